@@ -1,0 +1,105 @@
+//! Identifiers, each its own type so that a piece is never taken for a file.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// SHA-1 over the raw bytes of a torrent's info dictionary (BEP 3).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct InfoHash(pub [u8; 20]);
+
+/// What a peer calls itself in its handshake (BEP 20).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PeerId(pub [u8; 20]);
+
+/// A piece of a torrent, counted from zero.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PieceIndex(pub u32);
+
+/// A file of a torrent, counted from zero in the order of the metainfo, pad files included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FileIndex(pub u32);
+
+/// Our local handle of one connection. Given by the shell, never reused within a torrent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PeerKey(pub u32);
+
+/// A range of bytes within one piece, as requested from and sent to peers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BlockRef {
+    /// The piece it lies in.
+    pub piece: PieceIndex,
+    /// Offset in the piece, in bytes.
+    pub begin: u32,
+    /// Length in bytes; 16 KiB but for a torrent's last block.
+    pub len: u32,
+}
+
+impl PieceIndex {
+    /// As an index into a vector with an entry for each piece.
+    pub const fn idx(self) -> usize {
+        self.0 as usize
+    }
+}
+
+impl FileIndex {
+    /// As an index into a vector with an entry for each file.
+    pub const fn idx(self) -> usize {
+        self.0 as usize
+    }
+}
+
+impl fmt::Display for PieceIndex {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Display for InfoHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|b| write!(f, "{b:02x}"))
+    }
+}
+
+impl fmt::Debug for InfoHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "InfoHash({self})")
+    }
+}
+
+/// The text is not 40 hexadecimal digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("an info-hash is 40 hexadecimal digits")]
+pub struct ParseInfoHashError;
+
+impl FromStr for InfoHash {
+    type Err = ParseInfoHashError;
+    fn from_str(s: &str) -> Result<InfoHash, ParseInfoHashError> {
+        let digits = s.as_bytes();
+        if digits.len() != 40 {
+            return Err(ParseInfoHashError);
+        }
+        let mut hash = [0; 20];
+        for (byte, pair) in hash.iter_mut().zip(digits.chunks(2)) {
+            let digit = |c: u8| (c as char).to_digit(16).ok_or(ParseInfoHashError);
+            *byte = (digit(pair[0])? * 16 + digit(pair[1])?) as u8;
+        }
+        Ok(InfoHash(hash))
+    }
+}
+
+impl fmt::Display for PeerId {
+    /// Printable ASCII as it is, every other byte as `%xx`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|&b| match b {
+            b'%' => f.write_str("%25"),
+            b'!'..=b'~' => write!(f, "{}", b as char),
+            _ => write!(f, "%{b:02x}"),
+        })
+    }
+}
+
+impl fmt::Debug for PeerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PeerId({self})")
+    }
+}
