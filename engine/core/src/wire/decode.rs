@@ -140,10 +140,12 @@ fn lengths(id: u8, limits: &DecodeLimits) -> Option<(&'static str, RangeInclusiv
 fn check_len(id: u8, len: u32, limits: &DecodeLimits) -> Result<(), WireError> {
     let (message, allowed) = lengths(id, limits).ok_or(WireError::UnknownMessage { id })?;
     let (min, max) = (*allowed.start(), *allowed.end());
-    match () {
-        () if allowed.contains(&len) => Ok(()),
-        () if len > max && min < max => Err(WireError::TooLong { message, len, max }),
-        () => Err(WireError::BadLength { message, len }),
+    if allowed.contains(&len) {
+        Ok(())
+    } else if len > max && min < max {
+        Err(WireError::TooLong { message, len, max })
+    } else {
+        Err(WireError::BadLength { message, len })
     }
 }
 
