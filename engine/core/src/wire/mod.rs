@@ -4,11 +4,9 @@
 //! buffer. A block's payload is not a message: the decoder reports its header
 //! and the caller moves the bytes to where they belong.
 
-pub mod decode;
 pub mod message;
 
-pub use decode::{DecodeLimits, Decoded, WireError, decode};
-pub use message::{Message, encode_piece_header};
+pub use message::Message;
 
 /// The longest block anyone may request from us, in bytes. 16 KiB is what everyone asks for;
 /// some old clients ask for more.

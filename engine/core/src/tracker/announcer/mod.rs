@@ -1,0 +1,365 @@
+//! When to announce, to whom, and what: one torrent's announcer.
+//!
+//! BEP 12's tiers are walked once for each address family that the shell has, independently, so
+//! that a tracker known by IPv4 only and another known by IPv6 only both serve. Within a walk the
+//! first tracker that answers is used and moves to the front of its tier; the next tier is asked
+//! only when a whole tier fails. A tracker that fails is left alone for a growing, jittered time;
+//! nothing that a tracker does or omits stops a transfer.
+//!
+//! Call `handle_*`, then drain [`Announcer::poll_action`], then come back at
+//! [`Announcer::poll_timeout`]. Each action is answered by one [`Announcer::handle_response`].
+
+mod status;
+#[cfg(test)]
+mod tests;
+mod walk;
+
+use std::collections::VecDeque;
+
+use url::Url;
+
+pub use status::{TrackerState, TrackerStatus};
+
+use self::walk::{Due, Walk};
+use super::announce::{AnnounceRequest, AnnounceResponse, Event, LEFT_UNKNOWN, PeerFormat};
+use super::{Family, ReplyError, RetryIn};
+use crate::id::{InfoHash, PeerId};
+use crate::rng::Rng;
+use crate::time::{Duration, Time};
+
+/// Most trackers of one torrent; further ones are ignored.
+pub const TRACKERS_MAX: usize = 128;
+/// Most peers asked for at once.
+pub const NUMWANT_MAX: u32 = 200;
+/// Shortest interval that a tracker can impose, unless the configuration says otherwise.
+pub const INTERVAL_MIN: Duration = Duration::from_secs(60);
+/// Longest interval that a tracker can impose.
+pub const INTERVAL_MAX: Duration = Duration::from_secs(24 * 3600);
+/// How soon an early announce may follow when the tracker names no minimum.
+pub const EARLY_DEFAULT: Duration = Duration::from_secs(5 * 60);
+/// Pause after a tracker's first failure; doubled with each further one.
+pub const BACKOFF_MIN: Duration = Duration::from_secs(15);
+/// Longest pause after a failure.
+pub const BACKOFF_MAX: Duration = Duration::from_secs(30 * 60);
+/// How long a stop waits for trackers to take note.
+pub const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Names one announce, never reused by an announcer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AnnounceId(u64);
+
+/// What stays the same over the life of an announcer.
+#[derive(Clone, Debug)]
+pub struct AnnouncerConfig {
+    /// The torrent.
+    pub info_hash: InfoHash,
+    /// Our peer id.
+    pub peer_id: PeerId,
+    /// The port we listen on.
+    pub port: u16,
+    /// The address families that we have. Each is announced on its own.
+    pub families: Vec<Family>,
+    /// Shortest interval taken from a tracker; [`INTERVAL_MIN`] unless trackers are trusted.
+    pub interval_min: Duration,
+}
+
+/// How the transfer stands, for the next announce to tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Transfer {
+    /// Payload bytes sent since the start.
+    pub uploaded: u64,
+    /// Payload bytes received since the start.
+    pub downloaded: u64,
+    /// Bytes still wanted; [`LEFT_UNKNOWN`] without the metainfo.
+    pub left: u64,
+    /// How many more peers are useful; asked for up to [`NUMWANT_MAX`].
+    pub peers_wanted: u32,
+}
+
+impl Default for Transfer {
+    fn default() -> Transfer {
+        Transfer { uploaded: 0, downloaded: 0, left: LEFT_UNKNOWN, peers_wanted: NUMWANT_MAX }
+    }
+}
+
+/// An announce that the shell is to make now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AnnounceAction {
+    /// To be given back with the response.
+    pub id: AnnounceId,
+    /// The tracker's URL, `http` or `https`, to be combined with `request` by
+    /// [`AnnounceRequest::url`].
+    pub url: Url,
+    /// The address family to connect over.
+    pub family: Family,
+    /// What to say.
+    pub request: AnnounceRequest,
+}
+
+/// Why an announce did not succeed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AnnounceFailure {
+    /// The tracker answered, but not with peers.
+    #[error(transparent)]
+    Reply(#[from] ReplyError),
+    /// An HTTP status other than 200.
+    #[error("the tracker answered with HTTP status {0}")]
+    Status(u16),
+    /// The tracker's host has no address of the family that was asked for.
+    #[error("the tracker has no address of this family")]
+    NoAddress,
+    /// No answer: resolving, connecting, TLS, time. The text says what.
+    #[error("{0}")]
+    Unreachable(String),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Idle,
+    Running,
+    /// Waiting for the answers to `stopped`, at most until then.
+    Stopping {
+        deadline: Time,
+    },
+}
+
+/// A tracker as the metainfo or the user names it.
+#[derive(Debug)]
+struct Tracker {
+    url: String,
+    tier: usize,
+    /// What to fetch, or why we cannot.
+    target: Result<Url, &'static str>,
+}
+
+/// One torrent's announcer.
+#[derive(Debug)]
+pub struct Announcer {
+    config: AnnouncerConfig,
+    key: u32,
+    rng: Rng,
+    trackers: Vec<Tracker>,
+    walks: Vec<Walk>,
+    transfer: Transfer,
+    phase: Phase,
+    next_id: u64,
+    /// `stopped` announces without an answer.
+    stops: Vec<AnnounceId>,
+    actions: VecDeque<AnnounceAction>,
+}
+
+impl Announcer {
+    /// An announcer for the trackers in `tiers`, which are shuffled within each tier. It stays
+    /// silent until [`handle_start`](Self::handle_start). A URL that comes twice counts once, in
+    /// its first tier.
+    pub fn new(config: AnnouncerConfig, tiers: &[Vec<String>], mut rng: Rng) -> Announcer {
+        let mut trackers: Vec<Tracker> = Vec::new();
+        for (tier, urls) in tiers.iter().enumerate() {
+            for url in urls {
+                if trackers.len() < TRACKERS_MAX && !trackers.iter().any(|known| known.url == *url) {
+                    trackers.push(Tracker { url: url.clone(), tier, target: target(url) });
+                }
+            }
+        }
+        let walks = config.families.iter().map(|&family| Walk::new(family, &trackers, &mut rng)).collect();
+        let key = (rng.next_u64() >> 32) as u32;
+        Announcer {
+            config,
+            key,
+            rng,
+            trackers,
+            walks,
+            transfer: Transfer::default(),
+            phase: Phase::Idle,
+            next_id: 0,
+            stops: Vec::new(),
+            actions: VecDeque::new(),
+        }
+    }
+
+    /// The torrent starts, or goes on after a stop.
+    pub fn handle_start(&mut self, now: Time) {
+        if self.phase == Phase::Running {
+            return;
+        }
+        self.phase = Phase::Running;
+        self.stops.clear();
+        for walk in &mut self.walks {
+            walk.on_start(now);
+        }
+        self.advance(now);
+    }
+
+    /// What the next announces are to tell of the transfer.
+    pub fn handle_transfer(&mut self, transfer: Transfer) {
+        self.transfer = transfer;
+    }
+
+    /// The download has just finished; trackers hear of it once. Not to be called when everything
+    /// was there from the start.
+    pub fn handle_completed(&mut self, now: Time) {
+        self.transfer.left = 0;
+        for walk in &mut self.walks {
+            walk.on_completed(now);
+        }
+        self.advance(now);
+    }
+
+    /// The torrent stops: every tracker that lists us is told, and
+    /// [`is_stopped`](Self::is_stopped) after their answers or [`STOP_TIMEOUT`]. The answers to
+    /// other announces in flight are no longer needed.
+    pub fn handle_stop(&mut self, now: Time) {
+        if self.phase != Phase::Running {
+            return;
+        }
+        self.phase = Phase::Stopping { deadline: now + STOP_TIMEOUT };
+        self.actions.clear();
+        for walk in 0..self.walks.len() {
+            for tracker in self.walks[walk].on_stop() {
+                let id = self.act(walk, &Due { tracker, event: Some(Event::Stopped) });
+                self.stops.push(id);
+            }
+        }
+        self.advance(now);
+    }
+
+    /// More peers would help: announce as soon as the tracker's minimum interval allows.
+    pub fn want_more_peers(&mut self, now: Time) {
+        for walk in &mut self.walks {
+            walk.on_want_more(now);
+        }
+        self.advance(now);
+    }
+
+    /// Our addresses changed: tell the trackers now, also those that were out of reach.
+    pub fn handle_address_change(&mut self, now: Time) {
+        for walk in &mut self.walks {
+            walk.on_address_change(now);
+        }
+        self.advance(now);
+    }
+
+    /// What became of an announce. The peers in `response` are the caller's to use; answers that
+    /// are no longer awaited change nothing.
+    pub fn handle_response(
+        &mut self,
+        now: Time,
+        id: AnnounceId,
+        response: Result<&AnnounceResponse, &AnnounceFailure>,
+    ) {
+        self.stops.retain(|&stop| stop != id);
+        if let Some(walk) = self.walks.iter_mut().find(|walk| walk.awaits(id)) {
+            match response {
+                Ok(response) => walk.on_success(now, response, &self.trackers, self.config.interval_min),
+                Err(failure) => walk.on_failure(now, failure, &mut self.rng),
+            }
+        }
+        self.advance(now);
+    }
+
+    /// Time has passed; see [`poll_timeout`](Self::poll_timeout).
+    pub fn handle_timeout(&mut self, now: Time) {
+        self.advance(now);
+    }
+
+    /// An announce to make now. Drain until `None` after each `handle_*`.
+    pub fn poll_action(&mut self) -> Option<AnnounceAction> {
+        self.actions.pop_front()
+    }
+
+    /// When to call [`handle_timeout`](Self::handle_timeout) next.
+    pub fn poll_timeout(&self) -> Option<Time> {
+        match self.phase {
+            Phase::Idle => None,
+            Phase::Running => self.walks.iter().filter_map(Walk::timeout).min(),
+            Phase::Stopping { deadline } => Some(deadline),
+        }
+    }
+
+    /// Whether nothing more is to be done: never started, or stopped and every tracker told (or
+    /// not reached in time).
+    pub fn is_stopped(&self) -> bool {
+        self.phase == Phase::Idle
+    }
+
+    /// Each tracker in each address family, in the order in which they are tried.
+    pub fn trackers(&self) -> impl Iterator<Item = TrackerStatus<'_>> {
+        self.walks.iter().flat_map(|walk| walk.statuses(&self.trackers))
+    }
+
+    fn advance(&mut self, now: Time) {
+        match self.phase {
+            Phase::Idle => {}
+            Phase::Running => {
+                for walk in 0..self.walks.len() {
+                    if let Some(due) = self.walks[walk].due(now) {
+                        let id = self.act(walk, &due);
+                        self.walks[walk].on_sent(id, &due);
+                    }
+                }
+            }
+            Phase::Stopping { deadline } => {
+                if self.stops.is_empty() || now >= deadline {
+                    self.stops.clear();
+                    self.phase = Phase::Idle;
+                }
+            }
+        }
+    }
+
+    /// Queues an announce of one walk.
+    fn act(&mut self, walk: usize, due: &Due) -> AnnounceId {
+        let id = AnnounceId(self.next_id);
+        self.next_id += 1;
+        let walk = &self.walks[walk];
+        let Ok(url) = &self.trackers[due.tracker].target else {
+            unreachable!("only trackers that can be announced to are ever due");
+        };
+        let numwant = match due.event {
+            Some(Event::Stopped) => 0,
+            _ => self.transfer.peers_wanted.min(NUMWANT_MAX),
+        };
+        let request = AnnounceRequest {
+            info_hash: self.config.info_hash,
+            peer_id: self.config.peer_id,
+            port: self.config.port,
+            uploaded: self.transfer.uploaded,
+            downloaded: self.transfer.downloaded,
+            left: self.transfer.left,
+            event: due.event,
+            numwant: Some(numwant),
+            format: PeerFormat::Compact,
+            key: Some(self.key),
+            tracker_id: walk.tracker_id(due.tracker),
+        };
+        self.actions.push_back(AnnounceAction { id, url: url.clone(), family: walk.family(), request });
+        id
+    }
+}
+
+fn target(url: &str) -> Result<Url, &'static str> {
+    let parsed = Url::parse(url.trim()).map_err(|_| "not a URL")?;
+    match parsed.scheme() {
+        "http" | "https" => Ok(parsed),
+        "udp" => Err("UDP trackers are not supported yet"),
+        "ws" | "wss" => Err("WebTorrent trackers are not supported"),
+        _ => Err("not an http or https URL"),
+    }
+}
+
+/// How long to leave a tracker alone after `failures` failures in a row.
+fn backoff(failures: u32, failure: &AnnounceFailure, rng: &mut Rng) -> Option<Duration> {
+    if let AnnounceFailure::Reply(ReplyError::Refused { retry: Some(retry), .. }) = failure {
+        return match retry {
+            RetryIn::After(delay) => Some((*delay).clamp(BACKOFF_MIN, INTERVAL_MAX)),
+            RetryIn::Never => None,
+        };
+    }
+    let full = match failure {
+        AnnounceFailure::NoAddress => BACKOFF_MAX,
+        _ => BACKOFF_MIN.saturating_mul(1 << (failures - 1).min(16)).min(BACKOFF_MAX),
+    };
+    let half_micros = full.as_micros() as u64 / 2;
+    Some(Duration::from_micros(half_micros + rng.below(half_micros + 1)))
+}

@@ -1,0 +1,443 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::rng::Rng;
+use crate::tracker::announce::INTERVAL_DEFAULT;
+
+fn config(families: &[Family]) -> AnnouncerConfig {
+    AnnouncerConfig {
+        info_hash: InfoHash([1; 20]),
+        peer_id: PeerId([2; 20]),
+        port: 6881,
+        families: families.to_vec(),
+        interval_min: INTERVAL_MIN,
+    }
+}
+
+fn announcer(tiers: &[&[&str]]) -> Announcer {
+    let tiers: Vec<Vec<String>> = tiers
+        .iter()
+        .map(|tier| tier.iter().map(|name| format!("http://{name}.example/announce")).collect())
+        .collect();
+    Announcer::new(config(&[Family::V4]), &tiers, Rng::new(1))
+}
+
+fn response() -> AnnounceResponse {
+    AnnounceResponse::parse(b"d8:intervali1800e12:min intervali600ee").unwrap()
+}
+
+fn down() -> AnnounceFailure {
+    AnnounceFailure::Unreachable("connection refused".into())
+}
+
+fn at(seconds: u64) -> Time {
+    Time::ZERO + Duration::from_secs(seconds)
+}
+
+/// Host and event of the one announce to be made now.
+fn one(announcer: &mut Announcer) -> (AnnounceId, String, Option<Event>) {
+    let action = announcer.poll_action().expect("an announce is due");
+    assert_eq!(announcer.poll_action(), None, "and only one");
+    let host = action.url.host_str().unwrap().trim_end_matches(".example").to_owned();
+    (action.id, host, action.request.event)
+}
+
+fn succeed(announcer: &mut Announcer, now: Time) -> (String, Option<Event>) {
+    let (id, host, event) = one(announcer);
+    announcer.handle_response(now, id, Ok(&response()));
+    (host, event)
+}
+
+fn fail(announcer: &mut Announcer, now: Time) -> String {
+    let (id, host, _) = one(announcer);
+    announcer.handle_response(now, id, Err(&down()));
+    host
+}
+
+#[test]
+fn interval_of_the_tracker_is_kept() {
+    let mut announcer = announcer(&[&["a"]]);
+    assert_eq!(announcer.poll_timeout(), None, "silent before the start");
+    announcer.handle_start(at(0));
+    assert_eq!(succeed(&mut announcer, at(1)), ("a".into(), Some(Event::Started)));
+    assert_eq!(announcer.poll_timeout(), Some(at(1801)));
+    announcer.handle_timeout(at(1800));
+    assert_eq!(announcer.poll_action(), None);
+    announcer.handle_timeout(at(1801));
+    assert_eq!(succeed(&mut announcer, at(1802)), ("a".into(), None));
+}
+
+#[test]
+fn next_announce_waits_for_the_answer() {
+    let mut announcer = announcer(&[&["a"]]);
+    announcer.handle_start(at(0));
+    let (id, ..) = one(&mut announcer);
+    announcer.handle_timeout(at(100_000));
+    assert_eq!(announcer.poll_action(), None);
+    assert_eq!(announcer.poll_timeout(), None);
+    announcer.handle_response(at(100_000), id, Ok(&response()));
+    assert_eq!(announcer.poll_timeout(), Some(at(101_800)));
+}
+
+#[test]
+fn tiers_are_tried_in_order_and_the_working_tracker_first_in_its_tier() {
+    let mut announcer = announcer(&[&["a", "b"], &["c"]]);
+    announcer.handle_start(at(0));
+    let first = fail(&mut announcer, at(0));
+    let second = fail(&mut announcer, at(0));
+    assert_eq!([&first, &second].map(|host| host.as_str() < "c"), [true, true]);
+    assert_eq!(succeed(&mut announcer, at(0)).0, "c");
+
+    // On the next announce the first tier comes first again (BEP 12).
+    announcer.handle_timeout(at(1800));
+    assert_eq!(fail(&mut announcer, at(1800)), first);
+    assert_eq!(succeed(&mut announcer, at(1800)).0, second);
+    announcer.handle_timeout(at(3600));
+    assert_eq!(succeed(&mut announcer, at(3600)).0, second, "it has moved to the front");
+    let order: Vec<_> = announcer.trackers().map(|tracker| tracker.tier).collect();
+    assert_eq!(order, [0, 0, 1]);
+}
+
+#[test]
+fn trackers_are_shuffled_within_their_tier() {
+    let first = |seed| {
+        let tier = ["http://a/announce", "http://b/announce"].map(String::from).to_vec();
+        let mut announcer = Announcer::new(config(&[Family::V4]), &[tier], Rng::new(seed));
+        announcer.handle_start(at(0));
+        one(&mut announcer).1
+    };
+    let firsts: Vec<_> = (0..40).map(first).collect();
+    assert!(firsts.contains(&"a".into()) && firsts.contains(&"b".into()));
+}
+
+#[test]
+fn a_tracker_that_is_down_is_left_alone_longer_and_longer() {
+    let mut announcer = announcer(&[&["a"]]);
+    let mut now = at(0);
+    announcer.handle_start(now);
+    let mut pauses = Vec::new();
+    for _ in 0..20 {
+        fail(&mut announcer, now);
+        let next = announcer.poll_timeout().expect("it will be tried again");
+        pauses.push(next.since(now));
+        now = next;
+        announcer.handle_timeout(now);
+    }
+    assert!(pauses[0] >= BACKOFF_MIN / 2 && pauses[0] <= BACKOFF_MIN, "{pauses:?}");
+    assert!(pauses[4] > pauses[0] * 4, "{pauses:?}");
+    assert!(pauses.iter().all(|&pause| pause <= BACKOFF_MAX), "{pauses:?}");
+    assert!(pauses[19] >= BACKOFF_MAX / 2, "{pauses:?}");
+    assert_ne!(pauses[18], pauses[19], "jittered");
+
+    let (host, event) = succeed(&mut announcer, now);
+    assert_eq!((host.as_str(), event), ("a", Some(Event::Started)), "it has not heard of us before");
+    assert_eq!(announcer.poll_timeout(), Some(now + Duration::from_secs(1800)));
+}
+
+#[test]
+fn completed_is_told_once() {
+    let mut announcer = announcer(&[&["a"]]);
+    announcer.handle_start(at(0));
+    succeed(&mut announcer, at(0));
+    announcer.handle_completed(at(100));
+    let action = announcer.poll_action().unwrap();
+    assert_eq!((action.request.event, action.request.left), (Some(Event::Completed), 0));
+    announcer.handle_response(at(100), action.id, Ok(&response()));
+    announcer.handle_timeout(at(1900));
+    assert_eq!(succeed(&mut announcer, at(1900)).1, None);
+}
+
+#[test]
+fn completed_is_told_when_a_tracker_is_back() {
+    let mut announcer = announcer(&[&["a"]]);
+    announcer.handle_start(at(0));
+    fail(&mut announcer, at(0));
+    announcer.handle_completed(at(1));
+    assert_eq!(announcer.poll_action(), None, "completion is no reason to hammer a tracker that is down");
+    let back = announcer.poll_timeout().unwrap();
+    announcer.handle_timeout(back);
+    assert_eq!(succeed(&mut announcer, back).1, Some(Event::Started));
+    assert_eq!(succeed(&mut announcer, back).1, Some(Event::Completed));
+    assert_eq!(announcer.poll_action(), None);
+}
+
+#[test]
+fn stop_tells_each_tracker_that_lists_us() {
+    let mut announcer = announcer(&[&["a"], &["b"], &["c"]]);
+    announcer.handle_start(at(0));
+    succeed(&mut announcer, at(0));
+    announcer.handle_timeout(at(1800));
+    fail(&mut announcer, at(1800));
+    succeed(&mut announcer, at(1800));
+    announcer.handle_stop(at(1900));
+    let mut stops = Vec::new();
+    while let Some(action) = announcer.poll_action() {
+        assert_eq!((action.request.event, action.request.numwant), (Some(Event::Stopped), Some(0)));
+        stops.push((action.id, action.url.host_str().unwrap().to_owned()));
+    }
+    assert_eq!([&stops[0].1, &stops[1].1], ["a.example", "b.example"], "c was never contacted");
+    announcer.handle_response(at(1901), stops[0].0, Ok(&response()));
+    assert!(!announcer.is_stopped());
+    announcer.handle_response(at(1902), stops[1].0, Err(&down()));
+    assert!(announcer.is_stopped());
+    assert_eq!(announcer.poll_timeout(), None);
+}
+
+#[test]
+fn stop_is_bounded_in_time() {
+    let mut announcer = announcer(&[&["a"]]);
+    announcer.handle_start(at(0));
+    let (started, ..) = one(&mut announcer);
+    announcer.handle_stop(at(1));
+    let (_, host, event) = one(&mut announcer);
+    assert_eq!((host.as_str(), event), ("a", Some(Event::Stopped)), "it may have listed us already");
+    announcer.handle_response(at(2), started, Ok(&response()));
+    let deadline = announcer.poll_timeout().unwrap();
+    assert_eq!(deadline, at(1) + STOP_TIMEOUT);
+    assert!(!announcer.is_stopped());
+    announcer.handle_timeout(deadline);
+    assert!(announcer.is_stopped());
+}
+
+#[test]
+fn a_stop_with_nothing_to_tell_is_immediate_and_a_restart_starts_anew() {
+    let mut announcer = announcer(&[&["a"]]);
+    announcer.handle_start(at(0));
+    fail(&mut announcer, at(0));
+    announcer.handle_stop(at(1));
+    assert_eq!(announcer.poll_action(), None);
+    assert!(announcer.is_stopped());
+    announcer.handle_start(at(100));
+    assert_eq!(succeed(&mut announcer, at(100)).1, Some(Event::Started));
+}
+
+#[test]
+fn wanting_peers_respects_the_minimum_interval() {
+    let mut announcer = announcer(&[&["a"]]);
+    announcer.handle_start(at(0));
+    succeed(&mut announcer, at(0));
+    announcer.want_more_peers(at(10));
+    assert_eq!(announcer.poll_action(), None);
+    assert_eq!(announcer.poll_timeout(), Some(at(600)));
+    announcer.handle_timeout(at(600));
+    succeed(&mut announcer, at(600));
+    assert_eq!(announcer.poll_timeout(), Some(at(2400)), "the wish is spent");
+    announcer.want_more_peers(at(1300));
+    assert_eq!(one(&mut announcer).2, None, "at once if the minimum has passed");
+}
+
+#[test]
+fn wanting_peers_does_not_hasten_a_tracker_that_is_down() {
+    let mut announcer = announcer(&[&["a"]]);
+    announcer.handle_start(at(0));
+    fail(&mut announcer, at(0));
+    let retry = announcer.poll_timeout();
+    announcer.want_more_peers(at(1));
+    assert_eq!(announcer.poll_action(), None);
+    assert_eq!(announcer.poll_timeout(), retry);
+}
+
+#[test]
+fn absurd_intervals_are_clamped() {
+    for (body, expected) in [
+        (b"d8:intervali0ee".as_slice(), INTERVAL_MIN),
+        (b"d8:intervali-5ee", INTERVAL_MIN),
+        (b"d8:intervali9223372036854775807ee", INTERVAL_MAX),
+        (b"de", INTERVAL_DEFAULT),
+    ] {
+        let mut announcer = announcer(&[&["a"]]);
+        announcer.handle_start(at(0));
+        let (id, ..) = one(&mut announcer);
+        announcer.handle_response(at(0), id, Ok(&AnnounceResponse::parse(body).unwrap()));
+        assert_eq!(announcer.poll_timeout(), Some(Time::ZERO + expected), "{}", body.escape_ascii());
+    }
+}
+
+#[test]
+fn a_refusal_says_when_to_come_back() {
+    let refused = |retry| {
+        AnnounceFailure::Reply(ReplyError::Refused {
+            reason: "unregistered torrent".into(),
+            retry: Some(retry),
+        })
+    };
+    let mut announcer = announcer(&[&["a"], &["b"]]);
+    announcer.handle_start(at(0));
+    let (id, ..) = one(&mut announcer);
+    announcer.handle_response(at(0), id, Err(&refused(RetryIn::Never)));
+    let (id, host, _) = one(&mut announcer);
+    assert_eq!(host, "b");
+    announcer.handle_response(at(0), id, Err(&refused(RetryIn::After(Duration::from_secs(7200)))));
+    assert_eq!(announcer.poll_timeout(), Some(at(7200)));
+    announcer.handle_timeout(at(7200));
+    assert_eq!(fail(&mut announcer, at(7200)), "b", "never means never");
+    let first = announcer.trackers().next().unwrap();
+    assert_eq!(first.state, TrackerState::Failed("the tracker refused: unregistered torrent"));
+    assert_eq!(first.next_announce, None);
+}
+
+#[test]
+fn what_cannot_be_announced_to_is_shown_and_skipped() {
+    let urls = [
+        "udp://u.example:6969/announce",
+        "http://a.example/announce",
+        "a tracker",
+        "udp://u.example:6969/announce",
+    ];
+    let tiers: Vec<_> = urls.iter().map(|url| vec![(*url).to_owned()]).collect();
+    let mut announcer = Announcer::new(config(&[Family::V4]), &tiers, Rng::new(1));
+    announcer.handle_start(at(0));
+    assert_eq!(succeed(&mut announcer, at(0)).0, "a");
+    let states: Vec<_> = announcer.trackers().map(|tracker| (tracker.url, tracker.state)).collect();
+    assert_eq!(
+        states,
+        [
+            (urls[0], TrackerState::Unsupported("UDP trackers are not supported yet")),
+            (urls[1], TrackerState::Working),
+            (urls[2], TrackerState::Unsupported("not a URL")),
+        ]
+    );
+}
+
+#[test]
+fn without_usable_trackers_there_is_nothing_to_do() {
+    for tiers in [vec![], vec![vec!["udp://u.example:1".to_owned()]]] {
+        let mut announcer = Announcer::new(config(&[Family::V4, Family::V6]), &tiers, Rng::new(1));
+        announcer.handle_start(at(0));
+        announcer.handle_completed(at(1));
+        announcer.want_more_peers(at(1));
+        announcer.handle_address_change(at(2));
+        assert_eq!((announcer.poll_action(), announcer.poll_timeout()), (None, None));
+        announcer.handle_stop(at(3));
+        assert!(announcer.is_stopped());
+    }
+}
+
+#[test]
+fn each_family_finds_its_own_tracker() {
+    let tiers =
+        [vec!["http://only4.example/announce".into()], vec!["http://both.example/announce".to_owned()]];
+    let mut announcer = Announcer::new(config(&[Family::V4, Family::V6]), &tiers, Rng::new(1));
+    announcer.handle_start(at(0));
+    let (first, second) = (announcer.poll_action().unwrap(), announcer.poll_action().unwrap());
+    assert_eq!((first.family, second.family), (Family::V4, Family::V6));
+    assert_eq!(first.request.key, second.request.key, "so that the tracker counts one client (BEP 7)");
+    announcer.handle_response(at(0), first.id, Ok(&response()));
+    announcer.handle_response(at(0), second.id, Err(&AnnounceFailure::NoAddress));
+    assert_eq!(succeed(&mut announcer, at(0)).0, "both");
+    let mut working: Vec<_> = announcer.trackers().filter(|t| t.state == TrackerState::Working).collect();
+    working.sort_by_key(|tracker| tracker.family);
+    assert_eq!(
+        [working[0].url, working[1].url],
+        ["http://only4.example/announce", "http://both.example/announce"]
+    );
+}
+
+#[test]
+fn a_new_address_is_announced_at_once() {
+    let mut announcer = announcer(&[&["a"]]);
+    announcer.handle_start(at(0));
+    succeed(&mut announcer, at(0));
+    announcer.handle_address_change(at(10));
+    assert_eq!(fail(&mut announcer, at(10)), "a");
+    announcer.handle_address_change(at(11));
+    assert_eq!(succeed(&mut announcer, at(11)), ("a".into(), None));
+}
+
+#[test]
+fn what_the_transfer_says_is_told() {
+    let mut announcer = announcer(&[&["a"]]);
+    announcer.handle_transfer(Transfer { uploaded: 1, downloaded: 2, left: 3, peers_wanted: 7 });
+    announcer.handle_start(at(0));
+    let request = announcer.poll_action().unwrap().request;
+    assert_eq!((request.uploaded, request.downloaded, request.left), (1, 2, 3));
+    assert_eq!(request.numwant, Some(7));
+}
+
+#[test]
+fn the_tracker_id_is_sent_back_to_the_tracker_that_gave_it() {
+    let mut announcer = announcer(&[&["a"], &["b"]]);
+    announcer.handle_start(at(0));
+    let (id, ..) = one(&mut announcer);
+    let named = AnnounceResponse { tracker_id: Some(b"abc".to_vec()), ..response() };
+    announcer.handle_response(at(0), id, Ok(&named));
+    announcer.handle_timeout(at(1800));
+    let again = announcer.poll_action().unwrap();
+    assert_eq!(again.request.tracker_id.as_deref(), Some(b"abc".as_slice()));
+    announcer.handle_response(at(1800), again.id, Err(&down()));
+    assert_eq!(announcer.poll_action().unwrap().request.tracker_id, None);
+}
+
+#[derive(Clone, Debug)]
+enum Input {
+    Wait(u64),
+    Answer { which: usize, outcome: u8 },
+    Want,
+    Completed,
+    Stop,
+    Start,
+    AddressChange,
+}
+
+fn input() -> impl Strategy<Value = Input> {
+    prop_oneof![
+        4 => (0u64..4000).prop_map(Input::Wait),
+        6 => (any::<usize>(), 0u8..5).prop_map(|(which, outcome)| Input::Answer { which, outcome }),
+        2 => Just(Input::Want),
+        1 => Just(Input::Completed),
+        1 => Just(Input::Stop),
+        1 => Just(Input::Start),
+        1 => Just(Input::AddressChange),
+    ]
+}
+
+proptest! {
+    /// Whatever trackers do, no more than one announce of each family is in flight, nothing is due
+    /// again at the same instant, and a running announcer never falls silent for good.
+    #[test]
+    fn never_floods_and_never_sleeps_for_ever(seed: u64, inputs in prop::collection::vec(input(), 0..120)) {
+        let tiers: Vec<Vec<String>> = [vec!["a", "b"], vec!["c"]]
+            .map(|tier| tier.iter().map(|name| format!("http://{name}/announce")).collect())
+            .into();
+        let mut announcer = Announcer::new(config(&[Family::V4, Family::V6]), &tiers, Rng::new(seed));
+        let mut now = at(0);
+        let mut in_flight: Vec<AnnounceAction> = Vec::new();
+        announcer.handle_start(now);
+        in_flight.extend(std::iter::from_fn(|| announcer.poll_action()));
+        for input in inputs {
+            match input {
+                Input::Wait(seconds) => {
+                    now += Duration::from_secs(seconds);
+                    announcer.handle_timeout(now);
+                }
+                Input::Answer { which, outcome } if !in_flight.is_empty() => {
+                    let action = in_flight.swap_remove(which % in_flight.len());
+                    let refused = |retry| AnnounceFailure::Reply(ReplyError::Refused { reason: "no".into(), retry });
+                    match outcome {
+                        0 => announcer.handle_response(now, action.id, Err(&down())),
+                        1 => announcer.handle_response(now, action.id, Err(&AnnounceFailure::NoAddress)),
+                        2 => announcer.handle_response(now, action.id, Err(&refused(None))),
+                        _ => announcer.handle_response(now, action.id, Ok(&response())),
+                    }
+                }
+                Input::Answer { .. } => {}
+                Input::Want => announcer.want_more_peers(now),
+                Input::Completed => announcer.handle_completed(now),
+                Input::Stop => { announcer.handle_stop(now); in_flight.clear(); }
+                Input::Start => announcer.handle_start(now),
+                Input::AddressChange => { announcer.handle_address_change(now); in_flight.clear(); }
+            }
+            in_flight.extend(std::iter::from_fn(|| announcer.poll_action()));
+            let regular = |family| {
+                in_flight.iter().filter(|a| a.family == family && a.request.event != Some(Event::Stopped)).count()
+            };
+            for family in [Family::V4, Family::V6] {
+                prop_assert!(regular(family) <= 1);
+                if announcer.phase == Phase::Running && regular(family) == 0 {
+                    prop_assert!(announcer.poll_timeout().is_some_and(|next| next > now));
+                    prop_assert!(announcer.poll_timeout().is_some_and(|next| next <= now + INTERVAL_MAX));
+                }
+            }
+        }
+    }
+}
