@@ -20,6 +20,7 @@ pub mod id;
 pub mod metainfo;
 pub mod peer;
 pub mod picker;
+pub mod rate;
 pub mod rng;
 pub mod time;
 pub mod torrent;

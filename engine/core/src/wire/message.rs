@@ -43,3 +43,73 @@ pub enum Message {
         payload: Vec<u8>,
     },
 }
+
+/// The byte after the length prefix, which says what a message is.
+pub(super) mod id {
+    pub const CHOKE: u8 = 0;
+    pub const UNCHOKE: u8 = 1;
+    pub const INTERESTED: u8 = 2;
+    pub const NOT_INTERESTED: u8 = 3;
+    pub const HAVE: u8 = 4;
+    pub const BITFIELD: u8 = 5;
+    pub const REQUEST: u8 = 6;
+    pub const PIECE: u8 = 7;
+    pub const CANCEL: u8 = 8;
+    pub const PORT: u8 = 9;
+    pub const SUGGEST: u8 = 13;
+    pub const HAVE_ALL: u8 = 14;
+    pub const HAVE_NONE: u8 = 15;
+    pub const REJECT: u8 = 16;
+    pub const ALLOWED_FAST: u8 = 17;
+    pub const EXTENDED: u8 = 20;
+}
+
+/// Bytes of a PIECE message before the block itself.
+pub const PIECE_HEADER_LEN: usize = 13;
+
+impl Message {
+    /// Appends the message as it goes over the wire.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        match self {
+            Message::KeepAlive => out.extend_from_slice(&[0; 4]),
+            Message::Choke => put(out, id::CHOKE, &[]),
+            Message::Unchoke => put(out, id::UNCHOKE, &[]),
+            Message::Interested => put(out, id::INTERESTED, &[]),
+            Message::NotInterested => put(out, id::NOT_INTERESTED, &[]),
+            Message::Have(piece) => put(out, id::HAVE, &[&piece.0.to_be_bytes()]),
+            Message::Bitfield(bits) => put(out, id::BITFIELD, &[bits]),
+            Message::Request(block) => put_block(out, id::REQUEST, *block),
+            Message::Cancel(block) => put_block(out, id::CANCEL, *block),
+            Message::Port(port) => put(out, id::PORT, &[&port.to_be_bytes()]),
+            Message::Suggest(piece) => put(out, id::SUGGEST, &[&piece.0.to_be_bytes()]),
+            Message::HaveAll => put(out, id::HAVE_ALL, &[]),
+            Message::HaveNone => put(out, id::HAVE_NONE, &[]),
+            Message::Reject(block) => put_block(out, id::REJECT, *block),
+            Message::AllowedFast(piece) => put(out, id::ALLOWED_FAST, &[&piece.0.to_be_bytes()]),
+            Message::Extended { id, payload } => put(out, id::EXTENDED, &[&[*id], payload]),
+        }
+    }
+}
+
+/// Appends the [`PIECE_HEADER_LEN`] bytes that come before a block's payload, which the caller
+/// sends straight from where it lies. `block.len` is at most [`REQUEST_LEN_MAX`](super::REQUEST_LEN_MAX).
+pub fn encode_piece_header(block: BlockRef, out: &mut Vec<u8>) {
+    put_header(out, id::PIECE, 8 + block.len);
+    out.extend_from_slice(&block.piece.0.to_be_bytes());
+    out.extend_from_slice(&block.begin.to_be_bytes());
+}
+
+fn put_block(out: &mut Vec<u8>, id: u8, block: BlockRef) {
+    put(out, id, &[&block.piece.0.to_be_bytes(), &block.begin.to_be_bytes(), &block.len.to_be_bytes()]);
+}
+
+fn put(out: &mut Vec<u8>, id: u8, body: &[&[u8]]) {
+    let len: usize = body.iter().map(|part| part.len()).sum();
+    put_header(out, id, u32::try_from(len).expect("a message body is shorter than 4 GiB"));
+    body.iter().for_each(|part| out.extend_from_slice(part));
+}
+
+fn put_header(out: &mut Vec<u8>, id: u8, body_len: u32) {
+    out.extend_from_slice(&(body_len + 1).to_be_bytes());
+    out.push(id);
+}

@@ -4,9 +4,11 @@
 //! buffer. A block's payload is not a message: the decoder reports its header
 //! and the caller moves the bytes to where they belong.
 
+pub mod decode;
 pub mod message;
 
-pub use message::Message;
+pub use decode::{DecodeLimits, Decoded, WireError, decode};
+pub use message::{Message, encode_piece_header};
 
 /// The longest block anyone may request from us, in bytes. 16 KiB is what everyone asks for;
 /// some old clients ask for more.
