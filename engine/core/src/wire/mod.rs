@@ -1,13 +1,21 @@
-//! What goes over a peer connection (BEP 3, 6, 10): handshake, messages, and their limits.
+//! What goes over a peer connection (BEP 3, 6, 10, 20, 21): handshake, messages, and their limits.
 //!
 //! The decoder looks at bytes and returns one message at a time; it owns no
 //! buffer. A block's payload is not a message: the decoder reports its header
 //! and the caller moves the bytes to where they belong.
 
+pub mod client;
 pub mod decode;
+pub mod extension;
+pub mod fast;
+pub mod handshake;
 pub mod message;
 
+pub use client::{client_name, peer_id};
 pub use decode::{DecodeLimits, Decoded, WireError, decode};
+pub use extension::{Extension, ExtensionHandshake};
+pub use fast::allowed_fast_set;
+pub use handshake::{HANDSHAKE_LEN, Handshake, HandshakeError, Reserved};
 pub use message::{Message, encode_piece_header};
 
 /// The longest block anyone may request from us, in bytes. 16 KiB is what everyone asks for;
