@@ -1,7 +1,62 @@
-//! What a torrent is: the metainfo file and its info dictionary (BEP 3, 12, 19, 27, 47).
+//! What a torrent is: the metainfo file and its info dictionary (BEP 3, 5, 12, 19, 27, 47).
+//!
+//! [`Metainfo::parse`] reads what others made: lenient where files in the wild are, strict where a wrong guess
+//! would harm, with a warning for whatever it passes over. [`Create`] makes new ones. [`PathRules`] keeps a
+//! stranger's file names from meaning more than a name.
+
+mod create;
+mod error;
+mod info;
+mod magnet;
+mod parse;
+mod path;
+
+pub use create::{Content, Create, CreateError, SourceFile, default_piece_length, sort_files};
+pub use error::MetainfoError;
+pub use path::{COMPONENT_LEN_MAX, PathRules};
 
 use crate::geometry::Geometry;
 use crate::id::{FileIndex, InfoHash, PieceIndex};
+
+/// How long a metainfo file may be, in bytes.
+pub const METAINFO_LEN_MAX: usize = crate::bencode::INPUT_LEN_MAX;
+
+/// How many files a torrent may have, pad files included.
+pub const FILES_MAX: usize = 500_000;
+
+/// How many folders deep a file may lie, its own name included.
+pub const PATH_DEPTH_MAX: usize = 256;
+
+/// How many trackers, web seeds or nodes are read from a metainfo file; more are passed over with a warning.
+pub const ADDRESSES_MAX: usize = 1_000;
+
+/// How long the URL of a tracker or web seed may be, in bytes.
+pub const URL_LEN_MAX: usize = 4_096;
+
+/// A metainfo file: a torrent, and where to find peers for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Metainfo {
+    /// What is distributed.
+    pub info: Info,
+    /// The info dictionary as found, byte for byte.
+    pub info_bytes: Vec<u8>,
+    /// Tracker URLs in tiers, best tier first (BEP 12). No URL occurs twice, no tier is empty.
+    pub trackers: Vec<Vec<String>>,
+    /// URLs of web seeds (BEP 19).
+    pub web_seeds: Vec<String>,
+    /// DHT nodes to start from, as host and port (BEP 5).
+    pub nodes: Vec<(String, u16)>,
+    /// What its maker says about it.
+    pub comment: Option<String>,
+    /// The program that made it.
+    pub created_by: Option<String>,
+    /// When it was made, in seconds since 1970, as far as its maker can be believed.
+    pub creation_date: Option<i64>,
+    /// SHA-256 over the raw bytes of the info dictionary, if this is a hybrid of BitTorrent v1 and v2 (BEP 52).
+    pub info_hash_v2: Option<[u8; 32]>,
+    /// What was odd about the file, a line each. Safe to print: control characters are escaped.
+    pub warnings: Vec<String>,
+}
 
 /// The info dictionary: what is distributed, and how to know that it is right.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,7 +82,8 @@ pub struct Info {
 /// One file of a torrent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FileEntry {
-    /// Safe path components below the destination, the torrent's name first. Unique within the torrent.
+    /// Safe path components below the destination, the torrent's name first. Unique within the torrent, but
+    /// for pad files.
     pub path: Vec<String>,
     /// Length in bytes.
     pub length: u64,
@@ -36,7 +92,8 @@ pub struct FileEntry {
     /// BEP 47 attributes.
     pub attr: FileAttr,
     /// The target of a symbolic link (BEP 47): safe path components below the destination, the torrent's
-    /// name first. Only with [`FileAttr::symlink`].
+    /// name first. Only with [`FileAttr::symlink`]; a link without one led out of the torrent's folder
+    /// and must not be made.
     pub symlink_target: Option<Vec<String>>,
 }
 
@@ -51,6 +108,24 @@ pub struct FileAttr {
     pub hidden: bool,
     /// `l`: a symbolic link.
     pub symlink: bool,
+}
+
+impl FileAttr {
+    /// From the letters of BEP 47; unknown ones are ignored, as it asks.
+    pub fn from_letters(letters: &[u8]) -> FileAttr {
+        FileAttr {
+            pad: letters.contains(&b'p'),
+            executable: letters.contains(&b'x'),
+            hidden: letters.contains(&b'h'),
+            symlink: letters.contains(&b'l'),
+        }
+    }
+
+    /// The letters of BEP 47, in the order in which libtorrent writes them; empty for an ordinary file.
+    pub fn letters(self) -> String {
+        let all = [(self.pad, 'p'), (self.hidden, 'h'), (self.executable, 'x'), (self.symlink, 'l')];
+        all.iter().filter(|(set, _)| *set).map(|&(_, letter)| letter).collect()
+    }
 }
 
 /// One file's slice of a range of the torrent's bytes.

@@ -1,0 +1,289 @@
+//! Reading the info dictionary.
+
+use super::parse::Warnings;
+use super::path::{PathRules, PathTable};
+use super::{FILES_MAX, FileAttr, FileEntry, Info, MetainfoError, PATH_DEPTH_MAX};
+use crate::bencode::{self, Dict, Limits, List, Value};
+use crate::geometry::{BLOCK_LEN, Geometry};
+use crate::id::InfoHash;
+use sha1::{Digest, Sha1};
+
+impl Info {
+    /// Reads an info dictionary that came without its metainfo file, as from a peer (BEP 9). The info-hash is that of
+    /// these very bytes; comparing it with the wanted one is the caller's part.
+    ///
+    /// # Errors
+    /// When the bytes are not an info dictionary, one that contradicts itself, or one that exceeds a limit.
+    pub fn parse(bytes: &[u8]) -> Result<Info, MetainfoError> {
+        let document = bencode::parse(bytes, &Limits::default())?;
+        let dict = document.root().as_dict().ok_or_else(|| field("info", "a dictionary"))?;
+        read(dict, bytes, PathRules::native(), &mut Warnings::default())
+    }
+}
+
+fn field(field: impl Into<String>, expected: &'static str) -> MetainfoError {
+    MetainfoError::Field { field: field.into(), expected }
+}
+
+/// The keys of an info dictionary that we know, found in one pass.
+#[derive(Default)]
+struct Keys<'a> {
+    attr: Option<Value<'a>>,
+    file_tree: Option<Value<'a>>,
+    files: Option<Value<'a>>,
+    length: Option<Value<'a>>,
+    meta_version: Option<Value<'a>>,
+    name: Option<Value<'a>>,
+    name_utf8: Option<Value<'a>>,
+    piece_length: Option<Value<'a>>,
+    pieces: Option<Value<'a>>,
+    private: Option<Value<'a>>,
+    source: Option<Value<'a>>,
+}
+
+impl<'a> Keys<'a> {
+    fn of(dict: Dict<'a>) -> Keys<'a> {
+        let mut keys = Keys::default();
+        for (key, value) in dict.iter() {
+            let slot = match key {
+                b"attr" => &mut keys.attr,
+                b"file tree" => &mut keys.file_tree,
+                b"files" => &mut keys.files,
+                b"length" => &mut keys.length,
+                b"meta version" => &mut keys.meta_version,
+                b"name" => &mut keys.name,
+                b"name.utf-8" => &mut keys.name_utf8,
+                b"piece length" => &mut keys.piece_length,
+                b"pieces" => &mut keys.pieces,
+                b"private" => &mut keys.private,
+                b"source" => &mut keys.source,
+                _ => continue,
+            };
+            *slot = Some(value);
+        }
+        keys
+    }
+
+    /// Whether this is a hybrid, which has all that v2 needs beside what v1 needs.
+    fn check_version(&self) -> Result<(), MetainfoError> {
+        match self.meta_version.and_then(Value::as_int) {
+            Some(version) if !(1..=2).contains(&version) => Err(MetainfoError::UnknownVersion(version)),
+            _ if self.file_tree.is_some() && self.pieces.is_none() => Err(MetainfoError::V2Only),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Reads the info dictionary `dict`, whose bytes as found are `raw`.
+pub(super) fn read(
+    dict: Dict<'_>,
+    raw: &[u8],
+    rules: PathRules,
+    warnings: &mut Warnings,
+) -> Result<Info, MetainfoError> {
+    let keys = Keys::of(dict);
+    keys.check_version()?;
+    let name = read_name(&keys, rules, warnings)?;
+    let (files, single_file) = match keys.files {
+        Some(list) => {
+            let list = list.as_list().ok_or_else(|| field("info.files", "a list"))?;
+            (read_files(list, &name, rules, warnings)?, false)
+        }
+        None => (vec![read_single(&keys, &name)?], true),
+    };
+    let total = files.last().map_or(0, |file| file.offset + file.length);
+    let geometry = read_geometry(&keys, total, warnings)?;
+    Ok(Info {
+        info_hash: InfoHash(Sha1::digest(raw).into()),
+        name,
+        geometry,
+        piece_hashes: read_pieces(&keys, geometry)?,
+        files,
+        single_file,
+        private: read_private(&keys, warnings),
+        source: keys.source.and_then(|value| warnings.text(value, "info.source")),
+    })
+}
+
+fn read_name(keys: &Keys<'_>, rules: PathRules, warnings: &mut Warnings) -> Result<String, MetainfoError> {
+    let utf8 = keys.name_utf8.and_then(Value::as_str).map(str::as_bytes);
+    let raw = utf8.or_else(|| keys.name?.as_bytes()).ok_or_else(|| field("info.name", "a byte string"))?;
+    let name = rules.sanitise(raw);
+    if name.as_bytes() != raw {
+        warnings.add(|| format!("the torrent's name \"{}\" becomes {name:?}", raw.escape_ascii()));
+    }
+    Ok(name)
+}
+
+fn read_single(keys: &Keys<'_>, name: &str) -> Result<FileEntry, MetainfoError> {
+    let length = keys.length.and_then(unsigned).ok_or_else(|| field("info.length", UNSIGNED))?;
+    // One file can be neither padding nor a link to another.
+    let attr = FileAttr { pad: false, symlink: false, ..read_attr(keys.attr) };
+    Ok(FileEntry { path: vec![name.to_owned()], length, offset: 0, attr, symlink_target: None })
+}
+
+fn read_geometry(keys: &Keys<'_>, total: u64, warnings: &mut Warnings) -> Result<Geometry, MetainfoError> {
+    let length = keys.piece_length.and_then(unsigned).ok_or_else(|| field("info.piece length", UNSIGNED))?;
+    let geometry = Geometry::new(total, length)?;
+    if !length.is_multiple_of(u64::from(BLOCK_LEN)) {
+        warnings.add(|| format!("the piece length {length} is not a multiple of 16 KiB"));
+    }
+    Ok(geometry)
+}
+
+fn read_pieces(keys: &Keys<'_>, geometry: Geometry) -> Result<Vec<u8>, MetainfoError> {
+    let pieces =
+        keys.pieces.and_then(Value::as_bytes).ok_or_else(|| field("info.pieces", "a byte string"))?;
+    if !pieces.len().is_multiple_of(20) {
+        return Err(MetainfoError::PiecesLength(pieces.len()));
+    }
+    let (found, expected) = (pieces.len() / 20, geometry.pieces());
+    if found as u64 != u64::from(expected) {
+        return Err(MetainfoError::PieceCount { found, expected });
+    }
+    Ok(pieces.to_vec())
+}
+
+/// In doubt a torrent is private: a peer address that leaks cannot be taken back.
+fn read_private(keys: &Keys<'_>, warnings: &mut Warnings) -> bool {
+    let Some(value) = keys.private else { return false };
+    value.as_int().map_or_else(
+        || {
+            warnings.add(|| "`info.private` is not an integer: taken for private".to_owned());
+            true
+        },
+        |int| int != 0,
+    )
+}
+
+const UNSIGNED: &str = "an integer from zero up";
+
+fn unsigned(value: Value<'_>) -> Option<u64> {
+    value.as_int().and_then(|int| u64::try_from(int).ok())
+}
+
+fn read_attr(value: Option<Value<'_>>) -> FileAttr {
+    FileAttr::from_letters(value.and_then(Value::as_bytes).unwrap_or_default())
+}
+
+/// Reads all files, and gives each its place below the torrent's folder `name`.
+fn read_files(
+    list: List<'_>,
+    name: &str,
+    rules: PathRules,
+    warnings: &mut Warnings,
+) -> Result<Vec<FileEntry>, MetainfoError> {
+    let mut files = Vec::new();
+    let mut offset = 0u64;
+    for (index, value) in list.iter().enumerate() {
+        if index == FILES_MAX {
+            return Err(MetainfoError::TooManyFiles(list.iter().count()));
+        }
+        let file = read_file(value, index, name, offset, rules, warnings)?;
+        offset = offset.checked_add(file.length).ok_or(MetainfoError::TotalTooLong)?;
+        files.push(file);
+    }
+    if files.is_empty() {
+        return Err(MetainfoError::NoFiles);
+    }
+    settle_paths(&mut files, rules, warnings);
+    Ok(files)
+}
+
+fn read_file(
+    value: Value<'_>,
+    index: usize,
+    name: &str,
+    offset: u64,
+    rules: PathRules,
+    warnings: &mut Warnings,
+) -> Result<FileEntry, MetainfoError> {
+    let at = |key| format!("info.files[{index}]{key}");
+    let dict = value.as_dict().ok_or_else(|| field(at(""), "a dictionary"))?;
+    let (mut attr, mut length, mut path, mut path_utf8, mut symlink_path) = (None, None, None, None, None);
+    for (key, value) in dict.iter() {
+        match key {
+            b"attr" => attr = Some(value),
+            b"length" => length = Some(value),
+            b"path" => path = Some(value),
+            b"path.utf-8" => path_utf8 = value.as_list(),
+            b"symlink path" => symlink_path = value.as_list(),
+            _ => {}
+        }
+    }
+    let attr = read_attr(attr);
+    // A link takes no part of the torrent's bytes, whatever its length says (BEP 47).
+    let length = if attr.symlink { Some(0) } else { length.and_then(unsigned) };
+    let length = length.ok_or_else(|| field(at(".length"), UNSIGNED))?;
+    let raw = path_utf8
+        .filter(|list| list.iter().all(|name| name.as_str().is_some()))
+        .and_then(raw_path)
+        .or_else(|| raw_path(path?.as_list()?))
+        .ok_or_else(|| field(at(".path"), "a list of at least one byte string"))?;
+    if raw.len() >= PATH_DEPTH_MAX {
+        return Err(MetainfoError::PathTooDeep(index));
+    }
+    let mut path = Vec::with_capacity(1 + raw.len());
+    path.push(name.to_owned());
+    path.extend(raw.iter().map(|component| rules.sanitise(component)));
+    if !attr.pad && path[1..].iter().zip(&raw).any(|(safe, raw)| safe.as_bytes() != *raw) {
+        warnings.add(|| {
+            let raw = String::from_utf8_lossy(&raw.join(&b'/')).into_owned();
+            format!("file {index}: {raw:?} becomes {:?}", path[1..].join("/"))
+        });
+    }
+    let mut symlink_target = None;
+    if attr.symlink {
+        symlink_target = symlink_path.and_then(raw_path).and_then(|raw| read_target(&raw, rules));
+        if symlink_target.is_none() {
+            warnings.add(|| {
+                let link = path[1..].join("/");
+                format!("file {index}: the link {link:?} leads nowhere in the torrent's folder: left out")
+            });
+        }
+    }
+    Ok(FileEntry { path, length, offset, attr, symlink_target })
+}
+
+/// The components of a path as they are, if it has any and all of them are byte strings.
+fn raw_path(list: List<'_>) -> Option<Vec<&[u8]>> {
+    let path: Option<Vec<&[u8]>> = list.iter().map(Value::as_bytes).collect();
+    path.filter(|path| !path.is_empty())
+}
+
+/// A link's target below the torrent's folder; `None` for one that leads out of it, or that cannot be named.
+fn read_target(raw: &[&[u8]], rules: PathRules) -> Option<Vec<String>> {
+    let is_plain = |name: &[u8]| {
+        let is_split = rules == PathRules::WINDOWS && name.contains(&b'\\');
+        !is_split && PathRules::UNIX.sanitise(name).as_bytes() == name
+    };
+    let all_plain = raw.len() < PATH_DEPTH_MAX && raw.iter().all(|name| is_plain(name));
+    all_plain.then(|| raw.iter().map(|name| rules.sanitise(name)).collect())
+}
+
+/// Makes the paths of all files that are written to disk unique, and lets links follow what was renamed.
+fn settle_paths(files: &mut [FileEntry], rules: PathRules, warnings: &mut Warnings) {
+    let mut table = PathTable::new(rules);
+    let mut renamed: Vec<(usize, Vec<String>)> = Vec::new();
+    for (index, file) in files.iter().enumerate().filter(|(_, file)| !file.attr.pad) {
+        renamed.extend(table.place(&file.path[1..]).map(|path| (index, path)));
+    }
+    let links: Vec<(usize, Vec<String>)> = files
+        .iter()
+        .enumerate()
+        .filter_map(|(index, file)| Some((index, table.locate(file.symlink_target.as_ref()?))))
+        .collect();
+    for (index, mut target) in links {
+        target.insert(0, files[index].path[0].clone());
+        files[index].symlink_target = Some(target);
+    }
+    for (index, path) in renamed {
+        let file = &mut files[index];
+        warnings.add(|| {
+            let (from, to) = (file.path[1..].join("/"), path.join("/"));
+            format!("file {index}: {from:?} is taken, becomes {to:?}")
+        });
+        file.path.truncate(1);
+        file.path.extend(path);
+    }
+}

@@ -1,0 +1,198 @@
+//! Reading a metainfo file.
+
+use super::path::PathRules;
+use super::{ADDRESSES_MAX, METAINFO_LEN_MAX, Metainfo, MetainfoError, URL_LEN_MAX, info};
+use crate::bencode::{self, Limits, Value};
+use sha2::{Digest, Sha256};
+use std::collections::HashSet;
+
+/// How many warnings are kept; the rest are only counted.
+const WARNINGS_MAX: usize = 100;
+
+impl Metainfo {
+    /// Reads a metainfo file, with paths that suit the system that this is compiled for.
+    ///
+    /// What a download needs must be right; anything else that is not is left out with a warning.
+    ///
+    /// # Errors
+    /// When the bytes are not a metainfo file, one that contradicts itself, one that exceeds a limit, or one for
+    /// BitTorrent v2 only.
+    pub fn parse(bytes: &[u8]) -> Result<Metainfo, MetainfoError> {
+        Metainfo::parse_for(bytes, PathRules::native())
+    }
+
+    /// The same with paths that suit another system.
+    ///
+    /// # Errors
+    /// As for [`Metainfo::parse`].
+    pub fn parse_for(bytes: &[u8], rules: PathRules) -> Result<Metainfo, MetainfoError> {
+        if bytes.len() > METAINFO_LEN_MAX {
+            return Err(MetainfoError::TooLong(bytes.len()));
+        }
+        let mut warnings = Warnings::default();
+        let (document, used) = bencode::parse_prefix(bytes, &Limits::default())?;
+        if used < bytes.len() {
+            warnings.add(|| format!("{} bytes after the end are ignored", bytes.len() - used));
+        }
+        if let Some(offset) = document.unsorted_at() {
+            warnings.add(|| format!("dictionary keys are not sorted, first at byte {offset}"));
+        }
+        let root = document.root();
+        let missing = || MetainfoError::Field { field: "info".to_owned(), expected: "a dictionary" };
+        let info_value = root.get(b"info").ok_or_else(missing)?;
+        let info_dict = info_value.as_dict().ok_or_else(missing)?;
+        let info = info::read(info_dict, info_value.raw(), rules, &mut warnings)?;
+        let is_hybrid = info_dict.get(b"meta version").and_then(Value::as_int) == Some(2);
+        let text = |key: &'static str, warnings: &mut Warnings| warnings.text(root.get(key.as_bytes())?, key);
+        Ok(Metainfo {
+            info,
+            info_bytes: info_value.raw().to_vec(),
+            trackers: read_trackers(root, &mut warnings),
+            web_seeds: read_web_seeds(root, &mut warnings),
+            nodes: read_nodes(root, &mut warnings),
+            comment: text("comment", &mut warnings),
+            created_by: text("created by", &mut warnings),
+            creation_date: read_date(root, &mut warnings),
+            info_hash_v2: is_hybrid.then(|| Sha256::digest(info_value.raw()).into()),
+            warnings: warnings.finish(),
+        })
+    }
+}
+
+/// What was odd about a file, in a bounded number of lines.
+#[derive(Default)]
+pub(super) struct Warnings {
+    lines: Vec<String>,
+    left_out: usize,
+}
+
+impl Warnings {
+    pub(super) fn add(&mut self, line: impl FnOnce() -> String) {
+        if self.lines.len() < WARNINGS_MAX {
+            self.lines.push(line());
+        } else {
+            self.left_out += 1;
+        }
+    }
+
+    /// An optional text; one that is not UTF-8 is shown as well as it can be.
+    pub(super) fn text(&mut self, value: Value<'_>, field: &str) -> Option<String> {
+        match value.as_bytes() {
+            Some(bytes) => Some(String::from_utf8_lossy(bytes).into_owned()),
+            None => {
+                self.ignored(field, "a byte string");
+                None
+            }
+        }
+    }
+
+    fn ignored(&mut self, field: &str, expected: &str) {
+        self.add(|| format!("`{field}` is not {expected}: ignored"));
+    }
+
+    fn finish(mut self) -> Vec<String> {
+        if self.left_out > 0 {
+            self.lines.push(format!("and {} more warnings", self.left_out));
+        }
+        self.lines
+    }
+}
+
+/// URLs of one kind: each once, and not too many.
+struct Urls<'w> {
+    field: &'static str,
+    seen: HashSet<String>,
+    warnings: &'w mut Warnings,
+}
+
+impl<'w> Urls<'w> {
+    fn new(field: &'static str, warnings: &'w mut Warnings) -> Urls<'w> {
+        Urls { field, seen: HashSet::new(), warnings }
+    }
+
+    /// The URL in `value`, unless it is empty or has been seen.
+    fn read(&mut self, value: Value<'_>) -> Option<String> {
+        let Some(url) = value.as_str().map(str::trim).filter(|url| url.len() <= URL_LEN_MAX) else {
+            self.warnings.ignored(self.field, "a list of URLs throughout");
+            return None;
+        };
+        if url.is_empty() || self.seen.contains(url) {
+            return None;
+        }
+        if self.seen.len() >= ADDRESSES_MAX {
+            self.warnings
+                .add(|| format!("`{}` has more than {ADDRESSES_MAX} URLs: {url:?} ignored", self.field));
+            return None;
+        }
+        self.seen.insert(url.to_owned());
+        Some(url.to_owned())
+    }
+}
+
+/// `announce-list` (BEP 12), or `announce` where that has nothing to offer.
+fn read_trackers(root: Value<'_>, warnings: &mut Warnings) -> Vec<Vec<String>> {
+    let mut tiers: Vec<Vec<String>> = Vec::new();
+    match root.get(b"announce-list").map(|value| value.as_list().ok_or(())) {
+        None => {}
+        Some(Err(())) => warnings.ignored("announce-list", "a list"),
+        Some(Ok(list)) => {
+            let mut urls = Urls::new("announce-list", warnings);
+            for tier in list.iter() {
+                // Some files have a plain list of URLs here.
+                let tier = match tier.as_list() {
+                    Some(tier) => tier.iter().filter_map(|url| urls.read(url)).collect(),
+                    None => Vec::from_iter(urls.read(tier)),
+                };
+                tiers.extend(Some(tier).filter(|tier| !tier.is_empty()));
+            }
+        }
+    }
+    if tiers.is_empty() {
+        let announce = root.get(b"announce").and_then(|url| Urls::new("announce", warnings).read(url));
+        tiers.extend(announce.map(|url| vec![url]));
+    }
+    tiers
+}
+
+/// `url-list` (BEP 19): a list of URLs, or just one.
+fn read_web_seeds(root: Value<'_>, warnings: &mut Warnings) -> Vec<String> {
+    let Some(value) = root.get(b"url-list") else { return Vec::new() };
+    let mut urls = Urls::new("url-list", warnings);
+    match value.as_list() {
+        Some(list) => list.iter().filter_map(|url| urls.read(url)).collect(),
+        None => Vec::from_iter(urls.read(value)),
+    }
+}
+
+/// `nodes` (BEP 5): a list of pairs of host and port.
+fn read_nodes(root: Value<'_>, warnings: &mut Warnings) -> Vec<(String, u16)> {
+    let Some(value) = root.get(b"nodes") else { return Vec::new() };
+    let Some(list) = value.as_list() else {
+        warnings.ignored("nodes", "a list");
+        return Vec::new();
+    };
+    let mut nodes = Vec::new();
+    for node in list.iter().take(ADDRESSES_MAX) {
+        match read_node(node) {
+            Some(node) if nodes.contains(&node) => {}
+            Some(node) => nodes.push(node),
+            None => warnings.ignored("nodes", "a list of hosts and ports throughout"),
+        }
+    }
+    nodes
+}
+
+fn read_node(node: Value<'_>) -> Option<(String, u16)> {
+    let mut pair = node.as_list()?.iter();
+    let host = pair.next()?.as_str().filter(|host| !host.is_empty() && host.len() <= URL_LEN_MAX)?;
+    let port = u16::try_from(pair.next()?.as_int()?).ok().filter(|&port| port != 0)?;
+    pair.next().is_none().then(|| (host.to_owned(), port))
+}
+
+fn read_date(root: Value<'_>, warnings: &mut Warnings) -> Option<i64> {
+    let date = root.get(b"creation date")?;
+    if date.as_int().is_none() {
+        warnings.ignored("creation date", "an integer");
+    }
+    date.as_int()
+}

@@ -1,0 +1,237 @@
+//! Names that are safe to write to disk.
+//!
+//! A torrent's paths come from a stranger and end as files on the user's disk. So every component is made
+//! a plain name that no filesystem gives a meaning of its own, and every path is made unique. What is
+//! ordinary stays exactly as it is, since a download must be the same tree as its source: on Unix that
+//! includes `con`, `foo:bar`, `x\y`, control characters, a trailing dot, and `Readme` beside `README`,
+//! all of which real trees hold. [`PathRules`] says what is ordinary where.
+//!
+//! Names may hold control characters: escape them before they reach a terminal.
+
+use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
+use unicode_normalization::UnicodeNormalization;
+
+/// How long a path component may be, in bytes of UTF-8. What common filesystems allow.
+pub const COMPONENT_LEN_MAX: usize = 255;
+
+/// How many bytes after a name's last dot still count as its extension, which survives shortening.
+const EXTENSION_LEN_MAX: usize = 16;
+
+/// The longest ` (n)` that makes a name unique, in bytes.
+const SUFFIX_LEN_MAX: usize = " (4294967295)".len();
+
+/// Which names are ordinary, and which are the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PathRules {
+    /// Whether Windows's separators, reserved names and reserved characters are to be avoided.
+    windows_names: bool,
+    /// Whether names that differ only in case or in Unicode normalisation are the same file.
+    folds_names: bool,
+}
+
+impl PathRules {
+    /// Any name that is not empty, `.` or `..` and holds neither `/` nor NUL; names are the same if their
+    /// bytes are.
+    pub const UNIX: PathRules = PathRules { windows_names: false, folds_names: false };
+    /// As on Unix, but names that differ only in case or in Unicode normalisation are the same.
+    pub const MACOS: PathRules = PathRules { windows_names: false, folds_names: true };
+    /// As on macOS, and without Windows's reserved names (`CON`, `NUL.txt`), reserved characters, and
+    /// trailing dots and spaces.
+    pub const WINDOWS: PathRules = PathRules { windows_names: true, folds_names: true };
+
+    /// The rules of the system that this is compiled for.
+    pub const fn native() -> PathRules {
+        if cfg!(windows) {
+            PathRules::WINDOWS
+        } else if cfg!(target_vendor = "apple") {
+            PathRules::MACOS
+        } else {
+            PathRules::UNIX
+        }
+    }
+
+    /// Whether a name can be used as it is.
+    pub fn is_safe(self, name: &str) -> bool {
+        self.sanitise(name.as_bytes()) == name
+    }
+
+    /// The nearest safe name: UTF-8, never empty, `.` or `..`, at most [`COMPONENT_LEN_MAX`] bytes, and without
+    /// anything that the system gives a meaning. Safe names come back unchanged.
+    pub fn sanitise(self, raw: &[u8]) -> String {
+        let text = String::from_utf8_lossy(raw);
+        let mut name: String = text.chars().map(|c| if self.is_reserved_char(c) { '_' } else { c }).collect();
+        if name.is_empty() {
+            name.push('_');
+        }
+        if name == "." || name == ".." {
+            name = name.replace('.', "_");
+        }
+        if self.windows_names {
+            name = without_trailing(name);
+            if is_windows_device(&name) {
+                name.insert(0, '_');
+            }
+        }
+        if name.len() > COMPONENT_LEN_MAX {
+            let (stem, extension) = split_extension(&name);
+            name = format!("{}{extension}", cut(stem, COMPONENT_LEN_MAX - extension.len()));
+            if self.windows_names {
+                name = without_trailing(name);
+            }
+        }
+        name
+    }
+
+    fn is_reserved_char(self, c: char) -> bool {
+        match c {
+            '/' | '\0' => true,
+            '\\' | '<' | '>' | ':' | '"' | '|' | '?' | '*' => self.windows_names,
+            _ => self.windows_names && c.is_control(),
+        }
+    }
+
+    /// What is equal for names that are the same file.
+    fn fold(self, name: &str) -> Cow<'_, str> {
+        if !self.folds_names || (name.is_ascii() && !name.bytes().any(|b| b.is_ascii_uppercase())) {
+            return Cow::Borrowed(name);
+        }
+        // Through upper case, so that letters with two lower cases (σ, ς) are one.
+        let upper = name.nfc().flat_map(char::to_uppercase);
+        Cow::Owned(upper.flat_map(char::to_lowercase).nfc().collect())
+    }
+}
+
+/// Windows silently drops dots and spaces from the end of a name.
+fn without_trailing(name: String) -> String {
+    let kept = name.trim_end_matches(['.', ' ']).len();
+    let dropped = name.len() - kept;
+    if dropped == 0 { name } else { format!("{}{}", &name[..kept], "_".repeat(dropped)) }
+}
+
+/// Whether Windows would open a device by this name, whatever its extension.
+fn is_windows_device(name: &str) -> bool {
+    let stem = name.split('.').next().unwrap_or_default().trim_end_matches(' ');
+    let upper = stem.to_ascii_uppercase();
+    if matches!(&*upper, "CON" | "PRN" | "AUX" | "NUL" | "CONIN$" | "CONOUT$" | "CLOCK$") {
+        return true;
+    }
+    let number = upper.strip_prefix("COM").or_else(|| upper.strip_prefix("LPT"));
+    number.is_some_and(|n| {
+        matches!(n.chars().next(), Some('0'..='9' | '¹' | '²' | '³')) && n.chars().count() == 1
+    })
+}
+
+/// The longest start of `name` that has at most `len` bytes.
+fn cut(name: &str, len: usize) -> &str {
+    let end = (0..=len.min(name.len())).rev().find(|&at| name.is_char_boundary(at));
+    &name[..end.unwrap_or(0)]
+}
+
+/// A name's stem, and its extension with the dot, or nothing where there is none or a long one.
+fn split_extension(name: &str) -> (&str, &str) {
+    match name.rfind('.') {
+        Some(at) if at > 0 && name.len() - at <= EXTENSION_LEN_MAX => name.split_at(at),
+        _ => (name, ""),
+    }
+}
+
+/// A folder of a [`PathTable`]; the first is the torrent's own.
+type Folder = u32;
+
+/// Gives each file of a torrent a path of its own.
+///
+/// Two files of one name, and a file that is a folder of another, are told apart as `name (2).ext`, in the order
+/// in which they come. Folders that are the same under the rules take the first one's spelling. Time and
+/// memory grow with the number of components, whatever the names: each number is tried once.
+pub(super) struct PathTable<'p> {
+    rules: PathRules,
+    /// Folders by the name that the torrent gives them, folded, with the name they have on disk.
+    folders: HashMap<(Folder, Cow<'p, str>), (Folder, Cow<'p, str>)>,
+    /// The folded names, of files and of folders, that are on disk already.
+    taken: HashSet<(Folder, Cow<'p, str>)>,
+    /// The next number to try for a name that is taken.
+    next_number: HashMap<(Folder, String), u32>,
+}
+
+impl<'p> PathTable<'p> {
+    /// An empty torrent under these rules.
+    pub(super) fn new(rules: PathRules) -> PathTable<'p> {
+        PathTable { rules, folders: HashMap::new(), taken: HashSet::new(), next_number: HashMap::new() }
+    }
+
+    /// Takes the place of a file, given as safe components below the torrent's folder. Returns the components to use
+    /// instead, if these are not free.
+    pub(super) fn place(&mut self, path: &'p [String]) -> Option<Vec<String>> {
+        let (file, folders) = path.split_last()?;
+        let mut at = 0;
+        let mut changed: Option<Vec<String>> = None;
+        for (depth, name) in folders.iter().enumerate() {
+            let (folder, actual) = self.folder(at, name);
+            at = folder;
+            if let Some(changed) = &mut changed {
+                changed.push(actual.into_owned());
+            } else if actual != *name {
+                changed = Some(path[..depth].iter().cloned().chain([actual.into_owned()]).collect());
+            }
+        }
+        let actual = self.take(at, file);
+        match changed {
+            None if actual == *file => None,
+            None => Some(folders.iter().cloned().chain([actual.into_owned()]).collect()),
+            Some(mut changed) => {
+                changed.push(actual.into_owned());
+                Some(changed)
+            }
+        }
+    }
+
+    /// Where something that the torrent calls by this path is on disk. A name that the torrent does not have
+    /// stays what it is.
+    pub(super) fn locate(&self, path: &[String]) -> Vec<String> {
+        let mut at = Some(0);
+        let mut located = Vec::with_capacity(path.len());
+        for name in path {
+            let known = at.and_then(|at| self.folders.get(&(at, self.rules.fold(name))));
+            at = known.map(|&(folder, _)| folder);
+            located.push(known.map_or_else(|| name.clone(), |(_, actual)| actual.to_string()));
+        }
+        located
+    }
+
+    fn folder(&mut self, parent: Folder, name: &'p str) -> (Folder, Cow<'p, str>) {
+        let key = (parent, self.rules.fold(name));
+        if let Some((folder, actual)) = self.folders.get(&key) {
+            return (*folder, actual.clone());
+        }
+        let actual = self.take(parent, name);
+        // The torrent's own folder is 0.
+        let folder = self.folders.len() as Folder + 1;
+        self.folders.insert(key, (folder, actual.clone()));
+        (folder, actual)
+    }
+
+    /// Takes a free name in a folder: this one, or one with a number.
+    fn take(&mut self, folder: Folder, name: &'p str) -> Cow<'p, str> {
+        if self.taken.insert((folder, self.rules.fold(name))) {
+            return Cow::Borrowed(name);
+        }
+        let (stem, extension) = split_extension(name);
+        // Stems are cut to one length whatever the number, so that all names with the same candidates share a
+        // counter and no candidate is tried twice.
+        let stem = cut(stem, COMPONENT_LEN_MAX - SUFFIX_LEN_MAX - extension.len());
+        let counter = (folder, self.rules.fold(&format!("{stem}/{extension}")).into_owned());
+        let number = self.next_number.entry(counter).or_insert(2);
+        loop {
+            let candidate = format!("{stem} ({number}){extension}");
+            *number += 1;
+            let folded = self.rules.fold(&candidate).into_owned();
+            if self.taken.insert((folder, Cow::Owned(folded))) {
+                return Cow::Owned(candidate);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
