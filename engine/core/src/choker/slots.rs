@@ -79,7 +79,7 @@ impl UploadSlots {
 }
 
 /// Slots that an uplink carries at a rate at which pieces finish quickly.
-pub fn base_slots(rate_bytes_per_s: u64) -> usize {
+fn base_slots(rate_bytes_per_s: u64) -> usize {
     /// The rate of one slot where one is enough, in bytes per second.
     const RATE_OF_ONE: u64 = 50_000;
     (rate_bytes_per_s / RATE_OF_ONE).isqrt() as usize
