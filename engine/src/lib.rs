@@ -1,1 +1,5 @@
 //! (being built)
+
+pub mod buffer;
+pub mod hash;
+pub mod storage;

@@ -1,0 +1,52 @@
+//! Hashing: SHA-1 of pieces, over blocks in memory and over mapped files, and the threads that do it.
+//!
+//! Everything that verifies a whole piece goes through [`sha1`] or, when the bytes come bit by bit, [`Sha1`]; that
+//! is where several messages at once in the lanes of a vector register will find their place. The `sha1` crate
+//! picks the processor's SHA instructions by itself where they exist.
+
+#[allow(dead_code)]
+pub(crate) mod guard;
+mod workers;
+
+pub use workers::{Job, Lane, Workers};
+
+use sha1::Digest as _;
+
+/// A SHA-1 digest.
+pub type Digest = [u8; 20];
+
+/// SHA-1 of a message that comes in parts.
+#[derive(Clone, Debug, Default)]
+pub struct Sha1(sha1::Sha1);
+
+impl Sha1 {
+    /// Adds the next part.
+    pub fn update(&mut self, part: &[u8]) {
+        self.0.update(part);
+    }
+
+    /// The digest of all parts.
+    pub fn finish(self) -> Digest {
+        self.0.finalize().into()
+    }
+}
+
+/// SHA-1 of the concatenation of `parts`.
+pub fn sha1<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> Digest {
+    let mut hasher = Sha1::default();
+    parts.into_iter().for_each(|part| hasher.update(part));
+    hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_hash_as_their_concatenation() {
+        // FIPS 180-4, "abc".
+        let abc = *b"\xa9\x99\x3e\x36\x47\x06\x81\x6a\xba\x3e\x25\x71\x78\x50\xc2\x6c\x9c\xd0\xd8\x9d";
+        assert_eq!(sha1([&b"a"[..], b"", b"bc"]), abc);
+        assert_eq!(sha1([&b"abc"[..]]), abc);
+    }
+}

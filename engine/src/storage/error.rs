@@ -1,0 +1,110 @@
+//! What can go wrong with files, each as one line that names the file and, where one exists, the mend.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Why something could not be read or stored.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StorageError {
+    /// Another process, or another torrent of this one, downloads to the same place.
+    #[error("{}: another swarm process{} is downloading to it", .path.display(), in_parens(*.pid))]
+    Locked {
+        /// The destination.
+        path: PathBuf,
+        /// The other process, where known.
+        pid: Option<u32>,
+    },
+    /// A file that is not this torrent's is in the way.
+    #[error(
+        "{}: is already there with other content; move it away, choose another destination, or allow overwriting",
+        .path.display()
+    )]
+    ForeignData {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Something that is neither a file nor a folder, such as a symbolic link, is where the torrent needs one.
+    #[error("{}: is not {wanted}; move it away or choose another destination", .path.display())]
+    WrongKind {
+        /// What is in the way.
+        path: PathBuf,
+        /// What is needed: "a regular file" or "a folder".
+        wanted: &'static str,
+    },
+    /// The unfinished download of another torrent is where this one's would be.
+    #[error(
+        "{}: holds the unfinished download of another torrent of that name; finish that one, remove the folder, \
+         or choose another destination",
+        .path.display()
+    )]
+    OtherTorrent {
+        /// The work folder.
+        path: PathBuf,
+    },
+    /// A path of the torrent would leave the destination.
+    #[error("the torrent's path {path:?} is not a safe one below the destination")]
+    UnsafePath {
+        /// The path as the torrent has it.
+        path: String,
+    },
+    /// The disk or the quota is full.
+    #[error("{}: no space left: {needed} bytes more are needed", .path.display())]
+    NoSpace {
+        /// The file that could not grow.
+        path: PathBuf,
+        /// Bytes that were about to be reserved or written.
+        needed: u64,
+    },
+    /// A file is shorter than the torrent says, or was cut short while it was in use.
+    #[error("{}: the file was truncated to {len} of {expected} bytes", .path.display())]
+    Truncated {
+        /// The file.
+        path: PathBuf,
+        /// Its length in bytes.
+        len: u64,
+        /// The length in bytes that it ought to have.
+        expected: u64,
+    },
+    /// Anything else that the system says.
+    #[error("{}: cannot {action}: {source}", .path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What was tried, such as "write".
+        action: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+fn in_parens(pid: Option<u32>) -> String {
+    pid.map_or_else(String::new, |pid| format!(" (process {pid})"))
+}
+
+impl StorageError {
+    /// Sorts an error of the system: a full disk or quota is [`NoSpace`](Self::NoSpace).
+    pub(crate) fn io(path: &Path, action: &'static str, source: io::Error) -> StorageError {
+        StorageError::Io { path: path.to_owned(), action, source }
+    }
+
+    /// The same for an operation that needs `needed` bytes of space.
+    pub(crate) fn space(path: &Path, action: &'static str, needed: u64, source: io::Error) -> StorageError {
+        if matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
+            StorageError::NoSpace { path: path.to_owned(), needed }
+        } else {
+            StorageError::io(path, action, source)
+        }
+    }
+
+    /// Whether the torrent may go on by itself once there is space.
+    pub fn is_no_space(&self) -> bool {
+        matches!(self, StorageError::NoSpace { .. })
+    }
+
+    /// Whether permission is what is missing.
+    pub fn is_permission_denied(&self) -> bool {
+        let denied = [io::ErrorKind::PermissionDenied, io::ErrorKind::ReadOnlyFilesystem];
+        matches!(self, StorageError::Io { source, .. } if denied.contains(&source.kind()))
+    }
+}

@@ -1,0 +1,220 @@
+//! A torrent's files: verified writes, mapped reads, and knowing after a crash what can be trusted.
+//!
+//! # Where things live
+//!
+//! A download of NAME into DIR keeps everything unfinished in the work folder `DIR/.NAME.swarm/`:
+//!
+//! | file | holds |
+//! |---|---|
+//! | `lock` | the lock that keeps a second download out; the system frees it when the process ends, however it ends |
+//! | `INDEX.part` | the file of that index in the metainfo, at its full length |
+//! | `side` | parts of edge pieces that belong to unwanted files, and spilled blocks; sparse, addressed by the offset in the torrent |
+//! | `state` | what could be trusted when the download was last started or stopped; replaced atomically |
+//! | `journal` | what has been written and synced since; appended to |
+//!
+//! Unfinished files are in there, rather than under the torrent's own names, so that a name from a torrent touches the
+//! disk only once, when a finished file moves to its place: nothing can collide, and no name grows too long. A file
+//! gets its final name, `DIR/NAME/…`, when all its pieces are verified *and durable*, so what has its final name is
+//! either complete, even after a power cut, or not ours. Files of zero length, then symbolic links, come last. When
+//! the download is complete the work folder goes, and what is left is a small state file in the user's state folder
+//! (if the caller names one), by info-hash and destination, for a quick restart. Seeding writes to that folder only.
+//!
+//! # What is trusted
+//!
+//! A piece goes into the journal after its write and before it is announced; a *mark* follows each
+//! [`sync`](Storage::sync). After a crash, marked pieces are trusted, journalled ones are checked again; after a
+//! power cut (another boot) so is all that the file systems have data for. After a clean stop the files' lengths, times
+//! and inode numbers must be what they were; that is also what vouches for complete files.
+//!
+//! # Files that are already there
+//!
+//! A file at its final name that we did not put there is a candidate: it is only ever read. Pieces of it that
+//! match count; the first one that does not is [`StorageError::ForeignData`], and so is another length. A piece that it
+//! shares with files that are not there yet is downloaded, and then compared instead of written. With
+//! [`OpenOptions::overwrite`] such a file is moved into the work folder and completed like any other. Unwanted files are
+//! left alone.
+//!
+//! # Threads
+//!
+//! Everything blocks and may be called from any thread; [`crate::hash::Workers`] is meant for that. Different pieces can be
+//! written, checked and prepared at the same time. Calls for *one* piece follow each other: the caller does not
+//! verify a piece while its blocks are being spilled.
+
+#![allow(dead_code)]
+
+mod error;
+mod handles;
+mod options;
+mod prepared;
+mod space;
+mod sys;
+mod tree;
+
+pub use error::StorageError;
+pub use handles::{HandleLimits, Handles};
+pub use options::{Mode, OpenOptions, Opened, Trust};
+pub use prepared::Prepared;
+pub use space::SpaceBudget;
+
+use crate::buffer::{PieceBuffer, Spill};
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::Arc;
+use swarm_core::id::{FileIndex, PieceIndex};
+use swarm_core::metainfo::Info;
+
+/// A torrent's files on disk.
+///
+/// The order of calls for a download: [`open`](Self::open), [`check_piece`](Self::check_piece) for what is in doubt,
+/// [`reserve`](Self::reserve), then [`verify_and_write`](Self::verify_and_write) and now and then
+/// [`sync`](Self::sync); when everything needed is there [`finish`](Self::finish); at the end, complete or not,
+/// [`close`](Self::close).
+#[derive(Debug)]
+pub struct Storage {
+    info: Arc<Info>,
+}
+
+/// What became of a piece.
+#[derive(Debug)]
+pub enum PieceOutcome {
+    /// It is right, written and in the journal: it may be announced.
+    Ok,
+    /// It is not what the torrent says. Nothing was written.
+    HashMismatch(PieceBuffer),
+    /// It is right, but could not be stored. It may be tried again.
+    Failed {
+        /// Why.
+        error: StorageError,
+        /// The piece.
+        buffer: PieceBuffer,
+    },
+}
+
+/// How far a file is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileProgress {
+    /// Pieces that the file lies in.
+    pub pieces: u32,
+    /// Those of them that are known to be right.
+    pub pieces_have: u32,
+    /// Whether it is under its final name.
+    pub is_finished: bool,
+}
+
+impl Storage {
+    /// Opens the torrent's files and finds out what is already there. Creates and locks the work folder of a
+    /// download, and the destination if need be.
+    ///
+    /// # Errors
+    /// [`StorageError::Locked`] if somebody else downloads to the same place; [`StorageError::ForeignData`] if a
+    /// wanted file is there with another length; whatever the system says.
+    pub fn open(info: Arc<Info>, options: OpenOptions) -> Result<(Storage, Opened), StorageError> {
+        let _ = (info, options);
+        todo!()
+    }
+
+    /// What is stored.
+    pub fn info(&self) -> &Arc<Info> {
+        &self.info
+    }
+
+    /// Where the torrent's file or folder is, or will be: `DIR/NAME`.
+    pub fn path(&self) -> PathBuf {
+        todo!()
+    }
+
+    /// Reserves the space of every wanted file, before anything is promised to anyone. Can be called again, and must
+    /// be after [`StorageError::NoSpace`], until it succeeds: then there is space again.
+    ///
+    /// # Errors
+    /// [`StorageError::NoSpace`] with all bytes that are still to be reserved.
+    pub fn reserve(&self) -> Result<(), StorageError> {
+        todo!()
+    }
+
+    /// Verifies a complete piece, writes it and notes it in the journal, in one go while it is in the cache.
+    ///
+    /// # Panics
+    /// If the buffer is not [complete](PieceBuffer::is_complete), or this is not a download.
+    pub fn verify_and_write(&self, buffer: PieceBuffer) -> PieceOutcome {
+        let _ = buffer;
+        todo!()
+    }
+
+    /// Writes blocks of a partial piece to the side file, to free their memory. Spilled blocks do not survive a
+    /// restart.
+    ///
+    /// # Errors
+    /// [`StorageError::NoSpace`] and others; the blocks are still there and can be restored.
+    pub fn spill(&self, spill: &Spill) -> Result<(), StorageError> {
+        let _ = spill;
+        todo!()
+    }
+
+    /// Reads a piece from disk and tells whether it is right; if so it counts as had from now on and goes into the
+    /// journal.
+    ///
+    /// # Errors
+    /// [`StorageError::ForeignData`] if it lies in one candidate file alone and does not match (see the module's
+    /// documentation); whatever the system says. A missing or short file is no error: the piece is not right.
+    pub fn check_piece(&self, piece: PieceIndex) -> Result<bool, StorageError> {
+        let _ = piece;
+        todo!()
+    }
+
+    /// Brings a range of a piece, in bytes, into memory for sending.
+    ///
+    /// # Errors
+    /// [`StorageError::Truncated`] if a file is shorter than it ought to be; whatever the system says.
+    ///
+    /// # Panics
+    /// If there is no such range.
+    pub fn prepare(&self, piece: PieceIndex, range: Range<u32>) -> Result<Prepared, StorageError> {
+        let _ = (piece, range);
+        todo!()
+    }
+
+    /// Bytes written since the last [`sync`](Self::sync) began. Worth a sync above 256 MiB.
+    pub fn unsynced_bytes(&self) -> u64 {
+        todo!()
+    }
+
+    /// Makes all that is in the journal durable and marks it so; then gives the files that are complete their final
+    /// names, and tells which those are. To be called every few seconds while something is written.
+    ///
+    /// # Errors
+    /// If data could not be made durable, nothing more is ever marked by this storage, since the system reports such
+    /// an error once and forgets it; the pieces concerned are checked again after a restart.
+    pub fn sync(&self) -> Result<Vec<FileIndex>, StorageError> {
+        todo!()
+    }
+
+    /// Everything that is needed is there: gives the last files their final names, makes empty files and symbolic
+    /// links, removes the work folder. Reading goes on working, and so does the edge of an unwanted file.
+    ///
+    /// # Errors
+    /// As [`sync`](Self::sync); can be called again.
+    ///
+    /// # Panics
+    /// If a needed piece is missing.
+    pub fn finish(&self) -> Result<Vec<FileIndex>, StorageError> {
+        todo!()
+    }
+
+    /// Saves what is known for the next start, and frees open files and maps. Nothing must be written afterwards.
+    ///
+    /// # Errors
+    /// As [`sync`](Self::sync), or if the state could not be saved: then the next start has more to check.
+    pub fn close(&self) -> Result<(), StorageError> {
+        todo!()
+    }
+
+    /// How far a file is.
+    ///
+    /// # Panics
+    /// If there is no such file.
+    pub fn file_progress(&self, file: FileIndex) -> FileProgress {
+        let _ = file;
+        todo!()
+    }
+}

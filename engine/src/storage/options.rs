@@ -1,0 +1,84 @@
+//! What a storage is told when it is opened, and what it answers.
+
+use super::handles::Handles;
+use super::space::SpaceBudget;
+use std::path::PathBuf;
+use std::sync::Arc;
+use swarm_core::bitfield::Bitfield;
+use swarm_core::id::FileIndex;
+
+/// How to open a torrent's files.
+#[derive(Clone, Debug)]
+pub struct OpenOptions {
+    /// The folder that holds, or will hold, the torrent's file or folder.
+    pub dir: PathBuf,
+    /// Whether files are written or only read.
+    pub mode: Mode,
+    /// Where the state of complete torrents is kept for a quick restart, or `None` for nowhere. Not inside the
+    /// destination, since that may be read-only.
+    pub state_dir: Option<PathBuf>,
+    /// What is believed of what is already there.
+    pub trust: Trust,
+    /// Whether files in the way that are not this torrent's may be replaced.
+    pub overwrite: bool,
+    /// Open files and maps, shared by all torrents of a session.
+    pub handles: Arc<Handles>,
+    /// A made-up limit of the disk, to try what happens when it is full.
+    pub budget: Option<Arc<SpaceBudget>>,
+}
+
+impl OpenOptions {
+    /// Options that leave everything else as most users want it: no state folder, no overwriting.
+    pub fn new(dir: impl Into<PathBuf>, mode: Mode) -> OpenOptions {
+        OpenOptions {
+            dir: dir.into(),
+            mode,
+            state_dir: None,
+            trust: Trust::State,
+            overwrite: false,
+            handles: Arc::default(),
+            budget: None,
+        }
+    }
+}
+
+/// Whether files are written or only read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Missing pieces are downloaded.
+    Download {
+        /// For each file of the metainfo whether it is wanted; `None` wants all.
+        wanted: Option<Vec<bool>>,
+    },
+    /// The data is there. Nothing is ever written into its folder, and symbolic links in it are followed.
+    Seed,
+}
+
+/// What is believed of what is already there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Trust {
+    /// The saved state, as far as the files' lengths and times bear it out.
+    #[default]
+    State,
+    /// Nothing: every piece is checked.
+    Nothing,
+    /// Files of the right length are right. For data that the caller has just made or checked.
+    Lengths,
+}
+
+/// What was found when a storage was opened.
+#[derive(Clone, Debug)]
+pub struct Opened {
+    /// Pieces that are known to be right.
+    pub have: Bitfield,
+    /// Pieces to pass to [`Storage::check_piece`](super::Storage::check_piece) before they are announced or
+    /// downloaded. No piece is in both sets.
+    pub recheck: Bitfield,
+    /// Pieces that the wanted files need, those in `have` included. When all of them are there, call
+    /// [`Storage::finish`](super::Storage::finish).
+    pub needed: Bitfield,
+    /// Wanted files that are missing or too short, in [`Mode::Seed`] only.
+    pub absent: Vec<FileIndex>,
+    /// What the user should know, one line each, such as a state file that had to be ignored.
+    pub warnings: Vec<String>,
+}

@@ -1,0 +1,192 @@
+//! Part of a piece, ready to be sent.
+
+use super::error::StorageError;
+use super::handles::Map;
+use crate::hash::guard;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use swarm_core::id::PieceIndex;
+
+/// What pad files hold, as much as one slice shows at a time.
+static ZEROS: [u8; 16 * 1024] = [0; 16 * 1024];
+
+/// A range of a piece whose bytes are in memory, so that the network thread can send them without waiting for a
+/// disk. A cheap handle: clone it as you like.
+///
+/// Most bytes lie in a map of the file and belong to the page cache. If someone truncates the file, `writev` from
+/// [`slices`](Self::slices) fails with EFAULT, and the torrent should then be told by [`check`](Self::check) which
+/// file it was. Code of our own that touches mapped bytes would be killed by SIGBUS instead: use
+/// [`copy_to`](Self::copy_to) to look at them.
+#[derive(Clone, Debug)]
+pub struct Prepared(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    piece: PieceIndex,
+    range: Range<u32>,
+    parts: Vec<Part>,
+}
+
+/// Bytes of one file, or none.
+#[derive(Debug)]
+pub(super) struct Part {
+    /// Where it ends in the piece, in bytes.
+    pub(super) end: u32,
+    pub(super) bytes: Bytes,
+}
+
+#[derive(Debug)]
+pub(super) enum Bytes {
+    /// From `at` in a map on, of a file that the torrent says is `file_len` long.
+    Mapped {
+        map: Arc<Map>,
+        at: usize,
+        path: PathBuf,
+        file_len: u64,
+    },
+    Owned(Box<[u8]>),
+    /// Of a pad file.
+    Zeros,
+}
+
+impl Prepared {
+    pub(super) fn new(piece: PieceIndex, range: Range<u32>, parts: Vec<Part>) -> Prepared {
+        debug_assert_eq!(parts.last().map_or(range.start, |part| part.end), range.end);
+        Prepared(Arc::new(Inner { piece, range, parts }))
+    }
+
+    /// The piece that the bytes belong to.
+    pub fn piece(&self) -> PieceIndex {
+        self.0.piece
+    }
+
+    /// Which bytes of the piece are here.
+    pub fn range(&self) -> Range<u32> {
+        self.0.range.clone()
+    }
+
+    /// Whether all of these bytes are here.
+    pub fn covers(&self, begin: u32, len: u32) -> bool {
+        begin >= self.0.range.start && begin.checked_add(len).is_some_and(|end| end <= self.0.range.end)
+    }
+
+    /// Bytes of our own memory that this holds; mapped ones do not count.
+    pub fn owned_bytes(&self) -> usize {
+        let owned = |part: &Part| if let Bytes::Owned(bytes) = &part.bytes { bytes.len() } else { 0 };
+        self.0.parts.iter().map(owned).sum()
+    }
+
+    /// The bytes from `begin` in the piece on, in order, ready for `writev`. Not to be read: see [`Prepared`].
+    ///
+    /// # Panics
+    /// If they are not all [here](Self::covers).
+    pub fn slices(&self, begin: u32, len: u32) -> impl Iterator<Item = &[u8]> + '_ {
+        self.spans(begin, len).flat_map(|(part, span)| {
+            let len = span.len();
+            let (bytes, repeat) = match &part.bytes {
+                Bytes::Mapped { map, at, .. } => {
+                    let start = at + span.start;
+                    assert!(start + len <= map.raw.len(), "a prepared part lies in its map");
+                    // SAFETY: the range lies in a live read-only map, which the slice's owner keeps alive. The bytes
+                    // may change or vanish with the file; callers hand them to the system and do not look.
+                    (unsafe { std::slice::from_raw_parts(map.raw.as_ptr().add(start), len) }, 1)
+                }
+                Bytes::Owned(bytes) => (&bytes[span], 1),
+                Bytes::Zeros => (&ZEROS[..len.min(ZEROS.len())], len.div_ceil(ZEROS.len())),
+            };
+            (0..repeat).map(move |i| &bytes[..bytes.len().min(len - i * bytes.len())])
+        })
+    }
+
+    /// Copies the bytes from `begin` in the piece on, for connections that transform what they send.
+    ///
+    /// # Errors
+    /// [`StorageError::Truncated`] if a file was cut short.
+    ///
+    /// # Panics
+    /// If they are not all [here](Self::covers).
+    pub fn copy_to(&self, begin: u32, buf: &mut [u8]) -> Result<(), StorageError> {
+        let mut rest = &mut buf[..];
+        for (part, span) in self.spans(begin, rest.len() as u32) {
+            let (here, after) = rest.split_at_mut(span.len());
+            rest = after;
+            match &part.bytes {
+                Bytes::Mapped { map, at, path, file_len } => {
+                    let range = at + span.start..at + span.end;
+                    match guard::read(&map.raw, range.clone(), |bytes| here.copy_from_slice(bytes)) {
+                        Ok(()) => {}
+                        Err(guard::ReadError::Unguarded) => {
+                            let from = map.start + range.start as u64;
+                            let got = super::sys::read_at(&map.file, here, from)
+                                .map_err(|e| StorageError::io(path, "read", e))?;
+                            if got < here.len() {
+                                let len = from + got as u64;
+                                return Err(StorageError::Truncated {
+                                    path: path.clone(),
+                                    len,
+                                    expected: *file_len,
+                                });
+                            }
+                        }
+                        Err(guard::ReadError::Hole) => {
+                            map.is_spoiled.store(true, Ordering::Release);
+                            part.check()?;
+                            return Err(StorageError::io(
+                                path,
+                                "read",
+                                std::io::ErrorKind::InvalidData.into(),
+                            ));
+                        }
+                    }
+                }
+                Bytes::Owned(bytes) => here.copy_from_slice(&bytes[span]),
+                Bytes::Zeros => here.fill(0),
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether every mapped file still has its length, so that this may be used again later. A cut inside a page
+    /// goes unnoticed by the system and would be sent as zeros.
+    pub fn still_valid(&self) -> bool {
+        self.check().is_ok()
+    }
+
+    /// Like [`still_valid`](Self::still_valid), but says what is wrong.
+    ///
+    /// # Errors
+    /// [`StorageError::Truncated`] with the file that is too short now.
+    pub fn check(&self) -> Result<(), StorageError> {
+        self.0.parts.iter().try_for_each(Part::check)
+    }
+
+    /// The parts that `len` bytes from `begin` lie in, with the range within each.
+    fn spans(&self, begin: u32, len: u32) -> impl Iterator<Item = (&Part, Range<usize>)> {
+        assert!(self.covers(begin, len), "{len} bytes at {begin} of {:?}", self.0.range);
+        let end = begin + len;
+        let parts = &self.0.parts;
+        let first = parts.partition_point(|part| part.end <= begin);
+        let mut start = if first == 0 { self.0.range.start } else { parts[first - 1].end };
+        parts[first..].iter().map_while(move |part| {
+            let part_start = std::mem::replace(&mut start, part.end);
+            (part_start < end).then(|| {
+                let from = begin.max(part_start) - part_start;
+                let to = end.min(part.end) - part_start;
+                (part, from as usize..to as usize)
+            })
+        })
+    }
+}
+
+impl Part {
+    fn check(&self) -> Result<(), StorageError> {
+        let Bytes::Mapped { map, path, file_len, .. } = &self.bytes else { return Ok(()) };
+        let len = map.file.metadata().map_err(|e| StorageError::io(path, "look at", e))?.len();
+        if len < *file_len || map.is_spoiled.load(Ordering::Acquire) {
+            return Err(StorageError::Truncated { path: path.clone(), len, expected: *file_len });
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,70 @@
+//! A full disk on demand.
+
+use std::sync::Mutex;
+
+/// Lets a number of bytes be written, then makes the disk look full until it is [lifted](Self::lift). For tests and
+/// `swarm lab --fault disk-full`.
+#[derive(Debug)]
+pub struct SpaceBudget(Mutex<State>);
+
+#[derive(Debug)]
+struct State {
+    left: u64,
+    full: bool,
+    lifted: bool,
+}
+
+impl SpaceBudget {
+    /// A disk that is full once `bytes` have been written.
+    pub fn new(bytes: u64) -> SpaceBudget {
+        SpaceBudget(Mutex::new(State { left: bytes, full: false, lifted: false }))
+    }
+
+    /// Space is back, for good.
+    pub fn lift(&self) {
+        self.state().lifted = true;
+    }
+
+    /// Whether something has failed for lack of space and the budget is not lifted.
+    pub fn is_full(&self) -> bool {
+        let state = self.state();
+        state.full && !state.lifted
+    }
+
+    /// Charges a write.
+    pub(super) fn charge(&self, bytes: u64) -> std::io::Result<()> {
+        let mut state = self.state();
+        if state.lifted {
+            return Ok(());
+        }
+        match state.left.checked_sub(bytes) {
+            Some(left) if !state.full => {
+                state.left = left;
+                Ok(())
+            }
+            _ => {
+                state.full = true;
+                Err(std::io::ErrorKind::StorageFull.into())
+            }
+        }
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn is_full_until_lifted() {
+        let budget = SpaceBudget::new(10);
+        assert!(budget.charge(6).is_ok() && !budget.is_full());
+        assert!(budget.charge(6).is_err() && budget.is_full());
+        assert!(budget.charge(1).is_err(), "a full disk stays full");
+        budget.lift();
+        assert!(budget.charge(100).is_ok() && !budget.is_full());
+    }
+}

@@ -1,0 +1,231 @@
+//! What the system offers for files, with a plainer way where it offers less.
+
+use std::fs::{File, Metadata};
+use std::io::{self, IoSlice};
+
+/// Most slices that one system call takes (Linux's `IOV_MAX`).
+const SLICES_MAX: usize = 1024;
+
+/// What tells that a file has not changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stamp {
+    /// Length in bytes.
+    pub(super) len: u64,
+    /// Time of the last change, in nanoseconds since 1970.
+    pub(super) mtime_ns: i64,
+    /// The file's number in its file system; zero where there is none.
+    pub(super) ino: u64,
+}
+
+impl Stamp {
+    #[cfg(unix)]
+    pub(super) fn of(meta: &Metadata) -> Stamp {
+        use std::os::unix::fs::MetadataExt;
+        let mtime_ns = meta.mtime().wrapping_mul(1_000_000_000).wrapping_add(meta.mtime_nsec());
+        Stamp { len: meta.len(), mtime_ns, ino: meta.ino() }
+    }
+
+    #[cfg(not(unix))]
+    pub(super) fn of(meta: &Metadata) -> Stamp {
+        let since = meta.modified().ok().and_then(|t| t.duration_since(std::time::UNIX_EPOCH).ok());
+        Stamp { len: meta.len(), mtime_ns: since.map_or(0, |d| d.as_nanos() as i64), ino: 0 }
+    }
+
+    // The fields' types differ between systems.
+    #[cfg(unix)]
+    #[allow(clippy::unnecessary_cast)]
+    pub(super) fn of_stat(stat: &rustix::fs::Stat) -> Stamp {
+        let mtime_ns =
+            (stat.st_mtime as i64).wrapping_mul(1_000_000_000).wrapping_add(stat.st_mtime_nsec as i64);
+        Stamp { len: stat.st_size as u64, mtime_ns, ino: stat.st_ino as u64 }
+    }
+}
+
+/// Reads until `buf` is full or the file ends; gives the number of bytes.
+pub(super) fn read_at(file: &File, mut buf: &mut [u8], mut offset: u64) -> io::Result<usize> {
+    let wanted = buf.len();
+    while !buf.is_empty() {
+        match read_once_at(file, buf, offset) {
+            Ok(0) => break,
+            Ok(n) => {
+                buf = &mut buf[n..];
+                offset += n as u64;
+            }
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(wanted - buf.len())
+}
+
+/// Writes all of `bufs` one after the other, in as few calls as the system allows.
+pub(super) fn write_all_at(file: &File, mut bufs: &mut [IoSlice<'_>], mut offset: u64) -> io::Result<()> {
+    IoSlice::advance_slices(&mut bufs, 0);
+    while !bufs.is_empty() {
+        match write_once_at(file, &bufs[..bufs.len().min(SLICES_MAX)], offset) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(n) => {
+                IoSlice::advance_slices(&mut bufs, n);
+                offset += n as u64;
+            }
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(unix)]
+fn read_once_at(file: &File, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+    std::os::unix::fs::FileExt::read_at(file, buf, offset)
+}
+
+#[cfg(windows)]
+fn read_once_at(file: &File, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+    std::os::windows::fs::FileExt::seek_read(file, buf, offset)
+}
+
+#[cfg(target_os = "linux")]
+fn write_once_at(file: &File, bufs: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {
+    Ok(rustix::io::pwritev(file, bufs, offset)?)
+}
+
+#[cfg(all(unix, not(target_os = "linux")))]
+fn write_once_at(file: &File, bufs: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {
+    std::os::unix::fs::FileExt::write_at(file, &bufs[0], offset)
+}
+
+#[cfg(windows)]
+fn write_once_at(file: &File, bufs: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {
+    std::os::windows::fs::FileExt::seek_write(file, &bufs[0], offset)
+}
+
+/// Gives a file `len` bytes of disk from `offset` on, keeping what is there. `keep_len` leaves the file's length.
+/// Where the file system cannot promise space, the file grows with holes if the space is there right now.
+pub(super) fn reserve(file: &File, offset: u64, len: u64, keep_len: bool) -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::fs::{FallocateFlags, fallocate};
+        use rustix::io::Errno;
+        let flags = if keep_len { FallocateFlags::KEEP_SIZE } else { FallocateFlags::empty() };
+        loop {
+            match fallocate(file, flags, offset, len) {
+                Err(Errno::INTR) => {}
+                Err(Errno::OPNOTSUPP | Errno::NOSYS) => break,
+                reserved => return Ok(reserved?),
+            }
+        }
+    }
+    if keep_len {
+        return Ok(());
+    }
+    let meta = file.metadata()?;
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        let stat = rustix::fs::fstatvfs(file)?;
+        let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+        if free < (offset + len).saturating_sub(meta.blocks() * 512) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+    }
+    file.set_len(meta.len().max(offset + len))
+}
+
+/// Gives the disk space of a range back; it then reads as zeros. Where that cannot be done nothing happens.
+pub(super) fn punch_hole(file: &File, offset: u64, len: u64) {
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::fs::{FallocateFlags, fallocate};
+        let _ = fallocate(file, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, offset, len);
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = (file, offset, len);
+}
+
+/// Whether all of a range may hold data: none of it is known to be a hole or merely reserved.
+pub(super) fn may_be_data(file: &File, offset: u64, len: u64) -> bool {
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::fs::{SeekFrom, seek};
+        let is_data = seek(file, SeekFrom::Data(offset)).is_ok_and(|at| at == offset);
+        is_data && seek(file, SeekFrom::Hole(offset)).is_ok_and(|at| at >= offset + len)
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = (file, offset, len);
+        true
+    }
+}
+
+/// Makes everything written to the file system of `dir` durable. `Unsupported` where there is no such call.
+pub(super) fn sync_file_system(dir: &std::path::Path) -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    return Ok(rustix::fs::syncfs(File::open(dir)?)?);
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = dir;
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
+
+/// Takes the lock that the system frees when the process ends, however it ends. False if somebody else has it.
+/// File systems without locks let everybody through.
+pub(super) fn try_lock(file: &File) -> io::Result<bool> {
+    #[cfg(unix)]
+    {
+        use rustix::fs::{FlockOperation, flock};
+        use rustix::io::Errno;
+        match flock(file, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK) => Ok(false),
+            Ok(()) | Err(Errno::NOTSUP | Errno::NOLCK | Errno::NOSYS) => Ok(true),
+            Err(e) => Err(e.into()),
+        }
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = file;
+        Ok(true)
+    }
+}
+
+/// Lets those who may read a file execute it.
+pub(super) fn make_executable(file: &File) -> io::Result<()> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::{MetadataExt, PermissionsExt};
+        let mode = file.metadata()?.mode();
+        file.set_permissions(std::fs::Permissions::from_mode(mode | (mode & 0o444) >> 2))?;
+    }
+    #[cfg(not(unix))]
+    let _ = file;
+    Ok(())
+}
+
+/// What differs after each start of the machine, where that can be known. Equal values mean that no power was
+/// lost in between.
+pub(super) fn boot_id() -> Option<String> {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok().map(|id| id.trim().to_owned())
+}
+
+/// Whether an open failed because the name is a symbolic link.
+pub(super) fn is_link_error(e: &io::Error) -> bool {
+    #[cfg(unix)]
+    return e.raw_os_error() == Some(libc::ELOOP);
+    #[cfg(not(unix))]
+    {
+        let _ = e;
+        false
+    }
+}
+
+/// Whether the process or the system has no more file descriptors.
+pub(super) fn is_too_many_files(e: &io::Error) -> bool {
+    #[cfg(unix)]
+    return matches!(e.raw_os_error(), Some(libc::EMFILE | libc::ENFILE));
+    #[cfg(not(unix))]
+    {
+        let _ = e;
+        false
+    }
+}
