@@ -1,0 +1,190 @@
+//! A piece of which some block is asked for or received.
+
+use crate::id::PeerKey;
+
+/// How many peers may be asked for one block in the endgame.
+pub const HOLDERS_MAX: usize = 3;
+
+/// The peers that were asked for a block; at least one.
+#[derive(Clone, Debug)]
+pub(super) struct Holders {
+    first: PeerKey,
+    others: Vec<PeerKey>,
+}
+
+impl Holders {
+    pub(super) fn iter(&self) -> impl Iterator<Item = PeerKey> + '_ {
+        std::iter::once(self.first).chain(self.others.iter().copied())
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum BlockState {
+    Free,
+    Requested(Holders),
+    Received(PeerKey),
+}
+
+#[derive(Debug)]
+pub(super) struct OpenPiece {
+    blocks: Vec<BlockState>,
+    free: u32,
+    received: u32,
+    received_at: u64,
+    /// No block before this one is free.
+    first_free: u32,
+    last_taker: Option<PeerKey>,
+    /// After a failed verification: who sent it then, and who alone may send it now.
+    suspicion: Option<Suspicion>,
+}
+
+#[derive(Debug)]
+struct Suspicion {
+    senders: Vec<PeerKey>,
+    owner: Option<PeerKey>,
+}
+
+impl OpenPiece {
+    pub(super) fn new(blocks: u32) -> OpenPiece {
+        OpenPiece {
+            blocks: vec![BlockState::Free; blocks as usize],
+            free: blocks,
+            received: 0,
+            received_at: 0,
+            first_free: 0,
+            last_taker: None,
+            suspicion: None,
+        }
+    }
+
+    pub(super) fn free(&self) -> u32 {
+        self.free
+    }
+
+    pub(super) fn received(&self) -> u32 {
+        self.received
+    }
+
+    /// How many blocks had come to the torrent when the last one came to this piece.
+    pub(super) fn received_at(&self) -> u64 {
+        self.received_at
+    }
+
+    pub(super) fn is_complete(&self) -> bool {
+        self.received as usize == self.blocks.len()
+    }
+
+    pub(super) fn is_untouched(&self) -> bool {
+        self.free as usize == self.blocks.len()
+    }
+
+    pub(super) fn is_suspect(&self) -> bool {
+        self.suspicion.is_some()
+    }
+
+    pub(super) fn last_taker(&self) -> Option<PeerKey> {
+        self.last_taker
+    }
+
+    pub(super) fn is_open_to(&self, peer: PeerKey) -> bool {
+        self.suspicion.as_ref().is_none_or(|s| match s.owner {
+            Some(owner) => owner == peer,
+            None => !s.senders.contains(&peer),
+        })
+    }
+
+    pub(super) fn set_suspects(&mut self, senders: Vec<PeerKey>) {
+        self.suspicion = (!senders.is_empty()).then_some(Suspicion { senders, owner: None });
+    }
+
+    pub(super) fn disown(&mut self, peer: PeerKey) {
+        if let Some(suspicion) = &mut self.suspicion
+            && suspicion.owner == Some(peer)
+        {
+            suspicion.owner = None;
+        }
+    }
+
+    pub(super) fn forgive(&mut self) {
+        if let Some(suspicion) = &mut self.suspicion
+            && suspicion.owner.is_none()
+        {
+            suspicion.senders.clear();
+        }
+    }
+
+    pub(super) fn take_free(&mut self, peer: PeerKey, count: usize, mut taken: impl FnMut(u32)) {
+        let wanted = count.min(self.free as usize);
+        let mut index = self.first_free as usize;
+        for _ in 0..wanted {
+            while !matches!(self.blocks[index], BlockState::Free) {
+                index += 1;
+            }
+            self.blocks[index] = BlockState::Requested(Holders { first: peer, others: Vec::new() });
+            taken(index as u32);
+        }
+        self.first_free = index as u32;
+        self.free -= wanted as u32;
+        self.last_taker = Some(peer);
+        if let Some(suspicion) = &mut self.suspicion {
+            suspicion.owner = Some(peer);
+        }
+    }
+
+    pub(super) fn duplicate(&mut self, index: u32, peer: PeerKey) -> bool {
+        let BlockState::Requested(holders) = &mut self.blocks[index as usize] else { return false };
+        if holders.others.len() + 1 >= HOLDERS_MAX || holders.iter().any(|h| h == peer) {
+            return false;
+        }
+        holders.others.push(peer);
+        true
+    }
+
+    /// Marks the block as received and returns what it was before; unchanged if it was received.
+    pub(super) fn receive(&mut self, index: u32, peer: PeerKey, at: u64) -> BlockState {
+        let state = &mut self.blocks[index as usize];
+        if matches!(state, BlockState::Received(_)) {
+            return state.clone();
+        }
+        self.received += 1;
+        self.received_at = at;
+        let before = std::mem::replace(state, BlockState::Received(peer));
+        self.free -= u32::from(matches!(before, BlockState::Free));
+        before
+    }
+
+    /// Takes the block back from `peer`; whether it is free now and was not before.
+    pub(super) fn release(&mut self, index: u32, peer: PeerKey) -> bool {
+        let state = &mut self.blocks[index as usize];
+        let BlockState::Requested(holders) = state else { return false };
+        if holders.first != peer {
+            holders.others.retain(|&h| h != peer);
+            return false;
+        }
+        if let Some(next) = holders.others.pop() {
+            holders.first = next;
+            return false;
+        }
+        *state = BlockState::Free;
+        self.free += 1;
+        self.first_free = self.first_free.min(index);
+        true
+    }
+
+    pub(super) fn senders(&self) -> Vec<Option<PeerKey>> {
+        let sender = |state: &BlockState| match state {
+            BlockState::Received(peer) => Some(*peer),
+            _ => None,
+        };
+        self.blocks.iter().map(sender).collect()
+    }
+
+    pub(super) fn check_invariants(&self) {
+        let free = self.blocks.iter().filter(|b| matches!(b, BlockState::Free)).count();
+        let received = self.blocks.iter().filter(|b| matches!(b, BlockState::Received(_))).count();
+        assert_eq!(free, self.free as usize);
+        assert_eq!(received, self.received as usize);
+        let before_first = &self.blocks[..(self.first_free as usize).min(self.blocks.len())];
+        assert!(!before_first.iter().any(|b| matches!(b, BlockState::Free)));
+    }
+}
