@@ -1,1 +1,148 @@
-//! (being built)
+//! One connection's state: what each side has, wants and allows.
+//!
+//! Data and small rules only; what a message *means* is decided in
+//! [`crate::torrent`], the one place that changes several parts at once.
+
+pub mod pipeline;
+
+use crate::bitfield::Bitfield;
+use crate::id::{BlockRef, PeerId, PeerKey, PieceIndex};
+use crate::rate::RateMeter;
+use crate::time::Time;
+use pipeline::Pipeline;
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+
+/// What a connection is known by once its handshake is done.
+#[derive(Clone, Debug)]
+pub struct PeerInfo {
+    /// The address of the connection's far end.
+    pub addr: SocketAddr,
+    /// Whether the peer dialled us.
+    pub inbound: bool,
+    /// What it calls itself.
+    pub peer_id: PeerId,
+    /// Whether both sides speak the fast extension (BEP 6).
+    pub fast: bool,
+    /// Whether both sides speak the extension protocol (BEP 10).
+    pub extended: bool,
+}
+
+/// A connected peer.
+#[derive(Debug)]
+pub struct Peer {
+    /// Our handle of it.
+    pub key: PeerKey,
+    /// What its handshake said.
+    pub info: PeerInfo,
+    /// What it calls its software, if it said so in its extension handshake.
+    pub client: Option<String>,
+    /// Where it listens, if known: the dialled address, or its own word on an inbound connection.
+    pub listen_addr: Option<SocketAddr>,
+    /// The pieces it has.
+    pub have: Bitfield,
+    /// Whether it has said which pieces it has (a bitfield may only be the first message).
+    pub have_known: bool,
+    /// How many of its pieces we want and lack.
+    pub useful_pieces: u32,
+    /// We answer none of its requests.
+    pub am_choking: bool,
+    /// We have told it that it has something that we want.
+    pub am_interested: bool,
+    /// It answers none of our requests.
+    pub peer_choking: bool,
+    /// It wants something that we have.
+    pub peer_interested: bool,
+    /// It takes no data from anyone (BEP 21).
+    pub upload_only: bool,
+    /// Its number for the extension message that says the same of us, if it has one.
+    pub upload_only_id: Option<u8>,
+    /// Our requests to it.
+    pub pipeline: Pipeline,
+    /// Its requests to us that wait to be sent, oldest first.
+    pub uploads: VecDeque<BlockRef>,
+    /// Pieces that it answers requests for even while it chokes us (BEP 6).
+    pub allowed_fast_in: Vec<PieceIndex>,
+    /// Pieces that we answer requests for even while we choke it (BEP 6).
+    pub allowed_fast_out: Vec<PieceIndex>,
+    /// It has let requests lie for too long.
+    pub snubbed: bool,
+    /// Payload that it sends us.
+    pub rate_down: RateMeter,
+    /// Payload that we send it.
+    pub rate_up: RateMeter,
+    /// Payload bytes received from it.
+    pub bytes_down: u64,
+    /// Payload bytes sent to it.
+    pub bytes_up: u64,
+    /// When the connection was made.
+    pub connected_at: Time,
+    /// When its last message or block arrived.
+    pub heard_at: Time,
+    /// When we last sent it anything.
+    pub sent_at: Time,
+    /// When `am_choking` last changed; when it connected, if never.
+    pub choke_changed_at: Time,
+    /// Requests that it had no right to make.
+    pub bad_requests: u32,
+    /// Blocks that we never asked it for.
+    pub unrequested_blocks: u32,
+    /// When interest on either side was last seen; idle connections make room for others.
+    pub useful_at: Time,
+}
+
+impl Peer {
+    /// A peer that has just connected: all four flags in their first state (BEP 3), no piece known.
+    pub fn new(key: PeerKey, info: PeerInfo, pieces: u32, now: Time) -> Peer {
+        Peer {
+            key,
+            listen_addr: (!info.inbound).then_some(info.addr),
+            info,
+            client: None,
+            have: Bitfield::empty(pieces),
+            have_known: false,
+            useful_pieces: 0,
+            am_choking: true,
+            am_interested: false,
+            peer_choking: true,
+            peer_interested: false,
+            upload_only: false,
+            upload_only_id: None,
+            pipeline: Pipeline::default(),
+            uploads: VecDeque::new(),
+            allowed_fast_in: Vec::new(),
+            allowed_fast_out: Vec::new(),
+            snubbed: false,
+            rate_down: RateMeter::default(),
+            rate_up: RateMeter::default(),
+            bytes_down: 0,
+            bytes_up: 0,
+            connected_at: now,
+            heard_at: now,
+            sent_at: now,
+            choke_changed_at: now,
+            bad_requests: 0,
+            unrequested_blocks: 0,
+            useful_at: now,
+        }
+    }
+
+    /// Whether requests may be sent to it now, other than for pieces it allows while choking.
+    pub fn serves_us(&self) -> bool {
+        !self.peer_choking && self.am_interested
+    }
+
+    /// How many more blocks to ask it for now: none until its queue has run down a little, so that
+    /// requests go out in bunches.
+    pub fn room(&self, now: Time) -> usize {
+        if !self.serves_us() {
+            return 0;
+        }
+        if self.snubbed {
+            return usize::from(self.pipeline.is_empty());
+        }
+        let depth = self.pipeline.depth(self.rate_down.bytes_per_s(now));
+        let room = depth.saturating_sub(self.pipeline.len());
+        if room * 8 < depth && !self.pipeline.is_empty() { 0 } else { room }
+    }
+}

@@ -1,1 +1,317 @@
-//! (being built)
+//! One torrent's swarm as a state machine: the one place that changes several parts at once.
+//!
+//! Inputs are connections, messages, the *arrival* of blocks, results of
+//! verification and disk, and time. Outputs are [`Action`]s for the shell to
+//! carry out and [`Event`]s for whoever watches. **Drain both after every
+//! input**; then call [`Torrent::handle_timeout`] at [`Torrent::poll_timeout`].
+//!
+//! The work is split by what it reacts to: `connections` (who is here, what
+//! they have), `download` (requests, blocks, pieces), `upload` (their requests,
+//! choking), `discovery` (whom to dial), `blame` (who lied).
+
+mod blame;
+mod connections;
+pub mod discovery;
+mod download;
+mod events;
+mod upload;
+
+use crate::bitfield::Bitfield;
+use crate::choker::{Choker, ChokerConfig};
+use crate::geometry::Geometry;
+use crate::id::{BlockRef, InfoHash, PeerId, PeerKey, PieceIndex};
+use crate::peer::Peer;
+use crate::picker::{Order, Picker, Priority};
+use crate::rate::RateMeter;
+use crate::rng::Rng;
+use crate::time::{Duration, Time};
+use crate::wire::Message;
+use blame::Blame;
+use discovery::Discovery;
+pub use events::{Action, CloseReason, Event, PieceResult, Pressure};
+use std::collections::{BTreeMap, VecDeque};
+
+/// How often slow things are looked at: snubbing, keep-alive, idle connections.
+pub const TICK: Duration = Duration::from_secs(1);
+
+/// What a torrent is told once.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Which torrent this is.
+    pub info_hash: InfoHash,
+    /// What we call ourselves in handshakes.
+    pub peer_id: PeerId,
+    /// The software's name and version, for extension handshakes.
+    pub client: String,
+    /// The TCP port that peers can reach us at, if there is one.
+    pub listen_port: Option<u16>,
+    /// How many connections there may be.
+    pub peers_max: usize,
+    /// How many connections are dialled for; more are accepted, up to `peers_max`.
+    pub peers_wanted: usize,
+    /// How many connections may be half open at a time.
+    pub half_open_max: usize,
+    /// How many requests a peer may queue at us (`reqq`).
+    pub requests_max: u32,
+    /// Determines every random choice.
+    pub seed: u64,
+}
+
+impl Config {
+    /// The defaults for this torrent.
+    pub fn new(info_hash: InfoHash, peer_id: PeerId, seed: u64) -> Config {
+        Config {
+            info_hash,
+            peer_id,
+            client: concat!("Swarm ", env!("CARGO_PKG_VERSION")).to_owned(),
+            listen_port: None,
+            peers_max: 100,
+            peers_wanted: 50,
+            half_open_max: 16,
+            requests_max: 2_000,
+            seed,
+        }
+    }
+}
+
+/// Sums over the life of a torrent, in bytes of payload unless said otherwise.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Received, wanted or not.
+    pub bytes_down: u64,
+    /// Sent.
+    pub bytes_up: u64,
+    /// Received and dropped: twice asked for, no longer wanted, or never asked for.
+    pub bytes_wasted: u64,
+    /// Received in pieces that did not verify.
+    pub bytes_corrupt: u64,
+    /// Pieces that did not verify (a count).
+    pub pieces_failed: u64,
+}
+
+/// One torrent's swarm.
+#[derive(Debug)]
+pub struct Torrent {
+    config: Config,
+    geometry: Geometry,
+    rng: Rng,
+    picker: Picker,
+    choker: Choker,
+    peers: BTreeMap<PeerKey, Peer>,
+    discovery: Discovery,
+    blame: Blame,
+    pressure: Pressure,
+    /// Complete pieces that the disk did not take.
+    unwritten: Vec<PieceIndex>,
+    /// Blocks have come free: whoever has room may take them.
+    refill_all: bool,
+    was_complete: bool,
+    tick_at: Time,
+    rechoke_at: Time,
+    rate_down: RateMeter,
+    rate_up: RateMeter,
+    totals: Totals,
+    actions: VecDeque<Action>,
+    events: VecDeque<Event>,
+    /// Room for picks, kept to save allocations.
+    picks: Vec<BlockRef>,
+}
+
+impl Torrent {
+    /// A torrent of this geometry of which we `have` these pieces, verified and written.
+    pub fn new(config: Config, geometry: Geometry, have: Bitfield) -> Torrent {
+        let mut rng = Rng::new(config.seed);
+        let picker = Picker::new(geometry, have);
+        let is_complete = picker.missing().count() == 0;
+        Torrent {
+            choker: Choker::new(Self::policy(is_complete), ChokerConfig::default(), rng.fork()),
+            discovery: Discovery::new(rng.fork()),
+            was_complete: is_complete,
+            config,
+            geometry,
+            rng,
+            picker,
+            peers: BTreeMap::new(),
+            blame: Blame::default(),
+            pressure: Pressure::None,
+            unwritten: Vec::new(),
+            refill_all: false,
+            tick_at: Time::MAX,
+            rechoke_at: Time::ZERO,
+            rate_down: RateMeter::default(),
+            rate_up: RateMeter::default(),
+            totals: Totals::default(),
+            actions: VecDeque::new(),
+            events: VecDeque::new(),
+            picks: Vec::new(),
+        }
+    }
+
+    /// What the shell is to do next. Drain until `None` after every input.
+    pub fn poll_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    /// What has happened. Drain until `None` after every input.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// When to call [`Torrent::handle_timeout`], if nothing else happens before. `None` at rest.
+    pub fn poll_timeout(&self) -> Option<Time> {
+        (self.tick_at != Time::MAX).then_some(self.tick_at)
+    }
+
+    /// Time has passed.
+    pub fn handle_timeout(&mut self, now: Time) {
+        if now < self.tick_at {
+            return;
+        }
+        self.tick_connections(now);
+        self.tick_download(now);
+        self.tick_choker(now);
+        self.dial(now);
+        let at_rest = self.peers.is_empty() && !self.discovery.is_waiting();
+        self.tick_at = if at_rest { Time::MAX } else { now + TICK };
+        self.settle(now);
+    }
+
+    /// A message has come from a peer. Messages from peers that are not connected (any more) are ignored.
+    pub fn handle_message(&mut self, now: Time, key: PeerKey, message: &Message) {
+        let Some(peer) = self.peers.get_mut(&key) else { return };
+        peer.heard_at = now;
+        match message {
+            Message::KeepAlive | Message::Port(_) => {}
+            Message::Choke => self.on_choke(now, key),
+            Message::Unchoke => self.on_unchoke(now, key),
+            Message::Interested => self.on_interested(now, key),
+            Message::NotInterested => self.on_not_interested(now, key),
+            Message::Have(piece) => self.on_have(now, key, *piece),
+            Message::Bitfield(bytes) => match Bitfield::from_wire(bytes, self.geometry.pieces()) {
+                Some(have) => self.on_bitfield(now, key, have),
+                None => self.close(key, CloseReason::BitfieldLength { len: bytes.len() }),
+            },
+            Message::HaveAll => self.on_bitfield(now, key, Bitfield::full(self.geometry.pieces())),
+            Message::HaveNone => self.on_bitfield(now, key, Bitfield::empty(self.geometry.pieces())),
+            Message::Request(block) => self.on_request(now, key, *block),
+            Message::Cancel(block) => self.on_cancel(key, *block),
+            Message::Reject(block) => self.on_reject(key, *block),
+            Message::Suggest(piece) | Message::AllowedFast(piece) if !self.geometry.contains(*piece) => {}
+            Message::Suggest(_) => {}
+            Message::AllowedFast(piece) => self.on_allowed_fast(now, key, *piece),
+            Message::Extended { id, payload } => self.on_extended(now, key, *id, payload),
+        }
+        self.settle(now);
+    }
+
+    /// How much memory received blocks may still take.
+    pub fn set_pressure(&mut self, now: Time, pressure: Pressure) {
+        if pressure < self.pressure {
+            self.refill_all = true;
+        }
+        self.pressure = pressure;
+        self.settle(now);
+    }
+
+    /// Changes a piece's priority.
+    pub fn set_priority(&mut self, now: Time, piece: PieceIndex, priority: Priority) {
+        self.picker.set_priority(piece, priority);
+        self.recount_useful();
+        self.refill_all = true;
+        self.note_completion(now);
+        self.settle(now);
+    }
+
+    /// Sets the order in which pieces are started.
+    pub fn set_order(&mut self, order: Order) {
+        self.picker.set_order(order);
+    }
+
+    /// The pieces that are verified and written.
+    pub fn have(&self) -> &Bitfield {
+        self.picker.have()
+    }
+
+    /// The pieces that are wanted and not yet had.
+    pub fn missing(&self) -> &Bitfield {
+        self.picker.missing()
+    }
+
+    /// Whether every wanted piece is verified and written.
+    pub fn is_complete(&self) -> bool {
+        self.picker.missing().count() == 0
+    }
+
+    /// The connected peers.
+    pub fn peers(&self) -> impl Iterator<Item = &Peer> {
+        self.peers.values()
+    }
+
+    /// A connected peer.
+    pub fn peer(&self, key: PeerKey) -> Option<&Peer> {
+        self.peers.get(&key)
+    }
+
+    /// Sums since the start.
+    pub fn totals(&self) -> Totals {
+        self.totals
+    }
+
+    /// Payload rates now: down, up, in bytes/s.
+    pub fn rates(&self, now: Time) -> (u64, u64) {
+        (self.rate_down.bytes_per_s(now), self.rate_up.bytes_per_s(now))
+    }
+
+    /// The pieces under way, the one that has waited longest for a block first.
+    pub fn partial_pieces(&self) -> Vec<PieceIndex> {
+        self.picker.partial_by_age()
+    }
+
+    /// What we call ourselves.
+    pub fn peer_id(&self) -> PeerId {
+        self.config.peer_id
+    }
+
+    /// The torrent's geometry.
+    pub fn geometry(&self) -> &Geometry {
+        &self.geometry
+    }
+
+    /// What follows every input: freed blocks are taken up.
+    fn settle(&mut self, now: Time) {
+        if std::mem::take(&mut self.refill_all) {
+            let keys: Vec<PeerKey> = self.peers.keys().copied().collect();
+            keys.into_iter().for_each(|key| self.refill(now, key));
+        }
+    }
+
+    fn send(&mut self, now: Time, peer: PeerKey, message: Message) {
+        if let Some(peer) = self.peers.get_mut(&peer) {
+            peer.sent_at = now;
+            self.actions.push_back(Action::Send { peer: peer.key, message });
+        }
+    }
+
+    /// Asserts what must hold between inputs. For tests and simulations.
+    ///
+    /// # Panics
+    /// If something does not hold.
+    pub fn check_invariants(&self) {
+        self.picker.check_invariants();
+        for piece in self.geometry.piece_indices() {
+            let holders = self.peers.values().filter(|p| p.have.has(piece)).count();
+            assert_eq!(self.picker.availability(piece) as usize, holders, "availability of {piece}");
+        }
+        for peer in self.peers.values() {
+            let mut useful = 0;
+            peer.have.for_each_common(self.picker.missing(), |_| {
+                useful += 1;
+                true
+            });
+            assert_eq!(useful, peer.useful_pieces, "useful pieces of {:?}", peer.key);
+            assert_eq!(peer.am_interested, useful > 0, "interest in {:?}", peer.key);
+            assert!(peer.pipeline.len() <= crate::peer::pipeline::REQUESTS_MAX as usize);
+            assert!(peer.uploads.len() <= self.config.requests_max as usize);
+        }
+    }
+}

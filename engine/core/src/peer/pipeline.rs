@@ -1,0 +1,201 @@
+//! The requests outstanding at one peer, and how many there should be.
+//!
+//! Enough to keep the path full and the sender's queue about half a second
+//! deep: rate × (round trip + 0.5 s). The round trip is the *smallest* ever
+//! seen, so that time spent in a queue of our own making never asks for a
+//! longer queue. A young connection doubles its requests each round trip, as
+//! TCP does, until its rate stops growing.
+
+use crate::geometry::BLOCK_LEN;
+use crate::id::BlockRef;
+use crate::time::{Duration, Time};
+use std::collections::VecDeque;
+
+/// How many requests a peer is taken to queue if it does not say (`reqq`, BEP 10).
+pub const REQUESTS_DEFAULT: u32 = 250;
+/// How many requests we ever have outstanding at one peer, whatever it says.
+pub const REQUESTS_MAX: u32 = 2_000;
+/// How many requests a slow peer gets at least, so that there is always one behind the one being sent.
+pub const REQUESTS_MIN: usize = 4;
+/// How many requests a new connection begins with.
+pub const REQUESTS_INITIAL: usize = 16;
+/// How much data should wait at the sender, as time at the present rate.
+pub const QUEUE_TIME: Duration = Duration::from_millis(500);
+/// A round trip longer than this is taken for this.
+pub const ROUND_TRIP_MAX: Duration = Duration::from_secs(2);
+/// How many requests that we took back are remembered, to tell a late block from one never asked for.
+pub const WITHDRAWN_MAX: usize = 4_096;
+
+/// A request that waits for its block.
+#[derive(Clone, Copy, Debug)]
+pub struct Outstanding {
+    /// What was asked for.
+    pub block: BlockRef,
+    /// When.
+    pub sent_at: Time,
+}
+
+/// How a block that arrived stands to what was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// It was outstanding.
+    Requested,
+    /// It had been asked for, and given up or cancelled since.
+    Withdrawn,
+    /// It was never asked for.
+    Unrequested,
+}
+
+/// The requests outstanding at one peer.
+#[derive(Debug)]
+pub struct Pipeline {
+    requests: VecDeque<Outstanding>,
+    withdrawn: VecDeque<BlockRef>,
+    reqq: u32,
+    round_trip_min: Duration,
+    starting: Option<SlowStart>,
+    /// When the last requested block came, or when the pipeline last went from empty to not.
+    progress_at: Time,
+}
+
+#[derive(Debug)]
+struct SlowStart {
+    depth: usize,
+    epoch_at: Time,
+    epoch_blocks: u32,
+    last_epoch_blocks: u32,
+}
+
+impl Default for Pipeline {
+    fn default() -> Pipeline {
+        Pipeline {
+            requests: VecDeque::new(),
+            withdrawn: VecDeque::new(),
+            reqq: REQUESTS_DEFAULT,
+            round_trip_min: ROUND_TRIP_MAX,
+            starting: Some(SlowStart {
+                depth: REQUESTS_INITIAL,
+                epoch_at: Time::ZERO,
+                epoch_blocks: 0,
+                last_epoch_blocks: 0,
+            }),
+            progress_at: Time::ZERO,
+        }
+    }
+}
+
+impl Pipeline {
+    /// Number of requests outstanding.
+    pub fn len(&self) -> usize {
+        self.requests.len()
+    }
+
+    /// Whether nothing is outstanding.
+    pub fn is_empty(&self) -> bool {
+        self.requests.is_empty()
+    }
+
+    /// The requests outstanding, in the order in which they were sent.
+    pub fn iter(&self) -> impl Iterator<Item = &Outstanding> {
+        self.requests.iter()
+    }
+
+    /// The peer said how many requests it queues.
+    pub fn set_reqq(&mut self, reqq: u32) {
+        self.reqq = reqq.max(1);
+    }
+
+    /// The shortest time from a request to its block so far, at most [`ROUND_TRIP_MAX`].
+    pub fn round_trip_min(&self) -> Duration {
+        self.round_trip_min
+    }
+
+    /// Since when no requested block has come although some were outstanding.
+    pub fn waiting_since(&self) -> Option<Time> {
+        (!self.is_empty()).then_some(self.progress_at)
+    }
+
+    /// How many requests should be outstanding at this rate.
+    pub fn depth(&self, rate_bytes_per_s: u64) -> usize {
+        let horizon = self.round_trip_min + QUEUE_TIME;
+        let bytes = u128::from(rate_bytes_per_s) * horizon.as_micros() / 1_000_000;
+        let by_rate = (bytes / u128::from(BLOCK_LEN)) as usize + 1;
+        let wanted = match &self.starting {
+            Some(start) => by_rate.max(start.depth),
+            None => by_rate.max(REQUESTS_MIN),
+        };
+        wanted.min(self.reqq.min(REQUESTS_MAX) as usize)
+    }
+
+    /// A request goes out.
+    pub fn push(&mut self, block: BlockRef, now: Time) {
+        if self.requests.is_empty() {
+            self.progress_at = now;
+        }
+        self.requests.push_back(Outstanding { block, sent_at: now });
+    }
+
+    /// A block has come.
+    pub fn answer(&mut self, block: BlockRef, now: Time) -> Answer {
+        if let Some(at) = self.requests.iter().position(|r| r.block == block) {
+            let request = self.requests.remove(at).expect("just found");
+            self.round_trip_min = self.round_trip_min.min(now.since(request.sent_at));
+            self.progress_at = now;
+            self.grow(now);
+            return Answer::Requested;
+        }
+        match self.withdrawn.iter().position(|&b| b == block) {
+            Some(at) => {
+                self.withdrawn.remove(at);
+                Answer::Withdrawn
+            }
+            None => Answer::Unrequested,
+        }
+    }
+
+    /// Takes a request back: it was cancelled, or given up. The block may come all the same. Whether it
+    /// was outstanding.
+    pub fn withdraw(&mut self, block: BlockRef) -> bool {
+        let Some(at) = self.requests.iter().position(|r| r.block == block) else { return false };
+        self.requests.remove(at);
+        if self.withdrawn.len() == WITHDRAWN_MAX {
+            self.withdrawn.pop_front();
+        }
+        self.withdrawn.push_back(block);
+        true
+    }
+
+    /// The peer has refused a request. Whether it was one (outstanding or given up).
+    pub fn rejected(&mut self, block: BlockRef) -> bool {
+        let was_outstanding = self.withdraw(block);
+        let at = self.withdrawn.iter().position(|&b| b == block);
+        at.map(|at| self.withdrawn.remove(at));
+        was_outstanding || at.is_some()
+    }
+
+    /// Takes back every request; they are returned in the order in which they were sent.
+    pub fn withdraw_all(&mut self) -> Vec<BlockRef> {
+        let blocks: Vec<BlockRef> = self.requests.iter().map(|r| r.block).collect();
+        for &block in &blocks {
+            self.withdraw(block);
+        }
+        blocks
+    }
+
+    fn grow(&mut self, now: Time) {
+        let Some(start) = &mut self.starting else { return };
+        start.depth += 1;
+        start.epoch_blocks += 1;
+        let epoch = self.round_trip_min.max(Duration::from_millis(50));
+        if start.epoch_at == Time::ZERO {
+            start.epoch_at = now;
+        } else if now.since(start.epoch_at) >= epoch {
+            let stopped_growing = start.epoch_blocks * 4 < start.last_epoch_blocks * 5;
+            (start.last_epoch_blocks, start.epoch_blocks) = (start.epoch_blocks, 0);
+            start.epoch_at = now;
+            if stopped_growing || start.depth >= self.reqq.min(REQUESTS_MAX) as usize {
+                self.starting = None;
+            }
+        }
+    }
+}

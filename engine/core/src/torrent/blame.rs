@@ -1,0 +1,104 @@
+//! Who lied: smart ban.
+//!
+//! When a piece fails, each block's digest and sender are kept. When the piece
+//! later passes, the digests of the true blocks show exactly which senders
+//! lied. A failed piece that came from one peer alone blames it at once.
+
+use crate::id::{PeerKey, PieceIndex};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+/// How many failed attempts are remembered, over all pieces; beyond that the oldest is forgotten.
+pub(super) const ATTEMPTS_MAX: usize = 256;
+
+/// Whoever sent a block, where it is (if still known), and the block's digest.
+pub(super) type Sent = (PeerKey, Option<SocketAddr>, [u8; 20]);
+
+/// A peer that lied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Verdict {
+    pub(super) peer: PeerKey,
+    pub(super) addr: Option<SocketAddr>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Blame {
+    attempts: BTreeMap<PieceIndex, Vec<Vec<Sent>>>,
+    count: usize,
+}
+
+impl Blame {
+    /// Whether the piece has failed before.
+    pub(super) fn is_suspect(&self, piece: PieceIndex) -> bool {
+        self.attempts.contains_key(&piece)
+    }
+
+    /// The piece failed with these blocks.
+    pub(super) fn piece_failed(&mut self, piece: PieceIndex, sent: Vec<Sent>) -> Option<Verdict> {
+        let &(peer, addr, _) = sent.first()?;
+        if sent.iter().all(|s| s.0 == peer) {
+            return Some(Verdict { peer, addr });
+        }
+        if self.count == ATTEMPTS_MAX
+            && let Some((_, forgotten)) = self.attempts.pop_first()
+        {
+            self.count -= forgotten.len();
+        }
+        self.attempts.entry(piece).or_default().push(sent);
+        self.count += 1;
+        None
+    }
+
+    /// The piece passed with blocks of these digests.
+    pub(super) fn piece_passed(&mut self, piece: PieceIndex, digests: &[[u8; 20]]) -> Vec<Verdict> {
+        let attempts = self.attempts.remove(&piece).unwrap_or_default();
+        self.count -= attempts.len();
+        let mut liars: Vec<Verdict> = attempts
+            .iter()
+            .flat_map(|sent| sent.iter().zip(digests))
+            .filter(|((_, _, digest), truth)| digest != *truth)
+            .map(|(&(peer, addr, _), _)| Verdict { peer, addr })
+            .collect();
+        liars.sort_unstable();
+        liars.dedup();
+        liars
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sent(peer: u32, digest: u8) -> Sent {
+        (PeerKey(peer), Some(SocketAddr::from(([127, 0, 0, 1], peer as u16))), [digest; 20])
+    }
+
+    #[test]
+    fn exactly_the_liars_are_blamed() {
+        let mut blame = Blame::default();
+        let piece = PieceIndex(3);
+        assert_eq!(blame.piece_failed(piece, vec![sent(1, 1), sent(2, 66), sent(3, 3)]), None);
+        assert_eq!(blame.piece_failed(piece, vec![sent(1, 1), sent(3, 2), sent(4, 77)]), None);
+        assert!(blame.is_suspect(piece));
+        let liars = blame.piece_passed(piece, &[[1; 20], [2; 20], [3; 20]]);
+        assert_eq!(liars.iter().map(|v| v.peer.0).collect::<Vec<_>>(), [2, 4]);
+        assert!(!blame.is_suspect(piece));
+        assert_eq!(blame.count, 0);
+    }
+
+    #[test]
+    fn a_lone_sender_is_blamed_at_once() {
+        let mut blame = Blame::default();
+        let verdict = blame.piece_failed(PieceIndex(0), vec![sent(5, 1), sent(5, 2)]).unwrap();
+        assert_eq!(verdict.peer, PeerKey(5));
+    }
+
+    #[test]
+    fn memory_is_bounded() {
+        let mut blame = Blame::default();
+        for piece in 0..10_000 {
+            blame.piece_failed(PieceIndex(piece), vec![sent(1, 1), sent(2, 2)]);
+        }
+        assert!(blame.attempts.len() <= ATTEMPTS_MAX);
+    }
+}

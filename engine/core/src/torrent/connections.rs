@@ -1,0 +1,345 @@
+//! Who is connected, which pieces they have, and whom to dial.
+
+use super::discovery::Origin;
+use super::{Action, CloseReason, Event, TICK, Torrent};
+use crate::bitfield::Bitfield;
+use crate::id::{PeerKey, PieceIndex};
+use crate::peer::{Peer, PeerInfo};
+use crate::time::{Duration, Time};
+use crate::wire::extension::{self, EXTENSION_HANDSHAKE_ID, Extension, ExtensionHandshake};
+use crate::wire::{Message, fast};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+/// We send something at least this often, so that the other side does not take us for dead (BEP 3).
+pub const KEEP_ALIVE_AFTER: Duration = Duration::from_secs(100);
+/// A peer from which nothing has come for this long is taken for dead.
+pub const SILENCE_MAX: Duration = Duration::from_secs(180);
+/// A connection on which neither side has wanted anything for this long makes room when places are short.
+pub const USELESS_MAX: Duration = Duration::from_secs(300);
+
+impl Torrent {
+    /// Addresses of possible peers, and who told of them.
+    pub fn handle_addresses(&mut self, now: Time, addrs: &[SocketAddr], origin: Origin) {
+        addrs.iter().for_each(|&addr| self.discovery.add(addr, origin));
+        self.dial(now);
+        self.wake(now);
+    }
+
+    /// An address that we were to dial did not become a connection.
+    pub fn handle_connect_failed(&mut self, now: Time, addr: SocketAddr) {
+        self.discovery.failed(now, addr);
+        self.dial(now);
+        self.wake(now);
+    }
+
+    /// A connection's handshakes are done. The torrent may answer with [`Action::Close`].
+    ///
+    /// # Panics
+    /// If the key is in use.
+    pub fn handle_connected(&mut self, now: Time, key: PeerKey, info: PeerInfo) {
+        assert!(!self.peers.contains_key(&key), "{key:?} is in use");
+        if let Some(reason) = self.refusal(&info) {
+            match reason {
+                CloseReason::SelfConnection if !info.inbound => self.discovery.is_own(info.addr),
+                _ if !info.inbound => self.discovery.failed(now, info.addr),
+                _ => {}
+            }
+            self.actions.push_back(Action::Close { peer: key, reason });
+            self.wake(now);
+            return;
+        }
+        if !info.inbound {
+            self.discovery.connected(info.addr);
+        }
+        let peer = Peer::new(key, info, self.geometry.pieces(), now);
+        self.picker.peer_joined(&peer.have);
+        self.peers.insert(key, peer);
+        self.greet(now, key);
+        self.wake(now);
+        self.settle(now);
+    }
+
+    /// Why this connection may not stay, if so.
+    fn refusal(&mut self, info: &PeerInfo) -> Option<CloseReason> {
+        if info.peer_id == self.config.peer_id {
+            return Some(CloseReason::SelfConnection);
+        }
+        if self.discovery.is_banned(info.addr) {
+            return Some(CloseReason::Banned);
+        }
+        let twin = self.peers.values().find(|p| p.info.peer_id == info.peer_id);
+        if let Some(twin) = twin {
+            // Both sides dialled: both keep the connection that the lower peer id dialled.
+            let we_are_lower = self.config.peer_id < info.peer_id;
+            let keep_new = twin.info.inbound != info.inbound && info.inbound != we_are_lower;
+            if !keep_new {
+                return Some(CloseReason::Duplicate);
+            }
+            let key = twin.key;
+            self.close(key, CloseReason::Duplicate);
+        }
+        (self.peers.len() >= self.config.peers_max && !self.make_room()).then_some(CloseReason::TooManyPeers)
+    }
+
+    /// Closes the connection that has been of no use for longest, if any has for [`USELESS_MAX`].
+    fn make_room(&mut self) -> bool {
+        let newest = self.peers.values().map(|p| p.heard_at).max().unwrap_or(Time::ZERO);
+        let idle = self.peers.values().min_by_key(|p| (p.useful_at, p.key));
+        let idle = idle.filter(|p| newest.since(p.useful_at) >= USELESS_MAX).map(|p| p.key);
+        if let Some(key) = idle {
+            self.close(key, CloseReason::Useless { seconds: USELESS_MAX.as_secs() });
+        }
+        idle.is_some()
+    }
+
+    /// What goes out first: our extension handshake, and which pieces we have.
+    fn greet(&mut self, now: Time, key: PeerKey) {
+        let peer = &self.peers[&key];
+        let (is_fast, extended, addr) = (peer.info.fast, peer.info.extended, peer.info.addr);
+        if extended {
+            let hello = ExtensionHandshake {
+                ids: BTreeMap::from([(Extension::UploadOnly, Extension::UploadOnly.local_id())]),
+                client: self.config.client.clone(),
+                reqq: Some(self.config.requests_max),
+                listen_port: self.config.listen_port,
+                your_ip: Some(addr.ip().to_canonical()),
+                upload_only: Some(self.is_complete()),
+                ..ExtensionHandshake::default()
+            };
+            self.send(now, key, Message::Extended { id: EXTENSION_HANDSHAKE_ID, payload: hello.encode() });
+        }
+        let have = self.picker.have();
+        let message = match have.count() {
+            0 if is_fast => Some(Message::HaveNone),
+            0 => None,
+            _ if have.is_full() && is_fast => Some(Message::HaveAll),
+            _ => Some(Message::Bitfield(have.to_wire())),
+        };
+        if let Some(message) = message {
+            self.send(now, key, message);
+        }
+        if is_fast && let std::net::IpAddr::V4(ip) = addr.ip().to_canonical() {
+            let pieces = self.geometry.pieces();
+            let allowed =
+                fast::allowed_fast_set(ip, self.config.info_hash, pieces, super::upload::ALLOWED_FAST_COUNT);
+            for &piece in &allowed {
+                self.send(now, key, Message::AllowedFast(piece));
+            }
+            if let Some(peer) = self.peers.get_mut(&key) {
+                peer.allowed_fast_out = allowed;
+            }
+        }
+    }
+
+    /// The connection has ended, on whichever side.
+    pub fn handle_disconnected(&mut self, now: Time, key: PeerKey) {
+        self.forget(now, key, true);
+        self.dial(now);
+        self.settle(now);
+    }
+
+    /// Closes a connection and forgets it.
+    pub(super) fn close(&mut self, key: PeerKey, reason: CloseReason) {
+        if let Some(peer) = self.peers.get(&key) {
+            let now = peer.heard_at;
+            let again = matches!(reason, CloseReason::TimedOut { .. });
+            self.forget(now, key, again);
+            self.actions.push_back(Action::Close { peer: key, reason });
+        }
+    }
+
+    fn forget(&mut self, now: Time, key: PeerKey, again: bool) {
+        self.withdraw_requests(key);
+        let Some(peer) = self.peers.remove(&key) else { return };
+        self.picker.peer_left(&peer.have);
+        self.fill_slots(now);
+        if let Some(addr) = peer.listen_addr {
+            let again = again && !(self.is_complete() && peer.have.is_full());
+            self.discovery.disconnected(now, addr, again);
+        }
+    }
+
+    pub(super) fn ban(&mut self, addr: SocketAddr, key: PeerKey, reason: CloseReason) {
+        let now = self.peers.get(&key).map_or(Time::ZERO, |p| p.heard_at);
+        let listens = self.peers.get(&key).and_then(|p| p.listen_addr);
+        for addr in [Some(addr), listens].into_iter().flatten() {
+            self.discovery.ban(now, addr);
+        }
+        self.events.push_back(Event::PeerBanned { addr, reason: reason.clone() });
+        let victims: Vec<PeerKey> =
+            self.peers.values().filter(|p| self.discovery.is_banned(p.info.addr)).map(|p| p.key).collect();
+        victims.into_iter().for_each(|key| self.close(key, reason.clone()));
+        self.close(key, reason);
+    }
+
+    /// The peer has said which pieces it has.
+    pub(super) fn on_bitfield(&mut self, now: Time, key: PeerKey, have: Bitfield) {
+        let Some(peer) = self.peers.get_mut(&key) else { return };
+        self.picker.peer_left(&peer.have);
+        self.picker.peer_joined(&have);
+        let mut useful = 0;
+        have.for_each_common(self.picker.missing(), |_| {
+            useful += 1;
+            true
+        });
+        peer.useful_pieces = useful;
+        peer.have = have;
+        peer.have_known = true;
+        self.update_interest(now, key);
+        self.close_if_useless(key);
+        self.refill(now, key);
+    }
+
+    pub(super) fn on_have(&mut self, now: Time, key: PeerKey, piece: PieceIndex) {
+        if !self.geometry.contains(piece) {
+            self.close(key, CloseReason::NoSuchPiece(piece));
+            return;
+        }
+        let Some(peer) = self.peers.get_mut(&key) else { return };
+        if !peer.have.insert(piece) {
+            return;
+        }
+        peer.have_known = true;
+        self.picker.peer_got(piece, &peer.have);
+        if self.picker.missing().has(piece) {
+            peer.useful_pieces += 1;
+            let idle = peer.pipeline.is_empty();
+            self.update_interest(now, key);
+            if idle {
+                self.refill(now, key);
+            }
+        }
+        self.close_if_useless(key);
+    }
+
+    /// Says so when a peer begins or ceases to have something that we want.
+    pub(super) fn update_interest(&mut self, now: Time, key: PeerKey) {
+        let Some(peer) = self.peers.get_mut(&key) else { return };
+        let interested = peer.useful_pieces > 0;
+        if peer.am_interested != interested {
+            peer.am_interested = interested;
+            peer.useful_at = now;
+            self.send(now, key, if interested { Message::Interested } else { Message::NotInterested });
+        }
+    }
+
+    /// Counts again what each peer has for us, after priorities or pieces changed.
+    pub(super) fn recount_useful(&mut self) {
+        let keys: Vec<PeerKey> = self.peers.keys().copied().collect();
+        for key in keys {
+            let Some(peer) = self.peers.get_mut(&key) else { continue };
+            let mut useful = 0;
+            peer.have.for_each_common(self.picker.missing(), |_| {
+                useful += 1;
+                true
+            });
+            peer.useful_pieces = useful;
+            let now = peer.sent_at;
+            self.update_interest(now, key);
+        }
+    }
+
+    pub(super) fn on_extended(&mut self, _now: Time, key: PeerKey, id: u8, payload: &[u8]) {
+        if id == EXTENSION_HANDSHAKE_ID {
+            if let Ok(hello) = ExtensionHandshake::decode(payload) {
+                self.on_extension_handshake(key, hello);
+            }
+        } else if Extension::from_local_id(id) == Some(Extension::UploadOnly)
+            && let Some(peer) = self.peers.get_mut(&key)
+        {
+            peer.upload_only = extension::decode_upload_only(payload).unwrap_or(peer.upload_only);
+        }
+        self.close_if_useless(key);
+    }
+
+    fn on_extension_handshake(&mut self, key: PeerKey, hello: ExtensionHandshake) {
+        let Some(peer) = self.peers.get_mut(&key) else { return };
+        if let Some(reqq) = hello.reqq {
+            peer.pipeline.set_reqq(reqq);
+        }
+        if let Some(port) = hello.listen_port.filter(|_| peer.info.inbound) {
+            let addr = SocketAddr::new(peer.info.addr.ip(), port);
+            peer.listen_addr = Some(addr);
+            self.discovery.connected(addr);
+        }
+        if !hello.client.is_empty() {
+            peer.client = Some(hello.client);
+        }
+        peer.upload_only = hello.upload_only.unwrap_or(peer.upload_only);
+        peer.upload_only_id = hello.ids.get(&Extension::UploadOnly).copied().filter(|&id| id != 0);
+    }
+
+    /// Whether neither side will ever want anything of the other.
+    fn is_useless(&self, peer: &Peer) -> bool {
+        self.is_complete()
+            && !peer.peer_interested
+            && peer.have_known
+            && (peer.have.is_full() || peer.upload_only)
+            && self.geometry.pieces() > 0
+    }
+
+    pub(super) fn close_if_useless(&mut self, key: PeerKey) {
+        if self.peers.get(&key).is_some_and(|peer| self.is_useless(peer)) {
+            self.close(key, CloseReason::BothComplete);
+        }
+    }
+
+    /// We have become complete: nothing more is wanted of anyone, and those who are complete too can go.
+    pub(super) fn close_useless(&mut self) {
+        let keys: Vec<PeerKey> = self.peers.values().filter(|p| self.is_useless(p)).map(|p| p.key).collect();
+        keys.into_iter().for_each(|key| self.close(key, CloseReason::BothComplete));
+    }
+
+    /// Tells everyone who understands it that we take no more data (BEP 21).
+    pub(super) fn announce_upload_only(&mut self, now: Time) {
+        let ids = self.peers.values().filter_map(|peer| Some((peer.key, peer.upload_only_id?)));
+        for (key, id) in ids.collect::<Vec<_>>() {
+            let payload = extension::encode_upload_only(true);
+            self.send(now, key, Message::Extended { id, payload });
+        }
+    }
+
+    /// Dials as long as there are places, addresses, and room for half-open connections.
+    pub(super) fn dial(&mut self, now: Time) {
+        let wanted = self.config.peers_wanted.min(self.config.peers_max);
+        while self.discovery.half_open() < self.config.half_open_max
+            && self.peers.len() + self.discovery.half_open() < wanted
+        {
+            let Some(addr) = self.discovery.next(now) else { return };
+            self.actions.push_back(Action::Connect(addr));
+        }
+    }
+
+    /// Makes sure that time is looked at again.
+    pub(super) fn wake(&mut self, now: Time) {
+        if self.tick_at == Time::MAX && (!self.peers.is_empty() || self.discovery.is_waiting()) {
+            self.tick_at = now + TICK;
+        }
+    }
+
+    pub(super) fn tick_connections(&mut self, now: Time) {
+        self.discovery.expire_bans(now);
+        let keys: Vec<PeerKey> = self.peers.keys().copied().collect();
+        for key in keys {
+            let peer = &self.peers[&key];
+            if now.since(peer.heard_at) >= SILENCE_MAX {
+                self.close(key, CloseReason::TimedOut { seconds: SILENCE_MAX.as_secs() });
+            } else if now.since(peer.sent_at) >= KEEP_ALIVE_AFTER {
+                self.send(now, key, Message::KeepAlive);
+            }
+        }
+    }
+
+    /// Whether more addresses would help.
+    pub fn wants_peers(&self) -> bool {
+        self.peers.len() + self.discovery.half_open() + self.discovery.idle_count() < self.config.peers_wanted
+    }
+
+    /// Ends every connection; nobody is dialled again until addresses come.
+    pub fn handle_stop(&mut self) {
+        let keys: Vec<PeerKey> = self.peers.keys().copied().collect();
+        keys.into_iter().for_each(|key| self.close(key, CloseReason::Stopped));
+        self.tick_at = Time::MAX;
+    }
+}

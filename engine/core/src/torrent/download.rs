@@ -1,0 +1,342 @@
+//! Asking for blocks, and what becomes of them.
+
+use super::blame::Verdict;
+use super::{Action, CloseReason, Event, PieceResult, Pressure, Torrent};
+use crate::geometry::BLOCK_LEN;
+use crate::id::{BlockRef, PeerKey, PieceIndex};
+use crate::peer::Peer;
+use crate::peer::pipeline::{Answer, REQUESTS_MIN};
+use crate::picker::{Arrival, Source};
+use crate::time::{Duration, Time};
+use crate::wire::Message;
+
+/// A peer that lets requests lie this long is snubbed: its blocks go to others, and it is asked for
+/// one block at a time until one comes.
+pub const SNUB_AFTER: Duration = Duration::from_secs(10);
+/// A request that is passed over for this long while later ones are answered is given up.
+pub const REQUEST_LOST_AFTER: Duration = Duration::from_secs(30);
+/// A peer that sends more blocks than this that we never asked for is closed.
+pub const UNREQUESTED_BLOCKS_MAX: u32 = 64;
+/// How long a piece that failed waits for someone who did not send it before.
+const SUSPECTS_WAIT_TICKS: u64 = 8;
+
+impl Torrent {
+    /// A block has come from a peer. True if its bytes are to be kept; else they are to be dropped.
+    pub fn handle_block(&mut self, now: Time, key: PeerKey, block: BlockRef) -> bool {
+        let keep = self.on_block(now, key, block);
+        self.refill(now, key);
+        self.settle(now);
+        keep
+    }
+
+    fn on_block(&mut self, now: Time, key: PeerKey, block: BlockRef) -> bool {
+        let Some(peer) = self.peers.get_mut(&key) else { return false };
+        let len = u64::from(block.len);
+        (peer.heard_at, peer.useful_at) = (now, now);
+        peer.bytes_down += len;
+        peer.rate_down.add(now, len);
+        self.rate_down.add(now, len);
+        self.totals.bytes_down += len;
+
+        let arrival = match peer.pipeline.answer(block, now) {
+            Answer::Unrequested => {
+                peer.unrequested_blocks += 1;
+                if peer.unrequested_blocks > UNREQUESTED_BLOCKS_MAX {
+                    self.close(key, CloseReason::UnrequestedBlocks);
+                }
+                Arrival::Unwanted
+            }
+            Answer::Requested | Answer::Withdrawn => {
+                peer.snubbed = false;
+                let mut others = Vec::new();
+                let arrival = self.picker.received(block, key, |other| others.push(other));
+                for other in others {
+                    self.cancel(now, other, block);
+                }
+                arrival
+            }
+        };
+        match arrival {
+            Arrival::Unwanted => {
+                self.totals.bytes_wasted += len;
+                false
+            }
+            Arrival::Fresh { complete } => {
+                if complete {
+                    self.complete_piece(block.piece);
+                }
+                true
+            }
+        }
+    }
+
+    fn complete_piece(&mut self, piece: PieceIndex) {
+        let digests = self.blame.is_suspect(piece);
+        self.actions.push_back(Action::CompletePiece { piece, digests });
+    }
+
+    fn cancel(&mut self, now: Time, key: PeerKey, block: BlockRef) {
+        if let Some(peer) = self.peers.get_mut(&key)
+            && peer.pipeline.withdraw(block)
+        {
+            self.send(now, key, Message::Cancel(block));
+            // Its room is filled when its next block comes, or at once if none will.
+            self.refill_all |= self.peers[&key].pipeline.is_empty();
+        }
+    }
+
+    /// A complete piece has been verified and written, or not.
+    pub fn handle_piece_result(&mut self, now: Time, piece: PieceIndex, result: PieceResult) {
+        match result {
+            PieceResult::Written { digests } => self.on_written(now, piece, &digests),
+            PieceResult::Corrupt { digests } => self.on_corrupt(piece, digests),
+            PieceResult::NotWritten => {
+                self.unwritten.push(piece);
+                self.events.push_back(Event::DiskStalled(piece));
+            }
+            PieceResult::Lost => {
+                self.picker.piece_failed(piece, Vec::new());
+                self.actions.push_back(Action::DropPiece(piece));
+                self.recount_useful();
+                self.refill_all = true;
+            }
+        }
+        self.settle(now);
+    }
+
+    /// The disk takes data again: pieces that it did not take are tried again.
+    pub fn handle_disk_ready(&mut self, now: Time) {
+        for piece in std::mem::take(&mut self.unwritten) {
+            self.complete_piece(piece);
+        }
+        self.refill_all = true;
+        self.settle(now);
+    }
+
+    /// Whether a piece waits for the disk to take it.
+    pub fn is_disk_stalled(&self) -> bool {
+        !self.unwritten.is_empty()
+    }
+
+    fn on_written(&mut self, now: Time, piece: PieceIndex, digests: &[[u8; 20]]) {
+        for verdict in self.blame.piece_passed(piece, digests) {
+            self.punish(verdict);
+        }
+        let was_missing = self.picker.missing().has(piece);
+        self.picker.piece_done(piece);
+        self.actions.push_back(Action::BroadcastHave(piece));
+        self.events.push_back(Event::PieceVerified(piece));
+        let mut satisfied = Vec::new();
+        for peer in self.peers.values_mut() {
+            peer.sent_at = now;
+            if was_missing && peer.have.has(piece) {
+                peer.useful_pieces -= 1;
+                if peer.useful_pieces == 0 {
+                    satisfied.push(peer.key);
+                }
+            }
+        }
+        for key in satisfied {
+            self.update_interest(now, key);
+        }
+        self.note_completion(now);
+    }
+
+    fn on_corrupt(&mut self, piece: PieceIndex, digests: Vec<[u8; 20]>) {
+        self.totals.pieces_failed += 1;
+        self.totals.bytes_corrupt += u64::from(self.geometry.len_of(piece));
+        self.events.push_back(Event::PieceFailed(piece));
+        let senders = self.picker.senders(piece);
+        let peers = &self.peers;
+        let attempt = senders.iter().zip(digests).filter_map(|(sender, digest)| {
+            let key = (*sender)?;
+            Some((key, peers.get(&key).map(|p| p.info.addr), digest))
+        });
+        if let Some(verdict) = self.blame.piece_failed(piece, attempt.collect()) {
+            self.punish(verdict);
+        }
+        let mut suspects: Vec<PeerKey> = senders.into_iter().flatten().collect();
+        suspects.sort_unstable();
+        suspects.dedup();
+        self.picker.piece_failed(piece, suspects);
+        self.actions.push_back(Action::DropPiece(piece));
+        self.refill_all = true;
+    }
+
+    fn punish(&mut self, verdict: Verdict) {
+        let Some(addr) = verdict.addr else { return };
+        self.ban(addr, verdict.peer, CloseReason::CorruptBlock);
+    }
+
+    /// Asks a peer for as many blocks as it has room for.
+    pub(super) fn refill(&mut self, now: Time, key: PeerKey) {
+        if self.pressure == Pressure::Full || self.is_disk_stalled() {
+            return;
+        }
+        let Some(peer) = self.peers.get(&key) else { return };
+        let mut picks = std::mem::take(&mut self.picks);
+        let may_start = self.pressure == Pressure::None;
+        let room = peer.room(now);
+        if room > 0 {
+            let source = Source { key, have: &peer.have, may_start };
+            self.picker.pick(source, room, &mut self.rng, &mut picks);
+            if picks.is_empty() && peer.pipeline.len() < REQUESTS_MIN && self.picker.is_endgame() {
+                self.pick_duplicates(now, key, &mut picks);
+            }
+        } else if peer.peer_choking && peer.am_interested && !peer.allowed_fast_in.is_empty() {
+            self.pick_allowed_fast(key, may_start, &mut picks);
+        }
+        let peer = self.peers.get_mut(&key).expect("still here");
+        for block in picks.drain(..) {
+            peer.pipeline.push(block, now);
+            peer.sent_at = now;
+            self.actions.push_back(Action::Send { peer: key, message: Message::Request(block) });
+        }
+        self.picks = picks;
+    }
+
+    fn pick_allowed_fast(&mut self, key: PeerKey, may_start: bool, picks: &mut Vec<BlockRef>) {
+        let peer = &self.peers[&key];
+        let room = REQUESTS_MIN.saturating_sub(peer.pipeline.len());
+        let mut allowed = crate::bitfield::Bitfield::empty(self.geometry.pieces());
+        for &piece in peer.allowed_fast_in.iter().filter(|&&p| peer.have.has(p)) {
+            allowed.insert(piece);
+        }
+        let source = Source { key, have: &allowed, may_start };
+        self.picker.pick(source, room, &mut self.rng, picks);
+    }
+
+    /// Endgame: every missing block is asked for somewhere, and this peer has nothing to do. It is
+    /// also asked for the blocks that will come last, if it should be at least twice as quick as whoever has been asked.
+    fn pick_duplicates(&mut self, now: Time, key: PeerKey, picks: &mut Vec<BlockRef>) {
+        let peer = &self.peers[&key];
+        let mut late: Vec<(Duration, BlockRef)> = Vec::new();
+        for other in self.peers.values().filter(|other| other.key != key) {
+            let pace = Pace::of(other, now);
+            let asked = other.pipeline.iter().enumerate();
+            late.extend(
+                asked.filter(|(_, r)| peer.have.has(r.block.piece)).map(|(i, r)| (pace.eta(i), r.block)),
+            );
+        }
+        late.sort_by_key(|&(eta, block)| (std::cmp::Reverse(eta), block));
+        let pace = Pace::of(peer, now);
+        let room = peer.pipeline.depth(peer.rate_down.bytes_per_s(now));
+        for (eta, block) in late {
+            let ours = peer.pipeline.round_trip_min() + pace.eta(peer.pipeline.len() + picks.len());
+            if picks.len() >= room || ours * 2 >= eta {
+                break;
+            }
+            if self.picker.duplicate(block, key) {
+                picks.push(block);
+            }
+        }
+    }
+
+    pub(super) fn on_choke(&mut self, _now: Time, key: PeerKey) {
+        let Some(peer) = self.peers.get_mut(&key) else { return };
+        peer.peer_choking = true;
+        // With BEP 6 each request still gets its block or its rejection. Without, none will be answered.
+        if !peer.info.fast {
+            self.withdraw_requests(key);
+        }
+    }
+
+    pub(super) fn on_unchoke(&mut self, now: Time, key: PeerKey) {
+        let Some(peer) = self.peers.get_mut(&key) else { return };
+        peer.peer_choking = false;
+        self.refill(now, key);
+    }
+
+    pub(super) fn on_reject(&mut self, key: PeerKey, block: BlockRef) {
+        let Some(peer) = self.peers.get_mut(&key) else { return };
+        if peer.pipeline.rejected(block) {
+            peer.allowed_fast_in.retain(|&p| p != block.piece);
+            self.picker.release(block, key);
+            self.refill_all = true;
+        }
+    }
+
+    pub(super) fn on_allowed_fast(&mut self, now: Time, key: PeerKey, piece: PieceIndex) {
+        let Some(peer) = self.peers.get_mut(&key) else { return };
+        if peer.info.fast && peer.allowed_fast_in.len() < super::upload::ALLOWED_FAST_MAX {
+            peer.allowed_fast_in.push(piece);
+            self.refill(now, key);
+        }
+    }
+
+    /// Gives up everything that the peer was asked for, so that others can be asked.
+    pub(super) fn withdraw_requests(&mut self, key: PeerKey) -> Vec<BlockRef> {
+        let Some(peer) = self.peers.get_mut(&key) else { return Vec::new() };
+        let blocks = peer.pipeline.withdraw_all();
+        for &block in &blocks {
+            self.picker.release(block, key);
+        }
+        self.picker.forget_owner(key);
+        self.refill_all |= !blocks.is_empty();
+        blocks
+    }
+
+    pub(super) fn tick_download(&mut self, now: Time) {
+        let keys: Vec<PeerKey> = self.peers.keys().copied().collect();
+        for &key in &keys {
+            let peer = &self.peers[&key];
+            if peer.pipeline.waiting_since().is_some_and(|since| now.since(since) >= SNUB_AFTER) {
+                let blocks = self.withdraw_requests(key);
+                self.peers.get_mut(&key).expect("still here").snubbed = true;
+                blocks.into_iter().for_each(|block| self.send(now, key, Message::Cancel(block)));
+            } else {
+                let lost: Vec<BlockRef> = peer
+                    .pipeline
+                    .iter()
+                    .take_while(|r| {
+                        now.since(r.sent_at) >= REQUEST_LOST_AFTER + crate::peer::pipeline::QUEUE_TIME
+                    })
+                    .map(|r| r.block)
+                    .collect();
+                for block in lost {
+                    self.cancel(now, key, block);
+                    self.picker.release(block, key);
+                }
+            }
+        }
+        if (now.as_micros() / 1_000_000).is_multiple_of(SUSPECTS_WAIT_TICKS) {
+            self.picker.open_to_suspects();
+        }
+        keys.into_iter().for_each(|key| self.refill(now, key));
+    }
+
+    pub(super) fn note_completion(&mut self, now: Time) {
+        let complete = self.is_complete();
+        if complete && !self.was_complete {
+            self.events.push_back(Event::Completed);
+            self.announce_upload_only(now);
+            self.close_useless();
+        }
+        self.was_complete = complete;
+    }
+}
+
+/// How fast a peer works through what it was asked for.
+struct Pace {
+    block_time: Duration,
+    silence: Duration,
+    overdue: bool,
+}
+
+impl Pace {
+    fn of(peer: &Peer, now: Time) -> Pace {
+        let rate = peer.rate_down.bytes_per_s(now).max(1_024);
+        let block_time = Duration::from_micros(u64::from(BLOCK_LEN) * 1_000_000 / rate);
+        let silence = peer.pipeline.waiting_since().map_or(Duration::ZERO, |since| now.since(since));
+        let patience = peer.pipeline.round_trip_min() + block_time * 4 + Duration::from_millis(200);
+        Pace { block_time, silence, overdue: silence > patience }
+    }
+
+    /// When the block that is `index`-th in its queue should come, from now on.
+    fn eta(&self, index: usize) -> Duration {
+        if self.overdue {
+            return Duration::from_secs(3_600);
+        }
+        (self.block_time * (index as u32 + 1)).saturating_sub(self.silence)
+    }
+}

@@ -1,0 +1,151 @@
+//! What a torrent asks of its shell, what it tells, and what it is told of pieces.
+
+use crate::geometry::BLOCK_LEN;
+use crate::id::{PeerKey, PieceIndex};
+use crate::wire::{Message, REQUEST_LEN_MAX};
+use std::net::SocketAddr;
+
+/// Something for the shell to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Send a message.
+    Send {
+        /// To whom.
+        peer: PeerKey,
+        /// What.
+        message: Message,
+    },
+    /// Send HAVE to every connected peer.
+    BroadcastHave(PieceIndex),
+    /// Blocks wait for [`crate::torrent::Torrent::next_upload`].
+    Upload(PeerKey),
+    /// Close the connection; the torrent has forgotten it already.
+    Close {
+        /// Which.
+        peer: PeerKey,
+        /// Why.
+        reason: CloseReason,
+    },
+    /// Dial this address, then report a connection or a failure.
+    Connect(SocketAddr),
+    /// Every block of the piece is here: verify it, write it, report a [`PieceResult`].
+    CompletePiece {
+        /// Which.
+        piece: PieceIndex,
+        /// Whether to report each block's digest even if the piece verifies.
+        digests: bool,
+    },
+    /// Forget the received blocks of this piece.
+    DropPiece(PieceIndex),
+}
+
+/// Something that has happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Event {
+    /// A piece is verified and written.
+    PieceVerified(PieceIndex),
+    /// A piece did not verify.
+    PieceFailed(PieceIndex),
+    /// A peer sent something that it should not have, and is banned.
+    PeerBanned {
+        /// Its address.
+        addr: SocketAddr,
+        /// Why.
+        reason: CloseReason,
+    },
+    /// Every wanted piece is verified and written.
+    Completed,
+    /// The disk does not take a piece; nothing more is asked for until it does.
+    DiskStalled(PieceIndex),
+}
+
+/// What became of a complete piece.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PieceResult {
+    /// It verified and is written.
+    Written {
+        /// SHA-1 of each block, if they were asked for.
+        digests: Vec<[u8; 20]>,
+    },
+    /// It did not verify.
+    Corrupt {
+        /// SHA-1 of each block.
+        digests: Vec<[u8; 20]>,
+    },
+    /// It verified, but the disk did not take it. The shell keeps the blocks.
+    NotWritten,
+    /// Its blocks are lost through no fault of their senders.
+    Lost,
+}
+
+/// How short memory for received blocks is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Pressure {
+    /// Not at all.
+    #[default]
+    None,
+    /// Only pieces under way may be asked for.
+    Low,
+    /// Nothing may be asked for.
+    Full,
+}
+
+/// Why a connection ends.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CloseReason {
+    /// We dialled ourselves.
+    #[error("this is our own address")]
+    SelfConnection,
+    /// Another connection to the same peer stays.
+    #[error("already connected to this peer")]
+    Duplicate,
+    /// There are as many connections as allowed.
+    #[error("too many connections")]
+    TooManyPeers,
+    /// Its address is banned.
+    #[error("the address is banned")]
+    Banned,
+    /// It lied about a block.
+    #[error("it sent a block that is not what the torrent holds")]
+    CorruptBlock,
+    /// A BITFIELD of the wrong size.
+    #[error("a bitfield of {len} bytes does not fit the torrent")]
+    BitfieldLength {
+        /// Bytes in the message.
+        len: usize,
+    },
+    /// A HAVE for a piece that does not exist.
+    #[error("it claims piece {0}, which does not exist")]
+    NoSuchPiece(PieceIndex),
+    /// Too many requests for what is not there.
+    #[error(
+        "it kept asking for what it may not have (blocks lie inside a piece and have at most {REQUEST_LEN_MAX} bytes)"
+    )]
+    BadRequests,
+    /// Too many blocks that we did not ask for.
+    #[error("it kept sending blocks of {BLOCK_LEN} bytes that nobody asked for")]
+    UnrequestedBlocks,
+    /// Too many requests at once.
+    #[error("it asked for far more at once than we queue")]
+    RequestFlood,
+    /// Nothing was heard for long.
+    #[error("nothing heard for {seconds} s")]
+    TimedOut {
+        /// How long.
+        seconds: u64,
+    },
+    /// Neither side wants anything of the other.
+    #[error("both sides have everything they want")]
+    BothComplete,
+    /// Neither side wanted anything for long, and others wait for the place.
+    #[error("neither side wanted anything for {seconds} s")]
+    Useless {
+        /// How long.
+        seconds: u64,
+    },
+    /// The torrent was stopped.
+    #[error("the torrent was stopped")]
+    Stopped,
+}

@@ -1,0 +1,164 @@
+//! Their requests, and whom we choke.
+
+use super::{Action, CloseReason, Torrent};
+use crate::choker::{ChokerContext, ChokerPeer, Policy, RECHOKE_INTERVAL};
+use crate::id::{BlockRef, PeerKey};
+use crate::peer::Peer;
+use crate::time::Time;
+use crate::wire::Message;
+use std::collections::VecDeque;
+
+/// A peer that makes more requests than this that it has no right to make is closed.
+pub const BAD_REQUESTS_MAX: u32 = 64;
+/// How many pieces a peer may fetch while we choke it (BEP 6).
+pub const ALLOWED_FAST_COUNT: usize = 5;
+/// How many pieces we remember as allowed to us by a peer that chokes us (BEP 6).
+pub const ALLOWED_FAST_MAX: usize = 64;
+
+impl Torrent {
+    pub(super) fn on_interested(&mut self, now: Time, key: PeerKey) {
+        let Some(peer) = self.peers.get_mut(&key) else { return };
+        if !peer.peer_interested {
+            peer.peer_interested = true;
+            peer.useful_at = now;
+            self.fill_slots(now);
+        }
+    }
+
+    pub(super) fn on_not_interested(&mut self, now: Time, key: PeerKey) {
+        let Some(peer) = self.peers.get_mut(&key) else { return };
+        peer.peer_interested = false;
+        self.set_choking(now, key, true);
+        self.close_if_useless(key);
+        self.fill_slots(now);
+    }
+
+    pub(super) fn on_request(&mut self, now: Time, key: PeerKey, block: BlockRef) {
+        let Some(peer) = self.peers.get_mut(&key) else { return };
+        let is_possible = self.geometry.is_valid_request(block) && self.picker.have().has(block.piece);
+        let is_allowed = !peer.am_choking || peer.allowed_fast_out.contains(&block.piece);
+        if !is_possible {
+            peer.bad_requests += 1;
+            if peer.bad_requests > BAD_REQUESTS_MAX {
+                return self.close(key, CloseReason::BadRequests);
+            }
+        }
+        if !is_possible || !is_allowed || peer.uploads.len() >= self.config.requests_max as usize {
+            // Without BEP 6 there is no way to say no: a choked peer knows, the others are ignored.
+            return self.reject(now, key, block);
+        }
+        peer.useful_at = now;
+        let was_idle = peer.uploads.is_empty();
+        peer.uploads.push_back(block);
+        if was_idle {
+            self.actions.push_back(Action::Upload(key));
+        }
+    }
+
+    fn reject(&mut self, now: Time, key: PeerKey, block: BlockRef) {
+        if self.peers.get(&key).is_some_and(|peer| peer.info.fast) {
+            self.send(now, key, Message::Reject(block));
+        }
+    }
+
+    pub(super) fn on_cancel(&mut self, key: PeerKey, block: BlockRef) {
+        let Some(peer) = self.peers.get_mut(&key) else { return };
+        let Some(at) = peer.uploads.iter().position(|&b| b == block) else { return };
+        peer.uploads.remove(at);
+        let now = peer.heard_at;
+        self.reject(now, key, block);
+    }
+
+    /// The next block to send to this peer, which is taken to be sent now; `None` if it wants none or may have none.
+    pub fn next_upload(&mut self, now: Time, key: PeerKey) -> Option<BlockRef> {
+        let peer = self.peers.get_mut(&key)?;
+        let block = peer.uploads.pop_front()?;
+        let len = u64::from(block.len);
+        (peer.sent_at, peer.useful_at) = (now, now);
+        peer.bytes_up += len;
+        peer.rate_up.add(now, len);
+        self.rate_up.add(now, len);
+        self.totals.bytes_up += len;
+        Some(block)
+    }
+
+    /// A block that was taken with [`Torrent::next_upload`] could not be read, and was not sent.
+    pub fn handle_upload_failed(&mut self, now: Time, key: PeerKey, block: BlockRef) {
+        self.reject(now, key, block);
+    }
+
+    /// The policy for what is still missing.
+    pub(super) fn policy(is_complete: bool) -> Policy {
+        if is_complete { Policy::Seeding } else { Policy::TitForTat }
+    }
+
+    pub(super) fn tick_choker(&mut self, now: Time) {
+        if now >= self.rechoke_at && !self.peers.is_empty() {
+            self.rechoke_at = now + RECHOKE_INTERVAL;
+            self.rechoke(now);
+        }
+    }
+
+    fn rechoke(&mut self, now: Time) {
+        let peers: Vec<ChokerPeer> = self.peers.values().map(|peer| choker_peer(peer, now)).collect();
+        let rate_to_bytes_per_s = self.rate_up.bytes_per_s(now);
+        self.choker.set_policy(Self::policy(self.is_complete()));
+        let decision = self.choker.rechoke(now, &peers, &ChokerContext { rate_to_bytes_per_s });
+        for peer in peers {
+            let unchoke = decision.unchoke.binary_search(&peer.key).is_ok();
+            self.set_choking(now, peer.key, !unchoke);
+        }
+    }
+
+    /// Gives free slots to those who wait, between rechokes.
+    pub(super) fn fill_slots(&mut self, now: Time) {
+        let mut unchoked = self.peers.values().filter(|p| p.peer_interested && !p.am_choking).count();
+        if unchoked >= self.choker.capacity() {
+            return;
+        }
+        let mut waiting: Vec<ChokerPeer> = self
+            .peers
+            .values()
+            .filter(|p| p.peer_interested && p.am_choking)
+            .map(|p| choker_peer(p, now))
+            .collect();
+        waiting.sort_unstable_by_key(|p| (p.choke_changed_at, p.key));
+        for peer in waiting {
+            if self.choker.on_interested(&peer, unchoked) {
+                self.set_choking(now, peer.key, false);
+                unchoked += 1;
+            }
+        }
+    }
+
+    fn set_choking(&mut self, now: Time, key: PeerKey, choke: bool) {
+        let Some(peer) = self.peers.get_mut(&key) else { return };
+        if peer.am_choking == choke {
+            return;
+        }
+        peer.am_choking = choke;
+        peer.choke_changed_at = now;
+        if !choke {
+            return self.send(now, key, Message::Unchoke);
+        }
+        let allowed = std::mem::take(&mut peer.allowed_fast_out);
+        let (kept, refused): (VecDeque<BlockRef>, VecDeque<BlockRef>) =
+            peer.uploads.drain(..).partition(|b| allowed.contains(&b.piece));
+        (peer.uploads, peer.allowed_fast_out) = (kept, allowed);
+        self.send(now, key, Message::Choke);
+        refused.into_iter().for_each(|block| self.reject(now, key, block));
+    }
+}
+
+fn choker_peer(peer: &Peer, now: Time) -> ChokerPeer {
+    ChokerPeer {
+        key: peer.key,
+        peer_interested: peer.peer_interested,
+        am_choking: peer.am_choking,
+        choke_changed_at: peer.choke_changed_at,
+        connected_at: peer.connected_at,
+        snubbed: peer.snubbed,
+        rate_from_bytes_per_s: peer.rate_down.bytes_per_s(now),
+        rate_to_bytes_per_s: peer.rate_up.bytes_per_s(now),
+    }
+}
