@@ -1,0 +1,167 @@
+//! The torrent's own tests: small swarms, invariants checked after every step.
+
+use std::collections::BTreeSet;
+use swarm_core::geometry::{BLOCK_LEN, Geometry};
+use swarm_core::id::PieceIndex;
+use swarm_core::picker::{Order, Priority};
+use swarm_core::time::{Duration, Time};
+use swarm_core::torrent::Pressure;
+use swarm_sim::{Behaviour, NodeConfig, NodeId, Rate, World};
+
+fn geometry(pieces: u32, blocks: u32) -> Geometry {
+    let piece_len = u64::from(blocks * BLOCK_LEN);
+    // The last piece and its last block are short.
+    Geometry::new(piece_len * u64::from(pieces) - 5_000, piece_len).unwrap()
+}
+
+fn seconds(s: u64) -> Time {
+    Time::ZERO + Duration::from_secs(s)
+}
+
+/// A swarm in which everyone knows everyone: these seeds, then these leechers.
+fn swarm(geometry: Geometry, seed: u64, hosts: &[NodeConfig]) -> (World, Vec<NodeId>) {
+    let mut world = World::new(geometry, seed);
+    let ids: Vec<NodeId> = hosts.iter().map(|host| world.join(*host)).collect();
+    ids.iter().for_each(|&id| world.introduce(id));
+    (world, ids)
+}
+
+fn source() -> NodeConfig {
+    NodeConfig { seed: true, ..NodeConfig::default() }
+}
+
+#[test]
+fn one_to_one_runs_at_the_rate_of_the_uplink() {
+    let geometry = geometry(64, 16);
+    let (mut world, _) = swarm(geometry, 1, &[source(), NodeConfig::default()]);
+    assert!(world.run(seconds(60), World::is_complete));
+    let ideal = Rate::mbit_per_s(100).time_for(geometry.total_len());
+    let took = world.now().since(Time::ZERO);
+    assert!(took < ideal * 11 / 10 + Duration::from_millis(500), "{took:?} for {ideal:?}");
+}
+
+#[test]
+fn a_swarm_completes_and_shares_the_work() {
+    let geometry = geometry(256, 16);
+    let mut hosts = vec![source()];
+    hosts.resize(9, NodeConfig::default());
+    let (mut world, ids) = swarm(geometry, 2, &hosts);
+    assert!(world.run(seconds(120), World::is_complete));
+    let sent = world.torrent(ids[0]).totals().bytes_up;
+    assert!(sent < 4 * geometry.total_len(), "the source sent {sent} bytes for 8 copies");
+    let wasted: u64 = ids.iter().map(|&id| world.torrent(id).totals().bytes_wasted).sum();
+    assert!(wasted * 50 < 8 * geometry.total_len(), "{wasted} bytes wasted");
+}
+
+#[test]
+fn a_seed_number_means_one_run() {
+    let run = |seed| {
+        let mut hosts = vec![source()];
+        hosts.resize(5, NodeConfig::default());
+        let (mut world, _) = swarm(geometry(32, 4), seed, &hosts);
+        assert!(world.run(seconds(60), World::is_complete));
+        world.trace()
+    };
+    assert_eq!(run(7), run(7));
+    assert_ne!(run(7), run(8));
+}
+
+#[test]
+fn random_swarms_complete() {
+    for seed in 0..20 {
+        let hosts: Vec<NodeConfig> = (0..6)
+            .map(|i| NodeConfig {
+                seed: i == 0,
+                up: Rate::mbit_per_s(1 + (seed * 7 + i * 13) % 50),
+                down: Rate::mbit_per_s(2 + (seed * 11 + i * 5) % 100),
+                delay: Duration::from_millis((seed * 3 + i * 17) % 120),
+                ..NodeConfig::default()
+            })
+            .collect();
+        let (mut world, ids) = swarm(geometry(24, 3), seed, &hosts);
+        world.run(Time::ZERO + Duration::from_millis(800), |_| false);
+        world.leave(ids[1 + (seed as usize % 5)]);
+        assert!(world.run(seconds(300), World::is_complete), "seed {seed} did not complete");
+    }
+}
+
+#[test]
+fn poisoners_are_banned_and_nobody_else() {
+    for seed in 0..10 {
+        let poisoner = NodeConfig { seed: true, behaviour: Behaviour::Poisoner, ..NodeConfig::default() };
+        let mut hosts = vec![source(), poisoner];
+        hosts.resize(7, NodeConfig::default());
+        let (mut world, ids) = swarm(geometry(64, 4), seed, &hosts);
+        assert!(world.run(seconds(300), World::is_complete), "seed {seed} did not complete");
+        let banned: BTreeSet<NodeId> = world.bans().map(|(_, whom)| whom).collect();
+        assert_eq!(banned, BTreeSet::from([ids[1]]), "seed {seed}");
+    }
+}
+
+#[test]
+fn a_peer_that_freezes_near_the_end_costs_little() {
+    let geometry = geometry(256, 4);
+    let run = |freezes: Option<Time>| {
+        let mut hosts = vec![source(); 8];
+        if let Some(at) = freezes {
+            hosts[3].behaviour = Behaviour::FreezesAt(at);
+        }
+        hosts.push(NodeConfig { down: Rate::mbit_per_s(2_000), ..NodeConfig::default() });
+        let (mut world, _) = swarm(geometry, 3, &hosts);
+        assert!(world.run(seconds(60), World::is_complete));
+        world.now()
+    };
+    let healthy = run(None);
+    let frozen = run(Some(Time::from_micros(healthy.as_micros() * 95 / 100)));
+    assert!(frozen.since(healthy) < Duration::from_secs(2), "{healthy:?} {frozen:?}");
+}
+
+#[test]
+fn a_frozen_peer_in_the_middle_does_not_hold_its_blocks() {
+    let geometry = geometry(256, 4);
+    let mut hosts = vec![source(), source(), NodeConfig::default()];
+    hosts[0].behaviour = Behaviour::FreezesAt(Time::from_micros(500_000));
+    let (mut world, ids) = swarm(geometry, 4, &hosts);
+    assert!(world.run(seconds(60), World::is_complete));
+    assert!(world.torrent(ids[2]).totals().bytes_wasted < geometry.total_len() / 20);
+}
+
+#[test]
+fn unwanted_pieces_are_left_alone_and_sequential_order_is_kept() {
+    let (mut world, ids) = swarm(geometry(16, 2), 5, &[source(), NodeConfig::default()]);
+    world.with_torrent(ids[1], |torrent, now| {
+        torrent.set_order(Order::Sequential);
+        (0..8).for_each(|p| torrent.set_priority(now, PieceIndex(p), Priority::SKIP));
+    });
+    assert!(world.run(seconds(20), World::is_complete));
+    assert_eq!(
+        world.torrent(ids[1]).have().iter().map(|p| p.0).collect::<Vec<_>>(),
+        (8..16).collect::<Vec<_>>()
+    );
+}
+
+#[test]
+fn full_memory_stops_requests_until_it_is_free() {
+    let (mut world, ids) = swarm(geometry(64, 4), 6, &[source(), NodeConfig::default()]);
+    world.run(Time::from_micros(300_000), |_| false);
+    world.with_torrent(ids[1], |torrent, now| torrent.set_pressure(now, Pressure::Full));
+    world.run(seconds(5), |_| false);
+    let before = world.torrent(ids[1]).totals().bytes_down;
+    world.run(seconds(10), |_| false);
+    assert_eq!(world.torrent(ids[1]).totals().bytes_down, before);
+    world.with_torrent(ids[1], |torrent, now| torrent.set_pressure(now, Pressure::None));
+    assert!(world.run(seconds(60), World::is_complete));
+}
+
+#[test]
+fn someone_who_comes_late_is_served_by_a_busy_seed() {
+    let slow = NodeConfig { up: Rate::mbit_per_s(5), ..source() };
+    let mut hosts = vec![slow];
+    hosts.resize(13, NodeConfig { up: Rate(1_000), ..NodeConfig::default() });
+    let (mut world, _) = swarm(geometry(128, 16), 7, &hosts);
+    world.run(seconds(60), |_| false);
+    let late = world.join(NodeConfig::default());
+    world.introduce(late);
+    let served = |world: &World| world.torrent(late).totals().bytes_down > 0;
+    assert!(world.run(seconds(180), served), "nothing sent to the late comer in two minutes");
+}
