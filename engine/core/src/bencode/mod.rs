@@ -18,6 +18,7 @@
 //! # Ok::<(), swarm_core::bencode::BencodeError>(())
 //! ```
 
+use std::collections::HashSet;
 use std::fmt;
 
 /// How deep lists and dictionaries may nest. A hybrid torrent nests one level for each folder.
@@ -249,21 +250,17 @@ impl Parser<'_, '_> {
 
     /// Sorted dictionaries are checked key by key as they are read; this is for the others.
     fn reject_duplicates(&mut self, dict: u32) -> Result<(), BencodeErrorKind> {
-        let mut keys: Vec<u32> = Vec::new();
+        let mut seen = HashSet::new();
         let mut token = dict + 1;
         while token < self.tokens[dict as usize].extra {
-            keys.push(token);
+            let key = self.tokens[token as usize];
+            if !seen.insert(body(self.input, key)) {
+                self.at = key.start as usize;
+                return Err(BencodeErrorKind::DuplicateKey);
+            }
             token = next_token(&self.tokens, self.input, token + 1);
         }
-        let key = |&token: &u32| body(self.input, self.tokens[token as usize]);
-        keys.sort_by(|a, b| key(a).cmp(key(b)));
-        match keys.windows(2).find(|pair| key(&pair[0]) == key(&pair[1])) {
-            None => Ok(()),
-            Some(pair) => {
-                self.at = self.tokens[pair[1] as usize].start as usize;
-                Err(BencodeErrorKind::DuplicateKey)
-            }
-        }
+        Ok(())
     }
 
     fn int(&mut self) -> Result<(), BencodeErrorKind> {
@@ -443,7 +440,7 @@ pub struct List<'a>(Children<'a>);
 
 impl<'a> List<'a> {
     /// The values, in order.
-    pub fn iter(self) -> impl Iterator<Item = Value<'a>> {
+    pub fn iter(self) -> impl Iterator<Item = Value<'a>> + Clone {
         self.0
     }
 }

@@ -205,7 +205,7 @@ fn read_file(
         match key {
             b"attr" => attr = Some(value),
             b"length" => length = Some(value),
-            b"path" => path = Some(value),
+            b"path" => path = value.as_list(),
             b"path.utf-8" => path_utf8 = value.as_list(),
             b"symlink path" => symlink_path = value.as_list(),
             _ => {}
@@ -218,23 +218,24 @@ fn read_file(
     let raw = path_utf8
         .filter(|list| list.iter().all(|name| name.as_str().is_some()))
         .and_then(raw_path)
-        .or_else(|| raw_path(path?.as_list()?))
+        .or_else(|| raw_path(path?))
         .ok_or_else(|| field(at(".path"), "a list of at least one byte string"))?;
-    if raw.len() >= PATH_DEPTH_MAX {
+    let depth = 1 + raw.clone().count();
+    if depth > PATH_DEPTH_MAX {
         return Err(MetainfoError::PathTooDeep(index));
     }
-    let mut path = Vec::with_capacity(1 + raw.len());
+    let mut path = Vec::with_capacity(depth);
     path.push(name.to_owned());
-    path.extend(raw.iter().map(|component| rules.sanitise(component)));
-    if !attr.pad && path[1..].iter().zip(&raw).any(|(safe, raw)| safe.as_bytes() != *raw) {
+    path.extend(raw.clone().map(|name| rules.sanitise(name)));
+    if !attr.pad && !path[1..].iter().map(String::as_bytes).eq(raw.clone()) {
         warnings.add(|| {
-            let raw = String::from_utf8_lossy(&raw.join(&b'/')).into_owned();
-            format!("file {index}: {raw:?} becomes {:?}", path[1..].join("/"))
+            let raw = raw.collect::<Vec<_>>().join(&b'/');
+            format!("file {index}: {:?} becomes {:?}", String::from_utf8_lossy(&raw), path[1..].join("/"))
         });
     }
     let mut symlink_target = None;
     if attr.symlink {
-        symlink_target = symlink_path.and_then(raw_path).and_then(|raw| read_target(&raw, rules));
+        symlink_target = symlink_path.and_then(raw_path).and_then(|raw| read_target(raw, rules));
         if symlink_target.is_none() {
             warnings.add(|| {
                 let link = path[1..].join("/");
@@ -246,24 +247,24 @@ fn read_file(
 }
 
 /// The components of a path as they are, if it has any and all of them are byte strings.
-fn raw_path(list: List<'_>) -> Option<Vec<&[u8]>> {
-    let path: Option<Vec<&[u8]>> = list.iter().map(Value::as_bytes).collect();
-    path.filter(|path| !path.is_empty())
+fn raw_path<'a>(list: List<'a>) -> Option<impl Iterator<Item = &'a [u8]> + Clone> {
+    let is_path = list.iter().next().is_some() && list.iter().all(|name| name.as_bytes().is_some());
+    is_path.then(|| list.iter().filter_map(Value::as_bytes))
 }
 
 /// A link's target below the torrent's folder; `None` for one that leads out of it, or that cannot be named.
-fn read_target(raw: &[&[u8]], rules: PathRules) -> Option<Vec<String>> {
+fn read_target<'a>(raw: impl Iterator<Item = &'a [u8]> + Clone, rules: PathRules) -> Option<Vec<String>> {
     let is_plain = |name: &[u8]| {
         let is_split = rules == PathRules::WINDOWS && name.contains(&b'\\');
         !is_split && PathRules::UNIX.sanitise(name).as_bytes() == name
     };
-    let all_plain = raw.len() < PATH_DEPTH_MAX && raw.iter().all(|name| is_plain(name));
-    all_plain.then(|| raw.iter().map(|name| rules.sanitise(name)).collect())
+    let all_plain = raw.clone().count() < PATH_DEPTH_MAX && raw.clone().all(is_plain);
+    all_plain.then(|| raw.map(|name| rules.sanitise(name)).collect())
 }
 
 /// Makes the paths of all files that are written to disk unique, and lets links follow what was renamed.
 fn settle_paths(files: &mut [FileEntry], rules: PathRules, warnings: &mut Warnings) {
-    let mut table = PathTable::new(rules);
+    let mut table = PathTable::new(rules, files.len());
     let mut renamed: Vec<(usize, Vec<String>)> = Vec::new();
     for (index, file) in files.iter().enumerate().filter(|(_, file)| !file.attr.pad) {
         renamed.extend(table.place(&file.path[1..]).map(|path| (index, path)));

@@ -11,6 +11,9 @@ mod magnet;
 mod parse;
 mod path;
 
+#[cfg(test)]
+mod tests;
+
 pub use create::{Content, Create, CreateError, SourceFile, default_piece_length, sort_files};
 pub use error::MetainfoError;
 pub use path::{COMPONENT_LEN_MAX, PathRules};

@@ -9,6 +9,9 @@ use std::collections::HashSet;
 /// How many warnings are kept; the rest are only counted.
 const WARNINGS_MAX: usize = 100;
 
+/// How long a host name may be, in bytes (RFC 1035).
+const HOST_LEN_MAX: usize = 253;
+
 impl Metainfo {
     /// Reads a metainfo file, with paths that suit the system that this is compiled for.
     ///
@@ -32,7 +35,7 @@ impl Metainfo {
         let mut warnings = Warnings::default();
         let (document, used) = bencode::parse_prefix(bytes, &Limits::default())?;
         if used < bytes.len() {
-            warnings.add(|| format!("{} bytes after the end are ignored", bytes.len() - used));
+            warnings.add(|| format!("data after the end, from byte {used} on, is ignored"));
         }
         if let Some(offset) = document.unsorted_at() {
             warnings.add(|| format!("dictionary keys are not sorted, first at byte {offset}"));
@@ -113,7 +116,7 @@ impl<'w> Urls<'w> {
     /// The URL in `value`, unless it is empty or has been seen.
     fn read(&mut self, value: Value<'_>) -> Option<String> {
         let Some(url) = value.as_str().map(str::trim).filter(|url| url.len() <= URL_LEN_MAX) else {
-            self.warnings.ignored(self.field, "a list of URLs throughout");
+            self.warnings.add(|| format!("`{}`: something that is not a URL is ignored", self.field));
             return None;
         };
         if url.is_empty() || self.seen.contains(url) {
@@ -172,11 +175,15 @@ fn read_nodes(root: Value<'_>, warnings: &mut Warnings) -> Vec<(String, u16)> {
         return Vec::new();
     };
     let mut nodes = Vec::new();
-    for node in list.iter().take(ADDRESSES_MAX) {
+    for node in list.iter() {
         match read_node(node) {
             Some(node) if nodes.contains(&node) => {}
+            Some(_) if nodes.len() >= ADDRESSES_MAX => {
+                warnings.add(|| format!("`nodes`: all after {ADDRESSES_MAX} are ignored"));
+                break;
+            }
             Some(node) => nodes.push(node),
-            None => warnings.ignored("nodes", "a list of hosts and ports throughout"),
+            None => warnings.add(|| "`nodes`: something that is not a host and port is ignored".to_owned()),
         }
     }
     nodes
@@ -184,7 +191,7 @@ fn read_nodes(root: Value<'_>, warnings: &mut Warnings) -> Vec<(String, u16)> {
 
 fn read_node(node: Value<'_>) -> Option<(String, u16)> {
     let mut pair = node.as_list()?.iter();
-    let host = pair.next()?.as_str().filter(|host| !host.is_empty() && host.len() <= URL_LEN_MAX)?;
+    let host = pair.next()?.as_str().filter(|host| !host.is_empty() && host.len() <= HOST_LEN_MAX)?;
     let port = u16::try_from(pair.next()?.as_int()?).ok().filter(|&port| port != 0)?;
     pair.next().is_none().then(|| (host.to_owned(), port))
 }

@@ -59,8 +59,10 @@ impl PathRules {
     /// The nearest safe name: UTF-8, never empty, `.` or `..`, at most [`COMPONENT_LEN_MAX`] bytes, and without
     /// anything that the system gives a meaning. Safe names come back unchanged.
     pub fn sanitise(self, raw: &[u8]) -> String {
-        let text = String::from_utf8_lossy(raw);
-        let mut name: String = text.chars().map(|c| if self.is_reserved_char(c) { '_' } else { c }).collect();
+        let mut name = String::from_utf8_lossy(raw).into_owned();
+        if name.contains(|c| self.is_reserved_char(c)) {
+            name = name.replace(|c| self.is_reserved_char(c), "_");
+        }
         if name.is_empty() {
             name.push('_');
         }
@@ -136,8 +138,14 @@ fn split_extension(name: &str) -> (&str, &str) {
     }
 }
 
-/// A folder of a [`PathTable`]; the first is the torrent's own.
-type Folder = u32;
+/// An index into [`PathTable::folders`].
+type FolderIndex = u32;
+
+/// A folder as it is on disk.
+struct Folder<'p> {
+    parent: FolderIndex,
+    name: Cow<'p, str>,
+}
 
 /// Gives each file of a torrent a path of its own.
 ///
@@ -146,73 +154,96 @@ type Folder = u32;
 /// memory grow with the number of components, whatever the names: each number is tried once.
 pub(super) struct PathTable<'p> {
     rules: PathRules,
-    /// Folders by the name that the torrent gives them, folded, with the name they have on disk.
-    folders: HashMap<(Folder, Cow<'p, str>), (Folder, Cow<'p, str>)>,
+    /// The first is the torrent's own.
+    folders: Vec<Folder<'p>>,
+    /// Folders by the name that the torrent gives them, folded.
+    by_name: HashMap<(FolderIndex, Cow<'p, str>), FolderIndex>,
     /// The folded names, of files and of folders, that are on disk already.
-    taken: HashSet<(Folder, Cow<'p, str>)>,
+    taken: HashSet<(FolderIndex, Cow<'p, str>)>,
     /// The next number to try for a name that is taken.
-    next_number: HashMap<(Folder, String), u32>,
+    next_number: HashMap<(FolderIndex, String), u32>,
+    /// Where the last file is. Most files are where the one before them is.
+    last: Place<'p>,
+}
+
+/// A folder as the torrent calls it.
+#[derive(Clone, Copy)]
+struct Place<'p> {
+    path: &'p [String],
+    folder: FolderIndex,
+    /// Whether it is called so on disk, too.
+    is_as_given: bool,
 }
 
 impl<'p> PathTable<'p> {
-    /// An empty torrent under these rules.
-    pub(super) fn new(rules: PathRules) -> PathTable<'p> {
-        PathTable { rules, folders: HashMap::new(), taken: HashSet::new(), next_number: HashMap::new() }
+    /// An empty torrent under these rules, about to get so many files.
+    pub(super) fn new(rules: PathRules, files: usize) -> PathTable<'p> {
+        PathTable {
+            rules,
+            folders: vec![Folder { parent: 0, name: Cow::Borrowed("") }],
+            by_name: HashMap::new(),
+            taken: HashSet::with_capacity(files),
+            next_number: HashMap::new(),
+            last: Place { path: &[], folder: 0, is_as_given: true },
+        }
     }
 
     /// Takes the place of a file, given as safe components below the torrent's folder. Returns the components to use
     /// instead, if these are not free.
     pub(super) fn place(&mut self, path: &'p [String]) -> Option<Vec<String>> {
         let (file, folders) = path.split_last()?;
-        let mut at = 0;
-        let mut changed: Option<Vec<String>> = None;
-        for (depth, name) in folders.iter().enumerate() {
-            let (folder, actual) = self.folder(at, name);
-            at = folder;
-            if let Some(changed) = &mut changed {
-                changed.push(actual.into_owned());
-            } else if actual != *name {
-                changed = Some(path[..depth].iter().cloned().chain([actual.into_owned()]).collect());
-            }
+        if self.last.path != folders {
+            self.last = self.enter(folders);
         }
-        let actual = self.take(at, file);
-        match changed {
-            None if actual == *file => None,
-            None => Some(folders.iter().cloned().chain([actual.into_owned()]).collect()),
-            Some(mut changed) => {
-                changed.push(actual.into_owned());
-                Some(changed)
-            }
+        let Place { folder, is_as_given, .. } = self.last;
+        let name = self.take(folder, file);
+        if is_as_given && name == *file {
+            return None;
         }
+        let mut path = vec![name.into_owned()];
+        let mut at = folder;
+        while at != 0 {
+            let Folder { parent, name } = &self.folders[at as usize];
+            path.push(name.to_string());
+            at = *parent;
+        }
+        path.reverse();
+        Some(path)
     }
 
     /// Where something that the torrent calls by this path is on disk. A name that the torrent does not have
     /// stays what it is.
     pub(super) fn locate(&self, path: &[String]) -> Vec<String> {
         let mut at = Some(0);
-        let mut located = Vec::with_capacity(path.len());
-        for name in path {
-            let known = at.and_then(|at| self.folders.get(&(at, self.rules.fold(name))));
-            at = known.map(|&(folder, _)| folder);
-            located.push(known.map_or_else(|| name.clone(), |(_, actual)| actual.to_string()));
-        }
-        located
+        let step = |name: &String| {
+            at = at.and_then(|at| self.by_name.get(&(at, self.rules.fold(name))).copied());
+            at.map_or_else(|| name.clone(), |at| self.folders[at as usize].name.to_string())
+        };
+        path.iter().map(step).collect()
     }
 
-    fn folder(&mut self, parent: Folder, name: &'p str) -> (Folder, Cow<'p, str>) {
-        let key = (parent, self.rules.fold(name));
-        if let Some((folder, actual)) = self.folders.get(&key) {
-            return (*folder, actual.clone());
+    /// The folder that the torrent calls by this path; made if it is not there yet.
+    fn enter(&mut self, path: &'p [String]) -> Place<'p> {
+        let mut place = Place { path, folder: 0, is_as_given: true };
+        for name in path {
+            let key = (place.folder, self.rules.fold(name));
+            place.folder = match self.by_name.get(&key) {
+                Some(&folder) => folder,
+                None => {
+                    let on_disk = self.take(place.folder, name);
+                    let folder = self.folders.len() as FolderIndex;
+                    self.folders.push(Folder { parent: place.folder, name: on_disk });
+                    self.by_name.insert(key, folder);
+                    folder
+                }
+            };
+            place.is_as_given &= self.folders[place.folder as usize].name == *name;
         }
-        let actual = self.take(parent, name);
-        // The torrent's own folder is 0.
-        let folder = self.folders.len() as Folder + 1;
-        self.folders.insert(key, (folder, actual.clone()));
-        (folder, actual)
+        place
     }
 
     /// Takes a free name in a folder: this one, or one with a number.
-    fn take(&mut self, folder: Folder, name: &'p str) -> Cow<'p, str> {
+    fn take(&mut self, folder: FolderIndex, name: &'p str) -> Cow<'p, str> {
         if self.taken.insert((folder, self.rules.fold(name))) {
             return Cow::Borrowed(name);
         }

@@ -10,7 +10,7 @@ fn path(text: &str) -> Vec<String> {
 /// The places of files that come in this order.
 fn places(rules: PathRules, files: &[&str]) -> Vec<String> {
     let paths: Vec<_> = files.iter().map(|file| path(file)).collect();
-    let mut table = PathTable::new(rules);
+    let mut table = PathTable::new(rules, 0);
     paths.iter().map(|path| table.place(path).unwrap_or_else(|| path.clone()).join("/")).collect()
 }
 
@@ -119,7 +119,7 @@ fn case_and_normalisation_matter_where_the_system_says_so() {
 #[test]
 fn links_follow_folders_that_were_renamed() {
     let paths = [path("a"), path("a/x"), path("b/c/d")];
-    let mut table = PathTable::new(PathRules::UNIX);
+    let mut table = PathTable::new(PathRules::UNIX, 0);
     paths.iter().for_each(|path| {
         table.place(path);
     });
@@ -133,7 +133,7 @@ fn a_hundred_thousand_equal_names_take_no_time() {
     // Each pair shares all of its candidates with every other pair.
     let names: Vec<_> = (0..50_000).map(|n| vec![format!("{}{n:08}", "x".repeat(247))]).collect();
     let paths: Vec<_> = names.iter().chain(&names).chain(std::iter::repeat_n(&names[0], 50_000)).collect();
-    let mut table = PathTable::new(PathRules::UNIX);
+    let mut table = PathTable::new(PathRules::UNIX, 0);
     let renamed = paths.iter().filter(|path| table.place(path).is_some()).count();
     assert_eq!(renamed, 100_000);
 }
@@ -155,7 +155,7 @@ fn raw_paths() -> impl Strategy<Value = Vec<Vec<Vec<u8>>>> {
 fn settle(rules: PathRules, raw: &[Vec<Vec<u8>>]) -> Vec<Vec<String>> {
     let paths: Vec<Vec<String>> =
         raw.iter().map(|path| path.iter().map(|name| rules.sanitise(name)).collect()).collect();
-    let mut table = PathTable::new(rules);
+    let mut table = PathTable::new(rules, 0);
     paths.iter().map(|path| table.place(path).unwrap_or_else(|| path.clone())).collect()
 }
 
