@@ -5,8 +5,8 @@
 //! everyone else loads those; [`Document::unsorted_at`] remembers it for a warning. In all else the reader is
 //! strict. Encoding, and decoding messages that must be strict in order too, is the `bendy` crate's work.
 //!
-//! A [`Document`] is one flat list of 12-byte tokens beside the input: hostile input of many tiny values costs
-//! at most [`TOKENS_MAX`] of them, nesting costs no stack, and skipping over a value is one step.
+//! A [`Document`] is one flat list of 12-byte tokens beside the input: hostile input of many tiny values
+//! costs at most [`TOKENS_MAX`] of them, nesting costs no stack, and skipping over a value is one step.
 //!
 //! ```
 //! use swarm_core::bencode::{Limits, parse};

@@ -1,7 +1,7 @@
 //! Writing metainfo files.
 //!
-//! Pure: walking folders and hashing pieces is the caller's part. The same files in the same order, name and piece
-//! length give the info-hash that libtorrent (2.1.1, `v1_only`) gives, byte for byte.
+//! Pure: walking folders and hashing pieces is the caller's part. The same files in the same order, name and
+//! piece length give the info-hash that libtorrent (2.1.1, `v1_only`) gives, byte for byte.
 
 use super::path::PathRules;
 use super::{FileAttr, Metainfo, MetainfoError};
@@ -14,18 +14,19 @@ const DEFAULT_PIECE_LEN_MAX: u64 = 16 * 1024 * 1024;
 /// The number of pieces that [`default_piece_length`] stays within while it can.
 const DEFAULT_PIECES_MAX: u64 = 2_048;
 
-/// The smallest power of two from 16 KiB to 16 MiB that divides `total` bytes into at most 2,048 pieces; 16 MiB
-/// where none does.
+/// The smallest power of two from 16 KiB to 16 MiB that divides `total` bytes into at most 2,048 pieces; 16
+/// MiB where none does.
 pub fn default_piece_length(total: u64) -> u32 {
     let least = total.div_ceil(DEFAULT_PIECES_MAX).next_power_of_two();
     least.clamp(DEFAULT_PIECE_LEN_MIN, DEFAULT_PIECE_LEN_MAX) as u32
 }
 
-/// Puts files in the order in which they belong into a torrent: by the bytes of their paths, written with `/`.
+/// Puts files in the order in which they belong into a torrent: by the bytes of their paths, written with
+/// `/`.
 ///
-/// So the order does not depend on the filesystem, and `a-b` comes before `a/x`, and that before `b`. It is the order of
-/// libtorrent's `canonical_files`; without that flag libtorrent takes files in the order in which the
-/// filesystem lists them.
+/// So the order does not depend on the filesystem, and `a-b` comes before `a/x`, and that before `b`. It is
+/// the order of libtorrent's `canonical_files`; without that flag libtorrent takes files in the order in
+/// which the filesystem lists them.
 pub fn sort_files(files: &mut [SourceFile]) {
     files.sort_by_cached_key(|file| file.path.join("/"));
 }
@@ -37,10 +38,11 @@ pub struct SourceFile {
     pub path: Vec<String>,
     /// Length in bytes; 0 for a link.
     pub length: u64,
-    /// BEP 47 attributes. For the info-hash that libtorrent gives, a file is executable if its owner may execute it,
-    /// also a link (which on Linux always is), and nothing is hidden.
+    /// BEP 47 attributes. For the info-hash that libtorrent gives, a file is executable if its owner may
+    /// execute it, also a link (which on Linux always is), and nothing is hidden.
     pub attr: FileAttr,
-    /// The target of a symbolic link: path components below the torrent's folder. With [`FileAttr::symlink`] only.
+    /// The target of a symbolic link: path components below the torrent's folder. With [`FileAttr::symlink`]
+    /// only.
     pub symlink_target: Option<Vec<String>>,
 }
 
@@ -54,12 +56,13 @@ pub enum Content {
         /// BEP 47 attributes, of which only `executable` and `hidden` make sense.
         attr: FileAttr,
     },
-    /// A folder, called as the torrent. The files are in the order of the torrent's bytes; see [`sort_files`].
+    /// A folder, called as the torrent. The files are in the order of the torrent's bytes; see
+    /// [`sort_files`].
     Folder(Vec<SourceFile>),
 }
 
-/// A metainfo file in the making. Everything but name, content and piece length may be left as [`Create::new`]
-/// has it: absent.
+/// A metainfo file in the making. Everything but name, content and piece length may be left as
+/// [`Create::new`] has it: absent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Create {
     /// The file's or folder's name.
@@ -119,12 +122,12 @@ impl Create {
         }
     }
 
-    /// The metainfo file's bytes, given the SHA-1 of each piece, 20 bytes apiece. They have been read back: any client
-    /// finds in them what was put in.
+    /// The metainfo file's bytes, given the SHA-1 of each piece, 20 bytes apiece. They have been read back:
+    /// what was put in is what is found in them.
     ///
     /// # Errors
-    /// When there are no files, the hashes are not as many as the pieces, a path cannot be used everywhere, or a limit of
-    /// [`Metainfo::parse`] is exceeded.
+    /// When there are no files, the hashes are not as many as the pieces, a path cannot be in a torrent, or a
+    /// limit of [`Metainfo::parse`] is exceeded.
     pub fn encode(&self, piece_hashes: &[u8]) -> Result<Vec<u8>, CreateError> {
         let mut encoder = Encoder::new().with_max_depth(LEVELS);
         let written = encoder.emit_with(|e| e.emit_dict(|e| self.emit(e, piece_hashes)));

@@ -9,8 +9,8 @@ use crate::id::InfoHash;
 use sha1::{Digest, Sha1};
 
 impl Info {
-    /// Reads an info dictionary that came without its metainfo file, as from a peer (BEP 9). The info-hash is that of
-    /// these very bytes; comparing it with the wanted one is the caller's part.
+    /// Reads an info dictionary that came without its metainfo file, as from a peer (BEP 9). The info-hash is
+    /// that of these very bytes; comparing it with the wanted one is the caller's part.
     ///
     /// # Errors
     /// When the bytes are not an info dictionary, one that contradicts itself, or one that exceeds a limit.
@@ -64,13 +64,14 @@ impl<'a> Keys<'a> {
         keys
     }
 
-    /// Whether this is a hybrid, which has all that v2 needs beside what v1 needs.
+    /// Refuses what has no v1 part. A hybrid has all that v1 needs, whatever else it has.
     fn check_version(&self) -> Result<(), MetainfoError> {
-        match self.meta_version.and_then(Value::as_int) {
-            Some(version) if !(1..=2).contains(&version) => Err(MetainfoError::UnknownVersion(version)),
-            _ if self.file_tree.is_some() && self.pieces.is_none() => Err(MetainfoError::V2Only),
-            _ => Ok(()),
+        let version = self.meta_version.and_then(Value::as_int).unwrap_or(1);
+        if !(1..=2).contains(&version) {
+            return Err(MetainfoError::UnknownVersion(version));
         }
+        let is_v2 = version == 2 || self.file_tree.is_some();
+        if is_v2 && self.pieces.is_none() { Err(MetainfoError::V2Only) } else { Ok(()) }
     }
 }
 

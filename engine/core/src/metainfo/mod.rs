@@ -1,8 +1,8 @@
 //! What a torrent is: the metainfo file and its info dictionary (BEP 3, 5, 12, 19, 27, 47).
 //!
-//! [`Metainfo::parse`] reads what others made: lenient where files in the wild are, strict where a wrong guess
-//! would harm, with a warning for whatever it passes over. [`Create`] makes new ones. [`PathRules`] keeps a
-//! stranger's file names from meaning more than a name.
+//! [`Metainfo::parse`] reads what others made: lenient where files in the wild are, strict where a wrong
+//! guess would harm, with a warning for whatever it passes over. [`Create`] makes new ones. [`PathRules`]
+//! keeps a stranger's file names from meaning more than a name.
 
 mod create;
 mod error;
@@ -55,7 +55,8 @@ pub struct Metainfo {
     pub created_by: Option<String>,
     /// When it was made, in seconds since 1970, as far as its maker can be believed.
     pub creation_date: Option<i64>,
-    /// SHA-256 over the raw bytes of the info dictionary, if this is a hybrid of BitTorrent v1 and v2 (BEP 52).
+    /// SHA-256 over the raw bytes of the info dictionary, if this is a hybrid of BitTorrent v1 and v2 (BEP
+    /// 52).
     pub info_hash_v2: Option<[u8; 32]>,
     /// What was odd about the file, a line each. Safe to print: control characters are escaped.
     pub warnings: Vec<String>,

@@ -18,8 +18,8 @@ impl Metainfo {
     /// What a download needs must be right; anything else that is not is left out with a warning.
     ///
     /// # Errors
-    /// When the bytes are not a metainfo file, one that contradicts itself, one that exceeds a limit, or one for
-    /// BitTorrent v2 only.
+    /// When the bytes are not a metainfo file, one that contradicts itself, one that exceeds a limit, or one
+    /// for BitTorrent v2 only.
     pub fn parse(bytes: &[u8]) -> Result<Metainfo, MetainfoError> {
         Metainfo::parse_for(bytes, PathRules::native())
     }

@@ -56,8 +56,8 @@ impl PathRules {
         self.sanitise(name.as_bytes()) == name
     }
 
-    /// The nearest safe name: UTF-8, never empty, `.` or `..`, at most [`COMPONENT_LEN_MAX`] bytes, and without
-    /// anything that the system gives a meaning. Safe names come back unchanged.
+    /// The nearest safe name: UTF-8, never empty, `.` or `..`, at most [`COMPONENT_LEN_MAX`] bytes, and
+    /// without anything that the system gives a meaning. Safe names come back unchanged.
     pub fn sanitise(self, raw: &[u8]) -> String {
         let mut name = String::from_utf8_lossy(raw).into_owned();
         if name.contains(|c| self.is_reserved_char(c)) {
@@ -149,9 +149,9 @@ struct Folder<'p> {
 
 /// Gives each file of a torrent a path of its own.
 ///
-/// Two files of one name, and a file that is a folder of another, are told apart as `name (2).ext`, in the order
-/// in which they come. Folders that are the same under the rules take the first one's spelling. Time and
-/// memory grow with the number of components, whatever the names: each number is tried once.
+/// Two files of one name, and a file that is a folder of another, are told apart as `name (2).ext`, in the
+/// order in which they come. Folders that are the same under the rules take the first one's spelling. Time
+/// and memory grow with the number of components, whatever the names: each number is tried once.
 pub(super) struct PathTable<'p> {
     rules: PathRules,
     /// The first is the torrent's own.
@@ -188,8 +188,8 @@ impl<'p> PathTable<'p> {
         }
     }
 
-    /// Takes the place of a file, given as safe components below the torrent's folder. Returns the components to use
-    /// instead, if these are not free.
+    /// Takes the place of a file, given as safe components below the torrent's folder. Returns the components
+    /// to use instead, if these are not free.
     pub(super) fn place(&mut self, path: &'p [String]) -> Option<Vec<String>> {
         let (file, folders) = path.split_last()?;
         if self.last.path != folders {

@@ -165,7 +165,10 @@ fn folded(rules: PathRules, path: &[String]) -> Vec<String> {
 
 proptest! {
     #[test]
-    fn every_path_is_safe_unique_and_no_folder_of_another(raw in raw_paths(), rules in prop::sample::select(&ALL[..])) {
+    fn every_path_is_safe_unique_and_no_folder_of_another(
+        raw in raw_paths(),
+        rules in prop::sample::select(&ALL[..]),
+    ) {
         let paths = settle(rules, &raw);
         for (path, raw) in paths.iter().zip(&raw) {
             prop_assert_eq!(path.len(), raw.len());
