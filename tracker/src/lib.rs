@@ -1,1 +1,27 @@
-//! (being built)
+//! A BitTorrent tracker: tells the peers of a swarm about each other over HTTP (BEP 3, 7, 23, 24, 48).
+//!
+//! [`store::Store`] is who is in which swarm, without sockets or a clock. [`Server`] puts it on the
+//! network. The binary `swarm-tracker` is a thin shell around both; other programs embed a server:
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), swarm_tracker::BindError> {
+//! use swarm_tracker::{Config, Server};
+//!
+//! let server = Server::bind(Config::default(), &["127.0.0.1:0".parse().unwrap()])?;
+//! let tracker = server.spawn();
+//! println!("http://{}/announce", tracker.local_addrs()[0]);
+//! tracker.stop().await;
+//! # Ok(())
+//! # }
+//! ```
+#![forbid(unsafe_code)]
+
+mod clock;
+mod config;
+mod server;
+pub mod store;
+
+pub use clock::{Clock, SystemClock};
+pub use config::{Config, Limits};
+pub use server::{BindError, Handle, Server, Stats};

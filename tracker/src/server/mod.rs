@@ -1,0 +1,248 @@
+//! The tracker on the network.
+//!
+//! A task for each listening address accepts, a task for each connection serves. Nothing waits for
+//! a client: each has bounded time to send a request and to take in the reply, a bounded request
+//! size, and there is a bounded number of them.
+
+mod connection;
+mod respond;
+mod stats;
+mod write_timeout;
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, Socket, Type};
+use swarm_core::rng::Rng;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::MissedTickBehavior;
+
+use self::stats::Counters;
+pub use self::stats::Stats;
+use crate::clock::{Clock, SystemClock};
+use crate::config::Config;
+use crate::store::Store;
+
+/// Connections that the kernel keeps ready while we accept others.
+const BACKLOG: i32 = 1024;
+/// What the kernel may keep for a connection each way: of requests that we do not get to, of replies
+/// that the client does not take in. Both are a few kilobytes.
+const SOCKET_BUFFER_LEN: usize = 64 * 1024;
+/// Pause after a failure to accept, as when file descriptors run out.
+const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+/// How often peers are expired, at least ten times in a peer's timeout.
+const EXPIRE_EVERY_MAX: Duration = Duration::from_secs(60);
+
+/// An address cannot be listened on.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {addr}: {source}")]
+pub struct BindError {
+    /// The address.
+    pub addr: SocketAddr,
+    /// Why.
+    pub source: io::Error,
+}
+
+/// What connections share.
+struct Shared {
+    config: Config,
+    store: Store,
+    clock: Box<dyn Clock>,
+    /// Gives each connection its own generator.
+    rng: Mutex<Rng>,
+    counters: Counters,
+}
+
+/// A tracker that has its addresses and does not serve yet.
+pub struct Server {
+    listeners: Vec<TcpListener>,
+    local_addrs: Vec<SocketAddr>,
+    config: Config,
+    clock: Box<dyn Clock>,
+}
+
+impl Server {
+    /// Listens on `addrs`; port 0 takes a free one. An IPv6 address takes no IPv4 connections, so
+    /// `0.0.0.0` and `[::]` go together. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// When an address cannot be listened on.
+    pub fn bind(config: Config, addrs: &[SocketAddr]) -> Result<Server, BindError> {
+        let mut listeners = Vec::new();
+        let mut local_addrs = Vec::new();
+        for &addr in addrs {
+            let listener = listen(addr).map_err(|source| BindError { addr, source })?;
+            local_addrs.push(listener.local_addr().map_err(|source| BindError { addr, source })?);
+            listeners.push(listener);
+        }
+        Ok(Server { listeners, local_addrs, config, clock: Box::new(SystemClock::default()) })
+    }
+
+    /// Takes the time from `clock` and not from the machine. Timeouts of connections stay real.
+    pub fn with_clock(mut self, clock: impl Clock) -> Server {
+        self.clock = Box::new(clock);
+        self
+    }
+
+    /// Where it listens, in the order of the addresses asked for.
+    pub fn local_addrs(&self) -> &[SocketAddr] {
+        &self.local_addrs
+    }
+
+    /// Serves until `shutdown` comes true, then stops as [`Handle::stop`] does.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) {
+        let handle = self.spawn();
+        shutdown.await;
+        handle.stop().await;
+    }
+
+    /// Serves in the background.
+    pub fn spawn(self) -> Handle {
+        let seed = getrandom::u64().expect("the operating system gives random numbers");
+        let shared = Arc::new(Shared {
+            store: Store::new(self.config.clone()),
+            config: self.config,
+            clock: self.clock,
+            rng: Mutex::new(Rng::new(seed)),
+            counters: Counters::default(),
+        });
+        let (stop, stopped) = watch::channel(false);
+        let task = tokio::spawn(serve(self.listeners, shared.clone(), stopped));
+        Handle { shared, stop, task, local_addrs: self.local_addrs }
+    }
+}
+
+/// A tracker that serves. It stops when this is dropped.
+pub struct Handle {
+    shared: Arc<Shared>,
+    stop: watch::Sender<bool>,
+    task: JoinHandle<()>,
+    local_addrs: Vec<SocketAddr>,
+}
+
+impl Handle {
+    /// Where it listens, in the order of the addresses asked for.
+    pub fn local_addrs(&self) -> &[SocketAddr] {
+        &self.local_addrs
+    }
+
+    /// What it has done and holds, as `/stats` tells it.
+    pub fn stats(&self) -> Stats {
+        self.shared.stats()
+    }
+
+    /// The swarms.
+    pub fn store(&self) -> &Store {
+        &self.shared.store
+    }
+
+    /// Stops listening, finishes the requests under way within
+    /// [`stop_timeout`](crate::Limits::stop_timeout), and closes.
+    pub async fn stop(self) {
+        // Without a receiver the server has stopped by itself.
+        let _ = self.stop.send(true);
+        if let Err(error) = self.task.await {
+            tracing::error!(%error, "the server ended badly");
+        }
+    }
+}
+
+fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+    if addr.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    #[cfg(unix)]
+    socket.set_reuse_address(true)?;
+    // Accepted connections inherit these. Replies are written whole: there is nothing to wait for.
+    socket.set_recv_buffer_size(SOCKET_BUFFER_LEN)?;
+    socket.set_send_buffer_size(SOCKET_BUFFER_LEN)?;
+    socket.set_tcp_nodelay(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&addr.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+async fn serve(listeners: Vec<TcpListener>, shared: Arc<Shared>, stopped: watch::Receiver<bool>) {
+    let slots = Arc::new(Semaphore::new(shared.config.limits.connections_max));
+    let mut tasks = JoinSet::new();
+    for listener in listeners {
+        tasks.spawn(accept_all(listener, shared.clone(), slots.clone(), stopped.clone()));
+    }
+    tokio::select! {
+        () = expire_now_and_then(&shared) => {}
+        () = until_stopped(stopped) => {}
+    }
+    while tasks.join_next().await.is_some() {}
+}
+
+async fn expire_now_and_then(shared: &Shared) {
+    let every = (shared.config.peer_timeout / 10).clamp(Duration::from_secs(1), EXPIRE_EVERY_MAX);
+    let mut ticks = tokio::time::interval(every);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        shared.store.expire(shared.clock.now());
+    }
+}
+
+/// Done when the tracker is to stop, or its handle is gone.
+async fn until_stopped(mut stopped: watch::Receiver<bool>) {
+    let _ = stopped.wait_for(|&stopped| stopped).await;
+}
+
+async fn accept_all(
+    listener: TcpListener,
+    shared: Arc<Shared>,
+    slots: Arc<Semaphore>,
+    stopped: watch::Receiver<bool>,
+) {
+    let mut connections = JoinSet::new();
+    let mut stop = std::pin::pin!(until_stopped(stopped.clone()));
+    loop {
+        let accepted = async {
+            let slot = slots.clone().acquire_owned().await.expect("the semaphore is never closed");
+            (slot, accept(&listener).await)
+        };
+        tokio::select! {
+            () = &mut stop => break,
+            Some(_) = connections.join_next() => {}
+            (slot, (stream, peer)) = accepted => {
+                let shared = shared.clone();
+                let stopped = stopped.clone();
+                connections.spawn(async move {
+                    connection::serve(stream, peer, shared, until_stopped(stopped)).await;
+                    drop(slot);
+                });
+            }
+        }
+    }
+    drop(listener);
+    let all = async { while connections.join_next().await.is_some() {} };
+    // What has not finished in time is cut off as the set is dropped.
+    let _ = tokio::time::timeout(shared.config.limits.stop_timeout, all).await;
+}
+
+async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
+    loop {
+        match listener.accept().await {
+            Ok(accepted) => return accepted,
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(ACCEPT_RETRY).await;
+            }
+        }
+    }
+}
+
+impl Shared {
+    fn fork_rng(&self) -> Rng {
+        self.rng.lock().unwrap_or_else(PoisonError::into_inner).fork()
+    }
+}

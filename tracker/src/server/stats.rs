@@ -1,0 +1,106 @@
+//! What the tracker counts.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use serde::Serialize;
+
+use super::Shared;
+
+/// Counts since the start.
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    pub connections: Gauge,
+    pub announces: Counter,
+    pub scrapes: Counter,
+    /// Announces and scrapes that got a failure reason.
+    pub refused: Counter,
+}
+
+/// A number that only grows.
+#[derive(Debug, Default)]
+pub(super) struct Counter(AtomicU64);
+
+impl Counter {
+    pub fn add_one(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// How many of something there are, and were.
+#[derive(Debug, Default)]
+pub(super) struct Gauge {
+    total: Counter,
+    gone: Counter,
+}
+
+impl Gauge {
+    /// One more, until the guard is dropped.
+    pub fn enter(&self) -> impl Drop + '_ {
+        struct Guard<'a>(&'a Counter);
+        impl Drop for Guard<'_> {
+            fn drop(&mut self) {
+                self.0.add_one();
+            }
+        }
+        self.total.add_one();
+        Guard(&self.gone)
+    }
+
+    pub fn total(&self) -> u64 {
+        self.total.get()
+    }
+
+    pub fn now(&self) -> u64 {
+        // In this order, or one that comes and goes in between would be counted below zero.
+        let gone = self.gone.get();
+        self.total.get().saturating_sub(gone)
+    }
+}
+
+/// What a tracker has done and holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Seconds since the start.
+    pub uptime_s: u64,
+    /// Swarms, empty ones that are still remembered included.
+    pub swarms: usize,
+    /// Peers: seeds and leechers.
+    pub peers: usize,
+    /// Peers that have everything.
+    pub seeds: usize,
+    /// Peers that do not.
+    pub leechers: usize,
+    /// Connections open now.
+    pub connections: u64,
+    /// Connections since the start.
+    pub connections_total: u64,
+    /// Announces since the start, refused ones included.
+    pub announces: u64,
+    /// Scrapes since the start, refused ones included.
+    pub scrapes: u64,
+    /// Announces and scrapes that got a failure reason, since the start.
+    pub refused: u64,
+}
+
+impl Shared {
+    pub(super) fn stats(&self) -> Stats {
+        let store = self.store.stats();
+        Stats {
+            uptime_s: self.clock.now().as_micros() / 1_000_000,
+            swarms: store.swarms,
+            peers: store.seeds + store.leechers,
+            seeds: store.seeds,
+            leechers: store.leechers,
+            connections: self.counters.connections.now(),
+            connections_total: self.counters.connections.total(),
+            announces: self.counters.announces.get(),
+            scrapes: self.counters.scrapes.get(),
+            refused: self.counters.refused.get(),
+        }
+    }
+}

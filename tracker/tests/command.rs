@@ -1,0 +1,102 @@
+//! The command itself, as a user or a service manager runs it.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::{Child, Command, Output, Stdio};
+
+fn command(flags: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_swarm-tracker"));
+    command.args(flags).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+fn output(flags: &[&str]) -> Output {
+    command(flags).output().expect("the command runs")
+}
+
+/// Kills the tracker should the test fail.
+struct Running {
+    child: Child,
+    stderr: BufReader<std::process::ChildStderr>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Running {
+    fn start(flags: &[&str]) -> Running {
+        let mut child = command(flags).spawn().expect("the command runs");
+        let stderr = BufReader::new(child.stderr.take().expect("it is piped"));
+        Running { child, stderr }
+    }
+
+    /// The address in its next line on stderr.
+    fn listening(&mut self) -> SocketAddr {
+        let mut line = String::new();
+        self.stderr.read_line(&mut line).unwrap();
+        line.strip_prefix("listening on http://")
+            .and_then(|line| line.strip_suffix("/announce\n"))
+            .and_then(|addr| addr.parse().ok())
+            .unwrap_or_else(|| panic!("not an address: {line:?}"))
+    }
+}
+
+fn get(addr: SocketAddr, target: &str) -> String {
+    let mut stream = TcpStream::connect(addr).unwrap();
+    write!(stream, "GET {target} HTTP/1.0\r\n\r\n").unwrap();
+    let mut reply = String::new();
+    stream.read_to_string(&mut reply).unwrap();
+    reply
+}
+
+#[test]
+fn serves_where_it_says_and_stops_on_signals() {
+    for signal in [rustix::process::Signal::INT, rustix::process::Signal::TERM] {
+        let mut tracker = Running::start(&["--listen", "127.0.0.1:0", "--listen", "127.0.0.1:0"]);
+        for _ in 0..2 {
+            let addr = tracker.listening();
+            assert_ne!(addr.port(), 0);
+            assert!(get(addr, "/health").ends_with("ok\n"));
+        }
+        let pid = rustix::process::Pid::from_child(&tracker.child);
+        rustix::process::kill_process(pid, signal).unwrap();
+        let status = tracker.child.wait().unwrap();
+        assert!(status.success(), "{status}");
+        let mut rest = String::new();
+        tracker.stderr.read_to_string(&mut rest).unwrap();
+        assert_eq!(rest, "");
+    }
+}
+
+#[test]
+fn a_port_in_use_is_one_clear_line() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = taken.local_addr().unwrap().to_string();
+    let output = output(&["--listen", &addr]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(said.lines().count(), 1, "{said}");
+    assert!(said.starts_with(&format!("swarm-tracker: cannot listen on {addr}: ")), "{said}");
+}
+
+#[test]
+fn bad_flags_are_usage_errors() {
+    for flags in [
+        ["--listen", "nowhere"],
+        ["--listen", "127.0.0.1"],
+        ["--interval", "10"],
+        ["--numwant-max", "-1"],
+        ["--log", "xml"],
+        ["--frobnicate", "1"],
+    ] {
+        let output = output(&flags);
+        assert_eq!(output.status.code(), Some(2), "{flags:?}");
+        assert!(output.stdout.is_empty());
+    }
+    let contradiction = output(&["--interval", "1m", "--peer-timeout", "30s", "--listen", "127.0.0.1:0"]);
+    assert_eq!(contradiction.status.code(), Some(2));
+}
