@@ -1,0 +1,139 @@
+//! One connection's task: reads, writes, waits. Everything it learns goes to its torrent in place.
+
+use super::reader::{Progress, Reader, Sink};
+use crate::buffer::Block;
+use crate::session::torrent::{Flush, Link, TorrentShell};
+use std::io;
+use std::rc::Rc;
+use swarm_core::geometry::BLOCK_LEN;
+use swarm_core::id::{BlockRef, PeerKey};
+use swarm_core::time::Time;
+use swarm_core::wire::{DecodeLimits, Message};
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+
+/// How many times a connection reads before others get their turn.
+const READS_IN_A_ROW: usize = 8;
+/// The most that is read at once while a rate limit is set: small, so that the limit is met evenly.
+const LIMITED_READ_LEN: u64 = BLOCK_LEN as u64;
+
+/// What reading must wait for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ReadWait {
+    /// The socket.
+    Socket,
+    /// Nothing: there may be more.
+    Nothing,
+    /// Memory for blocks.
+    Memory,
+    /// The rate limit.
+    Until(Time),
+}
+
+/// Serves a connection until it ends; says why it did.
+pub(crate) async fn run(torrent: Rc<TorrentShell>, key: PeerKey, stream: TcpStream, wake: Rc<Notify>) -> String {
+    let pieces = torrent.pieces();
+    let mut reader = Reader::new(DecodeLimits::for_pieces(pieces));
+    let mut reading = ReadWait::Socket;
+    loop {
+        let flush = match torrent.flush(key, &stream) {
+            Ok(Flush::Closed(reason)) => return reason,
+            Ok(flush) => flush,
+            Err(error) => return error.to_string(),
+        };
+        let write_at = match flush {
+            Flush::Until(time) => Some(torrent.instant(time)),
+            _ => None,
+        };
+        let read_at = match reading {
+            ReadWait::Until(time) => Some(torrent.instant(time)),
+            _ => None,
+        };
+        let more = reading == ReadWait::Nothing || matches!(flush, Flush::More);
+        tokio::select! {
+            () = wake.notified() => {}
+            ready = stream.readable(), if reading == ReadWait::Socket => {
+                if let Err(error) = ready {
+                    return error.to_string();
+                }
+                reading = ReadWait::Nothing;
+            }
+            ready = stream.writable(), if matches!(flush, Flush::Blocked) => {
+                if let Err(error) = ready {
+                    return error.to_string();
+                }
+            }
+            () = torrent.memory_freed(), if reading == ReadWait::Memory => reading = ReadWait::Nothing,
+            () = sleep_until(read_at), if read_at.is_some() => reading = ReadWait::Nothing,
+            () = sleep_until(write_at), if write_at.is_some() => {}
+            () = tokio::task::yield_now(), if more => {}
+        }
+        if reading == ReadWait::Nothing {
+            reading = match read(&torrent, key, &stream, &mut reader) {
+                Ok(Some(wait)) => wait,
+                Ok(None) => return "the peer closed the connection".to_owned(),
+                Err(error) => return error.to_string(),
+            };
+        }
+    }
+}
+
+async fn sleep_until(at: Option<tokio::time::Instant>) {
+    if let Some(at) = at {
+        tokio::time::sleep_until(at).await;
+    }
+}
+
+/// Reads as long as it is this connection's turn. `None` at the end of the stream.
+fn read(
+    torrent: &Rc<TorrentShell>,
+    key: PeerKey,
+    stream: &TcpStream,
+    reader: &mut Reader,
+) -> io::Result<Option<ReadWait>> {
+    for _ in 0..READS_IN_A_ROW {
+        let now = torrent.now();
+        let limit = match torrent.download_allowance(now, LIMITED_READ_LEN) {
+            Ok(limit) => limit,
+            Err(at) => return Ok(Some(ReadWait::Until(at))),
+        };
+        let (count, progress) = torrent.read_with(key, now, |scratch, sink| reader.read(stream, scratch, limit, sink))?;
+        torrent.count_download(now, count as u64);
+        match progress {
+            Progress::Eof => return Ok(None),
+            Progress::Drained => return Ok(Some(ReadWait::Socket)),
+            Progress::NoMemory => return Ok(Some(ReadWait::Memory)),
+            Progress::More => {}
+        }
+    }
+    Ok(Some(ReadWait::Nothing))
+}
+
+/// Hands what a connection reads to its torrent.
+pub(crate) struct TorrentSink<'a> {
+    pub(crate) torrent: &'a TorrentShell,
+    pub(crate) inner: &'a mut crate::session::torrent::Inner,
+    pub(crate) key: PeerKey,
+    pub(crate) now: Time,
+}
+
+impl Sink for TorrentSink<'_> {
+    fn message(&mut self, message: Message) {
+        tracing::trace!(peer = self.key.0, ?message, "received");
+        self.inner.core.handle_message(self.now, self.key, &message);
+    }
+
+    fn take_block(&mut self) -> Option<Block> {
+        self.torrent.hub.pool.take()
+    }
+
+    fn block(&mut self, block: BlockRef, data: Block) {
+        if self.inner.core.handle_block(self.now, self.key, block) {
+            self.inner.keep_block(block, data);
+        }
+    }
+
+    fn is_closed(&self) -> bool {
+        self.inner.links.get(&self.key).is_none_or(Link::is_closing)
+    }
+}

@@ -1,0 +1,63 @@
+//! The 68 bytes that open a connection, in both directions.
+
+use std::io;
+use std::time::Duration;
+use swarm_core::id::{InfoHash, PeerId};
+use swarm_core::wire::handshake::{HANDSHAKE_LEN, Handshake, Reserved};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+/// How long the other side may take over its handshake.
+pub(crate) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// The part of a handshake up to the info-hash, after which an acceptor knows which torrent is meant.
+const FRONT_LEN: usize = 48;
+
+/// The extensions that we speak.
+pub(crate) fn reserved() -> Reserved {
+    Reserved::FAST | Reserved::EXTENSION
+}
+
+fn ours(info_hash: InfoHash, peer_id: PeerId) -> [u8; HANDSHAKE_LEN] {
+    Handshake { reserved: reserved(), info_hash, peer_id }.encode()
+}
+
+/// Opens a connection that we dialled.
+pub(crate) async fn initiate(stream: &mut TcpStream, info_hash: InfoHash, peer_id: PeerId) -> io::Result<Handshake> {
+    stream.write_all(&ours(info_hash, peer_id)).await?;
+    let mut bytes = [0; HANDSHAKE_LEN];
+    stream.read_exact(&mut bytes[..FRONT_LEN]).await?;
+    if front_hash(&bytes)? != info_hash {
+        return Err(invalid("the peer answered for another torrent"));
+    }
+    stream.read_exact(&mut bytes[FRONT_LEN..]).await?;
+    whole(&bytes)
+}
+
+/// Opens a connection that was dialled to us. `peer_id_for` says what we are called in a torrent, or `None` if
+/// we do not have it.
+pub(crate) async fn accept(
+    stream: &mut TcpStream,
+    peer_id_for: impl FnOnce(InfoHash) -> Option<PeerId>,
+) -> io::Result<Handshake> {
+    let mut bytes = [0; HANDSHAKE_LEN];
+    stream.read_exact(&mut bytes[..FRONT_LEN]).await?;
+    let info_hash = front_hash(&bytes)?;
+    let peer_id = peer_id_for(info_hash).ok_or_else(|| invalid("no such torrent here"))?;
+    stream.write_all(&ours(info_hash, peer_id)).await?;
+    stream.read_exact(&mut bytes[FRONT_LEN..]).await?;
+    whole(&bytes)
+}
+
+fn front_hash(bytes: &[u8; HANDSHAKE_LEN]) -> io::Result<InfoHash> {
+    Handshake::decode_info_hash(&bytes[..FRONT_LEN])
+        .map_err(invalid)?
+        .ok_or_else(|| invalid("the handshake is too short"))
+}
+
+fn whole(bytes: &[u8; HANDSHAKE_LEN]) -> io::Result<Handshake> {
+    Handshake::decode(bytes).map_err(invalid)?.ok_or_else(|| invalid("the handshake is too short"))
+}
+
+fn invalid(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, error)
+}

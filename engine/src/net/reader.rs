@@ -1,0 +1,154 @@
+//! From socket to torrent: bytes into messages and pooled blocks.
+//!
+//! A block's payload is read straight into its pooled block; whatever follows it
+//! lands in a scratch buffer that all connections of the thread share, so that an
+//! idle connection owns no buffer at all.
+
+use crate::buffer::Block;
+use std::io::{self, IoSliceMut};
+use swarm_core::id::BlockRef;
+use swarm_core::wire::{DecodeLimits, Decoded, Message, WireError, decode};
+use tokio::net::TcpStream;
+
+/// Bytes of the scratch buffer. Longer than the longest message, so that a whole one always fits.
+pub(crate) const SCRATCH_LEN: usize = 512 * 1024;
+/// How much is read beyond the block being filled. Small enough to stay in the cache.
+const READ_AHEAD: usize = 128 * 1024;
+
+/// Where what was read goes.
+pub(crate) trait Sink {
+    /// A message has come.
+    fn message(&mut self, message: Message);
+    /// Room for a block of payload, or `None` while there is no memory.
+    fn take_block(&mut self) -> Option<Block>;
+    /// A block has come whole.
+    fn block(&mut self, block: BlockRef, data: Block);
+    /// Whether the connection is to be closed, so that nothing more is to be decoded.
+    fn is_closed(&self) -> bool;
+}
+
+/// What reading came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Progress {
+    /// Nothing more to read for now.
+    Drained,
+    /// There may be more.
+    More,
+    /// No memory for the next block.
+    NoMemory,
+    /// The other side has closed the connection.
+    Eof,
+}
+
+/// The state of one connection's input.
+#[derive(Debug)]
+pub(crate) struct Reader {
+    limits: DecodeLimits,
+    /// Bytes that are not a whole message yet, or that no memory could be found for.
+    carry: Vec<u8>,
+    filling: Option<Filling>,
+}
+
+/// A block whose payload is arriving.
+#[derive(Debug)]
+struct Filling {
+    block: BlockRef,
+    data: Block,
+    filled: usize,
+}
+
+impl Reader {
+    pub(crate) fn new(limits: DecodeLimits) -> Reader {
+        Reader { limits, carry: Vec::new(), filling: None }
+    }
+
+    /// Reads once, at most `limit` bytes, and hands on what is whole. Returns how many bytes came.
+    pub(crate) fn read(
+        &mut self,
+        stream: &TcpStream,
+        scratch: &mut [u8],
+        limit: usize,
+        sink: &mut impl Sink,
+    ) -> io::Result<(usize, Progress)> {
+        if !self.carry.is_empty() && self.filling.is_none() {
+            // What was carried is decoded first: it may be whole, and have waited for memory only.
+            let carried = std::mem::take(&mut self.carry);
+            self.digest(&carried, sink).map_err(invalid)?;
+            if self.needs_memory() {
+                return Ok((0, Progress::NoMemory));
+            }
+        }
+        let kept = self.carry.len();
+        let (first, scratch) = match &mut self.filling {
+            Some(filling) => (&mut filling.data[filling.filled..filling.block.len as usize], scratch),
+            None => {
+                scratch[..kept].copy_from_slice(&self.carry);
+                (&mut [][..], &mut scratch[..])
+            }
+        };
+        let first_len = first.len().min(limit);
+        let ahead_len = READ_AHEAD.min(limit - first_len).min(scratch.len() - kept);
+        let ahead = &mut scratch[kept..kept + ahead_len];
+        let mut slices = [IoSliceMut::new(&mut first[..first_len]), IoSliceMut::new(ahead)];
+        let count = match stream.try_read_vectored(&mut slices) {
+            Ok(0) => return Ok((0, Progress::Eof)),
+            Ok(count) => count,
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok((0, Progress::Drained)),
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => return Ok((0, Progress::More)),
+            Err(e) => return Err(e),
+        };
+        // Not `clear`: an idle connection keeps no memory.
+        self.carry = Vec::new();
+        let into_block = count.min(first_len);
+        if let Some(filling) = &mut self.filling {
+            filling.filled += into_block;
+            self.hand_on_if_full(sink);
+        }
+        self.digest(&scratch[..kept + count - into_block], sink).map_err(invalid)?;
+        let progress = if self.needs_memory() {
+            Progress::NoMemory
+        } else if count < first_len + ahead_len {
+            Progress::Drained
+        } else {
+            Progress::More
+        };
+        Ok((count, progress))
+    }
+
+    /// Whether whole messages wait because the next block found no memory.
+    pub(crate) fn needs_memory(&self) -> bool {
+        self.filling.is_none()
+            && matches!(decode(&self.carry, &self.limits), Ok(Some((Decoded::Block(_), _))))
+    }
+
+    fn hand_on_if_full(&mut self, sink: &mut impl Sink) {
+        if let Some(filling) = self.filling.take_if(|f| f.filled == f.block.len as usize) {
+            sink.block(filling.block, filling.data);
+        }
+    }
+
+    /// Takes messages off the front of `bytes`; what is left over is carried.
+    fn digest(&mut self, mut bytes: &[u8], sink: &mut impl Sink) -> Result<(), WireError> {
+        while self.filling.is_none() && !sink.is_closed() {
+            let Some((decoded, used)) = decode(bytes, &self.limits)? else { break };
+            match decoded {
+                Decoded::Message(message) => sink.message(message),
+                Decoded::Block(block) => {
+                    let Some(mut data) = sink.take_block() else { break };
+                    let filled = (bytes.len() - used).min(block.len as usize);
+                    data[..filled].copy_from_slice(&bytes[used..used + filled]);
+                    self.filling = Some(Filling { block, data, filled });
+                    self.hand_on_if_full(sink);
+                    bytes = &bytes[filled..];
+                }
+            }
+            bytes = &bytes[used..];
+        }
+        self.carry.extend_from_slice(bytes);
+        Ok(())
+    }
+}
+
+fn invalid(error: WireError) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, error)
+}

@@ -1,0 +1,88 @@
+//! Opening sockets: listening and dialling with the session's addresses and device.
+
+use crate::Error;
+use crate::session::{LISTEN_PORT_FIRST, SessionOptions};
+use socket2::{Domain, Protocol, Socket, Type};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::time::Duration;
+use tokio::net::TcpStream;
+
+/// How many ports are tried when none is asked for.
+const PORTS_TRIED: u16 = 100;
+/// How many connections may wait to be accepted.
+const BACKLOG: i32 = 1_024;
+/// How long a dial may take.
+pub(crate) const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Opens the session's listening sockets.
+pub(crate) fn listen(options: &SessionOptions) -> Result<Vec<TcpListener>, Error> {
+    let open = |addr: SocketAddr| {
+        listen_on(addr, options.bind_device.as_deref())
+            .map_err(|e| Error::Listen { addr, reason: e.to_string() })
+    };
+    if !options.listen.is_empty() {
+        return options.listen.iter().map(|&addr| open(addr)).collect();
+    }
+    let mut last = None;
+    for port in LISTEN_PORT_FIRST..LISTEN_PORT_FIRST + PORTS_TRIED {
+        match open((Ipv4Addr::UNSPECIFIED, port).into()) {
+            Ok(v4) => {
+                // A machine without IPv6 is no error; a port that is taken there only is tried no further.
+                let v6 = open((Ipv6Addr::UNSPECIFIED, port).into()).ok();
+                return Ok([Some(v4), v6].into_iter().flatten().collect());
+            }
+            Err(error) => last = Some(error),
+        }
+    }
+    Err(last.expect("at least one port was tried"))
+}
+
+fn listen_on(addr: SocketAddr, device: Option<&str>) -> io::Result<TcpListener> {
+    let socket = new_socket(addr, device)?;
+    if addr.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    #[cfg(unix)]
+    socket.set_reuse_address(true)?;
+    socket.bind(&addr.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+fn new_socket(addr: SocketAddr, device: Option<&str>) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_nonblocking(true)?;
+    #[cfg(target_os = "linux")]
+    if let Some(device) = device {
+        socket.bind_device(Some(device.as_bytes()))?;
+    }
+    #[cfg(not(target_os = "linux"))]
+    if device.is_some() {
+        return Err(io::Error::new(io::ErrorKind::Unsupported, "binding to a device is supported on Linux only"));
+    }
+    Ok(socket)
+}
+
+/// The address that outgoing connections to `to` leave from, if the session listens on particular ones.
+pub(crate) fn local_ip(listen: &[SocketAddr], to: IpAddr) -> Option<IpAddr> {
+    let mine = listen.iter().map(SocketAddr::ip).filter(|ip| !ip.is_unspecified());
+    mine.into_iter().find(|ip| ip.is_ipv4() == to.is_ipv4())
+}
+
+/// Dials a peer.
+pub(crate) async fn dial(to: SocketAddr, options: &SessionOptions) -> io::Result<TcpStream> {
+    let socket = new_socket(to, options.bind_device.as_deref())?;
+    if let Some(ip) = local_ip(&options.listen, to.ip()) {
+        socket.bind(&SocketAddr::new(ip, 0).into())?;
+    }
+    let socket = tokio::net::TcpSocket::from_std_stream(socket.into());
+    let stream = tokio::time::timeout(DIAL_TIMEOUT, socket.connect(to)).await??;
+    prepare(&stream)?;
+    Ok(stream)
+}
+
+/// Sets what every peer connection has: small messages are not held back.
+pub(crate) fn prepare(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)
+}

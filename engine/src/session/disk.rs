@@ -1,0 +1,493 @@
+//! A torrent and its disk: opening and checking, writing pieces, spilling, syncing, and waiting for space.
+
+use super::event::{Event, State};
+use super::handle::{Command, Phase};
+use super::hub::Hub;
+use super::options::{AddTorrent, Mode};
+use super::prepared::WindowKey;
+use super::torrent::{Inner, TorrentShell};
+use crate::Error;
+use crate::buffer::Spill;
+use crate::hash::{self, Lane};
+use crate::storage::{self, OpenOptions, Opened, PieceOutcome, Prepared, Storage, StorageError, Trust};
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::rc::Rc;
+use std::sync::Arc;
+use swarm_core::bitfield::Bitfield;
+use swarm_core::geometry::Geometry;
+use swarm_core::id::{FileIndex, PieceIndex};
+use swarm_core::time::{Duration, Time};
+use swarm_core::torrent::{PieceResult, Pressure};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
+
+/// How often written data is made durable, if it is not much.
+const SYNC_INTERVAL: Duration = Duration::from_secs(5);
+/// How much written data is made durable at once, in bytes.
+const SYNC_BYTES: u64 = 256 * 1024 * 1024;
+/// How often a full disk is asked whether it still is.
+const SPACE_RETRY: Duration = Duration::from_secs(1);
+/// How often the progress of a check is told.
+const CHECK_EVENT_INTERVAL: Duration = Duration::from_millis(200);
+
+/// What a worker has done for a torrent.
+#[derive(Debug)]
+pub(crate) enum DiskResult {
+    Piece { piece: PieceIndex, outcome: PieceOutcome, digests: Vec<[u8; 20]> },
+    Spilled { spill: Spill, result: Result<(), StorageError> },
+    Prepared { window: WindowKey, result: Result<Prepared, StorageError> },
+    Synced(Result<Vec<FileIndex>, StorageError>),
+    Space(Result<(), StorageError>),
+    Finished(Result<Vec<FileIndex>, StorageError>),
+}
+
+/// What is under way between a torrent and its disk.
+#[derive(Debug, Default)]
+pub(super) struct Disk {
+    /// Pieces being verified and written, in bytes.
+    writing: u64,
+    spilling: bool,
+    /// Complete pieces that wait for a spill of theirs to end, and whether digests are wanted.
+    waiting: BTreeMap<PieceIndex, bool>,
+    syncing: bool,
+    sync_at: Option<Time>,
+    /// What keeps data from being stored, and when to try again.
+    stalled: Option<Stall>,
+    /// `finish` is to be tried again when there is space.
+    unfinished: bool,
+}
+
+#[derive(Debug)]
+struct Stall {
+    reason: String,
+    retry_at: Option<Time>,
+}
+
+impl Disk {
+    pub(super) fn poll_timeout(&self) -> Option<Time> {
+        let retry = self.stalled.as_ref().and_then(|stall| stall.retry_at);
+        [retry, self.sync_at].into_iter().flatten().min()
+    }
+
+    /// The piece's blocks are gone.
+    pub(super) fn forget(&mut self, piece: PieceIndex) {
+        self.waiting.remove(&piece);
+    }
+
+    /// Why nothing can be stored, if so.
+    pub(super) fn stall_reason(&self) -> Option<&str> {
+        self.stalled.as_ref().map(|stall| stall.reason.as_str())
+    }
+}
+
+/// Runs a job on a worker and waits for what it returns.
+async fn on_worker<R: Send + 'static>(
+    hub: &Hub,
+    lane: Lane,
+    job: impl FnOnce() -> R + Send + 'static,
+) -> Result<R, Error> {
+    let (tx, rx) = oneshot::channel();
+    hub.workers.submit(lane, move || {
+        let _ = tx.send(job());
+    });
+    rx.await.map_err(|_| Error::Defect("a disk job panicked".to_owned()))
+}
+
+fn storage_error(error: StorageError) -> Error {
+    Error::Storage(Arc::new(error))
+}
+
+/// Opens a torrent's data, checks what is in doubt, and runs the torrent to its end.
+pub(super) async fn start(
+    hub: Rc<Hub>,
+    options: AddTorrent,
+    events: broadcast::Sender<Event>,
+    phase: watch::Sender<Phase>,
+    mut commands: mpsc::UnboundedReceiver<Command>,
+) -> Result<(), Error> {
+    let (results_tx, results) = mpsc::unbounded_channel();
+    let preparing = prepare_data(&hub, &options, &events);
+    let (storage, have, needed) = tokio::select! {
+        prepared = preparing => prepared?,
+        () = stopped(&mut commands) => return Ok(()),
+    };
+    let info_hash = options.metainfo.info.info_hash;
+    let (have_count, pieces) = (have.count(), have.len());
+    let shell = TorrentShell::new(
+        Rc::clone(&hub),
+        options,
+        storage,
+        have,
+        needed,
+        events.clone(),
+        phase,
+        results_tx,
+    );
+    let shell = Rc::new(shell);
+    hub.torrents.borrow_mut().insert(info_hash, Rc::clone(&shell));
+    let _ = events.send(Event::Started { have: have_count, pieces });
+    shell.begin();
+    let result = Rc::clone(&shell).run(results, commands).await;
+    hub.torrents.borrow_mut().remove(&info_hash);
+    result
+}
+
+/// Waits for the command to stop; answers nothing else meanwhile.
+async fn stopped(commands: &mut mpsc::UnboundedReceiver<Command>) {
+    loop {
+        match commands.recv().await {
+            Some(Command::Stop) => return,
+            Some(_) => {}
+            None => std::future::pending().await,
+        }
+    }
+}
+
+/// Opens the storage, checks what is in doubt, and reserves space: what is had, and what is needed.
+async fn prepare_data(
+    hub: &Hub,
+    options: &AddTorrent,
+    events: &broadcast::Sender<Event>,
+) -> Result<(Arc<Storage>, Bitfield, Bitfield), Error> {
+    let info = Arc::new(options.metainfo.info.clone());
+    let mode = match options.mode {
+        Mode::Download => storage::Mode::Download { wanted: options.wanted.clone() },
+        Mode::Seed => storage::Mode::Seed,
+    };
+    let open = OpenOptions {
+        state_dir: hub.options.state_dir.clone(),
+        trust: if options.recheck { Trust::Nothing } else { Trust::State },
+        overwrite: options.overwrite,
+        handles: Arc::clone(&hub.handles),
+        budget: options.space.clone(),
+        ..OpenOptions::new(options.dir.clone(), mode)
+    };
+    let opened = on_worker(hub, Lane::Check, move || Storage::open(info, open)).await?;
+    let (storage, opened) = opened.map_err(storage_error)?;
+    let storage = Arc::new(storage);
+    for warning in &opened.warnings {
+        let _ = events.send(Event::Warning(warning.clone()));
+    }
+    let have = check(hub, &storage, &opened, events).await?;
+    if options.mode == Mode::Download && needs_space(&have, &opened.needed) {
+        reserve(hub, &storage, events).await?;
+    }
+    if options.mode == Mode::Seed {
+        for &file in &opened.absent {
+            let path = options.metainfo.info.files[file.idx()].path.join("/");
+            let _ = events.send(Event::Warning(format!("{path}: the file is missing or too short")));
+        }
+        if have.count() == 0 && !have.is_empty() {
+            let path = storage.path();
+            return Err(Error::NothingToSeed { path });
+        }
+    }
+    Ok((storage, have, opened.needed))
+}
+
+fn needs_space(have: &Bitfield, needed: &Bitfield) -> bool {
+    needed.iter().any(|piece| !have.has(piece))
+}
+
+/// Checks the pieces that are in doubt, several at a time.
+async fn check(
+    hub: &Hub,
+    storage: &Arc<Storage>,
+    opened: &Opened,
+    events: &broadcast::Sender<Event>,
+) -> Result<Bitfield, Error> {
+    let mut have = opened.have.clone();
+    let of = opened.recheck.count();
+    if of == 0 {
+        return Ok(have);
+    }
+    let _ = events.send(Event::Checking { done: 0, of });
+    let (tx, mut rx) = mpsc::unbounded_channel();
+    let mut pieces = opened.recheck.iter();
+    let submit = |piece: PieceIndex| {
+        let (storage, tx) = (Arc::clone(storage), tx.clone());
+        hub.workers.submit(Lane::Check, move || {
+            let _ = tx.send((piece, storage.check_piece(piece)));
+        });
+    };
+    let panics = hub.workers.panics();
+    pieces.by_ref().take(hub.workers.threads() * 2).for_each(submit);
+    let mut told_at = hub.now();
+    for done in 1..=of {
+        let Some((piece, result)) = rx.recv().await else { break };
+        if result.map_err(storage_error)? {
+            have.insert(piece);
+        }
+        if let Some(next) = pieces.next() {
+            submit(next);
+        }
+        if hub.workers.panics() > panics {
+            return Err(Error::Defect("a disk job panicked".to_owned()));
+        }
+        if hub.now().since(told_at) >= CHECK_EVENT_INTERVAL || done == of {
+            told_at = hub.now();
+            let _ = events.send(Event::Checking { done, of });
+        }
+    }
+    Ok(have)
+}
+
+/// Reserves the space that the download needs, waiting for it if need be.
+async fn reserve(hub: &Hub, storage: &Arc<Storage>, events: &broadcast::Sender<Event>) -> Result<(), Error> {
+    let mut stalled = false;
+    loop {
+        let on_disk = Arc::clone(storage);
+        match on_worker(hub, Lane::Check, move || on_disk.reserve()).await? {
+            Ok(()) => {
+                if stalled {
+                    let _ = events.send(Event::DiskResumed);
+                }
+                return Ok(());
+            }
+            Err(error) if error.is_no_space() => {
+                if !stalled {
+                    let _ = events.send(Event::DiskStalled { reason: error.to_string() });
+                }
+                stalled = true;
+                tokio::time::sleep(SPACE_RETRY).await;
+            }
+            Err(error) => return Err(storage_error(error)),
+        }
+    }
+}
+
+/// SHA-1 of each block that is in memory; zeros for those that are not.
+fn block_digests(geometry: &Geometry, buffer: &crate::buffer::PieceBuffer) -> Vec<[u8; 20]> {
+    let digest = |index| buffer.block(index).map_or([0; 20], |block| hash::sha1([block]));
+    (0..geometry.blocks_in(buffer.piece())).map(digest).collect()
+}
+
+impl TorrentShell {
+    fn submit(&self, lane: Lane, job: impl FnOnce(&Storage) -> DiskResult + Send + 'static) {
+        let (storage, tx) = (Arc::clone(&self.storage), self.disk_results.clone());
+        self.hub.workers.submit(lane, move || {
+            let _ = tx.send(job(&storage));
+        });
+    }
+
+    pub(super) fn complete_piece(&self, inner: &mut Inner, piece: PieceIndex, digests: bool) {
+        if !inner.buffers.get(&piece).is_some_and(|buffer| buffer.is_complete()) {
+            inner.disk.waiting.insert(piece, digests);
+            return;
+        }
+        let Some(buffer) = inner.buffers.remove(&piece) else { return };
+        let geometry = *inner.core.geometry();
+        inner.disk.writing += u64::from(geometry.len_of(piece));
+        self.submit(Lane::Transfer, move |storage| {
+            let mut of_blocks = if digests { block_digests(&geometry, &buffer) } else { Vec::new() };
+            let outcome = storage.verify_and_write(buffer);
+            if let PieceOutcome::HashMismatch(buffer) = &outcome {
+                of_blocks = block_digests(&geometry, buffer);
+            }
+            DiskResult::Piece { piece, outcome, digests: of_blocks }
+        });
+    }
+
+    pub(super) fn prepare(&self, window: WindowKey, range: Range<u32>) {
+        self.submit(Lane::Transfer, move |storage| DiskResult::Prepared {
+            window,
+            result: storage.prepare(window.0, range),
+        });
+    }
+
+    pub(super) fn on_disk_result(self: &Rc<Self>, result: DiskResult) {
+        let now = self.hub.now();
+        self.with(|inner| match result {
+            DiskResult::Piece { piece, outcome, digests } => self.on_piece(inner, now, piece, outcome, digests),
+            DiskResult::Spilled { spill, result } => self.on_spilled(inner, now, spill, result),
+            DiskResult::Prepared { window, result } => self.on_prepared(inner, now, window, result),
+            DiskResult::Synced(result) => {
+                inner.disk.syncing = false;
+                if let Err(error) = result {
+                    self.warn(&error.to_string());
+                }
+            }
+            DiskResult::Space(Ok(())) => {
+                inner.disk.stalled = None;
+                self.emit(Event::DiskResumed);
+                inner.core.handle_disk_ready(now);
+                if std::mem::take(&mut inner.disk.unfinished) {
+                    self.finish(inner);
+                }
+            }
+            DiskResult::Space(Err(error)) => self.on_disk_error(inner, now, error),
+            DiskResult::Finished(Ok(_)) => self.on_finished(inner),
+            DiskResult::Finished(Err(error)) => {
+                inner.disk.unfinished = true;
+                self.on_disk_error(inner, now, error);
+            }
+        });
+    }
+
+    fn on_piece(
+        &self,
+        inner: &mut Inner,
+        now: Time,
+        piece: PieceIndex,
+        outcome: PieceOutcome,
+        digests: Vec<[u8; 20]>,
+    ) {
+        inner.disk.writing -= u64::from(inner.core.geometry().len_of(piece));
+        let result = match outcome {
+            PieceOutcome::Ok => {
+                inner.disk.sync_at.get_or_insert(now + SYNC_INTERVAL);
+                PieceResult::Written { digests }
+            }
+            PieceOutcome::HashMismatch(_) => PieceResult::Corrupt { digests },
+            PieceOutcome::Failed { error, buffer } => {
+                inner.buffers.insert(piece, buffer);
+                self.on_disk_error(inner, now, error);
+                PieceResult::NotWritten
+            }
+        };
+        inner.core.handle_piece_result(now, piece, result);
+    }
+
+    /// A full disk is waited for; anything else ends the torrent.
+    fn on_disk_error(&self, inner: &mut Inner, now: Time, error: StorageError) {
+        if !error.is_no_space() {
+            return self.fail(storage_error(error));
+        }
+        let reason = error.to_string();
+        if inner.disk.stalled.is_none() {
+            self.emit(Event::DiskStalled { reason: reason.clone() });
+        }
+        inner.disk.stalled = Some(Stall { reason, retry_at: Some(now + SPACE_RETRY) });
+    }
+
+    pub(super) fn retry_disk_if_due(&self) {
+        let now = self.hub.now();
+        let mut inner = self.inner.borrow_mut();
+        let Some(stall) = &mut inner.disk.stalled else { return };
+        if stall.retry_at.is_some_and(|at| at <= now) {
+            stall.retry_at = None;
+            self.submit(Lane::Transfer, |storage| DiskResult::Space(storage.reserve()));
+        }
+    }
+
+    pub(super) fn sync_if_due(&self) {
+        let now = self.hub.now();
+        let mut inner = self.inner.borrow_mut();
+        let Some(at) = inner.disk.sync_at else { return };
+        if !inner.disk.syncing && (at <= now || self.storage.unsynced_bytes() >= SYNC_BYTES) {
+            inner.disk.syncing = true;
+            inner.disk.sync_at = None;
+            self.submit(Lane::Check, |storage| DiskResult::Synced(storage.sync()));
+        }
+    }
+
+    /// When memory is full and none will come free by itself, moves the piece that has waited longest to disk.
+    pub(super) fn spill_if_full(&self) {
+        if self.hub.pressure.get() != Pressure::Full {
+            return;
+        }
+        let mut inner = self.inner.borrow_mut();
+        let inner = &mut *inner;
+        if inner.disk.spilling || inner.disk.writing > 0 || inner.disk.stalled.is_some() {
+            return;
+        }
+        let oldest = inner.core.partial_pieces().into_iter();
+        let mut held = oldest.filter(|p| inner.buffers.get(p).is_some_and(|b| b.bytes_in_memory() > 0));
+        let Some(piece) = held.next() else { return };
+        let Some(buffer) = inner.buffers.get_mut(&piece) else { return };
+        let spill = buffer.take_for_spill();
+        inner.disk.spilling = true;
+        tracing::debug!(%piece, blocks = spill.blocks().len(), "memory is full: a partial piece moves to disk");
+        self.submit(Lane::Transfer, move |storage| {
+            let result = storage.spill(&spill);
+            DiskResult::Spilled { spill, result }
+        });
+    }
+
+    fn on_spilled(&self, inner: &mut Inner, now: Time, spill: Spill, result: Result<(), StorageError>) {
+        inner.disk.spilling = false;
+        let piece = spill.piece();
+        if let Some(buffer) = inner.buffers.get_mut(&piece) {
+            match &result {
+                Ok(()) => buffer.spilled(spill),
+                Err(_) => buffer.restore(spill),
+            }
+        }
+        if let Err(error) = result {
+            self.on_disk_error(inner, now, error);
+        }
+        if let Some(digests) = inner.disk.waiting.remove(&piece) {
+            self.complete_piece(inner, piece, digests);
+        }
+    }
+
+    fn on_prepared(
+        &self,
+        inner: &mut Inner,
+        now: Time,
+        window: WindowKey,
+        result: Result<Prepared, StorageError>,
+    ) {
+        let failed = result.as_ref().err().map(StorageError::to_string);
+        for key in inner.prepared.arrived(window, result.ok(), now) {
+            let Some(link) = inner.links.get_mut(&key) else { continue };
+            link.wake.notify_one();
+            if failed.is_some()
+                && let Some(block) = link.stalled.take()
+            {
+                inner.core.handle_upload_failed(now, key, block);
+            }
+        }
+        if let Some(failed) = failed {
+            self.warn(&failed);
+        }
+    }
+
+    /// Tells the watcher something that does not end the torrent, once.
+    pub(crate) fn warn(&self, warning: &str) {
+        if self.warned.borrow_mut().insert(warning.to_owned()) {
+            self.emit(Event::Warning(warning.to_owned()));
+        }
+    }
+
+    /// Everything wanted is written: the files get their final names.
+    pub(super) fn finish(&self, inner: &mut Inner) {
+        if self.options.mode == Mode::Seed {
+            return self.on_finished(inner);
+        }
+        self.submit(Lane::Transfer, |storage| DiskResult::Finished(storage.finish()));
+    }
+
+    fn on_finished(&self, inner: &mut Inner) {
+        inner.state = State::Seeding;
+        if !self.was_complete.get() {
+            inner.announcing.completed(self.hub.now());
+        }
+        self.phase.send_replace(Phase::Running { complete: true });
+        self.emit(Event::Completed);
+    }
+
+    /// Ends everything in good order: connections, trackers (for a few seconds at most), state.
+    pub(super) async fn shut_down(
+        self: Rc<Self>,
+        mut results: mpsc::UnboundedReceiver<DiskResult>,
+    ) -> Result<(), Error> {
+        self.with(|inner| {
+            inner.state = State::Stopped;
+            inner.core.handle_stop();
+        });
+        self.hub.torrents.borrow_mut().remove(&self.metainfo.info.info_hash);
+        // What is being written is still taken note of: it need not be downloaded again.
+        while self.inner.borrow().disk.writing > 0 {
+            let Some(result) = results.recv().await else { break };
+            self.on_disk_result(result);
+        }
+        self.stop_announcing().await;
+        let storage = Arc::clone(&self.storage);
+        let closed = on_worker(&self.hub, Lane::Transfer, move || storage.close()).await?;
+        if let Some(error) = self.failure.borrow_mut().take() {
+            return Err(error);
+        }
+        closed.map_err(storage_error)
+    }
+}

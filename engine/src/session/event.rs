@@ -1,0 +1,177 @@
+//! What a torrent tells those who watch it.
+
+use crate::Error;
+use std::net::SocketAddr;
+use swarm_core::id::{PeerId, PieceIndex};
+use swarm_core::torrent::Totals;
+
+/// Something that happened to a torrent. Events come in order; a receiver that is too slow loses the
+/// oldest ones, never the last.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Event {
+    /// Existing data is being checked.
+    Checking {
+        /// Pieces checked so far.
+        done: u32,
+        /// Pieces to check.
+        of: u32,
+    },
+    /// The torrent is ready: existing data is known, peers are welcome.
+    Started {
+        /// Pieces that are there.
+        have: u32,
+        /// Pieces of the torrent.
+        pieces: u32,
+    },
+    /// A piece is verified and written.
+    PieceVerified(PieceIndex),
+    /// A piece did not verify; it is downloaded again.
+    PieceFailed(PieceIndex),
+    /// A peer lied and is banned.
+    PeerBanned {
+        /// Its address.
+        addr: SocketAddr,
+        /// Why.
+        reason: String,
+    },
+    /// A tracker answered.
+    Announced {
+        /// The tracker.
+        url: String,
+        /// How many peers it named.
+        peers: usize,
+    },
+    /// Something is not as it should be, and the torrent goes on.
+    Warning(String),
+    /// The disk takes no more data; the torrent goes on when it does.
+    DiskStalled {
+        /// What the disk said.
+        reason: String,
+    },
+    /// The disk takes data again.
+    DiskResumed,
+    /// Everything wanted is verified, written and in place.
+    Completed,
+    /// The torrent ended because of this error.
+    Failed(Error),
+    /// The torrent was stopped; its state is saved.
+    Stopped,
+}
+
+/// What a torrent is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum State {
+    /// It waits for its turn to be checked.
+    Queued,
+    /// Existing data is being checked.
+    Checking,
+    /// Pieces are missing.
+    Downloading,
+    /// Everything wanted is there.
+    Seeding,
+    /// It has ended, by request or by an error.
+    Stopped,
+}
+
+/// Why nothing moves, if nothing moves.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Waiting {
+    /// No peer is known or reached.
+    #[error("no peers")]
+    NoPeers,
+    /// No peer is known, and the tracker cannot tell of any.
+    #[error("no peers; tracker: {0}")]
+    Tracker(String),
+    /// Peers are connected, but none has anything that is missing.
+    #[error("no connected peer has what is missing")]
+    NothingUseful,
+    /// Every peer that has something chokes us.
+    #[error("all peers choke us")]
+    Choked,
+    /// Requests are outstanding, and nothing comes.
+    #[error("peers do not answer")]
+    Silent,
+    /// The disk takes no more data.
+    #[error("{0}")]
+    Disk(String),
+}
+
+/// A torrent at one moment. Bytes count wanted payload, rates are in bytes/s.
+#[derive(Clone, Debug)]
+pub struct TorrentStats {
+    /// What it is doing.
+    pub state: State,
+    /// Bytes wanted.
+    pub bytes_total: u64,
+    /// Of these, bytes in verified pieces.
+    pub bytes_verified: u64,
+    /// Pieces of the torrent.
+    pub pieces: u32,
+    /// Pieces verified and written.
+    pub pieces_have: u32,
+    /// Payload received per second, now.
+    pub rate_down: u64,
+    /// Payload sent per second, now.
+    pub rate_up: u64,
+    /// Connected peers.
+    pub peers: usize,
+    /// Of these, peers that have everything.
+    pub seeds: usize,
+    /// Sums since the torrent was added.
+    pub totals: Totals,
+    /// Why nothing moves; `None` while something does, or nothing needs to.
+    pub waiting: Option<Waiting>,
+    /// Each connected peer.
+    pub peer_list: Vec<PeerStats>,
+    /// Each tracker.
+    pub trackers: Vec<TrackerStats>,
+}
+
+/// A connected peer at one moment.
+#[derive(Clone, Debug)]
+pub struct PeerStats {
+    /// The address of the connection's far end.
+    pub addr: SocketAddr,
+    /// Where it listens, if known.
+    pub listen_addr: Option<SocketAddr>,
+    /// Whether it dialled us.
+    pub inbound: bool,
+    /// What it calls itself.
+    pub peer_id: PeerId,
+    /// Its software.
+    pub client: String,
+    /// Pieces it has.
+    pub pieces_have: u32,
+    /// Payload received from it, in bytes.
+    pub bytes_down: u64,
+    /// Payload sent to it, in bytes.
+    pub bytes_up: u64,
+    /// Payload received from it per second, now.
+    pub rate_down: u64,
+    /// Payload sent to it per second, now.
+    pub rate_up: u64,
+    /// We choke it.
+    pub am_choking: bool,
+    /// It chokes us.
+    pub peer_choking: bool,
+    /// We want something of it.
+    pub am_interested: bool,
+    /// It wants something of us.
+    pub peer_interested: bool,
+    /// It lets our requests lie.
+    pub snubbed: bool,
+}
+
+/// A tracker at one moment.
+#[derive(Clone, Debug)]
+pub struct TrackerStats {
+    /// Its URL.
+    pub url: String,
+    /// How it stands: working, waiting, or what went wrong.
+    pub status: String,
+    /// Peers that it named last time.
+    pub peers: usize,
+}

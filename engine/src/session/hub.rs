@@ -1,0 +1,138 @@
+//! What all torrents of a session share on its network thread.
+
+use super::options::SessionOptions;
+use super::torrent::TorrentShell;
+use crate::buffer::BlockPool;
+use crate::hash::Workers;
+use crate::net::reader::SCRATCH_LEN;
+use crate::storage::Handles;
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+use swarm_core::id::InfoHash;
+use swarm_core::rate::TokenBucket;
+use swarm_core::rng::Rng;
+use swarm_core::time::{Duration, Time};
+use swarm_core::torrent::Pressure;
+use tokio::sync::{Notify, Semaphore};
+
+/// Memory in use, in percent of the pool, from which only open pieces are asked for.
+const PRESSURE_LOW_PERCENT: usize = 60;
+/// Memory in use, in percent of the pool, from which nothing is asked for.
+const PRESSURE_FULL_PERCENT: usize = 85;
+
+/// What all torrents of a session share on its network thread.
+pub(crate) struct Hub {
+    pub(crate) options: SessionOptions,
+    /// The addresses that the listening sockets have.
+    pub(crate) listening: Vec<SocketAddr>,
+    pub(crate) workers: Arc<Workers>,
+    pub(crate) pool: BlockPool,
+    pub(crate) handles: Arc<Handles>,
+    pub(crate) upload: Limit,
+    pub(crate) download: Limit,
+    pub(crate) scratch: RefCell<Vec<u8>>,
+    pub(crate) torrents: RefCell<BTreeMap<InfoHash, Rc<TorrentShell>>>,
+    pub(crate) half_open: Rc<Semaphore>,
+    pub(crate) connections: Cell<usize>,
+    /// Wakes the connections that stopped reading for want of memory.
+    pub(crate) memory_freed: Notify,
+    pub(crate) pressure: Cell<Pressure>,
+    pub(crate) rng: RefCell<Rng>,
+    clock: Instant,
+}
+
+impl Hub {
+    pub(crate) fn new(
+        options: SessionOptions,
+        listening: Vec<SocketAddr>,
+        workers: Arc<Workers>,
+        seed: u64,
+    ) -> Hub {
+        Hub {
+            listening,
+            workers,
+            pool: BlockPool::new(options.buffer_bytes),
+            handles: Arc::default(),
+            upload: Limit::new(options.upload_limit),
+            download: Limit::new(options.download_limit),
+            scratch: RefCell::new(vec![0; SCRATCH_LEN]),
+            torrents: RefCell::default(),
+            half_open: Rc::new(Semaphore::new(options.half_open_max.max(1))),
+            connections: Cell::new(0),
+            memory_freed: Notify::new(),
+            pressure: Cell::default(),
+            rng: RefCell::new(Rng::new(seed)),
+            clock: Instant::now(),
+            options,
+        }
+    }
+
+    /// The session's clock. Never zero, which parts of the core take for "never".
+    pub(crate) fn now(&self) -> Time {
+        let elapsed = self.clock.elapsed();
+        Time::from_micros(1) + elapsed
+    }
+
+    /// When a time of the session's clock will be on the runtime's.
+    pub(crate) fn instant(&self, time: Time) -> tokio::time::Instant {
+        let ahead = time.since(self.now());
+        tokio::time::Instant::now() + ahead.min(Duration::from_secs(86_400))
+    }
+
+    /// Looks at how full the pool is, and tells the torrents if that has become another matter.
+    pub(crate) fn update_pressure(&self) {
+        let percent = self.pool.used_bytes() * 100 / self.pool.limit_bytes();
+        let pressure = match percent {
+            p if p >= PRESSURE_FULL_PERCENT => Pressure::Full,
+            p if p >= PRESSURE_LOW_PERCENT => Pressure::Low,
+            _ => Pressure::None,
+        };
+        if self.pressure.replace(pressure) != pressure {
+            let torrents: Vec<Rc<TorrentShell>> = self.torrents.borrow().values().cloned().collect();
+            torrents.iter().for_each(|torrent| torrent.pressure_changed(pressure));
+        }
+    }
+
+    /// Memory has come free: whoever waits for it may read on.
+    pub(crate) fn on_memory_freed(&self) {
+        self.memory_freed.notify_waiters();
+        self.update_pressure();
+    }
+}
+
+/// A rate limit that may be absent.
+pub(crate) struct Limit(RefCell<Option<TokenBucket>>);
+
+impl Limit {
+    pub(crate) fn new(bytes_per_s: Option<u64>) -> Limit {
+        Limit(RefCell::new(bytes_per_s.map(|rate| TokenBucket::new(Time::ZERO, rate))))
+    }
+
+    pub(crate) fn set(&self, now: Time, bytes_per_s: Option<u64>) {
+        let mut bucket = self.0.borrow_mut();
+        match (bucket.as_mut(), bytes_per_s) {
+            (Some(bucket), Some(rate)) => bucket.set_rate(now, rate),
+            (_, rate) => *bucket = rate.map(|rate| TokenBucket::new(now, rate)),
+        }
+    }
+
+    pub(crate) fn is_set(&self) -> bool {
+        self.0.borrow().is_some()
+    }
+
+    /// When `want` bytes may pass.
+    pub(crate) fn next_at(&self, now: Time, want: u64) -> Time {
+        self.0.borrow().as_ref().map_or(now, |bucket| bucket.next_at(now, want))
+    }
+
+    /// Notes that `bytes` pass.
+    pub(crate) fn take(&self, now: Time, bytes: u64) {
+        if let Some(bucket) = self.0.borrow_mut().as_mut() {
+            bucket.take(now, bytes);
+        }
+    }
+}

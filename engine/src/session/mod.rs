@@ -1,0 +1,112 @@
+//! Sessions: one network thread, its torrents, and handles to them.
+
+mod announce;
+mod disk;
+mod event;
+mod handle;
+mod hub;
+mod options;
+mod prepared;
+mod run;
+mod stats;
+pub(crate) mod torrent;
+mod traffic;
+
+pub use event::{Event, PeerStats, State, TorrentStats, TrackerStats, Waiting};
+pub use handle::{EventReceiver, TorrentHandle};
+use hub::Hub;
+pub use options::{AddTorrent, LISTEN_PORT_FIRST, Mode, SessionOptions};
+
+use crate::Error;
+use crate::hash::Workers;
+use crate::net::socket;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use tokio::sync::{mpsc, oneshot};
+
+/// What the network thread is asked to do.
+pub(crate) enum Request {
+    Add(Box<AddTorrent>, oneshot::Sender<Result<TorrentHandle, Error>>),
+    SetLimits { upload: Option<u64>, download: Option<u64> },
+    Stop,
+}
+
+/// A running engine: its sockets, its threads and its torrents. Dropping it stops everything without ceremony,
+/// as a crash would; [`Session::stop`] tells peers and trackers and saves state first.
+#[derive(Debug)]
+pub struct Session {
+    requests: mpsc::UnboundedSender<Request>,
+    listening: Vec<SocketAddr>,
+    thread: Option<std::thread::JoinHandle<()>>,
+    ended: oneshot::Receiver<()>,
+}
+
+impl Session {
+    /// Opens the listening sockets and starts the session's threads.
+    ///
+    /// # Errors
+    /// [`Error::Listen`] if an address cannot be had, [`Error::System`] if the system refuses threads.
+    pub fn start(options: SessionOptions) -> Result<Session, Error> {
+        let system = |what: &str| {
+            let what = what.to_owned();
+            move |e: std::io::Error| Error::System { what, reason: e.to_string() }
+        };
+        let sockets = socket::listen(&options)?;
+        let listening = sockets.iter().filter_map(|s| s.local_addr().ok()).collect::<Vec<_>>();
+        let threads = if options.workers == 0 { Workers::default_threads() } else { options.workers };
+        let workers = Workers::new("swarm-disk", threads).map_err(system("starting threads"))?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(system("starting the network thread"))?;
+        let seed = match options.seed {
+            Some(seed) => seed,
+            None => random_seed().map_err(system("asking for random bytes"))?,
+        };
+        let (requests, inbox) = mpsc::unbounded_channel();
+        let (ended_tx, ended) = oneshot::channel();
+        let addrs = listening.clone();
+        let thread = std::thread::Builder::new()
+            .name("swarm-net".to_owned())
+            .spawn(move || {
+                let hub = Hub::new(options, addrs, Arc::new(workers), seed);
+                run::run(&runtime, hub, sockets, inbox);
+                let _ = ended_tx.send(());
+            })
+            .map_err(system("starting the network thread"))?;
+        Ok(Session { requests, listening, thread: Some(thread), ended })
+    }
+
+    /// The addresses that the session listens on.
+    pub fn listen_addrs(&self) -> &[SocketAddr] {
+        &self.listening
+    }
+
+    /// Adds a torrent and returns at once; checking and everything else goes on by itself.
+    ///
+    /// # Errors
+    /// [`Error::AlreadyAdded`], or [`Error::Stopped`] if the session has ended.
+    pub async fn add(&self, torrent: AddTorrent) -> Result<TorrentHandle, Error> {
+        let (reply, handle) = oneshot::channel();
+        self.requests.send(Request::Add(Box::new(torrent), reply)).map_err(|_| Error::Stopped)?;
+        handle.await.map_err(|_| Error::Stopped)?
+    }
+
+    /// Sets or lifts the limits for all torrents together, in bytes/s of payload.
+    pub fn set_limits(&self, upload: Option<u64>, download: Option<u64>) {
+        let _ = self.requests.send(Request::SetLimits { upload, download });
+    }
+
+    /// Stops every torrent, saving its state, and ends the session's threads.
+    pub async fn stop(mut self) {
+        let _ = self.requests.send(Request::Stop);
+        let _ = (&mut self.ended).await;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn random_seed() -> std::io::Result<u64> {
+    getrandom::u64().map_err(std::io::Error::other)
+}

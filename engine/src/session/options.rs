@@ -1,0 +1,132 @@
+//! What a session and a torrent are told when they are made.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use swarm_core::metainfo::Metainfo;
+use swarm_core::picker::Order;
+
+/// The first port tried when none is asked for.
+pub const LISTEN_PORT_FIRST: u16 = 6881;
+
+/// How a session behaves. `..SessionOptions::default()` gives what most want.
+#[derive(Clone, Debug)]
+pub struct SessionOptions {
+    /// Where to listen. Empty: every interface, IPv4 and IPv6, on the first free port from
+    /// [`LISTEN_PORT_FIRST`] up. With an address that is not unspecified, outgoing connections also leave
+    /// from it. Port 0 lets the system choose.
+    pub listen: Vec<SocketAddr>,
+    /// The network device that every socket is bound to (Linux only).
+    pub bind_device: Option<String>,
+    /// Payload sent to peers, all torrents together, in bytes/s.
+    pub upload_limit: Option<u64>,
+    /// Payload received from peers, all torrents together, in bytes/s.
+    pub download_limit: Option<u64>,
+    /// Connections, all torrents together.
+    pub peers_max: usize,
+    /// Connections being made, all torrents together.
+    pub half_open_max: usize,
+    /// Memory for received blocks that are not yet written, in bytes. Raised to four pieces of the largest
+    /// torrent where that is more.
+    pub buffer_bytes: usize,
+    /// Threads that hash, read and write. 0: one for each core.
+    pub workers: usize,
+    /// Where the state that makes restarts quick is kept. `None`: nowhere, and complete data is always checked.
+    pub state_dir: Option<PathBuf>,
+    /// Determines every random choice of the protocol; random unless given.
+    pub seed: Option<u64>,
+}
+
+impl Default for SessionOptions {
+    fn default() -> SessionOptions {
+        SessionOptions {
+            listen: Vec::new(),
+            bind_device: None,
+            upload_limit: None,
+            download_limit: None,
+            peers_max: 500,
+            half_open_max: 32,
+            buffer_bytes: 32 * 1024 * 1024,
+            workers: 0,
+            state_dir: None,
+            seed: None,
+        }
+    }
+}
+
+/// What a torrent's data is there for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Get what is missing, then seed.
+    Download,
+    /// Serve what is there; nothing is ever written to the data.
+    Seed,
+}
+
+/// A torrent to add to a session.
+#[derive(Clone, Debug)]
+pub struct AddTorrent {
+    /// What it is.
+    pub metainfo: Arc<Metainfo>,
+    /// The folder that holds, or is to hold, the torrent's file or folder.
+    pub dir: PathBuf,
+    /// Whether to download or only to seed.
+    pub mode: Mode,
+    /// For each file of the metainfo whether it is wanted; `None`: all are.
+    pub wanted: Option<Vec<bool>>,
+    /// The order in which pieces are started.
+    pub order: Order,
+    /// Peers to connect to, besides those that trackers name.
+    pub peers: Vec<SocketAddr>,
+    /// Trackers to use, a tier each, besides those of the metainfo.
+    pub trackers: Vec<String>,
+    /// Whether the metainfo's trackers are used.
+    pub use_metainfo_trackers: bool,
+    /// The shortest interval between two announces that a tracker may impose. A tracker of one's own may be
+    /// trusted with less than the usual minute.
+    pub announce_interval_min: Duration,
+    /// Connections of this torrent.
+    pub peers_max: usize,
+    /// Payload sent to peers of this torrent, in bytes/s.
+    pub upload_limit: Option<u64>,
+    /// Payload received from peers of this torrent, in bytes/s.
+    pub download_limit: Option<u64>,
+    /// Whether foreign files in the way may be overwritten.
+    pub overwrite: bool,
+    /// Whether to check all data even if saved state says that it is good.
+    pub recheck: bool,
+    /// For tests and `swarm lab`: makes the disk behave as if it were full beyond a budget.
+    pub space: Option<Arc<crate::storage::SpaceBudget>>,
+    /// For tests and `swarm lab`: every block that is sent is corrupt.
+    pub poison: bool,
+}
+
+impl AddTorrent {
+    /// Download into `dir`, which need not exist.
+    pub fn download(metainfo: impl Into<Arc<Metainfo>>, dir: impl Into<PathBuf>) -> AddTorrent {
+        AddTorrent {
+            metainfo: metainfo.into(),
+            dir: dir.into(),
+            mode: Mode::Download,
+            wanted: None,
+            order: Order::RarestFirst,
+            peers: Vec::new(),
+            trackers: Vec::new(),
+            use_metainfo_trackers: true,
+            announce_interval_min: Duration::from_secs(60),
+            peers_max: 100,
+            upload_limit: None,
+            download_limit: None,
+            overwrite: false,
+            recheck: false,
+            space: None,
+            poison: false,
+        }
+    }
+
+    /// Seed what lies in `dir`.
+    pub fn seed(metainfo: impl Into<Arc<Metainfo>>, dir: impl Into<PathBuf>) -> AddTorrent {
+        AddTorrent { mode: Mode::Seed, ..AddTorrent::download(metainfo, dir) }
+    }
+}

@@ -1,0 +1,131 @@
+//! The network thread: accepting connections and taking requests.
+
+use super::hub::Hub;
+use super::torrent::{self, TorrentShell};
+use super::{AddTorrent, Request, TorrentHandle};
+use crate::Error;
+use crate::net::handshake::{self, HANDSHAKE_TIMEOUT};
+use crate::net::socket;
+use std::collections::BTreeMap;
+use std::net::{SocketAddr, TcpListener};
+use std::rc::Rc;
+use std::time::Duration;
+use swarm_core::id::InfoHash;
+use tokio::net::TcpStream;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::{LocalSet, spawn_local};
+
+/// How many accepted connections may be without a handshake at a time.
+const UNGREETED_MAX: usize = 256;
+/// How long to wait when the system has no more file descriptors for a new connection.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+/// How often memory that is no longer needed is given back.
+const TRIM_INTERVAL: Duration = Duration::from_secs(30);
+
+pub(super) fn run(
+    runtime: &tokio::runtime::Runtime,
+    hub: Hub,
+    sockets: Vec<TcpListener>,
+    inbox: mpsc::UnboundedReceiver<Request>,
+) {
+    let local = LocalSet::new();
+    local.block_on(runtime, async move {
+        let hub = Rc::new(hub);
+        let ungreeted = Rc::new(Semaphore::new(UNGREETED_MAX));
+        for socket in sockets {
+            spawn_local(accept(Rc::clone(&hub), socket, Rc::clone(&ungreeted)));
+        }
+        let pool = hub.pool.clone();
+        spawn_local(async move {
+            loop {
+                tokio::time::sleep(TRIM_INTERVAL).await;
+                pool.trim();
+            }
+        });
+        serve(&hub, inbox).await;
+    });
+}
+
+/// Takes requests until the session is stopped or dropped.
+async fn serve(hub: &Rc<Hub>, mut inbox: mpsc::UnboundedReceiver<Request>) {
+    let mut torrents: BTreeMap<InfoHash, TorrentHandle> = BTreeMap::new();
+    while let Some(request) = inbox.recv().await {
+        match request {
+            Request::Add(torrent, reply) => {
+                let _ = reply.send(add(hub, &mut torrents, *torrent));
+            }
+            Request::SetLimits { upload, download } => {
+                hub.upload.set(hub.now(), upload);
+                hub.download.set(hub.now(), download);
+            }
+            Request::Stop => {
+                let stops: Vec<_> = torrents
+                    .into_values()
+                    .map(|torrent| spawn_local(async move { torrent.stop().await }))
+                    .collect();
+                for stop in stops {
+                    let _ = stop.await;
+                }
+                return;
+            }
+        }
+    }
+}
+
+fn add(
+    hub: &Rc<Hub>,
+    torrents: &mut BTreeMap<InfoHash, TorrentHandle>,
+    torrent: AddTorrent,
+) -> Result<TorrentHandle, Error> {
+    let info_hash = torrent.metainfo.info.info_hash;
+    torrents.retain(|_, handle| !handle.has_ended());
+    if torrents.contains_key(&info_hash) {
+        return Err(Error::AlreadyAdded(info_hash));
+    }
+    let handle = torrent::spawn(Rc::clone(hub), torrent);
+    torrents.insert(info_hash, handle.clone());
+    Ok(handle)
+}
+
+async fn accept(hub: Rc<Hub>, socket: TcpListener, ungreeted: Rc<Semaphore>) {
+    let Ok(listener) = tokio::net::TcpListener::from_std(socket) else { return };
+    loop {
+        match listener.accept().await {
+            Ok((stream, addr)) => {
+                let hub = Rc::clone(&hub);
+                let ungreeted = Rc::clone(&ungreeted);
+                spawn_local(async move {
+                    let Ok(permit) = ungreeted.try_acquire() else { return };
+                    let greeted = tokio::time::timeout(HANDSHAKE_TIMEOUT, greet(&hub, stream, addr)).await;
+                    drop(permit);
+                    match greeted {
+                        Ok(Ok((torrent, stream, hello))) => torrent.connected(stream, addr, true, hello),
+                        Ok(Err(error)) => tracing::debug!(%addr, %error, "incoming connection refused"),
+                        Err(_) => tracing::debug!(%addr, "incoming connection without a handshake"),
+                    }
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept connections");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn greet(
+    hub: &Hub,
+    mut stream: TcpStream,
+    addr: SocketAddr,
+) -> std::io::Result<(Rc<TorrentShell>, TcpStream, swarm_core::wire::handshake::Handshake)> {
+    socket::prepare(&stream)?;
+    let mut torrent = None;
+    let hello = handshake::accept(&mut stream, |info_hash| {
+        torrent = hub.torrents.borrow().get(&info_hash).cloned();
+        torrent.as_ref().map(|t| t.peer_id())
+    })
+    .await?;
+    tracing::trace!(%addr, "incoming handshake");
+    let torrent = torrent.ok_or_else(|| std::io::Error::other("no such torrent here"))?;
+    Ok((torrent, stream, hello))
+}

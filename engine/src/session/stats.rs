@@ -1,0 +1,120 @@
+//! A torrent at one moment, for those who watch.
+
+use super::event::{PeerStats, State, TorrentStats, TrackerStats, Waiting};
+use super::options::Mode;
+use super::torrent::{Inner, TorrentShell};
+use swarm_core::bitfield::Bitfield;
+use swarm_core::id::PieceIndex;
+use swarm_core::peer::Peer;
+use swarm_core::time::Time;
+use swarm_core::tracker::announcer::TrackerState;
+use swarm_core::wire::client_name;
+
+impl TorrentShell {
+    /// The pieces that this torrent is to have in the end.
+    fn is_wanted(&self, have: &Bitfield, piece: PieceIndex) -> bool {
+        match self.options.mode {
+            Mode::Download => self.needed.has(piece),
+            Mode::Seed => have.has(piece),
+        }
+    }
+
+    /// Bytes of wanted pieces that are missing.
+    pub(super) fn bytes_left(&self) -> u64 {
+        let inner = self.inner.borrow();
+        let geometry = inner.core.geometry();
+        inner.core.missing().iter().map(|piece| u64::from(geometry.len_of(piece))).sum()
+    }
+
+    pub(super) fn stats(&self) -> TorrentStats {
+        let now = self.hub.now();
+        let inner = self.inner.borrow();
+        let core = &inner.core;
+        let geometry = core.geometry();
+        let (mut bytes_total, mut bytes_verified) = (0, 0);
+        for piece in geometry.piece_indices().filter(|&p| self.is_wanted(core.have(), p)) {
+            let len = u64::from(geometry.len_of(piece));
+            bytes_total += len;
+            bytes_verified += if core.have().has(piece) { len } else { 0 };
+        }
+        let (rate_down, rate_up) = core.rates(now);
+        let state = match inner.state {
+            State::Checking if core.is_complete() => State::Seeding,
+            State::Checking => State::Downloading,
+            state => state,
+        };
+        TorrentStats {
+            state,
+            bytes_total,
+            bytes_verified,
+            pieces: geometry.pieces(),
+            pieces_have: core.have().count(),
+            rate_down,
+            rate_up,
+            peers: core.peers().count(),
+            seeds: core.peers().filter(|p| p.have.is_full()).count(),
+            totals: core.totals(),
+            waiting: waiting(&inner, rate_down),
+            peer_list: core.peers().map(|peer| peer_stats(peer, now)).collect(),
+            trackers: trackers(&inner),
+        }
+    }
+}
+
+fn peer_stats(peer: &Peer, now: Time) -> PeerStats {
+    PeerStats {
+        addr: peer.info.addr,
+        listen_addr: peer.listen_addr,
+        inbound: peer.info.inbound,
+        peer_id: peer.info.peer_id,
+        client: peer.client.clone().unwrap_or_else(|| client_name(&peer.info.peer_id)),
+        pieces_have: peer.have.count(),
+        bytes_down: peer.bytes_down,
+        bytes_up: peer.bytes_up,
+        rate_down: peer.rate_down.bytes_per_s(now),
+        rate_up: peer.rate_up.bytes_per_s(now),
+        am_choking: peer.am_choking,
+        peer_choking: peer.peer_choking,
+        am_interested: peer.am_interested,
+        peer_interested: peer.peer_interested,
+        snubbed: peer.snubbed,
+    }
+}
+
+fn trackers(inner: &Inner) -> Vec<TrackerStats> {
+    let status = |state: TrackerState<'_>| match state {
+        TrackerState::Unsupported(why) => why.to_owned(),
+        TrackerState::NotContacted => "not needed so far".to_owned(),
+        TrackerState::Announcing => "announcing".to_owned(),
+        TrackerState::Working => "working".to_owned(),
+        TrackerState::Failed(why) => why.to_owned(),
+        _ => String::new(),
+    };
+    let all = inner.announcing.announcer().trackers();
+    all.map(|t| TrackerStats { url: t.url.to_owned(), status: status(t.state), peers: t.peers as usize }).collect()
+}
+
+/// Why nothing moves, if something should.
+fn waiting(inner: &Inner, rate_down: u64) -> Option<Waiting> {
+    if let Some(reason) = inner.disk.stall_reason() {
+        return Some(Waiting::Disk(reason.to_owned()));
+    }
+    let core = &inner.core;
+    if core.is_complete() || rate_down > 0 {
+        return None;
+    }
+    if core.peers().next().is_none() {
+        let failed = inner.announcing.announcer().trackers().find_map(|t| match t.state {
+            TrackerState::Failed(why) => Some(Waiting::Tracker(why.to_owned())),
+            _ => None,
+        });
+        return Some(failed.unwrap_or(Waiting::NoPeers));
+    }
+    if !core.peers().any(|p| p.am_interested) {
+        return Some(Waiting::NothingUseful);
+    }
+    if core.peers().filter(|p| p.am_interested).all(|p| p.peer_choking) {
+        return Some(Waiting::Choked);
+    }
+    Some(Waiting::Silent)
+}

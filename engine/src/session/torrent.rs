@@ -1,0 +1,427 @@
+//! A torrent on the network thread: the state machine, and who carries out what it wants.
+//!
+//! [`TorrentShell`] holds the state that connections, disk results and trackers
+//! act on, always by the same steps: lock, hand the input to the state machine,
+//! drain its actions, unlock. Nothing here waits; tasks do.
+
+use super::announce::Announcing;
+use super::disk::{Disk, DiskResult};
+use super::event::{Event, State};
+use super::handle::{Command, Phase, TorrentHandle};
+use super::hub::{Hub, Limit};
+use super::options::{AddTorrent, Mode};
+use super::prepared::PreparedCache;
+pub(crate) use super::traffic::Flush;
+use crate::net::handshake::{self, HANDSHAKE_TIMEOUT};
+use crate::net::outbox::Outbox;
+use crate::net::{connection, socket};
+use crate::storage::Storage;
+use crate::{Error, buffer};
+use std::cell::{Cell, RefCell, RefMut};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+use swarm_core::bitfield::Bitfield;
+use swarm_core::id::{BlockRef, PeerId, PeerKey, PieceIndex};
+use swarm_core::metainfo::Metainfo;
+use swarm_core::peer::PeerInfo;
+use swarm_core::picker::Priority;
+use swarm_core::time::Time;
+use swarm_core::torrent::discovery::Origin;
+use swarm_core::torrent::{Action, CloseReason, Config, Event as CoreEvent, Pressure, Torrent};
+use swarm_core::wire::handshake::{Handshake, Reserved};
+use swarm_core::wire::{Message, peer_id};
+use tokio::net::TcpStream;
+use tokio::sync::{Notify, broadcast, mpsc, watch};
+use tokio::task::spawn_local;
+
+/// How many events a slow watcher may fall behind.
+const EVENTS_KEPT: usize = 4_096;
+
+/// One torrent on the network thread.
+pub(crate) struct TorrentShell {
+    pub(crate) hub: Rc<Hub>,
+    pub(super) metainfo: Arc<Metainfo>,
+    pub(super) options: AddTorrent,
+    pub(super) storage: Arc<Storage>,
+    pub(super) upload: Limit,
+    pub(super) download: Limit,
+    pub(super) events: broadcast::Sender<Event>,
+    pub(super) phase: watch::Sender<Phase>,
+    pub(super) disk_results: mpsc::UnboundedSender<DiskResult>,
+    pub(super) inner: RefCell<Inner>,
+    pub(super) needed: Bitfield,
+    /// Wakes the torrent's own task: its timer may have changed, or it is to end.
+    pub(super) wake: Notify,
+    pub(super) failure: RefCell<Option<Error>>,
+    /// What the watcher was warned of.
+    pub(super) warned: RefCell<BTreeSet<String>>,
+    /// Whether everything wanted was there from the start.
+    pub(super) was_complete: Cell<bool>,
+    peer_id: PeerId,
+}
+
+/// What inputs change.
+pub(crate) struct Inner {
+    pub(crate) core: Torrent,
+    pub(crate) links: BTreeMap<PeerKey, Link>,
+    pub(super) buffers: BTreeMap<PieceIndex, buffer::PieceBuffer>,
+    pub(super) prepared: PreparedCache,
+    pub(super) disk: Disk,
+    pub(super) announcing: Announcing,
+    pub(super) state: State,
+    next_key: u32,
+}
+
+/// One connection, as its torrent sees it.
+pub(crate) struct Link {
+    pub(crate) outbox: Outbox,
+    /// Wakes the connection's task: there is something to write, or it is to close.
+    pub(crate) wake: Rc<Notify>,
+    pub(crate) closing: Option<CloseReason>,
+    /// The block that is next to be sent, and waits for its bytes.
+    pub(crate) stalled: Option<BlockRef>,
+    /// The piece that was sent from last.
+    pub(crate) piece: Option<PieceIndex>,
+}
+
+/// Starts a torrent's task and returns its handle.
+pub(super) fn spawn(hub: Rc<Hub>, options: AddTorrent) -> TorrentHandle {
+    let (commands, inbox) = mpsc::unbounded_channel();
+    let (events, first) = broadcast::channel(EVENTS_KEPT);
+    let (phase, phase_rx) = watch::channel(Phase::Running { complete: false });
+    let handle = TorrentHandle::new(
+        Arc::clone(&options.metainfo),
+        commands,
+        events.downgrade(),
+        first,
+        phase_rx,
+    );
+    let task = spawn_local(super::disk::start(hub, options, events.clone(), phase.clone(), inbox));
+    spawn_local(async move {
+        let result = match task.await {
+            Ok(result) => result,
+            Err(panic) => Err(Error::Defect(panic.to_string())),
+        };
+        let _ = events.send(match &result {
+            Ok(()) => Event::Stopped,
+            Err(error) => Event::Failed(error.clone()),
+        });
+        phase.send_replace(Phase::Ended(result));
+    });
+    handle
+}
+
+impl TorrentShell {
+    #[allow(clippy::too_many_arguments)]
+    pub(super) fn new(
+        hub: Rc<Hub>,
+        options: AddTorrent,
+        storage: Arc<Storage>,
+        have: Bitfield,
+        needed: Bitfield,
+        events: broadcast::Sender<Event>,
+        phase: watch::Sender<Phase>,
+        disk_results: mpsc::UnboundedSender<DiskResult>,
+    ) -> TorrentShell {
+        let metainfo = Arc::clone(&options.metainfo);
+        let geometry = metainfo.info.geometry;
+        let mut rng = hub.rng.borrow_mut().fork();
+        let peer_id = peer_id(&mut rng);
+        let mut config = Config::new(metainfo.info.info_hash, peer_id, rng.next_u64());
+        config.listen_port = hub.listening.first().map(SocketAddr::port);
+        config.peers_max = options.peers_max.max(1);
+        config.peers_wanted = config.peers_wanted.min(config.peers_max);
+        let mut core = Torrent::new(config, geometry, have.clone());
+        let now = hub.now();
+        for piece in geometry.piece_indices().filter(|&p| !have.has(p)) {
+            if options.mode == Mode::Seed || !needed.has(piece) {
+                core.set_priority(now, piece, Priority::SKIP);
+            }
+        }
+        core.set_order(options.order);
+        core.set_pressure(now, hub.pressure.get());
+        let announcing = Announcing::new(&hub, &options, peer_id, rng);
+        TorrentShell {
+            upload: Limit::new(options.upload_limit),
+            download: Limit::new(options.download_limit),
+            metainfo,
+            storage,
+            events,
+            phase,
+            disk_results,
+            inner: RefCell::new(Inner {
+                core,
+                links: BTreeMap::new(),
+                buffers: BTreeMap::new(),
+                prepared: PreparedCache::default(),
+                disk: Disk::default(),
+                announcing,
+                state: State::Checking,
+                next_key: 0,
+            }),
+            needed,
+            wake: Notify::new(),
+            failure: RefCell::new(None),
+            warned: RefCell::default(),
+            was_complete: Cell::new(false),
+            peer_id,
+            options,
+            hub,
+        }
+    }
+
+    pub(crate) fn peer_id(&self) -> PeerId {
+        self.peer_id
+    }
+
+    pub(crate) fn pieces(&self) -> u32 {
+        self.metainfo.info.geometry.pieces()
+    }
+
+    pub(crate) fn now(&self) -> Time {
+        self.hub.now()
+    }
+
+    pub(crate) fn instant(&self, time: Time) -> tokio::time::Instant {
+        self.hub.instant(time)
+    }
+
+    pub(crate) async fn memory_freed(&self) {
+        self.hub.memory_freed.notified().await;
+    }
+
+    /// The first things that happen: peers and trackers are tried, or everything is there already.
+    pub(super) fn begin(self: &Rc<Self>) {
+        let now = self.hub.now();
+        self.with(|inner| {
+            inner.announcing.start(now);
+            inner.core.handle_addresses(now, &self.options.peers, Origin::User);
+            if inner.core.is_complete() {
+                self.was_complete.set(true);
+                self.finish(inner);
+            }
+        });
+        self.drive_announcer();
+    }
+
+    pub(crate) fn emit(&self, event: Event) {
+        let _ = self.events.send(event);
+    }
+
+    /// Ends the torrent with an error; the first one counts.
+    pub(crate) fn fail(&self, error: Error) {
+        self.failure.borrow_mut().get_or_insert(error);
+        self.wake.notify_one();
+    }
+
+    /// Hands an input to the state machine and carries out what it wants.
+    pub(crate) fn with<R>(self: &Rc<Self>, input: impl FnOnce(&mut Inner) -> R) -> R {
+        let mut inner = self.inner.borrow_mut();
+        let timer = inner.core.poll_timeout();
+        let result = input(&mut inner);
+        self.drain(&mut inner);
+        if timer.is_none() && inner.core.poll_timeout().is_some() {
+            self.wake.notify_one();
+        }
+        result
+    }
+
+    pub(super) fn drain(self: &Rc<Self>, inner: &mut RefMut<'_, Inner>) {
+        while let Some(action) = inner.core.poll_action() {
+            self.act(inner, action);
+        }
+        while let Some(event) = inner.core.poll_event() {
+            match event {
+                CoreEvent::PieceVerified(piece) => self.emit(Event::PieceVerified(piece)),
+                CoreEvent::PieceFailed(piece) => self.emit(Event::PieceFailed(piece)),
+                CoreEvent::PeerBanned { addr, reason } => {
+                    self.emit(Event::PeerBanned { addr, reason: reason.to_string() });
+                }
+                CoreEvent::Completed => self.finish(inner),
+                _ => {}
+            }
+        }
+    }
+
+    fn act(self: &Rc<Self>, inner: &mut Inner, action: Action) {
+        match action {
+            Action::Send { peer, message } => {
+                if let Some(link) = inner.links.get_mut(&peer) {
+                    link.outbox.push_message(&message);
+                    link.wake.notify_one();
+                }
+            }
+            Action::BroadcastHave(piece) => {
+                for link in inner.links.values_mut().filter(|link| link.closing.is_none()) {
+                    link.outbox.push_message(&Message::Have(piece));
+                    link.wake.notify_one();
+                }
+            }
+            Action::Upload(peer) => {
+                if let Some(link) = inner.links.get(&peer) {
+                    link.wake.notify_one();
+                }
+            }
+            Action::Close { peer, reason } => {
+                if let Some(link) = inner.links.get_mut(&peer) {
+                    link.closing = Some(reason);
+                    link.wake.notify_one();
+                }
+            }
+            Action::Connect(addr) => {
+                spawn_local(Rc::clone(self).dial(addr));
+            }
+            Action::CompletePiece { piece, digests } => self.complete_piece(inner, piece, digests),
+            Action::DropPiece(piece) => {
+                inner.buffers.remove(&piece);
+                inner.disk.forget(piece);
+            }
+        }
+    }
+
+    async fn dial(self: Rc<Self>, addr: SocketAddr) {
+        let attempt = async {
+            let _permit = self.hub.half_open.acquire().await.map_err(std::io::Error::other)?;
+            if self.hub.connections.get() >= self.hub.options.peers_max {
+                return Err(std::io::Error::other("the session has as many connections as allowed"));
+            }
+            let mut stream = socket::dial(addr, &self.hub.options).await?;
+            let info_hash = self.metainfo.info.info_hash;
+            let greeting = handshake::initiate(&mut stream, info_hash, self.peer_id);
+            let hello = tokio::time::timeout(HANDSHAKE_TIMEOUT, greeting).await??;
+            Ok((stream, hello))
+        };
+        match attempt.await {
+            Ok((stream, hello)) => self.connected(stream, addr, false, hello),
+            Err(error) => {
+                tracing::debug!(%addr, %error, "could not connect");
+                let now = self.hub.now();
+                self.with(|inner| inner.core.handle_connect_failed(now, addr));
+            }
+        }
+    }
+
+    /// A connection has shaken hands.
+    pub(crate) fn connected(self: &Rc<Self>, stream: TcpStream, addr: SocketAddr, inbound: bool, hello: Handshake) {
+        let now = self.hub.now();
+        if inbound && self.hub.connections.get() >= self.hub.options.peers_max {
+            return;
+        }
+        let wake = Rc::new(Notify::new());
+        let both = |flag: Reserved| hello.reserved.contains(flag) && handshake::reserved().contains(flag);
+        let info = PeerInfo {
+            addr,
+            inbound,
+            peer_id: hello.peer_id,
+            fast: both(Reserved::FAST),
+            extended: both(Reserved::EXTENSION),
+        };
+        let key = self.with(|inner| {
+            inner.next_key += 1;
+            let key = PeerKey(inner.next_key);
+            inner.links.insert(
+                key,
+                Link {
+                    outbox: Outbox::default(),
+                    wake: Rc::clone(&wake),
+                    closing: None,
+                    stalled: None,
+                    piece: None,
+                },
+            );
+            inner.core.handle_connected(now, key, info);
+            key
+        });
+        self.hub.connections.set(self.hub.connections.get() + 1);
+        let task = spawn_local(connection::run(Rc::clone(self), key, stream, wake));
+        let shell = Rc::clone(self);
+        spawn_local(async move {
+            let ended = task.await;
+            shell.hub.connections.set(shell.hub.connections.get() - 1);
+            match ended {
+                Ok(why) => tracing::debug!(%addr, %why, "connection ended"),
+                Err(panic) => shell.fail(Error::Defect(panic.to_string())),
+            }
+            let now = shell.hub.now();
+            shell.with(|inner| {
+                inner.links.remove(&key);
+                inner.core.handle_disconnected(now, key);
+            });
+        });
+    }
+
+    pub(crate) fn pressure_changed(self: &Rc<Self>, pressure: Pressure) {
+        // A torrent that is busy right now looks at the pressure itself before it is done.
+        if self.inner.try_borrow_mut().is_ok() {
+            let now = self.hub.now();
+            self.with(|inner| inner.core.set_pressure(now, pressure));
+        }
+    }
+
+    /// The torrent's own task: time, disk results, commands and trackers, until it is stopped or fails.
+    pub(super) async fn run(
+        self: Rc<Self>,
+        mut results: mpsc::UnboundedReceiver<DiskResult>,
+        mut commands: mpsc::UnboundedReceiver<Command>,
+    ) -> Result<(), Error> {
+        let stop = Cell::new(false);
+        while !stop.get() && self.failure.borrow().is_none() {
+            let deadline = self.next_deadline();
+            tokio::select! {
+                () = self.wake.notified() => {}
+                Some(result) = results.recv() => {
+                    self.on_disk_result(result);
+                    while let Ok(result) = results.try_recv() {
+                        self.on_disk_result(result);
+                    }
+                    self.hub.on_memory_freed();
+                }
+                command = commands.recv() => match command {
+                    Some(command) => stop.set(self.on_command(command)),
+                    // Nobody holds a handle any more: the torrent goes on by itself.
+                    None => commands = mpsc::unbounded_channel().1,
+                },
+                () = tokio::time::sleep_until(deadline) => {
+                    let now = self.hub.now();
+                    self.with(|inner| inner.core.handle_timeout(now));
+                }
+            }
+            self.drive_announcer();
+            self.sync_if_due();
+            self.retry_disk_if_due();
+        }
+        self.shut_down(results).await
+    }
+
+    fn next_deadline(&self) -> tokio::time::Instant {
+        let inner = self.inner.borrow();
+        let times = [inner.core.poll_timeout(), inner.announcing.poll_timeout(), inner.disk.poll_timeout()];
+        let first = times.into_iter().flatten().min();
+        match first {
+            Some(time) => self.hub.instant(time),
+            None => tokio::time::Instant::now() + Duration::from_secs(3_600),
+        }
+    }
+
+    /// Carries out a command. Whether it was to stop.
+    fn on_command(self: &Rc<Self>, command: Command) -> bool {
+        let now = self.hub.now();
+        match command {
+            Command::Stats(reply) => {
+                let _ = reply.send(self.stats());
+            }
+            Command::AddPeers(peers) => {
+                self.with(|inner| inner.core.handle_addresses(now, &peers, Origin::User));
+            }
+            Command::SetLimits { upload, download } => {
+                self.upload.set(now, upload);
+                self.download.set(now, download);
+            }
+            Command::Stop => return true,
+        }
+        false
+    }
+}
