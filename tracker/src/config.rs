@@ -15,8 +15,25 @@ pub struct Config {
     pub numwant_default: u32,
     /// How many peers a client gets at most.
     pub numwant_max: u32,
+    /// What replies name as `tracker id`, if anything.
+    pub tracker_id: Option<String>,
+    /// Where a client's address is taken from.
+    pub source: Source,
+    /// Most announces and scrapes a minute from one IPv4 address or IPv6 network of 64 bits.
+    pub requests_per_minute_max: Option<u32>,
     /// Bounds on memory and connections.
     pub limits: Limits,
+}
+
+/// Where a client's address is taken from. Anything but the connection is for a tracker that only
+/// its own proxy can reach: whoever else could connect would choose its address.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Source {
+    /// The connection.
+    #[default]
+    Connection,
+    /// The last entry of `X-Forwarded-For`, which is the one that the proxy added.
+    ForwardedFor,
 }
 
 /// What keeps a tracker within its machine's means, whatever comes in.
@@ -46,6 +63,9 @@ impl Default for Config {
             peer_timeout: Duration::from_secs(45 * 60),
             numwant_default: 50,
             numwant_max: 200,
+            tracker_id: None,
+            source: Source::Connection,
+            requests_per_minute_max: None,
             limits: Limits::default(),
         }
     }

@@ -17,11 +17,14 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod allow;
 mod clock;
 mod config;
+mod rate_limit;
 mod server;
 pub mod store;
 
+pub use allow::{AllowList, AllowListError};
 pub use clock::{Clock, SystemClock};
-pub use config::{Config, Limits};
+pub use config::{Config, Limits, Source};
 pub use server::{BindError, Handle, Server, Stats};

@@ -9,18 +9,19 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Parser;
-use swarm_tracker::{BindError, Config, Server};
+use swarm_tracker::store::Store;
+use swarm_tracker::{AllowList, BindError, Config, Server};
 use tracing_subscriber::filter::LevelFilter;
 
-use crate::settings::{LogFormat, Settings};
+use crate::settings::{LogFormat, Settings, exit_with_usage_error};
 
 /// Where clients expect a tracker.
 const PORT_DEFAULT: u16 = 6969;
 
 fn main() -> ExitCode {
     // Help ends with exit status 0, usage errors with 2.
-    let settings = Settings::parse();
-    let config = settings.config().unwrap_or_else(|error| error.exit());
+    let settings = Settings::parse().with_file().unwrap_or_else(|error| exit_with_usage_error(&error));
+    let config = settings.tracker().unwrap_or_else(|error| exit_with_usage_error(&error));
     match run(&settings, config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -35,14 +36,32 @@ fn run(settings: &Settings, config: Config) -> anyhow::Result<()> {
     raise_descriptor_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
-        let signals = Signals::listen().context("cannot listen for signals")?;
+        let mut signals = Signals::listen().context("cannot listen for signals")?;
         let server = bind(config, &settings.listen)?;
-        for addr in server.local_addrs() {
+        reload(settings, server.store())?;
+        let tracker = server.spawn();
+        for addr in tracker.local_addrs() {
             eprintln!("listening on http://{addr}/announce");
         }
-        server.run(signals.received()).await;
+        while signals.next().await == Signal::Reload {
+            match reload(settings, tracker.store()) {
+                Ok(()) => tracing::info!("read the files again"),
+                Err(error) => tracing::error!("keeping what was read before: {error:#}"),
+            }
+        }
+        tracker.stop().await;
         Ok(())
     })
+}
+
+/// Reads the files that may change while the tracker runs.
+fn reload(settings: &Settings, store: &Store) -> anyhow::Result<()> {
+    if let Some(path) = &settings.allow_list {
+        let list: AllowList = settings::read(path)?.parse().with_context(|| path.display().to_string())?;
+        tracing::info!(torrents = list.len(), "allow list read");
+        store.set_allowed(Some(list));
+    }
+    Ok(())
 }
 
 /// Listens where the user says, or on every interface.
@@ -81,7 +100,7 @@ fn start_log(settings: &Settings) {
         3.. => LevelFilter::TRACE,
     };
     let log = tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr);
-    match settings.log {
+    match settings.log.unwrap_or_default() {
         LogFormat::Text => log.init(),
         LogFormat::Json => log.json().init(),
     }
@@ -100,8 +119,18 @@ fn raise_descriptor_limit() {
     }
 }
 
-/// What asks the tracker to stop.
+/// What the tracker is told from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Signal {
+    /// SIGHUP: read the files again.
+    Reload,
+    /// SIGINT (Ctrl-C) or SIGTERM.
+    Stop,
+}
+
 struct Signals {
+    #[cfg(unix)]
+    hangup: tokio::signal::unix::Signal,
     #[cfg(unix)]
     interrupt: tokio::signal::unix::Signal,
     #[cfg(unix)]
@@ -114,26 +143,30 @@ impl Signals {
         #[cfg(unix)]
         {
             use tokio::signal::unix::{SignalKind, signal};
-            let interrupt = signal(SignalKind::interrupt())?;
-            let terminate = signal(SignalKind::terminate())?;
-            Ok(Signals { interrupt, terminate })
+            Ok(Signals {
+                hangup: signal(SignalKind::hangup())?,
+                interrupt: signal(SignalKind::interrupt())?,
+                terminate: signal(SignalKind::terminate())?,
+            })
         }
         #[cfg(not(unix))]
         Ok(Signals {})
     }
 
-    /// An interrupt (Ctrl-C) or a request to terminate has come.
+    /// The next signal that comes.
     #[cfg(unix)]
-    async fn received(mut self) {
+    async fn next(&mut self) -> Signal {
         tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => Signal::Stop,
+            _ = self.terminate.recv() => Signal::Stop,
+            _ = self.hangup.recv() => Signal::Reload,
         }
     }
 
     /// Ctrl-C has come.
     #[cfg(not(unix))]
-    async fn received(self) {
+    async fn next(&mut self) -> Signal {
         let _ = tokio::signal::ctrl_c().await;
+        Signal::Stop
     }
 }

@@ -1,19 +1,28 @@
-//! What the user can set, and how it is written.
+//! What the user can set, on the command line and in a configuration file.
 
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use clap::{ArgAction, CommandFactory, Parser, ValueEnum};
-use swarm_tracker::{Config, Limits};
+use serde::Deserialize;
+use swarm_tracker::{Config, Limits, Source};
 
 /// A BitTorrent tracker: tells the peers of a swarm about each other over HTTP.
 ///
-/// Clients announce to http://HOST:PORT/announce and scrape at /scrape. /health says "ok" and
-/// /stats tells what the tracker holds, as JSON.
-#[derive(Debug, Parser)]
+/// Clients announce to http://HOST:PORT/announce and scrape at /scrape. /health says "ok", /stats
+/// tells what the tracker holds as JSON, and /metrics for Prometheus.
+#[derive(Debug, Default, Parser, Deserialize)]
 #[command(name = "swarm-tracker", version)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct Settings {
+    /// Take what is not set here from this TOML file; its keys are the flags' long names
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip)]
+    pub config: Option<PathBuf>,
+
     /// Listen here; may be repeated, port 0 takes a free one [default: 0.0.0.0:6969 and [::]:6969]
     #[arg(long, value_name = "ADDR:PORT")]
     pub listen: Vec<SocketAddr>,
@@ -38,6 +47,22 @@ pub struct Settings {
     #[arg(long, value_name = "N")]
     pub numwant_max: Option<u32>,
 
+    /// Serve only the torrents whose info-hashes this file lists, one a line; SIGHUP reads it again
+    #[arg(long, value_name = "FILE")]
+    pub allow_list: Option<PathBuf>,
+
+    /// Refuse more announces and scrapes a minute than this from one address [default: no limit]
+    #[arg(long, value_name = "PER-MINUTE")]
+    pub rate_limit: Option<u32>,
+
+    /// Take clients' addresses from the proxy in front; only the proxy may be able to connect
+    #[arg(long, value_name = "HOW")]
+    pub behind_proxy: Option<BehindProxy>,
+
+    /// Name this as `tracker id` in replies
+    #[arg(long, value_name = "TEXT")]
+    pub tracker_id: Option<String>,
+
     /// How many torrents there may be [default: 1000000]
     #[arg(long, value_name = "N")]
     pub max_swarms: Option<usize>,
@@ -50,50 +75,98 @@ pub struct Settings {
     #[arg(long, value_name = "N")]
     pub max_connections: Option<usize>,
 
-    /// How the log is written
-    #[arg(long, value_name = "FORMAT", default_value = "text")]
-    pub log: LogFormat,
+    /// How the log is written [default: text]
+    #[arg(long, value_name = "FORMAT")]
+    pub log: Option<LogFormat>,
 
     /// Say more; may be repeated
     #[arg(short, long, action = ArgAction::Count)]
+    #[serde(skip)]
     pub verbose: u8,
 
     /// Say less; may be repeated
     #[arg(short, long, action = ArgAction::Count)]
+    #[serde(skip)]
     pub quiet: u8,
 }
 
 /// How the log is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum LogFormat {
     /// A line for a person.
+    #[default]
     Text,
     /// A JSON object on each line.
     Json,
 }
 
+/// How a proxy tells the address of its client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BehindProxy {
+    /// In the last entry of the header X-Forwarded-For.
+    ForwardedFor,
+}
+
 impl Settings {
+    /// The command line's settings over those of the configuration file that it names, if any.
+    ///
+    /// # Errors
+    /// When the configuration file cannot be read or makes no sense.
+    pub fn with_file(self) -> anyhow::Result<Settings> {
+        let Some(path) = &self.config else { return Ok(self) };
+        let file = read(path)?;
+        let file = toml::from_str(&file).with_context(|| path.display().to_string())?;
+        Ok(self.over(file))
+    }
+
+    fn over(self, file: Settings) -> Settings {
+        Settings {
+            config: self.config,
+            listen: if self.listen.is_empty() { file.listen } else { self.listen },
+            interval: self.interval.or(file.interval),
+            min_interval: self.min_interval.or(file.min_interval),
+            peer_timeout: self.peer_timeout.or(file.peer_timeout),
+            numwant_default: self.numwant_default.or(file.numwant_default),
+            numwant_max: self.numwant_max.or(file.numwant_max),
+            allow_list: self.allow_list.or(file.allow_list),
+            rate_limit: self.rate_limit.or(file.rate_limit),
+            behind_proxy: self.behind_proxy.or(file.behind_proxy),
+            tracker_id: self.tracker_id.or(file.tracker_id),
+            max_swarms: self.max_swarms.or(file.max_swarms),
+            max_peers: self.max_peers.or(file.max_peers),
+            max_connections: self.max_connections.or(file.max_connections),
+            log: self.log.or(file.log),
+            verbose: self.verbose,
+            quiet: self.quiet,
+        }
+    }
+
     /// The tracker's configuration, with what is not set at its default.
     ///
     /// # Errors
-    /// When settings contradict each other; a usage error.
-    pub fn config(&self) -> Result<Config, clap::Error> {
+    /// When settings contradict each other.
+    pub fn tracker(&self) -> anyhow::Result<Config> {
         let default = Config::default();
         let interval = self.interval.map_or(default.interval, |span| span.0);
         let min_interval = self.min_interval.map_or(default.min_interval.min(interval), |span| span.0);
         let peer_timeout = self.peer_timeout.map_or(interval * 3 / 2, |span| span.0);
-        if min_interval > interval {
-            return Err(contradiction("--min-interval must not be longer than --interval"));
-        }
-        if peer_timeout <= interval {
-            return Err(contradiction("--peer-timeout must be longer than --interval"));
-        }
+        anyhow::ensure!(min_interval <= interval, "min-interval must not be longer than interval");
+        anyhow::ensure!(peer_timeout > interval, "peer-timeout must be longer than interval");
+        anyhow::ensure!(self.rate_limit != Some(0), "rate-limit must be at least 1");
         Ok(Config {
             interval,
             min_interval,
             peer_timeout,
             numwant_default: self.numwant_default.unwrap_or(default.numwant_default),
             numwant_max: self.numwant_max.unwrap_or(default.numwant_max),
+            tracker_id: self.tracker_id.clone(),
+            source: match self.behind_proxy {
+                None => Source::Connection,
+                Some(BehindProxy::ForwardedFor) => Source::ForwardedFor,
+            },
+            requests_per_minute_max: self.rate_limit,
             limits: Limits {
                 swarms_max: self.max_swarms.unwrap_or(default.limits.swarms_max),
                 peers_max: self.max_peers.unwrap_or(default.limits.peers_max),
@@ -104,13 +177,28 @@ impl Settings {
     }
 }
 
-fn contradiction(message: &str) -> clap::Error {
-    Settings::command().error(clap::error::ErrorKind::ArgumentConflict, message)
+/// Ends the program as clap does after wrong usage.
+pub fn exit_with_usage_error(error: &anyhow::Error) -> ! {
+    Settings::command().error(clap::error::ErrorKind::ValueValidation, format!("{error:#}")).exit()
+}
+
+/// The text of a file that the user named.
+pub fn read(path: &Path) -> anyhow::Result<String> {
+    std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
 }
 
 /// A duration as users write it: `30s`, `10m`, `2h`, `1d`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
 pub struct Span(pub Duration);
+
+impl TryFrom<String> for Span {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Span, &'static str> {
+        text.parse()
+    }
+}
 
 impl FromStr for Span {
     type Err = &'static str;
@@ -147,25 +235,68 @@ mod tests {
         }
     }
 
-    fn config(flags: &[&str]) -> Result<Config, clap::Error> {
-        Settings::try_parse_from(["swarm-tracker"].iter().chain(flags)).unwrap().config()
+    fn parse(flags: &[&str]) -> Settings {
+        Settings::try_parse_from(["swarm-tracker"].iter().chain(flags)).unwrap()
     }
 
     #[test]
     fn without_flags_it_is_the_default() {
-        assert_eq!(config(&[]).unwrap(), Config::default());
+        assert_eq!(parse(&[]).tracker().unwrap(), Config::default());
     }
 
     #[test]
     fn what_follows_from_the_interval_follows_it() {
-        let config = config(&["--interval", "10s"]).unwrap();
+        let config = parse(&["--interval", "10s"]).tracker().unwrap();
         assert_eq!(config.min_interval, Duration::from_secs(10));
         assert_eq!(config.peer_timeout, Duration::from_secs(15));
     }
 
     #[test]
     fn contradictions_are_named() {
-        assert!(config(&["--interval", "1m", "--min-interval", "2m"]).is_err());
-        assert!(config(&["--interval", "1m", "--peer-timeout", "1m"]).is_err());
+        assert!(parse(&["--interval", "1m", "--min-interval", "2m"]).tracker().is_err());
+        assert!(parse(&["--interval", "1m", "--peer-timeout", "1m"]).tracker().is_err());
+        assert!(parse(&["--rate-limit", "0"]).tracker().is_err());
+    }
+
+    #[test]
+    fn every_key_of_a_file_is_a_flag_and_a_flag_comes_first() {
+        let file = r#"
+            listen = ["127.0.0.1:1", "[::1]:2"]
+            interval = "20m"
+            min-interval = "1m"
+            peer-timeout = "1h"
+            numwant-default = 10
+            numwant-max = 20
+            allow-list = "hashes"
+            rate-limit = 30
+            behind-proxy = "forwarded-for"
+            tracker-id = "here"
+            max-swarms = 40
+            max-peers = 50
+            max-connections = 60
+            log = "json"
+        "#;
+        let from_file = || toml::from_str::<Settings>(file).unwrap();
+        let keys: Vec<_> = file.lines().filter_map(|line| Some(line.split_once(" = ")?.0.trim())).collect();
+        let command = Settings::command();
+        let flags = command.get_arguments().filter_map(|flag| flag.get_long());
+        let settable = flags.filter(|flag| !["config", "verbose", "quiet"].contains(flag));
+        assert_eq!(settable.collect::<Vec<_>>(), keys);
+
+        let config = parse(&[]).over(from_file()).tracker().unwrap();
+        assert_eq!(config.interval, Duration::from_secs(20 * 60));
+        assert_eq!(config.limits.connections_max, 60);
+        assert_eq!(config.source, Source::ForwardedFor);
+        let both = parse(&["--interval", "10m", "--listen", "127.0.0.1:3"]).over(from_file());
+        assert_eq!(both.tracker().unwrap().interval, Duration::from_secs(600));
+        assert_eq!(both.listen, ["127.0.0.1:3".parse().unwrap()]);
+        assert_eq!((both.log, both.rate_limit), (Some(LogFormat::Json), Some(30)));
+    }
+
+    #[test]
+    fn a_file_with_unknown_or_wrong_keys_is_refused() {
+        for wrong in ["intervall = \"1m\"", "interval = 60", "verbose = 1", "listen = \"127.0.0.1:1\""] {
+            assert!(toml::from_str::<Settings>(wrong).is_err(), "{wrong}");
+        }
     }
 }

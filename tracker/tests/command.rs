@@ -1,4 +1,5 @@
 //! The command itself, as a user or a service manager runs it.
+#![cfg(unix)]
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -34,10 +35,20 @@ impl Running {
         Running { child, stderr }
     }
 
-    /// The address in its next line on stderr.
-    fn listening(&mut self) -> SocketAddr {
+    fn pid(&self) -> rustix::process::Pid {
+        rustix::process::Pid::from_child(&self.child)
+    }
+
+    /// Its next line on stderr.
+    fn log(&mut self) -> String {
         let mut line = String::new();
         self.stderr.read_line(&mut line).unwrap();
+        line
+    }
+
+    /// The address in its next line on stderr.
+    fn listening(&mut self) -> SocketAddr {
+        let line = self.log();
         line.strip_prefix("listening on http://")
             .and_then(|line| line.strip_suffix("/announce\n"))
             .and_then(|addr| addr.parse().ok())
@@ -62,14 +73,73 @@ fn serves_where_it_says_and_stops_on_signals() {
             assert_ne!(addr.port(), 0);
             assert!(get(addr, "/health").ends_with("ok\n"));
         }
-        let pid = rustix::process::Pid::from_child(&tracker.child);
-        rustix::process::kill_process(pid, signal).unwrap();
+        rustix::process::kill_process(tracker.pid(), signal).unwrap();
         let status = tracker.child.wait().unwrap();
         assert!(status.success(), "{status}");
         let mut rest = String::new();
         tracker.stderr.read_to_string(&mut rest).unwrap();
         assert_eq!(rest, "");
     }
+}
+
+fn announce(addr: SocketAddr, hash: char) -> String {
+    let hash = hash.to_string().repeat(20);
+    get(addr, &format!("/announce?info_hash={hash}&peer_id=aaaaaaaaaaaaaaaaaaaa&port=1"))
+}
+
+#[test]
+fn the_allow_list_is_read_again_on_hangup() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("allowed");
+    let list = |hash: &str| std::fs::write(&path, hash.repeat(20)).unwrap();
+    list("61");
+    let flags = ["--listen", "127.0.0.1:0", "-v", "--log", "json", "--allow-list", path.to_str().unwrap()];
+    let mut tracker = Running::start(&flags);
+    assert!(tracker.log().contains("allow list read"));
+    let addr = tracker.listening();
+    assert!(announce(addr, 'a').contains("8:interval"));
+    assert!(announce(addr, 'b').contains("14:failure reason"));
+
+    let hangup = |tracker: &Running| {
+        rustix::process::kill_process(tracker.pid(), rustix::process::Signal::HUP).unwrap();
+    };
+    list("62");
+    hangup(&tracker);
+    assert!(tracker.log().contains("allow list read"));
+    assert!(tracker.log().contains("read the files again"));
+    assert!(announce(addr, 'a').contains("14:failure reason"));
+    assert!(announce(addr, 'b').contains("8:interval"));
+
+    list("no hash");
+    hangup(&tracker);
+    assert!(tracker.log().contains("keeping what was read before"));
+    assert!(announce(addr, 'b').contains("8:interval"));
+}
+
+#[test]
+fn a_configuration_file_is_heeded() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("tracker.toml");
+    std::fs::write(&path, "listen = [\"127.0.0.1:0\"]\ntracker-id = \"from the file\"\n").unwrap();
+    let mut tracker = Running::start(&["--config", path.to_str().unwrap()]);
+    let addr = tracker.listening();
+    assert!(announce(addr, 'a').contains("10:tracker id13:from the file"));
+
+    std::fs::write(&path, "listen = 7\n").unwrap();
+    let wrong = output(&["--config", path.to_str().unwrap()]);
+    assert_eq!(wrong.status.code(), Some(2));
+    let said = String::from_utf8(wrong.stderr).unwrap();
+    assert!(said.contains("tracker.toml") && said.contains("listen = 7"), "{said}");
+}
+
+#[test]
+fn a_missing_file_is_named() {
+    let allow = output(&["--listen", "127.0.0.1:0", "--allow-list", "/nonexistent/hashes"]);
+    assert_eq!(allow.status.code(), Some(1));
+    assert!(String::from_utf8(allow.stderr).unwrap().contains("cannot read /nonexistent/hashes"));
+    let config = output(&["--config", "/nonexistent/config"]);
+    assert_eq!(config.status.code(), Some(2));
+    assert!(String::from_utf8(config.stderr).unwrap().contains("cannot read /nonexistent/config"));
 }
 
 #[test]

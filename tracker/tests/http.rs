@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use common::{Host, Tracker, announce};
 use swarm_core::id::{InfoHash, PeerId};
-use swarm_core::tracker::{ScrapeResponse, ScrapeStats};
-use swarm_tracker::{BindError, Config, Limits, Server};
+use swarm_core::tracker::{ReplyError, RetryIn, ScrapeResponse, ScrapeStats};
+use swarm_tracker::{AllowList, BindError, Config, Limits, Server, Source};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpSocket, TcpStream};
 
@@ -21,6 +21,11 @@ for_both_families![
     failure_reasons_are_bencoded,
     other_paths_and_methods,
     stats_are_json,
+    metrics_are_for_prometheus,
+    too_many_requests_are_refused,
+    a_proxy_is_believed_if_configured_only,
+    torrents_can_be_restricted_while_it_runs,
+    the_tracker_id_is_told_if_configured,
     many_requests_on_one_connection,
     pipelined_requests_are_answered_in_order,
     a_request_may_come_byte_by_byte,
@@ -152,6 +157,75 @@ async fn stats_are_json(host: Host) {
     ] {
         assert_eq!(stats[key], expected, "{key} in {stats}");
     }
+}
+
+async fn metrics_are_for_prometheus(host: Host) {
+    let tracker = Tracker::start(host, Config::default());
+    tracker.get(&announce(1001, "&left=0")).await;
+    let reply = tracker.get("/metrics").await;
+    assert!(reply.head.contains("content-type: text/plain; version=0.0.4"), "{}", reply.head);
+    let text = String::from_utf8(reply.body).unwrap();
+    for line in
+        ["swarm_tracker_seeds 1", "swarm_tracker_announces_total 1", "# TYPE swarm_tracker_seeds gauge"]
+    {
+        assert!(text.lines().any(|other| other == line), "{line:?} is not in {text}");
+    }
+}
+
+async fn too_many_requests_are_refused(host: Host) {
+    let config = Config { requests_per_minute_max: Some(3), ..Config::default() };
+    let tracker = Tracker::start(host, config);
+    for port in 1001..=1003 {
+        assert!(tracker.get(&announce(port, "")).await.announce().is_ok());
+    }
+    let refused = tracker.get(&announce(1004, "")).await;
+    assert!(refused.failure().contains("too many requests"), "{}", refused.failure());
+    assert!(matches!(refused.announce(), Err(ReplyError::Refused { retry: Some(RetryIn::After(_)), .. })));
+    assert_eq!(tracker.get("/health").await.status, 200);
+    assert_eq!(tracker.handle.stats().rate_limited, 1);
+    tracker.advance(Duration::from_secs(20));
+    assert!(tracker.get(&announce(1004, "")).await.announce().is_ok());
+}
+
+async fn a_proxy_is_believed_if_configured_only(host: Host) {
+    let forwarded = |port, header: &str| format!("GET {} HTTP/1.1\r\n{header}\r\n\r\n", announce(port, ""));
+    let ask = async |tracker: &Tracker, request: String| {
+        let mut client = tracker.connect().await;
+        client.send(request).await;
+        client.reply().await
+    };
+    let direct = Tracker::start(host, Config::default());
+    let reply = ask(&direct, forwarded(1001, "X-Forwarded-For: 9.9.9.9")).await;
+    assert_eq!(reply.announce().unwrap().external_ip, Some(host.ip()));
+
+    let behind = Tracker::start(host, Config { source: Source::ForwardedFor, ..Config::default() });
+    for (header, expected) in [
+        ("X-Forwarded-For: 9.9.9.9", "9.9.9.9"),
+        ("x-forwarded-for: 1.1.1.1, 2001:db8::9", "2001:db8::9"),
+        ("X-Forwarded-For: 1.1.1.1\r\nX-Forwarded-For: 8.8.8.8", "8.8.8.8"),
+    ] {
+        let reply = ask(&behind, forwarded(1001, header)).await;
+        assert_eq!(reply.announce().unwrap().external_ip, Some(expected.parse().unwrap()), "{header}");
+    }
+    for header in ["X: y", "X-Forwarded-For: unknown", "X-Forwarded-For:", "X-Forwarded-For: 1.1.1.1,"] {
+        assert!(ask(&behind, forwarded(1001, header)).await.failure().contains("proxy"), "{header}");
+    }
+}
+
+async fn torrents_can_be_restricted_while_it_runs(host: Host) {
+    let tracker = Tracker::start(host, Config::default());
+    assert!(tracker.get(&announce(1001, "")).await.announce().is_ok());
+    tracker.handle.store().set_allowed(Some(AllowList::default()));
+    assert!(tracker.get(&announce(1001, "")).await.failure().contains("does not serve this torrent"));
+    tracker.handle.store().set_allowed(Some([InfoHash([b'a'; 20])].into_iter().collect()));
+    assert!(tracker.get(&announce(1001, "")).await.announce().is_ok());
+}
+
+async fn the_tracker_id_is_told_if_configured(host: Host) {
+    let tracker = Tracker::start(host, Config { tracker_id: Some("t1".into()), ..Config::default() });
+    let reply = tracker.get(&announce(1001, "")).await.announce().unwrap();
+    assert_eq!(reply.tracker_id.as_deref(), Some(b"t1".as_slice()));
+    assert!(tracker.get(&announce(1001, "&trackerid=t1")).await.announce().is_ok());
 }
 
 async fn many_requests_on_one_connection(host: Host) {

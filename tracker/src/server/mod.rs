@@ -26,6 +26,7 @@ use self::stats::Counters;
 pub use self::stats::Stats;
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
+use crate::rate_limit::RateLimiter;
 use crate::store::Store;
 
 /// Connections that the kernel keeps ready while we accept others.
@@ -56,12 +57,14 @@ struct Shared {
     /// Gives each connection its own generator.
     rng: Mutex<Rng>,
     counters: Counters,
+    rate_limiter: Option<RateLimiter>,
 }
 
 /// A tracker that has its addresses and does not serve yet.
 pub struct Server {
     listeners: Vec<TcpListener>,
     local_addrs: Vec<SocketAddr>,
+    store: Store,
     config: Config,
     clock: Box<dyn Clock>,
 }
@@ -80,7 +83,8 @@ impl Server {
             local_addrs.push(listener.local_addr().map_err(|source| BindError { addr, source })?);
             listeners.push(listener);
         }
-        Ok(Server { listeners, local_addrs, config, clock: Box::new(SystemClock::default()) })
+        let store = Store::new(config.clone());
+        Ok(Server { listeners, local_addrs, store, config, clock: Box::new(SystemClock::default()) })
     }
 
     /// Takes the time from `clock` and not from the machine. Timeouts of connections stay real.
@@ -94,6 +98,11 @@ impl Server {
         &self.local_addrs
     }
 
+    /// The swarms.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
     /// Serves until `shutdown` comes true, then stops as [`Handle::stop`] does.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
         let handle = self.spawn();
@@ -105,7 +114,8 @@ impl Server {
     pub fn spawn(self) -> Handle {
         let seed = getrandom::u64().expect("the operating system gives random numbers");
         let shared = Arc::new(Shared {
-            store: Store::new(self.config.clone()),
+            store: self.store,
+            rate_limiter: self.config.requests_per_minute_max.map(RateLimiter::new),
             config: self.config,
             clock: self.clock,
             rng: Mutex::new(Rng::new(seed)),
@@ -188,7 +198,11 @@ async fn expire_now_and_then(shared: &Shared) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        shared.store.expire(shared.clock.now());
+        let now = shared.clock.now();
+        shared.store.expire(now);
+        if let Some(limiter) = &shared.rate_limiter {
+            limiter.expire(now);
+        }
     }
 }
 

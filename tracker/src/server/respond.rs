@@ -1,23 +1,33 @@
 //! From a request to its reply. Nothing here waits.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 use swarm_core::rng::Rng;
-use swarm_core::tracker::{AnnounceRequest, RequestError, ScrapeRequest, encode_failure};
+use swarm_core::tracker::{AnnounceRequest, RequestError, RetryIn, ScrapeRequest, encode_failure};
 
 use super::Shared;
+use crate::config::Source;
 use crate::store::Refusal;
 
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain");
+const METRICS: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// How long who asked too often is to wait.
+const TOO_OFTEN_PAUSE: Duration = Duration::from_secs(60);
 
 /// Why an announce or a scrape gets a failure reason.
 #[derive(Debug, thiserror::Error)]
 enum Failure {
+    #[error("too many requests from your address; announce less often")]
+    TooOften,
+    #[error("this tracker is set up for a proxy, and none says where the request comes from")]
+    NoSource,
     #[error(transparent)]
     Request(#[from] RequestError),
     #[error(transparent)]
@@ -40,31 +50,54 @@ pub(super) fn respond<B>(
     let (what, body) = match request.uri().path() {
         "/announce" => {
             shared.counters.announces.add_one();
-            ("announce", announce(shared, rng, query, peer))
+            ("announce", admit(shared, request, peer).and_then(|source| announce(shared, rng, query, source)))
         }
         "/scrape" => {
             shared.counters.scrapes.add_one();
-            ("scrape", scrape(shared, query))
+            ("scrape", admit(shared, request, peer).and_then(|_| scrape(shared, query)))
         }
         "/health" => return reply(StatusCode::OK, TEXT, "ok\n"),
         "/stats" => {
             let stats = serde_json::to_vec(&shared.stats()).expect("numbers are JSON");
             return reply(StatusCode::OK, JSON, stats);
         }
+        "/metrics" => return reply(StatusCode::OK, METRICS, shared.stats().to_prometheus()),
         _ => return reply(StatusCode::NOT_FOUND, TEXT, "not found; this is a tracker, see /announce\n"),
     };
     // Clients show a failure reason to their users, but not the body of another status than 200.
     let body = body.unwrap_or_else(|failure| {
         shared.counters.refused.add_one();
         tracing::debug!(%peer, %failure, "{what} refused");
-        encode_failure(&failure.to_string(), None)
+        let retry = matches!(failure, Failure::TooOften).then_some(RetryIn::After(TOO_OFTEN_PAUSE));
+        encode_failure(&failure.to_string(), retry)
     });
     reply(StatusCode::OK, TEXT, body)
 }
 
-fn announce(shared: &Shared, rng: &mut Rng, query: &[u8], peer: SocketAddr) -> Result<Vec<u8>, Failure> {
+/// Where a request comes from, if it may be served.
+fn admit<B>(shared: &Shared, request: &Request<B>, peer: SocketAddr) -> Result<IpAddr, Failure> {
+    let source = match shared.config.source {
+        Source::Connection => peer.ip(),
+        Source::ForwardedFor => forwarded_for(request.headers()).ok_or(Failure::NoSource)?,
+    };
+    match &shared.rate_limiter {
+        Some(limiter) if !limiter.allows(shared.clock.now(), source) => {
+            shared.counters.rate_limited.add_one();
+            Err(Failure::TooOften)
+        }
+        _ => Ok(source),
+    }
+}
+
+/// What the nearest proxy added: earlier entries are whatever the client sent.
+fn forwarded_for(headers: &HeaderMap) -> Option<IpAddr> {
+    let last = headers.get_all("x-forwarded-for").iter().next_back()?.to_str().ok()?;
+    last.rsplit(',').next()?.trim().parse().ok()
+}
+
+fn announce(shared: &Shared, rng: &mut Rng, query: &[u8], source: IpAddr) -> Result<Vec<u8>, Failure> {
     let request = AnnounceRequest::parse_query(query)?;
-    let response = shared.store.announce(shared.clock.now(), rng, &request, peer.ip())?;
+    let response = shared.store.announce(shared.clock.now(), rng, &request, source)?;
     Ok(response.encode(request.format))
 }
 

@@ -14,6 +14,8 @@ pub(super) struct Counters {
     pub scrapes: Counter,
     /// Announces and scrapes that got a failure reason.
     pub refused: Counter,
+    /// Those of them that came too often.
+    pub rate_limited: Counter,
 }
 
 /// A number that only grows.
@@ -85,6 +87,31 @@ pub struct Stats {
     pub scrapes: u64,
     /// Announces and scrapes that got a failure reason, since the start.
     pub refused: u64,
+    /// Those of them that came too often from one address.
+    pub rate_limited: u64,
+}
+
+impl Stats {
+    /// In the text format of Prometheus.
+    pub(super) fn to_prometheus(self) -> String {
+        [
+            ("uptime_seconds", "gauge", "Time since the start.", self.uptime_s),
+            ("swarms", "gauge", "Torrents that are tracked.", self.swarms as u64),
+            ("seeds", "gauge", "Peers that have everything.", self.seeds as u64),
+            ("leechers", "gauge", "Peers that do not have everything.", self.leechers as u64),
+            ("connections", "gauge", "Connections that are open.", self.connections),
+            ("connections_total", "counter", "Connections accepted.", self.connections_total),
+            ("announces_total", "counter", "Announces received.", self.announces),
+            ("scrapes_total", "counter", "Scrapes received.", self.scrapes),
+            ("refused_total", "counter", "Announces and scrapes refused.", self.refused),
+            ("rate_limited_total", "counter", "Those refused for coming too often.", self.rate_limited),
+        ]
+        .map(|(name, kind, help, value)| {
+            let name = format!("swarm_tracker_{name}");
+            format!("# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}\n")
+        })
+        .concat()
+    }
 }
 
 impl Shared {
@@ -101,6 +128,7 @@ impl Shared {
             announces: self.counters.announces.get(),
             scrapes: self.counters.scrapes.get(),
             refused: self.counters.refused.get(),
+            rate_limited: self.counters.rate_limited.get(),
         }
     }
 }

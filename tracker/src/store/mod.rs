@@ -18,7 +18,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 
 use swarm_core::id::InfoHash;
 use swarm_core::rng::Rng;
@@ -26,6 +26,7 @@ use swarm_core::time::{Duration, Time};
 use swarm_core::tracker::{AnnounceRequest, AnnounceResponse, Event, ScrapeResponse, ScrapeStats};
 
 use self::swarm::{Swarm, Visit};
+use crate::allow::AllowList;
 use crate::config::Config;
 
 /// Number of shards: enough that a few cores rarely meet, a power of two.
@@ -41,6 +42,9 @@ pub enum Refusal {
     /// No peer can be connected to at port 0.
     #[error("port 0 is not a port that peers can connect to")]
     PortZero,
+    /// The torrent is not on the allow list.
+    #[error("this tracker does not serve this torrent")]
+    NotAllowed,
     /// There are as many swarms or peers as the limits allow.
     #[error("this tracker is full and takes no new torrents; try again later")]
     Full,
@@ -63,6 +67,8 @@ type Shard = HashMap<InfoHash, Swarm, RandomState>;
 #[derive(Debug)]
 pub struct Store {
     config: Config,
+    /// Every torrent is served if there is none.
+    allowed: RwLock<Option<AllowList>>,
     shards: Box<[Mutex<Shard>]>,
     hasher: RandomState,
     swarms: AtomicUsize,
@@ -74,7 +80,25 @@ impl Store {
     pub fn new(config: Config) -> Store {
         let hasher = RandomState::new();
         let shards = (0..SHARDS).map(|_| Mutex::new(Shard::with_hasher(hasher.clone()))).collect();
-        Store { config, shards, hasher, swarms: AtomicUsize::new(0), peers: AtomicUsize::new(0) }
+        Store {
+            config,
+            allowed: RwLock::new(None),
+            shards,
+            hasher,
+            swarms: AtomicUsize::new(0),
+            peers: AtomicUsize::new(0),
+        }
+    }
+
+    /// From now on only these torrents are served, or all again. Swarms of others are dropped.
+    pub fn set_allowed(&self, allowed: Option<AllowList>) {
+        *self.allowed.write().unwrap_or_else(PoisonError::into_inner) = allowed;
+        self.retain(|hash, _| self.allows(hash));
+    }
+
+    fn allows(&self, info_hash: &InfoHash) -> bool {
+        let allowed = self.allowed.read().unwrap_or_else(PoisonError::into_inner);
+        allowed.as_ref().is_none_or(|allowed| allowed.contains(info_hash))
     }
 
     /// A peer announces from `source`, and hears of others in the same address family: up to the
@@ -91,6 +115,9 @@ impl Store {
     ) -> Result<AnnounceResponse, Refusal> {
         if request.port == 0 {
             return Err(Refusal::PortZero);
+        }
+        if !self.allows(&request.info_hash) {
+            return Err(Refusal::NotAllowed);
         }
         let source = source.to_canonical();
         let limits = &self.config.limits;
@@ -128,24 +155,31 @@ impl Store {
         Ok(response)
     }
 
-    /// The sizes of the swarms asked for; those of an unknown one are zero.
+    /// The sizes of the swarms asked for, without those that are not served; those of an unknown
+    /// one are zero.
     pub fn scrape(&self, info_hashes: &[InfoHash]) -> ScrapeResponse {
         let stats = |hash: &InfoHash| self.shard(hash).get(hash).map(Swarm::stats).unwrap_or_default();
-        ScrapeResponse { files: info_hashes.iter().map(|hash| (*hash, stats(hash))).collect() }
+        let served = info_hashes.iter().filter(|hash| self.allows(hash));
+        ScrapeResponse { files: served.map(|hash| (*hash, stats(hash))).collect() }
     }
 
     /// Forgets peers that have not announced for the configured time, and swarms in which nothing
     /// has happened for as long. To be called every now and then; takes one shard at a time.
     pub fn expire(&self, now: Time) {
         let before_s = seconds(now - self.config.peer_timeout);
+        self.retain(|_, swarm| swarm.expire(before_s, &self.hasher));
+    }
+
+    /// Drops the swarms that `keep`, which may change them, does not want.
+    fn retain(&self, mut keep: impl FnMut(&InfoHash, &mut Swarm) -> bool) {
         for shard in &self.shards {
             let mut shard = lock(shard);
             let swarms = shard.len();
-            shard.retain(|_, swarm| {
+            shard.retain(|hash, swarm| {
                 let before = swarm.len();
-                let keep = swarm.expire(before_s, &self.hasher);
-                self.count_peers(before, swarm.len());
-                keep
+                let keeps = keep(hash, swarm);
+                self.count_peers(before, if keeps { swarm.len() } else { 0 });
+                keeps
             });
             self.swarms.fetch_sub(swarms - shard.len(), Ordering::Relaxed);
             if shard.capacity() > 4 * shard.len() {
@@ -174,7 +208,7 @@ impl Store {
         AnnounceResponse {
             interval: Duration::from_secs(interval_s + jitter_s),
             min_interval: Some(self.config.min_interval),
-            tracker_id: None,
+            tracker_id: self.config.tracker_id.as_ref().map(|id| id.clone().into_bytes()),
             complete: Some(stats.complete),
             incomplete: Some(stats.incomplete),
             downloaded: Some(stats.downloaded),

@@ -273,6 +273,23 @@ fn scrape_of_a_stranger_is_zero() {
     assert_eq!(bench.scrape(), ScrapeStats::default());
 }
 
+#[test]
+fn only_what_is_allowed_is_served() {
+    let mut bench = Bench::new(Config::default());
+    let other = AnnounceRequest { info_hash: InfoHash([8; 20]), ..request(1, 5) };
+    bench.announce(V4, &request(1, 5));
+    bench.announce(V4, &other);
+    bench.store.set_allowed(Some([HASH].into_iter().collect()));
+    assert_eq!(bench.store.stats().swarms, 1, "what is no longer allowed is dropped");
+    bench.store.check_invariants();
+    assert_eq!(bench.try_announce(V4, &other), Err(Refusal::NotAllowed));
+    assert_eq!(ports(&bench.announce(V4, &request(2, 5))), [1].into());
+    let files = bench.store.scrape(&[HASH, other.info_hash]).files;
+    assert_eq!(files.into_keys().collect::<Vec<_>>(), [HASH]);
+    bench.store.set_allowed(None);
+    assert!(bench.try_announce(V4, &other).is_ok());
+}
+
 #[derive(Clone, Debug)]
 enum Op {
     Announce {
