@@ -165,12 +165,12 @@ impl Pipeline {
         true
     }
 
-    /// The peer has refused a request. Whether it was one (outstanding or given up).
-    pub fn rejected(&mut self, block: BlockRef) -> bool {
+    /// The peer has refused a request: whether it was still outstanding, or `None` if it was never made.
+    pub fn rejected(&mut self, block: BlockRef) -> Option<bool> {
         let was_outstanding = self.withdraw(block);
-        let at = self.withdrawn.iter().position(|&b| b == block);
-        at.map(|at| self.withdrawn.remove(at));
-        was_outstanding || at.is_some()
+        let at = self.withdrawn.iter().position(|&b| b == block)?;
+        self.withdrawn.remove(at);
+        Some(was_outstanding)
     }
 
     /// Takes back every request; they are returned in the order in which they were sent.

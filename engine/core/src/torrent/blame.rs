@@ -14,6 +14,9 @@ pub(super) const ATTEMPTS_MAX: usize = 256;
 /// Whoever sent a block, where it is (if still known), and the block's digest.
 pub(super) type Sent = (PeerKey, Option<SocketAddr>, [u8; 20]);
 
+/// The digest of a block whose bytes were not at hand.
+const UNKNOWN: [u8; 20] = [0; 20];
+
 /// A peer that lied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Verdict {
@@ -56,7 +59,7 @@ impl Blame {
         let mut liars: Vec<Verdict> = attempts
             .iter()
             .flat_map(|sent| sent.iter().zip(digests))
-            .filter(|((_, _, digest), truth)| digest != *truth)
+            .filter(|((_, _, digest), truth)| digest != *truth && *digest != UNKNOWN && **truth != UNKNOWN)
             .map(|(&(peer, addr, _), _)| Verdict { peer, addr })
             .collect();
         liars.sort_unstable();

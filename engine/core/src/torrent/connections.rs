@@ -213,6 +213,21 @@ impl Torrent {
         self.close_if_useless(key);
     }
 
+    /// The peer turns out not to have a piece.
+    pub(super) fn on_lost(&mut self, now: Time, key: PeerKey, piece: PieceIndex) {
+        let Some(peer) = self.peers.get_mut(&key) else { return };
+        if !peer.have.has(piece) {
+            return;
+        }
+        self.picker.peer_left(&peer.have);
+        peer.have.remove(piece);
+        self.picker.peer_joined(&peer.have);
+        if self.picker.missing().has(piece) {
+            peer.useful_pieces -= 1;
+            self.update_interest(now, key);
+        }
+    }
+
     /// Says so when a peer begins or ceases to have something that we want.
     pub(super) fn update_interest(&mut self, now: Time, key: PeerKey) {
         let Some(peer) = self.peers.get_mut(&key) else { return };

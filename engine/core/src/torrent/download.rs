@@ -247,10 +247,15 @@ impl Torrent {
         self.refill(now, key);
     }
 
-    pub(super) fn on_reject(&mut self, key: PeerKey, block: BlockRef) {
+    pub(super) fn on_reject(&mut self, now: Time, key: PeerKey, block: BlockRef) {
         let Some(peer) = self.peers.get_mut(&key) else { return };
-        if peer.pipeline.rejected(block) {
-            peer.allowed_fast_in.retain(|&p| p != block.piece);
+        let Some(was_outstanding) = peer.pipeline.rejected(block) else { return };
+        peer.allowed_fast_in.retain(|&p| p != block.piece);
+        if was_outstanding {
+            // A peer that unchokes us and refuses all the same cannot read the piece; asking again would not end.
+            if !peer.peer_choking {
+                self.on_lost(now, key, block.piece);
+            }
             self.picker.release(block, key);
             self.refill_all = true;
         }

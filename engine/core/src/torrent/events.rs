@@ -65,12 +65,12 @@ pub enum Event {
 pub enum PieceResult {
     /// It verified and is written.
     Written {
-        /// SHA-1 of each block, if they were asked for.
+        /// SHA-1 of each block, if they were asked for; zeros for a block whose bytes were not at hand.
         digests: Vec<[u8; 20]>,
     },
     /// It did not verify.
     Corrupt {
-        /// SHA-1 of each block.
+        /// SHA-1 of each block; zeros for a block whose bytes were not at hand.
         digests: Vec<[u8; 20]>,
     },
     /// It verified, but the disk did not take it. The shell keeps the blocks.

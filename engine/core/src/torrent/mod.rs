@@ -195,7 +195,7 @@ impl Torrent {
             Message::HaveNone => self.on_bitfield(now, key, Bitfield::empty(self.geometry.pieces())),
             Message::Request(block) => self.on_request(now, key, *block),
             Message::Cancel(block) => self.on_cancel(key, *block),
-            Message::Reject(block) => self.on_reject(key, *block),
+            Message::Reject(block) => self.on_reject(now, key, *block),
             Message::Suggest(piece) | Message::AllowedFast(piece) if !self.geometry.contains(*piece) => {}
             Message::Suggest(_) => {}
             Message::AllowedFast(piece) => self.on_allowed_fast(now, key, *piece),
