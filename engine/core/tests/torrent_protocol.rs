@@ -1,0 +1,322 @@
+//! One torrent against a scripted peer: what each message leads to, and what ends a connection.
+
+use std::net::SocketAddr;
+use swarm_core::bitfield::Bitfield;
+use swarm_core::geometry::{BLOCK_LEN, Geometry};
+use swarm_core::id::{BlockRef, InfoHash, PeerId, PeerKey, PieceIndex};
+use swarm_core::peer::PeerInfo;
+use swarm_core::time::{Duration, Time};
+use swarm_core::torrent::discovery::Origin;
+use swarm_core::torrent::{Action, CloseReason, Config, PieceResult, Torrent};
+use swarm_core::wire::Message;
+
+const PIECES: u32 = 100;
+const OUR_ID: PeerId = PeerId([9; 20]);
+
+struct Script {
+    torrent: Torrent,
+    now: Time,
+}
+
+impl Script {
+    fn new(have: Bitfield) -> Script {
+        let geometry = Geometry::new(u64::from(PIECES * 2 * BLOCK_LEN), u64::from(2 * BLOCK_LEN)).unwrap();
+        let config = Config::new(InfoHash([1; 20]), OUR_ID, 42);
+        Script { torrent: Torrent::new(config, geometry, have), now: Time::from_micros(1) }
+    }
+
+    fn leecher() -> Script {
+        Script::new(Bitfield::empty(PIECES))
+    }
+
+    fn seed() -> Script {
+        Script::new(Bitfield::full(PIECES))
+    }
+
+    fn connect(&mut self, key: u32, inbound: bool, id: u8) -> Vec<Action> {
+        let addr = SocketAddr::from(([10, 0, 0, key as u8], 6881));
+        let info = PeerInfo { addr, inbound, peer_id: PeerId([id; 20]), fast: true, extended: false };
+        self.torrent.handle_connected(self.now, PeerKey(key), info);
+        self.drain()
+    }
+
+    fn send(&mut self, key: u32, message: Message) -> Vec<Action> {
+        self.torrent.handle_message(self.now, PeerKey(key), &message);
+        self.drain()
+    }
+
+    fn block(&mut self, key: u32, block: BlockRef) -> (bool, Vec<Action>) {
+        let kept = self.torrent.handle_block(self.now, PeerKey(key), block);
+        (kept, self.drain())
+    }
+
+    fn pass(&mut self, seconds: u64) -> Vec<Action> {
+        let mut actions = Vec::new();
+        for _ in 0..seconds {
+            self.now += Duration::from_secs(1);
+            self.torrent.handle_timeout(self.now);
+            actions.extend(self.drain());
+        }
+        actions
+    }
+
+    fn drain(&mut self) -> Vec<Action> {
+        self.torrent.check_invariants();
+        std::iter::from_fn(|| self.torrent.poll_action()).collect()
+    }
+
+    /// A connected seed that has unchoked us, and what we asked it for.
+    fn unchoked_seed(key: u32) -> (Script, Vec<BlockRef>) {
+        let mut script = Script::leecher();
+        script.connect(key, false, key as u8);
+        script.send(key, Message::HaveAll);
+        let requests = requests(&script.send(key, Message::Unchoke));
+        (script, requests)
+    }
+}
+
+fn messages(actions: &[Action]) -> Vec<&Message> {
+    let message = |action: &'_ Action| matches!(action, Action::Send { .. });
+    actions
+        .iter()
+        .filter(|a| message(a))
+        .map(|a| match a {
+            Action::Send { message, .. } => message,
+            _ => unreachable!("filtered"),
+        })
+        .collect()
+}
+
+fn requests(actions: &[Action]) -> Vec<BlockRef> {
+    let block = |m: &&Message| match m {
+        Message::Request(block) => Some(*block),
+        _ => None,
+    };
+    messages(actions).iter().filter_map(block).collect()
+}
+
+fn closed(actions: &[Action]) -> Option<&CloseReason> {
+    actions.iter().find_map(|a| match a {
+        Action::Close { reason, .. } => Some(reason),
+        _ => None,
+    })
+}
+
+#[test]
+fn a_seed_greets_with_have_all_and_a_leecher_with_have_none() {
+    assert!(messages(&Script::seed().connect(1, true, 1)).contains(&&Message::HaveAll));
+    assert!(messages(&Script::leecher().connect(1, true, 1)).contains(&&Message::HaveNone));
+}
+
+#[test]
+fn interest_follows_what_the_peer_has() {
+    let mut script = Script::leecher();
+    script.connect(1, false, 1);
+    let have = script.send(1, Message::Have(PieceIndex(3)));
+    assert_eq!(messages(&have), [&Message::Interested]);
+    let none = script.send(1, Message::HaveNone);
+    assert_eq!(messages(&none), [&Message::NotInterested]);
+}
+
+#[test]
+fn a_bitfield_of_the_wrong_size_or_an_impossible_piece_closes() {
+    let mut script = Script::leecher();
+    script.connect(1, false, 1);
+    let actions = script.send(1, Message::Bitfield(vec![0; 3]));
+    assert_eq!(closed(&actions), Some(&CloseReason::BitfieldLength { len: 3 }));
+    script.connect(2, false, 2);
+    let actions = script.send(2, Message::Have(PieceIndex(PIECES)));
+    assert_eq!(closed(&actions), Some(&CloseReason::NoSuchPiece(PieceIndex(PIECES))));
+}
+
+#[test]
+fn spare_bits_are_ignored() {
+    let mut script = Script::leecher();
+    script.connect(1, false, 1);
+    let actions = script.send(1, Message::Bitfield(vec![0xff; 13]));
+    assert_eq!(closed(&actions), None);
+    assert!(script.torrent.peer(PeerKey(1)).unwrap().have.is_full());
+}
+
+#[test]
+fn bad_requests_are_rejected_and_too_many_close() {
+    let mut script = Script::seed();
+    script.connect(1, true, 1);
+    script.send(1, Message::Interested);
+    let outside = BlockRef { piece: PieceIndex(0), begin: 2 * BLOCK_LEN, len: 1 };
+    let answers: Vec<Vec<Action>> = (0..200).map(|_| script.send(1, Message::Request(outside))).collect();
+    assert_eq!(messages(&answers[0]), [&Message::Reject(outside)]);
+    assert!(answers.iter().any(|a| closed(a) == Some(&CloseReason::BadRequests)));
+}
+
+#[test]
+fn requests_while_choked_are_rejected_unless_allowed_fast() {
+    let mut script = Script::seed();
+    let greeting = script.connect(1, true, 1);
+    let allowed = messages(&greeting).iter().find_map(|m| match m {
+        Message::AllowedFast(piece) => Some(*piece),
+        _ => None,
+    });
+    let allowed = allowed.expect("some piece is allowed");
+    let is_allowed = |p: PieceIndex| messages(&greeting).contains(&&Message::AllowedFast(p));
+    let other = (0..PIECES).map(PieceIndex).find(|&p| !is_allowed(p)).unwrap();
+    let block = |piece| BlockRef { piece, begin: 0, len: BLOCK_LEN };
+    assert_eq!(messages(&script.send(1, Message::Request(block(other)))), [&Message::Reject(block(other))]);
+    script.send(1, Message::Request(block(allowed)));
+    assert_eq!(script.torrent.next_upload(script.now, PeerKey(1)), Some(block(allowed)));
+}
+
+#[test]
+fn a_cancelled_request_is_rejected_and_not_sent() {
+    let mut script = Script::seed();
+    script.connect(1, true, 1);
+    assert!(messages(&script.send(1, Message::Interested)).contains(&&Message::Unchoke));
+    let block = BlockRef { piece: PieceIndex(0), begin: 0, len: BLOCK_LEN };
+    script.send(1, Message::Request(block));
+    assert_eq!(messages(&script.send(1, Message::Cancel(block))), [&Message::Reject(block)]);
+    assert_eq!(script.torrent.next_upload(script.now, PeerKey(1)), None);
+}
+
+#[test]
+fn blocks_that_nobody_asked_for_are_dropped_counted_and_close() {
+    let mut script = Script::leecher();
+    script.connect(1, false, 1);
+    let block = BlockRef { piece: PieceIndex(0), begin: 0, len: BLOCK_LEN };
+    let mut reason = None;
+    for _ in 0..100 {
+        let (kept, actions) = script.block(1, block);
+        assert!(!kept);
+        reason = reason.or(closed(&actions).cloned());
+    }
+    assert_eq!(reason, Some(CloseReason::UnrequestedBlocks));
+    assert!(script.torrent.totals().bytes_wasted >= u64::from(BLOCK_LEN));
+}
+
+#[test]
+fn have_follows_the_write_and_not_the_last_block() {
+    let (mut script, asked) = Script::unchoked_seed(1);
+    let piece = asked[0].piece;
+    let of_piece: Vec<BlockRef> = asked.into_iter().filter(|b| b.piece == piece).collect();
+    let actions: Vec<Action> = of_piece.iter().flat_map(|&b| script.block(1, b).1).collect();
+    assert!(actions.contains(&Action::CompletePiece { piece, digests: false }));
+    assert!(!actions.contains(&Action::BroadcastHave(piece)));
+    let written = PieceResult::Written { digests: Vec::new() };
+    script.torrent.handle_piece_result(script.now, piece, written);
+    assert!(script.drain().contains(&Action::BroadcastHave(piece)));
+}
+
+#[test]
+fn a_disk_that_does_not_take_a_piece_stops_requests_until_it_does() {
+    let (mut script, asked) = Script::unchoked_seed(1);
+    let piece = asked[0].piece;
+    for &block in asked.iter().filter(|b| b.piece == piece) {
+        script.block(1, block);
+    }
+    script.torrent.handle_piece_result(script.now, piece, PieceResult::NotWritten);
+    script.drain();
+    for &block in asked.iter().filter(|b| b.piece != piece) {
+        let (kept, actions) = script.block(1, block);
+        assert!(kept, "what was asked for is still taken");
+        assert_eq!(requests(&actions), []);
+    }
+    assert_eq!(requests(&script.pass(5)), []);
+    script.torrent.handle_disk_ready(script.now);
+    let actions = script.drain();
+    assert!(actions.contains(&Action::CompletePiece { piece, digests: false }));
+    assert!(!requests(&actions).is_empty());
+}
+
+#[test]
+fn choking_without_the_fast_extension_gives_the_requests_to_others() {
+    let mut script = Script::leecher();
+    for key in [1, 2] {
+        let addr = SocketAddr::from(([10, 0, 0, key as u8], 6881));
+        let peer_id = PeerId([key as u8; 20]);
+        let info = PeerInfo { addr, inbound: false, peer_id, fast: false, extended: false };
+        script.torrent.handle_connected(script.now, PeerKey(key), info);
+        script.send(key, Message::Bitfield(Bitfield::full(PIECES).to_wire()));
+    }
+    let asked = requests(&script.send(1, Message::Unchoke));
+    script.send(1, Message::Choke);
+    let again = requests(&script.send(2, Message::Unchoke));
+    assert_eq!(asked, again, "the second peer is asked instead");
+}
+
+#[test]
+fn a_piece_refused_by_an_unchoking_peer_is_not_asked_for_again_there() {
+    let (mut script, asked) = Script::unchoked_seed(1);
+    let piece = asked[0].piece;
+    let mut later = Vec::new();
+    for &block in asked.iter().filter(|b| b.piece == piece) {
+        later.extend(requests(&script.send(1, Message::Reject(block))));
+    }
+    later.extend(requests(&script.pass(30)));
+    assert!(later.iter().all(|b| b.piece != piece));
+}
+
+#[test]
+fn a_silent_peer_is_snubbed_and_its_blocks_go_elsewhere() {
+    let (mut script, asked) = Script::unchoked_seed(1);
+    script.connect(2, false, 2);
+    script.send(2, Message::HaveAll);
+    let mut given = requests(&script.send(2, Message::Unchoke));
+    let mut answered = 0;
+    for _ in 0..12 {
+        for _ in 0..5 {
+            let block = given[answered];
+            answered += 1;
+            given.extend(requests(&script.block(2, block).1));
+        }
+        script.pass(1);
+    }
+    assert!(script.torrent.peer(PeerKey(1)).unwrap().snubbed);
+    assert!(asked.iter().all(|b| given.contains(b)));
+}
+
+#[test]
+fn dead_connections_are_closed_and_idle_ones_kept_alive() {
+    let mut script = Script::leecher();
+    script.connect(1, false, 1);
+    let actions = script.pass(170);
+    assert!(messages(&actions).contains(&&Message::KeepAlive));
+    assert_eq!(closed(&actions), None);
+    assert!(matches!(closed(&script.pass(20)), Some(CloseReason::TimedOut { .. })));
+}
+
+#[test]
+fn we_do_not_talk_to_ourselves_or_twice_to_one_peer() {
+    let mut script = Script::leecher();
+    assert_eq!(closed(&script.connect(1, false, 9)), Some(&CloseReason::SelfConnection));
+    assert_eq!(closed(&script.connect(2, false, 2)), None);
+    assert_eq!(closed(&script.connect(3, false, 2)), Some(&CloseReason::Duplicate));
+    // Both dialled: the connection that the lower id dialled stays. Theirs (2) is lower than ours (9).
+    let actions = script.connect(4, true, 2);
+    assert_eq!(closed(&actions), Some(&CloseReason::Duplicate));
+    assert!(script.torrent.peer(PeerKey(4)).is_some());
+    assert!(script.torrent.peer(PeerKey(2)).is_none());
+}
+
+#[test]
+fn two_seeds_part() {
+    let mut script = Script::seed();
+    script.connect(1, true, 1);
+    assert_eq!(closed(&script.send(1, Message::HaveAll)), Some(&CloseReason::BothComplete));
+}
+
+#[test]
+fn dialling_respects_the_half_open_limit() {
+    let mut script = Script::leecher();
+    let addrs: Vec<SocketAddr> = (1..=100).map(|i| SocketAddr::from(([10, 0, 1, i], 6881))).collect();
+    script.torrent.handle_addresses(script.now, &addrs, Origin::Network { from_loopback: false });
+    let dials = |actions: Vec<Action>| -> Vec<SocketAddr> {
+        let addr = |a: &Action| match a {
+            Action::Connect(addr) => Some(*addr),
+            _ => None,
+        };
+        actions.iter().filter_map(addr).collect()
+    };
+    let first = dials(script.drain());
+    assert_eq!(first.len(), 16);
+    script.torrent.handle_connect_failed(script.now, first[0]);
+    assert_eq!(dials(script.drain()).len(), 1);
+}
