@@ -31,7 +31,12 @@ enum ReadWait {
 }
 
 /// Serves a connection until it ends; says why it did.
-pub(crate) async fn run(torrent: Rc<TorrentShell>, key: PeerKey, stream: TcpStream, wake: Rc<Notify>) -> String {
+pub(crate) async fn run(
+    torrent: Rc<TorrentShell>,
+    key: PeerKey,
+    stream: TcpStream,
+    wake: Rc<Notify>,
+) -> String {
     let pieces = torrent.pieces();
     let mut reader = Reader::new(DecodeLimits::for_pieces(pieces));
     let mut reading = ReadWait::Socket;
@@ -97,7 +102,8 @@ fn read(
             Ok(limit) => limit,
             Err(at) => return Ok(Some(ReadWait::Until(at))),
         };
-        let (count, progress) = torrent.read_with(key, now, |scratch, sink| reader.read(stream, scratch, limit, sink))?;
+        let (count, progress) =
+            torrent.read_with(key, now, |scratch, sink| reader.read(stream, scratch, limit, sink))?;
         torrent.count_download(now, count as u64);
         match progress {
             Progress::Eof => return Ok(None),

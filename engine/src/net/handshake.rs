@@ -22,7 +22,11 @@ fn ours(info_hash: InfoHash, peer_id: PeerId) -> [u8; HANDSHAKE_LEN] {
 }
 
 /// Opens a connection that we dialled.
-pub(crate) async fn initiate(stream: &mut TcpStream, info_hash: InfoHash, peer_id: PeerId) -> io::Result<Handshake> {
+pub(crate) async fn initiate(
+    stream: &mut TcpStream,
+    info_hash: InfoHash,
+    peer_id: PeerId,
+) -> io::Result<Handshake> {
     stream.write_all(&ours(info_hash, peer_id)).await?;
     let mut bytes = [0; HANDSHAKE_LEN];
     stream.read_exact(&mut bytes[..FRONT_LEN]).await?;

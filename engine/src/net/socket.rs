@@ -59,7 +59,10 @@ fn new_socket(addr: SocketAddr, device: Option<&str>) -> io::Result<Socket> {
     }
     #[cfg(not(target_os = "linux"))]
     if device.is_some() {
-        return Err(io::Error::new(io::ErrorKind::Unsupported, "binding to a device is supported on Linux only"));
+        return Err(io::Error::new(
+            io::ErrorKind::Unsupported,
+            "binding to a device is supported on Linux only",
+        ));
     }
     Ok(socket)
 }

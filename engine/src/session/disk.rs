@@ -113,16 +113,8 @@ pub(super) async fn start(
     };
     let info_hash = options.metainfo.info.info_hash;
     let (have_count, pieces) = (have.count(), have.len());
-    let shell = TorrentShell::new(
-        Rc::clone(&hub),
-        options,
-        storage,
-        have,
-        needed,
-        events.clone(),
-        phase,
-        results_tx,
-    );
+    let shell =
+        TorrentShell::new(Rc::clone(&hub), options, storage, have, needed, events.clone(), phase, results_tx);
     let shell = Rc::new(shell);
     hub.torrents.borrow_mut().insert(info_hash, Rc::clone(&shell));
     let _ = events.send(Event::Started { have: have_count, pieces });
@@ -298,7 +290,9 @@ impl TorrentShell {
     pub(super) fn on_disk_result(self: &Rc<Self>, result: DiskResult) {
         let now = self.hub.now();
         self.with(|inner| match result {
-            DiskResult::Piece { piece, outcome, digests } => self.on_piece(inner, now, piece, outcome, digests),
+            DiskResult::Piece { piece, outcome, digests } => {
+                self.on_piece(inner, now, piece, outcome, digests)
+            }
             DiskResult::Spilled { spill, result } => self.on_spilled(inner, now, spill, result),
             DiskResult::Prepared { window, result } => self.on_prepared(inner, now, window, result),
             DiskResult::Synced(result) => {

@@ -28,7 +28,11 @@ pub(super) type WindowKey = (PieceIndex, u32);
 enum Window {
     /// On its way; these connections wait for it.
     Coming(Vec<PeerKey>),
-    Here { data: Prepared, used: u64, checked_at: Time },
+    Here {
+        data: Prepared,
+        used: u64,
+        checked_at: Time,
+    },
 }
 
 /// What a connection that wants a block is told.
@@ -57,7 +61,13 @@ fn window_of(geometry: &Geometry, piece: PieceIndex, begin: u32) -> (WindowKey, 
 
 impl PreparedCache {
     /// Looks for a block. A block that lies across two windows (only odd requests do) is prepared by itself.
-    pub(super) fn look_up(&mut self, geometry: &Geometry, block: BlockRef, peer: PeerKey, now: Time) -> Lookup {
+    pub(super) fn look_up(
+        &mut self,
+        geometry: &Geometry,
+        block: BlockRef,
+        peer: PeerKey,
+        now: Time,
+    ) -> Lookup {
         let (key, mut range) = window_of(geometry, block.piece, block.begin);
         range.end = range.end.max(block.begin + block.len);
         self.uses += 1;

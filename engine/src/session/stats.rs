@@ -91,7 +91,8 @@ fn trackers(inner: &Inner) -> Vec<TrackerStats> {
         _ => String::new(),
     };
     let all = inner.announcing.announcer().trackers();
-    all.map(|t| TrackerStats { url: t.url.to_owned(), status: status(t.state), peers: t.peers as usize }).collect()
+    all.map(|t| TrackerStats { url: t.url.to_owned(), status: status(t.state), peers: t.peers as usize })
+        .collect()
 }
 
 /// Why nothing moves, if something should.

@@ -92,13 +92,8 @@ pub(super) fn spawn(hub: Rc<Hub>, options: AddTorrent) -> TorrentHandle {
     let (commands, inbox) = mpsc::unbounded_channel();
     let (events, first) = broadcast::channel(EVENTS_KEPT);
     let (phase, phase_rx) = watch::channel(Phase::Running { complete: false });
-    let handle = TorrentHandle::new(
-        Arc::clone(&options.metainfo),
-        commands,
-        events.downgrade(),
-        first,
-        phase_rx,
-    );
+    let handle =
+        TorrentHandle::new(Arc::clone(&options.metainfo), commands, events.downgrade(), first, phase_rx);
     let task = spawn_local(super::disk::start(hub, options, events.clone(), phase.clone(), inbox));
     spawn_local(async move {
         let result = match task.await {
@@ -305,7 +300,13 @@ impl TorrentShell {
     }
 
     /// A connection has shaken hands.
-    pub(crate) fn connected(self: &Rc<Self>, stream: TcpStream, addr: SocketAddr, inbound: bool, hello: Handshake) {
+    pub(crate) fn connected(
+        self: &Rc<Self>,
+        stream: TcpStream,
+        addr: SocketAddr,
+        inbound: bool,
+        hello: Handshake,
+    ) {
         let now = self.hub.now();
         if inbound && self.hub.connections.get() >= self.hub.options.peers_max {
             return;
