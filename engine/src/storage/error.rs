@@ -49,11 +49,11 @@ pub enum StorageError {
         path: String,
     },
     /// The disk or the quota is full.
-    #[error("{}: no space left: {needed} bytes more are needed", .path.display())]
+    #[error("{}: no space left on the disk{}", .path.display(), more(*.needed))]
     NoSpace {
         /// The file that could not grow.
         path: PathBuf,
-        /// Bytes that were about to be reserved or written.
+        /// Bytes that were about to be reserved or written; zero if that is not known.
         needed: u64,
     },
     /// A file is shorter than the torrent says, or was cut short while it was in use.
@@ -65,6 +65,12 @@ pub enum StorageError {
         len: u64,
         /// The length in bytes that it ought to have.
         expected: u64,
+    },
+    /// The storage was closed, or its download is finished.
+    #[error("{}: is closed, and nothing more can be written", .path.display())]
+    Closed {
+        /// The destination.
+        path: PathBuf,
     },
     /// Anything else that the system says.
     #[error("{}: cannot {action}: {source}", .path.display())]
@@ -80,6 +86,10 @@ pub enum StorageError {
 
 fn in_parens(pid: Option<u32>) -> String {
     pid.map_or_else(String::new, |pid| format!(" (process {pid})"))
+}
+
+fn more(bytes: u64) -> String {
+    if bytes == 0 { String::new() } else { format!(": {bytes} bytes more are needed") }
 }
 
 impl StorageError {

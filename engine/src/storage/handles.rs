@@ -13,7 +13,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::hash::Hash;
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Files are mapped in windows that start at multiples of this.
@@ -73,8 +73,6 @@ pub(super) struct Map {
     pub(super) file: Arc<File>,
     /// Where the map starts in the file.
     pub(super) start: u64,
-    /// A hole was found in it; it may hold zeros that the file does not.
-    pub(super) is_spoiled: AtomicBool,
 }
 
 impl Handles {
@@ -113,28 +111,25 @@ impl Handles {
         Ok(file)
     }
 
-    /// The map of the window at `offset` of a file that is `file_len` long.
+    /// The map of the window at `offset` of a file that is `file_len` long; `None` if the system has no more maps.
     pub(super) fn map(
         &self,
         key: FileKey,
-        file: &Arc<File>,
         offset: u64,
         file_len: u64,
-    ) -> io::Result<Arc<Map>> {
+        open: impl FnOnce() -> Result<Arc<File>, StorageError>,
+    ) -> Result<Option<Arc<Map>>, StorageError> {
         let window = offset / WINDOW_LEN;
         let key = MapKey { storage: key.storage, file: key.file, window };
-        if let Some(map) = self.lock_maps().recent.get(&key)
-            && Arc::ptr_eq(&map.file, file)
-            && !map.is_spoiled.load(Ordering::Acquire)
-        {
-            return Ok(Arc::clone(map));
+        if let Some(map) = self.lock_maps().recent.get(&key) {
+            return Ok(Some(Arc::clone(map)));
         }
         let start = window * WINDOW_LEN;
-        let len = (file_len - start).min(WINDOW_LEN);
-        let map = Arc::new(Map::new(file, start, len)?);
+        let Ok(map) = Map::new(&open()?, start, (file_len - start).min(WINDOW_LEN)) else { return Ok(None) };
+        let map = Arc::new(map);
         let unmapped = self.lock_maps().insert(key, Arc::clone(&map), &self.limits);
         drop(unmapped);
-        Ok(map)
+        Ok(Some(map))
     }
 
     /// Forgets one file: it has been moved.
@@ -165,7 +160,7 @@ impl Map {
     pub(super) fn new(file: &Arc<File>, start: u64, len: u64) -> io::Result<Map> {
         let len = usize::try_from(len).map_err(|_| io::ErrorKind::OutOfMemory)?;
         let raw = MmapOptions::new().offset(start).len(len).map_raw_read_only(&**file)?;
-        Ok(Map { raw, file: Arc::clone(file), start, is_spoiled: AtomicBool::new(false) })
+        Ok(Map { raw, file: Arc::clone(file), start })
     }
 
     /// Bytes mapped.

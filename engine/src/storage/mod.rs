@@ -40,15 +40,28 @@
 //! written, checked and prepared at the same time. Calls for *one* piece follow each other: the caller does not
 //! verify a piece while its blocks are being spilled.
 
-#![allow(dead_code)]
-
 mod error;
 mod handles;
+mod home;
+mod journal;
+mod open;
 mod options;
 mod prepared;
+mod read;
+mod reserve;
+mod scan;
 mod space;
+mod state;
+mod sync;
 mod sys;
+mod table;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 mod tree;
+mod work;
+mod write;
 
 pub use error::StorageError;
 pub use handles::{HandleLimits, Handles};
@@ -57,21 +70,44 @@ pub use prepared::Prepared;
 pub use space::SpaceBudget;
 
 use crate::buffer::{PieceBuffer, Spill};
+use home::StateHome;
+use std::fs::File;
 use std::ops::Range;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use swarm_core::id::{FileIndex, PieceIndex};
 use swarm_core::metainfo::Info;
+use table::Table;
+use tree::Tree;
+use work::Work;
 
 /// A torrent's files on disk.
 ///
 /// The order of calls for a download: [`open`](Self::open), [`check_piece`](Self::check_piece) for what is in doubt,
 /// [`reserve`](Self::reserve), then [`verify_and_write`](Self::verify_and_write) and now and then
 /// [`sync`](Self::sync); when everything needed is there [`finish`](Self::finish); at the end, complete or not,
-/// [`close`](Self::close).
+/// [`close`](Self::close). Dropping it without closing is like a crash, but for the lock.
 #[derive(Debug)]
 pub struct Storage {
     info: Arc<Info>,
+    tree: Tree,
+    /// Where the state is kept once the work folder has gone, and of a seed.
+    home: Option<StateHome>,
+    is_seed: bool,
+    overwrite: bool,
+    handles: Arc<Handles>,
+    /// Our part of the handles' keys.
+    id: u32,
+    budget: Option<Arc<SpaceBudget>>,
+    table: Mutex<Table>,
+    /// Of a download that is not finished. Its locks are taken after `syncing` and never together with `table`.
+    work: Mutex<Option<Arc<Work>>>,
+    /// The side file of a finished download, which has no name any more.
+    retired_side: OnceLock<Arc<File>>,
+    /// Whether data was lost in a sync. Held during a sync.
+    syncing: Mutex<bool>,
+    /// Held while a file moves into the work folder.
+    moving: Mutex<()>,
 }
 
 /// What became of a piece.
@@ -79,7 +115,7 @@ pub struct Storage {
 pub enum PieceOutcome {
     /// It is right, written and in the journal: it may be announced.
     Ok,
-    /// It is not what the torrent says. Nothing was written.
+    /// It is not what the torrent says. Nothing was written, and blocks that had been spilled are gone.
     HashMismatch(PieceBuffer),
     /// It is right, but could not be stored. It may be tried again.
     Failed {
@@ -109,8 +145,7 @@ impl Storage {
     /// [`StorageError::Locked`] if somebody else downloads to the same place; [`StorageError::ForeignData`] if a
     /// wanted file is there with another length; whatever the system says.
     pub fn open(info: Arc<Info>, options: OpenOptions) -> Result<(Storage, Opened), StorageError> {
-        let _ = (info, options);
-        todo!()
+        open::open(info, options)
     }
 
     /// What is stored.
@@ -120,7 +155,7 @@ impl Storage {
 
     /// Where the torrent's file or folder is, or will be: `DIR/NAME`.
     pub fn path(&self) -> PathBuf {
-        todo!()
+        self.tree.path_of(&[&self.info.name])
     }
 
     /// Reserves the space of every wanted file, before anything is promised to anyone. Can be called again, and must
@@ -129,16 +164,16 @@ impl Storage {
     /// # Errors
     /// [`StorageError::NoSpace`] with all bytes that are still to be reserved.
     pub fn reserve(&self) -> Result<(), StorageError> {
-        todo!()
+        self.reserve_all()
     }
 
-    /// Verifies a complete piece, writes it and notes it in the journal, in one go while it is in the cache.
+    /// Verifies a complete piece, writes it and notes it in the journal, in one go while it is in the cache. Space
+    /// must have been [reserved](Self::reserve).
     ///
     /// # Panics
-    /// If the buffer is not [complete](PieceBuffer::is_complete), or this is not a download.
+    /// If the buffer is not [complete](PieceBuffer::is_complete).
     pub fn verify_and_write(&self, buffer: PieceBuffer) -> PieceOutcome {
-        let _ = buffer;
-        todo!()
+        self.verify_then_write(buffer)
     }
 
     /// Writes blocks of a partial piece to the side file, to free their memory. Spilled blocks do not survive a
@@ -147,8 +182,7 @@ impl Storage {
     /// # Errors
     /// [`StorageError::NoSpace`] and others; the blocks are still there and can be restored.
     pub fn spill(&self, spill: &Spill) -> Result<(), StorageError> {
-        let _ = spill;
-        todo!()
+        self.spill_blocks(spill)
     }
 
     /// Reads a piece from disk and tells whether it is right; if so it counts as had from now on and goes into the
@@ -158,8 +192,20 @@ impl Storage {
     /// [`StorageError::ForeignData`] if it lies in one candidate file alone and does not match (see the module's
     /// documentation); whatever the system says. A missing or short file is no error: the piece is not right.
     pub fn check_piece(&self, piece: PieceIndex) -> Result<bool, StorageError> {
-        let _ = piece;
-        todo!()
+        let hash = self.hash_piece(piece)?;
+        if hash == Some(self.info.piece_hash(piece)) {
+            match self.work() {
+                Some(work) => {
+                    self.mark_read(piece);
+                    self.add_written(&work, piece)?;
+                }
+                None => self.table().add(&self.info, piece),
+            }
+            return Ok(true);
+        }
+        self.table().in_doubt.remove(piece);
+        self.refuse_foreign(piece)?;
+        Ok(false)
     }
 
     /// Brings a range of a piece, in bytes, into memory for sending.
@@ -170,13 +216,12 @@ impl Storage {
     /// # Panics
     /// If there is no such range.
     pub fn prepare(&self, piece: PieceIndex, range: Range<u32>) -> Result<Prepared, StorageError> {
-        let _ = (piece, range);
-        todo!()
+        self.prepare_range(piece, range)
     }
 
     /// Bytes written since the last [`sync`](Self::sync) began. Worth a sync above 256 MiB.
     pub fn unsynced_bytes(&self) -> u64 {
-        todo!()
+        self.table().dirty.bytes
     }
 
     /// Makes all that is in the journal durable and marks it so; then gives the files that are complete their final
@@ -186,7 +231,7 @@ impl Storage {
     /// If data could not be made durable, nothing more is ever marked by this storage, since the system reports such
     /// an error once and forgets it; the pieces concerned are checked again after a restart.
     pub fn sync(&self) -> Result<Vec<FileIndex>, StorageError> {
-        todo!()
+        self.sync_and_mark()
     }
 
     /// Everything that is needed is there: gives the last files their final names, makes empty files and symbolic
@@ -198,7 +243,7 @@ impl Storage {
     /// # Panics
     /// If a needed piece is missing.
     pub fn finish(&self) -> Result<Vec<FileIndex>, StorageError> {
-        todo!()
+        self.finish_download()
     }
 
     /// Saves what is known for the next start, and frees open files and maps. Nothing must be written afterwards.
@@ -206,7 +251,7 @@ impl Storage {
     /// # Errors
     /// As [`sync`](Self::sync), or if the state could not be saved: then the next start has more to check.
     pub fn close(&self) -> Result<(), StorageError> {
-        todo!()
+        self.save_and_release()
     }
 
     /// How far a file is.
@@ -214,7 +259,22 @@ impl Storage {
     /// # Panics
     /// If there is no such file.
     pub fn file_progress(&self, file: FileIndex) -> FileProgress {
-        let _ = file;
-        todo!()
+        let slot = self.table().slots[file.idx()];
+        let pieces = table::pieces_of(&self.info, &self.info.files[file.idx()]);
+        FileProgress { pieces, pieces_have: pieces - slot.pieces_missing, is_finished: slot.is_finished() }
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn work(&self) -> Option<Arc<Work>> {
+        self.work.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Drop for Storage {
+    fn drop(&mut self) {
+        self.handles.forget_storage(self.id);
     }
 }

@@ -2,11 +2,10 @@
 
 use super::error::StorageError;
 use super::handles::Map;
-use crate::hash::guard;
+use super::sys;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use swarm_core::id::PieceIndex;
 
 /// What pad files hold, as much as one slice shows at a time.
@@ -114,31 +113,12 @@ impl Prepared {
             rest = after;
             match &part.bytes {
                 Bytes::Mapped { map, at, path, file_len } => {
-                    let range = at + span.start..at + span.end;
-                    match guard::read(&map.raw, range.clone(), |bytes| here.copy_from_slice(bytes)) {
-                        Ok(()) => {}
-                        Err(guard::ReadError::Unguarded) => {
-                            let from = map.start + range.start as u64;
-                            let got = super::sys::read_at(&map.file, here, from)
-                                .map_err(|e| StorageError::io(path, "read", e))?;
-                            if got < here.len() {
-                                let len = from + got as u64;
-                                return Err(StorageError::Truncated {
-                                    path: path.clone(),
-                                    len,
-                                    expected: *file_len,
-                                });
-                            }
-                        }
-                        Err(guard::ReadError::Hole) => {
-                            map.is_spoiled.store(true, Ordering::Release);
-                            part.check()?;
-                            return Err(StorageError::io(
-                                path,
-                                "read",
-                                std::io::ErrorKind::InvalidData.into(),
-                            ));
-                        }
+                    let from = map.start + (at + span.start) as u64;
+                    let read =
+                        sys::read_at(&map.file, here, from).map_err(|e| StorageError::io(path, "read", e))?;
+                    if read < here.len() {
+                        let len = from + read as u64;
+                        return Err(StorageError::Truncated { path: path.clone(), len, expected: *file_len });
                     }
                 }
                 Bytes::Owned(bytes) => here.copy_from_slice(&bytes[span]),
@@ -184,7 +164,7 @@ impl Part {
     fn check(&self) -> Result<(), StorageError> {
         let Bytes::Mapped { map, path, file_len, .. } = &self.bytes else { return Ok(()) };
         let len = map.file.metadata().map_err(|e| StorageError::io(path, "look at", e))?.len();
-        if len < *file_len || map.is_spoiled.load(Ordering::Acquire) {
+        if len < *file_len {
             return Err(StorageError::Truncated { path: path.clone(), len, expected: *file_len });
         }
         Ok(())

@@ -123,13 +123,28 @@ pub(super) fn reserve(file: &File, offset: u64, len: u64, keep_len: bool) -> io:
     #[cfg(unix)]
     {
         use std::os::unix::fs::MetadataExt;
-        let stat = rustix::fs::fstatvfs(file)?;
-        let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+        let free = free_bytes(&rustix::fs::fstatvfs(file)?);
         if free < (offset + len).saturating_sub(meta.blocks() * 512) {
             return Err(io::ErrorKind::StorageFull.into());
         }
     }
     file.set_len(meta.len().max(offset + len))
+}
+
+/// Bytes that an ordinary user may still take on the file system of `path`.
+pub(super) fn free_space(path: &std::path::Path) -> io::Result<u64> {
+    #[cfg(unix)]
+    return Ok(free_bytes(&rustix::fs::statvfs(path)?));
+    #[cfg(not(unix))]
+    {
+        let _ = path;
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
+
+#[cfg(unix)]
+fn free_bytes(stat: &rustix::fs::StatVfs) -> u64 {
+    stat.f_bavail.saturating_mul(stat.f_frsize)
 }
 
 /// Gives the disk space of a range back; it then reads as zeros. Where that cannot be done nothing happens.
@@ -148,13 +163,36 @@ pub(super) fn may_be_data(file: &File, offset: u64, len: u64) -> bool {
     #[cfg(target_os = "linux")]
     {
         use rustix::fs::{SeekFrom, seek};
-        let is_data = seek(file, SeekFrom::Data(offset)).is_ok_and(|at| at == offset);
-        is_data && seek(file, SeekFrom::Hole(offset)).is_ok_and(|at| at >= offset + len)
+        use rustix::io::Errno;
+        let has_data = match seek(file, SeekFrom::Data(offset)) {
+            Ok(at) => at == offset,
+            Err(Errno::NXIO) => false,
+            // A file system that cannot tell.
+            Err(_) => true,
+        };
+        has_data && seek(file, SeekFrom::Hole(offset)).map_or(true, |at| at >= offset + len)
     }
     #[cfg(not(target_os = "linux"))]
     {
         let _ = (file, offset, len);
         true
+    }
+}
+
+/// Brings part of a map into memory. False where the system cannot; an error if the file is too short by now or its
+/// disk fails.
+pub(super) fn populate(map: &memmap2::MmapRaw, offset: usize, len: usize) -> io::Result<bool> {
+    #[cfg(target_os = "linux")]
+    match map.advise_range(memmap2::Advice::PopulateRead, offset, len) {
+        Ok(()) => Ok(true),
+        // Before Linux 5.14.
+        Err(e) if e.raw_os_error() == Some(libc::EINVAL) => Ok(false),
+        Err(e) => Err(e),
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = (map, offset, len);
+        Ok(false)
     }
 }
 

@@ -25,6 +25,16 @@ pub(super) enum Found {
     Other,
 }
 
+impl Found {
+    /// How the file looks, if it is one.
+    pub(super) fn stamp(self) -> Option<Stamp> {
+        match self {
+            Found::File(stamp) => Some(stamp),
+            _ => None,
+        }
+    }
+}
+
 /// How to open a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Access {
@@ -93,23 +103,27 @@ impl Tree {
         self.at(path, true, "create", |dir, name| dir.make_dir(name))
     }
 
-    /// Makes a symbolic link at `path` to another path below this folder.
+    /// Makes a symbolic link at `path` to another path below this folder. Replaces a file that is there only if told
+    /// to; [`StorageError::ForeignData`] if there is something else than this very link.
     pub(super) fn symlink(
         &self,
         path: &[impl AsRef<str>],
         target: &[impl AsRef<str>],
+        replace: bool,
     ) -> Result<(), StorageError> {
-        // From the folder that the link lies in, up to this tree's root, and down again.
-        let ups = std::iter::repeat_n("..", path.len().saturating_sub(1));
-        let target: Vec<&str> = ups.chain(target.iter().map(AsRef::as_ref)).collect();
-        let target = target.join("/");
-        self.at(path, true, "create the symbolic link", |dir, name| dir.symlink(name, &target)).map_err(|e| {
-            match e {
-                StorageError::Io { path, source, .. } if source.kind() == io::ErrorKind::AlreadyExists => {
-                    StorageError::ForeignData { path }
-                }
-                e => e,
+        let target = relative(&path[..path.len().saturating_sub(1)], target);
+        let made = self.at(path, true, "make the link", |dir, name| match dir.symlink(name, &target) {
+            Err(e) if replace && e.kind() == io::ErrorKind::AlreadyExists => {
+                dir.remove(name)?;
+                dir.symlink(name, &target)
             }
+            made => made,
+        });
+        made.map_err(|e| match e {
+            StorageError::Io { path, source, .. } if source.kind() == io::ErrorKind::AlreadyExists => {
+                StorageError::ForeignData { path }
+            }
+            e => e,
         })
     }
 
@@ -131,9 +145,13 @@ impl Tree {
         self.at(path, false, "list", |dir, name| dir.list(name))
     }
 
-    /// Makes what was created, renamed and removed in this folder durable.
+    /// Makes what was created, renamed and removed in this folder durable. An empty path is the root.
     pub(super) fn sync_dir(&self, path: &[impl AsRef<str>]) -> Result<(), StorageError> {
-        self.at(path, false, "sync", |dir, name| dir.sync_dir(name))
+        if path.is_empty() {
+            let synced = platform::Dir::open_root(&self.root).and_then(|dir| dir.sync());
+            return synced.map_err(|e| StorageError::space(&self.root, "sync", 0, e));
+        }
+        self.at(path, false, "sync", |dir, name| dir.enter(name)?.sync())
     }
 
     /// Walks to the folder of `path` and does something there, with errors that name `path`.
@@ -186,6 +204,14 @@ impl Tree {
         }
         StorageError::WrongKind { path: self.path_of(path), wanted: "a regular file" }
     }
+}
+
+/// The way from a folder to `target`, both below the same root.
+fn relative(folder: &[impl AsRef<str>], target: &[impl AsRef<str>]) -> String {
+    let common = folder.iter().zip(target).take_while(|(a, b)| a.as_ref() == b.as_ref()).count();
+    let ups = folder[common..].iter().map(|_| "..");
+    let way: Vec<&str> = ups.chain(target[common..].iter().map(AsRef::as_ref)).collect();
+    if way.is_empty() { ".".to_owned() } else { way.join("/") }
 }
 
 #[cfg(unix)]
@@ -287,8 +313,8 @@ mod platform {
             Ok(names)
         }
 
-        pub(super) fn sync_dir(&self, name: &str) -> io::Result<()> {
-            Ok(fs::fsync(self.enter(name)?.0)?)
+        pub(super) fn sync(&self) -> io::Result<()> {
+            Ok(fs::fsync(&self.0)?)
         }
     }
 }
@@ -368,7 +394,7 @@ mod platform {
             Ok(names.collect())
         }
 
-        pub(super) fn sync_dir(&self, _: &str) -> io::Result<()> {
+        pub(super) fn sync(&self) -> io::Result<()> {
             Ok(())
         }
     }

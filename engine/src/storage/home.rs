@@ -1,0 +1,38 @@
+//! Where the state of a complete torrent is kept: in the user's state folder, by info-hash and destination.
+
+use super::error::StorageError;
+use super::state::{Loaded, State};
+use super::tree::Tree;
+use crate::hash::sha1;
+use std::path::{Path, PathBuf};
+use swarm_core::metainfo::Info;
+
+/// One torrent's file in the state folder.
+#[derive(Debug)]
+pub(super) struct StateHome {
+    tree: Tree,
+    name: String,
+}
+
+impl StateHome {
+    /// For this torrent at the canonical path `destination`.
+    pub(super) fn new(dir: &Path, info: &Info, destination: &Path) -> StateHome {
+        let digest = sha1([destination.as_os_str().as_encoded_bytes()]);
+        let place: String = digest[..8].iter().map(|b| format!("{b:02x}")).collect();
+        StateHome { tree: Tree::new(dir.to_owned()), name: format!("{}-{place}.state", info.info_hash) }
+    }
+
+    pub(super) fn path(&self) -> PathBuf {
+        self.tree.path_of(&[&self.name])
+    }
+
+    pub(super) fn load(&self, info: &Info) -> Result<Loaded, StorageError> {
+        State::load(&self.tree, &[&self.name], info)
+    }
+
+    pub(super) fn save(&self, state: &State) -> Result<(), StorageError> {
+        let dir = self.tree.root();
+        std::fs::create_dir_all(dir).map_err(|e| StorageError::space(dir, "create", 0, e))?;
+        state.save(&self.tree, &[], &self.name)
+    }
+}

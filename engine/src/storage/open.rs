@@ -1,0 +1,471 @@
+//! Finding out what is already there.
+
+use super::error::StorageError;
+use super::journal::{self, Journal};
+use super::options::{Mode, OpenOptions, Opened, Trust};
+use super::state::{Loaded, State};
+use super::sys::{self, Stamp};
+use super::table::{Dirty, Place, Slot, Table, pieces_of};
+use super::tree::{Access, Found, Tree};
+use super::work::{STATE, Work, WorkFolder, looks_like_work_folder};
+use super::{StateHome, Storage};
+use std::collections::BTreeSet;
+use std::fs::{File, Metadata};
+use std::sync::{Arc, Mutex};
+use swarm_core::bitfield::Bitfield;
+use swarm_core::id::{FileIndex, PieceIndex};
+use swarm_core::metainfo::{FileEntry, Info};
+
+/// Opens a torrent's files: see [`Storage::open`].
+pub(super) fn open(info: Arc<Info>, options: OpenOptions) -> Result<(Storage, Opened), StorageError> {
+    let is_seed = options.mode == Mode::Seed;
+    if !is_seed {
+        check_paths(&info)?;
+        std::fs::create_dir_all(&options.dir)
+            .map_err(|e| StorageError::space(&options.dir, "create", 0, e))?;
+    }
+    let root = options.dir.canonicalize().map_err(|e| StorageError::io(&options.dir, "open", e))?;
+    let home = options.state_dir.as_ref().map(|dir| StateHome::new(dir, &info, &root));
+    let opening = Opening { info: &info, options: &options, tree: Tree::new(root), home: home.as_ref() };
+    let (work, found) = if is_seed { (None, opening.seed()?) } else { opening.download()? };
+    let (table, opened) = opening.conclude(found);
+    let storage = Storage {
+        tree: opening.tree,
+        home,
+        is_seed,
+        overwrite: options.overwrite,
+        id: options.handles.register(),
+        handles: options.handles,
+        budget: options.budget,
+        table: Mutex::new(table),
+        work: Mutex::new(work.map(Arc::new)),
+        retired_side: std::sync::OnceLock::new(),
+        syncing: Mutex::default(),
+        moving: Mutex::default(),
+        info,
+    };
+    Ok((storage, opened))
+}
+
+/// Nothing in a torrent's paths may reach outside, whoever read its metainfo.
+fn check_paths(info: &Info) -> Result<(), StorageError> {
+    let is_plain =
+        |name: &String| !name.is_empty() && name != "." && name != ".." && !name.contains(['/', '\0']);
+    let is_safe = |path: &[String]| path.first() == Some(&info.name) && path.iter().all(is_plain);
+    let unsafe_path = |path: &[String]| Err(StorageError::UnsafePath { path: path.join("/") });
+    if !is_plain(&info.name) || looks_like_work_folder(&info.name) {
+        return unsafe_path(std::slice::from_ref(&info.name));
+    }
+    for file in info.files.iter().filter(|file| !file.attr.pad) {
+        if !is_safe(&file.path) {
+            return unsafe_path(&file.path);
+        }
+        if let Some(target) = file.symlink_target.as_ref().filter(|target| !is_safe(target)) {
+            return unsafe_path(target);
+        }
+    }
+    Ok(())
+}
+
+struct Opening<'a> {
+    info: &'a Info,
+    options: &'a OpenOptions,
+    tree: Tree,
+    home: Option<&'a StateHome>,
+}
+
+/// What an earlier run left, and how far it can be believed.
+struct Known {
+    state: State,
+    /// The system may have lost what no mark vouches for, or there are no marks: what looks like data may be it.
+    is_suspect: bool,
+    warnings: Vec<String>,
+}
+
+/// What is there of one file.
+#[derive(Clone, Copy)]
+struct Evidence {
+    place: Place,
+    /// Bytes that can be read from its start.
+    available: u64,
+    /// It is as it was when the state was saved.
+    is_intact: bool,
+    stamp: Option<Stamp>,
+}
+
+impl Evidence {
+    /// Of a file that looks like this, if there is one.
+    fn of(place: Place, stamp: Option<Stamp>, is_intact: impl FnOnce(Stamp) -> bool) -> Evidence {
+        Evidence {
+            place,
+            available: stamp.map_or(0, |s| s.len),
+            is_intact: stamp.is_some_and(is_intact),
+            stamp,
+        }
+    }
+
+    /// Of a pad file.
+    const PAD: Evidence = Evidence { place: Place::Pad, available: u64::MAX, is_intact: true, stamp: None };
+}
+
+struct Findings {
+    known: Known,
+    files: Vec<Evidence>,
+    wanted: Vec<bool>,
+    have: Bitfield,
+    recheck: Bitfield,
+}
+
+impl Opening<'_> {
+    fn seed(&self) -> Result<Findings, StorageError> {
+        let mut known = self.known_at_home()?;
+        self.apply_trust(&mut known);
+        let files =
+            self.info.files.iter().enumerate().map(|(i, file)| self.seed_file(file, known.state.stamps[i]));
+        let files: Vec<Evidence> = files.collect();
+        let wanted = vec![true; files.len()];
+        let (have, recheck) = self.classify(&known, &files, None)?;
+        Ok(Findings { known, files, wanted, have, recheck })
+    }
+
+    fn seed_file(&self, file: &FileEntry, saved: Option<Stamp>) -> Evidence {
+        if file.attr.pad {
+            return Evidence::PAD;
+        }
+        let stamp = std::fs::metadata(self.tree.path_of(&file.path)).ok().filter(Metadata::is_file);
+        let stamp = stamp.map(|meta| Stamp::of(&meta)).filter(|stamp| stamp.len >= file.length);
+        let place = match stamp {
+            _ if file.length == 0 => Place::Empty,
+            Some(_) => Place::Present,
+            None => Place::Absent,
+        };
+        Evidence::of(place, stamp, |stamp| saved == Some(stamp) || self.trusts_length(file, stamp))
+    }
+
+    fn download(&self) -> Result<(Option<Work>, Findings), StorageError> {
+        let folder = WorkFolder::lock(&self.tree, &self.info.name)?;
+        match self.download_in(&folder) {
+            Ok((generation, journal, side, findings)) => {
+                Ok((Some(Work::new(folder, generation, journal, side)), findings))
+            }
+            Err(e) => {
+                if folder.is_new {
+                    let _ = folder.remove();
+                }
+                Err(e)
+            }
+        }
+    }
+
+    fn download_in(
+        &self,
+        folder: &WorkFolder,
+    ) -> Result<(u64, Journal, Option<File>, Findings), StorageError> {
+        let mut known = self.known_in(folder)?;
+        self.apply_trust(&mut known);
+        let wanted = match &self.options.mode {
+            Mode::Download { wanted: Some(wanted) } => wanted.clone(),
+            _ => vec![true; self.info.files.len()],
+        };
+        assert_eq!(wanted.len(), self.info.files.len(), "one choice for each file");
+        let side = folder.find_side()?;
+        let files = self.find_files(folder, &known.state, &wanted, side.as_ref())?;
+        let (have, recheck) = self.classify(&known, &files, Some((folder, side.as_ref())))?;
+        // From now on files change: what is known so far is written down, with no word on how they look.
+        let settled = |file: &Evidence| file.place == Place::Present && file.is_intact;
+        let state = State {
+            info_hash: self.info.info_hash,
+            generation: known.state.generation.wrapping_add(1),
+            have: have.clone(),
+            in_doubt: recheck.clone(),
+            stamps: files.iter().map(|file| file.stamp.filter(|_| settled(file))).collect(),
+            vouched: files
+                .iter()
+                .zip(&known.state.vouched)
+                .map(|(file, &was)| was && settled(file))
+                .collect(),
+            side: files.iter().map(|file| file.place == Place::Side).collect(),
+            boot_id: sys::boot_id(),
+            is_clean: false,
+        };
+        state.save(&self.tree, &folder.folder(), STATE)?;
+        let journal = folder.new_journal(self.info.info_hash, state.generation)?;
+        Ok((state.generation, journal, side, Findings { known, files, wanted, have, recheck }))
+    }
+
+    /// What the state in the user's state folder says.
+    fn known_at_home(&self) -> Result<Known, StorageError> {
+        let mut known = Known { state: State::new(self.info), is_suspect: false, warnings: Vec::new() };
+        let Some(home) = self.home else { return Ok(known) };
+        match home.load(self.info) {
+            Ok(Loaded::State(state)) if state.info_hash == self.info.info_hash => known.state = state,
+            Ok(Loaded::Nothing) => {}
+            Ok(_) => {
+                known.warnings.push(format!("{}: damaged, all data is checked again", home.path().display()))
+            }
+            Err(e) => known.warnings.push(format!("{e}; all data is checked again")),
+        }
+        Ok(known)
+    }
+
+    /// What the work folder says, or if it is new the user's state folder.
+    fn known_in(&self, folder: &WorkFolder) -> Result<Known, StorageError> {
+        let path = folder.path(STATE);
+        let loaded = State::load(&self.tree, &path, self.info)?;
+        let mut known = Known { state: State::new(self.info), is_suspect: false, warnings: Vec::new() };
+        match loaded {
+            Loaded::State(state) if state.info_hash != self.info.info_hash => {
+                if !self.options.overwrite {
+                    return Err(StorageError::OtherTorrent { path: self.tree.path_of(&folder.folder()) });
+                }
+                folder.clear()?;
+                return self.known_at_home();
+            }
+            Loaded::State(state) => {
+                known.is_suspect = !state.is_clean && state.boot_id != sys::boot_id();
+                known.state = state;
+            }
+            Loaded::Nothing if folder.parts()?.is_empty() => return self.known_at_home(),
+            Loaded::Nothing | Loaded::Unusable => {
+                known.is_suspect = true;
+                let path = self.tree.path_of(&path);
+                known
+                    .warnings
+                    .push(format!("{}: missing or damaged, all data is checked again", path.display()));
+                return Ok(known);
+            }
+        }
+        if let Some(journal) = folder.find_journal()? {
+            let lengths: Vec<u64> = self.info.files.iter().map(|file| file.length).collect();
+            let pieces = self.info.geometry.pieces();
+            let state = &mut known.state;
+            let replay = journal::replay(journal, self.info.info_hash, state.generation, pieces, &lengths);
+            for piece in replay.unmarked {
+                state.in_doubt.insert(piece);
+            }
+            for piece in replay.marked {
+                state.have.insert(piece);
+            }
+            for (file, stamp) in replay.files {
+                state.stamps[file.idx()] = Some(stamp);
+                state.vouched[file.idx()] = true;
+            }
+        }
+        Ok(known)
+    }
+
+    fn apply_trust(&self, known: &mut Known) {
+        if self.options.trust == Trust::Nothing {
+            known.state = State { generation: known.state.generation, ..State::new(self.info) };
+            known.is_suspect = true;
+        }
+    }
+
+    fn trusts_length(&self, file: &FileEntry, stamp: Stamp) -> bool {
+        self.options.trust == Trust::Lengths && stamp.len == file.length
+    }
+
+    /// Finds out where each file is. Moves files that may be overwritten out of the way.
+    fn find_files(
+        &self,
+        folder: &WorkFolder,
+        state: &State,
+        wanted: &[bool],
+        side: Option<&File>,
+    ) -> Result<Vec<Evidence>, StorageError> {
+        let parts: BTreeSet<FileIndex> = folder.parts()?.into_iter().collect();
+        let is_fresh = self.tree.find(std::slice::from_ref(&self.info.name))? == Found::Nothing;
+        let side_len = side.and_then(|side| side.metadata().ok()).map_or(0, |meta| meta.len());
+        let mut files = Vec::with_capacity(self.info.files.len());
+        for (i, file) in self.info.files.iter().enumerate() {
+            let index = FileIndex(i as u32);
+            if file.attr.pad {
+                files.push(Evidence::PAD);
+                continue;
+            }
+            let found = match is_fresh {
+                true => Ok(Found::Nothing),
+                false => self.tree.find(&file.path),
+            };
+            let found = if wanted[i] { found? } else { found.unwrap_or(Found::Other) };
+            let part = parts.contains(&index).then(|| folder.part(index));
+            let saved = state.stamps[i];
+            let is_ours = state.vouched[i] && saved.is_some() && saved == found.stamp();
+            let place = self.place(file, wanted[i], is_ours, found, part.is_some())?;
+            files.push(match (place, part) {
+                (Place::Side, _) => {
+                    let available = side_len.saturating_sub(file.offset);
+                    Evidence { place, available, is_intact: state.side[i], stamp: None }
+                }
+                (Place::Work, Some(part)) => {
+                    let stamp = self.stamp_at(&part)?;
+                    Evidence::of(place, stamp, |stamp| saved.is_none_or(|saved| saved == stamp))
+                }
+                (Place::Work, None) => {
+                    let mut stamp = None;
+                    if found != Found::Nothing {
+                        let part = folder.part(index);
+                        self.tree.rename(&file.path, &part, true)?;
+                        stamp = self.stamp_at(&part)?;
+                    }
+                    Evidence::of(place, stamp, |_| false)
+                }
+                _ => Evidence::of(place, found.stamp(), |stamp| {
+                    saved == Some(stamp) || self.trusts_length(file, stamp)
+                }),
+            });
+        }
+        Ok(files)
+    }
+
+    /// Where a file belongs, given what is there.
+    fn place(
+        &self,
+        file: &FileEntry,
+        is_wanted: bool,
+        is_ours: bool,
+        found: Found,
+        has_part: bool,
+    ) -> Result<Place, StorageError> {
+        let path = || self.tree.path_of(&file.path);
+        let in_the_way = match found {
+            _ if !is_wanted || file.attr.symlink && found == Found::Other => false,
+            Found::Nothing => false,
+            Found::Other => return Err(StorageError::WrongKind { path: path(), wanted: "a regular file" }),
+            Found::File(stamp) => has_part || file.attr.symlink || stamp.len != file.length,
+        };
+        if in_the_way && !self.options.overwrite {
+            return Err(StorageError::ForeignData { path: path() });
+        }
+        Ok(match found {
+            _ if file.length == 0 => Place::Empty,
+            _ if has_part => Place::Work,
+            Found::File(stamp) if is_ours && stamp.len == file.length => Place::Present,
+            _ if !is_wanted => Place::Side,
+            Found::File(_) if !in_the_way => Place::Present,
+            _ => Place::Work,
+        })
+    }
+
+    fn stamp_at(&self, path: &[String]) -> Result<Option<Stamp>, StorageError> {
+        Ok(self.tree.find(path)?.stamp())
+    }
+
+    /// Sorts the pieces into those that are there, those to check, and the rest.
+    fn classify(
+        &self,
+        known: &Known,
+        files: &[Evidence],
+        work: Option<(&WorkFolder, Option<&File>)>,
+    ) -> Result<(Bitfield, Bitfield), StorageError> {
+        let geometry = self.info.geometry;
+        let (mut have, mut recheck) =
+            (Bitfield::empty(geometry.pieces()), Bitfield::empty(geometry.pieces()));
+        let mut probe = Probe { tree: &self.tree, work, last: None };
+        for piece in geometry.piece_indices() {
+            let (mut is_readable, mut is_intact, mut is_present) = (true, true, true);
+            for segment in self.info.segments(piece) {
+                let file = &files[segment.file.idx()];
+                is_readable &= segment.offset + segment.len <= file.available;
+                is_intact &= file.is_intact;
+                is_present &= matches!(file.place, Place::Present | Place::Pad);
+            }
+            if !is_readable {
+                continue;
+            }
+            let was_there = known.state.have.has(piece);
+            if is_intact && (was_there || is_present && self.options.trust == Trust::Lengths) {
+                have.insert(piece);
+            } else if was_there
+                || is_present
+                || known.state.in_doubt.has(piece)
+                || known.is_suspect && probe.may_be_there(self.info, files, piece)
+            {
+                recheck.insert(piece);
+            }
+        }
+        Ok((have, recheck))
+    }
+
+    fn conclude(&self, found: Findings) -> (Table, Opened) {
+        let Findings { known, files, wanted, have, recheck } = found;
+        let piece_len = u64::from(self.info.geometry.piece_len());
+        let slots = self.info.files.iter().enumerate().map(|(i, file)| {
+            let (first, pieces) = ((file.offset / piece_len) as u32, pieces_of(self.info, file));
+            let pieces_have = (first..first + pieces).filter(|&piece| have.has(PieceIndex(piece))).count();
+            let was_complete = known.state.vouched[i] || self.options.trust == Trust::Lengths;
+            let Evidence { place, is_intact, .. } = files[i];
+            Slot {
+                place,
+                is_wanted: wanted[i],
+                is_vouched: place == Place::Present && is_intact && was_complete,
+                is_reserved: false,
+                pieces_missing: pieces - pieces_have as u32,
+            }
+        });
+        let slots: Vec<Slot> = slots.collect();
+        let mut needed = Bitfield::empty(have.len());
+        for piece in self.info.geometry.piece_indices() {
+            let needs = |slot: &Slot| {
+                let is_settled = slot.is_vouched && !have.has(piece) && self.options.mode != Mode::Seed;
+                slot.is_wanted && slot.place != Place::Pad && !is_settled
+            };
+            if self.info.segments(piece).any(|segment| needs(&slots[segment.file.idx()])) {
+                needed.insert(piece);
+            }
+        }
+        let indices = || (0..slots.len() as u32).map(FileIndex);
+        let is_complete = |&file: &FileIndex| {
+            let slot = &slots[file.idx()];
+            slot.place == Place::Work && slot.pieces_missing == 0
+        };
+        let opened = Opened {
+            have: have.clone(),
+            recheck: recheck.clone(),
+            needed: needed.clone(),
+            absent: indices().filter(|file| slots[file.idx()].place == Place::Absent).collect(),
+            warnings: known.warnings,
+        };
+        let table = Table {
+            complete: indices().filter(is_complete).collect(),
+            have,
+            in_doubt: recheck,
+            needed,
+            stamps: files.iter().map(|file| file.stamp.filter(|_| file.place == Place::Present)).collect(),
+            slots,
+            dirty: Dirty::default(),
+            is_unsaved: false,
+            lacking_bytes: 0,
+        };
+        (table, opened)
+    }
+}
+
+/// Looks for data in unfinished files, keeping the last one open since pieces come in order.
+struct Probe<'a> {
+    tree: &'a Tree,
+    work: Option<(&'a WorkFolder, Option<&'a File>)>,
+    last: Option<(FileIndex, File)>,
+}
+
+impl Probe<'_> {
+    /// Whether no part of a piece is known never to have been written.
+    fn may_be_there(&mut self, info: &Info, files: &[Evidence], piece: PieceIndex) -> bool {
+        let Some((folder, side)) = self.work else { return true };
+        info.segments(piece).all(|segment| match files[segment.file.idx()].place {
+            Place::Side => side.is_some_and(|side| {
+                sys::may_be_data(side, info.files[segment.file.idx()].offset + segment.offset, segment.len)
+            }),
+            Place::Work => {
+                if self.last.as_ref().is_none_or(|(file, _)| *file != segment.file) {
+                    let opened = self.tree.open(&folder.part(segment.file), Access::Read);
+                    self.last = opened.ok().map(|file| (segment.file, file));
+                }
+                self.last
+                    .as_ref()
+                    .is_some_and(|(_, file)| sys::may_be_data(file, segment.offset, segment.len))
+            }
+            _ => true,
+        })
+    }
+}

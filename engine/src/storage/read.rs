@@ -1,0 +1,239 @@
+//! Reading: checking what is on disk, and preparing what is about to be sent.
+
+use super::error::StorageError;
+use super::handles::{FileKey, Map, WINDOW_LEN};
+use super::prepared::{Bytes, Part, Prepared};
+use super::scan::{MAP_LEN_MIN, ScanError, scan, zeros};
+use super::table::Place;
+use super::tree::Access;
+use super::{Storage, sys};
+use crate::hash::Sha1;
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::Arc;
+use swarm_core::id::{FileIndex, PieceIndex};
+
+/// One file's slice of a piece, and where the file's bytes are.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Located {
+    pub(super) file: FileIndex,
+    pub(super) place: Place,
+    /// Offset in the file.
+    pub(super) offset: u64,
+    pub(super) len: u64,
+    /// Offset in the piece.
+    pub(super) at: u32,
+}
+
+impl Located {
+    /// The slice as a range of the piece.
+    pub(super) fn range(&self) -> Range<u32> {
+        self.at..self.at + self.len as u32
+    }
+}
+
+impl Storage {
+    /// The slices that make up a range of a piece.
+    pub(super) fn locate(&self, piece: PieceIndex, range: Range<u32>) -> Vec<Located> {
+        assert!(
+            range.start <= range.end && range.end <= self.info.geometry.len_of(piece),
+            "{range:?} of {piece}"
+        );
+        let start = self.info.geometry.offset_of(piece) + u64::from(range.start);
+        let table = self.table();
+        let mut at = range.start;
+        let segments = self.info.segments_of(start, u64::from(range.end - range.start));
+        let located = segments.map(|segment| {
+            let place = table.slots[segment.file.idx()].place;
+            let located = Located { file: segment.file, place, offset: segment.offset, len: segment.len, at };
+            at += segment.len as u32;
+            located
+        });
+        located.collect()
+    }
+
+    /// Where a file's bytes are now, for messages.
+    pub(super) fn path_of(&self, file: FileIndex, place: Place) -> PathBuf {
+        match (place, self.work()) {
+            (Place::Work, Some(work)) => self.tree.path_of(&work.folder.part(file)),
+            (Place::Side, Some(work)) => work.folder.side_path(),
+            _ => self.tree.path_of(&self.info.files[file.idx()].path),
+        }
+    }
+
+    /// Opens a file where it is. Others may move it meanwhile: see [`Storage::open_file`].
+    fn open_at(&self, file: FileIndex, place: Place) -> Result<Arc<File>, StorageError> {
+        let path = &self.info.files[file.idx()].path;
+        let key = FileKey { storage: self.id, file: file.0, writable: place == Place::Work };
+        self.handles.file(key, || match place {
+            Place::Work => {
+                let gone =
+                    || StorageError::io(&self.tree.path_of(path), "open", io::ErrorKind::NotFound.into());
+                self.tree.open(&self.work().ok_or_else(gone)?.folder.part(file), Access::Write)
+            }
+            _ if self.is_seed => open_followed(&self.tree.path_of(path)),
+            _ => self.tree.open(path, Access::Read),
+        })
+    }
+
+    /// Opens a file that has bytes of its own, wherever it is by the time.
+    pub(super) fn open_file(&self, file: FileIndex, mut place: Place) -> Result<Arc<File>, StorageError> {
+        loop {
+            let opened = self.open_at(file, place);
+            let now = self.table().slots[file.idx()].place;
+            if opened.is_ok() || now == place {
+                return opened;
+            }
+            place = now;
+        }
+    }
+
+    /// The side file, also after the work folder has gone.
+    fn side_file(&self) -> Result<Arc<File>, StorageError> {
+        let side = self.work().and_then(|work| work.find_side()).or_else(|| self.retired_side.get().cloned());
+        side.ok_or_else(|| {
+            StorageError::io(self.tree.root(), "read the side file of", io::ErrorKind::NotFound.into())
+        })
+    }
+
+    /// The file that holds a slice, and the slice's offset in it.
+    fn source(&self, slice: &Located) -> Result<(Arc<File>, u64), StorageError> {
+        if slice.place == Place::Side {
+            let offset = self.info.files[slice.file.idx()].offset + slice.offset;
+            return Ok((self.side_file()?, offset));
+        }
+        Ok((self.open_file(slice.file, slice.place)?, slice.offset))
+    }
+
+    fn truncated(&self, slice: &Located, file: &File) -> StorageError {
+        StorageError::Truncated {
+            path: self.path_of(slice.file, slice.place),
+            len: file.metadata().map_or(0, |meta| meta.len()),
+            expected: self.info.files[slice.file.idx()].length,
+        }
+    }
+
+    /// See [`Storage::check_piece`]. `None` if the piece cannot be read as a whole.
+    pub(super) fn hash_piece(&self, piece: PieceIndex) -> Result<Option<[u8; 20]>, StorageError> {
+        let mut hasher = Sha1::default();
+        for slice in self.locate(piece, 0..self.info.geometry.len_of(piece)) {
+            match slice.place {
+                Place::Pad => zeros(slice.len, |bytes| hasher.update(bytes)),
+                Place::Absent => return Ok(None),
+                _ => {
+                    let (file, offset) = match self.source(&slice) {
+                        Err(StorageError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                            return Ok(None);
+                        }
+                        source => source?,
+                    };
+                    match scan(&file, offset, slice.len, |bytes| hasher.update(bytes)) {
+                        Ok(()) => {}
+                        Err(ScanError::Short) => return Ok(None),
+                        Err(ScanError::Io(e)) => {
+                            return Err(StorageError::io(&self.path_of(slice.file, slice.place), "read", e));
+                        }
+                    }
+                }
+            }
+        }
+        Ok(Some(hasher.finish()))
+    }
+
+    /// See [`Storage::prepare`].
+    pub(super) fn prepare_range(
+        &self,
+        piece: PieceIndex,
+        range: Range<u32>,
+    ) -> Result<Prepared, StorageError> {
+        let mut parts = Vec::new();
+        for slice in self.locate(piece, range.clone()) {
+            let length = self.info.files[slice.file.idx()].length;
+            match slice.place {
+                Place::Pad => parts.push(Part { end: slice.range().end, bytes: Bytes::Zeros }),
+                Place::Work | Place::Present if length >= MAP_LEN_MIN => {
+                    self.prepare_mapped(&slice, &mut parts)?
+                }
+                _ => parts.push(self.read_owned(&slice)?),
+            }
+        }
+        Ok(Prepared::new(piece, range, parts))
+    }
+
+    /// Maps a slice, window by window.
+    fn prepare_mapped(&self, slice: &Located, parts: &mut Vec<Part>) -> Result<(), StorageError> {
+        let file_len = self.info.files[slice.file.idx()].length;
+        let key = FileKey { storage: self.id, file: slice.file.0, writable: false };
+        let mut done = 0;
+        while done < slice.len {
+            let offset = slice.offset + done;
+            let len = (slice.len - done).min(WINDOW_LEN - offset % WINDOW_LEN);
+            let end = slice.at + (done + len) as u32;
+            let rest = Located { offset, len, at: slice.at + done as u32, ..*slice };
+            let mapped =
+                self.handles.map(key, offset, file_len, || self.open_file(slice.file, slice.place))?;
+            parts.push(match mapped {
+                Some(map) => match self.populate(&rest, &map, file_len)? {
+                    Some(bytes) => Part { end, bytes },
+                    None => self.read_owned(&rest)?,
+                },
+                None => self.read_owned(&rest)?,
+            });
+            done += len;
+        }
+        Ok(())
+    }
+
+    /// Brings mapped bytes into memory; `None` where the system cannot do that.
+    fn populate(
+        &self,
+        slice: &Located,
+        map: &Arc<Map>,
+        file_len: u64,
+    ) -> Result<Option<Bytes>, StorageError> {
+        if map.file.metadata().map_or(0, |meta| meta.len()) < file_len {
+            return Err(self.truncated(slice, &map.file));
+        }
+        let at = (slice.offset - map.start) as usize;
+        match sys::populate(&map.raw, at, slice.len as usize) {
+            Ok(true) => {}
+            Ok(false) => return Ok(None),
+            // The file was cut just now, or the disk could not be read.
+            Err(_) if map.file.metadata().map_or(0, |meta| meta.len()) < file_len => {
+                return Err(self.truncated(slice, &map.file));
+            }
+            Err(e) => return Err(StorageError::io(&self.path_of(slice.file, slice.place), "read", e)),
+        }
+        let path = self.path_of(slice.file, slice.place);
+        Ok(Some(Bytes::Mapped { map: Arc::clone(map), at, path, file_len }))
+    }
+
+    /// Copies a slice.
+    fn read_owned(&self, slice: &Located) -> Result<Part, StorageError> {
+        let (file, offset) = self.source(slice)?;
+        let mut bytes = vec![0; slice.len as usize].into_boxed_slice();
+        let read = sys::read_at(&file, &mut bytes, offset);
+        let read = read.map_err(|e| StorageError::io(&self.path_of(slice.file, slice.place), "read", e))?;
+        if read < bytes.len() {
+            return Err(self.truncated(slice, &file));
+        }
+        Ok(Part { end: slice.range().end, bytes: Bytes::Owned(bytes) })
+    }
+}
+
+/// Opens a seed's file, which may be a link to wherever the user keeps it.
+fn open_followed(path: &std::path::Path) -> Result<File, StorageError> {
+    let mut options = File::options();
+    options.read(true);
+    #[cfg(unix)]
+    // A pipe in the file's place must not block.
+    std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, libc::O_NONBLOCK);
+    let file = options.open(path).map_err(|e| StorageError::io(path, "open", e))?;
+    match file.metadata() {
+        Ok(meta) if meta.is_file() => Ok(file),
+        Ok(_) => Err(StorageError::WrongKind { path: path.to_owned(), wanted: "a regular file" }),
+        Err(e) => Err(StorageError::io(path, "look at", e)),
+    }
+}

@@ -1,0 +1,244 @@
+//! Making things durable, and the moments when a download moves on: a file finished, all finished, stopped.
+
+use super::error::StorageError;
+use super::state::State;
+use super::sys::Stamp;
+use super::table::{Dirty, Place, Slot};
+use super::tree::Access;
+use super::work::{STATE, Work};
+use super::{Storage, sys};
+use std::io;
+use std::sync::PoisonError;
+use swarm_core::id::{FileIndex, PieceIndex};
+
+/// With more files than this to sync, the whole file system is synced in one call.
+const SINGLE_SYNCS_MAX: usize = 8;
+
+impl Storage {
+    /// A piece that was found on disk may not be durable yet: the next sync sees to it.
+    pub(super) fn mark_read(&self, piece: PieceIndex) {
+        let mut table = self.table();
+        for segment in self.info.segments(piece) {
+            match table.slots[segment.file.idx()].place {
+                Place::Work => drop(table.dirty.files.insert(segment.file)),
+                Place::Side => table.dirty.side = true,
+                _ => {}
+            }
+        }
+    }
+
+    /// A piece that lies in one file which was there before us, and is not what the torrent says, cannot be mended
+    /// without overwriting.
+    pub(super) fn refuse_foreign(&self, piece: PieceIndex) -> Result<(), StorageError> {
+        if self.is_seed || self.overwrite {
+            return Ok(());
+        }
+        let slices = self.locate(piece, 0..self.info.geometry.len_of(piece));
+        let mut files = slices.iter().filter(|slice| slice.place != Place::Pad);
+        match (files.next(), files.next()) {
+            (Some(only), None)
+                if only.place == Place::Present && self.table().slots[only.file.idx()].is_wanted =>
+            {
+                Err(StorageError::ForeignData { path: self.path_of(only.file, Place::Present) })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// See [`Storage::sync`].
+    pub(super) fn sync_and_mark(&self) -> Result<Vec<FileIndex>, StorageError> {
+        let mut has_failed = self.syncing.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(work) = self.work() else { return self.save_at_home().map(|()| Vec::new()) };
+        if *has_failed {
+            let e = io::Error::other("an earlier sync failed; restart to check what was lost");
+            return Err(StorageError::io(&self.path(), "sync", e));
+        }
+        // In this order: a file is complete after its last piece is in the journal, and a piece is in the journal
+        // after its files are dirty. So what is taken first is covered by what is taken next.
+        let complete = std::mem::take(&mut self.table().complete);
+        let pieces = work.journal().pieces();
+        let dirty = std::mem::take(&mut self.table().dirty);
+        let synced = self.sync_data(&work, &dirty, &mut has_failed);
+        let marked = synced.and_then(|()| self.mark(&work, pieces, &complete)).inspect_err(|_| {
+            // Syncing again what is durable already does no harm.
+            self.table().dirty.merge(dirty);
+        });
+        let mut finished = Vec::with_capacity(complete.len());
+        let moved = marked.and_then(|files| {
+            files.into_iter().try_for_each(|(file, stamp)| {
+                self.give_final_name(&work, file, stamp)?;
+                finished.push(file);
+                Ok(())
+            })
+        });
+        self.table().complete.extend_from_slice(&complete[finished.len()..]);
+        moved.map(|()| finished)
+    }
+
+    /// `is_lost` tells that the system could not write what it had taken, and will not say so again.
+    fn sync_data(&self, work: &Work, dirty: &Dirty, is_lost: &mut bool) -> Result<(), StorageError> {
+        let count = dirty.files.len() + usize::from(dirty.side);
+        if count > SINGLE_SYNCS_MAX {
+            match sys::sync_file_system(self.tree.root()) {
+                Err(e) if e.kind() == io::ErrorKind::Unsupported => {}
+                synced => {
+                    *is_lost = synced.is_err();
+                    return synced.map_err(|e| StorageError::space(&self.path(), "sync", 0, e));
+                }
+            }
+        }
+        for &file in &dirty.files {
+            let synced = self.open_file(file, Place::Work)?.sync_data();
+            *is_lost = synced.is_err();
+            synced.map_err(|e| {
+                StorageError::space(&self.tree.path_of(&self.info.files[file.idx()].path), "sync", 0, e)
+            })?;
+        }
+        if dirty.side {
+            let synced = work.side()?.sync_data();
+            *is_lost = synced.is_err();
+            synced.map_err(|e| StorageError::space(&work.folder.side_path(), "sync", 0, e))?;
+        }
+        Ok(())
+    }
+
+    /// Marks pieces as durable, and files as complete; tells how these look.
+    fn mark(
+        &self,
+        work: &Work,
+        pieces: u64,
+        complete: &[FileIndex],
+    ) -> Result<Vec<(FileIndex, Stamp)>, StorageError> {
+        let mut files = Vec::with_capacity(complete.len());
+        for &file in complete {
+            let part = work.folder.part(file);
+            if self.info.files[file.idx()].attr.executable {
+                let made = sys::make_executable(&*self.open_file(file, Place::Work)?);
+                made.map_err(|e| StorageError::io(&self.tree.path_of(&part), "make executable", e))?;
+            }
+            let gone =
+                || StorageError::io(&self.tree.path_of(&part), "look at", io::ErrorKind::NotFound.into());
+            files.push((file, self.tree.find(&part)?.stamp().ok_or_else(gone)?));
+        }
+        let mut journal = work.journal();
+        if journal.has_unmarked() || !files.is_empty() {
+            journal.mark(pieces, &files)?;
+        }
+        Ok(files)
+    }
+
+    fn give_final_name(&self, work: &Work, file: FileIndex, stamp: Stamp) -> Result<(), StorageError> {
+        self.tree.rename(&work.folder.part(file), &self.info.files[file.idx()].path, self.overwrite)?;
+        {
+            let mut table = self.table();
+            table.slots[file.idx()].place = Place::Present;
+            table.slots[file.idx()].is_vouched = true;
+            table.stamps[file.idx()] = Some(stamp);
+        }
+        // Whoever has it open or mapped goes on reading the same file.
+        self.handles.forget_file(self.id, file.0);
+        Ok(())
+    }
+
+    /// See [`Storage::finish`].
+    pub(super) fn finish_download(&self) -> Result<Vec<FileIndex>, StorageError> {
+        let Some(work) = self.work() else { return Ok(Vec::new()) };
+        assert!(self.table().is_complete(), "a needed piece is missing");
+        let finished = self.sync_and_mark()?;
+        self.make_empty_files()?;
+        {
+            let mut table = self.table();
+            for slot in &mut table.slots {
+                slot.is_vouched = slot.is_finished();
+                if slot.place == Place::Work {
+                    // Unwanted and incomplete: it goes with the work folder.
+                    slot.place = Place::Absent;
+                }
+            }
+            table.is_unsaved = true;
+        }
+        // Without it the next start has more to check, and nothing else is lost.
+        let _ = self.save_at_home().inspect_err(|e| tracing::warn!("{e}"));
+        if let Some(side) = work.find_side() {
+            let _ = self.retired_side.set(side);
+        }
+        work.folder.remove()?;
+        *self.work.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        Ok(finished)
+    }
+
+    /// Makes what has no bytes: empty files, then links, so that no file is ever made through a link.
+    fn make_empty_files(&self) -> Result<(), StorageError> {
+        let slots: Vec<_> = self.table().slots.clone();
+        let empty = || {
+            let files = self.info.files.iter().zip(&slots);
+            files.filter(|(_, slot)| slot.place == Place::Empty && slot.is_wanted).map(|(file, _)| file)
+        };
+        for file in empty().filter(|file| !file.attr.symlink) {
+            let made = self.tree.open(&file.path, Access::Create)?;
+            let failed = |e| StorageError::space(&self.tree.path_of(&file.path), "create", 0, e);
+            if made.metadata().map_err(failed)?.len() > 0 {
+                if !self.overwrite {
+                    return Err(StorageError::ForeignData { path: self.tree.path_of(&file.path) });
+                }
+                made.set_len(0).map_err(failed)?;
+            }
+            if file.attr.executable {
+                sys::make_executable(&made).map_err(failed)?;
+            }
+        }
+        for file in empty() {
+            if let Some(target) = &file.symlink_target {
+                self.tree.symlink(&file.path, target, self.overwrite)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// See [`Storage::close`].
+    pub(super) fn save_and_release(&self) -> Result<(), StorageError> {
+        let saved = self.sync_and_mark().and_then(|_| match self.work() {
+            Some(work) => self.save_in(&work),
+            None => Ok(()),
+        });
+        *self.work.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.handles.forget_storage(self.id);
+        saved
+    }
+
+    /// Saves the state of a clean stop, with how every file looks now.
+    fn save_in(&self, work: &Work) -> Result<(), StorageError> {
+        let mut state = self.state();
+        state.generation = work.generation.wrapping_add(1);
+        for file in work.folder.parts()? {
+            if file.idx() < state.stamps.len() {
+                state.stamps[file.idx()] = self.tree.find(&work.folder.part(file))?.stamp();
+            }
+        }
+        state.save(&self.tree, &work.folder.folder(), STATE)
+    }
+
+    /// Saves the state of a seed or a finished download, if there is something new.
+    fn save_at_home(&self) -> Result<(), StorageError> {
+        let Some(home) = &self.home else { return Ok(()) };
+        if !std::mem::take(&mut self.table().is_unsaved) {
+            return Ok(());
+        }
+        home.save(&self.state()).inspect_err(|_| self.table().is_unsaved = true)
+    }
+
+    fn state(&self) -> State {
+        let table = self.table();
+        State {
+            info_hash: self.info.info_hash,
+            generation: 0,
+            have: table.have.clone(),
+            in_doubt: table.in_doubt.clone(),
+            stamps: table.stamps.clone(),
+            side: table.slots.iter().map(|slot| slot.place == Place::Side).collect(),
+            vouched: table.slots.iter().map(Slot::is_finished).collect(),
+            boot_id: sys::boot_id(),
+            is_clean: true,
+        }
+    }
+}

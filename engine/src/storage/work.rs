@@ -1,0 +1,250 @@
+//! The work folder of a download, and the lock that keeps others out of it.
+
+use super::error::StorageError;
+use super::journal::Journal;
+use super::sys;
+use super::tree::{Access, Tree};
+use crate::hash::sha1;
+use std::fs::File;
+use std::io::{Read, Seek, Write};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use swarm_core::id::FileIndex;
+
+pub(super) const STATE: &str = "state";
+const JOURNAL: &str = "journal";
+const LOCK: &str = "lock";
+const SIDE: &str = "side";
+const PART: &str = ".part";
+
+/// How long a file's name may be, in bytes.
+const NAME_LEN_MAX: usize = 255;
+
+/// `.NAME.swarm`; for a very long name, enough of it to recognise, and a hash to tell it from others.
+fn folder_name(name: &str) -> String {
+    let plain = format!(".{name}.swarm");
+    if plain.len() <= NAME_LEN_MAX {
+        return plain;
+    }
+    let digest = sha1([name.as_bytes()]);
+    let hex: String = digest[..8].iter().map(|b| format!("{b:02x}")).collect();
+    let end = (0..=200).rev().find(|&at| name.is_char_boundary(at)).unwrap_or(0);
+    format!(".{}.{hex}.swarm", &name[..end])
+}
+
+/// Whether a torrent of this name could pass for the work folder of another, with a forged state in it.
+pub(super) fn looks_like_work_folder(name: &str) -> bool {
+    name.starts_with('.') && name.to_ascii_lowercase().ends_with(".swarm")
+}
+
+/// A locked work folder. Unlocked when dropped.
+#[derive(Debug)]
+pub(super) struct WorkFolder {
+    tree: Tree,
+    name: String,
+    /// Nobody was here before us, so that nothing is lost with it.
+    pub(super) is_new: bool,
+    _lock: File,
+}
+
+impl WorkFolder {
+    /// Makes the folder below `tree` if need be, and locks it.
+    pub(super) fn lock(tree: &Tree, torrent_name: &str) -> Result<WorkFolder, StorageError> {
+        let name = folder_name(torrent_name);
+        let path = [name.as_str(), LOCK];
+        loop {
+            let is_new = tree.make_dir(&path[..1])?;
+            let mut file = tree.open(&path, Access::Create)?;
+            let locked =
+                sys::try_lock(&file).map_err(|e| StorageError::io(&tree.path_of(&path), "lock", e))?;
+            if !locked {
+                let pid = pid_in(&mut file);
+                return Err(StorageError::Locked { path: tree.path_of(&[torrent_name]), pid });
+            }
+            // Whoever held the lock may have finished and removed the folder just now, and our lock with it.
+            if !is_at(tree, &path, &file)? {
+                continue;
+            }
+            let _ = file.set_len(0).and_then(|()| write!(file, "{}", std::process::id()));
+            return Ok(WorkFolder { tree: tree.clone(), name, is_new, _lock: file });
+        }
+    }
+
+    /// The path of something in the folder, below the tree.
+    pub(super) fn path(&self, name: &str) -> [String; 2] {
+        [self.name.clone(), name.to_owned()]
+    }
+
+    /// The path of the folder, below the tree.
+    pub(super) fn folder(&self) -> [String; 1] {
+        [self.name.clone()]
+    }
+
+    /// The path of an unfinished file, below the tree.
+    pub(super) fn part(&self, file: FileIndex) -> [String; 2] {
+        self.path(&format!("{}{PART}", file.0))
+    }
+
+    /// The unfinished files that are there.
+    pub(super) fn parts(&self) -> Result<Vec<FileIndex>, StorageError> {
+        let names = self.tree.list(&self.folder())?;
+        Ok(names.iter().filter_map(|name| Some(FileIndex(name.strip_suffix(PART)?.parse().ok()?))).collect())
+    }
+
+    /// The side file, if it is there.
+    pub(super) fn find_side(&self) -> Result<Option<File>, StorageError> {
+        match self.tree.open(&self.path(SIDE), Access::Write) {
+            Ok(file) => Ok(Some(file)),
+            Err(StorageError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// The side file.
+    pub(super) fn open_side(&self) -> Result<File, StorageError> {
+        self.tree.open(&self.path(SIDE), Access::Create)
+    }
+
+    /// The side file's path, for messages.
+    pub(super) fn side_path(&self) -> std::path::PathBuf {
+        self.tree.path_of(&self.path(SIDE))
+    }
+
+    /// The journal, if it is there, to be read.
+    pub(super) fn find_journal(&self) -> Result<Option<File>, StorageError> {
+        match self.tree.open(&self.path(JOURNAL), Access::Read) {
+            Ok(file) => Ok(Some(file)),
+            Err(StorageError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// An empty journal in the place of the one that may be there.
+    pub(super) fn new_journal(
+        &self,
+        info_hash: swarm_core::id::InfoHash,
+        generation: u64,
+    ) -> Result<Journal, StorageError> {
+        let path = self.path(JOURNAL);
+        self.tree.remove(&path)?;
+        let file = self.tree.open(&path, Access::Create)?;
+        Journal::create(file, self.tree.path_of(&path), info_hash, generation)
+    }
+
+    /// Removes everything but the lock, and so an earlier download.
+    pub(super) fn clear(&self) -> Result<(), StorageError> {
+        for name in self.tree.list(&self.folder())? {
+            if name != LOCK {
+                self.tree.remove(&self.path(&name))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes the folder. The lock goes last, so that nobody finds the folder unlocked and half empty.
+    pub(super) fn remove(&self) -> Result<(), StorageError> {
+        self.clear()?;
+        self.tree.remove(&self.path(LOCK))?;
+        self.tree.remove_dir(&self.folder())
+    }
+}
+
+/// A work folder in use.
+#[derive(Debug)]
+pub(super) struct Work {
+    pub(super) folder: WorkFolder,
+    /// Of the state that the journal goes on from.
+    pub(super) generation: u64,
+    journal: Mutex<Journal>,
+    side: Mutex<Option<Arc<File>>>,
+}
+
+impl Work {
+    pub(super) fn new(folder: WorkFolder, generation: u64, journal: Journal, side: Option<File>) -> Work {
+        Work { folder, generation, journal: Mutex::new(journal), side: Mutex::new(side.map(Arc::new)) }
+    }
+
+    pub(super) fn journal(&self) -> MutexGuard<'_, Journal> {
+        self.journal.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The side file if something was ever written to it.
+    pub(super) fn find_side(&self) -> Option<Arc<File>> {
+        self.side.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The side file, made if need be.
+    pub(super) fn side(&self) -> Result<Arc<File>, StorageError> {
+        let mut side = self.side.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(file) = &*side {
+            return Ok(Arc::clone(file));
+        }
+        let file = Arc::new(self.folder.open_side()?);
+        *side = Some(Arc::clone(&file));
+        Ok(file)
+    }
+}
+
+/// Whether `file` is what is at `path` now.
+fn is_at(tree: &Tree, path: &[&str], file: &File) -> Result<bool, StorageError> {
+    let path_of = || tree.path_of(path);
+    let ours = file.metadata().map_err(|e| StorageError::io(&path_of(), "look at", e))?;
+    let now = match tree.open(path, Access::Read) {
+        Ok(now) => now.metadata().map_err(|e| StorageError::io(&path_of(), "look at", e))?,
+        Err(StorageError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+            return Ok(false);
+        }
+        Err(e) => return Err(e),
+    };
+    Ok(sys::Stamp::of(&ours).ino == sys::Stamp::of(&now).ino)
+}
+
+/// The process that says it holds the lock.
+fn pid_in(lock: &mut File) -> Option<u32> {
+    let mut text = String::new();
+    lock.rewind().ok()?;
+    lock.take(20).read_to_string(&mut text).ok()?;
+    text.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn second_one_is_told_who_is_first() {
+        let dir = tempfile::tempdir().unwrap();
+        let tree = Tree::new(dir.path().to_owned());
+        let first = WorkFolder::lock(&tree, "x").unwrap();
+        let second = WorkFolder::lock(&tree, "x").unwrap_err();
+        let pid = std::process::id();
+        assert!(matches!(&second, StorageError::Locked { pid: Some(p), .. } if *p == pid));
+        let path = dir.path().join("x");
+        let line = format!("{}: another swarm process (process {pid}) is downloading to it", path.display());
+        assert_eq!(second.to_string(), line);
+        assert!(WorkFolder::lock(&tree, "y").is_ok());
+        drop(first);
+        assert!(!WorkFolder::lock(&tree, "x").unwrap().is_new);
+    }
+
+    #[test]
+    fn a_removed_lock_is_no_lock() {
+        let dir = tempfile::tempdir().unwrap();
+        let tree = Tree::new(dir.path().to_owned());
+        let first = WorkFolder::lock(&tree, "x").unwrap();
+        first.remove().unwrap();
+        let second = WorkFolder::lock(&tree, "x").unwrap();
+        assert!(second.is_new);
+        drop(first);
+        assert!(WorkFolder::lock(&tree, "x").is_err());
+    }
+
+    #[test]
+    fn long_names_stay_apart_and_within_limits() {
+        let (a, b) = (format!("{}a", "ü".repeat(127)), format!("{}b", "ü".repeat(127)));
+        assert_eq!(a.len(), NAME_LEN_MAX);
+        assert!(folder_name(&a).len() <= NAME_LEN_MAX);
+        assert_ne!(folder_name(&a), folder_name(&b));
+        assert_eq!(folder_name("x"), ".x.swarm");
+        assert!(looks_like_work_folder(&folder_name(&a)));
+    }
+}

@@ -1,0 +1,286 @@
+//! Writing: verified pieces to their files, blocks of slow ones to the side file.
+
+use super::error::StorageError;
+use super::read::Located;
+use super::table::Place;
+use super::work::Work;
+use super::{PieceOutcome, Storage, sys};
+use crate::buffer::{PieceBuffer, Spill};
+use crate::hash::Sha1;
+use std::fs::File;
+use std::io::{self, IoSlice};
+use std::ops::Range;
+use std::path::Path;
+use std::sync::PoisonError;
+use swarm_core::geometry::BLOCK_LEN;
+use swarm_core::id::{FileIndex, PieceIndex};
+
+/// Slices that are handed on at a time: a 16 MiB piece in one go.
+const SLICES_MAX: usize = 1024;
+
+/// How much of what was spilled is read back at a time, in bytes.
+const CHUNK_LEN: usize = 64 * 1024;
+
+impl Storage {
+    /// See [`Storage::verify_and_write`].
+    pub(super) fn verify_then_write(&self, buffer: PieceBuffer) -> PieceOutcome {
+        assert!(buffer.is_complete(), "piece {} is not complete", buffer.piece());
+        let Some(work) = self.work() else {
+            return PieceOutcome::Failed { error: StorageError::Closed { path: self.path() }, buffer };
+        };
+        let written = self.digest(&work, &buffer).and_then(|digest| {
+            if digest != self.info.piece_hash(buffer.piece()) {
+                return Ok(false);
+            }
+            self.write_piece(&work, &buffer)?;
+            self.add_written(&work, buffer.piece())?;
+            Ok(true)
+        });
+        match written {
+            Ok(true) => {
+                self.free_spilled(&work, &buffer);
+                PieceOutcome::Ok
+            }
+            Ok(false) => {
+                self.free_spilled(&work, &buffer);
+                PieceOutcome::HashMismatch(buffer)
+            }
+            Err(error) => {
+                self.note_lack(&error);
+                PieceOutcome::Failed { error, buffer }
+            }
+        }
+    }
+
+    /// See [`Storage::spill`].
+    pub(super) fn spill_blocks(&self, spill: &Spill) -> Result<(), StorageError> {
+        let work = self.work().ok_or_else(|| StorageError::Closed { path: self.path() })?;
+        let side = work.side()?;
+        let piece_len = self.info.geometry.len_of(spill.piece());
+        let start = self.info.geometry.offset_of(spill.piece());
+        for run in spill.blocks().chunk_by(|(a, _), (b, _)| a + 1 == *b) {
+            let first = run[0].0 * BLOCK_LEN;
+            let mut slices: Vec<IoSlice<'_>> = run
+                .iter()
+                .map(|(index, block)| {
+                    IoSlice::new(&block[..(piece_len - index * BLOCK_LEN).min(BLOCK_LEN) as usize])
+                })
+                .collect();
+            let written =
+                self.write_at(&side, &work.folder.side_path(), start + u64::from(first), &mut slices);
+            written.inspect_err(|e| self.note_lack(e))?;
+        }
+        Ok(())
+    }
+
+    /// Notes a piece that is on disk: first in the journal, then for all to see.
+    pub(super) fn add_written(&self, work: &Work, piece: PieceIndex) -> Result<(), StorageError> {
+        work.journal().piece(piece)?;
+        self.table().add(&self.info, piece);
+        Ok(())
+    }
+
+    /// Remembers what a full disk lacked, for [`Storage::reserve`] to wait for.
+    fn note_lack(&self, error: &StorageError) {
+        if let StorageError::NoSpace { needed, .. } = error {
+            let mut table = self.table();
+            table.lacking_bytes = table.lacking_bytes.max(*needed);
+        }
+    }
+
+    fn digest(&self, work: &Work, buffer: &PieceBuffer) -> Result<[u8; 20], StorageError> {
+        let mut hasher = Sha1::default();
+        self.each_part(work, buffer, 0..buffer.piece_len(), |_, slices| {
+            slices.iter().for_each(|slice| hasher.update(slice));
+            Ok(())
+        })?;
+        Ok(hasher.finish())
+    }
+
+    fn write_piece(&self, work: &Work, buffer: &PieceBuffer) -> Result<(), StorageError> {
+        let piece = buffer.piece();
+        for slice in self.locate(piece, 0..buffer.piece_len()) {
+            match slice.place {
+                Place::Pad | Place::Empty | Place::Absent => {}
+                Place::Side => self.write_side(work, buffer, &slice)?,
+                Place::Work => self.write_slice(work, buffer, &slice)?,
+                Place::Present if self.is_same(work, buffer, &slice)? => {}
+                Place::Present if self.overwrite => {
+                    self.take_over(work, slice.file)?;
+                    self.write_slice(work, buffer, &slice)?;
+                }
+                Place::Present => {
+                    return Err(StorageError::ForeignData { path: self.path_of(slice.file, Place::Present) });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn write_slice(&self, work: &Work, buffer: &PieceBuffer, slice: &Located) -> Result<(), StorageError> {
+        let file = self.open_file(slice.file, Place::Work)?;
+        let path = self.tree.path_of(&self.info.files[slice.file.idx()].path);
+        self.each_part(work, buffer, slice.range(), |at, slices| {
+            self.write_at(&file, &path, slice.offset + u64::from(at - slice.at), slices)
+        })?;
+        let mut table = self.table();
+        table.dirty.files.insert(slice.file);
+        table.dirty.bytes += slice.len;
+        Ok(())
+    }
+
+    /// Writes what is in memory; what was spilled is in its place already.
+    fn write_side(&self, work: &Work, buffer: &PieceBuffer, slice: &Located) -> Result<(), StorageError> {
+        let side = work.side()?;
+        let start = self.info.geometry.offset_of(buffer.piece());
+        for_memory(buffer, slice.range(), |at, slices| {
+            self.write_at(&side, &work.folder.side_path(), start + u64::from(at), slices)
+        })?;
+        let mut table = self.table();
+        table.dirty.side = true;
+        table.dirty.bytes += slice.len;
+        Ok(())
+    }
+
+    /// Whether a file that is only to be read has these very bytes.
+    fn is_same(&self, work: &Work, buffer: &PieceBuffer, slice: &Located) -> Result<bool, StorageError> {
+        let file = self.open_file(slice.file, Place::Present)?;
+        let mut is_same = true;
+        self.each_part(work, buffer, slice.range(), |at, slices| {
+            let mut offset = slice.offset + u64::from(at - slice.at);
+            for expected in slices.iter() {
+                let mut found = vec![0; expected.len()];
+                let read = sys::read_at(&file, &mut found, offset);
+                let read =
+                    read.map_err(|e| StorageError::io(&self.path_of(slice.file, slice.place), "read", e))?;
+                is_same &= read == found.len() && found == **expected;
+                offset += expected.len() as u64;
+            }
+            Ok(())
+        })?;
+        Ok(is_same)
+    }
+
+    /// Makes a file that was there before us one of ours, to be completed like any other.
+    fn take_over(&self, work: &Work, file: FileIndex) -> Result<(), StorageError> {
+        let _moving = self.moving.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.table().slots[file.idx()].place != Place::Present {
+            return Ok(());
+        }
+        self.tree.rename(&self.info.files[file.idx()].path, &work.folder.part(file), true)?;
+        self.handles.forget_file(self.id, file.0);
+        let mut table = self.table();
+        let slot = &mut table.slots[file.idx()];
+        slot.place = Place::Work;
+        slot.is_vouched = false;
+        table.stamps[file.idx()] = None;
+        drop(table);
+        self.reserve_file(work, file)
+    }
+
+    fn write_at(
+        &self,
+        file: &File,
+        path: &Path,
+        offset: u64,
+        slices: &mut [IoSlice<'_>],
+    ) -> Result<(), StorageError> {
+        let len = slices.iter().map(|slice| slice.len() as u64).sum();
+        let space = self.budget.as_ref().map_or(Ok(()), |budget| budget.charge(len));
+        space
+            .and_then(|()| sys::write_all_at(file, slices, offset))
+            .map_err(|e| StorageError::space(path, "write", len, e))
+    }
+
+    /// Hands a range of a complete piece to `each` in order, with its place in the piece: as many slices at a time as
+    /// there are in memory, or a copy of what was spilled.
+    fn each_part(
+        &self,
+        work: &Work,
+        buffer: &PieceBuffer,
+        range: Range<u32>,
+        mut each: impl FnMut(u32, &mut [IoSlice<'_>]) -> Result<(), StorageError>,
+    ) -> Result<(), StorageError> {
+        let mut done = range.start;
+        for_memory(buffer, range.clone(), |at, slices| {
+            self.each_spilled(work, buffer, done..at, &mut each)?;
+            done = at + slices.iter().map(|slice| slice.len() as u32).sum::<u32>();
+            each(at, slices)
+        })?;
+        self.each_spilled(work, buffer, done..range.end, &mut each)
+    }
+
+    fn each_spilled(
+        &self,
+        work: &Work,
+        buffer: &PieceBuffer,
+        range: Range<u32>,
+        each: &mut impl FnMut(u32, &mut [IoSlice<'_>]) -> Result<(), StorageError>,
+    ) -> Result<(), StorageError> {
+        if range.is_empty() {
+            return Ok(());
+        }
+        let side = work.side()?;
+        let start = self.info.geometry.offset_of(buffer.piece());
+        let mut buf = vec![0; range.len().min(CHUNK_LEN)];
+        for at in range.clone().step_by(CHUNK_LEN) {
+            let chunk = &mut buf[..CHUNK_LEN.min((range.end - at) as usize)];
+            let read = sys::read_at(&side, chunk, start + u64::from(at)).and_then(|read| match read {
+                n if n == chunk.len() => Ok(()),
+                _ => Err(io::ErrorKind::UnexpectedEof.into()),
+            });
+            read.map_err(|e| StorageError::io(&work.folder.side_path(), "read", e))?;
+            each(at, &mut [IoSlice::new(chunk)])?;
+        }
+        Ok(())
+    }
+
+    /// Gives back the side file's space that a piece took, but for what stays there for good.
+    fn free_spilled(&self, work: &Work, buffer: &PieceBuffer) {
+        if !buffer.has_spilled() {
+            return;
+        }
+        let Some(side) = work.find_side() else { return };
+        let start = self.info.geometry.offset_of(buffer.piece());
+        for slice in self.locate(buffer.piece(), 0..buffer.piece_len()) {
+            if slice.place != Place::Side {
+                sys::punch_hole(&side, start + u64::from(slice.at), slice.len);
+            }
+        }
+    }
+}
+
+/// Hands the parts of a range that are in memory to `each`, in order.
+fn for_memory(
+    buffer: &PieceBuffer,
+    range: Range<u32>,
+    mut each: impl FnMut(u32, &mut [IoSlice<'_>]) -> Result<(), StorageError>,
+) -> Result<(), StorageError> {
+    let mut slices: Vec<IoSlice<'_>> = Vec::new();
+    let mut run = range.start;
+    let mut at = range.start;
+    while at < range.end {
+        let index = at / BLOCK_LEN;
+        let next = ((index + 1) * BLOCK_LEN).min(range.end);
+        match buffer.block(index) {
+            Some(bytes) => {
+                if slices.is_empty() {
+                    run = at;
+                }
+                let from = at - index * BLOCK_LEN;
+                slices.push(IoSlice::new(&bytes[from as usize..(from + next - at) as usize]));
+            }
+            None if !slices.is_empty() => {
+                each(run, &mut slices)?;
+                slices.clear();
+            }
+            None => {}
+        }
+        if slices.len() == SLICES_MAX {
+            each(run, &mut slices)?;
+            slices.clear();
+        }
+        at = next;
+    }
+    if slices.is_empty() { Ok(()) } else { each(run, &mut slices) }
+}
