@@ -1,0 +1,254 @@
+//! Sessions against each other over loopback, on real files.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+use swarm_core::metainfo::Metainfo;
+use swarm_core::metainfo::create::{Content, Create, SourceFile};
+use swarm_engine::{AddTorrent, Event, Session, SessionOptions, TorrentHandle};
+use tempfile::TempDir;
+
+/// Bytes that no two offsets share a pattern of.
+fn content(len: usize, seed: u64) -> Vec<u8> {
+    let mut bytes = vec![0; len];
+    swarm_core::rng::Rng::new(seed).fill(&mut bytes);
+    bytes
+}
+
+/// A folder `data` with these files below `dir`, and its metainfo.
+fn publish(dir: &Path, files: &[(&str, usize)], piece_length: u32) -> Arc<Metainfo> {
+    let (mut sources, mut all) = (Vec::new(), Vec::new());
+    for (i, (path, len)) in files.iter().enumerate() {
+        let bytes = content(*len, i as u64);
+        let full = dir.join("data").join(path);
+        std::fs::create_dir_all(full.parent().unwrap()).unwrap();
+        std::fs::write(&full, &bytes).unwrap();
+        all.extend(bytes);
+        let path = path.split('/').map(str::to_owned).collect();
+        let attr = Default::default();
+        sources.push(SourceFile { path, length: *len as u64, attr, symlink_target: None });
+    }
+    let hashes: Vec<[u8; 20]> =
+        all.chunks(piece_length as usize).map(|piece| swarm_engine::hash::sha1([piece])).collect();
+    let create = Create::new("data", Content::Folder(sources), piece_length);
+    Arc::new(Metainfo::parse(&create.encode(&hashes).unwrap()).unwrap())
+}
+
+fn session_on(ip: &str, change: impl FnOnce(&mut SessionOptions)) -> Session {
+    let mut options =
+        SessionOptions { listen: vec![SocketAddr::new(ip.parse().unwrap(), 0)], ..SessionOptions::default() };
+    change(&mut options);
+    Session::start(options).unwrap()
+}
+
+fn session() -> Session {
+    session_on("127.0.0.1", |_| {})
+}
+
+fn same_tree(a: &Path, b: &Path) {
+    let list = |root: &Path| {
+        let mut found = Vec::new();
+        let mut folders = vec![root.to_owned()];
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else {
+                    found.push(path.strip_prefix(root).unwrap().to_owned());
+                }
+            }
+        }
+        found.sort();
+        found
+    };
+    assert_eq!(list(a), list(b));
+    for file in list(a) {
+        assert!(std::fs::read(a.join(&file)).unwrap() == std::fs::read(b.join(&file)).unwrap(), "{file:?} differs");
+    }
+}
+
+async fn seed(session: &Session, metainfo: &Arc<Metainfo>, dir: &Path) -> TorrentHandle {
+    let torrent = session.add(AddTorrent::seed(Arc::clone(metainfo), dir)).await.unwrap();
+    torrent.completed().await.unwrap();
+    torrent
+}
+
+fn get(metainfo: &Arc<Metainfo>, dir: &Path, from: &[&Session]) -> AddTorrent {
+    let peers = from.iter().flat_map(|s| s.listen_addrs().to_vec()).collect();
+    AddTorrent { peers, ..AddTorrent::download(Arc::clone(metainfo), dir) }
+}
+
+const FILES: &[(&str, usize)] =
+    &[("a.bin", 3_000_000), ("deep/er/b.bin", 70_001), ("deep/empty", 0), ("c.bin", 1), ("z.bin", 1_500_000)];
+
+async fn one_to_one(ip: &str) {
+    let (source, target) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let metainfo = publish(source.path(), FILES, 65_536);
+    let (seeder, getter) = (session_on(ip, |_| {}), session_on(ip, |_| {}));
+    let seeding = seed(&seeder, &metainfo, source.path()).await;
+    let torrent = getter.add(get(&metainfo, target.path(), &[&seeder])).await.unwrap();
+    torrent.completed().await.unwrap();
+    same_tree(&source.path().join("data"), &target.path().join("data"));
+    let stats = torrent.stats().await.unwrap();
+    assert_eq!(stats.bytes_verified, metainfo.info.geometry.total_len());
+    assert_eq!(stats.totals.bytes_wasted, 0);
+    assert_eq!(seeding.stats().await.unwrap().totals.bytes_up, stats.totals.bytes_down);
+    getter.stop().await;
+    seeder.stop().await;
+    let left: Vec<_> = std::fs::read_dir(target.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert_eq!(left, ["data"], "no stray file");
+}
+
+#[tokio::test]
+async fn one_to_one_over_ipv4() {
+    one_to_one("127.0.0.1").await;
+}
+
+#[tokio::test]
+async fn one_to_one_over_ipv6() {
+    if std::net::TcpListener::bind("[::1]:0").is_err() {
+        eprintln!("skipped: this machine has no IPv6 loopback");
+        return;
+    }
+    one_to_one("::1").await;
+}
+
+#[tokio::test]
+async fn downloaders_serve_each_other_and_an_interrupted_one_goes_on() {
+    let (source, first, second) = (TempDir::new().unwrap(), TempDir::new().unwrap(), TempDir::new().unwrap());
+    let metainfo = publish(source.path(), FILES, 32_768);
+    let (seeder, a) = (session(), session());
+    seed(&seeder, &metainfo, source.path()).await;
+    let torrent = a.add(get(&metainfo, first.path(), &[&seeder])).await.unwrap();
+    torrent.completed().await.unwrap();
+    seeder.stop().await;
+
+    // The second one gets everything from the first, which is a seed by now; it stops half-way and resumes.
+    let b = session();
+    let limited = AddTorrent { download_limit: Some(4_000_000), ..get(&metainfo, second.path(), &[&a]) };
+    let torrent = b.add(limited).await.unwrap();
+    let mut events = torrent.events();
+    let mut verified = 0;
+    while verified < 20 {
+        if let Event::PieceVerified(_) = events.next().await.unwrap() {
+            verified += 1;
+        }
+    }
+    torrent.stop().await.unwrap();
+    b.stop().await;
+
+    let b = session();
+    let torrent = b.add(get(&metainfo, second.path(), &[&a])).await.unwrap();
+    torrent.completed().await.unwrap();
+    let again = torrent.stats().await.unwrap().totals.bytes_down;
+    assert!(again <= metainfo.info.geometry.total_len() - 20 * 32_768, "{again} bytes downloaded again");
+    same_tree(&source.path().join("data"), &second.path().join("data"));
+}
+
+#[tokio::test]
+async fn a_poisoner_is_banned_and_the_download_completes() {
+    let (source, target) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let metainfo = publish(source.path(), FILES, 65_536);
+    let (honest, liar, getter) = (session(), session(), session());
+    seed(&honest, &metainfo, source.path()).await;
+    let lying = AddTorrent { poison: true, ..AddTorrent::seed(Arc::clone(&metainfo), source.path()) };
+    let lying = liar.add(lying).await.unwrap();
+    lying.completed().await.unwrap();
+
+    let torrent = getter.add(get(&metainfo, target.path(), &[&liar])).await.unwrap();
+    let mut events = torrent.events();
+    let banned = loop {
+        match events.next().await.unwrap() {
+            Event::PeerBanned { addr, .. } => break addr,
+            Event::Completed => panic!("nothing right was there to be had"),
+            _ => {}
+        }
+    };
+    assert_eq!(banned, liar.listen_addrs()[0]);
+    torrent.add_peers(honest.listen_addrs().to_vec());
+    torrent.completed().await.unwrap();
+    same_tree(&source.path().join("data"), &target.path().join("data"));
+}
+
+#[tokio::test]
+async fn unwanted_files_are_not_made() {
+    let (source, target) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let metainfo = publish(source.path(), FILES, 65_536);
+    let (seeder, getter) = (session(), session());
+    seed(&seeder, &metainfo, source.path()).await;
+    let wanted = Some(metainfo.info.files.iter().map(|f| f.path.last().unwrap() == "z.bin").collect());
+    let torrent = AddTorrent { wanted, ..get(&metainfo, target.path(), &[&seeder]) };
+    let torrent = getter.add(torrent).await.unwrap();
+    torrent.completed().await.unwrap();
+    getter.stop().await;
+    let read = |dir: &Path| std::fs::read(dir.join("data/z.bin")).unwrap();
+    assert!(read(source.path()) == read(target.path()));
+    assert!(!target.path().join("data/a.bin").exists());
+}
+
+#[tokio::test]
+async fn several_torrents_share_a_session() {
+    let (seeder, getter) = (session(), session());
+    let dirs: Vec<(TempDir, TempDir)> =
+        (0..5).map(|_| (TempDir::new().unwrap(), TempDir::new().unwrap())).collect();
+    let mut torrents = Vec::new();
+    for (i, (source, target)) in dirs.iter().enumerate() {
+        let metainfo = publish(source.path(), &[("one", 300_000 + i), ("two", 200_000)], 16_384);
+        seed(&seeder, &metainfo, source.path()).await;
+        torrents.push(getter.add(get(&metainfo, target.path(), &[&seeder])).await.unwrap());
+    }
+    for (torrent, (source, target)) in torrents.iter().zip(&dirs) {
+        torrent.completed().await.unwrap();
+        same_tree(&source.path().join("data"), &target.path().join("data"));
+    }
+}
+
+#[tokio::test]
+async fn limits_hold_within_five_percent() {
+    let (source, target) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let metainfo = publish(source.path(), &[("a", 6_000_000)], 65_536);
+    let rate = 2_000_000;
+    let seeder = session();
+    let getter = session_on("127.0.0.1", |options| options.download_limit = Some(rate));
+    seed(&seeder, &metainfo, source.path()).await;
+    let began = Instant::now();
+    let torrent = getter.add(get(&metainfo, target.path(), &[&seeder])).await.unwrap();
+    torrent.completed().await.unwrap();
+    let least = metainfo.info.geometry.total_len() as f64 / rate as f64;
+    // Only the lower bound is a promise on a busy machine: a limit may be undercut, never exceeded.
+    assert!(began.elapsed().as_secs_f64() > least * 0.95, "{:?} for {least} s", began.elapsed());
+}
+
+#[tokio::test]
+async fn a_full_disk_pauses_the_download_until_there_is_space() {
+    let (source, target) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let metainfo = publish(source.path(), FILES, 65_536);
+    let (seeder, getter) = (session(), session());
+    seed(&seeder, &metainfo, source.path()).await;
+    let space = Arc::new(swarm_engine::storage::SpaceBudget::new(1_000_000));
+    let torrent = AddTorrent { space: Some(Arc::clone(&space)), ..get(&metainfo, target.path(), &[&seeder]) };
+    let torrent = getter.add(torrent).await.unwrap();
+    let mut events = torrent.events();
+    loop {
+        match events.next().await.unwrap() {
+            Event::DiskStalled { .. } => break,
+            Event::Completed => panic!("the disk was full"),
+            _ => {}
+        }
+    }
+    space.lift();
+    torrent.completed().await.unwrap();
+    same_tree(&source.path().join("data"), &target.path().join("data"));
+}
+
+#[tokio::test]
+async fn nothing_to_seed_is_an_error() {
+    let (source, other) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let metainfo = publish(source.path(), FILES, 65_536);
+    let session = session();
+    let torrent = session.add(AddTorrent::seed(metainfo, other.path())).await.unwrap();
+    let error = torrent.completed().await.unwrap_err();
+    assert!(error.to_string().contains("nothing here is right"), "{error}");
+}
