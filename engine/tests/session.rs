@@ -4,8 +4,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
-use swarm_core::metainfo::Metainfo;
-use swarm_core::metainfo::create::{Content, Create, SourceFile};
+use swarm_core::metainfo::{Content, Create, Metainfo, SourceFile};
 use swarm_engine::{AddTorrent, Event, Session, SessionOptions, TorrentHandle};
 use tempfile::TempDir;
 
@@ -31,8 +30,8 @@ fn publish(dir: &Path, files: &[(&str, usize)], piece_length: u32) -> Arc<Metain
     }
     let hashes: Vec<[u8; 20]> =
         all.chunks(piece_length as usize).map(|piece| swarm_engine::hash::sha1([piece])).collect();
-    let create = Create::new("data", Content::Folder(sources), piece_length);
-    Arc::new(Metainfo::parse(&create.encode(&hashes).unwrap()).unwrap())
+    let create = Create::new("data".to_owned(), Content::Folder(sources), piece_length);
+    Arc::new(Metainfo::parse(&create.encode(hashes.as_flattened()).unwrap()).unwrap())
 }
 
 fn session_on(ip: &str, change: impl FnOnce(&mut SessionOptions)) -> Session {
@@ -65,7 +64,10 @@ fn same_tree(a: &Path, b: &Path) {
     };
     assert_eq!(list(a), list(b));
     for file in list(a) {
-        assert!(std::fs::read(a.join(&file)).unwrap() == std::fs::read(b.join(&file)).unwrap(), "{file:?} differs");
+        assert!(
+            std::fs::read(a.join(&file)).unwrap() == std::fs::read(b.join(&file)).unwrap(),
+            "{file:?} differs"
+        );
     }
 }
 
