@@ -5,6 +5,7 @@
 //! asks for; the server `swarm-tracker` parses requests and encodes replies with
 //! the same types.
 
+pub mod access;
 pub mod announce;
 pub mod announcer;
 mod query;
