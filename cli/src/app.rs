@@ -1,0 +1,197 @@
+//! From arguments to exit status, without touching the process: so that tests run whole commands.
+
+use crate::console::{ColorWhen, Console};
+use crate::events::{Record, Stamped};
+use crate::exit::{Exit, Failure, one_line};
+use crate::logging::{self, LogFormat};
+use crate::{completions, get, magnet, man, seed, show};
+use anyhow::{Context as _, Result};
+use clap::{ArgAction, Args, ColorChoice, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use std::ffi::OsString;
+use std::time::Instant;
+
+/// Create, seed and get torrents
+#[derive(Debug, Parser)]
+#[command(name = "swarm", version, after_long_help = EXAMPLES, arg_required_else_help = true)]
+pub struct Cli {
+    #[command(flatten)]
+    common: CommonArgs,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  swarm create release.iso -a http://tracker.example:6969/announce
+  swarm seed release.iso.meta .
+  swarm get https://example.org/release.iso.meta -o downloads
+
+Sizes are written as in 16KiB, 4MiB or 1.5GB; rates as in 10MB/s or 80Mbit/s; durations as in 30s or 10m.
+
+Exit status: 0 done; 1 failed at run time; 2 usage; 3 the metainfo, magnet link or URL is not valid;
+4 data does not verify or did not complete; 5 no space, or no permission, at the destination;
+130 interrupted (state is saved first).";
+
+/// Options of every subcommand.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Common options")]
+pub struct CommonArgs {
+    /// Print errors, warnings and what was asked for, nothing else
+    #[arg(short, long, global = true)]
+    quiet: bool,
+
+    /// Log more to stderr; repeatable
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    verbose: u8,
+
+    /// How log lines are written
+    #[arg(long, global = true, value_name = "FORMAT", value_enum, default_value_t)]
+    log: LogFormat,
+
+    /// When to use colours
+    #[arg(long, global = true, value_name = "WHEN", value_enum, default_value_t)]
+    color: ColorWhen,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Show what is in a metainfo file
+    Show(show::ShowArgs),
+    /// Serve a torrent whose data is here
+    Seed(Box<seed::SeedArgs>),
+    /// Download a torrent
+    Get(Box<get::GetArgs>),
+    /// Print a magnet link to a torrent
+    Magnet(magnet::MagnetArgs),
+    /// Print a shell's completion script
+    Completions(completions::CompletionsArgs),
+    /// Write manual pages to a folder
+    Man(man::ManArgs),
+}
+
+/// What every subcommand is given.
+pub struct Context {
+    /// Where output goes.
+    pub console: Console,
+    /// When the command began.
+    pub start: Instant,
+}
+
+impl Context {
+    /// Tells scripts of an event; nothing without `--json`.
+    pub fn record(&mut self, record: &Record<'_>) {
+        if self.console.is_json() {
+            self.console.json(&Stamped::now(record, self.start));
+        }
+    }
+
+    /// Warns of something, in an event with `--json`.
+    pub fn warn(&mut self, message: &str) {
+        if self.console.is_json() {
+            self.record(&Record::Warning { message });
+        } else {
+            self.console.warning(message);
+        }
+    }
+}
+
+/// Runs the command line `args`, the program's name first.
+pub fn run(args: impl IntoIterator<Item = OsString>, console: Console) -> Exit {
+    let mut cx = Context { console, start: Instant::now() };
+    let result = match parse(args.into_iter().collect()) {
+        Err(error) => tell_usage(&error, &mut cx.console),
+        Ok(Cli { common, command }) => {
+            cx.console.configure(common.quiet, common.color);
+            logging::start(common.log, common.verbose, common.quiet, common.color, cx.console.bars().clone());
+            dispatch(command, &mut cx)
+        }
+    };
+    let exit = match result {
+        Ok(exit) => exit,
+        Err(error) => {
+            cx.console.error(&one_line(&error));
+            Exit::of(&error)
+        }
+    };
+    match cx.console.take_out_error() {
+        Some(error) if exit == Exit::Done => {
+            cx.console.error(&format!("standard output: {error}"));
+            Exit::Runtime
+        }
+        _ => exit,
+    }
+}
+
+fn dispatch(command: Command, cx: &mut Context) -> Result<Exit> {
+    // One thread: the session brings its own, and a command should start at once.
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
+    let result = runtime.block_on(async {
+        match command {
+            Command::Seed(args) => seed::run(*args, cx).await,
+            Command::Get(args) => get::run(*args, cx).await,
+            Command::Show(args) => show::run(&args, cx).await,
+            Command::Magnet(args) => magnet::run(&args, cx).await,
+            Command::Completions(args) => completions::run(&args, cx),
+            Command::Man(args) => man::run(&args, cx),
+        }
+    });
+    // An interrupted command does not wait for what it left running.
+    runtime.shutdown_background();
+    result
+}
+
+fn parse(args: Vec<OsString>) -> Result<Cli, clap::Error> {
+    let command = Cli::command().color(color_choice(&args));
+    Cli::from_arg_matches(&command.try_get_matches_from(args)?)
+}
+
+/// `--color`, looked for ahead of parsing: it applies to help texts and usage errors too.
+fn color_choice(args: &[OsString]) -> ColorChoice {
+    let mut found = ColorChoice::Auto;
+    let next = args.iter().skip(1).chain(std::iter::once(args.first()).flatten());
+    for (arg, next) in args.iter().zip(next) {
+        let value = match arg.to_str() {
+            Some("--color") => next.to_str(),
+            Some(arg) => arg.strip_prefix("--color="),
+            None => None,
+        };
+        found = match value {
+            Some("always") => ColorChoice::Always,
+            Some("never") => ColorChoice::Never,
+            _ => found,
+        };
+    }
+    found
+}
+
+/// Prints the help that was asked for, or makes the one line of a usage error.
+fn tell_usage(error: &clap::Error, console: &mut Console) -> Result<Exit> {
+    if !error.use_stderr() {
+        // Printed by clap, which knows about colours; a reader that left early is no error.
+        let _ = error.print();
+        return Ok(Exit::Done);
+    }
+    if error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        console.note(&error.render().to_string());
+        return Err(Failure::new(Exit::Usage, "no command given").into());
+    }
+    Err(Failure::new(Exit::Usage, usage_line(&error.render().to_string())).into())
+}
+
+/// clap's message of several lines as one: what is wrong, then its tips.
+fn usage_line(message: &str) -> String {
+    let mut parts: Vec<String> = Vec::new();
+    for paragraph in message.split("\n\n") {
+        let text = paragraph.split_whitespace().collect::<Vec<_>>().join(" ");
+        if let Some(wrong) = text.strip_prefix("error: ") {
+            parts.push(wrong.to_owned());
+        } else if text.starts_with("tip: ") {
+            parts.extend(text.split("tip: ").map(|tip| tip.trim().to_owned()).filter(|tip| !tip.is_empty()));
+        }
+    }
+    parts.join("; ")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,267 @@
+//! Where output goes: results and JSON to stdout, everything else to stderr.
+//!
+//! With `--json`, stdout carries JSON and nothing else. A reader that has gone away (`swarm show x | head -1`) is no
+//! error and never a panic; a full disk behind stdout is an error, told at the end.
+
+use crate::exit::printable;
+use clap::ValueEnum;
+use clap::builder::styling::{AnsiColor, Style};
+use indicatif::{MultiProgress, ProgressDrawTarget};
+use serde::Serialize;
+use std::io::{self, IsTerminal as _, Write};
+
+/// When to use colours.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum ColorWhen {
+    /// On a terminal, unless NO_COLOR is set.
+    #[default]
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+impl ColorWhen {
+    /// Whether to colour what goes to a stream that is, or is not, a terminal.
+    pub fn applies(self, is_terminal: bool) -> bool {
+        match self {
+            ColorWhen::Auto => {
+                is_terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+            }
+            ColorWhen::Always => true,
+            ColorWhen::Never => false,
+        }
+    }
+}
+
+/// Whether texts get colours.
+#[derive(Clone, Copy, Debug)]
+pub struct Paint(bool);
+
+impl Paint {
+    fn with(self, style: Style, text: &str) -> String {
+        if self.0 { format!("{style}{text}{style:#}") } else { text.to_owned() }
+    }
+
+    /// A heading or label.
+    pub fn strong(self, text: &str) -> String {
+        self.with(Style::new().bold(), text)
+    }
+
+    /// Something that matters less.
+    pub fn dim(self, text: &str) -> String {
+        self.with(Style::new().dimmed(), text)
+    }
+
+    /// Worth a look.
+    pub fn warn(self, text: &str) -> String {
+        self.with(AnsiColor::Yellow.on_default(), text)
+    }
+
+    /// Something is wrong.
+    pub fn bad(self, text: &str) -> String {
+        self.with(AnsiColor::Red.on_default().bold(), text)
+    }
+}
+
+/// Standard output and standard error, and what the user wants to see there.
+pub struct Console {
+    out: Box<dyn Write>,
+    err: Box<dyn Write>,
+    out_error: Option<io::Error>,
+    quiet: bool,
+    json: bool,
+    out_paint: Paint,
+    err_paint: Paint,
+    bars: MultiProgress,
+}
+
+impl Console {
+    /// A console that writes to these, without colours or progress bars.
+    pub fn new(out: Box<dyn Write>, err: Box<dyn Write>) -> Console {
+        Console {
+            out,
+            err,
+            out_error: None,
+            quiet: false,
+            json: false,
+            out_paint: Paint(false),
+            err_paint: Paint(false),
+            bars: MultiProgress::with_draw_target(ProgressDrawTarget::hidden()),
+        }
+    }
+
+    /// The process's own standard output and error, with progress bars if the latter is a terminal.
+    pub fn of_process() -> Console {
+        let console = Console::new(Box::new(io::stdout()), Box::new(io::stderr()));
+        if io::stderr().is_terminal() {
+            console.bars.set_draw_target(ProgressDrawTarget::stderr());
+        }
+        console
+    }
+
+    /// Applies the user's options: fewer words, colours.
+    pub fn configure(&mut self, quiet: bool, color: ColorWhen) {
+        self.quiet = quiet;
+        self.out_paint = Paint(color.applies(io::stdout().is_terminal()));
+        self.err_paint = Paint(color.applies(io::stderr().is_terminal()));
+        if quiet {
+            self.bars.set_draw_target(ProgressDrawTarget::hidden());
+        }
+    }
+
+    /// From now on stdout takes JSON only.
+    pub fn set_json(&mut self) {
+        self.json = true;
+        self.bars.set_draw_target(ProgressDrawTarget::hidden());
+    }
+
+    /// Whether stdout takes JSON only.
+    pub fn is_json(&self) -> bool {
+        self.json
+    }
+
+    /// Colours for stdout.
+    pub fn paint(&self) -> Paint {
+        self.out_paint
+    }
+
+    /// Where progress bars are drawn; nowhere unless stderr is a terminal.
+    pub fn bars(&self) -> &MultiProgress {
+        &self.bars
+    }
+
+    /// Whether progress bars are seen.
+    pub fn has_bars(&self) -> bool {
+        !self.bars.is_hidden()
+    }
+
+    /// A line of the result, for people: on stdout, but with `--json` and `-q` nowhere.
+    pub fn say(&mut self, line: &str) {
+        if !self.quiet {
+            self.result(line);
+        }
+    }
+
+    /// A line of the result that was asked for, so that `-q` does not hide it: on stdout, but with `--json` nowhere.
+    pub fn result(&mut self, line: &str) {
+        if !self.json {
+            self.write_out(format!("{line}\n").as_bytes());
+        }
+    }
+
+    /// A line on how things go: on stderr, but with `--json` and `-q` nowhere.
+    pub fn note(&mut self, line: &str) {
+        if !self.json && !self.quiet {
+            self.write_err(&format!("{line}\n"));
+        }
+    }
+
+    /// A line of JSON, written out at once.
+    pub fn json(&mut self, value: &impl Serialize) {
+        let mut line = serde_json::to_vec(value).expect("plain data becomes JSON");
+        line.push(b'\n');
+        self.write_out(&line);
+    }
+
+    /// Bytes for stdout as they are.
+    pub fn raw(&mut self, bytes: &[u8]) {
+        self.write_out(bytes);
+    }
+
+    /// A warning, on stderr whatever the user wants to see.
+    pub fn warning(&mut self, text: &str) {
+        let label = self.err_paint.warn("warning:");
+        self.write_err(&format!("swarm: {label} {}\n", printable(text)));
+    }
+
+    /// An error, on stderr whatever the user wants to see.
+    pub fn error(&mut self, line: &str) {
+        let label = self.err_paint.bad("swarm:");
+        self.write_err(&format!("{label} {line}\n"));
+    }
+
+    /// What went wrong with stdout, if it was not just a reader that has seen enough.
+    pub fn take_out_error(&mut self) -> Option<io::Error> {
+        self.out_error.take().filter(|error| error.kind() != io::ErrorKind::BrokenPipe)
+    }
+
+    fn write_out(&mut self, bytes: &[u8]) {
+        if self.out_error.is_none() {
+            let Console { out, bars, .. } = self;
+            let written = bars.suspend(|| out.write_all(bytes).and_then(|()| out.flush()));
+            self.out_error = written.err();
+        }
+    }
+
+    fn write_err(&mut self, text: &str) {
+        let Console { err, bars, .. } = self;
+        // There is nowhere left to tell of a failure.
+        let _ = bars.suspend(|| err.write_all(text.as_bytes()).and_then(|()| err.flush()));
+    }
+}
+
+#[cfg(test)]
+pub mod tests {
+    use super::*;
+    use std::cell::RefCell;
+    use std::rc::Rc;
+
+    /// Keeps what is written to it, for tests to read.
+    #[derive(Clone, Default)]
+    pub struct Shared(Rc<RefCell<Vec<u8>>>);
+
+    impl Shared {
+        /// What was written so far.
+        pub fn text(&self) -> String {
+            String::from_utf8(self.0.borrow().clone()).unwrap()
+        }
+    }
+
+    impl Write for Shared {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.borrow_mut().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// Fails each write.
+    struct Broken(io::ErrorKind);
+
+    impl Write for Broken {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(self.0.into())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn json_has_stdout_to_itself() {
+        let (out, err) = (Shared::default(), Shared::default());
+        let mut console = Console::new(Box::new(out.clone()), Box::new(err.clone()));
+        console.set_json();
+        console.result("for people");
+        console.note("progress");
+        console.json(&serde_json::json!({"a": 1}));
+        console.warning("odd\nname");
+        assert_eq!(out.text(), "{\"a\":1}\n");
+        assert_eq!(err.text(), "swarm: warning: odd\\nname\n");
+    }
+
+    #[test]
+    fn a_reader_that_left_is_no_error_and_a_full_disk_is() {
+        for (kind, told) in [(io::ErrorKind::BrokenPipe, false), (io::ErrorKind::StorageFull, true)] {
+            let mut console = Console::new(Box::new(Broken(kind)), Box::new(Broken(kind)));
+            console.result("lost");
+            console.error("lost too");
+            console.result("not even tried");
+            assert_eq!(console.take_out_error().is_some(), told);
+        }
+    }
+}

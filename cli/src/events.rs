@@ -1,0 +1,121 @@
+//! What `seed` and `get` tell scripts: newline-delimited JSON, each object with `event` and `t`.
+
+use serde::Serialize;
+use std::net::SocketAddr;
+use std::time::Instant;
+use swarm_engine::TorrentStats;
+
+/// One event. Rates are in bytes/s, sizes in bytes.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Record<'a> {
+    /// The command has begun.
+    Started {
+        /// SOURCE as given.
+        source: &'a str,
+        /// The folder of the data.
+        dir: &'a str,
+    },
+    /// What the torrent is.
+    Metadata {
+        name: &'a str,
+        info_hash_v1: String,
+        piece_length: u32,
+        pieces: u32,
+        total_size: u64,
+        /// Number of files, pad files left out.
+        files: usize,
+    },
+    /// Where peers can reach us.
+    Listening { addresses: &'a [SocketAddr] },
+    /// Existing data is known; peers are welcome.
+    Checked { pieces_have: u32, pieces: u32 },
+    /// How it goes, at most once a second.
+    Progress {
+        bytes_total: u64,
+        bytes_verified: u64,
+        pieces_have: u32,
+        pieces: u32,
+        rate_down: u64,
+        rate_up: u64,
+        bytes_down: u64,
+        bytes_up: u64,
+        peers: usize,
+        seeds: usize,
+        /// Why nothing moves; null while something does, or nothing needs to.
+        waiting: Option<String>,
+    },
+    /// A piece did not verify and is downloaded again.
+    PieceFailed { piece: u32 },
+    /// A peer lied and is banned.
+    PeerBanned { address: SocketAddr, reason: &'a str },
+    /// Something is not as it should be, and the transfer goes on.
+    Warning { message: &'a str },
+    /// The disk takes no more data; the transfer waits.
+    DiskStalled { reason: &'a str },
+    /// The disk takes data again.
+    DiskResumed,
+    /// Everything wanted is verified and in place.
+    Complete { path: &'a str, seconds: f64, bytes_down: u64, bytes_up: u64 },
+    /// Seeding has ended.
+    Stopped { reason: &'a str, seconds: f64, bytes_down: u64, bytes_up: u64 },
+    /// It did not work out.
+    Failed { kind: &'a str, message: &'a str },
+}
+
+impl Record<'_> {
+    /// How it goes, from the torrent's own figures.
+    pub fn progress(stats: &TorrentStats) -> Record<'static> {
+        Record::Progress {
+            bytes_total: stats.bytes_total,
+            bytes_verified: stats.bytes_verified,
+            pieces_have: stats.pieces_have,
+            pieces: stats.pieces,
+            rate_down: stats.rate_down,
+            rate_up: stats.rate_up,
+            bytes_down: stats.totals.bytes_down,
+            bytes_up: stats.totals.bytes_up,
+            peers: stats.peers,
+            seeds: stats.seeds,
+            waiting: stats.waiting.as_ref().map(ToString::to_string),
+        }
+    }
+}
+
+/// A record and when it was made.
+#[derive(Serialize)]
+pub struct Stamped<'a> {
+    #[serde(flatten)]
+    record: &'a Record<'a>,
+    /// Seconds since the start, to the millisecond.
+    t: f64,
+}
+
+impl<'a> Stamped<'a> {
+    /// The record as of now, for a command that began at `start`.
+    pub fn now(record: &'a Record<'a>, start: Instant) -> Stamped<'a> {
+        Stamped { record, t: seconds_since(start) }
+    }
+}
+
+/// Seconds since `start`, to the millisecond.
+pub fn seconds_since(start: Instant) -> f64 {
+    start.elapsed().as_millis() as f64 / 1000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_object_has_its_event_and_time() {
+        let start = Instant::now();
+        let failed = Record::Failed { kind: "data", message: "no" };
+        let json = serde_json::to_value(Stamped::now(&failed, start)).unwrap();
+        assert_eq!(json["event"], "failed");
+        assert_eq!(json["kind"], "data");
+        assert!(json["t"].is_f64());
+        let json = serde_json::to_value(Stamped::now(&Record::DiskResumed, start)).unwrap();
+        assert_eq!(json["event"], "disk_resumed");
+    }
+}

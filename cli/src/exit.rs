@@ -1,0 +1,153 @@
+//! Exit statuses, and errors as the one line that a user reads.
+
+use anyhow::Error;
+use std::fmt;
+use std::process::ExitCode;
+use swarm_core::metainfo::MetainfoError;
+use swarm_engine::ErrorKind;
+
+/// How the command ended. Scripts rely on the numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// What was asked for is done.
+    Done = 0,
+    /// It failed at run time.
+    Runtime = 1,
+    /// The command line makes no sense.
+    Usage = 2,
+    /// The metainfo, magnet link or URL is not valid.
+    Metainfo = 3,
+    /// Data does not verify, or did not complete.
+    Data = 4,
+    /// No space, or no permission, at the destination.
+    Destination = 5,
+    /// Interrupted by the user; state was saved.
+    Interrupted = 130,
+}
+
+impl Exit {
+    /// The word for it in JSON events.
+    pub fn kind(self) -> &'static str {
+        match self {
+            Exit::Done => "done",
+            Exit::Runtime => "runtime",
+            Exit::Usage => "usage",
+            Exit::Metainfo => "metainfo",
+            Exit::Data => "data",
+            Exit::Destination => "destination",
+            Exit::Interrupted => "interrupted",
+        }
+    }
+
+    /// The status that this error ends the command with: that of a [`Failure`] in it, else what the library says.
+    pub fn of(error: &Error) -> Exit {
+        if let Some(failure) = error.downcast_ref::<Failure>() {
+            return failure.exit;
+        }
+        let engine = error.chain().find_map(|cause| cause.downcast_ref::<swarm_engine::Error>());
+        if let Some(error) = engine {
+            return match error.kind() {
+                ErrorKind::Metainfo => Exit::Metainfo,
+                ErrorKind::Data => Exit::Data,
+                ErrorKind::Destination => Exit::Destination,
+                _ => Exit::Runtime,
+            };
+        }
+        match error.chain().any(|cause| cause.is::<MetainfoError>()) {
+            true => Exit::Metainfo,
+            false => Exit::Runtime,
+        }
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> ExitCode {
+        ExitCode::from(exit as u8)
+    }
+}
+
+/// A failure that knows its exit status.
+#[derive(Debug)]
+pub struct Failure {
+    exit: Exit,
+    message: String,
+}
+
+impl Failure {
+    /// A failure with this status and message, as the innermost error or as the context of another.
+    pub fn new(exit: Exit, message: impl Into<String>) -> Failure {
+        Failure { exit, message: message.into() }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// The error as one printable line: the thing, what is wrong, and each cause that says more.
+pub fn one_line(error: &Error) -> String {
+    let mut line = String::new();
+    for cause in error.chain() {
+        let text = cause.to_string();
+        // Many errors repeat their cause in their own message.
+        if line.ends_with(&text) {
+            continue;
+        }
+        if !line.is_empty() {
+            line.push_str(": ");
+        }
+        line.push_str(&text);
+    }
+    printable(&line)
+}
+
+/// The text without anything that could move a terminal's cursor, start a new line or reverse what follows:
+/// such characters are escaped as in Rust.
+pub fn printable(text: &str) -> String {
+    let harmful = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if harmful(c) {
+            out.extend(c.escape_default());
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::{Context as _, anyhow};
+
+    #[test]
+    fn a_line_names_the_thing_and_each_cause_once() {
+        let error = anyhow!("disk on fire").context("cannot read: disk on fire").context("a.meta");
+        assert_eq!(one_line(&error), "a.meta: cannot read: disk on fire");
+        assert_eq!(one_line(&anyhow!("two\nlines \x1b[2J")), r"two\nlines \u{1b}[2J");
+    }
+
+    #[test]
+    fn the_status_is_found_under_any_context() {
+        let full = Failure::new(Exit::Destination, "no space");
+        let error = Err::<(), _>(full).context("release.iso").unwrap_err();
+        assert_eq!(Exit::of(&error), Exit::Destination);
+        assert_eq!(one_line(&error), "release.iso: no space");
+        let wrapped = anyhow!("EACCES").context(Failure::new(Exit::Destination, "cannot write")).context("x");
+        assert_eq!(Exit::of(&wrapped), Exit::Destination);
+        assert_eq!(Exit::of(&anyhow!("anything else")), Exit::Runtime);
+        let invalid = Err::<(), _>(MetainfoError::NoFiles).context("x.meta").unwrap_err();
+        assert_eq!(Exit::of(&invalid), Exit::Metainfo);
+        let engine = swarm_engine::Error::from(MetainfoError::NoFiles);
+        assert_eq!(Exit::of(&Error::from(engine).context("x.meta")), Exit::Metainfo);
+    }
+}

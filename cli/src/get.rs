@@ -1,0 +1,193 @@
+//! `swarm get`: download a torrent.
+
+use crate::app::Context;
+use crate::exit::{Exit, Failure, printable};
+use crate::interrupt::Interrupt;
+use crate::network::NetworkArgs;
+use crate::transfer::{self, Plan, SeedUntil};
+use crate::units;
+use anyhow::{Context as _, Result};
+use clap::Args;
+use globset::{Glob, GlobSet, GlobSetBuilder};
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use swarm_core::metainfo::Metainfo;
+use swarm_core::picker::Order;
+use swarm_engine::AddTorrent;
+use swarm_engine::storage::SpaceBudget;
+
+/// Options of `swarm get`.
+#[derive(Args, Debug)]
+#[command(after_long_help = EXAMPLES)]
+pub struct GetArgs {
+    /// A metainfo file, or an http(s) URL of one
+    #[arg(value_name = "SOURCE")]
+    source: OsString,
+
+    /// The folder to download into; made if need be
+    #[arg(short, long = "output", value_name = "DIR", default_value = ".")]
+    dir: PathBuf,
+
+    /// Download only the files that match; repeatable
+    ///
+    /// The pattern is matched against the file's path, with and without the torrent's name at the front. `*` matches
+    /// anything, `/` included; `?` one character; `[a-z]` a range; `{a,b}` either.
+    #[arg(long, value_name = "GLOB", value_parser = parse_glob)]
+    files: Vec<Glob>,
+
+    /// Download pieces in order, so that the first ones can be used early
+    #[arg(long)]
+    sequential: bool,
+
+    /// Keep seeding when complete: `forever` (if no value is given), until a ratio such as 2.0 is reached, or for a time
+    /// such as 30m
+    #[arg(
+        long, value_name = "never|forever|RATIO|DURATION", value_parser = parse_seed,
+        num_args = 0..=1, require_equals = true, default_value = "never", default_missing_value = "forever",
+    )]
+    seed: SeedUntil,
+
+    /// Replace files that are in the way and hold something else
+    ///
+    /// Without this, foreign data ends the command with status 4 and is left as it is.
+    #[arg(long)]
+    overwrite: bool,
+
+    /// Check all existing data, even if saved state says that it is good
+    #[arg(long)]
+    recheck: bool,
+
+    /// Wait this long for space when the disk is full, then exit with status 5
+    ///
+    /// Without this, a full disk pauses the download for as long as it takes: it goes on by itself once there is space.
+    #[arg(long, value_name = "DURATION", value_parser = units::parse_duration)]
+    space_wait: Option<Duration>,
+
+    /// Print events as JSON, one object a line
+    #[arg(long)]
+    json: bool,
+
+    /// Behave as if the disk were full after so many bytes, for so many seconds
+    #[arg(long, hide = true, value_name = "BYTES,SECONDS", value_parser = parse_made_up_disk)]
+    inject_disk_full: Option<(u64, Duration)>,
+
+    #[command(flatten)]
+    network: NetworkArgs,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  swarm get https://example.org/release.iso.meta
+  swarm get release.meta -o downloads --files '*.iso' --max-down 80Mbit/s
+  swarm get release.meta --seed=2.0 --json
+
+Files appear under their final names only once every piece of them is verified. An interrupted download goes on when the
+same command runs again; a second one to the same place says so and stops.";
+
+/// Downloads, and seeds for as long as the user wants.
+pub async fn run(args: GetArgs, cx: &mut Context) -> Result<Exit> {
+    if args.json {
+        cx.console.set_json();
+    }
+    let result = get(args, cx).await;
+    transfer::end(result, cx)
+}
+
+async fn get(args: GetArgs, cx: &mut Context) -> Result<Exit> {
+    let mut interrupt = Interrupt::install().context("cannot watch for signals")?;
+    let metainfo = transfer::begin(&args.source, &args.dir, cx, &mut interrupt).await?;
+    let wanted = wanted(&metainfo, args.files)?;
+    let mut torrent = AddTorrent::download(metainfo, args.dir);
+    torrent.wanted = wanted;
+    torrent.order = if args.sequential { Order::Sequential } else { Order::RarestFirst };
+    torrent.overwrite = args.overwrite;
+    torrent.recheck = args.recheck;
+    let made_up_disk = args.inject_disk_full.map(|(bytes, time)| (Arc::new(SpaceBudget::new(bytes)), time));
+    torrent.space = made_up_disk.as_ref().map(|(disk, _)| Arc::clone(disk));
+    let plan =
+        Plan { torrent, until: args.seed, space_wait: args.space_wait, needs_all: false, made_up_disk };
+    transfer::run(plan, &args.network, cx, &mut interrupt).await
+}
+
+/// Which files the user wants: `None` for all of them.
+fn wanted(metainfo: &Metainfo, globs: Vec<Glob>) -> Result<Option<Vec<bool>>> {
+    if globs.is_empty() {
+        return Ok(None);
+    }
+    let mut set = GlobSetBuilder::new();
+    for glob in &globs {
+        set.add(glob.clone());
+    }
+    let set = set.build()?;
+    let files = &metainfo.info.files;
+    let wanted: Vec<bool> = files.iter().map(|file| !file.attr.pad && matches(&set, &file.path)).collect();
+    if !wanted.contains(&true) {
+        let globs: Vec<_> = globs.iter().map(Glob::glob).collect();
+        let message = format!("{}: no file matches --files {}", metainfo.info.name, globs.join(" "));
+        return Err(Failure::new(Exit::Usage, message).into());
+    }
+    Ok(Some(wanted))
+}
+
+fn matches(set: &GlobSet, path: &[String]) -> bool {
+    set.is_match(path.join("/")) || (path.len() > 1 && set.is_match(path[1..].join("/")))
+}
+
+fn parse_glob(text: &str) -> Result<Glob, String> {
+    Glob::new(text).map_err(|error| printable(&error.kind().to_string()))
+}
+
+fn parse_seed(text: &str) -> Result<SeedUntil, String> {
+    match text {
+        "never" => return Ok(SeedUntil::Complete),
+        "forever" => return Ok(SeedUntil::Interrupted),
+        _ => {}
+    }
+    if let Ok(ratio) = text.parse::<f64>() {
+        let is_usable = ratio.is_finite() && ratio >= 0.0;
+        return is_usable.then_some(SeedUntil::Ratio(ratio)).ok_or_else(|| "is no ratio".to_owned());
+    }
+    units::parse_duration(text)
+        .map(SeedUntil::Elapsed)
+        .map_err(|_| "is not never, forever, a ratio such as 2.0, or a duration such as 30m".to_owned())
+}
+
+fn parse_made_up_disk(text: &str) -> Result<(u64, Duration), String> {
+    let (bytes, seconds) = text.split_once(',').ok_or("is not BYTES,SECONDS")?;
+    let bytes = units::parse_size(bytes).map_err(|error| error.to_string())?;
+    let seconds = seconds.parse().map_err(|_| "SECONDS is no number".to_owned())?;
+    Ok((bytes, Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seeding_ends_as_the_user_says() {
+        assert_eq!(parse_seed("never"), Ok(SeedUntil::Complete));
+        assert_eq!(parse_seed("forever"), Ok(SeedUntil::Interrupted));
+        assert_eq!(parse_seed("1.5"), Ok(SeedUntil::Ratio(1.5)));
+        assert_eq!(parse_seed("90s"), Ok(SeedUntil::Elapsed(Duration::from_secs(90))));
+        for text in ["", "-1", "inf", "NaN", "soon"] {
+            assert!(parse_seed(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn patterns_match_with_and_without_the_torrents_name() {
+        let matches = |glob: &str, path: &str| {
+            let set = GlobSetBuilder::new().add(parse_glob(glob).unwrap()).build().unwrap();
+            let path: Vec<String> = path.split('/').map(str::to_owned).collect();
+            super::matches(&set, &path)
+        };
+        assert!(matches("*.iso", "release/sub/a.iso"));
+        assert!(matches("sub/*", "release/sub/a.iso"));
+        assert!(matches("release/sub/*", "release/sub/a.iso"));
+        assert!(matches("a.iso", "a.iso"));
+        assert!(!matches("a.iso", "release/sub/a.iso"));
+        assert!(parse_glob("[").is_err());
+    }
+}

@@ -1,0 +1,57 @@
+//! Ctrl-C and SIGTERM: the first asks the command to end cleanly, the second ends it at once.
+
+use crate::exit::Exit;
+use std::io;
+
+/// Waits for the user's wish to end.
+#[derive(Debug)]
+pub struct Interrupt {
+    #[cfg(unix)]
+    signals: [tokio::signal::unix::Signal; 2],
+}
+
+impl Interrupt {
+    /// Takes over both signals, for the rest of the process's life. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// What the system says, should it refuse.
+    pub fn install() -> io::Result<Interrupt> {
+        #[cfg(unix)]
+        {
+            use signal_hook::consts::{SIGINT, SIGTERM};
+            use std::sync::{Arc, atomic::AtomicBool};
+            use tokio::signal::unix::{SignalKind, signal};
+            let signals = [signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?];
+            let asked = Arc::new(AtomicBool::new(false));
+            for number in [SIGINT, SIGTERM] {
+                // In this order: the exit comes before the flag that arms it. It happens inside the signal handler, so
+                // that it works whatever the threads are stuck in.
+                signal_hook::flag::register_conditional_shutdown(
+                    number,
+                    Exit::Interrupted as i32,
+                    asked.clone(),
+                )?;
+                signal_hook::flag::register(number, asked.clone())?;
+            }
+            Ok(Interrupt { signals })
+        }
+        #[cfg(not(unix))]
+        Ok(Interrupt {})
+    }
+
+    /// Returns when the first signal comes.
+    pub async fn wait(&mut self) {
+        #[cfg(unix)]
+        {
+            let [interrupt, terminate] = &mut self.signals;
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+        }
+        #[cfg(not(unix))]
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}

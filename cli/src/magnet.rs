@@ -1,0 +1,23 @@
+//! `swarm magnet`: a link to a torrent.
+
+use crate::app::Context;
+use crate::exit::Exit;
+use crate::source;
+use anyhow::Result;
+use clap::Args;
+use std::ffi::OsString;
+
+/// Options of `swarm magnet`.
+#[derive(Args, Debug)]
+pub struct MagnetArgs {
+    /// A metainfo file, or an http(s) URL of one
+    #[arg(value_name = "SOURCE")]
+    source: OsString,
+}
+
+/// Prints the link.
+pub async fn run(args: &MagnetArgs, cx: &mut Context) -> Result<Exit> {
+    let metainfo = source::load(&args.source).await?;
+    cx.console.result(&metainfo.magnet());
+    Ok(Exit::Done)
+}

@@ -1,0 +1,24 @@
+//! `swarm man`: manual pages, one for each subcommand.
+
+use crate::app::{Cli, Context};
+use crate::exit::{Exit, Failure};
+use anyhow::{Context as _, Result};
+use clap::{Args, CommandFactory as _};
+use std::path::PathBuf;
+
+/// Options of `swarm man`.
+#[derive(Args, Debug)]
+pub struct ManArgs {
+    /// The folder to write swarm.1, swarm-create.1 and so on to; made if need be
+    dir: PathBuf,
+}
+
+/// Writes the pages.
+pub fn run(args: &ManArgs, cx: &mut Context) -> Result<Exit> {
+    let cannot =
+        || Failure::new(Exit::Destination, format!("{}: cannot write manual pages", args.dir.display()));
+    std::fs::create_dir_all(&args.dir).with_context(cannot)?;
+    clap_mangen::generate_to(Cli::command(), &args.dir).with_context(cannot)?;
+    cx.console.say(&format!("manual pages are in {}", args.dir.display()));
+    Ok(Exit::Done)
+}

@@ -1,0 +1,153 @@
+//! The options that every command with a network takes.
+
+use crate::units;
+use clap::Args;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use swarm_engine::{AddTorrent, SessionOptions};
+use url::Url;
+
+/// Network options of `seed`, `get` and `lab`.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Network options")]
+pub struct NetworkArgs {
+    /// Listen here; repeatable. Default: every interface, the first free port from 6881 up
+    ///
+    /// Port 0 lets the system choose; the `listening` event of --json tells what it chose. With an address that is not
+    /// 0.0.0.0 or [::], outgoing connections leave from it too.
+    #[arg(long, value_name = "ADDR:PORT", value_parser = parse_address)]
+    pub listen: Vec<SocketAddr>,
+
+    /// Connect to this peer; repeatable
+    #[arg(long = "peer", value_name = "ADDR:PORT", value_parser = parse_peer)]
+    pub peers: Vec<SocketAddr>,
+
+    /// Ask this tracker too; repeatable, each a tier of its own
+    #[arg(long = "tracker", value_name = "URL", value_parser = parse_tracker)]
+    pub trackers: Vec<String>,
+
+    /// Do not use the trackers of the metainfo
+    #[arg(long)]
+    pub no_tracker: bool,
+
+    /// Send at most this to all peers together, as in 10MB/s or 80Mbit/s
+    #[arg(long, value_name = "RATE", value_parser = units::parse_rate)]
+    pub max_up: Option<u64>,
+
+    /// Receive at most this from all peers together
+    #[arg(long, value_name = "RATE", value_parser = units::parse_rate)]
+    pub max_down: Option<u64>,
+
+    /// Hold at most this many connections
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_peers: Option<u32>,
+
+    /// Bind every socket to this network device (Linux)
+    #[arg(long, value_name = "NAME")]
+    pub bind_device: Option<String>,
+
+    /// Keep the state that makes restarts quick in this folder
+    ///
+    /// Default: $XDG_STATE_HOME/swarm, or ~/.local/state/swarm. What a download needs to go on after a crash lies beside its
+    /// data; this folder remembers which complete data has been checked, so that it is not read again.
+    #[arg(long, value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
+
+    /// Keep no state: complete data is checked each time
+    #[arg(long, conflicts_with = "state_dir")]
+    pub no_state: bool,
+}
+
+impl NetworkArgs {
+    /// A session as the user wants it.
+    pub fn session_options(&self) -> SessionOptions {
+        let default = SessionOptions::default();
+        SessionOptions {
+            listen: self.listen.clone(),
+            bind_device: self.bind_device.clone(),
+            upload_limit: self.max_up,
+            download_limit: self.max_down,
+            peers_max: self.max_peers.map_or(default.peers_max, |n| n as usize),
+            state_dir: self.state_dir(),
+            ..default
+        }
+    }
+
+    /// The torrent with the user's peers and trackers. It is alone in its session, and has all its connections.
+    pub fn apply(&self, torrent: AddTorrent) -> AddTorrent {
+        AddTorrent {
+            peers: self.peers.clone(),
+            trackers: self.trackers.clone(),
+            use_metainfo_trackers: !self.no_tracker,
+            peers_max: self.max_peers.map_or(torrent.peers_max, |n| n as usize),
+            ..torrent
+        }
+    }
+
+    /// The folder for state, unless the user wants none or has no home.
+    pub fn state_dir(&self) -> Option<PathBuf> {
+        if self.no_state {
+            return None;
+        }
+        self.state_dir.clone().or_else(|| {
+            let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+            let base = absolute("XDG_STATE_HOME").or_else(|| Some(absolute("HOME")?.join(".local/state")))?;
+            Some(base.join("swarm"))
+        })
+    }
+}
+
+fn parse_address(text: &str) -> Result<SocketAddr, &'static str> {
+    text.parse().map_err(|_| "is not ADDR:PORT; write it as in 192.0.2.7:6881 or [2001:db8::7]:6881")
+}
+
+fn parse_peer(text: &str) -> Result<SocketAddr, &'static str> {
+    let addr = parse_address(text)?;
+    if addr.port() == 0 { Err("has port 0, where no peer can listen") } else { Ok(addr) }
+}
+
+/// A tracker's URL, as the user wrote it.
+fn parse_tracker(text: &str) -> Result<String, String> {
+    parse_url(text, &["http", "https", "udp"])
+}
+
+fn parse_url(text: &str, schemes: &[&str]) -> Result<String, String> {
+    let url = Url::parse(text).map_err(|error| format!("is not a URL: {error}"))?;
+    if !schemes.contains(&url.scheme()) {
+        return Err(format!("starts with {}:, not {}", url.scheme(), schemes.join(":, ") + ":"));
+    }
+    if !url.has_host() || url.host_str() == Some("") {
+        return Err("names no host".to_owned());
+    }
+    if url.scheme() == "udp" && url.port().is_none() {
+        return Err("names no port, and udp: has none of its own".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_are_checked_and_kept_as_written() {
+        assert_eq!(
+            parse_tracker("HTTP://Tracker.example/announce").unwrap(),
+            "HTTP://Tracker.example/announce"
+        );
+        assert!(parse_tracker("udp://tracker.example:80").is_ok());
+        for text in
+            ["tracker.example", "ftp://tracker.example/", "udp://tracker.example", "http://", "udp://:80"]
+        {
+            assert!(parse_tracker(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn addresses_need_a_port() {
+        assert!(parse_address("127.0.0.1:0").is_ok());
+        assert!(parse_address("[::1]:6881").is_ok());
+        assert!(parse_address("localhost:1").is_err());
+        assert!(parse_peer("127.0.0.1:0").is_err());
+    }
+}

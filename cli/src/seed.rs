@@ -1,0 +1,79 @@
+//! `swarm seed`: serve what is there.
+
+use crate::app::Context;
+use crate::exit::Exit;
+use crate::interrupt::Interrupt;
+use crate::network::NetworkArgs;
+use crate::transfer::{self, Plan, SeedUntil};
+use anyhow::{Context as _, Result};
+use clap::Args;
+use std::ffi::OsString;
+use std::path::PathBuf;
+use swarm_engine::AddTorrent;
+
+/// Options of `swarm seed`.
+#[derive(Args, Debug)]
+#[command(after_long_help = EXAMPLES)]
+pub struct SeedArgs {
+    /// A metainfo file, or an http(s) URL of one
+    #[arg(value_name = "SOURCE")]
+    source: OsString,
+
+    /// The folder that holds the torrent's file or folder; nothing is ever written to it
+    #[arg(value_name = "DIR")]
+    dir: PathBuf,
+
+    /// Seed what verifies even if pieces are missing or damaged
+    ///
+    /// Without this, incomplete data ends the command with status 4.
+    #[arg(long)]
+    partial: bool,
+
+    /// Check all data, even if saved state says that it is good
+    #[arg(long)]
+    recheck: bool,
+
+    /// Print events as JSON, one object a line
+    #[arg(long)]
+    json: bool,
+
+    /// Send corrupt blocks, for tests of those who receive them
+    #[arg(long, hide = true)]
+    inject_poison: bool,
+
+    #[command(flatten)]
+    network: NetworkArgs,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  swarm seed release.iso.meta .
+  swarm seed https://example.org/release.iso.meta /srv/files --max-up 80Mbit/s
+
+The data is checked first, unless saved state vouches for it. Ctrl-C stops: peers and trackers are told, state is saved,
+and the exit status is 130.";
+
+/// Seeds until interrupted.
+pub async fn run(args: SeedArgs, cx: &mut Context) -> Result<Exit> {
+    if args.json {
+        cx.console.set_json();
+    }
+    let result = seed(args, cx).await;
+    transfer::end(result, cx)
+}
+
+async fn seed(args: SeedArgs, cx: &mut Context) -> Result<Exit> {
+    let mut interrupt = Interrupt::install().context("cannot watch for signals")?;
+    let metainfo = transfer::begin(&args.source, &args.dir, cx, &mut interrupt).await?;
+    let mut torrent = AddTorrent::seed(metainfo, args.dir);
+    torrent.recheck = args.recheck;
+    torrent.poison = args.inject_poison;
+    let plan = Plan {
+        torrent,
+        until: SeedUntil::Interrupted,
+        space_wait: None,
+        needs_all: !args.partial,
+        made_up_disk: None,
+    };
+    transfer::run(plan, &args.network, cx, &mut interrupt).await
+}

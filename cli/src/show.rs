@@ -1,0 +1,191 @@
+//! `swarm show`: what is in a metainfo file.
+
+use crate::app::Context;
+use crate::console::Paint;
+use crate::exit::{Exit, printable};
+use crate::{source, units};
+use anyhow::Result;
+use clap::Args;
+use serde::Serialize;
+use std::ffi::OsString;
+use std::time::{Duration, SystemTime};
+use swarm_core::metainfo::Metainfo;
+
+/// Options of `swarm show`.
+#[derive(Args, Debug)]
+pub struct ShowArgs {
+    /// A metainfo file, or an http(s) URL of one
+    #[arg(value_name = "SOURCE")]
+    source: OsString,
+
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// Prints what the torrent is.
+pub async fn run(args: &ShowArgs, cx: &mut Context) -> Result<Exit> {
+    if args.json {
+        cx.console.set_json();
+    }
+    let metainfo = source::load(&args.source).await?;
+    if args.json {
+        cx.console.json(&Shown::of(&metainfo));
+    } else {
+        let text = table(&metainfo, cx.console.paint());
+        cx.console.raw(text.as_bytes());
+    }
+    Ok(Exit::Done)
+}
+
+/// The JSON object.
+#[derive(Serialize)]
+struct Shown<'a> {
+    name: &'a str,
+    info_hash_v1: String,
+    info_hash_v2: Option<String>,
+    piece_length: u32,
+    pieces: u32,
+    /// Pad files included.
+    total_size: u64,
+    private: bool,
+    files: Vec<ShownFile>,
+    trackers: &'a [Vec<String>],
+    web_seeds: &'a [String],
+    nodes: &'a [(String, u16)],
+    comment: Option<&'a str>,
+    created_by: Option<&'a str>,
+    creation_date: Option<i64>,
+    source: Option<&'a str>,
+    magnet: String,
+    warnings: &'a [String],
+}
+
+#[derive(Serialize)]
+struct ShownFile {
+    path: String,
+    length: u64,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    attr: String,
+}
+
+impl Shown<'_> {
+    fn of(metainfo: &Metainfo) -> Shown<'_> {
+        let info = &metainfo.info;
+        Shown {
+            name: &info.name,
+            info_hash_v1: info.info_hash.to_string(),
+            info_hash_v2: metainfo.info_hash_v2.map(hex),
+            piece_length: info.geometry.piece_len(),
+            pieces: info.geometry.pieces(),
+            total_size: info.geometry.total_len(),
+            private: info.private,
+            files: files(metainfo).collect(),
+            trackers: &metainfo.trackers,
+            web_seeds: &metainfo.web_seeds,
+            nodes: &metainfo.nodes,
+            comment: metainfo.comment.as_deref(),
+            created_by: metainfo.created_by.as_deref(),
+            creation_date: metainfo.creation_date,
+            source: info.source.as_deref(),
+            magnet: metainfo.magnet(),
+            warnings: &metainfo.warnings,
+        }
+    }
+}
+
+/// The files that people see: all but pad files.
+fn files(metainfo: &Metainfo) -> impl Iterator<Item = ShownFile> + '_ {
+    metainfo.info.files.iter().filter(|file| !file.attr.pad).map(|file| ShownFile {
+        path: file.path.join("/"),
+        length: file.length,
+        attr: file.attr.letters(),
+    })
+}
+
+fn hex(hash: [u8; 32]) -> String {
+    hash.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The same for people.
+fn table(metainfo: &Metainfo, paint: Paint) -> String {
+    let mut out = String::new();
+    let mut row = |label: &str, value: &str| {
+        let label = if label.is_empty() { String::new() } else { format!("{label}:") };
+        out += &format!("{} {}\n", paint.strong(&format!("{label:<13}")), printable(value));
+    };
+    let info = &metainfo.info;
+    let files: Vec<_> = files(metainfo).collect();
+    row("name", &info.name);
+    row("info-hash", &info.info_hash.to_string());
+    if let Some(v2) = metainfo.info_hash_v2 {
+        row("info-hash v2", &hex(v2));
+    }
+    let bytes: u64 = files.iter().map(|file| file.length).sum();
+    let count = if files.len() == 1 { "1 file".to_owned() } else { format!("{} files", files.len()) };
+    row("size", &format!("{} in {count} ({bytes} bytes)", units::size(bytes)));
+    let geometry = &info.geometry;
+    row("pieces", &format!("{} of {}", geometry.pieces(), units::size(geometry.piece_len().into())));
+    if info.private {
+        row("private", "yes: peers come from the trackers only");
+    }
+    for (n, tier) in metainfo.trackers.iter().enumerate() {
+        let label = if n == 0 { "trackers" } else { "" };
+        row(label, &tier.join(" or "));
+    }
+    for (n, url) in metainfo.web_seeds.iter().enumerate() {
+        row(if n == 0 { "web seeds" } else { "" }, url);
+    }
+    for (n, (host, port)) in metainfo.nodes.iter().enumerate() {
+        row(if n == 0 { "nodes" } else { "" }, &format!("{host}:{port}"));
+    }
+    let optional =
+        [("comment", &metainfo.comment), ("source", &info.source), ("created by", &metainfo.created_by)];
+    for (label, text) in optional {
+        if let Some(text) = text {
+            row(label, text);
+        }
+    }
+    if let Some(seconds) = metainfo.creation_date {
+        row("created", &utc(seconds));
+    }
+    row("magnet", &metainfo.magnet());
+    for warning in &metainfo.warnings {
+        out += &format!("{} {}\n", paint.warn(&format!("{:<13}", "warning:")), printable(warning));
+    }
+    out += &paint.strong("files:");
+    out.push('\n');
+    for file in &files {
+        out += &format!("{:>11}  {}", units::size(file.length), printable(&file.path));
+        if !file.attr.is_empty() {
+            out += &paint.dim(&format!("  [{}]", file.attr));
+        }
+        out.push('\n');
+    }
+    out
+}
+
+/// A time in seconds since 1970 as `2024-02-29T23:59:59Z`; as a number where it is no date of ours.
+fn utc(seconds: i64) -> String {
+    const YEAR_10000: u64 = 253_402_300_800;
+    match u64::try_from(seconds) {
+        Ok(s) if s < YEAR_10000 => {
+            humantime::format_rfc3339_seconds(SystemTime::UNIX_EPOCH + Duration::from_secs(s)).to_string()
+        }
+        _ => seconds.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_that_no_calendar_has_stay_numbers() {
+        assert_eq!(utc(951_782_400), "2000-02-29T00:00:00Z");
+        assert_eq!(utc(253_402_300_799), "9999-12-31T23:59:59Z");
+        for seconds in [-5, 253_402_300_800, i64::MAX] {
+            assert_eq!(utc(seconds), seconds.to_string());
+        }
+    }
+}

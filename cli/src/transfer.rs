@@ -1,0 +1,349 @@
+//! What `seed` and `get` have in common: one torrent in one session, watched until it has done what it is there for.
+
+use crate::app::Context;
+use crate::events::{Record, seconds_since};
+use crate::exit::{Exit, Failure, one_line, printable};
+use crate::interrupt::Interrupt;
+use crate::network::NetworkArgs;
+use crate::progress::{self, TransferBar};
+use crate::{source, units};
+use anyhow::{Error, Result};
+use std::ffi::OsStr;
+use std::future::pending;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use swarm_core::metainfo::Metainfo;
+use swarm_core::torrent::Totals;
+use swarm_engine::storage::SpaceBudget;
+use swarm_engine::{AddTorrent, Event, Mode, Session, TorrentHandle, TorrentStats};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
+
+/// How often progress is told: to scripts, on a terminal, and elsewhere.
+const JSON_INTERVAL: Duration = Duration::from_secs(1);
+const BAR_INTERVAL: Duration = Duration::from_millis(200);
+const PLAIN_INTERVAL: Duration = Duration::from_secs(10);
+
+/// When to stop once everything is there.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum SeedUntil {
+    /// At once.
+    Complete,
+    /// When interrupted.
+    Interrupted,
+    /// When this many times the size has been uploaded.
+    Ratio(f64),
+    /// After this time.
+    Elapsed(Duration),
+}
+
+/// A torrent to transfer, and what else the user wants of it.
+pub struct Plan {
+    /// What the session is told.
+    pub torrent: AddTorrent,
+    /// When to stop.
+    pub until: SeedUntil,
+    /// How long a full disk is waited for.
+    pub space_wait: Option<Duration>,
+    /// Whether missing pieces are an error from the start.
+    pub needs_all: bool,
+    /// A disk that is full for a while: its budget, and how long until it is lifted.
+    pub made_up_disk: Option<(Arc<SpaceBudget>, Duration)>,
+}
+
+/// Tells that the command begins, and reads SOURCE.
+pub async fn begin(
+    source: &OsStr,
+    dir: &Path,
+    cx: &mut Context,
+    interrupt: &mut Interrupt,
+) -> Result<Metainfo> {
+    cx.record(&Record::Started { source: &source.to_string_lossy(), dir: &dir.to_string_lossy() });
+    let metainfo = tokio::select! {
+        metainfo = source::load(source) => metainfo?,
+        () = interrupt.wait() => return Err(interrupted(&source.to_string_lossy())),
+    };
+    let info = &metainfo.info;
+    let files = info.files.iter().filter(|file| !file.attr.pad).count();
+    cx.record(&Record::Metadata {
+        name: &info.name,
+        info_hash_v1: info.info_hash.to_string(),
+        piece_length: info.geometry.piece_len(),
+        pieces: info.geometry.pieces(),
+        total_size: info.geometry.total_len(),
+        files,
+    });
+    for warning in &metainfo.warnings {
+        cx.warn(warning);
+    }
+    Ok(metainfo)
+}
+
+/// Carries out the plan in a session of its own. The session has ended, and its state is saved, on return.
+pub async fn run(
+    plan: Plan,
+    network: &NetworkArgs,
+    cx: &mut Context,
+    interrupt: &mut Interrupt,
+) -> Result<Exit> {
+    let session = Session::start(network.session_options())?;
+    cx.record(&Record::Listening { addresses: session.listen_addrs() });
+    let path = plan.torrent.dir.join(&plan.torrent.metainfo.info.name);
+    let mode = plan.torrent.mode;
+    let torrent = session.add(network.apply(plan.torrent)).await?;
+    let bar = TransferBar::new(&cx.console);
+    let mut watch = Watch {
+        cx,
+        torrent,
+        mode,
+        path,
+        bar,
+        until: plan.until,
+        space_wait: plan.space_wait,
+        needs_all: plan.needs_all,
+        made_up_disk: plan.made_up_disk,
+        is_started: false,
+        is_complete: false,
+        give_up_at: None,
+        lift_at: None,
+        stop_at: None,
+    };
+    let result = watch.follow(interrupt).await;
+    watch.bar.finish();
+    session.stop().await;
+    result
+}
+
+/// Passes a command's result on; if it is a failure, scripts get it as their last event.
+pub fn end(result: Result<Exit>, cx: &mut Context) -> Result<Exit> {
+    if let Err(error) = &result {
+        cx.record(&Record::Failed { kind: Exit::of(error).kind(), message: &one_line(error) });
+    }
+    result
+}
+
+fn interrupted(what: &str) -> Error {
+    Failure::new(Exit::Interrupted, format!("{what}: interrupted; the same command again goes on from here"))
+        .into()
+}
+
+/// Watches one torrent.
+struct Watch<'a> {
+    cx: &'a mut Context,
+    torrent: TorrentHandle,
+    mode: Mode,
+    path: PathBuf,
+    bar: TransferBar,
+    until: SeedUntil,
+    space_wait: Option<Duration>,
+    needs_all: bool,
+    made_up_disk: Option<(Arc<SpaceBudget>, Duration)>,
+    /// Existing data is known.
+    is_started: bool,
+    /// Everything wanted is there.
+    is_complete: bool,
+    /// When the disk has been full for too long.
+    give_up_at: Option<Instant>,
+    /// When the made-up disk has space again.
+    lift_at: Option<Instant>,
+    /// When enough has been seeded.
+    stop_at: Option<Instant>,
+}
+
+/// Whether to go on.
+type Step = ControlFlow<Result<Exit>>;
+
+const GO_ON: Step = ControlFlow::Continue(());
+
+fn fail(exit: Exit, message: String) -> Step {
+    ControlFlow::Break(Err(Failure::new(exit, message).into()))
+}
+
+impl Watch<'_> {
+    async fn follow(&mut self, interrupt: &mut Interrupt) -> Result<Exit> {
+        let mut events = self.torrent.events();
+        let mut tick = self.ticker();
+        loop {
+            let step = tokio::select! {
+                // In this order: a flood of events keeps neither the user nor progress waiting.
+                biased;
+                () = interrupt.wait() => self.on_interrupt().await,
+                () = at(self.give_up_at) => self.on_no_space(),
+                () = at(self.lift_at) => self.lift(),
+                () = at(self.stop_at) => self.stopped("duration", Exit::Done).await,
+                _ = tick.tick() => self.on_tick().await,
+                event = events.next() => match event {
+                    Some(event) => self.on_event(event, &mut tick).await,
+                    None => ControlFlow::Break(Err(swarm_engine::Error::Stopped.into())),
+                },
+            };
+            if let ControlFlow::Break(result) = step {
+                return result;
+            }
+        }
+    }
+
+    fn ticker(&self) -> Interval {
+        let period = match (self.cx.console.is_json(), self.cx.console.has_bars()) {
+            (true, _) => JSON_INTERVAL,
+            (false, true) => BAR_INTERVAL,
+            (false, false) => PLAIN_INTERVAL,
+        };
+        let mut tick = interval(period);
+        // Progress is never told more often than this.
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        tick
+    }
+
+    async fn on_event(&mut self, event: Event, tick: &mut Interval) -> Step {
+        match event {
+            Event::Checking { done, of } => self.bar.checking(done, of),
+            Event::Started { have, pieces } => {
+                tick.reset_immediately();
+                return self.on_started(have, pieces);
+            }
+            Event::PieceFailed(piece) => {
+                self.cx.record(&Record::PieceFailed { piece: piece.0 });
+                self.cx.console.note(&format!("piece {piece} did not verify; it is downloaded again"));
+            }
+            Event::PeerBanned { addr, reason } => {
+                self.cx.record(&Record::PeerBanned { address: addr, reason: &reason });
+                self.cx.console.note(&format!("{addr}: banned: {reason}"));
+            }
+            Event::Warning(message) => self.cx.warn(&message),
+            Event::DiskStalled { reason } => self.on_disk_stalled(&reason),
+            Event::DiskResumed => {
+                self.give_up_at = None;
+                self.cx.record(&Record::DiskResumed);
+                self.cx.console.note("the disk takes data again");
+            }
+            Event::Completed => return self.on_completed().await,
+            Event::Failed(error) => return ControlFlow::Break(Err(error.into())),
+            Event::Stopped => return ControlFlow::Break(Err(swarm_engine::Error::Stopped.into())),
+            _ => {}
+        }
+        GO_ON
+    }
+
+    fn on_started(&mut self, have: u32, pieces: u32) -> Step {
+        self.is_started = true;
+        self.cx.record(&Record::Checked { pieces_have: have, pieces });
+        if self.needs_all && have < pieces {
+            let message = format!(
+                "{}: {} of {pieces} pieces are missing or damaged; `swarm verify` tells in which files, \
+                 --partial seeds the others",
+                self.path.display(),
+                pieces - have,
+            );
+            return fail(Exit::Data, message);
+        }
+        GO_ON
+    }
+
+    fn on_disk_stalled(&mut self, reason: &str) {
+        self.cx.record(&Record::DiskStalled { reason });
+        self.cx.console.note(&format!("{}; waiting until there is", printable(reason)));
+        self.bar.explain(reason);
+        let now = Instant::now();
+        self.give_up_at = self.space_wait.map(|wait| now + wait);
+        self.lift_at = self.made_up_disk.as_ref().map(|(_, wait)| now + *wait);
+    }
+
+    fn lift(&mut self) -> Step {
+        self.lift_at = None;
+        if let Some((disk, _)) = self.made_up_disk.take() {
+            disk.lift();
+        }
+        GO_ON
+    }
+
+    fn on_no_space(&mut self) -> Step {
+        let waited = units::duration(self.space_wait.unwrap_or_default());
+        fail(Exit::Destination, format!("{}: no space came free within {waited}", self.path.display()))
+    }
+
+    async fn on_completed(&mut self) -> Step {
+        self.is_complete = true;
+        let path = self.path.to_string_lossy();
+        if self.mode == Mode::Seed {
+            self.cx.console.note(&format!("seeding {}", printable(&path)));
+        } else {
+            let Totals { bytes_down, bytes_up, .. } = self.totals().await;
+            let seconds = seconds_since(self.cx.start);
+            self.cx.record(&Record::Complete { path: &path, seconds, bytes_down, bytes_up });
+            self.cx.console.say(&complete_line(&path, bytes_down, self.cx.start.elapsed()));
+        }
+        match self.until {
+            SeedUntil::Complete => return ControlFlow::Break(Ok(Exit::Done)),
+            SeedUntil::Elapsed(time) => self.stop_at = Some(Instant::now() + time),
+            SeedUntil::Interrupted | SeedUntil::Ratio(_) => {}
+        }
+        GO_ON
+    }
+
+    async fn on_tick(&mut self) -> Step {
+        // Before that, and once it has ended, a torrent has nothing to tell.
+        let Some(stats) = self.stats().await else { return GO_ON };
+        self.bar.show(&stats);
+        if self.cx.console.is_json() {
+            self.cx.record(&Record::progress(&stats));
+        } else if !self.cx.console.has_bars() {
+            let line = progress::waiting(&stats).map(|why| format!("; {why}")).unwrap_or_default();
+            self.cx.console.note(&(progress::summary(&stats) + &line));
+        }
+        match self.until {
+            SeedUntil::Ratio(ratio) if self.is_complete && is_reached(ratio, &stats) => {
+                self.stopped("ratio", Exit::Done).await
+            }
+            _ => GO_ON,
+        }
+    }
+
+    async fn on_interrupt(&mut self) -> Step {
+        if self.is_complete {
+            return self.stopped("interrupted", Exit::Interrupted).await;
+        }
+        ControlFlow::Break(Err(interrupted(&self.path.to_string_lossy())))
+    }
+
+    /// Seeding ends, for this reason.
+    async fn stopped(&mut self, reason: &str, exit: Exit) -> Step {
+        let Totals { bytes_down, bytes_up, .. } = self.totals().await;
+        let seconds = seconds_since(self.cx.start);
+        self.cx.record(&Record::Stopped { reason, seconds, bytes_down, bytes_up });
+        let (path, sent) = (self.path.to_string_lossy(), units::size(bytes_up));
+        let time = units::duration(self.cx.start.elapsed());
+        self.cx.console.say(&format!("{}: sent {sent} in {time}", printable(&path)));
+        ControlFlow::Break(Ok(exit))
+    }
+
+    async fn stats(&self) -> Option<TorrentStats> {
+        if self.is_started { self.torrent.stats().await.ok() } else { None }
+    }
+
+    async fn totals(&self) -> Totals {
+        self.stats().await.map(|stats| stats.totals).unwrap_or_default()
+    }
+}
+
+/// Waits until then; for ever, if there is no such time.
+async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
+        None => pending().await,
+    }
+}
+
+fn is_reached(ratio: f64, stats: &TorrentStats) -> bool {
+    stats.totals.bytes_up as f64 >= ratio * stats.bytes_total as f64
+}
+
+fn complete_line(path: &str, bytes_down: u64, elapsed: Duration) -> String {
+    let path = printable(path);
+    if bytes_down == 0 {
+        return format!("{path}: complete, nothing was missing");
+    }
+    let rate = units::rate((bytes_down as f64 / elapsed.as_secs_f64()) as u64);
+    format!("{path}: complete, {} in {} ({rate})", units::size(bytes_down), units::duration(elapsed))
+}
