@@ -7,6 +7,7 @@
 //! twenty lines.
 
 pub mod buffer;
+pub mod create;
 pub mod error;
 pub mod hash;
 mod http;

@@ -40,6 +40,7 @@
 //! written, checked and prepared at the same time. Calls for *one* piece follow each other: the caller does not
 //! verify a piece while its blocks are being spilled.
 
+pub(crate) mod bulk;
 mod error;
 mod handles;
 mod home;
@@ -60,6 +61,7 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 mod tree;
+pub mod verify;
 mod work;
 mod write;
 
