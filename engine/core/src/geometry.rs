@@ -5,6 +5,10 @@ use crate::id::{BlockRef, PieceIndex};
 /// The unit that is requested from a peer, in bytes. Every client uses this size.
 pub const BLOCK_LEN: u32 = 16 * 1024;
 
+/// The longest block anyone may request from us, in bytes. 16 KiB is what everyone asks for;
+/// some old clients ask for more.
+pub const REQUEST_LEN_MAX: u32 = 128 * 1024;
+
 /// The largest piece that we accept, in bytes.
 pub const PIECE_LEN_MAX: u32 = 256 * 1024 * 1024;
 
@@ -115,7 +119,7 @@ impl Geometry {
     pub fn is_valid_request(&self, block: BlockRef) -> bool {
         self.contains(block.piece)
             && block.len > 0
-            && block.len <= crate::wire::REQUEST_LEN_MAX
+            && block.len <= REQUEST_LEN_MAX
             && block.begin.checked_add(block.len).is_some_and(|end| end <= self.len_of(block.piece))
     }
 }

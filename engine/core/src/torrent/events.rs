@@ -1,8 +1,9 @@
 //! What a torrent asks of its shell, what it tells, and what it is told of pieces.
 
 use crate::geometry::BLOCK_LEN;
+use crate::geometry::REQUEST_LEN_MAX;
 use crate::id::{PeerKey, PieceIndex};
-use crate::wire::{Message, REQUEST_LEN_MAX};
+use crate::wire::Message;
 use std::net::SocketAddr;
 
 /// Something for the shell to do.

@@ -92,7 +92,7 @@ impl Message {
 }
 
 /// Appends the [`PIECE_HEADER_LEN`] bytes that come before a block's payload, which the caller
-/// sends straight from where it lies. `block.len` is at most [`REQUEST_LEN_MAX`](super::REQUEST_LEN_MAX).
+/// sends straight from where it lies. `block.len` is at most [`REQUEST_LEN_MAX`](crate::geometry::REQUEST_LEN_MAX).
 pub fn encode_piece_header(block: BlockRef, out: &mut Vec<u8>) {
     put_header(out, id::PIECE, 8 + block.len);
     out.extend_from_slice(&block.piece.0.to_be_bytes());

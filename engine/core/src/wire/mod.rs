@@ -17,7 +17,3 @@ pub use extension::{Extension, ExtensionHandshake};
 pub use fast::allowed_fast_set;
 pub use handshake::{HANDSHAKE_LEN, Handshake, HandshakeError, Reserved};
 pub use message::{Message, encode_piece_header};
-
-/// The longest block anyone may request from us, in bytes. 16 KiB is what everyone asks for;
-/// some old clients ask for more.
-pub const REQUEST_LEN_MAX: u32 = 128 * 1024;

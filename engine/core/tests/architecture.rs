@@ -1,0 +1,242 @@
+//! Keeps the shape of the workspace: which crate may depend on which, what the pure crates must never touch, and
+//! which of the core's modules may know each other. `docs/architecture.md` says why.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Each crate of the workspace, its folder, and the crates of the workspace that it may depend on.
+const CRATES: &[(&str, &str, &[&str])] = &[
+    ("swarm-core", "engine/core", &[]),
+    ("swarm-sim", "engine/sim", &["swarm-core"]),
+    ("swarm-engine", "engine", &["swarm-core"]),
+    ("swarm-tracker", "tracker", &["swarm-core"]),
+    ("swarm-cli", "cli", &["swarm-core", "swarm-engine", "swarm-tracker"]),
+    ("swarm-benches", "benches", &["swarm-core", "swarm-engine", "swarm-sim", "swarm-tracker"]),
+];
+
+/// Sources that take time, randomness and the world's answers as arguments.
+const PURE: &[&str] = &["engine/core/src", "engine/sim/src"];
+
+/// Crates that open sockets or files, run tasks, or make randomness of their own.
+const IMPURE_CRATES: &[&str] = &[
+    "async-std",
+    "crossbeam",
+    "futures",
+    "getrandom",
+    "hyper",
+    "libc",
+    "memmap2",
+    "mio",
+    "nix",
+    "parking_lot",
+    "rand",
+    "rayon",
+    "reqwest",
+    "rustix",
+    "socket2",
+    "tempfile",
+    "tokio",
+    "tracing",
+];
+
+/// What pure code never says.
+const IMPURE_WORDS: &[&str] = &[
+    "Instant",
+    "SystemTime",
+    "std::env",
+    "std::fs",
+    "std::io",
+    "std::process",
+    "std::thread",
+    "TcpStream",
+    "TcpListener",
+    "UdpSocket",
+    "UnixStream",
+    "ToSocketAddrs",
+    "Mutex",
+    "RwLock",
+    "Condvar",
+    "mpsc",
+    "async",
+    ".await",
+    "thread_local!",
+    "thread_rng",
+    "RandomState",
+    "println!",
+    "eprintln!",
+];
+
+/// Where hash tables may be used in pure code, since there they only answer whether something is in them: the order
+/// in which they would be walked is random.
+const HASH_TABLES_LOOKED_UP_ONLY: &[&str] =
+    &["core/src/bencode/mod.rs", "core/src/metainfo/parse.rs", "core/src/metainfo/path.rs"];
+
+/// The core's modules from the bottom up: each may import modules of the rows above its own, and those of the first
+/// row each other.
+const LAYERS: &[&[&str]] = &[
+    &["bencode", "bitfield", "geometry", "id", "rate", "rng", "time"],
+    &["choker", "dht", "metainfo", "picker", "tracker", "wire"],
+    &["peer"],
+    &["torrent"],
+];
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+fn manifest(folder: &str) -> toml::Table {
+    let path = root().join(folder).join("Cargo.toml");
+    let text = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    text.parse().unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+/// The dependencies in these sections, also those for some platforms only.
+fn dependencies(manifest: &toml::Table, sections: &[&str]) -> Vec<String> {
+    let platforms = manifest.get("target").and_then(toml::Value::as_table);
+    let tables = platforms.into_iter().flat_map(toml::Table::values).filter_map(toml::Value::as_table);
+    tables
+        .chain([manifest])
+        .flat_map(|table| sections.iter().filter_map(|section| table.get(*section)?.as_table()))
+        .flat_map(|section| section.keys().cloned())
+        .collect()
+}
+
+/// Every Rust file under `folder`, by its path there, without comments.
+fn sources(folder: &str) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    let mut folders = vec![root().join(folder)];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display())) {
+            let path = entry.expect("a folder that can be listed").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = fs::read_to_string(&path).expect("a source file");
+                let code = text.lines().map(|line| line.split("//").next().unwrap_or("")).collect::<Vec<_>>();
+                found.push((path.to_string_lossy().replace('\\', "/"), code.join("\n")));
+            }
+        }
+    }
+    assert!(!found.is_empty(), "no sources in {folder}");
+    found
+}
+
+/// Whether `word` is in `code`, not as a part of a longer name.
+fn says(code: &str, word: &str) -> bool {
+    let is_name = |c: char| c.is_alphanumeric() || c == '_';
+    code.match_indices(word).any(|(at, _)| {
+        let before = code[..at].chars().next_back();
+        let after = code[at + word.len()..].chars().next();
+        !(word.starts_with(is_name) && before.is_some_and(is_name)
+            || word.ends_with(is_name) && after.is_some_and(is_name))
+    })
+}
+
+/// The names that follow `crate::` in `code`.
+fn imports(code: &str) -> Vec<&str> {
+    let name = |text: &'_ str| text.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(text.len());
+    code.split("crate::")
+        .skip(1)
+        .flat_map(|rest| match rest.strip_prefix('{') {
+            None => vec![&rest[..name(rest)]],
+            // Of `{a::B, c::{D, E}}` the names at the first level.
+            Some(group) => {
+                let (mut depth, mut names, mut start) = (1, Vec::new(), true);
+                for (at, c) in group.char_indices() {
+                    match c {
+                        '{' => depth += 1,
+                        '}' => depth -= 1,
+                        _ => {}
+                    }
+                    if depth == 0 {
+                        break;
+                    }
+                    if depth == 1 && start && c.is_alphabetic() {
+                        names.push(&group[at..at + name(&group[at..])]);
+                        start = false;
+                    }
+                    start |= depth == 1 && c == ',';
+                }
+                names
+            }
+        })
+        .collect()
+}
+
+#[test]
+fn crates_depend_in_one_direction() {
+    let members = manifest(".")["workspace"]["members"].clone();
+    let mut members: Vec<_> = members.as_array().expect("a list").iter().filter_map(|m| m.as_str()).collect();
+    let mut known: Vec<_> = CRATES.iter().map(|(_, folder, _)| *folder).collect();
+    members.sort_unstable();
+    known.sort_unstable();
+    assert_eq!(members, known, "each crate of the workspace has its place in CRATES");
+
+    for (name, folder, allowed) in CRATES {
+        let manifest = manifest(folder);
+        assert_eq!(manifest["package"]["name"].as_str(), Some(*name));
+        for dependency in dependencies(&manifest, &["dependencies", "build-dependencies"]) {
+            let is_ours = CRATES.iter().any(|(name, ..)| *name == dependency);
+            assert!(!is_ours || allowed.contains(&&*dependency), "{name} must not depend on {dependency}");
+        }
+    }
+}
+
+#[test]
+fn pure_crates_have_no_way_to_touch_the_world() {
+    for folder in ["engine/core", "engine/sim"] {
+        for dependency in dependencies(&manifest(folder), &["dependencies", "build-dependencies"]) {
+            assert!(!IMPURE_CRATES.contains(&&*dependency), "{folder} must not depend on {dependency}");
+        }
+    }
+    let lib = fs::read_to_string(root().join("engine/core/src/lib.rs")).expect("the core");
+    assert!(lib.contains("#![forbid(unsafe_code)]"));
+}
+
+#[test]
+fn pure_code_takes_time_and_randomness_as_arguments() {
+    for (path, code) in PURE.iter().flat_map(|folder| sources(folder)) {
+        // A command around the simulator prints and reads arguments.
+        if path.contains("/src/bin/") || path.ends_with("/src/main.rs") {
+            continue;
+        }
+        for word in IMPURE_WORDS {
+            assert!(!says(&code, word), "{path} says `{word}`");
+        }
+        let has_tables = says(&code, "HashMap") || says(&code, "HashSet");
+        let may = HASH_TABLES_LOOKED_UP_ONLY.iter().any(|allowed| path.ends_with(allowed));
+        assert!(
+            !has_tables || may,
+            "{path} has a hash table; use a BTreeMap, whose order is the same each time"
+        );
+    }
+}
+
+#[test]
+fn modules_of_the_core_know_only_those_below_them() {
+    let layer_of = |module: &str| LAYERS.iter().position(|layer| layer.contains(&module));
+    for (path, code) in sources("engine/core/src") {
+        let (_, below_src) = path.rsplit_once("/core/src/").expect("a file of the core");
+        let module = below_src.split(['/', '.']).next().unwrap_or_default();
+        if module == "lib" {
+            continue;
+        }
+        let layer = layer_of(module).unwrap_or_else(|| panic!("{module} has no place in LAYERS"));
+        for import in imports(&code) {
+            let Some(imported) = layer_of(import) else { panic!("{path} imports {import}, not in LAYERS") };
+            let may = import == module || imported < layer || imported == 0;
+            assert!(may, "{path} must not know `{import}`");
+        }
+    }
+}
+
+#[test]
+fn words_and_imports_are_found_where_they_are() {
+    assert!(says("use std::time::Instant;", "Instant"));
+    assert!(!says("let instantiate = Instants;", "Instant"));
+    assert!(says("x.await?", ".await"));
+    assert_eq!(
+        imports("use crate::id::A;\nuse crate::{rng::{B, C}, time};\ncrate::wire::f()"),
+        ["id", "rng", "time", "wire"]
+    );
+}
