@@ -34,6 +34,8 @@ pub enum Source {
     Connection,
     /// The last entry of `X-Forwarded-For`, which is the one that the proxy added.
     ForwardedFor,
+    /// The PROXY protocol, version 1 or 2, at the start of each connection.
+    ProxyProtocol,
 }
 
 /// What keeps a tracker within its machine's means, whatever comes in.

@@ -23,8 +23,10 @@ mod config;
 mod rate_limit;
 mod server;
 pub mod store;
+mod tls;
 
 pub use allow::{AllowList, AllowListError};
 pub use clock::{Clock, SystemClock};
 pub use config::{Config, Limits, Source};
 pub use server::{BindError, Handle, Server, Stats};
+pub use tls::{Tls, TlsError};

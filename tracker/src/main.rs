@@ -4,13 +4,12 @@
 mod settings;
 
 use std::io::ErrorKind;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Parser;
-use swarm_tracker::store::Store;
-use swarm_tracker::{AllowList, BindError, Config, Server};
+use swarm_tracker::{AllowList, BindError, Config, Handle, Server, Tls};
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::settings::{LogFormat, Settings, exit_with_usage_error};
@@ -37,14 +36,19 @@ fn run(settings: &Settings, config: Config) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut signals = Signals::listen().context("cannot listen for signals")?;
-        let server = bind(config, &settings.listen)?;
-        reload(settings, server.store())?;
+        let server = bind(config, settings)?;
+        if let Some(list) = allow_list(settings)? {
+            server.store().set_allowed(Some(list));
+        }
         let tracker = server.spawn();
         for addr in tracker.local_addrs() {
             eprintln!("listening on http://{addr}/announce");
         }
+        for addr in tracker.local_tls_addrs() {
+            eprintln!("listening on https://{addr}/announce");
+        }
         while signals.next().await == Signal::Reload {
-            match reload(settings, tracker.store()) {
+            match reload(settings, &tracker) {
                 Ok(()) => tracing::info!("read the files again"),
                 Err(error) => tracing::error!("keeping what was read before: {error:#}"),
             }
@@ -54,21 +58,37 @@ fn run(settings: &Settings, config: Config) -> anyhow::Result<()> {
     })
 }
 
-/// Reads the files that may change while the tracker runs.
-fn reload(settings: &Settings, store: &Store) -> anyhow::Result<()> {
-    if let Some(path) = &settings.allow_list {
-        let list: AllowList = settings::read(path)?.parse().with_context(|| path.display().to_string())?;
-        tracing::info!(torrents = list.len(), "allow list read");
-        store.set_allowed(Some(list));
+/// Reads the files that may change while the tracker runs; all are good, or nothing changes.
+fn reload(settings: &Settings, tracker: &Handle) -> anyhow::Result<()> {
+    let (allowed, tls) = (allow_list(settings)?, tls(settings)?);
+    if let Some(list) = allowed {
+        tracker.store().set_allowed(Some(list));
+    }
+    if let Some(tls) = tls {
+        tracker.set_tls(tls);
     }
     Ok(())
 }
 
+fn allow_list(settings: &Settings) -> anyhow::Result<Option<AllowList>> {
+    let Some(path) = &settings.allow_list else { return Ok(None) };
+    let list: AllowList = settings::read(path)?.parse().with_context(|| path.display().to_string())?;
+    tracing::info!(torrents = list.len(), "allow list read");
+    Ok(Some(list))
+}
+
+fn tls(settings: &Settings) -> anyhow::Result<Option<Tls>> {
+    let (Some(cert), Some(key)) = (&settings.tls_cert, &settings.tls_key) else { return Ok(None) };
+    let tls = Tls::from_pem(settings::read(cert)?.as_bytes(), settings::read(key)?.as_bytes());
+    let files = || format!("{} and {}", cert.display(), key.display());
+    Ok(Some(tls.with_context(files)?))
+}
+
 /// Listens where the user says, or on every interface.
-fn bind(config: Config, listen: &[SocketAddr]) -> anyhow::Result<Server> {
-    let every = |ip: std::net::IpAddr| SocketAddr::new(ip, PORT_DEFAULT);
+fn bind(config: Config, settings: &Settings) -> anyhow::Result<Server> {
+    let every = |ip: IpAddr| SocketAddr::new(ip, PORT_DEFAULT);
     let (v4, v6) = (every(Ipv4Addr::UNSPECIFIED.into()), every(Ipv6Addr::UNSPECIFIED.into()));
-    let bound = if listen.is_empty() {
+    let server = if settings.listen.is_empty() && settings.listen_tls.is_empty() {
         // A machine without IPv6 is no reason not to serve.
         Server::bind(config.clone(), &[v4, v6]).or_else(|error| match error.source.kind() {
             ErrorKind::AddrInUse | ErrorKind::PermissionDenied => Err(error),
@@ -76,18 +96,23 @@ fn bind(config: Config, listen: &[SocketAddr]) -> anyhow::Result<Server> {
             _ => Err(error),
         })
     } else {
-        Server::bind(config, listen)
+        Server::bind(config, &settings.listen)
     };
-    bound.map_err(|error| {
-        let mend = match error.source.kind() {
-            ErrorKind::AddrInUse => "another program listens there; choose another port with --listen",
-            ErrorKind::AddrNotAvailable => "this machine does not have that address",
-            ErrorKind::PermissionDenied => "ports below 1024 need a privilege; choose another with --listen",
-            _ => return error.into(),
-        };
-        let BindError { addr, .. } = error;
-        anyhow::anyhow!("cannot listen on {addr}: {mend}")
-    })
+    let server = server.map_err(with_mend)?;
+    match tls(settings)? {
+        Some(tls) => server.bind_tls(&settings.listen_tls, tls).map_err(with_mend),
+        None => Ok(server),
+    }
+}
+
+fn with_mend(error: BindError) -> anyhow::Error {
+    let mend = match error.source.kind() {
+        ErrorKind::AddrInUse => "another program listens there; choose another port with --listen",
+        ErrorKind::AddrNotAvailable => "this machine does not have that address",
+        ErrorKind::PermissionDenied => "ports below 1024 need a privilege; choose another with --listen",
+        _ => return error.into(),
+    };
+    anyhow::anyhow!("cannot listen on {}: {mend}", error.addr)
 }
 
 fn start_log(settings: &Settings) {

@@ -27,6 +27,18 @@ pub struct Settings {
     #[arg(long, value_name = "ADDR:PORT")]
     pub listen: Vec<SocketAddr>,
 
+    /// Listen here for HTTPS; may be repeated
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub listen_tls: Vec<SocketAddr>,
+
+    /// The certificate for HTTPS with its chain, in PEM; SIGHUP reads it again
+    #[arg(long, value_name = "FILE")]
+    pub tls_cert: Option<PathBuf>,
+
+    /// The certificate's private key, in PEM; SIGHUP reads it again
+    #[arg(long, value_name = "FILE")]
+    pub tls_key: Option<PathBuf>,
+
     /// How often peers are to announce [default: 30m]
     #[arg(long, value_name = "DURATION")]
     pub interval: Option<Span>,
@@ -107,6 +119,8 @@ pub enum LogFormat {
 pub enum BehindProxy {
     /// In the last entry of the header X-Forwarded-For.
     ForwardedFor,
+    /// In the PROXY protocol, version 1 or 2.
+    ProxyProtocol,
 }
 
 impl Settings {
@@ -125,6 +139,9 @@ impl Settings {
         Settings {
             config: self.config,
             listen: if self.listen.is_empty() { file.listen } else { self.listen },
+            listen_tls: if self.listen_tls.is_empty() { file.listen_tls } else { self.listen_tls },
+            tls_cert: self.tls_cert.or(file.tls_cert),
+            tls_key: self.tls_key.or(file.tls_key),
             interval: self.interval.or(file.interval),
             min_interval: self.min_interval.or(file.min_interval),
             peer_timeout: self.peer_timeout.or(file.peer_timeout),
@@ -154,6 +171,10 @@ impl Settings {
         let peer_timeout = self.peer_timeout.map_or(interval * 3 / 2, |span| span.0);
         anyhow::ensure!(min_interval <= interval, "min-interval must not be longer than interval");
         anyhow::ensure!(peer_timeout > interval, "peer-timeout must be longer than interval");
+        anyhow::ensure!(
+            self.listen_tls.is_empty() || (self.tls_cert.is_some() && self.tls_key.is_some()),
+            "listen-tls needs tls-cert and tls-key"
+        );
         anyhow::ensure!(self.rate_limit != Some(0), "rate-limit must be at least 1");
         Ok(Config {
             interval,
@@ -165,6 +186,7 @@ impl Settings {
             source: match self.behind_proxy {
                 None => Source::Connection,
                 Some(BehindProxy::ForwardedFor) => Source::ForwardedFor,
+                Some(BehindProxy::ProxyProtocol) => Source::ProxyProtocol,
             },
             requests_per_minute_max: self.rate_limit,
             limits: Limits {
@@ -182,7 +204,7 @@ pub fn exit_with_usage_error(error: &anyhow::Error) -> ! {
     Settings::command().error(clap::error::ErrorKind::ValueValidation, format!("{error:#}")).exit()
 }
 
-/// The text of a file that the user named.
+/// The content of a file that the user named.
 pub fn read(path: &Path) -> anyhow::Result<String> {
     std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
 }
@@ -256,12 +278,16 @@ mod tests {
         assert!(parse(&["--interval", "1m", "--min-interval", "2m"]).tracker().is_err());
         assert!(parse(&["--interval", "1m", "--peer-timeout", "1m"]).tracker().is_err());
         assert!(parse(&["--rate-limit", "0"]).tracker().is_err());
+        assert!(parse(&["--listen-tls", "127.0.0.1:443", "--tls-cert", "cert.pem"]).tracker().is_err());
     }
 
     #[test]
     fn every_key_of_a_file_is_a_flag_and_a_flag_comes_first() {
         let file = r#"
             listen = ["127.0.0.1:1", "[::1]:2"]
+            listen-tls = ["127.0.0.1:443"]
+            tls-cert = "cert.pem"
+            tls-key = "key.pem"
             interval = "20m"
             min-interval = "1m"
             peer-timeout = "1h"

@@ -133,6 +133,28 @@ fn a_configuration_file_is_heeded() {
 }
 
 #[test]
+fn https_is_served_with_the_certificate_given() {
+    let dir = tempfile::tempdir().unwrap();
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let (cert, key) = (dir.path().join("cert.pem"), dir.path().join("key.pem"));
+    std::fs::write(&cert, made.cert.pem()).unwrap();
+    std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    let flags = |key: &std::path::Path| {
+        let [cert, key] = [&cert, key].map(|path| path.to_str().unwrap().to_owned());
+        ["--listen-tls", "127.0.0.1:0", "--tls-cert", &cert, "--tls-key", &key].map(str::to_owned)
+    };
+    let mut tracker = Running::start(&flags(&key).each_ref().map(String::as_str));
+    let line = tracker.log();
+    assert!(line.starts_with("listening on https://127.0.0.1:"), "{line}");
+
+    // Not the key but the certificate twice.
+    let wrong = output(&flags(&cert).each_ref().map(String::as_str));
+    assert_eq!(wrong.status.code(), Some(1));
+    let said = String::from_utf8(wrong.stderr).unwrap();
+    assert!(said.contains("cert.pem: the key cannot be read"), "{said}");
+}
+
+#[test]
 fn a_missing_file_is_named() {
     let allow = output(&["--listen", "127.0.0.1:0", "--allow-list", "/nonexistent/hashes"]);
     assert_eq!(allow.status.code(), Some(1));

@@ -5,7 +5,7 @@ mod common;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use common::{Host, Tracker, announce};
+use common::{Host, Tracker, announce, impatient};
 use swarm_core::id::{InfoHash, PeerId};
 use swarm_core::tracker::{ReplyError, RetryIn, ScrapeResponse, ScrapeStats};
 use swarm_tracker::{AllowList, BindError, Config, Limits, Server, Source};
@@ -298,14 +298,6 @@ async fn an_endless_request_is_cut_off(host: Host) {
         while client.stream.write_all(&endless).await.is_ok() {}
     }
     assert_eq!(tracker.get("/health").await.status, 200);
-}
-
-/// A tracker that loses its patience at once.
-fn impatient() -> Config {
-    let short = Duration::from_millis(50);
-    let limits =
-        Limits { request_timeout: short, reply_timeout: short, stop_timeout: short, ..Limits::default() };
-    Config { limits, ..Config::default() }
 }
 
 async fn half_a_request_is_cut_off_in_time(host: Host) {

@@ -5,6 +5,7 @@
 //! size, and there is a bounded number of them.
 
 mod connection;
+mod proxy_protocol;
 mod respond;
 mod stats;
 mod write_timeout;
@@ -12,7 +13,7 @@ mod write_timeout;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
@@ -28,6 +29,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::rate_limit::RateLimiter;
 use crate::store::Store;
+use crate::tls::Tls;
 
 /// Connections that the kernel keeps ready while we accept others.
 const BACKLOG: i32 = 1024;
@@ -58,12 +60,15 @@ struct Shared {
     rng: Mutex<Rng>,
     counters: Counters,
     rate_limiter: Option<RateLimiter>,
+    /// What listeners for HTTPS serve with.
+    tls: RwLock<Option<Tls>>,
 }
 
 /// A tracker that has its addresses and does not serve yet.
 pub struct Server {
-    listeners: Vec<TcpListener>,
-    local_addrs: Vec<SocketAddr>,
+    plain: Listeners,
+    secure: Listeners,
+    tls: Option<Tls>,
     store: Store,
     config: Config,
     clock: Box<dyn Clock>,
@@ -76,15 +81,20 @@ impl Server {
     /// # Errors
     /// When an address cannot be listened on.
     pub fn bind(config: Config, addrs: &[SocketAddr]) -> Result<Server, BindError> {
-        let mut listeners = Vec::new();
-        let mut local_addrs = Vec::new();
-        for &addr in addrs {
-            let listener = listen(addr).map_err(|source| BindError { addr, source })?;
-            local_addrs.push(listener.local_addr().map_err(|source| BindError { addr, source })?);
-            listeners.push(listener);
-        }
+        let plain = Listeners::bind(addrs)?;
         let store = Store::new(config.clone());
-        Ok(Server { listeners, local_addrs, store, config, clock: Box::new(SystemClock::default()) })
+        let clock = Box::new(SystemClock::default());
+        Ok(Server { plain, secure: Listeners::default(), tls: None, store, config, clock })
+    }
+
+    /// Listens for HTTPS on `addrs` too.
+    ///
+    /// # Errors
+    /// When an address cannot be listened on.
+    pub fn bind_tls(mut self, addrs: &[SocketAddr], tls: Tls) -> Result<Server, BindError> {
+        self.secure = Listeners::bind(addrs)?;
+        self.tls = Some(tls);
+        Ok(self)
     }
 
     /// Takes the time from `clock` and not from the machine. Timeouts of connections stay real.
@@ -93,9 +103,14 @@ impl Server {
         self
     }
 
-    /// Where it listens, in the order of the addresses asked for.
+    /// Where it listens for HTTP, in the order of the addresses asked for.
     pub fn local_addrs(&self) -> &[SocketAddr] {
-        &self.local_addrs
+        &self.plain.addrs
+    }
+
+    /// Where it listens for HTTPS, in the order of the addresses asked for.
+    pub fn local_tls_addrs(&self) -> &[SocketAddr] {
+        &self.secure.addrs
     }
 
     /// The swarms.
@@ -120,10 +135,14 @@ impl Server {
             clock: self.clock,
             rng: Mutex::new(Rng::new(seed)),
             counters: Counters::default(),
+            tls: RwLock::new(self.tls),
         });
         let (stop, stopped) = watch::channel(false);
-        let task = tokio::spawn(serve(self.listeners, shared.clone(), stopped));
-        Handle { shared, stop, task, local_addrs: self.local_addrs }
+        let (local_addrs, local_tls_addrs) = (self.plain.addrs, self.secure.addrs);
+        let plain = self.plain.listeners.into_iter().map(|listener| (listener, false));
+        let secure = self.secure.listeners.into_iter().map(|listener| (listener, true));
+        let task = tokio::spawn(serve(plain.chain(secure).collect(), shared.clone(), stopped));
+        Handle { shared, stop, task, local_addrs, local_tls_addrs }
     }
 }
 
@@ -133,12 +152,23 @@ pub struct Handle {
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,
     local_addrs: Vec<SocketAddr>,
+    local_tls_addrs: Vec<SocketAddr>,
 }
 
 impl Handle {
-    /// Where it listens, in the order of the addresses asked for.
+    /// Where it listens for HTTP, in the order of the addresses asked for.
     pub fn local_addrs(&self) -> &[SocketAddr] {
         &self.local_addrs
+    }
+
+    /// Where it listens for HTTPS, in the order of the addresses asked for.
+    pub fn local_tls_addrs(&self) -> &[SocketAddr] {
+        &self.local_tls_addrs
+    }
+
+    /// Serves HTTPS with another certificate from the next connection on.
+    pub fn set_tls(&self, tls: Tls) {
+        *self.shared.tls.write().unwrap_or_else(PoisonError::into_inner) = Some(tls);
     }
 
     /// What it has done and holds, as `/stats` tells it.
@@ -162,6 +192,25 @@ impl Handle {
     }
 }
 
+#[derive(Default)]
+struct Listeners {
+    listeners: Vec<TcpListener>,
+    addrs: Vec<SocketAddr>,
+}
+
+impl Listeners {
+    fn bind(addrs: &[SocketAddr]) -> Result<Listeners, BindError> {
+        let mut bound = Listeners::default();
+        for &addr in addrs {
+            let failed = |source| BindError { addr, source };
+            let listener = listen(addr).map_err(failed)?;
+            bound.addrs.push(listener.local_addr().map_err(failed)?);
+            bound.listeners.push(listener);
+        }
+        Ok(bound)
+    }
+}
+
 fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
     if addr.is_ipv6() {
@@ -179,11 +228,12 @@ fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::from_std(socket.into())
 }
 
-async fn serve(listeners: Vec<TcpListener>, shared: Arc<Shared>, stopped: watch::Receiver<bool>) {
+/// `listeners` with whether they are for HTTPS.
+async fn serve(listeners: Vec<(TcpListener, bool)>, shared: Arc<Shared>, stopped: watch::Receiver<bool>) {
     let slots = Arc::new(Semaphore::new(shared.config.limits.connections_max));
     let mut tasks = JoinSet::new();
-    for listener in listeners {
-        tasks.spawn(accept_all(listener, shared.clone(), slots.clone(), stopped.clone()));
+    for (listener, secure) in listeners {
+        tasks.spawn(accept_all(listener, secure, shared.clone(), slots.clone(), stopped.clone()));
     }
     tokio::select! {
         () = expire_now_and_then(&shared) => {}
@@ -213,6 +263,7 @@ async fn until_stopped(mut stopped: watch::Receiver<bool>) {
 
 async fn accept_all(
     listener: TcpListener,
+    secure: bool,
     shared: Arc<Shared>,
     slots: Arc<Semaphore>,
     stopped: watch::Receiver<bool>,
@@ -228,10 +279,11 @@ async fn accept_all(
             () = &mut stop => break,
             Some(_) = connections.join_next() => {}
             (slot, (stream, peer)) = accepted => {
+                let tls = if secure { shared.tls() } else { None };
                 let shared = shared.clone();
                 let stopped = stopped.clone();
                 connections.spawn(async move {
-                    connection::serve(stream, peer, shared, until_stopped(stopped)).await;
+                    connection::serve(stream, peer, tls, shared, until_stopped(stopped)).await;
                     drop(slot);
                 });
             }
@@ -256,6 +308,10 @@ async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
 }
 
 impl Shared {
+    fn tls(&self) -> Option<Tls> {
+        self.tls.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     fn fork_rng(&self) -> Rng {
         self.rng.lock().unwrap_or_else(PoisonError::into_inner).fork()
     }

@@ -34,12 +34,12 @@ enum Failure {
     Refusal(#[from] Refusal),
 }
 
-/// The reply to one request of the client at `peer`.
+/// The reply to one request of the client at `client`.
 pub(super) fn respond<B>(
     shared: &Shared,
     rng: &mut Rng,
     request: &Request<B>,
-    peer: SocketAddr,
+    client: SocketAddr,
 ) -> Response<Full<Bytes>> {
     if request.method() != Method::GET && request.method() != Method::HEAD {
         let mut response = reply(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET is served here\n");
@@ -50,11 +50,14 @@ pub(super) fn respond<B>(
     let (what, body) = match request.uri().path() {
         "/announce" => {
             shared.counters.announces.add_one();
-            ("announce", admit(shared, request, peer).and_then(|source| announce(shared, rng, query, source)))
+            (
+                "announce",
+                admit(shared, request, client).and_then(|source| announce(shared, rng, query, source)),
+            )
         }
         "/scrape" => {
             shared.counters.scrapes.add_one();
-            ("scrape", admit(shared, request, peer).and_then(|_| scrape(shared, query)))
+            ("scrape", admit(shared, request, client).and_then(|_| scrape(shared, query)))
         }
         "/health" => return reply(StatusCode::OK, TEXT, "ok\n"),
         "/stats" => {
@@ -67,7 +70,7 @@ pub(super) fn respond<B>(
     // Clients show a failure reason to their users, but not the body of another status than 200.
     let body = body.unwrap_or_else(|failure| {
         shared.counters.refused.add_one();
-        tracing::debug!(%peer, %failure, "{what} refused");
+        tracing::debug!(%client, %failure, "{what} refused");
         let retry = matches!(failure, Failure::TooOften).then_some(RetryIn::After(TOO_OFTEN_PAUSE));
         encode_failure(&failure.to_string(), retry)
     });
@@ -75,9 +78,9 @@ pub(super) fn respond<B>(
 }
 
 /// Where a request comes from, if it may be served.
-fn admit<B>(shared: &Shared, request: &Request<B>, peer: SocketAddr) -> Result<IpAddr, Failure> {
+fn admit<B>(shared: &Shared, request: &Request<B>, client: SocketAddr) -> Result<IpAddr, Failure> {
     let source = match shared.config.source {
-        Source::Connection => peer.ip(),
+        Source::Connection | Source::ProxyProtocol => client.ip(),
         Source::ForwardedFor => forwarded_for(request.headers()).ok_or(Failure::NoSource)?,
     };
     match &shared.rate_limiter {

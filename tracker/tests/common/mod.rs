@@ -1,4 +1,5 @@
 //! A tracker on a free loopback port and a client that sends exactly the bytes it is told to.
+#![allow(dead_code, reason = "not every test needs all of it")]
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
@@ -6,8 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use swarm_core::tracker::{AnnounceResponse, ReplyError};
-use swarm_tracker::{Config, Handle, Server};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use swarm_tracker::{Config, Handle, Limits, Server};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 /// The loopback address of the family that a test is about.
@@ -81,7 +82,7 @@ impl Tracker {
     }
 
     pub async fn connect(&self) -> Client {
-        Client { stream: TcpStream::connect(self.addr).await.expect("the tracker accepts"), read: Vec::new() }
+        Client::new(TcpStream::connect(self.addr).await.expect("the tracker accepts"))
     }
 
     /// One request on a connection of its own.
@@ -90,8 +91,8 @@ impl Tracker {
     }
 }
 
-pub struct Client {
-    pub stream: TcpStream,
+pub struct Client<S = TcpStream> {
+    pub stream: S,
     read: Vec<u8>,
 }
 
@@ -115,7 +116,11 @@ impl Reply {
     }
 }
 
-impl Client {
+impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
+    pub fn new(stream: S) -> Client<S> {
+        Client { stream, read: Vec::new() }
+    }
+
     pub async fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.stream.write_all(bytes.as_ref()).await.expect("the tracker reads");
     }
@@ -163,6 +168,14 @@ impl Client {
         // A reset is an end too.
         self.stream.read_buf(&mut self.read).await.unwrap_or(0) > 0
     }
+}
+
+/// A tracker that loses its patience at once.
+pub fn impatient() -> Config {
+    let short = Duration::from_millis(50);
+    let limits =
+        Limits { request_timeout: short, reply_timeout: short, stop_timeout: short, ..Limits::default() };
+    Config { limits, ..Config::default() }
 }
 
 /// An announce of the torrent of forty `a` by the peer that listens on `port`.
