@@ -188,14 +188,14 @@ impl Storage {
     }
 
     /// Reads a piece from disk and tells whether it is right; if so it counts as had from now on and goes into the
-    /// journal.
+    /// journal. A seed's state is saved after the last piece that was in doubt.
     ///
     /// # Errors
     /// [`StorageError::ForeignData`] if it lies in one candidate file alone and does not match (see the module's
     /// documentation); whatever the system says. A missing or short file is no error: the piece is not right.
     pub fn check_piece(&self, piece: PieceIndex) -> Result<bool, StorageError> {
-        let hash = self.hash_piece(piece)?;
-        if hash == Some(self.info.piece_hash(piece)) {
+        let is_right = self.hash_piece(piece)? == Some(self.info.piece_hash(piece));
+        if is_right {
             match self.work() {
                 Some(work) => {
                     self.mark_read(piece);
@@ -203,11 +203,15 @@ impl Storage {
                 }
                 None => self.table().add(&self.info, piece),
             }
-            return Ok(true);
+        } else {
+            self.table().in_doubt.remove(piece);
+            self.refuse_foreign(piece)?;
         }
-        self.table().in_doubt.remove(piece);
-        self.refuse_foreign(piece)?;
-        Ok(false)
+        if self.work().is_none() && self.table().in_doubt.count() == 0 {
+            // A seed's check is over: let it not be in vain if the process is killed. Failing that, `close` tries again.
+            let _ = self.save_at_home().inspect_err(|e| tracing::warn!("{e}"));
+        }
+        Ok(is_right)
     }
 
     /// Brings a range of a piece, in bytes, into memory for sending.

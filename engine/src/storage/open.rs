@@ -304,9 +304,8 @@ impl Opening<'_> {
                 (Place::Work, None) => {
                     let mut stamp = None;
                     if found != Found::Nothing {
-                        let part = folder.part(index);
-                        self.tree.rename(&file.path, &part, true)?;
-                        stamp = self.stamp_at(&part)?;
+                        folder.take(&file.path, index)?;
+                        stamp = self.stamp_at(&folder.part(index))?;
                     }
                     Evidence::of(place, stamp, |_| false)
                 }

@@ -219,7 +219,7 @@ impl Storage {
     }
 
     /// Saves the state of a seed or a finished download, if there is something new.
-    fn save_at_home(&self) -> Result<(), StorageError> {
+    pub(super) fn save_at_home(&self) -> Result<(), StorageError> {
         let Some(home) = &self.home else { return Ok(()) };
         if !std::mem::take(&mut self.table().is_unsaved) {
             return Ok(());

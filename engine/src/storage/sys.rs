@@ -41,6 +41,17 @@ impl Stamp {
     }
 }
 
+/// How many names a file has.
+pub(super) fn links(meta: &Metadata) -> u64 {
+    #[cfg(unix)]
+    return std::os::unix::fs::MetadataExt::nlink(meta);
+    #[cfg(not(unix))]
+    {
+        let _ = meta;
+        1
+    }
+}
+
 /// Reads until `buf` is full or the file ends; gives the number of bytes.
 pub(super) fn read_at(file: &File, mut buf: &mut [u8], mut offset: u64) -> io::Result<usize> {
     let wanted = buf.len();

@@ -90,6 +90,21 @@ impl WorkFolder {
         Ok(names.iter().filter_map(|name| Some(FileIndex(name.strip_suffix(PART)?.parse().ok()?))).collect())
     }
 
+    /// Moves a file that may be overwritten from its final place into this folder. One with other names (hard links) is
+    /// copied: what those names hold is not ours to change.
+    pub(super) fn take(&self, path: &[String], file: FileIndex) -> Result<(), StorageError> {
+        let part = self.part(file);
+        let mut original = self.tree.open(path, Access::Read)?;
+        let failed = |action| move |e| StorageError::space(&self.tree.path_of(path), action, 0, e);
+        if sys::links(&original.metadata().map_err(failed("look at"))?) == 1 {
+            return self.tree.rename(path, &part, true);
+        }
+        self.tree.remove(&part)?;
+        let mut copy = self.tree.open(&part, Access::Create)?;
+        std::io::copy(&mut original, &mut copy).map_err(failed("copy"))?;
+        self.tree.remove(path)
+    }
+
     /// The side file, if it is there.
     pub(super) fn find_side(&self) -> Result<Option<File>, StorageError> {
         match self.tree.open(&self.path(SIDE), Access::Write) {

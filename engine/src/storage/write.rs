@@ -167,7 +167,7 @@ impl Storage {
         if self.table().slots[file.idx()].place != Place::Present {
             return Ok(());
         }
-        self.tree.rename(&self.info.files[file.idx()].path, &work.folder.part(file), true)?;
+        work.folder.take(&self.info.files[file.idx()].path, file)?;
         self.handles.forget_file(self.id, file.0);
         let mut table = self.table();
         let slot = &mut table.slots[file.idx()];

@@ -1,0 +1,128 @@
+use super::*;
+
+#[test]
+fn read_only_source_is_checked_and_served_without_a_trace() {
+    let (dir, states, torrent) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), mixed());
+    torrent.lay_out(dir.path());
+    for folder in ["mixed", ""] {
+        fs::set_permissions(dir.path().join(folder), fs::Permissions::from_mode(0o555)).unwrap();
+    }
+    let options = || with_state(super::seeding(dir.path()), states.path());
+    let (storage, opened) = torrent.open(options()).unwrap();
+    assert!(opened.recheck.is_full() && opened.absent.is_empty());
+    assert!(torrent.pieces().all(|piece| storage.check_piece(piece).unwrap()));
+    assert_serves_everything(&torrent, &storage);
+    assert_eq!(names(dir.path()), ["mixed"]);
+    let (again, opened) = torrent.open(options()).unwrap();
+    assert!(opened.have.is_full(), "what was checked is saved at once");
+    assert_serves_everything(&torrent, &again);
+    // Something else of the same length, at another time.
+    let tail = torrent.path(dir.path(), 6);
+    fs::write(&tail, vec![0; 90 * 1024]).unwrap();
+    let (changed, opened) = torrent.open(options()).unwrap();
+    assert!(!opened.have.is_full() && opened.have.count() > 5);
+    assert!(!changed.check_piece(PieceIndex(11)).unwrap());
+    for folder in ["mixed", ""] {
+        fs::set_permissions(dir.path().join(folder), fs::Permissions::from_mode(0o755)).unwrap();
+    }
+}
+
+#[test]
+fn missing_and_short_files_are_named_and_the_rest_is_served() {
+    let (dir, torrent) = (tempfile::tempdir().unwrap(), mixed());
+    torrent.lay_out(dir.path());
+    fs::remove_file(torrent.path(dir.path(), 4)).unwrap();
+    fs::File::options().write(true).open(torrent.path(dir.path(), 6)).unwrap().set_len(10).unwrap();
+    let (storage, opened) = torrent.open(super::seeding(dir.path())).unwrap();
+    assert_eq!(opened.absent, [FileIndex(4), FileIndex(6)]);
+    let good = opened.recheck.iter().filter(|&piece| storage.check_piece(piece).unwrap()).count();
+    assert_eq!((good as u32, opened.needed.is_full()), (opened.recheck.count(), true));
+    assert!(storage.prepare(PieceIndex(11), 0..100).is_err());
+}
+
+#[test]
+fn source_may_lie_behind_links() {
+    let (dir, elsewhere, torrent) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), mixed());
+    torrent.lay_out(elsewhere.path());
+    symlink(elsewhere.path().join("mixed"), dir.path().join("mixed")).unwrap();
+    let (storage, opened) = torrent.open(super::seeding(dir.path())).unwrap();
+    assert!(opened.recheck.iter().all(|piece| storage.check_piece(piece).unwrap()));
+    assert_serves_everything(&torrent, &storage);
+}
+
+#[test]
+fn lengths_are_enough_for_those_who_know() {
+    let (dir, torrent) = (tempfile::tempdir().unwrap(), mixed());
+    torrent.lay_out(dir.path());
+    let options = || OpenOptions { trust: Trust::Lengths, ..super::seeding(dir.path()) };
+    assert!(torrent.open(options()).unwrap().1.have.is_full());
+    let options = || OpenOptions { trust: Trust::Lengths, ..all_of(dir.path()) };
+    assert!(torrent.open(options()).unwrap().1.have.is_full());
+}
+
+fn one_big() -> (tempfile::TempDir, Torrent, Storage) {
+    let dir = tempfile::tempdir().unwrap();
+    let torrent = Torrent::new("big", 256 * KIB, &[("", Content::Random(1024 * KIB))]);
+    torrent.lay_out(dir.path());
+    let (storage, _) = torrent.open(super::seeding(dir.path())).unwrap();
+    (dir, torrent, storage)
+}
+
+fn cut(torrent: &Torrent, dir: &Path, len: u64) {
+    fs::File::options().write(true).open(torrent.path(dir, 0)).unwrap().set_len(len).unwrap();
+}
+
+#[test]
+fn truncated_file_is_an_error_that_names_it_wherever_it_is_noticed() {
+    let (dir, torrent, storage) = one_big();
+    let last = PieceIndex(3);
+    assert!(storage.check_piece(last).unwrap());
+    let prepared = storage.prepare(last, 0..256 * 1024).unwrap();
+    assert!(prepared.still_valid());
+    cut(&torrent, dir.path(), 900 * 1024);
+    assert!(!storage.check_piece(last).unwrap());
+    assert!(!prepared.still_valid());
+    let path = torrent.path(dir.path(), 0).canonicalize().unwrap();
+    let is_named = |e: StorageError| {
+        let is_right = matches!(&e, StorageError::Truncated { path: p, len, expected }
+            if *p == path && *len == 900 * 1024 && *expected == 1024 * 1024);
+        assert!(is_right, "{e}");
+    };
+    is_named(prepared.check().unwrap_err());
+    is_named(prepared.copy_to(0, &mut vec![0; 256 * 1024]).unwrap_err());
+    is_named(storage.prepare(last, 0..100).unwrap_err());
+    // Sending from the hole fails, and kills nobody.
+    let slices: Vec<_> = prepared.slices(128 * 1024, 128 * 1024).map(std::io::IoSlice::new).collect();
+    let (_reader, writer) = std::os::unix::net::UnixStream::pair().unwrap();
+    let sent = std::io::Write::write_vectored(&mut &writer, &slices[slices.len() - 1..]);
+    assert!(sent.is_err_and(|e| e.raw_os_error() == Some(libc::EFAULT)));
+}
+
+#[test]
+fn cut_inside_a_page_is_noticed_by_its_length() {
+    let (dir, torrent, storage) = one_big();
+    let prepared = storage.prepare(PieceIndex(3), 0..256 * 1024).unwrap();
+    cut(&torrent, dir.path(), 1024 * 1024 - 10);
+    assert!(!prepared.still_valid());
+    assert!(!storage.check_piece(PieceIndex(3)).unwrap());
+    assert!(storage.check_piece(PieceIndex(2)).unwrap());
+}
+
+#[test]
+fn maps_are_bounded_and_what_is_held_stays_alive() {
+    let dir = tempfile::tempdir().unwrap();
+    let torrent =
+        Torrent::new("big", 1024 * KIB, &[("a", Content::Random(40 << 20)), ("b", Content::Random(9 << 20))]);
+    torrent.lay_out(dir.path());
+    let limits = HandleLimits { open_files: 1, maps: 1, mapped_bytes: 1 };
+    let options = OpenOptions { handles: Arc::new(Handles::new(limits)), ..super::seeding(dir.path()) };
+    let (storage, _) = torrent.open(options).unwrap();
+    let all: Vec<_> = torrent.pieces().map(|piece| storage.prepare(piece, 0..1024 * 1024).unwrap()).collect();
+    for prepared in &all {
+        let sent: Vec<u8> = prepared.slices(0, 1024 * 1024).flatten().copied().collect();
+        assert!(sent == torrent.bytes(prepared.piece()));
+        assert_eq!(prepared.owned_bytes(), 0);
+    }
+    drop(storage);
+    assert!(all[0].still_valid());
+}
