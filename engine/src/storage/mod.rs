@@ -146,6 +146,9 @@ impl Storage {
     /// # Errors
     /// [`StorageError::Locked`] if somebody else downloads to the same place; [`StorageError::ForeignData`] if a
     /// wanted file is there with another length; whatever the system says.
+    ///
+    /// # Panics
+    /// If [`Mode::Download`] does not have one choice for each file.
     pub fn open(info: Arc<Info>, options: OpenOptions) -> Result<(Storage, Opened), StorageError> {
         open::open(info, options)
     }

@@ -149,7 +149,8 @@ impl Opening<'_> {
                 Ok((Some(Work::new(folder, generation, journal, side)), findings))
             }
             Err(e) => {
-                if folder.is_new {
+                // Files that were about to be overwritten may have moved in already: those stay.
+                if folder.is_new && folder.parts().is_ok_and(|parts| parts.is_empty()) {
                     let _ = folder.remove();
                 }
                 Err(e)

@@ -160,3 +160,22 @@ fn other_names_of_an_overwritten_file_keep_its_content() {
     assert!(fs::read(dir.path().join("backup0")).unwrap() == mine);
     assert_eq!(fs::read(dir.path().join("backup6")).unwrap(), b"short");
 }
+
+#[test]
+fn failed_start_deletes_nothing() {
+    let (dir, torrent) = (tempfile::tempdir().unwrap(), mixed());
+    torrent.lay_out(dir.path());
+    fs::write(torrent.path(dir.path(), 0), b"mine").unwrap();
+    fs::remove_file(torrent.path(dir.path(), 6)).unwrap();
+    fs::create_dir(torrent.path(dir.path(), 6)).unwrap();
+    let overwrite = || OpenOptions { overwrite: true, ..all_of(dir.path()) };
+    assert!(matches!(torrent.open(overwrite()), Err(StorageError::WrongKind { .. })));
+    let moved = fs::read(dir.path().join(".mixed.swarm/0.part"));
+    assert_eq!(moved.or_else(|_| fs::read(torrent.path(dir.path(), 0))).unwrap(), b"mine");
+    fs::remove_dir(torrent.path(dir.path(), 6)).unwrap();
+    let (storage, opened) = torrent.open(overwrite()).unwrap();
+    storage.reserve().unwrap();
+    torrent.fetch(&storage, &opened);
+    storage.finish().unwrap();
+    torrent.assert_complete(dir.path());
+}
