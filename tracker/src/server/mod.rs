@@ -76,10 +76,13 @@ pub struct Server {
 
 impl Server {
     /// Listens on `addrs`; port 0 takes a free one. An IPv6 address takes no IPv4 connections, so
-    /// `0.0.0.0` and `[::]` go together. Must be called within a tokio runtime.
+    /// `0.0.0.0` and `[::]` go together.
     ///
     /// # Errors
     /// When an address cannot be listened on.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
     pub fn bind(config: Config, addrs: &[SocketAddr]) -> Result<Server, BindError> {
         let plain = Listeners::bind(addrs)?;
         let store = Store::new(config.clone());
@@ -125,7 +128,7 @@ impl Server {
         handle.stop().await;
     }
 
-    /// Serves in the background.
+    /// Serves in the background, on the tokio runtime that it was bound in.
     pub fn spawn(self) -> Handle {
         let seed = getrandom::u64().expect("the operating system gives random numbers");
         let shared = Arc::new(Shared {

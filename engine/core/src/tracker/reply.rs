@@ -64,8 +64,9 @@ pub fn encode_failure(reason: &str, retry: Option<RetryIn>) -> Vec<u8> {
         .expect("keys are in order and each has a value")
 }
 
+/// The bencoded value that a body starts with: some trackers end it with a line break.
 pub(super) fn document(body: &[u8]) -> Result<Document<'_>, ReplyError> {
-    Ok(bencode::parse(body, &LIMITS)?)
+    Ok(bencode::parse_prefix(body, &LIMITS)?.0)
 }
 
 /// The dictionary of a reply that is not a failure.

@@ -117,6 +117,12 @@ fn replies_of_other_trackers_are_understood() {
 }
 
 #[test]
+fn a_line_break_after_the_reply_does_no_harm() {
+    let reply = AnnounceResponse::parse(b"d8:intervali60e5:peers0:e\r\n").unwrap();
+    assert_eq!(reply.interval, Duration::from_secs(60));
+}
+
+#[test]
 fn what_makes_no_sense_is_left_out() {
     let parse = |body: &[u8]| AnnounceResponse::parse(body).unwrap();
     let tail = parse(b"d8:intervali60e5:peers7:\x0a\0\0\x01\0\x05ge");

@@ -59,7 +59,8 @@ pub struct AnnouncerConfig {
     pub port: u16,
     /// The address families that we have. Each is announced on its own.
     pub families: Vec<Family>,
-    /// Shortest interval taken from a tracker; [`INTERVAL_MIN`] unless trackers are trusted.
+    /// Shortest interval taken from a tracker; [`INTERVAL_MIN`] unless trackers are trusted. Counts as
+    /// [`INTERVAL_MAX`] if longer.
     pub interval_min: Duration,
 }
 
@@ -153,7 +154,8 @@ impl Announcer {
     /// An announcer for the trackers in `tiers`, which are shuffled within each tier. It stays
     /// silent until [`handle_start`](Self::handle_start). A URL that comes twice counts once, in
     /// its first tier.
-    pub fn new(config: AnnouncerConfig, tiers: &[Vec<String>], mut rng: Rng) -> Announcer {
+    pub fn new(mut config: AnnouncerConfig, tiers: &[Vec<String>], mut rng: Rng) -> Announcer {
+        config.interval_min = config.interval_min.min(INTERVAL_MAX);
         let mut trackers: Vec<Tracker> = Vec::new();
         for (tier, urls) in tiers.iter().enumerate() {
             for url in urls {

@@ -254,6 +254,15 @@ fn absurd_intervals_are_clamped() {
 }
 
 #[test]
+fn even_the_shortest_interval_has_a_longest() {
+    let config = AnnouncerConfig { interval_min: INTERVAL_MAX * 2, ..config(&[Family::V4]) };
+    let mut announcer = Announcer::new(config, &[vec!["http://a.example/announce".into()]], Rng::new(1));
+    announcer.handle_start(at(0));
+    succeed(&mut announcer, at(0));
+    assert_eq!(announcer.poll_timeout(), Some(Time::ZERO + INTERVAL_MAX));
+}
+
+#[test]
 fn a_refusal_says_when_to_come_back() {
     let refused = |retry| {
         AnnounceFailure::Reply(ReplyError::Refused {
