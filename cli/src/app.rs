@@ -4,7 +4,7 @@ use crate::console::{ColorWhen, Console};
 use crate::events::{Record, Stamped};
 use crate::exit::{Exit, Failure, one_line};
 use crate::logging::{self, LogFormat};
-use crate::{completions, get, magnet, man, seed, show};
+use crate::{completions, create, get, magnet, man, seed, show, verify};
 use anyhow::{Context as _, Result};
 use clap::{ArgAction, Args, ColorChoice, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use std::ffi::OsString;
@@ -55,14 +55,18 @@ pub struct CommonArgs {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Make a metainfo file for a file or folder
+    Create(Box<create::CreateArgs>),
     /// Show what is in a metainfo file
     Show(show::ShowArgs),
+    /// Print a magnet link to a torrent
+    Magnet(magnet::MagnetArgs),
+    /// Check data against a torrent
+    Verify(verify::VerifyArgs),
     /// Serve a torrent whose data is here
     Seed(Box<seed::SeedArgs>),
     /// Download a torrent
     Get(Box<get::GetArgs>),
-    /// Print a magnet link to a torrent
-    Magnet(magnet::MagnetArgs),
     /// Print a shell's completion script
     Completions(completions::CompletionsArgs),
     /// Write manual pages to a folder
@@ -128,6 +132,8 @@ fn dispatch(command: Command, cx: &mut Context) -> Result<Exit> {
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
     let result = runtime.block_on(async {
         match command {
+            Command::Create(args) => create::run(*args, cx).await,
+            Command::Verify(args) => verify::run(args, cx).await,
             Command::Seed(args) => seed::run(*args, cx).await,
             Command::Get(args) => get::run(*args, cx).await,
             Command::Show(args) => show::run(&args, cx).await,

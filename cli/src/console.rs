@@ -54,6 +54,11 @@ impl Paint {
         self.with(Style::new().dimmed(), text)
     }
 
+    /// All is well.
+    pub fn good(self, text: &str) -> String {
+        self.with(AnsiColor::Green.on_default(), text)
+    }
+
     /// Worth a look.
     pub fn warn(self, text: &str) -> String {
         self.with(AnsiColor::Yellow.on_default(), text)

@@ -2,6 +2,7 @@
 
 use anyhow::Error;
 use std::fmt;
+use std::io;
 use std::process::ExitCode;
 use swarm_core::metainfo::MetainfoError;
 use swarm_engine::ErrorKind;
@@ -37,6 +38,15 @@ impl Exit {
             Exit::Data => "data",
             Exit::Destination => "destination",
             Exit::Interrupted => "interrupted",
+        }
+    }
+
+    /// The status after a file could not be written.
+    pub fn of_write(error: &io::Error) -> Exit {
+        use io::ErrorKind::{PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+        match error.kind() {
+            PermissionDenied | QuotaExceeded | ReadOnlyFilesystem | StorageFull => Exit::Destination,
+            _ => Exit::Runtime,
         }
     }
 

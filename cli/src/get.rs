@@ -6,7 +6,7 @@ use crate::interrupt::Interrupt;
 use crate::network::NetworkArgs;
 use crate::transfer::{self, Plan, SeedUntil};
 use crate::units;
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use clap::Args;
 use globset::{Glob, GlobSet, GlobSetBuilder};
 use std::ffi::OsString;
@@ -27,7 +27,7 @@ pub struct GetArgs {
     source: OsString,
 
     /// The folder to download into; made if need be
-    #[arg(short, long = "output", value_name = "DIR", default_value = ".")]
+    #[arg(short = 'o', long = "output", value_name = "DIR", default_value = ".")]
     dir: PathBuf,
 
     /// Download only the files that match; repeatable
@@ -96,7 +96,7 @@ pub async fn run(args: GetArgs, cx: &mut Context) -> Result<Exit> {
 }
 
 async fn get(args: GetArgs, cx: &mut Context) -> Result<Exit> {
-    let mut interrupt = Interrupt::install().context("cannot watch for signals")?;
+    let mut interrupt = Interrupt::install()?;
     let metainfo = transfer::begin(&args.source, &args.dir, cx, &mut interrupt).await?;
     let wanted = wanted(&metainfo, args.files)?;
     let mut torrent = AddTorrent::download(metainfo, args.dir);

@@ -1,6 +1,7 @@
 //! Ctrl-C and SIGTERM: the first asks the command to end cleanly, the second ends it at once.
 
-use crate::exit::Exit;
+use crate::exit::{Exit, Failure};
+use anyhow::{Context as _, Result};
 use std::io;
 
 /// Waits for the user's wish to end.
@@ -15,7 +16,11 @@ impl Interrupt {
     ///
     /// # Errors
     /// What the system says, should it refuse.
-    pub fn install() -> io::Result<Interrupt> {
+    pub fn install() -> Result<Interrupt> {
+        Interrupt::take_over().context("cannot watch for signals")
+    }
+
+    fn take_over() -> io::Result<Interrupt> {
         #[cfg(unix)]
         {
             use signal_hook::consts::{SIGINT, SIGTERM};
@@ -37,6 +42,20 @@ impl Interrupt {
         }
         #[cfg(not(unix))]
         Ok(Interrupt {})
+    }
+
+    /// Does work that blocks, on a thread of its own, until it is done or a signal comes.
+    ///
+    /// # Errors
+    /// A [`Failure`] with [`Exit::Interrupted`]; the work goes on in the background, and ends with the process.
+    pub async fn during<T: Send + 'static>(
+        &mut self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T> {
+        tokio::select! {
+            result = tokio::task::spawn_blocking(work) => result.context("a defect in the engine"),
+            () = self.wait() => Err(Failure::new(Exit::Interrupted, "interrupted").into()),
+        }
     }
 
     /// Returns when the first signal comes.

@@ -8,6 +8,7 @@
 mod app;
 mod completions;
 mod console;
+mod create;
 mod events;
 mod exit;
 mod get;
@@ -22,6 +23,7 @@ mod show;
 mod source;
 mod transfer;
 mod units;
+mod verify;
 
 use std::process::ExitCode;
 

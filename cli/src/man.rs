@@ -2,7 +2,7 @@
 
 use crate::app::{Cli, Context};
 use crate::exit::{Exit, Failure};
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use clap::{Args, CommandFactory as _};
 use std::path::PathBuf;
 
@@ -15,10 +15,12 @@ pub struct ManArgs {
 
 /// Writes the pages.
 pub fn run(args: &ManArgs, cx: &mut Context) -> Result<Exit> {
-    let cannot =
-        || Failure::new(Exit::Destination, format!("{}: cannot write manual pages", args.dir.display()));
-    std::fs::create_dir_all(&args.dir).with_context(cannot)?;
-    clap_mangen::generate_to(Cli::command(), &args.dir).with_context(cannot)?;
+    let written =
+        std::fs::create_dir_all(&args.dir).and_then(|()| clap_mangen::generate_to(Cli::command(), &args.dir));
+    written.map_err(|error| {
+        let what = format!("{}: cannot write manual pages: {error}", args.dir.display());
+        Failure::new(Exit::of_write(&error), what)
+    })?;
     cx.console.say(&format!("manual pages are in {}", args.dir.display()));
     Ok(Exit::Done)
 }

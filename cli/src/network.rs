@@ -107,8 +107,13 @@ fn parse_peer(text: &str) -> Result<SocketAddr, &'static str> {
 }
 
 /// A tracker's URL, as the user wrote it.
-fn parse_tracker(text: &str) -> Result<String, String> {
+pub fn parse_tracker(text: &str) -> Result<String, String> {
     parse_url(text, &["http", "https", "udp"])
+}
+
+/// A web seed's URL, as the user wrote it.
+pub fn parse_web_seed(text: &str) -> Result<String, String> {
+    parse_url(text, &["http", "https"])
 }
 
 fn parse_url(text: &str, schemes: &[&str]) -> Result<String, String> {
@@ -141,6 +146,12 @@ mod tests {
         {
             assert!(parse_tracker(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn web_seeds_are_on_the_web() {
+        assert!(parse_web_seed("udp://tracker.example:80").is_err());
+        assert!(parse_web_seed("https://example/f.iso").is_ok());
     }
 
     #[test]

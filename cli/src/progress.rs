@@ -4,12 +4,36 @@
 //! has progress to tell just tells it.
 
 use crate::console::Console;
+use crate::exit::printable;
 use crate::units;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::time::Duration;
 use swarm_engine::TorrentStats;
 
-/// The bar of a transfer: two lines, of which the second says why nothing moves.
+/// A bar for reading a known number of bytes: hashing, checking. Clones are the same bar.
+#[derive(Clone)]
+pub struct WorkBar(ProgressBar);
+
+impl WorkBar {
+    /// Starts a bar for work on `bytes_total` bytes.
+    pub fn new(console: &Console, verb: &'static str, bytes_total: u64) -> WorkBar {
+        let template = "{msg} [{wide_bar}] {percent:>3} %  {binary_bytes} of {binary_total_bytes}  {binary_bytes_per_sec}  {eta}";
+        let bar = console.bars().add(ProgressBar::new(bytes_total));
+        WorkBar(bar.with_style(style(template)).with_message(verb))
+    }
+
+    /// This many bytes are done in all.
+    pub fn set(&self, bytes_done: u64) {
+        self.0.set_position(bytes_done);
+    }
+
+    /// The work is over: the bar goes.
+    pub fn finish(&self) {
+        self.0.finish_and_clear();
+    }
+}
+
+/// The bar of a transfer: how far it is, and below that who takes part or why nothing moves.
 pub struct TransferBar(ProgressBar);
 
 impl TransferBar {
@@ -30,13 +54,13 @@ impl TransferBar {
     pub fn show(&self, stats: &TorrentStats) {
         self.0.set_length(stats.bytes_total);
         self.0.set_position(stats.bytes_verified);
-        self.0.set_prefix(summary(stats));
-        self.explain(&waiting(stats).unwrap_or_default());
+        self.0.set_prefix(amount(stats));
+        self.0.set_message(printable(&situation(stats)));
     }
 
     /// Says why nothing moves.
     pub fn explain(&self, reason: &str) {
-        self.0.set_message(crate::exit::printable(reason));
+        self.0.set_message(printable(reason));
     }
 
     /// The transfer is over: the bar goes.
@@ -51,21 +75,35 @@ fn style(template: &str) -> ProgressStyle {
         .progress_chars("=> ")
 }
 
-/// A transfer in one line: verified bytes, rates, peers, time left.
+/// A transfer in one line.
 pub fn summary(stats: &TorrentStats) -> String {
-    let mut line = format!("{} of {}", units::size(stats.bytes_verified), units::size(stats.bytes_total));
-    let left = stats.bytes_total.saturating_sub(stats.bytes_verified);
-    if left > 0 {
-        line += &format!("  down {}", units::rate(stats.rate_down));
-    }
-    line += &format!("  up {}  {} peers ({} seeds)", units::rate(stats.rate_up), stats.peers, stats.seeds);
-    if let Some(seconds) = left.checked_div(stats.rate_down).filter(|_| left > 0) {
-        line += &format!("  {} left", units::duration(Duration::from_secs(seconds)));
-    }
-    line
+    format!("{}  {}", amount(stats), situation(stats))
 }
 
-/// Why nothing moves, if so.
-pub fn waiting(stats: &TorrentStats) -> Option<String> {
-    stats.waiting.as_ref().map(|why| format!("nothing moves: {why}"))
+/// Verified bytes, and how fast they come.
+fn amount(stats: &TorrentStats) -> String {
+    let left = stats.bytes_total.saturating_sub(stats.bytes_verified);
+    if left == 0 {
+        return units::size(stats.bytes_total);
+    }
+    let mut text = format!("{} of {}", units::size(stats.bytes_verified), units::size(stats.bytes_total));
+    text += &format!("  {}", units::rate(stats.rate_down));
+    if stats.rate_down > 0 {
+        let seconds = left as f64 / stats.rate_down as f64;
+        text += &format!("  {} left", units::duration(Duration::from_secs_f64(seconds)));
+    }
+    text
+}
+
+/// Who takes part, and why nothing moves if nothing does.
+fn situation(stats: &TorrentStats) -> String {
+    let mut text = units::count(stats.peers, "peer");
+    if stats.seeds > 0 {
+        text += &format!(" ({})", units::count(stats.seeds, "seed"));
+    }
+    text += &format!("  up {}", units::rate(stats.rate_up));
+    if let Some(why) = &stats.waiting {
+        text += &format!("  waiting: {why}");
+    }
+    text
 }

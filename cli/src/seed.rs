@@ -5,7 +5,7 @@ use crate::exit::Exit;
 use crate::interrupt::Interrupt;
 use crate::network::NetworkArgs;
 use crate::transfer::{self, Plan, SeedUntil};
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use clap::Args;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -63,7 +63,7 @@ pub async fn run(args: SeedArgs, cx: &mut Context) -> Result<Exit> {
 }
 
 async fn seed(args: SeedArgs, cx: &mut Context) -> Result<Exit> {
-    let mut interrupt = Interrupt::install().context("cannot watch for signals")?;
+    let mut interrupt = Interrupt::install()?;
     let metainfo = transfer::begin(&args.source, &args.dir, cx, &mut interrupt).await?;
     let mut torrent = AddTorrent::seed(metainfo, args.dir);
     torrent.recheck = args.recheck;

@@ -122,8 +122,7 @@ fn table(metainfo: &Metainfo, paint: Paint) -> String {
         row("info-hash v2", &hex(v2));
     }
     let bytes: u64 = files.iter().map(|file| file.length).sum();
-    let count = if files.len() == 1 { "1 file".to_owned() } else { format!("{} files", files.len()) };
-    row("size", &format!("{} in {count} ({bytes} bytes)", units::size(bytes)));
+    row("size", &format!("{} ({bytes} bytes) in {}", units::size(bytes), units::count(files.len(), "file")));
     let geometry = &info.geometry;
     row("pieces", &format!("{} of {}", geometry.pieces(), units::size(geometry.piece_len().into())));
     if info.private {

@@ -200,7 +200,9 @@ impl Watch<'_> {
         match event {
             Event::Checking { done, of } => self.bar.checking(done, of),
             Event::Started { have, pieces } => {
-                tick.reset_immediately();
+                if self.cx.console.is_json() || self.cx.console.has_bars() {
+                    tick.reset_immediately();
+                }
                 return self.on_started(have, pieces);
             }
             Event::PieceFailed(piece) => {
@@ -238,6 +240,10 @@ impl Watch<'_> {
             );
             return fail(Exit::Data, message);
         }
+        if !self.cx.console.has_bars() {
+            let path = self.path.to_string_lossy();
+            self.cx.console.note(&format!("{}: {have} of {pieces} pieces are here", printable(&path)));
+        }
         GO_ON
     }
 
@@ -271,6 +277,9 @@ impl Watch<'_> {
         } else {
             let Totals { bytes_down, bytes_up, .. } = self.totals().await;
             let seconds = seconds_since(self.cx.start);
+            if self.until == SeedUntil::Complete {
+                self.bar.finish();
+            }
             self.cx.record(&Record::Complete { path: &path, seconds, bytes_down, bytes_up });
             self.cx.console.say(&complete_line(&path, bytes_down, self.cx.start.elapsed()));
         }
@@ -289,8 +298,7 @@ impl Watch<'_> {
         if self.cx.console.is_json() {
             self.cx.record(&Record::progress(&stats));
         } else if !self.cx.console.has_bars() {
-            let line = progress::waiting(&stats).map(|why| format!("; {why}")).unwrap_or_default();
-            self.cx.console.note(&(progress::summary(&stats) + &line));
+            self.cx.console.note(&printable(&progress::summary(&stats)));
         }
         match self.until {
             SeedUntil::Ratio(ratio) if self.is_complete && is_reached(ratio, &stats) => {

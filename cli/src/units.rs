@@ -95,6 +95,11 @@ pub fn rate(bytes_per_s: u64) -> String {
     size(bytes_per_s) + "/s"
 }
 
+/// A number of things: `1 peer`, `12 peers`.
+pub fn count(n: usize, noun: &str) -> String {
+    format!("{n} {noun}{}", if n == 1 { "" } else { "s" })
+}
+
 /// A duration in its two largest units: `0.35s`, `12.3s`, `3m05s`, `2h10m`, `4d03h`.
 pub fn duration(duration: Duration) -> String {
     let s = duration.as_secs();

@@ -27,6 +27,25 @@ pub struct WalkOptions {
     pub exclude: Vec<String>,
 }
 
+impl WalkOptions {
+    /// Whether [`walk`] would take a file at this path below the folder, as far as globs go.
+    ///
+    /// # Errors
+    /// If a glob is malformed.
+    pub fn takes(&self, path: &Path) -> Result<bool, CreateError> {
+        let filter = Filter::new(self)?;
+        let mut names = Vec::new();
+        for name in path.iter() {
+            let name = name.to_string_lossy().into_owned();
+            if filter.is_excluded(&names, &name) {
+                return Ok(false);
+            }
+            names.push(name);
+        }
+        Ok(filter.is_included(&names))
+    }
+}
+
 /// Files that are to become a torrent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Source {
@@ -141,8 +160,7 @@ pub fn walk(path: &Path, options: &WalkOptions) -> Result<Source, CreateError> {
     let mut walk = Walk {
         root: path,
         follows: options.follow_symlinks,
-        include: (!options.include.is_empty()).then(|| globs(&options.include)).transpose()?,
-        exclude: globs(&options.exclude)?,
+        filter: Filter::new(options)?,
         files: Vec::new(),
         skipped: Vec::new(),
     };
@@ -153,6 +171,29 @@ pub fn walk(path: &Path, options: &WalkOptions) -> Result<Source, CreateError> {
     }
     sort_files(&mut files);
     Ok(Source { path: path.to_owned(), content: Content::Folder(files), skipped })
+}
+
+/// The globs of [`WalkOptions`].
+struct Filter {
+    include: Option<GlobSet>,
+    exclude: GlobSet,
+}
+
+impl Filter {
+    fn new(options: &WalkOptions) -> Result<Filter, CreateError> {
+        let include = (!options.include.is_empty()).then(|| globs(&options.include)).transpose()?;
+        Ok(Filter { include, exclude: globs(&options.exclude)? })
+    }
+
+    fn is_excluded(&self, folder: &[String], name: &str) -> bool {
+        let path = folder.iter().map(String::as_str).chain([name]).collect::<Vec<_>>().join("/");
+        self.exclude.is_match(&path) || self.exclude.is_match(name)
+    }
+
+    fn is_included(&self, names: &[String]) -> bool {
+        let Some(include) = &self.include else { return true };
+        include.is_match(names.join("/")) || names.last().is_some_and(|name| include.is_match(name))
+    }
 }
 
 fn globs(patterns: &[String]) -> Result<GlobSet, CreateError> {
@@ -166,8 +207,7 @@ fn globs(patterns: &[String]) -> Result<GlobSet, CreateError> {
 struct Walk<'a> {
     root: &'a Path,
     follows: bool,
-    include: Option<GlobSet>,
-    exclude: GlobSet,
+    filter: Filter,
     files: Vec<SourceFile>,
     skipped: Vec<(PathBuf, &'static str)>,
 }
@@ -192,7 +232,7 @@ impl Walk<'_> {
             let path = entry.path();
             // Without a name that can be written down, it can still be excluded by a glob like `*`.
             let name = entry.file_name();
-            if self.is_excluded(names, &name.to_string_lossy()) {
+            if self.filter.is_excluded(names, &name.to_string_lossy()) {
                 continue;
             }
             let name = name.into_string().map_err(|_| CreateError::NotUtf8 { path: path.clone() })?;
@@ -225,7 +265,7 @@ impl Walk<'_> {
         if meta.is_dir() {
             return self.folder(path, names, folders);
         }
-        if !self.is_included(names) {
+        if !self.filter.is_included(names) {
             return Ok(());
         }
         if meta.is_file() {
@@ -239,7 +279,7 @@ impl Walk<'_> {
 
     /// Keeps a link as one, if it stays within the folder.
     fn link(&mut self, path: &Path, names: &[String], meta: &Metadata) -> Result<(), CreateError> {
-        if !self.is_included(names) {
+        if !self.filter.is_included(names) {
             return Ok(());
         }
         let target = fs::read_link(path).map_err(|e| CreateError::io(path, "read the link", e))?;
@@ -276,16 +316,6 @@ impl Walk<'_> {
             }
         }
         (!names.is_empty()).then_some(names)
-    }
-
-    fn is_excluded(&self, folder: &[String], name: &str) -> bool {
-        let path = folder.iter().map(String::as_str).chain([name]).collect::<Vec<_>>().join("/");
-        self.exclude.is_match(&path) || self.exclude.is_match(name)
-    }
-
-    fn is_included(&self, names: &[String]) -> bool {
-        let Some(include) = &self.include else { return true };
-        include.is_match(names.join("/")) || names.last().is_some_and(|name| include.is_match(name))
     }
 }
 
@@ -363,6 +393,22 @@ mod tests {
             write(dir.path(), path, path.as_bytes());
         }
         dir
+    }
+
+    #[test]
+    fn globs_tell_ahead_what_is_taken() {
+        let options = |include: &str, exclude: &str| WalkOptions {
+            include: include.split_whitespace().map(str::to_owned).collect(),
+            exclude: exclude.split_whitespace().map(str::to_owned).collect(),
+            ..WalkOptions::default()
+        };
+        let takes = |include, exclude, path: &str| options(include, exclude).takes(path.as_ref()).unwrap();
+        assert!(takes("", "", "a/x"));
+        assert!(takes("*.tmp", "logs", "a/y.tmp"));
+        assert!(!takes("*.tmp", "logs", "a/x"));
+        assert!(!takes("", "logs", "a/logs/1"));
+        assert!(!takes("", "*.tmp", "y.tmp"));
+        assert!(options("[", "").takes("a".as_ref()).is_err());
     }
 
     #[test]

@@ -1,0 +1,357 @@
+//! `swarm create`: make a metainfo file.
+
+use crate::app::Context;
+use crate::events::seconds_since;
+use crate::exit::{Exit, Failure, printable};
+use crate::interrupt::Interrupt;
+use crate::network::{parse_tracker, parse_web_seed};
+use crate::progress::WorkBar;
+use crate::units;
+use anyhow::{Context as _, Result};
+use clap::Args;
+use globset::Glob;
+use serde::Serialize;
+use std::io::{ErrorKind, Write as _};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+use swarm_core::geometry::PIECE_LEN_MAX;
+use swarm_core::metainfo::{self, Content, Metainfo, default_piece_length};
+use swarm_engine::create::{WalkOptions, hash, walk};
+use swarm_engine::hash::Workers;
+use tempfile::{NamedTempFile, PersistError};
+
+/// The shortest pieces that can be asked for, in bytes: a block.
+const PIECE_LEN_MIN: u64 = swarm_core::geometry::BLOCK_LEN as u64;
+
+/// Options of `swarm create`.
+#[derive(Args, Debug)]
+#[command(after_long_help = EXAMPLES)]
+pub struct CreateArgs {
+    /// The file or folder to distribute
+    #[arg(value_name = "PATH")]
+    path: PathBuf,
+
+    /// Write the metainfo here; default: NAME.meta in the working directory
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+
+    /// Replace the output if it exists
+    #[arg(short, long)]
+    force: bool,
+
+    /// Announce to this tracker; repeatable, each a tier of its own
+    #[arg(short = 'a', long, value_name = "URL", value_parser = parse_tracker)]
+    announce: Vec<String>,
+
+    /// Announce to any of these trackers, after those given with -a; repeatable
+    #[arg(long = "tier", value_name = "URL,URL", value_parser = parse_tier)]
+    tiers: Vec<Tier>,
+
+    /// Offer the data at this URL too (BEP 19); repeatable
+    #[arg(short, long = "web-seed", value_name = "URL", value_parser = parse_web_seed)]
+    web_seeds: Vec<String>,
+
+    /// The length of a piece, a power of two from 16KiB to 256MiB
+    ///
+    /// Default: the smallest, from 16KiB to 16MiB, that gives at most 2,048 pieces.
+    #[arg(short = 'l', long, value_name = "SIZE", value_parser = parse_piece_length)]
+    piece_length: Option<u32>,
+
+    /// Call the torrent this instead of what PATH is called
+    #[arg(long)]
+    name: Option<String>,
+
+    /// Say this about it
+    #[arg(long, value_name = "TEXT")]
+    comment: Option<String>,
+
+    /// Allow peers from the trackers only (BEP 27)
+    #[arg(long)]
+    private: bool,
+
+    /// Put this into the `source` key, which makes the info-hash differ
+    #[arg(long, value_name = "TEXT")]
+    source: Option<String>,
+
+    /// Name this DHT node to start from (BEP 5); repeatable
+    #[arg(long = "node", value_name = "HOST:PORT", value_parser = parse_node)]
+    nodes: Vec<(String, u16)>,
+
+    /// Leave out the date, so that the same files give the same bytes
+    #[arg(long)]
+    no_date: bool,
+
+    /// Take what symbolic links lead to
+    ///
+    /// Without this, links within the folder are kept as links (BEP 47), and others are left out with a warning.
+    #[arg(long)]
+    follow_symlinks: bool,
+
+    /// Take only files that match; repeatable
+    ///
+    /// The pattern is matched against the path below the folder, written with `/`, and against the name alone. `*`
+    /// matches anything, `/` included.
+    #[arg(long, value_name = "GLOB", value_parser = parse_glob)]
+    include: Vec<String>,
+
+    /// Leave out files, and whole folders, that match; repeatable
+    #[arg(long, value_name = "GLOB", value_parser = parse_glob)]
+    exclude: Vec<String>,
+
+    /// Print one JSON object about the new torrent
+    #[arg(long)]
+    json: bool,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  swarm create release.iso -a http://tracker.example:6969/announce
+  swarm create site --exclude '*.tmp' --exclude .git -o site.meta --no-date
+  swarm create release.iso --tier http://a.example/announce,http://b.example/announce -w https://example.org/release.iso";
+
+/// Trackers of which any will do.
+#[derive(Clone, Debug)]
+struct Tier(Vec<String>);
+
+/// The JSON object.
+#[derive(Serialize)]
+struct Created<'a> {
+    name: &'a str,
+    info_hash_v1: String,
+    piece_length: u32,
+    pieces: u32,
+    total_size: u64,
+    /// Number of files.
+    files: usize,
+    output: &'a str,
+    magnet: String,
+    seconds: f64,
+}
+
+/// Hashes the files and writes the metainfo.
+pub async fn run(args: CreateArgs, cx: &mut Context) -> Result<Exit> {
+    if args.json {
+        cx.console.set_json();
+    }
+    let mut interrupt = Interrupt::install()?;
+    let name = args.name.clone().map_or_else(|| name_of(&args.path), Ok)?;
+    let output = args.output.clone().unwrap_or_else(|| PathBuf::from(format!("{name}.meta")));
+    if !args.force && output.symlink_metadata().is_ok() {
+        return Err(exists(&output).into());
+    }
+    let options = WalkOptions {
+        follow_symlinks: args.follow_symlinks,
+        include: args.include.clone(),
+        exclude: args.exclude.clone(),
+    };
+    refuse_inside(&output, &args.path, &options)?;
+    if args.private && args.announce.is_empty() && args.tiers.is_empty() {
+        cx.warn("a private torrent without a tracker finds no peers; name one with -a");
+    }
+    let path = args.path.clone();
+    let source = interrupt.during(move || walk(&path, &options)).await??;
+    for (path, why) in &source.skipped {
+        cx.warn(&format!("{} {why}; it is left out", path.display()));
+    }
+    let piece_length = args.piece_length.unwrap_or_else(|| default_piece_length(source.total_len()));
+    let bar = WorkBar::new(&cx.console, "hashing", source.total_len());
+    let hashing = bar.clone();
+    let (source, hashes) = interrupt
+        .during(move || {
+            let hashes = hash(&source, piece_length, Workers::default_threads(), &|bytes| hashing.set(bytes));
+            (source, hashes)
+        })
+        .await?;
+    bar.finish();
+    let is_forced = args.force;
+    let bytes = args.into_metainfo(name, source.content, piece_length).encode(&hashes?)?;
+    write(&output, &bytes, is_forced)?;
+    tell(&Metainfo::parse(&bytes)?, &output, cx);
+    Ok(Exit::Done)
+}
+
+impl CreateArgs {
+    /// Everything but the hashes.
+    fn into_metainfo(self, name: String, content: Content, piece_length: u32) -> metainfo::Create {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok();
+        let mut create = metainfo::Create::new(name, content, piece_length);
+        create.private = self.private;
+        create.source = self.source;
+        create.trackers = self.announce.into_iter().map(|url| vec![url]).collect();
+        create.trackers.extend(self.tiers.into_iter().map(|Tier(urls)| urls));
+        create.web_seeds = self.web_seeds;
+        create.nodes = self.nodes;
+        create.comment = self.comment;
+        create.created_by = Some(concat!("Swarm/", env!("CARGO_PKG_VERSION")).to_owned());
+        create.creation_date = now.filter(|_| !self.no_date).map(|since| since.as_secs() as i64);
+        create
+    }
+}
+
+/// What the file or folder is called, also if it is given as `.` or by a link.
+fn name_of(path: &Path) -> Result<String> {
+    let named = path.file_name().map(ToOwned::to_owned);
+    let name = match named {
+        Some(name) => name,
+        None => {
+            let real = path.canonicalize().with_context(|| format!("{}: cannot open", path.display()))?;
+            let name = real.file_name().map(ToOwned::to_owned);
+            name.with_context(|| format!("{}: has no name; give it one with --name", path.display()))?
+        }
+    };
+    let not_utf8 = || format!("{}: the name is not UTF-8; give another with --name", path.display());
+    name.into_string().ok().with_context(not_utf8)
+}
+
+/// A metainfo file cannot be part of what it describes.
+fn refuse_inside(output: &Path, path: &Path, options: &WalkOptions) -> Result<()> {
+    let folder = output.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    // Whichever does not exist fails soon enough, and with a better message.
+    let (Ok(folder), Ok(root)) = (folder.canonicalize(), path.canonicalize()) else { return Ok(()) };
+    let output = folder.join(output.file_name().unwrap_or_default());
+    match output.strip_prefix(&root) {
+        Ok(inside) if options.takes(inside)? => {
+            let message = format!(
+                "{}: lies in what it is to describe; write it elsewhere with -o, or add --exclude {}",
+                output.display(),
+                inside.file_name().unwrap_or_default().display(),
+            );
+            Err(Failure::new(Exit::Usage, message).into())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Writes all of the file or nothing.
+fn write(output: &Path, bytes: &[u8], replaces: bool) -> Result<()> {
+    let folder = output.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let written = temporary_in(folder).and_then(|mut file| {
+        file.write_all(bytes)?;
+        file.as_file().sync_all()?;
+        let moved = if replaces { file.persist(output) } else { file.persist_noclobber(output) };
+        moved.map_err(|PersistError { error, .. }| error)
+    });
+    match written {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Err(exists(output).into()),
+        Err(error) => {
+            let what = format!("{}: cannot write: {error}", output.display());
+            Err(Failure::new(Exit::of_write(&error), what).into())
+        }
+    }
+}
+
+fn temporary_in(folder: &Path) -> std::io::Result<NamedTempFile> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".swarm-create-");
+    // As any new file, readable by whom the user's umask lets read.
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    builder.tempfile_in(folder)
+}
+
+fn exists(output: &Path) -> Failure {
+    let what =
+        format!("{}: exists already; replace it with -f, or write elsewhere with -o", output.display());
+    Failure::new(Exit::Runtime, what)
+}
+
+fn tell(metainfo: &Metainfo, output: &Path, cx: &mut Context) {
+    let info = &metainfo.info;
+    let created = Created {
+        name: &info.name,
+        info_hash_v1: info.info_hash.to_string(),
+        piece_length: info.geometry.piece_len(),
+        pieces: info.geometry.pieces(),
+        total_size: info.geometry.total_len(),
+        files: info.files.len(),
+        output: &output.to_string_lossy(),
+        magnet: metainfo.magnet(),
+        seconds: seconds_since(cx.start),
+    };
+    if cx.console.is_json() {
+        cx.console.json(&created);
+        return;
+    }
+    let Created { total_size, pieces, piece_length, output, info_hash_v1, magnet, .. } = created;
+    cx.console.say(&printable(&format!(
+        "{output}: {} in {}, {} of {}, in {}",
+        units::size(total_size),
+        units::count(created.files, "file"),
+        units::count(pieces as usize, "piece"),
+        units::size(piece_length.into()),
+        units::duration(cx.start.elapsed()),
+    )));
+    cx.console.say(&format!("info-hash {info_hash_v1}"));
+    cx.console.say(&magnet);
+}
+
+fn parse_piece_length(text: &str) -> Result<u32, String> {
+    let bytes = units::parse_size(text).map_err(|error| error.to_string())?;
+    if !bytes.is_power_of_two() {
+        let below = units::size(1 << bytes.max(1).ilog2());
+        return Err(format!("piece length {bytes} is not a power of two; the next one below is {below}"));
+    }
+    match u32::try_from(bytes) {
+        Ok(len) if bytes >= PIECE_LEN_MIN && len <= PIECE_LEN_MAX => Ok(len),
+        _ => {
+            let (min, max) = (units::size(PIECE_LEN_MIN), units::size(PIECE_LEN_MAX.into()));
+            Err(format!("a piece has from {min} to {max}"))
+        }
+    }
+}
+
+fn parse_tier(text: &str) -> Result<Tier, String> {
+    text.split(',').map(parse_tracker).collect::<Result<_, _>>().map(Tier)
+}
+
+fn parse_node(text: &str) -> Result<(String, u16), &'static str> {
+    const MEND: &str = "is not HOST:PORT; write it as in dht.example:6881 or [2001:db8::7]:6881";
+    let (host, port) = text.rsplit_once(':').ok_or(MEND)?;
+    let port = port.parse().ok().filter(|&port| port > 0).ok_or(MEND)?;
+    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    match url::Host::parse(host) {
+        Ok(_) => Ok((bare.unwrap_or(host).to_owned(), port)),
+        Err(_) => Err(MEND),
+    }
+}
+
+fn parse_glob(text: &str) -> Result<String, String> {
+    Glob::new(text).map(|_| text.to_owned()).map_err(|error| error.kind().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_are_powers_of_two_within_limits() {
+        assert_eq!(parse_piece_length("16KiB"), Ok(16_384));
+        assert_eq!(parse_piece_length("256MiB"), Ok(PIECE_LEN_MAX));
+        for (text, wrong) in [
+            ("12345", "piece length 12345 is not a power of two; the next one below is 8 KiB"),
+            ("0", "piece length 0 is not a power of two; the next one below is 1 B"),
+            ("8KiB", "a piece has from 16 KiB to 256 MiB"),
+            ("512MiB", "a piece has from 16 KiB to 256 MiB"),
+        ] {
+            assert_eq!(parse_piece_length(text), Err(wrong.to_owned()));
+        }
+        assert!(parse_piece_length("4Mb").is_err());
+    }
+
+    #[test]
+    fn nodes_are_hosts_with_ports() {
+        assert_eq!(parse_node("dht.example:6881"), Ok(("dht.example".to_owned(), 6881)));
+        assert_eq!(parse_node("[2001:db8::7]:1"), Ok(("2001:db8::7".to_owned(), 1)));
+        for text in ["dht.example", ":6881", "dht.example:0", "dht.example:x", "a b:1", "2001:db8::7:1"] {
+            assert!(parse_node(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_tier_is_a_list_of_trackers() {
+        let Tier(urls) = parse_tier("http://a.example/announce,udp://b.example:80").unwrap();
+        assert_eq!(urls, ["http://a.example/announce", "udp://b.example:80"]);
+        assert!(parse_tier("http://a.example/announce,").is_err());
+    }
+}

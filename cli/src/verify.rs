@@ -1,0 +1,131 @@
+//! `swarm verify`: compare what is on disk with a torrent.
+
+use crate::app::Context;
+use crate::exit::{Exit, Failure, printable};
+use crate::interrupt::Interrupt;
+use crate::progress::WorkBar;
+use crate::{source, units};
+use anyhow::{Context as _, Result};
+use clap::Args;
+use serde::Serialize;
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::sync::Arc;
+use swarm_core::metainfo::Info;
+use swarm_engine::hash::Workers;
+use swarm_engine::storage::verify::{self, FileState, Report};
+
+/// Options of `swarm verify`.
+#[derive(Args, Debug)]
+#[command(after_long_help = EXAMPLES)]
+pub struct VerifyArgs {
+    /// A metainfo file, or an http(s) URL of one
+    #[arg(value_name = "SOURCE")]
+    source: OsString,
+
+    /// The folder that holds the torrent's file or folder
+    #[arg(value_name = "DIR")]
+    dir: PathBuf,
+
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+const EXAMPLES: &str = "\
+Example:
+  swarm verify release.meta downloads
+
+The exit status is 0 if everything is as the metainfo says, and 4 if not. A file is `missing`, `short` (it ends too early),
+`corrupt` (a piece that it lies in is wrong), `long` (it goes on after its end), or `ok`. Nothing is changed.";
+
+/// The JSON object.
+#[derive(Serialize)]
+struct Verified {
+    pieces: u32,
+    pieces_ok: u32,
+    bytes_ok: u64,
+    bad_pieces: Vec<u32>,
+    files: Vec<VerifiedFile>,
+}
+
+#[derive(Serialize)]
+struct VerifiedFile {
+    path: String,
+    state: &'static str,
+}
+
+/// Hashes everything, and tells what is wrong.
+pub async fn run(args: VerifyArgs, cx: &mut Context) -> Result<Exit> {
+    if args.json {
+        cx.console.set_json();
+    }
+    let mut interrupt = Interrupt::install()?;
+    let info = Arc::new(source::load(&args.source).await?.info);
+    let path = args.dir.join(&info.name);
+    let bar = WorkBar::new(&cx.console, "checking", info.geometry.total_len());
+    let (shown, layout) = (bar.clone(), Arc::clone(&info));
+    let work = move || verify::run(&layout, &args.dir, Workers::default_threads(), &|bytes| shown.set(bytes));
+    let report = interrupt.during(work).await?;
+    bar.finish();
+    let report = report.context("cannot verify")?;
+    let verified = Verified::of(&info, &report);
+    let is_ok = report.is_ok();
+    tell(&verified, &path.display().to_string(), is_ok, cx);
+    if is_ok {
+        return Ok(Exit::Done);
+    }
+    let bad = verified.files.iter().filter(|file| file.state != "ok").count();
+    let message = format!(
+        "{}: {} of {} pieces verify, {} not as the metainfo says",
+        path.display(),
+        verified.pieces_ok,
+        verified.pieces,
+        if bad == 1 { "1 file is".to_owned() } else { format!("{bad} files are") },
+    );
+    Err(Failure::new(Exit::Data, message).into())
+}
+
+impl Verified {
+    fn of(info: &Info, report: &Report) -> Verified {
+        let pieces = info.geometry.piece_indices();
+        let files = info.files.iter().zip(&report.files).filter(|(file, _)| !file.attr.pad);
+        Verified {
+            pieces: info.geometry.pieces(),
+            pieces_ok: report.pieces_ok.count(),
+            bytes_ok: report.bytes_ok,
+            bad_pieces: pieces.filter(|&piece| !report.pieces_ok.has(piece)).map(|piece| piece.0).collect(),
+            files: files
+                .map(|(file, &state)| VerifiedFile { path: file.path.join("/"), state: word(state) })
+                .collect(),
+        }
+    }
+}
+
+fn word(state: FileState) -> &'static str {
+    match state {
+        FileState::Ok => "ok",
+        FileState::Missing => "missing",
+        FileState::Short => "short",
+        FileState::Corrupt => "corrupt",
+        FileState::Long => "long",
+    }
+}
+
+fn tell(verified: &Verified, path: &str, is_ok: bool, cx: &mut Context) {
+    if cx.console.is_json() {
+        cx.console.json(verified);
+        return;
+    }
+    let paint = cx.console.paint();
+    for file in verified.files.iter().filter(|file| file.state != "ok") {
+        let state = format!("{:<8}", file.state);
+        cx.console.result(&format!("{} {}", paint.bad(&state), printable(&file.path)));
+    }
+    if is_ok {
+        let (size, time) = (units::size(verified.bytes_ok), units::duration(cx.start.elapsed()));
+        let pieces = units::count(verified.pieces as usize, "piece");
+        let ok = paint.good("ok");
+        cx.console.say(&format!("{ok}       {}: {pieces}, {size} in {time}", printable(path)));
+    }
+}
