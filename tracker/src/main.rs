@@ -3,12 +3,12 @@
 
 mod settings;
 
-use std::io::ErrorKind;
+use std::io::{ErrorKind, IsTerminal};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use clap::Parser;
+use clap::{ColorChoice, Parser};
 use swarm_tracker::{AllowList, BindError, Config, Handle, Server, Tls};
 use tracing_subscriber::filter::LevelFilter;
 
@@ -124,7 +124,13 @@ fn start_log(settings: &Settings) {
         2 => LevelFilter::DEBUG,
         3.. => LevelFilter::TRACE,
     };
-    let log = tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr);
+    let coloured = match settings.color {
+        ColorChoice::Always => true,
+        ColorChoice::Auto => std::io::stderr().is_terminal(),
+        ColorChoice::Never => false,
+    };
+    let log =
+        tracing_subscriber::fmt().with_max_level(level).with_ansi(coloured).with_writer(std::io::stderr);
     match settings.log.unwrap_or_default() {
         LogFormat::Text => log.init(),
         LogFormat::Json => log.json().init(),

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use clap::{ArgAction, CommandFactory, Parser, ValueEnum};
+use clap::{ArgAction, ColorChoice, CommandFactory, Parser, ValueEnum};
 use serde::Deserialize;
 use swarm_tracker::{Config, Limits, Source};
 
@@ -91,6 +91,11 @@ pub struct Settings {
     #[arg(long, value_name = "FORMAT")]
     pub log: Option<LogFormat>,
 
+    /// Whether messages are coloured
+    #[arg(long, value_name = "WHEN", default_value = "auto")]
+    #[serde(skip)]
+    pub color: ColorChoice,
+
     /// Say more; may be repeated
     #[arg(short, long, action = ArgAction::Count)]
     #[serde(skip)]
@@ -155,6 +160,7 @@ impl Settings {
             max_peers: self.max_peers.or(file.max_peers),
             max_connections: self.max_connections.or(file.max_connections),
             log: self.log.or(file.log),
+            color: self.color,
             verbose: self.verbose,
             quiet: self.quiet,
         }
@@ -306,7 +312,7 @@ mod tests {
         let keys: Vec<_> = file.lines().filter_map(|line| Some(line.split_once(" = ")?.0.trim())).collect();
         let command = Settings::command();
         let flags = command.get_arguments().filter_map(|flag| flag.get_long());
-        let settable = flags.filter(|flag| !["config", "verbose", "quiet"].contains(flag));
+        let settable = flags.filter(|flag| !["config", "color", "verbose", "quiet"].contains(flag));
         assert_eq!(settable.collect::<Vec<_>>(), keys);
 
         let config = parse(&[]).over(from_file()).tracker().unwrap();

@@ -46,6 +46,7 @@ pub(super) fn respond<B>(
         response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
         return response;
     }
+    tracing::trace!(%client, uri = %request.uri(), "request");
     let query = request.uri().query().unwrap_or_default().as_bytes();
     let (what, body) = match request.uri().path() {
         "/announce" => {
