@@ -1,5 +1,6 @@
 //! What all torrents of a session share on its network thread.
 
+use super::limit::Limit;
 use super::options::SessionOptions;
 use super::torrent::TorrentShell;
 use crate::buffer::BlockPool;
@@ -13,7 +14,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 use swarm_core::id::InfoHash;
-use swarm_core::rate::TokenBucket;
 use swarm_core::rng::Rng;
 use swarm_core::time::{Duration, Time};
 use swarm_core::torrent::Pressure;
@@ -101,38 +101,5 @@ impl Hub {
     pub(crate) fn on_memory_freed(&self) {
         self.memory_freed.notify_waiters();
         self.update_pressure();
-    }
-}
-
-/// A rate limit that may be absent.
-pub(crate) struct Limit(RefCell<Option<TokenBucket>>);
-
-impl Limit {
-    pub(crate) fn new(bytes_per_s: Option<u64>) -> Limit {
-        Limit(RefCell::new(bytes_per_s.map(|rate| TokenBucket::new(Time::ZERO, rate))))
-    }
-
-    pub(crate) fn set(&self, now: Time, bytes_per_s: Option<u64>) {
-        let mut bucket = self.0.borrow_mut();
-        match (bucket.as_mut(), bytes_per_s) {
-            (Some(bucket), Some(rate)) => bucket.set_rate(now, rate),
-            (_, rate) => *bucket = rate.map(|rate| TokenBucket::new(now, rate)),
-        }
-    }
-
-    pub(crate) fn is_set(&self) -> bool {
-        self.0.borrow().is_some()
-    }
-
-    /// When `want` bytes may pass.
-    pub(crate) fn next_at(&self, now: Time, want: u64) -> Time {
-        self.0.borrow().as_ref().map_or(now, |bucket| bucket.next_at(now, want))
-    }
-
-    /// Notes that `bytes` pass.
-    pub(crate) fn take(&self, now: Time, bytes: u64) {
-        if let Some(bucket) = self.0.borrow_mut().as_mut() {
-            bucket.take(now, bytes);
-        }
     }
 }

@@ -5,6 +5,7 @@ mod disk;
 mod event;
 mod handle;
 mod hub;
+mod limit;
 mod options;
 mod prepared;
 mod run;

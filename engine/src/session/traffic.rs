@@ -1,5 +1,6 @@
 //! The byte traffic between connections and a torrent: blocks in, blocks out.
 
+use super::limit::Limit;
 use super::prepared::Lookup;
 use super::torrent::{Inner, Link, TorrentShell};
 use crate::buffer::{Block, PieceBuffer};
@@ -188,11 +189,11 @@ impl TorrentShell {
     }
 }
 
-/// How many bytes may pass under these limits, at most `chunk` if any is set; or when `chunk` may.
-fn allowance(now: Time, chunk: u64, limits: [&super::hub::Limit; 2]) -> Result<usize, Time> {
+/// How many bytes may pass under these limits, at most `chunk` if any is set; or when they may.
+fn allowance(now: Time, chunk: u64, limits: [&Limit; 2]) -> Result<usize, Time> {
     if limits.iter().all(|limit| !limit.is_set()) {
         return Ok(usize::MAX);
     }
-    let at = limits.iter().map(|limit| limit.next_at(now, chunk)).max().unwrap_or(now);
+    let at = limits.iter().map(|limit| limit.next_at(now)).max().unwrap_or(now);
     if at > now { Err(at) } else { Ok(chunk as usize) }
 }
