@@ -1,0 +1,30 @@
+# What is done often. `just --list` shows it.
+
+# Format, lint and document, as CI does
+check:
+    .ci/run format lint docs
+
+# Every test that needs nothing but cargo
+test:
+    cargo test --workspace
+
+# The simulated swarms
+sim:
+    cargo test -p swarm-sim
+
+# A whole swarm on this machine, as in `just lab --fault kill-peer`
+lab *ARGS:
+    cargo run --release -- lab {{ARGS}}
+
+# Against libtorrent, aria2 and Transmission, as in `just interop test_create`
+interop *TESTS:
+    cargo build --release --workspace --bins
+    .ci/run interop
+
+# Micro benchmarks
+bench *ARGS:
+    cargo bench --workspace {{ARGS}}
+
+# Everything that is checked before a change lands
+ci:
+    .ci/run
