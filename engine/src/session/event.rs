@@ -35,6 +35,15 @@ pub enum Event {
         /// Why.
         reason: String,
     },
+    /// A connection has ended, with these sums of payload.
+    PeerLeft {
+        /// Where the peer listens, if it has said so; else the address of the connection.
+        addr: SocketAddr,
+        /// Received from it, in bytes.
+        bytes_down: u64,
+        /// Sent to it, in bytes.
+        bytes_up: u64,
+    },
     /// A tracker answered.
     Announced {
         /// The tracker.

@@ -236,6 +236,9 @@ impl TorrentShell {
                 CoreEvent::PeerBanned { addr, reason } => {
                     self.emit(Event::PeerBanned { addr, reason: reason.to_string() });
                 }
+                CoreEvent::PeerLeft { addr, bytes_down, bytes_up } => {
+                    self.emit(Event::PeerLeft { addr, bytes_down, bytes_up });
+                }
                 CoreEvent::Completed => self.finish(inner),
                 _ => {}
             }

@@ -154,6 +154,11 @@ impl Torrent {
         let Some(peer) = self.peers.remove(&key) else { return };
         self.picker.peer_left(&peer.have);
         self.fill_slots(now);
+        self.events.push_back(Event::PeerLeft {
+            addr: peer.listen_addr.unwrap_or(peer.info.addr),
+            bytes_down: peer.bytes_down,
+            bytes_up: peer.bytes_up,
+        });
         if let Some(addr) = peer.listen_addr {
             let again = again && !(self.is_complete() && peer.have.is_full());
             self.discovery.disconnected(now, addr, again);

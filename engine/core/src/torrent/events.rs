@@ -55,6 +55,15 @@ pub enum Event {
         /// Why.
         reason: CloseReason,
     },
+    /// A connection has ended, with these sums of payload.
+    PeerLeft {
+        /// Where the peer listens, if it has said so; else the address of the connection.
+        addr: SocketAddr,
+        /// Received from it, in bytes.
+        bytes_down: u64,
+        /// Sent to it, in bytes.
+        bytes_up: u64,
+    },
     /// Every wanted piece is verified and written.
     Completed,
     /// The disk does not take a piece; nothing more is asked for until it does.
