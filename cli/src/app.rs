@@ -4,7 +4,7 @@ use crate::console::{ColorWhen, Console};
 use crate::events::{Record, Stamped};
 use crate::exit::{Exit, Failure, one_line};
 use crate::logging::{self, LogFormat};
-use crate::{completions, create, get, magnet, man, seed, show, verify};
+use crate::{completions, create, get, lab, magnet, man, seed, show, verify};
 use anyhow::{Context as _, Result};
 use clap::{ArgAction, Args, ColorChoice, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use std::ffi::OsString;
@@ -67,6 +67,8 @@ enum Command {
     Seed(Box<seed::SeedArgs>),
     /// Download a torrent
     Get(Box<get::GetArgs>),
+    /// Run a whole swarm on this machine and prove every copy identical
+    Lab(Box<lab::LabArgs>),
     /// Print a shell's completion script
     Completions(completions::CompletionsArgs),
     /// Write manual pages to a folder
@@ -84,6 +86,13 @@ pub struct Context {
 impl Context {
     /// Tells scripts of an event; nothing without `--json`.
     pub fn record(&mut self, record: &Record<'_>) {
+        if self.console.is_json() {
+            self.console.json(&Stamped::now(record, self.start));
+        }
+    }
+
+    /// Tells scripts of an event of `lab`; nothing without `--json`.
+    pub fn record_lab(&mut self, record: &lab::Record<'_>) {
         if self.console.is_json() {
             self.console.json(&Stamped::now(record, self.start));
         }
@@ -137,6 +146,7 @@ fn dispatch(command: Command, cx: &mut Context) -> Result<Exit> {
             Command::Seed(args) => seed::run(*args, cx).await,
             Command::Get(args) => get::run(*args, cx).await,
             Command::Show(args) => show::run(&args, cx).await,
+            Command::Lab(args) => lab::run(*args, cx).await,
             Command::Magnet(args) => magnet::run(&args, cx).await,
             Command::Completions(args) => completions::run(&args, cx),
             Command::Man(args) => man::run(&args, cx),

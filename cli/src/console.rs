@@ -54,6 +54,11 @@ impl Paint {
         self.with(Style::new().dimmed(), text)
     }
 
+    /// Whether texts get colours.
+    pub fn is_on(self) -> bool {
+        self.0
+    }
+
     /// All is well.
     pub fn good(self, text: &str) -> String {
         self.with(AnsiColor::Green.on_default(), text)
@@ -130,6 +135,11 @@ impl Console {
     /// Colours for stdout.
     pub fn paint(&self) -> Paint {
         self.out_paint
+    }
+
+    /// Colours for stderr, and so for progress bars.
+    pub fn err_paint(&self) -> Paint {
+        self.err_paint
     }
 
     /// Where progress bars are drawn; nowhere unless stderr is a terminal.

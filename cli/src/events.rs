@@ -1,8 +1,10 @@
 //! What `seed` and `get` tell scripts: newline-delimited JSON, each object with `event` and `t`.
 
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Instant;
+use swarm_core::torrent::Totals;
 use swarm_engine::TorrentStats;
 
 /// One event. Rates are in bytes/s, sizes in bytes.
@@ -40,6 +42,7 @@ pub enum Record<'a> {
         rate_up: u64,
         bytes_down: u64,
         bytes_up: u64,
+        bytes_wasted: u64,
         peers: usize,
         seeds: usize,
         /// Why nothing moves; null while something does, or nothing needs to.
@@ -56,9 +59,19 @@ pub enum Record<'a> {
     /// The disk takes data again.
     DiskResumed,
     /// Everything wanted is verified and in place.
-    Complete { path: &'a str, seconds: f64, bytes_down: u64, bytes_up: u64 },
+    Complete {
+        path: &'a str,
+        seconds: f64,
+        #[serde(flatten)]
+        moved: &'a Moved,
+    },
     /// Seeding has ended.
-    Stopped { reason: &'a str, seconds: f64, bytes_down: u64, bytes_up: u64 },
+    Stopped {
+        reason: &'a str,
+        seconds: f64,
+        #[serde(flatten)]
+        moved: &'a Moved,
+    },
     /// It did not work out.
     Failed { kind: &'a str, message: &'a str },
 }
@@ -75,6 +88,7 @@ impl Record<'_> {
             rate_up: stats.rate_up,
             bytes_down: stats.totals.bytes_down,
             bytes_up: stats.totals.bytes_up,
+            bytes_wasted: stats.totals.bytes_wasted,
             peers: stats.peers,
             seeds: stats.seeds,
             waiting: stats.waiting.as_ref().map(ToString::to_string),
@@ -82,18 +96,54 @@ impl Record<'_> {
     }
 }
 
+/// What a transfer has moved, in bytes of payload.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Moved {
+    pub bytes_down: u64,
+    pub bytes_up: u64,
+    /// Received and dropped: twice asked for, no longer wanted, or never asked for.
+    pub bytes_wasted: u64,
+    /// Received in pieces that did not verify.
+    pub bytes_corrupt: u64,
+    /// Pieces that did not verify.
+    pub pieces_failed: u64,
+    /// What each peer had part in, in the order of addresses.
+    pub peers: Vec<PeerMoved>,
+}
+
+/// What has come from and gone to one peer, in bytes of payload.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct PeerMoved {
+    /// Where it listens, if it has said so.
+    pub address: SocketAddr,
+    pub bytes_down: u64,
+    pub bytes_up: u64,
+}
+
+impl Moved {
+    /// The sums, and what each peer had part in: by address, received and sent.
+    pub fn new(totals: Totals, peers: BTreeMap<SocketAddr, (u64, u64)>) -> Moved {
+        let Totals { bytes_down, bytes_up, bytes_wasted, bytes_corrupt, pieces_failed } = totals;
+        let peers = peers.into_iter();
+        let peers = peers
+            .map(|(address, (bytes_down, bytes_up))| PeerMoved { address, bytes_down, bytes_up })
+            .collect();
+        Moved { bytes_down, bytes_up, bytes_wasted, bytes_corrupt, pieces_failed, peers }
+    }
+}
+
 /// A record and when it was made.
 #[derive(Serialize)]
-pub struct Stamped<'a> {
+pub struct Stamped<'a, R> {
     #[serde(flatten)]
-    record: &'a Record<'a>,
+    record: &'a R,
     /// Seconds since the start, to the millisecond.
     t: f64,
 }
 
-impl<'a> Stamped<'a> {
+impl<'a, R: Serialize> Stamped<'a, R> {
     /// The record as of now, for a command that began at `start`.
-    pub fn now(record: &'a Record<'a>, start: Instant) -> Stamped<'a> {
+    pub fn now(record: &'a R, start: Instant) -> Stamped<'a, R> {
         Stamped { record, t: seconds_since(start) }
     }
 }

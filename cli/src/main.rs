@@ -13,6 +13,7 @@ mod events;
 mod exit;
 mod get;
 mod interrupt;
+mod lab;
 mod logging;
 mod magnet;
 mod man;

@@ -4,6 +4,7 @@ use crate::units;
 use clap::Args;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 use swarm_engine::{AddTorrent, SessionOptions};
 use url::Url;
 
@@ -56,6 +57,25 @@ pub struct NetworkArgs {
     /// Keep no state: complete data is checked each time
     #[arg(long, conflicts_with = "state_dir")]
     pub no_state: bool,
+
+    #[command(flatten)]
+    pub tuning: TuningArgs,
+}
+
+/// For `swarm lab`, where everybody is on one machine and in a hurry.
+#[derive(Args, Clone, Debug, Default)]
+pub struct TuningArgs {
+    /// Let trackers ask for announces as often as this
+    #[arg(long, hide = true, value_name = "DURATION", value_parser = units::parse_duration)]
+    announce_interval_min: Option<Duration>,
+
+    /// Tell progress with --json as often as this; default: every second
+    #[arg(long, hide = true, value_name = "DURATION", value_parser = units::parse_duration)]
+    pub progress_interval: Option<Duration>,
+
+    /// Hash, read and write on so many threads; default: one for each core
+    #[arg(long, hide = true, value_name = "N")]
+    workers: Option<usize>,
 }
 
 impl NetworkArgs {
@@ -69,6 +89,7 @@ impl NetworkArgs {
             download_limit: self.max_down,
             peers_max: self.max_peers.map_or(default.peers_max, |n| n as usize),
             state_dir: self.state_dir(),
+            workers: self.tuning.workers.unwrap_or(default.workers),
             ..default
         }
     }
@@ -79,6 +100,7 @@ impl NetworkArgs {
             peers: self.peers.clone(),
             trackers: self.trackers.clone(),
             use_metainfo_trackers: !self.no_tracker,
+            announce_interval_min: self.tuning.announce_interval_min.unwrap_or(torrent.announce_interval_min),
             peers_max: self.max_peers.map_or(torrent.peers_max, |n| n as usize),
             ..torrent
         }

@@ -1,21 +1,22 @@
 //! What `seed` and `get` have in common: one torrent in one session, watched until it has done what it is there for.
 
 use crate::app::Context;
-use crate::events::{Record, seconds_since};
+use crate::events::{Moved, Record, seconds_since};
 use crate::exit::{Exit, Failure, one_line, printable};
 use crate::interrupt::Interrupt;
 use crate::network::NetworkArgs;
 use crate::progress::{self, TransferBar};
 use crate::{source, units};
 use anyhow::{Error, Result};
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::future::pending;
+use std::net::SocketAddr;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use swarm_core::metainfo::Metainfo;
-use swarm_core::torrent::Totals;
 use swarm_engine::storage::SpaceBudget;
 use swarm_engine::{AddTorrent, Event, Mode, Session, TorrentHandle, TorrentStats};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
@@ -24,6 +25,8 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
 const JSON_INTERVAL: Duration = Duration::from_secs(1);
 const BAR_INTERVAL: Duration = Duration::from_millis(200);
 const PLAIN_INTERVAL: Duration = Duration::from_secs(10);
+/// How many peers that have left are remembered with what they had part in.
+const PEERS_LEFT_MAX: usize = 10_000;
 
 /// When to stop once everything is there.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -103,6 +106,8 @@ pub async fn run(
         space_wait: plan.space_wait,
         needs_all: plan.needs_all,
         made_up_disk: plan.made_up_disk,
+        json_interval: network.tuning.progress_interval.unwrap_or(JSON_INTERVAL),
+        left: BTreeMap::new(),
         is_started: false,
         is_complete: false,
         give_up_at: None,
@@ -139,6 +144,9 @@ struct Watch<'a> {
     space_wait: Option<Duration>,
     needs_all: bool,
     made_up_disk: Option<(Arc<SpaceBudget>, Duration)>,
+    json_interval: Duration,
+    /// What came from and went to peers that have left, by address.
+    left: BTreeMap<SocketAddr, (u64, u64)>,
     /// Existing data is known.
     is_started: bool,
     /// Everything wanted is there.
@@ -186,7 +194,7 @@ impl Watch<'_> {
 
     fn ticker(&self) -> Interval {
         let period = match (self.cx.console.is_json(), self.cx.console.has_bars()) {
-            (true, _) => JSON_INTERVAL,
+            (true, _) => self.json_interval,
             (false, true) => BAR_INTERVAL,
             (false, false) => PLAIN_INTERVAL,
         };
@@ -212,6 +220,11 @@ impl Watch<'_> {
             Event::PeerBanned { addr, reason } => {
                 self.cx.record(&Record::PeerBanned { address: addr, reason: &reason });
                 self.cx.console.note(&format!("{addr}: banned: {reason}"));
+            }
+            Event::PeerLeft { addr, bytes_down, bytes_up }
+                if bytes_down + bytes_up > 0 && self.left.len() < PEERS_LEFT_MAX =>
+            {
+                add(&mut self.left, addr, bytes_down, bytes_up);
             }
             Event::Warning(message) => self.cx.warn(&message),
             Event::DiskStalled { reason } => self.on_disk_stalled(&reason),
@@ -275,13 +288,13 @@ impl Watch<'_> {
         if self.mode == Mode::Seed {
             self.cx.console.note(&format!("seeding {}", printable(&path)));
         } else {
-            let Totals { bytes_down, bytes_up, .. } = self.totals().await;
+            let moved = self.moved().await;
             let seconds = seconds_since(self.cx.start);
             if self.until == SeedUntil::Complete {
                 self.bar.finish();
             }
-            self.cx.record(&Record::Complete { path: &path, seconds, bytes_down, bytes_up });
-            self.cx.console.say(&complete_line(&path, bytes_down, self.cx.start.elapsed()));
+            self.cx.record(&Record::Complete { path: &path, seconds, moved: &moved });
+            self.cx.console.say(&complete_line(&path, moved.bytes_down, self.cx.start.elapsed()));
         }
         match self.until {
             SeedUntil::Complete => return ControlFlow::Break(Ok(Exit::Done)),
@@ -317,10 +330,10 @@ impl Watch<'_> {
 
     /// Seeding ends, for this reason.
     async fn stopped(&mut self, reason: &str, exit: Exit) -> Step {
-        let Totals { bytes_down, bytes_up, .. } = self.totals().await;
+        let moved = self.moved().await;
         let seconds = seconds_since(self.cx.start);
-        self.cx.record(&Record::Stopped { reason, seconds, bytes_down, bytes_up });
-        let (path, sent) = (self.path.to_string_lossy(), units::size(bytes_up));
+        self.cx.record(&Record::Stopped { reason, seconds, moved: &moved });
+        let (path, sent) = (self.path.to_string_lossy(), units::size(moved.bytes_up));
         let time = units::duration(self.cx.start.elapsed());
         self.cx.console.say(&format!("{}: sent {sent} in {time}", printable(&path)));
         ControlFlow::Break(Ok(exit))
@@ -330,9 +343,20 @@ impl Watch<'_> {
         if self.is_started { self.torrent.stats().await.ok() } else { None }
     }
 
-    async fn totals(&self) -> Totals {
-        self.stats().await.map(|stats| stats.totals).unwrap_or_default()
+    /// What has been moved, by peers that have left and peers that are here.
+    async fn moved(&self) -> Moved {
+        let Some(stats) = self.stats().await else { return Moved::default() };
+        let mut peers = self.left.clone();
+        for peer in stats.peer_list.iter().filter(|peer| peer.bytes_down + peer.bytes_up > 0) {
+            add(&mut peers, peer.listen_addr.unwrap_or(peer.addr), peer.bytes_down, peer.bytes_up);
+        }
+        Moved::new(stats.totals, peers)
     }
+}
+
+fn add(peers: &mut BTreeMap<SocketAddr, (u64, u64)>, addr: SocketAddr, bytes_down: u64, bytes_up: u64) {
+    let sums = peers.entry(addr).or_default();
+    *sums = (sums.0 + bytes_down, sums.1 + bytes_up);
 }
 
 /// Waits until then; for ever, if there is no such time.

@@ -1,0 +1,70 @@
+//! What can go wrong on purpose.
+
+use clap::ValueEnum;
+use serde::Serialize;
+
+/// Something that goes wrong on purpose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Fault {
+    /// One more peer claims to have everything and sends corrupt blocks
+    CorruptPeer,
+    /// A downloader is killed in the middle and started again on what it has
+    KillPeer,
+    /// A downloader has a slow line, both ways
+    SlowPeer,
+    /// The tracker goes away once everybody has announced
+    TrackerDown,
+    /// The source comes some seconds after the downloaders
+    LateSeed,
+    /// A downloader's disk is full after a third of the data, for three seconds
+    DiskFull,
+}
+
+impl Fault {
+    /// As it is written on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Fault::CorruptPeer => "corrupt-peer",
+            Fault::KillPeer => "kill-peer",
+            Fault::SlowPeer => "slow-peer",
+            Fault::TrackerDown => "tracker-down",
+            Fault::LateSeed => "late-seed",
+            Fault::DiskFull => "disk-full",
+        }
+    }
+
+    /// Whether it befalls one of the downloaders.
+    pub fn has_victim(self) -> bool {
+        matches!(self, Fault::KillPeer | Fault::SlowPeer | Fault::DiskFull)
+    }
+}
+
+/// The faults of each of `peers` downloaders. They go to different ones as long as there are enough.
+pub fn assign(faults: &[Fault], peers: usize) -> Vec<Vec<Fault>> {
+    let mut assigned = vec![Vec::new(); peers];
+    for (nth, &fault) in faults.iter().filter(|fault| fault.has_victim()).enumerate() {
+        assigned[nth % peers].push(fault);
+    }
+    assigned
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_those_of_the_command_line() {
+        for &fault in Fault::value_variants() {
+            assert_eq!(Fault::from_str(fault.name(), false), Ok(fault));
+            assert_eq!(serde_json::to_value(fault).unwrap(), fault.name());
+        }
+    }
+
+    #[test]
+    fn faults_meet_different_downloaders_while_there_are_enough() {
+        let faults = [Fault::KillPeer, Fault::TrackerDown, Fault::SlowPeer, Fault::DiskFull];
+        assert_eq!(assign(&faults, 3), [[Fault::KillPeer], [Fault::SlowPeer], [Fault::DiskFull]]);
+        assert_eq!(assign(&faults, 2), [vec![Fault::KillPeer, Fault::DiskFull], vec![Fault::SlowPeer]]);
+    }
+}

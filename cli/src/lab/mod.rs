@@ -1,0 +1,307 @@
+//! `swarm lab`: a whole swarm on this machine, and the proof that every copy is identical.
+//!
+//! Each peer is a process of its own: this same executable, running `swarm seed` or `swarm get` as users do. So a
+//! peer can really be killed, and what is tried is what is shipped. A peer is seen through its `--json` events and told what
+//! to do by signals; whatever happens to the lab, no process outlives it.
+
+mod compare;
+mod fault;
+mod material;
+mod peer;
+mod process;
+mod record;
+mod report;
+mod swarm;
+mod view;
+
+use self::fault::Fault;
+use self::material::Material;
+pub use self::record::Record;
+use self::report::Report;
+use self::swarm::{Plan, Ran, Swarm};
+use crate::app::Context;
+use crate::exit::{Exit, Failure, printable};
+use crate::interrupt::Interrupt;
+use crate::{transfer, units};
+use anyhow::{Context as _, Result};
+use clap::Args;
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tempfile::TempDir;
+
+/// Peers and seeds that a lab has at most, each: with the source and one that poisons they have addresses of one
+/// network of 256.
+const PEERS_MAX: u16 = 120;
+/// What the lab needs besides the copies, in bytes.
+const SPACE_SPARE: u64 = 16 * 1024 * 1024;
+
+/// Options of `swarm lab`.
+#[derive(Args, Debug)]
+#[command(after_long_help = EXAMPLES)]
+pub struct LabArgs {
+    /// A file or folder to distribute, or a metainfo file with its data beside it; default: generated data
+    #[arg(value_name = "PATH|SOURCE")]
+    source: Option<OsString>,
+
+    /// Start so many downloaders
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=i64::from(PEERS_MAX)))]
+    peers: u16,
+
+    /// Start so many seeds besides the source
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u16).range(0..=i64::from(PEERS_MAX)))]
+    seeds: u16,
+
+    /// Generate so much data
+    #[arg(long, value_name = "SIZE", default_value = "256MiB", value_parser = parse_size, conflicts_with = "source")]
+    size: u64,
+
+    /// Let something go wrong; repeatable
+    #[arg(long = "fault", value_name = "KIND", value_enum)]
+    faults: Vec<Fault>,
+
+    /// Write a report: JUnit XML if the name ends in .xml, else JSON
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+
+    /// Give up after this time; default: a minute, and more for much data
+    #[arg(long, value_name = "DURATION", value_parser = units::parse_duration)]
+    timeout: Option<Duration>,
+
+    /// Work in a new folder in this one and leave everything there, logs included; default: the system's folder for
+    /// temporary files, and everything is removed
+    #[arg(long, value_name = "DIR")]
+    keep: Option<PathBuf>,
+
+    /// Print events as JSON, one object a line
+    #[arg(long)]
+    json: bool,
+
+    /// Damage a copy before copies are compared
+    #[arg(long, hide = true)]
+    inject_damage: bool,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  swarm lab
+  swarm lab release.iso --peers 20 --fault kill-peer --fault slow-peer
+  swarm lab release.meta --report lab.xml
+
+Every peer is a process with an address of its own in 127.0.0.0/8; nothing leaves this machine. The exit status is 0 only if
+every downloader's copy is complete and, compared byte by byte, identical; else it is 4.";
+
+/// Runs a swarm and compares the copies.
+pub async fn run(args: LabArgs, cx: &mut Context) -> Result<Exit> {
+    if args.json {
+        cx.console.set_json();
+    }
+    let result = lab(args, cx).await;
+    transfer::end(result, cx)
+}
+
+async fn lab(args: LabArgs, cx: &mut Context) -> Result<Exit> {
+    let mut interrupt = Interrupt::install().context("cannot watch for signals")?;
+    let mut faults = args.faults.clone();
+    faults.sort_unstable();
+    faults.dedup();
+    let plan = Plan { peers: args.peers.into(), seeds: args.seeds.into(), faults, timeout: args.timeout };
+    let scratch = Scratch::new(args.keep.as_deref())?;
+    let material = prepare(&args, scratch.path(), cx, &mut interrupt).await?;
+    let copies = plan.peers as u64;
+    require_space(scratch.path(), material.len().saturating_mul(copies))?;
+    let ran = Swarm::new(&plan, &material, scratch.path(), cx)?.run(&mut interrupt).await?;
+    if args.inject_damage {
+        damage(&material, &ran)?;
+    }
+    let wrong = tokio::select! {
+        wrong = compare_all(&material, &ran) => wrong?,
+        () = interrupt.wait() => return Err(interrupted()),
+    };
+    let report = Report::new(&plan, &material, &ran, &wrong);
+    view::print(&report, &mut cx.console);
+    for peer in &report.peers {
+        cx.record_lab(&Record::PeerResult(peer));
+    }
+    if let Some(path) = &args.report {
+        write_report(&report, path)?;
+    }
+    if let Some(failure) = report.failure() {
+        return Err(Failure::new(Exit::Data, failure).into());
+    }
+    cx.record_lab(&Record::LabComplete(&report));
+    let time = units::duration(Duration::from_secs_f64(report.seconds));
+    let verdict = format!("{0} of {0} copies are identical, after {time}.", report.peers.len());
+    let verdict = cx.console.paint().good(&verdict);
+    cx.console.say(&format!("  {verdict}"));
+    Ok(Exit::Done)
+}
+
+async fn prepare(
+    args: &LabArgs,
+    scratch: &Path,
+    cx: &mut Context,
+    interrupt: &mut Interrupt,
+) -> Result<Material> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let (dir, asked) = (scratch.to_owned(), Arc::clone(&stop));
+    let mut work = match args.source.clone() {
+        Some(source) => {
+            cx.console.note(&format!("reading {}", printable(&source.to_string_lossy())));
+            tokio::task::spawn_blocking(move || Material::given(&source, &dir))
+        }
+        None => {
+            let size = args.size;
+            require_space(scratch, size.saturating_mul(u64::from(args.peers) + 1))?;
+            cx.console.note(&format!("generating {}", units::size(size)));
+            tokio::task::spawn_blocking(move || Material::generated(size, &dir, &asked))
+        }
+    };
+    let material = tokio::select! {
+        material = &mut work => material??,
+        () = interrupt.wait() => {
+            stop.store(true, Ordering::Relaxed);
+            if args.source.is_none() {
+                // Nobody writes to the folder any more when it is removed.
+                let _ = work.await;
+            }
+            return Err(interrupted());
+        }
+    };
+    material.warnings.iter().for_each(|warning| cx.warn(warning));
+    Ok(material)
+}
+
+fn interrupted() -> anyhow::Error {
+    Failure::new(Exit::Interrupted, "lab: interrupted; everything is cleaned up").into()
+}
+
+fn parse_size(text: &str) -> Result<u64, String> {
+    match units::parse_size(text) {
+        Ok(0) => Err("is zero; there is nothing to distribute".to_owned()),
+        Ok(size) => Ok(size),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// Where the lab works: removed at the end, or kept.
+enum Scratch {
+    Removed(TempDir),
+    Kept(PathBuf),
+}
+
+impl Scratch {
+    fn new(keep: Option<&Path>) -> Result<Scratch> {
+        let dir = keep.map_or_else(std::env::temp_dir, Path::to_owned);
+        let label = || printable(&dir.to_string_lossy());
+        if keep.is_some() {
+            fs::create_dir_all(&dir).with_context(label)?;
+        }
+        // Processes are told absolute paths.
+        let dir = fs::canonicalize(&dir).with_context(label)?;
+        let made = tempfile::Builder::new().prefix("swarm-lab-").tempdir_in(&dir);
+        let made = made.with_context(|| Failure::new(Exit::Destination, label()))?;
+        Ok(match keep {
+            Some(_) => Scratch::Kept(made.keep()),
+            None => Scratch::Removed(made),
+        })
+    }
+
+    fn path(&self) -> &Path {
+        match self {
+            Scratch::Removed(dir) => dir.path(),
+            Scratch::Kept(path) => path,
+        }
+    }
+}
+
+/// Refuses to begin what would fill the disk.
+#[cfg(unix)]
+fn require_space(dir: &Path, needed: u64) -> Result<()> {
+    let label = || printable(&dir.parent().unwrap_or(dir).to_string_lossy());
+    let stat = rustix::fs::statvfs(dir).with_context(label)?;
+    let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+    let needed = needed.saturating_add(SPACE_SPARE);
+    if free >= needed {
+        return Ok(());
+    }
+    let message = format!(
+        "{}: the copies need {}, and {} are free; --keep or TMPDIR names another place, --peers and --size less",
+        label(),
+        units::size(needed),
+        units::size(free)
+    );
+    Err(Failure::new(Exit::Destination, message).into())
+}
+
+#[cfg(not(unix))]
+fn require_space(_dir: &Path, _needed: u64) -> Result<()> {
+    Ok(())
+}
+
+/// What is wrong with the copies, by peer. Those that are not complete are not looked at.
+async fn compare_all(material: &Material, ran: &Ran) -> Result<BTreeMap<String, String>> {
+    let files: Vec<(PathBuf, u64)> = regular_files(material).collect();
+    let source = material.dir.clone();
+    let complete = ran.peers.iter().filter(|peer| peer.is_counted() && peer.completed_in.is_some());
+    let copies: Vec<(String, PathBuf)> = complete.map(|peer| (peer.name.clone(), peer.dir.clone())).collect();
+    let compared = tokio::task::spawn_blocking(move || {
+        let wrong = Mutex::new(BTreeMap::new());
+        let next = AtomicUsize::new(0);
+        let work = || -> Result<()> {
+            while let Some((name, dir)) = copies.get(next.fetch_add(1, Ordering::Relaxed)) {
+                for (path, len) in &files {
+                    let difference = compare::difference(&source.join(path), &dir.join(path), *len)
+                        .with_context(|| printable(&source.join(path).to_string_lossy()))?;
+                    if let Some(what) = difference {
+                        let what = format!("{} {what}", printable(&path.to_string_lossy()));
+                        wrong
+                            .lock()
+                            .unwrap_or_else(PoisonError::into_inner)
+                            .entry(name.clone())
+                            .or_insert(what);
+                    }
+                }
+            }
+            Ok(())
+        };
+        let threads = std::thread::available_parallelism().map_or(2, usize::from).min(copies.len());
+        std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+            threads.into_iter().try_for_each(|thread| thread.join().expect("comparing does not panic"))
+        })?;
+        anyhow::Ok(wrong.into_inner().unwrap_or_else(PoisonError::into_inner))
+    });
+    compared.await?
+}
+
+/// Paths below the folder that holds the torrent, and lengths, of everything that is neither padding nor a link.
+fn regular_files(material: &Material) -> impl Iterator<Item = (PathBuf, u64)> {
+    let files = material.metainfo.info.files.iter().filter(|file| !file.attr.pad && !file.attr.symlink);
+    files.map(|file| (file.path.iter().collect(), file.length))
+}
+
+/// Flips the bits of a byte in the middle of the first downloader's largest file.
+fn damage(material: &Material, ran: &Ran) -> Result<()> {
+    let peer = ran.peers.iter().find(|peer| peer.is_counted()).context("there is no copy")?;
+    let (path, len) = regular_files(material).max_by_key(|(_, len)| *len).context("there is no file")?;
+    let path = peer.dir.join(path);
+    let mut bytes = fs::read(&path)?;
+    if let Some(byte) = bytes.get_mut(len as usize / 2) {
+        *byte = !*byte;
+    }
+    Ok(fs::write(&path, bytes)?)
+}
+
+fn write_report(report: &Report, path: &Path) -> Result<()> {
+    let is_xml = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("xml"));
+    let text = match is_xml {
+        true => report.to_junit(),
+        false => serde_json::to_string_pretty(report).context("cannot write the report")? + "\n",
+    };
+    fs::write(path, text).with_context(|| Failure::new(Exit::Destination, printable(&path.to_string_lossy())))
+}

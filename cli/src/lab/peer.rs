@@ -1,0 +1,214 @@
+//! What the lab knows of each peer.
+
+use super::fault::Fault;
+use super::process::{Process, Progress, Said, Traffic};
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// What a peer is there for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Has the data from the start, and is the one whose share is told.
+    Source,
+    /// Has the data from the start too.
+    Seed,
+    /// Downloads, and counts.
+    Downloader,
+    /// Sends corrupt blocks.
+    Poisoner,
+}
+
+/// How a peer stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Not started yet.
+    Waiting,
+    /// Running.
+    Running,
+    /// Killed, and about to be started again.
+    Killed,
+    /// Has everything; it seeds on.
+    Complete,
+    /// Has ended without having everything.
+    Failed,
+    /// Has ended as it should.
+    Ended,
+}
+
+/// A peer.
+#[derive(Debug)]
+pub struct Peer {
+    /// What it is called on the screen and in reports.
+    pub name: String,
+    pub role: Role,
+    /// Where it listens; port 0 until it has chosen one.
+    pub addr: SocketAddr,
+    /// The folder that it downloads into or seeds from.
+    pub dir: PathBuf,
+    /// Where its stderr goes.
+    pub log: PathBuf,
+    /// What befalls it.
+    pub faults: Vec<Fault>,
+    pub state: State,
+    pub process: Option<Process>,
+    /// Times that it was started.
+    pub starts: u32,
+    /// How the process stands that runs now.
+    pub progress: Progress,
+    /// The disk takes nothing.
+    pub disk_full: bool,
+    /// What has become of its faults so far.
+    pub took_place: Vec<Fault>,
+    /// From the lab's first transfer to completion.
+    pub completed_in: Option<Duration>,
+    /// Why it failed.
+    pub failure: Option<String>,
+    /// Whom it banned, and why.
+    pub banned: BTreeMap<SocketAddr, String>,
+    /// Pieces that did not verify.
+    pub pieces_failed: u64,
+    /// What it has moved, all its lives together, as far as they have ended.
+    pub moved: Traffic,
+}
+
+impl Peer {
+    /// A peer that is not started yet.
+    pub fn new(name: String, role: Role, addr: SocketAddr, dir: PathBuf, log: PathBuf) -> Peer {
+        Peer {
+            name,
+            role,
+            addr,
+            dir,
+            log,
+            faults: Vec::new(),
+            state: State::Waiting,
+            process: None,
+            starts: 0,
+            progress: Progress::default(),
+            disk_full: false,
+            took_place: Vec::new(),
+            completed_in: None,
+            failure: None,
+            banned: BTreeMap::new(),
+            pieces_failed: 0,
+            moved: Traffic::default(),
+        }
+    }
+
+    /// Whether its copy counts.
+    pub fn is_counted(&self) -> bool {
+        self.role == Role::Downloader
+    }
+
+    /// Whether it may still become complete.
+    pub fn is_pending(&self) -> bool {
+        self.is_counted() && matches!(self.state, State::Waiting | State::Running | State::Killed)
+    }
+
+    /// The share of the data that it has, from 0 to 1.
+    pub fn share(&self) -> f64 {
+        match (self.role, self.state) {
+            (Role::Downloader, State::Complete | State::Ended) => 1.0,
+            (Role::Downloader, _) => {
+                self.progress.bytes_verified as f64 / self.progress.bytes_total.max(1) as f64
+            }
+            _ => 1.0,
+        }
+    }
+
+    /// Takes note of what its process says. What must lead to something is left to the caller.
+    pub fn note(&mut self, said: Said, elapsed: Duration) {
+        match said {
+            Said::Listening { addresses } => {
+                if let Some(&addr) = addresses.first() {
+                    self.addr = addr;
+                }
+            }
+            Said::Progress(progress) => self.progress = progress,
+            Said::PieceFailed {} => self.pieces_failed += 1,
+            Said::PeerBanned { address, reason } => {
+                self.banned.insert(address, reason);
+            }
+            Said::DiskStalled {} => {
+                self.disk_full = true;
+                self.take_place(Fault::DiskFull);
+            }
+            Said::DiskResumed {} => self.disk_full = false,
+            Said::Complete {} if self.is_counted() => {
+                self.state = State::Complete;
+                self.completed_in = Some(elapsed);
+                self.take_place(Fault::SlowPeer);
+            }
+            Said::Stopped(traffic) => {
+                self.progress = Progress::default();
+                self.add(traffic);
+            }
+            Said::Failed { message } => self.failure = Some(message),
+            Said::Complete {} | Said::Other => {}
+        }
+    }
+
+    /// A fault of this peer has happened.
+    pub fn take_place(&mut self, fault: Fault) {
+        if self.faults.contains(&fault) && !self.took_place.contains(&fault) {
+            self.took_place.push(fault);
+        }
+    }
+
+    /// Its process was killed: what it last said of itself is all that is known.
+    pub fn bury(&mut self) {
+        let Progress { bytes_down, bytes_up, bytes_wasted, .. } = std::mem::take(&mut self.progress);
+        self.add(Traffic { bytes_down, bytes_up, bytes_wasted, peers: Vec::new() });
+    }
+
+    fn add(&mut self, traffic: Traffic) {
+        self.moved.bytes_down += traffic.bytes_down;
+        self.moved.bytes_up += traffic.bytes_up;
+        self.moved.bytes_wasted += traffic.bytes_wasted;
+        self.moved.peers.extend(traffic.peers);
+    }
+
+    /// What it sent to the peer that listens at this address.
+    pub fn sent_to(&self, addr: SocketAddr) -> u64 {
+        self.moved.peers.iter().filter(|peer| peer.address == addr).map(|peer| peer.bytes_up).sum()
+    }
+
+    /// One or two words on what it is doing.
+    pub fn state_word(&self) -> &'static str {
+        match self.state {
+            State::Waiting if self.role == Role::Downloader => "starting",
+            State::Waiting => "comes later",
+            State::Killed => "killed",
+            State::Failed => "failed",
+            State::Complete => "complete",
+            State::Ended => "ended",
+            State::Running if self.disk_full => "disk full",
+            State::Running if self.role == Role::Poisoner => "poisons",
+            State::Running if self.role != Role::Downloader => "seeds",
+            State::Running if self.progress.bytes_total == 0 => "starting",
+            State::Running if self.progress.waiting.is_some() => "waits",
+            State::Running if self.starts > 1 => "restarted",
+            State::Running if self.faults.contains(&Fault::SlowPeer) => "slow line",
+            State::Running => "downloads",
+        }
+    }
+}
+
+/// Arguments for a peer's process that all roles share: `command`, the torrent, its place in the network.
+pub fn arguments(command: &str, metainfo: &std::path::Path, peer: &Peer, tracker: &str) -> Vec<OsString> {
+    let mut args: Vec<OsString> = vec![command.into(), metainfo.into()];
+    if command == "get" {
+        args.push("--output".into());
+    }
+    args.push(peer.dir.clone().into());
+    let listen = peer.addr.to_string();
+    // No state: the lab leaves nothing behind, and everything is checked.
+    let rest = ["--json", "--no-state", "--no-tracker", "--tracker", tracker, "--listen", &listen];
+    args.extend(rest.map(OsString::from));
+    let tuning = ["--announce-interval-min=1s", "--progress-interval=100ms", "--workers=2"];
+    args.extend(tuning.map(OsString::from));
+    args
+}

@@ -1,0 +1,222 @@
+//! One peer's process: this same executable, its events from stdout, its end when we say so or are gone.
+
+use anyhow::{Context as _, Result};
+use serde::Deserialize;
+use std::ffi::OsString;
+use std::fs::File;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{ExitStatus, Stdio};
+use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
+use tokio::process::{Child, ChildStdout, Command};
+use tokio::sync::mpsc;
+
+/// What a `get` or `seed` process says with `--json`, as far as the lab listens.
+#[derive(Debug, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Said {
+    Listening {
+        addresses: Vec<SocketAddr>,
+    },
+    Progress(Progress),
+    PieceFailed {},
+    PeerBanned {
+        address: SocketAddr,
+        reason: String,
+    },
+    DiskStalled {},
+    DiskResumed {},
+    Complete {},
+    Stopped(Traffic),
+    Failed {
+        message: String,
+    },
+    #[serde(other)]
+    Other,
+}
+
+/// How a transfer goes.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct Progress {
+    pub bytes_total: u64,
+    pub bytes_verified: u64,
+    pub rate_down: u64,
+    pub rate_up: u64,
+    pub bytes_down: u64,
+    pub bytes_up: u64,
+    pub bytes_wasted: u64,
+    pub peers: usize,
+    pub waiting: Option<String>,
+}
+
+/// What a process has moved in its life, in bytes.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct Traffic {
+    pub bytes_down: u64,
+    pub bytes_up: u64,
+    pub bytes_wasted: u64,
+    pub peers: Vec<PeerTraffic>,
+}
+
+/// What went to and came from one of its peers.
+#[derive(Clone, Debug, Deserialize)]
+pub struct PeerTraffic {
+    pub address: SocketAddr,
+    pub bytes_up: u64,
+}
+
+/// News of a process.
+#[derive(Debug)]
+pub enum News {
+    /// It said something.
+    Said(Said),
+    /// It has ended, and nothing more comes.
+    Ended(String),
+}
+
+/// What the process is to do.
+#[derive(Clone, Copy, Debug)]
+enum Order {
+    /// End cleanly.
+    Stop,
+    /// Be gone at once.
+    Kill,
+}
+
+/// A running process. It is killed when this is dropped.
+#[derive(Debug)]
+pub struct Process(mpsc::UnboundedSender<Order>);
+
+impl Process {
+    /// Starts this executable with these arguments. Its news are sent to `news` under the number `peer`; its stderr is
+    /// added to the file `log`.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start(
+        args: &[OsString],
+        log: &Path,
+        peer: usize,
+        news: mpsc::UnboundedSender<(usize, News)>,
+    ) -> Result<Process> {
+        let executable = std::env::current_exe().context("cannot find this executable")?;
+        let log_file = File::options().create(true).append(true).open(log).context("cannot write a log")?;
+        let mut command = Command::new(executable);
+        command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log_file).kill_on_drop(true);
+        end_with_parent(&mut command);
+        let mut child = command.spawn().context("cannot start a process")?;
+        let stdout = child.stdout.take().context("cannot read from a process")?;
+        let (orders, inbox) = mpsc::unbounded_channel();
+        let log = log.to_owned();
+        tokio::spawn(async move {
+            let lines = BufReader::new(stdout).lines();
+            let ended = match follow(child, lines, inbox, |said| news.send((peer, News::Said(said)))).await {
+                Ok(status) => describe_end(status, &log),
+                Err(error) => error.to_string(),
+            };
+            let _ = news.send((peer, News::Ended(ended)));
+        });
+        Ok(Process(orders))
+    }
+
+    /// Lets it end cleanly: peers and tracker are told, and its last event says what it has moved.
+    pub fn stop(&self) {
+        let _ = self.0.send(Order::Stop);
+    }
+
+    /// Ends it at once, as a crash would.
+    pub fn kill(&self) {
+        let _ = self.0.send(Order::Kill);
+    }
+}
+
+/// Passes on what the process says, and to it what it is to do, until it has ended.
+async fn follow<E>(
+    mut child: Child,
+    mut lines: Lines<BufReader<ChildStdout>>,
+    mut orders: mpsc::UnboundedReceiver<Order>,
+    mut tell: impl FnMut(Said) -> Result<(), E>,
+) -> std::io::Result<ExitStatus> {
+    let mut is_talking = true;
+    loop {
+        tokio::select! {
+            line = lines.next_line(), if is_talking => match line? {
+                Some(line) => {
+                    if let Ok(said) = serde_json::from_str(&line) {
+                        // Whoever no longer listens has ended, or is about to.
+                        let _ = tell(said);
+                    }
+                }
+                None => is_talking = false,
+            },
+            order = orders.recv() => match order {
+                Some(Order::Stop) => ask_to_end(&mut child)?,
+                Some(Order::Kill) => child.start_kill()?,
+                // The lab has let go of the process.
+                None => child.kill().await?,
+            },
+            status = child.wait(), if !is_talking => return status,
+        }
+    }
+}
+
+#[cfg(unix)]
+fn ask_to_end(child: &mut Child) -> std::io::Result<()> {
+    use rustix::process::{Pid, Signal, kill_process};
+    // `Child` knows the id until it has been waited for, so it can be nobody else's.
+    if let Some(pid) = child.id().and_then(|id| Pid::from_raw(id.cast_signed())) {
+        kill_process(pid, Signal::TERM)?;
+    }
+    Ok(())
+}
+
+#[cfg(not(unix))]
+fn ask_to_end(child: &mut Child) -> std::io::Result<()> {
+    child.start_kill()
+}
+
+/// Has the system kill the process should this one die without a chance to clean up.
+#[cfg(target_os = "linux")]
+fn end_with_parent(command: &mut Command) {
+    use rustix::process::{Signal, set_parent_process_death_signal};
+    let lab = std::process::id();
+    // SAFETY: between fork and exec only async-signal-safe functions may run: these are two system calls and no
+    // allocation.
+    unsafe {
+        command.pre_exec(move || {
+            set_parent_process_death_signal(Some(Signal::KILL))?;
+            // The lab may have died before that was in place.
+            let parent = std::os::unix::process::parent_id();
+            if parent == lab { Ok(()) } else { Err(std::io::ErrorKind::Interrupted.into()) }
+        });
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn end_with_parent(_command: &mut Command) {}
+
+/// How a process ended, with the last line that it logged.
+fn describe_end(status: ExitStatus, log: &Path) -> String {
+    let log = std::fs::read(log).unwrap_or_default();
+    let log = String::from_utf8_lossy(&log);
+    match log.lines().rfind(|line| !line.trim().is_empty()) {
+        Some(line) if !status.success() => {
+            format!("{} ({status})", line.trim().trim_start_matches("swarm: "))
+        }
+        _ => status.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_are_understood_and_unknown_ones_passed_over() {
+        let said = |text| serde_json::from_str::<Said>(text).unwrap();
+        assert!(matches!(said(r#"{"event":"piece_failed","piece":3,"t":0.1}"#), Said::PieceFailed {}));
+        assert!(matches!(said(r#"{"event":"new_thing","value":[1],"t":0.1}"#), Said::Other));
+        let banned = said(r#"{"event":"peer_banned","address":"127.0.0.1:7","reason":"it lied","t":2}"#);
+        assert!(matches!(banned, Said::PeerBanned { reason, .. } if reason == "it lied"));
+    }
+}

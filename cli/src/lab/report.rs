@@ -1,0 +1,249 @@
+//! What became of a swarm: for the screen, for scripts, and for a publisher's CI.
+
+use super::fault::Fault;
+use super::material::Material;
+use super::peer::{Peer, Role};
+use super::swarm::{Plan, Ran};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// The whole run. Sizes are in bytes.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    /// The torrent's name.
+    pub name: String,
+    pub bytes_total: u64,
+    pub files: usize,
+    /// From the first start to the last completion.
+    pub seconds: f64,
+    /// Whether every copy is complete and identical.
+    pub identical: bool,
+    /// What the source sent.
+    pub bytes_from_source: u64,
+    /// How many copies that would be.
+    pub copies_from_source: f64,
+    /// What part that is of all that downloaders received, from 0 to 1.
+    pub share_from_source: f64,
+    pub peers: Vec<PeerReport>,
+    pub banned: Vec<BanReport>,
+    pub faults: Vec<FaultReport>,
+}
+
+/// One downloader and its copy.
+#[derive(Debug, Serialize)]
+pub struct PeerReport {
+    pub peer: String,
+    pub address: SocketAddr,
+    pub complete: bool,
+    pub identical: bool,
+    /// What is wrong with it; null if nothing is.
+    pub failure: Option<String>,
+    /// From the first start to completion; null if that never came.
+    pub seconds: Option<f64>,
+    pub bytes_from_source: u64,
+    pub bytes_from_peers: u64,
+    /// Received and dropped: twice asked for, or no longer wanted.
+    pub bytes_wasted: u64,
+    /// Pieces that did not verify.
+    pub pieces_failed: u64,
+    pub faults: Vec<Fault>,
+}
+
+/// An address that was banned.
+#[derive(Debug, Serialize)]
+pub struct BanReport {
+    pub address: SocketAddr,
+    /// The peer's name, if it is one of the lab's.
+    pub peer: Option<String>,
+    pub reason: String,
+    /// Who banned it.
+    pub by: Vec<String>,
+}
+
+/// A fault that was asked for.
+#[derive(Debug, Serialize)]
+pub struct FaultReport {
+    pub fault: Fault,
+    /// Whether it has happened. In a swarm that is done quickly it may come too late.
+    pub took_place: bool,
+    /// Whom it befell, or who it was.
+    pub peer: Option<String>,
+    /// Whether those that it befell have complete and identical copies all the same.
+    pub survived: bool,
+}
+
+impl Report {
+    /// The report on a swarm that has run, given what is wrong with each copy, if anything.
+    pub fn new(plan: &Plan, material: &Material, ran: &Ran, wrong: &BTreeMap<String, String>) -> Report {
+        let source = ran.peers.iter().find(|peer| peer.role == Role::Source);
+        let counted = || ran.peers.iter().filter(|peer| peer.is_counted());
+        let peers: Vec<PeerReport> =
+            counted().map(|peer| PeerReport::new(peer, source, wrong.get(&peer.name))).collect();
+        let received: u64 = counted().map(|peer| peer.moved.bytes_down).sum();
+        let sent = source.map_or(0, |source| source.moved.bytes_up);
+        let bytes_total = material.len();
+        let info = &material.metainfo.info;
+        Report {
+            name: info.name.clone(),
+            bytes_total,
+            files: info.files.iter().filter(|file| !file.attr.pad).count(),
+            seconds: seconds(ran.elapsed),
+            identical: peers.iter().all(|peer| peer.identical),
+            bytes_from_source: sent,
+            copies_from_source: sent as f64 / bytes_total.max(1) as f64,
+            share_from_source: sent as f64 / received.max(sent).max(1) as f64,
+            faults: plan.faults.iter().map(|&fault| FaultReport::new(fault, ran, &peers)).collect(),
+            banned: bans(&ran.peers),
+            peers,
+        }
+    }
+
+    /// What is wrong, in one line; `None` if nothing is.
+    pub fn failure(&self) -> Option<String> {
+        let bad: Vec<&PeerReport> = self.peers.iter().filter(|peer| !peer.identical).collect();
+        let first = bad.first()?;
+        let why = first.failure.as_deref().unwrap_or("is not complete");
+        Some(format!("lab: {} of {} copies failed; {}: {why}", bad.len(), self.peers.len(), first.peer))
+    }
+
+    /// As JUnit XML, which CI systems show: a test case for each downloader and each fault.
+    pub fn to_junit(&self) -> String {
+        let failures = self.peers.iter().filter(|peer| !peer.identical).count()
+            + self.faults.iter().filter(|fault| !fault.survived).count();
+        let skipped = self.faults.iter().filter(|fault| fault.survived && !fault.took_place).count();
+        let tests = self.peers.len() + self.faults.len();
+        let mut xml = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n");
+        let _ = writeln!(
+            xml,
+            "<testsuite name=\"swarm lab: {}\" tests=\"{tests}\" failures=\"{failures}\" errors=\"0\" \
+             skipped=\"{skipped}\" time=\"{:.3}\">",
+            escape(&self.name),
+            self.seconds
+        );
+        for peer in &self.peers {
+            let verdict = (!peer.identical).then(|| {
+                let why = peer.failure.as_deref().unwrap_or("is not complete");
+                format!("<failure message=\"{}\"/>", escape(why))
+            });
+            case(&mut xml, "copies", &peer.peer, peer.seconds.unwrap_or(self.seconds), verdict);
+        }
+        for fault in &self.faults {
+            let verdict = match (fault.survived, fault.took_place) {
+                (false, _) => Some("<failure message=\"a copy is incomplete or differs\"/>".to_owned()),
+                (true, false) => Some("<skipped message=\"the swarm was done before it\"/>".to_owned()),
+                (true, true) => None,
+            };
+            case(&mut xml, "faults", fault.fault.name(), self.seconds, verdict);
+        }
+        xml + "</testsuite>\n"
+    }
+}
+
+fn case(xml: &mut String, class: &str, name: &str, seconds: f64, verdict: Option<String>) {
+    let name = escape(name);
+    let _ = write!(xml, "  <testcase classname=\"swarm.lab.{class}\" name=\"{name}\" time=\"{seconds:.3}\"");
+    let _ = match verdict {
+        Some(verdict) => writeln!(xml, ">{verdict}</testcase>"),
+        None => writeln!(xml, "/>"),
+    };
+}
+
+/// The text as it may stand in an XML attribute.
+fn escape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' => out.push_str("&quot;"),
+            // XML 1.0 has no way to write these.
+            c if c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}') => out.push('\u{fffd}'),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+impl PeerReport {
+    fn new(peer: &Peer, source: Option<&Peer>, wrong: Option<&String>) -> PeerReport {
+        let complete = peer.completed_in.is_some() && peer.failure.is_none();
+        let from_source = source.map_or(0, |source| source.sent_to(peer.addr));
+        PeerReport {
+            peer: peer.name.clone(),
+            address: peer.addr,
+            complete,
+            identical: complete && wrong.is_none(),
+            failure: peer.failure.clone().or_else(|| wrong.cloned()),
+            seconds: peer.completed_in.map(seconds),
+            bytes_from_source: from_source,
+            bytes_from_peers: peer.moved.bytes_down.saturating_sub(from_source),
+            bytes_wasted: peer.moved.bytes_wasted,
+            pieces_failed: peer.pieces_failed,
+            faults: peer.faults.clone(),
+        }
+    }
+}
+
+impl FaultReport {
+    fn new(fault: Fault, ran: &Ran, copies: &[PeerReport]) -> FaultReport {
+        let victim = ran.peers.iter().find(|peer| peer.faults.contains(&fault));
+        let copy = |peer: &Peer| copies.iter().find(|copy| copy.peer == peer.name);
+        let poisoner = ran.peers.iter().find(|peer| peer.role == Role::Poisoner);
+        let (took_place, peer) = match fault {
+            Fault::CorruptPeer => (poisoner.is_some_and(|peer| peer.moved.bytes_up > 0), poisoner),
+            Fault::TrackerDown => (ran.tracker_down, None),
+            Fault::LateSeed => (true, ran.peers.iter().find(|peer| peer.role == Role::Source)),
+            Fault::KillPeer | Fault::SlowPeer | Fault::DiskFull => {
+                (victim.is_some_and(|peer| peer.took_place.contains(&fault)), victim)
+            }
+        };
+        let survived = match victim.and_then(copy) {
+            Some(copy) => copy.identical,
+            None => copies.iter().all(|copy| copy.identical),
+        };
+        FaultReport { fault, took_place, peer: peer.map(|peer| peer.name.clone()), survived }
+    }
+}
+
+/// Who was banned, each address once.
+fn bans(peers: &[Peer]) -> Vec<BanReport> {
+    let mut bans: BTreeMap<SocketAddr, BanReport> = BTreeMap::new();
+    for by in peers {
+        for (&banned, reason) in &by.banned {
+            // Seen from whom it dialled, a peer has another port.
+            let peer = peers.iter().find(|peer| peer.addr == banned).or_else(|| {
+                let mut same_ip = peers.iter().filter(|peer| peer.addr.ip() == banned.ip());
+                same_ip.next().filter(|_| same_ip.next().is_none())
+            });
+            let address = peer.map_or(banned, |peer| peer.addr);
+            let ban = bans.entry(address).or_insert_with(|| BanReport {
+                address,
+                peer: peer.map(|peer| peer.name.clone()),
+                reason: reason.clone(),
+                by: Vec::new(),
+            });
+            if !ban.by.contains(&by.name) {
+                ban.by.push(by.name.clone());
+            }
+        }
+    }
+    bans.into_values().collect()
+}
+
+fn seconds(duration: Duration) -> f64 {
+    duration.as_millis() as f64 / 1000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_cannot_break_the_xml() {
+        assert_eq!(escape("a<b> & \"c\"\u{1b}"), "a&lt;b&gt; &amp; &quot;c&quot;\u{fffd}");
+    }
+}
