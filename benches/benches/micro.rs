@@ -1,0 +1,95 @@
+//! The parts that every byte or every message goes through: `cargo bench -p swarm-benches`.
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use std::hint::black_box;
+use swarm_core::bitfield::Bitfield;
+use swarm_core::geometry::{BLOCK_LEN, Geometry};
+use swarm_core::id::{BlockRef, PeerKey, PieceIndex};
+use swarm_core::metainfo::Metainfo;
+use swarm_core::picker::{Picker, Source};
+use swarm_core::rng::Rng;
+use swarm_core::wire::{DecodeLimits, Message, decode};
+
+fn metainfo(c: &mut Criterion) {
+    let mut group = c.benchmark_group("metainfo");
+    for (name, pieces, files) in [("2048 pieces, 1 file", 2_048, 1), ("20000 files", 2_048, 20_000)] {
+        let bytes = swarm_benches::metainfo(pieces, files);
+        group.throughput(Throughput::Bytes(bytes.len() as u64));
+        group.bench_function(name, |b| b.iter(|| Metainfo::parse(black_box(&bytes)).expect("valid")));
+    }
+}
+
+fn decoder(c: &mut Criterion) {
+    let block = BlockRef { piece: PieceIndex(7), begin: 16_384, len: BLOCK_LEN };
+    let mut bytes = Vec::new();
+    for i in 0..1_000 {
+        Message::Have(PieceIndex(i)).encode(&mut bytes);
+        Message::Request(block).encode(&mut bytes);
+    }
+    let mut group = c.benchmark_group("decoder");
+    group.throughput(Throughput::Elements(2_000));
+    group.bench_function("HAVE and REQUEST", |b| {
+        b.iter(|| {
+            let (mut rest, limits) = (&bytes[..], DecodeLimits::for_pieces(1_000));
+            while let Ok(Some((message, used))) = decode(rest, &limits) {
+                black_box(message);
+                rest = &rest[used..];
+            }
+        });
+    });
+}
+
+fn picker(c: &mut Criterion) {
+    let pieces = 2_048;
+    let geometry = Geometry::new(u64::from(pieces) << 20, 1 << 20).expect("valid");
+    let mut rng = Rng::new(1);
+    let haves: Vec<Bitfield> = (0..50)
+        .map(|_| {
+            let mut have = Bitfield::empty(pieces);
+            geometry.piece_indices().filter(|_| rng.one_in(2)).for_each(|piece| {
+                have.insert(piece);
+            });
+            have
+        })
+        .collect();
+    let fresh = || {
+        let mut picker = Picker::new(geometry, Bitfield::empty(pieces));
+        haves.iter().for_each(|have| picker.peer_joined(have));
+        picker
+    };
+    let mut group = c.benchmark_group("picker");
+    group.throughput(Throughput::Elements(1_000));
+    group.bench_function("1000 HAVEs", |b| {
+        let mut picker = fresh();
+        let seen = Bitfield::empty(pieces);
+        b.iter(|| (0..1_000).for_each(|i| picker.peer_got(PieceIndex(i), black_box(&seen))));
+    });
+    group.throughput(Throughput::Elements(64 * 64));
+    group.bench_function("64 pieces, started and received", |b| {
+        b.iter_batched(
+            fresh,
+            |mut picker| {
+                let (mut rng, mut picks) = (Rng::new(2), Vec::new());
+                for _ in 0..64 {
+                    let source = Source { key: PeerKey(1), have: &haves[3], may_start: true };
+                    picker.pick(source, 64, &mut rng, &mut picks);
+                    for block in picks.drain(..) {
+                        picker.received(block, PeerKey(1), |_| {});
+                    }
+                }
+                picker
+            },
+            criterion::BatchSize::LargeInput,
+        );
+    });
+}
+
+fn hashing(c: &mut Criterion) {
+    let piece = vec![1; 1 << 20];
+    let mut group = c.benchmark_group("sha1");
+    group.throughput(Throughput::Bytes(piece.len() as u64));
+    group.bench_function("1 MiB", |b| b.iter(|| swarm_engine::hash::sha1([black_box(&piece[..])])));
+}
+
+criterion_group!(benches, metainfo, decoder, picker, hashing);
+criterion_main!(benches);
