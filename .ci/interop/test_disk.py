@@ -1,0 +1,55 @@
+"""Files that change under a seed, and disks that are full."""
+
+import os
+import subprocess
+
+from clients import Swarm
+from harness import MIB, Case, create, fill, missing, seeded
+
+PIECE = "64KiB"
+
+
+class Disk(Case):
+    scratch_bytes = 256 * MIB
+
+    def test_a_file_cut_short_under_a_seed_is_named_and_the_rest_served(self):
+        rng = seeded(1)
+        folder = self.scratch / "it"
+        cut, whole = (fill(folder / name, 32 * MIB, rng) for name in ("cut.bin", "whole.bin"))
+        meta = create(folder, self.scratch / "it.meta", "-l", PIECE)
+        seed = self.start(Swarm.source(meta, self.scratch, "--max-up", "8MB/s"))
+        get = self.start(Swarm.downloader(meta, self.scratch / "1", [seed.address]))
+        get._wait(lambda: any(e.get("bytes_verified", 0) > 0 for e in list(get.events)), 60, "the first piece")
+        os.truncate(cut, MIB + 123)
+        named = lambda: any("cut.bin" in e["message"] for e in list(seed.events) if e["event"] == "warning")
+        seed._wait(named, 60, "a warning that names cut.bin")
+        get.stop()
+        get = Swarm.downloader(meta, self.scratch / "2", [seed.address], "--files", "whole.bin")
+        get.expect(0, 120)
+        self.assert_same(whole, self.scratch / "2" / "it" / "whole.bin")
+        self.assertTrue(seed.is_running(), str(seed))
+
+    def test_a_full_disk_pauses_and_goes_on_when_there_is_space(self):
+        content = fill(self.scratch / "it.bin", 48 * MIB, seeded(2))
+        meta = create(content, self.scratch / "it.meta", "-l", PIECE)
+        small = self.scratch / "small"
+        small.mkdir()
+        self.mount(small, "-o", "size=24m")
+        seed = self.start(Swarm.source(meta, self.scratch))
+        get = self.start(Swarm.downloader(meta, small, [seed.address]))
+        get.wait_event("disk_stalled")
+        self.assertTrue(get.is_running(), str(get))
+        self.mount(small, "-o", "remount,size=128m")
+        get.wait_event("disk_resumed")
+        get.expect(0, 60)
+        self.assert_same(content, small / "it.bin")
+
+    def mount(self, folder, *options):
+        if os.geteuid() != 0:
+            missing("a small disk cannot be mounted without root")
+        command = ["mount", "-t", "tmpfs", *options, "none", str(folder)]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode != 0:
+            missing(f"a small disk cannot be mounted: {done.stderr.strip()}")
+        if "remount" not in options[1]:
+            self.addCleanup(subprocess.run, ["umount", "--lazy", str(folder)], check=True)
