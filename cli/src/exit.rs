@@ -104,14 +104,12 @@ pub fn one_line(error: &Error) -> String {
     let mut line = String::new();
     for cause in error.chain() {
         let text = cause.to_string();
-        // Many errors repeat their cause in their own message.
-        if line.ends_with(&text) {
-            continue;
+        // Some errors repeat their cause in their own message, others name the thing that the context names.
+        if text.starts_with(&line) {
+            line = text;
+        } else if !line.ends_with(&text) {
+            line = format!("{line}: {text}");
         }
-        if !line.is_empty() {
-            line.push_str(": ");
-        }
-        line.push_str(&text);
     }
     printable(&line)
 }
@@ -143,6 +141,7 @@ mod tests {
     fn a_line_names_the_thing_and_each_cause_once() {
         let error = anyhow!("disk on fire").context("cannot read: disk on fire").context("a.meta");
         assert_eq!(one_line(&error), "a.meta: cannot read: disk on fire");
+        assert_eq!(one_line(&anyhow!("a.meta: too long").context("a.meta")), "a.meta: too long");
         assert_eq!(one_line(&anyhow!("two\nlines \x1b[2J")), r"two\nlines \u{1b}[2J");
     }
 

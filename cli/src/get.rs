@@ -106,9 +106,8 @@ async fn get(args: GetArgs, cx: &mut Context) -> Result<Exit> {
     torrent.recheck = args.recheck;
     let made_up_disk = args.inject_disk_full.map(|(bytes, time)| (Arc::new(SpaceBudget::new(bytes)), time));
     torrent.space = made_up_disk.as_ref().map(|(disk, _)| Arc::clone(disk));
-    let plan =
-        Plan { torrent, until: args.seed, space_wait: args.space_wait, needs_all: false, made_up_disk };
-    transfer::run(plan, &args.network, cx, &mut interrupt).await
+    let plan = Plan { until: args.seed, space_wait: args.space_wait, needs_all: false, made_up_disk };
+    transfer::run(torrent, plan, &args.network, cx, &mut interrupt).await
 }
 
 /// Which files the user wants: `None` for all of them.

@@ -69,11 +69,10 @@ async fn seed(args: SeedArgs, cx: &mut Context) -> Result<Exit> {
     torrent.recheck = args.recheck;
     torrent.poison = args.inject_poison;
     let plan = Plan {
-        torrent,
         until: SeedUntil::Interrupted,
         space_wait: None,
         needs_all: !args.partial,
         made_up_disk: None,
     };
-    transfer::run(plan, &args.network, cx, &mut interrupt).await
+    transfer::run(torrent, plan, &args.network, cx, &mut interrupt).await
 }

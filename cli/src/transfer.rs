@@ -21,10 +21,12 @@ use swarm_engine::storage::SpaceBudget;
 use swarm_engine::{AddTorrent, Event, Mode, Session, TorrentHandle, TorrentStats};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
 
-/// How often progress is told: to scripts, on a terminal, and elsewhere.
-const JSON_INTERVAL: Duration = Duration::from_secs(1);
+/// How often a torrent is looked at, and scripts are told of its progress.
+const TICK_INTERVAL: Duration = Duration::from_secs(1);
+/// The same where a bar shows it.
 const BAR_INTERVAL: Duration = Duration::from_millis(200);
-const PLAIN_INTERVAL: Duration = Duration::from_secs(10);
+/// How often progress gets a line for people who see no bar.
+const LINE_INTERVAL: Duration = Duration::from_secs(10);
 /// How many peers that have left are remembered with what they had part in.
 const PEERS_LEFT_MAX: usize = 10_000;
 
@@ -41,10 +43,8 @@ pub enum SeedUntil {
     Elapsed(Duration),
 }
 
-/// A torrent to transfer, and what else the user wants of it.
+/// What the user wants beside what the session is told.
 pub struct Plan {
-    /// What the session is told.
-    pub torrent: AddTorrent,
     /// When to stop.
     pub until: SeedUntil,
     /// How long a full disk is waited for.
@@ -77,39 +77,42 @@ pub async fn begin(
         total_size: info.geometry.total_len(),
         files,
     });
+    let (size, count) = (units::size(info.geometry.total_len()), units::count(files, "file"));
+    cx.console.note(&format!("{}: {size} in {count}", printable(&info.name)));
     for warning in &metainfo.warnings {
         cx.warn(warning);
     }
     Ok(metainfo)
 }
 
-/// Carries out the plan in a session of its own. The session has ended, and its state is saved, on return.
+/// Transfers the torrent in a session of its own. The session has ended, and its state is saved, on return.
 pub async fn run(
+    torrent: AddTorrent,
     plan: Plan,
     network: &NetworkArgs,
     cx: &mut Context,
     interrupt: &mut Interrupt,
 ) -> Result<Exit> {
     let session = Session::start(network.session_options())?;
-    cx.record(&Record::Listening { addresses: session.listen_addrs() });
-    let path = plan.torrent.dir.join(&plan.torrent.metainfo.info.name);
-    let mode = plan.torrent.mode;
-    let torrent = session.add(network.apply(plan.torrent)).await?;
+    let addresses = session.listen_addrs().to_vec();
+    cx.record(&Record::Listening { addresses: &addresses });
+    let path = torrent.dir.join(&torrent.metainfo.info.name);
+    let mode = torrent.mode;
+    let torrent = session.add(network.apply(torrent)).await?;
     let bar = TransferBar::new(&cx.console);
     let mut watch = Watch {
         cx,
         torrent,
+        plan,
         mode,
         path,
+        addresses,
         bar,
-        until: plan.until,
-        space_wait: plan.space_wait,
-        needs_all: plan.needs_all,
-        made_up_disk: plan.made_up_disk,
-        json_interval: network.tuning.progress_interval.unwrap_or(JSON_INTERVAL),
+        tick_interval: network.tuning.progress_interval.unwrap_or(TICK_INTERVAL),
         left: BTreeMap::new(),
         is_started: false,
         is_complete: false,
+        line_at: Instant::now() + LINE_INTERVAL,
         give_up_at: None,
         lift_at: None,
         stop_at: None,
@@ -137,20 +140,21 @@ fn interrupted(what: &str) -> Error {
 struct Watch<'a> {
     cx: &'a mut Context,
     torrent: TorrentHandle,
+    plan: Plan,
     mode: Mode,
     path: PathBuf,
+    /// Where peers can reach us.
+    addresses: Vec<SocketAddr>,
     bar: TransferBar,
-    until: SeedUntil,
-    space_wait: Option<Duration>,
-    needs_all: bool,
-    made_up_disk: Option<(Arc<SpaceBudget>, Duration)>,
-    json_interval: Duration,
+    tick_interval: Duration,
     /// What came from and went to peers that have left, by address.
     left: BTreeMap<SocketAddr, (u64, u64)>,
     /// Existing data is known.
     is_started: bool,
     /// Everything wanted is there.
     is_complete: bool,
+    /// When progress gets its next line.
+    line_at: Instant,
     /// When the disk has been full for too long.
     give_up_at: Option<Instant>,
     /// When the made-up disk has space again.
@@ -193,11 +197,7 @@ impl Watch<'_> {
     }
 
     fn ticker(&self) -> Interval {
-        let period = match (self.cx.console.is_json(), self.cx.console.has_bars()) {
-            (true, _) => self.json_interval,
-            (false, true) => BAR_INTERVAL,
-            (false, false) => PLAIN_INTERVAL,
-        };
+        let period = if self.cx.console.has_bars() { BAR_INTERVAL } else { self.tick_interval };
         let mut tick = interval(period);
         // Progress is never told more often than this.
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -208,14 +208,11 @@ impl Watch<'_> {
         match event {
             Event::Checking { done, of } => self.bar.checking(done, of),
             Event::Started { have, pieces } => {
-                if self.cx.console.is_json() || self.cx.console.has_bars() {
-                    tick.reset_immediately();
-                }
+                tick.reset_immediately();
                 return self.on_started(have, pieces);
             }
             Event::PieceFailed(piece) => {
                 self.cx.record(&Record::PieceFailed { piece: piece.0 });
-                self.cx.console.note(&format!("piece {piece} did not verify; it is downloaded again"));
             }
             Event::PeerBanned { addr, reason } => {
                 self.cx.record(&Record::PeerBanned { address: addr, reason: &reason });
@@ -244,7 +241,7 @@ impl Watch<'_> {
     fn on_started(&mut self, have: u32, pieces: u32) -> Step {
         self.is_started = true;
         self.cx.record(&Record::Checked { pieces_have: have, pieces });
-        if self.needs_all && have < pieces {
+        if self.plan.needs_all && have < pieces {
             let message = format!(
                 "{}: {} of {pieces} pieces are missing or damaged; `swarm verify` tells in which files, \
                  --partial seeds the others",
@@ -254,8 +251,7 @@ impl Watch<'_> {
             return fail(Exit::Data, message);
         }
         if !self.cx.console.has_bars() {
-            let path = self.path.to_string_lossy();
-            self.cx.console.note(&format!("{}: {have} of {pieces} pieces are here", printable(&path)));
+            self.cx.console.note(&format!("{have} of {pieces} pieces are here"));
         }
         GO_ON
     }
@@ -265,20 +261,20 @@ impl Watch<'_> {
         self.cx.console.note(&format!("{}; waiting until there is", printable(reason)));
         self.bar.explain(reason);
         let now = Instant::now();
-        self.give_up_at = self.space_wait.map(|wait| now + wait);
-        self.lift_at = self.made_up_disk.as_ref().map(|(_, wait)| now + *wait);
+        self.give_up_at = self.plan.space_wait.map(|wait| now + wait);
+        self.lift_at = self.plan.made_up_disk.as_ref().map(|(_, wait)| now + *wait);
     }
 
     fn lift(&mut self) -> Step {
         self.lift_at = None;
-        if let Some((disk, _)) = self.made_up_disk.take() {
+        if let Some((disk, _)) = self.plan.made_up_disk.take() {
             disk.lift();
         }
         GO_ON
     }
 
     fn on_no_space(&mut self) -> Step {
-        let waited = units::duration(self.space_wait.unwrap_or_default());
+        let waited = units::duration(self.plan.space_wait.unwrap_or_default());
         fail(Exit::Destination, format!("{}: no space came free within {waited}", self.path.display()))
     }
 
@@ -286,17 +282,18 @@ impl Watch<'_> {
         self.is_complete = true;
         let path = self.path.to_string_lossy();
         if self.mode == Mode::Seed {
-            self.cx.console.note(&format!("seeding {}", printable(&path)));
+            let addresses: Vec<String> = self.addresses.iter().map(ToString::to_string).collect();
+            self.cx.console.note(&format!("seeding {} on {}", printable(&path), addresses.join(" and ")));
         } else {
             let moved = self.moved().await;
             let seconds = seconds_since(self.cx.start);
-            if self.until == SeedUntil::Complete {
+            if self.plan.until == SeedUntil::Complete {
                 self.bar.finish();
             }
             self.cx.record(&Record::Complete { path: &path, seconds, moved: &moved });
             self.cx.console.say(&complete_line(&path, moved.bytes_down, self.cx.start.elapsed()));
         }
-        match self.until {
+        match self.plan.until {
             SeedUntil::Complete => return ControlFlow::Break(Ok(Exit::Done)),
             SeedUntil::Elapsed(time) => self.stop_at = Some(Instant::now() + time),
             SeedUntil::Interrupted | SeedUntil::Ratio(_) => {}
@@ -310,10 +307,11 @@ impl Watch<'_> {
         self.bar.show(&stats);
         if self.cx.console.is_json() {
             self.cx.record(&Record::progress(&stats));
-        } else if !self.cx.console.has_bars() {
+        } else if !self.cx.console.has_bars() && Instant::now() >= self.line_at {
+            self.line_at = Instant::now() + LINE_INTERVAL;
             self.cx.console.note(&printable(&progress::summary(&stats)));
         }
-        match self.until {
+        match self.plan.until {
             SeedUntil::Ratio(ratio) if self.is_complete && is_reached(ratio, &stats) => {
                 self.stopped("ratio", Exit::Done).await
             }
@@ -322,6 +320,7 @@ impl Watch<'_> {
     }
 
     async fn on_interrupt(&mut self) -> Step {
+        self.cx.console.note("stopping; once more to stop at once");
         if self.is_complete {
             return self.stopped("interrupted", Exit::Interrupted).await;
         }

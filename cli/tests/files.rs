@@ -5,6 +5,8 @@ mod common;
 use common::{bytes, run, run_ok, swarm, tree, write, write_tree};
 use serde_json::{Value, json};
 use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::Stdio;
 
@@ -275,4 +277,50 @@ fn a_reader_that_stops_early_is_no_failure() {
     drop(child.stdout.take());
     let end = child.wait_with_output().unwrap();
     assert_eq!((end.status.code(), end.stderr.as_slice()), (Some(0), &b""[..]));
+}
+
+/// An HTTP server that answers one request with this status line and body.
+fn serve_once(status: &'static str, body: Vec<u8>) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        let (stream, _) = listener.accept().unwrap();
+        let mut request = BufReader::new(&stream);
+        let mut line = String::new();
+        while request.read_line(&mut line).unwrap() > 2 {
+            line.clear();
+        }
+        let head =
+            format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len());
+        // The client may leave before it has read everything.
+        let _ = (&stream).write_all(head.as_bytes()).and_then(|()| (&stream).write_all(&body));
+    });
+    format!("http://{address}/x.meta")
+}
+
+#[test]
+fn a_source_can_be_a_url() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    write(dir.join("x"), "data");
+    run_ok(dir, ["create", "x"]);
+    let url = serve_once("200 OK", fs::read(dir.join("x.meta")).unwrap());
+    assert_eq!(show(dir, &url), show(dir, "x.meta"));
+
+    let url = serve_once("404 Not Found", Vec::new());
+    let missing = run(dir, ["show", &url]);
+    assert_eq!(missing.code, Some(1));
+    assert_eq!(missing.stderr, format!("swarm: {url}: the server answered 404 Not Found\n"));
+
+    let url = serve_once("200 OK", b"<html>".to_vec());
+    assert_eq!(run(dir, ["show", &url]).code, Some(3));
+}
+
+#[test]
+fn a_url_is_not_read_without_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let url = serve_once("200 OK", vec![b'x'; swarm_core::metainfo::METAINFO_LEN_MAX + 1]);
+    let refused = run(dir.path(), ["show", &url]);
+    assert_ne!(refused.code, Some(0));
+    assert!(refused.stderr.contains("longer than"), "{refused:?}");
 }

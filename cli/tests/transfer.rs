@@ -4,6 +4,7 @@ mod common;
 
 use common::{Running, bytes, run, run_ok, tree, write, write_tree};
 use std::path::Path;
+use std::process::Stdio;
 use tempfile::TempDir;
 
 const LOCAL: [&str; 2] = ["--listen", "127.0.0.1:0"];
@@ -12,6 +13,8 @@ const LOCAL: [&str; 2] = ["--listen", "127.0.0.1:0"];
 fn seed(dir: &Path, meta: &str, more: &[&str]) -> (Running, String) {
     let mut seed = Running::start(dir, [&["seed", meta, "data"], &LOCAL[..], more].concat());
     let address = seed.address();
+    // Until then it does not know the torrent, and whoever connects tries again only seconds later.
+    seed.wait_for("checked");
     (seed, address)
 }
 
@@ -80,7 +83,7 @@ fn a_terminated_download_saves_its_state_and_exits_130() {
     let (mut seed, peer) = seed(dir.path(), "file.meta", &[]);
     let mut first = get(dir.path(), "file.meta", "out", &peer, &["--max-down", "3MiB/s"]);
     let had = first.wait_until("progress", |event| event["pieces_have"].as_u64() > Some(100));
-    first.terminate();
+    first.signal("TERM");
     let (code, last) = first.finish();
     assert_eq!((code, &last["event"], &last["kind"]), (Some(130), &"failed".into(), &"interrupted".into()));
     assert_eq!(first.stderr().lines().count(), 1);
@@ -88,7 +91,7 @@ fn a_terminated_download_saves_its_state_and_exits_130() {
     assert!(second["bytes_down"].as_u64().unwrap() <= len as u64 - had["bytes_verified"].as_u64().unwrap());
     assert_same(dir.path(), "out");
 
-    seed.terminate();
+    seed.signal("INT");
     let (code, last) = seed.finish();
     assert_eq!(
         (code, &last["event"], &last["reason"]),
@@ -193,8 +196,8 @@ fn damaged_data_is_seeded_only_on_demand() {
     let message = "data/file: 1 of 64 pieces are missing or damaged";
     assert!(last["message"].as_str().unwrap().starts_with(message), "{last}");
 
-    let (mut partial, _) = seed(dir.path(), "file.meta", &["--partial"]);
-    assert_eq!(partial.wait_for("checked")["pieces_have"], 63);
+    let (partial, _) = seed(dir.path(), "file.meta", &["--partial"]);
+    assert_eq!(partial.seen("checked")[0]["pieces_have"], 63);
 }
 
 #[test]
@@ -213,5 +216,35 @@ fn an_address_that_is_not_ours_is_a_failure_at_run_time() {
     let dir = with_file(10);
     let got = run(dir.path(), ["get", "file.meta", "--listen", "192.0.2.1:0"]);
     assert_eq!(got.code, Some(1));
-    assert!(got.stderr.starts_with("swarm: cannot listen on 192.0.2.1:0: "), "{got:?}");
+    let error = got.stderr.lines().last().unwrap();
+    assert!(error.starts_with("swarm: cannot listen on 192.0.2.1:0: "), "{got:?}");
+}
+
+#[test]
+fn a_second_signal_ends_at_once() {
+    let dir = with_file(1 << 20);
+    // A tracker that never answers holds up a clean end.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let tracker = format!("http://{}/announce", silent.local_addr().unwrap());
+    let args = ["get", "file.meta", "-o", "out", "--tracker", &tracker, LOCAL[0], LOCAL[1]];
+    let mut got = Running::start(dir.path(), args);
+    got.wait_for("checked");
+    let _announce = silent.accept().unwrap();
+    got.signal("INT");
+    got.signal("TERM");
+    let (code, _) = got.finish();
+    assert_eq!(code, Some(130));
+    assert!(got.seen("failed").is_empty(), "{:?}", got.events);
+}
+
+#[test]
+fn a_download_does_not_depend_on_who_reads_its_events() {
+    let dir = with_file(1 << 20);
+    let (_seed, peer) = seed(dir.path(), "file.meta", &[]);
+    let mut command = common::swarm(dir.path());
+    command.args(["get", "file.meta", "-o", "out", "--json", "--peer", &peer]).args(LOCAL);
+    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert_same(dir.path(), "out");
 }

@@ -162,10 +162,10 @@ impl Running {
         self.child.wait().unwrap();
     }
 
-    /// Asks it to end.
-    pub fn terminate(&self) {
+    /// Sends it the signal of this name.
+    pub fn signal(&self, name: &str) {
         let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
     }
 }
 
