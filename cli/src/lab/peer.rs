@@ -188,9 +188,9 @@ impl Peer {
             State::Running if self.disk_full => "disk full",
             State::Running if self.role == Role::Poisoner => "poisons",
             State::Running if self.role != Role::Downloader => "seeds",
+            State::Running if self.starts > 1 => "restarted",
             State::Running if self.progress.bytes_total == 0 => "starting",
             State::Running if self.progress.waiting.is_some() => "waits",
-            State::Running if self.starts > 1 => "restarted",
             State::Running if self.faults.contains(&Fault::SlowPeer) => "slow line",
             State::Running => "downloads",
         }

@@ -103,6 +103,9 @@ impl Process {
         let log_file = File::options().create(true).append(true).open(log).context("cannot write a log")?;
         let mut command = Command::new(executable);
         command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log_file).kill_on_drop(true);
+        // Ctrl-C is for the lab alone, which then ends its peers.
+        #[cfg(unix)]
+        command.process_group(0);
         end_with_parent(&mut command);
         let mut child = command.spawn().context("cannot start a process")?;
         let stdout = child.stdout.take().context("cannot read from a process")?;

@@ -137,8 +137,9 @@ impl<'a> Swarm<'a> {
             }
         }
         let result = tokio::select! {
-            result = self.watch() => result,
+            biased;
             () = interrupt.wait() => Err(interrupted()),
+            result = self.watch() => result,
         };
         let elapsed = self.start.elapsed();
         let end = if result.is_ok() { Process::stop } else { Process::kill };

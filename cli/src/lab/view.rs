@@ -1,7 +1,7 @@
 //! The swarm on the screen: a bar for each peer while it runs, a table at the end.
 
 use super::peer::{Peer, Role, State};
-use super::report::{PeerReport, Report};
+use super::report::{FaultReport, PeerReport, Report};
 use crate::console::{Console, Paint};
 use crate::exit::printable;
 use crate::units;
@@ -14,6 +14,8 @@ const BARS_MAX: usize = 20;
 const LINE_INTERVAL: Duration = Duration::from_secs(5);
 /// How often scripts are told of progress.
 const JSON_INTERVAL: Duration = Duration::from_secs(1);
+/// The width of a rate, as in `123.4 MiB/s`.
+const RATE_WIDTH: usize = 11;
 /// A bar's steps, in thousandths.
 const BAR_LEN: u64 = 1_000;
 
@@ -41,9 +43,9 @@ impl View {
             let bar = console.bars().add(ProgressBar::new(BAR_LEN)).with_prefix(prefix);
             bar.with_style(match (peer.role, paint.is_on()) {
                 (Role::Downloader, true) => {
-                    style("{prefix}  {bar:24.green/black.bright} {percent:>3} %  {wide_msg}")
+                    style("{prefix}  {bar:20.green/black.bright} {percent:>3} %  {wide_msg}")
                 }
-                (Role::Downloader, false) => style("{prefix}  {bar:24} {percent:>3} %  {wide_msg}"),
+                (Role::Downloader, false) => style("{prefix}  {bar:20} {percent:>3} %  {wide_msg}"),
                 _ => style("{prefix}  {wide_msg}"),
             })
         };
@@ -112,21 +114,26 @@ impl View {
     }
 
     fn message(&self, peer: &Peer) -> String {
-        let word = peer.state_word();
+        let word = &format!("{:<9}", peer.state_word());
         let word = match peer.state {
             State::Killed | State::Failed => self.paint.bad(word),
             State::Complete => self.paint.good(word),
             State::Running if peer.disk_full || peer.role == Role::Poisoner => self.paint.bad(word),
             State::Running if !peer.faults.is_empty() => self.paint.warn(word),
-            _ => word.to_owned(),
+            _ => word.clone(),
         };
         let rate = |sign: char, rate: u64| match rate {
-            0 => String::new(),
-            _ => format!("  {sign} {}", units::rate(rate)),
+            0 => " ".repeat(RATE_WIDTH + 4),
+            _ => format!("  {sign} {:>RATE_WIDTH$}", units::rate(rate)),
         };
         let progress = &peer.progress;
-        let (down, up) = (rate('↓', progress.rate_down), rate('↑', progress.rate_up));
-        format!("{word}{down}{up}")
+        let up = rate('↑', progress.rate_up);
+        match (peer.role, peer.state) {
+            (Role::Downloader, State::Running) => format!("{word}{}{up}", rate('↓', progress.rate_down)),
+            (Role::Downloader, State::Complete) => format!("{word}{}{up}", rate('↓', 0)),
+            (Role::Downloader, _) => word,
+            _ => format!("{word}{up}"),
+        }
     }
 }
 
@@ -204,14 +211,15 @@ fn below(report: &Report) -> Vec<String> {
         let who = ban.peer.clone().unwrap_or_else(|| ban.address.to_string());
         lines.push(format!("  Banned: {who} ({}), by {} peers.", ban.reason, ban.by.len()));
     }
-    for fault in &report.faults {
-        let whom = fault.peer.as_ref().map(|peer| format!(" ({peer})")).unwrap_or_default();
-        let end = match (fault.took_place, fault.survived) {
-            (true, true) => "took place and did no harm",
-            (false, true) => "came too late: the swarm was done before it",
-            (_, false) => "copies are incomplete or differ",
-        };
-        lines.push(format!("  Fault {}{whom}: {end}.", fault.fault.name()));
-    }
+    let mut name_those = |outcome: &str, is_it: &dyn Fn(&FaultReport) -> bool| {
+        let those = report.faults.iter().filter(|fault| is_it(fault));
+        let names: Vec<_> = those.map(|fault| fault.fault.name()).collect();
+        if !names.is_empty() {
+            lines.push(format!("  {outcome}: {}.", names.join(", ")));
+        }
+    };
+    name_those("Faults that did no harm", &|fault| fault.survived && fault.took_place);
+    name_those("Faults that came too late, when all was done", &|fault| fault.survived && !fault.took_place);
+    name_those("Faults that did harm", &|fault| !fault.survived);
     lines
 }
