@@ -15,7 +15,7 @@ const FAULTS: [&str; 6] =
 /// A lab of three downloaders that leaves its files in `dir`, if it leaves any.
 fn lab(dir: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_swarm"));
-    command.args(["lab", "--peers=3", "--timeout=120s"]).args(args).current_dir(dir);
+    command.args(["lab", "--peers=3"]).args(args).current_dir(dir);
     command.env("TMPDIR", dir).stdin(Stdio::null());
     command
 }
@@ -148,6 +148,18 @@ fn a_damaged_copy_is_found_told_and_ends_with_status_4() {
 }
 
 #[test]
+fn what_is_not_complete_in_time_fails() {
+    let dir = TempDir::new().unwrap();
+    let output = run(dir.path(), &["--size=64MiB", "--fault=slow-peer", "--timeout=2s", "--report=lab.json"]);
+    assert_eq!(output.status.code(), Some(4), "{}", stdout(&output));
+    assert!(stderr(&output).contains("% after 2.0s"), "{}", stderr(&output));
+    assert!(stdout(&output).contains("incomplete"), "{}", stdout(&output));
+    let report: Value = serde_json::from_slice(&fs::read(dir.path().join("lab.json")).unwrap()).unwrap();
+    assert_eq!((&report["identical"], &report["peers"][0]["complete"]), (&false.into(), &false.into()));
+    assert_eq!(fault(&report, "slow-peer")["survived"], false);
+}
+
+#[test]
 fn scripts_are_told_of_everything() {
     let dir = TempDir::new().unwrap();
     let output = run(dir.path(), &["--size=1MiB", "--json"]);
@@ -175,6 +187,7 @@ fn what_makes_no_sense_is_refused_with_its_reason() {
     refuse(&["--fault=earthquake"], 2, &[&["earthquake"], &FAULTS[..]].concat());
     refuse(&["--size=0"], 2, &["zero"]);
     refuse(&["--size=1000PiB"], 5, &["free"]);
+    refuse(&["--report=missing/report.json"], 5, &["missing/report.json: cannot write the report"]);
     refuse(&["missing"], 1, &["missing: cannot open"]);
     fs::write(dir.path().join("bad.meta"), "not bencoded").unwrap();
     refuse(&["bad.meta"], 3, &["bad.meta"]);

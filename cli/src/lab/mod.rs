@@ -27,7 +27,8 @@ use anyhow::{Context as _, Result};
 use clap::Args;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::fs;
+use std::fs::{self, File};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -110,6 +111,10 @@ async fn lab(args: LabArgs, cx: &mut Context) -> Result<Exit> {
     faults.sort_unstable();
     faults.dedup();
     let plan = Plan { peers: args.peers.into(), seeds: args.seeds.into(), faults, timeout: args.timeout };
+    if let Some(path) = &args.report {
+        // Better now than after the run.
+        open_report(path)?;
+    }
     let scratch = Scratch::new(args.keep.as_deref())?;
     let material = prepare(&args, scratch.path(), cx, &mut interrupt).await?;
     let copies = plan.peers as u64;
@@ -301,7 +306,21 @@ fn write_report(report: &Report, path: &Path) -> Result<()> {
     let is_xml = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("xml"));
     let text = match is_xml {
         true => report.to_junit(),
-        false => serde_json::to_string_pretty(report).context("cannot write the report")? + "\n",
+        false => serde_json::to_string_pretty(report)? + "\n",
     };
-    fs::write(path, text).with_context(|| Failure::new(Exit::Destination, printable(&path.to_string_lossy())))
+    let mut file = open_report(path)?;
+    let written = file.set_len(0).and_then(|()| file.write_all(text.as_bytes()));
+    written.with_context(|| unwritable(path))
+}
+
+fn open_report(path: &Path) -> Result<File> {
+    // What is there from before stays until there is something new.
+    File::options().create(true).append(true).open(path).with_context(|| unwritable(path))
+}
+
+fn unwritable(path: &Path) -> Failure {
+    Failure::new(
+        Exit::Destination,
+        format!("{}: cannot write the report", printable(&path.to_string_lossy())),
+    )
 }

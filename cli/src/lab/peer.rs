@@ -158,8 +158,10 @@ impl Peer {
         }
     }
 
-    /// Its process was killed: what it last said of itself is all that is known.
+    /// Its process has ended. Unless it has said what it moved, as one that was killed has not, its last progress is
+    /// all that is known.
     pub fn bury(&mut self) {
+        self.process = None;
         let Progress { bytes_down, bytes_up, bytes_wasted, .. } = std::mem::take(&mut self.progress);
         self.add(Traffic { bytes_down, bytes_up, bytes_wasted, peers: Vec::new() });
     }

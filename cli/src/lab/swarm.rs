@@ -130,12 +130,6 @@ impl<'a> Swarm<'a> {
             faults: &self.plan.faults,
             tracker: &self.tracker_url,
         });
-        let is_late = self.plan.faults.contains(&Fault::LateSeed);
-        for number in 0..self.peers.len() {
-            if !(is_late && matches!(self.peers[number].role, Role::Source | Role::Seed)) {
-                self.start_peer(number)?;
-            }
-        }
         let result = tokio::select! {
             biased;
             () = interrupt.wait() => Err(interrupted()),
@@ -149,6 +143,12 @@ impl<'a> Swarm<'a> {
     }
 
     async fn watch(&mut self) -> Result<()> {
+        let is_late = self.plan.faults.contains(&Fault::LateSeed);
+        for number in 0..self.peers.len() {
+            if !(is_late && matches!(self.peers[number].role, Role::Source | Role::Seed)) {
+                self.start_peer(number)?;
+            }
+        }
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let allowed = self.plan.timeout.unwrap_or_else(|| allowance(self.material.len(), self.plan));
@@ -276,10 +276,9 @@ impl<'a> Swarm<'a> {
 
     fn on_ended(&mut self, number: usize, how: String) -> Result<()> {
         let peer = &mut self.peers[number];
-        peer.process = None;
+        peer.bury();
         match (peer.state, peer.role) {
             (State::Killed, _) => {
-                peer.bury();
                 self.start_peer(number)?;
                 tell(self.cx, &format!("{}: started again", self.peers[number].name));
             }
@@ -344,18 +343,14 @@ impl<'a> Swarm<'a> {
                             peer.state = State::Ended;
                         }
                     }
-                    News::Ended(_) => peer.process = None,
+                    News::Ended(_) => peer.bury(),
                     News::Said(_) => {}
                 }
             }
         };
         // Whoever takes longer is killed as its process is dropped.
         let _ = timeout(END_TIMEOUT, all_ended).await;
-        for peer in &mut self.peers {
-            if peer.process.take().is_some() {
-                peer.bury();
-            }
-        }
+        self.peers.iter_mut().for_each(Peer::bury);
     }
 }
 
