@@ -35,7 +35,7 @@ counted() {
     passed=$((passed + ok)) failed=$((failed + bad)) skipped=$((skipped + skips))
     finish "$name" "$bad" $((SECONDS - start)) "$ok passed, $bad failed"
     if ((bad > 0)); then
-        sed 's/^/    /' "$log"
+        grep -vE '\.\.\. ok$' "$log" | sed 's/^/    /'
     else
         grep -E '^ *(skip|note)' "$log" || true
     fi
@@ -44,7 +44,9 @@ counted() {
 
 # Adds up the numbers before this word in lines of counts.
 sum_of() {
-    grep -E '^(test result:|interop:)' "$2" | grep -oE "[0-9]+ $1" | awk '{ n += $1 } END { print n + 0 }' || echo 0
+    awk -v word="$1" '/^(test result:|interop:)/ {
+        for (i = 2; i <= NF; i++) if ($i ~ "^" word "[;,]?$") n += $(i - 1)
+    } END { print n + 0 }' "$2"
 }
 
 finish() {
@@ -66,6 +68,12 @@ summary() {
     printf '%d s in all, %d skipped\n' "$SECONDS" "$skipped"
     printf '%d passed, %d failed\n' "$passed" "$failed"
     ((failed == 0))
+}
+
+# What building and checking needs. Where it cannot be installed, the step that needs it says so.
+install_tools() {
+    command -v cargo >/dev/null || { echo "cargo is not there: install Rust 1.88 or later first" && exit 1; }
+    install_packages gcc libc6-dev python3 python3-venv shellcheck >/dev/null || true
 }
 
 # Installs those of these Debian packages that are not there. Fails where that cannot be done.
