@@ -116,6 +116,9 @@ class Aria2Process(Process):
         self.address = f"127.0.0.1:{self.port}"
         super().__init__(
             [
+                # Else it keeps its lines back until there are 4 KiB of them.
+                "stdbuf",
+                "--output=L",
                 program,
                 "--no-conf",
                 "--enable-dht=false",
