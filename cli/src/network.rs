@@ -15,7 +15,7 @@ pub struct NetworkArgs {
     /// Listen here; repeatable. Default: every interface, the first free port from 6881 up
     ///
     /// Port 0 lets the system choose; the `listening` event of --json tells what it chose. With an address that is not
-    /// 0.0.0.0 or [::], outgoing connections leave from it too.
+    /// `0.0.0.0` or `[::]`, outgoing connections leave from it too.
     #[arg(long, value_name = "ADDR:PORT", value_parser = parse_address)]
     pub listen: Vec<SocketAddr>,
 
