@@ -17,6 +17,7 @@ SWARM = DOCS.parent / "target/release/swarm"
 ARGS = "lab --fault corrupt-peer --fault kill-peer --fault slow-peer --fault disk-full"
 COLUMNS, ROWS = 96, 32
 CELL_W, CELL_H, MARGIN = 8.4, 19, 16
+ENDED = "(the lab has ended)"
 BACKGROUND, FOREGROUND = "#14161b", "#d8dbe2"
 COLOURS = {31: "#ff6b6b", 32: "#5fd38d", 33: "#e5c07b", 90: "#4a505c"}
 
@@ -37,10 +38,12 @@ def plain(lines):
 
 def record(swarm):
     """The screen when the swarm is half done, and when it is done."""
-    tmux("new-session", "-d", "-s", "lab", "-x", str(COLUMNS), "-y", str(ROWS), f"{swarm} {ARGS}; sleep 600")
+    # The lab is to have cleaned up when the terminal goes.
+    command = f"{swarm} {ARGS}; echo '{ENDED}'; sleep 600"
+    tmux("new-session", "-d", "-s", "lab", "-x", str(COLUMNS), "-y", str(ROWS), command)
     middle, end = [], []
     try:
-        while not re.search(r"copies (are|failed)", plain(end)):
+        while ENDED not in plain(end):
             end = screen()
             shares = re.findall(r"(\d+) %  ", plain(end))
             if shares and sum(map(int, shares)) < 55 * len(shares):
@@ -102,7 +105,7 @@ def main():
     middle, end = record(swarm)
 
     def trimmed(lines):
-        lines = [line for line in lines if not plain([line]).startswith("generating")]
+        lines = [line for line in lines if not plain([line]).startswith(("generating", ENDED))]
         while lines and not plain(lines[-1:]).strip():
             lines.pop()
         return lines
