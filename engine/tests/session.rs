@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use swarm_core::metainfo::{Content, Create, Metainfo, SourceFile};
 use swarm_engine::{AddTorrent, Event, Session, SessionOptions, TorrentHandle};
 use tempfile::TempDir;
@@ -242,6 +242,20 @@ async fn a_full_disk_pauses_the_download_until_there_is_space() {
     }
     space.lift();
     torrent.completed().await.unwrap();
+    same_tree(&source.path().join("data"), &target.path().join("data"));
+}
+
+#[tokio::test]
+async fn little_memory_never_makes_a_download_stand_still() {
+    let (source, target) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let metainfo = publish(source.path(), &[("a.bin", 48 << 20)], 512 << 10);
+    // Room for two pieces, so that reading waits for writing again and again.
+    let (seeder, getter) = (session(), session_on("127.0.0.1", |options| options.buffer_bytes = 1 << 20));
+    seed(&seeder, &metainfo, source.path()).await;
+    let torrent = getter.add(get(&metainfo, target.path(), &[&seeder])).await.unwrap();
+    // Each time that reading did not go on when it could would cost seconds.
+    let done = tokio::time::timeout(Duration::from_secs(30), torrent.completed()).await;
+    done.expect("the download stood still").unwrap();
     same_tree(&source.path().join("data"), &target.path().join("data"));
 }
 

@@ -68,12 +68,13 @@ pub(crate) async fn run(
                     return error.to_string();
                 }
             }
-            () = torrent.memory_freed(), if reading == ReadWait::Memory => reading = ReadWait::Nothing,
+            () = torrent.memory_freed(), if reading == ReadWait::Memory => {}
             () = sleep_until(read_at), if read_at.is_some() => reading = ReadWait::Nothing,
             () = sleep_until(write_at), if write_at.is_some() => {}
             () = tokio::task::yield_now(), if more => {}
         }
-        if reading == ReadWait::Nothing {
+        // Whatever woke this task, memory may have come free at the same time, and would not be told again.
+        if matches!(reading, ReadWait::Nothing | ReadWait::Memory) {
             reading = match read(&torrent, key, &stream, &mut reader) {
                 Ok(Some(wait)) => wait,
                 Ok(None) => return "the peer closed the connection".to_owned(),
