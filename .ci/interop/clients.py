@@ -37,7 +37,7 @@ class Swarm:
     @staticmethod
     def source(meta, folder, *args):
         process = SwarmProcess("seed", meta, folder, *args)
-        process.wait_event("checked", 300)
+        process.wait_event("checked", 600)
         return process
 
     @staticmethod

@@ -27,8 +27,8 @@ pub struct SessionOptions {
     pub peers_max: usize,
     /// Connections being made, all torrents together.
     pub half_open_max: usize,
-    /// Memory for received blocks that are not yet written, in bytes. Raised to four pieces of the largest
-    /// torrent where that is more.
+    /// Memory for received blocks that are not yet written, in bytes, all torrents together. What does not fit waits
+    /// in the sockets, or in a side file if pieces are larger than this.
     pub buffer_bytes: usize,
     /// Threads that hash, read and write. 0: one for each core.
     pub workers: usize,
