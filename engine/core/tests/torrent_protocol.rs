@@ -327,3 +327,49 @@ fn dialling_respects_the_half_open_limit() {
     script.torrent.handle_connect_failed(script.now, first[0]);
     assert_eq!(dials(script.drain()).len(), 1);
 }
+
+#[test]
+fn a_rejection_that_answers_a_cancel_does_not_cost_the_piece() {
+    let (mut script, asked) = Script::unchoked_seed(1);
+    let mut actions = script.pass(12);
+    let cancelled: Vec<BlockRef> = messages(&actions)
+        .iter()
+        .filter_map(|m| match m {
+            Message::Cancel(block) => Some(*block),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(cancelled, asked, "a silent peer's requests are taken back");
+    for block in cancelled {
+        actions.extend(script.send(1, Message::Reject(block)));
+    }
+    assert!(script.torrent.peer(PeerKey(1)).unwrap().have.is_full());
+    // It wakes up: everything can still be had from it.
+    let mut requested = requests(&actions);
+    requested.retain(|b| script.torrent.peer(PeerKey(1)).unwrap().pipeline.iter().any(|r| r.block == *b));
+    assert!(!requested.is_empty(), "a snubbed peer is still asked for one block");
+    script.answer(1, &mut requested, &mut 0, usize::MAX);
+    assert!(requested.len() >= 2 * PIECES as usize, "{} blocks asked for", requested.len());
+}
+
+#[test]
+fn short_memory_does_not_idle_a_peer_that_has_none_of_the_open_pieces() {
+    let mut script = Script::leecher();
+    script.connect(1, false, 1);
+    script.send(1, Message::Have(PieceIndex(0)));
+    script.send(1, Message::Unchoke);
+    script.torrent.set_pressure(script.now, swarm_core::torrent::Pressure::Low);
+    script.connect(2, false, 2);
+    script.send(2, Message::Have(PieceIndex(1)));
+    assert!(!requests(&script.send(2, Message::Unchoke)).is_empty());
+}
+
+#[test]
+fn a_stopped_torrent_neither_dials_nor_accepts() {
+    let mut script = Script::leecher();
+    script.torrent.handle_stop();
+    let addr: SocketAddr = "10.0.0.9:6881".parse().unwrap();
+    script.torrent.handle_addresses(script.now, &[addr], Origin::User);
+    assert_eq!(script.drain(), []);
+    assert_eq!(closed(&script.connect(1, true, 1)), Some(&CloseReason::Stopped));
+}

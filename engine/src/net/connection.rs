@@ -56,7 +56,12 @@ pub(crate) async fn run(
         };
         let more = reading == ReadWait::Nothing || matches!(flush, Flush::More);
         tokio::select! {
-            () = wake.notified() => {}
+            () = wake.notified() => {
+                // The limit may have changed.
+                if matches!(reading, ReadWait::Until(_)) {
+                    reading = ReadWait::Nothing;
+                }
+            }
             ready = stream.readable(), if reading == ReadWait::Socket => {
                 if let Err(error) = ready {
                     return error.to_string();

@@ -12,6 +12,7 @@ use crate::hash::{self, Lane};
 use crate::storage::{self, OpenOptions, Opened, PieceOutcome, Prepared, Storage, StorageError, Trust};
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 use swarm_core::bitfield::Bitfield;
@@ -33,12 +34,24 @@ const CHECK_EVENT_INTERVAL: Duration = Duration::from_millis(200);
 /// What a worker has done for a torrent.
 #[derive(Debug)]
 pub(crate) enum DiskResult {
-    Piece { piece: PieceIndex, outcome: PieceOutcome, digests: Vec<[u8; 20]> },
-    Spilled { spill: Spill, result: Result<(), StorageError> },
-    Prepared { window: WindowKey, result: Result<Prepared, StorageError> },
+    Piece {
+        piece: PieceIndex,
+        outcome: PieceOutcome,
+        digests: Vec<[u8; 20]>,
+    },
+    Spilled {
+        spill: Spill,
+        result: Result<(), StorageError>,
+    },
+    Prepared {
+        window: WindowKey,
+        result: Result<Prepared, StorageError>,
+    },
     Synced(Result<Vec<FileIndex>, StorageError>),
     Space(Result<(), StorageError>),
     Finished(Result<Vec<FileIndex>, StorageError>),
+    /// A defect: the job ended without a result.
+    Panicked,
 }
 
 /// What is under way between a torrent and its disk.
@@ -53,6 +66,8 @@ pub(super) struct Disk {
     sync_at: Option<Time>,
     /// What keeps data from being stored, and when to try again.
     stalled: Option<Stall>,
+    /// `finish` is under way, or done.
+    finishing: bool,
     /// `finish` is to be tried again when there is space.
     unfinished: bool,
 }
@@ -66,7 +81,7 @@ struct Stall {
 impl Disk {
     pub(super) fn poll_timeout(&self) -> Option<Time> {
         let retry = self.stalled.as_ref().and_then(|stall| stall.retry_at);
-        [retry, self.sync_at].into_iter().flatten().min()
+        [retry, self.sync_at.filter(|_| !self.syncing)].into_iter().flatten().min()
     }
 
     /// The piece's blocks are gone.
@@ -257,8 +272,10 @@ fn block_digests(geometry: &Geometry, buffer: &crate::buffer::PieceBuffer) -> Ve
 impl TorrentShell {
     fn submit(&self, lane: Lane, job: impl FnOnce(&Storage) -> DiskResult + Send + 'static) {
         let (storage, tx) = (Arc::clone(&self.storage), self.disk_results.clone());
+        self.jobs.set(self.jobs.get() + 1);
         self.hub.workers.submit(lane, move || {
-            let _ = tx.send(job(&storage));
+            let result = catch_unwind(AssertUnwindSafe(|| job(&storage)));
+            let _ = tx.send(result.unwrap_or(DiskResult::Panicked));
         });
     }
 
@@ -289,7 +306,9 @@ impl TorrentShell {
 
     pub(super) fn on_disk_result(self: &Rc<Self>, result: DiskResult) {
         let now = self.hub.now();
+        self.jobs.set(self.jobs.get() - 1);
         self.with(|inner| match result {
+            DiskResult::Panicked => self.fail(Error::Defect("a disk job panicked".to_owned())),
             DiskResult::Piece { piece, outcome, digests } => {
                 self.on_piece(inner, now, piece, outcome, digests)
             }
@@ -312,6 +331,7 @@ impl TorrentShell {
             DiskResult::Space(Err(error)) => self.on_disk_error(inner, now, error),
             DiskResult::Finished(Ok(_)) => self.on_finished(inner),
             DiskResult::Finished(Err(error)) => {
+                inner.disk.finishing = false;
                 inner.disk.unfinished = true;
                 self.on_disk_error(inner, now, error);
             }
@@ -446,6 +466,9 @@ impl TorrentShell {
 
     /// Everything wanted is written: the files get their final names.
     pub(super) fn finish(&self, inner: &mut Inner) {
+        if std::mem::replace(&mut inner.disk.finishing, true) {
+            return;
+        }
         if self.options.mode == Mode::Seed {
             return self.on_finished(inner);
         }
@@ -472,10 +495,13 @@ impl TorrentShell {
         });
         self.hub.torrents.borrow_mut().remove(&self.metainfo.info.info_hash);
         // What is being written is still taken note of: it need not be downloaded again.
-        while self.inner.borrow().disk.writing > 0 {
+        while self.jobs.get() > 0 {
             let Some(result) = results.recv().await else { break };
             self.on_disk_result(result);
+            self.hub.on_memory_freed();
         }
+        self.inner.borrow_mut().buffers.clear();
+        self.hub.on_memory_freed();
         self.stop_announcing().await;
         let storage = Arc::clone(&self.storage);
         let closed = on_worker(&self.hub, Lane::Transfer, move || storage.close()).await?;

@@ -101,5 +101,14 @@ impl Hub {
     pub(crate) fn on_memory_freed(&self) {
         self.memory_freed.notify_waiters();
         self.update_pressure();
+        if self.pressure.get() == Pressure::Full {
+            let torrents: Vec<Rc<TorrentShell>> = self.torrents.borrow().values().cloned().collect();
+            torrents.iter().for_each(|torrent| torrent.spill_if_full());
+        }
+    }
+
+    /// The limits have changed: whoever waits for them may look again.
+    pub(crate) fn wake_all(&self) {
+        self.torrents.borrow().values().for_each(|torrent| torrent.wake_links());
     }
 }

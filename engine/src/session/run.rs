@@ -57,6 +57,7 @@ async fn serve(hub: &Rc<Hub>, mut inbox: mpsc::UnboundedReceiver<Request>) {
             Request::SetLimits { upload, download } => {
                 hub.upload.set(hub.now(), upload);
                 hub.download.set(hub.now(), download);
+                hub.wake_all();
             }
             Request::Stop => {
                 let stops: Vec<_> = torrents

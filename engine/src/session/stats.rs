@@ -23,7 +23,10 @@ impl TorrentShell {
     pub(super) fn bytes_left(&self) -> u64 {
         let inner = self.inner.borrow();
         let geometry = inner.core.geometry();
-        inner.core.missing().iter().map(|piece| u64::from(geometry.len_of(piece))).sum()
+        let missing = inner.core.missing();
+        let Some(last) = geometry.piece_indices().next_back() else { return 0 };
+        let shortfall = if missing.has(last) { geometry.piece_len() - geometry.len_of(last) } else { 0 };
+        u64::from(missing.count()) * u64::from(geometry.piece_len()) - u64::from(shortfall)
     }
 
     pub(super) fn stats(&self) -> TorrentStats {

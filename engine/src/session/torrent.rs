@@ -61,6 +61,8 @@ pub(crate) struct TorrentShell {
     pub(super) warned: RefCell<BTreeSet<String>>,
     /// Whether everything wanted was there from the start.
     pub(super) was_complete: Cell<bool>,
+    /// Jobs that workers do for this torrent.
+    pub(super) jobs: Cell<usize>,
     peer_id: PeerId,
 }
 
@@ -137,6 +139,8 @@ impl TorrentShell {
                 core.set_priority(now, piece, Priority::SKIP);
             }
         }
+        // Whatever is complete already is found out in `begin`.
+        while core.poll_event().is_some() {}
         core.set_order(options.order);
         core.set_pressure(now, hub.pressure.get());
         let announcing = Announcing::new(&hub, &options, peer_id, rng);
@@ -163,6 +167,7 @@ impl TorrentShell {
             failure: RefCell::new(None),
             warned: RefCell::default(),
             was_complete: Cell::new(false),
+            jobs: Cell::new(0),
             peer_id,
             options,
             hub,
@@ -358,6 +363,10 @@ impl TorrentShell {
         });
     }
 
+    pub(crate) fn wake_links(&self) {
+        self.inner.borrow().links.values().for_each(|link| link.wake.notify_one());
+    }
+
     pub(crate) fn pressure_changed(self: &Rc<Self>, pressure: Pressure) {
         // A torrent that is busy right now looks at the pressure itself before it is done.
         if self.inner.try_borrow_mut().is_ok() {
@@ -373,6 +382,7 @@ impl TorrentShell {
         mut commands: mpsc::UnboundedReceiver<Command>,
     ) -> Result<(), Error> {
         let stop = Cell::new(false);
+        let mut alone = false;
         while !stop.get() && self.failure.borrow().is_none() {
             let deadline = self.next_deadline();
             tokio::select! {
@@ -384,10 +394,10 @@ impl TorrentShell {
                     }
                     self.hub.on_memory_freed();
                 }
-                command = commands.recv() => match command {
+                command = commands.recv(), if !alone => match command {
                     Some(command) => stop.set(self.on_command(command)),
                     // Nobody holds a handle any more: the torrent goes on by itself.
-                    None => commands = mpsc::unbounded_channel().1,
+                    None => alone = true,
                 },
                 () = tokio::time::sleep_until(deadline) => {
                     let now = self.hub.now();
@@ -424,6 +434,7 @@ impl TorrentShell {
             Command::SetLimits { upload, download } => {
                 self.upload.set(now, upload);
                 self.download.set(now, download);
+                self.wake_links();
             }
             Command::Stop => return true,
         }

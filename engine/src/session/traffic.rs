@@ -134,7 +134,10 @@ impl TorrentShell {
                     if let Err(at) = allowance(now, u64::from(BLOCK_LEN), [&self.hub.upload, &self.upload]) {
                         return Some(at);
                     }
-                    inner.core.next_upload(now, key)?
+                    let block = inner.core.next_upload(now, key)?;
+                    self.hub.upload.take(now, u64::from(block.len));
+                    self.upload.take(now, u64::from(block.len));
+                    block
                 }
             };
             if !self.queue_block(inner, key, block, now) {
@@ -162,13 +165,17 @@ impl TorrentShell {
         };
         link.stalled = None;
         let new_window = link.piece.replace(block.piece) != Some(block.piece);
-        self.hub.upload.take(now, u64::from(block.len));
-        self.upload.take(now, u64::from(block.len));
-        if self.options.poison {
-            let mut lie = vec![0; block.len as usize];
-            let _ = data.copy_to(block.begin, &mut lie);
-            lie.iter_mut().for_each(|byte| *byte = !*byte);
-            link.outbox.push_block_bytes(block, &lie);
+        if self.options.poison || data.owned_bytes() > 0 {
+            // What lies in our own memory is copied: a slow reader must not keep a whole window alive.
+            let mut bytes = vec![0; block.len as usize];
+            if data.copy_to(block.begin, &mut bytes).is_err() {
+                inner.core.handle_upload_failed(now, key, block);
+                return true;
+            }
+            if self.options.poison {
+                bytes.iter_mut().for_each(|byte| *byte = !*byte);
+            }
+            link.outbox.push_block_bytes(block, &bytes);
         } else {
             link.outbox.push_block(block, data);
         }

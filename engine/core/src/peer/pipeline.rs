@@ -167,10 +167,14 @@ impl Pipeline {
 
     /// The peer has refused a request: whether it was still outstanding, or `None` if it was never made.
     pub fn rejected(&mut self, block: BlockRef) -> Option<bool> {
-        let was_outstanding = self.withdraw(block);
-        let at = self.withdrawn.iter().position(|&b| b == block)?;
-        self.withdrawn.remove(at);
-        Some(was_outstanding)
+        // A cancelled request is answered first, even if the block has been asked for again since.
+        if let Some(at) = self.withdrawn.iter().position(|&b| b == block) {
+            self.withdrawn.remove(at);
+            return Some(false);
+        }
+        let at = self.requests.iter().position(|r| r.block == block)?;
+        self.requests.remove(at);
+        Some(true)
     }
 
     /// Takes back every request; they are returned in the order in which they were sent.

@@ -17,10 +17,17 @@ pub const KEEP_ALIVE_AFTER: Duration = Duration::from_secs(100);
 pub const SILENCE_MAX: Duration = Duration::from_secs(180);
 /// A connection on which neither side has wanted anything for this long makes room when places are short.
 pub const USELESS_MAX: Duration = Duration::from_secs(300);
+/// A connection that stood this long, or moved any data, was worth making: its end is no failure.
+const GOOD_AFTER: Duration = Duration::from_secs(60);
+/// How many peers that have left are remembered, in case what they sent turns out to be wrong.
+pub(super) const DEPARTED_MAX: usize = 512;
 
 impl Torrent {
     /// Addresses of possible peers, and who told of them.
     pub fn handle_addresses(&mut self, now: Time, addrs: &[SocketAddr], origin: Origin) {
+        if self.stopped {
+            return;
+        }
         addrs.iter().for_each(|&addr| self.discovery.add(addr, origin));
         self.dial(now);
         self.wake(now);
@@ -62,6 +69,9 @@ impl Torrent {
 
     /// Why this connection may not stay, if so.
     fn refusal(&mut self, info: &PeerInfo) -> Option<CloseReason> {
+        if self.stopped {
+            return Some(CloseReason::Stopped);
+        }
         if info.peer_id == self.config.peer_id {
             return Some(CloseReason::SelfConnection);
         }
@@ -85,7 +95,8 @@ impl Torrent {
     /// Closes the connection that has been of no use for longest, if any has for [`USELESS_MAX`].
     fn make_room(&mut self) -> bool {
         let newest = self.peers.values().map(|p| p.heard_at).max().unwrap_or(Time::ZERO);
-        let idle = self.peers.values().min_by_key(|p| (p.useful_at, p.key));
+        let unwanted = self.peers.values().filter(|p| !p.am_interested && !p.peer_interested);
+        let idle = unwanted.min_by_key(|p| (p.useful_at, p.key));
         let idle = idle.filter(|p| newest.since(p.useful_at) >= USELESS_MAX).map(|p| p.key);
         if let Some(key) = idle {
             self.close(key, CloseReason::Useless { seconds: USELESS_MAX.as_secs() });
@@ -159,14 +170,24 @@ impl Torrent {
             bytes_down: peer.bytes_down,
             bytes_up: peer.bytes_up,
         });
+        if self.departed.len() == DEPARTED_MAX {
+            self.departed.pop_front();
+        }
+        self.departed.push_back((key, peer.info.addr));
         if let Some(addr) = peer.listen_addr {
             let again = again && !(self.is_complete() && peer.have.is_full());
-            self.discovery.disconnected(now, addr, again);
+            let was_good = peer.bytes_down + peer.bytes_up > 0 || now.since(peer.connected_at) >= GOOD_AFTER;
+            self.discovery.disconnected(now, addr, again, was_good);
         }
     }
 
-    pub(super) fn ban(&mut self, addr: SocketAddr, key: PeerKey, reason: CloseReason) {
-        let now = self.peers.get(&key).map_or(Time::ZERO, |p| p.heard_at);
+    /// Where a peer is, or was.
+    pub(super) fn addr_of(&self, key: PeerKey) -> Option<SocketAddr> {
+        let departed = || self.departed.iter().find(|(k, _)| *k == key).map(|(_, addr)| *addr);
+        self.peers.get(&key).map(|p| p.info.addr).or_else(departed)
+    }
+
+    pub(super) fn ban(&mut self, now: Time, addr: SocketAddr, key: PeerKey, reason: CloseReason) {
         let listens = self.peers.get(&key).and_then(|p| p.listen_addr);
         for addr in [Some(addr), listens].into_iter().flatten() {
             self.discovery.ban(now, addr);
@@ -278,8 +299,11 @@ impl Torrent {
         if let Some(reqq) = hello.reqq {
             peer.pipeline.set_reqq(reqq);
         }
-        if let Some(port) = hello.listen_port.filter(|_| peer.info.inbound) {
+        if let Some(port) = hello.listen_port.filter(|_| peer.listen_addr.is_none()) {
             let addr = SocketAddr::new(peer.info.addr.ip(), port);
+            if self.discovery.is_banned(addr) {
+                return self.close(key, CloseReason::Banned);
+            }
             peer.listen_addr = Some(addr);
             self.discovery.connected(addr);
         }
@@ -287,7 +311,9 @@ impl Torrent {
             peer.client = Some(hello.client);
         }
         peer.upload_only = hello.upload_only.unwrap_or(peer.upload_only);
-        peer.upload_only_id = hello.ids.get(&Extension::UploadOnly).copied().filter(|&id| id != 0);
+        if let Some(&id) = hello.ids.get(&Extension::UploadOnly) {
+            peer.upload_only_id = Some(id).filter(|&id| id != 0);
+        }
     }
 
     /// Whether neither side will ever want anything of the other.
@@ -322,6 +348,9 @@ impl Torrent {
 
     /// Dials as long as there are places, addresses, and room for half-open connections.
     pub(super) fn dial(&mut self, now: Time) {
+        if self.stopped {
+            return;
+        }
         let wanted = self.config.peers_wanted.min(self.config.peers_max);
         while self.discovery.half_open() < self.config.half_open_max
             && self.peers.len() + self.discovery.half_open() < wanted
@@ -343,7 +372,7 @@ impl Torrent {
         let keys: Vec<PeerKey> = self.peers.keys().copied().collect();
         for key in keys {
             let peer = &self.peers[&key];
-            if now.since(peer.heard_at) >= SILENCE_MAX {
+            if now.since(peer.heard_at) >= SILENCE_MAX && !self.is_held_back() {
                 self.close(key, CloseReason::TimedOut { seconds: SILENCE_MAX.as_secs() });
             } else if now.since(peer.sent_at) >= KEEP_ALIVE_AFTER {
                 self.send(now, key, Message::KeepAlive);
@@ -356,8 +385,9 @@ impl Torrent {
         self.peers.len() + self.discovery.half_open() + self.discovery.idle_count() < self.config.peers_wanted
     }
 
-    /// Ends every connection; nobody is dialled again until addresses come.
+    /// Ends every connection. Nobody is dialled or accepted any more.
     pub fn handle_stop(&mut self) {
+        self.stopped = true;
         let keys: Vec<PeerKey> = self.peers.keys().copied().collect();
         keys.into_iter().for_each(|key| self.close(key, CloseReason::Stopped));
         self.tick_at = Time::MAX;

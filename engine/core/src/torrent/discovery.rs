@@ -69,6 +69,8 @@ impl BanKey {
 
 #[derive(Debug, Default)]
 struct Candidate {
+    /// Whether the user named it: such an address is never given up.
+    by_user: bool,
     failures: u32,
     retry_at: Time,
 }
@@ -80,7 +82,7 @@ pub struct Discovery {
     idle: BTreeMap<SocketAddr, Candidate>,
     dialing: BTreeMap<SocketAddr, Candidate>,
     /// In use by a connection that we dialled, or that told us where it listens.
-    connected: BTreeSet<SocketAddr>,
+    connected: BTreeMap<SocketAddr, Candidate>,
     /// Our own addresses, as dialling them showed.
     own: BTreeSet<SocketAddr>,
     bans: BTreeMap<BanKey, Time>,
@@ -93,7 +95,7 @@ impl Discovery {
             rng,
             idle: BTreeMap::new(),
             dialing: BTreeMap::new(),
-            connected: BTreeSet::new(),
+            connected: BTreeMap::new(),
             own: BTreeSet::new(),
             bans: BTreeMap::new(),
         }
@@ -103,7 +105,7 @@ impl Discovery {
     pub fn add(&mut self, addr: SocketAddr, origin: Origin) {
         let known = self.idle.contains_key(&addr)
             || self.dialing.contains_key(&addr)
-            || self.connected.contains(&addr)
+            || self.connected.contains_key(&addr)
             || self.own.contains(&addr);
         if known || !is_dialable(addr, origin) || self.is_banned(addr) {
             return;
@@ -114,7 +116,7 @@ impl Discovery {
             }
             self.idle.pop_first();
         }
-        self.idle.insert(addr, Candidate::default());
+        self.idle.insert(addr, Candidate { by_user: origin == Origin::User, ..Candidate::default() });
     }
 
     /// The next address to dial, chosen at random among those that may be tried now.
@@ -148,10 +150,21 @@ impl Discovery {
 
     /// The address could not be reached, or the connection to it ended early.
     pub fn failed(&mut self, now: Time, addr: SocketAddr) {
-        self.connected.remove(&addr);
-        let Some(mut candidate) = self.dialing.remove(&addr) else { return };
-        candidate.failures += 1;
-        if candidate.failures >= FAILURES_MAX || self.is_banned(addr) {
+        if let Some(candidate) = self.dialing.remove(&addr) {
+            self.rest(now, addr, candidate);
+        }
+    }
+
+    /// A connection to this address stands.
+    pub fn connected(&mut self, addr: SocketAddr) {
+        let candidate = self.dialing.remove(&addr).or_else(|| self.idle.remove(&addr));
+        self.connected.entry(addr).or_insert(candidate.unwrap_or_default());
+    }
+
+    /// Leaves an address alone for a time that grows with its failures, or for ever.
+    fn rest(&mut self, now: Time, addr: SocketAddr, mut candidate: Candidate) {
+        candidate.failures = (candidate.failures + 1).min(FAILURES_MAX);
+        if self.is_banned(addr) || (candidate.failures == FAILURES_MAX && !candidate.by_user) {
             return;
         }
         let rest = RETRY_FIRST * 2u32.pow(candidate.failures - 1);
@@ -159,19 +172,14 @@ impl Discovery {
         self.idle.insert(addr, candidate);
     }
 
-    /// A connection to this address stands.
-    pub fn connected(&mut self, addr: SocketAddr) {
-        self.dialing.remove(&addr);
-        self.idle.remove(&addr);
-        self.connected.insert(addr);
-    }
-
-    /// The connection to this address has ended after it had stood. It is tried again after a rest.
-    pub fn disconnected(&mut self, now: Time, addr: SocketAddr, again: bool) {
-        if self.connected.remove(&addr) && again && !self.is_banned(addr) {
-            let retry_at = now + RETRY_FIRST;
-            self.idle.insert(addr, Candidate { failures: 1, retry_at });
+    /// The connection to this address has ended. It is tried again after a rest, which is short if the
+    /// connection was good for anything.
+    pub fn disconnected(&mut self, now: Time, addr: SocketAddr, again: bool, was_good: bool) {
+        let Some(mut candidate) = self.connected.remove(&addr).filter(|_| again) else { return };
+        if was_good {
+            candidate.failures = 0;
         }
+        self.rest(now, addr, candidate);
     }
 
     /// The address turned out to be our own.
@@ -230,7 +238,7 @@ mod tests {
     fn failures_rest_longer_each_time_and_end() {
         let mut d = Discovery::new(Rng::new(1));
         let a = addr("10.0.0.1:1");
-        d.add(a, Origin::User);
+        d.add(a, Origin::Network { from_loopback: false });
         let (mut now, mut rests) = (Time::ZERO, Vec::new());
         while d.is_waiting() {
             let before = now;

@@ -89,7 +89,7 @@ impl Torrent {
     pub fn handle_piece_result(&mut self, now: Time, piece: PieceIndex, result: PieceResult) {
         match result {
             PieceResult::Written { digests } => self.on_written(now, piece, &digests),
-            PieceResult::Corrupt { digests } => self.on_corrupt(piece, digests),
+            PieceResult::Corrupt { digests } => self.on_corrupt(now, piece, digests),
             PieceResult::NotWritten => {
                 self.unwritten.push(piece);
                 self.events.push_back(Event::DiskStalled(piece));
@@ -120,7 +120,7 @@ impl Torrent {
 
     fn on_written(&mut self, now: Time, piece: PieceIndex, digests: &[[u8; 20]]) {
         for verdict in self.blame.piece_passed(piece, digests) {
-            self.punish(verdict);
+            self.punish(now, verdict);
         }
         let was_missing = self.picker.missing().has(piece);
         self.picker.piece_done(piece);
@@ -142,18 +142,18 @@ impl Torrent {
         self.note_completion(now);
     }
 
-    fn on_corrupt(&mut self, piece: PieceIndex, digests: Vec<[u8; 20]>) {
+    fn on_corrupt(&mut self, now: Time, piece: PieceIndex, digests: Vec<[u8; 20]>) {
         self.totals.pieces_failed += 1;
         self.totals.bytes_corrupt += u64::from(self.geometry.len_of(piece));
         self.events.push_back(Event::PieceFailed(piece));
         let senders = self.picker.senders(piece);
-        let peers = &self.peers;
         let attempt = senders.iter().zip(digests).filter_map(|(sender, digest)| {
             let key = (*sender)?;
-            Some((key, peers.get(&key).map(|p| p.info.addr), digest))
+            Some((key, self.addr_of(key), digest))
         });
-        if let Some(verdict) = self.blame.piece_failed(piece, attempt.collect()) {
-            self.punish(verdict);
+        let attempt = attempt.collect();
+        if let Some(verdict) = self.blame.piece_failed(piece, attempt) {
+            self.punish(now, verdict);
         }
         let mut suspects: Vec<PeerKey> = senders.into_iter().flatten().collect();
         suspects.sort_unstable();
@@ -163,9 +163,9 @@ impl Torrent {
         self.refill_all = true;
     }
 
-    fn punish(&mut self, verdict: Verdict) {
+    fn punish(&mut self, now: Time, verdict: Verdict) {
         let Some(addr) = verdict.addr else { return };
-        self.ban(addr, verdict.peer, CloseReason::CorruptBlock);
+        self.ban(now, addr, verdict.peer, CloseReason::CorruptBlock);
     }
 
     /// Asks a peer for as many blocks as it has room for.
@@ -175,7 +175,8 @@ impl Torrent {
         }
         let Some(peer) = self.peers.get(&key) else { return };
         let mut picks = std::mem::take(&mut self.picks);
-        let may_start = self.pressure == Pressure::None;
+        // When memory is short only open pieces are filled, unless the peer has none of those: it must not idle.
+        let may_start = self.pressure == Pressure::None || peer.pipeline.is_empty();
         let room = peer.room(now);
         if room > 0 {
             let source = Source { key, have: &peer.have, may_start };
@@ -235,8 +236,9 @@ impl Torrent {
     pub(super) fn on_choke(&mut self, _now: Time, key: PeerKey) {
         let Some(peer) = self.peers.get_mut(&key) else { return };
         peer.peer_choking = true;
+        self.picker.forget_owner(key);
         // With BEP 6 each request still gets its block or its rejection. Without, none will be answered.
-        if !peer.info.fast {
+        if !self.peers[&key].info.fast {
             self.withdraw_requests(key);
         }
     }
@@ -257,6 +259,7 @@ impl Torrent {
                 self.on_lost(now, key, block.piece);
             }
             self.picker.release(block, key);
+            self.picker.forget_owner(key);
             self.refill_all = true;
         }
     }
@@ -281,7 +284,15 @@ impl Torrent {
         blocks
     }
 
+    /// Whether we are the ones who hold things up: what peers send waits in our own buffers.
+    pub(super) fn is_held_back(&self) -> bool {
+        self.pressure == Pressure::Full || self.is_disk_stalled()
+    }
+
     pub(super) fn tick_download(&mut self, now: Time) {
+        if self.is_held_back() {
+            return;
+        }
         let keys: Vec<PeerKey> = self.peers.keys().copied().collect();
         for &key in &keys {
             let peer = &self.peers[&key];

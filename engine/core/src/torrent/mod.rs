@@ -30,6 +30,7 @@ use blame::Blame;
 use discovery::Discovery;
 pub use events::{Action, CloseReason, Event, PieceResult, Pressure};
 use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
 
 /// How often slow things are looked at: snubbing, keep-alive, idle connections.
 pub const TICK: Duration = Duration::from_secs(1);
@@ -106,6 +107,10 @@ pub struct Torrent {
     /// Blocks have come free: whoever has room may take them.
     refill_all: bool,
     was_complete: bool,
+    /// Nobody is dialled or accepted any more.
+    stopped: bool,
+    /// Peers that have left lately, and where they were.
+    departed: VecDeque<(PeerKey, SocketAddr)>,
     tick_at: Time,
     rechoke_at: Time,
     rate_down: RateMeter,
@@ -127,6 +132,8 @@ impl Torrent {
             choker: Choker::new(Self::policy(is_complete), ChokerConfig::default(), rng.fork()),
             discovery: Discovery::new(rng.fork()),
             was_complete: is_complete,
+            stopped: false,
+            departed: VecDeque::new(),
             config,
             geometry,
             rng,
