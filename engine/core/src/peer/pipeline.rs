@@ -9,10 +9,9 @@
 use crate::geometry::BLOCK_LEN;
 use crate::id::BlockRef;
 use crate::time::{Duration, Time};
+use crate::wire::extension::REQQ_DEFAULT;
 use std::collections::VecDeque;
 
-/// How many requests a peer is taken to queue if it does not say (`reqq`, BEP 10).
-pub const REQUESTS_DEFAULT: u32 = 250;
 /// How many requests we ever have outstanding at one peer, whatever it says.
 pub const REQUESTS_MAX: u32 = 2_000;
 /// How many requests a slow peer gets at least, so that there is always one behind the one being sent.
@@ -71,7 +70,7 @@ impl Default for Pipeline {
         Pipeline {
             requests: VecDeque::new(),
             withdrawn: VecDeque::new(),
-            reqq: REQUESTS_DEFAULT,
+            reqq: REQQ_DEFAULT,
             round_trip_min: ROUND_TRIP_MAX,
             starting: Some(SlowStart {
                 depth: REQUESTS_INITIAL,

@@ -94,12 +94,6 @@ impl Torrent {
                 self.unwritten.push(piece);
                 self.events.push_back(Event::DiskStalled(piece));
             }
-            PieceResult::Lost => {
-                self.picker.piece_failed(piece, Vec::new());
-                self.actions.push_back(Action::DropPiece(piece));
-                self.recount_useful();
-                self.refill_all = true;
-            }
         }
         self.settle(now);
     }

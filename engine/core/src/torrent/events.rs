@@ -85,8 +85,6 @@ pub enum PieceResult {
     },
     /// It verified, but the disk did not take it. The shell keeps the blocks.
     NotWritten,
-    /// Its blocks are lost through no fault of their senders.
-    Lost,
 }
 
 /// How short memory for received blocks is.
@@ -137,9 +135,6 @@ pub enum CloseReason {
     /// Too many blocks that we did not ask for.
     #[error("it kept sending blocks of {BLOCK_LEN} bytes that nobody asked for")]
     UnrequestedBlocks,
-    /// Too many requests at once.
-    #[error("it asked for far more at once than we queue")]
-    RequestFlood,
     /// Nothing was heard for long.
     #[error("nothing heard for {seconds} s")]
     TimedOut {
