@@ -350,7 +350,7 @@ impl Picker {
         self.open.values_mut().for_each(|open| open.disown(peer));
     }
 
-    /// Lets suspected senders fill pieces again that nobody else has taken up.
+    /// Lets suspected senders fill pieces again that nobody else has taken up, or not quickly enough.
     pub fn open_to_suspects(&mut self) {
         self.open.values_mut().for_each(OpenPiece::forgive);
     }

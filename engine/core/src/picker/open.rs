@@ -42,7 +42,12 @@ pub(super) struct OpenPiece {
 struct Suspicion {
     senders: Vec<PeerKey>,
     owner: Option<PeerKey>,
+    /// How often the owner may still be found unfinished.
+    patience: u32,
 }
+
+/// How many rounds of [`OpenPiece::forgive`] the owner of a suspect piece has for it.
+const OWNER_ROUNDS: u32 = 3;
 
 impl OpenPiece {
     pub(super) fn new(blocks: u32) -> OpenPiece {
@@ -94,7 +99,8 @@ impl OpenPiece {
     }
 
     pub(super) fn set_suspects(&mut self, senders: Vec<PeerKey>) {
-        self.suspicion = (!senders.is_empty()).then_some(Suspicion { senders, owner: None });
+        self.suspicion =
+            (!senders.is_empty()).then_some(Suspicion { senders, owner: None, patience: OWNER_ROUNDS });
     }
 
     pub(super) fn disown(&mut self, peer: PeerKey) {
@@ -105,11 +111,14 @@ impl OpenPiece {
         }
     }
 
+    /// A round has passed: a piece that nobody owns may be taken by those who sent it before, and one whose owner
+    /// is too slow for it by anyone.
     pub(super) fn forgive(&mut self) {
-        if let Some(suspicion) = &mut self.suspicion
-            && suspicion.owner.is_none()
-        {
-            suspicion.senders.clear();
+        let Some(suspicion) = &mut self.suspicion else { return };
+        match suspicion.owner {
+            None => suspicion.senders.clear(),
+            Some(_) if suspicion.patience > 0 => suspicion.patience -= 1,
+            Some(_) => self.suspicion = None,
         }
     }
 

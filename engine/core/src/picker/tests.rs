@@ -274,3 +274,22 @@ fn a_failed_piece_goes_to_one_peer_that_did_not_send_it() {
     assert_eq!(picks.len(), 4);
     picker.check_invariants();
 }
+
+#[test]
+fn an_owner_that_is_too_slow_for_a_suspect_piece_gets_help() {
+    let mut picker = Picker::new(geometry(1, 4), Bitfield::empty(1));
+    let (full, mut rng, mut picks) = (Bitfield::full(1), Rng::new(3), Vec::new());
+    picker.pick(source(1, &full), 4, &mut rng, &mut picks);
+    for block in picks.drain(..) {
+        picker.received(block, PeerKey(1), |_| {});
+    }
+    picker.piece_failed(PieceIndex(0), vec![PeerKey(1)]);
+    picker.pick(source(2, &full), 2, &mut rng, &mut picks);
+    for _ in 0..10 {
+        picker.open_to_suspects();
+        picker.check_invariants();
+    }
+    picker.pick(source(3, &full), 4, &mut rng, &mut picks);
+    assert!(picker.is_endgame());
+    assert!(picker.duplicate(picks[0], PeerKey(3)), "what the owner was asked for may be had elsewhere too");
+}

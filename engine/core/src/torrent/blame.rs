@@ -5,7 +5,7 @@
 //! lied. A failed piece that came from one peer alone blames it at once.
 
 use crate::id::{PeerKey, PieceIndex};
-use std::collections::BTreeMap;
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 
 /// How many failed attempts are remembered, over all pieces; beyond that the oldest is forgotten.
@@ -26,14 +26,14 @@ pub(super) struct Verdict {
 
 #[derive(Debug, Default)]
 pub(super) struct Blame {
-    attempts: BTreeMap<PieceIndex, Vec<Vec<Sent>>>,
-    count: usize,
+    /// The oldest first.
+    attempts: VecDeque<(PieceIndex, Vec<Sent>)>,
 }
 
 impl Blame {
     /// Whether the piece has failed before.
     pub(super) fn is_suspect(&self, piece: PieceIndex) -> bool {
-        self.attempts.contains_key(&piece)
+        self.attempts.iter().any(|(p, _)| *p == piece)
     }
 
     /// The piece failed with these blocks.
@@ -42,28 +42,24 @@ impl Blame {
         if sent.iter().all(|s| s.0 == peer) {
             return Some(Verdict { peer, addr });
         }
-        if self.count == ATTEMPTS_MAX
-            && let Some((_, forgotten)) = self.attempts.pop_first()
-        {
-            self.count -= forgotten.len();
+        if self.attempts.len() == ATTEMPTS_MAX {
+            self.attempts.pop_front();
         }
-        self.attempts.entry(piece).or_default().push(sent);
-        self.count += 1;
+        self.attempts.push_back((piece, sent));
         None
     }
 
     /// The piece passed with blocks of these digests.
     pub(super) fn piece_passed(&mut self, piece: PieceIndex, digests: &[[u8; 20]]) -> Vec<Verdict> {
-        let attempts = self.attempts.remove(&piece).unwrap_or_default();
-        self.count -= attempts.len();
-        let mut liars: Vec<Verdict> = attempts
-            .iter()
-            .flat_map(|sent| sent.iter().zip(digests))
+        let of_piece = self.attempts.iter().filter(|(p, _)| *p == piece);
+        let mut liars: Vec<Verdict> = of_piece
+            .flat_map(|(_, sent)| sent.iter().zip(digests))
             .filter(|((_, _, digest), truth)| digest != *truth && *digest != UNKNOWN && **truth != UNKNOWN)
             .map(|(&(peer, addr, _), _)| Verdict { peer, addr })
             .collect();
         liars.sort_unstable();
         liars.dedup();
+        self.attempts.retain(|(p, _)| *p != piece);
         liars
     }
 }
@@ -86,7 +82,6 @@ mod tests {
         let liars = blame.piece_passed(piece, &[[1; 20], [2; 20], [3; 20]]);
         assert_eq!(liars.iter().map(|v| v.peer.0).collect::<Vec<_>>(), [2, 4]);
         assert!(!blame.is_suspect(piece));
-        assert_eq!(blame.count, 0);
     }
 
     #[test]
@@ -97,11 +92,13 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_bounded() {
+    fn memory_is_bounded_and_the_oldest_is_forgotten_first() {
         let mut blame = Blame::default();
-        for piece in 0..10_000 {
+        for piece in (0..10_000).rev() {
             blame.piece_failed(PieceIndex(piece), vec![sent(1, 1), sent(2, 2)]);
         }
-        assert!(blame.attempts.len() <= ATTEMPTS_MAX);
+        assert_eq!(blame.attempts.len(), ATTEMPTS_MAX);
+        assert!(blame.is_suspect(PieceIndex(0)));
+        assert!(!blame.is_suspect(PieceIndex(9_999)));
     }
 }
