@@ -104,6 +104,18 @@ async fn one_to_one(ip: &str) {
 }
 
 #[tokio::test]
+async fn what_is_said_while_data_is_opened_counts() {
+    let (source, target) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let metainfo = publish(source.path(), FILES, 65_536);
+    let (seeder, getter) = (session(), session());
+    seed(&seeder, &metainfo, source.path()).await;
+    let torrent = getter.add(AddTorrent::download(Arc::clone(&metainfo), target.path())).await.unwrap();
+    torrent.add_peers(seeder.listen_addrs().to_vec());
+    assert_eq!(torrent.stats().await.unwrap().pieces, metainfo.info.geometry.pieces());
+    torrent.completed().await.unwrap();
+}
+
+#[tokio::test]
 async fn one_to_one_over_ipv4() {
     one_to_one("127.0.0.1").await;
 }

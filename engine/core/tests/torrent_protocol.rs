@@ -367,7 +367,7 @@ fn short_memory_does_not_idle_a_peer_that_has_none_of_the_open_pieces() {
 #[test]
 fn a_stopped_torrent_neither_dials_nor_accepts() {
     let mut script = Script::leecher();
-    script.torrent.handle_stop();
+    script.torrent.handle_stop(script.now);
     let addr: SocketAddr = "10.0.0.9:6881".parse().unwrap();
     script.torrent.handle_addresses(script.now, &[addr], Origin::User);
     assert_eq!(script.drain(), []);

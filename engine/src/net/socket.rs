@@ -85,6 +85,16 @@ pub(crate) async fn dial(to: SocketAddr, options: &SessionOptions) -> io::Result
     Ok(stream)
 }
 
+/// Whether a dial failed for want of descriptors, ports or memory on this machine.
+pub(crate) fn is_our_own_trouble(error: &io::Error) -> bool {
+    use io::ErrorKind::{AddrInUse, AddrNotAvailable, OutOfMemory};
+    #[cfg(unix)]
+    let no_descriptors = matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS));
+    #[cfg(not(unix))]
+    let no_descriptors = false;
+    no_descriptors || matches!(error.kind(), AddrInUse | AddrNotAvailable | OutOfMemory)
+}
+
 /// Sets what every peer connection has: small messages are not held back.
 pub(crate) fn prepare(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)

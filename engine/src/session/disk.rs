@@ -1,35 +1,32 @@
-//! A torrent and its disk: opening and checking, writing pieces, spilling, syncing, and waiting for space.
+//! A torrent and its disk: writing pieces, spilling, syncing, and waiting for space.
 
 use super::event::{Event, State};
-use super::handle::{Command, Phase};
-use super::hub::Hub;
-use super::options::{AddTorrent, Mode};
+use super::handle::Phase;
+use super::opening::{on_worker, storage_error};
+use super::options::Mode;
 use super::prepared::WindowKey;
 use super::torrent::{Inner, TorrentShell};
 use crate::Error;
 use crate::buffer::Spill;
 use crate::hash::{self, Lane};
-use crate::storage::{self, OpenOptions, Opened, PieceOutcome, Prepared, Storage, StorageError, Trust};
+use crate::storage::{PieceOutcome, Prepared, Storage, StorageError};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
-use swarm_core::bitfield::Bitfield;
 use swarm_core::geometry::Geometry;
 use swarm_core::id::{FileIndex, PieceIndex};
 use swarm_core::time::{Duration, Time};
 use swarm_core::torrent::{PieceResult, Pressure};
-use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::sync::mpsc;
 
 /// How often written data is made durable, if it is not much.
 const SYNC_INTERVAL: Duration = Duration::from_secs(5);
 /// How much written data is made durable at once, in bytes.
 const SYNC_BYTES: u64 = 256 * 1024 * 1024;
 /// How often a full disk is asked whether it still is.
-const SPACE_RETRY: Duration = Duration::from_secs(1);
-/// How often the progress of a check is told.
-const CHECK_EVENT_INTERVAL: Duration = Duration::from_millis(200);
+pub(super) const SPACE_RETRY: Duration = Duration::from_secs(1);
 
 /// What a worker has done for a torrent.
 #[derive(Debug)]
@@ -92,174 +89,6 @@ impl Disk {
     /// Why nothing can be stored, if so.
     pub(super) fn stall_reason(&self) -> Option<&str> {
         self.stalled.as_ref().map(|stall| stall.reason.as_str())
-    }
-}
-
-/// Runs a job on a worker and waits for what it returns.
-async fn on_worker<R: Send + 'static>(
-    hub: &Hub,
-    lane: Lane,
-    job: impl FnOnce() -> R + Send + 'static,
-) -> Result<R, Error> {
-    let (tx, rx) = oneshot::channel();
-    hub.workers.submit(lane, move || {
-        let _ = tx.send(job());
-    });
-    rx.await.map_err(|_| Error::Defect("a disk job panicked".to_owned()))
-}
-
-fn storage_error(error: StorageError) -> Error {
-    Error::Storage(Arc::new(error))
-}
-
-/// Opens a torrent's data, checks what is in doubt, and runs the torrent to its end.
-pub(super) async fn start(
-    hub: Rc<Hub>,
-    options: AddTorrent,
-    events: broadcast::Sender<Event>,
-    phase: watch::Sender<Phase>,
-    mut commands: mpsc::UnboundedReceiver<Command>,
-) -> Result<(), Error> {
-    let (results_tx, results) = mpsc::unbounded_channel();
-    let preparing = prepare_data(&hub, &options, &events);
-    let (storage, have, needed) = tokio::select! {
-        prepared = preparing => prepared?,
-        () = stopped(&mut commands) => return Ok(()),
-    };
-    let info_hash = options.metainfo.info.info_hash;
-    let (have_count, pieces) = (have.count(), have.len());
-    let shell =
-        TorrentShell::new(Rc::clone(&hub), options, storage, have, needed, events.clone(), phase, results_tx);
-    let shell = Rc::new(shell);
-    hub.torrents.borrow_mut().insert(info_hash, Rc::clone(&shell));
-    let _ = events.send(Event::Started { have: have_count, pieces });
-    shell.begin();
-    let result = Rc::clone(&shell).run(results, commands).await;
-    hub.torrents.borrow_mut().remove(&info_hash);
-    result
-}
-
-/// Waits for the command to stop; answers nothing else meanwhile.
-async fn stopped(commands: &mut mpsc::UnboundedReceiver<Command>) {
-    loop {
-        match commands.recv().await {
-            Some(Command::Stop) => return,
-            Some(_) => {}
-            None => std::future::pending().await,
-        }
-    }
-}
-
-/// Opens the storage, checks what is in doubt, and reserves space: what is had, and what is needed.
-async fn prepare_data(
-    hub: &Hub,
-    options: &AddTorrent,
-    events: &broadcast::Sender<Event>,
-) -> Result<(Arc<Storage>, Bitfield, Bitfield), Error> {
-    let info = Arc::new(options.metainfo.info.clone());
-    let mode = match options.mode {
-        Mode::Download => storage::Mode::Download { wanted: options.wanted.clone() },
-        Mode::Seed => storage::Mode::Seed,
-    };
-    let open = OpenOptions {
-        state_dir: hub.options.state_dir.clone(),
-        trust: if options.recheck { Trust::Nothing } else { Trust::State },
-        overwrite: options.overwrite,
-        handles: Arc::clone(&hub.handles),
-        budget: options.space.clone(),
-        ..OpenOptions::new(options.dir.clone(), mode)
-    };
-    let opened = on_worker(hub, Lane::Check, move || Storage::open(info, open)).await?;
-    let (storage, opened) = opened.map_err(storage_error)?;
-    let storage = Arc::new(storage);
-    for warning in &opened.warnings {
-        let _ = events.send(Event::Warning(warning.clone()));
-    }
-    let have = check(hub, &storage, &opened, events).await?;
-    if options.mode == Mode::Download && needs_space(&have, &opened.needed) {
-        reserve(hub, &storage, events).await?;
-    }
-    if options.mode == Mode::Seed {
-        for &file in &opened.absent {
-            let path = options.metainfo.info.files[file.idx()].path.join("/");
-            let _ = events.send(Event::Warning(format!("{path}: the file is missing or too short")));
-        }
-        if have.count() == 0 && !have.is_empty() {
-            let path = storage.path();
-            return Err(Error::NothingToSeed { path });
-        }
-    }
-    Ok((storage, have, opened.needed))
-}
-
-fn needs_space(have: &Bitfield, needed: &Bitfield) -> bool {
-    needed.iter().any(|piece| !have.has(piece))
-}
-
-/// Checks the pieces that are in doubt, several at a time.
-async fn check(
-    hub: &Hub,
-    storage: &Arc<Storage>,
-    opened: &Opened,
-    events: &broadcast::Sender<Event>,
-) -> Result<Bitfield, Error> {
-    let mut have = opened.have.clone();
-    let of = opened.recheck.count();
-    if of == 0 {
-        return Ok(have);
-    }
-    let _ = events.send(Event::Checking { done: 0, of });
-    let (tx, mut rx) = mpsc::unbounded_channel();
-    let mut pieces = opened.recheck.iter();
-    let submit = |piece: PieceIndex| {
-        let (storage, tx) = (Arc::clone(storage), tx.clone());
-        hub.workers.submit(Lane::Check, move || {
-            let _ = tx.send((piece, storage.check_piece(piece)));
-        });
-    };
-    let panics = hub.workers.panics();
-    pieces.by_ref().take(hub.workers.threads() * 2).for_each(submit);
-    let mut told_at = hub.now();
-    for done in 1..=of {
-        let Some((piece, result)) = rx.recv().await else { break };
-        if result.map_err(storage_error)? {
-            have.insert(piece);
-        }
-        if let Some(next) = pieces.next() {
-            submit(next);
-        }
-        if hub.workers.panics() > panics {
-            return Err(Error::Defect("a disk job panicked".to_owned()));
-        }
-        if hub.now().since(told_at) >= CHECK_EVENT_INTERVAL || done == of {
-            told_at = hub.now();
-            let _ = events.send(Event::Checking { done, of });
-        }
-    }
-    Ok(have)
-}
-
-/// Reserves the space that the download needs, waiting for it if need be.
-async fn reserve(hub: &Hub, storage: &Arc<Storage>, events: &broadcast::Sender<Event>) -> Result<(), Error> {
-    let mut stalled = false;
-    loop {
-        let on_disk = Arc::clone(storage);
-        match on_worker(hub, Lane::Check, move || on_disk.reserve()).await? {
-            Ok(()) => {
-                if stalled {
-                    let _ = events.send(Event::DiskResumed);
-                }
-                return Ok(());
-            }
-            Err(error) if error.is_no_space() => {
-                if !stalled {
-                    let _ = events.send(Event::DiskStalled { reason: error.to_string() });
-                }
-                stalled = true;
-                tokio::time::sleep(SPACE_RETRY).await;
-            }
-            Err(error) => return Err(storage_error(error)),
-        }
     }
 }
 
@@ -491,7 +320,7 @@ impl TorrentShell {
     ) -> Result<(), Error> {
         self.with(|inner| {
             inner.state = State::Stopped;
-            inner.core.handle_stop();
+            inner.core.handle_stop(self.hub.now());
         });
         self.hub.torrents.borrow_mut().remove(&self.metainfo.info.info_hash);
         // What is being written is still taken note of: it need not be downloaded again.

@@ -37,6 +37,8 @@ pub(crate) struct Hub {
     pub(crate) scratch: RefCell<Vec<u8>>,
     pub(crate) torrents: RefCell<BTreeMap<InfoHash, Rc<TorrentShell>>>,
     pub(crate) half_open: Rc<Semaphore>,
+    /// Whose turn it is to check existing data: one torrent at a time keeps every worker busy, and disks seek less.
+    pub(crate) checks: Semaphore,
     pub(crate) connections: Cell<usize>,
     /// Wakes the connections that stopped reading for want of memory.
     pub(crate) memory_freed: Notify,
@@ -62,6 +64,7 @@ impl Hub {
             scratch: RefCell::new(vec![0; SCRATCH_LEN]),
             torrents: RefCell::default(),
             half_open: Rc::new(Semaphore::new(options.half_open_max.max(1))),
+            checks: Semaphore::new(1),
             connections: Cell::new(0),
             memory_freed: Notify::new(),
             pressure: Cell::default(),

@@ -6,6 +6,7 @@ mod event;
 mod handle;
 mod hub;
 mod limit;
+mod opening;
 mod options;
 mod prepared;
 mod run;

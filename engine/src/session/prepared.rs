@@ -74,7 +74,9 @@ impl PreparedCache {
         let uses = self.uses;
         match self.windows.get_mut(&key) {
             Some(Window::Coming(waiting)) => {
-                waiting.push(peer);
+                if !waiting.contains(&peer) {
+                    waiting.push(peer);
+                }
                 return Lookup::Wait;
             }
             Some(Window::Here { data, used, checked_at }) if data.covers(block.begin, block.len) => {

@@ -95,13 +95,21 @@ pub(super) fn spawn(hub: Rc<Hub>, options: AddTorrent) -> TorrentHandle {
     let (commands, inbox) = mpsc::unbounded_channel();
     let (events, first) = broadcast::channel(EVENTS_KEPT);
     let (phase, phase_rx) = watch::channel(Phase::Running { complete: false });
+    let info_hash = options.metainfo.info.info_hash;
     let handle =
         TorrentHandle::new(Arc::clone(&options.metainfo), commands, events.downgrade(), first, phase_rx);
-    let task = spawn_local(super::disk::start(hub, options, events.clone(), phase.clone(), inbox));
+    let task =
+        spawn_local(super::opening::start(Rc::clone(&hub), options, events.clone(), phase.clone(), inbox));
     spawn_local(async move {
         let result = match task.await {
             Ok(result) => result,
-            Err(panic) => Err(Error::Defect(panic.to_string())),
+            Err(panic) => {
+                let shell = hub.torrents.borrow_mut().remove(&info_hash);
+                if let Some(shell) = shell {
+                    shell.abandon();
+                }
+                Err(Error::Defect(panic.to_string()))
+            }
         };
         let _ = events.send(match &result {
             Ok(()) => Event::Stopped,
@@ -212,6 +220,14 @@ impl TorrentShell {
         let _ = self.events.send(event);
     }
 
+    /// The torrent's own task has ended by a defect: its connections end too.
+    fn abandon(&self) {
+        for link in self.inner.borrow_mut().links.values_mut() {
+            link.closing = Some(CloseReason::Stopped);
+            link.wake.notify_one();
+        }
+    }
+
     /// Ends the torrent with an error; the first one counts.
     pub(crate) fn fail(&self, error: Error) {
         self.failure.borrow_mut().get_or_insert(error);
@@ -287,11 +303,12 @@ impl TorrentShell {
     }
 
     async fn dial(self: Rc<Self>, addr: SocketAddr) {
+        let _permit = self.hub.half_open.acquire().await;
+        if self.hub.connections.get() >= self.hub.options.peers_max {
+            let now = self.hub.now();
+            return self.with(|inner| inner.core.handle_not_dialled(now, addr));
+        }
         let attempt = async {
-            let _permit = self.hub.half_open.acquire().await.map_err(std::io::Error::other)?;
-            if self.hub.connections.get() >= self.hub.options.peers_max {
-                return Err(std::io::Error::other("the session has as many connections as allowed"));
-            }
             let mut stream = socket::dial(addr, &self.hub.options).await?;
             let info_hash = self.metainfo.info.info_hash;
             let greeting = handshake::initiate(&mut stream, info_hash, self.peer_id);
@@ -303,7 +320,10 @@ impl TorrentShell {
             Err(error) => {
                 tracing::debug!(%addr, %error, "could not connect");
                 let now = self.hub.now();
-                self.with(|inner| inner.core.handle_connect_failed(now, addr));
+                self.with(|inner| match socket::is_our_own_trouble(&error) {
+                    true => inner.core.handle_not_dialled(now, addr),
+                    false => inner.core.handle_connect_failed(now, addr),
+                });
             }
         }
     }

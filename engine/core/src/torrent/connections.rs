@@ -40,13 +40,20 @@ impl Torrent {
         self.wake(now);
     }
 
+    /// An address that we were to dial was not: for want of room or descriptors on our side. It is tried again
+    /// after a rest, and this does not count against it.
+    pub fn handle_not_dialled(&mut self, now: Time, addr: SocketAddr) {
+        self.discovery.not_dialled(now, addr);
+        self.wake(now);
+    }
+
     /// A connection's handshakes are done. The torrent may answer with [`Action::Close`].
     ///
     /// # Panics
     /// If the key is in use.
     pub fn handle_connected(&mut self, now: Time, key: PeerKey, info: PeerInfo) {
         assert!(!self.peers.contains_key(&key), "{key:?} is in use");
-        if let Some(reason) = self.refusal(&info) {
+        if let Some(reason) = self.refusal(now, &info) {
             match reason {
                 CloseReason::SelfConnection if !info.inbound => self.discovery.is_own(info.addr),
                 _ if !info.inbound => self.discovery.failed(now, info.addr),
@@ -68,7 +75,7 @@ impl Torrent {
     }
 
     /// Why this connection may not stay, if so.
-    fn refusal(&mut self, info: &PeerInfo) -> Option<CloseReason> {
+    fn refusal(&mut self, now: Time, info: &PeerInfo) -> Option<CloseReason> {
         if self.stopped {
             return Some(CloseReason::Stopped);
         }
@@ -87,19 +94,19 @@ impl Torrent {
                 return Some(CloseReason::Duplicate);
             }
             let key = twin.key;
-            self.close(key, CloseReason::Duplicate);
+            self.close(now, key, CloseReason::Duplicate);
         }
-        (self.peers.len() >= self.config.peers_max && !self.make_room()).then_some(CloseReason::TooManyPeers)
+        (self.peers.len() >= self.config.peers_max && !self.make_room(now))
+            .then_some(CloseReason::TooManyPeers)
     }
 
     /// Closes the connection that has been of no use for longest, if any has for [`USELESS_MAX`].
-    fn make_room(&mut self) -> bool {
-        let newest = self.peers.values().map(|p| p.heard_at).max().unwrap_or(Time::ZERO);
+    fn make_room(&mut self, now: Time) -> bool {
         let unwanted = self.peers.values().filter(|p| !p.am_interested && !p.peer_interested);
         let idle = unwanted.min_by_key(|p| (p.useful_at, p.key));
-        let idle = idle.filter(|p| newest.since(p.useful_at) >= USELESS_MAX).map(|p| p.key);
+        let idle = idle.filter(|p| now.since(p.useful_at) >= USELESS_MAX).map(|p| p.key);
         if let Some(key) = idle {
-            self.close(key, CloseReason::Useless { seconds: USELESS_MAX.as_secs() });
+            self.close(now, key, CloseReason::Useless { seconds: USELESS_MAX.as_secs() });
         }
         idle.is_some()
     }
@@ -132,8 +139,7 @@ impl Torrent {
         }
         if is_fast && let std::net::IpAddr::V4(ip) = addr.ip().to_canonical() {
             let pieces = self.geometry.pieces();
-            let allowed =
-                fast::allowed_fast_set(ip, self.config.info_hash, pieces, super::upload::ALLOWED_FAST_COUNT);
+            let allowed = fast::allowed_fast_set(ip, self.config.info_hash, pieces, fast::ALLOWED_FAST_COUNT);
             for &piece in &allowed {
                 self.send(now, key, Message::AllowedFast(piece));
             }
@@ -151,9 +157,8 @@ impl Torrent {
     }
 
     /// Closes a connection and forgets it.
-    pub(super) fn close(&mut self, key: PeerKey, reason: CloseReason) {
-        if let Some(peer) = self.peers.get(&key) {
-            let now = peer.heard_at;
+    pub(super) fn close(&mut self, now: Time, key: PeerKey, reason: CloseReason) {
+        if self.peers.contains_key(&key) {
             let again = matches!(reason, CloseReason::TimedOut { .. });
             self.forget(now, key, again);
             self.actions.push_back(Action::Close { peer: key, reason });
@@ -195,8 +200,8 @@ impl Torrent {
         self.events.push_back(Event::PeerBanned { addr, reason: reason.clone() });
         let victims: Vec<PeerKey> =
             self.peers.values().filter(|p| self.discovery.is_banned(p.info.addr)).map(|p| p.key).collect();
-        victims.into_iter().for_each(|key| self.close(key, reason.clone()));
-        self.close(key, reason);
+        victims.into_iter().for_each(|key| self.close(now, key, reason.clone()));
+        self.close(now, key, reason);
     }
 
     /// The peer has said which pieces it has.
@@ -213,13 +218,13 @@ impl Torrent {
         peer.have = have;
         peer.have_known = true;
         self.update_interest(now, key);
-        self.close_if_useless(key);
+        self.close_if_useless(now, key);
         self.refill(now, key);
     }
 
     pub(super) fn on_have(&mut self, now: Time, key: PeerKey, piece: PieceIndex) {
         if !self.geometry.contains(piece) {
-            self.close(key, CloseReason::NoSuchPiece(piece));
+            self.close(now, key, CloseReason::NoSuchPiece(piece));
             return;
         }
         let Some(peer) = self.peers.get_mut(&key) else { return };
@@ -236,7 +241,7 @@ impl Torrent {
                 self.refill(now, key);
             }
         }
-        self.close_if_useless(key);
+        self.close_if_useless(now, key);
     }
 
     /// The peer turns out not to have a piece.
@@ -266,7 +271,7 @@ impl Torrent {
     }
 
     /// Counts again what each peer has for us, after priorities or pieces changed.
-    pub(super) fn recount_useful(&mut self) {
+    pub(super) fn recount_useful(&mut self, now: Time) {
         let keys: Vec<PeerKey> = self.peers.keys().copied().collect();
         for key in keys {
             let Some(peer) = self.peers.get_mut(&key) else { continue };
@@ -276,25 +281,24 @@ impl Torrent {
                 true
             });
             peer.useful_pieces = useful;
-            let now = peer.sent_at;
             self.update_interest(now, key);
         }
     }
 
-    pub(super) fn on_extended(&mut self, _now: Time, key: PeerKey, id: u8, payload: &[u8]) {
+    pub(super) fn on_extended(&mut self, now: Time, key: PeerKey, id: u8, payload: &[u8]) {
         if id == EXTENSION_HANDSHAKE_ID {
             if let Ok(hello) = ExtensionHandshake::decode(payload) {
-                self.on_extension_handshake(key, hello);
+                self.on_extension_handshake(now, key, hello);
             }
         } else if Extension::from_local_id(id) == Some(Extension::UploadOnly)
             && let Some(peer) = self.peers.get_mut(&key)
         {
             peer.upload_only = extension::decode_upload_only(payload).unwrap_or(peer.upload_only);
         }
-        self.close_if_useless(key);
+        self.close_if_useless(now, key);
     }
 
-    fn on_extension_handshake(&mut self, key: PeerKey, hello: ExtensionHandshake) {
+    fn on_extension_handshake(&mut self, now: Time, key: PeerKey, hello: ExtensionHandshake) {
         let Some(peer) = self.peers.get_mut(&key) else { return };
         if let Some(reqq) = hello.reqq {
             peer.pipeline.set_reqq(reqq);
@@ -302,7 +306,7 @@ impl Torrent {
         if let Some(port) = hello.listen_port.filter(|_| peer.listen_addr.is_none()) {
             let addr = SocketAddr::new(peer.info.addr.ip(), port);
             if self.discovery.is_banned(addr) {
-                return self.close(key, CloseReason::Banned);
+                return self.close(now, key, CloseReason::Banned);
             }
             peer.listen_addr = Some(addr);
             self.discovery.connected(addr);
@@ -325,16 +329,16 @@ impl Torrent {
             && self.geometry.pieces() > 0
     }
 
-    pub(super) fn close_if_useless(&mut self, key: PeerKey) {
+    pub(super) fn close_if_useless(&mut self, now: Time, key: PeerKey) {
         if self.peers.get(&key).is_some_and(|peer| self.is_useless(peer)) {
-            self.close(key, CloseReason::BothComplete);
+            self.close(now, key, CloseReason::BothComplete);
         }
     }
 
     /// We have become complete: nothing more is wanted of anyone, and those who are complete too can go.
-    pub(super) fn close_useless(&mut self) {
+    pub(super) fn close_useless(&mut self, now: Time) {
         let keys: Vec<PeerKey> = self.peers.values().filter(|p| self.is_useless(p)).map(|p| p.key).collect();
-        keys.into_iter().for_each(|key| self.close(key, CloseReason::BothComplete));
+        keys.into_iter().for_each(|key| self.close(now, key, CloseReason::BothComplete));
     }
 
     /// Tells everyone who understands it that we take no more data (BEP 21).
@@ -373,7 +377,7 @@ impl Torrent {
         for key in keys {
             let peer = &self.peers[&key];
             if now.since(peer.heard_at) >= SILENCE_MAX && !self.is_held_back() {
-                self.close(key, CloseReason::TimedOut { seconds: SILENCE_MAX.as_secs() });
+                self.close(now, key, CloseReason::TimedOut { seconds: SILENCE_MAX.as_secs() });
             } else if now.since(peer.sent_at) >= KEEP_ALIVE_AFTER {
                 self.send(now, key, Message::KeepAlive);
             }
@@ -386,10 +390,10 @@ impl Torrent {
     }
 
     /// Ends every connection. Nobody is dialled or accepted any more.
-    pub fn handle_stop(&mut self) {
+    pub fn handle_stop(&mut self, now: Time) {
         self.stopped = true;
         let keys: Vec<PeerKey> = self.peers.keys().copied().collect();
-        keys.into_iter().for_each(|key| self.close(key, CloseReason::Stopped));
+        keys.into_iter().for_each(|key| self.close(now, key, CloseReason::Stopped));
         self.tick_at = Time::MAX;
     }
 }

@@ -11,11 +11,11 @@ use std::net::{IpAddr, SocketAddr};
 /// How many addresses are remembered.
 pub const ADDRESSES_MAX: usize = 2_000;
 /// How long an address rests after its first failure; doubled for each further one.
-pub const RETRY_FIRST: Duration = Duration::from_secs(5);
+pub const RETRY_FIRST: Duration = Duration::from_secs(2);
 /// The longest rest.
 pub const RETRY_MAX: Duration = Duration::from_secs(600);
 /// How many failures in a row until an address is forgotten.
-pub const FAILURES_MAX: u32 = 8;
+pub const FAILURES_MAX: u32 = 9;
 /// How long a ban lasts.
 pub const BAN_TIME: Duration = Duration::from_secs(3_600);
 /// How many bans are kept.
@@ -155,6 +155,14 @@ impl Discovery {
         }
     }
 
+    /// We could not dial, for reasons of our own.
+    pub fn not_dialled(&mut self, now: Time, addr: SocketAddr) {
+        if let Some(mut candidate) = self.dialing.remove(&addr) {
+            candidate.retry_at = now + RETRY_FIRST;
+            self.idle.insert(addr, candidate);
+        }
+    }
+
     /// A connection to this address stands.
     pub fn connected(&mut self, addr: SocketAddr) {
         let candidate = self.dialing.remove(&addr).or_else(|| self.idle.remove(&addr));
@@ -248,7 +256,7 @@ mod tests {
             rests.push(now.since(before).as_secs());
             d.failed(now, a);
         }
-        assert_eq!(rests, [0, 5, 10, 20, 40, 80, 160, 320]);
+        assert_eq!(rests, [0, 2, 4, 8, 16, 32, 64, 128, 256]);
     }
 
     #[test]

@@ -42,7 +42,7 @@ impl Torrent {
             Answer::Unrequested => {
                 peer.unrequested_blocks += 1;
                 if peer.unrequested_blocks > UNREQUESTED_BLOCKS_MAX {
-                    self.close(key, CloseReason::UnrequestedBlocks);
+                    self.close(now, key, CloseReason::UnrequestedBlocks);
                 }
                 Arrival::Unwanted
             }
@@ -320,7 +320,7 @@ impl Torrent {
         if complete && !self.was_complete {
             self.events.push_back(Event::Completed);
             self.announce_upload_only(now);
-            self.close_useless();
+            self.close_useless(now);
         }
         self.was_complete = complete;
     }

@@ -196,12 +196,12 @@ impl Torrent {
             Message::Have(piece) => self.on_have(now, key, *piece),
             Message::Bitfield(bytes) => match Bitfield::from_wire(bytes, self.geometry.pieces()) {
                 Some(have) => self.on_bitfield(now, key, have),
-                None => self.close(key, CloseReason::BitfieldLength { len: bytes.len() }),
+                None => self.close(now, key, CloseReason::BitfieldLength { len: bytes.len() }),
             },
             Message::HaveAll => self.on_bitfield(now, key, Bitfield::full(self.geometry.pieces())),
             Message::HaveNone => self.on_bitfield(now, key, Bitfield::empty(self.geometry.pieces())),
             Message::Request(block) => self.on_request(now, key, *block),
-            Message::Cancel(block) => self.on_cancel(key, *block),
+            Message::Cancel(block) => self.on_cancel(now, key, *block),
             Message::Reject(block) => self.on_reject(now, key, *block),
             Message::Suggest(piece) | Message::AllowedFast(piece) if !self.geometry.contains(*piece) => {}
             Message::Suggest(_) => {}
@@ -223,7 +223,7 @@ impl Torrent {
     /// Changes a piece's priority.
     pub fn set_priority(&mut self, now: Time, piece: PieceIndex, priority: Priority) {
         self.picker.set_priority(piece, priority);
-        self.recount_useful();
+        self.recount_useful(now);
         self.refill_all = true;
         self.note_completion(now);
         self.settle(now);

@@ -10,8 +10,6 @@ use std::collections::VecDeque;
 
 /// A peer that makes more requests than this that it has no right to make is closed.
 pub const BAD_REQUESTS_MAX: u32 = 64;
-/// How many pieces a peer may fetch while we choke it (BEP 6).
-pub const ALLOWED_FAST_COUNT: usize = 5;
 /// How many pieces we remember as allowed to us by a peer that chokes us (BEP 6).
 pub const ALLOWED_FAST_MAX: usize = 64;
 
@@ -29,7 +27,7 @@ impl Torrent {
         let Some(peer) = self.peers.get_mut(&key) else { return };
         peer.peer_interested = false;
         self.set_choking(now, key, true);
-        self.close_if_useless(key);
+        self.close_if_useless(now, key);
         self.fill_slots(now);
     }
 
@@ -40,7 +38,7 @@ impl Torrent {
         if !is_possible {
             peer.bad_requests += 1;
             if peer.bad_requests > BAD_REQUESTS_MAX {
-                return self.close(key, CloseReason::BadRequests);
+                return self.close(now, key, CloseReason::BadRequests);
             }
         }
         if !is_possible || !is_allowed || peer.uploads.len() >= self.config.requests_max as usize {
@@ -61,11 +59,10 @@ impl Torrent {
         }
     }
 
-    pub(super) fn on_cancel(&mut self, key: PeerKey, block: BlockRef) {
+    pub(super) fn on_cancel(&mut self, now: Time, key: PeerKey, block: BlockRef) {
         let Some(peer) = self.peers.get_mut(&key) else { return };
         let Some(at) = peer.uploads.iter().position(|&b| b == block) else { return };
         peer.uploads.remove(at);
-        let now = peer.heard_at;
         self.reject(now, key, block);
     }
 
@@ -84,6 +81,10 @@ impl Torrent {
 
     /// A block that was taken with [`Torrent::next_upload`] could not be read, and was not sent.
     pub fn handle_upload_failed(&mut self, now: Time, key: PeerKey, block: BlockRef) {
+        self.totals.bytes_up -= u64::from(block.len);
+        if let Some(peer) = self.peers.get_mut(&key) {
+            peer.bytes_up -= u64::from(block.len);
+        }
         self.reject(now, key, block);
     }
 

@@ -1,0 +1,259 @@
+//! From a torrent that was added to one that runs: opening its storage, checking what is in doubt, reserving space.
+
+use super::disk::SPACE_RETRY;
+use super::event::{Event, State, TorrentStats};
+use super::handle::{Command, Phase};
+use super::hub::Hub;
+use super::options::{AddTorrent, Mode};
+use super::torrent::TorrentShell;
+use crate::Error;
+use crate::hash::Lane;
+use crate::storage::{self, OpenOptions, Opened, Storage, StorageError, Trust};
+use std::cell::Cell;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use swarm_core::bitfield::Bitfield;
+use swarm_core::geometry::Geometry;
+use swarm_core::id::PieceIndex;
+use swarm_core::time::Duration;
+use swarm_core::torrent::Totals;
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
+
+/// How often the progress of a check is told.
+const CHECK_EVENT_INTERVAL: Duration = Duration::from_millis(200);
+
+/// How far a torrent is that does not run yet.
+#[derive(Default)]
+struct Progress {
+    checking: Cell<bool>,
+    pieces_have: Cell<u32>,
+    bytes_have: Cell<u64>,
+}
+
+impl Progress {
+    fn add(&self, geometry: &Geometry, piece: PieceIndex) {
+        self.pieces_have.set(self.pieces_have.get() + 1);
+        self.bytes_have.set(self.bytes_have.get() + u64::from(geometry.len_of(piece)));
+    }
+
+    fn stats(&self, geometry: &Geometry) -> TorrentStats {
+        TorrentStats {
+            state: if self.checking.get() { State::Checking } else { State::Queued },
+            bytes_total: geometry.total_len(),
+            bytes_verified: self.bytes_have.get(),
+            pieces: geometry.pieces(),
+            pieces_have: self.pieces_have.get(),
+            rate_down: 0,
+            rate_up: 0,
+            peers: 0,
+            seeds: 0,
+            totals: Totals::default(),
+            waiting: None,
+            peer_list: Vec::new(),
+            trackers: Vec::new(),
+        }
+    }
+}
+
+/// What a torrent was told before it ran.
+#[derive(Default)]
+struct Early {
+    peers: Vec<SocketAddr>,
+    limits: Option<(Option<u64>, Option<u64>)>,
+}
+
+impl Early {
+    fn apply(self, options: &mut AddTorrent) {
+        options.peers.extend(self.peers);
+        if let Some(limits) = self.limits {
+            (options.upload_limit, options.download_limit) = limits;
+        }
+    }
+}
+
+/// Runs a job on a worker and waits for what it returns.
+pub(super) async fn on_worker<R: Send + 'static>(
+    hub: &Hub,
+    lane: Lane,
+    job: impl FnOnce() -> R + Send + 'static,
+) -> Result<R, Error> {
+    let (tx, rx) = oneshot::channel();
+    hub.workers.submit(lane, move || {
+        let _ = tx.send(job());
+    });
+    rx.await.map_err(|_| Error::Defect("a disk job panicked".to_owned()))
+}
+
+pub(super) fn storage_error(error: StorageError) -> Error {
+    Error::Storage(Arc::new(error))
+}
+
+/// Opens a torrent's data, checks what is in doubt, and runs the torrent to its end.
+pub(super) async fn start(
+    hub: Rc<Hub>,
+    mut options: AddTorrent,
+    events: broadcast::Sender<Event>,
+    phase: watch::Sender<Phase>,
+    mut commands: mpsc::UnboundedReceiver<Command>,
+) -> Result<(), Error> {
+    let (progress, mut early) = (Progress::default(), Early::default());
+    let (storage, have, needed) = tokio::select! {
+        prepared = prepare_data(&hub, &options, &events, &progress) => prepared?,
+        () = stopped(&mut commands, &options.metainfo.info.geometry, &progress, &mut early) => return Ok(()),
+    };
+    early.apply(&mut options);
+    let (results_tx, results) = mpsc::unbounded_channel();
+    let info_hash = options.metainfo.info.info_hash;
+    let (have_count, pieces) = (have.count(), have.len());
+    let shell =
+        TorrentShell::new(Rc::clone(&hub), options, storage, have, needed, events.clone(), phase, results_tx);
+    let shell = Rc::new(shell);
+    hub.torrents.borrow_mut().insert(info_hash, Rc::clone(&shell));
+    let _ = events.send(Event::Started { have: have_count, pieces });
+    shell.begin();
+    let result = Rc::clone(&shell).run(results, commands).await;
+    hub.torrents.borrow_mut().remove(&info_hash);
+    result
+}
+
+/// Takes commands until one says stop.
+async fn stopped(
+    commands: &mut mpsc::UnboundedReceiver<Command>,
+    geometry: &Geometry,
+    progress: &Progress,
+    early: &mut Early,
+) {
+    loop {
+        match commands.recv().await {
+            Some(Command::Stop) => return,
+            Some(Command::Stats(reply)) => {
+                let _ = reply.send(progress.stats(geometry));
+            }
+            Some(Command::AddPeers(peers)) => early.peers.extend(peers),
+            Some(Command::SetLimits { upload, download }) => early.limits = Some((upload, download)),
+            None => std::future::pending().await,
+        }
+    }
+}
+
+/// Opens the storage, checks what is in doubt, and reserves space: what is had, and what is needed.
+async fn prepare_data(
+    hub: &Hub,
+    options: &AddTorrent,
+    events: &broadcast::Sender<Event>,
+    progress: &Progress,
+) -> Result<(Arc<Storage>, Bitfield, Bitfield), Error> {
+    let info = Arc::new(options.metainfo.info.clone());
+    let mode = match options.mode {
+        Mode::Download => storage::Mode::Download { wanted: options.wanted.clone() },
+        Mode::Seed => storage::Mode::Seed,
+    };
+    let open = OpenOptions {
+        state_dir: hub.options.state_dir.clone(),
+        trust: if options.recheck { Trust::Nothing } else { Trust::State },
+        overwrite: options.overwrite,
+        handles: Arc::clone(&hub.handles),
+        budget: options.space.clone(),
+        ..OpenOptions::new(options.dir.clone(), mode)
+    };
+    let opened = on_worker(hub, Lane::Check, move || Storage::open(info, open)).await?;
+    let (storage, opened) = opened.map_err(storage_error)?;
+    let storage = Arc::new(storage);
+    for warning in &opened.warnings {
+        let _ = events.send(Event::Warning(warning.clone()));
+    }
+    let geometry = &options.metainfo.info.geometry;
+    opened.have.iter().for_each(|piece| progress.add(geometry, piece));
+    let have = check(hub, geometry, &storage, &opened, events, progress).await?;
+    if options.mode == Mode::Download && needs_space(&have, &opened.needed) {
+        reserve(hub, &storage, events).await?;
+    }
+    if options.mode == Mode::Seed {
+        for &file in &opened.absent {
+            let path = options.metainfo.info.files[file.idx()].path.join("/");
+            let _ = events.send(Event::Warning(format!("{path}: the file is missing or too short")));
+        }
+        if have.count() == 0 && !have.is_empty() {
+            let path = storage.path();
+            return Err(Error::NothingToSeed { path });
+        }
+    }
+    Ok((storage, have, opened.needed))
+}
+
+fn needs_space(have: &Bitfield, needed: &Bitfield) -> bool {
+    needed.iter().any(|piece| !have.has(piece))
+}
+
+/// Checks the pieces that are in doubt, several at a time, once it is this torrent's turn.
+async fn check(
+    hub: &Hub,
+    geometry: &Geometry,
+    storage: &Arc<Storage>,
+    opened: &Opened,
+    events: &broadcast::Sender<Event>,
+    progress: &Progress,
+) -> Result<Bitfield, Error> {
+    let mut have = opened.have.clone();
+    let of = opened.recheck.count();
+    if of == 0 {
+        return Ok(have);
+    }
+    let _turn = hub.checks.acquire().await;
+    progress.checking.set(true);
+    let _ = events.send(Event::Checking { done: 0, of });
+    let (tx, mut rx) = mpsc::unbounded_channel();
+    let mut pieces = opened.recheck.iter();
+    let submit = |piece: PieceIndex| {
+        let (storage, tx) = (Arc::clone(storage), tx.clone());
+        hub.workers.submit(Lane::Check, move || {
+            let _ = tx.send((piece, storage.check_piece(piece)));
+        });
+    };
+    let panics = hub.workers.panics();
+    pieces.by_ref().take(hub.workers.threads() * 2).for_each(submit);
+    let mut told_at = hub.now();
+    for done in 1..=of {
+        let Some((piece, result)) = rx.recv().await else { break };
+        if result.map_err(storage_error)? {
+            have.insert(piece);
+            progress.add(geometry, piece);
+        }
+        if let Some(next) = pieces.next() {
+            submit(next);
+        }
+        if hub.workers.panics() > panics {
+            return Err(Error::Defect("a disk job panicked".to_owned()));
+        }
+        if hub.now().since(told_at) >= CHECK_EVENT_INTERVAL || done == of {
+            told_at = hub.now();
+            let _ = events.send(Event::Checking { done, of });
+        }
+    }
+    Ok(have)
+}
+
+/// Reserves the space that the download needs, waiting for it if need be.
+async fn reserve(hub: &Hub, storage: &Arc<Storage>, events: &broadcast::Sender<Event>) -> Result<(), Error> {
+    let mut stalled = false;
+    loop {
+        let on_disk = Arc::clone(storage);
+        match on_worker(hub, Lane::Check, move || on_disk.reserve()).await? {
+            Ok(()) => {
+                if stalled {
+                    let _ = events.send(Event::DiskResumed);
+                }
+                return Ok(());
+            }
+            Err(error) if error.is_no_space() => {
+                if !stalled {
+                    let _ = events.send(Event::DiskStalled { reason: error.to_string() });
+                }
+                stalled = true;
+                tokio::time::sleep(SPACE_RETRY).await;
+            }
+            Err(error) => return Err(storage_error(error)),
+        }
+    }
+}
