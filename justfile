@@ -25,6 +25,11 @@ interop *TESTS:
 bench *ARGS:
     cargo bench --workspace {{ARGS}}
 
+# Whole transfers beside libtorrent and aria2, as in `just bench-transfer --rounds 3 --scenario 8x512MiB --only swarm,aria2`
+bench-transfer *ARGS:
+    cargo build --release --workspace --bins
+    SWARM_BIN="${CARGO_TARGET_DIR:-target}/release" benches/transfer.py {{ARGS}}
+
 # Everything that is checked before a change lands
 ci:
     .ci/run

@@ -1,0 +1,50 @@
+"""libtorrent as one peer in a process of its own, for `transfer.py`: `libtorrent_peer.py META FOLDER [--stay]`.
+
+It imports the library, says `ready`, and starts when it reads a line. It says `complete` when everything is there, and then ends,
+or with `--stay` goes on seeding until it gets SIGTERM.
+"""
+
+import signal
+import sys
+
+import libtorrent
+
+# What libtorrent's authors set for hosts that send much, and: TCP without encryption, nobody to be found but by the
+# tracker, no limits on a swarm where all are at one address.
+SETTINGS = {
+    **libtorrent.high_performance_seed(),
+    "listen_interfaces": "127.0.0.1:0",
+    "enable_dht": False,
+    "enable_lsd": False,
+    "enable_upnp": False,
+    "enable_natpmp": False,
+    "enable_incoming_utp": False,
+    "enable_outgoing_utp": False,
+    "in_enc_policy": int(libtorrent.enc_policy.disabled),
+    "out_enc_policy": int(libtorrent.enc_policy.disabled),
+    "allow_multiple_connections_per_ip": True,
+    "torrent_connect_boost": 255,
+    "smooth_connects": False,
+    "alert_mask": libtorrent.alert.category_t.status_notification | libtorrent.alert.category_t.error_notification,
+}
+
+
+def main(meta, folder, *options):
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+    print("ready", flush=True)
+    sys.stdin.readline()
+    session = libtorrent.session(SETTINGS)
+    params = libtorrent.load_torrent_file(meta)
+    params.save_path = folder
+    params.flags &= ~(libtorrent.torrent_flags.auto_managed | libtorrent.torrent_flags.paused)
+    torrent = session.add_torrent(params)
+    while not torrent.status().is_seeding:
+        session.wait_for_alert(20)
+        session.pop_alerts()
+    print("complete", flush=True)
+    if "--stay" in options:
+        signal.pause()
+    # Dropping the session waits until everything is written.
+
+
+main(*sys.argv[1:])
