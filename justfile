@@ -30,6 +30,11 @@ bench-transfer *ARGS:
     cargo build --release --workspace --bins
     SWARM_BIN="${CARGO_TARGET_DIR:-target}/release" benches/transfer.py {{ARGS}}
 
+# A download whose source stops near the end, as in `just bench-tail 5`
+bench-tail ROUNDS="5":
+    cargo build --release --workspace --bins
+    benches/tail.py {{ROUNDS}}
+
 # Everything that is checked before a change lands
 ci:
     .ci/run

@@ -203,18 +203,19 @@ async fn unwanted_files_are_not_made() {
 }
 
 #[tokio::test]
-async fn several_torrents_share_a_session() {
+async fn a_hundred_torrents_share_a_session() {
     let (seeder, getter) = (session(), session());
-    let dirs: Vec<(TempDir, TempDir)> =
-        (0..5).map(|_| (TempDir::new().unwrap(), TempDir::new().unwrap())).collect();
     let mut torrents = Vec::new();
-    for (i, (source, target)) in dirs.iter().enumerate() {
-        let metainfo = publish(source.path(), &[("one", 300_000 + i), ("two", 200_000)], 16_384);
-        seed(&seeder, &metainfo, source.path()).await;
-        torrents.push(getter.add(get(&metainfo, target.path(), &[&seeder])).await.unwrap());
+    for i in 0..100 {
+        let (source, target) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+        let metainfo = publish(source.path(), &[("one", 100_000 + i), ("two", 200_000)], 16_384);
+        let seeding = seeder.add(AddTorrent::seed(Arc::clone(&metainfo), source.path())).await.unwrap();
+        let getting = getter.add(get(&metainfo, target.path(), &[&seeder])).await.unwrap();
+        torrents.push((seeding, getting, source, target));
     }
-    for (torrent, (source, target)) in torrents.iter().zip(&dirs) {
-        torrent.completed().await.unwrap();
+    for (seeding, getting, source, target) in &torrents {
+        seeding.completed().await.unwrap();
+        getting.completed().await.unwrap();
         same_tree(&source.path().join("data"), &target.path().join("data"));
     }
 }

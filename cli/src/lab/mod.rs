@@ -39,6 +39,7 @@ use tempfile::TempDir;
 /// network of 256.
 const PEERS_MAX: u16 = 120;
 /// What the lab needs besides the copies, in bytes.
+#[cfg(unix)]
 const SPACE_SPARE: u64 = 16 * 1024 * 1024;
 
 /// Options of `swarm lab`.
