@@ -48,7 +48,8 @@ impl Announcing {
         self.announcer.poll_timeout()
     }
 
-    pub(super) fn start(&mut self, now: Time) {
+    pub(super) fn start(&mut self, now: Time, transfer: Transfer) {
+        self.announcer.handle_transfer(transfer);
         self.announcer.handle_start(now);
     }
 
@@ -76,16 +77,22 @@ impl Announcing {
 }
 
 impl TorrentShell {
+    /// What trackers are told of the transfer.
+    pub(super) fn transfer(&self) -> Transfer {
+        let left = self.bytes_left();
+        let inner = self.inner.borrow();
+        let totals = inner.core.totals();
+        let peers_wanted = if inner.core.wants_peers() { 200 } else { 0 };
+        Transfer { uploaded: totals.bytes_up, downloaded: totals.bytes_down, left, peers_wanted }
+    }
+
     /// Lets the announcer look at the time and the transfer, and carries out what it wants.
     pub(super) fn drive_announcer(self: &Rc<Self>) {
         let now = self.hub.now();
-        let left = self.bytes_left();
+        let transfer = self.transfer();
+        let left = transfer.left;
         let mut inner = self.inner.borrow_mut();
         let inner = &mut *inner;
-        let totals = inner.core.totals();
-        let peers_wanted = if inner.core.wants_peers() { 200 } else { 0 };
-        let transfer =
-            Transfer { uploaded: totals.bytes_up, downloaded: totals.bytes_down, left, peers_wanted };
         let announcer = &mut inner.announcing.announcer;
         announcer.handle_transfer(transfer);
         if announcer.poll_timeout().is_some_and(|at| at <= now) {
