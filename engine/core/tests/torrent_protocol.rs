@@ -9,6 +9,7 @@ use swarm_core::time::{Duration, Time};
 use swarm_core::torrent::discovery::Origin;
 use swarm_core::torrent::{Action, CloseReason, Config, PieceResult, Torrent};
 use swarm_core::wire::Message;
+use swarm_core::wire::extension::{Extension, encode_dont_have};
 
 const PIECES: u32 = 100;
 const OUR_ID: PeerId = PeerId([9; 20]);
@@ -34,8 +35,12 @@ impl Script {
     }
 
     fn connect(&mut self, key: u32, inbound: bool, id: u8) -> Vec<Action> {
+        self.connect_with(key, inbound, id, true)
+    }
+
+    fn connect_with(&mut self, key: u32, inbound: bool, id: u8, fast: bool) -> Vec<Action> {
         let addr = SocketAddr::from(([10, 0, 0, key as u8], 6881));
-        let info = PeerInfo { addr, inbound, peer_id: PeerId([id; 20]), fast: true, extended: false };
+        let info = PeerInfo { addr, inbound, peer_id: PeerId([id; 20]), fast, extended: false };
         self.torrent.handle_connected(self.now, PeerKey(key), info);
         self.drain()
     }
@@ -202,6 +207,46 @@ fn blocks_that_nobody_asked_for_are_dropped_counted_and_close() {
 }
 
 #[test]
+fn a_block_outside_of_any_piece_closes() {
+    for (piece, begin) in [(0, 2 * BLOCK_LEN), (0, u32::MAX), (PIECES, 0)] {
+        let mut script = Script::leecher();
+        script.connect(1, false, 1);
+        let block = BlockRef { piece: PieceIndex(piece), begin, len: BLOCK_LEN };
+        let (kept, actions) = script.block(1, block);
+        assert!(!kept);
+        assert_eq!(closed(&actions), Some(&CloseReason::NoSuchBlock(block)));
+    }
+}
+
+fn dont_have(piece: u32) -> Message {
+    Message::Extended { id: Extension::DontHave.local_id(), payload: encode_dont_have(PieceIndex(piece)) }
+}
+
+#[test]
+fn a_piece_that_a_peer_has_lost_is_no_longer_expected_of_it() {
+    let mut script = Script::leecher();
+    script.connect(1, false, 1);
+    script.send(1, Message::Have(PieceIndex(5)));
+    for other in [4, PIECES, u32::MAX] {
+        assert!(script.send(1, dont_have(other)).is_empty());
+    }
+    assert!(messages(&script.send(1, dont_have(5))).contains(&&Message::NotInterested));
+}
+
+#[test]
+fn a_lost_piece_without_the_fast_extension_is_asked_of_others() {
+    let mut script = Script::leecher();
+    for key in [1, 2] {
+        script.connect_with(key, false, key as u8, false);
+        script.send(key, Message::Have(PieceIndex(5)));
+    }
+    let asked = requests(&script.send(1, Message::Unchoke));
+    assert_eq!(asked.len(), 2);
+    script.send(1, dont_have(5));
+    assert_eq!(requests(&script.send(2, Message::Unchoke)), asked);
+}
+
+#[test]
 fn have_follows_the_write_and_not_the_last_block() {
     let (mut script, asked) = Script::unchoked_seed(1);
     let piece = asked[0].piece;
@@ -239,10 +284,7 @@ fn a_disk_that_does_not_take_a_piece_stops_requests_until_it_does() {
 fn choking_without_the_fast_extension_gives_the_requests_to_others() {
     let mut script = Script::leecher();
     for key in [1, 2] {
-        let addr = SocketAddr::from(([10, 0, 0, key as u8], 6881));
-        let peer_id = PeerId([key as u8; 20]);
-        let info = PeerInfo { addr, inbound: false, peer_id, fast: false, extended: false };
-        script.torrent.handle_connected(script.now, PeerKey(key), info);
+        script.connect_with(key, false, key as u8, false);
         script.send(key, Message::Bitfield(Bitfield::full(PIECES).to_wire()));
     }
     let asked = requests(&script.send(1, Message::Unchoke));

@@ -3,12 +3,11 @@
 use super::discovery::Origin;
 use super::{Action, CloseReason, Event, TICK, Torrent};
 use crate::bitfield::Bitfield;
-use crate::id::{PeerKey, PieceIndex};
+use crate::id::{BlockRef, PeerKey, PieceIndex};
 use crate::peer::{Peer, PeerInfo};
 use crate::time::{Duration, Time};
 use crate::wire::extension::{self, EXTENSION_HANDSHAKE_ID, Extension, ExtensionHandshake};
 use crate::wire::{Message, fast};
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 /// We send something at least this often, so that the other side does not take us for dead (BEP 3).
@@ -117,7 +116,7 @@ impl Torrent {
         let (is_fast, extended, addr) = (peer.info.fast, peer.info.extended, peer.info.addr);
         if extended {
             let hello = ExtensionHandshake {
-                ids: BTreeMap::from([(Extension::UploadOnly, Extension::UploadOnly.local_id())]),
+                ids: [Extension::DontHave, Extension::UploadOnly].map(|e| (e, e.local_id())).into(),
                 client: self.config.client.clone(),
                 reqq: Some(self.config.requests_max),
                 listen_port: self.config.listen_port,
@@ -286,16 +285,36 @@ impl Torrent {
     }
 
     pub(super) fn on_extended(&mut self, now: Time, key: PeerKey, id: u8, payload: &[u8]) {
-        if id == EXTENSION_HANDSHAKE_ID {
-            if let Ok(hello) = ExtensionHandshake::decode(payload) {
-                self.on_extension_handshake(now, key, hello);
+        match Extension::from_local_id(id) {
+            _ if id == EXTENSION_HANDSHAKE_ID => {
+                if let Ok(hello) = ExtensionHandshake::decode(payload) {
+                    self.on_extension_handshake(now, key, hello);
+                }
             }
-        } else if Extension::from_local_id(id) == Some(Extension::UploadOnly)
-            && let Some(peer) = self.peers.get_mut(&key)
-        {
-            peer.upload_only = extension::decode_upload_only(payload).unwrap_or(peer.upload_only);
+            Some(Extension::DontHave) => {
+                if let Some(piece) = extension::decode_dont_have(payload) {
+                    self.on_dont_have(now, key, piece);
+                }
+            }
+            Some(Extension::UploadOnly) => {
+                if let Some(peer) = self.peers.get_mut(&key) {
+                    peer.upload_only = extension::decode_upload_only(payload).unwrap_or(peer.upload_only);
+                }
+            }
+            _ => {}
         }
         self.close_if_useless(now, key);
+    }
+
+    /// The peer has a piece no more (BEP 54). With the fast extension it still rejects what it was asked for
+    /// of it; without, this stands for that.
+    fn on_dont_have(&mut self, now: Time, key: PeerKey, piece: PieceIndex) {
+        let Some(peer) = self.peers.get(&key) else { return };
+        if !peer.info.fast {
+            let asked: Vec<BlockRef> = peer.pipeline.iter().map(|request| request.block).collect();
+            asked.into_iter().filter(|b| b.piece == piece).for_each(|block| self.on_reject(now, key, block));
+        }
+        self.on_lost(now, key, piece);
     }
 
     fn on_extension_handshake(&mut self, now: Time, key: PeerKey, hello: ExtensionHandshake) {

@@ -40,6 +40,10 @@ impl Torrent {
 
         let arrival = match peer.pipeline.answer(block, now) {
             Answer::Unrequested => {
+                if !self.geometry.is_valid_request(block) {
+                    self.close(now, key, CloseReason::NoSuchBlock(block));
+                    return false;
+                }
                 peer.unrequested_blocks += 1;
                 if peer.unrequested_blocks > UNREQUESTED_BLOCKS_MAX {
                     self.close(now, key, CloseReason::UnrequestedBlocks);

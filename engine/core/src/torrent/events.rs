@@ -2,7 +2,7 @@
 
 use crate::geometry::BLOCK_LEN;
 use crate::geometry::REQUEST_LEN_MAX;
-use crate::id::{PeerKey, PieceIndex};
+use crate::id::{BlockRef, PeerKey, PieceIndex};
 use crate::wire::Message;
 use std::net::SocketAddr;
 
@@ -127,6 +127,9 @@ pub enum CloseReason {
     /// A HAVE for a piece that does not exist.
     #[error("it claims piece {0}, which does not exist")]
     NoSuchPiece(PieceIndex),
+    /// A block that lies outside of any piece.
+    #[error("it sent {} bytes from {} on of piece {}, which do not exist", .0.len, .0.begin, .0.piece)]
+    NoSuchBlock(BlockRef),
     /// Too many requests for what is not there.
     #[error(
         "it kept asking for what it may not have (blocks lie inside a piece and have at most {REQUEST_LEN_MAX} bytes)"
