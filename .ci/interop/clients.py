@@ -1,9 +1,13 @@
-"""Programs that take part in a swarm. Each class has `source` and `downloader`, which start it on loopback and return
+"""Programs that take part in a swarm. Each class has `source` and `downloader`, which start it on a host and return
 something with `address`, `wait_complete(seconds)` and `stop()`."""
 
+import json
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
-from harness import BIN, SOON, Process, free_port, missing, until
+from harness import BIN, LOOPBACK, MIB, SOON, Process, missing, new_scratch, until
 
 try:
     import libtorrent
@@ -11,17 +15,21 @@ except ImportError:
     libtorrent = None
 
 
-class Tracker(Process):
-    """`swarm-tracker` on a port that the system chose."""
+def program(name):
+    return shutil.which(name) or missing(f"{name} is not installed")
 
-    def __init__(self, *args):
-        super().__init__([BIN / "swarm-tracker", "--listen", "127.0.0.1:0", *args])
+
+class Tracker(Process):
+    """`swarm-tracker`, on a port that the system chooses unless one is given."""
+
+    def __init__(self, *args, host=LOOPBACK, port=0):
+        super().__init__(host.command(BIN / "swarm-tracker", "--listen", host.endpoint(port), *args))
         self.url = self.wait_line("listening on ").split()[-1]
 
 
 class SwarmProcess(Process):
-    def __init__(self, *args):
-        super().__init__([BIN / "swarm", *args, "--json", "--no-state", "--listen", "127.0.0.1:0"])
+    def __init__(self, *args, host):
+        super().__init__(host.command(BIN / "swarm", *args, "--json", "--no-state", "--listen", host.endpoint(0)))
 
     @property
     def address(self):
@@ -35,56 +43,26 @@ class Swarm:
     name = "swarm"
 
     @staticmethod
-    def source(meta, folder, *args):
-        process = SwarmProcess("seed", meta, folder, *args)
+    def source(meta, folder, *args, host=LOOPBACK):
+        process = SwarmProcess("seed", meta, folder, *args, host=host)
         process.wait_event("checked", 600)
         return process
 
     @staticmethod
-    def downloader(meta, folder, peers=(), *args):
+    def downloader(meta, folder, peers=(), *args, host=LOOPBACK):
         peers = [arg for peer in peers for arg in ("--peer", peer)]
-        return SwarmProcess("get", meta, "-o", folder, *peers, *args)
+        return SwarmProcess("get", meta, "-o", folder, *peers, *args, host=host)
 
 
-class LibtorrentSession:
-    """One torrent in one session of libtorrent, in this process."""
-
-    def __init__(self, meta, folder, peers=()):
-        self.session = libtorrent.session(
-            {
-                "listen_interfaces": "127.0.0.1:0",
-                "enable_dht": False,
-                "enable_lsd": False,
-                "enable_upnp": False,
-                "enable_natpmp": False,
-                "allow_multiple_connections_per_ip": True,
-                "alert_mask": libtorrent.alert.category_t.error_notification,
-            }
-        )
-        params = libtorrent.load_torrent_file(str(meta))
-        params.save_path = str(folder)
-        params.flags &= ~(libtorrent.torrent_flags.auto_managed | libtorrent.torrent_flags.paused)
-        self.torrent = self.session.add_torrent(params)
-        self.address = f"127.0.0.1:{until(self.session.listen_port, SOON, 'libtorrent listens')}"
-        for peer in peers:
-            ip, port = peer.rsplit(":", 1)
-            self.torrent.connect_peer((ip, int(port)))
+class LibtorrentProcess(Process):
+    def __init__(self, meta, folder, peers, host):
+        Libtorrent.needed()
+        script = Path(__file__).with_name("libtorrent_peer.py")
+        super().__init__(host.command(sys.executable, script, meta, folder, host.endpoint(0), *peers))
+        self.address = host.endpoint(self.wait_event("listening")["port"])
 
     def wait_complete(self, seconds):
-        try:
-            until(lambda: self.torrent.status().is_seeding, seconds, "libtorrent has everything")
-        except AssertionError as error:
-            status = self.torrent.status()
-            alerts = [alert.message() for alert in self.session.pop_alerts()][-5:]
-            raise AssertionError(f"{error}: {status.state} {status.progress:.3f} {alerts}") from None
-        return self
-
-    def stop(self):
-        if self.torrent is not None:
-            self.session.remove_torrent(self.torrent)
-            self.torrent = None
-            # Ends the session, and waits for it.
-            self.session = None
+        return self.wait_event("complete", seconds)
 
 
 class Libtorrent:
@@ -92,47 +70,39 @@ class Libtorrent:
 
     @staticmethod
     def needed():
-        if libtorrent is None:
-            missing("libtorrent's Python binding is not installed")
-        return libtorrent
+        return libtorrent or missing("libtorrent's Python binding is not installed")
 
-    @classmethod
-    def source(cls, meta, folder):
-        cls.needed()
-        return LibtorrentSession(meta, folder).wait_complete(300)
+    @staticmethod
+    def source(meta, folder, host=LOOPBACK):
+        process = LibtorrentProcess(meta, folder, (), host)
+        process.wait_complete(300)
+        return process
 
-    @classmethod
-    def downloader(cls, meta, folder, peers=()):
-        cls.needed()
-        folder.mkdir(parents=True, exist_ok=True)
-        return LibtorrentSession(meta, folder, peers)
+    @staticmethod
+    def downloader(meta, folder, peers=(), host=LOOPBACK):
+        return LibtorrentProcess(meta, folder, peers, host)
 
 
 class Aria2Process(Process):
-    def __init__(self, meta, folder, *args):
-        if not (program := shutil.which("aria2c")):
-            missing("aria2c is not installed")
-        self.port = free_port()
-        self.address = f"127.0.0.1:{self.port}"
-        super().__init__(
-            [
-                # Else it keeps its lines back until there are 4 KiB of them.
-                "stdbuf",
-                "--output=L",
-                program,
-                "--no-conf",
-                "--enable-dht=false",
-                "--enable-dht6=false",
-                "--bt-enable-lpd=false",
-                "--disable-ipv6=true",
-                "--file-allocation=none",
-                "--summary-interval=0",
-                f"--listen-port={self.port}",
-                f"--dir={folder}",
-                *args,
-                meta,
-            ]
-        )
+    def __init__(self, meta, folder, *args, host):
+        port = host.free_port()
+        self.address = host.endpoint(port)
+        command = [
+            program("aria2c"),
+            "--no-conf",
+            "--enable-dht=false",
+            "--enable-dht6=false",
+            "--bt-enable-lpd=false",
+            f"--disable-ipv6={'false' if host.version == 6 else 'true'}",
+            "--file-allocation=none",
+            "--summary-interval=0",
+            f"--listen-port={port}",
+            f"--dir={folder}",
+            *args,
+            meta,
+        ]
+        # Else it keeps its lines back until there are 4 KiB of them.
+        super().__init__(host.command("stdbuf", "--output=L", *command))
 
     def wait_complete(self, seconds):
         return self.expect(0, seconds)
@@ -142,12 +112,70 @@ class Aria2:
     name = "aria2"
 
     @staticmethod
-    def source(meta, folder):
-        process = Aria2Process(meta, folder, "--check-integrity=true", "--seed-ratio=0.0")
+    def source(meta, folder, host=LOOPBACK):
+        process = Aria2Process(meta, folder, "--check-integrity=true", "--seed-ratio=0.0", host=host)
         process.wait_line(" SEED(", 300)
         return process
 
     @staticmethod
-    def downloader(meta, folder, peers=()):
+    def downloader(meta, folder, peers=(), host=LOOPBACK):
         # It has no way to be told of peers: it asks the tracker that the metainfo names.
-        return Aria2Process(meta, folder, "--seed-time=0")
+        return Aria2Process(meta, folder, "--seed-time=0", host=host)
+
+
+class TransmissionProcess(Process):
+    """It refuses peers on loopback, and so needs a host with other addresses."""
+
+    def __init__(self, meta, folder, host):
+        daemon, self.remote = program("transmission-daemon"), program("transmission-remote")
+        self.host, port, self.rpc_port = host, host.free_port(), host.free_port()
+        self.address = host.endpoint(port)
+        self.home = new_scratch(MIB)
+        settings = {
+            "download-dir": str(folder),
+            "peer-port": port,
+            "rpc-port": self.rpc_port,
+            "rpc-bind-address": "127.0.0.1",
+            "dht-enabled": False,
+            "lpd-enabled": False,
+            "pex-enabled": False,
+            "utp-enabled": False,
+            "port-forwarding-enabled": False,
+        }
+        (self.home / "settings.json").write_text(json.dumps(settings))
+        super().__init__(host.command(daemon, "--foreground", "--config-dir", self.home))
+        until(lambda: self.ask("--add", meta), SOON, "Transmission takes the torrent")
+
+    def ask(self, *args):
+        """What it answers; nothing while it does not."""
+        command = self.host.command(self.remote, f"127.0.0.1:{self.rpc_port}", *args)
+        done = subprocess.run([str(arg) for arg in command], capture_output=True, text=True)
+        return done.stdout if done.returncode == 0 else ""
+
+    def wait_complete(self, seconds):
+        def is_complete():
+            state = self.ask("--torrent", "all", "--info")
+            return "Percent Done: 100%" in state and ("State: Idle" in state or "State: Seeding" in state)
+
+        try:
+            until(is_complete, seconds, "Transmission has everything")
+        except AssertionError as error:
+            raise AssertionError(f"{error}: {self}\n{self.ask('--torrent', 'all', '--info')}") from None
+        return self
+
+    def stop(self):
+        super().stop()
+        shutil.rmtree(self.home, ignore_errors=True)
+
+
+class Transmission:
+    name = "transmission"
+
+    @staticmethod
+    def source(meta, folder, host):
+        return TransmissionProcess(meta, folder, host).wait_complete(SOON)
+
+    @staticmethod
+    def downloader(meta, folder, peers=(), host=LOOPBACK):
+        # It is told of peers by the tracker.
+        return TransmissionProcess(meta, folder, host)

@@ -3,6 +3,7 @@
 Nothing here sleeps in the hope that something has happened by then, uses a fixed port, or leaves loopback.
 """
 
+import atexit
 import filecmp
 import json
 import os
@@ -44,10 +45,33 @@ def missing(reason):
     raise unittest.SkipTest(reason)
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+def free_port(ip="127.0.0.1"):
+    with socket.socket(socket.AF_INET6 if ":" in ip else socket.AF_INET) as probe:
+        probe.bind((ip, 0))
         return probe.getsockname()[1]
+
+
+class Host:
+    """Where a program runs, and the address that it listens on: this machine's own, or a namespace's."""
+
+    def __init__(self, ip, namespace=None):
+        self.ip, self.namespace = ip, namespace
+        self.version = 6 if ":" in ip else 4
+
+    def command(self, *args):
+        """What runs this program there."""
+        return ["ip", "netns", "exec", self.namespace, *args] if self.namespace else list(args)
+
+    def endpoint(self, port):
+        return f"[{self.ip}]:{port}" if self.version == 6 else f"{self.ip}:{port}"
+
+    def free_port(self):
+        # In a namespace, where nobody else asks for any, what is free here will do.
+        return free_port("::1" if self.version == 6 else "127.0.0.1")
+
+
+LOOPBACK = Host("127.0.0.1")
+LOOPBACK6 = Host("::1")
 
 
 class Process:
@@ -66,6 +90,8 @@ class Process:
             cwd=cwd,
         )
         self.pid = self.process.pid
+        # For when the tests are interrupted, and no test cleans up any more.
+        atexit.register(self._end)
         self.readers = [
             threading.Thread(target=self._read, args=(pipe,), daemon=True)
             for pipe in (self.process.stdout, self.process.stderr)
@@ -143,6 +169,11 @@ class Process:
         if found != status:
             raise AssertionError(f"ended with {found}, not {status}: {self}")
         return self
+
+    def _end(self):
+        if self.is_running():
+            self.process.kill()
+            self.process.wait()
 
     def kill(self):
         """As `kill -9` does; nothing is saved."""
@@ -237,7 +268,9 @@ def new_scratch(needed, on_disk=False):
     places = [build] if on_disk else [Path("/dev/shm"), build]
     for place in places:
         if place.is_dir() and os.access(place, os.W_OK) and free_bytes(place) > needed * 1.05 + 256 * MIB:
-            return Path(tempfile.mkdtemp(prefix="swarm-interop-", dir=place))
+            folder = Path(tempfile.mkdtemp(prefix="swarm-interop-", dir=place))
+            atexit.register(shutil.rmtree, folder, ignore_errors=True)
+            return folder
     missing(f"no room for {needed / GIB:.1f} GiB in {' or '.join(map(str, places))}")
 
 

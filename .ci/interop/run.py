@@ -5,6 +5,7 @@ SWARM_BIN is the folder of `swarm` and `swarm-tracker`, SWARM_INTEROP_SKIP a lis
 """
 
 import os
+import signal
 import sys
 import time
 import unittest
@@ -67,6 +68,8 @@ def main():
     for program in ("swarm", "swarm-tracker"):
         if not (BIN / program).exists():
             sys.exit(f"{BIN / program} is not there: `cargo build --release --workspace --bins` first")
+    # What runs is ended, and namespaces are removed, also then.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     wanted = sys.argv[1:]
     unwanted = [part for part in os.environ.get("SWARM_INTEROP_SKIP", "").split(",") if part]
     found = unittest.defaultTestLoader.discover(str(HERE), pattern="test_*.py")

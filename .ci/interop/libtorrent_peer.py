@@ -1,0 +1,58 @@
+"""One torrent in one session of libtorrent, until SIGTERM. usage: libtorrent_peer.py METAINFO FOLDER ADDR:0 [ADDR:PORT]...
+
+Prints events as `swarm --json` does: `listening` with `port`, and `complete`.
+"""
+
+import json
+import signal
+import sys
+
+import libtorrent as lt
+
+INTERVAL_MS = 50
+
+
+def tell(event, **fields):
+    print(json.dumps({"event": event, **fields}), flush=True)
+
+
+def main():
+    meta, folder, listen, *peers = sys.argv[1:]
+    ended = []
+    signal.signal(signal.SIGTERM, lambda *_: ended.append(True))
+    session = lt.session(
+        {
+            "listen_interfaces": listen,
+            "enable_dht": False,
+            "enable_lsd": False,
+            "enable_upnp": False,
+            "enable_natpmp": False,
+            "allow_multiple_connections_per_ip": True,
+            "alert_mask": lt.alert.category_t.error_notification,
+        }
+    )
+    params = lt.load_torrent_file(meta)
+    params.save_path = folder
+    params.flags &= ~(lt.torrent_flags.auto_managed | lt.torrent_flags.paused)
+    torrent = session.add_torrent(params)
+    for peer in peers:
+        ip, port = peer.rsplit(":", 1)
+        torrent.connect_peer((ip.strip("[]"), int(port)))
+    told = set()
+    while not ended:
+        if "listening" not in told and session.listen_port():
+            told.add("listening")
+            tell("listening", port=session.listen_port())
+        if "complete" not in told and torrent.status().is_seeding:
+            told.add("complete")
+            tell("complete")
+        session.wait_for_alert(INTERVAL_MS)
+        for alert in session.pop_alerts():
+            print(alert.message(), file=sys.stderr, flush=True)
+    session.remove_torrent(torrent)
+    # Writes what it still holds, and waits for that.
+    del torrent, session
+
+
+if __name__ == "__main__":
+    main()

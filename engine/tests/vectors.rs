@@ -1,0 +1,104 @@
+//! Published examples of what the protocol computes, collected in the folder that `SWARM_CORPORA` names. Without it these
+//! tests have nothing to do, and say so.
+
+use serde_json::Value;
+use std::fs;
+use std::path::PathBuf;
+use swarm_core::id::InfoHash;
+use swarm_core::tracker::announce::AnnounceRequest;
+use swarm_core::wire::extension::{EXTENSION_HANDSHAKE_ID, Extension, ExtensionHandshake};
+use swarm_core::wire::fast::allowed_fast_set;
+use swarm_core::wire::{DecodeLimits, Decoded, Message, decode};
+use swarm_engine::hash::sha1;
+
+/// Tables of what is not there yet: nodes' ids, stored items and packets of the DHT, the order of addresses, SHA-256 and its
+/// trees, encryption, and info-hashes in base 32.
+const NOT_YET: [&str; 8] =
+    ["bep42", "bep44", "bep5_packets", "bep40_priority", "sha256", "rc4", "base32", "merkle"];
+const TESTED: [&str; 3] = ["bep6_allowed_fast", "querystring", "sha1"];
+
+fn corpora() -> Option<PathBuf> {
+    let folder = std::env::var_os("SWARM_CORPORA").map(PathBuf::from);
+    if folder.is_none() {
+        eprintln!("skipped: SWARM_CORPORA names no folder with examples");
+    }
+    folder
+}
+
+fn tables() -> Option<Value> {
+    let path = corpora()?.join("vectors.json");
+    let text = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    Some(serde_json::from_str(&text).expect("vectors.json is JSON"))
+}
+
+fn cases(table: &str) -> Vec<Value> {
+    let Some(tables) = tables() else { return Vec::new() };
+    let cases = tables[table]["cases"].as_array().cloned().unwrap_or_default();
+    assert!(!cases.is_empty(), "{table} has no cases");
+    cases
+}
+
+fn hex(value: &Value) -> [u8; 20] {
+    let text = value.as_str().expect("digits");
+    std::array::from_fn(|i| u8::from_str_radix(&text[2 * i..2 * i + 2], 16).expect("a digit"))
+}
+
+#[test]
+fn every_table_is_tested_or_not_there_yet() {
+    let Some(tables) = tables() else { return };
+    for name in tables.as_object().expect("tables by name").keys() {
+        assert!(TESTED.contains(&name.as_str()) || NOT_YET.contains(&name.as_str()), "{name}");
+    }
+}
+
+#[test]
+fn sha1_digests() {
+    for case in cases("sha1") {
+        let part = case["s"].as_str().expect("text").as_bytes();
+        let times = case["n"].as_u64().expect("a number") as usize;
+        assert_eq!(sha1(std::iter::repeat_n(part, times)), hex(&case["h"]), "{case}");
+    }
+}
+
+#[test]
+fn allowed_fast_sets() {
+    for case in cases("bep6_allowed_fast") {
+        let ip = case["ip"].as_str().and_then(|ip| ip.parse().ok()).expect("an address");
+        let [pieces, count] = ["pieces", "k"].map(|key| case[key].as_u64().expect("a number") as u32);
+        let set = allowed_fast_set(ip, InfoHash(hex(&case["infohash"])), pieces, count as usize);
+        let set: Vec<u64> = set.iter().map(|piece| piece.0.into()).collect();
+        let expected: Vec<u64> =
+            case["set"].as_array().expect("a list").iter().filter_map(Value::as_u64).collect();
+        assert_eq!(set.len(), expected.len(), "{case}");
+        assert!(expected.iter().all(|piece| set.contains(piece)), "{case}: {set:?}");
+    }
+}
+
+#[test]
+fn info_hashes_in_announces() {
+    for case in cases("querystring") {
+        let info_hash = case["encoded_one_form"].as_str().expect("a query");
+        let query = format!("{info_hash}&peer_id=abcdefghijklmnopqrst&port=1");
+        let request = AnnounceRequest::parse_query(query.as_bytes()).expect("an announce");
+        assert_eq!(request.info_hash.0, hex(&case["info_hash"]), "{case}");
+        // More may be percent-encoded than has to be, so ours is compared by what it means.
+        let ours = AnnounceRequest::parse_query(request.to_query().as_bytes()).expect("an announce");
+        assert_eq!(ours.info_hash, request.info_hash);
+    }
+}
+
+#[test]
+fn a_captured_extension_handshake() {
+    let Some(folder) = corpora() else { return };
+    let bytes = fs::read(folder.join("wire/extended-handshake.bin")).expect("the capture");
+    let decoded = decode(&bytes, &DecodeLimits::default()).expect("a message");
+    let Some((Decoded::Message(Message::Extended { id: EXTENSION_HANDSHAKE_ID, payload }), _)) = decoded
+    else {
+        panic!("{decoded:?}");
+    };
+    let hello = ExtensionHandshake::decode(&payload).expect("bencoded");
+    assert_eq!(hello.client, "qBittorrent/4.4.0alpha1");
+    assert_eq!((hello.reqq, hello.metadata_size), (Some(500), Some(138_876)));
+    let ids = [Extension::DontHave, Extension::UploadOnly, Extension::Metadata, Extension::PeerExchange];
+    assert_eq!(ids.map(|extension| hello.ids.get(&extension).copied()), [7, 3, 2, 1].map(Some));
+}
