@@ -12,6 +12,8 @@ The rules, the same for all:
 - Several: all start at the same moment and go on serving once they are complete; the clock stops when the last one says
   that it is. (The floor program's receivers serve nobody: its source serves each of them.)
 - CPU time is what all processes of an end used while the clock ran, user and system; the tracker's is not counted.
+- What anything else took of the processors meanwhile is told too, as a share of them: figures taken beside a busy neighbour
+  show only how contestants compare.
 - RssAnon and peak RSS are read every 50 ms; of several downloaders the highest counts.
 - After the clock, every copy is compared with the original, then deleted.
 """
@@ -192,7 +194,7 @@ class Transfer:
             command = contestant.downloader(self.torrent, folder, stay, address)
             downloaders.append(self.start(command, contestant.waits))
         source.cpu_before = source._cpu_so_far()
-        start = time.monotonic()
+        start, busy_before = time.monotonic(), busy_cpu_s()
         for downloader in downloaders:
             downloader.go()
         stopped = threading.Event()
@@ -202,6 +204,8 @@ class Transfer:
             complete = [downloader.wait_for(contestant.mark, RUN_S_MAX)[0] for downloader in downloaders]
             ends = complete if stay else [downloader.wait() for downloader in downloaders]
             used = {"source": End.of([source]), "downloaders": End.of(downloaders)}
+            others = busy_cpu_s() - busy_before - sum(end.cpu_s for end in used.values())
+            cpu_s = (time.monotonic() - start) * os.cpu_count()
         finally:
             stopped.set()
             sampler.join()
@@ -213,6 +217,7 @@ class Transfer:
         return {
             "wall_s": round(max(ends) - start, 3),
             "complete_s": round(max(complete) - start, 3),
+            "others_share": round(max(others, 0) / cpu_s, 3),
             **{end: dataclasses.asdict(used[end]) for end in used},
         }
 
@@ -234,6 +239,12 @@ class Transfer:
             known = json.load(reply)
         checked = self.contestant.checked
         return known["peers"] and source.has_said(checked) if checked else known["seeds"]
+
+
+def busy_cpu_s():
+    """What all processors together have worked since the system started, for this machine or for its neighbours."""
+    user, nice, system, _, _, irq, softirq, stolen = Path("/proc/stat").read_text().split()[1:9]
+    return sum(map(int, (user, nice, system, irq, softirq, stolen))) / TICKS_PER_S
 
 
 def sample(peers, stopped):
@@ -288,6 +299,7 @@ def summary(runs, delivered_gb):
     for key in ("wall_s", "complete_s"):
         times = [run[key] for run in runs]
         result[key] = {"median": statistics.median(times), "min": min(times), "max": max(times)}
+    result["others_share"] = statistics.median(run["others_share"] for run in runs)
     for end in ("source", "downloaders"):
         middle = {key: statistics.median(run[end][key] for run in runs) for key in runs[0][end]}
         result[end] = {**middle, "cpu_s_per_gb": round(middle["cpu_s"] / delivered_gb, 3)}
@@ -318,8 +330,8 @@ def markdown(results):
         summaries = one["summary"]
         floor = summaries.get("floor", {}).get("wall_s", {}).get("median")
         lines += ["", f"## 1 to {one['downloaders']}, {size_text(one['bytes'])}, {size_text(one['piece_length'])} pieces", ""]
-        lines += ["| source / downloader | wall s (min to max) | complete after s | wall to floor | CPU s per GB, both (source + downloaders) | RssAnon MiB | peak RSS MiB |"]
-        lines += ["|---|---|---|---|---|---|---|"]
+        lines += ["| source / downloader | wall s (min to max) | complete after s | wall to floor | CPU s per GB, both (source + downloaders) | RssAnon MiB | peak RSS MiB | others' CPU |"]
+        lines += ["|---|---|---|---|---|---|---|---|"]
         for name, of in summaries.items():
             wall, ends = of["wall_s"], (of["source"], of["downloaders"])
             pair = lambda key, sign, digits: f" {sign} ".join(f"{end[key]:.{digits}f}" for end in ends)
@@ -331,6 +343,7 @@ def markdown(results):
                 f"{of['cpu_s_per_gb']:.2f} ({pair('cpu_s_per_gb', '+', 2)})",
                 pair("rss_anon_mib", "/", 0),
                 pair("rss_mib", "/", 0),
+                f"{of['others_share']:.0%}",
             ]
             lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
