@@ -37,8 +37,10 @@ class Swarm(Contestant):
     common = ["--json", "--no-state", "--listen", "127.0.0.1:0"]
 
     def version(self):
-        change = output_of("git", "-C", ROOT, "describe", "--always", "--dirty", "--exclude=*")
-        return f"{output_of(BIN / 'swarm', '--version')}, {change}"
+        parts = ["engine", "tracker", "cli"]
+        change = output_of("git", "-C", ROOT, "log", "-1", "--format=%h", "--", *parts)
+        changed = output_of("git", "-C", ROOT, "status", "--porcelain", "--", *parts)
+        return f"{output_of(BIN / 'swarm', '--version')}, {change}{' with changes' if changed else ''}"
 
     def source(self, torrent, _):
         return [BIN / "swarm", "seed", torrent.meta, torrent.folder, *self.common]

@@ -334,15 +334,17 @@ def markdown(results):
         lines += ["|---|---|---|---|---|---|---|---|"]
         for name, of in summaries.items():
             wall, ends = of["wall_s"], (of["source"], of["downloaders"])
-            pair = lambda key, sign, digits: f" {sign} ".join(f"{end[key]:.{digits}f}" for end in ends)
+            cpu = " + ".join(f"{end['cpu_s_per_gb']:.2f}" for end in ends)
+            # A process that lived shorter than the time between two samples has shown nothing.
+            memory = lambda key: " / ".join(f"{end[key]:.0f}" if end["rss_mib"] else "?" for end in ends)
             cells = [
                 name,
                 f"{wall['median']:.2f} ({wall['min']:.2f} to {wall['max']:.2f})",
                 f"{of['complete_s']['median']:.2f}",
                 f"{wall['median'] / floor:.2f}" if floor else "",
-                f"{of['cpu_s_per_gb']:.2f} ({pair('cpu_s_per_gb', '+', 2)})",
-                pair("rss_anon_mib", "/", 0),
-                pair("rss_mib", "/", 0),
+                f"{of['cpu_s_per_gb']:.2f} ({cpu})",
+                memory("rss_anon_mib"),
+                memory("rss_mib"),
                 f"{of['others_share']:.0%}",
             ]
             lines.append("| " + " | ".join(cells) + " |")
