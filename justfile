@@ -35,6 +35,11 @@ bench-tail ROUNDS="5":
     cargo build --release --workspace --bins
     benches/tail.py {{ROUNDS}}
 
+# Announces per second beside aquatic_http, which must be installed, as must wrk
+bench-tracker *ARGS:
+    cargo build --release --workspace --bins
+    benches/tracker.py {{ARGS}}
+
 # Everything that is checked before a change lands
 ci:
     .ci/run

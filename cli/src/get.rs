@@ -16,7 +16,7 @@ use std::time::Duration;
 use swarm_core::metainfo::Metainfo;
 use swarm_core::picker::Order;
 use swarm_engine::AddTorrent;
-use swarm_engine::storage::SpaceBudget;
+use swarm_engine::SpaceBudget;
 
 /// Options of `swarm get`.
 #[derive(Args, Debug)]

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use swarm_core::metainfo::Metainfo;
-use swarm_engine::storage::SpaceBudget;
+use swarm_engine::SpaceBudget;
 use swarm_engine::{AddTorrent, Event, Mode, Session, TorrentHandle, TorrentStats};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
 

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use swarm_core::metainfo::Info;
 use swarm_engine::hash::Workers;
-use swarm_engine::storage::verify::{self, FileState, Report};
+use swarm_engine::verify::{self, FileState, Report};
 
 /// Options of `swarm verify`.
 #[derive(Args, Debug)]

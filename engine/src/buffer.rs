@@ -276,11 +276,6 @@ impl PieceBuffer {
         is_new
     }
 
-    /// Whether this block has arrived.
-    pub fn has(&self, block_index: u32) -> bool {
-        self.slots.get(block_index as usize).is_some_and(|slot| !matches!(slot, Slot::Missing))
-    }
-
     /// Whether every block is here and none is still on its way to the side file, so that the piece can be verified.
     pub fn is_complete(&self) -> bool {
         (self.in_memory + self.spilled) as usize == self.slots.len()
@@ -441,7 +436,7 @@ mod tests {
         let pool = BlockPool::new(1 << 20);
         let mut piece = PieceBuffer::new(&geometry(), PieceIndex(1));
         for index in [2, 0, 1] {
-            assert!(!piece.is_complete() && !piece.has(index));
+            assert!(!piece.is_complete());
             assert!(piece.insert(index, pool.take().unwrap()));
         }
         assert!(piece.is_complete());
@@ -462,7 +457,7 @@ mod tests {
         let spill = piece.take_for_spill();
         assert_eq!(spill.blocks().iter().map(|b| b.0).collect::<Vec<_>>(), [0, 2]);
         piece.insert(1, pool.take().unwrap());
-        assert!(piece.has(0) && !piece.is_complete());
+        assert!(!piece.is_complete());
         piece.restore(spill);
         assert!(piece.is_complete() && !piece.has_spilled());
         let spill = piece.take_for_spill();

@@ -3,17 +3,32 @@
 //! A [`Session`] owns one network thread, on which every socket and every
 //! torrent's state machine live without locks, and a few worker threads that
 //! hash, read and write. It is driven from any thread, in async code or not:
-//! its methods only send messages. See `examples/` for a download and a seed in
-//! twenty lines.
+//! its methods only send messages.
+//!
+//! ```no_run
+//! # async fn download() -> Result<(), Box<dyn std::error::Error>> {
+//! use swarm_engine::core::metainfo::Metainfo;
+//! use swarm_engine::{AddTorrent, Session, SessionOptions};
+//!
+//! let metainfo = Metainfo::parse(&std::fs::read("release.meta")?)?;
+//! let session = Session::start(SessionOptions::default())?;
+//! let torrent = session.add(AddTorrent::download(metainfo, "downloads")).await?;
+//! torrent.completed().await?;
+//! session.stop().await;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! `examples/` has a download that tells its events, and a seed.
 
-pub mod buffer;
+mod buffer;
 pub mod create;
 pub mod error;
 pub mod hash;
 mod http;
 mod net;
 pub mod session;
-pub mod storage;
+mod storage;
 
 pub use error::{Error, ErrorKind};
 pub use http::fetch;
@@ -21,4 +36,5 @@ pub use session::{
     AddTorrent, Event, EventReceiver, Mode, PeerStats, Session, SessionOptions, State, TorrentHandle,
     TorrentStats, TrackerStats, Waiting,
 };
+pub use storage::{SpaceBudget, StorageError, verify};
 pub use swarm_core as core;

@@ -242,7 +242,7 @@ async fn a_full_disk_pauses_the_download_until_there_is_space() {
     let metainfo = publish(source.path(), FILES, 65_536);
     let (seeder, getter) = (session(), session());
     seed(&seeder, &metainfo, source.path()).await;
-    let space = Arc::new(swarm_engine::storage::SpaceBudget::new(1_000_000));
+    let space = Arc::new(swarm_engine::SpaceBudget::new(1_000_000));
     let torrent = AddTorrent { space: Some(Arc::clone(&space)), ..get(&metainfo, target.path(), &[&seeder]) };
     let torrent = getter.add(torrent).await.unwrap();
     let mut events = torrent.events();

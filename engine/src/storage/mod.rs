@@ -66,7 +66,7 @@ mod work;
 mod write;
 
 pub use error::StorageError;
-pub use handles::{HandleLimits, Handles};
+pub use handles::Handles;
 pub use options::{Mode, OpenOptions, Opened, Trust};
 pub use prepared::Prepared;
 pub use space::SpaceBudget;
@@ -128,17 +128,6 @@ pub enum PieceOutcome {
     },
 }
 
-/// How far a file is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FileProgress {
-    /// Pieces that the file lies in.
-    pub pieces: u32,
-    /// Those of them that are known to be right.
-    pub pieces_have: u32,
-    /// Whether it is under its final name.
-    pub is_finished: bool,
-}
-
 impl Storage {
     /// Opens the torrent's files and finds out what is already there. Creates and locks the work folder of a
     /// download, and the destination if need be.
@@ -151,11 +140,6 @@ impl Storage {
     /// If [`Mode::Download`] does not have one choice for each file.
     pub fn open(info: Arc<Info>, options: OpenOptions) -> Result<(Storage, Opened), StorageError> {
         open::open(info, options)
-    }
-
-    /// What is stored.
-    pub fn info(&self) -> &Arc<Info> {
-        &self.info
     }
 
     /// Where the torrent's file or folder is, or will be: `DIR/NAME`.
@@ -263,14 +247,10 @@ impl Storage {
         self.save_and_release()
     }
 
-    /// How far a file is.
-    ///
-    /// # Panics
-    /// If there is no such file.
-    pub fn file_progress(&self, file: FileIndex) -> FileProgress {
-        let slot = self.table().slots[file.idx()];
-        let pieces = table::pieces_of(&self.info, &self.info.files[file.idx()]);
-        FileProgress { pieces, pieces_have: pieces - slot.pieces_missing, is_finished: slot.is_finished() }
+    /// Whether a file is under its final name.
+    #[cfg(test)]
+    pub fn is_finished(&self, file: FileIndex) -> bool {
+        self.table().slots[file.idx()].is_finished()
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {

@@ -6,7 +6,6 @@ use super::sys;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
-use swarm_core::id::PieceIndex;
 
 /// What pad files hold, as much as one slice shows at a time.
 static ZEROS: [u8; 16 * 1024] = [0; 16 * 1024];
@@ -23,7 +22,6 @@ pub struct Prepared(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    piece: PieceIndex,
     range: Range<u32>,
     parts: Vec<Part>,
 }
@@ -51,19 +49,9 @@ pub(super) enum Bytes {
 }
 
 impl Prepared {
-    pub(super) fn new(piece: PieceIndex, range: Range<u32>, parts: Vec<Part>) -> Prepared {
+    pub(super) fn new(range: Range<u32>, parts: Vec<Part>) -> Prepared {
         debug_assert_eq!(parts.last().map_or(range.start, |part| part.end), range.end);
-        Prepared(Arc::new(Inner { piece, range, parts }))
-    }
-
-    /// The piece that the bytes belong to.
-    pub fn piece(&self) -> PieceIndex {
-        self.0.piece
-    }
-
-    /// Which bytes of the piece are here.
-    pub fn range(&self) -> Range<u32> {
-        self.0.range.clone()
+        Prepared(Arc::new(Inner { range, parts }))
     }
 
     /// Whether all of these bytes are here.

@@ -159,7 +159,7 @@ impl Storage {
                 _ => parts.push(self.read_owned(&slice)?),
             }
         }
-        Ok(Prepared::new(piece, range, parts))
+        Ok(Prepared::new(range, parts))
     }
 
     /// Maps a slice, window by window.

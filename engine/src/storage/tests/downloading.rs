@@ -45,7 +45,7 @@ fn file_gets_its_name_with_the_sync_after_its_last_piece() {
     assert!(storage.unsynced_bytes() > 0);
     assert_eq!(storage.sync().unwrap(), [FileIndex(3), FileIndex(4), tail]);
     assert_eq!(storage.unsynced_bytes(), 0);
-    assert!(storage.file_progress(tail).is_finished && !storage.file_progress(FileIndex(0)).is_finished);
+    assert!(storage.is_finished(tail) && !storage.is_finished(FileIndex(0)));
     assert_eq!(fs::read(torrent.path(dir.path(), 6)).unwrap(), torrent.file_bytes(6));
     assert_serves(&torrent, &storage, &pieces[..4]);
 }

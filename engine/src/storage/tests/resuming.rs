@@ -141,7 +141,7 @@ fn finished_files_are_known_after_a_crash() {
     let (storage, opened) = torrent.download(dir.path());
     assert_eq!(opened.recheck.count(), 0);
     assert!(torrent.pieces().skip(10).all(|piece| opened.have.has(piece)));
-    assert!(storage.file_progress(FileIndex(6)).is_finished);
+    assert!(storage.is_finished(FileIndex(6)));
     drop(storage);
     // One that was touched since is checked, and found to be right.
     let tail = torrent.path(dir.path(), 6);
