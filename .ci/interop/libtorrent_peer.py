@@ -27,6 +27,8 @@ def main():
             "enable_lsd": False,
             "enable_upnp": False,
             "enable_natpmp": False,
+            # It would wait four seconds for an answer.
+            "enable_outgoing_utp": False,
             "allow_multiple_connections_per_ip": True,
             "alert_mask": lt.alert.category_t.error_notification,
         }
