@@ -18,8 +18,7 @@ lab *ARGS:
 
 # Against libtorrent, aria2 and Transmission, as in `just interop test_create`
 interop *TESTS:
-    cargo build --release --workspace --bins
-    .ci/run interop
+    .ci/run interop {{TESTS}}
 
 # Micro benchmarks
 bench *ARGS:
