@@ -31,8 +31,8 @@ sys.path.insert(0, str(ROOT / ".ci/interop"))
 from harness import BIN, SOON, Process, free_port, until  # noqa: E402
 
 CONNECTIONS = 64
-# So many random announces leave one peer in twenty out.
-WARM_UP = 200_000
+# So many random announces leave one peer in eight out.
+WARM_UP = 130_000
 LOAD = ROOT / "benches/announce.lua"
 AQUATIC_CONFIG = """
 socket_workers = {socket_workers}
