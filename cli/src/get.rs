@@ -97,7 +97,7 @@ pub async fn run(args: GetArgs, cx: &mut Context) -> Result<Exit> {
 
 async fn get(args: GetArgs, cx: &mut Context) -> Result<Exit> {
     let mut interrupt = Interrupt::install()?;
-    let metainfo = transfer::begin(&args.source, &args.dir, cx, &mut interrupt).await?;
+    let metainfo = transfer::begin(&args.source, &args.dir, &args.network, cx, &mut interrupt).await?;
     let wanted = wanted(&metainfo, args.files)?;
     let mut torrent = AddTorrent::download(metainfo, args.dir);
     torrent.wanted = wanted;

@@ -6,6 +6,7 @@ use crate::source;
 use anyhow::Result;
 use clap::Args;
 use std::ffi::OsString;
+use swarm_engine::SessionOptions;
 
 /// Options of `swarm magnet`.
 #[derive(Args, Debug)]
@@ -17,7 +18,7 @@ pub struct MagnetArgs {
 
 /// Prints the link.
 pub async fn run(args: &MagnetArgs, cx: &mut Context) -> Result<Exit> {
-    let metainfo = source::load(&args.source).await?;
+    let metainfo = source::load(&args.source, &SessionOptions::default()).await?;
     cx.console.result(&metainfo.magnet());
     Ok(Exit::Done)
 }

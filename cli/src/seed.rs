@@ -64,7 +64,7 @@ pub async fn run(args: SeedArgs, cx: &mut Context) -> Result<Exit> {
 
 async fn seed(args: SeedArgs, cx: &mut Context) -> Result<Exit> {
     let mut interrupt = Interrupt::install()?;
-    let metainfo = transfer::begin(&args.source, &args.dir, cx, &mut interrupt).await?;
+    let metainfo = transfer::begin(&args.source, &args.dir, &args.network, cx, &mut interrupt).await?;
     let mut torrent = AddTorrent::seed(metainfo, args.dir);
     torrent.recheck = args.recheck;
     torrent.poison = args.inject_poison;

@@ -10,6 +10,7 @@ use serde::Serialize;
 use std::ffi::OsString;
 use std::time::{Duration, SystemTime};
 use swarm_core::metainfo::Metainfo;
+use swarm_engine::SessionOptions;
 
 /// Options of `swarm show`.
 #[derive(Args, Debug)]
@@ -28,7 +29,7 @@ pub async fn run(args: &ShowArgs, cx: &mut Context) -> Result<Exit> {
     if args.json {
         cx.console.set_json();
     }
-    let metainfo = source::load(&args.source).await?;
+    let metainfo = source::load(&args.source, &SessionOptions::default()).await?;
     if args.json {
         cx.console.json(&Shown::of(&metainfo));
     } else {

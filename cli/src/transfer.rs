@@ -59,12 +59,14 @@ pub struct Plan {
 pub async fn begin(
     source: &OsStr,
     dir: &Path,
+    network: &NetworkArgs,
     cx: &mut Context,
     interrupt: &mut Interrupt,
 ) -> Result<Metainfo> {
     cx.record(&Record::Started { source: &source.to_string_lossy(), dir: &dir.to_string_lossy() });
+    let options = network.session_options();
     let metainfo = tokio::select! {
-        metainfo = source::load(source) => metainfo?,
+        metainfo = source::load(source, &options) => metainfo?,
         () = interrupt.wait() => return Err(interrupted(&source.to_string_lossy())),
     };
     let info = &metainfo.info;

@@ -12,6 +12,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
 use swarm_core::metainfo::Info;
+use swarm_engine::SessionOptions;
 use swarm_engine::hash::Workers;
 use swarm_engine::verify::{self, FileState, Report};
 
@@ -61,7 +62,7 @@ pub async fn run(args: VerifyArgs, cx: &mut Context) -> Result<Exit> {
         cx.console.set_json();
     }
     let mut interrupt = Interrupt::install()?;
-    let info = Arc::new(source::load(&args.source).await?.info);
+    let info = Arc::new(source::load(&args.source, &SessionOptions::default()).await?.info);
     let path = args.dir.join(&info.name);
     let bar = WorkBar::new(&cx.console, "checking", info.geometry.total_len());
     let (shown, layout) = (bar.clone(), Arc::clone(&info));

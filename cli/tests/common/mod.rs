@@ -73,7 +73,12 @@ pub struct Running {
 impl Running {
     pub fn start(dir: &Path, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Running {
         let mut command = swarm(dir);
-        command.args(args).arg("--json").stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.args(args);
+        Running::spawn(command)
+    }
+
+    pub fn spawn(mut command: Command) -> Running {
+        command.arg("--json").stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let (sender, lines) = channel();
         let stdout = BufReader::new(child.stdout.take().unwrap());

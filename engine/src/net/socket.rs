@@ -2,7 +2,7 @@
 
 use crate::Error;
 use crate::session::{LISTEN_PORT_FIRST, SessionOptions};
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Socket, Type};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::time::Duration;
@@ -39,7 +39,7 @@ pub(crate) fn listen(options: &SessionOptions) -> Result<Vec<TcpListener>, Error
 }
 
 fn listen_on(addr: SocketAddr, device: Option<&str>) -> io::Result<TcpListener> {
-    let socket = new_socket(addr, device)?;
+    let socket = new_socket(addr, Type::STREAM, device)?;
     if addr.is_ipv6() {
         socket.set_only_v6(true)?;
     }
@@ -50,8 +50,8 @@ fn listen_on(addr: SocketAddr, device: Option<&str>) -> io::Result<TcpListener> 
     Ok(socket.into())
 }
 
-fn new_socket(addr: SocketAddr, device: Option<&str>) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+fn new_socket(addr: SocketAddr, kind: Type, device: Option<&str>) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(addr), kind, None)?;
     socket.set_nonblocking(true)?;
     #[cfg(target_os = "linux")]
     if let Some(device) = device {
@@ -73,9 +73,17 @@ pub(crate) fn local_ip(listen: &[SocketAddr], to: IpAddr) -> Option<IpAddr> {
     mine.into_iter().find(|ip| ip.is_ipv4() == to.is_ipv4())
 }
 
+/// The address that packets to `to` leave from now, if any do. Nothing is sent.
+pub(crate) fn route(to: IpAddr, device: Option<&str>) -> Option<IpAddr> {
+    let to = SocketAddr::new(to, 9);
+    let socket = new_socket(to, Type::DGRAM, device).ok()?;
+    socket.connect(&to.into()).ok()?;
+    Some(socket.local_addr().ok()?.as_socket()?.ip())
+}
+
 /// Dials a peer.
 pub(crate) async fn dial(to: SocketAddr, options: &SessionOptions) -> io::Result<TcpStream> {
-    let socket = new_socket(to, options.bind_device.as_deref())?;
+    let socket = new_socket(to, Type::STREAM, options.bind_device.as_deref())?;
     if let Some(ip) = local_ip(&options.listen, to.ip()) {
         socket.bind(&SocketAddr::new(ip, 0).into())?;
     }

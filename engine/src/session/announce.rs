@@ -4,52 +4,52 @@ use super::event::Event;
 use super::hub::Hub;
 use super::options::AddTorrent;
 use super::torrent::TorrentShell;
-use crate::http;
-use crate::net::socket::local_ip;
-use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use crate::http::{self, HttpError};
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
 use swarm_core::id::PeerId;
 use swarm_core::rng::Rng;
 use swarm_core::time::Time;
 use swarm_core::torrent::discovery::Origin;
-use swarm_core::tracker::announce::AnnounceResponse;
-use swarm_core::tracker::announcer::{AnnounceAction, AnnounceFailure, Announcer, AnnouncerConfig, Transfer};
-use swarm_core::tracker::{Family, REPLY_LEN_MAX};
+use swarm_core::tracker::announcer::{
+    AnnounceAction, AnnounceFailure, Announcer, AnnouncerConfig, NUMWANT_MAX, Named, Transfer,
+};
+use swarm_core::tracker::{AnnounceResponse, Family, REPLY_LEN_MAX, ReplyError};
 use tokio::task::spawn_local;
 
-/// How long a tracker may take to answer.
+/// How long a tracker may take to answer, redirects and all.
 const ANNOUNCE_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// The announcer of one torrent, and the HTTP clients for it.
+/// The announcer of one torrent.
 pub(super) struct Announcing {
     announcer: Announcer,
-    clients: [Option<reqwest::Client>; 2],
 }
 
 impl Announcing {
     pub(super) fn new(hub: &Hub, options: &AddTorrent, peer_id: PeerId, rng: Rng) -> Announcing {
-        let mut tiers =
-            if options.use_metainfo_trackers { options.metainfo.trackers.clone() } else { Vec::new() };
-        tiers.extend(options.trackers.iter().map(|url| vec![url.clone()]));
-        let families: BTreeSet<Family> = hub.listening.iter().map(|addr| Family::of(addr.ip())).collect();
+        let mut ports = BTreeMap::new();
+        for addr in &hub.listening {
+            ports.entry(Family::of(addr.ip())).or_insert(addr.port());
+        }
         let config = AnnouncerConfig {
             info_hash: options.metainfo.info.info_hash,
             peer_id,
-            port: hub.listening.first().map_or(0, SocketAddr::port),
-            families: families.into_iter().collect(),
+            ports,
             interval_min: options.announce_interval_min,
         };
-        Announcing { announcer: Announcer::new(config, &tiers, rng), clients: [None, None] }
+        let by_metainfo: &[Vec<String>] =
+            if options.use_metainfo_trackers { &options.metainfo.trackers } else { &[] };
+        let named = Named { by_metainfo, by_user: &options.trackers };
+        Announcing { announcer: Announcer::new(config, named, rng) }
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Time> {
         self.announcer.poll_timeout()
     }
 
-    pub(super) fn start(&mut self, now: Time, transfer: Transfer) {
-        self.announcer.handle_transfer(transfer);
+    pub(super) fn start(&mut self, now: Time) {
         self.announcer.handle_start(now);
     }
 
@@ -60,39 +60,19 @@ impl Announcing {
     pub(super) fn announcer(&self) -> &Announcer {
         &self.announcer
     }
-
-    fn client(&mut self, hub: &Hub, family: Family) -> Result<reqwest::Client, String> {
-        let any = match family {
-            Family::V4 => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-            Family::V6 => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
-        };
-        let slot = &mut self.clients[usize::from(family == Family::V6)];
-        if slot.is_none() {
-            // The source address also decides which of the tracker's addresses are used.
-            let from = local_ip(&hub.options.listen, any).unwrap_or(any);
-            *slot = Some(http::client(Some(from), ANNOUNCE_TIMEOUT)?);
-        }
-        slot.clone().ok_or_else(|| "no HTTP client".to_owned())
-    }
 }
 
 impl TorrentShell {
-    /// What trackers are told of the transfer.
-    pub(super) fn transfer(&self) -> Transfer {
-        let left = self.bytes_left();
-        let inner = self.inner.borrow();
-        let totals = inner.core.totals();
-        let peers_wanted = if inner.core.wants_peers() { 200 } else { 0 };
-        Transfer { uploaded: totals.bytes_up, downloaded: totals.bytes_down, left, peers_wanted }
-    }
-
     /// Lets the announcer look at the time and the transfer, and carries out what it wants.
     pub(super) fn drive_announcer(self: &Rc<Self>) {
         let now = self.hub.now();
-        let transfer = self.transfer();
-        let left = transfer.left;
+        let left = self.bytes_left();
         let mut inner = self.inner.borrow_mut();
         let inner = &mut *inner;
+        let totals = inner.core.totals();
+        let peers_wanted = if inner.core.wants_peers() { NUMWANT_MAX } else { 0 };
+        let transfer =
+            Transfer { uploaded: totals.bytes_up, downloaded: totals.bytes_down, left, peers_wanted };
         let announcer = &mut inner.announcing.announcer;
         announcer.handle_transfer(transfer);
         if announcer.poll_timeout().is_some_and(|at| at <= now) {
@@ -102,51 +82,78 @@ impl TorrentShell {
             inner.announcing.announcer.want_more_peers(now);
         }
         while let Some(action) = inner.announcing.announcer.poll_action() {
-            let client = inner.announcing.client(&self.hub, action.family);
-            spawn_local(Rc::clone(self).announce(client, action));
+            spawn_local(Rc::clone(self).announce(action));
         }
     }
 
-    async fn announce(self: Rc<Self>, client: Result<reqwest::Client, String>, action: AnnounceAction) {
-        let url = action.request.url(&action.url);
-        let outcome = async {
-            let client = client.map_err(AnnounceFailure::Unreachable)?;
-            let unreachable = |e: &reqwest::Error| AnnounceFailure::Unreachable(http::chain(e));
-            let response = client.get(url).send().await.map_err(|e| unreachable(&e))?;
-            let tracker = response.remote_addr();
-            let status = response.status();
-            let body = http::body(response, REPLY_LEN_MAX).await.map_err(AnnounceFailure::Unreachable)?;
-            // A failure reason often comes with a status other than 200.
-            match AnnounceResponse::parse(&body) {
-                Ok(response) if status.is_success() => Ok((response, tracker)),
-                Ok(_) => Err(AnnounceFailure::Status(status.as_u16())),
-                Err(_) if !status.is_success() && body.first() != Some(&b'd') => {
-                    Err(AnnounceFailure::Status(status.as_u16()))
-                }
-                Err(error) => Err(AnnounceFailure::Reply(error)),
-            }
-        };
-        let outcome = outcome.await;
+    async fn announce(self: Rc<Self>, action: AnnounceAction) {
+        let outcome = self.ask(&action).await;
         let now = self.hub.now();
-        match &outcome {
-            Ok((response, tracker)) => {
-                let from_loopback = tracker.is_some_and(|addr| addr.ip().is_loopback());
-                let peers: Vec<SocketAddr> = response.peers.iter().map(|peer| peer.addr).collect();
-                self.emit(Event::Announced { url: action.url.to_string(), peers: peers.len() });
-                if let Some(warning) = &response.warning {
-                    self.warn(&format!("{}: {warning}", action.url));
-                }
-                self.with(|inner| {
-                    inner.core.handle_addresses(now, &peers, Origin::Network { from_loopback });
-                });
+        if let Ok((response, tracker)) = &outcome {
+            self.hub.routes.borrow_mut().note(*tracker);
+            let from_loopback = tracker.is_loopback();
+            // The address that the tracker saw, and the port that we told it, are ours.
+            let own = response.external_ip.map(|ip| SocketAddr::new(ip, action.request.port));
+            let peers = response.peers.iter().map(|peer| peer.addr).filter(|&addr| Some(addr) != own);
+            let peers: Vec<SocketAddr> = peers.collect();
+            self.emit(Event::Announced {
+                url: action.url.to_string(),
+                peers: peers.len(),
+                external_ip: response.external_ip,
+            });
+            if let Some(warning) = &response.warning {
+                self.warn(&format!("{}: {warning}", action.url));
             }
-            Err(failure) => {
-                tracing::debug!(tracker = %action.url, %failure, "announce failed");
-                self.warn(&format!("{}: {failure}", action.url));
-            }
+            self.with(|inner| {
+                inner.core.handle_addresses(now, &peers, Origin::Network { from_loopback });
+            });
         }
         let answer = outcome.as_ref().map(|(response, _)| response);
-        self.inner.borrow_mut().announcing.announcer.handle_response(now, action.id, answer);
+        let trouble = {
+            let announcer = &mut self.inner.borrow_mut().announcing.announcer;
+            announcer.handle_response(now, action.id, answer);
+            announcer.trouble(&action.url)
+        };
+        if let Err(failure) = &outcome {
+            tracing::debug!(tracker = %action.url, family = %action.family, %failure, "announce failed");
+            if let Some(trouble) = trouble {
+                self.warn(&format!("{}: {trouble}", action.url));
+            }
+        }
+        self.wake.notify_one();
+    }
+
+    /// Makes one announce: what the tracker says, and its address.
+    async fn ask(&self, action: &AnnounceAction) -> Result<(AnnounceResponse, IpAddr), AnnounceFailure> {
+        let request = http::Request {
+            url: action.request.url(&action.url),
+            origin: action.origin,
+            family: Some(action.family),
+            options: &self.hub.options,
+            timeout: ANNOUNCE_TIMEOUT,
+            body_len_max: REPLY_LEN_MAX,
+        };
+        let answer = http::get(&request).await.map_err(|error| match error {
+            HttpError::NoAddress(family) => AnnounceFailure::NoAddress(family),
+            HttpError::Forbidden(reason) => AnnounceFailure::Forbidden(reason),
+            HttpError::Failed(reason) => AnnounceFailure::Unreachable(reason),
+        })?;
+        let status = answer.status;
+        // A failure reason often comes with a status other than 200.
+        match AnnounceResponse::parse(&answer.body) {
+            Ok(response) if status.is_success() => Ok((response, answer.server.ip())),
+            Ok(_) => Err(AnnounceFailure::Status(status.as_u16())),
+            Err(ReplyError::Malformed(_) | ReplyError::NotADictionary) if !status.is_success() => {
+                Err(AnnounceFailure::Status(status.as_u16()))
+            }
+            Err(error) => Err(AnnounceFailure::Reply(error)),
+        }
+    }
+
+    /// Our addresses have changed: trackers are told now.
+    pub(super) fn addresses_changed(self: &Rc<Self>) {
+        let now = self.hub.now();
+        self.inner.borrow_mut().announcing.announcer.handle_address_change(now);
         self.wake.notify_one();
     }
 

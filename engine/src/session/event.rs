@@ -1,9 +1,11 @@
 //! What a torrent tells those who watch it.
 
 use crate::Error;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 use swarm_core::id::{PeerId, PieceIndex};
 use swarm_core::torrent::Totals;
+use swarm_core::tracker::Family;
 
 /// Something that happened to a torrent. Events come in order; a receiver that is too slow loses the
 /// oldest ones, never the last.
@@ -48,8 +50,10 @@ pub enum Event {
     Announced {
         /// The tracker.
         url: String,
-        /// How many peers it named.
+        /// How many peers it named, ourselves left out.
         peers: usize,
+        /// The address that it saw us come from, if it says so (BEP 24).
+        external_ip: Option<IpAddr>,
     },
     /// Something is not as it should be, and the torrent goes on.
     Warning(String),
@@ -174,13 +178,21 @@ pub struct PeerStats {
     pub snubbed: bool,
 }
 
-/// A tracker at one moment.
+/// A tracker at one moment, as one address family knows it.
 #[derive(Clone, Debug)]
 pub struct TrackerStats {
     /// Its URL.
     pub url: String,
+    /// The address family that the rest is about.
+    pub family: Family,
     /// How it stands: working, waiting, or what went wrong.
     pub status: String,
     /// Peers that it named last time.
     pub peers: usize,
+    /// Seeds in the swarm, if it said so.
+    pub seeds: Option<u32>,
+    /// Leechers in the swarm, if it said so.
+    pub leechers: Option<u32>,
+    /// How long until it is announced to again; `None` if never, or not known yet.
+    pub next_announce: Option<Duration>,
 }

@@ -2,6 +2,7 @@
 
 use super::limit::Limit;
 use super::options::SessionOptions;
+use super::routes::Routes;
 use super::torrent::TorrentShell;
 use crate::buffer::BlockPool;
 use crate::hash::Workers;
@@ -44,6 +45,7 @@ pub(crate) struct Hub {
     pub(crate) memory_freed: Notify,
     pub(crate) pressure: Cell<Pressure>,
     pub(crate) rng: RefCell<Rng>,
+    pub(super) routes: RefCell<Routes>,
     clock: Instant,
 }
 
@@ -69,6 +71,7 @@ impl Hub {
             memory_freed: Notify::new(),
             pressure: Cell::default(),
             rng: RefCell::new(Rng::new(seed)),
+            routes: RefCell::new(Routes::new(&options)),
             clock: Instant::now(),
             options,
         }

@@ -9,6 +9,7 @@ mod limit;
 mod opening;
 mod options;
 mod prepared;
+mod routes;
 mod run;
 mod stats;
 pub(crate) mod torrent;

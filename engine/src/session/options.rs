@@ -79,7 +79,8 @@ pub struct AddTorrent {
     pub order: Order,
     /// Peers to connect to, besides those that trackers name.
     pub peers: Vec<SocketAddr>,
-    /// Trackers to use, a tier each, besides those of the metainfo.
+    /// Trackers to use, a tier each, besides those of the metainfo. Unlike those, they may be anywhere on this
+    /// machine and network.
     pub trackers: Vec<String>,
     /// Whether the metainfo's trackers are used.
     pub use_metainfo_trackers: bool,

@@ -1,6 +1,7 @@
 //! The network thread: accepting connections and taking requests.
 
 use super::hub::Hub;
+use super::routes;
 use super::torrent::{self, TorrentShell};
 use super::{AddTorrent, Request, TorrentHandle};
 use crate::Error;
@@ -35,6 +36,7 @@ pub(super) fn run(
         for socket in sockets {
             spawn_local(accept(Rc::clone(&hub), socket, Rc::clone(&ungreeted)));
         }
+        spawn_local(routes::watch(Rc::clone(&hub)));
         let pool = hub.pool.clone();
         spawn_local(async move {
             loop {

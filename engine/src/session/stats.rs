@@ -59,7 +59,7 @@ impl TorrentShell {
             totals: core.totals(),
             waiting: waiting(&inner, rate_down),
             peer_list: core.peers().map(|peer| peer_stats(peer, now)).collect(),
-            trackers: trackers(&inner),
+            trackers: trackers(&inner, now),
         }
     }
 }
@@ -84,18 +84,26 @@ fn peer_stats(peer: &Peer, now: Time) -> PeerStats {
     }
 }
 
-fn trackers(inner: &Inner) -> Vec<TrackerStats> {
+fn trackers(inner: &Inner, now: Time) -> Vec<TrackerStats> {
     let status = |state: TrackerState<'_>| match state {
         TrackerState::Unsupported(why) => why.to_owned(),
         TrackerState::NotContacted => "not needed so far".to_owned(),
         TrackerState::Announcing => "announcing".to_owned(),
         TrackerState::Working => "working".to_owned(),
-        TrackerState::Failed(why) => why.to_owned(),
+        TrackerState::NoAddress(why) | TrackerState::Failed(why) => why.to_owned(),
         _ => String::new(),
     };
     let all = inner.announcing.announcer().trackers();
-    all.map(|t| TrackerStats { url: t.url.to_owned(), status: status(t.state), peers: t.peers as usize })
-        .collect()
+    all.map(|t| TrackerStats {
+        url: t.url.to_owned(),
+        family: t.family,
+        status: status(t.state),
+        peers: t.peers as usize,
+        seeds: t.complete,
+        leechers: t.incomplete,
+        next_announce: t.next_announce.map(|at| at.since(now)),
+    })
+    .collect()
 }
 
 /// Why nothing moves, if something should.
@@ -108,11 +116,13 @@ fn waiting(inner: &Inner, rate_down: u64) -> Option<Waiting> {
         return None;
     }
     if core.peers().next().is_none() {
-        let failed = inner.announcing.announcer().trackers().find_map(|t| match t.state {
+        let announcer = inner.announcing.announcer();
+        let serves = announcer.trackers().any(|t| t.state == TrackerState::Working);
+        let failed = announcer.trackers().find_map(|t| match t.state {
             TrackerState::Failed(why) => Some(Waiting::Tracker(why.to_owned())),
             _ => None,
         });
-        return Some(failed.unwrap_or(Waiting::NoPeers));
+        return Some(failed.filter(|_| !serves).unwrap_or(Waiting::NoPeers));
     }
     if !core.peers().any(|p| p.am_interested) {
         return Some(Waiting::NothingUseful);

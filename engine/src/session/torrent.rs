@@ -204,9 +204,9 @@ impl TorrentShell {
 
     /// The first things that happen: peers and trackers are tried, or everything is there already.
     pub(super) fn begin(self: &Rc<Self>) {
-        let (now, transfer) = (self.hub.now(), self.transfer());
+        let now = self.hub.now();
         self.with(|inner| {
-            inner.announcing.start(now, transfer);
+            inner.announcing.start(now);
             inner.core.handle_addresses(now, &self.options.peers, Origin::User);
             if inner.core.is_complete() {
                 self.was_complete.set(true);

@@ -12,10 +12,11 @@ mod query;
 mod reply;
 pub mod scrape;
 
+use std::fmt;
 use std::net::IpAddr;
 
 pub use announce::{AnnounceRequest, AnnounceResponse, Event, PeerFormat, TrackerPeer};
-pub use announcer::{AnnounceAction, AnnounceFailure, AnnounceId, Announcer, AnnouncerConfig};
+pub use announcer::{AnnounceAction, AnnounceFailure, AnnounceId, Announcer, AnnouncerConfig, Named};
 pub use query::RequestError;
 pub use reply::{ReplyError, RetryIn, encode_failure};
 pub use scrape::{ScrapeRequest, ScrapeResponse, ScrapeStats};
@@ -37,5 +38,14 @@ impl Family {
     /// The family of an address. An IPv4-mapped IPv6 address counts as IPv4.
     pub fn of(ip: IpAddr) -> Family {
         if ip.to_canonical().is_ipv4() { Family::V4 } else { Family::V6 }
+    }
+}
+
+impl fmt::Display for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Family::V4 => "IPv4",
+            Family::V6 => "IPv6",
+        })
     }
 }

@@ -14,13 +14,14 @@ mod status;
 mod tests;
 mod walk;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use url::Url;
 
 pub use status::{TrackerState, TrackerStatus};
 
 use self::walk::{Due, Walk};
+use super::access::{Forbidden, UrlOrigin};
 use super::announce::{AnnounceRequest, AnnounceResponse, Event, LEFT_UNKNOWN, PeerFormat};
 use super::{Family, ReplyError, RetryIn};
 use crate::id::{InfoHash, PeerId};
@@ -55,10 +56,9 @@ pub struct AnnouncerConfig {
     pub info_hash: InfoHash,
     /// Our peer id.
     pub peer_id: PeerId,
-    /// The port we listen on.
-    pub port: u16,
-    /// The address families that we have. Each is announced on its own.
-    pub families: Vec<Family>,
+    /// The address families that we have, each with the port that we listen on there. Each is
+    /// announced on its own.
+    pub ports: BTreeMap<Family, u16>,
     /// Shortest interval taken from a tracker; [`INTERVAL_MIN`] unless trackers are trusted. Counts as
     /// [`INTERVAL_MAX`] if longer.
     pub interval_min: Duration,
@@ -91,6 +91,9 @@ pub struct AnnounceAction {
     /// The tracker's URL, `http` or `https`, to be combined with `request` by
     /// [`AnnounceRequest::url`].
     pub url: Url,
+    /// Who named the tracker, which decides where the URL may lead; see
+    /// [`check_address`](super::access::check_address).
+    pub origin: UrlOrigin,
     /// The address family to connect over.
     pub family: Family,
     /// What to say.
@@ -108,8 +111,11 @@ pub enum AnnounceFailure {
     #[error("the tracker answered with HTTP status {0}")]
     Status(u16),
     /// The tracker's host has no address of the family that was asked for.
-    #[error("the tracker has no address of this family")]
-    NoAddress,
+    #[error("the tracker has no {0} address")]
+    NoAddress(Family),
+    /// The tracker is where it must not be asked.
+    #[error(transparent)]
+    Forbidden(#[from] Forbidden),
     /// No answer: resolving, connecting, TLS, time. The text says what.
     #[error("{0}")]
     Unreachable(String),
@@ -125,10 +131,20 @@ enum Phase {
     },
 }
 
+/// The trackers of a torrent, by who named them.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Named<'a> {
+    /// The tiers of the metainfo, tried first.
+    pub by_metainfo: &'a [Vec<String>],
+    /// Those of the user, each a tier of its own.
+    pub by_user: &'a [String],
+}
+
 /// A tracker as the metainfo or the user names it.
 #[derive(Debug)]
 struct Tracker {
     url: String,
+    origin: UrlOrigin,
     tier: usize,
     /// What to fetch, or why we cannot.
     target: Result<Url, &'static str>,
@@ -151,20 +167,13 @@ pub struct Announcer {
 }
 
 impl Announcer {
-    /// An announcer for the trackers in `tiers`, which are shuffled within each tier. It stays
+    /// An announcer for the trackers in `named`, which are shuffled within each tier. It stays
     /// silent until [`handle_start`](Self::handle_start). A URL that comes twice counts once, in
-    /// its first tier.
-    pub fn new(mut config: AnnouncerConfig, tiers: &[Vec<String>], mut rng: Rng) -> Announcer {
+    /// its first tier, and as the user's if it is that too.
+    pub fn new(mut config: AnnouncerConfig, named: Named<'_>, mut rng: Rng) -> Announcer {
         config.interval_min = config.interval_min.min(INTERVAL_MAX);
-        let mut trackers: Vec<Tracker> = Vec::new();
-        for (tier, urls) in tiers.iter().enumerate() {
-            for url in urls {
-                if trackers.len() < TRACKERS_MAX && !trackers.iter().any(|known| known.url == *url) {
-                    trackers.push(Tracker { url: url.clone(), tier, target: target(url) });
-                }
-            }
-        }
-        let walks = config.families.iter().map(|&family| Walk::new(family, &trackers, &mut rng)).collect();
+        let trackers = trackers(named);
+        let walks = config.ports.keys().map(|&family| Walk::new(family, &trackers, &mut rng)).collect();
         let key = (rng.next_u64() >> 32) as u32;
         Announcer {
             config,
@@ -265,9 +274,18 @@ impl Announcer {
         self.advance(now);
     }
 
-    /// An announce to make now. Drain until `None` after each `handle_*`.
+    /// An announce to make now. Drain until `None` after each `handle_*`. It tells of the transfer as it
+    /// stands now, which may have moved on since the announce became due.
     pub fn poll_action(&mut self) -> Option<AnnounceAction> {
-        self.actions.pop_front()
+        let mut action = self.actions.pop_front()?;
+        let Transfer { uploaded, downloaded, left, peers_wanted } = self.transfer;
+        let numwant = match action.request.event {
+            Some(Event::Stopped) => 0,
+            _ => peers_wanted.min(NUMWANT_MAX),
+        };
+        action.request =
+            AnnounceRequest { uploaded, downloaded, left, numwant: Some(numwant), ..action.request };
+        Some(action)
     }
 
     /// When to call [`handle_timeout`](Self::handle_timeout) next.
@@ -283,6 +301,27 @@ impl Announcer {
     /// not reached in time).
     pub fn is_stopped(&self) -> bool {
         self.phase == Phase::Idle
+    }
+
+    /// What to tell the user of a tracker that failed: nothing while it serves us over another address
+    /// family, or may do so yet. That it has no address of one family is the last thing to tell.
+    pub fn trouble(&self, url: &Url) -> Option<String> {
+        let tracker = self.trackers.iter().position(|known| known.target.as_ref() == Ok(url))?;
+        let states = || self.walks.iter().map(|walk| walk.state(tracker, &self.trackers));
+        if states().any(|state| matches!(state, TrackerState::Announcing | TrackerState::Working)) {
+            return None;
+        }
+        let failed = states().find_map(|state| match state {
+            TrackerState::Failed(reason) => Some(reason),
+            _ => None,
+        });
+        let absent = || {
+            states().find_map(|state| match state {
+                TrackerState::NoAddress(reason) => Some(reason),
+                _ => None,
+            })
+        };
+        failed.or_else(absent).map(str::to_owned)
     }
 
     /// Each tracker in each address family, in the order in which they are tried.
@@ -315,29 +354,44 @@ impl Announcer {
         let id = AnnounceId(self.next_id);
         self.next_id += 1;
         let walk = &self.walks[walk];
-        let Ok(url) = &self.trackers[due.tracker].target else {
+        let tracker = &self.trackers[due.tracker];
+        let Ok(url) = &tracker.target else {
             unreachable!("only trackers that can be announced to are ever due");
         };
-        let numwant = match due.event {
-            Some(Event::Stopped) => 0,
-            _ => self.transfer.peers_wanted.min(NUMWANT_MAX),
-        };
+        // `poll_action` fills in how the transfer stands.
         let request = AnnounceRequest {
             info_hash: self.config.info_hash,
             peer_id: self.config.peer_id,
-            port: self.config.port,
-            uploaded: self.transfer.uploaded,
-            downloaded: self.transfer.downloaded,
-            left: self.transfer.left,
+            port: self.config.ports.get(&walk.family()).copied().unwrap_or_default(),
+            uploaded: 0,
+            downloaded: 0,
+            left: LEFT_UNKNOWN,
             event: due.event,
-            numwant: Some(numwant),
+            numwant: None,
             format: PeerFormat::Compact,
             key: Some(self.key),
             tracker_id: walk.tracker_id(due.tracker),
         };
-        self.actions.push_back(AnnounceAction { id, url: url.clone(), family: walk.family(), request });
+        let (url, origin, family) = (url.clone(), tracker.origin, walk.family());
+        self.actions.push_back(AnnounceAction { id, url, origin, family, request });
         id
     }
+}
+
+fn trackers(named: Named<'_>) -> Vec<Tracker> {
+    let mut trackers: Vec<Tracker> = Vec::new();
+    let by_metainfo = named.by_metainfo.iter().map(|tier| (tier.as_slice(), UrlOrigin::Metainfo));
+    let by_user = named.by_user.iter().map(|url| (std::slice::from_ref(url), UrlOrigin::Typed));
+    for (tier, (urls, origin)) in by_metainfo.chain(by_user).enumerate() {
+        for url in urls {
+            if let Some(known) = trackers.iter_mut().find(|known| known.url == *url) {
+                known.origin = known.origin.max(origin);
+            } else if trackers.len() < TRACKERS_MAX {
+                trackers.push(Tracker { url: url.clone(), origin, tier, target: target(url) });
+            }
+        }
+    }
+    trackers
 }
 
 fn target(url: &str) -> Result<Url, &'static str> {
@@ -359,7 +413,7 @@ fn backoff(failures: u32, failure: &AnnounceFailure, rng: &mut Rng) -> Option<Du
         };
     }
     let full = match failure {
-        AnnounceFailure::NoAddress => BACKOFF_MAX,
+        AnnounceFailure::NoAddress(_) | AnnounceFailure::Forbidden(_) => BACKOFF_MAX,
         _ => BACKOFF_MIN.saturating_mul(1 << (failures - 1).min(16)).min(BACKOFF_MAX),
     };
     let half_micros = full.as_micros() as u64 / 2;

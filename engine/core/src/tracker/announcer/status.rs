@@ -15,6 +15,8 @@ pub enum TrackerState<'a> {
     Announcing,
     /// The last announce succeeded.
     Working,
+    /// It has no address of this family, in words. No trouble as long as it has one of another.
+    NoAddress(&'a str),
     /// The last announce failed; why.
     Failed(&'a str),
 }

@@ -8,10 +8,17 @@ fn config(families: &[Family]) -> AnnouncerConfig {
     AnnouncerConfig {
         info_hash: InfoHash([1; 20]),
         peer_id: PeerId([2; 20]),
-        port: 6881,
-        families: families.to_vec(),
+        ports: families.iter().map(|&family| (family, port_of(family))).collect(),
         interval_min: INTERVAL_MIN,
     }
+}
+
+fn port_of(family: Family) -> u16 {
+    if family == Family::V4 { 6881 } else { 6882 }
+}
+
+fn new(families: &[Family], by_metainfo: &[Vec<String>], seed: u64) -> Announcer {
+    Announcer::new(config(families), Named { by_metainfo, by_user: &[] }, Rng::new(seed))
 }
 
 fn announcer(tiers: &[&[&str]]) -> Announcer {
@@ -19,7 +26,7 @@ fn announcer(tiers: &[&[&str]]) -> Announcer {
         .iter()
         .map(|tier| tier.iter().map(|name| format!("http://{name}.example/announce")).collect())
         .collect();
-    Announcer::new(config(&[Family::V4]), &tiers, Rng::new(1))
+    new(&[Family::V4], &tiers, 1)
 }
 
 fn response() -> AnnounceResponse {
@@ -29,6 +36,8 @@ fn response() -> AnnounceResponse {
 fn down() -> AnnounceFailure {
     AnnounceFailure::Unreachable("connection refused".into())
 }
+
+const NO_V6: AnnounceFailure = AnnounceFailure::NoAddress(Family::V6);
 
 fn at(seconds: u64) -> Time {
     Time::ZERO + Duration::from_secs(seconds)
@@ -102,7 +111,7 @@ fn tiers_are_tried_in_order_and_the_working_tracker_first_in_its_tier() {
 fn trackers_are_shuffled_within_their_tier() {
     let first = |seed| {
         let tier = ["http://a/announce", "http://b/announce"].map(String::from).to_vec();
-        let mut announcer = Announcer::new(config(&[Family::V4]), &[tier], Rng::new(seed));
+        let mut announcer = new(&[Family::V4], &[tier], seed);
         announcer.handle_start(at(0));
         one(&mut announcer).1
     };
@@ -256,7 +265,8 @@ fn absurd_intervals_are_clamped() {
 #[test]
 fn even_the_shortest_interval_has_a_longest() {
     let config = AnnouncerConfig { interval_min: INTERVAL_MAX * 2, ..config(&[Family::V4]) };
-    let mut announcer = Announcer::new(config, &[vec!["http://a.example/announce".into()]], Rng::new(1));
+    let named = Named { by_metainfo: &[vec!["http://a.example/announce".into()]], by_user: &[] };
+    let mut announcer = Announcer::new(config, named, Rng::new(1));
     announcer.handle_start(at(0));
     succeed(&mut announcer, at(0));
     assert_eq!(announcer.poll_timeout(), Some(Time::ZERO + INTERVAL_MAX));
@@ -294,7 +304,7 @@ fn what_cannot_be_announced_to_is_shown_and_skipped() {
         "udp://u.example:6969/announce",
     ];
     let tiers: Vec<_> = urls.iter().map(|url| vec![(*url).to_owned()]).collect();
-    let mut announcer = Announcer::new(config(&[Family::V4]), &tiers, Rng::new(1));
+    let mut announcer = new(&[Family::V4], &tiers, 1);
     announcer.handle_start(at(0));
     assert_eq!(succeed(&mut announcer, at(0)).0, "a");
     let states: Vec<_> = announcer.trackers().map(|tracker| (tracker.url, tracker.state)).collect();
@@ -311,7 +321,7 @@ fn what_cannot_be_announced_to_is_shown_and_skipped() {
 #[test]
 fn without_usable_trackers_there_is_nothing_to_do() {
     for tiers in [vec![], vec![vec!["udp://u.example:1".to_owned()]]] {
-        let mut announcer = Announcer::new(config(&[Family::V4, Family::V6]), &tiers, Rng::new(1));
+        let mut announcer = new(&[Family::V4, Family::V6], &tiers, 1);
         announcer.handle_start(at(0));
         announcer.handle_completed(at(1));
         announcer.want_more_peers(at(1));
@@ -326,13 +336,13 @@ fn without_usable_trackers_there_is_nothing_to_do() {
 fn each_family_finds_its_own_tracker() {
     let tiers =
         [vec!["http://only4.example/announce".into()], vec!["http://both.example/announce".to_owned()]];
-    let mut announcer = Announcer::new(config(&[Family::V4, Family::V6]), &tiers, Rng::new(1));
+    let mut announcer = new(&[Family::V4, Family::V6], &tiers, 1);
     announcer.handle_start(at(0));
     let (first, second) = (announcer.poll_action().unwrap(), announcer.poll_action().unwrap());
     assert_eq!((first.family, second.family), (Family::V4, Family::V6));
     assert_eq!(first.request.key, second.request.key, "so that the tracker counts one client (BEP 7)");
     announcer.handle_response(at(0), first.id, Ok(&response()));
-    announcer.handle_response(at(0), second.id, Err(&AnnounceFailure::NoAddress));
+    announcer.handle_response(at(0), second.id, Err(&NO_V6));
     assert_eq!(succeed(&mut announcer, at(0)).0, "both");
     let mut working: Vec<_> = announcer.trackers().filter(|t| t.state == TrackerState::Working).collect();
     working.sort_by_key(|tracker| tracker.family);
@@ -356,8 +366,9 @@ fn a_new_address_is_announced_at_once() {
 #[test]
 fn what_the_transfer_says_is_told() {
     let mut announcer = announcer(&[&["a"]]);
-    announcer.handle_transfer(Transfer { uploaded: 1, downloaded: 2, left: 3, peers_wanted: 7 });
     announcer.handle_start(at(0));
+    // After the announce became due, and before it is made.
+    announcer.handle_transfer(Transfer { uploaded: 1, downloaded: 2, left: 3, peers_wanted: 7 });
     let request = announcer.poll_action().unwrap().request;
     assert_eq!((request.uploaded, request.downloaded, request.left), (1, 2, 3));
     assert_eq!(request.numwant, Some(7));
@@ -375,6 +386,69 @@ fn the_tracker_id_is_sent_back_to_the_tracker_that_gave_it() {
     assert_eq!(again.request.tracker_id.as_deref(), Some(b"abc".as_slice()));
     announcer.handle_response(at(1800), again.id, Err(&down()));
     assert_eq!(announcer.poll_action().unwrap().request.tracker_id, None);
+}
+
+#[test]
+fn each_family_tells_its_own_port() {
+    let tiers = [vec!["http://a.example/announce".to_owned()]];
+    let mut announcer = new(&[Family::V4, Family::V6], &tiers, 1);
+    announcer.handle_start(at(0));
+    let told = std::iter::from_fn(|| announcer.poll_action()).map(|a| (a.family, a.request.port));
+    assert_eq!(told.collect::<Vec<_>>(), [(Family::V4, 6881), (Family::V6, 6882)]);
+}
+
+#[test]
+fn the_users_trackers_come_last_and_are_known_as_his() {
+    let by_metainfo = [vec!["http://a.example/x".to_owned()], vec!["http://b.example/x".to_owned()]];
+    let by_user = ["http://c.example/x", "http://a.example/x"].map(str::to_owned);
+    let named = Named { by_metainfo: &by_metainfo, by_user: &by_user };
+    let mut announcer = Announcer::new(config(&[Family::V4]), named, Rng::new(1));
+    announcer.handle_start(at(0));
+    let mut tried = Vec::new();
+    while let Some(action) = announcer.poll_action() {
+        tried.push((action.url.host_str().unwrap().to_owned(), action.origin));
+        announcer.handle_response(at(0), action.id, Err(&down()));
+    }
+    let (named, typed) = (UrlOrigin::Metainfo, UrlOrigin::Typed);
+    assert_eq!(
+        tried,
+        [("a.example".into(), typed), ("b.example".into(), named), ("c.example".into(), typed)]
+    );
+}
+
+#[test]
+fn trouble_in_one_family_is_told_only_if_the_other_does_not_help() {
+    let url = Url::parse("http://a.example/announce").unwrap();
+    let refused = AnnounceFailure::Unreachable("connection refused".into());
+    let trouble_after = |v4: Result<&AnnounceResponse, &AnnounceFailure>, v6| {
+        let mut announcer = new(&[Family::V4, Family::V6], &[vec![url.to_string()]], 1);
+        announcer.handle_start(at(0));
+        let ids = [announcer.poll_action().unwrap().id, announcer.poll_action().unwrap().id];
+        announcer.handle_response(at(0), ids[1], v6);
+        assert_eq!(announcer.trouble(&url), None, "the other one may yet succeed");
+        announcer.handle_response(at(0), ids[0], v4);
+        announcer.trouble(&url)
+    };
+    assert_eq!(trouble_after(Ok(&response()), Err(&NO_V6)), None);
+    assert_eq!(trouble_after(Ok(&response()), Err(&refused)), None);
+    assert_eq!(trouble_after(Err(&refused), Err(&NO_V6)), Some("connection refused".into()));
+
+    let mut lonely = new(&[Family::V6], &[vec![url.to_string()]], 1);
+    lonely.handle_start(at(0));
+    let id = lonely.poll_action().unwrap().id;
+    lonely.handle_response(at(0), id, Err(&NO_V6));
+    assert_eq!(lonely.trouble(&url), Some("the tracker has no IPv6 address".into()));
+    assert!(matches!(lonely.trackers().next().unwrap().state, TrackerState::NoAddress(_)));
+}
+
+#[test]
+fn a_forbidden_address_is_not_tried_again_soon() {
+    let mut announcer = announcer(&[&["a"]]);
+    announcer.handle_start(at(0));
+    let (id, ..) = one(&mut announcer);
+    let forbidden = AnnounceFailure::Forbidden(Forbidden::LinkLocal("169.254.169.254".parse().unwrap()));
+    announcer.handle_response(at(0), id, Err(&forbidden));
+    assert!(announcer.poll_timeout().unwrap() >= Time::ZERO + BACKOFF_MAX / 2);
 }
 
 #[derive(Clone, Debug)]
@@ -408,7 +482,7 @@ proptest! {
         let tiers: Vec<Vec<String>> = [vec!["a", "b"], vec!["c"]]
             .map(|tier| tier.iter().map(|name| format!("http://{name}/announce")).collect())
             .into();
-        let mut announcer = Announcer::new(config(&[Family::V4, Family::V6]), &tiers, Rng::new(seed));
+        let mut announcer = new(&[Family::V4, Family::V6], &tiers, seed);
         let mut now = at(0);
         let mut in_flight: Vec<AnnounceAction> = Vec::new();
         announcer.handle_start(now);
@@ -424,7 +498,7 @@ proptest! {
                     let refused = |retry| AnnounceFailure::Reply(ReplyError::Refused { reason: "no".into(), retry });
                     match outcome {
                         0 => announcer.handle_response(now, action.id, Err(&down())),
-                        1 => announcer.handle_response(now, action.id, Err(&AnnounceFailure::NoAddress)),
+                        1 => announcer.handle_response(now, action.id, Err(&NO_V6)),
                         2 => announcer.handle_response(now, action.id, Err(&refused(None))),
                         _ => announcer.handle_response(now, action.id, Ok(&response())),
                     }

@@ -32,6 +32,8 @@ struct Endpoint {
     /// Not to be tried before; [`Time::MAX`] if it does not want to hear from us again.
     retry_at: Time,
     last_error: Option<String>,
+    /// Whether that was that its host has no address of this family.
+    no_address: bool,
     warning: Option<String>,
     tracker_id: Option<Vec<u8>>,
     peers: u32,
@@ -175,6 +177,7 @@ impl Walk {
         let endpoint = &mut self.endpoints[sent.tracker];
         endpoint.failures = endpoint.failures.saturating_add(1);
         endpoint.last_error = Some(failure.to_string());
+        endpoint.no_address = matches!(failure, AnnounceFailure::NoAddress(_));
         endpoint.retry_at = backoff(endpoint.failures, failure, rng).map_or(Time::MAX, |delay| now + delay);
         self.current = None;
         self.retry(now);
@@ -222,17 +225,22 @@ impl Walk {
         }
     }
 
+    pub fn state<'a>(&'a self, at: usize, trackers: &'a [Tracker]) -> TrackerState<'a> {
+        let endpoint = &self.endpoints[at];
+        let announcing = self.in_flight.as_ref().is_some_and(|sent| sent.tracker == at);
+        match (&trackers[at].target, &endpoint.last_error) {
+            (Err(reason), _) => TrackerState::Unsupported(reason),
+            (Ok(_), _) if announcing => TrackerState::Announcing,
+            (Ok(_), Some(error)) if endpoint.no_address => TrackerState::NoAddress(error),
+            (Ok(_), Some(error)) => TrackerState::Failed(error),
+            (Ok(_), None) if endpoint.last_success.is_some() => TrackerState::Working,
+            (Ok(_), None) => TrackerState::NotContacted,
+        }
+    }
+
     pub fn statuses<'a>(&'a self, trackers: &'a [Tracker]) -> impl Iterator<Item = TrackerStatus<'a>> {
         self.order.iter().map(|&at| {
             let endpoint = &self.endpoints[at];
-            let announcing = self.in_flight.as_ref().is_some_and(|sent| sent.tracker == at);
-            let state = match (&trackers[at].target, &endpoint.last_error) {
-                (Err(reason), _) => TrackerState::Unsupported(reason),
-                (Ok(_), _) if announcing => TrackerState::Announcing,
-                (Ok(_), Some(error)) => TrackerState::Failed(error),
-                (Ok(_), None) if endpoint.last_success.is_some() => TrackerState::Working,
-                (Ok(_), None) => TrackerState::NotContacted,
-            };
             let next = if self.current == Some(at) {
                 Some(self.next_at)
             } else {
@@ -242,7 +250,7 @@ impl Walk {
                 url: &trackers[at].url,
                 tier: trackers[at].tier,
                 family: self.family,
-                state,
+                state: self.state(at, trackers),
                 warning: endpoint.warning.as_deref(),
                 peers: endpoint.peers,
                 complete: endpoint.complete,

@@ -1,0 +1,37 @@
+//! A tracker over HTTPS, trusted by whoever trusts its authority and by nobody else.
+
+mod common;
+
+use common::{Running, bytes, run_ok, swarm, write};
+use std::fs;
+use swarm_tracker::{Config, Server, Tls};
+
+#[test]
+fn a_tracker_over_https_is_used_if_its_certificate_is_trusted() {
+    let dir = tempfile::tempdir().unwrap();
+    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    write(dir.path().join("authority.pem"), made.cert.pem());
+    let tls = Tls::from_pem(made.cert.pem().as_bytes(), made.signing_key.serialize_pem().as_bytes()).unwrap();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let _within = runtime.enter();
+    let server = Server::bind(Config::default(), &[]).unwrap();
+    let server = server.bind_tls(&["127.0.0.1:0".parse().unwrap()], tls).unwrap();
+    let tracker = format!("https://{}/announce", server.local_tls_addrs()[0]);
+    let _tracker = server.spawn();
+    write(dir.path().join("data/file"), bytes(1, 200_000));
+    run_ok(dir.path(), ["create", "data/file", "-a", &tracker]);
+
+    let start = |args: &[&str], authority: Option<&str>| {
+        let mut command = swarm(dir.path());
+        command.args(args).args(["--listen", "127.0.0.1:0"]);
+        command.envs(authority.map(|path| ("SSL_CERT_FILE", path)));
+        Running::spawn(command)
+    };
+    let mut seed = start(&["seed", "file.meta", "data"], Some("authority.pem"));
+    seed.wait_for("checked");
+    let mut wary = start(&["get", "file.meta", "-o", "no"], None);
+    let said = wary.wait_for("warning")["message"].as_str().unwrap().to_owned();
+    assert!(said.starts_with(&tracker) && said.to_lowercase().contains("certificate"), "{said}");
+    start(&["get", "file.meta", "-o", "out"], Some("authority.pem")).complete();
+    assert!(fs::read(dir.path().join("out/file")).unwrap() == bytes(1, 200_000));
+}

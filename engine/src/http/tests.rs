@@ -1,0 +1,229 @@
+use super::*;
+use flate2::{Compress, Compression, FlushCompress};
+use std::future::Future;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+const LIMIT: usize = 1 << 20;
+const MUCH_TIME: Duration = Duration::from_secs(30);
+
+/// A server that reads each request up to its empty line and leaves the rest to `answer`.
+async fn serve<F: Future<Output = ()> + Send + 'static>(
+    answer: impl Fn(TcpStream) -> F + Send + 'static,
+) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut request = Vec::new();
+            while !request.ends_with(b"\r\n\r\n") {
+                request.push(stream.read_u8().await.unwrap());
+            }
+            tokio::spawn(answer(stream));
+        }
+    });
+    addr
+}
+
+async fn serve_bytes(bytes: impl Into<Vec<u8>>) -> SocketAddr {
+    let bytes = bytes.into();
+    serve(move |mut stream| {
+        let bytes = bytes.clone();
+        async move {
+            let _ = stream.write_all(&bytes).await;
+            let _ = stream.shutdown().await;
+            let _ = stream.read(&mut [0]).await;
+        }
+    })
+    .await
+}
+
+/// A server that sends these bytes, then others again and again, and tells when the client has gone.
+async fn serve_for_ever(
+    first: &[u8],
+    then: Vec<u8>,
+    pause: Duration,
+) -> (SocketAddr, tokio::sync::mpsc::UnboundedReceiver<()>) {
+    let (gone, is_gone) = tokio::sync::mpsc::unbounded_channel();
+    let first = first.to_vec();
+    let addr = serve(move |mut stream| {
+        let (first, then, gone) = (first.clone(), then.clone(), gone.clone());
+        async move {
+            let _ = stream.write_all(&first).await;
+            while stream.write_all(&then).await.is_ok() {
+                tokio::time::sleep(pause).await;
+            }
+            let _ = gone.send(());
+        }
+    });
+    (addr.await, is_gone)
+}
+
+fn request<'a>(url: &str, options: &'a SessionOptions, timeout: Duration) -> Request<'a> {
+    let url = Url::parse(url).unwrap();
+    Request { url, origin: UrlOrigin::Typed, family: None, options, timeout, body_len_max: LIMIT }
+}
+
+async fn get_from(addr: SocketAddr) -> Result<Answer, HttpError> {
+    get(&request(&format!("http://{addr}/announce"), &SessionOptions::default(), MUCH_TIME)).await
+}
+
+fn reason(result: Result<Answer, HttpError>) -> String {
+    result.expect_err("it fails").to_string()
+}
+
+fn with_body(headers: &str, body: &[u8]) -> Vec<u8> {
+    let head = format!("HTTP/1.1 200 OK\r\n{headers}Content-Length: {}\r\n\r\n", body.len());
+    [head.as_bytes(), body].concat()
+}
+
+/// A gzip header, and a piece of its data that may be repeated: each gives as many zeros as asked for.
+fn zeros_to_repeat(count: usize) -> (Vec<u8>, Vec<u8>) {
+    let header = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255].to_vec();
+    let mut block = Vec::with_capacity(count / 100 + 100);
+    Compress::new(Compression::best(), false)
+        .compress_vec(&vec![0; count], &mut block, FlushCompress::Full)
+        .unwrap();
+    (header, block)
+}
+
+#[tokio::test]
+async fn a_body_arrives_with_its_servers_address() {
+    let addr = serve_bytes(with_body("", b"hello")).await;
+    let answer = get_from(addr).await.unwrap();
+    assert_eq!(
+        (answer.status, answer.body.as_slice(), answer.server),
+        (StatusCode::OK, b"hello".as_slice(), addr)
+    );
+}
+
+#[tokio::test]
+async fn a_body_may_be_as_long_as_the_limit_and_no_longer() {
+    let addr = serve_bytes(with_body("", &vec![7; LIMIT])).await;
+    assert_eq!(get_from(addr).await.unwrap().body.len(), LIMIT);
+    let addr = serve_bytes(with_body("", &vec![7; LIMIT + 1])).await;
+    assert!(reason(get_from(addr).await).contains("longer than 1048576 bytes"));
+}
+
+#[tokio::test]
+async fn an_endless_body_is_left_at_the_limit() {
+    let (addr, mut gone) =
+        serve_for_ever(b"HTTP/1.1 200 OK\r\n\r\n", vec![b'x'; 65_536], Duration::ZERO).await;
+    assert!(reason(get_from(addr).await).contains("longer than"));
+    gone.recv().await.unwrap();
+}
+
+#[tokio::test]
+async fn compressed_bodies_are_read() {
+    let (mut body, zeros) = zeros_to_repeat(1000);
+    body.extend_from_slice(&zeros);
+    // An empty last block, the checksum of a thousand zeros, their number.
+    let mut sum = flate2::Crc::new();
+    sum.update(&[0; 1000]);
+    body.extend([3, 0].into_iter().chain(sum.sum().to_le_bytes()).chain(1000u32.to_le_bytes()));
+    let addr = serve_bytes(with_body("Content-Encoding: gzip\r\n", &body)).await;
+    assert_eq!(get_from(addr).await.unwrap().body, [0; 1000]);
+
+    let end = body.len() - 6;
+    body[end] ^= 1;
+    let addr = serve_bytes(with_body("Content-Encoding: gzip\r\n", &body)).await;
+    reason(get_from(addr).await);
+    let addr = serve_bytes(with_body("Content-Encoding: gzip\r\n", b"not compressed at all")).await;
+    reason(get_from(addr).await);
+}
+
+#[tokio::test]
+async fn a_bomb_is_left_at_the_limit() {
+    let (mut head, block) = zeros_to_repeat(16 << 20);
+    head.splice(0..0, *b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n");
+    let (addr, mut gone) = serve_for_ever(&head, block, Duration::ZERO).await;
+    assert!(reason(get_from(addr).await).contains("longer than"));
+    gone.recv().await.unwrap();
+}
+
+#[tokio::test]
+async fn time_counts_as_a_whole() {
+    // Each byte comes in time, all of them do not.
+    let (addr, mut gone) =
+        serve_for_ever(b"HTTP/1.1 200 OK\r\n\r\n", vec![b'x'], Duration::from_millis(5)).await;
+    let options = SessionOptions::default();
+    let request = request(&format!("http://{addr}/"), &options, Duration::from_millis(200));
+    assert_eq!(reason(get(&request).await), "no answer in time");
+    gone.recv().await.unwrap();
+}
+
+#[tokio::test]
+async fn redirects_are_followed_a_few_times() {
+    let last = serve_bytes(with_body("", b"here")).await;
+    let to = |location: &str| serve_bytes(format!("HTTP/1.1 302 Found\r\nLocation: {location}\r\n\r\n"));
+    let first = to(&format!("http://{last}/elsewhere")).await;
+    let answer = get_from(first).await.unwrap();
+    assert_eq!((answer.body.as_slice(), answer.server), (b"here".as_slice(), last));
+
+    assert_eq!(reason(get_from(to("/announce?again").await).await), "more than 5 redirects");
+    let odd =
+        ["ftp://127.0.0.1/announce", "file:///etc/passwd", "udp://127.0.0.1:6969/announce", "http://", "//["];
+    for location in odd {
+        let said = reason(get_from(to(location).await).await);
+        assert!(said.starts_with("it redirects to"), "{location}: {said}");
+    }
+    assert_eq!(get_from(serve_bytes("HTTP/1.1 302 Found\r\n\r\n").await).await.unwrap().status, 302);
+}
+
+#[tokio::test]
+async fn a_client_knows_no_addresses_but_those_that_were_checked() {
+    let addr = serve_bytes(with_body("", b"hello")).await;
+    let options = SessionOptions::default();
+    let url = format!("http://no.such.host.invalid:{}/", addr.port());
+    let request = request(&url, &options, MUCH_TIME);
+    let client = client(&request, &request.url, vec![addr]).await.unwrap();
+    assert_eq!(client.get(url).send().await.unwrap().remote_addr(), Some(addr));
+}
+
+#[test]
+fn a_name_leads_only_where_it_may() {
+    let options = SessionOptions::default();
+    let url = "http://tracker.example/x";
+    let addrs =
+        |list: &[&str]| list.iter().map(|ip| SocketAddr::new(ip.parse().unwrap(), 80)).collect::<Vec<_>>();
+    let (typed, public) = (request(url, &options, MUCH_TIME), "93.184.216.34");
+    let named = Request { origin: UrlOrigin::Metainfo, ..request(url, &options, MUCH_TIME) };
+    let found = addrs(&["127.0.0.1", public, "169.254.1.1", "::1", "fe80::1", "0.0.0.0"]);
+    let all_of = |request: &Request<'_>, from: Option<&str>| {
+        allowed(request, &request.url, from.map(|ip| ip.parse().unwrap()), &found).unwrap()
+    };
+    assert_eq!(all_of(&named, None), addrs(&[public]));
+    assert_eq!(all_of(&typed, None), addrs(&["127.0.0.1", public, "169.254.1.1", "::1", "fe80::1"]));
+    assert_eq!(all_of(&typed, Some("1.1.1.1")), addrs(&[public]));
+
+    let local = addrs(&["127.0.0.1", "::1"]);
+    let verdict = |request: &Request<'_>, from: Option<IpAddr>| allowed(request, &request.url, from, &local);
+    assert!(matches!(verdict(&named, None), Err(HttpError::Forbidden(Forbidden::Loopback(_)))));
+    let from = Some("1.1.1.1".parse().unwrap());
+    assert!(matches!(verdict(&typed, from), Err(HttpError::Forbidden(Forbidden::Redirect(_)))));
+}
+
+#[test]
+fn a_family_uses_its_own_addresses() {
+    let options = SessionOptions::default();
+    let typed = request("http://tracker.example/announce", &options, MUCH_TIME);
+    let found: Vec<SocketAddr> = vec!["127.0.0.1:80".parse().unwrap(), "[::1]:80".parse().unwrap()];
+    for (family, only) in [(Family::V4, 0), (Family::V6, 1)] {
+        let request =
+            Request { family: Some(family), ..request("http://tracker.example/", &options, MUCH_TIME) };
+        assert_eq!(allowed(&request, &request.url, None, &found).unwrap(), [found[only]]);
+        let other = &found[1 - only..=1 - only];
+        assert_eq!(allowed(&request, &request.url, None, other), Err(HttpError::NoAddress(family)));
+    }
+    assert_eq!(allowed(&typed, &typed.url, None, &found).unwrap(), found);
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn connections_go_through_the_given_device() {
+    let url = format!("http://{}/", serve_bytes(with_body("", b"hello")).await);
+    let through =
+        |device: &str| SessionOptions { bind_device: Some(device.to_owned()), ..Default::default() };
+    assert_eq!(get(&request(&url, &through("lo"), MUCH_TIME)).await.unwrap().body, b"hello");
+    reason(get(&request(&url, &through("no-such-device"), MUCH_TIME)).await);
+}

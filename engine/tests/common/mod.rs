@@ -1,0 +1,87 @@
+//! Sessions on loopback with files to share.
+#![allow(dead_code, reason = "not every test needs all of it")]
+
+pub mod tracker;
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use swarm_core::metainfo::{Content, Create, Metainfo, SourceFile};
+use swarm_engine::{AddTorrent, Session, SessionOptions, TorrentHandle};
+
+/// Bytes that no two offsets share a pattern of.
+pub fn content(len: usize, seed: u64) -> Vec<u8> {
+    let mut bytes = vec![0; len];
+    swarm_core::rng::Rng::new(seed).fill(&mut bytes);
+    bytes
+}
+
+/// A folder `data` with these files below `dir`, and its metainfo.
+pub fn publish(dir: &Path, files: &[(&str, usize)], piece_length: u32) -> Arc<Metainfo> {
+    let (mut sources, mut all) = (Vec::new(), Vec::new());
+    for (i, (path, len)) in files.iter().enumerate() {
+        let bytes = content(*len, i as u64);
+        let full = dir.join("data").join(path);
+        std::fs::create_dir_all(full.parent().unwrap()).unwrap();
+        std::fs::write(&full, &bytes).unwrap();
+        all.extend(bytes);
+        let path = path.split('/').map(str::to_owned).collect();
+        let attr = Default::default();
+        sources.push(SourceFile { path, length: *len as u64, attr, symlink_target: None });
+    }
+    let hashes: Vec<[u8; 20]> =
+        all.chunks(piece_length as usize).map(|piece| swarm_engine::hash::sha1([piece])).collect();
+    let create = Create::new("data".to_owned(), Content::Folder(sources), piece_length);
+    Arc::new(Metainfo::parse(&create.encode(hashes.as_flattened()).unwrap()).unwrap())
+}
+
+pub fn session_on(ip: &str, change: impl FnOnce(&mut SessionOptions)) -> Session {
+    let mut options =
+        SessionOptions { listen: vec![SocketAddr::new(ip.parse().unwrap(), 0)], ..SessionOptions::default() };
+    change(&mut options);
+    Session::start(options).unwrap()
+}
+
+pub fn session() -> Session {
+    session_on("127.0.0.1", |_| {})
+}
+
+pub fn same_tree(a: &Path, b: &Path) {
+    let list = |root: &Path| {
+        let mut found = Vec::new();
+        let mut folders = vec![root.to_owned()];
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else {
+                    found.push(path.strip_prefix(root).unwrap().to_owned());
+                }
+            }
+        }
+        found.sort();
+        found
+    };
+    assert_eq!(list(a), list(b));
+    for file in list(a) {
+        assert!(
+            std::fs::read(a.join(&file)).unwrap() == std::fs::read(b.join(&file)).unwrap(),
+            "{file:?} differs"
+        );
+    }
+}
+
+pub async fn seed(session: &Session, metainfo: &Arc<Metainfo>, dir: &Path) -> TorrentHandle {
+    let torrent = session.add(AddTorrent::seed(Arc::clone(metainfo), dir)).await.unwrap();
+    torrent.completed().await.unwrap();
+    torrent
+}
+
+pub fn get(metainfo: &Arc<Metainfo>, dir: &Path, from: &[&Session]) -> AddTorrent {
+    let peers = from.iter().flat_map(|s| s.listen_addrs().to_vec()).collect();
+    AddTorrent { peers, ..AddTorrent::download(Arc::clone(metainfo), dir) }
+}
+
+pub const FILES: &[(&str, usize)] =
+    &[("a.bin", 3_000_000), ("deep/er/b.bin", 70_001), ("deep/empty", 0), ("c.bin", 1), ("z.bin", 1_500_000)];
