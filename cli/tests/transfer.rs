@@ -7,19 +7,58 @@ use std::path::Path;
 use std::process::Stdio;
 use tempfile::TempDir;
 
-const LOCAL: [&str; 2] = ["--listen", "127.0.0.1:0"];
+/// `--listen` and where.
+type Local = [&'static str; 2];
+
+/// Defines each test once for IPv4 and once for IPv6.
+macro_rules! for_both_families {
+    ($($test:ident),* $(,)?) => {
+        mod ipv4 {
+            $(#[test]
+            fn $test() {
+                super::$test(["--listen", "127.0.0.1:0"]);
+            })*
+        }
+        mod ipv6 {
+            $(#[test]
+            fn $test() {
+                if std::net::TcpListener::bind("[::1]:0").is_ok() {
+                    super::$test(["--listen", "[::1]:0"]);
+                } else {
+                    eprintln!("skipped: this machine has no IPv6 loopback");
+                }
+            })*
+        }
+    };
+}
+
+for_both_families![
+    a_tree_arrives_whole_and_nothing_else_does,
+    a_killed_download_goes_on_where_it_was,
+    a_terminated_download_saves_its_state_and_exits_130,
+    two_downloads_do_not_share_a_destination,
+    only_the_files_that_match_are_downloaded,
+    a_download_in_order_completes,
+    a_download_seeds_for_as_long_as_it_is_told,
+    a_full_disk_pauses_the_download,
+    a_peer_that_poisons_is_banned_and_the_data_comes_from_others,
+    damaged_data_is_seeded_only_on_demand,
+    people_get_lines_and_no_json,
+    a_second_signal_ends_at_once,
+    a_download_does_not_depend_on_who_reads_its_events,
+];
 
 /// A seed of `data/NAME` and the address of its peer.
-fn seed(dir: &Path, meta: &str, more: &[&str]) -> (Running, String) {
-    let mut seed = Running::start(dir, [&["seed", meta, "data"], &LOCAL[..], more].concat());
+fn seed(local: Local, dir: &Path, meta: &str, more: &[&str]) -> (Running, String) {
+    let mut seed = Running::start(dir, [&["seed", meta, "data"], &local[..], more].concat());
     let address = seed.address();
     // Until then it does not know the torrent, and whoever connects tries again only seconds later.
     seed.wait_for("checked");
     (seed, address)
 }
 
-fn get(dir: &Path, meta: &str, to: &str, peer: &str, more: &[&str]) -> Running {
-    Running::start(dir, [&["get", meta, "-o", to, "--peer", peer], &LOCAL[..], more].concat())
+fn get(local: Local, dir: &Path, meta: &str, to: &str, peer: &str, more: &[&str]) -> Running {
+    Running::start(dir, [&["get", meta, "-o", to, "--peer", peer], &local[..], more].concat())
 }
 
 /// A folder with `data/tree` and `tree.meta`.
@@ -42,11 +81,10 @@ fn assert_same(dir: &Path, to: &str) {
     assert!(tree(&dir.join("data")) == tree(&dir.join(to)), "{to} differs from data");
 }
 
-#[test]
-fn a_tree_arrives_whole_and_nothing_else_does() {
+fn a_tree_arrives_whole_and_nothing_else_does(local: Local) {
     let dir = with_tree();
-    let (_seed, peer) = seed(dir.path(), "tree.meta", &[]);
-    let mut got = get(dir.path(), "tree.meta", "out", &peer, &[]);
+    let (_seed, peer) = seed(local, dir.path(), "tree.meta", &[]);
+    let mut got = get(local, dir.path(), "tree.meta", "out", &peer, &[]);
     let complete = got.complete();
     assert_same(dir.path(), "out");
     assert_eq!(complete["path"], "out/tree");
@@ -58,36 +96,34 @@ fn a_tree_arrives_whole_and_nothing_else_does() {
     let times: Vec<f64> = got.seen("progress").iter().map(|event| event["t"].as_f64().unwrap()).collect();
     assert!(times.windows(2).all(|pair| pair[1] - pair[0] > 0.9), "{times:?}");
 
-    let again = get(dir.path(), "tree.meta", "out", &peer, &[]).complete();
+    let again = get(local, dir.path(), "tree.meta", "out", &peer, &[]).complete();
     assert_eq!(again["bytes_down"], 0);
 }
 
-#[test]
-fn a_killed_download_goes_on_where_it_was() {
+fn a_killed_download_goes_on_where_it_was(local: Local) {
     let len = 8 << 20;
     let dir = with_file(len);
-    let (_seed, peer) = seed(dir.path(), "file.meta", &[]);
-    let mut first = get(dir.path(), "file.meta", "out", &peer, &["--max-down", "3MiB/s"]);
+    let (_seed, peer) = seed(local, dir.path(), "file.meta", &[]);
+    let mut first = get(local, dir.path(), "file.meta", "out", &peer, &["--max-down", "3MiB/s"]);
     let last = first.wait_until("progress", |event| event["pieces_have"].as_u64() > Some(100));
     first.kill();
     let had = last["bytes_verified"].as_u64().unwrap();
-    let second = get(dir.path(), "file.meta", "out", &peer, &[]).complete();
+    let second = get(local, dir.path(), "file.meta", "out", &peer, &[]).complete();
     assert!(second["bytes_down"].as_u64().unwrap() <= len as u64 - had, "{second} after {last}");
     assert_same(dir.path(), "out");
 }
 
-#[test]
-fn a_terminated_download_saves_its_state_and_exits_130() {
+fn a_terminated_download_saves_its_state_and_exits_130(local: Local) {
     let len = 8 << 20;
     let dir = with_file(len);
-    let (mut seed, peer) = seed(dir.path(), "file.meta", &[]);
-    let mut first = get(dir.path(), "file.meta", "out", &peer, &["--max-down", "3MiB/s"]);
+    let (mut seed, peer) = seed(local, dir.path(), "file.meta", &[]);
+    let mut first = get(local, dir.path(), "file.meta", "out", &peer, &["--max-down", "3MiB/s"]);
     let had = first.wait_until("progress", |event| event["pieces_have"].as_u64() > Some(100));
     first.signal("TERM");
     let (code, last) = first.finish();
     assert_eq!((code, &last["event"], &last["kind"]), (Some(130), &"failed".into(), &"interrupted".into()));
     assert_eq!(first.stderr().lines().count(), 1);
-    let second = get(dir.path(), "file.meta", "out", &peer, &[]).complete();
+    let second = get(local, dir.path(), "file.meta", "out", &peer, &[]).complete();
     assert!(second["bytes_down"].as_u64().unwrap() <= len as u64 - had["bytes_verified"].as_u64().unwrap());
     assert_same(dir.path(), "out");
 
@@ -100,114 +136,106 @@ fn a_terminated_download_saves_its_state_and_exits_130() {
     assert!(last["bytes_up"].as_u64().unwrap() >= len as u64);
 }
 
-#[test]
-fn two_downloads_do_not_share_a_destination() {
+fn two_downloads_do_not_share_a_destination(local: Local) {
     let dir = with_file(4 << 20);
-    let (_seed, peer) = seed(dir.path(), "file.meta", &[]);
-    let mut first = get(dir.path(), "file.meta", "out", &peer, &["--max-down", "1MiB/s"]);
+    let (_seed, peer) = seed(local, dir.path(), "file.meta", &[]);
+    let mut first = get(local, dir.path(), "file.meta", "out", &peer, &["--max-down", "1MiB/s"]);
     first.wait_for("progress");
-    let mut second = get(dir.path(), "file.meta", "out", &peer, &[]);
+    let mut second = get(local, dir.path(), "file.meta", "out", &peer, &[]);
     let (code, last) = second.finish();
     assert_ne!(code, Some(0));
     assert!(last["message"].as_str().unwrap().contains("another"), "{last}");
     first.wait_until("progress", |event| event["pieces_have"].as_u64() > Some(0));
 }
 
-#[test]
-fn only_the_files_that_match_are_downloaded() {
+fn only_the_files_that_match_are_downloaded(local: Local) {
     let dir = with_tree();
-    let (_seed, peer) = seed(dir.path(), "tree.meta", &[]);
-    get(dir.path(), "tree.meta", "out", &peer, &["--files", "many/1?.txt", "--files", "*deep.bin"])
+    let (_seed, peer) = seed(local, dir.path(), "tree.meta", &[]);
+    get(local, dir.path(), "tree.meta", "out", &peer, &["--files", "many/1?.txt", "--files", "*deep.bin"])
         .complete();
     let got = tree(&dir.path().join("out"));
     assert_eq!(got.len(), 11, "{:?}", got.keys());
     let all = tree(&dir.path().join("data"));
     assert!(got.iter().all(|(path, content)| all[path] == *content));
 
-    let mut none = get(dir.path(), "tree.meta", "none", &peer, &["--files", "*.iso"]);
+    let mut none = get(local, dir.path(), "tree.meta", "none", &peer, &["--files", "*.iso"]);
     assert_eq!(none.finish().0, Some(2));
     assert!(none.stderr().ends_with("no file matches --files *.iso\n"));
 }
 
-#[test]
-fn a_download_in_order_completes() {
+fn a_download_in_order_completes(local: Local) {
     let dir = with_tree();
-    let (_seed, peer) = seed(dir.path(), "tree.meta", &[]);
-    get(dir.path(), "tree.meta", "out", &peer, &["--sequential"]).complete();
+    let (_seed, peer) = seed(local, dir.path(), "tree.meta", &[]);
+    get(local, dir.path(), "tree.meta", "out", &peer, &["--sequential"]).complete();
     assert_same(dir.path(), "out");
 }
 
-#[test]
-fn a_download_seeds_for_as_long_as_it_is_told() {
+fn a_download_seeds_for_as_long_as_it_is_told(local: Local) {
     let dir = with_tree();
-    let (source, peer) = seed(dir.path(), "tree.meta", &[]);
-    let mut first = get(dir.path(), "tree.meta", "first", &peer, &["--seed=1.0"]);
+    let (source, peer) = seed(local, dir.path(), "tree.meta", &[]);
+    let mut first = get(local, dir.path(), "tree.meta", "first", &peer, &["--seed=1.0"]);
     let first_peer = first.address();
     first.wait_for("complete");
     source.kill();
-    get(dir.path(), "tree.meta", "second", &first_peer, &[]).complete();
+    get(local, dir.path(), "tree.meta", "second", &first_peer, &[]).complete();
     assert_same(dir.path(), "second");
     let (code, last) = first.finish();
     assert_eq!((code, &last["event"], &last["reason"]), (Some(0), &"stopped".into(), &"ratio".into()));
 
-    let mut timed = get(dir.path(), "tree.meta", "first", &first_peer, &["--seed=10ms"]);
+    let mut timed = get(local, dir.path(), "tree.meta", "first", &first_peer, &["--seed=10ms"]);
     let (code, last) = timed.finish();
     assert_eq!((code, &last["reason"]), (Some(0), &"duration".into()));
 }
 
-#[test]
-fn a_full_disk_pauses_the_download() {
+fn a_full_disk_pauses_the_download(local: Local) {
     let dir = with_file(1 << 20);
-    let (_seed, peer) = seed(dir.path(), "file.meta", &[]);
-    let mut got = get(dir.path(), "file.meta", "out", &peer, &["--inject-disk-full", "300KiB,0.05"]);
+    let (_seed, peer) = seed(local, dir.path(), "file.meta", &[]);
+    let mut got = get(local, dir.path(), "file.meta", "out", &peer, &["--inject-disk-full", "300KiB,0.05"]);
     got.wait_for("disk_stalled");
     got.wait_for("disk_resumed");
     got.complete();
     assert_same(dir.path(), "out");
 
     let impatient = ["--inject-disk-full", "300KiB,3600", "--space-wait", "50ms"];
-    let mut got = get(dir.path(), "file.meta", "full", &peer, &impatient);
+    let mut got = get(local, dir.path(), "file.meta", "full", &peer, &impatient);
     let (code, last) = got.finish();
     assert_eq!((code, &last["kind"]), (Some(5), &"destination".into()), "{last}");
 }
 
-#[test]
-fn a_peer_that_poisons_is_banned_and_the_data_comes_from_others() {
+fn a_peer_that_poisons_is_banned_and_the_data_comes_from_others(local: Local) {
     let dir = with_file(1 << 20);
-    let (_bad, bad) = seed(dir.path(), "file.meta", &["--inject-poison"]);
-    let mut got = get(dir.path(), "file.meta", "out", &bad, &[]);
+    let (_bad, bad) = seed(local, dir.path(), "file.meta", &["--inject-poison"]);
+    let mut got = get(local, dir.path(), "file.meta", "out", &bad, &[]);
     let address = got.address();
     assert_eq!(got.wait_for("peer_banned")["address"].as_str(), Some(&*bad));
     assert!(!got.seen("piece_failed").is_empty());
-    let (_good, _) = seed(dir.path(), "file.meta", &["--peer", &address]);
+    let (_good, _) = seed(local, dir.path(), "file.meta", &["--peer", &address]);
     got.complete();
     assert_same(dir.path(), "out");
 }
 
-#[test]
-fn damaged_data_is_seeded_only_on_demand() {
+fn damaged_data_is_seeded_only_on_demand(local: Local) {
     let dir = with_file(1 << 20);
     let mut content = bytes(3, 1 << 20);
     content[100_000] ^= 1;
     write(dir.path().join("data/file"), content);
-    let mut refused = Running::start(dir.path(), [&["seed", "file.meta", "data"], &LOCAL[..]].concat());
+    let mut refused = Running::start(dir.path(), [&["seed", "file.meta", "data"], &local[..]].concat());
     let (code, last) = refused.finish();
     assert_eq!((code, &last["kind"]), (Some(4), &"data".into()));
     let message = "data/file: 1 of 64 pieces are missing or damaged";
     assert!(last["message"].as_str().unwrap().starts_with(message), "{last}");
 
-    let (partial, _) = seed(dir.path(), "file.meta", &["--partial"]);
+    let (partial, _) = seed(local, dir.path(), "file.meta", &["--partial"]);
     assert_eq!(partial.seen("checked")[0]["pieces_have"], 63);
 }
 
-#[test]
-fn people_get_lines_and_no_json() {
+fn people_get_lines_and_no_json(local: Local) {
     let dir = with_tree();
-    let (_seed, peer) = seed(dir.path(), "tree.meta", &[]);
-    let got = run_ok(dir.path(), ["get", "tree.meta", "-o", "out", "--peer", &peer, LOCAL[0], LOCAL[1]]);
+    let (_seed, peer) = seed(local, dir.path(), "tree.meta", &[]);
+    let got = run_ok(dir.path(), ["get", "tree.meta", "-o", "out", "--peer", &peer, local[0], local[1]]);
     assert!(got.stdout.starts_with("out/tree: complete, 1.5 MiB in "), "{got:?}");
     let quiet =
-        run_ok(dir.path(), ["get", "tree.meta", "-o", "out", "-q", "--peer", &peer, LOCAL[0], LOCAL[1]]);
+        run_ok(dir.path(), ["get", "tree.meta", "-o", "out", "-q", "--peer", &peer, local[0], local[1]]);
     assert_eq!((quiet.stdout, quiet.stderr), (String::new(), String::new()));
 }
 
@@ -220,13 +248,12 @@ fn an_address_that_is_not_ours_is_a_failure_at_run_time() {
     assert!(error.starts_with("swarm: cannot listen on 192.0.2.1:0: "), "{got:?}");
 }
 
-#[test]
-fn a_second_signal_ends_at_once() {
+fn a_second_signal_ends_at_once(local: Local) {
     let dir = with_file(1 << 20);
     // A tracker that never answers holds up a clean end.
-    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let silent = std::net::TcpListener::bind(local[1]).unwrap();
     let tracker = format!("http://{}/announce", silent.local_addr().unwrap());
-    let args = ["get", "file.meta", "-o", "out", "--tracker", &tracker, LOCAL[0], LOCAL[1]];
+    let args = ["get", "file.meta", "-o", "out", "--tracker", &tracker, local[0], local[1]];
     let mut got = Running::start(dir.path(), args);
     got.wait_for("checked");
     let _announce = silent.accept().unwrap();
@@ -237,12 +264,11 @@ fn a_second_signal_ends_at_once() {
     assert!(got.seen("failed").is_empty(), "{:?}", got.events);
 }
 
-#[test]
-fn a_download_does_not_depend_on_who_reads_its_events() {
+fn a_download_does_not_depend_on_who_reads_its_events(local: Local) {
     let dir = with_file(1 << 20);
-    let (_seed, peer) = seed(dir.path(), "file.meta", &[]);
+    let (_seed, peer) = seed(local, dir.path(), "file.meta", &[]);
     let mut command = common::swarm(dir.path());
-    command.args(["get", "file.meta", "-o", "out", "--json", "--peer", &peer]).args(LOCAL);
+    command.args(["get", "file.meta", "-o", "out", "--json", "--peer", &peer]).args(local);
     let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
     drop(child.stdout.take());
     assert_eq!(child.wait().unwrap().code(), Some(0));

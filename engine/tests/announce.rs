@@ -26,7 +26,7 @@ impl Swarm {
     async fn new() -> Swarm {
         let (source, target) = (TempDir::new().unwrap(), TempDir::new().unwrap());
         let metainfo = publish(source.path(), SMALL, 16_384);
-        let seeder = session();
+        let seeder = session("127.0.0.1");
         seed(&seeder, &metainfo, source.path()).await;
         Swarm { source, target, metainfo, seeder }
     }
@@ -42,7 +42,7 @@ impl Swarm {
 
     /// Downloads it all by these trackers, and returns what was said of the first one.
     async fn download_by(&self, trackers: &[String]) -> String {
-        let getter = session();
+        let getter = session("127.0.0.1");
         let torrent = getter.add(self.download(trackers)).await.unwrap();
         let mut events = torrent.events();
         let said = said_of(&trackers[0], &mut events).await;
@@ -176,7 +176,7 @@ async fn a_tracker_that_keeps_us_waiting_stops_neither_the_transfer_nor_the_end(
     };
     for say in [drip, Say::Nothing] {
         let mut slow = Scripted::always(say).await;
-        let getter = session();
+        let getter = session("127.0.0.1");
         let torrent = AddTorrent {
             trackers: vec![slow.url("/announce")],
             ..get(&swarm.metainfo, swarm.target.path(), &[&swarm.seeder])
@@ -228,7 +228,7 @@ async fn a_metainfo_file_reaches_no_other_service_of_this_machine() {
         } else {
             swarm.download(std::slice::from_ref(&url))
         };
-        let getter = session();
+        let getter = session("127.0.0.1");
         let torrent = getter.add(torrent).await.unwrap();
         let said = said_of(&url, &mut torrent.events()).await;
         assert!(said.contains(expected), "{path}: {said}");
@@ -242,7 +242,7 @@ async fn a_redirect_of_a_metainfo_files_tracker_is_checked_as_well() {
     let mut inside = Scripted::always(Say::ok(peers(&[swarm.seeder_addr()]))).await;
     let outside = Scripted::always(Say::redirect(&inside.url("/admin"))).await;
     let url = outside.url("/announce");
-    let getter = session();
+    let getter = session("127.0.0.1");
     let torrent = getter.add(get(&naming(&swarm.metainfo, &url), swarm.target.path(), &[])).await.unwrap();
     let said = said_of(&url, &mut torrent.events()).await;
     assert!(said.contains("is this machine"), "{said}");
@@ -282,7 +282,7 @@ async fn each_family_announces_its_own_port_to_the_tracker_that_it_reaches() {
 #[tokio::test]
 async fn a_tracker_out_of_reach_for_every_family_is_named() {
     let swarm = Swarm::new().await;
-    let getter = session();
+    let getter = session("127.0.0.1");
     let torrent = getter.add(swarm.download(&["http://[::1]:1/announce".to_owned()])).await.unwrap();
     let said = said_of("http://[::1]:1/announce", &mut torrent.events()).await;
     assert!(said.ends_with("the tracker has no IPv4 address"), "{said}");
@@ -292,7 +292,7 @@ async fn a_tracker_out_of_reach_for_every_family_is_named() {
 async fn a_trackers_id_goes_back_to_it_and_the_end_is_told() {
     let swarm = Swarm::new().await;
     let mut tracker = Scripted::always(Say::ok("d8:intervali1800e5:peers0:10:tracker id6:a/b&c=e")).await;
-    let getter = session();
+    let getter = session("127.0.0.1");
     let torrent = getter.add(swarm.download(&[tracker.url("/announce")])).await.unwrap();
     let started = tracker.request().await;
     assert_eq!(
@@ -318,7 +318,7 @@ async fn our_own_address_is_told_and_not_dialled() {
         Say::ok(reply)
     });
     let tracker = tracker.await;
-    let getter = session();
+    let getter = session("127.0.0.1");
     let torrent = getter.add(swarm.download(&[tracker.url("/announce")])).await.unwrap();
     let mut events = torrent.events();
     loop {
@@ -334,7 +334,7 @@ async fn a_warning_is_shown_once_and_intervals_have_a_floor() {
     let swarm = Swarm::new().await;
     let hurried = Say::ok("d8:intervali0e12:min intervali-7e5:peers0:15:warning message8:\x1b[2Jmovee");
     let mut tracker = Scripted::always(hurried.clone()).await;
-    let getter = session();
+    let getter = session("127.0.0.1");
     let eager = AddTorrent {
         announce_interval_min: Duration::from_millis(10),
         ..swarm.download(&[tracker.url("/announce")])
@@ -369,7 +369,7 @@ async fn trackers_hear_how_a_seed_stands_from_the_first_announce_to_the_last() {
     let (source, target) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     let metainfo = publish(source.path(), SMALL, 16_384);
     let mut tracker = Scripted::always(Say::ok(peers(&[]))).await;
-    let (seeder, getter) = (session(), session());
+    let (seeder, getter) = (session("127.0.0.1"), session("127.0.0.1"));
     let seeding = AddTorrent {
         trackers: vec![tracker.url("/announce")],
         ..AddTorrent::seed(Arc::clone(&metainfo), source.path())

@@ -9,10 +9,23 @@ use std::time::{Duration, Instant};
 use swarm_engine::{AddTorrent, Event};
 use tempfile::TempDir;
 
+for_both_families![
+    one_to_one,
+    what_is_said_while_data_is_opened_counts,
+    downloaders_serve_each_other_and_an_interrupted_one_goes_on,
+    a_poisoner_is_banned_and_the_download_completes,
+    unwanted_files_are_not_made,
+    a_hundred_torrents_share_a_session,
+    limits_hold_within_five_percent,
+    a_full_disk_pauses_the_download_until_there_is_space,
+    little_memory_never_makes_a_download_stand_still,
+    nothing_to_seed_is_an_error,
+];
+
 async fn one_to_one(ip: &str) {
     let (source, target) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     let metainfo = publish(source.path(), FILES, 65_536);
-    let (seeder, getter) = (session_on(ip, |_| {}), session_on(ip, |_| {}));
+    let (seeder, getter) = (session(ip), session(ip));
     let seeding = seed(&seeder, &metainfo, source.path()).await;
     let torrent = getter.add(get(&metainfo, target.path(), &[&seeder])).await.unwrap();
     torrent.completed().await.unwrap();
@@ -27,11 +40,10 @@ async fn one_to_one(ip: &str) {
     assert_eq!(left, ["data"], "no stray file");
 }
 
-#[tokio::test]
-async fn what_is_said_while_data_is_opened_counts() {
+async fn what_is_said_while_data_is_opened_counts(ip: &str) {
     let (source, target) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     let metainfo = publish(source.path(), FILES, 65_536);
-    let (seeder, getter) = (session(), session());
+    let (seeder, getter) = (session(ip), session(ip));
     seed(&seeder, &metainfo, source.path()).await;
     let torrent = getter.add(AddTorrent::download(Arc::clone(&metainfo), target.path())).await.unwrap();
     torrent.add_peers(seeder.listen_addrs().to_vec());
@@ -39,32 +51,17 @@ async fn what_is_said_while_data_is_opened_counts() {
     torrent.completed().await.unwrap();
 }
 
-#[tokio::test]
-async fn one_to_one_over_ipv4() {
-    one_to_one("127.0.0.1").await;
-}
-
-#[tokio::test]
-async fn one_to_one_over_ipv6() {
-    if std::net::TcpListener::bind("[::1]:0").is_err() {
-        eprintln!("skipped: this machine has no IPv6 loopback");
-        return;
-    }
-    one_to_one("::1").await;
-}
-
-#[tokio::test]
-async fn downloaders_serve_each_other_and_an_interrupted_one_goes_on() {
+async fn downloaders_serve_each_other_and_an_interrupted_one_goes_on(ip: &str) {
     let (source, first, second) = (TempDir::new().unwrap(), TempDir::new().unwrap(), TempDir::new().unwrap());
     let metainfo = publish(source.path(), FILES, 32_768);
-    let (seeder, a) = (session(), session());
+    let (seeder, a) = (session(ip), session(ip));
     seed(&seeder, &metainfo, source.path()).await;
     let torrent = a.add(get(&metainfo, first.path(), &[&seeder])).await.unwrap();
     torrent.completed().await.unwrap();
     seeder.stop().await;
 
     // The second one gets everything from the first, which is a seed by now; it stops half-way and resumes.
-    let b = session();
+    let b = session(ip);
     let limited = AddTorrent { download_limit: Some(4_000_000), ..get(&metainfo, second.path(), &[&a]) };
     let torrent = b.add(limited).await.unwrap();
     let mut events = torrent.events();
@@ -77,7 +74,7 @@ async fn downloaders_serve_each_other_and_an_interrupted_one_goes_on() {
     torrent.stop().await.unwrap();
     b.stop().await;
 
-    let b = session();
+    let b = session(ip);
     let torrent = b.add(get(&metainfo, second.path(), &[&a])).await.unwrap();
     torrent.completed().await.unwrap();
     let again = torrent.stats().await.unwrap().totals.bytes_down;
@@ -86,11 +83,10 @@ async fn downloaders_serve_each_other_and_an_interrupted_one_goes_on() {
     same_tree(&source.path().join("data"), &second.path().join("data"));
 }
 
-#[tokio::test]
-async fn a_poisoner_is_banned_and_the_download_completes() {
+async fn a_poisoner_is_banned_and_the_download_completes(ip: &str) {
     let (source, target) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     let metainfo = publish(source.path(), FILES, 65_536);
-    let (honest, liar, getter) = (session(), session(), session());
+    let (honest, liar, getter) = (session(ip), session(ip), session(ip));
     seed(&honest, &metainfo, source.path()).await;
     let lying = AddTorrent { poison: true, ..AddTorrent::seed(Arc::clone(&metainfo), source.path()) };
     let lying = liar.add(lying).await.unwrap();
@@ -111,11 +107,10 @@ async fn a_poisoner_is_banned_and_the_download_completes() {
     same_tree(&source.path().join("data"), &target.path().join("data"));
 }
 
-#[tokio::test]
-async fn unwanted_files_are_not_made() {
+async fn unwanted_files_are_not_made(ip: &str) {
     let (source, target) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     let metainfo = publish(source.path(), FILES, 65_536);
-    let (seeder, getter) = (session(), session());
+    let (seeder, getter) = (session(ip), session(ip));
     seed(&seeder, &metainfo, source.path()).await;
     let wanted = Some(metainfo.info.files.iter().map(|f| f.path.last().unwrap() == "z.bin").collect());
     let torrent = AddTorrent { wanted, ..get(&metainfo, target.path(), &[&seeder]) };
@@ -127,9 +122,8 @@ async fn unwanted_files_are_not_made() {
     assert!(!target.path().join("data/a.bin").exists());
 }
 
-#[tokio::test]
-async fn a_hundred_torrents_share_a_session() {
-    let (seeder, getter) = (session(), session());
+async fn a_hundred_torrents_share_a_session(ip: &str) {
+    let (seeder, getter) = (session(ip), session(ip));
     let mut torrents = Vec::new();
     for i in 0..100 {
         let (source, target) = (TempDir::new().unwrap(), TempDir::new().unwrap());
@@ -145,13 +139,12 @@ async fn a_hundred_torrents_share_a_session() {
     }
 }
 
-#[tokio::test]
-async fn limits_hold_within_five_percent() {
+async fn limits_hold_within_five_percent(ip: &str) {
     let (source, target) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     let metainfo = publish(source.path(), &[("a", 6_000_000)], 65_536);
     let rate = 2_000_000;
-    let seeder = session();
-    let getter = session_on("127.0.0.1", |options| options.download_limit = Some(rate));
+    let seeder = session(ip);
+    let getter = session_on(ip, |options| options.download_limit = Some(rate));
     seed(&seeder, &metainfo, source.path()).await;
     let began = Instant::now();
     let torrent = getter.add(get(&metainfo, target.path(), &[&seeder])).await.unwrap();
@@ -161,11 +154,10 @@ async fn limits_hold_within_five_percent() {
     assert!(began.elapsed().as_secs_f64() > least * 0.95, "{:?} for {least} s", began.elapsed());
 }
 
-#[tokio::test]
-async fn a_full_disk_pauses_the_download_until_there_is_space() {
+async fn a_full_disk_pauses_the_download_until_there_is_space(ip: &str) {
     let (source, target) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     let metainfo = publish(source.path(), FILES, 65_536);
-    let (seeder, getter) = (session(), session());
+    let (seeder, getter) = (session(ip), session(ip));
     seed(&seeder, &metainfo, source.path()).await;
     let space = Arc::new(swarm_engine::SpaceBudget::new(1_000_000));
     let torrent = AddTorrent { space: Some(Arc::clone(&space)), ..get(&metainfo, target.path(), &[&seeder]) };
@@ -183,12 +175,11 @@ async fn a_full_disk_pauses_the_download_until_there_is_space() {
     same_tree(&source.path().join("data"), &target.path().join("data"));
 }
 
-#[tokio::test]
-async fn little_memory_never_makes_a_download_stand_still() {
+async fn little_memory_never_makes_a_download_stand_still(ip: &str) {
     let (source, target) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     let metainfo = publish(source.path(), &[("a.bin", 48 << 20)], 512 << 10);
     // Room for two pieces, so that reading waits for writing again and again.
-    let (seeder, getter) = (session(), session_on("127.0.0.1", |options| options.buffer_bytes = 1 << 20));
+    let (seeder, getter) = (session(ip), session_on(ip, |options| options.buffer_bytes = 1 << 20));
     seed(&seeder, &metainfo, source.path()).await;
     let torrent = getter.add(get(&metainfo, target.path(), &[&seeder])).await.unwrap();
     // Each time that reading did not go on when it could would cost seconds.
@@ -197,11 +188,10 @@ async fn little_memory_never_makes_a_download_stand_still() {
     same_tree(&source.path().join("data"), &target.path().join("data"));
 }
 
-#[tokio::test]
-async fn nothing_to_seed_is_an_error() {
+async fn nothing_to_seed_is_an_error(ip: &str) {
     let (source, other) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     let metainfo = publish(source.path(), FILES, 65_536);
-    let session = session();
+    let session = session(ip);
     let torrent = session.add(AddTorrent::seed(metainfo, other.path())).await.unwrap();
     let error = torrent.completed().await.unwrap_err();
     assert!(error.to_string().contains("nothing here is right"), "{error}");

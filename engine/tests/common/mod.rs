@@ -9,6 +9,29 @@ use std::sync::Arc;
 use swarm_core::metainfo::{Content, Create, Metainfo, SourceFile};
 use swarm_engine::{AddTorrent, Session, SessionOptions, TorrentHandle};
 
+/// Defines each test once for IPv4 and once for IPv6.
+#[macro_export]
+macro_rules! for_both_families {
+    ($($test:ident),* $(,)?) => {
+        mod ipv4 {
+            $(#[tokio::test]
+            async fn $test() {
+                super::$test("127.0.0.1").await;
+            })*
+        }
+        mod ipv6 {
+            $(#[tokio::test]
+            async fn $test() {
+                if std::net::TcpListener::bind("[::1]:0").is_ok() {
+                    super::$test("::1").await;
+                } else {
+                    eprintln!("skipped: this machine has no IPv6 loopback");
+                }
+            })*
+        }
+    };
+}
+
 /// Bytes that no two offsets share a pattern of.
 pub fn content(len: usize, seed: u64) -> Vec<u8> {
     let mut bytes = vec![0; len];
@@ -42,8 +65,8 @@ pub fn session_on(ip: &str, change: impl FnOnce(&mut SessionOptions)) -> Session
     Session::start(options).unwrap()
 }
 
-pub fn session() -> Session {
-    session_on("127.0.0.1", |_| {})
+pub fn session(ip: &str) -> Session {
+    session_on(ip, |_| {})
 }
 
 pub fn same_tree(a: &Path, b: &Path) {
