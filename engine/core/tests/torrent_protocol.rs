@@ -295,15 +295,21 @@ fn choking_without_the_fast_extension_gives_the_requests_to_others() {
 }
 
 #[test]
-fn a_piece_refused_by_an_unchoking_peer_is_not_asked_for_again_there() {
-    let (mut script, asked) = Script::unchoked_seed(1);
+fn a_block_refused_once_is_asked_for_again_and_a_piece_refused_twice_is_not() {
+    let (mut script, mut asked) = Script::unchoked_seed(1);
     let piece = asked[0].piece;
-    let mut later = Vec::new();
-    for &block in asked.iter().filter(|b| b.piece == piece) {
-        later.extend(requests(&script.send(1, Message::Reject(block))));
+    let of_piece = |blocks: &[BlockRef]| blocks.iter().filter(|b| b.piece == piece).count();
+    let mut refused = 0;
+    for i in 0.. {
+        let Some(&block) = asked.get(i) else { break };
+        let reply = Message::Reject(block);
+        let actions = if block.piece == piece { script.send(1, reply) } else { script.block(1, block).1 };
+        refused += usize::from(block.piece == piece);
+        asked.extend(requests(&actions));
     }
-    later.extend(requests(&script.pass(30)));
-    assert!(later.iter().all(|b| b.piece != piece));
+    asked.extend(requests(&script.pass(30)));
+    assert_eq!(of_piece(&asked), refused, "nothing after the last refusal");
+    assert!((3..=4).contains(&refused), "{refused} refusals of two blocks");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use crate::id::{BlockRef, PeerId, PeerKey, PieceIndex};
 use crate::rate::RateMeter;
 use crate::time::Time;
 use pipeline::Pipeline;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::net::SocketAddr;
 
 /// What a connection is known by once its handshake is done.
@@ -63,6 +63,8 @@ pub struct Peer {
     pub uploads: VecDeque<BlockRef>,
     /// Pieces that it answers requests for even while it chokes us (BEP 6).
     pub allowed_fast_in: Vec<PieceIndex>,
+    /// Blocks that it refused once although it did not choke us.
+    pub refused: BTreeSet<BlockRef>,
     /// Pieces that we answer requests for even while we choke it (BEP 6).
     pub allowed_fast_out: Vec<PieceIndex>,
     /// It has let requests lie for too long.
@@ -111,6 +113,7 @@ impl Peer {
             pipeline: Pipeline::default(),
             uploads: VecDeque::new(),
             allowed_fast_in: Vec::new(),
+            refused: BTreeSet::new(),
             allowed_fast_out: Vec::new(),
             snubbed: false,
             rate_down: RateMeter::default(),

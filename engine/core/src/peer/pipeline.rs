@@ -99,9 +99,9 @@ impl Pipeline {
         self.requests.iter()
     }
 
-    /// The peer said how many requests it queues.
+    /// The peer said how many requests it queues. An eighth is left free: Transmission 3.00 already refuses the last one.
     pub fn set_reqq(&mut self, reqq: u32) {
-        self.reqq = reqq.max(1);
+        self.reqq = (reqq - reqq / 8).max(1);
     }
 
     /// The shortest time from a request to its block so far, at most [`ROUND_TRIP_MAX`].

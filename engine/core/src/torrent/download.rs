@@ -17,6 +17,8 @@ pub const SNUB_AFTER: Duration = Duration::from_secs(10);
 pub const REQUEST_LOST_AFTER: Duration = Duration::from_secs(30);
 /// A peer that sends more blocks than this that we never asked for is closed.
 pub const UNREQUESTED_BLOCKS_MAX: u32 = 64;
+/// How many blocks that a peer refused once may be asked of it again; beyond that the first refusal is final.
+pub const REFUSALS_MAX: usize = 1_024;
 /// How long a piece that failed waits for someone who did not send it before.
 const SUSPECTS_WAIT_TICKS: u64 = 8;
 
@@ -252,9 +254,14 @@ impl Torrent {
         let Some(was_outstanding) = peer.pipeline.rejected(block) else { return };
         peer.allowed_fast_in.retain(|&p| p != block.piece);
         if was_outstanding {
-            // A peer that unchokes us and refuses all the same cannot read the piece; asking again would not end.
-            if !peer.peer_choking {
+            // Once may be for want of room in its queue. A peer that unchokes us and refuses again cannot read the
+            // piece; asking on would not end.
+            let is_final = peer.refused.len() >= REFUSALS_MAX || peer.refused.contains(&block);
+            if !peer.peer_choking && is_final {
+                peer.refused.retain(|b| b.piece != block.piece);
                 self.on_lost(now, key, block.piece);
+            } else if !peer.peer_choking {
+                peer.refused.insert(block);
             }
             self.picker.release(block, key);
             self.picker.forget_owner(key);
