@@ -59,6 +59,7 @@ class Create(Case):
         self.assertEqual(self.info_hash(ours), info_hash)
 
     def test_random_trees_give_the_same_info_dictionary(self):
+        Libtorrent.needed()
         for number in range(40):
             with self.subTest(seed=number):
                 rng = seeded(number)
@@ -69,6 +70,7 @@ class Create(Case):
                 shutil.rmtree(tree)
 
     def test_a_single_file_gives_the_same_info_dictionary(self):
+        Libtorrent.needed()
         rng = seeded(1)
         for length in (1, 16384, 16385, 3 * MIB + 17):
             with self.subTest(length=length):
