@@ -11,6 +11,7 @@ pub mod announcer;
 mod query;
 mod reply;
 pub mod scrape;
+pub mod udp;
 
 use std::fmt;
 use std::net::IpAddr;
