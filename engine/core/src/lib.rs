@@ -15,6 +15,7 @@
 pub mod bencode;
 pub mod bitfield;
 pub mod choker;
+pub mod dht;
 pub mod geometry;
 pub mod id;
 pub mod metainfo;

@@ -1,0 +1,503 @@
+//! A node: answers others, keeps its table, searches for its owner.
+//!
+//! Split by what it reacts to: queries of others (`serve`), its own searches (`search`), and here the table, time and
+//! the queries that are on their way.
+
+mod search;
+mod serve;
+mod vote;
+
+pub use search::{Announce, LookupId};
+
+use super::compact::{Family, Host, NodeInfo, is_usable};
+use super::id::NodeId;
+use super::limit::Allowance;
+use super::lookup::Lookup;
+use super::message::{Body, Message, MessageError, Query, Question, Response};
+use super::peers::PeerStore;
+use super::table::{BUCKET_LEN_MAX, Table};
+use super::token::Tokens;
+use crate::id::InfoHash;
+use crate::rng::Rng;
+use crate::time::{Duration, Time};
+use search::Search;
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+use vote::Votes;
+
+/// From then on a query counts as slow, and a lookup asks somebody else besides.
+pub const QUERY_SLOW: Duration = Duration::from_millis(700);
+/// From then on a query has failed. An answer that comes later is not known any more.
+pub const QUERY_TIMEOUT: Duration = Duration::from_secs(6);
+/// How long a node that knows nobody waits until it tries to join again; doubled each time.
+pub const JOIN_RETRY_FIRST: Duration = Duration::from_secs(3);
+/// The longest such wait.
+pub const JOIN_RETRY_MAX: Duration = Duration::from_secs(300);
+/// How often what has expired is thrown away.
+pub const EXPIRE_INTERVAL: Duration = Duration::from_secs(60);
+/// Most queries on their way; further ones fail at once.
+pub const QUERIES_MAX: usize = 1_000;
+/// Most addresses remembered to join by.
+pub const ROUTERS_MAX: usize = 64;
+
+/// What a node is told when it is made.
+#[derive(Clone, Debug)]
+pub struct NodeConfig {
+    /// The id on the IPv4 network; `None`: takes no part in it.
+    pub id_v4: Option<NodeId>,
+    /// The id on the IPv6 network (BEP 32, 45); `None`: takes no part in it.
+    pub id_v6: Option<NodeId>,
+    /// Random bytes from a good source, known to nobody: what tokens are made with.
+    pub secret: [u8; 16],
+    /// Ask, but answer nobody (BEP 43): for a node that cannot be reached, or not for long.
+    pub read_only: bool,
+    /// Leave out nodes whose id is not one for their address (BEP 42).
+    pub enforce_ids: bool,
+}
+
+/// What has happened that the owner may want to know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Event {
+    /// Somebody named peers. There may be several of these for one search, with peers that are already known.
+    Peers {
+        /// Which search found them.
+        lookup: LookupId,
+        /// Their swarm.
+        info_hash: InfoHash,
+        /// Who they are; not checked beyond that they could be.
+        peers: Vec<SocketAddr>,
+        /// Who named them.
+        by: SocketAddr,
+    },
+    /// A search is over.
+    Done {
+        /// Which.
+        lookup: LookupId,
+        /// The nodes nearest to the place that answered, the nearest first.
+        nodes: Vec<NodeInfo>,
+        /// How many nodes took an announcement.
+        stored: usize,
+        /// How many queries it took, announcements aside.
+        queries: u32,
+        /// How many answers led, one to the next, to the first peers; if there were none, to the nearest node.
+        hops: u8,
+    },
+    /// Others see us at an address that our id is not for (BEP 42), so it has changed.
+    NewId {
+        /// On which network.
+        family: Family,
+        /// The id from now on.
+        id: NodeId,
+    },
+}
+
+/// What an answer is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Purpose {
+    /// To see whether a node is there.
+    Check,
+    /// A step of a search.
+    Step(LookupId),
+    /// The end of a search: an announcement.
+    Store(LookupId),
+}
+
+/// A query that is on its way.
+struct Pending {
+    to: SocketAddr,
+    id: Option<NodeId>,
+    sent: Time,
+    purpose: Purpose,
+}
+
+/// What a node has of one network.
+struct Network {
+    table: Table,
+    votes: Votes,
+    /// When to try to join again, as long as nobody is known.
+    join_at: Time,
+    join_retry: Duration,
+}
+
+/// A node of the DHT: [`handle_datagram`](Node::handle_datagram), [`handle_timeout`](Node::handle_timeout) or a
+/// command, then drain [`poll_datagram`](Node::poll_datagram) and [`poll_event`](Node::poll_event), and come back at
+/// [`poll_timeout`](Node::poll_timeout).
+pub struct Node {
+    config: NodeConfig,
+    rng: Rng,
+    networks: [Option<Network>; 2],
+    routers: Vec<SocketAddr>,
+    pending: BTreeMap<u16, Pending>,
+    /// Queries in the order in which they were sent, some of them no longer pending.
+    to_slow: VecDeque<(Time, u16)>,
+    to_fail: VecDeque<(Time, u16)>,
+    searches: BTreeMap<LookupId, Search>,
+    next_lookup: u32,
+    tokens: Tokens,
+    peers: PeerStore,
+    allowance: Allowance,
+    expire_at: Time,
+    datagrams: VecDeque<(SocketAddr, Vec<u8>)>,
+    events: VecDeque<Event>,
+}
+
+impl Node {
+    /// A node that knows nobody. See [`join`](Self::join).
+    pub fn new(now: Time, config: NodeConfig, rng: Rng) -> Node {
+        let network = |id: NodeId| Network {
+            table: Table::new(now, id),
+            votes: Votes::default(),
+            join_at: Time::MAX,
+            join_retry: JOIN_RETRY_FIRST,
+        };
+        Node {
+            networks: [config.id_v4.map(network), config.id_v6.map(network)],
+            tokens: Tokens::new(config.secret),
+            config,
+            rng,
+            routers: Vec::new(),
+            pending: BTreeMap::new(),
+            to_slow: VecDeque::new(),
+            to_fail: VecDeque::new(),
+            searches: BTreeMap::new(),
+            next_lookup: 0,
+            peers: PeerStore::default(),
+            allowance: Allowance::default(),
+            expire_at: Time::MAX,
+            datagrams: VecDeque::new(),
+            events: VecDeque::new(),
+        }
+    }
+
+    /// Our id on a network, if we take part in it.
+    pub fn id(&self, family: Family) -> Option<NodeId> {
+        self.network(family).map(|network| network.table.own())
+    }
+
+    /// The nodes known on a network, to be saved and given to [`join`](Self::join) another time.
+    pub fn nodes(&self, family: Family) -> Vec<NodeInfo> {
+        self.network(family).map(|network| network.table.nodes().collect()).unwrap_or_default()
+    }
+
+    /// How many peers of how many swarms others have announced here.
+    pub fn stored(&self) -> (usize, usize) {
+        self.peers.len()
+    }
+
+    /// Joins by these addresses: looks for our own neighbours. The first [`ROUTERS_MAX`] are remembered, and asked again
+    /// whenever too few nodes are known.
+    pub fn join(&mut self, now: Time, addrs: &[SocketAddr]) {
+        for addr in addrs {
+            if self.routers.len() < ROUTERS_MAX && !self.routers.contains(addr) {
+                self.routers.push(*addr);
+            }
+        }
+        for family in Family::ALL {
+            if addrs.iter().any(|addr| Family::of(*addr) == family) {
+                self.seek_neighbours(now, family);
+            }
+        }
+    }
+
+    /// Sees whether there is a node at an address, as a peer's PORT message says, to know it if there is. Nothing if
+    /// that host is being asked something, or much else is on its way: who says so may say so often.
+    pub fn ping(&mut self, now: Time, addr: SocketAddr) {
+        let is_asked = self.pending.values().any(|pending| Host::of(pending.to) == Host::of(addr));
+        if is_asked || addr.port() == 0 || self.pending.len() >= QUERIES_MAX / 2 {
+            return;
+        }
+        self.send_query(now, addr, None, Question::Ping, Purpose::Check);
+    }
+
+    /// A datagram has arrived.
+    pub fn handle_datagram(&mut self, now: Time, from: SocketAddr, datagram: &[u8]) {
+        let from = SocketAddr::new(from.ip().to_canonical(), from.port());
+        let family = Family::of(from);
+        if self.network(family).is_none() || from.port() == 0 {
+            return;
+        }
+        match Message::parse(datagram) {
+            Ok(Message { body: Body::Query(query), transaction, read_only, .. }) => {
+                self.on_query(now, from, transaction, query, read_only);
+            }
+            Ok(Message { body: Body::Response(response), transaction, external_addr, .. }) => {
+                self.on_response(now, from, &transaction, external_addr, response);
+            }
+            Ok(Message { body: Body::Error(_), transaction, .. }) => {
+                if let Some(pending) = self.take_pending(from, &transaction) {
+                    self.on_failure(now, &pending);
+                }
+            }
+            Err(MessageError::BadQuery { transaction, code, text }) => {
+                self.refuse(now, from, transaction, code, text);
+            }
+            Err(_) => {}
+        }
+        self.check_table(now, family);
+        self.forget_settled();
+    }
+
+    /// Time has passed: it is [`poll_timeout`](Self::poll_timeout) or later.
+    pub fn handle_timeout(&mut self, now: Time) {
+        while let Some(&(sent, transaction)) =
+            self.to_slow.front().filter(|(sent, _)| *sent + QUERY_SLOW <= now)
+        {
+            self.to_slow.pop_front();
+            if let Some(pending) = self.pending.get(&transaction).filter(|pending| pending.sent == sent) {
+                let (to, purpose) = (pending.to, pending.purpose);
+                self.on_slow(now, to, purpose);
+            }
+        }
+        while let Some(&(sent, transaction)) =
+            self.to_fail.front().filter(|(sent, _)| *sent + QUERY_TIMEOUT <= now)
+        {
+            self.to_fail.pop_front();
+            if self.pending.get(&transaction).is_some_and(|pending| pending.sent == sent)
+                && let Some(pending) = self.pending.remove(&transaction)
+            {
+                self.on_failure(now, &pending);
+            }
+        }
+        for family in Family::ALL {
+            self.maintain(now, family);
+        }
+        if self.expire_at <= now {
+            self.peers.expire(now);
+            self.allowance.expire(now);
+            self.expire_at = if self.peers.len().0 > 0 { now + EXPIRE_INTERVAL } else { Time::MAX };
+        }
+        self.forget_settled();
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) is to be called; [`Time::MAX`] if never.
+    pub fn poll_timeout(&self) -> Time {
+        let slow = self.to_slow.front().map(|(sent, _)| *sent + QUERY_SLOW);
+        let fail = self.to_fail.front().map(|(sent, _)| *sent + QUERY_TIMEOUT);
+        let networks = self.networks.iter().flatten();
+        let upkeep = networks.map(|network| network.join_at.min(network.table.refresh_at()));
+        let soonest = [slow, fail, Some(self.expire_at)].into_iter().flatten().chain(upkeep).min();
+        soonest.unwrap_or(Time::MAX)
+    }
+
+    /// The next datagram to send, and where.
+    pub fn poll_datagram(&mut self) -> Option<(SocketAddr, Vec<u8>)> {
+        self.datagrams.pop_front()
+    }
+
+    /// What has happened.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    fn network(&self, family: Family) -> Option<&Network> {
+        self.networks[family as usize].as_ref()
+    }
+
+    fn network_mut(&mut self, family: Family) -> Option<&mut Network> {
+        self.networks[family as usize].as_mut()
+    }
+
+    /// Whether a node may be known: not with an id that its address must not have.
+    fn is_acceptable(&self, info: NodeInfo) -> bool {
+        !self.config.enforce_ids || info.id.is_allowed_for(info.addr.ip())
+    }
+
+    fn send_query(
+        &mut self,
+        now: Time,
+        to: SocketAddr,
+        id: Option<NodeId>,
+        question: Question,
+        purpose: Purpose,
+    ) {
+        let own = self.id(Family::of(to));
+        let Some(own) = own.filter(|_| self.pending.len() < QUERIES_MAX) else {
+            return self.on_unanswered(now, to, purpose);
+        };
+        let transaction = loop {
+            let transaction = self.rng.next_u64() as u16;
+            if !self.pending.contains_key(&transaction) {
+                break transaction;
+            }
+        };
+        self.pending.insert(transaction, Pending { to, id, sent: now, purpose });
+        self.to_slow.push_back((now, transaction));
+        self.to_fail.push_back((now, transaction));
+        let query = Query { id: own, want: self.want(), question };
+        let message = Message {
+            transaction: transaction.to_be_bytes().to_vec(),
+            external_addr: None,
+            read_only: self.config.read_only,
+            body: Body::Query(query),
+        };
+        self.datagrams.push_back((to, message.encode()));
+    }
+
+    /// Nodes of both families, if we take part in both and know too few of one.
+    fn want(&self) -> Vec<Family> {
+        let few = |network: &Network| network.table.len() < BUCKET_LEN_MAX;
+        match &self.networks {
+            [Some(v4), Some(v6)] if few(v4) || few(v6) => Family::ALL.to_vec(),
+            _ => Vec::new(),
+        }
+    }
+
+    fn take_pending(&mut self, from: SocketAddr, transaction: &[u8]) -> Option<Pending> {
+        let transaction = u16::from_be_bytes(transaction.try_into().ok()?);
+        self.pending.get(&transaction).filter(|pending| pending.to == from)?;
+        self.pending.remove(&transaction)
+    }
+
+    fn on_response(
+        &mut self,
+        now: Time,
+        from: SocketAddr,
+        transaction: &[u8],
+        external_addr: Option<SocketAddr>,
+        response: Response,
+    ) {
+        let Some(pending) = self.take_pending(from, transaction) else { return };
+        let info = response.id.map(|id| NodeInfo { id, addr: from });
+        let family = Family::of(from);
+        let own = self.id(family);
+        let Some(info) = info.filter(|info| Some(info.id) != own && self.is_acceptable(*info)) else {
+            return self.on_failure(now, &pending);
+        };
+        if let Some(id) = pending.id.filter(|id| *id != info.id)
+            && let Some(network) = self.network_mut(family)
+        {
+            network.table.failed(NodeInfo { id, addr: from });
+        }
+        if let Some(network) = self.network_mut(family) {
+            network.table.answered(now, info);
+        }
+        self.learn_nodes(now, from, &response);
+        match pending.purpose {
+            Purpose::Check => {}
+            Purpose::Step(lookup) => self.on_step(now, lookup, info, response),
+            Purpose::Store(lookup) => self.on_stored(lookup, true),
+        }
+        if let Some(addr) = external_addr {
+            self.on_vote(now, from, addr);
+        }
+    }
+
+    /// Nodes of a network on which we know too few, named in an answer on the other one (BEP 32).
+    fn learn_nodes(&mut self, now: Time, from: SocketAddr, response: &Response) {
+        let (family, nodes) = match Family::of(from) {
+            Family::V4 => (Family::V6, &response.nodes6),
+            Family::V6 => (Family::V4, &response.nodes),
+        };
+        let few = self.network(family).is_some_and(|network| network.table.len() < BUCKET_LEN_MAX);
+        let nodes = nodes.iter().flatten().filter(|_| few).take(BUCKET_LEN_MAX);
+        for node in nodes.filter(|node| is_usable(node.addr, from)) {
+            let is_asked = self.pending.values().any(|pending| pending.to == node.addr);
+            if !is_asked && self.is_acceptable(*node) {
+                self.send_query(now, node.addr, Some(node.id), Question::Ping, Purpose::Check);
+            }
+        }
+    }
+
+    fn on_failure(&mut self, now: Time, pending: &Pending) {
+        if let Some(id) = pending.id
+            && let Some(network) = self.network_mut(Family::of(pending.to))
+        {
+            network.table.failed(NodeInfo { id, addr: pending.to });
+        }
+        self.on_unanswered(now, pending.to, pending.purpose);
+        self.check_table(now, Family::of(pending.to));
+    }
+
+    /// Nothing will come of a query.
+    fn on_unanswered(&mut self, now: Time, to: SocketAddr, purpose: Purpose) {
+        match purpose {
+            Purpose::Check => {}
+            Purpose::Step(lookup) => self.on_step_failed(now, lookup, to),
+            Purpose::Store(lookup) => self.on_stored(lookup, false),
+        }
+    }
+
+    /// Pings who has to be pinged for a place in the table.
+    fn check_table(&mut self, now: Time, family: Family) {
+        while self.pending.len() < QUERIES_MAX
+            && let Some(info) = self.network_mut(family).and_then(|network| network.table.poll_check(now))
+        {
+            self.send_query(now, info.addr, Some(info.id), Question::Ping, Purpose::Check);
+        }
+    }
+
+    /// Joins again if nobody is known, refreshes a bucket if it is time.
+    fn maintain(&mut self, now: Time, family: Family) {
+        let Some(network) = self.networks[family as usize].as_mut() else { return };
+        if network.join_at <= now {
+            self.seek_neighbours(now, family);
+        } else if network.table.refresh_at() <= now {
+            let target = network.table.refresh_target(&mut self.rng);
+            self.find_node(now, family, target);
+        }
+    }
+
+    /// Looks for our own place, by the nodes that are known and by the routers.
+    fn seek_neighbours(&mut self, now: Time, family: Family) {
+        let Some(network) = self.network_mut(family) else { return };
+        network.join_at = now + network.join_retry;
+        network.join_retry = (network.join_retry * 2).min(JOIN_RETRY_MAX);
+        let own = network.table.own();
+        self.find_node(now, family, own);
+    }
+
+    /// Somebody told us where it sees us.
+    fn on_vote(&mut self, now: Time, by: SocketAddr, addr: SocketAddr) {
+        let family = Family::of(by);
+        let Some(network) = self.networks[family as usize].as_mut() else { return };
+        if Family::of(addr) != family {
+            return;
+        }
+        let Some(ip) = network.votes.cast(now, by, addr.ip()) else { return };
+        if network.table.own().is_allowed_for(ip) {
+            return;
+        }
+        let id = NodeId::for_address(ip, &mut self.rng);
+        let known: Vec<NodeInfo> = network.table.nodes().collect();
+        network.table = Table::new(now, id);
+        known.into_iter().for_each(|info| network.table.answered(now, info));
+        self.events.push_back(Event::NewId { family, id });
+        self.find_node(now, family, id);
+    }
+
+    /// Drops queries that are settled from the front of the queues, so that nobody wakes up for them.
+    fn forget_settled(&mut self) {
+        let pending = &self.pending;
+        let settled = |(sent, transaction): &(Time, u16)| {
+            pending.get(transaction).is_none_or(|pending| pending.sent != *sent)
+        };
+        for queue in [&mut self.to_slow, &mut self.to_fail] {
+            while queue.front().is_some_and(settled) {
+                queue.pop_front();
+            }
+        }
+        for network in self.networks.iter_mut().flatten() {
+            if network.join_at < Time::MAX && network.table.len() > 0 {
+                (network.join_at, network.join_retry) = (Time::MAX, JOIN_RETRY_FIRST);
+            }
+        }
+    }
+
+    /// A lookup of `target`, seeded with whom we know.
+    fn new_lookup(&mut self, now: Time, family: Family, target: NodeId) -> Option<Lookup> {
+        let network = self.networks[family as usize].as_mut()?;
+        network.table.looked_up(now, target);
+        let mut known = network.table.closest(target, BUCKET_LEN_MAX);
+        if known.len() < BUCKET_LEN_MAX {
+            known = network.table.closest_of_all(target, BUCKET_LEN_MAX);
+        }
+        let mut lookup = Lookup::new(target);
+        known.iter().for_each(|info| lookup.add_seed(Some(info.id), info.addr));
+        if known.len() < BUCKET_LEN_MAX {
+            let routers = self.routers.iter().filter(|addr| Family::of(**addr) == family);
+            routers.for_each(|addr| lookup.add_seed(None, *addr));
+        }
+        Some(lookup)
+    }
+}

@@ -1,0 +1,194 @@
+//! Our own searches: lookups, and what is done with what they find.
+
+use super::{Event, Node, Purpose};
+use crate::dht::compact::{Family, NodeInfo, is_usable};
+use crate::dht::id::NodeId;
+use crate::dht::lookup::Lookup;
+use crate::dht::message::{Question, Response};
+use crate::id::InfoHash;
+use crate::time::Time;
+use std::net::SocketAddr;
+
+/// Most searches at a time; a further one is over at once.
+pub const SEARCHES_MAX: usize = 256;
+
+/// One search of a node's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LookupId(pub(super) u32);
+
+/// What to tell of ourselves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Announce {
+    /// The port on which we listen for peers.
+    pub port: u16,
+    /// Others should rather take the port from which our datagrams come, which is the same and may be mapped.
+    pub implied_port: bool,
+    /// We have all of it (BEP 33).
+    pub is_seed: bool,
+}
+
+/// What a search is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Goal {
+    Nodes,
+    Peers(InfoHash, Option<Announce>),
+}
+
+pub(super) struct Search {
+    family: Family,
+    goal: Goal,
+    /// `None` once it is over, and the announcements are on their way.
+    lookup: Option<Lookup>,
+    nodes: Vec<NodeInfo>,
+    queries: u32,
+    hops: Option<u8>,
+    stores: usize,
+    stored: usize,
+}
+
+impl Node {
+    /// Looks for the nodes nearest to `target`. Ends with [`Event::Done`].
+    pub fn find_node(&mut self, now: Time, family: Family, target: NodeId) -> LookupId {
+        self.start(now, family, target, Goal::Nodes)
+    }
+
+    /// Looks for peers of a swarm. Gives [`Event::Peers`] as they are found, then [`Event::Done`].
+    pub fn get_peers(&mut self, now: Time, family: Family, info_hash: InfoHash) -> LookupId {
+        self.start(now, family, info_hash.into(), Goal::Peers(info_hash, None))
+    }
+
+    /// The same, and tells the nodes nearest to the swarm's key that we are in it.
+    pub fn announce(&mut self, now: Time, family: Family, info_hash: InfoHash, what: Announce) -> LookupId {
+        self.start(now, family, info_hash.into(), Goal::Peers(info_hash, Some(what)))
+    }
+
+    fn start(&mut self, now: Time, family: Family, target: NodeId, goal: Goal) -> LookupId {
+        let id = LookupId(self.next_lookup);
+        self.next_lookup = self.next_lookup.wrapping_add(1);
+        let room = self.searches.len() < SEARCHES_MAX;
+        let lookup = if room { self.new_lookup(now, family, target) } else { None };
+        let lookup = lookup.unwrap_or_else(|| Lookup::new(target));
+        let search = Search {
+            family,
+            goal,
+            lookup: Some(lookup),
+            nodes: Vec::new(),
+            queries: 0,
+            hops: None,
+            stores: 0,
+            stored: 0,
+        };
+        self.searches.insert(id, search);
+        if let Goal::Peers(info_hash, _) = goal {
+            self.search_here(now, id, family, info_hash);
+        }
+        self.advance(now, id);
+        id
+    }
+
+    /// What others have announced to ourselves counts too, most of all where there are few nodes.
+    fn search_here(&mut self, now: Time, lookup: LookupId, family: Family, info_hash: InfoHash) {
+        for peer in self.peers.sample(now, info_hash, family, false, &mut self.rng) {
+            self.events.push_back(Event::Peers { lookup, info_hash, peers: vec![peer], by: peer });
+        }
+    }
+
+    /// Asks whoever is to be asked now, and ends the lookup when it is done.
+    fn advance(&mut self, now: Time, id: LookupId) {
+        loop {
+            let Some(search) = self.searches.get_mut(&id) else { return };
+            let Some(lookup) = &mut search.lookup else { return };
+            if lookup.is_done() {
+                break;
+            }
+            let Some((addr, node)) = lookup.poll_ask() else { return };
+            let question = match search.goal {
+                Goal::Nodes => Question::FindNode { target: lookup.target() },
+                Goal::Peers(info_hash, _) => Question::GetPeers { info_hash, no_seeds: false },
+            };
+            self.send_query(now, addr, node, question, Purpose::Step(id));
+        }
+        self.conclude(now, id);
+    }
+
+    /// A node has answered a step of a search.
+    pub(super) fn on_step(&mut self, now: Time, id: LookupId, info: NodeInfo, response: Response) {
+        let Some(search) = self.searches.get_mut(&id) else { return };
+        let Some(lookup) = &mut search.lookup else { return };
+        let hops = lookup.answered(info, response.token);
+        let own = self.networks[search.family as usize].as_ref().map(|network| network.table.own());
+        let nodes = if search.family == Family::V4 { response.nodes } else { response.nodes6 };
+        let enforce = self.config.enforce_ids;
+        for node in nodes.into_iter().flatten() {
+            let is_allowed = !enforce || node.id.is_allowed_for(node.addr.ip());
+            if is_usable(node.addr, info.addr) && is_allowed && Some(node.id) != own {
+                lookup.add_named(node, info.addr);
+            }
+        }
+        if let Goal::Peers(info_hash, _) = search.goal {
+            let mut peers = response.peers;
+            peers.retain(|peer| Family::of(*peer) == search.family && is_usable(*peer, info.addr));
+            if !peers.is_empty() {
+                search.hops.get_or_insert(hops);
+                self.events.push_back(Event::Peers { lookup: id, info_hash, peers, by: info.addr });
+            }
+        }
+        self.advance(now, id);
+    }
+
+    pub(super) fn on_step_failed(&mut self, now: Time, id: LookupId, addr: SocketAddr) {
+        if let Some(lookup) = self.searches.get_mut(&id).and_then(|search| search.lookup.as_mut()) {
+            lookup.failed(addr);
+            self.advance(now, id);
+        }
+    }
+
+    pub(super) fn on_slow(&mut self, now: Time, to: SocketAddr, purpose: Purpose) {
+        if let Purpose::Step(id) = purpose
+            && let Some(lookup) = self.searches.get_mut(&id).and_then(|search| search.lookup.as_mut())
+        {
+            lookup.is_slow(to);
+            self.advance(now, id);
+        }
+    }
+
+    /// The lookup is done: announces if that is wanted.
+    fn conclude(&mut self, now: Time, id: LookupId) {
+        let Some(search) = self.searches.get_mut(&id) else { return };
+        let Some(lookup) = search.lookup.take() else { return };
+        search.queries = lookup.queries();
+        let (found, hops) = lookup.found();
+        search.hops.get_or_insert(hops);
+        search.nodes = found.iter().map(|found| found.info).collect();
+        if let Goal::Peers(info_hash, Some(what)) = search.goal {
+            let takers: Vec<_> = found.into_iter().filter_map(|f| Some((f.info, f.token?))).collect();
+            search.stores = takers.len();
+            for (info, token) in takers {
+                let Announce { port, implied_port, is_seed } = what;
+                let question = Question::AnnouncePeer { info_hash, port, implied_port, is_seed, token };
+                self.send_query(now, info.addr, Some(info.id), question, Purpose::Store(id));
+            }
+        }
+        self.end_if_over(id);
+    }
+
+    /// A node has taken an announcement, or has not.
+    pub(super) fn on_stored(&mut self, id: LookupId, stored: bool) {
+        if let Some(search) = self.searches.get_mut(&id) {
+            search.stores = search.stores.saturating_sub(1);
+            search.stored += usize::from(stored);
+        }
+        self.end_if_over(id);
+    }
+
+    fn end_if_over(&mut self, id: LookupId) {
+        let is_over = |search: &Search| search.lookup.is_none() && search.stores == 0;
+        if self.searches.get(&id).is_some_and(is_over)
+            && let Some(search) = self.searches.remove(&id)
+        {
+            let Search { nodes, stored, queries, hops, .. } = search;
+            let hops = hops.unwrap_or(0);
+            self.events.push_back(Event::Done { lookup: id, nodes, stored, queries, hops });
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! Answering others.
+
+use super::{EXPIRE_INTERVAL, Node};
+use crate::dht::compact::{Family, NodeInfo};
+use crate::dht::id::NodeId;
+use crate::dht::message::{Body, ErrorCode, KrpcError, Message, Query, Question, Response};
+use crate::dht::table::BUCKET_LEN_MAX;
+use crate::time::Time;
+use std::net::SocketAddr;
+
+impl Node {
+    pub(super) fn on_query(
+        &mut self,
+        now: Time,
+        from: SocketAddr,
+        transaction: Vec<u8>,
+        query: Query,
+        read_only: bool,
+    ) {
+        let family = Family::of(from);
+        let own = self.id(family);
+        if self.config.read_only || own == Some(query.id) || !self.allowance.is_left(now, from) {
+            return;
+        }
+        let info = NodeInfo { id: query.id, addr: from };
+        if !read_only
+            && self.is_acceptable(info)
+            && let Some(network) = self.network_mut(family)
+        {
+            network.table.queried(now, info);
+        }
+        match self.answer(now, from, &query) {
+            Ok(response) => {
+                self.reply(now, from, transaction, Body::Response(Response { id: own, ..response }));
+            }
+            Err((code, text)) => self.refuse(now, from, transaction, code, text),
+        }
+    }
+
+    fn answer(
+        &mut self,
+        now: Time,
+        from: SocketAddr,
+        query: &Query,
+    ) -> Result<Response, (ErrorCode, &'static str)> {
+        let family = Family::of(from);
+        match &query.question {
+            Question::Ping => Ok(Response::default()),
+            Question::FindNode { target } | Question::UnknownAbout { target } => {
+                Ok(self.nodes_near(*target, family, &query.want))
+            }
+            Question::GetPeers { info_hash, no_seeds } => Ok(Response {
+                token: Some(self.tokens.issue(now, from)),
+                peers: self.peers.sample(now, *info_hash, family, *no_seeds, &mut self.rng),
+                ..self.nodes_near((*info_hash).into(), family, &query.want)
+            }),
+            Question::AnnouncePeer { info_hash, port, implied_port, is_seed, token } => {
+                if !self.tokens.is_valid(now, from, token) {
+                    return Err((ErrorCode::Protocol, "invalid token"));
+                }
+                let port = if *implied_port { from.port() } else { *port };
+                let addr = SocketAddr::new(from.ip(), port);
+                self.peers.announce(now, *info_hash, addr, *is_seed);
+                self.expire_at = self.expire_at.min(now + EXPIRE_INTERVAL);
+                Ok(Response::default())
+            }
+        }
+    }
+
+    /// The nodes that we know nearest to a place, of the families that are wanted.
+    fn nodes_near(&self, target: NodeId, family: Family, want: &[Family]) -> Response {
+        let nodes = |of: Family| {
+            let is_wanted = if want.is_empty() { of == family } else { want.contains(&of) };
+            let network = self.network(of).filter(|_| is_wanted)?;
+            Some(network.table.closest(target, BUCKET_LEN_MAX))
+        };
+        Response { nodes: nodes(Family::V4), nodes6: nodes(Family::V6), ..Response::default() }
+    }
+
+    pub(super) fn refuse(
+        &mut self,
+        now: Time,
+        to: SocketAddr,
+        transaction: Vec<u8>,
+        code: ErrorCode,
+        text: &'static str,
+    ) {
+        if !self.config.read_only && self.allowance.is_left(now, to) {
+            let error = KrpcError { code: code as i64, text: text.to_owned() };
+            self.reply(now, to, transaction, Body::Error(error));
+        }
+    }
+
+    fn reply(&mut self, now: Time, to: SocketAddr, transaction: Vec<u8>, body: Body) {
+        let message = Message { transaction, external_addr: Some(to), read_only: false, body };
+        let datagram = message.encode();
+        self.allowance.spend(now, to, datagram.len());
+        self.expire_at = self.expire_at.min(now + EXPIRE_INTERVAL);
+        self.datagrams.push_back((to, datagram));
+    }
+}

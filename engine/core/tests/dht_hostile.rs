@@ -1,0 +1,352 @@
+//! What strangers can do to a node of the DHT: nothing. And what it makes of the datagrams of others.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use swarm_core::dht::{Body, Event, Family, Message, Node, NodeConfig, NodeId, Query, Question, Response};
+use swarm_core::id::InfoHash;
+use swarm_core::rng::Rng;
+use swarm_core::time::{Duration, Time};
+
+const OWN: NodeId = NodeId(*b"mnopqrstuvwxyz123456");
+const HASH: InfoHash = InfoHash(*b"ABCDEFGHIJKLMNOPQRST");
+
+fn node() -> Node {
+    let config = NodeConfig {
+        id_v4: Some(OWN),
+        id_v6: Some(OWN),
+        secret: [3; 16],
+        read_only: false,
+        enforce_ids: true,
+    };
+    Node::new(start(), config, Rng::new(1))
+}
+
+fn start() -> Time {
+    Time::from_micros(1)
+}
+
+fn addr(text: &str) -> SocketAddr {
+    text.parse().expect("an address")
+}
+
+/// Has the node take a datagram; returns what it sends.
+fn answers(node: &mut Node, now: Time, from: SocketAddr, datagram: &[u8]) -> Vec<(SocketAddr, Vec<u8>)> {
+    node.handle_datagram(now, from, datagram);
+    std::iter::from_fn(|| node.poll_datagram()).collect()
+}
+
+fn query(id: NodeId, question: Question) -> Message {
+    Message {
+        transaction: b"aa".to_vec(),
+        external_addr: None,
+        read_only: false,
+        body: Body::Query(Query { id, want: vec![], question }),
+    }
+}
+
+fn ask(node: &mut Node, now: Time, from: SocketAddr, question: Question) -> Message {
+    let datagram = query(NodeId(*b"abcdefghij0123456789"), question).encode();
+    let sent = answers(node, now, from, &datagram);
+    let (_, answer) = sent.iter().find(|(to, _)| *to == from).expect("an answer");
+    Message::parse(answer).expect("a message")
+}
+
+fn response(message: Message) -> Response {
+    match message.body {
+        Body::Response(response) => response,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn get_peers(node: &mut Node, now: Time, from: SocketAddr) -> Response {
+    response(ask(node, now, from, Question::GetPeers { info_hash: HASH, no_seeds: false }))
+}
+
+fn announcement(token: Vec<u8>, implied_port: bool) -> Question {
+    Question::AnnouncePeer { info_hash: HASH, port: 9, implied_port, is_seed: false, token }
+}
+
+#[test]
+fn announcements_need_a_token_for_their_address() {
+    let mut node = node();
+    let (a, b) = (addr("192.168.0.1:5000"), addr("192.168.0.2:5000"));
+    let token = get_peers(&mut node, start(), a).token.expect("a token");
+    for (from, token) in [(a, b"aoeusnth".to_vec()), (a, vec![]), (b, token.clone())] {
+        let answer = ask(&mut node, start(), from, announcement(token, false));
+        assert!(matches!(answer.body, Body::Error(error) if error.code == 203));
+    }
+    assert_eq!(node.stored(), (0, 0));
+    ask(&mut node, start(), a, announcement(token.clone(), false));
+    assert_eq!(get_peers(&mut node, start(), b).peers, [addr("192.168.0.1:9")]);
+    ask(&mut node, start(), a, announcement(token, true));
+    assert_eq!(
+        get_peers(&mut node, start(), b).peers,
+        [addr("192.168.0.1:9"), a],
+        "the port that it came from"
+    );
+}
+
+#[test]
+fn announcements_expire() {
+    let mut node = node();
+    let from = addr("192.168.0.1:5000");
+    let token = get_peers(&mut node, start(), from).token.expect("a token");
+    ask(&mut node, start(), from, announcement(token, false));
+    let mut now = start();
+    while now < start() + Duration::from_secs(1_900) {
+        now = node.poll_timeout().max(now + Duration::from_secs(1));
+        node.handle_timeout(now);
+    }
+    assert_eq!(node.stored(), (0, 0));
+    assert_eq!(get_peers(&mut node, now, from).peers, []);
+}
+
+#[test]
+fn who_asks_too_much_is_not_answered() {
+    let samples = [
+        Question::Ping,
+        Question::FindNode { target: OWN },
+        Question::GetPeers { info_hash: HASH, no_seeds: false },
+    ];
+    for question in samples {
+        let mut node = node();
+        // A node with much to say: a full table and a full swarm.
+        for n in 0..200u8 {
+            let peer = SocketAddr::from(([10, 0, 1, n], 5000));
+            let token = get_peers(&mut node, start(), peer).token.expect("a token");
+            ask(&mut node, start(), peer, announcement(token, false));
+        }
+        let now = start() + Duration::from_secs(60);
+        let flooder = addr("192.168.0.9:1");
+        let datagram = query(NodeId([9; 20]), question.clone()).encode();
+        let (mut bytes_in, mut bytes_out, mut count) = (0, 0, 0);
+        for n in 0..500 {
+            bytes_in += datagram.len();
+            let sent = answers(&mut node, now + Duration::from_millis(n * 2), flooder, &datagram);
+            bytes_out += sent.iter().map(|(_, bytes)| bytes.len()).sum::<usize>();
+            count += usize::from(!sent.is_empty());
+        }
+        assert!(count > 3, "a few answers are for everybody");
+        assert!(bytes_out * 5 <= bytes_in, "{question:?}: {bytes_out} bytes out for {bytes_in} in");
+        let other = addr("192.168.0.10:1");
+        assert!(!answers(&mut node, now + Duration::from_secs(1), other, &datagram).is_empty());
+        assert!(!answers(&mut node, now + Duration::from_secs(10), flooder, &datagram).is_empty());
+    }
+}
+
+#[test]
+fn answers_that_nobody_asked_for_change_nothing() {
+    let mut node = node();
+    let from = addr("192.168.0.1:5000");
+    let nobody = Response { id: Some(NodeId([1; 20])), peers: vec![from], ..Response::default() };
+    let message = |transaction: &[u8]| Message {
+        transaction: transaction.to_vec(),
+        external_addr: None,
+        read_only: false,
+        body: Body::Response(nobody.clone()),
+    };
+    for n in 0..=u16::MAX {
+        assert!(answers(&mut node, start(), from, &message(&n.to_be_bytes()).encode()).is_empty());
+    }
+    assert!(node.nodes(Family::V4).is_empty());
+    // Nor does the right transaction from somebody else.
+    node.ping(start(), from);
+    let (_, ping) = node.poll_datagram().expect("a ping");
+    let transaction = Message::parse(&ping).expect("a message").transaction;
+    answers(&mut node, start(), addr("192.168.0.2:5000"), &message(&transaction).encode());
+    assert!(node.nodes(Family::V4).is_empty());
+    answers(&mut node, start(), from, &message(&transaction).encode());
+    assert_eq!(node.nodes(Family::V4).len(), 1);
+    assert!(node.poll_event().is_none());
+}
+
+#[test]
+fn thousands_of_mutated_datagrams_change_nothing() {
+    let mut node = node();
+    let mut rng = Rng::new(4);
+    let known = addr("192.168.0.1:5000");
+    node.ping(start(), known);
+    let (_, ping) = node.poll_datagram().expect("a ping");
+    let pong = Message {
+        transaction: Message::parse(&ping).expect("a message").transaction,
+        external_addr: None,
+        read_only: false,
+        body: Body::Response(Response { id: Some(NodeId([1; 20])), ..Response::default() }),
+    };
+    answers(&mut node, start(), known, &pong.encode());
+    let before = node.nodes(Family::V4);
+    let id = NodeId([9; 20]);
+    let seeds: Vec<Vec<u8>> = [
+        query(id, Question::Ping),
+        query(id, Question::FindNode { target: OWN }),
+        query(id, Question::GetPeers { info_hash: HASH, no_seeds: true }),
+        query(id, announcement(b"12345678".to_vec(), true)),
+        pong,
+    ]
+    .iter()
+    .map(Message::encode)
+    .collect();
+    let mut now = start();
+    for n in 0..5_000u32 {
+        let mut datagram = rng.choose(&seeds).expect("there are some").clone();
+        for _ in 0..=rng.below(4) {
+            let at = rng.index(datagram.len());
+            match rng.below(3) {
+                0 => datagram[at] = rng.next_u64() as u8,
+                1 => datagram.insert(at, rng.next_u64() as u8),
+                _ => datagram.truncate(at.max(1)),
+            }
+        }
+        now += Duration::from_micros(100);
+        // What comes out goes nowhere: who asks so does not answer.
+        answers(&mut node, now, SocketAddr::from(([10, 1, (n >> 8) as u8, n as u8], 5000)), &datagram);
+    }
+    assert_eq!(node.nodes(Family::V4), before);
+    assert_eq!(node.stored(), (0, 0));
+    assert!(node.poll_event().is_none());
+}
+
+#[test]
+fn ids_that_do_not_fit_their_address_are_left_out() {
+    let mut node = node();
+    let from = addr("93.184.216.34:5000");
+    node.ping(start(), from);
+    let (_, ping) = node.poll_datagram().expect("a ping");
+    let pong = Message {
+        transaction: Message::parse(&ping).expect("a message").transaction,
+        external_addr: None,
+        read_only: false,
+        body: Body::Response(Response { id: Some(NodeId([1; 20])), ..Response::default() }),
+    };
+    answers(&mut node, start(), from, &pong.encode());
+    assert!(node.nodes(Family::V4).is_empty());
+}
+
+#[test]
+fn a_read_only_node_asks_and_does_not_answer() {
+    let config = NodeConfig {
+        id_v4: Some(NodeId([5; 20])),
+        id_v6: None,
+        secret: [3; 16],
+        read_only: true,
+        enforce_ids: true,
+    };
+    let mut reader = Node::new(start(), config, Rng::new(1));
+    let from = addr("192.168.0.1:5000");
+    assert!(answers(&mut reader, start(), from, &query(NodeId([9; 20]), Question::Ping).encode()).is_empty());
+    reader.ping(start(), from);
+    let (_, ping) = reader.poll_datagram().expect("a ping");
+    assert!(Message::parse(&ping).expect("a message").read_only);
+    let mut other = node();
+    let sent = answers(&mut other, start(), from, &ping);
+    assert_eq!(sent.len(), 1, "an answer, and no ping to see whether it answers");
+}
+
+#[test]
+fn nodes_of_both_families_are_given_to_who_wants_them() {
+    let mut node = node();
+    for from in ["10.0.0.1:5000", "[fd00::1]:5000"] {
+        node.ping(start(), addr(from));
+        let (to, ping) = node.poll_datagram().expect("a ping");
+        let pong = Message {
+            transaction: Message::parse(&ping).expect("a message").transaction,
+            external_addr: None,
+            read_only: false,
+            body: Body::Response(Response { id: Some(NodeId([1; 20])), ..Response::default() }),
+        };
+        answers(&mut node, start(), to, &pong.encode());
+    }
+    let counts = |node: &mut Node, want: Vec<Family>| {
+        let question = Question::FindNode { target: OWN };
+        let query = Query { id: NodeId([9; 20]), want, question };
+        let message = Message { body: Body::Query(query), ..query_of_ping() };
+        let sent = answers(node, start(), addr("10.0.0.2:1"), &message.encode());
+        let answer = response(Message::parse(&sent[0].1).expect("a message"));
+        (answer.nodes.map(|nodes| nodes.len()), answer.nodes6.map(|nodes| nodes.len()))
+    };
+    assert_eq!(counts(&mut node, vec![]), (Some(1), None));
+    assert_eq!(counts(&mut node, vec![Family::V6]), (None, Some(1)));
+    assert_eq!(counts(&mut node, Family::ALL.to_vec()), (Some(1), Some(1)));
+}
+
+fn query_of_ping() -> Message {
+    query(NodeId([9; 20]), Question::Ping)
+}
+
+#[test]
+fn a_node_changes_its_id_when_the_world_sees_it_elsewhere() {
+    let mut node = node();
+    for n in 1..20u8 {
+        let from = SocketAddr::from(([80 + n, 1, 1, 1], 5000));
+        node.ping(start(), from);
+        let (_, ping) = node.poll_datagram().expect("a ping");
+        let pong = Message {
+            transaction: Message::parse(&ping).expect("a message").transaction,
+            external_addr: Some(addr("124.31.75.21:6881")),
+            read_only: false,
+            body: Body::Response(Response {
+                id: Some(NodeId::for_address(from.ip(), &mut Rng::new(n.into()))),
+                ..Response::default()
+            }),
+        };
+        node.handle_datagram(start(), from, &pong.encode());
+        if let Some(Event::NewId { family, id }) = node.poll_event() {
+            assert!(n > 5, "{n} of them are too few");
+            assert_eq!((family, node.id(family)), (Family::V4, Some(id)));
+            assert!(id.is_allowed_for(addr("124.31.75.21:1").ip()));
+            return;
+        }
+    }
+    panic!("the id is still {:?}", node.id(Family::V4));
+}
+
+/// A file of the collection beside the project, if there is one.
+fn corpus(name: &str) -> Option<Vec<u8>> {
+    let Some(folder) = std::env::var_os("SWARM_CORPORA") else {
+        eprintln!("skipped: SWARM_CORPORA names no folder with {name}");
+        return None;
+    };
+    let path = Path::new(&folder).join(name);
+    Some(std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display())))
+}
+
+fn hex(text: &str) -> Vec<u8> {
+    let pairs = (0..text.len()).step_by(2);
+    pairs.map(|at| u8::from_str_radix(&text[at..at + 2], 16).expect("hexadecimal digits")).collect()
+}
+
+#[test]
+fn vectors_of_others_hold() {
+    let Some(vectors) = corpus("vectors.json") else { return };
+    let vectors: serde_json::Value = serde_json::from_slice(&vectors).expect("JSON");
+    for case in vectors["bep42"]["cases"].as_array().expect("cases") {
+        let id = hex(case["node_id"].as_str().expect("an id"));
+        let id = NodeId(id.try_into().expect("20 bytes"));
+        let ip = case["ip"].as_str().expect("an address").parse().expect("an address");
+        assert!(id.is_allowed_for(ip), "{case}");
+    }
+    for case in vectors["bep5_packets"]["cases"].as_array().expect("cases") {
+        let packet = case["packet"].as_str().expect("a packet").as_bytes();
+        let message = Message::parse(packet).unwrap_or_else(|e| panic!("{case}: {e}"));
+        let again = Message::parse(&message.encode()).expect("what is written is read");
+        assert_eq!(message, again, "{case}");
+        let kind = case["kind"].as_str().expect("a kind");
+        assert_eq!(matches!(message.body, Body::Response(_)), kind.ends_with("_r"), "{case}");
+    }
+}
+
+#[test]
+fn captured_datagrams_are_read() {
+    for (name, nodes) in
+        [("find_node_response_1", 8), ("find_node_response_2", 16), ("find_node_response_3", 16)]
+    {
+        let Some(datagram) = corpus(&format!("wire/{name}.bin")) else { return };
+        let message = Message::parse(&datagram).expect("a message");
+        assert_eq!(response(message).nodes.map(|nodes| nodes.len()), Some(nodes), "{name}");
+    }
+    for name in ["find_node_request", "get_peers_request_0", "get_peers_request_1"] {
+        let Some(datagram) = corpus(&format!("wire/{name}.bin")) else { return };
+        let sent = answers(&mut node(), start(), addr("192.168.0.1:5000"), &datagram);
+        assert!(response(Message::parse(&sent[0].1).expect("a message")).nodes.is_some(), "{name}");
+    }
+}
