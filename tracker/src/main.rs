@@ -47,6 +47,9 @@ fn run(settings: &Settings, config: Config) -> anyhow::Result<()> {
         for addr in tracker.local_tls_addrs() {
             eprintln!("listening on https://{addr}/announce");
         }
+        for addr in tracker.local_udp_addrs() {
+            eprintln!("listening on udp://{addr}/announce");
+        }
         while signals.next().await == Signal::Reload {
             match reload(settings, &tracker) {
                 Ok(()) => tracing::info!("read the files again"),
@@ -88,7 +91,8 @@ fn tls(settings: &Settings) -> anyhow::Result<Option<Tls>> {
 fn bind(config: Config, settings: &Settings) -> anyhow::Result<Server> {
     let every = |ip: IpAddr| SocketAddr::new(ip, PORT_DEFAULT);
     let (v4, v6) = (every(Ipv4Addr::UNSPECIFIED.into()), every(Ipv6Addr::UNSPECIFIED.into()));
-    let server = if settings.listen.is_empty() && settings.listen_tls.is_empty() {
+    let elsewhere = !settings.listen_tls.is_empty() || !settings.listen_udp.is_empty();
+    let server = if settings.listen.is_empty() && !elsewhere {
         // A machine without IPv6 is no reason not to serve.
         Server::bind(config.clone(), &[v4, v6]).or_else(|error| match error.source.kind() {
             ErrorKind::AddrInUse | ErrorKind::PermissionDenied => Err(error),
@@ -98,7 +102,7 @@ fn bind(config: Config, settings: &Settings) -> anyhow::Result<Server> {
     } else {
         Server::bind(config, &settings.listen)
     };
-    let server = server.map_err(with_mend)?;
+    let server = server.and_then(|server| server.bind_udp(&settings.listen_udp)).map_err(with_mend)?;
     match tls(settings)? {
         Some(tls) => server.bind_tls(&settings.listen_tls, tls).map_err(with_mend),
         None => Ok(server),

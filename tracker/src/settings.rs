@@ -10,10 +10,11 @@ use clap::{ArgAction, ColorChoice, CommandFactory, Parser, ValueEnum};
 use serde::Deserialize;
 use swarm_tracker::{Config, Limits, Source};
 
-/// A BitTorrent tracker: tells the peers of a swarm about each other over HTTP.
+/// A BitTorrent tracker: tells the peers of a swarm about each other over HTTP and UDP.
 ///
-/// Clients announce to http://HOST:PORT/announce and scrape at /scrape. /health says "ok", /stats
-/// tells what the tracker holds as JSON, and /metrics for Prometheus.
+/// Clients announce to http://HOST:PORT/announce and scrape at /scrape, or do both at
+/// udp://HOST:PORT/announce. Over HTTP, /health says "ok", /stats tells what the tracker holds as
+/// JSON, and /metrics for Prometheus.
 #[derive(Debug, Default, Parser, Deserialize)]
 #[command(name = "swarm-tracker", version)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
@@ -23,9 +24,14 @@ pub struct Settings {
     #[serde(skip)]
     pub config: Option<PathBuf>,
 
-    /// Listen here; may be repeated, port 0 takes a free one [default: 0.0.0.0:6969 and [::]:6969]
+    /// Listen here; may be repeated, port 0 takes a free one [default, if
+    /// nothing else is listened on: 0.0.0.0:6969 and [::]:6969]
     #[arg(long, value_name = "ADDR:PORT")]
     pub listen: Vec<SocketAddr>,
+
+    /// Listen here over UDP; may be repeated
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub listen_udp: Vec<SocketAddr>,
 
     /// Listen here for HTTPS; may be repeated
     #[arg(long, value_name = "ADDR:PORT")]
@@ -67,7 +73,7 @@ pub struct Settings {
     #[arg(long, value_name = "PER-MINUTE")]
     pub rate_limit: Option<u32>,
 
-    /// Take clients' addresses from the proxy in front; only the proxy may be able to connect
+    /// Take clients' addresses from the proxy in front; only the proxy may be able to connect. UDP is not proxied
     #[arg(long, value_name = "HOW")]
     pub behind_proxy: Option<BehindProxy>,
 
@@ -144,6 +150,7 @@ impl Settings {
         Settings {
             config: self.config,
             listen: if self.listen.is_empty() { file.listen } else { self.listen },
+            listen_udp: if self.listen_udp.is_empty() { file.listen_udp } else { self.listen_udp },
             listen_tls: if self.listen_tls.is_empty() { file.listen_tls } else { self.listen_tls },
             tls_cert: self.tls_cert.or(file.tls_cert),
             tls_key: self.tls_key.or(file.tls_key),
@@ -291,6 +298,7 @@ mod tests {
     fn every_key_of_a_file_is_a_flag_and_a_flag_comes_first() {
         let file = r#"
             listen = ["127.0.0.1:1", "[::1]:2"]
+            listen-udp = ["127.0.0.1:1"]
             listen-tls = ["127.0.0.1:443"]
             tls-cert = "cert.pem"
             tls-key = "key.pem"

@@ -192,3 +192,16 @@ fn bad_flags_are_usage_errors() {
     let contradiction = output(&["--interval", "1m", "--peer-timeout", "30s", "--listen", "127.0.0.1:0"]);
     assert_eq!(contradiction.status.code(), Some(2));
 }
+
+#[test]
+fn udp_is_served_where_asked_for() {
+    let mut tracker = Running::start(&["--listen-udp", "127.0.0.1:0"]);
+    let line = tracker.log();
+    let addr = line.strip_prefix("listening on udp://").and_then(|line| line.strip_suffix("/announce\n"));
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.connect(addr.expect("an address")).unwrap();
+    socket.send(b"\0\0\x04\x17\x27\x10\x19\x80\0\0\0\0abcd").unwrap();
+    let mut reply = [0; 64];
+    assert_eq!(socket.recv(&mut reply).unwrap(), 16);
+    assert!(reply.starts_with(b"\0\0\0\0abcd"));
+}

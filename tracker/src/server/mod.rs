@@ -2,27 +2,32 @@
 //!
 //! A task for each listening address accepts, a task for each connection serves. Nothing waits for
 //! a client: each has bounded time to send a request and to take in the reply, a bounded request
-//! size, and there is a bounded number of them.
+//! size, and there is a bounded number of them. A few tasks for each UDP socket serve everybody.
 
 mod connection;
+mod connection_ids;
 mod proxy_protocol;
 mod respond;
 mod stats;
+mod udp;
 mod write_timeout;
 
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::num::NonZero;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::thread::available_parallelism;
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
 use swarm_core::rng::Rng;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::MissedTickBehavior;
 
+use self::connection_ids::ConnectionIds;
 use self::stats::Counters;
 pub use self::stats::Stats;
 use crate::clock::{Clock, SystemClock};
@@ -60,14 +65,16 @@ struct Shared {
     rng: Mutex<Rng>,
     counters: Counters,
     rate_limiter: Option<RateLimiter>,
+    connection_ids: ConnectionIds,
     /// What listeners for HTTPS serve with.
     tls: RwLock<Option<Tls>>,
 }
 
 /// A tracker that has its addresses and does not serve yet.
 pub struct Server {
-    plain: Listeners,
-    secure: Listeners,
+    plain: Listeners<TcpListener>,
+    secure: Listeners<TcpListener>,
+    udp: Listeners<UdpSocket>,
     tls: Option<Tls>,
     store: Store,
     config: Config,
@@ -84,10 +91,11 @@ impl Server {
     /// # Panics
     /// Outside of a tokio runtime.
     pub fn bind(config: Config, addrs: &[SocketAddr]) -> Result<Server, BindError> {
-        let plain = Listeners::bind(addrs)?;
+        let plain = Listeners::bind(addrs, listen)?;
         let store = Store::new(config.clone());
         let clock = Box::new(SystemClock::default());
-        Ok(Server { plain, secure: Listeners::default(), tls: None, store, config, clock })
+        let (secure, udp) = (Listeners::default(), Listeners::default());
+        Ok(Server { plain, secure, udp, tls: None, store, config, clock })
     }
 
     /// Listens for HTTPS on `addrs` too.
@@ -95,8 +103,18 @@ impl Server {
     /// # Errors
     /// When an address cannot be listened on.
     pub fn bind_tls(mut self, addrs: &[SocketAddr], tls: Tls) -> Result<Server, BindError> {
-        self.secure = Listeners::bind(addrs)?;
+        self.secure = Listeners::bind(addrs, listen)?;
         self.tls = Some(tls);
+        Ok(self)
+    }
+
+    /// Serves the UDP tracker protocol on `addrs` too. Clients' addresses are those of their datagrams, whatever
+    /// [`Config::source`] says.
+    ///
+    /// # Errors
+    /// When an address cannot be bound.
+    pub fn bind_udp(mut self, addrs: &[SocketAddr]) -> Result<Server, BindError> {
+        self.udp = Listeners::bind(addrs, udp::bind)?;
         Ok(self)
     }
 
@@ -116,6 +134,11 @@ impl Server {
         &self.secure.addrs
     }
 
+    /// Where it listens over UDP, in the order of the addresses asked for.
+    pub fn local_udp_addrs(&self) -> &[SocketAddr] {
+        &self.udp.addrs
+    }
+
     /// The swarms.
     pub fn store(&self) -> &Store {
         &self.store
@@ -131,6 +154,8 @@ impl Server {
     /// Serves in the background, on the tokio runtime that it was bound in.
     pub fn spawn(self) -> Handle {
         let seed = getrandom::u64().expect("the operating system gives random numbers");
+        let mut key = [0; 16];
+        getrandom::fill(&mut key).expect("the operating system gives random numbers");
         let shared = Arc::new(Shared {
             store: self.store,
             rate_limiter: self.config.requests_per_minute_max.map(RateLimiter::new),
@@ -138,14 +163,17 @@ impl Server {
             clock: self.clock,
             rng: Mutex::new(Rng::new(seed)),
             counters: Counters::default(),
+            connection_ids: ConnectionIds::new(key),
             tls: RwLock::new(self.tls),
         });
         let (stop, stopped) = watch::channel(false);
         let (local_addrs, local_tls_addrs) = (self.plain.addrs, self.secure.addrs);
+        let local_udp_addrs = self.udp.addrs;
         let plain = self.plain.listeners.into_iter().map(|listener| (listener, false));
         let secure = self.secure.listeners.into_iter().map(|listener| (listener, true));
-        let task = tokio::spawn(serve(plain.chain(secure).collect(), shared.clone(), stopped));
-        Handle { shared, stop, task, local_addrs, local_tls_addrs }
+        let listeners = plain.chain(secure).collect();
+        let task = tokio::spawn(serve(listeners, self.udp.listeners, shared.clone(), stopped));
+        Handle { shared, stop, task, local_addrs, local_tls_addrs, local_udp_addrs }
     }
 }
 
@@ -156,6 +184,7 @@ pub struct Handle {
     task: JoinHandle<()>,
     local_addrs: Vec<SocketAddr>,
     local_tls_addrs: Vec<SocketAddr>,
+    local_udp_addrs: Vec<SocketAddr>,
 }
 
 impl Handle {
@@ -167,6 +196,11 @@ impl Handle {
     /// Where it listens for HTTPS, in the order of the addresses asked for.
     pub fn local_tls_addrs(&self) -> &[SocketAddr] {
         &self.local_tls_addrs
+    }
+
+    /// Where it listens over UDP, in the order of the addresses asked for.
+    pub fn local_udp_addrs(&self) -> &[SocketAddr] {
+        &self.local_udp_addrs
     }
 
     /// Serves HTTPS with another certificate from the next connection on.
@@ -195,26 +229,33 @@ impl Handle {
     }
 }
 
-#[derive(Default)]
-struct Listeners {
-    listeners: Vec<TcpListener>,
+struct Listeners<T> {
+    listeners: Vec<T>,
     addrs: Vec<SocketAddr>,
 }
 
-impl Listeners {
-    fn bind(addrs: &[SocketAddr]) -> Result<Listeners, BindError> {
+impl<T> Default for Listeners<T> {
+    fn default() -> Listeners<T> {
+        Listeners { listeners: Vec::new(), addrs: Vec::new() }
+    }
+}
+
+impl<T> Listeners<T> {
+    fn bind(
+        addrs: &[SocketAddr],
+        listen: impl Fn(SocketAddr) -> io::Result<(T, SocketAddr)>,
+    ) -> Result<Listeners<T>, BindError> {
         let mut bound = Listeners::default();
         for &addr in addrs {
-            let failed = |source| BindError { addr, source };
-            let listener = listen(addr).map_err(failed)?;
-            bound.addrs.push(listener.local_addr().map_err(failed)?);
+            let (listener, local_addr) = listen(addr).map_err(|source| BindError { addr, source })?;
+            bound.addrs.push(local_addr);
             bound.listeners.push(listener);
         }
         Ok(bound)
     }
 }
 
-fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
+fn listen(addr: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
     if addr.is_ipv6() {
         socket.set_only_v6(true)?;
@@ -228,20 +269,35 @@ fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
     socket.set_nonblocking(true)?;
     socket.bind(&addr.into())?;
     socket.listen(BACKLOG)?;
-    TcpListener::from_std(socket.into())
+    let listener = TcpListener::from_std(socket.into())?;
+    let addr = listener.local_addr()?;
+    Ok((listener, addr))
 }
 
 /// `listeners` with whether they are for HTTPS.
-async fn serve(listeners: Vec<(TcpListener, bool)>, shared: Arc<Shared>, stopped: watch::Receiver<bool>) {
+async fn serve(
+    listeners: Vec<(TcpListener, bool)>,
+    sockets: Vec<UdpSocket>,
+    shared: Arc<Shared>,
+    stopped: watch::Receiver<bool>,
+) {
     let slots = Arc::new(Semaphore::new(shared.config.limits.connections_max));
     let mut tasks = JoinSet::new();
     for (listener, secure) in listeners {
         tasks.spawn(accept_all(listener, secure, shared.clone(), slots.clone(), stopped.clone()));
     }
+    // A reply is sent as soon as its request is read, so there is nothing to finish: these end when dropped.
+    let mut workers = JoinSet::new();
+    for socket in sockets.into_iter().map(Arc::new) {
+        for _ in 0..available_parallelism().map_or(1, NonZero::get) {
+            workers.spawn(udp::serve(socket.clone(), shared.clone()));
+        }
+    }
     tokio::select! {
         () = expire_now_and_then(&shared) => {}
         () = until_stopped(stopped) => {}
     }
+    workers.shutdown().await;
     while tasks.join_next().await.is_some() {}
 }
 

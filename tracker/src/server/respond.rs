@@ -23,7 +23,7 @@ const TOO_OFTEN_PAUSE: Duration = Duration::from_secs(60);
 
 /// Why an announce or a scrape gets a failure reason.
 #[derive(Debug, thiserror::Error)]
-enum Failure {
+pub(super) enum Failure {
     #[error("too many requests from your address; announce less often")]
     TooOften,
     #[error("this tracker is set up for a proxy, and none says where the request comes from")]
@@ -53,12 +53,12 @@ pub(super) fn respond<B>(
             shared.counters.announces.add_one();
             (
                 "announce",
-                admit(shared, request, client).and_then(|source| announce(shared, rng, query, source)),
+                source(shared, request, client).and_then(|source| announce(shared, rng, query, source)),
             )
         }
         "/scrape" => {
             shared.counters.scrapes.add_one();
-            ("scrape", admit(shared, request, client).and_then(|_| scrape(shared, query)))
+            ("scrape", source(shared, request, client).and_then(|_| scrape(shared, query)))
         }
         "/health" => return reply(StatusCode::OK, TEXT, "ok\n"),
         "/stats" => {
@@ -79,17 +79,22 @@ pub(super) fn respond<B>(
 }
 
 /// Where a request comes from, if it may be served.
-fn admit<B>(shared: &Shared, request: &Request<B>, client: SocketAddr) -> Result<IpAddr, Failure> {
+fn source<B>(shared: &Shared, request: &Request<B>, client: SocketAddr) -> Result<IpAddr, Failure> {
     let source = match shared.config.source {
         Source::Connection | Source::ProxyProtocol => client.ip(),
         Source::ForwardedFor => forwarded_for(request.headers()).ok_or(Failure::NoSource)?,
     };
+    admit(shared, source).map(|()| source)
+}
+
+/// Whether an announce or a scrape from this address may be served; counts it.
+pub(super) fn admit(shared: &Shared, source: IpAddr) -> Result<(), Failure> {
     match &shared.rate_limiter {
         Some(limiter) if !limiter.allows(shared.clock.now(), source) => {
             shared.counters.rate_limited.add_one();
             Err(Failure::TooOften)
         }
-        _ => Ok(source),
+        _ => Ok(()),
     }
 }
 

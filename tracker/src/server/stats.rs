@@ -16,6 +16,9 @@ pub(super) struct Counters {
     pub refused: Counter,
     /// Those of them that came too often.
     pub rate_limited: Counter,
+    pub udp_connects: Counter,
+    /// Datagrams that got no reply.
+    pub udp_dropped: Counter,
 }
 
 /// A number that only grows.
@@ -89,6 +92,10 @@ pub struct Stats {
     pub refused: u64,
     /// Those of them that came too often from one address.
     pub rate_limited: u64,
+    /// Requests over UDP for a connection id, since the start.
+    pub udp_connects: u64,
+    /// Datagrams that make no sense or name no valid connection id, since the start.
+    pub udp_dropped: u64,
 }
 
 impl Stats {
@@ -105,6 +112,8 @@ impl Stats {
             ("scrapes_total", "counter", "Scrapes received.", self.scrapes),
             ("refused_total", "counter", "Announces and scrapes refused.", self.refused),
             ("rate_limited_total", "counter", "Those refused for coming too often.", self.rate_limited),
+            ("udp_connects_total", "counter", "Connection ids asked for over UDP.", self.udp_connects),
+            ("udp_dropped_total", "counter", "Datagrams that got no reply.", self.udp_dropped),
         ]
         .map(|(name, kind, help, value)| {
             let name = format!("swarm_tracker_{name}");
@@ -129,6 +138,8 @@ impl Shared {
             scrapes: self.counters.scrapes.get(),
             refused: self.counters.refused.get(),
             rate_limited: self.counters.rate_limited.get(),
+            udp_connects: self.counters.udp_connects.get(),
+            udp_dropped: self.counters.udp_dropped.get(),
         }
     }
 }

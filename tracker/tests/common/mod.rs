@@ -61,6 +61,7 @@ macro_rules! for_both_families {
 pub struct Tracker {
     pub handle: Handle,
     pub addr: SocketAddr,
+    pub udp_addr: SocketAddr,
     now_s: Arc<AtomicU64>,
 }
 
@@ -68,11 +69,13 @@ impl Tracker {
     pub fn start(host: Host, config: Config) -> Tracker {
         let now_s = Arc::new(AtomicU64::new(0));
         let clock = now_s.clone();
-        let server = Server::bind(config, &[SocketAddr::new(host.ip(), 0)])
+        let addr = [SocketAddr::new(host.ip(), 0)];
+        let server = Server::bind(config, &addr)
+            .and_then(|server| server.bind_udp(&addr))
             .expect("a free port")
             .with_clock(move || Duration::from_secs(clock.load(Ordering::Relaxed)));
         let handle = server.spawn();
-        Tracker { addr: handle.local_addrs()[0], handle, now_s }
+        Tracker { addr: handle.local_addrs()[0], udp_addr: handle.local_udp_addrs()[0], handle, now_s }
     }
 
     /// Lets time pass for the swarms.
