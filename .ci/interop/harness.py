@@ -45,10 +45,18 @@ def missing(reason):
     raise unittest.SkipTest(reason)
 
 
+GIVEN_PORTS = set()
+
+
 def free_port(ip="127.0.0.1"):
-    with socket.socket(socket.AF_INET6 if ":" in ip else socket.AF_INET) as probe:
-        probe.bind((ip, 0))
-        return probe.getsockname()[1]
+    """A port that is free there, and that nobody was given before: whoever was may not have opened it yet."""
+    while True:
+        with socket.socket(socket.AF_INET6 if ":" in ip else socket.AF_INET) as probe:
+            probe.bind((ip, 0))
+            port = probe.getsockname()[1]
+        if port not in GIVEN_PORTS:
+            GIVEN_PORTS.add(port)
+            return port
 
 
 class Host:

@@ -1,4 +1,4 @@
-"""One torrent in one session of libtorrent, until SIGTERM. usage: libtorrent_peer.py METAINFO FOLDER ADDR:0 [ADDR:PORT]...
+"""One torrent in one session of libtorrent, until SIGTERM. usage: libtorrent_peer.py METAINFO|MAGNET FOLDER ADDR:0 [ADDR:PORT]...
 
 Prints events as `swarm --json` does: `listening` with `port`, and `complete`.
 """
@@ -33,7 +33,7 @@ def main():
             "alert_mask": lt.alert.category_t.error_notification,
         }
     )
-    params = lt.load_torrent_file(meta)
+    params = lt.parse_magnet_uri(meta) if meta.startswith("magnet:") else lt.load_torrent_file(meta)
     params.save_path = folder
     params.flags &= ~(lt.torrent_flags.auto_managed | lt.torrent_flags.paused)
     torrent = session.add_torrent(params)

@@ -32,7 +32,7 @@ struct Outcome {
 async fn try_out(metainfo: &Arc<Metainfo>, dir: &Path, response: Vec<u8>) -> Outcome {
     let tracker = Scripted::always(Say::All(response)).await;
     let url = tracker.url("/announce");
-    let session = session();
+    let session = session("127.0.0.1");
     let torrent = AddTorrent { trackers: vec![url.clone()], ..AddTorrent::seed(Arc::clone(metainfo), dir) };
     let torrent = session.add(torrent).await.unwrap();
     let mut events = torrent.events();

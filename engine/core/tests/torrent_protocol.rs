@@ -421,3 +421,43 @@ fn a_stopped_torrent_neither_dials_nor_accepts() {
     assert_eq!(script.drain(), []);
     assert_eq!(closed(&script.connect(1, true, 1)), Some(&CloseReason::Stopped));
 }
+
+#[test]
+fn the_metadata_is_served_a_few_times_to_those_who_ask() {
+    use swarm_core::wire::extension::EXTENSION_HANDSHAKE_ID;
+    use swarm_core::wire::{Extension, ExtensionHandshake, MetadataMessage};
+    let metadata: Vec<u8> = (0..20_000u32).map(|i| i as u8).collect();
+    let geometry = Geometry::new(u64::from(PIECES * 2 * BLOCK_LEN), u64::from(2 * BLOCK_LEN)).unwrap();
+    let config =
+        Config { metadata: Some(metadata.clone().into()), ..Config::new(InfoHash([1; 20]), OUR_ID, 42) };
+    let torrent = Torrent::new(config, geometry, Bitfield::full(PIECES));
+    let mut script = Script { torrent, now: Time::from_micros(1) };
+    let addr = SocketAddr::from(([10, 0, 0, 1], 6881));
+    let info = PeerInfo { addr, inbound: true, peer_id: PeerId([1; 20]), fast: true, extended: true };
+    script.torrent.handle_connected(script.now, PeerKey(1), info);
+    let greeting = script.drain();
+    let hello = messages(&greeting).into_iter().find_map(|m| match m {
+        Message::Extended { id: EXTENSION_HANDSHAKE_ID, payload } => ExtensionHandshake::decode(payload).ok(),
+        _ => None,
+    });
+    let hello = hello.unwrap();
+    assert_eq!(hello.metadata_size, Some(20_000));
+    let our_id = hello.ids[&Extension::Metadata];
+
+    let theirs = ExtensionHandshake { ids: [(Extension::Metadata, 77)].into(), ..Default::default() };
+    script.send(1, Message::Extended { id: EXTENSION_HANDSHAKE_ID, payload: theirs.encode() });
+    let ask = |piece| Message::Extended { id: our_id, payload: MetadataMessage::Request(piece).encode() };
+    let answer = |actions: &[Action]| match messages(actions)[..] {
+        [Message::Extended { id: 77, payload }] => payload.clone(),
+        ref other => panic!("{other:?}"),
+    };
+    let last = answer(&script.send(1, ask(1)));
+    let expected = MetadataMessage::Data { piece: 1, total_size: 20_000, bytes: &metadata[16_384..] };
+    assert_eq!(MetadataMessage::decode(&last), Ok(Some(expected)));
+    let beyond = answer(&script.send(1, ask(2)));
+    assert_eq!(MetadataMessage::decode(&beyond), Ok(Some(MetadataMessage::Reject(2))));
+    let refused = (0..100).find(|_| {
+        MetadataMessage::decode(&answer(&script.send(1, ask(0)))) == Ok(Some(MetadataMessage::Reject(0)))
+    });
+    assert_eq!(refused, Some(5), "three copies of two pieces are enough for anyone");
+}

@@ -102,7 +102,7 @@ impl Store {
     }
 
     /// A peer announces from `source`, and hears of others in the same address family: up to the
-    /// number it wants, at random, never of itself, and seeds never of seeds.
+    /// number it wants, at random, never of itself, and seeds never of seeds once they have started.
     ///
     /// # Errors
     /// When the announce cannot be served; nothing has changed then.

@@ -115,7 +115,9 @@ impl<H: BuildHasher> Visit<'_, H> {
             None => (None, false),
         };
         let mut chosen = Vec::with_capacity(self.want.min(peers.len()));
-        peers.choose(self.rng, self.want, at, peer.id, !peer.seed, &mut chosen);
+        // Whoever starts with a bare magnet link does not know what is left; some say 0, and need seeds all the same.
+        let with_seeds = !peer.seed || request.event == Some(Event::Started);
+        peers.choose(self.rng, self.want, at, peer.id, with_seeds, &mut chosen);
         (Joined { peers: chosen, listed: at.is_some() }, newly_completed)
     }
 }

@@ -104,6 +104,12 @@ fn seeds_hear_of_leechers_only() {
     assert_eq!(ports(&bench.announce(V4, &request(2, 0))), [1, 3].into());
     assert_eq!(ports(&bench.announce(V4, &request(1, 0))), [3].into(), "it has just become a seed");
     assert_eq!(ports(&bench.announce(V4, &request(3, 1))), [1, 2, 4].into());
+    let started = AnnounceRequest { event: Some(Event::Started), ..request(5, 0) };
+    assert_eq!(
+        ports(&bench.announce(V4, &started)),
+        [1, 2, 3, 4].into(),
+        "it may lack the metadata, and not know what is left"
+    );
 }
 
 #[test]
@@ -372,11 +378,14 @@ impl Model {
     }
 
     /// Whom a peer may hear of.
-    fn candidates(&self, hash: u8, addr: SocketAddr, seed: bool) -> BTreeMap<SocketAddr, PeerId> {
+    fn candidates(&self, hash: u8, addr: SocketAddr, with_seeds: bool) -> BTreeMap<SocketAddr, PeerId> {
         self.peers
             .iter()
             .filter(|((h, other), peer)| {
-                *h == hash && *other != addr && other.is_ipv4() == addr.is_ipv4() && !(seed && peer.seed)
+                *h == hash
+                    && *other != addr
+                    && other.is_ipv4() == addr.is_ipv4()
+                    && (with_seeds || !peer.seed)
             })
             .map(|((_, other), peer)| (*other, peer.id))
             .collect()
@@ -408,7 +417,7 @@ proptest! {
                         prop_assert!(response.peers.is_empty());
                         continue;
                     }
-                    let candidates = model.candidates(hash, addr, left == 0);
+                    let candidates = model.candidates(hash, addr, left > 0 || event == Some(Event::Started));
                     prop_assert_eq!(response.peers.len(), candidates.len().min(numwant.unwrap_or(50) as usize));
                     ports(&response);
                     for peer in &response.peers {

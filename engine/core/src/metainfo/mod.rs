@@ -20,6 +20,7 @@ pub use path::{COMPONENT_LEN_MAX, PathRules};
 
 use crate::geometry::Geometry;
 use crate::id::{FileIndex, InfoHash, PieceIndex};
+use std::sync::Arc;
 
 /// How long a metainfo file may be, in bytes.
 pub const METAINFO_LEN_MAX: usize = crate::bencode::INPUT_LEN_MAX;
@@ -42,7 +43,7 @@ pub struct Metainfo {
     /// What is distributed.
     pub info: Info,
     /// The info dictionary as found, byte for byte.
-    pub info_bytes: Vec<u8>,
+    pub info_bytes: Arc<[u8]>,
     /// Tracker URLs in tiers, best tier first (BEP 12). No URL occurs twice, no tier is empty.
     pub trackers: Vec<Vec<String>>,
     /// URLs of web seeds (BEP 19).

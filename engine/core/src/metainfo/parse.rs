@@ -49,7 +49,7 @@ impl Metainfo {
         let text = |key: &'static str, warnings: &mut Warnings| warnings.text(root.get(key.as_bytes())?, key);
         Ok(Metainfo {
             info,
-            info_bytes: info_value.raw().to_vec(),
+            info_bytes: info_value.raw().into(),
             trackers: read_trackers(root, &mut warnings),
             web_seeds: read_web_seeds(root, &mut warnings),
             nodes: read_nodes(root, &mut warnings),

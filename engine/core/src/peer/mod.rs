@@ -57,6 +57,10 @@ pub struct Peer {
     pub upload_only: bool,
     /// Its number for the extension message that says the same of us, if it has one.
     pub upload_only_id: Option<u8>,
+    /// Its number for messages of the metadata exchange, if it takes part.
+    pub metadata_id: Option<u8>,
+    /// How many pieces of the metadata we have sent it.
+    pub metadata_sent: u32,
     /// Our requests to it.
     pub pipeline: Pipeline,
     /// Its requests to us that wait to be sent, oldest first.
@@ -110,6 +114,8 @@ impl Peer {
             peer_interested: false,
             upload_only: false,
             upload_only_id: None,
+            metadata_id: None,
+            metadata_sent: 0,
             pipeline: Pipeline::default(),
             uploads: VecDeque::new(),
             allowed_fast_in: Vec::new(),

@@ -116,13 +116,13 @@ impl Torrent {
         let (is_fast, extended, addr) = (peer.info.fast, peer.info.extended, peer.info.addr);
         if extended {
             let hello = ExtensionHandshake {
-                ids: [Extension::DontHave, Extension::UploadOnly].map(|e| (e, e.local_id())).into(),
+                ids: self.extensions().map(|e| (e, e.local_id())).collect(),
                 client: self.config.client.clone(),
                 reqq: Some(self.config.requests_max),
                 listen_port: self.config.listen_port,
                 your_ip: Some(addr.ip().to_canonical()),
                 upload_only: Some(self.is_complete()),
-                ..ExtensionHandshake::default()
+                metadata_size: self.metadata_size(),
             };
             self.send(now, key, Message::Extended { id: EXTENSION_HANDSHAKE_ID, payload: hello.encode() });
         }
@@ -301,6 +301,7 @@ impl Torrent {
                     peer.upload_only = extension::decode_upload_only(payload).unwrap_or(peer.upload_only);
                 }
             }
+            Some(Extension::Metadata) => self.on_metadata(now, key, payload),
             _ => {}
         }
         self.close_if_useless(now, key);
@@ -336,6 +337,9 @@ impl Torrent {
         peer.upload_only = hello.upload_only.unwrap_or(peer.upload_only);
         if let Some(&id) = hello.ids.get(&Extension::UploadOnly) {
             peer.upload_only_id = Some(id).filter(|&id| id != 0);
+        }
+        if let Some(&id) = hello.ids.get(&Extension::Metadata) {
+            peer.metadata_id = Some(id).filter(|&id| id != 0);
         }
     }
 

@@ -14,6 +14,7 @@ mod connections;
 pub mod discovery;
 mod download;
 mod events;
+mod metadata;
 mod upload;
 
 use crate::bitfield::Bitfield;
@@ -31,6 +32,7 @@ use discovery::Discovery;
 pub use events::{Action, CloseReason, Event, PieceResult, Pressure};
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 /// How often slow things are looked at: snubbing, keep-alive, idle connections.
 pub const TICK: Duration = Duration::from_secs(1);
@@ -54,6 +56,8 @@ pub struct Config {
     pub half_open_max: usize,
     /// How many requests a peer may queue at us (`reqq`).
     pub requests_max: u32,
+    /// The raw info dictionary, for peers that have only its hash (BEP 9). `None`: they are not served.
+    pub metadata: Option<Arc<[u8]>>,
     /// Determines every random choice.
     pub seed: u64,
 }
@@ -70,6 +74,7 @@ impl Config {
             peers_wanted: 50,
             half_open_max: 16,
             requests_max: 2_000,
+            metadata: None,
             seed,
         }
     }

@@ -10,6 +10,7 @@ pub mod extension;
 pub mod fast;
 pub mod handshake;
 pub mod message;
+pub mod metadata;
 
 pub use client::{client_name, peer_id};
 pub use decode::{DecodeLimits, Decoded, WireError, decode};
@@ -17,3 +18,4 @@ pub use extension::{Extension, ExtensionHandshake};
 pub use fast::allowed_fast_set;
 pub use handshake::{HANDSHAKE_LEN, Handshake, HandshakeError, Reserved};
 pub use message::{Message, encode_piece_header};
+pub use metadata::{MetadataMessage, metadata_pieces, metadata_range};
