@@ -39,10 +39,12 @@ def serves(port):
 
 
 class OpenTrackerTest(Case):
+    scheme = "http"
+
     def setUp(self):
         super().setUp()
         port = free_port()
-        self.url = f"http://127.0.0.1:{port}/announce"
+        self.url = f"{self.scheme}://127.0.0.1:{port}/announce"
         self.content = fill(self.scratch / "it.bin", 8 * MIB, seeded(1))
         self.meta = create(self.content, self.scratch / "it.meta", "-a", self.url)
         self.port = port
@@ -73,3 +75,9 @@ class OpenTrackerTest(Case):
         said = get.wait_event("warning")["message"]
         self.assertIn("not authorized", said)
         self.assertIn(self.url, said)
+
+
+class OpenTrackerOverUdpTest(OpenTrackerTest):
+    scheme = "udp"
+    # Over UDP it has no words for that.
+    test_what_it_does_not_serve_is_said_in_its_words = None

@@ -106,6 +106,13 @@ async fn send(
     client.get(url.clone()).send().await.map_err(|e| failed(chain(&e)))
 }
 
+/// Where a request leads that is not made over HTTP: addresses that may be connected to, at least one.
+pub(crate) async fn addresses(request: &Request<'_>) -> Result<Vec<SocketAddr>, HttpError> {
+    let found = tokio::time::timeout(request.timeout, look_up(&request.url)).await;
+    let found = found.unwrap_or_else(|_| Err(failed("the host's name is not answered for in time")))?;
+    allowed(request, &request.url, None, &found)
+}
+
 /// The addresses of a URL's host.
 async fn look_up(url: &Url) -> Result<Vec<SocketAddr>, HttpError> {
     let port = url.port_or_known_default().ok_or_else(|| failed("the URL names no port"))?;

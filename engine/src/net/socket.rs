@@ -6,7 +6,7 @@ use socket2::{Domain, Socket, Type};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::time::Duration;
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UdpSocket};
 
 /// How many ports are tried when none is asked for.
 const PORTS_TRIED: u16 = 100;
@@ -81,12 +81,25 @@ pub(crate) fn route(to: IpAddr, device: Option<&str>) -> Option<IpAddr> {
     Some(socket.local_addr().ok()?.as_socket()?.ip())
 }
 
-/// Dials a peer.
-pub(crate) async fn dial(to: SocketAddr, options: &SessionOptions) -> io::Result<TcpStream> {
-    let socket = new_socket(to, Type::STREAM, options.bind_device.as_deref())?;
+/// A socket for what leaves to `to`, with the session's address and device.
+fn outgoing(to: SocketAddr, kind: Type, options: &SessionOptions) -> io::Result<Socket> {
+    let socket = new_socket(to, kind, options.bind_device.as_deref())?;
     if let Some(ip) = local_ip(&options.listen, to.ip()) {
         socket.bind(&SocketAddr::new(ip, 0).into())?;
     }
+    Ok(socket)
+}
+
+/// A socket for datagrams to and from one address.
+pub(crate) fn connect_udp(to: SocketAddr, options: &SessionOptions) -> io::Result<UdpSocket> {
+    let socket = outgoing(to, Type::DGRAM, options)?;
+    socket.connect(&to.into())?;
+    UdpSocket::from_std(socket.into())
+}
+
+/// Dials a peer.
+pub(crate) async fn dial(to: SocketAddr, options: &SessionOptions) -> io::Result<TcpStream> {
+    let socket = outgoing(to, Type::STREAM, options)?;
     let socket = tokio::net::TcpSocket::from_std_stream(socket.into());
     let stream = tokio::time::timeout(DIAL_TIMEOUT, socket.connect(to)).await??;
     prepare(&stream)?;

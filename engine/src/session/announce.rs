@@ -1,5 +1,6 @@
 //! A torrent and its trackers: carries out what the announcer wants.
 
+use super::announce_udp;
 use super::event::Event;
 use super::hub::Hub;
 use super::options::AddTorrent;
@@ -19,7 +20,7 @@ use swarm_core::tracker::announcer::{
 use swarm_core::tracker::{AnnounceResponse, Family, REPLY_LEN_MAX, ReplyError};
 use tokio::task::spawn_local;
 
-/// How long a tracker may take to answer, redirects and all.
+/// How long a tracker may take to answer over HTTP, redirects and all.
 const ANNOUNCE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The announcer of one torrent.
@@ -125,19 +126,20 @@ impl TorrentShell {
 
     /// Makes one announce: what the tracker says, and its address.
     async fn ask(&self, action: &AnnounceAction) -> Result<(AnnounceResponse, IpAddr), AnnounceFailure> {
+        let is_udp = action.url.scheme() == "udp";
+        let url = if is_udp { action.url.clone() } else { action.request.url(&action.url) };
         let request = http::Request {
-            url: action.request.url(&action.url),
+            url,
             origin: action.origin,
             family: Some(action.family),
             options: &self.hub.options,
             timeout: ANNOUNCE_TIMEOUT,
             body_len_max: REPLY_LEN_MAX,
         };
-        let answer = http::get(&request).await.map_err(|error| match error {
-            HttpError::NoAddress(family) => AnnounceFailure::NoAddress(family),
-            HttpError::Forbidden(reason) => AnnounceFailure::Forbidden(reason),
-            HttpError::Failed(reason) => AnnounceFailure::Unreachable(reason),
-        })?;
+        if is_udp {
+            return announce_udp::announce(&self.hub, action, &request).await;
+        }
+        let answer = http::get(&request).await?;
         let status = answer.status;
         // A failure reason often comes with a status other than 200.
         match AnnounceResponse::parse(&answer.body) {
@@ -175,6 +177,16 @@ impl TorrentShell {
                 () = self.wake.notified() => {}
                 () = tokio::time::sleep_until(deadline) => {}
             }
+        }
+    }
+}
+
+impl From<HttpError> for AnnounceFailure {
+    fn from(error: HttpError) -> AnnounceFailure {
+        match error {
+            HttpError::NoAddress(family) => AnnounceFailure::NoAddress(family),
+            HttpError::Forbidden(reason) => AnnounceFailure::Forbidden(reason),
+            HttpError::Failed(reason) => AnnounceFailure::Unreachable(reason),
         }
     }
 }

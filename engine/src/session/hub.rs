@@ -1,5 +1,6 @@
 //! What all torrents of a session share on its network thread.
 
+use super::announce_udp::UdpTrackers;
 use super::limit::Limit;
 use super::options::SessionOptions;
 use super::routes::Routes;
@@ -46,6 +47,7 @@ pub(crate) struct Hub {
     pub(crate) pressure: Cell<Pressure>,
     pub(crate) rng: RefCell<Rng>,
     pub(super) routes: RefCell<Routes>,
+    pub(super) udp_trackers: UdpTrackers,
     clock: Instant,
 }
 
@@ -72,6 +74,7 @@ impl Hub {
             pressure: Cell::default(),
             rng: RefCell::new(Rng::new(seed)),
             routes: RefCell::new(Routes::new(&options)),
+            udp_trackers: UdpTrackers::default(),
             clock: Instant::now(),
             options,
         }

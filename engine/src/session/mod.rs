@@ -1,6 +1,7 @@
 //! Sessions: one network thread, its torrents, and handles to them.
 
 mod announce;
+mod announce_udp;
 mod disk;
 mod event;
 mod handle;

@@ -60,6 +60,7 @@ pub(super) async fn watch(hub: Rc<Hub>) {
         let device = hub.options.bind_device.as_deref();
         if hub.routes.borrow_mut().have_changed(|to| route(to, device)) {
             tracing::info!("our address has changed");
+            hub.udp_trackers.forget();
             let torrents: Vec<_> = hub.torrents.borrow().values().cloned().collect();
             torrents.iter().for_each(|torrent| torrent.addresses_changed());
         }

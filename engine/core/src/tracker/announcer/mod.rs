@@ -23,7 +23,7 @@ pub use status::{TrackerState, TrackerStatus};
 use self::walk::{Due, Walk};
 use super::access::{Forbidden, UrlOrigin};
 use super::announce::{AnnounceRequest, AnnounceResponse, Event, LEFT_UNKNOWN, PeerFormat};
-use super::{Family, ReplyError, RetryIn};
+use super::{Family, ReplyError, RetryIn, udp};
 use crate::id::{InfoHash, PeerId};
 use crate::rng::Rng;
 use crate::time::{Duration, Time};
@@ -88,8 +88,8 @@ impl Default for Transfer {
 pub struct AnnounceAction {
     /// To be given back with the response.
     pub id: AnnounceId,
-    /// The tracker's URL, `http` or `https`, to be combined with `request` by
-    /// [`AnnounceRequest::url`].
+    /// The tracker's URL: `http` or `https`, to be combined with `request` by [`AnnounceRequest::url`], or `udp`,
+    /// to be asked by a [`udp::Client`].
     pub url: Url,
     /// Who named the tracker, which decides where the URL may lead; see
     /// [`check_address`](super::access::check_address).
@@ -398,9 +398,11 @@ fn target(url: &str) -> Result<Url, &'static str> {
     let parsed = Url::parse(url.trim()).map_err(|_| "not a URL")?;
     match parsed.scheme() {
         "http" | "https" => Ok(parsed),
-        "udp" => Err("UDP trackers are not supported yet"),
+        "udp" if parsed.port().is_none() => Err("it names no port, and udp: has none of its own"),
+        "udp" if udp::url_data(&parsed).len() > udp::URL_DATA_LEN_MAX => Err("too long for UDP"),
+        "udp" => Ok(parsed),
         "ws" | "wss" => Err("WebTorrent trackers are not supported"),
-        _ => Err("not an http or https URL"),
+        _ => Err("not an http, https or udp URL"),
     }
 }
 

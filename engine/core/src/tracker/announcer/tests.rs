@@ -298,10 +298,11 @@ fn a_refusal_says_when_to_come_back() {
 #[test]
 fn what_cannot_be_announced_to_is_shown_and_skipped() {
     let urls = [
-        "udp://u.example:6969/announce",
+        "wss://w.example/announce",
+        "udp://u.example/announce",
         "http://a.example/announce",
         "a tracker",
-        "udp://u.example:6969/announce",
+        "wss://w.example/announce",
     ];
     let tiers: Vec<_> = urls.iter().map(|url| vec![(*url).to_owned()]).collect();
     let mut announcer = new(&[Family::V4], &tiers, 1);
@@ -311,16 +312,17 @@ fn what_cannot_be_announced_to_is_shown_and_skipped() {
     assert_eq!(
         states,
         [
-            (urls[0], TrackerState::Unsupported("UDP trackers are not supported yet")),
-            (urls[1], TrackerState::Working),
-            (urls[2], TrackerState::Unsupported("not a URL")),
+            (urls[0], TrackerState::Unsupported("WebTorrent trackers are not supported")),
+            (urls[1], TrackerState::Unsupported("it names no port, and udp: has none of its own")),
+            (urls[2], TrackerState::Working),
+            (urls[3], TrackerState::Unsupported("not a URL")),
         ]
     );
 }
 
 #[test]
 fn without_usable_trackers_there_is_nothing_to_do() {
-    for tiers in [vec![], vec![vec!["udp://u.example:1".to_owned()]]] {
+    for tiers in [vec![], vec![vec!["wss://u.example:1".to_owned()]]] {
         let mut announcer = new(&[Family::V4, Family::V6], &tiers, 1);
         announcer.handle_start(at(0));
         announcer.handle_completed(at(1));

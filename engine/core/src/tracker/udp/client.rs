@@ -126,6 +126,7 @@ impl Client {
     /// The tracker cannot be reached from this socket: every announce fails for this reason.
     pub fn handle_unreachable(&mut self, reason: &str) {
         (self.connection, self.connecting) = (None, None);
+        self.datagrams.clear();
         while let Some((&id, _)) = self.exchanges.first_key_value() {
             self.finish(id, Err(AnnounceFailure::Unreachable(reason.to_owned())));
         }
