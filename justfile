@@ -12,6 +12,10 @@ test:
 sim:
     cargo test -p swarm-sim
 
+# One simulated swarm against the bound, as in `just simulate --peers 1000 --pieces 512 --policy cooperative`
+simulate *ARGS:
+    cargo run --release -p swarm-sim --bin simulate -- {{ARGS}}
+
 # A whole swarm on this machine, as in `just lab --fault kill-peer`
 lab *ARGS:
     cargo run --release -- lab {{ARGS}}

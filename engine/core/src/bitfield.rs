@@ -109,6 +109,11 @@ impl Bitfield {
         self.bits.as_raw_slice()
     }
 
+    /// Whether some piece is in this set and not in the other.
+    pub fn has_other_than(&self, other: &Bitfield) -> bool {
+        self.words().iter().zip(other.words()).any(|(a, b)| a & !b != 0)
+    }
+
     /// Whether some piece is in both sets.
     pub fn intersects(&self, other: &Bitfield) -> bool {
         self.words().iter().zip(other.words()).any(|(a, b)| a & b != 0)

@@ -5,9 +5,16 @@
 //! bytes move, yet integrity is tracked: a corrupt block stays corrupt until
 //! its piece is verified. All arithmetic is on integers and every tie is broken
 //! by a sequence number, so that a seed gives the same trace on every machine.
+//!
+//! The model: an uplink sends one block at a time, round robin among the connections that have one to send;
+//! other messages share its rate and overtake blocks. A path delays; it neither loses nor reorders, as
+//! TCP does not. A downlink receives one block at a time, in the order of arrival.
 
 mod node;
+mod queue;
+pub mod report;
+pub mod scenario;
 mod world;
 
 pub use node::{Behaviour, NodeConfig, Rate};
-pub use world::{NodeId, Trace, World};
+pub use world::{NodeId, PATH_MIN, Trace, World};

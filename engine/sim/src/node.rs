@@ -1,11 +1,20 @@
-//! One simulated host: a torrent, its uplink and its downlink.
+//! One simulated host: a torrent, its links, its disk, and what its shell would do.
 
-use crate::world::NodeId;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use crate::queue::{Arrival, What};
+use crate::world::{Network, NodeId};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 use std::net::SocketAddr;
+use swarm_core::bitfield::Bitfield;
 use swarm_core::id::{BlockRef, PeerKey, PieceIndex};
+use swarm_core::peer::PeerInfo;
 use swarm_core::time::{Duration, Time};
-use swarm_core::torrent::Torrent;
+use swarm_core::torrent::{Action, Event, PieceResult, Torrent, Totals};
+use swarm_core::wire::Message;
+use swarm_core::wire::message::PIECE_HEADER_LEN;
+
+/// How long verifying and writing a piece takes.
+const PIECE_TIME: Duration = Duration::from_millis(2);
 
 /// A rate in bytes per second; never zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,8 +40,12 @@ pub enum Behaviour {
     Honest,
     /// Every block that it sends is corrupt.
     Poisoner,
+    /// It takes and never gives: nobody hears that it unchokes them.
+    FreeRider,
     /// From this time on it stays connected and sends no block.
     FreezesAt(Time),
+    /// The same, from when it has this share of the pieces, in percent.
+    FreezesWith(u8),
 }
 
 /// What a simulated host is like.
@@ -65,59 +78,396 @@ impl Default for NodeConfig {
 
 /// One end of a connection.
 #[derive(Debug)]
-pub(crate) struct Connection {
-    pub(crate) remote: NodeId,
-    /// The connection's key at the other end.
-    pub(crate) remote_key: PeerKey,
+struct Link {
+    remote: NodeId,
+    /// The connection's key at the other end, once that is known.
+    remote_key: Option<PeerKey>,
+    delay: Duration,
     /// Whether it waits in the uplink's queue.
-    pub(crate) queued: bool,
+    queued: bool,
+}
+
+/// A block that has a place in the downlink's queue.
+#[derive(Debug)]
+struct Received {
+    at: Time,
+    key: PeerKey,
+    block: BlockRef,
+    corrupt: bool,
+}
+
+/// What a node does next.
+enum Next {
+    Arrival,
+    UplinkFree,
+    BlockReceived,
+    PieceDone,
+    Timer,
 }
 
 #[derive(Debug)]
 pub(crate) struct Node {
+    id: NodeId,
     pub(crate) config: NodeConfig,
-    pub(crate) addr: SocketAddr,
     pub(crate) torrent: Torrent,
-    pub(crate) connections: BTreeMap<PeerKey, Connection>,
-    pub(crate) next_key: u32,
+    /// By key, from zero.
+    links: Vec<Option<Link>>,
+    queue: BinaryHeap<Reverse<Arrival>>,
     /// The connections with blocks to send, served one block each in turn.
-    pub(crate) uplink: VecDeque<PeerKey>,
-    pub(crate) uplink_busy: bool,
-    pub(crate) downlink_free_at: Time,
+    uplink: VecDeque<PeerKey>,
+    /// When the block that is being sent will have left.
+    uplink_free_at: Option<Time>,
+    /// Bytes of other messages that have gone out since and share the uplink.
+    control_bytes: u64,
+    downlink: VecDeque<Received>,
+    downlink_free_at: Time,
+    verifying: VecDeque<(Time, PieceIndex)>,
     /// The received blocks that are not what they should be.
     pub(crate) corrupt: BTreeMap<PieceIndex, BTreeSet<u32>>,
-    pub(crate) timer_at: Time,
+    pub(crate) joined_at: Time,
     pub(crate) completed_at: Option<Time>,
     pub(crate) online: bool,
+    pub(crate) bans: Vec<SocketAddr>,
+    /// Totals of earlier lives.
+    past: Totals,
+    pub(crate) control_bytes_sent: u64,
+    pub(crate) checked: bool,
+    pub(crate) trace: u64,
 }
 
 impl Node {
-    pub(crate) fn new_key(&mut self) -> PeerKey {
-        self.next_key += 1;
-        PeerKey(self.next_key)
+    pub(crate) fn new(id: NodeId, config: NodeConfig, torrent: Torrent, now: Time) -> Node {
+        Node {
+            id,
+            config,
+            completed_at: torrent.is_complete().then_some(now),
+            torrent,
+            links: Vec::new(),
+            queue: BinaryHeap::new(),
+            uplink: VecDeque::new(),
+            uplink_free_at: None,
+            control_bytes: 0,
+            downlink: VecDeque::new(),
+            downlink_free_at: Time::ZERO,
+            verifying: VecDeque::new(),
+            corrupt: BTreeMap::new(),
+            joined_at: now,
+            online: true,
+            bans: Vec::new(),
+            past: Totals::default(),
+            control_bytes_sent: 0,
+            checked: true,
+            trace: 0xcbf2_9ce4_8422_2325,
+        }
     }
 
-    pub(crate) fn sends_blocks(&self, now: Time) -> bool {
-        !matches!(self.config.behaviour, Behaviour::FreezesAt(at) if now >= at)
+    /// Sums over all its lives.
+    pub(crate) fn totals(&self) -> Totals {
+        let (past, now) = (self.past, self.torrent.totals());
+        Totals {
+            bytes_down: past.bytes_down + now.bytes_down,
+            bytes_up: past.bytes_up + now.bytes_up,
+            bytes_wasted: past.bytes_wasted + now.bytes_wasted,
+            bytes_corrupt: past.bytes_corrupt + now.bytes_corrupt,
+            pieces_failed: past.pieces_failed + now.pieces_failed,
+        }
     }
 
-    /// Notes a block that was kept; a digest for each block of the piece follows from these notes.
-    pub(crate) fn note_block(&mut self, block: BlockRef, corrupt: bool) {
-        if corrupt {
+    /// When something happens to it next, inbox aside.
+    pub(crate) fn next_at(&self) -> Time {
+        self.next().0
+    }
+
+    fn next(&self) -> (Time, Next) {
+        let mut next = (Time::MAX, Next::Timer);
+        let mut consider = |at: Option<Time>, what| {
+            if at.is_some_and(|at| at < next.0) {
+                next = (at.unwrap_or(Time::MAX), what);
+            }
+        };
+        consider(self.queue.peek().map(|Reverse(arrival)| arrival.at), Next::Arrival);
+        consider(self.downlink.front().map(|received| received.at), Next::BlockReceived);
+        consider(self.uplink_free_at, Next::UplinkFree);
+        consider(self.verifying.front().map(|(at, _)| *at), Next::PieceDone);
+        consider(self.torrent.poll_timeout().filter(|_| self.online), Next::Timer);
+        next
+    }
+
+    /// Catches up with everything that happens before `end`.
+    pub(crate) fn run(&mut self, now: Time, end: Time, net: &mut Network) {
+        net.empty_inbox(self.id, &mut self.queue);
+        loop {
+            let (at, what) = self.next();
+            if at >= end {
+                return;
+            }
+            let now = at.max(now);
+            match what {
+                Next::Arrival => self.on_arrival(now, net),
+                Next::BlockReceived => self.on_block(now),
+                Next::UplinkFree => {
+                    self.uplink_free_at = None;
+                    self.feed_uplink(now, net);
+                }
+                Next::PieceDone => self.on_piece_done(now),
+                Next::Timer => self.torrent.handle_timeout(now),
+            }
+            self.settle(now, net);
+        }
+    }
+
+    fn on_arrival(&mut self, now: Time, net: &mut Network) {
+        let Some(Reverse(Arrival { key, what, .. })) = self.queue.pop() else { return };
+        match what {
+            What::Have(piece) => self.torrent.handle_message(now, key, &Message::Have(piece)),
+            What::Request(block) => self.torrent.handle_message(now, key, &Message::Request(block)),
+            What::Message(message) => self.torrent.handle_message(now, key, &message),
+            What::Block { block, corrupt } => {
+                let len = u64::from(block.len) + PIECE_HEADER_LEN as u64;
+                self.downlink_free_at = self.downlink_free_at.max(now) + self.config.down.time_for(len);
+                self.downlink.push_back(Received { at: self.downlink_free_at, key, block, corrupt });
+            }
+            What::Incoming(from) => self.on_incoming(now, from, key, net),
+            What::Accepted(remote_key) => self.on_accepted(now, key, remote_key, net),
+            What::Refused => {
+                if let Some(link) = self.links[key.0 as usize].take() {
+                    self.torrent.handle_connect_failed(now, net.addr_of(link.remote));
+                }
+            }
+            What::Disconnected => {
+                if self.links[key.0 as usize].take().is_some() {
+                    self.torrent.handle_disconnected(now, key);
+                }
+            }
+        }
+    }
+
+    fn on_block(&mut self, now: Time) {
+        let Some(Received { key, block, corrupt, .. }) = self.downlink.pop_front() else { return };
+        self.note([now.as_micros(), u64::from(key.0), u64::from(block.piece.0 ^ block.begin)]);
+        if self.online && self.torrent.handle_block(now, key, block) && corrupt {
             self.corrupt.entry(block.piece).or_default().insert(block.begin);
         }
     }
 
+    fn on_piece_done(&mut self, now: Time) {
+        let Some((_, piece)) = self.verifying.pop_front() else { return };
+        let (corrupt, digests) = self.digests(piece);
+        let result =
+            if corrupt { PieceResult::Corrupt { digests } } else { PieceResult::Written { digests } };
+        self.torrent.handle_piece_result(now, piece, result);
+    }
+
     /// Whether the piece is corrupt, and what stands for the SHA-1 of each block.
-    pub(crate) fn digests(&self, piece: PieceIndex) -> (bool, Vec<[u8; 20]>) {
+    fn digests(&self, piece: PieceIndex) -> (bool, Vec<[u8; 20]>) {
         let bad = self.corrupt.get(&piece);
         let digest = |index: u32| {
             let begin = self.torrent.geometry().block(piece, index).begin;
             let is_bad = bad.is_some_and(|bad| bad.contains(&begin));
-            let mut digest = [u8::from(is_bad); 20];
+            let mut digest = [u8::from(is_bad) + 1; 20];
             digest[..4].copy_from_slice(&index.to_be_bytes());
             digest
         };
         (bad.is_some(), (0..self.torrent.geometry().blocks_in(piece)).map(digest).collect())
     }
+
+    /// Carries out what the torrent wants.
+    pub(crate) fn settle(&mut self, now: Time, net: &mut Network) {
+        while let Some(action) = self.torrent.poll_action() {
+            self.act(now, action, net);
+        }
+        while let Some(event) = self.torrent.poll_event() {
+            match event {
+                Event::Completed => self.completed_at = Some(now),
+                Event::PeerBanned { addr, .. } => self.bans.push(addr),
+                _ => {}
+            }
+        }
+        if self.checked {
+            self.check();
+        }
+    }
+
+    fn act(&mut self, now: Time, action: Action, net: &mut Network) {
+        match action {
+            Action::Send { peer, message } => self.send(now, peer, message, net),
+            Action::BroadcastHave(piece) => {
+                if self.checked {
+                    assert!(self.torrent.have().has(piece), "{:?} announces piece {piece}", self.id);
+                }
+                for link in self.links.iter().flatten() {
+                    let Some(remote_key) = link.remote_key else { continue };
+                    net.leave(link.remote, now + link.delay, remote_key, What::Have(piece));
+                    self.control_bytes += HAVE_LEN;
+                }
+            }
+            Action::Upload(peer) => {
+                if let Some(link) = self.links.get_mut(peer.0 as usize).and_then(Option::as_mut)
+                    && !link.queued
+                {
+                    link.queued = true;
+                    self.uplink.push_back(peer);
+                    self.feed_uplink(now, net);
+                }
+            }
+            Action::Close { peer, .. } => self.hang_up(now, peer, net),
+            Action::Connect(to) => self.dial(now, to, net),
+            Action::CompletePiece { piece, .. } => self.verifying.push_back((now + PIECE_TIME, piece)),
+            Action::DropPiece(piece) => {
+                self.corrupt.remove(&piece);
+            }
+        }
+    }
+
+    fn send(&mut self, now: Time, peer: PeerKey, message: Message, net: &mut Network) {
+        let gives = matches!(message, Message::Unchoke | Message::AllowedFast(_));
+        if gives && self.config.behaviour == Behaviour::FreeRider {
+            return;
+        }
+        let Some(Link { remote, remote_key: Some(key), delay, .. }) = &self.links[peer.0 as usize] else {
+            return;
+        };
+        let (len, what) = match message {
+            Message::Have(piece) => (HAVE_LEN, What::Have(piece)),
+            Message::Request(block) => (REQUEST_LEN, What::Request(block)),
+            Message::Bitfield(bits) => {
+                (5 + bits.len() as u64, What::Message(Box::new(Message::Bitfield(bits))))
+            }
+            Message::Cancel(_) | Message::Reject(_) => (REQUEST_LEN, What::Message(Box::new(message))),
+            other => (5, What::Message(Box::new(other))),
+        };
+        self.control_bytes += len;
+        net.leave(*remote, now + *delay, *key, what);
+    }
+
+    fn hang_up(&mut self, now: Time, peer: PeerKey, net: &mut Network) {
+        if let Some(link) = self.links[peer.0 as usize].take()
+            && let Some(remote_key) = link.remote_key
+        {
+            net.leave(link.remote, now + link.delay, remote_key, What::Disconnected);
+        }
+    }
+
+    fn new_link(&mut self, remote: NodeId, remote_key: Option<PeerKey>, net: &Network) -> PeerKey {
+        let key = PeerKey(self.links.len() as u32);
+        let delay = net.delay_between(self.id, remote);
+        self.links.push(Some(Link { remote, remote_key, delay, queued: false }));
+        key
+    }
+
+    /// TCP's handshake and then our own: the other side knows after three one-way delays, we after four.
+    fn dial(&mut self, now: Time, addr: SocketAddr, net: &mut Network) {
+        let Some(to) = net.id_at(addr).filter(|_| self.online) else {
+            return self.torrent.handle_connect_failed(now, addr);
+        };
+        let key = self.new_link(to, None, net);
+        let delay = net.delay_between(self.id, to);
+        net.leave(to, now + delay * 3, key, What::Incoming(self.id));
+    }
+
+    fn on_incoming(&mut self, now: Time, from: NodeId, their_key: PeerKey, net: &mut Network) {
+        let at = now + net.delay_between(self.id, from);
+        if !self.online {
+            return net.leave(from, at, their_key, What::Refused);
+        }
+        let key = self.new_link(from, Some(their_key), net);
+        net.leave(from, at, their_key, What::Accepted(key));
+        self.torrent.handle_connected(now, key, info(from, true, net));
+    }
+
+    fn on_accepted(&mut self, now: Time, key: PeerKey, remote_key: PeerKey, net: &mut Network) {
+        match &mut self.links[key.0 as usize] {
+            Some(link) if self.online => {
+                link.remote_key = Some(remote_key);
+                let remote = link.remote;
+                self.torrent.handle_connected(now, key, info(remote, false, net));
+            }
+            Some(link) => {
+                link.remote_key = Some(remote_key);
+                self.hang_up(now, key, net);
+            }
+            None => {}
+        }
+    }
+
+    fn sends_blocks(&self, now: Time) -> bool {
+        match self.config.behaviour {
+            Behaviour::FreezesAt(at) => now < at,
+            Behaviour::FreezesWith(percent) => {
+                let have = self.torrent.have();
+                u64::from(have.count()) * 100 < u64::from(have.len()) * u64::from(percent)
+            }
+            _ => true,
+        }
+    }
+
+    /// Puts the next block on the uplink, if it is idle and there is one.
+    fn feed_uplink(&mut self, now: Time, net: &mut Network) {
+        while self.uplink_free_at.is_none() && self.online && self.sends_blocks(now) {
+            let Some(key) = self.uplink.pop_front() else { return };
+            let Some(link) = &mut self.links[key.0 as usize] else { continue };
+            let (Some(block), Some(remote_key)) = (self.torrent.next_upload(now, key), link.remote_key)
+            else {
+                link.queued = false;
+                continue;
+            };
+            self.uplink.push_back(key);
+            let corrupt = self.config.behaviour == Behaviour::Poisoner;
+            let control = std::mem::take(&mut self.control_bytes);
+            self.control_bytes_sent += control;
+            let len = u64::from(block.len) + PIECE_HEADER_LEN as u64 + control;
+            let sent = now + self.config.up.time_for(len);
+            net.leave(link.remote, sent + link.delay, remote_key, What::Block { block, corrupt });
+            self.uplink_free_at = Some(sent);
+        }
+    }
+
+    /// Leaves the network without a word to its own torrent's peers but the end of each connection.
+    pub(crate) fn go_offline(&mut self, now: Time, net: &mut Network) {
+        self.online = false;
+        for key in 0..self.links.len() as u32 {
+            self.hang_up(now, PeerKey(key), net);
+        }
+        (self.uplink_free_at, self.control_bytes) = (None, 0);
+        self.uplink.clear();
+        self.downlink.clear();
+        self.verifying.clear();
+    }
+
+    /// Comes back with a new torrent that has the old one's pieces.
+    pub(crate) fn restart(&mut self, torrent: Torrent) {
+        self.past = self.totals();
+        self.torrent = torrent;
+        self.corrupt.clear();
+        self.online = true;
+    }
+
+    pub(crate) fn have(&self) -> Bitfield {
+        self.torrent.have().clone()
+    }
+
+    fn note(&mut self, values: [u64; 3]) {
+        for value in values {
+            self.trace = (self.trace ^ value).wrapping_mul(0x0000_0100_0000_01b3).rotate_left(23);
+        }
+    }
+
+    /// Asserts what must hold of a node between events.
+    pub(crate) fn check(&self) {
+        self.torrent.check_invariants();
+        if self.config.behaviour != Behaviour::Poisoner {
+            for piece in self.corrupt.keys() {
+                assert!(!self.torrent.have().has(*piece), "{:?} has the corrupt piece {piece}", self.id);
+            }
+        }
+    }
+}
+
+/// Bytes of a HAVE message.
+const HAVE_LEN: u64 = 9;
+/// Bytes of a REQUEST, CANCEL or REJECT message.
+const REQUEST_LEN: u64 = 17;
+
+fn info(of: NodeId, inbound: bool, net: &Network) -> PeerInfo {
+    PeerInfo { addr: net.addr_of(of), inbound, peer_id: net.peer_id(of), fast: true, extended: true }
 }

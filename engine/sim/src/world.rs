@@ -1,159 +1,175 @@
-//! The clock, the network between the nodes, and the checker.
+//! The clock, and the network between the nodes.
 
-use crate::node::{Behaviour, Connection, Node, NodeConfig};
+use crate::node::{Behaviour, Node, NodeConfig};
+use crate::queue::{Arrival, Inbox, What};
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, VecDeque};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::collections::BinaryHeap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use swarm_core::bitfield::Bitfield;
 use swarm_core::geometry::Geometry;
-use swarm_core::id::{BlockRef, InfoHash, PeerId, PeerKey, PieceIndex};
-use swarm_core::peer::PeerInfo;
+use swarm_core::id::{InfoHash, PeerId, PeerKey};
 use swarm_core::rng::Rng;
 use swarm_core::time::{Duration, Time};
 use swarm_core::torrent::discovery::Origin;
-use swarm_core::torrent::{Action, Config, Event, PieceResult, Torrent};
-use swarm_core::wire::Message;
+use swarm_core::torrent::{Config, Torrent, Totals};
 
 /// A node of the world, counted from zero in the order of joining.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NodeId(pub u32);
 
-/// How long verifying and writing a piece takes.
-const PIECE_TIME: Duration = Duration::from_millis(2);
+/// No path is shorter than this, one way.
+pub const PATH_MIN: Duration = Duration::from_micros(500);
 
-/// Something that will happen.
-#[derive(Debug)]
-enum Happening {
-    Timer(NodeId),
-    Dial { from: NodeId, to: SocketAddr },
-    Deliver { to: NodeId, key: PeerKey, message: Message },
-    BlockAtDownlink { to: NodeId, key: PeerKey, block: BlockRef, corrupt: bool },
-    Block { to: NodeId, key: PeerKey, block: BlockRef, corrupt: bool },
-    UplinkFree(NodeId),
-    Disconnected { node: NodeId, key: PeerKey },
-    PieceDone { node: NodeId, piece: PieceIndex },
-}
+/// The port at which every node listens.
+const PORT: u16 = 6881;
+/// The address of the first node.
+const FIRST_IP: u32 = 0x0a00_0001;
 
-#[derive(Debug)]
-struct Scheduled {
-    at: Time,
-    sequence: u64,
-    what: Happening,
-}
-
-impl PartialEq for Scheduled {
-    fn eq(&self, other: &Scheduled) -> bool {
-        self.sequence == other.sequence
-    }
-}
-impl Eq for Scheduled {}
-impl PartialOrd for Scheduled {
-    fn partial_cmp(&self, other: &Scheduled) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-impl Ord for Scheduled {
-    fn cmp(&self, other: &Scheduled) -> std::cmp::Ordering {
-        (self.at, self.sequence).cmp(&(other.at, other.sequence))
-    }
-}
-
-/// A running hash over everything that happened: equal traces mean equal runs.
+/// A hash over everything that happened: equal traces mean equal runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Trace(pub u64);
 
-impl Trace {
-    fn note(&mut self, values: [u64; 3]) {
-        for value in values {
-            self.0 = (self.0 ^ value).wrapping_mul(0x0000_0100_0000_01b3).rotate_left(23);
-        }
+/// What a node's peers know of it.
+#[derive(Debug)]
+struct Host {
+    delay: Duration,
+    peer_id: PeerId,
+}
+
+/// What lies between the nodes.
+#[derive(Debug)]
+pub(crate) struct Network {
+    inboxes: Vec<Inbox>,
+    hosts: Vec<Host>,
+}
+
+impl Network {
+    pub(crate) fn leave(&mut self, to: NodeId, at: Time, key: PeerKey, what: What) {
+        self.inboxes[to.0 as usize].leave(at, key, what);
+    }
+
+    pub(crate) fn empty_inbox(&mut self, id: NodeId, queue: &mut BinaryHeap<Reverse<Arrival>>) {
+        self.inboxes[id.0 as usize].empty_into(queue);
+    }
+
+    pub(crate) fn delay_between(&self, a: NodeId, b: NodeId) -> Duration {
+        (self.hosts[a.0 as usize].delay + self.hosts[b.0 as usize].delay).max(PATH_MIN)
+    }
+
+    pub(crate) fn addr_of(&self, id: NodeId) -> SocketAddr {
+        SocketAddr::from((Ipv4Addr::from(FIRST_IP + id.0), PORT))
+    }
+
+    pub(crate) fn id_at(&self, addr: SocketAddr) -> Option<NodeId> {
+        let IpAddr::V4(ip) = addr.ip() else { return None };
+        let id = u32::from(ip).checked_sub(FIRST_IP)?;
+        ((id as usize) < self.hosts.len()).then_some(NodeId(id))
+    }
+
+    pub(crate) fn peer_id(&self, id: NodeId) -> PeerId {
+        self.hosts[id.0 as usize].peer_id
     }
 }
 
 /// A swarm and the network it lives in.
+///
+/// Time goes in windows that are as long as the shortest path. Whatever a node sends within a window arrives
+/// after its end, so that the nodes can catch up one after the other, each in the order of its own events.
 #[derive(Debug)]
 pub struct World {
     now: Time,
     rng: Rng,
     geometry: Geometry,
+    template: Config,
     nodes: Vec<Node>,
-    by_addr: BTreeMap<SocketAddr, NodeId>,
-    queue: BinaryHeap<Reverse<Scheduled>>,
-    sequence: u64,
-    trace: Trace,
-    bans: Vec<(NodeId, SocketAddr)>,
+    net: Network,
+    /// When something happens next, by node, inbox aside.
+    next_at: Vec<Time>,
+    /// The shortest delay of any host.
+    delay_min: Duration,
     check_every_step: bool,
 }
 
 impl World {
     /// An empty world for one torrent of this geometry.
     pub fn new(geometry: Geometry, seed: u64) -> World {
+        let mut template = Config::new(InfoHash([7; 20]), PeerId([0; 20]), 0);
+        template.listen_port = Some(PORT);
         World {
             now: Time::from_micros(1),
             rng: Rng::new(seed),
             geometry,
+            template,
             nodes: Vec::new(),
-            by_addr: BTreeMap::new(),
-            queue: BinaryHeap::new(),
-            sequence: 0,
-            trace: Trace(0xcbf2_9ce4_8422_2325),
-            bans: Vec::new(),
+            net: Network { inboxes: Vec::new(), hosts: Vec::new() },
+            next_at: Vec::new(),
+            delay_min: Duration::MAX,
             check_every_step: true,
         }
     }
 
-    /// Whether invariants are checked after every step (the default), or only on demand.
+    /// What hosts that join from now on are configured with, but for their peer ids and seeds.
+    pub fn template(&mut self) -> &mut Config {
+        &mut self.template
+    }
+
+    /// Whether invariants are checked after every step (the default), or only by [`World::check`].
     pub fn check_every_step(&mut self, check: bool) {
         self.check_every_step = check;
+        self.nodes.iter_mut().for_each(|node| node.checked = check);
     }
 
     /// Adds a host. It knows nobody yet.
     pub fn join(&mut self, config: NodeConfig) -> NodeId {
-        let seed = self.rng.next_u64();
         let id = NodeId(self.nodes.len() as u32);
-        let addr = SocketAddr::from((Ipv4Addr::from(0x0a00_0001 + id.0), 6881));
-        let mut peer_id = [0; 20];
-        self.rng.fill(&mut peer_id);
-        let mut torrent_config = Config::new(InfoHash([7; 20]), PeerId(peer_id), seed);
-        torrent_config.listen_port = Some(6881);
         let pieces = self.geometry.pieces();
         let have = if config.seed { Bitfield::full(pieces) } else { Bitfield::empty(pieces) };
-        self.nodes.push(Node {
-            config,
-            addr,
-            torrent: Torrent::new(torrent_config, self.geometry, have),
-            connections: BTreeMap::new(),
-            next_key: 0,
-            uplink: VecDeque::new(),
-            uplink_busy: false,
-            downlink_free_at: Time::ZERO,
-            corrupt: BTreeMap::new(),
-            timer_at: Time::MAX,
-            completed_at: config.seed.then_some(Time::ZERO),
-            online: true,
-        });
-        self.by_addr.insert(addr, id);
+        self.net.hosts.push(Host { delay: config.delay, peer_id: PeerId([0; 20]) });
+        self.net.inboxes.push(Inbox::new());
+        self.delay_min = self.delay_min.min(config.delay);
+        let torrent = self.torrent_for(id, have);
+        let mut node = Node::new(id, config, torrent, self.now);
+        node.checked = self.check_every_step;
+        self.nodes.push(node);
+        self.next_at.push(Time::MAX);
         id
     }
 
-    /// Tells a host of every other one, as a tracker would.
+    fn torrent_for(&mut self, id: NodeId, have: Bitfield) -> Torrent {
+        let mut config = self.template.clone();
+        config.seed = self.rng.next_u64();
+        self.rng.fill(&mut config.peer_id.0);
+        self.net.hosts[id.0 as usize].peer_id = config.peer_id;
+        Torrent::new(config, self.geometry, have)
+    }
+
+    /// Tells a host of every other one that is there, as a tracker would.
     pub fn introduce(&mut self, id: NodeId) {
-        let others: Vec<SocketAddr> = self.nodes.iter().filter(|n| n.online).map(|n| n.addr).collect();
+        let others: Vec<NodeId> = self.ids().filter(|other| self.is_online(*other)).collect();
+        self.tell(id, &others);
+    }
+
+    /// Tells a host of these others.
+    pub fn tell(&mut self, id: NodeId, of: &[NodeId]) {
+        let addrs: Vec<SocketAddr> =
+            of.iter().filter(|other| **other != id).map(|other| self.net.addr_of(*other)).collect();
         self.with(id, |node, now| {
-            node.torrent.handle_addresses(now, &others, Origin::Network { from_loopback: false });
+            node.torrent.handle_addresses(now, &addrs, Origin::Network { from_loopback: false });
         });
     }
 
     /// Takes a host off the network: its connections end, nobody reaches it.
     pub fn leave(&mut self, id: NodeId) {
         let now = self.now;
-        let node = &mut self.nodes[id.0 as usize];
-        node.online = false;
-        let keys: Vec<PeerKey> = node.connections.keys().copied().collect();
-        for key in keys {
-            self.drop_connection(id, key);
-            self.with(id, |node, _| node.torrent.handle_disconnected(now, key));
-        }
+        self.nodes[id.0 as usize].go_offline(now, &mut self.net);
+        self.next_at[id.0 as usize] = Time::MAX;
+    }
+
+    /// Brings a host back that has left, with the pieces that it had. It knows nobody.
+    pub fn come_back(&mut self, id: NodeId) {
+        let have = self.nodes[id.0 as usize].have();
+        let torrent = self.torrent_for(id, have);
+        self.nodes[id.0 as usize].restart(torrent);
     }
 
     /// The present time.
@@ -163,12 +179,15 @@ impl World {
 
     /// A hash over everything that has happened.
     pub fn trace(&self) -> Trace {
-        self.trace
+        let fold =
+            |hash: u64, node: &Node| (hash ^ node.trace).wrapping_mul(0x0000_0100_0000_01b3).rotate_left(29);
+        Trace(self.nodes.iter().fold(0, fold))
     }
 
-    /// Who was banned, and by whom.
+    /// Who was banned, and by whom: the banning host first.
     pub fn bans(&self) -> impl Iterator<Item = (NodeId, NodeId)> + '_ {
-        self.bans.iter().filter_map(|(by, addr)| Some((*by, *self.by_addr.get(addr)?)))
+        let all = self.nodes.iter().enumerate().flat_map(|(by, node)| node.bans.iter().map(move |a| (by, a)));
+        all.filter_map(|(by, addr)| Some((NodeId(by as u32), self.net.id_at(*addr)?)))
     }
 
     /// A host's torrent.
@@ -176,9 +195,34 @@ impl World {
         &self.nodes[id.0 as usize].torrent
     }
 
+    /// What a host is like.
+    pub fn config(&self, id: NodeId) -> &NodeConfig {
+        &self.nodes[id.0 as usize].config
+    }
+
+    /// A host's sums, over all its lives.
+    pub fn totals(&self, id: NodeId) -> Totals {
+        self.nodes[id.0 as usize].totals()
+    }
+
+    /// Bytes that a host sent beside blocks and their headers.
+    pub fn control_bytes(&self, id: NodeId) -> u64 {
+        self.nodes[id.0 as usize].control_bytes_sent
+    }
+
+    /// Whether a host is on the network.
+    pub fn is_online(&self, id: NodeId) -> bool {
+        self.nodes[id.0 as usize].online
+    }
+
     /// Changes a host's torrent from outside, as its user would.
     pub fn with_torrent(&mut self, id: NodeId, change: impl FnOnce(&mut Torrent, Time)) {
         self.with(id, |node, now| change(&mut node.torrent, now));
+    }
+
+    /// When a host joined.
+    pub fn joined_at(&self, id: NodeId) -> Time {
+        self.nodes[id.0 as usize].joined_at
     }
 
     /// When a host had everything it wanted.
@@ -191,217 +235,50 @@ impl World {
         (0..self.nodes.len() as u32).map(NodeId)
     }
 
-    /// Whether every host that is there has everything it wants.
+    /// Whether every host that is there and does what its torrent says has everything it wants.
     pub fn is_complete(&self) -> bool {
         let mut honest = self.nodes.iter().filter(|n| n.config.behaviour == Behaviour::Honest && n.online);
         honest.all(|n| n.torrent.is_complete())
     }
 
-    /// Runs until `done`, or nothing more will happen, or `until`. Whether it was `done`.
+    /// Runs until `done`, or nothing more will happen, or `until`. Whether it was `done`, which is asked after
+    /// each window.
     pub fn run(&mut self, until: Time, mut done: impl FnMut(&World) -> bool) -> bool {
         loop {
             if done(self) {
                 return true;
             }
-            match self.queue.peek() {
-                Some(Reverse(next)) if next.at <= until => self.step(),
-                _ => {
-                    self.now = self.now.max(until);
-                    return false;
+            let inboxes = self.net.inboxes.iter().map(|inbox| inbox.first_at);
+            let next = self.next_at.iter().copied().chain(inboxes).min().unwrap_or(Time::MAX);
+            if next > until || next == Time::MAX {
+                self.now = self.now.max(until);
+                return false;
+            }
+            let window = (self.delay_min * 2).max(PATH_MIN);
+            let (start, end) = (self.now.max(next), (next + window).min(until + Duration::from_micros(1)));
+            for (id, node) in self.nodes.iter_mut().enumerate() {
+                if self.next_at[id].min(self.net.inboxes[id].first_at) < end {
+                    node.run(start, end, &mut self.net);
+                    self.next_at[id] = node.next_at();
                 }
             }
+            self.now = self.now.max(end - Duration::from_micros(1));
         }
     }
 
-    fn step(&mut self) {
-        let Some(Reverse(Scheduled { at, what, .. })) = self.queue.pop() else { return };
-        self.now = at;
-        match what {
-            Happening::Timer(id) => {
-                if self.nodes[id.0 as usize].timer_at == at {
-                    self.with(id, |node, now| {
-                        node.timer_at = Time::MAX;
-                        node.torrent.handle_timeout(now);
-                    });
-                }
-            }
-            Happening::Dial { from, to } => self.connect(from, to),
-            Happening::Deliver { to, key, message } => {
-                self.with(to, |node, now| node.torrent.handle_message(now, key, &message));
-            }
-            Happening::BlockAtDownlink { to, key, block, corrupt } => {
-                let node = &mut self.nodes[to.0 as usize];
-                let start = node.downlink_free_at.max(at);
-                node.downlink_free_at = start + node.config.down.time_for(u64::from(block.len));
-                let arrives = node.downlink_free_at;
-                self.schedule(arrives, Happening::Block { to, key, block, corrupt });
-            }
-            Happening::Block { to, key, block, corrupt } => {
-                self.trace.note([at.as_micros(), u64::from(to.0), u64::from(block.piece.0 ^ block.begin)]);
-                self.with(to, |node, now| {
-                    if node.torrent.handle_block(now, key, block) {
-                        node.note_block(block, corrupt);
-                    }
-                });
-            }
-            Happening::UplinkFree(id) => {
-                self.nodes[id.0 as usize].uplink_busy = false;
-                self.feed_uplink(id);
-            }
-            Happening::Disconnected { node: id, key } => {
-                if self.nodes[id.0 as usize].connections.remove(&key).is_some() {
-                    self.with(id, |node, now| node.torrent.handle_disconnected(now, key));
-                }
-            }
-            Happening::PieceDone { node: id, piece } => self.with(id, |node, now| {
-                let (corrupt, digests) = node.digests(piece);
-                let result =
-                    if corrupt { PieceResult::Corrupt { digests } } else { PieceResult::Written { digests } };
-                node.torrent.handle_piece_result(now, piece, result);
-            }),
-        }
+    /// Asserts what must hold of every node.
+    ///
+    /// # Panics
+    /// If something does not hold.
+    pub fn check(&self) {
+        self.nodes.iter().filter(|node| node.online).for_each(Node::check);
     }
 
     /// Lets something happen to a node, then carries out what its torrent wants.
     fn with(&mut self, id: NodeId, change: impl FnOnce(&mut Node, Time)) {
-        let now = self.now;
-        change(&mut self.nodes[id.0 as usize], now);
-        while let Some(action) = self.nodes[id.0 as usize].torrent.poll_action() {
-            self.act(id, action);
-        }
-        let node = &mut self.nodes[id.0 as usize];
-        while let Some(event) = node.torrent.poll_event() {
-            match event {
-                Event::Completed => node.completed_at = Some(now),
-                Event::PeerBanned { addr, .. } => self.bans.push((id, addr)),
-                _ => {}
-            }
-        }
-        if let Some(at) = node.torrent.poll_timeout()
-            && at != node.timer_at
-        {
-            node.timer_at = at;
-            self.schedule(at.max(now), Happening::Timer(id));
-        }
-        if self.check_every_step {
-            self.check(id);
-        }
-    }
-
-    fn act(&mut self, id: NodeId, action: Action) {
-        match action {
-            Action::Send { peer, message } => self.deliver(id, peer, message),
-            Action::BroadcastHave(piece) => {
-                let keys: Vec<PeerKey> = self.nodes[id.0 as usize].connections.keys().copied().collect();
-                keys.into_iter().for_each(|key| self.deliver(id, key, Message::Have(piece)));
-            }
-            Action::Upload(peer) => {
-                let node = &mut self.nodes[id.0 as usize];
-                if let Some(connection) = node.connections.get_mut(&peer)
-                    && !connection.queued
-                {
-                    connection.queued = true;
-                    node.uplink.push_back(peer);
-                    self.feed_uplink(id);
-                }
-            }
-            Action::Close { peer, .. } => self.drop_connection(id, peer),
-            Action::Connect(to) => {
-                let at = self.now + self.nodes[id.0 as usize].config.delay * 4;
-                self.schedule(at, Happening::Dial { from: id, to });
-            }
-            Action::CompletePiece { piece, .. } => {
-                let at = self.now + PIECE_TIME;
-                self.schedule(at, Happening::PieceDone { node: id, piece });
-            }
-            Action::DropPiece(piece) => {
-                self.nodes[id.0 as usize].corrupt.remove(&piece);
-            }
-        }
-    }
-
-    fn deliver(&mut self, from: NodeId, key: PeerKey, message: Message) {
-        let Some((to, remote_key, at)) = self.path(from, key) else { return };
-        self.schedule(at, Happening::Deliver { to, key: remote_key, message });
-    }
-
-    /// The far end of a connection, and when something sent now arrives there.
-    fn path(&self, from: NodeId, key: PeerKey) -> Option<(NodeId, PeerKey, Time)> {
-        let node = &self.nodes[from.0 as usize];
-        let connection = node.connections.get(&key)?;
-        let delay = node.config.delay + self.nodes[connection.remote.0 as usize].config.delay;
-        Some((connection.remote, connection.remote_key, self.now + delay))
-    }
-
-    fn drop_connection(&mut self, id: NodeId, key: PeerKey) {
-        if let Some((remote, remote_key, at)) = self.path(id, key) {
-            self.nodes[id.0 as usize].connections.remove(&key);
-            self.schedule(at, Happening::Disconnected { node: remote, key: remote_key });
-        }
-    }
-
-    fn connect(&mut self, from: NodeId, addr: SocketAddr) {
-        let to = self.by_addr.get(&addr).copied().filter(|to| self.nodes[to.0 as usize].online);
-        let Some(to) = to.filter(|_| self.nodes[from.0 as usize].online) else {
-            return self.with(from, |node, now| node.torrent.handle_connect_failed(now, addr));
-        };
-        let (key, remote_key) = (self.nodes[from.0 as usize].new_key(), self.nodes[to.0 as usize].new_key());
-        let info = |node: &Node, inbound| PeerInfo {
-            addr: node.addr,
-            inbound,
-            peer_id: node.torrent.peer_id(),
-            fast: true,
-            extended: true,
-        };
-        let (theirs, ours) =
-            (info(&self.nodes[to.0 as usize], false), info(&self.nodes[from.0 as usize], true));
-        let end = |remote, remote_key| Connection { remote, remote_key, queued: false };
-        self.nodes[from.0 as usize].connections.insert(key, end(to, remote_key));
-        self.nodes[to.0 as usize].connections.insert(remote_key, end(from, key));
-        self.with(to, |node, now| node.torrent.handle_connected(now, remote_key, ours));
-        self.with(from, |node, now| node.torrent.handle_connected(now, key, theirs));
-    }
-
-    /// Puts the next block on a node's uplink, if it is idle and there is one.
-    fn feed_uplink(&mut self, id: NodeId) {
-        let now = self.now;
-        let node = &mut self.nodes[id.0 as usize];
-        while !node.uplink_busy && node.sends_blocks(now) {
-            let Some(key) = node.uplink.pop_front() else { return };
-            let Some(connection) = node.connections.get_mut(&key) else { continue };
-            let Some(block) = node.torrent.next_upload(now, key) else {
-                connection.queued = false;
-                continue;
-            };
-            node.uplink.push_back(key);
-            node.uplink_busy = true;
-            let corrupt = node.config.behaviour == Behaviour::Poisoner;
-            let sent = now + node.config.up.time_for(u64::from(block.len));
-            let remote_delay =
-                self.nodes[self.nodes[id.0 as usize].connections[&key].remote.0 as usize].config.delay;
-            let node = &self.nodes[id.0 as usize];
-            let connection = &node.connections[&key];
-            let (to, remote_key) = (connection.remote, connection.remote_key);
-            let at = sent + node.config.delay + remote_delay;
-            self.schedule(at, Happening::BlockAtDownlink { to, key: remote_key, block, corrupt });
-            self.schedule(sent, Happening::UplinkFree(id));
-            return;
-        }
-    }
-
-    fn schedule(&mut self, at: Time, what: Happening) {
-        self.sequence += 1;
-        self.queue.push(Reverse(Scheduled { at, sequence: self.sequence, what }));
-    }
-
-    /// Asserts what must hold of a node between events.
-    fn check(&self, id: NodeId) {
-        let node = &self.nodes[id.0 as usize];
-        node.torrent.check_invariants();
-        if node.config.behaviour == Behaviour::Honest {
-            for piece in node.corrupt.keys() {
-                assert!(!node.torrent.have().has(*piece), "{id:?} has the corrupt piece {piece}");
-            }
-        }
+        let (node, now) = (&mut self.nodes[id.0 as usize], self.now);
+        change(node, now);
+        node.settle(now, &mut self.net);
+        self.next_at[id.0 as usize] = node.next_at();
     }
 }

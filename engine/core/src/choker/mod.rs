@@ -7,8 +7,10 @@
 //! [`UploadSlots`].
 
 mod slots;
+mod turns;
 
 pub use slots::UploadSlots;
+pub use turns::{TURNS_MAX, TURNS_MIN, Turns};
 
 use crate::id::PeerKey;
 use crate::rng::Rng;

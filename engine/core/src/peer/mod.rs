@@ -93,6 +93,12 @@ pub struct Peer {
     pub bad_requests: u32,
     /// Blocks that we never asked it for.
     pub unrequested_blocks: u32,
+    /// It said that it wants nothing although we have something that it lacks.
+    pub declines: bool,
+    /// It left a turn unused and is given none before this time (cooperative policy).
+    pub rests_until: Time,
+    /// The pieces that we have told it of, while we super-seed.
+    pub revealed: Option<Bitfield>,
     /// When interest on either side was last seen; idle connections make room for others.
     pub useful_at: Time,
 }
@@ -132,6 +138,9 @@ impl Peer {
             choke_changed_at: now,
             bad_requests: 0,
             unrequested_blocks: 0,
+            declines: false,
+            rests_until: now,
+            revealed: None,
             useful_at: now,
         }
     }
@@ -153,5 +162,20 @@ impl Peer {
         let depth = self.pipeline.depth(self.rate_down.bytes_per_s(now));
         let room = depth.saturating_sub(self.pipeline.len());
         if room * 8 < depth && !self.pipeline.is_empty() { 0 } else { room }
+    }
+
+    /// The same among peers that serve one another in turns, each worth a piece of so many blocks: a whole
+    /// piece, as soon as the last one is nearly here.
+    pub fn room_in_turn(&self, now: Time, blocks_per_piece: usize) -> usize {
+        if !self.serves_us() {
+            return 0;
+        }
+        if self.snubbed {
+            return usize::from(self.pipeline.is_empty());
+        }
+        let under_way = self.pipeline.in_flight(self.rate_down.bytes_per_s(now));
+        let is_low = self.pipeline.len() <= blocks_per_piece / 4 + 2 * under_way;
+        let limit = self.pipeline.limit().saturating_sub(self.pipeline.len());
+        if is_low { blocks_per_piece.min(limit) } else { 0 }
     }
 }

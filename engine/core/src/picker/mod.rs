@@ -65,6 +65,8 @@ pub struct Source<'a> {
     pub have: &'a Bitfield,
     /// Whether it may start new pieces, or only fill open ones (memory is short).
     pub may_start: bool,
+    /// Whether all blocks chosen at a time are to be of one piece.
+    pub one_piece: bool,
 }
 
 /// The picker of one torrent.
@@ -208,6 +210,9 @@ impl Picker {
                 out.push(self.geometry.block(piece, index));
             });
             self.free_blocks -= before - open.free();
+            if source.one_piece {
+                return;
+            }
         }
     }
 

@@ -128,6 +128,7 @@ impl Torrent {
         }
         let have = self.picker.have();
         let message = match have.count() {
+            _ if self.is_super_seeding() => is_fast.then_some(Message::HaveNone),
             0 if is_fast => Some(Message::HaveNone),
             0 => None,
             _ if have.is_full() && is_fast => Some(Message::HaveAll),
@@ -136,7 +137,11 @@ impl Torrent {
         if let Some(message) = message {
             self.send(now, key, message);
         }
-        if is_fast && let std::net::IpAddr::V4(ip) = addr.ip().to_canonical() {
+        if !self.is_cooperative() {
+            self.reveal(now, key);
+        }
+        let may_allow = is_fast && !self.is_cooperative() && !self.is_super_seeding();
+        if may_allow && let std::net::IpAddr::V4(ip) = addr.ip().to_canonical() {
             let pieces = self.geometry.pieces();
             let allowed = fast::allowed_fast_set(ip, self.config.info_hash, pieces, fast::ALLOWED_FAST_COUNT);
             for &piece in &allowed {
@@ -168,6 +173,7 @@ impl Torrent {
         self.withdraw_requests(key);
         let Some(peer) = self.peers.remove(&key) else { return };
         self.picker.peer_left(&peer.have);
+        self.turns.forget(key);
         self.fill_slots(now);
         self.events.push_back(Event::PeerLeft {
             addr: peer.listen_addr.unwrap_or(peer.info.addr),
@@ -219,6 +225,7 @@ impl Torrent {
         self.update_interest(now, key);
         self.close_if_useless(now, key);
         self.refill(now, key);
+        self.give_turns(now);
     }
 
     pub(super) fn on_have(&mut self, now: Time, key: PeerKey, piece: PieceIndex) {
@@ -231,6 +238,7 @@ impl Torrent {
             return;
         }
         peer.have_known = true;
+        let next = !peer.am_choking && peer.revealed.as_ref().is_some_and(|revealed| revealed.has(piece));
         self.picker.peer_got(piece, &peer.have);
         if self.picker.missing().has(piece) {
             peer.useful_pieces += 1;
@@ -239,6 +247,9 @@ impl Torrent {
             if idle {
                 self.refill(now, key);
             }
+        }
+        if next && !self.is_cooperative() {
+            self.reveal(now, key);
         }
         self.close_if_useless(now, key);
     }

@@ -139,6 +139,7 @@ impl Torrent {
         for key in satisfied {
             self.update_interest(now, key);
         }
+        self.give_turns(now);
         self.note_completion(now);
     }
 
@@ -177,9 +178,13 @@ impl Torrent {
         let mut picks = std::mem::take(&mut self.picks);
         // When memory is short only open pieces are filled, unless the peer has none of those: it must not idle.
         let may_start = self.pressure == Pressure::None || peer.pipeline.is_empty();
-        let room = peer.room(now);
+        let one_piece = self.is_cooperative();
+        let room = match one_piece {
+            true => peer.room_in_turn(now, self.blocks_per_piece()),
+            false => peer.room(now),
+        };
         if room > 0 {
-            let source = Source { key, have: &peer.have, may_start };
+            let source = Source { key, have: &peer.have, may_start, one_piece };
             self.picker.pick(source, room, &mut self.rng, &mut picks);
             if picks.is_empty() && peer.pipeline.len() < REQUESTS_MIN && self.picker.is_endgame() {
                 self.pick_duplicates(now, key, &mut picks);
@@ -203,7 +208,7 @@ impl Torrent {
         for &piece in peer.allowed_fast_in.iter().filter(|&&p| peer.have.has(p)) {
             allowed.insert(piece);
         }
-        let source = Source { key, have: &allowed, may_start };
+        let source = Source { key, have: &allowed, may_start, one_piece: false };
         self.picker.pick(source, room, &mut self.rng, picks);
     }
 

@@ -11,15 +11,17 @@
 
 mod blame;
 mod connections;
+mod cooperate;
 pub mod discovery;
 mod download;
 mod events;
 mod metadata;
+mod superseed;
 mod upload;
 
 use crate::bitfield::Bitfield;
-use crate::choker::{Choker, ChokerConfig};
-use crate::geometry::Geometry;
+use crate::choker::{Choker, ChokerConfig, Turns};
+use crate::geometry::{BLOCK_LEN, Geometry};
 use crate::id::{BlockRef, InfoHash, PeerId, PeerKey, PieceIndex};
 use crate::peer::Peer;
 use crate::picker::{Order, Picker, Priority};
@@ -33,9 +35,20 @@ pub use events::{Action, CloseReason, Event, PieceResult, Pressure};
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use superseed::SuperSeed;
 
 /// How often slow things are looked at: snubbing, keep-alive, idle connections.
 pub const TICK: Duration = Duration::from_secs(1);
+
+/// Whom a torrent sends to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum UploadPolicy {
+    /// Those who send to us (BEP 3): for open swarms, where some would take without giving.
+    #[default]
+    TitForTat,
+    /// Those who need it most: for swarms whose peers belong together.
+    Cooperative,
+}
 
 /// What a torrent is told once.
 #[derive(Clone, Debug)]
@@ -58,6 +71,11 @@ pub struct Config {
     pub requests_max: u32,
     /// The raw info dictionary, for peers that have only its hash (BEP 9). `None`: they are not served.
     pub metadata: Option<Arc<[u8]>>,
+    /// Whom we send to.
+    pub upload_policy: UploadPolicy,
+    /// Whether a seed that knows of no other copy hands out each piece once before it hands out any again
+    /// (BEP 16).
+    pub super_seeding: bool,
     /// Determines every random choice.
     pub seed: u64,
 }
@@ -75,6 +93,8 @@ impl Config {
             half_open_max: 16,
             requests_max: 2_000,
             metadata: None,
+            upload_policy: UploadPolicy::default(),
+            super_seeding: false,
             seed,
         }
     }
@@ -103,6 +123,10 @@ pub struct Torrent {
     rng: Rng,
     picker: Picker,
     choker: Choker,
+    /// What the cooperative policy has instead of a choker.
+    turns: Turns,
+    /// While this seed hides what it has.
+    super_seed: Option<SuperSeed>,
     peers: BTreeMap<PeerKey, Peer>,
     discovery: Discovery,
     blame: Blame,
@@ -133,7 +157,11 @@ impl Torrent {
         let mut rng = Rng::new(config.seed);
         let picker = Picker::new(geometry, have);
         let is_complete = picker.missing().count() == 0;
+        let blocks = geometry.piece_len().div_ceil(BLOCK_LEN);
+        let hides = config.super_seeding && is_complete && geometry.pieces() > 0;
         Torrent {
+            turns: Turns::new(blocks, rng.fork()),
+            super_seed: hides.then(|| SuperSeed::new(geometry.pieces())),
             choker: Choker::new(Self::policy(is_complete), ChokerConfig::default(), rng.fork()),
             discovery: Discovery::new(rng.fork()),
             was_complete: is_complete,
@@ -171,11 +199,16 @@ impl Torrent {
 
     /// When to call [`Torrent::handle_timeout`], if nothing else happens before. `None` at rest.
     pub fn poll_timeout(&self) -> Option<Time> {
-        (self.tick_at != Time::MAX).then_some(self.tick_at)
+        let tick_at = (self.tick_at != Time::MAX).then_some(self.tick_at);
+        match self.turns.poll_timeout() {
+            Some(at) => Some(tick_at.map_or(at, |tick_at| tick_at.min(at))),
+            None => tick_at,
+        }
     }
 
     /// Time has passed.
     pub fn handle_timeout(&mut self, now: Time) {
+        self.give_turns(now);
         if now < self.tick_at {
             return;
         }
@@ -287,6 +320,10 @@ impl Torrent {
     /// The torrent's geometry.
     pub fn geometry(&self) -> &Geometry {
         &self.geometry
+    }
+
+    fn blocks_per_piece(&self) -> usize {
+        self.geometry.piece_len().div_ceil(BLOCK_LEN) as usize
     }
 
     /// What follows every input: freed blocks are taken up.

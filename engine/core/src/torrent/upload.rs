@@ -18,6 +18,7 @@ impl Torrent {
         let Some(peer) = self.peers.get_mut(&key) else { return };
         if !peer.peer_interested {
             peer.peer_interested = true;
+            peer.declines = false;
             peer.useful_at = now;
             self.fill_slots(now);
         }
@@ -26,6 +27,9 @@ impl Torrent {
     pub(super) fn on_not_interested(&mut self, now: Time, key: PeerKey) {
         let Some(peer) = self.peers.get_mut(&key) else { return };
         peer.peer_interested = false;
+        // A super-seed hides from its peers that they could want more.
+        peer.declines = self.super_seed.is_none() && self.picker.have().has_other_than(&peer.have);
+        self.turns.forget(key);
         self.set_choking(now, key, true);
         self.close_if_useless(now, key);
         self.fill_slots(now);
@@ -51,6 +55,7 @@ impl Torrent {
         if was_idle {
             self.actions.push_back(Action::Upload(key));
         }
+        self.on_turn_request(now, key);
     }
 
     fn reject(&mut self, now: Time, key: PeerKey, block: BlockRef) {
@@ -64,10 +69,14 @@ impl Torrent {
         let Some(at) = peer.uploads.iter().position(|&b| b == block) else { return };
         peer.uploads.remove(at);
         self.reject(now, key, block);
+        self.on_turn_sent(now, key);
     }
 
     /// The next block to send to this peer, which is taken to be sent now; `None` if it wants none or may have none.
     pub fn next_upload(&mut self, now: Time, key: PeerKey) -> Option<BlockRef> {
+        if self.is_cooperative() && !self.turns.may_send(key) {
+            return None;
+        }
         let peer = self.peers.get_mut(&key)?;
         let block = peer.uploads.pop_front()?;
         let len = u64::from(block.len);
@@ -76,6 +85,7 @@ impl Torrent {
         peer.rate_up.add(now, len);
         self.rate_up.add(now, len);
         self.totals.bytes_up += len;
+        self.on_turn_sent(now, key);
         Some(block)
     }
 
@@ -94,6 +104,10 @@ impl Torrent {
     }
 
     pub(super) fn tick_choker(&mut self, now: Time) {
+        self.tick_super_seed(now);
+        if self.is_cooperative() {
+            return self.give_turns(now);
+        }
         if now >= self.rechoke_at && !self.peers.is_empty() {
             self.rechoke_at = now + RECHOKE_INTERVAL;
             self.rechoke(now);
@@ -113,6 +127,9 @@ impl Torrent {
 
     /// Gives free slots to those who wait, between rechokes.
     pub(super) fn fill_slots(&mut self, now: Time) {
+        if self.is_cooperative() {
+            return self.give_turns(now);
+        }
         let mut unchoked = self.peers.values().filter(|p| p.peer_interested && !p.am_choking).count();
         if unchoked >= self.choker.capacity() {
             return;
@@ -140,6 +157,7 @@ impl Torrent {
         peer.am_choking = choke;
         peer.choke_changed_at = now;
         if !choke {
+            self.reveal(now, key);
             return self.send(now, key, Message::Unchoke);
         }
         let allowed = std::mem::take(&mut peer.allowed_fast_out);

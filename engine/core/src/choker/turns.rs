@@ -1,0 +1,304 @@
+//! Whom a peer serves in a swarm whose peers belong together: the cooperative policy.
+//!
+//! There is nothing to repay, so the only question is what gets the pieces everywhere soonest:
+//!
+//! - A piece is of use only when it is whole. So few peers are served at a time, each with one piece: a *turn*.
+//! - The needier of two random peers gets the next turn. Serving the neediest of all would make everyone serve
+//!   the same peer; any one at random leaves some behind. Two choices avoid both (Mitzenmacher 2001).
+//! - A turn is given while earlier ones are still being sent, so that its requests are here when the uplink
+//!   falls idle. How many that takes depends on the path and the uplink, and is found out: one more whenever
+//!   the uplink had nothing left to send while a peer's requests were on their way, one fewer whenever
+//!   more than two pieces waited behind a finished one.
+//! - Whoever asked first is sent its whole piece first, unless it takes so little that the uplink would idle.
+
+use crate::id::PeerKey;
+use crate::rng::Rng;
+use crate::time::{Duration, Time};
+
+/// How many turns are in progress at the least.
+pub const TURNS_MIN: usize = 2;
+/// How many turns are in progress at the most.
+pub const TURNS_MAX: usize = 64;
+
+/// What time a peer takes to answer an unchoke, before that was ever measured.
+const RESPONSE_INITIAL: Duration = Duration::from_millis(100);
+/// What is added to twice that time before a turn that nobody uses is taken back.
+const PATIENCE: Duration = Duration::from_millis(20);
+/// No answer is waited for longer than this.
+const PATIENCE_MAX: Duration = Duration::from_secs(1);
+/// When the peer in front takes nothing for this long, the others are served beside it.
+const STALL: Duration = Duration::from_millis(100);
+
+/// A peer that was told that it may ask, and has not asked yet.
+#[derive(Clone, Copy, Debug)]
+struct Offer {
+    key: PeerKey,
+    since: Time,
+}
+
+/// A peer that has asked.
+#[derive(Clone, Copy, Debug)]
+struct Turn {
+    key: PeerKey,
+    /// When something last happened to it.
+    moved_at: Time,
+    /// Blocks that it may still ask for.
+    quota: u32,
+    /// Blocks that it has asked for and that were not sent yet.
+    queued: u32,
+}
+
+/// The turns offered and in progress.
+#[derive(Clone, Debug)]
+pub struct Turns {
+    offers: Vec<Offer>,
+    /// In the order in which they are served.
+    serving: Vec<Turn>,
+    target: usize,
+    /// Blocks of a piece.
+    quota: u32,
+    /// How long a peer takes to use an offer, on average of late.
+    response: Duration,
+    /// The peer in front takes nothing: everyone is served.
+    is_stalled: bool,
+    rng: Rng,
+}
+
+impl Turns {
+    /// Nobody has a turn; each is worth `quota` blocks.
+    pub fn new(quota: u32, rng: Rng) -> Turns {
+        Turns {
+            offers: Vec::new(),
+            serving: Vec::new(),
+            target: TURNS_MIN,
+            quota: quota.max(1),
+            response: RESPONSE_INITIAL,
+            is_stalled: false,
+            rng,
+        }
+    }
+
+    /// Whether a peer has a turn.
+    pub fn has(&self, key: PeerKey) -> bool {
+        self.offers.iter().any(|offer| offer.key == key) || self.serving.iter().any(|turn| turn.key == key)
+    }
+
+    /// Whether another turn should be offered.
+    pub fn has_room(&self) -> bool {
+        self.offers.len() + self.serving.len() < self.target
+    }
+
+    /// The needier of two random candidates, each given with the number of pieces that it has.
+    pub fn choose(&mut self, candidates: &[(PeerKey, u32)]) -> Option<PeerKey> {
+        let &(a, has_a) = self.rng.choose(candidates)?;
+        let &(b, has_b) = self.rng.choose(candidates)?;
+        Some(if has_b < has_a { b } else { a })
+    }
+
+    /// The peer may have a turn, if it asks for something soon.
+    pub fn offer(&mut self, now: Time, key: PeerKey) {
+        self.offers.push(Offer { key, since: now });
+    }
+
+    /// The peer has asked for a block and will get it. True once it has asked for all that its turn is worth.
+    pub fn on_request(&mut self, now: Time, key: PeerKey) -> bool {
+        if let Some(at) = self.offers.iter().position(|offer| offer.key == key) {
+            let took = now.since(self.offers.swap_remove(at).since);
+            self.response = (self.response * 7 + took) / 8;
+            self.serving.push(Turn { key, moved_at: now, quota: self.quota, queued: 0 });
+        }
+        let Some(turn) = self.serving.iter_mut().find(|turn| turn.key == key) else { return false };
+        turn.quota = turn.quota.saturating_sub(1);
+        turn.queued += 1;
+        turn.moved_at = now;
+        turn.quota == 0
+    }
+
+    /// Nobody else wants the peer's turn: it may ask for another piece.
+    pub fn renew(&mut self, key: PeerKey) {
+        let quota = self.quota;
+        self.serving.iter_mut().filter(|turn| turn.key == key).for_each(|turn| turn.quota += quota);
+    }
+
+    /// Whom to send to now: the first that waits for anything.
+    pub fn front(&self) -> Option<PeerKey> {
+        self.serving.iter().find(|turn| turn.queued > 0).map(|turn| turn.key)
+    }
+
+    /// Whether a block may be sent to this peer now, rather than after those before it.
+    pub fn may_send(&self, key: PeerKey) -> bool {
+        self.is_stalled || self.front().is_none_or(|front| front == key)
+    }
+
+    /// A block that the peer had asked for was sent, or is no longer wanted. True if its turn is over with that.
+    pub fn on_sent(&mut self, now: Time, key: PeerKey) -> bool {
+        let is_front = self.front() == Some(key);
+        let Some(at) = self.serving.iter().position(|turn| turn.key == key) else { return false };
+        let turn = &mut self.serving[at];
+        turn.queued = turn.queued.saturating_sub(1);
+        turn.moved_at = now;
+        let is_over = turn.queued == 0 && turn.quota == 0;
+        if is_over {
+            self.serving.remove(at);
+        }
+        self.is_stalled &= !is_front;
+        if is_over {
+            self.adapt();
+        }
+        is_over
+    }
+
+    fn adapt(&mut self) {
+        let backlog: u32 = self.serving.iter().map(|turn| turn.queued).sum();
+        if backlog == 0 && !self.offers.is_empty() {
+            self.target = (self.target + 1).min(TURNS_MAX);
+        } else if backlog > 2 * self.quota {
+            self.target = (self.target - 1).max(TURNS_MIN);
+        }
+    }
+
+    /// The peer is gone, or wants nothing.
+    pub fn forget(&mut self, key: PeerKey) {
+        self.offers.retain(|offer| offer.key != key);
+        self.serving.retain(|turn| turn.key != key);
+    }
+
+    /// How long a peer may leave its turn unused.
+    fn patience(&self) -> Duration {
+        (self.response * 2 + PATIENCE).min(PATIENCE_MAX)
+    }
+
+    /// Ends a turn whose time is up: whose it was, and whether it asked for anything.
+    pub fn expire(&mut self, now: Time) -> Option<(PeerKey, bool)> {
+        let patience = self.patience();
+        if let Some(at) = self.offers.iter().position(|offer| offer.since + patience <= now) {
+            return Some((self.offers.remove(at).key, false));
+        }
+        let is_over = |turn: &Turn| turn.queued == 0 && turn.moved_at + patience <= now;
+        let at = self.serving.iter().position(is_over)?;
+        Some((self.serving.remove(at).key, true))
+    }
+
+    /// Notices that the peer in front takes nothing. True if the others are to be served from now on.
+    pub fn stall(&mut self, now: Time) -> bool {
+        let stalls = self.stalls_at().is_some_and(|at| at <= now);
+        self.is_stalled |= stalls;
+        stalls
+    }
+
+    fn stalls_at(&self) -> Option<Time> {
+        let front = self.serving.iter().find(|turn| turn.queued > 0).filter(|_| !self.is_stalled)?;
+        Some(front.moved_at + STALL)
+    }
+
+    /// Those who wait for something, in the order in which they are served.
+    pub fn waiting(&self) -> impl Iterator<Item = PeerKey> + '_ {
+        self.serving.iter().filter(|turn| turn.queued > 0).map(|turn| turn.key)
+    }
+
+    /// When a turn's time will be up, if nothing happens before.
+    pub fn poll_timeout(&self) -> Option<Time> {
+        let offers = self.offers.iter().map(|offer| offer.since);
+        let unused = self.serving.iter().filter(|turn| turn.queued == 0).map(|turn| turn.moved_at);
+        let patience = self.patience();
+        offers.chain(unused).map(|since| since + patience).chain(self.stalls_at()).min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ms(ms: u64) -> Time {
+        Time::ZERO + Duration::from_millis(ms)
+    }
+
+    fn turns() -> Turns {
+        Turns::new(4, Rng::new(1))
+    }
+
+    /// Requests for a whole piece.
+    fn ask(turns: &mut Turns, now: Time, key: u32) -> Vec<bool> {
+        (0..4).map(|_| turns.on_request(now, PeerKey(key))).collect()
+    }
+
+    fn send(turns: &mut Turns, now: Time, key: u32) -> Vec<bool> {
+        (0..4).map(|_| turns.on_sent(now, PeerKey(key))).collect()
+    }
+
+    #[test]
+    fn the_neediest_is_preferred_but_does_not_get_everything() {
+        let mut turns = turns();
+        let candidates: Vec<(PeerKey, u32)> = (0..10).map(|i| (PeerKey(i), i)).collect();
+        let mut chosen = [0; 10];
+        (0..1_000).for_each(|_| chosen[turns.choose(&candidates).unwrap().0 as usize] += 1);
+        // The neediest of ten is among two draws with replacement 19 times in 100.
+        assert!((140..240).contains(&chosen[0]), "{chosen:?}");
+        assert!(chosen[0] > chosen[5] && chosen[5] > chosen[9], "{chosen:?}");
+        assert_eq!(turns.choose(&[]), None);
+    }
+
+    #[test]
+    fn a_turn_is_worth_one_piece() {
+        let mut turns = turns();
+        turns.offer(ms(0), PeerKey(1));
+        assert_eq!(ask(&mut turns, ms(1), 1), [false, false, false, true]);
+        assert_eq!(send(&mut turns, ms(2), 1), [false, false, false, true]);
+        assert!(!turns.has(PeerKey(1)));
+    }
+
+    #[test]
+    fn whoever_asked_first_is_served_first_unless_it_takes_nothing() {
+        let mut turns = turns();
+        turns.offer(ms(0), PeerKey(1));
+        turns.offer(ms(0), PeerKey(2));
+        ask(&mut turns, ms(10), 2);
+        ask(&mut turns, ms(20), 1);
+        assert_eq!(turns.front(), Some(PeerKey(2)));
+        assert!(!turns.may_send(PeerKey(1)));
+        assert!(!turns.stall(ms(10) + STALL - Duration::from_millis(1)));
+        assert_eq!(turns.poll_timeout(), Some(ms(10) + STALL));
+        assert!(turns.stall(ms(10) + STALL));
+        assert!(turns.may_send(PeerKey(1)) && turns.may_send(PeerKey(2)));
+        turns.on_sent(ms(500), PeerKey(2));
+        assert!(!turns.may_send(PeerKey(1)), "it moves again");
+        send(&mut turns, ms(500), 2);
+        assert!(turns.may_send(PeerKey(1)));
+    }
+
+    #[test]
+    fn a_turn_that_nobody_uses_ends_and_patience_follows_the_path() {
+        let mut turns = turns();
+        for round in 0..100 {
+            turns.offer(ms(round), PeerKey(1));
+            ask(&mut turns, ms(round + 40), 1);
+            send(&mut turns, ms(round + 40), 1);
+        }
+        turns.offer(ms(1_000), PeerKey(2));
+        let ends = turns.poll_timeout().unwrap();
+        assert_eq!(ends.since(ms(1_000)).as_millis(), 100);
+        assert_eq!(turns.expire(ms(1_099)), None);
+        assert_eq!(turns.expire(ends), Some((PeerKey(2), false)));
+        turns.offer(ms(2_000), PeerKey(3));
+        turns.on_request(ms(2_040), PeerKey(3));
+        assert_eq!(turns.expire(ms(9_000)), None, "a block waits to be sent");
+        turns.on_sent(ms(9_000), PeerKey(3));
+        assert_eq!(turns.expire(ms(9_200)), Some((PeerKey(3), true)));
+    }
+
+    #[test]
+    fn an_uplink_that_falls_idle_gets_more_turns_and_a_full_one_fewer() {
+        let mut turns = turns();
+        for round in 0..3 {
+            (0..turns.target as u32).for_each(|i| turns.offer(ms(round), PeerKey(i)));
+            ask(&mut turns, ms(round), 0);
+            send(&mut turns, ms(round), 0);
+            turns.offers.clear();
+        }
+        assert_eq!(turns.target, TURNS_MIN + 3);
+        (0..5).for_each(|i| turns.offer(ms(9), PeerKey(i)));
+        (0..5).for_each(|i| _ = ask(&mut turns, ms(9), i));
+        send(&mut turns, ms(9), 0);
+        assert_eq!(turns.target, TURNS_MIN + 2);
+    }
+}

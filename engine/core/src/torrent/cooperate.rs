@@ -1,0 +1,94 @@
+//! Serving peers that belong together: see [`Turns`](crate::choker::Turns) for whom, and why.
+//!
+//! Nobody waits to be told what a peer wants: which pieces it lacks is known from what it announced, so a peer is
+//! unchoked in the same breath in which it hears of a new piece. It is choked again as soon as it has asked
+//! for what its turn is worth; what it has asked for is still sent, as BEP 6 allows.
+
+use super::{Action, Torrent, UploadPolicy};
+use crate::id::PeerKey;
+use crate::peer::Peer;
+use crate::time::{Duration, Time};
+use crate::wire::Message;
+
+/// A peer that did not use its turn, since all it lacks is on its way already, is passed over for this long.
+const REST: Duration = Duration::from_millis(400);
+
+impl Torrent {
+    pub(super) fn is_cooperative(&self) -> bool {
+        self.config.upload_policy == UploadPolicy::Cooperative
+    }
+
+    /// Ends turns that nobody uses, and gives new ones as long as there is room.
+    pub(super) fn give_turns(&mut self, now: Time) {
+        if !self.is_cooperative() {
+            return;
+        }
+        while let Some((key, used)) = self.turns.expire(now) {
+            if let Some(peer) = self.peers.get_mut(&key).filter(|_| !used) {
+                peer.rests_until = now + REST;
+            }
+            self.choke_softly(now, key);
+        }
+        if self.turns.stall(now) {
+            self.actions.extend(self.turns.waiting().map(Action::Upload));
+        } else {
+            self.actions.extend(self.turns.front().map(Action::Upload));
+        }
+        while self.turns.has_room() {
+            let candidates = self.turn_candidates(now);
+            let Some(key) = self.turns.choose(&candidates) else { return };
+            self.turns.offer(now, key);
+            self.reveal(now, key);
+            if let Some(peer) = self.peers.get_mut(&key) {
+                peer.am_choking = false;
+                peer.choke_changed_at = now;
+            }
+            self.send(now, key, Message::Unchoke);
+        }
+    }
+
+    /// Who could use a turn, each with how many pieces it has.
+    fn turn_candidates(&self, now: Time) -> Vec<(PeerKey, u32)> {
+        let have = self.picker.have();
+        let lacks = |peer: &Peer| have.has_other_than(&peer.have);
+        let asks = |peer: &Peer| peer.peer_interested || (peer.have_known && !peer.declines);
+        let may = |peer: &&Peer| peer.am_choking && now >= peer.rests_until && asks(peer);
+        let candidates =
+            self.peers.values().filter(may).filter(|peer| lacks(peer) && !self.turns.has(peer.key));
+        candidates.map(|peer| (peer.key, peer.have.count())).collect()
+    }
+
+    /// A peer that has a turn was promised a block.
+    pub(super) fn on_turn_request(&mut self, now: Time, key: PeerKey) {
+        if !self.is_cooperative() || !self.turns.on_request(now, key) {
+            return;
+        }
+        let can_keep = self.peers.get(&key).is_some_and(|peer| peer.info.fast);
+        if self.turn_candidates(now).is_empty() {
+            self.turns.renew(key);
+        } else if can_keep {
+            self.choke_softly(now, key);
+        }
+    }
+
+    /// A block left for a peer, or need not be sent after all.
+    pub(super) fn on_turn_sent(&mut self, now: Time, key: PeerKey) {
+        if !self.is_cooperative() {
+            return;
+        }
+        if self.turns.on_sent(now, key) {
+            self.choke_softly(now, key);
+            self.give_turns(now);
+        }
+        self.actions.extend(self.turns.front().filter(|&front| front != key).map(Action::Upload));
+    }
+
+    /// Chokes a peer that is still sent what it has asked for.
+    fn choke_softly(&mut self, now: Time, key: PeerKey) {
+        if let Some(peer) = self.peers.get_mut(&key).filter(|peer| !peer.am_choking) {
+            peer.am_choking = true;
+            peer.choke_changed_at = now;
+            self.send(now, key, Message::Choke);
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! Super-seeding (BEP 16): a seed that is the only copy lets each piece out once before any goes out again.
+//!
+//! As long as some piece is nowhere else, every second copy of another piece that the seed sends delays the end of
+//! everybody's download, while the peers can copy that other piece among themselves. So the seed pretends to have
+//! nothing, and tells a peer of one piece at a time, a different one each. It stops as soon as every piece is with
+//! someone else, or if there are too few peers to copy anything among them.
+
+use super::Torrent;
+use crate::bitfield::Bitfield;
+use crate::id::{PeerKey, PieceIndex};
+use crate::time::{Duration, Time};
+use crate::wire::Message;
+
+/// With fewer peers than this, once they had [`GATHERING`] to come, there is nothing to gain.
+pub const PEERS_MIN: usize = 4;
+/// How long a seed waits for more peers.
+pub const GATHERING: Duration = Duration::from_secs(3);
+
+/// What a super-seeding seed remembers.
+#[derive(Debug)]
+pub(super) struct SuperSeed {
+    /// How often each piece was let out.
+    times: Vec<u32>,
+    /// When the first peer came.
+    since: Option<Time>,
+}
+
+impl SuperSeed {
+    pub(super) fn new(pieces: u32) -> SuperSeed {
+        SuperSeed { times: vec![0; pieces as usize], since: None }
+    }
+}
+
+impl Torrent {
+    /// Whether this seed hides what it has (BEP 16).
+    pub fn is_super_seeding(&self) -> bool {
+        self.super_seed.is_some()
+    }
+
+    /// A super-seed tells the peer of one more piece: one that is nowhere else, if there is any.
+    pub(super) fn reveal(&mut self, now: Time, key: PeerKey) {
+        let Some(mut state) = self.super_seed.take() else { return };
+        let availability = |piece: PieceIndex| self.picker.availability(piece);
+        if self.geometry.piece_indices().all(|piece| availability(piece) > 0) {
+            return self.reveal_all(now);
+        }
+        state.since.get_or_insert(now);
+        let Some(peer) = self.peers.get_mut(&key) else { return self.super_seed = Some(state) };
+        let hidden = |piece: &PieceIndex| {
+            !peer.have.has(*piece) && !peer.revealed.as_ref().is_some_and(|revealed| revealed.has(*piece))
+        };
+        let rank = |piece: PieceIndex| (availability(piece), state.times[piece.idx()]);
+        let best = self.geometry.piece_indices().filter(hidden).map(rank).min();
+        let equal =
+            || self.geometry.piece_indices().filter(hidden).filter(|&piece| Some(rank(piece)) == best);
+        let count = equal().count();
+        if count > 0
+            && let Some(piece) = equal().nth(self.rng.index(count))
+        {
+            state.times[piece.idx()] += 1;
+            let pieces = self.geometry.pieces();
+            peer.revealed.get_or_insert_with(|| Bitfield::empty(pieces)).insert(piece);
+            self.send(now, key, Message::Have(piece));
+        }
+        self.super_seed = Some(state);
+    }
+
+    /// Stops super-seeding if there is nobody to copy pieces from one another.
+    pub(super) fn tick_super_seed(&mut self, now: Time) {
+        let few = self.peers.len() < PEERS_MIN;
+        let waited = self
+            .super_seed
+            .as_ref()
+            .and_then(|state| state.since)
+            .is_some_and(|since| now.since(since) >= GATHERING);
+        if few && waited {
+            self.super_seed = None;
+            self.reveal_all(now);
+        }
+    }
+
+    /// Everyone hears of every piece that it lacks.
+    fn reveal_all(&mut self, now: Time) {
+        let keys: Vec<PeerKey> = self.peers.keys().copied().collect();
+        for key in keys {
+            let Some(peer) = self.peers.get_mut(&key) else { continue };
+            let revealed = peer.revealed.take();
+            let knows = |piece: &PieceIndex| revealed.as_ref().is_some_and(|revealed| revealed.has(*piece));
+            let hidden =
+                self.geometry.piece_indices().filter(|piece| !peer.have.has(*piece) && !knows(piece));
+            for piece in hidden.collect::<Vec<_>>() {
+                self.send(now, key, Message::Have(piece));
+            }
+        }
+    }
+}

@@ -1,0 +1,40 @@
+//! The named scenarios, small, with every invariant checked after every step.
+
+use swarm_core::torrent::UploadPolicy;
+use swarm_sim::scenario::{Params, SCENARIOS, Scenario};
+
+fn small(policy: UploadPolicy, seed: u64) -> Params {
+    Params {
+        peers: 20,
+        pieces: 24,
+        blocks_per_piece: 4,
+        degree: 8,
+        policy,
+        seed,
+        check: true,
+        ..Params::default()
+    }
+}
+
+#[test]
+fn every_scenario_completes_and_nobody_honest_is_banned() {
+    for scenario in SCENARIOS {
+        for policy in [UploadPolicy::TitForTat, UploadPolicy::Cooperative] {
+            let outcome = scenario.run(&small(policy, 1)).unwrap();
+            assert!(outcome.complete, "{} {policy:?}: {outcome:?}", scenario.name);
+            assert_eq!(outcome.honest_banned, 0, "{} {policy:?}", scenario.name);
+        }
+    }
+}
+
+#[test]
+fn a_lone_source_hands_out_few_copies_and_turns_come_near_the_bound() {
+    let params =
+        Params { peers: 40, pieces: 256, degree: 20, check: false, ..small(UploadPolicy::Cooperative, 2) };
+    let outcome = Scenario::named("flash-crowd").unwrap().run(&params).unwrap();
+    assert!(outcome.complete);
+    assert!(outcome.source_copies_permille < 1_150, "{outcome:?}");
+    assert!(outcome.t_last * 100 < outcome.t_min * 115, "{outcome:?}");
+    let again = Scenario::named("flash-crowd").unwrap().run(&params).unwrap();
+    assert_eq!(outcome, again);
+}
