@@ -2,7 +2,9 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
-use swarm_core::dht::{Body, Event, Family, Message, Node, NodeConfig, NodeId, Query, Question, Response};
+use swarm_core::dht::{
+    Body, Event, Family, Item, Message, Node, NodeConfig, NodeId, Owner, Query, Question, Response,
+};
 use swarm_core::id::InfoHash;
 use swarm_core::rng::Rng;
 use swarm_core::time::{Duration, Time};
@@ -84,6 +86,38 @@ fn announcements_need_a_token_for_their_address() {
         [addr("192.168.0.1:9"), a],
         "the port that it came from"
     );
+}
+
+#[test]
+fn items_need_a_token_and_come_back_as_they_were() {
+    let mut node = node();
+    let (a, b) = (addr("192.168.0.1:5000"), addr("192.168.0.2:5000"));
+    let item = Item::signed(&[1; 32], b"salt".to_vec(), 4, b"d1:b1:x1:ai-1ee".to_vec());
+    let get = |seq| Question::Get { target: item.target(), seq };
+    let put = |token: Vec<u8>, item: &Item| Question::Put { item: item.clone(), cas: None, token };
+    let refused = ask(&mut node, start(), a, put(b"aoeusnth".to_vec(), &item));
+    assert!(matches!(refused.body, Body::Error(error) if error.code == 203));
+    let token = response(ask(&mut node, start(), a, get(None))).token.expect("a token");
+    let mut forged = item.clone();
+    forged.value = b"4:evil".to_vec();
+    let refused = ask(&mut node, start(), a, put(token.clone(), &forged));
+    assert!(matches!(refused.body, Body::Error(error) if error.code == 206));
+    response(ask(&mut node, start(), a, put(token, &item)));
+    let found = response(ask(&mut node, start(), b, get(Some(3))));
+    assert_eq!((found.seq, found.item.map(|item| item.value)), (Some(4), Some(item.value.clone())));
+    let known = response(ask(&mut node, start(), b, get(Some(4))));
+    assert_eq!((known.seq, known.item), (Some(4), None), "the value is known");
+}
+
+#[test]
+fn a_sample_tells_of_swarms() {
+    let mut node = node();
+    let from = addr("192.168.0.1:5000");
+    let token = get_peers(&mut node, start(), from).token.expect("a token");
+    ask(&mut node, start(), from, announcement(token, false));
+    let sample = Question::SampleInfohashes { target: OWN };
+    let samples = response(ask(&mut node, start(), from, sample)).samples.expect("samples");
+    assert_eq!((samples.count, samples.hashes), (1, vec![HASH]));
 }
 
 #[test]
@@ -324,6 +358,23 @@ fn vectors_of_others_hold() {
         let id = NodeId(id.try_into().expect("20 bytes"));
         let ip = case["ip"].as_str().expect("an address").parse().expect("an address");
         assert!(id.is_allowed_for(ip), "{case}");
+    }
+    let bep44 = &vectors["bep44"];
+    for case in bep44["cases"].as_array().expect("cases") {
+        let text = |key: &str| case[key].as_str().expect("a text");
+        let owner = (text("kind") == "mutable").then(|| Owner {
+            key: hex(bep44["public"].as_str().expect("a key")).try_into().expect("32 bytes"),
+            salt: text("salt").as_bytes().to_vec(),
+            seq: case["seq"].as_i64().expect("a number"),
+            signature: hex(text("sig")).try_into().expect("64 bytes"),
+        });
+        let mut item = Item { value: text("v").as_bytes().to_vec(), owner };
+        assert_eq!(item.target().0.to_vec(), hex(text("target")), "{case}");
+        assert!(item.is_genuine(), "{case}");
+        if let Some(owner) = &mut item.owner {
+            owner.seq += 1;
+            assert!(!item.is_genuine(), "{case}");
+        }
     }
     for case in vectors["bep5_packets"]["cases"].as_array().expect("cases") {
         let packet = case["packet"].as_str().expect("a packet").as_bytes();

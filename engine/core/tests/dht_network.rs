@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use swarm_core::dht::{Announce, Event, Family, LookupId, Node, NodeConfig, NodeId};
+use swarm_core::dht::{Announce, Event, Family, Item, LookupId, Node, NodeConfig, NodeId};
 use swarm_core::id::InfoHash;
 use swarm_core::rng::Rng;
 use swarm_core::time::{Duration, Time};
@@ -248,4 +248,33 @@ fn many_ids_at_few_addresses_gain_nothing() {
         let search = network.with(*asker, |node, now| node.get_peers(now, Family::V4, key));
         assert!(network.outcome(*asker, search).0.contains(&hosts[1]));
     }
+}
+
+#[test]
+fn items_are_kept_and_the_newest_is_found() {
+    let (mut network, hosts) = joined(Family::V4, 60, 7);
+    let version = |seq| Item::signed(&[1; 32], b"salt".to_vec(), seq, format!("i{seq}e").into_bytes());
+    for item in [Item::immutable(b"5:hello".to_vec()), version(1), version(2), version(7)] {
+        let put = network.with(hosts[3], |node, now| node.put_item(now, Family::V4, item.clone(), None));
+        assert!(network.outcome(hosts[3], put).1 >= 7);
+        let salt = item.owner.as_ref().map_or(&b""[..], |owner| &owner.salt);
+        let get = network.with(hosts[40], |node, now| node.get_item(now, Family::V4, item.target(), salt));
+        network.outcome(hosts[40], get);
+        let found = network.events[&hosts[40]].iter().rev().find_map(|(_, event)| match event {
+            Event::Item { lookup, item } if *lookup == get => Some(item.clone()),
+            _ => None,
+        });
+        assert_eq!(found, Some(item));
+    }
+    // A node farther off may take an old version, having none; whoever looks finds the newest.
+    let old = network.with(hosts[4], |node, now| node.put_item(now, Family::V4, version(3), None));
+    assert!(network.outcome(hosts[4], old).1 <= 2);
+    let target = version(7).target();
+    let get = network.with(hosts[50], |node, now| node.get_item(now, Family::V4, target, b"salt"));
+    network.outcome(hosts[50], get);
+    let newest = network.events[&hosts[50]].iter().rev().find_map(|(_, event)| match event {
+        Event::Item { item, .. } => Some(item.clone()),
+        _ => None,
+    });
+    assert_eq!(newest, Some(version(7)));
 }

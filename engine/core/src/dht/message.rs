@@ -6,6 +6,7 @@
 
 use super::compact::{Family, NodeInfo, read_addr, read_nodes, write_addr, write_nodes};
 use super::id::NodeId;
+use super::items::{Item, Owner, SALT_LEN_MAX, VALUE_LEN_MAX};
 use crate::bencode::{self, BencodeError, Dict, Limits, Value};
 use crate::id::InfoHash;
 use std::net::SocketAddr;
@@ -88,6 +89,27 @@ pub enum Question {
         /// What you gave me when I asked for peers.
         token: Vec<u8>,
     },
+    /// What is kept at a place (BEP 44)?
+    Get {
+        /// The place.
+        target: NodeId,
+        /// Leave out a value that is no newer than this.
+        seq: Option<i64>,
+    },
+    /// Keep this (BEP 44).
+    Put {
+        /// What to keep.
+        item: Item,
+        /// Only if this version is there.
+        cas: Option<i64>,
+        /// What you gave me when I asked what is there.
+        token: Vec<u8>,
+    },
+    /// Which swarms do you know peers of (BEP 51)?
+    SampleInfohashes {
+        /// Name nodes near this place besides.
+        target: NodeId,
+    },
     /// A question that we do not know, about a place: answered with the nodes nearest to it.
     UnknownAbout {
         /// `target` or `info_hash`.
@@ -108,6 +130,23 @@ pub struct Response {
     pub token: Option<Vec<u8>>,
     /// Peers of the swarm that was asked about.
     pub peers: Vec<SocketAddr>,
+    /// What is kept at the place that was asked about. A mutable item comes without its salt, which who asks knows.
+    pub item: Option<Item>,
+    /// The version of what is kept there.
+    pub seq: Option<i64>,
+    /// Swarms that the node knows peers of.
+    pub samples: Option<Samples>,
+}
+
+/// Some of the swarms that a node knows peers of (BEP 51).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Samples {
+    /// Seconds until asking again gives others.
+    pub interval_s: u32,
+    /// How many there are in all.
+    pub count: u32,
+    /// Some of them.
+    pub hashes: Vec<InfoHash>,
 }
 
 /// Somebody's refusal.
@@ -126,6 +165,16 @@ pub enum ErrorCode {
     Protocol = 203,
     /// No such question.
     MethodUnknown = 204,
+    /// The value is longer than [`VALUE_LEN_MAX`] (BEP 44).
+    ValueTooBig = 205,
+    /// The signature is not the owner's.
+    BadSignature = 206,
+    /// The salt is longer than [`SALT_LEN_MAX`].
+    SaltTooBig = 207,
+    /// Another version is there than the sender expects.
+    CasMismatch = 301,
+    /// A later version is there.
+    Outdated = 302,
 }
 
 /// Why a datagram is no message.
@@ -246,12 +295,45 @@ fn read_query(dict: Dict<'_>) -> Result<Query, Refusal> {
             is_seed: is_set(args, b"seed"),
             token: token(args).ok_or(wrong("no token"))?,
         },
+        b"get" => Question::Get { target: target()?, seq: args.get(b"seq").and_then(Value::as_int) },
+        b"put" => Question::Put {
+            item: read_put(args)?,
+            cas: args.get(b"cas").and_then(Value::as_int),
+            token: token(args).ok_or(wrong("no token"))?,
+        },
+        b"sample_infohashes" => Question::SampleInfohashes { target: target()? },
         _ => match target().or_else(|_| info_hash().map(NodeId::from)) {
             Ok(target) => Question::UnknownAbout { target },
             Err(_) => return Err((ErrorCode::MethodUnknown, "method unknown")),
         },
     };
     Ok(Query { id, want: read_want(args), question })
+}
+
+fn read_put(args: Dict<'_>) -> Result<Item, Refusal> {
+    let value = args.get(b"v").ok_or((ErrorCode::Protocol, "no value"))?.raw().to_vec();
+    if value.len() > VALUE_LEN_MAX {
+        return Err((ErrorCode::ValueTooBig, "value too big"));
+    }
+    if args.get(b"k").is_none() {
+        return Ok(Item::immutable(value));
+    }
+    let owner =
+        read_owner(args).ok_or((ErrorCode::Protocol, "k, sig or seq is missing or of a wrong length"))?;
+    if owner.salt.len() > SALT_LEN_MAX {
+        return Err((ErrorCode::SaltTooBig, "salt too big"));
+    }
+    Ok(Item { value, owner: Some(owner) })
+}
+
+fn read_owner(dict: Dict<'_>) -> Option<Owner> {
+    let bytes = |key: &[u8]| dict.get(key).and_then(Value::as_bytes);
+    Some(Owner {
+        key: bytes(b"k")?.try_into().ok()?,
+        salt: bytes(b"salt").unwrap_or_default().to_vec(),
+        seq: dict.get(b"seq")?.as_int()?,
+        signature: bytes(b"sig")?.try_into().ok()?,
+    })
 }
 
 /// The port announced; 0 if there is none and it is not needed.
@@ -290,7 +372,22 @@ fn read_response(dict: Dict<'_>) -> Response {
             .filter_map(|peer| peer.as_bytes().and_then(read_addr))
             .filter(|addr| addr.port() != 0)
             .collect(),
+        item: dict
+            .get(b"v")
+            .map(Value::raw)
+            .filter(|value| value.len() <= VALUE_LEN_MAX)
+            .map(|value| Item { value: value.to_vec(), owner: read_owner(dict) }),
+        seq: dict.get(b"seq").and_then(Value::as_int),
+        samples: bytes(b"samples").map(|samples| Samples {
+            interval_s: number(dict, b"interval"),
+            count: number(dict, b"num"),
+            hashes: samples.as_chunks::<20>().0.iter().take(VALUES_MAX).copied().map(InfoHash).collect(),
+        }),
     }
+}
+
+fn number(dict: Dict<'_>, key: &[u8]) -> u32 {
+    dict.get(key).and_then(Value::as_int).and_then(|n| u32::try_from(n).ok()).unwrap_or(0)
 }
 
 fn read_error(dict: Dict<'_>) -> KrpcError {
@@ -318,15 +415,39 @@ fn method(question: &Question) -> &'static [u8] {
         Question::FindNode { .. } | Question::UnknownAbout { .. } => b"find_node",
         Question::GetPeers { .. } => b"get_peers",
         Question::AnnouncePeer { .. } => b"announce_peer",
+        Question::Get { .. } => b"get",
+        Question::Put { .. } => b"put",
+        Question::SampleInfohashes { .. } => b"sample_infohashes",
     }
 }
 
 fn write_arguments(query: &Query, w: &mut Writer) {
+    if let Question::Put { cas: Some(cas), .. } = query.question {
+        w.key(b"cas").int(cas);
+    }
     w.key(b"id").bytes(&query.id.0);
     match &query.question {
         Question::Ping => {}
-        Question::FindNode { target } | Question::UnknownAbout { target } => {
+        Question::FindNode { target }
+        | Question::UnknownAbout { target }
+        | Question::SampleInfohashes { target } => {
             w.key(b"target").bytes(&target.0);
+        }
+        Question::Get { target, seq } => {
+            if let Some(seq) = seq {
+                w.key(b"seq").int(*seq);
+            }
+            w.key(b"target").bytes(&target.0);
+        }
+        Question::Put { item, token, .. } => {
+            if let Some(owner) = &item.owner {
+                w.key(b"k").bytes(&owner.key);
+                if !owner.salt.is_empty() {
+                    w.key(b"salt").bytes(&owner.salt);
+                }
+                w.key(b"seq").int(owner.seq).key(b"sig").bytes(&owner.signature);
+            }
+            w.key(b"token").bytes(token).key(b"v").raw(&item.value);
         }
         Question::GetPeers { info_hash, no_seeds } => {
             w.key(b"info_hash").bytes(&info_hash.0);
@@ -359,14 +480,34 @@ fn write_response(response: &Response, w: &mut Writer) {
     if let Some(id) = response.id {
         w.key(b"id").bytes(&id.0);
     }
+    if let Some(samples) = &response.samples {
+        w.key(b"interval").int(samples.interval_s.into());
+    }
+    let owner = response.item.as_ref().and_then(|item| item.owner.as_ref());
+    if let Some(owner) = owner {
+        w.key(b"k").bytes(&owner.key);
+    }
     if let Some(nodes) = &response.nodes {
         w.key(b"nodes").bytes(&write_nodes(nodes));
     }
     if let Some(nodes) = &response.nodes6 {
         w.key(b"nodes6").bytes(&write_nodes(nodes));
     }
+    if let Some(samples) = &response.samples {
+        let hashes: Vec<u8> = samples.hashes.iter().flat_map(|hash| hash.0).collect();
+        w.key(b"num").int(samples.count.into()).key(b"samples").bytes(&hashes);
+    }
+    if let Some(seq) = response.seq {
+        w.key(b"seq").int(seq);
+    }
+    if let Some(owner) = owner {
+        w.key(b"sig").bytes(&owner.signature);
+    }
     if let Some(token) = &response.token {
         w.key(b"token").bytes(token);
+    }
+    if let Some(item) = &response.item {
+        w.key(b"v").raw(&item.value);
     }
     if !response.peers.is_empty() {
         w.key(b"values").raw(b"l");

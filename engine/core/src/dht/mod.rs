@@ -5,11 +5,12 @@
 //! store, what they are answered, what a datagram may cost to read; nobody is believed to be where it says before it
 //! has answered from there, and ids have to fit addresses (BEP 42).
 //!
-//! From the bottom up: `id`, `compact` and `message` are the vocabulary; `token`, `limit` and `peers` are what answering
-//! takes; `table` is whom we know; `lookup` decides whom a search asks next; `node` puts them together.
+//! From the bottom up: `id`, `compact` and `message` are the vocabulary; `token`, `limit`, `peers` and `items` are what
+//! answering takes; `table` is whom we know; `lookup` decides whom a search asks next; `node` puts them together.
 
 mod compact;
 mod id;
+mod items;
 mod limit;
 mod lookup;
 mod message;
@@ -20,6 +21,7 @@ mod token;
 
 pub use compact::{Family, NodeInfo};
 pub use id::{Distance, ID_BITS, NodeId, is_exempt};
+pub use items::{ITEM_LIFETIME, ITEMS_MAX, Item, Owner, SALT_LEN_MAX, VALUE_LEN_MAX, mutable_target};
 pub use limit::{HOST_BURST_BYTES, HOST_BYTES_PER_S, HOSTS_MAX, TOTAL_BURST_BYTES, TOTAL_BYTES_PER_S};
 pub use lookup::{ALPHA, CANDIDATES_MAX};
 pub use message::{

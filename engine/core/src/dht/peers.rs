@@ -100,6 +100,14 @@ impl PeerStore {
         found
     }
 
+    /// Some swarms at random, and how many there are.
+    pub(super) fn sample_swarms(&self, count: usize, rng: &mut Rng) -> (Vec<InfoHash>, usize) {
+        let mut hashes: Vec<InfoHash> = self.swarms.keys().copied().collect();
+        rng.shuffle(&mut hashes);
+        hashes.truncate(count);
+        (hashes, self.swarms.len())
+    }
+
     /// Forgets peers that were not heard of for long. To be called every now and then.
     pub(super) fn expire(&mut self, now: Time) {
         self.swarms.retain(|_, peers| {

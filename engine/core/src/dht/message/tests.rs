@@ -115,11 +115,30 @@ fn addrs() -> impl Strategy<Value = SocketAddr> {
     })
 }
 
+/// Items; those of an owner with a salt or without.
+fn items(salt_len_max: usize) -> impl Strategy<Value = Item> {
+    let owner = (any::<[u8; 32]>(), vec(any::<u8>(), 0..=salt_len_max), any::<i64>(), vec(any::<u8>(), 64))
+        .prop_map(|(key, salt, seq, signature)| Owner {
+            key,
+            salt,
+            seq,
+            signature: signature.try_into().expect("64 bytes"),
+        });
+    let value = proptest::sample::select(vec![&b"le"[..], b"d1:ai-1e1:b1:xe", b"5:hello"]);
+    (value, proptest::option::of(owner)).prop_map(|(value, owner)| Item { value: value.to_vec(), owner })
+}
+
 fn questions() -> impl Strategy<Value = Question> {
     let token = vec(any::<u8>(), 0..TOKEN_LEN_MAX);
+    let target = any::<[u8; 20]>().prop_map(NodeId);
+    let put = (items(SALT_LEN_MAX), proptest::option::of(any::<i64>()), token.clone());
     prop_oneof![
         Just(Question::Ping),
         any::<[u8; 20]>().prop_map(|target| Question::FindNode { target: NodeId(target) }),
+        (target.clone(), proptest::option::of(any::<i64>()))
+            .prop_map(|(target, seq)| Question::Get { target, seq }),
+        put.prop_map(|(item, cas, token)| Question::Put { item, cas, token }),
+        target.prop_map(|target| Question::SampleInfohashes { target }),
         (any::<[u8; 20]>(), any::<bool>())
             .prop_map(|(hash, no_seeds)| Question::GetPeers { info_hash: InfoHash(hash), no_seeds }),
         (any::<[u8; 20]>(), 1u16.., any::<bool>(), any::<bool>(), token).prop_map(
@@ -148,15 +167,19 @@ fn bodies() -> impl Strategy<Value = Body> {
             nodes(Family::V4),
             nodes(Family::V6),
             proptest::option::of(vec(any::<u8>(), 0..TOKEN_LEN_MAX)),
-            vec(addrs(), 0..20)
+            vec(addrs(), 0..20),
+            proptest::option::of(items(0)),
+            proptest::option::of((any::<[u32; 2]>(), vec(any::<[u8; 20]>(), 0..20)))
         )
-            .prop_map(|(id, nodes, nodes6, token, peers)| Body::Response(Response {
-                id,
-                nodes,
-                nodes6,
-                token,
-                peers
-            })),
+            .prop_map(|(id, nodes, nodes6, token, peers, item, samples)| {
+                let seq = item.as_ref().and_then(|item| item.owner.as_ref()).map(|owner| owner.seq);
+                let samples = samples.map(|([interval, count], hashes)| Samples {
+                    interval_s: interval,
+                    count,
+                    hashes: hashes.into_iter().map(InfoHash).collect(),
+                });
+                Body::Response(Response { id, nodes, nodes6, token, peers, item, seq, samples })
+            }),
         (any::<i64>(), "[ -~]{0,100}").prop_map(|(code, text)| Body::Error(KrpcError { code, text })),
     ]
 }
@@ -188,4 +211,21 @@ proptest! {
         }
         let _ = Message::parse(&datagram);
     }
+}
+
+#[test]
+fn items_that_are_too_large_are_named() {
+    let twenty = "abcdefghij0123456789";
+    let put = |more: &str| format!("d1:ad2:id20:{twenty}{more}e1:q3:put1:t2:aa1:y1:qe");
+    let value = |len: usize| format!("5:token1:x1:v{len}:{}", "v".repeat(len));
+    assert_eq!(refused(put(&value(1_000)).as_bytes()), Some(ErrorCode::ValueTooBig));
+    assert!(Message::parse(put(&value(996)).as_bytes()).is_ok());
+    let owned = |salt: usize, key: usize| {
+        let (key, salt, sig) = ("k".repeat(key), "s".repeat(salt), "g".repeat(64));
+        let (key_len, salt_len) = (key.len(), salt.len());
+        format!("1:k{key_len}:{key}4:salt{salt_len}:{salt}3:seqi1e3:sig64:{sig}5:token1:x1:v1:v")
+    };
+    assert_eq!(refused(put(&owned(65, 32)).as_bytes()), Some(ErrorCode::SaltTooBig));
+    assert_eq!(refused(put(&owned(64, 31)).as_bytes()), Some(ErrorCode::Protocol));
+    assert!(Message::parse(put(&owned(64, 32)).as_bytes()).is_ok());
 }

@@ -11,6 +11,7 @@ pub use search::{Announce, LookupId};
 
 use super::compact::{Family, Host, NodeInfo, is_usable};
 use super::id::NodeId;
+use super::items::{Item, ItemStore};
 use super::limit::Allowance;
 use super::lookup::Lookup;
 use super::message::{Body, Message, MessageError, Query, Question, Response};
@@ -28,7 +29,7 @@ use vote::Votes;
 /// From then on a query counts as slow, and a lookup asks somebody else besides.
 pub const QUERY_SLOW: Duration = Duration::from_millis(700);
 /// From then on a query has failed. An answer that comes later is not known any more.
-pub const QUERY_TIMEOUT: Duration = Duration::from_secs(6);
+pub const QUERY_TIMEOUT: Duration = Duration::from_secs(4);
 /// How long a node that knows nobody waits until it tries to join again; doubled each time.
 pub const JOIN_RETRY_FIRST: Duration = Duration::from_secs(3);
 /// The longest such wait.
@@ -70,13 +71,20 @@ pub enum Event {
         /// Who named them.
         by: SocketAddr,
     },
+    /// Somebody keeps an item that was looked for: genuine, and newer than any that this search has found before.
+    Item {
+        /// Which search found it.
+        lookup: LookupId,
+        /// The item.
+        item: Item,
+    },
     /// A search is over.
     Done {
         /// Which.
         lookup: LookupId,
         /// The nodes nearest to the place that answered, the nearest first.
         nodes: Vec<NodeInfo>,
-        /// How many nodes took an announcement.
+        /// How many nodes took an announcement or an item.
         stored: usize,
         /// How many queries it took, announcements aside.
         queries: u32,
@@ -136,6 +144,7 @@ pub struct Node {
     next_lookup: u32,
     tokens: Tokens,
     peers: PeerStore,
+    items: ItemStore,
     allowance: Allowance,
     expire_at: Time,
     datagrams: VecDeque<(SocketAddr, Vec<u8>)>,
@@ -163,6 +172,7 @@ impl Node {
             searches: BTreeMap::new(),
             next_lookup: 0,
             peers: PeerStore::default(),
+            items: ItemStore::default(),
             allowance: Allowance::default(),
             expire_at: Time::MAX,
             datagrams: VecDeque::new(),
@@ -264,8 +274,10 @@ impl Node {
         }
         if self.expire_at <= now {
             self.peers.expire(now);
+            self.items.expire(now);
             self.allowance.expire(now);
-            self.expire_at = if self.peers.len().0 > 0 { now + EXPIRE_INTERVAL } else { Time::MAX };
+            let keeps = self.peers.len().0 > 0 || self.items.len() > 0;
+            self.expire_at = if keeps { now + EXPIRE_INTERVAL } else { Time::MAX };
         }
         self.forget_settled();
     }

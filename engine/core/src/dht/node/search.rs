@@ -3,6 +3,7 @@
 use super::{Event, Node, Purpose};
 use crate::dht::compact::{Family, NodeInfo, is_usable};
 use crate::dht::id::NodeId;
+use crate::dht::items::{Item, Owner};
 use crate::dht::lookup::Lookup;
 use crate::dht::message::{Question, Response};
 use crate::id::InfoHash;
@@ -28,10 +29,13 @@ pub struct Announce {
 }
 
 /// What a search is for.
-#[derive(Clone, Copy, PartialEq, Eq)]
 enum Goal {
     Nodes,
     Peers(InfoHash, Option<Announce>),
+    /// With the salt, which nodes do not tell; and the newest so far.
+    Item(Vec<u8>, Option<Item>),
+    /// With the version that must be there.
+    Keep(Item, Option<i64>),
 }
 
 pub(super) struct Search {
@@ -62,6 +66,17 @@ impl Node {
         self.start(now, family, info_hash.into(), Goal::Peers(info_hash, Some(what)))
     }
 
+    /// Looks for the item kept at `target`; `salt` is that of a mutable one. Gives [`Event::Item`] for each newer version
+    /// that turns up, then [`Event::Done`].
+    pub fn get_item(&mut self, now: Time, family: Family, target: NodeId, salt: &[u8]) -> LookupId {
+        self.start(now, family, target, Goal::Item(salt.to_vec(), None))
+    }
+
+    /// Has the nodes nearest to an item's place keep it; `cas` is the version that must be there.
+    pub fn put_item(&mut self, now: Time, family: Family, item: Item, cas: Option<i64>) -> LookupId {
+        self.start(now, family, item.target(), Goal::Keep(item, cas))
+    }
+
     fn start(&mut self, now: Time, family: Family, target: NodeId, goal: Goal) -> LookupId {
         let id = LookupId(self.next_lookup);
         self.next_lookup = self.next_lookup.wrapping_add(1);
@@ -78,16 +93,15 @@ impl Node {
             stores: 0,
             stored: 0,
         };
+        self.search_here(now, id, family, &search.goal);
         self.searches.insert(id, search);
-        if let Goal::Peers(info_hash, _) = goal {
-            self.search_here(now, id, family, info_hash);
-        }
         self.advance(now, id);
         id
     }
 
     /// What others have announced to ourselves counts too, most of all where there are few nodes.
-    fn search_here(&mut self, now: Time, lookup: LookupId, family: Family, info_hash: InfoHash) {
+    fn search_here(&mut self, now: Time, lookup: LookupId, family: Family, goal: &Goal) {
+        let Goal::Peers(info_hash, _) = *goal else { return };
         for peer in self.peers.sample(now, info_hash, family, false, &mut self.rng) {
             self.events.push_back(Event::Peers { lookup, info_hash, peers: vec![peer], by: peer });
         }
@@ -102,9 +116,11 @@ impl Node {
                 break;
             }
             let Some((addr, node)) = lookup.poll_ask() else { return };
+            let target = lookup.target();
             let question = match search.goal {
-                Goal::Nodes => Question::FindNode { target: lookup.target() },
+                Goal::Nodes => Question::FindNode { target },
                 Goal::Peers(info_hash, _) => Question::GetPeers { info_hash, no_seeds: false },
+                Goal::Item(..) | Goal::Keep(..) => Question::Get { target, seq: None },
             };
             self.send_query(now, addr, node, question, Purpose::Step(id));
         }
@@ -116,6 +132,7 @@ impl Node {
         let Some(search) = self.searches.get_mut(&id) else { return };
         let Some(lookup) = &mut search.lookup else { return };
         let hops = lookup.answered(info, response.token);
+        let target = lookup.target();
         let own = self.networks[search.family as usize].as_ref().map(|network| network.table.own());
         let nodes = if search.family == Family::V4 { response.nodes } else { response.nodes6 };
         let enforce = self.config.enforce_ids;
@@ -131,6 +148,17 @@ impl Node {
             if !peers.is_empty() {
                 search.hops.get_or_insert(hops);
                 self.events.push_back(Event::Peers { lookup: id, info_hash, peers, by: info.addr });
+            }
+        }
+        if let Goal::Item(salt, newest) = &mut search.goal
+            && let Some(mut item) = response.item
+        {
+            item.owner = item.owner.map(|owner| Owner { salt: salt.clone(), ..owner });
+            let is_newer = newest.as_ref().is_none_or(|newest| item.seq() > newest.seq());
+            if is_newer && item.target() == target && item.is_genuine() {
+                search.hops.get_or_insert(hops);
+                *newest = Some(item.clone());
+                self.events.push_back(Event::Item { lookup: id, item });
             }
         }
         self.advance(now, id);
@@ -160,14 +188,24 @@ impl Node {
         let (found, hops) = lookup.found();
         search.hops.get_or_insert(hops);
         search.nodes = found.iter().map(|found| found.info).collect();
-        if let Goal::Peers(info_hash, Some(what)) = search.goal {
-            let takers: Vec<_> = found.into_iter().filter_map(|f| Some((f.info, f.token?))).collect();
-            search.stores = takers.len();
-            for (info, token) in takers {
-                let Announce { port, implied_port, is_seed } = what;
-                let question = Question::AnnouncePeer { info_hash, port, implied_port, is_seed, token };
-                self.send_query(now, info.addr, Some(info.id), question, Purpose::Store(id));
-            }
+        let mut stores = Vec::new();
+        for (to, token) in found.into_iter().filter_map(|found| Some((found.info, found.token?))) {
+            let question = match &search.goal {
+                Goal::Peers(info_hash, Some(what)) => Question::AnnouncePeer {
+                    info_hash: *info_hash,
+                    port: what.port,
+                    implied_port: what.implied_port,
+                    is_seed: what.is_seed,
+                    token,
+                },
+                Goal::Keep(item, cas) => Question::Put { item: item.clone(), cas: *cas, token },
+                _ => break,
+            };
+            stores.push((to, question));
+        }
+        search.stores = stores.len();
+        for (to, question) in stores {
+            self.send_query(now, to.addr, Some(to.id), question, Purpose::Store(id));
         }
         self.end_if_over(id);
     }

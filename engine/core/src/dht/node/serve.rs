@@ -3,10 +3,16 @@
 use super::{EXPIRE_INTERVAL, Node};
 use crate::dht::compact::{Family, NodeInfo};
 use crate::dht::id::NodeId;
-use crate::dht::message::{Body, ErrorCode, KrpcError, Message, Query, Question, Response};
+use crate::dht::items::{Item, ItemRefusal, Owner};
+use crate::dht::message::{Body, ErrorCode, KrpcError, Message, Query, Question, Response, Samples};
 use crate::dht::table::BUCKET_LEN_MAX;
 use crate::time::Time;
 use std::net::SocketAddr;
+
+/// Swarms in an answer to `sample_infohashes`.
+const SAMPLES: usize = 20;
+/// How long a crawler may leave us alone between two samples, in seconds.
+const SAMPLE_INTERVAL_S: u32 = 300;
 
 impl Node {
     pub(super) fn on_query(
@@ -64,7 +70,49 @@ impl Node {
                 self.expire_at = self.expire_at.min(now + EXPIRE_INTERVAL);
                 Ok(Response::default())
             }
+            Question::Get { target, seq } => Ok(Response {
+                token: Some(self.tokens.issue(now, from)),
+                ..self.kept(now, *target, *seq, self.nodes_near(*target, family, &query.want))
+            }),
+            Question::Put { item, cas, token } => self.keep(now, from, item, *cas, token),
+            Question::SampleInfohashes { target } => {
+                let (hashes, count) = self.peers.sample_swarms(SAMPLES, &mut self.rng);
+                let samples = Samples { interval_s: SAMPLE_INTERVAL_S, count: count as u32, hashes };
+                Ok(Response { samples: Some(samples), ..self.nodes_near(*target, family, &query.want) })
+            }
         }
+    }
+
+    /// Adds what is kept at a place; of a value that is no newer than `seq` only the version.
+    fn kept(&self, now: Time, target: NodeId, seq: Option<i64>, response: Response) -> Response {
+        let Some(item) = self.items.get(now, target) else { return response };
+        let is_known = item.owner.as_ref().zip(seq).is_some_and(|(owner, seq)| owner.seq <= seq);
+        // Who asks knows the salt.
+        let owner = item.owner.clone().map(|owner| Owner { salt: Vec::new(), ..owner });
+        Response {
+            seq: owner.as_ref().map(|owner| owner.seq),
+            item: (!is_known).then(|| Item { value: item.value.clone(), owner }),
+            ..response
+        }
+    }
+
+    fn keep(
+        &mut self,
+        now: Time,
+        from: SocketAddr,
+        item: &Item,
+        cas: Option<i64>,
+        token: &[u8],
+    ) -> Result<Response, (ErrorCode, &'static str)> {
+        if !self.tokens.is_valid(now, from, token) {
+            return Err((ErrorCode::Protocol, "invalid token"));
+        }
+        self.items.put(now, item.clone(), cas).map_err(|refusal| match refusal {
+            ItemRefusal::Forged => (ErrorCode::BadSignature, "invalid signature"),
+            ItemRefusal::CasMismatch => (ErrorCode::CasMismatch, "another version is here"),
+            ItemRefusal::Outdated => (ErrorCode::Outdated, "a later version is here"),
+        })?;
+        Ok(Response::default())
     }
 
     /// The nodes that we know nearest to a place, of the families that are wanted.
