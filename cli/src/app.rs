@@ -4,7 +4,7 @@ use crate::console::{ColorWhen, Console};
 use crate::events::{Record, Stamped};
 use crate::exit::{Exit, Failure, one_line};
 use crate::logging::{self, LogFormat};
-use crate::{completions, create, get, lab, magnet, man, seed, show, verify};
+use crate::{completions, create, dht, get, lab, magnet, man, seed, show, verify};
 use anyhow::{Context as _, Result};
 use clap::{ArgAction, Args, ColorChoice, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use std::ffi::OsString;
@@ -69,6 +69,8 @@ enum Command {
     Get(Box<get::GetArgs>),
     /// Run a whole swarm on this machine and prove every copy identical
     Lab(Box<lab::LabArgs>),
+    /// Run a node of the DHT, or ask the DHT
+    Dht(dht::DhtArgs),
     /// Print a shell's completion script
     Completions(completions::CompletionsArgs),
     /// Write manual pages to a folder
@@ -148,6 +150,7 @@ fn dispatch(command: Command, cx: &mut Context) -> Result<Exit> {
             Command::Show(args) => show::run(&args, cx).await,
             Command::Lab(args) => lab::run(*args, cx).await,
             Command::Magnet(args) => magnet::run(&args, cx).await,
+            Command::Dht(args) => dht::run(args, cx).await,
             Command::Completions(args) => completions::run(&args, cx),
             Command::Man(args) => man::run(&args, cx),
         }

@@ -9,6 +9,7 @@ mod app;
 mod completions;
 mod console;
 mod create;
+mod dht;
 mod events;
 mod exit;
 mod get;

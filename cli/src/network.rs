@@ -5,7 +5,7 @@ use clap::Args;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
-use swarm_engine::{AddTorrent, SessionOptions};
+use swarm_engine::{AddTorrent, DhtOptions, SessionOptions};
 use url::Url;
 
 /// Network options of `seed`, `get` and `lab`.
@@ -30,6 +30,14 @@ pub struct NetworkArgs {
     /// Do not use the trackers of the metainfo
     #[arg(long)]
     pub no_tracker: bool,
+
+    /// Take no part in the DHT, which finds peers without a tracker
+    #[arg(long)]
+    pub no_dht: bool,
+
+    /// Join the DHT by this node; repeatable. Default: public ones, unless --listen is loopback only
+    #[arg(long, value_name = "HOST:PORT", value_parser = parse_node, conflicts_with = "no_dht")]
+    pub dht_bootstrap: Vec<String>,
 
     /// Send at most this to all peers together, as in 10MB/s or 80Mbit/s
     #[arg(long, value_name = "RATE", value_parser = units::parse_rate)]
@@ -89,6 +97,7 @@ impl NetworkArgs {
             download_limit: self.max_down,
             peers_max: self.max_peers.map_or(default.peers_max, |n| n as usize),
             state_dir: self.state_dir(),
+            dht: (!self.no_dht).then(|| DhtOptions { bootstrap: self.dht_bootstrap.clone() }),
             workers: self.tuning.workers.unwrap_or(default.workers),
             ..default
         }
@@ -119,13 +128,26 @@ impl NetworkArgs {
     }
 }
 
-fn parse_address(text: &str) -> Result<SocketAddr, &'static str> {
+/// An address and a port, which may be 0.
+pub fn parse_address(text: &str) -> Result<SocketAddr, &'static str> {
     text.parse().map_err(|_| "is not ADDR:PORT; write it as in 192.0.2.7:6881 or [2001:db8::7]:6881")
 }
 
 fn parse_peer(text: &str) -> Result<SocketAddr, &'static str> {
     let addr = parse_address(text)?;
     if addr.port() == 0 { Err("has port 0, where no peer can listen") } else { Ok(addr) }
+}
+
+/// A node of the DHT by its name or address, and its port.
+pub fn parse_node(text: &str) -> Result<String, &'static str> {
+    let wrong = "is not HOST:PORT; write it as in dht.example:6881 or [2001:db8::7]:6881";
+    let (host, port) = text.rsplit_once(':').ok_or(wrong)?;
+    let is_address = text.parse::<SocketAddr>().is_ok();
+    let is_name = !host.is_empty() && !host.contains([':', '[', ']', '/']);
+    match port.parse::<u16>() {
+        Ok(port) if port != 0 && (is_address || is_name) => Ok(text.to_owned()),
+        _ => Err(wrong),
+    }
 }
 
 /// A tracker's URL, as the user wrote it.
@@ -182,5 +204,11 @@ mod tests {
         assert!(parse_address("[::1]:6881").is_ok());
         assert!(parse_address("localhost:1").is_err());
         assert!(parse_peer("127.0.0.1:0").is_err());
+        for text in ["dht.example:6881", "192.0.2.7:1", "[2001:db8::7]:6881"] {
+            assert_eq!(parse_node(text).as_deref(), Ok(text));
+        }
+        for text in ["dht.example", "dht.example:0", ":6881", "2001:db8::7:6881", "udp://dht.example:1"] {
+            assert!(parse_node(text).is_err(), "{text}");
+        }
     }
 }

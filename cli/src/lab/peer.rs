@@ -208,7 +208,8 @@ pub fn arguments(command: &str, metainfo: &std::path::Path, peer: &Peer, tracker
     args.push(peer.dir.clone().into());
     let listen = peer.addr.to_string();
     // No state: the lab leaves nothing behind, and everything is checked.
-    let rest = ["--json", "--no-state", "--no-tracker", "--tracker", tracker, "--listen", &listen];
+    let rest =
+        ["--json", "--no-state", "--no-dht", "--no-tracker", "--tracker", tracker, "--listen", &listen];
     args.extend(rest.map(OsString::from));
     let tuning = ["--announce-interval-min=1s", "--progress-interval=100ms", "--workers=2"];
     args.extend(tuning.map(OsString::from));

@@ -67,6 +67,16 @@ fn new_socket(addr: SocketAddr, kind: Type, device: Option<&str>) -> io::Result<
     Ok(socket)
 }
 
+/// Opens a socket for datagrams of everybody. Needs a tokio runtime.
+pub(crate) fn udp(addr: SocketAddr, device: Option<&str>) -> io::Result<UdpSocket> {
+    let socket = new_socket(addr, Type::DGRAM, device)?;
+    if addr.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.bind(&addr.into())?;
+    UdpSocket::from_std(socket.into())
+}
+
 /// The address that outgoing connections to `to` leave from, if the session listens on particular ones.
 pub(crate) fn local_ip(listen: &[SocketAddr], to: IpAddr) -> Option<IpAddr> {
     let mine = listen.iter().map(SocketAddr::ip).filter(|ip| !ip.is_unspecified());

@@ -312,6 +312,7 @@ impl TorrentShell {
         inner.state = State::Seeding;
         if !self.was_complete.get() {
             inner.announcing.completed(self.hub.now());
+            self.announce_on_dht(false);
         }
         self.phase.send_replace(Phase::Running { complete: true });
         self.emit(Event::Completed);

@@ -1,6 +1,7 @@
 //! What all torrents of a session share on its network thread.
 
 use super::announce_udp::UdpTrackers;
+use super::dht::SessionDht;
 use super::limit::Limit;
 use super::options::SessionOptions;
 use super::routes::Routes;
@@ -48,6 +49,8 @@ pub(crate) struct Hub {
     pub(crate) rng: RefCell<Rng>,
     pub(super) routes: RefCell<Routes>,
     pub(super) udp_trackers: UdpTrackers,
+    /// The session's node of the DHT, if it takes part.
+    pub(super) dht: RefCell<Option<Rc<SessionDht>>>,
     clock: Instant,
 }
 
@@ -75,6 +78,7 @@ impl Hub {
             rng: RefCell::new(Rng::new(seed)),
             routes: RefCell::new(Routes::new(&options)),
             udp_trackers: UdpTrackers::default(),
+            dht: RefCell::default(),
             clock: Instant::now(),
             options,
         }

@@ -2,6 +2,7 @@
 
 mod announce;
 mod announce_udp;
+mod dht;
 mod disk;
 mod event;
 mod handle;
@@ -19,7 +20,7 @@ mod traffic;
 pub use event::{Event, PeerStats, State, TorrentStats, TrackerStats, Waiting};
 pub use handle::{EventReceiver, TorrentHandle};
 use hub::Hub;
-pub use options::{AddTorrent, LISTEN_PORT_FIRST, Mode, SessionOptions};
+pub use options::{AddTorrent, DhtOptions, LISTEN_PORT_FIRST, Mode, SessionOptions};
 
 use crate::Error;
 use crate::hash::Workers;

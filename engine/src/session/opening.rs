@@ -112,6 +112,7 @@ pub(super) async fn start(
     hub.torrents.borrow_mut().insert(info_hash, Rc::clone(&shell));
     let _ = events.send(Event::Started { have: have_count, pieces });
     shell.begin();
+    shell.announce_on_dht(true);
     let result = Rc::clone(&shell).run(results, commands).await;
     hub.torrents.borrow_mut().remove(&info_hash);
     result

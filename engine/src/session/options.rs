@@ -34,6 +34,8 @@ pub struct SessionOptions {
     pub workers: usize,
     /// Where the state that makes restarts quick is kept. `None`: nowhere, and complete data is always checked.
     pub state_dir: Option<PathBuf>,
+    /// The DHT, which finds peers without a tracker (BEP 5). `None`: the session takes no part in it.
+    pub dht: Option<DhtOptions>,
     /// Determines every random choice of the protocol; random unless given.
     pub seed: Option<u64>,
 }
@@ -50,9 +52,18 @@ impl Default for SessionOptions {
             buffer_bytes: 32 * 1024 * 1024,
             workers: 0,
             state_dir: None,
+            dht: None,
             seed: None,
         }
     }
+}
+
+/// A session's node of the DHT. It listens on the session's addresses, over UDP.
+#[derive(Clone, Debug, Default)]
+pub struct DhtOptions {
+    /// Nodes to start from, as `HOST:PORT`. Empty: [`PUBLIC_NODES`](crate::dht::PUBLIC_NODES), unless the session listens
+    /// on loopback only.
+    pub bootstrap: Vec<String>,
 }
 
 /// What a torrent's data is there for.

@@ -1,5 +1,6 @@
 //! The network thread: accepting connections and taking requests.
 
+use super::dht;
 use super::hub::Hub;
 use super::routes;
 use super::torrent::{self, TorrentShell};
@@ -36,6 +37,7 @@ pub(super) fn run(
         for socket in sockets {
             spawn_local(accept(Rc::clone(&hub), socket, Rc::clone(&ungreeted)));
         }
+        dht::start(&hub);
         spawn_local(routes::watch(Rc::clone(&hub)));
         let pool = hub.pool.clone();
         spawn_local(async move {
@@ -69,6 +71,7 @@ async fn serve(hub: &Rc<Hub>, mut inbox: mpsc::UnboundedReceiver<Request>) {
                 for stop in stops {
                     let _ = stop.await;
                 }
+                dht::save(hub).await;
                 return;
             }
         }

@@ -1,0 +1,355 @@
+//! `swarm dht`: a node of the DHT by itself, for others to join by, and questions to the DHT.
+
+use crate::app::Context;
+use crate::events::Stamped;
+use crate::exit::{Exit, Failure, printable};
+use crate::interrupt::Interrupt;
+use crate::network::{parse_address, parse_node};
+use crate::transfer;
+use anyhow::{Context as _, Result};
+use clap::{Args, Subcommand};
+use serde::Serialize;
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::future::pending;
+use std::io::{self, Write as _};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use swarm_core::bencode;
+use swarm_core::dht::{Announce, Event, Item, LookupId, NodeId, SALT_LEN_MAX, VALUE_LEN_MAX};
+use swarm_core::id::InfoHash;
+use swarm_engine::dht::{Dht, PUBLIC_NODES, save_nodes, saved_nodes};
+use swarm_engine::session::LISTEN_PORT_FIRST;
+use tokio::sync::Notify;
+
+/// How often `--save` writes, while the node runs.
+const SAVE_INTERVAL: Duration = Duration::from_secs(300);
+
+/// Options of `swarm dht`.
+#[derive(Args, Debug)]
+#[command(after_long_help = EXAMPLES)]
+pub struct DhtArgs {
+    #[command(subcommand)]
+    question: Option<Question>,
+
+    /// Listen here; repeatable, one address of each family counts. Default: every interface, port 6881
+    #[arg(long, global = true, value_name = "ADDR:PORT", value_parser = parse_address)]
+    listen: Vec<SocketAddr>,
+
+    /// Join by this node; repeatable. Default: public ones, unless the node listens on loopback only
+    #[arg(long, global = true, value_name = "HOST:PORT", value_parser = parse_node)]
+    bootstrap: Vec<String>,
+
+    /// Keep the addresses of known nodes in this file, one a line, and join by them too
+    #[arg(long, global = true, value_name = "FILE")]
+    save: Option<PathBuf>,
+
+    /// Print events as JSON, one object a line
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+/// What to ask the DHT. Without a question the node runs until it is interrupted.
+#[derive(Clone, Debug, Subcommand)]
+enum Question {
+    /// Print the peers of a torrent
+    GetPeers {
+        /// The torrent's info-hash, 40 hexadecimal digits
+        #[arg(value_name = "HASH")]
+        hash: InfoHash,
+    },
+    /// Announce a peer of a torrent at this machine's address, and print the others
+    Announce {
+        /// The torrent's info-hash, 40 hexadecimal digits
+        #[arg(value_name = "HASH")]
+        hash: InfoHash,
+        /// The port on which the peer listens
+        #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+        port: u16,
+    },
+    /// Print an item that the DHT keeps (BEP 44): text as it is, anything else bencoded
+    Get {
+        /// The item's target, 40 hexadecimal digits, as `put` prints it
+        #[arg(value_name = "TARGET", value_parser = parse_target)]
+        target: NodeId,
+        /// The salt of a mutable item
+        #[arg(long, value_name = "TEXT", default_value = "")]
+        salt: String,
+    },
+    /// Have the DHT keep a text for two hours, and print its target
+    Put {
+        /// The text
+        #[arg(value_name = "TEXT")]
+        text: String,
+        /// Sign it with the key in this file, so that it can be replaced; the file is made if there is none
+        #[arg(long, value_name = "FILE")]
+        key: Option<PathBuf>,
+        /// Which of the key's items it is
+        #[arg(long, value_name = "TEXT", default_value = "", requires = "key")]
+        salt: String,
+        /// Its version; a higher one replaces a lower one. Default: seconds since 1970
+        #[arg(long, value_name = "N", requires = "key")]
+        seq: Option<i64>,
+    },
+}
+
+/// A question as the node takes it.
+enum Ask {
+    Peers(InfoHash),
+    Announce(InfoHash, u16),
+    Get(NodeId, String),
+    Put(Item),
+}
+
+impl Question {
+    fn ask(self) -> Result<Ask> {
+        Ok(match self {
+            Question::GetPeers { hash } => Ask::Peers(hash),
+            Question::Announce { hash, port } => Ask::Announce(hash, port),
+            Question::Get { target, salt } => Ask::Get(target, salt),
+            Question::Put { text, key, salt, seq } => {
+                let value = format!("{}:{text}", text.len()).into_bytes();
+                let too_long = |what: &str, max| {
+                    Failure::new(
+                        Exit::Usage,
+                        format!("the {what} is too long for the DHT, which takes {max} bytes"),
+                    )
+                };
+                if value.len() > VALUE_LEN_MAX {
+                    return Err(too_long("text", VALUE_LEN_MAX).into());
+                }
+                if salt.len() > SALT_LEN_MAX {
+                    return Err(too_long("salt", SALT_LEN_MAX).into());
+                }
+                let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+                let seq = seq.unwrap_or(now as i64);
+                Ask::Put(match key {
+                    None => Item::immutable(value),
+                    Some(file) => Item::signed(&secret_key(&file)?, salt.into_bytes(), seq, value),
+                })
+            }
+        })
+    }
+}
+
+fn parse_target(text: &str) -> Result<NodeId, &'static str> {
+    text.parse::<InfoHash>().map(NodeId::from).map_err(|_| "is not 40 hexadecimal digits")
+}
+
+/// The secret key in a file, as 64 hexadecimal digits; a new one if there is no such file.
+fn secret_key(file: &Path) -> Result<[u8; 32]> {
+    let name = file.display();
+    match std::fs::read_to_string(file) {
+        Ok(text) => {
+            let digits = text.trim();
+            let byte = |at: usize| u8::from_str_radix(digits.get(at..at + 2)?, 16).ok();
+            let bytes: Option<Vec<u8>> = (0..digits.len()).step_by(2).map(byte).collect();
+            let key = bytes.and_then(|bytes| bytes.try_into().ok());
+            key.with_context(|| format!("{name}: is not a key of 64 hexadecimal digits"))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let mut key = [0; 32];
+            getrandom::fill(&mut key).map_err(io::Error::other).context("asking for random bytes")?;
+            let text: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
+            let mut options = std::fs::OpenOptions::new();
+            options.write(true).create_new(true);
+            #[cfg(unix)]
+            std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+            let written = options.open(file).and_then(|mut file| writeln!(file, "{text}"));
+            written.with_context(|| format!("{name}: cannot write"))?;
+            Ok(key)
+        }
+        Err(error) => Err(error).with_context(|| format!("{name}: cannot read")),
+    }
+}
+
+/// A bencoded text as it is; anything else bencoded, escaped where that cannot be printed.
+fn shown(value: &[u8]) -> String {
+    let text = bencode::parse(value, &bencode::Limits::default());
+    let text = text.ok().and_then(|document| document.root().as_str().map(printable));
+    text.unwrap_or_else(|| value.escape_ascii().to_string())
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  swarm dht --listen 0.0.0.0:6881 --save nodes.txt            a node for others to join by
+  swarm seed release.meta . --dht-bootstrap dht.example:6881
+  swarm dht get-peers 0123456789abcdef0123456789abcdef01234567 --bootstrap dht.example:6881";
+
+/// What scripts are told.
+#[derive(Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+enum Record<'a> {
+    /// Where the node listens.
+    Listening { addresses: &'a [SocketAddr] },
+    /// Peers that were not known before.
+    Peers { peers: &'a [SocketAddr], by: SocketAddr },
+    /// An item that was looked for, or its newer version; or one that is being put.
+    Item { target: String, value: &'a str, seq: Option<i64> },
+    /// A search is over.
+    Done { nodes: usize, stored: usize, queries: u32, hops: u8 },
+}
+
+/// Runs the node until it is interrupted, or has found what it was asked for.
+pub async fn run(args: DhtArgs, cx: &mut Context) -> Result<Exit> {
+    if args.json {
+        cx.console.set_json();
+    }
+    let result = serve(args, cx).await;
+    transfer::end(result, cx)
+}
+
+async fn serve(args: DhtArgs, cx: &mut Context) -> Result<Exit> {
+    let mut interrupt = Interrupt::install()?;
+    let question = args.question.map(Question::ask).transpose()?;
+    let everywhere = [
+        (Ipv4Addr::UNSPECIFIED, LISTEN_PORT_FIRST).into(),
+        (Ipv6Addr::UNSPECIFIED, LISTEN_PORT_FIRST).into(),
+    ];
+    let listen = if args.listen.is_empty() { &everywhere[..] } else { &args.listen };
+    let dht = Dht::open(listen, None, question.is_some()).context("cannot open a socket for the DHT")?;
+    let addresses: Vec<SocketAddr> = dht.families().filter_map(|family| dht.local_addr(family)).collect();
+    tell(cx, &Record::Listening { addresses: &addresses });
+    addresses.iter().for_each(|addr| cx.console.note(&format!("listening on {addr}")));
+
+    let mut hosts = args.bootstrap.clone();
+    if let Some(file) = &args.save {
+        hosts.extend(saved_nodes(file).with_context(|| format!("{}: cannot read", file.display()))?);
+    }
+    if hosts.is_empty() && !dht.is_local() {
+        hosts.extend(PUBLIC_NODES.map(str::to_owned));
+    }
+    let search = Search { question, cx: RefCell::new(cx), state: RefCell::default(), done: Notify::new() };
+    let result = tokio::select! {
+        () = dht.run(|event| search.on_event(event)) => Ok(Exit::Done),
+        result = search.ask(&dht, &hosts) => result,
+        result = save_now_and_then(&dht, args.save.as_deref()) => result,
+        () = interrupt.wait() => Ok(Exit::Interrupted),
+    };
+    if let Some(file) = &args.save {
+        save(&dht, file)?;
+    }
+    result
+}
+
+fn tell(cx: &mut Context, record: &Record<'_>) {
+    if cx.console.is_json() {
+        cx.console.json(&Stamped::now(record, cx.start));
+    }
+}
+
+fn tell_item(cx: &mut Context, item: &Item) {
+    let seq = item.owner.as_ref().map(|owner| owner.seq);
+    tell(cx, &Record::Item { target: item.target().to_string(), value: &shown(&item.value), seq });
+}
+
+/// A question on its way.
+struct Search<'a> {
+    question: Option<Ask>,
+    cx: RefCell<&'a mut Context>,
+    state: RefCell<Found>,
+    done: Notify,
+}
+
+/// What has been found.
+#[derive(Default)]
+struct Found {
+    running: BTreeSet<LookupId>,
+    peers: BTreeSet<SocketAddr>,
+    nodes: usize,
+    stored: usize,
+    item: Option<Item>,
+}
+
+impl Search<'_> {
+    fn on_event(&self, event: Event) {
+        let mut state = self.state.borrow_mut();
+        let mut cx = self.cx.borrow_mut();
+        match event {
+            Event::Peers { lookup, mut peers, by, .. } if state.running.contains(&lookup) => {
+                peers.retain(|peer| state.peers.insert(*peer));
+                if !peers.is_empty() {
+                    tell(&mut cx, &Record::Peers { peers: &peers, by });
+                }
+                if !cx.console.is_json() {
+                    peers.iter().for_each(|peer| cx.console.result(&peer.to_string()));
+                }
+            }
+            // Both networks may have it, in different versions.
+            Event::Item { lookup, item }
+                if state.running.contains(&lookup)
+                    && state.item.as_ref().is_none_or(|known| item.seq() > known.seq()) =>
+            {
+                tell_item(&mut cx, &item);
+                state.item = Some(item);
+            }
+            Event::Done { lookup, nodes, stored, queries, hops } if state.running.remove(&lookup) => {
+                state.nodes += nodes.len();
+                state.stored += stored;
+                tell(&mut cx, &Record::Done { nodes: nodes.len(), stored, queries, hops });
+                if state.running.is_empty() {
+                    self.done.notify_one();
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Joins, asks on each network, and waits until all searches are over.
+    async fn ask(&self, dht: &Dht, hosts: &[String]) -> Result<Exit> {
+        dht.join(hosts).await;
+        let Some(question) = &self.question else { return pending().await };
+        for family in dht.families() {
+            let lookup = dht.with(|node, now| match question {
+                Ask::Peers(hash) => node.get_peers(now, family, *hash),
+                Ask::Announce(hash, port) => {
+                    let what = Announce { port: *port, implied_port: false, is_seed: false };
+                    node.announce(now, family, *hash, what)
+                }
+                Ask::Get(target, salt) => node.get_item(now, family, *target, salt.as_bytes()),
+                Ask::Put(item) => node.put_item(now, family, item.clone(), None),
+            });
+            self.state.borrow_mut().running.insert(lookup);
+        }
+        self.done.notified().await;
+        let state = self.state.borrow();
+        let failure = |text: &str| Err(Failure::new(Exit::Runtime, text).into());
+        match question {
+            _ if state.nodes == 0 => {
+                failure("no node of the DHT answered; name one that does with --bootstrap HOST:PORT")
+            }
+            Ask::Announce(..) if state.stored == 0 => failure("no node took the announcement"),
+            Ask::Put(_) if state.stored == 0 => failure("no node took the item; is there a later version?"),
+            Ask::Put(item) => {
+                let cx = &mut **self.cx.borrow_mut();
+                tell_item(cx, item);
+                cx.console.result(&item.target().to_string());
+                Ok(Exit::Done)
+            }
+            Ask::Get(..) => match &state.item {
+                Some(item) => {
+                    self.cx.borrow_mut().console.result(&shown(&item.value));
+                    Ok(Exit::Done)
+                }
+                None => failure("no node keeps such an item"),
+            },
+            Ask::Peers(_) | Ask::Announce(..) => Ok(Exit::Done),
+        }
+    }
+}
+
+async fn save_now_and_then(dht: &Dht, file: Option<&Path>) -> Result<Exit> {
+    let Some(file) = file else { return pending().await };
+    loop {
+        tokio::time::sleep(SAVE_INTERVAL).await;
+        save(dht, file)?;
+    }
+}
+
+fn save(dht: &Dht, file: &Path) -> Result<()> {
+    save_nodes(file, &dht.nodes()).map_err(|error| {
+        let exit = Exit::of_write(&error);
+        anyhow::Error::new(error).context(Failure::new(exit, format!("{}: cannot write", file.display())))
+    })
+}

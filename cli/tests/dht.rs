@@ -1,0 +1,85 @@
+//! `swarm dht`, and transfers that nothing but the DHT brings together, as processes over loopback.
+
+mod common;
+
+use common::{Running, bytes, run, run_ok, tree, write};
+
+const HASH: &str = "0123456789abcdef0123456789abcdef01234567";
+
+/// A node for others to join by, and its address.
+fn node(dir: &std::path::Path, more: &[&str]) -> (Running, String) {
+    let mut node = Running::start(dir, [&["dht", "--listen", "127.0.0.1:0"], more].concat());
+    let address = node.address();
+    (node, address)
+}
+
+#[test]
+fn what_one_announces_another_finds() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_node, address) = node(dir.path(), &[]);
+    let local = ["--listen", "127.0.0.1:0", "--bootstrap", &address];
+    let none = run_ok(dir.path(), [&["dht", "get-peers", HASH], &local[..]].concat());
+    assert_eq!(none.stdout, "");
+    run_ok(dir.path(), [&["dht", "announce", HASH, "--port", "7777"], &local[..]].concat());
+    let found = run_ok(dir.path(), [&["dht", "get-peers", HASH], &local[..]].concat());
+    assert_eq!(found.stdout, "127.0.0.1:7777\n");
+    let told = run_ok(dir.path(), [&["dht", "get-peers", HASH, "--json"], &local[..]].concat());
+    assert!(told.stdout.contains(r#""peers":["127.0.0.1:7777"]"#), "{told:?}");
+    assert!(told.stdout.contains(r#""event":"done""#), "{told:?}");
+}
+
+#[test]
+fn nobody_to_ask_is_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let alone = run(dir.path(), ["dht", "get-peers", HASH, "--listen", "127.0.0.1:0"]);
+    assert_eq!(alone.code, Some(1));
+    assert!(alone.stderr.contains("no node of the DHT answered"), "{alone:?}");
+    let wrong = run(dir.path(), ["dht", "get-peers", "0123"]);
+    assert_eq!(wrong.code, Some(2));
+    assert!(wrong.stderr.contains("40 hexadecimal digits"), "{wrong:?}");
+}
+
+#[test]
+fn known_nodes_are_kept_in_a_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_node, address) = node(dir.path(), &[]);
+    let ask = ["dht", "get-peers", HASH, "--listen", "127.0.0.1:0", "--save", "nodes"];
+    run_ok(dir.path(), [&ask[..], &["--bootstrap", &address]].concat());
+    let saved = std::fs::read_to_string(dir.path().join("nodes")).unwrap();
+    assert!(saved.lines().any(|line| line == address), "{saved}");
+    run_ok(dir.path(), ask);
+}
+
+#[test]
+fn seed_and_get_find_each_other_without_a_tracker() {
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path().join("data/file"), bytes(3, 200_000));
+    run_ok(dir.path(), ["create", "data/file", "-l", "16KiB"]);
+    let (_node, address) = node(dir.path(), &[]);
+    let local = ["--listen", "127.0.0.1:0", "--dht-bootstrap", &address];
+    let _seed = Running::start(dir.path(), [&["seed", "file.meta", "data"], &local[..]].concat());
+    let mut got = Running::start(dir.path(), [&["get", "file.meta", "-o", "out"], &local[..]].concat());
+    got.complete();
+    assert!(tree(&dir.path().join("data")) == tree(&dir.path().join("out")));
+}
+
+#[test]
+fn items_are_put_and_got_and_replaced() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_node, address) = node(dir.path(), &[]);
+    let dht = |args: &[&str]| {
+        let local = ["--listen", "127.0.0.1:0", "--bootstrap", &address];
+        run(dir.path(), [&["dht"], args, &local[..]].concat())
+    };
+    let put = dht(&["put", "Hello World!"]);
+    assert_eq!(put.stdout, "e5f96f6f38320f0f33959cb4d3d656452117aadb\n", "{put:?}");
+    assert_eq!(dht(&["get", put.stdout.trim()]).stdout, "Hello World!\n");
+    assert_eq!(dht(&["get", HASH]).code, Some(1));
+
+    let signed = ["--key", "key", "--salt", "s"];
+    let first = dht(&[&["put", "one", "--seq", "1"], &signed[..]].concat());
+    let second = dht(&[&["put", "two", "--seq", "2"], &signed[..]].concat());
+    assert_eq!((first.code, &first.stdout), (Some(0), &second.stdout), "{first:?}");
+    assert_eq!(dht(&["get", first.stdout.trim(), "--salt", "s"]).stdout, "two\n");
+    assert_eq!(dht(&[&["put", "old", "--seq", "1"], &signed[..]].concat()).code, Some(1));
+}

@@ -1,0 +1,219 @@
+//! The DHT on its sockets: one for each address family, with a [`Node`] behind them.
+//!
+//! A [`Dht`] belongs to one thread. Somebody has to [`run`](Dht::run) it; whatever else is asked of it takes effect
+//! there and then, so that it needs neither locks nor channels. A session runs one beside its torrents, `swarm dht` one
+//! by itself.
+
+use crate::net::socket;
+use std::cell::RefCell;
+use std::future::pending;
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::{Duration, Instant};
+use swarm_core::dht::{DATAGRAM_LEN_MAX, Event, Family, Node, NodeConfig, NodeId, NodeInfo};
+use swarm_core::rng::Rng;
+use swarm_core::time::Time;
+use tokio::net::UdpSocket;
+use tokio::sync::Notify;
+
+/// How many datagrams are read before others on the thread get their turn.
+const READS_IN_A_ROW: usize = 64;
+/// How long until names that did not resolve are tried again.
+const RESOLVE_RETRY: Duration = Duration::from_secs(60);
+
+/// Most nodes that are saved.
+const SAVED_MAX: usize = 200;
+
+/// Public nodes to start from, for who knows no others.
+pub const PUBLIC_NODES: [&str; 3] =
+    ["router.bittorrent.com:6881", "dht.transmissionbt.com:6881", "dht.libtorrent.org:25401"];
+
+/// A node of the DHT on its sockets.
+pub struct Dht {
+    node: RefCell<Node>,
+    /// By [`Family`].
+    sockets: [Option<UdpSocket>; 2],
+    /// There is something to send, or the timer has changed.
+    wake: Notify,
+    clock: Instant,
+}
+
+impl Dht {
+    /// Opens a socket on the first IPv4 and the first IPv6 address of `listen`; if one is taken, on another port.
+    /// With `read_only` it asks and does not answer (BEP 43), as befits who is gone in a moment. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// What the system says if there can be no socket, or no random bytes.
+    pub fn open(listen: &[SocketAddr], bind_device: Option<&str>, read_only: bool) -> io::Result<Dht> {
+        let mut secret = [0; 16];
+        getrandom::fill(&mut secret).map_err(io::Error::other)?;
+        let mut rng = Rng::new(getrandom::u64().map_err(io::Error::other)?);
+        let mut sockets = [None, None];
+        for family in Family::ALL {
+            if let Some(addr) = listen.iter().find(|addr| Family::of(**addr) == family) {
+                let any_port = SocketAddr::new(addr.ip(), 0);
+                let socket =
+                    socket::udp(*addr, bind_device).or_else(|_| socket::udp(any_port, bind_device))?;
+                sockets[family as usize] = Some(socket);
+            }
+        }
+        let mut id = |family: Family| {
+            let addr = sockets[family as usize].as_ref()?.local_addr().ok()?;
+            // Who listens everywhere learns from others where it is.
+            let is_known = !addr.ip().is_unspecified();
+            Some(if is_known { NodeId::for_address(addr.ip(), &mut rng) } else { NodeId::random(&mut rng) })
+        };
+        let config =
+            NodeConfig { id_v4: id(Family::V4), id_v6: id(Family::V6), secret, read_only, enforce_ids: true };
+        let clock = Instant::now();
+        let node = RefCell::new(Node::new(now(clock), config, rng));
+        Ok(Dht { node, sockets, wake: Notify::new(), clock })
+    }
+
+    /// The address of the socket of a family, if there is one.
+    pub fn local_addr(&self, family: Family) -> Option<SocketAddr> {
+        self.sockets[family as usize].as_ref()?.local_addr().ok()
+    }
+
+    /// The families that it takes part in.
+    pub fn families(&self) -> impl Iterator<Item = Family> + '_ {
+        Family::ALL.into_iter().filter(|family| self.sockets[*family as usize].is_some())
+    }
+
+    /// Whether it can be reached from this machine only.
+    pub fn is_local(&self) -> bool {
+        self.families().filter_map(|family| self.local_addr(family)).all(|addr| addr.ip().is_loopback())
+    }
+
+    /// Has the node do something, now.
+    pub fn with<R>(&self, act: impl FnOnce(&mut Node, Time) -> R) -> R {
+        let result = act(&mut self.node.borrow_mut(), now(self.clock));
+        self.wake.notify_one();
+        result
+    }
+
+    /// All nodes that it knows, to be saved.
+    pub fn nodes(&self) -> Vec<NodeInfo> {
+        let node = self.node.borrow();
+        self.families().flat_map(|family| node.nodes(family)).collect()
+    }
+
+    /// Joins by nodes named as `HOST:PORT`, asking again for names that do not resolve until one does.
+    pub async fn join(&self, hosts: &[String]) {
+        loop {
+            let mut found = Vec::new();
+            for host in hosts {
+                match tokio::net::lookup_host(host).await {
+                    Ok(addrs) => found.extend(addrs),
+                    Err(error) => tracing::info!(%host, %error, "cannot find a node to join the DHT by"),
+                }
+            }
+            if !found.is_empty() || hosts.is_empty() {
+                return self.with(|node, now| node.join(now, &found));
+            }
+            tokio::time::sleep(RESOLVE_RETRY).await;
+        }
+    }
+
+    /// Serves the sockets for as long as it is polled, and tells what happens.
+    pub async fn run(&self, mut on_event: impl FnMut(Event)) {
+        let mut buffer = [0; DATAGRAM_LEN_MAX + 1];
+        for socket in self.sockets.iter().flatten() {
+            // Until the runtime has seen that it is, sending at once fails.
+            let _ = socket.writable().await;
+        }
+        loop {
+            let deadline = {
+                let mut node = self.node.borrow_mut();
+                let now = now(self.clock);
+                if node.poll_timeout() <= now {
+                    node.handle_timeout(now);
+                }
+                while let Some((to, datagram)) = node.poll_datagram() {
+                    self.send(to, &datagram);
+                }
+                node.poll_timeout().since(now).min(Duration::from_secs(3_600))
+            };
+            // Whoever is told may ask the node for more.
+            while let Some(event) = self.poll_event() {
+                on_event(event);
+            }
+            let [v4, v6] = &self.sockets;
+            tokio::select! {
+                () = readable(v4.as_ref()) => self.receive(v4.as_ref(), &mut buffer),
+                () = readable(v6.as_ref()) => self.receive(v6.as_ref(), &mut buffer),
+                () = self.wake.notified() => {}
+                () = tokio::time::sleep(deadline) => {}
+            }
+        }
+    }
+
+    fn poll_event(&self) -> Option<Event> {
+        self.node.borrow_mut().poll_event()
+    }
+
+    /// Sends if that is possible at once: a datagram that does not fit may as well be lost.
+    fn send(&self, to: SocketAddr, datagram: &[u8]) {
+        if let Some(socket) = &self.sockets[Family::of(to) as usize]
+            && let Err(error) = socket.try_send_to(datagram, to)
+        {
+            tracing::trace!(%to, %error, "cannot send");
+        }
+    }
+
+    fn receive(&self, socket: Option<&UdpSocket>, buffer: &mut [u8]) {
+        let Some(socket) = socket else { return };
+        let mut node = self.node.borrow_mut();
+        for _ in 0..READS_IN_A_ROW {
+            match socket.try_recv_from(buffer) {
+                Ok((len, from)) => node.handle_datagram(now(self.clock), from, &buffer[..len]),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                // Some systems tell here that an earlier datagram found nobody.
+                Err(error) => tracing::trace!(%error, "cannot receive"),
+            }
+        }
+    }
+}
+
+/// The addresses of a file that [`save_nodes`] wrote, to [`join`](Dht::join) by; none if there is no such file.
+///
+/// # Errors
+/// What the system says if the file is there and cannot be read.
+pub fn saved_nodes(file: &Path) -> io::Result<Vec<String>> {
+    match std::fs::read_to_string(file) {
+        Ok(text) => {
+            let addresses = text.lines().filter(|line| line.parse::<SocketAddr>().is_ok());
+            Ok(addresses.take(SAVED_MAX).map(str::to_owned).collect())
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Writes the addresses of nodes to a file, one a line, in the place of what was there. Without any nodes it does
+/// nothing: who has lost the network keeps what it had.
+///
+/// # Errors
+/// What the system says if the file cannot be written.
+pub fn save_nodes(file: &Path, nodes: &[NodeInfo]) -> io::Result<()> {
+    if nodes.is_empty() {
+        return Ok(());
+    }
+    let text: String = nodes.iter().take(SAVED_MAX).map(|node| format!("{}\n", node.addr)).collect();
+    let mut part = file.as_os_str().to_owned();
+    part.push(".part");
+    std::fs::write(&part, text).and_then(|()| std::fs::rename(&part, file))
+}
+
+/// Never zero, which the node may take for "never".
+fn now(clock: Instant) -> Time {
+    Time::from_micros(1) + clock.elapsed()
+}
+
+async fn readable(socket: Option<&UdpSocket>) {
+    match socket {
+        Some(socket) if socket.readable().await.is_ok() => {}
+        _ => pending().await,
+    }
+}

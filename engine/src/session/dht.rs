@@ -1,0 +1,270 @@
+//! The session's node of the DHT, and its torrents: announces each of them, and brings it the peers that it finds.
+
+use super::hub::Hub;
+use super::torrent::TorrentShell;
+use crate::dht::{Dht, PUBLIC_NODES, save_nodes, saved_nodes};
+use crate::hash::Lane;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::Duration;
+use swarm_core::dht::{Announce, Event, Family, LookupId};
+use swarm_core::id::InfoHash;
+use swarm_core::torrent::discovery::Origin;
+use tokio::sync::{Notify, oneshot};
+use tokio::task::spawn_local;
+use tokio::time::Instant;
+
+/// How often a torrent is announced. Others forget it after half an hour.
+const ANNOUNCE_INTERVAL: Duration = Duration::from_secs(15 * 60);
+/// The same for a torrent that nobody is connected to and that is not complete.
+const LONELY_INTERVAL: Duration = Duration::from_secs(30);
+/// The same after an announcement that no node took, for want of nodes; doubled for each further one.
+const UNHEARD_INTERVAL: Duration = Duration::from_secs(1);
+/// How often the known nodes are saved, beside when the session stops.
+const SAVE_INTERVAL: Duration = Duration::from_secs(600);
+/// How many torrents are announced at a time.
+const ANNOUNCING_MAX: usize = 16;
+
+/// What the session adds to its node.
+pub(crate) struct SessionDht {
+    pub(crate) dht: Dht,
+    schedule: RefCell<Schedule>,
+    running: RefCell<BTreeMap<LookupId, InfoHash>>,
+    rounds: RefCell<BTreeMap<InfoHash, Round>>,
+    wake: Notify,
+}
+
+/// One torrent's announcement, on each network.
+#[derive(Default)]
+struct Round {
+    /// Searches that are not over.
+    open: usize,
+    /// Nodes that took it.
+    stored: usize,
+    /// Rounds in a row that no node took, before this one.
+    unheard: u32,
+}
+
+/// When each torrent is to be announced next.
+#[derive(Default)]
+struct Schedule {
+    at: BTreeMap<InfoHash, Instant>,
+    order: BTreeSet<(Instant, InfoHash)>,
+}
+
+impl Schedule {
+    fn set(&mut self, hash: InfoHash, at: Instant) {
+        if let Some(old) = self.at.insert(hash, at) {
+            self.order.remove(&(old, hash));
+        }
+        self.order.insert((at, hash));
+    }
+
+    /// The same, unless it is to be sooner.
+    fn hasten(&mut self, hash: InfoHash, at: Instant) {
+        if self.at.get(&hash).is_none_or(|old| at < *old) {
+            self.set(hash, at);
+        }
+    }
+
+    fn pop(&mut self, now: Instant) -> Option<InfoHash> {
+        let (at, hash) = *self.order.first()?;
+        if at > now {
+            return None;
+        }
+        self.order.remove(&(at, hash));
+        self.at.remove(&hash);
+        Some(hash)
+    }
+
+    fn next(&self) -> Option<Instant> {
+        self.order.first().map(|(at, _)| *at)
+    }
+}
+
+impl SessionDht {
+    pub(crate) fn new(dht: Dht) -> SessionDht {
+        let (schedule, running, rounds) = Default::default();
+        SessionDht { dht, schedule, running, rounds, wake: Notify::new() }
+    }
+
+    /// A torrent has begun, or is complete: it is announced now.
+    pub(crate) fn announce(&self, hash: InfoHash) {
+        self.schedule.borrow_mut().set(hash, Instant::now());
+        self.wake.notify_one();
+    }
+
+    fn port(&self, family: Family) -> Option<u16> {
+        Some(self.dht.local_addr(family)?.port())
+    }
+
+    fn start_announce(&self, hub: &Hub, hash: InfoHash) {
+        let Some(torrent) = hub.torrents.borrow().get(&hash).cloned() else {
+            self.rounds.borrow_mut().remove(&hash);
+            return;
+        };
+        self.schedule.borrow_mut().set(hash, Instant::now() + ANNOUNCE_INTERVAL);
+        for family in self.dht.families() {
+            let mut listening = hub.listening.iter().filter(|addr| Family::of(**addr) == family);
+            let Some(port) = listening.next().map(SocketAddr::port) else { continue };
+            let implied_port = self.port(family) == Some(port);
+            let what = Announce { port, implied_port, is_seed: torrent.is_complete() };
+            let lookup = self.dht.with(|node, now| node.announce(now, family, hash, what));
+            self.running.borrow_mut().insert(lookup, hash);
+            self.rounds.borrow_mut().entry(hash).or_default().open += 1;
+        }
+    }
+
+    fn on_event(&self, hub: &Hub, event: Event) {
+        match event {
+            Event::Peers { info_hash, peers, by, .. } => {
+                let torrent = hub.torrents.borrow().get(&info_hash).cloned();
+                if let Some(torrent) = torrent {
+                    tracing::debug!(%info_hash, %by, peers = peers.len(), "the DHT names peers");
+                    let origin = Origin::Network { from_loopback: by.ip().is_loopback() };
+                    torrent.with(|inner| inner.core.handle_addresses(hub.now(), &peers, origin));
+                }
+            }
+            Event::Done { lookup, stored, .. } => {
+                if let Some(hash) = self.running.borrow_mut().remove(&lookup) {
+                    self.on_announced(hub, hash, stored);
+                }
+            }
+            Event::NewId { family, id } => tracing::debug!(?family, %id, "the DHT sees us elsewhere"),
+            _ => {}
+        }
+    }
+
+    /// An announcement is over on one network.
+    fn on_announced(&self, hub: &Hub, hash: InfoHash, stored: usize) {
+        self.wake.notify_one();
+        let unheard = {
+            let mut rounds = self.rounds.borrow_mut();
+            let round = rounds.entry(hash).or_default();
+            round.open = round.open.saturating_sub(1);
+            round.stored += stored;
+            if round.open > 0 {
+                return;
+            }
+            let unheard = if round.stored == 0 { round.unheard + 1 } else { 0 };
+            *round = Round { unheard, ..Round::default() };
+            unheard
+        };
+        let torrent = hub.torrents.borrow().get(&hash).cloned();
+        let again = match unheard {
+            0 if torrent.is_some_and(|torrent| torrent.is_lonely()) => LONELY_INTERVAL,
+            0 => ANNOUNCE_INTERVAL,
+            n => ANNOUNCE_INTERVAL.min(UNHEARD_INTERVAL * 2u32.pow((n - 1).min(16))),
+        };
+        self.schedule.borrow_mut().hasten(hash, Instant::now() + again);
+    }
+
+    async fn announce_all(&self, hub: &Hub) {
+        loop {
+            while self.running.borrow().len() < ANNOUNCING_MAX {
+                let Some(hash) = self.schedule.borrow_mut().pop(Instant::now()) else { break };
+                self.start_announce(hub, hash);
+            }
+            let is_busy = self.running.borrow().len() >= ANNOUNCING_MAX;
+            let next = self.schedule.borrow().next().filter(|_| !is_busy);
+            tokio::select! {
+                () = self.wake.notified() => {}
+                () = tokio::time::sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {}
+            }
+        }
+    }
+}
+
+/// Where known nodes are kept between sessions.
+fn saved_in(hub: &Hub) -> Option<PathBuf> {
+    Some(hub.options.state_dir.as_ref()?.join("dht-nodes"))
+}
+
+/// Joins by the nodes that are given and by those that were known last time; then saves the known ones now and then.
+async fn join(hub: &Hub, ours: &SessionDht, mut hosts: Vec<String>) {
+    if let Some(file) = saved_in(hub) {
+        let (done, saved) = oneshot::channel();
+        hub.workers.submit(Lane::Check, move || drop(done.send(saved_nodes(&file))));
+        if let Ok(Ok(saved)) = saved.await {
+            hosts.extend(saved);
+        }
+    }
+    ours.dht.join(&hosts).await;
+    loop {
+        tokio::time::sleep(SAVE_INTERVAL).await;
+        save(hub).await;
+    }
+}
+
+/// Saves the nodes that are known.
+pub(super) async fn save(hub: &Hub) {
+    let (Some(ours), Some(file)) = (hub.dht.borrow().clone(), saved_in(hub)) else { return };
+    let nodes = ours.dht.nodes();
+    let (done, saved) = oneshot::channel();
+    hub.workers.submit(Lane::Transfer, move || {
+        let folder = file.parent().map_or(Ok(()), std::fs::create_dir_all);
+        let _ = done.send(folder.and_then(|()| save_nodes(&file, &nodes)));
+    });
+    if let Ok(Err(error)) = saved.await {
+        tracing::warn!(%error, "cannot save the nodes of the DHT");
+    }
+}
+
+/// Runs the session's node, if it is to have one.
+pub(super) fn start(hub: &Rc<Hub>) {
+    let Some(options) = &hub.options.dht else { return };
+    let dht = match Dht::open(&hub.listening, hub.options.bind_device.as_deref(), false) {
+        Ok(dht) => dht,
+        Err(error) => return tracing::warn!(%error, "no socket for the DHT"),
+    };
+    let mut hosts = options.bootstrap.clone();
+    if hosts.is_empty() && !dht.is_local() {
+        hosts.extend(PUBLIC_NODES.map(str::to_owned));
+    }
+    let ours = Rc::new(SessionDht::new(dht));
+    *hub.dht.borrow_mut() = Some(Rc::clone(&ours));
+    let (joining, running, announcing) = (Rc::clone(&ours), Rc::clone(&ours), ours);
+    let (state, events, torrents) = (Rc::clone(hub), Rc::clone(hub), Rc::clone(hub));
+    spawn_local(async move { join(&state, &joining, hosts).await });
+    spawn_local(async move { running.dht.run(|event| running.on_event(&events, event)).await });
+    spawn_local(async move { announcing.announce_all(&torrents).await });
+}
+
+impl TorrentShell {
+    /// The session's node, unless there is none or the torrent is private (BEP 27).
+    fn dht(&self) -> Option<Rc<SessionDht>> {
+        self.hub.dht.borrow().clone().filter(|_| !self.metainfo.info.private)
+    }
+
+    /// Tells the DHT that we are here; the first time also of the nodes that the metainfo names.
+    pub(super) fn announce_on_dht(&self, with_nodes: bool) {
+        let Some(dht) = self.dht() else { return };
+        dht.announce(self.metainfo.info.info_hash);
+        if with_nodes && !self.metainfo.nodes.is_empty() {
+            let hosts: Vec<String> =
+                self.metainfo
+                    .nodes
+                    .iter()
+                    .take(swarm_core::dht::BUCKET_LEN_MAX)
+                    .map(|(host, port)| {
+                        if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+                    })
+                    .collect();
+            spawn_local(async move { dht.dht.join(&hosts).await });
+        }
+    }
+
+    /// Must not be called while the torrent is being changed.
+    fn is_complete(&self) -> bool {
+        self.inner.borrow().core.is_complete()
+    }
+
+    /// Whether it wants data and has nobody to ask.
+    fn is_lonely(&self) -> bool {
+        let inner = self.inner.borrow();
+        !inner.core.is_complete() && inner.core.peers().next().is_none()
+    }
+}
