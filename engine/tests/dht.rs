@@ -14,6 +14,7 @@ use tempfile::TempDir;
 for_both_families![
     a_download_finds_its_seed,
     the_metainfo_names_nodes_to_start_from,
+    a_peer_shows_the_way_into_the_dht,
     private_torrents_stay_out_of_the_dht,
     known_nodes_are_remembered,
 ];
@@ -67,6 +68,21 @@ async fn the_metainfo_names_nodes_to_start_from(ip: &str) {
         download(&getter, &metainfo, &target).await;
     })
     .await;
+}
+
+async fn a_peer_shows_the_way_into_the_dht(ip: &str) {
+    let (sources, targets) =
+        ([0; 2].map(|_| TempDir::new().unwrap()), [0; 2].map(|_| TempDir::new().unwrap()));
+    let known = publish(sources[0].path(), FILES, 65_536);
+    let found = publish(sources[1].path(), &FILES[..1], 32_768);
+    let (seeder, getter) = (session(ip, &[]), session(ip, &[]));
+    seed(&seeder, &known, &sources[0]).await;
+    seed(&seeder, &found, &sources[1]).await;
+    // Nobody tells where to find the second torrent, or any node.
+    let peers = seeder.listen_addrs().to_vec();
+    let torrent = AddTorrent { peers, ..AddTorrent::download(known, targets[0].path()) };
+    getter.add(torrent).await.unwrap().completed().await.unwrap();
+    download(&getter, &found, &targets[1]).await;
 }
 
 async fn private_torrents_stay_out_of_the_dht(ip: &str) {

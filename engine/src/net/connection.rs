@@ -132,6 +132,9 @@ pub(crate) struct TorrentSink<'a> {
 impl Sink for TorrentSink<'_> {
     fn message(&mut self, message: Message) {
         tracing::trace!(peer = self.key.0, ?message, "received");
+        if let Message::Port(port) = message {
+            self.torrent.learn_dht_node(self.inner, self.key, port);
+        }
         self.inner.core.handle_message(self.now, self.key, &message);
     }
 

@@ -12,42 +12,29 @@ pub(crate) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// The part of a handshake up to the info-hash, after which an acceptor knows which torrent is meant.
 const FRONT_LEN: usize = 48;
 
-/// The extensions that we speak.
-pub(crate) fn reserved() -> Reserved {
-    Reserved::FAST | Reserved::EXTENSION
-}
-
-fn ours(info_hash: InfoHash, peer_id: PeerId) -> [u8; HANDSHAKE_LEN] {
-    Handshake { reserved: reserved(), info_hash, peer_id }.encode()
-}
-
 /// Opens a connection that we dialled.
-pub(crate) async fn initiate(
-    stream: &mut TcpStream,
-    info_hash: InfoHash,
-    peer_id: PeerId,
-) -> io::Result<Handshake> {
-    stream.write_all(&ours(info_hash, peer_id)).await?;
+pub(crate) async fn initiate(stream: &mut TcpStream, ours: Handshake) -> io::Result<Handshake> {
+    stream.write_all(&ours.encode()).await?;
     let mut bytes = [0; HANDSHAKE_LEN];
     stream.read_exact(&mut bytes[..FRONT_LEN]).await?;
-    if front_hash(&bytes)? != info_hash {
+    if front_hash(&bytes)? != ours.info_hash {
         return Err(invalid("the peer answered for another torrent"));
     }
     stream.read_exact(&mut bytes[FRONT_LEN..]).await?;
     whole(&bytes)
 }
 
-/// Opens a connection that was dialled to us. `peer_id_for` says what we are called in a torrent, or `None` if
-/// we do not have it.
+/// Opens a connection that was dialled to us. `ours` says what we are called in a torrent and which
+/// extensions we speak there, or `None` if we do not have it.
 pub(crate) async fn accept(
     stream: &mut TcpStream,
-    peer_id_for: impl FnOnce(InfoHash) -> Option<PeerId>,
+    ours: impl FnOnce(InfoHash) -> Option<(PeerId, Reserved)>,
 ) -> io::Result<Handshake> {
     let mut bytes = [0; HANDSHAKE_LEN];
     stream.read_exact(&mut bytes[..FRONT_LEN]).await?;
     let info_hash = front_hash(&bytes)?;
-    let peer_id = peer_id_for(info_hash).ok_or_else(|| invalid("no such torrent here"))?;
-    stream.write_all(&ours(info_hash, peer_id)).await?;
+    let (peer_id, reserved) = ours(info_hash).ok_or_else(|| invalid("no such torrent here"))?;
+    stream.write_all(&Handshake { reserved, info_hash, peer_id }.encode()).await?;
     stream.read_exact(&mut bytes[FRONT_LEN..]).await?;
     whole(&bytes)
 }

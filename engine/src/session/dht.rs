@@ -1,7 +1,7 @@
 //! The session's node of the DHT, and its torrents: announces each of them, and brings it the peers that it finds.
 
 use super::hub::Hub;
-use super::torrent::TorrentShell;
+use super::torrent::{Inner, TorrentShell};
 use crate::dht::{Dht, PUBLIC_NODES, save_nodes, saved_nodes};
 use crate::hash::Lane;
 use std::cell::RefCell;
@@ -11,8 +11,9 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 use swarm_core::dht::{Announce, Event, Family, LookupId};
-use swarm_core::id::InfoHash;
+use swarm_core::id::{InfoHash, PeerKey};
 use swarm_core::torrent::discovery::Origin;
+use swarm_core::wire::Message;
 use tokio::sync::{Notify, oneshot};
 use tokio::task::spawn_local;
 use tokio::time::Instant;
@@ -97,7 +98,13 @@ impl SessionDht {
         self.wake.notify_one();
     }
 
-    fn port(&self, family: Family) -> Option<u16> {
+    /// A peer says that there is a node beside it.
+    pub(crate) fn learn(&self, addr: SocketAddr) {
+        self.dht.with(|node, now| node.ping(now, addr));
+    }
+
+    /// Where a node of ours listens, for a peer of this family.
+    pub(crate) fn port(&self, family: Family) -> Option<u16> {
         Some(self.dht.local_addr(family)?.port())
     }
 
@@ -235,7 +242,7 @@ pub(super) fn start(hub: &Rc<Hub>) {
 
 impl TorrentShell {
     /// The session's node, unless there is none or the torrent is private (BEP 27).
-    fn dht(&self) -> Option<Rc<SessionDht>> {
+    pub(crate) fn dht(&self) -> Option<Rc<SessionDht>> {
         self.hub.dht.borrow().clone().filter(|_| !self.metainfo.info.private)
     }
 
@@ -254,6 +261,27 @@ impl TorrentShell {
                     })
                     .collect();
             spawn_local(async move { dht.dht.join(&hosts).await });
+        }
+    }
+
+    /// Tells a peer where our node listens.
+    pub(super) fn tell_dht_port(&self, key: PeerKey, addr: SocketAddr) {
+        let port = self.dht().and_then(|dht| dht.port(Family::of(addr)));
+        if let Some(port) = port
+            && let Some(link) = self.inner.borrow_mut().links.get_mut(&key).filter(|link| !link.is_closing())
+        {
+            link.outbox.push_message(&Message::Port(port));
+            link.wake.notify_one();
+        }
+    }
+
+    /// A peer has told where its node listens.
+    pub(crate) fn learn_dht_node(&self, inner: &Inner, key: PeerKey, port: u16) {
+        if let Some(dht) = self.dht()
+            && let Some(peer) = inner.core.peer(key)
+            && port != 0
+        {
+            dht.learn(SocketAddr::new(peer.info.addr.ip(), port));
         }
     }
 

@@ -20,6 +20,7 @@ use swarm_core::id::InfoHash;
 use swarm_core::rng::Rng;
 use swarm_core::time::{Duration, Time};
 use swarm_core::torrent::Pressure;
+use swarm_core::wire::handshake::Reserved;
 use tokio::sync::{Notify, Semaphore};
 
 /// Memory in use, in percent of the pool, from which only open pieces are asked for.
@@ -88,6 +89,13 @@ impl Hub {
     pub(crate) fn now(&self) -> Time {
         let elapsed = self.clock.elapsed();
         Time::from_micros(1) + elapsed
+    }
+
+    /// The extensions that we speak in a torrent.
+    pub(crate) fn reserved(&self, is_private: bool) -> Reserved {
+        let extensions = Reserved::FAST | Reserved::EXTENSION;
+        let has_dht = !is_private && self.dht.borrow().is_some();
+        if has_dht { extensions | Reserved::DHT } else { extensions }
     }
 
     /// When a time of the session's clock will be on the runtime's.

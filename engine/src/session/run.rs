@@ -128,7 +128,7 @@ async fn greet(
     let mut torrent = None;
     let hello = handshake::accept(&mut stream, |info_hash| {
         torrent = hub.torrents.borrow().get(&info_hash).cloned();
-        torrent.as_ref().map(|t| t.peer_id())
+        torrent.as_ref().map(|t| (t.peer_id(), t.reserved()))
     })
     .await?;
     tracing::trace!(%addr, "incoming handshake");

@@ -188,6 +188,11 @@ impl TorrentShell {
         self.peer_id
     }
 
+    /// The extensions that we speak in this torrent.
+    pub(crate) fn reserved(&self) -> Reserved {
+        self.hub.reserved(self.metainfo.info.private)
+    }
+
     pub(crate) fn pieces(&self) -> u32 {
         self.metainfo.info.geometry.pieces()
     }
@@ -313,7 +318,8 @@ impl TorrentShell {
         let attempt = async {
             let mut stream = socket::dial(addr, &self.hub.options).await?;
             let info_hash = self.metainfo.info.info_hash;
-            let greeting = handshake::initiate(&mut stream, info_hash, self.peer_id);
+            let ours = Handshake { reserved: self.reserved(), info_hash, peer_id: self.peer_id };
+            let greeting = handshake::initiate(&mut stream, ours);
             let hello = tokio::time::timeout(HANDSHAKE_TIMEOUT, greeting).await??;
             Ok((stream, hello))
         };
@@ -343,7 +349,8 @@ impl TorrentShell {
             return;
         }
         let wake = Rc::new(Notify::new());
-        let both = |flag: Reserved| hello.reserved.contains(flag) && handshake::reserved().contains(flag);
+        let reserved = self.reserved();
+        let both = |flag: Reserved| hello.reserved.contains(flag) && reserved.contains(flag);
         let info = PeerInfo {
             addr,
             inbound,
@@ -367,6 +374,9 @@ impl TorrentShell {
             inner.core.handle_connected(now, key, info);
             key
         });
+        if both(Reserved::DHT) {
+            self.tell_dht_port(key, addr);
+        }
         self.hub.connections.set(self.hub.connections.get() + 1);
         let task = spawn_local(connection::run(Rc::clone(self), key, stream, wake));
         let shell = Rc::clone(self);
