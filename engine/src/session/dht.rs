@@ -20,10 +20,10 @@ use tokio::time::Instant;
 
 /// How often a torrent is announced. Others forget it after half an hour.
 const ANNOUNCE_INTERVAL: Duration = Duration::from_secs(15 * 60);
-/// The same for a torrent that nobody is connected to and that is not complete.
+/// How often one is announced at least that nobody is connected to and that is not complete.
 const LONELY_INTERVAL: Duration = Duration::from_secs(30);
-/// The same after an announcement that no node took, for want of nodes; doubled for each further one.
-const UNHEARD_INTERVAL: Duration = Duration::from_secs(1);
+/// The interval after an announcement that no node took or that found a download nobody; doubled for each further one.
+const IN_VAIN_INTERVAL: Duration = Duration::from_secs(1);
 /// How often the known nodes are saved, beside when the session stops.
 const SAVE_INTERVAL: Duration = Duration::from_secs(600);
 /// How many torrents are announced at a time.
@@ -45,8 +45,8 @@ struct Round {
     open: usize,
     /// Nodes that took it.
     stored: usize,
-    /// Rounds in a row that no node took, before this one.
-    unheard: u32,
+    /// Rounds in a row that no node took, or that found a download nobody, before this one.
+    in_vain: u32,
 }
 
 /// When each torrent is to be announced next.
@@ -148,7 +148,9 @@ impl SessionDht {
     /// An announcement is over on one network.
     fn on_announced(&self, hub: &Hub, hash: InfoHash, stored: usize) {
         self.wake.notify_one();
-        let unheard = {
+        let torrent = hub.torrents.borrow().get(&hash).cloned();
+        let is_lonely = torrent.is_some_and(|torrent| torrent.is_lonely());
+        let (in_vain, longest) = {
             let mut rounds = self.rounds.borrow_mut();
             let round = rounds.entry(hash).or_default();
             round.open = round.open.saturating_sub(1);
@@ -156,15 +158,14 @@ impl SessionDht {
             if round.open > 0 {
                 return;
             }
-            let unheard = if round.stored == 0 { round.unheard + 1 } else { 0 };
-            *round = Round { unheard, ..Round::default() };
-            unheard
+            let was_taken = round.stored > 0;
+            let in_vain = if was_taken && !is_lonely { 0 } else { round.in_vain + 1 };
+            *round = Round { in_vain, ..Round::default() };
+            (in_vain, if was_taken { LONELY_INTERVAL } else { ANNOUNCE_INTERVAL })
         };
-        let torrent = hub.torrents.borrow().get(&hash).cloned();
-        let again = match unheard {
-            0 if torrent.is_some_and(|torrent| torrent.is_lonely()) => LONELY_INTERVAL,
+        let again = match in_vain {
             0 => ANNOUNCE_INTERVAL,
-            n => ANNOUNCE_INTERVAL.min(UNHEARD_INTERVAL * 2u32.pow((n - 1).min(16))),
+            n => longest.min(IN_VAIN_INTERVAL * 2u32.pow((n - 1).min(16))),
         };
         self.schedule.borrow_mut().hasten(hash, Instant::now() + again);
     }

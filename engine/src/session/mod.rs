@@ -76,6 +76,8 @@ impl Session {
             .spawn(move || {
                 let hub = Hub::new(options, addrs, Arc::new(workers), seed);
                 run::run(&runtime, hub, sockets, inbox);
+                // A name that is still being looked up must not hold up the end.
+                runtime.shutdown_background();
                 let _ = ended_tx.send(());
             })
             .map_err(system("starting the network thread"))?;

@@ -195,7 +195,7 @@ impl Node {
         self.peers.len()
     }
 
-    /// Joins by these addresses: looks for our own neighbours. The first [`ROUTERS_MAX`] are remembered, and asked again
+    /// Joins by these addresses: looks for our own neighbours. The first few dozen are remembered, and asked again
     /// whenever too few nodes are known.
     pub fn join(&mut self, now: Time, addrs: &[SocketAddr]) {
         for addr in addrs {
