@@ -114,10 +114,11 @@ class Source:
     """A scripted seed that listens: it claims everything, unchokes, and hands each request on to `answer(peer, piece, begin,
     length)` in the connection's own thread."""
 
-    def __init__(self, info_hash, answer):
+    def __init__(self, info_hash, answer, host):
         self.info_hash, self.answer = info_hash, answer
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        self.address = "127.0.0.1:{}".format(self.listener.getsockname()[1])
+        family = socket.AF_INET6 if host.version == 6 else socket.AF_INET
+        self.listener = socket.create_server((host.ip, 0), family=family)
+        self.address = host.endpoint(self.listener.getsockname()[1])
         self.asked, self.ended = threading.Event(), threading.Event()
         threading.Thread(target=self._accept, daemon=True).start()
 

@@ -4,27 +4,28 @@ import os
 import subprocess
 
 from clients import Swarm
-from harness import MIB, Case, create, fill, missing, seeded
+from harness import LOOPBACK, LOOPBACK6, MIB, Case, create, fill, missing, seeded
 
 PIECE = "64KiB"
 
 
 class Disk(Case):
     scratch_bytes = 256 * MIB
+    host = LOOPBACK
 
     def test_a_file_cut_short_under_a_seed_is_named_and_the_rest_served(self):
         rng = seeded(1)
         folder = self.scratch / "it"
         cut, whole = (fill(folder / name, 32 * MIB, rng) for name in ("cut.bin", "whole.bin"))
         meta = create(folder, self.scratch / "it.meta", "-l", PIECE)
-        seed = self.start(Swarm.source(meta, self.scratch, "--max-up", "8MB/s"))
-        get = self.start(Swarm.downloader(meta, self.scratch / "1", [seed.address]))
+        seed = self.start(Swarm.source(meta, self.scratch, "--max-up", "8MB/s", host=self.host))
+        get = self.start(Swarm.downloader(meta, self.scratch / "1", [seed.address], host=self.host))
         get._wait(lambda: any(e.get("bytes_verified", 0) > 0 for e in list(get.events)), 60, "the first piece")
         os.truncate(cut, MIB + 123)
         named = lambda: any("cut.bin" in e["message"] for e in list(seed.events) if e["event"] == "warning")
         seed._wait(named, 60, "a warning that names cut.bin")
         get.stop()
-        get = Swarm.downloader(meta, self.scratch / "2", [seed.address], "--files", "whole.bin")
+        get = Swarm.downloader(meta, self.scratch / "2", [seed.address], "--files", "whole.bin", host=self.host)
         get.expect(0, 120)
         self.assert_same(whole, self.scratch / "2" / "it" / "whole.bin")
         self.assertTrue(seed.is_running(), str(seed))
@@ -35,8 +36,8 @@ class Disk(Case):
         small = self.scratch / "small"
         small.mkdir()
         self.mount(small, "-o", "size=24m")
-        seed = self.start(Swarm.source(meta, self.scratch))
-        get = self.start(Swarm.downloader(meta, small, [seed.address]))
+        seed = self.start(Swarm.source(meta, self.scratch, host=self.host))
+        get = self.start(Swarm.downloader(meta, small, [seed.address], host=self.host))
         get.wait_event("disk_stalled")
         self.assertTrue(get.is_running(), str(get))
         self.mount(small, "-o", "remount,size=128m")
@@ -53,3 +54,7 @@ class Disk(Case):
             missing(f"a small disk cannot be mounted: {done.stderr.strip()}")
         if "remount" not in options[1]:
             self.addCleanup(subprocess.run, ["umount", "--lazy", str(folder)], check=True)
+
+
+class DiskIpv6(Disk):
+    host = LOOPBACK6

@@ -3,7 +3,7 @@
 import subprocess
 
 from clients import Swarm
-from harness import MIB, Case, create, fill, seeded, small_files, swarm
+from harness import LOOPBACK, LOOPBACK6, MIB, Case, create, fill, seeded, small_files, swarm
 from watcher import Watcher
 
 PIECE = 256 << 10
@@ -11,15 +11,16 @@ PIECE = 256 << 10
 
 class KillNine(Case):
     scratch_bytes = 512 * MIB
+    host = LOOPBACK
 
     def torture(self, content, rng, kills):
         meta = create(content, self.scratch / "it.meta", "-l", f"{PIECE >> 10}KiB")
         shown = swarm("show", meta, "--json").events[0]
-        seed = self.start(Swarm.source(meta, self.scratch))
+        seed = self.start(Swarm.source(meta, self.scratch, host=self.host))
         copies = self.scratch / "copies"
         # Before and while it looks at what is there.
         for _ in range(3):
-            get = self.start(Swarm.downloader(meta, copies))
+            get = self.start(Swarm.downloader(meta, copies, host=self.host))
             try:
                 get.process.wait(rng.random() / 8)
             except subprocess.TimeoutExpired:
@@ -27,7 +28,7 @@ class KillNine(Case):
             get.kill()
         announced = set()
         for _ in range(kills):
-            get = self.start(Swarm.downloader(meta, copies, [seed.address], "--max-down", "40MB/s"))
+            get = self.start(Swarm.downloader(meta, copies, [seed.address], "--max-down", "40MB/s", host=self.host))
             checked = get.wait_event("checked")
             watcher = Watcher(get.address, shown["info_hash_v1"])
             wanted = len(announced) + rng.randrange(shown["pieces"] // (kills + 1) + 1)
@@ -46,7 +47,7 @@ class KillNine(Case):
         self.assertGreater(len(announced), 0)
         self.assertLess(len(announced), shown["pieces"], "it was never killed before the end")
 
-        get = Swarm.downloader(meta, copies, [seed.address])
+        get = Swarm.downloader(meta, copies, [seed.address], host=self.host)
         get.expect(0, 120)
         have = get.find("checked")["pieces_have"]
         self.assertGreaterEqual(have, len(announced), str(get))
@@ -63,3 +64,7 @@ class KillNine(Case):
         tree = small_files(self.scratch / "tree", 2000, rng)
         fill(tree / "large.bin", 60 * MIB, rng)
         self.torture(tree, rng, 4)
+
+
+class KillNineIpv6(KillNine):
+    host = LOOPBACK6
