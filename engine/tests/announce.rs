@@ -14,8 +14,20 @@ use url::Url;
 
 const SMALL: &[(&str, usize)] = &[("a.bin", 100_000)];
 
+for_both_families![
+    a_tracker_that_fails_is_named_and_the_next_one_serves,
+    a_tracker_that_keeps_us_waiting_stops_neither_the_transfer_nor_the_end,
+    redirects_lead_to_another_tracker,
+    a_metainfo_file_reaches_no_other_service_of_this_machine,
+    a_redirect_of_a_metainfo_files_tracker_is_checked_as_well,
+    a_trackers_id_goes_back_to_it_and_the_end_is_told,
+    a_warning_is_shown_once_and_intervals_have_a_floor,
+    trackers_hear_how_a_seed_stands_from_the_first_announce_to_the_last,
+];
+
 /// A seed of something small, and an empty folder to download it into.
 struct Swarm {
+    ip: String,
     source: TempDir,
     target: TempDir,
     metainfo: Arc<Metainfo>,
@@ -23,12 +35,12 @@ struct Swarm {
 }
 
 impl Swarm {
-    async fn new() -> Swarm {
+    async fn new(ip: &str) -> Swarm {
         let (source, target) = (TempDir::new().unwrap(), TempDir::new().unwrap());
         let metainfo = publish(source.path(), SMALL, 16_384);
-        let seeder = session("127.0.0.1");
+        let seeder = session(ip);
         seed(&seeder, &metainfo, source.path()).await;
-        Swarm { source, target, metainfo, seeder }
+        Swarm { ip: ip.to_owned(), source, target, metainfo, seeder }
     }
 
     /// A download that knows no peers, only these trackers.
@@ -42,7 +54,7 @@ impl Swarm {
 
     /// Downloads it all by these trackers, and returns what was said of the first one.
     async fn download_by(&self, trackers: &[String]) -> String {
-        let getter = session("127.0.0.1");
+        let getter = session(&self.ip);
         let torrent = getter.add(self.download(trackers)).await.unwrap();
         let mut events = torrent.events();
         let said = said_of(&trackers[0], &mut events).await;
@@ -81,10 +93,9 @@ async fn next_announce(torrent: &TorrentHandle) -> Duration {
     torrent.stats().await.unwrap().trackers[0].next_announce.expect("it will be asked again")
 }
 
-#[tokio::test]
-async fn a_tracker_that_fails_is_named_and_the_next_one_serves() {
-    let swarm = Swarm::new().await;
-    let good = Scripted::always(Say::ok(peers(&[swarm.seeder_addr()]))).await;
+async fn a_tracker_that_fails_is_named_and_the_next_one_serves(ip: &str) {
+    let swarm = Swarm::new(ip).await;
+    let good = Scripted::always(ip, Say::ok(peers(&[swarm.seeder_addr()]))).await;
     let cut = Say::All(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nd8:intervali1800e".to_vec());
     let endless = Say::ForEver {
         first: b"HTTP/1.1 200 OK\r\n\r\nd5:peers9999999:".to_vec(),
@@ -115,7 +126,7 @@ async fn a_tracker_that_fails_is_named_and_the_next_one_serves() {
         (endless, "longer than 1048576 bytes"),
     ];
     for (say, expected) in odd {
-        let bad = Scripted::always(say).await;
+        let bad = Scripted::always(ip, say).await;
         let (bad, good) = (bad.url("/announce"), good.url("/announce"));
         let said = swarm.download_by(&[bad.clone(), good]).await;
         assert!(said.starts_with(&format!("{bad}: ")) && said.contains(expected), "{expected}: {said}");
@@ -125,7 +136,7 @@ async fn a_tracker_that_fails_is_named_and_the_next_one_serves() {
 
 #[tokio::test]
 async fn odd_but_usable_replies_are_used() {
-    let swarm = Swarm::new().await;
+    let swarm = Swarm::new("127.0.0.1").await;
     let port = swarm.seeder_addr().port();
     let with_seeder = |junk: &[u8]| {
         let mut list = junk.to_vec();
@@ -160,23 +171,22 @@ async fn odd_but_usable_replies_are_used() {
         (Say::ok([peers(&[swarm.seeder_addr()]), b"\r\n<!-- ad -->".to_vec()].concat()), "1 peers"),
     ];
     for (say, expected) in cases {
-        let tracker = Scripted::always(say).await;
+        let tracker = Scripted::always("127.0.0.1", say).await;
         assert_eq!(swarm.download_by(&[tracker.url("/announce")]).await, expected);
         swarm.forget();
     }
 }
 
-#[tokio::test]
-async fn a_tracker_that_keeps_us_waiting_stops_neither_the_transfer_nor_the_end() {
-    let swarm = Swarm::new().await;
+async fn a_tracker_that_keeps_us_waiting_stops_neither_the_transfer_nor_the_end(ip: &str) {
+    let swarm = Swarm::new(ip).await;
     let drip = Say::ForEver {
         first: b"HTTP/1.1 200 OK\r\n\r\n".to_vec(),
         then: b"d".to_vec(),
         pause: Duration::from_millis(20),
     };
     for say in [drip, Say::Nothing] {
-        let mut slow = Scripted::always(say).await;
-        let getter = session("127.0.0.1");
+        let mut slow = Scripted::always(ip, say).await;
+        let getter = session(ip);
         let torrent = AddTorrent {
             trackers: vec![slow.url("/announce")],
             ..get(&swarm.metainfo, swarm.target.path(), &[&swarm.seeder])
@@ -190,12 +200,11 @@ async fn a_tracker_that_keeps_us_waiting_stops_neither_the_transfer_nor_the_end(
     }
 }
 
-#[tokio::test]
-async fn redirects_lead_to_another_tracker() {
-    let swarm = Swarm::new().await;
-    let mut good = Scripted::always(Say::ok(peers(&[swarm.seeder_addr()]))).await;
+async fn redirects_lead_to_another_tracker(ip: &str) {
+    let swarm = Swarm::new(ip).await;
+    let mut good = Scripted::always(ip, Say::ok(peers(&[swarm.seeder_addr()]))).await;
     let away = good.url("/announce?moved=1");
-    let first = Scripted::start("127.0.0.1", move |url, _| {
+    let first = Scripted::start(ip, move |url, _| {
         Say::redirect(&format!("{away}&{}", url.query().unwrap_or_default()))
     });
     let first = first.await;
@@ -212,23 +221,22 @@ fn naming(metainfo: &Metainfo, tracker: &str) -> Arc<Metainfo> {
     Arc::new(metainfo)
 }
 
-#[tokio::test]
-async fn a_metainfo_file_reaches_no_other_service_of_this_machine() {
-    let swarm = Swarm::new().await;
+async fn a_metainfo_file_reaches_no_other_service_of_this_machine(ip: &str) {
+    let swarm = Swarm::new(ip).await;
     let reply = Say::ok(peers(&[swarm.seeder_addr()]));
     for (path, by_metainfo, expected) in [
         ("/admin?reboot=1", true, "is this machine, and the path does not start with /announce"),
         ("/announce?key=1", true, "1 peers"),
         ("/admin?reboot=1", false, "1 peers"),
     ] {
-        let tracker = Scripted::always(reply.clone()).await;
+        let tracker = Scripted::always(ip, reply.clone()).await;
         let url = tracker.url(path);
         let torrent = if by_metainfo {
             get(&naming(&swarm.metainfo, &url), swarm.target.path(), &[])
         } else {
             swarm.download(std::slice::from_ref(&url))
         };
-        let getter = session("127.0.0.1");
+        let getter = session(ip);
         let torrent = getter.add(torrent).await.unwrap();
         let said = said_of(&url, &mut torrent.events()).await;
         assert!(said.contains(expected), "{path}: {said}");
@@ -236,13 +244,12 @@ async fn a_metainfo_file_reaches_no_other_service_of_this_machine() {
     }
 }
 
-#[tokio::test]
-async fn a_redirect_of_a_metainfo_files_tracker_is_checked_as_well() {
-    let swarm = Swarm::new().await;
-    let mut inside = Scripted::always(Say::ok(peers(&[swarm.seeder_addr()]))).await;
-    let outside = Scripted::always(Say::redirect(&inside.url("/admin"))).await;
+async fn a_redirect_of_a_metainfo_files_tracker_is_checked_as_well(ip: &str) {
+    let swarm = Swarm::new(ip).await;
+    let mut inside = Scripted::always(ip, Say::ok(peers(&[swarm.seeder_addr()]))).await;
+    let outside = Scripted::always(ip, Say::redirect(&inside.url("/admin"))).await;
     let url = outside.url("/announce");
-    let getter = session("127.0.0.1");
+    let getter = session(ip);
     let torrent = getter.add(get(&naming(&swarm.metainfo, &url), swarm.target.path(), &[])).await.unwrap();
     let said = said_of(&url, &mut torrent.events()).await;
     assert!(said.contains("is this machine"), "{said}");
@@ -258,8 +265,8 @@ async fn each_family_announces_its_own_port_to_the_tracker_that_it_reaches() {
         eprintln!("skipped: this machine has no IPv6 loopback");
         return;
     }
-    let swarm = Swarm::new().await;
-    let mut v4 = Scripted::always(Say::ok(peers(&[]))).await;
+    let swarm = Swarm::new("127.0.0.1").await;
+    let mut v4 = Scripted::always("127.0.0.1", Say::ok(peers(&[]))).await;
     let reply = Say::ok(peers(&[]));
     let mut v6 = Scripted::start("::1", move |_, _| reply.clone()).await;
     let getter = session_on("127.0.0.1", |options| options.listen.push("[::1]:0".parse().unwrap()));
@@ -281,18 +288,17 @@ async fn each_family_announces_its_own_port_to_the_tracker_that_it_reaches() {
 
 #[tokio::test]
 async fn a_tracker_out_of_reach_for_every_family_is_named() {
-    let swarm = Swarm::new().await;
+    let swarm = Swarm::new("127.0.0.1").await;
     let getter = session("127.0.0.1");
     let torrent = getter.add(swarm.download(&["http://[::1]:1/announce".to_owned()])).await.unwrap();
     let said = said_of("http://[::1]:1/announce", &mut torrent.events()).await;
     assert!(said.ends_with("the tracker has no IPv4 address"), "{said}");
 }
 
-#[tokio::test]
-async fn a_trackers_id_goes_back_to_it_and_the_end_is_told() {
-    let swarm = Swarm::new().await;
-    let mut tracker = Scripted::always(Say::ok("d8:intervali1800e5:peers0:10:tracker id6:a/b&c=e")).await;
-    let getter = session("127.0.0.1");
+async fn a_trackers_id_goes_back_to_it_and_the_end_is_told(ip: &str) {
+    let swarm = Swarm::new(ip).await;
+    let mut tracker = Scripted::always(ip, Say::ok("d8:intervali1800e5:peers0:10:tracker id6:a/b&c=e")).await;
+    let getter = session(ip);
     let torrent = getter.add(swarm.download(&[tracker.url("/announce")])).await.unwrap();
     let started = tracker.request().await;
     assert_eq!(
@@ -309,7 +315,7 @@ async fn a_trackers_id_goes_back_to_it_and_the_end_is_told() {
 
 #[tokio::test]
 async fn our_own_address_is_told_and_not_dialled() {
-    let swarm = Swarm::new().await;
+    let swarm = Swarm::new("127.0.0.1").await;
     let tracker = Scripted::start("127.0.0.1", |url, _| {
         let port: u16 = parameter(url, "port").and_then(|port| port.parse().ok()).expect("a port");
         let mut reply =
@@ -329,12 +335,11 @@ async fn our_own_address_is_told_and_not_dialled() {
     }
 }
 
-#[tokio::test]
-async fn a_warning_is_shown_once_and_intervals_have_a_floor() {
-    let swarm = Swarm::new().await;
+async fn a_warning_is_shown_once_and_intervals_have_a_floor(ip: &str) {
+    let swarm = Swarm::new(ip).await;
     let hurried = Say::ok("d8:intervali0e12:min intervali-7e5:peers0:15:warning message8:\x1b[2Jmovee");
-    let mut tracker = Scripted::always(hurried.clone()).await;
-    let getter = session("127.0.0.1");
+    let mut tracker = Scripted::always(ip, hurried.clone()).await;
+    let getter = session(ip);
     let eager = AddTorrent {
         announce_interval_min: Duration::from_millis(10),
         ..swarm.download(&[tracker.url("/announce")])
@@ -357,19 +362,18 @@ async fn a_warning_is_shown_once_and_intervals_have_a_floor() {
         "once, and no control character"
     );
 
-    let tracker = Scripted::always(hurried).await;
+    let tracker = Scripted::always(ip, hurried).await;
     let torrent = getter.add(swarm.download(&[tracker.url("/announce")])).await.unwrap();
     announced(&mut torrent.events()).await;
     let next = next_announce(&torrent).await;
     assert!(next > Duration::from_secs(30) && next <= Duration::from_secs(60), "{next:?}");
 }
 
-#[tokio::test]
-async fn trackers_hear_how_a_seed_stands_from_the_first_announce_to_the_last() {
+async fn trackers_hear_how_a_seed_stands_from_the_first_announce_to_the_last(ip: &str) {
     let (source, target) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     let metainfo = publish(source.path(), SMALL, 16_384);
-    let mut tracker = Scripted::always(Say::ok(peers(&[]))).await;
-    let (seeder, getter) = (session("127.0.0.1"), session("127.0.0.1"));
+    let mut tracker = Scripted::always(ip, Say::ok(peers(&[]))).await;
+    let (seeder, getter) = (session(ip), session(ip));
     let seeding = AddTorrent {
         trackers: vec![tracker.url("/announce")],
         ..AddTorrent::seed(Arc::clone(&metainfo), source.path())

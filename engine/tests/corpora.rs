@@ -30,7 +30,7 @@ struct Outcome {
 
 /// A seed announces: it has no use for more peers, and so no reason to announce early.
 async fn try_out(metainfo: &Arc<Metainfo>, dir: &Path, response: Vec<u8>) -> Outcome {
-    let tracker = Scripted::always(Say::All(response)).await;
+    let tracker = Scripted::always("127.0.0.1", Say::All(response)).await;
     let url = tracker.url("/announce");
     let session = session("127.0.0.1");
     let torrent = AddTorrent { trackers: vec![url.clone()], ..AddTorrent::seed(Arc::clone(metainfo), dir) };

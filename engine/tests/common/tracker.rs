@@ -85,8 +85,8 @@ impl Scripted {
     }
 
     /// One that says the same to everybody.
-    pub async fn always(say: Say) -> Scripted {
-        Scripted::start("127.0.0.1", move |_, _| say.clone()).await
+    pub async fn always(ip: &str, say: Say) -> Scripted {
+        Scripted::start(ip, move |_, _| say.clone()).await
     }
 
     /// The URL of this path here.
