@@ -4,18 +4,19 @@ mod common;
 
 use common::{Running, bytes, run_ok, swarm, write};
 use std::fs;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use swarm_tracker::{Config, Server, Tls};
 
-#[test]
-fn a_tracker_over_https_is_used_if_its_certificate_is_trusted() {
+fn a_tracker_over_https_is_used_if_its_certificate_is_trusted(ip: IpAddr) {
+    let here = SocketAddr::new(ip, 0);
     let dir = tempfile::tempdir().unwrap();
-    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    let made = rcgen::generate_simple_self_signed([ip.to_string()]).unwrap();
     write(dir.path().join("authority.pem"), made.cert.pem());
     let tls = Tls::from_pem(made.cert.pem().as_bytes(), made.signing_key.serialize_pem().as_bytes()).unwrap();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let _within = runtime.enter();
     let server = Server::bind(Config::default(), &[]).unwrap();
-    let server = server.bind_tls(&["127.0.0.1:0".parse().unwrap()], tls).unwrap();
+    let server = server.bind_tls(&[here], tls).unwrap();
     let tracker = format!("https://{}/announce", server.local_tls_addrs()[0]);
     let _tracker = server.spawn();
     write(dir.path().join("data/file"), bytes(1, 200_000));
@@ -23,7 +24,7 @@ fn a_tracker_over_https_is_used_if_its_certificate_is_trusted() {
 
     let start = |args: &[&str], authority: Option<&str>| {
         let mut command = swarm(dir.path());
-        command.args(args).args(["--listen", "127.0.0.1:0"]);
+        command.args(args).args(["--listen", &here.to_string()]);
         command.envs(authority.map(|path| ("SSL_CERT_FILE", path)));
         Running::spawn(command)
     };
@@ -34,4 +35,18 @@ fn a_tracker_over_https_is_used_if_its_certificate_is_trusted() {
     assert!(said.starts_with(&tracker) && said.to_lowercase().contains("certificate"), "{said}");
     start(&["get", "file.meta", "-o", "out"], Some("authority.pem")).complete();
     assert!(fs::read(dir.path().join("out/file")).unwrap() == bytes(1, 200_000));
+}
+
+#[test]
+fn over_ipv4() {
+    a_tracker_over_https_is_used_if_its_certificate_is_trusted(Ipv4Addr::LOCALHOST.into());
+}
+
+#[test]
+fn over_ipv6() {
+    if TcpListener::bind("[::1]:0").is_ok() {
+        a_tracker_over_https_is_used_if_its_certificate_is_trusted(Ipv6Addr::LOCALHOST.into());
+    } else {
+        eprintln!("skipped: this machine has no IPv6 loopback");
+    }
 }
