@@ -11,6 +11,7 @@
 //! TCP does not. A downlink receives one block at a time, in the order of arrival.
 
 mod node;
+pub mod plot;
 mod queue;
 pub mod report;
 pub mod scenario;
