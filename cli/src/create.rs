@@ -266,7 +266,7 @@ fn tell(metainfo: &Metainfo, output: &Path, cx: &mut Context) {
         total_size: info.geometry.total_len(),
         files: info.files.len(),
         output: &output.to_string_lossy(),
-        magnet: metainfo.magnet(),
+        magnet: metainfo.magnet().to_string(),
         seconds: seconds_since(cx.start),
     };
     if cx.console.is_json() {

@@ -19,6 +19,6 @@ pub struct MagnetArgs {
 /// Prints the link.
 pub async fn run(args: &MagnetArgs, cx: &mut Context) -> Result<Exit> {
     let metainfo = source::load(&args.source, &SessionOptions::default()).await?;
-    cx.console.result(&metainfo.magnet());
+    cx.console.result(&metainfo.magnet().to_string());
     Ok(Exit::Done)
 }

@@ -89,7 +89,7 @@ impl Shown<'_> {
             created_by: metainfo.created_by.as_deref(),
             creation_date: metainfo.creation_date,
             source: info.source.as_deref(),
-            magnet: metainfo.magnet(),
+            magnet: metainfo.magnet().to_string(),
             warnings: &metainfo.warnings,
         }
     }
@@ -149,7 +149,7 @@ fn table(metainfo: &Metainfo, paint: Paint) -> String {
     if let Some(seconds) = metainfo.creation_date {
         row("created", &utc(seconds));
     }
-    row("magnet", &metainfo.magnet());
+    row("magnet", &metainfo.magnet().to_string());
     for warning in &metainfo.warnings {
         out += &format!("{} {}\n", paint.warn(&format!("{:<13}", "warning:")), printable(warning));
     }

@@ -16,6 +16,7 @@ mod tests;
 
 pub use create::{Content, Create, CreateError, SourceFile, default_piece_length, sort_files};
 pub use error::MetainfoError;
+pub use magnet::{Magnet, MagnetError, decode_base32, host_and_port, parse_info_hash};
 pub use path::{COMPONENT_LEN_MAX, PathRules};
 
 use crate::geometry::Geometry;

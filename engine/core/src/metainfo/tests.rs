@@ -221,9 +221,9 @@ fn magnet_links_escape_what_would_end_a_parameter() {
     create.web_seeds = vec!["http://w/~a_b-c.d".to_owned()];
     let metainfo = Metainfo::parse(&create.encode(&[]).unwrap()).unwrap();
     assert_eq!(
-        metainfo.magnet(),
+        metainfo.magnet().to_string(),
         format!(
-            "magnet:?xt=urn:btih:{}&dn=a%26b%3Dc%20d%20%C3%A9%2B&tr=http%3A%2F%2Ft%2Fannounce%3Fx%3D1%26y%3D2\
+            "magnet:?xt=urn:btih:{}&dn=a%26b%3Dc%20d%20%C3%A9%2B&xl=0&tr=http%3A%2F%2Ft%2Fannounce%3Fx%3D1%26y%3D2\
              &tr=udp%3A%2F%2Fu%3A80&ws=http%3A%2F%2Fw%2F~a_b-c.d",
             metainfo.info.info_hash
         )
