@@ -1,5 +1,6 @@
 //! What a torrent asks of its shell, what it tells, and what it is told of pieces.
 
+use super::fetch::METADATA_LEN_MAX;
 use crate::geometry::BLOCK_LEN;
 use crate::geometry::REQUEST_LEN_MAX;
 use crate::id::{BlockRef, PeerKey, PieceIndex};
@@ -153,6 +154,21 @@ pub enum CloseReason {
         /// How long.
         seconds: u64,
     },
+    /// It has no metadata to give (any more).
+    #[error("it has no metadata to give")]
+    NoMetadata,
+    /// It claims metadata that is too long.
+    #[error("it claims metadata of {size} bytes, more than the limit of {METADATA_LEN_MAX}")]
+    MetadataSize {
+        /// Bytes that it claims.
+        size: u32,
+    },
+    /// A message of the metadata exchange that does not fit what it said before.
+    #[error("what it sent is no piece of the metadata that it offered")]
+    BadMetadata,
+    /// It sent metadata that has another hash.
+    #[error("it sent metadata of another torrent")]
+    WrongMetadata,
     /// The torrent was stopped.
     #[error("the torrent was stopped")]
     Stopped,

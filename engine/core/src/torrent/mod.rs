@@ -15,6 +15,7 @@ mod cooperate;
 pub mod discovery;
 mod download;
 mod events;
+pub mod fetch;
 mod metadata;
 mod superseed;
 mod upload;

@@ -1,0 +1,195 @@
+//! One peer that may have the metadata, and what it has sent of it.
+
+use super::{ANSWER_TIMEOUT, SLOW_AFTER, TURN_MAX};
+use crate::id::InfoHash;
+use crate::peer::PeerInfo;
+use crate::time::{Duration, Time};
+use crate::wire::{metadata_pieces, metadata_range};
+use sha1::{Digest, Sha1};
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+
+/// How many requests a peer is sent within any second, and how many it may owe answers to.
+pub const REQUESTS_PER_S_MAX: usize = 10;
+/// How long a peer is left alone after it has rejected a request; doubled for each further one.
+const REJECT_REST: Duration = Duration::from_secs(1);
+/// How many rejections in a row until it is taken to have nothing to give.
+const REJECTS_MAX: u32 = 4;
+
+/// What came of a piece.
+pub(super) enum Outcome {
+    /// There is more to come, or it was not asked for.
+    More,
+    /// It cannot be a piece of what was offered.
+    Wrong,
+    /// Everything is here: its bytes and their hash.
+    Whole(Vec<u8>, InfoHash),
+}
+
+/// The metadata as one peer sends it.
+#[derive(Debug)]
+struct Assembly {
+    begun_at: Time,
+    pieces: Vec<Option<Box<[u8]>>>,
+    held: u64,
+    /// The first piece that was never asked for.
+    next: u32,
+    /// What was rejected, and is to be asked for again.
+    again: VecDeque<u32>,
+    asked: BTreeMap<u32, Time>,
+}
+
+/// A connected peer.
+#[derive(Debug)]
+pub(super) struct Source {
+    pub(super) info: PeerInfo,
+    pub(super) listen_addr: Option<SocketAddr>,
+    pub(super) connected_at: Time,
+    /// Its number for messages of the exchange, and the size that it claims.
+    offer: Option<(u8, u32)>,
+    assembly: Option<Assembly>,
+    /// When the last requests were sent, of the last second at least.
+    requests: VecDeque<Time>,
+    useful_at: Time,
+    rejects: u32,
+    rests_until: Time,
+}
+
+impl Source {
+    pub(super) fn new(info: PeerInfo, now: Time) -> Source {
+        Source {
+            listen_addr: (!info.inbound).then_some(info.addr),
+            info,
+            connected_at: now,
+            offer: None,
+            assembly: None,
+            requests: VecDeque::new(),
+            useful_at: now,
+            rejects: 0,
+            rests_until: now,
+        }
+    }
+
+    /// It says that it has metadata of this size. What it says later does not count once it is being asked.
+    pub(super) fn offer(&mut self, now: Time, id: u8, size: u32) {
+        if self.assembly.is_none() {
+            self.offer = Some((id, size));
+            self.useful_at = now;
+        }
+    }
+
+    pub(super) fn metadata_id(&self) -> Option<u8> {
+        self.offer.map(|(id, _)| id)
+    }
+
+    pub(super) fn offered_bytes(&self) -> u64 {
+        self.offer.map_or(0, |(_, size)| size.into())
+    }
+
+    /// Offers something, and is not asked for it yet.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.offer.is_some() && self.assembly.is_none()
+    }
+
+    /// What it may come to hold.
+    pub(super) fn claimed_bytes(&self) -> u64 {
+        if self.assembly.is_some() { self.offered_bytes() } else { 0 }
+    }
+
+    pub(super) fn held_bytes(&self) -> u64 {
+        self.assembly.as_ref().map_or(0, |assembly| assembly.held)
+    }
+
+    pub(super) fn begun_at(&self) -> Option<Time> {
+        self.assembly.as_ref().map(|assembly| assembly.begun_at)
+    }
+
+    /// Is being asked, not for long, and answers.
+    pub(super) fn is_brisk(&self, now: Time) -> bool {
+        let is_fresh = |begun_at| now.since(begun_at) < TURN_MAX && now.since(self.useful_at) < SLOW_AFTER;
+        self.begun_at().is_some_and(is_fresh)
+    }
+
+    /// Owes a handshake or an answer for too long.
+    pub(super) fn is_late(&self, now: Time) -> bool {
+        match &self.assembly {
+            None => self.offer.is_none() && now.since(self.connected_at) >= ANSWER_TIMEOUT,
+            // An answer to one question excuses none of the others.
+            Some(assembly) => assembly.asked.values().any(|&at| now.since(at) >= ANSWER_TIMEOUT),
+        }
+    }
+
+    /// From now on it is asked.
+    pub(super) fn begin(&mut self, now: Time) {
+        let count = self.offer.map_or(0, |(_, size)| metadata_pieces(size));
+        self.useful_at = now;
+        self.assembly = Some(Assembly {
+            begun_at: now,
+            pieces: vec![None; count as usize],
+            held: 0,
+            next: 0,
+            again: VecDeque::new(),
+            asked: BTreeMap::new(),
+        });
+    }
+
+    /// The pieces to ask it for now.
+    pub(super) fn requests(&mut self, now: Time) -> Vec<u32> {
+        let Some(assembly) = &mut self.assembly else { return Vec::new() };
+        let mut pieces = Vec::new();
+        while self.requests.front().is_some_and(|at| now.since(*at) > Duration::from_secs(1)) {
+            self.requests.pop_front();
+        }
+        while now >= self.rests_until
+            && self.requests.len() < REQUESTS_PER_S_MAX
+            && assembly.asked.len() < REQUESTS_PER_S_MAX
+        {
+            let fresh = ((assembly.next as usize) < assembly.pieces.len()).then_some(assembly.next);
+            let Some(piece) = assembly.again.pop_front().or(fresh) else { break };
+            if Some(piece) == fresh {
+                assembly.next += 1;
+            }
+            assembly.asked.insert(piece, now);
+            self.requests.push_back(now);
+            pieces.push(piece);
+        }
+        pieces
+    }
+
+    /// It does not send a piece. Whether it is worth asking again.
+    pub(super) fn rejected(&mut self, now: Time, piece: u32) -> bool {
+        let Some(assembly) = &mut self.assembly else { return true };
+        if assembly.asked.remove(&piece).is_some() {
+            assembly.again.push_back(piece);
+            if now >= self.rests_until {
+                self.rests_until = now + REJECT_REST * 2u32.pow(self.rejects);
+                self.rejects += 1;
+            }
+        }
+        self.rejects < REJECTS_MAX
+    }
+
+    /// A piece has come.
+    pub(super) fn received(&mut self, now: Time, piece: u32, total_size: u32, bytes: &[u8]) -> Outcome {
+        let (Some((_, size)), Some(assembly)) = (self.offer, &mut self.assembly) else {
+            return Outcome::More;
+        };
+        if assembly.asked.remove(&piece).is_none() {
+            return Outcome::More;
+        }
+        let fits = metadata_range(size, piece).is_some_and(|range| range.len() == bytes.len());
+        if total_size != size || !fits {
+            return Outcome::Wrong;
+        }
+        (self.useful_at, self.rejects) = (now, 0);
+        assembly.held += bytes.len() as u64;
+        assembly.pieces[piece as usize] = Some(bytes.into());
+        if assembly.held < u64::from(size) {
+            return Outcome::More;
+        }
+        let whole: Vec<u8> =
+            assembly.pieces.iter().flatten().flat_map(|piece| piece.iter().copied()).collect();
+        let hash = InfoHash(Sha1::digest(&whole).into());
+        Outcome::Whole(whole, hash)
+    }
+}

@@ -1,0 +1,336 @@
+//! The search for metadata on a virtual clock, among peers of which some lie.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use swarm_core::id::{InfoHash, PeerId, PeerKey};
+use swarm_core::peer::PeerInfo;
+use swarm_core::rng::Rng;
+use swarm_core::time::{Duration, Time};
+use swarm_core::torrent::discovery::Origin;
+use swarm_core::torrent::fetch::{
+    ASSEMBLIES_LEN_MAX, Fetch, FetchConfig, FetchEvent, METADATA_LEN_MAX, PARALLEL_MAX, REQUESTS_PER_S_MAX,
+};
+use swarm_core::torrent::{Action, CloseReason};
+use swarm_core::wire::extension::{EXTENSION_HANDSHAKE_ID, Extension, ExtensionHandshake};
+use swarm_core::wire::{Message, MetadataMessage, metadata_range};
+
+const ROUND_TRIP: Duration = Duration::from_millis(20);
+/// The number under which scripted peers take metadata messages.
+const THEIR_ID: u8 = 7;
+
+/// What a scripted peer does.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Kind {
+    Honest,
+    /// Zeros, of this size.
+    Garbage(u32),
+    /// Claims this size, and answers nothing.
+    Silent(u32),
+    /// Claims this size, and answers each request with garbage after this time.
+    Drips(u32, Duration),
+    /// Rejects everything.
+    Rejects,
+    /// Claims one size, and then another in each piece.
+    Wavers,
+    /// Answers what was not asked and says everything twice.
+    Chatters,
+    /// Says that it has no metadata.
+    Empty,
+}
+
+#[derive(Debug)]
+enum Input {
+    Connected(SocketAddr),
+    Refused(SocketAddr),
+    Message(PeerKey, Message),
+}
+
+struct World {
+    now: Time,
+    fetch: Fetch,
+    metadata: Vec<u8>,
+    /// By address: what it is, and from when on it is there.
+    peers: BTreeMap<SocketAddr, (Kind, Time)>,
+    open: BTreeMap<PeerKey, SocketAddr>,
+    inputs: BTreeMap<(Time, u32), Input>,
+    next: u32,
+    requests: BTreeMap<SocketAddr, Vec<Time>>,
+    closed: Vec<(SocketAddr, CloseReason)>,
+    banned: Vec<SocketAddr>,
+    fetched: Option<(Time, Vec<u8>)>,
+    held_max: u64,
+}
+
+fn addr(n: u16) -> SocketAddr {
+    SocketAddr::from(([10, 0, (n >> 8) as u8, n as u8], 6881))
+}
+
+impl World {
+    fn new(len: usize) -> World {
+        let mut metadata = vec![0; len];
+        Rng::new(1).fill(&mut metadata);
+        let info_hash = InfoHash(sha1(&metadata));
+        let config = FetchConfig::new(info_hash, PeerId([0; 20]));
+        World {
+            now: Time::from_micros(1),
+            fetch: Fetch::new(config, Rng::new(2)),
+            metadata,
+            peers: BTreeMap::new(),
+            open: BTreeMap::new(),
+            inputs: BTreeMap::new(),
+            next: 0,
+            requests: BTreeMap::new(),
+            closed: Vec::new(),
+            banned: Vec::new(),
+            fetched: None,
+            held_max: 0,
+        }
+    }
+
+    /// A peer that is there from `seconds` on, and known from the start.
+    fn with(mut self, kind: Kind, from: Duration) -> World {
+        let addr = addr(self.peers.len() as u16 + 1);
+        self.peers.insert(addr, (kind, self.now + from));
+        self.fetch.handle_addresses(self.now, &[addr], Origin::Network { from_loopback: false });
+        self
+    }
+
+    fn later(&mut self, after: Duration, input: Input) {
+        self.next += 1;
+        self.inputs.insert((self.now + after, self.next), input);
+    }
+
+    fn drain(&mut self) {
+        while let Some(action) = self.fetch.poll_action() {
+            match action {
+                Action::Connect(addr) => {
+                    let is_there = self.peers.get(&addr).is_some_and(|(_, from)| *from <= self.now);
+                    let input = if is_there { Input::Connected(addr) } else { Input::Refused(addr) };
+                    self.later(ROUND_TRIP, input);
+                }
+                Action::Send { peer, message: Message::Extended { id: THEIR_ID, payload } } => {
+                    self.on_request(peer, MetadataMessage::decode(&payload).unwrap().unwrap());
+                }
+                Action::Send { .. } => {}
+                Action::Close { peer, reason } => {
+                    let addr = self.open.remove(&peer).expect("an open connection");
+                    self.closed.push((addr, reason));
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        while let Some(event) = self.fetch.poll_event() {
+            match event {
+                FetchEvent::Fetched(bytes) => self.fetched = Some((self.now, bytes)),
+                FetchEvent::PeerBanned { addr, .. } => self.banned.push(addr),
+                other => panic!("{other:?}"),
+            }
+        }
+        self.held_max = self.held_max.max(self.fetch.held_bytes());
+    }
+
+    fn on_request(&mut self, peer: PeerKey, request: MetadataMessage<'_>) {
+        let MetadataMessage::Request(piece) = request else { panic!("{request:?}") };
+        let addr = self.open[&peer];
+        self.requests.entry(addr).or_default().push(self.now);
+        let kind = self.peers[&addr].0;
+        let real = self.metadata.len() as u32;
+        let data = |total_size: u32, claimed: u32, garbage: bool| {
+            let range = metadata_range(total_size, piece).expect("a piece of what was claimed");
+            let bytes = if garbage { vec![0; range.len()] } else { self.metadata[range].to_vec() };
+            MetadataMessage::Data { piece, total_size: claimed, bytes: &bytes }.encode()
+        };
+        let (payload, after) = match kind {
+            Kind::Honest | Kind::Chatters => (data(real, real, false), ROUND_TRIP),
+            Kind::Garbage(size) => (data(size, size, true), ROUND_TRIP),
+            Kind::Drips(size, after) => (data(size, size, true), after),
+            Kind::Wavers => (data(real, real + piece + 1, false), ROUND_TRIP),
+            Kind::Rejects => (MetadataMessage::Reject(piece).encode(), ROUND_TRIP),
+            Kind::Silent(_) | Kind::Empty => return,
+        };
+        if kind == Kind::Chatters {
+            let unasked = MetadataMessage::Data { piece: piece + 100, total_size: real, bytes: b"x" };
+            self.say(peer, ROUND_TRIP, unasked.encode());
+            self.say(peer, ROUND_TRIP, payload.clone());
+        }
+        self.say(peer, after, payload);
+    }
+
+    fn say(&mut self, peer: PeerKey, after: Duration, payload: Vec<u8>) {
+        let id = Extension::Metadata.local_id();
+        self.later(after, Input::Message(peer, Message::Extended { id, payload }));
+    }
+
+    fn on_input(&mut self, input: Input) {
+        match input {
+            Input::Refused(addr) => self.fetch.handle_connect_failed(self.now, addr),
+            Input::Connected(addr) => {
+                self.next += 1;
+                let key = PeerKey(self.next);
+                let mut peer_id = [1; 20];
+                peer_id[..4].copy_from_slice(&self.next.to_be_bytes());
+                let info =
+                    PeerInfo { addr, inbound: false, peer_id: PeerId(peer_id), fast: true, extended: true };
+                self.open.insert(key, addr);
+                self.fetch.handle_connected(self.now, key, info);
+                let size = match self.peers[&addr].0 {
+                    Kind::Garbage(size) | Kind::Silent(size) | Kind::Drips(size, _) => Some(size),
+                    Kind::Empty => None,
+                    _ => Some(self.metadata.len() as u32),
+                };
+                let hello = ExtensionHandshake {
+                    ids: [(Extension::Metadata, THEIR_ID)].into(),
+                    metadata_size: size,
+                    ..ExtensionHandshake::default()
+                };
+                let hello = Message::Extended { id: EXTENSION_HANDSHAKE_ID, payload: hello.encode() };
+                self.later(Duration::ZERO, Input::Message(key, Message::HaveAll));
+                self.later(Duration::ZERO, Input::Message(key, hello));
+            }
+            Input::Message(key, message) => self.fetch.handle_message(self.now, key, &message),
+        }
+        self.drain();
+    }
+
+    /// Runs until the metadata is there, or for so long.
+    fn run(&mut self, limit: Duration) {
+        let end = self.now + limit;
+        self.drain();
+        while self.fetched.is_none() {
+            let input = self.inputs.first_key_value().map(|((at, _), _)| *at);
+            let Some(at) = input.into_iter().chain(self.fetch.poll_timeout()).min() else { return };
+            if at > end {
+                self.now = end;
+                return;
+            }
+            self.now = self.now.max(at);
+            match self.inputs.first_entry().filter(|entry| entry.key().0 <= self.now) {
+                Some(entry) => {
+                    let input = entry.remove();
+                    self.on_input(input);
+                }
+                None => {
+                    self.fetch.handle_timeout(self.now);
+                    self.drain();
+                }
+            }
+        }
+    }
+
+    /// Seconds until the right metadata was there.
+    fn resolved_after(&mut self) -> f64 {
+        self.run(Duration::from_secs(600));
+        let (at, bytes) = self.fetched.take().expect("the metadata is found");
+        assert!(bytes == self.metadata);
+        for (addr, times) in &self.requests {
+            let second = Duration::from_secs(1);
+            let most = times
+                .iter()
+                .map(|&from| times.iter().filter(|&&at| at >= from && at <= from + second).count());
+            assert!(most.max() <= Some(REQUESTS_PER_S_MAX), "{addr}: {times:?}");
+        }
+        at.since(Time::from_micros(1)).as_secs_f64()
+    }
+}
+
+fn sha1(bytes: &[u8]) -> [u8; 20] {
+    use sha1::{Digest, Sha1};
+    Sha1::digest(bytes).into()
+}
+
+const NOW: Duration = Duration::ZERO;
+const SOON: Duration = Duration::from_secs(2);
+
+#[test]
+fn one_honest_peer_is_enough() {
+    for (len, seconds) in [(1, 0.1), (16_384, 0.1), (100_000, 0.1), (1_000_000, 7.0)] {
+        let mut world = World::new(len).with(Kind::Honest, NOW);
+        let after = world.resolved_after();
+        assert!(after < seconds, "{len} bytes after {after} s");
+    }
+}
+
+#[test]
+fn no_liar_delays_an_honest_peer_that_comes_later() {
+    let liars = [
+        Kind::Garbage(49_152),
+        Kind::Garbage(METADATA_LEN_MAX),
+        Kind::Garbage(METADATA_LEN_MAX + 1),
+        Kind::Garbage(u32::MAX),
+        Kind::Garbage(40_000),
+        Kind::Silent(40_000),
+        Kind::Silent(METADATA_LEN_MAX),
+        Kind::Drips(METADATA_LEN_MAX, Duration::from_secs(1)),
+        Kind::Rejects,
+        Kind::Wavers,
+        Kind::Empty,
+    ];
+    for liar in liars {
+        let mut world = World::new(40_000).with(liar, NOW).with(Kind::Honest, SOON);
+        let after = world.resolved_after();
+        assert!(after <= SOON.as_secs_f64() + 5.0, "{liar:?}: after {after} s");
+        assert!(world.held_max <= 4 * 1024 * 1024, "{liar:?}: {} bytes held", world.held_max);
+    }
+}
+
+#[test]
+fn many_liars_delay_an_honest_peer_by_no_more_than_their_turns() {
+    let mut world = World::new(40_000);
+    for n in 0..3 * PARALLEL_MAX {
+        let size = 1_000_000 + n as u32;
+        world = world.with(Kind::Drips(size, Duration::from_millis(900)), NOW);
+    }
+    let after = world.with(Kind::Honest, SOON).resolved_after();
+    assert!(after <= 20.0, "after {after} s");
+}
+
+#[test]
+fn who_sent_what_is_wrong_from_end_to_end_is_banned_and_never_asked_again() {
+    let mut world = World::new(40_000).with(Kind::Garbage(40_000), NOW).with(Kind::Empty, NOW);
+    world.run(Duration::from_secs(300));
+    assert_eq!(world.banned, [addr(1)]);
+    assert_eq!(world.requests[&addr(1)].len(), 3);
+    let closings = |n| world.closed.iter().filter(|(a, _)| *a == addr(n)).count();
+    assert_eq!(closings(1), 1);
+    assert!((3..10).contains(&closings(2)), "one without any is tried again, less and less often");
+}
+
+#[test]
+fn a_claim_beyond_the_limit_is_believed_by_nobody() {
+    let mut world = World::new(40_000).with(Kind::Garbage(METADATA_LEN_MAX + 1), NOW);
+    world.run(Duration::from_secs(60));
+    let reason = CloseReason::MetadataSize { size: METADATA_LEN_MAX + 1 };
+    assert_eq!(world.closed, [(addr(1), reason)]);
+    assert!(world.requests.is_empty());
+}
+
+#[test]
+fn what_nobody_asked_for_counts_for_nothing() {
+    let mut world = World::new(40_000).with(Kind::Chatters, NOW);
+    assert!(world.resolved_after() < 1.0);
+}
+
+#[test]
+fn memory_is_bounded_however_many_claim_however_much() {
+    let mut world = World::new(40_000);
+    for _ in 0..40 {
+        world = world.with(Kind::Garbage(METADATA_LEN_MAX), NOW);
+    }
+    world.run(Duration::from_secs(400));
+    assert!(world.held_max <= ASSEMBLIES_LEN_MAX, "{} bytes held", world.held_max);
+    assert!(world.banned.len() >= 2, "those that were whole were found out");
+}
+
+#[test]
+fn a_found_torrent_wants_nobody_any_more() {
+    let mut world = World::new(10).with(Kind::Honest, NOW);
+    world.resolved_after();
+    assert_eq!(world.fetch.poll_timeout(), None);
+    let info =
+        PeerInfo { addr: addr(9), inbound: true, peer_id: PeerId([9; 20]), fast: true, extended: true };
+    world.fetch.handle_connected(world.now, PeerKey(1_000), info);
+    assert_eq!(
+        world.fetch.poll_action(),
+        Some(Action::Close { peer: PeerKey(1_000), reason: CloseReason::Stopped })
+    );
+}
