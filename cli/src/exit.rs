@@ -4,7 +4,7 @@ use anyhow::Error;
 use std::fmt;
 use std::io;
 use std::process::ExitCode;
-use swarm_core::metainfo::MetainfoError;
+use swarm_core::metainfo::{MagnetError, MetainfoError};
 use swarm_engine::ErrorKind;
 
 /// How the command ended. Scripts rely on the numbers.
@@ -64,7 +64,7 @@ impl Exit {
                 _ => Exit::Runtime,
             };
         }
-        match error.chain().any(|cause| cause.is::<MetainfoError>()) {
+        match error.chain().any(|cause| cause.is::<MetainfoError>() || cause.is::<MagnetError>()) {
             true => Exit::Metainfo,
             false => Exit::Runtime,
         }

@@ -22,7 +22,7 @@ use swarm_engine::SpaceBudget;
 #[derive(Args, Debug)]
 #[command(after_long_help = EXAMPLES)]
 pub struct GetArgs {
-    /// A metainfo file, or an http(s) URL of one
+    /// A metainfo file, an http(s) URL of one, a magnet link, or an info-hash
     #[arg(value_name = "SOURCE")]
     source: OsString,
 
@@ -33,7 +33,8 @@ pub struct GetArgs {
     /// Download only the files that match; repeatable
     ///
     /// The pattern is matched against the file's path, with and without the torrent's name at the front. `*` matches
-    /// anything, `/` included; `?` one character; `[a-z]` a range; `{a,b}` either.
+    /// anything, `/` included; `?` one character; `[a-z]` a range; `{a,b}` either. A selection in a magnet link counts
+    /// only without this.
     #[arg(long, value_name = "GLOB", value_parser = parse_glob)]
     files: Vec<Glob>,
 
@@ -82,6 +83,7 @@ Examples:
   swarm get https://example.org/release.iso.meta
   swarm get release.meta -o downloads --files '*.iso' --max-down 80Mbit/s
   swarm get release.meta --seed=2.0 --json
+  swarm get 'magnet:?xt=urn:btih:...'
 
 Files appear under their final names only once every piece of them is verified. An interrupted download goes on when the
 same command runs again; a second one to the same place says so and stops.";
@@ -97,9 +99,9 @@ pub async fn run(args: GetArgs, cx: &mut Context) -> Result<Exit> {
 
 async fn get(args: GetArgs, cx: &mut Context) -> Result<Exit> {
     let mut interrupt = Interrupt::install()?;
-    let metainfo = transfer::begin(&args.source, &args.dir, &args.network, cx, &mut interrupt).await?;
-    let wanted = wanted(&metainfo, args.files)?;
-    let mut torrent = AddTorrent::download(metainfo, args.dir);
+    let begun = transfer::begin(&args.source, &args.dir, &args.network, cx, &mut interrupt).await?;
+    let wanted = wanted(&begun.metainfo, args.files)?.or_else(|| begun.selected.clone());
+    let mut torrent = AddTorrent::download(Arc::clone(&begun.metainfo), args.dir);
     torrent.wanted = wanted;
     torrent.order = if args.sequential { Order::Sequential } else { Order::RarestFirst };
     torrent.overwrite = args.overwrite;
@@ -107,7 +109,7 @@ async fn get(args: GetArgs, cx: &mut Context) -> Result<Exit> {
     let made_up_disk = args.inject_disk_full.map(|(bytes, time)| (Arc::new(SpaceBudget::new(bytes)), time));
     torrent.space = made_up_disk.as_ref().map(|(disk, _)| Arc::clone(disk));
     let plan = Plan { until: args.seed, space_wait: args.space_wait, needs_all: false, made_up_disk };
-    transfer::run(torrent, plan, &args.network, cx, &mut interrupt).await
+    transfer::run(begun, torrent, plan, &args.network, cx, &mut interrupt).await
 }
 
 /// Which files the user wants: `None` for all of them.

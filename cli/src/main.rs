@@ -2,7 +2,7 @@
 //!
 //! One file for each subcommand, each with its options and a `run`. What they share: [`console`] (where output goes), [`exit`]
 //! (statuses and errors as one line), [`units`] (sizes, rates, durations), [`progress`] (bars), [`events`] (JSON for
-//! scripts), [`network`] (options of everything that talks to peers), [`source`] (metainfo from files and URLs) and
+//! scripts), [`network`] (options of everything that talks to peers), [`source`] (metainfo from files and URLs, links), [`fetch`] (metadata from peers) and
 //! [`interrupt`] (Ctrl-C). Nothing below [`app`] touches the process's own streams or ends the process.
 
 mod app;
@@ -12,6 +12,7 @@ mod create;
 mod dht;
 mod events;
 mod exit;
+mod fetch;
 mod get;
 mod interrupt;
 mod lab;

@@ -5,7 +5,8 @@ use clap::Args;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
-use swarm_engine::{AddTorrent, DhtOptions, SessionOptions};
+use swarm_core::metainfo::Magnet;
+use swarm_engine::{AddTorrent, DhtOptions, FetchMetadata, SessionOptions};
 use url::Url;
 
 /// Network options of `seed`, `get` and `lab`.
@@ -27,7 +28,7 @@ pub struct NetworkArgs {
     #[arg(long = "tracker", value_name = "URL", value_parser = parse_tracker)]
     pub trackers: Vec<String>,
 
-    /// Do not use the trackers of the metainfo
+    /// Do not use the trackers of the metainfo or link
     #[arg(long)]
     pub no_tracker: bool,
 
@@ -112,6 +113,18 @@ impl NetworkArgs {
             announce_interval_min: self.tuning.announce_interval_min.unwrap_or(torrent.announce_interval_min),
             peers_max: self.max_peers.map_or(torrent.peers_max, |n| n as usize),
             ..torrent
+        }
+    }
+
+    /// What to look for, with the user's peers and trackers.
+    pub fn fetch(&self, magnet: Magnet) -> FetchMetadata {
+        let default = FetchMetadata::new(magnet);
+        FetchMetadata {
+            peers: self.peers.clone(),
+            trackers: self.trackers.clone(),
+            use_link_trackers: !self.no_tracker,
+            announce_interval_min: self.tuning.announce_interval_min.unwrap_or(default.announce_interval_min),
+            ..default
         }
     }
 

@@ -69,6 +69,28 @@ impl TransferBar {
     }
 }
 
+/// What is shown while nobody knows yet how much there is to do.
+pub struct FetchBar(ProgressBar, String);
+
+impl FetchBar {
+    /// Starts it, for a torrent that is called this.
+    pub fn new(console: &Console, label: &str) -> FetchBar {
+        let bar = console.bars().add(ProgressBar::new_spinner());
+        FetchBar(bar.with_style(style("{spinner} {wide_msg}")), label.to_owned())
+    }
+
+    /// How many peers there are to ask.
+    pub fn show(&self, peers: usize) {
+        self.0.set_message(format!("{}: fetching metadata, {}", self.1, units::count(peers, "peer")));
+        self.0.tick();
+    }
+
+    /// The metadata is here: the line goes.
+    pub fn finish(&self) {
+        self.0.finish_and_clear();
+    }
+}
+
 fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template)
         .expect("the templates in this module are valid")

@@ -9,6 +9,7 @@ use anyhow::Result;
 use clap::Args;
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::sync::Arc;
 use swarm_engine::AddTorrent;
 
 /// Options of `swarm seed`.
@@ -64,8 +65,8 @@ pub async fn run(args: SeedArgs, cx: &mut Context) -> Result<Exit> {
 
 async fn seed(args: SeedArgs, cx: &mut Context) -> Result<Exit> {
     let mut interrupt = Interrupt::install()?;
-    let metainfo = transfer::begin(&args.source, &args.dir, &args.network, cx, &mut interrupt).await?;
-    let mut torrent = AddTorrent::seed(metainfo, args.dir);
+    let begun = transfer::begin(&args.source, &args.dir, &args.network, cx, &mut interrupt).await?;
+    let mut torrent = AddTorrent::seed(Arc::clone(&begun.metainfo), args.dir);
     torrent.recheck = args.recheck;
     torrent.poison = args.inject_poison;
     let plan = Plan {
@@ -74,5 +75,5 @@ async fn seed(args: SeedArgs, cx: &mut Context) -> Result<Exit> {
         needs_all: !args.partial,
         made_up_disk: None,
     };
-    transfer::run(torrent, plan, &args.network, cx, &mut interrupt).await
+    transfer::run(begun, torrent, plan, &args.network, cx, &mut interrupt).await
 }

@@ -3,25 +3,35 @@
 use crate::app::Context;
 use crate::console::Paint;
 use crate::exit::{Exit, printable};
-use crate::{source, units};
+use crate::interrupt::Interrupt;
+use crate::network::NetworkArgs;
+use crate::source::{self, Source};
+use crate::{fetch, units};
 use anyhow::Result;
 use clap::Args;
 use serde::Serialize;
 use std::ffi::OsString;
 use std::time::{Duration, SystemTime};
 use swarm_core::metainfo::Metainfo;
-use swarm_engine::SessionOptions;
+use swarm_engine::Session;
 
 /// Options of `swarm show`.
 #[derive(Args, Debug)]
 pub struct ShowArgs {
-    /// A metainfo file, or an http(s) URL of one
+    /// A metainfo file, or an http(s) URL of one; with --fetch also a magnet link or an info-hash
     #[arg(value_name = "SOURCE")]
     source: OsString,
+
+    /// Ask peers what is in a magnet link
+    #[arg(long)]
+    fetch: bool,
 
     /// Print one JSON object
     #[arg(long)]
     json: bool,
+
+    #[command(flatten)]
+    network: NetworkArgs,
 }
 
 /// Prints what the torrent is.
@@ -29,7 +39,11 @@ pub async fn run(args: &ShowArgs, cx: &mut Context) -> Result<Exit> {
     if args.json {
         cx.console.set_json();
     }
-    let metainfo = source::load(&args.source, &SessionOptions::default()).await?;
+    let options = args.network.session_options();
+    let metainfo = match args.fetch {
+        true => fetch(args, cx).await?,
+        false => source::load(&args.source, &options).await?,
+    };
     if args.json {
         cx.console.json(&Shown::of(&metainfo));
     } else {
@@ -37,6 +51,20 @@ pub async fn run(args: &ShowArgs, cx: &mut Context) -> Result<Exit> {
         cx.console.raw(text.as_bytes());
     }
     Ok(Exit::Done)
+}
+
+/// The torrent, from peers if SOURCE is a link.
+async fn fetch(args: &ShowArgs, cx: &mut Context) -> Result<Metainfo> {
+    let mut interrupt = Interrupt::install()?;
+    let options = args.network.session_options();
+    let magnet = match source::open(&args.source, &options).await? {
+        Source::Metainfo(metainfo) => return Ok(*metainfo),
+        Source::Magnet(magnet) => magnet,
+    };
+    let session = Session::start(options)?;
+    let fetched = fetch::metadata(magnet, &args.network, &session, cx, &mut interrupt).await;
+    session.stop().await;
+    Ok(fetched?.metainfo)
 }
 
 /// The JSON object.

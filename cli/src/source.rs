@@ -6,20 +6,57 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Read as _;
 use std::path::Path;
-use swarm_core::id::InfoHash;
-use swarm_core::metainfo::{METAINFO_LEN_MAX, Metainfo};
+use swarm_core::metainfo::{METAINFO_LEN_MAX, Magnet, Metainfo, parse_info_hash};
 use swarm_engine::SessionOptions;
 use url::Url;
 
-/// The metainfo that SOURCE names: a file, or an http(s) URL of one, fetched from the addresses and the device of
-/// a session with these options.
+/// What a SOURCE turns out to be.
+#[derive(Debug)]
+pub enum Source {
+    /// Everything about the torrent.
+    Metainfo(Box<Metainfo>),
+    /// Which torrent; what is in it, only peers know.
+    Magnet(Magnet),
+}
+
+/// What SOURCE names: a metainfo file, an http(s) URL of one, fetched from the addresses and the device of a session with
+/// these options, a magnet link, or an info-hash.
 ///
 /// # Errors
 /// One line that starts with the source. Invalid metainfo, and what is no source at all, ends with status 3.
+pub async fn open(source: &OsStr, options: &SessionOptions) -> Result<Source> {
+    let label = || printable(&source.to_string_lossy());
+    if let Some(magnet) = magnet(source).with_context(label)? {
+        return Ok(Source::Magnet(magnet));
+    }
+    let bytes = read(source, options).await.with_context(label)?;
+    Ok(Source::Metainfo(Box::new(Metainfo::parse(&bytes).with_context(label)?)))
+}
+
+/// The metainfo that SOURCE names.
+///
+/// # Errors
+/// As for [`open`]; links end with status 2.
 pub async fn load(source: &OsStr, options: &SessionOptions) -> Result<Metainfo> {
-    let label = printable(&source.to_string_lossy());
-    let bytes = read(source, options).await.with_context(|| label.clone())?;
-    Metainfo::parse(&bytes).context(label)
+    match open(source, options).await? {
+        Source::Metainfo(metainfo) => Ok(*metainfo),
+        Source::Magnet(_) => {
+            let message = "only peers know what is in it; `swarm get` and `swarm show --fetch` ask them";
+            let label = printable(&source.to_string_lossy());
+            Err(Failure::new(Exit::Usage, format!("{label}: {message}")).into())
+        }
+    }
+}
+
+/// The link or info-hash that a SOURCE is. A file of that name comes before an info-hash.
+fn magnet(source: &OsStr) -> Result<Option<Magnet>> {
+    let Some(text) = source.to_str() else { return Ok(None) };
+    let scheme = text.split_once(':').map_or("", |(scheme, _)| scheme);
+    if scheme.eq_ignore_ascii_case("magnet") {
+        return Ok(Some(text.parse()?));
+    }
+    let info_hash = parse_info_hash(text).filter(|_| !Path::new(text).exists());
+    Ok(info_hash.map(Magnet::new))
 }
 
 async fn read(source: &OsStr, options: &SessionOptions) -> Result<Vec<u8>> {
@@ -30,10 +67,6 @@ async fn read(source: &OsStr, options: &SessionOptions) -> Result<Vec<u8>> {
             let url = Url::parse(text)
                 .map_err(|error| Failure::new(Exit::Metainfo, format!("is not a valid URL: {error}")))?;
             Ok(swarm_engine::fetch(&url, METAINFO_LEN_MAX, options).await?)
-        }
-        "magnet" => Err(Failure::new(Exit::Metainfo, "magnet links are not supported yet").into()),
-        _ if text.parse::<InfoHash>().is_ok() && !Path::new(text).exists() => {
-            Err(Failure::new(Exit::Metainfo, "bare info-hashes are not supported yet").into())
         }
         _ => read_file(Path::new(text)),
     }

@@ -6,7 +6,8 @@ use crate::exit::{Exit, Failure, one_line, printable};
 use crate::interrupt::Interrupt;
 use crate::network::NetworkArgs;
 use crate::progress::{self, TransferBar};
-use crate::{source, units};
+use crate::source::{self, Source};
+use crate::{fetch, units};
 use anyhow::{Error, Result};
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -16,9 +17,9 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-use swarm_core::metainfo::Metainfo;
+use swarm_core::metainfo::{Magnet, Metainfo};
 use swarm_engine::SpaceBudget;
-use swarm_engine::{AddTorrent, Event, Mode, Session, TorrentHandle, TorrentStats};
+use swarm_engine::{AddTorrent, Event, Fetched, Mode, Session, TorrentHandle, TorrentStats};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
 
 /// How often a torrent is looked at, and scripts are told of its progress.
@@ -55,20 +56,86 @@ pub struct Plan {
     pub made_up_disk: Option<(Arc<SpaceBudget>, Duration)>,
 }
 
-/// Tells that the command begins, and reads SOURCE.
+/// The torrent that a command is about.
+pub struct Begun {
+    /// What it is.
+    pub metainfo: Arc<Metainfo>,
+    /// Peers that were found on the way.
+    pub peers_found: Vec<SocketAddr>,
+    /// The files that the link selects; `None`: all.
+    pub selected: Option<Vec<bool>>,
+    /// The session, if it took one to find out.
+    session: Option<Session>,
+}
+
+impl Begun {
+    /// The session to transfer it in.
+    fn session(&mut self, network: &NetworkArgs, cx: &mut Context) -> Result<Session> {
+        match self.session.take() {
+            Some(session) => Ok(session),
+            None => start(network, cx),
+        }
+    }
+
+    async fn of_link(
+        magnet: Magnet,
+        network: &NetworkArgs,
+        cx: &mut Context,
+        interrupt: &mut Interrupt,
+    ) -> Result<Begun> {
+        let session = start(network, cx)?;
+        let selection = magnet.clone();
+        match fetch::metadata(magnet, network, &session, cx, interrupt).await {
+            Ok(Fetched { metainfo, peers }) => {
+                let selected = selection.wanted(metainfo.info.files.len());
+                if selected.as_ref().is_some_and(|selected| !selected.contains(&true)) {
+                    session.stop().await;
+                    let message = format!("{}: the link selects none of its files", metainfo.info.name);
+                    return Err(Failure::new(Exit::Metainfo, message).into());
+                }
+                Ok(Begun {
+                    metainfo: Arc::new(metainfo),
+                    peers_found: peers,
+                    selected,
+                    session: Some(session),
+                })
+            }
+            Err(error) => {
+                session.stop().await;
+                Err(error)
+            }
+        }
+    }
+}
+
+/// Starts a session as the user wants it, and tells where peers can reach it.
+fn start(network: &NetworkArgs, cx: &mut Context) -> Result<Session> {
+    let session = Session::start(network.session_options())?;
+    cx.record(&Record::Listening { addresses: session.listen_addrs() });
+    Ok(session)
+}
+
+/// Tells that the command begins, and reads SOURCE. What is in a link, peers are asked.
 pub async fn begin(
     source: &OsStr,
     dir: &Path,
     network: &NetworkArgs,
     cx: &mut Context,
     interrupt: &mut Interrupt,
-) -> Result<Metainfo> {
+) -> Result<Begun> {
     cx.record(&Record::Started { source: &source.to_string_lossy(), dir: &dir.to_string_lossy() });
     let options = network.session_options();
-    let metainfo = tokio::select! {
-        metainfo = source::load(source, &options) => metainfo?,
+    let source = tokio::select! {
+        source = source::open(source, &options) => source?,
         () = interrupt.wait() => return Err(interrupted(&source.to_string_lossy())),
     };
+    let begun = match source {
+        Source::Metainfo(metainfo) => {
+            Begun { metainfo: Arc::from(metainfo), peers_found: Vec::new(), selected: None, session: None }
+        }
+        Source::Magnet(magnet) => Begun::of_link(magnet, network, cx, interrupt).await?,
+    };
+    let metainfo = &begun.metainfo;
     let info = &metainfo.info;
     let files = info.files.iter().filter(|file| !file.attr.pad).count();
     cx.record(&Record::Metadata {
@@ -84,23 +151,24 @@ pub async fn begin(
     for warning in &metainfo.warnings {
         cx.warn(warning);
     }
-    Ok(metainfo)
+    Ok(begun)
 }
 
 /// Transfers the torrent in a session of its own. The session has ended, and its state is saved, on return.
 pub async fn run(
+    mut begun: Begun,
     torrent: AddTorrent,
     plan: Plan,
     network: &NetworkArgs,
     cx: &mut Context,
     interrupt: &mut Interrupt,
 ) -> Result<Exit> {
-    let session = Session::start(network.session_options())?;
+    let session = begun.session(network, cx)?;
     let addresses = session.listen_addrs().to_vec();
-    cx.record(&Record::Listening { addresses: &addresses });
     let path = torrent.dir.join(&torrent.metainfo.info.name);
     let mode = torrent.mode;
-    let torrent = session.add(network.apply(torrent)).await?;
+    let torrent = AddTorrent { peers_found: begun.peers_found, ..network.apply(torrent) };
+    let torrent = session.add(torrent).await?;
     let bar = TransferBar::new(&cx.console);
     let mut watch = Watch {
         cx,
@@ -133,7 +201,8 @@ pub fn end(result: Result<Exit>, cx: &mut Context) -> Result<Exit> {
     result
 }
 
-fn interrupted(what: &str) -> Error {
+/// Why it ended, if the user ended it.
+pub fn interrupted(what: &str) -> Error {
     Failure::new(Exit::Interrupted, format!("{what}: interrupted; the same command again goes on from here"))
         .into()
 }

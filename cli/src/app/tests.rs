@@ -41,13 +41,29 @@ fn no_command_is_usage_and_shows_the_commands() {
 }
 
 #[test]
+fn a_link_does_not_say_what_is_in_it() {
+    let hash = "631a31dd0a46257d5078c0dee4e66e26f73e42ac";
+    let link = format!("magnet:?xt=urn:btih:{hash}");
+    for source in [hash, &link, "MMNDDXIKIYSX2UDYYDPOJZTOE33T4QVM"] {
+        assert_eq!(swarm(&["magnet", source]), (Exit::Done, format!("{link}\n"), String::new()));
+        let (exit, out, err) = swarm(&["show", source]);
+        assert_eq!((exit, out.as_str()), (Exit::Usage, ""));
+        assert!(err.contains("`swarm show --fetch`"), "{err}");
+    }
+}
+
+#[test]
 fn what_is_no_source_is_status_3() {
     for (source, wrong) in [
+        ("magnet:?dn=x", "no `xt=urn:btih:` names a torrent"),
         (
-            "magnet:?xt=urn:btih:631a31dd0a46257d5078c0dee4e66e26f73e42ac",
-            "magnet links are not supported yet",
+            "magnet:?xt=urn:btih:631a31dd",
+            "`631a31dd` is not an info-hash: that is 40 hexadecimal or 32 base32 digits",
         ),
-        ("631a31dd0a46257d5078c0dee4e66e26f73e42ac", "bare info-hashes are not supported yet"),
+        (
+            "magnet:?xt=urn:btmh:1220caf1e1c30e81cb361b9ee167c4aa64228a7fa4fa9f6105232b28ad099f3a302e",
+            "BitTorrent v2 is not supported yet",
+        ),
         ("http://[", "is not a valid URL: invalid IPv6 address"),
     ] {
         assert_eq!(

@@ -1,6 +1,9 @@
 //! The 68 bytes that open a connection, in both directions.
 
+use super::socket;
+use crate::session::hub::Hub;
 use std::io;
+use std::net::SocketAddr;
 use std::time::Duration;
 use swarm_core::id::{InfoHash, PeerId};
 use swarm_core::wire::handshake::{HANDSHAKE_LEN, Handshake, Reserved};
@@ -12,8 +15,26 @@ pub(crate) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// The part of a handshake up to the info-hash, after which an acceptor knows which torrent is meant.
 const FRONT_LEN: usize = 48;
 
+/// Dials a peer and opens the connection. `None` if there may be no further connections.
+pub(crate) async fn dial(
+    hub: &Hub,
+    addr: SocketAddr,
+    ours: Handshake,
+) -> Option<io::Result<(TcpStream, Handshake)>> {
+    let _permit = hub.half_open.acquire().await;
+    if hub.connections.get() >= hub.options.peers_max {
+        return None;
+    }
+    let attempt = async {
+        let mut stream = socket::dial(addr, &hub.options).await?;
+        let hello = tokio::time::timeout(HANDSHAKE_TIMEOUT, initiate(&mut stream, ours)).await??;
+        Ok((stream, hello))
+    };
+    Some(attempt.await)
+}
+
 /// Opens a connection that we dialled.
-pub(crate) async fn initiate(stream: &mut TcpStream, ours: Handshake) -> io::Result<Handshake> {
+async fn initiate(stream: &mut TcpStream, ours: Handshake) -> io::Result<Handshake> {
     stream.write_all(&ours.encode()).await?;
     let mut bytes = [0; HANDSHAKE_LEN];
     stream.read_exact(&mut bytes[..FRONT_LEN]).await?;

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
-use swarm_core::id::PeerId;
+use swarm_core::id::{InfoHash, PeerId};
 use swarm_core::rng::Rng;
 use swarm_core::time::Time;
 use swarm_core::torrent::discovery::Origin;
@@ -30,19 +30,27 @@ pub(super) struct Announcing {
 
 impl Announcing {
     pub(super) fn new(hub: &Hub, options: &AddTorrent, peer_id: PeerId, rng: Rng) -> Announcing {
+        let by_metainfo: &[Vec<String>] =
+            if options.use_metainfo_trackers { &options.metainfo.trackers } else { &[] };
+        let named = Named { by_metainfo, by_user: &options.trackers };
+        let info_hash = options.metainfo.info.info_hash;
+        Announcing::of(hub, info_hash, peer_id, options.announce_interval_min, named, rng)
+    }
+
+    /// Of a torrent of which no more needs to be known than its info-hash.
+    pub(super) fn of(
+        hub: &Hub,
+        info_hash: InfoHash,
+        peer_id: PeerId,
+        interval_min: Duration,
+        named: Named<'_>,
+        rng: Rng,
+    ) -> Announcing {
         let mut ports = BTreeMap::new();
         for addr in &hub.listening {
             ports.entry(Family::of(addr.ip())).or_insert(addr.port());
         }
-        let config = AnnouncerConfig {
-            info_hash: options.metainfo.info.info_hash,
-            peer_id,
-            ports,
-            interval_min: options.announce_interval_min,
-        };
-        let by_metainfo: &[Vec<String>] =
-            if options.use_metainfo_trackers { &options.metainfo.trackers } else { &[] };
-        let named = Named { by_metainfo, by_user: &options.trackers };
+        let config = AnnouncerConfig { info_hash, peer_id, ports, interval_min };
         Announcing { announcer: Announcer::new(config, named, rng) }
     }
 
@@ -61,6 +69,30 @@ impl Announcing {
     pub(super) fn announcer(&self) -> &Announcer {
         &self.announcer
     }
+
+    /// Lets the announcer look at the time and the transfer; what it wants done.
+    pub(super) fn drive(&mut self, now: Time, transfer: Transfer, is_alone: bool) -> Vec<AnnounceAction> {
+        let announcer = &mut self.announcer;
+        announcer.handle_transfer(transfer);
+        if announcer.poll_timeout().is_some_and(|at| at <= now) {
+            announcer.handle_timeout(now);
+        }
+        if is_alone {
+            announcer.want_more_peers(now);
+        }
+        std::iter::from_fn(|| announcer.poll_action()).collect()
+    }
+
+    /// What came of an announce: what the user should hear of the tracker, if it is of no use.
+    pub(super) fn answered(
+        &mut self,
+        now: Time,
+        action: &AnnounceAction,
+        answer: Result<&AnnounceResponse, &AnnounceFailure>,
+    ) -> Option<String> {
+        self.announcer.handle_response(now, action.id, answer);
+        self.announcer.trouble(&action.url)
+    }
 }
 
 impl TorrentShell {
@@ -74,29 +106,19 @@ impl TorrentShell {
         let peers_wanted = if inner.core.wants_peers() { NUMWANT_MAX } else { 0 };
         let transfer =
             Transfer { uploaded: totals.bytes_up, downloaded: totals.bytes_down, left, peers_wanted };
-        let announcer = &mut inner.announcing.announcer;
-        announcer.handle_transfer(transfer);
-        if announcer.poll_timeout().is_some_and(|at| at <= now) {
-            announcer.handle_timeout(now);
-        }
-        if left > 0 && inner.core.peers().next().is_none() {
-            inner.announcing.announcer.want_more_peers(now);
-        }
-        while let Some(action) = inner.announcing.announcer.poll_action() {
+        let is_alone = left > 0 && inner.core.peers().next().is_none();
+        for action in inner.announcing.drive(now, transfer, is_alone) {
             spawn_local(Rc::clone(self).announce(action));
         }
     }
 
     async fn announce(self: Rc<Self>, action: AnnounceAction) {
-        let outcome = self.ask(&action).await;
+        let outcome = ask(&self.hub, &action).await;
         let now = self.hub.now();
         if let Ok((response, tracker)) = &outcome {
             self.hub.routes.borrow_mut().note(*tracker);
             let from_loopback = tracker.is_loopback();
-            // The address that the tracker saw, and the port that we told it, are ours.
-            let own = response.external_ip.map(|ip| SocketAddr::new(ip, action.request.port));
-            let peers = response.peers.iter().map(|peer| peer.addr).filter(|&addr| Some(addr) != own);
-            let peers: Vec<SocketAddr> = peers.collect();
+            let peers = peers_of(response, &action);
             self.emit(Event::Announced {
                 url: action.url.to_string(),
                 peers: peers.len(),
@@ -110,11 +132,7 @@ impl TorrentShell {
             });
         }
         let answer = outcome.as_ref().map(|(response, _)| response);
-        let trouble = {
-            let announcer = &mut self.inner.borrow_mut().announcing.announcer;
-            announcer.handle_response(now, action.id, answer);
-            announcer.trouble(&action.url)
-        };
+        let trouble = self.inner.borrow_mut().announcing.answered(now, &action, answer);
         if let Err(failure) = &outcome {
             tracing::debug!(tracker = %action.url, family = %action.family, %failure, "announce failed");
             if let Some(trouble) = trouble {
@@ -122,34 +140,6 @@ impl TorrentShell {
             }
         }
         self.wake.notify_one();
-    }
-
-    /// Makes one announce: what the tracker says, and its address.
-    async fn ask(&self, action: &AnnounceAction) -> Result<(AnnounceResponse, IpAddr), AnnounceFailure> {
-        let is_udp = action.url.scheme() == "udp";
-        let url = if is_udp { action.url.clone() } else { action.request.url(&action.url) };
-        let request = http::Request {
-            url,
-            origin: action.origin,
-            family: Some(action.family),
-            options: &self.hub.options,
-            timeout: ANNOUNCE_TIMEOUT,
-            body_len_max: REPLY_LEN_MAX,
-        };
-        if is_udp {
-            return announce_udp::announce(&self.hub, action, &request).await;
-        }
-        let answer = http::get(&request).await?;
-        let status = answer.status;
-        // A failure reason often comes with a status other than 200.
-        match AnnounceResponse::parse(&answer.body) {
-            Ok(response) if status.is_success() => Ok((response, answer.server.ip())),
-            Ok(_) => Err(AnnounceFailure::Status(status.as_u16())),
-            Err(ReplyError::Malformed(_) | ReplyError::NotADictionary) if !status.is_success() => {
-                Err(AnnounceFailure::Status(status.as_u16()))
-            }
-            Err(error) => Err(AnnounceFailure::Reply(error)),
-        }
     }
 
     /// Our addresses have changed: trackers are told now.
@@ -179,6 +169,43 @@ impl TorrentShell {
             }
         }
     }
+}
+
+/// Makes one announce: what the tracker says, and its address.
+pub(super) async fn ask(
+    hub: &Rc<Hub>,
+    action: &AnnounceAction,
+) -> Result<(AnnounceResponse, IpAddr), AnnounceFailure> {
+    let is_udp = action.url.scheme() == "udp";
+    let url = if is_udp { action.url.clone() } else { action.request.url(&action.url) };
+    let request = http::Request {
+        url,
+        origin: action.origin,
+        family: Some(action.family),
+        options: &hub.options,
+        timeout: ANNOUNCE_TIMEOUT,
+        body_len_max: REPLY_LEN_MAX,
+    };
+    if is_udp {
+        return announce_udp::announce(hub, action, &request).await;
+    }
+    let answer = http::get(&request).await?;
+    let status = answer.status;
+    // A failure reason often comes with a status other than 200.
+    match AnnounceResponse::parse(&answer.body) {
+        Ok(response) if status.is_success() => Ok((response, answer.server.ip())),
+        Ok(_) => Err(AnnounceFailure::Status(status.as_u16())),
+        Err(ReplyError::Malformed(_) | ReplyError::NotADictionary) if !status.is_success() => {
+            Err(AnnounceFailure::Status(status.as_u16()))
+        }
+        Err(error) => Err(AnnounceFailure::Reply(error)),
+    }
+}
+
+/// The peers of an answer, without ourselves: the address that the tracker saw, and the port that we told it.
+pub(super) fn peers_of(response: &AnnounceResponse, action: &AnnounceAction) -> Vec<SocketAddr> {
+    let own = response.external_ip.map(|ip| SocketAddr::new(ip, action.request.port));
+    response.peers.iter().map(|peer| peer.addr).filter(|&addr| Some(addr) != own).collect()
 }
 
 impl From<HttpError> for AnnounceFailure {

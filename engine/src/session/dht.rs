@@ -98,6 +98,18 @@ impl SessionDht {
         self.wake.notify_one();
     }
 
+    /// There are nodes to ask: what has been in vain so far is tried again now.
+    fn hasten_all(&self) {
+        let vain: Vec<InfoHash> = self
+            .rounds
+            .borrow()
+            .iter()
+            .filter(|(_, round)| round.in_vain > 0)
+            .map(|(hash, _)| *hash)
+            .collect();
+        vain.into_iter().for_each(|hash| self.announce(hash));
+    }
+
     /// A peer says that there is a node beside it.
     pub(crate) fn learn(&self, addr: SocketAddr) {
         self.dht.with(|node, now| node.ping(now, addr));
@@ -109,7 +121,7 @@ impl SessionDht {
     }
 
     fn start_announce(&self, hub: &Hub, hash: InfoHash) {
-        let Some(torrent) = hub.torrents.borrow().get(&hash).cloned() else {
+        let Some(swarm) = hub.swarm(hash) else {
             self.rounds.borrow_mut().remove(&hash);
             return;
         };
@@ -118,7 +130,7 @@ impl SessionDht {
             let mut listening = hub.listening.iter().filter(|addr| Family::of(**addr) == family);
             let Some(port) = listening.next().map(SocketAddr::port) else { continue };
             let implied_port = self.port(family) == Some(port);
-            let what = Announce { port, implied_port, is_seed: torrent.is_complete() };
+            let what = Announce { port, implied_port, is_seed: swarm.is_complete() };
             let lookup = self.dht.with(|node, now| node.announce(now, family, hash, what));
             self.running.borrow_mut().insert(lookup, hash);
             self.rounds.borrow_mut().entry(hash).or_default().open += 1;
@@ -128,11 +140,9 @@ impl SessionDht {
     fn on_event(&self, hub: &Hub, event: Event) {
         match event {
             Event::Peers { info_hash, peers, by, .. } => {
-                let torrent = hub.torrents.borrow().get(&info_hash).cloned();
-                if let Some(torrent) = torrent {
+                if let Some(swarm) = hub.swarm(info_hash) {
                     tracing::debug!(%info_hash, %by, peers = peers.len(), "the DHT names peers");
-                    let origin = Origin::Network { from_loopback: by.ip().is_loopback() };
-                    torrent.with(|inner| inner.core.handle_addresses(hub.now(), &peers, origin));
+                    swarm.handle_addresses(&peers, Origin::Network { from_loopback: by.ip().is_loopback() });
                 }
             }
             Event::Done { lookup, stored, .. } => {
@@ -148,8 +158,7 @@ impl SessionDht {
     /// An announcement is over on one network.
     fn on_announced(&self, hub: &Hub, hash: InfoHash, stored: usize) {
         self.wake.notify_one();
-        let torrent = hub.torrents.borrow().get(&hash).cloned();
-        let is_lonely = torrent.is_some_and(|torrent| torrent.is_lonely());
+        let is_lonely = hub.swarm(hash).is_some_and(|swarm| swarm.is_lonely());
         let (in_vain, longest) = {
             let mut rounds = self.rounds.borrow_mut();
             let round = rounds.entry(hash).or_default();
@@ -201,6 +210,8 @@ async fn join(hub: &Hub, ours: &SessionDht, mut hosts: Vec<String>) {
         }
     }
     ours.dht.join(&hosts).await;
+    // What was announced before has found nobody to ask.
+    ours.hasten_all();
     loop {
         tokio::time::sleep(SAVE_INTERVAL).await;
         save(hub).await;
@@ -287,12 +298,12 @@ impl TorrentShell {
     }
 
     /// Must not be called while the torrent is being changed.
-    fn is_complete(&self) -> bool {
+    pub(super) fn is_complete(&self) -> bool {
         self.inner.borrow().core.is_complete()
     }
 
     /// Whether it wants data and has nobody to ask.
-    fn is_lonely(&self) -> bool {
+    pub(super) fn is_lonely(&self) -> bool {
         let inner = self.inner.borrow();
         !inner.core.is_complete() && inner.core.peers().next().is_none()
     }

@@ -28,7 +28,7 @@ const SYNC_BYTES: u64 = 256 * 1024 * 1024;
 /// How often a full disk is asked whether it still is.
 pub(super) const SPACE_RETRY: Duration = Duration::from_secs(1);
 /// How many different warnings are told.
-const WARNINGS_MAX: usize = 1_000;
+pub(super) const WARNINGS_MAX: usize = 1_000;
 
 /// What a worker has done for a torrent.
 #[derive(Debug)]

@@ -16,6 +16,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::SocketAddr;
+use std::ops::ControlFlow;
 use std::rc::Rc;
 use std::time::Duration;
 use swarm_core::dht::Family;
@@ -94,9 +95,13 @@ impl Fetching {
         *self.peers.borrow()
     }
 
-    /// The next thing that happens: announces, warnings, bans, until there is a result.
-    pub async fn next_event(&mut self) -> Option<Event> {
-        self.events.recv().await
+    /// The next thing that happens (announces, warnings, bans), or the result. Not to be called after that.
+    pub async fn next(&mut self) -> ControlFlow<Result<Fetched, Error>, Event> {
+        tokio::select! {
+            biased;
+            Some(event) = self.events.recv() => ControlFlow::Continue(event),
+            result = &mut self.result => ControlFlow::Break(result.unwrap_or(Err(Error::Stopped))),
+        }
     }
 
     /// Waits for the metadata, for as long as it takes.
@@ -104,8 +109,12 @@ impl Fetching {
     /// # Errors
     /// [`Error::Metainfo`] if it has the right hash and makes no usable torrent, [`Error::AlreadyAdded`] if the session has
     /// this torrent, [`Error::Stopped`] if the session ends first.
-    pub async fn done(&mut self) -> Result<Fetched, Error> {
-        (&mut self.result).await.unwrap_or(Err(Error::Stopped))
+    pub async fn done(mut self) -> Result<Fetched, Error> {
+        loop {
+            if let ControlFlow::Break(result) = self.next().await {
+                return result;
+            }
+        }
     }
 }
 
@@ -523,7 +532,7 @@ impl FetchShell {
         if let (Err(failure), Some(trouble)) = (&outcome, trouble) {
             tracing::debug!(tracker = %action.url, family = %action.family, %failure, "announce failed");
             let message = format!("{}: {trouble}", action.url);
-            if inner.warned.len() < super::torrent::WARNINGS_MAX && inner.warned.insert(message.clone()) {
+            if inner.warned.len() < super::disk::WARNINGS_MAX && inner.warned.insert(message.clone()) {
                 self.emit(Event::Warning(message));
             }
         }

@@ -2,6 +2,7 @@
 
 use super::announce_udp::UdpTrackers;
 use super::dht::SessionDht;
+use super::fetch::FetchShell;
 use super::limit::Limit;
 use super::options::SessionOptions;
 use super::routes::Routes;
@@ -40,6 +41,8 @@ pub(crate) struct Hub {
     pub(crate) download: Limit,
     pub(crate) scratch: RefCell<Vec<u8>>,
     pub(crate) torrents: RefCell<BTreeMap<InfoHash, Rc<TorrentShell>>>,
+    /// Torrents of which only a link is known so far.
+    pub(super) fetches: RefCell<BTreeMap<InfoHash, Rc<FetchShell>>>,
     pub(crate) half_open: Rc<Semaphore>,
     /// Whose turn it is to check existing data: one torrent at a time keeps every worker busy, and disks seek less.
     pub(crate) checks: Semaphore,
@@ -71,6 +74,7 @@ impl Hub {
             download: Limit::new(options.download_limit),
             scratch: RefCell::new(vec![0; SCRATCH_LEN]),
             torrents: RefCell::default(),
+            fetches: RefCell::default(),
             half_open: Rc::new(Semaphore::new(options.half_open_max.max(1))),
             checks: Semaphore::new(1),
             connections: Cell::new(0),

@@ -5,8 +5,9 @@ mod announce_udp;
 mod dht;
 mod disk;
 mod event;
+mod fetch;
 mod handle;
-mod hub;
+pub(crate) mod hub;
 mod limit;
 mod opening;
 mod options;
@@ -18,6 +19,7 @@ pub(crate) mod torrent;
 mod traffic;
 
 pub use event::{Event, PeerStats, State, TorrentStats, TrackerStats, Waiting};
+pub use fetch::{FetchMetadata, Fetched, Fetching};
 pub use handle::{EventReceiver, TorrentHandle};
 use hub::Hub;
 pub use options::{AddTorrent, DhtOptions, LISTEN_PORT_FIRST, Mode, SessionOptions};
@@ -25,13 +27,15 @@ pub use options::{AddTorrent, DhtOptions, LISTEN_PORT_FIRST, Mode, SessionOption
 use crate::Error;
 use crate::hash::Workers;
 use crate::net::socket;
+use fetch::FetchReply;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 /// What the network thread is asked to do.
 pub(crate) enum Request {
     Add(Box<AddTorrent>, oneshot::Sender<Result<TorrentHandle, Error>>),
+    Fetch(Box<FetchMetadata>, FetchReply),
     SetLimits { upload: Option<u64>, download: Option<u64> },
     Stop,
 }
@@ -97,6 +101,18 @@ impl Session {
         let (reply, handle) = oneshot::channel();
         self.requests.send(Request::Add(Box::new(torrent), reply)).map_err(|_| Error::Stopped)?;
         handle.await.map_err(|_| Error::Stopped)?
+    }
+
+    /// Begins to look for the metadata of a torrent of which only a link is known, with peers from trackers, the DHT and the
+    /// link. What is found goes on by [`Session::add`]: the metainfo, and its peers as
+    /// [`AddTorrent::peers_found`].
+    pub fn fetch_metadata(&self, what: FetchMetadata) -> Fetching {
+        let (result_tx, result) = oneshot::channel();
+        let (events_tx, events) = mpsc::unbounded_channel();
+        let (peers_tx, peers) = watch::channel(0);
+        let reply = FetchReply { result: result_tx, events: events_tx, peers: peers_tx };
+        let _ = self.requests.send(Request::Fetch(Box::new(what), reply));
+        Fetching { result, events, peers }
     }
 
     /// Sets or lifts the limits for all torrents together, in bytes/s of payload.

@@ -90,6 +90,8 @@ pub struct AddTorrent {
     pub order: Order,
     /// Peers to connect to, besides those that trackers name.
     pub peers: Vec<SocketAddr>,
+    /// Peers that were found beforehand, such as those of a [`Fetched`](crate::Fetched): tried like those that trackers name.
+    pub peers_found: Vec<SocketAddr>,
     /// Trackers to use, a tier each, besides those of the metainfo. Unlike those, they may be anywhere on this
     /// machine and network.
     pub trackers: Vec<String>,
@@ -124,6 +126,7 @@ impl AddTorrent {
             wanted: None,
             order: Order::RarestFirst,
             peers: Vec::new(),
+            peers_found: Vec::new(),
             trackers: Vec::new(),
             use_metainfo_trackers: true,
             announce_interval_min: Duration::from_secs(60),

@@ -1,10 +1,11 @@
 //! The network thread: accepting connections and taking requests.
 
 use super::dht;
+use super::fetch::{self, FetchReply, Swarm};
 use super::hub::Hub;
 use super::routes;
-use super::torrent::{self, TorrentShell};
-use super::{AddTorrent, Request, TorrentHandle};
+use super::torrent;
+use super::{AddTorrent, FetchMetadata, Request, TorrentHandle};
 use crate::Error;
 use crate::net::handshake::{self, HANDSHAKE_TIMEOUT};
 use crate::net::socket;
@@ -58,6 +59,7 @@ async fn serve(hub: &Rc<Hub>, mut inbox: mpsc::UnboundedReceiver<Request>) {
             Request::Add(torrent, reply) => {
                 let _ = reply.send(add(hub, &mut torrents, *torrent));
             }
+            Request::Fetch(options, reply) => start_fetch(hub, &torrents, *options, reply),
             Request::SetLimits { upload, download } => {
                 hub.upload.set(hub.now(), upload);
                 hub.download.set(hub.now(), download);
@@ -93,6 +95,21 @@ fn add(
     Ok(handle)
 }
 
+fn start_fetch(
+    hub: &Rc<Hub>,
+    torrents: &BTreeMap<InfoHash, TorrentHandle>,
+    options: FetchMetadata,
+    reply: FetchReply,
+) {
+    let info_hash = options.magnet.info_hash;
+    let is_known = torrents.get(&info_hash).is_some_and(|handle| !handle.has_ended());
+    if is_known || hub.fetches.borrow().contains_key(&info_hash) {
+        let _ = reply.result.send(Err(Error::AlreadyAdded(info_hash)));
+        return;
+    }
+    spawn_local(fetch::run(Rc::clone(hub), options, reply));
+}
+
 async fn accept(hub: Rc<Hub>, socket: TcpListener, ungreeted: Rc<Semaphore>) {
     let Ok(listener) = tokio::net::TcpListener::from_std(socket) else { return };
     loop {
@@ -105,7 +122,7 @@ async fn accept(hub: Rc<Hub>, socket: TcpListener, ungreeted: Rc<Semaphore>) {
                     let greeted = tokio::time::timeout(HANDSHAKE_TIMEOUT, greet(&hub, stream, addr)).await;
                     drop(permit);
                     match greeted {
-                        Ok(Ok((torrent, stream, hello))) => torrent.connected(stream, addr, true, hello),
+                        Ok(Ok((swarm, stream, hello))) => swarm.accepted(stream, addr, hello),
                         Ok(Err(error)) => tracing::debug!(%addr, %error, "incoming connection refused"),
                         Err(_) => tracing::debug!(%addr, "incoming connection without a handshake"),
                     }
@@ -123,15 +140,15 @@ async fn greet(
     hub: &Hub,
     mut stream: TcpStream,
     addr: SocketAddr,
-) -> std::io::Result<(Rc<TorrentShell>, TcpStream, swarm_core::wire::handshake::Handshake)> {
+) -> std::io::Result<(Swarm, TcpStream, swarm_core::wire::handshake::Handshake)> {
     socket::prepare(&stream)?;
-    let mut torrent = None;
+    let mut swarm = None;
     let hello = handshake::accept(&mut stream, |info_hash| {
-        torrent = hub.torrents.borrow().get(&info_hash).cloned();
-        torrent.as_ref().map(|t| (t.peer_id(), t.reserved()))
+        swarm = hub.swarm(info_hash);
+        swarm.as_ref().map(Swarm::greeting)
     })
     .await?;
     tracing::trace!(%addr, "incoming handshake");
-    let torrent = torrent.ok_or_else(|| std::io::Error::other("no such torrent here"))?;
-    Ok((torrent, stream, hello))
+    let swarm = swarm.ok_or_else(|| std::io::Error::other("no such torrent here"))?;
+    Ok((swarm, stream, hello))
 }

@@ -13,9 +13,8 @@ use super::limit::Limit;
 use super::options::{AddTorrent, Mode};
 use super::prepared::PreparedCache;
 pub(crate) use super::traffic::Flush;
-use crate::net::handshake::{self, HANDSHAKE_TIMEOUT};
 use crate::net::outbox::Outbox;
-use crate::net::{connection, socket};
+use crate::net::{connection, handshake, socket};
 use crate::storage::Storage;
 use crate::{Error, buffer};
 use std::cell::{Cell, RefCell, RefMut};
@@ -215,6 +214,9 @@ impl TorrentShell {
         self.with(|inner| {
             inner.announcing.start(now);
             inner.core.handle_addresses(now, &self.options.peers, Origin::User);
+            // They were checked when they were found, by who told of them.
+            let found = Origin::Network { from_loopback: true };
+            inner.core.handle_addresses(now, &self.options.peers_found, found);
             if inner.core.is_complete() {
                 self.was_complete.set(true);
                 self.finish(inner);
@@ -310,28 +312,18 @@ impl TorrentShell {
     }
 
     async fn dial(self: Rc<Self>, addr: SocketAddr) {
-        let _permit = self.hub.half_open.acquire().await;
-        if self.hub.connections.get() >= self.hub.options.peers_max {
-            let now = self.hub.now();
-            return self.with(|inner| inner.core.handle_not_dialled(now, addr));
-        }
-        let attempt = async {
-            let mut stream = socket::dial(addr, &self.hub.options).await?;
-            let info_hash = self.metainfo.info.info_hash;
-            let ours = Handshake { reserved: self.reserved(), info_hash, peer_id: self.peer_id };
-            let greeting = handshake::initiate(&mut stream, ours);
-            let hello = tokio::time::timeout(HANDSHAKE_TIMEOUT, greeting).await??;
-            Ok((stream, hello))
-        };
-        match attempt.await {
-            Ok((stream, hello)) => self.connected(stream, addr, false, hello),
-            Err(error) => {
+        let info_hash = self.metainfo.info.info_hash;
+        let ours = Handshake { reserved: self.reserved(), info_hash, peer_id: self.peer_id };
+        match handshake::dial(&self.hub, addr, ours).await {
+            Some(Ok((stream, hello))) => self.connected(stream, addr, false, hello),
+            Some(Err(error)) if !socket::is_our_own_trouble(&error) => {
                 tracing::debug!(%addr, %error, "could not connect");
                 let now = self.hub.now();
-                self.with(|inner| match socket::is_our_own_trouble(&error) {
-                    true => inner.core.handle_not_dialled(now, addr),
-                    false => inner.core.handle_connect_failed(now, addr),
-                });
+                self.with(|inner| inner.core.handle_connect_failed(now, addr));
+            }
+            _ => {
+                let now = self.hub.now();
+                self.with(|inner| inner.core.handle_not_dialled(now, addr));
             }
         }
     }

@@ -1,0 +1,204 @@
+//! Torrents known by a link only: their metadata comes from peers, over loopback.
+
+mod common;
+
+use common::tracker::{Say, Scripted, parameter, peers};
+use common::{FILES, publish, same_tree, seed, session, session_on};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use swarm_core::id::PeerId;
+use swarm_core::metainfo::{Magnet, Metainfo};
+use swarm_core::wire::extension::{EXTENSION_HANDSHAKE_ID, Extension, ExtensionHandshake};
+use swarm_core::wire::handshake::{HANDSHAKE_LEN, Handshake, Reserved};
+use swarm_core::wire::{DecodeLimits, Decoded, Message, MetadataMessage, decode, metadata_range};
+use swarm_engine::{AddTorrent, DhtOptions, Error, FetchMetadata, Fetched};
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+for_both_families![
+    the_link_names_a_peer,
+    a_tracker_names_a_peer,
+    a_peer_dials_us,
+    the_dht_names_a_peer,
+    a_liar_is_banned_and_holds_nobody_up,
+    of_a_private_torrent_only_its_trackers_peers_are_kept,
+    who_loses_interest_ends_the_search,
+];
+
+fn link(metainfo: &Metainfo) -> Magnet {
+    Magnet { trackers: Vec::new(), ..metainfo.magnet() }
+}
+
+fn peer_of(addr: SocketAddr) -> (String, u16) {
+    (addr.ip().to_string(), addr.port())
+}
+
+async fn the_link_names_a_peer(ip: &str) {
+    let (source, target) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let metainfo = publish(source.path(), FILES, 16_384);
+    let (seeder, getter) = (session(ip), session(ip));
+    let _seed = seed(&seeder, &metainfo, source.path()).await;
+    let magnet = Magnet { peers: vec![peer_of(seeder.listen_addrs()[0])], ..link(&metainfo) };
+    let Fetched { metainfo: fetched, peers } =
+        getter.fetch_metadata(FetchMetadata::new(magnet)).done().await.unwrap();
+    assert_eq!(fetched.info, metainfo.info);
+    let torrent = AddTorrent { peers_found: peers, ..AddTorrent::download(fetched, target.path()) };
+    getter.add(torrent).await.unwrap().completed().await.unwrap();
+    same_tree(&source.path().join("data"), &target.path().join("data"));
+    let again = getter.fetch_metadata(FetchMetadata::new(link(&metainfo))).done().await;
+    assert!(matches!(again, Err(Error::AlreadyAdded(_))), "{again:?}");
+}
+
+async fn a_tracker_names_a_peer(ip: &str) {
+    let source = TempDir::new().unwrap();
+    let metainfo = publish(source.path(), FILES, 16_384);
+    let (seeder, getter) = (session(ip), session(ip));
+    let _seed = seed(&seeder, &metainfo, source.path()).await;
+    let mut tracker = Scripted::always(ip, Say::ok(peers(seeder.listen_addrs()))).await;
+    let magnet = Magnet { trackers: vec![tracker.url("/announce")], ..link(&metainfo) };
+    let fetched = getter.fetch_metadata(FetchMetadata::new(magnet)).done().await.unwrap();
+    assert_eq!(fetched.metainfo.info, metainfo.info);
+    assert_eq!(fetched.metainfo.trackers, [[tracker.url("/announce")]]);
+    assert_eq!(fetched.peers, seeder.listen_addrs());
+    let asked = tracker.request().await;
+    assert_eq!(parameter(&asked, "event").as_deref(), Some("started"));
+    assert_ne!(parameter(&asked, "left").as_deref(), Some("0"), "only seeds say so");
+}
+
+async fn a_peer_dials_us(ip: &str) {
+    let source = TempDir::new().unwrap();
+    let metainfo = publish(source.path(), FILES, 16_384);
+    let (seeder, getter) = (session(ip), session(ip));
+    let fetching = getter.fetch_metadata(FetchMetadata::new(link(&metainfo)));
+    let peers = getter.listen_addrs().to_vec();
+    let torrent = AddTorrent { peers, ..AddTorrent::seed(Arc::clone(&metainfo), source.path()) };
+    let _seed = seeder.add(torrent).await.unwrap();
+    assert_eq!(fetching.done().await.unwrap().metainfo.info, metainfo.info);
+}
+
+async fn the_dht_names_a_peer(ip: &str) {
+    let source = TempDir::new().unwrap();
+    let metainfo = publish(source.path(), FILES, 16_384);
+    let with_dht = |bootstrap: &[SocketAddr]| {
+        let bootstrap = bootstrap.iter().map(SocketAddr::to_string).collect();
+        session_on(ip, |options| options.dht = Some(DhtOptions { bootstrap }))
+    };
+    let node = with_dht(&[]);
+    let seeder = with_dht(node.listen_addrs());
+    let _seed = seed(&seeder, &metainfo, source.path()).await;
+    let getter = with_dht(node.listen_addrs());
+    let fetched = getter.fetch_metadata(FetchMetadata::new(link(&metainfo))).done().await.unwrap();
+    assert_eq!(fetched.metainfo.info, metainfo.info);
+}
+
+/// A peer that offers these bytes as the metadata of a torrent.
+async fn scripted(ip: &str, metainfo: &Metainfo, bytes: Vec<u8>) -> SocketAddr {
+    let listener = TcpListener::bind(SocketAddr::new(ip.parse().unwrap(), 0)).await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    let (bytes, info_hash) = (Arc::new(bytes), metainfo.info.info_hash);
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let bytes = Arc::clone(&bytes);
+            tokio::spawn(async move {
+                let peer_id = PeerId(rand_id(addr));
+                let ours = Handshake { reserved: Reserved::EXTENSION, info_hash, peer_id };
+                let size = bytes.len() as u32;
+                let hello = ExtensionHandshake {
+                    ids: [(Extension::Metadata, 3)].into(),
+                    metadata_size: Some(size),
+                    ..ExtensionHandshake::default()
+                };
+                stream.write_all(&ours.encode()).await?;
+                say(&mut stream, EXTENSION_HANDSHAKE_ID, hello.encode()).await?;
+                let mut heard = Vec::new();
+                while stream.read_buf(&mut heard).await? > 0 {
+                    while heard.len() > HANDSHAKE_LEN {
+                        let message = decode(&heard[HANDSHAKE_LEN..], &DecodeLimits::default()).unwrap();
+                        let Some((Decoded::Message(message), used)) = message else { break };
+                        heard.drain(HANDSHAKE_LEN..HANDSHAKE_LEN + used);
+                        let Message::Extended { id: 3, payload } = message else { continue };
+                        let request = MetadataMessage::decode(&payload).unwrap();
+                        let Some(MetadataMessage::Request(piece)) = request else { continue };
+                        let bytes = &bytes[metadata_range(size, piece).unwrap()];
+                        let data = MetadataMessage::Data { piece, total_size: size, bytes };
+                        say(&mut stream, Extension::Metadata.local_id(), data.encode()).await?;
+                    }
+                }
+                std::io::Result::Ok(())
+            });
+        }
+    });
+    addr
+}
+
+fn rand_id(addr: SocketAddr) -> [u8; 20] {
+    let mut id = *b"-ZZ0000-abcdefghij..";
+    id[18..].copy_from_slice(&addr.port().to_be_bytes());
+    id
+}
+
+async fn say(stream: &mut TcpStream, id: u8, payload: Vec<u8>) -> std::io::Result<()> {
+    let mut bytes = Vec::new();
+    Message::Extended { id, payload }.encode(&mut bytes);
+    stream.write_all(&bytes).await
+}
+
+async fn a_liar_is_banned_and_holds_nobody_up(ip: &str) {
+    let source = TempDir::new().unwrap();
+    let metainfo = publish(source.path(), FILES, 16_384);
+    let liar = scripted(ip, &metainfo, vec![0; 49_152]).await;
+    let getter = session(ip);
+    let magnet = Magnet { peers: vec![peer_of(liar)], ..link(&metainfo) };
+    let mut fetching = getter.fetch_metadata(FetchMetadata::new(magnet));
+    let event = fetching.next().await.continue_value();
+    assert!(
+        matches!(&event, Some(swarm_engine::Event::PeerBanned { addr, .. }) if *addr == liar),
+        "{event:?}"
+    );
+    let begun = Instant::now();
+    let peers = getter.listen_addrs().to_vec();
+    let seeder = session(ip);
+    let torrent = AddTorrent { peers, ..AddTorrent::seed(Arc::clone(&metainfo), source.path()) };
+    let _seed = seeder.add(torrent).await.unwrap();
+    let fetched = fetching.done().await.unwrap();
+    assert_eq!(fetched.metainfo.info, metainfo.info);
+    assert!(!fetched.peers.contains(&liar));
+    assert!(begun.elapsed() < Duration::from_secs(5));
+}
+
+async fn of_a_private_torrent_only_its_trackers_peers_are_kept(ip: &str) {
+    let info = b"d6:lengthi5e4:name1:n12:piece lengthi16384e6:pieces20:AAAAAAAAAAAAAAAAAAAA7:privatei1ee";
+    let file = [b"d4:info", &info[..], b"e"].concat();
+    let metainfo = Metainfo::parse(&file).unwrap();
+    let by_tracker = scripted(ip, &metainfo, info.to_vec()).await;
+    let by_link = TcpListener::bind(SocketAddr::new(ip.parse().unwrap(), 0)).await.unwrap();
+    let tracker = Scripted::always(ip, Say::ok(peers(&[by_tracker]))).await;
+    let magnet = Magnet {
+        trackers: vec![tracker.url("/announce")],
+        peers: vec![peer_of(by_link.local_addr().unwrap())],
+        ..link(&metainfo)
+    };
+    let fetched = session(ip).fetch_metadata(FetchMetadata::new(magnet)).done().await.unwrap();
+    assert!(fetched.metainfo.info.private);
+    assert_eq!(fetched.peers, [by_tracker]);
+}
+
+async fn who_loses_interest_ends_the_search(ip: &str) {
+    let source = TempDir::new().unwrap();
+    let metainfo = publish(source.path(), FILES, 16_384);
+    let getter = session(ip);
+    drop(getter.fetch_metadata(FetchMetadata::new(link(&metainfo))));
+    let peers = vec![getter.listen_addrs()[0]];
+    // It is not known any more, so it can be looked for again, in vain.
+    loop {
+        let what = FetchMetadata { peers: peers.clone(), ..FetchMetadata::new(link(&metainfo)) };
+        let again = tokio::time::timeout(Duration::from_millis(50), getter.fetch_metadata(what).done()).await;
+        match again {
+            Err(_) => return,
+            Ok(result) => assert!(matches!(result, Err(Error::AlreadyAdded(_))), "{result:?}"),
+        }
+    }
+}
