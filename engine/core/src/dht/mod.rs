@@ -30,5 +30,5 @@ pub use message::{
 };
 pub use node::{Announce, Event, LookupId, Node, NodeConfig};
 pub use peers::{ANSWER_PEERS_MAX, HOST_PEERS_MAX, PEER_LIFETIME, SWARM_PEERS_MAX, SWARMS_MAX};
-pub use table::{BAD_FAILURES, BUCKET_LEN_MAX, QUESTIONABLE_AFTER};
+pub use table::{BAD_FAILURES, BUCKET_LEN_MAX, NEW_BUCKET_STEP, QUESTIONABLE_AFTER};
 pub use token::TOKEN_STEP;

@@ -4,7 +4,8 @@
 //! split when it is full. A node enters a bucket only once it has answered us, so that forged queries fill nothing.
 //! Who finds its bucket full waits in the bucket's *spares* (the replacement cache), and only then is somebody
 //! pinged: the node of the bucket that has been silent longest, if that is questionable. A quiet table costs nothing
-//! but a refresh of each bucket now and then.
+//! but a refresh of each bucket now and then. Nodes that lookups come across wait there too, as long as there is room
+//! for them: else a network would know its oldest nodes only.
 
 use super::compact::{Host, NodeInfo};
 use super::id::{ID_BITS, NodeId};
@@ -16,6 +17,9 @@ use std::net::SocketAddr;
 pub const BUCKET_LEN_MAX: usize = 8;
 /// A node that was silent for so long is questionable, and a bucket without a lookup for so long is refreshed.
 pub const QUESTIONABLE_AFTER: Duration = Duration::from_secs(15 * 60);
+/// A bucket that has just been split off and is not full is looked up this long after, times its number, so that who
+/// joins knows the whole network soon.
+pub const NEW_BUCKET_STEP: Duration = Duration::from_secs(5);
 /// A node that left so many queries in a row unanswered is bad: not told to others, and replaced at the first chance.
 pub const BAD_FAILURES: u8 = 2;
 
@@ -50,13 +54,15 @@ struct Bucket {
     spares: Vec<Spare>,
     /// The node that is pinged on behalf of this bucket.
     checking: Option<SocketAddr>,
-    /// The last lookup of a place in it.
+    /// The last lookup of a place in it, or when it was split off.
     refreshed: Time,
+    /// Since it was split off no place in it has been looked up.
+    is_new: bool,
 }
 
 impl Bucket {
     fn new(now: Time) -> Bucket {
-        Bucket { contacts: Vec::new(), spares: Vec::new(), checking: None, refreshed: now }
+        Bucket { contacts: Vec::new(), spares: Vec::new(), checking: None, refreshed: now, is_new: false }
     }
 
     fn is_full(&self) -> bool {
@@ -72,13 +78,17 @@ impl Bucket {
         self.spares.push(Spare { info, answered: answered.or(before.and_then(|spare| spare.answered)) });
     }
 
-    /// Whose answer would settle something: a spare's if there is room, else that of the contact that is silent
-    /// longest, if it is questionable.
-    fn to_check(&self, now: Time) -> Option<NodeInfo> {
+    fn has_room(&self) -> bool {
+        !self.is_full() || self.contacts.iter().any(Contact::is_bad)
+    }
+
+    /// Whose answer would settle something: a spare's if there is room or can be made, else that of the contact that
+    /// is silent longest, if it is questionable.
+    fn to_check(&self, now: Time, can_split: bool) -> Option<NodeInfo> {
         if self.checking.is_some() || self.spares.is_empty() {
             return None;
         }
-        if !self.is_full() || self.contacts.iter().any(Contact::is_bad) {
+        if can_split || self.has_room() {
             return self.spares.iter().rev().find(|spare| spare.answered.is_none()).map(|spare| spare.info);
         }
         let questionable = self.contacts.iter().filter(|contact| contact.is_questionable(now));
@@ -146,17 +156,20 @@ impl Table {
                 *bad = contact;
                 return;
             }
-            let is_last = at + 1 == self.buckets.len();
-            if !is_last || self.buckets.len() >= ID_BITS {
+            if !self.can_split(at) {
                 self.buckets[at].add_spare(info, Some(now));
                 return;
             }
-            self.split();
+            self.split(now);
         }
     }
 
+    fn can_split(&self, at: usize) -> bool {
+        at + 1 == self.buckets.len() && self.buckets.len() < ID_BITS
+    }
+
     /// Makes a bucket of those in the last one that are nearer than the rest.
-    fn split(&mut self) {
+    fn split(&mut self, now: Time) {
         let bits = self.buckets.len() - 1;
         let own = self.own;
         let Some(last) = self.buckets.last_mut() else { return };
@@ -164,6 +177,7 @@ impl Table {
         let is_nearer = |info: &NodeInfo| own.common_bits(info.id) > bits;
         nearer.contacts = last.contacts.extract_if(.., |contact| is_nearer(&contact.info)).collect();
         nearer.spares = last.spares.extract_if(.., |spare| is_nearer(&spare.info)).collect();
+        (last.refreshed, last.is_new) = (now, true);
         self.buckets.push(nearer);
     }
 
@@ -182,6 +196,20 @@ impl Table {
             Some(known) if known.info.addr == info.addr => known.heard = now,
             Some(_) => {}
             None => bucket.add_spare(info, None),
+        }
+    }
+
+    /// A node was named by another one. It waits if there may be room for it; of those who name too many the last
+    /// remain.
+    pub(super) fn named(&mut self, info: NodeInfo) {
+        let at = self.index(info.id);
+        let host = Host::of(info.addr);
+        let is_welcome = self.can_split(at) || self.buckets[at].has_room();
+        if is_welcome
+            && info.id != self.own
+            && !self.contacts().any(|known| Host::of(known.info.addr) == host)
+        {
+            self.buckets[at].add_spare(info, None);
         }
     }
 
@@ -223,22 +251,39 @@ impl Table {
     /// A node to be pinged now. Whatever comes of it is to be told to [`answered`](Self::answered) or
     /// [`failed`](Self::failed).
     pub(super) fn poll_check(&mut self, now: Time) -> Option<NodeInfo> {
-        let checks = |bucket: &mut Bucket| {
-            let info = bucket.to_check(now)?;
-            bucket.checking = Some(info.addr);
+        (0..self.buckets.len()).find_map(|at| {
+            let info = self.buckets[at].to_check(now, self.can_split(at))?;
+            self.buckets[at].checking = Some(info.addr);
             Some(info)
-        };
-        self.buckets.iter_mut().find_map(checks)
+        })
     }
 
     /// The nodes nearest to a place, the nearest first, without bad ones.
     pub(super) fn closest(&self, target: NodeId, count: usize) -> Vec<NodeInfo> {
-        nearest(target, count, self.contacts().filter(|contact| !contact.is_bad()))
+        self.nearest(target, count, |contact| !contact.is_bad())
     }
 
     /// The same with bad ones, who may be good again when it was our own network that failed.
     pub(super) fn closest_of_all(&self, target: NodeId, count: usize) -> Vec<NodeInfo> {
-        nearest(target, count, self.contacts())
+        self.nearest(target, count, |_| true)
+    }
+
+    /// The place's own bucket comes first, then those nearer to us, which are equally far from it, then the farther
+    /// ones one by one.
+    fn nearest(&self, target: NodeId, count: usize, counts: fn(&Contact) -> bool) -> Vec<NodeInfo> {
+        let at = self.index(target);
+        let groups = [at..at + 1, at + 1..self.buckets.len()].into_iter();
+        let mut found: Vec<NodeInfo> = Vec::new();
+        for group in groups.chain((0..at).rev().map(|at| at..at + 1)) {
+            if found.len() >= count {
+                break;
+            }
+            let contacts = self.buckets[group].iter().flat_map(|bucket| &bucket.contacts);
+            found.extend(contacts.filter(|contact| counts(contact)).map(|contact| contact.info));
+        }
+        found.sort_unstable_by_key(|info| target.distance(info.id));
+        found.truncate(count);
+        found
     }
 
     /// All nodes that are not bad.
@@ -254,7 +299,16 @@ impl Table {
     /// A lookup of a place begins, which refreshes its bucket.
     pub(super) fn looked_up(&mut self, now: Time, target: NodeId) {
         let at = self.index(target);
-        self.buckets[at].refreshed = now;
+        (self.buckets[at].refreshed, self.buckets[at].is_new) = (now, false);
+    }
+
+    /// When each bucket is to be refreshed.
+    fn refreshes(&self) -> impl Iterator<Item = (Time, usize)> {
+        self.buckets.iter().enumerate().map(|(at, bucket)| {
+            let is_waiting = bucket.is_new && !bucket.is_full();
+            let step = NEW_BUCKET_STEP * (at as u32 + 1);
+            (bucket.refreshed + if is_waiting { step } else { QUESTIONABLE_AFTER }, at)
+        })
     }
 
     /// When a bucket is to be refreshed; never if the table is empty.
@@ -262,28 +316,15 @@ impl Table {
         if self.contacts().next().is_none() {
             return Time::MAX;
         }
-        let oldest = self.buckets.iter().map(|bucket| bucket.refreshed).min();
-        oldest.map_or(Time::MAX, |refreshed| refreshed + QUESTIONABLE_AFTER)
+        self.refreshes().min().map_or(Time::MAX, |(due, _)| due)
     }
 
     /// The place whose lookup refreshes the bucket that needs it most: a random one in it; for the last bucket, where
     /// our neighbours are, our own.
     pub(super) fn refresh_target(&self, rng: &mut Rng) -> NodeId {
-        let oldest = self.buckets.iter().enumerate().min_by_key(|(_, bucket)| bucket.refreshed);
-        let bits = oldest.map_or(0, |(at, _)| at);
+        let bits = self.refreshes().min().map_or(0, |(_, at)| at);
         if bits + 1 == self.buckets.len() { self.own } else { self.own.random_near(bits, rng) }
     }
-}
-
-fn nearest<'a>(target: NodeId, count: usize, contacts: impl Iterator<Item = &'a Contact>) -> Vec<NodeInfo> {
-    let mut found: Vec<NodeInfo> = contacts.map(|contact| contact.info).collect();
-    let by_distance = |info: &NodeInfo| target.distance(info.id);
-    if found.len() > count && count > 0 {
-        found.select_nth_unstable_by_key(count - 1, by_distance);
-        found.truncate(count);
-    }
-    found.sort_unstable_by_key(by_distance);
-    found
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! Split by what it reacts to: queries of others (`serve`), its own searches (`search`), and here the table, time and
 //! the queries that are on their way.
 
+mod pace;
 mod search;
 mod serve;
 mod vote;
@@ -21,13 +22,12 @@ use super::token::Tokens;
 use crate::id::InfoHash;
 use crate::rng::Rng;
 use crate::time::{Duration, Time};
+use pace::Pace;
 use search::Search;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use vote::Votes;
 
-/// From then on a query counts as slow, and a lookup asks somebody else besides.
-pub const QUERY_SLOW: Duration = Duration::from_millis(700);
 /// From then on a query has failed. An answer that comes later is not known any more.
 pub const QUERY_TIMEOUT: Duration = Duration::from_secs(4);
 /// How long a node that knows nobody waits until it tries to join again; doubled each time.
@@ -38,6 +38,8 @@ pub const JOIN_RETRY_MAX: Duration = Duration::from_secs(300);
 pub const EXPIRE_INTERVAL: Duration = Duration::from_secs(60);
 /// Most queries on their way; further ones fail at once.
 pub const QUERIES_MAX: usize = 1_000;
+/// Nodes that a lookup begins with. More than it needs, should some of them be gone.
+const SEEDS: usize = 3 * BUCKET_LEN_MAX;
 /// Most addresses remembered to join by.
 pub const ROUTERS_MAX: usize = 64;
 
@@ -140,6 +142,7 @@ pub struct Node {
     /// Queries in the order in which they were sent, some of them no longer pending.
     to_slow: VecDeque<(Time, u16)>,
     to_fail: VecDeque<(Time, u16)>,
+    pace: Pace,
     searches: BTreeMap<LookupId, Search>,
     next_lookup: u32,
     tokens: Tokens,
@@ -169,6 +172,7 @@ impl Node {
             pending: BTreeMap::new(),
             to_slow: VecDeque::new(),
             to_fail: VecDeque::new(),
+            pace: Pace::default(),
             searches: BTreeMap::new(),
             next_lookup: 0,
             peers: PeerStore::default(),
@@ -206,6 +210,16 @@ impl Node {
         for family in Family::ALL {
             if addrs.iter().any(|addr| Family::of(*addr) == family) {
                 self.seek_neighbours(now, family);
+            }
+        }
+    }
+
+    /// Takes it as given that these nodes have answered just now. For networks that are made up to be simulated; who
+    /// really joins has to ask.
+    pub fn assume_answered(&mut self, now: Time, nodes: &[NodeInfo]) {
+        for info in nodes.iter().filter(|info| self.is_acceptable(**info)).copied().collect::<Vec<_>>() {
+            if let Some(network) = self.network_mut(Family::of(info.addr)) {
+                network.table.answered(now, info);
             }
         }
     }
@@ -251,7 +265,7 @@ impl Node {
     /// Time has passed: it is [`poll_timeout`](Self::poll_timeout) or later.
     pub fn handle_timeout(&mut self, now: Time) {
         while let Some(&(sent, transaction)) =
-            self.to_slow.front().filter(|(sent, _)| *sent + QUERY_SLOW <= now)
+            self.to_slow.front().filter(|(sent, _)| *sent + self.pace.slow_after() <= now)
         {
             self.to_slow.pop_front();
             if let Some(pending) = self.pending.get(&transaction).filter(|pending| pending.sent == sent) {
@@ -284,7 +298,7 @@ impl Node {
 
     /// When [`handle_timeout`](Self::handle_timeout) is to be called; [`Time::MAX`] if never.
     pub fn poll_timeout(&self) -> Time {
-        let slow = self.to_slow.front().map(|(sent, _)| *sent + QUERY_SLOW);
+        let slow = self.to_slow.front().map(|(sent, _)| *sent + self.pace.slow_after());
         let fail = self.to_fail.front().map(|(sent, _)| *sent + QUERY_TIMEOUT);
         let networks = self.networks.iter().flatten();
         let upkeep = networks.map(|network| network.join_at.min(network.table.refresh_at()));
@@ -370,6 +384,7 @@ impl Node {
         response: Response,
     ) {
         let Some(pending) = self.take_pending(from, transaction) else { return };
+        self.pace.answered_after(now.since(pending.sent));
         let info = response.id.map(|id| NodeInfo { id, addr: from });
         let family = Family::of(from);
         let own = self.id(family);
@@ -500,9 +515,9 @@ impl Node {
     fn new_lookup(&mut self, now: Time, family: Family, target: NodeId) -> Option<Lookup> {
         let network = self.networks[family as usize].as_mut()?;
         network.table.looked_up(now, target);
-        let mut known = network.table.closest(target, BUCKET_LEN_MAX);
+        let mut known = network.table.closest(target, SEEDS);
         if known.len() < BUCKET_LEN_MAX {
-            known = network.table.closest_of_all(target, BUCKET_LEN_MAX);
+            known = network.table.closest_of_all(target, SEEDS);
         }
         let mut lookup = Lookup::new(target);
         known.iter().for_each(|info| lookup.add_seed(Some(info.id), info.addr));

@@ -136,11 +136,13 @@ impl Node {
         let own = self.networks[search.family as usize].as_ref().map(|network| network.table.own());
         let nodes = if search.family == Family::V4 { response.nodes } else { response.nodes6 };
         let enforce = self.config.enforce_ids;
-        for node in nodes.into_iter().flatten() {
+        let mut nodes = nodes.unwrap_or_default();
+        nodes.retain(|node| {
             let is_allowed = !enforce || node.id.is_allowed_for(node.addr.ip());
-            if is_usable(node.addr, info.addr) && is_allowed && Some(node.id) != own {
-                lookup.add_named(node, info.addr);
-            }
+            is_usable(node.addr, info.addr) && is_allowed && Some(node.id) != own
+        });
+        for node in &nodes {
+            lookup.add_named(*node, info.addr);
         }
         if let Goal::Peers(info_hash, _) = search.goal {
             let mut peers = response.peers;
@@ -149,6 +151,9 @@ impl Node {
                 search.hops.get_or_insert(hops);
                 self.events.push_back(Event::Peers { lookup: id, info_hash, peers, by: info.addr });
             }
+        }
+        if let Some(network) = &mut self.networks[search.family as usize] {
+            nodes.into_iter().for_each(|node| network.table.named(node));
         }
         if let Goal::Item(salt, newest) = &mut search.goal
             && let Some(mut item) = response.item

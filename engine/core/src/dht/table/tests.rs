@@ -97,6 +97,53 @@ fn only_questionable_nodes_are_pinged_and_only_if_somebody_waits() {
 }
 
 #[test]
+fn who_is_named_enters_when_it_has_answered_where_there_is_room() {
+    let (mut table, _) = full();
+    table.named(node(&table, 0, 50));
+    assert_eq!(table.poll_check(at(10_000)), None, "that bucket is full");
+    let welcome = node(&table, 6, 51);
+    table.named(welcome);
+    assert_eq!(table.poll_check(at(10)), Some(welcome));
+    assert!(!has(&table, welcome));
+    table.answered(at(10), welcome);
+    assert!(has(&table, welcome));
+    table.named(welcome);
+    assert_eq!(table.poll_check(at(10)), None, "it is known");
+    (0..1_000).for_each(|n| table.named(node(&table, 7, 100 + n)));
+    assert_eq!(table.buckets.last().unwrap().spares.len(), BUCKET_LEN_MAX);
+}
+
+#[test]
+fn neighbours_are_let_in_however_many_ask() {
+    let mut table = table();
+    for n in 0..8 {
+        table.answered(at(0), node(&table, 4, n));
+    }
+    let nearer = node(&table, 6, 50);
+    table.queried(at(1), nearer);
+    assert_eq!(table.poll_check(at(1)), Some(nearer), "the last bucket is full, but can be split");
+    table.answered(at(2), nearer);
+    assert!(has(&table, nearer));
+}
+
+#[test]
+fn a_bucket_that_is_split_off_is_filled_soon() {
+    let mut table = table();
+    let mut rng = Rng::new(3);
+    (0..4).for_each(|n| table.answered(at(0), node(&table, 0, n)));
+    (4..8).for_each(|n| table.answered(at(0), node(&table, 1, n)));
+    assert_eq!(table.refresh_at(), at(0) + QUESTIONABLE_AFTER, "as long as there is one bucket");
+    table.answered(at(100), node(&table, 1, 8));
+    assert_eq!(table.refresh_at(), at(100) + NEW_BUCKET_STEP);
+    let target = table.refresh_target(&mut rng);
+    assert_eq!(table.own.common_bits(target), 0);
+    table.looked_up(at(105), target);
+    assert!(table.refresh_at() > at(800), "once is enough");
+    let full = full().0;
+    assert_eq!(full.refresh_at(), at(0) + QUESTIONABLE_AFTER, "a full one needs nothing");
+}
+
+#[test]
 fn a_spare_that_has_answered_replaces_a_bad_node_at_once() {
     let (mut table, far) = full();
     let newcomer = node(&table, 0, 50);
