@@ -16,6 +16,10 @@ sim:
 simulate *ARGS:
     cargo run --release -p swarm-sim --bin simulate -- {{ARGS}}
 
+# A simulated network of DHT nodes, as in `just simulate-dht --nodes 10000 --scenario churn`, or `--report DIR --nodes 100000`
+simulate-dht *ARGS:
+    cargo run --release -p swarm-sim --bin simulate-dht -- {{ARGS}}
+
 # A whole swarm on this machine, as in `just lab --fault kill-peer`
 lab *ARGS:
     cargo run --release -- lab {{ARGS}}

@@ -10,6 +10,7 @@
 //! other messages share its rate and overtake blocks. A path delays; it neither loses nor reorders, as
 //! TCP does not. A downlink receives one block at a time, in the order of arrival.
 
+pub mod dht;
 mod node;
 pub mod plot;
 mod queue;
