@@ -7,7 +7,7 @@
 use super::sybil::Sybil;
 use crate::Trace;
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::net::{Ipv4Addr, SocketAddr};
 use swarm_core::dht::{Event, Family, Node, NodeConfig, NodeId, NodeInfo, is_exempt};
 use swarm_core::rng::Rng;
@@ -122,7 +122,7 @@ pub struct Network {
     rng: Rng,
     loss_permille: u64,
     hosts: Vec<Host>,
-    by_addr: HashMap<SocketAddr, HostId>,
+    by_addr: BTreeMap<SocketAddr, HostId>,
     queue: BinaryHeap<Reverse<Entry>>,
     sequence: u64,
     happened: VecDeque<Happening>,
@@ -138,7 +138,7 @@ impl Network {
             rng: Rng::new(seed),
             loss_permille,
             hosts: Vec::new(),
-            by_addr: HashMap::new(),
+            by_addr: BTreeMap::new(),
             queue: BinaryHeap::new(),
             sequence: 0,
             happened: VecDeque::new(),
