@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 /// Each crate of the workspace, its folder, and the crates of the workspace that it may depend on.
 const CRATES: &[(&str, &str, &[&str])] = &[
     ("swarm-core", "engine/core", &[]),
-    ("swarm-sim", "engine/sim", &["swarm-core"]),
+    ("swarm-sim", "engine/sim", &["swarm-core", "swarm-tracker"]),
     ("swarm-engine", "engine", &["swarm-core"]),
     ("swarm-tracker", "tracker", &["swarm-core"]),
     ("swarm-cli", "cli", &["swarm-core", "swarm-engine", "swarm-tracker"]),

@@ -6,17 +6,25 @@
 //! its piece is verified. All arithmetic is on integers and every tie is broken
 //! by a sequence number, so that a seed gives the same trace on every machine.
 //!
-//! The model: an uplink sends one block at a time, round robin among the connections that have one to send;
-//! other messages share its rate and overtake blocks. A path delays; it neither loses nor reorders, as
-//! TCP does not. A downlink receives one block at a time, in the order of arrival.
+//! What is modelled, and what is not, is told in `docs/simulator.md`.
 
+mod check;
 pub mod dht;
+mod disk;
 mod node;
+mod path;
+mod play;
 pub mod plot;
 mod queue;
+pub mod random;
 pub mod report;
 pub mod scenario;
+mod shell;
+mod tracker;
 mod world;
 
+pub use disk::DiskConfig;
 pub use node::{Behaviour, NodeConfig, Rate};
-pub use world::{NodeId, PATH_MIN, Trace, World};
+pub use path::PathFaults;
+pub use play::Failure;
+pub use world::{Checks, NodeId, PATH_MIN, Trace, World};

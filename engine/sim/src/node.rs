@@ -1,6 +1,10 @@
 //! One simulated host: a torrent, its links, its disk, and what its shell would do.
 
+use crate::check::StepCheck;
+use crate::disk::DiskConfig;
+use crate::path::Paths;
 use crate::queue::{Arrival, What};
+use crate::shell::Shell;
 use crate::world::{Network, NodeId};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
@@ -13,6 +17,8 @@ use swarm_core::torrent::{Action, Event, PieceResult, Torrent, Totals};
 use swarm_core::wire::Message;
 use swarm_core::wire::message::PIECE_HEADER_LEN;
 
+/// How long a dialler waits for someone who does not answer.
+const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long verifying and writing a piece takes.
 const PIECE_TIME: Duration = Duration::from_millis(2);
 
@@ -42,6 +48,10 @@ pub enum Behaviour {
     Poisoner,
     /// It takes and never gives: nobody hears that it unchokes them.
     FreeRider,
+    /// It claims pieces all the time, most of which it does not have.
+    HaveFlood,
+    /// It unchokes and chokes everyone in turns, whatever its torrent thinks of them.
+    ChokeFlapping,
     /// From this time on it stays connected and sends no block.
     FreezesAt(Time),
     /// The same, from when it has this share of the pieces, in percent.
@@ -61,6 +71,8 @@ pub struct NodeConfig {
     pub seed: bool,
     /// Whether it lies or sleeps.
     pub behaviour: Behaviour,
+    /// Its disk, if that is not taken to be fast, large and without faults.
+    pub disk: Option<DiskConfig>,
 }
 
 impl Default for NodeConfig {
@@ -72,16 +84,17 @@ impl Default for NodeConfig {
             delay: Duration::from_millis(10),
             seed: false,
             behaviour: Behaviour::Honest,
+            disk: None,
         }
     }
 }
 
 /// One end of a connection.
 #[derive(Debug)]
-struct Link {
-    remote: NodeId,
+pub(crate) struct Link {
+    pub(crate) remote: NodeId,
     /// The connection's key at the other end, once that is known.
-    remote_key: Option<PeerKey>,
+    pub(crate) remote_key: Option<PeerKey>,
     delay: Duration,
     /// Whether it waits in the uplink's queue.
     queued: bool,
@@ -89,10 +102,10 @@ struct Link {
 
 /// A block that has a place in the downlink's queue.
 #[derive(Debug)]
-struct Received {
+pub(crate) struct Received {
     at: Time,
     key: PeerKey,
-    block: BlockRef,
+    pub(crate) block: BlockRef,
     corrupt: bool,
 }
 
@@ -103,35 +116,49 @@ enum Next {
     BlockReceived,
     PieceDone,
     Timer,
+    Shell,
 }
 
 #[derive(Debug)]
 pub(crate) struct Node {
-    id: NodeId,
+    pub(crate) id: NodeId,
     pub(crate) config: NodeConfig,
     pub(crate) torrent: Torrent,
     /// By key, from zero.
-    links: Vec<Option<Link>>,
-    queue: BinaryHeap<Reverse<Arrival>>,
+    pub(crate) links: Vec<Option<Link>>,
+    pub(crate) queue: BinaryHeap<Reverse<Arrival>>,
     /// The connections with blocks to send, served one block each in turn.
     uplink: VecDeque<PeerKey>,
     /// When the block that is being sent will have left.
     uplink_free_at: Option<Time>,
     /// Bytes of other messages that have gone out since and share the uplink.
     control_bytes: u64,
-    downlink: VecDeque<Received>,
+    pub(crate) downlink: VecDeque<Received>,
     downlink_free_at: Time,
-    verifying: VecDeque<(Time, PieceIndex)>,
+    pub(crate) verifying: VecDeque<(Time, PieceIndex)>,
+    /// What paths do to what it sends, if they are not ideal.
+    pub(crate) paths: Option<Box<Paths>>,
+    /// What is around its torrent, if anything matters.
+    pub(crate) shell: Option<Box<Shell>>,
+    /// When that has something to do.
+    pub(crate) shell_at: Time,
     /// The received blocks that are not what they should be.
     pub(crate) corrupt: BTreeMap<PieceIndex, BTreeSet<u32>>,
     pub(crate) joined_at: Time,
     pub(crate) completed_at: Option<Time>,
     pub(crate) online: bool,
+    /// It went without a word, so that its connections still stand at the other end.
+    crashed: bool,
+    /// How often it has started again.
+    pub(crate) life: u32,
     pub(crate) bans: Vec<SocketAddr>,
     /// Totals of earlier lives.
     past: Totals,
     pub(crate) control_bytes_sent: u64,
-    pub(crate) checked: bool,
+    /// Bytes of blocks that arrived when nobody was there for them.
+    pub(crate) bytes_dropped: u64,
+    /// What is remembered from one check to the next, if every step is checked.
+    pub(crate) check: Option<Box<StepCheck>>,
     pub(crate) trace: u64,
 }
 
@@ -150,13 +177,19 @@ impl Node {
             downlink: VecDeque::new(),
             downlink_free_at: Time::ZERO,
             verifying: VecDeque::new(),
+            paths: None,
+            shell: None,
+            shell_at: Time::MAX,
             corrupt: BTreeMap::new(),
             joined_at: now,
             online: true,
+            crashed: false,
+            life: 0,
             bans: Vec::new(),
             past: Totals::default(),
             control_bytes_sent: 0,
-            checked: true,
+            bytes_dropped: 0,
+            check: None,
             trace: 0xcbf2_9ce4_8422_2325,
         }
     }
@@ -190,6 +223,7 @@ impl Node {
         consider(self.uplink_free_at, Next::UplinkFree);
         consider(self.verifying.front().map(|(at, _)| *at), Next::PieceDone);
         consider(self.torrent.poll_timeout().filter(|_| self.online), Next::Timer);
+        consider(Some(self.shell_at), Next::Shell);
         next
     }
 
@@ -209,7 +243,8 @@ impl Node {
                     self.uplink_free_at = None;
                     self.feed_uplink(now, net);
                 }
-                Next::PieceDone => self.on_piece_done(now),
+                Next::PieceDone => self.on_piece_done(now, net),
+                Next::Shell => self.on_shell_timeout(now, net),
                 Next::Timer => self.torrent.handle_timeout(now),
             }
             self.settle(now, net);
@@ -218,6 +253,9 @@ impl Node {
 
     fn on_arrival(&mut self, now: Time, net: &mut Network) {
         let Some(Reverse(Arrival { key, what, .. })) = self.queue.pop() else { return };
+        if !self.online {
+            return self.on_arrival_offline(now, key, what, net);
+        }
         match what {
             What::Have(piece) => self.torrent.handle_message(now, key, &Message::Have(piece)),
             What::Request(block) => self.torrent.handle_message(now, key, &Message::Request(block)),
@@ -228,7 +266,8 @@ impl Node {
                 self.downlink.push_back(Received { at: self.downlink_free_at, key, block, corrupt });
             }
             What::Incoming(from) => self.on_incoming(now, from, key, net),
-            What::Accepted(remote_key) => self.on_accepted(now, key, remote_key, net),
+            What::Accepted { by, key: remote_key } => self.on_accepted(now, key, by, remote_key, net),
+            What::Tracker(answer) => self.on_tracker(now, *answer, net),
             What::Refused => {
                 if let Some(link) = self.links[key.0 as usize].take() {
                     self.torrent.handle_connect_failed(now, net.addr_of(link.remote));
@@ -242,20 +281,54 @@ impl Node {
         }
     }
 
-    fn on_block(&mut self, now: Time) {
-        let Some(Received { key, block, corrupt, .. }) = self.downlink.pop_front() else { return };
-        self.note([now.as_micros(), u64::from(key.0), u64::from(block.piece.0 ^ block.begin)]);
-        if self.online && self.torrent.handle_block(now, key, block) && corrupt {
-            self.corrupt.entry(block.piece).or_default().insert(block.begin);
+    /// What arrives at a host that is not there.
+    fn on_arrival_offline(&mut self, now: Time, key: PeerKey, what: What, net: &mut Network) {
+        match what {
+            What::Block { block, .. } => self.bytes_dropped += u64::from(block.len),
+            What::Incoming(from) => {
+                let silence = if self.crashed { DIAL_TIMEOUT } else { Duration::ZERO };
+                let delay = net.delay_between(self.id, from);
+                net.leave(from, now + silence + delay, key, What::Refused);
+            }
+            // Its connections still stand at the other end, until it is back and knows nothing of them.
+            What::Accepted { key: remote_key, .. } if self.crashed => {
+                if let Some(link) = &mut self.links[key.0 as usize] {
+                    link.remote_key = Some(remote_key);
+                }
+            }
+            What::Accepted { by, key: remote_key } => self.reset(now, by, remote_key, net),
+            What::Refused | What::Disconnected => self.links[key.0 as usize] = None,
+            What::Have(_) | What::Request(_) | What::Message(_) | What::Tracker(_) => {}
         }
     }
 
-    fn on_piece_done(&mut self, now: Time) {
+    /// Tells a host that its connection to us does not exist.
+    fn reset(&self, now: Time, remote: NodeId, remote_key: PeerKey, net: &mut Network) {
+        net.leave(remote, now + net.delay_between(self.id, remote), remote_key, What::Disconnected);
+    }
+
+    fn on_block(&mut self, now: Time) {
+        let Some(Received { key, block, corrupt, .. }) = self.downlink.pop_front() else { return };
+        self.note([now.as_micros(), u64::from(key.0), u64::from(block.piece.0 ^ block.begin)]);
+        let before = self.torrent.totals().bytes_down;
+        if self.torrent.handle_block(now, key, block) && corrupt {
+            self.corrupt.entry(block.piece).or_default().insert(block.begin);
+        }
+        if self.torrent.totals().bytes_down == before {
+            self.bytes_dropped += u64::from(block.len);
+        }
+    }
+
+    fn on_piece_done(&mut self, now: Time, net: &mut Network) {
         let Some((_, piece)) = self.verifying.pop_front() else { return };
         let (corrupt, digests) = self.digests(piece);
         let result =
-            if corrupt { PieceResult::Corrupt { digests } } else { PieceResult::Written { digests } };
-        self.torrent.handle_piece_result(now, piece, result);
+            if corrupt { Some(PieceResult::Corrupt { digests }) } else { self.write(now, piece, digests) };
+        match result {
+            Some(result) => self.torrent.handle_piece_result(now, piece, result),
+            None => return self.go_offline(now, net),
+        }
+        self.note_pressure(now);
     }
 
     /// Whether the piece is corrupt, and what stands for the SHA-1 of each block.
@@ -278,13 +351,21 @@ impl Node {
         }
         while let Some(event) = self.torrent.poll_event() {
             match event {
-                Event::Completed => self.completed_at = Some(now),
+                Event::Completed => {
+                    self.completed_at = Some(now);
+                    self.announce_completed(now);
+                }
                 Event::PeerBanned { addr, .. } => self.bans.push(addr),
                 _ => {}
             }
         }
-        if self.checked {
-            self.check();
+        if self.shell.is_some() {
+            self.announce(now, net);
+            self.note_shell_timeout();
+        }
+        if let Some(mut check) = self.check.take() {
+            check.step(self);
+            self.check = Some(check);
         }
     }
 
@@ -292,12 +373,15 @@ impl Node {
         match action {
             Action::Send { peer, message } => self.send(now, peer, message, net),
             Action::BroadcastHave(piece) => {
-                if self.checked {
+                if self.check.is_some() {
                     assert!(self.torrent.have().has(piece), "{:?} announces piece {piece}", self.id);
                 }
-                for link in self.links.iter().flatten() {
-                    let Some(remote_key) = link.remote_key else { continue };
-                    net.leave(link.remote, now + link.delay, remote_key, What::Have(piece));
+                for (key, link) in self.links.iter().enumerate() {
+                    let Some(Link { remote, remote_key: Some(remote_key), delay, .. }) = link else {
+                        continue;
+                    };
+                    let at = arrival(&mut self.paths, PeerKey(key as u32), now, *delay);
+                    net.leave(*remote, at, *remote_key, What::Have(piece));
                     self.control_bytes += HAVE_LEN;
                 }
             }
@@ -312,14 +396,18 @@ impl Node {
             }
             Action::Close { peer, .. } => self.hang_up(now, peer, net),
             Action::Connect(to) => self.dial(now, to, net),
-            Action::CompletePiece { piece, .. } => self.verifying.push_back((now + PIECE_TIME, piece)),
+            Action::CompletePiece { piece, .. } => {
+                let done = self.begin_write(now, piece, PIECE_TIME);
+                self.verifying.push_back((done, piece));
+                self.note_pressure(now);
+            }
             Action::DropPiece(piece) => {
                 self.corrupt.remove(&piece);
             }
         }
     }
 
-    fn send(&mut self, now: Time, peer: PeerKey, message: Message, net: &mut Network) {
+    pub(crate) fn send(&mut self, now: Time, peer: PeerKey, message: Message, net: &mut Network) {
         let gives = matches!(message, Message::Unchoke | Message::AllowedFast(_));
         if gives && self.config.behaviour == Behaviour::FreeRider {
             return;
@@ -337,14 +425,15 @@ impl Node {
             other => (5, What::Message(Box::new(other))),
         };
         self.control_bytes += len;
-        net.leave(*remote, now + *delay, *key, what);
+        net.leave(*remote, arrival(&mut self.paths, peer, now, *delay), *key, what);
     }
 
     fn hang_up(&mut self, now: Time, peer: PeerKey, net: &mut Network) {
         if let Some(link) = self.links[peer.0 as usize].take()
             && let Some(remote_key) = link.remote_key
         {
-            net.leave(link.remote, now + link.delay, remote_key, What::Disconnected);
+            let at = arrival(&mut self.paths, peer, now, link.delay);
+            net.leave(link.remote, at, remote_key, What::Disconnected);
         }
     }
 
@@ -361,32 +450,42 @@ impl Node {
             return self.torrent.handle_connect_failed(now, addr);
         };
         let key = self.new_link(to, None, net);
+        if net.are_apart(self.id, to) {
+            return net.leave(self.id, now + DIAL_TIMEOUT, key, What::Refused);
+        }
         let delay = net.delay_between(self.id, to);
-        net.leave(to, now + delay * 3, key, What::Incoming(self.id));
+        let at = arrival(&mut self.paths, key, now + delay * 2, delay);
+        net.leave(to, at, key, What::Incoming(self.id));
     }
 
     fn on_incoming(&mut self, now: Time, from: NodeId, their_key: PeerKey, net: &mut Network) {
-        let at = now + net.delay_between(self.id, from);
-        if !self.online {
-            return net.leave(from, at, their_key, What::Refused);
+        if net.are_apart(self.id, from) {
+            return net.leave(from, now + DIAL_TIMEOUT, their_key, What::Refused);
         }
         let key = self.new_link(from, Some(their_key), net);
-        net.leave(from, at, their_key, What::Accepted(key));
+        let at = arrival(&mut self.paths, key, now, net.delay_between(self.id, from));
+        net.leave(from, at, their_key, What::Accepted { by: self.id, key });
         self.torrent.handle_connected(now, key, info(from, true, net));
     }
 
-    fn on_accepted(&mut self, now: Time, key: PeerKey, remote_key: PeerKey, net: &mut Network) {
-        match &mut self.links[key.0 as usize] {
-            Some(link) if self.online => {
-                link.remote_key = Some(remote_key);
-                let remote = link.remote;
-                self.torrent.handle_connected(now, key, info(remote, false, net));
+    fn on_accepted(&mut self, now: Time, key: PeerKey, by: NodeId, remote_key: PeerKey, net: &mut Network) {
+        if let Some(link) = &mut self.links[key.0 as usize] {
+            link.remote_key = Some(remote_key);
+            self.torrent.handle_connected(now, key, info(by, false, net));
+        } else {
+            self.reset(now, by, remote_key, net);
+        }
+    }
+
+    /// Its connections to hosts from which it is apart now are gone.
+    pub(crate) fn lose_connections(&mut self, now: Time, net: &mut Network) {
+        let id = self.id;
+        for key in 0..self.links.len() {
+            let Some(link) = self.links[key].take_if(|link| net.are_apart(id, link.remote)) else { continue };
+            match link.remote_key {
+                Some(_) => self.torrent.handle_disconnected(now, PeerKey(key as u32)),
+                None => self.torrent.handle_connect_failed(now, net.addr_of(link.remote)),
             }
-            Some(link) => {
-                link.remote_key = Some(remote_key);
-                self.hang_up(now, key, net);
-            }
-            None => {}
         }
     }
 
@@ -412,38 +511,74 @@ impl Node {
                 continue;
             };
             self.uplink.push_back(key);
+            let disk = self.shell.as_ref().and_then(|shell| shell.disk.as_ref());
+            if disk.is_some_and(|disk| !disk.is_readable(block.piece)) {
+                self.torrent.handle_upload_failed(now, key, block);
+                continue;
+            }
             let corrupt = self.config.behaviour == Behaviour::Poisoner;
             let control = std::mem::take(&mut self.control_bytes);
             self.control_bytes_sent += control;
             let len = u64::from(block.len) + PIECE_HEADER_LEN as u64 + control;
             let sent = now + self.config.up.time_for(len);
-            net.leave(link.remote, sent + link.delay, remote_key, What::Block { block, corrupt });
+            let at = match &mut self.paths {
+                Some(paths) => paths.block(key, sent, link.delay),
+                None => sent + link.delay,
+            };
+            net.leave(link.remote, at, remote_key, What::Block { block, corrupt });
             self.uplink_free_at = Some(sent);
         }
     }
 
-    /// Leaves the network without a word to its own torrent's peers but the end of each connection.
+    /// Leaves the network: its connections end, the tracker is told.
     pub(crate) fn go_offline(&mut self, now: Time, net: &mut Network) {
-        self.online = false;
         for key in 0..self.links.len() as u32 {
             self.hang_up(now, PeerKey(key), net);
         }
+        self.stop_announcing(now, net);
+        if let Some(disk) = self.shell.as_mut().and_then(|shell| shell.disk.as_mut()) {
+            disk.sync();
+        }
+        self.fall_silent();
+    }
+
+    /// Its power fails. Nobody is told, and what its disk had not synced may be lost.
+    pub(crate) fn crash(&mut self) {
+        if let Some(disk) = self.shell.as_mut().and_then(|shell| shell.disk.as_mut()) {
+            disk.crash();
+        }
+        self.crashed = true;
+        self.fall_silent();
+    }
+
+    fn fall_silent(&mut self) {
+        self.online = false;
         (self.uplink_free_at, self.control_bytes) = (None, 0);
         self.uplink.clear();
-        self.downlink.clear();
+        self.bytes_dropped += self.downlink.drain(..).map(|r| u64::from(r.block.len)).sum::<u64>();
         self.verifying.clear();
+        self.note_shell_timeout();
     }
 
-    /// Comes back with a new torrent that has the old one's pieces.
-    pub(crate) fn restart(&mut self, torrent: Torrent) {
+    /// What it has when it starts again.
+    pub(crate) fn recover(&mut self) -> Bitfield {
+        match self.shell.as_mut().and_then(|shell| shell.disk.as_mut()) {
+            Some(disk) => disk.recover(),
+            None => self.torrent.have().clone(),
+        }
+    }
+
+    /// Comes back with a new torrent that has what the disk held.
+    pub(crate) fn restart(&mut self, now: Time, torrent: Torrent, net: &mut Network) {
+        for key in 0..self.links.len() as u32 {
+            self.hang_up(now, PeerKey(key), net);
+        }
         self.past = self.totals();
         self.torrent = torrent;
+        self.completed_at = self.completed_at.filter(|_| self.torrent.is_complete());
         self.corrupt.clear();
-        self.online = true;
-    }
-
-    pub(crate) fn have(&self) -> Bitfield {
-        self.torrent.have().clone()
+        (self.online, self.crashed) = (true, false);
+        self.life += 1;
     }
 
     fn note(&mut self, values: [u64; 3]) {
@@ -451,15 +586,13 @@ impl Node {
             self.trace = (self.trace ^ value).wrapping_mul(0x0000_0100_0000_01b3).rotate_left(23);
         }
     }
+}
 
-    /// Asserts what must hold of a node between events.
-    pub(crate) fn check(&self) {
-        self.torrent.check_invariants();
-        if self.config.behaviour != Behaviour::Poisoner {
-            for piece in self.corrupt.keys() {
-                assert!(!self.torrent.have().has(*piece), "{:?} has the corrupt piece {piece}", self.id);
-            }
-        }
+/// When what leaves now arrives at the other end of a connection.
+fn arrival(paths: &mut Option<Box<Paths>>, key: PeerKey, now: Time, delay: Duration) -> Time {
+    match paths {
+        Some(paths) => paths.message(key, now, delay),
+        None => now + delay,
     }
 }
 

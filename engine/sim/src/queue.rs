@@ -5,6 +5,7 @@
 //! append-only list: a broadcast to forty neighbours is forty appends, and a node's state is fetched from memory
 //! once for each window instead of once for each message.
 
+use crate::tracker::Answer;
 use crate::world::NodeId;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -26,10 +27,15 @@ pub(crate) enum What {
     /// Someone dials; the key is the dialler's own.
     Incoming(NodeId),
     /// The dialled host has taken the connection, and knows it by this key.
-    Accepted(PeerKey),
+    Accepted {
+        by: NodeId,
+        key: PeerKey,
+    },
     /// The dialled host is not there.
     Refused,
     Disconnected,
+    /// The tracker answers, or it is plain that it does not.
+    Tracker(Box<Answer>),
 }
 
 /// Something that happens to a node at a time, on one of its connections.
@@ -77,6 +83,11 @@ impl Inbox {
         self.sequence += 1;
         self.arrivals.push(Arrival { at, sequence: self.sequence, key, what });
         self.first_at = self.first_at.min(at);
+    }
+
+    /// What has not been taken yet.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Arrival> {
+        self.arrivals.iter()
     }
 
     /// Moves everything into the node's own queue.

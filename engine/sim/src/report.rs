@@ -23,6 +23,12 @@ pub struct Outcome {
     pub bytes_wasted: u64,
     /// Bytes of all messages but blocks.
     pub control_bytes: u64,
+    /// Jain's index of the honest peers' download rates, each over its uplink, in thousandths: 1,000 if all got as
+    /// much for what they can give.
+    pub fairness_permille: u64,
+    /// What share of the torrent the median free rider had when half of the contributors had everything, in
+    /// thousandths; `None` without free riders.
+    pub riders_permille: Option<u64>,
     /// Bytes that the honest peers wanted in all.
     pub bytes_wanted: u64,
     /// Hosts that someone banned.
@@ -36,15 +42,20 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// The earliest time at which a file can be everywhere (Kumar and Ross): no sooner than the source has sent
-    /// it once, than the slowest downlink has received it, and than all uplinks together have sent it to everyone.
+    /// The earliest time at which a file can be with every honest peer (Kumar and Ross): no sooner than the source has
+    /// sent it once, than the slowest downlink has received it, and than all uplinks of those who give together
+    /// have sent it to everyone.
     pub fn bound(world: &World) -> Duration {
         let total = world.ids().next().map_or(0, |id| world.torrent(id).geometry().total_len());
-        let rate = |id: NodeId| world.config(id);
-        let (sources, peers): (Vec<NodeId>, Vec<NodeId>) = world.ids().partition(|&id| rate(id).seed);
-        let up: u64 = sources.iter().map(|&id| rate(id).up.0).sum();
-        let up_all: u64 = up + peers.iter().map(|&id| rate(id).up.0).sum::<u64>();
-        let down_min = peers.iter().map(|&id| rate(id).down.0).min().unwrap_or(u64::MAX);
+        let gives = |id: &NodeId| {
+            let behaviour = world.config(*id).behaviour;
+            !matches!(behaviour, Behaviour::FreeRider | Behaviour::Poisoner)
+        };
+        let up_of = |id: NodeId| world.config(id).up.0;
+        let up: u64 = world.ids().filter(gives).filter(|&id| world.config(id).seed).map(up_of).sum();
+        let up_all: u64 = world.ids().filter(gives).map(up_of).sum();
+        let peers = honest_peers(world);
+        let down_min = peers.iter().map(|&id| world.config(id).down.0).min().unwrap_or(u64::MAX);
         let time = |bytes: u128, rate: u64| {
             Duration::from_micros((bytes * 1_000_000).div_ceil(rate.max(1).into()) as u64)
         };
@@ -54,8 +65,7 @@ impl Outcome {
 
     /// What has come of a run so far.
     pub fn of(world: &World) -> Outcome {
-        let honest = |id: &NodeId| world.config(*id).behaviour == Behaviour::Honest;
-        let peers: Vec<NodeId> = world.ids().filter(|&id| !world.config(id).seed).filter(honest).collect();
+        let peers = honest_peers(world);
         let took = |&id: &NodeId| world.completed_at(id).map(|at| at.since(world.joined_at(id)));
         let mut times: Vec<Duration> = peers.iter().filter_map(took).collect();
         times.sort_unstable();
@@ -78,6 +88,8 @@ impl Outcome {
             uplink_permille: (sent * 1_000_000 * 1_000 / (up_all * end).max(1)) as u64,
             source_copies_permille: source.map_or(0, |id| world.totals(id).bytes_up) * 1_000 / total,
             bytes_wasted: totals().map(|t| t.bytes_wasted + t.bytes_corrupt).sum(),
+            fairness_permille: fairness_permille(world, &peers),
+            riders_permille: None,
             control_bytes: world.ids().map(|id| world.control_bytes(id)).sum(),
             bytes_wanted: total * peers.len() as u64,
             banned: banned.len(),
@@ -86,4 +98,22 @@ impl Outcome {
             trace: world.trace(),
         }
     }
+}
+
+fn honest_peers(world: &World) -> Vec<NodeId> {
+    let is_honest = |id: &NodeId| world.config(*id).behaviour == Behaviour::Honest;
+    world.ids().filter(|&id| !world.config(id).seed).filter(is_honest).collect()
+}
+
+/// Jain's index (Σx)² / (n·Σx²) of what each peer got a second for each byte a second that it can send.
+fn fairness_permille(world: &World, peers: &[NodeId]) -> u64 {
+    let rate = |&id: &NodeId| {
+        let until = world.completed_at(id).unwrap_or(world.now());
+        let micros = until.since(world.joined_at(id)).as_micros().max(1);
+        let got = u128::from(world.totals(id).bytes_down) * 1_000_000_000 / micros;
+        got * 1_000 / u128::from(world.config(id).up.0)
+    };
+    let rates: Vec<u128> = peers.iter().map(rate).collect();
+    let (sum, squares) = (rates.iter().sum::<u128>(), rates.iter().map(|x| x * x).sum::<u128>());
+    (sum * sum * 1_000 / (rates.len() as u128 * squares).max(1)) as u64
 }

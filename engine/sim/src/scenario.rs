@@ -1,17 +1,15 @@
 //! Named swarms: who is there, on what links, and what befalls them.
 
+use crate::disk::DiskConfig;
 use crate::node::{Behaviour, NodeConfig, Rate};
-use crate::report::Outcome;
-use crate::world::{NodeId, World};
-use swarm_core::geometry::{BLOCK_LEN, Geometry, GeometryError};
+use crate::world::{Checks, NodeId};
+use std::fmt::Write as _;
 use swarm_core::rng::Rng;
-use swarm_core::time::{Duration, Time};
+use swarm_core::time::Duration;
 use swarm_core::torrent::UploadPolicy;
 
-/// A run is given up after this many times its bound, and [`PATIENCE_MIN`].
-const PATIENCE: u32 = 20;
-/// See [`PATIENCE`].
-const PATIENCE_MIN: Duration = Duration::from_secs(300);
+/// How long a tracker is gone, or a network in two, at the least: longer than anyone's first patience.
+const OUTAGE_MIN: Duration = Duration::from_secs(20);
 
 /// What a scenario is run with.
 #[derive(Clone, Copy, Debug)]
@@ -30,12 +28,20 @@ pub struct Params {
     pub up_mbit_per_s: u64,
     /// One-way delay of a path on average, in milliseconds; paths differ from it by half of it either way.
     pub delay_ms: u64,
+    /// How much the delay of each message may differ from its path's, in milliseconds either way; by half of it
+    /// at the most.
+    pub jitter_ms: u64,
+    /// How many of a thousand messages or blocks are lost and sent again.
+    pub loss_permille: u32,
+    /// Whether hosts learn of each other from a tracker; else each is told of its neighbours. Some scenarios have
+    /// a tracker anyway.
+    pub tracker: bool,
     /// Whom uploaders serve.
     pub policy: UploadPolicy,
     /// Determines everything else.
     pub seed: u64,
-    /// Whether invariants are checked after every step, which takes long.
-    pub check: bool,
+    /// How often invariants are checked.
+    pub checks: Checks,
 }
 
 impl Default for Params {
@@ -48,26 +54,76 @@ impl Default for Params {
             degree: 40,
             up_mbit_per_s: 100,
             delay_ms: 20,
+            jitter_ms: 0,
+            loss_permille: 0,
+            tracker: false,
             policy: UploadPolicy::TitForTat,
             seed: 1,
-            check: false,
+            checks: Checks::Never,
         }
+    }
+}
+
+impl Params {
+    /// The command that runs a scenario with these parameters.
+    pub fn replay(&self, scenario: &str) -> String {
+        let policy = match self.policy {
+            UploadPolicy::TitForTat => "tit-for-tat",
+            UploadPolicy::Cooperative => "cooperative",
+        };
+        let mut line = format!(
+            "simulate --scenario {scenario} --peers {} --pieces {} --blocks-per-piece {} --piece-kib {} --degree {} \
+             --up {} --delay {} --jitter-ms {} --loss-permille {} --policy {policy} --seed {}",
+            self.peers,
+            self.pieces,
+            self.blocks_per_piece,
+            self.piece_len / 1024,
+            self.degree,
+            self.up_mbit_per_s,
+            self.delay_ms,
+            self.jitter_ms,
+            self.loss_permille,
+            self.seed
+        );
+        line.push_str(if self.tracker { " --tracker" } else { "" });
+        match self.checks {
+            Checks::Never => {}
+            Checks::EveryStep => line.push_str(" --check"),
+            Checks::Every(interval) => {
+                let _ = write!(line, " --check-every {}", interval.as_secs_f64());
+            }
+        }
+        line
     }
 }
 
 /// Something that befalls a swarm while it runs.
 #[derive(Clone, Copy, Debug)]
-enum Step {
+pub(crate) enum Step {
     Join(NodeConfig),
     Leave(NodeId),
+    Crash(NodeId),
     ComeBack(NodeId),
+    FreeSpace(NodeId),
+    /// It wants some of the files only.
+    Select(NodeId),
+    TrackerUp(bool),
+    /// Every second host is cut off from the others.
+    Partition,
+    Heal,
 }
 
 /// Who is there at the start, the source first, and what happens later.
-#[derive(Debug)]
-struct Cast {
-    hosts: Vec<NodeConfig>,
-    steps: Vec<(Duration, Step)>,
+#[derive(Debug, Default)]
+pub(crate) struct Cast {
+    pub(crate) hosts: Vec<NodeConfig>,
+    pub(crate) steps: Vec<(Duration, Step)>,
+    /// Hosts learn of each other from a tracker.
+    pub(crate) tracker: bool,
+    /// The source leaves once every piece is with someone else.
+    pub(crate) source_leaves: bool,
+    /// Each block is a piece.
+    pub(crate) is_split: bool,
 }
 
 /// A named swarm.
@@ -77,16 +133,19 @@ pub struct Scenario {
     pub name: &'static str,
     /// What happens in it.
     pub about: &'static str,
-    cast: fn(&Stage, &mut Rng) -> Cast,
+    pub(crate) cast: fn(&Stage, &mut Rng) -> Cast,
 }
 
 /// What a scenario needs to know of its parameters.
-struct Stage {
-    peers: u32,
-    up: u64,
-    delay_us: u64,
+pub(crate) struct Stage {
+    pub(crate) peers: u32,
+    pub(crate) pieces: u32,
+    /// Bytes of the torrent, as simulated.
+    pub(crate) total_len: u64,
+    pub(crate) up: u64,
+    pub(crate) delay_us: u64,
     /// The bound for equal peers, to time things by.
-    bound: Duration,
+    pub(crate) bound: Duration,
 }
 
 impl Stage {
@@ -107,16 +166,39 @@ impl Stage {
     fn flash_crowd(&self, rng: &mut Rng) -> Cast {
         let source = self.source(rng);
         let hosts = std::iter::once(source).chain((0..self.peers).map(|_| self.peer(rng))).collect();
-        Cast { hosts, steps: Vec::new() }
+        Cast { hosts, ..Cast::default() }
     }
 
     /// A flash crowd in which one in `n` peers, and one at the least, differs.
-    fn with_some(&self, one_in: u32, rng: &mut Rng, behaviour: Behaviour) -> Cast {
+    fn with_some(&self, one_in: u32, rng: &mut Rng, change: impl Fn(&mut NodeConfig)) -> Cast {
         let mut cast = self.flash_crowd(rng);
-        for host in cast.hosts.iter_mut().skip(1).step_by(one_in as usize) {
-            host.behaviour = behaviour;
+        cast.hosts.iter_mut().skip(1).step_by(one_in as usize).for_each(change);
+        cast
+    }
+
+    fn with_behaviour(&self, one_in: u32, rng: &mut Rng, behaviour: Behaviour) -> Cast {
+        self.with_some(one_in, rng, |host| host.behaviour = behaviour)
+    }
+
+    fn with_disk(&self, one_in: u32, rng: &mut Rng, disk: DiskConfig) -> Cast {
+        self.with_some(one_in, rng, |host| host.disk = Some(disk))
+    }
+
+    /// A flash crowd from which three peers in ten go along the way, each in this manner, and come back.
+    fn with_absences(&self, rng: &mut Rng, goes: fn(NodeId) -> Step) -> Cast {
+        let mut cast = self.flash_crowd(rng);
+        let bound = self.bound.as_micros() as u64;
+        for id in (1..=self.peers).filter(|id| id % 10 < 3).map(NodeId) {
+            let at = Duration::from_micros(bound / 10 + rng.below(bound / 2 + 1));
+            let away = Duration::from_micros(bound / 20 + rng.below(bound / 5 + 1));
+            cast.steps.push((at, goes(id)));
+            cast.steps.push((at + away, Step::ComeBack(id)));
         }
         cast
+    }
+
+    fn outage(&self) -> Duration {
+        self.bound.max(OUTAGE_MIN)
     }
 }
 
@@ -167,42 +249,68 @@ pub const SCENARIOS: &[Scenario] = &[
         },
     },
     Scenario {
+        name: "source-leaves",
+        about: "the source goes for good as soon as every piece is with someone else",
+        cast: |stage, rng| Cast { source_leaves: true, ..stage.flash_crowd(rng) },
+    },
+    Scenario {
         name: "poisoners-1",
         about: "one peer in a hundred sends corrupt blocks",
-        cast: |stage, rng| stage.with_some(100, rng, Behaviour::Poisoner),
+        cast: |stage, rng| stage.with_behaviour(100, rng, Behaviour::Poisoner),
     },
     Scenario {
         name: "poisoners-10",
         about: "one peer in ten sends corrupt blocks",
-        cast: |stage, rng| stage.with_some(10, rng, Behaviour::Poisoner),
+        cast: |stage, rng| stage.with_behaviour(10, rng, Behaviour::Poisoner),
     },
     Scenario {
         name: "poisoners-30",
         about: "one peer in three sends corrupt blocks",
-        cast: |stage, rng| stage.with_some(3, rng, Behaviour::Poisoner),
+        cast: |stage, rng| stage.with_behaviour(3, rng, Behaviour::Poisoner),
     },
     Scenario {
         name: "free-riders",
-        about: "one peer in ten never gives anything",
-        cast: |stage, rng| stage.with_some(10, rng, Behaviour::FreeRider),
+        about: "beside the peers, a tenth as many that never give anything",
+        cast: |stage, rng| {
+            let mut cast = stage.flash_crowd(rng);
+            let rider = |rng: &mut Rng| NodeConfig { behaviour: Behaviour::FreeRider, ..stage.peer(rng) };
+            (0..stage.peers.div_ceil(10)).for_each(|_| cast.hosts.push(rider(rng)));
+            cast
+        },
+    },
+    Scenario {
+        name: "annoyers",
+        about: "beside the peers, a tenth as many that have everything and unchoke nobody, claim pieces they do not \
+                have, or choke and unchoke twenty times a second",
+        cast: |stage, rng| {
+            let mut cast = stage.flash_crowd(rng);
+            for i in 0..stage.peers.div_ceil(10).max(3) {
+                let behaviour = match i % 3 {
+                    0 => Behaviour::FreeRider,
+                    1 => Behaviour::HaveFlood,
+                    _ => Behaviour::ChokeFlapping,
+                };
+                cast.hosts.push(NodeConfig { seed: i % 3 == 0, behaviour, ..stage.peer(rng) });
+            }
+            cast
+        },
     },
     Scenario {
         name: "freeze-at-99",
         about: "one peer in a hundred stays connected but sends no more once it has 99 %",
-        cast: |stage, rng| stage.with_some(100, rng, Behaviour::FreezesWith(99)),
+        cast: |stage, rng| stage.with_behaviour(100, rng, Behaviour::FreezesWith(99)),
     },
     Scenario {
         name: "churn",
         about: "three peers in ten leave along the way and return with their data",
+        cast: |stage, rng| stage.with_absences(rng, Step::Leave),
+    },
+    Scenario {
+        name: "crash",
+        about: "the power of three peers in ten fails along the way; they return with what their disks had synced, and some more",
         cast: |stage, rng| {
-            let mut cast = stage.flash_crowd(rng);
-            let bound = stage.bound.as_micros() as u64;
-            for id in (1..=stage.peers).filter(|id| id % 10 < 3).map(NodeId) {
-                let leaves = Duration::from_micros(bound / 10 + rng.below(bound / 2));
-                let away = Duration::from_micros(bound / 20 + rng.below(bound / 5));
-                cast.steps.push((leaves, Step::Leave(id)));
-                cast.steps.push((leaves + away, Step::ComeBack(id)));
-            }
+            let mut cast = stage.with_absences(rng, Step::Crash);
+            cast.hosts.iter_mut().for_each(|host| host.disk = Some(DiskConfig::default()));
             cast
         },
     },
@@ -212,8 +320,100 @@ pub const SCENARIOS: &[Scenario] = &[
         cast: |stage, rng| {
             let source = stage.source(rng);
             let gap = stage.bound * 2 / stage.peers.max(1);
-            let joins = (0..stage.peers).map(|i| (gap * i, Step::Join(stage.peer(rng)))).collect();
-            Cast { hosts: vec![source], steps: joins }
+            let steps = (0..stage.peers).map(|i| (gap * i, Step::Join(stage.peer(rng)))).collect();
+            Cast { hosts: vec![source], steps, ..Cast::default() }
+        },
+    },
+    Scenario {
+        name: "tracker-outage",
+        about: "the tracker is gone for a while, in which one peer in five comes",
+        cast: |stage, rng| {
+            let mut cast = Cast { tracker: true, ..stage.flash_crowd(rng) };
+            let late = cast.hosts.len() / 5;
+            let late = cast.hosts.split_off(cast.hosts.len() - late);
+            let down = stage.bound / 4;
+            cast.steps.push((down, Step::TrackerUp(false)));
+            cast.steps.extend(late.into_iter().map(|host| (down * 2, Step::Join(host))));
+            cast.steps.push((down + stage.outage(), Step::TrackerUp(true)));
+            cast
+        },
+    },
+    Scenario {
+        name: "tracker-late",
+        about: "the tracker is not there when everyone comes",
+        cast: |stage, rng| {
+            let mut cast = Cast { tracker: true, ..stage.flash_crowd(rng) };
+            cast.steps.push((Duration::ZERO, Step::TrackerUp(false)));
+            cast.steps.push((stage.outage(), Step::TrackerUp(true)));
+            cast
+        },
+    },
+    Scenario {
+        name: "partition",
+        about: "every second host is cut off from the source, the tracker and the others for a while",
+        cast: |stage, rng| {
+            let mut cast = Cast { tracker: true, ..stage.flash_crowd(rng) };
+            cast.steps.push((stage.bound / 3, Step::Partition));
+            cast.steps.push((stage.bound / 3 + stage.outage(), Step::Heal));
+            cast
+        },
+    },
+    Scenario {
+        name: "disk-full",
+        about: "one peer in five has room for half of the torrent, until later",
+        cast: |stage, rng| {
+            let size = Some(stage.total_len / 2);
+            let mut cast = stage.with_disk(5, rng, DiskConfig { size, ..DiskConfig::default() });
+            let ids = (0..cast.hosts.len()).filter(|&id| cast.hosts[id].disk.is_some());
+            let freed = |id: usize| (stage.bound * 2, Step::FreeSpace(NodeId(id as u32)));
+            cast.steps = ids.map(freed).collect();
+            cast
+        },
+    },
+    Scenario {
+        name: "disk-errors",
+        about: "one peer in ten ends with a write error and is started again; two in ten cannot read an eighth of the pieces",
+        cast: |stage, rng| {
+            let mut cast = stage.flash_crowd(rng);
+            let write_fails = Some((stage.pieces / 3).max(1));
+            for (id, host) in cast.hosts.iter_mut().enumerate().skip(1) {
+                match id % 10 {
+                    1 => {
+                        host.disk = Some(DiskConfig { write_fails, ..DiskConfig::default() });
+                        for outages in [1, 2, 4] {
+                            let back = Step::ComeBack(NodeId(id as u32));
+                            cast.steps.push((stage.outage() * outages, back));
+                        }
+                    }
+                    2 | 3 => {
+                        host.disk = Some(DiskConfig { unreadable_one_in: Some(8), ..DiskConfig::default() });
+                    }
+                    _ => {}
+                }
+            }
+            cast
+        },
+    },
+    Scenario {
+        name: "slow-disks",
+        about: "one peer in three has a disk that is no faster than its uplink",
+        cast: |stage, rng| {
+            stage.with_disk(3, rng, DiskConfig { rate: Some(Rate(stage.up)), ..DiskConfig::default() })
+        },
+    },
+    Scenario {
+        name: "many-pieces",
+        about: "each block is a piece: very many, very small",
+        cast: |stage, rng| Cast { is_split: true, ..stage.flash_crowd(rng) },
+    },
+    Scenario {
+        name: "tiny-files",
+        about: "a thousand tiny files, of which each peer wants one in ten, some of them first: as the core sees it, the \
+                pieces that they touch",
+        cast: |stage, rng| {
+            let mut cast = stage.flash_crowd(rng);
+            cast.steps = (1..=stage.peers).map(|id| (Duration::ZERO, Step::Select(NodeId(id)))).collect();
+            cast
         },
     },
 ];
@@ -222,98 +422,5 @@ impl Scenario {
     /// The scenario of this name.
     pub fn named(name: &str) -> Option<&'static Scenario> {
         SCENARIOS.iter().find(|scenario| scenario.name == name)
-    }
-
-    /// Runs it to its end, or until it is plain that it will not end.
-    ///
-    /// # Errors
-    /// When the parameters make no torrent.
-    pub fn run(&self, params: &Params) -> Result<Outcome, GeometryError> {
-        let simulated_len = u64::from(params.blocks_per_piece) * u64::from(BLOCK_LEN);
-        let geometry = Geometry::new(simulated_len * u64::from(params.pieces), simulated_len)?;
-        let up = params.up_mbit_per_s * 125_000 * simulated_len / params.piece_len.max(1);
-        let mut rng = Rng::new(params.seed);
-        let stage = Stage {
-            peers: params.peers,
-            up,
-            delay_us: params.delay_ms * 1_000,
-            bound: Rate(up).time_for(geometry.total_len()),
-        };
-        let mut cast = (self.cast)(&stage, &mut rng);
-        let mut world = World::new(geometry, rng.next_u64());
-        world.check_every_step(params.check);
-        let template = world.template();
-        (template.peers_max, template.peers_wanted) = (3 * params.degree as usize, params.degree as usize);
-        template.half_open_max = params.degree as usize;
-        template.upload_policy = params.policy;
-        template.super_seeding = true;
-        let ids: Vec<NodeId> = cast.hosts.iter().map(|host| world.join(*host)).collect();
-        for (id, others) in near_regular(ids.len() as u32, params.degree, &mut rng) {
-            world.tell(id, &others);
-        }
-        cast.steps.sort_by_key(|(at, _)| *at);
-        for (at, step) in cast.steps {
-            world.run(Time::ZERO + at, |_| false);
-            befall(&mut world, step, params.degree, &mut rng);
-        }
-        let t_min = Outcome::bound(&world);
-        let patience = (t_min * PATIENCE).max(PATIENCE_MIN);
-        world.run(world.now() + patience, World::is_complete);
-        Ok(Outcome::of(&world))
-    }
-}
-
-fn befall(world: &mut World, step: Step, degree: u32, rng: &mut Rng) {
-    let id = match step {
-        Step::Join(host) => world.join(host),
-        Step::Leave(id) => return world.leave(id),
-        Step::ComeBack(id) => {
-            world.come_back(id);
-            id
-        }
-    };
-    let mut others: Vec<NodeId> =
-        world.ids().filter(|&other| other != id && world.is_online(other)).collect();
-    rng.shuffle(&mut others);
-    others.truncate(degree as usize);
-    world.tell(id, &others);
-}
-
-/// Whom each of `n` nodes dials, so that the connections make a random graph in which almost every node has
-/// `degree` of them: rings through all nodes in random order, each of which gives everyone two neighbours.
-fn near_regular(n: u32, degree: u32, rng: &mut Rng) -> Vec<(NodeId, Vec<NodeId>)> {
-    let mut dials = vec![Vec::new(); n as usize];
-    let mut order: Vec<u32> = (0..n).collect();
-    for _ in 0..degree.min(n).div_ceil(2) {
-        rng.shuffle(&mut order);
-        for (i, &from) in order.iter().enumerate() {
-            let to = order[(i + 1) % n as usize];
-            let is_new = from != to
-                && !dials[from as usize].contains(&NodeId(to))
-                && !dials[to as usize].contains(&NodeId(from));
-            if is_new {
-                dials[from as usize].push(NodeId(to));
-            }
-        }
-    }
-    dials.into_iter().enumerate().map(|(id, to)| (NodeId(id as u32), to)).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn almost_every_node_has_the_wanted_number_of_neighbours() {
-        let graph = near_regular(1_000, 40, &mut Rng::new(1));
-        let mut degree = vec![0; 1_000];
-        for (from, to) in &graph {
-            for other in to {
-                degree[from.0 as usize] += 1;
-                degree[other.0 as usize] += 1;
-            }
-        }
-        assert!(degree.iter().all(|&d| (34..=40).contains(&d)), "{degree:?}");
-        assert!(degree.iter().filter(|&&d| d >= 38).count() > 900);
     }
 }

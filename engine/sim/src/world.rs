@@ -1,7 +1,12 @@
 //! The clock, and the network between the nodes.
 
+use crate::check::StepCheck;
+use crate::disk::Disk;
 use crate::node::{Behaviour, Node, NodeConfig};
+use crate::path::{PathFaults, Paths};
 use crate::queue::{Arrival, Inbox, What};
+use crate::shell::{self, Habit, Shell};
+use crate::tracker::{self, Announce, Tracker};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -12,6 +17,7 @@ use swarm_core::rng::Rng;
 use swarm_core::time::{Duration, Time};
 use swarm_core::torrent::discovery::Origin;
 use swarm_core::torrent::{Config, Torrent, Totals};
+use swarm_core::tracker::AnnounceAction;
 
 /// A node of the world, counted from zero in the order of joining.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -39,8 +45,11 @@ struct Host {
 /// What lies between the nodes.
 #[derive(Debug)]
 pub(crate) struct Network {
-    inboxes: Vec<Inbox>,
+    pub(crate) inboxes: Vec<Inbox>,
     hosts: Vec<Host>,
+    tracker: Option<Box<Tracker>>,
+    /// On which side of a cut each host is, while there is one.
+    sides: Vec<bool>,
 }
 
 impl Network {
@@ -54,6 +63,21 @@ impl Network {
 
     pub(crate) fn delay_between(&self, a: NodeId, b: NodeId) -> Duration {
         (self.hosts[a.0 as usize].delay + self.hosts[b.0 as usize].delay).max(PATH_MIN)
+    }
+
+    /// Whether nothing gets from one to the other now.
+    pub(crate) fn are_apart(&self, a: NodeId, b: NodeId) -> bool {
+        let side = |id: NodeId| self.sides.get(id.0 as usize).copied().unwrap_or(false);
+        !self.sides.is_empty() && side(a) != side(b)
+    }
+
+    /// Sends an announce to the tracker, which is on the side of the first host.
+    pub(crate) fn announce(&mut self, now: Time, from: NodeId, life: u32, action: AnnounceAction) {
+        let (addr, is_cut_off) = (self.addr_of(from), self.are_apart(from, NodeId(0)));
+        let delay = (self.hosts[from.0 as usize].delay + tracker::DELAY).max(PATH_MIN);
+        if let Some(tracker) = &mut self.tracker {
+            tracker.take(Announce { at: now + delay, from, addr, delay, is_cut_off, life, action });
+        }
     }
 
     pub(crate) fn addr_of(&self, id: NodeId) -> SocketAddr {
@@ -81,13 +105,28 @@ pub struct World {
     rng: Rng,
     geometry: Geometry,
     template: Config,
-    nodes: Vec<Node>,
-    net: Network,
+    faults: PathFaults,
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) net: Network,
     /// When something happens next, by node, inbox aside.
     next_at: Vec<Time>,
     /// The shortest delay of any host.
     delay_min: Duration,
-    check_every_step: bool,
+    checks: Checks,
+    /// When the whole is checked next.
+    check_at: Time,
+}
+
+/// How often invariants are checked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Checks {
+    /// Only by [`World::check`].
+    Never,
+    /// After every step of every node, and the whole as often as time goes on. Takes long.
+    #[default]
+    EveryStep,
+    /// Everything, after this much simulated time.
+    Every(Duration),
 }
 
 impl World {
@@ -100,11 +139,13 @@ impl World {
             rng: Rng::new(seed),
             geometry,
             template,
+            faults: PathFaults::default(),
             nodes: Vec::new(),
-            net: Network { inboxes: Vec::new(), hosts: Vec::new() },
+            net: Network { inboxes: Vec::new(), hosts: Vec::new(), tracker: None, sides: Vec::new() },
             next_at: Vec::new(),
             delay_min: Duration::MAX,
-            check_every_step: true,
+            checks: Checks::default(),
+            check_at: Time::ZERO,
         }
     }
 
@@ -113,10 +154,27 @@ impl World {
         &mut self.template
     }
 
-    /// Whether invariants are checked after every step (the default), or only by [`World::check`].
-    pub fn check_every_step(&mut self, check: bool) {
-        self.check_every_step = check;
-        self.nodes.iter_mut().for_each(|node| node.checked = check);
+    /// How often invariants are checked, for hosts that join from now on; after every step by default.
+    pub fn set_checks(&mut self, checks: Checks) {
+        self.checks = checks;
+    }
+
+    /// What befalls what is sent over connections, for hosts that join from now on.
+    pub fn set_path_faults(&mut self, faults: PathFaults) {
+        self.faults = faults;
+    }
+
+    /// From now on there is a tracker, to which hosts that join announce themselves.
+    pub fn add_tracker(&mut self) {
+        self.net.tracker = Some(Box::new(Tracker::new(self.rng.fork())));
+        self.delay_min = self.delay_min.min(tracker::DELAY);
+    }
+
+    /// Takes the tracker down, or up again; what it knows it keeps.
+    pub fn set_tracker_up(&mut self, is_up: bool) {
+        if let Some(tracker) = &mut self.net.tracker {
+            tracker.is_up = is_up;
+        }
     }
 
     /// Adds a host. It knows nobody yet.
@@ -127,12 +185,35 @@ impl World {
         self.net.hosts.push(Host { delay: config.delay, peer_id: PeerId([0; 20]) });
         self.net.inboxes.push(Inbox::new());
         self.delay_min = self.delay_min.min(config.delay);
+        let disk = config.disk.map(|disk| Disk::new(disk, self.geometry, have.clone(), self.rng.fork()));
         let torrent = self.torrent_for(id, have);
         let mut node = Node::new(id, config, torrent, self.now);
-        node.checked = self.check_every_step;
+        node.check = (self.checks == Checks::EveryStep).then(Box::<StepCheck>::default);
+        if !self.faults.is_none() {
+            node.paths = Some(Box::new(Paths::new(self.faults, self.rng.fork())));
+        }
+        let habit = Habit::of(config.behaviour, self.now, &mut self.rng);
+        if disk.is_some() || habit.is_some() || self.net.tracker.is_some() {
+            node.shell = Some(Box::new(Shell::new(disk, habit)));
+        }
         self.nodes.push(node);
         self.next_at.push(Time::MAX);
+        self.start_announcing(id);
         id
+    }
+
+    fn start_announcing(&mut self, id: NodeId) {
+        if self.net.tracker.is_none() {
+            return;
+        }
+        let mut config = self.template.clone();
+        config.peer_id = self.net.peer_id(id);
+        let announcer = shell::announcer(&config, self.now, self.rng.fork());
+        self.with(id, |node, _| {
+            if let Some(shell) = &mut node.shell {
+                shell.announcer = Some(announcer);
+            }
+        });
     }
 
     fn torrent_for(&mut self, id: NodeId, have: Bitfield) -> Torrent {
@@ -161,15 +242,64 @@ impl World {
     /// Takes a host off the network: its connections end, nobody reaches it.
     pub fn leave(&mut self, id: NodeId) {
         let now = self.now;
-        self.nodes[id.0 as usize].go_offline(now, &mut self.net);
-        self.next_at[id.0 as usize] = Time::MAX;
+        if self.is_online(id) {
+            self.nodes[id.0 as usize].go_offline(now, &mut self.net);
+            self.next_at[id.0 as usize] = self.nodes[id.0 as usize].next_at();
+        }
     }
 
-    /// Brings a host back that has left, with the pieces that it had. It knows nobody.
+    /// Lets a host's power fail: it is off the network without a word, and its disk loses some of what was not synced.
+    pub fn crash(&mut self, id: NodeId) {
+        if self.is_online(id) {
+            self.nodes[id.0 as usize].crash();
+            self.next_at[id.0 as usize] = self.nodes[id.0 as usize].next_at();
+        }
+    }
+
+    /// Brings a host back that has left, failed or crashed, with the pieces that its disk has. It knows nobody.
     pub fn come_back(&mut self, id: NodeId) {
-        let have = self.nodes[id.0 as usize].have();
+        if self.is_online(id) {
+            return;
+        }
+        let have = self.nodes[id.0 as usize].recover();
         let torrent = self.torrent_for(id, have);
-        self.nodes[id.0 as usize].restart(torrent);
+        let now = self.now;
+        self.nodes[id.0 as usize].restart(now, torrent, &mut self.net);
+        self.start_announcing(id);
+        self.with(id, |_, _| {});
+    }
+
+    /// A host's disk has room for everything from now on.
+    pub fn free_space(&mut self, id: NodeId) {
+        self.with(id, |node, _| {
+            if let Some(disk) = node.shell.as_mut().and_then(|shell| shell.disk.as_mut()) {
+                disk.free_space();
+            }
+        });
+    }
+
+    /// Cuts the network in two, this half and the others; the tracker is where the first host is. Connections across end.
+    pub fn partition(&mut self, mut half: impl FnMut(NodeId) -> bool) {
+        self.net.sides = self.ids().map(&mut half).collect();
+        for index in 0..self.nodes.len() {
+            let (node, now) = (&mut self.nodes[index], self.now);
+            if node.online {
+                node.lose_connections(now, &mut self.net);
+                node.settle(now, &mut self.net);
+                self.next_at[index] = node.next_at();
+            }
+        }
+    }
+
+    /// Makes the network whole again.
+    pub fn heal(&mut self) {
+        self.net.sides.clear();
+    }
+
+    /// Whether every piece is with some host other than this one.
+    pub fn is_spread(&self, beside: NodeId) -> bool {
+        let others = || self.nodes.iter().filter(|node| node.online && node.id != beside);
+        self.geometry.piece_indices().all(|piece| others().any(|node| node.torrent.have().has(piece)))
     }
 
     /// The present time.
@@ -250,28 +380,45 @@ impl World {
             }
             let inboxes = self.net.inboxes.iter().map(|inbox| inbox.first_at);
             let next = self.next_at.iter().copied().chain(inboxes).min().unwrap_or(Time::MAX);
+            let next = self.net.tracker.as_ref().map_or(next, |tracker| tracker.next_at.min(next));
             if next > until || next == Time::MAX {
                 self.now = self.now.max(until);
                 return false;
             }
-            let window = (self.delay_min * 2).max(PATH_MIN);
-            let (start, end) = (self.now.max(next), (next + window).min(until + Duration::from_micros(1)));
+            let (start, end) =
+                (self.now.max(next), (next + self.window()).min(until + Duration::from_micros(1)));
             for (id, node) in self.nodes.iter_mut().enumerate() {
                 if self.next_at[id].min(self.net.inboxes[id].first_at) < end {
                     node.run(start, end, &mut self.net);
                     self.next_at[id] = node.next_at();
                 }
             }
+            if let Some(tracker) = &mut self.net.tracker {
+                tracker.serve(end, &mut self.net.inboxes);
+            }
             self.now = self.now.max(end - Duration::from_micros(1));
+            self.check_if_due();
         }
     }
 
-    /// Asserts what must hold of every node.
-    ///
-    /// # Panics
-    /// If something does not hold.
-    pub fn check(&self) {
-        self.nodes.iter().filter(|node| node.online).for_each(Node::check);
+    /// The shortest time from sending to arrival.
+    fn window(&self) -> Duration {
+        match self.faults.jitter.is_zero() {
+            true => (self.delay_min * 2).max(PATH_MIN),
+            false => self.delay_min.max(PATH_MIN / 2),
+        }
+    }
+
+    fn check_if_due(&mut self) {
+        match self.checks {
+            Checks::Never => {}
+            Checks::EveryStep => self.check(),
+            Checks::Every(_) if self.now < self.check_at => {}
+            Checks::Every(interval) => {
+                self.check_at = self.now + interval;
+                self.check();
+            }
+        }
     }
 
     /// Lets something happen to a node, then carries out what its torrent wants.

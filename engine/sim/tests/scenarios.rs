@@ -1,6 +1,8 @@
 //! The named scenarios, small, with every invariant checked after every step.
 
 use swarm_core::torrent::UploadPolicy;
+use swarm_sim::Checks;
+use swarm_sim::random::Draw;
 use swarm_sim::scenario::{Params, SCENARIOS, Scenario};
 
 fn small(policy: UploadPolicy, seed: u64) -> Params {
@@ -11,7 +13,7 @@ fn small(policy: UploadPolicy, seed: u64) -> Params {
         degree: 8,
         policy,
         seed,
-        check: true,
+        checks: Checks::EveryStep,
         ..Params::default()
     }
 }
@@ -29,12 +31,26 @@ fn every_scenario_completes_and_nobody_honest_is_banned() {
 
 #[test]
 fn a_lone_source_hands_out_few_copies_and_turns_come_near_the_bound() {
-    let params =
-        Params { peers: 40, pieces: 256, degree: 20, check: false, ..small(UploadPolicy::Cooperative, 2) };
+    let params = Params {
+        peers: 40,
+        pieces: 256,
+        degree: 20,
+        checks: Checks::Never,
+        ..small(UploadPolicy::Cooperative, 2)
+    };
     let outcome = Scenario::named("flash-crowd").unwrap().run(&params).unwrap();
     assert!(outcome.complete);
     assert!(outcome.source_copies_permille < 1_150, "{outcome:?}");
     assert!(outcome.t_last * 100 < outcome.t_min * 115, "{outcome:?}");
     let again = Scenario::named("flash-crowd").unwrap().run(&params).unwrap();
     assert_eq!(outcome, again);
+}
+
+#[test]
+fn random_swarms_hold_what_must_hold() {
+    for seed in 0..40 {
+        if let Err(failure) = Draw::new(seed).run() {
+            panic!("random run {seed}: {failure}");
+        }
+    }
 }

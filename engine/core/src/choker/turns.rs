@@ -14,6 +14,7 @@
 use crate::id::PeerKey;
 use crate::rng::Rng;
 use crate::time::{Duration, Time};
+use std::collections::VecDeque;
 
 /// How many turns are in progress at the least.
 pub const TURNS_MIN: usize = 2;
@@ -26,6 +27,8 @@ const RESPONSE_INITIAL: Duration = Duration::from_millis(100);
 const PATIENCE: Duration = Duration::from_millis(20);
 /// No answer is waited for longer than this.
 const PATIENCE_MAX: Duration = Duration::from_secs(1);
+/// So many offers that ended unused are remembered, in case they were too short.
+const LAPSED_MAX: usize = 64;
 /// When the peer in front takes nothing for this long, the others are served beside it.
 const STALL: Duration = Duration::from_millis(100);
 
@@ -52,6 +55,8 @@ struct Turn {
 #[derive(Clone, Debug)]
 pub struct Turns {
     offers: Vec<Offer>,
+    /// The latest that ended unused.
+    lapsed: VecDeque<Offer>,
     /// In the order in which they are served.
     serving: Vec<Turn>,
     target: usize,
@@ -69,6 +74,7 @@ impl Turns {
     pub fn new(quota: u32, rng: Rng) -> Turns {
         Turns {
             offers: Vec::new(),
+            lapsed: VecDeque::new(),
             serving: Vec::new(),
             target: TURNS_MIN,
             quota: quota.max(1),
@@ -97,7 +103,17 @@ impl Turns {
 
     /// The peer may have a turn, if it asks for something soon.
     pub fn offer(&mut self, now: Time, key: PeerKey) {
+        self.lapsed.retain(|offer| offer.key != key);
         self.offers.push(Offer { key, since: now });
+    }
+
+    /// A peer has asked for a block while it had no turn. If it had been offered one, that ended too soon: without
+    /// this, nobody on a long path would be served again once answers on shorter ones have made us impatient.
+    pub fn on_late_request(&mut self, now: Time, key: PeerKey) {
+        if let Some(at) = self.lapsed.iter().position(|offer| offer.key == key) {
+            let took = self.lapsed.remove(at).map_or(Duration::ZERO, |offer| now.since(offer.since));
+            self.response = self.response.max((self.response + took.min(PATIENCE_MAX)) / 2);
+        }
     }
 
     /// The peer has asked for a block and will get it. True once it has asked for all that its turn is worth.
@@ -160,6 +176,7 @@ impl Turns {
     /// The peer is gone, or wants nothing.
     pub fn forget(&mut self, key: PeerKey) {
         self.offers.retain(|offer| offer.key != key);
+        self.lapsed.retain(|offer| offer.key != key);
         self.serving.retain(|turn| turn.key != key);
     }
 
@@ -172,7 +189,12 @@ impl Turns {
     pub fn expire(&mut self, now: Time) -> Option<(PeerKey, bool)> {
         let patience = self.patience();
         if let Some(at) = self.offers.iter().position(|offer| offer.since + patience <= now) {
-            return Some((self.offers.remove(at).key, false));
+            let offer = self.offers.remove(at);
+            if self.lapsed.len() == LAPSED_MAX {
+                self.lapsed.pop_front();
+            }
+            self.lapsed.push_back(offer);
+            return Some((offer.key, false));
         }
         let is_over = |turn: &Turn| turn.queued == 0 && turn.moved_at + patience <= now;
         let at = self.serving.iter().position(is_over)?;
@@ -284,6 +306,27 @@ mod tests {
         assert_eq!(turns.expire(ms(9_000)), None, "a block waits to be sent");
         turns.on_sent(ms(9_000), PeerKey(3));
         assert_eq!(turns.expire(ms(9_200)), Some((PeerKey(3), true)));
+    }
+
+    #[test]
+    fn patience_grows_when_answers_come_too_late() {
+        let mut turns = turns();
+        for round in 0..100 {
+            turns.offer(ms(round), PeerKey(1));
+            ask(&mut turns, ms(round), 1);
+            send(&mut turns, ms(round), 1);
+        }
+        let mut now = ms(1_000);
+        for _ in 0..10 {
+            turns.offer(now, PeerKey(2));
+            let answer_at = now + Duration::from_millis(300);
+            if turns.expire(answer_at).is_none() {
+                return;
+            }
+            turns.on_late_request(answer_at, PeerKey(2));
+            now = answer_at;
+        }
+        panic!("{:?} is still too short", turns.patience());
     }
 
     #[test]

@@ -216,6 +216,12 @@ impl Picker {
         }
     }
 
+    /// Whether [`Picker::pick`] would find a block to ask `source` for.
+    pub fn has_for(&self, source: Source<'_>) -> bool {
+        let may_start = source.may_start && self.startable.intersects(source.have);
+        may_start || self.best_open(source).is_some()
+    }
+
     /// The open piece to go on with: the most urgent one, then one that this peer already fills (a
     /// piece from one sender is blamed easily), then the one with the fewest free blocks.
     fn best_open(&self, source: Source<'_>) -> Option<PieceIndex> {
@@ -351,8 +357,9 @@ impl Picker {
     }
 
     /// The peer is gone, or does not serve us for now: a piece that it alone was to fill is open to others.
-    pub fn forget_owner(&mut self, peer: PeerKey) {
-        self.open.values_mut().for_each(|open| open.disown(peer));
+    /// Whether there is one.
+    pub fn forget_owner(&mut self, peer: PeerKey) -> bool {
+        self.open.values_mut().map(|open| usize::from(open.disown(peer))).sum::<usize>() > 0
     }
 
     /// Lets suspected senders fill pieces again that nobody else has taken up, or not quickly enough.

@@ -103,12 +103,10 @@ impl OpenPiece {
             (!senders.is_empty()).then_some(Suspicion { senders, owner: None, patience: OWNER_ROUNDS });
     }
 
-    pub(super) fn disown(&mut self, peer: PeerKey) {
-        if let Some(suspicion) = &mut self.suspicion
-            && suspicion.owner == Some(peer)
-        {
-            suspicion.owner = None;
-        }
+    /// Whether `peer` alone was to fill it until now.
+    pub(super) fn disown(&mut self, peer: PeerKey) -> bool {
+        let owned = self.suspicion.as_mut().filter(|suspicion| suspicion.owner == Some(peer));
+        owned.map(|suspicion| suspicion.owner = None).is_some()
     }
 
     /// A round has passed: a piece that nobody owns may be taken by those who sent it before, and one whose owner

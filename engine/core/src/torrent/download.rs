@@ -233,6 +233,7 @@ impl Torrent {
                 break;
             }
             if self.picker.duplicate(block, key) {
+                self.requests_doubled += 1;
                 picks.push(block);
             }
         }
@@ -241,7 +242,7 @@ impl Torrent {
     pub(super) fn on_choke(&mut self, _now: Time, key: PeerKey) {
         let Some(peer) = self.peers.get_mut(&key) else { return };
         peer.peer_choking = true;
-        self.picker.forget_owner(key);
+        self.refill_all |= self.picker.forget_owner(key);
         // With BEP 6 each request still gets its block or its rejection. Without, none will be answered.
         if !self.peers[&key].info.fast {
             self.withdraw_requests(key);
@@ -289,8 +290,7 @@ impl Torrent {
         for &block in &blocks {
             self.picker.release(block, key);
         }
-        self.picker.forget_owner(key);
-        self.refill_all |= !blocks.is_empty();
+        self.refill_all |= self.picker.forget_owner(key) || !blocks.is_empty();
         blocks
     }
 

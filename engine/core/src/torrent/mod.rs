@@ -25,7 +25,7 @@ use crate::choker::{Choker, ChokerConfig, Turns};
 use crate::geometry::{BLOCK_LEN, Geometry};
 use crate::id::{BlockRef, InfoHash, PeerId, PeerKey, PieceIndex};
 use crate::peer::Peer;
-use crate::picker::{Order, Picker, Priority};
+use crate::picker::{Order, Picker, Priority, Source};
 use crate::rate::RateMeter;
 use crate::rng::Rng;
 use crate::time::{Duration, Time};
@@ -146,6 +146,7 @@ pub struct Torrent {
     rate_down: RateMeter,
     rate_up: RateMeter,
     totals: Totals,
+    requests_doubled: u64,
     actions: VecDeque<Action>,
     events: VecDeque<Event>,
     /// Room for picks, kept to save allocations.
@@ -182,6 +183,7 @@ impl Torrent {
             rate_down: RateMeter::default(),
             rate_up: RateMeter::default(),
             totals: Totals::default(),
+            requests_doubled: 0,
             actions: VecDeque::new(),
             events: VecDeque::new(),
             picks: Vec::new(),
@@ -303,6 +305,11 @@ impl Torrent {
         self.totals
     }
 
+    /// How many requests were for a block that another peer had been asked for too (endgame).
+    pub fn requests_doubled(&self) -> u64 {
+        self.requests_doubled
+    }
+
     /// Payload rates now: down, up, in bytes/s.
     pub fn rates(&self, now: Time) -> (u64, u64) {
         (self.rate_down.bytes_per_s(now), self.rate_up.bytes_per_s(now))
@@ -362,6 +369,9 @@ impl Torrent {
             assert_eq!(peer.am_interested, useful > 0, "interest in {:?}", peer.key);
             assert!(peer.pipeline.len() <= crate::peer::pipeline::REQUESTS_MAX as usize);
             assert!(peer.uploads.len() <= self.config.requests_max as usize);
+            let is_idle = peer.serves_us() && peer.pipeline.is_empty() && !self.is_held_back();
+            let source = Source { key: peer.key, have: &peer.have, may_start: true, one_piece: false };
+            assert!(!is_idle || !self.picker.has_for(source), "{:?} could be asked and is not", peer.key);
         }
     }
 }

@@ -46,6 +46,7 @@ impl Torrent {
             }
         }
         if !is_possible || !is_allowed || peer.uploads.len() >= self.config.requests_max as usize {
+            self.turns.on_late_request(now, key);
             // Without BEP 6 there is no way to say no: a choked peer knows, the others are ignored.
             return self.reject(now, key, block);
         }

@@ -4,9 +4,12 @@ use clap::{Parser, ValueEnum};
 use serde_json::json;
 use std::process::ExitCode;
 use std::time::Instant;
+use swarm_core::time::Duration;
 use swarm_core::torrent::UploadPolicy;
+use swarm_sim::random::Draw;
 use swarm_sim::report::Outcome;
 use swarm_sim::scenario::{Params, SCENARIOS, Scenario};
+use swarm_sim::{Checks, Failure};
 
 /// Simulate a whole swarm on a virtual clock.
 #[derive(Debug, Parser)]
@@ -36,6 +39,15 @@ struct Args {
     /// One-way delay of a path in milliseconds, give or take half.
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(0..=10_000))]
     delay: u64,
+    /// How many milliseconds the delay of each message may differ from its path's, either way; half of it at the most.
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=10_000))]
+    jitter_ms: u64,
+    /// Of a thousand messages or blocks, how many are lost and sent again.
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=500))]
+    loss_permille: u32,
+    /// Hosts learn of each other from a tracker.
+    #[arg(long)]
+    tracker: bool,
     /// Whom uploaders serve.
     #[arg(long, value_enum, default_value = "tit-for-tat")]
     policy: PolicyName,
@@ -43,8 +55,18 @@ struct Args {
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// Check every invariant after every step; takes long.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "check_every")]
     check: bool,
+    /// Check every invariant each time that so many simulated seconds have passed.
+    #[arg(long, value_name = "SECONDS")]
+    check_every: Option<f64>,
+    /// Run so many small random swarms instead, checked after every step, the first from --seed; end at the first that
+    /// fails.
+    #[arg(long, value_name = "N", conflicts_with_all = ["scenario", "check", "check_every"])]
+    random: Option<u64>,
+    /// Stop the random runs after so many seconds.
+    #[arg(long, value_name = "SECONDS", requires = "random")]
+    seconds_max: Option<u64>,
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
@@ -69,7 +91,33 @@ fn main() -> ExitCode {
         eprintln!("simulate: there is no scenario {:?}; --list names them", args.scenario);
         return ExitCode::from(2);
     };
-    let params = Params {
+    let started = Instant::now();
+    if let Some(count) = args.random {
+        return random(args.seed, count, args.seconds_max);
+    }
+    match scenario.run(&params(&args)) {
+        Ok(outcome) => {
+            print(&args, &outcome, started.elapsed().as_secs_f64());
+            ExitCode::from(u8::from(!outcome.complete))
+        }
+        Err(failure @ (Failure::Broken { .. } | Failure::Incomplete { .. })) => {
+            eprintln!("simulate: {failure}");
+            ExitCode::FAILURE
+        }
+        Err(error) => {
+            eprintln!("simulate: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn params(args: &Args) -> Params {
+    let checks = match args.check_every {
+        _ if args.check => Checks::EveryStep,
+        Some(seconds) => Checks::Every(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)),
+        None => Checks::Never,
+    };
+    Params {
         peers: args.peers,
         pieces: args.pieces,
         blocks_per_piece: args.blocks_per_piece,
@@ -77,24 +125,32 @@ fn main() -> ExitCode {
         degree: args.degree,
         up_mbit_per_s: args.up,
         delay_ms: args.delay,
+        jitter_ms: args.jitter_ms,
+        loss_permille: args.loss_permille,
+        tracker: args.tracker,
         policy: match args.policy {
             PolicyName::TitForTat => UploadPolicy::TitForTat,
             PolicyName::Cooperative => UploadPolicy::Cooperative,
         },
         seed: args.seed,
-        check: args.check,
-    };
-    let started = Instant::now();
-    match scenario.run(&params) {
-        Ok(outcome) => {
-            print(&args, &outcome, started.elapsed().as_secs_f64());
-            ExitCode::from(u8::from(!outcome.complete))
-        }
-        Err(error) => {
-            eprintln!("simulate: {error}");
-            ExitCode::from(2)
-        }
+        checks,
     }
+}
+
+/// Runs small random swarms from this seed on, until one fails or the time is up.
+fn random(first: u64, count: u64, seconds_max: Option<u64>) -> ExitCode {
+    let started = Instant::now();
+    let is_time_up = || seconds_max.is_some_and(|max| started.elapsed().as_secs() >= max);
+    let mut runs = 0;
+    for seed in (0..count).map(|i| first.wrapping_add(i)).take_while(|_| !is_time_up()) {
+        if let Err(failure) = Draw::new(seed).run() {
+            eprintln!("simulate: random run {seed}: {failure}");
+            return ExitCode::FAILURE;
+        }
+        runs += 1;
+    }
+    println!("{runs} random runs from seed {first}, all complete, every invariant checked after every step");
+    ExitCode::SUCCESS
 }
 
 fn print(args: &Args, outcome: &Outcome, wall_seconds: f64) {
@@ -116,6 +172,8 @@ fn print(args: &Args, outcome: &Outcome, wall_seconds: f64) {
             "source_copies": permille(outcome.source_copies_permille),
             "bytes_wasted": outcome.bytes_wasted,
             "control_bytes": outcome.control_bytes,
+            "fairness": permille(outcome.fairness_permille),
+            "free_rider_share": outcome.riders_permille.map(permille),
             "banned": outcome.banned,
             "honest_banned": outcome.honest_banned,
             "complete": outcome.complete,
@@ -140,6 +198,13 @@ fn print(args: &Args, outcome: &Outcome, wall_seconds: f64) {
     println!("  source sent       {:9.3} copies", permille(outcome.source_copies_permille));
     println!("  wasted            {:9.3} %", waste * 100.0);
     println!("  control           {:9.3} %", control * 100.0);
+    println!("  fairness          {:9.3}", permille(outcome.fairness_permille));
+    if let Some(share) = outcome.riders_permille {
+        println!(
+            "  free riders had   {:9.1} % when half of the others had everything",
+            permille(share) * 100.0
+        );
+    }
     println!("  banned            {:9} ({} honest)", outcome.banned, outcome.honest_banned);
     println!("  complete          {:>9}", outcome.complete);
     println!("  trace hash        {:016x}", outcome.trace.0);

@@ -1,0 +1,245 @@
+//! Playing a scenario: setting the stage, letting things happen, and saying how to see a failure again.
+
+use crate::node::{Behaviour, Rate};
+use crate::path::PathFaults;
+use crate::report::Outcome;
+use crate::scenario::{Cast, Params, Scenario, Stage, Step};
+use crate::world::{NodeId, World};
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use swarm_core::geometry::{BLOCK_LEN, Geometry, GeometryError};
+use swarm_core::picker::Priority;
+use swarm_core::rng::Rng;
+use swarm_core::time::{Duration, Time};
+
+/// A run is given up after this many times its bound, and [`PATIENCE_MIN`].
+const PATIENCE: u32 = 20;
+/// See [`PATIENCE`].
+const PATIENCE_MIN: Duration = Duration::from_secs(600);
+/// Files of the torrent where peers want some of them only.
+const FILES: u32 = 1_000;
+
+/// Why a run has no outcome.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Failure {
+    /// The parameters make no torrent.
+    #[error(transparent)]
+    Geometry(#[from] GeometryError),
+    /// Something does not hold that must.
+    #[error("broken after {:.6} s: {what}\nreplay: {replay}", at.since(Time::ZERO).as_secs_f64())]
+    Broken {
+        /// When, on the run's clock.
+        at: Time,
+        /// What was found.
+        what: String,
+        /// The command that shows it again.
+        replay: String,
+    },
+    /// Some honest peer never had everything.
+    #[error("not everyone has everything\nreplay: {replay}")]
+    Incomplete {
+        /// The command that shows it again.
+        replay: String,
+    },
+}
+
+impl Scenario {
+    /// Runs it to its end, or until it is plain that it will not end.
+    ///
+    /// # Errors
+    /// When the parameters make no torrent, or something does not hold that must.
+    pub fn run(&self, params: &Params) -> Result<Outcome, Failure> {
+        let mut rng = Rng::new(params.seed);
+        let simulated_len = u64::from(params.blocks_per_piece) * u64::from(BLOCK_LEN);
+        let total_len = simulated_len * u64::from(params.pieces);
+        let up = params.up_mbit_per_s * 125_000 * simulated_len / params.piece_len.max(1);
+        let stage = Stage {
+            peers: params.peers,
+            pieces: params.pieces,
+            total_len,
+            up,
+            delay_us: params.delay_ms * 1_000,
+            bound: Rate(up.max(1)).time_for(total_len),
+        };
+        let cast = (self.cast)(&stage, &mut rng);
+        let geometry =
+            Geometry::new(total_len, if cast.is_split { BLOCK_LEN.into() } else { simulated_len })?;
+        let mut world = World::new(geometry, rng.next_u64());
+        let played = catch_unwind(AssertUnwindSafe(|| play(&mut world, cast, params, &mut rng)));
+        played.map_err(|panic| Failure::Broken {
+            at: world.now(),
+            what: message_of(panic.as_ref()),
+            replay: params.replay(self.name),
+        })
+    }
+}
+
+fn message_of(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(ToString::to_string);
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "a panic".to_owned())
+}
+
+fn play(world: &mut World, mut cast: Cast, params: &Params, rng: &mut Rng) -> Outcome {
+    world.set_checks(params.checks);
+    world.set_path_faults(PathFaults {
+        jitter: Duration::from_millis(params.jitter_ms),
+        loss_permille: params.loss_permille,
+    });
+    let has_tracker = cast.tracker || params.tracker;
+    if has_tracker {
+        world.add_tracker();
+    }
+    let template = world.template();
+    (template.peers_max, template.peers_wanted) = (3 * params.degree as usize, params.degree as usize);
+    template.half_open_max = params.degree as usize;
+    template.upload_policy = params.policy;
+    template.super_seeding = true;
+    let ids: Vec<NodeId> = cast.hosts.iter().map(|host| world.join(*host)).collect();
+    if !has_tracker {
+        for (id, others) in near_regular(ids.len() as u32, params.degree, rng) {
+            world.tell(id, &others);
+        }
+    }
+    cast.steps.sort_by_key(|(at, _)| *at);
+    let mut director = Director { degree: (!has_tracker).then_some(params.degree), files: Vec::new(), rng };
+    for (at, step) in cast.steps {
+        world.run(Time::ZERO + at, |_| false);
+        director.befall(world, step);
+    }
+    let patience = (Outcome::bound(world) * PATIENCE).max(PATIENCE_MIN);
+    let until = world.now() + patience;
+    if cast.source_leaves && world.run(until, |world| world.is_spread(NodeId(0))) {
+        world.leave(NodeId(0));
+    }
+    let rides = world.ids().any(|id| is(world, id, Behaviour::FreeRider));
+    let share = rides.then(|| {
+        world.run(until, |world| share_complete(world) >= 500);
+        riders_permille(world)
+    });
+    world.run(until, World::is_complete);
+    world.check();
+    Outcome { riders_permille: share, ..Outcome::of(world) }
+}
+
+fn is(world: &World, id: NodeId, behaviour: Behaviour) -> bool {
+    world.config(id).behaviour == behaviour && !world.config(id).seed
+}
+
+/// How many honest peers of a thousand have everything.
+fn share_complete(world: &World) -> usize {
+    let honest: Vec<NodeId> = world.ids().filter(|&id| is(world, id, Behaviour::Honest)).collect();
+    honest.iter().filter(|&&id| world.completed_at(id).is_some()).count() * 1_000 / honest.len().max(1)
+}
+
+/// How much of the torrent the median free rider has, in thousandths.
+fn riders_permille(world: &World) -> u64 {
+    let riders = world.ids().filter(|&id| is(world, id, Behaviour::FreeRider));
+    let mut have: Vec<u64> = riders.map(|id| world.torrent(id).have().count().into()).collect();
+    have.sort_unstable();
+    let pieces = world.torrent(NodeId(0)).geometry().pieces();
+    have.get(have.len() / 2).copied().unwrap_or(0) * 1_000 / u64::from(pieces.max(1))
+}
+
+/// Lets things happen.
+struct Director<'a> {
+    /// How many others a host is told of that comes later, if not by a tracker.
+    degree: Option<u32>,
+    /// Where each file ends, in bytes; empty before anyone asked.
+    files: Vec<u64>,
+    rng: &'a mut Rng,
+}
+
+impl Director<'_> {
+    fn befall(&mut self, world: &mut World, step: Step) {
+        let id = match step {
+            Step::Join(host) => world.join(host),
+            Step::ComeBack(id) if world.is_online(id) => return,
+            Step::ComeBack(id) => {
+                world.come_back(id);
+                id
+            }
+            Step::Leave(id) => return world.leave(id),
+            Step::Crash(id) => return world.crash(id),
+            Step::FreeSpace(id) => return world.free_space(id),
+            Step::Select(id) => return self.select(world, id),
+            Step::TrackerUp(is_up) => return world.set_tracker_up(is_up),
+            Step::Partition => return world.partition(|id| id.0 % 2 == 1),
+            Step::Heal => return world.heal(),
+        };
+        let Some(degree) = self.degree else { return };
+        let mut others: Vec<NodeId> =
+            world.ids().filter(|&other| other != id && world.is_online(other)).collect();
+        self.rng.shuffle(&mut others);
+        others.truncate(degree as usize);
+        world.tell(id, &others);
+    }
+
+    /// A host wants one file in ten, and one in ten of those first. A piece is wanted if any file in it is.
+    fn select(&mut self, world: &mut World, id: NodeId) {
+        let geometry = *world.torrent(id).geometry();
+        if self.files.is_empty() {
+            let len = geometry.total_len();
+            self.files = (1..FILES).map(|_| self.rng.below(len + 1)).chain([len]).collect();
+            self.files.sort_unstable();
+        }
+        let mut priorities = vec![Priority::SKIP; geometry.pieces() as usize];
+        let mut begin = 0;
+        for &end in &self.files {
+            let range = begin..end;
+            begin = end;
+            if range.is_empty() || !self.rng.one_in(10) {
+                continue;
+            }
+            let priority = if self.rng.one_in(10) { Priority::HIGH } else { Priority::NORMAL };
+            let piece_of = |byte: u64| (byte / u64::from(geometry.piece_len())) as usize;
+            for wanted in &mut priorities[piece_of(range.start)..=piece_of(range.end - 1)] {
+                *wanted = priority.max(*wanted);
+            }
+        }
+        world.with_torrent(id, |torrent, now| {
+            for (piece, &priority) in geometry.piece_indices().zip(&priorities) {
+                torrent.set_priority(now, piece, priority);
+            }
+        });
+    }
+}
+
+/// Whom each of `n` nodes dials, so that the connections make a random graph in which almost every node has
+/// `degree` of them: rings through all nodes in random order, each of which gives everyone two neighbours.
+fn near_regular(n: u32, degree: u32, rng: &mut Rng) -> Vec<(NodeId, Vec<NodeId>)> {
+    let mut dials = vec![Vec::new(); n as usize];
+    let mut order: Vec<u32> = (0..n).collect();
+    for _ in 0..degree.min(n).div_ceil(2) {
+        rng.shuffle(&mut order);
+        for (i, &from) in order.iter().enumerate() {
+            let to = order[(i + 1) % n as usize];
+            let is_new = from != to
+                && !dials[from as usize].contains(&NodeId(to))
+                && !dials[to as usize].contains(&NodeId(from));
+            if is_new {
+                dials[from as usize].push(NodeId(to));
+            }
+        }
+    }
+    dials.into_iter().enumerate().map(|(id, to)| (NodeId(id as u32), to)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn almost_every_node_has_the_wanted_number_of_neighbours() {
+        let graph = near_regular(1_000, 40, &mut Rng::new(1));
+        let mut degree = vec![0; 1_000];
+        for (from, to) in &graph {
+            for other in to {
+                degree[from.0 as usize] += 1;
+                degree[other.0 as usize] += 1;
+            }
+        }
+        assert!(degree.iter().all(|&d| (34..=40).contains(&d)), "{degree:?}");
+        assert!(degree.iter().filter(|&&d| d >= 38).count() > 900);
+    }
+}
