@@ -1,7 +1,9 @@
-"""A private DHT of ours and libtorrent's nodes, and nothing else by which peers could find each other."""
+"""A private DHT of ours and libtorrent's nodes, and nothing else by which peers could find each other. Downloads begin from a metainfo
+file or from the info-hash alone."""
 
-from clients import Libtorrent, Swarm
-from harness import BIN, LOOPBACK, LOOPBACK6, Case, Host, Process, create, fill, seeded, until
+from clients import Aria2Process, Libtorrent, Swarm, TransmissionProcess
+from harness import BIN, LOOPBACK, LOOPBACK6, Case, Host, Process, create, fill, seeded, swarm, until
+from network import Network
 
 SECONDS = 90
 
@@ -31,9 +33,11 @@ class LibtorrentNode:
         until(self.session.listen_port, 10, "libtorrent listens")
         self.address = host.endpoint(self.session.listen_port())
 
-    def add(self, meta, folder):
+    def add(self, source, folder):
+        """A torrent by its metainfo file or by its info-hash."""
         lt = Libtorrent.needed()
-        params = lt.load_torrent_file(str(meta))
+        is_hash = isinstance(source, str)
+        params = lt.parse_magnet_uri(f"magnet:?xt=urn:btih:{source}") if is_hash else lt.load_torrent_file(str(source))
         params.save_path = str(folder)
         params.flags &= ~(lt.torrent_flags.auto_managed | lt.torrent_flags.paused)
         return self.session.add_torrent(params)
@@ -45,8 +49,8 @@ class LibtorrentNode:
 class Node(Process):
     """`swarm dht`."""
 
-    def __init__(self, host):
-        super().__init__(host.command(BIN / "swarm", "dht", "--json", "--listen", host.endpoint(0)))
+    def __init__(self, host, *args):
+        super().__init__(host.command(BIN / "swarm", "dht", "--json", "--listen", host.endpoint(0), *args))
         self.address = self.wait_event("listening")["addresses"][0]
 
 
@@ -61,6 +65,7 @@ class Trackerless:
         self.content = source / "it"
         fill(self.content, 5_000_000, seeded(1))
         self.meta = create(self.content, self.scratch / "it.meta")
+        self.wanted = self.meta
 
     def our_node(self):
         return self.start(Node(self.host))
@@ -77,14 +82,14 @@ class Trackerless:
 
     def we_get(self, node):
         folder = self.scratch / "ours"
-        get = self.start(Swarm.downloader(self.meta, folder, (), "--dht-bootstrap", node.address, host=self.host))
+        get = self.start(Swarm.downloader(self.wanted, folder, (), "--dht-bootstrap", node.address, host=self.host))
         get.wait_complete(SECONDS)
         self.assert_same(self.content, folder / "it")
 
     def they_get(self, node):
         folder = self.scratch / "theirs"
         folder.mkdir()
-        torrent = self.start(LibtorrentNode(self.others[1], node.address)).add(self.meta, folder)
+        torrent = self.start(LibtorrentNode(self.others[1], node.address)).add(self.wanted, folder)
         until(lambda: torrent.status().is_seeding, SECONDS, "libtorrent has everything")
         self.assert_same(self.content, folder / "it")
 
@@ -109,6 +114,28 @@ class Trackerless:
         self.we_get(node)
 
 
+class ByInfoHash(Trackerless):
+    """Whoever downloads knows nothing but the info-hash."""
+
+    def setUp(self):
+        super().setUp()
+        self.wanted = info_hash(self.meta)
+
+    def test_swarm_to_swarm_by_our_node(self):
+        node = self.our_node()
+        self.we_seed(node)
+        self.we_get(node)
+
+    def test_libtorrent_to_libtorrent_by_our_node(self):
+        node = self.our_node()
+        self.they_seed(node)
+        self.they_get(node)
+
+
+def info_hash(meta):
+    return swarm("show", meta, "--json").events[0]["info_hash_v1"]
+
+
 class OverIpv4(Trackerless, Case):
     others = Host("127.0.0.2"), Host("127.0.0.3")
 
@@ -116,3 +143,71 @@ class OverIpv4(Trackerless, Case):
 class OverIpv6(Trackerless, Case):
     host = LOOPBACK6
     others = LOOPBACK6, LOOPBACK6
+
+
+class ByInfoHashOverIpv4(ByInfoHash, Case):
+    others = Host("127.0.0.2"), Host("127.0.0.3")
+
+
+class ByInfoHashOverIpv6(ByInfoHash, Case):
+    host = LOOPBACK6
+    others = LOOPBACK6, LOOPBACK6
+
+
+# Transmission 3.00 announces nothing before it knows more than eight nodes.
+NODES = 12
+
+
+class InNamespaces(Case):
+    """aria2 and Transmission in our DHT, each as a seed and as a downloader of nothing but an info-hash. Their DHTs take no
+    addresses on loopback, and aria2's is there for IPv4 only."""
+
+    def setUp(self):
+        super().setUp()
+        self.network = Network(3)
+        self.addCleanup(self.network.remove)
+        self.here, self.there, at = (self.network.host(number, 4) for number in (1, 2, 3))
+        first = self.start(Node(at)).address
+        more = [self.start(Node(at, "--bootstrap", first)).address for _ in range(NODES - 1)]
+        self.nodes = [first, *more]
+        source = self.scratch / "source"
+        self.content = fill(source / "it", 2_000_000, seeded(1))
+        self.meta = create(self.content, self.scratch / "it.meta")
+        self.hash = info_hash(self.meta)
+
+    def aria2(self, source, folder, *args):
+        entry = [f"--dht-entry-point={self.nodes[0]}", f"--dht-file-path={folder}.dht"]
+        dht = ["--enable-dht=true", f"--dht-listen-port={self.there.free_port()}", *entry]
+        return self.start(Aria2Process(source, folder, *dht, *args, host=self.there))
+
+    def transmission(self, source, folder):
+        return self.start(TransmissionProcess(source, folder, self.there, dht_nodes=self.nodes))
+
+    def we_get(self):
+        copy = self.scratch / "ours"
+        get = Swarm.downloader(self.hash, copy, (), "--dht-bootstrap", self.nodes[0], host=self.here)
+        self.start(get).wait_complete(SECONDS)
+        self.assert_same(self.content, copy / "it")
+
+    def we_seed(self):
+        args = "--dht-bootstrap", self.nodes[0]
+        self.start(Swarm.source(self.meta, self.content.parent, *args, host=self.here))
+        return f"magnet:?xt=urn:btih:{self.hash}", self.scratch / "theirs"
+
+    def test_aria2_to_swarm(self):
+        self.aria2(self.meta, self.content.parent, "--check-integrity=true", "--seed-ratio=0.0")
+        self.we_get()
+
+    def test_swarm_to_aria2(self):
+        link, copy = self.we_seed()
+        self.aria2(link, copy, "--seed-time=0").wait_complete(SECONDS)
+        self.assert_same(self.content, copy / "it")
+
+    def test_transmission_to_swarm(self):
+        self.transmission(self.meta, self.content.parent)
+        self.we_get()
+
+    def test_swarm_to_transmission(self):
+        link, copy = self.we_seed()
+        self.transmission(link, copy).wait_complete(SECONDS)
+        self.assert_same(self.content, copy / "it")
