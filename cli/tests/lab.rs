@@ -107,6 +107,16 @@ fn a_tracker_that_goes_away_stops_nobody() {
 }
 
 #[test]
+fn a_dht_is_enough() {
+    let report = succeed(&["--trackerless", "--fault=kill-peer", "--fault=corrupt-peer"]);
+    assert!(report["faults"].as_array().unwrap().iter().all(|fault| fault["survived"] == true));
+    let dir = TempDir::new().unwrap();
+    let output = run(dir.path(), &["--trackerless", "--fault=tracker-down"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("needs a tracker"), "{}", stderr(&output));
+}
+
+#[test]
 fn all_faults_at_once() {
     let args: Vec<String> = FAULTS.iter().map(|fault| format!("--fault={fault}")).collect();
     let report = succeed(&args.iter().map(String::as_str).collect::<Vec<_>>());

@@ -66,6 +66,10 @@ pub struct LabArgs {
     #[arg(long = "fault", value_name = "KIND", value_enum)]
     faults: Vec<Fault>,
 
+    /// Let peers find each other by a DHT of their own; there is no tracker
+    #[arg(long)]
+    trackerless: bool,
+
     /// Write a report: JUnit XML if the name ends in .xml, else JSON
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
@@ -93,6 +97,7 @@ Examples:
   swarm lab
   swarm lab release.iso --peers 20 --fault kill-peer --fault slow-peer
   swarm lab release.meta --report lab.xml
+  swarm lab --trackerless
 
 Every peer is a process with an address of its own in 127.0.0.0/8; nothing leaves this machine. The exit status is 0 only if
 every downloader's copy is complete and, compared byte by byte, identical; else it is 4.";
@@ -111,13 +116,28 @@ async fn lab(args: LabArgs, cx: &mut Context) -> Result<Exit> {
     let mut faults = args.faults.clone();
     faults.sort_unstable();
     faults.dedup();
-    let plan = Plan { peers: args.peers.into(), seeds: args.seeds.into(), faults, timeout: args.timeout };
+    if args.trackerless && faults.contains(&Fault::TrackerDown) {
+        let message = "--fault tracker-down needs a tracker, which --trackerless leaves out";
+        return Err(Failure::new(Exit::Usage, message).into());
+    }
+    let plan = Plan {
+        peers: args.peers.into(),
+        seeds: args.seeds.into(),
+        faults,
+        timeout: args.timeout,
+        trackerless: args.trackerless,
+    };
     if let Some(path) = &args.report {
         // Better now than after the run.
         open_report(path)?;
     }
     let scratch = Scratch::new(args.keep.as_deref())?;
     let material = prepare(&args, scratch.path(), cx, &mut interrupt).await?;
+    if plan.trackerless && material.metainfo.info.private {
+        let message =
+            format!("{}: is private, and private torrents need a tracker", material.metainfo.info.name);
+        return Err(Failure::new(Exit::Usage, message).into());
+    }
     let copies = plan.peers as u64;
     require_space(scratch.path(), material.len().saturating_mul(copies))?;
     let ran = Swarm::new(&plan, &material, scratch.path(), cx)?.run(&mut interrupt).await?;

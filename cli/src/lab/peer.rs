@@ -2,6 +2,7 @@
 
 use super::fault::Fault;
 use super::process::{Process, Progress, Said, Traffic};
+use super::swarm::Meeting;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -200,7 +201,7 @@ impl Peer {
 }
 
 /// Arguments for a peer's process that all roles share: `command`, the torrent, its place in the network.
-pub fn arguments(command: &str, metainfo: &std::path::Path, peer: &Peer, tracker: &str) -> Vec<OsString> {
+pub fn arguments(command: &str, metainfo: &std::path::Path, peer: &Peer, meeting: &Meeting) -> Vec<OsString> {
     let mut args: Vec<OsString> = vec![command.into(), metainfo.into()];
     if command == "get" {
         args.push("--output".into());
@@ -208,9 +209,11 @@ pub fn arguments(command: &str, metainfo: &std::path::Path, peer: &Peer, tracker
     args.push(peer.dir.clone().into());
     let listen = peer.addr.to_string();
     // No state: the lab leaves nothing behind, and everything is checked.
-    let rest =
-        ["--json", "--no-state", "--no-dht", "--no-tracker", "--tracker", tracker, "--listen", &listen];
-    args.extend(rest.map(OsString::from));
+    args.extend(["--json", "--no-state", "--no-tracker", "--listen", &listen].map(OsString::from));
+    match meeting {
+        Meeting::Tracker(url) => args.extend(["--no-dht", "--tracker", url].map(OsString::from)),
+        Meeting::Dht(node) => args.extend(["--dht-bootstrap", &node.to_string()].map(OsString::from)),
+    }
     let tuning = ["--announce-interval-min=1s", "--progress-interval=100ms", "--workers=2"];
     args.extend(tuning.map(OsString::from));
     args

@@ -17,7 +17,10 @@ pub enum Record<'a> {
         peers: usize,
         seeds: usize,
         faults: &'a [Fault],
-        tracker: &'a str,
+        /// Its URL; null if there is none.
+        tracker: Option<&'a str>,
+        /// The node that the DHT begins with; null if there is a tracker.
+        node: Option<SocketAddr>,
     },
     /// A peer's process was started, for the `starts`th time.
     PeerStarted { peer: &'a str, starts: u32 },

@@ -6,15 +6,18 @@ use super::material::Material;
 use super::peer::{Peer, Role, State, arguments};
 use super::process::{News, Process, Said};
 use super::record::Record;
-use super::view::View;
+use super::view::{Rendezvous, View};
 use crate::app::Context;
 use crate::interrupt::Interrupt;
 use crate::units;
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use std::ffi::OsString;
+use std::future::pending;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
+use swarm_core::dht::Family;
+use swarm_engine::dht::Dht;
 use swarm_tracker::{Config, Handle, Server};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
@@ -52,6 +55,17 @@ pub struct Plan {
     pub faults: Vec<Fault>,
     /// How long everything may take; scaled to the size if not given.
     pub timeout: Option<Duration>,
+    /// Peers find each other by a DHT of their own instead of a tracker.
+    pub trackerless: bool,
+}
+
+/// Where peers find each other.
+#[derive(Clone, Debug)]
+pub enum Meeting {
+    /// The tracker of this URL.
+    Tracker(String),
+    /// The DHT that this node leads into.
+    Dht(SocketAddr),
 }
 
 /// A swarm that is running.
@@ -61,7 +75,9 @@ pub struct Swarm<'a> {
     plan: &'a Plan,
     peers: Vec<Peer>,
     tracker: Option<Handle>,
-    tracker_url: String,
+    /// What the DHT begins with.
+    node: Option<Dht>,
+    meeting: Meeting,
     news: mpsc::UnboundedReceiver<(usize, News)>,
     /// What each process sends its news to.
     teller: mpsc::UnboundedSender<(usize, News)>,
@@ -81,7 +97,7 @@ pub struct Ran {
 }
 
 impl<'a> Swarm<'a> {
-    /// Prepares everything below `scratch`; nothing runs but the tracker.
+    /// Prepares everything below `scratch`; nothing runs but the tracker, if there is to be one.
     pub fn new(
         plan: &'a Plan,
         material: &'a Material,
@@ -89,14 +105,18 @@ impl<'a> Swarm<'a> {
         cx: &'a mut Context,
     ) -> Result<Swarm<'a>> {
         let net = Net::random()?;
-        let config = Config {
-            interval: ANNOUNCE_INTERVAL,
-            min_interval: ANNOUNCE_INTERVAL / 2,
-            limits: swarm_tracker::Limits { stop_timeout: TRACKER_STOP_TIMEOUT, ..Default::default() },
-            ..Config::default()
+        let (mut tracker, mut node) = (None, None);
+        let meeting = if plan.trackerless {
+            let dht = Dht::open(&[net.tracker()], None, false).context("no socket for the DHT")?;
+            let addr = dht.local_addr(Family::V4).context("the DHT has no address")?;
+            node = Some(dht);
+            Meeting::Dht(addr)
+        } else {
+            let server = start_tracker(&net)?;
+            let url = format!("http://{}/announce", server.local_addrs()[0]);
+            tracker = Some(server);
+            Meeting::Tracker(url)
         };
-        let tracker = Server::bind(config, &[net.tracker()])?.spawn();
-        let tracker_url = format!("http://{}/announce", tracker.local_addrs()[0]);
         let peers = line_up(plan, material, scratch, &net);
         let (teller, news) = mpsc::unbounded_channel();
         let view = View::new(&cx.console, &peers, material.len());
@@ -105,8 +125,9 @@ impl<'a> Swarm<'a> {
             material,
             plan,
             peers,
-            tracker: Some(tracker),
-            tracker_url,
+            tracker,
+            node,
+            meeting,
             news,
             teller,
             view,
@@ -128,12 +149,27 @@ impl<'a> Swarm<'a> {
             peers: self.plan.peers,
             seeds: self.plan.seeds,
             faults: &self.plan.faults,
-            tracker: &self.tracker_url,
+            tracker: match &self.meeting {
+                Meeting::Tracker(url) => Some(url),
+                Meeting::Dht(_) => None,
+            },
+            node: match self.meeting {
+                Meeting::Dht(addr) => Some(addr),
+                Meeting::Tracker(_) => None,
+            },
         });
+        let node = self.node.take();
+        let serve = async {
+            match &node {
+                Some(node) => node.run(|_| ()).await,
+                None => pending().await,
+            }
+        };
         let result = tokio::select! {
             biased;
             () = interrupt.wait() => Err(interrupted()),
             result = self.watch() => result,
+            () = serve => Err(anyhow!("the DHT's node has ended")),
         };
         let elapsed = self.start.elapsed();
         let end = if result.is_ok() { Process::stop } else { Process::kill };
@@ -180,7 +216,7 @@ impl<'a> Swarm<'a> {
 
     fn arguments(&self, peer: &Peer) -> Vec<OsString> {
         let command = if peer.is_counted() { "get" } else { "seed" };
-        let mut args = arguments(command, &self.material.metainfo_path, peer, &self.tracker_url);
+        let mut args = arguments(command, &self.material.metainfo_path, peer, &self.meeting);
         let mut add = |text: String| args.push(text.into());
         let len = self.material.len();
         match peer.role {
@@ -209,7 +245,7 @@ impl<'a> Swarm<'a> {
             }
         }
         let elapsed = self.start.elapsed();
-        if let Some(line) = self.view.show(&self.peers, self.tracker.is_some(), elapsed) {
+        if let Some(line) = self.view.show(&self.peers, self.rendezvous(), elapsed) {
             self.cx.console.note(&line);
         }
         if self.cx.console.is_json() && self.view.is_json_due(elapsed) {
@@ -218,6 +254,15 @@ impl<'a> Swarm<'a> {
             }
         }
         Ok(())
+    }
+
+    /// How the place stands where peers find each other.
+    fn rendezvous(&self) -> Rendezvous {
+        match (&self.meeting, &self.tracker) {
+            (Meeting::Dht(_), _) => Rendezvous::Dht,
+            (Meeting::Tracker(_), Some(_)) => Rendezvous::TrackerUp,
+            (Meeting::Tracker(_), None) => Rendezvous::TrackerDown,
+        }
     }
 
     fn on_news(&mut self, number: usize, news: News) -> Result<()> {
@@ -352,6 +397,16 @@ impl<'a> Swarm<'a> {
         let _ = timeout(END_TIMEOUT, all_ended).await;
         self.peers.iter_mut().for_each(Peer::bury);
     }
+}
+
+fn start_tracker(net: &Net) -> Result<Handle> {
+    let config = Config {
+        interval: ANNOUNCE_INTERVAL,
+        min_interval: ANNOUNCE_INTERVAL / 2,
+        limits: swarm_tracker::Limits { stop_timeout: TRACKER_STOP_TIMEOUT, ..Default::default() },
+        ..Config::default()
+    };
+    Ok(Server::bind(config, &[net.tracker()])?.spawn())
 }
 
 /// A line on what has just happened; where there are bars, they show it.

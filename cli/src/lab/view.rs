@@ -19,6 +19,14 @@ const RATE_WIDTH: usize = 11;
 /// A bar's steps, in thousandths.
 const BAR_LEN: u64 = 1_000;
 
+/// How the place stands where peers find each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rendezvous {
+    Dht,
+    TrackerUp,
+    TrackerDown,
+}
+
 /// The live view of a swarm.
 pub struct View {
     head: ProgressBar,
@@ -62,7 +70,7 @@ impl View {
     }
 
     /// Shows how the peers stand after `elapsed`. Where there are no bars, gives the line to print now and then.
-    pub fn show(&mut self, peers: &[Peer], tracker_is_up: bool, elapsed: Duration) -> Option<String> {
+    pub fn show(&mut self, peers: &[Peer], rendezvous: Rendezvous, elapsed: Duration) -> Option<String> {
         let summary = self.summary(peers, elapsed);
         if !self.has_bars {
             let is_due = elapsed >= self.next_line;
@@ -71,8 +79,11 @@ impl View {
             }
             return is_due.then_some(summary);
         }
-        let tracker =
-            if tracker_is_up { self.paint.dim("tracker up") } else { self.paint.warn("tracker down") };
+        let tracker = match rendezvous {
+            Rendezvous::Dht => self.paint.dim("no tracker"),
+            Rendezvous::TrackerUp => self.paint.dim("tracker up"),
+            Rendezvous::TrackerDown => self.paint.warn("tracker down"),
+        };
         let more = match peers.len().saturating_sub(BARS_MAX) {
             0 => String::new(),
             more => format!("  and {more} more peers"),
