@@ -15,6 +15,7 @@ mod node;
 mod path;
 mod play;
 pub mod plot;
+mod presence;
 mod queue;
 pub mod random;
 pub mod report;

@@ -9,7 +9,6 @@ use crate::world::{Network, NodeId};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 use std::net::SocketAddr;
-use swarm_core::bitfield::Bitfield;
 use swarm_core::id::{BlockRef, PeerKey, PieceIndex};
 use swarm_core::peer::PeerInfo;
 use swarm_core::time::{Duration, Time};
@@ -18,7 +17,7 @@ use swarm_core::wire::Message;
 use swarm_core::wire::message::PIECE_HEADER_LEN;
 
 /// How long a dialler waits for someone who does not answer.
-const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long verifying and writing a piece takes.
 const PIECE_TIME: Duration = Duration::from_millis(2);
 
@@ -128,11 +127,11 @@ pub(crate) struct Node {
     pub(crate) links: Vec<Option<Link>>,
     pub(crate) queue: BinaryHeap<Reverse<Arrival>>,
     /// The connections with blocks to send, served one block each in turn.
-    uplink: VecDeque<PeerKey>,
+    pub(crate) uplink: VecDeque<PeerKey>,
     /// When the block that is being sent will have left.
-    uplink_free_at: Option<Time>,
+    pub(crate) uplink_free_at: Option<Time>,
     /// Bytes of other messages that have gone out since and share the uplink.
-    control_bytes: u64,
+    pub(crate) control_bytes: u64,
     pub(crate) downlink: VecDeque<Received>,
     downlink_free_at: Time,
     pub(crate) verifying: VecDeque<(Time, PieceIndex)>,
@@ -148,12 +147,12 @@ pub(crate) struct Node {
     pub(crate) completed_at: Option<Time>,
     pub(crate) online: bool,
     /// It went without a word, so that its connections still stand at the other end.
-    crashed: bool,
+    pub(crate) crashed: bool,
     /// How often it has started again.
     pub(crate) life: u32,
     pub(crate) bans: Vec<SocketAddr>,
     /// Totals of earlier lives.
-    past: Totals,
+    pub(crate) past: Totals,
     pub(crate) control_bytes_sent: u64,
     /// Bytes of blocks that arrived when nobody was there for them.
     pub(crate) bytes_dropped: u64,
@@ -281,32 +280,6 @@ impl Node {
         }
     }
 
-    /// What arrives at a host that is not there.
-    fn on_arrival_offline(&mut self, now: Time, key: PeerKey, what: What, net: &mut Network) {
-        match what {
-            What::Block { block, .. } => self.bytes_dropped += u64::from(block.len),
-            What::Incoming(from) => {
-                let silence = if self.crashed { DIAL_TIMEOUT } else { Duration::ZERO };
-                let delay = net.delay_between(self.id, from);
-                net.leave(from, now + silence + delay, key, What::Refused);
-            }
-            // Its connections still stand at the other end, until it is back and knows nothing of them.
-            What::Accepted { key: remote_key, .. } if self.crashed => {
-                if let Some(link) = &mut self.links[key.0 as usize] {
-                    link.remote_key = Some(remote_key);
-                }
-            }
-            What::Accepted { by, key: remote_key } => self.reset(now, by, remote_key, net),
-            What::Refused | What::Disconnected => self.links[key.0 as usize] = None,
-            What::Have(_) | What::Request(_) | What::Message(_) | What::Tracker(_) => {}
-        }
-    }
-
-    /// Tells a host that its connection to us does not exist.
-    fn reset(&self, now: Time, remote: NodeId, remote_key: PeerKey, net: &mut Network) {
-        net.leave(remote, now + net.delay_between(self.id, remote), remote_key, What::Disconnected);
-    }
-
     fn on_block(&mut self, now: Time) {
         let Some(Received { key, block, corrupt, .. }) = self.downlink.pop_front() else { return };
         self.note([now.as_micros(), u64::from(key.0), u64::from(block.piece.0 ^ block.begin)]);
@@ -428,7 +401,7 @@ impl Node {
         net.leave(*remote, arrival(&mut self.paths, peer, now, *delay), *key, what);
     }
 
-    fn hang_up(&mut self, now: Time, peer: PeerKey, net: &mut Network) {
+    pub(crate) fn hang_up(&mut self, now: Time, peer: PeerKey, net: &mut Network) {
         if let Some(link) = self.links[peer.0 as usize].take()
             && let Some(remote_key) = link.remote_key
         {
@@ -477,18 +450,6 @@ impl Node {
         }
     }
 
-    /// Its connections to hosts from which it is apart now are gone.
-    pub(crate) fn lose_connections(&mut self, now: Time, net: &mut Network) {
-        let id = self.id;
-        for key in 0..self.links.len() {
-            let Some(link) = self.links[key].take_if(|link| net.are_apart(id, link.remote)) else { continue };
-            match link.remote_key {
-                Some(_) => self.torrent.handle_disconnected(now, PeerKey(key as u32)),
-                None => self.torrent.handle_connect_failed(now, net.addr_of(link.remote)),
-            }
-        }
-    }
-
     fn sends_blocks(&self, now: Time) -> bool {
         match self.config.behaviour {
             Behaviour::FreezesAt(at) => now < at,
@@ -528,57 +489,6 @@ impl Node {
             net.leave(link.remote, at, remote_key, What::Block { block, corrupt });
             self.uplink_free_at = Some(sent);
         }
-    }
-
-    /// Leaves the network: its connections end, the tracker is told.
-    pub(crate) fn go_offline(&mut self, now: Time, net: &mut Network) {
-        for key in 0..self.links.len() as u32 {
-            self.hang_up(now, PeerKey(key), net);
-        }
-        self.stop_announcing(now, net);
-        if let Some(disk) = self.shell.as_mut().and_then(|shell| shell.disk.as_mut()) {
-            disk.sync();
-        }
-        self.fall_silent();
-    }
-
-    /// Its power fails. Nobody is told, and what its disk had not synced may be lost.
-    pub(crate) fn crash(&mut self) {
-        if let Some(disk) = self.shell.as_mut().and_then(|shell| shell.disk.as_mut()) {
-            disk.crash();
-        }
-        self.crashed = true;
-        self.fall_silent();
-    }
-
-    fn fall_silent(&mut self) {
-        self.online = false;
-        (self.uplink_free_at, self.control_bytes) = (None, 0);
-        self.uplink.clear();
-        self.bytes_dropped += self.downlink.drain(..).map(|r| u64::from(r.block.len)).sum::<u64>();
-        self.verifying.clear();
-        self.note_shell_timeout();
-    }
-
-    /// What it has when it starts again.
-    pub(crate) fn recover(&mut self) -> Bitfield {
-        match self.shell.as_mut().and_then(|shell| shell.disk.as_mut()) {
-            Some(disk) => disk.recover(),
-            None => self.torrent.have().clone(),
-        }
-    }
-
-    /// Comes back with a new torrent that has what the disk held.
-    pub(crate) fn restart(&mut self, now: Time, torrent: Torrent, net: &mut Network) {
-        for key in 0..self.links.len() as u32 {
-            self.hang_up(now, PeerKey(key), net);
-        }
-        self.past = self.totals();
-        self.torrent = torrent;
-        self.completed_at = self.completed_at.filter(|_| self.torrent.is_complete());
-        self.corrupt.clear();
-        (self.online, self.crashed) = (true, false);
-        self.life += 1;
     }
 
     fn note(&mut self, values: [u64; 3]) {
