@@ -12,7 +12,7 @@ use swarm_core::torrent::UploadPolicy;
 const OUTAGE_MIN: Duration = Duration::from_secs(20);
 
 /// What a scenario is run with.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Params {
     /// Hosts besides the source.
     pub peers: u32,

@@ -210,3 +210,21 @@ fn print(args: &Args, outcome: &Outcome, wall_seconds: f64) {
     println!("  trace hash        {:016x}", outcome.trace.0);
     println!("  wall              {wall_seconds:9.2} s");
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_line_that_replays_a_run_means_the_same_run() {
+        for seed in 0..200 {
+            let Draw { scenario, params: drawn } = Draw::new(seed);
+            for checks in [Checks::Never, Checks::EveryStep, Checks::Every(Duration::from_millis(2_500))] {
+                let drawn = Params { checks, ..drawn };
+                let line = drawn.replay(scenario.name);
+                let args = Args::try_parse_from(line.split_whitespace()).unwrap();
+                assert_eq!((params(&args), args.scenario.as_str()), (drawn, scenario.name), "{line}");
+            }
+        }
+    }
+}
