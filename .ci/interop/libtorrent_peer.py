@@ -1,6 +1,6 @@
-"""One torrent in one session of libtorrent, until SIGTERM. usage: libtorrent_peer.py METAINFO|MAGNET FOLDER ADDR:0 [ADDR:PORT]...
+"""One torrent in one session of libtorrent, until SIGTERM. usage: libtorrent_peer.py METAINFO|MAGNET FOLDER ADDR:0 [--set NAME=VALUE] [ADDR:PORT]...
 
-Prints events as `swarm --json` does: `listening` with `port`, and `complete`.
+Prints events as `swarm --json` does: `listening` with `port`, `peers` with their `count` whenever that changes, and `complete`.
 """
 
 import json
@@ -18,6 +18,10 @@ def tell(event, **fields):
 
 def main():
     meta, folder, listen, *peers = sys.argv[1:]
+    settings = {}
+    if peers[:1] == ["--set"]:
+        name, value = peers[1].split("=")
+        settings, peers = {name: json.loads(value)}, peers[2:]
     ended = []
     signal.signal(signal.SIGTERM, lambda *_: ended.append(True))
     session = lt.session(
@@ -31,6 +35,7 @@ def main():
             "enable_outgoing_utp": False,
             "allow_multiple_connections_per_ip": True,
             "alert_mask": lt.alert.category_t.error_notification,
+            **settings,
         }
     )
     params = lt.parse_magnet_uri(meta) if meta.startswith("magnet:") else lt.load_torrent_file(meta)
@@ -40,11 +45,14 @@ def main():
     for peer in peers:
         ip, port = peer.rsplit(":", 1)
         torrent.connect_peer((ip.strip("[]"), int(port)))
-    told = set()
+    told, peers = set(), 0
     while not ended:
         if "listening" not in told and session.listen_port():
             told.add("listening")
             tell("listening", port=session.listen_port())
+        if (count := torrent.status().num_peers) != peers:
+            peers = count
+            tell("peers", count=count)
         if "complete" not in told and torrent.status().is_seeding:
             told.add("complete")
             tell("complete")

@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 import select
 import socket
 import struct
@@ -143,6 +144,41 @@ class Source:
 
     def stop(self):
         self.ended.set()
+
+
+class MetadataLiar(Source):
+    """Offers metadata of this size, and answers each request with zeros. `requests` are the times at which it was asked."""
+
+    THEIR_ID = 7
+
+    def __init__(self, info_hash, size, host):
+        self.size, self.requests = size, []
+        super().__init__(info_hash, None, host)
+
+    def _serve(self, connection):
+        try:
+            peer = Peer(connection, self.info_hash)
+            hello = b"d1:md11:ut_metadatai%dee13:metadata_sizei%dee" % (self.THEIR_ID, self.size)
+            peer.send(EXTENDED, b"\x00" + hello)
+            ours = None
+            while not self.ended.is_set():
+                kind, payload = peer.hear(600)
+                if kind == EXTENDED and payload[0] == 0:
+                    ours = int(re.search(rb"11:ut_metadatai(\d+)e", payload)[1])
+                elif kind == EXTENDED and payload[0] == self.THEIR_ID:
+                    self.requests.append(time.monotonic())
+                    self.asked.set()
+                    self._answer(peer, ours, int(re.search(rb"5:piecei(\d+)e", payload)[1]))
+        except (Closed, AssertionError):
+            connection.close()
+
+    def _answer(self, peer, ours, piece):
+        length = max(0, min(BLOCK, self.size - piece * BLOCK))
+        head = b"d8:msg_typei1e5:piecei%de10:total_sizei%dee" % (piece, self.size)
+        peer.send(EXTENDED, bytes([ours]) + head + bytes(length))
+
+    def most_in_a_second(self):
+        return max(sum(0 <= later - each <= 1 for later in self.requests) for each in self.requests)
 
 
 def lying(content, piece_length, share, seed):

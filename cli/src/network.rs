@@ -40,6 +40,16 @@ pub struct NetworkArgs {
     #[arg(long, value_name = "HOST:PORT", value_parser = parse_node, conflicts_with = "no_dht")]
     pub dht_bootstrap: Vec<String>,
 
+    /// Do not announce torrents to the local network, nor look for them there
+    ///
+    /// With --listen on loopback only, nobody is looked for anyway.
+    #[arg(long)]
+    pub no_lsd: bool,
+
+    /// Do not tell peers of each other, nor listen to what they tell
+    #[arg(long)]
+    pub no_pex: bool,
+
     /// Send at most this to all peers together, as in 10MB/s or 80Mbit/s
     #[arg(long, value_name = "RATE", value_parser = units::parse_rate)]
     pub max_up: Option<u64>,
@@ -99,9 +109,16 @@ impl NetworkArgs {
             peers_max: self.max_peers.map_or(default.peers_max, |n| n as usize),
             state_dir: self.state_dir(),
             dht: (!self.no_dht).then(|| DhtOptions { bootstrap: self.dht_bootstrap.clone() }),
+            lsd: !self.no_lsd && !self.is_local(),
+            pex: !self.no_pex,
             workers: self.tuning.workers.unwrap_or(default.workers),
             ..default
         }
+    }
+
+    /// Whether nobody but this machine can reach us.
+    fn is_local(&self) -> bool {
+        !self.listen.is_empty() && self.listen.iter().all(|addr| addr.ip().is_loopback())
     }
 
     /// The torrent with the user's peers and trackers. It is alone in its session, and has all its connections.

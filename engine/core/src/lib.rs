@@ -18,6 +18,7 @@ pub mod choker;
 pub mod dht;
 pub mod geometry;
 pub mod id;
+pub mod lsd;
 pub mod metainfo;
 pub mod peer;
 pub mod picker;

@@ -75,7 +75,7 @@ const HASH_TABLES_LOOKED_UP_ONLY: &[&str] =
 /// row each other.
 const LAYERS: &[&[&str]] = &[
     &["bencode", "bitfield", "geometry", "id", "rate", "rng", "time"],
-    &["choker", "dht", "metainfo", "picker", "tracker", "wire"],
+    &["choker", "dht", "lsd", "metainfo", "picker", "tracker", "wire"],
     &["peer"],
     &["torrent"],
 ];

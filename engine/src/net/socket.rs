@@ -77,6 +77,59 @@ pub(crate) fn udp(addr: SocketAddr, device: Option<&str>) -> io::Result<UdpSocke
     UdpSocket::from_std(socket.into())
 }
 
+/// A socket that hears what is sent to a group, on the interface that has `ip`, or, if that is unspecified, on the one that
+/// the system prefers. Others on this machine may listen to the same group. Needs a tokio runtime.
+pub(crate) fn group_listener(group: SocketAddr, ip: IpAddr, device: Option<&str>) -> io::Result<UdpSocket> {
+    let socket = new_socket(group, Type::DGRAM, device)?;
+    socket.set_reuse_address(true)?;
+    if group.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    // Bound to the group, it hears nothing else; not every system can do that.
+    let any = if group.is_ipv6() { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
+    let heard = if cfg!(unix) { group.ip() } else { any };
+    socket.bind(&SocketAddr::new(heard, group.port()).into())?;
+    match (group.ip(), ip) {
+        (IpAddr::V4(group), IpAddr::V4(ip)) => {
+            // Else also what others on this machine joined on other interfaces.
+            #[cfg(target_os = "linux")]
+            socket.set_multicast_all_v4(false)?;
+            socket.join_multicast_v4(&group, &ip)?;
+        }
+        (IpAddr::V6(group), IpAddr::V6(ip)) => {
+            #[cfg(target_os = "linux")]
+            socket.set_multicast_all_v6(false)?;
+            socket.join_multicast_v6(&group, interface_of(ip))?;
+        }
+        _ => return Err(io::ErrorKind::InvalidInput.into()),
+    }
+    UdpSocket::from_std(socket.into())
+}
+
+/// A socket that sends to groups from `ip`, by the same interface. Needs a tokio runtime.
+pub(crate) fn group_sender(ip: IpAddr, device: Option<&str>) -> io::Result<UdpSocket> {
+    let addr = SocketAddr::new(ip, 0);
+    let socket = new_socket(addr, Type::DGRAM, device)?;
+    match ip {
+        IpAddr::V4(ip) => socket.set_multicast_if_v4(&ip)?,
+        IpAddr::V6(ip) => {
+            socket.set_only_v6(true)?;
+            socket.set_multicast_if_v6(interface_of(ip))?;
+        }
+    }
+    socket.bind(&addr.into())?;
+    UdpSocket::from_std(socket.into())
+}
+
+/// The index of the interface that has this address; 0, which leaves the choice to the system, where that is not known.
+fn interface_of(ip: Ipv6Addr) -> u32 {
+    let table = std::fs::read_to_string("/proc/net/if_inet6").unwrap_or_default();
+    let digits = format!("{:032x}", ip.to_bits());
+    let line = table.lines().find(|line| line.starts_with(&digits));
+    let index = line.and_then(|line| u32::from_str_radix(line.split_whitespace().nth(1)?, 16).ok());
+    index.unwrap_or(0)
+}
+
 /// The address that outgoing connections to `to` leave from, if the session listens on particular ones.
 pub(crate) fn local_ip(listen: &[SocketAddr], to: IpAddr) -> Option<IpAddr> {
     let mine = listen.iter().map(SocketAddr::ip).filter(|ip| !ip.is_unspecified());

@@ -208,11 +208,18 @@ pub(super) async fn run(hub: Rc<Hub>, options: FetchMetadata, mut reply: FetchRe
     let info_hash = options.magnet.info_hash;
     let shell = Rc::new(FetchShell::new(Rc::clone(&hub), options, &reply));
     hub.fetches.borrow_mut().insert(info_hash, Rc::clone(&shell));
+    let local = hub.lsd.borrow().clone();
+    if let Some(lsd) = &local {
+        lsd.add(info_hash);
+    }
     let result = tokio::select! {
         result = Rc::clone(&shell).fetch() => Some(result),
         () = reply.result.closed() => None,
     };
     hub.fetches.borrow_mut().remove(&info_hash);
+    if let Some(lsd) = &local {
+        lsd.remove(info_hash);
+    }
     shell.close_all();
     if let Some(result) = result {
         // Who has lost interest needs no answer.

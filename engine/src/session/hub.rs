@@ -4,6 +4,7 @@ use super::announce_udp::UdpTrackers;
 use super::dht::SessionDht;
 use super::fetch::FetchShell;
 use super::limit::Limit;
+use super::lsd::SessionLsd;
 use super::options::SessionOptions;
 use super::routes::Routes;
 use super::torrent::TorrentShell;
@@ -55,6 +56,8 @@ pub(crate) struct Hub {
     pub(super) udp_trackers: UdpTrackers,
     /// The session's node of the DHT, if it takes part.
     pub(super) dht: RefCell<Option<Rc<SessionDht>>>,
+    /// What of this session the local network is told, if it is.
+    pub(super) lsd: RefCell<Option<Rc<SessionLsd>>>,
     clock: Instant,
 }
 
@@ -84,6 +87,7 @@ impl Hub {
             routes: RefCell::new(Routes::new(&options)),
             udp_trackers: UdpTrackers::default(),
             dht: RefCell::default(),
+            lsd: RefCell::default(),
             clock: Instant::now(),
             options,
         }

@@ -9,6 +9,7 @@ mod fetch;
 mod handle;
 pub(crate) mod hub;
 mod limit;
+mod lsd;
 mod opening;
 mod options;
 mod prepared;

@@ -113,8 +113,16 @@ pub(super) async fn start(
     let _ = events.send(Event::Started { have: have_count, pieces });
     shell.begin();
     shell.announce_on_dht(true);
+    // Private torrents are between the tracker and its peers (BEP 27).
+    let local = hub.lsd.borrow().clone().filter(|_| !shell.metainfo.info.private);
+    if let Some(lsd) = &local {
+        lsd.add(info_hash);
+    }
     let result = Rc::clone(&shell).run(results, commands).await;
     hub.torrents.borrow_mut().remove(&info_hash);
+    if let Some(lsd) = &local {
+        lsd.remove(info_hash);
+    }
     result
 }
 

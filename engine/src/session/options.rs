@@ -36,6 +36,10 @@ pub struct SessionOptions {
     pub state_dir: Option<PathBuf>,
     /// The DHT, which finds peers without a tracker (BEP 5). `None`: the session takes no part in it.
     pub dht: Option<DhtOptions>,
+    /// Whether torrents that are not private are announced to the local network, and looked for there (BEP 14).
+    pub lsd: bool,
+    /// Whether peers of torrents that are not private tell each other of peers (BEP 11).
+    pub pex: bool,
     /// Determines every random choice of the protocol; random unless given.
     pub seed: Option<u64>,
 }
@@ -53,6 +57,8 @@ impl Default for SessionOptions {
             workers: 0,
             state_dir: None,
             dht: None,
+            lsd: false,
+            pex: true,
             seed: None,
         }
     }

@@ -3,6 +3,7 @@
 use super::dht;
 use super::fetch::{self, FetchReply, Swarm};
 use super::hub::Hub;
+use super::lsd;
 use super::routes;
 use super::torrent;
 use super::{AddTorrent, FetchMetadata, Request, TorrentHandle};
@@ -39,6 +40,7 @@ pub(super) fn run(
             spawn_local(accept(Rc::clone(&hub), socket, Rc::clone(&ungreeted)));
         }
         dht::start(&hub);
+        lsd::start(&hub);
         spawn_local(routes::watch(Rc::clone(&hub)));
         let pool = hub.pool.clone();
         spawn_local(async move {

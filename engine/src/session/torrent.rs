@@ -138,6 +138,7 @@ impl TorrentShell {
         let mut config = Config::new(metainfo.info.info_hash, peer_id, rng.next_u64());
         // A private torrent's metadata is for those who got it from its tracker's site (BEP 27).
         config.metadata = (!metainfo.info.private).then(|| Arc::clone(&metainfo.info_bytes));
+        config.exchange = hub.options.pex && !metainfo.info.private;
         config.listen_port = hub.listening.first().map(SocketAddr::port);
         config.peers_max = options.peers_max.max(1);
         config.peers_wanted = config.peers_wanted.min(config.peers_max);

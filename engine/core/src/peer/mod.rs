@@ -3,12 +3,14 @@
 //! Data and small rules only; what a message *means* is decided in
 //! [`crate::torrent`], the one place that changes several parts at once.
 
+pub mod exchange;
 pub mod pipeline;
 
 use crate::bitfield::Bitfield;
 use crate::id::{BlockRef, PeerId, PeerKey, PieceIndex};
 use crate::rate::RateMeter;
 use crate::time::Time;
+use exchange::Exchange;
 use pipeline::Pipeline;
 use std::collections::{BTreeSet, VecDeque};
 use std::net::SocketAddr;
@@ -61,6 +63,8 @@ pub struct Peer {
     pub metadata_id: Option<u8>,
     /// How many pieces of the metadata we have sent it.
     pub metadata_sent: u32,
+    /// What it and we have told each other of other peers.
+    pub exchange: Exchange,
     /// Our requests to it.
     pub pipeline: Pipeline,
     /// Its requests to us that wait to be sent, oldest first.
@@ -122,6 +126,7 @@ impl Peer {
             upload_only_id: None,
             metadata_id: None,
             metadata_sent: 0,
+            exchange: Exchange::new(now),
             pipeline: Pipeline::default(),
             uploads: VecDeque::new(),
             allowed_fast_in: Vec::new(),

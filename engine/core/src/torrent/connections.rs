@@ -313,7 +313,8 @@ impl Torrent {
                 }
             }
             Some(Extension::Metadata) => self.on_metadata(now, key, payload),
-            _ => {}
+            Some(Extension::PeerExchange) => self.on_exchange(now, key, payload),
+            None => {}
         }
         self.close_if_useless(now, key);
     }
@@ -351,6 +352,9 @@ impl Torrent {
         }
         if let Some(&id) = hello.ids.get(&Extension::Metadata) {
             peer.metadata_id = Some(id).filter(|&id| id != 0);
+        }
+        if let Some(&id) = hello.ids.get(&Extension::PeerExchange) {
+            peer.exchange.id = Some(id).filter(|&id| id != 0);
         }
     }
 

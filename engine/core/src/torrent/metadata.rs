@@ -12,7 +12,10 @@ impl Torrent {
     /// The extension messages that we take.
     pub(super) fn extensions(&self) -> impl Iterator<Item = Extension> + use<> {
         let metadata = self.config.metadata.as_ref().map(|_| Extension::Metadata);
-        [Extension::DontHave, Extension::UploadOnly].into_iter().chain(metadata)
+        [Extension::DontHave, Extension::UploadOnly]
+            .into_iter()
+            .chain(metadata)
+            .chain(self.exchange_extension())
     }
 
     /// Bytes in the metadata that we serve.

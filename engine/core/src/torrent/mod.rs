@@ -7,7 +7,7 @@
 //!
 //! The work is split by what it reacts to: `connections` (who is here, what
 //! they have), `download` (requests, blocks, pieces), `upload` (their requests,
-//! choking), `discovery` (whom to dial), `blame` (who lied).
+//! choking), `discovery` (whom to dial), `exchange` (peers tell of peers), `blame` (who lied).
 
 mod blame;
 mod connections;
@@ -15,6 +15,7 @@ mod cooperate;
 pub mod discovery;
 mod download;
 mod events;
+pub mod exchange;
 pub mod fetch;
 mod metadata;
 mod superseed;
@@ -72,6 +73,8 @@ pub struct Config {
     pub requests_max: u32,
     /// The raw info dictionary, for peers that have only its hash (BEP 9). `None`: they are not served.
     pub metadata: Option<Arc<[u8]>>,
+    /// Whether peers are told of each other (BEP 11). Not in private torrents (BEP 27).
+    pub exchange: bool,
     /// Whom we send to.
     pub upload_policy: UploadPolicy,
     /// Whether a seed that knows of no other copy hands out each piece once before it hands out any again
@@ -94,6 +97,7 @@ impl Config {
             half_open_max: 16,
             requests_max: 2_000,
             metadata: None,
+            exchange: false,
             upload_policy: UploadPolicy::default(),
             super_seeding: false,
             seed,
@@ -218,6 +222,7 @@ impl Torrent {
         self.tick_connections(now);
         self.tick_download(now);
         self.tick_choker(now);
+        self.tick_exchange(now);
         self.dial(now);
         let at_rest = self.peers.is_empty() && !self.discovery.is_waiting();
         self.tick_at = if at_rest { Time::MAX } else { now + TICK };

@@ -12,13 +12,14 @@
 mod source;
 
 use super::discovery::{Discovery, Origin};
+use super::exchange::EXCHANGE_INTERVAL_MIN;
 use super::{Action, CloseReason};
 use crate::id::{InfoHash, PeerId, PeerKey};
 use crate::peer::PeerInfo;
 use crate::rng::Rng;
 use crate::time::{Duration, Time};
 use crate::wire::extension::{EXTENSION_HANDSHAKE_ID, Extension, ExtensionHandshake};
-use crate::wire::{Message, MetadataMessage};
+use crate::wire::{Message, MetadataMessage, PeerExchange};
 pub use source::REQUESTS_PER_S_MAX;
 use source::{Outcome, Source};
 use std::collections::{BTreeMap, VecDeque};
@@ -185,7 +186,7 @@ impl Fetch {
             self.discovery.connected(info.addr);
         }
         let hello = ExtensionHandshake {
-            ids: [(Extension::Metadata, Extension::Metadata.local_id())].into(),
+            ids: [Extension::Metadata, Extension::PeerExchange].map(|e| (e, e.local_id())).into(),
             client: self.config.client.clone(),
             listen_port: self.config.listen_port,
             your_ip: Some(info.addr.ip().to_canonical()),
@@ -225,11 +226,15 @@ impl Fetch {
             if let Ok(hello) = ExtensionHandshake::decode(payload) {
                 self.on_hello(now, key, &hello);
             }
-        } else if Extension::from_local_id(*id) == Some(Extension::Metadata) {
-            match MetadataMessage::decode(payload) {
-                Ok(Some(message)) => self.on_metadata(now, key, message),
-                Ok(None) => {}
-                Err(_) => self.close(now, key, CloseReason::BadMetadata),
+        } else {
+            match Extension::from_local_id(*id) {
+                Some(Extension::Metadata) => match MetadataMessage::decode(payload) {
+                    Ok(Some(message)) => self.on_metadata(now, key, message),
+                    Ok(None) => {}
+                    Err(_) => self.close(now, key, CloseReason::BadMetadata),
+                },
+                Some(Extension::PeerExchange) => self.on_exchange(now, key, payload),
+                _ => {}
             }
         }
         self.settle(now);
@@ -253,6 +258,19 @@ impl Fetch {
             (Some(id), Some(size)) => source.offer(now, id, size),
             // It may have some the next time.
             _ => self.close(now, key, CloseReason::NoMetadata),
+        }
+    }
+
+    /// A peer tells of others (BEP 11): it is listened to as rarely as a torrent would.
+    fn on_exchange(&mut self, now: Time, key: PeerKey, payload: &[u8]) {
+        let Some(source) = self.sources.get_mut(&key) else { return };
+        if source.exchanged_at.is_some_and(|at| now.since(at) < EXCHANGE_INTERVAL_MIN) {
+            return;
+        }
+        source.exchanged_at = Some(now);
+        let origin = Origin::Network { from_loopback: source.info.addr.ip().to_canonical().is_loopback() };
+        if let Ok(PeerExchange { added, .. }) = PeerExchange::decode(payload) {
+            added.iter().for_each(|(addr, _)| self.discovery.add(*addr, origin));
         }
     }
 

@@ -53,6 +53,8 @@ pub(super) struct Source {
     useful_at: Time,
     rejects: u32,
     rests_until: Time,
+    /// When it last told of other peers.
+    pub(super) exchanged_at: Option<Time>,
 }
 
 impl Source {
@@ -67,6 +69,7 @@ impl Source {
             useful_at: now,
             rejects: 0,
             rests_until: now,
+            exchanged_at: None,
         }
     }
 

@@ -1,0 +1,94 @@
+//! Peers tell each other of peers (BEP 11).
+//!
+//! Both ways a message a minute at the most, with at most [`EXCHANGED_MAX`] peers in it: what a peer says is a claim by a
+//! stranger, and a few lies among many addresses must not displace what others know.
+
+use super::Torrent;
+use super::discovery::Origin;
+use crate::id::PeerKey;
+use crate::peer::Peer;
+use crate::time::{Duration, Time};
+use crate::wire::exchange::{EXCHANGED_MAX, PeerExchange, PeerFlags};
+use crate::wire::{Extension, Message};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+/// How long after a message the next one is sent.
+pub const EXCHANGE_INTERVAL: Duration = Duration::from_secs(60);
+/// A message that comes sooner than this after another is not read. Less than a minute, since clocks and lines differ.
+pub const EXCHANGE_INTERVAL_MIN: Duration = Duration::from_secs(45);
+/// When to look again after there was nothing to tell.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
+
+impl Torrent {
+    /// The peer exchange, if we take part.
+    pub(super) fn exchange_extension(&self) -> Option<Extension> {
+        self.config.exchange.then_some(Extension::PeerExchange)
+    }
+
+    /// A peer tells of others.
+    pub(super) fn on_exchange(&mut self, now: Time, key: PeerKey, payload: &[u8]) {
+        let Some(peer) = self.peers.get_mut(&key).filter(|_| self.config.exchange) else { return };
+        if peer.exchange.heard_at.is_some_and(|at| now.since(at) < EXCHANGE_INTERVAL_MIN) {
+            return;
+        }
+        peer.exchange.heard_at = Some(now);
+        let origin = Origin::Network { from_loopback: peer.info.addr.ip().to_canonical().is_loopback() };
+        let Ok(PeerExchange { added, .. }) = PeerExchange::decode(payload) else { return };
+        let wants_seeds = !self.is_complete();
+        let useful = added.into_iter().filter(|(_, flags)| wants_seeds || !flags.contains(PeerFlags::SEED));
+        let addrs: Vec<SocketAddr> = useful.map(|(addr, _)| addr).collect();
+        self.handle_addresses(now, &addrs, origin);
+    }
+
+    /// Tells those whose time has come.
+    pub(super) fn tick_exchange(&mut self, now: Time) {
+        if !self.config.exchange {
+            return;
+        }
+        let is_due = |peer: &&Peer| peer.exchange.id.is_some() && peer.exchange.due <= now;
+        let due: Vec<PeerKey> = self.peers.values().filter(is_due).map(|peer| peer.key).collect();
+        if due.is_empty() {
+            return;
+        }
+        let here: BTreeMap<SocketAddr, PeerFlags> =
+            self.peers.values().filter_map(|peer| Some((peer.listen_addr?, flags_of(peer)))).collect();
+        for key in due {
+            self.tell_of_peers(now, key, &here);
+        }
+    }
+
+    fn tell_of_peers(&mut self, now: Time, key: PeerKey, here: &BTreeMap<SocketAddr, PeerFlags>) {
+        let Some(peer) = self.peers.get_mut(&key) else { return };
+        let Some(id) = peer.exchange.id else { return };
+        let is_local = peer.info.addr.ip().to_canonical().is_loopback();
+        let told = &mut peer.exchange.told;
+        // Addresses on loopback mean something on this machine only.
+        let is_news = |addr: &SocketAddr| {
+            Some(*addr) != peer.listen_addr
+                && !told.contains(addr)
+                && (is_local || !addr.ip().to_canonical().is_loopback())
+        };
+        let news = here.iter().filter(|(addr, _)| is_news(addr));
+        let added: Vec<_> = news.take(EXCHANGED_MAX).map(|(addr, flags)| (*addr, *flags)).collect();
+        let gone = told.iter().filter(|addr| !here.contains_key(addr)).take(EXCHANGED_MAX);
+        let dropped: Vec<_> = gone.copied().collect();
+        if added.is_empty() && dropped.is_empty() {
+            peer.exchange.due = now + LOOK_AGAIN;
+            return;
+        }
+        dropped.iter().for_each(|addr| {
+            told.remove(addr);
+        });
+        told.extend(added.iter().map(|(addr, _)| *addr));
+        peer.exchange.due = now + EXCHANGE_INTERVAL;
+        let payload = PeerExchange { added, dropped }.encode();
+        self.send(now, key, Message::Extended { id, payload });
+    }
+}
+
+fn flags_of(peer: &Peer) -> PeerFlags {
+    let none = PeerFlags::default();
+    let seed = if peer.have.is_full() || peer.upload_only { PeerFlags::SEED } else { none };
+    seed | if peer.info.inbound { none } else { PeerFlags::REACHABLE }
+}

@@ -1,0 +1,134 @@
+//! The session's torrents on the local network: [`swarm_core::lsd`] on its sockets.
+//!
+//! One socket for each address family hears the group, another sends to it from the address that peers can
+//! reach. Where a family cannot do that, because there is no such network, nothing is announced there.
+
+use super::hub::Hub;
+use crate::net::socket;
+use std::cell::RefCell;
+use std::future::pending;
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use swarm_core::dht::Family;
+use swarm_core::id::InfoHash;
+use swarm_core::lsd::{
+    Announcement, LSD_DATAGRAM_LEN_MAX, LSD_GROUP_V4, LSD_GROUP_V6, LSD_PORT, LocalDiscovery,
+};
+use swarm_core::torrent::discovery::Origin;
+use tokio::net::UdpSocket;
+use tokio::sync::Notify;
+use tokio::task::spawn_local;
+
+/// What of a session the local network is told.
+pub(crate) struct SessionLsd {
+    core: RefCell<LocalDiscovery>,
+    networks: Vec<Network>,
+    hub: Rc<Hub>,
+    wake: Notify,
+}
+
+/// The sockets of one family.
+struct Network {
+    group: SocketAddr,
+    /// Where peers of this family reach us.
+    port: u16,
+    hears: UdpSocket,
+    sends: UdpSocket,
+}
+
+impl SessionLsd {
+    /// A torrent that others may have is here.
+    pub(super) fn add(&self, info_hash: InfoHash) {
+        self.core.borrow_mut().add(self.hub.now(), info_hash);
+        self.wake.notify_one();
+    }
+
+    /// It is here no more.
+    pub(super) fn remove(&self, info_hash: InfoHash) {
+        self.core.borrow_mut().remove(info_hash);
+    }
+
+    async fn announce(&self) {
+        for network in &self.networks {
+            // Until the runtime has seen that it is, sending at once fails.
+            let _ = network.sends.writable().await;
+        }
+        loop {
+            let now = self.hub.now();
+            let announcement = self.core.borrow_mut().poll_announcement(now);
+            if let Some(announcement) = announcement.filter(|a| !a.info_hashes.is_empty()) {
+                self.send(&announcement);
+            }
+            let deadline = self.core.borrow().poll_timeout();
+            tokio::select! {
+                () = self.wake.notified() => {}
+                () = tokio::time::sleep_until(self.hub.instant(deadline)) => {}
+            }
+        }
+    }
+
+    /// Sends if that is possible at once: there will be another announcement.
+    fn send(&self, announcement: &Announcement) {
+        for network in &self.networks {
+            let announcement = Announcement { port: network.port, ..announcement.clone() };
+            let datagram = announcement.encode(network.group.ip());
+            if let Err(error) = network.sends.try_send_to(&datagram, network.group) {
+                tracing::debug!(group = %network.group, %error, "cannot announce to the local network");
+            }
+        }
+    }
+
+    async fn listen(&self, family: Family) {
+        let network = self.networks.iter().find(|network| Family::of(network.group) == family);
+        let Some(network) = network else { return pending().await };
+        let mut buffer = [0; LSD_DATAGRAM_LEN_MAX + 1];
+        loop {
+            match network.hears.recv_from(&mut buffer).await {
+                Ok((len, from)) => self.on_datagram(from, &buffer[..len]),
+                Err(error) => tracing::debug!(%error, "cannot hear the local network"),
+            }
+        }
+    }
+
+    fn on_datagram(&self, from: SocketAddr, datagram: &[u8]) {
+        let found = self.core.borrow_mut().handle_datagram(self.hub.now(), from, datagram);
+        let Some((peer, info_hashes)) = found else { return };
+        let origin = Origin::Network { from_loopback: from.ip().is_loopback() };
+        for swarm in info_hashes.into_iter().filter_map(|info_hash| self.hub.swarm(info_hash)) {
+            tracing::debug!(%peer, "found on the local network");
+            swarm.handle_addresses(&[peer], origin);
+        }
+    }
+}
+
+/// Takes part, if the session is to.
+pub(super) fn start(hub: &Rc<Hub>) {
+    let Some(port) = hub.listening.first().map(SocketAddr::port).filter(|_| hub.options.lsd) else { return };
+    let device = hub.options.bind_device.as_deref();
+    let mut networks = Vec::new();
+    for family in Family::ALL {
+        let Some(ours) = hub.listening.iter().find(|addr| Family::of(**addr) == family) else { continue };
+        match open(family, *ours, device) {
+            Ok(network) => networks.push(network),
+            Err(error) => tracing::debug!(?family, %error, "no local discovery"),
+        }
+    }
+    let cookie = hub.rng.borrow_mut().next_u64();
+    let core = RefCell::new(LocalDiscovery::new(port, cookie));
+    let lsd = Rc::new(SessionLsd { core, networks, hub: Rc::clone(hub), wake: Notify::new() });
+    *hub.lsd.borrow_mut() = Some(Rc::clone(&lsd));
+    spawn_local(async move {
+        tokio::join!(lsd.announce(), lsd.listen(Family::V4), lsd.listen(Family::V6));
+    });
+}
+
+fn open(family: Family, ours: SocketAddr, device: Option<&str>) -> io::Result<Network> {
+    let group = match family {
+        Family::V4 => SocketAddr::from((LSD_GROUP_V4, LSD_PORT)),
+        Family::V6 => SocketAddr::from((LSD_GROUP_V6, LSD_PORT)),
+    };
+    let hears = socket::group_listener(group, ours.ip(), device)?;
+    let sends = socket::group_sender(ours.ip(), device)?;
+    Ok(Network { group, port: ours.port(), hears, sends })
+}
