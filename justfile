@@ -42,6 +42,11 @@ bench-tail ROUNDS="5":
     cargo build --release --workspace --bins
     benches/tail.py {{ROUNDS}}
 
+# From an info-hash alone to the metadata, on a private DHT of 50 nodes
+bench-cold-start *ARGS:
+    cargo build --release --workspace --bins
+    SWARM_BIN="${CARGO_TARGET_DIR:-target}/release" benches/cold_start.py {{ARGS}}
+
 # Announces per second beside aquatic_http, which must be installed, as must wrk
 bench-tracker *ARGS:
     cargo build --release --workspace --bins
