@@ -322,6 +322,23 @@ fn memory_is_bounded_however_many_claim_however_much() {
 }
 
 #[test]
+fn who_says_much_and_answers_nothing_is_left_all_the_same() {
+    let mut world = World::new(40_000).with(Kind::Silent(40_000), NOW);
+    world.run(Duration::from_secs(1));
+    let (&key, _) = world.open.first_key_value().expect("a connection");
+    let chatter = Message::Extended { id: Extension::PeerExchange.local_id(), payload: b"de".to_vec() };
+    for _ in 0..200 {
+        world.now += Duration::from_millis(50);
+        world.fetch.handle_message(world.now, key, &chatter);
+        if world.fetch.poll_timeout().is_some_and(|at| at <= world.now) {
+            world.fetch.handle_timeout(world.now);
+        }
+        world.drain();
+    }
+    assert!(matches!(world.closed[..], [(_, CloseReason::TimedOut { .. })]), "{:?}", world.closed);
+}
+
+#[test]
 fn a_found_torrent_wants_nobody_any_more() {
     let mut world = World::new(10).with(Kind::Honest, NOW);
     world.resolved_after();

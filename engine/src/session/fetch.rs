@@ -169,7 +169,8 @@ impl Swarm {
     pub(crate) fn is_lonely(&self) -> bool {
         match self {
             Swarm::Torrent(torrent) => torrent.is_lonely(),
-            Swarm::Fetch(fetch) => fetch.inner.borrow().core.peer_count() == 0,
+            // Whoever is connected may have nothing, or lie.
+            Swarm::Fetch(_) => true,
         }
     }
 }
@@ -392,6 +393,9 @@ impl FetchShell {
     }
 
     fn connected(self: &Rc<Self>, stream: TcpStream, addr: SocketAddr, inbound: bool, hello: Handshake) {
+        if inbound && self.hub.connections.get() >= self.hub.options.peers_max {
+            return;
+        }
         let now = self.hub.now();
         let reserved = self.hub.reserved(false);
         let both = |flag: Reserved| hello.reserved.contains(flag) && reserved.contains(flag);
@@ -513,10 +517,9 @@ impl FetchShell {
         let now = self.hub.now();
         let mut inner = self.inner.borrow_mut();
         let inner = &mut *inner;
-        let is_alone = inner.core.peer_count() == 0;
-        let peers_wanted = if is_alone { NUMWANT_MAX } else { 0 };
-        let transfer = Transfer { uploaded: 0, downloaded: 0, left: LEFT_UNKNOWN, peers_wanted };
-        for action in inner.announcing.drive(now, transfer, is_alone) {
+        let transfer = Transfer { uploaded: 0, downloaded: 0, left: LEFT_UNKNOWN, peers_wanted: NUMWANT_MAX };
+        // Whoever is connected may have nothing, or lie: more are always welcome.
+        for action in inner.announcing.drive(now, transfer, true) {
             spawn_local(Rc::clone(self).announce(action));
         }
     }

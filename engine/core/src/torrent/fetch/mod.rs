@@ -336,6 +336,7 @@ impl Fetch {
         if now < self.tick_at || self.is_done {
             return;
         }
+        self.tick_at = Time::MAX;
         self.discovery.expire_bans(now);
         let keys = self.sources.iter().filter(|(_, source)| source.is_late(now)).map(|(key, _)| *key);
         for key in keys.collect::<Vec<_>>() {
@@ -366,7 +367,12 @@ impl Fetch {
             self.actions.push_back(Action::Connect(addr));
         }
         let is_at_rest = self.sources.is_empty() && !self.discovery.is_waiting();
-        self.tick_at = if is_at_rest { Time::MAX } else { now + TICK };
+        if is_at_rest {
+            self.tick_at = Time::MAX;
+        } else if self.tick_at == Time::MAX {
+            // No input puts off what is due: who says much would gain by it.
+            self.tick_at = now + TICK;
+        }
     }
 
     /// Begins to ask those who wait, the first to come first, as far as there is room.
