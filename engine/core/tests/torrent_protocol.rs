@@ -313,6 +313,30 @@ fn a_block_refused_once_is_asked_for_again_and_a_piece_refused_twice_is_not() {
 }
 
 #[test]
+fn the_last_block_does_not_go_back_to_a_silent_peer_while_another_is_idle() {
+    let mut have = Bitfield::full(PIECES);
+    have.remove(PieceIndex(8));
+    let mut script = Script::new(have);
+    script.connect(1, false, 1);
+    script.send(1, Message::HaveAll);
+    let asked = requests(&script.send(1, Message::Unchoke));
+    assert_eq!(asked.len(), 2, "everything that is missing");
+    script.block(1, asked[0]);
+    // Its blocks are slow, and it has never answered: nothing says that it would be quicker.
+    script.connect(2, false, 2);
+    script.send(2, Message::HaveAll);
+    script.send(2, Message::Unchoke);
+    let actions = script.pass(15);
+    let to = |key: u32| {
+        let of_key =
+            actions.iter().filter(|a| matches!(a, Action::Send { peer, .. } if *peer == PeerKey(key)));
+        requests(&of_key.cloned().collect::<Vec<_>>())
+    };
+    assert_eq!(to(2), [asked[1]], "the block goes to the other peer: {actions:?}");
+    assert_eq!(to(1), [], "and not back");
+}
+
+#[test]
 fn a_silent_peer_is_snubbed_and_its_blocks_go_elsewhere() {
     let (mut script, asked) = Script::unchoked_seed(1);
     script.connect(2, false, 2);

@@ -47,6 +47,23 @@ fn a_lone_source_hands_out_few_copies_and_turns_come_near_the_bound() {
 }
 
 #[test]
+fn tit_for_tat_comes_near_the_bound_and_free_riders_cost_others_little() {
+    let params = Params {
+        peers: 100,
+        pieces: 256,
+        blocks_per_piece: 16,
+        degree: 40,
+        up_mbit_per_s: 10,
+        checks: Checks::Never,
+        ..small(UploadPolicy::TitForTat, 2)
+    };
+    let alone = Scenario::named("flash-crowd").unwrap().run(&params).unwrap();
+    assert!(alone.complete && alone.t_last * 100 < alone.t_min * 115, "{alone:?}");
+    let ridden = Scenario::named("free-riders").unwrap().run(&params).unwrap();
+    assert!(ridden.complete && ridden.t_last * 100 < alone.t_last * 112, "{ridden:?} {alone:?}");
+}
+
+#[test]
 fn random_swarms_hold_what_must_hold() {
     for seed in 0..40 {
         if let Err(failure) = Draw::new(seed).run() {

@@ -165,3 +165,29 @@ fn someone_who_comes_late_is_served_by_a_busy_seed() {
     let served = |world: &World| world.torrent(late).totals().bytes_down > 0;
     assert!(world.run(seconds(180), served), "nothing sent to the late comer in two minutes");
 }
+
+#[test]
+fn a_super_seed_gives_up_hiding_where_nobody_passes_anything_on() {
+    let mut world = World::new(geometry(64, 4), 8);
+    world.template().super_seeding = true;
+    let rider = NodeConfig { behaviour: Behaviour::FreeRider, ..NodeConfig::default() };
+    let source = world.join(source());
+    let riders: Vec<NodeId> = (0..6).map(|_| world.join(rider)).collect();
+    world.introduce(source);
+    assert!(world.run(seconds(300), |world| riders.iter().all(|&id| world.torrent(id).is_complete())));
+}
+
+#[test]
+fn a_super_seed_finds_out_what_those_want_who_do_not_want_everything() {
+    let mut world = World::new(geometry(64, 4), 9);
+    world.template().super_seeding = true;
+    let ids: Vec<NodeId> =
+        (0..7).map(|i| world.join(NodeConfig { seed: i == 0, ..NodeConfig::default() })).collect();
+    for &id in &ids[1..] {
+        world.with_torrent(id, |torrent, now| {
+            (0..60).for_each(|p| torrent.set_priority(now, PieceIndex(p), Priority::SKIP));
+        });
+    }
+    ids.iter().for_each(|&id| world.introduce(id));
+    assert!(world.run(seconds(120), World::is_complete));
+}

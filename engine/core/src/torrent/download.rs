@@ -169,6 +169,15 @@ impl Torrent {
         self.ban(now, addr, verdict.peer, CloseReason::CorruptBlock);
     }
 
+    /// Asks everyone for as many blocks as they have room for. Snubbed peers come last: or else a block that one of
+    /// them did not send would go back to it, while others that have it sit idle.
+    pub(super) fn refill_everyone(&mut self, now: Time) {
+        let mut keys: Vec<(bool, PeerKey)> =
+            self.peers.values().map(|peer| (peer.snubbed, peer.key)).collect();
+        keys.sort_unstable();
+        keys.into_iter().for_each(|(_, key)| self.refill(now, key));
+    }
+
     /// Asks a peer for as many blocks as it has room for.
     pub(super) fn refill(&mut self, now: Time, key: PeerKey) {
         if self.pressure == Pressure::Full || self.is_disk_stalled() {
@@ -304,7 +313,7 @@ impl Torrent {
             return;
         }
         let keys: Vec<PeerKey> = self.peers.keys().copied().collect();
-        for &key in &keys {
+        for key in keys {
             let peer = &self.peers[&key];
             if peer.pipeline.waiting_since().is_some_and(|since| now.since(since) >= SNUB_AFTER) {
                 let blocks = self.withdraw_requests(key);
@@ -328,7 +337,7 @@ impl Torrent {
         if (now.as_micros() / 1_000_000).is_multiple_of(SUSPECTS_WAIT_TICKS) {
             self.picker.open_to_suspects();
         }
-        keys.into_iter().for_each(|key| self.refill(now, key));
+        self.refill_everyone(now);
     }
 
     pub(super) fn note_completion(&mut self, now: Time) {

@@ -342,8 +342,7 @@ impl Torrent {
     /// What follows every input: freed blocks are taken up.
     fn settle(&mut self, now: Time) {
         if std::mem::take(&mut self.refill_all) {
-            let keys: Vec<PeerKey> = self.peers.keys().copied().collect();
-            keys.into_iter().for_each(|key| self.refill(now, key));
+            self.refill_everyone(now);
         }
     }
 

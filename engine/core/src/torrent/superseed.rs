@@ -3,16 +3,19 @@
 //! As long as some piece is nowhere else, every second copy of another piece that the seed sends delays the end of
 //! everybody's download, while the peers can copy that other piece among themselves. So the seed pretends to have
 //! nothing, and tells a peer of one piece at a time, a different one each. It stops as soon as every piece is with
-//! someone else, or if there are too few peers to copy anything among them.
+//! someone else, or if there are too few peers to copy anything among them, or they do not.
 
 use super::Torrent;
 use crate::bitfield::Bitfield;
 use crate::id::{PeerKey, PieceIndex};
+use crate::peer::Peer;
 use crate::time::{Duration, Time};
 use crate::wire::Message;
 
 /// With fewer peers than this, once they had [`GATHERING`] to come, there is nothing to gain.
 pub const PEERS_MIN: usize = 4;
+/// When nobody has passed on what it got for this long, they cannot or will not, and super-seeding only costs.
+pub const STANDSTILL_MAX: Duration = Duration::from_secs(10);
 /// How long a seed waits for more peers.
 pub const GATHERING: Duration = Duration::from_secs(3);
 
@@ -23,11 +26,13 @@ pub(super) struct SuperSeed {
     times: Vec<u32>,
     /// When the first peer came.
     since: Option<Time>,
+    /// Since when every peer has all that it was told of, and keeps some of it, or wants none of it.
+    still_since: Option<Time>,
 }
 
 impl SuperSeed {
     pub(super) fn new(pieces: u32) -> SuperSeed {
-        SuperSeed { times: vec![0; pieces as usize], since: None }
+        SuperSeed { times: vec![0; pieces as usize], since: None, still_since: None }
     }
 }
 
@@ -45,7 +50,11 @@ impl Torrent {
             return self.reveal_all(now);
         }
         state.since.get_or_insert(now);
-        let Some(peer) = self.peers.get_mut(&key) else { return self.super_seed = Some(state) };
+        let keeps =
+            !self.is_cooperative() && self.peers.get(&key).is_some_and(|peer| self.keeps_a_piece(peer));
+        let Some(peer) = self.peers.get_mut(&key).filter(|_| !keeps) else {
+            return self.super_seed = Some(state);
+        };
         let hidden = |piece: &PieceIndex| {
             !peer.have.has(*piece) && !peer.revealed.as_ref().is_some_and(|revealed| revealed.has(*piece))
         };
@@ -65,6 +74,37 @@ impl Torrent {
         self.super_seed = Some(state);
     }
 
+    /// Whether the peer has got a piece from us that nobody has got from it yet. It is told of no other until then
+    /// (BEP 16): what a peer keeps to itself has to be sent twice.
+    fn keeps_a_piece(&self, peer: &Peer) -> bool {
+        let Some(revealed) = &peer.revealed else { return false };
+        let mut keeps = false;
+        revealed.for_each_common(&peer.have, |piece| {
+            keeps = self.picker.availability(piece) == 1;
+            !keeps
+        });
+        keeps
+    }
+
+    /// Tells peers of another piece that have got all that they were told of, and passed it on, or that want none of it.
+    fn reveal_more(&mut self, now: Time) {
+        let has_all = |peer: &Peer| !peer.revealed.as_ref().is_some_and(|r| r.has_other_than(&peer.have));
+        let declines = |peer: &Peer| !peer.peer_interested && now.since(peer.useful_at) >= GATHERING;
+        let is_done = |peer: &Peer| has_all(peer) || declines(peer);
+        let keys: Vec<PeerKey> =
+            self.peers.values().filter(|peer| is_done(peer)).map(|peer| peer.key).collect();
+        keys.into_iter().for_each(|key| self.reveal(now, key));
+        let is_still = self.peers.values().all(is_done) && !self.peers.is_empty();
+        if let Some(state) = &mut self.super_seed {
+            let since = is_still.then(|| state.still_since.unwrap_or(now));
+            state.still_since = since;
+            if since.is_some_and(|since| now.since(since) >= STANDSTILL_MAX) {
+                self.super_seed = None;
+                self.reveal_all(now);
+            }
+        }
+    }
+
     /// Stops super-seeding if there is nobody to copy pieces from one another.
     pub(super) fn tick_super_seed(&mut self, now: Time) {
         let few = self.peers.len() < PEERS_MIN;
@@ -76,6 +116,8 @@ impl Torrent {
         if few && waited {
             self.super_seed = None;
             self.reveal_all(now);
+        } else if self.super_seed.is_some() && !self.is_cooperative() {
+            self.reveal_more(now);
         }
     }
 

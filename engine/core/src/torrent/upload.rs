@@ -6,6 +6,7 @@ use crate::id::{BlockRef, PeerKey};
 use crate::peer::Peer;
 use crate::time::Time;
 use crate::wire::Message;
+use std::cmp::Reverse;
 use std::collections::VecDeque;
 
 /// A peer that makes more requests than this that it has no right to make is closed.
@@ -135,13 +136,17 @@ impl Torrent {
         if unchoked >= self.choker.capacity() {
             return;
         }
+        let is_complete = self.is_complete();
         let mut waiting: Vec<ChokerPeer> = self
             .peers
             .values()
             .filter(|p| p.peer_interested && p.am_choking)
             .map(|p| choker_peer(p, now))
             .collect();
-        waiting.sort_unstable_by_key(|p| (p.choke_changed_at, p.key));
+        // As at a rechoke, who sends to us comes first: or else every slot that falls free would go to those who give
+        // nothing, since nobody has waited longer.
+        let gives = |p: &ChokerPeer| if is_complete { 0 } else { p.rate_from_bytes_per_s };
+        waiting.sort_unstable_by_key(|p| (Reverse(gives(p)), p.choke_changed_at, p.key));
         for peer in waiting {
             if self.choker.on_interested(&peer, unchoked) {
                 self.set_choking(now, peer.key, false);
