@@ -251,6 +251,20 @@ fn one_honest_peer_is_enough() {
 }
 
 #[test]
+fn several_honest_peers_are_quicker_than_one() {
+    let crowd = |len| (0..PARALLEL_MAX).fold(World::new(len), |world, _| world.with(Kind::Honest, NOW));
+    let after = crowd(1_000_000).resolved_after();
+    assert!(after < 2.0, "after {after} s");
+    // A liar among them spoils what they have together, and no more.
+    let mut world = World::new(1_000_000).with(Kind::Garbage(1_000_000), NOW);
+    for _ in 0..PARALLEL_MAX - 1 {
+        world = world.with(Kind::Honest, NOW);
+    }
+    let after = world.resolved_after();
+    assert!(after < 8.0, "after {after} s");
+}
+
+#[test]
 fn no_liar_delays_an_honest_peer_that_comes_later() {
     let liars = [
         Kind::Garbage(49_152),

@@ -1,11 +1,9 @@
 //! One peer that may have the metadata, and what it has sent of it.
 
-use super::{ANSWER_TIMEOUT, SLOW_AFTER, TURN_MAX};
-use crate::id::InfoHash;
+use super::{ANSWER_TIMEOUT, PARALLEL_MAX, SLOW_AFTER, TURN_MAX};
 use crate::peer::PeerInfo;
 use crate::time::{Duration, Time};
 use crate::wire::{metadata_pieces, metadata_range};
-use sha1::{Digest, Sha1};
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 
@@ -18,12 +16,14 @@ const REJECTS_MAX: u32 = 4;
 
 /// What came of a piece.
 pub(super) enum Outcome {
-    /// There is more to come, or it was not asked for.
+    /// It was not asked for.
+    Unasked,
+    /// There is more to come.
     More,
     /// It cannot be a piece of what was offered.
     Wrong,
-    /// Everything is here: its bytes and their hash.
-    Whole(Vec<u8>, InfoHash),
+    /// Everything is here.
+    Whole(Vec<u8>),
 }
 
 /// The metadata as one peer sends it.
@@ -32,11 +32,25 @@ struct Assembly {
     begun_at: Time,
     pieces: Vec<Option<Box<[u8]>>>,
     held: u64,
-    /// The first piece that was never asked for.
-    next: u32,
+    /// The piece that was asked for first.
+    first: u32,
+    /// How many have been asked for, from there on and around.
+    taken: u32,
     /// What was rejected, and is to be asked for again.
     again: VecDeque<u32>,
     asked: BTreeMap<u32, Time>,
+}
+
+impl Assembly {
+    /// The next piece that was never asked for.
+    fn take_next(&mut self) -> Option<u32> {
+        let count = self.pieces.len() as u32;
+        if self.taken == count {
+            return None;
+        }
+        self.taken += 1;
+        Some((self.first + self.taken - 1) % count)
+    }
 }
 
 /// A connected peer.
@@ -122,15 +136,26 @@ impl Source {
         }
     }
 
-    /// From now on it is asked.
-    pub(super) fn begin(&mut self, now: Time) {
+    /// What it has sent, if it offers metadata of this size.
+    pub(super) fn pieces_of(&self, size: u32) -> Option<&[Option<Box<[u8]>>]> {
+        let assembly = self.assembly.as_ref().filter(|_| self.offers(size))?;
+        Some(&assembly.pieces)
+    }
+
+    pub(super) fn offers(&self, size: u32) -> bool {
+        self.offer.is_some_and(|(_, offered)| offered == size)
+    }
+
+    /// From now on it is asked, as the `nth` of [`PARALLEL_MAX`] that offer the same size.
+    pub(super) fn begin(&mut self, now: Time, nth: usize) {
         let count = self.offer.map_or(0, |(_, size)| metadata_pieces(size));
         self.useful_at = now;
         self.assembly = Some(Assembly {
             begun_at: now,
             pieces: vec![None; count as usize],
             held: 0,
-            next: 0,
+            first: (count as usize * nth / PARALLEL_MAX) as u32,
+            taken: 0,
             again: VecDeque::new(),
             asked: BTreeMap::new(),
         });
@@ -147,11 +172,7 @@ impl Source {
             && self.requests.len() < REQUESTS_PER_S_MAX
             && assembly.asked.len() < REQUESTS_PER_S_MAX
         {
-            let fresh = ((assembly.next as usize) < assembly.pieces.len()).then_some(assembly.next);
-            let Some(piece) = assembly.again.pop_front().or(fresh) else { break };
-            if Some(piece) == fresh {
-                assembly.next += 1;
-            }
+            let Some(piece) = assembly.again.pop_front().or_else(|| assembly.take_next()) else { break };
             assembly.asked.insert(piece, now);
             self.requests.push_back(now);
             pieces.push(piece);
@@ -175,10 +196,10 @@ impl Source {
     /// A piece has come.
     pub(super) fn received(&mut self, now: Time, piece: u32, total_size: u32, bytes: &[u8]) -> Outcome {
         let (Some((_, size)), Some(assembly)) = (self.offer, &mut self.assembly) else {
-            return Outcome::More;
+            return Outcome::Unasked;
         };
         if assembly.asked.remove(&piece).is_none() {
-            return Outcome::More;
+            return Outcome::Unasked;
         }
         let fits = metadata_range(size, piece).is_some_and(|range| range.len() == bytes.len());
         if total_size != size || !fits {
@@ -190,9 +211,7 @@ impl Source {
         if assembly.held < u64::from(size) {
             return Outcome::More;
         }
-        let whole: Vec<u8> =
-            assembly.pieces.iter().flatten().flat_map(|piece| piece.iter().copied()).collect();
-        let hash = InfoHash(Sha1::digest(&whole).into());
-        Outcome::Whole(whole, hash)
+        let pieces: Vec<&[u8]> = assembly.pieces.iter().flatten().map(|piece| &piece[..]).collect();
+        Outcome::Whole(pieces.concat())
     }
 }
