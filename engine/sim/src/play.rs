@@ -175,7 +175,8 @@ impl Director<'_> {
         world.tell(id, &others);
     }
 
-    /// A host wants one file in ten, and one in ten of those first. A piece is wanted if any file in it is.
+    /// A host wants one file in ten, and one in ten of those first. A piece is wanted if any file in it is. It is told
+    /// of the source: its neighbours may not want what it wants.
     fn select(&mut self, world: &mut World, id: NodeId) {
         let geometry = *world.torrent(id).geometry();
         if self.files.is_empty() {
@@ -197,6 +198,7 @@ impl Director<'_> {
                 *wanted = priority.max(*wanted);
             }
         }
+        world.tell(id, &[NodeId(0)]);
         world.with_torrent(id, |torrent, now| {
             for (piece, &priority) in geometry.piece_indices().zip(&priorities) {
                 torrent.set_priority(now, piece, priority);

@@ -27,7 +27,7 @@ impl Draw {
             pieces: between(2, 48) as u32,
             blocks_per_piece: between(1, 8) as u32,
             piece_len: 1024 << between(6, 11),
-            degree: between(6, 20) as u32,
+            degree: between(7, 20) as u32,
             up_mbit_per_s: between(5, 200),
             delay_ms,
             jitter_ms: between(0, 1) * delay_ms / 2,
