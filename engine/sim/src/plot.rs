@@ -81,6 +81,7 @@ fn draw(chart: &Chart, area: &DrawingArea<SVGBackend<'_>, Shift>) -> Result<(), 
     let mut context = ChartBuilder::on(area)
         .caption(&chart.title, ("sans-serif", 17))
         .margin(10)
+        .margin_right(30)
         .x_label_area_size(42)
         .y_label_area_size(58)
         .build_cartesian_2d(Axis(ticks), 0.0..highest)
