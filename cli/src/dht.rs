@@ -10,16 +10,19 @@ use anyhow::{Context as _, Result};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::pending;
 use std::io::{self, Write as _};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use swarm_core::bencode;
-use swarm_core::dht::{Announce, Event, Item, LookupId, NodeId, SALT_LEN_MAX, VALUE_LEN_MAX};
+use swarm_core::dht::{
+    Announce, Event, Family, Item, LookupId, NodeId, PointerLink, SALT_LEN_MAX, VALUE_LEN_MAX,
+    torrent_pointer,
+};
 use swarm_core::id::InfoHash;
-use swarm_engine::dht::{Dht, PUBLIC_NODES, save_nodes, saved_nodes};
+use swarm_engine::dht::{Dht, PUBLIC_NODES, Saved};
 use swarm_engine::session::LISTEN_PORT_FIRST;
 use tokio::sync::Notify;
 
@@ -41,7 +44,7 @@ pub struct DhtArgs {
     #[arg(long, global = true, value_name = "HOST:PORT", value_parser = parse_node)]
     bootstrap: Vec<String>,
 
-    /// Keep the addresses of known nodes in this file, one a line, and join by them too
+    /// Keep the node's ids and the addresses of known nodes in this file, and go on from there
     #[arg(long, global = true, value_name = "FILE")]
     save: Option<PathBuf>,
 
@@ -68,20 +71,36 @@ enum Question {
         #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
         port: u16,
     },
-    /// Print an item that the DHT keeps (BEP 44): text as it is, anything else bencoded
-    Get {
-        /// The item's target, 40 hexadecimal digits, as `put` prints it
+    /// Print how many peers a torrent has, about (BEP 33)
+    Scrape {
+        /// The torrent's info-hash, 40 hexadecimal digits
+        #[arg(value_name = "HASH")]
+        hash: InfoHash,
+    },
+    /// Print info-hashes that some nodes know peers of (BEP 51)
+    Sample {
+        /// Ask nodes near this place, 40 hexadecimal digits. Default: a random one
         #[arg(value_name = "TARGET", value_parser = parse_target)]
-        target: NodeId,
+        target: Option<NodeId>,
+    },
+    /// Print an item that the DHT keeps (BEP 44): text as it is, a torrent that it points to as info-hash, anything
+    /// else bencoded
+    Get {
+        /// The item's target, 40 hexadecimal digits, or the link to a pointer, as `put` prints them
+        #[arg(value_name = "TARGET|LINK", value_parser = parse_place)]
+        place: Place,
         /// The salt of a mutable item
         #[arg(long, value_name = "TEXT", default_value = "")]
         salt: String,
     },
-    /// Have the DHT keep a text for two hours, and print its target
+    /// Have the DHT keep a text or a pointer for two hours, and print its target
     Put {
         /// The text
-        #[arg(value_name = "TEXT")]
-        text: String,
+        #[arg(value_name = "TEXT", required_unless_present = "torrent")]
+        text: Option<String>,
+        /// A pointer to this torrent (BEP 46) in place of a text; prints its link too
+        #[arg(long, value_name = "HASH", requires = "key", conflicts_with = "text")]
+        torrent: Option<InfoHash>,
         /// Sign it with the key in this file, so that it can be replaced; the file is made if there is none
         #[arg(long, value_name = "FILE")]
         key: Option<PathBuf>,
@@ -98,8 +117,27 @@ enum Question {
 enum Ask {
     Peers(InfoHash),
     Announce(InfoHash, u16),
-    Get(NodeId, String),
+    Scrape(InfoHash),
+    Sample(NodeId),
+    Get(NodeId, Vec<u8>),
     Put(Item),
+}
+
+/// Where an item is kept.
+#[derive(Clone, Debug)]
+enum Place {
+    Target(NodeId),
+    Pointer(PointerLink),
+}
+
+fn parse_place(text: &str) -> Result<Place, String> {
+    if text.starts_with("magnet:") {
+        return text
+            .parse()
+            .map(Place::Pointer)
+            .map_err(|error: swarm_core::dht::PointerLinkError| error.to_string());
+    }
+    parse_target(text).map(Place::Target).map_err(str::to_owned)
 }
 
 impl Question {
@@ -107,9 +145,19 @@ impl Question {
         Ok(match self {
             Question::GetPeers { hash } => Ask::Peers(hash),
             Question::Announce { hash, port } => Ask::Announce(hash, port),
-            Question::Get { target, salt } => Ask::Get(target, salt),
-            Question::Put { text, key, salt, seq } => {
-                let value = format!("{}:{text}", text.len()).into_bytes();
+            Question::Scrape { hash } => Ask::Scrape(hash),
+            Question::Sample { target: Some(target) } => Ask::Sample(target),
+            Question::Sample { target: None } => {
+                let mut target = [0; 20];
+                getrandom::fill(&mut target).map_err(io::Error::other).context("asking for random bytes")?;
+                Ask::Sample(NodeId(target))
+            }
+            Question::Get { place: Place::Target(target), salt } => Ask::Get(target, salt.into_bytes()),
+            Question::Get { place: Place::Pointer(link), .. } => Ask::Get(link.target(), link.salt),
+            Question::Put { text, torrent, key, salt, seq } => {
+                let text = text.unwrap_or_default();
+                let text = format!("{}:{text}", text.len()).into_bytes();
+                let value = torrent.map_or(text, torrent_pointer);
                 let too_long = |what: &str, max| {
                     Failure::new(
                         Exit::Usage,
@@ -164,11 +212,14 @@ fn secret_key(file: &Path) -> Result<[u8; 32]> {
     }
 }
 
-/// A bencoded text as it is; anything else bencoded, escaped where that cannot be printed.
-fn shown(value: &[u8]) -> String {
-    let text = bencode::parse(value, &bencode::Limits::default());
+/// A torrent that an item points to as info-hash, a bencoded text as it is; anything else bencoded, escaped where that cannot be printed.
+fn shown(item: &Item) -> String {
+    if let Some(hash) = item.torrent() {
+        return hash.to_string();
+    }
+    let text = bencode::parse(&item.value, &bencode::Limits::default());
     let text = text.ok().and_then(|document| document.root().as_str().map(printable));
-    text.unwrap_or_else(|| value.escape_ascii().to_string())
+    text.unwrap_or_else(|| item.value.escape_ascii().to_string())
 }
 
 const EXAMPLES: &str = "\
@@ -182,11 +233,15 @@ Examples:
 #[serde(tag = "event", rename_all = "snake_case")]
 enum Record<'a> {
     /// Where the node listens.
-    Listening { addresses: &'a [SocketAddr] },
+    Listening { addresses: &'a [SocketAddr], ids: Vec<String> },
     /// Peers that were not known before.
     Peers { peers: &'a [SocketAddr], by: SocketAddr },
+    /// How many peers there are, on one of the networks.
+    Scraped { family: &'a str, seeds: u32, downloaders: u32 },
+    /// Info-hashes that were not known before, of `count` that a node has; in `interval` seconds it tells others.
+    Samples { hashes: &'a [String], count: u32, interval: u32, by: SocketAddr },
     /// An item that was looked for, or its newer version; or one that is being put.
-    Item { target: String, value: &'a str, seq: Option<i64> },
+    Item { target: String, value: &'a str, seq: Option<i64>, torrent: Option<String>, link: Option<String> },
     /// A search is over.
     Done { nodes: usize, stored: usize, queries: u32, hops: u8 },
 }
@@ -210,13 +265,15 @@ async fn serve(args: DhtArgs, cx: &mut Context) -> Result<Exit> {
     let listen = if args.listen.is_empty() { &everywhere[..] } else { &args.listen };
     let dht = Dht::open(listen, None, question.is_some()).context("cannot open a socket for the DHT")?;
     let addresses: Vec<SocketAddr> = dht.families().filter_map(|family| dht.local_addr(family)).collect();
-    tell(cx, &Record::Listening { addresses: &addresses });
-    addresses.iter().for_each(|addr| cx.console.note(&format!("listening on {addr}")));
-
     let mut hosts = args.bootstrap.clone();
     if let Some(file) = &args.save {
-        hosts.extend(saved_nodes(file).with_context(|| format!("{}: cannot read", file.display()))?);
+        let saved = Saved::read(file).with_context(|| format!("{}: cannot read", file.display()))?;
+        dht.resume(&saved);
+        hosts.extend(saved.hosts());
     }
+    let ids = dht.saved().ids.iter().map(|(_, id)| id.to_string()).collect();
+    tell(cx, &Record::Listening { addresses: &addresses, ids });
+    addresses.iter().for_each(|addr| cx.console.note(&format!("listening on {addr}")));
     if hosts.is_empty() && !dht.is_local() {
         hosts.extend(PUBLIC_NODES.map(str::to_owned));
     }
@@ -241,7 +298,15 @@ fn tell(cx: &mut Context, record: &Record<'_>) {
 
 fn tell_item(cx: &mut Context, item: &Item) {
     let seq = item.owner.as_ref().map(|owner| owner.seq);
-    tell(cx, &Record::Item { target: item.target().to_string(), value: &shown(&item.value), seq });
+    let torrent = item.torrent().map(|hash| hash.to_string());
+    let link = pointer_link(item);
+    tell(cx, &Record::Item { target: item.target().to_string(), value: &shown(item), seq, torrent, link });
+}
+
+/// The link to an item that is a pointer.
+fn pointer_link(item: &Item) -> Option<String> {
+    item.torrent()?;
+    PointerLink::of(item).map(|link| link.to_string())
 }
 
 /// A question on its way.
@@ -255,8 +320,9 @@ struct Search<'a> {
 /// What has been found.
 #[derive(Default)]
 struct Found {
-    running: BTreeSet<LookupId>,
+    running: BTreeMap<LookupId, Family>,
     peers: BTreeSet<SocketAddr>,
+    hashes: BTreeSet<InfoHash>,
     nodes: usize,
     stored: usize,
     item: Option<Item>,
@@ -267,7 +333,10 @@ impl Search<'_> {
         let mut state = self.state.borrow_mut();
         let mut cx = self.cx.borrow_mut();
         match event {
-            Event::Peers { lookup, mut peers, by, .. } if state.running.contains(&lookup) => {
+            Event::Peers { lookup, mut peers, by, .. } if state.running.contains_key(&lookup) => {
+                if matches!(self.question, Some(Ask::Scrape(_))) {
+                    return;
+                }
                 peers.retain(|peer| state.peers.insert(*peer));
                 if !peers.is_empty() {
                     tell(&mut cx, &Record::Peers { peers: &peers, by });
@@ -278,13 +347,32 @@ impl Search<'_> {
             }
             // Both networks may have it, in different versions.
             Event::Item { lookup, item }
-                if state.running.contains(&lookup)
+                if state.running.contains_key(&lookup)
                     && state.item.as_ref().is_none_or(|known| item.seq() > known.seq()) =>
             {
                 tell_item(&mut cx, &item);
                 state.item = Some(item);
             }
-            Event::Done { lookup, nodes, stored, queries, hops } if state.running.remove(&lookup) => {
+            Event::Scraped { lookup, seeds, downloaders, .. } => {
+                let Some(family) = state.running.get(&lookup) else { return };
+                let family = if *family == Family::V4 { "IPv4" } else { "IPv6" };
+                tell(&mut cx, &Record::Scraped { family, seeds, downloaders });
+                if !cx.console.is_json() {
+                    cx.console.result(&format!("{family}: {seeds} seeds, {downloaders} downloaders"));
+                }
+            }
+            Event::Samples { lookup, mut samples, by } if state.running.contains_key(&lookup) => {
+                samples.hashes.retain(|hash| state.hashes.insert(*hash));
+                let hashes: Vec<String> = samples.hashes.iter().map(InfoHash::to_string).collect();
+                let (count, interval) = (samples.count, samples.interval_s);
+                tell(&mut cx, &Record::Samples { hashes: &hashes, count, interval, by });
+                if !cx.console.is_json() {
+                    hashes.iter().for_each(|hash| cx.console.result(hash));
+                }
+            }
+            Event::Done { lookup, nodes, stored, queries, hops }
+                if state.running.remove(&lookup).is_some() =>
+            {
                 state.nodes += nodes.len();
                 state.stored += stored;
                 tell(&mut cx, &Record::Done { nodes: nodes.len(), stored, queries, hops });
@@ -307,10 +395,12 @@ impl Search<'_> {
                     let what = Announce { port: *port, implied_port: false, is_seed: false };
                     node.announce(now, family, *hash, what)
                 }
-                Ask::Get(target, salt) => node.get_item(now, family, *target, salt.as_bytes()),
+                Ask::Scrape(hash) => node.scrape(now, family, *hash),
+                Ask::Sample(target) => node.sample_infohashes(now, family, *target),
+                Ask::Get(target, salt) => node.get_item(now, family, *target, salt),
                 Ask::Put(item) => node.put_item(now, family, item.clone(), None),
             });
-            self.state.borrow_mut().running.insert(lookup);
+            self.state.borrow_mut().running.insert(lookup, family);
         }
         self.done.notified().await;
         let state = self.state.borrow();
@@ -325,16 +415,19 @@ impl Search<'_> {
                 let cx = &mut **self.cx.borrow_mut();
                 tell_item(cx, item);
                 cx.console.result(&item.target().to_string());
+                if let Some(link) = pointer_link(item) {
+                    cx.console.result(&link);
+                }
                 Ok(Exit::Done)
             }
             Ask::Get(..) => match &state.item {
                 Some(item) => {
-                    self.cx.borrow_mut().console.result(&shown(&item.value));
+                    self.cx.borrow_mut().console.result(&shown(item));
                     Ok(Exit::Done)
                 }
                 None => failure("no node keeps such an item"),
             },
-            Ask::Peers(_) | Ask::Announce(..) => Ok(Exit::Done),
+            Ask::Peers(_) | Ask::Announce(..) | Ask::Scrape(_) | Ask::Sample(_) => Ok(Exit::Done),
         }
     }
 }
@@ -348,7 +441,7 @@ async fn save_now_and_then(dht: &Dht, file: Option<&Path>) -> Result<Exit> {
 }
 
 fn save(dht: &Dht, file: &Path) -> Result<()> {
-    save_nodes(file, &dht.nodes()).map_err(|error| {
+    dht.saved().write(file).map_err(|error| {
         let exit = Exit::of_write(&error);
         anyhow::Error::new(error).context(Failure::new(exit, format!("{}: cannot write", file.display())))
     })

@@ -83,3 +83,58 @@ fn items_are_put_and_got_and_replaced() {
     assert_eq!(dht(&["get", first.stdout.trim(), "--salt", "s"]).stdout, "two\n");
     assert_eq!(dht(&[&["put", "old", "--seq", "1"], &signed[..]].concat()).code, Some(1));
 }
+
+#[test]
+fn pointers_to_torrents_are_put_and_followed() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_node, address) = node(dir.path(), &[]);
+    let dht = |args: &[&str]| {
+        let local = ["--listen", "127.0.0.1:0", "--bootstrap", &address];
+        run(dir.path(), [&["dht"], args, &local[..]].concat())
+    };
+    let put = dht(&["put", "--torrent", HASH, "--key", "key", "--salt", "n", "--seq", "1"]);
+    let (target, link) = put.stdout.split_once('\n').expect("a target and a link");
+    assert!(link.starts_with("magnet:?xs=urn:btpk:") && link.ends_with("&s=6e\n"), "{put:?}");
+    assert_eq!(dht(&["get", link.trim()]).stdout, format!("{HASH}\n"));
+    assert_eq!(dht(&["get", target, "--salt", "n"]).stdout, format!("{HASH}\n"));
+    let other = HASH.replace('0', "f");
+    dht(&["put", "--torrent", &other, "--key", "key", "--salt", "n", "--seq", "2"]);
+    let told = dht(&["get", link.trim(), "--json"]).stdout;
+    assert!(told.contains(&format!(r#""torrent":"{other}""#)), "{told}");
+    assert_eq!(dht(&["put", "--torrent", HASH]).code, Some(2), "a pointer without a key");
+    assert_eq!(dht(&["get", "magnet:?xt=urn:btih:0"]).code, Some(2));
+}
+
+#[test]
+fn swarms_are_counted_and_sampled() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_node, address) = node(dir.path(), &[]);
+    let dht = |args: &[&str]| {
+        let local = ["--listen", "127.0.0.1:0", "--bootstrap", &address];
+        run_ok(dir.path(), [&["dht"], args, &local[..]].concat()).stdout
+    };
+    assert_eq!(dht(&["scrape", HASH]), "IPv4: 0 seeds, 0 downloaders\n");
+    assert_eq!(dht(&["sample"]), "");
+    dht(&["announce", HASH, "--port", "7777"]);
+    assert_eq!(dht(&["scrape", HASH]), "IPv4: 0 seeds, 1 downloaders\n");
+    assert_eq!(dht(&["sample"]), format!("{HASH}\n"));
+    assert!(dht(&["sample", HASH, "--json"]).contains(r#""count":1"#));
+}
+
+#[test]
+fn a_node_keeps_its_id_where_it_listens() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_node, address) = node(dir.path(), &[]);
+    let id = |listen: &str| {
+        let ask =
+            ["dht", "get-peers", HASH, "--json", "--save", "state", "--bootstrap", &address, "--listen"];
+        let told = run_ok(dir.path(), [&ask[..], &[listen]].concat()).stdout;
+        let listening = told.lines().next().expect("a record").to_owned();
+        let after = |key: &str| listening.split_once(key).expect(key).1.split('"').next().unwrap().to_owned();
+        (after(r#""addresses":[""#), after(r#""ids":[""#))
+    };
+    let (first_addr, first) = id("127.0.0.1:0");
+    let (again_addr, again) = id(&first_addr);
+    assert_eq!(first_addr == again_addr, first == again, "the id goes with the address");
+    assert_ne!(id("127.0.0.1:0").1, first);
+}

@@ -11,7 +11,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
-use swarm_core::dht::{DATAGRAM_LEN_MAX, Event, Family, Node, NodeConfig, NodeId, NodeInfo};
+use swarm_core::dht::{DATAGRAM_LEN_MAX, Event, Family, Node, NodeConfig, NodeId};
+use swarm_core::id::InfoHash;
 use swarm_core::rng::Rng;
 use swarm_core::time::Time;
 use tokio::net::UdpSocket;
@@ -93,10 +94,24 @@ impl Dht {
         result
     }
 
-    /// All nodes that it knows, to be saved.
-    pub fn nodes(&self) -> Vec<NodeInfo> {
+    /// What is to be kept for another time.
+    pub fn saved(&self) -> Saved {
         let node = self.node.borrow();
-        self.families().flat_map(|family| node.nodes(family)).collect()
+        let id = |family| Some((self.local_addr(family)?, node.id(family)?));
+        let nodes = self.families().flat_map(|family| node.nodes(family)).map(|info| info.addr);
+        Saved { ids: self.families().filter_map(id).collect(), nodes: nodes.collect() }
+    }
+
+    /// Takes the ids again that it had when it last listened at the same addresses. To be called before
+    /// [`join`](Self::join).
+    pub fn resume(&self, saved: &Saved) {
+        for (addr, id) in &saved.ids {
+            let family = Family::of(*addr);
+            let fits = addr.ip().is_unspecified() || id.is_allowed_for(addr.ip());
+            if fits && self.local_addr(family) == Some(*addr) {
+                self.with(|node, now| node.resume_id(now, family, *id));
+            }
+        }
     }
 
     /// Joins by nodes named as `HOST:PORT`, asking again for names that do not resolve until one does.
@@ -176,34 +191,59 @@ impl Dht {
     }
 }
 
-/// The addresses of a file that [`save_nodes`] wrote, to [`join`](Dht::join) by; none if there is no such file.
-///
-/// # Errors
-/// What the system says if the file is there and cannot be read.
-pub fn saved_nodes(file: &Path) -> io::Result<Vec<String>> {
-    match std::fs::read_to_string(file) {
-        Ok(text) => {
-            let addresses = text.lines().filter(|line| line.parse::<SocketAddr>().is_ok());
-            Ok(addresses.take(SAVED_MAX).map(str::to_owned).collect())
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-        Err(error) => Err(error),
-    }
+/// What a node keeps for another time: a text, one thing a line.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Saved {
+    /// Its ids, each with the address of the socket that goes by it. Only who listens there may take it again: two nodes
+    /// of one id are one too many.
+    pub ids: Vec<(SocketAddr, NodeId)>,
+    /// The nodes that it knew.
+    pub nodes: Vec<SocketAddr>,
 }
 
-/// Writes the addresses of nodes to a file, one a line, in the place of what was there. Without any nodes it does
-/// nothing: who has lost the network keeps what it had.
-///
-/// # Errors
-/// What the system says if the file cannot be written.
-pub fn save_nodes(file: &Path, nodes: &[NodeInfo]) -> io::Result<()> {
-    if nodes.is_empty() {
-        return Ok(());
+impl Saved {
+    /// What a file holds; nothing if there is no such file. Lines that say nothing are passed over.
+    ///
+    /// # Errors
+    /// What the system says if the file is there and cannot be read.
+    pub fn read(file: &Path) -> io::Result<Saved> {
+        let text = match std::fs::read_to_string(file) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+            read => read?,
+        };
+        let mut saved = Saved::default();
+        for line in text.lines().take(SAVED_MAX + Family::ALL.len()) {
+            let (addr, id) = line.split_once(' ').map_or((line, None), |(addr, id)| (addr, Some(id)));
+            match (addr.parse(), id.map(str::parse::<InfoHash>)) {
+                (Ok(addr), None) => saved.nodes.push(addr),
+                (Ok(addr), Some(Ok(id))) => saved.ids.push((addr, id.into())),
+                _ => {}
+            }
+        }
+        Ok(saved)
     }
-    let text: String = nodes.iter().take(SAVED_MAX).map(|node| format!("{}\n", node.addr)).collect();
-    let mut part = file.as_os_str().to_owned();
-    part.push(".part");
-    std::fs::write(&part, text).and_then(|()| std::fs::rename(&part, file))
+
+    /// Writes it to a file, in the place of what was there. Without any nodes it does nothing: who has lost the network
+    /// keeps what it had.
+    ///
+    /// # Errors
+    /// What the system says if the file cannot be written.
+    pub fn write(&self, file: &Path) -> io::Result<()> {
+        if self.nodes.is_empty() {
+            return Ok(());
+        }
+        let ids = self.ids.iter().map(|(addr, id)| format!("{addr} {id}\n"));
+        let nodes = self.nodes.iter().take(SAVED_MAX).map(|addr| format!("{addr}\n"));
+        let mut part = file.as_os_str().to_owned();
+        part.push(".part");
+        std::fs::write(&part, ids.chain(nodes).collect::<String>())
+            .and_then(|()| std::fs::rename(&part, file))
+    }
+
+    /// The nodes as [`Dht::join`] takes them.
+    pub fn hosts(&self) -> impl Iterator<Item = String> + '_ {
+        self.nodes.iter().map(SocketAddr::to_string)
+    }
 }
 
 /// Never zero, which the node may take for "never".

@@ -135,7 +135,7 @@ fn allowed(
 ) -> Result<Vec<SocketAddr>, HttpError> {
     let mut addrs = found.to_vec();
     if let Some(family) = request.family {
-        addrs.retain(|addr| Family::of(addr.ip()) == family);
+        addrs.retain(|addr| Family::of_ip(addr.ip()) == family);
         if addrs.is_empty() {
             return Err(HttpError::NoAddress(family));
         }

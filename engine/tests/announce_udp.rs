@@ -58,7 +58,7 @@ impl Tracker {
                     other => panic!("not what a client sends: {other:?}"),
                 };
                 let mut reply = Vec::new();
-                response.encode(Family::of(from.ip()), &mut reply);
+                response.encode(Family::of_ip(from.ip()), &mut reply);
                 // A tracker's own errors, and what somebody else made up, change nothing.
                 let noise = [&reply[..4], &[0; 4], &reply[8..]].concat();
                 for datagram in [noise.as_slice(), b"noise", &reply] {

@@ -58,7 +58,7 @@ async fn socket(tracker: &Tracker) -> UdpSocket {
 
 impl Client {
     async fn new(tracker: &Tracker) -> Client {
-        let family = Family::of(tracker.udp_addr.ip());
+        let family = Family::of_ip(tracker.udp_addr.ip());
         let mut client = Client { socket: socket(tracker).await, family, connection: ConnectionId(0) };
         client.connect().await;
         client

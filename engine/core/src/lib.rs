@@ -20,6 +20,7 @@ pub mod geometry;
 pub mod id;
 pub mod lsd;
 pub mod metainfo;
+pub mod net;
 pub mod peer;
 pub mod picker;
 pub mod rate;

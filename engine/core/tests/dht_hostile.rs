@@ -46,6 +46,16 @@ fn query(id: NodeId, question: Question) -> Message {
     }
 }
 
+/// The answer to a ping.
+fn pong(ping: &[u8], id: NodeId) -> Message {
+    Message {
+        transaction: Message::parse(ping).expect("a message").transaction,
+        external_addr: None,
+        read_only: false,
+        body: Body::Response(Response { id: Some(id), ..Response::default() }),
+    }
+}
+
 fn ask(node: &mut Node, now: Time, from: SocketAddr, question: Question) -> Message {
     let datagram = query(NodeId(*b"abcdefghij0123456789"), question).encode();
     let sent = answers(node, now, from, &datagram);
@@ -61,7 +71,7 @@ fn response(message: Message) -> Response {
 }
 
 fn get_peers(node: &mut Node, now: Time, from: SocketAddr) -> Response {
-    response(ask(node, now, from, Question::GetPeers { info_hash: HASH, no_seeds: false }))
+    response(ask(node, now, from, Question::GetPeers { info_hash: HASH, no_seeds: false, scrape: false }))
 }
 
 fn announcement(token: Vec<u8>, implied_port: bool) -> Question {
@@ -110,6 +120,39 @@ fn items_need_a_token_and_come_back_as_they_were() {
 }
 
 #[test]
+fn a_scrape_tells_how_many_there_are_and_fits_a_frame() {
+    let mut node = node();
+    for n in 0..200u8 {
+        let peer = SocketAddr::from(([10, 0, 1, n], 5000));
+        let token = get_peers(&mut node, start(), peer).token.expect("a token");
+        let is_seed = n % 4 == 0;
+        let what = Question::AnnouncePeer { info_hash: HASH, port: 9, implied_port: false, is_seed, token };
+        ask(&mut node, start(), peer, what);
+    }
+    let question = Question::GetPeers { info_hash: HASH, no_seeds: false, scrape: true };
+    let answer = ask(&mut node, start(), addr("192.168.0.1:5000"), question);
+    assert!(answer.encode().len() < 1_400, "{} bytes", answer.encode().len());
+    let scrape = response(answer).scrape.expect("filters");
+    let (seeds, downloaders) = (scrape.seeds.count(), scrape.downloaders.count());
+    assert!(seeds.abs_diff(50) <= 2 && downloaders.abs_diff(150) <= 6, "{seeds} and {downloaders}");
+    let other = Question::GetPeers { info_hash: InfoHash([1; 20]), no_seeds: false, scrape: true };
+    assert_eq!(response(ask(&mut node, start(), addr("192.168.0.2:5000"), other)).scrape, None);
+}
+
+#[test]
+fn an_id_is_resumed_as_long_as_nobody_is_known() {
+    let mut node = node();
+    let (mine, other) = (NodeId([5; 20]), NodeId([6; 20]));
+    node.resume_id(start(), Family::V4, mine);
+    assert_eq!((node.id(Family::V4), node.id(Family::V6)), (Some(mine), Some(OWN)));
+    node.ping(start(), addr("192.168.0.1:5000"));
+    let (to, ping) = node.poll_datagram().expect("a ping");
+    answers(&mut node, start(), to, &pong(&ping, NodeId([1; 20])).encode());
+    node.resume_id(start(), Family::V4, other);
+    assert_eq!(node.id(Family::V4), Some(mine));
+}
+
+#[test]
 fn a_sample_tells_of_swarms() {
     let mut node = node();
     let from = addr("192.168.0.1:5000");
@@ -140,7 +183,7 @@ fn who_asks_too_much_is_not_answered() {
     let samples = [
         Question::Ping,
         Question::FindNode { target: OWN },
-        Question::GetPeers { info_hash: HASH, no_seeds: false },
+        Question::GetPeers { info_hash: HASH, no_seeds: false, scrape: false },
     ];
     for question in samples {
         let mut node = node();
@@ -201,19 +244,14 @@ fn thousands_of_mutated_datagrams_change_nothing() {
     let known = addr("192.168.0.1:5000");
     node.ping(start(), known);
     let (_, ping) = node.poll_datagram().expect("a ping");
-    let pong = Message {
-        transaction: Message::parse(&ping).expect("a message").transaction,
-        external_addr: None,
-        read_only: false,
-        body: Body::Response(Response { id: Some(NodeId([1; 20])), ..Response::default() }),
-    };
+    let pong = pong(&ping, NodeId([1; 20]));
     answers(&mut node, start(), known, &pong.encode());
     let before = node.nodes(Family::V4);
     let id = NodeId([9; 20]);
     let seeds: Vec<Vec<u8>> = [
         query(id, Question::Ping),
         query(id, Question::FindNode { target: OWN }),
-        query(id, Question::GetPeers { info_hash: HASH, no_seeds: true }),
+        query(id, Question::GetPeers { info_hash: HASH, no_seeds: true, scrape: true }),
         query(id, announcement(b"12345678".to_vec(), true)),
         pong,
     ]
@@ -246,12 +284,7 @@ fn ids_that_do_not_fit_their_address_are_left_out() {
     let from = addr("93.184.216.34:5000");
     node.ping(start(), from);
     let (_, ping) = node.poll_datagram().expect("a ping");
-    let pong = Message {
-        transaction: Message::parse(&ping).expect("a message").transaction,
-        external_addr: None,
-        read_only: false,
-        body: Body::Response(Response { id: Some(NodeId([1; 20])), ..Response::default() }),
-    };
+    let pong = pong(&ping, NodeId([1; 20]));
     answers(&mut node, start(), from, &pong.encode());
     assert!(node.nodes(Family::V4).is_empty());
 }
@@ -282,12 +315,7 @@ fn nodes_of_both_families_are_given_to_who_wants_them() {
     for from in ["10.0.0.1:5000", "[fd00::1]:5000"] {
         node.ping(start(), addr(from));
         let (to, ping) = node.poll_datagram().expect("a ping");
-        let pong = Message {
-            transaction: Message::parse(&ping).expect("a message").transaction,
-            external_addr: None,
-            read_only: false,
-            body: Body::Response(Response { id: Some(NodeId([1; 20])), ..Response::default() }),
-        };
+        let pong = pong(&ping, NodeId([1; 20]));
         answers(&mut node, start(), to, &pong.encode());
     }
     let counts = |node: &mut Node, want: Vec<Family>| {

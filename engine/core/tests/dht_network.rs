@@ -280,3 +280,34 @@ fn items_are_kept_and_the_newest_is_found() {
     });
     assert_eq!(newest, Some(version(7)));
 }
+
+#[test]
+fn swarms_are_counted_and_sampled() {
+    let (mut network, hosts) = joined(Family::V4, 60, 8);
+    for (n, addr) in hosts.iter().enumerate().skip(10) {
+        let what = Announce { is_seed: n % 5 == 0, ..ANNOUNCE };
+        let announce = network.with(*addr, |node, now| node.announce(now, Family::V4, hash(0), what));
+        network.outcome(*addr, announce);
+    }
+    let asker = hosts[3];
+    let scrape = network.with(asker, |node, now| node.scrape(now, Family::V4, hash(0)));
+    let (peers, _) = network.outcome(asker, scrape);
+    assert!(peers.len() > 40, "most of them are named too");
+    let counts = network.events[&asker].iter().find_map(|(_, event)| match event {
+        Event::Scraped { lookup, seeds, downloaders, .. } if *lookup == scrape => {
+            Some((*seeds, *downloaders))
+        }
+        _ => None,
+    });
+    let (seeds, downloaders) = counts.expect("counts");
+    assert!(seeds.abs_diff(10) <= 1 && downloaders.abs_diff(40) <= 2, "{seeds} and {downloaders}");
+
+    let target = NodeId::from(hash(0));
+    let sample = network.with(asker, |node, now| node.sample_infohashes(now, Family::V4, target));
+    network.outcome(asker, sample);
+    let mut sampled = network.events[&asker].iter().filter_map(|(_, event)| match event {
+        Event::Samples { lookup, samples, .. } if *lookup == sample => Some(samples),
+        _ => None,
+    });
+    assert!(sampled.any(|samples| samples.hashes == [hash(0)] && samples.count == 1));
+}

@@ -48,7 +48,7 @@ impl Announcing {
     ) -> Announcing {
         let mut ports = BTreeMap::new();
         for addr in &hub.listening {
-            ports.entry(Family::of(addr.ip())).or_insert(addr.port());
+            ports.entry(Family::of_ip(addr.ip())).or_insert(addr.port());
         }
         let config = AnnouncerConfig { info_hash, peer_id, ports, interval_min };
         Announcing { announcer: Announcer::new(config, named, rng) }

@@ -76,7 +76,7 @@ fn send(hub: &Rc<Hub>, tracker: SocketAddr, ask: Ask) -> std::io::Result<()> {
 
 async fn talk(hub: Rc<Hub>, tracker: SocketAddr, socket: UdpSocket, mut inbox: mpsc::UnboundedReceiver<Ask>) {
     let rng = hub.rng.borrow_mut().fork();
-    let mut client = Client::new(Family::of(tracker.ip()), rng);
+    let mut client = Client::new(Family::of_ip(tracker.ip()), rng);
     let mut outcomes = BTreeMap::new();
     let mut received = vec![0; DATAGRAM_LEN_MAX];
     loop {

@@ -2,7 +2,7 @@
 
 use super::hub::Hub;
 use super::torrent::{Inner, TorrentShell};
-use crate::dht::{Dht, PUBLIC_NODES, save_nodes, saved_nodes};
+use crate::dht::{Dht, PUBLIC_NODES, Saved};
 use crate::hash::Lane;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -195,7 +195,7 @@ impl SessionDht {
     }
 }
 
-/// Where known nodes are kept between sessions.
+/// Where the node's ids and the nodes that it knows are kept between sessions.
 fn saved_in(hub: &Hub) -> Option<PathBuf> {
     Some(hub.options.state_dir.as_ref()?.join("dht-nodes"))
 }
@@ -204,9 +204,10 @@ fn saved_in(hub: &Hub) -> Option<PathBuf> {
 async fn join(hub: &Hub, ours: &SessionDht, mut hosts: Vec<String>) {
     if let Some(file) = saved_in(hub) {
         let (done, saved) = oneshot::channel();
-        hub.workers.submit(Lane::Check, move || drop(done.send(saved_nodes(&file))));
+        hub.workers.submit(Lane::Check, move || drop(done.send(Saved::read(&file))));
         if let Ok(Ok(saved)) = saved.await {
-            hosts.extend(saved);
+            ours.dht.resume(&saved);
+            hosts.extend(saved.hosts());
         }
     }
     ours.dht.join(&hosts).await;
@@ -221,11 +222,11 @@ async fn join(hub: &Hub, ours: &SessionDht, mut hosts: Vec<String>) {
 /// Saves the nodes that are known.
 pub(super) async fn save(hub: &Hub) {
     let (Some(ours), Some(file)) = (hub.dht.borrow().clone(), saved_in(hub)) else { return };
-    let nodes = ours.dht.nodes();
+    let state = ours.dht.saved();
     let (done, saved) = oneshot::channel();
     hub.workers.submit(Lane::Transfer, move || {
         let folder = file.parent().map_or(Ok(()), std::fs::create_dir_all);
-        let _ = done.send(folder.and_then(|()| save_nodes(&file, &nodes)));
+        let _ = done.send(folder.and_then(|()| state.write(&file)));
     });
     if let Ok(Err(error)) = saved.await {
         tracing::warn!(%error, "cannot save the nodes of the DHT");

@@ -95,7 +95,7 @@ fn respond(shared: &Shared, rng: &mut Rng, datagram: &[u8], client: SocketAddr, 
         Ok(_) | Err(_) => None,
     };
     match response {
-        Some(response) => response.encode(Family::of(source), out),
+        Some(response) => response.encode(Family::of_ip(source), out),
         None => {
             tracing::trace!(%client, "datagram dropped");
             shared.counters.udp_dropped.add_one();
@@ -111,7 +111,7 @@ fn respond_to_announce(
     source: IpAddr,
 ) -> Result<Response, Failure> {
     admit(shared, source)?;
-    let fit = u32::try_from(peers_max(Family::of(source))).unwrap_or(u32::MAX);
+    let fit = u32::try_from(peers_max(Family::of_ip(source))).unwrap_or(u32::MAX);
     announce.numwant = Some(announce.numwant.unwrap_or(shared.config.numwant_default).min(fit));
     let response = shared.store.announce(shared.clock.now(), rng, &announce, source)?;
     Ok(Response::Announce { transaction, response })

@@ -4,9 +4,10 @@
 //! real nodes do: unknown keys and versions of any length are skipped, a list of nodes may be cut short, whatever
 //! follows the message is ignored. Writing is by hand, since signed values (BEP 44) must go out as they came in.
 
-use super::compact::{Family, NodeInfo, read_addr, read_nodes, write_addr, write_nodes};
+use super::compact::{Family, NodeInfo, address_len, read_addr, read_nodes, write_addr, write_nodes};
 use super::id::NodeId;
 use super::items::{Item, Owner, SALT_LEN_MAX, VALUE_LEN_MAX};
+use super::scrape::{Filter, Scrape};
 use crate::bencode::{self, BencodeError, Dict, Limits, Value};
 use crate::id::InfoHash;
 use std::net::SocketAddr;
@@ -75,6 +76,8 @@ pub enum Question {
         info_hash: InfoHash,
         /// Leave out seeds (BEP 33).
         no_seeds: bool,
+        /// Tell how many there are (BEP 33).
+        scrape: bool,
     },
     /// I am in a swarm.
     AnnouncePeer {
@@ -130,6 +133,8 @@ pub struct Response {
     pub token: Option<Vec<u8>>,
     /// Peers of the swarm that was asked about.
     pub peers: Vec<SocketAddr>,
+    /// How many peers the node knows of that swarm, if that was asked (BEP 33).
+    pub scrape: Option<Scrape>,
     /// What is kept at the place that was asked about. A mutable item comes without its salt, which who asks knows.
     pub item: Option<Item>,
     /// The version of what is kept there.
@@ -287,7 +292,11 @@ fn read_query(dict: Dict<'_>) -> Result<Query, Refusal> {
     let question = match method {
         b"ping" => Question::Ping,
         b"find_node" => Question::FindNode { target: target()? },
-        b"get_peers" => Question::GetPeers { info_hash: info_hash()?, no_seeds: is_set(args, b"noseed") },
+        b"get_peers" => Question::GetPeers {
+            info_hash: info_hash()?,
+            no_seeds: is_set(args, b"noseed"),
+            scrape: is_set(args, b"scrape"),
+        },
         b"announce_peer" => Question::AnnouncePeer {
             info_hash: info_hash()?,
             port: read_port(args).ok_or(wrong("port is not from 1 to 65535"))?,
@@ -372,6 +381,9 @@ fn read_response(dict: Dict<'_>) -> Response {
             .filter_map(|peer| peer.as_bytes().and_then(read_addr))
             .filter(|addr| addr.port() != 0)
             .collect(),
+        scrape: filter(dict, b"BFsd")
+            .zip(filter(dict, b"BFpe"))
+            .map(|(seeds, downloaders)| Scrape { seeds, downloaders }),
         item: dict
             .get(b"v")
             .map(Value::raw)
@@ -384,6 +396,10 @@ fn read_response(dict: Dict<'_>) -> Response {
             hashes: samples.as_chunks::<20>().0.iter().take(VALUES_MAX).copied().map(InfoHash).collect(),
         }),
     }
+}
+
+fn filter(dict: Dict<'_>, key: &[u8]) -> Option<Filter> {
+    Some(Filter(Box::new(dict.get(key)?.as_bytes()?.try_into().ok()?)))
 }
 
 fn number(dict: Dict<'_>, key: &[u8]) -> u32 {
@@ -449,10 +465,13 @@ fn write_arguments(query: &Query, w: &mut Writer) {
             }
             w.key(b"token").bytes(token).key(b"v").raw(&item.value);
         }
-        Question::GetPeers { info_hash, no_seeds } => {
+        Question::GetPeers { info_hash, no_seeds, scrape } => {
             w.key(b"info_hash").bytes(&info_hash.0);
             if *no_seeds {
                 w.key(b"noseed").int(1);
+            }
+            if *scrape {
+                w.key(b"scrape").int(1);
             }
         }
         Question::AnnouncePeer { info_hash, port, implied_port, is_seed, token } => {
@@ -477,6 +496,9 @@ fn write_arguments(query: &Query, w: &mut Writer) {
 }
 
 fn write_response(response: &Response, w: &mut Writer) {
+    if let Some(Scrape { seeds, downloaders }) = &response.scrape {
+        w.key(b"BFpe").bytes(&downloaders.0[..]).key(b"BFsd").bytes(&seeds.0[..]);
+    }
     if let Some(id) = response.id {
         w.key(b"id").bytes(&id.0);
     }
@@ -544,7 +566,7 @@ impl Writer {
     }
 
     fn addr(&mut self, addr: SocketAddr) -> &mut Writer {
-        let mut bytes = Vec::with_capacity(Family::V6.address_len());
+        let mut bytes = Vec::with_capacity(address_len(Family::V6));
         write_addr(addr, &mut bytes);
         self.bytes(&bytes)
     }

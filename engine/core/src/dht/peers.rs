@@ -5,6 +5,7 @@
 //! displaces itself.
 
 use super::compact::{Family, Host};
+use super::scrape::Scrape;
 use crate::id::InfoHash;
 use crate::rng::Rng;
 use crate::time::{Duration, Time};
@@ -76,13 +77,14 @@ impl PeerStore {
         self.ranks.insert(rank(hash, peers));
     }
 
-    /// Some peers of a swarm, at random; all if they fit an answer.
+    /// Some peers of a swarm, at random; all if there are no more than `most`.
     pub(super) fn sample(
         &self,
         now: Time,
         hash: InfoHash,
         family: Family,
         no_seeds: bool,
+        most: usize,
         rng: &mut Rng,
     ) -> Vec<SocketAddr> {
         let peers = self.swarms.get(&hash).map_or(&[][..], Vec::as_slice);
@@ -92,12 +94,22 @@ impl PeerStore {
             .map(|peer| peer.addr)
             .filter(|addr| Family::of(*addr) == family)
             .collect();
-        let most = ANSWER_PEERS_MAX[family as usize];
         if found.len() > most {
             rng.shuffle(&mut found);
             found.truncate(most);
         }
         found
+    }
+
+    /// How many peers of a swarm there are; `None` if none is known.
+    pub(super) fn scrape(&self, now: Time, hash: InfoHash) -> Option<Scrape> {
+        let peers = self.swarms.get(&hash)?;
+        let mut scrape = Scrape::default();
+        for peer in peers.iter().filter(|peer| now.since(peer.heard) < PEER_LIFETIME) {
+            let filter = if peer.is_seed { &mut scrape.seeds } else { &mut scrape.downloaders };
+            filter.insert(peer.addr.ip());
+        }
+        Some(scrape)
     }
 
     /// Some swarms at random, and how many there are.
@@ -143,7 +155,7 @@ mod tests {
     }
 
     fn found(store: &PeerStore, now: Time, n: u32) -> Vec<SocketAddr> {
-        store.sample(now, hash(n), Family::V4, false, &mut Rng::new(1))
+        store.sample(now, hash(n), Family::V4, false, ANSWER_PEERS_MAX[0], &mut Rng::new(1))
     }
 
     #[test]
@@ -155,8 +167,8 @@ mod tests {
         store.announce(at(900), hash(1), peer(2), true);
         assert_eq!(found(&store, at(900), 1), [peer(1), peer(2)]);
         assert_eq!(found(&store, at(900), 2), []);
-        assert_eq!(store.sample(at(900), hash(1), Family::V4, true, &mut Rng::new(1)), [peer(1)]);
-        assert_eq!(store.sample(at(900), hash(1), Family::V6, false, &mut Rng::new(1)).len(), 1);
+        assert_eq!(store.sample(at(900), hash(1), Family::V4, true, 9, &mut Rng::new(1)), [peer(1)]);
+        assert_eq!(store.sample(at(900), hash(1), Family::V6, false, 9, &mut Rng::new(1)).len(), 1);
         assert_eq!(found(&store, at(1_800), 1), [peer(2)]);
         store.expire(at(2_700));
         assert_eq!(store.len(), (0, 0));

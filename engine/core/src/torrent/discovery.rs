@@ -3,10 +3,11 @@
 //! Addresses from the network are claims by strangers. They are checked, bounded
 //! in number, tried a few at a time, and left alone for longer after each failure.
 
+use crate::net::{Host, is_contactable};
 use crate::rng::Rng;
 use crate::time::{Duration, Time};
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 /// How many addresses are remembered.
 pub const ADDRESSES_MAX: usize = 2_000;
@@ -35,36 +36,7 @@ pub enum Origin {
 
 /// Whether such an address may be dialled.
 pub fn is_dialable(addr: SocketAddr, origin: Origin) -> bool {
-    let ip = addr.ip().to_canonical();
-    let loopback_allowed = !matches!(origin, Origin::Network { from_loopback: false });
-    let broadcast = matches!(ip, IpAddr::V4(v4) if v4.is_broadcast() || v4.octets()[0] == 0);
-    addr.port() != 0
-        && !ip.is_unspecified()
-        && !ip.is_multicast()
-        && !broadcast
-        && (loopback_allowed || !ip.is_loopback())
-}
-
-/// What a ban covers: an IPv4 address, an IPv6 /64, or, on loopback, where many peers share an
-/// address, one address and port.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum BanKey {
-    V4([u8; 4]),
-    V6([u16; 4]),
-    Loopback(SocketAddr),
-}
-
-impl BanKey {
-    fn of(addr: SocketAddr) -> BanKey {
-        match addr.ip().to_canonical() {
-            ip if ip.is_loopback() => BanKey::Loopback(SocketAddr::new(ip, addr.port())),
-            IpAddr::V4(ip) => BanKey::V4(ip.octets()),
-            IpAddr::V6(ip) => {
-                let s = ip.segments();
-                BanKey::V6([s[0], s[1], s[2], s[3]])
-            }
-        }
-    }
+    is_contactable(addr, !matches!(origin, Origin::Network { from_loopback: false }))
 }
 
 #[derive(Debug, Default)]
@@ -85,7 +57,7 @@ pub struct Discovery {
     connected: BTreeMap<SocketAddr, Candidate>,
     /// Our own addresses, as dialling them showed.
     own: BTreeSet<SocketAddr>,
-    bans: BTreeMap<BanKey, Time>,
+    bans: BTreeMap<Host, Time>,
 }
 
 impl Discovery {
@@ -203,10 +175,10 @@ impl Discovery {
     pub fn ban(&mut self, now: Time, addr: SocketAddr) {
         self.bans.retain(|_, until| *until > now);
         if self.bans.len() < BANS_MAX {
-            self.bans.insert(BanKey::of(addr), now + BAN_TIME);
+            self.bans.insert(Host::of(addr), now + BAN_TIME);
         }
-        let key = BanKey::of(addr);
-        self.idle.retain(|a, _| BanKey::of(*a) != key);
+        let key = Host::of(addr);
+        self.idle.retain(|a, _| Host::of(*a) != key);
     }
 
     /// Ends the bans whose time is up.
@@ -216,7 +188,7 @@ impl Discovery {
 
     /// Whether the address is banned.
     pub fn is_banned(&self, addr: SocketAddr) -> bool {
-        self.bans.contains_key(&BanKey::of(addr))
+        self.bans.contains_key(&Host::of(addr))
     }
 }
 

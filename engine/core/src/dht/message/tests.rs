@@ -1,4 +1,5 @@
 use super::*;
+use crate::dht::scrape::FILTER_LEN;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -139,14 +140,23 @@ fn questions() -> impl Strategy<Value = Question> {
             .prop_map(|(target, seq)| Question::Get { target, seq }),
         put.prop_map(|(item, cas, token)| Question::Put { item, cas, token }),
         target.prop_map(|target| Question::SampleInfohashes { target }),
-        (any::<[u8; 20]>(), any::<bool>())
-            .prop_map(|(hash, no_seeds)| Question::GetPeers { info_hash: InfoHash(hash), no_seeds }),
+        any::<([u8; 20], bool, bool)>().prop_map(|(hash, no_seeds, scrape)| Question::GetPeers {
+            info_hash: InfoHash(hash),
+            no_seeds,
+            scrape
+        }),
         (any::<[u8; 20]>(), 1u16.., any::<bool>(), any::<bool>(), token).prop_map(
             |(hash, port, implied_port, is_seed, token)| {
                 Question::AnnouncePeer { info_hash: InfoHash(hash), port, implied_port, is_seed, token }
             }
         ),
     ]
+}
+
+fn scrapes() -> impl Strategy<Value = Scrape> {
+    let filter =
+        || vec(any::<u8>(), FILTER_LEN).prop_map(|bytes| Filter(Box::new(bytes.try_into().unwrap())));
+    (filter(), filter()).prop_map(|(seeds, downloaders)| Scrape { seeds, downloaders })
 }
 
 fn bodies() -> impl Strategy<Value = Body> {
@@ -167,18 +177,18 @@ fn bodies() -> impl Strategy<Value = Body> {
             nodes(Family::V4),
             nodes(Family::V6),
             proptest::option::of(vec(any::<u8>(), 0..TOKEN_LEN_MAX)),
-            vec(addrs(), 0..20),
+            (vec(addrs(), 0..20), proptest::option::of(scrapes())),
             proptest::option::of(items(0)),
             proptest::option::of((any::<[u32; 2]>(), vec(any::<[u8; 20]>(), 0..20)))
         )
-            .prop_map(|(id, nodes, nodes6, token, peers, item, samples)| {
+            .prop_map(|(id, nodes, nodes6, token, (peers, scrape), item, samples)| {
                 let seq = item.as_ref().and_then(|item| item.owner.as_ref()).map(|owner| owner.seq);
                 let samples = samples.map(|([interval, count], hashes)| Samples {
                     interval_s: interval,
                     count,
                     hashes: hashes.into_iter().map(InfoHash).collect(),
                 });
-                Body::Response(Response { id, nodes, nodes6, token, peers, item, seq, samples })
+                Body::Response(Response { id, nodes, nodes6, token, peers, scrape, item, seq, samples })
             }),
         (any::<i64>(), "[ -~]{0,100}").prop_map(|(code, text)| Body::Error(KrpcError { code, text })),
     ]

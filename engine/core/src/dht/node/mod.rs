@@ -15,7 +15,7 @@ use super::id::NodeId;
 use super::items::{Item, ItemStore};
 use super::limit::Allowance;
 use super::lookup::Lookup;
-use super::message::{Body, Message, MessageError, Query, Question, Response};
+use super::message::{Body, Message, MessageError, Query, Question, Response, Samples};
 use super::peers::PeerStore;
 use super::table::{BUCKET_LEN_MAX, Table};
 use super::token::Tokens;
@@ -79,6 +79,26 @@ pub enum Event {
         lookup: LookupId,
         /// The item.
         item: Item,
+    },
+    /// How many peers a swarm has (BEP 33), about.
+    Scraped {
+        /// Which search found it out.
+        lookup: LookupId,
+        /// The swarm.
+        info_hash: InfoHash,
+        /// Those that have all of it.
+        seeds: u32,
+        /// The others.
+        downloaders: u32,
+    },
+    /// Somebody says which swarms it knows peers of (BEP 51).
+    Samples {
+        /// Which search asked.
+        lookup: LookupId,
+        /// Some of them, and how many there are.
+        samples: Samples,
+        /// Who says so.
+        by: SocketAddr,
     },
     /// A search is over.
     Done {
@@ -192,6 +212,15 @@ impl Node {
     /// The nodes known on a network, to be saved and given to [`join`](Self::join) another time.
     pub fn nodes(&self, family: Family) -> Vec<NodeInfo> {
         self.network(family).map(|network| network.table.nodes().collect()).unwrap_or_default()
+    }
+
+    /// Takes the id that it had another time, as long as it knows nobody: those who knew it know it again.
+    pub fn resume_id(&mut self, now: Time, family: Family, id: NodeId) {
+        if let Some(network) = self.network_mut(family)
+            && network.table.len() == 0
+        {
+            network.table = Table::new(now, id);
+        }
     }
 
     /// How many peers of how many swarms others have announced here.

@@ -6,6 +6,8 @@ use crate::dht::id::NodeId;
 use crate::dht::items::{Item, Owner};
 use crate::dht::lookup::Lookup;
 use crate::dht::message::{Question, Response};
+use crate::dht::peers::SWARM_PEERS_MAX;
+use crate::dht::scrape::Census;
 use crate::id::InfoHash;
 use crate::time::Time;
 use std::net::SocketAddr;
@@ -36,8 +38,11 @@ enum Goal {
     Item(Vec<u8>, Option<Item>),
     /// With the version that must be there.
     Keep(Item, Option<i64>),
+    Size(Census),
+    Samples,
 }
 
+/// One search of a node's, from its first query to its last answer.
 pub(super) struct Search {
     family: Family,
     goal: Goal,
@@ -48,6 +53,44 @@ pub(super) struct Search {
     hops: Option<u8>,
     stores: usize,
     stored: usize,
+}
+
+impl Search {
+    /// What there is in an answer that its owner wants to know, nodes aside.
+    fn take_answer(
+        &mut self,
+        lookup: LookupId,
+        target: NodeId,
+        by: SocketAddr,
+        response: Response,
+    ) -> Option<Event> {
+        let mut peers = response.peers;
+        peers.retain(|peer| Family::of(*peer) == self.family && is_usable(*peer, by));
+        if let Goal::Size(census) = &mut self.goal {
+            census.add(response.scrape.as_ref(), peers.iter().map(SocketAddr::ip));
+        }
+        match &mut self.goal {
+            Goal::Peers(info_hash, _) | Goal::Size(Census { info_hash, .. }) => {
+                let info_hash = *info_hash;
+                (!peers.is_empty()).then_some(Event::Peers { lookup, info_hash, peers, by })
+            }
+            Goal::Item(salt, newest) => {
+                let mut item = response.item?;
+                item.owner = item.owner.map(|owner| Owner { salt: salt.clone(), ..owner });
+                let is_newer = newest.as_ref().is_none_or(|newest| item.seq() > newest.seq());
+                if !is_newer || item.target() != target || !item.is_genuine() {
+                    return None;
+                }
+                *newest = Some(item.clone());
+                Some(Event::Item { lookup, item })
+            }
+            Goal::Samples => {
+                let samples = response.samples?;
+                Some(Event::Samples { lookup, samples, by })
+            }
+            Goal::Nodes | Goal::Keep(..) => None,
+        }
+    }
 }
 
 impl Node {
@@ -77,13 +120,25 @@ impl Node {
         self.start(now, family, item.target(), Goal::Keep(item, cas))
     }
 
+    /// Asks how many peers a swarm has (BEP 33). Gives [`Event::Peers`] as well as they are found, then
+    /// [`Event::Scraped`], then [`Event::Done`].
+    pub fn scrape(&mut self, now: Time, family: Family, info_hash: InfoHash) -> LookupId {
+        self.start(now, family, info_hash.into(), Goal::Size(Census::new(info_hash)))
+    }
+
+    /// Asks nodes near `target` which swarms they know peers of (BEP 51). Gives [`Event::Samples`] for each that
+    /// answers, then [`Event::Done`].
+    pub fn sample_infohashes(&mut self, now: Time, family: Family, target: NodeId) -> LookupId {
+        self.start(now, family, target, Goal::Samples)
+    }
+
     fn start(&mut self, now: Time, family: Family, target: NodeId, goal: Goal) -> LookupId {
         let id = LookupId(self.next_lookup);
         self.next_lookup = self.next_lookup.wrapping_add(1);
         let room = self.searches.len() < SEARCHES_MAX;
         let lookup = if room { self.new_lookup(now, family, target) } else { None };
         let lookup = lookup.unwrap_or_else(|| Lookup::new(target));
-        let search = Search {
+        let mut search = Search {
             family,
             goal,
             lookup: Some(lookup),
@@ -93,16 +148,23 @@ impl Node {
             stores: 0,
             stored: 0,
         };
-        self.search_here(now, id, family, &search.goal);
+        self.search_here(now, id, family, &mut search.goal);
         self.searches.insert(id, search);
         self.advance(now, id);
         id
     }
 
     /// What others have announced to ourselves counts too, most of all where there are few nodes.
-    fn search_here(&mut self, now: Time, lookup: LookupId, family: Family, goal: &Goal) {
-        let Goal::Peers(info_hash, _) = *goal else { return };
-        for peer in self.peers.sample(now, info_hash, family, false, &mut self.rng) {
+    fn search_here(&mut self, now: Time, lookup: LookupId, family: Family, goal: &mut Goal) {
+        let info_hash = match goal {
+            Goal::Peers(info_hash, _) => *info_hash,
+            Goal::Size(census) => {
+                census.add(self.peers.scrape(now, census.info_hash).as_ref(), std::iter::empty());
+                census.info_hash
+            }
+            _ => return,
+        };
+        for peer in self.peers.sample(now, info_hash, family, false, SWARM_PEERS_MAX, &mut self.rng) {
             self.events.push_back(Event::Peers { lookup, info_hash, peers: vec![peer], by: peer });
         }
     }
@@ -119,7 +181,11 @@ impl Node {
             let target = lookup.target();
             let question = match search.goal {
                 Goal::Nodes => Question::FindNode { target },
-                Goal::Peers(info_hash, _) => Question::GetPeers { info_hash, no_seeds: false },
+                Goal::Peers(info_hash, _) => Question::GetPeers { info_hash, no_seeds: false, scrape: false },
+                Goal::Size(Census { info_hash, .. }) => {
+                    Question::GetPeers { info_hash, no_seeds: false, scrape: true }
+                }
+                Goal::Samples => Question::SampleInfohashes { target },
                 Goal::Item(..) | Goal::Keep(..) => Question::Get { target, seq: None },
             };
             self.send_query(now, addr, node, question, Purpose::Step(id));
@@ -128,13 +194,13 @@ impl Node {
     }
 
     /// A node has answered a step of a search.
-    pub(super) fn on_step(&mut self, now: Time, id: LookupId, info: NodeInfo, response: Response) {
+    pub(super) fn on_step(&mut self, now: Time, id: LookupId, info: NodeInfo, mut response: Response) {
         let Some(search) = self.searches.get_mut(&id) else { return };
         let Some(lookup) = &mut search.lookup else { return };
-        let hops = lookup.answered(info, response.token);
+        let hops = lookup.answered(info, response.token.take());
         let target = lookup.target();
         let own = self.networks[search.family as usize].as_ref().map(|network| network.table.own());
-        let nodes = if search.family == Family::V4 { response.nodes } else { response.nodes6 };
+        let nodes = if search.family == Family::V4 { response.nodes.take() } else { response.nodes6.take() };
         let enforce = self.config.enforce_ids;
         let mut nodes = nodes.unwrap_or_default();
         nodes.retain(|node| {
@@ -144,27 +210,12 @@ impl Node {
         for node in &nodes {
             lookup.add_named(*node, info.addr);
         }
-        if let Goal::Peers(info_hash, _) = search.goal {
-            let mut peers = response.peers;
-            peers.retain(|peer| Family::of(*peer) == search.family && is_usable(*peer, info.addr));
-            if !peers.is_empty() {
-                search.hops.get_or_insert(hops);
-                self.events.push_back(Event::Peers { lookup: id, info_hash, peers, by: info.addr });
-            }
+        if let Some(event) = search.take_answer(id, target, info.addr, response) {
+            search.hops.get_or_insert(hops);
+            self.events.push_back(event);
         }
         if let Some(network) = &mut self.networks[search.family as usize] {
             nodes.into_iter().for_each(|node| network.table.named(node));
-        }
-        if let Goal::Item(salt, newest) = &mut search.goal
-            && let Some(mut item) = response.item
-        {
-            item.owner = item.owner.map(|owner| Owner { salt: salt.clone(), ..owner });
-            let is_newer = newest.as_ref().is_none_or(|newest| item.seq() > newest.seq());
-            if is_newer && item.target() == target && item.is_genuine() {
-                search.hops.get_or_insert(hops);
-                *newest = Some(item.clone());
-                self.events.push_back(Event::Item { lookup: id, item });
-            }
         }
         self.advance(now, id);
     }
@@ -229,7 +280,11 @@ impl Node {
         if self.searches.get(&id).is_some_and(is_over)
             && let Some(search) = self.searches.remove(&id)
         {
-            let Search { nodes, stored, queries, hops, .. } = search;
+            let Search { goal, nodes, stored, queries, hops, .. } = search;
+            if let Goal::Size(census) = goal {
+                let ((seeds, downloaders), info_hash) = (census.counts(), census.info_hash);
+                self.events.push_back(Event::Scraped { lookup: id, info_hash, seeds, downloaders });
+            }
             let hops = hops.unwrap_or(0);
             self.events.push_back(Event::Done { lookup: id, nodes, stored, queries, hops });
         }

@@ -5,6 +5,7 @@ use crate::dht::compact::{Family, NodeInfo};
 use crate::dht::id::NodeId;
 use crate::dht::items::{Item, ItemRefusal, Owner};
 use crate::dht::message::{Body, ErrorCode, KrpcError, Message, Query, Question, Response, Samples};
+use crate::dht::peers::ANSWER_PEERS_MAX;
 use crate::dht::table::BUCKET_LEN_MAX;
 use crate::time::Time;
 use std::net::SocketAddr;
@@ -55,11 +56,17 @@ impl Node {
             Question::FindNode { target } | Question::UnknownAbout { target } => {
                 Ok(self.nodes_near(*target, family, &query.want))
             }
-            Question::GetPeers { info_hash, no_seeds } => Ok(Response {
-                token: Some(self.tokens.issue(now, from)),
-                peers: self.peers.sample(now, *info_hash, family, *no_seeds, &mut self.rng),
-                ..self.nodes_near((*info_hash).into(), family, &query.want)
-            }),
+            Question::GetPeers { info_hash, no_seeds, scrape } => {
+                let scrape = scrape.then(|| self.peers.scrape(now, *info_hash)).flatten();
+                // The filters take the room of half the peers, and of the nodes of the other family.
+                let (want, most) = match scrape {
+                    None => (&query.want[..], ANSWER_PEERS_MAX[family as usize]),
+                    Some(_) => (&[][..], ANSWER_PEERS_MAX[family as usize] / 2),
+                };
+                let peers = self.peers.sample(now, *info_hash, family, *no_seeds, most, &mut self.rng);
+                let token = Some(self.tokens.issue(now, from));
+                Ok(Response { token, peers, scrape, ..self.nodes_near((*info_hash).into(), family, want) })
+            }
             Question::AnnouncePeer { info_hash, port, implied_port, is_seed, token } => {
                 if !self.tokens.is_valid(now, from, token) {
                     return Err((ErrorCode::Protocol, "invalid token"));

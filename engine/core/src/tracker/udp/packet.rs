@@ -337,7 +337,7 @@ impl Response {
                 for number in [interval_s, incomplete.unwrap_or_default(), complete.unwrap_or_default()] {
                     write_count(number, out);
                 }
-                let of_family = response.peers.iter().filter(|peer| Family::of(peer.addr.ip()) == family);
+                let of_family = response.peers.iter().filter(|peer| Family::of_ip(peer.addr.ip()) == family);
                 for peer in of_family.take(peers_max(family)) {
                     match peer.addr.ip().to_canonical() {
                         IpAddr::V4(ip) => out.extend_from_slice(&ip.octets()),
