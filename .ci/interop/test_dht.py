@@ -114,6 +114,31 @@ class Trackerless:
         self.we_get(node)
 
 
+    def ask(self, node, *question):
+        """The events of one question to the DHT."""
+        network = "--listen", self.host.endpoint(0), "--bootstrap", node.address
+        return swarm("dht", *question, "--json", *network, seconds=30).events
+
+    def test_libtorrent_counts_its_peers_and_tells_its_torrents(self):
+        node = self.their_node()
+        self.they_seed(node)
+        torrent = info_hash(self.meta)
+
+        def told(question, key, expected):
+            return any(event.get(key) == expected for event in self.ask(node, *question))
+
+        until(lambda: told(("scrape", torrent), "seeds", 1), 30, "libtorrent counts one seed")
+        until(lambda: told(("sample", torrent), "hashes", [torrent]), 30, "libtorrent names its torrent")
+
+    def test_libtorrent_keeps_a_pointer(self):
+        node = self.their_node()
+        key = "--key", self.scratch / "key"
+        torrent = info_hash(self.meta)
+        put = [event for event in self.ask(node, "put", "--torrent", torrent, *key) if event["event"] == "item"]
+        got = [event for event in self.ask(node, "get", put[0]["link"]) if event["event"] == "item"]
+        self.assertEqual([event["torrent"] for event in got], [torrent])
+
+
 class ByInfoHash(Trackerless):
     """Whoever downloads knows nothing but the info-hash."""
 

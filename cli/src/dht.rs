@@ -11,10 +11,11 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::future::pending;
+use std::future::{Future as _, pending, poll_fn};
 use std::io::{self, Write as _};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::task::Poll;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use swarm_core::bencode;
 use swarm_core::dht::{
@@ -36,7 +37,8 @@ pub struct DhtArgs {
     #[command(subcommand)]
     question: Option<Question>,
 
-    /// Listen here; repeatable, one address of each family counts. Default: every interface, port 6881
+    /// Listen here; repeatable, and as many nodes as there are addresses of one family (BEP 45), of which the first is
+    /// the one that asks. Default: every interface, port 6881
     #[arg(long, global = true, value_name = "ADDR:PORT", value_parser = parse_address)]
     listen: Vec<SocketAddr>,
 
@@ -263,15 +265,16 @@ async fn serve(args: DhtArgs, cx: &mut Context) -> Result<Exit> {
         (Ipv6Addr::UNSPECIFIED, LISTEN_PORT_FIRST).into(),
     ];
     let listen = if args.listen.is_empty() { &everywhere[..] } else { &args.listen };
-    let dht = Dht::open(listen, None, question.is_some()).context("cannot open a socket for the DHT")?;
-    let addresses: Vec<SocketAddr> = dht.families().filter_map(|family| dht.local_addr(family)).collect();
+    let dhts = open(listen, question.is_some())?;
+    let [dht, others @ ..] = &dhts[..] else { unreachable!("there is at least one address") };
     let mut hosts = args.bootstrap.clone();
     if let Some(file) = &args.save {
         let saved = Saved::read(file).with_context(|| format!("{}: cannot read", file.display()))?;
-        dht.resume(&saved);
+        dhts.iter().for_each(|dht| dht.resume(&saved));
         hosts.extend(saved.hosts());
     }
-    let ids = dht.saved().ids.iter().map(|(_, id)| id.to_string()).collect();
+    let (addresses, ids): (Vec<SocketAddr>, _) =
+        dhts.iter().flat_map(|dht| dht.saved().ids).map(|(addr, id)| (addr, id.to_string())).unzip();
     tell(cx, &Record::Listening { addresses: &addresses, ids });
     addresses.iter().for_each(|addr| cx.console.note(&format!("listening on {addr}")));
     if hosts.is_empty() && !dht.is_local() {
@@ -280,14 +283,40 @@ async fn serve(args: DhtArgs, cx: &mut Context) -> Result<Exit> {
     let search = Search { question, cx: RefCell::new(cx), state: RefCell::default(), done: Notify::new() };
     let result = tokio::select! {
         () = dht.run(|event| search.on_event(event)) => Ok(Exit::Done),
-        result = search.ask(&dht, &hosts) => result,
-        result = save_now_and_then(&dht, args.save.as_deref()) => result,
+        result = search.ask(dht, &hosts) => result,
+        () = run_all(others, &hosts) => Ok(Exit::Done),
+        result = save_now_and_then(&dhts, args.save.as_deref()) => result,
         () = interrupt.wait() => Ok(Exit::Interrupted),
     };
     if let Some(file) = &args.save {
-        save(&dht, file)?;
+        save(&dhts, file)?;
     }
     result
+}
+
+/// A node for each address of one family: the first of each family belong together, and so on (BEP 45).
+fn open(listen: &[SocketAddr], read_only: bool) -> Result<Vec<Dht>> {
+    let of = |family| listen.iter().copied().filter(move |addr| Family::of(*addr) == family);
+    let count = Family::ALL.map(|family| of(family).count()).into_iter().max().unwrap_or(0);
+    let open = |nth| {
+        let addrs: Vec<SocketAddr> =
+            Family::ALL.into_iter().filter_map(|family| of(family).nth(nth)).collect();
+        Dht::open(&addrs, None, read_only).context("cannot open a socket for the DHT")
+    };
+    (0..count).map(open).collect()
+}
+
+/// Runs nodes that nobody asks anything, for as long as it is polled.
+async fn run_all(dhts: &[Dht], hosts: &[String]) {
+    let mut running = Vec::new();
+    for dht in dhts {
+        running.push(Box::pin(async move { tokio::join!(dht.join(hosts), dht.run(|_| ())) }));
+    }
+    poll_fn(|cx| {
+        running.iter_mut().for_each(|node| drop(node.as_mut().poll(cx)));
+        Poll::Pending
+    })
+    .await
 }
 
 fn tell(cx: &mut Context, record: &Record<'_>) {
@@ -432,16 +461,21 @@ impl Search<'_> {
     }
 }
 
-async fn save_now_and_then(dht: &Dht, file: Option<&Path>) -> Result<Exit> {
+async fn save_now_and_then(dhts: &[Dht], file: Option<&Path>) -> Result<Exit> {
     let Some(file) = file else { return pending().await };
     loop {
         tokio::time::sleep(SAVE_INTERVAL).await;
-        save(dht, file)?;
+        save(dhts, file)?;
     }
 }
 
-fn save(dht: &Dht, file: &Path) -> Result<()> {
-    dht.saved().write(file).map_err(|error| {
+fn save(dhts: &[Dht], file: &Path) -> Result<()> {
+    let mut all = Saved::default();
+    for saved in dhts.iter().map(Dht::saved) {
+        all.ids.extend(saved.ids);
+        all.nodes.extend(saved.nodes);
+    }
+    all.write(file).map_err(|error| {
         let exit = Exit::of_write(&error);
         anyhow::Error::new(error).context(Failure::new(exit, format!("{}: cannot write", file.display())))
     })

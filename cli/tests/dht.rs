@@ -138,3 +138,16 @@ fn a_node_keeps_its_id_where_it_listens() {
     assert_eq!(first_addr == again_addr, first == again, "the id goes with the address");
     assert_ne!(id("127.0.0.1:0").1, first);
 }
+
+#[test]
+fn several_addresses_are_several_nodes() {
+    let dir = tempfile::tempdir().unwrap();
+    let (node, address) = node(dir.path(), &["--listen", "127.0.0.1:0"]);
+    let told = node.seen("listening")[0].clone();
+    assert_eq!(told["addresses"][0], address);
+    assert_ne!(told["addresses"][1], address);
+    assert_ne!(told["ids"][0], told["ids"][1]);
+    let second = told["addresses"][1].as_str().unwrap();
+    let local = ["--listen", "127.0.0.1:0", "--bootstrap", second];
+    run_ok(dir.path(), [&["dht", "announce", HASH, "--port", "7777"], &local[..]].concat());
+}

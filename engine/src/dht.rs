@@ -212,7 +212,7 @@ impl Saved {
             read => read?,
         };
         let mut saved = Saved::default();
-        for line in text.lines().take(SAVED_MAX + Family::ALL.len()) {
+        for line in text.lines().take(2 * SAVED_MAX) {
             let (addr, id) = line.split_once(' ').map_or((line, None), |(addr, id)| (addr, Some(id)));
             match (addr.parse(), id.map(str::parse::<InfoHash>)) {
                 (Ok(addr), None) => saved.nodes.push(addr),
