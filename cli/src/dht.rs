@@ -313,7 +313,9 @@ async fn run_all(dhts: &[Dht], hosts: &[String]) {
         running.push(Box::pin(async move { tokio::join!(dht.join(hosts), dht.run(|_| ())) }));
     }
     poll_fn(|cx| {
-        running.iter_mut().for_each(|node| drop(node.as_mut().poll(cx)));
+        for node in &mut running {
+            let _ = node.as_mut().poll(cx);
+        }
         Poll::Pending
     })
     .await
