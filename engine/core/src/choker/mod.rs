@@ -10,7 +10,7 @@ mod slots;
 mod turns;
 
 pub use slots::UploadSlots;
-pub use turns::{TURNS_MAX, TURNS_MIN, Turns};
+pub use turns::{TURNS_MAX, Turns};
 
 use crate::id::PeerKey;
 use crate::rng::Rng;

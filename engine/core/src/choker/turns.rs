@@ -6,9 +6,10 @@
 //! - The needier of two random peers gets the next turn. Serving the neediest of all would make everyone serve
 //!   the same peer; any one at random leaves some behind. Two choices avoid both (Mitzenmacher 2001).
 //! - A turn is given while earlier ones are still being sent, so that its requests are here when the uplink
-//!   falls idle. How many that takes depends on the path and the uplink, and is found out: one more whenever
-//!   the uplink had nothing left to send while a peer's requests were on their way, one fewer whenever
-//!   more than two pieces waited behind a finished one.
+//!   falls idle. How many that takes depends on the path, the uplink and how many offers are of use, and is found out:
+//!   more whenever the uplink had nothing left to send while a peer's answer was on its way, fewer whenever more than
+//!   a piece waited behind a finished one.
+//! - A peer for which everything that it could ask for is on its way already passes its turn on at once.
 //! - Whoever asked first is sent its whole piece first, unless it takes so little that the uplink would idle.
 
 use crate::id::PeerKey;
@@ -16,8 +17,6 @@ use crate::rng::Rng;
 use crate::time::{Duration, Time};
 use std::collections::VecDeque;
 
-/// How many turns are in progress at the least.
-pub const TURNS_MIN: usize = 2;
 /// How many turns are in progress at the most.
 pub const TURNS_MAX: usize = 64;
 
@@ -59,7 +58,10 @@ pub struct Turns {
     lapsed: VecDeque<Offer>,
     /// In the order in which they are served.
     serving: Vec<Turn>,
-    target: usize,
+    /// How many blocks should be asked for or about to be.
+    target: u32,
+    /// Of 256 offers, how many are used, of late.
+    used_of_256: u32,
     /// Blocks of a piece.
     quota: u32,
     /// How long a peer takes to use an offer, on average of late.
@@ -76,7 +78,8 @@ impl Turns {
             offers: Vec::new(),
             lapsed: VecDeque::new(),
             serving: Vec::new(),
-            target: TURNS_MIN,
+            target: quota.max(1) + quota / 2,
+            used_of_256: 256,
             quota: quota.max(1),
             response: RESPONSE_INITIAL,
             is_stalled: false,
@@ -91,7 +94,30 @@ impl Turns {
 
     /// Whether another turn should be offered.
     pub fn has_room(&self) -> bool {
-        self.offers.len() + self.serving.len() < self.target
+        let promised: u32 = self.serving.iter().map(|turn| turn.queued + turn.quota).sum();
+        let hoped = self.offers.len() as u32 * self.quota * self.used_of_256 / 256;
+        self.offers.len() + self.serving.len() < TURNS_MAX && promised + hoped < self.target
+    }
+
+    /// Counts an offer that was used, or was not.
+    fn note_use(&mut self, used: bool) {
+        let sample = if used { 256 } else { 0 };
+        self.used_of_256 = ((self.used_of_256 * 15 + sample) / 16).max(16);
+    }
+
+    /// The peer that was offered a turn wants nothing at present.
+    pub fn on_pass(&mut self, now: Time, key: PeerKey) {
+        if let Some(at) = self.offers.iter().position(|offer| offer.key == key) {
+            let took = now.since(self.offers.swap_remove(at).since);
+            self.response = (self.response * 7 + took) / 8;
+            self.note_use(false);
+        }
+        if let Some(at) = self.serving.iter().position(|turn| turn.key == key) {
+            self.serving[at].quota = 0;
+            if self.serving[at].queued == 0 {
+                self.serving.remove(at);
+            }
+        }
     }
 
     /// The needier of two random candidates, each given with the number of pieces that it has.
@@ -121,6 +147,7 @@ impl Turns {
         if let Some(at) = self.offers.iter().position(|offer| offer.key == key) {
             let took = now.since(self.offers.swap_remove(at).since);
             self.response = (self.response * 7 + took) / 8;
+            self.note_use(true);
             self.serving.push(Turn { key, moved_at: now, quota: self.quota, queued: 0 });
         }
         let Some(turn) = self.serving.iter_mut().find(|turn| turn.key == key) else { return false };
@@ -167,9 +194,9 @@ impl Turns {
     fn adapt(&mut self) {
         let backlog: u32 = self.serving.iter().map(|turn| turn.queued).sum();
         if backlog == 0 && !self.offers.is_empty() {
-            self.target = (self.target + 1).min(TURNS_MAX);
-        } else if backlog > 2 * self.quota {
-            self.target = (self.target - 1).max(TURNS_MIN);
+            self.target = (self.target + self.quota.div_ceil(4)).min(TURNS_MAX as u32 * self.quota);
+        } else if backlog > self.quota {
+            self.target = (self.target - self.quota.div_ceil(16)).max(self.quota);
         }
     }
 
@@ -194,6 +221,7 @@ impl Turns {
                 self.lapsed.pop_front();
             }
             self.lapsed.push_back(offer);
+            self.note_use(false);
             return Some((offer.key, false));
         }
         let is_over = |turn: &Turn| turn.queued == 0 && turn.moved_at + patience <= now;
@@ -332,16 +360,51 @@ mod tests {
     #[test]
     fn an_uplink_that_falls_idle_gets_more_turns_and_a_full_one_fewer() {
         let mut turns = turns();
+        let before = turns.target;
         for round in 0..3 {
-            (0..turns.target as u32).for_each(|i| turns.offer(ms(round), PeerKey(i)));
+            turns.offer(ms(round), PeerKey(0));
+            turns.offer(ms(round), PeerKey(1));
             ask(&mut turns, ms(round), 0);
             send(&mut turns, ms(round), 0);
             turns.offers.clear();
         }
-        assert_eq!(turns.target, TURNS_MIN + 3);
+        let most = turns.target;
+        assert!(most > before);
         (0..5).for_each(|i| turns.offer(ms(9), PeerKey(i)));
         (0..5).for_each(|i| _ = ask(&mut turns, ms(9), i));
         send(&mut turns, ms(9), 0);
-        assert_eq!(turns.target, TURNS_MIN + 2);
+        assert!(turns.target < most);
+    }
+
+    #[test]
+    fn a_turn_that_is_passed_on_makes_room_and_more_are_offered_when_many_are() {
+        let mut turns = turns();
+        let offer_all = |turns: &mut Turns| {
+            let mut count = 0;
+            while turns.has_room() {
+                turns.offer(ms(0), PeerKey(count));
+                count += 1;
+            }
+            count
+        };
+        let at_first = offer_all(&mut turns);
+        for _ in 0..20 {
+            turns.on_pass(ms(1), PeerKey(0));
+            assert!(!turns.has(PeerKey(0)));
+            assert!(turns.has_room());
+            turns.offer(ms(1), PeerKey(0));
+        }
+        turns.offers.clear();
+        assert!(offer_all(&mut turns) > at_first);
+    }
+
+    #[test]
+    fn a_peer_that_wants_no_more_is_still_sent_what_it_asked_for() {
+        let mut turns = turns();
+        turns.offer(ms(0), PeerKey(1));
+        turns.on_request(ms(1), PeerKey(1));
+        turns.on_pass(ms(2), PeerKey(1));
+        assert_eq!(turns.front(), Some(PeerKey(1)));
+        assert!(turns.on_sent(ms(3), PeerKey(1)), "its turn is over with that block");
     }
 }

@@ -243,7 +243,9 @@ impl Torrent {
         if self.picker.missing().has(piece) {
             peer.useful_pieces += 1;
             let idle = peer.pipeline.is_empty();
-            self.update_interest(now, key);
+            if !self.is_cooperative() || self.picker.is_free(piece) {
+                self.update_interest(now, key);
+            }
             if idle {
                 self.refill(now, key);
             }

@@ -47,6 +47,17 @@ impl Torrent {
         }
     }
 
+    /// A turn that is of no use, since all that the peer has for us is on its way already, is passed on at once: the peer
+    /// hears that we want nothing for now.
+    pub(super) fn take_turn(&mut self, now: Time, key: PeerKey) {
+        self.update_interest(now, key);
+        let asked = self.peers.get(&key).map_or(0, |peer| peer.pipeline.len());
+        self.refill(now, key);
+        let Some(peer) = self.peers.get_mut(&key).filter(|peer| peer.pipeline.len() == asked) else { return };
+        peer.am_interested = false;
+        self.send(now, key, Message::NotInterested);
+    }
+
     /// Who could use a turn, each with how many pieces it has.
     fn turn_candidates(&self, now: Time) -> Vec<(PeerKey, u32)> {
         let have = self.picker.have();
@@ -84,7 +95,7 @@ impl Torrent {
     }
 
     /// Chokes a peer that is still sent what it has asked for.
-    fn choke_softly(&mut self, now: Time, key: PeerKey) {
+    pub(super) fn choke_softly(&mut self, now: Time, key: PeerKey) {
         if let Some(peer) = self.peers.get_mut(&key).filter(|peer| !peer.am_choking) {
             peer.am_choking = true;
             peer.choke_changed_at = now;

@@ -175,7 +175,10 @@ impl Torrent {
         let mut keys: Vec<(bool, PeerKey)> =
             self.peers.values().map(|peer| (peer.snubbed, peer.key)).collect();
         keys.sort_unstable();
-        keys.into_iter().for_each(|(_, key)| self.refill(now, key));
+        for (_, key) in keys {
+            self.update_interest(now, key);
+            self.refill(now, key);
+        }
     }
 
     /// Asks a peer for as many blocks as it has room for.
@@ -261,6 +264,9 @@ impl Torrent {
     pub(super) fn on_unchoke(&mut self, now: Time, key: PeerKey) {
         let Some(peer) = self.peers.get_mut(&key) else { return };
         peer.peer_choking = false;
+        if self.is_cooperative() {
+            return self.take_turn(now, key);
+        }
         self.refill(now, key);
     }
 

@@ -370,7 +370,8 @@ impl Torrent {
                 true
             });
             assert_eq!(useful, peer.useful_pieces, "useful pieces of {:?}", peer.key);
-            assert_eq!(peer.am_interested, useful > 0, "interest in {:?}", peer.key);
+            let may_pass = self.is_cooperative() && useful > 0;
+            assert!(peer.am_interested == (useful > 0) || may_pass, "interest in {:?}", peer.key);
             assert!(peer.pipeline.len() <= crate::peer::pipeline::REQUESTS_MAX as usize);
             assert!(peer.uploads.len() <= self.config.requests_max as usize);
             let is_idle = peer.serves_us() && peer.pipeline.is_empty() && !self.is_held_back();

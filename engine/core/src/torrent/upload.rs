@@ -30,8 +30,12 @@ impl Torrent {
         peer.peer_interested = false;
         // A super-seed hides from its peers that they could want more.
         peer.declines = self.super_seed.is_none() && self.picker.have().has_other_than(&peer.have);
-        self.turns.forget(key);
-        self.set_choking(now, key, true);
+        if self.is_cooperative() {
+            self.turns.on_pass(now, key);
+            self.choke_softly(now, key);
+        } else {
+            self.set_choking(now, key, true);
+        }
         self.close_if_useless(now, key);
         self.fill_slots(now);
     }
