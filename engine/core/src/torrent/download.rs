@@ -342,6 +342,7 @@ impl Torrent {
         }
         if (now.as_micros() / 1_000_000).is_multiple_of(SUSPECTS_WAIT_TICKS) {
             self.picker.open_to_suspects();
+            self.refill_all = true;
         }
         self.refill_everyone(now);
     }
