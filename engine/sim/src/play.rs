@@ -208,11 +208,15 @@ impl Director<'_> {
 }
 
 /// Whom each of `n` nodes dials, so that the connections make a random graph in which almost every node has
-/// `degree` of them: rings through all nodes in random order, each of which gives everyone two neighbours.
+/// `degree` of them: rings through all nodes in random order, each of which gives everyone two neighbours. In a swarm
+/// no larger than that, everyone has everyone.
 fn near_regular(n: u32, degree: u32, rng: &mut Rng) -> Vec<(NodeId, Vec<NodeId>)> {
+    if n <= degree + 1 {
+        return (0..n).map(|id| (NodeId(id), (0..id).map(NodeId).collect())).collect();
+    }
     let mut dials = vec![Vec::new(); n as usize];
     let mut order: Vec<u32> = (0..n).collect();
-    for _ in 0..degree.min(n).div_ceil(2) {
+    for _ in 0..degree.div_ceil(2) {
         rng.shuffle(&mut order);
         for (i, &from) in order.iter().enumerate() {
             let to = order[(i + 1) % n as usize];
@@ -243,5 +247,13 @@ mod tests {
         }
         assert!(degree.iter().all(|&d| (34..=40).contains(&d)), "{degree:?}");
         assert!(degree.iter().filter(|&&d| d >= 38).count() > 900);
+    }
+
+    #[test]
+    fn in_a_small_swarm_everyone_has_everyone() {
+        for seed in 0..100 {
+            let dials: usize = near_regular(5, 4, &mut Rng::new(seed)).iter().map(|(_, to)| to.len()).sum();
+            assert_eq!(dials, 5 * 4 / 2);
+        }
     }
 }
