@@ -51,7 +51,7 @@ pub enum MagnetError {
     /// It does not begin with `magnet:?`.
     #[error("a magnet link begins with `magnet:?`")]
     Scheme,
-    /// It is longer than any link should be (64 KiB).
+    /// It is longer than 1 MiB.
     #[error("a link of {0} bytes is longer than the limit of {LINK_LEN_MAX} bytes")]
     TooLong(usize),
     /// It names no torrent.

@@ -2,7 +2,7 @@
 //!
 //! What is simulated is the network alone: each datagram is encoded, sent, delayed, perhaps lost, and decoded. A host
 //! has a delay to the core of the network, a path the sum of its two ends' and some jitter. Networks are joined for
-//! real, one node after another; for those that are too large for that, [`tables`] generates what joining leads to.
+//! real, one node after another; for those that are too large for that, their tables are generated to be what joining leads to.
 //! [`scenario`] asks many lookups of a network and tells what they took.
 
 mod network;

@@ -47,7 +47,7 @@ pub enum Alarm {
     Leave(usize),
 }
 
-/// Datagrams, and their bytes with [`HEADERS_LEN`] each, both ways.
+/// Datagrams, and their bytes with those of their IP and UDP headers, both ways.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Traffic {
     /// How many.
