@@ -8,7 +8,7 @@
 //! - A turn is given while earlier ones are still being sent, so that its requests are here when the uplink
 //!   falls idle. How many that takes depends on the path, the uplink and how many offers are of use, and is found out:
 //!   more whenever the uplink had nothing left to send while a peer's answer was on its way, fewer whenever more than
-//!   a piece waited behind a finished one.
+//!   a piece and a half waited behind a finished one.
 //! - A peer for which everything that it could ask for is on its way already passes its turn on at once.
 //! - Whoever asked first is sent its whole piece first, unless it takes so little that the uplink would idle.
 
@@ -195,7 +195,7 @@ impl Turns {
         let backlog: u32 = self.serving.iter().map(|turn| turn.queued).sum();
         if backlog == 0 && !self.offers.is_empty() {
             self.target = (self.target + self.quota.div_ceil(4)).min(TURNS_MAX as u32 * self.quota);
-        } else if backlog > self.quota {
+        } else if backlog > self.quota + self.quota / 2 {
             self.target = (self.target - self.quota.div_ceil(16)).max(self.quota);
         }
     }
