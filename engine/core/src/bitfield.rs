@@ -119,6 +119,11 @@ impl Bitfield {
         self.words().iter().zip(other.words()).any(|(a, b)| a & b != 0)
     }
 
+    /// How many pieces are in both sets.
+    pub fn count_common(&self, other: &Bitfield) -> u32 {
+        self.words().iter().zip(other.words()).map(|(a, b)| (a & b).count_ones()).sum()
+    }
+
     /// Calls `f` with each piece that is in both sets, in order, until it returns false.
     pub fn for_each_common(&self, other: &Bitfield, mut f: impl FnMut(PieceIndex) -> bool) {
         for (i, (a, b)) in self.words().iter().zip(other.words()).enumerate() {
@@ -159,6 +164,8 @@ mod tests {
             let mut common = Vec::new();
             field.for_each_common(&Bitfield::full(len), |p| { common.push(p); true });
             prop_assert!(common.iter().eq(set.iter()));
+            prop_assert_eq!(field.count_common(&back) as usize, set.len());
+            prop_assert_eq!(field.count_common(&Bitfield::empty(len)), 0);
         }
     }
 

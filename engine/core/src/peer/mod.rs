@@ -31,22 +31,21 @@ pub struct PeerInfo {
 }
 
 /// A connected peer.
+///
+/// What every HAVE looks at, and every choice of whom to serve, comes first: it fits into one line of a cache.
 #[derive(Debug)]
+#[repr(C)]
 pub struct Peer {
-    /// Our handle of it.
-    pub key: PeerKey,
-    /// What its handshake said.
-    pub info: PeerInfo,
-    /// What it calls its software, if it said so in its extension handshake.
-    pub client: Option<String>,
-    /// Where it listens, if known: the dialled address, or its own word on an inbound connection.
-    pub listen_addr: Option<SocketAddr>,
     /// The pieces it has.
     pub have: Bitfield,
-    /// Whether it has said which pieces it has (a bitfield may only be the first message).
-    pub have_known: bool,
+    /// When its last message or block arrived.
+    pub heard_at: Time,
+    /// Our handle of it.
+    pub key: PeerKey,
     /// How many of its pieces we want and lack.
     pub useful_pieces: u32,
+    /// How many of our pieces it lacks.
+    pub lacks: u32,
     /// We answer none of its requests.
     pub am_choking: bool,
     /// We have told it that it has something that we want.
@@ -55,8 +54,24 @@ pub struct Peer {
     pub peer_choking: bool,
     /// It wants something that we have.
     pub peer_interested: bool,
+    /// Whether it has said which pieces it has (a bitfield may only be the first message).
+    pub have_known: bool,
+    /// It said that it wants nothing although we have something that it lacks.
+    pub declines: bool,
+    /// It has let requests lie for too long.
+    pub snubbed: bool,
     /// It takes no data from anyone (BEP 21).
     pub upload_only: bool,
+    /// It left a turn unused and is given none before this time (cooperative policy).
+    pub rests_until: Time,
+    /// When we last sent it anything.
+    pub sent_at: Time,
+    /// What its handshake said.
+    pub info: PeerInfo,
+    /// What it calls its software, if it said so in its extension handshake.
+    pub client: Option<String>,
+    /// Where it listens, if known: the dialled address, or its own word on an inbound connection.
+    pub listen_addr: Option<SocketAddr>,
     /// Its number for the extension message that says the same of us, if it has one.
     pub upload_only_id: Option<u8>,
     /// Its number for messages of the metadata exchange, if it takes part.
@@ -75,8 +90,6 @@ pub struct Peer {
     pub refused: BTreeSet<BlockRef>,
     /// Pieces that we answer requests for even while we choke it (BEP 6).
     pub allowed_fast_out: Vec<PieceIndex>,
-    /// It has let requests lie for too long.
-    pub snubbed: bool,
     /// Payload that it sends us.
     pub rate_down: RateMeter,
     /// Payload that we send it.
@@ -87,20 +100,12 @@ pub struct Peer {
     pub bytes_up: u64,
     /// When the connection was made.
     pub connected_at: Time,
-    /// When its last message or block arrived.
-    pub heard_at: Time,
-    /// When we last sent it anything.
-    pub sent_at: Time,
     /// When `am_choking` last changed; when it connected, if never.
     pub choke_changed_at: Time,
     /// Requests that it had no right to make.
     pub bad_requests: u32,
     /// Blocks that we never asked it for.
     pub unrequested_blocks: u32,
-    /// It said that it wants nothing although we have something that it lacks.
-    pub declines: bool,
-    /// It left a turn unused and is given none before this time (cooperative policy).
-    pub rests_until: Time,
     /// The pieces that we have told it of, while we super-seed.
     pub revealed: Option<Bitfield>,
     /// When interest on either side was last seen; idle connections make room for others.
@@ -118,6 +123,7 @@ impl Peer {
             have: Bitfield::empty(pieces),
             have_known: false,
             useful_pieces: 0,
+            lacks: 0,
             am_choking: true,
             am_interested: false,
             peer_choking: true,

@@ -51,7 +51,7 @@ impl Torrent {
     /// # Panics
     /// If the key is in use.
     pub fn handle_connected(&mut self, now: Time, key: PeerKey, info: PeerInfo) {
-        assert!(!self.peers.contains_key(&key), "{key:?} is in use");
+        assert!(!self.peers.contains_key(key), "{key:?} is in use");
         if let Some(reason) = self.refusal(now, &info) {
             match reason {
                 CloseReason::SelfConnection if !info.inbound => self.discovery.is_own(info.addr),
@@ -65,9 +65,10 @@ impl Torrent {
         if !info.inbound {
             self.discovery.connected(info.addr);
         }
-        let peer = Peer::new(key, info, self.geometry.pieces(), now);
+        let mut peer = Peer::new(key, info, self.geometry.pieces(), now);
+        peer.lacks = self.picker.have().count();
         self.picker.peer_joined(&peer.have);
-        self.peers.insert(key, peer);
+        self.peers.insert(peer);
         self.greet(now, key);
         self.wake(now);
         self.settle(now);
@@ -112,7 +113,7 @@ impl Torrent {
 
     /// What goes out first: our extension handshake, and which pieces we have.
     fn greet(&mut self, now: Time, key: PeerKey) {
-        let peer = &self.peers[&key];
+        let peer = &self.peers[key];
         let (is_fast, extended, addr) = (peer.info.fast, peer.info.extended, peer.info.addr);
         if extended {
             let hello = ExtensionHandshake {
@@ -147,7 +148,7 @@ impl Torrent {
             for &piece in &allowed {
                 self.send(now, key, Message::AllowedFast(piece));
             }
-            if let Some(peer) = self.peers.get_mut(&key) {
+            if let Some(peer) = self.peers.get_mut(key) {
                 peer.allowed_fast_out = allowed;
             }
         }
@@ -162,7 +163,7 @@ impl Torrent {
 
     /// Closes a connection and forgets it.
     pub(super) fn close(&mut self, now: Time, key: PeerKey, reason: CloseReason) {
-        if self.peers.contains_key(&key) {
+        if self.peers.contains_key(key) {
             let again = matches!(reason, CloseReason::TimedOut { .. });
             self.forget(now, key, again);
             self.actions.push_back(Action::Close { peer: key, reason });
@@ -171,7 +172,7 @@ impl Torrent {
 
     fn forget(&mut self, now: Time, key: PeerKey, again: bool) {
         self.withdraw_requests(key);
-        let Some(peer) = self.peers.remove(&key) else { return };
+        let Some(peer) = self.peers.remove(key) else { return };
         self.picker.peer_left(&peer.have);
         self.turns.forget(key);
         self.fill_slots(now);
@@ -194,11 +195,11 @@ impl Torrent {
     /// Where a peer is, or was.
     pub(super) fn addr_of(&self, key: PeerKey) -> Option<SocketAddr> {
         let departed = || self.departed.iter().find(|(k, _)| *k == key).map(|(_, addr)| *addr);
-        self.peers.get(&key).map(|p| p.info.addr).or_else(departed)
+        self.peers.get(key).map(|p| p.info.addr).or_else(departed)
     }
 
     pub(super) fn ban(&mut self, now: Time, addr: SocketAddr, key: PeerKey, reason: CloseReason) {
-        let listens = self.peers.get(&key).and_then(|p| p.listen_addr);
+        let listens = self.peers.get(key).and_then(|p| p.listen_addr);
         for addr in [Some(addr), listens].into_iter().flatten() {
             self.discovery.ban(now, addr);
         }
@@ -211,15 +212,11 @@ impl Torrent {
 
     /// The peer has said which pieces it has.
     pub(super) fn on_bitfield(&mut self, now: Time, key: PeerKey, have: Bitfield) {
-        let Some(peer) = self.peers.get_mut(&key) else { return };
+        let Some(peer) = self.peers.get_mut(key) else { return };
         self.picker.peer_left(&peer.have);
         self.picker.peer_joined(&have);
-        let mut useful = 0;
-        have.for_each_common(self.picker.missing(), |_| {
-            useful += 1;
-            true
-        });
-        peer.useful_pieces = useful;
+        peer.useful_pieces = have.count_common(self.picker.missing());
+        peer.lacks = self.picker.have().count() - have.count_common(self.picker.have());
         peer.have = have;
         peer.have_known = true;
         self.update_interest(now, key);
@@ -233,11 +230,12 @@ impl Torrent {
             self.close(now, key, CloseReason::NoSuchPiece(piece));
             return;
         }
-        let Some(peer) = self.peers.get_mut(&key) else { return };
+        let Some(peer) = self.peers.get_mut(key) else { return };
         if !peer.have.insert(piece) {
             return;
         }
         peer.have_known = true;
+        peer.lacks -= u32::from(self.picker.have().has(piece));
         let next = !peer.am_choking && peer.revealed.as_ref().is_some_and(|revealed| revealed.has(piece));
         self.picker.peer_got(piece, &peer.have);
         if self.picker.missing().has(piece) {
@@ -258,12 +256,13 @@ impl Torrent {
 
     /// The peer turns out not to have a piece.
     pub(super) fn on_lost(&mut self, now: Time, key: PeerKey, piece: PieceIndex) {
-        let Some(peer) = self.peers.get_mut(&key) else { return };
+        let Some(peer) = self.peers.get_mut(key) else { return };
         if !peer.have.has(piece) {
             return;
         }
         self.picker.peer_left(&peer.have);
         peer.have.remove(piece);
+        peer.lacks += u32::from(self.picker.have().has(piece));
         self.picker.peer_joined(&peer.have);
         if self.picker.missing().has(piece) {
             peer.useful_pieces -= 1;
@@ -273,7 +272,7 @@ impl Torrent {
 
     /// Says so when a peer begins or ceases to have something that we want.
     pub(super) fn update_interest(&mut self, now: Time, key: PeerKey) {
-        let Some(peer) = self.peers.get_mut(&key) else { return };
+        let Some(peer) = self.peers.get_mut(key) else { return };
         let interested = peer.useful_pieces > 0;
         if peer.am_interested != interested {
             peer.am_interested = interested;
@@ -284,15 +283,10 @@ impl Torrent {
 
     /// Counts again what each peer has for us, after priorities or pieces changed.
     pub(super) fn recount_useful(&mut self, now: Time) {
-        let keys: Vec<PeerKey> = self.peers.keys().copied().collect();
+        let keys: Vec<PeerKey> = self.peers.keys().collect();
         for key in keys {
-            let Some(peer) = self.peers.get_mut(&key) else { continue };
-            let mut useful = 0;
-            peer.have.for_each_common(self.picker.missing(), |_| {
-                useful += 1;
-                true
-            });
-            peer.useful_pieces = useful;
+            let Some(peer) = self.peers.get_mut(key) else { continue };
+            peer.useful_pieces = peer.have.count_common(self.picker.missing());
             self.update_interest(now, key);
         }
     }
@@ -310,7 +304,7 @@ impl Torrent {
                 }
             }
             Some(Extension::UploadOnly) => {
-                if let Some(peer) = self.peers.get_mut(&key) {
+                if let Some(peer) = self.peers.get_mut(key) {
                     peer.upload_only = extension::decode_upload_only(payload).unwrap_or(peer.upload_only);
                 }
             }
@@ -324,7 +318,7 @@ impl Torrent {
     /// The peer has a piece no more (BEP 54). With the fast extension it still rejects what it was asked for
     /// of it; without, this stands for that.
     fn on_dont_have(&mut self, now: Time, key: PeerKey, piece: PieceIndex) {
-        let Some(peer) = self.peers.get(&key) else { return };
+        let Some(peer) = self.peers.get(key) else { return };
         if !peer.info.fast {
             let asked: Vec<BlockRef> = peer.pipeline.iter().map(|request| request.block).collect();
             asked.into_iter().filter(|b| b.piece == piece).for_each(|block| self.on_reject(now, key, block));
@@ -333,7 +327,7 @@ impl Torrent {
     }
 
     fn on_extension_handshake(&mut self, now: Time, key: PeerKey, hello: ExtensionHandshake) {
-        let Some(peer) = self.peers.get_mut(&key) else { return };
+        let Some(peer) = self.peers.get_mut(key) else { return };
         if let Some(reqq) = hello.reqq {
             peer.pipeline.set_reqq(reqq);
         }
@@ -370,7 +364,7 @@ impl Torrent {
     }
 
     pub(super) fn close_if_useless(&mut self, now: Time, key: PeerKey) {
-        if self.peers.get(&key).is_some_and(|peer| self.is_useless(peer)) {
+        if self.peers.get(key).is_some_and(|peer| self.is_useless(peer)) {
             self.close(now, key, CloseReason::BothComplete);
         }
     }
@@ -413,9 +407,9 @@ impl Torrent {
 
     pub(super) fn tick_connections(&mut self, now: Time) {
         self.discovery.expire_bans(now);
-        let keys: Vec<PeerKey> = self.peers.keys().copied().collect();
+        let keys: Vec<PeerKey> = self.peers.keys().collect();
         for key in keys {
-            let peer = &self.peers[&key];
+            let peer = &self.peers[key];
             if now.since(peer.heard_at) >= SILENCE_MAX && !self.is_held_back() {
                 self.close(now, key, CloseReason::TimedOut { seconds: SILENCE_MAX.as_secs() });
             } else if now.since(peer.sent_at) >= KEEP_ALIVE_AFTER {
@@ -432,7 +426,7 @@ impl Torrent {
     /// Ends every connection. Nobody is dialled or accepted any more.
     pub fn handle_stop(&mut self, now: Time) {
         self.stopped = true;
-        let keys: Vec<PeerKey> = self.peers.keys().copied().collect();
+        let keys: Vec<PeerKey> = self.peers.keys().collect();
         keys.into_iter().for_each(|key| self.close(now, key, CloseReason::Stopped));
         self.tick_at = Time::MAX;
     }

@@ -24,7 +24,7 @@ impl Torrent {
             return;
         }
         while let Some((key, used)) = self.turns.expire(now) {
-            if let Some(peer) = self.peers.get_mut(&key).filter(|_| !used) {
+            if let Some(peer) = self.peers.get_mut(key).filter(|_| !used) {
                 peer.rests_until = now + REST;
             }
             self.choke_softly(now, key);
@@ -35,11 +35,12 @@ impl Torrent {
             self.actions.extend(self.turns.front().map(Action::Upload));
         }
         while self.turns.has_room() {
-            let candidates = self.turn_candidates(now);
+            let candidates: Vec<(PeerKey, u32)> =
+                self.turn_candidates(now).map(|peer| (peer.key, peer.have.count())).collect();
             let Some(key) = self.turns.choose(&candidates) else { return };
             self.turns.offer(now, key);
             self.reveal(now, key);
-            if let Some(peer) = self.peers.get_mut(&key) {
+            if let Some(peer) = self.peers.get_mut(key) {
                 peer.am_choking = false;
                 peer.choke_changed_at = now;
             }
@@ -51,22 +52,19 @@ impl Torrent {
     /// hears that we want nothing for now.
     pub(super) fn take_turn(&mut self, now: Time, key: PeerKey) {
         self.update_interest(now, key);
-        let asked = self.peers.get(&key).map_or(0, |peer| peer.pipeline.len());
+        let asked = self.peers.get(key).map_or(0, |peer| peer.pipeline.len());
         self.refill(now, key);
-        let Some(peer) = self.peers.get_mut(&key).filter(|peer| peer.pipeline.len() == asked) else { return };
+        let Some(peer) = self.peers.get_mut(key).filter(|peer| peer.pipeline.len() == asked) else { return };
         peer.am_interested = false;
         self.send(now, key, Message::NotInterested);
     }
 
-    /// Who could use a turn, each with how many pieces it has.
-    fn turn_candidates(&self, now: Time) -> Vec<(PeerKey, u32)> {
-        let have = self.picker.have();
-        let lacks = |peer: &Peer| have.has_other_than(&peer.have);
+    /// Who could use a turn.
+    fn turn_candidates(&self, now: Time) -> impl Iterator<Item = &Peer> {
         let asks = |peer: &Peer| peer.peer_interested || (peer.have_known && !peer.declines);
-        let may = |peer: &&Peer| peer.am_choking && now >= peer.rests_until && asks(peer);
-        let candidates =
-            self.peers.values().filter(may).filter(|peer| lacks(peer) && !self.turns.has(peer.key));
-        candidates.map(|peer| (peer.key, peer.have.count())).collect()
+        let may =
+            move |peer: &&Peer| peer.am_choking && peer.lacks > 0 && asks(peer) && now >= peer.rests_until;
+        self.peers.values().filter(may).filter(|peer| !self.turns.has(peer.key))
     }
 
     /// A peer that has a turn was promised a block.
@@ -74,8 +72,8 @@ impl Torrent {
         if !self.is_cooperative() || !self.turns.on_request(now, key) {
             return;
         }
-        let can_keep = self.peers.get(&key).is_some_and(|peer| peer.info.fast);
-        if self.turn_candidates(now).is_empty() {
+        let can_keep = self.peers.get(key).is_some_and(|peer| peer.info.fast);
+        if self.turn_candidates(now).next().is_none() {
             self.turns.renew(key);
         } else if can_keep {
             self.choke_softly(now, key);
@@ -96,7 +94,7 @@ impl Torrent {
 
     /// Chokes a peer that is still sent what it has asked for.
     pub(super) fn choke_softly(&mut self, now: Time, key: PeerKey) {
-        if let Some(peer) = self.peers.get_mut(&key).filter(|peer| !peer.am_choking) {
+        if let Some(peer) = self.peers.get_mut(key).filter(|peer| !peer.am_choking) {
             peer.am_choking = true;
             peer.choke_changed_at = now;
             self.send(now, key, Message::Choke);

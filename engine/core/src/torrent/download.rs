@@ -32,7 +32,7 @@ impl Torrent {
     }
 
     fn on_block(&mut self, now: Time, key: PeerKey, block: BlockRef) -> bool {
-        let Some(peer) = self.peers.get_mut(&key) else { return false };
+        let Some(peer) = self.peers.get_mut(key) else { return false };
         let len = u64::from(block.len);
         (peer.heard_at, peer.useful_at) = (now, now);
         peer.bytes_down += len;
@@ -82,12 +82,12 @@ impl Torrent {
     }
 
     fn cancel(&mut self, now: Time, key: PeerKey, block: BlockRef) {
-        if let Some(peer) = self.peers.get_mut(&key)
+        if let Some(peer) = self.peers.get_mut(key)
             && peer.pipeline.withdraw(block)
         {
             self.send(now, key, Message::Cancel(block));
             // Its room is filled when its next block comes, or at once if none will.
-            self.refill_all |= self.peers[&key].pipeline.is_empty();
+            self.refill_all |= self.peers[key].pipeline.is_empty();
         }
     }
 
@@ -129,7 +129,9 @@ impl Torrent {
         let mut satisfied = Vec::new();
         for peer in self.peers.values_mut() {
             peer.sent_at = now;
-            if was_missing && peer.have.has(piece) {
+            if !peer.have.has(piece) {
+                peer.lacks += 1;
+            } else if was_missing {
                 peer.useful_pieces -= 1;
                 if peer.useful_pieces == 0 {
                     satisfied.push(peer.key);
@@ -186,7 +188,7 @@ impl Torrent {
         if self.pressure == Pressure::Full || self.is_disk_stalled() {
             return;
         }
-        let Some(peer) = self.peers.get(&key) else { return };
+        let Some(peer) = self.peers.get(key) else { return };
         let mut picks = std::mem::take(&mut self.picks);
         // When memory is short only open pieces are filled, unless the peer has none of those: it must not idle.
         let may_start = self.pressure == Pressure::None || peer.pipeline.is_empty();
@@ -204,7 +206,7 @@ impl Torrent {
         } else if peer.peer_choking && peer.am_interested && !peer.allowed_fast_in.is_empty() {
             self.pick_allowed_fast(key, may_start, &mut picks);
         }
-        let peer = self.peers.get_mut(&key).expect("still here");
+        let peer = self.peers.get_mut(key).expect("still here");
         for block in picks.drain(..) {
             peer.pipeline.push(block, now);
             peer.sent_at = now;
@@ -214,7 +216,7 @@ impl Torrent {
     }
 
     fn pick_allowed_fast(&mut self, key: PeerKey, may_start: bool, picks: &mut Vec<BlockRef>) {
-        let peer = &self.peers[&key];
+        let peer = &self.peers[key];
         let room = REQUESTS_MIN.saturating_sub(peer.pipeline.len());
         let mut allowed = crate::bitfield::Bitfield::empty(self.geometry.pieces());
         for &piece in peer.allowed_fast_in.iter().filter(|&&p| peer.have.has(p)) {
@@ -227,7 +229,7 @@ impl Torrent {
     /// Endgame: every missing block is asked for somewhere, and this peer has nothing to do. It is
     /// also asked for the blocks that will come last, if it should be at least twice as quick as whoever has been asked.
     fn pick_duplicates(&mut self, now: Time, key: PeerKey, picks: &mut Vec<BlockRef>) {
-        let peer = &self.peers[&key];
+        let peer = &self.peers[key];
         let mut late: Vec<(Duration, BlockRef)> = Vec::new();
         for other in self.peers.values().filter(|other| other.key != key) {
             let pace = Pace::of(other, now);
@@ -252,17 +254,17 @@ impl Torrent {
     }
 
     pub(super) fn on_choke(&mut self, _now: Time, key: PeerKey) {
-        let Some(peer) = self.peers.get_mut(&key) else { return };
+        let Some(peer) = self.peers.get_mut(key) else { return };
         peer.peer_choking = true;
         self.refill_all |= self.picker.forget_owner(key);
         // With BEP 6 each request still gets its block or its rejection. Without, none will be answered.
-        if !self.peers[&key].info.fast {
+        if !self.peers[key].info.fast {
             self.withdraw_requests(key);
         }
     }
 
     pub(super) fn on_unchoke(&mut self, now: Time, key: PeerKey) {
-        let Some(peer) = self.peers.get_mut(&key) else { return };
+        let Some(peer) = self.peers.get_mut(key) else { return };
         peer.peer_choking = false;
         if self.is_cooperative() {
             return self.take_turn(now, key);
@@ -271,7 +273,7 @@ impl Torrent {
     }
 
     pub(super) fn on_reject(&mut self, now: Time, key: PeerKey, block: BlockRef) {
-        let Some(peer) = self.peers.get_mut(&key) else { return };
+        let Some(peer) = self.peers.get_mut(key) else { return };
         let Some(was_outstanding) = peer.pipeline.rejected(block) else { return };
         peer.allowed_fast_in.retain(|&p| p != block.piece);
         if was_outstanding {
@@ -291,7 +293,7 @@ impl Torrent {
     }
 
     pub(super) fn on_allowed_fast(&mut self, now: Time, key: PeerKey, piece: PieceIndex) {
-        let Some(peer) = self.peers.get_mut(&key) else { return };
+        let Some(peer) = self.peers.get_mut(key) else { return };
         if peer.info.fast && peer.allowed_fast_in.len() < super::upload::ALLOWED_FAST_MAX {
             peer.allowed_fast_in.push(piece);
             self.refill(now, key);
@@ -300,7 +302,7 @@ impl Torrent {
 
     /// Gives up everything that the peer was asked for, so that others can be asked.
     pub(super) fn withdraw_requests(&mut self, key: PeerKey) -> Vec<BlockRef> {
-        let Some(peer) = self.peers.get_mut(&key) else { return Vec::new() };
+        let Some(peer) = self.peers.get_mut(key) else { return Vec::new() };
         let blocks = peer.pipeline.withdraw_all();
         for &block in &blocks {
             self.picker.release(block, key);
@@ -318,12 +320,12 @@ impl Torrent {
         if self.is_held_back() {
             return;
         }
-        let keys: Vec<PeerKey> = self.peers.keys().copied().collect();
+        let keys: Vec<PeerKey> = self.peers.keys().collect();
         for key in keys {
-            let peer = &self.peers[&key];
+            let peer = &self.peers[key];
             if peer.pipeline.waiting_since().is_some_and(|since| now.since(since) >= SNUB_AFTER) {
                 let blocks = self.withdraw_requests(key);
-                self.peers.get_mut(&key).expect("still here").snubbed = true;
+                self.peers.get_mut(key).expect("still here").snubbed = true;
                 blocks.into_iter().for_each(|block| self.send(now, key, Message::Cancel(block)));
             } else {
                 let lost: Vec<BlockRef> = peer

@@ -28,7 +28,7 @@ impl Torrent {
 
     /// A peer tells of others.
     pub(super) fn on_exchange(&mut self, now: Time, key: PeerKey, payload: &[u8]) {
-        let Some(peer) = self.peers.get_mut(&key).filter(|_| self.config.exchange) else { return };
+        let Some(peer) = self.peers.get_mut(key).filter(|_| self.config.exchange) else { return };
         if peer.exchange.heard_at.is_some_and(|at| now.since(at) < EXCHANGE_INTERVAL_MIN) {
             return;
         }
@@ -59,7 +59,7 @@ impl Torrent {
     }
 
     fn tell_of_peers(&mut self, now: Time, key: PeerKey, here: &BTreeMap<SocketAddr, PeerFlags>) {
-        let Some(peer) = self.peers.get_mut(&key) else { return };
+        let Some(peer) = self.peers.get_mut(key) else { return };
         let Some(id) = peer.exchange.id else { return };
         let is_local = peer.info.addr.ip().to_canonical().is_loopback();
         let told = &mut peer.exchange.told;

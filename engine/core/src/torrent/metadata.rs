@@ -29,7 +29,7 @@ impl Torrent {
         let (Some(bytes), Some(total_size)) = (self.config.metadata.clone(), self.metadata_size()) else {
             return;
         };
-        let Some(peer) = self.peers.get_mut(&key) else { return };
+        let Some(peer) = self.peers.get_mut(key) else { return };
         let Some(id) = peer.metadata_id else { return };
         let may_have = peer.metadata_sent < metadata_pieces(total_size) * COPIES_MAX;
         let answer = match metadata_range(total_size, piece).filter(|_| may_have) {

@@ -18,6 +18,7 @@ mod events;
 pub mod exchange;
 pub mod fetch;
 mod metadata;
+mod peers;
 mod superseed;
 mod upload;
 
@@ -34,7 +35,8 @@ use crate::wire::Message;
 use blame::Blame;
 use discovery::Discovery;
 pub use events::{Action, CloseReason, Event, PieceResult, Pressure};
-use std::collections::{BTreeMap, VecDeque};
+use peers::Peers;
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use superseed::SuperSeed;
@@ -132,7 +134,7 @@ pub struct Torrent {
     turns: Turns,
     /// While this seed hides what it has.
     super_seed: Option<SuperSeed>,
-    peers: BTreeMap<PeerKey, Peer>,
+    peers: Peers,
     discovery: Discovery,
     blame: Blame,
     pressure: Pressure,
@@ -177,7 +179,7 @@ impl Torrent {
             geometry,
             rng,
             picker,
-            peers: BTreeMap::new(),
+            peers: Peers::default(),
             blame: Blame::default(),
             pressure: Pressure::None,
             unwritten: Vec::new(),
@@ -231,7 +233,7 @@ impl Torrent {
 
     /// A message has come from a peer. Messages from peers that are not connected (any more) are ignored.
     pub fn handle_message(&mut self, now: Time, key: PeerKey, message: &Message) {
-        let Some(peer) = self.peers.get_mut(&key) else { return };
+        let Some(peer) = self.peers.get_mut(key) else { return };
         peer.heard_at = now;
         match message {
             Message::KeepAlive | Message::Port(_) => {}
@@ -302,7 +304,7 @@ impl Torrent {
 
     /// A connected peer.
     pub fn peer(&self, key: PeerKey) -> Option<&Peer> {
-        self.peers.get(&key)
+        self.peers.get(key)
     }
 
     /// Sums since the start.
@@ -347,7 +349,7 @@ impl Torrent {
     }
 
     fn send(&mut self, now: Time, peer: PeerKey, message: Message) {
-        if let Some(peer) = self.peers.get_mut(&peer) {
+        if let Some(peer) = self.peers.get_mut(peer) {
             peer.sent_at = now;
             self.actions.push_back(Action::Send { peer: peer.key, message });
         }
@@ -364,12 +366,10 @@ impl Torrent {
             assert_eq!(self.picker.availability(piece) as usize, holders, "availability of {piece}");
         }
         for peer in self.peers.values() {
-            let mut useful = 0;
-            peer.have.for_each_common(self.picker.missing(), |_| {
-                useful += 1;
-                true
-            });
+            let useful = peer.have.count_common(self.picker.missing());
             assert_eq!(useful, peer.useful_pieces, "useful pieces of {:?}", peer.key);
+            let lacks = self.picker.have().count() - peer.have.count_common(self.picker.have());
+            assert_eq!(lacks, peer.lacks, "pieces of ours that {:?} lacks", peer.key);
             let may_pass = self.is_cooperative() && useful > 0;
             assert!(peer.am_interested == (useful > 0) || may_pass, "interest in {:?}", peer.key);
             assert!(peer.pipeline.len() <= crate::peer::pipeline::REQUESTS_MAX as usize);

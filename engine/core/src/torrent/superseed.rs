@@ -51,8 +51,8 @@ impl Torrent {
         }
         state.since.get_or_insert(now);
         let keeps =
-            !self.is_cooperative() && self.peers.get(&key).is_some_and(|peer| self.keeps_a_piece(peer));
-        let Some(peer) = self.peers.get_mut(&key).filter(|_| !keeps) else {
+            !self.is_cooperative() && self.peers.get(key).is_some_and(|peer| self.keeps_a_piece(peer));
+        let Some(peer) = self.peers.get_mut(key).filter(|_| !keeps) else {
             return self.super_seed = Some(state);
         };
         let hidden = |piece: &PieceIndex| {
@@ -123,9 +123,9 @@ impl Torrent {
 
     /// Everyone hears of every piece that it lacks.
     fn reveal_all(&mut self, now: Time) {
-        let keys: Vec<PeerKey> = self.peers.keys().copied().collect();
+        let keys: Vec<PeerKey> = self.peers.keys().collect();
         for key in keys {
-            let Some(peer) = self.peers.get_mut(&key) else { continue };
+            let Some(peer) = self.peers.get_mut(key) else { continue };
             let revealed = peer.revealed.take();
             let knows = |piece: &PieceIndex| revealed.as_ref().is_some_and(|revealed| revealed.has(*piece));
             let hidden =

@@ -16,7 +16,7 @@ pub const ALLOWED_FAST_MAX: usize = 64;
 
 impl Torrent {
     pub(super) fn on_interested(&mut self, now: Time, key: PeerKey) {
-        let Some(peer) = self.peers.get_mut(&key) else { return };
+        let Some(peer) = self.peers.get_mut(key) else { return };
         if !peer.peer_interested {
             peer.peer_interested = true;
             peer.declines = false;
@@ -26,10 +26,10 @@ impl Torrent {
     }
 
     pub(super) fn on_not_interested(&mut self, now: Time, key: PeerKey) {
-        let Some(peer) = self.peers.get_mut(&key) else { return };
+        let Some(peer) = self.peers.get_mut(key) else { return };
         peer.peer_interested = false;
         // A super-seed hides from its peers that they could want more.
-        peer.declines = self.super_seed.is_none() && self.picker.have().has_other_than(&peer.have);
+        peer.declines = self.super_seed.is_none() && peer.lacks > 0;
         if self.is_cooperative() {
             self.turns.on_pass(now, key);
             self.choke_softly(now, key);
@@ -41,7 +41,7 @@ impl Torrent {
     }
 
     pub(super) fn on_request(&mut self, now: Time, key: PeerKey, block: BlockRef) {
-        let Some(peer) = self.peers.get_mut(&key) else { return };
+        let Some(peer) = self.peers.get_mut(key) else { return };
         let is_possible = self.geometry.is_valid_request(block) && self.picker.have().has(block.piece);
         let is_allowed = !peer.am_choking || peer.allowed_fast_out.contains(&block.piece);
         if !is_possible {
@@ -65,13 +65,13 @@ impl Torrent {
     }
 
     fn reject(&mut self, now: Time, key: PeerKey, block: BlockRef) {
-        if self.peers.get(&key).is_some_and(|peer| peer.info.fast) {
+        if self.peers.get(key).is_some_and(|peer| peer.info.fast) {
             self.send(now, key, Message::Reject(block));
         }
     }
 
     pub(super) fn on_cancel(&mut self, now: Time, key: PeerKey, block: BlockRef) {
-        let Some(peer) = self.peers.get_mut(&key) else { return };
+        let Some(peer) = self.peers.get_mut(key) else { return };
         let Some(at) = peer.uploads.iter().position(|&b| b == block) else { return };
         peer.uploads.remove(at);
         self.reject(now, key, block);
@@ -83,7 +83,7 @@ impl Torrent {
         if self.is_cooperative() && !self.turns.may_send(key) {
             return None;
         }
-        let peer = self.peers.get_mut(&key)?;
+        let peer = self.peers.get_mut(key)?;
         let block = peer.uploads.pop_front()?;
         let len = u64::from(block.len);
         (peer.sent_at, peer.useful_at) = (now, now);
@@ -98,7 +98,7 @@ impl Torrent {
     /// A block that was taken with [`Torrent::next_upload`] could not be read, and was not sent.
     pub fn handle_upload_failed(&mut self, now: Time, key: PeerKey, block: BlockRef) {
         self.totals.bytes_up -= u64::from(block.len);
-        if let Some(peer) = self.peers.get_mut(&key) {
+        if let Some(peer) = self.peers.get_mut(key) {
             peer.bytes_up -= u64::from(block.len);
         }
         self.reject(now, key, block);
@@ -160,7 +160,7 @@ impl Torrent {
     }
 
     fn set_choking(&mut self, now: Time, key: PeerKey, choke: bool) {
-        let Some(peer) = self.peers.get_mut(&key) else { return };
+        let Some(peer) = self.peers.get_mut(key) else { return };
         if peer.am_choking == choke {
             return;
         }
