@@ -1,5 +1,7 @@
-//! Addresses: of which family they are, what counts as one host, and which may be contacted at a stranger's word.
+//! Addresses: of which family they are, what counts as one host, which may be contacted at a stranger's word, and in which
+//! order those of a swarm are preferred.
 
+use crc32c::crc32c;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
@@ -64,12 +66,100 @@ pub(crate) fn is_contactable(addr: SocketAddr, allow_loopback: bool) -> bool {
     addr.port() != 0 && !is_no_host && !ip.is_multicast() && (allow_loopback || !ip.is_loopback())
 }
 
+/// How much two peers are meant for each other, the higher the more (BEP 40). Both come to the same number, nobody can choose
+/// his own, and each peer is high for some and low for others: whom everybody prefers by this, the swarm stays connected,
+/// and whoever comes last finds a place as easily as the first.
+pub fn peer_priority(a: SocketAddr, b: SocketAddr) -> u32 {
+    let pair = match (a.ip().to_canonical(), b.ip().to_canonical()) {
+        (x, y) if x == y => sorted(a.port().to_be_bytes(), b.port().to_be_bytes()),
+        (IpAddr::V4(x), IpAddr::V4(y)) => masked(x.octets(), y.octets(), 2),
+        (IpAddr::V6(x), IpAddr::V6(y)) => masked(x.octets(), y.octets(), 6),
+        // Between networks that cannot reach each other it has no meaning.
+        _ => return 0,
+    };
+    crc32c(&pair)
+}
+
+/// Both addresses, the lower one first, without every other bit of what follows their network and one byte more than
+/// they have in common, so that who owns a network has few priorities to choose from.
+fn masked<const N: usize>(a: [u8; N], b: [u8; N], network: usize) -> Vec<u8> {
+    let common = a.iter().zip(b).take_while(|(x, y)| **x == *y).count();
+    let kept = if common < network { network } else { common + 1 };
+    let mask = |octets: [u8; N]| std::array::from_fn(|i| if i < kept { octets[i] } else { octets[i] & 0x55 });
+    sorted::<N>(mask(a), mask(b))
+}
+
+fn sorted<const N: usize>(a: [u8; N], b: [u8; N]) -> Vec<u8> {
+    [a.min(b), a.max(b)].concat()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn addr(text: &str) -> SocketAddr {
         text.parse().unwrap()
+    }
+
+    fn priority(a: &str, b: &str) -> u32 {
+        let ours = |ip: &str, port| SocketAddr::new(ip.parse().unwrap(), port);
+        peer_priority(ours(a, 6881), ours(b, 6882))
+    }
+
+    #[test]
+    fn priorities_of_ipv4_peers() {
+        for (a, b, bytes) in [
+            ("123.213.32.10", "98.76.54.32", "624c14007bd50000"),
+            // The same /16, and the same /24.
+            ("123.213.32.10", "123.213.99.234", "7bd520007bd56340"),
+            ("123.213.32.10", "123.213.32.234", "7bd5200a7bd520ea"),
+        ] {
+            let bytes: Vec<u8> =
+                (0..16).step_by(2).map(|i| u8::from_str_radix(&bytes[i..i + 2], 16).unwrap()).collect();
+            assert_eq!(priority(a, b), crc32c(&bytes), "{a} {b}");
+        }
+        // As BEP 40 has them.
+        assert_eq!(priority("123.213.32.10", "98.76.54.32"), 0xec2d_7224);
+        assert_eq!(priority("123.213.32.10", "123.213.32.234"), 0x9956_8189);
+        assert_eq!(priority("::ffff:123.213.32.10", "98.76.54.32"), 0xec2d_7224);
+    }
+
+    #[test]
+    fn priorities_of_ipv6_peers() {
+        let pair = |a: &str, b: &str| {
+            let octets = |ip: &str| ip.parse::<std::net::Ipv6Addr>().unwrap().octets();
+            crc32c(&[octets(a), octets(b)].concat())
+        };
+        for (a, b, low, high) in [
+            ("2001:db8:1:ffff::ffff", "2001:db7::ffff", "2001:db7::5555", "2001:db8:1:5555::5555"),
+            // The same /48, /56, and /64.
+            ("2001:db8:1:ffff::ffff", "2001:db8:1:eeff::1", "2001:db8:1:ee55::1", "2001:db8:1:ff55::5555"),
+            ("2001:db8:1:ffff::ffff", "2001:db8:1:ffee::2", "2001:db8:1:ffee::0", "2001:db8:1:ffff::5555"),
+            ("2001:db8::ff:ffff", "2001:db8:0:0:eeff::3", "2001:db8::55:5555", "2001:db8::ee55:0:0:1"),
+        ] {
+            assert_eq!(priority(a, b), pair(low, high), "{a} {b}");
+        }
+    }
+
+    #[test]
+    fn peers_at_one_address_differ_by_their_ports() {
+        let (a, b) = (addr("1.2.3.4:6881"), addr("1.2.3.4:80"));
+        assert_eq!(peer_priority(a, b), crc32c(&[0, 80, 0x1a, 0xe1]));
+        assert_eq!(peer_priority(addr("1.2.3.4:1"), addr("[2001:db8::1]:1")), 0);
+    }
+
+    proptest! {
+        #[test]
+        fn both_sides_come_to_the_same_priority(a: [u8; 16], b: [u8; 16], same in 0..=16_usize, ports: (u16, u16)) {
+            let mut b = b;
+            b[..same].copy_from_slice(&a[..same]);
+            let v4 = |octets: [u8; 16]| std::net::Ipv4Addr::from(*octets.last_chunk::<4>().unwrap());
+            for (a, b) in [(IpAddr::from(a), IpAddr::from(b)), (v4(a).into(), v4(b).into())] {
+                let (a, b) = (SocketAddr::new(a, ports.0), SocketAddr::new(b, ports.1));
+                prop_assert_eq!(peer_priority(a, b), peer_priority(b, a));
+            }
+        }
     }
 
     #[test]

@@ -128,6 +128,9 @@ impl TorrentShell {
                 self.warn(&format!("{}: {warning}", action.url));
             }
             self.with(|inner| {
+                if let Some(ip) = response.external_ip {
+                    inner.core.handle_own_ip(ip);
+                }
                 inner.core.handle_addresses(now, &peers, Origin::Network { from_loopback });
             });
         }

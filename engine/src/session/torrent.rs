@@ -139,6 +139,7 @@ impl TorrentShell {
         // A private torrent's metadata is for those who got it from its tracker's site (BEP 27).
         config.metadata = (!metainfo.info.private).then(|| Arc::clone(&metainfo.info_bytes));
         config.exchange = hub.options.pex && !metainfo.info.private;
+        config.ranked = !metainfo.info.private;
         config.listen_port = hub.listening.first().map(SocketAddr::port);
         config.peers_max = options.peers_max.max(1);
         config.peers_wanted = config.peers_wanted.min(config.peers_max);
@@ -338,7 +339,9 @@ impl TorrentShell {
         hello: Handshake,
     ) {
         let now = self.hub.now();
-        if inbound && self.hub.connections.get() >= self.hub.options.peers_max {
+        // Where the torrent itself is full, this one may take the place of another.
+        let has_place = || self.inner.borrow().core.is_full();
+        if inbound && self.hub.connections.get() >= self.hub.options.peers_max && !has_place() {
             return;
         }
         let wake = Rc::new(Notify::new());

@@ -2,6 +2,7 @@
 
 use crate::id::InfoHash;
 use crate::rng::Rng;
+use crc32c::crc32c;
 use std::fmt;
 use std::net::IpAddr;
 
@@ -109,12 +110,6 @@ fn prefix(ip: IpAddr, last_byte: u8) -> [u8; 3] {
     };
     let [a, b, c, _] = crc.to_be_bytes();
     [a, b, c]
-}
-
-/// CRC-32C (Castagnoli), bit by bit: it is over 4 or 8 bytes.
-fn crc32c(bytes: &[u8]) -> u32 {
-    let step = |crc: u32| if crc & 1 == 1 { crc >> 1 ^ 0x82f6_3b78 } else { crc >> 1 };
-    !bytes.iter().fold(!0, |crc, byte| (0..8).fold(crc ^ u32::from(*byte), |crc, _| step(crc)))
 }
 
 #[cfg(test)]

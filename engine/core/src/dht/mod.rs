@@ -30,6 +30,7 @@ pub use message::{
     Body, DATAGRAM_LEN_MAX, ErrorCode, KrpcError, Message, MessageError, Query, Question, Response, Samples,
     TOKEN_LEN_MAX, TRANSACTION_LEN_MAX, VALUES_MAX,
 };
+pub(crate) use node::Votes;
 pub use node::{Announce, Event, LookupId, Node, NodeConfig};
 pub use peers::{ANSWER_PEERS_MAX, HOST_PEERS_MAX, PEER_LIFETIME, SWARM_PEERS_MAX, SWARMS_MAX};
 pub use pointer::{PointerLink, PointerLinkError, torrent_pointer};

@@ -4,11 +4,12 @@ use super::discovery::Origin;
 use super::{Action, CloseReason, Event, TICK, Torrent};
 use crate::bitfield::Bitfield;
 use crate::id::{BlockRef, PeerKey, PieceIndex};
+use crate::net::Family;
 use crate::peer::{Peer, PeerInfo};
 use crate::time::{Duration, Time};
 use crate::wire::extension::{self, EXTENSION_HANDSHAKE_ID, Extension, ExtensionHandshake};
 use crate::wire::{Message, fast};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// We send something at least this often, so that the other side does not take us for dead (BEP 3).
 pub const KEEP_ALIVE_AFTER: Duration = Duration::from_secs(100);
@@ -16,6 +17,9 @@ pub const KEEP_ALIVE_AFTER: Duration = Duration::from_secs(100);
 pub const SILENCE_MAX: Duration = Duration::from_secs(180);
 /// A connection on which neither side has wanted anything for this long makes room when places are short.
 pub const USELESS_MAX: Duration = Duration::from_secs(300);
+/// A connection that stood for less does not give way to another, so that not even many newcomers keep everybody busy
+/// with connecting.
+pub const PLACE_TIME_MIN: Duration = Duration::from_secs(60);
 /// A connection that stood this long, or moved any data, was worth making: its end is no failure.
 const GOOD_AFTER: Duration = Duration::from_secs(60);
 /// How many peers that have left are remembered, in case what they sent turns out to be wrong.
@@ -96,8 +100,40 @@ impl Torrent {
             let key = twin.key;
             self.close(now, key, CloseReason::Duplicate);
         }
-        (self.peers.len() >= self.config.peers_max && !self.make_room(now))
+        (self.is_full() && !self.make_room(now) && !self.give_way(now, info))
             .then_some(CloseReason::TooManyPeers)
+    }
+
+    /// Whether there are as many connections as allowed. Another one may still take the place of one of them.
+    pub fn is_full(&self) -> bool {
+        self.peers.len() >= self.config.peers_max
+    }
+
+    /// Closes the connection with the lowest priority for one that dialled us and has a higher one (BEP 40). Never one that
+    /// gives or takes something, is new, or was asked for by the user.
+    fn give_way(&mut self, now: Time, newcomer: &PeerInfo) -> bool {
+        let may_go = |p: &&Peer| {
+            let gives = p.am_interested && !p.peer_choking;
+            let takes = p.peer_interested && !p.am_choking;
+            let is_new = now.since(p.connected_at) < PLACE_TIME_MIN;
+            !gives && !takes && !is_new && !p.listen_addr.is_some_and(|addr| self.discovery.is_by_user(addr))
+        };
+        let ranked =
+            self.peers.values().filter(may_go).filter_map(|p| {
+                Some((self.discovery.priority(p.listen_addr.unwrap_or(p.info.addr))?, p.key))
+            });
+        let lowest = ranked.min().filter(|_| newcomer.inbound);
+        let outranked =
+            lowest.filter(|(priority, _)| Some(*priority) < self.discovery.priority(newcomer.addr));
+        if let Some((_, key)) = outranked {
+            self.close(now, key, CloseReason::Outranked);
+        }
+        outranked.is_some()
+    }
+
+    /// A tracker says that this is our address, as others see it.
+    pub fn handle_own_ip(&mut self, ip: IpAddr) {
+        self.discovery.set_own_ip(ip);
     }
 
     /// Closes the connection that has been of no use for longest, if any has for [`USELESS_MAX`].
@@ -142,7 +178,7 @@ impl Torrent {
             self.reveal(now, key);
         }
         let may_allow = is_fast && !self.is_cooperative() && !self.is_super_seeding();
-        if may_allow && let std::net::IpAddr::V4(ip) = addr.ip().to_canonical() {
+        if may_allow && let IpAddr::V4(ip) = addr.ip().to_canonical() {
             let pieces = self.geometry.pieces();
             let allowed = fast::allowed_fast_set(ip, self.config.info_hash, pieces, fast::ALLOWED_FAST_COUNT);
             for &piece in &allowed {
@@ -330,6 +366,12 @@ impl Torrent {
         let Some(peer) = self.peers.get_mut(key) else { return };
         if let Some(reqq) = hello.reqq {
             peer.pipeline.set_reqq(reqq);
+        }
+        let (family, seen_by) = (Family::of(peer.info.addr), peer.info.addr);
+        if let Some(ip) = hello.your_ip.filter(|ip| self.config.ranked && Family::of_ip(*ip) == family)
+            && let Some(ip) = self.votes[family as usize].cast(now, seen_by, ip)
+        {
+            self.discovery.set_own_ip(ip);
         }
         if let Some(port) = hello.listen_port.filter(|_| peer.listen_addr.is_none()) {
             let addr = SocketAddr::new(peer.info.addr.ip(), port);

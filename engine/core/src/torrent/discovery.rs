@@ -3,11 +3,12 @@
 //! Addresses from the network are claims by strangers. They are checked, bounded
 //! in number, tried a few at a time, and left alone for longer after each failure.
 
-use crate::net::{Host, is_contactable};
+use crate::net::{Family, Host, is_contactable, peer_priority};
 use crate::rng::Rng;
 use crate::time::{Duration, Time};
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// How many addresses are remembered.
 pub const ADDRESSES_MAX: usize = 2_000;
@@ -57,6 +58,8 @@ pub struct Discovery {
     connected: BTreeMap<SocketAddr, Candidate>,
     /// Our own addresses, as dialling them showed.
     own: BTreeSet<SocketAddr>,
+    /// Where peers see us, by [`Family`], if addresses have an order (BEP 40).
+    seen_at: Option<[SocketAddr; 2]>,
     bans: BTreeMap<Host, Time>,
 }
 
@@ -69,8 +72,34 @@ impl Discovery {
             dialing: BTreeMap::new(),
             connected: BTreeMap::new(),
             own: BTreeSet::new(),
+            seen_at: None,
             bans: BTreeMap::new(),
         }
+    }
+
+    /// From now on addresses have an order: that of BEP 40 for somebody who listens on `port`. Until it is known where
+    /// others see us, it is that of a random address, which nobody can foresee either.
+    pub fn rank(&mut self, port: u16) {
+        let (v4, v6) = (self.rng.next_u64() as u32, u128::from(self.rng.next_u64()) << 64);
+        let ips: [IpAddr; 2] = [Ipv4Addr::from(v4).into(), Ipv6Addr::from(v6).into()];
+        self.seen_at = Some(ips.map(|ip| SocketAddr::new(ip, port)));
+    }
+
+    /// This is where others see us.
+    pub fn set_own_ip(&mut self, ip: IpAddr) {
+        if let Some(seen_at) = &mut self.seen_at {
+            seen_at[Family::of_ip(ip) as usize].set_ip(ip);
+        }
+    }
+
+    /// How much an address is preferred to others, if they have an order.
+    pub fn priority(&self, addr: SocketAddr) -> Option<u32> {
+        Some(peer_priority(self.seen_at?[Family::of(addr) as usize], addr))
+    }
+
+    /// Whether the user named the address of this connection.
+    pub fn is_by_user(&self, addr: SocketAddr) -> bool {
+        self.connected.get(&addr).is_some_and(|candidate| candidate.by_user)
     }
 
     /// Takes up an address, unless it may not be dialled, is known, or there are too many.
@@ -91,15 +120,21 @@ impl Discovery {
         self.idle.insert(addr, Candidate { by_user: origin == Origin::User, ..Candidate::default() });
     }
 
-    /// The next address to dial, chosen at random among those that may be tried now.
+    /// The next address to dial of those that may be tried now: in their order, those of the user before all others and
+    /// those that failed after them; at random, if they have none.
     pub fn next(&mut self, now: Time) -> Option<SocketAddr> {
-        let ready = |c: &Candidate| c.retry_at <= now;
-        let count = self.idle.values().filter(|c| ready(c)).count();
-        if count == 0 {
-            return None;
-        }
-        let nth = self.rng.index(count);
-        let addr = *self.idle.iter().filter(|(_, c)| ready(c)).nth(nth)?.0;
+        let ready = || self.idle.iter().filter(|(_, c)| c.retry_at <= now);
+        let first = if self.seen_at.is_some() {
+            ready().max_by_key(|(addr, c)| (c.by_user, Reverse(c.failures), self.priority(**addr)))
+        } else {
+            let count = ready().count();
+            if count == 0 {
+                return None;
+            }
+            let nth = self.rng.index(count);
+            ready().nth(nth)
+        };
+        let addr = *first?.0;
         let candidate = self.idle.remove(&addr)?;
         self.dialing.insert(addr, candidate);
         Some(addr)
@@ -229,6 +264,34 @@ mod tests {
             d.failed(now, a);
         }
         assert_eq!(rests, [0, 2, 4, 8, 16, 32, 64, 128, 256]);
+    }
+
+    #[test]
+    fn addresses_are_dialled_in_their_order_the_users_first_and_the_failed_last() {
+        let mut d = Discovery::new(Rng::new(1));
+        d.rank(6881);
+        d.set_own_ip("123.213.32.10".parse().unwrap());
+        d.set_own_ip("2001:db8::1".parse().unwrap());
+        let (stranger, mut now) = (Origin::Network { from_loopback: false }, Time::ZERO);
+        for n in 1..=20 {
+            d.add(SocketAddr::from(([10, n, 0, 1], 1)), stranger);
+            d.add(SocketAddr::from(([0x2001, 0xdb8, n.into(), 0, 0, 0, 0, 1], 1)), stranger);
+        }
+        d.add(addr("10.99.0.1:1"), Origin::User);
+        let by_user = d.next(now);
+        assert_eq!(by_user, Some(addr("10.99.0.1:1")));
+        let dialled: Vec<SocketAddr> = std::iter::from_fn(|| d.next(now)).collect();
+        assert_eq!(dialled.len(), 40);
+        let priority = |addr: &SocketAddr| d.priority(*addr);
+        assert!(dialled.is_sorted_by(|a, b| priority(a) > priority(b)), "{dialled:?}");
+        // The first ones fail, and now rank below one that is new.
+        now += Duration::from_secs(1);
+        dialled.iter().take(10).for_each(|addr| d.failed(now, *addr));
+        let newest = *dialled.last().unwrap();
+        d.not_dialled(now, newest);
+        now += RETRY_FIRST;
+        assert_eq!(d.next(now), Some(newest));
+        assert_eq!(d.next(now), Some(dialled[0]));
     }
 
     #[test]

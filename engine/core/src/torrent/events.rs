@@ -113,6 +113,9 @@ pub enum CloseReason {
     /// There are as many connections as allowed.
     #[error("too many connections")]
     TooManyPeers,
+    /// Another peer, which the order of BEP 40 prefers, has its place.
+    #[error("too many connections, and another peer comes first")]
+    Outranked,
     /// Its address is banned.
     #[error("the address is banned")]
     Banned,

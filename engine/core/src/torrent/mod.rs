@@ -24,6 +24,7 @@ mod upload;
 
 use crate::bitfield::Bitfield;
 use crate::choker::{Choker, ChokerConfig, Turns};
+use crate::dht::Votes;
 use crate::geometry::{BLOCK_LEN, Geometry};
 use crate::id::{BlockRef, InfoHash, PeerId, PeerKey, PieceIndex};
 use crate::peer::Peer;
@@ -77,6 +78,9 @@ pub struct Config {
     pub metadata: Option<Arc<[u8]>>,
     /// Whether peers are told of each other (BEP 11). Not in private torrents (BEP 27).
     pub exchange: bool,
+    /// Whether peers are dialled, and kept when there are too many, in the order of BEP 40 and not at random. For swarms that
+    /// anybody may join, where some might take every place.
+    pub ranked: bool,
     /// Whom we send to.
     pub upload_policy: UploadPolicy,
     /// Whether a seed that knows of no other copy hands out each piece once before it hands out any again
@@ -100,6 +104,7 @@ impl Config {
             requests_max: 2_000,
             metadata: None,
             exchange: false,
+            ranked: false,
             upload_policy: UploadPolicy::default(),
             super_seeding: false,
             seed,
@@ -136,6 +141,8 @@ pub struct Torrent {
     super_seed: Option<SuperSeed>,
     peers: Peers,
     discovery: Discovery,
+    /// What peers say of where they see us, by family.
+    votes: [Votes; 2],
     blame: Blame,
     pressure: Pressure,
     /// Complete pieces that the disk did not take.
@@ -166,12 +173,14 @@ impl Torrent {
         let picker = Picker::new(geometry, have);
         let is_complete = picker.missing().count() == 0;
         let blocks = geometry.piece_len().div_ceil(BLOCK_LEN);
+        let ranked_from = config.ranked.then_some(config.listen_port.unwrap_or(0));
         let hides = config.super_seeding && is_complete && geometry.pieces() > 0;
-        Torrent {
+        let mut torrent = Torrent {
             turns: Turns::new(blocks, rng.fork()),
             super_seed: hides.then(|| SuperSeed::new(geometry.pieces())),
             choker: Choker::new(Self::policy(is_complete), ChokerConfig::default(), rng.fork()),
             discovery: Discovery::new(rng.fork()),
+            votes: Default::default(),
             was_complete: is_complete,
             stopped: false,
             departed: VecDeque::new(),
@@ -193,7 +202,11 @@ impl Torrent {
             actions: VecDeque::new(),
             events: VecDeque::new(),
             picks: Vec::new(),
+        };
+        if let Some(port) = ranked_from {
+            torrent.discovery.rank(port);
         }
+        torrent
     }
 
     /// What the shell is to do next. Drain until `None` after every input.

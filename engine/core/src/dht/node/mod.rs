@@ -26,7 +26,7 @@ use pace::Pace;
 use search::Search;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
-use vote::Votes;
+pub(crate) use vote::Votes;
 
 /// From then on a query has failed. An answer that comes later is not known any more.
 pub const QUERY_TIMEOUT: Duration = Duration::from_secs(4);

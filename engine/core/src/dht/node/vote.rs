@@ -14,8 +14,8 @@ const VOTES_NEEDED: usize = 6;
 const DECISION_TIME: Duration = Duration::from_secs(600);
 
 /// What others have said.
-#[derive(Default)]
-pub(super) struct Votes {
+#[derive(Debug, Default)]
+pub(crate) struct Votes {
     votes: VecDeque<(Host, IpAddr)>,
     next_decision: Time,
 }
@@ -23,7 +23,7 @@ pub(super) struct Votes {
 impl Votes {
     /// Counts what one host says. Returns an address on which most agree. What is said on a local network, or of one,
     /// is no address of the world, and no single host, however often it speaks, decides.
-    pub(super) fn cast(&mut self, now: Time, by: SocketAddr, ip: IpAddr) -> Option<IpAddr> {
+    pub(crate) fn cast(&mut self, now: Time, by: SocketAddr, ip: IpAddr) -> Option<IpAddr> {
         if is_exempt(by.ip()) || is_exempt(ip) {
             return None;
         }
