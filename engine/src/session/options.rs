@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use swarm_core::metainfo::Metainfo;
 use swarm_core::picker::Order;
+use swarm_core::torrent::UploadPolicy;
 
 /// The first port tried when none is asked for.
 pub const LISTEN_PORT_FIRST: u16 = 6881;
@@ -106,6 +107,8 @@ pub struct AddTorrent {
     /// The shortest interval between two announces that a tracker may impose. A tracker of one's own may be
     /// trusted with less than the usual minute.
     pub announce_interval_min: Duration,
+    /// Whom this torrent sends to.
+    pub upload_policy: UploadPolicy,
     /// Connections of this torrent.
     pub peers_max: usize,
     /// Payload sent to peers of this torrent, in bytes/s.
@@ -136,6 +139,7 @@ impl AddTorrent {
             trackers: Vec::new(),
             use_metainfo_trackers: true,
             announce_interval_min: Duration::from_secs(60),
+            upload_policy: UploadPolicy::default(),
             peers_max: 100,
             upload_limit: None,
             download_limit: None,

@@ -140,6 +140,7 @@ impl TorrentShell {
         config.metadata = (!metainfo.info.private).then(|| Arc::clone(&metainfo.info_bytes));
         config.exchange = hub.options.pex && !metainfo.info.private;
         config.ranked = !metainfo.info.private;
+        config.upload_policy = options.upload_policy;
         config.listen_port = hub.listening.first().map(SocketAddr::port);
         config.peers_max = options.peers_max.max(1);
         config.peers_wanted = config.peers_wanted.min(config.peers_max);

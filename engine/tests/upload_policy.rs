@@ -1,0 +1,132 @@
+//! Whom a session sends to, seen by peers made by hand, over loopback.
+
+mod common;
+
+use common::{publish, session};
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use swarm_core::geometry::{BLOCK_LEN, Geometry};
+use swarm_core::id::{BlockRef, InfoHash, PeerId, PieceIndex};
+use swarm_core::torrent::UploadPolicy;
+use swarm_core::wire::handshake::{HANDSHAKE_LEN, Handshake, Reserved};
+use swarm_core::wire::{DecodeLimits, Decoded, Message, decode};
+use swarm_engine::AddTorrent;
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+for_both_families![cooperative_peers_take_turns_of_a_piece_each, with_tit_for_tat_a_slot_outlasts_a_piece,];
+
+const PIECE_LEN: u32 = 65_536;
+
+/// A downloader that lacks everything and keeps what it gets to itself.
+struct Peer {
+    stream: TcpStream,
+    geometry: Geometry,
+    input: Vec<u8>,
+    /// What the session says it has.
+    offered: BTreeSet<PieceIndex>,
+    is_choked: bool,
+}
+
+impl Peer {
+    /// A peer of which the session knows what it wants.
+    async fn connect(to: SocketAddr, info_hash: InfoHash, geometry: Geometry, name: u8) -> Peer {
+        let mut stream = TcpStream::connect(to).await.unwrap();
+        let hello = Handshake { reserved: Reserved::FAST, info_hash, peer_id: PeerId([name; 20]) };
+        stream.write_all(&hello.encode()).await.unwrap();
+        stream.read_exact(&mut [0; HANDSHAKE_LEN]).await.unwrap();
+        let mut peer =
+            Peer { stream, geometry, input: Vec::new(), offered: BTreeSet::new(), is_choked: true };
+        // What cannot be sent is refused, whoever asks: the answer tells that the rest was heard.
+        let impossible = BlockRef { piece: PieceIndex(0), begin: PIECE_LEN, len: BLOCK_LEN };
+        peer.send(&[Message::HaveNone, Message::Interested, Message::Request(impossible)]).await;
+        while peer.next().await != Decoded::Message(Message::Reject(impossible)) {}
+        peer
+    }
+
+    async fn send(&mut self, messages: &[Message]) {
+        let mut bytes = Vec::new();
+        messages.iter().for_each(|message| message.encode(&mut bytes));
+        self.stream.write_all(&bytes).await.unwrap();
+    }
+
+    /// The next message, or the header of a block whose payload is passed over.
+    async fn next(&mut self) -> Decoded {
+        let limits = DecodeLimits::for_pieces(self.geometry.pieces());
+        loop {
+            if let Some((decoded, used)) = decode(&self.input, &limits).unwrap() {
+                let payload = if let Decoded::Block(block) = &decoded { block.len as usize } else { 0 };
+                if self.input.len() >= used + payload {
+                    self.input.drain(..used + payload);
+                    self.note(&decoded);
+                    return decoded;
+                }
+            }
+            assert_ne!(self.stream.read_buf(&mut self.input).await.unwrap(), 0, "the session hung up");
+        }
+    }
+
+    fn note(&mut self, decoded: &Decoded) {
+        match decoded {
+            Decoded::Message(Message::Choke) => self.is_choked = true,
+            Decoded::Message(Message::Unchoke) => self.is_choked = false,
+            Decoded::Message(Message::Have(piece)) => drop(self.offered.insert(*piece)),
+            Decoded::Message(Message::HaveAll) => self.offered.extend(self.geometry.piece_indices()),
+            _ => {}
+        }
+    }
+
+    /// Gets a whole piece as soon as it may. Whether it was choked meanwhile, and was sent the rest all the same.
+    async fn take_a_piece(&mut self) -> bool {
+        while self.is_choked {
+            self.next().await;
+        }
+        let piece = *self.offered.first().expect("whoever may ask knows for what");
+        let blocks = self.geometry.blocks_in(piece);
+        let mut wanted: BTreeSet<BlockRef> = (0..blocks).map(|i| self.geometry.block(piece, i)).collect();
+        self.ask(&wanted).await;
+        let mut had_rest = false;
+        while !wanted.is_empty() {
+            match self.next().await {
+                Decoded::Block(block) => {
+                    assert!(wanted.remove(&block), "{block:?} was not outstanding");
+                    had_rest |= self.is_choked;
+                }
+                // Its turn had passed by when it asked.
+                Decoded::Message(Message::Unchoke) => self.ask(&wanted).await,
+                Decoded::Message(_) => {}
+            }
+        }
+        had_rest
+    }
+
+    async fn ask(&mut self, blocks: &BTreeSet<BlockRef>) {
+        self.send(&blocks.iter().map(|&block| Message::Request(block)).collect::<Vec<_>>()).await;
+    }
+}
+
+/// Four peers each take a piece of one seed: which of them were choked before they had it.
+async fn four_take_a_piece(ip: &str, policy: UploadPolicy) -> Vec<bool> {
+    let source = TempDir::new().unwrap();
+    let metainfo = publish(source.path(), &[("file", 16 * PIECE_LEN as usize)], PIECE_LEN);
+    let seeder = session(ip);
+    let torrent = AddTorrent { upload_policy: policy, ..AddTorrent::seed(metainfo.clone(), source.path()) };
+    let seeding = seeder.add(torrent).await.unwrap();
+    seeding.completed().await.unwrap();
+    let (addr, info) = (seeder.listen_addrs()[0], &metainfo.info);
+    let connect = |name| Peer::connect(addr, info.info_hash, info.geometry, name);
+    let (mut a, mut b, mut c, mut d) = tokio::join!(connect(1), connect(2), connect(3), connect(4));
+    let (a, b, c, d) = tokio::join!(a.take_a_piece(), b.take_a_piece(), c.take_a_piece(), d.take_a_piece());
+    vec![a, b, c, d]
+}
+
+async fn cooperative_peers_take_turns_of_a_piece_each(ip: &str) {
+    let choked = four_take_a_piece(ip, UploadPolicy::Cooperative).await;
+    // The last may go on, since nobody waits any more.
+    assert!(choked.iter().filter(|&&choked| choked).count() >= 2, "{choked:?}");
+}
+
+async fn with_tit_for_tat_a_slot_outlasts_a_piece(ip: &str) {
+    assert_eq!(four_take_a_piece(ip, UploadPolicy::TitForTat).await, [false; 4]);
+}
