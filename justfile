@@ -16,6 +16,11 @@ sim:
 simulate *ARGS:
     cargo run --release -p swarm-sim --bin simulate -- {{ARGS}}
 
+# The completion curves of the README, from one seed
+curves:
+    cargo run --release -p swarm-sim --bin simulate -- --peers 300 --pieces 512 --policy cooperative,tit-for-tat --report target/report
+    cp target/report/flash-crowd.svg docs/curves.svg
+
 # A simulated network of DHT nodes, as in `just simulate-dht --nodes 10000 --scenario churn`, or `--report DIR --nodes 100000`
 simulate-dht *ARGS:
     cargo run --release -p swarm-sim --bin simulate-dht -- {{ARGS}}

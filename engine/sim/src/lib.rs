@@ -9,6 +9,7 @@
 //! What is modelled, and what is not, is told in `docs/simulator.md`.
 
 mod check;
+pub mod curves;
 pub mod dht;
 mod disk;
 mod node;
@@ -22,10 +23,12 @@ pub mod report;
 pub mod scenario;
 mod shell;
 mod tracker;
+mod watch;
 mod world;
 
 pub use disk::DiskConfig;
 pub use node::{Behaviour, NodeConfig, Rate};
 pub use path::PathFaults;
 pub use play::Failure;
+pub use watch::Sample;
 pub use world::{Checks, NodeId, PATH_MIN, Trace, World};

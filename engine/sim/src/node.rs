@@ -57,6 +57,13 @@ pub enum Behaviour {
     FreezesWith(u8),
 }
 
+impl Behaviour {
+    /// Whether others get true blocks from it, for a while at least.
+    pub fn gives(self) -> bool {
+        !matches!(self, Behaviour::FreeRider | Behaviour::Poisoner)
+    }
+}
+
 /// What a simulated host is like.
 #[derive(Clone, Copy, Debug)]
 pub struct NodeConfig {
@@ -151,6 +158,8 @@ pub(crate) struct Node {
     /// How often it has started again.
     pub(crate) life: u32,
     pub(crate) bans: Vec<SocketAddr>,
+    /// Who sent corrupt blocks that it kept.
+    pub(crate) deceived_by: BTreeSet<NodeId>,
     /// Totals of earlier lives.
     pub(crate) past: Totals,
     pub(crate) control_bytes_sent: u64,
@@ -185,6 +194,7 @@ impl Node {
             crashed: false,
             life: 0,
             bans: Vec::new(),
+            deceived_by: BTreeSet::new(),
             past: Totals::default(),
             control_bytes_sent: 0,
             bytes_dropped: 0,
@@ -286,6 +296,7 @@ impl Node {
         let before = self.torrent.totals().bytes_down;
         if self.torrent.handle_block(now, key, block) && corrupt {
             self.corrupt.entry(block.piece).or_default().insert(block.begin);
+            self.deceived_by.extend(self.links[key.0 as usize].as_ref().map(|link| link.remote));
         }
         if self.torrent.totals().bytes_down == before {
             self.bytes_dropped += u64::from(block.len);

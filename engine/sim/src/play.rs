@@ -4,6 +4,7 @@ use crate::node::{Behaviour, Rate};
 use crate::path::PathFaults;
 use crate::report::Outcome;
 use crate::scenario::{Cast, Params, Scenario, Stage, Step};
+use crate::watch::Watch;
 use crate::world::{NodeId, World};
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -16,6 +17,8 @@ use swarm_core::time::{Duration, Time};
 const PATIENCE: u32 = 20;
 /// See [`PATIENCE`].
 const PATIENCE_MIN: Duration = Duration::from_secs(600);
+/// So many times within the bound is looked how far everyone is.
+const SAMPLES_PER_BOUND: u32 = 100;
 /// Files of the torrent where peers want some of them only.
 const FILES: u32 = 1_000;
 
@@ -66,7 +69,8 @@ impl Scenario {
         let geometry =
             Geometry::new(total_len, if cast.is_split { BLOCK_LEN.into() } else { simulated_len })?;
         let mut world = World::new(geometry, rng.next_u64());
-        let played = catch_unwind(AssertUnwindSafe(|| play(&mut world, cast, params, &mut rng)));
+        let watch = Watch::new(stage.bound / SAMPLES_PER_BOUND);
+        let played = catch_unwind(AssertUnwindSafe(|| play(&mut world, cast, params, watch, &mut rng)));
         played.map_err(|panic| Failure::Broken {
             at: world.now(),
             what: message_of(panic.as_ref()),
@@ -80,7 +84,7 @@ fn message_of(panic: &(dyn Any + Send)) -> String {
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "a panic".to_owned())
 }
 
-fn play(world: &mut World, mut cast: Cast, params: &Params, rng: &mut Rng) -> Outcome {
+fn play(world: &mut World, mut cast: Cast, params: &Params, mut watch: Watch, rng: &mut Rng) -> Outcome {
     world.set_checks(params.checks);
     world.set_path_faults(PathFaults {
         jitter: Duration::from_millis(params.jitter_ms),
@@ -104,22 +108,32 @@ fn play(world: &mut World, mut cast: Cast, params: &Params, rng: &mut Rng) -> Ou
     cast.steps.sort_by_key(|(at, _)| *at);
     let mut director = Director { degree: (!has_tracker).then_some(params.degree), files: Vec::new(), rng };
     for (at, step) in cast.steps {
-        world.run(Time::ZERO + at, |_| false);
+        world.run(Time::ZERO + at, |world| {
+            watch.look(world);
+            false
+        });
         director.befall(world, step);
     }
     let patience = (Outcome::bound(world) * PATIENCE).max(PATIENCE_MIN);
     let until = world.now() + patience;
-    if cast.source_leaves && world.run(until, |world| world.is_spread(NodeId(0))) {
+    let mut run = |world: &mut World, done: &dyn Fn(&World) -> bool| {
+        world.run(until, |world| {
+            watch.look(world);
+            done(world)
+        })
+    };
+    let is_spread = |world: &World| world.geometry().piece_indices().all(|piece| world.is_elsewhere(piece));
+    if cast.source_leaves && run(world, &is_spread) {
         world.leave(NodeId(0));
     }
     let rides = world.ids().any(|id| is(world, id, Behaviour::FreeRider));
     let share = rides.then(|| {
-        world.run(until, |world| share_complete(world) >= 500);
+        run(world, &|world| share_complete(world) >= 500);
         riders_permille(world)
     });
-    world.run(until, World::is_complete);
+    run(world, &World::is_complete);
     world.check();
-    Outcome { riders_permille: share, ..Outcome::of(world) }
+    Outcome { riders_permille: share, ..Outcome::of(world, watch) }
 }
 
 fn is(world: &World, id: NodeId, behaviour: Behaviour) -> bool {
@@ -137,7 +151,7 @@ fn riders_permille(world: &World) -> u64 {
     let riders = world.ids().filter(|&id| is(world, id, Behaviour::FreeRider));
     let mut have: Vec<u64> = riders.map(|id| world.torrent(id).have().count().into()).collect();
     have.sort_unstable();
-    let pieces = world.torrent(NodeId(0)).geometry().pieces();
+    let pieces = world.geometry().pieces();
     have.get(have.len() / 2).copied().unwrap_or(0) * 1_000 / u64::from(pieces.max(1))
 }
 

@@ -25,8 +25,21 @@ pub struct Series {
     pub name: String,
     /// From left to right.
     pub points: Vec<(f64, f64)>,
-    /// Marks only, not joined by a line.
-    pub marks_only: bool,
+    /// How it is drawn.
+    pub style: Style,
+}
+
+/// How a series is drawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Style {
+    /// Points joined by a line.
+    Marked,
+    /// Points alone.
+    Marks,
+    /// A line alone, for many points.
+    Line,
+    /// A thin grey line, to compare with.
+    Reference,
 }
 
 /// One chart: lines over an axis.
@@ -44,6 +57,17 @@ pub struct Chart {
     pub x_ticks: Vec<f64>,
     /// At most five are told apart by colour.
     pub series: Vec<Series>,
+    /// Where the legend stands.
+    pub legend: Corner,
+}
+
+/// A corner of a chart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Corner {
+    /// For curves that rise late.
+    UpperLeft,
+    /// For curves that rise early.
+    LowerRight,
 }
 
 /// Why there is no chart.
@@ -99,20 +123,34 @@ fn draw(chart: &Chart, area: &DrawingArea<SVGBackend<'_>, Shift>) -> Result<(), 
         .map_err(error)?;
     for (series, colour) in chart.series.iter().zip(COLOURS.into_iter().cycle()) {
         let points: Vec<(f64, f64)> = series.points.iter().map(|(at, y)| (x(*at), *y)).collect();
-        if !series.marks_only {
-            context
-                .draw_series(LineSeries::new(points.iter().copied(), colour.stroke_width(2)))
-                .map_err(error)?;
+        let (line, has_marks) = match series.style {
+            Style::Marked => (Some(colour.stroke_width(2)), true),
+            Style::Marks => (None, true),
+            Style::Line => (Some(colour.stroke_width(2)), false),
+            Style::Reference => (Some(COLOURS[4].stroke_width(1)), false),
+        };
+        if let Some(line) = line {
+            let drawn = context.draw_series(LineSeries::new(points.iter().copied(), line)).map_err(error)?;
+            if !has_marks {
+                drawn
+                    .label(&series.name)
+                    .legend(move |(x, y)| PathElement::new([(x + 2, y), (x + 18, y)], line));
+            }
         }
-        context
-            .draw_series(points.iter().map(|point| Circle::new(*point, 4, colour.filled())))
-            .map_err(error)?
-            .label(&series.name)
-            .legend(move |(x, y)| Circle::new((x + 10, y), 4, colour.filled()));
+        if has_marks {
+            context
+                .draw_series(points.iter().map(|point| Circle::new(*point, 4, colour.filled())))
+                .map_err(error)?
+                .label(&series.name)
+                .legend(move |(x, y)| Circle::new((x + 10, y), 4, colour.filled()));
+        }
     }
     context
         .configure_series_labels()
-        .position(SeriesLabelPosition::LowerRight)
+        .position(match chart.legend {
+            Corner::UpperLeft => SeriesLabelPosition::UpperLeft,
+            Corner::LowerRight => SeriesLabelPosition::LowerRight,
+        })
         .background_style(WHITE.mix(0.8))
         .border_style(COLOURS[4])
         .draw()
@@ -175,7 +213,7 @@ mod tests {
     #[test]
     fn a_chart_says_what_it_shows() {
         let series =
-            Series { name: "joined".into(), points: vec![(10.0, 2.0), (100.0, 4.0)], marks_only: false };
+            Series { name: "joined".into(), points: vec![(10.0, 2.0), (100.0, 4.0)], style: Style::Marked };
         let chart = Chart {
             title: "Hops".into(),
             x_label: "nodes".into(),
@@ -183,6 +221,7 @@ mod tests {
             log_x: true,
             x_ticks: vec![10.0, 100.0, 1_000.0],
             series: vec![series],
+            legend: Corner::LowerRight,
         };
         let document = svg(&[chart.clone(), chart.clone()]).unwrap();
         for text in ["Hops", "nodes", "hops of a lookup", "joined", "1,000"] {

@@ -1,13 +1,20 @@
 //! What came of a run, against what no run can beat.
 
 use crate::node::Behaviour;
+use crate::watch::{Sample, Watch};
 use crate::world::{NodeId, Trace, World};
 use std::collections::BTreeSet;
 use swarm_core::time::{Duration, Time};
 
 /// What came of a run. Times are counted from when each host joined.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
+    /// How long each honest peer took that completed, the quickest first.
+    pub times: Vec<Duration>,
+    /// How many honest peers there are.
+    pub peers: usize,
+    /// How far they were as time went by.
+    pub progress: Vec<Sample>,
     /// Nobody can be served faster: see [`Outcome::bound`].
     pub t_min: Duration,
     /// How long the last honest peer took, or how long the run lasted if some peer did not complete.
@@ -17,8 +24,10 @@ pub struct Outcome {
     /// Blocks sent by everyone, as a share of what the uplinks could have sent until the last peer had
     /// everything, in thousandths.
     pub uplink_permille: u64,
-    /// Copies of the torrent that the source sent, in thousandths.
+    /// Copies of the torrent that the sources sent, in thousandths.
     pub source_copies_permille: u64,
+    /// How many they had sent when every piece was with someone else; `None` if that never was so.
+    pub spread_copies_permille: Option<u64>,
     /// Bytes received and dropped: twice, too late, or in a piece that did not verify.
     pub bytes_wasted: u64,
     /// Bytes of all messages but blocks.
@@ -35,6 +44,10 @@ pub struct Outcome {
     pub banned: usize,
     /// Those among them that had not lied.
     pub honest_banned: usize,
+    /// Pairs of an honest peer and one that sent it a corrupt block which it kept.
+    pub deceived: usize,
+    /// Those among them in which the former never banned the latter.
+    pub unpunished: usize,
     /// Whether every honest peer has everything.
     pub complete: bool,
     /// Equal for equal runs.
@@ -46,11 +59,8 @@ impl Outcome {
     /// sent it once, than the slowest downlink has received it, and than all uplinks of those who give together
     /// have sent it to everyone.
     pub fn bound(world: &World) -> Duration {
-        let total = world.ids().next().map_or(0, |id| world.torrent(id).geometry().total_len());
-        let gives = |id: &NodeId| {
-            let behaviour = world.config(*id).behaviour;
-            !matches!(behaviour, Behaviour::FreeRider | Behaviour::Poisoner)
-        };
+        let total = world.geometry().total_len();
+        let gives = |id: &NodeId| world.config(*id).behaviour.gives();
         let up_of = |id: NodeId| world.config(id).up.0;
         let up: u64 = world.ids().filter(gives).filter(|&id| world.config(id).seed).map(up_of).sum();
         let up_all: u64 = world.ids().filter(gives).map(up_of).sum();
@@ -63,8 +73,14 @@ impl Outcome {
         time(total, up).max(time(total, down_min)).max(time(total * peers.len() as u128, up_all))
     }
 
-    /// What has come of a run so far.
-    pub fn of(world: &World) -> Outcome {
+    /// How long the last of `permille` in a thousand honest peers took; `None` if not so many completed.
+    pub fn time_of(&self, permille: u64) -> Option<Duration> {
+        let peers = self.peers as u64;
+        self.times.get((peers * permille).div_ceil(1_000).saturating_sub(1) as usize).copied()
+    }
+
+    /// What has come of a run so far, which was watched.
+    pub(crate) fn of(world: &World, watch: Watch) -> Outcome {
         let peers = honest_peers(world);
         let took = |&id: &NodeId| world.completed_at(id).map(|at| at.since(world.joined_at(id)));
         let mut times: Vec<Duration> = peers.iter().filter_map(took).collect();
@@ -72,35 +88,44 @@ impl Outcome {
         let complete = times.len() == peers.len();
         let never = world.now().since(Time::ZERO);
         let at = |index: usize| times.get(index).copied().unwrap_or(never);
-        let source = world.ids().find(|&id| world.config(id).seed);
-        let total = source.map_or(0, |id| world.torrent(id).geometry().total_len()).max(1);
+        let total = world.geometry().total_len().max(1);
+        let (progress, spread_bytes) = watch.into_parts();
         let end = peers.iter().filter_map(|&id| world.completed_at(id)).max().filter(|_| complete);
         let end = end.unwrap_or(world.now()).since(Time::ZERO).as_micros();
         let up_all: u128 = world.ids().map(|id| u128::from(world.config(id).up.0)).sum();
         let sent: u128 = world.ids().map(|id| u128::from(world.totals(id).bytes_up)).sum();
-        let banned: BTreeSet<NodeId> = world.bans().map(|(_, whom)| whom).collect();
-        let lies = |id: &NodeId| world.config(*id).behaviour == Behaviour::Poisoner;
+        let bans: BTreeSet<(NodeId, NodeId)> = world.bans().collect();
+        let banned: BTreeSet<NodeId> = bans.iter().map(|(_, whom)| *whom).collect();
+        let is_honest = |id: NodeId| world.config(id).behaviour == Behaviour::Honest;
+        let lies: Vec<(NodeId, NodeId)> = world.lies().filter(|(whom, _)| is_honest(*whom)).collect();
+        let is_liar = |id: &NodeId| world.config(*id).behaviour == Behaviour::Poisoner;
         let totals = || peers.iter().map(|&id| world.totals(id));
         Outcome {
+            peers: peers.len(),
             t_min: Outcome::bound(world),
             t_last: at(peers.len().saturating_sub(1)),
             t_median: at(peers.len() / 2),
             uplink_permille: (sent * 1_000_000 * 1_000 / (up_all * end).max(1)) as u64,
-            source_copies_permille: source.map_or(0, |id| world.totals(id).bytes_up) * 1_000 / total,
+            source_copies_permille: world.bytes_of_sources() * 1_000 / total,
+            spread_copies_permille: spread_bytes.map(|bytes| bytes * 1_000 / total),
             bytes_wasted: totals().map(|t| t.bytes_wasted + t.bytes_corrupt).sum(),
             fairness_permille: fairness_permille(world, &peers),
             riders_permille: None,
             control_bytes: world.ids().map(|id| world.control_bytes(id)).sum(),
             bytes_wanted: total * peers.len() as u64,
             banned: banned.len(),
-            honest_banned: banned.iter().filter(|id| !lies(id)).count(),
+            honest_banned: banned.iter().filter(|id| !is_liar(id)).count(),
+            deceived: lies.len(),
+            unpunished: lies.iter().filter(|lie| !bans.contains(lie)).count(),
             complete,
+            progress,
+            times,
             trace: world.trace(),
         }
     }
 }
 
-fn honest_peers(world: &World) -> Vec<NodeId> {
+pub(crate) fn honest_peers(world: &World) -> Vec<NodeId> {
     let is_honest = |id: &NodeId| world.config(*id).behaviour == Behaviour::Honest;
     world.ids().filter(|&id| !world.config(id).seed).filter(is_honest).collect()
 }

@@ -12,7 +12,7 @@ use std::collections::BinaryHeap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use swarm_core::bitfield::Bitfield;
 use swarm_core::geometry::Geometry;
-use swarm_core::id::{InfoHash, PeerId, PeerKey};
+use swarm_core::id::{InfoHash, PeerId, PeerKey, PieceIndex};
 use swarm_core::rng::Rng;
 use swarm_core::time::{Duration, Time};
 use swarm_core::torrent::discovery::Origin;
@@ -296,10 +296,20 @@ impl World {
         self.net.sides.clear();
     }
 
-    /// Whether every piece is with some host other than this one.
-    pub fn is_spread(&self, beside: NodeId) -> bool {
-        let others = || self.nodes.iter().filter(|node| node.online && node.id != beside);
-        self.geometry.piece_indices().all(|piece| others().any(|node| node.torrent.have().has(piece)))
+    /// The shape of the torrent.
+    pub fn geometry(&self) -> &Geometry {
+        &self.geometry
+    }
+
+    /// Whether this piece is with some host that gives and did not start with it.
+    pub fn is_elsewhere(&self, piece: PieceIndex) -> bool {
+        let gives = |node: &&Node| node.online && !node.config.seed && node.config.behaviour.gives();
+        self.nodes.iter().filter(gives).any(|node| node.torrent.have().has(piece))
+    }
+
+    /// Bytes of blocks that the hosts have sent which had everything from the start.
+    pub fn bytes_of_sources(&self) -> u64 {
+        self.nodes.iter().filter(|node| node.config.seed).map(|node| node.totals().bytes_up).sum()
     }
 
     /// The present time.
@@ -318,6 +328,11 @@ impl World {
     pub fn bans(&self) -> impl Iterator<Item = (NodeId, NodeId)> + '_ {
         let all = self.nodes.iter().enumerate().flat_map(|(by, node)| node.bans.iter().map(move |a| (by, a)));
         all.filter_map(|(by, addr)| Some((NodeId(by as u32), self.net.id_at(*addr)?)))
+    }
+
+    /// Who kept a corrupt block, and from whom: the deceived host first.
+    pub fn lies(&self) -> impl Iterator<Item = (NodeId, NodeId)> + '_ {
+        self.nodes.iter().flat_map(|node| node.deceived_by.iter().map(|&liar| (node.id, liar)))
     }
 
     /// A host's torrent.

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 use swarm_sim::dht::report::{Outcome, Spread};
 use swarm_sim::dht::scenario::{Params, SCENARIOS, Scenario, Tables};
-use swarm_sim::plot::{Chart, Series, svg};
+use swarm_sim::plot::{Chart, Corner, Series, Style, svg};
 
 /// Simulate a network of DHT nodes on a virtual clock.
 #[derive(Debug, Parser)]
@@ -190,13 +190,14 @@ fn charts(runs: &[Run]) -> Vec<Chart> {
         y_label: y_label.to_owned(),
         log_x: true,
         x_ticks: vec![1_000.0, 10_000.0, 100_000.0],
+        legend: Corner::LowerRight,
         series: vec![
             Series {
                 name: "generated tables".to_owned(),
                 points: points(Tables::Generated, y),
-                marks_only: false,
+                style: Style::Marked,
             },
-            Series { name: "joined".to_owned(), points: points(Tables::Joined, y), marks_only: true },
+            Series { name: "joined".to_owned(), points: points(Tables::Joined, y), style: Style::Marks },
         ],
     };
     vec![

@@ -1,11 +1,14 @@
 //! Runs one scenario and says what came of it.
 
+use anyhow::Context as _;
 use clap::{Parser, ValueEnum};
-use serde_json::json;
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 use swarm_core::time::Duration;
 use swarm_core::torrent::UploadPolicy;
+use swarm_sim::curves::{Curve, completion};
 use swarm_sim::random::Draw;
 use swarm_sim::report::Outcome;
 use swarm_sim::scenario::{Params, SCENARIOS, Scenario};
@@ -48,9 +51,9 @@ struct Args {
     /// Hosts learn of each other from a tracker.
     #[arg(long)]
     tracker: bool,
-    /// Whom uploaders serve.
-    #[arg(long, value_enum, default_value = "tit-for-tat")]
-    policy: PolicyName,
+    /// Whom uploaders serve. Several, with commas between them, are one run each.
+    #[arg(long, value_enum, default_value = "tit-for-tat", value_delimiter = ',', conflicts_with = "random")]
+    policy: Vec<PolicyName>,
     /// Determines everything else.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -70,6 +73,9 @@ struct Args {
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
+    /// Also draw completion curves against the bound, into SCENARIO.svg in this folder, beside all figures in SCENARIO.json.
+    #[arg(long, value_name = "DIR", conflicts_with = "random")]
+    report: Option<PathBuf>,
     /// Name the scenarios.
     #[arg(long)]
     list: bool,
@@ -81,37 +87,61 @@ enum PolicyName {
     Cooperative,
 }
 
-fn main() -> ExitCode {
-    let args = Args::parse();
-    if args.list {
-        SCENARIOS.iter().for_each(|scenario| println!("{:14} {}", scenario.name, scenario.about));
-        return ExitCode::SUCCESS;
-    }
-    let Some(scenario) = Scenario::named(&args.scenario) else {
-        eprintln!("simulate: there is no scenario {:?}; --list names them", args.scenario);
-        return ExitCode::from(2);
-    };
-    let started = Instant::now();
-    if let Some(count) = args.random {
-        return random(args.seed, count, args.seconds_max);
-    }
-    match scenario.run(&params(&args)) {
-        Ok(outcome) => {
-            print(&args, &outcome, started.elapsed().as_secs_f64());
-            ExitCode::from(u8::from(!outcome.complete))
+impl PolicyName {
+    fn policy(self) -> UploadPolicy {
+        match self {
+            PolicyName::TitForTat => UploadPolicy::TitForTat,
+            PolicyName::Cooperative => UploadPolicy::Cooperative,
         }
-        Err(failure @ (Failure::Broken { .. } | Failure::Incomplete { .. })) => {
-            eprintln!("simulate: {failure}");
-            ExitCode::FAILURE
-        }
-        Err(error) => {
-            eprintln!("simulate: {error}");
-            ExitCode::from(2)
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            PolicyName::TitForTat => "tit-for-tat",
+            PolicyName::Cooperative => "cooperative",
         }
     }
 }
 
-fn params(args: &Args) -> Params {
+fn main() -> anyhow::Result<ExitCode> {
+    let args = Args::parse();
+    if args.list {
+        SCENARIOS.iter().for_each(|scenario| println!("{:14} {}", scenario.name, scenario.about));
+        return Ok(ExitCode::SUCCESS);
+    }
+    let Some(scenario) = Scenario::named(&args.scenario) else {
+        eprintln!("simulate: there is no scenario {:?}; --list names them", args.scenario);
+        return Ok(ExitCode::from(2));
+    };
+    if let Some(count) = args.random {
+        return Ok(random(args.seed, count, args.seconds_max));
+    }
+    let mut runs = Vec::new();
+    for &policy in &args.policy {
+        let started = Instant::now();
+        let outcome = match scenario.run(&params(&args, policy)) {
+            Ok(outcome) => outcome,
+            Err(failure) => {
+                eprintln!("simulate: {failure}");
+                let is_broken = matches!(failure, Failure::Broken { .. } | Failure::Incomplete { .. });
+                return Ok(ExitCode::from(if is_broken { 1 } else { 2 }));
+            }
+        };
+        let run = Run { args: &args, policy, outcome, wall_seconds: started.elapsed().as_secs_f64() };
+        if args.json {
+            println!("{}", run.json());
+        } else {
+            run.print();
+        }
+        runs.push(run);
+    }
+    if let Some(folder) = &args.report {
+        report(&args, &runs, folder)?;
+    }
+    Ok(ExitCode::from(u8::from(!runs.iter().all(|run| run.outcome.complete))))
+}
+
+fn params(args: &Args, policy: PolicyName) -> Params {
     let checks = match args.check_every {
         _ if args.check => Checks::EveryStep,
         Some(seconds) => Checks::Every(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)),
@@ -128,10 +158,7 @@ fn params(args: &Args) -> Params {
         jitter_ms: args.jitter_ms,
         loss_permille: args.loss_permille,
         tracker: args.tracker,
-        policy: match args.policy {
-            PolicyName::TitForTat => UploadPolicy::TitForTat,
-            PolicyName::Cooperative => UploadPolicy::Cooperative,
-        },
+        policy: policy.policy(),
         seed: args.seed,
         checks,
     }
@@ -153,62 +180,112 @@ fn random(first: u64, count: u64, seconds_max: Option<u64>) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn print(args: &Args, outcome: &Outcome, wall_seconds: f64) {
-    let t_min = outcome.t_min.as_secs_f64();
-    let ratio = |t: std::time::Duration| t.as_secs_f64() / t_min;
-    let permille = |n: u64| n as f64 / 1_000.0;
-    let waste = outcome.bytes_wasted as f64 / outcome.bytes_wanted.max(1) as f64;
-    let control = outcome.control_bytes as f64 / outcome.bytes_wanted.max(1) as f64;
-    if args.json {
-        let object = json!({
-            "scenario": args.scenario,
-            "seed": args.seed,
-            "t_min": t_min,
+/// One run, and what came of it.
+struct Run<'a> {
+    args: &'a Args,
+    policy: PolicyName,
+    outcome: Outcome,
+    wall_seconds: f64,
+}
+
+fn permille(n: u64) -> f64 {
+    n as f64 / 1_000.0
+}
+
+impl Run<'_> {
+    /// A time over the bound.
+    fn ratio(&self, time: Duration) -> f64 {
+        time.as_secs_f64() / self.outcome.t_min.as_secs_f64()
+    }
+
+    /// Bytes as a share of those that were wanted.
+    fn share(&self, bytes: u64) -> f64 {
+        bytes as f64 / self.outcome.bytes_wanted.max(1) as f64
+    }
+
+    fn json(&self) -> Value {
+        let outcome = &self.outcome;
+        let percentile = |permille| outcome.time_of(permille).map(|time| time.as_secs_f64());
+        json!({
+            "scenario": self.args.scenario,
+            "policy": self.policy.name(),
+            "seed": self.args.seed,
+            "command": params(self.args, self.policy).replay(&self.args.scenario),
+            "t_min": outcome.t_min.as_secs_f64(),
             "t_last": outcome.t_last.as_secs_f64(),
             "t_median": outcome.t_median.as_secs_f64(),
-            "ratio": ratio(outcome.t_last),
-            "ratio_median": ratio(outcome.t_median),
+            "t_p99": percentile(990),
+            "t_p999": percentile(999),
+            "ratio": self.ratio(outcome.t_last),
+            "ratio_median": self.ratio(outcome.t_median),
+            "ratio_p999": outcome.time_of(999).map(|time| self.ratio(time)),
             "uplink_utilisation": permille(outcome.uplink_permille),
             "source_copies": permille(outcome.source_copies_permille),
+            "source_copies_when_spread": outcome.spread_copies_permille.map(permille),
             "bytes_wasted": outcome.bytes_wasted,
+            "waste": self.share(outcome.bytes_wasted),
             "control_bytes": outcome.control_bytes,
             "fairness": permille(outcome.fairness_permille),
             "free_rider_share": outcome.riders_permille.map(permille),
             "banned": outcome.banned,
             "honest_banned": outcome.honest_banned,
+            "deceived": outcome.deceived,
+            "unpunished": outcome.unpunished,
             "complete": outcome.complete,
             "trace_hash": format!("{:016x}", outcome.trace.0),
-            "wall_seconds": wall_seconds,
-        });
-        return println!("{object}");
+            "wall_seconds": self.wall_seconds,
+        })
     }
-    println!("{} with {} peers and {} pieces, seed {}", args.scenario, args.peers, args.pieces, args.seed);
-    println!("  the bound         {t_min:9.3} s");
-    println!(
-        "  last peer         {:9.3} s   {:.4} x the bound",
-        outcome.t_last.as_secs_f64(),
-        ratio(outcome.t_last)
-    );
-    println!(
-        "  median peer       {:9.3} s   {:.4} x",
-        outcome.t_median.as_secs_f64(),
-        ratio(outcome.t_median)
-    );
-    println!("  uplinks in use    {:9.1} %", permille(outcome.uplink_permille) * 100.0);
-    println!("  source sent       {:9.3} copies", permille(outcome.source_copies_permille));
-    println!("  wasted            {:9.3} %", waste * 100.0);
-    println!("  control           {:9.3} %", control * 100.0);
-    println!("  fairness          {:9.3}", permille(outcome.fairness_permille));
-    if let Some(share) = outcome.riders_permille {
+
+    fn print(&self) {
+        let (args, outcome) = (self.args, &self.outcome);
+        let policy = self.policy.name();
         println!(
-            "  free riders had   {:9.1} % when half of the others had everything",
-            permille(share) * 100.0
+            "{} with {} peers and {} pieces, {policy}, seed {}",
+            args.scenario, args.peers, args.pieces, args.seed
         );
+        println!("  the bound         {:9.3} s", outcome.t_min.as_secs_f64());
+        for (who, time) in [
+            ("last peer", Some(outcome.t_last)),
+            ("99.9 % of peers", outcome.time_of(999)),
+            ("median peer", Some(outcome.t_median)),
+        ] {
+            let Some(time) = time else { continue };
+            println!("  {who:17} {:9.3} s   {:.4} x the bound", time.as_secs_f64(), self.ratio(time));
+        }
+        println!("  uplinks in use    {:9.1} %", permille(outcome.uplink_permille) * 100.0);
+        println!("  source sent       {:9.3} copies", permille(outcome.source_copies_permille));
+        if let Some(copies) = outcome.spread_copies_permille {
+            println!("    until spread    {:9.3} copies", permille(copies));
+        }
+        println!("  wasted            {:9.3} %", self.share(outcome.bytes_wasted) * 100.0);
+        println!("  control           {:9.3} %", self.share(outcome.control_bytes) * 100.0);
+        println!("  fairness          {:9.3}", permille(outcome.fairness_permille));
+        if let Some(share) = outcome.riders_permille {
+            let share = permille(share) * 100.0;
+            println!("  free riders had   {share:9.1} % when half of the others had everything");
+        }
+        println!("  banned            {:9} ({} honest)", outcome.banned, outcome.honest_banned);
+        println!("  deceived          {:9} times, {} unpunished", outcome.deceived, outcome.unpunished);
+        println!("  complete          {:>9}", outcome.complete);
+        println!("  trace hash        {:016x}", outcome.trace.0);
+        println!("  wall              {:9.2} s", self.wall_seconds);
     }
-    println!("  banned            {:9} ({} honest)", outcome.banned, outcome.honest_banned);
-    println!("  complete          {:>9}", outcome.complete);
-    println!("  trace hash        {:016x}", outcome.trace.0);
-    println!("  wall              {wall_seconds:9.2} s");
+}
+
+/// Draws the runs, and writes their figures down.
+fn report(args: &Args, runs: &[Run<'_>], folder: &Path) -> anyhow::Result<()> {
+    let curve = |run: &Run<'_>| Curve { name: run.policy.name().to_owned(), outcome: run.outcome.clone() };
+    let curves: Vec<Curve> = runs.iter().map(curve).collect();
+    let title = format!("{}, {} peers", args.scenario, args.peers);
+    let records: Vec<Value> = runs.iter().map(Run::json).collect();
+    std::fs::create_dir_all(folder).with_context(|| format!("{}: cannot make", folder.display()))?;
+    let write = |extension: &str, text: String| {
+        let file = folder.join(&args.scenario).with_extension(extension);
+        std::fs::write(&file, text).with_context(|| format!("{}: cannot write", file.display()))
+    };
+    write("json", format!("{:#}\n", Value::from(records)))?;
+    write("svg", completion(&title, &curves)?)
 }
 
 #[cfg(test)]
@@ -223,7 +300,11 @@ mod tests {
                 let drawn = Params { checks, ..drawn };
                 let line = drawn.replay(scenario.name);
                 let args = Args::try_parse_from(line.split_whitespace()).unwrap();
-                assert_eq!((params(&args), args.scenario.as_str()), (drawn, scenario.name), "{line}");
+                assert_eq!(
+                    (params(&args, args.policy[0]), args.scenario.as_str()),
+                    (drawn, scenario.name),
+                    "{line}"
+                );
             }
         }
     }
