@@ -35,8 +35,9 @@ impl Torrent {
             self.actions.extend(self.turns.front().map(Action::Upload));
         }
         while self.turns.has_room() {
-            let candidates: Vec<(PeerKey, u32)> =
+            let mut candidates: Vec<(PeerKey, u32)> =
                 self.turn_candidates(now).map(|peer| (peer.key, peer.have.count())).collect();
+            self.prefer_who_passes_on(&mut candidates);
             let Some(key) = self.turns.choose(&candidates) else { return };
             self.turns.offer(now, key);
             self.reveal(now, key);

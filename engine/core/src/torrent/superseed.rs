@@ -86,6 +86,30 @@ impl Torrent {
         keeps
     }
 
+    /// Of peers that could be served, leaves those that keep fewest pieces which nobody has got from them: who cannot
+    /// or will not pass on what it gets, such as one that the others have banned, gets little of it.
+    pub(super) fn prefer_who_passes_on(&self, candidates: &mut Vec<(PeerKey, u32)>) {
+        if self.super_seed.is_none() {
+            return;
+        }
+        let kept: Vec<usize> = candidates.iter().map(|(key, _)| self.pieces_kept(*key)).collect();
+        let least = kept.iter().min().copied();
+        let mut kept = kept.into_iter();
+        candidates.retain(|_| kept.next() == least);
+    }
+
+    /// How many pieces that it got from us a peer has not passed on to any other of ours.
+    fn pieces_kept(&self, key: PeerKey) -> usize {
+        let Some(peer) = self.peers.get(key) else { return 0 };
+        let Some(revealed) = &peer.revealed else { return 0 };
+        let mut kept = 0;
+        revealed.for_each_common(&peer.have, |piece| {
+            kept += usize::from(self.picker.availability(piece) == 1);
+            true
+        });
+        kept
+    }
+
     /// Tells peers of another piece that have got all that they were told of, and passed it on, or that want none of it.
     fn reveal_more(&mut self, now: Time) {
         let has_all = |peer: &Peer| !peer.revealed.as_ref().is_some_and(|r| r.has_other_than(&peer.have));
