@@ -28,6 +28,9 @@ pub const OPTIMISTIC_INTERVAL: Duration = Duration::from_secs(30);
 /// trade yet (BEP 3).
 pub const NEW_PEER_WEIGHT: u64 = 3;
 
+/// How much likelier a peer gets the optimistic slot than one that has taken from us and never given anything.
+pub const UNTRIED_WEIGHT: u64 = 4;
+
 /// How long a seed serves a peer while others wait. Long enough to fill the peer's pipeline and to
 /// finish pieces, short enough that nobody holds a slot for long, which costs a swarm most.
 pub const SEEDING_TURN: Duration = Duration::from_secs(30);
@@ -97,6 +100,17 @@ pub struct ChokerPeer {
     pub rate_from_bytes_per_s: u64,
     /// What we send it.
     pub rate_to_bytes_per_s: u64,
+    /// Whether it has ever sent us a block.
+    pub has_given: bool,
+    /// Whether we have ever sent it a block.
+    pub has_taken: bool,
+}
+
+impl ChokerPeer {
+    /// What a leecher repays: what comes now, and among those from whom nothing does, whether anything ever came.
+    pub(crate) fn gives(&self) -> (u64, bool) {
+        (self.rate_from_bytes_per_s, self.has_given)
+    }
 }
 
 /// What a choker is told of the torrent as a whole.
@@ -155,13 +169,14 @@ impl Choker {
     pub fn rechoke(&mut self, now: Time, peers: &[ChokerPeer], ctx: &ChokerContext) -> Decision {
         let mut interested: Vec<ChokerPeer> = peers.iter().filter(|p| p.peer_interested).copied().collect();
         interested.sort_unstable_by_key(|p| p.key);
-        // Ties are broken by these draws, made in the order of keys, and then by key.
+        // Of those that send nothing now, as when all we have for each other has been sent, those come first that ever did. Other
+        // ties are broken by these draws, made in the order of keys, and then by key.
         let mut ranked: Vec<(u64, ChokerPeer)> =
             interested.iter().map(|p| (self.rng.next_u64(), *p)).collect();
         ranked.retain(|(_, p)| self.policy.accepts(p));
         match self.policy {
             Policy::TitForTat => {
-                ranked.sort_unstable_by_key(|(tie, p)| (Reverse(p.rate_from_bytes_per_s), *tie, p.key));
+                ranked.sort_unstable_by_key(|(tie, p)| (Reverse(p.gives()), *tie, p.key));
             }
             Policy::Seeding => ranked.sort_unstable_by_key(|(tie, p)| (seeding_rank(now, p), *tie, p.key)),
         }
@@ -194,8 +209,9 @@ impl Choker {
             return Some(present);
         }
         let weight = |p: &ChokerPeer| match now.since(p.connected_at) < OPTIMISTIC_INTERVAL {
-            true => NEW_PEER_WEIGHT,
-            false => 1,
+            _ if p.has_taken && !p.has_given => 1,
+            true => NEW_PEER_WEIGHT * UNTRIED_WEIGHT,
+            false => UNTRIED_WEIGHT,
         };
         let others = || candidates.iter().filter(|p| present.is_none_or(|o| o.key != p.key));
         let total: u64 = others().map(weight).sum();

@@ -18,6 +18,8 @@ fn peer(key: u32) -> ChokerPeer {
         snubbed: false,
         rate_from_bytes_per_s: 0,
         rate_to_bytes_per_s: 0,
+        has_given: false,
+        has_taken: false,
     }
 }
 
@@ -234,4 +236,20 @@ fn a_free_slot_is_given_at_once_and_a_taken_one_is_not() {
     choker.set_policy(Policy::Seeding);
     assert!(choker.on_interested(&ChokerPeer { snubbed: true, ..peer(0) }, 1));
     assert!(!choker.on_interested(&peer(0), 2));
+}
+
+#[test]
+fn whoever_took_and_never_gave_comes_last() {
+    let givers = (0..4).map(|key| ChokerPeer { has_given: true, has_taken: true, ..peer(key) });
+    let takers = (4..12).map(|key| ChokerPeer { has_taken: true, ..peer(key) });
+    let fresh = (12..16).map(peer);
+    let peers: Vec<ChokerPeer> = givers.chain(takers).chain(fresh).collect();
+    let mut chances = [0; 2];
+    for seed in 0..1_000 {
+        let decision = choker(Policy::TitForTat, 4, seed).rechoke(s(100), &peers, &CTX);
+        assert!((0..4).all(|key| decision.unchoke.contains(&PeerKey(key))), "{decision:?}");
+        chances[usize::from(decision.optimistic.unwrap().0 >= 12)] += 1;
+    }
+    // Eight of weight one against four of weight four.
+    assert!((250..420).contains(&chances[0]), "{chances:?}");
 }

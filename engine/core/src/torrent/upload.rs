@@ -149,7 +149,7 @@ impl Torrent {
             .collect();
         // As at a rechoke, who sends to us comes first: or else every slot that falls free would go to those who give
         // nothing, since nobody has waited longer.
-        let gives = |p: &ChokerPeer| if is_complete { 0 } else { p.rate_from_bytes_per_s };
+        let gives = |p: &ChokerPeer| if is_complete { (0, false) } else { p.gives() };
         waiting.sort_unstable_by_key(|p| (Reverse(gives(p)), p.choke_changed_at, p.key));
         for peer in waiting {
             if self.choker.on_interested(&peer, unchoked) {
@@ -189,5 +189,7 @@ fn choker_peer(peer: &Peer, now: Time) -> ChokerPeer {
         snubbed: peer.snubbed,
         rate_from_bytes_per_s: peer.rate_down.bytes_per_s(now),
         rate_to_bytes_per_s: peer.rate_up.bytes_per_s(now),
+        has_given: peer.bytes_down > 0,
+        has_taken: peer.bytes_up > 0,
     }
 }
