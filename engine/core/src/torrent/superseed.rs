@@ -16,14 +16,16 @@ use crate::wire::Message;
 pub const PEERS_MIN: usize = 4;
 /// When nobody has passed on what it got for this long, they cannot or will not, and super-seeding only costs.
 pub const STANDSTILL_MAX: Duration = Duration::from_secs(10);
+/// A piece that nobody passed on for this long after it was let out might as well be nowhere: it is let out again.
+pub const PASS_ON_MAX: Duration = Duration::from_secs(30);
 /// How long a seed waits for more peers.
 pub const GATHERING: Duration = Duration::from_secs(3);
 
 /// What a super-seeding seed remembers.
 #[derive(Debug)]
 pub(super) struct SuperSeed {
-    /// How often each piece was let out.
-    times: Vec<u32>,
+    /// When each piece was last let out.
+    let_out: Vec<Option<Time>>,
     /// When the first peer came.
     since: Option<Time>,
     /// Since when every peer has all that it was told of, and keeps some of it, or wants none of it.
@@ -32,7 +34,7 @@ pub(super) struct SuperSeed {
 
 impl SuperSeed {
     pub(super) fn new(pieces: u32) -> SuperSeed {
-        SuperSeed { times: vec![0; pieces as usize], since: None, still_since: None }
+        SuperSeed { let_out: vec![None; pieces as usize], since: None, still_since: None }
     }
 }
 
@@ -45,7 +47,11 @@ impl Torrent {
     /// A super-seed tells the peer of one more piece: one that is nowhere else, if there is any.
     pub(super) fn reveal(&mut self, now: Time, key: PeerKey) {
         let Some(mut state) = self.super_seed.take() else { return };
-        let availability = |piece: PieceIndex| self.picker.availability(piece);
+        let availability =
+            |piece: PieceIndex| match (self.picker.availability(piece), state.let_out[piece.idx()]) {
+                (1, Some(at)) if now.since(at) >= PASS_ON_MAX => 0,
+                (availability, _) => availability,
+            };
         if self.geometry.piece_indices().all(|piece| availability(piece) > 0) {
             return self.reveal_all(now);
         }
@@ -58,7 +64,7 @@ impl Torrent {
         let hidden = |piece: &PieceIndex| {
             !peer.have.has(*piece) && !peer.revealed.as_ref().is_some_and(|revealed| revealed.has(*piece))
         };
-        let rank = |piece: PieceIndex| (availability(piece), state.times[piece.idx()]);
+        let rank = |piece: PieceIndex| (availability(piece), state.let_out[piece.idx()]);
         let best = self.geometry.piece_indices().filter(hidden).map(rank).min();
         let equal =
             || self.geometry.piece_indices().filter(hidden).filter(|&piece| Some(rank(piece)) == best);
@@ -66,7 +72,7 @@ impl Torrent {
         if count > 0
             && let Some(piece) = equal().nth(self.rng.index(count))
         {
-            state.times[piece.idx()] += 1;
+            state.let_out[piece.idx()] = Some(now);
             let pieces = self.geometry.pieces();
             peer.revealed.get_or_insert_with(|| Bitfield::empty(pieces)).insert(piece);
             self.send(now, key, Message::Have(piece));
