@@ -229,17 +229,18 @@ impl Torrent {
     /// Endgame: every missing block is asked for somewhere, and this peer has nothing to do. It is
     /// also asked for the blocks that will come last, if it should be at least twice as quick as whoever has been asked.
     fn pick_duplicates(&mut self, now: Time, key: PeerKey, picks: &mut Vec<BlockRef>) {
+        let turn = self.turn_time(now);
         let peer = &self.peers[key];
         let mut late: Vec<(Duration, BlockRef)> = Vec::new();
         for other in self.peers.values().filter(|other| other.key != key) {
-            let pace = Pace::of(other, now);
+            let pace = Pace::of(other, now, turn);
             let asked = other.pipeline.iter().enumerate();
             late.extend(
                 asked.filter(|(_, r)| peer.have.has(r.block.piece)).map(|(i, r)| (pace.eta(i), r.block)),
             );
         }
         late.sort_by_key(|&(eta, block)| (std::cmp::Reverse(eta), block));
-        let pace = Pace::of(peer, now);
+        let pace = Pace::of(peer, now, turn);
         let room = peer.pipeline.depth(peer.rate_down.bytes_per_s(now));
         for (eta, block) in late {
             let ours = peer.pipeline.round_trip_min() + pace.eta(peer.pipeline.len() + picks.len());
@@ -251,6 +252,13 @@ impl Torrent {
                 picks.push(block);
             }
         }
+    }
+
+    /// Among peers that serve in turns, how long a turn takes if their uplinks are as fast as we get data.
+    fn turn_time(&self, now: Time) -> Option<Duration> {
+        let rate = self.rate_down.bytes_per_s(now).max(1_024);
+        let micros = u64::from(self.geometry.piece_len()) * 1_000_000 / rate;
+        self.is_cooperative().then(|| Duration::from_micros(micros))
     }
 
     pub(super) fn on_choke(&mut self, _now: Time, key: PeerKey) {
@@ -368,11 +376,14 @@ struct Pace {
 }
 
 impl Pace {
-    fn of(peer: &Peer, now: Time) -> Pace {
+    /// The pace of a peer whose turns, if it serves us in turns, take so long.
+    fn of(peer: &Peer, now: Time, turn: Option<Duration>) -> Pace {
         let rate = peer.rate_down.bytes_per_s(now).max(1_024);
         let block_time = Duration::from_micros(u64::from(BLOCK_LEN) * 1_000_000 / rate);
         let silence = peer.pipeline.waiting_since().map_or(Duration::ZERO, |since| now.since(since));
-        let patience = peer.pipeline.round_trip_min() + block_time * 4 + Duration::from_millis(200);
+        // Whoever serves in turns sends a piece at once, some turns later at the most, however slow it is on average.
+        let gap = turn.map_or(block_time * 4, |turn| turn * 2);
+        let patience = peer.pipeline.round_trip_min() + gap + Duration::from_millis(200);
         Pace { block_time, silence, overdue: silence > patience }
     }
 
