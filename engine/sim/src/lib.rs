@@ -9,6 +9,7 @@
 //! What is modelled, and what is not, is told in `docs/simulator.md`.
 
 mod check;
+mod coding;
 pub mod curves;
 pub mod dht;
 mod disk;

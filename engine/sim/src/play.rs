@@ -1,5 +1,6 @@
 //! Playing a scenario: setting the stage, letting things happen, and saying how to see a failure again.
 
+use crate::coding;
 use crate::node::{Behaviour, Rate};
 use crate::path::PathFaults;
 use crate::report::Outcome;
@@ -68,6 +69,10 @@ impl Scenario {
         let cast = (self.cast)(&stage, &mut rng);
         let geometry =
             Geometry::new(total_len, if cast.is_split { BLOCK_LEN.into() } else { simulated_len })?;
+        if cast.is_coded {
+            let graph = near_regular(cast.hosts.len() as u32, params.degree, &mut rng);
+            return Ok(coding::run(&cast.hosts, graph, &geometry, rng));
+        }
         let mut world = World::new(geometry, rng.next_u64());
         let watch = Watch::new(stage.bound / SAMPLES_PER_BOUND);
         let played = catch_unwind(AssertUnwindSafe(|| play(&mut world, cast, params, watch, &mut rng)));

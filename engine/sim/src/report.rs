@@ -1,6 +1,6 @@
 //! What came of a run, against what no run can beat.
 
-use crate::node::Behaviour;
+use crate::node::{Behaviour, NodeConfig};
 use crate::watch::{Sample, Watch};
 use crate::world::{NodeId, Trace, World};
 use std::collections::BTreeSet;
@@ -15,7 +15,7 @@ pub struct Outcome {
     pub peers: usize,
     /// How far they were as time went by.
     pub progress: Vec<Sample>,
-    /// Nobody can be served faster: see [`Outcome::bound`].
+    /// Nobody can be served faster: see [`bound`].
     pub t_min: Duration,
     /// How long the last honest peer took, or how long the run lasted if some peer did not complete.
     pub t_last: Duration,
@@ -55,22 +55,9 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// The earliest time at which a file can be with every honest peer (Kumar and Ross): no sooner than the source has
-    /// sent it once, than the slowest downlink has received it, and than all uplinks of those who give together
-    /// have sent it to everyone.
+    /// The earliest time at which the file can be with every honest peer: see [`bound`].
     pub fn bound(world: &World) -> Duration {
-        let total = world.geometry().total_len();
-        let gives = |id: &NodeId| world.config(*id).behaviour.gives();
-        let up_of = |id: NodeId| world.config(id).up.0;
-        let up: u64 = world.ids().filter(gives).filter(|&id| world.config(id).seed).map(up_of).sum();
-        let up_all: u64 = world.ids().filter(gives).map(up_of).sum();
-        let peers = honest_peers(world);
-        let down_min = peers.iter().map(|&id| world.config(id).down.0).min().unwrap_or(u64::MAX);
-        let time = |bytes: u128, rate: u64| {
-            Duration::from_micros((bytes * 1_000_000).div_ceil(rate.max(1).into()) as u64)
-        };
-        let total = u128::from(total);
-        time(total, up).max(time(total, down_min)).max(time(total * peers.len() as u128, up_all))
+        bound(world.geometry().total_len(), world.ids().map(|id| world.config(id)))
     }
 
     /// How long the last of `permille` in a thousand honest peers took; `None` if not so many completed.
@@ -125,12 +112,32 @@ impl Outcome {
     }
 }
 
+/// The earliest time at which a file of so many bytes can be with every honest peer (Kumar and Ross): no sooner than the
+/// sources have sent it once, than the slowest downlink has received it, and than all uplinks of those who give
+/// together have sent it to everyone.
+pub fn bound<'a>(total_len: u64, hosts: impl IntoIterator<Item = &'a NodeConfig>) -> Duration {
+    let (mut up_sources, mut up_all, mut down_min, mut peers) = (0, 0, u64::MAX, 0);
+    for host in hosts {
+        up_all += if host.behaviour.gives() { host.up.0 } else { 0 };
+        match (host.seed, host.behaviour) {
+            (true, behaviour) => up_sources += if behaviour.gives() { host.up.0 } else { 0 },
+            (false, Behaviour::Honest) => (peers, down_min) = (peers + 1, down_min.min(host.down.0)),
+            (false, _) => {}
+        }
+    }
+    let total = u128::from(total_len);
+    let time = |bytes: u128, rate: u64| {
+        Duration::from_micros((bytes * 1_000_000).div_ceil(rate.max(1).into()) as u64)
+    };
+    time(total, up_sources).max(time(total, down_min)).max(time(total * peers, up_all))
+}
+
 pub(crate) fn honest_peers(world: &World) -> Vec<NodeId> {
     let is_honest = |id: &NodeId| world.config(*id).behaviour == Behaviour::Honest;
     world.ids().filter(|&id| !world.config(id).seed).filter(is_honest).collect()
 }
 
-/// Jain's index (Σx)² / (n·Σx²) of what each peer got a second for each byte a second that it can send.
+/// Jain's index of what each peer got a second for each byte a second that it can send.
 fn fairness_permille(world: &World, peers: &[NodeId]) -> u64 {
     let rate = |&id: &NodeId| {
         let until = world.completed_at(id).unwrap_or(world.now());
@@ -138,7 +145,11 @@ fn fairness_permille(world: &World, peers: &[NodeId]) -> u64 {
         let got = u128::from(world.totals(id).bytes_down) * 1_000_000_000 / micros;
         got * 1_000 / u128::from(world.config(id).up.0)
     };
-    let rates: Vec<u128> = peers.iter().map(rate).collect();
+    jain_permille(&peers.iter().map(rate).collect::<Vec<_>>())
+}
+
+/// Jain's index (Σx)² / (n·Σx²) of some rates, in thousandths.
+pub(crate) fn jain_permille(rates: &[u128]) -> u64 {
     let (sum, squares) = (rates.iter().sum::<u128>(), rates.iter().map(|x| x * x).sum::<u128>());
     (sum * sum * 1_000 / (rates.len() as u128 * squares).max(1)) as u64
 }

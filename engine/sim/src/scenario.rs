@@ -124,6 +124,8 @@ pub(crate) struct Cast {
     pub(crate) source_leaves: bool,
     /// Each block is a piece.
     pub(crate) is_split: bool,
+    /// Ideal network coding takes the place of pieces and policies.
+    pub(crate) is_coded: bool,
 }
 
 /// A named swarm.
@@ -169,6 +171,21 @@ impl Stage {
         Cast { hosts, ..Cast::default() }
     }
 
+    fn flash_crowd_from(&self, source_up: u64, rng: &mut Rng) -> Cast {
+        let mut cast = self.flash_crowd(rng);
+        cast.hosts[0].up = Rate(source_up);
+        cast
+    }
+
+    /// A flash crowd whose downlinks are as fast as the uplinks, from so many sources.
+    fn symmetric(&self, sources: u32, rng: &mut Rng) -> Cast {
+        let mut cast = self.flash_crowd(rng);
+        let further = (1..sources).map(|_| self.source(rng));
+        cast.hosts.extend(further);
+        cast.hosts.iter_mut().for_each(|host| host.down = host.up);
+        cast
+    }
+
     /// A flash crowd in which one in `n` peers, and one at the least, differs.
     fn with_some(&self, one_in: u32, rng: &mut Rng, change: impl Fn(&mut NodeConfig)) -> Cast {
         let mut cast = self.flash_crowd(rng);
@@ -212,11 +229,18 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "symmetric",
         about: "the same with downlinks as fast as the uplinks",
-        cast: |stage, rng| {
-            let mut cast = stage.flash_crowd(rng);
-            cast.hosts.iter_mut().for_each(|host| host.down = host.up);
-            cast
-        },
+        cast: |stage, rng| stage.symmetric(1, rng),
+    },
+    Scenario {
+        name: "kraken",
+        about: "symmetric links and five sources, as in a data centre; Uber's case is --peers 2600 --pieces 715 \
+                --piece-kib 4096 --up 2400 --delay 1",
+        cast: |stage, rng| stage.symmetric(5, rng),
+    },
+    Scenario {
+        name: "coding",
+        about: "a flash crowd with ideal network coding instead of pieces and policies: every block is of use to everyone",
+        cast: |stage, rng| Cast { is_coded: true, ..stage.flash_crowd(rng) },
     },
     Scenario {
         name: "three-classes",
@@ -233,20 +257,12 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "fast-source",
         about: "the source's uplink is ten times that of the others",
-        cast: |stage, rng| {
-            let mut cast = stage.flash_crowd(rng);
-            cast.hosts[0].up = Rate(10 * stage.up);
-            cast
-        },
+        cast: |stage, rng| stage.flash_crowd_from(10 * stage.up, rng),
     },
     Scenario {
         name: "slow-source",
         about: "the source's uplink is half that of the others",
-        cast: |stage, rng| {
-            let mut cast = stage.flash_crowd(rng);
-            cast.hosts[0].up = Rate(stage.up / 2);
-            cast
-        },
+        cast: |stage, rng| stage.flash_crowd_from(stage.up / 2, rng),
     },
     Scenario {
         name: "source-leaves",
