@@ -18,6 +18,8 @@ pub const PEERS_MIN: usize = 4;
 pub const STANDSTILL_MAX: Duration = Duration::from_secs(10);
 /// A piece that nobody passed on for this long after it was let out might as well be nowhere: it is let out again.
 pub const PASS_ON_MAX: Duration = Duration::from_secs(30);
+/// A peer that has not got this many pieces that it was told of is told of no other: it may never ask for them.
+pub const REVEALED_MAX: u32 = 2;
 /// How long a seed waits for more peers.
 pub const GATHERING: Duration = Duration::from_secs(3);
 
@@ -58,7 +60,11 @@ impl Torrent {
         state.since.get_or_insert(now);
         let keeps =
             !self.is_cooperative() && self.peers.get(key).is_some_and(|peer| self.keeps_a_piece(peer));
-        let Some(peer) = self.peers.get_mut(key).filter(|_| !keeps) else {
+        let has_work = |peer: &Peer| {
+            let lacks = |told: &Bitfield| told.count() - told.count_common(&peer.have);
+            peer.revealed.as_ref().is_some_and(|told| lacks(told) >= REVEALED_MAX)
+        };
+        let Some(peer) = self.peers.get_mut(key).filter(|peer| !keeps && !has_work(peer)) else {
             return self.super_seed = Some(state);
         };
         let hidden = |piece: &PieceIndex| {
