@@ -29,6 +29,11 @@ simulate-dht *ARGS:
 lab *ARGS:
     cargo run --release -- lab {{ARGS}}
 
+# Every simulation that docs/performance.md quotes, 20 minutes of one core
+bench-simulation *ARGS:
+    cargo build --release -p swarm-sim --bin simulate
+    SWARM_BIN="${CARGO_TARGET_DIR:-target}/release" benches/simulation.py {{ARGS}}
+
 # Against libtorrent, aria2 and Transmission, as in `just interop test_create`
 interop *TESTS:
     .ci/run interop {{TESTS}}
