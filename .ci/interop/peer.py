@@ -177,8 +177,14 @@ class MetadataLiar(Source):
         head = b"d8:msg_typei1e5:piecei%de10:total_sizei%dee" % (piece, self.size)
         peer.send(EXTENDED, bytes([ours]) + head + bytes(length))
 
-    def most_in_a_second(self):
-        return max(sum(0 <= later - each <= 1 for later in self.requests) for each in self.requests)
+    def excess(self, per_second):
+        """By how many requests any time was beyond this rate. What was sent in one second may arrive in another, when the
+        machine is busy and either side waits: as much again is allowed for that, once, however long the time."""
+        return max(
+            last - first + 1 - per_second * (self.requests[last] - self.requests[first] + 2)
+            for last in range(len(self.requests))
+            for first in range(last + 1)
+        )
 
 
 def lying(content, piece_length, share, seed):

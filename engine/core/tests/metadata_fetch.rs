@@ -353,6 +353,44 @@ fn who_says_much_and_answers_nothing_is_left_all_the_same() {
 }
 
 #[test]
+fn who_comes_again_and_again_is_asked_no_more_often() {
+    for ip in [[10, 0, 0, 9].into(), [0x2001, 0xdb8, 0, 0, 0, 0, 0, 9].into()] {
+        let mut world = World::new(40_000);
+        let (mut asked, end) = (Vec::new(), world.now + Duration::from_secs(5));
+        for n in 0.. {
+            let key = PeerKey(1_000 + n);
+            let addr = SocketAddr::new(ip, 20_000 + n as u16);
+            let mut peer_id = [9; 20];
+            peer_id[..4].copy_from_slice(&n.to_be_bytes());
+            let info = PeerInfo { addr, inbound: true, peer_id: PeerId(peer_id), fast: true, extended: true };
+            world.fetch.handle_connected(world.now, key, info);
+            let hello = ExtensionHandshake {
+                ids: [(Extension::Metadata, THEIR_ID)].into(),
+                metadata_size: Some(METADATA_LEN_MAX),
+                ..ExtensionHandshake::default()
+            };
+            let hello = Message::Extended { id: EXTENSION_HANDSHAKE_ID, payload: hello.encode() };
+            world.fetch.handle_message(world.now, key, &hello);
+            while let Some(action) = world.fetch.poll_action() {
+                let is_request = |m: &Message| matches!(m, Message::Extended { id: THEIR_ID, .. });
+                if matches!(action, Action::Send { message, .. } if is_request(&message)) {
+                    asked.push(world.now);
+                }
+            }
+            world.now += Duration::from_millis(70);
+            world.fetch.handle_disconnected(world.now, key);
+            world.fetch.handle_timeout(world.now);
+            if world.now > end {
+                break;
+            }
+        }
+        let is_soon = |from: &Time, at: &Time| at >= from && at.since(*from) < Duration::from_secs(1);
+        let most = asked.iter().map(|from| asked.iter().filter(|at| is_soon(from, at)).count()).max();
+        assert_eq!(most, Some(REQUESTS_PER_S_MAX), "{ip}");
+    }
+}
+
+#[test]
 fn a_found_torrent_wants_nobody_any_more() {
     let mut world = World::new(10).with(Kind::Honest, NOW);
     world.resolved_after();

@@ -4,7 +4,7 @@
 //! size that it claims: the first whose SHA-1 is right ends the search, and one that is wrong can be the fault of nobody but
 //! the peer that sent it. Peers that claim the same size begin at different pieces, and what they have sent together is tried
 //! as soon as it is whole, which is quick among honest ones; when it is wrong, nothing is lost, and nobody is blamed. A liar costs its own connection and no more: others are asked at the same time, none is
-//! asked more than [`REQUESTS_PER_S_MAX`] times a second, and what all assemblies may come to is limited.
+//! asked more than [`REQUESTS_PER_S_MAX`] times a second, however often it connects, and what all assemblies may come to is limited.
 //!
 //! Drain [`Fetch::poll_action`] and [`Fetch::poll_event`] after every input, and call [`Fetch::handle_timeout`] at
 //! [`Fetch::poll_timeout`]. The connections are for the metadata only: what peers say of pieces is passed over, to be
@@ -16,6 +16,7 @@ use super::discovery::{Discovery, Origin};
 use super::exchange::EXCHANGE_INTERVAL_MIN;
 use super::{Action, CloseReason};
 use crate::id::{InfoHash, PeerId, PeerKey};
+use crate::net::Host;
 use crate::peer::PeerInfo;
 use crate::rng::Rng;
 use crate::time::{Duration, Time};
@@ -95,6 +96,8 @@ pub enum FetchEvent {
 pub struct Fetch {
     config: FetchConfig,
     sources: BTreeMap<PeerKey, Source>,
+    /// When each host was sent the requests of the last second.
+    sent: BTreeMap<Host, VecDeque<Time>>,
     discovery: Discovery,
     /// Sizes of which the pieces of several peers together were wrong.
     spoiled: BTreeSet<u32>,
@@ -110,6 +113,7 @@ impl Fetch {
         Fetch {
             config,
             sources: BTreeMap::new(),
+            sent: BTreeMap::new(),
             discovery: Discovery::new(rng),
             spoiled: BTreeSet::new(),
             is_done: false,
@@ -382,10 +386,15 @@ impl Fetch {
             return;
         }
         self.give_turns(now);
+        self.sent.retain(|_, sent| {
+            sent.retain(|at| now.since(*at) <= Duration::from_secs(1));
+            !sent.is_empty()
+        });
         let keys: Vec<PeerKey> = self.sources.keys().copied().collect();
         for key in keys {
             let Some(source) = self.sources.get_mut(&key) else { continue };
-            let (id, pieces) = (source.metadata_id(), source.requests(now));
+            let sent = self.sent.entry(Host::of(source.info.addr)).or_default();
+            let (id, pieces) = (source.metadata_id(), source.requests(now, sent));
             for (id, piece) in pieces.into_iter().filter_map(|piece| Some((id?, piece))) {
                 let payload = MetadataMessage::Request(piece).encode();
                 self.send(key, Message::Extended { id, payload });

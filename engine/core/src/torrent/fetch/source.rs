@@ -7,7 +7,7 @@ use crate::wire::{metadata_pieces, metadata_range};
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 
-/// How many requests a peer is sent within any second, and how many it may owe answers to.
+/// How many requests a host is sent within any second, over however many connections, and how many a peer may owe answers to.
 pub const REQUESTS_PER_S_MAX: usize = 10;
 /// How long a peer is left alone after it has rejected a request; doubled for each further one.
 const REJECT_REST: Duration = Duration::from_secs(1);
@@ -62,8 +62,6 @@ pub(super) struct Source {
     /// Its number for messages of the exchange, and the size that it claims.
     offer: Option<(u8, u32)>,
     assembly: Option<Assembly>,
-    /// When the last requests were sent, of the last second at least.
-    requests: VecDeque<Time>,
     useful_at: Time,
     rejects: u32,
     rests_until: Time,
@@ -79,7 +77,6 @@ impl Source {
             connected_at: now,
             offer: None,
             assembly: None,
-            requests: VecDeque::new(),
             useful_at: now,
             rejects: 0,
             rests_until: now,
@@ -161,20 +158,17 @@ impl Source {
         });
     }
 
-    /// The pieces to ask it for now.
-    pub(super) fn requests(&mut self, now: Time) -> Vec<u32> {
+    /// The pieces to ask it for now. `sent` says when its host was sent the requests of the last second.
+    pub(super) fn requests(&mut self, now: Time, sent: &mut VecDeque<Time>) -> Vec<u32> {
         let Some(assembly) = &mut self.assembly else { return Vec::new() };
         let mut pieces = Vec::new();
-        while self.requests.front().is_some_and(|at| now.since(*at) > Duration::from_secs(1)) {
-            self.requests.pop_front();
-        }
         while now >= self.rests_until
-            && self.requests.len() < REQUESTS_PER_S_MAX
+            && sent.len() < REQUESTS_PER_S_MAX
             && assembly.asked.len() < REQUESTS_PER_S_MAX
         {
             let Some(piece) = assembly.again.pop_front().or_else(|| assembly.take_next()) else { break };
             assembly.asked.insert(piece, now);
-            self.requests.push_back(now);
+            sent.push_back(now);
             pieces.push(piece);
         }
         pieces
