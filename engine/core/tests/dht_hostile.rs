@@ -80,8 +80,13 @@ fn announcement(token: Vec<u8>, implied_port: bool) -> Question {
 
 #[test]
 fn announcements_need_a_token_for_their_address() {
+    for family in Family::ALL {
+        tokens_are_for_their_address(host(family, 1), host(family, 2));
+    }
+}
+
+fn tokens_are_for_their_address(a: SocketAddr, b: SocketAddr) {
     let mut node = node();
-    let (a, b) = (addr("192.168.0.1:5000"), addr("192.168.0.2:5000"));
     let token = get_peers(&mut node, start(), a).token.expect("a token");
     for (from, token) in [(a, b"aoeusnth".to_vec()), (a, vec![]), (b, token.clone())] {
         let answer = ask(&mut node, start(), from, announcement(token, false));
@@ -89,11 +94,11 @@ fn announcements_need_a_token_for_their_address() {
     }
     assert_eq!(node.stored(), (0, 0));
     ask(&mut node, start(), a, announcement(token.clone(), false));
-    assert_eq!(get_peers(&mut node, start(), b).peers, [addr("192.168.0.1:9")]);
+    assert_eq!(get_peers(&mut node, start(), b).peers, [SocketAddr::new(a.ip(), 9)]);
     ask(&mut node, start(), a, announcement(token, true));
     assert_eq!(
         get_peers(&mut node, start(), b).peers,
-        [addr("192.168.0.1:9"), a],
+        [SocketAddr::new(a.ip(), 9), a],
         "the port that it came from"
     );
 }
@@ -178,23 +183,49 @@ fn announcements_expire() {
     assert_eq!(get_peers(&mut node, now, from).peers, []);
 }
 
+/// A host on a local network of this family, where ids need not fit addresses.
+fn host(family: Family, n: u16) -> SocketAddr {
+    let [high, low] = n.to_be_bytes();
+    match family {
+        Family::V4 => SocketAddr::from(([10, 1, high, low], 5000)),
+        Family::V6 => SocketAddr::from(([0xfd00, 0, 0, n, 0, 0, 0, 1], 5000)),
+    }
+}
+
+/// Has a node known that answers from there.
+fn befriend(node: &mut Node, at: SocketAddr, id: NodeId) {
+    node.ping(start(), at);
+    let (_, ping) = node.poll_datagram().expect("a ping");
+    answers(node, start(), at, &pong(&ping, id).encode());
+}
+
+/// A node with much to say: a table and a swarm with more in them than an answer holds.
+fn talkative(family: Family) -> Node {
+    let (mut node, mut rng) = (node(), Rng::new(2));
+    for n in 0..200 {
+        befriend(&mut node, host(family, n), NodeId::random(&mut rng));
+        let peer = host(family, 1_000 + n);
+        let token = get_peers(&mut node, start(), peer).token.expect("a token");
+        ask(&mut node, start(), peer, announcement(token, false));
+    }
+    assert!(node.nodes(family).len() > 16);
+    node
+}
+
 #[test]
 fn who_asks_too_much_is_not_answered() {
     let samples = [
         Question::Ping,
         Question::FindNode { target: OWN },
         Question::GetPeers { info_hash: HASH, no_seeds: false, scrape: false },
+        Question::GetPeers { info_hash: HASH, no_seeds: false, scrape: true },
+        Question::Get { target: OWN, seq: None },
+        Question::SampleInfohashes { target: OWN },
     ];
-    for question in samples {
-        let mut node = node();
-        // A node with much to say: a full table and a full swarm.
-        for n in 0..200u8 {
-            let peer = SocketAddr::from(([10, 0, 1, n], 5000));
-            let token = get_peers(&mut node, start(), peer).token.expect("a token");
-            ask(&mut node, start(), peer, announcement(token, false));
-        }
+    for (family, question) in Family::ALL.into_iter().flat_map(|f| samples.clone().map(|q| (f, q))) {
+        let mut node = talkative(family);
         let now = start() + Duration::from_secs(60);
-        let flooder = addr("192.168.0.9:1");
+        let flooder = host(family, 9_999);
         let datagram = query(NodeId([9; 20]), question.clone()).encode();
         let (mut bytes_in, mut bytes_out, mut count) = (0, 0, 0);
         for n in 0..500 {
@@ -204,8 +235,8 @@ fn who_asks_too_much_is_not_answered() {
             count += usize::from(!sent.is_empty());
         }
         assert!(count > 3, "a few answers are for everybody");
-        assert!(bytes_out * 5 <= bytes_in, "{question:?}: {bytes_out} bytes out for {bytes_in} in");
-        let other = addr("192.168.0.10:1");
+        assert!(bytes_out * 5 <= bytes_in, "{family} {question:?}: {bytes_out} bytes out for {bytes_in} in");
+        let other = host(family, 9_998);
         assert!(!answers(&mut node, now + Duration::from_secs(1), other, &datagram).is_empty());
         assert!(!answers(&mut node, now + Duration::from_secs(10), flooder, &datagram).is_empty());
     }
@@ -239,19 +270,34 @@ fn answers_that_nobody_asked_for_change_nothing() {
 
 #[test]
 fn thousands_of_mutated_datagrams_change_nothing() {
+    Family::ALL.into_iter().for_each(mutated_datagrams_change_nothing);
+}
+
+fn mutated_datagrams_change_nothing(family: Family) {
     let mut node = node();
     let mut rng = Rng::new(4);
-    let known = addr("192.168.0.1:5000");
+    let known = host(family, 65_535);
     node.ping(start(), known);
     let (_, ping) = node.poll_datagram().expect("a ping");
     let pong = pong(&ping, NodeId([1; 20]));
     answers(&mut node, start(), known, &pong.encode());
-    let before = node.nodes(Family::V4);
+    let before = node.nodes(family);
+    assert_eq!(before.len(), 1);
     let id = NodeId([9; 20]);
     let seeds: Vec<Vec<u8>> = [
         query(id, Question::Ping),
         query(id, Question::FindNode { target: OWN }),
         query(id, Question::GetPeers { info_hash: HASH, no_seeds: true, scrape: true }),
+        query(id, Question::Get { target: OWN, seq: Some(1) }),
+        query(
+            id,
+            Question::Put {
+                item: Item::immutable(b"5:hello".to_vec()),
+                cas: None,
+                token: b"12345678".to_vec(),
+            },
+        ),
+        query(id, Question::SampleInfohashes { target: OWN }),
         query(id, announcement(b"12345678".to_vec(), true)),
         pong,
     ]
@@ -259,7 +305,7 @@ fn thousands_of_mutated_datagrams_change_nothing() {
     .map(Message::encode)
     .collect();
     let mut now = start();
-    for n in 0..5_000u32 {
+    for n in 0..5_000 {
         let mut datagram = rng.choose(&seeds).expect("there are some").clone();
         for _ in 0..=rng.below(4) {
             let at = rng.index(datagram.len());
@@ -271,9 +317,9 @@ fn thousands_of_mutated_datagrams_change_nothing() {
         }
         now += Duration::from_micros(100);
         // What comes out goes nowhere: who asks so does not answer.
-        answers(&mut node, now, SocketAddr::from(([10, 1, (n >> 8) as u8, n as u8], 5000)), &datagram);
+        answers(&mut node, now, host(family, n), &datagram);
     }
-    assert_eq!(node.nodes(Family::V4), before);
+    assert_eq!(node.nodes(family), before);
     assert_eq!(node.stored(), (0, 0));
     assert!(node.poll_event().is_none());
 }
