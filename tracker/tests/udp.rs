@@ -22,6 +22,7 @@ for_both_families![
     what_proves_nothing_gets_nothing,
     a_stranger_gets_no_more_than_he_sends,
     large_swarms_fit_a_datagram,
+    a_burst_is_answered_whole,
     stop_closes_the_port,
 ];
 
@@ -246,6 +247,42 @@ async fn a_stranger_gets_no_more_than_he_sends(host: Host) {
         while client.socket.try_recv(&mut [0; 64]).is_ok() {}
     }
     assert_eq!((tracker.handle.stats().announces, tracker.handle.stats().swarms), (0, 0));
+}
+
+async fn a_burst_is_answered_whole(host: Host) {
+    let tracker = Tracker::start(host, Config::default());
+    let clients = [Client::new(&tracker).await, Client::new(&tracker).await];
+    // More than one system call takes, from two clients in turns, and with what gets no reply in between.
+    let count = 150;
+    for n in 0..count {
+        for client in &clients {
+            let (connection, transaction) = (client.connection, TransactionId(n));
+            let request = match n % 3 {
+                0 => Request::Connect { transaction }.encode(),
+                1 => Request::Scrape { connection, transaction, info_hashes: vec![HASH; 3] }.encode(),
+                _ => {
+                    let announce = request(1_000 + n as u16, 5);
+                    Request::Announce { connection, transaction, announce, url_data: Vec::new() }.encode()
+                }
+            };
+            client.send(&request).await;
+            client.send(&request[..9]).await;
+        }
+    }
+    for client in &clients {
+        let mut answered = Vec::new();
+        for _ in 0..count {
+            let transaction = match Response::parse(&client.reply().await, client.family).unwrap() {
+                Response::Connect { transaction, .. } if transaction.0 % 3 == 0 => transaction,
+                Response::Scrape { transaction, stats } if stats.len() == 3 => transaction,
+                Response::Announce { transaction, .. } if transaction.0 % 3 == 2 => transaction,
+                other => panic!("not an answer to that: {other:?}"),
+            };
+            answered.push(transaction.0);
+        }
+        answered.sort_unstable();
+        assert!(answered.into_iter().eq(0..count), "each once");
+    }
 }
 
 async fn large_swarms_fit_a_datagram(host: Host) {

@@ -6,6 +6,7 @@
 
 mod connection;
 mod connection_ids;
+mod datagrams;
 mod proxy_protocol;
 mod respond;
 mod stats;

@@ -15,11 +15,10 @@ use swarm_core::tracker::udp::{Request, Response, TransactionId, peers_max};
 use swarm_core::tracker::{AnnounceRequest, Family};
 use tokio::net::UdpSocket;
 
+use super::datagrams::Batch;
 use super::respond::{Failure, admit};
 use super::{ACCEPT_RETRY, Shared};
 
-/// Longer than any request, so that one which was cut short is not taken for another.
-const BUFFER_LEN: usize = 2048;
 /// What the kernel may keep for us: a burst of thousands of requests.
 const SOCKET_BUFFER_LEN: usize = 1 << 20;
 
@@ -41,25 +40,15 @@ pub(super) fn bind(addr: SocketAddr) -> io::Result<(UdpSocket, SocketAddr)> {
 /// Answers what comes, for ever. Several of these may share a socket.
 pub(super) async fn serve(socket: Arc<UdpSocket>, shared: Arc<Shared>) {
     let mut rng = shared.fork_rng();
-    let (mut datagram, mut reply) = (vec![0; BUFFER_LEN], Vec::new());
+    let mut batch = Batch::new();
     loop {
-        // As long as there are requests, neither of these waits: they come in batches, without a look at the clock
-        // or at other sockets in between.
-        let (len, client) = match socket.recv_from(&mut datagram).await {
-            Ok(received) => received,
-            Err(error) => {
-                tracing::warn!(%error, "cannot receive over UDP");
-                tokio::time::sleep(ACCEPT_RETRY).await;
-                continue;
-            }
-        };
-        reply.clear();
-        respond(&shared, &mut rng, &datagram[..len], client, &mut reply);
-        if !reply.is_empty()
-            && let Err(error) = socket.send_to(&reply, client).await
-        {
-            tracing::debug!(%client, %error, "cannot reply over UDP");
+        if let Err(error) = batch.receive(&socket).await {
+            tracing::warn!(%error, "cannot receive over UDP");
+            tokio::time::sleep(ACCEPT_RETRY).await;
+            continue;
         }
+        batch.reply(|datagram, client, out| respond(&shared, &mut rng, datagram, client, out));
+        batch.send(&socket).await;
     }
 }
 
