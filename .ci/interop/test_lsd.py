@@ -1,8 +1,8 @@
 """Local discovery (BEP 14), ours and libtorrent's: two hosts on one network, and nothing else that brings them together."""
 
 from clients import LibtorrentProcess, Swarm
-from harness import SOON, Case, create, fill, seeded
-from network import Network
+from harness import SOON, Case, Host, create, fill, seeded
+from network import Network, ip
 
 LSD = "--set", "enable_lsd=true"
 
@@ -39,6 +39,18 @@ class LocalDiscovery(Case):
 
     def test_libtorrent_to_swarm(self):
         self.start(LibtorrentProcess(self.meta, self.scratch, LSD, self.here)).wait_complete(SOON)
+        self.we_get()
+
+    def test_everywhere_means_every_network(self):
+        """A session that listens everywhere is heard on each network, not only on the one that the system prefers."""
+        link, address = ("-n", self.here.namespace), "10.9.0.1/24" if self.version == 4 else "fd09::1/64"
+        ip(*link, "link", "add", "preferred", "type", "dummy")
+        ip(*link, "address", "add", address, "dev", "preferred", *(["nodad"] if self.version == 6 else []))
+        ip(*link, "link", "set", "preferred", "up")
+        if self.version == 4:
+            ip(*link, "route", "add", "224.0.0.0/4", "dev", "preferred")
+        everywhere = Host("0.0.0.0" if self.version == 4 else "::", self.here.namespace)
+        self.start(Swarm.source(self.meta, self.scratch, "--no-dht", host=everywhere))
         self.we_get()
 
 

@@ -265,7 +265,7 @@ async fn serve(args: DhtArgs, cx: &mut Context) -> Result<Exit> {
         (Ipv6Addr::UNSPECIFIED, LISTEN_PORT_FIRST).into(),
     ];
     let listen = if args.listen.is_empty() { &everywhere[..] } else { &args.listen };
-    let dhts = open(listen, question.is_some())?;
+    let dhts = Dht::open_all(listen, None, question.is_some()).context("cannot open a socket for the DHT")?;
     let [dht, others @ ..] = &dhts[..] else { unreachable!("there is at least one address") };
     let mut hosts = args.bootstrap.clone();
     if let Some(file) = &args.save {
@@ -292,18 +292,6 @@ async fn serve(args: DhtArgs, cx: &mut Context) -> Result<Exit> {
         save(&dhts, file)?;
     }
     result
-}
-
-/// A node for each address of one family: the first of each family belong together, and so on (BEP 45).
-fn open(listen: &[SocketAddr], read_only: bool) -> Result<Vec<Dht>> {
-    let of = |family| listen.iter().copied().filter(move |addr| Family::of(*addr) == family);
-    let count = Family::ALL.map(|family| of(family).count()).into_iter().max().unwrap_or(0);
-    let open = |nth| {
-        let addrs: Vec<SocketAddr> =
-            Family::ALL.into_iter().filter_map(|family| of(family).nth(nth)).collect();
-        Dht::open(&addrs, None, read_only).context("cannot open a socket for the DHT")
-    };
-    (0..count).map(open).collect()
 }
 
 /// Runs nodes that nobody asks anything, for as long as it is polled.
@@ -472,12 +460,7 @@ async fn save_now_and_then(dhts: &[Dht], file: Option<&Path>) -> Result<Exit> {
 }
 
 fn save(dhts: &[Dht], file: &Path) -> Result<()> {
-    let mut all = Saved::default();
-    for saved in dhts.iter().map(Dht::saved) {
-        all.ids.extend(saved.ids);
-        all.nodes.extend(saved.nodes);
-    }
-    all.write(file).map_err(|error| {
+    Saved::of(dhts).write(file).map_err(|error| {
         let exit = Exit::of_write(&error);
         anyhow::Error::new(error).context(Failure::new(exit, format!("{}: cannot write", file.display())))
     })

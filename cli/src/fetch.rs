@@ -2,37 +2,83 @@
 
 use crate::app::Context;
 use crate::events::Record;
-use crate::exit::printable;
+use crate::exit::{Exit, Failure};
 use crate::interrupt::Interrupt;
 use crate::network::NetworkArgs;
 use crate::progress::FetchBar;
+use crate::source::Link;
 use crate::transfer::interrupted;
 use crate::units;
 use anyhow::{Context as _, Result};
+use std::future::pending;
 use std::ops::ControlFlow;
 use std::time::Duration;
 use swarm_core::metainfo::Magnet;
-use swarm_engine::{Event, Fetched, Session};
-use tokio::time::{Instant, interval, interval_at};
+use swarm_engine::{Event, Fetched, Fetching, Session};
+use tokio::time::{Instant, interval, interval_at, sleep_until};
 
 /// How often the bar is drawn.
 const BAR_INTERVAL: Duration = Duration::from_millis(200);
 /// How often those who see no bar get a line.
 const LINE_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Waits until peers have told what the torrent of this link is.
+/// How long the user waits, and what for.
+pub struct Limit {
+    end: Instant,
+    time: Duration,
+}
+
+impl Limit {
+    /// From now on.
+    pub fn new(time: Duration) -> Limit {
+        Limit { end: Instant::now() + time, time }
+    }
+}
+
+/// Waits until the DHT has told where a pointer points to, and peers what the torrent of the link is. A `limit` ends it with
+/// status 1.
 pub async fn metadata(
-    magnet: Magnet,
+    link: Link,
     network: &NetworkArgs,
     session: &Session,
+    limit: Option<Limit>,
     cx: &mut Context,
     interrupt: &mut Interrupt,
 ) -> Result<Fetched> {
-    let name = magnet.name.clone().unwrap_or_else(|| magnet.info_hash.to_string());
-    let label = printable(&name);
-    cx.console.note(&format!("{label}: fetching metadata"));
+    let label = link.label();
     let bar = FetchBar::new(&cx.console, &label);
-    let mut fetching = session.fetch_metadata(network.fetch(magnet));
+    let fetched = async {
+        let magnet = match link {
+            Link::Magnet(magnet) => magnet,
+            Link::Pointer(pointer) => {
+                cx.console.note(&format!("{label}: looking in the DHT for where it points to"));
+                let info_hash = session.follow(pointer).await.with_context(|| label.clone())?;
+                cx.console.note(&format!("{label}: points to {info_hash}"));
+                Magnet::new(info_hash)
+            }
+        };
+        cx.console.note(&format!("{label}: fetching metadata"));
+        let fetching = session.fetch_metadata(network.fetch(magnet));
+        follow(fetching, &label, &bar, cx).await.with_context(|| label.clone())
+    };
+    let fetched = tokio::select! {
+        fetched = fetched => fetched,
+        () = interrupt.wait() => Err(interrupted(&label)),
+        message = too_late(limit, &label) => Err(Failure::new(Exit::Runtime, message).into()),
+    };
+    bar.finish();
+    fetched
+}
+
+/// What to say when the time is up.
+async fn too_late(limit: Option<Limit>, label: &str) -> String {
+    let Some(Limit { end, time }) = limit else { return pending().await };
+    sleep_until(end).await;
+    format!("{label}: not found within {}", humantime::format_duration(time))
+}
+
+/// Tells what happens until the metadata is here.
+async fn follow(mut fetching: Fetching, label: &str, bar: &FetchBar, cx: &mut Context) -> Result<Fetched> {
     let mut redraw = interval(BAR_INTERVAL);
     let mut line = interval_at(Instant::now() + LINE_INTERVAL, LINE_INTERVAL);
     loop {
@@ -44,20 +90,13 @@ pub async fn metadata(
                 }
                 ControlFlow::Continue(Event::Warning(message)) => cx.warn(&message),
                 ControlFlow::Continue(_) => {}
-                ControlFlow::Break(result) => {
-                    bar.finish();
-                    return result.with_context(|| label.clone());
-                }
+                ControlFlow::Break(result) => return Ok(result?),
             },
             _ = redraw.tick() => bar.show(fetching.peers()),
             _ = line.tick() => if !cx.console.has_bars() {
                 let peers = units::count(fetching.peers(), "peer");
                 cx.console.note(&format!("{label}: fetching metadata, {peers}"));
             },
-            () = interrupt.wait() => {
-                bar.finish();
-                return Err(interrupted(&label));
-            }
         }
     }
 }

@@ -22,7 +22,7 @@ use swarm_engine::SpaceBudget;
 #[derive(Args, Debug)]
 #[command(after_long_help = EXAMPLES)]
 pub struct GetArgs {
-    /// A metainfo file, an http(s) URL of one, a magnet link, or an info-hash
+    /// A metainfo file, an http(s) URL of one, a magnet link, a link to a pointer in the DHT, or an info-hash
     #[arg(value_name = "SOURCE")]
     source: OsString,
 

@@ -2,7 +2,7 @@
 
 use crate::app::Context;
 use crate::exit::Exit;
-use crate::source::{self, Source};
+use crate::source::{self, Link, Source};
 use anyhow::Result;
 use clap::Args;
 use std::ffi::OsString;
@@ -18,10 +18,11 @@ pub struct MagnetArgs {
 
 /// Prints the link.
 pub async fn run(args: &MagnetArgs, cx: &mut Context) -> Result<Exit> {
-    let magnet = match source::open(&args.source, &SessionOptions::default()).await? {
-        Source::Metainfo(metainfo) => metainfo.magnet(),
-        Source::Magnet(magnet) => magnet,
+    let link = match source::open(&args.source, &SessionOptions::default()).await? {
+        Source::Metainfo(metainfo) => metainfo.magnet().to_string(),
+        Source::Link(Link::Magnet(magnet)) => magnet.to_string(),
+        Source::Link(Link::Pointer(link)) => link.to_string(),
     };
-    cx.console.result(&magnet.to_string());
+    cx.console.result(&link);
     Ok(Exit::Done)
 }

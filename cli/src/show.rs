@@ -3,10 +3,11 @@
 use crate::app::Context;
 use crate::console::Paint;
 use crate::exit::{Exit, printable};
+use crate::fetch::{self, Limit};
 use crate::interrupt::Interrupt;
 use crate::network::NetworkArgs;
 use crate::source::{self, Source};
-use crate::{fetch, units};
+use crate::units;
 use anyhow::Result;
 use clap::Args;
 use serde::Serialize;
@@ -18,13 +19,17 @@ use swarm_engine::Session;
 /// Options of `swarm show`.
 #[derive(Args, Debug)]
 pub struct ShowArgs {
-    /// A metainfo file, or an http(s) URL of one; with --fetch also a magnet link or an info-hash
+    /// A metainfo file, or an http(s) URL of one; with --fetch also a link or an info-hash
     #[arg(value_name = "SOURCE")]
     source: OsString,
 
-    /// Ask peers what is in a magnet link
+    /// Ask peers what is in a magnet link, and the DHT where a pointer leads to
     #[arg(long)]
     fetch: bool,
+
+    /// With --fetch: give up after this time, with status 1
+    #[arg(long, value_name = "DURATION", value_parser = units::parse_duration, requires = "fetch")]
+    timeout: Option<Duration>,
 
     /// Print one JSON object
     #[arg(long)]
@@ -57,12 +62,13 @@ pub async fn run(args: &ShowArgs, cx: &mut Context) -> Result<Exit> {
 async fn fetch(args: &ShowArgs, cx: &mut Context) -> Result<Metainfo> {
     let mut interrupt = Interrupt::install()?;
     let options = args.network.session_options();
-    let magnet = match source::open(&args.source, &options).await? {
+    let link = match source::open(&args.source, &options).await? {
         Source::Metainfo(metainfo) => return Ok(*metainfo),
-        Source::Magnet(magnet) => magnet,
+        Source::Link(link) => link,
     };
     let session = Session::start(options)?;
-    let fetched = fetch::metadata(magnet, &args.network, &session, cx, &mut interrupt).await;
+    let limit = args.timeout.map(Limit::new);
+    let fetched = fetch::metadata(link, &args.network, &session, limit, cx, &mut interrupt).await;
     session.stop().await;
     Ok(fetched?.metainfo)
 }

@@ -6,7 +6,8 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Read as _;
 use std::path::Path;
-use swarm_core::metainfo::{METAINFO_LEN_MAX, Magnet, Metainfo, parse_info_hash};
+use swarm_core::dht::PointerLink;
+use swarm_core::metainfo::{METAINFO_LEN_MAX, Magnet, MagnetError, Metainfo, parse_info_hash};
 use swarm_engine::SessionOptions;
 use url::Url;
 
@@ -16,18 +17,39 @@ pub enum Source {
     /// Everything about the torrent.
     Metainfo(Box<Metainfo>),
     /// Which torrent; what is in it, only peers know.
+    Link(Link),
+}
+
+/// What names a torrent and no more.
+#[derive(Clone, Debug)]
+pub enum Link {
+    /// A magnet link, or an info-hash.
     Magnet(Magnet),
+    /// A link to a pointer (BEP 46): which torrent, the DHT knows.
+    Pointer(PointerLink),
+}
+
+impl Link {
+    /// What to call it until its metadata is there.
+    pub fn label(&self) -> String {
+        match self {
+            Link::Magnet(magnet) => {
+                printable(&magnet.name.clone().unwrap_or_else(|| magnet.info_hash.to_string()))
+            }
+            Link::Pointer(link) => link.to_string(),
+        }
+    }
 }
 
 /// What SOURCE names: a metainfo file, an http(s) URL of one, fetched from the addresses and the device of a session with
-/// these options, a magnet link, or an info-hash.
+/// these options, a magnet link, a link to a pointer, or an info-hash.
 ///
 /// # Errors
 /// One line that starts with the source. Invalid metainfo, and what is no source at all, ends with status 3.
 pub async fn open(source: &OsStr, options: &SessionOptions) -> Result<Source> {
     let label = || printable(&source.to_string_lossy());
-    if let Some(magnet) = magnet(source).with_context(label)? {
-        return Ok(Source::Magnet(magnet));
+    if let Some(link) = link(source).with_context(label)? {
+        return Ok(Source::Link(link));
     }
     let bytes = read(source, options).await.with_context(label)?;
     Ok(Source::Metainfo(Box::new(Metainfo::parse(&bytes).with_context(label)?)))
@@ -40,7 +62,7 @@ pub async fn open(source: &OsStr, options: &SessionOptions) -> Result<Source> {
 pub async fn load(source: &OsStr, options: &SessionOptions) -> Result<Metainfo> {
     match open(source, options).await? {
         Source::Metainfo(metainfo) => Ok(*metainfo),
-        Source::Magnet(_) => {
+        Source::Link(_) => {
             let message = "only peers know what is in it; `swarm get` and `swarm show --fetch` ask them";
             let label = printable(&source.to_string_lossy());
             Err(Failure::new(Exit::Usage, format!("{label}: {message}")).into())
@@ -49,14 +71,21 @@ pub async fn load(source: &OsStr, options: &SessionOptions) -> Result<Metainfo> 
 }
 
 /// The link or info-hash that a SOURCE is. A file of that name comes before an info-hash.
-fn magnet(source: &OsStr) -> Result<Option<Magnet>> {
+fn link(source: &OsStr) -> Result<Option<Link>> {
     let Some(text) = source.to_str() else { return Ok(None) };
     let scheme = text.split_once(':').map_or("", |(scheme, _)| scheme);
     if scheme.eq_ignore_ascii_case("magnet") {
-        return Ok(Some(text.parse()?));
+        return Ok(Some(match text.parse() {
+            // It names no torrent, but may say where to find out.
+            Err(MagnetError::NoInfoHash) if text.contains("urn:btpk:") => {
+                let wrong = |error| Failure::new(Exit::Metainfo, format!("{error}"));
+                Link::Pointer(text.parse::<PointerLink>().map_err(wrong)?)
+            }
+            magnet => Link::Magnet(magnet?),
+        }));
     }
     let info_hash = parse_info_hash(text).filter(|_| !Path::new(text).exists());
-    Ok(info_hash.map(Magnet::new))
+    Ok(info_hash.map(|info_hash| Link::Magnet(Magnet::new(info_hash))))
 }
 
 async fn read(source: &OsStr, options: &SessionOptions) -> Result<Vec<u8>> {

@@ -6,7 +6,7 @@ use crate::exit::{Exit, Failure, one_line, printable};
 use crate::interrupt::Interrupt;
 use crate::network::NetworkArgs;
 use crate::progress::{self, TransferBar};
-use crate::source::{self, Source};
+use crate::source::{self, Link, Source};
 use crate::{fetch, units};
 use anyhow::{Error, Result};
 use std::collections::BTreeMap;
@@ -17,7 +17,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-use swarm_core::metainfo::{Magnet, Metainfo};
+use swarm_core::metainfo::Metainfo;
 use swarm_engine::SpaceBudget;
 use swarm_engine::{AddTorrent, Event, Fetched, Mode, Session, TorrentHandle, TorrentStats};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
@@ -78,16 +78,19 @@ impl Begun {
     }
 
     async fn of_link(
-        magnet: Magnet,
+        link: Link,
         network: &NetworkArgs,
         cx: &mut Context,
         interrupt: &mut Interrupt,
     ) -> Result<Begun> {
         let session = start(network, cx)?;
-        let selection = magnet.clone();
-        match fetch::metadata(magnet, network, &session, cx, interrupt).await {
+        let given = link.clone();
+        match fetch::metadata(link, network, &session, None, cx, interrupt).await {
             Ok(Fetched { metainfo, peers }) => {
-                let selected = selection.wanted(metainfo.info.files.len());
+                let selected = match given {
+                    Link::Magnet(magnet) => magnet.wanted(metainfo.info.files.len()),
+                    Link::Pointer(_) => None,
+                };
                 if selected.as_ref().is_some_and(|selected| !selected.contains(&true)) {
                     session.stop().await;
                     let message = format!("{}: the link selects none of its files", metainfo.info.name);
@@ -133,7 +136,7 @@ pub async fn begin(
         Source::Metainfo(metainfo) => {
             Begun { metainfo: Arc::from(metainfo), peers_found: Vec::new(), selected: None, session: None }
         }
-        Source::Magnet(magnet) => Begun::of_link(magnet, network, cx, interrupt).await?,
+        Source::Link(link) => Begun::of_link(link, network, cx, interrupt).await?,
     };
     let metainfo = &begun.metainfo;
     let info = &metainfo.info;

@@ -106,6 +106,34 @@ fn pointers_to_torrents_are_put_and_followed() {
 }
 
 #[test]
+fn a_pointer_is_enough_to_get_the_torrent() {
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path().join("data/file"), bytes(3, 200_000));
+    run_ok(dir.path(), ["create", "data/file", "-l", "16KiB"]);
+    let (_node, address) = node(dir.path(), &[]);
+    let local = ["--listen", "127.0.0.1:0", "--dht-bootstrap", &address];
+    let _seed = Running::start(dir.path(), [&["seed", "file.meta", "data"], &local[..]].concat());
+    let shown = run_ok(dir.path(), ["show", "file.meta", "--json"]).json();
+    let hash = shown["info_hash_v1"].as_str().unwrap();
+    let put = ["dht", "put", "--torrent", hash, "--key", "key", "--salt", "n", "--listen", "127.0.0.1:0"];
+    let put = run_ok(dir.path(), [&put[..], &["--bootstrap", &address]].concat());
+    let link = put.stdout.lines().nth(1).expect("a link");
+    let mut got = Running::start(dir.path(), [&["get", link, "-o", "out"], &local[..]].concat());
+    got.complete();
+    assert!(tree(&dir.path().join("data")) == tree(&dir.path().join("out")));
+    let fetched = run_ok(dir.path(), [&["show", "--fetch", link, "--json"], &local[..]].concat()).json();
+    assert_eq!(fetched["files"], shown["files"]);
+
+    assert_eq!(run_ok(dir.path(), ["magnet", link]).stdout.trim(), link);
+    let alone = run(dir.path(), ["get", link, "--no-dht", "--listen", "127.0.0.1:0"]);
+    assert_eq!(alone.code, Some(1), "{alone:?}");
+    assert!(alone.stderr.contains("only the DHT knows where it points to"), "{alone:?}");
+    let wrong = run(dir.path(), ["get", "magnet:?xs=urn:btpk:12"]);
+    assert_eq!(wrong.code, Some(3), "{wrong:?}");
+    assert!(wrong.stderr.contains("64 hexadecimal digits"), "{wrong:?}");
+}
+
+#[test]
 fn swarms_are_counted_and_sampled() {
     let dir = tempfile::tempdir().unwrap();
     let (_node, address) = node(dir.path(), &[]);

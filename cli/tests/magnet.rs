@@ -68,6 +68,16 @@ fn what_is_in_a_link_is_shown() {
 }
 
 #[test]
+fn a_fetch_may_be_limited_in_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let hash = "0123456789abcdef0123456789abcdef01234567";
+    let ended = run(dir.path(), [&["show", "--fetch", hash, "--timeout", "1s"], &LOCAL[..]].concat());
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(ended.stderr.contains("not found within 1s"), "{ended:?}");
+    assert_eq!(run(dir.path(), ["show", "x.meta", "--timeout", "1s"]).code, Some(2), "nothing is waited for");
+}
+
+#[test]
 fn a_fetch_can_be_interrupted() {
     let dir = tempfile::tempdir().unwrap();
     let hash = "0123456789abcdef0123456789abcdef01234567";

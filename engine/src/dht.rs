@@ -72,6 +72,25 @@ impl Dht {
         Ok(Dht { node, sockets, wake: Notify::new(), clock })
     }
 
+    /// A node for each address of one family: the first of each family belong together, and so on (BEP 45).
+    ///
+    /// # Errors
+    /// As for [`open`](Self::open).
+    pub fn open_all(
+        listen: &[SocketAddr],
+        bind_device: Option<&str>,
+        read_only: bool,
+    ) -> io::Result<Vec<Dht>> {
+        let of = |family| listen.iter().copied().filter(move |addr| Family::of(*addr) == family);
+        let count = Family::ALL.map(|family| of(family).count()).into_iter().max().unwrap_or(0);
+        let open = |nth| {
+            let addrs: Vec<SocketAddr> =
+                Family::ALL.into_iter().filter_map(|family| of(family).nth(nth)).collect();
+            Dht::open(&addrs, bind_device, read_only)
+        };
+        (0..count).map(open).collect()
+    }
+
     /// The address of the socket of a family, if there is one.
     pub fn local_addr(&self, family: Family) -> Option<SocketAddr> {
         self.sockets[family as usize].as_ref()?.local_addr().ok()
@@ -202,6 +221,16 @@ pub struct Saved {
 }
 
 impl Saved {
+    /// Of several nodes.
+    pub fn of(dhts: &[Dht]) -> Saved {
+        let mut all = Saved::default();
+        for saved in dhts.iter().map(Dht::saved) {
+            all.ids.extend(saved.ids);
+            all.nodes.extend(saved.nodes);
+        }
+        all
+    }
+
     /// What a file holds; nothing if there is no such file. Lines that say nothing are passed over.
     ///
     /// # Errors

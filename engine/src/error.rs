@@ -39,6 +39,12 @@ pub enum Error {
     /// The session has this torrent already.
     #[error("the torrent {0} is in this session already")]
     AlreadyAdded(swarm_core::id::InfoHash),
+    /// A pointer to a torrent can be found over the DHT only.
+    #[error("only the DHT knows where it points to, and the session takes no part in it")]
+    NoDht,
+    /// What the DHT keeps at the place of a pointer is none.
+    #[error("what the DHT keeps there points to no torrent")]
+    NotAPointer,
     /// The torrent or the session has been stopped.
     #[error("stopped")]
     Stopped,

@@ -3,16 +3,13 @@
 mod common;
 
 use common::tracker::{Say, Scripted, parameter, peers};
-use common::{get, publish, same_tree, seed, session, session_on};
-use std::net::SocketAddr;
+use common::{Swarm, get, publish, session, session_on};
 use std::sync::Arc;
 use std::time::Duration;
 use swarm_core::metainfo::Metainfo;
-use swarm_engine::{AddTorrent, Event, EventReceiver, Session, TorrentHandle};
+use swarm_engine::{AddTorrent, Event, EventReceiver, TorrentHandle};
 use tempfile::TempDir;
 use url::Url;
-
-const SMALL: &[(&str, usize)] = &[("a.bin", 100_000)];
 
 for_both_families![
     a_tracker_that_fails_is_named_and_the_next_one_serves,
@@ -25,48 +22,16 @@ for_both_families![
     trackers_hear_how_a_seed_stands_from_the_first_announce_to_the_last,
 ];
 
-/// A seed of something small, and an empty folder to download it into.
-struct Swarm {
-    ip: String,
-    source: TempDir,
-    target: TempDir,
-    metainfo: Arc<Metainfo>,
-    seeder: Session,
-}
-
-impl Swarm {
-    async fn new(ip: &str) -> Swarm {
-        let (source, target) = (TempDir::new().unwrap(), TempDir::new().unwrap());
-        let metainfo = publish(source.path(), SMALL, 16_384);
-        let seeder = session(ip);
-        seed(&seeder, &metainfo, source.path()).await;
-        Swarm { ip: ip.to_owned(), source, target, metainfo, seeder }
-    }
-
-    /// A download that knows no peers, only these trackers.
-    fn download(&self, trackers: &[String]) -> AddTorrent {
-        AddTorrent { trackers: trackers.to_vec(), ..get(&self.metainfo, self.target.path(), &[]) }
-    }
-
-    fn seeder_addr(&self) -> SocketAddr {
-        self.seeder.listen_addrs()[0]
-    }
-
-    /// Downloads it all by these trackers, and returns what was said of the first one.
-    async fn download_by(&self, trackers: &[String]) -> String {
-        let getter = session(&self.ip);
-        let torrent = getter.add(self.download(trackers)).await.unwrap();
-        let mut events = torrent.events();
-        let said = said_of(&trackers[0], &mut events).await;
-        torrent.completed().await.unwrap();
-        same_tree(&self.source.path().join("data"), &self.target.path().join("data"));
-        getter.stop().await;
-        said
-    }
-
-    fn forget(&self) {
-        std::fs::remove_dir_all(self.target.path().join("data")).unwrap();
-    }
+/// Downloads it all by these trackers, and returns what was said of the first one.
+async fn download_by(swarm: &Swarm, trackers: &[String]) -> String {
+    let getter = session(&swarm.ip);
+    let torrent = getter.add(swarm.download(trackers)).await.unwrap();
+    let mut events = torrent.events();
+    let said = said_of(&trackers[0], &mut events).await;
+    torrent.completed().await.unwrap();
+    swarm.check();
+    getter.stop().await;
+    said
 }
 
 /// The first thing that is heard of a tracker.
@@ -128,7 +93,7 @@ async fn a_tracker_that_fails_is_named_and_the_next_one_serves(ip: &str) {
     for (say, expected) in odd {
         let bad = Scripted::always(ip, say).await;
         let (bad, good) = (bad.url("/announce"), good.url("/announce"));
-        let said = swarm.download_by(&[bad.clone(), good]).await;
+        let said = download_by(&swarm, &[bad.clone(), good]).await;
         assert!(said.starts_with(&format!("{bad}: ")) && said.contains(expected), "{expected}: {said}");
         swarm.forget();
     }
@@ -172,7 +137,7 @@ async fn odd_but_usable_replies_are_used() {
     ];
     for (say, expected) in cases {
         let tracker = Scripted::always("127.0.0.1", say).await;
-        assert_eq!(swarm.download_by(&[tracker.url("/announce")]).await, expected);
+        assert_eq!(download_by(&swarm, &[tracker.url("/announce")]).await, expected);
         swarm.forget();
     }
 }
@@ -195,7 +160,7 @@ async fn a_tracker_that_keeps_us_waiting_stops_neither_the_transfer_nor_the_end(
         slow.request().await;
         torrent.completed().await.unwrap();
         tokio::time::timeout(Duration::from_secs(15), torrent.stop()).await.expect("it ends").unwrap();
-        same_tree(&swarm.source.path().join("data"), &swarm.target.path().join("data"));
+        swarm.check();
         swarm.forget();
     }
 }
@@ -208,7 +173,7 @@ async fn redirects_lead_to_another_tracker(ip: &str) {
         Say::redirect(&format!("{away}&{}", url.query().unwrap_or_default()))
     });
     let first = first.await;
-    assert_eq!(swarm.download_by(&[first.url("/announce")]).await, "1 peers");
+    assert_eq!(download_by(&swarm, &[first.url("/announce")]).await, "1 peers");
     let url = good.request().await;
     assert_eq!(parameter(&url, "moved").as_deref(), Some("1"));
     assert_eq!(parameter(&url, "event").as_deref(), Some("started"));
@@ -371,7 +336,7 @@ async fn a_warning_is_shown_once_and_intervals_have_a_floor(ip: &str) {
 
 async fn trackers_hear_how_a_seed_stands_from_the_first_announce_to_the_last(ip: &str) {
     let (source, target) = (TempDir::new().unwrap(), TempDir::new().unwrap());
-    let metainfo = publish(source.path(), SMALL, 16_384);
+    let metainfo = publish(source.path(), &[("a.bin", 100_000)], 16_384);
     let mut tracker = Scripted::always(ip, Say::ok(peers(&[]))).await;
     let (seeder, getter) = (session(ip), session(ip));
     let seeding = AddTorrent {

@@ -4,15 +4,13 @@ mod common;
 
 use common::tracker::Scripted as HttpTracker;
 use common::tracker::{Say, peers};
-use common::{get, publish, same_tree, seed, session};
+use common::{Swarm, get, session};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
-use swarm_core::metainfo::Metainfo;
 use swarm_core::tracker::udp::{ConnectionId, Request, Response, TransactionId};
 use swarm_core::tracker::{AnnounceRequest, AnnounceResponse, Event as Told, Family, TrackerPeer};
-use swarm_engine::{AddTorrent, Event, EventReceiver, Session};
-use tempfile::TempDir;
+use swarm_engine::{Event, EventReceiver};
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 
@@ -92,37 +90,6 @@ fn answer(transaction: TransactionId, says: Result<SocketAddr, &'static str>) ->
             Response::Announce { transaction, response }
         }
         Err(message) => Response::Error { transaction, message: message.to_owned() },
-    }
-}
-
-/// A seed of something small, and an empty folder to download it into.
-struct Swarm {
-    source: TempDir,
-    target: TempDir,
-    metainfo: Arc<Metainfo>,
-    seeder: Session,
-}
-
-impl Swarm {
-    async fn new(ip: &str) -> Swarm {
-        let (source, target) = (TempDir::new().unwrap(), TempDir::new().unwrap());
-        let metainfo = publish(source.path(), &[("a.bin", 100_000)], 16_384);
-        let seeder = session(ip);
-        seed(&seeder, &metainfo, source.path()).await;
-        Swarm { source, target, metainfo, seeder }
-    }
-
-    fn seeder_addr(&self) -> SocketAddr {
-        self.seeder.listen_addrs()[0]
-    }
-
-    /// A download that knows no peers, only these trackers.
-    fn download(&self, trackers: &[String]) -> AddTorrent {
-        AddTorrent { trackers: trackers.to_vec(), ..get(&self.metainfo, self.target.path(), &[]) }
-    }
-
-    fn check(&self) {
-        same_tree(&self.source.path().join("data"), &self.target.path().join("data"));
     }
 }
 

@@ -3,13 +3,19 @@
 mod common;
 
 use common::{FILES, publish, same_tree, session_on};
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
+use swarm_core::dht::{Event, Family, Item, PointerLink, torrent_pointer};
+use swarm_core::id::InfoHash;
 use swarm_core::metainfo::Metainfo;
 use swarm_engine::dht::Dht;
-use swarm_engine::{AddTorrent, DhtOptions, Session};
+use swarm_engine::{AddTorrent, DhtOptions, Error, Session};
 use tempfile::TempDir;
+use tokio::sync::Notify;
 
 for_both_families![
     a_download_finds_its_seed,
@@ -17,6 +23,7 @@ for_both_families![
     a_peer_shows_the_way_into_the_dht,
     private_torrents_stay_out_of_the_dht,
     known_nodes_are_remembered,
+    a_pointer_leads_to_its_newest_torrent,
 ];
 
 fn session(ip: &str, bootstrap: &[SocketAddr]) -> Session {
@@ -122,4 +129,87 @@ async fn known_nodes_are_remembered(ip: &str) {
         download(&with_state(&[]), &metainfo, &target).await;
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_session_has_a_node_for_each_address() {
+    let source = TempDir::new().unwrap();
+    let metainfo = publish(source.path(), &FILES[..1], 32_768);
+    let listen: Vec<SocketAddr> = ["127.0.0.1:0", "127.0.0.2:0"].map(|addr| addr.parse().unwrap()).into();
+    let seen = beside_a_node("127.0.0.1", async |node| {
+        let session = session_on("127.0.0.1", |options| {
+            options.listen = listen;
+            options.dht = Some(DhtOptions { bootstrap: vec![node.to_string()] });
+        });
+        seed(&session, &metainfo, &source).await;
+        let asking = Dht::open(&["127.0.0.1:0".parse().unwrap()], None, true).unwrap();
+        let found = RefCell::new(BTreeSet::new());
+        let all = Notify::new();
+        let ask = async {
+            asking.join(&[node.to_string()]).await;
+            loop {
+                let hash = metainfo.info.info_hash;
+                asking.with(|node, now| node.get_peers(now, Family::V4, hash));
+                let soon = tokio::time::timeout(Duration::from_millis(200), all.notified()).await;
+                if soon.is_ok() {
+                    return;
+                }
+            }
+        };
+        let on_event = |event| {
+            if let Event::Peers { peers, .. } = event {
+                found.borrow_mut().extend(peers);
+                if found.borrow().len() == 2 {
+                    all.notify_one();
+                }
+            }
+        };
+        tokio::select! {
+            () = ask => {}
+            () = asking.run(on_event) => unreachable!("it has no end"),
+        }
+        let listening: BTreeSet<SocketAddr> = session.listen_addrs().iter().copied().collect();
+        assert_eq!(found.into_inner(), listening);
+    });
+    tokio::time::timeout(Duration::from_secs(60), seen).await.expect("both are announced");
+}
+
+/// Has the node keep an item.
+async fn put(ip: &str, node: SocketAddr, item: &Item) {
+    let publisher = Dht::open(&[SocketAddr::new(ip.parse().unwrap(), 0)], None, true).unwrap();
+    let kept = Notify::new();
+    let put = async {
+        publisher.join(&[node.to_string()]).await;
+        for family in publisher.families() {
+            publisher.with(|node, now| node.put_item(now, family, item.clone(), None));
+        }
+        kept.notified().await;
+    };
+    let on_event = |event| {
+        if matches!(event, Event::Done { stored: 1.., .. }) {
+            kept.notify_one();
+        }
+    };
+    tokio::select! {
+        () = put => {}
+        () = publisher.run(on_event) => unreachable!("it has no end"),
+    }
+}
+
+async fn a_pointer_leads_to_its_newest_torrent(ip: &str) {
+    let version = |seq, value| Item::signed(&[3; 32], b"salt".to_vec(), seq, value);
+    let [old, new] = [1, 2].map(|seq| version(seq, torrent_pointer(InfoHash([seq as u8; 20]))));
+    let link = PointerLink::of(&old).unwrap();
+    beside_a_node(ip, async |node| {
+        let getter = session(ip, &[node]);
+        put(ip, node, &old).await;
+        assert_eq!(getter.follow(link.clone()).await.unwrap(), InfoHash([1; 20]));
+        put(ip, node, &new).await;
+        assert_eq!(getter.follow(link.clone()).await.unwrap(), InfoHash([2; 20]));
+        put(ip, node, &version(3, b"5:hello".to_vec())).await;
+        assert!(matches!(getter.follow(link.clone()).await, Err(Error::NotAPointer)));
+    })
+    .await;
+    let without = session_on(ip, |_| ());
+    assert!(matches!(without.follow(link).await, Err(Error::NoDht)));
 }

@@ -17,29 +17,19 @@ const SOON: Duration = Duration::from_secs(8);
 /// So long that a slow machine can do it.
 const LONG: Duration = Duration::from_secs(60);
 
-/// A seed that takes minutes, somebody who downloads from it, and a third who knows only that one. Whether the third is
-/// connected to the seed in this time.
+/// A seed, somebody for whom it takes minutes to download from it, and a third who knows only that one. Whether the third
+/// gets everything in this time, which takes the seed.
 async fn is_told(ip: &str, is_private: bool, pex: bool, time: Duration) -> bool {
     let (source, targets) = (TempDir::new().unwrap(), [0; 2].map(|_| TempDir::new().unwrap()));
     let mut metainfo = Metainfo::clone(&publish(source.path(), FILES, 65_536));
     metainfo.info.private = is_private;
     let metainfo = Arc::new(metainfo);
     let [seeder, between, getter] = [0; 3].map(|_| session_on(ip, |options| options.pex = pex));
-    let slow = AddTorrent::seed(Arc::clone(&metainfo), source.path());
-    let _seed = seeder.add(AddTorrent { upload_limit: Some(20_000), ..slow }).await.unwrap();
-    let _between = between.add(get(&metainfo, targets[0].path(), &[&seeder])).await.unwrap();
+    let _seed = seed(&seeder, &metainfo, source.path()).await;
+    let slow = get(&metainfo, targets[0].path(), &[&seeder]);
+    let _between = between.add(AddTorrent { download_limit: Some(10_000), ..slow }).await.unwrap();
     let torrent = getter.add(get(&metainfo, targets[1].path(), &[&between])).await.unwrap();
-    let told = async {
-        let seed = seeder.listen_addrs()[0];
-        while !torrent
-            .stats()
-            .await
-            .is_ok_and(|stats| stats.peer_list.iter().any(|peer| peer.listen_addr == Some(seed)))
-        {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(time, told).await.is_ok()
+    tokio::time::timeout(time, torrent.completed()).await.is_ok()
 }
 
 async fn a_peer_tells_of_the_seed(ip: &str) {

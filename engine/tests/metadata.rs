@@ -25,6 +25,7 @@ for_both_families![
     a_liar_is_banned_and_holds_nobody_up,
     of_a_private_torrent_only_its_trackers_peers_are_kept,
     who_loses_interest_ends_the_search,
+    trackers_hear_of_a_search_that_is_given_up,
 ];
 
 fn link(metainfo: &Metainfo) -> Magnet {
@@ -200,5 +201,35 @@ async fn who_loses_interest_ends_the_search(ip: &str) {
             Err(_) => return,
             Ok(result) => assert!(matches!(result, Err(Error::AlreadyAdded(_))), "{result:?}"),
         }
+    }
+}
+
+async fn trackers_hear_of_a_search_that_is_given_up(ip: &str) {
+    let source = TempDir::new().unwrap();
+    let metainfo = publish(source.path(), FILES, 16_384);
+    for with_the_session in [false, true] {
+        let mut tracker = Scripted::always(ip, Say::ok(peers(&[]))).await;
+        let getter = session(ip);
+        let magnet = Magnet { trackers: vec![tracker.url("/announce")], ..link(&metainfo) };
+        let fetching = getter.fetch_metadata(FetchMetadata::new(magnet));
+        let started = tracker.request().await;
+        assert_eq!(parameter(&started, "event").as_deref(), Some("started"));
+        if with_the_session {
+            getter.stop().await;
+            assert!(matches!(fetching.done().await, Err(Error::Stopped)));
+        } else {
+            drop(fetching);
+        }
+        let stopped = async {
+            loop {
+                let told = tracker.request().await;
+                if parameter(&told, "event").as_deref() == Some("stopped") {
+                    return told;
+                }
+            }
+        };
+        let stopped =
+            tokio::time::timeout(Duration::from_secs(30), stopped).await.expect("the tracker is told");
+        assert_eq!(parameter(&stopped, "peer_id"), parameter(&started, "peer_id"));
     }
 }

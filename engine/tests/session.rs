@@ -6,8 +6,12 @@ use common::{FILES, get, publish, same_tree, seed, session, session_on};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use swarm_core::id::PeerId;
+use swarm_core::wire::handshake::{Handshake, Reserved};
 use swarm_engine::{AddTorrent, Event};
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 for_both_families![
     one_to_one,
@@ -17,6 +21,7 @@ for_both_families![
     unwanted_files_are_not_made,
     a_hundred_torrents_share_a_session,
     limits_hold_within_five_percent,
+    who_sends_no_payload_is_heard_whatever_the_limit,
     a_full_disk_pauses_the_download_until_there_is_space,
     little_memory_never_makes_a_download_stand_still,
     nothing_to_seed_is_an_error,
@@ -152,6 +157,27 @@ async fn limits_hold_within_five_percent(ip: &str) {
     let least = metainfo.info.geometry.total_len() as f64 / rate as f64;
     // Only the lower bound is a promise on a busy machine: a limit may be undercut, never exceeded.
     assert!(began.elapsed().as_secs_f64() > least * 0.95, "{:?} for {least} s", began.elapsed());
+}
+
+async fn who_sends_no_payload_is_heard_whatever_the_limit(ip: &str) {
+    let (source, target) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    // A block that comes in one read, after which nothing may pass for sixteen seconds.
+    let metainfo = publish(source.path(), &[("a", 16_000)], 16_384);
+    let (seeder, getter) = (session(ip), session_on(ip, |options| options.download_limit = Some(1_000)));
+    seed(&seeder, &metainfo, source.path()).await;
+    let torrent = getter.add(get(&metainfo, target.path(), &[&seeder])).await.unwrap();
+    torrent.completed().await.unwrap();
+    let began = Instant::now();
+    let mut peer = TcpStream::connect(getter.listen_addrs()[0]).await.unwrap();
+    let info_hash = metainfo.info.info_hash;
+    let hello = Handshake { reserved: Reserved::default(), info_hash, peer_id: PeerId([7; 20]) };
+    peer.write_all(&hello.encode()).await.unwrap();
+    peer.write_all(&[0, 0, 0, 1, 2]).await.unwrap();
+    let mut heard = Vec::new();
+    while !heard.ends_with(&[0, 0, 0, 1, 1]) {
+        assert!(peer.read_buf(&mut heard).await.unwrap() > 0, "interested, and not unchoked: {heard:?}");
+    }
+    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
 }
 
 async fn a_full_disk_pauses_the_download_until_there_is_space(ip: &str) {

@@ -2,7 +2,8 @@
 
 use super::reader::{Progress, Reader, Sink};
 use crate::buffer::Block;
-use crate::session::torrent::{Flush, Link, TorrentShell};
+use crate::session::shell::Link;
+use crate::session::torrent::{Flush, TorrentShell};
 use std::io;
 use std::rc::Rc;
 use swarm_core::geometry::BLOCK_LEN;
@@ -16,6 +17,17 @@ use tokio::sync::Notify;
 const READS_IN_A_ROW: usize = 8;
 /// The most that is read at once while a rate limit is set: small, so that the limit is met evenly.
 const LIMITED_READ_LEN: u64 = BLOCK_LEN as u64;
+
+/// The most that is read at once while the rate limit lets no payload pass. Other messages are short, and must not wait:
+/// where a block takes a second, they would come too late to be of use.
+const CONTROL_READ_LEN: usize = 1_024;
+
+/// A connection's input.
+struct Input {
+    reader: Reader,
+    /// Payload has come that the rate limit had no room for. Until it has, nothing more is read.
+    in_debt: bool,
+}
 
 /// What reading must wait for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +50,7 @@ pub(crate) async fn run(
     wake: Rc<Notify>,
 ) -> String {
     let pieces = torrent.pieces();
-    let mut reader = Reader::new(DecodeLimits::for_pieces(pieces));
+    let mut input = Input { reader: Reader::new(DecodeLimits::for_pieces(pieces)), in_debt: false };
     let mut reading = ReadWait::Socket;
     loop {
         let flush = match torrent.flush(key, &stream) {
@@ -80,7 +92,7 @@ pub(crate) async fn run(
         }
         // Whatever woke this task, memory may have come free at the same time, and would not be told again.
         if matches!(reading, ReadWait::Nothing | ReadWait::Memory) {
-            reading = match read(&torrent, key, &stream, &mut reader) {
+            reading = match read(&torrent, key, &stream, &mut input) {
                 Ok(Some(wait)) => wait,
                 Ok(None) => return "the peer closed the connection".to_owned(),
                 Err(error) => return error.to_string(),
@@ -100,17 +112,20 @@ fn read(
     torrent: &Rc<TorrentShell>,
     key: PeerKey,
     stream: &TcpStream,
-    reader: &mut Reader,
+    input: &mut Input,
 ) -> io::Result<Option<ReadWait>> {
+    let Input { reader, in_debt } = input;
     for _ in 0..READS_IN_A_ROW {
         let now = torrent.now();
-        let limit = match torrent.download_allowance(now, LIMITED_READ_LEN) {
-            Ok(limit) => limit,
-            Err(at) => return Ok(Some(ReadWait::Until(at))),
+        let (limit, may_be_payload) = match torrent.download_allowance(now, LIMITED_READ_LEN) {
+            Ok(limit) => (limit, true),
+            Err(at) if *in_debt || reader.is_in_block() => return Ok(Some(ReadWait::Until(at))),
+            Err(_) => (CONTROL_READ_LEN, false),
         };
-        let (count, progress) =
+        let (payload, progress) =
             torrent.read_with(key, now, |scratch, sink| reader.read(stream, scratch, limit, sink))?;
-        torrent.count_download(now, count as u64);
+        torrent.count_download(now, payload as u64);
+        *in_debt = payload > 0 && !may_be_payload;
         match progress {
             Progress::Eof => return Ok(None),
             Progress::Drained => return Ok(Some(ReadWait::Socket)),

@@ -62,7 +62,7 @@ impl Reader {
         Reader { limits, carry: Vec::new(), filling: None }
     }
 
-    /// Reads once, at most `limit` bytes, and hands on what is whole. Returns how many bytes came.
+    /// Reads once, at most `limit` bytes, and hands on what is whole. Returns how many bytes of payload came.
     pub(crate) fn read(
         &mut self,
         stream: &TcpStream,
@@ -73,9 +73,12 @@ impl Reader {
         if !self.carry.is_empty() && self.filling.is_none() {
             // What was carried is decoded first: it may be whole, and have waited for memory only.
             let carried = std::mem::take(&mut self.carry);
-            self.digest(&carried, sink).map_err(invalid)?;
+            let payload = self.digest(&carried, sink).map_err(invalid)?;
             if self.needs_memory() {
-                return Ok((0, Progress::NoMemory));
+                return Ok((payload, Progress::NoMemory));
+            }
+            if payload > 0 {
+                return Ok((payload, Progress::More));
             }
         }
         let kept = self.carry.len();
@@ -104,7 +107,8 @@ impl Reader {
             filling.filled += into_block;
             self.hand_on_if_full(sink);
         }
-        self.digest(&scratch[..kept + count - into_block], sink).map_err(invalid)?;
+        let payload =
+            into_block + self.digest(&scratch[..kept + count - into_block], sink).map_err(invalid)?;
         let progress = if self.needs_memory() {
             Progress::NoMemory
         } else if count < first_len + ahead_len {
@@ -112,7 +116,12 @@ impl Reader {
         } else {
             Progress::More
         };
-        Ok((count, progress))
+        Ok((payload, progress))
+    }
+
+    /// Whether what comes next is payload.
+    pub(crate) fn is_in_block(&self) -> bool {
+        self.filling.is_some()
     }
 
     /// Whether whole messages wait because the next block found no memory.
@@ -127,8 +136,9 @@ impl Reader {
         }
     }
 
-    /// Takes messages off the front of `bytes`; what is left over is carried.
-    fn digest(&mut self, mut bytes: &[u8], sink: &mut impl Sink) -> Result<(), WireError> {
+    /// Takes messages off the front of `bytes`; what is left over is carried. Returns how much of it was payload.
+    fn digest(&mut self, mut bytes: &[u8], sink: &mut impl Sink) -> Result<usize, WireError> {
+        let mut payload = 0;
         while self.filling.is_none() && !sink.is_closed() {
             let Some((decoded, used)) = decode(bytes, &self.limits)? else { break };
             match decoded {
@@ -140,12 +150,13 @@ impl Reader {
                     self.filling = Some(Filling { block, data, filled });
                     self.hand_on_if_full(sink);
                     bytes = &bytes[filled..];
+                    payload += filled;
                 }
             }
             bytes = &bytes[used..];
         }
         self.carry.extend_from_slice(bytes);
-        Ok(())
+        Ok(payload)
     }
 }
 

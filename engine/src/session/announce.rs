@@ -1,7 +1,6 @@
 //! A torrent and its trackers: carries out what the announcer wants.
 
 use super::announce_udp;
-use super::event::Event;
 use super::hub::Hub;
 use super::options::AddTorrent;
 use super::torrent::TorrentShell;
@@ -13,12 +12,10 @@ use std::time::Duration;
 use swarm_core::id::{InfoHash, PeerId};
 use swarm_core::rng::Rng;
 use swarm_core::time::Time;
-use swarm_core::torrent::discovery::Origin;
 use swarm_core::tracker::announcer::{
-    AnnounceAction, AnnounceFailure, Announcer, AnnouncerConfig, NUMWANT_MAX, Named, Transfer,
+    AnnounceAction, AnnounceFailure, Announcer, AnnouncerConfig, Named, Transfer,
 };
 use swarm_core::tracker::{AnnounceResponse, Family, REPLY_LEN_MAX, ReplyError};
-use tokio::task::spawn_local;
 
 /// How long a tracker may take to answer over HTTP, redirects and all.
 const ANNOUNCE_TIMEOUT: Duration = Duration::from_secs(20);
@@ -62,6 +59,10 @@ impl Announcing {
         self.announcer.handle_start(now);
     }
 
+    pub(super) fn stop(&mut self, now: Time) {
+        self.announcer.handle_stop(now);
+    }
+
     pub(super) fn completed(&mut self, now: Time) {
         self.announcer.handle_completed(now);
     }
@@ -96,81 +97,11 @@ impl Announcing {
 }
 
 impl TorrentShell {
-    /// Lets the announcer look at the time and the transfer, and carries out what it wants.
-    pub(super) fn drive_announcer(self: &Rc<Self>) {
-        let now = self.hub.now();
-        let left = self.bytes_left();
-        let mut inner = self.inner.borrow_mut();
-        let inner = &mut *inner;
-        let totals = inner.core.totals();
-        let peers_wanted = if inner.core.wants_peers() { NUMWANT_MAX } else { 0 };
-        let transfer =
-            Transfer { uploaded: totals.bytes_up, downloaded: totals.bytes_down, left, peers_wanted };
-        let is_alone = left > 0 && inner.core.peers().next().is_none();
-        for action in inner.announcing.drive(now, transfer, is_alone) {
-            spawn_local(Rc::clone(self).announce(action));
-        }
-    }
-
-    async fn announce(self: Rc<Self>, action: AnnounceAction) {
-        let outcome = ask(&self.hub, &action).await;
-        let now = self.hub.now();
-        if let Ok((response, tracker)) = &outcome {
-            self.hub.routes.borrow_mut().note(*tracker);
-            let from_loopback = tracker.is_loopback();
-            let peers = peers_of(response, &action);
-            self.emit(Event::Announced {
-                url: action.url.to_string(),
-                peers: peers.len(),
-                external_ip: response.external_ip,
-            });
-            if let Some(warning) = &response.warning {
-                self.warn(&format!("{}: {warning}", action.url));
-            }
-            self.with(|inner| {
-                if let Some(ip) = response.external_ip {
-                    inner.core.handle_own_ip(ip);
-                }
-                inner.core.handle_addresses(now, &peers, Origin::Network { from_loopback });
-            });
-        }
-        let answer = outcome.as_ref().map(|(response, _)| response);
-        let trouble = self.inner.borrow_mut().announcing.answered(now, &action, answer);
-        if let Err(failure) = &outcome {
-            tracing::debug!(tracker = %action.url, family = %action.family, %failure, "announce failed");
-            if let Some(trouble) = trouble {
-                self.warn(&format!("{}: {trouble}", action.url));
-            }
-        }
-        self.wake.notify_one();
-    }
-
     /// Our addresses have changed: trackers are told now.
     pub(super) fn addresses_changed(self: &Rc<Self>) {
         let now = self.hub.now();
         self.inner.borrow_mut().announcing.announcer.handle_address_change(now);
         self.wake.notify_one();
-    }
-
-    /// Tells the trackers that we stop, and waits for them for a bounded time.
-    pub(super) async fn stop_announcing(self: &Rc<Self>) {
-        let now = self.hub.now();
-        self.inner.borrow_mut().announcing.announcer.handle_stop(now);
-        loop {
-            self.drive_announcer();
-            let deadline = {
-                let inner = self.inner.borrow();
-                if inner.announcing.announcer.is_stopped() {
-                    return;
-                }
-                inner.announcing.announcer.poll_timeout().map(|at| self.hub.instant(at))
-            };
-            let Some(deadline) = deadline else { return };
-            tokio::select! {
-                () = self.wake.notified() => {}
-                () = tokio::time::sleep_until(deadline) => {}
-            }
-        }
     }
 }
 

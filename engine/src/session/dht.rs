@@ -1,7 +1,9 @@
-//! The session's node of the DHT, and its torrents: announces each of them, and brings it the peers that it finds.
+//! The session's nodes of the DHT, one for each address of a family that it listens on (BEP 45), and its torrents: announces each
+//! of them, and brings it the peers that are found.
 
 use super::hub::Hub;
 use super::torrent::{Inner, TorrentShell};
+use crate::Error;
 use crate::dht::{Dht, PUBLIC_NODES, Saved};
 use crate::hash::Lane;
 use std::cell::RefCell;
@@ -10,11 +12,11 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
-use swarm_core::dht::{Announce, Event, Family, LookupId};
+use swarm_core::dht::{Announce, Event, Family, Item, LookupId, PointerLink};
 use swarm_core::id::{InfoHash, PeerKey};
 use swarm_core::torrent::discovery::Origin;
 use swarm_core::wire::Message;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::spawn_local;
 use tokio::time::Instant;
 
@@ -29,13 +31,20 @@ const SAVE_INTERVAL: Duration = Duration::from_secs(600);
 /// How many torrents are announced at a time.
 const ANNOUNCING_MAX: usize = 16;
 
-/// What the session adds to its node.
+/// A search of one of the nodes.
+type Search = (usize, LookupId);
+
+/// What the session adds to its nodes.
 pub(crate) struct SessionDht {
-    pub(crate) dht: Dht,
+    dhts: Vec<Dht>,
     schedule: RefCell<Schedule>,
-    running: RefCell<BTreeMap<LookupId, InfoHash>>,
+    running: RefCell<BTreeMap<Search, InfoHash>>,
     rounds: RefCell<BTreeMap<InfoHash, Round>>,
+    /// Who waits for the items that a search finds, until it is over.
+    items: RefCell<BTreeMap<Search, mpsc::UnboundedSender<Item>>>,
     wake: Notify,
+    /// Wakes those whose searches have been in vain.
+    joined: Notify,
 }
 
 /// One torrent's announcement, on each network.
@@ -87,9 +96,10 @@ impl Schedule {
 }
 
 impl SessionDht {
-    pub(crate) fn new(dht: Dht) -> SessionDht {
-        let (schedule, running, rounds) = Default::default();
-        SessionDht { dht, schedule, running, rounds, wake: Notify::new() }
+    pub(crate) fn new(dhts: Vec<Dht>) -> SessionDht {
+        let (schedule, running, rounds, items) = Default::default();
+        let (wake, joined) = Default::default();
+        SessionDht { dhts, schedule, running, rounds, items, wake, joined }
     }
 
     /// A torrent has begun, or is complete: it is announced now.
@@ -108,16 +118,61 @@ impl SessionDht {
             .map(|(hash, _)| *hash)
             .collect();
         vain.into_iter().for_each(|hash| self.announce(hash));
+        self.joined.notify_waiters();
+    }
+
+    /// The torrent that the newest version of a pointer points to.
+    async fn follow(&self, link: &PointerLink) -> Result<InfoHash, Error> {
+        let mut pause = IN_VAIN_INTERVAL;
+        loop {
+            let joined = self.joined.notified();
+            let (found, mut items) = mpsc::unbounded_channel();
+            for (nth, dht, family) in self.networks() {
+                let lookup = dht.with(|node, now| node.get_item(now, family, link.target(), &link.salt));
+                self.items.borrow_mut().insert((nth, lookup), found.clone());
+            }
+            drop(found);
+            let mut newest: Option<Item> = None;
+            while let Some(item) = items.recv().await {
+                if newest.as_ref().is_none_or(|known| item.seq() > known.seq()) {
+                    newest = Some(item);
+                }
+            }
+            if let Some(item) = newest {
+                return item.torrent().ok_or(Error::NotAPointer);
+            }
+            tokio::select! {
+                () = joined => {}
+                () = tokio::time::sleep(pause) => pause = LONELY_INTERVAL.min(2 * pause),
+            }
+        }
+    }
+
+    /// Has all nodes join by these.
+    async fn join(&self, hosts: &[String]) {
+        for dht in &self.dhts {
+            dht.join(hosts).await;
+        }
     }
 
     /// A peer says that there is a node beside it.
     pub(crate) fn learn(&self, addr: SocketAddr) {
-        self.dht.with(|node, now| node.ping(now, addr));
+        let family = Family::of(addr);
+        let dhts = self.dhts.iter().filter(|dht| dht.local_addr(family).is_some());
+        dhts.for_each(|dht| dht.with(|node, now| node.ping(now, addr)));
     }
 
     /// Where a node of ours listens, for a peer of this family.
     pub(crate) fn port(&self, family: Family) -> Option<u16> {
-        Some(self.dht.local_addr(family)?.port())
+        Some(self.dhts.iter().find_map(|dht| dht.local_addr(family))?.port())
+    }
+
+    /// The nodes by their numbers, each with the families of its networks.
+    fn networks(&self) -> impl Iterator<Item = (usize, &Dht, Family)> {
+        self.dhts
+            .iter()
+            .enumerate()
+            .flat_map(|(nth, dht)| dht.families().map(move |family| (nth, dht, family)))
     }
 
     fn start_announce(&self, hub: &Hub, hash: InfoHash) {
@@ -126,18 +181,18 @@ impl SessionDht {
             return;
         };
         self.schedule.borrow_mut().set(hash, Instant::now() + ANNOUNCE_INTERVAL);
-        for family in self.dht.families() {
+        for (nth, dht, family) in self.networks() {
             let mut listening = hub.listening.iter().filter(|addr| Family::of(**addr) == family);
-            let Some(port) = listening.next().map(SocketAddr::port) else { continue };
-            let implied_port = self.port(family) == Some(port);
+            let Some(port) = listening.nth(nth).map(SocketAddr::port) else { continue };
+            let implied_port = dht.local_addr(family).is_some_and(|addr| addr.port() == port);
             let what = Announce { port, implied_port, is_seed: swarm.is_complete() };
-            let lookup = self.dht.with(|node, now| node.announce(now, family, hash, what));
-            self.running.borrow_mut().insert(lookup, hash);
+            let lookup = dht.with(|node, now| node.announce(now, family, hash, what));
+            self.running.borrow_mut().insert((nth, lookup), hash);
             self.rounds.borrow_mut().entry(hash).or_default().open += 1;
         }
     }
 
-    fn on_event(&self, hub: &Hub, event: Event) {
+    fn on_event(&self, hub: &Hub, nth: usize, event: Event) {
         match event {
             Event::Peers { info_hash, peers, by, .. } => {
                 if let Some(swarm) = hub.swarm(info_hash) {
@@ -145,8 +200,15 @@ impl SessionDht {
                     swarm.handle_addresses(&peers, Origin::Network { from_loopback: by.ip().is_loopback() });
                 }
             }
+            Event::Item { lookup, item } => {
+                if let Some(found) = self.items.borrow().get(&(nth, lookup)) {
+                    // Who has lost interest needs no answer.
+                    let _ = found.send(item);
+                }
+            }
             Event::Done { lookup, stored, .. } => {
-                if let Some(hash) = self.running.borrow_mut().remove(&lookup) {
+                self.items.borrow_mut().remove(&(nth, lookup));
+                if let Some(hash) = self.running.borrow_mut().remove(&(nth, lookup)) {
                     self.on_announced(hub, hash, stored);
                 }
             }
@@ -195,6 +257,23 @@ impl SessionDht {
     }
 }
 
+/// Finds out where a pointer points to, unless nobody waits for that any more.
+pub(super) async fn follow(
+    hub: Rc<Hub>,
+    link: PointerLink,
+    mut reply: oneshot::Sender<Result<InfoHash, Error>>,
+) {
+    let dht = hub.dht.borrow().clone();
+    let found = match dht {
+        None => Err(Error::NoDht),
+        Some(dht) => tokio::select! {
+            found = dht.follow(&link) => found,
+            () = reply.closed() => return,
+        },
+    };
+    let _ = reply.send(found);
+}
+
 /// Where the node's ids and the nodes that it knows are kept between sessions.
 fn saved_in(hub: &Hub) -> Option<PathBuf> {
     Some(hub.options.state_dir.as_ref()?.join("dht-nodes"))
@@ -206,11 +285,11 @@ async fn join(hub: &Hub, ours: &SessionDht, mut hosts: Vec<String>) {
         let (done, saved) = oneshot::channel();
         hub.workers.submit(Lane::Check, move || drop(done.send(Saved::read(&file))));
         if let Ok(Ok(saved)) = saved.await {
-            ours.dht.resume(&saved);
+            ours.dhts.iter().for_each(|dht| dht.resume(&saved));
             hosts.extend(saved.hosts());
         }
     }
-    ours.dht.join(&hosts).await;
+    ours.join(&hosts).await;
     // What was announced before has found nobody to ask.
     ours.hasten_all();
     loop {
@@ -222,7 +301,7 @@ async fn join(hub: &Hub, ours: &SessionDht, mut hosts: Vec<String>) {
 /// Saves the nodes that are known.
 pub(super) async fn save(hub: &Hub) {
     let (Some(ours), Some(file)) = (hub.dht.borrow().clone(), saved_in(hub)) else { return };
-    let state = ours.dht.saved();
+    let state = Saved::of(&ours.dhts);
     let (done, saved) = oneshot::channel();
     hub.workers.submit(Lane::Transfer, move || {
         let folder = file.parent().map_or(Ok(()), std::fs::create_dir_all);
@@ -236,20 +315,24 @@ pub(super) async fn save(hub: &Hub) {
 /// Runs the session's node, if it is to have one.
 pub(super) fn start(hub: &Rc<Hub>) {
     let Some(options) = &hub.options.dht else { return };
-    let dht = match Dht::open(&hub.listening, hub.options.bind_device.as_deref(), false) {
-        Ok(dht) => dht,
+    let dhts = match Dht::open_all(&hub.listening, hub.options.bind_device.as_deref(), false) {
+        Ok(dhts) => dhts,
         Err(error) => return tracing::warn!(%error, "no socket for the DHT"),
     };
     let mut hosts = options.bootstrap.clone();
-    if hosts.is_empty() && !dht.is_local() {
+    if hosts.is_empty() && !dhts.iter().all(Dht::is_local) {
         hosts.extend(PUBLIC_NODES.map(str::to_owned));
     }
-    let ours = Rc::new(SessionDht::new(dht));
+    let ours = Rc::new(SessionDht::new(dhts));
     *hub.dht.borrow_mut() = Some(Rc::clone(&ours));
-    let (joining, running, announcing) = (Rc::clone(&ours), Rc::clone(&ours), ours);
-    let (state, events, torrents) = (Rc::clone(hub), Rc::clone(hub), Rc::clone(hub));
+    for nth in 0..ours.dhts.len() {
+        let (running, events) = (Rc::clone(&ours), Rc::clone(hub));
+        spawn_local(async move {
+            running.dhts[nth].run(|event| running.on_event(&events, nth, event)).await;
+        });
+    }
+    let (joining, announcing, state, torrents) = (Rc::clone(&ours), ours, Rc::clone(hub), Rc::clone(hub));
     spawn_local(async move { join(&state, &joining, hosts).await });
-    spawn_local(async move { running.dht.run(|event| running.on_event(&events, event)).await });
     spawn_local(async move { announcing.announce_all(&torrents).await });
 }
 
@@ -273,7 +356,7 @@ impl TorrentShell {
                         if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
                     })
                     .collect();
-            spawn_local(async move { dht.dht.join(&hosts).await });
+            spawn_local(async move { dht.join(&hosts).await });
         }
     }
 
@@ -283,8 +366,7 @@ impl TorrentShell {
         if let Some(port) = port
             && let Some(link) = self.inner.borrow_mut().links.get_mut(&key).filter(|link| !link.is_closing())
         {
-            link.outbox.push_message(&Message::Port(port));
-            link.wake.notify_one();
+            link.send(&Message::Port(port));
         }
     }
 

@@ -5,6 +5,7 @@ use super::handle::Phase;
 use super::opening::{on_worker, storage_error};
 use super::options::Mode;
 use super::prepared::WindowKey;
+use super::shell::Shell;
 use super::torrent::{Inner, TorrentShell};
 use crate::Error;
 use crate::buffer::Spill;
@@ -27,8 +28,6 @@ const SYNC_INTERVAL: Duration = Duration::from_secs(5);
 const SYNC_BYTES: u64 = 256 * 1024 * 1024;
 /// How often a full disk is asked whether it still is.
 pub(super) const SPACE_RETRY: Duration = Duration::from_secs(1);
-/// How many different warnings are told.
-pub(super) const WARNINGS_MAX: usize = 1_000;
 
 /// What a worker has done for a torrent.
 #[derive(Debug)]
@@ -285,15 +284,6 @@ impl TorrentShell {
         }
         if let Some(failed) = failed {
             self.warn(&failed);
-        }
-    }
-
-    /// Tells the watcher something that does not end the torrent, once. Others may have a part in the text
-    /// (a tracker, a peer): beyond [`WARNINGS_MAX`] different ones nothing more is told.
-    pub(crate) fn warn(&self, warning: &str) {
-        let mut warned = self.warned.borrow_mut();
-        if warned.len() < WARNINGS_MAX && warned.insert(warning.to_owned()) {
-            self.emit(Event::Warning(warning.to_owned()));
         }
     }
 

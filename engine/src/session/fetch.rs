@@ -3,31 +3,29 @@
 //! The search itself is [`swarm_core::torrent::fetch`]. Trackers, the DHT and peers that dial us serve it as they serve
 //! torrents ([`Swarm`] is either); its connections end with it, and the addresses that it knows are handed on.
 
-use super::announce::{self, Announcing};
+use super::announce::Announcing;
 use super::event::Event;
 use super::hub::Hub;
+use super::shell::{Link, Shell};
 use super::torrent::TorrentShell;
 use crate::Error;
-use crate::net::handshake;
-use crate::net::outbox::Outbox;
 use crate::net::reader::{Progress, Reader, Sink};
-use crate::net::socket;
-use std::cell::RefCell;
+use std::cell::{RefCell, RefMut};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::ControlFlow;
 use std::rc::Rc;
 use std::time::Duration;
 use swarm_core::dht::Family;
 use swarm_core::id::{BlockRef, InfoHash, PeerId, PeerKey};
 use swarm_core::metainfo::{Magnet, Metainfo, host_and_port};
-use swarm_core::peer::PeerInfo;
 use swarm_core::time::Time;
 use swarm_core::torrent::discovery::Origin;
 use swarm_core::torrent::fetch::{Fetch, FetchConfig, FetchEvent};
 use swarm_core::torrent::{Action, CloseReason};
-use swarm_core::tracker::announcer::{AnnounceAction, NUMWANT_MAX, Named, Transfer};
+use swarm_core::tracker::AnnounceResponse;
+use swarm_core::tracker::announcer::{NUMWANT_MAX, Named, Transfer};
 use swarm_core::wire::handshake::{Handshake, Reserved};
 use swarm_core::wire::{DecodeLimits, Message, peer_id};
 use tokio::net::TcpStream;
@@ -137,7 +135,7 @@ impl Swarm {
     pub(crate) fn greeting(&self) -> (PeerId, Reserved) {
         match self {
             Swarm::Torrent(torrent) => (torrent.peer_id(), torrent.reserved()),
-            Swarm::Fetch(fetch) => (fetch.peer_id, fetch.hub.reserved(false)),
+            Swarm::Fetch(fetch) => (fetch.peer_id(), fetch.reserved()),
         }
     }
 
@@ -183,25 +181,22 @@ pub(crate) struct FetchShell {
     inner: RefCell<Inner>,
     events: mpsc::UnboundedSender<Event>,
     peers: watch::Sender<usize>,
+    /// What the watcher was warned of.
+    warned: RefCell<BTreeSet<String>>,
     /// Wakes the fetch's own task: its timer may have changed, or there is a result.
     wake: Notify,
+    /// It is to end without a result.
+    given_up: Notify,
 }
 
 struct Inner {
     core: Fetch,
     links: BTreeMap<PeerKey, Link>,
     announcing: Announcing,
-    warned: BTreeSet<String>,
     /// Every address, and whether a tracker named it.
     known: BTreeMap<SocketAddr, bool>,
     found: Option<Vec<u8>>,
     next_key: u32,
-}
-
-struct Link {
-    outbox: Outbox,
-    wake: Rc<Notify>,
-    closing: Option<CloseReason>,
 }
 
 /// Runs a fetch to its end, or until nobody waits for it any more.
@@ -216,15 +211,18 @@ pub(super) async fn run(hub: Rc<Hub>, options: FetchMetadata, mut reply: FetchRe
     let result = tokio::select! {
         result = Rc::clone(&shell).fetch() => Some(result),
         () = reply.result.closed() => None,
+        () = shell.given_up.notified() => None,
     };
     hub.fetches.borrow_mut().remove(&info_hash);
     if let Some(lsd) = &local {
         lsd.remove(info_hash);
     }
     shell.close_all();
-    if let Some(result) = result {
+    match result {
         // Who has lost interest needs no answer.
-        let _ = reply.result.send(result);
+        Some(result) => drop(reply.result.send(result)),
+        // A torrent that is found goes on where we are. One that is given up does not.
+        None => shell.stop_announcing().await,
     }
 }
 
@@ -244,13 +242,28 @@ impl FetchShell {
             core: Fetch::new(config, rng),
             links: BTreeMap::new(),
             announcing,
-            warned: BTreeSet::new(),
             known: BTreeMap::new(),
             found: None,
             next_key: 0,
         };
         let (events, peers) = (reply.events.clone(), reply.peers.clone());
-        FetchShell { hub, options, peer_id, inner: RefCell::new(inner), events, peers, wake: Notify::new() }
+        let (warned, wake, given_up) = Default::default();
+        FetchShell {
+            hub,
+            options,
+            peer_id,
+            inner: RefCell::new(inner),
+            events,
+            peers,
+            warned,
+            wake,
+            given_up,
+        }
+    }
+
+    /// Ends it without a result.
+    pub(super) fn give_up(&self) {
+        self.given_up.notify_one();
     }
 
     /// Everything that happens until the metadata is here.
@@ -323,10 +336,6 @@ impl FetchShell {
         connected.iter().copied().chain(others).take(PEERS_MAX).collect()
     }
 
-    fn emit(&self, event: Event) {
-        let _ = self.events.send(event);
-    }
-
     /// Hands an input to the state machine and carries out what it wants.
     fn with(self: &Rc<Self>, input: impl FnOnce(&mut Inner)) {
         let mut inner = self.inner.borrow_mut();
@@ -334,16 +343,10 @@ impl FetchShell {
         while let Some(action) = inner.core.poll_action() {
             match action {
                 Action::Send { peer, message } => {
-                    if let Some(link) = inner.links.get_mut(&peer) {
-                        link.outbox.push_message(&message);
-                        link.wake.notify_one();
-                    }
+                    inner.links.get_mut(&peer).into_iter().for_each(|link| link.send(&message));
                 }
                 Action::Close { peer, reason } => {
-                    if let Some(link) = inner.links.get_mut(&peer) {
-                        link.closing = Some(reason);
-                        link.wake.notify_one();
-                    }
+                    inner.links.get_mut(&peer).into_iter().for_each(|link| link.close(reason.clone()));
                 }
                 Action::Connect(addr) => {
                     spawn_local(Rc::clone(self).dial(addr));
@@ -366,73 +369,9 @@ impl FetchShell {
     }
 
     fn close_all(&self) {
-        for link in self.inner.borrow_mut().links.values_mut() {
-            link.closing.get_or_insert(CloseReason::Stopped);
-            link.wake.notify_one();
-        }
-    }
-
-    async fn dial(self: Rc<Self>, addr: SocketAddr) {
-        let ours = Handshake {
-            reserved: self.hub.reserved(false),
-            info_hash: self.options.magnet.info_hash,
-            peer_id: self.peer_id,
-        };
-        match handshake::dial(&self.hub, addr, ours).await {
-            Some(Ok((stream, hello))) => self.connected(stream, addr, false, hello),
-            Some(Err(error)) if !socket::is_our_own_trouble(&error) => {
-                tracing::debug!(%addr, %error, "could not connect");
-                let now = self.hub.now();
-                self.with(|inner| inner.core.handle_connect_failed(now, addr));
-            }
-            _ => {
-                let now = self.hub.now();
-                self.with(|inner| inner.core.handle_not_dialled(now, addr));
-            }
-        }
-    }
-
-    fn connected(self: &Rc<Self>, stream: TcpStream, addr: SocketAddr, inbound: bool, hello: Handshake) {
-        if inbound && self.hub.connections.get() >= self.hub.options.peers_max {
-            return;
-        }
-        let now = self.hub.now();
-        let reserved = self.hub.reserved(false);
-        let both = |flag: Reserved| hello.reserved.contains(flag) && reserved.contains(flag);
-        let info = PeerInfo {
-            addr,
-            inbound,
-            peer_id: hello.peer_id,
-            fast: both(Reserved::FAST),
-            extended: both(Reserved::EXTENSION),
-        };
-        let wake = Rc::new(Notify::new());
-        let mut key = PeerKey(0);
-        self.with(|inner| {
-            inner.next_key += 1;
-            key = PeerKey(inner.next_key);
-            let link = Link { outbox: Outbox::default(), wake: Rc::clone(&wake), closing: None };
-            inner.links.insert(key, link);
-            inner.core.handle_connected(now, key, info);
-            let port = self.hub.dht.borrow().as_ref().and_then(|dht| dht.port(Family::of(addr)));
-            if let Some(port) = port.filter(|_| both(Reserved::DHT))
-                && let Some(link) = inner.links.get_mut(&key)
-            {
-                link.outbox.push_message(&Message::Port(port));
-            }
-        });
-        self.hub.connections.set(self.hub.connections.get() + 1);
-        let shell = Rc::clone(self);
-        spawn_local(async move {
-            let why = shell.serve(key, addr, &stream, &wake).await;
-            tracing::debug!(%addr, %why, "connection for metadata ended");
-            shell.hub.connections.set(shell.hub.connections.get() - 1);
-            let now = shell.hub.now();
-            shell.with(|inner| {
-                inner.links.remove(&key);
-                inner.core.handle_disconnected(now, key);
-            });
-        });
+        let mut inner = self.inner.borrow_mut();
+        let open = inner.links.values_mut().filter(|link| !link.is_closing());
+        open.for_each(|link| link.close(CloseReason::Stopped));
     }
 
     /// Serves a connection until it ends; says why it did.
@@ -511,42 +450,91 @@ impl FetchShell {
             }
         }
     }
+}
 
-    /// Lets the announcer look at the time, and carries out what it wants.
-    fn drive_announcer(self: &Rc<Self>) {
-        let now = self.hub.now();
-        let mut inner = self.inner.borrow_mut();
-        let inner = &mut *inner;
-        let transfer = Transfer { uploaded: 0, downloaded: 0, left: LEFT_UNKNOWN, peers_wanted: NUMWANT_MAX };
-        // Whoever is connected may have nothing, or lie: more are always welcome.
-        for action in inner.announcing.drive(now, transfer, true) {
-            spawn_local(Rc::clone(self).announce(action));
-        }
+impl Shell for FetchShell {
+    fn hub(&self) -> &Rc<Hub> {
+        &self.hub
     }
 
-    async fn announce(self: Rc<Self>, action: AnnounceAction) {
-        let outcome = announce::ask(&self.hub, &action).await;
+    fn info_hash(&self) -> InfoHash {
+        self.options.magnet.info_hash
+    }
+
+    fn peer_id(&self) -> PeerId {
+        self.peer_id
+    }
+
+    fn reserved(&self) -> Reserved {
+        self.hub.reserved(false)
+    }
+
+    fn announcing(&self) -> RefMut<'_, Announcing> {
+        RefMut::map(self.inner.borrow_mut(), |inner| &mut inner.announcing)
+    }
+
+    fn waker(&self) -> &Notify {
+        &self.wake
+    }
+
+    fn emit(&self, event: Event) {
+        let _ = self.events.send(event);
+    }
+
+    fn warned(&self) -> &RefCell<BTreeSet<String>> {
+        &self.warned
+    }
+
+    fn transfer(&self) -> (Transfer, bool) {
+        let transfer = Transfer { uploaded: 0, downloaded: 0, left: LEFT_UNKNOWN, peers_wanted: NUMWANT_MAX };
+        // Whoever is connected may have nothing, or lie: more are always welcome.
+        (transfer, true)
+    }
+
+    fn connected(self: &Rc<Self>, stream: TcpStream, addr: SocketAddr, inbound: bool, hello: Handshake) {
+        if inbound && self.hub.connections.get() >= self.hub.options.peers_max {
+            return;
+        }
         let now = self.hub.now();
-        if let Ok((response, tracker)) = &outcome {
-            let peers = announce::peers_of(response, &action);
-            self.emit(Event::Announced {
-                url: action.url.to_string(),
-                peers: peers.len(),
-                external_ip: response.external_ip,
-            });
-            self.learn(&peers, Origin::Network { from_loopback: tracker.is_loopback() }, true);
-        }
-        let answer = outcome.as_ref().map(|(response, _)| response);
-        let mut inner = self.inner.borrow_mut();
-        let trouble = inner.announcing.answered(now, &action, answer);
-        if let (Err(failure), Some(trouble)) = (&outcome, trouble) {
-            tracing::debug!(tracker = %action.url, family = %action.family, %failure, "announce failed");
-            let message = format!("{}: {trouble}", action.url);
-            if inner.warned.len() < super::disk::WARNINGS_MAX && inner.warned.insert(message.clone()) {
-                self.emit(Event::Warning(message));
+        let (info, has_dht) = self.introduce(addr, inbound, &hello);
+        let wake = Rc::new(Notify::new());
+        let mut key = PeerKey(0);
+        self.with(|inner| {
+            inner.next_key += 1;
+            key = PeerKey(inner.next_key);
+            inner.links.insert(key, Link::new(&wake));
+            inner.core.handle_connected(now, key, info);
+            let port = self.hub.dht.borrow().as_ref().and_then(|dht| dht.port(Family::of(addr)));
+            if let Some(port) = port.filter(|_| has_dht)
+                && let Some(link) = inner.links.get_mut(&key)
+            {
+                link.send(&Message::Port(port));
             }
-        }
-        self.wake.notify_one();
+        });
+        self.hub.connections.set(self.hub.connections.get() + 1);
+        let shell = Rc::clone(self);
+        spawn_local(async move {
+            let why = shell.serve(key, addr, &stream, &wake).await;
+            tracing::debug!(%addr, %why, "connection for metadata ended");
+            shell.hub.connections.set(shell.hub.connections.get() - 1);
+            let now = shell.hub.now();
+            shell.with(|inner| {
+                inner.links.remove(&key);
+                inner.core.handle_disconnected(now, key);
+            });
+        });
+    }
+
+    fn not_connected(self: &Rc<Self>, addr: SocketAddr, tried: bool) {
+        let now = self.hub.now();
+        self.with(|inner| match tried {
+            true => inner.core.handle_connect_failed(now, addr),
+            false => inner.core.handle_not_dialled(now, addr),
+        });
+    }
+
+    fn told(self: &Rc<Self>, _: &AnnounceResponse, tracker: IpAddr, peers: &[SocketAddr]) {
+        self.learn(peers, Origin::Network { from_loopback: tracker.is_loopback() }, true);
     }
 }
 

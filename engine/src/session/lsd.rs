@@ -1,14 +1,15 @@
 //! The session's torrents on the local network: [`swarm_core::lsd`] on its sockets.
 //!
-//! One socket for each address family hears the group, another sends to it from the address that peers can
-//! reach. Where a family cannot do that, because there is no such network, nothing is announced there.
+//! For each address that peers reach us at, one socket hears the group on that address's interface, and another sends to
+//! it from there. A session that listens everywhere has an address for each interface. Where there is no such network,
+//! nothing is announced.
 
 use super::hub::Hub;
 use crate::net::socket;
 use std::cell::RefCell;
-use std::future::pending;
+use std::collections::BTreeMap;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use swarm_core::dht::Family;
 use swarm_core::id::InfoHash;
@@ -20,6 +21,9 @@ use tokio::net::UdpSocket;
 use tokio::sync::Notify;
 use tokio::task::spawn_local;
 
+/// How many interfaces of a family are used at most.
+const INTERFACES_MAX: usize = 16;
+
 /// What of a session the local network is told.
 pub(crate) struct SessionLsd {
     core: RefCell<LocalDiscovery>,
@@ -28,7 +32,7 @@ pub(crate) struct SessionLsd {
     wake: Notify,
 }
 
-/// The sockets of one family.
+/// The sockets of one address.
 struct Network {
     group: SocketAddr,
     /// Where peers of this family reach us.
@@ -79,9 +83,7 @@ impl SessionLsd {
         }
     }
 
-    async fn listen(&self, family: Family) {
-        let network = self.networks.iter().find(|network| Family::of(network.group) == family);
-        let Some(network) = network else { return pending().await };
+    async fn listen(&self, network: &Network) {
         let mut buffer = [0; LSD_DATAGRAM_LEN_MAX + 1];
         loop {
             match network.hears.recv_from(&mut buffer).await {
@@ -109,22 +111,45 @@ pub(super) fn start(hub: &Rc<Hub>) {
     let mut networks = Vec::new();
     for family in Family::ALL {
         let Some(ours) = hub.listening.iter().find(|addr| Family::of(**addr) == family) else { continue };
-        match open(family, *ours, device) {
-            Ok(network) => networks.push(network),
-            Err(error) => tracing::debug!(?family, %error, "no local discovery"),
+        for ip in addresses(ours.ip(), device) {
+            match open(SocketAddr::new(ip, ours.port()), device) {
+                Ok(network) => networks.push(network),
+                Err(error) => tracing::debug!(%ip, %error, "no local discovery"),
+            }
         }
     }
     let cookie = hub.rng.borrow_mut().next_u64();
     let core = RefCell::new(LocalDiscovery::new(port, cookie));
     let lsd = Rc::new(SessionLsd { core, networks, hub: Rc::clone(hub), wake: Notify::new() });
     *hub.lsd.borrow_mut() = Some(Rc::clone(&lsd));
-    spawn_local(async move {
-        tokio::join!(lsd.announce(), lsd.listen(Family::V4), lsd.listen(Family::V6));
-    });
+    for nth in 0..lsd.networks.len() {
+        let lsd = Rc::clone(&lsd);
+        spawn_local(async move { lsd.listen(&lsd.networks[nth]).await });
+    }
+    spawn_local(async move { lsd.announce().await });
 }
 
-fn open(family: Family, ours: SocketAddr, device: Option<&str>) -> io::Result<Network> {
-    let group = match family {
+/// From where to take part for a session that listens on `ours`: from there; if that is everywhere, from an address of each
+/// interface, of `device` only if that is given.
+fn addresses(ours: IpAddr, device: Option<&str>) -> Vec<IpAddr> {
+    if !ours.is_unspecified() {
+        return vec![ours];
+    }
+    let mut found = BTreeMap::new();
+    for interface in if_addrs::get_if_addrs().unwrap_or_default() {
+        let ip = interface.ip();
+        let is_of_family =
+            ip.is_ipv4() == ours.is_ipv4() && !interface.is_loopback() && !interface.is_link_local();
+        if is_of_family && device.is_none_or(|device| device == interface.name) {
+            found.entry(interface.name).or_insert(ip);
+        }
+    }
+    // Where none is known, the system may still know one.
+    if found.is_empty() { vec![ours] } else { found.into_values().take(INTERFACES_MAX).collect() }
+}
+
+fn open(ours: SocketAddr, device: Option<&str>) -> io::Result<Network> {
+    let group = match Family::of(ours) {
         Family::V4 => SocketAddr::from((LSD_GROUP_V4, LSD_PORT)),
         Family::V6 => SocketAddr::from((LSD_GROUP_V6, LSD_PORT)),
     };

@@ -15,6 +15,7 @@ mod options;
 mod prepared;
 mod routes;
 mod run;
+pub(crate) mod shell;
 mod stats;
 pub(crate) mod torrent;
 mod traffic;
@@ -31,12 +32,15 @@ use crate::net::socket;
 use fetch::FetchReply;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use swarm_core::dht::PointerLink;
+use swarm_core::id::InfoHash;
 use tokio::sync::{mpsc, oneshot, watch};
 
 /// What the network thread is asked to do.
 pub(crate) enum Request {
     Add(Box<AddTorrent>, oneshot::Sender<Result<TorrentHandle, Error>>),
     Fetch(Box<FetchMetadata>, FetchReply),
+    Follow(PointerLink, oneshot::Sender<Result<InfoHash, Error>>),
     SetLimits { upload: Option<u64>, download: Option<u64> },
     Stop,
 }
@@ -114,6 +118,18 @@ impl Session {
         let reply = FetchReply { result: result_tx, events: events_tx, peers: peers_tx };
         let _ = self.requests.send(Request::Fetch(Box::new(what), reply));
         Fetching { result, events, peers }
+    }
+
+    /// Looks up which torrent a pointer points to (BEP 46), for as long as it takes to find the pointer. Dropping the future
+    /// ends the search.
+    ///
+    /// # Errors
+    /// [`Error::NoDht`] if the session takes no part in the DHT, [`Error::NotAPointer`] if something else is found,
+    /// [`Error::Stopped`] if the session ends first.
+    pub async fn follow(&self, link: PointerLink) -> Result<InfoHash, Error> {
+        let (reply, found) = oneshot::channel();
+        self.requests.send(Request::Follow(link, reply)).map_err(|_| Error::Stopped)?;
+        found.await.map_err(|_| Error::Stopped)?
     }
 
     /// Sets or lifts the limits for all torrents together, in bytes/s of payload.

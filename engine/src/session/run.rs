@@ -17,7 +17,7 @@ use std::time::Duration;
 use swarm_core::id::InfoHash;
 use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, mpsc};
-use tokio::task::{LocalSet, spawn_local};
+use tokio::task::{JoinSet, LocalSet, spawn_local};
 
 /// How many accepted connections may be without a handshake at a time.
 const UNGREETED_MAX: usize = 256;
@@ -56,12 +56,17 @@ pub(super) fn run(
 /// Takes requests until the session is stopped or dropped.
 async fn serve(hub: &Rc<Hub>, mut inbox: mpsc::UnboundedReceiver<Request>) {
     let mut torrents: BTreeMap<InfoHash, TorrentHandle> = BTreeMap::new();
+    let mut fetches = JoinSet::new();
     while let Some(request) = inbox.recv().await {
         match request {
             Request::Add(torrent, reply) => {
                 let _ = reply.send(add(hub, &mut torrents, *torrent));
             }
-            Request::Fetch(options, reply) => start_fetch(hub, &torrents, *options, reply),
+            Request::Fetch(options, reply) => {
+                while fetches.try_join_next().is_some() {}
+                start_fetch(hub, &torrents, &mut fetches, *options, reply);
+            }
+            Request::Follow(link, reply) => drop(spawn_local(dht::follow(Rc::clone(hub), link, reply))),
             Request::SetLimits { upload, download } => {
                 hub.upload.set(hub.now(), upload);
                 hub.download.set(hub.now(), download);
@@ -72,9 +77,11 @@ async fn serve(hub: &Rc<Hub>, mut inbox: mpsc::UnboundedReceiver<Request>) {
                     .into_values()
                     .map(|torrent| spawn_local(async move { torrent.stop().await }))
                     .collect();
+                hub.fetches.borrow().values().for_each(|fetch| fetch.give_up());
                 for stop in stops {
                     let _ = stop.await;
                 }
+                while fetches.join_next().await.is_some() {}
                 dht::save(hub).await;
                 return;
             }
@@ -100,6 +107,7 @@ fn add(
 fn start_fetch(
     hub: &Rc<Hub>,
     torrents: &BTreeMap<InfoHash, TorrentHandle>,
+    fetches: &mut JoinSet<()>,
     options: FetchMetadata,
     reply: FetchReply,
 ) {
@@ -109,7 +117,7 @@ fn start_fetch(
         let _ = reply.result.send(Err(Error::AlreadyAdded(info_hash)));
         return;
     }
-    spawn_local(fetch::run(Rc::clone(hub), options, reply));
+    fetches.spawn_local(fetch::run(Rc::clone(hub), options, reply));
 }
 
 async fn accept(hub: Rc<Hub>, socket: TcpListener, ungreeted: Rc<Semaphore>) {

@@ -12,25 +12,26 @@ use super::hub::Hub;
 use super::limit::Limit;
 use super::options::{AddTorrent, Mode};
 use super::prepared::PreparedCache;
+use super::shell::{Link, Shell};
 pub(crate) use super::traffic::Flush;
-use crate::net::outbox::Outbox;
-use crate::net::{connection, handshake, socket};
+use crate::net::connection;
 use crate::storage::Storage;
 use crate::{Error, buffer};
 use std::cell::{Cell, RefCell, RefMut};
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 use swarm_core::bitfield::Bitfield;
-use swarm_core::id::{BlockRef, PeerId, PeerKey, PieceIndex};
+use swarm_core::id::{InfoHash, PeerId, PeerKey, PieceIndex};
 use swarm_core::metainfo::Metainfo;
-use swarm_core::peer::PeerInfo;
 use swarm_core::picker::Priority;
 use swarm_core::time::Time;
 use swarm_core::torrent::discovery::Origin;
 use swarm_core::torrent::{Action, CloseReason, Config, Event as CoreEvent, Pressure, Torrent};
+use swarm_core::tracker::AnnounceResponse;
+use swarm_core::tracker::announcer::{NUMWANT_MAX, Transfer};
 use swarm_core::wire::handshake::{Handshake, Reserved};
 use swarm_core::wire::{Message, peer_id};
 use tokio::net::TcpStream;
@@ -75,18 +76,6 @@ pub(crate) struct Inner {
     pub(super) announcing: Announcing,
     pub(super) state: State,
     next_key: u32,
-}
-
-/// One connection, as its torrent sees it.
-pub(crate) struct Link {
-    pub(crate) outbox: Outbox,
-    /// Wakes the connection's task: there is something to write, or it is to close.
-    pub(crate) wake: Rc<Notify>,
-    pub(crate) closing: Option<CloseReason>,
-    /// The block that is next to be sent, and waits for its bytes.
-    pub(crate) stalled: Option<BlockRef>,
-    /// The piece that was sent from last.
-    pub(crate) piece: Option<PieceIndex>,
 }
 
 /// Starts a torrent's task and returns its handle.
@@ -186,15 +175,6 @@ impl TorrentShell {
         }
     }
 
-    pub(crate) fn peer_id(&self) -> PeerId {
-        self.peer_id
-    }
-
-    /// The extensions that we speak in this torrent.
-    pub(crate) fn reserved(&self) -> Reserved {
-        self.hub.reserved(self.metainfo.info.private)
-    }
-
     pub(crate) fn pieces(&self) -> u32 {
         self.metainfo.info.geometry.pieces()
     }
@@ -228,16 +208,9 @@ impl TorrentShell {
         self.drive_announcer();
     }
 
-    pub(crate) fn emit(&self, event: Event) {
-        let _ = self.events.send(event);
-    }
-
     /// The torrent's own task has ended by a defect: its connections end too.
     fn abandon(&self) {
-        for link in self.inner.borrow_mut().links.values_mut() {
-            link.closing = Some(CloseReason::Stopped);
-            link.wake.notify_one();
-        }
+        self.inner.borrow_mut().links.values_mut().for_each(|link| link.close(CloseReason::Stopped));
     }
 
     /// Ends the torrent with an error; the first one counts.
@@ -281,15 +254,11 @@ impl TorrentShell {
     fn act(self: &Rc<Self>, inner: &mut Inner, action: Action) {
         match action {
             Action::Send { peer, message } => {
-                if let Some(link) = inner.links.get_mut(&peer) {
-                    link.outbox.push_message(&message);
-                    link.wake.notify_one();
-                }
+                inner.links.get_mut(&peer).into_iter().for_each(|link| link.send(&message));
             }
             Action::BroadcastHave(piece) => {
                 for link in inner.links.values_mut().filter(|link| link.closing.is_none()) {
-                    link.outbox.push_message(&Message::Have(piece));
-                    link.wake.notify_one();
+                    link.send(&Message::Have(piece));
                 }
             }
             Action::Upload(peer) => {
@@ -298,10 +267,7 @@ impl TorrentShell {
                 }
             }
             Action::Close { peer, reason } => {
-                if let Some(link) = inner.links.get_mut(&peer) {
-                    link.closing = Some(reason);
-                    link.wake.notify_one();
-                }
+                inner.links.get_mut(&peer).into_iter().for_each(|link| link.close(reason.clone()));
             }
             Action::Connect(addr) => {
                 spawn_local(Rc::clone(self).dial(addr));
@@ -312,84 +278,6 @@ impl TorrentShell {
                 inner.disk.forget(piece);
             }
         }
-    }
-
-    async fn dial(self: Rc<Self>, addr: SocketAddr) {
-        let info_hash = self.metainfo.info.info_hash;
-        let ours = Handshake { reserved: self.reserved(), info_hash, peer_id: self.peer_id };
-        match handshake::dial(&self.hub, addr, ours).await {
-            Some(Ok((stream, hello))) => self.connected(stream, addr, false, hello),
-            Some(Err(error)) if !socket::is_our_own_trouble(&error) => {
-                tracing::debug!(%addr, %error, "could not connect");
-                let now = self.hub.now();
-                self.with(|inner| inner.core.handle_connect_failed(now, addr));
-            }
-            _ => {
-                let now = self.hub.now();
-                self.with(|inner| inner.core.handle_not_dialled(now, addr));
-            }
-        }
-    }
-
-    /// A connection has shaken hands.
-    pub(crate) fn connected(
-        self: &Rc<Self>,
-        stream: TcpStream,
-        addr: SocketAddr,
-        inbound: bool,
-        hello: Handshake,
-    ) {
-        let now = self.hub.now();
-        // Where the torrent itself is full, this one may take the place of another.
-        let has_place = || self.inner.borrow().core.is_full();
-        if inbound && self.hub.connections.get() >= self.hub.options.peers_max && !has_place() {
-            return;
-        }
-        let wake = Rc::new(Notify::new());
-        let reserved = self.reserved();
-        let both = |flag: Reserved| hello.reserved.contains(flag) && reserved.contains(flag);
-        let info = PeerInfo {
-            addr,
-            inbound,
-            peer_id: hello.peer_id,
-            fast: both(Reserved::FAST),
-            extended: both(Reserved::EXTENSION),
-        };
-        let key = self.with(|inner| {
-            inner.next_key += 1;
-            let key = PeerKey(inner.next_key);
-            inner.links.insert(
-                key,
-                Link {
-                    outbox: Outbox::default(),
-                    wake: Rc::clone(&wake),
-                    closing: None,
-                    stalled: None,
-                    piece: None,
-                },
-            );
-            inner.core.handle_connected(now, key, info);
-            key
-        });
-        if both(Reserved::DHT) {
-            self.tell_dht_port(key, addr);
-        }
-        self.hub.connections.set(self.hub.connections.get() + 1);
-        let task = spawn_local(connection::run(Rc::clone(self), key, stream, wake));
-        let shell = Rc::clone(self);
-        spawn_local(async move {
-            let ended = task.await;
-            shell.hub.connections.set(shell.hub.connections.get() - 1);
-            match ended {
-                Ok(why) => tracing::debug!(%addr, %why, "connection ended"),
-                Err(panic) => shell.fail(Error::Defect(panic.to_string())),
-            }
-            let now = shell.hub.now();
-            shell.with(|inner| {
-                inner.links.remove(&key);
-                inner.core.handle_disconnected(now, key);
-            });
-        });
     }
 
     pub(crate) fn wake_links(&self) {
@@ -468,5 +356,106 @@ impl TorrentShell {
             Command::Stop => return true,
         }
         false
+    }
+}
+
+impl Shell for TorrentShell {
+    fn hub(&self) -> &Rc<Hub> {
+        &self.hub
+    }
+
+    fn info_hash(&self) -> InfoHash {
+        self.metainfo.info.info_hash
+    }
+
+    fn peer_id(&self) -> PeerId {
+        self.peer_id
+    }
+
+    fn reserved(&self) -> Reserved {
+        self.hub.reserved(self.metainfo.info.private)
+    }
+
+    fn announcing(&self) -> RefMut<'_, Announcing> {
+        RefMut::map(self.inner.borrow_mut(), |inner| &mut inner.announcing)
+    }
+
+    fn waker(&self) -> &Notify {
+        &self.wake
+    }
+
+    fn emit(&self, event: Event) {
+        let _ = self.events.send(event);
+    }
+
+    fn warned(&self) -> &RefCell<BTreeSet<String>> {
+        &self.warned
+    }
+
+    fn transfer(&self) -> (Transfer, bool) {
+        let left = self.bytes_left();
+        let core = &self.inner.borrow().core;
+        let totals = core.totals();
+        let peers_wanted = if core.wants_peers() { NUMWANT_MAX } else { 0 };
+        let transfer =
+            Transfer { uploaded: totals.bytes_up, downloaded: totals.bytes_down, left, peers_wanted };
+        (transfer, left > 0 && core.peers().next().is_none())
+    }
+
+    fn connected(self: &Rc<Self>, stream: TcpStream, addr: SocketAddr, inbound: bool, hello: Handshake) {
+        let now = self.hub.now();
+        // Where the torrent itself is full, this one may take the place of another.
+        let may_take_a_place = || self.inner.borrow().core.is_full();
+        if inbound && self.hub.connections.get() >= self.hub.options.peers_max && !may_take_a_place() {
+            return;
+        }
+        let wake = Rc::new(Notify::new());
+        let (info, has_dht) = self.introduce(addr, inbound, &hello);
+        let key = self.with(|inner| {
+            inner.next_key += 1;
+            let key = PeerKey(inner.next_key);
+            inner.links.insert(key, Link::new(&wake));
+            inner.core.handle_connected(now, key, info);
+            key
+        });
+        if has_dht {
+            self.tell_dht_port(key, addr);
+        }
+        self.hub.connections.set(self.hub.connections.get() + 1);
+        let task = spawn_local(connection::run(Rc::clone(self), key, stream, wake));
+        let shell = Rc::clone(self);
+        spawn_local(async move {
+            let ended = task.await;
+            shell.hub.connections.set(shell.hub.connections.get() - 1);
+            match ended {
+                Ok(why) => tracing::debug!(%addr, %why, "connection ended"),
+                Err(panic) => shell.fail(Error::Defect(panic.to_string())),
+            }
+            let now = shell.hub.now();
+            shell.with(|inner| {
+                inner.links.remove(&key);
+                inner.core.handle_disconnected(now, key);
+            });
+        });
+    }
+
+    fn not_connected(self: &Rc<Self>, addr: SocketAddr, tried: bool) {
+        let now = self.hub.now();
+        self.with(|inner| match tried {
+            true => inner.core.handle_connect_failed(now, addr),
+            false => inner.core.handle_not_dialled(now, addr),
+        });
+    }
+
+    fn told(self: &Rc<Self>, response: &AnnounceResponse, tracker: IpAddr, peers: &[SocketAddr]) {
+        self.hub.routes.borrow_mut().note(tracker);
+        let now = self.hub.now();
+        self.with(|inner| {
+            if let Some(ip) = response.external_ip {
+                inner.core.handle_own_ip(ip);
+            }
+            let origin = Origin::Network { from_loopback: tracker.is_loopback() };
+            inner.core.handle_addresses(now, peers, origin);
+        });
     }
 }

@@ -2,7 +2,8 @@
 
 use super::limit::Limit;
 use super::prepared::Lookup;
-use super::torrent::{Inner, Link, TorrentShell};
+use super::shell::Shell;
+use super::torrent::{Inner, TorrentShell};
 use crate::buffer::{Block, PieceBuffer};
 use crate::net::connection::TorrentSink;
 use std::io;
@@ -34,12 +35,6 @@ pub(crate) enum Flush {
     Closed(String),
 }
 
-impl Link {
-    pub(crate) fn is_closing(&self) -> bool {
-        self.closing.is_some()
-    }
-}
-
 impl Inner {
     /// Puts a wanted block into its piece.
     pub(crate) fn keep_block(&mut self, block: BlockRef, data: Block) {
@@ -69,12 +64,12 @@ impl TorrentShell {
         result
     }
 
-    /// How many bytes a connection may read now, or when it may.
+    /// How many bytes a connection may read now that may be payload, or when it may.
     pub(crate) fn download_allowance(&self, now: Time, chunk: u64) -> Result<usize, Time> {
         allowance(now, chunk, [&self.hub.download, &self.download])
     }
 
-    /// Notes that a connection has read.
+    /// Notes that a connection has read payload.
     pub(crate) fn count_download(&self, now: Time, bytes: u64) {
         self.hub.download.take(now, bytes);
         self.download.take(now, bytes);

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use swarm_core::metainfo::{Content, Create, Metainfo, SourceFile};
 use swarm_engine::{AddTorrent, Session, SessionOptions, TorrentHandle};
+use tempfile::TempDir;
 
 /// Defines each test once for IPv4 and once for IPv6.
 #[macro_export]
@@ -108,3 +109,41 @@ pub fn get(metainfo: &Arc<Metainfo>, dir: &Path, from: &[&Session]) -> AddTorren
 
 pub const FILES: &[(&str, usize)] =
     &[("a.bin", 3_000_000), ("deep/er/b.bin", 70_001), ("deep/empty", 0), ("c.bin", 1), ("z.bin", 1_500_000)];
+
+/// A seed of something small, and an empty folder to download it into.
+pub struct Swarm {
+    pub ip: String,
+    pub source: TempDir,
+    pub target: TempDir,
+    pub metainfo: Arc<Metainfo>,
+    pub seeder: Session,
+}
+
+impl Swarm {
+    pub async fn new(ip: &str) -> Swarm {
+        let (source, target) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+        let metainfo = publish(source.path(), &[("a.bin", 100_000)], 16_384);
+        let seeder = session(ip);
+        seed(&seeder, &metainfo, source.path()).await;
+        Swarm { ip: ip.to_owned(), source, target, metainfo, seeder }
+    }
+
+    pub fn seeder_addr(&self) -> SocketAddr {
+        self.seeder.listen_addrs()[0]
+    }
+
+    /// A download that knows no peers, only these trackers.
+    pub fn download(&self, trackers: &[String]) -> AddTorrent {
+        AddTorrent { trackers: trackers.to_vec(), ..get(&self.metainfo, self.target.path(), &[]) }
+    }
+
+    /// Whether all of it is here as it is there.
+    pub fn check(&self) {
+        same_tree(&self.source.path().join("data"), &self.target.path().join("data"));
+    }
+
+    /// Takes the copy away again.
+    pub fn forget(&self) {
+        std::fs::remove_dir_all(self.target.path().join("data")).unwrap();
+    }
+}

@@ -1,0 +1,174 @@
+//! What a torrent and the search for its metadata have in common: connections that are dialled, and trackers.
+
+use super::announce::{self, Announcing};
+use super::event::Event;
+use super::hub::Hub;
+use crate::net::handshake;
+use crate::net::outbox::Outbox;
+use crate::net::socket;
+use std::cell::{RefCell, RefMut};
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use swarm_core::id::{BlockRef, InfoHash, PeerId, PieceIndex};
+use swarm_core::peer::PeerInfo;
+use swarm_core::torrent::CloseReason;
+use swarm_core::tracker::AnnounceResponse;
+use swarm_core::tracker::announcer::{AnnounceAction, Transfer};
+use swarm_core::wire::Message;
+use swarm_core::wire::handshake::{Handshake, Reserved};
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+use tokio::task::spawn_local;
+
+/// How many different warnings a watcher gets.
+const WARNINGS_MAX: usize = 1_000;
+
+/// One connection, as its swarm sees it.
+pub(crate) struct Link {
+    pub(crate) outbox: Outbox,
+    /// Wakes the connection's task: there is something to write, or it is to close.
+    pub(crate) wake: Rc<Notify>,
+    pub(crate) closing: Option<CloseReason>,
+    /// The block that is next to be sent, and waits for its bytes.
+    pub(crate) stalled: Option<BlockRef>,
+    /// The piece that was sent from last.
+    pub(crate) piece: Option<PieceIndex>,
+}
+
+impl Link {
+    pub(crate) fn new(wake: &Rc<Notify>) -> Link {
+        let outbox = Outbox::default();
+        Link { outbox, wake: Rc::clone(wake), closing: None, stalled: None, piece: None }
+    }
+
+    pub(crate) fn is_closing(&self) -> bool {
+        self.closing.is_some()
+    }
+
+    pub(crate) fn send(&mut self, message: &Message) {
+        self.outbox.push_message(message);
+        self.wake.notify_one();
+    }
+
+    pub(crate) fn close(&mut self, reason: CloseReason) {
+        self.closing = Some(reason);
+        self.wake.notify_one();
+    }
+}
+
+/// A swarm on the network thread, around its state machine.
+pub(super) trait Shell: Sized + 'static {
+    fn hub(&self) -> &Rc<Hub>;
+
+    fn info_hash(&self) -> InfoHash;
+
+    /// What we call ourselves.
+    fn peer_id(&self) -> PeerId;
+
+    /// The extensions that we speak.
+    fn reserved(&self) -> Reserved;
+
+    /// Its trackers. Must not be called while the swarm is being changed.
+    fn announcing(&self) -> RefMut<'_, Announcing>;
+
+    /// Wakes its own task.
+    fn waker(&self) -> &Notify;
+
+    fn emit(&self, event: Event);
+
+    /// What the watcher was warned of.
+    fn warned(&self) -> &RefCell<BTreeSet<String>>;
+
+    /// What trackers are told of it, and whether it needs peers now.
+    fn transfer(&self) -> (Transfer, bool);
+
+    /// A connection has shaken hands.
+    fn connected(self: &Rc<Self>, stream: TcpStream, addr: SocketAddr, inbound: bool, hello: Handshake);
+
+    /// An address could not be dialled: there is nobody (`tried`), or we lacked the means.
+    fn not_connected(self: &Rc<Self>, addr: SocketAddr, tried: bool);
+
+    /// A tracker at this address has answered, and named these peers.
+    fn told(self: &Rc<Self>, response: &AnnounceResponse, tracker: IpAddr, peers: &[SocketAddr]);
+
+    /// Tells the watcher something that does not end the swarm, once. Others may have a part in the text
+    /// (a tracker, a peer): beyond [`WARNINGS_MAX`] different ones nothing more is told.
+    fn warn(&self, warning: &str) {
+        let mut warned = self.warned().borrow_mut();
+        if warned.len() < WARNINGS_MAX && warned.insert(warning.to_owned()) {
+            self.emit(Event::Warning(warning.to_owned()));
+        }
+    }
+
+    async fn dial(self: Rc<Self>, addr: SocketAddr) {
+        let (reserved, info_hash, peer_id) = (self.reserved(), self.info_hash(), self.peer_id());
+        match handshake::dial(self.hub(), addr, Handshake { reserved, info_hash, peer_id }).await {
+            Some(Ok((stream, hello))) => self.connected(stream, addr, false, hello),
+            Some(Err(error)) if !socket::is_our_own_trouble(&error) => {
+                tracing::debug!(%addr, %error, "could not connect");
+                self.not_connected(addr, true);
+            }
+            _ => self.not_connected(addr, false),
+        }
+    }
+
+    /// What its state machine is told of a connection, and whether the DHT is spoken of on it.
+    fn introduce(&self, addr: SocketAddr, inbound: bool, hello: &Handshake) -> (PeerInfo, bool) {
+        let reserved = self.reserved();
+        let both = |flag: Reserved| hello.reserved.contains(flag) && reserved.contains(flag);
+        let (fast, extended) = (both(Reserved::FAST), both(Reserved::EXTENSION));
+        (PeerInfo { addr, inbound, peer_id: hello.peer_id, fast, extended }, both(Reserved::DHT))
+    }
+
+    /// Lets the announcer look at the time and the transfer, and carries out what it wants.
+    fn drive_announcer(self: &Rc<Self>) {
+        let (transfer, is_alone) = self.transfer();
+        let actions = self.announcing().drive(self.hub().now(), transfer, is_alone);
+        for action in actions {
+            spawn_local(Rc::clone(self).announce(action));
+        }
+    }
+
+    async fn announce(self: Rc<Self>, action: AnnounceAction) {
+        let outcome = announce::ask(self.hub(), &action).await;
+        if let Ok((response, tracker)) = &outcome {
+            let peers = announce::peers_of(response, &action);
+            let (url, external_ip) = (action.url.to_string(), response.external_ip);
+            self.emit(Event::Announced { url, peers: peers.len(), external_ip });
+            if let Some(warning) = &response.warning {
+                self.warn(&format!("{}: {warning}", action.url));
+            }
+            self.told(response, *tracker, &peers);
+        }
+        let answer = outcome.as_ref().map(|(response, _)| response);
+        let trouble = self.announcing().answered(self.hub().now(), &action, answer);
+        if let Err(failure) = &outcome {
+            tracing::debug!(tracker = %action.url, family = %action.family, %failure, "announce failed");
+            if let Some(trouble) = trouble {
+                self.warn(&format!("{}: {trouble}", action.url));
+            }
+        }
+        self.waker().notify_one();
+    }
+
+    /// Tells the trackers that we stop, and waits for them for a bounded time.
+    async fn stop_announcing(self: &Rc<Self>) {
+        self.announcing().stop(self.hub().now());
+        loop {
+            self.drive_announcer();
+            let deadline = {
+                let announcing = self.announcing();
+                if announcing.announcer().is_stopped() {
+                    return;
+                }
+                announcing.poll_timeout().map(|at| self.hub().instant(at))
+            };
+            let Some(deadline) = deadline else { return };
+            tokio::select! {
+                () = self.waker().notified() => {}
+                () = tokio::time::sleep_until(deadline) => {}
+            }
+        }
+    }
+}
