@@ -44,7 +44,7 @@ class LocalDiscovery(Case):
     def test_everywhere_means_every_network(self):
         """A session that listens everywhere is heard on each network, not only on the one that the system prefers."""
         link, address = ("-n", self.here.namespace), "10.9.0.1/24" if self.version == 4 else "fd09::1/64"
-        ip(*link, "link", "add", "preferred", "type", "dummy")
+        ip(*link, "link", "add", "preferred", "type", "bridge")
         ip(*link, "address", "add", address, "dev", "preferred", *(["nodad"] if self.version == 6 else []))
         ip(*link, "link", "set", "preferred", "up")
         if self.version == 4:
