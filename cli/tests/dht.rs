@@ -4,27 +4,43 @@ mod common;
 
 use common::{Running, bytes, run, run_ok, tree, write};
 
+for_both_families![
+    what_one_announces_another_finds,
+    known_nodes_are_kept_in_a_file,
+    seed_and_get_find_each_other_without_a_tracker,
+    items_are_put_and_got_and_replaced,
+    pointers_to_torrents_are_put_and_followed,
+    a_pointer_is_enough_to_get_the_torrent,
+    swarms_are_counted_and_sampled,
+    a_node_keeps_its_id_where_it_listens,
+    several_addresses_are_several_nodes,
+];
+
 const HASH: &str = "0123456789abcdef0123456789abcdef01234567";
 
+/// Port 7777 of this host.
+fn peer(host: [&str; 2]) -> String {
+    format!("{}7777", host[1].trim_end_matches('0'))
+}
+
 /// A node for others to join by, and its address.
-fn node(dir: &std::path::Path, more: &[&str]) -> (Running, String) {
-    let mut node = Running::start(dir, [&["dht", "--listen", "127.0.0.1:0"], more].concat());
+fn node(dir: &std::path::Path, host: [&str; 2], more: &[&str]) -> (Running, String) {
+    let mut node = Running::start(dir, [&["dht"], &host[..], more].concat());
     let address = node.address();
     (node, address)
 }
 
-#[test]
-fn what_one_announces_another_finds() {
+fn what_one_announces_another_finds(host: [&str; 2]) {
     let dir = tempfile::tempdir().unwrap();
-    let (_node, address) = node(dir.path(), &[]);
-    let local = ["--listen", "127.0.0.1:0", "--bootstrap", &address];
+    let (_node, address) = node(dir.path(), host, &[]);
+    let local = [host[0], host[1], "--bootstrap", &address];
     let none = run_ok(dir.path(), [&["dht", "get-peers", HASH], &local[..]].concat());
     assert_eq!(none.stdout, "");
     run_ok(dir.path(), [&["dht", "announce", HASH, "--port", "7777"], &local[..]].concat());
     let found = run_ok(dir.path(), [&["dht", "get-peers", HASH], &local[..]].concat());
-    assert_eq!(found.stdout, "127.0.0.1:7777\n");
+    assert_eq!(found.stdout, format!("{}\n", peer(host)));
     let told = run_ok(dir.path(), [&["dht", "get-peers", HASH, "--json"], &local[..]].concat());
-    assert!(told.stdout.contains(r#""peers":["127.0.0.1:7777"]"#), "{told:?}");
+    assert!(told.stdout.contains(&format!(r#""peers":["{}"]"#, peer(host))), "{told:?}");
     assert!(told.stdout.contains(r#""event":"done""#), "{told:?}");
 }
 
@@ -39,36 +55,33 @@ fn nobody_to_ask_is_an_error() {
     assert!(wrong.stderr.contains("40 hexadecimal digits"), "{wrong:?}");
 }
 
-#[test]
-fn known_nodes_are_kept_in_a_file() {
+fn known_nodes_are_kept_in_a_file(host: [&str; 2]) {
     let dir = tempfile::tempdir().unwrap();
-    let (_node, address) = node(dir.path(), &[]);
-    let ask = ["dht", "get-peers", HASH, "--listen", "127.0.0.1:0", "--save", "nodes"];
+    let (_node, address) = node(dir.path(), host, &[]);
+    let ask = ["dht", "get-peers", HASH, host[0], host[1], "--save", "nodes"];
     run_ok(dir.path(), [&ask[..], &["--bootstrap", &address]].concat());
     let saved = std::fs::read_to_string(dir.path().join("nodes")).unwrap();
     assert!(saved.lines().any(|line| line == address), "{saved}");
     run_ok(dir.path(), ask);
 }
 
-#[test]
-fn seed_and_get_find_each_other_without_a_tracker() {
+fn seed_and_get_find_each_other_without_a_tracker(host: [&str; 2]) {
     let dir = tempfile::tempdir().unwrap();
     write(dir.path().join("data/file"), bytes(3, 200_000));
     run_ok(dir.path(), ["create", "data/file", "-l", "16KiB"]);
-    let (_node, address) = node(dir.path(), &[]);
-    let local = ["--listen", "127.0.0.1:0", "--dht-bootstrap", &address];
+    let (_node, address) = node(dir.path(), host, &[]);
+    let local = [host[0], host[1], "--dht-bootstrap", &address];
     let _seed = Running::start(dir.path(), [&["seed", "file.meta", "data"], &local[..]].concat());
     let mut got = Running::start(dir.path(), [&["get", "file.meta", "-o", "out"], &local[..]].concat());
     got.complete();
     assert!(tree(&dir.path().join("data")) == tree(&dir.path().join("out")));
 }
 
-#[test]
-fn items_are_put_and_got_and_replaced() {
+fn items_are_put_and_got_and_replaced(host: [&str; 2]) {
     let dir = tempfile::tempdir().unwrap();
-    let (_node, address) = node(dir.path(), &[]);
+    let (_node, address) = node(dir.path(), host, &[]);
     let dht = |args: &[&str]| {
-        let local = ["--listen", "127.0.0.1:0", "--bootstrap", &address];
+        let local = [host[0], host[1], "--bootstrap", &address];
         run(dir.path(), [&["dht"], args, &local[..]].concat())
     };
     let put = dht(&["put", "Hello World!"]);
@@ -84,12 +97,11 @@ fn items_are_put_and_got_and_replaced() {
     assert_eq!(dht(&[&["put", "old", "--seq", "1"], &signed[..]].concat()).code, Some(1));
 }
 
-#[test]
-fn pointers_to_torrents_are_put_and_followed() {
+fn pointers_to_torrents_are_put_and_followed(host: [&str; 2]) {
     let dir = tempfile::tempdir().unwrap();
-    let (_node, address) = node(dir.path(), &[]);
+    let (_node, address) = node(dir.path(), host, &[]);
     let dht = |args: &[&str]| {
-        let local = ["--listen", "127.0.0.1:0", "--bootstrap", &address];
+        let local = [host[0], host[1], "--bootstrap", &address];
         run(dir.path(), [&["dht"], args, &local[..]].concat())
     };
     let put = dht(&["put", "--torrent", HASH, "--key", "key", "--salt", "n", "--seq", "1"]);
@@ -105,17 +117,16 @@ fn pointers_to_torrents_are_put_and_followed() {
     assert_eq!(dht(&["get", "magnet:?xt=urn:btih:0"]).code, Some(2));
 }
 
-#[test]
-fn a_pointer_is_enough_to_get_the_torrent() {
+fn a_pointer_is_enough_to_get_the_torrent(host: [&str; 2]) {
     let dir = tempfile::tempdir().unwrap();
     write(dir.path().join("data/file"), bytes(3, 200_000));
     run_ok(dir.path(), ["create", "data/file", "-l", "16KiB"]);
-    let (_node, address) = node(dir.path(), &[]);
-    let local = ["--listen", "127.0.0.1:0", "--dht-bootstrap", &address];
+    let (_node, address) = node(dir.path(), host, &[]);
+    let local = [host[0], host[1], "--dht-bootstrap", &address];
     let _seed = Running::start(dir.path(), [&["seed", "file.meta", "data"], &local[..]].concat());
     let shown = run_ok(dir.path(), ["show", "file.meta", "--json"]).json();
     let hash = shown["info_hash_v1"].as_str().unwrap();
-    let put = ["dht", "put", "--torrent", hash, "--key", "key", "--salt", "n", "--listen", "127.0.0.1:0"];
+    let put = ["dht", "put", "--torrent", hash, "--key", "key", "--salt", "n", host[0], host[1]];
     let put = run_ok(dir.path(), [&put[..], &["--bootstrap", &address]].concat());
     let link = put.stdout.lines().nth(1).expect("a link");
     let mut got = Running::start(dir.path(), [&["get", link, "-o", "out"], &local[..]].concat());
@@ -125,7 +136,7 @@ fn a_pointer_is_enough_to_get_the_torrent() {
     assert_eq!(fetched["files"], shown["files"]);
 
     assert_eq!(run_ok(dir.path(), ["magnet", link]).stdout.trim(), link);
-    let alone = run(dir.path(), ["get", link, "--no-dht", "--listen", "127.0.0.1:0"]);
+    let alone = run(dir.path(), ["get", link, "--no-dht", host[0], host[1]]);
     assert_eq!(alone.code, Some(1), "{alone:?}");
     assert!(alone.stderr.contains("only the DHT knows where it points to"), "{alone:?}");
     let wrong = run(dir.path(), ["get", "magnet:?xs=urn:btpk:12"]);
@@ -133,26 +144,25 @@ fn a_pointer_is_enough_to_get_the_torrent() {
     assert!(wrong.stderr.contains("64 hexadecimal digits"), "{wrong:?}");
 }
 
-#[test]
-fn swarms_are_counted_and_sampled() {
+fn swarms_are_counted_and_sampled(host: [&str; 2]) {
+    let family = if host[1].starts_with('[') { "IPv6" } else { "IPv4" };
     let dir = tempfile::tempdir().unwrap();
-    let (_node, address) = node(dir.path(), &[]);
+    let (_node, address) = node(dir.path(), host, &[]);
     let dht = |args: &[&str]| {
-        let local = ["--listen", "127.0.0.1:0", "--bootstrap", &address];
+        let local = [host[0], host[1], "--bootstrap", &address];
         run_ok(dir.path(), [&["dht"], args, &local[..]].concat()).stdout
     };
-    assert_eq!(dht(&["scrape", HASH]), "IPv4: 0 seeds, 0 downloaders\n");
+    assert_eq!(dht(&["scrape", HASH]), format!("{family}: 0 seeds, 0 downloaders\n"));
     assert_eq!(dht(&["sample"]), "");
     dht(&["announce", HASH, "--port", "7777"]);
-    assert_eq!(dht(&["scrape", HASH]), "IPv4: 0 seeds, 1 downloaders\n");
+    assert_eq!(dht(&["scrape", HASH]), format!("{family}: 0 seeds, 1 downloaders\n"));
     assert_eq!(dht(&["sample"]), format!("{HASH}\n"));
     assert!(dht(&["sample", HASH, "--json"]).contains(r#""count":1"#));
 }
 
-#[test]
-fn a_node_keeps_its_id_where_it_listens() {
+fn a_node_keeps_its_id_where_it_listens(host: [&str; 2]) {
     let dir = tempfile::tempdir().unwrap();
-    let (_node, address) = node(dir.path(), &[]);
+    let (_node, address) = node(dir.path(), host, &[]);
     let id = |listen: &str| {
         let ask =
             ["dht", "get-peers", HASH, "--json", "--save", "state", "--bootstrap", &address, "--listen"];
@@ -161,21 +171,20 @@ fn a_node_keeps_its_id_where_it_listens() {
         let after = |key: &str| listening.split_once(key).expect(key).1.split('"').next().unwrap().to_owned();
         (after(r#""addresses":[""#), after(r#""ids":[""#))
     };
-    let (first_addr, first) = id("127.0.0.1:0");
+    let (first_addr, first) = id(host[1]);
     let (again_addr, again) = id(&first_addr);
     assert_eq!(first_addr == again_addr, first == again, "the id goes with the address");
-    assert_ne!(id("127.0.0.1:0").1, first);
+    assert_ne!(id(host[1]).1, first);
 }
 
-#[test]
-fn several_addresses_are_several_nodes() {
+fn several_addresses_are_several_nodes(host: [&str; 2]) {
     let dir = tempfile::tempdir().unwrap();
-    let (node, address) = node(dir.path(), &["--listen", "127.0.0.1:0"]);
+    let (node, address) = node(dir.path(), host, &[host[0], host[1]]);
     let told = node.seen("listening")[0].clone();
     assert_eq!(told["addresses"][0], address);
     assert_ne!(told["addresses"][1], address);
     assert_ne!(told["ids"][0], told["ids"][1]);
     let second = told["addresses"][1].as_str().unwrap();
-    let local = ["--listen", "127.0.0.1:0", "--bootstrap", second];
+    let local = [host[0], host[1], "--bootstrap", second];
     run_ok(dir.path(), [&["dht", "announce", HASH, "--port", "7777"], &local[..]].concat());
 }

@@ -10,28 +10,6 @@ use tempfile::TempDir;
 /// `--listen` and where.
 type Local = [&'static str; 2];
 
-/// Defines each test once for IPv4 and once for IPv6.
-macro_rules! for_both_families {
-    ($($test:ident),* $(,)?) => {
-        mod ipv4 {
-            $(#[test]
-            fn $test() {
-                super::$test(["--listen", "127.0.0.1:0"]);
-            })*
-        }
-        mod ipv6 {
-            $(#[test]
-            fn $test() {
-                if std::net::TcpListener::bind("[::1]:0").is_ok() {
-                    super::$test(["--listen", "[::1]:0"]);
-                } else {
-                    eprintln!("skipped: this machine has no IPv6 loopback");
-                }
-            })*
-        }
-    };
-}
-
 for_both_families![
     a_tree_arrives_whole_and_nothing_else_does,
     a_killed_download_goes_on_where_it_was,

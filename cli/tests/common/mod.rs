@@ -11,6 +11,29 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
+/// Defines each test once for IPv4 and once for IPv6.
+#[macro_export]
+macro_rules! for_both_families {
+    ($($test:ident),* $(,)?) => {
+        mod ipv4 {
+            $(#[test]
+            fn $test() {
+                super::$test(["--listen", "127.0.0.1:0"]);
+            })*
+        }
+        mod ipv6 {
+            $(#[test]
+            fn $test() {
+                if std::net::TcpListener::bind("[::1]:0").is_ok() {
+                    super::$test(["--listen", "[::1]:0"]);
+                } else {
+                    eprintln!("skipped: this machine has no IPv6 loopback");
+                }
+            })*
+        }
+    };
+}
+
 /// Longer than anything here takes, so that a test that waits in vain fails instead of hanging.
 const PATIENCE: Duration = Duration::from_secs(120);
 
