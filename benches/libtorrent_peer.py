@@ -1,4 +1,5 @@
-"""libtorrent as one peer in a process of its own, for `transfer.py`: `libtorrent_peer.py META FOLDER [--stay]`.
+"""libtorrent as one peer in a process of its own, for `transfer.py` and `world.py`:
+`libtorrent_peer.py META FOLDER [--stay] [--listen ADDRESS:PORT]`.
 
 It imports the library, says `ready`, and starts when it reads a line. It says `complete` when everything is there, and then ends,
 or with `--stay` goes on seeding until it gets SIGTERM.
@@ -33,7 +34,8 @@ def main(meta, folder, *options):
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     print("ready", flush=True)
     sys.stdin.readline()
-    session = libtorrent.session(SETTINGS)
+    listen = {"listen_interfaces": options[-1]} if "--listen" in options else {}
+    session = libtorrent.session({**SETTINGS, **listen})
     params = libtorrent.load_torrent_file(meta)
     params.save_path = folder
     params.flags &= ~(libtorrent.torrent_flags.auto_managed | libtorrent.torrent_flags.paused)

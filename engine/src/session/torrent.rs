@@ -29,7 +29,7 @@ use swarm_core::metainfo::Metainfo;
 use swarm_core::picker::Priority;
 use swarm_core::time::Time;
 use swarm_core::torrent::discovery::Origin;
-use swarm_core::torrent::{Action, CloseReason, Config, Event as CoreEvent, Pressure, Torrent};
+use swarm_core::torrent::{Action, CloseReason, Config, Event as CoreEvent, Pressure, Torrent, UploadPolicy};
 use swarm_core::tracker::AnnounceResponse;
 use swarm_core::tracker::announcer::{NUMWANT_MAX, Transfer};
 use swarm_core::wire::handshake::{Handshake, Reserved};
@@ -130,6 +130,8 @@ impl TorrentShell {
         config.exchange = hub.options.pex && !metainfo.info.private;
         config.ranked = !metainfo.info.private;
         config.upload_policy = options.upload_policy;
+        // With tit-for-tat, whoever is told of a piece has to pass it on first: over a fast line that takes longer than it saves.
+        config.super_seeding = options.upload_policy == UploadPolicy::Cooperative;
         config.listen_port = hub.listening.first().map(SocketAddr::port);
         config.peers_max = options.peers_max.max(1);
         config.peers_wanted = config.peers_wanted.min(config.peers_max);

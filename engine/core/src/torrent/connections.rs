@@ -158,7 +158,8 @@ impl Torrent {
                 reqq: Some(self.config.requests_max),
                 listen_port: self.config.listen_port,
                 your_ip: Some(addr.ip().to_canonical()),
-                upload_only: Some(self.is_complete()),
+                // Who seems to have nothing, and to want nothing, would be left by some (BEP 21).
+                upload_only: Some(self.is_complete() && !self.is_super_seeding()),
                 metadata_size: self.metadata_size(),
             };
             self.send(now, key, Message::Extended { id: EXTENSION_HANDSHAKE_ID, payload: hello.encode() });
@@ -255,6 +256,10 @@ impl Torrent {
         peer.lacks = self.picker.have().count() - have.count_common(self.picker.have());
         peer.have = have;
         peer.have_known = true;
+        if self.peers[key].have.is_full() {
+            // This seed is not the only one.
+            self.stop_super_seeding(now);
+        }
         self.update_interest(now, key);
         self.close_if_useless(now, key);
         self.refill(now, key);
@@ -287,6 +292,7 @@ impl Torrent {
         if next && !self.is_cooperative() {
             self.reveal(now, key);
         }
+        self.on_spread(now, piece);
         self.close_if_useless(now, key);
     }
 

@@ -4,7 +4,7 @@
 //! unchoked in the same breath in which it hears of a new piece. It is choked again as soon as it has asked
 //! for what its turn is worth; what it has asked for is still sent, as BEP 6 allows.
 
-use super::{Action, Torrent, UploadPolicy};
+use super::{Action, TICK, Torrent, UploadPolicy};
 use crate::id::PeerKey;
 use crate::peer::Peer;
 use crate::time::{Duration, Time};
@@ -62,7 +62,12 @@ impl Torrent {
 
     /// Who could use a turn.
     fn turn_candidates(&self, now: Time) -> impl Iterator<Item = &Peer> {
-        let asks = |peer: &Peer| peer.peer_interested || (peer.have_known && !peer.declines);
+        // Who has not said what it has, as without BEP 6 nobody must, cannot want what it does not know of.
+        let is_hiding = self.is_super_seeding();
+        let is_silent = move |peer: &Peer| is_hiding && now.since(peer.connected_at) >= TICK;
+        let asks = move |peer: &Peer| {
+            peer.peer_interested || ((peer.have_known || is_silent(peer)) && !peer.declines)
+        };
         let may =
             move |peer: &&Peer| peer.am_choking && peer.lacks > 0 && asks(peer) && now >= peer.rests_until;
         self.peers.values().filter(may).filter(|peer| !self.turns.has(peer.key))
@@ -76,6 +81,7 @@ impl Torrent {
         let can_keep = self.peers.get(key).is_some_and(|peer| peer.info.fast);
         if self.turn_candidates(now).next().is_none() {
             self.turns.renew(key);
+            self.reveal(now, key);
         } else if can_keep {
             self.choke_softly(now, key);
         }

@@ -174,7 +174,8 @@ impl Torrent {
         let is_complete = picker.missing().count() == 0;
         let blocks = geometry.piece_len().div_ceil(BLOCK_LEN);
         let ranked_from = config.ranked.then_some(config.listen_port.unwrap_or(0));
-        let hides = config.super_seeding && is_complete && geometry.pieces() > 0;
+        let hides =
+            config.super_seeding && is_complete && (1..=superseed::PIECES_MAX).contains(&geometry.pieces());
         let mut torrent = Torrent {
             turns: Turns::new(blocks, rng.fork()),
             super_seed: hides.then(|| SuperSeed::new(geometry.pieces())),

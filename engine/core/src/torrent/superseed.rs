@@ -3,7 +3,8 @@
 //! As long as some piece is nowhere else, every second copy of another piece that the seed sends delays the end of
 //! everybody's download, while the peers can copy that other piece among themselves. So the seed pretends to have
 //! nothing, and tells a peer of one piece at a time, a different one each. It stops as soon as every piece is with
-//! someone else, or if there are too few peers to copy anything among them, or they do not.
+//! someone else, or if there are too few peers to copy anything among them, or they do not. Until more than a few peers have
+//! come, each is told of more pieces the more it has got, so that whoever is alone with the seed loses no time.
 
 use super::Torrent;
 use crate::bitfield::Bitfield;
@@ -22,6 +23,10 @@ pub const PASS_ON_MAX: Duration = Duration::from_secs(30);
 pub const REVEALED_MAX: u32 = 2;
 /// How long a seed waits for more peers.
 pub const GATHERING: Duration = Duration::from_secs(3);
+/// It waits no longer once one of its few peers has got so many pieces.
+pub const ALONE_MAX: u32 = 64;
+/// With more pieces than this, looking for one that is nowhere else takes too long, and nothing is hidden.
+pub const PIECES_MAX: u32 = 32_768;
 
 /// What a super-seeding seed remembers.
 #[derive(Debug)]
@@ -38,6 +43,14 @@ impl SuperSeed {
     pub(super) fn new(pieces: u32) -> SuperSeed {
         SuperSeed { let_out: vec![None; pieces as usize], since: None, still_since: None }
     }
+
+    /// With how many others a piece is, if `holders` say that they have it.
+    fn availability(&self, piece: PieceIndex, holders: u32, now: Time) -> u32 {
+        match self.let_out[piece.idx()] {
+            Some(at) if holders == 1 && now.since(at) >= PASS_ON_MAX => 0,
+            _ => holders,
+        }
+    }
 }
 
 impl Torrent {
@@ -49,24 +62,47 @@ impl Torrent {
     /// A super-seed tells the peer of one more piece: one that is nowhere else, if there is any.
     pub(super) fn reveal(&mut self, now: Time, key: PeerKey) {
         let Some(mut state) = self.super_seed.take() else { return };
-        let availability =
-            |piece: PieceIndex| match (self.picker.availability(piece), state.let_out[piece.idx()]) {
-                (1, Some(at)) if now.since(at) >= PASS_ON_MAX => 0,
-                (availability, _) => availability,
-            };
-        if self.geometry.piece_indices().all(|piece| availability(piece) > 0) {
+        let availability = |piece| state.availability(piece, self.picker.availability(piece), now);
+        let got = self.peers.get(key).map_or(0, |peer| self.pieces_got(peer));
+        let loses_time = self.is_with_few() && got >= ALONE_MAX;
+        if loses_time || self.geometry.piece_indices().all(|piece| availability(piece) > 0) {
             return self.reveal_all(now);
         }
         state.since.get_or_insert(now);
-        let keeps =
-            !self.is_cooperative() && self.peers.get(key).is_some_and(|peer| self.keeps_a_piece(peer));
-        let has_work = |peer: &Peer| {
-            let lacks = |told: &Bitfield| told.count() - told.count_common(&peer.have);
-            peer.revealed.as_ref().is_some_and(|told| lacks(told) >= REVEALED_MAX)
-        };
-        let Some(peer) = self.peers.get_mut(key).filter(|peer| !keeps && !has_work(peer)) else {
-            return self.super_seed = Some(state);
-        };
+        for _ in 0..self.reveals_at_once(key, got) {
+            self.reveal_one(now, key, &mut state);
+        }
+        self.super_seed = Some(state);
+    }
+
+    fn is_with_few(&self) -> bool {
+        self.peers.len() < PEERS_MIN
+    }
+
+    /// Of the pieces that it was told of, how many the peer has.
+    fn pieces_got(&self, peer: &Peer) -> u32 {
+        peer.revealed.as_ref().map_or(0, |told| told.count_common(&peer.have))
+    }
+
+    /// How many more pieces the peer, which has got so many of those that it knows of, may be told of.
+    fn reveals_at_once(&self, key: PeerKey, got: u32) -> u32 {
+        let Some(peer) = self.peers.get(key) else { return 0 };
+        let told = peer.revealed.as_ref().map_or(0, Bitfield::count);
+        let has_work = told - got >= REVEALED_MAX;
+        if self.is_cooperative() {
+            u32::from(!has_work)
+        } else if self.is_with_few() {
+            // It is asked for twice as much each time, as in TCP's slow start.
+            (2 * got + 1).saturating_sub(told)
+        } else {
+            u32::from(!has_work && !self.keeps_a_piece(peer))
+        }
+    }
+
+    /// Tells the peer of a piece that is with as few others as any, and was let out longest ago.
+    fn reveal_one(&mut self, now: Time, key: PeerKey, state: &mut SuperSeed) {
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        let availability = |piece| state.availability(piece, self.picker.availability(piece), now);
         let hidden = |piece: &PieceIndex| {
             !peer.have.has(*piece) && !peer.revealed.as_ref().is_some_and(|revealed| revealed.has(*piece))
         };
@@ -83,7 +119,24 @@ impl Torrent {
             peer.revealed.get_or_insert_with(|| Bitfield::empty(pieces)).insert(piece);
             self.send(now, key, Message::Have(piece));
         }
-        self.super_seed = Some(state);
+    }
+
+    /// A peer has got a piece. If it has it from another peer, that one has passed on what it was told of, and is told of more.
+    pub(super) fn on_spread(&mut self, now: Time, piece: PieceIndex) {
+        if self.super_seed.is_none() || self.is_cooperative() || self.picker.availability(piece) != 2 {
+            return;
+        }
+        let was_told = |peer: &&Peer| peer.revealed.as_ref().is_some_and(|revealed| revealed.has(piece));
+        let givers = self.peers.values().filter(|peer| peer.have.has(piece)).filter(was_told);
+        let givers: Vec<PeerKey> = givers.map(|peer| peer.key).collect();
+        givers.into_iter().for_each(|key| self.reveal(now, key));
+    }
+
+    /// Hides nothing any more.
+    pub(super) fn stop_super_seeding(&mut self, now: Time) {
+        if self.super_seed.take().is_some() {
+            self.reveal_all(now);
+        }
     }
 
     /// Whether the peer has got a piece from us that nobody has got from it yet. It is told of no other until then
@@ -135,23 +188,20 @@ impl Torrent {
             let since = is_still.then(|| state.still_since.unwrap_or(now));
             state.still_since = since;
             if since.is_some_and(|since| now.since(since) >= STANDSTILL_MAX) {
-                self.super_seed = None;
-                self.reveal_all(now);
+                self.stop_super_seeding(now);
             }
         }
     }
 
     /// Stops super-seeding if there is nobody to copy pieces from one another.
     pub(super) fn tick_super_seed(&mut self, now: Time) {
-        let few = self.peers.len() < PEERS_MIN;
         let waited = self
             .super_seed
             .as_ref()
             .and_then(|state| state.since)
             .is_some_and(|since| now.since(since) >= GATHERING);
-        if few && waited {
-            self.super_seed = None;
-            self.reveal_all(now);
+        if self.is_with_few() && waited {
+            self.stop_super_seeding(now);
         } else if self.super_seed.is_some() && !self.is_cooperative() {
             self.reveal_more(now);
         }
@@ -159,6 +209,7 @@ impl Torrent {
 
     /// Everyone hears of every piece that it lacks.
     fn reveal_all(&mut self, now: Time) {
+        self.announce_upload_only(now);
         let keys: Vec<PeerKey> = self.peers.keys().collect();
         for key in keys {
             let Some(peer) = self.peers.get_mut(key) else { continue };

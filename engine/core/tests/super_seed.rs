@@ -1,0 +1,153 @@
+//! A seed that is the only copy (BEP 16): what it shows to whom, and when it stops hiding.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use swarm_core::bitfield::Bitfield;
+use swarm_core::geometry::{BLOCK_LEN, Geometry};
+use swarm_core::id::{InfoHash, PeerId, PeerKey, PieceIndex};
+use swarm_core::peer::PeerInfo;
+use swarm_core::time::{Duration, Time};
+use swarm_core::torrent::{Action, Config, Torrent};
+use swarm_core::wire::Message;
+use swarm_core::wire::extension::ExtensionHandshake;
+
+const PIECES: u32 = 100;
+
+struct Seed {
+    torrent: Torrent,
+    now: Time,
+}
+
+impl Seed {
+    /// The only seed, with this many connected peers that have nothing and want everything.
+    fn with_peers(count: u32) -> (Seed, Vec<PieceIndex>) {
+        let geometry = Geometry::new(u64::from(PIECES * 2 * BLOCK_LEN), u64::from(2 * BLOCK_LEN)).unwrap();
+        let mut config = Config::new(InfoHash([1; 20]), PeerId([0; 20]), 42);
+        config.super_seeding = true;
+        let torrent = Torrent::new(config, geometry, Bitfield::full(PIECES));
+        let mut seed = Seed { torrent, now: Time::from_micros(1) };
+        let told = (1..=count).map(|key| {
+            let told = seed.told_on_connecting(key);
+            assert_eq!(told.len(), 1, "one piece to begin with");
+            seed.send(key, Message::HaveNone);
+            seed.send(key, Message::Interested);
+            told[0]
+        });
+        let told = told.collect();
+        (seed, told)
+    }
+
+    fn connect(&mut self, key: u32) -> Vec<Action> {
+        let addr = SocketAddr::from(([10, 0, 0, key as u8], 6881));
+        let peer_id = PeerId([key as u8; 20]);
+        let info = PeerInfo { addr, inbound: true, peer_id, fast: true, extended: true };
+        self.torrent.handle_connected(self.now, PeerKey(key), info);
+        self.drain()
+    }
+
+    fn told_on_connecting(&mut self, key: u32) -> Vec<PieceIndex> {
+        let greeting = self.connect(key);
+        let is_full = |a: &Action| matches!(a, Action::Send { message: Message::HaveAll, .. });
+        assert!(!greeting.iter().any(is_full), "it hides what it has");
+        told(&greeting, key)
+    }
+
+    fn send(&mut self, key: u32, message: Message) -> Vec<Action> {
+        self.torrent.handle_message(self.now, PeerKey(key), &message);
+        self.drain()
+    }
+
+    fn pass(&mut self, seconds: u64) -> Vec<Action> {
+        let mut actions = Vec::new();
+        for _ in 0..seconds {
+            self.now += Duration::from_secs(1);
+            self.torrent.handle_timeout(self.now);
+            actions.extend(self.drain());
+        }
+        actions
+    }
+
+    fn drain(&mut self) -> Vec<Action> {
+        self.torrent.check_invariants();
+        std::iter::from_fn(|| self.torrent.poll_action()).collect()
+    }
+}
+
+/// The pieces that the peer hears of.
+fn told(actions: &[Action], key: u32) -> Vec<PieceIndex> {
+    let piece = |action: &Action| match action {
+        Action::Send { peer, message: Message::Have(piece) } if *peer == PeerKey(key) => Some(*piece),
+        _ => None,
+    };
+    actions.iter().filter_map(piece).collect()
+}
+
+fn upload_only(actions: &[Action]) -> Option<bool> {
+    actions.iter().find_map(|action| match action {
+        Action::Send { message: Message::Extended { id: 0, payload }, .. } => {
+            ExtensionHandshake::decode(payload).unwrap().upload_only
+        }
+        _ => None,
+    })
+}
+
+#[test]
+fn each_peer_is_told_of_another_piece() {
+    let (_, told) = Seed::with_peers(20);
+    assert_eq!(told.iter().collect::<BTreeSet<_>>().len(), 20, "{told:?}");
+}
+
+#[test]
+fn whoever_passes_a_piece_on_hears_of_the_next_at_once() {
+    let (mut seed, pieces) = Seed::with_peers(6);
+    let got = seed.send(1, Message::Have(pieces[0]));
+    assert_eq!(told(&got, 1), [], "nobody has it from this peer yet");
+    assert_eq!(told(&seed.pass(1), 1), []);
+    let passed_on = seed.send(2, Message::Have(pieces[0]));
+    let next = told(&passed_on, 1);
+    assert!(next.len() == 1 && !pieces.contains(&next[0]), "{next:?}");
+}
+
+#[test]
+fn a_lone_peer_hears_of_everything_without_waiting() {
+    let (mut seed, pieces) = Seed::with_peers(1);
+    let mut new = pieces;
+    let mut heard: BTreeSet<PieceIndex> = new.iter().copied().collect();
+    let mut round_trips = 0;
+    while heard.len() < PIECES as usize {
+        let replies: Vec<Vec<PieceIndex>> =
+            new.drain(..).map(|piece| told(&seed.send(1, Message::Have(piece)), 1)).collect();
+        new.extend(replies.into_iter().flatten());
+        heard.extend(&new);
+        round_trips += 1;
+        assert!(round_trips <= 7, "heard of {} after {round_trips} round trips", heard.len());
+    }
+}
+
+#[test]
+fn another_seed_ends_it() {
+    let (mut seed, _) = Seed::with_peers(6);
+    assert_eq!(upload_only(&seed.connect(7)), Some(false), "who seems to want nothing would be left");
+    let actions = seed.send(7, Message::HaveAll);
+    assert!(!seed.torrent.is_super_seeding());
+    for key in 1..=6 {
+        let rest = told(&actions, key).len();
+        assert!(rest >= PIECES as usize - 2, "peer {key} hears of {rest} more");
+    }
+    assert_eq!(upload_only(&seed.connect(8)), Some(true));
+}
+
+#[test]
+fn it_ends_as_soon_as_every_piece_is_elsewhere() {
+    let (mut seed, _) = Seed::with_peers(6);
+    for piece in (0..PIECES - 1).map(PieceIndex) {
+        seed.send(1 + piece.0 % 6, Message::Have(piece));
+    }
+    seed.pass(2);
+    assert!(seed.torrent.is_super_seeding(), "one piece is nowhere else");
+    let last = seed.told_on_connecting(7);
+    assert_eq!(last, [PieceIndex(PIECES - 1)]);
+    seed.send(7, Message::Have(last[0]));
+    seed.pass(1);
+    assert!(!seed.torrent.is_super_seeding());
+}
