@@ -205,9 +205,9 @@ ALL = [Swarm, TitForTat, Libtorrent]
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--peers", type=int, default=20)
-    parser.add_argument("--size", type=size, default=512 * MIB)
+    parser.add_argument("--size", type=size, default=256 * MIB)
     parser.add_argument("--piece-length", type=size, default=MIB, metavar="SIZE")
     parser.add_argument("--rate", type=int, default=100, metavar="MBIT", help="of each line, in Mbit/s")
     names = [contestant.name for contestant in ALL]
