@@ -74,6 +74,7 @@ impl Scenario {
             return Ok(coding::run(&cast.hosts, graph, &geometry, rng));
         }
         let mut world = World::new(geometry, rng.next_u64());
+        world.set_scale(params.piece_len / simulated_len);
         let watch = Watch::new(stage.bound / SAMPLES_PER_BOUND);
         let played = catch_unwind(AssertUnwindSafe(|| play(&mut world, cast, params, watch, &mut rng)));
         played.map_err(|panic| Failure::Broken {

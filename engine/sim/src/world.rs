@@ -106,6 +106,7 @@ pub struct World {
     geometry: Geometry,
     template: Config,
     faults: PathFaults,
+    scale: u64,
     pub(crate) nodes: Vec<Node>,
     pub(crate) net: Network,
     /// When something happens next, by node, inbox aside.
@@ -140,6 +141,7 @@ impl World {
             geometry,
             template,
             faults: PathFaults::default(),
+            scale: 1,
             nodes: Vec::new(),
             net: Network { inboxes: Vec::new(), hosts: Vec::new(), tracker: None, sides: Vec::new() },
             next_at: Vec::new(),
@@ -157,6 +159,12 @@ impl World {
     /// How often invariants are checked, for hosts that join from now on; after every step by default.
     pub fn set_checks(&mut self, checks: Checks) {
         self.checks = checks;
+    }
+
+    /// Each byte of a block stands for so many, at least one, for hosts that join from now on. Messages about blocks stand
+    /// for as many; those about pieces and connections do not.
+    pub fn set_scale(&mut self, scale: u64) {
+        self.scale = scale.max(1);
     }
 
     /// What befalls what is sent over connections, for hosts that join from now on.
@@ -188,6 +196,7 @@ impl World {
         let disk = config.disk.map(|disk| Disk::new(disk, self.geometry, have.clone(), self.rng.fork()));
         let torrent = self.torrent_for(id, have);
         let mut node = Node::new(id, config, torrent, self.now);
+        node.scale = self.scale;
         node.check = (self.checks == Checks::EveryStep).then(Box::<StepCheck>::default);
         if !self.faults.is_none() {
             node.paths = Some(Box::new(Paths::new(self.faults, self.rng.fork())));
