@@ -10,6 +10,8 @@ use tokio::net::UdpSocket;
 
 /// How many datagrams a batch has at most.
 const BATCH_MAX: usize = if cfg!(target_os = "linux") { 64 } else { 1 };
+/// How many there is room for after a batch of one. Room has its price: there is twice as much as the last batch took.
+const ROOM_MIN: usize = if cfg!(target_os = "linux") { 4 } else { 1 };
 /// Longer than any request, so that one which was cut short is not taken for another.
 const BUFFER_LEN: usize = 2048;
 
@@ -32,6 +34,8 @@ impl Batch {
     /// Waits until there is something, and receives all that is there, as far as it fits a batch.
     pub(super) async fn receive(&mut self, socket: &UdpSocket) -> io::Result<()> {
         let Batch { buffers, received, .. } = self;
+        let room = (2 * received.len()).clamp(ROOM_MIN, BATCH_MAX);
+        let buffers = &mut buffers[..room];
         socket.async_io(Interest::READABLE, || system::receive(socket, buffers, received)).await
     }
 
