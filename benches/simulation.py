@@ -30,6 +30,7 @@ PARTS = {
         f"--scenario flash-crowd --peers 1000 {COOPERATIVE}",
         *(f"--scenario coding --peers {n} --pieces 512" for n in (100, 300, 1000)),
     ],
+    "large": ["--scenario flash-crowd --peers 10000 --pieces 1024 --blocks-per-piece 4 --policy cooperative"],
     "links": [
         command
         for scenario in ("symmetric", "three-classes", "fast-source")

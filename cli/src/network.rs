@@ -166,6 +166,8 @@ impl NetworkArgs {
             announce_interval_min: self.tuning.announce_interval_min.unwrap_or(torrent.announce_interval_min),
             peers_max: self.max_peers.map_or(torrent.peers_max, |n| n as usize),
             upload_policy: self.policy.into(),
+            // Within one machine no uplink is short, and to hide pieces only costs time.
+            super_seeding: !self.is_local(),
             ..torrent
         }
     }

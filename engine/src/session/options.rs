@@ -109,6 +109,9 @@ pub struct AddTorrent {
     pub announce_interval_min: Duration,
     /// Whom this torrent sends to.
     pub upload_policy: UploadPolicy,
+    /// Whether a seed that knows of no other copy lets each piece out once before any goes out again (BEP 16).
+    /// Only with [`UploadPolicy::Cooperative`], and of use only where this seed's uplink is what everyone waits for.
+    pub super_seeding: bool,
     /// Connections of this torrent.
     pub peers_max: usize,
     /// Payload sent to peers of this torrent, in bytes/s.
@@ -140,6 +143,7 @@ impl AddTorrent {
             use_metainfo_trackers: true,
             announce_interval_min: Duration::from_secs(60),
             upload_policy: UploadPolicy::default(),
+            super_seeding: true,
             peers_max: 100,
             upload_limit: None,
             download_limit: None,

@@ -93,7 +93,11 @@ impl TorrentShell {
             }
             let count = match stream.try_write_vectored(&link.outbox.slices()) {
                 Ok(count) => count,
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(Flush::Blocked),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                    drop(inner);
+                    self.with(|inner| inner.core.handle_upload_blocked(key));
+                    return Ok(Flush::Blocked);
+                }
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
                 Err(e) => {
                     // EFAULT: a file has been cut short underneath its map.

@@ -10,7 +10,8 @@
 //!   more whenever the uplink had nothing left to send while a peer's answer was on its way, fewer whenever more than
 //!   a piece and a half waited behind a finished one.
 //! - A peer for which everything that it could ask for is on its way already passes its turn on at once.
-//! - Whoever asked first is sent its whole piece first, unless it takes so little that the uplink would idle.
+//! - Whoever asked first is sent its whole piece first. While it takes no more, which may be for want of room on its own
+//!   downlink, whoever comes next is served beside it, so that the uplink does not idle.
 
 use crate::id::PeerKey;
 use crate::rng::Rng;
@@ -48,6 +49,8 @@ struct Turn {
     quota: u32,
     /// Blocks that it has asked for and that were not sent yet.
     queued: u32,
+    /// It takes no more at present.
+    is_blocked: bool,
 }
 
 /// The turns offered and in progress.
@@ -148,7 +151,7 @@ impl Turns {
             let took = now.since(self.offers.swap_remove(at).since);
             self.response = (self.response * 7 + took) / 8;
             self.note_use(true);
-            self.serving.push(Turn { key, moved_at: now, quota: self.quota, queued: 0 });
+            self.serving.push(Turn { key, moved_at: now, quota: self.quota, queued: 0, is_blocked: false });
         }
         let Some(turn) = self.serving.iter_mut().find(|turn| turn.key == key) else { return false };
         turn.quota = turn.quota.saturating_sub(1);
@@ -163,14 +166,22 @@ impl Turns {
         self.serving.iter_mut().filter(|turn| turn.key == key).for_each(|turn| turn.quota += quota);
     }
 
-    /// Whom to send to now: the first that waits for anything.
+    /// Whom to send to now: the first that waits for anything and takes it.
     pub fn front(&self) -> Option<PeerKey> {
-        self.serving.iter().find(|turn| turn.queued > 0).map(|turn| turn.key)
+        self.serving.iter().find(|turn| turn.queued > 0 && !turn.is_blocked).map(|turn| turn.key)
     }
 
     /// Whether a block may be sent to this peer now, rather than after those before it.
     pub fn may_send(&self, key: PeerKey) -> bool {
-        self.is_stalled || self.front().is_none_or(|front| front == key)
+        let mut in_turn = self.serving.iter().take_while(|turn| turn.queued == 0 || turn.is_blocked);
+        self.is_stalled
+            || self.front().is_none_or(|front| front == key)
+            || in_turn.any(|turn| turn.key == key)
+    }
+
+    /// The peer takes no more for now: what waits behind it is sent meanwhile, so that the uplink does not idle.
+    pub fn on_blocked(&mut self, key: PeerKey) {
+        self.serving.iter_mut().filter(|turn| turn.key == key).for_each(|turn| turn.is_blocked = true);
     }
 
     /// A block that the peer had asked for was sent, or is no longer wanted. True if its turn is over with that.
@@ -179,6 +190,7 @@ impl Turns {
         let Some(at) = self.serving.iter().position(|turn| turn.key == key) else { return false };
         let turn = &mut self.serving[at];
         turn.queued = turn.queued.saturating_sub(1);
+        turn.is_blocked = false;
         turn.moved_at = now;
         let is_over = turn.queued == 0 && turn.quota == 0;
         if is_over {
@@ -314,6 +326,20 @@ mod tests {
         assert!(!turns.may_send(PeerKey(1)), "it moves again");
         send(&mut turns, ms(500), 2);
         assert!(turns.may_send(PeerKey(1)));
+    }
+
+    #[test]
+    fn while_a_peer_takes_no_more_the_next_is_served() {
+        let mut turns = turns();
+        (1..=3).for_each(|key| turns.offer(ms(0), PeerKey(key)));
+        (1..=3).for_each(|key| drop(ask(&mut turns, ms(10), key)));
+        turns.on_blocked(PeerKey(1));
+        assert_eq!(turns.front(), Some(PeerKey(2)));
+        assert!(turns.may_send(PeerKey(2)) && !turns.may_send(PeerKey(3)));
+        assert!(turns.may_send(PeerKey(1)), "it may go on whenever it can");
+        turns.on_sent(ms(20), PeerKey(1));
+        assert_eq!(turns.front(), Some(PeerKey(1)));
+        assert!(!turns.may_send(PeerKey(2)));
     }
 
     #[test]

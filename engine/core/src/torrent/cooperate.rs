@@ -99,6 +99,14 @@ impl Torrent {
         self.actions.extend(self.turns.front().filter(|&front| front != key).map(Action::Upload));
     }
 
+    /// A peer takes no more of what it is sent until it has read some of it.
+    pub fn handle_upload_blocked(&mut self, key: PeerKey) {
+        if self.is_cooperative() {
+            self.turns.on_blocked(key);
+            self.actions.extend(self.turns.front().map(Action::Upload));
+        }
+    }
+
     /// Chokes a peer that is still sent what it has asked for.
     pub(super) fn choke_softly(&mut self, now: Time, key: PeerKey) {
         if let Some(peer) = self.peers.get_mut(key).filter(|peer| !peer.am_choking) {
