@@ -126,22 +126,26 @@ fn items_need_a_token_and_come_back_as_they_were() {
 
 #[test]
 fn a_scrape_tells_how_many_there_are_and_fits_a_frame() {
+    Family::ALL.into_iter().for_each(scrape_tells_how_many);
+}
+
+fn scrape_tells_how_many(family: Family) {
     let mut node = node();
-    for n in 0..200u8 {
-        let peer = SocketAddr::from(([10, 0, 1, n], 5000));
+    for n in 0..200 {
+        let peer = host(family, n);
         let token = get_peers(&mut node, start(), peer).token.expect("a token");
         let is_seed = n % 4 == 0;
         let what = Question::AnnouncePeer { info_hash: HASH, port: 9, implied_port: false, is_seed, token };
         ask(&mut node, start(), peer, what);
     }
     let question = Question::GetPeers { info_hash: HASH, no_seeds: false, scrape: true };
-    let answer = ask(&mut node, start(), addr("192.168.0.1:5000"), question);
+    let answer = ask(&mut node, start(), host(family, 1_000), question);
     assert!(answer.encode().len() < 1_400, "{} bytes", answer.encode().len());
     let scrape = response(answer).scrape.expect("filters");
     let (seeds, downloaders) = (scrape.seeds.count(), scrape.downloaders.count());
     assert!(seeds.abs_diff(50) <= 2 && downloaders.abs_diff(150) <= 6, "{seeds} and {downloaders}");
     let other = Question::GetPeers { info_hash: InfoHash([1; 20]), no_seeds: false, scrape: true };
-    assert_eq!(response(ask(&mut node, start(), addr("192.168.0.2:5000"), other)).scrape, None);
+    assert_eq!(response(ask(&mut node, start(), host(family, 1_001), other)).scrape, None);
 }
 
 #[test]
@@ -159,13 +163,15 @@ fn an_id_is_resumed_as_long_as_nobody_is_known() {
 
 #[test]
 fn a_sample_tells_of_swarms() {
-    let mut node = node();
-    let from = addr("192.168.0.1:5000");
-    let token = get_peers(&mut node, start(), from).token.expect("a token");
-    ask(&mut node, start(), from, announcement(token, false));
-    let sample = Question::SampleInfohashes { target: OWN };
-    let samples = response(ask(&mut node, start(), from, sample)).samples.expect("samples");
-    assert_eq!((samples.count, samples.hashes), (1, vec![HASH]));
+    for family in Family::ALL {
+        let mut node = node();
+        let from = host(family, 1);
+        let token = get_peers(&mut node, start(), from).token.expect("a token");
+        ask(&mut node, start(), from, announcement(token, false));
+        let sample = Question::SampleInfohashes { target: OWN };
+        let samples = response(ask(&mut node, start(), from, sample)).samples.expect("samples");
+        assert_eq!((samples.count, samples.hashes), (1, vec![HASH]));
+    }
 }
 
 #[test]
@@ -326,26 +332,34 @@ fn mutated_datagrams_change_nothing(family: Family) {
 
 #[test]
 fn ids_that_do_not_fit_their_address_are_left_out() {
-    let mut node = node();
-    let from = addr("93.184.216.34:5000");
-    node.ping(start(), from);
-    let (_, ping) = node.poll_datagram().expect("a ping");
-    let pong = pong(&ping, NodeId([1; 20]));
-    answers(&mut node, start(), from, &pong.encode());
-    assert!(node.nodes(Family::V4).is_empty());
+    for (family, from) in Family::ALL.into_iter().zip(["93.184.216.34:5000", "[2606:2800:21f:cb07::1]:5000"])
+    {
+        let ids = [(NodeId([1; 20]), 0), (NodeId::for_address(addr(from).ip(), &mut Rng::new(1)), 1)];
+        for (id, known) in ids {
+            let mut node = node();
+            node.ping(start(), addr(from));
+            let (_, ping) = node.poll_datagram().expect("a ping");
+            answers(&mut node, start(), addr(from), &pong(&ping, id).encode());
+            assert_eq!(node.nodes(family).len(), known, "{from}");
+        }
+    }
 }
 
 #[test]
 fn a_read_only_node_asks_and_does_not_answer() {
+    Family::ALL.into_iter().for_each(read_only_node_does_not_answer);
+}
+
+fn read_only_node_does_not_answer(family: Family) {
     let config = NodeConfig {
         id_v4: Some(NodeId([5; 20])),
-        id_v6: None,
+        id_v6: Some(NodeId([6; 20])),
         secret: [3; 16],
         read_only: true,
         enforce_ids: true,
     };
     let mut reader = Node::new(start(), config, Rng::new(1));
-    let from = addr("192.168.0.1:5000");
+    let from = host(family, 1);
     assert!(answers(&mut reader, start(), from, &query(NodeId([9; 20]), Question::Ping).encode()).is_empty());
     reader.ping(start(), from);
     let (_, ping) = reader.poll_datagram().expect("a ping");
