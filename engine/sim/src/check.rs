@@ -76,7 +76,7 @@ impl World {
     /// # Panics
     /// If something does not hold.
     pub fn check(&self) {
-        self.nodes.iter().filter(|node| node.online).for_each(check_node);
+        self.lanes.nodes.iter().filter(|node| node.online).for_each(check_node);
         self.check_claims();
         self.check_bytes();
         for (by, whom) in self.bans() {
@@ -87,10 +87,10 @@ impl World {
 
     /// Nobody is taken to have a piece that it has not verified, unless it says so of its own accord.
     fn check_claims(&self) {
-        for node in self.nodes.iter().filter(|node| node.online) {
+        for node in self.lanes.nodes.iter().filter(|node| node.online) {
             for peer in node.torrent.peers() {
                 let Some(link) = &node.links[peer.key.0 as usize] else { continue };
-                let remote = &self.nodes[link.remote.0 as usize];
+                let remote = &self.lanes.nodes[link.remote.0 as usize];
                 let claims = remote.config.behaviour == Behaviour::HaveFlood;
                 let stands = link.remote_key.is_some_and(|key| remote.torrent.peer(key).is_some());
                 if claims || !stands || !remote.online {
@@ -114,12 +114,11 @@ impl World {
             _ => 0,
         };
         let (mut sent, mut accounted) = (0, 0);
-        for (node, inbox) in self.nodes.iter().zip(&self.net.inboxes) {
+        for (node, inbox) in self.lanes.nodes.iter().zip(&self.lanes.inboxes) {
             let totals = node.totals();
             sent += totals.bytes_up;
             accounted += totals.bytes_down + node.bytes_dropped;
             accounted += inbox.iter().map(|arrival| block(&arrival.what)).sum::<u64>();
-            accounted += node.queue.iter().map(|arrival| block(&arrival.0.what)).sum::<u64>();
             accounted += node.downlink.iter().map(|received| u64::from(received.block.len)).sum::<u64>();
         }
         assert_eq!(sent, accounted, "bytes sent, and received, under way or dropped");

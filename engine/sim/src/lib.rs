@@ -1,10 +1,11 @@
-//! Whole swarms in one thread, on a virtual clock, from a seed.
+//! Whole swarms on a virtual clock, from a seed.
 //!
 //! The torrents are the real ones of `swarm-core`; what is simulated is the
 //! world around them: links with rates and delays, dialling, verification. No
 //! bytes move, yet integrity is tracked: a corrupt block stays corrupt until
 //! its piece is verified. All arithmetic is on integers and every tie is broken
-//! by a sequence number, so that a seed gives the same trace on every machine.
+//! by the order of sending, so that a seed gives the same trace on every machine,
+//! on any number of threads.
 //!
 //! What is modelled, and what is not, is told in `docs/simulator.md`.
 
@@ -13,6 +14,8 @@ mod coding;
 pub mod curves;
 pub mod dht;
 mod disk;
+mod lanes;
+mod network;
 mod node;
 mod path;
 mod play;

@@ -2,12 +2,12 @@
 
 use crate::check::StepCheck;
 use crate::disk::DiskConfig;
+use crate::network::Network;
 use crate::path::Paths;
 use crate::queue::{Arrival, What};
 use crate::shell::Shell;
-use crate::world::{Network, NodeId};
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
+use crate::world::NodeId;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use swarm_core::id::{BlockRef, PeerKey, PieceIndex};
 use swarm_core::peer::PeerInfo;
@@ -132,7 +132,6 @@ pub(crate) struct Node {
     pub(crate) torrent: Torrent,
     /// By key, from zero.
     pub(crate) links: Vec<Option<Link>>,
-    pub(crate) queue: BinaryHeap<Reverse<Arrival>>,
     /// The connections with blocks to send, served one block each in turn.
     pub(crate) uplink: VecDeque<PeerKey>,
     /// When the block that is being sent will have left.
@@ -180,7 +179,6 @@ impl Node {
             completed_at: torrent.is_complete().then_some(now),
             torrent,
             links: Vec::new(),
-            queue: BinaryHeap::new(),
             uplink: VecDeque::new(),
             uplink_free_at: None,
             scale: 1,
@@ -218,19 +216,19 @@ impl Node {
         }
     }
 
-    /// When something happens to it next, inbox aside.
+    /// When something happens to it next, unless something arrives before.
     pub(crate) fn next_at(&self) -> Time {
-        self.next().0
+        self.next(None).0
     }
 
-    fn next(&self) -> (Time, Next) {
+    fn next(&self, arrival: Option<&Arrival>) -> (Time, Next) {
         let mut next = (Time::MAX, Next::Timer);
         let mut consider = |at: Option<Time>, what| {
             if at.is_some_and(|at| at < next.0) {
                 next = (at.unwrap_or(Time::MAX), what);
             }
         };
-        consider(self.queue.peek().map(|Reverse(arrival)| arrival.at), Next::Arrival);
+        consider(arrival.map(|arrival| arrival.at), Next::Arrival);
         consider(self.downlink.front().map(|received| received.at), Next::BlockReceived);
         consider(self.uplink_free_at, Next::UplinkFree);
         consider(self.verifying.front().map(|(at, _)| *at), Next::PieceDone);
@@ -239,18 +237,21 @@ impl Node {
         next
     }
 
-    /// Catches up with everything that happens before `end`.
-    pub(crate) fn run(&mut self, now: Time, end: Time, net: &mut Network) {
-        net.empty_inbox(self.id, &mut self.queue);
-        self.fetch_peers(end);
+    /// Catches up with everything that happens before `end`, and with what arrives until then: all of `due`.
+    pub(crate) fn run(&mut self, now: Time, end: Time, due: &mut VecDeque<Arrival>, net: &mut Network) {
+        self.fetch_peers(due);
         loop {
-            let (at, what) = self.next();
+            let (at, what) = self.next(due.front());
             if at >= end {
                 return;
             }
             let now = at.max(now);
             match what {
-                Next::Arrival => self.on_arrival(now, net),
+                Next::Arrival => {
+                    if let Some(arrival) = due.pop_front() {
+                        self.on_arrival(now, arrival, net);
+                    }
+                }
                 Next::BlockReceived => self.on_block(now),
                 Next::UplinkFree => {
                     self.uplink_free_at = None;
@@ -264,20 +265,18 @@ impl Node {
         }
     }
 
-    /// Looks at once at what every HAVE that arrives before `end` will look at. In a large swarm none of it is in a
-    /// cache, and waiting for all of it together takes hardly longer than waiting for one.
-    fn fetch_peers(&self, end: Time) {
-        let has = |Reverse(arrival): &Reverse<Arrival>| match arrival.what {
-            What::Have(piece) if arrival.at < end => {
-                self.torrent.peer(arrival.key).is_some_and(|peer| peer.have.has(piece))
-            }
+    /// Looks at once at what every HAVE will look at. In a large swarm none of it is in a cache, and waiting for all of
+    /// it together takes hardly longer than waiting for one.
+    fn fetch_peers(&self, due: &VecDeque<Arrival>) {
+        let has = |arrival: &&Arrival| match arrival.what {
+            What::Have(piece) => self.torrent.peer(arrival.key).is_some_and(|peer| peer.have.has(piece)),
             _ => false,
         };
-        std::hint::black_box(self.queue.iter().filter(|arrival| has(arrival)).count());
+        std::hint::black_box(due.iter().filter(has).count());
     }
 
-    fn on_arrival(&mut self, now: Time, net: &mut Network) {
-        let Some(Reverse(Arrival { key, what, .. })) = self.queue.pop() else { return };
+    fn on_arrival(&mut self, now: Time, arrival: Arrival, net: &mut Network) {
+        let Arrival { key, what, .. } = arrival;
         if !self.online {
             return self.on_arrival_offline(now, key, what, net);
         }
@@ -295,7 +294,7 @@ impl Node {
             What::Tracker(answer) => self.on_tracker(now, *answer, net),
             What::Refused => {
                 if let Some(link) = self.links[key.0 as usize].take() {
-                    self.torrent.handle_connect_failed(now, net.addr_of(link.remote));
+                    self.torrent.handle_connect_failed(now, net.hosts.addr_of(link.remote));
                 }
             }
             What::Disconnected => {
@@ -441,31 +440,31 @@ impl Node {
 
     fn new_link(&mut self, remote: NodeId, remote_key: Option<PeerKey>, net: &Network) -> PeerKey {
         let key = PeerKey(self.links.len() as u32);
-        let delay = net.delay_between(self.id, remote);
+        let delay = net.hosts.delay_between(self.id, remote);
         self.links.push(Some(Link { remote, remote_key, delay, queued: false }));
         key
     }
 
     /// TCP's handshake and then our own: the other side knows after three one-way delays, we after four.
     fn dial(&mut self, now: Time, addr: SocketAddr, net: &mut Network) {
-        let Some(to) = net.id_at(addr).filter(|_| self.online) else {
+        let Some(to) = net.hosts.id_at(addr).filter(|_| self.online) else {
             return self.torrent.handle_connect_failed(now, addr);
         };
         let key = self.new_link(to, None, net);
-        if net.are_apart(self.id, to) {
+        if net.hosts.are_apart(self.id, to) {
             return net.leave(self.id, now + DIAL_TIMEOUT, key, What::Refused);
         }
-        let delay = net.delay_between(self.id, to);
+        let delay = net.hosts.delay_between(self.id, to);
         let at = arrival(&mut self.paths, key, now + delay * 2, delay);
         net.leave(to, at, key, What::Incoming(self.id));
     }
 
     fn on_incoming(&mut self, now: Time, from: NodeId, their_key: PeerKey, net: &mut Network) {
-        if net.are_apart(self.id, from) {
+        if net.hosts.are_apart(self.id, from) {
             return net.leave(from, now + DIAL_TIMEOUT, their_key, What::Refused);
         }
         let key = self.new_link(from, Some(their_key), net);
-        let at = arrival(&mut self.paths, key, now, net.delay_between(self.id, from));
+        let at = arrival(&mut self.paths, key, now, net.hosts.delay_between(self.id, from));
         net.leave(from, at, their_key, What::Accepted { by: self.id, key });
         self.torrent.handle_connected(now, key, info(from, true, net));
     }
@@ -542,5 +541,11 @@ const HAVE_LEN: u64 = 9;
 const REQUEST_LEN: u64 = 17;
 
 fn info(of: NodeId, inbound: bool, net: &Network) -> PeerInfo {
-    PeerInfo { addr: net.addr_of(of), inbound, peer_id: net.peer_id(of), fast: true, extended: true }
+    PeerInfo {
+        addr: net.hosts.addr_of(of),
+        inbound,
+        peer_id: net.hosts.peer_id(of),
+        fast: true,
+        extended: true,
+    }
 }

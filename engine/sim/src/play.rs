@@ -92,6 +92,7 @@ fn message_of(panic: &(dyn Any + Send)) -> String {
 
 fn play(world: &mut World, mut cast: Cast, params: &Params, mut watch: Watch, rng: &mut Rng) -> Outcome {
     world.set_checks(params.checks);
+    world.set_threads(params.threads);
     world.set_path_faults(PathFaults {
         jitter: Duration::from_millis(params.jitter_ms),
         loss_permille: params.loss_permille,

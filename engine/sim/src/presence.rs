@@ -1,8 +1,9 @@
 //! Coming and going: hosts that leave in good order, fail, lose their power, are cut off, and return.
 
+use crate::network::Network;
 use crate::node::{DIAL_TIMEOUT, Node};
 use crate::queue::What;
-use crate::world::{Network, NodeId};
+use crate::world::NodeId;
 use swarm_core::bitfield::Bitfield;
 use swarm_core::id::PeerKey;
 use swarm_core::time::{Duration, Time};
@@ -64,10 +65,12 @@ impl Node {
     pub(crate) fn lose_connections(&mut self, now: Time, net: &mut Network) {
         let id = self.id;
         for key in 0..self.links.len() {
-            let Some(link) = self.links[key].take_if(|link| net.are_apart(id, link.remote)) else { continue };
+            let Some(link) = self.links[key].take_if(|link| net.hosts.are_apart(id, link.remote)) else {
+                continue;
+            };
             match link.remote_key {
                 Some(_) => self.torrent.handle_disconnected(now, PeerKey(key as u32)),
-                None => self.torrent.handle_connect_failed(now, net.addr_of(link.remote)),
+                None => self.torrent.handle_connect_failed(now, net.hosts.addr_of(link.remote)),
             }
         }
     }
@@ -78,7 +81,7 @@ impl Node {
             What::Block { block, .. } => self.bytes_dropped += u64::from(block.len),
             What::Incoming(from) => {
                 let silence = if self.crashed { DIAL_TIMEOUT } else { Duration::ZERO };
-                let delay = net.delay_between(self.id, from);
+                let delay = net.hosts.delay_between(self.id, from);
                 net.leave(from, now + silence + delay, key, What::Refused);
             }
             // Its connections still stand at the other end, until it is back and knows nothing of them.
@@ -95,6 +98,6 @@ impl Node {
 
     /// Tells a host that its connection to us does not exist.
     pub(crate) fn reset(&self, now: Time, remote: NodeId, remote_key: PeerKey, net: &mut Network) {
-        net.leave(remote, now + net.delay_between(self.id, remote), remote_key, What::Disconnected);
+        net.leave(remote, now + net.hosts.delay_between(self.id, remote), remote_key, What::Disconnected);
     }
 }

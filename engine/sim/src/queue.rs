@@ -1,14 +1,13 @@
 //! What is on its way to a node.
 //!
-//! Each node has its own queue, and the world lets one node after another catch up with a window of time that
-//! is shorter than any path (see [`crate::World`]). What others send meanwhile waits in the node's inbox, an
-//! append-only list: a broadcast to forty neighbours is forty appends, and a node's state is fetched from memory
-//! once for each window instead of once for each message.
+//! The world lets one node after another catch up with a window of time that is shorter than any path (see
+//! [`crate::World`]). What others send meanwhile waits in the node's inbox: a broadcast to forty neighbours is forty
+//! appends, and a node's state is fetched from memory once for each window instead of once for each message. Only what is
+//! due within a window is sorted.
 
 use crate::tracker::Answer;
 use crate::world::NodeId;
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::VecDeque;
 use swarm_core::id::{BlockRef, PeerKey, PieceIndex};
 use swarm_core::time::Time;
 use swarm_core::wire::Message;
@@ -42,57 +41,41 @@ pub(crate) enum What {
 #[derive(Debug)]
 pub(crate) struct Arrival {
     pub(crate) at: Time,
-    sequence: u32,
+    pub(crate) to: NodeId,
     pub(crate) key: PeerKey,
     pub(crate) what: What,
 }
 
-impl PartialEq for Arrival {
-    fn eq(&self, other: &Arrival) -> bool {
-        self.cmp(other).is_eq()
-    }
-}
-impl Eq for Arrival {}
-impl PartialOrd for Arrival {
-    fn partial_cmp(&self, other: &Arrival) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-impl Ord for Arrival {
-    fn cmp(&self, other: &Arrival) -> std::cmp::Ordering {
-        (self.at, self.sequence).cmp(&(other.at, other.sequence))
-    }
-}
-
-/// Where others leave what is for a node.
+/// What is on its way to a node, in the order of sending.
 #[derive(Debug)]
 pub(crate) struct Inbox {
     arrivals: Vec<Arrival>,
-    sequence: u32,
-    /// When the first of them arrives.
-    pub(crate) first_at: Time,
+    /// When something happens to the node next, be it that something arrives.
+    pub(crate) next_at: Time,
 }
 
 impl Inbox {
     pub(crate) fn new() -> Inbox {
-        Inbox { arrivals: Vec::new(), sequence: 0, first_at: Time::MAX }
+        Inbox { arrivals: Vec::new(), next_at: Time::MAX }
     }
 
-    /// Leaves something that arrives at `at`. Of what arrives at the same time, the first left is first.
-    pub(crate) fn leave(&mut self, at: Time, key: PeerKey, what: What) {
-        self.sequence += 1;
-        self.arrivals.push(Arrival { at, sequence: self.sequence, key, what });
-        self.first_at = self.first_at.min(at);
+    pub(crate) fn leave(&mut self, arrival: Arrival) {
+        self.next_at = self.next_at.min(arrival.at);
+        self.arrivals.push(arrival);
     }
 
-    /// What has not been taken yet.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Arrival> {
         self.arrivals.iter()
     }
 
-    /// Moves everything into the node's own queue.
-    pub(crate) fn empty_into(&mut self, queue: &mut BinaryHeap<Reverse<Arrival>>) {
-        queue.extend(self.arrivals.drain(..).map(Reverse));
-        self.first_at = Time::MAX;
+    /// Takes out what arrives before `end`, in that order. Of what arrives at the same time, the first sent is first.
+    pub(crate) fn take_due(&mut self, end: Time, due: &mut VecDeque<Arrival>) {
+        due.extend(self.arrivals.extract_if(.., |arrival| arrival.at < end));
+        due.make_contiguous().sort_by_key(|arrival| arrival.at);
+    }
+
+    /// Notes when something happens to the node by itself.
+    pub(crate) fn note_next(&mut self, at: Time) {
+        self.next_at = self.arrivals.iter().fold(at, |next, arrival| next.min(arrival.at));
     }
 }

@@ -36,6 +36,7 @@ impl Draw {
             policy: [UploadPolicy::TitForTat, UploadPolicy::Cooperative][between(0, 1) as usize],
             checks: Checks::EveryStep,
             seed,
+            threads: 1,
         };
         let scenario = &SCENARIOS[between(0, SCENARIOS.len() as u64 - 1) as usize];
         Draw { scenario, params }

@@ -42,6 +42,8 @@ pub struct Params {
     pub seed: u64,
     /// How often invariants are checked.
     pub checks: Checks,
+    /// How many threads run it, which changes nothing but the time that takes.
+    pub threads: usize,
 }
 
 impl Default for Params {
@@ -60,6 +62,7 @@ impl Default for Params {
             policy: UploadPolicy::TitForTat,
             seed: 1,
             checks: Checks::Never,
+            threads: 1,
         }
     }
 }

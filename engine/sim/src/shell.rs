@@ -2,9 +2,9 @@
 //! Hosts that have nothing of it pay nothing for it.
 
 use crate::disk::{Disk, Write};
+use crate::network::Network;
 use crate::node::{Behaviour, Node};
 use crate::tracker::{self, Answer};
-use crate::world::Network;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use swarm_core::id::{PeerKey, PieceIndex};
@@ -143,7 +143,7 @@ impl Node {
     }
 
     pub(crate) fn on_tracker(&mut self, now: Time, answer: Answer, net: &Network) {
-        let own = net.addr_of(self.id);
+        let own = net.hosts.addr_of(self.id);
         let announcer = self.shell.as_mut().and_then(|shell| shell.announcer.as_mut());
         let Some(announcer) = announcer.filter(|_| answer.life == self.life) else { return };
         announcer.handle_response(now, answer.id, answer.result.as_ref());

@@ -3,7 +3,7 @@
 //! Hosts run the real announcer; what is missing between the two is only HTTP. While the tracker is down, a host is told so
 //! at once, as by a closed port. A host that is cut off from it hears nothing, and gives up after a while.
 
-use crate::queue::{Inbox, What};
+use crate::queue::{Arrival, Inbox, What};
 use crate::world::NodeId;
 use std::net::SocketAddr;
 use swarm_core::id::PeerKey;
@@ -78,8 +78,9 @@ impl Tracker {
             let Announce { at, from, life, delay, .. } = announce;
             let id = announce.action.id;
             let (at, result) = self.answer(at, announce);
-            let answer = Box::new(Answer { life, id, result });
-            inboxes[from.0 as usize].leave(at + delay, PeerKey(0), What::Tracker(answer));
+            let what = What::Tracker(Box::new(Answer { life, id, result }));
+            let (at, to, key) = (at + delay, from, PeerKey(0));
+            inboxes[from.0 as usize].leave(Arrival { at, to, key, what });
         }
     }
 

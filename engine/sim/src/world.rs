@@ -1,23 +1,22 @@
-//! The clock, and the network between the nodes.
+//! The clock, and what happens to a swarm from outside.
 
 use crate::check::StepCheck;
 use crate::disk::Disk;
+use crate::lanes::Lanes;
+use crate::network::{Host, Hosts, Network, PORT};
 use crate::node::{Behaviour, Node, NodeConfig};
 use crate::path::{PathFaults, Paths};
-use crate::queue::{Arrival, Inbox, What};
+use crate::queue::Inbox;
 use crate::shell::{self, Habit, Shell};
-use crate::tracker::{self, Announce, Tracker};
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use crate::tracker::{self, Tracker};
+use std::net::SocketAddr;
 use swarm_core::bitfield::Bitfield;
 use swarm_core::geometry::Geometry;
-use swarm_core::id::{InfoHash, PeerId, PeerKey, PieceIndex};
+use swarm_core::id::{InfoHash, PeerId, PieceIndex};
 use swarm_core::rng::Rng;
 use swarm_core::time::{Duration, Time};
 use swarm_core::torrent::discovery::Origin;
 use swarm_core::torrent::{Config, Torrent, Totals};
-use swarm_core::tracker::AnnounceAction;
 
 /// A node of the world, counted from zero in the order of joining.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -26,79 +25,15 @@ pub struct NodeId(pub u32);
 /// No path is shorter than this, one way.
 pub const PATH_MIN: Duration = Duration::from_micros(500);
 
-/// The port at which every node listens.
-const PORT: u16 = 6881;
-/// The address of the first node.
-const FIRST_IP: u32 = 0x0a00_0001;
-
 /// A hash over everything that happened: equal traces mean equal runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Trace(pub u64);
 
-/// What a node's peers know of it.
-#[derive(Debug)]
-struct Host {
-    delay: Duration,
-    peer_id: PeerId,
-}
-
-/// What lies between the nodes.
-#[derive(Debug)]
-pub(crate) struct Network {
-    pub(crate) inboxes: Vec<Inbox>,
-    hosts: Vec<Host>,
-    tracker: Option<Box<Tracker>>,
-    /// On which side of a cut each host is, while there is one.
-    sides: Vec<bool>,
-}
-
-impl Network {
-    pub(crate) fn leave(&mut self, to: NodeId, at: Time, key: PeerKey, what: What) {
-        self.inboxes[to.0 as usize].leave(at, key, what);
-    }
-
-    pub(crate) fn empty_inbox(&mut self, id: NodeId, queue: &mut BinaryHeap<Reverse<Arrival>>) {
-        self.inboxes[id.0 as usize].empty_into(queue);
-    }
-
-    pub(crate) fn delay_between(&self, a: NodeId, b: NodeId) -> Duration {
-        (self.hosts[a.0 as usize].delay + self.hosts[b.0 as usize].delay).max(PATH_MIN)
-    }
-
-    /// Whether nothing gets from one to the other now.
-    pub(crate) fn are_apart(&self, a: NodeId, b: NodeId) -> bool {
-        let side = |id: NodeId| self.sides.get(id.0 as usize).copied().unwrap_or(false);
-        !self.sides.is_empty() && side(a) != side(b)
-    }
-
-    /// Sends an announce to the tracker, which is on the side of the first host.
-    pub(crate) fn announce(&mut self, now: Time, from: NodeId, life: u32, action: AnnounceAction) {
-        let (addr, is_cut_off) = (self.addr_of(from), self.are_apart(from, NodeId(0)));
-        let delay = (self.hosts[from.0 as usize].delay + tracker::DELAY).max(PATH_MIN);
-        if let Some(tracker) = &mut self.tracker {
-            tracker.take(Announce { at: now + delay, from, addr, delay, is_cut_off, life, action });
-        }
-    }
-
-    pub(crate) fn addr_of(&self, id: NodeId) -> SocketAddr {
-        SocketAddr::from((Ipv4Addr::from(FIRST_IP + id.0), PORT))
-    }
-
-    pub(crate) fn id_at(&self, addr: SocketAddr) -> Option<NodeId> {
-        let IpAddr::V4(ip) = addr.ip() else { return None };
-        let id = u32::from(ip).checked_sub(FIRST_IP)?;
-        ((id as usize) < self.hosts.len()).then_some(NodeId(id))
-    }
-
-    pub(crate) fn peer_id(&self, id: NodeId) -> PeerId {
-        self.hosts[id.0 as usize].peer_id
-    }
-}
-
 /// A swarm and the network it lives in.
 ///
 /// Time goes in windows that are as long as the shortest path. Whatever a node sends within a window arrives
-/// after its end, so that the nodes can catch up one after the other, each in the order of its own events.
+/// after its end, so that the nodes can catch up one after the other, each in the order of its own events, or many of them
+/// at the same time: the outcome is the same.
 #[derive(Debug)]
 pub struct World {
     now: Time,
@@ -107,10 +42,10 @@ pub struct World {
     template: Config,
     faults: PathFaults,
     scale: u64,
-    pub(crate) nodes: Vec<Node>,
-    pub(crate) net: Network,
-    /// When something happens next, by node, inbox aside.
-    next_at: Vec<Time>,
+    threads: usize,
+    pub(crate) lanes: Lanes,
+    hosts: Hosts,
+    tracker: Option<Box<Tracker>>,
     /// The shortest delay of any host.
     delay_min: Duration,
     checks: Checks,
@@ -142,9 +77,10 @@ impl World {
             template,
             faults: PathFaults::default(),
             scale: 1,
-            nodes: Vec::new(),
-            net: Network { inboxes: Vec::new(), hosts: Vec::new(), tracker: None, sides: Vec::new() },
-            next_at: Vec::new(),
+            threads: 1,
+            lanes: Lanes::new(),
+            hosts: Hosts::default(),
+            tracker: None,
             delay_min: Duration::MAX,
             checks: Checks::default(),
             check_at: Time::ZERO,
@@ -167,6 +103,12 @@ impl World {
         self.scale = scale.max(1);
     }
 
+    /// How many threads the hosts are shared out to; one by default. Everything but the time it takes stays the same.
+    pub fn set_threads(&mut self, threads: usize) {
+        self.threads = threads.max(1);
+        self.lanes.divide(self.threads);
+    }
+
     /// What befalls what is sent over connections, for hosts that join from now on.
     pub fn set_path_faults(&mut self, faults: PathFaults) {
         self.faults = faults;
@@ -174,24 +116,23 @@ impl World {
 
     /// From now on there is a tracker, to which hosts that join announce themselves.
     pub fn add_tracker(&mut self) {
-        self.net.tracker = Some(Box::new(Tracker::new(self.rng.fork())));
+        self.tracker = Some(Box::new(Tracker::new(self.rng.fork())));
         self.delay_min = self.delay_min.min(tracker::DELAY);
     }
 
     /// Takes the tracker down, or up again; what it knows it keeps.
     pub fn set_tracker_up(&mut self, is_up: bool) {
-        if let Some(tracker) = &mut self.net.tracker {
+        if let Some(tracker) = &mut self.tracker {
             tracker.is_up = is_up;
         }
     }
 
     /// Adds a host. It knows nobody yet.
     pub fn join(&mut self, config: NodeConfig) -> NodeId {
-        let id = NodeId(self.nodes.len() as u32);
+        let id = NodeId(self.lanes.nodes.len() as u32);
         let pieces = self.geometry.pieces();
         let have = if config.seed { Bitfield::full(pieces) } else { Bitfield::empty(pieces) };
-        self.net.hosts.push(Host { delay: config.delay, peer_id: PeerId([0; 20]) });
-        self.net.inboxes.push(Inbox::new());
+        self.hosts.all.push(Host { delay: config.delay, peer_id: PeerId([0; 20]) });
         self.delay_min = self.delay_min.min(config.delay);
         let disk = config.disk.map(|disk| Disk::new(disk, self.geometry, have.clone(), self.rng.fork()));
         let torrent = self.torrent_for(id, have);
@@ -202,21 +143,22 @@ impl World {
             node.paths = Some(Box::new(Paths::new(self.faults, self.rng.fork())));
         }
         let habit = Habit::of(config.behaviour, self.now, &mut self.rng);
-        if disk.is_some() || habit.is_some() || self.net.tracker.is_some() {
+        if disk.is_some() || habit.is_some() || self.tracker.is_some() {
             node.shell = Some(Box::new(Shell::new(disk, habit)));
         }
-        self.nodes.push(node);
-        self.next_at.push(Time::MAX);
+        self.lanes.nodes.push(node);
+        self.lanes.inboxes.push(Inbox::new());
+        self.lanes.divide(self.threads);
         self.start_announcing(id);
         id
     }
 
     fn start_announcing(&mut self, id: NodeId) {
-        if self.net.tracker.is_none() {
+        if self.tracker.is_none() {
             return;
         }
         let mut config = self.template.clone();
-        config.peer_id = self.net.peer_id(id);
+        config.peer_id = self.hosts.peer_id(id);
         let announcer = shell::announcer(&config, self.now, self.rng.fork());
         self.with(id, |node, _| {
             if let Some(shell) = &mut node.shell {
@@ -229,7 +171,7 @@ impl World {
         let mut config = self.template.clone();
         config.seed = self.rng.next_u64();
         self.rng.fill(&mut config.peer_id.0);
-        self.net.hosts[id.0 as usize].peer_id = config.peer_id;
+        self.hosts.all[id.0 as usize].peer_id = config.peer_id;
         Torrent::new(config, self.geometry, have)
     }
 
@@ -242,7 +184,7 @@ impl World {
     /// Tells a host of these others.
     pub fn tell(&mut self, id: NodeId, of: &[NodeId]) {
         let addrs: Vec<SocketAddr> =
-            of.iter().filter(|other| **other != id).map(|other| self.net.addr_of(*other)).collect();
+            of.iter().filter(|other| **other != id).map(|other| self.hosts.addr_of(*other)).collect();
         self.with(id, |node, now| {
             node.torrent.handle_addresses(now, &addrs, Origin::Network { from_loopback: false });
         });
@@ -250,18 +192,15 @@ impl World {
 
     /// Takes a host off the network: its connections end, nobody reaches it.
     pub fn leave(&mut self, id: NodeId) {
-        let now = self.now;
         if self.is_online(id) {
-            self.nodes[id.0 as usize].go_offline(now, &mut self.net);
-            self.next_at[id.0 as usize] = self.nodes[id.0 as usize].next_at();
+            self.touch(id, Node::go_offline);
         }
     }
 
     /// Lets a host's power fail: it is off the network without a word, and its disk loses some of what was not synced.
     pub fn crash(&mut self, id: NodeId) {
         if self.is_online(id) {
-            self.nodes[id.0 as usize].crash();
-            self.next_at[id.0 as usize] = self.nodes[id.0 as usize].next_at();
+            self.touch(id, |node, _, _| node.crash());
         }
     }
 
@@ -270,10 +209,9 @@ impl World {
         if self.is_online(id) {
             return;
         }
-        let have = self.nodes[id.0 as usize].recover();
+        let have = self.lanes.nodes[id.0 as usize].recover();
         let torrent = self.torrent_for(id, have);
-        let now = self.now;
-        self.nodes[id.0 as usize].restart(now, torrent, &mut self.net);
+        self.touch(id, |node, now, net| node.restart(now, torrent, net));
         self.start_announcing(id);
         self.with(id, |_, _| {});
     }
@@ -289,20 +227,18 @@ impl World {
 
     /// Cuts the network in two, this half and the others; the tracker is where the first host is. Connections across end.
     pub fn partition(&mut self, mut half: impl FnMut(NodeId) -> bool) {
-        self.net.sides = self.ids().map(&mut half).collect();
-        for index in 0..self.nodes.len() {
-            let (node, now) = (&mut self.nodes[index], self.now);
-            if node.online {
-                node.lose_connections(now, &mut self.net);
-                node.settle(now, &mut self.net);
-                self.next_at[index] = node.next_at();
-            }
+        self.hosts.sides = self.ids().map(&mut half).collect();
+        for id in self.ids().filter(|&id| self.is_online(id)).collect::<Vec<_>>() {
+            self.touch(id, |node, now, net| {
+                node.lose_connections(now, net);
+                node.settle(now, net);
+            });
         }
     }
 
     /// Makes the network whole again.
     pub fn heal(&mut self) {
-        self.net.sides.clear();
+        self.hosts.sides.clear();
     }
 
     /// The shape of the torrent.
@@ -313,12 +249,12 @@ impl World {
     /// Whether this piece is with some host that gives and did not start with it.
     pub fn is_elsewhere(&self, piece: PieceIndex) -> bool {
         let gives = |node: &&Node| node.online && !node.config.seed && node.config.behaviour.gives();
-        self.nodes.iter().filter(gives).any(|node| node.torrent.have().has(piece))
+        self.lanes.nodes.iter().filter(gives).any(|node| node.torrent.have().has(piece))
     }
 
     /// Bytes of blocks that the hosts have sent which had everything from the start.
     pub fn bytes_of_sources(&self) -> u64 {
-        self.nodes.iter().filter(|node| node.config.seed).map(|node| node.totals().bytes_up).sum()
+        self.lanes.nodes.iter().filter(|node| node.config.seed).map(|node| node.totals().bytes_up).sum()
     }
 
     /// The present time.
@@ -330,43 +266,44 @@ impl World {
     pub fn trace(&self) -> Trace {
         let fold =
             |hash: u64, node: &Node| (hash ^ node.trace).wrapping_mul(0x0000_0100_0000_01b3).rotate_left(29);
-        Trace(self.nodes.iter().fold(0, fold))
+        Trace(self.lanes.nodes.iter().fold(0, fold))
     }
 
     /// Who was banned, and by whom: the banning host first.
     pub fn bans(&self) -> impl Iterator<Item = (NodeId, NodeId)> + '_ {
-        let all = self.nodes.iter().enumerate().flat_map(|(by, node)| node.bans.iter().map(move |a| (by, a)));
-        all.filter_map(|(by, addr)| Some((NodeId(by as u32), self.net.id_at(*addr)?)))
+        let all =
+            self.lanes.nodes.iter().enumerate().flat_map(|(by, node)| node.bans.iter().map(move |a| (by, a)));
+        all.filter_map(|(by, addr)| Some((NodeId(by as u32), self.hosts.id_at(*addr)?)))
     }
 
     /// Who kept a corrupt block, and from whom: the deceived host first.
     pub fn lies(&self) -> impl Iterator<Item = (NodeId, NodeId)> + '_ {
-        self.nodes.iter().flat_map(|node| node.deceived_by.iter().map(|&liar| (node.id, liar)))
+        self.lanes.nodes.iter().flat_map(|node| node.deceived_by.iter().map(|&liar| (node.id, liar)))
     }
 
     /// A host's torrent.
     pub fn torrent(&self, id: NodeId) -> &Torrent {
-        &self.nodes[id.0 as usize].torrent
+        &self.lanes.nodes[id.0 as usize].torrent
     }
 
     /// What a host is like.
     pub fn config(&self, id: NodeId) -> &NodeConfig {
-        &self.nodes[id.0 as usize].config
+        &self.lanes.nodes[id.0 as usize].config
     }
 
     /// A host's sums, over all its lives.
     pub fn totals(&self, id: NodeId) -> Totals {
-        self.nodes[id.0 as usize].totals()
+        self.lanes.nodes[id.0 as usize].totals()
     }
 
     /// Bytes that a host sent beside blocks and their headers.
     pub fn control_bytes(&self, id: NodeId) -> u64 {
-        self.nodes[id.0 as usize].control_bytes_sent
+        self.lanes.nodes[id.0 as usize].control_bytes_sent
     }
 
     /// Whether a host is on the network.
     pub fn is_online(&self, id: NodeId) -> bool {
-        self.nodes[id.0 as usize].online
+        self.lanes.nodes[id.0 as usize].online
     }
 
     /// Changes a host's torrent from outside, as its user would.
@@ -376,22 +313,23 @@ impl World {
 
     /// When a host joined.
     pub fn joined_at(&self, id: NodeId) -> Time {
-        self.nodes[id.0 as usize].joined_at
+        self.lanes.nodes[id.0 as usize].joined_at
     }
 
     /// When a host had everything it wanted.
     pub fn completed_at(&self, id: NodeId) -> Option<Time> {
-        self.nodes[id.0 as usize].completed_at
+        self.lanes.nodes[id.0 as usize].completed_at
     }
 
     /// Every host.
     pub fn ids(&self) -> impl Iterator<Item = NodeId> + use<> {
-        (0..self.nodes.len() as u32).map(NodeId)
+        (0..self.lanes.nodes.len() as u32).map(NodeId)
     }
 
     /// Whether every host that is there and does what its torrent says has everything it wants.
     pub fn is_complete(&self) -> bool {
-        let mut honest = self.nodes.iter().filter(|n| n.config.behaviour == Behaviour::Honest && n.online);
+        let mut honest =
+            self.lanes.nodes.iter().filter(|n| n.config.behaviour == Behaviour::Honest && n.online);
         honest.all(|n| n.torrent.is_complete())
     }
 
@@ -402,23 +340,18 @@ impl World {
             if done(self) {
                 return true;
             }
-            let inboxes = self.net.inboxes.iter().map(|inbox| inbox.first_at);
-            let next = self.next_at.iter().copied().chain(inboxes).min().unwrap_or(Time::MAX);
-            let next = self.net.tracker.as_ref().map_or(next, |tracker| tracker.next_at.min(next));
+            let next = self.lanes.inboxes.iter().map(|inbox| inbox.next_at).min().unwrap_or(Time::MAX);
+            let next = self.tracker.as_ref().map_or(next, |tracker| tracker.next_at.min(next));
             if next > until || next == Time::MAX {
                 self.now = self.now.max(until);
                 return false;
             }
             let (start, end) =
                 (self.now.max(next), (next + self.window()).min(until + Duration::from_micros(1)));
-            for (id, node) in self.nodes.iter_mut().enumerate() {
-                if self.next_at[id].min(self.net.inboxes[id].first_at) < end {
-                    node.run(start, end, &mut self.net);
-                    self.next_at[id] = node.next_at();
-                }
-            }
-            if let Some(tracker) = &mut self.net.tracker {
-                tracker.serve(end, &mut self.net.inboxes);
+            self.lanes.run(start, end, &self.hosts);
+            self.collect_announces();
+            if let Some(tracker) = &mut self.tracker {
+                tracker.serve(end, &mut self.lanes.inboxes);
             }
             self.now = self.now.max(end - Duration::from_micros(1));
             self.check_if_due();
@@ -447,9 +380,26 @@ impl World {
 
     /// Lets something happen to a node, then carries out what its torrent wants.
     fn with(&mut self, id: NodeId, change: impl FnOnce(&mut Node, Time)) {
-        let (node, now) = (&mut self.nodes[id.0 as usize], self.now);
-        change(node, now);
-        node.settle(now, &mut self.net);
-        self.next_at[id.0 as usize] = node.next_at();
+        self.touch(id, |node, now, net| {
+            change(node, now);
+            node.settle(now, net);
+        });
+    }
+
+    /// Lets something happen to a node from outside, while none runs.
+    fn touch(&mut self, id: NodeId, change: impl FnOnce(&mut Node, Time, &mut Network)) {
+        self.lanes.touch(id, &self.hosts, |node, net| change(node, self.now, net));
+        self.collect_announces();
+    }
+
+    /// Sends on to the tracker what hosts have for it.
+    fn collect_announces(&mut self) {
+        for outbox in &mut self.lanes.outboxes {
+            for announce in outbox.announces.drain(..) {
+                if let Some(tracker) = &mut self.tracker {
+                    tracker.take(announce);
+                }
+            }
+        }
     }
 }

@@ -57,6 +57,10 @@ struct Args {
     /// Determines everything else.
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Threads to share the hosts out to; the outcome is the same. Without this as many as there are processors, and one
+    /// for every 500 hosts at the most.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1_000))]
+    threads: Option<u16>,
     /// Check every invariant after every step; takes long.
     #[arg(long, conflicts_with = "check_every")]
     check: bool,
@@ -79,6 +83,17 @@ struct Args {
     /// Name the scenarios.
     #[arg(long)]
     list: bool,
+}
+
+/// With fewer hosts a thread has less to do in a window of time than it takes to start it.
+const HOSTS_PER_THREAD_MIN: usize = 500;
+
+impl Args {
+    fn threads(&self) -> usize {
+        let is_worth = (self.peers as usize / HOSTS_PER_THREAD_MIN).max(1);
+        let by_default = || std::thread::available_parallelism().map_or(1, usize::from).min(is_worth);
+        self.threads.map_or_else(by_default, usize::from)
+    }
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -161,6 +176,7 @@ fn params(args: &Args, policy: PolicyName) -> Params {
         policy: policy.policy(),
         seed: args.seed,
         checks,
+        threads: args.threads(),
     }
 }
 
@@ -300,6 +316,7 @@ mod tests {
                 let drawn = Params { checks, ..drawn };
                 let line = drawn.replay(scenario.name);
                 let args = Args::try_parse_from(line.split_whitespace()).unwrap();
+                let drawn = Params { threads: args.threads(), ..drawn };
                 assert_eq!(
                     (params(&args, args.policy[0]), args.scenario.as_str()),
                     (drawn, scenario.name),
