@@ -110,7 +110,7 @@ impl World {
     /// Every byte that was sent has been received, or is on its way, or found nobody there for it.
     fn check_bytes(&self) {
         let block = |what: &What| match what {
-            What::Block { block, .. } => u64::from(block.len),
+            What::Block(block) | What::CorruptBlock(block) => u64::from(block.len),
             _ => 0,
         };
         let (mut sent, mut accounted) = (0, 0);

@@ -4,7 +4,7 @@ use crate::check::StepCheck;
 use crate::disk::DiskConfig;
 use crate::network::Network;
 use crate::path::Paths;
-use crate::queue::{Arrival, What};
+use crate::queue::{Arrival, Short, What};
 use crate::shell::Shell;
 use crate::world::NodeId;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -265,14 +265,17 @@ impl Node {
         }
     }
 
-    /// Looks at once at what every HAVE will look at. In a large swarm none of it is in a cache, and waiting for all of
-    /// it together takes hardly longer than waiting for one.
+    /// Looks at once at the peers from which anything has come, and at what every HAVE will look at. In a large swarm none
+    /// of it is in a cache, and waiting for all of it together takes hardly longer than waiting for one.
     fn fetch_peers(&self, due: &VecDeque<Arrival>) {
-        let has = |arrival: &&Arrival| match arrival.what {
-            What::Have(piece) => self.torrent.peer(arrival.key).is_some_and(|peer| peer.have.has(piece)),
-            _ => false,
+        let look = |arrival: &Arrival| {
+            let peer = self.torrent.peer(arrival.key)?;
+            Some(match arrival.what {
+                What::Short(Short::Have(piece)) => peer.have.has(piece),
+                _ => peer.am_choking,
+            })
         };
-        std::hint::black_box(due.iter().filter(has).count());
+        std::hint::black_box(due.iter().filter(|arrival| look(arrival) == Some(true)).count());
     }
 
     fn on_arrival(&mut self, now: Time, arrival: Arrival, net: &mut Network) {
@@ -281,14 +284,10 @@ impl Node {
             return self.on_arrival_offline(now, key, what, net);
         }
         match what {
-            What::Have(piece) => self.torrent.handle_message(now, key, &Message::Have(piece)),
-            What::Request(block) => self.torrent.handle_message(now, key, &Message::Request(block)),
-            What::Message(message) => self.torrent.handle_message(now, key, &message),
-            What::Block { block, corrupt } => {
-                let len = u64::from(block.len) + PIECE_HEADER_LEN as u64;
-                self.downlink_free_at = self.downlink_free_at.max(now) + self.config.down.time_for(len);
-                self.downlink.push_back(Received { at: self.downlink_free_at, key, block, corrupt });
-            }
+            What::Short(message) => self.torrent.handle_message(now, key, &message.into()),
+            What::Long(message) => self.torrent.handle_message(now, key, &message),
+            What::Block(block) => self.queue_down(now, key, block, false),
+            What::CorruptBlock(block) => self.queue_down(now, key, block, true),
             What::Incoming(from) => self.on_incoming(now, from, key, net),
             What::Accepted { by, key: remote_key } => self.on_accepted(now, key, by, remote_key, net),
             What::Tracker(answer) => self.on_tracker(now, *answer, net),
@@ -303,6 +302,12 @@ impl Node {
                 }
             }
         }
+    }
+
+    fn queue_down(&mut self, now: Time, key: PeerKey, block: BlockRef, corrupt: bool) {
+        let len = u64::from(block.len) + PIECE_HEADER_LEN as u64;
+        self.downlink_free_at = self.downlink_free_at.max(now) + self.config.down.time_for(len);
+        self.downlink.push_back(Received { at: self.downlink_free_at, key, block, corrupt });
     }
 
     fn on_block(&mut self, now: Time) {
@@ -380,7 +385,7 @@ impl Node {
                         continue;
                     };
                     let at = arrival(&mut self.paths, PeerKey(key as u32), now, *delay);
-                    net.leave(*remote, at, *remote_key, What::Have(piece));
+                    net.leave(*remote, at, *remote_key, What::Short(Short::Have(piece)));
                     self.control_bytes += HAVE_LEN;
                 }
             }
@@ -414,19 +419,14 @@ impl Node {
         let Some(Link { remote, remote_key: Some(key), delay, .. }) = &self.links[peer.0 as usize] else {
             return;
         };
-        let (len, what) = match message {
-            Message::Have(piece) => (HAVE_LEN, What::Have(piece)),
-            Message::Request(block) => (REQUEST_LEN * self.scale, What::Request(block)),
-            Message::Bitfield(bits) => {
-                (5 + bits.len() as u64, What::Message(Box::new(Message::Bitfield(bits))))
-            }
-            Message::Cancel(_) | Message::Reject(_) => {
-                (REQUEST_LEN * self.scale, What::Message(Box::new(message)))
-            }
-            other => (5, What::Message(Box::new(other))),
+        let len = match &message {
+            Message::Have(_) => HAVE_LEN,
+            Message::Request(_) | Message::Cancel(_) | Message::Reject(_) => REQUEST_LEN * self.scale,
+            Message::Bitfield(bits) => 5 + bits.len() as u64,
+            _ => 5,
         };
         self.control_bytes += len;
-        net.leave(*remote, arrival(&mut self.paths, peer, now, *delay), *key, what);
+        net.leave(*remote, arrival(&mut self.paths, peer, now, *delay), *key, message.into());
     }
 
     pub(crate) fn hang_up(&mut self, now: Time, peer: PeerKey, net: &mut Network) {
@@ -505,7 +505,7 @@ impl Node {
                 self.torrent.handle_upload_failed(now, key, block);
                 continue;
             }
-            let corrupt = self.config.behaviour == Behaviour::Poisoner;
+            let is_corrupt = self.config.behaviour == Behaviour::Poisoner;
             let control = self.control_bytes / self.scale;
             self.control_bytes %= self.scale;
             self.control_bytes_sent += control;
@@ -515,7 +515,8 @@ impl Node {
                 Some(paths) => paths.block(key, sent, link.delay),
                 None => sent + link.delay,
             };
-            net.leave(link.remote, at, remote_key, What::Block { block, corrupt });
+            let what = if is_corrupt { What::CorruptBlock(block) } else { What::Block(block) };
+            net.leave(link.remote, at, remote_key, what);
             self.uplink_free_at = Some(sent);
         }
     }

@@ -78,7 +78,7 @@ impl Node {
     /// What arrives at a host that is not there.
     pub(crate) fn on_arrival_offline(&mut self, now: Time, key: PeerKey, what: What, net: &mut Network) {
         match what {
-            What::Block { block, .. } => self.bytes_dropped += u64::from(block.len),
+            What::Block(block) | What::CorruptBlock(block) => self.bytes_dropped += u64::from(block.len),
             What::Incoming(from) => {
                 let silence = if self.crashed { DIAL_TIMEOUT } else { Duration::ZERO };
                 let delay = net.hosts.delay_between(self.id, from);
@@ -92,7 +92,7 @@ impl Node {
             }
             What::Accepted { by, key: remote_key } => self.reset(now, by, remote_key, net),
             What::Refused | What::Disconnected => self.links[key.0 as usize] = None,
-            What::Have(_) | What::Request(_) | What::Message(_) | What::Tracker(_) => {}
+            What::Short(_) | What::Long(_) | What::Tracker(_) => {}
         }
     }
 

@@ -12,17 +12,43 @@ use swarm_core::id::{BlockRef, PeerKey, PieceIndex};
 use swarm_core::time::Time;
 use swarm_core::wire::Message;
 
+/// A message that is no longer than a request: nearly every one.
+#[derive(Debug)]
+pub(crate) enum Short {
+    Choke,
+    Unchoke,
+    Interested,
+    NotInterested,
+    Have(PieceIndex),
+    Request(BlockRef),
+    Cancel(BlockRef),
+    Reject(BlockRef),
+}
+
+impl From<Short> for Message {
+    fn from(short: Short) -> Message {
+        match short {
+            Short::Choke => Message::Choke,
+            Short::Unchoke => Message::Unchoke,
+            Short::Interested => Message::Interested,
+            Short::NotInterested => Message::NotInterested,
+            Short::Have(piece) => Message::Have(piece),
+            Short::Request(block) => Message::Request(block),
+            Short::Cancel(block) => Message::Cancel(block),
+            Short::Reject(block) => Message::Reject(block),
+        }
+    }
+}
+
 /// What arrives over a path. Kept small: a large swarm has millions of these under way.
 #[derive(Debug)]
 pub(crate) enum What {
-    Have(PieceIndex),
-    Request(BlockRef),
-    Message(Box<Message>),
+    Short(Short),
+    Long(Box<Message>),
     /// A block that has crossed the network and now queues for the downlink.
-    Block {
-        block: BlockRef,
-        corrupt: bool,
-    },
+    Block(BlockRef),
+    /// The same, and it is not what it should be.
+    CorruptBlock(BlockRef),
     /// Someone dials; the key is the dialler's own.
     Incoming(NodeId),
     /// The dialled host has taken the connection, and knows it by this key.
@@ -35,6 +61,22 @@ pub(crate) enum What {
     Disconnected,
     /// The tracker answers, or it is plain that it does not.
     Tracker(Box<Answer>),
+}
+
+impl From<Message> for What {
+    fn from(message: Message) -> What {
+        What::Short(match message {
+            Message::Choke => Short::Choke,
+            Message::Unchoke => Short::Unchoke,
+            Message::Interested => Short::Interested,
+            Message::NotInterested => Short::NotInterested,
+            Message::Have(piece) => Short::Have(piece),
+            Message::Request(block) => Short::Request(block),
+            Message::Cancel(block) => Short::Cancel(block),
+            Message::Reject(block) => Short::Reject(block),
+            long => return What::Long(Box::new(long)),
+        })
+    }
 }
 
 /// Something that happens to a node at a time, on one of its connections.
@@ -77,5 +119,15 @@ impl Inbox {
     /// Notes when something happens to the node by itself.
     pub(crate) fn note_next(&mut self, at: Time) {
         self.next_at = self.arrivals.iter().fold(at, |next, arrival| next.min(arrival.at));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_under_way_in_millions_is_small() {
+        assert_eq!(size_of::<Arrival>(), 32);
     }
 }

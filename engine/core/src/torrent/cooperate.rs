@@ -35,8 +35,8 @@ impl Torrent {
             self.actions.extend(self.turns.front().map(Action::Upload));
         }
         while self.turns.has_room() {
-            let mut candidates: Vec<(PeerKey, u32)> =
-                self.turn_candidates(now).map(|peer| (peer.key, peer.have.count())).collect();
+            let mut candidates = Vec::with_capacity(self.peers.len());
+            candidates.extend(self.turn_candidates(now).map(|peer| (peer.key, peer.have.count())));
             self.prefer_who_passes_on(&mut candidates);
             let Some(key) = self.turns.choose(&candidates) else { return };
             self.turns.offer(now, key);
