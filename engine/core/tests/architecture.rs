@@ -66,6 +66,10 @@ const IMPURE_WORDS: &[&str] = &[
     "eprintln!",
 ];
 
+/// Where pure code may start threads, since there they only share out work whose outcome does not depend on them, and end
+/// before the call does.
+const THREADS_SHARE_WORK_ONLY: &[&str] = &["sim/src/lanes.rs"];
+
 /// Where hash tables may be used in pure code, since there they only answer whether something is in them: the order
 /// in which they would be walked is random.
 const HASH_TABLES_LOOKED_UP_ONLY: &[&str] =
@@ -200,8 +204,10 @@ fn pure_code_takes_time_and_randomness_as_arguments() {
         if path.contains("/src/bin/") || path.ends_with("/src/main.rs") {
             continue;
         }
+        let may_thread = THREADS_SHARE_WORK_ONLY.iter().any(|allowed| path.ends_with(allowed));
         for word in IMPURE_WORDS {
-            assert!(!says(&code, word), "{path} says `{word}`");
+            let may = may_thread && *word == "std::thread";
+            assert!(may || !says(&code, word), "{path} says `{word}`");
         }
         let has_tables = says(&code, "HashMap") || says(&code, "HashSet");
         let may = HASH_TABLES_LOOKED_UP_ONLY.iter().any(|allowed| path.ends_with(allowed));
