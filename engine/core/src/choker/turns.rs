@@ -9,7 +9,8 @@
 //!   falls idle. How many that takes depends on the path, the uplink and how many offers are of use, and is found out:
 //!   more whenever the uplink had nothing left to send while a peer's answer was on its way, fewer whenever more than
 //!   a piece and a half waited behind a finished one.
-//! - A peer for which everything that it could ask for is on its way already passes its turn on at once.
+//! - A peer for which everything that it could ask for is on its way already says so, and is offered nothing until it has
+//!   a use for something again; if the offer was quicker, it passes its turn on at once.
 //! - Whoever asked first is sent its whole piece first. While it takes no more, which may be for want of room on its own
 //!   downlink, whoever comes next is served beside it, so that the uplink does not idle.
 
@@ -27,6 +28,9 @@ const RESPONSE_INITIAL: Duration = Duration::from_millis(100);
 const PATIENCE: Duration = Duration::from_millis(20);
 /// No answer is waited for longer than this.
 const PATIENCE_MAX: Duration = Duration::from_secs(1);
+/// At least this share of the offers is expected to be used: while hardly anybody has a use for any, more of them at once
+/// would only make peers wait for a busy uplink that they could have from an idle one.
+const USED_MIN_OF_256: u32 = 128;
 /// So many offers that ended unused are remembered, in case they were too short.
 const LAPSED_MAX: usize = 64;
 /// When the peer in front takes nothing for this long, the others are served beside it.
@@ -105,7 +109,7 @@ impl Turns {
     /// Counts an offer that was used, or was not.
     fn note_use(&mut self, used: bool) {
         let sample = if used { 256 } else { 0 };
-        self.used_of_256 = ((self.used_of_256 * 15 + sample) / 16).max(16);
+        self.used_of_256 = ((self.used_of_256 * 15 + sample) / 16).max(USED_MIN_OF_256);
     }
 
     /// The peer that was offered a turn wants nothing at present.

@@ -314,8 +314,9 @@ impl Torrent {
 
     /// Says so when a peer begins or ceases to have something that we want.
     pub(super) fn update_interest(&mut self, now: Time, key: PeerKey) {
+        let Some(peer) = self.peers.get(key) else { return };
+        let interested = peer.useful_pieces > 0 && (!self.is_cooperative() || self.could_use(peer));
         let Some(peer) = self.peers.get_mut(key) else { return };
-        let interested = peer.useful_pieces > 0;
         if peer.am_interested != interested {
             peer.am_interested = interested;
             peer.useful_at = now;

@@ -5,8 +5,9 @@
 //! for what its turn is worth; what it has asked for is still sent, as BEP 6 allows.
 
 use super::{Action, TICK, Torrent, UploadPolicy};
-use crate::id::PeerKey;
+use crate::id::{PeerKey, PieceIndex};
 use crate::peer::Peer;
+use crate::picker::Source;
 use crate::time::{Duration, Time};
 use crate::wire::Message;
 
@@ -49,6 +50,13 @@ impl Torrent {
         }
     }
 
+    /// Whether the peer has something for us that is not on its way already. Towards the end, when everything is, it
+    /// may still be asked for what somebody else is slow to send.
+    pub(super) fn could_use(&self, peer: &Peer) -> bool {
+        let source = Source { key: peer.key, have: &peer.have, may_start: true, one_piece: true };
+        !peer.pipeline.is_empty() || self.picker.is_endgame() || self.picker.has_for(source)
+    }
+
     /// A turn that is of no use, since all that the peer has for us is on its way already, is passed on at once: the peer
     /// hears that we want nothing for now.
     pub(super) fn take_turn(&mut self, now: Time, key: PeerKey) {
@@ -58,6 +66,19 @@ impl Torrent {
         let Some(peer) = self.peers.get_mut(key).filter(|peer| peer.pipeline.len() == asked) else { return };
         peer.am_interested = false;
         self.send(now, key, Message::NotInterested);
+    }
+
+    /// The peer sends us a piece from now on: others that have nothing else for us hear that we want nothing of them,
+    /// so that they offer their turns to those who do.
+    pub(super) fn lose_interest(&mut self, now: Time, piece: PieceIndex) {
+        let is_useless = |peer: &&Peer| peer.am_interested && peer.have.has(piece) && !self.could_use(peer);
+        let lost: Vec<PeerKey> = self.peers.values().filter(is_useless).map(|peer| peer.key).collect();
+        for key in lost {
+            if let Some(peer) = self.peers.get_mut(key) {
+                peer.am_interested = false;
+                self.send(now, key, Message::NotInterested);
+            }
+        }
     }
 
     /// Who could use a turn.

@@ -206,6 +206,7 @@ impl Torrent {
         } else if peer.peer_choking && peer.am_interested && !peer.allowed_fast_in.is_empty() {
             self.pick_allowed_fast(key, may_start, &mut picks);
         }
+        let begun = picks.first().map(|block| block.piece).filter(|_| one_piece);
         let peer = self.peers.get_mut(key).expect("still here");
         for block in picks.drain(..) {
             peer.pipeline.push(block, now);
@@ -213,6 +214,9 @@ impl Torrent {
             self.actions.push_back(Action::Send { peer: key, message: Message::Request(block) });
         }
         self.picks = picks;
+        if let Some(piece) = begun {
+            self.lose_interest(now, piece);
+        }
     }
 
     fn pick_allowed_fast(&mut self, key: PeerKey, may_start: bool, picks: &mut Vec<BlockRef>) {
