@@ -123,8 +123,8 @@ async fn four_take_a_piece(ip: &str, policy: UploadPolicy) -> Vec<(PieceIndex, b
 
 async fn cooperative_peers_take_turns_of_a_piece_each(ip: &str) {
     let taken = four_take_a_piece(ip, UploadPolicy::Cooperative).await;
-    // The last may go on, since nobody waits any more.
-    assert!(taken.iter().filter(|(_, choked)| *choked).count() >= 2, "{taken:?}");
+    // The last may go on, since nobody waits any more: three at the most, if others are served beside one that takes no more.
+    assert!(taken.iter().any(|(_, choked)| *choked), "{taken:?}");
     let pieces: BTreeSet<PieceIndex> = taken.iter().map(|(piece, _)| *piece).collect();
     assert_eq!(pieces.len(), 4, "the only copy shows each of them another piece");
 }

@@ -1,5 +1,6 @@
 //! One connection's task: reads, writes, waits. Everything it learns goes to its torrent in place.
 
+use super::ahead::Ahead;
 use super::reader::{Progress, Reader, Sink};
 use crate::buffer::Block;
 use crate::session::shell::Link;
@@ -51,13 +52,17 @@ pub(crate) async fn run(
 ) -> String {
     let pieces = torrent.pieces();
     let mut input = Input { reader: Reader::new(DecodeLimits::for_pieces(pieces)), in_debt: false };
+    let mut ahead = Ahead::new(&stream);
     let mut reading = ReadWait::Socket;
     loop {
-        let flush = match torrent.flush(key, &stream) {
+        let flush = match torrent.flush(key, &stream, ahead.bytes()) {
             Ok(Flush::Closed(reason)) => return reason,
             Ok(flush) => flush,
             Err(error) => return error.to_string(),
         };
+        if matches!(flush, Flush::Blocked) {
+            ahead.on_blocked(torrent.now());
+        }
         let write_at = match flush {
             Flush::Until(time) => Some(torrent.instant(time)),
             _ => None,
@@ -84,6 +89,7 @@ pub(crate) async fn run(
                 if let Err(error) = ready {
                     return error.to_string();
                 }
+                ahead.on_writable(torrent.now(), &stream);
             }
             () = torrent.memory_freed(), if reading == ReadWait::Memory => {}
             () = sleep_until(read_at), if read_at.is_some() => reading = ReadWait::Nothing,

@@ -5,6 +5,7 @@
 //! torrent. A connection's task moves bytes; what they mean is decided by the
 //! torrent's state machine, called in place.
 
+pub(crate) mod ahead;
 pub(crate) mod connection;
 pub(crate) mod handshake;
 pub(crate) mod outbox;

@@ -502,7 +502,7 @@ impl Shell for FetchShell {
         self.with(|inner| {
             inner.next_key += 1;
             key = PeerKey(inner.next_key);
-            inner.links.insert(key, Link::new(&wake));
+            inner.links.insert(key, Link::new(&wake, false));
             inner.core.handle_connected(now, key, info);
             let port = self.hub.dht.borrow().as_ref().and_then(|dht| dht.port(Family::of(addr)));
             if let Some(port) = port.filter(|_| has_dht)

@@ -37,8 +37,9 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    pub(crate) fn new(wake: &Rc<Notify>) -> Link {
-        let outbox = Outbox::default();
+    /// A connection without anything to write. See [`Outbox::new`] for who `overtakes` whom.
+    pub(crate) fn new(wake: &Rc<Notify>, overtakes: bool) -> Link {
+        let outbox = Outbox::new(overtakes);
         Link { outbox, wake: Rc::clone(wake), closing: None, stalled: None, piece: None }
     }
 

@@ -416,7 +416,7 @@ impl Shell for TorrentShell {
         let key = self.with(|inner| {
             inner.next_key += 1;
             let key = PeerKey(inner.next_key);
-            inner.links.insert(key, Link::new(&wake));
+            inner.links.insert(key, Link::new(&wake, info.fast));
             inner.core.handle_connected(now, key, info);
             key
         });

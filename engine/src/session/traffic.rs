@@ -7,14 +7,15 @@ use super::torrent::{Inner, TorrentShell};
 use crate::buffer::{Block, PieceBuffer};
 use crate::net::connection::TorrentSink;
 use std::io;
+use std::ops::RangeInclusive;
 use std::rc::Rc;
 use swarm_core::geometry::BLOCK_LEN;
 use swarm_core::id::{BlockRef, PeerKey};
 use swarm_core::time::Time;
 use tokio::net::TcpStream;
 
-/// How much is queued for a socket at a time. What is queued cannot be cancelled any more.
-const QUEUED_MAX: usize = 16 * BLOCK_LEN as usize;
+/// How much is queued for a socket at a time, at the least and at the most. What is queued cannot be cancelled any more.
+const QUEUED: RangeInclusive<usize> = 2 * BLOCK_LEN as usize..=16 * BLOCK_LEN as usize;
 /// How much is written in a row before others get their turn.
 const WRITTEN_IN_A_ROW: usize = 1024 * 1024;
 /// A peer that does not read what it asks of us may cost this much memory in control messages, in bytes.
@@ -75,11 +76,16 @@ impl TorrentShell {
         self.download.take(now, bytes);
     }
 
-    /// Writes what waits for a connection, and takes up its next blocks.
-    pub(crate) fn flush(self: &Rc<Self>, key: PeerKey, stream: &TcpStream) -> io::Result<Flush> {
+    /// Writes what waits for a connection, and takes up its next blocks, about as many bytes `ahead`.
+    pub(crate) fn flush(
+        self: &Rc<Self>,
+        key: PeerKey,
+        stream: &TcpStream,
+        ahead: usize,
+    ) -> io::Result<Flush> {
         let mut written = 0;
         loop {
-            let limited = self.with(|inner| self.queue_blocks(inner, key));
+            let limited = self.with(|inner| self.queue_blocks(inner, key, ahead));
             let inner = self.inner.borrow();
             let Some(link) = inner.links.get(&key) else { return Ok(Flush::Closed("gone".to_owned())) };
             if let Some(reason) = &link.closing {
@@ -95,7 +101,8 @@ impl TorrentShell {
                 Ok(count) => count,
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
                     drop(inner);
-                    self.with(|inner| inner.core.handle_upload_blocked(key));
+                    let now = self.hub.now();
+                    self.with(|inner| inner.core.handle_upload_blocked(now, key));
                     return Ok(Flush::Blocked);
                 }
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
@@ -119,11 +126,11 @@ impl TorrentShell {
     }
 
     /// Fills a connection's queue with blocks. If a rate limit stops it, says until when.
-    fn queue_blocks(self: &Rc<Self>, inner: &mut Inner, key: PeerKey) -> Option<Time> {
+    fn queue_blocks(self: &Rc<Self>, inner: &mut Inner, key: PeerKey, ahead: usize) -> Option<Time> {
         loop {
             let now = self.hub.now();
             let link = inner.links.get(&key)?;
-            if link.outbox.len() >= QUEUED_MAX {
+            if link.outbox.len() >= ahead.clamp(*QUEUED.start(), *QUEUED.end()) {
                 return None;
             }
             let block = match link.stalled {

@@ -8,6 +8,7 @@
 
 mod slots;
 mod turns;
+mod width;
 
 pub use slots::UploadSlots;
 pub use turns::{TURNS_MAX, Turns};

@@ -12,8 +12,9 @@
 //! - A peer for which everything that it could ask for is on its way already says so, and is offered nothing until it has
 //!   a use for something again; if the offer was quicker, it passes its turn on at once.
 //! - Whoever asked first is sent its whole piece first. While it takes no more, which may be for want of room on its own
-//!   downlink, whoever comes next is served beside it, so that the uplink does not idle.
+//!   downlink, whoever comes next is served beside it, so that the uplink does not idle; how many at once, see [`Width`].
 
+use super::width::Width;
 use crate::id::PeerKey;
 use crate::rng::Rng;
 use crate::time::{Duration, Time};
@@ -75,6 +76,8 @@ pub struct Turns {
     response: Duration,
     /// The peer in front takes nothing: everyone is served.
     is_stalled: bool,
+    /// How many may be served at once while some take no more.
+    width: Width,
     rng: Rng,
 }
 
@@ -90,6 +93,7 @@ impl Turns {
             quota: quota.max(1),
             response: RESPONSE_INITIAL,
             is_stalled: false,
+            width: Width::default(),
             rng,
         }
     }
@@ -101,9 +105,13 @@ impl Turns {
 
     /// Whether another turn should be offered.
     pub fn has_room(&self) -> bool {
-        let promised: u32 = self.serving.iter().map(|turn| turn.queued + turn.quota).sum();
+        // What was promised to those who take no more keeps the uplink busy only as they let it.
+        let open = self.serving.iter().filter(|turn| !turn.is_blocked);
+        let promised: u32 = open.clone().map(|turn| turn.queued + turn.quota).sum();
         let hoped = self.offers.len() as u32 * self.quota * self.used_of_256 / 256;
-        self.offers.len() + self.serving.len() < TURNS_MAX && promised + hoped < self.target
+        let nobody_is_blocked = open.count() == self.serving.len();
+        let turns_max = if nobody_is_blocked { TURNS_MAX } else { self.width.turns() };
+        self.offers.len() + self.serving.len() < turns_max && promised + hoped < self.target
     }
 
     /// Counts an offer that was used, or was not.
@@ -184,13 +192,17 @@ impl Turns {
     }
 
     /// The peer takes no more for now: what waits behind it is sent meanwhile, so that the uplink does not idle.
-    pub fn on_blocked(&mut self, key: PeerKey) {
+    pub fn on_blocked(&mut self, now: Time, key: PeerKey) {
         self.serving.iter_mut().filter(|turn| turn.key == key).for_each(|turn| turn.is_blocked = true);
+        if self.front().is_none() {
+            self.width.on_all_blocked(now);
+        }
     }
 
     /// A block that the peer had asked for was sent, or is no longer wanted. True if its turn is over with that.
     pub fn on_sent(&mut self, now: Time, key: PeerKey) -> bool {
         let is_front = self.front() == Some(key);
+        self.width.on_sent(now);
         let Some(at) = self.serving.iter().position(|turn| turn.key == key) else { return false };
         let turn = &mut self.serving[at];
         turn.queued = turn.queued.saturating_sub(1);
@@ -337,13 +349,30 @@ mod tests {
         let mut turns = turns();
         (1..=3).for_each(|key| turns.offer(ms(0), PeerKey(key)));
         (1..=3).for_each(|key| drop(ask(&mut turns, ms(10), key)));
-        turns.on_blocked(PeerKey(1));
+        turns.on_blocked(ms(10), PeerKey(1));
         assert_eq!(turns.front(), Some(PeerKey(2)));
         assert!(turns.may_send(PeerKey(2)) && !turns.may_send(PeerKey(3)));
         assert!(turns.may_send(PeerKey(1)), "it may go on whenever it can");
         turns.on_sent(ms(20), PeerKey(1));
         assert_eq!(turns.front(), Some(PeerKey(1)));
         assert!(!turns.may_send(PeerKey(2)));
+    }
+
+    #[test]
+    fn a_peer_that_takes_no_more_leaves_room_for_another() {
+        let mut turns = turns();
+        turns.offer(ms(0), PeerKey(1));
+        ask(&mut turns, ms(10), 1);
+        turns.renew(PeerKey(1));
+        assert!(!turns.has_room(), "it alone keeps the uplink busy");
+        turns.on_blocked(ms(20), PeerKey(1));
+        assert!(turns.has_room());
+        turns.offer(ms(20), PeerKey(2));
+        ask(&mut turns, ms(30), 2);
+        turns.on_blocked(ms(30), PeerKey(2));
+        assert!(!turns.has_room(), "two are enough at first");
+        turns.on_sent(ms(40), PeerKey(1));
+        assert!(!turns.has_room());
     }
 
     #[test]

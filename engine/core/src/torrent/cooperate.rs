@@ -121,9 +121,10 @@ impl Torrent {
     }
 
     /// A peer takes no more of what it is sent until it has read some of it.
-    pub fn handle_upload_blocked(&mut self, key: PeerKey) {
+    pub fn handle_upload_blocked(&mut self, now: Time, key: PeerKey) {
         if self.is_cooperative() {
-            self.turns.on_blocked(key);
+            self.turns.on_blocked(now, key);
+            self.give_turns(now);
             self.actions.extend(self.turns.front().map(Action::Upload));
         }
     }

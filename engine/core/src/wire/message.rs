@@ -91,12 +91,15 @@ impl Message {
     }
 }
 
-/// Appends the [`PIECE_HEADER_LEN`] bytes that come before a block's payload, which the caller
-/// sends straight from where it lies. `block.len` is at most [`REQUEST_LEN_MAX`](crate::geometry::REQUEST_LEN_MAX).
-pub fn encode_piece_header(block: BlockRef, out: &mut Vec<u8>) {
-    put_header(out, id::PIECE, 8 + block.len);
-    out.extend_from_slice(&block.piece.0.to_be_bytes());
-    out.extend_from_slice(&block.begin.to_be_bytes());
+/// What comes before a block's payload, which the caller sends straight from where it lies. `block.len` is at most
+/// [`REQUEST_LEN_MAX`](crate::geometry::REQUEST_LEN_MAX).
+pub fn piece_header(block: BlockRef) -> [u8; PIECE_HEADER_LEN] {
+    let mut header = [0; PIECE_HEADER_LEN];
+    header[..4].copy_from_slice(&(PIECE_HEADER_LEN as u32 - 4 + block.len).to_be_bytes());
+    header[4] = id::PIECE;
+    header[5..9].copy_from_slice(&block.piece.0.to_be_bytes());
+    header[9..].copy_from_slice(&block.begin.to_be_bytes());
+    header
 }
 
 fn put_block(out: &mut Vec<u8>, id: u8, block: BlockRef) {

@@ -19,5 +19,5 @@ pub use exchange::{PeerExchange, PeerFlags};
 pub use extension::{Extension, ExtensionHandshake};
 pub use fast::allowed_fast_set;
 pub use handshake::{HANDSHAKE_LEN, Handshake, HandshakeError, Reserved};
-pub use message::{Message, encode_piece_header};
+pub use message::{Message, piece_header};
 pub use metadata::{MetadataMessage, metadata_pieces, metadata_range};

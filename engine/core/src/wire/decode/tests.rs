@@ -1,5 +1,5 @@
 use super::*;
-use crate::wire::encode_piece_header;
+use crate::wire::piece_header;
 use proptest::prelude::*;
 
 fn any_block() -> impl Strategy<Value = BlockRef> {
@@ -38,7 +38,7 @@ fn encode(decoded: &Decoded) -> Vec<u8> {
     let mut out = Vec::new();
     match decoded {
         Decoded::Message(message) => message.encode(&mut out),
-        Decoded::Block(block) => encode_piece_header(*block, &mut out),
+        Decoded::Block(block) => out.extend_from_slice(&piece_header(*block)),
     }
     out
 }
@@ -153,7 +153,7 @@ fn a_bitfield_has_the_length_of_its_torrent() {
 fn a_block_is_its_header_alone() {
     let block = BlockRef { piece: PieceIndex(7), begin: 32_768, len: 16_384 };
     let mut out = Vec::new();
-    encode_piece_header(block, &mut out);
+    out.extend_from_slice(&piece_header(block));
     assert_eq!(out, [0, 0, 0x40, 9, 7, 0, 0, 0, 7, 0, 0, 0x80, 0]);
     assert_eq!(decode(&out[..12], &UNKNOWN), Ok(None));
     assert_eq!(decode(&out, &UNKNOWN), Ok(Some((Decoded::Block(block), PIECE_HEADER_LEN))));
