@@ -5,7 +5,8 @@
   on either end of its veth. It needs root.
 - What a line carries in payload is measured beforehand in the same run: a TCP connection between two of the hosts that
   sends both ways at once. The bound for the swarm follows from that: the file's size over that rate.
-- Contestants take turns, with the same file, the same lines, the same congestion control, and nothing kept between runs. The
+- Contestants take turns, with the same file, the same lines, the same congestion control on every host, whatever this machine's own
+  is, and nothing kept between runs. The
   source has checked its data, and the tracker knows it, before the clock starts. Then all downloaders start at the same moment;
   each one's time ends when it says that it is complete, and it goes on serving. Every copy is compared afterwards.
 - The simulator runs the same swarm, at the same rate and without delay, and its prediction stands beside.
@@ -68,9 +69,9 @@ class Libtorrent(contestants.Libtorrent):
 
 
 class Hosts:
-    """Hosts 0, 1, 2 and so on, each behind a line of this rate."""
+    """Hosts 0, 1, 2 and so on, each behind a line of this rate, and with this congestion control."""
 
-    def __init__(self, count, mbit):
+    def __init__(self, count, mbit, congestion_control):
         from network import Network, ip
 
         self.network = Network(count)
@@ -82,6 +83,8 @@ class Hosts:
             for namespace, device in ((self.network.namespaces[number], "uplink"), (self.switch, f"port{number}")):
                 shape = ["root", "tbf", "rate", f"{mbit}mbit", "burst", BURST, "latency", QUEUE]
                 subprocess.run(["tc", "-n", namespace, "qdisc", "add", "dev", device, *shape], check=True)
+            route = ["10.0.0.0/24", "dev", "uplink", "proto", "kernel", "scope", "link"]
+            ip("-n", self.network.namespaces[number], "route", "replace", *route, "congctl", congestion_control)
 
     def ip(self, number):
         return f"10.0.0.{number + 1}"
@@ -207,9 +210,10 @@ def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--peers", type=int, default=20)
-    parser.add_argument("--size", type=size, default=256 * MIB)
+    parser.add_argument("--size", type=size, default=512 * MIB)
     parser.add_argument("--piece-length", type=size, default=MIB, metavar="SIZE")
     parser.add_argument("--rate", type=int, default=100, metavar="MBIT", help="of each line, in Mbit/s")
+    parser.add_argument("--congestion-control", default="cubic", metavar="NAME", help="of every host [default: cubic, Linux's own default]")
     names = [contestant.name for contestant in ALL]
     parser.add_argument("--only", metavar="NAME", action="append", choices=names, help="repeatable [default: swarm, libtorrent]")
     parser.add_argument("--name", help="keep the results as benches/results/DATE-CORES-NAME.json")
@@ -226,7 +230,7 @@ def main():
     chosen = [contestant() for contestant in ALL if contestant.name in args.only]
     pieces = -(-args.size // args.piece_length)
     rounds = []
-    hosts = Hosts(args.peers + 1, args.rate)
+    hosts = Hosts(args.peers + 1, args.rate, args.congestion_control)
     scratch = Path(tempfile.mkdtemp(prefix="swarm-world-", dir="/dev/shm"))
     try:
         torrent = Torrent(scratch, args.size, args.piece_length, f"http://{hosts.tracker}:{TRACKER_PORT}/announce")
@@ -253,7 +257,7 @@ def main():
             "command": shlex.join(["just", "bench-world", *sys.argv[1:]]),
             "machine": machine(),
             "versions": {contestant.name: contestant.version() for contestant in chosen},
-            "lines": {"rate_mbit": args.rate, "burst": BURST, "queue": QUEUE},
+            "lines": {"rate_mbit": args.rate, "burst": BURST, "queue": QUEUE, "congestion_control": args.congestion_control},
             "peers": args.peers,
             "bytes": args.size,
             "piece_length": args.piece_length,
