@@ -3,8 +3,9 @@
 //! There is nothing to repay, so the only question is what gets the pieces everywhere soonest:
 //!
 //! - A piece is of use only when it is whole. So few peers are served at a time, each with one piece: a *turn*.
-//! - The needier of two random peers gets the next turn. Serving the neediest of all would make everyone serve
-//!   the same peer; any one at random leaves some behind. Two choices avoid both (Mitzenmacher 2001).
+//! - A random peer gets the next turn, or a second one if that is clearly needier. Serving the neediest of all would make everyone
+//!   serve the same peer, and even the needier of any two crowds downlinks; any one at random leaves some behind. Two choices
+//!   (Mitzenmacher 2001) that mind only large differences avoid both.
 //! - A turn is given while earlier ones are still being sent, so that its requests are here when the uplink
 //!   falls idle. How many that takes depends on the path, the uplink and how many offers are of use, and is found out:
 //!   more whenever the uplink had nothing left to send while a peer's answer was on its way, fewer whenever more than
@@ -29,6 +30,8 @@ const RESPONSE_INITIAL: Duration = Duration::from_millis(100);
 const PATIENCE: Duration = Duration::from_millis(20);
 /// No answer is waited for longer than this.
 const PATIENCE_MAX: Duration = Duration::from_secs(1);
+/// A peer is clearly needier than another if it has so many pieces less.
+const CLEARLY_LESS: u32 = 8;
 /// At least this share of the offers is expected to be used: while hardly anybody has a use for any, more of them at once
 /// would only make peers wait for a busy uplink that they could have from an idle one.
 const USED_MIN_OF_256: u32 = 128;
@@ -135,11 +138,11 @@ impl Turns {
         }
     }
 
-    /// The needier of two random candidates, each given with the number of pieces that it has.
+    /// A random candidate, or a second one that has clearly less; each is given with the number of pieces that it has.
     pub fn choose(&mut self, candidates: &[(PeerKey, u32)]) -> Option<PeerKey> {
         let &(a, has_a) = self.rng.choose(candidates)?;
         let &(b, has_b) = self.rng.choose(candidates)?;
-        Some(if has_b < has_a { b } else { a })
+        Some(if has_b + CLEARLY_LESS <= has_a { b } else { a })
     }
 
     /// The peer may have a turn, if it asks for something soon.
@@ -305,14 +308,20 @@ mod tests {
     }
 
     #[test]
-    fn the_neediest_is_preferred_but_does_not_get_everything() {
+    fn who_has_clearly_less_is_preferred_but_does_not_get_everything() {
         let mut turns = turns();
-        let candidates: Vec<(PeerKey, u32)> = (0..10).map(|i| (PeerKey(i), i)).collect();
-        let mut chosen = [0; 10];
-        (0..1_000).for_each(|_| chosen[turns.choose(&candidates).unwrap().0 as usize] += 1);
+        let mut chosen_of = |has: fn(u32) -> u32| {
+            let candidates: Vec<(PeerKey, u32)> = (0..10).map(|i| (PeerKey(i), has(i))).collect();
+            let mut chosen = [0; 10];
+            (0..1_000).for_each(|_| chosen[turns.choose(&candidates).unwrap().0 as usize] += 1);
+            chosen
+        };
+        let chosen = chosen_of(|i| i * CLEARLY_LESS);
         // The neediest of ten is among two draws with replacement 19 times in 100.
         assert!((140..240).contains(&chosen[0]), "{chosen:?}");
         assert!(chosen[0] > chosen[5] && chosen[5] > chosen[9], "{chosen:?}");
+        let chosen = chosen_of(|i| i.min(CLEARLY_LESS - 1));
+        assert!(chosen.iter().all(|count| (60..140).contains(count)), "{chosen:?}");
         assert_eq!(turns.choose(&[]), None);
     }
 
