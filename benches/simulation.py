@@ -41,7 +41,12 @@ PARTS = {
         for scenario in ("flash-crowd", "freeze-at-99")
         for command in seeds(f"--scenario {scenario} --peers 300 {COOPERATIVE}")
     ],
+    "thousand": [
+        f"--scenario {scenario} --peers 1000 {COOPERATIVE}"
+        for scenario in ("symmetric", "three-classes", "fast-source", "freeze-at-99")
+    ],
     "degree": [f"--scenario flash-crowd --peers 300 --degree {n} {COOPERATIVE}" for n in (20, 30, 40, 60, 80)],
+    "delay": [f"--scenario flash-crowd --peers 300 --delay {ms} {COOPERATIVE}" for ms in (1, 5, 10, 20, 40)],
     "faults": [
         f"--scenario {scenario} --peers 100 {COOPERATIVE}"
         for scenario in ("source-leaves", "churn", "crash", "annoyers")
