@@ -71,14 +71,9 @@ impl Torrent {
     /// The peer sends us a piece from now on: others that have nothing else for us hear that we want nothing of them,
     /// so that they offer their turns to those who do.
     pub(super) fn lose_interest(&mut self, now: Time, piece: PieceIndex) {
-        let is_useless = |peer: &&Peer| peer.am_interested && peer.have.has(piece) && !self.could_use(peer);
-        let lost: Vec<PeerKey> = self.peers.values().filter(is_useless).map(|peer| peer.key).collect();
-        for key in lost {
-            if let Some(peer) = self.peers.get_mut(key) {
-                peer.am_interested = false;
-                self.send(now, key, Message::NotInterested);
-            }
-        }
+        let may_be_useless = |peer: &&Peer| peer.am_interested && peer.have.has(piece);
+        let keys: Vec<PeerKey> = self.peers.values().filter(may_be_useless).map(|peer| peer.key).collect();
+        keys.into_iter().for_each(|key| self.update_interest(now, key));
     }
 
     /// Who could use a turn.
