@@ -423,6 +423,7 @@ impl Node {
             Message::Have(_) => HAVE_LEN,
             Message::Request(_) | Message::Cancel(_) | Message::Reject(_) => REQUEST_LEN * self.scale,
             Message::Bitfield(bits) => 5 + bits.len() as u64,
+            Message::Extended { payload, .. } => 6 + payload.len() as u64,
             _ => 5,
         };
         self.control_bytes += len;

@@ -23,6 +23,12 @@ pub(crate) enum Short {
     Request(BlockRef),
     Cancel(BlockRef),
     Reject(BlockRef),
+    /// An extension message with a payload of so many bytes.
+    Extended {
+        id: u8,
+        len: u8,
+        payload: [u8; 4],
+    },
 }
 
 impl From<Short> for Message {
@@ -36,6 +42,9 @@ impl From<Short> for Message {
             Short::Request(block) => Message::Request(block),
             Short::Cancel(block) => Message::Cancel(block),
             Short::Reject(block) => Message::Reject(block),
+            Short::Extended { id, len, payload } => {
+                Message::Extended { id, payload: payload[..usize::from(len)].to_vec() }
+            }
         }
     }
 }
@@ -74,6 +83,11 @@ impl From<Message> for What {
             Message::Request(block) => Short::Request(block),
             Message::Cancel(block) => Short::Cancel(block),
             Message::Reject(block) => Short::Reject(block),
+            Message::Extended { id, payload } if payload.len() <= 4 => {
+                let mut bytes = [0; 4];
+                bytes[..payload.len()].copy_from_slice(&payload);
+                Short::Extended { id, len: payload.len() as u8, payload: bytes }
+            }
             long => return What::Long(Box::new(long)),
         })
     }

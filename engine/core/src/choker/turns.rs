@@ -31,7 +31,7 @@ const PATIENCE: Duration = Duration::from_millis(20);
 /// No answer is waited for longer than this.
 const PATIENCE_MAX: Duration = Duration::from_secs(1);
 /// A peer is clearly needier than another if it has so many pieces less.
-const CLEARLY_LESS: u32 = 8;
+const CLEARLY_LESS: u32 = 1;
 /// At least this share of the offers is expected to be used: while hardly anybody has a use for any, more of them at once
 /// would only make peers wait for a busy uplink that they could have from an idle one.
 const USED_MIN_OF_256: u32 = 128;
@@ -59,6 +59,15 @@ struct Turn {
     queued: u32,
     /// It takes no more at present.
     is_blocked: bool,
+    /// It waits for a piece that we do not have yet.
+    is_early: bool,
+}
+
+impl Turn {
+    /// Whether something can be sent to it.
+    fn is_ready(&self) -> bool {
+        self.queued > 0 && !self.is_blocked && !self.is_early
+    }
 }
 
 /// The turns offered and in progress.
@@ -166,13 +175,30 @@ impl Turns {
             let took = now.since(self.offers.swap_remove(at).since);
             self.response = (self.response * 7 + took) / 8;
             self.note_use(true);
-            self.serving.push(Turn { key, moved_at: now, quota: self.quota, queued: 0, is_blocked: false });
+            self.serving.push(Turn {
+                key,
+                moved_at: now,
+                quota: self.quota,
+                queued: 0,
+                is_blocked: false,
+                is_early: false,
+            });
         }
         let Some(turn) = self.serving.iter_mut().find(|turn| turn.key == key) else { return false };
         turn.quota = turn.quota.saturating_sub(1);
         turn.queued += 1;
         turn.moved_at = now;
         turn.quota == 0
+    }
+
+    /// What the peer has asked for is not here yet: others are served until it is.
+    pub fn on_early_request(&mut self, key: PeerKey) {
+        self.serving.iter_mut().filter(|turn| turn.key == key).for_each(|turn| turn.is_early = true);
+    }
+
+    /// It is here now.
+    pub fn on_ready(&mut self, key: PeerKey) {
+        self.serving.iter_mut().filter(|turn| turn.key == key).for_each(|turn| turn.is_early = false);
     }
 
     /// Nobody else wants the peer's turn: it may ask for another piece.
@@ -183,12 +209,12 @@ impl Turns {
 
     /// Whom to send to now: the first that waits for anything and takes it.
     pub fn front(&self) -> Option<PeerKey> {
-        self.serving.iter().find(|turn| turn.queued > 0 && !turn.is_blocked).map(|turn| turn.key)
+        self.serving.iter().find(|turn| turn.is_ready()).map(|turn| turn.key)
     }
 
     /// Whether a block may be sent to this peer now, rather than after those before it.
     pub fn may_send(&self, key: PeerKey) -> bool {
-        let mut in_turn = self.serving.iter().take_while(|turn| turn.queued == 0 || turn.is_blocked);
+        let mut in_turn = self.serving.iter().take_while(|turn| !turn.is_ready());
         self.is_stalled
             || self.front().is_none_or(|front| front == key)
             || in_turn.any(|turn| turn.key == key)
@@ -268,7 +294,11 @@ impl Turns {
     }
 
     fn stalls_at(&self) -> Option<Time> {
-        let front = self.serving.iter().find(|turn| turn.queued > 0).filter(|_| !self.is_stalled)?;
+        let front = self
+            .serving
+            .iter()
+            .find(|turn| turn.queued > 0 && !turn.is_early)
+            .filter(|_| !self.is_stalled)?;
         Some(front.moved_at + STALL)
     }
 

@@ -12,6 +12,7 @@ use crate::rate::RateMeter;
 use crate::time::Time;
 use exchange::Exchange;
 use pipeline::Pipeline;
+use std::borrow::Cow;
 use std::collections::{BTreeSet, VecDeque};
 use std::net::SocketAddr;
 
@@ -46,6 +47,8 @@ pub struct Peer {
     pub useful_pieces: u32,
     /// How many of our pieces it lacks.
     pub lacks: u32,
+    /// How many pieces are on their way to it, if it tells.
+    pub load: u8,
     /// We answer none of its requests.
     pub am_choking: bool,
     /// We have told it that it has something that we want.
@@ -74,6 +77,14 @@ pub struct Peer {
     pub listen_addr: Option<SocketAddr>,
     /// Its number for the extension message that says the same of us, if it has one.
     pub upload_only_id: Option<u8>,
+    /// Its number for messages of how much is on its way to us, if it wants to know.
+    pub load_id: Option<u8>,
+    /// Its number for messages of what we shall have soon, if it wants to know.
+    pub soon_id: Option<u8>,
+    /// A piece that it does not have yet, and of which it can be asked for in the turn that it offers next.
+    pub soon: Option<PieceIndex>,
+    /// A piece that we do not have yet, which it may ask for, and when we said so.
+    pub promised: Option<(PieceIndex, Time)>,
     /// Its number for messages of the metadata exchange, if it takes part.
     pub metadata_id: Option<u8>,
     /// How many pieces of the metadata we have sent it.
@@ -130,6 +141,11 @@ impl Peer {
             peer_interested: false,
             upload_only: false,
             upload_only_id: None,
+            load: 0,
+            load_id: None,
+            soon_id: None,
+            soon: None,
+            promised: None,
             metadata_id: None,
             metadata_sent: 0,
             exchange: Exchange::new(now),
@@ -159,6 +175,15 @@ impl Peer {
     /// Whether requests may be sent to it now, other than for pieces it allows while choking.
     pub fn serves_us(&self) -> bool {
         !self.peer_choking && self.am_interested
+    }
+
+    /// What it has, and what it lets us ask for before it has it.
+    pub fn can_be_asked_for(&self) -> Cow<'_, Bitfield> {
+        let mut pieces = Cow::Borrowed(&self.have);
+        if let Some(piece) = self.soon {
+            pieces.to_mut().insert(piece);
+        }
+        pieces
     }
 
     /// How many more blocks to ask it for now: none until its queue has run down a little, so that

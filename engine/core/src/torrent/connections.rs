@@ -315,7 +315,10 @@ impl Torrent {
     /// Says so when a peer begins or ceases to have something that we want.
     pub(super) fn update_interest(&mut self, now: Time, key: PeerKey) {
         let Some(peer) = self.peers.get(key) else { return };
-        let interested = peer.useful_pieces > 0 && (!self.is_cooperative() || self.could_use(peer));
+        let interested = match self.is_cooperative() {
+            true => self.could_use(peer),
+            false => peer.useful_pieces > 0,
+        };
         let Some(peer) = self.peers.get_mut(key) else { return };
         if peer.am_interested != interested {
             peer.am_interested = interested;
@@ -342,10 +345,12 @@ impl Torrent {
                 }
             }
             Some(Extension::DontHave) => {
-                if let Some(piece) = extension::decode_dont_have(payload) {
+                if let Some(piece) = extension::decode_piece(payload) {
                     self.on_dont_have(now, key, piece);
                 }
             }
+            Some(Extension::Load) => self.on_load(key, payload),
+            Some(Extension::Soon) => self.on_soon(key, payload),
             Some(Extension::UploadOnly) => {
                 if let Some(peer) = self.peers.get_mut(key) {
                     peer.upload_only = extension::decode_upload_only(payload).unwrap_or(peer.upload_only);
@@ -394,6 +399,12 @@ impl Torrent {
         peer.upload_only = hello.upload_only.unwrap_or(peer.upload_only);
         if let Some(&id) = hello.ids.get(&Extension::UploadOnly) {
             peer.upload_only_id = Some(id).filter(|&id| id != 0);
+        }
+        if let Some(&id) = hello.ids.get(&Extension::Load) {
+            peer.load_id = Some(id).filter(|&id| id != 0);
+        }
+        if let Some(&id) = hello.ids.get(&Extension::Soon) {
+            peer.soon_id = Some(id).filter(|&id| id != 0);
         }
         if let Some(&id) = hello.ids.get(&Extension::Metadata) {
             peer.metadata_id = Some(id).filter(|&id| id != 0);

@@ -4,6 +4,7 @@
 //! unchoked in the same breath in which it hears of a new piece. It is choked again as soon as it has asked
 //! for what its turn is worth; what it has asked for is still sent, as BEP 6 allows.
 
+use super::hints::takes_one_of;
 use super::{Action, TICK, Torrent, UploadPolicy};
 use crate::id::{PeerKey, PieceIndex};
 use crate::peer::Peer;
@@ -36,12 +37,15 @@ impl Torrent {
             self.actions.extend(self.turns.front().map(Action::Upload));
         }
         while self.turns.has_room() {
+            let coming = self.coming();
             let mut candidates = Vec::with_capacity(self.peers.len());
-            candidates.extend(self.turn_candidates(now).map(|peer| (peer.key, peer.have.count())));
+            let gets = |peer: &Peer| peer.have.count() + u32::from(peer.load);
+            candidates.extend(self.turn_candidates(now, &coming).map(|peer| (peer.key, gets(peer))));
             self.prefer_who_passes_on(&mut candidates);
             let Some(key) = self.turns.choose(&candidates) else { return };
             self.turns.offer(now, key);
             self.reveal(now, key);
+            self.promise(now, key, &coming);
             if let Some(peer) = self.peers.get_mut(key) {
                 peer.am_choking = false;
                 peer.choke_changed_at = now;
@@ -54,7 +58,8 @@ impl Torrent {
     /// may still be asked for what somebody else is slow to send.
     pub(super) fn could_use(&self, peer: &Peer) -> bool {
         let source = Source { key: peer.key, have: &peer.have, may_start: true, one_piece: true };
-        !peer.pipeline.is_empty() || self.picker.is_endgame() || self.picker.has_for(source)
+        let has_more = || peer.useful_pieces > 0 && (self.picker.is_endgame() || self.picker.has_for(source));
+        !peer.pipeline.is_empty() || peer.soon.is_some_and(|piece| self.picker.is_free(piece)) || has_more()
     }
 
     /// A turn that is of no use, since all that the peer has for us is on its way already, is passed on at once: the peer
@@ -63,7 +68,11 @@ impl Torrent {
         self.update_interest(now, key);
         let asked = self.peers.get(key).map_or(0, |peer| peer.pipeline.len());
         self.refill(now, key);
-        let Some(peer) = self.peers.get_mut(key).filter(|peer| peer.pipeline.len() == asked) else { return };
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        peer.soon = None;
+        if peer.pipeline.len() > asked {
+            return;
+        }
         peer.am_interested = false;
         self.send(now, key, Message::NotInterested);
     }
@@ -76,16 +85,16 @@ impl Torrent {
         keys.into_iter().for_each(|key| self.update_interest(now, key));
     }
 
-    /// Who could use a turn.
-    fn turn_candidates(&self, now: Time) -> impl Iterator<Item = &Peer> {
+    /// Who could use a turn, now or when we have what is coming.
+    fn turn_candidates(&self, now: Time, coming: &[PieceIndex]) -> impl Iterator<Item = &Peer> {
         // Who has not said what it has, as without BEP 6 nobody must, cannot want what it does not know of.
         let is_hiding = self.is_super_seeding();
         let is_silent = move |peer: &Peer| is_hiding && now.since(peer.connected_at) >= TICK;
         let asks = move |peer: &Peer| {
             peer.peer_interested || ((peer.have_known || is_silent(peer)) && !peer.declines)
         };
-        let may =
-            move |peer: &&Peer| peer.am_choking && peer.lacks > 0 && asks(peer) && now >= peer.rests_until;
+        let wants = move |peer: &Peer| peer.lacks > 0 && asks(peer) || takes_one_of(peer, coming).is_some();
+        let may = move |peer: &&Peer| peer.am_choking && now >= peer.rests_until && wants(peer);
         self.peers.values().filter(may).filter(|peer| !self.turns.has(peer.key))
     }
 
@@ -95,7 +104,7 @@ impl Torrent {
             return;
         }
         let can_keep = self.peers.get(key).is_some_and(|peer| peer.info.fast);
-        if self.turn_candidates(now).next().is_none() {
+        if self.turn_candidates(now, &self.coming()).next().is_none() {
             self.turns.renew(key);
             self.reveal(now, key);
         } else if can_keep {

@@ -70,6 +70,8 @@ impl Torrent {
             Arrival::Fresh { complete } => {
                 if complete {
                     self.complete_piece(block.piece);
+                } else if self.is_cooperative() && self.picker.begins_to_come(block.piece) {
+                    self.give_turns(now);
                 }
                 true
             }
@@ -141,6 +143,7 @@ impl Torrent {
         for key in satisfied {
             self.update_interest(now, key);
         }
+        self.keep_promises(piece);
         self.give_turns(now);
         self.note_completion(now);
     }
@@ -163,6 +166,7 @@ impl Torrent {
         suspects.dedup();
         self.picker.piece_failed(piece, suspects);
         self.actions.push_back(Action::DropPiece(piece));
+        self.break_promises(now, |promised, _| promised == piece);
         self.refill_all = true;
     }
 
@@ -198,7 +202,8 @@ impl Torrent {
             false => peer.room(now),
         };
         if room > 0 {
-            let source = Source { key, have: &peer.have, may_start, one_piece };
+            let have = peer.can_be_asked_for();
+            let source = Source { key, have: &have, may_start, one_piece };
             self.picker.pick(source, room, &mut self.rng, &mut picks);
             if picks.is_empty() && peer.pipeline.len() < REQUESTS_MIN && self.picker.is_endgame() {
                 self.pick_duplicates(now, key, &mut picks);

@@ -17,6 +17,7 @@ mod download;
 mod events;
 pub mod exchange;
 pub mod fetch;
+mod hints;
 mod metadata;
 mod peers;
 mod superseed;
@@ -160,6 +161,8 @@ pub struct Torrent {
     rate_up: RateMeter,
     totals: Totals,
     requests_doubled: u64,
+    /// How many pieces were on their way to us when peers were last told.
+    load_told: usize,
     actions: VecDeque<Action>,
     events: VecDeque<Event>,
     /// Room for picks, kept to save allocations.
@@ -200,6 +203,7 @@ impl Torrent {
             rate_up: RateMeter::default(),
             totals: Totals::default(),
             requests_doubled: 0,
+            load_told: 0,
             actions: VecDeque::new(),
             events: VecDeque::new(),
             picks: Vec::new(),
@@ -360,6 +364,7 @@ impl Torrent {
         if std::mem::take(&mut self.refill_all) {
             self.refill_everyone(now);
         }
+        self.tell_load(now);
     }
 
     fn send(&mut self, now: Time, peer: PeerKey, message: Message) {
@@ -384,7 +389,7 @@ impl Torrent {
             assert_eq!(useful, peer.useful_pieces, "useful pieces of {:?}", peer.key);
             let lacks = self.picker.have().count() - peer.have.count_common(self.picker.have());
             assert_eq!(lacks, peer.lacks, "pieces of ours that {:?} lacks", peer.key);
-            let may_pass = self.is_cooperative() && useful > 0;
+            let may_pass = self.is_cooperative() && (useful > 0 || !peer.pipeline.is_empty());
             assert!(peer.am_interested == (useful > 0) || may_pass, "interest in {:?}", peer.key);
             assert!(peer.pipeline.len() <= crate::peer::pipeline::REQUESTS_MAX as usize);
             assert!(peer.uploads.len() <= self.config.requests_max as usize);

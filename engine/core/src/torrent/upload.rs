@@ -42,7 +42,9 @@ impl Torrent {
 
     pub(super) fn on_request(&mut self, now: Time, key: PeerKey, block: BlockRef) {
         let Some(peer) = self.peers.get_mut(key) else { return };
-        let is_possible = self.geometry.is_valid_request(block) && self.picker.have().has(block.piece);
+        let is_here = self.picker.have().has(block.piece);
+        let is_promised = peer.promised.is_some_and(|(piece, _)| piece == block.piece);
+        let is_possible = self.geometry.is_valid_request(block) && (is_here || is_promised);
         let is_allowed = !peer.am_choking || peer.allowed_fast_out.contains(&block.piece);
         if !is_possible {
             peer.bad_requests += 1;
@@ -62,9 +64,12 @@ impl Torrent {
             self.actions.push_back(Action::Upload(key));
         }
         self.on_turn_request(now, key);
+        if !is_here {
+            self.turns.on_early_request(key);
+        }
     }
 
-    fn reject(&mut self, now: Time, key: PeerKey, block: BlockRef) {
+    pub(super) fn reject(&mut self, now: Time, key: PeerKey, block: BlockRef) {
         if self.peers.get(key).is_some_and(|peer| peer.info.fast) {
             self.send(now, key, Message::Reject(block));
         }
@@ -84,7 +89,11 @@ impl Torrent {
             return None;
         }
         let peer = self.peers.get_mut(key)?;
-        let block = peer.uploads.pop_front()?;
+        let block = *peer.uploads.front()?;
+        if !self.picker.have().has(block.piece) {
+            return None;
+        }
+        peer.uploads.pop_front();
         let len = u64::from(block.len);
         (peer.sent_at, peer.useful_at) = (now, now);
         peer.bytes_up += len;
@@ -112,6 +121,7 @@ impl Torrent {
     pub(super) fn tick_choker(&mut self, now: Time) {
         self.tick_super_seed(now);
         if self.is_cooperative() {
+            self.break_old_promises(now);
             return self.give_turns(now);
         }
         if now >= self.rechoke_at && !self.peers.is_empty() {

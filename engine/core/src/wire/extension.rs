@@ -27,6 +27,10 @@ const LIMITS: Limits = Limits { depth_max: 8, tokens_max: 1_000, input_len_max: 
 pub enum Extension {
     /// "I no longer have this piece" (BEP 54).
     DontHave,
+    /// "So many pieces are on their way to me." Ours, among peers that serve one another in turns.
+    Load,
+    /// "I shall have this piece soon, and in the turn that I offer next you may ask for it." Ours, among the same.
+    Soon,
     /// "I want nothing any more", or again (BEP 21; the message is libtorrent's).
     UploadOnly,
     /// The info dictionary, piece by piece (BEP 9).
@@ -37,13 +41,21 @@ pub enum Extension {
 
 impl Extension {
     /// All of them.
-    pub const ALL: [Extension; 4] =
-        [Extension::DontHave, Extension::UploadOnly, Extension::Metadata, Extension::PeerExchange];
+    pub const ALL: [Extension; 6] = [
+        Extension::DontHave,
+        Extension::Load,
+        Extension::Soon,
+        Extension::UploadOnly,
+        Extension::Metadata,
+        Extension::PeerExchange,
+    ];
 
     /// The name in the handshake.
     pub const fn name(self) -> &'static str {
         match self {
             Extension::DontHave => "lt_donthave",
+            Extension::Load => "sw_load",
+            Extension::Soon => "sw_soon",
             Extension::UploadOnly => "upload_only",
             Extension::Metadata => "ut_metadata",
             Extension::PeerExchange => "ut_pex",
@@ -160,13 +172,23 @@ pub fn decode_upload_only(payload: &[u8]) -> Option<bool> {
     payload.first().map(|&byte| byte != 0)
 }
 
-/// The payload of an [`Extension::DontHave`] message.
-pub fn encode_dont_have(piece: PieceIndex) -> Vec<u8> {
+/// The payload of an [`Extension::Load`] message: 255 stands for more, too.
+pub fn encode_load(pieces: usize) -> Vec<u8> {
+    vec![u8::try_from(pieces).unwrap_or(u8::MAX)]
+}
+
+/// Reads the payload of an [`Extension::Load`] message; `None` if it is empty.
+pub fn decode_load(payload: &[u8]) -> Option<u8> {
+    payload.first().copied()
+}
+
+/// The payload of an [`Extension::DontHave`] or [`Extension::Soon`] message.
+pub fn encode_piece(piece: PieceIndex) -> Vec<u8> {
     piece.0.to_be_bytes().to_vec()
 }
 
-/// Reads the payload of an [`Extension::DontHave`] message; `None` if it has another length.
-pub fn decode_dont_have(payload: &[u8]) -> Option<PieceIndex> {
+/// Reads the payload of an [`Extension::DontHave`] or [`Extension::Soon`] message; `None` if it has another length.
+pub fn decode_piece(payload: &[u8]) -> Option<PieceIndex> {
     payload.try_into().ok().map(|bytes| PieceIndex(u32::from_be_bytes(bytes)))
 }
 
@@ -296,7 +318,10 @@ mod tests {
         assert_eq!(decode_upload_only(&encode_upload_only(true)), Some(true));
         assert_eq!(decode_upload_only(&encode_upload_only(false)), Some(false));
         assert_eq!(decode_upload_only(b""), None);
-        assert_eq!(decode_dont_have(&encode_dont_have(PieceIndex(258))), Some(PieceIndex(258)));
-        assert_eq!(decode_dont_have(&[0; 3]), None);
+        assert_eq!(decode_piece(&encode_piece(PieceIndex(258))), Some(PieceIndex(258)));
+        assert_eq!(decode_piece(&[0; 3]), None);
+        assert_eq!(decode_load(&encode_load(7)), Some(7));
+        assert_eq!(decode_load(&encode_load(1_000)), Some(255));
+        assert_eq!(decode_load(b""), None);
     }
 }

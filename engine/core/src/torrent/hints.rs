@@ -1,0 +1,101 @@
+//! What peers that serve one another in turns tell each other beside what everybody does.
+//!
+//! - *Load* (`sw_load`): how many pieces are on their way to us. Everyone knows who has how many pieces, but not what
+//!   others have promised since. Where downlinks are no faster than uplinks, uploaders that do not know of each other
+//!   make some downlinks queue and leave others idle.
+//! - *Soon* (`sw_soon`): the turn that is offered next is good for a piece, too, that the uploader is still receiving.
+//!   Its requests cross the network meanwhile, and the piece goes on as soon as it is verified. Nothing unverified is
+//!   sent, or counted as had by anyone: if the piece fails, or does not come, the requests are rejected.
+//!
+//! Both are extension messages (BEP 10), sent to those who know them.
+
+use super::Torrent;
+use crate::id::{BlockRef, PeerKey, PieceIndex};
+use crate::peer::Peer;
+use crate::time::{Duration, Time};
+use crate::wire::Message;
+use crate::wire::extension;
+
+/// Peers are told how much is on its way to us when that has changed by so many pieces.
+const LOAD_STEP: usize = 2;
+/// A promised piece that has not come after this time is not waited for.
+const PROMISE_MAX: Duration = Duration::from_secs(2);
+
+/// The piece among those that are coming which the peer could be promised.
+pub(super) fn takes_one_of(peer: &Peer, coming: &[PieceIndex]) -> Option<PieceIndex> {
+    let may = peer.soon_id.is_some() && peer.info.fast && peer.have_known && !peer.upload_only;
+    coming.iter().copied().find(|&piece| may && !peer.have.has(piece))
+}
+
+impl Torrent {
+    /// Tells peers how much is on its way to us, if that is news.
+    pub(super) fn tell_load(&mut self, now: Time) {
+        let load = self.picker.open_pieces();
+        if !self.is_cooperative() || load.abs_diff(self.load_told) < LOAD_STEP {
+            return;
+        }
+        self.load_told = load;
+        let ids: Vec<_> = self.peers.values().filter_map(|peer| Some((peer.key, peer.load_id?))).collect();
+        for (key, id) in ids {
+            self.send(now, key, Message::Extended { id, payload: extension::encode_load(load) });
+        }
+    }
+
+    pub(super) fn on_load(&mut self, key: PeerKey, payload: &[u8]) {
+        if let (Some(peer), Some(load)) = (self.peers.get_mut(key), extension::decode_load(payload)) {
+            peer.load = load;
+        }
+    }
+
+    /// The pieces that we shall have soon.
+    pub(super) fn coming(&self) -> Vec<PieceIndex> {
+        self.picker.coming().collect()
+    }
+
+    /// The peer, which is about to be offered a turn, may use it for a piece that is coming.
+    pub(super) fn promise(&mut self, now: Time, key: PeerKey, coming: &[PieceIndex]) {
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        if let (Some(piece), Some(id)) = (takes_one_of(peer, coming), peer.soon_id) {
+            peer.promised = Some((piece, now));
+            self.send(now, key, Message::Extended { id, payload: extension::encode_piece(piece) });
+        }
+    }
+
+    pub(super) fn on_soon(&mut self, key: PeerKey, payload: &[u8]) {
+        let piece = extension::decode_piece(payload).filter(|&piece| self.geometry.contains(piece));
+        if let Some(peer) = self.peers.get_mut(key) {
+            peer.soon = piece;
+        }
+    }
+
+    /// The piece is here: those who were promised it are served.
+    pub(super) fn keep_promises(&mut self, piece: PieceIndex) {
+        for peer in self.peers.values_mut().filter(|peer| peer.promised.is_some_and(|(p, _)| p == piece)) {
+            peer.promised = None;
+            self.turns.on_ready(peer.key);
+        }
+    }
+
+    pub(super) fn break_old_promises(&mut self, now: Time) {
+        self.break_promises(now, |_, since| now.since(since) >= PROMISE_MAX);
+    }
+
+    /// Rejects what was asked for of pieces that were promised, and cannot be sent.
+    pub(super) fn break_promises(&mut self, now: Time, is_void: impl Fn(PieceIndex, Time) -> bool) {
+        let mut refused: Vec<(PeerKey, BlockRef)> = Vec::new();
+        for peer in self.peers.values_mut() {
+            let Some((piece, _)) = peer.promised.take_if(|(piece, since)| is_void(*piece, *since)) else {
+                continue;
+            };
+            refused.extend(
+                peer.uploads.iter().filter(|block| block.piece == piece).map(|&block| (peer.key, block)),
+            );
+            peer.uploads.retain(|block| block.piece != piece);
+            self.turns.on_ready(peer.key);
+        }
+        for (key, block) in refused {
+            self.reject(now, key, block);
+            self.on_turn_sent(now, key);
+        }
+    }
+}
