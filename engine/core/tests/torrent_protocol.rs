@@ -9,7 +9,7 @@ use swarm_core::time::{Duration, Time};
 use swarm_core::torrent::discovery::Origin;
 use swarm_core::torrent::{Action, CloseReason, Config, PieceResult, Torrent};
 use swarm_core::wire::Message;
-use swarm_core::wire::extension::{Extension, encode_dont_have};
+use swarm_core::wire::extension::{Extension, encode_piece};
 
 const PIECES: u32 = 100;
 const OUR_ID: PeerId = PeerId([9; 20]);
@@ -219,7 +219,7 @@ fn a_block_outside_of_any_piece_closes() {
 }
 
 fn dont_have(piece: u32) -> Message {
-    Message::Extended { id: Extension::DontHave.local_id(), payload: encode_dont_have(PieceIndex(piece)) }
+    Message::Extended { id: Extension::DontHave.local_id(), payload: encode_piece(PieceIndex(piece)) }
 }
 
 #[test]

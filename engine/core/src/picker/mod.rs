@@ -205,16 +205,6 @@ impl Picker {
         self.open.len()
     }
 
-    /// The pieces that should be here soon: all of their blocks are asked for, and a good part has come.
-    pub fn coming(&self) -> impl Iterator<Item = PieceIndex> + '_ {
-        self.open.iter().filter(|(_, open)| open.is_coming()).map(|(piece, _)| *piece)
-    }
-
-    /// Whether the piece is [coming](Self::coming) since its last block.
-    pub fn begins_to_come(&self, piece: PieceIndex) -> bool {
-        self.open.get(&piece).is_some_and(OpenPiece::begins_to_come)
-    }
-
     /// Whether every missing block has been asked for or received.
     pub fn is_endgame(&self) -> bool {
         self.free_blocks == 0 && self.startable.count() == 0 && self.missing.count() > 0

@@ -5,9 +5,6 @@ use crate::id::PeerKey;
 /// How many peers may be asked for one block in the endgame.
 pub const HOLDERS_MAX: usize = 3;
 
-/// With so many-th part of its blocks here, a piece counts as coming.
-const COMING_ONE_IN: u32 = 4;
-
 /// The peers that were asked for a block; at least one.
 #[derive(Clone, Debug)]
 pub(super) struct Holders {
@@ -80,20 +77,6 @@ impl OpenPiece {
 
     pub(super) fn is_complete(&self) -> bool {
         self.received as usize == self.blocks.len()
-    }
-
-    /// Whether all of it is asked for and enough has come for the rest to be expected soon.
-    pub(super) fn is_coming(&self) -> bool {
-        self.free == 0 && self.received >= self.enough() && !self.is_suspect()
-    }
-
-    /// Whether it is since the last block.
-    pub(super) fn begins_to_come(&self) -> bool {
-        self.is_coming() && self.received == self.enough()
-    }
-
-    fn enough(&self) -> u32 {
-        (self.blocks.len() as u32).div_ceil(COMING_ONE_IN)
     }
 
     pub(super) fn is_untouched(&self) -> bool {

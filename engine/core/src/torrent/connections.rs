@@ -276,6 +276,8 @@ impl Torrent {
             return;
         }
         peer.have_known = true;
+        // One of those that were on their way to it, we may take it.
+        peer.load = peer.load.saturating_sub(1);
         peer.lacks -= u32::from(self.picker.have().has(piece));
         let next = !peer.am_choking && peer.revealed.as_ref().is_some_and(|revealed| revealed.has(piece));
         self.picker.peer_got(piece, &peer.have);

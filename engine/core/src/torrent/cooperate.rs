@@ -37,7 +37,7 @@ impl Torrent {
             self.actions.extend(self.turns.front().map(Action::Upload));
         }
         while self.turns.has_room() {
-            let coming = self.coming();
+            let coming = self.coming(now);
             let mut candidates = Vec::with_capacity(self.peers.len());
             let gets = |peer: &Peer| peer.have.count() + u32::from(peer.load);
             candidates.extend(self.turn_candidates(now, &coming).map(|peer| (peer.key, gets(peer))));
@@ -104,7 +104,7 @@ impl Torrent {
             return;
         }
         let can_keep = self.peers.get(key).is_some_and(|peer| peer.info.fast);
-        if self.turn_candidates(now, &self.coming()).next().is_none() {
+        if self.turn_candidates(now, &self.coming(now)).next().is_none() {
             self.turns.renew(key);
             self.reveal(now, key);
         } else if can_keep {

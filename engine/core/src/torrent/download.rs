@@ -70,7 +70,7 @@ impl Torrent {
             Arrival::Fresh { complete } => {
                 if complete {
                     self.complete_piece(block.piece);
-                } else if self.is_cooperative() && self.picker.begins_to_come(block.piece) {
+                } else if self.is_cooperative() && self.note_arrival(now, block.piece) {
                     self.give_turns(now);
                 }
                 true
@@ -126,6 +126,7 @@ impl Torrent {
         }
         let was_missing = self.picker.missing().has(piece);
         self.picker.piece_done(piece);
+        self.load_told = self.load_told.saturating_sub(1);
         self.actions.push_back(Action::BroadcastHave(piece));
         self.events.push_back(Event::PieceVerified(piece));
         let mut satisfied = Vec::new();
@@ -166,6 +167,7 @@ impl Torrent {
         suspects.dedup();
         self.picker.piece_failed(piece, suspects);
         self.actions.push_back(Action::DropPiece(piece));
+        self.forget_arrival(piece);
         self.break_promises(now, |promised, _| promised == piece);
         self.refill_all = true;
     }

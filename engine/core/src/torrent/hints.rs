@@ -16,10 +16,24 @@ use crate::time::{Duration, Time};
 use crate::wire::Message;
 use crate::wire::extension;
 
-/// Peers are told how much is on its way to us when that has changed by so many pieces.
+/// Peers are told how much is on its way to us when they are wrong by so many pieces. Each that we announce to have, they count
+/// as one fewer, so this takes one message for every two pieces.
 const LOAD_STEP: usize = 2;
+/// A piece counts as coming when its last block should be here before so many offers could be answered.
+const COMING_WITHIN_ANSWERS: u32 = 2;
 /// A promised piece that has not come after this time is not waited for.
 const PROMISE_MAX: Duration = Duration::from_secs(2);
+
+/// A piece of which blocks have come.
+#[derive(Debug)]
+pub(super) struct Arriving {
+    piece: PieceIndex,
+    /// When the first one did.
+    since: Time,
+    blocks: u32,
+    /// Until when it counts as coming, once it does.
+    until: Option<Time>,
+}
 
 /// The piece among those that are coming which the peer could be promised.
 pub(super) fn takes_one_of(peer: &Peer, coming: &[PieceIndex]) -> Option<PieceIndex> {
@@ -48,8 +62,32 @@ impl Torrent {
     }
 
     /// The pieces that we shall have soon.
-    pub(super) fn coming(&self) -> Vec<PieceIndex> {
-        self.picker.coming().collect()
+    pub(super) fn coming(&self, now: Time) -> Vec<PieceIndex> {
+        let is_coming = |piece: &&Arriving| piece.until.is_some_and(|until| now <= until);
+        self.arriving.iter().filter(is_coming).map(|arriving| arriving.piece).collect()
+    }
+
+    /// A block of the piece has come: true if from now on the piece counts as coming.
+    pub(super) fn note_arrival(&mut self, now: Time, piece: PieceIndex) -> bool {
+        let blocks_in_piece = self.geometry.blocks_in(piece);
+        let Some(arriving) = self.arriving.iter_mut().find(|arriving| arriving.piece == piece) else {
+            self.arriving.push(Arriving { piece, since: now, blocks: 1, until: None });
+            return false;
+        };
+        arriving.blocks += 1;
+        let left = blocks_in_piece.saturating_sub(arriving.blocks);
+        let takes = now.since(arriving.since) * left / (arriving.blocks - 1);
+        let horizon = self.turns.response() * COMING_WITHIN_ANSWERS;
+        if arriving.until.is_some() || takes > horizon {
+            return false;
+        }
+        arriving.until = Some(now + takes + horizon);
+        true
+    }
+
+    /// The piece is here, or all that has come of it is lost.
+    pub(super) fn forget_arrival(&mut self, piece: PieceIndex) {
+        self.arriving.retain(|arriving| arriving.piece != piece);
     }
 
     /// The peer, which is about to be offered a turn, may use it for a piece that is coming.
@@ -70,6 +108,7 @@ impl Torrent {
 
     /// The piece is here: those who were promised it are served.
     pub(super) fn keep_promises(&mut self, piece: PieceIndex) {
+        self.forget_arrival(piece);
         for peer in self.peers.values_mut().filter(|peer| peer.promised.is_some_and(|(p, _)| p == piece)) {
             peer.promised = None;
             self.turns.on_ready(peer.key);

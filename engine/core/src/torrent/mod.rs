@@ -37,6 +37,7 @@ use crate::wire::Message;
 use blame::Blame;
 use discovery::Discovery;
 pub use events::{Action, CloseReason, Event, PieceResult, Pressure};
+use hints::Arriving;
 use peers::Peers;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -161,8 +162,10 @@ pub struct Torrent {
     rate_up: RateMeter,
     totals: Totals,
     requests_doubled: u64,
-    /// How many pieces were on their way to us when peers were last told.
+    /// How many pieces peers take to be on their way to us.
     load_told: usize,
+    /// The pieces of which blocks have come, among peers that serve one another in turns.
+    arriving: Vec<Arriving>,
     actions: VecDeque<Action>,
     events: VecDeque<Event>,
     /// Room for picks, kept to save allocations.
@@ -204,6 +207,7 @@ impl Torrent {
             totals: Totals::default(),
             requests_doubled: 0,
             load_told: 0,
+            arriving: Vec::new(),
             actions: VecDeque::new(),
             events: VecDeque::new(),
             picks: Vec::new(),
