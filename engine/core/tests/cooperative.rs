@@ -3,14 +3,19 @@
 use std::net::SocketAddr;
 use swarm_core::bitfield::Bitfield;
 use swarm_core::geometry::{BLOCK_LEN, Geometry};
-use swarm_core::id::{InfoHash, PeerId, PeerKey, PieceIndex};
+use swarm_core::id::{BlockRef, InfoHash, PeerId, PeerKey, PieceIndex};
 use swarm_core::peer::PeerInfo;
 use swarm_core::time::{Duration, Time};
-use swarm_core::torrent::{Action, Config, Torrent, UploadPolicy};
+use swarm_core::torrent::{Action, Config, PieceResult, Torrent, UploadPolicy};
 use swarm_core::wire::Message;
+use swarm_core::wire::extension::{
+    EXTENSION_HANDSHAKE_ID, Extension, ExtensionHandshake, encode_load, encode_piece,
+};
 
 const PIECES: u32 = 8;
 const BLOCKS: u32 = 4;
+/// Their numbers for extension messages are ours and this.
+const THEIRS: u8 = 100;
 
 struct Swarm {
     torrent: Torrent,
@@ -30,9 +35,14 @@ impl Swarm {
     fn meet(&mut self, key: u32, pieces: &[u32]) -> Vec<(u32, Message)> {
         let addr = SocketAddr::from(([10, 0, 0, key as u8], 6881));
         let peer_id = PeerId([key as u8; 20]);
-        let info = PeerInfo { addr, inbound: false, peer_id, fast: true, extended: false };
+        let info = PeerInfo { addr, inbound: false, peer_id, fast: true, extended: true };
         self.torrent.handle_connected(self.now, PeerKey(key), info);
         self.torrent.handle_message(self.now, PeerKey(key), &Message::HaveNone);
+        let ids =
+            [Extension::Load, Extension::Soon].map(|extension| (extension, THEIRS + extension.local_id()));
+        let hello = ExtensionHandshake { ids: ids.into(), ..ExtensionHandshake::default() };
+        let hello = Message::Extended { id: EXTENSION_HANDSHAKE_ID, payload: hello.encode() };
+        self.torrent.handle_message(self.now, PeerKey(key), &hello);
         for &piece in pieces {
             self.torrent.handle_message(self.now, PeerKey(key), &Message::Have(PieceIndex(piece)));
         }
@@ -110,4 +120,119 @@ fn towards_the_end_nobody_is_told_to_stay_away_for_long() {
     assert!(swarm.torrent.peer(PeerKey(2)).is_some_and(|peer| peer.am_interested), "{told:?}");
     let told = swarm.hear(2, Message::Unchoke);
     assert!(!requested(&told, 2).is_empty(), "{told:?}");
+}
+
+fn block(piece: u32, nth: u32) -> BlockRef {
+    BlockRef { piece: PieceIndex(piece), begin: nth * BLOCK_LEN, len: BLOCK_LEN }
+}
+
+/// A message about our load, as the other side would get it.
+fn load(pieces: usize) -> Message {
+    Message::Extended { id: THEIRS + Extension::Load.local_id(), payload: encode_load(pieces) }
+}
+
+/// "I shall have this piece soon", from us.
+fn soon(piece: u32) -> Message {
+    Message::Extended { id: THEIRS + Extension::Soon.local_id(), payload: encode_piece(PieceIndex(piece)) }
+}
+
+#[test]
+fn peers_hear_how_much_is_on_its_way_every_second_piece() {
+    let mut swarm = Swarm::new(Bitfield::empty(PIECES));
+    (1..=4).for_each(|key| drop(swarm.meet(key, &[key])));
+    let told = swarm.hear(1, Message::Unchoke);
+    assert_eq!(requested(&told, 1).len(), BLOCKS as usize);
+    assert!(!told.contains(&(4, load(1))), "{told:?}");
+    let told = swarm.hear(2, Message::Unchoke);
+    assert!((1..=4).all(|key| told.contains(&(key, load(2)))), "{told:?}");
+    // One of the two is here, so that they count one: a third makes no difference of two, a fourth does.
+    (0..BLOCKS).for_each(|nth| _ = swarm.torrent.handle_block(swarm.now, PeerKey(1), block(1, nth)));
+    swarm.torrent.handle_piece_result(swarm.now, PieceIndex(1), PieceResult::Written { digests: Vec::new() });
+    let told = swarm.hear(3, Message::Unchoke);
+    let is_load = |message: &Message| matches!(message, Message::Extended { id, .. } if *id == THEIRS + Extension::Load.local_id());
+    assert!(!told.iter().any(|(_, message)| is_load(message)), "{told:?}");
+    assert!(swarm.hear(4, Message::Unchoke).contains(&(1, load(3))));
+}
+
+/// A swarm that gets piece 3 of peer 1 and has promised it to peer 2, and what that was told.
+fn promised() -> (Swarm, Vec<(u32, Message)>) {
+    let mut swarm = Swarm::new(Bitfield::empty(PIECES));
+    swarm.meet(1, &[3]);
+    swarm.meet(2, &[]);
+    swarm.hear(1, Message::Unchoke);
+    let mut told = Vec::new();
+    for nth in 0..BLOCKS - 1 {
+        swarm.now += Duration::from_millis(20);
+        swarm.torrent.handle_block(swarm.now, PeerKey(1), block(3, nth));
+        told.extend(swarm.told());
+    }
+    (swarm, told)
+}
+
+#[test]
+fn a_piece_that_is_coming_may_be_asked_for_and_is_sent_once_it_is_verified() {
+    let (mut swarm, told) = promised();
+    let promise = told.iter().position(|told| *told == (2, soon(3)));
+    let unchoke = told.iter().position(|told| *told == (2, Message::Unchoke));
+    assert!(promise.is_some() && promise < unchoke, "{told:?}");
+    (0..BLOCKS).for_each(|nth| {
+        assert_eq!(
+            swarm
+                .hear(2, Message::Request(block(3, nth)))
+                .iter()
+                .filter(|(_, m)| matches!(m, Message::Reject(_)))
+                .count(),
+            0
+        )
+    });
+    assert_eq!(swarm.torrent.next_upload(swarm.now, PeerKey(2)), None, "it is not here");
+    swarm.torrent.handle_block(swarm.now, PeerKey(1), block(3, BLOCKS - 1));
+    assert_eq!(swarm.torrent.next_upload(swarm.now, PeerKey(2)), None, "it is not verified");
+    swarm.torrent.handle_piece_result(swarm.now, PieceIndex(3), PieceResult::Written { digests: Vec::new() });
+    let actions: Vec<Action> = std::iter::from_fn(|| swarm.torrent.poll_action()).collect();
+    let have = actions.iter().position(|action| *action == Action::BroadcastHave(PieceIndex(3)));
+    let upload = actions.iter().position(|action| *action == Action::Upload(PeerKey(2)));
+    assert!(have.is_some() && have < upload, "{actions:?}");
+    let sent: Vec<BlockRef> =
+        std::iter::from_fn(|| swarm.torrent.next_upload(swarm.now, PeerKey(2))).collect();
+    assert_eq!(sent, (0..BLOCKS).map(|nth| block(3, nth)).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_promised_piece_that_fails_or_does_not_come_is_refused() {
+    for fails in [true, false] {
+        let (mut swarm, _) = promised();
+        (0..BLOCKS).for_each(|nth| drop(swarm.hear(2, Message::Request(block(3, nth)))));
+        let refused = if fails {
+            swarm.torrent.handle_block(swarm.now, PeerKey(1), block(3, BLOCKS - 1));
+            let digests = vec![[0; 20]; BLOCKS as usize];
+            swarm.torrent.handle_piece_result(swarm.now, PieceIndex(3), PieceResult::Corrupt { digests });
+            swarm.told()
+        } else {
+            let mut told = Vec::new();
+            for _ in 0..4 {
+                swarm.now += Duration::from_secs(1);
+                swarm.torrent.handle_timeout(swarm.now);
+                told.extend(swarm.told());
+            }
+            told
+        };
+        assert!((0..BLOCKS).all(|nth| refused.contains(&(2, Message::Reject(block(3, nth))))), "{refused:?}");
+        assert_eq!(swarm.torrent.next_upload(swarm.now, PeerKey(2)), None);
+    }
+}
+
+#[test]
+fn what_a_peer_will_have_soon_is_asked_of_it_in_the_turn_that_it_offers_and_no_later() {
+    let mut swarm = Swarm::new(Bitfield::empty(PIECES));
+    swarm.meet(1, &[]);
+    let id = Extension::Soon.local_id();
+    assert_eq!(swarm.hear(1, Message::Extended { id, payload: encode_piece(PieceIndex(5)) }), []);
+    assert_eq!(requested(&swarm.hear(1, Message::Unchoke), 1), [5; BLOCKS as usize]);
+    swarm.hear(1, Message::Choke);
+    (0..BLOCKS).for_each(|nth| drop(swarm.hear(1, Message::Reject(block(5, nth)))));
+    assert_eq!(requested(&swarm.hear(1, Message::Unchoke), 1), []);
+    // Nonsense is passed over.
+    assert_eq!(swarm.hear(1, Message::Extended { id, payload: encode_piece(PieceIndex(PIECES)) }), []);
+    assert_eq!(swarm.hear(1, Message::Extended { id, payload: vec![1] }), []);
 }

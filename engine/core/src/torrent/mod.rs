@@ -393,7 +393,8 @@ impl Torrent {
             assert_eq!(useful, peer.useful_pieces, "useful pieces of {:?}", peer.key);
             let lacks = self.picker.have().count() - peer.have.count_common(self.picker.have());
             assert_eq!(lacks, peer.lacks, "pieces of ours that {:?} lacks", peer.key);
-            let may_pass = self.is_cooperative() && (useful > 0 || !peer.pipeline.is_empty());
+            let early = peer.soon.is_some() || !peer.pipeline.is_empty();
+            let may_pass = self.is_cooperative() && (useful > 0 || early);
             assert!(peer.am_interested == (useful > 0) || may_pass, "interest in {:?}", peer.key);
             assert!(peer.pipeline.len() <= crate::peer::pipeline::REQUESTS_MAX as usize);
             assert!(peer.uploads.len() <= self.config.requests_max as usize);
