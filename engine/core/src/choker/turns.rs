@@ -122,11 +122,13 @@ impl Turns {
     /// Whether another turn should be offered.
     pub fn has_room(&self) -> bool {
         // What was promised to those who take no more keeps the uplink busy only as they let it.
-        let open = self.serving.iter().filter(|turn| !turn.is_blocked);
-        let promised: u32 = open.clone().map(|turn| turn.queued + turn.quota).sum();
+        // So does what was promised early, but where nobody is blocked it will be here in no time.
+        let some_are_blocked = self.some_are_blocked();
+        let is_open = |turn: &&Turn| !(turn.is_blocked || turn.is_early && some_are_blocked);
+        let open = self.serving.iter().filter(is_open);
+        let promised: u32 = open.map(|turn| turn.queued + turn.quota).sum();
         let hoped = self.offers.len() as u32 * self.quota * self.used_of_256 / 256;
-        let nobody_is_blocked = open.count() == self.serving.len();
-        let turns_max = if nobody_is_blocked { TURNS_MAX } else { self.width.turns() };
+        let turns_max = if some_are_blocked { self.width.turns() } else { TURNS_MAX };
         self.offers.len() + self.serving.len() < turns_max && promised + hoped < self.target
     }
 
@@ -153,7 +155,8 @@ impl Turns {
 
     /// The neediest of a few random candidates; each is given with the number of pieces that it has or is getting.
     pub fn choose(&mut self, candidates: &[(PeerKey, u32)]) -> Option<PeerKey> {
-        let draws = if self.used_of_256 < NEARLY_ALL_OF_256 { DRAWS } else { DRAWS_WHEN_USED };
+        let is_crowded = self.used_of_256 < NEARLY_ALL_OF_256 || self.some_are_blocked();
+        let draws = if is_crowded { DRAWS } else { DRAWS_WHEN_USED };
         let mut neediest = *self.rng.choose(candidates)?;
         for _ in 1..draws {
             let candidate = *self.rng.choose(candidates)?;
@@ -272,6 +275,11 @@ impl Turns {
         self.offers.retain(|offer| offer.key != key);
         self.lapsed.retain(|offer| offer.key != key);
         self.serving.retain(|turn| turn.key != key);
+    }
+
+    /// Whether somebody who is served takes no more for now.
+    pub fn some_are_blocked(&self) -> bool {
+        self.serving.iter().any(|turn| turn.is_blocked)
     }
 
     /// How long a peer takes to use an offer, on average of late.

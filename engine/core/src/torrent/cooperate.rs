@@ -37,9 +37,11 @@ impl Torrent {
             self.actions.extend(self.turns.front().map(Action::Upload));
         }
         while self.turns.has_room() {
-            let coming = self.coming(now);
+            // Where peers push back, pieces take long whoever sends them, and to act on what was told 100 ms ago makes everyone crowd in turns.
+            let hints_help = !self.turns.some_are_blocked();
+            let coming = if hints_help { self.coming(now) } else { Vec::new() };
             let mut candidates = Vec::with_capacity(self.peers.len());
-            let gets = |peer: &Peer| peer.have.count() + u32::from(peer.load);
+            let gets = |peer: &Peer| peer.have.count() + if hints_help { u32::from(peer.load) } else { 0 };
             candidates.extend(self.turn_candidates(now, &coming).map(|peer| (peer.key, gets(peer))));
             self.prefer_who_passes_on(&mut candidates);
             let Some(key) = self.turns.choose(&candidates) else { return };
