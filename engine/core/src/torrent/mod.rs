@@ -7,7 +7,8 @@
 //!
 //! The work is split by what it reacts to: `connections` (who is here, what
 //! they have), `download` (requests, blocks, pieces), `upload` (their requests,
-//! choking), `discovery` (whom to dial), `exchange` (peers tell of peers), `blame` (who lied).
+//! choking), `discovery` (whom to dial), `exchange` (peers tell of peers), `blame` (who lied), `cooperate` and
+//! `hints` (peers that belong together, and what they tell each other).
 
 mod blame;
 mod connections;
