@@ -129,12 +129,10 @@ impl Torrent {
             refused.extend(
                 peer.uploads.iter().filter(|block| block.piece == piece).map(|&block| (peer.key, block)),
             );
-            peer.uploads.retain(|block| block.piece != piece);
             self.turns.on_ready(peer.key);
         }
         for (key, block) in refused {
-            self.reject(now, key, block);
-            self.on_turn_sent(now, key);
+            self.on_cancel(now, key, block);
         }
     }
 }

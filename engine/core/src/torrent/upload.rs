@@ -69,7 +69,7 @@ impl Torrent {
         }
     }
 
-    pub(super) fn reject(&mut self, now: Time, key: PeerKey, block: BlockRef) {
+    fn reject(&mut self, now: Time, key: PeerKey, block: BlockRef) {
         if self.peers.get(key).is_some_and(|peer| peer.info.fast) {
             self.send(now, key, Message::Reject(block));
         }
