@@ -7,7 +7,7 @@ use swarm_core::id::{BlockRef, InfoHash, PeerId, PeerKey, PieceIndex};
 use swarm_core::peer::PeerInfo;
 use swarm_core::time::{Duration, Time};
 use swarm_core::torrent::discovery::Origin;
-use swarm_core::torrent::{Action, CloseReason, Config, PieceResult, Torrent};
+use swarm_core::torrent::{Action, CloseReason, Config, PieceResult, TRIAL_BYTES, Torrent};
 use swarm_core::wire::Message;
 use swarm_core::wire::extension::{Extension, encode_piece};
 
@@ -17,13 +17,16 @@ const OUR_ID: PeerId = PeerId([9; 20]);
 struct Script {
     torrent: Torrent,
     now: Time,
+    /// Whether pieces are found correct as soon as they are complete.
+    verifies: bool,
 }
 
 impl Script {
     fn new(have: Bitfield) -> Script {
         let geometry = Geometry::new(u64::from(PIECES * 2 * BLOCK_LEN), u64::from(2 * BLOCK_LEN)).unwrap();
         let config = Config::new(InfoHash([1; 20]), OUR_ID, 42);
-        Script { torrent: Torrent::new(config, geometry, have), now: Time::from_micros(1) }
+        let torrent = Torrent::new(config, geometry, have);
+        Script { torrent, now: Time::from_micros(1), verifies: true }
     }
 
     fn leecher() -> Script {
@@ -76,7 +79,22 @@ impl Script {
 
     fn drain(&mut self) -> Vec<Action> {
         self.torrent.check_invariants();
-        std::iter::from_fn(|| self.torrent.poll_action()).collect()
+        let mut actions = Vec::new();
+        while let Some(action) = self.torrent.poll_action() {
+            if let Action::CompletePiece { piece, .. } = action
+                && self.verifies
+            {
+                self.verified(piece, PieceResult::Written { digests: Vec::new() });
+            }
+            actions.push(action);
+        }
+        actions
+    }
+
+    /// A complete piece has been looked at.
+    fn verified(&mut self, piece: PieceIndex, result: PieceResult) {
+        self.torrent.handle_piece_result(self.now, piece, result);
+        self.torrent.check_invariants();
     }
 
     /// A connected seed that has unchoked us, and what we asked it for.
@@ -249,24 +267,25 @@ fn a_lost_piece_without_the_fast_extension_is_asked_of_others() {
 #[test]
 fn have_follows_the_write_and_not_the_last_block() {
     let (mut script, asked) = Script::unchoked_seed(1);
+    script.verifies = false;
     let piece = asked[0].piece;
     let of_piece: Vec<BlockRef> = asked.into_iter().filter(|b| b.piece == piece).collect();
     let actions: Vec<Action> = of_piece.iter().flat_map(|&b| script.block(1, b).1).collect();
     assert!(actions.contains(&Action::CompletePiece { piece, digests: false }));
     assert!(!actions.contains(&Action::BroadcastHave(piece)));
-    let written = PieceResult::Written { digests: Vec::new() };
-    script.torrent.handle_piece_result(script.now, piece, written);
+    script.verified(piece, PieceResult::Written { digests: Vec::new() });
     assert!(script.drain().contains(&Action::BroadcastHave(piece)));
 }
 
 #[test]
 fn a_disk_that_does_not_take_a_piece_stops_requests_until_it_does() {
     let (mut script, asked) = Script::unchoked_seed(1);
+    script.verifies = false;
     let piece = asked[0].piece;
     for &block in asked.iter().filter(|b| b.piece == piece) {
         script.block(1, block);
     }
-    script.torrent.handle_piece_result(script.now, piece, PieceResult::NotWritten);
+    script.verified(piece, PieceResult::NotWritten);
     script.drain();
     for &block in asked.iter().filter(|b| b.piece != piece) {
         let (kept, actions) = script.block(1, block);
@@ -278,6 +297,51 @@ fn a_disk_that_does_not_take_a_piece_stops_requests_until_it_does() {
     let actions = script.drain();
     assert!(actions.contains(&Action::CompletePiece { piece, digests: false }));
     assert!(!requests(&actions).is_empty());
+}
+
+fn corrupt() -> PieceResult {
+    PieceResult::Corrupt { digests: vec![[0; 20]; 2] }
+}
+
+#[test]
+fn a_quick_liar_is_found_before_it_has_sent_much() {
+    let (mut script, mut asked) = Script::unchoked_seed(1);
+    script.verifies = false;
+    let mut answered = 0;
+    script.answer(1, &mut asked, &mut answered, usize::MAX);
+    let most = 2 * TRIAL_BYTES / u64::from(BLOCK_LEN);
+    assert!(answered as u64 <= most, "{answered} blocks before the first was looked at");
+    script.verified(asked[0].piece, PieceResult::Written { digests: Vec::new() });
+    asked.extend(requests(&script.drain()));
+    script.answer(1, &mut asked, &mut answered, usize::MAX);
+    assert!(answered as u32 >= 2 * PIECES, "{answered} blocks when one of its pieces was right");
+}
+
+#[test]
+fn who_sent_a_piece_beside_a_liar_is_asked_for_it_at_once() {
+    let (mut script, asked) = Script::unchoked_seed(1);
+    script.verifies = false;
+    let (mixed, own) = (asked[0].piece, asked[2].piece);
+    assert_ne!(mixed, own, "two blocks in a piece");
+    script.block(1, asked[0]);
+    script.send(1, Message::Choke);
+    script.send(1, Message::Reject(asked[1]));
+    script.connect(2, false, 2);
+    script.send(2, Message::HaveAll);
+    let mut of_second = requests(&script.send(2, Message::Unchoke));
+    assert_eq!(of_second[0], asked[1]);
+    script.block(2, asked[1]);
+    asked[2..4].iter().for_each(|&block| drop(script.block(1, block)));
+    script.verified(mixed, corrupt());
+    script.verifies = true;
+    script.answer(2, &mut of_second, &mut 1, usize::MAX);
+    assert!(!of_second[1..].iter().any(|b| b.piece == mixed), "either may have lied");
+    script.verified(own, corrupt());
+    let again = requests(&script.drain());
+    assert!(
+        again.iter().any(|b| b.piece == mixed),
+        "the first has lied, the second is no suspect: {again:?}"
+    );
 }
 
 #[test]
@@ -455,7 +519,7 @@ fn the_metadata_is_served_a_few_times_to_those_who_ask() {
     let config =
         Config { metadata: Some(metadata.clone().into()), ..Config::new(InfoHash([1; 20]), OUR_ID, 42) };
     let torrent = Torrent::new(config, geometry, Bitfield::full(PIECES));
-    let mut script = Script { torrent, now: Time::from_micros(1) };
+    let mut script = Script { torrent, now: Time::from_micros(1), verifies: true };
     let addr = SocketAddr::from(([10, 0, 0, 1], 6881));
     let info = PeerInfo { addr, inbound: true, peer_id: PeerId([1; 20]), fast: true, extended: true };
     script.torrent.handle_connected(script.now, PeerKey(1), info);

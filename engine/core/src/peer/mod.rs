@@ -61,6 +61,8 @@ pub struct Peer {
     pub have_known: bool,
     /// It said that it wants nothing although we have something that it lacks.
     pub declines: bool,
+    /// A piece of which it sent a block has been verified.
+    pub proven: bool,
     /// It has let requests lie for too long.
     pub snubbed: bool,
     /// It takes no data from anyone (BEP 21).
@@ -154,6 +156,7 @@ impl Peer {
             allowed_fast_in: Vec::new(),
             refused: BTreeSet::new(),
             allowed_fast_out: Vec::new(),
+            proven: false,
             snubbed: false,
             rate_down: RateMeter::default(),
             rate_up: RateMeter::default(),

@@ -373,6 +373,12 @@ impl Picker {
         self.open.values_mut().map(|open| usize::from(open.disown(peer))).sum::<usize>() > 0
     }
 
+    /// A peer has been found to lie: whoever sent pieces beside it is suspected no more, though such a piece is
+    /// still filled by one peer at a time.
+    pub fn liar_found(&mut self, liar: PeerKey) {
+        self.open.values_mut().for_each(|open| open.clear_suspects_beside(liar));
+    }
+
     /// Lets suspected senders fill pieces again that nobody else has taken up, or not quickly enough.
     pub fn open_to_suspects(&mut self) {
         self.open.values_mut().for_each(OpenPiece::forgive);

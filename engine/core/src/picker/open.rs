@@ -103,6 +103,13 @@ impl OpenPiece {
             (!senders.is_empty()).then_some(Suspicion { senders, owner: None, patience: OWNER_ROUNDS });
     }
 
+    /// If `liar` sent some of it, the others need not have been at fault.
+    pub(super) fn clear_suspects_beside(&mut self, liar: PeerKey) {
+        if let Some(suspicion) = self.suspicion.as_mut().filter(|s| s.senders.contains(&liar)) {
+            suspicion.senders.retain(|&sender| sender == liar);
+        }
+    }
+
     /// Whether `peer` alone was to fill it until now.
     pub(super) fn disown(&mut self, peer: PeerKey) -> bool {
         let owned = self.suspicion.as_mut().filter(|suspicion| suspicion.owner == Some(peer));

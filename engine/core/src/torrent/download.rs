@@ -19,6 +19,9 @@ pub const REQUEST_LOST_AFTER: Duration = Duration::from_secs(30);
 pub const UNREQUESTED_BLOCKS_MAX: u32 = 64;
 /// How many blocks that a peer refused once may be asked of it again; beyond that the first refusal is final.
 pub const REFUSALS_MAX: usize = 1_024;
+/// How much a peer is asked for at a time, and how much may wait to be verified while it is asked for more, until a
+/// piece of which it sent a block has been verified: two pieces if they are larger.
+pub const TRIAL_BYTES: u64 = 1 << 20;
 /// How long a piece that failed waits for someone who did not send it before.
 const SUSPECTS_WAIT_TICKS: u64 = 8;
 
@@ -84,6 +87,7 @@ impl Torrent {
 
     fn complete_piece(&mut self, piece: PieceIndex) {
         let digests = self.blame.is_suspect(piece);
+        self.verifying += 1;
         self.actions.push_back(Action::CompletePiece { piece, digests });
     }
 
@@ -99,6 +103,9 @@ impl Torrent {
 
     /// A complete piece has been verified and written, or not.
     pub fn handle_piece_result(&mut self, now: Time, piece: PieceIndex, result: PieceResult) {
+        // Those who were on trial may go on.
+        self.refill_all |= !self.has_room_for_trials();
+        self.verifying -= 1;
         match result {
             PieceResult::Written { digests } => self.on_written(now, piece, &digests),
             PieceResult::Corrupt { digests } => self.on_corrupt(now, piece, digests),
@@ -127,6 +134,11 @@ impl Torrent {
     fn on_written(&mut self, now: Time, piece: PieceIndex, digests: &[[u8; 20]]) {
         for verdict in self.blame.piece_passed(piece, digests) {
             self.punish(now, verdict);
+        }
+        for sender in self.picker.senders(piece).into_iter().flatten() {
+            if let Some(peer) = self.peers.get_mut(sender) {
+                peer.proven = true;
+            }
         }
         let was_missing = self.picker.missing().has(piece);
         self.picker.piece_done(piece);
@@ -169,16 +181,45 @@ impl Torrent {
         let mut suspects: Vec<PeerKey> = senders.into_iter().flatten().collect();
         suspects.sort_unstable();
         suspects.dedup();
+        let liars: Vec<PeerKey> = suspects.iter().copied().filter(|&key| self.is_liar(key)).collect();
         self.picker.piece_failed(piece, suspects);
+        liars.into_iter().for_each(|liar| self.picker.liar_found(liar));
         self.actions.push_back(Action::DropPiece(piece));
         self.forget_arrival(piece);
         self.break_promises(now, |promised, _| promised == piece);
         self.refill_all = true;
     }
 
+    fn is_liar(&self, key: PeerKey) -> bool {
+        self.addr_of(key).is_some_and(|addr| self.discovery.is_banned(addr))
+    }
+
     fn punish(&mut self, now: Time, verdict: Verdict) {
         let Some(addr) = verdict.addr else { return };
         self.ban(now, addr, verdict.peer, CloseReason::CorruptBlock);
+        self.picker.liar_found(verdict.peer);
+    }
+
+    /// Whether so little waits to be verified that peers who have not proven themselves may send more: else a quick
+    /// liar fills the queue before its first piece is looked at.
+    fn has_room_for_trials(&self) -> bool {
+        u64::from(self.verifying) * u64::from(self.geometry.piece_len()) < self.trial_bytes()
+    }
+
+    fn trial_bytes(&self) -> u64 {
+        TRIAL_BYTES.max(2 * u64::from(self.geometry.piece_len()))
+    }
+
+    /// How many more blocks a peer may be asked for on account of what it has sent so far.
+    pub(super) fn room_on_trial(&self, peer: &Peer) -> usize {
+        match (peer.proven, self.has_room_for_trials()) {
+            (true, _) => usize::MAX,
+            (false, true) => {
+                let blocks = self.trial_bytes() / u64::from(BLOCK_LEN);
+                (blocks as usize).saturating_sub(peer.pipeline.len())
+            }
+            (false, false) => 0,
+        }
     }
 
     /// Asks everyone for as many blocks as they have room for. Snubbed peers come last: or else a block that one of
@@ -205,7 +246,7 @@ impl Torrent {
         let one_piece = self.is_cooperative();
         let room = match one_piece {
             true => peer.room_in_turn(now, self.blocks_per_piece()),
-            false => peer.room(now),
+            false => peer.room(now).min(self.room_on_trial(peer)),
         };
         if room > 0 {
             let have = peer.can_be_asked_for();

@@ -37,6 +37,7 @@ use crate::time::{Duration, Time};
 use crate::wire::Message;
 use blame::Blame;
 use discovery::Discovery;
+pub use download::TRIAL_BYTES;
 pub use events::{Action, CloseReason, Event, PieceResult, Pressure};
 use hints::Arriving;
 use peers::Peers;
@@ -148,6 +149,8 @@ pub struct Torrent {
     votes: [Votes; 2],
     blame: Blame,
     pressure: Pressure,
+    /// How many complete pieces wait to be verified and written.
+    verifying: u32,
     /// Complete pieces that the disk did not take.
     unwritten: Vec<PieceIndex>,
     /// Blocks have come free: whoever has room may take them.
@@ -199,6 +202,7 @@ impl Torrent {
             peers: Peers::default(),
             blame: Blame::default(),
             pressure: Pressure::None,
+            verifying: 0,
             unwritten: Vec::new(),
             refill_all: false,
             tick_at: Time::MAX,
@@ -399,7 +403,8 @@ impl Torrent {
             assert!(peer.am_interested == (useful > 0) || may_pass, "interest in {:?}", peer.key);
             assert!(peer.pipeline.len() <= crate::peer::pipeline::REQUESTS_MAX as usize);
             assert!(peer.uploads.len() <= self.config.requests_max as usize);
-            let is_idle = peer.serves_us() && peer.pipeline.is_empty() && !self.is_held_back();
+            let is_held_back = self.is_held_back() || self.room_on_trial(peer) == 0;
+            let is_idle = peer.serves_us() && peer.pipeline.is_empty() && !is_held_back;
             let source = Source { key: peer.key, have: &peer.have, may_start: true, one_piece: false };
             assert!(!is_idle || !self.picker.has_for(source), "{:?} could be asked and is not", peer.key);
         }
