@@ -9,7 +9,8 @@
   is, and nothing kept between runs. The
   source has checked its data, and the tracker knows it, before the clock starts. Then all downloaders start at the same moment;
   each one's time ends when it says that it is complete, and it goes on serving. Every copy is compared afterwards.
-- The simulator runs the same swarm, at the same rate and without delay, and its prediction stands beside.
+- The simulator runs the same swarm, at the same rate, with blocks and queues of the same size and without delay, and its prediction
+  stands beside.
 - How busy the processors were is told too: where they are short, it is not the lines that are measured.
 """
 
@@ -17,6 +18,7 @@ import argparse
 import json
 import shlex
 import shutil
+import signal
 import socket
 import statistics
 import subprocess
@@ -35,7 +37,7 @@ from transfer import Peer, busy_cpu_s, machine, size  # noqa: E402
 
 # Shaping: what may pass at once, and how long the queue is in time. A switch's port holds about as much.
 BURST, QUEUE = "64kb", "50ms"
-PROBE_S, PROBE_SETTLE_S = 4, 1
+PROBES, PROBE_S, PROBE_SETTLE_S = 3, 4, 1
 RUN_S_MAX = 180
 TRACKER_PORT, PEER_PORT, PROBE_PORT = 6969, 6881, 5001
 SIMULATED_SEEDS = range(1, 6)
@@ -99,7 +101,11 @@ class Hosts:
         self.network.remove()
 
     def goodput_mbit(self):
-        """What a line carries in payload while it is busy both ways: what one end receives, the mean of both."""
+        """What a line carries in payload while it is busy both ways: the middle one of several measurements."""
+        return statistics.median(self.probe_mbit() for _ in range(PROBES))
+
+    def probe_mbit(self):
+        """One measurement: what one end receives, the mean of both."""
         probe = [sys.executable, "-B", __file__, "--probe"]
         listening = Peer(self.on(1, [*probe, f"{self.ip(1)}:{PROBE_PORT}", "listen"])).go()
         listening.wait_for("listening")
@@ -197,7 +203,7 @@ def predict(count, pieces, piece_length, mbit):
     """Last and median peer over the bound, as the simulator has it: medians over several seeds."""
     runs = []
     for seed in SIMULATED_SEEDS:
-        command = f"--scenario symmetric --peers {count} --pieces {pieces} --piece-kib {piece_length // 1024} --up {mbit} --delay 0 --policy cooperative --seed {seed} --json"
+        command = f"--scenario symmetric --peers {count} --pieces {pieces} --piece-kib {piece_length // 1024} --blocks-per-piece {piece_length // 16384} --up {mbit} --delay 0 --queue-ms {QUEUE.removesuffix('ms')} --policy cooperative --seed {seed} --json"
         runs.append(json.loads(contestants.output_of(BIN / "simulate", *command.split())))
     middle = lambda key: round(statistics.median(run[key] for run in runs), 4)
     return {"last_ratio": middle("ratio"), "median_ratio": middle("ratio_median"), "seeds": list(SIMULATED_SEEDS)}
@@ -227,6 +233,8 @@ def main():
     args = arguments()
     if args.probe:
         return probe(*args.probe)
+    # What runs is ended, and namespaces are removed, also then.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     chosen = [contestant() for contestant in ALL if contestant.name in args.only]
     pieces = -(-args.size // args.piece_length)
     rounds = []

@@ -5,7 +5,6 @@
 //! view of the whole: what is really on each disk, what the other end of a connection has, where every byte went, who lied.
 
 use crate::node::{Behaviour, Node};
-use crate::queue::What;
 use crate::world::World;
 use std::collections::BTreeSet;
 use swarm_core::id::BlockRef;
@@ -109,17 +108,14 @@ impl World {
 
     /// Every byte that was sent has been received, or is on its way, or found nobody there for it.
     fn check_bytes(&self) {
-        let block = |what: &What| match what {
-            What::Block(block) | What::CorruptBlock(block) => u64::from(block.len),
-            _ => 0,
-        };
         let (mut sent, mut accounted) = (0, 0);
         for (node, inbox) in self.lanes.nodes.iter().zip(&self.lanes.inboxes) {
             let totals = node.totals();
             sent += totals.bytes_up;
             accounted += totals.bytes_down + node.bytes_dropped;
-            accounted += inbox.iter().map(|arrival| block(&arrival.what)).sum::<u64>();
-            accounted += node.downlink.iter().map(|received| u64::from(received.block.len)).sum::<u64>();
+            accounted += inbox.iter().map(|arrival| arrival.what.payload()).sum::<u64>();
+            accounted += node.downlink.iter().map(|received| received.what.payload()).sum::<u64>();
+            accounted += node.links.iter().flatten().map(|link| link.socket.unsent_bytes()).sum::<u64>();
         }
         assert_eq!(sent, accounted, "bytes sent, and received, under way or dropped");
     }

@@ -6,6 +6,7 @@ use crate::network::Network;
 use crate::path::Paths;
 use crate::queue::{Arrival, Short, What};
 use crate::shell::Shell;
+use crate::socket::{Buffers, Socket, len_on_line};
 use crate::world::NodeId;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
@@ -14,7 +15,6 @@ use swarm_core::peer::PeerInfo;
 use swarm_core::time::{Duration, Time};
 use swarm_core::torrent::{Action, Event, PieceResult, Torrent, Totals};
 use swarm_core::wire::Message;
-use swarm_core::wire::message::PIECE_HEADER_LEN;
 
 /// How long a dialler waits for someone who does not answer.
 pub(crate) const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -29,6 +29,11 @@ impl Rate {
     /// From megabits per second.
     pub const fn mbit_per_s(mbit: u64) -> Rate {
         Rate(mbit * 125_000)
+    }
+
+    /// How many bytes pass in a time.
+    pub(crate) fn bytes_in(self, time: Duration) -> u64 {
+        self.0 * time.as_micros() as u64 / 1_000_000
     }
 
     /// How long `bytes` take, rounded up to a microsecond.
@@ -51,7 +56,7 @@ pub enum Behaviour {
     HaveFlood,
     /// It unchokes and chokes everyone in turns, whatever its torrent thinks of them.
     ChokeFlapping,
-    /// From this time on it stays connected and sends no block.
+    /// From this time on it stays connected and sends no block, nor what waits behind one in a socket.
     FreezesAt(Time),
     /// The same, from when it has this share of the pieces, in percent.
     FreezesWith(u8),
@@ -101,25 +106,26 @@ pub(crate) struct Link {
     pub(crate) remote: NodeId,
     /// The connection's key at the other end, once that is known.
     pub(crate) remote_key: Option<PeerKey>,
-    delay: Duration,
+    pub(crate) delay: Duration,
     /// Whether it waits in the uplink's queue.
-    queued: bool,
+    pub(crate) queued: bool,
+    /// Where sockets hold anything.
+    pub(crate) socket: Socket,
 }
 
-/// A block that has a place in the downlink's queue.
+/// Something that has a place in the downlink's queue.
 #[derive(Debug)]
 pub(crate) struct Received {
     at: Time,
     key: PeerKey,
-    pub(crate) block: BlockRef,
-    corrupt: bool,
+    pub(crate) what: What,
 }
 
 /// What a node does next.
 enum Next {
     Arrival,
     UplinkFree,
-    BlockReceived,
+    Received,
     PieceDone,
     Timer,
     Shell,
@@ -143,6 +149,8 @@ pub(crate) struct Node {
     pub(crate) downlink: VecDeque<Received>,
     downlink_free_at: Time,
     pub(crate) verifying: VecDeque<(Time, PieceIndex)>,
+    /// What sockets and paths hold, if that matters.
+    pub(crate) buffers: Option<Buffers>,
     /// What paths do to what it sends, if they are not ideal.
     pub(crate) paths: Option<Box<Paths>>,
     /// What is around its torrent, if anything matters.
@@ -164,7 +172,7 @@ pub(crate) struct Node {
     /// Totals of earlier lives.
     pub(crate) past: Totals,
     pub(crate) control_bytes_sent: u64,
-    /// Bytes of blocks that arrived when nobody was there for them.
+    /// Bytes of blocks that arrived when nobody was there for them, or that waited in a socket when its connection ended.
     pub(crate) bytes_dropped: u64,
     /// What is remembered from one check to the next, if every step is checked.
     pub(crate) check: Option<Box<StepCheck>>,
@@ -186,6 +194,7 @@ impl Node {
             downlink: VecDeque::new(),
             downlink_free_at: Time::ZERO,
             verifying: VecDeque::new(),
+            buffers: None,
             paths: None,
             shell: None,
             shell_at: Time::MAX,
@@ -229,7 +238,7 @@ impl Node {
             }
         };
         consider(arrival.map(|arrival| arrival.at), Next::Arrival);
-        consider(self.downlink.front().map(|received| received.at), Next::BlockReceived);
+        consider(self.downlink.front().map(|received| received.at), Next::Received);
         consider(self.uplink_free_at, Next::UplinkFree);
         consider(self.verifying.front().map(|(at, _)| *at), Next::PieceDone);
         consider(self.torrent.poll_timeout().filter(|_| self.online), Next::Timer);
@@ -252,7 +261,7 @@ impl Node {
                         self.on_arrival(now, arrival, net);
                     }
                 }
-                Next::BlockReceived => self.on_block(now),
+                Next::Received => self.on_received(now, net),
                 Next::UplinkFree => {
                     self.uplink_free_at = None;
                     self.feed_uplink(now, net);
@@ -284,34 +293,53 @@ impl Node {
             return self.on_arrival_offline(now, key, what, net);
         }
         match what {
+            What::Short(_) | What::Long(_) if self.buffers.is_some() && !self.downlink.is_empty() => {
+                self.downlink.push_back(Received { at: self.downlink_free_at, key, what });
+            }
             What::Short(message) => self.torrent.handle_message(now, key, &message.into()),
             What::Long(message) => self.torrent.handle_message(now, key, &message),
-            What::Block(block) => self.queue_down(now, key, block, false),
-            What::CorruptBlock(block) => self.queue_down(now, key, block, true),
+            What::Block(block) | What::CorruptBlock(block) => {
+                self.downlink_free_at =
+                    self.downlink_free_at.max(now) + self.config.down.time_for(len_on_line(block));
+                self.downlink.push_back(Received { at: self.downlink_free_at, key, what });
+            }
+            What::Taken { len, is_crowded } => self.on_taken(now, key, len, is_crowded, net),
             What::Incoming(from) => self.on_incoming(now, from, key, net),
             What::Accepted { by, key: remote_key } => self.on_accepted(now, key, by, remote_key, net),
             What::Tracker(answer) => self.on_tracker(now, *answer, net),
             What::Refused => {
-                if let Some(link) = self.links[key.0 as usize].take() {
+                if let Some(link) = self.take_link(key) {
                     self.torrent.handle_connect_failed(now, net.hosts.addr_of(link.remote));
                 }
             }
             What::Disconnected => {
-                if self.links[key.0 as usize].take().is_some() {
+                if self.take_link(key).is_some() {
                     self.torrent.handle_disconnected(now, key);
                 }
             }
         }
     }
 
-    fn queue_down(&mut self, now: Time, key: PeerKey, block: BlockRef, corrupt: bool) {
-        let len = u64::from(block.len) + PIECE_HEADER_LEN as u64;
-        self.downlink_free_at = self.downlink_free_at.max(now) + self.config.down.time_for(len);
-        self.downlink.push_back(Received { at: self.downlink_free_at, key, block, corrupt });
+    /// Something has crossed the downlink.
+    fn on_received(&mut self, now: Time, net: &mut Network) {
+        let Some(Received { key, what, .. }) = self.downlink.pop_front() else { return };
+        match what {
+            What::Block(block) => self.on_block(now, key, block, false, net),
+            What::CorruptBlock(block) => self.on_block(now, key, block, true, net),
+            What::Long(message) => self.torrent.handle_message(now, key, &message),
+            What::Short(message) => self.torrent.handle_message(now, key, &message.into()),
+            _ => {}
+        }
     }
 
-    fn on_block(&mut self, now: Time) {
-        let Some(Received { key, block, corrupt, .. }) = self.downlink.pop_front() else { return };
+    fn on_block(&mut self, now: Time, key: PeerKey, block: BlockRef, corrupt: bool, net: &mut Network) {
+        if let Some(buffers) = self.buffers
+            && let Some(Link { remote, remote_key: Some(remote_key), delay, .. }) =
+                &self.links[key.0 as usize]
+        {
+            let is_crowded = self.downlink_free_at.since(now) > buffers.queue;
+            net.leave(*remote, now + *delay, *remote_key, What::Taken { len: block.len, is_crowded });
+        }
         self.note([now.as_micros(), u64::from(key.0), u64::from(block.piece.0 ^ block.begin)]);
         let before = self.torrent.totals().bytes_down;
         if self.torrent.handle_block(now, key, block) && corrupt {
@@ -380,17 +408,17 @@ impl Node {
                 if self.check.is_some() {
                     assert!(self.torrent.have().has(piece), "{:?} announces piece {piece}", self.id);
                 }
-                for (key, link) in self.links.iter().enumerate() {
-                    let Some(Link { remote, remote_key: Some(remote_key), delay, .. }) = link else {
-                        continue;
-                    };
-                    let at = arrival(&mut self.paths, PeerKey(key as u32), now, *delay);
-                    net.leave(*remote, at, *remote_key, What::Short(Short::Have(piece)));
-                    self.control_bytes += HAVE_LEN;
+                for key in 0..self.links.len() {
+                    if self.links[key].as_ref().is_some_and(|link| link.remote_key.is_some()) {
+                        self.post(now, PeerKey(key as u32), What::Short(Short::Have(piece)), net);
+                        self.control_bytes += HAVE_LEN;
+                    }
                 }
             }
             Action::Upload(peer) => {
-                if let Some(link) = self.links.get_mut(peer.0 as usize).and_then(Option::as_mut)
+                if let Some(buffers) = self.buffers {
+                    self.fill_socket(now, peer, buffers, net);
+                } else if let Some(link) = self.links.get_mut(peer.0 as usize).and_then(Option::as_mut)
                     && !link.queued
                 {
                     link.queued = true;
@@ -416,9 +444,9 @@ impl Node {
         if gives && self.config.behaviour == Behaviour::FreeRider {
             return;
         }
-        let Some(Link { remote, remote_key: Some(key), delay, .. }) = &self.links[peer.0 as usize] else {
+        if self.links[peer.0 as usize].as_ref().is_none_or(|link| link.remote_key.is_none()) {
             return;
-        };
+        }
         let len = match &message {
             Message::Have(_) => HAVE_LEN,
             Message::Request(_) | Message::Cancel(_) | Message::Reject(_) => REQUEST_LEN * self.scale,
@@ -427,14 +455,22 @@ impl Node {
             _ => 5,
         };
         self.control_bytes += len;
-        net.leave(*remote, arrival(&mut self.paths, peer, now, *delay), *key, message.into());
+        self.post(now, peer, message.into(), net);
+    }
+
+    /// When a message arrives that leaves now.
+    pub(crate) fn arrival_of_message(&mut self, key: PeerKey, now: Time, delay: Duration) -> Time {
+        match &mut self.paths {
+            Some(paths) => paths.message(key, now, delay),
+            None => now + delay,
+        }
     }
 
     pub(crate) fn hang_up(&mut self, now: Time, peer: PeerKey, net: &mut Network) {
-        if let Some(link) = self.links[peer.0 as usize].take()
+        if let Some(link) = self.take_link(peer)
             && let Some(remote_key) = link.remote_key
         {
-            let at = arrival(&mut self.paths, peer, now, link.delay);
+            let at = self.arrival_of_message(peer, now, link.delay);
             net.leave(link.remote, at, remote_key, What::Disconnected);
         }
     }
@@ -442,7 +478,7 @@ impl Node {
     fn new_link(&mut self, remote: NodeId, remote_key: Option<PeerKey>, net: &Network) -> PeerKey {
         let key = PeerKey(self.links.len() as u32);
         let delay = net.hosts.delay_between(self.id, remote);
-        self.links.push(Some(Link { remote, remote_key, delay, queued: false }));
+        self.links.push(Some(Link { remote, remote_key, delay, queued: false, socket: Socket::default() }));
         key
     }
 
@@ -456,7 +492,7 @@ impl Node {
             return net.leave(self.id, now + DIAL_TIMEOUT, key, What::Refused);
         }
         let delay = net.hosts.delay_between(self.id, to);
-        let at = arrival(&mut self.paths, key, now + delay * 2, delay);
+        let at = self.arrival_of_message(key, now + delay * 2, delay);
         net.leave(to, at, key, What::Incoming(self.id));
     }
 
@@ -465,7 +501,7 @@ impl Node {
             return net.leave(from, now + DIAL_TIMEOUT, their_key, What::Refused);
         }
         let key = self.new_link(from, Some(their_key), net);
-        let at = arrival(&mut self.paths, key, now, net.hosts.delay_between(self.id, from));
+        let at = self.arrival_of_message(key, now, net.hosts.delay_between(self.id, from));
         net.leave(from, at, their_key, What::Accepted { by: self.id, key });
         self.torrent.handle_connected(now, key, info(from, true, net));
     }
@@ -479,7 +515,7 @@ impl Node {
         }
     }
 
-    fn sends_blocks(&self, now: Time) -> bool {
+    pub(crate) fn sends_blocks(&self, now: Time) -> bool {
         match self.config.behaviour {
             Behaviour::FreezesAt(at) => now < at,
             Behaviour::FreezesWith(percent) => {
@@ -490,50 +526,56 @@ impl Node {
         }
     }
 
+    pub(crate) fn is_unreadable(&self, block: BlockRef) -> bool {
+        let disk = self.shell.as_ref().and_then(|shell| shell.disk.as_ref());
+        disk.is_some_and(|disk| !disk.is_readable(block.piece))
+    }
+
     /// Puts the next block on the uplink, if it is idle and there is one.
     fn feed_uplink(&mut self, now: Time, net: &mut Network) {
+        if let Some(buffers) = self.buffers {
+            return self.feed_line(now, buffers, net);
+        }
         while self.uplink_free_at.is_none() && self.online && self.sends_blocks(now) {
             let Some(key) = self.uplink.pop_front() else { return };
             let Some(link) = &mut self.links[key.0 as usize] else { continue };
-            let (Some(block), Some(remote_key)) = (self.torrent.next_upload(now, key), link.remote_key)
-            else {
+            let Some(block) = self.torrent.next_upload(now, key).filter(|_| link.remote_key.is_some()) else {
                 link.queued = false;
                 continue;
             };
             self.uplink.push_back(key);
-            let disk = self.shell.as_ref().and_then(|shell| shell.disk.as_ref());
-            if disk.is_some_and(|disk| !disk.is_readable(block.piece)) {
+            if self.is_unreadable(block) {
                 self.torrent.handle_upload_failed(now, key, block);
                 continue;
             }
-            let is_corrupt = self.config.behaviour == Behaviour::Poisoner;
-            let control = self.control_bytes / self.scale;
-            self.control_bytes %= self.scale;
-            self.control_bytes_sent += control;
-            let len = u64::from(block.len) + PIECE_HEADER_LEN as u64 + control;
-            let sent = now + self.config.up.time_for(len);
-            let at = match &mut self.paths {
-                Some(paths) => paths.block(key, sent, link.delay),
-                None => sent + link.delay,
-            };
-            let what = if is_corrupt { What::CorruptBlock(block) } else { What::Block(block) };
-            net.leave(link.remote, at, remote_key, what);
-            self.uplink_free_at = Some(sent);
+            self.send_block(now, key, block, net);
         }
+    }
+
+    /// Puts a block on the uplink, which is idle.
+    pub(crate) fn send_block(&mut self, now: Time, key: PeerKey, block: BlockRef, net: &mut Network) {
+        let Some(Link { remote, remote_key: Some(remote_key), delay, .. }) = &self.links[key.0 as usize]
+        else {
+            return;
+        };
+        let control = self.control_bytes / self.scale;
+        self.control_bytes %= self.scale;
+        self.control_bytes_sent += control;
+        let sent = now + self.config.up.time_for(len_on_line(block) + control);
+        let at = match &mut self.paths {
+            Some(paths) => paths.block(key, sent, *delay),
+            None => sent + *delay,
+        };
+        let is_corrupt = self.config.behaviour == Behaviour::Poisoner;
+        let what = if is_corrupt { What::CorruptBlock(block) } else { What::Block(block) };
+        net.leave(*remote, at, *remote_key, what);
+        self.uplink_free_at = Some(sent);
     }
 
     fn note(&mut self, values: [u64; 3]) {
         for value in values {
             self.trace = (self.trace ^ value).wrapping_mul(0x0000_0100_0000_01b3).rotate_left(23);
         }
-    }
-}
-
-/// When what leaves now arrives at the other end of a connection.
-fn arrival(paths: &mut Option<Box<Paths>>, key: PeerKey, now: Time, delay: Duration) -> Time {
-    match paths {
-        Some(paths) => paths.message(key, now, delay),
-        None => now + delay,
     }
 }
 

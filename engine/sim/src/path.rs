@@ -2,8 +2,8 @@
 //!
 //! A connection is a TCP stream. The delay of each message or block varies, but what was sent later does not
 //! arrive earlier: it waits. Of whatever is lost, however long it is, the retransmission arrives max(200 ms, two
-//! round trips) later, and so does what follows it on that connection. The sender's rate does not fall: that
-//! would be congestion control, which is not modelled.
+//! round trips) later, and so does what follows it on that connection. The sender's rate does not fall for
+//! that; for what makes it fall, see [`crate::socket`].
 //!
 //! A message may overtake the one block that is just being sent when the message is handed over, as on an ideal
 //! path, where messages never wait for blocks.

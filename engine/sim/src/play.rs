@@ -97,6 +97,7 @@ fn play(world: &mut World, mut cast: Cast, params: &Params, mut watch: Watch, rn
         jitter: Duration::from_millis(params.jitter_ms),
         loss_permille: params.loss_permille,
     });
+    world.set_buffers(params.buffers());
     let has_tracker = cast.tracker || params.tracker;
     if has_tracker {
         world.add_tracker();

@@ -1,7 +1,7 @@
 //! Coming and going: hosts that leave in good order, fail, lose their power, are cut off, and return.
 
 use crate::network::Network;
-use crate::node::{DIAL_TIMEOUT, Node};
+use crate::node::{DIAL_TIMEOUT, Link, Node};
 use crate::queue::What;
 use crate::world::NodeId;
 use swarm_core::bitfield::Bitfield;
@@ -35,7 +35,7 @@ impl Node {
         self.online = false;
         (self.uplink_free_at, self.control_bytes) = (None, 0);
         self.uplink.clear();
-        self.bytes_dropped += self.downlink.drain(..).map(|r| u64::from(r.block.len)).sum::<u64>();
+        self.bytes_dropped += self.downlink.drain(..).map(|r| r.what.payload()).sum::<u64>();
         self.verifying.clear();
         self.note_shell_timeout();
     }
@@ -65,9 +65,11 @@ impl Node {
     pub(crate) fn lose_connections(&mut self, now: Time, net: &mut Network) {
         let id = self.id;
         for key in 0..self.links.len() {
-            let Some(link) = self.links[key].take_if(|link| net.hosts.are_apart(id, link.remote)) else {
+            let is_apart = |link: &Link| net.hosts.are_apart(id, link.remote);
+            if !self.links[key].as_ref().is_some_and(is_apart) {
                 continue;
-            };
+            }
+            let Some(link) = self.take_link(PeerKey(key as u32)) else { continue };
             match link.remote_key {
                 Some(_) => self.torrent.handle_disconnected(now, PeerKey(key as u32)),
                 None => self.torrent.handle_connect_failed(now, net.hosts.addr_of(link.remote)),
@@ -78,7 +80,7 @@ impl Node {
     /// What arrives at a host that is not there.
     pub(crate) fn on_arrival_offline(&mut self, now: Time, key: PeerKey, what: What, net: &mut Network) {
         match what {
-            What::Block(block) | What::CorruptBlock(block) => self.bytes_dropped += u64::from(block.len),
+            What::Block(_) | What::CorruptBlock(_) => self.bytes_dropped += what.payload(),
             What::Incoming(from) => {
                 let silence = if self.crashed { DIAL_TIMEOUT } else { Duration::ZERO };
                 let delay = net.hosts.delay_between(self.id, from);
@@ -91,8 +93,8 @@ impl Node {
                 }
             }
             What::Accepted { by, key: remote_key } => self.reset(now, by, remote_key, net),
-            What::Refused | What::Disconnected => self.links[key.0 as usize] = None,
-            What::Short(_) | What::Long(_) | What::Tracker(_) => {}
+            What::Refused | What::Disconnected => drop(self.take_link(key)),
+            What::Short(_) | What::Long(_) | What::Taken { .. } | What::Tracker(_) => {}
         }
     }
 

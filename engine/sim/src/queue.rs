@@ -12,7 +12,7 @@ use swarm_core::id::{BlockRef, PeerKey, PieceIndex};
 use swarm_core::time::Time;
 use swarm_core::wire::Message;
 
-/// A message that is no longer than a request: nearly every one.
+/// A message that needs no memory of its own: nearly every one.
 #[derive(Debug)]
 pub(crate) enum Short {
     Choke,
@@ -27,7 +27,7 @@ pub(crate) enum Short {
     Extended {
         id: u8,
         len: u8,
-        payload: [u8; 4],
+        payload: [u8; 12],
     },
 }
 
@@ -58,6 +58,11 @@ pub(crate) enum What {
     Block(BlockRef),
     /// The same, and it is not what it should be.
     CorruptBlock(BlockRef),
+    /// So many bytes of a block have been received, where senders wait for that, and whether much waits behind them.
+    Taken {
+        len: u32,
+        is_crowded: bool,
+    },
     /// Someone dials; the key is the dialler's own.
     Incoming(NodeId),
     /// The dialled host has taken the connection, and knows it by this key.
@@ -72,6 +77,16 @@ pub(crate) enum What {
     Tracker(Box<Answer>),
 }
 
+impl What {
+    /// Bytes of payload.
+    pub(crate) fn payload(&self) -> u64 {
+        match self {
+            What::Block(block) | What::CorruptBlock(block) => u64::from(block.len),
+            _ => 0,
+        }
+    }
+}
+
 impl From<Message> for What {
     fn from(message: Message) -> What {
         What::Short(match message {
@@ -83,8 +98,8 @@ impl From<Message> for What {
             Message::Request(block) => Short::Request(block),
             Message::Cancel(block) => Short::Cancel(block),
             Message::Reject(block) => Short::Reject(block),
-            Message::Extended { id, payload } if payload.len() <= 4 => {
-                let mut bytes = [0; 4];
+            Message::Extended { id, payload } if payload.len() <= 12 => {
+                let mut bytes = [0; 12];
                 bytes[..payload.len()].copy_from_slice(&payload);
                 Short::Extended { id, len: payload.len() as u8, payload: bytes }
             }

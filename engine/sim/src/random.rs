@@ -32,6 +32,7 @@ impl Draw {
             delay_ms,
             jitter_ms: between(0, 1) * delay_ms / 2,
             loss_permille: (between(0, 1) * between(1, 30)) as u32,
+            queue_ms: between(0, 1) * between(1, 100),
             tracker: between(0, 3) == 0,
             policy: [UploadPolicy::TitForTat, UploadPolicy::Cooperative][between(0, 1) as usize],
             checks: Checks::EveryStep,

@@ -2,14 +2,19 @@
 
 use crate::disk::DiskConfig;
 use crate::node::{Behaviour, NodeConfig, Rate};
+use crate::socket::Buffers;
 use crate::world::{Checks, NodeId};
 use std::fmt::Write as _;
+use swarm_core::geometry::BLOCK_LEN;
 use swarm_core::rng::Rng;
 use swarm_core::time::Duration;
 use swarm_core::torrent::UploadPolicy;
 
 /// How long a tracker is gone, or a network in two, at the least: longer than anyone's first patience.
 const OUTAGE_MIN: Duration = Duration::from_secs(20);
+
+/// What a socket takes that has not left yet, as the engine's do to begin with.
+const SOCKET_LEN: u64 = 64 * 1024;
 
 /// What a scenario is run with.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -33,6 +38,9 @@ pub struct Params {
     pub jitter_ms: u64,
     /// How many of a thousand messages or blocks are lost and sent again.
     pub loss_permille: u32,
+    /// How much of its line's rate a connection may have on its way, in milliseconds, before its sender waits for the receiver:
+    /// what the queues between them hold. With 0 there is no end to them.
+    pub queue_ms: u64,
     /// Whether hosts learn of each other from a tracker; else each is told of its neighbours. Some scenarios have
     /// a tracker anyway.
     pub tracker: bool,
@@ -58,6 +66,7 @@ impl Default for Params {
             delay_ms: 20,
             jitter_ms: 0,
             loss_permille: 0,
+            queue_ms: 0,
             tracker: false,
             policy: UploadPolicy::TitForTat,
             seed: 1,
@@ -68,6 +77,16 @@ impl Default for Params {
 }
 
 impl Params {
+    /// What sockets and queues hold of the blocks that stand for pieces.
+    pub(crate) fn buffers(&self) -> Option<Buffers> {
+        let scale = |bytes: u64| {
+            let simulated_len = u64::from(self.blocks_per_piece) * u64::from(BLOCK_LEN);
+            (bytes * simulated_len / self.piece_len.max(1)).max(BLOCK_LEN.into())
+        };
+        let queue = Duration::from_millis(self.queue_ms);
+        (self.queue_ms > 0).then(|| Buffers { socket: scale(SOCKET_LEN), queue })
+    }
+
     /// The command that runs a scenario with these parameters.
     pub fn replay(&self, scenario: &str) -> String {
         let policy = match self.policy {
@@ -76,7 +95,7 @@ impl Params {
         };
         let mut line = format!(
             "simulate --scenario {scenario} --peers {} --pieces {} --blocks-per-piece {} --piece-kib {} --degree {} \
-             --up {} --delay {} --jitter-ms {} --loss-permille {} --policy {policy} --seed {}",
+             --up {} --delay {} --jitter-ms {} --loss-permille {} --queue-ms {} --policy {policy} --seed {}",
             self.peers,
             self.pieces,
             self.blocks_per_piece,
@@ -86,6 +105,7 @@ impl Params {
             self.delay_ms,
             self.jitter_ms,
             self.loss_permille,
+            self.queue_ms,
             self.seed
         );
         line.push_str(if self.tracker { " --tracker" } else { "" });

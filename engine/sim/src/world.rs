@@ -8,6 +8,7 @@ use crate::node::{Behaviour, Node, NodeConfig};
 use crate::path::{PathFaults, Paths};
 use crate::queue::Inbox;
 use crate::shell::{self, Habit, Shell};
+use crate::socket::Buffers;
 use crate::tracker::{self, Tracker};
 use std::net::SocketAddr;
 use swarm_core::bitfield::Bitfield;
@@ -41,6 +42,7 @@ pub struct World {
     geometry: Geometry,
     template: Config,
     faults: PathFaults,
+    buffers: Option<Buffers>,
     scale: u64,
     threads: usize,
     pub(crate) lanes: Lanes,
@@ -76,6 +78,7 @@ impl World {
             geometry,
             template,
             faults: PathFaults::default(),
+            buffers: None,
             scale: 1,
             threads: 1,
             lanes: Lanes::new(),
@@ -97,8 +100,8 @@ impl World {
         self.checks = checks;
     }
 
-    /// Each byte of a block stands for so many, at least one, for hosts that join from now on. Messages about blocks stand
-    /// for as many; those about pieces and connections do not.
+    /// Each byte of a block stands for so many, at least one, for hosts that join from now on. Messages about a block stand
+    /// for as many; those about runs of blocks, pieces and connections do not.
     pub fn set_scale(&mut self, scale: u64) {
         self.scale = scale.max(1);
     }
@@ -112,6 +115,12 @@ impl World {
     /// What befalls what is sent over connections, for hosts that join from now on.
     pub fn set_path_faults(&mut self, faults: PathFaults) {
         self.faults = faults;
+    }
+
+    /// What sockets and paths hold; nothing by default. To be said before anyone joins.
+    pub fn set_buffers(&mut self, buffers: Option<Buffers>) {
+        debug_assert!(self.lanes.nodes.is_empty(), "both ends of a connection must have them");
+        self.buffers = buffers;
     }
 
     /// From now on there is a tracker, to which hosts that join announce themselves.
@@ -138,6 +147,7 @@ impl World {
         let torrent = self.torrent_for(id, have);
         let mut node = Node::new(id, config, torrent, self.now);
         node.scale = self.scale;
+        node.buffers = self.buffers;
         node.check = (self.checks == Checks::EveryStep).then(Box::<StepCheck>::default);
         if !self.faults.is_none() {
             node.paths = Some(Box::new(Paths::new(self.faults, self.rng.fork())));

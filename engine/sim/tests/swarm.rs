@@ -6,7 +6,7 @@ use swarm_core::id::PieceIndex;
 use swarm_core::picker::{Order, Priority};
 use swarm_core::time::{Duration, Time};
 use swarm_core::torrent::Pressure;
-use swarm_sim::{Behaviour, NodeConfig, NodeId, Rate, World};
+use swarm_sim::{Behaviour, Buffers, NodeConfig, NodeId, Rate, World};
 
 fn geometry(pieces: u32, blocks: u32) -> Geometry {
     let piece_len = u64::from(blocks * BLOCK_LEN);
@@ -38,6 +38,27 @@ fn one_to_one_runs_at_the_rate_of_the_uplink() {
     let ideal = Rate::mbit_per_s(100).time_for(geometry.total_len());
     let took = world.now().since(Time::ZERO);
     assert!(took < ideal * 11 / 10 + Duration::from_millis(500), "{took:?} for {ideal:?}");
+}
+
+#[test]
+fn a_crowded_downlink_holds_its_senders_back_where_there_is_an_end_to_queues() {
+    let slow = NodeConfig { down: Rate::mbit_per_s(10), ..NodeConfig::default() };
+    let on_its_way = |buffers| {
+        let mut world = World::new(geometry(256, 16), 1);
+        world.set_buffers(buffers);
+        let ids = [source(), slow].map(|host| world.join(host));
+        ids.iter().for_each(|&id| world.introduce(id));
+        world.run(seconds(10), |_| false);
+        let [sent, received] = ids.map(|id| world.torrent(id).totals());
+        assert!(received.bytes_down > 10_000_000, "{received:?}");
+        sent.bytes_up - received.bytes_down
+    };
+    let socket = 64 * 1024;
+    let buffered = on_its_way(Some(Buffers { socket, queue: Duration::from_millis(50) }));
+    // What a queue of 50 ms and a path of 20 ms hold at 10 Mbit/s, a block more at either end, and the socket.
+    assert!(buffered < socket + 70 * 1_250 + 2 * u64::from(BLOCK_LEN), "{buffered} bytes");
+    let endless = on_its_way(None);
+    assert!(endless > 3 * buffered, "{endless} bytes without an end");
 }
 
 #[test]

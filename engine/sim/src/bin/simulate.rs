@@ -48,6 +48,10 @@ struct Args {
     /// Of a thousand messages or blocks, how many are lost and sent again.
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=500))]
     loss_permille: u32,
+    /// How much of its line's rate a connection may have on its way, in milliseconds, before its sender waits for the
+    /// receiver; 0 for no end.
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=10_000))]
+    queue_ms: u64,
     /// Hosts learn of each other from a tracker.
     #[arg(long)]
     tracker: bool,
@@ -172,6 +176,7 @@ fn params(args: &Args, policy: PolicyName) -> Params {
         delay_ms: args.delay,
         jitter_ms: args.jitter_ms,
         loss_permille: args.loss_permille,
+        queue_ms: args.queue_ms,
         tracker: args.tracker,
         policy: policy.policy(),
         seed: args.seed,
