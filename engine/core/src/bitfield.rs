@@ -75,6 +75,7 @@ impl Bitfield {
     }
 
     /// Whether `piece` is in the set; false for a piece that does not exist.
+    #[inline]
     pub fn has(&self, piece: PieceIndex) -> bool {
         self.bits.get(piece.idx()).is_some_and(|bit| *bit)
     }

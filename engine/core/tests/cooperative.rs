@@ -9,7 +9,7 @@ use swarm_core::time::{Duration, Time};
 use swarm_core::torrent::{Action, Config, PieceResult, Torrent, UploadPolicy};
 use swarm_core::wire::Message;
 use swarm_core::wire::extension::{
-    EXTENSION_HANDSHAKE_ID, Extension, ExtensionHandshake, encode_load, encode_piece,
+    EXTENSION_HANDSHAKE_ID, Extension, ExtensionHandshake, decode_run, encode_load, encode_piece, encode_run,
 };
 
 const PIECES: u32 = 8;
@@ -24,23 +24,35 @@ struct Swarm {
 
 impl Swarm {
     fn new(have: Bitfield) -> Swarm {
-        let piece_len = BLOCKS * BLOCK_LEN;
+        Swarm::with_pieces_of(BLOCKS, have)
+    }
+
+    fn with_pieces_of(blocks: u32, have: Bitfield) -> Swarm {
+        Swarm::with(UploadPolicy::Cooperative, blocks, have)
+    }
+
+    fn with(policy: UploadPolicy, blocks: u32, have: Bitfield) -> Swarm {
+        let piece_len = blocks * BLOCK_LEN;
         let geometry = Geometry::new(u64::from(PIECES * piece_len), u64::from(piece_len)).unwrap();
         let mut config = Config::new(InfoHash([1; 20]), PeerId([9; 20]), 42);
-        config.upload_policy = UploadPolicy::Cooperative;
+        config.upload_policy = policy;
         Swarm { torrent: Torrent::new(config, geometry, have), now: Time::from_micros(1) }
     }
 
     /// A peer that has these pieces; what it is told.
     fn meet(&mut self, key: u32, pieces: &[u32]) -> Vec<(u32, Message)> {
+        self.meet_with(key, pieces, &[Extension::Load, Extension::Soon])
+    }
+
+    /// A peer that has these pieces and takes these extension messages; what it is told.
+    fn meet_with(&mut self, key: u32, pieces: &[u32], takes: &[Extension]) -> Vec<(u32, Message)> {
         let addr = SocketAddr::from(([10, 0, 0, key as u8], 6881));
         let peer_id = PeerId([key as u8; 20]);
         let info = PeerInfo { addr, inbound: false, peer_id, fast: true, extended: true };
         self.torrent.handle_connected(self.now, PeerKey(key), info);
         self.torrent.handle_message(self.now, PeerKey(key), &Message::HaveNone);
-        let ids =
-            [Extension::Load, Extension::Soon].map(|extension| (extension, THEIRS + extension.local_id()));
-        let hello = ExtensionHandshake { ids: ids.into(), ..ExtensionHandshake::default() };
+        let ids = takes.iter().map(|&extension| (extension, THEIRS + extension.local_id())).collect();
+        let hello = ExtensionHandshake { ids, ..ExtensionHandshake::default() };
         let hello = Message::Extended { id: EXTENSION_HANDSHAKE_ID, payload: hello.encode() };
         self.torrent.handle_message(self.now, PeerKey(key), &hello);
         for &piece in pieces {
@@ -84,7 +96,7 @@ fn who_has_nothing_that_is_not_on_its_way_hears_so_until_it_does() {
     let told = swarm.hear(1, Message::Unchoke);
     assert_eq!(requested(&told, 1), [3; BLOCKS as usize]);
     assert!(told.contains(&(2, Message::NotInterested)), "it has only what another sends us: {told:?}");
-    assert!(!told.iter().any(|(to, _)| *to == 3), "it has another piece for us: {told:?}");
+    assert!(!told.contains(&(3, Message::NotInterested)), "it has another piece for us: {told:?}");
 
     // A turn offered meanwhile is passed on.
     assert_eq!(swarm.hear(2, Message::Unchoke), [(2, Message::NotInterested)]);
@@ -137,21 +149,20 @@ fn soon(piece: u32) -> Message {
 }
 
 #[test]
-fn peers_hear_how_much_is_on_its_way_every_second_piece() {
+fn peers_hear_how_much_is_on_its_way_unless_they_can_tell() {
     let mut swarm = Swarm::new(Bitfield::empty(PIECES));
     (1..=4).for_each(|key| drop(swarm.meet(key, &[key])));
     let told = swarm.hear(1, Message::Unchoke);
     assert_eq!(requested(&told, 1).len(), BLOCKS as usize);
-    assert!(!told.contains(&(4, load(1))), "{told:?}");
-    let told = swarm.hear(2, Message::Unchoke);
-    assert!((1..=4).all(|key| told.contains(&(key, load(2)))), "{told:?}");
-    // One of the two is here, so that they count one: a third makes no difference of two, a fourth does.
+    assert!((1..=4).all(|key| told.contains(&(key, load(1)))), "{told:?}");
+    assert!(swarm.hear(2, Message::Unchoke).contains(&(4, load(2))));
+    // One of the two is here, so that they count one.
     (0..BLOCKS).for_each(|nth| _ = swarm.torrent.handle_block(swarm.now, PeerKey(1), block(1, nth)));
     swarm.torrent.handle_piece_result(swarm.now, PieceIndex(1), PieceResult::Written { digests: Vec::new() });
-    let told = swarm.hear(3, Message::Unchoke);
+    let told = swarm.told();
     let is_load = |message: &Message| matches!(message, Message::Extended { id, .. } if *id == THEIRS + Extension::Load.local_id());
     assert!(!told.iter().any(|(_, message)| is_load(message)), "{told:?}");
-    assert!(swarm.hear(4, Message::Unchoke).contains(&(1, load(3))));
+    assert!(swarm.hear(3, Message::Unchoke).contains(&(1, load(2))));
 }
 
 /// A swarm that gets piece 3 of peer 1 and has promised it to peer 2, and what that was told.
@@ -235,4 +246,109 @@ fn what_a_peer_will_have_soon_is_asked_of_it_in_the_turn_that_it_offers_and_no_l
     // Nonsense is passed over.
     assert_eq!(swarm.hear(1, Message::Extended { id, payload: encode_piece(PieceIndex(PIECES)) }), []);
     assert_eq!(swarm.hear(1, Message::Extended { id, payload: vec![1] }), []);
+}
+
+/// What is asked for with one message, from where on and how many bytes.
+fn runs(told: &[(u32, Message)]) -> Vec<BlockRef> {
+    let run = |message: &Message| match message {
+        Message::Extended { id, payload } if *id == THEIRS + Extension::Run.local_id() => decode_run(payload),
+        _ => None,
+    };
+    told.iter().filter_map(|(_, message)| run(message)).collect()
+}
+
+#[test]
+fn who_takes_runs_is_asked_for_a_piece_with_one_message() {
+    let mut swarm = Swarm::new(Bitfield::empty(PIECES));
+    swarm.meet_with(1, &[3], &[Extension::Run]);
+    swarm.meet_with(2, &[4], &[]);
+    let told = swarm.hear(1, Message::Unchoke);
+    assert_eq!(runs(&told), [BlockRef { len: BLOCKS * BLOCK_LEN, ..block(3, 0) }]);
+    assert_eq!(requested(&told, 1), []);
+    let told = swarm.hear(2, Message::Unchoke);
+    assert_eq!((runs(&told), requested(&told, 2).len()), (vec![], BLOCKS as usize));
+    // One block is refused. It is asked for by itself.
+    (0..BLOCKS).filter(|&nth| nth != 1).for_each(|nth| {
+        assert!(swarm.torrent.handle_block(swarm.now, PeerKey(1), block(3, nth)));
+    });
+    let told = swarm.hear(1, Message::Reject(block(3, 1)));
+    assert_eq!((runs(&told), requested(&told, 1)), (vec![], vec![3]));
+}
+
+#[test]
+fn every_block_of_a_run_is_sent_or_refused_by_itself() {
+    let mut swarm = Swarm::new(Bitfield::full(PIECES));
+    swarm.meet(1, &[]);
+    let ask = |swarm: &mut Swarm, run| {
+        swarm.hear(1, Message::Extended { id: Extension::Run.local_id(), payload: encode_run(run) })
+    };
+    let told = ask(&mut swarm, BlockRef { len: 3 * BLOCK_LEN - 100, ..block(2, 1) });
+    assert_eq!(told.iter().filter(|(_, message)| matches!(message, Message::Reject(_))).count(), 0);
+    swarm.hear(1, Message::Cancel(block(2, 2)));
+    let sent: Vec<BlockRef> =
+        std::iter::from_fn(|| swarm.torrent.next_upload(swarm.now, PeerKey(1))).collect();
+    assert_eq!(sent, [block(2, 1), BlockRef { len: BLOCK_LEN - 100, ..block(2, 3) }]);
+}
+
+#[test]
+fn a_run_has_64_blocks_at_the_most() {
+    let mut swarm = Swarm::with_pieces_of(100, Bitfield::empty(PIECES));
+    swarm.meet_with(1, &[3], &[Extension::Run]);
+    let expected = [(0, 64), (64, 36)].map(|(nth, n)| BlockRef { len: n * BLOCK_LEN, ..block(3, nth) });
+    assert_eq!(runs(&swarm.hear(1, Message::Unchoke)), expected);
+
+    // Of a longer one the rest is not looked at, so that a few bytes do not make us say no a thousand times.
+    let mut swarm = Swarm::with_pieces_of(100, Bitfield::full(PIECES));
+    swarm.meet(1, &[]);
+    swarm.hear(1, Message::NotInterested);
+    let long = encode_run(BlockRef { len: 100 * BLOCK_LEN, ..block(3, 0) });
+    let told = swarm.hear(1, Message::Extended { id: Extension::Run.local_id(), payload: long });
+    assert_eq!(told, (0..64).map(|nth| (1, Message::Reject(block(3, nth)))).collect::<Vec<_>>());
+}
+
+#[test]
+fn where_nobody_serves_in_turns_there_are_no_runs() {
+    let mut swarm = Swarm::with(UploadPolicy::TitForTat, BLOCKS, Bitfield::empty(PIECES));
+    swarm.meet_with(1, &[3], &[Extension::Run]);
+    let told = swarm.hear(1, Message::Unchoke);
+    assert_eq!((runs(&told), requested(&told, 1)), (vec![], vec![3; BLOCKS as usize]));
+
+    // To refuse one would take sixty times its bytes.
+    let mut swarm = Swarm::with(UploadPolicy::TitForTat, BLOCKS, Bitfield::full(PIECES));
+    swarm.meet(1, &[]);
+    let run = encode_run(BlockRef { len: BLOCKS * BLOCK_LEN, ..block(3, 0) });
+    assert_eq!(swarm.hear(1, Message::Extended { id: Extension::Run.local_id(), payload: run }), []);
+}
+
+#[test]
+fn who_takes_runs_no_more_is_asked_block_by_block() {
+    let mut swarm = Swarm::new(Bitfield::empty(PIECES));
+    swarm.meet_with(1, &[3], &[Extension::Run]);
+    let hello = ExtensionHandshake { ids: [(Extension::Run, 0)].into(), ..ExtensionHandshake::default() };
+    swarm.hear(1, Message::Extended { id: EXTENSION_HANDSHAKE_ID, payload: hello.encode() });
+    let told = swarm.hear(1, Message::Unchoke);
+    assert_eq!((runs(&told), requested(&told, 1)), (vec![], vec![3; BLOCKS as usize]));
+}
+
+#[test]
+fn a_run_of_nonsense_is_refused_in_bounds() {
+    let nonsense = [
+        BlockRef { len: u32::MAX, ..block(PIECES, 0) },
+        BlockRef { piece: PieceIndex(0), begin: u32::MAX, len: u32::MAX },
+        BlockRef { len: u32::MAX, ..block(0, 1) },
+    ];
+    for run in nonsense {
+        let mut swarm = Swarm::new(Bitfield::full(PIECES));
+        swarm.meet(1, &[]);
+        let run = Message::Extended { id: Extension::Run.local_id(), payload: encode_run(run) };
+        assert!(swarm.hear(1, run.clone()).len() <= 70);
+        swarm.hear(1, run);
+        assert!(swarm.torrent.peer(PeerKey(1)).is_none(), "it is sent away");
+    }
+    let mut swarm = Swarm::new(Bitfield::full(PIECES));
+    swarm.meet(1, &[]);
+    let id = Extension::Run.local_id();
+    let empty = BlockRef { len: 0, ..block(0, 0) };
+    assert_eq!(swarm.hear(1, Message::Extended { id, payload: encode_run(empty) }), []);
+    assert_eq!(swarm.hear(1, Message::Extended { id, payload: vec![0; 11] }), []);
 }

@@ -58,6 +58,15 @@ impl Script {
         (kept, self.drain())
     }
 
+    /// A peer connects that has one piece, and sends what we ask it for: how many blocks.
+    fn fetch(&mut self, key: u32, piece: PieceIndex) -> usize {
+        self.connect(key, false, key as u8);
+        self.send(key, Message::Have(piece));
+        let asked = requests(&self.send(key, Message::Unchoke));
+        asked.iter().for_each(|&block| drop(self.block(key, block)));
+        asked.len()
+    }
+
     /// Answers up to `count` of the requests to a peer, in order; what it is asked for meanwhile is added.
     fn answer(&mut self, key: u32, asked: &mut Vec<BlockRef>, answered: &mut usize, count: usize) {
         for _ in 0..count {
@@ -300,7 +309,7 @@ fn a_disk_that_does_not_take_a_piece_stops_requests_until_it_does() {
 }
 
 fn corrupt() -> PieceResult {
-    PieceResult::Corrupt { digests: vec![[0; 20]; 2] }
+    PieceResult::Corrupt { digests: vec![[7; 20], [9; 20]] }
 }
 
 #[test]
@@ -342,6 +351,36 @@ fn who_sent_a_piece_beside_a_liar_is_asked_for_it_at_once() {
         again.iter().any(|b| b.piece == mixed),
         "the first has lied, the second is no suspect: {again:?}"
     );
+}
+
+#[test]
+fn who_sent_a_piece_beside_a_liar_is_asked_for_it_when_another_piece_shows_the_lie() {
+    let mut have = Bitfield::full(PIECES);
+    for piece in [8, 9] {
+        have.remove(PieceIndex(piece));
+    }
+    let mut script = Script::new(have);
+    script.verifies = false;
+    script.connect(1, false, 1);
+    script.send(1, Message::HaveAll);
+    let asked = requests(&script.send(1, Message::Unchoke));
+    let (first, second) = (asked[0].piece, asked[2].piece);
+    for sent in [0, 2] {
+        script.block(1, asked[sent]);
+    }
+    script.send(1, Message::Choke);
+    for refused in [1, 3] {
+        script.send(1, Message::Reject(asked[refused]));
+    }
+    assert_eq!([script.fetch(2, first), script.fetch(3, second)], [1, 1]);
+    script.verified(first, corrupt());
+    script.verified(second, corrupt());
+    script.torrent.handle_disconnected(script.now, PeerKey(1));
+    assert_eq!(script.fetch(4, second), 2);
+    // Of what failed, the second block was right.
+    script.verified(second, PieceResult::Written { digests: vec![[1; 20], [9; 20]] });
+    let again = requests(&script.drain());
+    assert!(again.iter().any(|b| b.piece == first), "its other sender is no suspect: {again:?}");
 }
 
 #[test]

@@ -262,8 +262,10 @@ impl Turns {
     }
 
     fn adapt(&mut self) {
+        // What was promised early may be late, and the uplink is idle although that waits.
+        let is_idle = !self.serving.iter().any(|turn| turn.queued > 0 && !turn.is_early);
         let backlog: u32 = self.serving.iter().map(|turn| turn.queued).sum();
-        if backlog == 0 && !self.offers.is_empty() {
+        if is_idle && !self.offers.is_empty() {
             self.target = (self.target + self.quota.div_ceil(4)).min(TURNS_MAX as u32 * self.quota);
         } else if backlog > self.quota + self.quota / 2 {
             self.target = (self.target - self.quota.div_ceil(16)).max(self.quota);
@@ -499,6 +501,20 @@ mod tests {
         (0..5).for_each(|i| _ = ask(&mut turns, ms(9), i));
         send(&mut turns, ms(9), 0);
         assert!(turns.target < most);
+    }
+
+    #[test]
+    fn an_uplink_idles_whatever_was_promised_early() {
+        let mut turns = turns();
+        let before = turns.target;
+        for key in 0..3 {
+            turns.offer(ms(0), PeerKey(key));
+        }
+        ask(&mut turns, ms(1), 0);
+        ask(&mut turns, ms(1), 1);
+        turns.on_early_request(PeerKey(1));
+        send(&mut turns, ms(2), 0);
+        assert!(turns.target > before, "{}", turns.target);
     }
 
     #[test]

@@ -81,6 +81,8 @@ pub struct Peer {
     pub upload_only_id: Option<u8>,
     /// Its number for messages of how much is on its way to us, if it wants to know.
     pub load_id: Option<u8>,
+    /// Its number for requests for several blocks, if it takes them.
+    pub run_id: Option<u8>,
     /// Its number for messages of what we shall have soon, if it wants to know.
     pub soon_id: Option<u8>,
     /// A piece that it does not have yet, and of which it can be asked for in the turn that it offers next.
@@ -145,6 +147,7 @@ impl Peer {
             upload_only_id: None,
             load: 0,
             load_id: None,
+            run_id: None,
             soon_id: None,
             soon: None,
             promised: None,

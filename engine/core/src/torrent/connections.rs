@@ -351,7 +351,8 @@ impl Torrent {
                     self.on_dont_have(now, key, piece);
                 }
             }
-            Some(Extension::Load) => self.on_load(key, payload),
+            Some(Extension::Load) => return self.on_load(key, payload),
+            Some(Extension::Run) => self.on_run(now, key, payload),
             Some(Extension::Soon) => self.on_soon(key, payload),
             Some(Extension::UploadOnly) => {
                 if let Some(peer) = self.peers.get_mut(key) {
@@ -377,6 +378,7 @@ impl Torrent {
     }
 
     fn on_extension_handshake(&mut self, now: Time, key: PeerKey, hello: ExtensionHandshake) {
+        let is_cooperative = self.is_cooperative();
         let Some(peer) = self.peers.get_mut(key) else { return };
         if let Some(reqq) = hello.reqq {
             peer.pipeline.set_reqq(reqq);
@@ -404,6 +406,9 @@ impl Torrent {
         }
         if let Some(&id) = hello.ids.get(&Extension::Load) {
             peer.load_id = Some(id).filter(|&id| id != 0);
+        }
+        if let Some(&id) = hello.ids.get(&Extension::Run) {
+            peer.run_id = Some(id).filter(|&id| id != 0 && is_cooperative);
         }
         if let Some(&id) = hello.ids.get(&Extension::Soon) {
             peer.soon_id = Some(id).filter(|&id| id != 0);

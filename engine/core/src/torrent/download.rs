@@ -1,6 +1,7 @@
 //! Asking for blocks, and what becomes of them.
 
 use super::blame::Verdict;
+use super::hints::ask;
 use super::{Action, CloseReason, Event, PieceResult, Pressure, Torrent};
 use crate::geometry::BLOCK_LEN;
 use crate::id::{BlockRef, PeerKey, PieceIndex};
@@ -19,8 +20,8 @@ pub const REQUEST_LOST_AFTER: Duration = Duration::from_secs(30);
 pub const UNREQUESTED_BLOCKS_MAX: u32 = 64;
 /// How many blocks that a peer refused once may be asked of it again; beyond that the first refusal is final.
 pub const REFUSALS_MAX: usize = 1_024;
-/// How much a peer is asked for at a time, and how much may wait to be verified while it is asked for more, until a
-/// piece of which it sent a block has been verified: two pieces if they are larger.
+/// Until a piece of which it sent a block has been verified, a peer is asked for so many bytes at a time, and for nothing
+/// while as much of the torrent waits to be verified: two pieces if they are larger.
 pub const TRIAL_BYTES: u64 = 1 << 20;
 /// How long a piece that failed waits for someone who did not send it before.
 const SUSPECTS_WAIT_TICKS: u64 = 8;
@@ -104,7 +105,7 @@ impl Torrent {
     /// A complete piece has been verified and written, or not.
     pub fn handle_piece_result(&mut self, now: Time, piece: PieceIndex, result: PieceResult) {
         // Those who were on trial may go on.
-        self.refill_all |= !self.has_room_for_trials();
+        self.refill_all |= !self.is_cooperative() && !self.has_room_for_trials();
         self.verifying -= 1;
         match result {
             PieceResult::Written { digests } => self.on_written(now, piece, &digests),
@@ -198,6 +199,7 @@ impl Torrent {
         let Some(addr) = verdict.addr else { return };
         self.ban(now, addr, verdict.peer, CloseReason::CorruptBlock);
         self.picker.liar_found(verdict.peer);
+        self.refill_all = true;
     }
 
     /// Whether so little waits to be verified that peers who have not proven themselves may send more: else a quick
@@ -210,9 +212,10 @@ impl Torrent {
         TRIAL_BYTES.max(2 * u64::from(self.geometry.piece_len()))
     }
 
-    /// How many more blocks a peer may be asked for on account of what it has sent so far.
+    /// How many more blocks a peer may be asked for on account of what it has sent so far. Peers that belong together, and serve a
+    /// piece at a time, are trusted.
     pub(super) fn room_on_trial(&self, peer: &Peer) -> usize {
-        match (peer.proven, self.has_room_for_trials()) {
+        match (peer.proven || self.is_cooperative(), self.has_room_for_trials()) {
             (true, _) => usize::MAX,
             (false, true) => {
                 let blocks = self.trial_bytes() / u64::from(BLOCK_LEN);
@@ -260,10 +263,9 @@ impl Torrent {
         }
         let begun = picks.first().map(|block| block.piece).filter(|_| one_piece);
         let peer = self.peers.get_mut(key).expect("still here");
+        ask(peer, now, &picks, &mut self.actions);
         for block in picks.drain(..) {
             peer.pipeline.push(block, now);
-            peer.sent_at = now;
-            self.actions.push_back(Action::Send { peer: key, message: Message::Request(block) });
         }
         self.picks = picks;
         if let Some(piece) = begun {
@@ -273,7 +275,7 @@ impl Torrent {
 
     fn pick_allowed_fast(&mut self, key: PeerKey, may_start: bool, picks: &mut Vec<BlockRef>) {
         let peer = &self.peers[key];
-        let room = REQUESTS_MIN.saturating_sub(peer.pipeline.len());
+        let room = REQUESTS_MIN.saturating_sub(peer.pipeline.len()).min(self.room_on_trial(peer));
         let mut allowed = crate::bitfield::Bitfield::empty(self.geometry.pieces());
         for &piece in peer.allowed_fast_in.iter().filter(|&&p| peer.have.has(p)) {
             allowed.insert(piece);

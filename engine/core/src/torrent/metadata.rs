@@ -12,7 +12,7 @@ impl Torrent {
     /// The extension messages that we take.
     pub(super) fn extensions(&self) -> impl Iterator<Item = Extension> + use<> {
         let metadata = self.config.metadata.as_ref().map(|_| Extension::Metadata);
-        let hints = self.is_cooperative().then_some([Extension::Load, Extension::Soon]);
+        let hints = self.is_cooperative().then_some([Extension::Load, Extension::Run, Extension::Soon]);
         [Extension::DontHave, Extension::UploadOnly]
             .into_iter()
             .chain(hints.into_iter().flatten())

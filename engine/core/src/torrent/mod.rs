@@ -149,7 +149,7 @@ pub struct Torrent {
     votes: [Votes; 2],
     blame: Blame,
     pressure: Pressure,
-    /// How many complete pieces wait to be verified and written.
+    /// How many complete pieces are being verified and written.
     verifying: u32,
     /// Complete pieces that the disk did not take.
     unwritten: Vec<PieceIndex>,
@@ -330,6 +330,7 @@ impl Torrent {
     }
 
     /// A connected peer.
+    #[inline]
     pub fn peer(&self, key: PeerKey) -> Option<&Peer> {
         self.peers.get(key)
     }

@@ -4,7 +4,7 @@
 
 use super::decode::EXTENDED_LEN_MAX;
 use crate::bencode::{BencodeError, Limits, Value, parse};
-use crate::id::PieceIndex;
+use crate::id::{BlockRef, PieceIndex};
 use bendy::encoding::{Encoder, Error};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -29,6 +29,8 @@ pub enum Extension {
     DontHave,
     /// "So many pieces are on their way to me." Ours, among peers that serve one another in turns.
     Load,
+    /// "Send me these blocks, which follow one another." Ours, among the same.
+    Run,
     /// "I shall have this piece soon, and in the turn that I offer next you may ask for it." Ours, among the same.
     Soon,
     /// "I want nothing any more", or again (BEP 21; the message is libtorrent's).
@@ -41,9 +43,10 @@ pub enum Extension {
 
 impl Extension {
     /// All of them.
-    pub const ALL: [Extension; 6] = [
+    pub const ALL: [Extension; 7] = [
         Extension::DontHave,
         Extension::Load,
+        Extension::Run,
         Extension::Soon,
         Extension::UploadOnly,
         Extension::Metadata,
@@ -55,6 +58,7 @@ impl Extension {
         match self {
             Extension::DontHave => "lt_donthave",
             Extension::Load => "sw_load",
+            Extension::Run => "sw_run",
             Extension::Soon => "sw_soon",
             Extension::UploadOnly => "upload_only",
             Extension::Metadata => "ut_metadata",
@@ -69,7 +73,7 @@ impl Extension {
 
     /// The extension that a peer means by an id of ours.
     pub fn from_local_id(id: u8) -> Option<Extension> {
-        Extension::ALL.into_iter().find(|extension| extension.local_id() == id)
+        Extension::ALL.get(usize::from(id).checked_sub(1)?).copied()
     }
 
     fn from_name(name: &[u8]) -> Option<Extension> {
@@ -180,6 +184,18 @@ pub fn encode_load(pieces: usize) -> Vec<u8> {
 /// Reads the payload of an [`Extension::Load`] message; `None` if it is empty.
 pub fn decode_load(payload: &[u8]) -> Option<u8> {
     payload.first().copied()
+}
+
+/// The payload of an [`Extension::Run`] message, with fields as in REQUEST.
+pub fn encode_run(run: BlockRef) -> Vec<u8> {
+    [run.piece.0, run.begin, run.len].into_iter().flat_map(u32::to_be_bytes).collect()
+}
+
+/// Reads the payload of an [`Extension::Run`] message; `None` if it has another length. What it says may be any nonsense.
+pub fn decode_run(payload: &[u8]) -> Option<BlockRef> {
+    let ([piece, begin, len], []) = payload.as_chunks::<4>() else { return None };
+    let [piece, begin, len] = [piece, begin, len].map(|bytes| u32::from_be_bytes(*bytes));
+    Some(BlockRef { piece: PieceIndex(piece), begin, len })
 }
 
 /// The payload of an [`Extension::DontHave`] or [`Extension::Soon`] message.
@@ -323,5 +339,9 @@ mod tests {
         assert_eq!(decode_load(&encode_load(7)), Some(7));
         assert_eq!(decode_load(&encode_load(1_000)), Some(255));
         assert_eq!(decode_load(b""), None);
+        let run = BlockRef { piece: PieceIndex(3), begin: 1 << 20, len: 5 << 14 };
+        assert_eq!(decode_run(&encode_run(run)), Some(run));
+        assert_eq!(decode_run(&[0; 13]), None);
+        assert_eq!(decode_run(&[0; 8]), None);
     }
 }
