@@ -29,7 +29,7 @@ simulate-dht *ARGS:
 lab *ARGS:
     cargo run --release -- lab {{ARGS}}
 
-# Every simulation that docs/performance.md quotes, 20 minutes of one core
+# Every simulation that docs/performance.md quotes, half an hour of two cores
 bench-simulation *ARGS:
     cargo build --release -p swarm-sim --bin simulate
     SWARM_BIN="${CARGO_TARGET_DIR:-target}/release" benches/simulation.py {{ARGS}}

@@ -27,7 +27,7 @@ def seeds(command):
 PARTS = {
     "crowds": [
         *(f"--scenario flash-crowd --peers {n} --pieces 512 --policy cooperative,tit-for-tat" for n in (100, 300)),
-        f"--scenario flash-crowd --peers 1000 {COOPERATIVE}",
+        *seeds(f"--scenario flash-crowd --peers 1000 {COOPERATIVE}"),
         *(f"--scenario coding --peers {n} --pieces 512" for n in (100, 300, 1000)),
     ],
     "large": ["--scenario flash-crowd --peers 10000 --pieces 1024 --blocks-per-piece 4 --policy cooperative"],
@@ -42,8 +42,11 @@ PARTS = {
         for command in seeds(f"--scenario {scenario} --peers 300 {COOPERATIVE}")
     ],
     "thousand": [
-        f"--scenario {scenario} --peers 1000 {COOPERATIVE}"
-        for scenario in ("symmetric", "three-classes", "fast-source", "freeze-at-99")
+        *seeds(f"--scenario symmetric --peers 1000 {COOPERATIVE}"),
+        *(
+            f"--scenario {scenario} --peers 1000 {COOPERATIVE}"
+            for scenario in ("three-classes", "fast-source", "freeze-at-99")
+        ),
     ],
     "degree": [f"--scenario flash-crowd --peers 300 --degree {n} {COOPERATIVE}" for n in (20, 30, 40, 60, 80)],
     "delay": [f"--scenario flash-crowd --peers 300 --delay {ms} {COOPERATIVE}" for ms in (1, 5, 10, 20, 40)],
