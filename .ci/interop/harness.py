@@ -45,18 +45,29 @@ def missing(reason):
     raise unittest.SkipTest(reason)
 
 
-GIVEN_PORTS = set()
+GIVEN_PORTS, GIVING = set(), threading.Lock()
+# Connections are made from ports above these, so that none of them can take one before whoever was given it opens it.
+PORTS = range(10_000, 32_768)
 
 
 def free_port(ip="127.0.0.1"):
     """A port that is free there, and that nobody was given before: whoever was may not have opened it yet."""
-    while True:
-        with socket.socket(socket.AF_INET6 if ":" in ip else socket.AF_INET) as probe:
-            probe.bind((ip, 0))
-            port = probe.getsockname()[1]
-        if port not in GIVEN_PORTS:
-            GIVEN_PORTS.add(port)
-            return port
+    with GIVING:
+        while True:
+            port = random.choice(PORTS)
+            if port not in GIVEN_PORTS and is_free(ip, port):
+                GIVEN_PORTS.add(port)
+                return port
+
+
+def is_free(ip, port):
+    for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+        with socket.socket(socket.AF_INET6 if ":" in ip else socket.AF_INET, kind) as probe:
+            try:
+                probe.bind((ip, port))
+            except OSError:
+                return False
+    return True
 
 
 class Host:
@@ -123,7 +134,7 @@ class Process:
         pipe.close()
 
     def __str__(self):
-        tail = [json.dumps(event) for event in self.events[-8:]] + self.output[-12:]
+        tail = [json.dumps(event) for event in self.events[-8:]] + self.output[-24:]
         return " ".join(self.args) + "".join(f"\n      {line}" for line in tail)
 
     def find(self, name, **fields):
