@@ -4,7 +4,7 @@
 //! can see by itself: availability, interest, bounded requests, nobody idle who could be asked. Here is what takes a
 //! view of the whole: what is really on each disk, what the other end of a connection has, where every byte went, who lied.
 
-use crate::node::{Behaviour, Node};
+use crate::node::{Behaviour, Link, Node};
 use crate::world::World;
 use std::collections::BTreeSet;
 use swarm_core::id::BlockRef;
@@ -115,7 +115,7 @@ impl World {
             accounted += totals.bytes_down + node.bytes_dropped;
             accounted += inbox.iter().map(|arrival| arrival.what.payload()).sum::<u64>();
             accounted += node.downlink.iter().map(|received| received.what.payload()).sum::<u64>();
-            accounted += node.links.iter().flatten().map(|link| link.socket.unsent_bytes()).sum::<u64>();
+            accounted += node.links.iter().flatten().map(Link::unsent_bytes).sum::<u64>();
         }
         assert_eq!(sent, accounted, "bytes sent, and received, under way or dropped");
     }

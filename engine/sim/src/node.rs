@@ -109,8 +109,8 @@ pub(crate) struct Link {
     pub(crate) delay: Duration,
     /// Whether it waits in the uplink's queue.
     pub(crate) queued: bool,
-    /// Where sockets hold anything.
-    pub(crate) socket: Socket,
+    /// Where sockets hold anything. By itself, so that links lie closer together where none does.
+    pub(crate) socket: Option<Box<Socket>>,
 }
 
 /// Something that has a place in the downlink's queue.
@@ -478,7 +478,8 @@ impl Node {
     fn new_link(&mut self, remote: NodeId, remote_key: Option<PeerKey>, net: &Network) -> PeerKey {
         let key = PeerKey(self.links.len() as u32);
         let delay = net.hosts.delay_between(self.id, remote);
-        self.links.push(Some(Link { remote, remote_key, delay, queued: false, socket: Socket::default() }));
+        let socket = self.buffers.map(|_| Box::default());
+        self.links.push(Some(Link { remote, remote_key, delay, queued: false, socket }));
         key
     }
 

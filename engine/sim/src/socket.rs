@@ -43,11 +43,6 @@ enum Unsent {
 }
 
 impl Socket {
-    /// The bytes of the blocks that have not left.
-    pub(crate) fn unsent_bytes(&self) -> u64 {
-        self.unsent_bytes
-    }
-
     /// The next block to leave, if the receiver keeps up, and the messages before it.
     fn next(&mut self) -> (Vec<What>, Option<BlockRef>) {
         let mut messages = Vec::new();
@@ -109,12 +104,25 @@ impl Window {
     }
 }
 
+impl Link {
+    /// The bytes of the blocks that its socket has taken and that have not left.
+    pub(crate) fn unsent_bytes(&self) -> u64 {
+        self.socket.as_ref().map_or(0, |socket| socket.unsent_bytes)
+    }
+}
+
 impl Node {
+    fn socket(&mut self, key: PeerKey) -> Option<&mut Socket> {
+        self.links.get_mut(key.0 as usize)?.as_mut()?.socket.as_deref_mut()
+    }
+
     /// Sends a message, or has it wait behind the blocks before it.
     pub(crate) fn post(&mut self, now: Time, key: PeerKey, what: What, net: &mut Network) {
         let Some(link) = self.links.get_mut(key.0 as usize).and_then(Option::as_mut) else { return };
-        if !link.socket.unsent.is_empty() {
-            return link.socket.unsent.push_back(Unsent::Message(what));
+        if let Some(socket) = &mut link.socket
+            && !socket.unsent.is_empty()
+        {
+            return socket.unsent.push_back(Unsent::Message(what));
         }
         let Some(remote_key) = link.remote_key else { return };
         let (remote, delay) = (link.remote, link.delay);
@@ -123,9 +131,9 @@ impl Node {
 
     /// A socket takes what its peer is to be sent, as far as there is room.
     pub(crate) fn fill_socket(&mut self, now: Time, key: PeerKey, buffers: Buffers, net: &mut Network) {
-        while let Some(link) = self.links.get_mut(key.0 as usize).and_then(Option::as_mut) {
-            link.socket.is_full = link.socket.unsent_bytes >= buffers.socket;
-            if link.socket.is_full {
+        while let Some(socket) = self.socket(key) {
+            socket.is_full = socket.unsent_bytes >= buffers.socket;
+            if socket.is_full {
                 self.torrent.handle_upload_blocked(now, key);
                 break;
             }
@@ -134,9 +142,9 @@ impl Node {
                 self.torrent.handle_upload_failed(now, key, block);
                 continue;
             }
-            if let Some(Some(link)) = self.links.get_mut(key.0 as usize) {
-                link.socket.unsent_bytes += u64::from(block.len);
-                link.socket.unsent.push_back(Unsent::Block(block));
+            if let Some(socket) = self.socket(key) {
+                socket.unsent_bytes += u64::from(block.len);
+                socket.unsent.push_back(Unsent::Block(block));
             }
         }
         self.line_up(key);
@@ -156,7 +164,9 @@ impl Node {
             return;
         };
         let window_max = self.config.up.bytes_in(buffers.queue + 2 * link.delay);
-        link.socket.window.on_arrived(len.into(), is_crowded, window_max);
+        if let Some(socket) = &mut link.socket {
+            socket.window.on_arrived(len.into(), is_crowded, window_max);
+        }
         self.line_up(key);
         self.feed_line(now, buffers, net);
     }
@@ -164,7 +174,7 @@ impl Node {
     fn line_up(&mut self, key: PeerKey) {
         if let Some(Some(link)) = self.links.get_mut(key.0 as usize)
             && !link.queued
-            && !link.socket.unsent.is_empty()
+            && link.socket.as_ref().is_some_and(|socket| !socket.unsent.is_empty())
         {
             link.queued = true;
             self.uplink.push_back(key);
@@ -176,10 +186,11 @@ impl Node {
         while self.uplink_free_at.is_none() && self.online && self.sends_blocks(now) {
             let Some(key) = self.uplink.pop_front() else { return };
             let Some(link) = &mut self.links[key.0 as usize] else { continue };
-            let (messages, block) = link.socket.next();
+            let Some(socket) = &mut link.socket else { continue };
+            let (messages, block) = socket.next();
+            let has_room = socket.is_full && socket.unsent_bytes <= buffers.socket / 2;
             let (remote, delay, remote_key) = (link.remote, link.delay, link.remote_key);
             link.queued = block.is_some();
-            let has_room = link.socket.is_full && link.socket.unsent_bytes <= buffers.socket / 2;
             let Some(remote_key) = remote_key else { continue };
             for message in messages {
                 net.leave(remote, self.arrival_of_message(key, now, delay), remote_key, message);
@@ -197,7 +208,7 @@ impl Node {
     /// What waits in the socket of a connection that is gone will not be sent.
     pub(crate) fn take_link(&mut self, key: PeerKey) -> Option<Link> {
         let link = self.links.get_mut(key.0 as usize)?.take()?;
-        self.bytes_dropped += link.socket.unsent_bytes;
+        self.bytes_dropped += link.unsent_bytes();
         Some(link)
     }
 }

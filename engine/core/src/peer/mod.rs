@@ -49,6 +49,8 @@ pub struct Peer {
     pub lacks: u32,
     /// How many pieces are on their way to it, if it tells.
     pub load: u8,
+    /// Its number for messages of how much is on its way to us, if it wants to know.
+    pub load_id: Option<u8>,
     /// We answer none of its requests.
     pub am_choking: bool,
     /// We have told it that it has something that we want.
@@ -79,8 +81,6 @@ pub struct Peer {
     pub listen_addr: Option<SocketAddr>,
     /// Its number for the extension message that says the same of us, if it has one.
     pub upload_only_id: Option<u8>,
-    /// Its number for messages of how much is on its way to us, if it wants to know.
-    pub load_id: Option<u8>,
     /// Its number for requests for several blocks, if it takes them.
     pub run_id: Option<u8>,
     /// Its number for messages of what we shall have soon, if it wants to know.

@@ -271,6 +271,7 @@ impl Torrent {
             self.close(now, key, CloseReason::NoSuchPiece(piece));
             return;
         }
+        let is_cooperative = self.is_cooperative();
         let Some(peer) = self.peers.get_mut(key) else { return };
         if !peer.have.insert(piece) {
             return;
@@ -279,19 +280,20 @@ impl Torrent {
         // One of those that were on their way to it, we may take it.
         peer.load = peer.load.saturating_sub(1);
         peer.lacks -= u32::from(self.picker.have().has(piece));
-        let next = !peer.am_choking && peer.revealed.as_ref().is_some_and(|revealed| revealed.has(piece));
+        let was_told = |peer: &Peer| peer.revealed.as_ref().is_some_and(|revealed| revealed.has(piece));
+        let next = !is_cooperative && !peer.am_choking && was_told(peer);
         self.picker.peer_got(piece, &peer.have);
         if self.picker.missing().has(piece) {
             peer.useful_pieces += 1;
             let idle = peer.pipeline.is_empty();
-            if !self.is_cooperative() || self.picker.is_free(piece) {
+            if !is_cooperative || self.picker.is_free(piece) {
                 self.update_interest(now, key);
             }
             if idle {
                 self.refill(now, key);
             }
         }
-        if next && !self.is_cooperative() {
+        if next {
             self.reveal(now, key);
         }
         self.on_spread(now, piece);
@@ -431,7 +433,7 @@ impl Torrent {
     }
 
     pub(super) fn close_if_useless(&mut self, now: Time, key: PeerKey) {
-        if self.peers.get(key).is_some_and(|peer| self.is_useless(peer)) {
+        if self.is_complete() && self.peers.get(key).is_some_and(|peer| self.is_useless(peer)) {
             self.close(now, key, CloseReason::BothComplete);
         }
     }
