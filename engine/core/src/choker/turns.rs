@@ -35,7 +35,7 @@ const DRAWS: usize = 2;
 /// The same when nearly all offers are used, so that nobody need fear to crowd.
 const DRAWS_WHEN_USED: usize = 4;
 /// What "nearly all" is, of 256.
-const NEARLY_ALL_OF_256: u32 = 240;
+const NEARLY_ALL_OF_256: u32 = 225;
 /// At least this share of the offers is expected to be used: while hardly anybody has a use for any, more of them at once
 /// would only make peers wait for a busy uplink that they could have from an idle one.
 const USED_MIN_OF_256: u32 = 128;
