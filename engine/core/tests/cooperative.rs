@@ -1,5 +1,6 @@
 //! Peers that serve one another in turns: what they tell each other of what they want.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use swarm_core::bitfield::Bitfield;
 use swarm_core::geometry::{BLOCK_LEN, Geometry};
@@ -165,6 +166,10 @@ fn peers_hear_how_much_is_on_its_way_unless_they_can_tell() {
     assert!(swarm.hear(3, Message::Unchoke).contains(&(1, load(2))));
 }
 
+fn soon_to_us(piece: u32) -> Message {
+    Message::Extended { id: Extension::Soon.local_id(), payload: encode_piece(PieceIndex(piece)) }
+}
+
 /// A swarm that gets piece 3 of peer 1 and has promised it to peer 2, and what that was told.
 fn promised() -> (Swarm, Vec<(u32, Message)>) {
     let mut swarm = Swarm::new(Bitfield::empty(PIECES));
@@ -234,6 +239,94 @@ fn a_promised_piece_that_fails_or_does_not_come_is_refused() {
 }
 
 #[test]
+fn to_ask_for_what_was_promised_in_vain_is_no_offence() {
+    let blocks = 100;
+    let mut swarm = Swarm::with_pieces_of(blocks, Bitfield::empty(PIECES));
+    swarm.meet(1, &[3]);
+    swarm.meet(2, &[]);
+    swarm.hear(1, Message::Unchoke);
+    let mut told = Vec::new();
+    for nth in 0..blocks {
+        swarm.now += Duration::from_millis(1);
+        swarm.torrent.handle_block(swarm.now, PeerKey(1), block(3, nth));
+        told.extend(swarm.told());
+    }
+    assert!(told.contains(&(2, soon(3))), "{told:?}");
+    let digests = vec![[0; 20]; blocks as usize];
+    swarm.torrent.handle_piece_result(swarm.now, PieceIndex(3), PieceResult::Corrupt { digests });
+    for nth in 0..blocks {
+        let told = swarm.hear(2, Message::Request(block(3, nth)));
+        assert!(told.contains(&(2, Message::Reject(block(3, nth)))), "{told:?}");
+    }
+    assert!(swarm.torrent.peer(PeerKey(2)).is_some());
+    // What was never promised is another matter.
+    (0..blocks).for_each(|nth| drop(swarm.hear(2, Message::Request(block(4, nth)))));
+    assert!(swarm.torrent.peer(PeerKey(2)).is_none());
+}
+
+#[test]
+fn a_peer_that_takes_no_promise_is_promised_nothing_more_until_it_asks_for_something() {
+    let mut swarm = Swarm::new(Bitfield::empty(PIECES));
+    swarm.meet(1, &[0, 1, 2, 3, 4, 5, 6, 7]);
+    swarm.meet(2, &[]);
+    let mut asked = VecDeque::from(requested_blocks(&swarm.hear(1, Message::Unchoke), 1));
+    let mut promised = 0;
+    while let Some(next) = asked.pop_front() {
+        swarm.now += Duration::from_millis(20);
+        swarm.torrent.handle_block(swarm.now, PeerKey(1), next);
+        if next.begin == (BLOCKS - 1) * BLOCK_LEN {
+            let written = PieceResult::Written { digests: Vec::new() };
+            swarm.torrent.handle_piece_result(swarm.now, next.piece, written);
+        }
+        let mut told = swarm.told();
+        while told.iter().any(|(to, message)| *to == 2 && *message == Message::Unchoke) {
+            promised += 1;
+            asked.extend(requested_blocks(&told, 1));
+            told = swarm.hear(2, Message::NotInterested);
+        }
+        asked.extend(requested_blocks(&told, 1));
+    }
+    assert!(swarm.torrent.is_complete());
+    assert!((1..=5).contains(&promised), "{promised} turns");
+}
+
+#[test]
+fn who_breaks_a_promise_is_not_asked_again_until_it_has_the_piece() {
+    let mut swarm = Swarm::new(Bitfield::empty(PIECES));
+    swarm.meet(1, &[]);
+    swarm.hear(1, soon_to_us(5));
+    assert_eq!(requested(&swarm.hear(1, Message::Unchoke), 1), [5; BLOCKS as usize]);
+    let again: Vec<u32> =
+        (0..BLOCKS).flat_map(|nth| requested(&swarm.hear(1, Message::Reject(block(5, nth))), 1)).collect();
+    assert_eq!(again, []);
+    swarm.hear(1, Message::Choke);
+    swarm.hear(1, Message::Have(PieceIndex(5)));
+    assert_eq!(requested(&swarm.hear(1, Message::Unchoke), 1), [5; BLOCKS as usize]);
+    // That it was refused before says nothing of the piece that it has now.
+    swarm.hear(1, Message::Reject(block(5, 0)));
+    assert!(swarm.torrent.peer(PeerKey(1)).unwrap().have.has(PieceIndex(5)));
+}
+
+#[test]
+fn when_nobody_who_is_served_takes_any_more_others_are_served() {
+    let mut swarm = Swarm::new(Bitfield::full(PIECES));
+    for key in [1, 2] {
+        assert!(swarm.meet(key, &[]).contains(&(key, Message::Unchoke)));
+        (0..BLOCKS).for_each(|nth| drop(swarm.hear(key, Message::Request(block(key, nth)))));
+        assert!(swarm.torrent.next_upload(swarm.now, PeerKey(key)).is_some());
+        swarm.torrent.handle_upload_blocked(swarm.now, PeerKey(key));
+    }
+    assert!(!swarm.meet(3, &[]).contains(&(3, Message::Unchoke)), "two are enough at first");
+    let mut told = Vec::new();
+    for _ in 0..3 {
+        swarm.now += Duration::from_secs(1);
+        swarm.torrent.handle_timeout(swarm.now);
+        told.extend(swarm.told());
+    }
+    assert!(told.contains(&(3, Message::Unchoke)), "{told:?}");
+}
+
+#[test]
 fn what_a_peer_will_have_soon_is_asked_of_it_in_the_turn_that_it_offers_and_no_later() {
     let mut swarm = Swarm::new(Bitfield::empty(PIECES));
     swarm.meet(1, &[]);
@@ -246,6 +339,15 @@ fn what_a_peer_will_have_soon_is_asked_of_it_in_the_turn_that_it_offers_and_no_l
     // Nonsense is passed over.
     assert_eq!(swarm.hear(1, Message::Extended { id, payload: encode_piece(PieceIndex(PIECES)) }), []);
     assert_eq!(swarm.hear(1, Message::Extended { id, payload: vec![1] }), []);
+}
+
+/// The blocks that a peer is asked for.
+fn requested_blocks(told: &[(u32, Message)], key: u32) -> Vec<BlockRef> {
+    let block = |(to, message): &(u32, Message)| match message {
+        Message::Request(block) if *to == key => Some(*block),
+        _ => None,
+    };
+    told.iter().filter_map(block).collect()
 }
 
 /// What is asked for with one message, from where on and how many bytes.
@@ -312,6 +414,12 @@ fn where_nobody_serves_in_turns_there_are_no_runs() {
     swarm.meet_with(1, &[3], &[Extension::Run]);
     let told = swarm.hear(1, Message::Unchoke);
     assert_eq!((runs(&told), requested(&told, 1)), (vec![], vec![3; BLOCKS as usize]));
+
+    // Nobody takes turns there, and so nobody is promised one.
+    let mut open = Swarm::with(UploadPolicy::TitForTat, BLOCKS, Bitfield::empty(PIECES));
+    open.meet(1, &[]);
+    open.hear(1, soon_to_us(5));
+    assert_eq!(requested(&open.hear(1, Message::Unchoke), 1), []);
 
     // To refuse one would take sixty times its bytes.
     let mut swarm = Swarm::with(UploadPolicy::TitForTat, BLOCKS, Bitfield::full(PIECES));

@@ -138,9 +138,10 @@ impl Turns {
         self.used_of_256 = ((self.used_of_256 * 15 + sample) / 16).max(USED_MIN_OF_256);
     }
 
-    /// The peer that was offered a turn wants nothing at present.
-    pub fn on_pass(&mut self, now: Time, key: PeerKey) {
-        if let Some(at) = self.offers.iter().position(|offer| offer.key == key) {
+    /// The peer wants nothing at present. True if it was offered a turn.
+    pub fn on_pass(&mut self, now: Time, key: PeerKey) -> bool {
+        let offered = self.offers.iter().position(|offer| offer.key == key);
+        if let Some(at) = offered {
             let took = now.since(self.offers.swap_remove(at).since);
             self.response = (self.response * 7 + took) / 8;
             self.note_use(false);
@@ -151,6 +152,7 @@ impl Turns {
                 self.serving.remove(at);
             }
         }
+        offered.is_some()
     }
 
     /// The neediest of a few random candidates; each is given with the number of pieces that it has or is getting.
@@ -309,6 +311,13 @@ impl Turns {
         let is_over = |turn: &Turn| turn.queued == 0 && turn.moved_at + patience <= now;
         let at = self.serving.iter().position(is_over)?;
         Some((self.serving.remove(at).key, true))
+    }
+
+    /// Time has passed. While everyone who is served takes no more, and so nothing is sent, more may be served.
+    pub fn tick(&mut self, now: Time) {
+        if self.some_are_blocked() && self.front().is_none() {
+            self.width.on_all_blocked(now);
+        }
     }
 
     /// Notices that the peer in front takes nothing. True if the others are to be served from now on.

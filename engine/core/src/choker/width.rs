@@ -68,7 +68,7 @@ impl Width {
         let sent = u32::try_from(sent).unwrap_or(u32::MAX);
         self.best = sent.max(self.best - self.best.saturating_sub(sent).div_ceil(FORGETS_ONE_IN));
         if self.was_blocked {
-            self.adapt(u64::from(sent) * 16 >= u64::from(self.best) * u64::from(FULL_OF_16));
+            self.adapt(sent > 0 && u64::from(sent) * 16 >= u64::from(self.best) * u64::from(FULL_OF_16));
         }
         (self.since, self.sent, self.was_blocked) = (now, 0, false);
     }

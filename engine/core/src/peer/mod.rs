@@ -89,6 +89,10 @@ pub struct Peer {
     pub soon: Option<PieceIndex>,
     /// A piece that we do not have yet, which it may ask for, and when we said so.
     pub promised: Option<(PieceIndex, Time)>,
+    /// The piece that it was promised last, whatever came of it.
+    pub promised_last: Option<PieceIndex>,
+    /// How many turns with a promise it has passed on since it asked for anything.
+    pub promises_passed: u32,
     /// Its number for messages of the metadata exchange, if it takes part.
     pub metadata_id: Option<u8>,
     /// How many pieces of the metadata we have sent it.
@@ -151,6 +155,8 @@ impl Peer {
             soon_id: None,
             soon: None,
             promised: None,
+            promised_last: None,
+            promises_passed: 0,
             metadata_id: None,
             metadata_sent: 0,
             exchange: Exchange::new(now),

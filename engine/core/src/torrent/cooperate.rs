@@ -114,6 +114,14 @@ impl Torrent {
         }
     }
 
+    /// A peer wants nothing at present.
+    pub(super) fn on_turn_passed(&mut self, now: Time, key: PeerKey) {
+        let passed = self.turns.on_pass(now, key);
+        if let Some(peer) = self.peers.get_mut(key) {
+            peer.promises_passed += u32::from(passed && peer.promised.is_some());
+        }
+    }
+
     /// A block left for a peer, or need not be sent after all.
     pub(super) fn on_turn_sent(&mut self, now: Time, key: PeerKey) {
         if !self.is_cooperative() {

@@ -346,7 +346,10 @@ impl Torrent {
             // Once may be for want of room in its queue. A peer that unchokes us and refuses again cannot read the
             // piece; asking on would not end.
             let is_final = peer.refused.len() >= REFUSALS_MAX || peer.refused.contains(&block);
-            if !peer.peer_choking && is_final {
+            peer.soon.take_if(|piece| *piece == block.piece);
+            if !peer.have.has(block.piece) {
+                // It had only said that it would have it soon.
+            } else if !peer.peer_choking && is_final {
                 peer.refused.retain(|b| b.piece != block.piece);
                 self.on_lost(now, key, block.piece);
             } else if !peer.peer_choking {

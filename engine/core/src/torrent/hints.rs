@@ -27,6 +27,9 @@ const COMING_WITHIN_ANSWERS: u32 = 2;
 /// A promised piece that has not come after this time is not waited for.
 const PROMISE_MAX: Duration = Duration::from_secs(2);
 
+/// A peer that passed on so many turns in a row for which it was promised a piece may want none of those that we get: it is promised no other
+/// until it has asked for something again.
+pub const PROMISES_PASSED_MAX: u32 = 4;
 /// A run is of so many blocks at the most, since whoever refuses them does so one by one.
 pub const RUN_MAX: usize = 64;
 
@@ -44,6 +47,7 @@ pub(super) struct Arriving {
 /// The piece among those that are coming which the peer could be promised.
 pub(super) fn takes_one_of(peer: &Peer, coming: &[PieceIndex]) -> Option<PieceIndex> {
     let may = peer.soon_id.is_some() && peer.info.fast && peer.have_known && !peer.upload_only;
+    let may = may && peer.promises_passed < PROMISES_PASSED_MAX;
     coming.iter().copied().find(|&piece| may && !peer.have.has(piece))
 }
 
@@ -130,12 +134,14 @@ impl Torrent {
         let Some(peer) = self.peers.get_mut(key) else { return };
         if let (Some(piece), Some(id)) = (takes_one_of(peer, coming), peer.soon_id) {
             peer.promised = Some((piece, now));
+            peer.promised_last = Some(piece);
             self.send(now, key, Message::Extended { id, payload: extension::encode_piece(piece) });
         }
     }
 
     pub(super) fn on_soon(&mut self, key: PeerKey, payload: &[u8]) {
         let piece = extension::decode_piece(payload).filter(|&piece| self.geometry.contains(piece));
+        let piece = piece.filter(|_| self.is_cooperative());
         if let Some(peer) = self.peers.get_mut(key) {
             peer.soon = piece;
         }

@@ -31,7 +31,7 @@ impl Torrent {
         // A super-seed hides from its peers that they could want more.
         peer.declines = self.super_seed.is_none() && peer.lacks > 0;
         if self.is_cooperative() {
-            self.turns.on_pass(now, key);
+            self.on_turn_passed(now, key);
             self.choke_softly(now, key);
         } else {
             self.set_choking(now, key, true);
@@ -46,7 +46,8 @@ impl Torrent {
         let is_promised = peer.promised.is_some_and(|(piece, _)| piece == block.piece);
         let is_possible = self.geometry.is_valid_request(block) && (is_here || is_promised);
         let is_allowed = !peer.am_choking || peer.allowed_fast_out.contains(&block.piece);
-        if !is_possible {
+        // What a peer asks for that was promised, and could not be kept, is not its fault.
+        if !is_possible && peer.promised_last != Some(block.piece) {
             peer.bad_requests += 1;
             if peer.bad_requests > BAD_REQUESTS_MAX {
                 return self.close(now, key, CloseReason::BadRequests);
@@ -58,6 +59,7 @@ impl Torrent {
             return self.reject(now, key, block);
         }
         peer.useful_at = now;
+        peer.promises_passed = 0;
         let was_idle = peer.uploads.is_empty();
         peer.uploads.push_back(block);
         if was_idle {
@@ -122,6 +124,7 @@ impl Torrent {
         self.tick_super_seed(now);
         if self.is_cooperative() {
             self.break_old_promises(now);
+            self.turns.tick(now);
             return self.give_turns(now);
         }
         if now >= self.rechoke_at && !self.peers.is_empty() {
