@@ -130,8 +130,7 @@ impl TorrentShell {
         config.exchange = hub.options.pex && !metainfo.info.private;
         config.ranked = !metainfo.info.private;
         config.upload_policy = options.upload_policy;
-        // With tit-for-tat, whoever is told of a piece has to pass it on first: over a fast line that takes longer than it saves.
-        config.super_seeding = options.super_seeding && options.upload_policy == UploadPolicy::Cooperative;
+        config.super_seeding = options.super_seeding;
         config.listen_port = hub.listening.first().map(SocketAddr::port);
         config.peers_max = options.peers_max.max(1);
         config.peers_wanted = config.peers_wanted.min(config.peers_max);

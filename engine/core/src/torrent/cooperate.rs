@@ -119,6 +119,9 @@ impl Torrent {
         let passed = self.turns.on_pass(now, key);
         if let Some(peer) = self.peers.get_mut(key) {
             peer.promises_passed += u32::from(passed && peer.promised.is_some());
+            if passed && self.super_seed.is_some() && Self::declines_what_it_knows(now, peer) {
+                peer.rests_until = now + REST;
+            }
         }
     }
 

@@ -6,7 +6,7 @@
 //! someone else, or if there are too few peers to copy anything among them, or they do not. Until more than a few peers have
 //! come, each is told of more pieces the more it has got, so that whoever is alone with the seed loses no time.
 
-use super::Torrent;
+use super::{TICK, Torrent};
 use crate::bitfield::Bitfield;
 use crate::id::{PeerKey, PieceIndex};
 use crate::peer::Peer;
@@ -25,6 +25,8 @@ pub const REVEALED_MAX: u32 = 2;
 pub const GATHERING: Duration = Duration::from_secs(3);
 /// It waits no longer once one of its few peers has got so many pieces.
 pub const ALONE_MAX: u32 = 64;
+/// A peer may keep at most so many pieces to itself and be told of another, however long the uplink idles.
+pub const KEPT_MAX: usize = 64;
 /// With more pieces than this, looking for one that is nowhere else takes too long, and nothing is hidden.
 pub const PIECES_MAX: u32 = 32_768;
 
@@ -37,11 +39,37 @@ pub(super) struct SuperSeed {
     since: Option<Time>,
     /// Since when every peer has all that it was told of, and keeps some of it, or wants none of it.
     still_since: Option<Time>,
+    /// Since when nothing waits to be sent.
+    idle_since: Option<Time>,
+    /// For how long nothing did, in this tick until then.
+    idled: Duration,
+    /// A peer that keeps so many pieces which nobody has got from it is told of no other (tit-for-tat).
+    kept_max: usize,
 }
 
 impl SuperSeed {
     pub(super) fn new(pieces: u32) -> SuperSeed {
-        SuperSeed { let_out: vec![None; pieces as usize], since: None, still_since: None }
+        SuperSeed {
+            let_out: vec![None; pieces as usize],
+            since: None,
+            still_since: None,
+            idle_since: None,
+            idled: Duration::ZERO,
+            kept_max: 1,
+        }
+    }
+
+    /// A tick is over. While the uplink idles, to wait until pieces have been passed on costs more than it saves.
+    fn adapt(&mut self, now: Time) {
+        if let Some(since) = &mut self.idle_since {
+            self.idled += now.since(std::mem::replace(since, now));
+        }
+        let idled = std::mem::take(&mut self.idled);
+        if idled * 2 > TICK {
+            self.kept_max = (self.kept_max * 2).min(KEPT_MAX);
+        } else if idled * 8 < TICK {
+            self.kept_max = (self.kept_max - 1).max(1);
+        }
     }
 
     /// With how many others a piece is, if `holders` say that they have it.
@@ -69,7 +97,7 @@ impl Torrent {
             return self.reveal_all(now);
         }
         state.since.get_or_insert(now);
-        for _ in 0..self.reveals_at_once(key, got) {
+        for _ in 0..self.reveals_at_once(now, key, got, state.kept_max) {
             self.reveal_one(now, key, &mut state);
         }
         self.super_seed = Some(state);
@@ -84,18 +112,23 @@ impl Torrent {
         peer.revealed.as_ref().map_or(0, |told| told.count_common(&peer.have))
     }
 
-    /// How many more pieces the peer, which has got so many of those that it knows of, may be told of.
-    fn reveals_at_once(&self, key: PeerKey, got: u32) -> u32 {
-        let Some(peer) = self.peers.get(key) else { return 0 };
+    /// Whether it has yet to get as many of those that it was told of as it may be told of at once.
+    fn knows_enough(&self, peer: &Peer) -> bool {
         let told = peer.revealed.as_ref().map_or(0, Bitfield::count);
-        let has_work = told - got >= REVEALED_MAX;
+        told - self.pieces_got(peer) >= REVEALED_MAX
+    }
+
+    /// How many more pieces the peer, which has got so many of those that it knows of, may be told of.
+    fn reveals_at_once(&self, now: Time, key: PeerKey, got: u32, kept_max: usize) -> u32 {
+        let Some(peer) = self.peers.get(key) else { return 0 };
+        let has_work = self.knows_enough(peer) && !Self::declines_what_it_knows(now, peer);
         if self.is_cooperative() {
             u32::from(!has_work)
         } else if self.is_with_few() {
             // It is asked for twice as much each time, as in TCP's slow start.
-            (2 * got + 1).saturating_sub(told)
+            (2 * got + 1).saturating_sub(peer.revealed.as_ref().map_or(0, Bitfield::count))
         } else {
-            u32::from(!has_work && !self.keeps_a_piece(peer))
+            u32::from(!has_work && self.pieces_kept(key) < kept_max)
         }
     }
 
@@ -139,18 +172,6 @@ impl Torrent {
         }
     }
 
-    /// Whether the peer has got a piece from us that nobody has got from it yet. It is told of no other until then
-    /// (BEP 16): what a peer keeps to itself has to be sent twice.
-    fn keeps_a_piece(&self, peer: &Peer) -> bool {
-        let Some(revealed) = &peer.revealed else { return false };
-        let mut keeps = false;
-        revealed.for_each_common(&peer.have, |piece| {
-            keeps = self.picker.availability(piece) == 1;
-            !keeps
-        });
-        keeps
-    }
-
     /// Of peers that could be served, leaves those that keep fewest pieces which nobody has got from them: who cannot
     /// or will not pass on what it gets, such as one that the others have banned, gets little of it.
     pub(super) fn prefer_who_passes_on(&self, candidates: &mut Vec<(PeerKey, u32)>) {
@@ -163,7 +184,8 @@ impl Torrent {
         candidates.retain(|_| kept.next() == least);
     }
 
-    /// How many pieces that it got from us a peer has not passed on to any other of ours.
+    /// How many pieces that it got from us a peer has not passed on to any other of ours. Until it has, it is told of no
+    /// other (BEP 16), as long as the uplink has enough to do: what a peer keeps to itself has to be sent twice.
     fn pieces_kept(&self, key: PeerKey) -> usize {
         let Some(peer) = self.peers.get(key) else { return 0 };
         let Some(revealed) = &peer.revealed else { return 0 };
@@ -178,10 +200,14 @@ impl Torrent {
     /// Tells peers of another piece that have got all that they were told of, and passed it on, or that want none of it.
     fn reveal_more(&mut self, now: Time) {
         let has_all = |peer: &Peer| !peer.revealed.as_ref().is_some_and(|r| r.has_other_than(&peer.have));
-        let declines = |peer: &Peer| !peer.peer_interested && now.since(peer.useful_at) >= GATHERING;
+        let declines = |peer: &Peer| Self::declines_what_it_knows(now, peer);
         let is_done = |peer: &Peer| has_all(peer) || declines(peer);
-        let keys: Vec<PeerKey> =
-            self.peers.values().filter(|peer| is_done(peer)).map(|peer| peer.key).collect();
+        // Whoever serves in turns tells of more with each turn, if that is taken.
+        let has_time = |peer: &&Peer| match self.is_cooperative() {
+            true => declines(peer) && self.knows_enough(peer),
+            false => is_done(peer),
+        };
+        let keys: Vec<PeerKey> = self.peers.values().filter(has_time).map(|peer| peer.key).collect();
         keys.into_iter().for_each(|key| self.reveal(now, key));
         let is_still = self.peers.values().all(is_done) && !self.peers.is_empty();
         if let Some(state) = &mut self.super_seed {
@@ -202,8 +228,32 @@ impl Torrent {
             .is_some_and(|since| now.since(since) >= GATHERING);
         if self.is_with_few() && waited {
             self.stop_super_seeding(now);
-        } else if self.super_seed.is_some() && !self.is_cooperative() {
+        } else if let Some(state) = &mut self.super_seed {
+            state.adapt(now);
             self.reveal_more(now);
+        }
+    }
+
+    /// Whether a peer has wanted nothing that it knows of for a while. It may want some pieces only.
+    pub(super) fn declines_what_it_knows(now: Time, peer: &Peer) -> bool {
+        !peer.peer_interested && now.since(peer.useful_at) >= GATHERING
+    }
+
+    /// Nothing waits to be sent to some peer any more. If that goes for all, the uplink idles.
+    pub(super) fn note_idle(&mut self, now: Time) {
+        if let Some(state) = &mut self.super_seed
+            && self.peers.values().all(|peer| peer.uploads.is_empty())
+        {
+            state.idle_since.get_or_insert(now);
+        }
+    }
+
+    /// Something waits to be sent.
+    pub(super) fn note_busy(&mut self, now: Time) {
+        if let Some(state) = &mut self.super_seed
+            && let Some(since) = state.idle_since.take()
+        {
+            state.idled += now.since(since);
         }
     }
 

@@ -63,6 +63,7 @@ impl Torrent {
         let was_idle = peer.uploads.is_empty();
         peer.uploads.push_back(block);
         if was_idle {
+            self.note_busy(now);
             self.actions.push_back(Action::Upload(key));
         }
         self.on_turn_request(now, key);
@@ -102,6 +103,9 @@ impl Torrent {
         peer.rate_up.add(now, len);
         self.rate_up.add(now, len);
         self.totals.bytes_up += len;
+        if peer.uploads.is_empty() {
+            self.note_idle(now);
+        }
         self.on_turn_sent(now, key);
         Some(block)
     }
