@@ -460,3 +460,21 @@ fn a_run_of_nonsense_is_refused_in_bounds() {
     assert_eq!(swarm.hear(1, Message::Extended { id, payload: encode_run(empty) }), []);
     assert_eq!(swarm.hear(1, Message::Extended { id, payload: vec![0; 11] }), []);
 }
+
+#[test]
+fn a_turn_that_comes_too_soon_is_passed_on_and_wanted_when_the_last_piece_is_here() {
+    let mut swarm = Swarm::new(Bitfield::empty(PIECES));
+    swarm.meet(1, &[3, 4]);
+    let asked = requested_blocks(&swarm.hear(1, Message::Unchoke), 1);
+    assert_eq!(asked.len(), BLOCKS as usize, "a piece");
+    swarm.hear(1, Message::Choke);
+    assert_eq!(swarm.hear(1, Message::Unchoke), [(1, Message::NotInterested)]);
+    swarm.hear(1, Message::Choke);
+    let mut told = Vec::new();
+    for &next in &asked {
+        swarm.torrent.handle_block(swarm.now, PeerKey(1), next);
+        told.extend(swarm.told());
+    }
+    assert!(told.contains(&(1, Message::Interested)), "{told:?}");
+    assert_eq!(requested(&swarm.hear(1, Message::Unchoke), 1).len(), BLOCKS as usize);
+}

@@ -209,19 +209,20 @@ impl Stage {
         cast
     }
 
-    /// A flash crowd in which one in `n` peers, and one at the least, differs.
-    fn with_some(&self, one_in: u32, rng: &mut Rng, change: impl Fn(&mut NodeConfig)) -> Cast {
+    /// A flash crowd in which so many peers of a hundred, and one at the least, differ.
+    fn with_some(&self, percent: usize, rng: &mut Rng, change: impl Fn(&mut NodeConfig)) -> Cast {
         let mut cast = self.flash_crowd(rng);
-        cast.hosts.iter_mut().skip(1).step_by(one_in as usize).for_each(change);
+        let peers = cast.hosts.iter_mut().skip(1).enumerate();
+        peers.filter(|(i, _)| i * percent % 100 < percent).for_each(|(_, host)| change(host));
         cast
     }
 
-    fn with_behaviour(&self, one_in: u32, rng: &mut Rng, behaviour: Behaviour) -> Cast {
-        self.with_some(one_in, rng, |host| host.behaviour = behaviour)
+    fn with_behaviour(&self, percent: usize, rng: &mut Rng, behaviour: Behaviour) -> Cast {
+        self.with_some(percent, rng, |host| host.behaviour = behaviour)
     }
 
-    fn with_disk(&self, one_in: u32, rng: &mut Rng, disk: DiskConfig) -> Cast {
-        self.with_some(one_in, rng, |host| host.disk = Some(disk))
+    fn with_disk(&self, percent: usize, rng: &mut Rng, disk: DiskConfig) -> Cast {
+        self.with_some(percent, rng, |host| host.disk = Some(disk))
     }
 
     /// A flash crowd from which three peers in ten go along the way, each in this manner, and come back.
@@ -295,7 +296,7 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "poisoners-1",
         about: "one peer in a hundred sends corrupt blocks",
-        cast: |stage, rng| stage.with_behaviour(100, rng, Behaviour::Poisoner),
+        cast: |stage, rng| stage.with_behaviour(1, rng, Behaviour::Poisoner),
     },
     Scenario {
         name: "poisoners-10",
@@ -304,8 +305,8 @@ pub const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "poisoners-30",
-        about: "one peer in three sends corrupt blocks",
-        cast: |stage, rng| stage.with_behaviour(3, rng, Behaviour::Poisoner),
+        about: "three peers in ten send corrupt blocks",
+        cast: |stage, rng| stage.with_behaviour(30, rng, Behaviour::Poisoner),
     },
     Scenario {
         name: "free-riders",
@@ -337,7 +338,7 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "freeze-at-99",
         about: "one peer in a hundred stays connected but sends no more once it has 99 %",
-        cast: |stage, rng| stage.with_behaviour(100, rng, Behaviour::FreezesWith(99)),
+        cast: |stage, rng| stage.with_behaviour(1, rng, Behaviour::FreezesWith(99)),
     },
     Scenario {
         name: "churn",
@@ -402,7 +403,7 @@ pub const SCENARIOS: &[Scenario] = &[
         about: "one peer in five has room for half of the torrent, until later",
         cast: |stage, rng| {
             let size = Some(stage.total_len / 2);
-            let mut cast = stage.with_disk(5, rng, DiskConfig { size, ..DiskConfig::default() });
+            let mut cast = stage.with_disk(20, rng, DiskConfig { size, ..DiskConfig::default() });
             let ids = (0..cast.hosts.len()).filter(|&id| cast.hosts[id].disk.is_some());
             let freed = |id: usize| (stage.bound * 2, Step::FreeSpace(NodeId(id as u32)));
             cast.steps = ids.map(freed).collect();
@@ -437,7 +438,7 @@ pub const SCENARIOS: &[Scenario] = &[
         name: "slow-disks",
         about: "one peer in three has a disk that is no faster than its uplink",
         cast: |stage, rng| {
-            stage.with_disk(3, rng, DiskConfig { rate: Some(Rate(stage.up)), ..DiskConfig::default() })
+            stage.with_disk(33, rng, DiskConfig { rate: Some(Rate(stage.up)), ..DiskConfig::default() })
         },
     },
     Scenario {

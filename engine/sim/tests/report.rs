@@ -31,7 +31,11 @@ fn a_report_draws_each_policy_against_the_bound_and_is_the_same_for_a_seed() {
     assert_eq!(figures.as_array().unwrap().len(), 2);
     for run in figures.as_array().unwrap() {
         assert_eq!(run["complete"], true);
-        assert!(run["t_last"].as_f64() >= run["t_min"].as_f64());
+        let figure = |name: &str| run[name].as_f64().unwrap_or_else(|| panic!("no {name}: {run}"));
+        assert!(figure("t_min") <= figure("t_median") && figure("t_median") <= figure("t_last"));
+        assert!(figure("source_copies") >= 1.0 && figure("bytes_wasted") >= 0.0);
+        assert_eq!((figure("banned"), figure("honest_banned")), (0.0, 0.0));
+        assert!(run["trace_hash"].as_str().is_some_and(|hash| hash.len() == 16));
         assert!(run["source_copies_when_spread"].as_f64() >= Some(1.0));
     }
     assert_eq!(report("report-b", "5"), (drawing.clone(), figures));

@@ -30,6 +30,16 @@ fn every_scenario_completes_and_nobody_honest_is_banned() {
 }
 
 #[test]
+fn those_who_want_few_files_of_many_get_them_from_a_super_seed() {
+    for policy in [UploadPolicy::TitForTat, UploadPolicy::Cooperative] {
+        // Enough pieces that most are wanted by few.
+        let params = Params { pieces: 512, checks: Checks::Never, ..small(policy, 1) };
+        let outcome = Scenario::named("tiny-files").unwrap().run(&params).unwrap();
+        assert!(outcome.complete, "{policy:?}: {outcome:?}");
+    }
+}
+
+#[test]
 fn a_lone_source_hands_out_few_copies_and_turns_come_near_the_bound() {
     let params = Params {
         peers: 40,

@@ -110,7 +110,8 @@ pub struct AddTorrent {
     /// Whom this torrent sends to.
     pub upload_policy: UploadPolicy,
     /// Whether a seed that knows of no other copy lets each piece out once before any goes out again (BEP 16).
-    /// Only with [`UploadPolicy::Cooperative`], and of use only where this seed's uplink is what everyone waits for.
+    /// It does so only while there are some peers to copy pieces from one another, and hides less while its uplink idles. Of use only
+    /// where this seed's uplink is what everyone waits for.
     pub super_seeding: bool,
     /// Connections of this torrent.
     pub peers_max: usize,

@@ -29,7 +29,7 @@ use swarm_core::metainfo::Metainfo;
 use swarm_core::picker::Priority;
 use swarm_core::time::Time;
 use swarm_core::torrent::discovery::Origin;
-use swarm_core::torrent::{Action, CloseReason, Config, Event as CoreEvent, Pressure, Torrent, UploadPolicy};
+use swarm_core::torrent::{Action, CloseReason, Config, Event as CoreEvent, Pressure, Torrent};
 use swarm_core::tracker::AnnounceResponse;
 use swarm_core::tracker::announcer::{NUMWANT_MAX, Transfer};
 use swarm_core::wire::handshake::{Handshake, Reserved};

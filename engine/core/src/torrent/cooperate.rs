@@ -65,7 +65,7 @@ impl Torrent {
     }
 
     /// A turn that is of no use, since all that the peer has for us is on its way already, is passed on at once: the peer
-    /// hears that we want nothing for now.
+    /// hears that we want nothing for now. So is one that comes while much of the last is still on its way.
     pub(super) fn take_turn(&mut self, now: Time, key: PeerKey) {
         self.update_interest(now, key);
         let asked = self.peers.get(key).map_or(0, |peer| peer.pipeline.len());

@@ -30,8 +30,8 @@ impl Torrent {
     /// A block has come from a peer. True if its bytes are to be kept; else they are to be dropped.
     pub fn handle_block(&mut self, now: Time, key: PeerKey, block: BlockRef) -> bool {
         let keep = self.on_block(now, key, block);
-        if self.peers.get(key).is_some_and(|peer| peer.useful_pieces == 0 && peer.pipeline.is_empty()) {
-            // What it let us ask for early is here, before we heard that it has it.
+        if self.peers.get(key).is_some_and(|peer| peer.pipeline.is_empty()) {
+            // We may have asked early for the only piece that it has for us, or passed on a turn that came while it still sent.
             self.update_interest(now, key);
         }
         self.refill(now, key);

@@ -405,8 +405,9 @@ impl Torrent {
             assert!(peer.pipeline.len() <= crate::peer::pipeline::REQUESTS_MAX as usize);
             assert!(peer.uploads.len() <= self.config.requests_max as usize);
             let is_held_back = self.is_held_back() || self.room_on_trial(peer) == 0;
-            let is_idle = peer.serves_us() && peer.pipeline.is_empty() && !is_held_back;
-            let source = Source { key: peer.key, have: &peer.have, may_start: true, one_piece: false };
+            let is_idle = !peer.peer_choking && peer.pipeline.is_empty() && !is_held_back;
+            let one_piece = self.is_cooperative();
+            let source = Source { key: peer.key, have: &peer.have, may_start: true, one_piece };
             assert!(!is_idle || !self.picker.has_for(source), "{:?} could be asked and is not", peer.key);
         }
     }
