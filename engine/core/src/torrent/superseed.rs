@@ -27,6 +27,8 @@ pub const GATHERING: Duration = Duration::from_secs(3);
 pub const ALONE_MAX: u32 = 64;
 /// A peer may keep at most so many pieces to itself and be told of another, however long the uplink idles.
 pub const KEPT_MAX: usize = 64;
+/// It idles if it does so for more than half of so many seconds, each by itself: once may be chance.
+const IDLE_TICKS: u32 = 2;
 /// With more pieces than this, looking for one that is nowhere else takes too long, and nothing is hidden.
 pub const PIECES_MAX: u32 = 32_768;
 
@@ -43,6 +45,8 @@ pub(super) struct SuperSeed {
     idle_since: Option<Time>,
     /// For how long nothing did, in this tick until then.
     idled: Duration,
+    /// How many ticks in a row it idled for more than half of the time.
+    idle_ticks: u32,
     /// A peer that keeps so many pieces which nobody has got from it is told of no other (tit-for-tat).
     kept_max: usize,
 }
@@ -55,6 +59,7 @@ impl SuperSeed {
             still_since: None,
             idle_since: None,
             idled: Duration::ZERO,
+            idle_ticks: 0,
             kept_max: 1,
         }
     }
@@ -65,7 +70,8 @@ impl SuperSeed {
             self.idled += now.since(std::mem::replace(since, now));
         }
         let idled = std::mem::take(&mut self.idled);
-        if idled * 2 > TICK {
+        self.idle_ticks = if idled * 2 > TICK { self.idle_ticks + 1 } else { 0 };
+        if self.idle_ticks >= IDLE_TICKS {
             self.kept_max = (self.kept_max * 2).min(KEPT_MAX);
         } else if idled * 8 < TICK {
             self.kept_max = (self.kept_max - 1).max(1);
