@@ -417,9 +417,9 @@ fn where_nobody_serves_in_turns_there_are_no_runs() {
 
     // Nobody takes turns there, and so nobody is promised one.
     let mut open = Swarm::with(UploadPolicy::TitForTat, BLOCKS, Bitfield::empty(PIECES));
-    open.meet(1, &[]);
+    open.meet(1, &[3]);
     open.hear(1, soon_to_us(5));
-    assert_eq!(requested(&open.hear(1, Message::Unchoke), 1), []);
+    assert_eq!(requested(&open.hear(1, Message::Unchoke), 1), [3; BLOCKS as usize]);
 
     // To refuse one would take sixty times its bytes.
     let mut swarm = Swarm::with(UploadPolicy::TitForTat, BLOCKS, Bitfield::full(PIECES));
