@@ -281,6 +281,7 @@ fn a_peer_that_takes_no_promise_is_promised_nothing_more_until_it_asks_for_somet
         let mut told = swarm.told();
         while told.iter().any(|(to, message)| *to == 2 && *message == Message::Unchoke) {
             promised += 1;
+            assert!(promised < 100, "turns without end");
             asked.extend(requested_blocks(&told, 1));
             told = swarm.hear(2, Message::NotInterested);
         }
