@@ -46,8 +46,9 @@ pub(super) struct Arriving {
 
 /// The piece among those that are coming which the peer could be promised.
 pub(super) fn takes_one_of(peer: &Peer, coming: &[PieceIndex]) -> Option<PieceIndex> {
-    let may = peer.soon_id.is_some() && peer.info.fast && peer.have_known && !peer.upload_only;
-    let may = may && peer.promises_passed < PROMISES_PASSED_MAX;
+    let understands = peer.soon_id.is_some() && peer.info.fast;
+    let may_want = peer.have_known && !peer.upload_only && peer.promises_passed < PROMISES_PASSED_MAX;
+    let may = understands && may_want;
     coming.iter().copied().find(|&piece| may && !peer.have.has(piece))
 }
 
@@ -140,8 +141,8 @@ impl Torrent {
     }
 
     pub(super) fn on_soon(&mut self, key: PeerKey, payload: &[u8]) {
-        let piece = extension::decode_piece(payload).filter(|&piece| self.geometry.contains(piece));
-        let piece = piece.filter(|_| self.is_cooperative());
+        let is_expected = |piece: &PieceIndex| self.is_cooperative() && self.geometry.contains(*piece);
+        let piece = extension::decode_piece(payload).filter(is_expected);
         if let Some(peer) = self.peers.get_mut(key) {
             peer.soon = piece;
         }

@@ -4,7 +4,9 @@
 //! everybody's download, while the peers can copy that other piece among themselves. So the seed pretends to have
 //! nothing, and tells a peer of one piece at a time, a different one each. It stops as soon as every piece is with
 //! someone else, or if there are too few peers to copy anything among them, or they do not. Until more than a few peers have
-//! come, each is told of more pieces the more it has got, so that whoever is alone with the seed loses no time.
+//! come, each is told of more pieces the more it has got, so that whoever is alone with the seed loses no time. Who wants none of those that it was
+//! told of is told of others; and with tit-for-tat, where a peer hears of the next piece when it has passed the last one on,
+//! it may keep the more the longer the seed's uplink idles.
 
 use super::{TICK, Torrent};
 use crate::bitfield::Bitfield;
@@ -97,13 +99,13 @@ impl Torrent {
     pub(super) fn reveal(&mut self, now: Time, key: PeerKey) {
         let Some(mut state) = self.super_seed.take() else { return };
         let availability = |piece| state.availability(piece, self.picker.availability(piece), now);
-        let got = self.peers.get(key).map_or(0, |peer| self.pieces_got(peer));
-        let loses_time = self.is_with_few() && got >= ALONE_MAX;
+        let has_much = |peer: &Peer| self.told_and_got(peer).1 >= ALONE_MAX;
+        let loses_time = self.is_with_few() && self.peers.get(key).is_some_and(has_much);
         if loses_time || self.geometry.piece_indices().all(|piece| availability(piece) > 0) {
             return self.reveal_all(now);
         }
         state.since.get_or_insert(now);
-        for _ in 0..self.reveals_at_once(now, key, got, state.kept_max) {
+        for _ in 0..self.reveals_at_once(now, key, state.kept_max) {
             self.reveal_one(now, key, &mut state);
         }
         self.super_seed = Some(state);
@@ -113,26 +115,21 @@ impl Torrent {
         self.peers.len() < PEERS_MIN
     }
 
-    /// Of the pieces that it was told of, how many the peer has.
-    fn pieces_got(&self, peer: &Peer) -> u32 {
-        peer.revealed.as_ref().map_or(0, |told| told.count_common(&peer.have))
+    /// How many pieces the peer was told of, and how many of these it has.
+    fn told_and_got(&self, peer: &Peer) -> (u32, u32) {
+        peer.revealed.as_ref().map_or((0, 0), |told| (told.count(), told.count_common(&peer.have)))
     }
 
-    /// Whether it has yet to get as many of those that it was told of as it may be told of at once.
-    fn knows_enough(&self, peer: &Peer) -> bool {
-        let told = peer.revealed.as_ref().map_or(0, Bitfield::count);
-        told - self.pieces_got(peer) >= REVEALED_MAX
-    }
-
-    /// How many more pieces the peer, which has got so many of those that it knows of, may be told of.
-    fn reveals_at_once(&self, now: Time, key: PeerKey, got: u32, kept_max: usize) -> u32 {
+    /// How many more pieces the peer may be told of.
+    fn reveals_at_once(&self, now: Time, key: PeerKey, kept_max: usize) -> u32 {
         let Some(peer) = self.peers.get(key) else { return 0 };
-        let has_work = self.knows_enough(peer) && !Self::declines_what_it_knows(now, peer);
+        let (told, got) = self.told_and_got(peer);
+        let has_work = told - got >= REVEALED_MAX && !Self::declines_what_it_knows(now, peer);
         if self.is_cooperative() {
             u32::from(!has_work)
         } else if self.is_with_few() {
             // It is asked for twice as much each time, as in TCP's slow start.
-            (2 * got + 1).saturating_sub(peer.revealed.as_ref().map_or(0, Bitfield::count))
+            (2 * got + 1).saturating_sub(told)
         } else {
             u32::from(!has_work && self.pieces_kept(key) < kept_max)
         }
@@ -209,9 +206,9 @@ impl Torrent {
         let declines = |peer: &Peer| Self::declines_what_it_knows(now, peer);
         let is_done = |peer: &Peer| has_all(peer) || declines(peer);
         // Whoever serves in turns tells of more with each turn, if that is taken.
-        let has_time = |peer: &&Peer| match self.is_cooperative() {
-            true => declines(peer) && self.knows_enough(peer),
-            false => is_done(peer),
+        let has_time = |peer: &&Peer| {
+            let (told, got) = self.told_and_got(peer);
+            if self.is_cooperative() { declines(peer) && told - got >= REVEALED_MAX } else { is_done(peer) }
         };
         let keys: Vec<PeerKey> = self.peers.values().filter(has_time).map(|peer| peer.key).collect();
         keys.into_iter().for_each(|key| self.reveal(now, key));
