@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use swarm_core::bitfield::Bitfield;
 use swarm_core::geometry::{BLOCK_LEN, Geometry};
-use swarm_core::id::{InfoHash, PeerId, PeerKey, PieceIndex};
+use swarm_core::id::{BlockRef, InfoHash, PeerId, PeerKey, PieceIndex};
 use swarm_core::peer::PeerInfo;
 use swarm_core::time::{Duration, Time};
 use swarm_core::torrent::{Action, Config, Torrent};
@@ -150,4 +150,27 @@ fn it_ends_as_soon_as_every_piece_is_elsewhere() {
     seed.send(7, Message::Have(last[0]));
     seed.pass(1);
     assert!(!seed.torrent.is_super_seeding());
+}
+
+#[test]
+fn who_has_passed_nothing_on_hears_of_more_only_while_the_uplink_idles() {
+    for is_idle in [true, false] {
+        let (mut seed, pieces) = Seed::with_peers(6);
+        seed.pass(1);
+        let ask = |seed: &mut Seed, key: u32| {
+            let piece = pieces[key as usize - 1];
+            for begin in [0, BLOCK_LEN] {
+                seed.send(key, Message::Request(BlockRef { piece, begin, len: BLOCK_LEN }));
+            }
+        };
+        ask(&mut seed, 1);
+        let sent = std::iter::from_fn(|| seed.torrent.next_upload(seed.now, PeerKey(1))).count();
+        assert_eq!(sent, 2, "it is unchoked");
+        if !is_idle {
+            ask(&mut seed, 2);
+        }
+        seed.send(1, Message::Have(pieces[0]));
+        assert_eq!(told(&seed.pass(1), 1), [], "once may be chance");
+        assert_eq!(told(&seed.pass(2), 1).len(), usize::from(is_idle), "while it idles: {is_idle}");
+    }
 }
