@@ -15,9 +15,9 @@ import sys
 import time
 
 SEEDS = (1, 2, 3)
-COOPERATIVE = "--pieces 512 --policy cooperative"
-OPEN = "--peers 100 --pieces 512 --blocks-per-piece 64 --up 10 --policy tit-for-tat"
-KRAKEN = "--peers 2600 --pieces 715 --piece-kib 4096 --up 2400 --delay 1 --policy cooperative"
+PIECES = "--pieces 512"
+OPEN = "--peers 100 --pieces 512 --blocks-per-piece 64 --up 10"
+KRAKEN = "--peers 2600 --pieces 715 --piece-kib 4096 --up 2400 --delay 1"
 
 
 def seeds(command):
@@ -26,39 +26,39 @@ def seeds(command):
 
 PARTS = {
     "crowds": [
-        *(f"--scenario flash-crowd --peers {n} --pieces 512 --policy cooperative,tit-for-tat" for n in (100, 300)),
-        *seeds(f"--scenario flash-crowd --peers 1000 {COOPERATIVE}"),
+        *(f"--scenario flash-crowd --peers {n} --pieces 512" for n in (100, 300)),
+        *seeds(f"--scenario flash-crowd --peers 1000 {PIECES}"),
         *(f"--scenario coding --peers {n} --pieces 512" for n in (100, 300, 1000)),
     ],
-    "large": ["--scenario flash-crowd --peers 10000 --pieces 1024 --blocks-per-piece 4 --policy cooperative"],
+    "large": ["--scenario flash-crowd --peers 10000 --pieces 1024 --blocks-per-piece 4"],
     "links": [
         command
         for scenario in ("symmetric", "three-classes", "fast-source")
-        for command in seeds(f"--scenario {scenario} --peers 300 {COOPERATIVE}")
+        for command in seeds(f"--scenario {scenario} --peers 300 {PIECES}")
     ],
     "freeze": [
         command
         for scenario in ("flash-crowd", "freeze-at-99")
-        for command in seeds(f"--scenario {scenario} --peers 300 {COOPERATIVE}")
+        for command in seeds(f"--scenario {scenario} --peers 300 {PIECES}")
     ],
     "thousand": [
-        *seeds(f"--scenario symmetric --peers 1000 {COOPERATIVE}"),
+        *seeds(f"--scenario symmetric --peers 1000 {PIECES}"),
         *(
-            f"--scenario {scenario} --peers 1000 {COOPERATIVE}"
+            f"--scenario {scenario} --peers 1000 {PIECES}"
             for scenario in ("three-classes", "fast-source", "freeze-at-99")
         ),
     ],
-    "degree": [f"--scenario flash-crowd --peers 300 --degree {n} {COOPERATIVE}" for n in (20, 30, 40, 60, 80)],
-    "delay": [f"--scenario flash-crowd --peers 300 --delay {ms} {COOPERATIVE}" for ms in (1, 5, 10, 20, 40)],
+    "degree": [f"--scenario flash-crowd --peers 300 --degree {n} {PIECES}" for n in (20, 30, 40, 60, 80)],
+    "delay": [f"--scenario flash-crowd --peers 300 --delay {ms} {PIECES}" for ms in (1, 5, 10, 20, 40)],
     "faults": [
-        f"--scenario {scenario} --peers 100 {COOPERATIVE}"
+        f"--scenario {scenario} --peers 100 {PIECES}"
         for scenario in ("source-leaves", "churn", "crash", "annoyers")
     ]
-    + [f"--scenario flash-crowd --peers 100 --jitter-ms 10 --loss-permille 1 {COOPERATIVE}"],
+    + [f"--scenario flash-crowd --peers 100 --jitter-ms 10 --loss-permille 1 {PIECES}"],
     "poisoners": [
         command
         for share in (1, 10, 30)
-        for command in seeds(f"--scenario poisoners-{share} --peers 100 --pieces 512 --policy cooperative,tit-for-tat")
+        for command in seeds(f"--scenario poisoners-{share} --peers 100 --pieces 512")
     ],
     "riders": [
         command for scenario in ("flash-crowd", "free-riders") for command in seeds(f"--scenario {scenario} {OPEN}")

@@ -44,7 +44,7 @@ SIMULATED_SEEDS = range(1, 6)
 
 
 class Swarm(contestants.Swarm):
-    common = ["--json", "--no-state", "--no-dht", "--no-lsd", "--policy", "cooperative"]
+    common = ["--json", "--no-state", "--no-dht", "--no-lsd"]
 
     def common_of(self, ip):
         return [*self.common, "--listen", f"{ip}:{PEER_PORT}"]
@@ -54,11 +54,6 @@ class Swarm(contestants.Swarm):
 
     def downloader_at(self, ip, torrent, folder):
         return [BIN / "swarm", "get", torrent.meta, "-o", folder, *self.common_of(ip), "--seed=forever"]
-
-
-class TitForTat(Swarm):
-    name = "swarm, tit-for-tat"
-    common = [*Swarm.common[:-1], "tit-for-tat"]
 
 
 class Libtorrent(contestants.Libtorrent):
@@ -203,13 +198,13 @@ def predict(count, pieces, piece_length, mbit):
     """Last and median peer over the bound, as the simulator has it: medians over several seeds."""
     runs = []
     for seed in SIMULATED_SEEDS:
-        command = f"--scenario symmetric --peers {count} --pieces {pieces} --piece-kib {piece_length // 1024} --blocks-per-piece {piece_length // 16384} --up {mbit} --delay 0 --queue-ms {QUEUE.removesuffix('ms')} --policy cooperative --seed {seed} --json"
+        command = f"--scenario symmetric --peers {count} --pieces {pieces} --piece-kib {piece_length // 1024} --blocks-per-piece {piece_length // 16384} --up {mbit} --delay 0 --queue-ms {QUEUE.removesuffix('ms')} --seed {seed} --json"
         runs.append(json.loads(contestants.output_of(BIN / "simulate", *command.split())))
     middle = lambda key: round(statistics.median(run[key] for run in runs), 4)
     return {"last_ratio": middle("ratio"), "median_ratio": middle("ratio_median"), "seeds": list(SIMULATED_SEEDS)}
 
 
-ALL = [Swarm, TitForTat, Libtorrent]
+ALL = [Swarm, Libtorrent]
 
 
 def arguments():

@@ -1,14 +1,11 @@
 //! The options that every command with a network takes.
 
 use crate::units;
-use clap::{Args, ValueEnum};
-use serde::Serialize;
-use std::fmt;
+use clap::Args;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 use swarm_core::metainfo::Magnet;
-use swarm_core::torrent::UploadPolicy;
 use swarm_engine::{AddTorrent, DhtOptions, FetchMetadata, SessionOptions};
 use url::Url;
 
@@ -53,10 +50,6 @@ pub struct NetworkArgs {
     #[arg(long)]
     pub no_pex: bool,
 
-    /// Send to those who send to us, or, in a swarm whose peers all belong together, to those who need it most
-    #[arg(long, value_name = "POLICY", value_enum, default_value_t)]
-    pub policy: Policy,
-
     /// Send at most this to all peers together, as in 10MB/s or 80Mbit/s
     #[arg(long, value_name = "RATE", value_parser = units::parse_rate)]
     pub max_up: Option<u64>,
@@ -86,35 +79,6 @@ pub struct NetworkArgs {
 
     #[command(flatten)]
     pub tuning: TuningArgs,
-}
-
-/// Whom a peer sends to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ValueEnum)]
-#[serde(rename_all = "kebab-case")]
-pub enum Policy {
-    /// Who gives gets: for open swarms
-    #[default]
-    TitForTat,
-    /// Whoever lacks most, one piece after the other: quickest where nobody takes without giving
-    Cooperative,
-}
-
-impl fmt::Display for Policy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Policy::TitForTat => "tit-for-tat",
-            Policy::Cooperative => "cooperative",
-        })
-    }
-}
-
-impl From<Policy> for UploadPolicy {
-    fn from(policy: Policy) -> UploadPolicy {
-        match policy {
-            Policy::TitForTat => UploadPolicy::TitForTat,
-            Policy::Cooperative => UploadPolicy::Cooperative,
-        }
-    }
 }
 
 /// For `swarm lab`, where everybody is on one machine and in a hurry.
@@ -165,7 +129,6 @@ impl NetworkArgs {
             use_metainfo_trackers: !self.no_tracker,
             announce_interval_min: self.tuning.announce_interval_min.unwrap_or(torrent.announce_interval_min),
             peers_max: self.max_peers.map_or(torrent.peers_max, |n| n as usize),
-            upload_policy: self.policy.into(),
             // Within one machine no uplink is short, and to hide pieces only costs time.
             super_seeding: !self.is_local(),
             ..torrent

@@ -69,12 +69,6 @@ fn every_copy_is_identical_and_every_byte_accounted_for() {
 }
 
 #[test]
-fn peers_serve_each_other_under_either_policy() {
-    assert_eq!(succeed(&[])["policy"], "cooperative");
-    assert_eq!(succeed(&["--policy=tit-for-tat"])["policy"], "tit-for-tat");
-}
-
-#[test]
 fn a_peer_that_poisons_is_banned() {
     let report = succeed(&["--fault=corrupt-peer", "--fault=late-seed"]);
     assert_eq!(fault(&report, "corrupt-peer")["took_place"], true);

@@ -22,7 +22,6 @@ use self::swarm::{Plan, Ran, Swarm};
 use crate::app::Context;
 use crate::exit::{Exit, Failure, printable};
 use crate::interrupt::Interrupt;
-use crate::network::Policy;
 use crate::{transfer, units};
 use anyhow::{Context as _, Result};
 use clap::Args;
@@ -70,10 +69,6 @@ pub struct LabArgs {
     /// Let peers find each other by a DHT of their own; there is no tracker
     #[arg(long)]
     trackerless: bool,
-
-    /// Let each peer send to those who send to it, or to those who need it most
-    #[arg(long, value_name = "POLICY", value_enum, default_value_t = Policy::Cooperative)]
-    policy: Policy,
 
     /// Write a report: JUnit XML if the name ends in .xml, else JSON
     #[arg(long, value_name = "FILE")]
@@ -131,7 +126,6 @@ async fn lab(args: LabArgs, cx: &mut Context) -> Result<Exit> {
         faults,
         timeout: args.timeout,
         trackerless: args.trackerless,
-        policy: args.policy,
     };
     if let Some(path) = &args.report {
         // Better now than after the run.

@@ -3,7 +3,6 @@
 use super::fault::Fault;
 use super::peer::Peer;
 use super::report::{PeerReport, Report};
-use crate::network::Policy;
 use serde::Serialize;
 use std::net::SocketAddr;
 
@@ -18,7 +17,6 @@ pub enum Record<'a> {
         peers: usize,
         seeds: usize,
         faults: &'a [Fault],
-        policy: Policy,
         /// Its URL; null if there is none.
         tracker: Option<&'a str>,
         /// The node that the DHT begins with; null if there is a tracker.

@@ -4,7 +4,6 @@ use super::fault::Fault;
 use super::material::Material;
 use super::peer::{Peer, Role};
 use super::swarm::{Plan, Ran};
-use crate::network::Policy;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -18,8 +17,6 @@ pub struct Report {
     pub name: String,
     pub bytes_total: u64,
     pub files: usize,
-    /// Whom peers sent to.
-    pub policy: Policy,
     /// From the first start to the last completion.
     pub seconds: f64,
     /// Whether every copy is complete and identical.
@@ -93,7 +90,6 @@ impl Report {
             name: info.name.clone(),
             bytes_total,
             files: info.files.iter().filter(|file| !file.attr.pad).count(),
-            policy: plan.policy,
             seconds: seconds(ran.elapsed),
             identical: peers.iter().all(|peer| peer.identical),
             bytes_from_source: sent,

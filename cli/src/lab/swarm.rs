@@ -9,7 +9,6 @@ use super::record::Record;
 use super::view::{Rendezvous, View};
 use crate::app::Context;
 use crate::interrupt::Interrupt;
-use crate::network::Policy;
 use crate::units;
 use anyhow::{Context as _, Result, anyhow, bail};
 use std::ffi::OsString;
@@ -58,8 +57,6 @@ pub struct Plan {
     pub timeout: Option<Duration>,
     /// Peers find each other by a DHT of their own instead of a tracker.
     pub trackerless: bool,
-    /// Whom peers send to.
-    pub policy: Policy,
 }
 
 /// Where peers find each other.
@@ -152,7 +149,6 @@ impl<'a> Swarm<'a> {
             peers: self.plan.peers,
             seeds: self.plan.seeds,
             faults: &self.plan.faults,
-            policy: self.plan.policy,
             tracker: match &self.meeting {
                 Meeting::Tracker(url) => Some(url),
                 Meeting::Dht(_) => None,
@@ -222,7 +218,6 @@ impl<'a> Swarm<'a> {
         let command = if peer.is_counted() { "get" } else { "seed" };
         let mut args = arguments(command, &self.material.metainfo_path, peer, &self.meeting);
         let mut add = |text: String| args.push(text.into());
-        add(format!("--policy={}", self.plan.policy));
         let len = self.material.len();
         match peer.role {
             Role::Downloader => add("--seed=forever".to_owned()),

@@ -1,29 +1,19 @@
-//! Completion curves against the bound: what `simulate --report` writes.
+//! A completion curve against the bound: what `simulate --report` draws.
 
 use crate::plot::{Chart, Corner, PlotError, Series, Style, svg};
 use crate::report::Outcome;
 use swarm_core::time::Duration;
 
-/// One run, and what the legend calls it.
-#[derive(Clone, Debug)]
-pub struct Curve {
-    /// Tells it from the others.
-    pub name: String,
-    /// What came of it.
-    pub outcome: Outcome,
-}
-
 /// Axes have about so many labels.
 const TICKS: f64 = 8.0;
 
 /// What share of the honest peers is complete, and what share of their bytes is verified, against time, as an SVG document.
-/// All runs are taken to have the bound of the first.
 ///
 /// # Errors
-/// If there is no run, or it took no time.
-pub fn completion(title: &str, runs: &[Curve]) -> Result<String, PlotError> {
-    let t_min = runs.first().map_or(0.0, |run| run.outcome.t_min.as_secs_f64());
-    let t_end = runs.iter().map(|run| run.outcome.t_last.as_secs_f64()).fold(t_min, f64::max);
+/// If it took no time.
+pub fn completion(title: &str, outcome: &Outcome) -> Result<String, PlotError> {
+    let t_min = outcome.t_min.as_secs_f64();
+    let t_end = outcome.t_last.as_secs_f64().max(t_min);
     let bound = |points| Series { name: "the bound, T_min".into(), points, style: Style::Reference };
     let x_ticks = ticks(t_end);
     let chart = |what: &str, y_label: &str, legend: Corner, series: Vec<Series>| Chart {
@@ -35,12 +25,9 @@ pub fn completion(title: &str, runs: &[Curve]) -> Result<String, PlotError> {
         series,
         legend,
     };
-    let line = |run: &Curve, points| Series { name: run.name.clone(), points, style: Style::Line };
-    let mut complete: Vec<Series> =
-        runs.iter().map(|run| line(run, completions(&run.outcome, t_end))).collect();
-    complete.push(bound(vec![(t_min, 0.0), (t_min, 1.0)]));
-    let mut verified: Vec<Series> = runs.iter().map(|run| line(run, verifications(&run.outcome))).collect();
-    verified.push(bound(vec![(0.0, 0.0), (t_min, 1.0)]));
+    let line = |points| Series { name: "Swarm".into(), points, style: Style::Line };
+    let complete = vec![line(completions(outcome, t_end)), bound(vec![(t_min, 0.0), (t_min, 1.0)])];
+    let verified = vec![line(verifications(outcome)), bound(vec![(0.0, 0.0), (t_min, 1.0)])];
     svg(&[
         chart("bytes verified", "share of all bytes", Corner::LowerRight, verified),
         chart("peers complete", "share of all peers", Corner::UpperLeft, complete),

@@ -105,7 +105,6 @@ fn play(world: &mut World, mut cast: Cast, params: &Params, mut watch: Watch, rn
     let template = world.template();
     (template.peers_max, template.peers_wanted) = (3 * params.degree as usize, params.degree as usize);
     template.half_open_max = params.degree as usize;
-    template.upload_policy = params.policy;
     template.super_seeding = true;
     let ids: Vec<NodeId> = cast.hosts.iter().map(|host| world.join(*host)).collect();
     if !has_tracker {

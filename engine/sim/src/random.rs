@@ -1,11 +1,10 @@
-//! Small random swarms: a scenario, a policy and parameters, all drawn from one number.
+//! Small random swarms: a scenario and its parameters, all drawn from one number.
 
 use crate::play::Failure;
 use crate::report::Outcome;
 use crate::scenario::{Params, SCENARIOS, Scenario};
 use crate::world::Checks;
 use swarm_core::rng::Rng;
-use swarm_core::torrent::UploadPolicy;
 
 /// A small swarm to be checked after every step.
 #[derive(Clone, Copy)]
@@ -34,7 +33,6 @@ impl Draw {
             loss_permille: (between(0, 1) * between(1, 30)) as u32,
             queue_ms: between(0, 1) * between(1, 100),
             tracker: between(0, 3) == 0,
-            policy: [UploadPolicy::TitForTat, UploadPolicy::Cooperative][between(0, 1) as usize],
             checks: Checks::EveryStep,
             seed,
             threads: 1,

@@ -8,13 +8,9 @@ use std::fmt::Write as _;
 use swarm_core::geometry::BLOCK_LEN;
 use swarm_core::rng::Rng;
 use swarm_core::time::Duration;
-use swarm_core::torrent::UploadPolicy;
 
 /// How long a tracker is gone, or a network in two, at the least: longer than anyone's first patience.
 const OUTAGE_MIN: Duration = Duration::from_secs(20);
-
-/// What a socket takes that has not left yet, as the engine's do to begin with.
-const SOCKET_LEN: u64 = 64 * 1024;
 
 /// What a scenario is run with.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -44,8 +40,6 @@ pub struct Params {
     /// Whether hosts learn of each other from a tracker; else each is told of its neighbours. Some scenarios have
     /// a tracker anyway.
     pub tracker: bool,
-    /// Whom uploaders serve.
-    pub policy: UploadPolicy,
     /// Determines everything else.
     pub seed: u64,
     /// How often invariants are checked.
@@ -68,7 +62,6 @@ impl Default for Params {
             loss_permille: 0,
             queue_ms: 0,
             tracker: false,
-            policy: UploadPolicy::TitForTat,
             seed: 1,
             checks: Checks::Never,
             threads: 1,
@@ -84,18 +77,14 @@ impl Params {
             (bytes * simulated_len / self.piece_len.max(1)).max(BLOCK_LEN.into())
         };
         let queue = Duration::from_millis(self.queue_ms);
-        (self.queue_ms > 0).then(|| Buffers { socket: scale(SOCKET_LEN), queue })
+        (self.queue_ms > 0).then(|| Buffers { socket: scale(Buffers::default().socket), queue })
     }
 
     /// The command that runs a scenario with these parameters.
     pub fn replay(&self, scenario: &str) -> String {
-        let policy = match self.policy {
-            UploadPolicy::TitForTat => "tit-for-tat",
-            UploadPolicy::Cooperative => "cooperative",
-        };
         let mut line = format!(
             "simulate --scenario {scenario} --peers {} --pieces {} --blocks-per-piece {} --piece-kib {} --degree {} \
-             --up {} --delay {} --jitter-ms {} --loss-permille {} --queue-ms {} --policy {policy} --seed {}",
+             --up {} --delay {} --jitter-ms {} --loss-permille {} --queue-ms {} --seed {}",
             self.peers,
             self.pieces,
             self.blocks_per_piece,
@@ -147,7 +136,7 @@ pub(crate) struct Cast {
     pub(crate) source_leaves: bool,
     /// Each block is a piece.
     pub(crate) is_split: bool,
-    /// Ideal network coding takes the place of pieces and policies.
+    /// Ideal network coding takes the place of pieces and chokers.
     pub(crate) is_coded: bool,
 }
 
@@ -263,7 +252,7 @@ pub const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "coding",
-        about: "a flash crowd with ideal network coding instead of pieces and policies: every block is of use to everyone",
+        about: "a flash crowd with ideal network coding instead of pieces and chokers: every block is of use to everyone",
         cast: |stage, rng| Cast { is_coded: true, ..stage.flash_crowd(rng) },
     },
     Scenario {

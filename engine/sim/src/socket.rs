@@ -1,8 +1,8 @@
-//! What sockets and the network between them hold, where that is not taken to be nothing.
+//! What sockets and the network between them hold.
 //!
 //! On an ideal path a block leaves when it is chosen, and waits at the receiver's end until its downlink is free, whose queue
 //! has no end. A real sender's system takes some blocks before they leave, and lets them out only as long as the
-//! receiver keeps up. So a peer whose downlink is shared *pushes back*: its senders are told that it takes no more,
+//! receiver keeps up. So a peer whose downlink is shared *pushes back*: its senders' sockets take no more,
 //! and their uplinks are free for others. And messages wait: behind the blocks that the same socket has taken and that have not begun to leave,
 //! and behind what is in front of the receiver's downlink.
 
@@ -23,6 +23,13 @@ pub struct Buffers {
     /// How long the queue in front of a downlink may be before senders slow down. What passes a sender's own uplink in that
     /// time and a round trip, it has on its way over one connection at the most.
     pub queue: Duration,
+}
+
+impl Default for Buffers {
+    /// What the engine's sockets take to begin with, and 50 ms.
+    fn default() -> Buffers {
+        Buffers { socket: 64 * 1024, queue: Duration::from_millis(50) }
+    }
 }
 
 /// The sending side of one connection.
@@ -134,7 +141,6 @@ impl Node {
         while let Some(socket) = self.socket(key) {
             socket.is_full = socket.unsent_bytes >= buffers.socket;
             if socket.is_full {
-                self.torrent.handle_upload_blocked(now, key);
                 break;
             }
             let Some(block) = self.torrent.next_upload(now, key) else { break };

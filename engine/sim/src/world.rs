@@ -101,7 +101,7 @@ impl World {
     }
 
     /// Each byte of a block stands for so many, at least one, for hosts that join from now on. Messages about a block stand
-    /// for as many; those about runs of blocks, pieces and connections do not.
+    /// for as many; those about pieces and connections do not.
     pub fn set_scale(&mut self, scale: u64) {
         self.scale = scale.max(1);
     }

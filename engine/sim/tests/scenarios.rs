@@ -1,17 +1,15 @@
 //! The named scenarios, small, with every invariant checked after every step.
 
-use swarm_core::torrent::UploadPolicy;
 use swarm_sim::Checks;
 use swarm_sim::random::Draw;
 use swarm_sim::scenario::{Params, SCENARIOS, Scenario};
 
-fn small(policy: UploadPolicy, seed: u64) -> Params {
+fn small(seed: u64) -> Params {
     Params {
         peers: 20,
         pieces: 24,
         blocks_per_piece: 4,
         degree: 8,
-        policy,
         seed,
         checks: Checks::EveryStep,
         ..Params::default()
@@ -21,33 +19,23 @@ fn small(policy: UploadPolicy, seed: u64) -> Params {
 #[test]
 fn every_scenario_completes_and_nobody_honest_is_banned() {
     for scenario in SCENARIOS {
-        for policy in [UploadPolicy::TitForTat, UploadPolicy::Cooperative] {
-            let outcome = scenario.run(&small(policy, 1)).unwrap();
-            assert!(outcome.complete, "{} {policy:?}: {outcome:?}", scenario.name);
-            assert_eq!(outcome.honest_banned, 0, "{} {policy:?}", scenario.name);
-        }
+        let outcome = scenario.run(&small(1)).unwrap();
+        assert!(outcome.complete, "{}: {outcome:?}", scenario.name);
+        assert_eq!(outcome.honest_banned, 0, "{}", scenario.name);
     }
 }
 
 #[test]
 fn those_who_want_few_files_of_many_get_them_from_a_super_seed() {
-    for policy in [UploadPolicy::TitForTat, UploadPolicy::Cooperative] {
-        // Enough pieces that most are wanted by few.
-        let params = Params { pieces: 512, checks: Checks::Never, ..small(policy, 1) };
-        let outcome = Scenario::named("tiny-files").unwrap().run(&params).unwrap();
-        assert!(outcome.complete, "{policy:?}: {outcome:?}");
-    }
+    // Enough pieces that most are wanted by few.
+    let params = Params { pieces: 512, checks: Checks::Never, ..small(1) };
+    let outcome = Scenario::named("tiny-files").unwrap().run(&params).unwrap();
+    assert!(outcome.complete, "{outcome:?}");
 }
 
 #[test]
-fn a_lone_source_hands_out_few_copies_and_turns_come_near_the_bound() {
-    let params = Params {
-        peers: 40,
-        pieces: 256,
-        degree: 20,
-        checks: Checks::Never,
-        ..small(UploadPolicy::Cooperative, 2)
-    };
+fn a_super_seed_hands_out_few_copies() {
+    let params = Params { peers: 40, pieces: 256, degree: 20, checks: Checks::Never, ..small(2) };
     let outcome = Scenario::named("flash-crowd").unwrap().run(&params).unwrap();
     assert!(outcome.complete);
     assert!(outcome.source_copies_permille < 1_150, "{outcome:?}");
@@ -65,7 +53,7 @@ fn tit_for_tat_comes_near_the_bound_and_free_riders_cost_others_little() {
         degree: 40,
         up_mbit_per_s: 10,
         checks: Checks::Never,
-        ..small(UploadPolicy::TitForTat, 3)
+        ..small(3)
     };
     let alone = Scenario::named("flash-crowd").unwrap().run(&params).unwrap();
     assert!(alone.complete && alone.t_last * 100 < alone.t_min * 115, "{alone:?}");
@@ -76,13 +64,7 @@ fn tit_for_tat_comes_near_the_bound_and_free_riders_cost_others_little() {
 
 #[test]
 fn poisoners_cost_little_and_are_banned_by_whoever_they_deceived() {
-    let params = Params {
-        peers: 40,
-        pieces: 256,
-        degree: 20,
-        checks: Checks::Never,
-        ..small(UploadPolicy::Cooperative, 2)
-    };
+    let params = Params { peers: 40, pieces: 256, degree: 20, checks: Checks::Never, ..small(2) };
     let outcome = Scenario::named("poisoners-10").unwrap().run(&params).unwrap();
     assert!(outcome.complete && outcome.t_last * 100 < outcome.t_min * 120, "{outcome:?}");
     assert!(outcome.deceived > 0 && outcome.unpunished == 0 && outcome.honest_banned == 0, "{outcome:?}");
@@ -90,9 +72,8 @@ fn poisoners_cost_little_and_are_banned_by_whoever_they_deceived() {
 }
 
 #[test]
-fn no_policy_beats_ideal_coding_and_that_does_not_beat_the_bound() {
-    let params =
-        Params { peers: 40, pieces: 128, checks: Checks::Never, ..small(UploadPolicy::Cooperative, 4) };
+fn nothing_beats_ideal_coding_and_that_does_not_beat_the_bound() {
+    let params = Params { peers: 40, pieces: 128, checks: Checks::Never, ..small(4) };
     let run = |name| Scenario::named(name).unwrap().run(&params).unwrap();
     let (coding, pieces) = (run("coding"), run("flash-crowd"));
     assert!(coding.complete && pieces.complete);

@@ -5,7 +5,7 @@ use swarm_core::geometry::{BLOCK_LEN, Geometry};
 use swarm_core::id::PieceIndex;
 use swarm_core::picker::{Order, Priority};
 use swarm_core::time::{Duration, Time};
-use swarm_core::torrent::{Pressure, UploadPolicy};
+use swarm_core::torrent::Pressure;
 use swarm_sim::{Behaviour, Buffers, NodeConfig, NodeId, Rate, World};
 
 fn geometry(pieces: u32, blocks: u32) -> Geometry {
@@ -53,10 +53,10 @@ fn a_crowded_downlink_holds_its_senders_back_where_there_is_an_end_to_queues() {
         assert!(received.bytes_down > 10_000_000, "{received:?}");
         sent.bytes_up - received.bytes_down
     };
-    let socket = 64 * 1024;
-    let buffered = on_its_way(Some(Buffers { socket, queue: Duration::from_millis(50) }));
+    let buffers = Buffers::default();
+    let buffered = on_its_way(Some(buffers));
     // What a queue of 50 ms and a path of 20 ms hold at 10 Mbit/s, a block more at either end, and the socket.
-    assert!(buffered < socket + 70 * 1_250 + 2 * u64::from(BLOCK_LEN), "{buffered} bytes");
+    assert!(buffered < buffers.socket + 70 * 1_250 + 2 * u64::from(BLOCK_LEN), "{buffered} bytes");
     let endless = on_its_way(None);
     assert!(endless > 3 * buffered, "{endless} bytes without an end");
 }
@@ -189,35 +189,26 @@ fn someone_who_comes_late_is_served_by_a_busy_seed() {
 
 #[test]
 fn a_super_seed_gives_up_hiding_where_nobody_passes_anything_on() {
-    for policy in [UploadPolicy::TitForTat, UploadPolicy::Cooperative] {
-        let mut world = World::new(geometry(64, 4), 8);
-        world.template().super_seeding = true;
-        world.template().upload_policy = policy;
-        let rider = NodeConfig { behaviour: Behaviour::FreeRider, ..NodeConfig::default() };
-        let source = world.join(source());
-        let riders: Vec<NodeId> = (0..6).map(|_| world.join(rider)).collect();
-        world.introduce(source);
-        assert!(
-            world.run(seconds(300), |world| riders.iter().all(|&id| world.torrent(id).is_complete())),
-            "{policy:?}"
-        );
-    }
+    let mut world = World::new(geometry(64, 4), 8);
+    world.template().super_seeding = true;
+    let rider = NodeConfig { behaviour: Behaviour::FreeRider, ..NodeConfig::default() };
+    let source = world.join(source());
+    let riders: Vec<NodeId> = (0..6).map(|_| world.join(rider)).collect();
+    world.introduce(source);
+    assert!(world.run(seconds(300), |world| riders.iter().all(|&id| world.torrent(id).is_complete())));
 }
 
 #[test]
 fn a_super_seed_finds_out_what_those_want_who_do_not_want_everything() {
-    for policy in [UploadPolicy::TitForTat, UploadPolicy::Cooperative] {
-        let mut world = World::new(geometry(64, 4), 9);
-        world.template().super_seeding = true;
-        world.template().upload_policy = policy;
-        let ids: Vec<NodeId> =
-            (0..7).map(|i| world.join(NodeConfig { seed: i == 0, ..NodeConfig::default() })).collect();
-        for &id in &ids[1..] {
-            world.with_torrent(id, |torrent, now| {
-                (0..60).for_each(|p| torrent.set_priority(now, PieceIndex(p), Priority::SKIP));
-            });
-        }
-        ids.iter().for_each(|&id| world.introduce(id));
-        assert!(world.run(seconds(120), World::is_complete));
+    let mut world = World::new(geometry(64, 4), 9);
+    world.template().super_seeding = true;
+    let ids: Vec<NodeId> =
+        (0..7).map(|i| world.join(NodeConfig { seed: i == 0, ..NodeConfig::default() })).collect();
+    for &id in &ids[1..] {
+        world.with_torrent(id, |torrent, now| {
+            (0..60).for_each(|p| torrent.set_priority(now, PieceIndex(p), Priority::SKIP));
+        });
     }
+    ids.iter().for_each(|&id| world.introduce(id));
+    assert!(world.run(seconds(120), World::is_complete));
 }

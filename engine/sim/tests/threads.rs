@@ -2,7 +2,6 @@
 
 use swarm_core::geometry::{BLOCK_LEN, Geometry};
 use swarm_core::time::{Duration, Time};
-use swarm_core::torrent::UploadPolicy;
 use swarm_sim::scenario::{Params, Scenario};
 use swarm_sim::{Checks, NodeConfig, NodeId, PathFaults, Trace, World};
 
@@ -21,7 +20,6 @@ fn params(seed: u64) -> Params {
         pieces: 32,
         blocks_per_piece: 4,
         degree: 10,
-        policy: UploadPolicy::Cooperative,
         checks: Checks::Every(Duration::from_millis(200)),
         seed,
         ..Params::default()
@@ -33,7 +31,7 @@ fn a_quiet_swarm_is_the_same_on_any_number_of_threads() {
     assert_threads_do_not_matter("flash-crowd", params(1));
     // Nearly everything arrives together with something else.
     assert_threads_do_not_matter("flash-crowd", Params { delay_ms: 0, ..params(2) });
-    assert_threads_do_not_matter("flash-crowd", Params { policy: UploadPolicy::TitForTat, ..params(3) });
+    assert_threads_do_not_matter("flash-crowd", Params { queue_ms: 0, ..params(3) });
 }
 
 #[test]

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use swarm_core::metainfo::Metainfo;
 use swarm_core::picker::Order;
-use swarm_core::torrent::UploadPolicy;
 
 /// The first port tried when none is asked for.
 pub const LISTEN_PORT_FIRST: u16 = 6881;
@@ -107,8 +106,6 @@ pub struct AddTorrent {
     /// The shortest interval between two announces that a tracker may impose. A tracker of one's own may be
     /// trusted with less than the usual minute.
     pub announce_interval_min: Duration,
-    /// Whom this torrent sends to.
-    pub upload_policy: UploadPolicy,
     /// Whether a seed that knows of no other copy lets each piece out once before any goes out again (BEP 16).
     /// It does so only while there are some peers to copy pieces from one another, and hides less while its uplink idles. Of use only
     /// where this seed's uplink is what everyone waits for.
@@ -143,7 +140,6 @@ impl AddTorrent {
             trackers: Vec::new(),
             use_metainfo_trackers: true,
             announce_interval_min: Duration::from_secs(60),
-            upload_policy: UploadPolicy::default(),
             super_seeding: true,
             peers_max: 100,
             upload_limit: None,

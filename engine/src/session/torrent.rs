@@ -129,7 +129,6 @@ impl TorrentShell {
         config.metadata = (!metainfo.info.private).then(|| Arc::clone(&metainfo.info_bytes));
         config.exchange = hub.options.pex && !metainfo.info.private;
         config.ranked = !metainfo.info.private;
-        config.upload_policy = options.upload_policy;
         config.super_seeding = options.super_seeding;
         config.listen_port = hub.listening.first().map(SocketAddr::port);
         config.peers_max = options.peers_max.max(1);

@@ -100,9 +100,6 @@ impl TorrentShell {
             let count = match stream.try_write_vectored(&link.outbox.slices()) {
                 Ok(count) => count,
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                    drop(inner);
-                    let now = self.hub.now();
-                    self.with(|inner| inner.core.handle_upload_blocked(now, key));
                     return Ok(Flush::Blocked);
                 }
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,

@@ -7,11 +7,8 @@
 //! [`UploadSlots`].
 
 mod slots;
-mod turns;
-mod width;
 
 pub use slots::UploadSlots;
-pub use turns::{TURNS_MAX, Turns};
 
 use crate::id::PeerKey;
 use crate::rng::Rng;

@@ -12,7 +12,6 @@ use crate::rate::RateMeter;
 use crate::time::Time;
 use exchange::Exchange;
 use pipeline::Pipeline;
-use std::borrow::Cow;
 use std::collections::{BTreeSet, VecDeque};
 use std::net::SocketAddr;
 
@@ -45,12 +44,6 @@ pub struct Peer {
     pub key: PeerKey,
     /// How many of its pieces we want and lack.
     pub useful_pieces: u32,
-    /// How many of our pieces it lacks.
-    pub lacks: u32,
-    /// How many pieces are on their way to it, if it tells.
-    pub load: u8,
-    /// Its number for messages of how much is on its way to us, if it wants to know.
-    pub load_id: Option<u8>,
     /// We answer none of its requests.
     pub am_choking: bool,
     /// We have told it that it has something that we want.
@@ -61,16 +54,12 @@ pub struct Peer {
     pub peer_interested: bool,
     /// Whether it has said which pieces it has (a bitfield may only be the first message).
     pub have_known: bool,
-    /// It said that it wants nothing although we have something that it lacks.
-    pub declines: bool,
     /// A piece of which it sent a block has been verified.
     pub proven: bool,
     /// It has let requests lie for too long.
     pub snubbed: bool,
     /// It takes no data from anyone (BEP 21).
     pub upload_only: bool,
-    /// It left a turn unused and is given none before this time (cooperative policy).
-    pub rests_until: Time,
     /// When we last sent it anything.
     pub sent_at: Time,
     /// What its handshake said.
@@ -81,18 +70,6 @@ pub struct Peer {
     pub listen_addr: Option<SocketAddr>,
     /// Its number for the extension message that says the same of us, if it has one.
     pub upload_only_id: Option<u8>,
-    /// Its number for requests for several blocks, if it takes them.
-    pub run_id: Option<u8>,
-    /// Its number for messages of what we shall have soon, if it wants to know.
-    pub soon_id: Option<u8>,
-    /// A piece that it does not have yet, and of which it can be asked for in the turn that it offers next.
-    pub soon: Option<PieceIndex>,
-    /// A piece that we do not have yet, which it may ask for, and when we said so.
-    pub promised: Option<(PieceIndex, Time)>,
-    /// The piece that it was promised last, whatever came of it.
-    pub promised_last: Option<PieceIndex>,
-    /// How many turns with a promise it has passed on since it asked for anything.
-    pub promises_passed: u32,
     /// Its number for messages of the metadata exchange, if it takes part.
     pub metadata_id: Option<u8>,
     /// How many pieces of the metadata we have sent it.
@@ -142,21 +119,12 @@ impl Peer {
             have: Bitfield::empty(pieces),
             have_known: false,
             useful_pieces: 0,
-            lacks: 0,
             am_choking: true,
             am_interested: false,
             peer_choking: true,
             peer_interested: false,
             upload_only: false,
             upload_only_id: None,
-            load: 0,
-            load_id: None,
-            run_id: None,
-            soon_id: None,
-            soon: None,
-            promised: None,
-            promised_last: None,
-            promises_passed: 0,
             metadata_id: None,
             metadata_sent: 0,
             exchange: Exchange::new(now),
@@ -177,8 +145,6 @@ impl Peer {
             choke_changed_at: now,
             bad_requests: 0,
             unrequested_blocks: 0,
-            declines: false,
-            rests_until: now,
             revealed: None,
             useful_at: now,
         }
@@ -187,15 +153,6 @@ impl Peer {
     /// Whether requests may be sent to it now, other than for pieces it allows while choking.
     pub fn serves_us(&self) -> bool {
         !self.peer_choking && self.am_interested
-    }
-
-    /// What it has, and what it lets us ask for before it has it.
-    pub fn can_be_asked_for(&self) -> Cow<'_, Bitfield> {
-        let mut pieces = Cow::Borrowed(&self.have);
-        if let Some(piece) = self.soon {
-            pieces.to_mut().insert(piece);
-        }
-        pieces
     }
 
     /// How many more blocks to ask it for now: none until its queue has run down a little, so that
@@ -210,20 +167,5 @@ impl Peer {
         let depth = self.pipeline.depth(self.rate_down.bytes_per_s(now));
         let room = depth.saturating_sub(self.pipeline.len());
         if room * 8 < depth && !self.pipeline.is_empty() { 0 } else { room }
-    }
-
-    /// The same among peers that serve one another in turns, each worth a piece of so many blocks: a whole
-    /// piece, as soon as the last one is nearly here.
-    pub fn room_in_turn(&self, now: Time, blocks_per_piece: usize) -> usize {
-        if !self.serves_us() {
-            return 0;
-        }
-        if self.snubbed {
-            return usize::from(self.pipeline.is_empty());
-        }
-        let under_way = self.pipeline.in_flight(self.rate_down.bytes_per_s(now));
-        let is_low = self.pipeline.len() <= blocks_per_piece / 4 + 2 * under_way;
-        let limit = self.pipeline.limit().saturating_sub(self.pipeline.len());
-        if is_low { blocks_per_piece.min(limit) } else { 0 }
     }
 }

@@ -126,14 +126,8 @@ impl Pipeline {
         wanted.min(self.limit())
     }
 
-    /// How many blocks are on the path at this rate.
-    pub fn in_flight(&self, rate_bytes_per_s: u64) -> usize {
-        let bytes = u128::from(rate_bytes_per_s) * self.round_trip_min.as_micros() / 1_000_000;
-        (bytes / u128::from(BLOCK_LEN)) as usize
-    }
-
     /// How many requests the peer takes at a time.
-    pub fn limit(&self) -> usize {
+    fn limit(&self) -> usize {
         self.reqq.min(REQUESTS_MAX) as usize
     }
 

@@ -65,8 +65,6 @@ pub struct Source<'a> {
     pub have: &'a Bitfield,
     /// Whether it may start new pieces, or only fill open ones (memory is short).
     pub may_start: bool,
-    /// Whether all blocks chosen at a time are to be of one piece.
-    pub one_piece: bool,
 }
 
 /// The picker of one torrent.
@@ -194,17 +192,6 @@ impl Picker {
         self.availability[piece.idx()] + self.seeds
     }
 
-    /// Whether some block of this piece is wanted and nobody was asked for it.
-    pub fn is_free(&self, piece: PieceIndex) -> bool {
-        let is_open = || self.missing.has(piece) && self.open.get(&piece).is_some_and(|open| open.free() > 0);
-        self.startable.has(piece) || is_open()
-    }
-
-    /// How many pieces are asked for in part or whole, and not yet had.
-    pub fn open_pieces(&self) -> usize {
-        self.open.len()
-    }
-
     /// Whether every missing block has been asked for or received.
     pub fn is_endgame(&self) -> bool {
         self.free_blocks == 0 && self.startable.count() == 0 && self.missing.count() > 0
@@ -221,9 +208,6 @@ impl Picker {
                 out.push(self.geometry.block(piece, index));
             });
             self.free_blocks -= before - open.free();
-            if source.one_piece {
-                return;
-            }
         }
     }
 

@@ -69,8 +69,7 @@ impl Torrent {
         if !info.inbound {
             self.discovery.connected(info.addr);
         }
-        let mut peer = Peer::new(key, info, self.geometry.pieces(), now);
-        peer.lacks = self.picker.have().count();
+        let peer = Peer::new(key, info, self.geometry.pieces(), now);
         self.picker.peer_joined(&peer.have);
         self.peers.insert(peer);
         self.greet(now, key);
@@ -175,10 +174,8 @@ impl Torrent {
         if let Some(message) = message {
             self.send(now, key, message);
         }
-        if !self.is_cooperative() {
-            self.reveal(now, key);
-        }
-        let may_allow = is_fast && !self.is_cooperative() && !self.is_super_seeding();
+        self.reveal(now, key);
+        let may_allow = is_fast && !self.is_super_seeding();
         if may_allow && let IpAddr::V4(ip) = addr.ip().to_canonical() {
             let pieces = self.geometry.pieces();
             let allowed = fast::allowed_fast_set(ip, self.config.info_hash, pieces, fast::ALLOWED_FAST_COUNT);
@@ -211,7 +208,6 @@ impl Torrent {
         self.withdraw_requests(key);
         let Some(peer) = self.peers.remove(key) else { return };
         self.picker.peer_left(&peer.have);
-        self.turns.forget(key);
         self.fill_slots(now);
         self.events.push_back(Event::PeerLeft {
             addr: peer.listen_addr.unwrap_or(peer.info.addr),
@@ -253,7 +249,6 @@ impl Torrent {
         self.picker.peer_left(&peer.have);
         self.picker.peer_joined(&have);
         peer.useful_pieces = have.count_common(self.picker.missing());
-        peer.lacks = self.picker.have().count() - have.count_common(self.picker.have());
         peer.have = have;
         peer.have_known = true;
         if self.peers[key].have.is_full() {
@@ -263,7 +258,6 @@ impl Torrent {
         self.update_interest(now, key);
         self.close_if_useless(now, key);
         self.refill(now, key);
-        self.give_turns(now);
     }
 
     pub(super) fn on_have(&mut self, now: Time, key: PeerKey, piece: PieceIndex) {
@@ -271,24 +265,18 @@ impl Torrent {
             self.close(now, key, CloseReason::NoSuchPiece(piece));
             return;
         }
-        let is_cooperative = self.is_cooperative();
         let Some(peer) = self.peers.get_mut(key) else { return };
         if !peer.have.insert(piece) {
             return;
         }
         peer.have_known = true;
-        // One of those that were on their way to it, we may take it.
-        peer.load = peer.load.saturating_sub(1);
-        peer.lacks -= u32::from(self.picker.have().has(piece));
         let was_told = |peer: &Peer| peer.revealed.as_ref().is_some_and(|revealed| revealed.has(piece));
-        let next = !is_cooperative && !peer.am_choking && was_told(peer);
+        let next = !peer.am_choking && was_told(peer);
         self.picker.peer_got(piece, &peer.have);
         if self.picker.missing().has(piece) {
             peer.useful_pieces += 1;
             let idle = peer.pipeline.is_empty();
-            if !is_cooperative || self.picker.is_free(piece) {
-                self.update_interest(now, key);
-            }
+            self.update_interest(now, key);
             if idle {
                 self.refill(now, key);
             }
@@ -308,7 +296,6 @@ impl Torrent {
         }
         self.picker.peer_left(&peer.have);
         peer.have.remove(piece);
-        peer.lacks += u32::from(self.picker.have().has(piece));
         self.picker.peer_joined(&peer.have);
         if self.picker.missing().has(piece) {
             peer.useful_pieces -= 1;
@@ -318,12 +305,8 @@ impl Torrent {
 
     /// Says so when a peer begins or ceases to have something that we want.
     pub(super) fn update_interest(&mut self, now: Time, key: PeerKey) {
-        let Some(peer) = self.peers.get(key) else { return };
-        let interested = match self.is_cooperative() {
-            true => self.could_use(peer),
-            false => peer.useful_pieces > 0,
-        };
         let Some(peer) = self.peers.get_mut(key) else { return };
+        let interested = peer.useful_pieces > 0;
         if peer.am_interested != interested {
             peer.am_interested = interested;
             peer.useful_at = now;
@@ -353,9 +336,6 @@ impl Torrent {
                     self.on_dont_have(now, key, piece);
                 }
             }
-            Some(Extension::Load) => return self.on_load(key, payload),
-            Some(Extension::Run) => self.on_run(now, key, payload),
-            Some(Extension::Soon) => self.on_soon(key, payload),
             Some(Extension::UploadOnly) => {
                 if let Some(peer) = self.peers.get_mut(key) {
                     peer.upload_only = extension::decode_upload_only(payload).unwrap_or(peer.upload_only);
@@ -380,7 +360,6 @@ impl Torrent {
     }
 
     fn on_extension_handshake(&mut self, now: Time, key: PeerKey, hello: ExtensionHandshake) {
-        let is_cooperative = self.is_cooperative();
         let Some(peer) = self.peers.get_mut(key) else { return };
         if let Some(reqq) = hello.reqq {
             peer.pipeline.set_reqq(reqq);
@@ -405,15 +384,6 @@ impl Torrent {
         peer.upload_only = hello.upload_only.unwrap_or(peer.upload_only);
         if let Some(&id) = hello.ids.get(&Extension::UploadOnly) {
             peer.upload_only_id = Some(id).filter(|&id| id != 0);
-        }
-        if let Some(&id) = hello.ids.get(&Extension::Load) {
-            peer.load_id = Some(id).filter(|&id| id != 0);
-        }
-        if let Some(&id) = hello.ids.get(&Extension::Run) {
-            peer.run_id = Some(id).filter(|&id| id != 0 && is_cooperative);
-        }
-        if let Some(&id) = hello.ids.get(&Extension::Soon) {
-            peer.soon_id = Some(id).filter(|&id| id != 0);
         }
         if let Some(&id) = hello.ids.get(&Extension::Metadata) {
             peer.metadata_id = Some(id).filter(|&id| id != 0);

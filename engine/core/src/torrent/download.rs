@@ -1,7 +1,6 @@
 //! Asking for blocks, and what becomes of them.
 
 use super::blame::Verdict;
-use super::hints::ask;
 use super::{Action, CloseReason, Event, PieceResult, Pressure, Torrent};
 use crate::geometry::BLOCK_LEN;
 use crate::id::{BlockRef, PeerKey, PieceIndex};
@@ -30,10 +29,6 @@ impl Torrent {
     /// A block has come from a peer. True if its bytes are to be kept; else they are to be dropped.
     pub fn handle_block(&mut self, now: Time, key: PeerKey, block: BlockRef) -> bool {
         let keep = self.on_block(now, key, block);
-        if self.peers.get(key).is_some_and(|peer| peer.pipeline.is_empty()) {
-            // We may have asked early for the only piece that it has for us, or passed on a turn that came while it still sent.
-            self.update_interest(now, key);
-        }
         self.refill(now, key);
         self.settle(now);
         keep
@@ -78,8 +73,6 @@ impl Torrent {
             Arrival::Fresh { complete } => {
                 if complete {
                     self.complete_piece(block.piece);
-                } else if self.is_cooperative() && self.note_arrival(now, block.piece) {
-                    self.give_turns(now);
                 }
                 true
             }
@@ -105,7 +98,7 @@ impl Torrent {
     /// A complete piece has been verified and written, or not.
     pub fn handle_piece_result(&mut self, now: Time, piece: PieceIndex, result: PieceResult) {
         // Those who were on trial may go on.
-        self.refill_all |= !self.is_cooperative() && !self.has_room_for_trials();
+        self.refill_all |= !self.has_room_for_trials();
         self.verifying -= 1;
         match result {
             PieceResult::Written { digests } => self.on_written(now, piece, &digests),
@@ -143,15 +136,12 @@ impl Torrent {
         }
         let was_missing = self.picker.missing().has(piece);
         self.picker.piece_done(piece);
-        self.load_told = self.load_told.saturating_sub(1);
         self.actions.push_back(Action::BroadcastHave(piece));
         self.events.push_back(Event::PieceVerified(piece));
         let mut satisfied = Vec::new();
         for peer in self.peers.values_mut() {
             peer.sent_at = now;
-            if !peer.have.has(piece) {
-                peer.lacks += 1;
-            } else if was_missing {
+            if was_missing && peer.have.has(piece) {
                 peer.useful_pieces -= 1;
                 if peer.useful_pieces == 0 {
                     satisfied.push(peer.key);
@@ -161,8 +151,6 @@ impl Torrent {
         for key in satisfied {
             self.update_interest(now, key);
         }
-        self.keep_promises(piece);
-        self.give_turns(now);
         self.note_completion(now);
     }
 
@@ -186,8 +174,6 @@ impl Torrent {
         self.picker.piece_failed(piece, suspects);
         liars.into_iter().for_each(|liar| self.picker.liar_found(liar));
         self.actions.push_back(Action::DropPiece(piece));
-        self.forget_arrival(piece);
-        self.break_promises(now, |promised, _| promised == piece);
         self.refill_all = true;
     }
 
@@ -212,10 +198,9 @@ impl Torrent {
         TRIAL_BYTES.max(2 * u64::from(self.geometry.piece_len()))
     }
 
-    /// How many more blocks a peer may be asked for on account of what it has sent so far. Peers that belong together, and serve a
-    /// piece at a time, are trusted.
+    /// How many more blocks a peer may be asked for on account of what it has sent so far.
     pub(super) fn room_on_trial(&self, peer: &Peer) -> usize {
-        match (peer.proven || self.is_cooperative(), self.has_room_for_trials()) {
+        match (peer.proven, self.has_room_for_trials()) {
             (true, _) => usize::MAX,
             (false, true) => {
                 let blocks = self.trial_bytes() / u64::from(BLOCK_LEN);
@@ -232,7 +217,6 @@ impl Torrent {
             self.peers.values().map(|peer| (peer.snubbed, peer.key)).collect();
         keys.sort_unstable();
         for (_, key) in keys {
-            self.update_interest(now, key);
             self.refill(now, key);
         }
     }
@@ -246,14 +230,9 @@ impl Torrent {
         let mut picks = std::mem::take(&mut self.picks);
         // When memory is short only open pieces are filled, unless the peer has none of those: it must not idle.
         let may_start = self.pressure == Pressure::None || peer.pipeline.is_empty();
-        let one_piece = self.is_cooperative();
-        let room = match one_piece {
-            true => peer.room_in_turn(now, self.blocks_per_piece()),
-            false => peer.room(now).min(self.room_on_trial(peer)),
-        };
+        let room = peer.room(now).min(self.room_on_trial(peer));
         if room > 0 {
-            let have = peer.can_be_asked_for();
-            let source = Source { key, have: &have, may_start, one_piece };
+            let source = Source { key, have: &peer.have, may_start };
             self.picker.pick(source, room, &mut self.rng, &mut picks);
             if picks.is_empty() && peer.pipeline.len() < REQUESTS_MIN && self.picker.is_endgame() {
                 self.pick_duplicates(now, key, &mut picks);
@@ -261,16 +240,13 @@ impl Torrent {
         } else if peer.peer_choking && peer.am_interested && !peer.allowed_fast_in.is_empty() {
             self.pick_allowed_fast(key, may_start, &mut picks);
         }
-        let begun = picks.first().map(|block| block.piece).filter(|_| one_piece);
         let peer = self.peers.get_mut(key).expect("still here");
-        ask(peer, now, &picks, &mut self.actions);
         for block in picks.drain(..) {
+            peer.sent_at = now;
             peer.pipeline.push(block, now);
+            self.actions.push_back(Action::Send { peer: key, message: Message::Request(block) });
         }
         self.picks = picks;
-        if let Some(piece) = begun {
-            self.lose_interest(now, piece);
-        }
     }
 
     fn pick_allowed_fast(&mut self, key: PeerKey, may_start: bool, picks: &mut Vec<BlockRef>) {
@@ -280,25 +256,24 @@ impl Torrent {
         for &piece in peer.allowed_fast_in.iter().filter(|&&p| peer.have.has(p)) {
             allowed.insert(piece);
         }
-        let source = Source { key, have: &allowed, may_start, one_piece: false };
+        let source = Source { key, have: &allowed, may_start };
         self.picker.pick(source, room, &mut self.rng, picks);
     }
 
     /// Endgame: every missing block is asked for somewhere, and this peer has nothing to do. It is
     /// also asked for the blocks that will come last, if it should be at least twice as quick as whoever has been asked.
     fn pick_duplicates(&mut self, now: Time, key: PeerKey, picks: &mut Vec<BlockRef>) {
-        let turn = self.turn_time(now);
         let peer = &self.peers[key];
         let mut late: Vec<(Duration, BlockRef)> = Vec::new();
         for other in self.peers.values().filter(|other| other.key != key) {
-            let pace = Pace::of(other, now, turn);
+            let pace = Pace::of(other, now);
             let asked = other.pipeline.iter().enumerate();
             late.extend(
                 asked.filter(|(_, r)| peer.have.has(r.block.piece)).map(|(i, r)| (pace.eta(i), r.block)),
             );
         }
         late.sort_by_key(|&(eta, block)| (std::cmp::Reverse(eta), block));
-        let pace = Pace::of(peer, now, turn);
+        let pace = Pace::of(peer, now);
         let room = peer.pipeline.depth(peer.rate_down.bytes_per_s(now));
         for (eta, block) in late {
             let ours = peer.pipeline.round_trip_min() + pace.eta(peer.pipeline.len() + picks.len());
@@ -310,13 +285,6 @@ impl Torrent {
                 picks.push(block);
             }
         }
-    }
-
-    /// Among peers that serve in turns, how long a turn takes if their uplinks are as fast as we get data.
-    fn turn_time(&self, now: Time) -> Option<Duration> {
-        let rate = self.rate_down.bytes_per_s(now).max(1_024);
-        let micros = u64::from(self.geometry.piece_len()) * 1_000_000 / rate;
-        self.is_cooperative().then(|| Duration::from_micros(micros))
     }
 
     pub(super) fn on_choke(&mut self, _now: Time, key: PeerKey) {
@@ -332,9 +300,6 @@ impl Torrent {
     pub(super) fn on_unchoke(&mut self, now: Time, key: PeerKey) {
         let Some(peer) = self.peers.get_mut(key) else { return };
         peer.peer_choking = false;
-        if self.is_cooperative() {
-            return self.take_turn(now, key);
-        }
         self.refill(now, key);
     }
 
@@ -346,13 +311,12 @@ impl Torrent {
             // Once may be for want of room in its queue. A peer that unchokes us and refuses again cannot read the
             // piece; asking on would not end.
             let is_final = peer.refused.len() >= REFUSALS_MAX || peer.refused.contains(&block);
-            peer.soon.take_if(|piece| *piece == block.piece);
-            if !peer.have.has(block.piece) {
-                // It had only said that it would have it soon.
-            } else if !peer.peer_choking && is_final {
+            if peer.peer_choking || !peer.have.has(block.piece) {
+                // We had no right to it, or it has said that it has the piece no more.
+            } else if is_final {
                 peer.refused.retain(|b| b.piece != block.piece);
                 self.on_lost(now, key, block.piece);
-            } else if !peer.peer_choking {
+            } else {
                 peer.refused.insert(block);
             }
             self.picker.release(block, key);
@@ -437,14 +401,11 @@ struct Pace {
 }
 
 impl Pace {
-    /// The pace of a peer whose turns, if it serves us in turns, take so long.
-    fn of(peer: &Peer, now: Time, turn: Option<Duration>) -> Pace {
+    fn of(peer: &Peer, now: Time) -> Pace {
         let rate = peer.rate_down.bytes_per_s(now).max(1_024);
         let block_time = Duration::from_micros(u64::from(BLOCK_LEN) * 1_000_000 / rate);
         let silence = peer.pipeline.waiting_since().map_or(Duration::ZERO, |since| now.since(since));
-        // Whoever serves in turns sends a piece at once, some turns later at the most, however slow it is on average.
-        let gap = turn.map_or(block_time * 4, |turn| turn * 2);
-        let patience = peer.pipeline.round_trip_min() + gap + Duration::from_millis(200);
+        let patience = peer.pipeline.round_trip_min() + block_time * 4 + Duration::from_millis(200);
         Pace { block_time, silence, overdue: silence > patience }
     }
 

@@ -12,10 +12,8 @@ impl Torrent {
     /// The extension messages that we take.
     pub(super) fn extensions(&self) -> impl Iterator<Item = Extension> + use<> {
         let metadata = self.config.metadata.as_ref().map(|_| Extension::Metadata);
-        let hints = self.is_cooperative().then_some([Extension::Load, Extension::Run, Extension::Soon]);
         [Extension::DontHave, Extension::UploadOnly]
             .into_iter()
-            .chain(hints.into_iter().flatten())
             .chain(metadata)
             .chain(self.exchange_extension())
     }

@@ -7,27 +7,25 @@
 //!
 //! The work is split by what it reacts to: `connections` (who is here, what
 //! they have), `download` (requests, blocks, pieces), `upload` (their requests,
-//! choking), `discovery` (whom to dial), `exchange` (peers tell of peers), `blame` (who lied), `cooperate` and
-//! `hints` (peers that belong together, and what they tell each other).
+//! choking), `discovery` (whom to dial), `exchange` (peers tell of peers), `blame` (who lied),
+//! `superseed` (a seed that is the only copy), `metadata` (the info dictionary for those who have only its hash).
 
 mod blame;
 mod connections;
-mod cooperate;
 pub mod discovery;
 mod download;
 mod events;
 pub mod exchange;
 pub mod fetch;
-mod hints;
 mod metadata;
 mod peers;
 mod superseed;
 mod upload;
 
 use crate::bitfield::Bitfield;
-use crate::choker::{Choker, ChokerConfig, Turns};
+use crate::choker::{Choker, ChokerConfig};
 use crate::dht::Votes;
-use crate::geometry::{BLOCK_LEN, Geometry};
+use crate::geometry::Geometry;
 use crate::id::{BlockRef, InfoHash, PeerId, PeerKey, PieceIndex};
 use crate::peer::Peer;
 use crate::picker::{Order, Picker, Priority, Source};
@@ -39,7 +37,6 @@ use blame::Blame;
 use discovery::Discovery;
 pub use download::TRIAL_BYTES;
 pub use events::{Action, CloseReason, Event, PieceResult, Pressure};
-use hints::Arriving;
 use peers::Peers;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -48,16 +45,6 @@ use superseed::SuperSeed;
 
 /// How often slow things are looked at: snubbing, keep-alive, idle connections.
 pub const TICK: Duration = Duration::from_secs(1);
-
-/// Whom a torrent sends to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum UploadPolicy {
-    /// Those who send to us (BEP 3): for open swarms, where some would take without giving.
-    #[default]
-    TitForTat,
-    /// Those who need it most: for swarms whose peers belong together.
-    Cooperative,
-}
 
 /// What a torrent is told once.
 #[derive(Clone, Debug)]
@@ -85,8 +72,6 @@ pub struct Config {
     /// Whether peers are dialled, and kept when there are too many, in the order of BEP 40 and not at random. For swarms that
     /// anybody may join, where some might take every place.
     pub ranked: bool,
-    /// Whom we send to.
-    pub upload_policy: UploadPolicy,
     /// Whether a seed that knows of no other copy hands out each piece once before it hands out any again
     /// (BEP 16).
     pub super_seeding: bool,
@@ -109,7 +94,6 @@ impl Config {
             metadata: None,
             exchange: false,
             ranked: false,
-            upload_policy: UploadPolicy::default(),
             super_seeding: false,
             seed,
         }
@@ -139,8 +123,6 @@ pub struct Torrent {
     rng: Rng,
     picker: Picker,
     choker: Choker,
-    /// What the cooperative policy has instead of a choker.
-    turns: Turns,
     /// While this seed hides what it has.
     super_seed: Option<SuperSeed>,
     peers: Peers,
@@ -166,10 +148,6 @@ pub struct Torrent {
     rate_up: RateMeter,
     totals: Totals,
     requests_doubled: u64,
-    /// How many pieces peers take to be on their way to us.
-    load_told: usize,
-    /// The pieces of which blocks have come, among peers that serve one another in turns.
-    arriving: Vec<Arriving>,
     actions: VecDeque<Action>,
     events: VecDeque<Event>,
     /// Room for picks, kept to save allocations.
@@ -182,12 +160,11 @@ impl Torrent {
         let mut rng = Rng::new(config.seed);
         let picker = Picker::new(geometry, have);
         let is_complete = picker.missing().count() == 0;
-        let blocks = geometry.piece_len().div_ceil(BLOCK_LEN);
+        rng.fork();
         let ranked_from = config.ranked.then_some(config.listen_port.unwrap_or(0));
         let hides =
             config.super_seeding && is_complete && (1..=superseed::PIECES_MAX).contains(&geometry.pieces());
         let mut torrent = Torrent {
-            turns: Turns::new(blocks, rng.fork()),
             super_seed: hides.then(|| SuperSeed::new(geometry.pieces())),
             choker: Choker::new(Self::policy(is_complete), ChokerConfig::default(), rng.fork()),
             discovery: Discovery::new(rng.fork()),
@@ -211,8 +188,6 @@ impl Torrent {
             rate_up: RateMeter::default(),
             totals: Totals::default(),
             requests_doubled: 0,
-            load_told: 0,
-            arriving: Vec::new(),
             actions: VecDeque::new(),
             events: VecDeque::new(),
             picks: Vec::new(),
@@ -235,16 +210,11 @@ impl Torrent {
 
     /// When to call [`Torrent::handle_timeout`], if nothing else happens before. `None` at rest.
     pub fn poll_timeout(&self) -> Option<Time> {
-        let tick_at = (self.tick_at != Time::MAX).then_some(self.tick_at);
-        match self.turns.poll_timeout() {
-            Some(at) => Some(tick_at.map_or(at, |tick_at| tick_at.min(at))),
-            None => tick_at,
-        }
+        (self.tick_at != Time::MAX).then_some(self.tick_at)
     }
 
     /// Time has passed.
     pub fn handle_timeout(&mut self, now: Time) {
-        self.give_turns(now);
         if now < self.tick_at {
             return;
         }
@@ -365,16 +335,11 @@ impl Torrent {
         &self.geometry
     }
 
-    fn blocks_per_piece(&self) -> usize {
-        self.geometry.piece_len().div_ceil(BLOCK_LEN) as usize
-    }
-
     /// What follows every input: freed blocks are taken up.
     fn settle(&mut self, now: Time) {
         if std::mem::take(&mut self.refill_all) {
             self.refill_everyone(now);
         }
-        self.tell_load(now);
     }
 
     fn send(&mut self, now: Time, peer: PeerKey, message: Message) {
@@ -397,17 +362,12 @@ impl Torrent {
         for peer in self.peers.values() {
             let useful = peer.have.count_common(self.picker.missing());
             assert_eq!(useful, peer.useful_pieces, "useful pieces of {:?}", peer.key);
-            let lacks = self.picker.have().count() - peer.have.count_common(self.picker.have());
-            assert_eq!(lacks, peer.lacks, "pieces of ours that {:?} lacks", peer.key);
-            let early = peer.soon.is_some() || !peer.pipeline.is_empty();
-            let may_pass = self.is_cooperative() && (useful > 0 || early);
-            assert!(peer.am_interested == (useful > 0) || may_pass, "interest in {:?}", peer.key);
+            assert_eq!(peer.am_interested, useful > 0, "interest in {:?}", peer.key);
             assert!(peer.pipeline.len() <= crate::peer::pipeline::REQUESTS_MAX as usize);
             assert!(peer.uploads.len() <= self.config.requests_max as usize);
             let is_held_back = self.is_held_back() || self.room_on_trial(peer) == 0;
             let is_idle = !peer.peer_choking && peer.pipeline.is_empty() && !is_held_back;
-            let one_piece = self.is_cooperative();
-            let source = Source { key: peer.key, have: &peer.have, may_start: true, one_piece };
+            let source = Source { key: peer.key, have: &peer.have, may_start: true };
             assert!(!is_idle || !self.picker.has_for(source), "{:?} could be asked and is not", peer.key);
         }
     }

@@ -5,8 +5,8 @@
 //! nothing, and tells a peer of one piece at a time, a different one each. It stops as soon as every piece is with
 //! someone else, or if there are too few peers to copy anything among them, or they do not. Until more than a few peers have
 //! come, each is told of more pieces the more it has got, so that whoever is alone with the seed loses no time. Who wants none of those that it was
-//! told of is told of others; and with tit-for-tat, where a peer hears of the next piece when it has passed the last one on,
-//! it may keep the more the longer the seed's uplink idles.
+//! told of is told of others. A peer hears of the next piece when it has passed the last one on; it may keep the more the longer
+//! the seed's uplink idles.
 
 use super::{TICK, Torrent};
 use crate::bitfield::Bitfield;
@@ -49,7 +49,7 @@ pub(super) struct SuperSeed {
     idled: Duration,
     /// How many ticks in a row it idled for more than half of the time.
     idle_ticks: u32,
-    /// A peer that keeps so many pieces which nobody has got from it is told of no other (tit-for-tat).
+    /// A peer that keeps so many pieces which nobody has got from it is told of no other.
     kept_max: usize,
 }
 
@@ -125,9 +125,7 @@ impl Torrent {
         let Some(peer) = self.peers.get(key) else { return 0 };
         let (told, got) = self.told_and_got(peer);
         let has_work = told - got >= REVEALED_MAX && !Self::declines_what_it_knows(now, peer);
-        if self.is_cooperative() {
-            u32::from(!has_work)
-        } else if self.is_with_few() {
+        if self.is_with_few() {
             // It is asked for twice as much each time, as in TCP's slow start.
             (2 * got + 1).saturating_sub(told)
         } else {
@@ -159,7 +157,7 @@ impl Torrent {
 
     /// A peer has got a piece. If it has it from another peer, that one has passed on what it was told of, and is told of more.
     pub(super) fn on_spread(&mut self, now: Time, piece: PieceIndex) {
-        if self.super_seed.is_none() || self.is_cooperative() || self.picker.availability(piece) != 2 {
+        if self.super_seed.is_none() || self.picker.availability(piece) != 2 {
             return;
         }
         let was_told = |peer: &&Peer| peer.revealed.as_ref().is_some_and(|revealed| revealed.has(piece));
@@ -173,18 +171,6 @@ impl Torrent {
         if self.super_seed.take().is_some() {
             self.reveal_all(now);
         }
-    }
-
-    /// Of peers that could be served, leaves those that keep fewest pieces which nobody has got from them: who cannot
-    /// or will not pass on what it gets, such as one that the others have banned, gets little of it.
-    pub(super) fn prefer_who_passes_on(&self, candidates: &mut Vec<(PeerKey, u32)>) {
-        if self.super_seed.is_none() {
-            return;
-        }
-        let kept: Vec<usize> = candidates.iter().map(|(key, _)| self.pieces_kept(*key)).collect();
-        let least = kept.iter().min().copied();
-        let mut kept = kept.into_iter();
-        candidates.retain(|_| kept.next() == least);
     }
 
     /// How many pieces that it got from us a peer has not passed on to any other of ours. Until it has, it is told of no
@@ -205,12 +191,8 @@ impl Torrent {
         let has_all = |peer: &Peer| !peer.revealed.as_ref().is_some_and(|r| r.has_other_than(&peer.have));
         let declines = |peer: &Peer| Self::declines_what_it_knows(now, peer);
         let is_done = |peer: &Peer| has_all(peer) || declines(peer);
-        // Whoever serves in turns tells of more with each turn, if that is taken.
-        let has_time = |peer: &&Peer| {
-            let (told, got) = self.told_and_got(peer);
-            if self.is_cooperative() { declines(peer) && told - got >= REVEALED_MAX } else { is_done(peer) }
-        };
-        let keys: Vec<PeerKey> = self.peers.values().filter(has_time).map(|peer| peer.key).collect();
+        let keys: Vec<PeerKey> =
+            self.peers.values().filter(|peer| is_done(peer)).map(|peer| peer.key).collect();
         keys.into_iter().for_each(|key| self.reveal(now, key));
         let is_still = self.peers.values().all(is_done) && !self.peers.is_empty();
         if let Some(state) = &mut self.super_seed {
@@ -238,7 +220,7 @@ impl Torrent {
     }
 
     /// Whether a peer has wanted nothing that it knows of for a while. It may want some pieces only.
-    pub(super) fn declines_what_it_knows(now: Time, peer: &Peer) -> bool {
+    fn declines_what_it_knows(now: Time, peer: &Peer) -> bool {
         !peer.peer_interested && now.since(peer.useful_at) >= GATHERING
     }
 

@@ -19,7 +19,6 @@ impl Torrent {
         let Some(peer) = self.peers.get_mut(key) else { return };
         if !peer.peer_interested {
             peer.peer_interested = true;
-            peer.declines = false;
             peer.useful_at = now;
             self.fill_slots(now);
         }
@@ -28,47 +27,31 @@ impl Torrent {
     pub(super) fn on_not_interested(&mut self, now: Time, key: PeerKey) {
         let Some(peer) = self.peers.get_mut(key) else { return };
         peer.peer_interested = false;
-        // A super-seed hides from its peers that they could want more.
-        peer.declines = self.super_seed.is_none() && peer.lacks > 0;
-        if self.is_cooperative() {
-            self.on_turn_passed(now, key);
-            self.choke_softly(now, key);
-        } else {
-            self.set_choking(now, key, true);
-        }
+        self.set_choking(now, key, true);
         self.close_if_useless(now, key);
         self.fill_slots(now);
     }
 
     pub(super) fn on_request(&mut self, now: Time, key: PeerKey, block: BlockRef) {
         let Some(peer) = self.peers.get_mut(key) else { return };
-        let is_here = self.picker.have().has(block.piece);
-        let is_promised = peer.promised.is_some_and(|(piece, _)| piece == block.piece);
-        let is_possible = self.geometry.is_valid_request(block) && (is_here || is_promised);
+        let is_possible = self.geometry.is_valid_request(block) && self.picker.have().has(block.piece);
         let is_allowed = !peer.am_choking || peer.allowed_fast_out.contains(&block.piece);
-        // What a peer asks for that was promised, and could not be kept, is not its fault.
-        if !is_possible && peer.promised_last != Some(block.piece) {
+        if !is_possible {
             peer.bad_requests += 1;
             if peer.bad_requests > BAD_REQUESTS_MAX {
                 return self.close(now, key, CloseReason::BadRequests);
             }
         }
         if !is_possible || !is_allowed || peer.uploads.len() >= self.config.requests_max as usize {
-            self.turns.on_late_request(now, key);
             // Without BEP 6 there is no way to say no: a choked peer knows, the others are ignored.
             return self.reject(now, key, block);
         }
         peer.useful_at = now;
-        peer.promises_passed = 0;
         let was_idle = peer.uploads.is_empty();
         peer.uploads.push_back(block);
         if was_idle {
             self.note_busy(now);
             self.actions.push_back(Action::Upload(key));
-        }
-        self.on_turn_request(now, key);
-        if !is_here {
-            self.turns.on_early_request(key);
         }
     }
 
@@ -83,20 +66,12 @@ impl Torrent {
         let Some(at) = peer.uploads.iter().position(|&b| b == block) else { return };
         peer.uploads.remove(at);
         self.reject(now, key, block);
-        self.on_turn_sent(now, key);
     }
 
     /// The next block to send to this peer, which is taken to be sent now; `None` if it wants none or may have none.
     pub fn next_upload(&mut self, now: Time, key: PeerKey) -> Option<BlockRef> {
-        if self.is_cooperative() && !self.turns.may_send(key) {
-            return None;
-        }
         let peer = self.peers.get_mut(key)?;
-        let block = *peer.uploads.front()?;
-        if !self.picker.have().has(block.piece) {
-            return None;
-        }
-        peer.uploads.pop_front();
+        let block = peer.uploads.pop_front()?;
         let len = u64::from(block.len);
         (peer.sent_at, peer.useful_at) = (now, now);
         peer.bytes_up += len;
@@ -106,7 +81,6 @@ impl Torrent {
         if peer.uploads.is_empty() {
             self.note_idle(now);
         }
-        self.on_turn_sent(now, key);
         Some(block)
     }
 
@@ -126,11 +100,6 @@ impl Torrent {
 
     pub(super) fn tick_choker(&mut self, now: Time) {
         self.tick_super_seed(now);
-        if self.is_cooperative() {
-            self.break_old_promises(now);
-            self.turns.tick(now);
-            return self.give_turns(now);
-        }
         if now >= self.rechoke_at && !self.peers.is_empty() {
             self.rechoke_at = now + RECHOKE_INTERVAL;
             self.rechoke(now);
@@ -150,9 +119,6 @@ impl Torrent {
 
     /// Gives free slots to those who wait, between rechokes.
     pub(super) fn fill_slots(&mut self, now: Time) {
-        if self.is_cooperative() {
-            return self.give_turns(now);
-        }
         let mut unchoked = self.peers.values().filter(|p| p.peer_interested && !p.am_choking).count();
         if unchoked >= self.choker.capacity() {
             return;

@@ -4,7 +4,7 @@
 
 use super::decode::EXTENDED_LEN_MAX;
 use crate::bencode::{BencodeError, Limits, Value, parse};
-use crate::id::{BlockRef, PieceIndex};
+use crate::id::PieceIndex;
 use bendy::encoding::{Encoder, Error};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -27,12 +27,6 @@ const LIMITS: Limits = Limits { depth_max: 8, tokens_max: 1_000, input_len_max: 
 pub enum Extension {
     /// "I no longer have this piece" (BEP 54).
     DontHave,
-    /// "So many pieces are on their way to me." Ours, among peers that serve one another in turns.
-    Load,
-    /// "Send me these blocks, which follow one another." Ours, among the same.
-    Run,
-    /// "I shall have this piece soon, and in the turn that I offer next you may ask for it." Ours, among the same.
-    Soon,
     /// "I want nothing any more", or again (BEP 21; the message is libtorrent's).
     UploadOnly,
     /// The info dictionary, piece by piece (BEP 9).
@@ -43,23 +37,13 @@ pub enum Extension {
 
 impl Extension {
     /// All of them.
-    pub const ALL: [Extension; 7] = [
-        Extension::DontHave,
-        Extension::Load,
-        Extension::Run,
-        Extension::Soon,
-        Extension::UploadOnly,
-        Extension::Metadata,
-        Extension::PeerExchange,
-    ];
+    pub const ALL: [Extension; 4] =
+        [Extension::DontHave, Extension::UploadOnly, Extension::Metadata, Extension::PeerExchange];
 
     /// The name in the handshake.
     pub const fn name(self) -> &'static str {
         match self {
             Extension::DontHave => "lt_donthave",
-            Extension::Load => "sw_load",
-            Extension::Run => "sw_run",
-            Extension::Soon => "sw_soon",
             Extension::UploadOnly => "upload_only",
             Extension::Metadata => "ut_metadata",
             Extension::PeerExchange => "ut_pex",
@@ -176,34 +160,12 @@ pub fn decode_upload_only(payload: &[u8]) -> Option<bool> {
     payload.first().map(|&byte| byte != 0)
 }
 
-/// The payload of an [`Extension::Load`] message: 255 stands for more, too.
-pub fn encode_load(pieces: usize) -> Vec<u8> {
-    vec![u8::try_from(pieces).unwrap_or(u8::MAX)]
-}
-
-/// Reads the payload of an [`Extension::Load`] message; `None` if it is empty.
-pub fn decode_load(payload: &[u8]) -> Option<u8> {
-    payload.first().copied()
-}
-
-/// The payload of an [`Extension::Run`] message, with fields as in REQUEST.
-pub fn encode_run(run: BlockRef) -> Vec<u8> {
-    [run.piece.0, run.begin, run.len].into_iter().flat_map(u32::to_be_bytes).collect()
-}
-
-/// Reads the payload of an [`Extension::Run`] message; `None` if it has another length. What it says may be any nonsense.
-pub fn decode_run(payload: &[u8]) -> Option<BlockRef> {
-    let ([piece, begin, len], []) = payload.as_chunks::<4>() else { return None };
-    let [piece, begin, len] = [piece, begin, len].map(|bytes| u32::from_be_bytes(*bytes));
-    Some(BlockRef { piece: PieceIndex(piece), begin, len })
-}
-
-/// The payload of an [`Extension::DontHave`] or [`Extension::Soon`] message.
+/// The payload of an [`Extension::DontHave`] message.
 pub fn encode_piece(piece: PieceIndex) -> Vec<u8> {
     piece.0.to_be_bytes().to_vec()
 }
 
-/// Reads the payload of an [`Extension::DontHave`] or [`Extension::Soon`] message; `None` if it has another length.
+/// Reads the payload of an [`Extension::DontHave`] message; `None` if it has another length.
 pub fn decode_piece(payload: &[u8]) -> Option<PieceIndex> {
     payload.try_into().ok().map(|bytes| PieceIndex(u32::from_be_bytes(bytes)))
 }
@@ -336,12 +298,5 @@ mod tests {
         assert_eq!(decode_upload_only(b""), None);
         assert_eq!(decode_piece(&encode_piece(PieceIndex(258))), Some(PieceIndex(258)));
         assert_eq!(decode_piece(&[0; 3]), None);
-        assert_eq!(decode_load(&encode_load(7)), Some(7));
-        assert_eq!(decode_load(&encode_load(1_000)), Some(255));
-        assert_eq!(decode_load(b""), None);
-        let run = BlockRef { piece: PieceIndex(3), begin: 1 << 20, len: 5 << 14 };
-        assert_eq!(decode_run(&encode_run(run)), Some(run));
-        assert_eq!(decode_run(&[0; 13]), None);
-        assert_eq!(decode_run(&[0; 8]), None);
     }
 }

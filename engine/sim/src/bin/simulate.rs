@@ -1,14 +1,13 @@
 //! Runs one scenario and says what came of it.
 
 use anyhow::Context as _;
-use clap::{Parser, ValueEnum};
+use clap::Parser;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 use swarm_core::time::Duration;
-use swarm_core::torrent::UploadPolicy;
-use swarm_sim::curves::{Curve, completion};
+use swarm_sim::curves::completion;
 use swarm_sim::random::Draw;
 use swarm_sim::report::Outcome;
 use swarm_sim::scenario::{Params, SCENARIOS, Scenario};
@@ -55,9 +54,6 @@ struct Args {
     /// Hosts learn of each other from a tracker.
     #[arg(long)]
     tracker: bool,
-    /// Whom uploaders serve. Several, with commas between them, are one run each.
-    #[arg(long, value_enum, default_value = "tit-for-tat", value_delimiter = ',', conflicts_with = "random")]
-    policy: Vec<PolicyName>,
     /// Determines everything else.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -81,7 +77,7 @@ struct Args {
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
-    /// Also draw completion curves against the bound, into SCENARIO.svg in this folder, beside all figures in SCENARIO.json.
+    /// Also draw its completion curve against the bound, into SCENARIO.svg in this folder, beside all figures in SCENARIO.json.
     #[arg(long, value_name = "DIR", conflicts_with = "random")]
     report: Option<PathBuf>,
     /// Name the scenarios.
@@ -100,28 +96,6 @@ impl Args {
     }
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum PolicyName {
-    TitForTat,
-    Cooperative,
-}
-
-impl PolicyName {
-    fn policy(self) -> UploadPolicy {
-        match self {
-            PolicyName::TitForTat => UploadPolicy::TitForTat,
-            PolicyName::Cooperative => UploadPolicy::Cooperative,
-        }
-    }
-
-    fn name(self) -> &'static str {
-        match self {
-            PolicyName::TitForTat => "tit-for-tat",
-            PolicyName::Cooperative => "cooperative",
-        }
-    }
-}
-
 fn main() -> anyhow::Result<ExitCode> {
     let args = Args::parse();
     if args.list {
@@ -135,32 +109,28 @@ fn main() -> anyhow::Result<ExitCode> {
     if let Some(count) = args.random {
         return Ok(random(args.seed, count, args.seconds_max));
     }
-    let mut runs = Vec::new();
-    for &policy in &args.policy {
-        let started = Instant::now();
-        let outcome = match scenario.run(&params(&args, policy)) {
-            Ok(outcome) => outcome,
-            Err(failure) => {
-                eprintln!("simulate: {failure}");
-                let is_broken = matches!(failure, Failure::Broken { .. } | Failure::Incomplete { .. });
-                return Ok(ExitCode::from(if is_broken { 1 } else { 2 }));
-            }
-        };
-        let run = Run { args: &args, policy, outcome, wall_seconds: started.elapsed().as_secs_f64() };
-        if args.json {
-            println!("{}", run.json());
-        } else {
-            run.print();
+    let started = Instant::now();
+    let outcome = match scenario.run(&params(&args)) {
+        Ok(outcome) => outcome,
+        Err(failure) => {
+            eprintln!("simulate: {failure}");
+            let is_broken = matches!(failure, Failure::Broken { .. } | Failure::Incomplete { .. });
+            return Ok(ExitCode::from(if is_broken { 1 } else { 2 }));
         }
-        runs.push(run);
+    };
+    let run = Run { args: &args, outcome, wall_seconds: started.elapsed().as_secs_f64() };
+    if args.json {
+        println!("{}", run.json());
+    } else {
+        run.print();
     }
     if let Some(folder) = &args.report {
-        report(&args, &runs, folder)?;
+        run.report(folder)?;
     }
-    Ok(ExitCode::from(u8::from(!runs.iter().all(|run| run.outcome.complete))))
+    Ok(ExitCode::from(u8::from(!run.outcome.complete)))
 }
 
-fn params(args: &Args, policy: PolicyName) -> Params {
+fn params(args: &Args) -> Params {
     let checks = match args.check_every {
         _ if args.check => Checks::EveryStep,
         Some(seconds) => Checks::Every(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)),
@@ -178,7 +148,6 @@ fn params(args: &Args, policy: PolicyName) -> Params {
         loss_permille: args.loss_permille,
         queue_ms: args.queue_ms,
         tracker: args.tracker,
-        policy: policy.policy(),
         seed: args.seed,
         checks,
         threads: args.threads(),
@@ -204,7 +173,6 @@ fn random(first: u64, count: u64, seconds_max: Option<u64>) -> ExitCode {
 /// One run, and what came of it.
 struct Run<'a> {
     args: &'a Args,
-    policy: PolicyName,
     outcome: Outcome,
     wall_seconds: f64,
 }
@@ -229,9 +197,8 @@ impl Run<'_> {
         let percentile = |permille| outcome.time_of(permille).map(|time| time.as_secs_f64());
         json!({
             "scenario": self.args.scenario,
-            "policy": self.policy.name(),
             "seed": self.args.seed,
-            "command": params(self.args, self.policy).replay(&self.args.scenario),
+            "command": params(self.args).replay(&self.args.scenario),
             "t_min": outcome.t_min.as_secs_f64(),
             "t_last": outcome.t_last.as_secs_f64(),
             "t_median": outcome.t_median.as_secs_f64(),
@@ -260,9 +227,8 @@ impl Run<'_> {
 
     fn print(&self) {
         let (args, outcome) = (self.args, &self.outcome);
-        let policy = self.policy.name();
         println!(
-            "{} with {} peers and {} pieces, {policy}, seed {}",
+            "{} with {} peers and {} pieces, seed {}",
             args.scenario, args.peers, args.pieces, args.seed
         );
         println!("  the bound         {:9.3} s", outcome.t_min.as_secs_f64());
@@ -292,21 +258,18 @@ impl Run<'_> {
         println!("  trace hash        {:016x}", outcome.trace.0);
         println!("  wall              {:9.2} s", self.wall_seconds);
     }
-}
 
-/// Draws the runs, and writes their figures down.
-fn report(args: &Args, runs: &[Run<'_>], folder: &Path) -> anyhow::Result<()> {
-    let curve = |run: &Run<'_>| Curve { name: run.policy.name().to_owned(), outcome: run.outcome.clone() };
-    let curves: Vec<Curve> = runs.iter().map(curve).collect();
-    let title = format!("{}, {} peers", args.scenario, args.peers);
-    let records: Vec<Value> = runs.iter().map(Run::json).collect();
-    std::fs::create_dir_all(folder).with_context(|| format!("{}: cannot make", folder.display()))?;
-    let write = |extension: &str, text: String| {
-        let file = folder.join(&args.scenario).with_extension(extension);
-        std::fs::write(&file, text).with_context(|| format!("{}: cannot write", file.display()))
-    };
-    write("json", format!("{:#}\n", Value::from(records)))?;
-    write("svg", completion(&title, &curves)?)
+    /// Draws it, and writes its figures down.
+    fn report(&self, folder: &Path) -> anyhow::Result<()> {
+        let scenario = &self.args.scenario;
+        std::fs::create_dir_all(folder).with_context(|| format!("{}: cannot make", folder.display()))?;
+        let write = |extension: &str, text: String| {
+            let file = folder.join(scenario).with_extension(extension);
+            std::fs::write(&file, text).with_context(|| format!("{}: cannot write", file.display()))
+        };
+        write("json", format!("{:#}\n", self.json()))?;
+        write("svg", completion(&format!("{scenario}, {} peers", self.args.peers), &self.outcome)?)
+    }
 }
 
 #[cfg(test)]
@@ -322,11 +285,7 @@ mod tests {
                 let line = drawn.replay(scenario.name);
                 let args = Args::try_parse_from(line.split_whitespace()).unwrap();
                 let drawn = Params { threads: args.threads(), ..drawn };
-                assert_eq!(
-                    (params(&args, args.policy[0]), args.scenario.as_str()),
-                    (drawn, scenario.name),
-                    "{line}"
-                );
+                assert_eq!((params(&args), args.scenario.as_str()), (drawn, scenario.name), "{line}");
             }
         }
     }

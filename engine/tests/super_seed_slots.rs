@@ -1,4 +1,4 @@
-//! Whom a session sends to, seen by peers made by hand, over loopback.
+//! Whom a seed that is the only copy sends what to, seen by peers made by hand, over loopback.
 
 mod common;
 
@@ -7,7 +7,6 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use swarm_core::geometry::{BLOCK_LEN, Geometry};
 use swarm_core::id::{BlockRef, InfoHash, PeerId, PieceIndex};
-use swarm_core::torrent::UploadPolicy;
 use swarm_core::wire::handshake::{HANDSHAKE_LEN, Handshake, Reserved};
 use swarm_core::wire::{DecodeLimits, Decoded, Message, decode};
 use swarm_engine::AddTorrent;
@@ -15,7 +14,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-for_both_families![cooperative_peers_take_turns_of_a_piece_each, with_tit_for_tat_a_slot_outlasts_a_piece,];
+for_both_families![a_super_seed_gives_each_another_piece_and_a_slot_outlasts_it,];
 
 const PIECE_LEN: u32 = 65_536;
 
@@ -93,7 +92,7 @@ impl Peer {
                     assert!(wanted.remove(&block), "{block:?} was not outstanding");
                     had_rest |= self.is_choked;
                 }
-                // Its turn had passed by when it asked.
+                // It was choked when it asked.
                 Decoded::Message(Message::Unchoke) => self.ask(&wanted).await,
                 Decoded::Message(_) => {}
             }
@@ -107,12 +106,11 @@ impl Peer {
 }
 
 /// Four peers each take a piece of the only seed: which, and whether they were choked before they had it.
-async fn four_take_a_piece(ip: &str, policy: UploadPolicy) -> Vec<(PieceIndex, bool)> {
+async fn four_take_a_piece(ip: &str) -> Vec<(PieceIndex, bool)> {
     let source = TempDir::new().unwrap();
     let metainfo = publish(source.path(), &[("file", 16 * PIECE_LEN as usize)], PIECE_LEN);
     let seeder = session(ip);
-    let torrent = AddTorrent { upload_policy: policy, ..AddTorrent::seed(metainfo.clone(), source.path()) };
-    let seeding = seeder.add(torrent).await.unwrap();
+    let seeding = seeder.add(AddTorrent::seed(metainfo.clone(), source.path())).await.unwrap();
     seeding.completed().await.unwrap();
     let (addr, info) = (seeder.listen_addrs()[0], &metainfo.info);
     let connect = |name| Peer::connect(addr, info.info_hash, info.geometry, name);
@@ -121,15 +119,9 @@ async fn four_take_a_piece(ip: &str, policy: UploadPolicy) -> Vec<(PieceIndex, b
     vec![a, b, c, d]
 }
 
-async fn cooperative_peers_take_turns_of_a_piece_each(ip: &str) {
-    let taken = four_take_a_piece(ip, UploadPolicy::Cooperative).await;
-    // The last may go on, since nobody waits any more: three at the most, if others are served beside one that takes no more.
-    assert!(taken.iter().any(|(_, choked)| *choked), "{taken:?}");
-    let pieces: BTreeSet<PieceIndex> = taken.iter().map(|(piece, _)| *piece).collect();
-    assert_eq!(pieces.len(), 4, "the only copy shows each of them another piece");
-}
-
-async fn with_tit_for_tat_a_slot_outlasts_a_piece(ip: &str) {
-    let taken = four_take_a_piece(ip, UploadPolicy::TitForTat).await;
+async fn a_super_seed_gives_each_another_piece_and_a_slot_outlasts_it(ip: &str) {
+    let taken = four_take_a_piece(ip).await;
     assert!(taken.iter().all(|(_, choked)| !choked), "{taken:?}");
+    let pieces: BTreeSet<PieceIndex> = taken.iter().map(|(piece, _)| *piece).collect();
+    assert_eq!(pieces.len(), 4, "the only copy shows each of them another piece: {taken:?}");
 }
