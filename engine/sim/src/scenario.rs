@@ -60,7 +60,7 @@ impl Default for Params {
             delay_ms: 20,
             jitter_ms: 0,
             loss_permille: 0,
-            queue_ms: 0,
+            queue_ms: 50,
             tracker: false,
             seed: 1,
             checks: Checks::Never,

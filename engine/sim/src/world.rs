@@ -78,7 +78,7 @@ impl World {
             geometry,
             template,
             faults: PathFaults::default(),
-            buffers: None,
+            buffers: Some(Buffers::default()),
             scale: 1,
             threads: 1,
             lanes: Lanes::new(),
@@ -117,7 +117,8 @@ impl World {
         self.faults = faults;
     }
 
-    /// What sockets and paths hold; nothing by default. To be said before anyone joins.
+    /// What sockets and paths hold, where that is not [`Buffers::default`]. With `None` sockets hold nothing, and queues have no end.
+    /// To be said before anyone joins.
     pub fn set_buffers(&mut self, buffers: Option<Buffers>) {
         debug_assert!(self.lanes.nodes.is_empty(), "both ends of a connection must have them");
         self.buffers = buffers;

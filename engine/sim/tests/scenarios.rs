@@ -38,8 +38,8 @@ fn a_super_seed_hands_out_few_copies() {
     let params = Params { peers: 40, pieces: 256, degree: 20, checks: Checks::Never, ..small(2) };
     let outcome = Scenario::named("flash-crowd").unwrap().run(&params).unwrap();
     assert!(outcome.complete);
-    assert!(outcome.source_copies_permille < 1_150, "{outcome:?}");
-    assert!(outcome.t_last * 100 < outcome.t_min * 115, "{outcome:?}");
+    assert!(outcome.source_copies_permille < 1_120, "{outcome:?}");
+    assert!(outcome.t_last * 100 < outcome.t_min * 113, "{outcome:?}");
     let again = Scenario::named("flash-crowd").unwrap().run(&params).unwrap();
     assert_eq!(outcome, again);
 }
@@ -59,16 +59,16 @@ fn tit_for_tat_comes_near_the_bound_and_free_riders_cost_others_little() {
     assert!(alone.complete && alone.t_last * 100 < alone.t_min * 115, "{alone:?}");
     let ridden = Scenario::named("free-riders").unwrap().run(&params).unwrap();
     assert!(ridden.complete && ridden.t_last * 100 < alone.t_last * 107, "{ridden:?} {alone:?}");
-    assert!(ridden.riders_permille.is_some_and(|share| share < 500), "{ridden:?}");
+    assert!(ridden.riders_permille.is_some_and(|share| share < 600), "{ridden:?}");
 }
 
 #[test]
 fn poisoners_cost_little_and_are_banned_by_whoever_they_deceived() {
     let params = Params { peers: 40, pieces: 256, degree: 20, checks: Checks::Never, ..small(2) };
     let outcome = Scenario::named("poisoners-10").unwrap().run(&params).unwrap();
-    assert!(outcome.complete && outcome.t_last * 100 < outcome.t_min * 120, "{outcome:?}");
+    assert!(outcome.complete && outcome.t_last * 100 < outcome.t_min * 116, "{outcome:?}");
     assert!(outcome.deceived > 0 && outcome.unpunished == 0 && outcome.honest_banned == 0, "{outcome:?}");
-    assert!(outcome.bytes_wasted * 20 < outcome.bytes_wanted, "{outcome:?}");
+    assert!(outcome.bytes_wasted * 100 < outcome.bytes_wanted, "{outcome:?}");
 }
 
 #[test]

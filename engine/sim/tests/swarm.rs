@@ -37,7 +37,7 @@ fn one_to_one_runs_at_the_rate_of_the_uplink() {
     assert!(world.run(seconds(60), World::is_complete));
     let ideal = Rate::mbit_per_s(100).time_for(geometry.total_len());
     let took = world.now().since(Time::ZERO);
-    assert!(took < ideal * 11 / 10 + Duration::from_millis(500), "{took:?} for {ideal:?}");
+    assert!(took < ideal + Duration::from_millis(350), "{took:?} for {ideal:?}");
 }
 
 #[test]
@@ -69,9 +69,9 @@ fn a_swarm_completes_and_shares_the_work() {
     let (mut world, ids) = swarm(geometry, 2, &hosts);
     assert!(world.run(seconds(120), World::is_complete));
     let sent = world.torrent(ids[0]).totals().bytes_up;
-    assert!(sent < 4 * geometry.total_len(), "the source sent {sent} bytes for 8 copies");
+    assert!(sent < 2 * geometry.total_len(), "the source sent {sent} bytes for 8 copies");
     let wasted: u64 = ids.iter().map(|&id| world.torrent(id).totals().bytes_wasted).sum();
-    assert!(wasted * 50 < 8 * geometry.total_len(), "{wasted} bytes wasted");
+    assert!(wasted * 100 < 8 * geometry.total_len(), "{wasted} bytes wasted");
 }
 
 #[test]
@@ -121,7 +121,7 @@ fn poisoners_are_banned_and_nobody_else() {
 
 #[test]
 fn a_peer_that_freezes_near_the_end_costs_little() {
-    let geometry = geometry(256, 4);
+    let geometry = geometry(256, 16);
     let run = |freezes: Option<Time>| {
         let mut hosts = vec![source(); 8];
         if let Some(at) = freezes {
@@ -134,7 +134,8 @@ fn a_peer_that_freezes_near_the_end_costs_little() {
     };
     let healthy = run(None);
     let frozen = run(Some(Time::from_micros(healthy.as_micros() * 95 / 100)));
-    assert!(frozen.since(healthy) < Duration::from_secs(2), "{healthy:?} {frozen:?}");
+    let later = frozen.since(healthy);
+    assert!(later > Duration::ZERO && later < Duration::from_millis(1_500), "{healthy:?} {frozen:?}");
 }
 
 #[test]

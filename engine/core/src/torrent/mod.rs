@@ -160,7 +160,6 @@ impl Torrent {
         let mut rng = Rng::new(config.seed);
         let picker = Picker::new(geometry, have);
         let is_complete = picker.missing().count() == 0;
-        rng.fork();
         let ranked_from = config.ranked.then_some(config.listen_port.unwrap_or(0));
         let hides =
             config.super_seeding && is_complete && (1..=superseed::PIECES_MAX).contains(&geometry.pieces());

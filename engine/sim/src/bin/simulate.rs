@@ -49,7 +49,7 @@ struct Args {
     loss_permille: u32,
     /// How much of its line's rate a connection may have on its way, in milliseconds, before its sender waits for the
     /// receiver; 0 for no end.
-    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=10_000))]
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u64).range(0..=10_000))]
     queue_ms: u64,
     /// Hosts learn of each other from a tracker.
     #[arg(long)]
