@@ -22,6 +22,8 @@ pub const REQUESTS_INITIAL: usize = 16;
 pub const QUEUE_TIME: Duration = Duration::from_millis(500);
 /// A round trip longer than this is taken for this.
 pub const ROUND_TRIP_MAX: Duration = Duration::from_secs(2);
+/// A request that waits for so long while later ones are answered is passed over.
+pub const PASSED_OVER_AFTER: Duration = Duration::from_secs(4);
 /// How many requests that we took back are remembered, to tell a late block from one never asked for.
 pub const WITHDRAWN_MAX: usize = 4_096;
 
@@ -55,6 +57,8 @@ pub struct Pipeline {
     starting: Option<SlowStart>,
     /// When the last requested block came, or when the pipeline last went from empty to not.
     progress_at: Time,
+    /// When the latest request that was answered had been sent.
+    answered_sent_at: Time,
 }
 
 #[derive(Debug)]
@@ -79,6 +83,7 @@ impl Default for Pipeline {
                 last_epoch_blocks: 0,
             }),
             progress_at: Time::ZERO,
+            answered_sent_at: Time::ZERO,
         }
     }
 }
@@ -114,6 +119,14 @@ impl Pipeline {
         (!self.is_empty()).then_some(self.progress_at)
     }
 
+    /// The requests sent before this have been passed over: later ones were answered, and that is not just because blocks come
+    /// in another order now and then.
+    pub fn passed_over_before(&self, now: Time) -> Time {
+        let long_ago =
+            Time::from_micros(now.as_micros().saturating_sub(PASSED_OVER_AFTER.as_micros() as u64));
+        self.answered_sent_at.min(long_ago)
+    }
+
     /// How many requests should be outstanding at this rate.
     pub fn depth(&self, rate_bytes_per_s: u64) -> usize {
         let horizon = self.round_trip_min + QUEUE_TIME;
@@ -145,6 +158,7 @@ impl Pipeline {
             let request = self.requests.remove(at).expect("just found");
             self.round_trip_min = self.round_trip_min.min(now.since(request.sent_at));
             self.progress_at = now;
+            self.answered_sent_at = self.answered_sent_at.max(request.sent_at);
             self.grow(now);
             return Answer::Requested;
         }

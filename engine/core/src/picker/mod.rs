@@ -65,6 +65,9 @@ pub struct Source<'a> {
     pub have: &'a Bitfield,
     /// Whether it may start new pieces, or only fill open ones (memory is short).
     pub may_start: bool,
+    /// Whether no piece with a block of its has been verified yet. It gets a piece to itself while there is one to start, so
+    /// that a liar spoils nobody else's blocks and is known at once.
+    pub on_parole: bool,
 }
 
 /// The picker of one torrent.
@@ -201,7 +204,7 @@ impl Picker {
     pub fn pick(&mut self, source: Source<'_>, count: usize, rng: &mut Rng, out: &mut Vec<BlockRef>) {
         let end = out.len() + count;
         while out.len() < end {
-            let Some(piece) = self.best_open(source).or_else(|| self.start(source, rng)) else { return };
+            let Some(piece) = self.best_piece(source, rng) else { return };
             let open = self.open.get_mut(&piece).expect("just found");
             let before = open.free();
             open.take_free(source.key, end - out.len(), |index| {
@@ -214,12 +217,25 @@ impl Picker {
     /// Whether [`Picker::pick`] would find a block to ask `source` for.
     pub fn has_for(&self, source: Source<'_>) -> bool {
         let may_start = source.may_start && self.startable.intersects(source.have);
-        may_start || self.best_open(source).is_some()
+        may_start || self.best_open(source, |_| true).is_some()
+    }
+
+    /// Started pieces first. But peers on parole, and the others, leave each other's alone while they can start one.
+    /// Who reads along does not wait for that.
+    fn best_piece(&mut self, source: Source<'_>, rng: &mut Rng) -> Option<PieceIndex> {
+        let apart = self.order != Order::Sequential;
+        let is_for_it = |open: &OpenPiece| match open.left_to() {
+            Some(peer) => peer == source.key || !apart,
+            None => !source.on_parole || !apart,
+        };
+        self.best_open(source, is_for_it)
+            .or_else(|| self.start(source, rng))
+            .or_else(|| self.best_open(source, |open| !is_for_it(open)))
     }
 
     /// The open piece to go on with: the most urgent one, then one that this peer already fills (a
     /// piece from one sender is blamed easily), then the one with the fewest free blocks.
-    fn best_open(&self, source: Source<'_>) -> Option<PieceIndex> {
+    fn best_open(&self, source: Source<'_>, may_fill: impl Fn(&OpenPiece) -> bool) -> Option<PieceIndex> {
         if self.free_blocks == 0 {
             return None;
         }
@@ -228,6 +244,7 @@ impl Picker {
             .filter(|(piece, open)| {
                 open.free() > 0
                     && open.is_open_to(source.key)
+                    && may_fill(open)
                     && source.have.has(**piece)
                     && self.missing.has(**piece)
             })
@@ -244,7 +261,10 @@ impl Picker {
         }
         let piece = self.best_startable(source.have, rng)?;
         self.startable.remove(piece);
-        let open = OpenPiece::new(self.geometry.blocks_in(piece));
+        let mut open = OpenPiece::new(self.geometry.blocks_in(piece));
+        if source.on_parole {
+            open.leave_to(source.key);
+        }
         self.free_blocks += open.free();
         self.open.insert(piece, open);
         Some(piece)
@@ -355,6 +375,18 @@ impl Picker {
     /// Whether there is one.
     pub fn forget_owner(&mut self, peer: PeerKey) -> bool {
         self.open.values_mut().map(|open| usize::from(open.disown(peer))).sum::<usize>() > 0
+    }
+
+    /// A piece with blocks of `peer` has been verified: what else it has started is open to all.
+    pub fn parole_ended(&mut self, peer: PeerKey) {
+        self.open.values_mut().for_each(|open| open.end_parole_of(peer));
+    }
+
+    /// The incomplete pieces of which every block that is here came from `peer`.
+    pub fn only_from(&self, peer: PeerKey) -> Vec<PieceIndex> {
+        let is_only =
+            |open: &OpenPiece| open.received() > 0 && !open.is_complete() && open.is_only_from(peer);
+        self.open.iter().filter(|(_, open)| is_only(open)).map(|(piece, _)| *piece).collect()
     }
 
     /// A peer has been found to lie: whoever sent pieces beside it is suspected no more, though such a piece is

@@ -36,6 +36,15 @@ pub(super) struct OpenPiece {
     last_taker: Option<PeerKey>,
     /// After a failed verification: who sent it then, and who alone may send it now.
     suspicion: Option<Suspicion>,
+    /// A peer on parole that started it: others leave it alone while they have something else to do.
+    parole: Option<Parole>,
+}
+
+#[derive(Debug)]
+struct Parole {
+    peer: PeerKey,
+    /// How many rounds of [`OpenPiece::forgive`] it still has.
+    patience: u32,
 }
 
 #[derive(Debug)]
@@ -48,6 +57,8 @@ struct Suspicion {
 
 /// How many rounds of [`OpenPiece::forgive`] the owner of a suspect piece has for it.
 const OWNER_ROUNDS: u32 = 3;
+/// How many rounds of [`OpenPiece::forgive`] a peer on parole has its first piece to itself.
+const PAROLE_ROUNDS: u32 = 2;
 
 impl OpenPiece {
     pub(super) fn new(blocks: u32) -> OpenPiece {
@@ -59,6 +70,7 @@ impl OpenPiece {
             first_free: 0,
             last_taker: None,
             suspicion: None,
+            parole: None,
         }
     }
 
@@ -98,6 +110,29 @@ impl OpenPiece {
         })
     }
 
+    /// Leaves the piece to `peer`, which is on parole.
+    pub(super) fn leave_to(&mut self, peer: PeerKey) {
+        self.parole = Some(Parole { peer, patience: PAROLE_ROUNDS });
+    }
+
+    /// The peer on parole that the piece is left to.
+    pub(super) fn left_to(&self) -> Option<PeerKey> {
+        self.parole.as_ref().map(|parole| parole.peer)
+    }
+
+    pub(super) fn end_parole_of(&mut self, peer: PeerKey) {
+        self.parole.take_if(|parole| parole.peer == peer);
+    }
+
+    /// Whether every block that is here came from `peer`, and none is asked of anybody else.
+    pub(super) fn is_only_from(&self, peer: PeerKey) -> bool {
+        self.blocks.iter().all(|block| match block {
+            BlockState::Free => true,
+            BlockState::Requested(holders) => holders.iter().all(|holder| holder == peer),
+            BlockState::Received(sender) => *sender == peer,
+        })
+    }
+
     pub(super) fn set_suspects(&mut self, senders: Vec<PeerKey>) {
         self.suspicion =
             (!senders.is_empty()).then_some(Suspicion { senders, owner: None, patience: OWNER_ROUNDS });
@@ -112,6 +147,7 @@ impl OpenPiece {
 
     /// Whether `peer` alone was to fill it until now.
     pub(super) fn disown(&mut self, peer: PeerKey) -> bool {
+        self.end_parole_of(peer);
         let owned = self.suspicion.as_mut().filter(|suspicion| suspicion.owner == Some(peer));
         owned.map(|suspicion| suspicion.owner = None).is_some()
     }
@@ -119,6 +155,10 @@ impl OpenPiece {
     /// A round has passed: a piece that nobody owns may be taken by those who sent it before, and one whose owner
     /// is too slow for it by anyone.
     pub(super) fn forgive(&mut self) {
+        match &mut self.parole {
+            Some(parole) if parole.patience > 0 => parole.patience -= 1,
+            _ => self.parole = None,
+        }
         let Some(suspicion) = &mut self.suspicion else { return };
         match suspicion.owner {
             None => suspicion.senders.clear(),

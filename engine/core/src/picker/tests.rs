@@ -11,7 +11,7 @@ fn geometry(pieces: u32, blocks: u32) -> Geometry {
 }
 
 fn source(key: u32, have: &Bitfield) -> Source<'_> {
-    Source { key: PeerKey(key), have, may_start: true }
+    Source { key: PeerKey(key), have, may_start: true, on_parole: false }
 }
 
 /// What the picker is meant to keep, kept in the plainest way.

@@ -233,10 +233,13 @@ impl Torrent {
 
     pub(super) fn ban(&mut self, now: Time, addr: SocketAddr, key: PeerKey, reason: CloseReason) {
         let listens = self.peers.get(key).and_then(|p| p.listen_addr);
+        let is_news = !self.discovery.is_banned(addr);
         for addr in [Some(addr), listens].into_iter().flatten() {
             self.discovery.ban(now, addr);
         }
-        self.events.push_back(Event::PeerBanned { addr, reason: reason.clone() });
+        if is_news {
+            self.events.push_back(Event::PeerBanned { addr, reason: reason.clone() });
+        }
         let victims: Vec<PeerKey> =
             self.peers.values().filter(|p| self.discovery.is_banned(p.info.addr)).map(|p| p.key).collect();
         victims.into_iter().for_each(|key| self.close(now, key, reason.clone()));

@@ -5,7 +5,7 @@ use super::{Action, CloseReason, Event, PieceResult, Pressure, Torrent};
 use crate::geometry::BLOCK_LEN;
 use crate::id::{BlockRef, PeerKey, PieceIndex};
 use crate::peer::Peer;
-use crate::peer::pipeline::{Answer, REQUESTS_MIN};
+use crate::peer::pipeline::{Answer, Outstanding, REQUESTS_MIN};
 use crate::picker::{Arrival, Source};
 use crate::time::{Duration, Time};
 use crate::wire::Message;
@@ -24,6 +24,10 @@ pub const REFUSALS_MAX: usize = 1_024;
 pub const TRIAL_BYTES: u64 = 1 << 20;
 /// How long a piece that failed waits for someone who did not send it before.
 const SUSPECTS_WAIT_TICKS: u64 = 8;
+/// When a block is taken to come that should have come already.
+const OVERDUE: Duration = Duration::from_secs(3_600);
+/// How many of a peer's requests are looked at for overdue ones, the oldest first.
+const OVERDUE_LOOKED_AT: usize = 16;
 
 impl Torrent {
     /// A block has come from a peer. True if its bytes are to be kept; else they are to be dropped.
@@ -130,8 +134,10 @@ impl Torrent {
             self.punish(now, verdict);
         }
         for sender in self.picker.senders(piece).into_iter().flatten() {
-            if let Some(peer) = self.peers.get_mut(sender) {
+            let on_parole = self.peers.get_mut(sender).filter(|peer| !peer.proven);
+            if let Some(peer) = on_parole {
                 peer.proven = true;
+                self.picker.parole_ended(sender);
             }
         }
         let was_missing = self.picker.missing().has(piece);
@@ -185,6 +191,10 @@ impl Torrent {
         let Some(addr) = verdict.addr else { return };
         self.ban(now, addr, verdict.peer, CloseReason::CorruptBlock);
         self.picker.liar_found(verdict.peer);
+        for piece in self.picker.only_from(verdict.peer) {
+            self.picker.piece_failed(piece, Vec::new());
+            self.actions.push_back(Action::DropPiece(piece));
+        }
         self.refill_all = true;
     }
 
@@ -223,22 +233,16 @@ impl Torrent {
 
     /// Asks a peer for as many blocks as it has room for.
     pub(super) fn refill(&mut self, now: Time, key: PeerKey) {
-        if self.pressure == Pressure::Full || self.is_disk_stalled() {
+        if self.is_disk_stalled() {
             return;
         }
         let Some(peer) = self.peers.get(key) else { return };
         let mut picks = std::mem::take(&mut self.picks);
-        // When memory is short only open pieces are filled, unless the peer has none of those: it must not idle.
-        let may_start = self.pressure == Pressure::None || peer.pipeline.is_empty();
         let room = peer.room(now).min(self.room_on_trial(peer));
         if room > 0 {
-            let source = Source { key, have: &peer.have, may_start };
-            self.picker.pick(source, room, &mut self.rng, &mut picks);
-            if picks.is_empty() && peer.pipeline.len() < REQUESTS_MIN && self.picker.is_endgame() {
-                self.pick_duplicates(now, key, &mut picks);
-            }
+            self.pick(now, key, room, &mut picks);
         } else if peer.peer_choking && peer.am_interested && !peer.allowed_fast_in.is_empty() {
-            self.pick_allowed_fast(key, may_start, &mut picks);
+            self.pick_allowed_fast(key, &mut picks);
         }
         let peer = self.peers.get_mut(key).expect("still here");
         for block in picks.drain(..) {
@@ -249,34 +253,67 @@ impl Torrent {
         self.picks = picks;
     }
 
-    fn pick_allowed_fast(&mut self, key: PeerKey, may_start: bool, picks: &mut Vec<BlockRef>) {
+    /// Chooses up to `room` blocks to ask a peer for. When memory is short, open pieces are filled before one is started; when
+    /// it is full, only what is overdue elsewhere is asked for.
+    fn pick(&mut self, now: Time, key: PeerKey, room: usize, picks: &mut Vec<BlockRef>) {
         let peer = &self.peers[key];
+        let on_parole = !peer.proven;
+        let outstanding = peer.pipeline.len();
+        if self.pressure != Pressure::Full {
+            let may_start = self.pressure == Pressure::None;
+            let source = Source { key, have: &peer.have, may_start, on_parole };
+            self.picker.pick(source, room, &mut self.rng, picks);
+        }
+        let is_early = self.pressure != Pressure::None;
+        if picks.is_empty() && outstanding < REQUESTS_MIN && (is_early || self.picker.is_endgame()) {
+            self.pick_duplicates(now, key, picks);
+        }
+        if picks.is_empty() && outstanding == 0 && self.pressure == Pressure::Low {
+            // It must not idle.
+            let source = Source { key, have: &self.peers[key].have, may_start: true, on_parole };
+            self.picker.pick(source, room, &mut self.rng, picks);
+        }
+    }
+
+    fn pick_allowed_fast(&mut self, key: PeerKey, picks: &mut Vec<BlockRef>) {
+        let peer = &self.peers[key];
+        let may_start = match self.pressure {
+            Pressure::None => true,
+            Pressure::Low => peer.pipeline.is_empty(),
+            Pressure::Full => return,
+        };
         let room = REQUESTS_MIN.saturating_sub(peer.pipeline.len()).min(self.room_on_trial(peer));
         let mut allowed = crate::bitfield::Bitfield::empty(self.geometry.pieces());
         for &piece in peer.allowed_fast_in.iter().filter(|&&p| peer.have.has(p)) {
             allowed.insert(piece);
         }
-        let source = Source { key, have: &allowed, may_start };
+        let source = Source { key, have: &allowed, may_start, on_parole: !peer.proven };
         self.picker.pick(source, room, &mut self.rng, picks);
     }
 
     /// Endgame: every missing block is asked for somewhere, and this peer has nothing to do. It is
     /// also asked for the blocks that will come last, if it should be at least twice as quick as whoever has been asked.
+    /// While memory is short that begins earlier, with overdue blocks only: they hold up the pieces that would free it.
     fn pick_duplicates(&mut self, now: Time, key: PeerKey, picks: &mut Vec<BlockRef>) {
         let peer = &self.peers[key];
+        let is_endgame = self.picker.is_endgame();
+        let looked_at = if is_endgame { usize::MAX } else { OVERDUE_LOOKED_AT };
         let mut late: Vec<(Duration, BlockRef)> = Vec::new();
         for other in self.peers.values().filter(|other| other.key != key) {
             let pace = Pace::of(other, now);
-            let asked = other.pipeline.iter().enumerate();
-            late.extend(
-                asked.filter(|(_, r)| peer.have.has(r.block.piece)).map(|(i, r)| (pace.eta(i), r.block)),
-            );
+            let asked = other.pipeline.iter().enumerate().take(looked_at);
+            let useful = asked.filter(|(_, request)| peer.have.has(request.block.piece));
+            let etas = useful.map(|(index, request)| (pace.eta(index, request), request.block));
+            late.extend(etas.filter(|(eta, _)| is_endgame || *eta == OVERDUE));
         }
         late.sort_by_key(|&(eta, block)| (std::cmp::Reverse(eta), block));
         let pace = Pace::of(peer, now);
-        let room = peer.pipeline.depth(peer.rate_down.bytes_per_s(now));
+        let room = match self.pressure {
+            Pressure::Full => REQUESTS_MIN - peer.pipeline.len().min(REQUESTS_MIN),
+            _ => peer.pipeline.depth(peer.rate_down.bytes_per_s(now)),
+        };
         for (eta, block) in late {
-            let ours = peer.pipeline.round_trip_min() + pace.eta(peer.pipeline.len() + picks.len());
+            let ours = peer.pipeline.round_trip_min() + pace.of_nth(peer.pipeline.len() + picks.len());
             if picks.len() >= room || ours * 2 >= eta {
                 break;
             }
@@ -351,7 +388,7 @@ impl Torrent {
 
     pub(super) fn tick_download(&mut self, now: Time) {
         if self.is_held_back() {
-            return;
+            return self.refill_everyone(now);
         }
         let keys: Vec<PeerKey> = self.peers.keys().collect();
         for key in keys {
@@ -398,6 +435,8 @@ struct Pace {
     block_time: Duration,
     silence: Duration,
     overdue: bool,
+    /// A request sent before this has been passed over.
+    passed_over_before: Time,
 }
 
 impl Pace {
@@ -406,13 +445,22 @@ impl Pace {
         let block_time = Duration::from_micros(u64::from(BLOCK_LEN) * 1_000_000 / rate);
         let silence = peer.pipeline.waiting_since().map_or(Duration::ZERO, |since| now.since(since));
         let patience = peer.pipeline.round_trip_min() + block_time * 4 + Duration::from_millis(200);
-        Pace { block_time, silence, overdue: silence > patience }
+        let passed_over_before = peer.pipeline.passed_over_before(now);
+        Pace { block_time, silence, overdue: silence > patience, passed_over_before }
     }
 
-    /// When the block that is `index`-th in its queue should come, from now on.
-    fn eta(&self, index: usize) -> Duration {
+    /// When the block of this request, the `index`-th in the queue, should come, from now on.
+    fn eta(&self, index: usize, request: &Outstanding) -> Duration {
+        if request.sent_at < self.passed_over_before {
+            return OVERDUE;
+        }
+        self.of_nth(index)
+    }
+
+    /// When a block that is `index`-th in the queue comes if all goes well.
+    fn of_nth(&self, index: usize) -> Duration {
         if self.overdue {
-            return Duration::from_secs(3_600);
+            return OVERDUE;
         }
         (self.block_time * (index as u32 + 1)).saturating_sub(self.silence)
     }

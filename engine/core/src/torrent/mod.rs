@@ -366,7 +366,7 @@ impl Torrent {
             assert!(peer.uploads.len() <= self.config.requests_max as usize);
             let is_held_back = self.is_held_back() || self.room_on_trial(peer) == 0;
             let is_idle = !peer.peer_choking && peer.pipeline.is_empty() && !is_held_back;
-            let source = Source { key: peer.key, have: &peer.have, may_start: true };
+            let source = Source { key: peer.key, have: &peer.have, may_start: true, on_parole: false };
             assert!(!is_idle || !self.picker.has_for(source), "{:?} could be asked and is not", peer.key);
         }
     }
