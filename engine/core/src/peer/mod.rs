@@ -58,6 +58,8 @@ pub struct Peer {
     pub proven: bool,
     /// It has let requests lie for too long.
     pub snubbed: bool,
+    /// How often others had to be asked for what it let lie; halved now and then.
+    pub lapses: u32,
     /// It takes no data from anyone (BEP 21).
     pub upload_only: bool,
     /// When we last sent it anything.
@@ -135,6 +137,7 @@ impl Peer {
             allowed_fast_out: Vec::new(),
             proven: false,
             snubbed: false,
+            lapses: 0,
             rate_down: RateMeter::default(),
             rate_up: RateMeter::default(),
             bytes_down: 0,

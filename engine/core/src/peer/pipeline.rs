@@ -22,6 +22,11 @@ pub const REQUESTS_INITIAL: usize = 16;
 pub const QUEUE_TIME: Duration = Duration::from_millis(500);
 /// A round trip longer than this is taken for this.
 pub const ROUND_TRIP_MAX: Duration = Duration::from_secs(2);
+/// A peer that lets requests lie this long is snubbed: its blocks go to others, and it is asked for
+/// one block at a time until one comes.
+pub const SNUB_AFTER: Duration = Duration::from_secs(10);
+/// A block is overdue so long after it should have come at the latest.
+pub const OVERDUE_AFTER: Duration = Duration::from_millis(200);
 /// A request that waits for so long while later ones are answered is passed over.
 pub const PASSED_OVER_AFTER: Duration = Duration::from_secs(4);
 /// How many requests that we took back are remembered, to tell a late block from one never asked for.
@@ -59,6 +64,8 @@ pub struct Pipeline {
     progress_at: Time,
     /// When the latest request that was answered had been sent.
     answered_sent_at: Time,
+    /// The time between blocks while requests were outstanding, smoothed.
+    gap: Option<Duration>,
 }
 
 #[derive(Debug)]
@@ -84,6 +91,7 @@ impl Default for Pipeline {
             }),
             progress_at: Time::ZERO,
             answered_sent_at: Time::ZERO,
+            gap: None,
         }
     }
 }
@@ -117,6 +125,12 @@ impl Pipeline {
     /// Since when no requested block has come although some were outstanding.
     pub fn waiting_since(&self) -> Option<Time> {
         (!self.is_empty()).then_some(self.progress_at)
+    }
+
+    /// Whether nothing has come for much longer than blocks of this peer use to take.
+    pub fn is_overdue(&self, now: Time) -> bool {
+        let patience = self.gap.map_or(SNUB_AFTER, |gap| self.round_trip_min + gap * 4 + OVERDUE_AFTER);
+        self.waiting_since().is_some_and(|since| now.since(since) >= patience.min(SNUB_AFTER))
     }
 
     /// The requests sent before this have been passed over: later ones were answered, and that is not just because blocks come
@@ -157,6 +171,8 @@ impl Pipeline {
         if let Some(at) = self.requests.iter().position(|r| r.block == block) {
             let request = self.requests.remove(at).expect("just found");
             self.round_trip_min = self.round_trip_min.min(now.since(request.sent_at));
+            let gap = now.since(self.progress_at);
+            self.gap = Some(self.gap.map_or(gap, |mean| (mean * 7 + gap) / 8));
             self.progress_at = now;
             self.answered_sent_at = self.answered_sent_at.max(request.sent_at);
             self.grow(now);

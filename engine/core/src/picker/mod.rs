@@ -296,11 +296,11 @@ impl Picker {
 
     /// Also asks `peer` for a block that others were asked for (endgame).
     ///
-    /// Returns false, and does nothing, unless the block is still asked for, by fewer than
-    /// [`HOLDERS_MAX`] peers, and `peer` is not one of them and may fill this piece.
-    pub fn duplicate(&mut self, block: BlockRef, peer: PeerKey) -> bool {
+    /// Returns false, and does nothing, unless the block is still asked for, of fewer than
+    /// `holders_max` peers, and `peer` is not one of them and may fill this piece.
+    pub fn duplicate(&mut self, block: BlockRef, peer: PeerKey, holders_max: usize) -> bool {
         let Some((open, index)) = self.open_block(block) else { return false };
-        open.is_open_to(peer) && open.duplicate(index, peer)
+        open.is_open_to(peer) && open.duplicate(index, peer, holders_max)
     }
 
     /// A block has arrived from `peer`. Each other peer that was asked for it is handed to `cancel`.

@@ -2,7 +2,7 @@
 
 use crate::id::PeerKey;
 
-/// How many peers may be asked for one block in the endgame.
+/// How many peers may be asked for one block in the endgame while it may still come from one of them.
 pub const HOLDERS_MAX: usize = 3;
 
 /// The peers that were asked for a block; at least one.
@@ -185,9 +185,9 @@ impl OpenPiece {
         }
     }
 
-    pub(super) fn duplicate(&mut self, index: u32, peer: PeerKey) -> bool {
+    pub(super) fn duplicate(&mut self, index: u32, peer: PeerKey, holders_max: usize) -> bool {
         let BlockState::Requested(holders) = &mut self.blocks[index as usize] else { return false };
-        if holders.others.len() + 1 >= HOLDERS_MAX || holders.iter().any(|h| h == peer) {
+        if holders.others.len() + 1 >= holders_max || holders.iter().any(|h| h == peer) {
             return false;
         }
         holders.others.push(peer);

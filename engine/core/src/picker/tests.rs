@@ -167,7 +167,7 @@ impl Run {
                 let Some(&block) = open.get(nth % open.len().max(1)) else { return };
                 let holders = self.naive.requested.get_mut(&block).unwrap();
                 let may = holders.len() < HOLDERS_MAX && !holders.contains(&PeerKey(peer));
-                assert_eq!(self.picker.duplicate(block, PeerKey(peer)), may);
+                assert_eq!(self.picker.duplicate(block, PeerKey(peer), HOLDERS_MAX), may);
                 if may {
                     holders.insert(PeerKey(peer));
                 }
@@ -291,5 +291,8 @@ fn an_owner_that_is_too_slow_for_a_suspect_piece_gets_help() {
     }
     picker.pick(source(3, &full), 4, &mut rng, &mut picks);
     assert!(picker.is_endgame());
-    assert!(picker.duplicate(picks[0], PeerKey(3)), "what the owner was asked for may be had elsewhere too");
+    assert!(
+        picker.duplicate(picks[0], PeerKey(3), HOLDERS_MAX),
+        "what the owner was asked for may be had elsewhere too"
+    );
 }

@@ -5,14 +5,12 @@ use super::{Action, CloseReason, Event, PieceResult, Pressure, Torrent};
 use crate::geometry::BLOCK_LEN;
 use crate::id::{BlockRef, PeerKey, PieceIndex};
 use crate::peer::Peer;
-use crate::peer::pipeline::{Answer, Outstanding, REQUESTS_MIN};
+pub use crate::peer::pipeline::SNUB_AFTER;
+use crate::peer::pipeline::{Answer, REQUESTS_MIN};
 use crate::picker::{Arrival, Source};
 use crate::time::{Duration, Time};
 use crate::wire::Message;
 
-/// A peer that lets requests lie this long is snubbed: its blocks go to others, and it is asked for
-/// one block at a time until one comes.
-pub const SNUB_AFTER: Duration = Duration::from_secs(10);
 /// A request that is passed over for this long while later ones are answered is given up.
 pub const REQUEST_LOST_AFTER: Duration = Duration::from_secs(30);
 /// A peer that sends more blocks than this that we never asked for is closed.
@@ -24,10 +22,6 @@ pub const REFUSALS_MAX: usize = 1_024;
 pub const TRIAL_BYTES: u64 = 1 << 20;
 /// How long a piece that failed waits for someone who did not send it before.
 const SUSPECTS_WAIT_TICKS: u64 = 8;
-/// When a block is taken to come that should have come already.
-const OVERDUE: Duration = Duration::from_secs(3_600);
-/// How many of a peer's requests are looked at for overdue ones, the oldest first.
-const OVERDUE_LOOKED_AT: usize = 16;
 
 impl Torrent {
     /// A block has come from a peer. True if its bytes are to be kept; else they are to be dropped.
@@ -220,13 +214,13 @@ impl Torrent {
         }
     }
 
-    /// Asks everyone for as many blocks as they have room for. Snubbed peers come last: or else a block that one of
-    /// them did not send would go back to it, while others that have it sit idle.
+    /// Asks everyone for as many blocks as they have room for. Snubbed peers, and those that let blocks lie, come last: or else
+    /// a block that one of them did not send would go back to it, while others that have it sit idle.
     pub(super) fn refill_everyone(&mut self, now: Time) {
-        let mut keys: Vec<(bool, PeerKey)> =
-            self.peers.values().map(|peer| (peer.snubbed, peer.key)).collect();
+        let mut keys: Vec<(bool, u32, PeerKey)> =
+            self.peers.values().map(|peer| (peer.snubbed, peer.lapses, peer.key)).collect();
         keys.sort_unstable();
-        for (_, key) in keys {
+        for (_, _, key) in keys {
             self.refill(now, key);
         }
     }
@@ -268,8 +262,9 @@ impl Torrent {
         if picks.is_empty() && outstanding < REQUESTS_MIN && (is_early || self.picker.is_endgame()) {
             self.pick_duplicates(now, key, picks);
         }
-        if picks.is_empty() && outstanding == 0 && self.pressure == Pressure::Low {
-            // It must not idle.
+        let may_idle = self.peers[key].lapses > 0;
+        if picks.is_empty() && outstanding == 0 && !may_idle && self.pressure == Pressure::Low {
+            // Who serves us well must not idle.
             let source = Source { key, have: &self.peers[key].have, may_start: true, on_parole };
             self.picker.pick(source, room, &mut self.rng, picks);
         }
@@ -289,39 +284,6 @@ impl Torrent {
         }
         let source = Source { key, have: &allowed, may_start, on_parole: !peer.proven };
         self.picker.pick(source, room, &mut self.rng, picks);
-    }
-
-    /// Endgame: every missing block is asked for somewhere, and this peer has nothing to do. It is
-    /// also asked for the blocks that will come last, if it should be at least twice as quick as whoever has been asked.
-    /// While memory is short that begins earlier, with overdue blocks only: they hold up the pieces that would free it.
-    fn pick_duplicates(&mut self, now: Time, key: PeerKey, picks: &mut Vec<BlockRef>) {
-        let peer = &self.peers[key];
-        let is_endgame = self.picker.is_endgame();
-        let looked_at = if is_endgame { usize::MAX } else { OVERDUE_LOOKED_AT };
-        let mut late: Vec<(Duration, BlockRef)> = Vec::new();
-        for other in self.peers.values().filter(|other| other.key != key) {
-            let pace = Pace::of(other, now);
-            let asked = other.pipeline.iter().enumerate().take(looked_at);
-            let useful = asked.filter(|(_, request)| peer.have.has(request.block.piece));
-            let etas = useful.map(|(index, request)| (pace.eta(index, request), request.block));
-            late.extend(etas.filter(|(eta, _)| is_endgame || *eta == OVERDUE));
-        }
-        late.sort_by_key(|&(eta, block)| (std::cmp::Reverse(eta), block));
-        let pace = Pace::of(peer, now);
-        let room = match self.pressure {
-            Pressure::Full => REQUESTS_MIN - peer.pipeline.len().min(REQUESTS_MIN),
-            _ => peer.pipeline.depth(peer.rate_down.bytes_per_s(now)),
-        };
-        for (eta, block) in late {
-            let ours = peer.pipeline.round_trip_min() + pace.of_nth(peer.pipeline.len() + picks.len());
-            if picks.len() >= room || ours * 2 >= eta {
-                break;
-            }
-            if self.picker.duplicate(block, key) {
-                self.requests_doubled += 1;
-                picks.push(block);
-            }
-        }
     }
 
     pub(super) fn on_choke(&mut self, _now: Time, key: PeerKey) {
@@ -414,6 +376,7 @@ impl Torrent {
         }
         if (now.as_micros() / 1_000_000).is_multiple_of(SUSPECTS_WAIT_TICKS) {
             self.picker.open_to_suspects();
+            self.peers.values_mut().for_each(|peer| peer.lapses /= 2);
             self.refill_all = true;
         }
         self.refill_everyone(now);
@@ -427,41 +390,5 @@ impl Torrent {
             self.close_useless(now);
         }
         self.was_complete = complete;
-    }
-}
-
-/// How fast a peer works through what it was asked for.
-struct Pace {
-    block_time: Duration,
-    silence: Duration,
-    overdue: bool,
-    /// A request sent before this has been passed over.
-    passed_over_before: Time,
-}
-
-impl Pace {
-    fn of(peer: &Peer, now: Time) -> Pace {
-        let rate = peer.rate_down.bytes_per_s(now).max(1_024);
-        let block_time = Duration::from_micros(u64::from(BLOCK_LEN) * 1_000_000 / rate);
-        let silence = peer.pipeline.waiting_since().map_or(Duration::ZERO, |since| now.since(since));
-        let patience = peer.pipeline.round_trip_min() + block_time * 4 + Duration::from_millis(200);
-        let passed_over_before = peer.pipeline.passed_over_before(now);
-        Pace { block_time, silence, overdue: silence > patience, passed_over_before }
-    }
-
-    /// When the block of this request, the `index`-th in the queue, should come, from now on.
-    fn eta(&self, index: usize, request: &Outstanding) -> Duration {
-        if request.sent_at < self.passed_over_before {
-            return OVERDUE;
-        }
-        self.of_nth(index)
-    }
-
-    /// When a block that is `index`-th in the queue comes if all goes well.
-    fn of_nth(&self, index: usize) -> Duration {
-        if self.overdue {
-            return OVERDUE;
-        }
-        (self.block_time * (index as u32 + 1)).saturating_sub(self.silence)
     }
 }

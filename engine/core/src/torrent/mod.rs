@@ -6,7 +6,7 @@
 //! input**; then call [`Torrent::handle_timeout`] at [`Torrent::poll_timeout`].
 //!
 //! The work is split by what it reacts to: `connections` (who is here, what
-//! they have), `download` (requests, blocks, pieces), `upload` (their requests,
+//! they have), `download` (requests, blocks, pieces), `endgame` (blocks that are asked of several), `upload` (their requests,
 //! choking), `discovery` (whom to dial), `exchange` (peers tell of peers), `blame` (who lied),
 //! `superseed` (a seed that is the only copy), `metadata` (the info dictionary for those who have only its hash).
 
@@ -14,6 +14,7 @@ mod blame;
 mod connections;
 pub mod discovery;
 mod download;
+mod endgame;
 mod events;
 pub mod exchange;
 pub mod fetch;

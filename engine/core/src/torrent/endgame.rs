@@ -1,0 +1,97 @@
+//! Endgame: the last blocks are asked of more than one peer, and who lets blocks lie is found out.
+
+use super::{Pressure, Torrent};
+use crate::geometry::BLOCK_LEN;
+use crate::id::{BlockRef, PeerKey};
+use crate::peer::Peer;
+use crate::peer::pipeline::{Outstanding, REQUESTS_MIN};
+use crate::picker::HOLDERS_MAX;
+use crate::time::{Duration, Time};
+
+/// When a block is taken to come that should have come already.
+const OVERDUE: Duration = Duration::from_secs(3_600);
+/// How many of a peer's requests are looked at for overdue ones, the oldest first.
+const OVERDUE_LOOKED_AT: usize = 16;
+
+impl Torrent {
+    /// Endgame: every missing block is asked for somewhere, and this peer has nothing to do. It is
+    /// also asked for the blocks that will come last, if it should be at least twice as quick as whoever has been asked.
+    /// While memory is short that begins earlier, with overdue blocks only: they hold up the pieces that would free it.
+    pub(super) fn pick_duplicates(&mut self, now: Time, key: PeerKey, picks: &mut Vec<BlockRef>) {
+        let peer = &self.peers[key];
+        let is_endgame = self.picker.is_endgame();
+        let looked_at = if is_endgame { usize::MAX } else { OVERDUE_LOOKED_AT };
+        let mut late: Vec<(BlockRef, Duration, PeerKey)> = Vec::new();
+        for other in self.peers.values().filter(|other| other.key != key) {
+            let pace = Pace::of(other, now);
+            let asked = other.pipeline.iter().enumerate().take(looked_at);
+            let useful = asked.filter(|(_, request)| peer.have.has(request.block.piece));
+            late.extend(useful.map(|(index, request)| (request.block, pace.eta(index, request), other.key)));
+        }
+        // What several were asked for comes from the quickest of them.
+        late.sort_unstable();
+        let holders = late.clone();
+        late.dedup_by_key(|(block, ..)| *block);
+        late.retain(|(_, eta, _)| is_endgame || *eta == OVERDUE);
+        late.sort_by_key(|&(block, eta, _)| (std::cmp::Reverse(eta), block));
+        let pace = Pace::of(peer, now);
+        let room = match self.pressure {
+            Pressure::Full => REQUESTS_MIN - peer.pipeline.len().min(REQUESTS_MIN),
+            _ => peer.pipeline.depth(peer.rate_down.bytes_per_s(now)),
+        };
+        let mut lapsed = Vec::new();
+        for (block, eta, _) in late {
+            let ours = peer.pipeline.round_trip_min() + pace.of_nth(peer.pipeline.len() + picks.len());
+            if picks.len() >= room || ours * 2 >= eta {
+                break;
+            }
+            // Those who let it lie do not keep it from anybody else.
+            let holders_max = if eta == OVERDUE { usize::MAX } else { HOLDERS_MAX };
+            if self.picker.duplicate(block, key, holders_max) {
+                self.requests_doubled += 1;
+                picks.push(block);
+                let from = holders.partition_point(|(other, ..)| *other < block);
+                let asked = holders[from..].iter().take_while(|(other, ..)| *other == block);
+                lapsed.extend(asked.filter(|_| eta == OVERDUE).map(|(.., holder)| *holder));
+            }
+        }
+        for holder in lapsed {
+            self.peers.get_mut(holder).expect("still here").lapses += 1;
+        }
+    }
+}
+
+/// How fast a peer works through what it was asked for.
+struct Pace {
+    block_time: Duration,
+    silence: Duration,
+    overdue: bool,
+    /// A request sent before this has been passed over.
+    passed_over_before: Time,
+}
+
+impl Pace {
+    fn of(peer: &Peer, now: Time) -> Pace {
+        let rate = peer.rate_down.bytes_per_s(now).max(1_024);
+        let block_time = Duration::from_micros(u64::from(BLOCK_LEN) * 1_000_000 / rate);
+        let silence = peer.pipeline.waiting_since().map_or(Duration::ZERO, |since| now.since(since));
+        let passed_over_before = peer.pipeline.passed_over_before(now);
+        Pace { block_time, silence, overdue: peer.pipeline.is_overdue(now), passed_over_before }
+    }
+
+    /// When the block of this request, the `index`-th in the queue, should come, from now on.
+    fn eta(&self, index: usize, request: &Outstanding) -> Duration {
+        if request.sent_at < self.passed_over_before {
+            return OVERDUE;
+        }
+        self.of_nth(index)
+    }
+
+    /// When a block that is `index`-th in the queue comes if all goes well.
+    fn of_nth(&self, index: usize) -> Duration {
+        if self.overdue {
+            return OVERDUE;
+        }
+        (self.block_time * (index as u32 + 1)).saturating_sub(self.silence)
+    }
+}
