@@ -442,11 +442,10 @@ async fn accept(listener: &TcpListener, shared: &Shared) -> (TcpStream, SocketAd
             continue;
         }
         if shared.complaints.accept.is_due(shared.clock.now()) {
-            tracing::warn!(%error, "cannot accept connections; those that are slow or idle give way");
+            tracing::warn!(%error, "cannot accept connections");
         }
-        let pause = if is_out_of_descriptors(&error) { DESCRIPTOR_RETRY } else { ACCEPT_RETRY };
-        shared.places.shrink();
-        tokio::time::sleep(pause).await;
+        let gives_way = is_out_of_descriptors(&error) && shared.places.shrink();
+        tokio::time::sleep(if gives_way { DESCRIPTOR_RETRY } else { ACCEPT_RETRY }).await;
     }
 }
 

@@ -82,8 +82,18 @@ impl Places {
         }
     }
 
-    /// No further file can be opened: some give way, and until [`Places::grow`] there are no more than now.
-    pub fn shrink(&self) {
+    /// What ends the connection that has this place, should it give way.
+    pub fn set_abort(&self, id: u64, abort: AbortHandle) {
+        match self.lock().staying.get_mut(&id) {
+            Some(staying) => staying.abort = Some(abort),
+            // It has gone, or was told to before there was a way to.
+            None => abort.abort(),
+        }
+    }
+
+    /// No further file can be opened: some give way, and until [`Places::grow`] there are no more than now. Whether anybody
+    /// is there to give way.
+    pub fn shrink(&self) -> bool {
         let mut seats = self.lock();
         let leaving = seats.taken - seats.staying.len();
         let gives = (1 + seats.taken / 16).saturating_sub(leaving);
@@ -91,6 +101,7 @@ impl Places {
         for _ in 0..gives {
             seats.evict();
         }
+        seats.taken > 0
     }
 
     /// As many as before may be tried again.
@@ -169,17 +180,6 @@ impl Drop for Place {
         }
         drop(seats);
         self.places.freed.notify_one();
-    }
-}
-
-impl Places {
-    /// What ends the connection that has this place, should it give way.
-    pub fn set_abort(&self, id: u64, abort: AbortHandle) {
-        match self.lock().staying.get_mut(&id) {
-            Some(staying) => staying.abort = Some(abort),
-            // It has gone, or was told to before there was a way to.
-            None => abort.abort(),
-        }
     }
 }
 
