@@ -6,30 +6,54 @@
 //! checked and to another when it is used. Redirects are followed here, by the same steps, and no
 //! connection outlives its request: what was checked for one URL does not serve another.
 //!
+//! A server that talks on and on is left: a connection may deliver so many bytes until the head of the answer is whole
+//! (there may be any number of interim ones before it), and so many more for the body ([`Bounded`]).
+//!
 //! Everything is made when first needed, so that a run without HTTP starts instantly.
 
+mod bounded;
+
+use self::bounded::{Allowance, Bounded};
 use crate::Error;
-use crate::net::socket::local_ip;
+use crate::net::socket::{dial, local_ip};
 use crate::session::SessionOptions;
-use reqwest::header::LOCATION;
-use reqwest::redirect::Policy;
-use reqwest::{Client, Response, StatusCode, dns};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use bytes::Bytes;
+use flate2::bufread::MultiGzDecoder;
+use http_body_util::{BodyExt, Empty};
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper::header::{
+    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_ENCODING, HOST, LOCATION, USER_AGENT,
+};
+use hyper::{Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use percent_encoding::percent_decode_str;
+use rustls::ClientConfig;
 use rustls::crypto::ring;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::pki_types::ServerName;
 use rustls_platform_verifier::BuilderVerifierExt;
-use std::io;
+use std::io::{self, Read};
 use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use swarm_core::tracker::Family;
 use swarm_core::tracker::access::{Forbidden, UrlOrigin, check_address};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
 use tokio::sync::OnceCell;
-use url::{Host, Url};
+use tokio::task::JoinSet;
+use tokio_rustls::TlsConnector;
+use url::{Host, Position, Url};
 
 /// How long fetching a file may take in all.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(60);
-/// How long connecting may take.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long one address family is tried alone before the other is tried too.
+const HEAD_START: Duration = Duration::from_millis(300);
+/// Longest head of an answer, in bytes, with all interim answers before it.
+const HEAD_LEN_MAX: usize = 64 * 1024;
 /// How many redirects are followed.
 const REDIRECTS_MAX: usize = 5;
 
@@ -82,8 +106,9 @@ async fn follow(request: &Request<'_>) -> Result<Answer, HttpError> {
     let mut url = request.url.clone();
     let mut redirected_from = None;
     for _ in 0..=REDIRECTS_MAX {
-        let response = send(request, &url, redirected_from).await?;
-        let server = response.remote_addr().ok_or_else(|| failed("the server has no address"))?;
+        let found = look_up(&url).await?;
+        let addrs = allowed(request, &url, redirected_from, &found)?;
+        let Reply { response, server, _connection } = send(request, &url, addrs).await?;
         match redirect(&url, &response)? {
             Some(next) => (url, redirected_from) = (next, Some(server.ip())),
             None => {
@@ -95,15 +120,94 @@ async fn follow(request: &Request<'_>) -> Result<Answer, HttpError> {
     Err(failed(format!("more than {REDIRECTS_MAX} redirects")))
 }
 
-async fn send(
-    request: &Request<'_>,
-    url: &Url,
-    redirected_from: Option<IpAddr>,
-) -> Result<Response, HttpError> {
-    let found = look_up(url).await?;
-    let addrs = allowed(request, url, redirected_from, &found)?;
-    let client = client(request, url, addrs).await?;
-    client.get(url.clone()).send().await.map_err(|e| failed(chain(&e)))
+/// The head of an answer, and what its body comes from.
+struct Reply {
+    response: Response<Incoming>,
+    server: SocketAddr,
+    /// Ends when this is dropped.
+    _connection: JoinSet<hyper::Result<()>>,
+}
+
+/// Asks one of these addresses, whatever the host's name, and nobody else.
+async fn send(request: &Request<'_>, url: &Url, addrs: Vec<SocketAddr>) -> Result<Reply, HttpError> {
+    let stream = connect(addrs, request.options).await.map_err(|e| failed(chain(&e)))?;
+    let server = stream.peer_addr().map_err(failed)?;
+    let body_len_max = request.body_len_max;
+    if url.scheme() == "https" {
+        let name = match url.host() {
+            Some(Host::Domain(name)) => ServerName::try_from(name.to_owned()).map_err(failed)?,
+            Some(Host::Ipv4(ip)) => ServerName::from(IpAddr::from(ip)),
+            Some(Host::Ipv6(ip)) => ServerName::from(IpAddr::from(ip)),
+            None => return Err(failed("the URL names no host")),
+        };
+        let connector = TlsConnector::from(Arc::new(tls().await?));
+        let stream = connector.connect(name, stream).await.map_err(|e| failed(chain(&e)))?;
+        talk(stream, server, url, body_len_max).await
+    } else {
+        talk(stream, server, url, body_len_max).await
+    }
+}
+
+async fn talk<S>(stream: S, server: SocketAddr, url: &Url, body_len_max: usize) -> Result<Reply, HttpError>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let allowance = Allowance::new(HEAD_LEN_MAX);
+    let io = TokioIo::new(Bounded::new(stream, allowance.clone()));
+    let handshake = http1::Builder::new().max_buf_size(HEAD_LEN_MAX).handshake(io).await;
+    let (mut sender, connection) = handshake.map_err(|e| failed(chain(&e)))?;
+    let mut connections = JoinSet::new();
+    connections.spawn(connection);
+    let mut get = hyper::Request::get(&url[Position::BeforePath..Position::AfterQuery])
+        .header(HOST, &url[Position::BeforeHost..Position::AfterPort])
+        .header(USER_AGENT, concat!("Swarm/", env!("CARGO_PKG_VERSION")))
+        .header(ACCEPT, "*/*")
+        .header(ACCEPT_ENCODING, "gzip")
+        .header(CONNECTION, "close");
+    if !url.username().is_empty() || url.password().is_some() {
+        let plain = |text| percent_decode_str(text).collect::<Vec<u8>>();
+        let name = [plain(url.username()), b":".to_vec(), plain(url.password().unwrap_or(""))].concat();
+        get = get.header(AUTHORIZATION, format!("Basic {}", BASE64_STANDARD.encode(name)));
+    }
+    let get = get.body(Empty::<Bytes>::new()).map_err(failed)?;
+    let response = sender.send_request(get).await.map_err(|e| failed(chain(&e)))?;
+    // What each byte of a body takes at most in chunks of one byte.
+    allowance.add(body_len_max.saturating_mul(6));
+    Ok(Reply { response, server, _connection: connections })
+}
+
+/// Connects to the first of these addresses that can be connected to; after a while also to those of the other family.
+async fn connect(mut addrs: Vec<SocketAddr>, options: &SessionOptions) -> io::Result<TcpStream> {
+    // With a source address of one family, the server's addresses of the other are left out.
+    if let Some(from) = addrs.iter().find_map(|addr| local_ip(&options.listen, addr.ip())) {
+        addrs.retain(|addr| addr.is_ipv4() == from.is_ipv4());
+    }
+    let is_v4 = addrs.first().is_some_and(SocketAddr::is_ipv4);
+    let (first, other): (Vec<_>, Vec<_>) = addrs.into_iter().partition(|addr| addr.is_ipv4() == is_v4);
+    if other.is_empty() {
+        return dial_any(&first, options).await;
+    }
+    let mut first = pin!(dial_any(&first, options));
+    let mut other = pin!(async {
+        tokio::time::sleep(HEAD_START).await;
+        dial_any(&other, options).await
+    });
+    tokio::select! {
+        Ok(stream) = &mut first => Ok(stream),
+        Ok(stream) = &mut other => Ok(stream),
+        else => Err(io::ErrorKind::HostUnreachable.into()),
+    }
+}
+
+async fn dial_any(addrs: &[SocketAddr], options: &SessionOptions) -> io::Result<TcpStream> {
+    let mut last = Err(io::ErrorKind::AddrNotAvailable.into());
+    for &addr in addrs {
+        last = dial(addr, options).await;
+        if last.is_ok() {
+            break;
+        }
+    }
+    last
 }
 
 /// Where a request leads that is not made over HTTP: addresses that may be connected to, at least one.
@@ -152,50 +256,15 @@ fn allowed(
     }
 }
 
-/// A client that connects to one of these addresses, whatever the host's name, and to nothing else.
-async fn client(request: &Request<'_>, url: &Url, addrs: Vec<SocketAddr>) -> Result<Client, HttpError> {
-    // With a source address of one family, the server's addresses of the other are left out.
-    let from = addrs.iter().find_map(|addr| local_ip(&request.options.listen, addr.ip()));
-    let builder = Client::builder()
-        .user_agent(concat!("Swarm/", env!("CARGO_PKG_VERSION")))
-        .connect_timeout(CONNECT_TIMEOUT)
-        .redirect(Policy::none())
-        .pool_max_idle_per_host(0)
-        .local_address(from)
-        .dns_resolver(Known(addrs))
-        .tls_backend_preconfigured(tls(url).await?)
-        .no_proxy();
-    // Elsewhere a session with a device does not start.
-    #[cfg(target_os = "linux")]
-    let builder = match &request.options.bind_device {
-        Some(device) => builder.interface(device),
-        None => builder,
-    };
-    builder.build().map_err(|e| failed(chain(&e)))
-}
-
-/// Answers every question with the addresses that were looked up before.
-struct Known(Vec<SocketAddr>);
-
-impl dns::Resolve for Known {
-    fn resolve(&self, _: dns::Name) -> dns::Resolving {
-        let addrs: dns::Addrs = Box::new(self.0.clone().into_iter());
-        Box::pin(std::future::ready(Ok(addrs)))
-    }
-}
-
-/// Whom to trust: the system's authorities, read once, and not at all for what is not encrypted.
-async fn tls(url: &Url) -> Result<ClientConfig, HttpError> {
+/// Whom to trust: the system's authorities, read once.
+async fn tls() -> Result<ClientConfig, HttpError> {
     static SYSTEM: OnceCell<ClientConfig> = OnceCell::const_new();
-    let builder = || {
+    let read = || {
         ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
+            .and_then(|builder| builder.with_platform_verifier())
+            .map(|builder| builder.with_no_client_auth())
     };
-    if url.scheme() != "https" {
-        let nobody = builder().map_err(failed)?.with_root_certificates(RootCertStore::empty());
-        return Ok(nobody.with_no_client_auth());
-    }
-    let read = move || Ok::<_, rustls::Error>(builder()?.with_platform_verifier()?.with_no_client_auth());
     let config = SYSTEM.get_or_try_init(|| async {
         // Hundreds of certificates are read and parsed.
         tokio::task::spawn_blocking(read).await.map_err(io::Error::other)?.map_err(io::Error::other)
@@ -204,7 +273,7 @@ async fn tls(url: &Url) -> Result<ClientConfig, HttpError> {
 }
 
 /// Where a response sends us, if it does.
-fn redirect(url: &Url, response: &Response) -> Result<Option<Url>, HttpError> {
+fn redirect(url: &Url, response: &Response<Incoming>) -> Result<Option<Url>, HttpError> {
     use StatusCode as S;
     let status = response.status();
     let moved = [S::MOVED_PERMANENTLY, S::FOUND, S::SEE_OTHER, S::TEMPORARY_REDIRECT, S::PERMANENT_REDIRECT];
@@ -219,33 +288,41 @@ fn redirect(url: &Url, response: &Response) -> Result<Option<Url>, HttpError> {
     }
 }
 
-/// The body of a response, if it is not longer than `limit` bytes (after decompression).
-async fn body(mut response: Response, limit: usize) -> Result<Vec<u8>, HttpError> {
+/// The body of a response, if it is not longer than `limit` bytes, before decompression and after.
+async fn body(response: Response<Incoming>, limit: usize) -> Result<Vec<u8>, HttpError> {
+    let too_long = || failed(format!("the answer is longer than {limit} bytes"));
+    let is_gzip = response.headers().get(CONTENT_ENCODING).is_some_and(|encoding| encoding == "gzip");
+    let mut body = response.into_body();
     let mut bytes = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(|e| failed(chain(&e)))? {
+    while let Some(frame) = body.frame().await {
+        let Ok(chunk) = frame.map_err(|e| failed(chain(&e)))?.into_data() else { continue };
         if bytes.len() + chunk.len() > limit {
-            return Err(failed(format!("the answer is longer than {limit} bytes")));
+            return Err(too_long());
         }
         bytes.extend_from_slice(&chunk);
     }
-    Ok(bytes)
+    if !is_gzip || bytes.is_empty() {
+        return Ok(bytes);
+    }
+    let mut plain = Vec::new();
+    let decoder = MultiGzDecoder::new(&bytes[..]);
+    decoder.take(limit as u64 + 1).read_to_end(&mut plain).map_err(|e| failed(chain(&e)))?;
+    if plain.len() > limit { Err(too_long()) } else { Ok(plain) }
 }
 
-/// An error and what caused it, on one line. The URL is left out: whoever reports it names it.
-fn chain(error: &reqwest::Error) -> String {
-    let mut text = String::new();
-    let mut cause = std::error::Error::source(error);
-    if error.is_timeout() {
-        text.push_str("no answer in time");
-    }
+/// An error and what caused it, on one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
     while let Some(inner) = cause {
-        if !text.is_empty() {
+        let said = inner.to_string();
+        if !text.contains(&said) {
             text.push_str(": ");
+            text.push_str(&said);
         }
-        text.push_str(&inner.to_string());
         cause = inner.source();
     }
-    if text.is_empty() { error.to_string() } else { text }
+    text
 }
 
 /// Fetches a file over HTTP or HTTPS, at most `limit` bytes after decompression, within a minute.

@@ -23,6 +23,7 @@ mod clock;
 mod config;
 mod rate_limit;
 mod server;
+mod state;
 pub mod store;
 mod tls;
 
@@ -30,4 +31,5 @@ pub use allow::{AllowList, AllowListError};
 pub use clock::{Clock, SystemClock};
 pub use config::{Config, Limits, Source};
 pub use server::{BindError, Handle, Server, Stats};
+pub use state::StateError;
 pub use tls::{Tls, TlsError};

@@ -5,6 +5,7 @@ mod settings;
 
 use std::io::{ErrorKind, IsTerminal};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
@@ -19,9 +20,10 @@ const PORT_DEFAULT: u16 = 6969;
 
 fn main() -> ExitCode {
     // Help ends with exit status 0, usage errors with 2.
-    let settings = Settings::parse().with_file().unwrap_or_else(|error| exit_with_usage_error(&error));
+    let flags = Settings::parse();
+    let settings = flags.clone().with_file().unwrap_or_else(|error| exit_with_usage_error(&error));
     let config = settings.tracker().unwrap_or_else(|error| exit_with_usage_error(&error));
-    match run(&settings, config) {
+    match run(&flags, settings, config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("swarm-tracker: {error:#}");
@@ -30,15 +32,19 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(settings: &Settings, config: Config) -> anyhow::Result<()> {
-    start_log(settings);
+/// Serves by `settings`, which are `flags` and the configuration file that they name.
+fn run(flags: &Settings, mut settings: Settings, config: Config) -> anyhow::Result<()> {
+    start_log(&settings);
     raise_descriptor_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut signals = Signals::listen().context("cannot listen for signals")?;
-        let server = bind(config, settings)?;
-        if let Some(list) = allow_list(settings)? {
+        let mut server = bind(config, &settings)?;
+        if let Some(list) = allow_list(&settings)? {
             server.store().set_allowed(Some(list));
+        }
+        if let Some(path) = state_path(&settings) {
+            server = server.keep_state(&path)?;
         }
         let tracker = server.spawn();
         for addr in tracker.local_addrs() {
@@ -51,8 +57,8 @@ fn run(settings: &Settings, config: Config) -> anyhow::Result<()> {
             eprintln!("listening on udp://{addr}/announce");
         }
         while signals.next().await == Signal::Reload {
-            match reload(settings, &tracker) {
-                Ok(()) => tracing::info!("read the files again"),
+            match reload(flags, &settings, &tracker) {
+                Ok(taken) => settings = taken,
                 Err(error) => tracing::error!("keeping what was read before: {error:#}"),
             }
         }
@@ -61,16 +67,31 @@ fn run(settings: &Settings, config: Config) -> anyhow::Result<()> {
     })
 }
 
-/// Reads the files that may change while the tracker runs; all are good, or nothing changes.
-fn reload(settings: &Settings, tracker: &Handle) -> anyhow::Result<()> {
-    let (allowed, tls) = (allow_list(settings)?, tls(settings)?);
-    if let Some(list) = allowed {
-        tracker.store().set_allowed(Some(list));
-    }
+/// Reads the files again; all are good, or nothing changes. The settings from now on.
+fn reload(flags: &Settings, settings: &Settings, tracker: &Handle) -> anyhow::Result<Settings> {
+    let (settings, changes) = settings.reload(flags.clone().with_file()?);
+    let (config, allowed, tls) = (settings.tracker()?, allow_list(&settings)?, tls(&settings)?);
+    tracker.set_config(config);
+    tracker.store().set_allowed(allowed);
     if let Some(tls) = tls {
         tracker.set_tls(tls);
     }
-    Ok(())
+    for name in changes.taken {
+        tracing::info!("{name} has changed");
+    }
+    for name in changes.kept {
+        tracing::warn!("{name} has changed, which needs a restart");
+    }
+    tracing::info!("read the files again");
+    Ok(settings)
+}
+
+/// Where the swarms are kept: where the user says, or where the service manager does.
+fn state_path(settings: &Settings) -> Option<PathBuf> {
+    // Of several folders the first is meant.
+    let given = std::env::var_os("STATE_DIRECTORY").filter(|_| settings.state.is_none());
+    let folder = given.and_then(|folders| std::env::split_paths(&folders).next());
+    settings.state.clone().or(folder.map(|folder| folder.join("swarm-tracker.state")))
 }
 
 fn allow_list(settings: &Settings) -> anyhow::Result<Option<AllowList>> {

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use swarm_core::time::{Duration, Time};
@@ -20,10 +21,8 @@ const ADDRESSES_MAX: usize = 1 << 16;
 /// Limits requests by the address they come from: an IPv4 address or an IPv6 network of 64 bits.
 #[derive(Debug)]
 pub(crate) struct RateLimiter {
-    /// The allowance for one request grows back in this time.
-    period: Duration,
-    /// The whole allowance, a minute's worth, in the same measure.
-    allowance: Duration,
+    /// Zero is no limit.
+    per_minute: AtomicU32,
     /// For each lock.
     addresses_max: usize,
     hasher: RandomState,
@@ -31,24 +30,33 @@ pub(crate) struct RateLimiter {
 }
 
 impl RateLimiter {
-    /// Up to `per_minute` (at least one) at a time, and as many each minute.
-    pub fn new(per_minute: u32) -> RateLimiter {
-        let period = Duration::from_secs(60) / per_minute.max(1);
+    /// Up to `per_minute` at a time, and as many each minute; `None` is no limit.
+    pub fn new(per_minute: Option<u32>) -> RateLimiter {
         RateLimiter {
-            period,
-            allowance: period * per_minute.max(1),
+            per_minute: AtomicU32::new(per_minute.unwrap_or(0)),
             addresses_max: ADDRESSES_MAX,
             hasher: RandomState::new(),
             full_at: Default::default(),
         }
     }
 
+    /// From now on it is this limit.
+    pub fn set(&self, per_minute: Option<u32>) {
+        self.per_minute.store(per_minute.unwrap_or(0), Ordering::Relaxed);
+    }
+
     /// Whether a request that comes now is to be served; counts it if so.
     pub fn allows(&self, now: Time, source: IpAddr) -> bool {
+        let per_minute = self.per_minute.load(Ordering::Relaxed);
+        if per_minute == 0 {
+            return true;
+        }
+        // The allowance for one request grows back in this time.
+        let period = Duration::from_secs(60) / per_minute;
         let network = network(source);
         let mut shard = lock(&self.full_at[self.hasher.hash_one(network) as usize % SHARDS]);
-        let full_at = shard.get(&network).copied().unwrap_or(now).max(now) + self.period;
-        if full_at > now + self.allowance {
+        let full_at = shard.get(&network).copied().unwrap_or(now).max(now) + period;
+        if full_at > now + period * per_minute {
             return false;
         }
         if shard.len() < self.addresses_max || shard.contains_key(&network) {
@@ -97,7 +105,7 @@ mod tests {
 
     #[test]
     fn a_minutes_worth_at_once_then_at_the_rate() {
-        let limiter = RateLimiter::new(6);
+        let limiter = RateLimiter::new(Some(6));
         assert_eq!(allowed(&limiter, at(100), "1.2.3.4"), 6);
         assert_eq!(allowed(&limiter, at(109), "1.2.3.4"), 0);
         assert_eq!(allowed(&limiter, at(110), "1.2.3.4"), 1);
@@ -107,7 +115,7 @@ mod tests {
 
     #[test]
     fn addresses_do_not_share_but_ipv6_networks_do() {
-        let limiter = RateLimiter::new(3);
+        let limiter = RateLimiter::new(Some(3));
         assert_eq!(allowed(&limiter, at(0), "1.2.3.4"), 3);
         assert_eq!(allowed(&limiter, at(0), "1.2.3.5"), 3);
         assert_eq!(allowed(&limiter, at(0), "::ffff:1.2.3.4"), 0, "a mapped address is IPv4");
@@ -118,7 +126,7 @@ mod tests {
 
     #[test]
     fn only_who_has_recovered_is_forgotten() {
-        let limiter = RateLimiter::new(60);
+        let limiter = RateLimiter::new(Some(60));
         assert_eq!(allowed(&limiter, at(0), "1.2.3.4"), 60);
         assert!(limiter.allows(at(0), "1.2.3.5".parse().unwrap()));
         limiter.expire(at(30));
@@ -130,8 +138,18 @@ mod tests {
     }
 
     #[test]
+    fn the_limit_may_change() {
+        let limiter = RateLimiter::new(None);
+        assert_eq!(allowed(&limiter, at(0), "1.2.3.4"), 1000);
+        limiter.set(Some(3));
+        assert_eq!(allowed(&limiter, at(0), "1.2.3.4"), 3);
+        limiter.set(None);
+        assert_eq!(allowed(&limiter, at(0), "1.2.3.4"), 1000);
+    }
+
+    #[test]
     fn memory_is_bounded() {
-        let limiter = RateLimiter { addresses_max: 10, ..RateLimiter::new(1) };
+        let limiter = RateLimiter { addresses_max: 10, ..RateLimiter::new(Some(1)) };
         for n in 0..1000_u32 {
             assert!(limiter.allows(at(0), IpAddr::V4(n.into())));
         }

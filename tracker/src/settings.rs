@@ -15,7 +15,13 @@ use swarm_tracker::{Config, Limits, Source};
 /// Clients announce to http://HOST:PORT/announce and scrape at /scrape, or do both at
 /// udp://HOST:PORT/announce. Over HTTP, /health says "ok", /stats tells what the tracker holds as
 /// JSON, and /metrics for Prometheus.
-#[derive(Debug, Default, Parser, Deserialize)]
+///
+/// SIGHUP reads the files again: the allow list, the certificate and the configuration file. What changed there is taken,
+/// except listen, listen-udp, listen-tls, behind-proxy, state and log, which need a restart; the log names those.
+///
+/// A tracker that starts without its swarms asks peers of small swarms to come again after the minimum interval, until
+/// a whole interval has passed.
+#[derive(Clone, Debug, Default, Parser, Deserialize)]
 #[command(name = "swarm-tracker", version)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct Settings {
@@ -81,15 +87,23 @@ pub struct Settings {
     #[arg(long, value_name = "TEXT")]
     pub tracker_id: Option<String>,
 
-    /// How many torrents there may be [default: 1000000]
+    /// Keep the swarms over a restart in this file, written at the end and every five minutes
+    /// [default: swarm-tracker.state in the folder that systemd's StateDirectory= names, if it does]
+    #[arg(long, value_name = "FILE")]
+    pub state: Option<PathBuf>,
+
+    /// How many torrents there may be; when there are so many, those of few announcers give way, first those of
+    /// whoever has most [default: 1000000]
     #[arg(long, value_name = "N")]
     pub max_swarms: Option<usize>,
 
-    /// How many peers there may be in all torrents; one takes up to 64 bytes [default: 10000000]
+    /// How many peers there may be in all torrents; one takes up to 64 bytes. When there are so many, torrents
+    /// give way as with --max-swarms [default: 10000000]
     #[arg(long, value_name = "N")]
     pub max_peers: Option<usize>,
 
-    /// How many connections there may be at a time [default: 10000]
+    /// How many connections there may be at a time; when there are so many, the idle and the slow give way
+    /// [default: 10000, or fewer if the process may not open so many files]
     #[arg(long, value_name = "N")]
     pub max_connections: Option<usize>,
 
@@ -111,6 +125,18 @@ pub struct Settings {
     #[arg(short, long, action = ArgAction::Count)]
     #[serde(skip)]
     pub quiet: u8,
+}
+
+/// What a running tracker cannot change.
+const NEED_A_RESTART: [&str; 6] = ["listen", "listen-udp", "listen-tls", "behind-proxy", "state", "log"];
+
+/// The names of settings that differ.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// Those that a running tracker takes.
+    pub taken: Vec<&'static str>,
+    /// Those that need a restart.
+    pub kept: Vec<&'static str>,
 }
 
 /// How the log is written.
@@ -163,6 +189,7 @@ impl Settings {
             rate_limit: self.rate_limit.or(file.rate_limit),
             behind_proxy: self.behind_proxy.or(file.behind_proxy),
             tracker_id: self.tracker_id.or(file.tracker_id),
+            state: self.state.or(file.state),
             max_swarms: self.max_swarms.or(file.max_swarms),
             max_peers: self.max_peers.or(file.max_peers),
             max_connections: self.max_connections.or(file.max_connections),
@@ -171,6 +198,52 @@ impl Settings {
             verbose: self.verbose,
             quiet: self.quiet,
         }
+    }
+
+    /// What was set, in the order of [`NEED_A_RESTART`] and then of the others, for comparing.
+    fn named(&self) -> Vec<(&'static str, String)> {
+        fn said(value: &impl std::fmt::Debug) -> String {
+            format!("{value:?}")
+        }
+        vec![
+            ("listen", said(&self.listen)),
+            ("listen-udp", said(&self.listen_udp)),
+            ("listen-tls", said(&self.listen_tls)),
+            ("behind-proxy", said(&self.behind_proxy)),
+            ("state", said(&self.state)),
+            ("log", said(&self.log)),
+            ("tls-cert", said(&self.tls_cert)),
+            ("tls-key", said(&self.tls_key)),
+            ("interval", said(&self.interval)),
+            ("min-interval", said(&self.min_interval)),
+            ("peer-timeout", said(&self.peer_timeout)),
+            ("numwant-default", said(&self.numwant_default)),
+            ("numwant-max", said(&self.numwant_max)),
+            ("allow-list", said(&self.allow_list)),
+            ("rate-limit", said(&self.rate_limit)),
+            ("tracker-id", said(&self.tracker_id)),
+            ("max-swarms", said(&self.max_swarms)),
+            ("max-peers", said(&self.max_peers)),
+            ("max-connections", said(&self.max_connections)),
+        ]
+    }
+
+    /// What a tracker that runs with these settings takes of others, and the names of what changes: what it takes, and
+    /// what needs a restart and stays as it is.
+    pub fn reload(&self, other: Settings) -> (Settings, Changes) {
+        let changes = self.named().into_iter().zip(other.named());
+        let changed = changes.filter(|((_, before), (_, after))| before != after).map(|((name, _), _)| name);
+        let (kept, taken) = changed.partition(|name| NEED_A_RESTART.contains(name));
+        let settings = Settings {
+            listen: self.listen.clone(),
+            listen_udp: self.listen_udp.clone(),
+            listen_tls: self.listen_tls.clone(),
+            behind_proxy: self.behind_proxy,
+            state: self.state.clone(),
+            log: self.log,
+            ..other
+        };
+        (settings, Changes { taken, kept })
     }
 
     /// The tracker's configuration, with what is not set at its default.
@@ -311,6 +384,7 @@ mod tests {
             rate-limit = 30
             behind-proxy = "forwarded-for"
             tracker-id = "here"
+            state = "swarms"
             max-swarms = 40
             max-peers = 50
             max-connections = 60
@@ -331,6 +405,24 @@ mod tests {
         assert_eq!(both.tracker().unwrap().interval, Duration::from_secs(600));
         assert_eq!(both.listen, ["127.0.0.1:3".parse().unwrap()]);
         assert_eq!((both.log, both.rate_limit), (Some(LogFormat::Json), Some(30)));
+    }
+
+    #[test]
+    fn each_change_is_taken_or_named() {
+        let names: Vec<_> = Settings::default().named().into_iter().map(|(name, _)| name).collect();
+        let command = Settings::command();
+        let flags = command.get_arguments().filter_map(|flag| flag.get_long());
+        for flag in flags.filter(|flag| !["config", "color", "verbose", "quiet"].contains(flag)) {
+            assert!(names.contains(&flag), "{flag} is compared");
+        }
+        let before = parse(&["--interval", "20m", "--listen", "127.0.0.1:1", "--max-swarms", "5"]);
+        let after = parse(&["--interval", "10m", "--listen", "127.0.0.1:2", "--log", "json"]);
+        let (settings, changes) = before.reload(after);
+        assert_eq!(changes.taken, ["interval", "max-swarms"]);
+        assert_eq!(changes.kept, ["listen", "log"]);
+        assert_eq!(settings.listen, before.listen);
+        let config = settings.tracker().unwrap();
+        assert_eq!((config.interval, config.limits.swarms_max), (Duration::from_secs(600), 1_000_000));
     }
 
     #[test]

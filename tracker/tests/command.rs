@@ -116,6 +116,141 @@ fn the_allow_list_is_read_again_on_hangup() {
     assert!(announce(addr, 'b').contains("8:interval"));
 }
 
+fn signal(tracker: &Running, signal: rustix::process::Signal) {
+    rustix::process::kill_process(tracker.pid(), signal).unwrap();
+}
+
+/// How often the peers of this torrent are asked to announce, in seconds.
+fn interval(addr: SocketAddr, hash: char) -> u64 {
+    let reply = announce(addr, hash);
+    let after = reply.split_once("8:intervali").unwrap_or_else(|| panic!("no interval in {reply:?}")).1;
+    after.split('e').next().unwrap().parse().unwrap()
+}
+
+#[test]
+fn each_changed_setting_is_taken_or_named_on_hangup() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("tracker.toml");
+    let write = |text: &str| std::fs::write(&path, text).unwrap();
+    write("interval = \"32m\"\nmin-interval = \"32m\"\n");
+    let flags = ["--listen", "127.0.0.1:0", "-v", "--log", "json", "--config", path.to_str().unwrap()];
+    let mut tracker = Running::start(&flags);
+    let addr = tracker.listening();
+    assert!((1920..=2040).contains(&interval(addr, 'a')));
+
+    write("interval = \"64s\"\nmax-connections = 1\nrate-limit = 2\nbehind-proxy = \"forwarded-for\"\n");
+    signal(&tracker, rustix::process::Signal::HUP);
+    let changed = ["interval", "min-interval", "rate-limit", "max-connections"];
+    for name in changed {
+        let line = tracker.log();
+        assert!(line.contains(&format!("\"{name} has changed\"")), "{name}: {line}");
+    }
+    let line = tracker.log();
+    assert!(line.contains("behind-proxy has changed, which needs a restart"), "{line}");
+    assert!(tracker.log().contains("read the files again"));
+    assert!((64..=68).contains(&interval(addr, 'a')));
+    announce(addr, 'a');
+    assert!(announce(addr, 'a').contains("too many requests"));
+
+    write("interval = \"sometimes\"\n");
+    signal(&tracker, rustix::process::Signal::HUP);
+    assert!(tracker.log().contains("keeping what was read before"));
+    assert!(get(addr, "/health").ends_with("ok\n"));
+}
+
+fn peers(addr: SocketAddr) -> serde_json::Value {
+    let stats = get(addr, "/stats");
+    let json = stats.split_once("\r\n\r\n").unwrap().1;
+    serde_json::from_str::<serde_json::Value>(json).unwrap()["peers"].clone()
+}
+
+#[test]
+fn swarms_outlive_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("swarms");
+    let flags = ["--listen", "127.0.0.1:0", "--state", path.to_str().unwrap()];
+    let short = 300..=320;
+
+    let mut tracker = Running::start(&flags);
+    let addr = tracker.listening();
+    assert!(short.contains(&interval(addr, 'a')), "it knows nothing yet");
+    announce(addr, 'b');
+    signal(&tracker, rustix::process::Signal::TERM);
+    assert!(tracker.child.wait().unwrap().success());
+    let mode = std::os::unix::fs::MetadataExt::mode(&std::fs::metadata(&path).unwrap());
+    assert_eq!(mode & 0o777, 0o600);
+
+    let mut tracker = Running::start(&flags);
+    let addr = tracker.listening();
+    assert_eq!(peers(addr), 2);
+    assert!(interval(addr, 'a') >= 1800, "it knows its swarms");
+    signal(&tracker, rustix::process::Signal::INT);
+    assert!(tracker.child.wait().unwrap().success());
+
+    let mut cut = std::fs::read(&path).unwrap();
+    cut.truncate(cut.len() - 1);
+    std::fs::write(&path, &cut).unwrap();
+    let mut tracker = Running::start(&flags);
+    let line = tracker.log();
+    assert!(line.contains("starting without swarms") && line.contains("it is damaged"), "{line}");
+    let addr = tracker.listening();
+    assert_eq!(peers(addr), 0);
+    assert!(short.contains(&interval(addr, 'a')));
+    assert_eq!(std::fs::read(dir.path().join("swarms.unreadable")).unwrap(), cut, "nothing is lost");
+    let names = std::fs::read_dir(dir.path()).unwrap().count();
+    assert_eq!(names, 1, "no file is left over");
+}
+
+#[test]
+fn the_service_managers_folder_keeps_swarms() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = command(&["--listen", "127.0.0.1:0"]);
+    let mut child = command.env("STATE_DIRECTORY", dir.path()).spawn().unwrap();
+    let stderr = BufReader::new(child.stderr.take().unwrap());
+    let mut tracker = Running { child, stderr };
+    tracker.listening();
+    signal(&tracker, rustix::process::Signal::TERM);
+    assert!(tracker.child.wait().unwrap().success());
+    assert!(dir.path().join("swarm-tracker.state").is_file());
+}
+
+#[test]
+fn a_state_that_cannot_be_kept_is_one_clear_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let missing = dir.path().join("nowhere/swarms");
+    for (path, why) in [(missing.as_path(), "its folder does not exist"), (dir.path(), "it is not a file")] {
+        let output = output(&["--listen", "127.0.0.1:0", "--state", path.to_str().unwrap()]);
+        assert_eq!(output.status.code(), Some(1));
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(said, format!("swarm-tracker: cannot keep the swarms in {}: {why}\n", path.display()));
+    }
+}
+
+/// The limit is lowered while it runs, so that even what it had reserved is not there.
+#[cfg(target_os = "linux")]
+#[test]
+fn without_descriptors_it_answers_and_says_so_once() {
+    use rustix::process::{Resource, Rlimit, prlimit};
+    let mut tracker = Running::start(&["--listen", "127.0.0.1:0"]);
+    let addr = tracker.listening();
+    let open = std::fs::read_dir(format!("/proc/{}/fd", tracker.child.id())).unwrap().count() as u64;
+    let limit = Rlimit { current: Some(open + 20), maximum: Some(open + 20) };
+    prlimit(Some(tracker.pid()), Resource::Nofile, limit).unwrap();
+    let mut idle = Vec::new();
+    for nth in 0..200 {
+        idle.push(TcpStream::connect(addr).unwrap());
+        if nth % 10 == 0 {
+            assert!(get(addr, "/health").ends_with("ok\n"), "with {nth} open");
+        }
+    }
+    signal(&tracker, rustix::process::Signal::TERM);
+    assert!(tracker.child.wait().unwrap().success());
+    let mut said = String::new();
+    tracker.stderr.read_to_string(&mut said).unwrap();
+    assert_eq!(said.matches("cannot accept connections").count(), 1, "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
+}
+
 #[test]
 fn a_configuration_file_is_heeded() {
     let dir = tempfile::tempdir().unwrap();

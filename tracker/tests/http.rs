@@ -36,7 +36,9 @@ for_both_families![
     an_idle_connection_is_closed_in_time,
     who_takes_in_no_reply_is_cut_off,
     slow_clients_hold_nobody_up,
-    further_connections_wait_for_a_place,
+    idle_connections_give_way_first,
+    slow_clients_give_way,
+    made_up_torrents_give_way,
     stop_closes_idle_connections_and_the_port,
     stop_cuts_off_who_does_not_finish,
     dropping_the_handle_stops,
@@ -55,8 +57,12 @@ async fn peers_find_each_other(host: Host) {
     assert_eq!((second.complete, second.incomplete), (Some(1), Some(1)));
     assert_eq!(second.external_ip, Some(host.ip()));
     let config = Config::default();
-    assert!(second.interval >= config.interval && second.interval <= config.interval * 17 / 16);
+    let about = |interval: Duration| interval..=interval * 17 / 16;
+    assert!(about(config.min_interval).contains(&second.interval), "it does not know its swarms yet");
     assert_eq!(second.min_interval, Some(config.min_interval));
+    tracker.advance(config.interval * 17 / 16);
+    let later = tracker.get(&announce(1002, "&left=0&compact=1")).await.announce().unwrap();
+    assert!(about(config.interval).contains(&later.interval));
 }
 
 async fn dictionaries_and_peer_ids_on_request(host: Host) {
@@ -359,17 +365,50 @@ fn slow_clients() -> usize {
     500
 }
 
-async fn further_connections_wait_for_a_place(host: Host) {
-    let limits = Limits { connections_max: 1, ..Limits::default() };
+async fn idle_connections_give_way_first(host: Host) {
+    let limits = Limits { connections_max: 2, ..Limits::default() };
     let tracker = Tracker::start(host, Config { limits, ..Config::default() });
-    let mut first = tracker.connect().await;
-    assert_eq!(first.get("/health").await.status, 200);
-    let mut second = tracker.connect().await;
-    second.send("GET /health HTTP/1.1\r\n\r\n").await;
-    assert_eq!(first.get("/health").await.status, 200);
-    assert_eq!(tracker.handle.stats().connections_total, 1);
-    drop(first);
-    assert_eq!(second.reply().await.status, 200);
+    let mut slow = tracker.connect().await;
+    slow.send("GET /health HTTP/1.1\r\nHost: half").await;
+    let mut idle = tracker.connect().await;
+    assert_eq!(idle.get("/health").await.status, 200);
+    assert_eq!(tracker.get("/health").await.status, 200);
+    assert_eq!(idle.closed().await, b"");
+    slow.send(" of it\r\n\r\n").await;
+    assert_eq!(slow.reply().await.status, 200, "who is not idle is served");
+}
+
+async fn slow_clients_give_way(host: Host) {
+    const PLACES: usize = 20;
+    let limits = Limits { connections_max: PLACES, ..Limits::default() };
+    let tracker = Tracker::start(host, Config { limits, ..Config::default() });
+    let mut slow = Vec::new();
+    for nth in 0..10 * PLACES {
+        let mut client = tracker.connect().await;
+        client.send(if nth % 2 == 0 { "GET /announce?info_hash=" } else { "" }).await;
+        slow.push(client);
+        let port = 1001 + nth as u16;
+        assert!(tracker.get(&announce(port, "")).await.announce().is_ok());
+    }
+    assert_eq!(tracker.handle.stats().peers, 10 * PLACES);
+    assert!(tracker.handle.stats().connections <= PLACES as u64);
+    slow[0].closed().await;
+}
+
+async fn made_up_torrents_give_way(host: Host) {
+    let limits = Limits { swarms_max: 10, ..Limits::default() };
+    let tracker = Tracker::start(host, Config { limits, ..Config::default() });
+    for nth in 0..30 {
+        let made_up = format!("/announce?info_hash={nth:020}&peer_id={nth:020}&port=9&left=0");
+        assert!(tracker.get(&made_up).await.announce().is_ok());
+    }
+    assert!(tracker.get(&announce(1001, "&left=0")).await.announce().is_ok());
+    let target = format!("/scrape?info_hash={}&info_hash={:020}", "a".repeat(20), 15);
+    let files = ScrapeResponse::parse(&tracker.get(&target).await.body).unwrap().files;
+    assert_eq!(files[&InfoHash([b'a'; 20])].complete, 1);
+    assert!(files.values().any(|stats| *stats == ScrapeStats::default()));
+    let stats = tracker.handle.stats();
+    assert_eq!((stats.swarms, stats.displaced, stats.refused), (10, 21, 0));
 }
 
 async fn stop_closes_idle_connections_and_the_port(host: Host) {

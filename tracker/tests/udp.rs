@@ -122,7 +122,7 @@ async fn peers_find_each_other_and_those_of_http(host: Host) {
     assert_eq!(addrs(&first), [SocketAddr::new(host.ip(), 1001)]);
     assert_eq!((first.complete, first.incomplete), (Some(1), Some(1)));
     let config = Config::default();
-    assert!(first.interval >= config.interval && first.interval <= config.interval * 17 / 16);
+    assert!(first.interval >= config.min_interval && first.interval <= config.min_interval * 17 / 16);
     let second = tracker.get(&announce(1001, "&left=0")).await.announce().unwrap();
     assert_eq!(addrs(&second), [SocketAddr::new(host.ip(), 1002)]);
     let gone = AnnounceRequest { event: Some(Event::Stopped), ..request(1002, 5) };

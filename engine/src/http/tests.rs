@@ -152,6 +152,79 @@ async fn time_counts_as_a_whole() {
     gone.recv().await.unwrap();
 }
 
+/// How many bytes a server may send that never comes to the point: what is allowed, and what the system holds on the way.
+const ENDLESS_LEN_MAX: usize = HEAD_LEN_MAX + (16 << 20);
+
+/// What a server says again and again after `first`, until the client leaves, and how many bytes that are.
+async fn endless(first: &[u8], then: &[u8]) -> (HttpError, usize) {
+    let (gone, mut is_gone) = tokio::sync::mpsc::unbounded_channel();
+    let (first, then) = (first.to_vec(), then.repeat(100));
+    let addr = serve(move |mut stream| {
+        let (first, then, gone) = (first.clone(), then.clone(), gone.clone());
+        async move {
+            let mut sent = 0;
+            let _ = stream.write_all(&first).await;
+            while sent <= 2 * ENDLESS_LEN_MAX && stream.write_all(&then).await.is_ok() {
+                sent += then.len();
+            }
+            let _ = gone.send(sent);
+        }
+    })
+    .await;
+    let error = get_from(addr).await.unwrap_err();
+    (error, is_gone.recv().await.unwrap())
+}
+
+#[tokio::test]
+async fn endless_interim_answers_are_left() {
+    for interim in ["HTTP/1.1 100 Continue\r\n\r\n", "HTTP/1.1 103 Early Hints\r\nLink: </>\r\n\r\n"] {
+        let (error, sent) = endless(b"", interim.as_bytes()).await;
+        assert!(error.to_string().contains("the answer takes more than 65536 bytes"), "{error}");
+        assert!(sent <= ENDLESS_LEN_MAX, "{sent}");
+    }
+    let few = "HTTP/1.1 100 Continue\r\n\r\n".repeat(20).into_bytes();
+    let addr = serve_bytes([few, with_body("", b"hello")].concat()).await;
+    assert_eq!(get_from(addr).await.unwrap().body, b"hello");
+}
+
+#[tokio::test]
+async fn endless_heads_and_empty_bodies_are_left() {
+    let (_, sent) = endless(b"HTTP/1.1 200 OK\r\n", b"X: y\r\n").await;
+    assert!(sent <= ENDLESS_LEN_MAX, "{sent}");
+    // Stored blocks of nothing: compressed data without end, and not a byte in it.
+    let gzip = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
+    let head = [b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n".as_slice(), &gzip].concat();
+    let (error, sent) = endless(&head, &[0, 0, 0, 0xff, 0xff]).await;
+    assert!(error.to_string().contains("longer than"), "{error}");
+    assert!(sent <= ENDLESS_LEN_MAX, "{sent}");
+    // Chunks that say much and hold little.
+    let chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let (_, sent) = endless(chunked, b"1;an=extension-that-is-long\r\nx\r\n").await;
+    assert!(sent <= ENDLESS_LEN_MAX, "{sent}");
+}
+
+#[tokio::test]
+async fn names_and_passwords_are_sent() {
+    let (heard, mut hears) = tokio::sync::mpsc::unbounded_channel();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut request = Vec::new();
+        while !request.ends_with(b"\r\n\r\n") {
+            request.push(stream.read_u8().await.unwrap());
+        }
+        stream.write_all(&with_body("", b"hello")).await.unwrap();
+        heard.send(String::from_utf8(request).unwrap()).unwrap();
+    });
+    let url = format!("http://me:p%40ss@{addr}/announce?a=%20b&c={{}}#fragment");
+    assert_eq!(get(&request(&url, &SessionOptions::default(), MUCH_TIME)).await.unwrap().body, b"hello");
+    let heard = hears.recv().await.unwrap();
+    assert!(heard.starts_with("GET /announce?a=%20b&c={} HTTP/1.1\r\n"), "{heard}");
+    assert!(heard.contains(&format!("host: {addr}\r\n")), "{heard}");
+    assert!(heard.contains("authorization: Basic bWU6cEBzcw==\r\n"), "{heard}");
+}
+
 #[tokio::test]
 async fn redirects_are_followed_a_few_times() {
     let last = serve_bytes(with_body("", b"here")).await;
@@ -171,13 +244,12 @@ async fn redirects_are_followed_a_few_times() {
 }
 
 #[tokio::test]
-async fn a_client_knows_no_addresses_but_those_that_were_checked() {
+async fn no_addresses_are_asked_but_those_that_were_checked() {
     let addr = serve_bytes(with_body("", b"hello")).await;
     let options = SessionOptions::default();
     let url = format!("http://no.such.host.invalid:{}/", addr.port());
     let request = request(&url, &options, MUCH_TIME);
-    let client = client(&request, &request.url, vec![addr]).await.unwrap();
-    assert_eq!(client.get(url).send().await.unwrap().remote_addr(), Some(addr));
+    assert_eq!(send(&request, &request.url, vec![addr]).await.unwrap().server, addr);
 }
 
 #[test]

@@ -21,6 +21,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
+use super::places::Place;
 use super::respond::respond;
 use super::write_timeout::WriteTimeout;
 use super::{Shared, proxy_protocol};
@@ -35,6 +36,7 @@ pub(super) async fn serve(
     stream: TcpStream,
     peer: SocketAddr,
     tls: Option<Tls>,
+    place: Place,
     shared: Arc<Shared>,
     stop: impl Future<Output = ()>,
 ) {
@@ -48,10 +50,10 @@ pub(super) async fn serve(
     };
     let result: Result<(), Box<dyn Error + Send + Sync>> = match opened {
         Ok((Stream::Plain(stream), client)) => {
-            talk(stream, client, shared.clone(), stop).await.map_err(Into::into)
+            talk(stream, client, &place, shared.clone(), stop).await.map_err(Into::into)
         }
         Ok((Stream::Tls(stream), client)) => {
-            talk(*stream, client, shared.clone(), stop).await.map_err(Into::into)
+            talk(*stream, client, &place, shared.clone(), stop).await.map_err(Into::into)
         }
         Err(error) => Err(error.into()),
     };
@@ -86,6 +88,7 @@ async fn open(
 async fn talk(
     stream: impl AsyncRead + AsyncWrite + Unpin,
     client: SocketAddr,
+    place: &Place,
     shared: Arc<Shared>,
     stop: Pin<&mut impl Future<Output = ()>>,
 ) -> hyper::Result<()> {
@@ -96,7 +99,7 @@ async fn talk(
         .timer(TokioTimer::new())
         .header_read_timeout(limits.request_timeout)
         .max_buf_size(HEAD_LEN_MAX)
-        .serve_connection(io, Client { shared, addr: client, rng });
+        .serve_connection(io, Client { shared, addr: client, place, rng });
     let mut connection = pin!(connection);
     tokio::select! {
         result = connection.as_mut() => result,
@@ -107,18 +110,21 @@ async fn talk(
     }
 }
 
-struct Client {
+struct Client<'a> {
     shared: Arc<Shared>,
     addr: SocketAddr,
+    place: &'a Place,
     rng: RefCell<Rng>,
 }
 
-impl Service<Request<Incoming>> for Client {
+impl Service<Request<Incoming>> for Client<'_> {
     type Response = Response<Full<Bytes>>;
     type Error = Infallible;
     type Future = Ready<Result<Response<Full<Bytes>>, Infallible>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        ready(Ok(respond(&self.shared, &mut self.rng.borrow_mut(), &request, self.addr)))
+        let response = respond(&self.shared, &mut self.rng.borrow_mut(), &request, self.addr);
+        self.place.served(self.shared.clock.now());
+        ready(Ok(response))
     }
 }

@@ -2,13 +2,15 @@
 //!
 //! A task for each listening address accepts, a task for each connection serves. Nothing waits for
 //! a client: each has bounded time to send a request and to take in the reply, a bounded request
-//! size, and there is a bounded number of them. A few tasks for each UDP socket serve everybody.
+//! size, and there is a bounded number of them, of whom one gives way to the next ([`places`]). A few tasks for each UDP socket serve everybody.
 
 mod connection;
 mod connection_ids;
 mod datagrams;
+mod places;
 mod proxy_protocol;
 mod respond;
+mod seldom;
 mod stats;
 mod udp;
 mod write_timeout;
@@ -17,6 +19,7 @@ use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::num::NonZero;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::available_parallelism;
 use std::time::Duration;
@@ -24,16 +27,19 @@ use std::time::Duration;
 use socket2::{Domain, Protocol, Socket, Type};
 use swarm_core::rng::Rng;
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
-use tokio::time::MissedTickBehavior;
+use tokio::time::Instant;
 
 use self::connection_ids::ConnectionIds;
+use self::places::{Place, Places};
+use self::seldom::Seldom;
 use self::stats::Counters;
 pub use self::stats::Stats;
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::rate_limit::RateLimiter;
+use crate::state::{StateError, StateFile};
 use crate::store::Store;
 use crate::tls::Tls;
 
@@ -42,8 +48,14 @@ const BACKLOG: i32 = 1024;
 /// What the kernel may keep for a connection each way: of requests that we do not get to, of replies
 /// that the client does not take in. Both are a few kilobytes.
 const SOCKET_BUFFER_LEN: usize = 64 * 1024;
-/// Pause after a failure to accept, as when file descriptors run out.
+/// Pause after a failure to accept.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+/// Pause when file descriptors have run out, for somebody to give way.
+const DESCRIPTOR_RETRY: Duration = Duration::from_millis(5);
+/// File descriptors that connections leave to everything else: what the runtime needs, files that are read and written.
+const DESCRIPTORS_RESERVED: u64 = 32;
+/// How often the swarms are saved.
+const SAVE_EVERY: Duration = Duration::from_secs(5 * 60);
 /// How often peers are expired, at least ten times in a peer's timeout.
 const EXPIRE_EVERY_MAX: Duration = Duration::from_secs(60);
 
@@ -65,10 +77,21 @@ struct Shared {
     /// Gives each connection its own generator.
     rng: Mutex<Rng>,
     counters: Counters,
-    rate_limiter: Option<RateLimiter>,
+    rate_limiter: RateLimiter,
+    places: Arc<Places>,
+    complaints: Complaints,
+    /// What keeps the swarms over a restart.
+    state: Option<StateFile>,
     connection_ids: ConnectionIds,
     /// What listeners for HTTPS serve with.
     tls: RwLock<Option<Tls>>,
+}
+
+/// What the log hears of now and then.
+#[derive(Default)]
+struct Complaints {
+    accept: Seldom,
+    udp: Seldom,
 }
 
 /// A tracker that has its addresses and does not serve yet.
@@ -80,6 +103,7 @@ pub struct Server {
     store: Store,
     config: Config,
     clock: Box<dyn Clock>,
+    state: Option<StateFile>,
 }
 
 impl Server {
@@ -96,7 +120,7 @@ impl Server {
         let store = Store::new(config.clone());
         let clock = Box::new(SystemClock::default());
         let (secure, udp) = (Listeners::default(), Listeners::default());
-        Ok(Server { plain, secure, udp, tls: None, store, config, clock })
+        Ok(Server { plain, secure, udp, tls: None, store, config, clock, state: None })
     }
 
     /// Listens for HTTPS on `addrs` too.
@@ -123,6 +147,16 @@ impl Server {
     pub fn with_clock(mut self, clock: impl Clock) -> Server {
         self.clock = Box::new(clock);
         self
+    }
+
+    /// Keeps the swarms over a restart in the file at `path`: takes what is there when it starts, and writes it when it
+    /// stops and every five minutes. What is there and cannot be used is put aside, and the log says so.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn keep_state(mut self, path: &Path) -> Result<Server, StateError> {
+        self.state = Some(StateFile::new(path)?);
+        Ok(self)
     }
 
     /// Where it listens for HTTP, in the order of the addresses asked for.
@@ -157,9 +191,18 @@ impl Server {
         let seed = getrandom::u64().expect("the operating system gives random numbers");
         let mut key = [0; 16];
         getrandom::fill(&mut key).expect("the operating system gives random numbers");
+        let now = self.clock.now();
+        let loaded = self.state.as_ref().and_then(|state| state.load(&self.store, now));
+        // Who knows the swarms as they were an interval ago knows them.
+        if loaded.is_none_or(|loaded| loaded.peers == 0 || loaded.away_s > self.config.interval.as_secs()) {
+            self.store.learn(now);
+        }
         let shared = Arc::new(Shared {
             store: self.store,
-            rate_limiter: self.config.requests_per_minute_max.map(RateLimiter::new),
+            rate_limiter: RateLimiter::new(self.config.requests_per_minute_max),
+            places: Places::new(places_max(self.config.limits.connections_max)),
+            complaints: Complaints::default(),
+            state: self.state,
             config: self.config,
             clock: self.clock,
             rng: Mutex::new(Rng::new(seed)),
@@ -209,6 +252,14 @@ impl Handle {
         *self.shared.tls.write().unwrap_or_else(PoisonError::into_inner) = Some(tls);
     }
 
+    /// Goes on with these intervals and limits, but with the timeouts of connections and the source of addresses that it
+    /// was started with.
+    pub fn set_config(&self, config: Config) {
+        self.shared.rate_limiter.set(config.requests_per_minute_max);
+        self.shared.places.set_max(places_max(config.limits.connections_max));
+        self.shared.store.set_config(config);
+    }
+
     /// What it has done and holds, as `/stats` tells it.
     pub fn stats(&self) -> Stats {
         self.shared.stats()
@@ -220,7 +271,7 @@ impl Handle {
     }
 
     /// Stops listening, finishes the requests under way within
-    /// [`stop_timeout`](crate::Limits::stop_timeout), and closes.
+    /// [`stop_timeout`](crate::Limits::stop_timeout), closes, and saves the swarms if it is to.
     pub async fn stop(self) {
         // Without a receiver the server has stopped by itself.
         let _ = self.stop.send(true);
@@ -282,10 +333,9 @@ async fn serve(
     shared: Arc<Shared>,
     stopped: watch::Receiver<bool>,
 ) {
-    let slots = Arc::new(Semaphore::new(shared.config.limits.connections_max));
     let mut tasks = JoinSet::new();
     for (listener, secure) in listeners {
-        tasks.spawn(accept_all(listener, secure, shared.clone(), slots.clone(), stopped.clone()));
+        tasks.spawn(accept_all(listener, secure, shared.clone(), stopped.clone()));
     }
     // A reply is sent as soon as its request is read, so there is nothing to finish: these end when dropped.
     let mut workers = JoinSet::new();
@@ -295,24 +345,54 @@ async fn serve(
         }
     }
     tokio::select! {
-        () = expire_now_and_then(&shared) => {}
+        () = keep_house(&shared) => {}
         () = until_stopped(stopped) => {}
     }
     workers.shutdown().await;
     while tasks.join_next().await.is_some() {}
+    save(&shared).await;
 }
 
-async fn expire_now_and_then(shared: &Shared) {
-    let every = (shared.config.peer_timeout / 10).clamp(Duration::from_secs(1), EXPIRE_EVERY_MAX);
-    let mut ticks = tokio::time::interval(every);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+/// What is to be done now and then.
+async fn keep_house(shared: &Arc<Shared>) {
+    let mut displaced = 0;
+    let mut saved_at = Instant::now();
     loop {
-        ticks.tick().await;
         let now = shared.clock.now();
         shared.store.expire(now);
-        if let Some(limiter) = &shared.rate_limiter {
-            limiter.expire(now);
+        shared.rate_limiter.expire(now);
+        shared.places.grow();
+        let displaced_now = shared.store.displaced();
+        if displaced_now > displaced {
+            tracing::warn!(
+                torrents = displaced_now - displaced,
+                "the tracker is full: torrents with few announcers gave way; see --max-swarms and --max-peers"
+            );
+            displaced = displaced_now;
         }
+        if saved_at.elapsed() >= SAVE_EVERY {
+            save(shared).await;
+            saved_at = Instant::now();
+        }
+        let every = (shared.store.peer_timeout() / 10).clamp(Duration::from_secs(1), EXPIRE_EVERY_MAX);
+        tokio::time::sleep(every).await;
+    }
+}
+
+/// Saves the swarms, if they are to be.
+async fn save(shared: &Arc<Shared>) {
+    if shared.state.is_none() {
+        return;
+    }
+    let shared = shared.clone();
+    let saving = tokio::task::spawn_blocking(move || {
+        let Some(state) = &shared.state else { return };
+        if let Err(error) = state.save(&shared.store, shared.clock.now()) {
+            tracing::error!("cannot save the swarms in {}: {error}", state.path().display());
+        }
+    });
+    if let Err(error) = saving.await {
+        tracing::error!(%error, "saving the swarms ended badly");
     }
 }
 
@@ -325,29 +405,26 @@ async fn accept_all(
     listener: TcpListener,
     secure: bool,
     shared: Arc<Shared>,
-    slots: Arc<Semaphore>,
     stopped: watch::Receiver<bool>,
 ) {
     let mut connections = JoinSet::new();
     let mut stop = std::pin::pin!(until_stopped(stopped.clone()));
     loop {
         let accepted = async {
-            let slot = slots.clone().acquire_owned().await.expect("the semaphore is never closed");
-            (slot, accept(&listener).await)
+            let (stream, peer) = accept(&listener, &shared).await;
+            (stream, peer, shared.places.take().await)
         };
-        tokio::select! {
+        let (stream, peer, place): (TcpStream, SocketAddr, Place) = tokio::select! {
             () = &mut stop => break,
-            Some(_) = connections.join_next() => {}
-            (slot, (stream, peer)) = accepted => {
-                let tls = if secure { shared.tls() } else { None };
-                let shared = shared.clone();
-                let stopped = stopped.clone();
-                connections.spawn(async move {
-                    connection::serve(stream, peer, tls, shared, until_stopped(stopped)).await;
-                    drop(slot);
-                });
-            }
-        }
+            accepted = accepted => accepted,
+        };
+        while connections.try_join_next().is_some() {}
+        let id = place.id();
+        let tls = if secure { shared.tls() } else { None };
+        let served =
+            connection::serve(stream, peer, tls, place, shared.clone(), until_stopped(stopped.clone()));
+        let abort = connections.spawn(served);
+        shared.places.set_abort(id, abort);
     }
     drop(listener);
     let all = async { while connections.join_next().await.is_some() {} };
@@ -355,16 +432,57 @@ async fn accept_all(
     let _ = tokio::time::timeout(shared.config.limits.stop_timeout, all).await;
 }
 
-async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
+async fn accept(listener: &TcpListener, shared: &Shared) -> (TcpStream, SocketAddr) {
     loop {
-        match listener.accept().await {
+        let error = match listener.accept().await {
             Ok(accepted) => return accepted,
-            Err(error) => {
-                tracing::warn!(%error, "cannot accept a connection");
-                tokio::time::sleep(ACCEPT_RETRY).await;
-            }
+            Err(error) => error,
+        };
+        if is_of_the_connection(&error) {
+            continue;
         }
+        if shared.complaints.accept.is_due(shared.clock.now()) {
+            tracing::warn!(%error, "cannot accept connections");
+        }
+        let gives_way = is_out_of_descriptors(&error) && shared.places.shrink();
+        tokio::time::sleep(if gives_way { DESCRIPTOR_RETRY } else { ACCEPT_RETRY }).await;
     }
+}
+
+/// The connection that was to be accepted is gone already.
+fn is_of_the_connection(error: &io::Error) -> bool {
+    use io::ErrorKind as K;
+    matches!(error.kind(), K::ConnectionAborted | K::ConnectionReset | K::ConnectionRefused | K::Interrupted)
+}
+
+fn is_out_of_descriptors(error: &io::Error) -> bool {
+    #[cfg(unix)]
+    {
+        use rustix::io::Errno;
+        [Errno::MFILE, Errno::NFILE].iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = error;
+        false
+    }
+}
+
+/// How many connections there may be if so many are wanted: each takes a file descriptor.
+fn places_max(wanted: usize) -> usize {
+    #[cfg(unix)]
+    {
+        let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+        let descriptors = limit.map_or(usize::MAX, |limit| {
+            usize::try_from(limit.saturating_sub(DESCRIPTORS_RESERVED)).unwrap_or(usize::MAX)
+        });
+        if descriptors < wanted {
+            tracing::info!(wanted, max = descriptors, "fewer connections, for want of file descriptors");
+        }
+        wanted.min(descriptors)
+    }
+    #[cfg(not(unix))]
+    wanted
 }
 
 impl Shared {

@@ -89,13 +89,11 @@ fn source<B>(shared: &Shared, request: &Request<B>, client: SocketAddr) -> Resul
 
 /// Whether an announce or a scrape from this address may be served; counts it.
 pub(super) fn admit(shared: &Shared, source: IpAddr) -> Result<(), Failure> {
-    match &shared.rate_limiter {
-        Some(limiter) if !limiter.allows(shared.clock.now(), source) => {
-            shared.counters.rate_limited.add_one();
-            Err(Failure::TooOften)
-        }
-        _ => Ok(()),
+    if shared.rate_limiter.allows(shared.clock.now(), source) {
+        return Ok(());
     }
+    shared.counters.rate_limited.add_one();
+    Err(Failure::TooOften)
 }
 
 /// What the nearest proxy added: earlier entries are whatever the client sent.

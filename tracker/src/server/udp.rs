@@ -43,7 +43,9 @@ pub(super) async fn serve(socket: Arc<UdpSocket>, shared: Arc<Shared>) {
     let mut batch = Batch::new();
     loop {
         if let Err(error) = batch.receive(&socket).await {
-            tracing::warn!(%error, "cannot receive over UDP");
+            if shared.complaints.udp.is_due(shared.clock.now()) {
+                tracing::warn!(%error, "cannot receive over UDP");
+            }
             tokio::time::sleep(ACCEPT_RETRY).await;
             continue;
         }
@@ -101,7 +103,7 @@ fn respond_to_announce(
 ) -> Result<Response, Failure> {
     admit(shared, source)?;
     let fit = u32::try_from(peers_max(Family::of_ip(source))).unwrap_or(u32::MAX);
-    announce.numwant = Some(announce.numwant.unwrap_or(shared.config.numwant_default).min(fit));
+    announce.numwant = Some(announce.numwant.unwrap_or_else(|| shared.store.numwant_default()).min(fit));
     let response = shared.store.announce(shared.clock.now(), rng, &announce, source)?;
     Ok(Response::Announce { transaction, response })
 }

@@ -4,12 +4,14 @@
 //! different torrents do not wait for each other. Info-hashes are hashes and spread by themselves.
 //! Lookup tables are keyed at random against crafted collisions; their order decides nothing.
 //!
-//! Memory is bounded by [`Limits`](crate::Limits): when there is no room, known swarms go on being
-//! served and a newcomer still learns of others, but is not listed (and told so by a warning); a
-//! torrent that is not known yet is refused. Nobody is evicted, or a flood would drive out those
-//! who are there.
+//! Memory is bounded by [`Limits`](crate::Limits). When there is no room, a swarm of few networks gives way, one of whoever has
+//! most ([`holders`]), so that who makes up torrents drives out only their own. If all swarms are shared by many, a torrent
+//! that is not known yet is refused, and a newcomer to one that is known learns of others but is not listed (and told so
+//! by a warning).
 
+mod holders;
 mod peers;
+mod saved;
 mod swarm;
 #[cfg(test)]
 mod tests;
@@ -17,23 +19,29 @@ mod tests;
 use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use swarm_core::id::InfoHash;
 use swarm_core::rng::Rng;
 use swarm_core::time::{Duration, Time};
 use swarm_core::tracker::{AnnounceRequest, AnnounceResponse, Event, ScrapeResponse, ScrapeStats};
 
+use self::holders::{Holders, Network, Standing};
+pub use self::saved::{LoadError, Loaded};
 use self::swarm::{Swarm, Visit};
 use crate::allow::AllowList;
-use crate::config::Config;
+use crate::config::{Config, Limits};
 
 /// Number of shards: enough that a few cores rarely meet, a power of two.
 const SHARDS: usize = 64;
 /// The interval of a reply is up to this part longer than configured, so that peers that came
 /// together do not come back together.
 const INTERVAL_JITTER: u32 = 16;
+/// How many swarms may give way to one announce: what gives way may have no peers, where one lacks a place for a peer.
+const GIVE_WAY_MAX: usize = 4;
+/// What the store's clock shows in seconds at [`Time::ZERO`], so that what was saved before may be older.
+const EPOCH_S: u32 = 1 << 30;
 
 /// Why an announce is not served. The text is what the client's user reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -66,13 +74,31 @@ type Shard = HashMap<InfoHash, Swarm, RandomState>;
 /// The swarms of a tracker.
 #[derive(Debug)]
 pub struct Store {
-    config: Config,
-    /// Every torrent is served if there is none.
-    allowed: RwLock<Option<AllowList>>,
+    rules: RwLock<Rules>,
     shards: Box<[Mutex<Shard>]>,
     hasher: RandomState,
     swarms: AtomicUsize,
     peers: AtomicUsize,
+    /// Locked after a shard, never before.
+    holders: Mutex<Holders>,
+    /// How many swarms have given way.
+    displaced: AtomicU64,
+    /// Until then peers are asked to come again soon.
+    learns_until_s: AtomicU32,
+}
+
+/// What may change while a store is in use.
+#[derive(Debug)]
+struct Rules {
+    config: Config,
+    /// Every torrent is served if there is none.
+    allowed: Option<AllowList>,
+}
+
+impl Rules {
+    fn allow(&self, info_hash: &InfoHash) -> bool {
+        self.allowed.as_ref().is_none_or(|allowed| allowed.contains(info_hash))
+    }
 }
 
 impl Store {
@@ -81,24 +107,39 @@ impl Store {
         let hasher = RandomState::new();
         let shards = (0..SHARDS).map(|_| Mutex::new(Shard::with_hasher(hasher.clone()))).collect();
         Store {
-            config,
-            allowed: RwLock::new(None),
+            rules: RwLock::new(Rules { config, allowed: None }),
             shards,
             hasher,
             swarms: AtomicUsize::new(0),
             peers: AtomicUsize::new(0),
+            holders: Mutex::default(),
+            displaced: AtomicU64::new(0),
+            learns_until_s: AtomicU32::new(0),
         }
     }
 
     /// From now on only these torrents are served, or all again. Swarms of others are dropped.
     pub fn set_allowed(&self, allowed: Option<AllowList>) {
-        *self.allowed.write().unwrap_or_else(PoisonError::into_inner) = allowed;
-        self.retain(|hash, _| self.allows(hash));
+        self.rules.write().unwrap_or_else(PoisonError::into_inner).allowed = allowed;
+        let rules = self.rules();
+        self.retain(|hash, _| rules.allow(hash));
     }
 
-    fn allows(&self, info_hash: &InfoHash) -> bool {
-        let allowed = self.allowed.read().unwrap_or_else(PoisonError::into_inner);
-        allowed.as_ref().is_none_or(|allowed| allowed.contains(info_hash))
+    /// From now on it heeds these intervals and limits. What is there already may stay.
+    pub fn set_config(&self, config: Config) {
+        self.rules.write().unwrap_or_else(PoisonError::into_inner).config = config;
+    }
+
+    /// Peers that knew this tracker before come back within an interval. Until then replies about swarms with fewer peers
+    /// than a reply has ask to come again after the minimum interval, so that who came first soon hears of the others.
+    pub fn learn(&self, now: Time) {
+        let interval = self.rules().config.interval;
+        let until_s = seconds(now + interval + interval / INTERVAL_JITTER);
+        self.learns_until_s.store(until_s, Ordering::Relaxed);
+    }
+
+    fn rules(&self) -> RwLockReadGuard<'_, Rules> {
+        self.rules.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A peer announces from `source`, and hears of others in the same address family: up to the
@@ -116,20 +157,29 @@ impl Store {
         if request.port == 0 {
             return Err(Refusal::PortZero);
         }
-        if !self.allows(&request.info_hash) {
+        let rules = self.rules();
+        if !rules.allow(&request.info_hash) {
             return Err(Refusal::NotAllowed);
         }
-        let source = source.to_canonical();
-        let limits = &self.config.limits;
-        let numwant = request.numwant.unwrap_or(self.config.numwant_default);
-        let want = numwant.min(self.config.numwant_max) as usize;
+        let (source, now_s) = (source.to_canonical(), seconds(now));
+        let (config, limits) = (&rules.config, &rules.config.limits);
+        let numwant = request.numwant.unwrap_or(config.numwant_default);
+        let want = numwant.min(config.numwant_max) as usize;
+        let stops = request.event == Some(Event::Stopped);
+        if self.is_full(limits) && !stops {
+            self.make_room(limits, request, source);
+        }
         let room = self.peers.load(Ordering::Relaxed) < limits.peers_max;
 
         let mut shard = self.shard(&request.info_hash);
+        let mut before = None;
         let swarm = match shard.get_mut(&request.info_hash) {
-            Some(swarm) => swarm,
-            None if request.event == Some(Event::Stopped) => {
-                return Ok(self.response(rng, source, ScrapeStats::default()));
+            Some(swarm) => {
+                before = Some(swarm.standing());
+                swarm
+            }
+            None if stops => {
+                return Ok(self.response(config, now_s, rng, source, ScrapeStats::default()));
             }
             None if !room || self.swarms.load(Ordering::Relaxed) >= limits.swarms_max => {
                 return Err(Refusal::Full);
@@ -139,34 +189,99 @@ impl Store {
                 shard.entry(request.info_hash).or_default()
             }
         };
-        let before = swarm.len();
-        let room = room && before < limits.peers_per_swarm_max;
-        let mut visit = Visit { now_s: seconds(now), rng, want, room, hasher: &self.hasher };
+        let len = swarm.len();
+        let room = room && len < limits.peers_per_swarm_max;
+        let mut visit = Visit { now_s, rng, want, room, hasher: &self.hasher };
         let joined = swarm.announce(request, source, &mut visit);
-        let (after, stats) = (swarm.len(), swarm.stats());
-        self.count_peers(before, after);
+        let stats = swarm.stats();
+        self.count_peers(len, swarm.len());
+        self.note_standing(&request.info_hash, before, Some(swarm.standing()));
         drop(shard);
 
-        let mut response = self.response(rng, source, stats);
+        let mut response = self.response(config, now_s, rng, source, stats);
         response.peers = joined.peers;
-        if !joined.listed && request.event != Some(Event::Stopped) {
+        if !joined.listed && !stops {
             response.warning = Some("this tracker is full: other peers do not hear of you from it".into());
         }
         Ok(response)
+    }
+
+    fn is_full(&self, limits: &Limits) -> bool {
+        self.peers.load(Ordering::Relaxed) >= limits.peers_max
+            || self.swarms.load(Ordering::Relaxed) >= limits.swarms_max
+    }
+
+    /// Makes room for what an announce adds, if it adds something and another swarm gives way.
+    #[cold]
+    fn make_room(&self, limits: &Limits, request: &AnnounceRequest, source: IpAddr) {
+        let (founds, joins) = match self.shard(&request.info_hash).get(&request.info_hash) {
+            None => (true, true),
+            Some(swarm) => {
+                let listed = swarm.lists(source, request.port, &self.hasher);
+                (false, !listed && swarm.len() < limits.peers_per_swarm_max)
+            }
+        };
+        for _ in 0..GIVE_WAY_MAX {
+            let no_peer_fits = self.peers.load(Ordering::Relaxed) >= limits.peers_max;
+            let no_swarm_fits = self.swarms.load(Ordering::Relaxed) >= limits.swarms_max;
+            if !(joins && no_peer_fits || founds && no_swarm_fits) {
+                return;
+            }
+            // Locked no longer than this, for what gives way locks its shard first.
+            let first = self.holders().first_to_go(Network::of(source));
+            match first {
+                Some(hash) if hash != request.info_hash => self.displace(&hash),
+                _ => return,
+            }
+        }
+    }
+
+    /// Drops a swarm, unless others have come to share it meanwhile.
+    fn displace(&self, info_hash: &InfoHash) {
+        let mut shard = self.shard(info_hash);
+        if let Some(swarm) = shard.get(info_hash)
+            && swarm.standing().load().is_some()
+        {
+            self.note_gone(info_hash, swarm);
+            shard.remove(info_hash);
+            self.displaced.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// A swarm is about to be dropped.
+    fn note_gone(&self, info_hash: &InfoHash, swarm: &Swarm) {
+        self.count_peers(swarm.len(), 0);
+        self.swarms.fetch_sub(1, Ordering::Relaxed);
+        self.note_standing(info_hash, Some(swarm.standing()), None);
+    }
+
+    fn note_standing(&self, info_hash: &InfoHash, before: Option<Standing>, after: Option<Standing>) {
+        if before == after {
+            return;
+        }
+        let [before, after] = [before, after].map(|standing| standing.and_then(|standing| standing.load()));
+        if before != after {
+            self.holders().change(*info_hash, before, after);
+        }
+    }
+
+    fn holders(&self) -> MutexGuard<'_, Holders> {
+        self.holders.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The sizes of the swarms asked for, without those that are not served; those of an unknown
     /// one are zero.
     pub fn scrape(&self, info_hashes: &[InfoHash]) -> ScrapeResponse {
         let stats = |hash: &InfoHash| self.shard(hash).get(hash).map(Swarm::stats).unwrap_or_default();
-        let served = info_hashes.iter().filter(|hash| self.allows(hash));
+        let rules = self.rules();
+        let served = info_hashes.iter().filter(|hash| rules.allow(hash));
         ScrapeResponse { files: served.map(|hash| (*hash, stats(hash))).collect() }
     }
 
     /// Forgets peers that have not announced for the configured time, and swarms in which nothing
     /// has happened for as long. To be called every now and then; takes one shard at a time.
     pub fn expire(&self, now: Time) {
-        let before_s = seconds(now - self.config.peer_timeout);
+        let before_s = seen_since_s(now, self.rules().config.peer_timeout);
         self.retain(|_, swarm| swarm.expire(before_s, &self.hasher));
     }
 
@@ -174,14 +289,16 @@ impl Store {
     fn retain(&self, mut keep: impl FnMut(&InfoHash, &mut Swarm) -> bool) {
         for shard in &self.shards {
             let mut shard = lock(shard);
-            let swarms = shard.len();
             shard.retain(|hash, swarm| {
-                let before = swarm.len();
+                let (len, before) = (swarm.len(), swarm.standing());
                 let keeps = keep(hash, swarm);
-                self.count_peers(before, if keeps { swarm.len() } else { 0 });
+                self.count_peers(len, swarm.len());
+                self.note_standing(hash, Some(before), Some(swarm.standing()));
+                if !keeps {
+                    self.note_gone(hash, swarm);
+                }
                 keeps
             });
-            self.swarms.fetch_sub(swarms - shard.len(), Ordering::Relaxed);
             if shard.capacity() > 4 * shard.len() {
                 shard.shrink_to_fit();
             }
@@ -202,13 +319,37 @@ impl Store {
         stats
     }
 
-    fn response(&self, rng: &mut Rng, source: IpAddr, stats: ScrapeStats) -> AnnounceResponse {
-        let interval_s = self.config.interval.as_secs();
+    /// How many swarms have given way to others, for want of room.
+    pub fn displaced(&self) -> u64 {
+        self.displaced.load(Ordering::Relaxed)
+    }
+
+    /// How long a peer is listed after its last announce.
+    pub(crate) fn peer_timeout(&self) -> Duration {
+        self.rules().config.peer_timeout
+    }
+
+    /// How many peers an announce that does not say gets.
+    pub(crate) fn numwant_default(&self) -> u32 {
+        self.rules().config.numwant_default
+    }
+
+    fn response(
+        &self,
+        config: &Config,
+        now_s: u32,
+        rng: &mut Rng,
+        source: IpAddr,
+        stats: ScrapeStats,
+    ) -> AnnounceResponse {
+        let is_small = stats.complete.saturating_add(stats.incomplete) < config.numwant_default;
+        let learns = is_small && now_s < self.learns_until_s.load(Ordering::Relaxed);
+        let interval_s = if learns { config.min_interval } else { config.interval }.as_secs();
         let jitter_s = rng.below(interval_s / u64::from(INTERVAL_JITTER) + 1);
         AnnounceResponse {
             interval: Duration::from_secs(interval_s + jitter_s),
-            min_interval: Some(self.config.min_interval),
-            tracker_id: self.config.tracker_id.as_ref().map(|id| id.clone().into_bytes()),
+            min_interval: Some(config.min_interval),
+            tracker_id: config.tracker_id.as_ref().map(|id| id.clone().into_bytes()),
             complete: Some(stats.complete),
             incomplete: Some(stats.incomplete),
             downloaded: Some(stats.downloaded),
@@ -232,9 +373,14 @@ impl Store {
         let stats = self.stats();
         assert_eq!(self.peers.load(Ordering::Relaxed), stats.seeds + stats.leechers);
         assert_eq!(self.swarms.load(Ordering::Relaxed), stats.swarms);
+        let mut standings = Vec::new();
         for shard in &self.shards {
-            lock(shard).values().for_each(|swarm| swarm.check_invariants(&self.hasher));
+            for (hash, swarm) in &*lock(shard) {
+                swarm.check_invariants(&self.hasher);
+                standings.push((*hash, swarm.standing()));
+            }
         }
+        self.holders().check_invariants(standings.into_iter());
     }
 }
 
@@ -243,7 +389,12 @@ fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
     shard.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Whole seconds are fine enough for expiry, and 32 bits of them last for 136 years.
+/// Whole seconds are fine enough for expiry, and 32 bits of them last for a century.
 fn seconds(now: Time) -> u32 {
-    u32::try_from(now.as_micros() / 1_000_000).unwrap_or(u32::MAX)
+    u32::try_from(now.as_micros() / 1_000_000).unwrap_or(u32::MAX).saturating_add(EPOCH_S)
+}
+
+/// When a peer must have announced to be listed still.
+fn seen_since_s(now: Time, timeout: Duration) -> u32 {
+    seconds(now).saturating_sub(u32::try_from(timeout.as_secs()).unwrap_or(u32::MAX))
 }

@@ -13,6 +13,8 @@ use swarm_core::id::PeerId;
 use swarm_core::rng::Rng;
 use swarm_core::tracker::TrackerPeer;
 
+use super::holders::Network;
+
 /// From so many peers on, positions are looked up and no longer searched for.
 const INDEX_FROM: usize = 32;
 /// Below so many peers, the table of positions is given up again.
@@ -37,7 +39,7 @@ pub(super) struct Announced {
     pub port: u16,
     pub id: PeerId,
     pub seed: bool,
-    /// The announce says that the download has just finished.
+    /// The announce says that the download has just finished; of a listed peer, one has said so.
     pub completed: bool,
 }
 
@@ -63,6 +65,19 @@ impl<A: Copy + Eq + Hash + Into<IpAddr>> Peers<A> {
 
     pub fn seeds(&self) -> usize {
         self.seeds
+    }
+
+    /// Of each peer, the network it is in.
+    pub fn networks(&self) -> impl Iterator<Item = Network> {
+        self.entries.iter().map(|entry| Network::of(entry.ip.into()))
+    }
+
+    /// Each peer, with its address and when it last announced.
+    pub fn iter(&self) -> impl Iterator<Item = (u32, A, Announced)> {
+        self.entries.iter().enumerate().map(|(at, entry)| {
+            let Entry { seen_s, ip, port, id, completed } = *entry;
+            (seen_s, ip, Announced { port, id, seed: at < self.seeds, completed })
+        })
     }
 
     /// Where a peer is, for the calls below. Holds until the next change.

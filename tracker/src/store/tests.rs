@@ -9,6 +9,9 @@ use swarm_core::tracker::PeerFormat;
 use super::*;
 use crate::config::Limits;
 
+mod room;
+mod saved;
+
 const HASH: InfoHash = InfoHash([7; 20]);
 
 fn at(seconds: u64) -> Time {
@@ -254,23 +257,6 @@ fn a_full_swarm_serves_newcomers_without_listing_them() {
     assert_eq!(bench.scrape().incomplete, 2);
     bench.announce(V4, &with(Event::Stopped, request(2, 5)));
     assert_eq!(bench.announce(V4, &request(3, 5)).warning, None, "there is room again");
-}
-
-#[test]
-fn a_full_tracker_refuses_new_torrents_only() {
-    for limits in
-        [Limits { swarms_max: 1, ..Limits::default() }, Limits { peers_max: 1, ..Limits::default() }]
-    {
-        let mut bench = Bench::new(Config { limits, ..Config::default() });
-        bench.announce(V4, &request(1, 5));
-        let other = AnnounceRequest { info_hash: InfoHash([8; 20]), ..request(2, 5) };
-        assert_eq!(bench.try_announce(V4, &other), Err(Refusal::Full));
-        assert_eq!(ports(&bench.announce(V4, &request(2, 5))), [1].into());
-        bench.announce(V4, &with(Event::Stopped, request(1, 5)));
-        bench.announce(V4, &with(Event::Stopped, request(2, 5)));
-        bench.expire_at(at(100_000));
-        assert!(bench.try_announce(V4, &other).is_ok(), "there is room again");
-    }
 }
 
 #[test]

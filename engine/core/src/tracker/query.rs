@@ -74,13 +74,16 @@ pub(super) fn twenty(name: &'static str, value: &[u8]) -> Result<[u8; 20], Reque
     Ok(out)
 }
 
-/// A decimal number; one too large for `u64` saturates. `None` for a negative one, which some
-/// clients send for "unknown".
+/// A decimal number; one too large for `u64` saturates. `None` for a negative one or nothing, which
+/// some clients send for "unknown".
 pub(super) fn number(name: &'static str, value: &[u8]) -> Result<Option<u64>, RequestError> {
     let (negative, digits) = match value {
         [b'-', digits @ ..] => (true, digits),
         digits => (false, digits),
     };
+    if value.is_empty() {
+        return Ok(None);
+    }
     if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
         return Err(RequestError::NotANumber(name));
     }

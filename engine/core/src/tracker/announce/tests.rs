@@ -65,6 +65,10 @@ fn unknown_is_not_an_error() {
     let request = parsed(&odd).unwrap();
     assert_eq!((request.left, request.numwant, request.event), (LEFT_UNKNOWN, None, None));
     assert_eq!(request.downloaded, u64::MAX);
+    for nothing in ["&left&numwant&downloaded", "&left=&numwant=&downloaded="] {
+        let request = parsed(&format!("{MINIMAL}{nothing}")).unwrap();
+        assert_eq!((request.left, request.numwant, request.downloaded), (LEFT_UNKNOWN, None, 0));
+    }
 }
 
 #[test]
