@@ -155,7 +155,7 @@ fn interest_follows_what_the_peer_has() {
     script.connect(1, false, 1);
     let have = script.send(1, Message::Have(PieceIndex(3)));
     assert_eq!(messages(&have), [&Message::Interested]);
-    let none = script.send(1, Message::HaveNone);
+    let none = script.send(1, dont_have(3));
     assert_eq!(messages(&none), [&Message::NotInterested]);
 }
 
@@ -574,17 +574,22 @@ fn the_metadata_is_served_a_few_times_to_those_who_ask() {
     let theirs = ExtensionHandshake { ids: [(Extension::Metadata, 77)].into(), ..Default::default() };
     script.send(1, Message::Extended { id: EXTENSION_HANDSHAKE_ID, payload: theirs.encode() });
     let ask = |piece| Message::Extended { id: our_id, payload: MetadataMessage::Request(piece).encode() };
-    let answer = |actions: &[Action]| match messages(actions)[..] {
-        [Message::Extended { id: 77, payload }] => payload.clone(),
-        ref other => panic!("{other:?}"),
+    let mut answer = |piece| {
+        let actions = script.send(1, ask(piece));
+        let waits = script.torrent.next_metadata(script.now, PeerKey(1));
+        assert_eq!(waits.is_some(), actions.contains(&Action::Upload(PeerKey(1))));
+        match (&messages(&actions)[..], &waits) {
+            ([Message::Extended { id: 77, payload }], None)
+            | ([], Some(Message::Extended { id: 77, payload })) => payload.clone(),
+            other => panic!("{other:?}"),
+        }
     };
-    let last = answer(&script.send(1, ask(1)));
+    let last = answer(1);
     let expected = MetadataMessage::Data { piece: 1, total_size: 20_000, bytes: &metadata[16_384..] };
     assert_eq!(MetadataMessage::decode(&last), Ok(Some(expected)));
-    let beyond = answer(&script.send(1, ask(2)));
+    let beyond = answer(2);
     assert_eq!(MetadataMessage::decode(&beyond), Ok(Some(MetadataMessage::Reject(2))));
-    let refused = (0..100).find(|_| {
-        MetadataMessage::decode(&answer(&script.send(1, ask(0)))) == Ok(Some(MetadataMessage::Reject(0)))
-    });
+    let refused =
+        (0..100).find(|_| MetadataMessage::decode(&answer(0)) == Ok(Some(MetadataMessage::Reject(0))));
     assert_eq!(refused, Some(5), "three copies of two pieces are enough for anyone");
 }
