@@ -7,7 +7,7 @@ use swarm_core::id::{BlockRef, InfoHash, PeerId, PeerKey, PieceIndex};
 use swarm_core::peer::PeerInfo;
 use swarm_core::rng::Rng;
 use swarm_core::time::{Duration, Time};
-use swarm_core::torrent::{Action, CloseReason, Config, Torrent};
+use swarm_core::torrent::{Action, CloseReason, Config, PieceResult, Torrent};
 use swarm_core::wire::extension::{EXTENSION_HANDSHAKE_ID, Extension, ExtensionHandshake, encode_piece};
 use swarm_core::wire::{Message, MetadataMessage};
 
@@ -240,4 +240,35 @@ fn no_message_and_no_pair_of_messages_keeps_a_seed_busy() {
 #[test]
 fn no_message_and_no_pair_of_messages_keeps_a_super_seed_busy() {
     every_kind_and_pair(Bitfield::full(PIECES), true, &[Message::Interested], "a super-seed");
+}
+
+/// Small pieces on a quick line: everybody tells everybody of thousands of pieces a second, and changes its mind as often.
+#[test]
+fn what_honest_peers_say_however_quickly_costs_them_nothing() {
+    let geometry = Geometry::new(u64::from(PIECES) * u64::from(BLOCK_LEN), u64::from(BLOCK_LEN)).unwrap();
+    let config = Config::new(InfoHash([1; 20]), PeerId([9; 20]), 42);
+    let torrent = Torrent::new(config, geometry, Bitfield::empty(PIECES));
+    let mut swarm = Swarm { torrent, now: Time::from_micros(1), next_key: 0 };
+    // One gets each piece a moment before us and passes it on; one gets it from us; one gets it elsewhere at the same time.
+    let [giver, taker, other] = [0; 3].map(|_| swarm.connect(true));
+    swarm.send(giver, &Message::Unchoke);
+    for n in 0..PIECES - 1 {
+        swarm.now += INTERVAL;
+        let piece = PieceIndex(n);
+        let (asked, closed) = swarm.send(giver, &Message::Have(piece));
+        assert_eq!(closed, None);
+        assert!(asked > 0, "{piece} is asked for at once");
+        assert!(swarm.torrent.handle_block(swarm.now, giver, block(n, BLOCK_LEN)));
+        swarm.torrent.handle_piece_result(swarm.now, piece, PieceResult::Written { digests: Vec::new() });
+        swarm.drain(giver);
+        for peer in [taker, other] {
+            assert_eq!(swarm.send(peer, &Message::Interested).1, None);
+        }
+        assert_eq!(swarm.send(taker, &Message::Request(block(n, BLOCK_LEN))).1, None);
+        assert!(swarm.torrent.next_upload(swarm.now, taker).is_some(), "{piece} is passed on at once");
+        for peer in [taker, other] {
+            assert_eq!(swarm.send(peer, &Message::Have(piece)).1, None);
+            assert_eq!(swarm.send(peer, &Message::NotInterested).1, None);
+        }
+    }
 }

@@ -171,6 +171,45 @@ fn a_bitfield_of_the_wrong_size_or_an_impossible_piece_closes() {
 }
 
 #[test]
+fn which_pieces_a_peer_has_is_said_once_and_before_any_have() {
+    let some = || Message::Bitfield(vec![0xaa; 13]);
+    let firsts = [some(), Message::HaveAll, Message::HaveNone, Message::Have(PieceIndex(3))];
+    for first in &firsts {
+        for second in &firsts[..3] {
+            let mut script = Script::leecher();
+            script.connect(1, true, 1);
+            assert_eq!(closed(&script.send(1, first.clone())), None);
+            let ended = script.send(1, second.clone());
+            assert_eq!(closed(&ended), Some(&CloseReason::LateBitfield), "{first:?}, {second:?}");
+        }
+    }
+    // Some begin with other things.
+    let mut script = Script::leecher();
+    script.connect(1, true, 1);
+    for before in [Message::KeepAlive, Message::Port(6881), Message::Unchoke, Message::Interested] {
+        script.send(1, before);
+    }
+    assert_eq!(closed(&script.send(1, some())), None);
+    assert_eq!(script.torrent.peer(PeerKey(1)).unwrap().have.count(), PIECES / 2);
+}
+
+#[test]
+fn what_comes_together_is_answered_once() {
+    let mut script = Script::seed();
+    script.connect(1, true, 1);
+    for _ in 0..100 {
+        script.torrent.handle_message(script.now, PeerKey(1), &Message::Interested);
+        script.torrent.handle_message(script.now, PeerKey(1), &Message::NotInterested);
+    }
+    assert_eq!(messages(&script.drain()), [] as [&Message; 0]);
+    for _ in 0..100 {
+        script.torrent.handle_message(script.now, PeerKey(1), &Message::NotInterested);
+        script.torrent.handle_message(script.now, PeerKey(1), &Message::Interested);
+    }
+    assert_eq!(messages(&script.drain()), [&Message::Unchoke]);
+}
+
+#[test]
 fn spare_bits_are_ignored() {
     let mut script = Script::leecher();
     script.connect(1, false, 1);

@@ -7,6 +7,7 @@ use crate::storage::Prepared;
 use std::collections::VecDeque;
 use std::io::IoSlice;
 use swarm_core::id::BlockRef;
+use swarm_core::time::{Duration, Time};
 use swarm_core::wire::message::PIECE_HEADER_LEN;
 use swarm_core::wire::{Message, piece_header};
 
@@ -16,6 +17,14 @@ const SLICES_MAX: usize = 64;
 const CHUNK_LEN: usize = 4 * 1024;
 /// What a chunk begins with: most are written before anything is added.
 const CHUNK_LEN_INITIAL: usize = 64;
+
+/// A peer for which messages wait that take this much memory, in bytes, is not listened to until it has read some of them. What it
+/// sends meanwhile waits in its own system: whoever asks and does not read is not answered further.
+const FULL: usize = 256 * 1024;
+/// What is sent without being asked for (HAVE) may come to this, in bytes; then the connection is closed.
+const OVERFULL: usize = 1024 * 1024;
+/// A peer that has read nothing for this long of what waits for it is closed.
+pub(crate) const UNREAD_MAX: Duration = Duration::from_secs(90);
 
 /// What waits for one connection, in the order in which it is to be written.
 #[derive(Debug)]
@@ -30,6 +39,8 @@ pub(crate) struct Outbox {
     in_front: usize,
     /// Bytes of messages that no limit was charged for yet.
     uncharged: usize,
+    /// Since when the socket has taken nothing of what waits.
+    blocked_since: Option<Time>,
     overtakes: bool,
 }
 
@@ -61,8 +72,16 @@ impl Outbox {
     /// yet, so that none waits behind hundreds of kilobytes; else the order is kept. A peer without BEP 6 takes
     /// a CHOKE to mean that no block comes after it.
     pub(crate) fn new(overtakes: bool) -> Outbox {
-        let items = VecDeque::new();
-        Outbox { items, written: 0, len: 0, control: 0, in_front: 0, uncharged: 0, overtakes }
+        Outbox {
+            items: VecDeque::new(),
+            written: 0,
+            len: 0,
+            control: 0,
+            in_front: 0,
+            uncharged: 0,
+            blocked_since: None,
+            overtakes,
+        }
     }
 
     /// Bytes that wait.
@@ -73,6 +92,21 @@ impl Outbox {
     /// Bytes of memory that messages take. Blocks do not count: they lie in maps, or are few.
     pub(crate) fn control_bytes(&self) -> usize {
         self.control
+    }
+
+    /// Whether the peer must read before it is listened to again.
+    pub(crate) fn is_full(&self) -> bool {
+        self.control >= FULL
+    }
+
+    /// Whether more waits than may.
+    pub(crate) fn is_overfull(&self) -> bool {
+        self.control > OVERFULL
+    }
+
+    /// The socket takes nothing for now. When to give up, if it takes nothing until then.
+    pub(crate) fn blocked(&mut self, now: Time) -> Time {
+        *self.blocked_since.get_or_insert(now) + UNREAD_MAX
     }
 
     /// Bytes of messages since the last call, for limits to be charged for.
@@ -159,6 +193,9 @@ impl Outbox {
     pub(crate) fn advance(&mut self, count: usize) {
         self.len -= count;
         self.written += count;
+        if count > 0 {
+            self.blocked_since = None;
+        }
         while let Some(item) = self.items.front() {
             if self.written < item.len() {
                 break;
@@ -276,6 +313,42 @@ mod tests {
             outbox.advance(outbox.len());
             assert_eq!((outbox.control_bytes(), outbox.items.len(), outbox.in_front), (0, 0, 0));
         }
+    }
+
+    #[test]
+    fn who_reads_nothing_is_given_up_and_who_reads_a_byte_has_more_time() {
+        let mut outbox = Outbox::new(true);
+        outbox.push_message(&Message::Unchoke);
+        let mut now = Time::from_micros(1);
+        let deadline = outbox.blocked(now);
+        assert_eq!(deadline, now + UNREAD_MAX);
+        now += UNREAD_MAX / 2;
+        outbox.push_message(&Message::Choke);
+        assert_eq!(outbox.blocked(now), deadline, "more to read is no sign of reading");
+        outbox.advance(1);
+        assert_eq!(outbox.blocked(now), now + UNREAD_MAX);
+        outbox.advance(outbox.len());
+        now += UNREAD_MAX * 10;
+        outbox.push_message(&Message::Choke);
+        assert_eq!(outbox.blocked(now), now + UNREAD_MAX, "while there was nothing to read it was not late");
+    }
+
+    #[test]
+    fn a_peer_that_does_not_read_is_not_listened_to_and_then_closed() {
+        let mut outbox = Outbox::new(true);
+        let mut sent = 0;
+        while !outbox.is_full() {
+            outbox.push_message(&Message::Reject(block(1)));
+            sent += 17;
+        }
+        assert!((FULL * 9 / 10..=FULL).contains(&sent) && !outbox.is_overfull(), "{sent} bytes");
+        outbox.advance(2 * CHUNK_LEN);
+        assert!(!outbox.is_full());
+        while !outbox.is_overfull() {
+            outbox.push_message(&Message::Have(PieceIndex(1)));
+            sent += 9;
+        }
+        assert!(sent <= OVERFULL + 3 * CHUNK_LEN, "{sent} bytes");
     }
 
     #[test]

@@ -13,7 +13,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use swarm_core::id::{BlockRef, InfoHash, PeerId};
 use swarm_core::peer::PeerInfo;
-use swarm_core::time::Time;
 use swarm_core::torrent::CloseReason;
 use swarm_core::tracker::AnnounceResponse;
 use swarm_core::tracker::announcer::{AnnounceAction, Transfer};
@@ -36,8 +35,6 @@ pub(crate) struct Link {
     pub(crate) stalled: Option<BlockRef>,
     /// What was sent last, and in how long a row.
     pub(crate) sent: Sent,
-    /// Since when something waits of which the socket has taken nothing.
-    pub(crate) unread_since: Option<Time>,
 }
 
 impl Link {
@@ -45,7 +42,7 @@ impl Link {
     pub(crate) fn new(wake: &Rc<Notify>, overtakes: bool) -> Link {
         let outbox = Outbox::new(overtakes);
         let wake = Rc::clone(wake);
-        Link { outbox, wake, closing: None, stalled: None, sent: Sent::default(), unread_since: None }
+        Link { outbox, wake, closing: None, stalled: None, sent: Sent::default() }
     }
 
     pub(crate) fn is_closing(&self) -> bool {

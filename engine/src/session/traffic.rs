@@ -6,12 +6,13 @@ use super::shell::Shell;
 use super::torrent::{Inner, TorrentShell};
 use crate::buffer::{Block, PieceBuffer};
 use crate::net::connection::TorrentSink;
+use crate::net::outbox::UNREAD_MAX;
 use std::io;
 use std::ops::RangeInclusive;
 use std::rc::Rc;
 use swarm_core::geometry::BLOCK_LEN;
 use swarm_core::id::{BlockRef, PeerKey};
-use swarm_core::time::{Duration, Time};
+use swarm_core::time::Time;
 use swarm_core::wire::message::PIECE_HEADER_LEN;
 use tokio::net::TcpStream;
 
@@ -19,14 +20,6 @@ use tokio::net::TcpStream;
 const QUEUED: RangeInclusive<usize> = 2 * BLOCK_LEN as usize..=16 * BLOCK_LEN as usize;
 /// How much is written in a row before others get their turn.
 const WRITTEN_IN_A_ROW: usize = 1024 * 1024;
-/// A peer for which messages wait that take this much memory, in bytes, is not listened to until it has read some of them. What it sends
-/// meanwhile waits in its own system: whoever asks and does not read is not answered further.
-const OUTBOX_FULL: usize = 256 * 1024;
-/// What is sent without being asked for (HAVE) may come to this beyond it, in bytes; then the connection is closed.
-const OUTBOX_MAX: usize = 1024 * 1024;
-/// A peer that has read nothing for this long of what waits for it is closed.
-pub(crate) const UNREAD_MAX: Duration = Duration::from_secs(90);
-
 /// How a flush ended.
 #[derive(Debug)]
 pub(crate) enum Flush {
@@ -99,18 +92,17 @@ impl TorrentShell {
                 return Ok(Flush::Closed(reason.to_string()));
             }
             if link.outbox.len() == 0 {
-                link.unread_since = None;
                 return Ok(limited.map_or(Flush::Idle, Flush::Until));
             }
-            if link.outbox.control_bytes() > OUTBOX_MAX {
-                return Ok(Flush::Closed(format!("more than {OUTBOX_MAX} bytes of messages wait for it")));
+            if link.outbox.is_overfull() {
+                return Ok(Flush::Closed("it does not read what it is sent".to_owned()));
             }
             // Messages are not held back, or they would come too late to be of use, but what they take is not there for blocks.
             self.count_upload(now, link.outbox.take_uncharged());
             let count = match stream.try_write_vectored(&link.outbox.slices()) {
                 Ok(count) => count,
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                    let deadline = *link.unread_since.get_or_insert(now) + UNREAD_MAX;
+                    let deadline = link.outbox.blocked(now);
                     if now >= deadline {
                         let seconds = UNREAD_MAX.as_secs();
                         return Ok(Flush::Closed(format!("it has read nothing for {seconds} s")));
@@ -127,7 +119,6 @@ impl TorrentShell {
                 }
             };
             link.outbox.advance(count);
-            link.unread_since = None;
             written += count;
             if written >= WRITTEN_IN_A_ROW {
                 return Ok(Flush::More);
@@ -138,7 +129,7 @@ impl TorrentShell {
     /// Whether a peer must read first before it is listened to again.
     pub(crate) fn is_backed_up(&self, key: PeerKey) -> bool {
         let inner = self.inner.borrow();
-        inner.links.get(&key).is_some_and(|link| link.outbox.control_bytes() >= OUTBOX_FULL)
+        inner.links.get(&key).is_some_and(|link| link.outbox.is_full())
     }
 
     /// Notes that bytes leave, of whatever kind.

@@ -2,7 +2,8 @@
 //!
 //! Nearly every message is of use: a piece that we hear of for the first time, a request that is served, a block. These cost nothing, and each
 //! is bounded by itself. What may be repeated without end (choking and unchoking, interest and none, the same again, what has to be
-//! refused) is paid for out of a budget of bytes, which time fills, and blocks that pass in either direction. While it is
+//! refused) is paid for out of a budget of bytes, which time fills, blocks that pass in either direction, and each piece that we
+//! tell the peer of, since that may change its mind twice ([`PER_PIECE`]). While it is
 //! spent, what the peer says is still taken note of, but what follows for the whole swarm waits for the next tick
 //! ([`crate::torrent::TICK`]). Who goes on all the same, until [`DEBT_MAX`] is owed, is closed.
 
@@ -12,6 +13,8 @@ use crate::time::Time;
 pub const BUDGET_MAX: u32 = 512 * 1024;
 /// What time adds to it, per second.
 pub const BUDGET_PER_S: u32 = 80 * 1024;
+/// What a piece that we tell the peer of adds to it: it may want that, and have it from somebody else a moment later.
+pub const PER_PIECE: u32 = 2 * (Cost::Change as u32 + Cost::SwarmWide as u32);
 /// Who owes more than this is closed.
 pub const DEBT_MAX: u32 = 16 * 1024 * 1024;
 
@@ -27,7 +30,7 @@ pub enum Cost {
     Change = 512,
     /// It has to be answered, or read at length, and leads to nothing.
     Refused = 1_024,
-    /// Because of it everybody is looked at, or every piece.
+    /// Because of it everybody is looked at, or every piece. Nobody gets into debt for that: it can wait.
     SwarmWide = 4_096,
 }
 
@@ -57,21 +60,36 @@ impl Budget {
         Budget { level: i64::from(BUDGET_MAX) * MICROS_PER_S, at: now }
     }
 
-    /// So many bytes of blocks have passed.
+    /// Adds as much as so many bytes of blocks do.
     pub fn earn(&mut self, bytes: u32) {
         self.add(i64::from(bytes) * MICROS_PER_S);
     }
 
-    /// Takes what something costs. Nothing is taken beyond what makes it [overdrawn](Credit::Overdrawn).
+    /// Takes what something costs, if that is there.
+    pub fn afford(&mut self, now: Time, cost: Cost) -> bool {
+        self.fill(now);
+        let price = i64::from(cost as u32) * MICROS_PER_S;
+        let is_there = self.level >= price;
+        if is_there {
+            self.level -= price;
+        }
+        is_there
+    }
+
+    /// Takes what something costs, whether it is there or not. Nothing is taken beyond what makes it [overdrawn](Credit::Overdrawn).
     pub fn charge(&mut self, now: Time, cost: Cost) -> Credit {
-        let elapsed = i64::try_from(now.since(self.at).as_micros()).unwrap_or(i64::MAX);
-        self.at = self.at.max(now);
-        self.add(elapsed.saturating_mul(i64::from(BUDGET_PER_S)));
+        self.fill(now);
         if self.level < -i64::from(DEBT_MAX) * MICROS_PER_S {
             return Credit::Overdrawn;
         }
         self.level -= i64::from(cost as u32) * MICROS_PER_S;
         if self.level >= 0 { Credit::Good } else { Credit::Spent }
+    }
+
+    fn fill(&mut self, now: Time) {
+        let elapsed = i64::try_from(now.since(self.at).as_micros()).unwrap_or(i64::MAX);
+        self.at = self.at.max(now);
+        self.add(elapsed.saturating_mul(i64::from(BUDGET_PER_S)));
     }
 
     fn add(&mut self, amount: i64) {
@@ -98,7 +116,7 @@ mod tests {
         let earned = paid(&mut budget, later, Cost::SwarmWide, Credit::Good);
         assert!((2 * BUDGET_PER_S / cost - 1..=2 * BUDGET_PER_S / cost).contains(&earned), "{earned}");
         budget.earn(10 * cost);
-        assert!((9..=10).contains(&paid(&mut budget, later, Cost::SwarmWide, Credit::Good)));
+        assert!((0..20).filter(|_| budget.afford(later, Cost::SwarmWide)).count() == 9, "one was owed");
         budget.earn(u32::MAX);
         assert_eq!(paid(&mut budget, later, Cost::SwarmWide, Credit::Good), BUDGET_MAX / cost);
     }

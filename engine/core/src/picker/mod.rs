@@ -235,6 +235,12 @@ impl Picker {
         self.work.set(self.work.get() + steps);
     }
 
+    /// Whether some block of this piece is wanted and nobody was asked for it.
+    pub fn is_free(&self, piece: PieceIndex) -> bool {
+        let is_open = || self.missing.has(piece) && self.open.get(&piece).is_some_and(|open| open.free() > 0);
+        self.startable.has(piece) || is_open()
+    }
+
     /// Whether every missing block has been asked for or received.
     pub fn is_endgame(&self) -> bool {
         self.free_blocks == 0 && self.startable.count() == 0 && self.missing.count() > 0

@@ -275,10 +275,10 @@ impl Torrent {
         if self.picker.missing().has(piece) {
             peer.useful_pieces += 1;
             let may_ask = !peer.peer_choking || peer.allowed_fast_in.contains(&piece);
-            if may_ask && peer.pipeline.is_empty() {
+            let is_idle = may_ask && peer.pipeline.is_empty();
+            if peer.useful_pieces == 1 || is_idle && (self.picker.is_free(piece) || self.picker.is_endgame())
+            {
                 self.follow(now, key);
-            } else if peer.useful_pieces == 1 {
-                self.set_due(key, Due::Now);
             }
         }
         if self.super_seed.is_some() {

@@ -4,7 +4,7 @@ use super::blame::Verdict;
 use super::{Action, CloseReason, Event, PieceResult, Pressure, Torrent};
 use crate::geometry::BLOCK_LEN;
 use crate::id::{BlockRef, PeerKey, PieceIndex};
-use crate::peer::budget::Cost;
+use crate::peer::budget::{Cost, PER_PIECE};
 use crate::peer::pipeline::{Answer, REQUESTS_MIN};
 use crate::peer::{Due, Peer};
 use crate::picker::{Arrival, Source};
@@ -143,6 +143,7 @@ impl Torrent {
         let mut satisfied = Vec::new();
         for peer in self.peers.values_mut() {
             peer.sent_at = now;
+            peer.budget.earn(PER_PIECE);
             if was_missing && peer.have.has(piece) {
                 peer.useful_pieces -= 1;
                 if peer.useful_pieces == 0 {
@@ -325,7 +326,7 @@ impl Torrent {
         let looked_at = peer.pipeline.steps_to(block);
         self.work.set(self.work.get() + looked_at as u64);
         let Some(was_outstanding) = peer.pipeline.rejected(block) else {
-            self.charge(now, key, Cost::SwarmWide);
+            self.charge(now, key, Cost::Refused);
             return;
         };
         peer.allowed_fast_in.retain(|&p| p != block.piece);

@@ -8,12 +8,12 @@
 //! |---|---|---|---|
 //! | KEEP-ALIVE, SUGGEST, PORT, unknown extensions, anything said before | 1 | nothing; of ports [`PORTS_TOLD_MAX`] are looked at | [`Cost::Nothing`] each |
 //! | BITFIELD, HAVE_ALL, HAVE_NONE | a word for 64 pieces, and those that it has or those that it lacks | a bit for each piece | once, before any HAVE, or the connection ends |
-//! | HAVE | 1; a look at the pieces if we were waiting for it ([`Cost::SwarmWide`]) | its bit | once for each piece |
+//! | HAVE | 1; a refill if nobody was asked for it and the peer is idle ([`Cost::SwarmWide`]) | its bit | once for each piece |
 //! | CHOKE, UNCHOKE | the requests that it takes back; then one refill | nothing | [`Cost::Change`] each, [`Cost::SwarmWide`] for a refill |
-//! | INTERESTED, NOT INTERESTED | 1; then one look at the peers | nothing | likewise |
-//! | REQUEST | 1 | [`Config::requests_max`](super::Config::requests_max) blocks; what does not fit, or may not be had, is refused | [`Cost::Refused`] for a refusal; [`BAD_REQUESTS_MAX`](super::upload::BAD_REQUESTS_MAX) for what does not exist |
+//! | INTERESTED, NOT INTERESTED | 1; then one look at the peers | nothing | likewise; what we have lately pays for it ([`PER_PIECE`](crate::peer::budget::PER_PIECE)) |
+//! | REQUEST | 1 | [`Config::requests_max`](super::Config::requests_max) blocks; what does not fit, or may not be had, is refused | [`Cost::Refused`] for a refusal, [`Cost::Nothing`] within [`CHOKE_GRACE`](super::upload::CHOKE_GRACE) of our CHOKE; [`BAD_REQUESTS_MAX`](super::upload::BAD_REQUESTS_MAX) for what does not exist |
 //! | CANCEL | the requests that wait | nothing | [`Cost::Change`] each; who owes is not heard |
-//! | REJECT | the requests that are outstanding or were taken back; then one refill of all | [`REFUSALS_MAX`](super::download::REFUSALS_MAX) blocks | once for each request, else [`Cost::SwarmWide`] |
+//! | REJECT | the requests that are outstanding or were taken back; then one refill of all | [`REFUSALS_MAX`](super::download::REFUSALS_MAX) blocks | once for each request, else [`Cost::Refused`] |
 //! | ALLOWED_FAST | those before it; then one refill | [`ALLOWED_FAST_MAX`](super::upload::ALLOWED_FAST_MAX) pieces | once for each piece |
 //! | block ([`Torrent::handle_block`]) | the requests that are outstanding or were taken back | its bytes, if they were asked for | [`UNREQUESTED_BLOCKS_MAX`](super::download::UNREQUESTED_BLOCKS_MAX) that were not |
 //! | extension handshake | its length | a name of [`CLIENT_LEN_MAX`](crate::wire::extension::CLIENT_LEN_MAX) characters, a port, numbers | [`Cost::Refused`] each |
@@ -94,12 +94,17 @@ impl Torrent {
         }
     }
 
+    /// Charges a peer for what can wait, if it can pay.
+    pub(super) fn affords(&mut self, now: Time, key: PeerKey, cost: Cost) -> bool {
+        self.peers.get_mut(key).is_some_and(|peer| peer.budget.afford(now, cost))
+    }
+
     /// Has what follows from a peer's message worked out before the next action, if the peer can pay for it; else at the next tick.
     pub(super) fn follow(&mut self, now: Time, key: PeerKey) -> bool {
         if self.peers.get(key).is_some_and(|peer| peer.due == Due::Now) {
             return true;
         }
-        let due = if self.charge(now, key, Cost::SwarmWide) { Due::Now } else { Due::AtTick };
+        let due = if self.affords(now, key, Cost::SwarmWide) { Due::Now } else { Due::AtTick };
         self.set_due(key, due);
         due == Due::Now
     }
@@ -115,7 +120,7 @@ impl Torrent {
     /// Blocks that this peer was asked for are free again: others are asked for them at once, if it can pay for that; at the next tick in any
     /// case.
     pub(super) fn offer_to_all(&mut self, now: Time, key: PeerKey) {
-        self.refill_all = self.refill_all || self.charge(now, key, Cost::SwarmWide);
+        self.refill_all = self.refill_all || self.affords(now, key, Cost::SwarmWide);
     }
 
     /// Works out what follows from the last inputs.

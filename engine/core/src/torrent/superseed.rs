@@ -12,7 +12,7 @@ use super::{TICK, Torrent};
 use crate::bitfield::Bitfield;
 use crate::id::{PeerKey, PieceIndex};
 use crate::peer::Peer;
-use crate::peer::budget::Cost;
+use crate::peer::budget::{Cost, PER_PIECE};
 use crate::time::{Duration, Time};
 use crate::wire::Message;
 
@@ -151,6 +151,7 @@ impl Torrent {
             && let Some(piece) = equal().nth(self.rng.index(count))
         {
             state.let_out[piece.idx()] = Some(now);
+            peer.budget.earn(PER_PIECE);
             let pieces = self.geometry.pieces();
             peer.revealed.get_or_insert_with(|| Bitfield::empty(pieces)).insert(piece);
             self.send(now, key, Message::Have(piece));
@@ -163,10 +164,10 @@ impl Torrent {
         let Some(peer) = self.peers.get(key) else { return };
         let was_told = peer.revealed.as_ref().is_some_and(|revealed| revealed.has(piece));
         let (is_served, has_lost) = (!peer.am_choking, peer.has_lost);
-        if is_served && was_told && self.charge(now, key, Cost::SwarmWide) {
+        if is_served && was_told && self.affords(now, key, Cost::SwarmWide) {
             self.reveal(now, key);
         }
-        if self.picker.availability(piece) == 2 && !has_lost && self.charge(now, key, Cost::Change) {
+        if self.picker.availability(piece) == 2 && !has_lost && self.affords(now, key, Cost::Change) {
             self.on_spread(now, piece);
         }
     }

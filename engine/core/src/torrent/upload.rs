@@ -5,7 +5,7 @@ use crate::choker::{ChokerContext, ChokerPeer, Policy, RECHOKE_INTERVAL};
 use crate::id::{BlockRef, PeerKey};
 use crate::peer::Peer;
 use crate::peer::budget::Cost;
-use crate::time::Time;
+use crate::time::{Duration, Time};
 use crate::wire::Message;
 use std::cmp::Reverse;
 use std::collections::VecDeque;
@@ -14,6 +14,9 @@ use std::collections::VecDeque;
 pub const BAD_REQUESTS_MAX: u32 = 64;
 /// How many pieces we remember as allowed to us by a peer that chokes us (BEP 6).
 pub const ALLOWED_FAST_MAX: usize = 64;
+
+/// For how long after our CHOKE requests may come that were made before it.
+pub const CHOKE_GRACE: Duration = Duration::from_secs(5);
 
 impl Torrent {
     pub(super) fn on_interested(&mut self, now: Time, key: PeerKey) {
@@ -50,7 +53,10 @@ impl Torrent {
             }
         }
         if !is_possible || !is_allowed || peer.uploads.len() >= self.config.requests_max as usize {
-            self.charge(now, key, Cost::Refused);
+            // What was on its way when we choked it is not its fault.
+            let crossed =
+                peer.am_choking && peer.bytes_up > 0 && now.since(peer.choke_changed_at) < CHOKE_GRACE;
+            self.charge(now, key, if crossed { Cost::Nothing } else { Cost::Refused });
             // Without BEP 6 there is no way to say no: a choked peer knows, the others are ignored.
             return self.reject(now, key, block);
         }
