@@ -139,7 +139,8 @@ ALL, NONE = message(HAVE_ALL), message(HAVE_NONE)
 @script("alternate_have_all_have_none")
 def _(test):
     test.get()
-    test.assert_taken(ALL, NONE, ALL, NONE)
+    # Which pieces a peer has is said once: to count them again takes long.
+    test.assert_closes(ALL, NONE, ALL, NONE)
 
 
 @script("alternate_have_all_have_none_seed")
@@ -152,37 +153,37 @@ def _(test):
 @script("bitfield_and_have_none")
 def _(test):
     test.get()
-    test.assert_taken(ONE, NONE)
+    test.assert_closes(ONE, NONE)
 
 
 @script("bitfield_and_have_all")
 def _(test):
     test.get()
-    test.assert_taken(ONE, ALL)
+    test.assert_closes(ONE, ALL)
 
 
 @script("full_bitfield_and_have_all")
 def _(test):
     test.get()
-    test.assert_taken(FULL, ALL)
+    test.assert_closes(FULL, ALL)
 
 
 @script("full_bitfield_and_have_none")
 def _(test):
     test.get()
-    test.assert_taken(FULL, NONE)
+    test.assert_closes(FULL, NONE)
 
 
 @script("multiple_bitfields")
 def _(test):
     test.get()
-    test.assert_taken(ONE, FULL)
+    test.assert_closes(ONE, FULL)
 
 
 @script("multiple_have_all")
 def _(test):
     test.get()
-    test.assert_taken(ALL, ALL)
+    test.assert_closes(ALL, ALL)
 
 
 @script("invalid_request", "reject_predictive_piece_requests")

@@ -105,6 +105,11 @@ impl Bitfield {
         self.bits.iter_ones().map(|i| PieceIndex(i as u32))
     }
 
+    /// The pieces that are not in the set, in order.
+    pub fn iter_zeros(&self) -> impl Iterator<Item = PieceIndex> + '_ {
+        self.bits.iter_zeros().map(|i| PieceIndex(i as u32))
+    }
+
     /// 64 pieces a word, the first in the highest bit; bits past the end are zero.
     pub fn words(&self) -> &[u64] {
         self.bits.as_raw_slice()
@@ -160,6 +165,7 @@ mod tests {
                 prop_assert_eq!(field.count() as usize, set.len());
             }
             prop_assert!(field.iter().eq(set.iter().copied()));
+            prop_assert!(field.iter_zeros().eq((0..len).map(PieceIndex).filter(|p| !set.contains(p))));
             let back = Bitfield::from_wire(&field.to_wire(), len).unwrap();
             prop_assert_eq!(&back, &field);
             let mut common = Vec::new();

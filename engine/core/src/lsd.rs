@@ -2,6 +2,10 @@
 //!
 //! [`LocalDiscovery`] decides what is announced when, and which announcements of others are of interest. It is
 //! pure: the shell has the sockets.
+//!
+//! A datagram costs its length, of which at most [`LSD_DATAGRAM_LEN_MAX`] bytes are read, and a look-up for each of at most
+//! [`INFO_HASHES_MAX`] torrents that it names. It makes us keep a number for its host, for [`HEARD_WINDOW`] and at most [`HOSTS_MAX`]
+//! hosts, and one address in each torrent of ours that it names. More than [`HEARD_MAX`] of one host in that time are not read.
 
 use crate::id::InfoHash;
 use crate::time::{Duration, Time};

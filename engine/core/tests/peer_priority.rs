@@ -177,6 +177,7 @@ fn whoever_exchanges_data_or_is_new_stays(net: Net) {
     // Each takes from us, but for the highest of them.
     for n in &here[1..] {
         script.torrent.handle_message(script.now, PeerKey((*n).into()), &Message::Interested);
+        assert_eq!(script.closed(), []);
     }
     let newcomers = net.by_priority(200..600);
     assert!(net.priority(newcomers[1]) > net.priority(here[0]));

@@ -155,7 +155,7 @@ fn interest_follows_what_the_peer_has() {
     script.connect(1, false, 1);
     let have = script.send(1, Message::Have(PieceIndex(3)));
     assert_eq!(messages(&have), [&Message::Interested]);
-    let none = script.send(1, Message::HaveNone);
+    let none = script.send(1, dont_have(3));
     assert_eq!(messages(&none), [&Message::NotInterested]);
 }
 
@@ -168,6 +168,45 @@ fn a_bitfield_of_the_wrong_size_or_an_impossible_piece_closes() {
     script.connect(2, false, 2);
     let actions = script.send(2, Message::Have(PieceIndex(PIECES)));
     assert_eq!(closed(&actions), Some(&CloseReason::NoSuchPiece(PieceIndex(PIECES))));
+}
+
+#[test]
+fn which_pieces_a_peer_has_is_said_once_and_before_any_have() {
+    let some = || Message::Bitfield(vec![0xaa; 13]);
+    let firsts = [some(), Message::HaveAll, Message::HaveNone, Message::Have(PieceIndex(3))];
+    for first in &firsts {
+        for second in &firsts[..3] {
+            let mut script = Script::leecher();
+            script.connect(1, true, 1);
+            assert_eq!(closed(&script.send(1, first.clone())), None);
+            let ended = script.send(1, second.clone());
+            assert_eq!(closed(&ended), Some(&CloseReason::LateBitfield), "{first:?}, {second:?}");
+        }
+    }
+    // Some begin with other things.
+    let mut script = Script::leecher();
+    script.connect(1, true, 1);
+    for before in [Message::KeepAlive, Message::Port(6881), Message::Unchoke, Message::Interested] {
+        script.send(1, before);
+    }
+    assert_eq!(closed(&script.send(1, some())), None);
+    assert_eq!(script.torrent.peer(PeerKey(1)).unwrap().have.count(), PIECES / 2);
+}
+
+#[test]
+fn what_comes_together_is_answered_once() {
+    let mut script = Script::seed();
+    script.connect(1, true, 1);
+    for _ in 0..100 {
+        script.torrent.handle_message(script.now, PeerKey(1), &Message::Interested);
+        script.torrent.handle_message(script.now, PeerKey(1), &Message::NotInterested);
+    }
+    assert_eq!(messages(&script.drain()), [] as [&Message; 0]);
+    for _ in 0..100 {
+        script.torrent.handle_message(script.now, PeerKey(1), &Message::NotInterested);
+        script.torrent.handle_message(script.now, PeerKey(1), &Message::Interested);
+    }
+    assert_eq!(messages(&script.drain()), [&Message::Unchoke]);
 }
 
 #[test]
@@ -329,19 +368,25 @@ fn a_quick_liar_is_found_before_it_has_sent_much() {
 #[test]
 fn who_sent_a_piece_beside_a_liar_is_asked_for_it_at_once() {
     let (mut script, asked) = Script::unchoked_seed(1);
+    let others = (0..PIECES).map(PieceIndex).filter(|&piece| asked.iter().all(|block| block.piece != piece));
+    let others: Vec<PieceIndex> = others.collect();
+    // Whose pieces have been right is not on parole.
+    script.fetch(2, others[0]);
     script.verifies = false;
     let (mixed, own) = (asked[0].piece, asked[2].piece);
     assert_ne!(mixed, own, "two blocks in a piece");
     script.block(1, asked[0]);
     script.send(1, Message::Choke);
     script.send(1, Message::Reject(asked[1]));
-    script.connect(2, false, 2);
-    script.send(2, Message::HaveAll);
-    let mut of_second = requests(&script.send(2, Message::Unchoke));
+    let mut of_second = requests(&script.send(2, Message::Have(mixed)));
     assert_eq!(of_second[0], asked[1]);
-    script.block(2, asked[1]);
-    asked[2..4].iter().for_each(|&block| drop(script.block(1, block)));
+    for &piece in &others[1..] {
+        of_second.extend(requests(&script.send(2, Message::Have(piece))));
+    }
+    of_second.extend(requests(&script.block(2, asked[1]).1));
+    asked[2..4].iter().for_each(|&block| of_second.extend(requests(&script.block(1, block).1)));
     script.verified(mixed, corrupt());
+    of_second.extend(requests(&script.drain()));
     script.verifies = true;
     script.answer(2, &mut of_second, &mut 1, usize::MAX);
     assert!(!of_second[1..].iter().any(|b| b.piece == mixed), "either may have lied");
@@ -429,7 +474,7 @@ fn the_last_block_does_not_go_back_to_a_silent_peer_while_another_is_idle() {
     script.connect(2, false, 2);
     script.send(2, Message::HaveAll);
     script.send(2, Message::Unchoke);
-    let actions = script.pass(15);
+    let actions = script.pass(10);
     let to = |key: u32| {
         let of_key =
             actions.iter().filter(|a| matches!(a, Action::Send { peer, .. } if *peer == PeerKey(key)));
@@ -574,17 +619,22 @@ fn the_metadata_is_served_a_few_times_to_those_who_ask() {
     let theirs = ExtensionHandshake { ids: [(Extension::Metadata, 77)].into(), ..Default::default() };
     script.send(1, Message::Extended { id: EXTENSION_HANDSHAKE_ID, payload: theirs.encode() });
     let ask = |piece| Message::Extended { id: our_id, payload: MetadataMessage::Request(piece).encode() };
-    let answer = |actions: &[Action]| match messages(actions)[..] {
-        [Message::Extended { id: 77, payload }] => payload.clone(),
-        ref other => panic!("{other:?}"),
+    let mut answer = |piece| {
+        let actions = script.send(1, ask(piece));
+        let waits = script.torrent.next_metadata(script.now, PeerKey(1));
+        assert_eq!(waits.is_some(), actions.contains(&Action::Upload(PeerKey(1))));
+        match (&messages(&actions)[..], &waits) {
+            ([Message::Extended { id: 77, payload }], None)
+            | ([], Some(Message::Extended { id: 77, payload })) => payload.clone(),
+            other => panic!("{other:?}"),
+        }
     };
-    let last = answer(&script.send(1, ask(1)));
+    let last = answer(1);
     let expected = MetadataMessage::Data { piece: 1, total_size: 20_000, bytes: &metadata[16_384..] };
     assert_eq!(MetadataMessage::decode(&last), Ok(Some(expected)));
-    let beyond = answer(&script.send(1, ask(2)));
+    let beyond = answer(2);
     assert_eq!(MetadataMessage::decode(&beyond), Ok(Some(MetadataMessage::Reject(2))));
-    let refused = (0..100).find(|_| {
-        MetadataMessage::decode(&answer(&script.send(1, ask(0)))) == Ok(Some(MetadataMessage::Reject(0)))
-    });
+    let refused =
+        (0..100).find(|_| MetadataMessage::decode(&answer(0)) == Ok(Some(MetadataMessage::Reject(0))));
     assert_eq!(refused, Some(5), "three copies of two pieces are enough for anyone");
 }

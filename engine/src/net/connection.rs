@@ -41,6 +41,8 @@ enum ReadWait {
     Memory,
     /// The rate limit.
     Until(Time),
+    /// The peer: much waits that it has not read.
+    Peer,
 }
 
 /// Serves a connection until it ends; says why it did.
@@ -60,11 +62,14 @@ pub(crate) async fn run(
             Ok(flush) => flush,
             Err(error) => return error.to_string(),
         };
-        if matches!(flush, Flush::Blocked) {
+        if matches!(flush, Flush::Blocked(_)) {
             ahead.on_blocked(torrent.now());
         }
+        if reading == ReadWait::Peer && !torrent.is_backed_up(key) {
+            reading = ReadWait::Nothing;
+        }
         let write_at = match flush {
-            Flush::Until(time) => Some(torrent.instant(time)),
+            Flush::Until(time) | Flush::Blocked(time) => Some(torrent.instant(time)),
             _ => None,
         };
         let read_at = match reading {
@@ -85,7 +90,7 @@ pub(crate) async fn run(
                 }
                 reading = ReadWait::Nothing;
             }
-            ready = stream.writable(), if matches!(flush, Flush::Blocked) => {
+            ready = stream.writable(), if matches!(flush, Flush::Blocked(_)) => {
                 if let Err(error) = ready {
                     return error.to_string();
                 }
@@ -122,6 +127,9 @@ fn read(
 ) -> io::Result<Option<ReadWait>> {
     let Input { reader, in_debt } = input;
     for _ in 0..READS_IN_A_ROW {
+        if torrent.is_backed_up(key) {
+            return Ok(Some(ReadWait::Peer));
+        }
         let now = torrent.now();
         let (limit, may_be_payload) = match torrent.download_allowance(now, LIMITED_READ_LEN) {
             Ok(limit) => (limit, true),

@@ -7,11 +7,13 @@
 use crate::buffer::Block;
 use std::io::{self, IoSliceMut};
 use swarm_core::id::BlockRef;
-use swarm_core::wire::{DecodeLimits, Decoded, Message, WireError, decode};
+use swarm_core::wire::{DecodeLimits, Decoded, Message, WireError, decode, decode::message_len};
 use tokio::net::TcpStream;
 
 /// Bytes of the scratch buffer. Longer than the longest message, so that a whole one always fits.
 pub(crate) const SCRATCH_LEN: usize = 512 * 1024;
+/// A message of at least so many bytes is read into memory of its own, so that each byte of it is moved once, however few come at a time.
+const GATHERED_LEN_MIN: usize = 1_024;
 /// How much is read beyond the block being filled. Small enough to stay in the cache.
 const READ_AHEAD: usize = 128 * 1024;
 
@@ -47,6 +49,15 @@ pub(crate) struct Reader {
     /// Bytes that are not a whole message yet, or that no memory could be found for.
     carry: Vec<u8>,
     filling: Option<Filling>,
+    gathering: Option<Gathering>,
+}
+
+/// A long message that is arriving.
+#[derive(Debug)]
+struct Gathering {
+    /// As long as the message.
+    bytes: Vec<u8>,
+    filled: usize,
 }
 
 /// A block whose payload is arriving.
@@ -59,7 +70,7 @@ struct Filling {
 
 impl Reader {
     pub(crate) fn new(limits: DecodeLimits) -> Reader {
-        Reader { limits, carry: Vec::new(), filling: None }
+        Reader { limits, carry: Vec::new(), filling: None, gathering: None }
     }
 
     /// Reads once, at most `limit` bytes, and hands on what is whole. Returns how many bytes of payload came.
@@ -82,11 +93,13 @@ impl Reader {
             }
         }
         let kept = self.carry.len();
-        let (first, scratch) = match &mut self.filling {
-            Some(filling) => (&mut filling.data[filling.filled..filling.block.len as usize], scratch),
-            None => {
+        // Of these three at most one is under way.
+        let first = match (&mut self.filling, &mut self.gathering) {
+            (Some(filling), _) => &mut filling.data[filling.filled..filling.block.len as usize],
+            (None, Some(gathering)) => &mut gathering.bytes[gathering.filled..],
+            (None, None) => {
                 scratch[..kept].copy_from_slice(&self.carry);
-                (&mut [][..], &mut scratch[..])
+                &mut [][..]
             }
         };
         let first_len = first.len().min(limit);
@@ -102,13 +115,19 @@ impl Reader {
         };
         // Not `clear`: an idle connection keeps no memory.
         self.carry = Vec::new();
-        let into_block = count.min(first_len);
+        let into_first = count.min(first_len);
+        let mut payload = 0;
         if let Some(filling) = &mut self.filling {
-            filling.filled += into_block;
+            filling.filled += into_first;
+            payload += into_first;
             self.hand_on_if_full(sink);
+        } else if let Some(gathering) = &mut self.gathering {
+            gathering.filled += into_first;
+            if let Some(whole) = self.gathering.take_if(|g| g.filled == g.bytes.len()) {
+                payload += self.digest(&whole.bytes, sink).map_err(invalid)?;
+            }
         }
-        let payload =
-            into_block + self.digest(&scratch[..kept + count - into_block], sink).map_err(invalid)?;
+        payload += self.digest(&scratch[..kept + count - into_first], sink).map_err(invalid)?;
         let progress = if self.needs_memory() {
             Progress::NoMemory
         } else if count < first_len + ahead_len {
@@ -139,8 +158,12 @@ impl Reader {
     /// Takes messages off the front of `bytes`; what is left over is carried. Returns how much of it was payload.
     fn digest(&mut self, mut bytes: &[u8], sink: &mut impl Sink) -> Result<usize, WireError> {
         let mut payload = 0;
+        let mut rest_len = None;
         while self.filling.is_none() && !sink.is_closed() {
-            let Some((decoded, used)) = decode(bytes, &self.limits)? else { break };
+            let Some((decoded, used)) = decode(bytes, &self.limits)? else {
+                rest_len = message_len(bytes);
+                break;
+            };
             match decoded {
                 Decoded::Message(message) => sink.message(message),
                 Decoded::Block(block) => {
@@ -155,11 +178,100 @@ impl Reader {
             }
             bytes = &bytes[used..];
         }
-        self.carry.extend_from_slice(bytes);
+        if let Some(len) = rest_len.filter(|len| *len >= GATHERED_LEN_MIN) {
+            let mut gathered = Vec::with_capacity(len);
+            gathered.extend_from_slice(bytes);
+            gathered.resize(len, 0);
+            self.gathering = Some(Gathering { bytes: gathered, filled: bytes.len() });
+        } else {
+            self.carry.extend_from_slice(bytes);
+        }
         Ok(payload)
     }
 }
 
 fn invalid(error: WireError) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::buffer::BlockPool;
+    use swarm_core::geometry::BLOCK_LEN;
+    use swarm_core::id::PieceIndex;
+    use swarm_core::wire::piece_header;
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::TcpListener;
+
+    struct Heard {
+        pool: BlockPool,
+        messages: Vec<Message>,
+        blocks: Vec<BlockRef>,
+    }
+
+    impl Sink for Heard {
+        fn message(&mut self, message: Message) {
+            self.messages.push(message);
+        }
+
+        fn take_block(&mut self) -> Option<Block> {
+            self.pool.take()
+        }
+
+        fn block(&mut self, block: BlockRef, data: Block) {
+            assert!(data[..block.len as usize].iter().all(|&byte| byte == 7));
+            self.blocks.push(block);
+        }
+
+        fn is_closed(&self) -> bool {
+            false
+        }
+    }
+
+    #[tokio::test]
+    async fn long_and_short_messages_and_blocks_are_read_whole_however_they_are_cut() {
+        let block = BlockRef { piece: PieceIndex(1), begin: BLOCK_LEN, len: BLOCK_LEN };
+        let extended = |len: usize| Message::Extended { id: 3, payload: (0..len).map(|n| n as u8).collect() };
+        let sent =
+            [extended(60_000), Message::Have(PieceIndex(3)), extended(1_100), extended(10), extended(20_000)];
+        let mut bytes = Vec::new();
+        for message in &sent {
+            message.encode(&mut bytes);
+            bytes.extend_from_slice(&piece_header(block));
+            bytes.resize(bytes.len() + BLOCK_LEN as usize, 7);
+        }
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut scratch = vec![0; SCRATCH_LEN];
+        for cut in [1, 3, 700, 5_000, usize::MAX] {
+            let mut far = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+            let (near, _) = listener.accept().await.unwrap();
+            let mut reader = Reader::new(DecodeLimits::default());
+            let mut heard = Heard { pool: BlockPool::new(1 << 20), messages: Vec::new(), blocks: Vec::new() };
+            // Cut byte by byte only where messages begin and end, or it would take long.
+            let mut rest = &bytes[..];
+            while !rest.is_empty() {
+                let len = cut.min(rest.len());
+                far.write_all(&rest[..len]).await.unwrap();
+                rest = &rest[len..];
+                if cut < 700 && rest.len() % 1_000 > 100 {
+                    continue;
+                }
+                loop {
+                    match reader.read(&near, &mut scratch, usize::MAX, &mut heard).unwrap().1 {
+                        Progress::More => {}
+                        Progress::Drained => break,
+                        other => panic!("{other:?}"),
+                    }
+                }
+            }
+            while heard.blocks.len() < sent.len() {
+                near.readable().await.unwrap();
+                reader.read(&near, &mut scratch, usize::MAX, &mut heard).unwrap();
+            }
+            assert!(heard.messages == sent, "cut into {cut} bytes");
+            assert_eq!(heard.blocks, [block; 5]);
+            assert!(reader.carry.is_empty() && reader.gathering.is_none());
+        }
+    }
 }

@@ -14,6 +14,7 @@ use std::rc::Rc;
 use std::time::Duration;
 use swarm_core::dht::{Announce, Event, Family, Item, LookupId, PointerLink};
 use swarm_core::id::{InfoHash, PeerKey};
+use swarm_core::torrent::PORTS_TOLD_MAX;
 use swarm_core::torrent::discovery::Origin;
 use swarm_core::wire::Message;
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -374,6 +375,7 @@ impl TorrentShell {
     pub(crate) fn learn_dht_node(&self, inner: &Inner, key: PeerKey, port: u16) {
         if let Some(dht) = self.dht()
             && let Some(peer) = inner.core.peer(key)
+            && peer.ports_told < PORTS_TOLD_MAX
             && port != 0
         {
             dht.learn(SocketAddr::new(peer.info.addr.ip(), port));

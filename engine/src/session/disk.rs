@@ -4,7 +4,7 @@ use super::event::{Event, State};
 use super::handle::Phase;
 use super::opening::{on_worker, storage_error};
 use super::options::Mode;
-use super::prepared::WindowKey;
+use super::prepared::RangeKey;
 use super::shell::Shell;
 use super::torrent::{Inner, TorrentShell};
 use crate::Error;
@@ -42,7 +42,7 @@ pub(crate) enum DiskResult {
         result: Result<(), StorageError>,
     },
     Prepared {
-        window: WindowKey,
+        window: RangeKey,
         result: Result<Prepared, StorageError>,
     },
     Synced(Result<Vec<FileIndex>, StorageError>),
@@ -127,7 +127,7 @@ impl TorrentShell {
         });
     }
 
-    pub(super) fn prepare(&self, window: WindowKey, range: Range<u32>) {
+    pub(super) fn submit_prepare(&self, window: RangeKey, range: Range<u32>) {
         self.submit(Lane::Transfer, move |storage| DiskResult::Prepared {
             window,
             result: storage.prepare(window.0, range),
@@ -269,7 +269,7 @@ impl TorrentShell {
         &self,
         inner: &mut Inner,
         now: Time,
-        window: WindowKey,
+        window: RangeKey,
         result: Result<Prepared, StorageError>,
     ) {
         let failed = result.as_ref().err().map(StorageError::to_string);

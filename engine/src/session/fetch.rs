@@ -83,7 +83,7 @@ pub struct Fetched {
 #[derive(Debug)]
 pub struct Fetching {
     pub(super) result: oneshot::Receiver<Result<Fetched, Error>>,
-    pub(super) events: mpsc::UnboundedReceiver<Event>,
+    pub(super) events: mpsc::Receiver<Event>,
     pub(super) peers: watch::Receiver<usize>,
 }
 
@@ -119,7 +119,7 @@ impl Fetching {
 /// How the session's thread reports on a fetch.
 pub(crate) struct FetchReply {
     pub(super) result: oneshot::Sender<Result<Fetched, Error>>,
-    pub(super) events: mpsc::UnboundedSender<Event>,
+    pub(super) events: mpsc::Sender<Event>,
     pub(super) peers: watch::Sender<usize>,
 }
 
@@ -179,7 +179,7 @@ pub(crate) struct FetchShell {
     options: FetchMetadata,
     peer_id: PeerId,
     inner: RefCell<Inner>,
-    events: mpsc::UnboundedSender<Event>,
+    events: mpsc::Sender<Event>,
     peers: watch::Sender<usize>,
     /// What the watcher was warned of.
     warned: RefCell<BTreeSet<String>>,
@@ -439,11 +439,14 @@ impl FetchShell {
             if link.outbox.len() == 0 {
                 return Ok(false);
             }
-            if link.outbox.len() > OUTBOX_MAX {
+            if link.outbox.control_bytes() > OUTBOX_MAX {
                 return Err("it does not read what it is sent".to_owned());
             }
             match stream.try_write_vectored(&link.outbox.slices()) {
-                Ok(count) => link.outbox.advance(count),
+                Ok(count) => {
+                    link.outbox.advance(count);
+                    self.hub.upload.take(self.hub.now(), count as u64);
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(true),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error.to_string()),
@@ -477,8 +480,9 @@ impl Shell for FetchShell {
         &self.wake
     }
 
+    /// Who falls far behind misses some.
     fn emit(&self, event: Event) {
-        let _ = self.events.send(event);
+        let _ = self.events.try_send(event);
     }
 
     fn warned(&self) -> &RefCell<BTreeSet<String>> {

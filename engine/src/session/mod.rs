@@ -113,7 +113,7 @@ impl Session {
     /// [`AddTorrent::peers_found`].
     pub fn fetch_metadata(&self, what: FetchMetadata) -> Fetching {
         let (result_tx, result) = oneshot::channel();
-        let (events_tx, events) = mpsc::unbounded_channel();
+        let (events_tx, events) = mpsc::channel(torrent::EVENTS_KEPT);
         let (peers_tx, peers) = watch::channel(0);
         let reply = FetchReply { result: result_tx, events: events_tx, peers: peers_tx };
         let _ = self.requests.send(Request::Fetch(Box::new(what), reply));

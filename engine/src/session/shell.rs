@@ -3,6 +3,7 @@
 use super::announce::{self, Announcing};
 use super::event::Event;
 use super::hub::Hub;
+use super::prepared::Sent;
 use crate::net::handshake;
 use crate::net::outbox::Outbox;
 use crate::net::socket;
@@ -10,7 +11,7 @@ use std::cell::{RefCell, RefMut};
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
-use swarm_core::id::{BlockRef, InfoHash, PeerId, PieceIndex};
+use swarm_core::id::{BlockRef, InfoHash, PeerId};
 use swarm_core::peer::PeerInfo;
 use swarm_core::torrent::CloseReason;
 use swarm_core::tracker::AnnounceResponse;
@@ -32,15 +33,16 @@ pub(crate) struct Link {
     pub(crate) closing: Option<CloseReason>,
     /// The block that is next to be sent, and waits for its bytes.
     pub(crate) stalled: Option<BlockRef>,
-    /// The piece that was sent from last.
-    pub(crate) piece: Option<PieceIndex>,
+    /// What was sent last, and in how long a row.
+    pub(crate) sent: Sent,
 }
 
 impl Link {
     /// A connection without anything to write. See [`Outbox::new`] for who `overtakes` whom.
     pub(crate) fn new(wake: &Rc<Notify>, overtakes: bool) -> Link {
         let outbox = Outbox::new(overtakes);
-        Link { outbox, wake: Rc::clone(wake), closing: None, stalled: None, piece: None }
+        let wake = Rc::clone(wake);
+        Link { outbox, wake, closing: None, stalled: None, sent: Sent::default() }
     }
 
     pub(crate) fn is_closing(&self) -> bool {

@@ -32,14 +32,14 @@ use swarm_core::torrent::discovery::Origin;
 use swarm_core::torrent::{Action, CloseReason, Config, Event as CoreEvent, Pressure, Torrent};
 use swarm_core::tracker::AnnounceResponse;
 use swarm_core::tracker::announcer::{NUMWANT_MAX, Transfer};
-use swarm_core::wire::handshake::{Handshake, Reserved};
+use swarm_core::wire::handshake::{HANDSHAKE_LEN, Handshake, Reserved};
 use swarm_core::wire::{Message, peer_id};
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, broadcast, mpsc, watch};
 use tokio::task::spawn_local;
 
 /// How many events a slow watcher may fall behind.
-const EVENTS_KEPT: usize = 4_096;
+pub(super) const EVENTS_KEPT: usize = 4_096;
 
 /// One torrent on the network thread.
 pub(crate) struct TorrentShell {
@@ -409,6 +409,7 @@ impl Shell for TorrentShell {
         if inbound && self.hub.connections.get() >= self.hub.options.peers_max && !may_take_a_place() {
             return;
         }
+        self.count_upload(now, HANDSHAKE_LEN);
         let wake = Rc::new(Notify::new());
         let (info, has_dht) = self.introduce(addr, inbound, &hello);
         let key = self.with(|inner| {

@@ -161,6 +161,7 @@ impl Map {
     pub(super) fn new(file: &Arc<File>, start: u64, len: u64) -> io::Result<Map> {
         let len = usize::try_from(len).map_err(|_| io::ErrorKind::OutOfMemory)?;
         let raw = MmapOptions::new().offset(start).len(len).map_raw_read_only(&**file)?;
+        sys::expect_random_reads(&raw);
         Ok(Map { raw, file: Arc::clone(file), start })
     }
 

@@ -59,6 +59,11 @@ impl Prepared {
         begin >= self.0.range.start && begin.checked_add(len).is_some_and(|end| end <= self.0.range.end)
     }
 
+    /// Which bytes of its piece are here.
+    pub fn range(&self) -> Range<u32> {
+        self.0.range.clone()
+    }
+
     /// Bytes of our own memory that this holds; mapped ones do not count.
     pub fn owned_bytes(&self) -> usize {
         let owned = |part: &Part| if let Bytes::Owned(bytes) = &part.bytes { bytes.len() } else { 0 };

@@ -190,9 +190,29 @@ pub(super) fn may_be_data(file: &File, offset: u64, len: u64) -> bool {
     }
 }
 
+/// How much the system is told at a time to read ahead: what every device takes in one go.
+#[cfg(target_os = "linux")]
+const READ_AHEAD_LEN: usize = 128 * 1024;
+
+/// Keeps the system from reading what lies around the bytes of a map that are asked for: else a request of one byte has 128 KiB
+/// read.
+pub(super) fn expect_random_reads(map: &memmap2::MmapRaw) {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = map.advise(memmap2::Advice::Random) {
+        tracing::debug!(%error, "cannot tell how a map will be read");
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = map;
+}
+
 /// Brings part of a map into memory. False where the system cannot; an error if the file is too short by now or its
 /// disk fails.
 pub(super) fn populate(map: &memmap2::MmapRaw, offset: usize, len: usize) -> io::Result<bool> {
+    #[cfg(target_os = "linux")]
+    for at in (0..len).step_by(READ_AHEAD_LEN) {
+        // In long reads, before the pages are waited for one by one. If this fails, so does that.
+        let _ = map.advise_range(memmap2::Advice::WillNeed, offset + at, READ_AHEAD_LEN.min(len - at));
+    }
     #[cfg(target_os = "linux")]
     match map.advise_range(memmap2::Advice::PopulateRead, offset, len) {
         Ok(()) => Ok(true),

@@ -3,13 +3,16 @@
 //! Data and small rules only; what a message *means* is decided in
 //! [`crate::torrent`], the one place that changes several parts at once.
 
+pub mod budget;
 pub mod exchange;
 pub mod pipeline;
 
 use crate::bitfield::Bitfield;
 use crate::id::{BlockRef, PeerId, PeerKey, PieceIndex};
+use crate::picker::Counted;
 use crate::rate::RateMeter;
 use crate::time::Time;
+use budget::Budget;
 use exchange::Exchange;
 use pipeline::Pipeline;
 use std::collections::{BTreeSet, VecDeque};
@@ -28,6 +31,17 @@ pub struct PeerInfo {
     pub fast: bool,
     /// Whether both sides speak the extension protocol (BEP 10).
     pub extended: bool,
+}
+
+/// When what follows from a peer's messages is worked out: whether we want something of it, may ask it, or serve it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Due {
+    /// It has been.
+    Nothing,
+    /// At the next tick: it has said too much.
+    AtTick,
+    /// Before the next action is handed out.
+    Now,
 }
 
 /// A connected peer.
@@ -60,6 +74,14 @@ pub struct Peer {
     pub snubbed: bool,
     /// How often others had to be asked for what it let lie; halved now and then.
     pub lapses: u32,
+    /// When what follows from its messages is worked out.
+    pub due: Due,
+    /// How the picker counts what it has.
+    pub counted: Counted,
+    /// Whether it has ever said that it has a piece no more.
+    pub has_lost: bool,
+    /// How many DHT ports it has told.
+    pub ports_told: u8,
     /// It takes no data from anyone (BEP 21).
     pub upload_only: bool,
     /// When we last sent it anything.
@@ -74,8 +96,10 @@ pub struct Peer {
     pub upload_only_id: Option<u8>,
     /// Its number for messages of the metadata exchange, if it takes part.
     pub metadata_id: Option<u8>,
-    /// How many pieces of the metadata we have sent it.
+    /// How many pieces of the metadata we have sent it, or shall.
     pub metadata_sent: u32,
+    /// The pieces of the metadata that it waits for, oldest first.
+    pub metadata_asked: VecDeque<u32>,
     /// What it and we have told each other of other peers.
     pub exchange: Exchange,
     /// Our requests to it.
@@ -88,6 +112,8 @@ pub struct Peer {
     pub refused: BTreeSet<BlockRef>,
     /// Pieces that we answer requests for even while we choke it (BEP 6).
     pub allowed_fast_out: Vec<PieceIndex>,
+    /// What its messages may still cost.
+    pub budget: Budget,
     /// Payload that it sends us.
     pub rate_down: RateMeter,
     /// Payload that we send it.
@@ -129,6 +155,7 @@ impl Peer {
             upload_only_id: None,
             metadata_id: None,
             metadata_sent: 0,
+            metadata_asked: VecDeque::new(),
             exchange: Exchange::new(now),
             pipeline: Pipeline::default(),
             uploads: VecDeque::new(),
@@ -138,6 +165,11 @@ impl Peer {
             proven: false,
             snubbed: false,
             lapses: 0,
+            due: Due::Nothing,
+            counted: Counted::ByPieces,
+            has_lost: false,
+            ports_told: 0,
+            budget: Budget::new(now),
             rate_down: RateMeter::default(),
             rate_up: RateMeter::default(),
             bytes_down: 0,

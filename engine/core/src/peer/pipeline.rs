@@ -199,6 +199,15 @@ impl Pipeline {
         true
     }
 
+    /// How many requests are looked at to find this one where [`rejected`](Self::rejected) looks for it.
+    pub fn steps_to(&self, block: BlockRef) -> usize {
+        let withdrawn = self.withdrawn.iter().position(|&b| b == block);
+        withdrawn.unwrap_or_else(|| {
+            let outstanding = self.requests.iter().position(|r| r.block == block);
+            self.withdrawn.len() + outstanding.unwrap_or(self.requests.len())
+        })
+    }
+
     /// The peer has refused a request: whether it was still outstanding, or `None` if it was never made.
     pub fn rejected(&mut self, block: BlockRef) -> Option<bool> {
         // A cancelled request is answered first, even if the block has been asked for again since.

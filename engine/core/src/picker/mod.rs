@@ -19,7 +19,9 @@ use crate::geometry::Geometry;
 use crate::id::{BlockRef, PeerKey, PieceIndex};
 use crate::rng::Rng;
 use open::{BlockState, OpenPiece};
-use std::collections::BTreeMap;
+use std::cell::Cell;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Higher is sooner; [`Priority::SKIP`] is never downloaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -56,6 +58,14 @@ pub enum Arrival {
     Unwanted,
 }
 
+/// Which open pieces are chosen from, as peers on parole go.
+#[derive(Clone, Copy, PartialEq)]
+enum Company {
+    /// Its own, or those of peers like it.
+    Fitting,
+    Other,
+}
+
 /// A peer, as far as choosing blocks for it needs to know.
 #[derive(Clone, Copy, Debug)]
 pub struct Source<'a> {
@@ -81,15 +91,36 @@ pub struct Picker {
     /// Of the missing ones, those with no block asked for or received.
     startable: Bitfield,
     priority: Vec<Priority>,
-    /// How many peers that do not have everything have a piece.
-    availability: Vec<u32>,
-    /// How many peers have everything.
-    seeds: u32,
+    /// How many of the peers that were counted by the pieces they have have a piece, less how many of those that were [counted
+    /// as seeds](Counted) have not.
+    availability: Vec<i32>,
+    /// How many peers were counted as seeds.
+    seeds: i32,
     open: BTreeMap<PieceIndex, OpenPiece>,
+    /// Of the open pieces, those that failed before.
+    suspects: BTreeSet<PieceIndex>,
+    /// At least the open pieces that are left to a peer on parole.
+    parole: BTreeSet<PieceIndex>,
     /// Blocks of open pieces that nobody was asked for.
     free_blocks: u32,
     /// Counts blocks that came, as a clock for the age of partial pieces.
     arrivals: u64,
+    /// Counts pieces and words of pieces that were looked at.
+    work: Cell<u64>,
+    /// Room for choices, kept to save allocations.
+    choices: Vec<Choice>,
+}
+
+/// A piece that may be gone on with or started, with what decides between it and others.
+type Choice = (Reverse<Priority>, u64, u64, PieceIndex);
+
+/// How a peer's pieces are counted: whatever it gains or loses later changes one number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Counted {
+    /// One for each piece that it has.
+    ByPieces,
+    /// As a seed, less one for each piece that it has not: it had most of them when it said which.
+    AsSeed,
 }
 
 impl Picker {
@@ -111,8 +142,12 @@ impl Picker {
             availability: vec![0; n as usize],
             seeds: 0,
             open: BTreeMap::new(),
+            suspects: BTreeSet::new(),
+            parole: BTreeSet::new(),
             free_blocks: 0,
             arrivals: 0,
+            work: Cell::new(0),
+            choices: Vec::new(),
         }
     }
 
@@ -161,38 +196,63 @@ impl Picker {
         }
     }
 
-    /// A peer that may not have everything has these pieces.
-    pub fn peer_joined(&mut self, have: &Bitfield) {
-        if have.is_full() {
+    /// A peer has these pieces. The answer is to be given back when it [leaves](Self::peer_left).
+    pub fn peer_joined(&mut self, have: &Bitfield) -> Counted {
+        if have.count() > have.len() / 2 {
             self.seeds += 1;
-        } else {
-            have.iter().for_each(|p| self.availability[p.idx()] += 1);
+            let lacks = have.iter_zeros();
+            lacks.for_each(|p| self.availability[p.idx()] -= 1);
+            self.count((have.len() - have.count()).into());
+            return Counted::AsSeed;
         }
+        have.iter().for_each(|p| self.availability[p.idx()] += 1);
+        self.count(have.count().into());
+        Counted::ByPieces
     }
 
     /// The peer that had these pieces has left.
-    pub fn peer_left(&mut self, have: &Bitfield) {
-        if have.is_full() {
-            self.seeds -= 1;
-        } else {
-            have.iter().for_each(|p| self.availability[p.idx()] -= 1);
+    pub fn peer_left(&mut self, have: &Bitfield, counted: Counted) {
+        match counted {
+            Counted::AsSeed => {
+                self.seeds -= 1;
+                have.iter_zeros().for_each(|p| self.availability[p.idx()] += 1);
+                self.count((have.len() - have.count()).into());
+            }
+            Counted::ByPieces => {
+                have.iter().for_each(|p| self.availability[p.idx()] -= 1);
+                self.count(have.count().into());
+            }
         }
     }
 
-    /// A peer has got one more piece, and now has these.
-    pub fn peer_got(&mut self, piece: PieceIndex, have_now: &Bitfield) {
-        if have_now.is_full() {
-            // It was counted in each of its other pieces; from now on it is a seed.
-            have_now.iter().filter(|&p| p != piece).for_each(|p| self.availability[p.idx()] -= 1);
-            self.seeds += 1;
-        } else {
-            self.availability[piece.idx()] += 1;
-        }
+    /// A peer has got one more piece.
+    pub fn peer_got(&mut self, piece: PieceIndex) {
+        self.availability[piece.idx()] += 1;
+    }
+
+    /// A peer has a piece no more.
+    pub fn peer_lost(&mut self, piece: PieceIndex) {
+        self.availability[piece.idx()] -= 1;
     }
 
     /// How many connected peers have this piece.
     pub fn availability(&self, piece: PieceIndex) -> u32 {
-        self.availability[piece.idx()] + self.seeds
+        (self.availability[piece.idx()] + self.seeds).unsigned_abs()
+    }
+
+    /// How many pieces, and words of pieces, were looked at so far: what inputs have cost.
+    pub fn work(&self) -> u64 {
+        self.work.get()
+    }
+
+    fn count(&self, steps: u64) {
+        self.work.set(self.work.get() + steps);
+    }
+
+    /// Whether some block of this piece is wanted and nobody was asked for it.
+    pub fn is_free(&self, piece: PieceIndex) -> bool {
+        let is_open = || self.missing.has(piece) && self.open.get(&piece).is_some_and(|open| open.free() > 0);
+        self.startable.has(piece) || is_open()
     }
 
     /// Whether every missing block has been asked for or received.
@@ -200,16 +260,40 @@ impl Picker {
         self.free_blocks == 0 && self.startable.count() == 0 && self.missing.count() > 0
     }
 
-    /// Chooses up to `count` blocks to ask `source` for and marks them as asked for.
+    /// Chooses up to `count` blocks to ask `source` for and marks them as asked for. Whatever the count, each piece is looked at once or twice.
     pub fn pick(&mut self, source: Source<'_>, count: usize, rng: &mut Rng, out: &mut Vec<BlockRef>) {
         let end = out.len() + count;
-        while out.len() < end {
-            let Some(piece) = self.best_piece(source, rng) else { return };
-            let open = self.open.get_mut(&piece).expect("just found");
+        let mut choices = std::mem::take(&mut self.choices);
+        if count > 0 && self.free_blocks > 0 {
+            self.choose_open(source, count, Company::Fitting, &mut choices);
+            self.take(source.key, &choices, end, out);
+        }
+        while source.may_start && out.len() < end {
+            let blocks = self.geometry.blocks_in(PieceIndex(0)).max(1) as usize;
+            self.choose_startable(source.have, (end - out.len()).div_ceil(blocks), rng, &mut choices);
+            if choices.is_empty() {
+                break;
+            }
+            choices.iter().for_each(|choice| self.start(choice.3, source));
+            self.take(source.key, &choices, end, out);
+        }
+        if out.len() < end && self.free_blocks > 0 && self.order != Order::Sequential {
+            self.choose_open(source, end - out.len(), Company::Other, &mut choices);
+            self.take(source.key, &choices, end, out);
+        }
+        choices.clear();
+        self.choices = choices;
+    }
+
+    /// Marks free blocks of these pieces as asked for, until there are as many as wanted.
+    fn take(&mut self, peer: PeerKey, choices: &[Choice], end: usize, out: &mut Vec<BlockRef>) {
+        for &(.., piece) in choices {
+            if out.len() == end {
+                return;
+            }
+            let open = self.open.get_mut(&piece).expect("it was chosen among the open ones");
             let before = open.free();
-            open.take_free(source.key, end - out.len(), |index| {
-                out.push(self.geometry.block(piece, index));
-            });
+            open.take_free(peer, end - out.len(), |index| out.push(self.geometry.block(piece, index)));
             self.free_blocks -= before - open.free();
         }
     }
@@ -217,81 +301,85 @@ impl Picker {
     /// Whether [`Picker::pick`] would find a block to ask `source` for.
     pub fn has_for(&self, source: Source<'_>) -> bool {
         let may_start = source.may_start && self.startable.intersects(source.have);
-        may_start || self.best_open(source, |_| true).is_some()
+        may_start || self.open.iter().any(|(piece, open)| self.may_go_on(source, *piece, open))
     }
 
-    /// Started pieces first. But peers on parole, and the others, leave each other's alone while they can start one.
-    /// Who reads along does not wait for that.
-    fn best_piece(&mut self, source: Source<'_>, rng: &mut Rng) -> Option<PieceIndex> {
-        let apart = self.order != Order::Sequential;
-        let is_for_it = |open: &OpenPiece| match open.left_to() {
-            Some(peer) => peer == source.key || !apart,
-            None => !source.on_parole || !apart,
+    fn may_go_on(&self, source: Source<'_>, piece: PieceIndex, open: &OpenPiece) -> bool {
+        open.free() > 0 && open.is_open_to(source.key) && source.have.has(piece) && self.missing.has(piece)
+    }
+
+    /// Peers on parole, and the others, leave each other's pieces alone while they can start one. Who reads along does not
+    /// wait for that.
+    fn is_fitting(&self, source: Source<'_>, open: &OpenPiece) -> bool {
+        self.order == Order::Sequential || open.left_to().map_or(!source.on_parole, |peer| peer == source.key)
+    }
+
+    /// The open pieces to go on with, up to `max`: the most urgent first, then those that this peer already fills (a
+    /// piece from one sender is blamed easily), then those with the fewest free blocks.
+    fn choose_open(&self, source: Source<'_>, max: usize, company: Company, choices: &mut Vec<Choice>) {
+        choices.clear();
+        self.count(self.open.len() as u64);
+        let may_fill = |piece, open| {
+            self.may_go_on(source, piece, open)
+                && self.is_fitting(source, open) == (company == Company::Fitting)
         };
-        self.best_open(source, is_for_it)
-            .or_else(|| self.start(source, rng))
-            .or_else(|| self.best_open(source, |open| !is_for_it(open)))
+        choices.extend(self.open.iter().filter(|(piece, open)| may_fill(**piece, open)).map(
+            |(piece, open)| {
+                let is_others = u64::from(open.last_taker() != Some(source.key));
+                (Reverse(self.priority[piece.idx()]), is_others, u64::from(open.free()), *piece)
+            },
+        ));
+        if choices.len() > max {
+            choices.select_nth_unstable(max - 1);
+            choices.truncate(max);
+        }
+        choices.sort_unstable();
     }
 
-    /// The open piece to go on with: the most urgent one, then one that this peer already fills (a
-    /// piece from one sender is blamed easily), then the one with the fewest free blocks.
-    fn best_open(&self, source: Source<'_>, may_fill: impl Fn(&OpenPiece) -> bool) -> Option<PieceIndex> {
-        if self.free_blocks == 0 {
-            return None;
-        }
-        self.open
-            .iter()
-            .filter(|(piece, open)| {
-                open.free() > 0
-                    && open.is_open_to(source.key)
-                    && may_fill(open)
-                    && source.have.has(**piece)
-                    && self.missing.has(**piece)
-            })
-            .min_by_key(|(piece, open)| {
-                let urgency = std::cmp::Reverse(self.priority[piece.idx()]);
-                (urgency, open.last_taker() != Some(source.key), open.free(), **piece)
-            })
-            .map(|(piece, _)| *piece)
-    }
-
-    fn start(&mut self, source: Source<'_>, rng: &mut Rng) -> Option<PieceIndex> {
-        if !source.may_start {
-            return None;
-        }
-        let piece = self.best_startable(source.have, rng)?;
+    fn start(&mut self, piece: PieceIndex, source: Source<'_>) {
         self.startable.remove(piece);
         let mut open = OpenPiece::new(self.geometry.blocks_in(piece));
         if source.on_parole {
             open.leave_to(source.key);
+            self.parole.insert(piece);
         }
         self.free_blocks += open.free();
         self.open.insert(piece, open);
-        Some(piece)
     }
 
-    fn best_startable(&self, have: &Bitfield, rng: &mut Rng) -> Option<PieceIndex> {
-        let mut best = None;
-        let mut ties = 0;
+    /// The pieces to start, up to `max`: the most urgent first, then the rarest, ties at random.
+    fn choose_startable(&self, have: &Bitfield, max: usize, rng: &mut Rng, choices: &mut Vec<Choice>) {
+        choices.clear();
+        let mut looked_at = self.startable.words().len() as u64;
+        let mut worst = None;
         self.startable.for_each_common(have, |piece| {
+            looked_at += 1;
             let rarity = match self.order {
-                Order::RarestFirst => self.availability[piece.idx()],
-                Order::Sequential => piece.0,
+                Order::RarestFirst => i64::from(self.availability[piece.idx()]) - i64::from(i32::MIN),
+                Order::Sequential => piece.0.into(),
             };
-            let key = (std::cmp::Reverse(self.priority[piece.idx()]), rarity);
-            match best {
-                Some((best_key, _)) if key > best_key => {}
-                Some((best_key, _)) if key == best_key => {
-                    ties += 1;
-                    if rng.one_in(ties) {
-                        best = Some((key, piece));
-                    }
-                }
-                _ => (best, ties) = (Some((key, piece)), 1),
+            let (urgency, rarity) = (Reverse(self.priority[piece.idx()]), rarity as u64);
+            if worst.is_some_and(|(u, r, _)| (urgency, rarity) > (u, r)) {
+                return true;
+            }
+            let tie = rng.next_u64();
+            if worst.is_none_or(|worst| (urgency, rarity, tie) < worst) {
+                choices.push((urgency, rarity, tie, piece));
+            }
+            // Now and then those are left out that cannot be among the first any more.
+            if choices.len() >= 2 * max.max(32) {
+                let &mut (urgency, rarity, tie, _) = choices.select_nth_unstable(max - 1).1;
+                worst = Some((urgency, rarity, tie));
+                choices.truncate(max);
             }
             true
         });
-        best.map(|(_, piece)| piece)
+        if choices.len() > max {
+            choices.select_nth_unstable(max - 1);
+            choices.truncate(max);
+        }
+        choices.sort_unstable();
+        self.count(looked_at);
     }
 
     /// Also asks `peer` for a block that others were asked for (endgame).
@@ -342,6 +430,7 @@ impl Picker {
     /// A complete piece is verified and written.
     pub fn piece_done(&mut self, piece: PieceIndex) {
         self.open.remove(&piece);
+        self.suspects.remove(&piece);
         self.missing.remove(piece);
         self.startable.remove(piece);
         self.have.insert(piece);
@@ -358,10 +447,14 @@ impl Picker {
         open.set_suspects(suspects);
         if !open.is_suspect() {
             self.open.remove(&piece);
+            self.suspects.remove(&piece);
             if self.missing.has(piece) {
                 self.startable.insert(piece);
             }
-        } else if self.missing.has(piece) {
+            return;
+        }
+        self.suspects.insert(piece);
+        if self.missing.has(piece) {
             self.free_blocks += open.free();
         }
     }
@@ -374,12 +467,26 @@ impl Picker {
     /// The peer is gone, or does not serve us for now: a piece that it alone was to fill is open to others.
     /// Whether there is one.
     pub fn forget_owner(&mut self, peer: PeerKey) -> bool {
-        self.open.values_mut().map(|open| usize::from(open.disown(peer))).sum::<usize>() > 0
+        let mut any = false;
+        self.for_each_suspect(|open| any |= open.disown(peer));
+        self.parole_ended(peer);
+        any
     }
 
     /// A piece with blocks of `peer` has been verified: what else it has started is open to all.
     pub fn parole_ended(&mut self, peer: PeerKey) {
-        self.open.values_mut().for_each(|open| open.end_parole_of(peer));
+        self.for_each_on_parole(|open| open.end_parole_of(peer));
+    }
+
+    fn for_each_on_parole(&mut self, mut f: impl FnMut(&mut OpenPiece)) {
+        self.count(self.parole.len() as u64);
+        let open = &mut self.open;
+        self.parole.retain(|piece| {
+            open.get_mut(piece).is_some_and(|open| {
+                f(open);
+                open.left_to().is_some()
+            })
+        });
     }
 
     /// The incomplete pieces of which every block that is here came from `peer`.
@@ -392,12 +499,22 @@ impl Picker {
     /// A peer has been found to lie: whoever sent pieces beside it is suspected no more, though such a piece is
     /// still filled by one peer at a time.
     pub fn liar_found(&mut self, liar: PeerKey) {
-        self.open.values_mut().for_each(|open| open.clear_suspects_beside(liar));
+        self.for_each_suspect(|open| open.clear_suspects_beside(liar));
     }
 
     /// Lets suspected senders fill pieces again that nobody else has taken up, or not quickly enough.
     pub fn open_to_suspects(&mut self) {
-        self.open.values_mut().for_each(OpenPiece::forgive);
+        self.for_each_suspect(OpenPiece::forgive);
+        self.for_each_on_parole(OpenPiece::forgive_parole);
+        let open = &self.open;
+        self.suspects.retain(|piece| open.get(piece).is_some_and(OpenPiece::is_suspect));
+    }
+
+    fn for_each_suspect(&mut self, mut f: impl FnMut(&mut OpenPiece)) {
+        self.count(self.suspects.len() as u64);
+        for piece in &self.suspects {
+            self.open.get_mut(piece).into_iter().for_each(&mut f);
+        }
     }
 
     /// The pieces with some blocks received and some not, the one that has waited longest for a block first.
@@ -425,6 +542,8 @@ impl Picker {
             assert_eq!(self.missing.has(piece), wanted, "missing {piece}");
             assert!(!(have && open.is_some()), "have and open {piece}");
             assert_eq!(self.startable.has(piece), wanted && open.is_none(), "startable {piece}");
+            let is_suspect = open.is_some_and(OpenPiece::is_suspect);
+            assert_eq!(self.suspects.contains(&piece), is_suspect, "suspect {piece}");
             if let Some(open) = open {
                 open.check_invariants();
                 free += if wanted { open.free() } else { 0 };

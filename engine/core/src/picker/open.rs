@@ -43,7 +43,7 @@ pub(super) struct OpenPiece {
 #[derive(Debug)]
 struct Parole {
     peer: PeerKey,
-    /// How many rounds of [`OpenPiece::forgive`] it still has.
+    /// How many rounds of [`OpenPiece::forgive_parole`] it still has.
     patience: u32,
 }
 
@@ -57,7 +57,7 @@ struct Suspicion {
 
 /// How many rounds of [`OpenPiece::forgive`] the owner of a suspect piece has for it.
 const OWNER_ROUNDS: u32 = 3;
-/// How many rounds of [`OpenPiece::forgive`] a peer on parole has its first piece to itself.
+/// How many rounds of [`OpenPiece::forgive_parole`] a peer on parole has its first piece to itself.
 const PAROLE_ROUNDS: u32 = 2;
 
 impl OpenPiece {
@@ -124,6 +124,14 @@ impl OpenPiece {
         self.parole.take_if(|parole| parole.peer == peer);
     }
 
+    /// A round has passed: a peer on parole that is too slow for the piece has it to itself no more.
+    pub(super) fn forgive_parole(&mut self) {
+        match &mut self.parole {
+            Some(parole) if parole.patience > 0 => parole.patience -= 1,
+            _ => self.parole = None,
+        }
+    }
+
     /// Whether every block that is here came from `peer`, and none is asked of anybody else.
     pub(super) fn is_only_from(&self, peer: PeerKey) -> bool {
         self.blocks.iter().all(|block| match block {
@@ -147,7 +155,6 @@ impl OpenPiece {
 
     /// Whether `peer` alone was to fill it until now.
     pub(super) fn disown(&mut self, peer: PeerKey) -> bool {
-        self.end_parole_of(peer);
         let owned = self.suspicion.as_mut().filter(|suspicion| suspicion.owner == Some(peer));
         owned.map(|suspicion| suspicion.owner = None).is_some()
     }
@@ -155,10 +162,6 @@ impl OpenPiece {
     /// A round has passed: a piece that nobody owns may be taken by those who sent it before, and one whose owner
     /// is too slow for it by anyone.
     pub(super) fn forgive(&mut self) {
-        match &mut self.parole {
-            Some(parole) if parole.patience > 0 => parole.patience -= 1,
-            _ => self.parole = None,
-        }
         let Some(suspicion) = &mut self.suspicion else { return };
         match suspicion.owner {
             None => suspicion.senders.clear(),

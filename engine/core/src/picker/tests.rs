@@ -36,6 +36,7 @@ enum Step {
     Duplicate(u32, usize),
     Finish(usize, bool),
     Got(u32, u32),
+    Lost(u32, u32),
     Priority(u32, u8),
     Leave(u32),
 }
@@ -49,6 +50,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => (peer.clone(), any::<usize>()).prop_map(|(p, n)| Step::Duplicate(p, n)),
         3 => (any::<usize>(), prop::bool::weighted(0.8)).prop_map(|(n, ok)| Step::Finish(n, ok)),
         2 => (peer.clone(), any::<u32>()).prop_map(|(p, n)| Step::Got(p, n)),
+        1 => (peer.clone(), any::<u32>()).prop_map(|(p, n)| Step::Lost(p, n)),
         1 => (any::<u32>(), 0u8..3).prop_map(|(n, p)| Step::Priority(n, p)),
         1 => peer.prop_map(Step::Leave),
     ];
@@ -59,6 +61,7 @@ struct Run {
     picker: Picker,
     naive: Naive,
     haves: Vec<Bitfield>,
+    counted: Vec<Counted>,
     rng: Rng,
 }
 
@@ -67,16 +70,16 @@ impl Run {
         let geometry = geometry(6, 3);
         let mut rng = Rng::new(seed);
         let mut picker = Picker::new(geometry, Bitfield::empty(6));
-        let mut haves = Vec::new();
+        let (mut haves, mut counted) = (Vec::new(), Vec::new());
         for _ in 0..PEERS {
             let mut have = Bitfield::empty(6);
             geometry.piece_indices().filter(|_| rng.one_in(2)).for_each(|p| {
                 have.insert(p);
             });
-            picker.peer_joined(&have);
+            counted.push(picker.peer_joined(&have));
             haves.push(have);
         }
-        Run { picker, naive: Naive::default(), haves, rng }
+        Run { picker, naive: Naive::default(), haves, counted, rng }
     }
 
     fn held_by(&self, peer: PeerKey) -> Vec<BlockRef> {
@@ -175,7 +178,13 @@ impl Run {
             Step::Got(peer, n) => {
                 let (piece, have) = (PieceIndex(n % 6), &mut self.haves[peer as usize]);
                 if have.insert(piece) {
-                    self.picker.peer_got(piece, have);
+                    self.picker.peer_got(piece);
+                }
+            }
+            Step::Lost(peer, n) => {
+                let (piece, have) = (PieceIndex(n % 6), &mut self.haves[peer as usize]);
+                if have.remove(piece) {
+                    self.picker.peer_lost(piece);
                 }
             }
             Step::Priority(n, priority) => self.picker.set_priority(PieceIndex(n % 6), Priority(priority)),
@@ -184,9 +193,10 @@ impl Run {
                     self.picker.release(block, PeerKey(peer));
                     self.forget(block, PeerKey(peer));
                 }
-                self.picker.peer_left(&self.haves[peer as usize]);
-                self.haves[peer as usize] = Bitfield::empty(6);
-                self.picker.peer_joined(&self.haves[peer as usize]);
+                let (have, counted) = (&mut self.haves[peer as usize], &mut self.counted[peer as usize]);
+                self.picker.peer_left(have, *counted);
+                *have = if peer % 2 == 0 { Bitfield::empty(6) } else { Bitfield::full(6) };
+                *counted = self.picker.peer_joined(have);
             }
         }
     }

@@ -3,9 +3,10 @@
 use super::discovery::Origin;
 use super::{Action, CloseReason, Event, TICK, Torrent};
 use crate::bitfield::Bitfield;
-use crate::id::{BlockRef, PeerKey, PieceIndex};
+use crate::id::{PeerKey, PieceIndex};
 use crate::net::Family;
-use crate::peer::{Peer, PeerInfo};
+use crate::peer::budget::Cost;
+use crate::peer::{Due, Peer, PeerInfo};
 use crate::time::{Duration, Time};
 use crate::wire::extension::{self, EXTENSION_HANDSHAKE_ID, Extension, ExtensionHandshake};
 use crate::wire::{Message, fast};
@@ -69,12 +70,12 @@ impl Torrent {
         if !info.inbound {
             self.discovery.connected(info.addr);
         }
-        let peer = Peer::new(key, info, self.geometry.pieces(), now);
-        self.picker.peer_joined(&peer.have);
+        let mut peer = Peer::new(key, info, self.geometry.pieces(), now);
+        peer.counted = self.picker.peer_joined(&peer.have);
         self.peers.insert(peer);
         self.greet(now, key);
         self.wake(now);
-        self.settle(now);
+        self.unsettled = Some(now);
     }
 
     /// Why this connection may not stay, if so.
@@ -192,7 +193,7 @@ impl Torrent {
     pub fn handle_disconnected(&mut self, now: Time, key: PeerKey) {
         self.forget(now, key, true);
         self.dial(now);
-        self.settle(now);
+        self.unsettled = Some(now);
     }
 
     /// Closes a connection and forgets it.
@@ -207,8 +208,8 @@ impl Torrent {
     fn forget(&mut self, now: Time, key: PeerKey, again: bool) {
         self.withdraw_requests(key);
         let Some(peer) = self.peers.remove(key) else { return };
-        self.picker.peer_left(&peer.have);
-        self.fill_slots(now);
+        self.picker.peer_left(&peer.have, peer.counted);
+        (self.slots_due, self.unsettled) = (true, Some(now));
         self.events.push_back(Event::PeerLeft {
             addr: peer.listen_addr.unwrap_or(peer.info.addr),
             bytes_down: peer.bytes_down,
@@ -248,9 +249,10 @@ impl Torrent {
 
     /// The peer has said which pieces it has.
     pub(super) fn on_bitfield(&mut self, now: Time, key: PeerKey, have: Bitfield) {
+        self.count(have.words().len());
         let Some(peer) = self.peers.get_mut(key) else { return };
-        self.picker.peer_left(&peer.have);
-        self.picker.peer_joined(&have);
+        self.picker.peer_left(&peer.have, peer.counted);
+        peer.counted = self.picker.peer_joined(&have);
         peer.useful_pieces = have.count_common(self.picker.missing());
         peer.have = have;
         peer.have_known = true;
@@ -258,9 +260,7 @@ impl Torrent {
             // This seed is not the only one.
             self.stop_super_seeding(now);
         }
-        self.update_interest(now, key);
-        self.close_if_useless(now, key);
-        self.refill(now, key);
+        self.set_due(key, Due::Now);
     }
 
     pub(super) fn on_have(&mut self, now: Time, key: PeerKey, piece: PieceIndex) {
@@ -270,39 +270,40 @@ impl Torrent {
         }
         let Some(peer) = self.peers.get_mut(key) else { return };
         if !peer.have.insert(piece) {
+            self.charge(now, key, Cost::Nothing);
             return;
         }
         peer.have_known = true;
-        let was_told = |peer: &Peer| peer.revealed.as_ref().is_some_and(|revealed| revealed.has(piece));
-        let next = !peer.am_choking && was_told(peer);
-        self.picker.peer_got(piece, &peer.have);
+        self.picker.peer_got(piece);
         if self.picker.missing().has(piece) {
             peer.useful_pieces += 1;
-            let idle = peer.pipeline.is_empty();
-            self.update_interest(now, key);
-            if idle {
-                self.refill(now, key);
+            let may_ask = !peer.peer_choking || peer.allowed_fast_in.contains(&piece);
+            let is_idle = may_ask && peer.pipeline.is_empty();
+            if peer.useful_pieces == 1 || is_idle && (self.picker.is_free(piece) || self.picker.is_endgame())
+            {
+                self.follow(now, key);
             }
         }
-        if next {
-            self.reveal(now, key);
+        if self.super_seed.is_some() {
+            self.on_have_hidden(now, key, piece);
         }
-        self.on_spread(now, piece);
         self.close_if_useless(now, key);
     }
 
     /// The peer turns out not to have a piece.
-    pub(super) fn on_lost(&mut self, now: Time, key: PeerKey, piece: PieceIndex) {
+    pub(super) fn on_lost(&mut self, key: PeerKey, piece: PieceIndex) {
         let Some(peer) = self.peers.get_mut(key) else { return };
         if !peer.have.has(piece) {
             return;
         }
-        self.picker.peer_left(&peer.have);
         peer.have.remove(piece);
-        self.picker.peer_joined(&peer.have);
+        peer.has_lost = true;
+        self.picker.peer_lost(piece);
         if self.picker.missing().has(piece) {
             peer.useful_pieces -= 1;
-            self.update_interest(now, key);
+            if peer.useful_pieces == 0 {
+                self.set_due(key, Due::Now);
+            }
         }
     }
 
@@ -330,6 +331,7 @@ impl Torrent {
     pub(super) fn on_extended(&mut self, now: Time, key: PeerKey, id: u8, payload: &[u8]) {
         match Extension::from_local_id(id) {
             _ if id == EXTENSION_HANDSHAKE_ID => {
+                self.charge(now, key, Cost::Refused);
                 if let Ok(hello) = ExtensionHandshake::decode(payload) {
                     self.on_extension_handshake(now, key, hello);
                 }
@@ -340,13 +342,16 @@ impl Torrent {
                 }
             }
             Some(Extension::UploadOnly) => {
+                self.charge(now, key, Cost::Change);
                 if let Some(peer) = self.peers.get_mut(key) {
                     peer.upload_only = extension::decode_upload_only(payload).unwrap_or(peer.upload_only);
                 }
             }
             Some(Extension::Metadata) => self.on_metadata(now, key, payload),
             Some(Extension::PeerExchange) => self.on_exchange(now, key, payload),
-            None => {}
+            None => {
+                self.charge(now, key, Cost::Nothing);
+            }
         }
         self.close_if_useless(now, key);
     }
@@ -354,12 +359,15 @@ impl Torrent {
     /// The peer has a piece no more (BEP 54). With the fast extension it still rejects what it was asked for
     /// of it; without, this stands for that.
     fn on_dont_have(&mut self, now: Time, key: PeerKey, piece: PieceIndex) {
-        let Some(peer) = self.peers.get(key) else { return };
+        self.charge(now, key, Cost::Change);
+        let Some(peer) = self.peers.get(key).filter(|peer| peer.have.has(piece)) else { return };
         if !peer.info.fast {
-            let asked: Vec<BlockRef> = peer.pipeline.iter().map(|request| request.block).collect();
-            asked.into_iter().filter(|b| b.piece == piece).for_each(|block| self.on_reject(now, key, block));
+            self.count(peer.pipeline.len());
+            let asked =
+                peer.pipeline.iter().map(|request| request.block).filter(|block| block.piece == piece);
+            asked.collect::<Vec<_>>().into_iter().for_each(|block| self.on_reject(now, key, block));
         }
-        self.on_lost(now, key, piece);
+        self.on_lost(key, piece);
     }
 
     fn on_extension_handshake(&mut self, now: Time, key: PeerKey, hello: ExtensionHandshake) {

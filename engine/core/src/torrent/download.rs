@@ -4,9 +4,10 @@ use super::blame::Verdict;
 use super::{Action, CloseReason, Event, PieceResult, Pressure, Torrent};
 use crate::geometry::BLOCK_LEN;
 use crate::id::{BlockRef, PeerKey, PieceIndex};
-use crate::peer::Peer;
+use crate::peer::budget::{Cost, PER_PIECE};
 pub use crate::peer::pipeline::SNUB_AFTER;
 use crate::peer::pipeline::{Answer, REQUESTS_MIN};
+use crate::peer::{Due, Peer};
 use crate::picker::{Arrival, Source};
 use crate::time::{Duration, Time};
 use crate::wire::Message;
@@ -27,8 +28,8 @@ impl Torrent {
     /// A block has come from a peer. True if its bytes are to be kept; else they are to be dropped.
     pub fn handle_block(&mut self, now: Time, key: PeerKey, block: BlockRef) -> bool {
         let keep = self.on_block(now, key, block);
-        self.refill(now, key);
-        self.settle(now);
+        self.set_due(key, Due::Now);
+        self.unsettled = Some(now);
         keep
     }
 
@@ -54,6 +55,7 @@ impl Torrent {
                 Arrival::Unwanted
             }
             Answer::Requested | Answer::Withdrawn => {
+                peer.budget.earn(block.len);
                 peer.snubbed = false;
                 let mut others = Vec::new();
                 let arrival = self.picker.received(block, key, |other| others.push(other));
@@ -106,7 +108,7 @@ impl Torrent {
                 self.events.push_back(Event::DiskStalled(piece));
             }
         }
-        self.settle(now);
+        self.unsettled = Some(now);
     }
 
     /// The disk takes data again: pieces that it did not take are tried again.
@@ -115,7 +117,7 @@ impl Torrent {
             self.complete_piece(piece);
         }
         self.refill_all = true;
-        self.settle(now);
+        self.unsettled = Some(now);
     }
 
     /// Whether a piece waits for the disk to take it.
@@ -141,6 +143,7 @@ impl Torrent {
         let mut satisfied = Vec::new();
         for peer in self.peers.values_mut() {
             peer.sent_at = now;
+            peer.budget.earn(PER_PIECE);
             if was_missing && peer.have.has(piece) {
                 peer.useful_pieces -= 1;
                 if peer.useful_pieces == 0 {
@@ -230,6 +233,7 @@ impl Torrent {
         if self.is_disk_stalled() {
             return;
         }
+        self.count(1);
         let Some(peer) = self.peers.get(key) else { return };
         let mut picks = std::mem::take(&mut self.picks);
         let room = peer.room(now).min(self.room_on_trial(peer));
@@ -279,6 +283,7 @@ impl Torrent {
         };
         let room = REQUESTS_MIN.saturating_sub(peer.pipeline.len()).min(self.room_on_trial(peer));
         let mut allowed = crate::bitfield::Bitfield::empty(self.geometry.pieces());
+        self.count(allowed.words().len() + peer.allowed_fast_in.len());
         for &piece in peer.allowed_fast_in.iter().filter(|&&p| peer.have.has(p)) {
             allowed.insert(piece);
         }
@@ -286,25 +291,42 @@ impl Torrent {
         self.picker.pick(source, room, &mut self.rng, picks);
     }
 
-    pub(super) fn on_choke(&mut self, _now: Time, key: PeerKey) {
-        let Some(peer) = self.peers.get_mut(key) else { return };
-        peer.peer_choking = true;
-        self.refill_all |= self.picker.forget_owner(key);
+    pub(super) fn on_choke(&mut self, now: Time, key: PeerKey) {
+        if !self.note_choking(now, key, true) {
+            return;
+        }
+        let mut freed = self.picker.forget_owner(key);
         // With BEP 6 each request still gets its block or its rejection. Without, none will be answered.
-        if !self.peers[key].info.fast {
-            self.withdraw_requests(key);
+        if self.peers.get(key).is_some_and(|peer| !peer.info.fast) {
+            freed |= !self.take_back_requests(key).is_empty();
+        }
+        if freed {
+            self.offer_to_all(now, key);
         }
     }
 
     pub(super) fn on_unchoke(&mut self, now: Time, key: PeerKey) {
-        let Some(peer) = self.peers.get_mut(key) else { return };
-        peer.peer_choking = false;
-        self.refill(now, key);
+        if self.note_choking(now, key, false) {
+            self.follow(now, key);
+        }
+    }
+
+    /// Whether that is news.
+    fn note_choking(&mut self, now: Time, key: PeerKey, chokes: bool) -> bool {
+        let Some(peer) = self.peers.get_mut(key) else { return false };
+        let is_news = std::mem::replace(&mut peer.peer_choking, chokes) != chokes;
+        self.charge(now, key, if is_news { Cost::Change } else { Cost::Nothing });
+        is_news
     }
 
     pub(super) fn on_reject(&mut self, now: Time, key: PeerKey, block: BlockRef) {
         let Some(peer) = self.peers.get_mut(key) else { return };
-        let Some(was_outstanding) = peer.pipeline.rejected(block) else { return };
+        let looked_at = peer.pipeline.steps_to(block);
+        self.work.set(self.work.get() + looked_at as u64);
+        let Some(was_outstanding) = peer.pipeline.rejected(block) else {
+            self.charge(now, key, Cost::Refused);
+            return;
+        };
         peer.allowed_fast_in.retain(|&p| p != block.piece);
         if was_outstanding {
             // Once may be for want of room in its queue. A peer that unchokes us and refuses again cannot read the
@@ -314,32 +336,44 @@ impl Torrent {
                 // We had no right to it, or it has said that it has the piece no more.
             } else if is_final {
                 peer.refused.retain(|b| b.piece != block.piece);
-                self.on_lost(now, key, block.piece);
+                self.on_lost(key, block.piece);
             } else {
                 peer.refused.insert(block);
             }
             self.picker.release(block, key);
             self.picker.forget_owner(key);
-            self.refill_all = true;
+            self.offer_to_all(now, key);
         }
     }
 
     pub(super) fn on_allowed_fast(&mut self, now: Time, key: PeerKey, piece: PieceIndex) {
         let Some(peer) = self.peers.get_mut(key) else { return };
-        if peer.info.fast && peer.allowed_fast_in.len() < super::upload::ALLOWED_FAST_MAX {
-            peer.allowed_fast_in.push(piece);
-            self.refill(now, key);
+        let is_news =
+            peer.info.fast && self.geometry.contains(piece) && !peer.allowed_fast_in.contains(&piece);
+        if !is_news || peer.allowed_fast_in.len() >= super::upload::ALLOWED_FAST_MAX {
+            self.charge(now, key, Cost::Nothing);
+            return;
+        }
+        peer.allowed_fast_in.push(piece);
+        if peer.have.has(piece) {
+            self.follow(now, key);
         }
     }
 
     /// Gives up everything that the peer was asked for, so that others can be asked.
     pub(super) fn withdraw_requests(&mut self, key: PeerKey) -> Vec<BlockRef> {
+        let blocks = self.take_back_requests(key);
+        self.refill_all |= self.picker.forget_owner(key) || !blocks.is_empty();
+        blocks
+    }
+
+    fn take_back_requests(&mut self, key: PeerKey) -> Vec<BlockRef> {
         let Some(peer) = self.peers.get_mut(key) else { return Vec::new() };
         let blocks = peer.pipeline.withdraw_all();
         for &block in &blocks {
             self.picker.release(block, key);
         }
-        self.refill_all |= self.picker.forget_owner(key) || !blocks.is_empty();
+        self.count(blocks.len());
         blocks
     }
 

@@ -28,6 +28,7 @@ impl Torrent {
             let useful = asked.filter(|(_, request)| peer.have.has(request.block.piece));
             late.extend(useful.map(|(index, request)| (request.block, pace.eta(index, request), other.key)));
         }
+        self.count(self.peers.len() + late.len());
         // What several were asked for comes from the quickest of them.
         late.sort_unstable();
         let holders = late.clone();

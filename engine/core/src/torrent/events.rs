@@ -19,7 +19,7 @@ pub enum Action {
     },
     /// Send HAVE to every connected peer.
     BroadcastHave(PieceIndex),
-    /// Blocks wait for [`crate::torrent::Torrent::next_upload`].
+    /// Blocks wait for [`crate::torrent::Torrent::next_upload`], or metadata for [`crate::torrent::Torrent::next_metadata`].
     Upload(PeerKey),
     /// Close the connection; the torrent has forgotten it already.
     Close {
@@ -134,6 +134,12 @@ pub enum CloseReason {
     /// A block that lies outside of any piece.
     #[error("it sent {} bytes from {} on of piece {}, which do not exist", .0.len, .0.begin, .0.piece)]
     NoSuchBlock(BlockRef),
+    /// A BITFIELD, HAVE_ALL or HAVE_NONE after it has said which pieces it has.
+    #[error("it said anew which pieces it has, which may be said once and first")]
+    LateBitfield,
+    /// Far more messages than there is use for.
+    #[error("it keeps us busy with messages that lead to nothing")]
+    Flood,
     /// Too many requests for what is not there.
     #[error(
         "it kept asking for what it may not have (blocks lie inside a piece and have at most {REQUEST_LEN_MAX} bytes)"

@@ -7,6 +7,7 @@ use super::Torrent;
 use super::discovery::Origin;
 use crate::id::PeerKey;
 use crate::peer::Peer;
+use crate::peer::budget::Cost;
 use crate::time::{Duration, Time};
 use crate::wire::exchange::{EXCHANGED_MAX, PeerExchange, PeerFlags};
 use crate::wire::{Extension, Message};
@@ -30,6 +31,7 @@ impl Torrent {
     pub(super) fn on_exchange(&mut self, now: Time, key: PeerKey, payload: &[u8]) {
         let Some(peer) = self.peers.get_mut(key).filter(|_| self.config.exchange) else { return };
         if peer.exchange.heard_at.is_some_and(|at| now.since(at) < EXCHANGE_INTERVAL_MIN) {
+            self.charge(now, key, Cost::Nothing);
             return;
         }
         peer.exchange.heard_at = Some(now);

@@ -5,8 +5,8 @@
 //! carry out and [`Event`]s for whoever watches. **Drain both after every
 //! input**; then call [`Torrent::handle_timeout`] at [`Torrent::poll_timeout`].
 //!
-//! The work is split by what it reacts to: `connections` (who is here, what
-//! they have), `download` (requests, blocks, pieces), `endgame` (blocks that are asked of several), `upload` (their requests,
+//! The work is split by what it reacts to: `messages` (what peers say, with a table of what each message may cost), `connections` (who
+//! is here, what they have), `download` (requests, blocks, pieces), `endgame` (blocks that are asked of several), `upload` (their requests,
 //! choking), `discovery` (whom to dial), `exchange` (peers tell of peers), `blame` (who lied),
 //! `superseed` (a seed that is the only copy), `metadata` (the info dictionary for those who have only its hash).
 
@@ -18,6 +18,7 @@ mod endgame;
 mod events;
 pub mod exchange;
 pub mod fetch;
+mod messages;
 mod metadata;
 mod peers;
 mod superseed;
@@ -28,7 +29,7 @@ use crate::choker::{Choker, ChokerConfig};
 use crate::dht::Votes;
 use crate::geometry::Geometry;
 use crate::id::{BlockRef, InfoHash, PeerId, PeerKey, PieceIndex};
-use crate::peer::Peer;
+use crate::peer::{Due, Peer};
 use crate::picker::{Order, Picker, Priority, Source};
 use crate::rate::RateMeter;
 use crate::rng::Rng;
@@ -38,7 +39,9 @@ use blame::Blame;
 use discovery::Discovery;
 pub use download::TRIAL_BYTES;
 pub use events::{Action, CloseReason, Event, PieceResult, Pressure};
+pub use messages::PORTS_TOLD_MAX;
 use peers::Peers;
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -138,6 +141,14 @@ pub struct Torrent {
     unwritten: Vec<PieceIndex>,
     /// Blocks have come free: whoever has room may take them.
     refill_all: bool,
+    /// Somebody has come or ceased to wait for a slot.
+    slots_due: bool,
+    /// The peers for which something is [due now](crate::peer::Due::Now).
+    due: Vec<PeerKey>,
+    /// When the last input was of which not everything is worked out.
+    unsettled: Option<Time>,
+    /// Counts what inputs have cost: peers, requests and pieces that were looked at.
+    work: Cell<u64>,
     was_complete: bool,
     /// Nobody is dialled or accepted any more.
     stopped: bool,
@@ -182,6 +193,10 @@ impl Torrent {
             verifying: 0,
             unwritten: Vec::new(),
             refill_all: false,
+            slots_due: false,
+            due: Vec::new(),
+            unsettled: None,
+            work: Cell::new(0),
             tick_at: Time::MAX,
             rechoke_at: Time::ZERO,
             rate_down: RateMeter::default(),
@@ -200,11 +215,13 @@ impl Torrent {
 
     /// What the shell is to do next. Drain until `None` after every input.
     pub fn poll_action(&mut self) -> Option<Action> {
+        self.settle();
         self.actions.pop_front()
     }
 
     /// What has happened. Drain until `None` after every input.
     pub fn poll_event(&mut self) -> Option<Event> {
+        self.settle();
         self.events.pop_front()
     }
 
@@ -218,42 +235,16 @@ impl Torrent {
         if now < self.tick_at {
             return;
         }
+        self.count(self.peers.len());
         self.tick_connections(now);
+        self.tick_due(now);
         self.tick_download(now);
         self.tick_choker(now);
         self.tick_exchange(now);
         self.dial(now);
         let at_rest = self.peers.is_empty() && !self.discovery.is_waiting();
         self.tick_at = if at_rest { Time::MAX } else { now + TICK };
-        self.settle(now);
-    }
-
-    /// A message has come from a peer. Messages from peers that are not connected (any more) are ignored.
-    pub fn handle_message(&mut self, now: Time, key: PeerKey, message: &Message) {
-        let Some(peer) = self.peers.get_mut(key) else { return };
-        peer.heard_at = now;
-        match message {
-            Message::KeepAlive | Message::Port(_) => {}
-            Message::Choke => self.on_choke(now, key),
-            Message::Unchoke => self.on_unchoke(now, key),
-            Message::Interested => self.on_interested(now, key),
-            Message::NotInterested => self.on_not_interested(now, key),
-            Message::Have(piece) => self.on_have(now, key, *piece),
-            Message::Bitfield(bytes) => match Bitfield::from_wire(bytes, self.geometry.pieces()) {
-                Some(have) => self.on_bitfield(now, key, have),
-                None => self.close(now, key, CloseReason::BitfieldLength { len: bytes.len() }),
-            },
-            Message::HaveAll => self.on_bitfield(now, key, Bitfield::full(self.geometry.pieces())),
-            Message::HaveNone => self.on_bitfield(now, key, Bitfield::empty(self.geometry.pieces())),
-            Message::Request(block) => self.on_request(now, key, *block),
-            Message::Cancel(block) => self.on_cancel(now, key, *block),
-            Message::Reject(block) => self.on_reject(now, key, *block),
-            Message::Suggest(piece) | Message::AllowedFast(piece) if !self.geometry.contains(*piece) => {}
-            Message::Suggest(_) => {}
-            Message::AllowedFast(piece) => self.on_allowed_fast(now, key, *piece),
-            Message::Extended { id, payload } => self.on_extended(now, key, *id, payload),
-        }
-        self.settle(now);
+        self.unsettled = Some(now);
     }
 
     /// How much memory received blocks may still take.
@@ -262,7 +253,7 @@ impl Torrent {
             self.refill_all = true;
         }
         self.pressure = pressure;
-        self.settle(now);
+        self.unsettled = Some(now);
     }
 
     /// Changes a piece's priority.
@@ -271,7 +262,7 @@ impl Torrent {
         self.recount_useful(now);
         self.refill_all = true;
         self.note_completion(now);
-        self.settle(now);
+        self.unsettled = Some(now);
     }
 
     /// Sets the order in which pieces are started.
@@ -335,13 +326,6 @@ impl Torrent {
         &self.geometry
     }
 
-    /// What follows every input: freed blocks are taken up.
-    fn settle(&mut self, now: Time) {
-        if std::mem::take(&mut self.refill_all) {
-            self.refill_everyone(now);
-        }
-    }
-
     fn send(&mut self, now: Time, peer: PeerKey, message: Message) {
         if let Some(peer) = self.peers.get_mut(peer) {
             peer.sent_at = now;
@@ -355,6 +339,8 @@ impl Torrent {
     /// If something does not hold.
     pub fn check_invariants(&self) {
         self.picker.check_invariants();
+        // What is not worked out yet may be as it was.
+        let is_settled = |peer: &Peer| self.unsettled.is_none() && peer.due == Due::Nothing;
         for piece in self.geometry.piece_indices() {
             let holders = self.peers.values().filter(|p| p.have.has(piece)).count();
             assert_eq!(self.picker.availability(piece) as usize, holders, "availability of {piece}");
@@ -362,13 +348,17 @@ impl Torrent {
         for peer in self.peers.values() {
             let useful = peer.have.count_common(self.picker.missing());
             assert_eq!(useful, peer.useful_pieces, "useful pieces of {:?}", peer.key);
-            assert_eq!(peer.am_interested, useful > 0, "interest in {:?}", peer.key);
+            assert!(!is_settled(peer) || peer.am_interested == (useful > 0), "interest in {:?}", peer.key);
             assert!(peer.pipeline.len() <= crate::peer::pipeline::REQUESTS_MAX as usize);
             assert!(peer.uploads.len() <= self.config.requests_max as usize);
             let is_held_back = self.is_held_back() || self.room_on_trial(peer) == 0;
             let is_idle = !peer.peer_choking && peer.pipeline.is_empty() && !is_held_back;
             let source = Source { key: peer.key, have: &peer.have, may_start: true, on_parole: false };
-            assert!(!is_idle || !self.picker.has_for(source), "{:?} could be asked and is not", peer.key);
+            assert!(
+                !is_settled(peer) || !is_idle || !self.picker.has_for(source),
+                "{:?} could be asked and is not",
+                peer.key
+            );
         }
     }
 }

@@ -12,6 +12,7 @@ use super::{TICK, Torrent};
 use crate::bitfield::Bitfield;
 use crate::id::{PeerKey, PieceIndex};
 use crate::peer::Peer;
+use crate::peer::budget::{Cost, PER_PIECE};
 use crate::time::{Duration, Time};
 use crate::wire::Message;
 
@@ -104,6 +105,7 @@ impl Torrent {
         if loses_time || self.geometry.piece_indices().all(|piece| availability(piece) > 0) {
             return self.reveal_all(now);
         }
+        self.count(self.geometry.pieces() as usize);
         state.since.get_or_insert(now);
         for _ in 0..self.reveals_at_once(now, key, state.kept_max) {
             self.reveal_one(now, key, &mut state);
@@ -149,17 +151,29 @@ impl Torrent {
             && let Some(piece) = equal().nth(self.rng.index(count))
         {
             state.let_out[piece.idx()] = Some(now);
+            peer.budget.earn(PER_PIECE);
             let pieces = self.geometry.pieces();
             peer.revealed.get_or_insert_with(|| Bitfield::empty(pieces)).insert(piece);
             self.send(now, key, Message::Have(piece));
         }
     }
 
-    /// A peer has got a piece. If it has it from another peer, that one has passed on what it was told of, and is told of more.
-    pub(super) fn on_spread(&mut self, now: Time, piece: PieceIndex) {
-        if self.super_seed.is_none() || self.picker.availability(piece) != 2 {
-            return;
+    /// A peer has got a piece that it was told of, and is told of another. If it has it from another peer, that one has passed on
+    /// what it was told of, and is told of more. Who cannot pay for that, or takes back what it says, waits for the next tick.
+    pub(super) fn on_have_hidden(&mut self, now: Time, key: PeerKey, piece: PieceIndex) {
+        let Some(peer) = self.peers.get(key) else { return };
+        let was_told = peer.revealed.as_ref().is_some_and(|revealed| revealed.has(piece));
+        let (is_served, has_lost) = (!peer.am_choking, peer.has_lost);
+        if is_served && was_told && self.affords(now, key, Cost::SwarmWide) {
+            self.reveal(now, key);
         }
+        if self.picker.availability(piece) == 2 && !has_lost && self.affords(now, key, Cost::Change) {
+            self.on_spread(now, piece);
+        }
+    }
+
+    fn on_spread(&mut self, now: Time, piece: PieceIndex) {
+        self.count(self.peers.len());
         let was_told = |peer: &&Peer| peer.revealed.as_ref().is_some_and(|revealed| revealed.has(piece));
         let givers = self.peers.values().filter(|peer| peer.have.has(piece)).filter(was_told);
         let givers: Vec<PeerKey> = givers.map(|peer| peer.key).collect();

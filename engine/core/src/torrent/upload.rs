@@ -4,7 +4,8 @@ use super::{Action, CloseReason, Torrent};
 use crate::choker::{ChokerContext, ChokerPeer, Policy, RECHOKE_INTERVAL};
 use crate::id::{BlockRef, PeerKey};
 use crate::peer::Peer;
-use crate::time::Time;
+use crate::peer::budget::Cost;
+use crate::time::{Duration, Time};
 use crate::wire::Message;
 use std::cmp::Reverse;
 use std::collections::VecDeque;
@@ -14,22 +15,31 @@ pub const BAD_REQUESTS_MAX: u32 = 64;
 /// How many pieces we remember as allowed to us by a peer that chokes us (BEP 6).
 pub const ALLOWED_FAST_MAX: usize = 64;
 
+/// For how long after our CHOKE requests may come that were made before it.
+pub const CHOKE_GRACE: Duration = Duration::from_secs(5);
+
 impl Torrent {
     pub(super) fn on_interested(&mut self, now: Time, key: PeerKey) {
-        let Some(peer) = self.peers.get_mut(key) else { return };
-        if !peer.peer_interested {
-            peer.peer_interested = true;
-            peer.useful_at = now;
-            self.fill_slots(now);
-        }
+        self.note_interest(now, key, true);
     }
 
     pub(super) fn on_not_interested(&mut self, now: Time, key: PeerKey) {
+        self.note_interest(now, key, false);
+    }
+
+    /// Slots are given and taken when everything that has come is read: who has changed its mind meanwhile keeps its own.
+    fn note_interest(&mut self, now: Time, key: PeerKey, interested: bool) {
         let Some(peer) = self.peers.get_mut(key) else { return };
-        peer.peer_interested = false;
-        self.set_choking(now, key, true);
-        self.close_if_useless(now, key);
-        self.fill_slots(now);
+        if peer.peer_interested == interested {
+            self.charge(now, key, Cost::Nothing);
+            return;
+        }
+        peer.peer_interested = interested;
+        if interested {
+            peer.useful_at = now;
+        }
+        self.charge(now, key, Cost::Change);
+        self.slots_due |= self.follow(now, key);
     }
 
     pub(super) fn on_request(&mut self, now: Time, key: PeerKey, block: BlockRef) {
@@ -43,6 +53,10 @@ impl Torrent {
             }
         }
         if !is_possible || !is_allowed || peer.uploads.len() >= self.config.requests_max as usize {
+            // What was on its way when we choked it is not its fault.
+            let crossed =
+                peer.am_choking && peer.bytes_up > 0 && now.since(peer.choke_changed_at) < CHOKE_GRACE;
+            self.charge(now, key, if crossed { Cost::Nothing } else { Cost::Refused });
             // Without BEP 6 there is no way to say no: a choked peer knows, the others are ignored.
             return self.reject(now, key, block);
         }
@@ -62,8 +76,14 @@ impl Torrent {
     }
 
     pub(super) fn on_cancel(&mut self, now: Time, key: PeerKey, block: BlockRef) {
+        // Whoever owes us something is sent what it has asked for.
+        if !self.charge(now, key, Cost::Change) {
+            return;
+        }
         let Some(peer) = self.peers.get_mut(key) else { return };
-        let Some(at) = peer.uploads.iter().position(|&b| b == block) else { return };
+        let at = peer.uploads.iter().position(|&b| b == block);
+        self.work.set(self.work.get() + at.unwrap_or(peer.uploads.len()) as u64);
+        let Some(at) = at else { return };
         peer.uploads.remove(at);
         self.reject(now, key, block);
     }
@@ -73,6 +93,7 @@ impl Torrent {
         let peer = self.peers.get_mut(key)?;
         let block = peer.uploads.pop_front()?;
         let len = u64::from(block.len);
+        peer.budget.earn(block.len);
         (peer.sent_at, peer.useful_at) = (now, now);
         peer.bytes_up += len;
         peer.rate_up.add(now, len);
@@ -119,6 +140,7 @@ impl Torrent {
 
     /// Gives free slots to those who wait, between rechokes.
     pub(super) fn fill_slots(&mut self, now: Time) {
+        self.count(self.peers.len());
         let mut unchoked = self.peers.values().filter(|p| p.peer_interested && !p.am_choking).count();
         if unchoked >= self.choker.capacity() {
             return;
@@ -142,7 +164,7 @@ impl Torrent {
         }
     }
 
-    fn set_choking(&mut self, now: Time, key: PeerKey, choke: bool) {
+    pub(super) fn set_choking(&mut self, now: Time, key: PeerKey, choke: bool) {
         let Some(peer) = self.peers.get_mut(key) else { return };
         if peer.am_choking == choke {
             return;

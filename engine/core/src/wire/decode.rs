@@ -111,6 +111,13 @@ pub fn decode(buf: &[u8], limits: &DecodeLimits) -> Result<Option<(Decoded, usiz
     Ok(Some((Decoded::Message(message), end)))
 }
 
+/// How long the message at the front of `buf` is in all, of which [`decode`] has just said that more must come; `None` while that is not known,
+/// and for a PIECE message, whose block goes elsewhere.
+pub fn message_len(buf: &[u8]) -> Option<usize> {
+    buf.get(4).filter(|&&id| id != id::PIECE)?;
+    Some(4 + word(buf, 0)? as usize)
+}
+
 /// The name of the messages with this id, and how long they may be, id included.
 fn lengths(id: u8, limits: &DecodeLimits) -> Option<(&'static str, RangeInclusive<u32>)> {
     Some(match id {

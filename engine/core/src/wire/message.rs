@@ -68,6 +68,24 @@ pub(super) mod id {
 pub const PIECE_HEADER_LEN: usize = 13;
 
 impl Message {
+    /// Bytes that [`encode`](Message::encode) appends.
+    pub fn encoded_len(&self) -> usize {
+        match self {
+            Message::KeepAlive => 4,
+            Message::Choke
+            | Message::Unchoke
+            | Message::Interested
+            | Message::NotInterested
+            | Message::HaveAll
+            | Message::HaveNone => 5,
+            Message::Port(_) => 7,
+            Message::Have(_) | Message::Suggest(_) | Message::AllowedFast(_) => 9,
+            Message::Request(_) | Message::Cancel(_) | Message::Reject(_) => 17,
+            Message::Bitfield(bits) => 5 + bits.len(),
+            Message::Extended { payload, .. } => 6 + payload.len(),
+        }
+    }
+
     /// Appends the message as it goes over the wire.
     pub fn encode(&self, out: &mut Vec<u8>) {
         match self {

@@ -3,6 +3,20 @@
 //! Split by what it reacts to: queries of others (`serve`), its own searches (`search`), and here the table, time and
 //! the queries that are on their way.
 
+//!
+//! What a datagram may cost, and make us keep. None is longer than [`DATAGRAM_LEN_MAX`](super::message::DATAGRAM_LEN_MAX), and reading one takes a
+//! bounded number of tokens.
+//!
+//! | input | costs | keeps | how often |
+//! |---|---|---|---|
+//! | query | one answer, and a look at the table; nothing if its host has had its share | a node to be checked, in a table of [`BUCKET_LEN_MAX`] for each bucket | [`HOST_BYTES_PER_S`](super::limit::HOST_BYTES_PER_S) of answers for each of [`HOSTS_MAX`](super::limit::HOSTS_MAX) hosts, [`TOTAL_BYTES_PER_S`](super::limit::TOTAL_BYTES_PER_S) in all |
+//! | `announce_peer` | that | a peer for a while, within [`SWARMS_MAX`](super::peers::SWARMS_MAX) swarms of [`SWARM_PEERS_MAX`](super::peers::SWARM_PEERS_MAX), [`HOST_PEERS_MAX`](super::peers::HOST_PEERS_MAX) of one host | that, with a token |
+//! | `put` | that, and a signature | an item for a while, [`ITEMS_MAX`](super::items::ITEMS_MAX) of [`VALUE_LEN_MAX`](super::items::VALUE_LEN_MAX) bytes | that, with a token |
+//! | response | a step of a search; pings of at most [`BUCKET_LEN_MAX`] nodes | [`CANDIDATES_MAX`](super::lookup::CANDIDATES_MAX) nodes for a search | once for each query of ours, from where that went |
+//! | [`ping`](Node::ping) (a peer's PORT) | a look at the queries that are on their way; one query | that query, for [`QUERY_TIMEOUT`] | one at a time for a host, up to half of [`QUERIES_MAX`] |
+//!
+//! Everything else comes from the owner.
+
 mod pace;
 mod search;
 mod serve;

@@ -6,6 +6,19 @@
 //! as soon as it is whole, which is quick among honest ones; when it is wrong, nothing is lost, and nobody is blamed. A liar costs its own connection and no more: others are asked at the same time, none is
 //! asked more than [`REQUESTS_PER_S_MAX`] times a second, however often it connects, and what all assemblies may come to is limited.
 //!
+//! What a message may cost, and make us keep:
+//!
+//! | message | costs | keeps | how often |
+//! |---|---|---|---|
+//! | anything but extension messages | nothing | nothing | any |
+//! | extension handshake | its length | a port and a size; nothing more once it is being asked | any |
+//! | `ut_metadata` data | its length; SHA-1 of the whole when that is here | [`ASSEMBLIES_LEN_MAX`] in all, [`SPOILED_MAX`] sizes | once for each request, [`REQUESTS_PER_S_MAX`] of them a second |
+//! | `ut_metadata` request | an answer of its length | nothing | as long as the answers are read |
+//! | `ut_pex` | its length | addresses, within the limits of [`discovery`](super::discovery) | once in [`EXCHANGE_INTERVAL_MIN`] |
+//!
+//! What follows is worked out once for all that came together, when actions are asked for: each of at most [`FetchConfig::peers_max`] peers is
+//! looked at.
+//!
 //! Drain [`Fetch::poll_action`] and [`Fetch::poll_event`] after every input, and call [`Fetch::handle_timeout`] at
 //! [`Fetch::poll_timeout`]. The connections are for the metadata only: what peers say of pieces is passed over, to be
 //! heard again by the torrent once there is one.
@@ -38,6 +51,8 @@ pub const PARALLEL_MAX: usize = 4;
 pub const TURN_MAX: Duration = Duration::from_secs(4);
 /// A peer that has sent nothing for so long is slow.
 pub const SLOW_AFTER: Duration = Duration::from_secs(2);
+/// How many sizes are remembered of which what peers sent together was wrong.
+pub const SPOILED_MAX: usize = 256;
 /// How long a peer may take over its extension handshake, and over an answer.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(8);
 /// How long a peer may take in all while others wait for the memory that it was given.
@@ -101,6 +116,8 @@ pub struct Fetch {
     discovery: Discovery,
     /// Sizes of which the pieces of several peers together were wrong.
     spoiled: BTreeSet<u32>,
+    /// When the last message was of which not everything is worked out.
+    unsettled: Option<Time>,
     is_done: bool,
     tick_at: Time,
     actions: VecDeque<Action>,
@@ -116,6 +133,7 @@ impl Fetch {
             sent: BTreeMap::new(),
             discovery: Discovery::new(rng),
             spoiled: BTreeSet::new(),
+            unsettled: None,
             is_done: false,
             tick_at: Time::MAX,
             actions: VecDeque::new(),
@@ -125,6 +143,9 @@ impl Fetch {
 
     /// What the shell is to do next: connect, send or close.
     pub fn poll_action(&mut self) -> Option<Action> {
+        if let Some(now) = self.unsettled.take() {
+            self.settle(now);
+        }
         self.actions.pop_front()
     }
 
@@ -246,7 +267,7 @@ impl Fetch {
                 _ => {}
             }
         }
-        self.settle(now);
+        self.unsettled = Some(now);
     }
 
     fn on_hello(&mut self, now: Time, key: PeerKey, hello: &ExtensionHandshake) {
@@ -326,6 +347,9 @@ impl Fetch {
         match whole.map(|pieces| pieces.concat()) {
             Some(bytes) if self.is_right(&bytes) => self.finish(bytes),
             Some(_) => {
+                if self.spoiled.len() >= SPOILED_MAX {
+                    self.spoiled.clear();
+                }
                 self.spoiled.insert(size);
             }
             None => {}

@@ -8,6 +8,11 @@
 //!
 //! Call `handle_*`, then drain [`Announcer::poll_action`], then come back at
 //! [`Announcer::poll_timeout`]. Each action is answered by one [`Announcer::handle_response`].
+//!
+//! The only input that a stranger has a part in is the response. It costs a look at each tracker, [`TRACKERS_MAX`] at most, in each of
+//! two families, and comes once for each announce, which are as far apart as the configuration says, whatever the tracker wants. Of each tracker it
+//! makes us keep some numbers, an id of [`TRACKER_ID_LEN_MAX`](super::announce::TRACKER_ID_LEN_MAX) bytes, and a reason of
+//! 300 characters. The reply itself has at most [`REPLY_LEN_MAX`](super::REPLY_LEN_MAX) bytes.
 
 mod status;
 #[cfg(test)]
