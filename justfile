@@ -12,13 +12,13 @@ test:
 sim:
     cargo test -p swarm-sim
 
-# One simulated swarm against the bound, as in `just simulate --peers 1000 --pieces 512 --policy cooperative`
+# One simulated swarm against the bound, as in `just simulate --peers 1000 --pieces 512`
 simulate *ARGS:
     cargo run --release -p swarm-sim --bin simulate -- {{ARGS}}
 
-# The completion curves of the README, from one seed
+# The completion curve of the README, from one seed
 curves:
-    cargo run --release -p swarm-sim --bin simulate -- --peers 300 --pieces 512 --policy cooperative,tit-for-tat --report target/report
+    cargo run --release -p swarm-sim --bin simulate -- --peers 300 --pieces 512 --report target/report
     cp target/report/flash-crowd.svg docs/curves.svg
 
 # A simulated network of DHT nodes, as in `just simulate-dht --nodes 10000 --scenario churn`, or `--report DIR --nodes 100000`

@@ -16,7 +16,7 @@ import time
 
 SEEDS = (1, 2, 3)
 PIECES = "--pieces 512"
-OPEN = "--peers 100 --pieces 512 --blocks-per-piece 64 --up 10"
+SLOW = "--peers 100 --pieces 512 --blocks-per-piece 64 --up 10"
 KRAKEN = "--peers 2600 --pieces 715 --piece-kib 4096 --up 2400 --delay 1"
 
 
@@ -26,30 +26,21 @@ def seeds(command):
 
 PARTS = {
     "crowds": [
-        *(f"--scenario flash-crowd --peers {n} --pieces 512" for n in (100, 300)),
-        *seeds(f"--scenario flash-crowd --peers 1000 {PIECES}"),
-        *(f"--scenario coding --peers {n} --pieces 512" for n in (100, 300, 1000)),
+        *(command for n in (100, 300) for command in seeds(f"--scenario flash-crowd --peers {n} {PIECES}")),
+        f"--scenario flash-crowd --peers 1000 {PIECES}",
+        *(f"--scenario coding --peers {n} {PIECES}" for n in (100, 300, 1000)),
     ],
-    "large": ["--scenario flash-crowd --peers 10000 --pieces 1024 --blocks-per-piece 4"],
+    "queues": [
+        f"--scenario {scenario} --peers 100 {PIECES} --queue-ms {ms}"
+        for scenario in ("flash-crowd", "symmetric")
+        for ms in (0, 20, 50, 100)
+    ],
     "links": [
         command
         for scenario in ("symmetric", "three-classes", "fast-source")
         for command in seeds(f"--scenario {scenario} --peers 300 {PIECES}")
     ],
-    "freeze": [
-        command
-        for scenario in ("flash-crowd", "freeze-at-99")
-        for command in seeds(f"--scenario {scenario} --peers 300 {PIECES}")
-    ],
-    "thousand": [
-        *seeds(f"--scenario symmetric --peers 1000 {PIECES}"),
-        *(
-            f"--scenario {scenario} --peers 1000 {PIECES}"
-            for scenario in ("three-classes", "fast-source", "freeze-at-99")
-        ),
-    ],
-    "degree": [f"--scenario flash-crowd --peers 300 --degree {n} {PIECES}" for n in (20, 30, 40, 60, 80)],
-    "delay": [f"--scenario flash-crowd --peers 300 --delay {ms} {PIECES}" for ms in (1, 5, 10, 20, 40)],
+    "freeze": seeds(f"--scenario freeze-at-99 --peers 300 {PIECES}"),
     "faults": [
         f"--scenario {scenario} --peers 100 {PIECES}"
         for scenario in ("source-leaves", "churn", "crash", "annoyers")
@@ -58,12 +49,16 @@ PARTS = {
     "poisoners": [
         command
         for share in (1, 10, 30)
-        for command in seeds(f"--scenario poisoners-{share} --peers 100 --pieces 512")
+        for command in seeds(f"--scenario poisoners-{share} --peers 100 {PIECES}")
     ],
     "riders": [
-        command for scenario in ("flash-crowd", "free-riders") for command in seeds(f"--scenario {scenario} {OPEN}")
+        command for scenario in ("flash-crowd", "free-riders") for command in seeds(f"--scenario {scenario} {SLOW}")
     ],
+    "degree": [f"--scenario flash-crowd --peers 300 --degree {n} {PIECES}" for n in (20, 30, 60, 80)],
+    "delay": [f"--scenario flash-crowd --peers 300 --delay {ms} {PIECES}" for ms in (1, 5, 10, 40)],
+    "thousand": [f"--scenario {scenario} --peers 1000 {PIECES}" for scenario in ("symmetric", "freeze-at-99")],
     "kraken": [f"--scenario kraken {KRAKEN}"],
+    "large": ["--scenario flash-crowd --peers 10000 --pieces 1024 --blocks-per-piece 4"],
 }
 
 
