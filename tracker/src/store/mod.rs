@@ -166,10 +166,9 @@ impl Store {
         let numwant = request.numwant.unwrap_or(config.numwant_default);
         let want = numwant.min(config.numwant_max) as usize;
         let stops = request.event == Some(Event::Stopped);
-        if self.is_full(limits) && !stops {
-            self.make_room(limits, request, source);
-        }
-        let room = self.peers.load(Ordering::Relaxed) < limits.peers_max;
+        // Others may take what was made room for meanwhile; they are no more than there are threads.
+        let made_room = self.is_full(limits) && !stops && self.make_room(limits, request, source);
+        let room = made_room || self.peers.load(Ordering::Relaxed) < limits.peers_max;
 
         let mut shard = self.shard(&request.info_hash);
         let mut before = None;
@@ -181,9 +180,7 @@ impl Store {
             None if stops => {
                 return Ok(self.response(config, now_s, rng, source, ScrapeStats::default()));
             }
-            None if !room || self.swarms.load(Ordering::Relaxed) >= limits.swarms_max => {
-                return Err(Refusal::Full);
-            }
+            None if !made_room && self.is_full(limits) => return Err(Refusal::Full),
             None => {
                 self.swarms.fetch_add(1, Ordering::Relaxed);
                 shard.entry(request.info_hash).or_default()
@@ -211,9 +208,9 @@ impl Store {
             || self.swarms.load(Ordering::Relaxed) >= limits.swarms_max
     }
 
-    /// Makes room for what an announce adds, if it adds something and another swarm gives way.
+    /// Makes room for what an announce adds, if it adds something and another swarm gives way. Whether there is room.
     #[cold]
-    fn make_room(&self, limits: &Limits, request: &AnnounceRequest, source: IpAddr) {
+    fn make_room(&self, limits: &Limits, request: &AnnounceRequest, source: IpAddr) -> bool {
         let (founds, joins) = match self.shard(&request.info_hash).get(&request.info_hash) {
             None => (true, true),
             Some(swarm) => {
@@ -225,15 +222,16 @@ impl Store {
             let no_peer_fits = self.peers.load(Ordering::Relaxed) >= limits.peers_max;
             let no_swarm_fits = self.swarms.load(Ordering::Relaxed) >= limits.swarms_max;
             if !(joins && no_peer_fits || founds && no_swarm_fits) {
-                return;
+                return true;
             }
             // Locked no longer than this, for what gives way locks its shard first.
             let first = self.holders().first_to_go(Network::of(source));
             match first {
                 Some(hash) if hash != request.info_hash => self.displace(&hash),
-                _ => return,
+                _ => return false,
             }
         }
+        !self.is_full(limits)
     }
 
     /// Drops a swarm, unless others have come to share it meanwhile.
