@@ -237,7 +237,7 @@ impl FetchShell {
         let by_link = if options.use_link_trackers { &links[..] } else { &[] };
         let named = Named { by_metainfo: by_link, by_user: &options.trackers };
         let interval_min = options.announce_interval_min;
-        let announcing = Announcing::of(&hub, info_hash, peer_id, interval_min, named, rng.fork());
+        let announcing = Announcing::of(&hub, info_hash, peer_id, interval_min, false, named, rng.fork());
         let inner = Inner {
             core: Fetch::new(config, rng),
             links: BTreeMap::new(),
@@ -268,7 +268,7 @@ impl FetchShell {
 
     /// Everything that happens until the metadata is here.
     async fn fetch(self: Rc<Self>) -> Result<Fetched, Error> {
-        self.inner.borrow_mut().announcing.start(self.hub.now());
+        self.start_announcing();
         self.learn(&self.options.peers, Origin::User, false);
         for (host, port) in &self.options.magnet.peers {
             spawn_local(Rc::clone(&self).look_up(host_and_port(host, *port)));

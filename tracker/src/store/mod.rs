@@ -356,6 +356,7 @@ impl Store {
             external_ip: Some(source),
             warning: None,
             peers: Vec::new(),
+            oddities: Default::default(),
         }
     }
 
