@@ -13,7 +13,7 @@ use swarm_core::id::{InfoHash, PeerId};
 use swarm_core::rng::Rng;
 use swarm_core::time::Time;
 use swarm_core::tracker::announcer::{
-    AnnounceAction, AnnounceFailure, Announcer, AnnouncerConfig, Named, TRACKERS_MAX, Transfer,
+    AnnounceAction, AnnounceFailure, Announcer, AnnouncerConfig, Named, TRACKERS_MAX, TrackerState, Transfer,
 };
 use swarm_core::tracker::{AnnounceResponse, Family, REPLY_LEN_MAX, ReplyError};
 
@@ -73,12 +73,29 @@ impl Announcing {
         self.announcer.handle_completed(now);
     }
 
-    /// What the user should hear of the list of trackers itself.
-    pub(super) fn warning(&self) -> Option<String> {
+    /// What the user should hear of the list of trackers itself: which are never asked.
+    pub(super) fn warnings(&self) -> Vec<String> {
+        let unusable: BTreeMap<&str, &str> = self
+            .announcer
+            .trackers()
+            .filter_map(|tracker| match tracker.state {
+                // They are for browsers, and beside others in many links.
+                TrackerState::Unsupported(_) if tracker.url.starts_with("ws") => None,
+                TrackerState::Unsupported(why) => Some((tracker.url, why)),
+                _ => None,
+            })
+            .collect();
+        let more = match unusable.len() {
+            0 | 1 => String::new(),
+            2 => "; nor is 1 more".to_owned(),
+            count => format!("; nor are {} more", count - 1),
+        };
+        let first = unusable.first_key_value().map(|(url, why)| format!("{url}: never asked: {why}{more}"));
         let left_out = self.announcer.left_out();
         let how_many = if left_out == 1 { "tracker is" } else { "trackers are" };
-        (left_out > 0)
-            .then(|| format!("{left_out} {how_many} never asked: there are more than {TRACKERS_MAX}"))
+        let beyond = (left_out > 0)
+            .then(|| format!("{left_out} {how_many} never asked: there are more than {TRACKERS_MAX}"));
+        first.into_iter().chain(beyond).collect()
     }
 
     pub(super) fn announcer(&self) -> &Announcer {

@@ -125,12 +125,12 @@ pub(super) trait Shell: Sized + 'static {
 
     /// Lets the announcer begin, and says what is odd about its trackers.
     fn start_announcing(&self) {
-        let warning = {
+        let warnings = {
             let mut announcing = self.announcing();
             announcing.start(self.hub().now());
-            announcing.warning()
+            announcing.warnings()
         };
-        warning.into_iter().for_each(|warning| self.warn(&warning));
+        warnings.iter().for_each(|warning| self.warn(warning));
     }
 
     /// Lets the announcer look at the time and the transfer, and carries out what it wants.
