@@ -72,7 +72,8 @@ fn picker(c: &mut Criterion) {
             |mut picker| {
                 let (mut rng, mut picks) = (Rng::new(2), Vec::new());
                 for _ in 0..64 {
-                    let source = Source { key: PeerKey(1), have: &haves[3], may_start: true };
+                    let source =
+                        Source { key: PeerKey(1), have: &haves[3], may_start: true, on_parole: false };
                     picker.pick(source, 64, &mut rng, &mut picks);
                     for block in picks.drain(..) {
                         picker.received(block, PeerKey(1), |_| {});

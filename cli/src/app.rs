@@ -30,7 +30,8 @@ Sizes are written as in 16KiB, 4MiB or 1.5GB; rates as in 10MB/s or 80Mbit/s; du
 
 Exit status: 0 done; 1 failed at run time; 2 usage; 3 the metainfo, magnet link or URL is not valid;
 4 data does not verify or did not complete; 5 no space, or no permission, at the destination;
-130 interrupted (state is saved first).";
+129 hung up, 130 interrupted (state is saved first). SIGTERM ends what runs until it is ended, such as `swarm seed`, with 0, and
+anything else with 130.";
 
 /// Options of every subcommand.
 #[derive(Args, Debug)]
@@ -113,7 +114,12 @@ impl Context {
 /// Runs the command line `args`, the program's name first.
 pub fn run(args: impl IntoIterator<Item = OsString>, console: Console) -> Exit {
     let mut cx = Context { console, start: Instant::now() };
-    let result = match parse(args.into_iter().collect()) {
+    let args: Vec<OsString> = args.into_iter().collect();
+    // Looked for ahead of parsing: it applies to usage errors too.
+    if option(&args, "--log").is_some_and(|format| format.eq_ignore_ascii_case("json")) {
+        cx.console.set_log_json();
+    }
+    let result = match parse(args) {
         Err(error) => tell_usage(&error, &mut cx.console),
         Ok(Cli { common, command }) => {
             cx.console.configure(common.quiet, common.color);
@@ -167,21 +173,21 @@ fn parse(args: Vec<OsString>) -> Result<Cli, clap::Error> {
 
 /// `--color`, looked for ahead of parsing: it applies to help texts and usage errors too.
 fn color_choice(args: &[OsString]) -> ColorChoice {
-    let mut found = ColorChoice::Auto;
-    let next = args.iter().skip(1).chain(std::iter::once(args.first()).flatten());
-    for (arg, next) in args.iter().zip(next) {
-        let value = match arg.to_str() {
-            Some("--color") => next.to_str(),
-            Some(arg) => arg.strip_prefix("--color="),
-            None => None,
-        };
-        found = match value {
-            Some("always") => ColorChoice::Always,
-            Some("never") => ColorChoice::Never,
-            _ => found,
-        };
+    match option(args, "--color") {
+        Some("always") => ColorChoice::Always,
+        Some("never") => ColorChoice::Never,
+        _ => ColorChoice::Auto,
     }
-    found
+}
+
+/// The last value of an option, as far as can be said without parsing.
+fn option<'a>(args: &'a [OsString], name: &str) -> Option<&'a str> {
+    let next = args.iter().skip(1).map(Some).chain([None]);
+    let values = args.iter().zip(next).filter_map(|(arg, next)| {
+        let arg = arg.to_str()?;
+        if arg == name { next?.to_str() } else { arg.strip_prefix(name)?.strip_prefix('=') }
+    });
+    values.last()
 }
 
 /// Prints the help that was asked for, or makes the one line of a usage error.

@@ -4,6 +4,7 @@
 //! error and never a panic; a full disk behind stdout is an error, told at the end.
 
 use crate::exit::printable;
+use crate::logging;
 use clap::ValueEnum;
 use clap::builder::styling::{AnsiColor, Style};
 use indicatif::{MultiProgress, ProgressDrawTarget};
@@ -82,6 +83,7 @@ pub struct Console {
     out_error: Option<io::Error>,
     quiet: bool,
     json: bool,
+    log_json: bool,
     out_paint: Paint,
     err_paint: Paint,
     bars: MultiProgress,
@@ -96,6 +98,7 @@ impl Console {
             out_error: None,
             quiet: false,
             json: false,
+            log_json: false,
             out_paint: Paint(false),
             err_paint: Paint(false),
             bars: MultiProgress::with_draw_target(ProgressDrawTarget::hidden()),
@@ -124,6 +127,12 @@ impl Console {
     /// From now on stdout takes JSON only.
     pub fn set_json(&mut self) {
         self.json = true;
+        self.bars.set_draw_target(ProgressDrawTarget::hidden());
+    }
+
+    /// From now on each line of stderr is a JSON object, as those of the log are.
+    pub fn set_log_json(&mut self) {
+        self.log_json = true;
         self.bars.set_draw_target(ProgressDrawTarget::hidden());
     }
 
@@ -169,7 +178,7 @@ impl Console {
     /// A line on how things go: on stderr, but with `--json` and `-q` nowhere.
     pub fn note(&mut self, line: &str) {
         if !self.json && !self.quiet {
-            self.write_err(&format!("{line}\n"));
+            self.tell("INFO", line, |line| line.to_owned());
         }
     }
 
@@ -188,13 +197,19 @@ impl Console {
     /// A warning, on stderr whatever the user wants to see.
     pub fn warning(&mut self, text: &str) {
         let label = self.err_paint.warn("warning:");
-        self.write_err(&format!("swarm: {label} {}\n", printable(text)));
+        self.tell("WARN", text, |text| format!("swarm: {label} {}", printable(text)));
     }
 
     /// An error, on stderr whatever the user wants to see.
     pub fn error(&mut self, line: &str) {
         let label = self.err_paint.bad("swarm:");
-        self.write_err(&format!("{label} {line}\n"));
+        self.tell("ERROR", line, |line| format!("{label} {line}"));
+    }
+
+    /// A line on stderr: for people, or for whoever reads the log.
+    fn tell(&mut self, level: &str, text: &str, for_people: impl Fn(&str) -> String) {
+        let line = if self.log_json { logging::json_line(level, text) } else { for_people(text) };
+        self.write_err(&format!("{line}\n"));
     }
 
     /// What went wrong with stdout, if it was not just a reader that has seen enough.
@@ -267,6 +282,23 @@ pub mod tests {
         console.warning("odd\nname");
         assert_eq!(out.text(), "{\"a\":1}\n");
         assert_eq!(err.text(), "swarm: warning: odd\\nname\n");
+    }
+
+    #[test]
+    fn with_a_log_in_json_every_line_of_stderr_is_an_object() {
+        let (out, err) = (Shared::default(), Shared::default());
+        let mut console = Console::new(Box::new(out), Box::new(err.clone()));
+        console.set_log_json();
+        console.note("two\nlines");
+        console.warning("odd \"name\"");
+        console.error("bad");
+        let lines: Vec<serde_json::Value> =
+            err.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let told: Vec<_> = lines.iter().map(|line| (&line["level"], &line["fields"]["message"])).collect();
+        let expected = [("INFO", "two\nlines"), ("WARN", "odd \"name\""), ("ERROR", "bad")];
+        let expected = expected.map(|(level, text)| (level.into(), text.into()));
+        assert_eq!(told, expected.iter().map(|(level, text)| (level, text)).collect::<Vec<_>>());
+        assert!(lines.iter().all(|line| line["timestamp"].is_string() && line["target"] == "swarm"));
     }
 
     #[test]

@@ -280,13 +280,14 @@ async fn serve(args: DhtArgs, cx: &mut Context) -> Result<Exit> {
     if hosts.is_empty() && !dht.is_local() {
         hosts.extend(PUBLIC_NODES.map(str::to_owned));
     }
+    let is_service = question.is_none();
     let search = Search { question, cx: RefCell::new(cx), state: RefCell::default(), done: Notify::new() };
     let result = tokio::select! {
         () = dht.run(|event| search.on_event(event)) => Ok(Exit::Done),
         result = search.ask(dht, &hosts) => result,
         () = run_all(others, &hosts) => Ok(Exit::Done),
         result = save_now_and_then(&dhts, args.save.as_deref()) => result,
-        () = interrupt.wait() => Ok(Exit::Interrupted),
+        signal = interrupt.wait() => Ok(if is_service { signal.exit_of_service() } else { signal.exit() }),
     };
     if let Some(file) = &args.save {
         save(&dhts, file)?;

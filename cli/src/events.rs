@@ -28,6 +28,12 @@ pub enum Record<'a> {
         /// Number of files, pad files left out.
         files: usize,
     },
+    /// How the search for the metadata of a link goes, once a second.
+    Fetching {
+        peers: usize,
+        /// Why nothing comes; null while a peer offers the metadata.
+        waiting: Option<String>,
+    },
     /// Where peers can reach us.
     Listening { addresses: &'a [SocketAddr] },
     /// Existing data is known; peers are welcome.

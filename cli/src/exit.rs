@@ -23,6 +23,8 @@ pub enum Exit {
     Data = 4,
     /// No space, or no permission, at the destination.
     Destination = 5,
+    /// The terminal is gone; state was saved.
+    HungUp = 129,
     /// Interrupted by the user; state was saved.
     Interrupted = 130,
 }
@@ -37,6 +39,7 @@ impl Exit {
             Exit::Metainfo => "metainfo",
             Exit::Data => "data",
             Exit::Destination => "destination",
+            Exit::HungUp => "hung_up",
             Exit::Interrupted => "interrupted",
         }
     }

@@ -5,20 +5,21 @@ use crate::events::Record;
 use crate::exit::{Exit, Failure};
 use crate::interrupt::Interrupt;
 use crate::network::NetworkArgs;
-use crate::progress::FetchBar;
+use crate::progress::{self, FetchBar};
 use crate::source::Link;
 use crate::transfer::interrupted;
-use crate::units;
 use anyhow::{Context as _, Result};
 use std::future::pending;
 use std::ops::ControlFlow;
 use std::time::Duration;
 use swarm_core::metainfo::Magnet;
-use swarm_engine::{Event, Fetched, Fetching, Session};
+use swarm_engine::{Event, FetchStatus, Fetched, Fetching, Session};
 use tokio::time::{Instant, interval, interval_at, sleep_until};
 
 /// How often the bar is drawn.
 const BAR_INTERVAL: Duration = Duration::from_millis(200);
+/// How often scripts are told.
+const EVENT_INTERVAL: Duration = Duration::from_secs(1);
 /// How often those who see no bar get a line.
 const LINE_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -59,11 +60,13 @@ pub async fn metadata(
         };
         cx.console.note(&format!("{label}: fetching metadata"));
         let fetching = session.fetch_metadata(network.fetch(magnet));
-        follow(fetching, &label, &bar, cx).await.with_context(|| label.clone())
+        follow(fetching, &label, &bar, network.tuning.progress_interval, cx)
+            .await
+            .with_context(|| label.clone())
     };
     let fetched = tokio::select! {
         fetched = fetched => fetched,
-        () = interrupt.wait() => Err(interrupted(&label)),
+        signal = interrupt.wait() => Err(interrupted(signal, &label)),
         message = too_late(limit, &label) => Err(Failure::new(Exit::Runtime, message).into()),
     };
     bar.finish();
@@ -78,9 +81,20 @@ async fn too_late(limit: Option<Limit>, label: &str) -> String {
 }
 
 /// Tells what happens until the metadata is here.
-async fn follow(mut fetching: Fetching, label: &str, bar: &FetchBar, cx: &mut Context) -> Result<Fetched> {
+async fn follow(
+    mut fetching: Fetching,
+    label: &str,
+    bar: &FetchBar,
+    tell_every: Option<Duration>,
+    cx: &mut Context,
+) -> Result<Fetched> {
+    let every = |usual: Duration| {
+        let time = tell_every.unwrap_or(usual);
+        interval_at(Instant::now() + time, time)
+    };
     let mut redraw = interval(BAR_INTERVAL);
-    let mut line = interval_at(Instant::now() + LINE_INTERVAL, LINE_INTERVAL);
+    let mut event = every(EVENT_INTERVAL);
+    let mut line = every(LINE_INTERVAL);
     loop {
         tokio::select! {
             step = fetching.next() => match step {
@@ -92,10 +106,13 @@ async fn follow(mut fetching: Fetching, label: &str, bar: &FetchBar, cx: &mut Co
                 ControlFlow::Continue(_) => {}
                 ControlFlow::Break(result) => return Ok(result?),
             },
-            _ = redraw.tick() => bar.show(fetching.peers()),
+            _ = redraw.tick() => bar.show(&fetching.status()),
+            _ = event.tick() => {
+                let FetchStatus { peers, waiting, .. } = fetching.status();
+                cx.record(&Record::Fetching { peers, waiting: waiting.map(|why| why.to_string()) });
+            }
             _ = line.tick() => if !cx.console.has_bars() {
-                let peers = units::count(fetching.peers(), "peer");
-                cx.console.note(&format!("{label}: fetching metadata, {peers}"));
+                cx.console.note(&format!("{label}: {}", progress::fetching(&fetching.status())));
             },
         }
     }

@@ -86,7 +86,10 @@ Examples:
   swarm get 'magnet:?xt=urn:btih:...'
 
 Files appear under their final names only once every piece of them is verified. An interrupted download goes on when the
-same command runs again; a second one to the same place says so and stops.";
+same command runs again; a second one to the same place says so and stops.
+
+Ctrl-C, SIGTERM and SIGHUP save the state and end it with status 130, 130 and 129; once it is complete and seeds, with 130, 0
+and 129.";
 
 /// Downloads, and seeds for as long as the user wants.
 pub async fn run(args: GetArgs, cx: &mut Context) -> Result<Exit> {

@@ -1,18 +1,64 @@
-//! Ctrl-C and SIGTERM: the first asks the command to end cleanly, the second ends it at once.
+//! Ctrl-C, SIGTERM and SIGHUP: the first asks the command to end cleanly; a second Ctrl-C or SIGTERM ends it at once.
+//!
+//! A terminal that is closed sends SIGHUP more than once, so that one never cuts the end short. Who started the command so
+//! that it ignores SIGHUP (`nohup`) has it ignored.
 
 use crate::exit::{Exit, Failure};
 use anyhow::{Context as _, Result};
 use std::io;
 
+/// What asks a command to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// Ctrl-C.
+    Interrupt,
+    /// SIGTERM, as from a service manager.
+    Terminate,
+    /// SIGHUP: the terminal is gone.
+    HangUp,
+}
+
+impl Signal {
+    /// The status of a command that has not done what it was to do.
+    pub fn exit(self) -> Exit {
+        match self {
+            Signal::Interrupt | Signal::Terminate => Exit::Interrupted,
+            Signal::HangUp => Exit::HungUp,
+        }
+    }
+
+    /// The status of a command that would have gone on until somebody ends it.
+    pub fn exit_of_service(self) -> Exit {
+        match self {
+            Signal::Terminate => Exit::Done,
+            other => other.exit(),
+        }
+    }
+
+    /// What to call the end that it brings.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Signal::Interrupt => "interrupted",
+            Signal::Terminate => "terminated",
+            Signal::HangUp => "hung_up",
+        }
+    }
+}
+
 /// Waits for the user's wish to end.
 #[derive(Debug)]
 pub struct Interrupt {
     #[cfg(unix)]
-    signals: [tokio::signal::unix::Signal; 2],
+    interrupt: tokio::signal::unix::Signal,
+    #[cfg(unix)]
+    terminate: tokio::signal::unix::Signal,
+    /// `None`: it is ignored.
+    #[cfg(unix)]
+    hang_up: Option<tokio::signal::unix::Signal>,
 }
 
 impl Interrupt {
-    /// Takes over both signals, for the rest of the process's life. Needs a tokio runtime.
+    /// Takes over the signals, for the rest of the process's life. Needs a tokio runtime.
     ///
     /// # Errors
     /// What the system says, should it refuse.
@@ -23,10 +69,11 @@ impl Interrupt {
     fn take_over() -> io::Result<Interrupt> {
         #[cfg(unix)]
         {
-            use signal_hook::consts::{SIGINT, SIGTERM};
+            use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
             use std::sync::{Arc, atomic::AtomicBool};
             use tokio::signal::unix::{SignalKind, signal};
-            let signals = [signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?];
+            let (interrupt, terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+            let hang_up = if ignores_hang_up() { None } else { Some(signal(SignalKind::hangup())?) };
             let asked = Arc::new(AtomicBool::new(false));
             for number in [SIGINT, SIGTERM] {
                 // In this order: the exit comes before the flag that arms it. It happens inside the signal handler, so
@@ -38,7 +85,10 @@ impl Interrupt {
                 )?;
                 signal_hook::flag::register(number, asked.clone())?;
             }
-            Ok(Interrupt { signals })
+            if hang_up.is_some() {
+                signal_hook::flag::register(SIGHUP, asked)?;
+            }
+            Ok(Interrupt { interrupt, terminate, hang_up })
         }
         #[cfg(not(unix))]
         Ok(Interrupt {})
@@ -47,30 +97,49 @@ impl Interrupt {
     /// Does work that blocks, on a thread of its own, until it is done or a signal comes.
     ///
     /// # Errors
-    /// A [`Failure`] with [`Exit::Interrupted`]; the work goes on in the background, and ends with the process.
+    /// A [`Failure`] with the signal's status; the work goes on in the background, and ends with the process.
     pub async fn during<T: Send + 'static>(
         &mut self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T> {
         tokio::select! {
             result = tokio::task::spawn_blocking(work) => result.context("a defect in the engine"),
-            () = self.wait() => Err(Failure::new(Exit::Interrupted, "interrupted").into()),
+            signal = self.wait() => Err(Failure::new(signal.exit(), "interrupted").into()),
         }
     }
 
-    /// Returns when the first signal comes.
-    pub async fn wait(&mut self) {
+    /// Returns when the first signal comes, with which it is.
+    pub async fn wait(&mut self) -> Signal {
         #[cfg(unix)]
         {
-            let [interrupt, terminate] = &mut self.signals;
+            let Interrupt { interrupt, terminate, hang_up } = self;
+            let hung_up = async {
+                match hang_up {
+                    Some(signal) => signal.recv().await,
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
+                _ = interrupt.recv() => Signal::Interrupt,
+                _ = terminate.recv() => Signal::Terminate,
+                _ = hung_up => Signal::HangUp,
             }
         }
         #[cfg(not(unix))]
-        if tokio::signal::ctrl_c().await.is_err() {
-            std::future::pending::<()>().await;
+        {
+            if tokio::signal::ctrl_c().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+            Signal::Interrupt
         }
     }
+}
+
+/// Whether the process was started with SIGHUP ignored, as far as the system tells (Linux).
+#[cfg(unix)]
+fn ignores_hang_up() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask & (1 << (signal_hook::consts::SIGHUP - 1)) != 0)
 }

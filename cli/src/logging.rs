@@ -4,6 +4,7 @@ use crate::console::ColorWhen;
 use clap::ValueEnum;
 use indicatif::MultiProgress;
 use std::io::{self, IsTerminal as _, Write};
+use std::time::SystemTime;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt as _;
@@ -21,6 +22,11 @@ pub enum LogFormat {
 
 /// Starts logging: errors and warnings, with each `-v` a level more of our own crates, with `-q` nothing.
 pub fn start(format: LogFormat, verbosity: u8, quiet: bool, color: ColorWhen, bars: MultiProgress) {
+    if format == LogFormat::Json {
+        std::panic::set_hook(Box::new(|panic| {
+            let _ = writeln!(io::stderr(), "{}", json_line("ERROR", &panic.to_string()));
+        }));
+    }
     let ours = match (quiet, verbosity) {
         (true, _) => return,
         (false, 0) => LevelFilter::WARN,
@@ -37,6 +43,14 @@ pub fn start(format: LogFormat, verbosity: u8, quiet: bool, color: ColorWhen, ba
         LogFormat::Text => tracing_subscriber::registry().with(filter).with(lines).try_init(),
         LogFormat::Json => tracing_subscriber::registry().with(filter).with(lines.json()).try_init(),
     };
+}
+
+/// A line that is no event of the log's own, in the log's format.
+pub fn json_line(level: &str, message: &str) -> String {
+    let timestamp = humantime::format_rfc3339_micros(SystemTime::now()).to_string();
+    let fields = serde_json::json!({ "message": message });
+    serde_json::json!({ "timestamp": timestamp, "level": level, "fields": fields, "target": "swarm" })
+        .to_string()
 }
 
 /// Standard error, with the progress bars out of the way while a line is written.

@@ -1,7 +1,7 @@
 //! The options that every command with a network takes.
 
 use crate::units;
-use clap::Args;
+use clap::{Args, ValueEnum};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -77,8 +77,24 @@ pub struct NetworkArgs {
     #[arg(long, conflicts_with = "state_dir")]
     pub no_state: bool,
 
+    /// Of `seed` only.
+    #[arg(skip)]
+    pub super_seed: SuperSeed,
+
     #[command(flatten)]
     pub tuning: TuningArgs,
+}
+
+/// Whether a seed that knows of no other copy hides pieces that it has let out (BEP 16).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum SuperSeed {
+    /// Unless everybody is on this machine
+    #[default]
+    Auto,
+    /// Always
+    On,
+    /// Never: every peer sees every piece
+    Off,
 }
 
 /// For `swarm lab`, where everybody is on one machine and in a hurry.
@@ -88,7 +104,7 @@ pub struct TuningArgs {
     #[arg(long, hide = true, value_name = "DURATION", value_parser = units::parse_duration)]
     announce_interval_min: Option<Duration>,
 
-    /// Tell progress with --json as often as this; default: every second
+    /// Tell progress as often as this; default: every second with --json, else every ten
     #[arg(long, hide = true, value_name = "DURATION", value_parser = units::parse_duration)]
     pub progress_interval: Option<Duration>,
 
@@ -130,7 +146,11 @@ impl NetworkArgs {
             announce_interval_min: self.tuning.announce_interval_min.unwrap_or(torrent.announce_interval_min),
             peers_max: self.max_peers.map_or(torrent.peers_max, |n| n as usize),
             // Within one machine no uplink is short, and to hide pieces only costs time.
-            super_seeding: !self.is_local(),
+            super_seeding: match self.super_seed {
+                SuperSeed::Auto => !self.is_local(),
+                SuperSeed::On => true,
+                SuperSeed::Off => false,
+            },
             ..torrent
         }
     }
@@ -228,6 +248,23 @@ mod tests {
     fn web_seeds_are_on_the_web() {
         assert!(parse_web_seed("udp://tracker.example:80").is_err());
         assert!(parse_web_seed("https://example/f.iso").is_ok());
+    }
+
+    #[test]
+    fn super_seeding_is_as_the_user_says() {
+        let torrent = |listen: &str, super_seed| {
+            let network =
+                NetworkArgs { listen: vec![listen.parse().unwrap()], super_seed, ..Default::default() };
+            let info = b"d4:infod6:lengthi5e4:name1:n12:piece lengthi16384e6:pieces20:AAAAAAAAAAAAAAAAAAAAee";
+            let metainfo = swarm_core::metainfo::Metainfo::parse(info).unwrap();
+            network.apply(AddTorrent::seed(metainfo, ".")).super_seeding
+        };
+        for (super_seed, local, open) in
+            [(SuperSeed::Auto, false, true), (SuperSeed::On, true, true), (SuperSeed::Off, false, false)]
+        {
+            assert_eq!(torrent("127.0.0.1:0", super_seed), local);
+            assert_eq!(torrent("0.0.0.0:0", super_seed), open);
+        }
     }
 
     #[test]

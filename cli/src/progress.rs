@@ -8,7 +8,7 @@ use crate::exit::printable;
 use crate::units;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::time::Duration;
-use swarm_engine::TorrentStats;
+use swarm_engine::{FetchStatus, TorrentStats};
 
 /// A bar for reading a known number of bytes: hashing, checking. Clones are the same bar.
 #[derive(Clone)]
@@ -79,9 +79,9 @@ impl FetchBar {
         FetchBar(bar.with_style(style("{spinner} {wide_msg}")), label.to_owned())
     }
 
-    /// How many peers there are to ask.
-    pub fn show(&self, peers: usize) {
-        self.0.set_message(format!("{}: fetching metadata, {}", self.1, units::count(peers, "peer")));
+    /// How many peers there are to ask, and why nothing comes if nothing does.
+    pub fn show(&self, status: &FetchStatus) {
+        self.0.set_message(format!("{}: {}", self.1, fetching(status)));
         self.0.tick();
     }
 
@@ -95,6 +95,15 @@ fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template)
         .expect("the templates in this module are valid")
         .progress_chars("=> ")
+}
+
+/// A search for metadata in one line.
+pub fn fetching(status: &FetchStatus) -> String {
+    let text = format!("fetching metadata, {}", units::count(status.peers, "peer"));
+    match &status.waiting {
+        Some(why) => printable(&format!("{text}, waiting: {why}")),
+        None => text,
+    }
 }
 
 /// A transfer in one line.

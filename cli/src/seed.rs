@@ -3,7 +3,7 @@
 use crate::app::Context;
 use crate::exit::Exit;
 use crate::interrupt::Interrupt;
-use crate::network::NetworkArgs;
+use crate::network::{NetworkArgs, SuperSeed};
 use crate::transfer::{self, Plan, SeedUntil};
 use anyhow::Result;
 use clap::Args;
@@ -34,6 +34,13 @@ pub struct SeedArgs {
     #[arg(long)]
     recheck: bool,
 
+    /// Super-seed (BEP 16): while no other peer has everything, let each piece out once before any goes out again
+    ///
+    /// Peers are told of the pieces one after the other then, in order. It ends by itself once every piece is with somebody
+    /// else, and where there are fewer than four peers.
+    #[arg(long, value_name = "WHEN", value_enum, default_value_t)]
+    super_seed: SuperSeed,
+
     /// Print events as JSON, one object a line
     #[arg(long)]
     json: bool,
@@ -51,8 +58,8 @@ Examples:
   swarm seed release.iso.meta .
   swarm seed https://example.org/release.iso.meta /srv/files --max-up 80Mbit/s
 
-The data is checked first, unless saved state vouches for it. Ctrl-C stops: peers and trackers are told, state is saved,
-and the exit status is 130.";
+The data is checked first, unless saved state vouches for it. Ctrl-C, SIGTERM and SIGHUP stop it: peers and
+trackers are told, state is saved, and the exit status is 130, 0 and 129.";
 
 /// Seeds until interrupted.
 pub async fn run(args: SeedArgs, cx: &mut Context) -> Result<Exit> {
@@ -63,7 +70,8 @@ pub async fn run(args: SeedArgs, cx: &mut Context) -> Result<Exit> {
     transfer::end(result, cx)
 }
 
-async fn seed(args: SeedArgs, cx: &mut Context) -> Result<Exit> {
+async fn seed(mut args: SeedArgs, cx: &mut Context) -> Result<Exit> {
+    args.network.super_seed = args.super_seed;
     let mut interrupt = Interrupt::install()?;
     let begun = transfer::begin(&args.source, &args.dir, &args.network, cx, &mut interrupt).await?;
     let mut torrent = AddTorrent::seed(Arc::clone(&begun.metainfo), args.dir);

@@ -3,11 +3,11 @@
 use crate::exit::{Exit, Failure, printable};
 use anyhow::{Context as _, Result};
 use std::ffi::OsStr;
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::Read as _;
 use std::path::Path;
 use swarm_core::dht::PointerLink;
-use swarm_core::metainfo::{METAINFO_LEN_MAX, Magnet, MagnetError, Metainfo, parse_info_hash};
+use swarm_core::metainfo::{METAINFO_LEN_MAX, Magnet, MagnetError, Metainfo, MetainfoError, parse_info_hash};
 use swarm_engine::SessionOptions;
 use url::Url;
 
@@ -103,6 +103,10 @@ async fn read(source: &OsStr, options: &SessionOptions) -> Result<Vec<u8>> {
 
 fn read_file(path: &Path) -> Result<Vec<u8>> {
     let file = File::open(path).context("cannot open")?;
+    let len = file.metadata().ok().filter(Metadata::is_file).map_or(0, |metadata| metadata.len());
+    if len > METAINFO_LEN_MAX as u64 {
+        return Err(MetainfoError::TooLong(usize::try_from(len).unwrap_or(usize::MAX)).into());
+    }
     let mut bytes = Vec::new();
     // A byte more than allowed, so that the parser can tell.
     file.take(METAINFO_LEN_MAX as u64 + 1).read_to_end(&mut bytes).context("cannot read")?;

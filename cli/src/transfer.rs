@@ -3,7 +3,7 @@
 use crate::app::Context;
 use crate::events::{Moved, Record, seconds_since};
 use crate::exit::{Exit, Failure, one_line, printable};
-use crate::interrupt::Interrupt;
+use crate::interrupt::{Interrupt, Signal};
 use crate::network::NetworkArgs;
 use crate::progress::{self, TransferBar};
 use crate::source::{self, Link, Source};
@@ -127,10 +127,13 @@ pub async fn begin(
     interrupt: &mut Interrupt,
 ) -> Result<Begun> {
     cx.record(&Record::Started { source: &source.to_string_lossy(), dir: &dir.to_string_lossy() });
+    if network.state_dir().is_none() && !network.no_state {
+        cx.warn("there is no home folder for state, so all complete data is checked at each start; --state-dir names one");
+    }
     let options = network.session_options();
     let source = tokio::select! {
         source = source::open(source, &options) => source?,
-        () = interrupt.wait() => return Err(interrupted(&source.to_string_lossy())),
+        signal = interrupt.wait() => return Err(interrupted(signal, &source.to_string_lossy())),
     };
     let begun = match source {
         Source::Metainfo(metainfo) => {
@@ -173,6 +176,7 @@ pub async fn run(
     let torrent = AddTorrent { peers_found: begun.peers_found, ..network.apply(torrent) };
     let torrent = session.add(torrent).await?;
     let bar = TransferBar::new(&cx.console);
+    let line_interval = network.tuning.progress_interval.unwrap_or(LINE_INTERVAL);
     let mut watch = Watch {
         cx,
         torrent,
@@ -185,7 +189,8 @@ pub async fn run(
         left: BTreeMap::new(),
         is_started: false,
         is_complete: false,
-        line_at: Instant::now() + LINE_INTERVAL,
+        line_interval,
+        line_at: Instant::now() + line_interval,
         give_up_at: None,
         lift_at: None,
         stop_at: None,
@@ -205,8 +210,8 @@ pub fn end(result: Result<Exit>, cx: &mut Context) -> Result<Exit> {
 }
 
 /// Why it ended, if the user ended it.
-pub fn interrupted(what: &str) -> Error {
-    Failure::new(Exit::Interrupted, format!("{what}: interrupted; the same command again goes on from here"))
+pub fn interrupted(signal: Signal, what: &str) -> Error {
+    Failure::new(signal.exit(), format!("{what}: interrupted; the same command again goes on from here"))
         .into()
 }
 
@@ -227,6 +232,8 @@ struct Watch<'a> {
     is_started: bool,
     /// Everything wanted is there.
     is_complete: bool,
+    /// How often progress gets a line.
+    line_interval: Duration,
     /// When progress gets its next line.
     line_at: Instant,
     /// When the disk has been full for too long.
@@ -254,7 +261,7 @@ impl Watch<'_> {
             let step = tokio::select! {
                 // In this order: a flood of events keeps neither the user nor progress waiting.
                 biased;
-                () = interrupt.wait() => self.on_interrupt().await,
+                signal = interrupt.wait() => self.on_signal(signal).await,
                 () = at(self.give_up_at) => self.on_no_space(),
                 () = at(self.lift_at) => self.lift(),
                 () = at(self.stop_at) => self.stopped("duration", Exit::Done).await,
@@ -382,23 +389,32 @@ impl Watch<'_> {
         if self.cx.console.is_json() {
             self.cx.record(&Record::progress(&stats));
         } else if !self.cx.console.has_bars() && Instant::now() >= self.line_at {
-            self.line_at = Instant::now() + LINE_INTERVAL;
+            self.line_at = Instant::now() + self.line_interval;
+            // Of a seed that nobody asks there is nothing to say.
+            if self.is_complete && stats.rate_up == 0 && stats.rate_down == 0 {
+                return self.until_ratio(&stats).await;
+            }
             self.cx.console.note(&printable(&progress::summary(&stats)));
         }
+        self.until_ratio(&stats).await
+    }
+
+    /// Ends seeding if enough has been sent.
+    async fn until_ratio(&mut self, stats: &TorrentStats) -> Step {
         match self.plan.until {
-            SeedUntil::Ratio(ratio) if self.is_complete && is_reached(ratio, &stats) => {
+            SeedUntil::Ratio(ratio) if self.is_complete && is_reached(ratio, stats) => {
                 self.stopped("ratio", Exit::Done).await
             }
             _ => GO_ON,
         }
     }
 
-    async fn on_interrupt(&mut self) -> Step {
+    async fn on_signal(&mut self, signal: Signal) -> Step {
         self.cx.console.note("stopping; once more to stop at once");
-        if self.is_complete {
-            return self.stopped("interrupted", Exit::Interrupted).await;
+        if self.is_complete || self.mode == Mode::Seed {
+            return self.stopped(signal.reason(), signal.exit_of_service()).await;
         }
-        ControlFlow::Break(Err(interrupted(&self.path.to_string_lossy())))
+        ControlFlow::Break(Err(interrupted(signal, &self.path.to_string_lossy())))
     }
 
     /// Seeding ends, for this reason.

@@ -22,7 +22,7 @@ use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use flate2::bufread::MultiGzDecoder;
 use http_body_util::{BodyExt, Empty};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::client::conn::http1;
 use hyper::header::{
     ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_ENCODING, HOST, LOCATION, USER_AGENT,
@@ -290,14 +290,17 @@ fn redirect(url: &Url, response: &Response<Incoming>) -> Result<Option<Url>, Htt
 
 /// The body of a response, if it is not longer than `limit` bytes, before decompression and after.
 async fn body(response: Response<Incoming>, limit: usize) -> Result<Vec<u8>, HttpError> {
-    let too_long = || failed(format!("the answer is longer than {limit} bytes"));
+    let too_long = |len: &str| failed(format!("the answer{len} is longer than {limit} bytes"));
     let is_gzip = response.headers().get(CONTENT_ENCODING).is_some_and(|encoding| encoding == "gzip");
     let mut body = response.into_body();
+    if let Some(len) = body.size_hint().exact().filter(|&len| len > limit as u64) {
+        return Err(too_long(&format!(" of {len} bytes")));
+    }
     let mut bytes = Vec::new();
     while let Some(frame) = body.frame().await {
         let Ok(chunk) = frame.map_err(|e| failed(chain(&e)))?.into_data() else { continue };
         if bytes.len() + chunk.len() > limit {
-            return Err(too_long());
+            return Err(too_long(""));
         }
         bytes.extend_from_slice(&chunk);
     }
@@ -307,7 +310,7 @@ async fn body(response: Response<Incoming>, limit: usize) -> Result<Vec<u8>, Htt
     let mut plain = Vec::new();
     let decoder = MultiGzDecoder::new(&bytes[..]);
     decoder.take(limit as u64 + 1).read_to_end(&mut plain).map_err(|e| failed(chain(&e)))?;
-    if plain.len() > limit { Err(too_long()) } else { Ok(plain) }
+    if plain.len() > limit { Err(too_long("")) } else { Ok(plain) }
 }
 
 /// An error and what caused it, on one line.

@@ -115,16 +115,21 @@ async fn odd_but_usable_replies_are_used() {
     let entries = [
         entry("127.0.0.1", port.into()),
         entry("::1", 1),
-        entry("tracker.example", 1),
+        entry("no host", 1),
         entry("127.0.0.1", 0),
         entry("127.0.0.1", -1),
         entry("127.0.0.1", 1 << 16),
         "i7ede".to_owned(),
     ];
     let dictionaries = format!("d8:intervali1800e5:peersl{}ee", entries.concat());
+    let listed = [b"d5:peersl6:\x7f\0\0\x01".as_slice(), &port.to_be_bytes(), b"ee"].concat();
+    // Told of by its name, the peer is found, too.
+    let named = format!("d5:peersl{}ee", entry("localhost", port.into()));
     let cases = [
         // Dictionaries; port 0, names and nonsense left out.
         (Say::ok(dictionaries), "2 peers"),
+        (Say::ok(listed), "1 peers"),
+        (Say::ok(named), "0 peers"),
         // Multicast, broadcast, nobody, and port 0.
         (
             with_seeder(&[
@@ -140,6 +145,51 @@ async fn odd_but_usable_replies_are_used() {
         assert_eq!(download_by(&swarm, &[tracker.url("/announce")]).await, expected);
         swarm.forget();
     }
+}
+
+#[tokio::test]
+async fn a_reply_without_peers_or_with_nonsense_is_named_once() {
+    let swarm = Swarm::new("127.0.0.1").await;
+    let entry = |ip: &str| format!("d2:ip{}:{ip}4:porti1ee", ip.len());
+    // Too long for a part of a host's name: no server is asked.
+    let nobody = "x".repeat(64);
+    for (reply, expected) in [
+        ("d8:intervali1800ee".to_owned(), "its reply has no list of peers"),
+        (
+            format!("d5:peersl{}{}ee", entry("no host"), entry("a/b")),
+            "some peers in its reply make no sense, and are passed over",
+        ),
+        (format!("d5:peersl{}ee", entry(&nobody)), &format!("cannot find its peer {nobody}: ")),
+    ] {
+        let tracker = Scripted::always("127.0.0.1", Say::ok(reply)).await;
+        let getter = session("127.0.0.1");
+        let torrent = getter.add(swarm.download(&[tracker.url("/announce")])).await.unwrap();
+        let mut events = torrent.events();
+        let warning = loop {
+            if let Event::Warning(text) = events.next().await.expect("there is a warning") {
+                break text;
+            }
+        };
+        assert!(warning.starts_with(&format!("{}: {expected}", tracker.url("/announce"))), "{warning}");
+        getter.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn trackers_beyond_the_bound_are_named() {
+    let swarm = Swarm::new("127.0.0.1").await;
+    let mut metainfo = swarm.metainfo.as_ref().clone();
+    metainfo.trackers = (0..515).map(|n| vec![format!("wss://nobody.invalid/{n}")]).collect();
+    let getter = session("127.0.0.1");
+    let torrent = getter.add(get(&Arc::new(metainfo), swarm.target.path(), &[])).await.unwrap();
+    let mut events = torrent.events();
+    loop {
+        if let Event::Warning(text) = events.next().await.expect("there is a warning") {
+            assert_eq!(text, "3 trackers are never asked: there are more than 512");
+            break;
+        }
+    }
+    getter.stop().await;
 }
 
 async fn a_tracker_that_keeps_us_waiting_stops_neither_the_transfer_nor_the_end(ip: &str) {

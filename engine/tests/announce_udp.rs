@@ -18,6 +18,8 @@ for_both_families![
     a_download_finds_its_peers_and_the_tracker_hears_of_it,
     a_refusal_is_told_and_the_next_tracker_serves,
     a_port_at_which_nobody_listens_is_noticed_at_once,
+    silent_trackers_delay_the_live_one_by_seconds,
+    trackers_that_refuse_delay_the_last_of_two_hundred_little,
     a_local_address_that_a_metainfo_file_names_must_look_like_a_tracker,
 ];
 
@@ -86,6 +88,7 @@ fn answer(transaction: TransactionId, says: Result<SocketAddr, &'static str>) ->
                 external_ip: None,
                 warning: None,
                 peers: vec![TrackerPeer { addr, id: None }],
+                oddities: Default::default(),
             };
             Response::Announce { transaction, response }
         }
@@ -152,6 +155,44 @@ async fn a_port_at_which_nobody_listens_is_noticed_at_once(ip: &str) {
     torrent.completed().await.unwrap();
     swarm.check();
     assert!(begun.elapsed() < Duration::from_secs(15), "not even one retransmission");
+}
+
+async fn silent_trackers_delay_the_live_one_by_seconds(ip: &str) {
+    let swarm = Swarm::new(ip).await;
+    let mut silent = Vec::new();
+    for _ in 0..5 {
+        silent.push(UdpSocket::bind((ip, 0)).await.unwrap());
+    }
+    let good = Tracker::start(ip, Ok(swarm.seeder_addr())).await;
+    let dead = silent.iter().map(|socket| format!("udp://{}/announce", socket.local_addr().unwrap()));
+    let trackers: Vec<String> = dead.chain([good.url("/announce")]).collect();
+    let getter = session(ip);
+    let torrent = getter.add(swarm.download(&trackers)).await.unwrap();
+    let served = tokio::time::timeout(Duration::from_secs(10), torrent.completed()).await;
+    served.expect("the first peers come within 10 s").unwrap();
+    swarm.check();
+    torrent.stop().await.unwrap();
+}
+
+async fn trackers_that_refuse_delay_the_last_of_two_hundred_little(ip: &str) {
+    let swarm = Swarm::new(ip).await;
+    let mut taken = Vec::new();
+    for _ in 0..199 {
+        taken.push(UdpSocket::bind((ip, 0)).await.unwrap());
+    }
+    let refusing = taken.iter().enumerate().map(|(n, socket)| {
+        let scheme = if n % 2 == 0 { "udp" } else { "http" };
+        format!("{scheme}://{}/announce", socket.local_addr().unwrap())
+    });
+    let good = Tracker::start(ip, Ok(swarm.seeder_addr())).await;
+    let trackers: Vec<String> = refusing.chain([good.url("/announce")]).collect();
+    drop(taken);
+    let getter = session(ip);
+    let torrent = getter.add(swarm.download(&trackers)).await.unwrap();
+    let begun = std::time::Instant::now();
+    torrent.completed().await.unwrap();
+    println!("199 that refuse: complete after {:?}", begun.elapsed());
+    swarm.check();
 }
 
 async fn a_local_address_that_a_metainfo_file_names_must_look_like_a_tracker(ip: &str) {

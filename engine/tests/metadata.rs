@@ -12,7 +12,7 @@ use swarm_core::metainfo::{Magnet, Metainfo};
 use swarm_core::wire::extension::{EXTENSION_HANDSHAKE_ID, Extension, ExtensionHandshake};
 use swarm_core::wire::handshake::{HANDSHAKE_LEN, Handshake, Reserved};
 use swarm_core::wire::{DecodeLimits, Decoded, Message, MetadataMessage, decode, metadata_range};
-use swarm_engine::{AddTorrent, DhtOptions, Error, FetchMetadata, Fetched};
+use swarm_engine::{AddTorrent, DhtOptions, Error, FetchMetadata, Fetched, Waiting};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -25,6 +25,7 @@ for_both_families![
     a_liar_is_banned_and_holds_nobody_up,
     of_a_private_torrent_only_its_trackers_peers_are_kept,
     who_loses_interest_ends_the_search,
+    metadata_over_the_limit_is_named_and_waited_for,
     trackers_hear_of_a_search_that_is_given_up,
 ];
 
@@ -231,5 +232,45 @@ async fn trackers_hear_of_a_search_that_is_given_up(ip: &str) {
         let stopped =
             tokio::time::timeout(Duration::from_secs(30), stopped).await.expect("the tracker is told");
         assert_eq!(parameter(&stopped, "peer_id"), parameter(&started, "peer_id"));
+    }
+}
+
+async fn metadata_over_the_limit_is_named_and_waited_for(ip: &str) {
+    let listener = TcpListener::bind((ip, 0)).await.unwrap();
+    let info_hash = swarm_core::id::InfoHash([7; 20]);
+    let magnet = Magnet { peers: vec![peer_of(listener.local_addr().unwrap())], ..Magnet::new(info_hash) };
+    let getter = session(ip);
+    let mut fetching = getter.fetch_metadata(FetchMetadata::new(magnet));
+    let (mut stream, _) = listener.accept().await.unwrap();
+    let mut greeting = [0; HANDSHAKE_LEN];
+    stream.read_exact(&mut greeting).await.unwrap();
+    let reserved = Reserved::EXTENSION;
+    let hello = Handshake { reserved, info_hash, peer_id: PeerId(*b"-XX0001-000000000000") };
+    stream.write_all(&hello.encode()).await.unwrap();
+    let offer = ExtensionHandshake {
+        ids: [(Extension::Metadata, 3)].into(),
+        metadata_size: Some(100_000_000),
+        ..ExtensionHandshake::default()
+    };
+    let mut bytes = Vec::new();
+    Message::Extended { id: EXTENSION_HANDSHAKE_ID, payload: offer.encode() }.encode(&mut bytes);
+    stream.write_all(&bytes).await.unwrap();
+    loop {
+        if let Some(waiting @ Waiting::MetadataTooLong { .. }) = fetching.status().waiting {
+            let text = "the metadata is longer than the limit of 33554432 bytes: it has 100000000 by the word of 1 peer";
+            assert_eq!(waiting.to_string(), text);
+            break;
+        }
+        fetching.changed().await;
+    }
+    assert!(futures_pending(&mut fetching).await, "one peer's word does not end it");
+}
+
+/// Whether nothing has come of it so far.
+async fn futures_pending(fetching: &mut swarm_engine::Fetching) -> bool {
+    tokio::select! {
+        biased;
+        step = fetching.next() => step.is_continue(),
+        () = std::future::ready(()) => true,
     }
 }

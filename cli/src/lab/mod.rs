@@ -21,7 +21,7 @@ use self::report::Report;
 use self::swarm::{Plan, Ran, Swarm};
 use crate::app::Context;
 use crate::exit::{Exit, Failure, printable};
-use crate::interrupt::Interrupt;
+use crate::interrupt::{Interrupt, Signal};
 use crate::{transfer, units};
 use anyhow::{Context as _, Result};
 use clap::Args;
@@ -146,7 +146,7 @@ async fn lab(args: LabArgs, cx: &mut Context) -> Result<Exit> {
     }
     let wrong = tokio::select! {
         wrong = compare_all(&material, &ran) => wrong?,
-        () = interrupt.wait() => return Err(interrupted()),
+        signal = interrupt.wait() => return Err(interrupted(signal)),
     };
     let report = Report::new(&plan, &material, &ran, &wrong);
     view::print(&report, &mut cx.console);
@@ -189,21 +189,21 @@ async fn prepare(
     };
     let material = tokio::select! {
         material = &mut work => material??,
-        () = interrupt.wait() => {
+        signal = interrupt.wait() => {
             stop.store(true, Ordering::Relaxed);
             if args.source.is_none() {
                 // Nobody writes to the folder any more when it is removed.
                 let _ = work.await;
             }
-            return Err(interrupted());
+            return Err(interrupted(signal));
         }
     };
     material.warnings.iter().for_each(|warning| cx.warn(warning));
     Ok(material)
 }
 
-fn interrupted() -> anyhow::Error {
-    Failure::new(Exit::Interrupted, "lab: interrupted; everything is cleaned up").into()
+fn interrupted(signal: Signal) -> anyhow::Error {
+    Failure::new(signal.exit(), "lab: interrupted; everything is cleaned up").into()
 }
 
 fn parse_size(text: &str) -> Result<u64, String> {

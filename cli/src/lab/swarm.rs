@@ -167,7 +167,7 @@ impl<'a> Swarm<'a> {
         };
         let result = tokio::select! {
             biased;
-            () = interrupt.wait() => Err(interrupted()),
+            signal = interrupt.wait() => Err(interrupted(signal)),
             result = self.watch() => result,
             () = serve => Err(anyhow!("the DHT's node has ended")),
         };

@@ -403,3 +403,30 @@ fn a_found_torrent_wants_nobody_any_more() {
         Some(Action::Close { peer: PeerKey(1_000), reason: CloseReason::Stopped })
     );
 }
+
+#[test]
+fn metadata_over_the_limit_is_a_reason_to_wait_and_nobodys_word_ends_the_search() {
+    let size = METADATA_LEN_MAX + 1;
+    let mut world = World::new(40_000)
+        .with(Kind::Garbage(size), NOW)
+        .with(Kind::Garbage(size), NOW)
+        .with(Kind::Garbage(u32::MAX), NOW)
+        .with(Kind::Honest, SOON);
+    assert_eq!(world.fetch.too_long(), None);
+    world.run(Duration::from_secs(1));
+    assert_eq!(world.fetch.too_long(), Some((size, 2)), "by the word of most");
+    assert!(!world.fetch.is_offered());
+    let after = world.resolved_after();
+    assert!(after <= SOON.as_secs_f64() + 5.0, "after {after} s");
+}
+
+#[test]
+fn who_offers_too_much_metadata_is_remembered_within_bounds() {
+    let mut world = World::new(40_000);
+    for n in 0..200 {
+        world = world.with(Kind::Garbage(u32::MAX - n), NOW);
+    }
+    world.run(Duration::from_secs(60));
+    assert_eq!(world.fetch.too_long().map(|(_, hosts)| hosts), Some(1));
+    assert!(format!("{:?}", world.fetch).matches("4294967").count() <= 64, "of 200 hosts");
+}

@@ -125,6 +125,23 @@ fn a_lone_peer_hears_of_everything_without_waiting() {
 }
 
 #[test]
+fn pieces_are_let_out_in_order_for_those_who_ask_in_order() {
+    let (_, many) = Seed::with_peers(20);
+    // A few are told of a second one as they are unchoked.
+    assert!(many.is_sorted() && many[19] < PieceIndex(24), "{many:?}");
+    let (mut seed, told_first) = Seed::with_peers(1);
+    let mut heard = told_first;
+    let mut got = 0;
+    while heard.len() < PIECES as usize {
+        // It gets them as it asks for them: in order.
+        let piece = heard[got];
+        heard.extend(told(&seed.send(1, Message::Have(piece)), 1));
+        got += 1;
+    }
+    assert_eq!(heard, (0..PIECES).map(PieceIndex).collect::<Vec<_>>(), "alone with the seed, too");
+}
+
+#[test]
 fn another_seed_ends_it() {
     let (mut seed, _) = Seed::with_peers(6);
     assert_eq!(upload_only(&seed.connect(7)), Some(false), "who seems to want nothing would be left");

@@ -53,6 +53,7 @@ pub(crate) fn announcer(config: &Config, now: Time, rng: Rng) -> Announcer {
         peer_id: config.peer_id,
         ports: BTreeMap::from([(Family::V4, config.listen_port.unwrap_or(1))]),
         interval_min: INTERVAL_MIN,
+        private: false,
     };
     let tiers = [vec![tracker::URL.to_owned()]];
     let mut announcer = Announcer::new(announcing, Named { by_metainfo: &tiers, by_user: &[] }, rng);

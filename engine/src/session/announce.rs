@@ -13,12 +13,17 @@ use swarm_core::id::{InfoHash, PeerId};
 use swarm_core::rng::Rng;
 use swarm_core::time::Time;
 use swarm_core::tracker::announcer::{
-    AnnounceAction, AnnounceFailure, Announcer, AnnouncerConfig, Named, Transfer,
+    AnnounceAction, AnnounceFailure, Announcer, AnnouncerConfig, Named, TRACKERS_MAX, TrackerState, Transfer,
 };
 use swarm_core::tracker::{AnnounceResponse, Family, REPLY_LEN_MAX, ReplyError};
 
 /// How long a tracker may take to answer over HTTP, redirects and all.
 const ANNOUNCE_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// How long the look-up of one peer's name may take.
+const LOOK_UP_TIMEOUT: Duration = Duration::from_secs(10);
+/// How many addresses of one name are taken.
+const NAME_ADDRESSES_MAX: usize = 4;
 
 /// The announcer of one torrent.
 pub(super) struct Announcing {
@@ -30,8 +35,8 @@ impl Announcing {
         let by_metainfo: &[Vec<String>] =
             if options.use_metainfo_trackers { &options.metainfo.trackers } else { &[] };
         let named = Named { by_metainfo, by_user: &options.trackers };
-        let info_hash = options.metainfo.info.info_hash;
-        Announcing::of(hub, info_hash, peer_id, options.announce_interval_min, named, rng)
+        let info = &options.metainfo.info;
+        Announcing::of(hub, info.info_hash, peer_id, options.announce_interval_min, info.private, named, rng)
     }
 
     /// Of a torrent of which no more needs to be known than its info-hash.
@@ -40,6 +45,7 @@ impl Announcing {
         info_hash: InfoHash,
         peer_id: PeerId,
         interval_min: Duration,
+        private: bool,
         named: Named<'_>,
         rng: Rng,
     ) -> Announcing {
@@ -47,7 +53,7 @@ impl Announcing {
         for addr in &hub.listening {
             ports.entry(Family::of_ip(addr.ip())).or_insert(addr.port());
         }
-        let config = AnnouncerConfig { info_hash, peer_id, ports, interval_min };
+        let config = AnnouncerConfig { info_hash, peer_id, ports, interval_min, private };
         Announcing { announcer: Announcer::new(config, named, rng) }
     }
 
@@ -65,6 +71,31 @@ impl Announcing {
 
     pub(super) fn completed(&mut self, now: Time) {
         self.announcer.handle_completed(now);
+    }
+
+    /// What the user should hear of the list of trackers itself: which are never asked.
+    pub(super) fn warnings(&self) -> Vec<String> {
+        let unusable: BTreeMap<&str, &str> = self
+            .announcer
+            .trackers()
+            .filter_map(|tracker| match tracker.state {
+                // They are for browsers, and beside others in many links.
+                TrackerState::Unsupported(_) if tracker.url.starts_with("ws") => None,
+                TrackerState::Unsupported(why) => Some((tracker.url, why)),
+                _ => None,
+            })
+            .collect();
+        let more = match unusable.len() {
+            0 | 1 => String::new(),
+            2 => "; nor is 1 more".to_owned(),
+            count => format!("; nor are {} more", count - 1),
+        };
+        let first = unusable.first_key_value().map(|(url, why)| format!("{url}: never asked: {why}{more}"));
+        let left_out = self.announcer.left_out();
+        let how_many = if left_out == 1 { "tracker is" } else { "trackers are" };
+        let beyond = (left_out > 0)
+            .then(|| format!("{left_out} {how_many} never asked: there are more than {TRACKERS_MAX}"));
+        first.into_iter().chain(beyond).collect()
     }
 
     pub(super) fn announcer(&self) -> &Announcer {
@@ -134,6 +165,32 @@ pub(super) async fn ask(
         }
         Err(error) => Err(AnnounceFailure::Reply(error)),
     }
+}
+
+/// What the user should hear of how an answer lists its peers.
+pub(super) fn oddity(response: &AnnounceResponse, action: &AnnounceAction) -> Option<&'static str> {
+    let wants_peers = action.request.numwant != Some(0);
+    match &response.oddities {
+        odd if odd.lacks_peers && wants_peers => Some("its reply has no list of peers"),
+        odd if odd.passed_over > 0 => Some("some peers in its reply make no sense, and are passed over"),
+        _ => None,
+    }
+}
+
+/// Looks up the peers that an answer names by their hosts' names; the names that lead nowhere, with why.
+pub(super) async fn look_up(names: &[(String, u16)]) -> (Vec<SocketAddr>, Vec<(String, String)>) {
+    let (mut found, mut lost) = (Vec::new(), Vec::new());
+    // One after the other: a tracker cannot make us ask for much at once.
+    for (host, port) in names {
+        let addrs =
+            tokio::time::timeout(LOOK_UP_TIMEOUT, tokio::net::lookup_host((host.as_str(), *port))).await;
+        match addrs {
+            Ok(Ok(addrs)) => found.extend(addrs.take(NAME_ADDRESSES_MAX)),
+            Ok(Err(error)) => lost.push((host.clone(), error.to_string())),
+            Err(_) => lost.push((host.clone(), "the name is not answered for in time".to_owned())),
+        }
+    }
+    (found, lost)
 }
 
 /// The peers of an answer, without ourselves: the address that the tracker saw, and the port that we told it.

@@ -98,6 +98,33 @@ pub enum Waiting {
     /// No peer is known, and the tracker cannot tell of any.
     #[error("no peers; tracker: {0}")]
     Tracker(String),
+    /// Nobody is known who could name peers.
+    #[error("no peers: there is no tracker and no DHT to ask{}", also(*.local, *.web_seeds))]
+    NobodyToAsk {
+        /// Whether the local network is asked.
+        local: bool,
+        /// Whether there are web seeds, which are not supported yet.
+        web_seeds: bool,
+    },
+    /// No peer is known, and the web seeds that would serve are not supported yet.
+    #[error("no peers, and web seeds are not supported yet")]
+    WebSeeds,
+    /// Peers are connected, and none of them has the metadata.
+    #[error("no connected peer has the metadata")]
+    NoMetadata,
+    /// Peers offer more metadata than is taken. Any of them may lie: others are waited for.
+    #[error("the metadata is longer than the limit of {limit} bytes: it has {len} by the word of {}", say_peers(*.peers))]
+    MetadataTooLong {
+        /// How long it is said to be, in bytes.
+        len: u32,
+        /// How long it may be, in bytes.
+        limit: u32,
+        /// How many peers say so.
+        peers: usize,
+    },
+    /// Nothing may be received.
+    #[error("the download limit is zero")]
+    Limit,
     /// Peers are connected, but none has anything that is missing.
     #[error("no connected peer has what is missing")]
     NothingUseful,
@@ -110,6 +137,16 @@ pub enum Waiting {
     /// The disk takes no more data.
     #[error("{0}")]
     Disk(String),
+}
+
+fn also(local: bool, web_seeds: bool) -> String {
+    let local = if local { ", only the local network" } else { "" };
+    let web_seeds = if web_seeds { "; web seeds are not supported yet" } else { "" };
+    format!("{local}{web_seeds}")
+}
+
+fn say_peers(count: usize) -> String {
+    if count == 1 { "1 peer".to_owned() } else { format!("{count} peers") }
 }
 
 /// A torrent at one moment. Bytes count wanted payload, rates are in bytes/s.

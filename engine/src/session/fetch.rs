@@ -4,9 +4,10 @@
 //! torrents ([`Swarm`] is either); its connections end with it, and the addresses that it knows are handed on.
 
 use super::announce::Announcing;
-use super::event::Event;
+use super::event::{Event, Waiting};
 use super::hub::Hub;
 use super::shell::{Link, Shell};
+use super::stats::Ways;
 use super::torrent::TorrentShell;
 use crate::Error;
 use crate::net::reader::{Progress, Reader, Sink};
@@ -22,7 +23,7 @@ use swarm_core::id::{BlockRef, InfoHash, PeerId, PeerKey};
 use swarm_core::metainfo::{Magnet, Metainfo, host_and_port};
 use swarm_core::time::Time;
 use swarm_core::torrent::discovery::Origin;
-use swarm_core::torrent::fetch::{Fetch, FetchConfig, FetchEvent};
+use swarm_core::torrent::fetch::{Fetch, FetchConfig, FetchEvent, METADATA_LEN_MAX};
 use swarm_core::torrent::{Action, CloseReason};
 use swarm_core::tracker::AnnounceResponse;
 use swarm_core::tracker::announcer::{NUMWANT_MAX, Named, Transfer};
@@ -84,13 +85,31 @@ pub struct Fetched {
 pub struct Fetching {
     pub(super) result: oneshot::Receiver<Result<Fetched, Error>>,
     pub(super) events: mpsc::Receiver<Event>,
-    pub(super) peers: watch::Receiver<usize>,
+    pub(super) status: watch::Receiver<FetchStatus>,
+}
+
+/// How a fetch stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FetchStatus {
+    /// How many peers are connected.
+    pub peers: usize,
+    /// Why nothing comes; `None` while some peer offers the metadata.
+    pub waiting: Option<Waiting>,
 }
 
 impl Fetching {
-    /// How many peers are connected.
-    pub fn peers(&self) -> usize {
-        *self.peers.borrow()
+    /// How it stands.
+    pub fn status(&self) -> FetchStatus {
+        self.status.borrow().clone()
+    }
+
+    /// Returns when [`status`](Self::status) has changed since the last time.
+    pub async fn changed(&mut self) {
+        if self.status.changed().await.is_err() {
+            // It has ended: nothing changes any more.
+            std::future::pending::<()>().await;
+        }
     }
 
     /// The next thing that happens (announces, warnings, bans), or the result. Not to be called after that.
@@ -120,7 +139,7 @@ impl Fetching {
 pub(crate) struct FetchReply {
     pub(super) result: oneshot::Sender<Result<Fetched, Error>>,
     pub(super) events: mpsc::Sender<Event>,
-    pub(super) peers: watch::Sender<usize>,
+    pub(super) status: watch::Sender<FetchStatus>,
 }
 
 /// Whatever of this session peers may want to talk about by an info-hash.
@@ -180,7 +199,7 @@ pub(crate) struct FetchShell {
     peer_id: PeerId,
     inner: RefCell<Inner>,
     events: mpsc::Sender<Event>,
-    peers: watch::Sender<usize>,
+    status: watch::Sender<FetchStatus>,
     /// What the watcher was warned of.
     warned: RefCell<BTreeSet<String>>,
     /// Wakes the fetch's own task: its timer may have changed, or there is a result.
@@ -237,7 +256,7 @@ impl FetchShell {
         let by_link = if options.use_link_trackers { &links[..] } else { &[] };
         let named = Named { by_metainfo: by_link, by_user: &options.trackers };
         let interval_min = options.announce_interval_min;
-        let announcing = Announcing::of(&hub, info_hash, peer_id, interval_min, named, rng.fork());
+        let announcing = Announcing::of(&hub, info_hash, peer_id, interval_min, false, named, rng.fork());
         let inner = Inner {
             core: Fetch::new(config, rng),
             links: BTreeMap::new(),
@@ -246,7 +265,7 @@ impl FetchShell {
             found: None,
             next_key: 0,
         };
-        let (events, peers) = (reply.events.clone(), reply.peers.clone());
+        let (events, status) = (reply.events.clone(), reply.status.clone());
         let (warned, wake, given_up) = Default::default();
         FetchShell {
             hub,
@@ -254,7 +273,7 @@ impl FetchShell {
             peer_id,
             inner: RefCell::new(inner),
             events,
-            peers,
+            status,
             warned,
             wake,
             given_up,
@@ -268,7 +287,7 @@ impl FetchShell {
 
     /// Everything that happens until the metadata is here.
     async fn fetch(self: Rc<Self>) -> Result<Fetched, Error> {
-        self.inner.borrow_mut().announcing.start(self.hub.now());
+        self.start_announcing();
         self.learn(&self.options.peers, Origin::User, false);
         for (host, port) in &self.options.magnet.peers {
             spawn_local(Rc::clone(&self).look_up(host_and_port(host, *port)));
@@ -286,6 +305,7 @@ impl FetchShell {
             self.drive_announcer();
             let deadline = {
                 let inner = self.inner.borrow();
+                self.tell_status(&inner);
                 let times = [inner.core.poll_timeout(), inner.announcing.poll_timeout()];
                 self.hub.instant(times.into_iter().flatten().min().unwrap_or(Time::MAX))
             };
@@ -363,9 +383,36 @@ impl FetchShell {
                 _ => {}
             }
         }
-        let count = inner.core.peer_count();
-        self.peers.send_if_modified(|peers| std::mem::replace(peers, count) != count);
+        self.tell_status(&inner);
         self.wake.notify_one();
+    }
+
+    fn tell_status(&self, inner: &Inner) {
+        let status = FetchStatus { peers: inner.core.peer_count(), waiting: self.waiting(inner) };
+        self.status.send_if_modified(|told| {
+            let is_new = *told != status;
+            *told = status;
+            is_new
+        });
+    }
+
+    /// Why nothing comes, if nothing comes.
+    fn waiting(&self, inner: &Inner) -> Option<Waiting> {
+        if let Some((len, peers)) = inner.core.too_long() {
+            return Some(Waiting::MetadataTooLong { len, limit: METADATA_LEN_MAX, peers });
+        }
+        if inner.core.peer_count() > 0 {
+            return (!inner.core.is_offered()).then_some(Waiting::NoMetadata);
+        }
+        let magnet = &self.options.magnet;
+        let ways = Ways {
+            announcer: inner.announcing.announcer(),
+            dht: self.hub.dht.borrow().is_some(),
+            local: self.hub.lsd.borrow().is_some(),
+            named: !magnet.peers.is_empty() || !self.options.peers.is_empty(),
+            web_seeds: !magnet.web_seeds.is_empty(),
+        };
+        Some(ways.waiting())
     }
 
     fn close_all(&self) {

@@ -34,6 +34,11 @@ impl Limit {
         self.0.borrow().is_some()
     }
 
+    /// Whether nothing may pass at all.
+    pub(crate) fn is_zero(&self) -> bool {
+        self.0.borrow().as_ref().is_some_and(|account| account.bucket.next_at(Time::ZERO, 1) == Time::MAX)
+    }
+
     /// When the next bytes may pass: now, or later.
     pub(crate) fn next_at(&self, now: Time) -> Time {
         let mut account = self.0.borrow_mut();

@@ -21,7 +21,7 @@ pub(crate) mod torrent;
 mod traffic;
 
 pub use event::{Event, PeerStats, State, TorrentStats, TrackerStats, Waiting};
-pub use fetch::{FetchMetadata, Fetched, Fetching};
+pub use fetch::{FetchMetadata, FetchStatus, Fetched, Fetching};
 pub use handle::{EventReceiver, TorrentHandle};
 use hub::Hub;
 pub use options::{AddTorrent, DhtOptions, LISTEN_PORT_FIRST, Mode, SessionOptions};
@@ -114,10 +114,10 @@ impl Session {
     pub fn fetch_metadata(&self, what: FetchMetadata) -> Fetching {
         let (result_tx, result) = oneshot::channel();
         let (events_tx, events) = mpsc::channel(torrent::EVENTS_KEPT);
-        let (peers_tx, peers) = watch::channel(0);
-        let reply = FetchReply { result: result_tx, events: events_tx, peers: peers_tx };
+        let (status_tx, status) = watch::channel(FetchStatus::default());
+        let reply = FetchReply { result: result_tx, events: events_tx, status: status_tx };
         let _ = self.requests.send(Request::Fetch(Box::new(what), reply));
-        Fetching { result, events, peers }
+        Fetching { result, events, status }
     }
 
     /// Looks up which torrent a pointer points to (BEP 46), for as long as it takes to find the pointer. Dropping the future

@@ -21,6 +21,7 @@ use swarm_core::wire::handshake::{Handshake, Reserved};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::task::spawn_local;
+use url::Url;
 
 /// How many different warnings a watcher gets.
 const WARNINGS_MAX: usize = 1_000;
@@ -124,6 +125,16 @@ pub(super) trait Shell: Sized + 'static {
         (PeerInfo { addr, inbound, peer_id: hello.peer_id, fast, extended }, both(Reserved::DHT))
     }
 
+    /// Lets the announcer begin, and says what is odd about its trackers.
+    fn start_announcing(&self) {
+        let warnings = {
+            let mut announcing = self.announcing();
+            announcing.start(self.hub().now());
+            announcing.warnings()
+        };
+        warnings.iter().for_each(|warning| self.warn(warning));
+    }
+
     /// Lets the announcer look at the time and the transfer, and carries out what it wants.
     fn drive_announcer(self: &Rc<Self>) {
         let (transfer, is_alone) = self.transfer();
@@ -142,7 +153,13 @@ pub(super) trait Shell: Sized + 'static {
             if let Some(warning) = &response.warning {
                 self.warn(&format!("{}: {warning}", action.url));
             }
+            if let Some(oddity) = announce::oddity(response, &action) {
+                self.warn(&format!("{}: {oddity}", action.url));
+            }
             self.told(response, *tracker, &peers);
+            if !response.oddities.names.is_empty() {
+                spawn_local(Rc::clone(&self).told_names(action.url.clone(), response.clone(), *tracker));
+            }
         }
         let answer = outcome.as_ref().map(|(response, _)| response);
         let trouble = self.announcing().answered(self.hub().now(), &action, answer);
@@ -152,6 +169,16 @@ pub(super) trait Shell: Sized + 'static {
                 self.warn(&format!("{}: {trouble}", action.url));
             }
         }
+        self.waker().notify_one();
+    }
+
+    /// A tracker has named peers by their hosts' names.
+    async fn told_names(self: Rc<Self>, url: Url, response: AnnounceResponse, tracker: IpAddr) {
+        let (found, lost) = announce::look_up(&response.oddities.names).await;
+        for (host, reason) in lost {
+            self.warn(&format!("{url}: cannot find its peer {host}: {reason}"));
+        }
+        self.told(&response, tracker, &found);
         self.waker().notify_one();
     }
 

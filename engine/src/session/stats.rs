@@ -7,7 +7,7 @@ use swarm_core::bitfield::Bitfield;
 use swarm_core::id::PieceIndex;
 use swarm_core::peer::Peer;
 use swarm_core::time::Time;
-use swarm_core::tracker::announcer::TrackerState;
+use swarm_core::tracker::announcer::{Announcer, TrackerState};
 use swarm_core::wire::client_name;
 
 impl TorrentShell {
@@ -57,9 +57,73 @@ impl TorrentShell {
             peers: core.peers().count(),
             seeds: core.peers().filter(|p| p.have.is_full()).count(),
             totals: core.totals(),
-            waiting: waiting(&inner, rate_down),
+            waiting: self.waiting(&inner, rate_down),
             peer_list: core.peers().map(|peer| peer_stats(peer, now)).collect(),
             trackers: trackers(&inner, now),
+        }
+    }
+
+    /// Why nothing moves, if something should.
+    fn waiting(&self, inner: &Inner, rate_down: u64) -> Option<Waiting> {
+        if let Some(reason) = inner.disk.stall_reason() {
+            return Some(Waiting::Disk(reason.to_owned()));
+        }
+        let core = &inner.core;
+        if core.is_complete() || rate_down > 0 {
+            return None;
+        }
+        if self.download.is_zero() || self.hub.download.is_zero() {
+            return Some(Waiting::Limit);
+        }
+        if core.peers().next().is_none() {
+            let is_private = self.metainfo.info.private;
+            let ways = Ways {
+                announcer: inner.announcing.announcer(),
+                dht: !is_private && self.hub.dht.borrow().is_some(),
+                local: !is_private && self.hub.lsd.borrow().is_some(),
+                named: !self.options.peers.is_empty() || !self.options.peers_found.is_empty(),
+                web_seeds: !self.metainfo.web_seeds.is_empty(),
+            };
+            return Some(ways.waiting());
+        }
+        if !core.peers().any(|p| p.am_interested) {
+            return Some(Waiting::NothingUseful);
+        }
+        if core.peers().filter(|p| p.am_interested).all(|p| p.peer_choking) {
+            return Some(Waiting::Choked);
+        }
+        Some(Waiting::Silent)
+    }
+}
+
+/// Whom a swarm without peers can ask for some.
+pub(super) struct Ways<'a> {
+    pub(super) announcer: &'a Announcer,
+    /// Whether the DHT is asked.
+    pub(super) dht: bool,
+    /// Whether the local network is asked.
+    pub(super) local: bool,
+    /// Whether the user or the link names peers.
+    pub(super) named: bool,
+    pub(super) web_seeds: bool,
+}
+
+impl Ways<'_> {
+    /// Why there are no peers.
+    pub(super) fn waiting(&self) -> Waiting {
+        let trackers = || self.announcer.trackers().map(|tracker| tracker.state);
+        let asks = trackers().any(|state| !matches!(state, TrackerState::Unsupported(_)));
+        let serves = trackers().any(|state| state == TrackerState::Working);
+        let failed = trackers().find_map(|state| match state {
+            TrackerState::Failed(why) => Some(Waiting::Tracker(why.to_owned())),
+            _ => None,
+        });
+        let Ways { dht, local, named, web_seeds, .. } = *self;
+        match failed.filter(|_| !serves) {
+            _ if !asks && !dht && !named => Waiting::NobodyToAsk { local, web_seeds },
+            Some(failed) => failed,
+            None if !asks && web_seeds => Waiting::WebSeeds,
+            None => Waiting::NoPeers,
         }
     }
 }
@@ -104,31 +168,4 @@ fn trackers(inner: &Inner, now: Time) -> Vec<TrackerStats> {
         next_announce: t.next_announce.map(|at| at.since(now)),
     })
     .collect()
-}
-
-/// Why nothing moves, if something should.
-fn waiting(inner: &Inner, rate_down: u64) -> Option<Waiting> {
-    if let Some(reason) = inner.disk.stall_reason() {
-        return Some(Waiting::Disk(reason.to_owned()));
-    }
-    let core = &inner.core;
-    if core.is_complete() || rate_down > 0 {
-        return None;
-    }
-    if core.peers().next().is_none() {
-        let announcer = inner.announcing.announcer();
-        let serves = announcer.trackers().any(|t| t.state == TrackerState::Working);
-        let failed = announcer.trackers().find_map(|t| match t.state {
-            TrackerState::Failed(why) => Some(Waiting::Tracker(why.to_owned())),
-            _ => None,
-        });
-        return Some(failed.filter(|_| !serves).unwrap_or(Waiting::NoPeers));
-    }
-    if !core.peers().any(|p| p.am_interested) {
-        return Some(Waiting::NothingUseful);
-    }
-    if core.peers().filter(|p| p.am_interested).all(|p| p.peer_choking) {
-        return Some(Waiting::Choked);
-    }
-    Some(Waiting::Silent)
 }

@@ -194,8 +194,8 @@ impl TorrentShell {
     /// The first things that happen: peers and trackers are tried, or everything is there already.
     pub(super) fn begin(self: &Rc<Self>) {
         let now = self.hub.now();
+        self.start_announcing();
         self.with(|inner| {
-            inner.announcing.start(now);
             inner.core.handle_addresses(now, &self.options.peers, Origin::User);
             // They were checked when they were found, by who told of them.
             let found = Origin::Network { from_loopback: true };

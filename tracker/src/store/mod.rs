@@ -354,6 +354,7 @@ impl Store {
             external_ip: Some(source),
             warning: None,
             peers: Vec::new(),
+            oddities: Default::default(),
         }
     }
 

@@ -1,5 +1,7 @@
 //! Magnet links (BEP 9, 53): a torrent by its info-hash, and where to find it.
 
+mod escaped;
+
 use super::{ADDRESSES_MAX, Metainfo, MetainfoError, URL_LEN_MAX};
 use crate::id::InfoHash;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
@@ -77,19 +79,21 @@ pub enum MagnetError {
 impl FromStr for Magnet {
     type Err = MagnetError;
 
-    /// Reads a link. What is not needed and not usable, such as an address without a port, is passed over.
+    /// Reads a link. What is not needed and not usable, such as an address without a port, is passed over. What was
+    /// escaped once too often on the way here is read as it was meant, where it cannot mean anything else.
     fn from_str(text: &str) -> Result<Magnet, MagnetError> {
         if text.len() > LINK_LEN_MAX {
             return Err(MagnetError::TooLong(text.len()));
         }
-        let (scheme, query) = text.trim().split_once('?').ok_or(MagnetError::Scheme)?;
+        let text = escaped::whole(text.trim());
+        let (scheme, query) = text.split_once('?').ok_or(MagnetError::Scheme)?;
         if !scheme.eq_ignore_ascii_case("magnet:") {
             return Err(MagnetError::Scheme);
         }
         let (mut magnet, mut info_hash) = (Magnet::new(InfoHash([0; 20])), None);
-        for parameter in query.split('&') {
-            let (key, value) = parameter.split_once('=').unwrap_or((parameter, ""));
-            let value = percent_decode_str(value).decode_utf8_lossy();
+        for parameter in escaped::parameters(query) {
+            let (key, value) = parameter.split_once('=').unwrap_or((&parameter, ""));
+            let value = escaped::value(unnumbered(key), value);
             match unnumbered(key) {
                 "xt" => read_topic(&value, &mut info_hash, &mut magnet.info_hash_v2)?,
                 "dn" if magnet.name.is_none() && !value.is_empty() => {
@@ -382,6 +386,47 @@ mod tests {
             selected: vec![0..=0, 2..=2, 5..=9],
         };
         assert_eq!(magnet, Ok(expected));
+    }
+
+    #[test]
+    fn what_was_escaped_twice_is_read_as_it_was_meant() {
+        let trackers = ["http://t.example/announce?k=1%202", "udp://u.example:1"];
+        let expected = Magnet {
+            name: Some("a b&c".to_owned()),
+            trackers: trackers.map(str::to_owned).to_vec(),
+            ..Magnet::new(HEX.parse().unwrap())
+        };
+        let plain = expected.to_string();
+        let query = &plain["magnet:?".len()..];
+        let escape = |text: &str| utf8_percent_encode(text, ESCAPED).to_string();
+        let urls = trackers.map(|url| escape(&escape(url)));
+        let doubly = urls.map(|url| format!("&tr={url}")).concat();
+        let separators = trackers.map(|url| format!("%26tr%3D{}", escape(url))).concat();
+        let in_tracker = format!("&tr={}%26tr%3D{}", escape(trackers[0]), escape(trackers[1]));
+        for text in [
+            format!("magnet:?xt=urn:btih:{HEX}&dn=a+b%26c{doubly}"),
+            format!("magnet:?xt=urn:btih:{HEX}&dn=a+b%26c{separators}"),
+            format!("magnet:?xt=urn:btih:{HEX}&dn=a+b%26c{in_tracker}"),
+            format!("magnet:?xt=urn:btih:{HEX}&dn=a+b%26c{}", separators.replace('%', "%25")),
+            format!("magnet:?xt=urn:btih:{HEX}%26dn%3Da%20b%26c{separators}"),
+            format!("magnet:?{}", escape(query)),
+            format!("magnet:{}", escape(&plain["magnet:".len()..])),
+            plain.replace('&', "&amp;"),
+            plain.replace("urn:btih:", "urn%253Abtih%253A"),
+        ] {
+            assert_eq!(text.parse().as_ref(), Ok(&expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_may_be_meant_is_left_as_it_is() {
+        let url = "http://t.example/announce?next=1&tr=2&dn=x";
+        let magnet =
+            link(&format!("&dn=Q%26A%26tr%3Dx+100%2525&tr={}", utf8_percent_encode(url, ESCAPED))).unwrap();
+        assert_eq!(magnet.name.as_deref(), Some("Q&A&tr=x 100%25"));
+        assert_eq!(magnet.trackers, [url]);
+        let magnet = link("&tr=http://t.example/a%2525b&tr=no%2520url").unwrap();
+        assert_eq!(magnet.trackers, ["http://t.example/a%25b", "no%20url"]);
     }
 
     #[test]

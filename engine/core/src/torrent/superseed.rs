@@ -2,7 +2,8 @@
 //!
 //! As long as some piece is nowhere else, every second copy of another piece that the seed sends delays the end of
 //! everybody's download, while the peers can copy that other piece among themselves. So the seed pretends to have
-//! nothing, and tells a peer of one piece at a time, a different one each. It stops as soon as every piece is with
+//! nothing, and tells a peer of one piece at a time, a different one each, in order: a peer that asks in order cannot say so, and
+//! alone with the seed it gets them as it wants them. It stops as soon as every piece is with
 //! someone else, or if there are too few peers to copy anything among them, or they do not. Until more than a few peers have
 //! come, each is told of more pieces the more it has got, so that whoever is alone with the seed loses no time. Who wants none of those that it was
 //! told of is told of others. A peer hears of the next piece when it has passed the last one on; it may keep the more the longer
@@ -135,7 +136,7 @@ impl Torrent {
         }
     }
 
-    /// Tells the peer of a piece that is with as few others as any, and was let out longest ago.
+    /// Tells the peer of a piece that is with as few others as any, and was let out longest ago; the first of these.
     fn reveal_one(&mut self, now: Time, key: PeerKey, state: &mut SuperSeed) {
         let Some(peer) = self.peers.get_mut(key) else { return };
         let availability = |piece| state.availability(piece, self.picker.availability(piece), now);
@@ -144,12 +145,9 @@ impl Torrent {
         };
         let rank = |piece: PieceIndex| (availability(piece), state.let_out[piece.idx()]);
         let best = self.geometry.piece_indices().filter(hidden).map(rank).min();
-        let equal =
-            || self.geometry.piece_indices().filter(hidden).filter(|&piece| Some(rank(piece)) == best);
-        let count = equal().count();
-        if count > 0
-            && let Some(piece) = equal().nth(self.rng.index(count))
-        {
+        // Of equal ones the first: to whom it goes first matters to nobody, but those who use pieces in order need these soonest.
+        let equal = self.geometry.piece_indices().filter(hidden).find(|&piece| Some(rank(piece)) == best);
+        if let Some(piece) = equal {
             state.let_out[piece.idx()] = Some(now);
             peer.budget.earn(PER_PIECE);
             let pieces = self.geometry.pieces();

@@ -17,6 +17,8 @@ use crate::id::{InfoHash, PeerId};
 pub const LEFT_UNKNOWN: u64 = 16 * 1024;
 /// Most peers taken from one reply; the rest is ignored.
 pub const REPLY_PEERS_MAX: usize = 2000;
+/// Most peers taken from one reply that are named by their hosts' names.
+pub const REPLY_NAMES_MAX: usize = 8;
 /// Longest `tracker id` that is kept and sent back, in bytes; a longer one is ignored.
 pub const TRACKER_ID_LEN_MAX: usize = 256;
 /// The interval of a reply that names none.
@@ -232,11 +234,24 @@ pub struct AnnounceResponse {
     pub warning: Option<String>,
     /// Other peers, in no particular order.
     pub peers: Vec<TrackerPeer>,
+    /// What else the reply says of peers, or does not say. Never written.
+    pub oddities: ReplyOddities,
+}
+
+/// What is odd about the peers of a reply.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ReplyOddities {
+    /// Peers with a host's name for an address (BEP 3), and their ports: the first [`REPLY_NAMES_MAX`].
+    pub names: Vec<(String, u16)>,
+    /// Entries that are no peers, and names beyond the bound.
+    pub passed_over: usize,
+    /// There is no list of peers, not even an empty one.
+    pub lacks_peers: bool,
 }
 
 impl AnnounceResponse {
-    /// Reads a reply as a client gets it: any order of keys, compact peers or dictionaries, with
-    /// entries that make no sense left out (port 0, a host name, a tail shorter than a peer).
+    /// Reads a reply as a client gets it: any order of keys, compact peers, dictionaries, or a list of compact
+    /// peers, with entries that make no sense left out (port 0, a tail shorter than a peer).
     /// Nothing is checked about the addresses themselves, and intervals are as the tracker says,
     /// but for negative ones, which are zero.
     ///
@@ -249,9 +264,10 @@ impl AnnounceResponse {
         let interval = dict.get(b"interval").and_then(reply::seconds).unwrap_or(INTERVAL_DEFAULT);
         let tracker_id = dict.get(b"tracker id").and_then(Value::as_bytes);
         let mut peers = Vec::new();
+        let mut oddities = ReplyOddities { lacks_peers: true, ..ReplyOddities::default() };
         for key in [b"peers".as_slice(), b"peers6"] {
             if let Some(value) = dict.get(key) {
-                reply::read_peers(value, key == b"peers6", &mut peers);
+                reply::read_peers(value, key == b"peers6", &mut peers, &mut oddities);
             }
         }
         Ok(AnnounceResponse {
@@ -264,6 +280,7 @@ impl AnnounceResponse {
             external_ip: dict.get(b"external ip").and_then(Value::as_bytes).and_then(reply::ip),
             warning: dict.get(b"warning message").and_then(Value::as_bytes).map(reply::text),
             peers,
+            oddities,
         })
     }
 

@@ -14,7 +14,7 @@ pub mod scrape;
 pub mod udp;
 
 pub use crate::net::Family;
-pub use announce::{AnnounceRequest, AnnounceResponse, Event, PeerFormat, TrackerPeer};
+pub use announce::{AnnounceRequest, AnnounceResponse, Event, PeerFormat, ReplyOddities, TrackerPeer};
 pub use announcer::{AnnounceAction, AnnounceFailure, AnnounceId, Announcer, AnnouncerConfig, Named};
 pub use query::RequestError;
 pub use reply::{ReplyError, RetryIn, encode_failure};

@@ -5,13 +5,15 @@ use std::time::Duration;
 
 use bendy::encoding::{Encoder, Error as BendyError, SortedDictEncoder};
 
-use super::announce::{PeerFormat, REPLY_PEERS_MAX, TrackerPeer};
+use super::announce::{PeerFormat, REPLY_NAMES_MAX, REPLY_PEERS_MAX, ReplyOddities, TrackerPeer};
 use crate::bencode::{self, BencodeError, Dict, Document, Limits, Value};
 use crate::id::PeerId;
 
 /// Longest text taken from a tracker, in characters.
 pub const TEXT_LEN_MAX: usize = 300;
 
+/// How long a host name may be, in bytes (RFC 1035).
+const HOST_LEN_MAX: usize = 253;
 const V4_LEN: usize = 6;
 const V6_LEN: usize = 18;
 
@@ -112,33 +114,69 @@ pub(super) fn ip(bytes: &[u8]) -> Option<IpAddr> {
 }
 
 /// Appends the peers of a `peers` or `peers6` value, up to [`REPLY_PEERS_MAX`] in all.
-pub(super) fn read_peers(value: Value<'_>, v6: bool, peers: &mut Vec<TrackerPeer>) {
+pub(super) fn read_peers(
+    value: Value<'_>,
+    v6: bool,
+    peers: &mut Vec<TrackerPeer>,
+    oddities: &mut ReplyOddities,
+) {
     let room = REPLY_PEERS_MAX.saturating_sub(peers.len());
     if let Some(list) = value.as_list() {
-        peers.extend(list.iter().filter_map(read_peer).take(room));
-        return;
-    }
-    let bytes = value.as_bytes().unwrap_or_default();
-    let address = |octets: &[u8]| -> Option<IpAddr> {
-        if v6 {
-            Some(Ipv6Addr::from(<[u8; 16]>::try_from(octets).ok()?).to_canonical())
-        } else {
-            Some(Ipv4Addr::from(<[u8; 4]>::try_from(octets).ok()?).into())
+        oddities.lacks_peers = false;
+        for entry in list.iter().take(room) {
+            match read_entry(entry) {
+                Some(Entry::Peer(peer)) => peers.push(peer),
+                Some(Entry::Named(name)) if oddities.names.len() < REPLY_NAMES_MAX => {
+                    oddities.names.push(name);
+                }
+                // Who cannot be dialled is often listed so.
+                Some(Entry::NoPort) => {}
+                _ => oddities.passed_over += 1,
+            }
         }
-    };
-    let compact = |entry: &[u8]| {
-        let (octets, port) = entry.split_last_chunk::<2>()?;
-        peer(address(octets)?, u16::from_be_bytes(*port), None)
-    };
-    let entries = bytes.chunks_exact(if v6 { V6_LEN } else { V4_LEN });
-    peers.extend(entries.filter_map(compact).take(room));
+    } else if let Some(bytes) = value.as_bytes() {
+        oddities.lacks_peers = false;
+        let entries = bytes.chunks_exact(if v6 { V6_LEN } else { V4_LEN });
+        peers.extend(entries.filter_map(compact).take(room));
+    }
 }
 
-fn read_peer(value: Value<'_>) -> Option<TrackerPeer> {
-    let ip = std::str::from_utf8(value.get(b"ip")?.as_bytes()?).ok()?.parse::<IpAddr>().ok()?;
+/// One entry of a list of peers.
+enum Entry {
+    Peer(TrackerPeer),
+    Named((String, u16)),
+    NoPort,
+}
+
+/// A peer as a dictionary (BEP 3), or as the bytes of one compact peer, which some trackers list.
+fn read_entry(value: Value<'_>) -> Option<Entry> {
+    if let Some(bytes) = value.as_bytes() {
+        let is_peer = matches!(bytes.len(), V4_LEN | V6_LEN);
+        return is_peer.then(|| compact(bytes).map_or(Entry::NoPort, Entry::Peer));
+    }
+    let host = std::str::from_utf8(value.get(b"ip")?.as_bytes()?).ok()?;
     let port = u16::try_from(value.get(b"port")?.as_int()?).ok()?;
+    if port == 0 {
+        return Some(Entry::NoPort);
+    }
+    let Ok(ip) = host.parse::<IpAddr>() else {
+        let is_name = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'.' | b'_');
+        let is_host = (1..=HOST_LEN_MAX).contains(&host.len()) && host.bytes().all(is_name);
+        return is_host.then(|| Entry::Named((host.to_owned(), port)));
+    };
     let id = value.get(b"peer id").and_then(Value::as_bytes);
-    peer(ip.to_canonical(), port, id.and_then(|id| id.try_into().ok()).map(PeerId))
+    let id = id.and_then(|id| id.try_into().ok()).map(PeerId);
+    peer(ip.to_canonical(), port, id).map(Entry::Peer)
+}
+
+/// A peer as 6 bytes, or 18.
+fn compact(entry: &[u8]) -> Option<TrackerPeer> {
+    let (octets, port) = entry.split_last_chunk::<2>()?;
+    let ip = match octets.len() {
+        4 => IpAddr::from(<[u8; 4]>::try_from(octets).ok()?),
+        _ => Ipv6Addr::from(<[u8; 16]>::try_from(octets).ok()?).to_canonical(),
+    };
+    peer(ip, u16::from_be_bytes(*port), None)
 }
 
 fn peer(ip: IpAddr, port: u16, id: Option<PeerId>) -> Option<TrackerPeer> {

@@ -57,6 +57,8 @@ pub const SPOILED_MAX: usize = 256;
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(8);
 /// How long a peer may take in all while others wait for the memory that it was given.
 pub const ASSEMBLY_TIME_MAX: Duration = Duration::from_secs(240);
+/// Of how many hosts it is remembered that they offer more than [`METADATA_LEN_MAX`].
+const OVERSIZED_MAX: usize = 64;
 /// How often time is looked at while there is something to do.
 pub const TICK: Duration = Duration::from_millis(100);
 
@@ -118,6 +120,8 @@ pub struct Fetch {
     spoiled: BTreeSet<u32>,
     /// When the last message was of which not everything is worked out.
     unsettled: Option<Time>,
+    /// Hosts that offered too long a dictionary, and how long.
+    oversized: BTreeMap<Host, u32>,
     is_done: bool,
     tick_at: Time,
     actions: VecDeque<Action>,
@@ -134,6 +138,7 @@ impl Fetch {
             discovery: Discovery::new(rng),
             spoiled: BTreeSet::new(),
             unsettled: None,
+            oversized: BTreeMap::new(),
             is_done: false,
             tick_at: Time::MAX,
             actions: VecDeque::new(),
@@ -172,6 +177,24 @@ impl Fetch {
     /// Whether the address is banned.
     pub fn is_banned(&self, addr: SocketAddr) -> bool {
         self.discovery.is_banned(addr)
+    }
+
+    /// How long the dictionary is by the word of most of those who offer more than [`METADATA_LEN_MAX`], in bytes, and
+    /// how many hosts say so; `None` while anybody offers less.
+    ///
+    /// Any of them may lie, so this is a reason to tell the user, and none to give up: an honest peer may come yet.
+    pub fn too_long(&self) -> Option<(u32, usize)> {
+        if self.is_offered() {
+            return None;
+        }
+        let mut votes = BTreeMap::<u32, usize>::new();
+        self.oversized.values().for_each(|&size| *votes.entry(size).or_default() += 1);
+        votes.into_iter().max_by_key(|&(_, hosts)| hosts)
+    }
+
+    /// Whether a connected peer offers a dictionary of a length that is taken.
+    pub fn is_offered(&self) -> bool {
+        self.sources.values().any(|source| source.metadata_id().is_some())
     }
 
     /// Bytes of metadata that are held.
@@ -283,6 +306,10 @@ impl Fetch {
         let id = hello.ids.get(&Extension::Metadata).copied().filter(|&id| id != 0);
         match (id, hello.metadata_size) {
             (Some(_), Some(size)) if size > METADATA_LEN_MAX => {
+                let host = Host::of(source.info.addr);
+                if self.oversized.len() < OVERSIZED_MAX || self.oversized.contains_key(&host) {
+                    self.oversized.insert(host, size);
+                }
                 self.close(now, key, CloseReason::MetadataSize { size });
             }
             (Some(id), Some(size)) => source.offer(now, id, size),

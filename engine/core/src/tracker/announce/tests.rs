@@ -118,6 +118,28 @@ fn replies_of_other_trackers_are_understood() {
     let reply = AnnounceResponse::parse(listed).unwrap();
     let id = Some(PeerId(*b"-TR300Z-0123456789AB"));
     assert_eq!(reply.peers, [TrackerPeer { addr: "8.8.4.4:53".parse().unwrap(), id }]);
+    assert_eq!(reply.oddities.names, [("localhost".to_owned(), 1)], "names are peers too (BEP 3)");
+    assert_eq!(reply.oddities.passed_over, 1, "a number is no peer, and nobody listens at port 0");
+}
+
+#[test]
+fn a_list_of_compact_peers_is_read() {
+    let reply = AnnounceResponse::parse(b"d5:peersl6:\x0a\0\0\x01\0\x056:\x0a\0\0\x02\0\x0518:\x20\x01\x0d\xb8\0\0\0\0\0\0\0\0\0\0\0\x01\0\x07ee").unwrap();
+    assert_eq!(reply.peers, [v4(1, 5), v4(2, 5), v6(1, 7)]);
+    assert_eq!(reply.oddities, ReplyOddities::default());
+}
+
+#[test]
+fn what_a_reply_lacks_or_cannot_mean_is_counted() {
+    let oddities = |body: &[u8]| AnnounceResponse::parse(body).unwrap().oddities;
+    assert!(oddities(b"d8:intervali60ee").lacks_peers);
+    assert!(oddities(b"d5:peersi7ee").lacks_peers);
+    assert_eq!(oddities(b"d5:peersle6:peers60:e"), ReplyOddities::default());
+    let odd = oddities(b"d5:peersl3:foodei7ed2:ip3:a b4:porti1eed2:ip1:a4:porti-1eeee");
+    assert_eq!((odd.passed_over, odd.names.len()), (5, 0));
+    let many: String = (0..20).map(|n| format!("d2:ip1:a4:porti{}ee", n + 1)).collect();
+    let odd = oddities(format!("d5:peersl{many}ee").as_bytes());
+    assert_eq!((odd.names.len(), odd.passed_over), (REPLY_NAMES_MAX, 20 - REPLY_NAMES_MAX));
 }
 
 #[test]
@@ -227,8 +249,7 @@ prop_compose! {
         let seconds = |n: u32| Duration::from_secs(n.into());
         AnnounceResponse {
             interval: seconds(interval), min_interval: min_interval.map(seconds), tracker_id, complete,
-            incomplete, downloaded, external_ip: external_ip.map(|peer| peer.addr.ip()), warning, peers,
-        }
+            incomplete, downloaded, external_ip: external_ip.map(|peer| peer.addr.ip()), warning, peers, oddities: Default::default() }
     }
 }
 

@@ -33,8 +33,24 @@ use crate::id::{InfoHash, PeerId};
 use crate::rng::Rng;
 use crate::time::{Duration, Time};
 
-/// Most trackers of one torrent; further ones are ignored.
-pub const TRACKERS_MAX: usize = 128;
+/// Most trackers of one torrent's metainfo, and as many of the user's; further ones are left out
+/// ([`Announcer::left_out`]).
+pub const TRACKERS_MAX: usize = 512;
+/// Most announces under way at once in one address family.
+pub const PARALLEL_MAX: usize = 16;
+/// Most of these at one host.
+pub const HOST_PARALLEL_MAX: usize = 8;
+/// After any announce to a host, how long its trackers that have failed are left alone. No longer than the
+/// shortest pause of a tracker that has its host for itself.
+pub const HOST_PAUSE: Duration = BACKOFF_MIN.checked_div(2).expect("not by zero");
+/// How long trackers that say nothing are waited for before another is asked, while none has answered yet.
+pub const SILENCE: Duration = Duration::from_secs(1);
+/// The same once a tracker has answered: then BEP 12's order comes first.
+pub const SILENCE_LATER: Duration = Duration::from_secs(10);
+/// What an announce takes of the rate of announces: 100 a second.
+const RATE_SPACING: Duration = Duration::from_millis(10);
+/// How much of that rate may be saved up.
+const RATE_BURST: Duration = Duration::from_secs(1);
 /// Most peers asked for at once.
 pub const NUMWANT_MAX: u32 = 200;
 /// Shortest interval that a tracker can impose, unless the configuration says otherwise.
@@ -67,6 +83,8 @@ pub struct AnnouncerConfig {
     /// Shortest interval taken from a tracker; [`INTERVAL_MIN`] unless trackers are trusted. Counts as
     /// [`INTERVAL_MAX`] if longer.
     pub interval_min: Duration,
+    /// Whether the torrent is private: only one tracker is asked at a time then (BEP 27).
+    pub private: bool,
 }
 
 /// How the transfer stands, for the next announce to tell.
@@ -151,6 +169,10 @@ struct Tracker {
     url: String,
     origin: UrlOrigin,
     tier: usize,
+    /// Which host it is at, as a number that trackers at one host have in common.
+    host: usize,
+    /// The same for its host and port.
+    port: usize,
     /// What to fetch, or why we cannot.
     target: Result<Url, &'static str>,
 }
@@ -162,6 +184,7 @@ pub struct Announcer {
     key: u32,
     rng: Rng,
     trackers: Vec<Tracker>,
+    left_out: usize,
     walks: Vec<Walk>,
     transfer: Transfer,
     phase: Phase,
@@ -177,14 +200,16 @@ impl Announcer {
     /// its first tier, and as the user's if it is that too.
     pub fn new(mut config: AnnouncerConfig, named: Named<'_>, mut rng: Rng) -> Announcer {
         config.interval_min = config.interval_min.min(INTERVAL_MAX);
-        let trackers = trackers(named);
-        let walks = config.ports.keys().map(|&family| Walk::new(family, &trackers, &mut rng)).collect();
+        let (trackers, left_out) = trackers(named);
+        let walk = |&family| Walk::new(family, config.private, &trackers, &mut rng);
+        let walks = config.ports.keys().map(walk).collect();
         let key = (rng.next_u64() >> 32) as u32;
         Announcer {
             config,
             key,
             rng,
             trackers,
+            left_out,
             walks,
             transfer: Transfer::default(),
             phase: Phase::Idle,
@@ -267,8 +292,8 @@ impl Announcer {
         self.stops.retain(|&stop| stop != id);
         if let Some(walk) = self.walks.iter_mut().find(|walk| walk.awaits(id)) {
             match response {
-                Ok(response) => walk.on_success(now, response, &self.trackers, self.config.interval_min),
-                Err(failure) => walk.on_failure(now, failure, &mut self.rng),
+                Ok(response) => walk.on_success(now, id, response, &self.trackers, self.config.interval_min),
+                Err(failure) => walk.on_failure(now, id, failure, &self.trackers, &mut self.rng),
             }
         }
         self.advance(now);
@@ -329,6 +354,11 @@ impl Announcer {
         failed.or_else(absent).map(str::to_owned)
     }
 
+    /// How many trackers are never asked, as there are more than [`TRACKERS_MAX`].
+    pub fn left_out(&self) -> usize {
+        self.left_out
+    }
+
     /// Each tracker in each address family, in the order in which they are tried.
     pub fn trackers(&self) -> impl Iterator<Item = TrackerStatus<'_>> {
         self.walks.iter().flat_map(|walk| walk.statuses(&self.trackers))
@@ -339,9 +369,9 @@ impl Announcer {
             Phase::Idle => {}
             Phase::Running => {
                 for walk in 0..self.walks.len() {
-                    if let Some(due) = self.walks[walk].due(now) {
+                    while let Some(due) = self.walks[walk].due(now, &self.trackers) {
                         let id = self.act(walk, &due);
-                        self.walks[walk].on_sent(id, &due);
+                        self.walks[walk].on_sent(now, id, &due, &self.trackers);
                     }
                 }
             }
@@ -383,20 +413,33 @@ impl Announcer {
     }
 }
 
-fn trackers(named: Named<'_>) -> Vec<Tracker> {
-    let mut trackers: Vec<Tracker> = Vec::new();
+/// The trackers that are `named`, each once, and how many are beyond the bound.
+fn trackers(named: Named<'_>) -> (Vec<Tracker>, usize) {
+    let (mut trackers, mut places): (Vec<Tracker>, BTreeMap<&str, usize>) = Default::default();
+    let (mut hosts, mut ports) = (BTreeMap::new(), BTreeMap::new());
+    let mut left_out = 0;
     let by_metainfo = named.by_metainfo.iter().map(|tier| (tier.as_slice(), UrlOrigin::Metainfo));
     let by_user = named.by_user.iter().map(|url| (std::slice::from_ref(url), UrlOrigin::Typed));
     for (tier, (urls, origin)) in by_metainfo.chain(by_user).enumerate() {
         for url in urls {
-            if let Some(known) = trackers.iter_mut().find(|known| known.url == *url) {
+            let room = if origin == UrlOrigin::Typed { 2 * TRACKERS_MAX } else { TRACKERS_MAX };
+            if let Some(&known) = places.get(url.as_str()) {
+                let known = &mut trackers[known];
                 known.origin = known.origin.max(origin);
-            } else if trackers.len() < TRACKERS_MAX {
-                trackers.push(Tracker { url: url.clone(), origin, tier, target: target(url) });
+            } else if trackers.len() < room {
+                let (target, next) = (target(url), trackers.len());
+                let host = target.as_ref().ok().and_then(Url::host_str).unwrap_or_default().to_owned();
+                let port = target.as_ref().ok().and_then(Url::port_or_known_default);
+                let host = *hosts.entry(host).or_insert(next);
+                let port = *ports.entry((host, port)).or_insert(next);
+                places.insert(url, next);
+                trackers.push(Tracker { url: url.clone(), origin, tier, host, port, target });
+            } else {
+                left_out += 1;
             }
         }
     }
-    trackers
+    (trackers, left_out)
 }
 
 fn target(url: &str) -> Result<Url, &'static str> {

@@ -1,7 +1,10 @@
 //! One address family's way through the tiers.
 
 use super::status::{TrackerState, TrackerStatus};
-use super::{AnnounceFailure, AnnounceId, EARLY_DEFAULT, Family, INTERVAL_MAX, Tracker, backoff};
+use super::{
+    AnnounceFailure, AnnounceId, EARLY_DEFAULT, Family, HOST_PARALLEL_MAX, HOST_PAUSE, INTERVAL_MAX,
+    PARALLEL_MAX, RATE_BURST, RATE_SPACING, SILENCE, SILENCE_LATER, Tracker, backoff,
+};
 use crate::rng::Rng;
 use crate::time::{Duration, Time};
 use crate::tracker::{AnnounceResponse, Event};
@@ -45,21 +48,34 @@ struct Endpoint {
 #[derive(Debug)]
 pub(super) struct Walk {
     family: Family,
+    /// Most announces under way at once.
+    parallel_max: usize,
     /// Indices of trackers in the order in which they are tried: tier after tier.
     order: Vec<usize>,
     endpoints: Vec<Endpoint>,
-    in_flight: Option<InFlight>,
-    /// The tracker that answered last, unless one failed since.
+    /// Announces without an answer, at most [`PARALLEL_MAX`].
+    in_flight: Vec<InFlight>,
+    /// The tracker that answered last, while its interval runs. Without one, one is looked for.
     current: Option<usize>,
+    /// Whether any has answered since the start.
+    answered: bool,
+    /// When something is to be done next: with a current tracker, an announce; without, the next try.
     next_at: Time,
     /// The current tracker's minimum interval ends then.
     earliest_at: Time,
+    /// While those that were asked say nothing, nobody else is asked before.
+    patient_until: Time,
+    /// The rate of announces is used up until then.
+    spent_until: Time,
+    /// For each host, not before this time is one of its trackers asked again that has failed.
+    hosts: Vec<Time>,
     /// The download finished and no tracker has been told.
     completed_due: bool,
 }
 
 impl Walk {
-    pub fn new(family: Family, trackers: &[Tracker], rng: &mut Rng) -> Walk {
+    /// A walk through these trackers, by only one at a time if they are a private torrent's.
+    pub fn new(family: Family, private: bool, trackers: &[Tracker], rng: &mut Rng) -> Walk {
         let mut order: Vec<usize> = (0..trackers.len()).collect();
         for tier in order.chunk_by_mut(|&a, &b| trackers[a].tier == trackers[b].tier) {
             rng.shuffle(tier);
@@ -70,12 +86,17 @@ impl Walk {
             .collect();
         Walk {
             family,
+            parallel_max: if private { 1 } else { PARALLEL_MAX },
             order,
             endpoints,
-            in_flight: None,
+            in_flight: Vec::new(),
             current: None,
+            answered: false,
             next_at: Time::MAX,
             earliest_at: Time::ZERO,
+            patient_until: Time::ZERO,
+            spent_until: Time::ZERO,
+            hosts: vec![Time::ZERO; trackers.len()],
             completed_due: false,
         }
     }
@@ -85,7 +106,7 @@ impl Walk {
     }
 
     pub fn awaits(&self, id: AnnounceId) -> bool {
-        self.in_flight.as_ref().is_some_and(|sent| sent.id == id)
+        self.in_flight.iter().any(|sent| sent.id == id)
     }
 
     pub fn tracker_id(&self, tracker: usize) -> Option<Vec<u8>> {
@@ -93,7 +114,15 @@ impl Walk {
     }
 
     pub fn on_start(&mut self, now: Time) {
-        self.retry(now);
+        self.answered = false;
+        self.look(now);
+    }
+
+    /// Begins to look for a tracker that answers.
+    fn look(&mut self, now: Time) {
+        self.current = None;
+        self.patient_until = now;
+        self.next_at = now;
     }
 
     pub fn on_completed(&mut self, now: Time) {
@@ -109,21 +138,22 @@ impl Walk {
         }
     }
 
-    /// Starts over with the first tracker. An announce under way told of an old address: its answer
-    /// no longer counts.
+    /// Starts over with the first tracker. Announces under way told of an old address: their answers
+    /// no longer count.
     pub fn on_address_change(&mut self, now: Time) {
-        self.in_flight = None;
+        self.in_flight.clear();
+        self.hosts.fill(Time::ZERO);
         for endpoint in &mut self.endpoints {
             if endpoint.retry_at != Time::MAX {
                 endpoint.retry_at = Time::ZERO;
             }
         }
-        self.retry(now);
+        self.look(now);
     }
 
     /// Forgets that trackers list us, and names those that do (or may, as an announce is under way).
     pub fn on_stop(&mut self) -> Vec<usize> {
-        if let Some(sent) = self.in_flight.take() {
+        for sent in self.in_flight.drain(..) {
             self.endpoints[sent.tracker].started = true;
         }
         self.current = None;
@@ -138,11 +168,12 @@ impl Walk {
     pub fn on_success(
         &mut self,
         now: Time,
+        id: AnnounceId,
         response: &AnnounceResponse,
         trackers: &[Tracker],
         interval_min: Duration,
     ) {
-        let Some(sent) = self.in_flight.take() else { return };
+        let Some(sent) = self.take(id) else { return };
         let endpoint = &mut self.endpoints[sent.tracker];
         endpoint.started = true;
         endpoint.failures = 0;
@@ -157,48 +188,63 @@ impl Walk {
         endpoint.incomplete = response.incomplete;
         endpoint.last_success = Some(now);
 
-        let interval = response.interval.clamp(interval_min, INTERVAL_MAX);
-        let early = response.min_interval.unwrap_or(EARLY_DEFAULT.min(interval));
-        self.next_at = now + interval;
-        self.earliest_at = now + early.clamp(interval_min, interval);
-        self.current = Some(sent.tracker);
+        self.answered = true;
+        // Of several that were asked together and answer, the one that comes first in the tiers is used.
+        let place = |tracker| self.order.iter().position(|&other| other == tracker);
+        let is_behind = self.current.is_some_and(|current| place(current) < place(sent.tracker));
         self.move_to_front(sent.tracker, trackers);
-        if self.completed_due {
-            if sent.event == Some(Event::Completed) {
-                self.completed_due = false;
-            } else {
-                self.next_at = now;
-            }
+        if !is_behind {
+            let interval = response.interval.clamp(interval_min, INTERVAL_MAX);
+            let early = response.min_interval.unwrap_or(EARLY_DEFAULT.min(interval));
+            self.next_at = now + interval;
+            self.earliest_at = now + early.clamp(interval_min, interval);
+            self.current = Some(sent.tracker);
+        }
+        if sent.event == Some(Event::Completed) {
+            self.completed_due = false;
+        } else if self.completed_due {
+            self.next_at = now;
         }
     }
 
-    pub fn on_failure(&mut self, now: Time, failure: &AnnounceFailure, rng: &mut Rng) {
-        let Some(sent) = self.in_flight.take() else { return };
+    pub fn on_failure(
+        &mut self,
+        now: Time,
+        id: AnnounceId,
+        failure: &AnnounceFailure,
+        trackers: &[Tracker],
+        rng: &mut Rng,
+    ) {
+        let Some(sent) = self.take(id) else { return };
         let endpoint = &mut self.endpoints[sent.tracker];
         endpoint.failures = endpoint.failures.saturating_add(1);
         endpoint.last_error = Some(failure.to_string());
         endpoint.no_address = matches!(failure, AnnounceFailure::NoAddress(_));
         endpoint.retry_at = backoff(endpoint.failures, failure, rng).map_or(Time::MAX, |delay| now + delay);
-        self.current = None;
-        self.retry(now);
+        if self.current.is_none() {
+            self.patient_until = now;
+            self.plan(now, trackers);
+        }
     }
 
-    /// Announce as soon as any tracker may be tried.
-    fn retry(&mut self, now: Time) {
-        let soonest = self.endpoints.iter().filter(|e| e.supported).map(|e| e.retry_at).min();
-        self.next_at = soonest.map_or(Time::MAX, |at| at.max(now));
+    fn take(&mut self, id: AnnounceId) -> Option<InFlight> {
+        let at = self.in_flight.iter().position(|sent| sent.id == id)?;
+        Some(self.in_flight.swap_remove(at))
     }
 
-    /// The announce to make now, if any.
-    pub fn due(&self, now: Time) -> Option<Due> {
-        if self.in_flight.is_some() || self.next_at > now {
+    /// The announce to make now, if any. To be called until there is none.
+    pub fn due(&mut self, now: Time, trackers: &[Tracker]) -> Option<Due> {
+        if self.next_at > now {
             return None;
         }
-        let usable = |&tracker: &usize| {
-            let endpoint = &self.endpoints[tracker];
-            endpoint.supported && endpoint.retry_at <= now
-        };
-        let tracker = self.order.iter().copied().find(usable)?;
+        if self.current.is_some() {
+            self.look(now);
+        }
+        self.plan(now, trackers);
+        if self.next_at > now {
+            return None;
+        }
+        let (_, tracker) = self.next_to_ask(now, trackers)?;
         let event = match (self.endpoints[tracker].started, self.completed_due) {
             (false, _) => Some(Event::Started),
             (true, true) => Some(Event::Completed),
@@ -207,13 +253,51 @@ impl Walk {
         Some(Due { tracker, event })
     }
 
-    pub fn on_sent(&mut self, id: AnnounceId, due: &Due) {
-        self.in_flight = Some(InFlight { id, tracker: due.tracker, event: due.event });
+    pub fn on_sent(&mut self, now: Time, id: AnnounceId, due: &Due, trackers: &[Tracker]) {
+        self.in_flight.push(InFlight { id, tracker: due.tracker, event: due.event });
+        self.hosts[trackers[due.tracker].host] = now + HOST_PAUSE;
+        self.spent_until = self.spent_until.max(now) + RATE_SPACING;
+        self.patient_until = now + if self.answered { SILENCE_LATER } else { SILENCE };
+        self.plan(now, trackers);
     }
 
-    /// When something is due next. `None` while an answer is awaited, or nothing ever will be.
+    /// Without a current tracker: sets when the next one is to be asked; [`Time::MAX`] if only an answer, or
+    /// nothing, changes that.
+    fn plan(&mut self, now: Time, trackers: &[Tracker]) {
+        let soonest = self.next_to_ask(now, trackers).map_or(Time::MAX, |(at, _)| at);
+        let rate_allows = self.spent_until - RATE_BURST;
+        self.next_at = soonest.max(self.patient_until).max(rate_allows).max(now);
+    }
+
+    /// Whom to ask next, and when it may be asked: the first in the order of those that may be asked now, else
+    /// whoever may be asked soonest. Until somebody has answered, who has not failed yet comes before who has.
+    fn next_to_ask(&self, now: Time, trackers: &[Tracker]) -> Option<(Time, usize)> {
+        if self.in_flight.len() >= self.parallel_max {
+            return None;
+        }
+        let is_busy = |at: usize| {
+            let asked = || self.in_flight.iter().map(|sent| &trackers[sent.tracker]);
+            asked().any(|other| other.port == trackers[at].port)
+                || asked().filter(|other| other.host == trackers[at].host).count() >= HOST_PARALLEL_MAX
+        };
+        let ready_at = |at: usize| {
+            let endpoint = &self.endpoints[at];
+            match endpoint.failures {
+                0 => now,
+                _ => endpoint.retry_at.max(self.hosts[trackers[at].host]).max(now),
+            }
+        };
+        let usable = self.order.iter().copied().filter(|&at| self.endpoints[at].supported && !is_busy(at));
+        let first = usable.min_by_key(|&at| {
+            let has_failed = self.endpoints[at].failures > 0;
+            (ready_at(at), !self.answered && has_failed)
+        })?;
+        Some((ready_at(first), first)).filter(|&(at, _)| at != Time::MAX)
+    }
+
+    /// When something is due next. `None` while answers are awaited, or nothing ever will be.
     pub fn timeout(&self) -> Option<Time> {
-        (self.in_flight.is_none() && self.next_at != Time::MAX).then_some(self.next_at)
+        (self.next_at != Time::MAX).then_some(self.next_at)
     }
 
     fn move_to_front(&mut self, tracker: usize, trackers: &[Tracker]) {
@@ -227,7 +311,7 @@ impl Walk {
 
     pub fn state<'a>(&'a self, at: usize, trackers: &'a [Tracker]) -> TrackerState<'a> {
         let endpoint = &self.endpoints[at];
-        let announcing = self.in_flight.as_ref().is_some_and(|sent| sent.tracker == at);
+        let announcing = self.in_flight.iter().any(|sent| sent.tracker == at);
         match (&trackers[at].target, &endpoint.last_error) {
             (Err(reason), _) => TrackerState::Unsupported(reason),
             (Ok(_), _) if announcing => TrackerState::Announcing,

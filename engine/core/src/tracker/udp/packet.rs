@@ -300,6 +300,7 @@ impl Response {
                     external_ip: None,
                     warning: None,
                     peers: peers.take(REPLY_PEERS_MAX).collect(),
+                    oddities: Default::default(),
                 };
                 Ok(Response::Announce { transaction, response })
             }

@@ -96,6 +96,7 @@ impl Run {
             external_ip: None,
             warning: None,
             peers: Vec::new(),
+            oddities: Default::default(),
         };
         self.answer(&Response::Announce { transaction, response });
     }

@@ -162,6 +162,7 @@ fn response(peers: Vec<TrackerPeer>) -> AnnounceResponse {
         external_ip: None,
         warning: None,
         peers,
+        oddities: Default::default(),
     }
 }
 
