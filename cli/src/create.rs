@@ -328,7 +328,7 @@ fn tell(metainfo: &Metainfo, output: &Path, cx: &mut Context) {
         info_hash_v1: info.info_hash.to_string(),
         piece_length: info.geometry.piece_len(),
         pieces: info.geometry.pieces(),
-        total_size: info.geometry.total_len(),
+        total_size: info.payload_len(),
         files: info.files.len(),
         output: &output.to_string_lossy(),
         magnet: metainfo.magnet().to_string(),

@@ -146,10 +146,10 @@ pub async fn begin(
         info_hash_v1: info.info_hash.to_string(),
         piece_length: info.geometry.piece_len(),
         pieces: info.geometry.pieces(),
-        total_size: info.geometry.total_len(),
+        total_size: info.payload_len(),
         files,
     });
-    let (size, count) = (units::size(info.geometry.total_len()), units::count(files, "file"));
+    let (size, count) = (units::size(info.payload_len()), units::count(files, "file"));
     cx.console.note(&format!("{}: {size} in {count}", printable(&info.name)));
     for warning in &metainfo.warnings {
         cx.warn(warning);

@@ -16,7 +16,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use swarm_core::geometry::{Geometry, GeometryError};
 use swarm_core::id::{FileIndex, InfoHash};
-use swarm_core::metainfo::{Content, FILES_MAX, FileAttr, FileEntry, Info, SourceFile, sort_files};
+use swarm_core::metainfo::{
+    Content, FILES_MAX, FileAttr, FileEntry, Info, SourceFile, padding_of, sort_files,
+};
 
 /// Which files become part of a torrent.
 #[derive(Clone, Debug, Default)]
@@ -166,12 +168,13 @@ impl Source {
             offset = offset.saturating_add(length);
             file
         });
-        let files = files.collect();
+        let files: Vec<FileEntry> = files.collect();
         Ok(Info {
             info_hash: InfoHash([0; 20]),
             name: String::new(),
             geometry: Geometry::new(offset, u64::from(piece_length))?,
             piece_hashes: Vec::new(),
+            padding: padding_of(&files),
             files,
             single_file: matches!(self.content, Content::File { .. }),
             private: false,
@@ -392,17 +395,27 @@ pub fn hash(
     let info = source.layout(piece_length)?;
     let hashes = Mutex::new((vec![0; info.geometry.pieces() as usize * 20], None));
     let done = AtomicU64::new(0);
-    hash_pieces(&info, threads, &|_| true, &|file| File::open(source.path_of(file)), &|piece, hash| {
-        let (hashes, error) = &mut *hashes.lock().unwrap_or_else(PoisonError::into_inner);
-        match hash {
-            Ok(hash) => hashes[piece.idx() * 20..][..20].copy_from_slice(&hash),
-            Err(BulkError::Short(file)) => *error = Some(CreateError::Changed { path: source.path_of(file) }),
-            Err(BulkError::Io(file, e)) => *error = Some(CreateError::io(&source.path_of(file), "read", e)),
-        }
-        let len = u64::from(info.geometry.len_of(piece));
-        progress(done.fetch_add(len, Ordering::Relaxed) + len);
-        error.is_none()
-    });
+    hash_pieces(
+        &info,
+        threads,
+        &|_| true,
+        &|file| File::open(source.path_of(file)).map(Some),
+        &|piece, hash| {
+            let (hashes, error) = &mut *hashes.lock().unwrap_or_else(PoisonError::into_inner);
+            match hash {
+                Ok(hash) => hashes[piece.idx() * 20..][..20].copy_from_slice(&hash),
+                Err(BulkError::Short(file)) => {
+                    *error = Some(CreateError::Changed { path: source.path_of(file) })
+                }
+                Err(BulkError::Io(file, e)) => {
+                    *error = Some(CreateError::io(&source.path_of(file), "read", e))
+                }
+            }
+            let len = u64::from(info.geometry.len_of(piece));
+            progress(done.fetch_add(len, Ordering::Relaxed) + len);
+            error.is_none()
+        },
+    );
     let (hashes, error) = hashes.into_inner().unwrap_or_else(PoisonError::into_inner);
     if let Some(error) = error {
         return Err(error);

@@ -41,6 +41,7 @@ pub(super) fn open(info: Arc<Info>, options: OpenOptions) -> Result<(Storage, Op
         work: Mutex::new(work.map(Arc::new)),
         retired_side: std::sync::OnceLock::new(),
         syncing: Mutex::default(),
+        hash_of_zeros: std::sync::OnceLock::new(),
         moving: Mutex::default(),
         info,
     };
@@ -56,7 +57,7 @@ fn check_paths(info: &Info) -> Result<(), StorageError> {
     if !is_plain(&info.name) || looks_like_work_folder(&info.name) {
         return unsafe_path(std::slice::from_ref(&info.name));
     }
-    for file in info.files.iter().filter(|file| !file.attr.pad) {
+    for file in info.files.iter().filter(|file| !file.is_padding_for_sure()) {
         if !is_safe(&file.path) {
             return unsafe_path(&file.path);
         }
@@ -129,11 +130,14 @@ impl Opening<'_> {
     }
 
     fn seed_file(&self, file: &FileEntry, saved: Option<Stamp>) -> Evidence {
-        if file.attr.pad {
+        if file.is_padding_for_sure() {
             return Evidence::PAD;
         }
         let stamp = std::fs::metadata(self.tree.path_of(&file.path)).ok().filter(Metadata::is_file);
         let stamp = stamp.map(|meta| Stamp::of(&meta)).filter(|stamp| stamp.len >= file.length);
+        if file.attr.pad && stamp.is_none() {
+            return Evidence::PAD;
+        }
         let place = match stamp {
             _ if file.length == 0 => Place::Empty,
             Some(_) => Place::Present,
@@ -280,7 +284,7 @@ impl Opening<'_> {
         let mut files = Vec::with_capacity(self.info.files.len());
         for (i, file) in self.info.files.iter().enumerate() {
             let index = FileIndex(i as u32);
-            if file.attr.pad {
+            if file.is_padding_for_sure() {
                 files.push(Evidence::PAD);
                 continue;
             }
@@ -290,6 +294,12 @@ impl Opening<'_> {
             };
             let found = if wanted[i] { found? } else { found.unwrap_or(Found::Other) };
             let part = parts.contains(&index).then(|| folder.part(index));
+            let is_right = found.stamp().is_some_and(|stamp| stamp.len == file.length);
+            if file.attr.pad && part.is_none() && !is_right {
+                // Padding by its name, which nothing has belied so far.
+                files.push(Evidence::PAD);
+                continue;
+            }
             let saved = state.stamps[i];
             let is_ours = state.vouched[i] && saved.is_some() && saved == found.stamp();
             let place = self.place(file, wanted[i], is_ours, found, part.is_some())?;

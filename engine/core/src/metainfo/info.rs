@@ -2,7 +2,7 @@
 
 use super::parse::Warnings;
 use super::path::{PathRules, PathTable};
-use super::{FILES_MAX, FileAttr, FileEntry, Info, MetainfoError, PATH_DEPTH_MAX};
+use super::{FILES_MAX, FileAttr, FileEntry, Info, MetainfoError, PATH_DEPTH_MAX, padding_of};
 use crate::bencode::{self, Dict, Limits, List, Value};
 use crate::geometry::{BLOCK_LEN, Geometry};
 use crate::id::InfoHash;
@@ -88,7 +88,8 @@ pub(super) fn read(
     let (files, single_file) = match keys.files {
         Some(list) => {
             let list = list.as_list().ok_or_else(|| field("info.files", "a list"))?;
-            (read_files(list, &name, rules, warnings)?, false)
+            let piece_length = keys.piece_length.and_then(unsigned).unwrap_or_default();
+            (read_files(list, &name, piece_length, rules, warnings)?, false)
         }
         None => (vec![read_single(&keys, &name)?], true),
     };
@@ -99,6 +100,7 @@ pub(super) fn read(
         name,
         geometry,
         piece_hashes: read_pieces(&keys, geometry)?,
+        padding: padding_of(&files),
         files,
         single_file,
         private: read_private(&keys, warnings),
@@ -171,6 +173,7 @@ fn read_attr(value: Option<Value<'_>>) -> FileAttr {
 fn read_files(
     list: List<'_>,
     name: &str,
+    piece_length: u64,
     rules: PathRules,
     warnings: &mut Warnings,
 ) -> Result<Vec<FileEntry>, MetainfoError> {
@@ -180,8 +183,12 @@ fn read_files(
         if index == FILES_MAX {
             return Err(MetainfoError::TooManyFiles(list.iter().count()));
         }
-        let file = read_file(value, index, name, offset, rules, warnings)?;
+        let mut file = read_file(value, index, name, offset, rules, warnings)?;
         offset = offset.checked_add(file.length).ok_or(MetainfoError::TotalTooLong)?;
+        // Padding fills a piece up: what ends elsewhere only has the name.
+        let is_plain = !file.attr.symlink && !file.attr.executable;
+        let fills_up = offset.checked_rem(piece_length) == Some(0);
+        file.attr.pad |= file.has_padding_name() && is_plain && fills_up;
         files.push(file);
     }
     if files.is_empty() {
@@ -267,7 +274,7 @@ fn read_target<'a>(raw: impl Iterator<Item = &'a [u8]> + Clone, rules: PathRules
 fn settle_paths(files: &mut [FileEntry], rules: PathRules, warnings: &mut Warnings) {
     let mut table = PathTable::new(rules, files.len());
     let mut renamed: Vec<(usize, Vec<String>)> = Vec::new();
-    for (index, file) in files.iter().enumerate().filter(|(_, file)| !file.attr.pad) {
+    for (index, file) in files.iter().enumerate().filter(|(_, file)| !file.is_padding_for_sure()) {
         renamed.extend(table.place(&file.path[1..]).map(|path| (index, path)));
     }
     let links: Vec<(usize, Vec<String>)> = files

@@ -44,6 +44,42 @@ fn an_info_dictionary_alone_is_enough() {
 }
 
 #[test]
+fn padding_counts_nowhere_and_is_known_by_its_attribute_or_its_name() {
+    let file = |attr: &str, length: u64, path: &str| {
+        let attr = if attr.is_empty() { String::new() } else { format!("4:attr{}", text(attr)) };
+        format!("d{attr}6:lengthi{length}e4:pathl{}ee", text(path))
+    };
+    let files = [
+        file("", 1_000, "a"),
+        file("p", 15_384, "pad"),
+        file("", 6_384, "b"),
+        file("", 10_000, "_____padding_file_0_if you see this file, please update____"),
+        file("", 384, "c"),
+        // It does not fill the piece up.
+        file("", 1_000, "_____padding_file_1_"),
+        file("", 15_000, "d"),
+    ];
+    let info = format!("d5:filesl{}e4:name1:n12:piece lengthi16384e6:pieces60:", files.concat());
+    let metainfo = Metainfo::parse(&torrent(&format!("{info}{}e", "A".repeat(60)))).unwrap();
+    let info = &metainfo.info;
+    assert_eq!(
+        info.files.iter().map(|file| file.attr.pad).collect::<Vec<_>>(),
+        [0, 1, 0, 1, 0, 0, 0].map(|p| p == 1)
+    );
+    assert_eq!(info.payload_len(), 1_000 + 6_384 + 384 + 1_000 + 15_000);
+    assert_eq!(metainfo.magnet().length, Some(info.payload_len()));
+    assert_eq!([0, 1, 2].map(|piece| info.payload_of(PieceIndex(piece))), [1_000, 6_384, 16_384]);
+    assert!(!info.padding.is_assumed_in(&info.geometry, PieceIndex(0)));
+    assert!(info.padding.is_assumed_in(&info.geometry, PieceIndex(1)));
+}
+
+#[test]
+fn a_file_that_others_take_for_padding_is_not_put_into_a_torrent() {
+    let path = "a/_____padding_file_3";
+    assert_eq!(create(vec![file(path)]).encode(&[]), Err(CreateError::Path(path.to_owned())));
+}
+
+#[test]
 fn limits_hold() {
     assert_eq!(
         Metainfo::parse(&vec![b'x'; METAINFO_LEN_MAX + 1]),
