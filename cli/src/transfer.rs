@@ -127,6 +127,9 @@ pub async fn begin(
     interrupt: &mut Interrupt,
 ) -> Result<Begun> {
     cx.record(&Record::Started { source: &source.to_string_lossy(), dir: &dir.to_string_lossy() });
+    if let Some(warning) = network.state_dir_warning() {
+        cx.warn(&warning);
+    }
     let options = network.session_options();
     let source = tokio::select! {
         source = source::open(source, &options) => source?,
