@@ -45,6 +45,7 @@ mod error;
 mod handles;
 mod home;
 mod journal;
+mod names;
 mod open;
 mod options;
 mod prepared;

@@ -2,6 +2,7 @@
 
 use super::error::StorageError;
 use super::journal::{self, Journal};
+use super::names;
 use super::options::{Mode, OpenOptions, Opened, Trust};
 use super::state::{Loaded, State};
 use super::sys::{self, Stamp};
@@ -26,9 +27,24 @@ pub(super) fn open(info: Arc<Info>, options: OpenOptions) -> Result<(Storage, Op
     }
     let root = options.dir.canonicalize().map_err(|e| StorageError::io(&options.dir, "open", e))?;
     let home = options.state_dir.as_ref().map(|dir| StateHome::new(dir, &info, &root));
-    let opening = Opening { info: &info, options: &options, tree: Tree::new(root), home: home.as_ref() };
-    let (work, found) = if is_seed { (None, opening.seed()?) } else { opening.download()? };
-    let (table, opened) = opening.conclude(found);
+    let tree = Tree::new(root);
+    let (named, folder) = match is_seed {
+        true => (names::for_reading(&info, tree.root()), None),
+        false => {
+            let folder = WorkFolder::lock(&tree, &info.name)?;
+            let named = names::for_download(&info, &tree, &folder).inspect_err(|_| folder.abandon())?;
+            (named, Some(folder))
+        }
+    };
+    let told = names::told(&info, &named);
+    let info = named;
+    let opening = Opening { info: &info, options: &options, tree, home: home.as_ref() };
+    let (work, found) = match folder {
+        None => (None, opening.seed()?),
+        Some(folder) => opening.download(folder)?,
+    };
+    let (table, mut opened) = opening.conclude(found);
+    opened.warnings.extend(told);
     let storage = Storage {
         tree: opening.tree,
         home,
@@ -146,17 +162,13 @@ impl Opening<'_> {
         Evidence::of(place, stamp, |stamp| saved == Some(stamp) || self.trusts_length(file, stamp))
     }
 
-    fn download(&self) -> Result<(Option<Work>, Findings), StorageError> {
-        let folder = WorkFolder::lock(&self.tree, &self.info.name)?;
+    fn download(&self, folder: WorkFolder) -> Result<(Option<Work>, Findings), StorageError> {
         match self.download_in(&folder) {
             Ok((generation, journal, side, findings)) => {
                 Ok((Some(Work::new(folder, generation, journal, side)), findings))
             }
             Err(e) => {
-                // Files that were about to be overwritten may have moved in already: those stay.
-                if folder.is_new && folder.parts().is_ok_and(|parts| parts.is_empty()) {
-                    let _ = folder.remove();
-                }
+                folder.abandon();
                 Err(e)
             }
         }

@@ -2,11 +2,12 @@
 
 use super::bulk::{BulkError, hash_pieces};
 use super::error::StorageError;
+use super::names;
 use super::tree::Tree;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use swarm_core::bitfield::Bitfield;
 use swarm_core::id::{FileIndex, PieceIndex};
 use swarm_core::metainfo::{FileEntry, Info};
@@ -56,6 +57,8 @@ pub fn run(
     progress: &(dyn Fn(u64) + Sync),
 ) -> Result<Report, StorageError> {
     let tree = Tree::new(dir.to_owned());
+    let named = names::for_reading(&Arc::new(info.clone()), dir);
+    let info = &*named;
     let path_of = |file: FileIndex| tree.path_of(&info.files[file.idx()].path);
     let files = info.files.iter().map(|file| look_at(&tree.path_of(&file.path), file));
     let mut files: Vec<FileState> = files.collect::<Result<_, _>>()?;
