@@ -55,7 +55,7 @@ def main():
             tell("peers", count=count)
         if "complete" not in told and torrent.status().is_seeding:
             told.add("complete")
-            tell("complete")
+            tell("complete", bytes_down=torrent.status().total_payload_download)
         session.wait_for_alert(INTERVAL_MS)
         for alert in session.pop_alerts():
             print(alert.message(), file=sys.stderr, flush=True)

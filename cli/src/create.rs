@@ -9,14 +9,13 @@ use crate::progress::WorkBar;
 use crate::units;
 use anyhow::{Context as _, Result};
 use clap::Args;
-use globset::Glob;
 use serde::Serialize;
 use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 use swarm_core::geometry::PIECE_LEN_MAX;
 use swarm_core::metainfo::{self, Content, Metainfo, default_piece_length};
-use swarm_engine::create::{WalkOptions, hash, walk};
+use swarm_engine::create::{CreateError, Source, WalkOptions, check_pattern, hash, walk};
 use swarm_engine::hash::Workers;
 use tempfile::{NamedTempFile, PersistError};
 
@@ -35,7 +34,9 @@ pub struct CreateArgs {
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
 
-    /// Replace the output if it exists
+    /// Replace the output if it exists, and go on if an --exclude matches nothing
+    ///
+    /// Only a regular file is ever replaced, or the one that a link leads to.
     #[arg(short, long)]
     force: bool,
 
@@ -89,12 +90,15 @@ pub struct CreateArgs {
 
     /// Take only files that match; repeatable
     ///
-    /// The pattern is matched against the path below the folder, written with `/`, and against the name alone. `*`
-    /// matches anything, `/` included.
+    /// Patterns are those of gitignore files: NAME matches files and folders of that name anywhere, DIR/ folders only, and
+    /// one with a `/` inside the path below PATH; `*` matches no `/`, `**` does. PATH or its name may stand before it.
     #[arg(long, value_name = "GLOB", value_parser = parse_glob)]
     include: Vec<String>,
 
     /// Leave out files, and whole folders, that match; repeatable
+    ///
+    /// Patterns as for --include; the last one that matches decides, and `!` before one takes its files all the same. One
+    /// that matches nothing is refused, since something would be published that was not meant to be; with -f it is a warning.
     #[arg(long, value_name = "GLOB", value_parser = parse_glob)]
     exclude: Vec<String>,
 
@@ -136,15 +140,14 @@ pub async fn run(args: CreateArgs, cx: &mut Context) -> Result<Exit> {
     let mut interrupt = Interrupt::install()?;
     let name = args.name.clone().map_or_else(|| name_of(&args.path), Ok)?;
     let output = args.output.clone().unwrap_or_else(|| PathBuf::from(format!("{name}.meta")));
-    if !args.force && output.symlink_metadata().is_ok() {
-        return Err(exists(&output).into());
-    }
+    let output = Output::new(output, args.force)?;
     let options = WalkOptions {
         follow_symlinks: args.follow_symlinks,
+        name: Some(name.clone()),
         include: args.include.clone(),
         exclude: args.exclude.clone(),
     };
-    refuse_inside(&output, &args.path, &options)?;
+    refuse_inside(&output.target, &args.path, &options)?;
     if args.private && args.announce.is_empty() && args.tiers.is_empty() {
         cx.warn("a private torrent without a tracker finds no peers; name one with -a");
     }
@@ -153,6 +156,7 @@ pub async fn run(args: CreateArgs, cx: &mut Context) -> Result<Exit> {
     for (path, why) in &source.skipped {
         cx.warn(&format!("{} {why}; it is left out", path.display()));
     }
+    tell_idle_patterns(&source, args.force, cx)?;
     let piece_length = args.piece_length.unwrap_or_else(|| default_piece_length(source.total_len()));
     let bar = WorkBar::new(&cx.console, "hashing", source.total_len());
     let hashing = bar.clone();
@@ -163,10 +167,9 @@ pub async fn run(args: CreateArgs, cx: &mut Context) -> Result<Exit> {
         })
         .await?;
     bar.finish();
-    let is_forced = args.force;
     let bytes = args.into_metainfo(name, source.content, piece_length).encode(&hashes?)?;
-    write(&output, &bytes, is_forced)?;
-    tell(&Metainfo::parse(&bytes)?, &output, cx);
+    output.write(&bytes)?;
+    tell(&Metainfo::parse(&bytes)?, &output.path, cx);
     Ok(Exit::Done)
 }
 
@@ -210,7 +213,7 @@ fn refuse_inside(output: &Path, path: &Path, options: &WalkOptions) -> Result<()
     let (Ok(folder), Ok(root)) = (folder.canonicalize(), path.canonicalize()) else { return Ok(()) };
     let output = folder.join(output.file_name().unwrap_or_default());
     match output.strip_prefix(&root) {
-        Ok(inside) if options.takes(inside)? => {
+        Ok(inside) if options.takes(&root, inside)? => {
             let message = format!(
                 "{}: lies in what it is to describe; write it elsewhere with -o, or add --exclude {}",
                 output.display(),
@@ -222,21 +225,83 @@ fn refuse_inside(output: &Path, path: &Path, options: &WalkOptions) -> Result<()
     }
 }
 
-/// Writes all of the file or nothing.
-fn write(output: &Path, bytes: &[u8], replaces: bool) -> Result<()> {
-    let folder = output.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let written = temporary_in(folder).and_then(|mut file| {
-        file.write_all(bytes)?;
-        file.as_file().sync_all()?;
-        let moved = if replaces { file.persist(output) } else { file.persist_noclobber(output) };
-        moved.map_err(|PersistError { error, .. }| error)
-    });
-    match written {
-        Ok(_) => Ok(()),
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => Err(exists(output).into()),
-        Err(error) => {
-            let what = format!("{}: cannot write: {error}", output.display());
-            Err(Failure::new(Exit::of_write(&error), what).into())
+/// Patterns that match nothing are mistakes, and one to exclude would publish what should have stayed private.
+fn tell_idle_patterns(source: &Source, is_forced: bool, cx: &mut Context) -> Result<()> {
+    for pattern in &source.idle_includes {
+        cx.warn(&format!("--include {pattern} matches nothing"));
+    }
+    if source.idle_excludes.is_empty() {
+        return Ok(());
+    }
+    let patterns = source.idle_excludes.join(" and --exclude ");
+    let told = format!("{}: --exclude {patterns} matches nothing", source.path.display());
+    if is_forced {
+        cx.warn(&told);
+        return Ok(());
+    }
+    Err(Failure::new(Exit::Usage, format!("{told}; mend the pattern, or go on with -f")).into())
+}
+
+/// Where the metainfo goes.
+struct Output {
+    /// As the user named it.
+    path: PathBuf,
+    /// The file itself, if that is a link.
+    target: PathBuf,
+    replaces: bool,
+}
+
+impl Output {
+    /// Looks at what is there before anything is hashed.
+    fn new(path: PathBuf, replaces: bool) -> Result<Output> {
+        let mut output = Output { target: path.clone(), path, replaces };
+        output.check()?;
+        if replaces && output.path.is_symlink() {
+            // It is there, as was just seen.
+            output.target = output.path.canonicalize().unwrap_or(output.target);
+        }
+        Ok(output)
+    }
+
+    /// Nothing may be there, or else a regular file that is to be replaced.
+    fn check(&self) -> Result<()> {
+        let path = &self.path;
+        let refuse = |what: &str| {
+            let message =
+                format!("{}: is {what}, which is never replaced; write elsewhere with -o", path.display());
+            Err(Failure::new(Exit::Runtime, message).into())
+        };
+        match (path.symlink_metadata(), path.metadata()) {
+            (Err(_), _) => Ok(()),
+            (Ok(_), _) if !self.replaces => Err(exists(path).into()),
+            (Ok(_), Err(_)) => refuse("a link to nothing"),
+            (Ok(_), Ok(meta)) if meta.is_dir() => refuse("a folder"),
+            (Ok(_), Ok(meta)) if !meta.is_file() => refuse("neither a file nor a folder"),
+            (Ok(_), Ok(_)) => Ok(()),
+        }
+    }
+
+    /// Writes all of the file or nothing.
+    fn write(&self, bytes: &[u8]) -> Result<()> {
+        self.check()?;
+        let folder =
+            self.target.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let written = temporary_in(folder).and_then(|mut file| {
+            file.write_all(bytes)?;
+            file.as_file().sync_all()?;
+            let moved = match self.replaces {
+                true => file.persist(&self.target),
+                false => file.persist_noclobber(&self.target),
+            };
+            moved.map_err(|PersistError { error, .. }| error)
+        });
+        match written {
+            Ok(_) => Ok(()),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => Err(exists(&self.path).into()),
+            Err(error) => {
+                let what = format!("{}: cannot write: {error}", self.path.display());
+                Err(Failure::new(Exit::of_write(&error), what).into())
+            }
         }
     }
 }
@@ -263,7 +328,7 @@ fn tell(metainfo: &Metainfo, output: &Path, cx: &mut Context) {
         info_hash_v1: info.info_hash.to_string(),
         piece_length: info.geometry.piece_len(),
         pieces: info.geometry.pieces(),
-        total_size: info.geometry.total_len(),
+        total_size: info.payload_len(),
         files: info.files.len(),
         output: &output.to_string_lossy(),
         magnet: metainfo.magnet().to_string(),
@@ -317,7 +382,11 @@ fn parse_node(text: &str) -> Result<(String, u16), &'static str> {
 }
 
 fn parse_glob(text: &str) -> Result<String, String> {
-    Glob::new(text).map(|_| text.to_owned()).map_err(|error| error.kind().to_string())
+    match check_pattern(text) {
+        Ok(()) => Ok(text.to_owned()),
+        Err(CreateError::Pattern { why, .. }) => Err(why),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 #[cfg(test)]

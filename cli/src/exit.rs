@@ -117,16 +117,20 @@ pub fn one_line(error: &Error) -> String {
     printable(&line)
 }
 
-/// The text without anything that could move a terminal's cursor, start a new line or reverse what follows:
+/// Whether a character shows as something that is not there: it reorders what is beside it, or takes no room.
+pub fn is_deceptive(c: char) -> bool {
+    matches!(c,
+        '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{180b}'..='\u{180f}'
+        | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{3164}'
+        | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}')
+}
+
+/// The text without anything that could move a terminal's cursor, start a new line, reverse what follows or hide:
 /// such characters are escaped as in Rust.
 pub fn printable(text: &str) -> String {
-    let harmful = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
-        if harmful(c) {
+        if c.is_control() || is_deceptive(c) {
             out.extend(c.escape_default());
         } else {
             out.push(c);
@@ -146,6 +150,9 @@ mod tests {
         assert_eq!(one_line(&error), "a.meta: cannot read: disk on fire");
         assert_eq!(one_line(&anyhow!("a.meta: too long").context("a.meta")), "a.meta: too long");
         assert_eq!(one_line(&anyhow!("two\nlines \x1b[2J")), r"two\nlines \u{1b}[2J");
+        let deceptive = "a\u{202e}b\u{200b}c\u{2066}d\u{feff}e\u{e0041}f\u{61c}";
+        assert_eq!(printable(deceptive), r"a\u{202e}b\u{200b}c\u{2066}d\u{feff}e\u{e0041}f\u{61c}");
+        assert_eq!(printable("日本 ü 🐝 עברית"), "日本 ü 🐝 עברית");
     }
 
     #[test]

@@ -1,8 +1,10 @@
 //! Diagnostics on stderr, for whoever looks into a problem.
 
 use crate::console::ColorWhen;
+use crate::exit::is_deceptive;
 use clap::ValueEnum;
 use indicatif::MultiProgress;
+use std::borrow::Cow;
 use std::io::{self, IsTerminal as _, Write};
 use std::time::SystemTime;
 use tracing_subscriber::filter::{LevelFilter, Targets};
@@ -35,9 +37,9 @@ pub fn start(format: LogFormat, verbosity: u8, quiet: bool, color: ColorWhen, ba
         (false, _) => LevelFilter::TRACE,
     };
     let filter = Targets::new().with_target("swarm", ours).with_default(LevelFilter::WARN);
-    let lines = tracing_subscriber::fmt::layer()
-        .with_writer(Stderr(bars))
-        .with_ansi(color.applies(io::stderr().is_terminal()));
+    let has_ansi = color.applies(io::stderr().is_terminal()) && format == LogFormat::Text;
+    let lines =
+        tracing_subscriber::fmt::layer().with_writer(Stderr { bars, format, has_ansi }).with_ansi(has_ansi);
     // A process has one log; in tests, where many commands run in one process, the first has it.
     let _ = match format {
         LogFormat::Text => tracing_subscriber::registry().with(filter).with(lines).try_init(),
@@ -53,13 +55,51 @@ pub fn json_line(level: &str, message: &str) -> String {
         .to_string()
 }
 
-/// Standard error, with the progress bars out of the way while a line is written.
+/// Standard error, with the progress bars out of the way while a line is written. What strangers say is in many a field of many
+/// an event: here, where all of them pass, it is made harmless.
 #[derive(Clone)]
-struct Stderr(MultiProgress);
+struct Stderr {
+    bars: MultiProgress,
+    format: LogFormat,
+    has_ansi: bool,
+}
+
+/// A log line without characters that deceive whoever reads it.
+fn harmless(line: &str, format: LogFormat, has_ansi: bool) -> Cow<'_, str> {
+    let text = line.strip_suffix('\n').unwrap_or(line);
+    // Control characters in JSON strings are escaped already.
+    let is_harmful = |c: char| {
+        let is_control = c.is_control() && format == LogFormat::Text && !(has_ansi && c == '\x1b');
+        is_control || is_deceptive(c)
+    };
+    if !text.contains(is_harmful) {
+        return Cow::Borrowed(line);
+    }
+    let mut out = String::with_capacity(line.len() + 16);
+    for c in text.chars() {
+        match format {
+            _ if !is_harmful(c) => out.push(c),
+            LogFormat::Text => out.extend(c.escape_default()),
+            LogFormat::Json => {
+                let units = c
+                    .encode_utf16(&mut [0; 2])
+                    .iter()
+                    .map(|unit| format!("\\u{unit:04x}"))
+                    .collect::<String>();
+                out.push_str(&units);
+            }
+        }
+    }
+    out.push_str(&line[text.len()..]);
+    Cow::Owned(out)
+}
 
 impl Write for Stderr {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        self.0.suspend(|| io::stderr().write(line))
+        let text = String::from_utf8_lossy(line);
+        let text = harmless(&text, self.format, self.has_ansi);
+        self.bars.suspend(|| io::stderr().write_all(text.as_bytes()))?;
+        Ok(line.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -71,5 +111,24 @@ impl<'a> MakeWriter<'a> for Stderr {
     type Writer = Stderr;
     fn make_writer(&'a self) -> Stderr {
         self.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_strangers_say_cannot_deceive_in_a_log() {
+        let line = "WARN peer client=evil\u{202e}gpj.exe\u{200b} says\r\n\x1b[31mred\n";
+        let text = harmless(line, LogFormat::Text, false);
+        assert_eq!(text, "WARN peer client=evil\\u{202e}gpj.exe\\u{200b} says\\r\\n\\u{1b}[31mred\n");
+        assert!(harmless(line, LogFormat::Text, true).contains("\x1b[31mred\n"), "our own colours");
+        let json = "{\"why\":\"a\u{2066}b\u{e0041}\"}\n";
+        let harmless_json = harmless(json, LogFormat::Json, false);
+        assert_eq!(harmless_json, "{\"why\":\"a\\u2066b\\udb40\\udc41\"}\n");
+        let read: serde_json::Value = serde_json::from_str(&harmless_json).unwrap();
+        assert_eq!(read["why"], "a\u{2066}b\u{e0041}");
+        assert_eq!(harmless("plain ü\n", LogFormat::Text, false), "plain ü\n");
     }
 }

@@ -167,17 +167,34 @@ impl NetworkArgs {
         }
     }
 
+    /// What to say of `XDG_STATE_HOME` if it is ignored and would have been of use.
+    pub fn state_dir_warning(&self) -> Option<String> {
+        let ignored = std::env::var_os("XDG_STATE_HOME").filter(|dir| !dir.is_empty())?;
+        let is_ignored = !self.no_state && self.state_dir.is_none() && absolute("XDG_STATE_HOME").is_none();
+        let instead = self.state_dir().map_or_else(|| "nothing".to_owned(), |dir| dir.display().to_string());
+        is_ignored.then(|| {
+            let dir = ignored.display();
+            format!(
+                "XDG_STATE_HOME is {dir}, which is not an absolute path: it is ignored, and {instead} used"
+            )
+        })
+    }
+
     /// The folder for state, unless the user wants none or has no home.
     pub fn state_dir(&self) -> Option<PathBuf> {
         if self.no_state {
             return None;
         }
         self.state_dir.clone().or_else(|| {
-            let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
             let base = absolute("XDG_STATE_HOME").or_else(|| Some(absolute("HOME")?.join(".local/state")))?;
             Some(base.join("swarm"))
         })
     }
+}
+
+/// The folder that a variable of the environment names; relative ones are to be ignored (XDG Base Directory Specification).
+fn absolute(name: &str) -> Option<PathBuf> {
+    std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute())
 }
 
 /// An address and a port, which may be 0.

@@ -81,7 +81,7 @@ struct Shown<'a> {
     info_hash_v2: Option<String>,
     piece_length: u32,
     pieces: u32,
-    /// Pad files included.
+    /// Pad files left out.
     total_size: u64,
     private: bool,
     files: Vec<ShownFile>,
@@ -113,7 +113,7 @@ impl Shown<'_> {
             info_hash_v2: metainfo.info_hash_v2.map(hex),
             piece_length: info.geometry.piece_len(),
             pieces: info.geometry.pieces(),
-            total_size: info.geometry.total_len(),
+            total_size: info.payload_len(),
             private: info.private,
             files: files(metainfo).collect(),
             trackers: &metainfo.trackers,

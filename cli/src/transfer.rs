@@ -127,6 +127,9 @@ pub async fn begin(
     interrupt: &mut Interrupt,
 ) -> Result<Begun> {
     cx.record(&Record::Started { source: &source.to_string_lossy(), dir: &dir.to_string_lossy() });
+    if let Some(warning) = network.state_dir_warning() {
+        cx.warn(&warning);
+    }
     if network.state_dir().is_none() && !network.no_state {
         cx.warn("there is no home folder for state, so all complete data is checked at each start; --state-dir names one");
     }
@@ -149,10 +152,10 @@ pub async fn begin(
         info_hash_v1: info.info_hash.to_string(),
         piece_length: info.geometry.piece_len(),
         pieces: info.geometry.pieces(),
-        total_size: info.geometry.total_len(),
+        total_size: info.payload_len(),
         files,
     });
-    let (size, count) = (units::size(info.geometry.total_len()), units::count(files, "file"));
+    let (size, count) = (units::size(info.payload_len()), units::count(files, "file"));
     cx.console.note(&format!("{}: {size} in {count}", printable(&info.name)));
     for warning in &metainfo.warnings {
         cx.warn(warning);

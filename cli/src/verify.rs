@@ -64,7 +64,7 @@ pub async fn run(args: VerifyArgs, cx: &mut Context) -> Result<Exit> {
     let mut interrupt = Interrupt::install()?;
     let info = Arc::new(source::load(&args.source, &SessionOptions::default()).await?.info);
     let path = args.dir.join(&info.name);
-    let bar = WorkBar::new(&cx.console, "checking", info.geometry.total_len());
+    let bar = WorkBar::new(&cx.console, "checking", info.payload_len());
     let (shown, layout) = (bar.clone(), Arc::clone(&info));
     let work = move || verify::run(&layout, &args.dir, Workers::default_threads(), &|bytes| shown.set(bytes));
     let report = interrupt.during(work).await?;

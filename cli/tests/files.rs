@@ -131,19 +131,89 @@ fn the_output_cannot_be_part_of_what_it_describes() {
     for args in [
         &["create", "."][..],
         &["create", "../x", "-f"],
-        &["create", ".", "-o", "sub/../y.meta", "--exclude", "z"],
+        &["create", ".", "-o", "sub/../y.meta", "--exclude", "z", "-f"],
     ] {
         fs::create_dir_all(inside.join("sub")).unwrap();
         let refused = run(&inside, args);
         assert_eq!(refused.code, Some(2), "{refused:?}");
         assert!(refused.stderr.contains("lies in what it is to describe"), "{refused:?}");
     }
-    run_ok(&inside, ["create", ".", "--exclude", "*.meta"]);
+    run_ok(&inside, ["create", ".", "--exclude", "*.meta", "-f"]);
     assert_eq!(show(&inside, "x.meta")["files"], json!([{"path": "x/file", "length": 4}]));
     run_ok(&inside, ["create", ".", "-o", "../outside.meta"]);
     let itself = run(dir, ["create", "x/file", "-f", "-o", "x/file"]);
     assert_eq!(itself.code, Some(2));
     assert_eq!(fs::read(dir.join("x/file")).unwrap(), b"data");
+}
+
+#[test]
+fn a_pattern_that_matches_nothing_is_refused_or_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    write(dir.join("x/file"), "data");
+    write(dir.join("x/private/key"), "secret");
+    for pattern in ["private/", "./private", "x/private", "private", "/private/", "x/private/"] {
+        run_ok(dir, ["create", "x", "--exclude", pattern, "-f"]);
+        assert_eq!(show(dir, "x.meta")["files"], json!([{"path": "x/file", "length": 4}]), "{pattern}");
+        run_ok(dir, ["create", "./x/", "--exclude", pattern, "-f"]);
+        assert_eq!(show(dir, "x.meta")["files"], json!([{"path": "x/file", "length": 4}]), "{pattern}");
+    }
+    fs::remove_file(dir.join("x.meta")).unwrap();
+    let refused = run(dir, ["create", "x", "--exclude", "privat/", "--exclude", "key"]);
+    let line = "swarm: x: --exclude privat/ matches nothing; mend the pattern, or go on with -f\n";
+    assert_eq!((refused.code, refused.stderr.as_str()), (Some(2), line));
+    assert!(!dir.join("x.meta").exists());
+    let told = run_ok(dir, ["create", "x", "--exclude", "privat/", "-f"]);
+    assert!(told.stderr.contains("x: --exclude privat/ matches nothing"), "{told:?}");
+    let told = run_ok(dir, ["create", "x", "--include", "file", "--include", "*.iso", "-f"]);
+    assert!(told.stderr.contains("--include *.iso matches nothing"), "{told:?}");
+}
+
+#[test]
+fn only_a_regular_file_is_replaced() {
+    use std::os::unix::fs::{FileTypeExt as _, symlink};
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    write(dir.join("x"), "data");
+    let make_fifo = std::process::Command::new("mkfifo").arg(dir.join("fifo")).status().unwrap();
+    assert!(make_fifo.success());
+    fs::create_dir(dir.join("folder")).unwrap();
+    symlink("fifo", dir.join("to-fifo")).unwrap();
+    symlink("nowhere", dir.join("dangling")).unwrap();
+    symlink("/dev/null", dir.join("null")).unwrap();
+    for (output, what) in [
+        ("fifo", "is neither a file nor a folder"),
+        ("to-fifo", "is neither a file nor a folder"),
+        ("null", "is neither a file nor a folder"),
+        ("folder", "is a folder"),
+        ("dangling", "is a link to nothing"),
+    ] {
+        let refused = run(dir, ["create", "x", "-f", "-o", output]);
+        let line = format!("swarm: {output}: {what}, which is never replaced; write elsewhere with -o\n");
+        assert_eq!((refused.code, refused.stderr), (Some(1), line));
+    }
+    assert!(fs::metadata(dir.join("fifo")).unwrap().file_type().is_fifo());
+    write(dir.join("real/old.meta"), "old");
+    symlink("real/old.meta", dir.join("link.meta")).unwrap();
+    run_ok(dir, ["create", "x", "-f", "-o", "link.meta"]);
+    assert!(dir.join("link.meta").is_symlink(), "the link stays");
+    assert_eq!(show(dir, "real/old.meta")["total_size"], 4);
+}
+
+#[test]
+fn linked_folders_that_contain_each_other_are_one_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    for folder in ["a", "b", "c"] {
+        write(dir.join("x").join(folder).join("file"), "data");
+        for other in ["a", "b", "c"] {
+            std::os::unix::fs::symlink(format!("../{other}"), dir.join("x").join(folder).join(other))
+                .unwrap();
+        }
+    }
+    let refused = run(dir, ["create", "x", "--follow-symlinks"]);
+    assert_eq!((refused.code, refused.stderr.lines().count()), (Some(1), 1), "{refused:?}");
+    assert!(refused.stderr.contains("is a link to a folder that it lies in; exclude it"), "{refused:?}");
 }
 
 #[test]

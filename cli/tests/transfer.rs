@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Running, bytes, run, run_ok, tree, write, write_tree};
+use common::{Running, bytes, run, run_ok, swarm, tree, write, write_tree};
 use std::path::Path;
 use std::process::Stdio;
 use tempfile::TempDir;
@@ -251,4 +251,22 @@ fn a_download_does_not_depend_on_who_reads_its_events(local: Local) {
     drop(child.stdout.take());
     assert_eq!(child.wait().unwrap().code(), Some(0));
     assert_same(dir.path(), "out");
+}
+
+#[test]
+fn a_relative_state_folder_of_the_environment_is_ignored_with_a_warning() {
+    let dir = with_file(20_000);
+    let get = |args: &[&str]| {
+        let mut command = swarm(dir.path());
+        command.env("XDG_STATE_HOME", "relative/state").args(["get", "file.meta", "-o", "data", "--no-dht"]);
+        command.args(["--listen", "127.0.0.1:0"]).args(args).output().unwrap()
+    };
+    let told = get(&[]);
+    let line = "XDG_STATE_HOME is relative/state, which is not an absolute path: it is ignored, and";
+    let stderr = String::from_utf8(told.stderr).unwrap();
+    assert!(told.status.success() && stderr.contains(line), "{stderr}");
+    assert!(!dir.path().join("relative").exists());
+    assert!(dir.path().join("home/.local/state/swarm").exists());
+    let given = get(&["--no-state"]);
+    assert!(!String::from_utf8(given.stderr).unwrap().contains("XDG_STATE_HOME"));
 }

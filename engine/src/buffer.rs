@@ -206,11 +206,15 @@ enum Slot {
     Spilling,
     /// In the side file.
     Spilled,
+    /// Known to be zeros: in no memory.
+    Padding,
 }
+
+static ZEROS: [u8; BLOCK_BYTES] = [0; BLOCK_BYTES];
 
 /// The blocks of one piece that have arrived, in memory or spilled to the side file.
 ///
-/// Each block is in exactly one of four states: missing, in memory, being spilled, spilled.
+/// Each block is in exactly one of five states: missing, in memory, being spilled, spilled, padding.
 #[derive(Debug)]
 pub struct PieceBuffer {
     piece: PieceIndex,
@@ -219,6 +223,7 @@ pub struct PieceBuffer {
     in_memory: u32,
     spilling: u32,
     spilled: u32,
+    padding: u32,
 }
 
 /// Blocks on their way to the side file; see [`PieceBuffer::take_for_spill`].
@@ -246,9 +251,32 @@ impl PieceBuffer {
     ///
     /// # Panics
     /// If there is no such piece.
+    #[cfg(test)]
     pub fn new(geometry: &Geometry, piece: PieceIndex) -> PieceBuffer {
-        let slots = std::iter::repeat_with(Slot::default).take(geometry.blocks_in(piece) as usize).collect();
-        PieceBuffer { piece, len: geometry.len_of(piece), slots, in_memory: 0, spilling: 0, spilled: 0 }
+        PieceBuffer::with_padding(geometry, piece, std::iter::empty())
+    }
+
+    /// An empty buffer for `piece`, with blocks of these indices that are zeros and will not come.
+    ///
+    /// # Panics
+    /// If there is no such piece or block.
+    pub fn with_padding(
+        geometry: &Geometry,
+        piece: PieceIndex,
+        padding: impl Iterator<Item = u32>,
+    ) -> PieceBuffer {
+        let mut slots: Vec<Slot> =
+            std::iter::repeat_with(Slot::default).take(geometry.blocks_in(piece) as usize).collect();
+        let padding = padding.map(|index| slots[index as usize] = Slot::Padding).count() as u32;
+        PieceBuffer {
+            piece,
+            len: geometry.len_of(piece),
+            slots,
+            in_memory: 0,
+            spilling: 0,
+            spilled: 0,
+            padding,
+        }
     }
 
     /// The piece.
@@ -278,7 +306,7 @@ impl PieceBuffer {
 
     /// Whether every block is here and none is still on its way to the side file, so that the piece can be verified.
     pub fn is_complete(&self) -> bool {
-        (self.in_memory + self.spilled) as usize == self.slots.len()
+        (self.in_memory + self.spilled + self.padding) as usize == self.slots.len()
     }
 
     /// Bytes of pooled memory that this piece holds.
@@ -329,15 +357,15 @@ impl PieceBuffer {
         }
     }
 
-    /// The bytes of a block that is in memory, at its length in the piece.
+    /// The bytes of a block that is in memory or padding, at its length in the piece.
     pub fn block(&self, block_index: u32) -> Option<&[u8]> {
-        match self.slots.get(block_index as usize)? {
-            Slot::Memory(block) => {
-                let rest = self.len - block_index * BLOCK_LEN;
-                Some(&block[..rest.min(BLOCK_LEN) as usize])
-            }
-            _ => None,
-        }
+        let bytes: &[u8; BLOCK_BYTES] = match self.slots.get(block_index as usize)? {
+            Slot::Memory(block) => block,
+            Slot::Padding => &ZEROS,
+            Slot::Missing | Slot::Spilling | Slot::Spilled => return None,
+        };
+        let rest = self.len - block_index * BLOCK_LEN;
+        Some(&bytes[..rest.min(BLOCK_LEN) as usize])
     }
 }
 

@@ -37,7 +37,7 @@ pub struct Material {
 impl Material {
     /// The bytes that each peer is to get.
     pub fn len(&self) -> u64 {
-        self.metainfo.info.geometry.total_len()
+        self.metainfo.info.payload_len()
     }
 
     /// The torrent that the user gave, with its data beside it, or one made of the user's file or folder. What is made

@@ -21,6 +21,7 @@ pub mod id;
 pub mod lsd;
 pub mod metainfo;
 pub mod net;
+pub mod padding;
 pub mod peer;
 pub mod picker;
 pub mod rate;

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use swarm_core::geometry::{BLOCK_LEN, Geometry};
 use swarm_core::id::PieceIndex;
+use swarm_core::padding::Padding;
 use swarm_core::picker::{Order, Priority};
 use swarm_core::time::{Duration, Time};
 use swarm_core::torrent::Pressure;
@@ -38,6 +39,23 @@ fn one_to_one_runs_at_the_rate_of_the_uplink() {
     let ideal = Rate::mbit_per_s(100).time_for(geometry.total_len());
     let took = world.now().since(Time::ZERO);
     assert!(took < ideal + Duration::from_millis(350), "{took:?} for {ideal:?}");
+}
+
+#[test]
+fn padding_is_neither_sent_nor_waited_for() {
+    // 30 files of 1,000 bytes, each in a piece of 1 MiB.
+    let piece_len = 64 * u64::from(BLOCK_LEN);
+    let mut world = World::new(Geometry::new(30 * piece_len, piece_len).unwrap(), 1);
+    let pad = |n| (n * piece_len + 1_000..(n + 1) * piece_len, false);
+    world.template().padding = Padding::new((0..30).map(pad));
+    let ids: Vec<NodeId> =
+        [source(), NodeConfig::default(), NodeConfig::default()].map(|c| world.join(c)).into();
+    ids.iter().for_each(|&id| world.introduce(id));
+    assert!(world.run(seconds(60), World::is_complete));
+    for &id in &ids[1..] {
+        let totals = world.torrent(id).totals();
+        assert!(totals.bytes_down - totals.bytes_wasted == 30 * u64::from(BLOCK_LEN), "{totals:?}");
+    }
 }
 
 #[test]

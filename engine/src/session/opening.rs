@@ -14,8 +14,8 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use swarm_core::bitfield::Bitfield;
-use swarm_core::geometry::Geometry;
 use swarm_core::id::PieceIndex;
+use swarm_core::metainfo::Info;
 use swarm_core::time::Duration;
 use swarm_core::torrent::Totals;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
@@ -32,17 +32,17 @@ struct Progress {
 }
 
 impl Progress {
-    fn add(&self, geometry: &Geometry, piece: PieceIndex) {
+    fn add(&self, info: &Info, piece: PieceIndex) {
         self.pieces_have.set(self.pieces_have.get() + 1);
-        self.bytes_have.set(self.bytes_have.get() + u64::from(geometry.len_of(piece)));
+        self.bytes_have.set(self.bytes_have.get() + u64::from(info.payload_of(piece)));
     }
 
-    fn stats(&self, geometry: &Geometry) -> TorrentStats {
+    fn stats(&self, info: &Info) -> TorrentStats {
         TorrentStats {
             state: if self.checking.get() { State::Checking } else { State::Queued },
-            bytes_total: geometry.total_len(),
+            bytes_total: info.payload_len(),
             bytes_verified: self.bytes_have.get(),
-            pieces: geometry.pieces(),
+            pieces: info.geometry.pieces(),
             pieces_have: self.pieces_have.get(),
             rate_down: 0,
             rate_up: 0,
@@ -100,7 +100,7 @@ pub(super) async fn start(
     let (progress, mut early) = (Progress::default(), Early::default());
     let (storage, have, needed) = tokio::select! {
         prepared = prepare_data(&hub, &options, &events, &progress) => prepared?,
-        () = stopped(&mut commands, &options.metainfo.info.geometry, &progress, &mut early) => return Ok(()),
+        () = stopped(&mut commands, &options.metainfo.info, &progress, &mut early) => return Ok(()),
     };
     early.apply(&mut options);
     let (results_tx, results) = mpsc::unbounded_channel();
@@ -129,7 +129,7 @@ pub(super) async fn start(
 /// Takes commands until one says stop.
 async fn stopped(
     commands: &mut mpsc::UnboundedReceiver<Command>,
-    geometry: &Geometry,
+    info: &Info,
     progress: &Progress,
     early: &mut Early,
 ) {
@@ -137,7 +137,7 @@ async fn stopped(
         match commands.recv().await {
             Some(Command::Stop) => return,
             Some(Command::Stats(reply)) => {
-                let _ = reply.send(progress.stats(geometry));
+                let _ = reply.send(progress.stats(info));
             }
             Some(Command::AddPeers(peers)) => early.peers.extend(peers),
             Some(Command::SetLimits { upload, download }) => early.limits = Some((upload, download)),
@@ -172,9 +172,9 @@ async fn prepare_data(
     for warning in &opened.warnings {
         let _ = events.send(Event::Warning(warning.clone()));
     }
-    let geometry = &options.metainfo.info.geometry;
-    opened.have.iter().for_each(|piece| progress.add(geometry, piece));
-    let have = check(hub, geometry, &storage, &opened, events, progress).await?;
+    let info = &options.metainfo.info;
+    opened.have.iter().for_each(|piece| progress.add(info, piece));
+    let have = check(hub, info, &storage, &opened, events, progress).await?;
     if options.mode == Mode::Download && needs_space(&have, &opened.needed) {
         reserve(hub, &storage, events).await?;
     }
@@ -198,7 +198,7 @@ fn needs_space(have: &Bitfield, needed: &Bitfield) -> bool {
 /// Checks the pieces that are in doubt, several at a time, once it is this torrent's turn.
 async fn check(
     hub: &Hub,
-    geometry: &Geometry,
+    info: &Info,
     storage: &Arc<Storage>,
     opened: &Opened,
     events: &broadcast::Sender<Event>,
@@ -227,7 +227,7 @@ async fn check(
         let Some((piece, result)) = rx.recv().await else { break };
         if result.map_err(storage_error)? {
             have.insert(piece);
-            progress.add(geometry, piece);
+            progress.add(info, piece);
         }
         if let Some(next) = pieces.next() {
             submit(next);

@@ -21,12 +21,7 @@ impl TorrentShell {
 
     /// Bytes of wanted pieces that are missing.
     pub(super) fn bytes_left(&self) -> u64 {
-        let inner = self.inner.borrow();
-        let geometry = inner.core.geometry();
-        let missing = inner.core.missing();
-        let Some(last) = geometry.piece_indices().next_back() else { return 0 };
-        let shortfall = if missing.has(last) { geometry.piece_len() - geometry.len_of(last) } else { 0 };
-        u64::from(missing.count()) * u64::from(geometry.piece_len()) - u64::from(shortfall)
+        self.inner.borrow().core.bytes_missing()
     }
 
     pub(super) fn stats(&self) -> TorrentStats {
@@ -36,7 +31,7 @@ impl TorrentShell {
         let geometry = core.geometry();
         let (mut bytes_total, mut bytes_verified) = (0, 0);
         for piece in geometry.piece_indices().filter(|&p| self.is_wanted(core.have(), p)) {
-            let len = u64::from(geometry.len_of(piece));
+            let len = u64::from(self.metainfo.info.payload_of(piece));
             bytes_total += len;
             bytes_verified += if core.have().has(piece) { len } else { 0 };
         }

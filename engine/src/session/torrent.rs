@@ -129,6 +129,7 @@ impl TorrentShell {
         config.metadata = (!metainfo.info.private).then(|| Arc::clone(&metainfo.info_bytes));
         config.exchange = hub.options.pex && !metainfo.info.private;
         config.ranked = !metainfo.info.private;
+        config.padding = metainfo.info.padding.clone();
         config.super_seeding = options.super_seeding;
         config.listen_port = hub.listening.first().map(SocketAddr::port);
         config.peers_max = options.peers_max.max(1);

@@ -39,8 +39,10 @@ impl Inner {
     /// Puts a wanted block into its piece.
     pub(crate) fn keep_block(&mut self, block: BlockRef, data: Block) {
         let geometry = *self.core.geometry();
-        let buffer =
-            self.buffers.entry(block.piece).or_insert_with(|| PieceBuffer::new(&geometry, block.piece));
+        let core = &self.core;
+        let buffer = self.buffers.entry(block.piece).or_insert_with(|| {
+            PieceBuffer::with_padding(&geometry, block.piece, core.padding_blocks(block.piece))
+        });
         buffer.insert(block.begin / BLOCK_LEN, data);
     }
 }

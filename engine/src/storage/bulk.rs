@@ -20,13 +20,16 @@ pub(crate) enum BulkError {
     Io(FileIndex, io::Error),
 }
 
+/// Opens a file; `None` for padding that is on no disk.
+type Open<'a> = dyn Fn(FileIndex) -> io::Result<Option<File>> + Sync + 'a;
+
 /// Hashes all pieces for which `is_wanted`, with files as `open` gives them, and hands each result to `each`, in no
 /// order and on any thread. Stops early when `each` gives false.
 pub(crate) fn hash_pieces(
     info: &Info,
     threads: usize,
     is_wanted: &(dyn Fn(PieceIndex) -> bool + Sync),
-    open: &(dyn Fn(FileIndex) -> io::Result<File> + Sync),
+    open: &Open<'_>,
     each: &(dyn Fn(PieceIndex, Result<Digest, BulkError>) -> bool + Sync),
 ) {
     let geometry = info.geometry;
@@ -34,7 +37,7 @@ pub(crate) fn hash_pieces(
     let runs = geometry.pieces().div_ceil(run);
     let (next, is_over) = (AtomicU32::new(0), AtomicBool::new(false));
     let work = || {
-        let mut reader = Reader { info, open, last: None };
+        let mut reader = Reader { info, open, last: None, zeros: None };
         loop {
             let n = next.fetch_add(1, Ordering::Relaxed);
             if n >= runs {
@@ -62,20 +65,24 @@ pub(crate) fn hash_pieces(
 /// One thread's way through the files.
 struct Reader<'a> {
     info: &'a Info,
-    open: &'a (dyn Fn(FileIndex) -> io::Result<File> + Sync),
+    open: &'a Open<'a>,
     last: Option<(FileIndex, Arc<File>)>,
+    /// The digest of so many zeros, since a torrent can have any number of pieces that are all padding.
+    zeros: Option<(u32, Digest)>,
 }
 
 impl Reader<'_> {
     fn hash(&mut self, piece: PieceIndex) -> Result<Digest, BulkError> {
+        if self.info.segments(piece).all(|s| self.info.files[s.file.idx()].is_padding_for_sure()) {
+            return Ok(self.hash_zeros(self.info.geometry.len_of(piece)));
+        }
         let mut hasher = Sha1::default();
         for segment in self.info.segments(piece) {
             let index = segment.file;
-            if self.info.files[index.idx()].attr.pad {
+            let Some(file) = self.file(index).map_err(|e| BulkError::Io(index, e))? else {
                 zeros(segment.len, |bytes| hasher.update(bytes));
                 continue;
-            }
-            let file = self.file(index).map_err(|e| BulkError::Io(index, e))?;
+            };
             scan(&file, segment.offset, segment.len, |bytes| hasher.update(bytes)).map_err(|e| match e {
                 ScanError::Short => BulkError::Short(index),
                 ScanError::Io(e) => BulkError::Io(index, e),
@@ -84,14 +91,29 @@ impl Reader<'_> {
         Ok(hasher.finish())
     }
 
-    fn file(&mut self, index: FileIndex) -> io::Result<Arc<File>> {
+    fn hash_zeros(&mut self, len: u32) -> Digest {
+        match self.zeros {
+            Some((of, digest)) if of == len => digest,
+            _ => {
+                let mut hasher = Sha1::default();
+                zeros(len.into(), |bytes| hasher.update(bytes));
+                self.zeros.insert((len, hasher.finish())).1
+            }
+        }
+    }
+
+    fn file(&mut self, index: FileIndex) -> io::Result<Option<Arc<File>>> {
+        if self.info.files[index.idx()].is_padding_for_sure() {
+            return Ok(None);
+        }
         if let Some((last, file)) = &self.last
             && *last == index
         {
-            return Ok(Arc::clone(file));
+            return Ok(Some(Arc::clone(file)));
         }
-        let file = Arc::new((self.open)(index)?);
+        let Some(file) = (self.open)(index)? else { return Ok(None) };
+        let file = Arc::new(file);
         self.last = Some((index, Arc::clone(&file)));
-        Ok(file)
+        Ok(Some(file))
     }
 }

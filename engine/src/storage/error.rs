@@ -48,6 +48,18 @@ pub enum StorageError {
         /// The path as the torrent has it.
         path: String,
     },
+    /// The file system takes names of the torrent neither as they are nor changed by the rules for that.
+    #[error(
+        "{}: the file system takes no file called {}; choose another destination",
+        .path.display(),
+        quoted(.names)
+    )]
+    Names {
+        /// The destination.
+        path: PathBuf,
+        /// Some of the names.
+        names: Vec<String>,
+    },
     /// The disk or the quota is full.
     #[error("{}: no space left on the disk{}", .path.display(), more(*.needed))]
     NoSpace {
@@ -86,6 +98,10 @@ pub enum StorageError {
 
 fn in_parens(pid: Option<u32>) -> String {
     pid.map_or_else(String::new, |pid| format!(" (process {pid})"))
+}
+
+fn quoted(names: &[String]) -> String {
+    names.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(" or ")
 }
 
 fn more(bytes: u64) -> String {

@@ -45,6 +45,7 @@ mod error;
 mod handles;
 mod home;
 mod journal;
+mod names;
 mod open;
 mod options;
 mod prepared;
@@ -108,6 +109,8 @@ pub struct Storage {
     retired_side: OnceLock<Arc<File>>,
     /// Whether data was lost in a sync. Held during a sync.
     syncing: Mutex<bool>,
+    /// The digest of a piece of zeros, once it was needed.
+    hash_of_zeros: OnceLock<[u8; 20]>,
     /// Held while a file moves into the work folder.
     moving: Mutex<()>,
 }

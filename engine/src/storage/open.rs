@@ -2,6 +2,7 @@
 
 use super::error::StorageError;
 use super::journal::{self, Journal};
+use super::names;
 use super::options::{Mode, OpenOptions, Opened, Trust};
 use super::state::{Loaded, State};
 use super::sys::{self, Stamp};
@@ -26,9 +27,24 @@ pub(super) fn open(info: Arc<Info>, options: OpenOptions) -> Result<(Storage, Op
     }
     let root = options.dir.canonicalize().map_err(|e| StorageError::io(&options.dir, "open", e))?;
     let home = options.state_dir.as_ref().map(|dir| StateHome::new(dir, &info, &root));
-    let opening = Opening { info: &info, options: &options, tree: Tree::new(root), home: home.as_ref() };
-    let (work, found) = if is_seed { (None, opening.seed()?) } else { opening.download()? };
-    let (table, opened) = opening.conclude(found);
+    let tree = Tree::new(root);
+    let (named, folder) = match is_seed {
+        true => (names::for_reading(&info, tree.root()), None),
+        false => {
+            let folder = WorkFolder::lock(&tree, &info.name)?;
+            let named = names::for_download(&info, &tree, &folder).inspect_err(|_| folder.abandon())?;
+            (named, Some(folder))
+        }
+    };
+    let told = names::told(&info, &named);
+    let info = named;
+    let opening = Opening { info: &info, options: &options, tree, home: home.as_ref() };
+    let (work, found) = match folder {
+        None => (None, opening.seed()?),
+        Some(folder) => opening.download(folder)?,
+    };
+    let (table, mut opened) = opening.conclude(found);
+    opened.warnings.extend(told);
     let storage = Storage {
         tree: opening.tree,
         home,
@@ -41,6 +57,7 @@ pub(super) fn open(info: Arc<Info>, options: OpenOptions) -> Result<(Storage, Op
         work: Mutex::new(work.map(Arc::new)),
         retired_side: std::sync::OnceLock::new(),
         syncing: Mutex::default(),
+        hash_of_zeros: std::sync::OnceLock::new(),
         moving: Mutex::default(),
         info,
     };
@@ -56,7 +73,7 @@ fn check_paths(info: &Info) -> Result<(), StorageError> {
     if !is_plain(&info.name) || looks_like_work_folder(&info.name) {
         return unsafe_path(std::slice::from_ref(&info.name));
     }
-    for file in info.files.iter().filter(|file| !file.attr.pad) {
+    for file in info.files.iter().filter(|file| !file.is_padding_for_sure()) {
         if !is_safe(&file.path) {
             return unsafe_path(&file.path);
         }
@@ -129,11 +146,14 @@ impl Opening<'_> {
     }
 
     fn seed_file(&self, file: &FileEntry, saved: Option<Stamp>) -> Evidence {
-        if file.attr.pad {
+        if file.is_padding_for_sure() {
             return Evidence::PAD;
         }
         let stamp = std::fs::metadata(self.tree.path_of(&file.path)).ok().filter(Metadata::is_file);
         let stamp = stamp.map(|meta| Stamp::of(&meta)).filter(|stamp| stamp.len >= file.length);
+        if file.attr.pad && stamp.is_none() {
+            return Evidence::PAD;
+        }
         let place = match stamp {
             _ if file.length == 0 => Place::Empty,
             Some(_) => Place::Present,
@@ -142,17 +162,13 @@ impl Opening<'_> {
         Evidence::of(place, stamp, |stamp| saved == Some(stamp) || self.trusts_length(file, stamp))
     }
 
-    fn download(&self) -> Result<(Option<Work>, Findings), StorageError> {
-        let folder = WorkFolder::lock(&self.tree, &self.info.name)?;
+    fn download(&self, folder: WorkFolder) -> Result<(Option<Work>, Findings), StorageError> {
         match self.download_in(&folder) {
             Ok((generation, journal, side, findings)) => {
                 Ok((Some(Work::new(folder, generation, journal, side)), findings))
             }
             Err(e) => {
-                // Files that were about to be overwritten may have moved in already: those stay.
-                if folder.is_new && folder.parts().is_ok_and(|parts| parts.is_empty()) {
-                    let _ = folder.remove();
-                }
+                folder.abandon();
                 Err(e)
             }
         }
@@ -280,7 +296,7 @@ impl Opening<'_> {
         let mut files = Vec::with_capacity(self.info.files.len());
         for (i, file) in self.info.files.iter().enumerate() {
             let index = FileIndex(i as u32);
-            if file.attr.pad {
+            if file.is_padding_for_sure() {
                 files.push(Evidence::PAD);
                 continue;
             }
@@ -290,6 +306,12 @@ impl Opening<'_> {
             };
             let found = if wanted[i] { found? } else { found.unwrap_or(Found::Other) };
             let part = parts.contains(&index).then(|| folder.part(index));
+            let is_right = found.stamp().is_some_and(|stamp| stamp.len == file.length);
+            if file.attr.pad && part.is_none() && !is_right {
+                // Padding by its name, which nothing has belied so far.
+                files.push(Evidence::PAD);
+                continue;
+            }
             let saved = state.stamps[i];
             let is_ours = state.vouched[i] && saved.is_some() && saved == found.stamp();
             let place = self.place(file, wanted[i], is_ours, found, part.is_some())?;

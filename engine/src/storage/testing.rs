@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use swarm_core::geometry::Geometry;
 use swarm_core::id::{InfoHash, PieceIndex};
-use swarm_core::metainfo::{FileAttr, FileEntry, Info};
+use swarm_core::metainfo::{FileAttr, FileEntry, Info, padding_of};
 use swarm_core::rng::Rng;
 
 /// What a file of a test torrent holds.
@@ -19,6 +19,8 @@ pub(crate) enum Content {
     Program(u64),
     /// A pad file.
     Pad(u64),
+    /// What has the name of a pad file and is none.
+    FalsePad(u64),
     /// A symbolic link to a path below the torrent's folder.
     Link(&'static str),
 }
@@ -41,8 +43,9 @@ pub(crate) fn info_of(name: &str, piece_len: u64, files: &[(&str, Content)]) -> 
             symlink_target: None,
         };
         match *content {
-            Content::Random(length) | Content::Program(length) => {
+            Content::Random(length) | Content::Program(length) | Content::FalsePad(length) => {
                 entry.length = length;
+                entry.attr.pad = matches!(content, Content::FalsePad(_));
                 entry.attr.executable = matches!(content, Content::Program(_));
                 let mut bytes = vec![0; length as usize];
                 rng.fill(&mut bytes);
@@ -66,6 +69,7 @@ pub(crate) fn info_of(name: &str, piece_len: u64, files: &[(&str, Content)]) -> 
         name: name.to_owned(),
         geometry: Geometry::new(data.len() as u64, piece_len).unwrap(),
         piece_hashes,
+        padding: padding_of(&entries),
         files: entries,
         single_file: files.len() == 1 && files[0].0.is_empty(),
         private: false,

@@ -76,6 +76,11 @@ impl Tree {
         if !meta.is_file() {
             return Err(StorageError::WrongKind { path: self.path_of(path), wanted: "a regular file" });
         }
+        // Somebody may have put it there so that another file of ours is written through it.
+        if access != Access::Read && sys::links(&meta) > 1 {
+            let wanted = "a file of one name (it has hard links)";
+            return Err(StorageError::WrongKind { path: self.path_of(path), wanted });
+        }
         Ok(file)
     }
 

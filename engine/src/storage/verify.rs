@@ -2,11 +2,12 @@
 
 use super::bulk::{BulkError, hash_pieces};
 use super::error::StorageError;
+use super::names;
 use super::tree::Tree;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use swarm_core::bitfield::Bitfield;
 use swarm_core::id::{FileIndex, PieceIndex};
 use swarm_core::metainfo::{FileEntry, Info};
@@ -16,7 +17,7 @@ use swarm_core::metainfo::{FileEntry, Info};
 pub struct Report {
     /// Pieces that are right.
     pub pieces_ok: Bitfield,
-    /// Bytes in pieces that are right.
+    /// Bytes in pieces that are right, padding left out.
     pub bytes_ok: u64,
     /// The state of each file of the metainfo; pad files are always right.
     pub files: Vec<FileState>,
@@ -56,20 +57,28 @@ pub fn run(
     progress: &(dyn Fn(u64) + Sync),
 ) -> Result<Report, StorageError> {
     let tree = Tree::new(dir.to_owned());
+    let named = names::for_reading(&Arc::new(info.clone()), dir);
+    let info = &*named;
     let path_of = |file: FileIndex| tree.path_of(&info.files[file.idx()].path);
     let files = info.files.iter().map(|file| look_at(&tree.path_of(&file.path), file));
     let mut files: Vec<FileState> = files.collect::<Result<_, _>>()?;
     let readable = readable_pieces(info, &files);
-    let done = AtomicU64::new(info.geometry.total_len() - len_of(info, &readable));
+    let done = AtomicU64::new(info.payload_len() - len_of(info, &readable));
     progress(done.load(Ordering::Relaxed));
     let found = Mutex::new((Bitfield::empty(info.geometry.pieces()), files.clone(), None));
     hash_pieces(
         info,
         threads,
         &|piece| readable.has(piece),
-        &|file| File::open(path_of(file)),
+        &|file| {
+            let path = path_of(file);
+            match is_unwritten_padding(&path, &info.files[file.idx()]) {
+                true => Ok(None),
+                false => File::open(path).map(Some),
+            }
+        },
         &|piece, hash| {
-            let len = u64::from(info.geometry.len_of(piece));
+            let len = u64::from(info.payload_of(piece));
             let (ok, files, error) = &mut *found.lock().unwrap_or_else(PoisonError::into_inner);
             match hash {
                 Ok(hash) if hash == info.piece_hash(piece) => drop(ok.insert(piece)),
@@ -90,9 +99,15 @@ pub fn run(
     }
 }
 
+/// Whether a file is padding that is not on disk. What has only the name of padding may be.
+pub(super) fn is_unwritten_padding(path: &Path, file: &FileEntry) -> bool {
+    let is_there = || fs::metadata(path).is_ok_and(|meta| meta.is_file() && meta.len() == file.length);
+    file.attr.pad && (file.is_padding_for_sure() || !is_there())
+}
+
 /// A file as far as its length tells.
 fn look_at(path: &PathBuf, file: &FileEntry) -> Result<FileState, StorageError> {
-    if file.attr.pad || file.attr.symlink && file.symlink_target.is_none() {
+    if is_unwritten_padding(path, file) || file.attr.symlink && file.symlink_target.is_none() {
         return Ok(FileState::Ok);
     }
     let meta = if file.attr.symlink { fs::symlink_metadata(path) } else { fs::metadata(path) };
@@ -131,7 +146,7 @@ fn blame(info: &Info, piece: PieceIndex, files: &mut [FileState]) {
 }
 
 fn len_of(info: &Info, pieces: &Bitfield) -> u64 {
-    pieces.iter().map(|piece| u64::from(info.geometry.len_of(piece))).sum()
+    pieces.iter().map(|piece| u64::from(info.payload_of(piece))).sum()
 }
 
 #[cfg(test)]
@@ -157,7 +172,7 @@ mod tests {
             last.fetch_max(bytes, Ordering::Relaxed);
         })
         .unwrap();
-        assert_eq!(last.into_inner(), torrent.info.geometry.total_len());
+        assert_eq!(last.into_inner(), torrent.info.payload_len());
         report
     }
 
@@ -172,7 +187,7 @@ mod tests {
         let (dir, torrent) = (tempfile::tempdir().unwrap(), torrent());
         torrent.lay_out(dir.path());
         let report = verify(&torrent, dir.path());
-        assert!(report.is_ok() && report.bytes_ok == torrent.data.len() as u64);
+        assert!(report.is_ok() && report.bytes_ok == torrent.info.payload_len());
     }
 
     #[test]
@@ -187,7 +202,7 @@ mod tests {
         assert_eq!(report.files, states(&[(0, FileState::Corrupt)]));
         assert_eq!(report.pieces_ok.count() + 1, report.pieces_ok.len());
         assert!(
-            !report.pieces_ok.has(PieceIndex(3)) && report.bytes_ok == torrent.data.len() as u64 - 32_768
+            !report.pieces_ok.has(PieceIndex(3)) && report.bytes_ok == torrent.info.payload_len() - 32_768
         );
         a[100_000] ^= 1;
         a.push(0);

@@ -2,6 +2,7 @@
 
 use super::error::StorageError;
 use super::journal::Journal;
+use super::names::is_name_error;
 use super::sys;
 use super::tree::{Access, Tree};
 use crate::hash::sha1;
@@ -9,12 +10,15 @@ use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use swarm_core::id::FileIndex;
+use swarm_core::metainfo::PathRules;
 
 pub(super) const STATE: &str = "state";
 const JOURNAL: &str = "journal";
 const LOCK: &str = "lock";
 const SIDE: &str = "side";
 const PART: &str = ".part";
+/// A folder, while the torrent's names are tried.
+const PROBE: &str = "names";
 
 /// How long a file's name may be, in bytes.
 const NAME_LEN_MAX: usize = 255;
@@ -49,7 +53,17 @@ pub(super) struct WorkFolder {
 impl WorkFolder {
     /// Makes the folder below `tree` if need be, and locks it.
     pub(super) fn lock(tree: &Tree, torrent_name: &str) -> Result<WorkFolder, StorageError> {
-        let name = folder_name(torrent_name);
+        match WorkFolder::lock_called(tree, folder_name(torrent_name), torrent_name) {
+            // A name that the file system takes, if it does not take the torrent's own.
+            Err(StorageError::Io { source, .. }) if is_name_error(&source) => {
+                let name = folder_name(&PathRules::SHORT.sanitise(torrent_name.as_bytes()));
+                WorkFolder::lock_called(tree, name, torrent_name)
+            }
+            locked => locked,
+        }
+    }
+
+    fn lock_called(tree: &Tree, name: String, torrent_name: &str) -> Result<WorkFolder, StorageError> {
         let path = [name.as_str(), LOCK];
         loop {
             let is_new = tree.make_dir(&path[..1])?;
@@ -145,8 +159,46 @@ impl WorkFolder {
         Journal::create(file, self.tree.path_of(&path), info_hash, generation)
     }
 
+    /// Removes the folder of a download that came to nothing, if it was not there before. Files that were about to be
+    /// overwritten may have moved in already: those stay.
+    pub(super) fn abandon(&self) {
+        if self.is_new && self.parts().is_ok_and(|parts| parts.is_empty()) {
+            let _ = self.remove();
+        }
+    }
+
+    /// The path of the folder in which names are tried, below the tree.
+    pub(super) fn probe_folder(&self) -> [String; 2] {
+        self.path(PROBE)
+    }
+
+    /// The path of a name to try.
+    pub(super) fn probe(&self, name: &str) -> [String; 3] {
+        [self.name.clone(), PROBE.to_owned(), name.to_owned()]
+    }
+
+    /// Makes the folder in which names are tried, empty.
+    pub(super) fn make_probe(&self) -> Result<(), StorageError> {
+        if !self.tree.make_dir(&self.probe_folder())? {
+            self.remove_probe()?;
+            self.tree.make_dir(&self.probe_folder())?;
+        }
+        Ok(())
+    }
+
+    /// Removes it again.
+    pub(super) fn remove_probe(&self) -> Result<(), StorageError> {
+        for name in self.tree.list(&self.probe_folder())? {
+            self.tree.remove(&self.probe(&name))?;
+        }
+        self.tree.remove_dir(&self.probe_folder())
+    }
+
     /// Removes everything but the lock, and so an earlier download.
     pub(super) fn clear(&self) -> Result<(), StorageError> {
+        if self.tree.list(&self.folder())?.iter().any(|name| name == PROBE) {
+            self.remove_probe()?;
+        }
         for name in self.tree.list(&self.folder())? {
             if name != LOCK {
                 self.tree.remove(&self.path(&name))?;

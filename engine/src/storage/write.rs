@@ -101,6 +101,10 @@ impl Storage {
         let piece = buffer.piece();
         for slice in self.locate(piece, 0..buffer.piece_len()) {
             match slice.place {
+                Place::Pad if self.belies_padding(work, buffer, &slice)? => {
+                    self.make_file_of_padding(work, slice.file)?;
+                    self.write_slice(work, buffer, &slice)?;
+                }
                 Place::Pad | Place::Empty | Place::Absent => {}
                 Place::Side => self.write_side(work, buffer, &slice)?,
                 Place::Work => self.write_slice(work, buffer, &slice)?,
@@ -114,6 +118,35 @@ impl Storage {
                 }
             }
         }
+        Ok(())
+    }
+
+    /// Whether a right piece shows that what has a pad file's name is none: it holds something.
+    fn belies_padding(
+        &self,
+        work: &Work,
+        buffer: &PieceBuffer,
+        slice: &Located,
+    ) -> Result<bool, StorageError> {
+        if self.info.files[slice.file.idx()].is_padding_for_sure() {
+            return Ok(false);
+        }
+        let mut is_zero = true;
+        self.each_part(work, buffer, slice.range(), |_, slices| {
+            is_zero &= slices.iter().all(|bytes| bytes.iter().all(|&byte| byte == 0));
+            Ok(())
+        })?;
+        Ok(!is_zero)
+    }
+
+    /// Makes a file of what was taken for padding by its name. What pieces before had of it are zeros, as it is now.
+    fn make_file_of_padding(&self, work: &Work, file: FileIndex) -> Result<(), StorageError> {
+        let _moving = self.moving.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.table().slots[file.idx()].place != Place::Pad {
+            return Ok(());
+        }
+        self.reserve_file(work, file)?;
+        self.table().slots[file.idx()].place = Place::Work;
         Ok(())
     }
 

@@ -144,7 +144,8 @@ impl Create {
         }
         let Content::Folder(files) = &self.content else { return Ok(()) };
         for (file, read) in files.iter().zip(&read.info.files) {
-            if read.path[1..] != file.path {
+            // Others would take a file of such a name for padding, and never fetch it.
+            if read.path[1..] != file.path || read.has_padding_name() && !file.attr.pad {
                 return Err(CreateError::Path(file.path.join("/")));
             }
             if read.symlink_target.as_deref().map(|target| &target[1..]) != file.symlink_target.as_deref() {

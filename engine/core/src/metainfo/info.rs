@@ -2,11 +2,13 @@
 
 use super::parse::Warnings;
 use super::path::{PathRules, PathTable};
-use super::{FILES_MAX, FileAttr, FileEntry, Info, MetainfoError, PATH_DEPTH_MAX};
+use super::{FILES_MAX, FileAttr, FileEntry, Info, MetainfoError, PATH_DEPTH_MAX, padding_of};
 use crate::bencode::{self, Dict, Limits, List, Value};
 use crate::geometry::{BLOCK_LEN, Geometry};
 use crate::id::InfoHash;
+use encoding_rs::Encoding;
 use sha1::{Digest, Sha1};
+use std::borrow::Cow;
 
 impl Info {
     /// Reads an info dictionary that came without its metainfo file, as from a peer (BEP 9). The info-hash is
@@ -17,12 +19,72 @@ impl Info {
     pub fn parse(bytes: &[u8]) -> Result<Info, MetainfoError> {
         let document = bencode::parse(bytes, &Limits::default())?;
         let dict = document.root().as_dict().ok_or_else(|| field("info", "a dictionary"))?;
-        read(dict, bytes, PathRules::native(), &mut Warnings::default())
+        read(dict, bytes, Spelling::of(PathRules::native()), &mut Warnings::default())
+    }
+
+    /// The same torrent with names that suit a system of these rules. What is ordinary there keeps its name, and the same
+    /// torrent and rules give the same names each time.
+    pub fn renamed(&self, rules: PathRules) -> Info {
+        let mut info = self.clone();
+        info.name = rules.sanitise(self.name.as_bytes());
+        for file in &mut info.files {
+            let name = |name: &String| rules.sanitise(name.as_bytes());
+            file.path = file.path.iter().map(name).collect();
+            // Without the torrent's name, as it is when it is read.
+            file.symlink_target =
+                file.symlink_target.as_ref().map(|path| path[1..].iter().map(name).collect());
+        }
+        if !info.single_file {
+            settle_paths(&mut info.files, rules, &mut Warnings::default());
+        }
+        info
     }
 }
 
 fn field(field: impl Into<String>, expected: &'static str) -> MetainfoError {
     MetainfoError::Field { field: field.into(), expected }
+}
+
+/// How a torrent's names are read.
+#[derive(Clone, Copy)]
+pub(super) struct Spelling {
+    rules: PathRules,
+    /// Of names that are not UTF-8, as files from before that was the rule say.
+    encoding: Option<&'static Encoding>,
+}
+
+impl Spelling {
+    /// Names in UTF-8 that suit these rules.
+    pub(super) fn of(rules: PathRules) -> Spelling {
+        Spelling { rules, encoding: None }
+    }
+
+    /// Names in the encoding that a metainfo file's `encoding` says, if it is one.
+    pub(super) fn with_encoding(self, label: Option<&[u8]>) -> Spelling {
+        // "CP936" and its like are no labels of the standard that browsers follow.
+        let of_page = |number: &[u8]| match number {
+            b"932" => Some(encoding_rs::SHIFT_JIS),
+            b"936" => Some(encoding_rs::GBK),
+            b"949" => Some(encoding_rs::EUC_KR),
+            b"950" => Some(encoding_rs::BIG5),
+            number => Encoding::for_label(&[b"windows-", number].concat()),
+        };
+        let encoding = label.and_then(|label| {
+            let upper = label.to_ascii_uppercase();
+            let page = upper.strip_prefix(b"CP").or_else(|| upper.strip_prefix(b"MS"));
+            Encoding::for_label(label).or_else(|| of_page(page?))
+        });
+        Spelling { encoding: encoding.filter(|&encoding| encoding != encoding_rs::UTF_8), ..self }
+    }
+
+    /// A name as it is meant; bytes that the encoding does not have are left as they are.
+    pub(super) fn decode(self, raw: &[u8]) -> Cow<'_, [u8]> {
+        let decoded = self
+            .encoding
+            .filter(|_| !raw.is_ascii())
+            .and_then(|encoding| encoding.decode_without_bom_handling_and_without_replacement(raw));
+        decoded.map_or(Cow::Borrowed(raw), |text| Cow::Owned(text.into_owned().into_bytes()))
+    }
 }
 
 /// The keys of an info dictionary that we know, found in one pass.
@@ -79,16 +141,17 @@ impl<'a> Keys<'a> {
 pub(super) fn read(
     dict: Dict<'_>,
     raw: &[u8],
-    rules: PathRules,
+    spelling: Spelling,
     warnings: &mut Warnings,
 ) -> Result<Info, MetainfoError> {
     let keys = Keys::of(dict);
     keys.check_version()?;
-    let name = read_name(&keys, rules, warnings)?;
+    let name = read_name(&keys, spelling, warnings)?;
     let (files, single_file) = match keys.files {
         Some(list) => {
             let list = list.as_list().ok_or_else(|| field("info.files", "a list"))?;
-            (read_files(list, &name, rules, warnings)?, false)
+            let piece_length = keys.piece_length.and_then(unsigned).unwrap_or_default();
+            (read_files(list, &name, piece_length, spelling, warnings)?, false)
         }
         None => (vec![read_single(&keys, &name)?], true),
     };
@@ -99,6 +162,7 @@ pub(super) fn read(
         name,
         geometry,
         piece_hashes: read_pieces(&keys, geometry)?,
+        padding: padding_of(&files),
         files,
         single_file,
         private: read_private(&keys, warnings),
@@ -106,11 +170,12 @@ pub(super) fn read(
     })
 }
 
-fn read_name(keys: &Keys<'_>, rules: PathRules, warnings: &mut Warnings) -> Result<String, MetainfoError> {
+fn read_name(keys: &Keys<'_>, spelling: Spelling, warnings: &mut Warnings) -> Result<String, MetainfoError> {
     let utf8 = keys.name_utf8.and_then(Value::as_str).map(str::as_bytes);
-    let raw = utf8.or_else(|| keys.name?.as_bytes()).ok_or_else(|| field("info.name", "a byte string"))?;
-    let name = rules.sanitise(raw);
-    if name.as_bytes() != raw {
+    let legacy = || Some(spelling.decode(keys.name?.as_bytes()?));
+    let raw = utf8.map(Cow::Borrowed).or_else(legacy).ok_or_else(|| field("info.name", "a byte string"))?;
+    let name = spelling.rules.sanitise(&raw);
+    if name.as_bytes() != &*raw {
         warnings.add(|| format!("the torrent's name \"{}\" becomes {name:?}", raw.escape_ascii()));
     }
     Ok(name)
@@ -171,7 +236,8 @@ fn read_attr(value: Option<Value<'_>>) -> FileAttr {
 fn read_files(
     list: List<'_>,
     name: &str,
-    rules: PathRules,
+    piece_length: u64,
+    spelling: Spelling,
     warnings: &mut Warnings,
 ) -> Result<Vec<FileEntry>, MetainfoError> {
     let mut files = Vec::new();
@@ -180,14 +246,18 @@ fn read_files(
         if index == FILES_MAX {
             return Err(MetainfoError::TooManyFiles(list.iter().count()));
         }
-        let file = read_file(value, index, name, offset, rules, warnings)?;
+        let mut file = read_file(value, index, name, offset, spelling, warnings)?;
         offset = offset.checked_add(file.length).ok_or(MetainfoError::TotalTooLong)?;
+        // Padding fills a piece up: what ends elsewhere only has the name.
+        let is_plain = !file.attr.symlink && !file.attr.executable;
+        let fills_up = offset.checked_rem(piece_length) == Some(0);
+        file.attr.pad |= file.has_padding_name() && is_plain && fills_up;
         files.push(file);
     }
     if files.is_empty() {
         return Err(MetainfoError::NoFiles);
     }
-    settle_paths(&mut files, rules, warnings);
+    settle_paths(&mut files, spelling.rules, warnings);
     Ok(files)
 }
 
@@ -196,7 +266,7 @@ fn read_file(
     index: usize,
     name: &str,
     offset: u64,
-    rules: PathRules,
+    spelling: Spelling,
     warnings: &mut Warnings,
 ) -> Result<FileEntry, MetainfoError> {
     let at = |key| format!("info.files[{index}]{key}");
@@ -216,27 +286,31 @@ fn read_file(
     // A link takes no part of the torrent's bytes, whatever its length says (BEP 47).
     let length = if attr.symlink { Some(0) } else { length.and_then(unsigned) };
     let length = length.ok_or_else(|| field(at(".length"), UNSIGNED))?;
-    let raw = path_utf8
-        .filter(|list| list.iter().all(|name| name.as_str().is_some()))
-        .and_then(raw_path)
-        .or_else(|| raw_path(path?))
-        .ok_or_else(|| field(at(".path"), "a list of at least one byte string"))?;
-    let depth = 1 + raw.clone().count();
+    let utf8 = path_utf8.filter(|list| list.iter().all(|name| name.as_str().is_some())).and_then(raw_path);
+    let raw: Vec<Cow<'_, [u8]>> = match utf8 {
+        Some(raw) => raw.map(Cow::Borrowed).collect(),
+        None => {
+            let raw = path.and_then(raw_path);
+            let raw = raw.ok_or_else(|| field(at(".path"), "a list of at least one byte string"))?;
+            raw.map(|name| spelling.decode(name)).collect()
+        }
+    };
+    let depth = 1 + raw.len();
     if depth > PATH_DEPTH_MAX {
         return Err(MetainfoError::PathTooDeep(index));
     }
     let mut path = Vec::with_capacity(depth);
     path.push(name.to_owned());
-    path.extend(raw.clone().map(|name| rules.sanitise(name)));
-    if !attr.pad && !path[1..].iter().map(String::as_bytes).eq(raw.clone()) {
+    path.extend(raw.iter().map(|name| spelling.rules.sanitise(name)));
+    if !attr.pad && !path[1..].iter().map(String::as_bytes).eq(raw.iter().map(|name| &**name)) {
         warnings.add(|| {
-            let raw = raw.collect::<Vec<_>>().join(&b'/');
+            let raw = raw.join(&b'/');
             format!("file {index}: {:?} becomes {:?}", String::from_utf8_lossy(&raw), path[1..].join("/"))
         });
     }
     let mut symlink_target = None;
     if attr.symlink {
-        symlink_target = symlink_path.and_then(raw_path).and_then(|raw| read_target(raw, rules));
+        symlink_target = symlink_path.and_then(raw_path).and_then(|raw| read_target(raw, spelling));
         if symlink_target.is_none() {
             warnings.add(|| {
                 let link = path[1..].join("/");
@@ -254,20 +328,22 @@ fn raw_path<'a>(list: List<'a>) -> Option<impl Iterator<Item = &'a [u8]> + Clone
 }
 
 /// A link's target below the torrent's folder; `None` for one that leads out of it, or that cannot be named.
-fn read_target<'a>(raw: impl Iterator<Item = &'a [u8]> + Clone, rules: PathRules) -> Option<Vec<String>> {
+fn read_target<'a>(raw: impl Iterator<Item = &'a [u8]>, spelling: Spelling) -> Option<Vec<String>> {
+    let rules = spelling.rules;
     let is_plain = |name: &[u8]| {
         let is_split = rules == PathRules::WINDOWS && name.contains(&b'\\');
         !is_split && PathRules::UNIX.sanitise(name).as_bytes() == name
     };
-    let all_plain = raw.clone().count() < PATH_DEPTH_MAX && raw.clone().all(is_plain);
-    all_plain.then(|| raw.map(|name| rules.sanitise(name)).collect())
+    let raw: Vec<Cow<'_, [u8]>> = raw.map(|name| spelling.decode(name)).collect();
+    let all_plain = raw.len() < PATH_DEPTH_MAX && raw.iter().all(|name| is_plain(name));
+    all_plain.then(|| raw.iter().map(|name| rules.sanitise(name)).collect())
 }
 
 /// Makes the paths of all files that are written to disk unique, and lets links follow what was renamed.
 fn settle_paths(files: &mut [FileEntry], rules: PathRules, warnings: &mut Warnings) {
     let mut table = PathTable::new(rules, files.len());
     let mut renamed: Vec<(usize, Vec<String>)> = Vec::new();
-    for (index, file) in files.iter().enumerate().filter(|(_, file)| !file.attr.pad) {
+    for (index, file) in files.iter().enumerate().filter(|(_, file)| !file.is_padding_for_sure()) {
         renamed.extend(table.place(&file.path[1..]).map(|path| (index, path)));
     }
     let links: Vec<(usize, Vec<String>)> = files

@@ -289,7 +289,7 @@ impl Metainfo {
         Magnet {
             info_hash_v2: self.info_hash_v2,
             name: Some(self.info.name.clone()),
-            length: Some(self.info.geometry.total_len()),
+            length: Some(self.info.payload_len()),
             trackers: self.trackers.iter().flatten().cloned().collect(),
             web_seeds: self.web_seeds.clone(),
             ..Magnet::new(self.info.info_hash)

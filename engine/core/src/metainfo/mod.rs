@@ -21,6 +21,7 @@ pub use path::{COMPONENT_LEN_MAX, PathRules};
 
 use crate::geometry::Geometry;
 use crate::id::{FileIndex, InfoHash, PieceIndex};
+use crate::padding::Padding;
 use std::sync::Arc;
 
 /// How long a metainfo file may be, in bytes.
@@ -77,6 +78,8 @@ pub struct Info {
     pub piece_hashes: Vec<u8>,
     /// In the order of the torrent's bytes, pad files included.
     pub files: Vec<FileEntry>,
+    /// Where the pad files among them lie.
+    pub padding: Padding,
     /// Whether this is one file called `name`, rather than a folder of that name.
     pub single_file: bool,
     /// Peers come from its trackers only (BEP 27).
@@ -145,7 +148,42 @@ pub struct Segment {
     pub len: u64,
 }
 
+/// What the name of a pad file begins with in torrents by programs older than BEP 47.
+const PADDING_NAME: &str = "_____padding_file_";
+
+impl FileEntry {
+    /// Whether it is padding by its name: BitComet wrote pad files of such names before there was an attribute for them.
+    /// If that is wrong it is a file like any other, which shows when a piece does not verify with zeros.
+    pub fn has_padding_name(&self) -> bool {
+        self.path.len() > 1 && self.path.last().is_some_and(|name| name.starts_with(PADDING_NAME))
+    }
+
+    /// Whether it is padding by its attribute, and never on anybody's disk.
+    pub fn is_padding_for_sure(&self) -> bool {
+        self.attr.pad && !self.has_padding_name()
+    }
+}
+
+/// Where the pad files among these lie.
+pub fn padding_of(files: &[FileEntry]) -> Padding {
+    let pads = files.iter().filter(|file| file.attr.pad);
+    Padding::new(pads.map(|file| (file.offset..file.offset + file.length, file.has_padding_name())))
+}
+
 impl Info {
+    /// Bytes in all files but pad files.
+    pub fn payload_len(&self) -> u64 {
+        self.geometry.total_len() - self.padding.total_len()
+    }
+
+    /// Bytes of a piece that are in other files than pad files.
+    ///
+    /// # Panics
+    /// If there is no such piece.
+    pub fn payload_of(&self, piece: PieceIndex) -> u32 {
+        self.padding.payload_in(&self.geometry, piece)
+    }
+
     /// The SHA-1 that this piece must have.
     ///
     /// # Panics

@@ -1,5 +1,6 @@
 //! Reading a metainfo file.
 
+use super::info::Spelling;
 use super::path::PathRules;
 use super::{ADDRESSES_MAX, METAINFO_LEN_MAX, Metainfo, MetainfoError, URL_LEN_MAX, info};
 use crate::bencode::{self, Limits, Value};
@@ -44,7 +45,9 @@ impl Metainfo {
         let missing = || MetainfoError::Field { field: "info".to_owned(), expected: "a dictionary" };
         let info_value = root.get(b"info").ok_or_else(missing)?;
         let info_dict = info_value.as_dict().ok_or_else(missing)?;
-        let info = info::read(info_dict, info_value.raw(), rules, &mut warnings)?;
+        let label = root.get(b"encoding").or_else(|| info_dict.get(b"encoding")).and_then(Value::as_bytes);
+        let spelling = Spelling::of(rules).with_encoding(label);
+        let info = info::read(info_dict, info_value.raw(), spelling, &mut warnings)?;
         let is_hybrid = info_dict.get(b"meta version").and_then(Value::as_int) == Some(2);
         let text = |key: &'static str, warnings: &mut Warnings| warnings.text(root.get(key.as_bytes())?, key);
         Ok(Metainfo {
@@ -53,7 +56,15 @@ impl Metainfo {
             trackers: read_trackers(root, &mut warnings),
             web_seeds: read_web_seeds(root, &mut warnings),
             nodes: read_nodes(root, &mut warnings),
-            comment: text("comment", &mut warnings),
+            comment: match root.get(b"comment.utf-8").and_then(Value::as_str) {
+                Some(comment) => Some(comment.to_owned()),
+                None => {
+                    let comment =
+                        root.get(b"comment").and_then(Value::as_bytes).map(|raw| spelling.decode(raw));
+                    let decoded = comment.and_then(|raw| String::from_utf8(raw.into_owned()).ok());
+                    decoded.or_else(|| text("comment", &mut warnings))
+                }
+            },
             created_by: text("created by", &mut warnings),
             creation_date: read_date(root, &mut warnings),
             info_hash_v2: is_hybrid.then(|| Sha256::digest(info_value.raw()).into()),

@@ -28,17 +28,27 @@ pub struct PathRules {
     windows_names: bool,
     /// Whether names that differ only in case or in Unicode normalisation are the same file.
     folds_names: bool,
+    /// How long a name may be, in bytes of UTF-8.
+    len_max: usize,
 }
+
+/// What file systems with short names leave room for: eCryptfs 143 bytes, gocryptfs and EncFS some 175.
+const SHORT_LEN_MAX: usize = 140;
 
 impl PathRules {
     /// Any name that is not empty, `.` or `..` and holds neither `/` nor NUL; names are the same if their
     /// bytes are.
-    pub const UNIX: PathRules = PathRules { windows_names: false, folds_names: false };
+    pub const UNIX: PathRules =
+        PathRules { windows_names: false, folds_names: false, len_max: COMPONENT_LEN_MAX };
     /// As on Unix, but names that differ only in case or in Unicode normalisation are the same.
-    pub const MACOS: PathRules = PathRules { windows_names: false, folds_names: true };
+    pub const MACOS: PathRules =
+        PathRules { windows_names: false, folds_names: true, len_max: COMPONENT_LEN_MAX };
     /// As on macOS, and without Windows's reserved names (`CON`, `NUL.txt`), reserved characters, and
     /// trailing dots and spaces.
-    pub const WINDOWS: PathRules = PathRules { windows_names: true, folds_names: true };
+    pub const WINDOWS: PathRules =
+        PathRules { windows_names: true, folds_names: true, len_max: COMPONENT_LEN_MAX };
+    /// As on Windows, and none longer than 140 bytes.
+    pub const SHORT: PathRules = PathRules { len_max: SHORT_LEN_MAX, ..PathRules::WINDOWS };
 
     /// The rules of the system that this is compiled for.
     pub const fn native() -> PathRules {
@@ -75,9 +85,9 @@ impl PathRules {
                 name.insert(0, '_');
             }
         }
-        if name.len() > COMPONENT_LEN_MAX {
+        if name.len() > self.len_max {
             let (stem, extension) = split_extension(&name);
-            name = format!("{}{extension}", cut(stem, COMPONENT_LEN_MAX - extension.len()));
+            name = format!("{}{extension}", cut(stem, self.len_max - extension.len()));
             if self.windows_names {
                 name = without_trailing(name);
             }
@@ -250,7 +260,7 @@ impl<'p> PathTable<'p> {
         let (stem, extension) = split_extension(name);
         // Stems are cut to one length whatever the number, so that all names with the same candidates share a
         // counter and no candidate is tried twice.
-        let stem = cut(stem, COMPONENT_LEN_MAX - SUFFIX_LEN_MAX - extension.len());
+        let stem = cut(stem, self.rules.len_max - SUFFIX_LEN_MAX - extension.len());
         let counter = (folder, self.rules.fold(&format!("{stem}/{extension}")).into_owned());
         let number = self.next_number.entry(counter).or_insert(2);
         loop {

@@ -44,6 +44,105 @@ fn an_info_dictionary_alone_is_enough() {
 }
 
 #[test]
+fn padding_counts_nowhere_and_is_known_by_its_attribute_or_its_name() {
+    let file = |attr: &str, length: u64, path: &str| {
+        let attr = if attr.is_empty() { String::new() } else { format!("4:attr{}", text(attr)) };
+        format!("d{attr}6:lengthi{length}e4:pathl{}ee", text(path))
+    };
+    let files = [
+        file("", 1_000, "a"),
+        file("p", 15_384, "pad"),
+        file("", 6_384, "b"),
+        file("", 10_000, "_____padding_file_0_if you see this file, please update____"),
+        file("", 384, "c"),
+        // It does not fill the piece up.
+        file("", 1_000, "_____padding_file_1_"),
+        file("", 15_000, "d"),
+    ];
+    let info = format!("d5:filesl{}e4:name1:n12:piece lengthi16384e6:pieces60:", files.concat());
+    let metainfo = Metainfo::parse(&torrent(&format!("{info}{}e", "A".repeat(60)))).unwrap();
+    let info = &metainfo.info;
+    assert_eq!(
+        info.files.iter().map(|file| file.attr.pad).collect::<Vec<_>>(),
+        [0, 1, 0, 1, 0, 0, 0].map(|p| p == 1)
+    );
+    assert_eq!(info.payload_len(), 1_000 + 6_384 + 384 + 1_000 + 15_000);
+    assert_eq!(metainfo.magnet().length, Some(info.payload_len()));
+    assert_eq!([0, 1, 2].map(|piece| info.payload_of(PieceIndex(piece))), [1_000, 6_384, 16_384]);
+    assert!(!info.padding.is_assumed_in(&info.geometry, PieceIndex(0)));
+    assert!(info.padding.is_assumed_in(&info.geometry, PieceIndex(1)));
+}
+
+#[test]
+fn legacy_encodings_are_honoured_and_utf8_keys_come_first() {
+    // "联通" in GBK, which is valid UTF-8 for something else; "日本" in Shift_JIS, "Фото" in windows-1251.
+    let names: [(&str, &[u8], &str); 5] = [
+        ("GBK", b"\xc1\xaa\xcd\xa8", "联通"),
+        ("CP936", b"\xc1\xaa\xcd\xa8", "联通"),
+        ("Shift_JIS", b"\x93\xfa\x96\x7b", "日本"),
+        ("windows-1251", b"\xd4\xee\xf2\xee", "Фото"),
+        ("UTF-8", "ü".as_bytes(), "ü"),
+    ];
+    let plain = |raw: &[u8]| [format!("{}:", raw.len()).as_bytes(), raw].concat();
+    let made = |encoding: &str, raw: &[u8], more: &str| {
+        let file = [b"d6:lengthi0e4:pathl", &*plain(raw), b"e", more.as_bytes(), b"e"].concat();
+        let info =
+            [b"d5:filesl", &*file, b"e4:name", &*plain(raw), b"12:piece lengthi16384e6:pieces0:e"].concat();
+        [b"d8:encoding", text(encoding).as_bytes(), b"4:info", &*info, b"e"].concat()
+    };
+    for (encoding, raw, name) in names {
+        let bytes = made(encoding, raw, "");
+        let metainfo = Metainfo::parse(&bytes).unwrap();
+        assert_eq!(metainfo.info.files[0].path, [name, name], "{encoding}");
+        assert_eq!(metainfo.warnings, [""; 0]);
+        assert_eq!(metainfo.info.info_hash, Info::parse(&metainfo.info_bytes).unwrap().info_hash);
+    }
+    let both = made("GBK", b"\xc1\xaa", "10:path.utf-8l3:\u{8054}e");
+    assert_eq!(Metainfo::parse(&both).unwrap().info.files[0].path, ["联", "联"]);
+    // What is not in the encoding, and an encoding that nobody knows: as before.
+    assert_eq!(Metainfo::parse(&made("GBK", b"\xff", "")).unwrap().info.name, "\u{fffd}");
+    assert_eq!(Metainfo::parse(&made("EBCDIC", b"\xc3\xbc", "")).unwrap().info.name, "ü");
+}
+
+#[test]
+fn names_that_a_file_system_does_not_take_are_changed_in_the_same_way_each_time() {
+    let long = "x".repeat(200);
+    let paths = ["Readme", "README", "a:b/x", "a_b/x", "tail.", &format!("{long}.iso"), "plain"];
+    let files: String = paths
+        .iter()
+        .map(|path| format!("d6:lengthi0e4:pathl{}ee", path.split('/').map(text).collect::<String>()))
+        .collect();
+    let info = Metainfo::parse_for(&folder(&files), PathRules::UNIX).unwrap().info;
+    let renamed = |rules: PathRules| -> Vec<String> {
+        let renamed = info.renamed(rules);
+        assert_eq!(renamed, info.renamed(rules));
+        assert_eq!(renamed.info_hash, info.info_hash);
+        renamed.files.iter().map(|file| file.path[1..].join("/")).collect()
+    };
+    let long = format!("{long}.iso");
+    let short = format!("{}.iso", "x".repeat(136));
+    assert_eq!(renamed(PathRules::UNIX), ["Readme", "README", "a:b/x", "a_b/x", "tail.", &long, "plain"]);
+    assert_eq!(
+        renamed(PathRules::MACOS),
+        ["Readme", "README (2)", "a:b/x", "a_b/x", "tail.", &long, "plain"]
+    );
+    assert_eq!(
+        renamed(PathRules::WINDOWS),
+        ["Readme", "README (2)", "a_b/x", "a_b/x (2)", "tail_", &long, "plain"]
+    );
+    assert_eq!(
+        renamed(PathRules::SHORT),
+        ["Readme", "README (2)", "a_b/x", "a_b/x (2)", "tail_", &short, "plain"]
+    );
+}
+
+#[test]
+fn a_file_that_others_take_for_padding_is_not_put_into_a_torrent() {
+    let path = "a/_____padding_file_3";
+    assert_eq!(create(vec![file(path)]).encode(&[]), Err(CreateError::Path(path.to_owned())));
+}
+
+#[test]
 fn limits_hold() {
     assert_eq!(
         Metainfo::parse(&vec![b'x'; METAINFO_LEN_MAX + 1]),

@@ -17,6 +17,7 @@ mod tests;
 use crate::bitfield::Bitfield;
 use crate::geometry::Geometry;
 use crate::id::{BlockRef, PeerKey, PieceIndex};
+use crate::padding::Padding;
 use crate::rng::Rng;
 use open::{BlockState, OpenPiece};
 use std::cell::Cell;
@@ -84,6 +85,9 @@ pub struct Source<'a> {
 #[derive(Debug)]
 pub struct Picker {
     geometry: Geometry,
+    padding: Padding,
+    /// Pieces that did not verify with zeros for what only its name says is padding.
+    not_padded: BTreeSet<PieceIndex>,
     order: Order,
     have: Bitfield,
     /// Wanted and not had: startable, open or complete.
@@ -134,6 +138,8 @@ impl Picker {
         });
         Picker {
             geometry,
+            padding: Padding::default(),
+            not_padded: BTreeSet::new(),
             order: Order::default(),
             have,
             startable: missing.clone(),
@@ -149,6 +155,27 @@ impl Picker {
             work: Cell::new(0),
             choices: Vec::new(),
         }
+    }
+
+    /// Says which bytes are padding, before anything is picked: nobody is asked for blocks of it. A piece that holds
+    /// nothing else is not wanted, until somebody gives it a priority.
+    pub fn set_padding(&mut self, padding: Padding) {
+        debug_assert!(self.open.is_empty(), "some pieces are open already");
+        let geometry = self.geometry;
+        for piece in padding.pieces(&geometry).filter(|&piece| padding.covers(&geometry, piece)) {
+            self.set_priority(piece, Priority::SKIP);
+        }
+        self.padding = padding;
+    }
+
+    /// Which bytes are padding.
+    pub fn padding(&self) -> &Padding {
+        &self.padding
+    }
+
+    /// The blocks of an open or complete piece that are zeros and that nobody is asked for.
+    pub fn padding_blocks(&self, piece: PieceIndex) -> impl Iterator<Item = u32> + '_ {
+        self.open.get(&piece).into_iter().flat_map(OpenPiece::padding)
     }
 
     /// Sets the order in which pieces are started from now on.
@@ -338,13 +365,22 @@ impl Picker {
 
     fn start(&mut self, piece: PieceIndex, source: Source<'_>) {
         self.startable.remove(piece);
-        let mut open = OpenPiece::new(self.geometry.blocks_in(piece));
+        let mut open = self.unopened(piece);
         if source.on_parole {
             open.leave_to(source.key);
             self.parole.insert(piece);
         }
         self.free_blocks += open.free();
         self.open.insert(piece, open);
+    }
+
+    /// A piece of which no block is asked for yet.
+    fn unopened(&self, piece: PieceIndex) -> OpenPiece {
+        let padding = match self.not_padded.contains(&piece) {
+            true => Vec::new(),
+            false => self.padding.blocks_in(&self.geometry, piece),
+        };
+        OpenPiece::new(self.geometry.blocks_in(piece), &padding)
     }
 
     /// The pieces to start, up to `max`: the most urgent first, then the rarest, ties at random.
@@ -398,7 +434,7 @@ impl Picker {
         let Some((open, index)) = self.open_block(block) else { return Arrival::Unwanted };
         let before = open.free();
         match open.receive(index, peer, arrivals) {
-            BlockState::Received(_) => return Arrival::Unwanted,
+            BlockState::Received(_) | BlockState::Padding => return Arrival::Unwanted,
             BlockState::Free => {}
             BlockState::Requested(holders) => holders.iter().filter(|&h| h != peer).for_each(&mut cancel),
         }
@@ -437,13 +473,18 @@ impl Picker {
     }
 
     /// A complete piece did not verify, or its blocks were lost: all of it is asked for again. With
-    /// `suspects` (who sent its blocks), by one peer at a time, so that the liar shows.
+    /// `suspects` (who sent its blocks), by one peer at a time, so that the liar shows. What was taken for padding by its
+    /// name alone is now asked for too.
     pub fn piece_failed(&mut self, piece: PieceIndex, suspects: Vec<PeerKey>) {
+        if self.is_guess(piece) {
+            self.not_padded.insert(piece);
+        }
+        let unopened = self.unopened(piece);
         let Some(open) = self.open.get_mut(&piece) else { return };
         if self.missing.has(piece) {
             self.free_blocks -= open.free();
         }
-        *open = OpenPiece::new(self.geometry.blocks_in(piece));
+        *open = unopened;
         open.set_suspects(suspects);
         if !open.is_suspect() {
             self.open.remove(&piece);
@@ -457,6 +498,11 @@ impl Picker {
         if self.missing.has(piece) {
             self.free_blocks += open.free();
         }
+    }
+
+    /// Whether some of an open or complete piece was taken for padding by its name alone.
+    pub fn is_guess(&self, piece: PieceIndex) -> bool {
+        self.padding_blocks(piece).next().is_some() && self.padding.is_assumed_in(&self.geometry, piece)
     }
 
     /// Who sent the blocks of an open or complete piece, by block index.

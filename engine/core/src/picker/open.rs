@@ -23,6 +23,8 @@ pub(super) enum BlockState {
     Free,
     Requested(Holders),
     Received(PeerKey),
+    /// It is padding: nobody is asked for it.
+    Padding,
 }
 
 #[derive(Debug)]
@@ -30,6 +32,7 @@ pub(super) struct OpenPiece {
     blocks: Vec<BlockState>,
     free: u32,
     received: u32,
+    padding: u32,
     received_at: u64,
     /// No block before this one is free.
     first_free: u32,
@@ -61,11 +64,15 @@ const OWNER_ROUNDS: u32 = 3;
 const PAROLE_ROUNDS: u32 = 2;
 
 impl OpenPiece {
-    pub(super) fn new(blocks: u32) -> OpenPiece {
+    /// A piece of so many blocks, of which these are padding.
+    pub(super) fn new(blocks: u32, padding: &[u32]) -> OpenPiece {
+        let mut states = vec![BlockState::Free; blocks as usize];
+        padding.iter().for_each(|&index| states[index as usize] = BlockState::Padding);
         OpenPiece {
-            blocks: vec![BlockState::Free; blocks as usize],
-            free: blocks,
+            blocks: states,
+            free: blocks - padding.len() as u32,
             received: 0,
+            padding: padding.len() as u32,
             received_at: 0,
             first_free: 0,
             last_taker: None,
@@ -88,11 +95,17 @@ impl OpenPiece {
     }
 
     pub(super) fn is_complete(&self) -> bool {
-        self.received as usize == self.blocks.len()
+        (self.received + self.padding) as usize == self.blocks.len()
     }
 
     pub(super) fn is_untouched(&self) -> bool {
-        self.free as usize == self.blocks.len()
+        (self.free + self.padding) as usize == self.blocks.len()
+    }
+
+    /// The blocks that are padding.
+    pub(super) fn padding(&self) -> impl Iterator<Item = u32> + '_ {
+        let blocks = self.blocks.iter().zip(0..).filter(|_| self.padding > 0);
+        blocks.filter(|(block, _)| matches!(block, BlockState::Padding)).map(|(_, index)| index)
     }
 
     pub(super) fn is_suspect(&self) -> bool {
@@ -135,7 +148,7 @@ impl OpenPiece {
     /// Whether every block that is here came from `peer`, and none is asked of anybody else.
     pub(super) fn is_only_from(&self, peer: PeerKey) -> bool {
         self.blocks.iter().all(|block| match block {
-            BlockState::Free => true,
+            BlockState::Free | BlockState::Padding => true,
             BlockState::Requested(holders) => holders.iter().all(|holder| holder == peer),
             BlockState::Received(sender) => *sender == peer,
         })
@@ -200,7 +213,7 @@ impl OpenPiece {
     /// Marks the block as received and returns what it was before; unchanged if it was received.
     pub(super) fn receive(&mut self, index: u32, peer: PeerKey, at: u64) -> BlockState {
         let state = &mut self.blocks[index as usize];
-        if matches!(state, BlockState::Received(_)) {
+        if matches!(state, BlockState::Received(_) | BlockState::Padding) {
             return state.clone();
         }
         self.received += 1;
@@ -239,6 +252,7 @@ impl OpenPiece {
     pub(super) fn check_invariants(&self) {
         let free = self.blocks.iter().filter(|b| matches!(b, BlockState::Free)).count();
         let received = self.blocks.iter().filter(|b| matches!(b, BlockState::Received(_))).count();
+        assert_eq!(self.padding().count(), self.padding as usize);
         assert_eq!(free, self.free as usize);
         assert_eq!(received, self.received as usize);
         let before_first = &self.blocks[..(self.first_free as usize).min(self.blocks.len())];

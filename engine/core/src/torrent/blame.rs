@@ -14,8 +14,8 @@ pub(super) const ATTEMPTS_MAX: usize = 256;
 /// Whoever sent a block, where it is (if still known), and the block's digest.
 pub(super) type Sent = (PeerKey, Option<SocketAddr>, [u8; 20]);
 
-/// The digest of a block whose bytes were not at hand.
-const UNKNOWN: [u8; 20] = [0; 20];
+/// The digest of a block whose bytes were not at hand, or that nobody sent.
+pub(super) const UNKNOWN: [u8; 20] = [0; 20];
 
 /// A peer that lied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -36,10 +36,15 @@ impl Blame {
         self.attempts.iter().any(|(p, _)| *p == piece)
     }
 
-    /// The piece failed with these blocks.
-    pub(super) fn piece_failed(&mut self, piece: PieceIndex, sent: Vec<Sent>) -> Option<Verdict> {
+    /// The piece failed with these blocks; `is_guess` if it may be none of its senders' fault.
+    pub(super) fn piece_failed(
+        &mut self,
+        piece: PieceIndex,
+        sent: Vec<Sent>,
+        is_guess: bool,
+    ) -> Option<Verdict> {
         let &(peer, addr, _) = sent.first()?;
-        if sent.iter().all(|s| s.0 == peer) {
+        if !is_guess && sent.iter().all(|s| s.0 == peer) {
             return Some(Verdict { peer, addr });
         }
         if self.attempts.len() == ATTEMPTS_MAX {
@@ -76,8 +81,8 @@ mod tests {
     fn exactly_the_liars_are_blamed() {
         let mut blame = Blame::default();
         let piece = PieceIndex(3);
-        assert_eq!(blame.piece_failed(piece, vec![sent(1, 1), sent(2, 66), sent(3, 3)]), None);
-        assert_eq!(blame.piece_failed(piece, vec![sent(1, 1), sent(3, 2), sent(4, 77)]), None);
+        assert_eq!(blame.piece_failed(piece, vec![sent(1, 1), sent(2, 66), sent(3, 3)], false), None);
+        assert_eq!(blame.piece_failed(piece, vec![sent(1, 1), sent(3, 2), sent(4, 77)], false), None);
         assert!(blame.is_suspect(piece));
         let liars = blame.piece_passed(piece, &[[1; 20], [2; 20], [3; 20]]);
         assert_eq!(liars.iter().map(|v| v.peer.0).collect::<Vec<_>>(), [2, 4]);
@@ -87,7 +92,7 @@ mod tests {
     #[test]
     fn a_lone_sender_is_blamed_at_once() {
         let mut blame = Blame::default();
-        let verdict = blame.piece_failed(PieceIndex(0), vec![sent(5, 1), sent(5, 2)]).unwrap();
+        let verdict = blame.piece_failed(PieceIndex(0), vec![sent(5, 1), sent(5, 2)], false).unwrap();
         assert_eq!(verdict.peer, PeerKey(5));
     }
 
@@ -95,7 +100,7 @@ mod tests {
     fn memory_is_bounded_and_the_oldest_is_forgotten_first() {
         let mut blame = Blame::default();
         for piece in (0..10_000).rev() {
-            blame.piece_failed(PieceIndex(piece), vec![sent(1, 1), sent(2, 2)]);
+            blame.piece_failed(PieceIndex(piece), vec![sent(1, 1), sent(2, 2)], false);
         }
         assert_eq!(blame.attempts.len(), ATTEMPTS_MAX);
         assert!(blame.is_suspect(PieceIndex(0)));

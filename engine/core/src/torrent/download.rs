@@ -1,6 +1,6 @@
 //! Asking for blocks, and what becomes of them.
 
-use super::blame::Verdict;
+use super::blame::{UNKNOWN, Verdict};
 use super::{Action, CloseReason, Event, PieceResult, Pressure, Torrent};
 use crate::geometry::BLOCK_LEN;
 use crate::id::{BlockRef, PeerKey, PieceIndex};
@@ -159,15 +159,17 @@ impl Torrent {
 
     fn on_corrupt(&mut self, now: Time, piece: PieceIndex, digests: Vec<[u8; 20]>) {
         self.totals.pieces_failed += 1;
-        self.totals.bytes_corrupt += u64::from(self.geometry.len_of(piece));
+        self.totals.bytes_corrupt += u64::from(self.picker.padding().payload_in(&self.geometry, piece));
         self.events.push_back(Event::PieceFailed(piece));
         let senders = self.picker.senders(piece);
+        // Padding keeps its place among the blocks, with nothing to blame on anybody.
+        let first = senders.iter().copied().flatten().next();
         let attempt = senders.iter().zip(digests).filter_map(|(sender, digest)| {
-            let key = (*sender)?;
-            Some((key, self.addr_of(key), digest))
+            let key = sender.or(first)?;
+            Some((key, self.addr_of(key), if sender.is_some() { digest } else { UNKNOWN }))
         });
         let attempt = attempt.collect();
-        if let Some(verdict) = self.blame.piece_failed(piece, attempt) {
+        if let Some(verdict) = self.blame.piece_failed(piece, attempt, self.picker.is_guess(piece)) {
             self.punish(now, verdict);
         }
         let mut suspects: Vec<PeerKey> = senders.into_iter().flatten().collect();

@@ -29,6 +29,7 @@ use crate::choker::{Choker, ChokerConfig};
 use crate::dht::Votes;
 use crate::geometry::Geometry;
 use crate::id::{BlockRef, InfoHash, PeerId, PeerKey, PieceIndex};
+use crate::padding::Padding;
 use crate::peer::{Due, Peer};
 use crate::picker::{Order, Picker, Priority, Source};
 use crate::rate::RateMeter;
@@ -79,6 +80,8 @@ pub struct Config {
     /// Whether a seed that knows of no other copy hands out each piece once before it hands out any again
     /// (BEP 16).
     pub super_seeding: bool,
+    /// Which of the torrent's bytes are padding.
+    pub padding: Padding,
     /// Determines every random choice.
     pub seed: u64,
 }
@@ -99,6 +102,7 @@ impl Config {
             exchange: false,
             ranked: false,
             super_seeding: false,
+            padding: Padding::default(),
             seed,
         }
     }
@@ -170,7 +174,8 @@ impl Torrent {
     /// A torrent of this geometry of which we `have` these pieces, verified and written.
     pub fn new(config: Config, geometry: Geometry, have: Bitfield) -> Torrent {
         let mut rng = Rng::new(config.seed);
-        let picker = Picker::new(geometry, have);
+        let mut picker = Picker::new(geometry, have);
+        picker.set_padding(config.padding.clone());
         let is_complete = picker.missing().count() == 0;
         let ranked_from = config.ranked.then_some(config.listen_port.unwrap_or(0));
         let hides =
@@ -278,6 +283,21 @@ impl Torrent {
     /// The pieces that are wanted and not yet had.
     pub fn missing(&self) -> &Bitfield {
         self.picker.missing()
+    }
+
+    /// The blocks of a piece under way that are padding, and nobody is asked for.
+    pub fn padding_blocks(&self, piece: PieceIndex) -> impl Iterator<Item = u32> + '_ {
+        self.picker.padding_blocks(piece)
+    }
+
+    /// Bytes of missing pieces, padding left out.
+    pub fn bytes_missing(&self) -> u64 {
+        let (geometry, missing, padding) = (&self.geometry, self.picker.missing(), self.picker.padding());
+        let Some(last) = geometry.piece_indices().next_back() else { return 0 };
+        let shortfall = if missing.has(last) { geometry.piece_len() - geometry.len_of(last) } else { 0 };
+        let padded = padding.pieces(geometry).filter(|&piece| missing.has(piece));
+        let padding_len: u64 = padded.map(|piece| u64::from(padding.len_in(geometry, piece))).sum();
+        u64::from(missing.count()) * u64::from(geometry.piece_len()) - u64::from(shortfall) - padding_len
     }
 
     /// Whether every wanted piece is verified and written.

@@ -230,3 +230,59 @@ fn thousands_of_small_files() {
     let (seed, opened) = torrent.open(seeding(dir.path())).unwrap();
     assert!(opened.recheck.iter().all(|piece| seed.check_piece(piece).unwrap()));
 }
+
+/// Three pieces; in the second, what looks like padding holds something.
+fn falsely_padded() -> Torrent {
+    let pad = |n: u32| format!("_____padding_file_{n}_");
+    Torrent::new(
+        "old",
+        32 * KIB,
+        &[
+            ("a", Content::Random(1_000)),
+            (&pad(0), Content::Pad(32 * KIB - 1_000)),
+            ("b", Content::Random(1_000)),
+            (&pad(1), Content::FalsePad(32 * KIB - 1_000)),
+            ("c", Content::Random(1_000)),
+        ],
+    )
+}
+
+#[test]
+fn what_only_has_the_name_of_padding_is_written_and_found_again() {
+    let (dir, torrent) = (tempfile::tempdir().unwrap(), falsely_padded());
+    let (storage, opened) = torrent.download(dir.path());
+    assert!(opened.needed.is_full());
+    storage.reserve().unwrap();
+    for piece in torrent.pieces() {
+        torrent.write(&storage, piece);
+    }
+    storage.finish().unwrap();
+    assert_serves_everything(&torrent, &storage);
+    storage.close().unwrap();
+    let folder = dir.path().join("old");
+    assert_eq!(names(&folder), ["_____padding_file_1_", "a", "b", "c"], "real padding is never written");
+    assert_eq!(fs::read(folder.join("_____padding_file_1_")).unwrap(), torrent.file_bytes(3));
+    let (seed, opened) = Storage::open(Arc::clone(&torrent.info), seeding(dir.path())).unwrap();
+    assert_eq!(opened.recheck.count(), 3);
+    assert!(torrent.pieces().all(|piece| seed.check_piece(piece).unwrap()));
+    assert_serves_everything(&torrent, &seed);
+    let report = verify::run(&torrent.info, dir.path(), 1, &|_| {}).unwrap();
+    assert!(report.is_ok(), "{report:?}");
+}
+
+#[test]
+fn a_piece_of_which_padding_did_not_come_is_verified_with_zeros() {
+    let files =
+        [("a", Content::Random(1_000)), ("pad", Content::Pad(63 * KIB + 24)), ("b", Content::Random(9))];
+    let (dir, torrent) = (tempfile::tempdir().unwrap(), Torrent::new("t", 64 * KIB, &files));
+    let (storage, _) = torrent.download(dir.path());
+    storage.reserve().unwrap();
+    let mut buffer = PieceBuffer::with_padding(&torrent.info.geometry, PieceIndex(0), 1..4);
+    torrent.receive(&mut buffer, 0..1);
+    assert_eq!(buffer.bytes_in_memory(), BLOCK_BYTES);
+    assert!(matches!(storage.verify_and_write(buffer), PieceOutcome::Ok));
+    torrent.write(&storage, PieceIndex(1));
+    storage.finish().unwrap();
+    assert_eq!(names(&dir.path().join("t")), ["a", "b"]);
+    assert_serves_everything(&torrent, &storage);
+}

@@ -13,6 +13,7 @@ use swarm_core::id::InfoHash;
 mod downloading;
 mod full_disks;
 mod never_outside;
+mod odd_names;
 mod resuming;
 mod seeding;
 mod what_is_already_there;

@@ -45,6 +45,30 @@ fn link_in_a_files_place_is_not_followed() {
 }
 
 #[test]
+fn hard_link_in_the_work_folder_is_not_written_through() {
+    let (dir, outside, torrent) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), mixed());
+    let victim = outside.path().join("victim");
+    fs::write(&victim, b"precious").unwrap();
+    for name in ["0.part", "side", "lock"] {
+        fs::create_dir_all(dir.path().join(".mixed.swarm")).unwrap();
+        fs::hard_link(&victim, dir.path().join(".mixed.swarm").join(name)).unwrap();
+        let wanted = [true, true, true, true, true, true, false];
+        let written = torrent.open(wanting(dir.path(), &wanted)).and_then(|(storage, opened)| {
+            storage.reserve()?;
+            opened.needed.iter().try_for_each(|piece| {
+                match storage.verify_and_write(torrent.received(piece)) {
+                    PieceOutcome::Failed { error, .. } => Err(error),
+                    _ => Ok(()),
+                }
+            })
+        });
+        assert!(matches!(written, Err(StorageError::WrongKind { .. })), "{name}: {written:?}");
+        assert_eq!(fs::read(&victim).unwrap(), b"precious", "{name}");
+        fs::remove_dir_all(dir.path().join(".mixed.swarm")).unwrap();
+    }
+}
+
+#[test]
 fn unsafe_paths_are_refused_whoever_made_them() {
     let dir = tempfile::tempdir().unwrap();
     let with = |change: fn(&mut Info)| {
