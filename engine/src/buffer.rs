@@ -251,6 +251,19 @@ impl PieceBuffer {
         PieceBuffer { piece, len: geometry.len_of(piece), slots, in_memory: 0, spilling: 0, spilled: 0 }
     }
 
+    /// A buffer for `piece` of which these blocks are in the side file, from an earlier run.
+    ///
+    /// # Panics
+    /// If there is no such piece or block.
+    pub fn with_spilled(geometry: &Geometry, piece: PieceIndex, blocks: &[u32]) -> PieceBuffer {
+        let mut buffer = PieceBuffer::new(geometry, piece);
+        for &index in blocks {
+            let before = std::mem::replace(&mut buffer.slots[index as usize], Slot::Spilled);
+            buffer.spilled += u32::from(matches!(before, Slot::Missing));
+        }
+        buffer
+    }
+
     /// The piece.
     pub fn piece(&self) -> PieceIndex {
         self.piece

@@ -384,6 +384,30 @@ fn who_sent_a_piece_beside_a_liar_is_asked_for_it_when_another_piece_shows_the_l
 }
 
 #[test]
+fn blocks_of_an_earlier_run_are_not_asked_for_and_nobody_is_blamed_for_them() {
+    let mut script = Script::leecher();
+    script.verifies = false;
+    script.torrent.restore_blocks(PieceIndex(3), &[1]);
+    script.torrent.restore_blocks(PieceIndex(4), &[0, 1]);
+    let complete = |piece| Action::CompletePiece { piece: PieceIndex(piece), digests: false };
+    assert_eq!(script.drain(), [complete(4)], "what is whole is verified at once");
+    script.verified(PieceIndex(4), PieceResult::Written { digests: Vec::new() });
+    assert_eq!(script.torrent.bytes_unverified(), u64::from(BLOCK_LEN));
+    script.connect(1, false, 1);
+    script.send(1, Message::Have(PieceIndex(3)));
+    let first = BlockRef { piece: PieceIndex(3), begin: 0, len: BLOCK_LEN };
+    assert_eq!(requests(&script.send(1, Message::Unchoke)), [first]);
+    let (kept, actions) = script.block(1, first);
+    assert!(kept && actions.contains(&complete(3)));
+    // What lay on disk was bad: the piece is asked of the same peer again, at once, and it is not banned.
+    let result = PieceResult::Corrupt { digests: vec![[1; 20], [0; 20]] };
+    script.torrent.handle_piece_result(script.now, PieceIndex(3), result);
+    let actions = script.drain();
+    assert!(closed(&actions).is_none(), "{actions:?}");
+    assert_eq!(requests(&actions).len(), 2);
+}
+
+#[test]
 fn choking_without_the_fast_extension_gives_the_requests_to_others() {
     let mut script = Script::leecher();
     for key in [1, 2] {

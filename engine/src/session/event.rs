@@ -61,6 +61,8 @@ pub enum Event {
     DiskStalled {
         /// What the disk said.
         reason: String,
+        /// Whether it is full. Else it fails: an I/O error, lost permission, a folder that has gone.
+        is_full: bool,
     },
     /// The disk takes data again.
     DiskResumed,
@@ -121,6 +123,8 @@ pub struct TorrentStats {
     pub bytes_total: u64,
     /// Of these, bytes in verified pieces.
     pub bytes_verified: u64,
+    /// Bytes received of wanted pieces that are not verified yet. A stop keeps them.
+    pub bytes_unverified: u64,
     /// Pieces of the torrent.
     pub pieces: u32,
     /// Pieces verified and written.

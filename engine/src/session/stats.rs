@@ -50,6 +50,7 @@ impl TorrentShell {
             state,
             bytes_total,
             bytes_verified,
+            bytes_unverified: core.bytes_unverified(),
             pieces: geometry.pieces(),
             pieces_have: core.have().count(),
             rate_down,

@@ -10,6 +10,7 @@ use super::event::{Event, State};
 use super::handle::{Command, Phase, TorrentHandle};
 use super::hub::Hub;
 use super::limit::Limit;
+use super::opening::Ready;
 use super::options::{AddTorrent, Mode};
 use super::prepared::PreparedCache;
 use super::shell::{Link, Shell};
@@ -109,17 +110,15 @@ pub(super) fn spawn(hub: Rc<Hub>, options: AddTorrent) -> TorrentHandle {
 }
 
 impl TorrentShell {
-    #[allow(clippy::too_many_arguments)]
     pub(super) fn new(
         hub: Rc<Hub>,
         options: AddTorrent,
-        storage: Arc<Storage>,
-        have: Bitfield,
-        needed: Bitfield,
+        ready: Ready,
         events: broadcast::Sender<Event>,
         phase: watch::Sender<Phase>,
         disk_results: mpsc::UnboundedSender<DiskResult>,
     ) -> TorrentShell {
+        let Ready { storage, have, needed, partial } = ready;
         let metainfo = Arc::clone(&options.metainfo);
         let geometry = metainfo.info.geometry;
         let mut rng = hub.rng.borrow_mut().fork();
@@ -140,6 +139,11 @@ impl TorrentShell {
                 core.set_priority(now, piece, Priority::SKIP);
             }
         }
+        let mut buffers = BTreeMap::new();
+        for (piece, blocks) in partial {
+            buffers.insert(piece, buffer::PieceBuffer::with_spilled(&geometry, piece, &blocks));
+            core.restore_blocks(piece, &blocks);
+        }
         // Whatever is complete already is found out in `begin`.
         while core.poll_event().is_some() {}
         core.set_order(options.order);
@@ -156,7 +160,7 @@ impl TorrentShell {
             inner: RefCell::new(Inner {
                 core,
                 links: BTreeMap::new(),
-                buffers: BTreeMap::new(),
+                buffers,
                 prepared: PreparedCache::default(),
                 disk: Disk::default(),
                 announcing,

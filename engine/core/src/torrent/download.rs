@@ -1,6 +1,6 @@
 //! Asking for blocks, and what becomes of them.
 
-use super::blame::Verdict;
+use super::blame::{EARLIER, Verdict};
 use super::{Action, CloseReason, Event, PieceResult, Pressure, Torrent};
 use crate::geometry::BLOCK_LEN;
 use crate::id::{BlockRef, PeerKey, PieceIndex};
@@ -95,6 +95,14 @@ impl Torrent {
         }
     }
 
+    /// These blocks of a piece, by index, are here from an earlier run and were never verified. Nobody is blamed for them.
+    /// Before there are peers.
+    pub fn restore_blocks(&mut self, piece: PieceIndex, blocks: &[u32]) {
+        if self.picker.restore(piece, blocks) {
+            self.complete_piece(piece);
+        }
+    }
+
     /// A complete piece has been verified and written, or not.
     pub fn handle_piece_result(&mut self, now: Time, piece: PieceIndex, result: PieceResult) {
         // Those who were on trial may go on.
@@ -159,15 +167,17 @@ impl Torrent {
         self.totals.bytes_corrupt += u64::from(self.geometry.len_of(piece));
         self.events.push_back(Event::PieceFailed(piece));
         let senders = self.picker.senders(piece);
-        let attempt = senders.iter().zip(digests).filter_map(|(sender, digest)| {
-            let key = (*sender)?;
-            Some((key, self.addr_of(key), digest))
+        let attempt = senders.iter().zip(digests).map(|(sender, digest)| match *sender {
+            Some(key) => (key, self.addr_of(key), digest),
+            None => (EARLIER, None, digest),
         });
         let attempt = attempt.collect();
         if let Some(verdict) = self.blame.piece_failed(piece, attempt) {
             self.punish(now, verdict);
         }
-        let mut suspects: Vec<PeerKey> = senders.into_iter().flatten().collect();
+        // What lay on disk meanwhile may be what is wrong: whoever sent the rest is not suspected.
+        let all_are_known = senders.iter().all(Option::is_some);
+        let mut suspects: Vec<PeerKey> = senders.into_iter().flatten().filter(|_| all_are_known).collect();
         suspects.sort_unstable();
         suspects.dedup();
         let liars: Vec<PeerKey> = suspects.iter().copied().filter(|&key| self.is_liar(key)).collect();

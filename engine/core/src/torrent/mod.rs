@@ -319,6 +319,11 @@ impl Torrent {
         (self.rate_down.bytes_per_s(now), self.rate_up.bytes_per_s(now))
     }
 
+    /// Bytes received of wanted pieces that are not yet verified and written.
+    pub fn bytes_unverified(&self) -> u64 {
+        self.picker.bytes_in_open()
+    }
+
     /// The pieces under way, the one that has waited longest for a block first.
     pub fn partial_pieces(&self) -> Vec<PieceIndex> {
         self.picker.partial_by_age()
