@@ -137,7 +137,8 @@ impl Hub {
     }
 
     /// The limits have changed: whoever waits for them may look again.
-    pub(crate) fn wake_all(&self) {
-        self.torrents.borrow().values().for_each(|torrent| torrent.wake_links());
+    pub(crate) fn limits_changed(&self) {
+        let torrents: Vec<Rc<TorrentShell>> = self.torrents.borrow().values().cloned().collect();
+        torrents.iter().for_each(|torrent| torrent.limits_changed());
     }
 }

@@ -70,7 +70,7 @@ async fn serve(hub: &Rc<Hub>, mut inbox: mpsc::UnboundedReceiver<Request>) {
             Request::SetLimits { upload, download } => {
                 hub.upload.set(hub.now(), upload);
                 hub.download.set(hub.now(), download);
-                hub.wake_all();
+                hub.limits_changed();
             }
             Request::Stop => {
                 let stops: Vec<_> = torrents

@@ -198,6 +198,7 @@ impl TorrentShell {
     /// The first things that happen: peers and trackers are tried, or everything is there already.
     pub(super) fn begin(self: &Rc<Self>) {
         let now = self.hub.now();
+        self.limits_changed();
         self.with(|inner| {
             inner.announcing.start(now);
             inner.core.handle_addresses(now, &self.options.peers, Origin::User);
@@ -284,6 +285,14 @@ impl TorrentShell {
         }
     }
 
+    /// The session's or the torrent's limits have changed.
+    pub(crate) fn limits_changed(self: &Rc<Self>) {
+        let limits = [self.hub.download.rate(), self.download.rate()];
+        let now = self.hub.now();
+        self.with(|inner| inner.core.set_download_limit(now, limits.into_iter().flatten().min()));
+        self.wake_links();
+    }
+
     pub(crate) fn wake_links(&self) {
         self.inner.borrow().links.values().for_each(|link| link.wake.notify_one());
     }
@@ -355,7 +364,7 @@ impl TorrentShell {
             Command::SetLimits { upload, download } => {
                 self.upload.set(now, upload);
                 self.download.set(now, download);
-                self.wake_links();
+                self.limits_changed();
             }
             Command::Stop => return true,
         }

@@ -10,11 +10,9 @@ use crate::picker::{Arrival, Source};
 use crate::time::{Duration, Time};
 use crate::wire::Message;
 
-/// A peer that lets requests lie this long is snubbed: its blocks go to others, and it is asked for
-/// one block at a time until one comes.
-pub const SNUB_AFTER: Duration = Duration::from_secs(10);
-/// A request that is passed over for this long while later ones are answered is given up.
-pub const REQUEST_LOST_AFTER: Duration = Duration::from_secs(30);
+/// Under a download limit, no more is asked for than comes in this time, but for a few blocks: what peers have sent and we
+/// may not read yet can neither be cancelled nor asked of somebody else.
+pub const LIMITED_QUEUE_TIME: Duration = Duration::from_secs(10);
 /// A peer that sends more blocks than this that we never asked for is closed.
 pub const UNREQUESTED_BLOCKS_MAX: u32 = 64;
 /// How many blocks that a peer refused once may be asked of it again; beyond that the first refusal is final.
@@ -241,6 +239,7 @@ impl Torrent {
         // When memory is short only open pieces are filled, unless the peer has none of those: it must not idle.
         let may_start = self.pressure == Pressure::None || peer.pipeline.is_empty();
         let room = peer.room(now).min(self.room_on_trial(peer));
+        let room = room.min(self.room_under_limit());
         if room > 0 {
             let source = Source { key, have: &peer.have, may_start };
             self.picker.pick(source, room, &mut self.rng, &mut picks);
@@ -262,6 +261,7 @@ impl Torrent {
     fn pick_allowed_fast(&mut self, key: PeerKey, may_start: bool, picks: &mut Vec<BlockRef>) {
         let peer = &self.peers[key];
         let room = REQUESTS_MIN.saturating_sub(peer.pipeline.len()).min(self.room_on_trial(peer));
+        let room = room.min(self.room_under_limit());
         let mut allowed = crate::bitfield::Bitfield::empty(self.geometry.pieces());
         for &piece in peer.allowed_fast_in.iter().filter(|&&p| peer.have.has(p)) {
             allowed.insert(piece);
@@ -354,6 +354,34 @@ impl Torrent {
         blocks
     }
 
+    /// How fast payload may come, in bytes/s; `None`: as it likes.
+    pub fn set_download_limit(&mut self, now: Time, bytes_per_s: Option<u64>) {
+        self.download_limit = bytes_per_s;
+        self.refill_all = true;
+        self.settle(now);
+    }
+
+    /// How many blocks peers are asked for.
+    fn outstanding(&self) -> usize {
+        match self.download_limit {
+            Some(_) => self.peers.values().map(|peer| peer.pipeline.len()).sum(),
+            None => 0,
+        }
+    }
+
+    /// How long so many blocks take under the limit.
+    fn time_to_read(&self, blocks: usize) -> Duration {
+        let bytes = blocks as u64 * u64::from(BLOCK_LEN);
+        self.download_limit.map_or(Duration::ZERO, |rate| Duration::from_secs(bytes / rate.max(1)))
+    }
+
+    /// How many more blocks peers may be asked for under the limit.
+    pub(super) fn room_under_limit(&self) -> usize {
+        let Some(rate) = self.download_limit else { return usize::MAX };
+        let blocks = rate.saturating_mul(LIMITED_QUEUE_TIME.as_secs()) / u64::from(BLOCK_LEN);
+        (blocks as usize).max(REQUESTS_MIN).saturating_sub(self.outstanding())
+    }
+
     /// Whether we are the ones who hold things up: what peers send waits in our own buffers.
     pub(super) fn is_held_back(&self) -> bool {
         self.pressure == Pressure::Full || self.is_disk_stalled()
@@ -364,21 +392,19 @@ impl Torrent {
             return;
         }
         let keys: Vec<PeerKey> = self.peers.keys().collect();
+        // What has come and the limit does not let us read yet is not the peers' fault.
+        let held = self.time_to_read(self.outstanding()) * 2;
         for key in keys {
             let peer = &self.peers[key];
-            if peer.pipeline.waiting_since().is_some_and(|since| now.since(since) >= SNUB_AFTER) {
+            let patience = peer.pipeline.patience() + held;
+            if peer.pipeline.waiting_since().is_some_and(|since| now.since(since) >= patience) {
+                let peer = self.peers.get_mut(key).expect("still here");
+                peer.pipeline.note_silence();
+                peer.snubbed = true;
                 let blocks = self.withdraw_requests(key);
-                self.peers.get_mut(key).expect("still here").snubbed = true;
                 blocks.into_iter().for_each(|block| self.send(now, key, Message::Cancel(block)));
             } else {
-                let lost: Vec<BlockRef> = peer
-                    .pipeline
-                    .iter()
-                    .take_while(|r| {
-                        now.since(r.sent_at) >= REQUEST_LOST_AFTER + crate::peer::pipeline::QUEUE_TIME
-                    })
-                    .map(|r| r.block)
-                    .collect();
+                let lost: Vec<BlockRef> = peer.pipeline.lost(now - held).collect();
                 for block in lost {
                     self.cancel(now, key, block);
                     self.picker.release(block, key);

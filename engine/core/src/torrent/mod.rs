@@ -131,6 +131,8 @@ pub struct Torrent {
     votes: [Votes; 2],
     blame: Blame,
     pressure: Pressure,
+    /// How fast payload may come, in bytes/s.
+    download_limit: Option<u64>,
     /// How many complete pieces are being verified and written.
     verifying: u32,
     /// Complete pieces that the disk did not take.
@@ -178,6 +180,7 @@ impl Torrent {
             peers: Peers::default(),
             blame: Blame::default(),
             pressure: Pressure::None,
+            download_limit: None,
             verifying: 0,
             unwritten: Vec::new(),
             refill_all: false,
@@ -369,7 +372,8 @@ impl Torrent {
             assert_eq!(peer.am_interested, useful > 0, "interest in {:?}", peer.key);
             assert!(peer.pipeline.len() <= crate::peer::pipeline::REQUESTS_MAX as usize);
             assert!(peer.uploads.len() <= self.config.requests_max as usize);
-            let is_held_back = self.is_held_back() || self.room_on_trial(peer) == 0;
+            let is_held_back =
+                self.is_held_back() || self.room_on_trial(peer) == 0 || self.room_under_limit() == 0;
             let is_idle = !peer.peer_choking && peer.pipeline.is_empty() && !is_held_back;
             let source = Source { key: peer.key, have: &peer.have, may_start: true };
             assert!(!is_idle || !self.picker.has_for(source), "{:?} could be asked and is not", peer.key);
