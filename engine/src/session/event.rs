@@ -109,6 +109,12 @@ pub enum Waiting {
     /// Requests are outstanding, and nothing comes.
     #[error("peers do not answer")]
     Silent,
+    /// There are no more file descriptors for connections.
+    #[error("no free file descriptors; this process may have {limit} (ulimit -n)")]
+    Descriptors {
+        /// How many the process may have.
+        limit: usize,
+    },
     /// The disk takes no more data.
     #[error("{0}")]
     Disk(String),

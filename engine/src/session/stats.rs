@@ -58,7 +58,7 @@ impl TorrentShell {
             peers: core.peers().count(),
             seeds: core.peers().filter(|p| p.have.is_full()).count(),
             totals: core.totals(),
-            waiting: waiting(&inner, rate_down),
+            waiting: waiting(&inner, rate_down, self.hub.is_short_of_descriptors()),
             peer_list: core.peers().map(|peer| peer_stats(peer, now)).collect(),
             trackers: trackers(&inner, now),
         }
@@ -108,7 +108,7 @@ fn trackers(inner: &Inner, now: Time) -> Vec<TrackerStats> {
 }
 
 /// Why nothing moves, if something should.
-fn waiting(inner: &Inner, rate_down: u64) -> Option<Waiting> {
+fn waiting(inner: &Inner, rate_down: u64, short_of: Option<usize>) -> Option<Waiting> {
     if let Some(reason) = inner.disk.stall_reason() {
         return Some(Waiting::Disk(reason.to_owned()));
     }
@@ -117,6 +117,9 @@ fn waiting(inner: &Inner, rate_down: u64) -> Option<Waiting> {
         return None;
     }
     if core.peers().next().is_none() {
+        if let Some(limit) = short_of {
+            return Some(Waiting::Descriptors { limit });
+        }
         let announcer = inner.announcing.announcer();
         let serves = announcer.trackers().any(|t| t.state == TrackerState::Working);
         let failed = announcer.trackers().find_map(|t| match t.state {

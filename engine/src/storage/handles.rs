@@ -77,7 +77,6 @@ pub(super) struct Map {
 
 impl Handles {
     /// Keeps at most this many.
-    #[cfg(test)]
     pub fn new(limits: HandleLimits) -> Handles {
         Handles { limits, ..Handles::default() }
     }

@@ -72,7 +72,7 @@ mod work;
 mod write;
 
 pub use error::StorageError;
-pub use handles::Handles;
+pub use handles::{HandleLimits, Handles};
 pub use options::{Mode, OpenOptions, Opened, Trust};
 pub use prepared::Prepared;
 pub use space::SpaceBudget;
