@@ -14,6 +14,9 @@ pub(super) const UNGREETED_MAX: usize = 256;
 /// Descriptors for everything but peers and the torrents' files, where there are enough.
 const SPARE: usize = 128;
 
+/// With fewer descriptors for files than this, none is mapped.
+const MAPPED_FROM: usize = 96;
+
 /// A session needs this much address space, and [`THREAD_SPACE`] for each of its threads, in bytes.
 const SPACE_MIN: u64 = 192 << 20;
 /// Address space of a thread: its stack, and what the allocator sets aside for it.
@@ -67,9 +70,9 @@ impl Shares {
         let spare = (limit / 2).min(SPARE);
         let for_files = (limit - spare) / 3;
         let sockets = (limit - spare - for_files).min(wanted);
-        // A map keeps its file open.
-        files.open_files = files.open_files.min(for_files / 3).max(1);
-        files.maps = files.maps.min(for_files - for_files / 3).max(1);
+        // A map keeps its file open, and so does whoever still sends from it: where there are few, files are read instead.
+        files.maps = if for_files < MAPPED_FROM { 0 } else { files.maps.min(for_files - for_files / 3) };
+        files.open_files = files.open_files.min(for_files - files.maps).max(1);
         Ok(Shares { descriptors, sockets, incoming: sockets * 3 / 4, files })
     }
 }
@@ -135,7 +138,7 @@ mod tests {
             let files = shares.files.open_files + shares.files.maps;
             let spare = limit.checked_sub(shares.sockets + files).expect("no more is shared than there is");
             assert!(spare >= (limit / 2).min(SPARE) - 1, "{shares:?}");
-            assert!(files * 6 >= limit.min(900) - 10, "{shares:?}");
+            assert!(files * 6 >= limit.min(768) - 10, "{shares:?}");
             assert!(shares.incoming < shares.sockets || limit >= 1_300, "{shares:?}");
         }
     }
