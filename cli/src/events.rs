@@ -42,6 +42,8 @@ pub enum Record<'a> {
     Progress {
         bytes_total: u64,
         bytes_verified: u64,
+        /// Received of pieces that are not verified yet; `bytes_verified` does not count them.
+        bytes_unverified: u64,
         pieces_have: u32,
         pieces: u32,
         rate_down: u64,
@@ -61,7 +63,11 @@ pub enum Record<'a> {
     /// Something is not as it should be, and the transfer goes on.
     Warning { message: &'a str },
     /// The disk takes no more data; the transfer waits.
-    DiskStalled { reason: &'a str },
+    DiskStalled {
+        reason: &'a str,
+        /// Whether it is full; else it fails, and is tried again now and then.
+        full: bool,
+    },
     /// The disk takes data again.
     DiskResumed,
     /// Everything wanted is verified and in place.
@@ -88,6 +94,7 @@ impl Record<'_> {
         Record::Progress {
             bytes_total: stats.bytes_total,
             bytes_verified: stats.bytes_verified,
+            bytes_unverified: stats.bytes_unverified,
             pieces_have: stats.pieces_have,
             pieces: stats.pieces,
             rate_down: stats.rate_down,

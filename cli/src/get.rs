@@ -62,7 +62,8 @@ pub struct GetArgs {
 
     /// Wait this long for space when the disk is full, then exit with status 5
     ///
-    /// Without this, a full disk pauses the download for as long as it takes: it goes on by itself once there is space.
+    /// Without this, a full disk pauses the download for as long as it takes: it goes on by itself once there is space. A disk
+    /// that fails in another way is waited for in any case.
     #[arg(long, value_name = "DURATION", value_parser = units::parse_duration)]
     space_wait: Option<Duration>,
 
@@ -86,7 +87,11 @@ Examples:
   swarm get 'magnet:?xt=urn:btih:...'
 
 Files appear under their final names only once every piece of them is verified. An interrupted download goes on when the
-same command runs again; a second one to the same place says so and stops.
+same command runs again, inside unfinished pieces too (after kill -9 those begin again); a second one to the same place says so and
+stops. With --files, what pieces bring of other files is kept in .NAME.swarm until those are wanted too.
+
+All space is reserved at first, and a hundredth of the disk (at most 1 GiB) left to others: what the disk could never hold ends the
+command with status 5, what it cannot hold now waits. A disk that fails is tried again now and then.
 
 Ctrl-C, SIGTERM and SIGHUP save the state and end it with status 130, 130 and 129; once it is complete and seeds, with 130, 0
 and 129.";

@@ -7,6 +7,14 @@ use crate::exit::{Exit, Failure};
 use anyhow::{Context as _, Result};
 use std::io;
 
+/// Has a write beyond the limit on files' lengths (`ulimit -f`) fail with an error that can be told, where the system would
+/// end the process without a word.
+pub fn tell_of_long_files() {
+    #[cfg(unix)]
+    // A handler that does nothing of use is enough. Failing that, all is as the system has it.
+    let _ = signal_hook::flag::register(signal_hook::consts::SIGXFSZ, std::sync::Arc::default());
+}
+
 /// What asks a command to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
@@ -102,8 +110,11 @@ impl Interrupt {
         &mut self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T> {
+        let (done, result) = tokio::sync::oneshot::channel();
+        let thread = std::thread::Builder::new().spawn(move || drop(done.send(work())));
+        thread.context("cannot start a thread; the limit of processes (ulimit -u) may be too low")?;
         tokio::select! {
-            result = tokio::task::spawn_blocking(work) => result.context("a defect in the engine"),
+            result = result => result.context("a defect in the engine"),
             signal = self.wait() => Err(Failure::new(signal.exit(), "interrupted").into()),
         }
     }

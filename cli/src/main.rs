@@ -31,5 +31,6 @@ mod verify;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    interrupt::tell_of_long_files();
     app::run(std::env::args_os(), console::Console::of_process()).into()
 }

@@ -111,16 +111,19 @@ pub fn summary(stats: &TorrentStats) -> String {
     format!("{}  {}", amount(stats), situation(stats))
 }
 
-/// Verified bytes, and how fast they come.
+/// Verified bytes, what has come of unfinished pieces, and how fast it comes.
 fn amount(stats: &TorrentStats) -> String {
     let left = stats.bytes_total.saturating_sub(stats.bytes_verified);
     if left == 0 {
         return units::size(stats.bytes_total);
     }
     let mut text = format!("{} of {}", units::size(stats.bytes_verified), units::size(stats.bytes_total));
+    if stats.bytes_unverified > 0 {
+        text += &format!(" verified, {} more received", units::size(stats.bytes_unverified));
+    }
     text += &format!("  {}", units::rate(stats.rate_down));
     if stats.rate_down > 0 {
-        let seconds = left as f64 / stats.rate_down as f64;
+        let seconds = left.saturating_sub(stats.bytes_unverified) as f64 / stats.rate_down as f64;
         text += &format!("  {} left", units::duration(Duration::from_secs_f64(seconds)));
     }
     text

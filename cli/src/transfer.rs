@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use swarm_core::metainfo::Metainfo;
 use swarm_engine::SpaceBudget;
-use swarm_engine::{AddTorrent, Event, Fetched, Mode, Session, TorrentHandle, TorrentStats};
+use swarm_engine::{AddTorrent, Event, Fetched, Mode, Session, TorrentHandle, TorrentStats, Waiting};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
 
 /// How often a torrent is looked at, and scripts are told of its progress.
@@ -218,6 +218,24 @@ pub fn interrupted(signal: Signal, what: &str) -> Error {
         .into()
 }
 
+/// The same for a download, with what is kept of it.
+fn kept(signal: Signal, path: &str, stats: &TorrentStats) -> Error {
+    let total = units::size(stats.bytes_total);
+    // A disk that takes nothing does not take the blocks of unfinished pieces either.
+    let is_stalled = matches!(stats.waiting, Some(Waiting::Disk(_)));
+    let unverified = if is_stalled { 0 } else { stats.bytes_unverified };
+    let amount = match (stats.bytes_verified, unverified) {
+        (0, 0) => format!("nothing of {total} came yet"),
+        (verified, 0) => format!("{} of {total} kept", units::size(verified)),
+        (verified, unverified) => {
+            let all = units::size(verified + unverified);
+            format!("{all} of {total} kept, {} of it verified", units::size(verified))
+        }
+    };
+    let message = format!("{path}: interrupted, {amount}; the same command again goes on from here");
+    Failure::new(signal.exit(), message).into()
+}
+
 /// Watches one torrent.
 struct Watch<'a> {
     cx: &'a mut Context,
@@ -308,7 +326,7 @@ impl Watch<'_> {
                 add(&mut self.left, addr, bytes_down, bytes_up);
             }
             Event::Warning(message) => self.cx.warn(&message),
-            Event::DiskStalled { reason } => self.on_disk_stalled(&reason),
+            Event::DiskStalled { reason, is_full } => self.on_disk_stalled(&reason, is_full),
             Event::DiskResumed => {
                 self.give_up_at = None;
                 self.cx.record(&Record::DiskResumed);
@@ -340,12 +358,13 @@ impl Watch<'_> {
         GO_ON
     }
 
-    fn on_disk_stalled(&mut self, reason: &str) {
-        self.cx.record(&Record::DiskStalled { reason });
-        self.cx.console.note(&format!("{}; waiting until there is", printable(reason)));
+    fn on_disk_stalled(&mut self, reason: &str, is_full: bool) {
+        self.cx.record(&Record::DiskStalled { reason, full: is_full });
+        let next = if is_full { "waiting until there is" } else { "trying again now and then" };
+        self.cx.console.note(&format!("{}; {next}", printable(reason)));
         self.bar.explain(reason);
         let now = Instant::now();
-        self.give_up_at = self.plan.space_wait.map(|wait| now + wait);
+        self.give_up_at = self.plan.space_wait.filter(|_| is_full).map(|wait| now + wait);
         self.lift_at = self.plan.made_up_disk.as_ref().map(|(_, wait)| now + *wait);
     }
 
@@ -417,7 +436,11 @@ impl Watch<'_> {
         if self.is_complete || self.mode == Mode::Seed {
             return self.stopped(signal.reason(), signal.exit_of_service()).await;
         }
-        ControlFlow::Break(Err(interrupted(signal, &self.path.to_string_lossy())))
+        let path = self.path.to_string_lossy();
+        ControlFlow::Break(Err(match self.stats().await {
+            Some(stats) => kept(signal, &path, &stats),
+            None => interrupted(signal, &path),
+        }))
     }
 
     /// Seeding ends, for this reason.

@@ -279,6 +279,21 @@ impl PieceBuffer {
         }
     }
 
+    /// The same, now that these blocks of the piece are in the side file, from an earlier run.
+    ///
+    /// # Panics
+    /// If there is no such block.
+    pub fn with_spilled(mut self, blocks: &[u32]) -> PieceBuffer {
+        for &index in blocks {
+            let slot = &mut self.slots[index as usize];
+            if matches!(slot, Slot::Missing) {
+                *slot = Slot::Spilled;
+                self.spilled += 1;
+            }
+        }
+        self
+    }
+
     /// The piece.
     pub fn piece(&self) -> PieceIndex {
         self.piece

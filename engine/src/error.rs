@@ -80,7 +80,9 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Error::Metainfo(_) => ErrorKind::Metainfo,
-            Error::Storage(error) if error.is_no_space() || error.is_permission_denied() => {
+            Error::Storage(error)
+                if error.is_no_space() || error.is_too_large() || error.is_permission_denied() =>
+            {
                 ErrorKind::Destination
             }
             Error::Storage(_) | Error::NothingToSeed { .. } => ErrorKind::Data,

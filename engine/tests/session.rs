@@ -23,6 +23,10 @@ for_both_families![
     limits_hold_within_five_percent,
     who_sends_no_payload_is_heard_whatever_the_limit,
     a_full_disk_pauses_the_download_until_there_is_space,
+    a_failing_disk_pauses_its_torrent_and_no_other,
+    a_folder_that_has_gone_is_said_while_it_runs,
+    a_stop_inside_a_piece_keeps_its_blocks,
+    files_wanted_one_after_another_are_fetched_once,
     little_memory_never_makes_a_download_stand_still,
     nothing_to_seed_is_an_error,
 ];
@@ -199,6 +203,131 @@ async fn a_full_disk_pauses_the_download_until_there_is_space(ip: &str) {
     space.lift();
     torrent.completed().await.unwrap();
     same_tree(&source.path().join("data"), &target.path().join("data"));
+}
+
+async fn a_failing_disk_pauses_its_torrent_and_no_other(ip: &str) {
+    const EIO: i32 = 5;
+    let (source, target) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let metainfo = publish(source.path(), FILES, 65_536);
+    let (seeder, getter) = (session(ip), session(ip));
+    seed(&seeder, &metainfo, source.path()).await;
+    let disk = Arc::new(swarm_engine::SpaceBudget::failing(1_000_000, EIO));
+    let torrent = AddTorrent { space: Some(Arc::clone(&disk)), ..get(&metainfo, target.path(), &[&seeder]) };
+    let torrent = getter.add(torrent).await.unwrap();
+    let mut events = torrent.events();
+    let reason = loop {
+        match events.next().await.unwrap() {
+            Event::DiskStalled { reason, is_full } => {
+                assert!(!is_full);
+                break reason;
+            }
+            Event::Completed | Event::Failed(_) => panic!("the disk failed"),
+            _ => {}
+        }
+    };
+    assert!(reason.contains("os error 5"), "{reason}");
+    let waiting = torrent.stats().await.unwrap().waiting.unwrap().to_string();
+    assert!(waiting.contains("os error 5"), "{waiting}");
+
+    let (elsewhere, other_source) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let other = publish(other_source.path(), &[("b.bin", 300_000)], 65_536);
+    seed(&seeder, &other, other_source.path()).await;
+    let well = getter.add(get(&other, elsewhere.path(), &[&seeder])).await.unwrap();
+    well.completed().await.unwrap();
+
+    disk.lift();
+    torrent.completed().await.unwrap();
+    same_tree(&source.path().join("data"), &target.path().join("data"));
+}
+
+async fn a_folder_that_has_gone_is_said_while_it_runs(ip: &str) {
+    let (source, target) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let metainfo = publish(source.path(), &[("a.bin", 4 << 20)], 65_536);
+    let (seeder, getter) = (session(ip), session(ip));
+    seed(&seeder, &metainfo, source.path()).await;
+    let limited = AddTorrent { download_limit: Some(200_000), ..get(&metainfo, target.path(), &[&seeder]) };
+    let torrent = getter.add(limited).await.unwrap();
+    let mut events = torrent.events();
+    while !matches!(events.next().await.unwrap(), Event::PieceVerified(_)) {}
+    let (folder, away) = (target.path().join(".data.swarm"), target.path().join("away"));
+    std::fs::rename(&folder, &away).unwrap();
+    loop {
+        match events.next().await.unwrap() {
+            Event::DiskStalled { reason, is_full } => {
+                assert!(!is_full && reason.contains("moved or removed"), "{reason}");
+                break;
+            }
+            Event::Completed | Event::Failed(_) => panic!("the folder has gone"),
+            _ => {}
+        }
+    }
+    std::fs::rename(&away, &folder).unwrap();
+    torrent.set_limits(None, None);
+    torrent.completed().await.unwrap();
+    same_tree(&source.path().join("data"), &target.path().join("data"));
+}
+
+async fn a_stop_inside_a_piece_keeps_its_blocks(ip: &str) {
+    let (source, target) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let metainfo = publish(source.path(), &[("a.bin", 4 << 20)], 4 << 20);
+    let seeder = session(ip);
+    seed(&seeder, &metainfo, source.path()).await;
+    let (mut down, mut kept) = (0, 0);
+    loop {
+        let getter = session(ip);
+        let limited =
+            AddTorrent { download_limit: Some(2_000_000), ..get(&metainfo, target.path(), &[&seeder]) };
+        let torrent = getter.add(limited).await.unwrap();
+        let until = kept + (1 << 20);
+        let stats = loop {
+            let stats = torrent.stats().await.unwrap();
+            if stats.totals.bytes_down > 0 {
+                assert!(
+                    stats.bytes_verified > 0 || stats.bytes_unverified >= kept,
+                    "{kept} were kept: {stats:?}"
+                );
+            }
+            if stats.bytes_unverified >= until || stats.bytes_verified > 0 {
+                break stats;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        };
+        kept = stats.bytes_unverified;
+        if stats.bytes_verified > 0 {
+            torrent.completed().await.unwrap();
+            down += torrent.stats().await.unwrap().totals.bytes_down;
+            break;
+        }
+        let handle = torrent.clone();
+        getter.stop().await;
+        drop(handle);
+        down += stats.totals.bytes_down;
+    }
+    // Blocks that were under way at each stop come again, and some that came after the last look.
+    assert!(down < (4 << 20) + (512 << 10), "{down} bytes came");
+    same_tree(&source.path().join("data"), &target.path().join("data"));
+}
+
+async fn files_wanted_one_after_another_are_fetched_once(ip: &str) {
+    let (source, target) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let files = [("a.bin", 700_000), ("b.bin", 300_000), ("c.bin", 500_000)];
+    let metainfo = publish(source.path(), &files, 1 << 20);
+    let seeder = session(ip);
+    seed(&seeder, &metainfo, source.path()).await;
+    let mut down = 0;
+    for file in [1, 2, 0] {
+        let getter = session(ip);
+        let wanted = (0..files.len()).map(|i| i == file).collect();
+        let torrent = AddTorrent { wanted: Some(wanted), ..get(&metainfo, target.path(), &[&seeder]) };
+        let torrent = getter.add(torrent).await.unwrap();
+        torrent.completed().await.unwrap();
+        down += torrent.stats().await.unwrap().totals.bytes_down;
+        getter.stop().await;
+    }
+    assert_eq!(down, metainfo.info.geometry.total_len());
+    same_tree(&source.path().join("data"), &target.path().join("data"));
+    let left: Vec<_> = std::fs::read_dir(target.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert_eq!(left, ["data"], "no stray file");
 }
 
 async fn little_memory_never_makes_a_download_stand_still(ip: &str) {

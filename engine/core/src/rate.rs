@@ -113,6 +113,11 @@ impl TokenBucket {
         }
     }
 
+    /// The rate that it fills at, in bytes per second.
+    pub fn rate(&self) -> u64 {
+        self.rate_bytes_per_s
+    }
+
     /// Changes the limit from `now` on.
     pub fn set_rate(&mut self, now: Time, rate_bytes_per_s: u64) {
         self.level = self.level_at(now);

@@ -429,6 +429,30 @@ fn who_sent_a_piece_beside_a_liar_is_asked_for_it_when_another_piece_shows_the_l
 }
 
 #[test]
+fn blocks_of_an_earlier_run_are_not_asked_for_and_nobody_is_blamed_for_them() {
+    let mut script = Script::leecher();
+    script.verifies = false;
+    script.torrent.restore_blocks(PieceIndex(3), &[1]);
+    script.torrent.restore_blocks(PieceIndex(4), &[0, 1]);
+    let complete = |piece| Action::CompletePiece { piece: PieceIndex(piece), digests: false };
+    assert_eq!(script.drain(), [complete(4)], "what is whole is verified at once");
+    script.verified(PieceIndex(4), PieceResult::Written { digests: Vec::new() });
+    assert_eq!(script.torrent.bytes_unverified(), u64::from(BLOCK_LEN));
+    script.connect(1, false, 1);
+    script.send(1, Message::Have(PieceIndex(3)));
+    let first = BlockRef { piece: PieceIndex(3), begin: 0, len: BLOCK_LEN };
+    assert_eq!(requests(&script.send(1, Message::Unchoke)), [first]);
+    let (kept, actions) = script.block(1, first);
+    assert!(kept && actions.contains(&complete(3)));
+    // What lay on disk was bad: the piece is asked of the same peer again, at once, and it is not banned.
+    let result = PieceResult::Corrupt { digests: vec![[1; 20], [0; 20]] };
+    script.torrent.handle_piece_result(script.now, PieceIndex(3), result);
+    let actions = script.drain();
+    assert!(closed(&actions).is_none(), "{actions:?}");
+    assert_eq!(requests(&actions).len(), 2);
+}
+
+#[test]
 fn choking_without_the_fast_extension_gives_the_requests_to_others() {
     let mut script = Script::leecher();
     for key in [1, 2] {
@@ -498,6 +522,90 @@ fn a_silent_peer_is_snubbed_and_its_blocks_go_elsewhere() {
     assert!(script.torrent.peer(PeerKey(1)).unwrap().snubbed);
     script.answer(2, &mut given, &mut answered, usize::MAX);
     assert!(asked.iter().all(|b| given.contains(b)));
+}
+
+#[test]
+fn a_slow_peer_that_answers_in_order_is_asked_for_nothing_twice() {
+    // A block every 8 s: 2 KB/s. The sixteen that it is asked for at first take two minutes.
+    let (mut script, mut asked) = Script::unchoked_seed(1);
+    assert!(asked.len() >= 16);
+    for answered in 0..40 {
+        asked.extend(requests(&script.pass(8)));
+        asked.extend(requests(&script.block(1, asked[answered]).1));
+    }
+    let times = |block| asked.iter().filter(|&&b| b == block).count();
+    assert!(asked.iter().all(|&block| times(block) == 1), "asked for twice: {asked:?}");
+    assert_eq!(script.torrent.totals().bytes_wasted, 0);
+}
+
+#[test]
+fn a_peer_slower_than_the_patience_is_snubbed_once_and_then_given_more() {
+    let (mut script, _) = Script::unchoked_seed(1);
+    let mut wasted = 0;
+    let mut queue: Vec<BlockRef> =
+        script.torrent.peer(PeerKey(1)).unwrap().pipeline.iter().map(|r| r.block).collect();
+    let mut snubs = 0;
+    for _ in 0..20 {
+        let actions = script.pass(16);
+        let is_cancelled = |block: &BlockRef| actions.contains(&cancel(*block));
+        snubs += usize::from(
+            actions.iter().any(|action| matches!(action, Action::Send { message: Message::Cancel(_), .. })),
+        );
+        // It is at the first block already when it is told to leave it.
+        let first = queue.remove(0);
+        queue.retain(|block| !is_cancelled(block));
+        queue.extend(requests(&actions));
+        let (kept, actions) = script.block(1, first);
+        wasted += usize::from(!kept);
+        queue.extend(requests(&actions));
+    }
+    assert!(snubs <= 1 && wasted <= 1, "snubbed {snubs} times, {wasted} blocks of 20 came twice");
+}
+
+fn cancel(block: BlockRef) -> Action {
+    Action::Send { peer: PeerKey(1), message: Message::Cancel(block) }
+}
+
+#[test]
+fn a_request_that_is_passed_over_for_long_is_given_up() {
+    let (mut script, asked) = Script::unchoked_seed(1);
+    let mut given_up = 0;
+    for &block in &asked[1..] {
+        let actions = script.pass(5);
+        given_up += actions.iter().filter(|action| **action == cancel(asked[0])).count();
+        script.block(1, block);
+    }
+    assert_eq!(given_up, 1, "the first one never came");
+}
+
+#[test]
+fn under_a_low_limit_little_is_asked_for_and_waiting_is_not_the_peers_fault() {
+    let mut script = Script::leecher();
+    script.torrent.set_download_limit(script.now, Some(2_000));
+    let mut asked = Vec::new();
+    for key in 11..=20 {
+        script.connect(key, false, key as u8);
+        script.send(key, Message::HaveAll);
+        asked.extend(requests(&script.send(key, Message::Unchoke)).into_iter().map(|block| (key, block)));
+    }
+    assert_eq!(asked.len(), 4, "ten peers would send for minutes what we may not read");
+    // What has come is read as the limit allows: a block every 8 s.
+    for answered in 0..20 {
+        let (key, block) = asked[answered];
+        assert_eq!(requests(&script.pass(8)), [], "nothing is asked for twice");
+        let (kept, actions) = script.block(key, block);
+        assert!(kept);
+        asked.extend(requests(&actions).into_iter().map(|block| (key, block)));
+        for key in 11..=20 {
+            script.send(key, Message::KeepAlive);
+            assert!(!script.torrent.peer(PeerKey(key)).unwrap().snubbed);
+        }
+    }
+    // A peer that really is silent does not keep them for good.
+    let actions = script.pass(100);
+    assert!(actions.iter().any(|action| matches!(action, Action::Send { message: Message::Cancel(_), .. })));
+    script.torrent.set_download_limit(script.now, None);
+    assert!(requests(&script.drain()).len() > 50);
 }
 
 #[test]

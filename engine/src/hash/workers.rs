@@ -47,10 +47,10 @@ struct Queues {
 }
 
 impl Workers {
-    /// Starts `threads` threads, at least one, called `name-0`, `name-1` and so on.
+    /// Starts `threads` threads, at least one, called `name-0`, `name-1` and so on. Where the system has fewer, these must do.
     ///
     /// # Errors
-    /// When the system refuses a thread.
+    /// When the system refuses the first one.
     pub fn new(name: &str, threads: usize) -> std::io::Result<Workers> {
         let count = threads.max(1);
         let shared = Arc::new(Shared {
@@ -63,7 +63,14 @@ impl Workers {
         for i in 0..count {
             let shared = Arc::clone(&workers.shared);
             let thread = std::thread::Builder::new().name(format!("{name}-{i}"));
-            workers.threads.push(thread.spawn(move || shared.run())?);
+            match thread.spawn(move || shared.run()) {
+                Ok(thread) => workers.threads.push(thread),
+                Err(e) if i == 0 => return Err(e),
+                Err(error) => {
+                    tracing::warn!(%error, threads = i, "fewer threads than there are cores");
+                    break;
+                }
+            }
         }
         Ok(workers)
     }

@@ -22,7 +22,7 @@ pub(crate) async fn dial(
     ours: Handshake,
 ) -> Option<io::Result<(TcpStream, Handshake)>> {
     let _permit = hub.half_open.acquire().await;
-    if hub.connections.get() >= hub.options.peers_max {
+    if !hub.may_dial() {
         return None;
     }
     let attempt = async {
@@ -30,7 +30,11 @@ pub(crate) async fn dial(
         let hello = tokio::time::timeout(HANDSHAKE_TIMEOUT, initiate(&mut stream, ours)).await??;
         Ok((stream, hello))
     };
-    Some(attempt.await)
+    let dialled = attempt.await;
+    if dialled.as_ref().is_err_and(socket::is_our_own_trouble) {
+        hub.lacks_descriptors();
+    }
+    Some(dialled)
 }
 
 /// Opens a connection that we dialled.

@@ -1,4 +1,8 @@
-//! A torrent and its disk: writing pieces, spilling, syncing, and waiting for space.
+//! A torrent and its disk: writing pieces, spilling, syncing, and waiting while the disk takes nothing.
+//!
+//! A disk that is full is asked every second whether it still is. One that fails (an I/O error, lost permission, a folder
+//! that has gone) is tried again after longer and longer waits. Until it takes data, complete pieces stay in memory and
+//! nothing more is asked for; what cannot pass ends the torrent.
 
 use super::event::{Event, State};
 use super::handle::Phase;
@@ -28,6 +32,8 @@ const SYNC_INTERVAL: Duration = Duration::from_secs(5);
 const SYNC_BYTES: u64 = 256 * 1024 * 1024;
 /// How often a full disk is asked whether it still is.
 pub(super) const SPACE_RETRY: Duration = Duration::from_secs(1);
+/// The longest wait before a disk that fails is tried again. The first is a second, and each is twice the one before.
+const FAULT_RETRY_MAX: Duration = Duration::from_secs(60);
 
 /// What a worker has done for a torrent.
 #[derive(Debug)]
@@ -64,16 +70,23 @@ pub(super) struct Disk {
     sync_at: Option<Time>,
     /// What keeps data from being stored, and when to try again.
     stalled: Option<Stall>,
+    /// How often it was tried in vain since it last took data.
+    failures: u32,
     /// `finish` is under way, or done.
     finishing: bool,
     /// `finish` is to be tried again when there is space.
     unfinished: bool,
 }
 
+/// The disk takes no data.
 #[derive(Debug)]
 struct Stall {
     reason: String,
+    is_full: bool,
+    /// When to ask it again; `None` while it is being asked.
     retry_at: Option<Time>,
+    /// It may be better: what waits is tried, and shows.
+    is_trying: bool,
 }
 
 impl Disk {
@@ -87,10 +100,20 @@ impl Disk {
         self.waiting.remove(&piece);
     }
 
+    /// Whether nothing is to be given to the disk for now.
+    fn is_held(&self) -> bool {
+        self.stalled.as_ref().is_some_and(|stall| !stall.is_trying)
+    }
+
     /// Why nothing can be stored, if so.
     pub(super) fn stall_reason(&self) -> Option<&str> {
         self.stalled.as_ref().map(|stall| stall.reason.as_str())
     }
+}
+
+/// How long a disk that has failed is left alone.
+fn fault_retry(failures: u32) -> Duration {
+    FAULT_RETRY_MAX.min(SPACE_RETRY * 2_u32.saturating_pow(failures.min(10)))
 }
 
 /// SHA-1 of each block that is in memory; zeros for those that are not.
@@ -113,6 +136,9 @@ impl TorrentShell {
         if !inner.buffers.get(&piece).is_some_and(|buffer| buffer.is_complete()) {
             inner.disk.waiting.insert(piece, digests);
             return;
+        }
+        if inner.disk.is_held() {
+            return inner.core.handle_piece_result(self.hub.now(), piece, PieceResult::NotWritten);
         }
         let Some(buffer) = inner.buffers.remove(&piece) else { return };
         let geometry = *inner.core.geometry();
@@ -146,20 +172,21 @@ impl TorrentShell {
             DiskResult::Prepared { window, result } => self.on_prepared(inner, now, window, result),
             DiskResult::Synced(result) => {
                 inner.disk.syncing = false;
-                if let Err(error) = result {
-                    self.warn(&error.to_string());
+                match result {
+                    Err(error) if error.may_pass() => {
+                        inner.disk.sync_at.get_or_insert(now + SYNC_INTERVAL);
+                        self.on_disk_error(inner, now, error);
+                    }
+                    Err(error) => self.warn(&error.to_string()),
+                    Ok(_) => {}
                 }
             }
-            DiskResult::Space(Ok(())) => {
-                inner.disk.stalled = None;
-                self.emit(Event::DiskResumed);
-                inner.core.handle_disk_ready(now);
-                if std::mem::take(&mut inner.disk.unfinished) {
-                    self.finish(inner);
-                }
-            }
+            DiskResult::Space(Ok(())) => self.try_disk(inner, now),
             DiskResult::Space(Err(error)) => self.on_disk_error(inner, now, error),
-            DiskResult::Finished(Ok(_)) => self.on_finished(inner),
+            DiskResult::Finished(Ok(_)) => {
+                self.on_disk_works(inner);
+                self.on_finished(inner);
+            }
             DiskResult::Finished(Err(error)) => {
                 inner.disk.finishing = false;
                 inner.disk.unfinished = true;
@@ -177,6 +204,9 @@ impl TorrentShell {
         digests: Vec<[u8; 20]>,
     ) {
         inner.disk.writing -= u64::from(inner.core.geometry().len_of(piece));
+        if !matches!(outcome, PieceOutcome::Failed { .. }) {
+            self.on_disk_works(inner);
+        }
         let result = match outcome {
             PieceOutcome::Ok => {
                 inner.disk.sync_at.get_or_insert(now + SYNC_INTERVAL);
@@ -192,16 +222,51 @@ impl TorrentShell {
         inner.core.handle_piece_result(now, piece, result);
     }
 
-    /// A full disk is waited for; anything else ends the torrent.
+    /// What may pass is waited for; anything else ends the torrent.
     fn on_disk_error(&self, inner: &mut Inner, now: Time, error: StorageError) {
-        if !error.is_no_space() {
+        if !error.may_pass() {
             return self.fail(storage_error(error));
         }
-        let reason = error.to_string();
-        if inner.disk.stalled.is_none() {
-            self.emit(Event::DiskStalled { reason: reason.clone() });
+        let (reason, is_full) = (error.to_string(), error.is_no_space());
+        let disk = &mut inner.disk;
+        if disk.stalled.as_ref().is_none_or(|stall| stall.is_full != is_full) {
+            tracing::debug!(%reason, "the disk takes no data");
+            self.emit(Event::DiskStalled { reason: reason.clone(), is_full });
         }
-        inner.disk.stalled = Some(Stall { reason, retry_at: Some(now + SPACE_RETRY) });
+        // Pieces that were under way at the same time fail for the same reason: that is one failure.
+        let pending = disk.stalled.take().filter(|stall| stall.is_full == is_full);
+        let retry_at = pending.and_then(|stall| stall.retry_at).unwrap_or_else(|| {
+            let wait = if is_full { SPACE_RETRY } else { fault_retry(disk.failures) };
+            disk.failures += 1;
+            now + wait
+        });
+        disk.stalled = Some(Stall { reason, is_full, retry_at: Some(retry_at), is_trying: false });
+    }
+
+    /// The disk may be better: what waits for it is tried again.
+    fn try_disk(self: &Rc<Self>, inner: &mut Inner, now: Time) {
+        if let Some(stall) = &mut inner.disk.stalled {
+            stall.is_trying = true;
+        }
+        let is_unfinished = std::mem::take(&mut inner.disk.unfinished);
+        if !inner.core.is_disk_stalled() && !is_unfinished {
+            self.on_disk_works(inner);
+        }
+        inner.core.handle_disk_ready(now);
+        if is_unfinished {
+            self.finish(inner);
+        }
+    }
+
+    /// The disk has taken data, or nothing waits for it any more.
+    fn on_disk_works(&self, inner: &mut Inner) {
+        if inner.disk.stalled.as_ref().is_some_and(|stall| stall.is_trying) {
+            inner.disk.stalled = None;
+            self.emit(Event::DiskResumed);
+        }
+        if inner.disk.stalled.is_none() {
+            inner.disk.failures = 0;
+        }
     }
 
     pub(super) fn retry_disk_if_due(&self) {
@@ -324,6 +389,7 @@ impl TorrentShell {
             self.on_disk_result(result);
             self.hub.on_memory_freed();
         }
+        self.keep_partial_pieces(&mut results).await;
         self.inner.borrow_mut().buffers.clear();
         self.hub.on_memory_freed();
         self.stop_announcing().await;
@@ -333,5 +399,26 @@ impl TorrentShell {
             return Err(error);
         }
         closed.map_err(storage_error)
+    }
+
+    /// Moves the blocks of unfinished pieces to the side file, for the next run to go on from. What does not fit is lost.
+    async fn keep_partial_pieces(&self, results: &mut mpsc::UnboundedReceiver<DiskResult>) {
+        let pieces: Vec<PieceIndex> = self.inner.borrow().buffers.keys().copied().collect();
+        for piece in pieces {
+            let spill = match self.inner.borrow_mut().buffers.get_mut(&piece) {
+                Some(buffer) if buffer.bytes_in_memory() > 0 => buffer.take_for_spill(),
+                _ => continue,
+            };
+            self.submit(Lane::Transfer, move |storage| {
+                let result = storage.spill(&spill);
+                DiskResult::Spilled { spill, result }
+            });
+            let result = results.recv().await;
+            self.jobs.set(self.jobs.get() - 1);
+            if let Some(DiskResult::Spilled { result: Err(error), .. }) = result {
+                tracing::warn!(%error, "blocks of unfinished pieces are lost");
+                return;
+            }
+        }
     }
 }

@@ -61,6 +61,8 @@ pub enum Event {
     DiskStalled {
         /// What the disk said.
         reason: String,
+        /// Whether it is full. Else it fails: an I/O error, lost permission, a folder that has gone.
+        is_full: bool,
     },
     /// The disk takes data again.
     DiskResumed,
@@ -134,6 +136,12 @@ pub enum Waiting {
     /// Requests are outstanding, and nothing comes.
     #[error("peers do not answer")]
     Silent,
+    /// There are no more file descriptors for connections.
+    #[error("no free file descriptors; this process may have {limit} (ulimit -n)")]
+    Descriptors {
+        /// How many the process may have.
+        limit: usize,
+    },
     /// The disk takes no more data.
     #[error("{0}")]
     Disk(String),
@@ -158,6 +166,8 @@ pub struct TorrentStats {
     pub bytes_total: u64,
     /// Of these, bytes in verified pieces.
     pub bytes_verified: u64,
+    /// Bytes received of wanted pieces that are not verified yet. A stop keeps them.
+    pub bytes_unverified: u64,
     /// Pieces of the torrent.
     pub pieces: u32,
     /// Pieces verified and written.

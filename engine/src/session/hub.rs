@@ -7,6 +7,7 @@ use super::limit::Limit;
 use super::lsd::SessionLsd;
 use super::options::SessionOptions;
 use super::routes::Routes;
+use super::shares::{Shares, UNGREETED_MAX};
 use super::torrent::TorrentShell;
 use crate::buffer::BlockPool;
 use crate::hash::Workers;
@@ -30,9 +31,13 @@ const PRESSURE_LOW_PERCENT: usize = 60;
 /// Memory in use, in percent of the pool, from which nothing is asked for.
 const PRESSURE_FULL_PERCENT: usize = 85;
 
+/// How long a want of descriptors is given as the reason why nothing moves.
+const SHORTAGE_TOLD: Duration = Duration::from_secs(10);
+
 /// What all torrents of a session share on its network thread.
 pub(crate) struct Hub {
     pub(crate) options: SessionOptions,
+    pub(crate) shares: Shares,
     /// The addresses that the listening sockets have.
     pub(crate) listening: Vec<SocketAddr>,
     pub(crate) workers: Arc<Workers>,
@@ -45,6 +50,10 @@ pub(crate) struct Hub {
     /// Torrents of which only a link is known so far.
     pub(super) fetches: RefCell<BTreeMap<InfoHash, Rc<FetchShell>>>,
     pub(crate) half_open: Rc<Semaphore>,
+    /// Accepted connections that have not shaken hands.
+    pub(super) ungreeted: Rc<Semaphore>,
+    /// When there was last no descriptor for a connection.
+    short_at: Cell<Option<Time>>,
     /// Whose turn it is to check existing data: one torrent at a time keeps every worker busy, and disks seek less.
     pub(crate) checks: Semaphore,
     pub(crate) connections: Cell<usize>,
@@ -64,6 +73,7 @@ pub(crate) struct Hub {
 impl Hub {
     pub(crate) fn new(
         options: SessionOptions,
+        shares: Shares,
         listening: Vec<SocketAddr>,
         workers: Arc<Workers>,
         seed: u64,
@@ -72,13 +82,16 @@ impl Hub {
             listening,
             workers,
             pool: BlockPool::new(options.buffer_bytes),
-            handles: Arc::default(),
+            handles: Arc::new(Handles::new(shares.files)),
             upload: Limit::new(options.upload_limit),
             download: Limit::new(options.download_limit),
             scratch: RefCell::new(vec![0; SCRATCH_LEN]),
             torrents: RefCell::default(),
             fetches: RefCell::default(),
             half_open: Rc::new(Semaphore::new(options.half_open_max.max(1))),
+            ungreeted: Rc::new(Semaphore::new(UNGREETED_MAX)),
+            short_at: Cell::default(),
+            shares,
             checks: Semaphore::new(1),
             connections: Cell::new(0),
             memory_freed: Notify::new(),
@@ -91,6 +104,42 @@ impl Hub {
             clock: Instant::now(),
             options,
         }
+    }
+
+    /// Sockets to peers, in whatever state.
+    fn sockets(&self) -> usize {
+        let half_open = self.options.half_open_max.max(1) - self.half_open.available_permits();
+        let ungreeted = UNGREETED_MAX - self.ungreeted.available_permits();
+        self.connections.get() + half_open + ungreeted
+    }
+
+    /// Whether there is a descriptor for a connection that somebody dials to us.
+    pub(super) fn may_accept(&self) -> bool {
+        self.note_shortage(self.sockets() >= self.shares.incoming)
+    }
+
+    /// Whether there is a descriptor for a connection that we dial, of those that are half open already.
+    pub(crate) fn may_dial(&self) -> bool {
+        self.connections.get() < self.options.peers_max
+            && self.note_shortage(self.sockets() > self.shares.sockets)
+    }
+
+    fn note_shortage(&self, is_short: bool) -> bool {
+        if is_short {
+            self.lacks_descriptors();
+        }
+        !is_short
+    }
+
+    /// The system has none, or our share is used up.
+    pub(crate) fn lacks_descriptors(&self) {
+        self.short_at.set(Some(self.now()));
+    }
+
+    /// The limit of descriptors, if that has kept connections out lately.
+    pub(super) fn is_short_of_descriptors(&self) -> Option<usize> {
+        let lately = self.short_at.get().is_some_and(|at| self.now().since(at) < SHORTAGE_TOLD);
+        self.shares.descriptors.filter(|_| lately)
     }
 
     /// The session's clock. Never zero, which parts of the core take for "never".
@@ -137,7 +186,8 @@ impl Hub {
     }
 
     /// The limits have changed: whoever waits for them may look again.
-    pub(crate) fn wake_all(&self) {
-        self.torrents.borrow().values().for_each(|torrent| torrent.wake_links());
+    pub(crate) fn limits_changed(&self) {
+        let torrents: Vec<Rc<TorrentShell>> = self.torrents.borrow().values().cloned().collect();
+        torrents.iter().for_each(|torrent| torrent.limits_changed());
     }
 }

@@ -30,6 +30,11 @@ impl Limit {
         }
     }
 
+    /// The limit, in bytes/s.
+    pub(crate) fn rate(&self) -> Option<u64> {
+        self.0.borrow().as_ref().map(|account| account.bucket.rate())
+    }
+
     pub(crate) fn is_set(&self) -> bool {
         self.0.borrow().is_some()
     }

@@ -15,6 +15,7 @@ mod options;
 mod prepared;
 mod routes;
 mod run;
+mod shares;
 pub(crate) mod shell;
 mod stats;
 pub(crate) mod torrent;
@@ -25,13 +26,14 @@ pub use fetch::{FetchMetadata, FetchStatus, Fetched, Fetching};
 pub use handle::{EventReceiver, TorrentHandle};
 use hub::Hub;
 pub use options::{AddTorrent, DhtOptions, LISTEN_PORT_FIRST, Mode, SessionOptions};
+use shares::Shares;
 
 use crate::Error;
 use crate::hash::Workers;
 use crate::net::socket;
 use fetch::FetchReply;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use swarm_core::dht::PointerLink;
 use swarm_core::id::InfoHash;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -59,20 +61,19 @@ impl Session {
     /// Opens the listening sockets and starts the session's threads.
     ///
     /// # Errors
-    /// [`Error::Listen`] if an address cannot be had, [`Error::System`] if the system refuses threads.
+    /// [`Error::Listen`] if an address cannot be had, [`Error::System`] if the system refuses threads or this process's
+    /// limits are too low.
     pub fn start(options: SessionOptions) -> Result<Session, Error> {
         let system = |what: &str| {
             let what = what.to_owned();
             move |e: std::io::Error| Error::System { what, reason: e.to_string() }
         };
+        let threads = if options.workers == 0 { Workers::default_threads() } else { options.workers };
+        let shares = Shares::of_process(&options, threads)?;
         let sockets = socket::listen(&options)?;
         let listening = sockets.iter().filter_map(|s| s.local_addr().ok()).collect::<Vec<_>>();
-        let threads = if options.workers == 0 { Workers::default_threads() } else { options.workers };
         let workers = Workers::new("swarm-disk", threads).map_err(system("starting threads"))?;
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(system("starting the network thread"))?;
+        let runtime = network_runtime().map_err(system("starting the network thread"))?;
         let seed = match options.seed {
             Some(seed) => seed,
             None => random_seed().map_err(system("asking for random bytes"))?,
@@ -80,16 +81,22 @@ impl Session {
         let (requests, inbox) = mpsc::unbounded_channel();
         let (ended_tx, ended) = oneshot::channel();
         let addrs = listening.clone();
-        let thread = std::thread::Builder::new()
-            .name("swarm-net".to_owned())
-            .spawn(move || {
-                let hub = Hub::new(options, addrs, Arc::new(workers), seed);
-                run::run(&runtime, hub, sockets, inbox);
-                // A name that is still being looked up must not hold up the end.
-                runtime.shutdown_background();
-                let _ = ended_tx.send(());
-            })
-            .map_err(system("starting the network thread"))?;
+        // If there is no thread for it, it must not be dropped here, which may be inside another runtime.
+        let runtime = Arc::new(Mutex::new(Some(runtime)));
+        let take = |runtime: &Mutex<Option<_>>| runtime.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let of_thread = Arc::clone(&runtime);
+        let spawned = std::thread::Builder::new().name("swarm-net".to_owned()).spawn(move || {
+            let Some(runtime) = take(&of_thread) else { return };
+            let hub = Hub::new(options, shares, addrs, Arc::new(workers), seed);
+            run::run(&runtime, hub, sockets, inbox);
+            // A name that is still being looked up must not hold up the end.
+            runtime.shutdown_background();
+            let _ = ended_tx.send(());
+        });
+        let thread = spawned.map_err(|e| {
+            take(&runtime).into_iter().for_each(tokio::runtime::Runtime::shutdown_background);
+            system("starting the network thread")(e)
+        })?;
         Ok(Session { requests, listening, thread: Some(thread), ended })
     }
 
@@ -145,6 +152,23 @@ impl Session {
             let _ = thread.join();
         }
     }
+}
+
+/// The network thread's runtime, with a thread for name lookups that stays: where there are no more threads, a lookup waits
+/// for it.
+fn network_runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    const FOR_GOOD: std::time::Duration = std::time::Duration::from_secs(100 * 365 * 86_400);
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    let runtime = builder.enable_all().thread_keep_alive(FOR_GOOD).build()?;
+    // The runtime panics where the system refuses the first one.
+    match std::thread::Builder::new().spawn(|| {}).map(std::thread::JoinHandle::join) {
+        Ok(_) => drop(runtime.spawn_blocking(|| {})),
+        Err(e) => {
+            runtime.shutdown_background();
+            return Err(e);
+        }
+    }
+    Ok(runtime)
 }
 
 fn random_seed() -> std::io::Result<u64> {

@@ -10,6 +10,7 @@ use crate::Error;
 use crate::hash::Lane;
 use crate::storage::{self, OpenOptions, Opened, Storage, StorageError, Trust};
 use std::cell::Cell;
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -22,6 +23,9 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 /// How often the progress of a check is told.
 const CHECK_EVENT_INTERVAL: Duration = Duration::from_millis(200);
+
+/// How many files that cannot be read are named.
+const UNREADABLE_TOLD_MAX: usize = 100;
 
 /// How far a torrent is that does not run yet.
 #[derive(Default)]
@@ -42,6 +46,7 @@ impl Progress {
             state: if self.checking.get() { State::Checking } else { State::Queued },
             bytes_total: info.payload_len(),
             bytes_verified: self.bytes_have.get(),
+            bytes_unverified: 0,
             pieces: info.geometry.pieces(),
             pieces_have: self.pieces_have.get(),
             rate_down: 0,
@@ -98,16 +103,15 @@ pub(super) async fn start(
     mut commands: mpsc::UnboundedReceiver<Command>,
 ) -> Result<(), Error> {
     let (progress, mut early) = (Progress::default(), Early::default());
-    let (storage, have, needed) = tokio::select! {
+    let ready = tokio::select! {
         prepared = prepare_data(&hub, &options, &events, &progress) => prepared?,
         () = stopped(&mut commands, &options.metainfo.info, &progress, &mut early) => return Ok(()),
     };
     early.apply(&mut options);
     let (results_tx, results) = mpsc::unbounded_channel();
     let info_hash = options.metainfo.info.info_hash;
-    let (have_count, pieces) = (have.count(), have.len());
-    let shell =
-        TorrentShell::new(Rc::clone(&hub), options, storage, have, needed, events.clone(), phase, results_tx);
+    let (have_count, pieces) = (ready.have.count(), ready.have.len());
+    let shell = TorrentShell::new(Rc::clone(&hub), options, ready, events.clone(), phase, results_tx);
     let shell = Rc::new(shell);
     hub.torrents.borrow_mut().insert(info_hash, Rc::clone(&shell));
     let _ = events.send(Event::Started { have: have_count, pieces });
@@ -146,13 +150,23 @@ async fn stopped(
     }
 }
 
-/// Opens the storage, checks what is in doubt, and reserves space: what is had, and what is needed.
+/// A torrent's data, known and checked.
+pub(super) struct Ready {
+    pub(super) storage: Arc<Storage>,
+    pub(super) have: Bitfield,
+    /// What the wanted files need.
+    pub(super) needed: Bitfield,
+    /// Blocks of pieces that are not complete, by index.
+    pub(super) partial: Vec<(PieceIndex, Vec<u32>)>,
+}
+
+/// Opens the storage, checks what is in doubt, and reserves space.
 async fn prepare_data(
     hub: &Hub,
     options: &AddTorrent,
     events: &broadcast::Sender<Event>,
     progress: &Progress,
-) -> Result<(Arc<Storage>, Bitfield, Bitfield), Error> {
+) -> Result<Ready, Error> {
     let info = Arc::new(options.metainfo.info.clone());
     let mode = match options.mode {
         Mode::Download => storage::Mode::Download { wanted: options.wanted.clone() },
@@ -166,8 +180,11 @@ async fn prepare_data(
         budget: options.space.clone(),
         ..OpenOptions::new(options.dir.clone(), mode)
     };
-    let opened = on_worker(hub, Lane::Check, move || Storage::open(info, open)).await?;
-    let (storage, opened) = opened.map_err(storage_error)?;
+    let (storage, opened) = until_it_fits(hub, events, || {
+        let (info, open) = (Arc::clone(&info), open.clone());
+        move || Storage::open(info, open)
+    })
+    .await?;
     let storage = Arc::new(storage);
     for warning in &opened.warnings {
         let _ = events.send(Event::Warning(warning.clone()));
@@ -176,7 +193,11 @@ async fn prepare_data(
     opened.have.iter().for_each(|piece| progress.add(info, piece));
     let have = check(hub, info, &storage, &opened, events, progress).await?;
     if options.mode == Mode::Download && needs_space(&have, &opened.needed) {
-        reserve(hub, &storage, events).await?;
+        until_it_fits(hub, events, || {
+            let storage = Arc::clone(&storage);
+            move || storage.reserve()
+        })
+        .await?;
     }
     if options.mode == Mode::Seed {
         for &file in &opened.absent {
@@ -188,7 +209,7 @@ async fn prepare_data(
             return Err(Error::NothingToSeed { path });
         }
     }
-    Ok((storage, have, opened.needed))
+    Ok(Ready { storage, have, needed: opened.needed, partial: opened.partial })
 }
 
 fn needs_space(have: &Bitfield, needed: &Bitfield) -> bool {
@@ -223,9 +244,28 @@ async fn check(
     let panics = hub.workers.panics();
     pieces.by_ref().take(hub.workers.threads() * 2).for_each(submit);
     let mut told_at = hub.now();
+    let mut unreadable = BTreeSet::new();
     for done in 1..=of {
         let Some((piece, result)) = rx.recv().await else { break };
-        if result.map_err(storage_error)? {
+        let is_right = match result {
+            // What cannot be read is not there; the rest may be.
+            Err(ref error @ StorageError::Io { ref path, ref source, .. }) if !error.is_too_many_files() => {
+                if unreadable.len() < UNREADABLE_TOLD_MAX && unreadable.insert(path.clone()) {
+                    let warning = format!("{}: cannot be read: {source}", path.display());
+                    let _ = events.send(Event::Warning(warning));
+                }
+                false
+            }
+            Err(error) if error.may_pass() => {
+                until_it_fits(hub, events, || {
+                    let storage = Arc::clone(storage);
+                    move || storage.check_piece(piece)
+                })
+                .await?
+            }
+            result => result.map_err(storage_error)?,
+        };
+        if is_right {
             have.insert(piece);
             progress.add(info, piece);
         }
@@ -243,26 +283,28 @@ async fn check(
     Ok(have)
 }
 
-/// Reserves the space that the download needs, waiting for it if need be.
-async fn reserve(hub: &Hub, storage: &Arc<Storage>, events: &broadcast::Sender<Event>) -> Result<(), Error> {
+/// Does something on a worker, and again for as long as the disk is full or there are no descriptors.
+async fn until_it_fits<R: Send + 'static, J: FnOnce() -> Result<R, StorageError> + Send + 'static>(
+    hub: &Hub,
+    events: &broadcast::Sender<Event>,
+    job: impl Fn() -> J,
+) -> Result<R, Error> {
     let mut stalled = false;
     loop {
-        let on_disk = Arc::clone(storage);
-        match on_worker(hub, Lane::Check, move || on_disk.reserve()).await? {
-            Ok(()) => {
-                if stalled {
-                    let _ = events.send(Event::DiskResumed);
+        match on_worker(hub, Lane::Check, job()).await? {
+            Err(error) if error.is_no_space() || error.is_too_many_files() => {
+                if !std::mem::replace(&mut stalled, true) {
+                    let (reason, is_full) = (error.to_string(), error.is_no_space());
+                    let _ = events.send(Event::DiskStalled { reason, is_full });
                 }
-                return Ok(());
-            }
-            Err(error) if error.is_no_space() => {
-                if !stalled {
-                    let _ = events.send(Event::DiskStalled { reason: error.to_string() });
-                }
-                stalled = true;
                 tokio::time::sleep(SPACE_RETRY).await;
             }
-            Err(error) => return Err(storage_error(error)),
+            done => {
+                if stalled && done.is_ok() {
+                    let _ = events.send(Event::DiskResumed);
+                }
+                return done.map_err(storage_error);
+            }
         }
     }
 }

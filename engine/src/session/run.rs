@@ -19,9 +19,7 @@ use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{JoinSet, LocalSet, spawn_local};
 
-/// How many accepted connections may be without a handshake at a time.
-const UNGREETED_MAX: usize = 256;
-/// How long to wait when the system has no more file descriptors for a new connection.
+/// How long to wait when there are no more file descriptors for a new connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 /// How often memory that is no longer needed is given back.
 const TRIM_INTERVAL: Duration = Duration::from_secs(30);
@@ -35,9 +33,8 @@ pub(super) fn run(
     let local = LocalSet::new();
     local.block_on(runtime, async move {
         let hub = Rc::new(hub);
-        let ungreeted = Rc::new(Semaphore::new(UNGREETED_MAX));
         for socket in sockets {
-            spawn_local(accept(Rc::clone(&hub), socket, Rc::clone(&ungreeted)));
+            spawn_local(accept(Rc::clone(&hub), socket));
         }
         dht::start(&hub);
         lsd::start(&hub);
@@ -70,7 +67,7 @@ async fn serve(hub: &Rc<Hub>, mut inbox: mpsc::UnboundedReceiver<Request>) {
             Request::SetLimits { upload, download } => {
                 hub.upload.set(hub.now(), upload);
                 hub.download.set(hub.now(), download);
-                hub.wake_all();
+                hub.limits_changed();
             }
             Request::Stop => {
                 let stops: Vec<_> = torrents
@@ -120,15 +117,22 @@ fn start_fetch(
     fetches.spawn_local(fetch::run(Rc::clone(hub), options, reply));
 }
 
-async fn accept(hub: Rc<Hub>, socket: TcpListener, ungreeted: Rc<Semaphore>) {
+async fn accept(hub: Rc<Hub>, socket: TcpListener) {
     let Ok(listener) = tokio::net::TcpListener::from_std(socket) else { return };
     loop {
+        // Whoever waits for a place does so in the system's queue.
+        while !hub.may_accept() {
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+        }
         match listener.accept().await {
             Ok((stream, addr)) => {
                 let hub = Rc::clone(&hub);
-                let ungreeted = Rc::clone(&ungreeted);
+                // At once, so that the next one is counted with it.
+                let ungreeted = Rc::clone(&hub.ungreeted);
+                let Ok(permit) = ungreeted.try_acquire() else { continue };
+                permit.forget();
+                let permit = Returned(ungreeted);
                 spawn_local(async move {
-                    let Ok(permit) = ungreeted.try_acquire() else { return };
                     let greeted = tokio::time::timeout(HANDSHAKE_TIMEOUT, greet(&hub, stream, addr)).await;
                     drop(permit);
                     match greeted {
@@ -139,10 +143,20 @@ async fn accept(hub: Rc<Hub>, socket: TcpListener, ungreeted: Rc<Semaphore>) {
                 });
             }
             Err(error) => {
+                hub.lacks_descriptors();
                 tracing::warn!(%error, "cannot accept connections");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
+    }
+}
+
+/// A permit that was taken, and goes back when this is dropped.
+struct Returned(Rc<Semaphore>);
+
+impl Drop for Returned {
+    fn drop(&mut self) {
+        self.0.add_permits(1);
     }
 }
 

@@ -45,6 +45,7 @@ impl TorrentShell {
             state,
             bytes_total,
             bytes_verified,
+            bytes_unverified: core.bytes_unverified(),
             pieces: geometry.pieces(),
             pieces_have: core.have().count(),
             rate_down,
@@ -71,6 +72,9 @@ impl TorrentShell {
             return Some(Waiting::Limit);
         }
         if core.peers().next().is_none() {
+            if let Some(limit) = self.hub.is_short_of_descriptors() {
+                return Some(Waiting::Descriptors { limit });
+            }
             let is_private = self.metainfo.info.private;
             let ways = Ways {
                 announcer: inner.announcing.announcer(),

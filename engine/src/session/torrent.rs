@@ -10,13 +10,15 @@ use super::event::{Event, State};
 use super::handle::{Command, Phase, TorrentHandle};
 use super::hub::Hub;
 use super::limit::Limit;
+use super::opening::Ready;
 use super::options::{AddTorrent, Mode};
 use super::prepared::PreparedCache;
 use super::shell::{Link, Shell};
 pub(crate) use super::traffic::Flush;
+use crate::Error;
+use crate::buffer::PieceBuffer;
 use crate::net::connection;
 use crate::storage::Storage;
-use crate::{Error, buffer};
 use std::cell::{Cell, RefCell, RefMut};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -70,7 +72,7 @@ pub(crate) struct TorrentShell {
 pub(crate) struct Inner {
     pub(crate) core: Torrent,
     pub(crate) links: BTreeMap<PeerKey, Link>,
-    pub(super) buffers: BTreeMap<PieceIndex, buffer::PieceBuffer>,
+    pub(super) buffers: BTreeMap<PieceIndex, PieceBuffer>,
     pub(super) prepared: PreparedCache,
     pub(super) disk: Disk,
     pub(super) announcing: Announcing,
@@ -109,17 +111,15 @@ pub(super) fn spawn(hub: Rc<Hub>, options: AddTorrent) -> TorrentHandle {
 }
 
 impl TorrentShell {
-    #[allow(clippy::too_many_arguments)]
     pub(super) fn new(
         hub: Rc<Hub>,
         options: AddTorrent,
-        storage: Arc<Storage>,
-        have: Bitfield,
-        needed: Bitfield,
+        ready: Ready,
         events: broadcast::Sender<Event>,
         phase: watch::Sender<Phase>,
         disk_results: mpsc::UnboundedSender<DiskResult>,
     ) -> TorrentShell {
+        let Ready { storage, have, needed, partial } = ready;
         let metainfo = Arc::clone(&options.metainfo);
         let geometry = metainfo.info.geometry;
         let mut rng = hub.rng.borrow_mut().fork();
@@ -141,6 +141,13 @@ impl TorrentShell {
                 core.set_priority(now, piece, Priority::SKIP);
             }
         }
+        let mut buffers = BTreeMap::new();
+        for (piece, blocks) in partial {
+            let padding = metainfo.info.padding.blocks_in(&geometry, piece);
+            let buffer = PieceBuffer::with_padding(&geometry, piece, padding.into_iter());
+            buffers.insert(piece, buffer.with_spilled(&blocks));
+            core.restore_blocks(piece, &blocks);
+        }
         // Whatever is complete already is found out in `begin`.
         while core.poll_event().is_some() {}
         core.set_order(options.order);
@@ -157,7 +164,7 @@ impl TorrentShell {
             inner: RefCell::new(Inner {
                 core,
                 links: BTreeMap::new(),
-                buffers: BTreeMap::new(),
+                buffers,
                 prepared: PreparedCache::default(),
                 disk: Disk::default(),
                 announcing,
@@ -196,6 +203,7 @@ impl TorrentShell {
     pub(super) fn begin(self: &Rc<Self>) {
         let now = self.hub.now();
         self.start_announcing();
+        self.limits_changed();
         self.with(|inner| {
             inner.core.handle_addresses(now, &self.options.peers, Origin::User);
             // They were checked when they were found, by who told of them.
@@ -281,6 +289,14 @@ impl TorrentShell {
         }
     }
 
+    /// The session's or the torrent's limits have changed.
+    pub(crate) fn limits_changed(self: &Rc<Self>) {
+        let limits = [self.hub.download.rate(), self.download.rate()];
+        let now = self.hub.now();
+        self.with(|inner| inner.core.set_download_limit(now, limits.into_iter().flatten().min()));
+        self.wake_links();
+    }
+
     pub(crate) fn wake_links(&self) {
         self.inner.borrow().links.values().for_each(|link| link.wake.notify_one());
     }
@@ -352,7 +368,7 @@ impl TorrentShell {
             Command::SetLimits { upload, download } => {
                 self.upload.set(now, upload);
                 self.download.set(now, download);
-                self.wake_links();
+                self.limits_changed();
             }
             Command::Stop => return true,
         }

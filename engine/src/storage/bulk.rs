@@ -56,7 +56,10 @@ pub(crate) fn hash_pieces(
     };
     std::thread::scope(|scope| {
         for _ in 1..threads.clamp(1, runs.max(1) as usize) {
-            scope.spawn(work);
+            // Where the system has no more threads, those that there are do the work.
+            if std::thread::Builder::new().spawn_scoped(scope, work).is_err() {
+                break;
+            }
         }
         work();
     });

@@ -1,5 +1,6 @@
 //! What can go wrong with files, each as one line that names the file and, where one exists, the mend.
 
+use super::sys;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -68,6 +69,20 @@ pub enum StorageError {
         /// Bytes that were about to be reserved or written; zero if that is not known.
         needed: u64,
     },
+    /// The volume could not hold what is still needed even if nothing else were on it.
+    #[error(
+        "{}: {needed} bytes are still needed, and the volume has {total} in all; choose another destination, \
+         or fewer files",
+        .path.display()
+    )]
+    TooLarge {
+        /// The torrent's file or folder.
+        path: PathBuf,
+        /// Bytes that are still to be stored.
+        needed: u64,
+        /// Bytes of the volume, free or not.
+        total: u64,
+    },
     /// A file is shorter than the torrent says, or was cut short while it was in use.
     #[error("{}: the file was truncated to {len} of {expected} bytes", .path.display())]
     Truncated {
@@ -77,6 +92,24 @@ pub enum StorageError {
         len: u64,
         /// The length in bytes that it ought to have.
         expected: u64,
+    },
+    /// The folder with what is unfinished was removed, moved or unmounted while it was in use.
+    #[error(
+        "{}: was moved or removed while the download used it; put it back, or stop and start the download again",
+        .path.display()
+    )]
+    Gone {
+        /// The work folder.
+        path: PathBuf,
+    },
+    /// A file would be longer than the file system, or a limit of this process, allows.
+    #[error(
+        "{}: a file of this length is more than the file system, or this process's limit (ulimit -f), allows",
+        .path.display()
+    )]
+    FileTooLarge {
+        /// The file.
+        path: PathBuf,
     },
     /// The storage was closed, or its download is finished.
     #[error("{}: is closed, and nothing more can be written", .path.display())]
@@ -109,12 +142,15 @@ fn more(bytes: u64) -> String {
 }
 
 impl StorageError {
-    /// Sorts an error of the system: a full disk or quota is [`NoSpace`](Self::NoSpace).
+    /// An error of the system. A file that may not grow so far is [`FileTooLarge`](Self::FileTooLarge).
     pub(crate) fn io(path: &Path, action: &'static str, source: io::Error) -> StorageError {
+        if source.kind() == io::ErrorKind::FileTooLarge {
+            return StorageError::FileTooLarge { path: path.to_owned() };
+        }
         StorageError::Io { path: path.to_owned(), action, source }
     }
 
-    /// The same for an operation that needs `needed` bytes of space.
+    /// The same for an operation that needs `needed` bytes of space: a full disk or quota is [`NoSpace`](Self::NoSpace).
     pub(crate) fn space(path: &Path, action: &'static str, needed: u64, source: io::Error) -> StorageError {
         if matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
             StorageError::NoSpace { path: path.to_owned(), needed }
@@ -126,6 +162,26 @@ impl StorageError {
     /// Whether the torrent may go on by itself once there is space.
     pub fn is_no_space(&self) -> bool {
         matches!(self, StorageError::NoSpace { .. })
+    }
+
+    /// Whether the destination cannot hold the data, however long it is waited for.
+    pub fn is_too_large(&self) -> bool {
+        matches!(self, StorageError::TooLarge { .. } | StorageError::FileTooLarge { .. })
+    }
+
+    /// Whether the process or the system has no more file descriptors.
+    pub fn is_too_many_files(&self) -> bool {
+        matches!(self, StorageError::Io { source, .. } if sys::is_too_many_files(source))
+    }
+
+    /// Whether a torrent that runs waits and tries again, since this may pass or be mended: a full disk, an I/O error,
+    /// lost permission, a folder or volume that has gone.
+    pub fn may_pass(&self) -> bool {
+        match self {
+            StorageError::NoSpace { .. } | StorageError::Gone { .. } => true,
+            StorageError::Io { source, .. } => sys::may_pass(source),
+            _ => false,
+        }
     }
 
     /// Whether permission is what is missing.

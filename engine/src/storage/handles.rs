@@ -24,7 +24,7 @@ pub(super) const WINDOW_LEN: u64 = 16 << 20;
 pub struct HandleLimits {
     /// Open files. A process often may have no more than 1,024, sockets included.
     pub open_files: usize,
-    /// Maps; each keeps its file open too.
+    /// Maps; each keeps its file open too. None at all: files are read into memory.
     pub maps: usize,
     /// Bytes mapped.
     pub mapped_bytes: u64,
@@ -77,7 +77,6 @@ pub(super) struct Map {
 
 impl Handles {
     /// Keeps at most this many.
-    #[cfg(test)]
     pub fn new(limits: HandleLimits) -> Handles {
         Handles { limits, ..Handles::default() }
     }
@@ -120,6 +119,9 @@ impl Handles {
         file_len: u64,
         open: impl FnOnce() -> Result<Arc<File>, StorageError>,
     ) -> Result<Option<Arc<Map>>, StorageError> {
+        if self.limits.maps == 0 {
+            return Ok(None);
+        }
         let window = offset / WINDOW_LEN;
         let key = MapKey { storage: key.storage, file: key.file, window };
         if let Some(map) = self.lock_maps().recent.get(&key) {

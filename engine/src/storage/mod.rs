@@ -8,7 +8,7 @@
 //! |---|---|
 //! | `lock` | the lock that keeps a second download out; the system frees it when the process ends, however it ends |
 //! | `INDEX.part` | the file of that index in the metainfo, at its full length |
-//! | `side` | parts of edge pieces that belong to unwanted files, and spilled blocks; sparse, addressed by the offset in the torrent |
+//! | `side` | parts of edge pieces that belong to unwanted files, and blocks of unfinished pieces; sparse, addressed by the offset in the torrent |
 //! | `state` | what could be trusted when the download was last started or stopped; replaced atomically |
 //! | `journal` | what has been written and synced since; appended to |
 //!
@@ -18,6 +18,12 @@
 //! either complete, even after a power cut, or not ours. Files of zero length, then symbolic links, come last. When
 //! the download is complete the work folder goes, and what is left is a small state file in the user's state folder
 //! (if the caller names one), by info-hash and destination, for a quick restart. Seeding writes to that folder only.
+//! The folder stays while it holds bytes of files that are not wanted: a later download that wants them goes on from
+//! there.
+//!
+//! Blocks of unfinished pieces move to the side file when memory is short and when the download stops. The state
+//! of a stop in order says which are there, so that the next start goes on from them; nobody has verified them, and the
+//! piece is verified as a whole once it is complete. After `kill -9`, those since the last stop are lost.
 //!
 //! # What is trusted
 //!
@@ -67,7 +73,7 @@ mod work;
 mod write;
 
 pub use error::StorageError;
-pub use handles::Handles;
+pub use handles::{HandleLimits, Handles};
 pub use options::{Mode, OpenOptions, Opened, Trust};
 pub use prepared::Prepared;
 pub use space::SpaceBudget;
@@ -150,11 +156,13 @@ impl Storage {
         self.tree.path_of(&[&self.info.name])
     }
 
-    /// Reserves the space of every wanted file, before anything is promised to anyone. Can be called again, and must
-    /// be after [`StorageError::NoSpace`], until it succeeds: then there is space again.
+    /// Reserves the space of every wanted file, before anything is promised to anyone, and leaves some to others. Can be
+    /// called again, and must be after an error that [may pass](StorageError::may_pass), until it succeeds: then there
+    /// is space again. What was reserved before it failed is given back.
     ///
     /// # Errors
-    /// [`StorageError::NoSpace`] with all bytes that are still to be reserved.
+    /// [`StorageError::NoSpace`] with the bytes that must come free; [`StorageError::TooLarge`] if the volume
+    /// could never hold it; [`StorageError::Gone`]; whatever the system says.
     pub fn reserve(&self) -> Result<(), StorageError> {
         self.reserve_all()
     }
@@ -168,8 +176,8 @@ impl Storage {
         self.verify_then_write(buffer)
     }
 
-    /// Writes blocks of a partial piece to the side file, to free their memory. Spilled blocks do not survive a
-    /// restart.
+    /// Writes blocks of a partial piece to the side file, to free their memory. They survive a restart after
+    /// [`close`](Self::close).
     ///
     /// # Errors
     /// [`StorageError::NoSpace`] and others; the blocks are still there and can be restored.
@@ -231,7 +239,7 @@ impl Storage {
     }
 
     /// Everything that is needed is there: gives the last files their final names, makes empty files and symbolic
-    /// links, removes the work folder. Reading goes on working, and so does the edge of an unwanted file.
+    /// links, removes the work folder unless it holds bytes of unwanted files. Reading goes on working, and so does the edge of an unwanted file.
     ///
     /// # Errors
     /// As [`sync`](Self::sync); can be called again.

@@ -188,6 +188,15 @@ impl Opening<'_> {
         let side = folder.find_side()?;
         let files = self.find_files(folder, &known.state, &wanted, side.as_ref())?;
         let (have, recheck) = self.classify(&known, &files, Some((folder, side.as_ref())))?;
+        let side_len = side.as_ref().and_then(|side| side.metadata().ok()).map_or(0, |meta| meta.len());
+        known.state.partial.retain(|&piece, blocks| {
+            let start = self.info.geometry.offset_of(piece);
+            blocks.retain(|&index| {
+                let block = self.info.geometry.block(piece, index);
+                start + u64::from(block.begin) + u64::from(block.len) <= side_len
+            });
+            !have.has(piece) && !recheck.has(piece) && !blocks.is_empty()
+        });
         // From now on files change: what is known so far is written down, with no word on how they look.
         let settled = |file: &Evidence| file.place == Place::Present && file.is_intact;
         let state = State {
@@ -202,6 +211,7 @@ impl Opening<'_> {
                 .map(|(file, &was)| was && settled(file))
                 .collect(),
             side: files.iter().map(|file| file.place == Place::Side).collect(),
+            partial: known.state.partial.clone(),
             boot_id: sys::boot_id(),
             is_clean: false,
         };
@@ -322,12 +332,18 @@ impl Opening<'_> {
                 }
                 (Place::Work, Some(part)) => {
                     let stamp = self.stamp_at(&part)?;
-                    Evidence::of(place, stamp, |stamp| saved.is_none_or(|saved| saved == stamp))
+                    // Where its bytes were in the side file, it was made just before a crash.
+                    Evidence::of(place, stamp, |stamp| {
+                        !state.side[i] && saved.is_none_or(|saved| saved == stamp)
+                    })
                 }
                 (Place::Work, None) => {
                     let mut stamp = None;
                     if found != Found::Nothing {
                         folder.take(&file.path, index)?;
+                        stamp = self.stamp_at(&folder.part(index))?;
+                    } else if let Some(side) = side.filter(|_| state.side[i]) {
+                        self.take_from_side(folder, index, side, state)?;
                         stamp = self.stamp_at(&folder.part(index))?;
                     }
                     Evidence::of(place, stamp, |_| false)
@@ -338,6 +354,40 @@ impl Opening<'_> {
             });
         }
         Ok(files)
+    }
+
+    /// A file that was not wanted before is wanted now: what edge pieces brought of it moves from the side file to a file of
+    /// its own.
+    fn take_from_side(
+        &self,
+        folder: &WorkFolder,
+        index: FileIndex,
+        side: &File,
+        state: &State,
+    ) -> Result<(), StorageError> {
+        let file = &self.info.files[index.idx()];
+        let geometry = self.info.geometry;
+        let piece_len = u64::from(geometry.piece_len());
+        let first = (file.offset / piece_len) as u32;
+        let pieces = (first..first + pieces_of(self.info, file)).map(PieceIndex);
+        let mut part: Option<File> = None;
+        for piece in pieces.filter(|&piece| state.have.has(piece) || state.in_doubt.has(piece)) {
+            let start = geometry.offset_of(piece).max(file.offset);
+            let end = (geometry.offset_of(piece) + u64::from(geometry.len_of(piece)))
+                .min(file.offset + file.length);
+            let path = folder.part(index);
+            let copied = match &part {
+                Some(part) => sys::copy_range(side, start, part, start - file.offset, end - start),
+                None => {
+                    let made = part.insert(self.tree.open(&path, Access::Create)?);
+                    made.set_len(file.length)
+                        .and_then(|()| sys::copy_range(side, start, made, start - file.offset, end - start))
+                }
+            };
+            copied.map_err(|e| StorageError::space(&self.tree.path_of(&path), "write", end - start, e))?;
+            sys::punch_hole(side, start, end - start);
+        }
+        Ok(())
     }
 
     /// Where a file belongs, given what is there.
@@ -445,6 +495,10 @@ impl Opening<'_> {
             have: have.clone(),
             recheck: recheck.clone(),
             needed: needed.clone(),
+            partial: (known.state.partial.iter())
+                .filter(|(piece, _)| needed.has(**piece))
+                .map(|(piece, blocks)| (*piece, blocks.iter().copied().collect()))
+                .collect(),
             absent: indices().filter(|file| slots[file.idx()].place == Place::Absent).collect(),
             warnings: known.warnings,
         };
@@ -458,6 +512,8 @@ impl Opening<'_> {
             dirty: Dirty::default(),
             is_unsaved: false,
             lacking_bytes: 0,
+            partial: known.state.partial,
+            is_begun: false,
         };
         (table, opened)
     }

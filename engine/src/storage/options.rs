@@ -5,7 +5,7 @@ use super::space::SpaceBudget;
 use std::path::PathBuf;
 use std::sync::Arc;
 use swarm_core::bitfield::Bitfield;
-use swarm_core::id::FileIndex;
+use swarm_core::id::{FileIndex, PieceIndex};
 
 /// How to open a torrent's files.
 #[derive(Clone, Debug)]
@@ -77,6 +77,9 @@ pub struct Opened {
     /// Pieces that the wanted files need, those in `have` included. When all of them are there, call
     /// [`Storage::finish`](super::Storage::finish).
     pub needed: Bitfield,
+    /// Blocks of needed pieces, by index, that an earlier run has left in the side file: for
+    /// [`PieceBuffer::with_spilled`](crate::buffer::PieceBuffer::with_spilled). They were never verified.
+    pub partial: Vec<(PieceIndex, Vec<u32>)>,
     /// Wanted files that are missing or too short, in [`Mode::Seed`] only.
     pub absent: Vec<FileIndex>,
     /// What the user should know, one line each, such as a state file that had to be ignored.

@@ -1,10 +1,15 @@
 //! Space is reserved before it is promised, so that a full disk is an answer and not an accident.
+//!
+//! A download takes all its space at once or none of it: what was reserved before something failed is given back. It leaves a
+//! [margin](margin) to others, and what a volume could never hold is refused.
 
 use super::error::StorageError;
+use super::sys::Volume;
 use super::table::Place;
 use super::tree::Access;
 use super::work::Work;
 use super::{Storage, sys};
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
 use swarm_core::id::FileIndex;
@@ -12,29 +17,107 @@ use swarm_core::id::FileIndex;
 /// Journal records beyond one for each piece and file, so that marks and a second try find room.
 const SPARE_RECORDS: u64 = 1024;
 
+/// The most that is left to others on a volume, in bytes.
+const MARGIN_MAX: u64 = 1 << 30;
+
+/// What a download leaves free on a volume of so many bytes: a hundredth, at most [`MARGIN_MAX`].
+fn margin(total: u64) -> u64 {
+    (total / 100).min(MARGIN_MAX)
+}
+
 impl Storage {
     /// See [`Storage::reserve`].
     pub(super) fn reserve_all(&self) -> Result<(), StorageError> {
         let Some(work) = self.work() else { return Ok(()) };
+        work.folder.check_in_place()?;
         if self.budget.as_ref().is_some_and(|budget| budget.is_full()) {
             return Err(StorageError::NoSpace { path: self.path(), needed: self.unreserved_bytes() });
         }
-        let lacking = self.table().lacking_bytes;
-        if lacking > 0 && sys::free_space(self.tree.root()).is_ok_and(|free| free < lacking) {
+        let unreserved: Vec<FileIndex> = {
+            let table = self.table();
+            let slots = table.slots.iter().enumerate();
+            let unreserved =
+                slots.filter(|(_, slot)| slot.place == Place::Work && slot.is_wanted && !slot.is_reserved);
+            unreserved.map(|(i, _)| FileIndex(i as u32)).collect()
+        };
+        let parts: BTreeSet<FileIndex> = match unreserved.is_empty() {
+            true => BTreeSet::new(),
+            false => work.folder.parts()?.into_iter().collect(),
+        };
+        self.look_for_room(&work, &unreserved, &parts)?;
+        let reserved = self.reserve_files(&work, &unreserved);
+        let is_first = !self.table().is_begun;
+        if reserved.is_err() && is_first {
+            self.give_back(&work, &unreserved, &parts);
+        }
+        reserved.map_err(|e| self.count_needed(e))?;
+        let mut table = self.table();
+        table.lacking_bytes = 0;
+        table.is_begun = true;
+        Ok(())
+    }
+
+    /// Whether there is room for what is still needed, and for what the last write lacked, with the margin. What the
+    /// system does not tell is found out by trying.
+    fn look_for_room(
+        &self,
+        work: &Work,
+        unreserved: &[FileIndex],
+        parts: &BTreeSet<FileIndex>,
+    ) -> Result<(), StorageError> {
+        let Ok(Volume { total, free }) = sys::volume(self.tree.root()) else { return Ok(()) };
+        let mut needed = self.table().lacking_bytes;
+        for &file in unreserved {
+            let length = self.info.files[file.idx()].length;
+            let taken = match parts.contains(&file) {
+                true => {
+                    let part = self.tree.open(&work.folder.part(file), Access::Read)?;
+                    part.metadata().map_or(0, |meta| sys::allocated(&meta))
+                }
+                false => 0,
+            };
+            needed = needed.saturating_add(length.saturating_sub(taken));
+        }
+        if needed == 0 {
+            return Ok(());
+        }
+        if total > 0 && needed.saturating_add(margin(total)) > total {
+            return Err(StorageError::TooLarge { path: self.path(), needed, total });
+        }
+        let lacking = needed.saturating_add(margin(total)).saturating_sub(free);
+        if lacking > 0 {
             return Err(StorageError::NoSpace { path: self.path(), needed: lacking });
         }
-        self.table().lacking_bytes = 0;
-        for i in 0..self.info.files.len() {
-            let file = FileIndex(i as u32);
-            let slot = self.table().slots[i];
-            if slot.place == Place::Work && slot.is_wanted && !slot.is_reserved {
-                self.reserve_file(&work, file).map_err(|e| self.count_needed(e))?;
-                self.table().slots[i].is_reserved = true;
-            }
+        Ok(())
+    }
+
+    fn reserve_files(&self, work: &Work, unreserved: &[FileIndex]) -> Result<(), StorageError> {
+        for &file in unreserved {
+            self.reserve_file(work, file)?;
+            self.table().slots[file.idx()].is_reserved = true;
         }
-        self.reserve_side(&work).map_err(|e| self.count_needed(e))?;
+        self.reserve_side(work)?;
         let records = u64::from(self.info.geometry.pieces()) + self.info.files.len() as u64 + SPARE_RECORDS;
         work.journal().reserve(records)
+    }
+
+    /// Gives back what was reserved in vain, before anything was written in this run: files that were not there
+    /// before go, others keep what they hold.
+    fn give_back(&self, work: &Work, files: &[FileIndex], parts: &BTreeSet<FileIndex>) {
+        for &file in files {
+            self.table().slots[file.idx()].is_reserved = false;
+            let path = work.folder.part(file);
+            let given_back = match parts.contains(&file) {
+                true => self.tree.open(&path, Access::Write).map(|part| sys::release_reserved(&part)),
+                false => self.tree.remove(&path),
+            };
+            if let Err(error) = given_back {
+                tracing::warn!(%error, "space could not be given back");
+            }
+        }
+        if let Some(side) = work.find_side() {
+            sys::release_reserved(&side);
+        }
     }
 
     /// Creates an unfinished file at its full length.

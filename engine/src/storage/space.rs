@@ -1,4 +1,4 @@
-//! A full disk on demand.
+//! A disk that is full, or fails, on demand.
 
 use std::sync::Mutex;
 
@@ -12,12 +12,19 @@ struct State {
     left: u64,
     full: bool,
     lifted: bool,
+    /// What writes fail with, if not for lack of space.
+    error: Option<i32>,
 }
 
 impl SpaceBudget {
     /// A disk that is full once `bytes` have been written.
     pub fn new(bytes: u64) -> SpaceBudget {
-        SpaceBudget(Mutex::new(State { left: bytes, full: false, lifted: false }))
+        SpaceBudget(Mutex::new(State { left: bytes, full: false, lifted: false, error: None }))
+    }
+
+    /// A disk whose writes fail with this error of the system once `bytes` have been written.
+    pub fn failing(bytes: u64, raw_os_error: i32) -> SpaceBudget {
+        SpaceBudget(Mutex::new(State { left: bytes, full: false, lifted: false, error: Some(raw_os_error) }))
     }
 
     /// Space is back, for good.
@@ -28,7 +35,7 @@ impl SpaceBudget {
     /// Whether something has failed for lack of space and the budget is not lifted.
     pub fn is_full(&self) -> bool {
         let state = self.state();
-        state.full && !state.lifted
+        state.full && !state.lifted && state.error.is_none()
     }
 
     /// Charges a write.
@@ -44,7 +51,10 @@ impl SpaceBudget {
             }
             _ => {
                 state.full = true;
-                Err(std::io::ErrorKind::StorageFull.into())
+                Err(match state.error {
+                    Some(error) => std::io::Error::from_raw_os_error(error),
+                    None => std::io::ErrorKind::StorageFull.into(),
+                })
             }
         }
     }

@@ -6,6 +6,7 @@
 
 use super::error::StorageError;
 use super::sys::Stamp;
+use super::table::Partial;
 use super::tree::{Access, Found, Tree};
 use crate::hash::sha1;
 use bendy::decoding::{Decoder, Object};
@@ -13,7 +14,7 @@ use bendy::encoding::{Encoder, Error as BendyError};
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use swarm_core::bitfield::Bitfield;
-use swarm_core::id::InfoHash;
+use swarm_core::id::{InfoHash, PieceIndex};
 use swarm_core::metainfo::Info;
 
 /// The format. Others are ignored, and everything is checked.
@@ -42,6 +43,7 @@ pub(super) struct State {
     /// Whether each file is complete under its final name, if it still looks as it did, even where the pieces at its
     /// edges are not there.
     pub(super) vouched: Vec<bool>,
+    pub(super) partial: Partial,
     /// See [`super::sys::boot_id`].
     pub(super) boot_id: Option<String>,
     /// Whether the download was stopped in order.
@@ -50,6 +52,8 @@ pub(super) struct State {
 
 /// What was found where a state should be.
 #[derive(Debug)]
+// Made once for each torrent that is opened, and taken apart at once.
+#[allow(clippy::large_enum_variant)]
 pub(super) enum Loaded {
     Nothing,
     /// Something else, or damaged.
@@ -68,6 +72,7 @@ impl State {
             stamps: vec![None; info.files.len()],
             side: vec![false; info.files.len()],
             vouched: vec![false; info.files.len()],
+            partial: Partial::new(),
             boot_id: None,
             is_clean: true,
         }
@@ -117,6 +122,9 @@ impl State {
                 e.emit_pair_with(b"have", |e| e.emit_bytes(&self.have.to_wire()))?;
                 e.emit_pair_with(b"in doubt", |e| e.emit_bytes(&self.in_doubt.to_wire()))?;
                 e.emit_pair_with(b"info hash", |e| e.emit_bytes(&self.info_hash.0))?;
+                if !self.partial.is_empty() {
+                    e.emit_pair_with(b"partial", |e| e.emit_bytes(&encode_partial(&self.partial)))?;
+                }
                 e.emit_pair_with(b"stamps", |e| e.emit_bytes(&stamps))?;
                 e.emit_pair(b"version", VERSION)
             })
@@ -157,6 +165,9 @@ impl State {
             stamps: stamps.chunks_exact(STAMP_LEN).map(stamp_of_bytes).collect(),
             side: files.iter().map(|flags| flags & 1 != 0).collect(),
             vouched: files.iter().map(|flags| flags & 2 != 0).collect(),
+            partial: body
+                .bytes(b"partial")
+                .map_or(Some(Partial::new()), |bytes| decode_partial(bytes, info))?,
             boot_id: Some(str::from_utf8(body.bytes(b"boot id")?).ok()?.to_owned())
                 .filter(|id| !id.is_empty()),
             is_clean: body.int(b"clean")? != 0,
@@ -178,6 +189,35 @@ fn stamp_bytes(stamp: Option<Stamp>) -> [u8; STAMP_LEN] {
         bytes[16..].copy_from_slice(&stamp.ino.to_le_bytes());
     }
     bytes
+}
+
+/// The number of each piece, how many bytes follow, and the indices of its blocks as bits.
+fn encode_partial(partial: &Partial) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for (piece, blocks) in partial {
+        let mut bits = vec![0_u8; blocks.last().map_or(0, |last| *last as usize / 8 + 1)];
+        blocks.iter().for_each(|&block| bits[block as usize / 8] |= 1 << (block % 8));
+        bytes.extend_from_slice(&piece.0.to_le_bytes());
+        bytes.extend_from_slice(&(bits.len() as u32).to_le_bytes());
+        bytes.extend_from_slice(&bits);
+    }
+    bytes
+}
+
+fn decode_partial(mut bytes: &[u8], info: &Info) -> Option<Partial> {
+    let mut partial = Partial::new();
+    while let Some((header, rest)) = bytes.split_first_chunk::<8>() {
+        let word = |at: usize| u32::from_le_bytes(header[at..at + 4].try_into().expect("4 bytes"));
+        let (piece, (bits, rest)) = (PieceIndex(word(0)), rest.split_at_checked(word(4) as usize)?);
+        if !info.geometry.contains(piece) {
+            return None;
+        }
+        let blocks = (0..info.geometry.blocks_in(piece).min(bits.len() as u32 * 8))
+            .filter(|block| bits[*block as usize / 8] & 1 << (block % 8) != 0);
+        partial.insert(piece, blocks.collect());
+        bytes = rest;
+    }
+    bytes.is_empty().then_some(partial)
 }
 
 fn stamp_of_bytes(bytes: &[u8]) -> Option<Stamp> {

@@ -3,13 +3,14 @@
 use super::error::StorageError;
 use super::state::State;
 use super::sys::Stamp;
-use super::table::{Dirty, Place, Slot};
+use super::table::{Dirty, Place, Slot, pieces_of};
 use super::tree::Access;
 use super::work::{STATE, Work};
 use super::{Storage, sys};
 use std::io;
 use std::sync::PoisonError;
 use swarm_core::id::{FileIndex, PieceIndex};
+use swarm_core::metainfo::FileEntry;
 
 /// With more files than this to sync, the whole file system is synced in one call.
 const SINGLE_SYNCS_MAX: usize = 8;
@@ -53,6 +54,7 @@ impl Storage {
             let e = io::Error::other("an earlier sync failed; restart to check what was lost");
             return Err(StorageError::io(&self.path(), "sync", e));
         }
+        work.folder.check_in_place()?;
         // In this order: a file is complete after its last piece is in the journal, and a piece is in the journal
         // after its files are dirty. So what is taken first is covered by what is taken next.
         let complete = std::mem::take(&mut self.table().complete);
@@ -146,6 +148,10 @@ impl Storage {
         assert!(self.table().is_complete(), "a needed piece is missing");
         let finished = self.sync_and_mark()?;
         self.make_empty_files()?;
+        if self.is_worth_keeping() {
+            self.keep_for_later(&work)?;
+            return Ok(finished);
+        }
         {
             let mut table = self.table();
             for slot in &mut table.slots {
@@ -165,6 +171,33 @@ impl Storage {
         work.folder.remove()?;
         *self.work.lock().unwrap_or_else(PoisonError::into_inner) = None;
         Ok(finished)
+    }
+
+    /// Whether the work folder holds bytes of files that are not wanted now and may be later.
+    fn is_worth_keeping(&self) -> bool {
+        let table = self.table();
+        let mut slots = table.slots.iter().zip(&self.info.files);
+        let has_some = |(slot, file): (&Slot, &FileEntry)| {
+            matches!(slot.place, Place::Side | Place::Work)
+                && slot.pieces_missing < pieces_of(&self.info, file)
+        };
+        !table.partial.is_empty() || slots.any(has_some)
+    }
+
+    /// The wanted files are complete, and what came of others stays in the work folder, without the space that was reserved
+    /// for them.
+    fn keep_for_later(&self, work: &Work) -> Result<(), StorageError> {
+        for file in work.folder.parts()? {
+            sys::release_reserved(&self.tree.open(&work.folder.part(file), Access::Write)?);
+        }
+        if let Some(side) = work.find_side() {
+            sys::release_reserved(&side);
+        }
+        self.table().is_unsaved = true;
+        // Without it the next start has more to check, and nothing else is lost.
+        let saved = self.save_in(work).and_then(|()| self.save_at_home());
+        let _ = saved.inspect_err(|e| tracing::warn!("{e}"));
+        Ok(())
     }
 
     /// Makes what has no bytes: empty files, then links, so that no file is ever made through a link.
@@ -237,6 +270,7 @@ impl Storage {
             stamps: table.stamps.clone(),
             side: table.slots.iter().map(|slot| slot.place == Place::Side).collect(),
             vouched: table.slots.iter().map(Slot::is_finished).collect(),
+            partial: table.partial.clone(),
             boot_id: sys::boot_id(),
             is_clean: true,
         }

@@ -86,6 +86,22 @@ pub(super) fn write_all_at(file: &File, mut bufs: &mut [IoSlice<'_>], mut offset
     Ok(())
 }
 
+/// Copies a range from one file to another; where the first one ends, so does the copy.
+pub(super) fn copy_range(from: &File, from_at: u64, to: &File, to_at: u64, len: u64) -> io::Result<()> {
+    let mut buf = vec![0; len.min(1 << 20) as usize];
+    let mut done = 0;
+    while done < len {
+        let wanted = buf.len().min((len - done) as usize);
+        let read = read_at(from, &mut buf[..wanted], from_at + done)?;
+        write_all_at(to, &mut [IoSlice::new(&buf[..read])], to_at + done)?;
+        done += read as u64;
+        if read < wanted {
+            break;
+        }
+    }
+    Ok(())
+}
+
 #[cfg(unix)]
 fn read_once_at(file: &File, buf: &mut [u8], offset: u64) -> io::Result<usize> {
     std::os::unix::fs::FileExt::read_at(file, buf, offset)
@@ -142,15 +158,36 @@ pub(super) fn reserve(file: &File, offset: u64, len: u64, keep_len: bool) -> io:
     file.set_len(meta.len().max(offset + len))
 }
 
-/// Bytes that an ordinary user may still take on the file system of `path`.
-pub(super) fn free_space(path: &std::path::Path) -> io::Result<u64> {
+/// A file system's bytes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Volume {
+    /// All of them; zero if it does not say.
+    pub(super) total: u64,
+    /// What an ordinary user may still take.
+    pub(super) free: u64,
+}
+
+/// How much the file system of `path` holds.
+pub(super) fn volume(path: &std::path::Path) -> io::Result<Volume> {
     #[cfg(unix)]
-    return Ok(free_bytes(&rustix::fs::statvfs(path)?));
+    {
+        let stat = rustix::fs::statvfs(path)?;
+        let total = stat.f_blocks.saturating_mul(stat.f_frsize);
+        Ok(Volume { total, free: free_bytes(&stat) })
+    }
     #[cfg(not(unix))]
     {
         let _ = path;
         Err(io::ErrorKind::Unsupported.into())
     }
+}
+
+/// Bytes of disk that a file takes up, holes left out.
+pub(super) fn allocated(meta: &Metadata) -> u64 {
+    #[cfg(unix)]
+    return std::os::unix::fs::MetadataExt::blocks(meta).saturating_mul(512);
+    #[cfg(not(unix))]
+    meta.len()
 }
 
 #[cfg(unix)]
@@ -167,6 +204,26 @@ pub(super) fn punch_hole(file: &File, offset: u64, len: u64) {
     }
     #[cfg(not(target_os = "linux"))]
     let _ = (file, offset, len);
+}
+
+/// Gives back what was reserved of a file and never written. Only while nobody writes to it.
+pub(super) fn release_reserved(file: &File) {
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::fs::{SeekFrom, seek};
+        let Ok(len) = file.metadata().map(|meta| meta.len()) else { return };
+        let mut at = 0;
+        while at < len {
+            let Ok(hole) = seek(file, SeekFrom::Hole(at)) else { return };
+            let end = seek(file, SeekFrom::Data(hole)).unwrap_or(len);
+            if end > hole {
+                punch_hole(file, hole, end - hole);
+            }
+            at = end.max(hole + 1);
+        }
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = file;
 }
 
 /// Whether all of a range may hold data: none of it is known to be a hole or merely reserved.
@@ -297,4 +354,33 @@ pub(super) fn is_too_many_files(e: &io::Error) -> bool {
         let _ = e;
         false
     }
+}
+
+/// Whether an error of a disk or its file system may go away by itself, or be mended while we wait.
+pub(super) fn may_pass(e: &io::Error) -> bool {
+    use io::ErrorKind::{
+        HostUnreachable, NetworkDown, NetworkUnreachable, NotConnected, NotFound, OutOfMemory,
+        PermissionDenied, ReadOnlyFilesystem, ResourceBusy, StaleNetworkFileHandle, TimedOut, WouldBlock,
+    };
+    #[cfg(unix)]
+    let is_of_the_device = matches!(e.raw_os_error(), Some(libc::EIO | libc::ENODEV | libc::ENXIO));
+    #[cfg(not(unix))]
+    let is_of_the_device = false;
+    is_of_the_device
+        || is_too_many_files(e)
+        || matches!(
+            e.kind(),
+            HostUnreachable
+                | NetworkDown
+                | NetworkUnreachable
+                | NotConnected
+                | NotFound
+                | OutOfMemory
+                | PermissionDenied
+                | ReadOnlyFilesystem
+                | ResourceBusy
+                | StaleNetworkFileHandle
+                | TimedOut
+                | WouldBlock
+        )
 }

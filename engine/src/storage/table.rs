@@ -1,7 +1,7 @@
 //! What is known about pieces and files while a storage is open.
 
 use super::sys::Stamp;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use swarm_core::bitfield::Bitfield;
 use swarm_core::id::{FileIndex, PieceIndex};
 use swarm_core::metainfo::{FileEntry, Info};
@@ -22,6 +22,9 @@ pub(super) enum Place {
     /// A seed's file that is not there or too short.
     Absent,
 }
+
+/// Blocks in the side file of pieces that are not complete, by piece. They were never verified.
+pub(super) type Partial = BTreeMap<PieceIndex, BTreeSet<u32>>;
 
 /// One file.
 #[derive(Clone, Copy, Debug)]
@@ -62,6 +65,9 @@ pub(super) struct Table {
     pub(super) is_unsaved: bool,
     /// What the last write lacked on a full disk; there is space again when so much is free.
     pub(super) lacking_bytes: u64,
+    pub(super) partial: Partial,
+    /// Space was reserved in this run: files may be written to from now on.
+    pub(super) is_begun: bool,
 }
 
 /// What a sync has to make durable.

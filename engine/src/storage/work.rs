@@ -47,7 +47,7 @@ pub(super) struct WorkFolder {
     name: String,
     /// Nobody was here before us, so that nothing is lost with it.
     pub(super) is_new: bool,
-    _lock: File,
+    lock: File,
 }
 
 impl WorkFolder {
@@ -79,7 +79,16 @@ impl WorkFolder {
                 continue;
             }
             let _ = file.set_len(0).and_then(|()| write!(file, "{}", std::process::id()));
-            return Ok(WorkFolder { tree: tree.clone(), name, is_new, _lock: file });
+            return Ok(WorkFolder { tree: tree.clone(), name, is_new, lock: file });
+        }
+    }
+
+    /// Finds out whether the folder is still where it was when it was locked.
+    pub(super) fn check_in_place(&self) -> Result<(), StorageError> {
+        match is_at(&self.tree, &[&self.name, LOCK], &self.lock) {
+            Ok(true) => Ok(()),
+            Err(StorageError::Io { source, .. }) if sys::is_too_many_files(&source) => Ok(()),
+            Ok(false) | Err(_) => Err(StorageError::Gone { path: self.tree.path_of(&self.folder()) }),
         }
     }
 
@@ -255,14 +264,8 @@ impl Work {
 fn is_at(tree: &Tree, path: &[&str], file: &File) -> Result<bool, StorageError> {
     let path_of = || tree.path_of(path);
     let ours = file.metadata().map_err(|e| StorageError::io(&path_of(), "look at", e))?;
-    let now = match tree.open(path, Access::Read) {
-        Ok(now) => now.metadata().map_err(|e| StorageError::io(&path_of(), "look at", e))?,
-        Err(StorageError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
-            return Ok(false);
-        }
-        Err(e) => return Err(e),
-    };
-    Ok(sys::Stamp::of(&ours).ino == sys::Stamp::of(&now).ino)
+    let now = tree.find(path)?.stamp();
+    Ok(now.is_some_and(|now| sys::Stamp::of(&ours).ino == now.ino))
 }
 
 /// The process that says it holds the lock.

@@ -37,13 +37,9 @@ impl Storage {
             Ok(true)
         });
         match written {
-            Ok(true) => {
+            Ok(is_right) => {
                 self.free_spilled(&work, &buffer);
-                PieceOutcome::Ok
-            }
-            Ok(false) => {
-                self.free_spilled(&work, &buffer);
-                PieceOutcome::HashMismatch(buffer)
+                if is_right { PieceOutcome::Ok } else { PieceOutcome::HashMismatch(buffer) }
             }
             Err(error) => {
                 self.note_lack(&error);
@@ -70,6 +66,8 @@ impl Storage {
                 self.write_at(&side, &work.folder.side_path(), start + u64::from(first), &mut slices);
             written.inspect_err(|e| self.note_lack(e))?;
         }
+        let blocks = spill.blocks().iter().map(|(index, _)| *index);
+        self.table().partial.entry(spill.piece()).or_default().extend(blocks);
         Ok(())
     }
 
@@ -270,6 +268,7 @@ impl Storage {
 
     /// Gives back the side file's space that a piece took, but for what stays there for good.
     fn free_spilled(&self, work: &Work, buffer: &PieceBuffer) {
+        self.table().partial.remove(&buffer.piece());
         if !buffer.has_spilled() {
             return;
         }

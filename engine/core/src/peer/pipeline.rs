@@ -25,10 +25,14 @@ pub const ROUND_TRIP_MAX: Duration = Duration::from_secs(2);
 /// A peer that lets requests lie this long is snubbed: its blocks go to others, and it is asked for
 /// one block at a time until one comes.
 pub const SNUB_AFTER: Duration = Duration::from_secs(10);
+/// One whose blocks come so slowly that this is too short is given three times as long as they took, and this at most.
+pub const SNUB_AFTER_MAX: Duration = Duration::from_secs(60);
 /// A block is overdue so long after it should have come at the latest.
 pub const OVERDUE_AFTER: Duration = Duration::from_millis(200);
-/// A request that waits for so long while later ones are answered is passed over.
+/// A request that is passed over for this long, while later ones are answered, is overdue.
 pub const PASSED_OVER_AFTER: Duration = Duration::from_secs(4);
+/// A request that is passed over for this long, while later ones are answered, is given up.
+pub const REQUEST_LOST_AFTER: Duration = Duration::from_secs(30);
 /// How many requests that we took back are remembered, to tell a late block from one never asked for.
 pub const WITHDRAWN_MAX: usize = 4_096;
 
@@ -39,6 +43,8 @@ pub struct Outstanding {
     pub block: BlockRef,
     /// When.
     pub sent_at: Time,
+    /// Since when later requests are answered and this one is not.
+    passed_at: Option<Time>,
 }
 
 /// How a block that arrived stands to what was asked for.
@@ -62,10 +68,11 @@ pub struct Pipeline {
     starting: Option<SlowStart>,
     /// When the last requested block came, or when the pipeline last went from empty to not.
     progress_at: Time,
-    /// When the latest request that was answered had been sent.
-    answered_sent_at: Time,
-    /// The time between blocks while requests were outstanding, smoothed.
-    gap: Option<Duration>,
+    /// When the requests were given up for want of an answer, since when none had come. The next block tells how slow
+    /// the peer is.
+    silent_since: Option<Time>,
+    /// How long a block takes to come after the one before; the longest waits count most, and fade.
+    gap: Duration,
 }
 
 #[derive(Debug)]
@@ -90,9 +97,16 @@ impl Default for Pipeline {
                 last_epoch_blocks: 0,
             }),
             progress_at: Time::ZERO,
-            answered_sent_at: Time::ZERO,
-            gap: None,
+            silent_since: None,
+            gap: Duration::ZERO,
         }
+    }
+}
+
+impl Outstanding {
+    /// Whether later ones were answered, and not just because blocks come in another order now and then.
+    pub fn is_passed_over(&self, now: Time) -> bool {
+        self.passed_at.is_some_and(|at| now.since(at) >= PASSED_OVER_AFTER)
     }
 }
 
@@ -129,16 +143,11 @@ impl Pipeline {
 
     /// Whether nothing has come for much longer than blocks of this peer use to take.
     pub fn is_overdue(&self, now: Time) -> bool {
-        let patience = self.gap.map_or(SNUB_AFTER, |gap| self.round_trip_min + gap * 4 + OVERDUE_AFTER);
-        self.waiting_since().is_some_and(|since| now.since(since) >= patience.min(SNUB_AFTER))
-    }
-
-    /// The requests sent before this have been passed over: later ones were answered, and that is not just because blocks come
-    /// in another order now and then.
-    pub fn passed_over_before(&self, now: Time) -> Time {
-        let long_ago =
-            Time::from_micros(now.as_micros().saturating_sub(PASSED_OVER_AFTER.as_micros() as u64));
-        self.answered_sent_at.min(long_ago)
+        let patience = match self.gap {
+            Duration::ZERO => SNUB_AFTER,
+            gap => self.round_trip_min + gap * 4 + OVERDUE_AFTER,
+        };
+        self.waiting_since().is_some_and(|since| now.since(since) >= patience.min(self.patience()))
     }
 
     /// How many requests should be outstanding at this rate.
@@ -163,24 +172,28 @@ impl Pipeline {
         if self.requests.is_empty() {
             self.progress_at = now;
         }
-        self.requests.push_back(Outstanding { block, sent_at: now });
+        self.requests.push_back(Outstanding { block, sent_at: now, passed_at: None });
     }
 
     /// A block has come.
     pub fn answer(&mut self, block: BlockRef, now: Time) -> Answer {
         if let Some(at) = self.requests.iter().position(|r| r.block == block) {
             let request = self.requests.remove(at).expect("just found");
+            for passed in self.requests.iter_mut().take(at) {
+                passed.passed_at.get_or_insert(now);
+            }
+            self.note_gap(now);
             self.round_trip_min = self.round_trip_min.min(now.since(request.sent_at));
-            let gap = now.since(self.progress_at);
-            self.gap = Some(self.gap.map_or(gap, |mean| (mean * 7 + gap) / 8));
             self.progress_at = now;
-            self.answered_sent_at = self.answered_sent_at.max(request.sent_at);
             self.grow(now);
             return Answer::Requested;
         }
         match self.withdrawn.iter().position(|&b| b == block) {
             Some(at) => {
                 self.withdrawn.remove(at);
+                if self.silent_since.is_some() {
+                    self.note_gap(now);
+                }
                 Answer::Withdrawn
             }
             None => Answer::Unrequested,
@@ -227,6 +240,29 @@ impl Pipeline {
             self.withdraw(block);
         }
         blocks
+    }
+
+    /// The peer lets its requests lie, and they are about to be taken back.
+    pub fn note_silence(&mut self) {
+        self.silent_since.get_or_insert(self.progress_at);
+    }
+
+    /// How long this peer may let requests lie before it is snubbed.
+    pub fn patience(&self) -> Duration {
+        (self.gap * 3).clamp(SNUB_AFTER, SNUB_AFTER_MAX)
+    }
+
+    /// The requests that are lost: later ones have been answered for longer than it takes to answer all of them.
+    pub fn lost(&self, now: Time) -> impl Iterator<Item = BlockRef> + '_ {
+        let patience = REQUEST_LOST_AFTER.max(self.gap * 2 * self.requests.len() as u32);
+        let is_lost = move |r: &&Outstanding| r.passed_at.is_some_and(|at| now.since(at) >= patience);
+        self.requests.iter().filter(is_lost).map(|r| r.block)
+    }
+
+    fn note_gap(&mut self, now: Time) {
+        let since = self.silent_since.take().unwrap_or(self.progress_at);
+        let waited = now.since(since);
+        self.gap = waited.max((self.gap * 3 + waited) / 4);
     }
 
     fn grow(&mut self, now: Time) {

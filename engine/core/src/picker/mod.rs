@@ -433,7 +433,7 @@ impl Picker {
         let arrivals = self.arrivals;
         let Some((open, index)) = self.open_block(block) else { return Arrival::Unwanted };
         let before = open.free();
-        match open.receive(index, peer, arrivals) {
+        match open.receive(index, Some(peer), arrivals) {
             BlockState::Received(_) | BlockState::Padding => return Arrival::Unwanted,
             BlockState::Free => {}
             BlockState::Requested(holders) => holders.iter().filter(|&h| h != peer).for_each(&mut cancel),
@@ -443,6 +443,28 @@ impl Picker {
             self.free_blocks -= freed;
         }
         Arrival::Fresh { complete }
+    }
+
+    /// Blocks of a piece that nobody was asked for yet are here from an earlier run. Whether they are all of it; false too if
+    /// the piece is not wanted or under way already.
+    pub fn restore(&mut self, piece: PieceIndex, blocks: &[u32]) -> bool {
+        if blocks.is_empty() || !self.startable.remove(piece) {
+            return false;
+        }
+        let mut open = self.unopened(piece);
+        for &index in blocks {
+            open.receive(index, None, self.arrivals);
+        }
+        self.free_blocks += open.free();
+        let is_complete = open.is_complete();
+        self.open.insert(piece, open);
+        is_complete
+    }
+
+    /// Bytes received of wanted pieces that are not yet had.
+    pub fn bytes_in_open(&self) -> u64 {
+        let wanted = self.open.iter().filter(|(piece, _)| self.missing.has(**piece));
+        wanted.map(|(piece, open)| open.received_bytes(self.geometry.len_of(*piece))).sum()
     }
 
     /// `peer` will not send this block after all, or not soon: it choked us, rejected it, is gone or
@@ -505,7 +527,8 @@ impl Picker {
         self.padding_blocks(piece).next().is_some() && self.padding.is_assumed_in(&self.geometry, piece)
     }
 
-    /// Who sent the blocks of an open or complete piece, by block index.
+    /// Who sent the blocks of an open or complete piece, by block index; `None` for one that is missing, is padding, or came in an
+    /// earlier run.
     pub fn senders(&self, piece: PieceIndex) -> Vec<Option<PeerKey>> {
         self.open.get(&piece).map(OpenPiece::senders).unwrap_or_default()
     }

@@ -1,5 +1,6 @@
 //! A piece of which some block is asked for or received.
 
+use crate::geometry::BLOCK_LEN;
 use crate::id::PeerKey;
 
 /// How many peers may be asked for one block in the endgame while it may still come from one of them.
@@ -22,7 +23,8 @@ impl Holders {
 pub(super) enum BlockState {
     Free,
     Requested(Holders),
-    Received(PeerKey),
+    /// From whom; `None`: in an earlier run.
+    Received(Option<PeerKey>),
     /// It is padding: nobody is asked for it.
     Padding,
 }
@@ -89,6 +91,13 @@ impl OpenPiece {
         self.received
     }
 
+    /// Bytes received of a piece of this length.
+    pub(super) fn received_bytes(&self, piece_len: u32) -> u64 {
+        let shortfall = self.blocks.len() as u32 * BLOCK_LEN - piece_len;
+        let has_last = matches!(self.blocks.last(), Some(BlockState::Received(_)));
+        u64::from(self.received) * u64::from(BLOCK_LEN) - if has_last { u64::from(shortfall) } else { 0 }
+    }
+
     /// How many blocks had come to the torrent when the last one came to this piece.
     pub(super) fn received_at(&self) -> u64 {
         self.received_at
@@ -150,7 +159,7 @@ impl OpenPiece {
         self.blocks.iter().all(|block| match block {
             BlockState::Free | BlockState::Padding => true,
             BlockState::Requested(holders) => holders.iter().all(|holder| holder == peer),
-            BlockState::Received(sender) => *sender == peer,
+            BlockState::Received(sender) => *sender == Some(peer),
         })
     }
 
@@ -211,7 +220,7 @@ impl OpenPiece {
     }
 
     /// Marks the block as received and returns what it was before; unchanged if it was received.
-    pub(super) fn receive(&mut self, index: u32, peer: PeerKey, at: u64) -> BlockState {
+    pub(super) fn receive(&mut self, index: u32, peer: Option<PeerKey>, at: u64) -> BlockState {
         let state = &mut self.blocks[index as usize];
         if matches!(state, BlockState::Received(_) | BlockState::Padding) {
             return state.clone();
@@ -243,7 +252,7 @@ impl OpenPiece {
 
     pub(super) fn senders(&self) -> Vec<Option<PeerKey>> {
         let sender = |state: &BlockState| match state {
-            BlockState::Received(peer) => Some(*peer),
+            BlockState::Received(peer) => *peer,
             _ => None,
         };
         self.blocks.iter().map(sender).collect()

@@ -14,6 +14,9 @@ pub(super) const ATTEMPTS_MAX: usize = 256;
 /// Whoever sent a block, where it is (if still known), and the block's digest.
 pub(super) type Sent = (PeerKey, Option<SocketAddr>, [u8; 20]);
 
+/// Who sent what came in an earlier run: nobody who could be blamed for it.
+pub(super) const EARLIER: PeerKey = PeerKey(u32::MAX);
+
 /// The digest of a block whose bytes were not at hand, or that nobody sent.
 pub(super) const UNKNOWN: [u8; 20] = [0; 20];
 

@@ -1,19 +1,20 @@
 //! Asking for blocks, and what becomes of them.
 
-use super::blame::{UNKNOWN, Verdict};
+use super::blame::{EARLIER, UNKNOWN, Verdict};
 use super::{Action, CloseReason, Event, PieceResult, Pressure, Torrent};
 use crate::geometry::BLOCK_LEN;
 use crate::id::{BlockRef, PeerKey, PieceIndex};
 use crate::peer::budget::{Cost, PER_PIECE};
-pub use crate::peer::pipeline::SNUB_AFTER;
 use crate::peer::pipeline::{Answer, REQUESTS_MIN};
 use crate::peer::{Due, Peer};
 use crate::picker::{Arrival, Source};
 use crate::time::{Duration, Time};
 use crate::wire::Message;
+use std::collections::BTreeSet;
 
-/// A request that is passed over for this long while later ones are answered is given up.
-pub const REQUEST_LOST_AFTER: Duration = Duration::from_secs(30);
+/// Under a download limit, no more is asked for than comes in this time, but for a few blocks: what peers have sent and we
+/// may not read yet can neither be cancelled nor asked of somebody else.
+pub const LIMITED_QUEUE_TIME: Duration = Duration::from_secs(10);
 /// A peer that sends more blocks than this that we never asked for is closed.
 pub const UNREQUESTED_BLOCKS_MAX: u32 = 64;
 /// How many blocks that a peer refused once may be asked of it again; beyond that the first refusal is final.
@@ -95,6 +96,14 @@ impl Torrent {
         }
     }
 
+    /// These blocks of a piece, by index, are here from an earlier run and were never verified. Nobody is blamed for them.
+    /// Before there are peers.
+    pub fn restore_blocks(&mut self, piece: PieceIndex, blocks: &[u32]) {
+        if self.picker.restore(piece, blocks) {
+            self.complete_piece(piece);
+        }
+    }
+
     /// A complete piece has been verified and written, or not.
     pub fn handle_piece_result(&mut self, now: Time, piece: PieceIndex, result: PieceResult) {
         // Those who were on trial may go on.
@@ -162,17 +171,25 @@ impl Torrent {
         self.totals.bytes_corrupt += u64::from(self.picker.padding().payload_in(&self.geometry, piece));
         self.events.push_back(Event::PieceFailed(piece));
         let senders = self.picker.senders(piece);
-        // Padding keeps its place among the blocks, with nothing to blame on anybody.
-        let first = senders.iter().copied().flatten().next();
-        let attempt = senders.iter().zip(digests).filter_map(|(sender, digest)| {
-            let key = sender.or(first)?;
-            Some((key, self.addr_of(key), if sender.is_some() { digest } else { UNKNOWN }))
-        });
+        let padding: BTreeSet<usize> =
+            self.picker.padding_blocks(piece).map(|index| index as usize).collect();
+        let first = senders.iter().copied().flatten().next().unwrap_or(EARLIER);
+        let attempt =
+            senders.iter().zip(digests).enumerate().map(|(index, (sender, digest))| match *sender {
+                Some(key) => (key, self.addr_of(key), digest),
+                // It keeps its place among the blocks, with nothing to blame on anybody.
+                None if padding.contains(&index) => (first, self.addr_of(first), UNKNOWN),
+                None => (EARLIER, None, digest),
+            });
         let attempt = attempt.collect();
         if let Some(verdict) = self.blame.piece_failed(piece, attempt, self.picker.is_guess(piece)) {
             self.punish(now, verdict);
         }
-        let mut suspects: Vec<PeerKey> = senders.into_iter().flatten().collect();
+        // What lay on disk meanwhile may be what is wrong: whoever sent the rest is not suspected.
+        let is_known =
+            |(index, sender): (usize, &Option<PeerKey>)| sender.is_some() || padding.contains(&index);
+        let all_are_known = senders.iter().enumerate().all(is_known);
+        let mut suspects: Vec<PeerKey> = senders.into_iter().flatten().filter(|_| all_are_known).collect();
         suspects.sort_unstable();
         suspects.dedup();
         let liars: Vec<PeerKey> = suspects.iter().copied().filter(|&key| self.is_liar(key)).collect();
@@ -239,6 +256,7 @@ impl Torrent {
         let Some(peer) = self.peers.get(key) else { return };
         let mut picks = std::mem::take(&mut self.picks);
         let room = peer.room(now).min(self.room_on_trial(peer));
+        let room = room.min(self.room_under_limit());
         if room > 0 {
             self.pick(now, key, room, &mut picks);
         } else if peer.peer_choking && peer.am_interested && !peer.allowed_fast_in.is_empty() {
@@ -284,6 +302,7 @@ impl Torrent {
             Pressure::Full => return,
         };
         let room = REQUESTS_MIN.saturating_sub(peer.pipeline.len()).min(self.room_on_trial(peer));
+        let room = room.min(self.room_under_limit());
         let mut allowed = crate::bitfield::Bitfield::empty(self.geometry.pieces());
         self.count(allowed.words().len() + peer.allowed_fast_in.len());
         for &piece in peer.allowed_fast_in.iter().filter(|&&p| peer.have.has(p)) {
@@ -379,6 +398,34 @@ impl Torrent {
         blocks
     }
 
+    /// How fast payload may come, in bytes/s; `None`: as it likes.
+    pub fn set_download_limit(&mut self, now: Time, bytes_per_s: Option<u64>) {
+        self.download_limit = bytes_per_s;
+        self.refill_all = true;
+        self.unsettled = Some(now);
+    }
+
+    /// How many blocks peers are asked for.
+    fn outstanding(&self) -> usize {
+        match self.download_limit {
+            Some(_) => self.peers.values().map(|peer| peer.pipeline.len()).sum(),
+            None => 0,
+        }
+    }
+
+    /// How long so many blocks take under the limit.
+    fn time_to_read(&self, blocks: usize) -> Duration {
+        let bytes = blocks as u64 * u64::from(BLOCK_LEN);
+        self.download_limit.map_or(Duration::ZERO, |rate| Duration::from_secs(bytes / rate.max(1)))
+    }
+
+    /// How many more blocks peers may be asked for under the limit.
+    pub(super) fn room_under_limit(&self) -> usize {
+        let Some(rate) = self.download_limit else { return usize::MAX };
+        let blocks = rate.saturating_mul(LIMITED_QUEUE_TIME.as_secs()) / u64::from(BLOCK_LEN);
+        (blocks as usize).max(REQUESTS_MIN).saturating_sub(self.outstanding())
+    }
+
     /// Whether we are the ones who hold things up: what peers send waits in our own buffers.
     pub(super) fn is_held_back(&self) -> bool {
         self.pressure == Pressure::Full || self.is_disk_stalled()
@@ -389,21 +436,19 @@ impl Torrent {
             return self.refill_everyone(now);
         }
         let keys: Vec<PeerKey> = self.peers.keys().collect();
+        // What has come and the limit does not let us read yet is not the peers' fault.
+        let held = self.time_to_read(self.outstanding()) * 2;
         for key in keys {
             let peer = &self.peers[key];
-            if peer.pipeline.waiting_since().is_some_and(|since| now.since(since) >= SNUB_AFTER) {
+            let patience = peer.pipeline.patience() + held;
+            if peer.pipeline.waiting_since().is_some_and(|since| now.since(since) >= patience) {
+                let peer = self.peers.get_mut(key).expect("still here");
+                peer.pipeline.note_silence();
+                peer.snubbed = true;
                 let blocks = self.withdraw_requests(key);
-                self.peers.get_mut(key).expect("still here").snubbed = true;
                 blocks.into_iter().for_each(|block| self.send(now, key, Message::Cancel(block)));
             } else {
-                let lost: Vec<BlockRef> = peer
-                    .pipeline
-                    .iter()
-                    .take_while(|r| {
-                        now.since(r.sent_at) >= REQUEST_LOST_AFTER + crate::peer::pipeline::QUEUE_TIME
-                    })
-                    .map(|r| r.block)
-                    .collect();
+                let lost: Vec<BlockRef> = peer.pipeline.lost(now - held).collect();
                 for block in lost {
                     self.cancel(now, key, block);
                     self.picker.release(block, key);

@@ -67,8 +67,7 @@ struct Pace {
     block_time: Duration,
     silence: Duration,
     overdue: bool,
-    /// A request sent before this has been passed over.
-    passed_over_before: Time,
+    now: Time,
 }
 
 impl Pace {
@@ -76,13 +75,12 @@ impl Pace {
         let rate = peer.rate_down.bytes_per_s(now).max(1_024);
         let block_time = Duration::from_micros(u64::from(BLOCK_LEN) * 1_000_000 / rate);
         let silence = peer.pipeline.waiting_since().map_or(Duration::ZERO, |since| now.since(since));
-        let passed_over_before = peer.pipeline.passed_over_before(now);
-        Pace { block_time, silence, overdue: peer.pipeline.is_overdue(now), passed_over_before }
+        Pace { block_time, silence, overdue: peer.pipeline.is_overdue(now), now }
     }
 
     /// When the block of this request, the `index`-th in the queue, should come, from now on.
     fn eta(&self, index: usize, request: &Outstanding) -> Duration {
-        if request.sent_at < self.passed_over_before {
+        if request.is_passed_over(self.now) {
             return OVERDUE;
         }
         self.of_nth(index)

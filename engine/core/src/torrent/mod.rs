@@ -139,6 +139,8 @@ pub struct Torrent {
     votes: [Votes; 2],
     blame: Blame,
     pressure: Pressure,
+    /// How fast payload may come, in bytes/s.
+    download_limit: Option<u64>,
     /// How many complete pieces are being verified and written.
     verifying: u32,
     /// Complete pieces that the disk did not take.
@@ -195,6 +197,7 @@ impl Torrent {
             peers: Peers::default(),
             blame: Blame::default(),
             pressure: Pressure::None,
+            download_limit: None,
             verifying: 0,
             unwritten: Vec::new(),
             refill_all: false,
@@ -331,6 +334,11 @@ impl Torrent {
         (self.rate_down.bytes_per_s(now), self.rate_up.bytes_per_s(now))
     }
 
+    /// Bytes received of wanted pieces that are not yet verified and written.
+    pub fn bytes_unverified(&self) -> u64 {
+        self.picker.bytes_in_open()
+    }
+
     /// The pieces under way, the one that has waited longest for a block first.
     pub fn partial_pieces(&self) -> Vec<PieceIndex> {
         self.picker.partial_by_age()
@@ -371,7 +379,8 @@ impl Torrent {
             assert!(!is_settled(peer) || peer.am_interested == (useful > 0), "interest in {:?}", peer.key);
             assert!(peer.pipeline.len() <= crate::peer::pipeline::REQUESTS_MAX as usize);
             assert!(peer.uploads.len() <= self.config.requests_max as usize);
-            let is_held_back = self.is_held_back() || self.room_on_trial(peer) == 0;
+            let is_held_back =
+                self.is_held_back() || self.room_on_trial(peer) == 0 || self.room_under_limit() == 0;
             let is_idle = !peer.peer_choking && peer.pipeline.is_empty() && !is_held_back;
             let source = Source { key: peer.key, have: &peer.have, may_start: true, on_parole: false };
             assert!(

@@ -147,7 +147,7 @@ fn only_wanted_files_appear() {
     let edge = opened.needed.iter().next().unwrap();
     assert_eq!(storage.finish().unwrap(), [FileIndex(6)]);
     assert_eq!(names(&dir.path().join("mixed")), ["tail"]);
-    assert_eq!(names(dir.path()), ["mixed"]);
+    assert_eq!(names(dir.path()), [".mixed.swarm", "mixed"], "what the edge has of other files is kept");
     let len = torrent.info.geometry.len_of(edge);
     assert!(prepared_bytes(&storage, edge, 0..len) == torrent.bytes(edge), "the edge is still served");
     storage.close().unwrap();
@@ -178,6 +178,92 @@ fn more_wanted_later_completes_and_compares_the_edges() {
 }
 
 #[test]
+fn files_wanted_one_run_after_another_need_no_piece_twice() {
+    for is_clean in [true, false] {
+        let dir = tempfile::tempdir().unwrap();
+        let files = [("a", 40 * KIB), ("b", 5 * KIB), ("c", 90 * KIB), ("d", 10 * KIB)];
+        let torrent = Torrent::new("turns", 64 * KIB, &files.map(|(path, len)| (path, Content::Random(len))));
+        let mut written = 0;
+        for file in [1, 0, 3, 2] {
+            let wanted: Vec<bool> = (0..4).map(|i| i == file).collect();
+            let (storage, opened) = torrent.open(wanting(dir.path(), &wanted)).unwrap();
+            let mut have = opened.have.clone();
+            for piece in opened.recheck.iter() {
+                assert!(storage.check_piece(piece).unwrap(), "piece {piece} for file {file}");
+                have.insert(piece);
+            }
+            storage.reserve().unwrap();
+            for piece in opened.needed.iter().filter(|&piece| !have.has(piece)) {
+                torrent.write(&storage, piece);
+                written += 1;
+            }
+            storage.finish().unwrap();
+            assert_eq!(fs::read(torrent.path(dir.path(), file)).unwrap(), torrent.file_bytes(file));
+            if is_clean {
+                storage.close().unwrap();
+            }
+        }
+        assert_eq!(written, torrent.info.geometry.pieces(), "each piece came once");
+        torrent.assert_complete(dir.path());
+        assert_eq!(names(dir.path()), ["turns"]);
+    }
+}
+
+#[test]
+fn blocks_of_unfinished_pieces_survive_a_stop() {
+    let (dir, torrent) = (tempfile::tempdir().unwrap(), mixed());
+    let (storage, opened) = torrent.download(dir.path());
+    assert!(opened.partial.is_empty());
+    storage.reserve().unwrap();
+    for (piece, blocks) in [(2, 1..2), (4, 0..1), (5, 0..2)] {
+        let mut buffer = PieceBuffer::new(&torrent.info.geometry, PieceIndex(piece));
+        torrent.receive(&mut buffer, blocks);
+        let spill = buffer.take_for_spill();
+        storage.spill(&spill).unwrap();
+        buffer.spilled(spill);
+        if piece == 5 {
+            assert!(matches!(storage.verify_and_write(buffer), PieceOutcome::Ok));
+        }
+    }
+    storage.close().unwrap();
+    // A start that is killed loses nothing of it.
+    drop(torrent.download(dir.path()));
+    let (storage, opened) = torrent.download(dir.path());
+    assert!(opened.have.has(PieceIndex(5)));
+    assert_eq!(opened.partial, [(PieceIndex(2), vec![1]), (PieceIndex(4), vec![0])]);
+    storage.reserve().unwrap();
+    for (piece, blocks) in &opened.partial {
+        let mut buffer = PieceBuffer::new(&torrent.info.geometry, *piece).with_spilled(blocks);
+        let missing = (0..2).filter(|block| !blocks.contains(block));
+        missing.for_each(|block| torrent.receive(&mut buffer, block..block + 1));
+        assert!(matches!(storage.verify_and_write(buffer), PieceOutcome::Ok));
+    }
+    storage.close().unwrap();
+    let (_, opened) = torrent.download(dir.path());
+    assert!(opened.partial.is_empty() && opened.have.has(PieceIndex(2)) && opened.have.has(PieceIndex(4)));
+}
+
+#[test]
+fn blocks_that_the_side_file_does_not_hold_are_not_believed() {
+    let (dir, torrent) = (tempfile::tempdir().unwrap(), mixed());
+    let (storage, _) = torrent.download(dir.path());
+    storage.reserve().unwrap();
+    for piece in [PieceIndex(2), PieceIndex(4)] {
+        let mut buffer = PieceBuffer::new(&torrent.info.geometry, piece);
+        torrent.receive(&mut buffer, 0..1);
+        let spill = buffer.take_for_spill();
+        storage.spill(&spill).unwrap();
+        buffer.spilled(spill);
+    }
+    storage.close().unwrap();
+    drop(storage);
+    let side = fs::File::options().write(true).open(dir.path().join(".mixed.swarm/side")).unwrap();
+    side.set_len(3 * 32 * KIB).unwrap();
+    let (_, opened) = torrent.download(dir.path());
+    assert_eq!(opened.partial, [(PieceIndex(2), vec![0])]);
+}
+
+#[test]
 fn wanting_more_while_unfinished_does_not_trust_what_is_aside() {
     let (dir, torrent) = (tempfile::tempdir().unwrap(), mixed());
     let (storage, opened) =
@@ -193,7 +279,7 @@ fn wanting_more_while_unfinished_does_not_trust_what_is_aside() {
 }
 
 #[test]
-fn wanting_less_keeps_what_is_there_until_the_end() {
+fn wanting_less_keeps_what_is_there() {
     let (dir, torrent) = (tempfile::tempdir().unwrap(), mixed());
     let (storage, _) = torrent.download(dir.path());
     storage.reserve().unwrap();
@@ -207,6 +293,16 @@ fn wanting_less_keeps_what_is_there_until_the_end() {
     storage.finish().unwrap();
     // The folder holds two files that an edge piece has whole; the first file was not complete.
     assert_eq!(names(&dir.path().join("mixed")), ["deep", "tail"]);
+    let part = fs::metadata(dir.path().join(".mixed.swarm/0.part")).unwrap();
+    assert!(part.blocks() * 512 < 150 * KIB, "what was reserved for it is given back");
+    assert_eq!(prepared_bytes(&storage, PieceIndex(0), 0..1_000), torrent.bytes(PieceIndex(0))[..1_000]);
+    storage.close().unwrap();
+    let (storage, opened) = torrent.download(dir.path());
+    assert!(opened.have.has(PieceIndex(0)));
+    storage.reserve().unwrap();
+    torrent.fetch(&storage, &opened);
+    storage.finish().unwrap();
+    torrent.assert_complete(dir.path());
     assert_eq!(names(dir.path()), ["mixed"]);
 }
 

@@ -1,6 +1,5 @@
 //! What a storage promises, on real files.
 
-use super::handles::HandleLimits;
 use super::testing::{Content, Torrent, all_of, names};
 use super::*;
 use crate::buffer::BLOCK_BYTES;
