@@ -29,8 +29,7 @@ class Names(Case):
         self.must("mkfs.exfat", image)
         device = self.must("losetup", "--find", "--show", image).strip()
         self.addCleanup(subprocess.run, ["losetup", "--detach", device])
-        # Without this, files that are removed while they are open are kept under another name.
-        self.must("mount.exfat-fuse", "-o", "hard_remove", device, folder)
+        self.must("mount.exfat-fuse", device, folder)
         self.addCleanup(subprocess.run, ["umount", "--lazy", folder])
         return folder
 
