@@ -103,8 +103,8 @@ pub struct Picker {
     open: BTreeMap<PieceIndex, OpenPiece>,
     /// Of the open pieces, those that failed before.
     suspects: BTreeSet<PieceIndex>,
-    /// At least the open pieces that are left to a peer on parole.
-    parole: BTreeSet<PieceIndex>,
+    /// At least the open pieces that are left to a peer on parole, by that peer.
+    parole: BTreeSet<(PeerKey, PieceIndex)>,
     /// Blocks of open pieces that nobody was asked for.
     free_blocks: u32,
     /// Counts blocks that came, as a clock for the age of partial pieces.
@@ -368,7 +368,7 @@ impl Picker {
         let mut open = self.unopened(piece);
         if source.on_parole {
             open.leave_to(source.key);
-            self.parole.insert(piece);
+            self.parole.insert((source.key, piece));
         }
         self.free_blocks += open.free();
         self.open.insert(piece, open);
@@ -544,15 +544,20 @@ impl Picker {
 
     /// A piece with blocks of `peer` has been verified: what else it has started is open to all.
     pub fn parole_ended(&mut self, peer: PeerKey) {
-        self.for_each_on_parole(|open| open.end_parole_of(peer));
+        let of_peer = (peer, PieceIndex(0))..=(peer, PieceIndex(u32::MAX));
+        while let Some(&(_, piece)) = self.parole.range(of_peer.clone()).next() {
+            self.count(1);
+            self.parole.remove(&(peer, piece));
+            self.open.get_mut(&piece).into_iter().for_each(|open| open.end_parole_of(peer));
+        }
     }
 
-    fn for_each_on_parole(&mut self, mut f: impl FnMut(&mut OpenPiece)) {
-        self.count(self.parole.len() as u64);
+    /// Takes a round of their patience from the pieces that are left to somebody.
+    fn tick_parole(&mut self) {
         let open = &mut self.open;
-        self.parole.retain(|piece| {
-            open.get_mut(piece).is_some_and(|open| {
-                f(open);
+        self.parole.retain(|(peer, piece)| {
+            open.get_mut(piece).filter(|open| open.left_to() == Some(*peer)).is_some_and(|open| {
+                open.forgive_parole();
                 open.left_to().is_some()
             })
         });
@@ -574,7 +579,7 @@ impl Picker {
     /// Lets suspected senders fill pieces again that nobody else has taken up, or not quickly enough.
     pub fn open_to_suspects(&mut self) {
         self.for_each_suspect(OpenPiece::forgive);
-        self.for_each_on_parole(OpenPiece::forgive_parole);
+        self.tick_parole();
         let open = &self.open;
         self.suspects.retain(|piece| open.get(piece).is_some_and(OpenPiece::is_suspect));
     }
