@@ -100,8 +100,9 @@ fn a_terminated_download_saves_its_state_and_exits_130(local: Local) {
     first.signal("TERM");
     let (code, last) = first.finish();
     assert_eq!((code, &last["event"], &last["kind"]), (Some(130), &"failed".into(), &"interrupted".into()));
-    assert_eq!(first.stderr().lines().count(), 1);
-    assert!(first.stderr().contains(" of 8 MiB kept"), "{}", first.stderr());
+    let stderr = first.stderr();
+    assert_eq!(stderr.lines().count(), 1);
+    assert!(stderr.contains(" of 8 MiB kept"), "{stderr}");
     let second = get(local, dir.path(), "file.meta", "out", &peer, &[]).complete();
     assert!(second["bytes_down"].as_u64().unwrap() <= len as u64 - had["bytes_verified"].as_u64().unwrap());
     assert_same(dir.path(), "out");
