@@ -14,14 +14,16 @@ use crate::net::reader::SCRATCH_LEN;
 use crate::storage::Handles;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
-use swarm_core::id::InfoHash;
+use swarm_core::admission::{self, Holder};
+use swarm_core::id::{InfoHash, PeerKey};
 use swarm_core::rng::Rng;
 use swarm_core::time::{Duration, Time};
 use swarm_core::torrent::Pressure;
+use swarm_core::torrent::discovery::pace::DialRate;
 use swarm_core::wire::handshake::Reserved;
 use tokio::sync::{Notify, Semaphore};
 
@@ -45,6 +47,7 @@ pub(crate) struct Hub {
     /// Torrents of which only a link is known so far.
     pub(super) fetches: RefCell<BTreeMap<InfoHash, Rc<FetchShell>>>,
     pub(crate) half_open: Rc<Semaphore>,
+    dial_rate: Cell<DialRate>,
     /// Whose turn it is to check existing data: one torrent at a time keeps every worker busy, and disks seek less.
     pub(crate) checks: Semaphore,
     pub(crate) connections: Cell<usize>,
@@ -79,6 +82,7 @@ impl Hub {
             torrents: RefCell::default(),
             fetches: RefCell::default(),
             half_open: Rc::new(Semaphore::new(options.half_open_max.max(1))),
+            dial_rate: Cell::new(DialRate::of_session()),
             checks: Semaphore::new(1),
             connections: Cell::new(0),
             memory_freed: Notify::new(),
@@ -110,6 +114,44 @@ impl Hub {
     pub(crate) fn instant(&self, time: Time) -> tokio::time::Instant {
         let ahead = time.since(self.now());
         tokio::time::Instant::now() + ahead.min(Duration::from_secs(86_400))
+    }
+
+    /// Whether another connection has a place. If there is none for it, another one may give way, of whichever torrent.
+    /// Must not be called while a torrent is being changed.
+    pub(crate) fn make_place(&self, newcomer: IpAddr) -> bool {
+        if self.connections.get() < self.options.peers_max {
+            return true;
+        }
+        let Some((info_hash, key)) = self.who_gives_way(newcomer) else { return false };
+        let torrent = self.torrents.borrow().get(&info_hash).cloned();
+        torrent.into_iter().for_each(|torrent| torrent.give_place(key));
+        true
+    }
+
+    fn who_gives_way(&self, newcomer: IpAddr) -> Option<(InfoHash, PeerKey)> {
+        let mut holders = Vec::new();
+        for (info_hash, torrent) in self.torrents.borrow().iter() {
+            torrent.collect_holders(self.now(), |Holder { key, ip, standing, useful_at }| {
+                holders.push(Holder { key: (*info_hash, key), ip, standing, useful_at });
+            });
+        }
+        admission::gives_way(newcomer, &holders, self.options.peers_max)
+    }
+
+    /// Whether a connection to this address would have a place. Must not be called while a torrent is being changed.
+    pub(crate) fn may_dial(&self, to: IpAddr) -> bool {
+        self.connections.get() < self.options.peers_max || self.who_gives_way(to).is_some()
+    }
+
+    /// Waits until the session may dial again.
+    pub(crate) async fn dial_pace(&self) {
+        let (mut rate, now) = (self.dial_rate.get(), self.now());
+        let at = rate.next_at(now);
+        rate.take(at);
+        self.dial_rate.set(rate);
+        if at > now {
+            tokio::time::sleep_until(self.instant(at)).await;
+        }
     }
 
     /// Looks at how full the pool is, and tells the torrents if that has become another matter.

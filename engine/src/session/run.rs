@@ -10,17 +10,19 @@ use super::{AddTorrent, FetchMetadata, Request, TorrentHandle};
 use crate::Error;
 use crate::net::handshake::{self, HANDSHAKE_TIMEOUT};
 use crate::net::socket;
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::time::Duration;
+use swarm_core::admission::Unfinished;
 use swarm_core::id::InfoHash;
 use tokio::net::TcpStream;
-use tokio::sync::{Semaphore, mpsc};
-use tokio::task::{JoinSet, LocalSet, spawn_local};
+use tokio::sync::mpsc;
+use tokio::task::{AbortHandle, JoinSet, LocalSet, spawn_local};
 
-/// How many accepted connections may be without a handshake at a time.
-const UNGREETED_MAX: usize = 256;
+/// How many accepted connections may be without a handshake at a time. Beyond, the oldest of the largest crowd gives way.
+const UNFINISHED_MAX: usize = 256;
 /// How long to wait when the system has no more file descriptors for a new connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 /// How often memory that is no longer needed is given back.
@@ -35,9 +37,9 @@ pub(super) fn run(
     let local = LocalSet::new();
     local.block_on(runtime, async move {
         let hub = Rc::new(hub);
-        let ungreeted = Rc::new(Semaphore::new(UNGREETED_MAX));
+        let doorway = Rc::new(Doorway::new());
         for socket in sockets {
-            spawn_local(accept(Rc::clone(&hub), socket, Rc::clone(&ungreeted)));
+            spawn_local(accept(Rc::clone(&hub), socket, Rc::clone(&doorway)));
         }
         dht::start(&hub);
         lsd::start(&hub);
@@ -120,23 +122,58 @@ fn start_fetch(
     fetches.spawn_local(fetch::run(Rc::clone(hub), options, reply));
 }
 
-async fn accept(hub: Rc<Hub>, socket: TcpListener, ungreeted: Rc<Semaphore>) {
+/// The accepted connections that have not shaken hands, and the tasks that wait for it.
+struct Doorway {
+    unfinished: RefCell<Unfinished>,
+    tasks: RefCell<BTreeMap<u64, AbortHandle>>,
+}
+
+impl Doorway {
+    fn new() -> Doorway {
+        Doorway { unfinished: RefCell::new(Unfinished::new(UNFINISHED_MAX)), tasks: RefCell::default() }
+    }
+
+    /// Waits for a connection's handshake, for as long as nobody else needs its place more.
+    fn enter(self: &Rc<Self>, hub: &Rc<Hub>, stream: TcpStream, addr: SocketAddr) {
+        let (number, gone) = self.unfinished.borrow_mut().arrive(addr.ip());
+        gone.into_iter().for_each(|gone| self.close(gone));
+        let (hub, doorway) = (Rc::clone(hub), Rc::clone(self));
+        let task = spawn_local(async move {
+            let greeted = tokio::time::timeout(HANDSHAKE_TIMEOUT, greet(&hub, stream, addr)).await;
+            doorway.unfinished.borrow_mut().leave(number);
+            doorway.tasks.borrow_mut().remove(&number);
+            match greeted {
+                Ok(Ok((swarm, stream, hello))) => swarm.accepted(stream, addr, hello),
+                Ok(Err(error)) => tracing::debug!(%addr, %error, "incoming connection refused"),
+                Err(_) => tracing::debug!(%addr, "incoming connection without a handshake"),
+            }
+        });
+        self.tasks.borrow_mut().insert(number, task.abort_handle());
+    }
+
+    fn close(&self, number: u64) {
+        if let Some(task) = self.tasks.borrow_mut().remove(&number) {
+            task.abort();
+        }
+    }
+
+    /// Closes the connection that goes first. Whether there was any.
+    fn make_room(&self) -> bool {
+        let gone = self.unfinished.borrow_mut().give_way();
+        gone.into_iter().for_each(|gone| self.close(gone));
+        gone.is_some()
+    }
+}
+
+async fn accept(hub: Rc<Hub>, socket: TcpListener, doorway: Rc<Doorway>) {
     let Ok(listener) = tokio::net::TcpListener::from_std(socket) else { return };
     loop {
         match listener.accept().await {
-            Ok((stream, addr)) => {
-                let hub = Rc::clone(&hub);
-                let ungreeted = Rc::clone(&ungreeted);
-                spawn_local(async move {
-                    let Ok(permit) = ungreeted.try_acquire() else { return };
-                    let greeted = tokio::time::timeout(HANDSHAKE_TIMEOUT, greet(&hub, stream, addr)).await;
-                    drop(permit);
-                    match greeted {
-                        Ok(Ok((swarm, stream, hello))) => swarm.accepted(stream, addr, hello),
-                        Ok(Err(error)) => tracing::debug!(%addr, %error, "incoming connection refused"),
-                        Err(_) => tracing::debug!(%addr, "incoming connection without a handshake"),
-                    }
-                });
+            Ok((stream, addr)) => doorway.enter(&hub, stream, addr),
+            // Most likely the system has no more file descriptors: who has not shaken hands gives one back.
+            Err(error) if doorway.make_room() => {
+                tracing::debug!(%error, "closed an incoming connection for another");
+                tokio::task::yield_now().await;
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot accept connections");
