@@ -12,6 +12,7 @@
 //! *arrived*, never what is in it.
 #![forbid(unsafe_code)]
 
+pub mod admission;
 pub mod bencode;
 pub mod bitfield;
 pub mod choker;

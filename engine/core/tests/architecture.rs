@@ -79,7 +79,7 @@ const HASH_TABLES_LOOKED_UP_ONLY: &[&str] =
 /// row each other.
 const LAYERS: &[&[&str]] = &[
     &["bencode", "bitfield", "geometry", "id", "net", "padding", "rate", "rng", "time"],
-    &["choker", "dht", "lsd", "metainfo", "picker", "tracker", "wire"],
+    &["admission", "choker", "dht", "lsd", "metainfo", "picker", "tracker", "wire"],
     &["peer"],
     &["torrent"],
 ];

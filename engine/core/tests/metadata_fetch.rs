@@ -6,7 +6,7 @@ use swarm_core::id::{InfoHash, PeerId, PeerKey};
 use swarm_core::peer::PeerInfo;
 use swarm_core::rng::Rng;
 use swarm_core::time::{Duration, Time};
-use swarm_core::torrent::discovery::Origin;
+use swarm_core::torrent::discovery::{Dial, Origin};
 use swarm_core::torrent::fetch::{
     ASSEMBLIES_LEN_MAX, Fetch, FetchConfig, FetchEvent, METADATA_LEN_MAX, PARALLEL_MAX, REQUESTS_PER_S_MAX,
 };
@@ -91,7 +91,7 @@ impl World {
     fn with(mut self, kind: Kind, from: Duration) -> World {
         let addr = addr(self.peers.len() as u16 + 1);
         self.peers.insert(addr, (kind, self.now + from));
-        self.fetch.handle_addresses(self.now, &[addr], Origin::Network { from_loopback: false });
+        self.fetch.handle_addresses(self.now, &[addr], Origin::Tracker("192.0.2.1".parse().unwrap()));
         self
     }
 
@@ -103,7 +103,7 @@ impl World {
     fn drain(&mut self) {
         while let Some(action) = self.fetch.poll_action() {
             match action {
-                Action::Connect(addr) => {
+                Action::Connect(Dial { addr, .. }) => {
                     let is_there = self.peers.get(&addr).is_some_and(|(_, from)| *from <= self.now);
                     let input = if is_there { Input::Connected(addr) } else { Input::Refused(addr) };
                     self.later(ROUND_TRIP, input);

@@ -66,7 +66,7 @@ impl Script {
         while let Some(action) = self.torrent.poll_action() {
             match action {
                 Action::Send { peer, message } => sent.push((peer, message)),
-                Action::Connect(addr) => dialled.push(addr),
+                Action::Connect(dial) => dialled.push(dial.addr),
                 _ => {}
             }
         }

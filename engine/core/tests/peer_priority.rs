@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use swarm_core::bitfield::Bitfield;
 use swarm_core::geometry::{BLOCK_LEN, Geometry};
-use swarm_core::id::{InfoHash, PeerId, PeerKey};
+use swarm_core::id::{InfoHash, PeerId, PeerKey, PieceIndex};
 use swarm_core::net::peer_priority;
 use swarm_core::peer::PeerInfo;
 use swarm_core::time::{Duration, Time};
@@ -57,9 +57,13 @@ struct Script {
 }
 
 impl Script {
-    /// A seed, so that whoever connects may want something.
+    /// A torrent with half of the pieces, so that whoever connects may have something for us, and want something.
     fn new(net: Net, ranked: bool) -> Script {
         let geometry = Geometry::new(u64::from(10 * BLOCK_LEN), u64::from(BLOCK_LEN)).unwrap();
+        let mut have = Bitfield::empty(10);
+        for n in 0..5 {
+            have.insert(PieceIndex(n));
+        }
         let config = Config {
             ranked,
             peers_max: PEERS_MAX,
@@ -68,7 +72,7 @@ impl Script {
             half_open_max: 100,
             ..Config::new(InfoHash([1; 20]), PeerId([0; 20]), 42)
         };
-        let torrent = Torrent::new(config, geometry, Bitfield::full(10));
+        let torrent = Torrent::new(config, geometry, have);
         Script { net, torrent, now: Time::from_micros(1) }
     }
 
@@ -105,9 +109,9 @@ impl Script {
 
     fn dialled(&mut self, numbers: std::ops::Range<u16>) -> Vec<SocketAddr> {
         let addrs: Vec<SocketAddr> = numbers.map(|n| self.net.addr(n)).collect();
-        self.torrent.handle_addresses(self.now, &addrs, Origin::Network { from_loopback: false });
+        self.torrent.handle_addresses(self.now, &addrs, Origin::Tracker("192.0.2.1".parse().unwrap()));
         let dialled = |action| match action {
-            Action::Connect(addr) => Some(addr),
+            Action::Connect(dial) => Some(dial.addr),
             _ => None,
         };
         std::iter::from_fn(|| self.torrent.poll_action()).filter_map(dialled).collect()
@@ -127,7 +131,11 @@ fn full(net: Net, ranked: bool) -> (Script, Vec<u16>) {
     let mut script = Script::new(net, ranked);
     script.torrent.handle_own_ip(net.ours());
     let here = net.by_priority(100..100 + PEERS_MAX as u16);
-    here.iter().for_each(|n| assert_eq!(script.connect(*n, true), []));
+    for n in &here {
+        assert_eq!(script.connect(*n, true), []);
+        // Somebody who might give us something.
+        script.torrent.handle_message(script.now, PeerKey((*n).into()), &Message::HaveAll);
+    }
     script.pass(Duration::from_secs(61));
     (script, here)
 }

@@ -31,6 +31,9 @@ impl Seed {
             assert_eq!(told.len(), 1, "one piece to begin with");
             seed.send(key, Message::HaveNone);
             seed.send(key, Message::Interested);
+            // Those who may ask do, and get it.
+            seed.send(key, Message::Request(BlockRef { piece: told[0], begin: 0, len: BLOCK_LEN }));
+            seed.torrent.next_upload(seed.now, PeerKey(key));
             told[0]
         });
         let told = told.collect();
@@ -173,7 +176,6 @@ fn it_ends_as_soon_as_every_piece_is_elsewhere() {
 fn who_has_passed_nothing_on_hears_of_more_only_while_the_uplink_idles() {
     for is_idle in [true, false] {
         let (mut seed, pieces) = Seed::with_peers(6);
-        seed.pass(1);
         let ask = |seed: &mut Seed, key: u32| {
             let piece = pieces[key as usize - 1];
             for begin in [0, BLOCK_LEN] {
@@ -190,4 +192,15 @@ fn who_has_passed_nothing_on_hears_of_more_only_while_the_uplink_idles() {
         assert_eq!(told(&seed.pass(1), 1), [], "once may be chance");
         assert_eq!(told(&seed.pass(2), 1).len(), usize::from(is_idle), "while it idles: {is_idle}");
     }
+}
+
+#[test]
+fn those_who_take_nothing_are_not_waited_for() {
+    let (mut seed, _) = Seed::with_peers(0);
+    for key in 1..=40 {
+        seed.connect(key);
+        seed.send(key, Message::Interested);
+    }
+    seed.pass(10);
+    assert!(!seed.torrent.is_super_seeding(), "there is nobody to copy anything from");
 }

@@ -13,6 +13,7 @@ use std::net::SocketAddr;
 use swarm_core::id::{BlockRef, PeerKey, PieceIndex};
 use swarm_core::peer::PeerInfo;
 use swarm_core::time::{Duration, Time};
+use swarm_core::torrent::discovery::Dial;
 use swarm_core::torrent::{Action, Event, PieceResult, Torrent, Totals};
 use swarm_core::wire::Message;
 
@@ -427,7 +428,7 @@ impl Node {
                 }
             }
             Action::Close { peer, .. } => self.hang_up(now, peer, net),
-            Action::Connect(to) => self.dial(now, to, net),
+            Action::Connect(dial) => self.dial(now, dial, net),
             Action::CompletePiece { piece, .. } => {
                 let done = self.begin_write(now, piece, PIECE_TIME);
                 self.verifying.push_back((done, piece));
@@ -484,13 +485,13 @@ impl Node {
     }
 
     /// TCP's handshake and then our own: the other side knows after three one-way delays, we after four.
-    fn dial(&mut self, now: Time, addr: SocketAddr, net: &mut Network) {
+    fn dial(&mut self, now: Time, Dial { addr, patience }: Dial, net: &mut Network) {
         let Some(to) = net.hosts.id_at(addr).filter(|_| self.online) else {
             return self.torrent.handle_connect_failed(now, addr);
         };
         let key = self.new_link(to, None, net);
         if net.hosts.are_apart(self.id, to) {
-            return net.leave(self.id, now + DIAL_TIMEOUT, key, What::Refused);
+            return net.leave(self.id, now + patience, key, What::Refused);
         }
         let delay = net.hosts.delay_between(self.id, to);
         let at = self.arrival_of_message(key, now + delay * 2, delay);

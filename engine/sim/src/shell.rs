@@ -6,7 +6,7 @@ use crate::network::Network;
 use crate::node::{Behaviour, Node};
 use crate::tracker::{self, Answer};
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use swarm_core::id::{PeerKey, PieceIndex};
 use swarm_core::rng::Rng;
 use swarm_core::time::{Duration, Time};
@@ -151,7 +151,7 @@ impl Node {
         if let Ok(response) = answer.result {
             let peers: Vec<SocketAddr> =
                 response.peers.iter().map(|peer| peer.addr).filter(|&addr| addr != own).collect();
-            self.torrent.handle_addresses(now, &peers, Origin::Network { from_loopback: false });
+            self.torrent.handle_addresses(now, &peers, Origin::Tracker(Ipv4Addr::UNSPECIFIED.into()));
         }
     }
 

@@ -10,7 +10,7 @@ use crate::queue::Inbox;
 use crate::shell::{self, Habit, Shell};
 use crate::socket::Buffers;
 use crate::tracker::{self, Tracker};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use swarm_core::bitfield::Bitfield;
 use swarm_core::geometry::Geometry;
 use swarm_core::id::{InfoHash, PeerId, PieceIndex};
@@ -197,7 +197,7 @@ impl World {
         let addrs: Vec<SocketAddr> =
             of.iter().filter(|other| **other != id).map(|other| self.hosts.addr_of(*other)).collect();
         self.with(id, |node, now| {
-            node.torrent.handle_addresses(now, &addrs, Origin::Network { from_loopback: false });
+            node.torrent.handle_addresses(now, &addrs, Origin::Tracker(Ipv4Addr::UNSPECIFIED.into()));
         });
     }
 

@@ -64,6 +64,7 @@ pub(crate) async fn run(
         };
         if matches!(flush, Flush::Blocked(_)) {
             ahead.on_blocked(torrent.now());
+            torrent.upload_blocked(key);
         }
         if reading == ReadWait::Peer && !torrent.is_backed_up(key) {
             reading = ReadWait::Nothing;

@@ -15,22 +15,28 @@ pub(crate) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// The part of a handshake up to the info-hash, after which an acceptor knows which torrent is meant.
 const FRONT_LEN: usize = 48;
 
-/// Dials a peer and opens the connection. `None` if there may be no further connections.
+/// Dials a peer and opens the connection. Who takes longer than `patience` has failed. `None` if there may be no further
+/// connections.
 pub(crate) async fn dial(
     hub: &Hub,
     addr: SocketAddr,
+    patience: Duration,
     ours: Handshake,
 ) -> Option<io::Result<(TcpStream, Handshake)>> {
     let _permit = hub.half_open.acquire().await;
-    if !hub.may_dial() {
+    hub.dial_pace().await;
+    if !hub.may_dial(addr.ip()) {
         return None;
     }
     let attempt = async {
         let mut stream = socket::dial(addr, &hub.options).await?;
-        let hello = tokio::time::timeout(HANDSHAKE_TIMEOUT, initiate(&mut stream, ours)).await??;
+        let hello = initiate(&mut stream, ours).await?;
         Ok((stream, hello))
     };
-    let dialled = attempt.await;
+    let dialled = match tokio::time::timeout(patience, attempt).await {
+        Ok(outcome) => outcome,
+        Err(late) => Err(late.into()),
+    };
     if dialled.as_ref().is_err_and(socket::is_our_own_trouble) {
         hub.lacks_descriptors();
     }

@@ -5,15 +5,13 @@ use crate::session::{LISTEN_PORT_FIRST, SessionOptions};
 use socket2::{Domain, Socket, Type};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
-use std::time::Duration;
 use tokio::net::{TcpStream, UdpSocket};
 
 /// How many ports are tried when none is asked for.
 const PORTS_TRIED: u16 = 100;
-/// How many connections may wait to be accepted.
-const BACKLOG: i32 = 1_024;
-/// How long a dial may take.
-pub(crate) const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
+/// How many connections may wait to be accepted, as far as the system allows: so many that a thousand that come at once
+/// do not make an honest one come again a second later.
+const BACKLOG: i32 = 4_096;
 
 /// Opens the session's listening sockets.
 pub(crate) fn listen(options: &SessionOptions) -> Result<Vec<TcpListener>, Error> {
@@ -164,7 +162,7 @@ pub(crate) fn connect_udp(to: SocketAddr, options: &SessionOptions) -> io::Resul
 pub(crate) async fn dial(to: SocketAddr, options: &SessionOptions) -> io::Result<TcpStream> {
     let socket = outgoing(to, Type::STREAM, options)?;
     let socket = tokio::net::TcpSocket::from_std_stream(socket.into());
-    let stream = tokio::time::timeout(DIAL_TIMEOUT, socket.connect(to)).await??;
+    let stream = socket.connect(to).await?;
     prepare(&stream)?;
     Ok(stream)
 }

@@ -198,7 +198,7 @@ impl SessionDht {
             Event::Peers { info_hash, peers, by, .. } => {
                 if let Some(swarm) = hub.swarm(info_hash) {
                     tracing::debug!(%info_hash, %by, peers = peers.len(), "the DHT names peers");
-                    swarm.handle_addresses(&peers, Origin::Network { from_loopback: by.ip().is_loopback() });
+                    swarm.handle_addresses(&peers, Origin::Dht(by.ip()));
                 }
             }
             Event::Item { lookup, item } => {

@@ -173,7 +173,7 @@ impl Swarm {
                 let now = torrent.now();
                 torrent.with(|inner| inner.core.handle_addresses(now, addrs, origin));
             }
-            Swarm::Fetch(fetch) => fetch.learn(addrs, origin, false),
+            Swarm::Fetch(fetch) => fetch.learn(addrs, origin),
         }
     }
 
@@ -212,8 +212,6 @@ struct Inner {
     core: Fetch,
     links: BTreeMap<PeerKey, Link>,
     announcing: Announcing,
-    /// Every address, and whether a tracker named it.
-    known: BTreeMap<SocketAddr, bool>,
     found: Option<Vec<u8>>,
     next_key: u32,
 }
@@ -261,7 +259,6 @@ impl FetchShell {
             core: Fetch::new(config, rng),
             links: BTreeMap::new(),
             announcing,
-            known: BTreeMap::new(),
             found: None,
             next_key: 0,
         };
@@ -288,7 +285,7 @@ impl FetchShell {
     /// Everything that happens until the metadata is here.
     async fn fetch(self: Rc<Self>) -> Result<Fetched, Error> {
         self.start_announcing();
-        self.learn(&self.options.peers, Origin::User, false);
+        self.learn(&self.options.peers, Origin::User);
         for (host, port) in &self.options.magnet.peers {
             spawn_local(Rc::clone(&self).look_up(host_and_port(host, *port)));
         }
@@ -322,7 +319,7 @@ impl FetchShell {
     async fn look_up(self: Rc<Self>, peer: String) {
         loop {
             match tokio::net::lookup_host(&peer).await {
-                Ok(addrs) => return self.learn(&addrs.collect::<Vec<_>>(), Origin::User, false),
+                Ok(addrs) => return self.learn(&addrs.collect::<Vec<_>>(), Origin::User),
                 Err(error) => tracing::info!(%peer, %error, "cannot find a peer of the link"),
             }
             tokio::time::sleep(RESOLVE_RETRY).await;
@@ -332,28 +329,18 @@ impl FetchShell {
         }
     }
 
-    fn learn(self: &Rc<Self>, addrs: &[SocketAddr], origin: Origin, by_tracker: bool) {
+    fn learn(self: &Rc<Self>, addrs: &[SocketAddr], origin: Origin) {
         let now = self.hub.now();
-        self.with(|inner| {
-            for addr in addrs {
-                if inner.known.len() < swarm_core::torrent::discovery::ADDRESSES_MAX {
-                    *inner.known.entry(*addr).or_default() |= by_tracker;
-                }
-            }
-            inner.core.handle_addresses(now, addrs, origin);
-        });
+        self.with(|inner| inner.core.handle_addresses(now, addrs, origin));
     }
 
     /// Who was connected, then whoever else is known.
     fn peers_to_hand_on(&self, is_private: bool) -> Vec<SocketAddr> {
         let inner = self.inner.borrow();
-        let is_welcome = |addr: &SocketAddr| {
-            let by_tracker = inner.known.get(addr).copied().unwrap_or(false);
-            !inner.core.is_banned(*addr) && (by_tracker || !is_private || self.options.peers.contains(addr))
-        };
-        let connected: Vec<SocketAddr> = inner.core.peers().filter(is_welcome).collect();
-        let others = inner.known.keys().copied().filter(is_welcome).filter(|addr| !connected.contains(addr));
-        connected.iter().copied().chain(others).take(PEERS_MAX).collect()
+        let welcome = inner.core.addresses().filter(|(addr, by_tracker)| {
+            !inner.core.is_banned(*addr) && (*by_tracker || !is_private || self.options.peers.contains(addr))
+        });
+        welcome.map(|(addr, _)| addr).take(PEERS_MAX).collect()
     }
 
     /// Hands an input to the state machine and carries out what it wants.
@@ -368,8 +355,8 @@ impl FetchShell {
                 Action::Close { peer, reason } => {
                     inner.links.get_mut(&peer).into_iter().for_each(|link| link.close(reason.clone()));
                 }
-                Action::Connect(addr) => {
-                    spawn_local(Rc::clone(self).dial(addr));
+                Action::Connect(dial) => {
+                    spawn_local(Rc::clone(self).dial(dial));
                 }
                 _ => {}
             }
@@ -543,7 +530,10 @@ impl Shell for FetchShell {
     }
 
     fn connected(self: &Rc<Self>, stream: TcpStream, addr: SocketAddr, inbound: bool, hello: Handshake) {
-        if inbound && self.hub.connections.get() >= self.hub.options.peers_max {
+        if !self.hub.make_place(addr.ip()) {
+            if !inbound {
+                self.not_connected(addr, false);
+            }
             return;
         }
         let now = self.hub.now();
@@ -585,7 +575,7 @@ impl Shell for FetchShell {
     }
 
     fn told(self: &Rc<Self>, _: &AnnounceResponse, tracker: IpAddr, peers: &[SocketAddr]) {
-        self.learn(peers, Origin::Network { from_loopback: tracker.is_loopback() }, true);
+        self.learn(peers, Origin::Tracker(tracker));
     }
 }
 

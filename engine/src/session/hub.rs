@@ -7,7 +7,7 @@ use super::limit::Limit;
 use super::lsd::SessionLsd;
 use super::options::SessionOptions;
 use super::routes::Routes;
-use super::shares::{Shares, UNGREETED_MAX};
+use super::shares::Shares;
 use super::torrent::TorrentShell;
 use crate::buffer::BlockPool;
 use crate::hash::Workers;
@@ -15,14 +15,16 @@ use crate::net::reader::SCRATCH_LEN;
 use crate::storage::Handles;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
-use swarm_core::id::InfoHash;
+use swarm_core::admission::{self, Holder};
+use swarm_core::id::{InfoHash, PeerKey};
 use swarm_core::rng::Rng;
 use swarm_core::time::{Duration, Time};
 use swarm_core::torrent::Pressure;
+use swarm_core::torrent::discovery::pace::DialRate;
 use swarm_core::wire::handshake::Reserved;
 use tokio::sync::{Notify, Semaphore};
 
@@ -50,10 +52,11 @@ pub(crate) struct Hub {
     /// Torrents of which only a link is known so far.
     pub(super) fetches: RefCell<BTreeMap<InfoHash, Rc<FetchShell>>>,
     pub(crate) half_open: Rc<Semaphore>,
-    /// Accepted connections that have not shaken hands.
-    pub(super) ungreeted: Rc<Semaphore>,
+    /// How many accepted connections have not shaken hands.
+    pub(super) unfinished: Cell<usize>,
     /// When there was last no descriptor for a connection.
     short_at: Cell<Option<Time>>,
+    dial_rate: Cell<DialRate>,
     /// Whose turn it is to check existing data: one torrent at a time keeps every worker busy, and disks seek less.
     pub(crate) checks: Semaphore,
     pub(crate) connections: Cell<usize>,
@@ -89,9 +92,10 @@ impl Hub {
             torrents: RefCell::default(),
             fetches: RefCell::default(),
             half_open: Rc::new(Semaphore::new(options.half_open_max.max(1))),
-            ungreeted: Rc::new(Semaphore::new(UNGREETED_MAX)),
+            unfinished: Cell::default(),
             short_at: Cell::default(),
             shares,
+            dial_rate: Cell::new(DialRate::of_session()),
             checks: Semaphore::new(1),
             connections: Cell::new(0),
             memory_freed: Notify::new(),
@@ -109,19 +113,12 @@ impl Hub {
     /// Sockets to peers, in whatever state.
     fn sockets(&self) -> usize {
         let half_open = self.options.half_open_max.max(1) - self.half_open.available_permits();
-        let ungreeted = UNGREETED_MAX - self.ungreeted.available_permits();
-        self.connections.get() + half_open + ungreeted
+        self.connections.get() + half_open + self.unfinished.get()
     }
 
     /// Whether there is a descriptor for a connection that somebody dials to us.
     pub(super) fn may_accept(&self) -> bool {
         self.note_shortage(self.sockets() >= self.shares.incoming)
-    }
-
-    /// Whether there is a descriptor for a connection that we dial, of those that are half open already.
-    pub(crate) fn may_dial(&self) -> bool {
-        self.connections.get() < self.options.peers_max
-            && self.note_shortage(self.sockets() > self.shares.sockets)
     }
 
     fn note_shortage(&self, is_short: bool) -> bool {
@@ -159,6 +156,46 @@ impl Hub {
     pub(crate) fn instant(&self, time: Time) -> tokio::time::Instant {
         let ahead = time.since(self.now());
         tokio::time::Instant::now() + ahead.min(Duration::from_secs(86_400))
+    }
+
+    /// Whether another connection has a place. If there is none for it, another one may give way, of whichever torrent.
+    /// Must not be called while a torrent is being changed.
+    pub(crate) fn make_place(&self, newcomer: IpAddr) -> bool {
+        if self.connections.get() < self.options.peers_max {
+            return true;
+        }
+        let Some((info_hash, key)) = self.who_gives_way(newcomer) else { return false };
+        let torrent = self.torrents.borrow().get(&info_hash).cloned();
+        torrent.into_iter().for_each(|torrent| torrent.give_place(key));
+        true
+    }
+
+    fn who_gives_way(&self, newcomer: IpAddr) -> Option<(InfoHash, PeerKey)> {
+        let mut holders = Vec::new();
+        for (info_hash, torrent) in self.torrents.borrow().iter() {
+            torrent.collect_holders(self.now(), |Holder { key, ip, standing, useful_at }| {
+                holders.push(Holder { key: (*info_hash, key), ip, standing, useful_at });
+            });
+        }
+        admission::gives_way(newcomer, &holders, self.options.peers_max)
+    }
+
+    /// Whether a connection to this address would have a place. Must not be called while a torrent is being changed.
+    pub(crate) fn may_dial(&self, to: IpAddr) -> bool {
+        let is_short = self.sockets() > self.shares.sockets;
+        let has_place = self.connections.get() < self.options.peers_max || self.who_gives_way(to).is_some();
+        self.note_shortage(is_short) && has_place
+    }
+
+    /// Waits until the session may dial again.
+    pub(crate) async fn dial_pace(&self) {
+        let (mut rate, now) = (self.dial_rate.get(), self.now());
+        let at = rate.next_at(now);
+        rate.take(at);
+        self.dial_rate.set(rate);
+        if at > now {
+            tokio::time::sleep_until(self.instant(at)).await;
+        }
     }
 
     /// Looks at how full the pool is, and tells the torrents if that has become another matter.

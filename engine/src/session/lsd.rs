@@ -96,7 +96,7 @@ impl SessionLsd {
     fn on_datagram(&self, from: SocketAddr, datagram: &[u8]) {
         let found = self.core.borrow_mut().handle_datagram(self.hub.now(), from, datagram);
         let Some((peer, info_hashes)) = found else { return };
-        let origin = Origin::Network { from_loopback: from.ip().is_loopback() };
+        let origin = Origin::Local(from.ip());
         for swarm in info_hashes.into_iter().filter_map(|info_hash| self.hub.swarm(info_hash)) {
             tracing::debug!(%peer, "found on the local network");
             swarm.handle_addresses(&[peer], origin);

@@ -25,7 +25,7 @@ pub struct SessionOptions {
     pub download_limit: Option<u64>,
     /// Connections, all torrents together.
     pub peers_max: usize,
-    /// Connections being made, all torrents together.
+    /// Connections being made, all torrents together. Many, since most addresses may be silent.
     pub half_open_max: usize,
     /// Memory for received blocks that are not yet written, in bytes, all torrents together. What does not fit waits
     /// in the sockets, or in a side file if pieces are larger than this.
@@ -52,7 +52,7 @@ impl Default for SessionOptions {
             upload_limit: None,
             download_limit: None,
             peers_max: 500,
-            half_open_max: 32,
+            half_open_max: 128,
             buffer_bytes: 32 * 1024 * 1024,
             workers: 0,
             state_dir: None,

@@ -5,19 +5,22 @@ use super::fetch::{self, FetchReply, Swarm};
 use super::hub::Hub;
 use super::lsd;
 use super::routes;
+use super::shares::UNFINISHED_MAX;
 use super::torrent;
 use super::{AddTorrent, FetchMetadata, Request, TorrentHandle};
 use crate::Error;
 use crate::net::handshake::{self, HANDSHAKE_TIMEOUT};
 use crate::net::socket;
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::time::Duration;
+use swarm_core::admission::Unfinished;
 use swarm_core::id::InfoHash;
 use tokio::net::TcpStream;
-use tokio::sync::{Semaphore, mpsc};
-use tokio::task::{JoinSet, LocalSet, spawn_local};
+use tokio::sync::mpsc;
+use tokio::task::{AbortHandle, JoinSet, LocalSet, spawn_local};
 
 /// How long to wait when there are no more file descriptors for a new connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
@@ -33,8 +36,9 @@ pub(super) fn run(
     let local = LocalSet::new();
     local.block_on(runtime, async move {
         let hub = Rc::new(hub);
+        let doorway = Rc::new(Doorway::new(&hub));
         for socket in sockets {
-            spawn_local(accept(Rc::clone(&hub), socket));
+            spawn_local(accept(Rc::clone(&hub), socket, Rc::clone(&doorway)));
         }
         dht::start(&hub);
         lsd::start(&hub);
@@ -117,30 +121,78 @@ fn start_fetch(
     fetches.spawn_local(fetch::run(Rc::clone(hub), options, reply));
 }
 
-async fn accept(hub: Rc<Hub>, socket: TcpListener) {
+/// The accepted connections that have not shaken hands, and the tasks that wait for it.
+struct Doorway {
+    hub: Rc<Hub>,
+    unfinished: RefCell<Unfinished>,
+    tasks: RefCell<BTreeMap<u64, AbortHandle>>,
+}
+
+impl Doorway {
+    fn new(hub: &Rc<Hub>) -> Doorway {
+        let unfinished = RefCell::new(Unfinished::new(UNFINISHED_MAX));
+        Doorway { hub: Rc::clone(hub), unfinished, tasks: RefCell::default() }
+    }
+
+    /// Waits for a connection's handshake, for as long as nobody else needs its place more.
+    fn enter(self: &Rc<Self>, stream: TcpStream, addr: SocketAddr) {
+        let (number, gone) = self.unfinished.borrow_mut().arrive(addr.ip());
+        gone.into_iter().for_each(|gone| self.close(gone));
+        let doorway = Rc::clone(self);
+        let task = spawn_local(async move {
+            let greeted = greet(&doorway.hub, stream, addr);
+            let greeted = tokio::time::timeout(HANDSHAKE_TIMEOUT, greeted).await;
+            doorway.unfinished.borrow_mut().leave(number);
+            doorway.tasks.borrow_mut().remove(&number);
+            doorway.count();
+            match greeted {
+                Ok(Ok((swarm, stream, hello))) => swarm.accepted(stream, addr, hello),
+                Ok(Err(error)) => tracing::debug!(%addr, %error, "incoming connection refused"),
+                Err(_) => tracing::debug!(%addr, "incoming connection without a handshake"),
+            }
+        });
+        self.tasks.borrow_mut().insert(number, task.abort_handle());
+        self.count();
+    }
+
+    /// Ends the waiting for one that is not among the unfinished any more.
+    fn close(&self, number: u64) {
+        if let Some(task) = self.tasks.borrow_mut().remove(&number) {
+            task.abort();
+        }
+        self.count();
+    }
+
+    fn count(&self) {
+        self.hub.unfinished.set(self.unfinished.borrow().count());
+    }
+
+    /// Closes the connection that goes first. Whether there was any.
+    fn make_room(&self) -> bool {
+        let gone = self.unfinished.borrow_mut().give_way();
+        gone.into_iter().for_each(|gone| self.close(gone));
+        gone.is_some()
+    }
+}
+
+async fn accept(hub: Rc<Hub>, socket: TcpListener, doorway: Rc<Doorway>) {
     let Ok(listener) = tokio::net::TcpListener::from_std(socket) else { return };
     loop {
         // Whoever waits for a place does so in the system's queue.
-        while !hub.may_accept() {
+        while !hub.may_accept() && hub.unfinished.get() == 0 {
             tokio::time::sleep(ACCEPT_PAUSE).await;
         }
         match listener.accept().await {
             Ok((stream, addr)) => {
-                let hub = Rc::clone(&hub);
-                // At once, so that the next one is counted with it.
-                let ungreeted = Rc::clone(&hub.ungreeted);
-                let Ok(permit) = ungreeted.try_acquire() else { continue };
-                permit.forget();
-                let permit = Returned(ungreeted);
-                spawn_local(async move {
-                    let greeted = tokio::time::timeout(HANDSHAKE_TIMEOUT, greet(&hub, stream, addr)).await;
-                    drop(permit);
-                    match greeted {
-                        Ok(Ok((swarm, stream, hello))) => swarm.accepted(stream, addr, hello),
-                        Ok(Err(error)) => tracing::debug!(%addr, %error, "incoming connection refused"),
-                        Err(_) => tracing::debug!(%addr, "incoming connection without a handshake"),
-                    }
-                });
+                if !hub.may_accept() {
+                    doorway.make_room();
+                }
+                doorway.enter(stream, addr);
+            }
+            // Most likely the system has no more file descriptors: who has not shaken hands gives one back.
+            Err(error) if doorway.make_room() => {
+                tracing::debug!(%error, "closed an incoming connection for another");
+                tokio::task::yield_now().await;
             }
             Err(error) => {
                 hub.lacks_descriptors();
@@ -148,15 +200,6 @@ async fn accept(hub: Rc<Hub>, socket: TcpListener) {
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
-    }
-}
-
-/// A permit that was taken, and goes back when this is dropped.
-struct Returned(Rc<Semaphore>);
-
-impl Drop for Returned {
-    fn drop(&mut self) {
-        self.0.add_permits(1);
     }
 }
 

@@ -8,8 +8,8 @@ use super::options::SessionOptions;
 use crate::Error;
 use crate::storage::HandleLimits;
 
-/// How many accepted connections may be without a handshake at a time.
-pub(super) const UNGREETED_MAX: usize = 256;
+/// How many accepted connections may be without a handshake at a time. Beyond, the oldest of the largest crowd gives way.
+pub(super) const UNFINISHED_MAX: usize = 256;
 
 /// Descriptors for everything but peers and the torrents' files, where there are enough.
 const SPARE: usize = 128;
@@ -78,7 +78,7 @@ impl Shares {
 }
 
 fn sockets_wanted(options: &SessionOptions) -> usize {
-    options.peers_max + options.half_open_max + UNGREETED_MAX
+    options.peers_max + options.half_open_max + UNFINISHED_MAX
 }
 
 fn descriptors_wanted(options: &SessionOptions) -> usize {
@@ -127,7 +127,7 @@ mod tests {
     fn with_enough_nobody_is_short() {
         let all = divide(None);
         assert_eq!(all.files, HandleLimits::default());
-        assert_eq!(all.sockets, 500 + 32 + UNGREETED_MAX);
+        assert_eq!(all.sockets, 500 + 32 + UNFINISHED_MAX);
         assert_eq!(divide(Some(65_536)), Shares { descriptors: Some(65_536), ..all });
     }
 

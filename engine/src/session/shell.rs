@@ -14,6 +14,7 @@ use std::rc::Rc;
 use swarm_core::id::{BlockRef, InfoHash, PeerId};
 use swarm_core::peer::PeerInfo;
 use swarm_core::torrent::CloseReason;
+use swarm_core::torrent::discovery::Dial;
 use swarm_core::tracker::AnnounceResponse;
 use swarm_core::tracker::announcer::{AnnounceAction, Transfer};
 use swarm_core::wire::Message;
@@ -105,9 +106,9 @@ pub(super) trait Shell: Sized + 'static {
         }
     }
 
-    async fn dial(self: Rc<Self>, addr: SocketAddr) {
+    async fn dial(self: Rc<Self>, Dial { addr, patience }: Dial) {
         let (reserved, info_hash, peer_id) = (self.reserved(), self.info_hash(), self.peer_id());
-        match handshake::dial(self.hub(), addr, Handshake { reserved, info_hash, peer_id }).await {
+        match handshake::dial(self.hub(), addr, patience, Handshake { reserved, info_hash, peer_id }).await {
             Some(Ok((stream, hello))) => self.connected(stream, addr, false, hello),
             Some(Err(error)) if !socket::is_our_own_trouble(&error) => {
                 tracing::debug!(%addr, %error, "could not connect");

@@ -25,6 +25,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
+use swarm_core::admission::Holder;
 use swarm_core::bitfield::Bitfield;
 use swarm_core::id::{InfoHash, PeerId, PeerKey, PieceIndex};
 use swarm_core::metainfo::Metainfo;
@@ -135,6 +136,9 @@ impl TorrentShell {
         config.peers_max = options.peers_max.max(1);
         config.peers_wanted = config.peers_wanted.min(config.peers_max);
         let mut core = Torrent::new(config, geometry, have.clone());
+        for ip in hub.listening.iter().map(SocketAddr::ip).filter(|ip| !ip.is_unspecified()) {
+            core.handle_listening(ip);
+        }
         let now = hub.now();
         for piece in geometry.piece_indices().filter(|&p| !have.has(p)) {
             if options.mode == Mode::Seed || !needed.has(piece) {
@@ -206,9 +210,7 @@ impl TorrentShell {
         self.limits_changed();
         self.with(|inner| {
             inner.core.handle_addresses(now, &self.options.peers, Origin::User);
-            // They were checked when they were found, by who told of them.
-            let found = Origin::Network { from_loopback: true };
-            inner.core.handle_addresses(now, &self.options.peers_found, found);
+            inner.core.handle_addresses(now, &self.options.peers_found, Origin::Found);
             if inner.core.is_complete() {
                 self.was_complete.set(true);
                 self.finish(inner);
@@ -234,7 +236,9 @@ impl TorrentShell {
         let timer = inner.core.poll_timeout();
         let result = input(&mut inner);
         self.drain(&mut inner);
-        if timer.is_none() && inner.core.poll_timeout().is_some() {
+        // The torrent's own task sleeps until what was due first.
+        let next = inner.core.poll_timeout();
+        if next.is_some_and(|next| timer.is_none_or(|timer| next < timer)) {
             self.wake.notify_one();
         }
         result
@@ -278,8 +282,8 @@ impl TorrentShell {
             Action::Close { peer, reason } => {
                 inner.links.get_mut(&peer).into_iter().for_each(|link| link.close(reason.clone()));
             }
-            Action::Connect(addr) => {
-                spawn_local(Rc::clone(self).dial(addr));
+            Action::Connect(dial) => {
+                spawn_local(Rc::clone(self).dial(dial));
             }
             Action::CompletePiece { piece, digests } => self.complete_piece(inner, piece, digests),
             Action::DropPiece(piece) => {
@@ -299,6 +303,23 @@ impl TorrentShell {
 
     pub(crate) fn wake_links(&self) {
         self.inner.borrow().links.values().for_each(|link| link.wake.notify_one());
+    }
+
+    /// A connection's socket takes no more for now.
+    pub(crate) fn upload_blocked(self: &Rc<Self>, key: PeerKey) {
+        let now = self.hub.now();
+        self.with(|inner| inner.core.handle_upload_blocked(now, key));
+    }
+
+    /// Hands on what each connection is good for.
+    pub(super) fn collect_holders(&self, now: Time, each: impl FnMut(Holder<PeerKey>)) {
+        self.inner.borrow().core.holders(now).for_each(each);
+    }
+
+    /// Closes a connection: one of another torrent needs its place more.
+    pub(super) fn give_place(self: &Rc<Self>, key: PeerKey) {
+        let now = self.hub.now();
+        self.with(|inner| inner.core.give_place(now, key));
     }
 
     pub(crate) fn pressure_changed(self: &Rc<Self>, pressure: Pressure) {
@@ -421,9 +442,11 @@ impl Shell for TorrentShell {
 
     fn connected(self: &Rc<Self>, stream: TcpStream, addr: SocketAddr, inbound: bool, hello: Handshake) {
         let now = self.hub.now();
-        // Where the torrent itself is full, this one may take the place of another.
-        let may_take_a_place = || self.inner.borrow().core.is_full();
-        if inbound && self.hub.connections.get() >= self.hub.options.peers_max && !may_take_a_place() {
+        // Where the torrent itself is full, this one may take the place of another of its own.
+        if !self.inner.borrow().core.is_full() && !self.hub.make_place(addr.ip()) {
+            if !inbound {
+                self.not_connected(addr, false);
+            }
             return;
         }
         self.count_upload(now, HANDSHAKE_LEN);
@@ -472,8 +495,7 @@ impl Shell for TorrentShell {
             if let Some(ip) = response.external_ip {
                 inner.core.handle_own_ip(ip);
             }
-            let origin = Origin::Network { from_loopback: tracker.is_loopback() };
-            inner.core.handle_addresses(now, peers, origin);
+            inner.core.handle_addresses(now, peers, Origin::Tracker(tracker));
         });
     }
 }

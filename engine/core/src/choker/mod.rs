@@ -94,6 +94,8 @@ pub struct ChokerPeer {
     pub connected_at: Time,
     /// Whether it unchoked us, was asked, and has sent nothing for long.
     pub snubbed: bool,
+    /// Whether it has a slot and takes nothing, or left the last one that it had unused.
+    pub wastes: bool,
     /// What it sends us.
     pub rate_from_bytes_per_s: u64,
     /// What we send it.
@@ -163,7 +165,7 @@ impl Choker {
     }
 
     /// Decides whom to serve. Called every [`RECHOKE_INTERVAL`]; between two calls, choke a peer that
-    /// loses interest, and offer the slot with [`on_interested`](Self::on_interested).
+    /// loses interest, and give the slot to one that [`may_have_a_slot`](Self::may_have_a_slot).
     pub fn rechoke(&mut self, now: Time, peers: &[ChokerPeer], ctx: &ChokerContext) -> Decision {
         let mut interested: Vec<ChokerPeer> = peers.iter().filter(|p| p.peer_interested).copied().collect();
         interested.sort_unstable_by_key(|p| p.key);
@@ -174,14 +176,20 @@ impl Choker {
         ranked.retain(|(_, p)| self.policy.accepts(p));
         match self.policy {
             Policy::TitForTat => {
-                ranked.sort_unstable_by_key(|(tie, p)| (Reverse(p.gives()), *tie, p.key));
+                ranked.sort_unstable_by_key(|(tie, p)| (p.wastes, Reverse(p.gives()), *tie, p.key));
             }
-            Policy::Seeding => ranked.sort_unstable_by_key(|(tie, p)| (seeding_rank(now, p), *tie, p.key)),
+            Policy::Seeding => {
+                ranked.sort_unstable_by_key(|(tie, p)| (p.wastes, seeding_rank(now, p), *tie, p.key))
+            }
         }
-        self.slots.adjust(ranked.len(), ctx.rate_to_bytes_per_s);
+        let wanted = ranked.iter().filter(|(_, p)| !p.wastes).count();
+        self.slots.adjust(wanted, ctx.rate_to_bytes_per_s);
         let mut unchoke: Vec<PeerKey> = ranked.iter().take(self.slots.get()).map(|(_, p)| p.key).collect();
         unchoke.sort_unstable();
         interested.retain(|p| unchoke.binary_search(&p.key).is_err());
+        if interested.iter().any(|p| !p.wastes) {
+            interested.retain(|p| !p.wastes);
+        }
         self.optimistic = match self.policy.optimistic_slots() {
             0 => None,
             _ => self.choose_optimistic(now, &interested),
@@ -192,11 +200,9 @@ impl Choker {
         Decision { unchoke, optimistic }
     }
 
-    /// Whether a peer that has just become interested, or was waiting when a slot fell free, is to be
-    /// unchoked at once rather than at the next rechoke. `unchoked` is how many interested peers are
-    /// unchoked already.
-    pub fn on_interested(&self, peer: &ChokerPeer, unchoked: usize) -> bool {
-        peer.am_choking && peer.peer_interested && self.policy.accepts(peer) && unchoked < self.capacity()
+    /// Whether a peer that waits may be unchoked before the next rechoke, if there is a slot.
+    pub fn may_have_a_slot(&self, peer: &ChokerPeer) -> bool {
+        peer.am_choking && peer.peer_interested && self.policy.accepts(peer)
     }
 
     /// The holder of the optimistic slot among peers that have no other: the present one until its time

@@ -20,6 +20,7 @@ fn peer(key: u32) -> ChokerPeer {
         rate_to_bytes_per_s: 0,
         has_given: false,
         has_taken: false,
+        wastes: false,
     }
 }
 
@@ -226,16 +227,29 @@ fn an_optimistic_peer_that_earns_a_slot_makes_room_for_another() {
 }
 
 #[test]
-fn a_free_slot_is_given_at_once_and_a_taken_one_is_not() {
+fn who_may_have_a_free_slot_before_the_next_rechoke() {
     let mut choker = choker(Policy::TitForTat, 2, 0);
     assert_eq!(choker.capacity(), 3);
-    assert!(choker.on_interested(&peer(0), 2));
-    assert!(!choker.on_interested(&peer(0), 3));
-    assert!(!choker.on_interested(&ChokerPeer { snubbed: true, ..peer(0) }, 0));
-    assert!(!choker.on_interested(&ChokerPeer { peer_interested: false, ..peer(0) }, 0));
+    assert!(choker.may_have_a_slot(&peer(0)));
+    assert!(!choker.may_have_a_slot(&ChokerPeer { snubbed: true, ..peer(0) }));
+    assert!(!choker.may_have_a_slot(&ChokerPeer { peer_interested: false, ..peer(0) }));
     choker.set_policy(Policy::Seeding);
-    assert!(choker.on_interested(&ChokerPeer { snubbed: true, ..peer(0) }, 1));
-    assert!(!choker.on_interested(&peer(0), 2));
+    assert_eq!(choker.capacity(), 2);
+    assert!(choker.may_have_a_slot(&ChokerPeer { snubbed: true, ..peer(0) }));
+}
+
+#[test]
+fn who_wastes_its_slot_comes_last() {
+    for policy in [Policy::TitForTat, Policy::Seeding] {
+        for seed in 0..100 {
+            let wasters =
+                (0..10).map(|key| ChokerPeer { wastes: true, am_choking: key % 2 == 0, ..peer(key) });
+            let others = (10..12).map(|key| ChokerPeer { choke_changed_at: s(90), ..peer(key) });
+            let peers: Vec<ChokerPeer> = wasters.chain(others).collect();
+            let decision = choker(policy, 2, seed).rechoke(s(100), &peers, &CTX);
+            assert!([10, 11].iter().all(|key| decision.unchoke.contains(&PeerKey(*key))), "{decision:?}");
+        }
+    }
 }
 
 #[test]

@@ -6,6 +6,7 @@
 pub mod budget;
 pub mod exchange;
 pub mod pipeline;
+pub mod slot;
 
 use crate::bitfield::Bitfield;
 use crate::id::{BlockRef, PeerId, PeerKey, PieceIndex};
@@ -15,8 +16,9 @@ use crate::time::Time;
 use budget::Budget;
 use exchange::Exchange;
 use pipeline::Pipeline;
+use slot::Slot;
 use std::collections::{BTreeSet, VecDeque};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// What a connection is known by once its handshake is done.
 #[derive(Clone, Debug)]
@@ -42,6 +44,13 @@ pub enum Due {
     AtTick,
     /// Before the next action is handed out.
     Now,
+}
+
+impl PeerInfo {
+    /// Whether this is another connection of the same peer. A peer id alone is no proof: everybody hears those of others.
+    pub fn is_same_peer(&self, other: &PeerInfo) -> bool {
+        self.peer_id == other.peer_id && self.addr.ip().to_canonical() == other.addr.ip().to_canonical()
+    }
 }
 
 /// A connected peer.
@@ -90,6 +99,8 @@ pub struct Peer {
     pub info: PeerInfo,
     /// What it calls its software, if it said so in its extension handshake.
     pub client: Option<String>,
+    /// Its address of the other family, as it says itself.
+    pub other_ip: Option<IpAddr>,
     /// Where it listens, if known: the dialled address, or its own word on an inbound connection.
     pub listen_addr: Option<SocketAddr>,
     /// Its number for the extension message that says the same of us, if it has one.
@@ -126,6 +137,8 @@ pub struct Peer {
     pub connected_at: Time,
     /// When `am_choking` last changed; when it connected, if never.
     pub choke_changed_at: Time,
+    /// What it makes of being unchoked.
+    pub slot: Slot,
     /// Requests that it had no right to make.
     pub bad_requests: u32,
     /// Blocks that we never asked it for.
@@ -144,6 +157,7 @@ impl Peer {
             listen_addr: (!info.inbound).then_some(info.addr),
             info,
             client: None,
+            other_ip: None,
             have: Bitfield::empty(pieces),
             have_known: false,
             useful_pieces: 0,
@@ -178,11 +192,17 @@ impl Peer {
             heard_at: now,
             sent_at: now,
             choke_changed_at: now,
+            slot: Slot::default(),
             bad_requests: 0,
             unrequested_blocks: 0,
             revealed: None,
             useful_at: now,
         }
+    }
+
+    /// Whether it has said anything since its handshake.
+    pub fn has_spoken(&self) -> bool {
+        self.heard_at > self.connected_at
     }
 
     /// Whether requests may be sent to it now, other than for pieces it allows while choking.

@@ -16,11 +16,6 @@ use std::net::{IpAddr, SocketAddr};
 pub const KEEP_ALIVE_AFTER: Duration = Duration::from_secs(100);
 /// A peer from which nothing has come for this long is taken for dead.
 pub const SILENCE_MAX: Duration = Duration::from_secs(180);
-/// A connection on which neither side has wanted anything for this long makes room when places are short.
-pub const USELESS_MAX: Duration = Duration::from_secs(300);
-/// A connection that stood for less does not give way to another, so that not even many newcomers keep everybody busy
-/// with connecting.
-pub const PLACE_TIME_MIN: Duration = Duration::from_secs(60);
 /// A connection that stood this long, or moved any data, was worth making: its end is no failure.
 const GOOD_AFTER: Duration = Duration::from_secs(60);
 /// How many peers that have left are remembered, in case what they sent turns out to be wrong.
@@ -78,81 +73,15 @@ impl Torrent {
         self.unsettled = Some(now);
     }
 
-    /// Why this connection may not stay, if so.
-    fn refusal(&mut self, now: Time, info: &PeerInfo) -> Option<CloseReason> {
-        if self.stopped {
-            return Some(CloseReason::Stopped);
-        }
-        if info.peer_id == self.config.peer_id {
-            return Some(CloseReason::SelfConnection);
-        }
-        if self.discovery.is_banned(info.addr) {
-            return Some(CloseReason::Banned);
-        }
-        let twin = self.peers.values().find(|p| p.info.peer_id == info.peer_id);
-        if let Some(twin) = twin {
-            // Both sides dialled: both keep the connection that the lower peer id dialled.
-            let we_are_lower = self.config.peer_id < info.peer_id;
-            let keep_new = twin.info.inbound != info.inbound && info.inbound != we_are_lower;
-            if !keep_new {
-                return Some(CloseReason::Duplicate);
-            }
-            let key = twin.key;
-            self.close(now, key, CloseReason::Duplicate);
-        }
-        (self.is_full() && !self.make_room(now) && !self.give_way(now, info))
-            .then_some(CloseReason::TooManyPeers)
-    }
-
-    /// Whether there are as many connections as allowed. Another one may still take the place of one of them.
-    pub fn is_full(&self) -> bool {
-        self.peers.len() >= self.config.peers_max
-    }
-
-    /// Closes the connection with the lowest priority for one that dialled us and has a higher one (BEP 40). Never one that
-    /// gives or takes something, is new, or was asked for by the user.
-    fn give_way(&mut self, now: Time, newcomer: &PeerInfo) -> bool {
-        let may_go = |p: &&Peer| {
-            let gives = p.am_interested && !p.peer_choking;
-            let takes = p.peer_interested && !p.am_choking;
-            let is_new = now.since(p.connected_at) < PLACE_TIME_MIN;
-            !gives && !takes && !is_new && !p.listen_addr.is_some_and(|addr| self.discovery.is_by_user(addr))
-        };
-        let ranked =
-            self.peers.values().filter(may_go).filter_map(|p| {
-                Some((self.discovery.priority(p.listen_addr.unwrap_or(p.info.addr))?, p.key))
-            });
-        let lowest = ranked.min().filter(|_| newcomer.inbound);
-        let outranked =
-            lowest.filter(|(priority, _)| Some(*priority) < self.discovery.priority(newcomer.addr));
-        if let Some((_, key)) = outranked {
-            self.close(now, key, CloseReason::Outranked);
-        }
-        outranked.is_some()
-    }
-
-    /// A tracker says that this is our address, as others see it.
-    pub fn handle_own_ip(&mut self, ip: IpAddr) {
-        self.discovery.set_own_ip(ip);
-    }
-
-    /// Closes the connection that has been of no use for longest, if any has for [`USELESS_MAX`].
-    fn make_room(&mut self, now: Time) -> bool {
-        let unwanted = self.peers.values().filter(|p| !p.am_interested && !p.peer_interested);
-        let idle = unwanted.min_by_key(|p| (p.useful_at, p.key));
-        let idle = idle.filter(|p| now.since(p.useful_at) >= USELESS_MAX).map(|p| p.key);
-        if let Some(key) = idle {
-            self.close(now, key, CloseReason::Useless { seconds: USELESS_MAX.as_secs() });
-        }
-        idle.is_some()
-    }
-
     /// What goes out first: our extension handshake, and which pieces we have.
     fn greet(&mut self, now: Time, key: PeerKey) {
         let peer = &self.peers[key];
         let (is_fast, extended, addr) = (peer.info.fast, peer.info.extended, peer.info.addr);
         if extended {
+            let (ipv4, ipv6) = self.ips_to_name(addr);
             let hello = ExtensionHandshake {
+                ipv4,
+                ipv6,
                 ids: self.extensions().map(|e| (e, e.local_id())).collect(),
                 client: self.config.client.clone(),
                 reqq: Some(self.config.requests_max),
@@ -372,15 +301,22 @@ impl Torrent {
 
     fn on_extension_handshake(&mut self, now: Time, key: PeerKey, hello: ExtensionHandshake) {
         let Some(peer) = self.peers.get_mut(key) else { return };
+        let family = Family::of(peer.info.addr);
+        let other_ip = match family {
+            Family::V4 => hello.ipv6.map(IpAddr::V6),
+            Family::V6 => hello.ipv4.map(IpAddr::V4),
+        };
+        peer.other_ip = other_ip.or(peer.other_ip);
         if let Some(reqq) = hello.reqq {
             peer.pipeline.set_reqq(reqq);
         }
-        let (family, seen_by) = (Family::of(peer.info.addr), peer.info.addr);
+        let seen_by = peer.info.addr;
         if let Some(ip) = hello.your_ip.filter(|ip| self.config.ranked && Family::of_ip(*ip) == family)
             && let Some(ip) = self.votes[family as usize].cast(now, seen_by, ip)
         {
-            self.discovery.set_own_ip(ip);
+            self.handle_own_ip(ip);
         }
+        let Some(peer) = self.peers.get_mut(key) else { return };
         if let Some(port) = hello.listen_port.filter(|_| peer.listen_addr.is_none()) {
             let addr = SocketAddr::new(peer.info.addr.ip(), port);
             if self.discovery.is_banned(addr) {
@@ -402,6 +338,7 @@ impl Torrent {
         if let Some(&id) = hello.ids.get(&Extension::PeerExchange) {
             peer.exchange.id = Some(id).filter(|&id| id != 0);
         }
+        self.part_with_twin(now, key);
     }
 
     /// Whether neither side will ever want anything of the other.
@@ -436,15 +373,12 @@ impl Torrent {
 
     /// Dials as long as there are places, addresses, and room for half-open connections.
     pub(super) fn dial(&mut self, now: Time) {
-        if self.stopped {
+        if self.stopped || !self.discovery.has_ready(now) {
             return;
         }
-        let wanted = self.config.peers_wanted.min(self.config.peers_max);
-        while self.discovery.half_open() < self.config.half_open_max
-            && self.peers.len() + self.discovery.half_open() < wanted
-        {
-            let Some(addr) = self.discovery.next(now) else { return };
-            self.actions.push_back(Action::Connect(addr));
+        let demand = self.demand(now);
+        while let Some(dial) = self.discovery.dial(now, demand) {
+            self.actions.push_back(Action::Connect(dial));
         }
     }
 
@@ -470,7 +404,8 @@ impl Torrent {
 
     /// Whether more addresses would help.
     pub fn wants_peers(&self) -> bool {
-        self.peers.len() + self.discovery.half_open() + self.discovery.idle_count() < self.config.peers_wanted
+        let known = self.discovery.half_open() + self.discovery.idle_count_told_by_others_than_peers();
+        self.peers.len() + known < self.config.peers_wanted
     }
 
     /// Ends every connection. Nobody is dialled or accepted any more.

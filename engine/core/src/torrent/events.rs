@@ -1,5 +1,6 @@
 //! What a torrent asks of its shell, what it tells, and what it is told of pieces.
 
+use super::discovery::Dial;
 use super::fetch::METADATA_LEN_MAX;
 use crate::geometry::BLOCK_LEN;
 use crate::geometry::REQUEST_LEN_MAX;
@@ -28,8 +29,8 @@ pub enum Action {
         /// Why.
         reason: CloseReason,
     },
-    /// Dial this address, then report a connection or a failure.
-    Connect(SocketAddr),
+    /// Dial this address, then report a connection or a failure, which it also is if it takes too long.
+    Connect(Dial),
     /// Every block of the piece is here: verify it, write it, report a [`PieceResult`].
     CompletePiece {
         /// Which.
@@ -113,6 +114,9 @@ pub enum CloseReason {
     /// There are as many connections as allowed.
     #[error("too many connections")]
     TooManyPeers,
+    /// Its address or network has more places than its share, and another one none.
+    #[error("too many connections, and many of them from its network")]
+    Crowded,
     /// Another peer, which the order of BEP 40 prefers, has its place.
     #[error("too many connections, and another peer comes first")]
     Outranked,

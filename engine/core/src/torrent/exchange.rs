@@ -35,7 +35,7 @@ impl Torrent {
             return;
         }
         peer.exchange.heard_at = Some(now);
-        let origin = Origin::Network { from_loopback: peer.info.addr.ip().to_canonical().is_loopback() };
+        let origin = Origin::Peer(peer.info.addr.ip());
         let Ok(PeerExchange { added, .. }) = PeerExchange::decode(payload) else { return };
         let wants_seeds = !self.is_complete();
         let useful = added.into_iter().filter(|(_, flags)| wants_seeds || !flags.contains(PeerFlags::SEED));

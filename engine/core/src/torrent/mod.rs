@@ -6,8 +6,8 @@
 //! input**; then call [`Torrent::handle_timeout`] at [`Torrent::poll_timeout`].
 //!
 //! The work is split by what it reacts to: `messages` (what peers say, with a table of what each message may cost), `connections` (who
-//! is here, what they have), `download` (requests, blocks, pieces), `endgame` (blocks that are asked of several), `upload` (their requests,
-//! choking), `discovery` (whom to dial), `exchange` (peers tell of peers), `blame` (who lied),
+//! is here, what they have), `places` (whose connection stays), `download` (requests, blocks, pieces), `endgame` (blocks that are asked of several), `upload` (their requests),
+//! `slots` (choking), `discovery` (whom to dial), `exchange` (peers tell of peers), `blame` (who lied),
 //! `superseed` (a seed that is the only copy), `metadata` (the info dictionary for those who have only its hash).
 
 mod blame;
@@ -21,6 +21,8 @@ pub mod fetch;
 mod messages;
 mod metadata;
 mod peers;
+pub mod places;
+pub mod slots;
 mod superseed;
 mod upload;
 
@@ -44,7 +46,7 @@ pub use messages::PORTS_TOLD_MAX;
 use peers::Peers;
 use std::cell::Cell;
 use std::collections::VecDeque;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use superseed::SuperSeed;
 
@@ -137,6 +139,8 @@ pub struct Torrent {
     discovery: Discovery,
     /// What peers say of where they see us, by family.
     votes: [Votes; 2],
+    /// Our addresses as others see them, by family, as far as they are known.
+    own_ips: [Option<IpAddr>; 2],
     blame: Blame,
     pressure: Pressure,
     /// How fast payload may come, in bytes/s.
@@ -162,6 +166,10 @@ pub struct Torrent {
     departed: VecDeque<(PeerKey, SocketAddr)>,
     tick_at: Time,
     rechoke_at: Time,
+    /// Somebody waits for a slot.
+    slots_wanted: bool,
+    /// When to look at slots again before the next tick.
+    slots_at: Option<Time>,
     rate_down: RateMeter,
     rate_up: RateMeter,
     totals: Totals,
@@ -187,6 +195,7 @@ impl Torrent {
             choker: Choker::new(Self::policy(is_complete), ChokerConfig::default(), rng.fork()),
             discovery: Discovery::new(rng.fork()),
             votes: Default::default(),
+            own_ips: [None; 2],
             was_complete: is_complete,
             stopped: false,
             departed: VecDeque::new(),
@@ -207,6 +216,8 @@ impl Torrent {
             work: Cell::new(0),
             tick_at: Time::MAX,
             rechoke_at: Time::ZERO,
+            slots_wanted: false,
+            slots_at: None,
             rate_down: RateMeter::default(),
             rate_up: RateMeter::default(),
             totals: Totals::default(),
@@ -235,11 +246,18 @@ impl Torrent {
 
     /// When to call [`Torrent::handle_timeout`], if nothing else happens before. `None` at rest.
     pub fn poll_timeout(&self) -> Option<Time> {
-        (self.tick_at != Time::MAX).then_some(self.tick_at)
+        let tick_at = (self.tick_at != Time::MAX).then_some(self.tick_at);
+        [tick_at, self.discovery.dial_at(), self.slots_at()].into_iter().flatten().min()
     }
 
     /// Time has passed.
     pub fn handle_timeout(&mut self, now: Time) {
+        if self.discovery.dial_at().is_some_and(|at| at <= now) {
+            self.dial(now);
+        }
+        if self.slots_at.is_some_and(|at| at <= now) {
+            self.fill_slots(now);
+        }
         if now < self.tick_at {
             return;
         }

@@ -9,6 +9,7 @@
 //! told of is told of others. A peer hears of the next piece when it has passed the last one on; it may keep the more the longer
 //! the seed's uplink idles.
 
+use super::places::SILENT_MAX;
 use super::{TICK, Torrent};
 use crate::bitfield::Bitfield;
 use crate::id::{PeerKey, PieceIndex};
@@ -102,7 +103,7 @@ impl Torrent {
         let Some(mut state) = self.super_seed.take() else { return };
         let availability = |piece| state.availability(piece, self.picker.availability(piece), now);
         let has_much = |peer: &Peer| self.told_and_got(peer).1 >= ALONE_MAX;
-        let loses_time = self.is_with_few() && self.peers.get(key).is_some_and(has_much);
+        let loses_time = self.is_with_few(now) && self.peers.get(key).is_some_and(has_much);
         if loses_time || self.geometry.piece_indices().all(|piece| availability(piece) > 0) {
             return self.reveal_all(now);
         }
@@ -114,8 +115,22 @@ impl Torrent {
         self.super_seed = Some(state);
     }
 
-    fn is_with_few(&self) -> bool {
-        self.peers.len() < PEERS_MIN
+    /// Whoever takes nothing passes nothing on, and does not count.
+    fn is_with_few(&self, now: Time) -> bool {
+        let counts = |peer: &&Peer| Self::takes(peer) || Self::may_take(now, peer);
+        self.peers.values().filter(counts).take(PEERS_MIN).count() < PEERS_MIN
+    }
+
+    fn takes(peer: &Peer) -> bool {
+        peer.bytes_up > 0 || peer.have.count() > 0
+    }
+
+    /// Whether it has only just come, waits for its turn, asks, or was unchoked only just now.
+    fn may_take(now: Time, peer: &Peer) -> bool {
+        let waits = peer.peer_interested && peer.am_choking;
+        let was_unchoked = !peer.am_choking && now.since(peer.slot.idle_since()) < TICK;
+        let is_new = now.since(peer.connected_at) < SILENT_MAX;
+        is_new || !peer.uploads.is_empty() || peer.slot.unused == 0 && (waits || was_unchoked)
     }
 
     /// How many pieces the peer was told of, and how many of these it has.
@@ -128,7 +143,7 @@ impl Torrent {
         let Some(peer) = self.peers.get(key) else { return 0 };
         let (told, got) = self.told_and_got(peer);
         let has_work = told - got >= REVEALED_MAX && !Self::declines_what_it_knows(now, peer);
-        if self.is_with_few() {
+        if self.is_with_few(now) {
             // It is asked for twice as much each time, as in TCP's slow start.
             (2 * got + 1).saturating_sub(told)
         } else {
@@ -203,10 +218,12 @@ impl Torrent {
         let has_all = |peer: &Peer| !peer.revealed.as_ref().is_some_and(|r| r.has_other_than(&peer.have));
         let declines = |peer: &Peer| Self::declines_what_it_knows(now, peer);
         let is_done = |peer: &Peer| has_all(peer) || declines(peer);
+        let has_given_up = |peer: &Peer| !Self::takes(peer) || now.since(peer.slot.taken_at()) >= PASS_ON_MAX;
         let keys: Vec<PeerKey> =
             self.peers.values().filter(|peer| is_done(peer)).map(|peer| peer.key).collect();
         keys.into_iter().for_each(|key| self.reveal(now, key));
-        let is_still = self.peers.values().all(is_done) && !self.peers.is_empty();
+        let is_still =
+            self.peers.values().all(|peer| is_done(peer) || has_given_up(peer)) && !self.peers.is_empty();
         if let Some(state) = &mut self.super_seed {
             let since = is_still.then(|| state.still_since.unwrap_or(now));
             state.still_since = since;
@@ -223,7 +240,7 @@ impl Torrent {
             .as_ref()
             .and_then(|state| state.since)
             .is_some_and(|since| now.since(since) >= GATHERING);
-        if self.is_with_few() && waited {
+        if self.is_with_few(now) && waited {
             self.stop_super_seeding(now);
         } else if let Some(state) = &mut self.super_seed {
             state.adapt(now);

@@ -1,13 +1,10 @@
 //! Their requests, and whom we choke.
 
 use super::{Action, CloseReason, Torrent};
-use crate::choker::{ChokerContext, ChokerPeer, Policy, RECHOKE_INTERVAL};
 use crate::id::{BlockRef, PeerKey};
-use crate::peer::Peer;
 use crate::peer::budget::Cost;
 use crate::time::{Duration, Time};
 use crate::wire::Message;
-use std::cmp::Reverse;
 use std::collections::VecDeque;
 
 /// A peer that makes more requests than this that it has no right to make is closed.
@@ -61,6 +58,7 @@ impl Torrent {
             return self.reject(now, key, block);
         }
         peer.useful_at = now;
+        peer.slot.on_request(now, peer.choke_changed_at);
         let was_idle = peer.uploads.is_empty();
         peer.uploads.push_back(block);
         if was_idle {
@@ -97,9 +95,11 @@ impl Torrent {
         (peer.sent_at, peer.useful_at) = (now, now);
         peer.bytes_up += len;
         peer.rate_up.add(now, len);
+        peer.slot.on_taken(now);
         self.rate_up.add(now, len);
         self.totals.bytes_up += len;
         if peer.uploads.is_empty() {
+            self.look_at_slots(now);
             self.note_idle(now);
         }
         Some(block)
@@ -114,56 +114,7 @@ impl Torrent {
         self.reject(now, key, block);
     }
 
-    /// The policy for what is still missing.
-    pub(super) fn policy(is_complete: bool) -> Policy {
-        if is_complete { Policy::Seeding } else { Policy::TitForTat }
-    }
-
-    pub(super) fn tick_choker(&mut self, now: Time) {
-        self.tick_super_seed(now);
-        if now >= self.rechoke_at && !self.peers.is_empty() {
-            self.rechoke_at = now + RECHOKE_INTERVAL;
-            self.rechoke(now);
-        }
-    }
-
-    fn rechoke(&mut self, now: Time) {
-        let peers: Vec<ChokerPeer> = self.peers.values().map(|peer| choker_peer(peer, now)).collect();
-        let rate_to_bytes_per_s = self.rate_up.bytes_per_s(now);
-        self.choker.set_policy(Self::policy(self.is_complete()));
-        let decision = self.choker.rechoke(now, &peers, &ChokerContext { rate_to_bytes_per_s });
-        for peer in peers {
-            let unchoke = decision.unchoke.binary_search(&peer.key).is_ok();
-            self.set_choking(now, peer.key, !unchoke);
-        }
-    }
-
-    /// Gives free slots to those who wait, between rechokes.
-    pub(super) fn fill_slots(&mut self, now: Time) {
-        self.count(self.peers.len());
-        let mut unchoked = self.peers.values().filter(|p| p.peer_interested && !p.am_choking).count();
-        if unchoked >= self.choker.capacity() {
-            return;
-        }
-        let is_complete = self.is_complete();
-        let mut waiting: Vec<ChokerPeer> = self
-            .peers
-            .values()
-            .filter(|p| p.peer_interested && p.am_choking)
-            .map(|p| choker_peer(p, now))
-            .collect();
-        // As at a rechoke, who sends to us comes first: or else every slot that falls free would go to those who give
-        // nothing, since nobody has waited longer.
-        let gives = |p: &ChokerPeer| if is_complete { (0, false) } else { p.gives() };
-        waiting.sort_unstable_by_key(|p| (Reverse(gives(p)), p.choke_changed_at, p.key));
-        for peer in waiting {
-            if self.choker.on_interested(&peer, unchoked) {
-                self.set_choking(now, peer.key, false);
-                unchoked += 1;
-            }
-        }
-    }
-
+    /// Says so when a peer is to be choked, or no more.
     pub(super) fn set_choking(&mut self, now: Time, key: PeerKey, choke: bool) {
         let Some(peer) = self.peers.get_mut(key) else { return };
         if peer.am_choking == choke {
@@ -171,6 +122,7 @@ impl Torrent {
         }
         peer.am_choking = choke;
         peer.choke_changed_at = now;
+        peer.slot.on_choke_changed(now);
         if !choke {
             self.reveal(now, key);
             return self.send(now, key, Message::Unchoke);
@@ -181,20 +133,5 @@ impl Torrent {
         (peer.uploads, peer.allowed_fast_out) = (kept, allowed);
         self.send(now, key, Message::Choke);
         refused.into_iter().for_each(|block| self.reject(now, key, block));
-    }
-}
-
-fn choker_peer(peer: &Peer, now: Time) -> ChokerPeer {
-    ChokerPeer {
-        key: peer.key,
-        peer_interested: peer.peer_interested,
-        am_choking: peer.am_choking,
-        choke_changed_at: peer.choke_changed_at,
-        connected_at: peer.connected_at,
-        snubbed: peer.snubbed,
-        rate_from_bytes_per_s: peer.rate_down.bytes_per_s(now),
-        rate_to_bytes_per_s: peer.rate_up.bytes_per_s(now),
-        has_given: peer.bytes_down > 0,
-        has_taken: peer.bytes_up > 0,
     }
 }

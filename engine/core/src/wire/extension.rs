@@ -7,7 +7,7 @@ use crate::bencode::{BencodeError, Limits, Value, parse};
 use crate::id::PieceIndex;
 use bendy::encoding::{Encoder, Error};
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The id of an extension handshake itself.
 pub const EXTENSION_HANDSHAKE_ID: u8 = 0;
@@ -80,6 +80,10 @@ pub struct ExtensionHandshake {
     pub listen_port: Option<u16>,
     /// `yourip`: the address at which the sender sees us.
     pub your_ip: Option<IpAddr>,
+    /// `ipv4`: an IPv4 address of the sender.
+    pub ipv4: Option<Ipv4Addr>,
+    /// `ipv6`: an IPv6 address of the sender.
+    pub ipv6: Option<Ipv6Addr>,
     /// `upload_only`: whether the sender downloads nothing (any more) (BEP 21).
     pub upload_only: Option<bool>,
     /// `metadata_size`: bytes in the info dictionary (BEP 9), never 0. A claim: the limit on what to
@@ -96,6 +100,12 @@ impl ExtensionHandshake {
     fn try_encode(&self) -> Result<Vec<u8>, Error> {
         let mut encoder = Encoder::new().with_max_depth(3);
         encoder.emit_dict(|mut e| {
+            if let Some(ip) = self.ipv4 {
+                e.emit_pair_with(b"ipv4", |e| e.emit_bytes(&ip.octets()))?;
+            }
+            if let Some(ip) = self.ipv6 {
+                e.emit_pair_with(b"ipv6", |e| e.emit_bytes(&ip.octets()))?;
+            }
             let ids: BTreeMap<&str, u8> = self.ids.iter().map(|(ext, id)| (ext.name(), *id)).collect();
             e.emit_pair(b"m", ids)?;
             if let Some(size) = self.metadata_size {
@@ -144,6 +154,8 @@ impl ExtensionHandshake {
             reqq: int(b"reqq").filter(|&n| n > 0).map(|n| u32::try_from(n).unwrap_or(u32::MAX)),
             listen_port: int(b"p").and_then(|n| u16::try_from(n).ok()).filter(|&port| port > 0),
             your_ip: bytes(b"yourip").and_then(ip_from_bytes),
+            ipv4: bytes(b"ipv4").and_then(|b| Some(Ipv4Addr::from(<[u8; 4]>::try_from(b).ok()?))),
+            ipv6: bytes(b"ipv6").and_then(|b| Some(Ipv6Addr::from(<[u8; 16]>::try_from(b).ok()?))),
             upload_only: int(b"upload_only").map(|n| n != 0),
             metadata_size: int(b"metadata_size").and_then(|n| u32::try_from(n).ok()).filter(|&n| n > 0),
         })
@@ -187,7 +199,6 @@ fn clean_name(bytes: &[u8]) -> String {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use std::net::{Ipv4Addr, Ipv6Addr};
 
     fn any_handshake() -> impl Strategy<Value = ExtensionHandshake> {
         let ids = prop::collection::btree_map(prop::sample::select(&Extension::ALL[..]), any::<u8>(), 0..5);
@@ -195,15 +206,20 @@ mod tests {
             prop_oneof![any::<Ipv4Addr>().prop_map(IpAddr::from), any::<Ipv6Addr>().prop_map(IpAddr::from)];
         let numbers =
             (prop::option::of(1..=u32::MAX), prop::option::of(1..=u16::MAX), prop::option::of(1..=u32::MAX));
-        (ids, "[ -~µü]{0,64}", numbers, prop::option::of(ip), any::<Option<bool>>()).prop_map(
-            |(ids, client, (reqq, listen_port, metadata_size), your_ip, upload_only)| ExtensionHandshake {
-                ids,
-                client,
-                reqq,
-                listen_port,
-                your_ip,
-                upload_only,
-                metadata_size,
+        let ips = (prop::option::of(ip), any::<Option<Ipv4Addr>>(), any::<Option<Ipv6Addr>>());
+        (ids, "[ -~µü]{0,64}", numbers, ips, any::<Option<bool>>()).prop_map(
+            |(ids, client, (reqq, listen_port, metadata_size), (your_ip, ipv4, ipv6), upload_only)| {
+                ExtensionHandshake {
+                    ipv4,
+                    ipv6,
+                    ids,
+                    client,
+                    reqq,
+                    listen_port,
+                    your_ip,
+                    upload_only,
+                    metadata_size,
+                }
             },
         )
     }
@@ -245,6 +261,8 @@ mod tests {
             reqq: Some(500),
             listen_port: None,
             your_ip: Some(Ipv4Addr::LOCALHOST.into()),
+            ipv4: None,
+            ipv6: None,
             upload_only: Some(true),
             metadata_size: Some(1_024),
         };

@@ -25,9 +25,10 @@
 
 mod source;
 
-use super::discovery::{Discovery, Origin};
+use super::discovery::{Demand, Discovery, Origin};
 use super::exchange::EXCHANGE_INTERVAL_MIN;
 use super::{Action, CloseReason};
+use crate::admission::{self, Holder};
 use crate::id::{InfoHash, PeerId, PeerKey};
 use crate::net::Host;
 use crate::peer::PeerInfo;
@@ -39,7 +40,7 @@ use sha1::{Digest, Sha1};
 pub use source::REQUESTS_PER_S_MAX;
 use source::{Outcome, Source};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// How long an info dictionary that peers offer may be, in bytes.
 pub const METADATA_LEN_MAX: u32 = 32 * 1024 * 1024;
@@ -164,6 +165,11 @@ impl Fetch {
         (self.tick_at != Time::MAX).then_some(self.tick_at)
     }
 
+    /// The addresses that are known, those in use first; with each whether a tracker told of it.
+    pub fn addresses(&self) -> impl Iterator<Item = (SocketAddr, bool)> {
+        self.discovery.addresses()
+    }
+
     /// How many peers are connected.
     pub fn peer_count(&self) -> usize {
         self.sources.len()
@@ -226,7 +232,7 @@ impl Fetch {
     /// If the key is in use.
     pub fn handle_connected(&mut self, now: Time, key: PeerKey, info: PeerInfo) {
         assert!(!self.sources.contains_key(&key), "{key:?} is in use");
-        if let Some(reason) = self.refusal(&info) {
+        if let Some(reason) = self.refusal(now, &info) {
             match reason {
                 CloseReason::SelfConnection if !info.inbound => self.discovery.is_own(info.addr),
                 _ if !info.inbound => self.discovery.failed(now, info.addr),
@@ -253,16 +259,43 @@ impl Fetch {
         self.settle(now);
     }
 
-    fn refusal(&self, info: &PeerInfo) -> Option<CloseReason> {
-        let is_twin = |source: &Source| source.info.peer_id == info.peer_id;
+    /// Who dialled us and offers nothing fills no more than half of what we dial for.
+    fn demand(&self) -> Demand {
+        let offers = |source: &&Source| source.metadata_id().is_some();
+        let idle = self.sources.values().filter(|source| source.info.inbound && !offers(source)).count();
+        let wanted = self.config.peers_max;
+        Demand {
+            here: self.sources.len() - idle + idle.min(wanted / 2),
+            wanted,
+            half_open_max: self.config.half_open_max,
+            is_alone: !self.sources.values().any(|source| offers(&source)),
+        }
+    }
+
+    /// Closes a connection for another one, if any gives way to it.
+    fn make_place(&mut self, now: Time, newcomer: IpAddr) -> bool {
+        let holders = self.sources.iter().map(|(key, source)| Holder {
+            key: *key,
+            ip: source.info.addr.ip(),
+            standing: source.standing(now),
+            useful_at: source.connected_at,
+        });
+        let holders: Vec<Holder<PeerKey>> = holders.collect();
+        let Some(key) = admission::gives_way(newcomer, &holders, self.config.peers_max) else { return false };
+        self.close(now, key, CloseReason::NoMetadata);
+        true
+    }
+
+    fn refusal(&mut self, now: Time, info: &PeerInfo) -> Option<CloseReason> {
+        let is_twin = |source: &Source| source.info.is_same_peer(info);
         match () {
             () if self.is_done => Some(CloseReason::Stopped),
             () if info.peer_id == self.config.peer_id => Some(CloseReason::SelfConnection),
             () if self.discovery.is_banned(info.addr) => Some(CloseReason::Banned),
             () if self.sources.values().any(is_twin) => Some(CloseReason::Duplicate),
-            () if self.sources.len() >= self.config.peers_max => Some(CloseReason::TooManyPeers),
             () if !info.extended => Some(CloseReason::NoMetadata),
-            () => None,
+            () if self.sources.len() < self.config.peers_max || self.make_place(now, info.addr.ip()) => None,
+            () => Some(CloseReason::TooManyPeers),
         }
     }
 
@@ -325,7 +358,7 @@ impl Fetch {
             return;
         }
         source.exchanged_at = Some(now);
-        let origin = Origin::Network { from_loopback: source.info.addr.ip().to_canonical().is_loopback() };
+        let origin = Origin::Peer(source.info.addr.ip());
         if let Ok(PeerExchange { added, .. }) = PeerExchange::decode(payload) {
             added.iter().for_each(|(addr, _)| self.discovery.add(*addr, origin));
         }
@@ -451,11 +484,9 @@ impl Fetch {
                 self.send(key, Message::Extended { id, payload });
             }
         }
-        while self.discovery.half_open() < self.config.half_open_max
-            && self.sources.len() + self.discovery.half_open() < self.config.peers_max
-        {
-            let Some(addr) = self.discovery.next(now) else { break };
-            self.actions.push_back(Action::Connect(addr));
+        let demand = self.demand();
+        while let Some(dial) = self.discovery.dial(now, demand) {
+            self.actions.push_back(Action::Connect(dial));
         }
         let is_at_rest = self.sources.is_empty() && !self.discovery.is_waiting();
         if is_at_rest {

@@ -1,8 +1,10 @@
 //! One peer that may have the metadata, and what it has sent of it.
 
 use super::{ANSWER_TIMEOUT, PARALLEL_MAX, SLOW_AFTER, TURN_MAX};
+use crate::admission::Standing;
 use crate::peer::PeerInfo;
 use crate::time::{Duration, Time};
+use crate::torrent::places::SILENT_MAX;
 use crate::wire::{metadata_pieces, metadata_range};
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
@@ -89,6 +91,16 @@ impl Source {
         if self.assembly.is_none() {
             self.offer = Some((id, size));
             self.useful_at = now;
+        }
+    }
+
+    /// What it is good for, when places are short.
+    pub(super) fn standing(&self, now: Time) -> Standing {
+        match () {
+            () if self.assembly.is_some() => Standing::Gives,
+            () if self.offer.is_some() => Standing::Waiting,
+            () if now.since(self.connected_at) < SILENT_MAX => Standing::New,
+            () => Standing::Useless,
         }
     }
 

@@ -1,0 +1,75 @@
+//! What a peer makes of being unchoked.
+
+use crate::time::{Duration, Time};
+
+/// The least patience with a slot of which nothing is made.
+const PATIENCE_MIN: Duration = Duration::from_secs(2);
+/// Else so many round trips.
+const PATIENCE_ROUND_TRIPS: u32 = 4;
+/// A longer round trip is not believed.
+const ROUND_TRIP_MAX: Duration = Duration::from_secs(5);
+
+/// What a peer makes of being unchoked.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Slot {
+    /// Its socket takes no more of what it asked for.
+    pub blocked: bool,
+    /// How many times in a row it was unchoked and left that unused.
+    pub unused: u32,
+    idle_since: Time,
+    taken_at: Time,
+    /// From being unchoked to its first request, at the least.
+    round_trip: Option<Duration>,
+    /// It has asked for something since it was unchoked.
+    has_asked: bool,
+}
+
+impl Slot {
+    /// It is choked, or no more.
+    pub fn on_choke_changed(&mut self, now: Time) {
+        (self.idle_since, self.has_asked) = (now, false);
+    }
+
+    /// It asks for a block.
+    pub fn on_request(&mut self, now: Time, unchoked_at: Time) {
+        if !std::mem::replace(&mut self.has_asked, true) {
+            let took = now.since(unchoked_at).min(ROUND_TRIP_MAX);
+            self.round_trip = Some(self.round_trip.map_or(took, |least| least.min(took)));
+        }
+        if !self.blocked {
+            self.idle_since = now;
+        }
+    }
+
+    /// Its socket has taken a block.
+    pub fn on_taken(&mut self, now: Time) {
+        (self.blocked, self.unused) = (false, 0);
+        (self.idle_since, self.taken_at) = (now, now);
+    }
+
+    /// Whether it is its turn to do something: to ask, or to read what it asked for. Until then it costs nothing.
+    pub fn is_waited_for(&self) -> bool {
+        self.blocked || !self.has_asked
+    }
+
+    /// When its socket last took a block.
+    pub fn taken_at(&self) -> Time {
+        self.taken_at
+    }
+
+    /// When it last took something, or asked for something that it could take.
+    pub fn idle_since(&self) -> Time {
+        self.idle_since
+    }
+
+    /// How long it waits for the next slot at the least. No longer each time: it may have had nothing left to ask for, and want
+    /// something again.
+    pub fn rest(&self) -> Duration {
+        if self.unused == 0 { Duration::ZERO } else { PATIENCE_MIN }
+    }
+
+    /// How long it may leave its slot unused while others wait.
+    pub fn patience(&self) -> Duration {
+        PATIENCE_MIN.max(self.round_trip.unwrap_or_default() * PATIENCE_ROUND_TRIPS)
+    }
+}

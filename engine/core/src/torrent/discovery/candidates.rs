@@ -1,0 +1,241 @@
+//! The addresses that could be dialled: a bounded set in which nobody's flood displaces what others told, and whose next one
+//! is found without looking at the rest.
+
+use super::Origin;
+use crate::time::Time;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+
+/// How many addresses are remembered.
+pub const ADDRESSES_MAX: usize = 2_000;
+/// So many addresses of one teller count as one.
+const TOLD_AT_ONCE: u32 = 16;
+
+/// Who told of an address. Each kind has a share of the set, and of the dials.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Class {
+    User,
+    Tracker,
+    Dht,
+    Local,
+    /// Somebody who is connected told of others.
+    Peer,
+    /// Somebody who dialled us told where it listens.
+    Caller,
+}
+
+impl Class {
+    const ALL: [Class; 6] =
+        [Class::User, Class::Tracker, Class::Dht, Class::Local, Class::Peer, Class::Caller];
+
+    /// Its part of the set when that is full, and of the dials when others wait too. The user's come before all others.
+    fn weight(self) -> u64 {
+        match self {
+            Class::User | Class::Tracker => 4,
+            Class::Dht | Class::Peer => 2,
+            Class::Local | Class::Caller => 1,
+        }
+    }
+}
+
+/// An address that could be dialled.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Candidate {
+    pub(super) class: Class,
+    teller: Option<IpAddr>,
+    /// Whether a tracker named it, whoever else did.
+    pub(super) by_tracker: bool,
+    pub(super) failures: u32,
+    pub(super) retry_at: Time,
+    rank: Rank,
+}
+
+impl Candidate {
+    pub(super) fn new(origin: Origin) -> Candidate {
+        let (class, teller) = origin.class();
+        let by_tracker = matches!(origin, Origin::Tracker(_));
+        Candidate { class, teller, by_tracker, failures: 0, retry_at: Time::ZERO, rank: Rank::default() }
+    }
+
+    /// Somebody who dialled us, and told where it listens.
+    pub(super) fn caller(ip: IpAddr) -> Candidate {
+        Candidate { class: Class::Caller, teller: Some(ip), ..Candidate::new(Origin::User) }
+    }
+
+    /// Whether another word of it changes anything.
+    pub(super) fn counts_more_by(&self, origin: Origin) -> bool {
+        origin.class().0 < self.class || !self.by_tracker && matches!(origin, Origin::Tracker(_))
+    }
+
+    /// Somebody else tells of it too: the one who counts most is remembered.
+    pub(super) fn told_by(&mut self, origin: Origin) {
+        let (class, teller) = origin.class();
+        self.by_tracker |= matches!(origin, Origin::Tracker(_));
+        if class < self.class {
+            (self.class, self.teller) = (class, teller);
+        }
+    }
+}
+
+/// Who comes first: those that failed least; of these, those that are not one of many of the same host or from the same teller;
+/// of these, the order of BEP 40 or chance.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+struct Rank {
+    failures: u32,
+    /// As a power of two.
+    crowd: u32,
+    order: u32,
+}
+
+/// The candidates of one class.
+#[derive(Clone, Debug, Default)]
+struct Ranks {
+    all: BTreeSet<(Rank, SocketAddr)>,
+    /// Those that may be dialled now.
+    ready: BTreeSet<(Rank, SocketAddr)>,
+    /// How much has been dialled of it, the heavier the class the less each counts.
+    served: u64,
+}
+
+/// The addresses that could be dialled, now or later.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Candidates {
+    by_addr: BTreeMap<SocketAddr, Candidate>,
+    classes: [Ranks; Class::ALL.len()],
+    resting: BTreeSet<(Time, SocketAddr)>,
+    hosts: BTreeMap<IpAddr, u32>,
+    tellers: BTreeMap<(Class, IpAddr), u32>,
+    /// How many addresses have been looked at, for tests.
+    #[cfg(test)]
+    pub(super) work: u64,
+}
+
+impl Candidates {
+    pub(super) fn len(&self) -> usize {
+        self.by_addr.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.by_addr.is_empty()
+    }
+
+    /// How many of those that may be dialled now have never failed, and were not told of by peers.
+    pub(super) fn count_told_by_others_than_peers(&self) -> usize {
+        let count = |class: &Class| self.classes[*class as usize].all.len();
+        Class::ALL.iter().filter(|class| **class < Class::Peer).map(count).sum()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&SocketAddr, &Candidate)> {
+        self.by_addr.iter()
+    }
+
+    pub(super) fn get(&self, addr: SocketAddr) -> Option<&Candidate> {
+        self.by_addr.get(&addr)
+    }
+
+    /// Puts in an address that is not there, with its place in the order among equals, the least first. If there are too many, the last
+    /// one of the class that has most for its weight is forgotten.
+    pub(super) fn insert(&mut self, addr: SocketAddr, mut candidate: Candidate, order: u32) {
+        self.note_work();
+        let host = add_one(&mut self.hosts, addr.ip().to_canonical());
+        let told = candidate.teller.map_or(1, |ip| add_one(&mut self.tellers, (candidate.class, ip)));
+        let crowd = host.max(told / TOLD_AT_ONCE).max(1).ilog2();
+        candidate.rank = Rank { failures: candidate.failures, crowd, order };
+        self.classes[candidate.class as usize].all.insert((candidate.rank, addr));
+        self.resting.insert((candidate.retry_at, addr));
+        self.by_addr.insert(addr, candidate);
+        while self.by_addr.len() > ADDRESSES_MAX {
+            let filling = |class: &Class| self.classes[*class as usize].all.len() as u64 * 4 / class.weight();
+            // Those of the user go last.
+            let fullest = Class::ALL.into_iter().max_by_key(|class| (*class != Class::User, filling(class)));
+            let fullest = fullest.filter(|class| filling(class) > 0).unwrap_or(Class::User);
+            let Some(&(_, last)) = self.classes[fullest as usize].all.last() else { return };
+            self.remove(last);
+        }
+    }
+
+    pub(super) fn remove(&mut self, addr: SocketAddr) -> Option<Candidate> {
+        self.note_work();
+        let candidate = self.by_addr.remove(&addr)?;
+        let class = &mut self.classes[candidate.class as usize];
+        class.all.remove(&(candidate.rank, addr));
+        class.ready.remove(&(candidate.rank, addr));
+        self.resting.remove(&(candidate.retry_at, addr));
+        take_one(&mut self.hosts, addr.ip().to_canonical());
+        candidate.teller.into_iter().for_each(|ip| take_one(&mut self.tellers, (candidate.class, ip)));
+        Some(candidate)
+    }
+
+    /// How many may be dialled now.
+    pub(super) fn ready(&mut self, now: Time) -> usize {
+        self.wake(now);
+        self.classes.iter().map(|class| class.ready.len()).sum()
+    }
+
+    /// Takes out the one to dial next: the user's before all others, and the other classes in turns.
+    pub(super) fn next(&mut self, now: Time) -> Option<(SocketAddr, Candidate)> {
+        self.wake(now);
+        let has_some = |class: &Class| !self.classes[*class as usize].ready.is_empty();
+        let first = |class: &Class| (*class != Class::User, self.classes[*class as usize].served);
+        let class = Class::ALL.into_iter().filter(has_some).min_by_key(first)?;
+        self.classes[class as usize].served += 4 / class.weight();
+        let (_, addr) = *self.classes[class as usize].ready.first()?;
+        let candidate = self.remove(addr)?;
+        Some((addr, candidate))
+    }
+
+    /// Those whose rest is over may be dialled.
+    fn wake(&mut self, now: Time) {
+        while let Some(&(at, addr)) = self.resting.first().filter(|(at, _)| *at <= now) {
+            self.note_work();
+            self.resting.remove(&(at, addr));
+            let candidate = self.by_addr[&addr];
+            // What had nothing to dial for a while does not have that to come.
+            let least = self.classes.iter().filter(|c| !c.ready.is_empty()).map(|c| c.served).min();
+            let class = &mut self.classes[candidate.class as usize];
+            if class.ready.is_empty() {
+                class.served = class.served.max(least.unwrap_or(0));
+            }
+            class.ready.insert((candidate.rank, addr));
+        }
+    }
+
+    /// Changes the order among equals.
+    pub(super) fn reorder(&mut self, order: impl Fn(SocketAddr) -> Option<u32>) {
+        for (addr, candidate) in &mut self.by_addr {
+            let Some(order) = order(*addr) else { continue };
+            let class = &mut self.classes[candidate.class as usize];
+            let is_ready = class.ready.remove(&(candidate.rank, *addr));
+            class.all.remove(&(candidate.rank, *addr));
+            candidate.rank.order = order;
+            class.all.insert((candidate.rank, *addr));
+            if is_ready {
+                class.ready.insert((candidate.rank, *addr));
+            }
+        }
+    }
+
+    #[cfg(test)]
+    fn note_work(&mut self) {
+        self.work += 1;
+    }
+
+    #[cfg(not(test))]
+    fn note_work(&mut self) {}
+}
+
+/// How many there are now.
+fn add_one<K: Ord>(counts: &mut BTreeMap<K, u32>, key: K) -> u32 {
+    let count = counts.entry(key).or_default();
+    *count += 1;
+    *count
+}
+
+fn take_one<K: Ord>(counts: &mut BTreeMap<K, u32>, key: K) {
+    if let Some(count) = counts.get_mut(&key) {
+        *count -= 1;
+        if *count == 0 {
+            counts.remove(&key);
+        }
+    }
+}

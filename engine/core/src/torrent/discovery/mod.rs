@@ -1,0 +1,327 @@
+//! Whom to dial: addresses learned from trackers, users and peers, and what became of each.
+//!
+//! Addresses from the network are claims by strangers. They are checked, bounded in number ([`ADDRESSES_MAX`]), tried at a
+//! bounded pace ([`pace`]), and left alone for longer after each failure. What an address costs is a few steps in ordered sets,
+//! whoever names how many; what one source names much of, or of one host, comes after what others name.
+
+mod candidates;
+pub mod pace;
+
+use crate::net::{Family, Host, is_contactable, peer_priority};
+use crate::rng::Rng;
+use crate::time::{Duration, Time};
+pub use candidates::ADDRESSES_MAX;
+use candidates::{Candidate, Candidates, Class};
+use pace::Pace;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+/// How long an address rests after its first failure; doubled for each further one.
+pub const RETRY_FIRST: Duration = Duration::from_secs(2);
+/// The longest rest.
+pub const RETRY_MAX: Duration = Duration::from_secs(600);
+/// How many failures in a row until an address is forgotten.
+pub const FAILURES_MAX: u32 = 9;
+/// How long a ban lasts.
+pub const BAN_TIME: Duration = Duration::from_secs(3_600);
+/// How many bans are kept.
+pub const BANS_MAX: usize = 4_096;
+
+/// Who told us of an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The user: anything that can be dialled is.
+    User,
+    /// A search for the same torrent, which has checked it by who told of it.
+    Found,
+    /// A tracker at this address.
+    Tracker(IpAddr),
+    /// A node of the DHT.
+    Dht(IpAddr),
+    /// Somebody on the local network, of itself.
+    Local(IpAddr),
+    /// A peer, of others (BEP 11).
+    Peer(IpAddr),
+}
+
+impl Origin {
+    fn class(self) -> (Class, Option<IpAddr>) {
+        match self {
+            Origin::User => (Class::User, None),
+            Origin::Found | Origin::Tracker(_) => (Class::Tracker, None),
+            Origin::Dht(ip) => (Class::Dht, Some(ip.to_canonical())),
+            Origin::Local(ip) => (Class::Local, Some(ip.to_canonical())),
+            Origin::Peer(ip) => (Class::Peer, Some(ip.to_canonical())),
+        }
+    }
+
+    /// Who is not on this machine itself may not name loopback addresses.
+    fn may_name_loopback(self) -> bool {
+        match self {
+            Origin::User | Origin::Found => true,
+            Origin::Tracker(ip) | Origin::Dht(ip) | Origin::Local(ip) | Origin::Peer(ip) => {
+                ip.to_canonical().is_loopback()
+            }
+        }
+    }
+}
+
+/// Whether such an address may be dialled.
+pub fn is_dialable(addr: SocketAddr, origin: Origin) -> bool {
+    is_contactable(addr, origin.may_name_loopback())
+}
+
+/// What a swarm needs now.
+#[derive(Clone, Copy, Debug)]
+pub struct Demand {
+    /// How many connections it has of those that it dials for.
+    pub here: usize,
+    /// How many it dials for.
+    pub wanted: usize,
+    /// How many may be half open at a time while somebody is there.
+    pub half_open_max: usize,
+    /// Whether nobody is there yet.
+    pub is_alone: bool,
+}
+
+/// An address to dial, and how long that and the handshake may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dial {
+    /// Where.
+    pub addr: SocketAddr,
+    /// Who takes longer has failed.
+    pub patience: Duration,
+}
+
+/// The addresses of one torrent.
+#[derive(Debug)]
+pub struct Discovery {
+    rng: Rng,
+    pace: Pace,
+    /// When the next dial may go out, if only time is in the way.
+    dial_at: Option<Time>,
+    idle: Candidates,
+    dialing: BTreeMap<SocketAddr, Candidate>,
+    /// In use by a connection that we dialled, or that told us where it listens.
+    connected: BTreeMap<SocketAddr, Candidate>,
+    /// Our own addresses, as dialling them showed.
+    own: BTreeSet<SocketAddr>,
+    /// Where peers see us, by [`Family`], if addresses have an order (BEP 40).
+    seen_at: Option<[SocketAddr; 2]>,
+    bans: BTreeMap<Host, Time>,
+}
+
+impl Discovery {
+    /// Nothing known yet.
+    pub fn new(rng: Rng) -> Discovery {
+        Discovery {
+            rng,
+            pace: Pace::new(),
+            dial_at: None,
+            idle: Candidates::default(),
+            dialing: BTreeMap::new(),
+            connected: BTreeMap::new(),
+            own: BTreeSet::new(),
+            seen_at: None,
+            bans: BTreeMap::new(),
+        }
+    }
+
+    /// From now on addresses have an order: that of BEP 40 for somebody who listens on `port`. Until it is known where
+    /// others see us, it is that of a random address, which nobody can foresee either.
+    pub fn rank(&mut self, port: u16) {
+        let (v4, v6) = (self.rng.next_u64() as u32, u128::from(self.rng.next_u64()) << 64);
+        let ips: [IpAddr; 2] = [Ipv4Addr::from(v4).into(), Ipv6Addr::from(v6).into()];
+        self.seen_at = Some(ips.map(|ip| SocketAddr::new(ip, port)));
+    }
+
+    /// This is where others see us.
+    pub fn set_own_ip(&mut self, ip: IpAddr) {
+        let family = Family::of_ip(ip);
+        let Some(seen_at) = &mut self.seen_at else { return };
+        let ours = &mut seen_at[family as usize];
+        if ours.ip() != ip {
+            ours.set_ip(ip);
+            let ours = *ours;
+            self.idle.reorder(|addr| (Family::of(addr) == family).then(|| !peer_priority(ours, addr)));
+        }
+    }
+
+    /// How much an address is preferred to others, if they have an order.
+    pub fn priority(&self, addr: SocketAddr) -> Option<u32> {
+        Some(peer_priority(self.seen_at?[Family::of(addr) as usize], addr))
+    }
+
+    /// Whether the user named the address of this connection.
+    pub fn is_by_user(&self, addr: SocketAddr) -> bool {
+        self.connected.get(&addr).is_some_and(|candidate| candidate.class == Class::User)
+    }
+
+    /// Takes up an address, unless it may not be dialled.
+    pub fn add(&mut self, addr: SocketAddr, origin: Origin) {
+        if self.own.contains(&addr) || !is_dialable(addr, origin) || self.is_banned(addr) {
+            return;
+        }
+        let in_use = self.dialing.get_mut(&addr).or_else(|| self.connected.get_mut(&addr));
+        if let Some(candidate) = in_use {
+            candidate.told_by(origin);
+        } else if self.idle.get(addr).is_none_or(|known| known.counts_more_by(origin)) {
+            let mut candidate = self.idle.remove(addr).unwrap_or_else(|| Candidate::new(origin));
+            candidate.told_by(origin);
+            self.put(addr, candidate);
+        }
+    }
+
+    fn put(&mut self, addr: SocketAddr, candidate: Candidate) {
+        let order = self.priority(addr).map_or_else(|| self.rng.next_u64() as u32, |priority| !priority);
+        self.idle.insert(addr, candidate, order);
+    }
+
+    /// Whether there is an address that could be dialled now.
+    pub fn has_ready(&mut self, now: Time) -> bool {
+        let has_some = self.idle.ready(now) > 0;
+        if !has_some {
+            self.dial_at = None;
+        }
+        has_some
+    }
+
+    /// The next address to dial, if one is to be dialled now: the user's before all others, what a tracker, the DHT and peers named
+    /// in turns, those that failed last, and among equals in their order, or at random if they have none.
+    pub fn dial(&mut self, now: Time, demand: Demand) -> Option<Dial> {
+        self.dial_at = None;
+        let Demand { here, wanted, half_open_max, is_alone } = demand;
+        let ready = self.idle.ready(now);
+        if ready == 0 {
+            return None;
+        }
+        let (half_open, usual) = (self.dialing.len(), half_open_max.min(wanted));
+        let parallel = self.pace.parallel(now, is_alone, half_open, usual);
+        let is_wanted = is_alone || here + half_open < wanted;
+        if !is_wanted || usual == 0 {
+            return None;
+        }
+        if half_open >= parallel || !self.pace.may_dial(now) {
+            self.dial_at = self.pace.next_at(now, parallel);
+            return None;
+        }
+        let (addr, candidate) = self.idle.next(now)?;
+        self.pace.dialled(now);
+        self.dialing.insert(addr, candidate);
+        let patience = pace::patience(candidate.failures, ready > parallel - half_open);
+        Some(Dial { addr, patience })
+    }
+
+    /// When to look for somebody to dial again, if only time is in the way.
+    pub fn dial_at(&self) -> Option<Time> {
+        self.dial_at
+    }
+
+    /// The addresses that are known, those in use first, then by who told of them; with each whether a tracker did.
+    pub fn addresses(&self) -> impl Iterator<Item = (SocketAddr, bool)> {
+        let in_use = [&self.connected, &self.dialing].into_iter().flatten();
+        let mut idle: Vec<_> = self.idle.iter().collect();
+        idle.sort_by_key(|(_, candidate)| (candidate.class, candidate.failures));
+        in_use.chain(idle).map(|(addr, candidate)| (*addr, candidate.by_tracker))
+    }
+
+    /// How many addresses are being dialled.
+    pub fn half_open(&self) -> usize {
+        self.dialing.len()
+    }
+
+    /// How many addresses could be dialled, now or later.
+    pub fn idle_count(&self) -> usize {
+        self.idle.len()
+    }
+
+    /// The same without what peers tell, which may be nothing but lies.
+    pub fn idle_count_told_by_others_than_peers(&self) -> usize {
+        self.idle.count_told_by_others_than_peers()
+    }
+
+    /// Whether time alone will bring something to do.
+    pub fn is_waiting(&self) -> bool {
+        !self.idle.is_empty() || !self.dialing.is_empty()
+    }
+
+    /// The address could not be reached, or the connection to it ended early.
+    pub fn failed(&mut self, now: Time, addr: SocketAddr) {
+        if let Some(candidate) = self.dialing.remove(&addr) {
+            self.rest(now, addr, candidate);
+        }
+    }
+
+    /// We could not dial, for reasons of our own.
+    pub fn not_dialled(&mut self, now: Time, addr: SocketAddr) {
+        if let Some(mut candidate) = self.dialing.remove(&addr) {
+            candidate.retry_at = now + RETRY_FIRST;
+            self.put(addr, candidate);
+        }
+    }
+
+    /// A connection to this address stands. If it is not one that we dialled, the peer has said that it listens there.
+    pub fn connected(&mut self, addr: SocketAddr) {
+        let candidate = self.dialing.remove(&addr).or_else(|| self.idle.remove(addr));
+        self.connected.entry(addr).or_insert(candidate.unwrap_or_else(|| Candidate::caller(addr.ip())));
+    }
+
+    /// Leaves an address alone for a time that grows with its failures, or for ever.
+    fn rest(&mut self, now: Time, addr: SocketAddr, mut candidate: Candidate) {
+        candidate.failures = (candidate.failures + 1).min(FAILURES_MAX);
+        if self.is_banned(addr) || (candidate.failures == FAILURES_MAX && candidate.class != Class::User) {
+            return;
+        }
+        let rest = RETRY_FIRST * 2u32.pow(candidate.failures - 1);
+        candidate.retry_at = now + rest.min(RETRY_MAX);
+        self.put(addr, candidate);
+    }
+
+    /// The connection to this address has ended. It is tried again after a rest, which is short if the
+    /// connection was good for anything.
+    pub fn disconnected(&mut self, now: Time, addr: SocketAddr, again: bool, was_good: bool) {
+        let Some(mut candidate) = self.connected.remove(&addr).filter(|_| again) else { return };
+        if was_good {
+            candidate.failures = 0;
+        }
+        self.rest(now, addr, candidate);
+    }
+
+    /// The address turned out to be our own.
+    pub fn is_own(&mut self, addr: SocketAddr) {
+        self.dialing.remove(&addr);
+        self.idle.remove(addr);
+        if self.own.len() < ADDRESSES_MAX {
+            self.own.insert(addr);
+        }
+    }
+
+    /// Nobody at this address is dialled or accepted until the ban ends.
+    pub fn ban(&mut self, now: Time, addr: SocketAddr) {
+        self.bans.retain(|_, until| *until > now);
+        if self.bans.len() >= BANS_MAX {
+            // The one that ends first makes room.
+            let first = self.bans.iter().min_by_key(|(_, until)| **until).map(|(host, _)| *host);
+            self.bans.remove(&first.unwrap_or(Host::of(addr)));
+        }
+        let key = Host::of(addr);
+        self.bans.insert(key, now + BAN_TIME);
+        let banned = self.idle.iter().map(|(a, _)| *a).filter(|a| Host::of(*a) == key);
+        for addr in banned.collect::<Vec<_>>() {
+            self.idle.remove(addr);
+        }
+    }
+
+    /// Ends the bans whose time is up.
+    pub fn expire_bans(&mut self, now: Time) {
+        self.bans.retain(|_, until| *until > now);
+    }
+
+    /// Whether the address is banned.
+    pub fn is_banned(&self, addr: SocketAddr) -> bool {
+        self.bans.contains_key(&Host::of(addr))
+    }
+}
+
+#[cfg(test)]
+mod tests;
