@@ -308,6 +308,9 @@ impl Watch<'_> {
                 add(&mut self.left, addr, bytes_down, bytes_up);
             }
             Event::Warning(message) => self.cx.warn(&message),
+            // For people, both are in the log.
+            Event::FileChanged { path } => self.cx.record(&Record::FileChanged { path: &path }),
+            Event::DataBad { path, pieces } => self.cx.record(&Record::DataBad { path: &path, pieces }),
             Event::DiskStalled { reason } => self.on_disk_stalled(&reason),
             Event::DiskResumed => {
                 self.give_up_at = None;

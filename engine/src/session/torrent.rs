@@ -274,6 +274,7 @@ impl TorrentShell {
                 spawn_local(Rc::clone(self).dial(addr));
             }
             Action::CompletePiece { piece, digests } => self.complete_piece(inner, piece, digests),
+            Action::CheckPiece(piece) => self.suspect(piece),
             Action::DropPiece(piece) => {
                 inner.buffers.remove(&piece);
                 inner.disk.forget(piece);

@@ -9,7 +9,7 @@ use std::fs::File;
 use std::io;
 use swarm_core::id::FileIndex;
 
-/// Journal records beyond one for each piece and file, so that marks and a second try find room.
+/// Journal records beyond those for pieces and files, so that marks and a second try find room.
 const SPARE_RECORDS: u64 = 1024;
 
 impl Storage {
@@ -28,17 +28,25 @@ impl Storage {
             let file = FileIndex(i as u32);
             let slot = self.table().slots[i];
             if slot.place == Place::Work && slot.is_wanted && !slot.is_reserved {
+                self.table().note_made(file);
                 self.reserve_file(&work, file).map_err(|e| self.count_needed(e))?;
                 self.table().slots[i].is_reserved = true;
             }
         }
         self.reserve_side(&work).map_err(|e| self.count_needed(e))?;
-        let records = u64::from(self.info.geometry.pieces()) + self.info.files.len() as u64 + SPARE_RECORDS;
-        work.journal().reserve(records)
+        // A piece that lies in one file takes two records, and one for each more.
+        let records = 2 * u64::from(self.info.geometry.pieces()) + 3 * self.info.files.len() as u64;
+        work.journal().reserve(records + SPARE_RECORDS)
     }
 
     /// Creates an unfinished file at its full length.
     pub(super) fn reserve_file(&self, work: &Work, file: FileIndex) -> Result<(), StorageError> {
+        let _writing = self.writing.lock(file);
+        self.allocate(work, file)
+    }
+
+    /// The same while the file's lock is held.
+    pub(super) fn allocate(&self, work: &Work, file: FileIndex) -> Result<(), StorageError> {
         let length = self.info.files[file.idx()].length;
         let part = self.tree.open(&work.folder.part(file), Access::Create)?;
         let set = |part: &File| -> io::Result<()> {
@@ -46,7 +54,11 @@ impl Storage {
             // One that was taken over may be longer.
             if part.metadata()?.len() > length { part.set_len(length) } else { Ok(()) }
         };
-        set(&part).map_err(|e| self.reserve_error(file, length, e))
+        self.expect_unchanged(work, file, &part)?;
+        let reserved = set(&part).map_err(|e| self.reserve_error(file, length, e));
+        let stamp = self.note_stamp(file, &part)?;
+        work.journal().stamp(file, stamp)?;
+        reserved
     }
 
     /// Reserves what needed pieces have of unwanted files.

@@ -16,7 +16,7 @@ use crate::net::Host;
 use crate::time::{Duration, Time};
 use crate::wire::Message;
 use crate::wire::extension::encode_piece;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 
 /// How many pieces that were sent whole are remembered, with the address that they went to.
@@ -35,8 +35,10 @@ const SEEDS_LEFT_MAX: usize = 64;
 /// What was sent, as far as it is remembered.
 #[derive(Debug, Default)]
 pub(super) struct SentWhole {
-    /// The piece, whom it went to, and whether it went there more than once. The oldest first.
-    sent: VecDeque<(PieceIndex, Host, bool)>,
+    /// Whom each piece went to, and whether it went there more than once. The oldest first.
+    sent: BTreeMap<PieceIndex, Vec<(Host, bool)>>,
+    /// The pieces in the order in which they went to somebody for the first time: one for each address above.
+    order: VecDeque<PieceIndex>,
     /// Pieces that were hashed again lately, and when.
     resting: VecDeque<(PieceIndex, Time)>,
     rehashed_at: Option<Time>,
@@ -45,17 +47,17 @@ pub(super) struct SentWhole {
 impl SentWhole {
     /// The piece went to this address, whole. True if it went to two addresses twice by now and may be hashed again.
     fn note(&mut self, now: Time, piece: PieceIndex, host: Host) -> bool {
-        match self.sent.iter_mut().find(|(p, h, _)| *p == piece && *h == host) {
-            Some((_, _, again)) => *again = true,
-            None => {
-                if self.sent.len() == SENT_WHOLE_MAX {
-                    self.sent.pop_front();
-                }
-                self.sent.push_back((piece, host, false));
-                return false;
+        let hosts = self.sent.entry(piece).or_default();
+        let Some((_, again)) = hosts.iter_mut().find(|(h, _)| *h == host) else {
+            hosts.push((host, false));
+            self.order.push_back(piece);
+            if self.order.len() > SENT_WHOLE_MAX {
+                self.forget_oldest();
             }
-        }
-        if self.sent.iter().filter(|(p, _, again)| *p == piece && *again).count() < 2 {
+            return false;
+        };
+        *again = true;
+        if hosts.iter().filter(|(_, again)| *again).count() < 2 {
             return false;
         }
         self.resting.retain(|(_, at)| now.since(*at) < REHASH_REST);
@@ -68,8 +70,18 @@ impl SentWhole {
             self.resting.pop_front();
         }
         self.resting.push_back((piece, now));
-        self.sent.retain(|(p, ..)| *p != piece);
+        self.sent.remove(&piece);
+        self.order.retain(|p| *p != piece);
         true
+    }
+
+    fn forget_oldest(&mut self) {
+        let Some(piece) = self.order.pop_front() else { return };
+        let Some(hosts) = self.sent.get_mut(&piece) else { return };
+        hosts.remove(0);
+        if hosts.is_empty() {
+            self.sent.remove(&piece);
+        }
     }
 }
 
@@ -100,7 +112,7 @@ impl Torrent {
             self.recount_useful(now);
             self.note_incompletion(now);
         }
-        self.settle(now);
+        self.unsettled = Some(now);
     }
 
     /// A piece that was in doubt has been hashed.
@@ -118,7 +130,7 @@ impl Torrent {
             misled.into_iter().for_each(|key| self.close(now, key, CloseReason::PieceLost));
             self.refill_all = true;
         }
-        self.settle(now);
+        self.unsettled = Some(now);
     }
 
     /// Refuses what a peer asked for of these pieces, and tells it that they are not here.
