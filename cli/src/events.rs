@@ -62,6 +62,10 @@ pub enum Record<'a> {
     PeerBanned { address: SocketAddr, reason: &'a str },
     /// Something is not as it should be, and the transfer goes on.
     Warning { message: &'a str },
+    /// Another program has changed a file. It is not sent until it has been checked again.
+    FileChanged { path: &'a str },
+    /// Pieces in this file are bad now. They are no longer offered, and downloaded again if the download is not finished.
+    DataBad { path: &'a str, pieces: u32 },
     /// The disk takes no more data; the transfer waits.
     DiskStalled {
         reason: &'a str,

@@ -185,11 +185,14 @@ impl NetworkArgs {
         if self.no_state {
             return None;
         }
-        self.state_dir.clone().or_else(|| {
-            let base = absolute("XDG_STATE_HOME").or_else(|| Some(absolute("HOME")?.join(".local/state")))?;
-            Some(base.join("swarm"))
-        })
+        self.state_dir.clone().or_else(default_state_dir)
     }
+}
+
+/// Where state is kept if the user does not say where.
+pub fn default_state_dir() -> Option<PathBuf> {
+    let base = absolute("XDG_STATE_HOME").or_else(|| Some(absolute("HOME")?.join(".local/state")))?;
+    Some(base.join("swarm"))
 }
 
 /// The folder that a variable of the environment names; relative ones are to be ignored (XDG Base Directory Specification).

@@ -326,6 +326,9 @@ impl Watch<'_> {
                 add(&mut self.left, addr, bytes_down, bytes_up);
             }
             Event::Warning(message) => self.cx.warn(&message),
+            // For people, both are in the log.
+            Event::FileChanged { path } => self.cx.record(&Record::FileChanged { path: &path }),
+            Event::DataBad { path, pieces } => self.cx.record(&Record::DataBad { path: &path, pieces }),
             Event::DiskStalled { reason, is_full } => self.on_disk_stalled(&reason, is_full),
             Event::DiskResumed => {
                 self.give_up_at = None;

@@ -3,6 +3,7 @@
 use crate::app::Context;
 use crate::exit::{Exit, Failure, printable};
 use crate::interrupt::Interrupt;
+use crate::network::default_state_dir;
 use crate::progress::WorkBar;
 use crate::{source, units};
 use anyhow::{Context as _, Result};
@@ -28,6 +29,12 @@ pub struct VerifyArgs {
     #[arg(value_name = "DIR")]
     dir: PathBuf,
 
+    /// The folder where `seed` and `get` keep what they know of data that has been checked
+    ///
+    /// Default: $XDG_STATE_HOME/swarm, or ~/.local/state/swarm.
+    #[arg(long, value_name = "DIR")]
+    state_dir: Option<PathBuf>,
+
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -38,7 +45,9 @@ Example:
   swarm verify release.meta downloads
 
 The exit status is 0 if everything is as the metainfo says, and 4 if not. A file is `missing`, `short` (it ends too early),
-`corrupt` (a piece that it lies in is wrong), `long` (it goes on after its end), or `ok`. Nothing is changed.";
+`corrupt` (a piece that it lies in is wrong), `long` (it goes on after its end), or `ok`. Whole pieces of a short file count. The data
+is not changed. If something is corrupt, saved state that says otherwise is dropped: `seed` and `get` check again, also a seed that
+runs.";
 
 /// The JSON object.
 #[derive(Serialize)]
@@ -66,10 +75,22 @@ pub async fn run(args: VerifyArgs, cx: &mut Context) -> Result<Exit> {
     let path = args.dir.join(&info.name);
     let bar = WorkBar::new(&cx.console, "checking", info.payload_len());
     let (shown, layout) = (bar.clone(), Arc::clone(&info));
-    let work = move || verify::run(&layout, &args.dir, Workers::default_threads(), &|bytes| shown.set(bytes));
-    let report = interrupt.during(work).await?;
+    let state_dir = args.state_dir.or_else(default_state_dir);
+    let work = move || {
+        let report = verify::run(&layout, &args.dir, Workers::default_threads(), &|bytes| shown.set(bytes));
+        let is_wrong = report.as_ref().is_ok_and(|report| report.pieces_wrong.count() > 0);
+        let ended = match is_wrong {
+            true => verify::end_trust(&layout, &args.dir, state_dir.as_deref()),
+            false => Ok(()),
+        };
+        (report, ended)
+    };
+    let (report, ended) = interrupt.during(work).await?;
     bar.finish();
     let report = report.context("cannot verify")?;
+    if let Err(error) = ended {
+        cx.warn(&format!("{error}; use --recheck the next time that this is seeded or downloaded"));
+    }
     let verified = Verified::of(&info, &report);
     let is_ok = report.is_ok();
     tell(&verified, &path.display().to_string(), is_ok, cx);

@@ -434,6 +434,8 @@ impl Node {
                 self.verifying.push_back((done, piece));
                 self.note_pressure(now);
             }
+            // Simulated disks do not rot.
+            Action::CheckPiece(_) => {}
             Action::DropPiece(piece) => {
                 self.corrupt.remove(&piece);
             }

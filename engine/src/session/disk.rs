@@ -4,6 +4,7 @@
 //! that has gone) is tried again after longer and longer waits. Until it takes data, complete pieces stay in memory and
 //! nothing more is asked for; what cannot pass ends the torrent.
 
+use super::doubt::Doubted;
 use super::event::{Event, State};
 use super::handle::Phase;
 use super::opening::{on_worker, storage_error};
@@ -53,6 +54,16 @@ pub(crate) enum DiskResult {
     },
     Synced(Result<Vec<FileIndex>, StorageError>),
     Space(Result<(), StorageError>),
+    /// A piece in doubt was hashed again.
+    Checked {
+        piece: PieceIndex,
+        result: Result<bool, StorageError>,
+    },
+    /// A piece that peers ask for again was hashed again.
+    Suspected {
+        piece: PieceIndex,
+        result: Result<bool, StorageError>,
+    },
     Finished(Result<Vec<FileIndex>, StorageError>),
     /// A defect: the job ended without a result.
     Panicked,
@@ -76,6 +87,7 @@ pub(super) struct Disk {
     finishing: bool,
     /// `finish` is to be tried again when there is space.
     unfinished: bool,
+    pub(super) doubted: Doubted,
 }
 
 /// The disk takes no data.
@@ -123,7 +135,7 @@ fn block_digests(geometry: &Geometry, buffer: &crate::buffer::PieceBuffer) -> Ve
 }
 
 impl TorrentShell {
-    fn submit(&self, lane: Lane, job: impl FnOnce(&Storage) -> DiskResult + Send + 'static) {
+    pub(super) fn submit(&self, lane: Lane, job: impl FnOnce(&Storage) -> DiskResult + Send + 'static) {
         let (storage, tx) = (Arc::clone(&self.storage), self.disk_results.clone());
         self.jobs.set(self.jobs.get() + 1);
         self.hub.workers.submit(lane, move || {
@@ -163,7 +175,15 @@ impl TorrentShell {
     pub(super) fn on_disk_result(self: &Rc<Self>, result: DiskResult) {
         let now = self.hub.now();
         self.jobs.set(self.jobs.get() - 1);
-        self.with(|inner| match result {
+        self.with(|inner| {
+            // What was found changed meanwhile comes before what came of it.
+            self.take_doubts(inner, now);
+            self.handle_disk_result(inner, now, result);
+        });
+    }
+
+    fn handle_disk_result(self: &Rc<Self>, inner: &mut Inner, now: Time, result: DiskResult) {
+        match result {
             DiskResult::Panicked => self.fail(Error::Defect("a disk job panicked".to_owned())),
             DiskResult::Piece { piece, outcome, digests } => {
                 self.on_piece(inner, now, piece, outcome, digests)
@@ -183,16 +203,25 @@ impl TorrentShell {
             }
             DiskResult::Space(Ok(())) => self.try_disk(inner, now),
             DiskResult::Space(Err(error)) => self.on_disk_error(inner, now, error),
+            DiskResult::Checked { piece, result } => self.on_checked(inner, now, piece, result),
+            DiskResult::Suspected { piece, result } => self.on_suspected(inner, now, piece, result),
             DiskResult::Finished(Ok(_)) => {
                 self.on_disk_works(inner);
                 self.on_finished(inner);
+            }
+            // When what has changed is right again, or fetched again, it is tried again.
+            DiskResult::Finished(Err(StorageError::Changed { .. })) => {
+                inner.disk.finishing = false;
+                if inner.core.is_complete() {
+                    self.finish(inner);
+                }
             }
             DiskResult::Finished(Err(error)) => {
                 inner.disk.finishing = false;
                 inner.disk.unfinished = true;
                 self.on_disk_error(inner, now, error);
             }
-        });
+        }
     }
 
     fn on_piece(
@@ -338,6 +367,8 @@ impl TorrentShell {
         result: Result<Prepared, StorageError>,
     ) {
         let failed = result.as_ref().err().map(StorageError::to_string);
+        // That has been told of already.
+        let is_changed = matches!(result, Err(StorageError::Changed { .. }));
         for key in inner.prepared.arrived(window, result.ok(), now) {
             let Some(link) = inner.links.get_mut(&key) else { continue };
             link.wake.notify_one();
@@ -347,7 +378,7 @@ impl TorrentShell {
                 inner.core.handle_upload_failed(now, key, block);
             }
         }
-        if let Some(failed) = failed {
+        if let Some(failed) = failed.filter(|_| !is_changed) {
             self.warn(&failed);
         }
     }
@@ -380,6 +411,7 @@ impl TorrentShell {
     ) -> Result<(), Error> {
         self.with(|inner| {
             inner.state = State::Stopped;
+            inner.disk.doubted.clear();
             inner.core.handle_stop(self.hub.now());
         });
         self.hub.torrents.borrow_mut().remove(&self.metainfo.info.info_hash);

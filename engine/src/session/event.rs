@@ -57,6 +57,18 @@ pub enum Event {
     },
     /// Something is not as it should be, and the torrent goes on.
     Warning(String),
+    /// Another program has changed a file. It is not sent until it has been checked again.
+    FileChanged {
+        /// The file, by its path in the torrent.
+        path: String,
+    },
+    /// Data that was there is bad now. It is no longer offered, and downloaded again if the download is not finished.
+    DataBad {
+        /// A file that holds some of it, by its path in the torrent.
+        path: String,
+        /// How many of its pieces are bad.
+        pieces: u32,
+    },
     /// The disk takes no more data; the torrent goes on when it does.
     DiskStalled {
         /// What the disk said.

@@ -4,6 +4,7 @@ mod announce;
 mod announce_udp;
 mod dht;
 mod disk;
+mod doubt;
 mod event;
 mod fetch;
 mod handle;

@@ -9,7 +9,7 @@ use super::torrent::TorrentShell;
 use crate::Error;
 use crate::hash::Lane;
 use crate::storage::{self, OpenOptions, Opened, Storage, StorageError, Trust};
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -103,9 +103,20 @@ pub(super) async fn start(
     mut commands: mpsc::UnboundedReceiver<Command>,
 ) -> Result<(), Error> {
     let (progress, mut early) = (Progress::default(), Early::default());
-    let ready = tokio::select! {
-        prepared = prepare_data(&hub, &options, &events, &progress) => prepared?,
-        () = stopped(&mut commands, &options.metainfo.info, &progress, &mut early) => return Ok(()),
+    let opened = OnceCell::new();
+    let prepared = tokio::select! {
+        prepared = prepare_data(&hub, &options, &events, &progress, &opened) => prepared.map(Some),
+        () = stopped(&mut commands, &options.metainfo.info, &progress, &mut early) => Ok(None),
+    };
+    let ready = match prepared {
+        Ok(Some(prepared)) => prepared,
+        refused => {
+            // It does not run, and leaves nothing in anybody's way.
+            if let Some(storage) = opened.into_inner() {
+                on_worker(&hub, Lane::Transfer, move || storage.abandon()).await?;
+            }
+            return refused.map(drop);
+        }
     };
     early.apply(&mut options);
     let (results_tx, results) = mpsc::unbounded_channel();
@@ -166,6 +177,7 @@ async fn prepare_data(
     options: &AddTorrent,
     events: &broadcast::Sender<Event>,
     progress: &Progress,
+    for_later: &OnceCell<Arc<Storage>>,
 ) -> Result<Ready, Error> {
     let info = Arc::new(options.metainfo.info.clone());
     let mode = match options.mode {
@@ -186,6 +198,7 @@ async fn prepare_data(
     })
     .await?;
     let storage = Arc::new(storage);
+    let _ = for_later.set(Arc::clone(&storage));
     for warning in &opened.warnings {
         let _ = events.send(Event::Warning(warning.clone()));
     }

@@ -19,8 +19,10 @@ const RANGE_LEN_MAX: u32 = 1024 * 1024;
 const RANGES_MAX: usize = 256;
 /// How much memory of our own the kept ranges may hold, in bytes.
 const OWNED_MAX: usize = 8 * 1024 * 1024;
-/// After this time a range's files are looked at again, in case someone has truncated them.
-const RECHECK_AFTER: Duration = Duration::from_secs(1);
+/// After this time a range's files are looked at again, in case someone has changed them.
+const RECHECK_AFTER: Duration = Duration::from_millis(250);
+/// After this time a range is prepared again: that looks whether its files are still those that have their names.
+const PREPARED_FOR: Duration = Duration::from_secs(2);
 /// Who was sent so many bytes in a row is expected to read on.
 const SEQUENTIAL_MIN: u32 = 4 * BLOCK_LEN;
 
@@ -40,6 +42,7 @@ enum State {
     Here {
         data: Prepared,
         used: u64,
+        prepared_at: Time,
         checked_at: Time,
     },
 }
@@ -127,8 +130,9 @@ pub(super) fn asked_range(
 }
 
 impl PreparedCache {
-    /// Looks for a block. If it is [missing](Lookup::Missing), have it prepared, and say so with [`coming`](Self::coming).
-    pub(super) fn look_up(&mut self, block: BlockRef, peer: PeerKey, now: Time) -> Lookup {
+    /// Looks for a block. If it is [missing](Lookup::Missing), have it prepared, and say so with [`coming`](Self::coming). With
+    /// `look` what is here is looked at again, however lately it was.
+    pub(super) fn look_up(&mut self, block: BlockRef, peer: PeerKey, now: Time, look: bool) -> Lookup {
         self.uses += 1;
         let uses = self.uses;
         let Some((start, entry)) = self.covering(block) else { return Lookup::Missing };
@@ -139,8 +143,9 @@ impl PreparedCache {
                 }
                 Lookup::Wait
             }
-            State::Here { data, used, checked_at } => {
-                if now.since(*checked_at) >= RECHECK_AFTER {
+            State::Here { prepared_at, .. } if now.since(*prepared_at) >= PREPARED_FOR => Lookup::Missing,
+            State::Here { data, used, checked_at, .. } => {
+                if look || now.since(*checked_at) >= RECHECK_AFTER {
                     if !data.still_valid() {
                         return Lookup::Missing;
                     }
@@ -191,11 +196,16 @@ impl PreparedCache {
                 .filter(|(_, entry)| entry.end <= end && matches!(entry.state, State::Here { .. }));
             let within: Vec<RangeKey> = within.map(|(key, _)| *key).collect();
             within.iter().for_each(|key| drop(self.ranges.remove(key)));
-            let state = State::Here { data, used: self.uses, checked_at: now };
+            let state = State::Here { data, used: self.uses, prepared_at: now, checked_at: now };
             self.ranges.insert(key, Entry { end, state });
             self.evict();
         }
         waiting
+    }
+
+    /// Forgets what is here of a piece that is no longer to be relied on.
+    pub(super) fn forget(&mut self, piece: PieceIndex) {
+        self.ranges.retain(|key, entry| key.0 != piece || !matches!(entry.state, State::Here { .. }));
     }
 
     fn evict(&mut self) {
@@ -290,13 +300,13 @@ mod tests {
     fn who_waits_for_a_range_is_told_once_and_the_range_is_coming_once() {
         let mut cache = PreparedCache::default();
         let now = Time::from_micros(1);
-        assert!(matches!(cache.look_up(block(1, 0, 10), PeerKey(1), now), Lookup::Missing));
+        assert!(matches!(cache.look_up(block(1, 0, 10), PeerKey(1), now, false), Lookup::Missing));
         cache.coming(PieceIndex(1), 0..100, Some(PeerKey(1)));
         for peer in [1, 2, 2] {
-            assert!(matches!(cache.look_up(block(1, 20, 10), PeerKey(peer), now), Lookup::Wait));
+            assert!(matches!(cache.look_up(block(1, 20, 10), PeerKey(peer), now, false), Lookup::Wait));
         }
-        assert!(matches!(cache.look_up(block(1, 95, 10), PeerKey(3), now), Lookup::Missing));
-        assert!(matches!(cache.look_up(block(2, 20, 10), PeerKey(3), now), Lookup::Missing));
+        assert!(matches!(cache.look_up(block(1, 95, 10), PeerKey(3), now, false), Lookup::Missing));
+        assert!(matches!(cache.look_up(block(2, 20, 10), PeerKey(3), now, false), Lookup::Missing));
         assert_eq!(cache.arrived((PieceIndex(1), 0), None, now), [PeerKey(1), PeerKey(2)]);
         assert!(cache.ranges.is_empty(), "nothing is kept of what could not be read");
     }

@@ -286,6 +286,7 @@ impl TorrentShell {
                 spawn_local(Rc::clone(self).dial(dial));
             }
             Action::CompletePiece { piece, digests } => self.complete_piece(inner, piece, digests),
+            Action::CheckPiece(piece) => self.suspect(piece),
             Action::DropPiece(piece) => {
                 inner.buffers.remove(&piece);
                 inner.disk.forget(piece);

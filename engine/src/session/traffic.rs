@@ -178,7 +178,8 @@ impl TorrentShell {
 
     /// Queues one block, if its bytes are in memory; else the connection waits for them.
     fn queue_block(self: &Rc<Self>, inner: &mut Inner, key: PeerKey, block: BlockRef, now: Time) -> bool {
-        let lookup = inner.prepared.look_up(block, key, now);
+        let is_new_range = inner.links.get(&key).is_some_and(|link| !link.sent.is_in_range(block));
+        let lookup = inner.prepared.look_up(block, key, now, is_new_range);
         let Some(link) = inner.links.get_mut(&key) else { return false };
         let (data, range) = match lookup {
             Lookup::Here(data, range) => (data, range),

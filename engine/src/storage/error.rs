@@ -111,6 +111,12 @@ pub enum StorageError {
         /// The file.
         path: PathBuf,
     },
+    /// A file was changed by somebody else while it was in use: what it holds is [in doubt](super::Storage::take_doubts).
+    #[error("{}: was changed by another program", .path.display())]
+    Changed {
+        /// The file.
+        path: PathBuf,
+    },
     /// The storage was closed, or its download is finished.
     #[error("{}: is closed, and nothing more can be written", .path.display())]
     Closed {

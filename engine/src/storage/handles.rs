@@ -142,6 +142,12 @@ impl Handles {
         drop((closed, unmapped));
     }
 
+    /// Forgets the files of a storage that were open for writing.
+    pub(super) fn forget_writable(&self, storage: u32) {
+        let closed = self.lock_files().take_if(|key| key.storage == storage && key.writable);
+        drop(closed);
+    }
+
     /// Forgets everything of a storage.
     pub(super) fn forget_storage(&self, storage: u32) {
         let closed = self.lock_files().take_if(|key| key.storage == storage);

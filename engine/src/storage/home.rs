@@ -2,7 +2,7 @@
 
 use super::error::StorageError;
 use super::state::{Loaded, State};
-use super::tree::Tree;
+use super::tree::{Found, Tree};
 use crate::hash::sha1;
 use std::path::{Path, PathBuf};
 use swarm_core::metainfo::Info;
@@ -24,6 +24,16 @@ impl StateHome {
 
     pub(super) fn path(&self) -> PathBuf {
         self.tree.path_of(&[&self.name])
+    }
+
+    /// Whether there is a state.
+    pub(super) fn exists(&self) -> Result<bool, StorageError> {
+        Ok(self.tree.find(&[&self.name])? != Found::Nothing)
+    }
+
+    /// Removes the state, if there is one.
+    pub(super) fn remove(&self) -> Result<(), StorageError> {
+        if self.tree.root().is_dir() { self.tree.remove(&[&self.name]) } else { Ok(()) }
     }
 
     pub(super) fn load(&self, info: &Info) -> Result<Loaded, StorageError> {

@@ -10,12 +10,18 @@
 //! | piece | of the piece | | |
 //! | mark | | piece records from the start that are durable now | |
 //! | file | of the file | modification time in ns | inode number |
+//! | stamp | of the file | modification time in ns | inode number |
+//! | doubt | of the piece | | |
+//!
+//! A *file* is complete; a *stamp* tells how an unfinished one looked after we wrote to it, and goes with the piece that was
+//! written. *Doubt* takes back what was said of a piece: its file was changed by somebody else.
 //!
 //! A piece record need not be durable when the piece is announced: it is in the page cache, which `kill -9` leaves alone.
 
 use super::error::StorageError;
 use super::sys::{self, Stamp};
 use crate::hash::sha1;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{BufReader, IoSlice, Read};
 use std::path::PathBuf;
@@ -30,6 +36,8 @@ const MAGIC: &[u8; 4] = b"SWJ1";
 const KIND_PIECE: u32 = 1;
 const KIND_MARK: u32 = 2;
 const KIND_FILE: u32 = 3;
+const KIND_STAMP: u32 = 4;
+const KIND_DOUBT: u32 = 5;
 
 type Record = [u8; RECORD_LEN as usize];
 
@@ -55,6 +63,10 @@ pub(super) struct Replay {
     pub(super) unmarked: Vec<PieceIndex>,
     /// Files that were complete and durable, as they looked then.
     pub(super) files: Vec<(FileIndex, Stamp)>,
+    /// How files looked that we wrote to last.
+    pub(super) stamps: BTreeMap<FileIndex, Stamp>,
+    /// Pieces that were taken back and not found right since.
+    pub(super) doubted: BTreeSet<PieceIndex>,
 }
 
 impl Journal {
@@ -71,11 +83,26 @@ impl Journal {
         Ok(journal)
     }
 
-    /// Notes that a piece has been written.
-    pub(super) fn piece(&mut self, piece: PieceIndex) -> Result<(), StorageError> {
-        self.append(&[(KIND_PIECE, piece.0, 0, 0)])?;
+    /// Notes that a piece has been written, and how its files look now.
+    pub(super) fn piece(
+        &mut self,
+        piece: PieceIndex,
+        stamps: &[(FileIndex, Stamp)],
+    ) -> Result<(), StorageError> {
+        let piece = (KIND_PIECE, piece.0, 0, 0);
+        self.append(&std::iter::once(piece).chain(stamp_records(KIND_STAMP, stamps)).collect::<Vec<_>>())?;
         self.pieces += 1;
         Ok(())
+    }
+
+    /// Notes how a file looks that we have changed in another way than by writing a piece.
+    pub(super) fn stamp(&mut self, file: FileIndex, stamp: Stamp) -> Result<(), StorageError> {
+        self.append(&stamp_records(KIND_STAMP, &[(file, stamp)]).collect::<Vec<_>>())
+    }
+
+    /// Takes back what was said of these pieces.
+    pub(super) fn doubt(&mut self, pieces: &[PieceIndex]) -> Result<(), StorageError> {
+        self.append(&pieces.iter().map(|piece| (KIND_DOUBT, piece.0, 0, 0)).collect::<Vec<_>>())
     }
 
     /// Number of piece records: what a mark may cover, if all data behind them is made durable after this was called.
@@ -92,8 +119,7 @@ impl Journal {
     /// are complete with them.
     pub(super) fn mark(&mut self, pieces: u64, files: &[(FileIndex, Stamp)]) -> Result<(), StorageError> {
         let mark = (KIND_MARK, 0, pieces, 0);
-        let files = files.iter().map(|(file, stamp)| (KIND_FILE, file.0, stamp.mtime_ns as u64, stamp.ino));
-        self.append(&std::iter::once(mark).chain(files).collect::<Vec<_>>())?;
+        self.append(&std::iter::once(mark).chain(stamp_records(KIND_FILE, files)).collect::<Vec<_>>())?;
         self.file.sync_data().map_err(|e| StorageError::space(&self.path, "sync", 0, e))?;
         self.marked = self.marked.max(pieces);
         Ok(())
@@ -132,6 +158,13 @@ impl Journal {
     }
 }
 
+fn stamp_records(
+    kind: u32,
+    stamps: &[(FileIndex, Stamp)],
+) -> impl Iterator<Item = (u32, u32, u64, u64)> + '_ {
+    stamps.iter().map(move |(file, stamp)| (kind, file.0, stamp.mtime_ns as u64, stamp.ino))
+}
+
 /// The header, which does not show the generation, and the check that does depend on it.
 fn header(info_hash: InfoHash, generation: u64) -> (Record, [u8; 8]) {
     let mut record = [0; RECORD_LEN as usize];
@@ -164,7 +197,9 @@ pub(super) fn replay(
     if next() != Some(expected) {
         return replay;
     }
-    let (mut written, mut marked) = (Vec::new(), 0);
+    // The number of each piece's record that counts: the first one since it was last taken back.
+    let mut written: BTreeMap<PieceIndex, u64> = BTreeMap::new();
+    let (mut records, mut marked) = (0, 0);
     while let Some(record) = next() {
         let (body, found) = record.split_at(BODY_LEN);
         check = check_of(&check, body);
@@ -173,18 +208,31 @@ pub(super) fn replay(
         }
         let index = u32::from_le_bytes(body[4..8].try_into().expect("4 bytes"));
         let word = |at: usize| u64::from_le_bytes(body[at..at + 8].try_into().expect("8 bytes"));
-        match u32::from_le_bytes(body[..4].try_into().expect("4 bytes")) {
-            KIND_PIECE if index < pieces => written.push(PieceIndex(index)),
-            KIND_MARK if word(8) <= written.len() as u64 => marked = marked.max(word(8) as usize),
-            KIND_FILE if (index as usize) < files.len() => {
+        let kind = u32::from_le_bytes(body[..4].try_into().expect("4 bytes"));
+        match kind {
+            KIND_PIECE if index < pieces => {
+                records += 1;
+                written.entry(PieceIndex(index)).or_insert(records);
+                replay.doubted.remove(&PieceIndex(index));
+            }
+            KIND_MARK if word(8) <= records => marked = marked.max(word(8)),
+            KIND_FILE | KIND_STAMP if (index as usize) < files.len() => {
                 let stamp = Stamp { len: files[index as usize], mtime_ns: word(8) as i64, ino: word(16) };
-                replay.files.push((FileIndex(index), stamp));
+                replay.stamps.insert(FileIndex(index), stamp);
+                if kind == KIND_FILE {
+                    replay.files.push((FileIndex(index), stamp));
+                }
+            }
+            KIND_DOUBT if index < pieces => {
+                written.remove(&PieceIndex(index));
+                replay.doubted.insert(PieceIndex(index));
             }
             _ => break,
         }
     }
-    replay.unmarked = written.split_off(marked);
-    replay.marked = written;
+    let is_marked = |record: u64| record <= marked;
+    replay.marked = written.iter().filter(|(_, at)| is_marked(**at)).map(|(piece, _)| *piece).collect();
+    replay.unmarked = written.iter().filter(|(_, at)| !is_marked(**at)).map(|(piece, _)| *piece).collect();
     replay
 }
 
@@ -210,7 +258,9 @@ mod tests {
         for step in steps {
             match step {
                 Some(piece) => {
-                    journal.piece(PieceIndex(*piece)).unwrap();
+                    journal
+                        .piece(PieceIndex(*piece), &[(FileIndex(0), Stamp { len: 10, mtime_ns: 1, ino: 2 })])
+                        .unwrap();
                     pending.insert(PieceIndex(*piece));
                 }
                 None => {
@@ -238,7 +288,27 @@ mod tests {
         let replay = read(&bytes);
         assert_eq!(replay.marked, [PieceIndex(1), PieceIndex(2)]);
         assert_eq!(replay.unmarked, [PieceIndex(3)]);
-        assert_eq!(replay.files, [(FileIndex(1), Stamp { len: 20, mtime_ns: 5, ino: 6 })]);
+        let (written, complete) =
+            (Stamp { len: 10, mtime_ns: 1, ino: 2 }, Stamp { len: 20, mtime_ns: 5, ino: 6 });
+        assert_eq!(replay.files, [(FileIndex(1), complete)]);
+        assert_eq!(replay.stamps, [(FileIndex(0), written), (FileIndex(1), complete)].into());
+    }
+
+    #[test]
+    fn what_was_taken_back_is_in_doubt_until_it_is_found_right() {
+        let file = tempfile::tempfile().unwrap();
+        let mut journal = Journal::create(file.try_clone().unwrap(), "journal".into(), HASH, 7).unwrap();
+        for piece in [1, 2, 3] {
+            journal.piece(PieceIndex(piece), &[]).unwrap();
+        }
+        journal.mark(journal.pieces(), &[]).unwrap();
+        journal.doubt(&[PieceIndex(1), PieceIndex(2), PieceIndex(9)]).unwrap();
+        journal.piece(PieceIndex(2), &[]).unwrap();
+        let mut bytes = vec![0; journal.len as usize];
+        sys::read_at(&file, &mut bytes, 0).unwrap();
+        let replay = read(&bytes);
+        assert_eq!((replay.marked, replay.unmarked), (vec![PieceIndex(3)], vec![PieceIndex(2)]));
+        assert_eq!(replay.doubted, [PieceIndex(1), PieceIndex(9)].into());
     }
 
     #[test]

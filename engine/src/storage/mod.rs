@@ -29,8 +29,12 @@
 //!
 //! A piece goes into the journal after its write and before it is announced; a *mark* follows each
 //! [`sync`](Storage::sync). After a crash, marked pieces are trusted, journalled ones are checked again; after a
-//! power cut (another boot) so is all that the file systems have data for. After a clean stop the files' lengths, times
-//! and inode numbers must be what they were; that is also what vouches for complete files.
+//! power cut (another boot) so is all that the file systems have data for. In any case a file's length, modification time and
+//! inode number must be what they were after we last wrote to it, and there must be no holes in what is marked; else its pieces
+//! are checked again. That is also what vouches for complete files, in one run and from one to the next: they are compared
+//! before a file gets its final name, before a download is finished, before anything is read to be sent, and when the
+//! state is used again. What differs is [in doubt](Storage::take_doubts) and has to be checked by the caller. If
+//! [`verify`] finds a piece wrong, it [ends](verify::end_trust) all of this trust.
 //!
 //! # Files that are already there
 //!
@@ -68,6 +72,7 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 mod tree;
+mod trust;
 pub mod verify;
 mod work;
 mod write;
@@ -83,11 +88,16 @@ use home::StateHome;
 use std::fs::File;
 use std::ops::Range;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Instant;
 use swarm_core::id::{FileIndex, PieceIndex};
 use swarm_core::metainfo::Info;
+#[cfg(test)]
+use table::Doubts;
 use table::Table;
 use tree::Tree;
+use trust::Writing;
 use work::Work;
 
 /// A torrent's files on disk.
@@ -109,10 +119,18 @@ pub struct Storage {
     id: u32,
     budget: Option<Arc<SpaceBudget>>,
     table: Mutex<Table>,
-    /// Of a download that is not finished. Its locks are taken after `syncing` and never together with `table`.
+    /// Of a download that is not finished. Its locks are taken after `syncing` and `writing`, and before `table`.
     work: Mutex<Option<Arc<Work>>>,
     /// The side file of a finished download, which has no name any more.
-    retired_side: OnceLock<Arc<File>>,
+    retired_side: Mutex<Option<Arc<File>>>,
+    /// A work folder that could not be removed.
+    left_over: Mutex<Option<[String; 1]>>,
+    /// Held while a file in the work folder is written to.
+    writing: Writing,
+    /// Whether what is known of complete files was read from the user's state folder, or is saved there.
+    is_saved: AtomicBool,
+    /// When it was last looked whether that is still there.
+    looked_at: Mutex<Option<Instant>>,
     /// Whether data was lost in a sync. Held during a sync.
     syncing: Mutex<bool>,
     /// The digest of a piece of zeros, once it was needed.
@@ -202,7 +220,14 @@ impl Storage {
                 None => self.table().add(&self.info, piece),
             }
         } else {
-            self.table().in_doubt.remove(piece);
+            let was_had = {
+                let mut table = self.table();
+                table.in_doubt.remove(piece);
+                table.remove(&self.info, piece)
+            };
+            if let (true, Some(work)) = (was_had, self.work()) {
+                work.journal().doubt(&[piece])?;
+            }
             self.refuse_foreign(piece)?;
         }
         if self.work().is_none() && self.table().in_doubt.count() == 0 {
@@ -256,6 +281,12 @@ impl Storage {
     /// As [`sync`](Self::sync), or if the state could not be saved: then the next start has more to check.
     pub fn close(&self) -> Result<(), StorageError> {
         self.save_and_release()
+    }
+
+    /// The torrent does not run after all, because of an error or because the user wants it no more. Like
+    /// [`close`](Self::close), but a work folder that holds nothing is removed: it would be in the way of another torrent.
+    pub fn abandon(&self) {
+        self.abandon_download();
     }
 
     /// Whether a file is under its final name.

@@ -6,12 +6,14 @@ use super::names;
 use super::options::{Mode, OpenOptions, Opened, Trust};
 use super::state::{Loaded, State};
 use super::sys::{self, Stamp};
-use super::table::{Dirty, Place, Slot, Table, pieces_of};
+use super::table::{Dirty, Doubts, Place, Slot, Table, pieces_of};
 use super::tree::{Access, Found, Tree};
+use super::trust::Writing;
 use super::work::{STATE, Work, WorkFolder, looks_like_work_folder};
 use super::{StateHome, Storage};
 use std::collections::BTreeSet;
 use std::fs::{File, Metadata};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use swarm_core::bitfield::Bitfield;
 use swarm_core::id::{FileIndex, PieceIndex};
@@ -32,8 +34,13 @@ pub(super) fn open(info: Arc<Info>, options: OpenOptions) -> Result<(Storage, Op
         true => (names::for_reading(&info, tree.root()), None),
         false => {
             let folder = WorkFolder::lock(&tree, &info.name)?;
-            let named = names::for_download(&info, &tree, &folder).inspect_err(|_| folder.abandon())?;
-            (named, Some(folder))
+            match names::for_download(&info, &tree, &folder) {
+                Ok(named) => (named, Some(folder)),
+                Err(e) => {
+                    folder.abandon();
+                    return Err(e);
+                }
+            }
         }
     };
     let told = names::told(&info, &named);
@@ -43,6 +50,7 @@ pub(super) fn open(info: Arc<Info>, options: OpenOptions) -> Result<(Storage, Op
         None => (None, opening.seed()?),
         Some(folder) => opening.download(folder)?,
     };
+    let is_saved = work.is_none() && found.known.is_saved;
     let (table, mut opened) = opening.conclude(found);
     opened.warnings.extend(told);
     let storage = Storage {
@@ -55,7 +63,11 @@ pub(super) fn open(info: Arc<Info>, options: OpenOptions) -> Result<(Storage, Op
         budget: options.budget,
         table: Mutex::new(table),
         work: Mutex::new(work.map(Arc::new)),
-        retired_side: std::sync::OnceLock::new(),
+        retired_side: Mutex::default(),
+        left_over: Mutex::default(),
+        writing: Writing::new(),
+        is_saved: AtomicBool::new(is_saved),
+        looked_at: Mutex::default(),
         syncing: Mutex::default(),
         hash_of_zeros: std::sync::OnceLock::new(),
         moving: Mutex::default(),
@@ -96,7 +108,38 @@ struct Known {
     state: State,
     /// The system may have lost what no mark vouches for, or there are no marks: what looks like data may be it.
     is_suspect: bool,
+    /// The machine was started anew since, without a stop in order: the end of the journal may be lost, and the latest times
+    /// of files.
+    is_other_boot: bool,
+    /// It comes from the user's state folder.
+    is_saved: bool,
     warnings: Vec<String>,
+}
+
+impl Known {
+    fn nothing(info: &Info) -> Known {
+        Known {
+            state: State::new(info),
+            is_suspect: false,
+            is_other_boot: false,
+            is_saved: false,
+            warnings: Vec::new(),
+        }
+    }
+
+    /// Whatever is there is checked.
+    fn trust_nothing(&mut self, info: &Info) {
+        self.state = State { generation: self.state.generation, ..State::new(info) };
+        self.is_suspect = true;
+    }
+
+    /// Whether an unfinished file is as we left it.
+    fn is_as_left(&self, saved: Option<Stamp>, found: Stamp) -> bool {
+        saved.is_some_and(|saved| {
+            let is_earlier = self.is_other_boot && found.mtime_ns <= saved.mtime_ns;
+            saved == found || is_earlier && Stamp { mtime_ns: saved.mtime_ns, ..found } == saved
+        })
+    }
 }
 
 /// What is there of one file.
@@ -107,6 +150,8 @@ struct Evidence {
     available: u64,
     /// It is as it was when the state was saved.
     is_intact: bool,
+    /// It was under its final name, not as long as it should be, and is now to be completed: what it holds may be right.
+    is_taken: bool,
     stamp: Option<Stamp>,
 }
 
@@ -117,12 +162,14 @@ impl Evidence {
             place,
             available: stamp.map_or(0, |s| s.len),
             is_intact: stamp.is_some_and(is_intact),
+            is_taken: false,
             stamp,
         }
     }
 
     /// Of a pad file.
-    const PAD: Evidence = Evidence { place: Place::Pad, available: u64::MAX, is_intact: true, stamp: None };
+    const PAD: Evidence =
+        Evidence { place: Place::Pad, available: u64::MAX, is_intact: true, is_taken: false, stamp: None };
 }
 
 struct Findings {
@@ -150,8 +197,8 @@ impl Opening<'_> {
             return Evidence::PAD;
         }
         let stamp = std::fs::metadata(self.tree.path_of(&file.path)).ok().filter(Metadata::is_file);
-        let stamp = stamp.map(|meta| Stamp::of(&meta)).filter(|stamp| stamp.len >= file.length);
-        if file.attr.pad && stamp.is_none() {
+        let stamp = stamp.map(|meta| Stamp::of(&meta));
+        if file.attr.pad && stamp.is_none_or(|stamp| stamp.len < file.length) {
             return Evidence::PAD;
         }
         let place = match stamp {
@@ -179,6 +226,10 @@ impl Opening<'_> {
         folder: &WorkFolder,
     ) -> Result<(u64, Journal, Option<File>, Findings), StorageError> {
         let mut known = self.known_in(folder)?;
+        let is_distrusted = folder.is_distrusted()?;
+        if is_distrusted {
+            known.trust_nothing(self.info);
+        }
         self.apply_trust(&mut known);
         let wanted = match &self.options.mode {
             Mode::Download { wanted: Some(wanted) } => wanted.clone(),
@@ -186,7 +237,7 @@ impl Opening<'_> {
         };
         assert_eq!(wanted.len(), self.info.files.len(), "one choice for each file");
         let side = folder.find_side()?;
-        let files = self.find_files(folder, &known.state, &wanted, side.as_ref())?;
+        let files = self.find_files(folder, &known, &wanted, side.as_ref())?;
         let (have, recheck) = self.classify(&known, &files, Some((folder, side.as_ref())))?;
         let side_len = side.as_ref().and_then(|side| side.metadata().ok()).map_or(0, |meta| meta.len());
         known.state.partial.retain(|&piece, blocks| {
@@ -197,14 +248,18 @@ impl Opening<'_> {
             });
             !have.has(piece) && !recheck.has(piece) && !blocks.is_empty()
         });
-        // From now on files change: what is known so far is written down, with no word on how they look.
+        // From now on files change: what is known so far is written down, with how they look now.
         let settled = |file: &Evidence| file.place == Place::Present && file.is_intact;
         let state = State {
             info_hash: self.info.info_hash,
             generation: known.state.generation.wrapping_add(1),
             have: have.clone(),
             in_doubt: recheck.clone(),
-            stamps: files.iter().map(|file| file.stamp.filter(|_| settled(file))).collect(),
+            // A file that is only read may not be what it should be: it is known once it has been checked.
+            stamps: files
+                .iter()
+                .map(|file| file.stamp.filter(|_| settled(file) || file.place == Place::Work))
+                .collect(),
             vouched: files
                 .iter()
                 .zip(&known.state.vouched)
@@ -216,16 +271,21 @@ impl Opening<'_> {
             is_clean: false,
         };
         state.save(&self.tree, &folder.folder(), STATE)?;
+        if is_distrusted {
+            folder.end_distrust()?;
+        }
         let journal = folder.new_journal(self.info.info_hash, state.generation)?;
         Ok((state.generation, journal, side, Findings { known, files, wanted, have, recheck }))
     }
 
     /// What the state in the user's state folder says.
     fn known_at_home(&self) -> Result<Known, StorageError> {
-        let mut known = Known { state: State::new(self.info), is_suspect: false, warnings: Vec::new() };
+        let mut known = Known::nothing(self.info);
         let Some(home) = self.home else { return Ok(known) };
         match home.load(self.info) {
-            Ok(Loaded::State(state)) if state.info_hash == self.info.info_hash => known.state = state,
+            Ok(Loaded::State(state)) if state.info_hash == self.info.info_hash => {
+                (known.state, known.is_saved) = (state, true);
+            }
             Ok(Loaded::Nothing) => {}
             Ok(_) => {
                 known.warnings.push(format!("{}: damaged, all data is checked again", home.path().display()))
@@ -239,17 +299,18 @@ impl Opening<'_> {
     fn known_in(&self, folder: &WorkFolder) -> Result<Known, StorageError> {
         let path = folder.path(STATE);
         let loaded = State::load(&self.tree, &path, self.info)?;
-        let mut known = Known { state: State::new(self.info), is_suspect: false, warnings: Vec::new() };
+        let mut known = Known::nothing(self.info);
         match loaded {
             Loaded::State(state) if state.info_hash != self.info.info_hash => {
-                if !self.options.overwrite {
+                if !self.options.overwrite && !folder.holds_nothing()? {
                     return Err(StorageError::OtherTorrent { path: self.tree.path_of(&folder.folder()) });
                 }
                 folder.clear()?;
                 return self.known_at_home();
             }
             Loaded::State(state) => {
-                known.is_suspect = !state.is_clean && state.boot_id != sys::boot_id();
+                known.is_other_boot = !state.is_clean && state.boot_id != sys::boot_id();
+                known.is_suspect = known.is_other_boot;
                 known.state = state;
             }
             Loaded::Nothing if folder.parts()?.is_empty() => return self.known_at_home(),
@@ -273,9 +334,16 @@ impl Opening<'_> {
             for piece in replay.marked {
                 state.have.insert(piece);
             }
-            for (file, stamp) in replay.files {
-                state.stamps[file.idx()] = Some(stamp);
+            for (file, _) in replay.files {
                 state.vouched[file.idx()] = true;
+            }
+            for (file, stamp) in replay.stamps {
+                state.stamps[file.idx()] = Some(stamp);
+            }
+            for piece in replay.doubted {
+                state.have.remove(piece);
+                state.in_doubt.insert(piece);
+                self.info.segments(piece).for_each(|segment| state.vouched[segment.file.idx()] = false);
             }
         }
         Ok(known)
@@ -283,8 +351,7 @@ impl Opening<'_> {
 
     fn apply_trust(&self, known: &mut Known) {
         if self.options.trust == Trust::Nothing {
-            known.state = State { generation: known.state.generation, ..State::new(self.info) };
-            known.is_suspect = true;
+            known.trust_nothing(self.info);
         }
     }
 
@@ -296,10 +363,11 @@ impl Opening<'_> {
     fn find_files(
         &self,
         folder: &WorkFolder,
-        state: &State,
+        known: &Known,
         wanted: &[bool],
         side: Option<&File>,
     ) -> Result<Vec<Evidence>, StorageError> {
+        let state = &known.state;
         let parts: BTreeSet<FileIndex> = folder.parts()?.into_iter().collect();
         let is_fresh = self.tree.find(std::slice::from_ref(&self.info.name))? == Found::Nothing;
         let side_len = side.and_then(|side| side.metadata().ok()).map_or(0, |meta| meta.len());
@@ -328,14 +396,12 @@ impl Opening<'_> {
             files.push(match (place, part) {
                 (Place::Side, _) => {
                     let available = side_len.saturating_sub(file.offset);
-                    Evidence { place, available, is_intact: state.side[i], stamp: None }
+                    Evidence { place, available, is_intact: state.side[i], is_taken: false, stamp: None }
                 }
                 (Place::Work, Some(part)) => {
                     let stamp = self.stamp_at(&part)?;
                     // Where its bytes were in the side file, it was made just before a crash.
-                    Evidence::of(place, stamp, |stamp| {
-                        !state.side[i] && saved.is_none_or(|saved| saved == stamp)
-                    })
+                    Evidence::of(place, stamp, |stamp| !state.side[i] && known.is_as_left(saved, stamp))
                 }
                 (Place::Work, None) => {
                     let mut stamp = None;
@@ -346,7 +412,7 @@ impl Opening<'_> {
                         self.take_from_side(folder, index, side, state)?;
                         stamp = self.stamp_at(&folder.part(index))?;
                     }
-                    Evidence::of(place, stamp, |_| false)
+                    Evidence { is_taken: stamp.is_some(), ..Evidence::of(place, stamp, |_| false) }
                 }
                 _ => Evidence::of(place, found.stamp(), |stamp| {
                     saved == Some(stamp) || self.trusts_length(file, stamp)
@@ -436,20 +502,26 @@ impl Opening<'_> {
         let mut probe = Probe { tree: &self.tree, work, last: None };
         for piece in geometry.piece_indices() {
             let (mut is_readable, mut is_intact, mut is_present) = (true, true, true);
+            let mut is_taken = false;
             for segment in self.info.segments(piece) {
                 let file = &files[segment.file.idx()];
                 is_readable &= segment.offset + segment.len <= file.available;
                 is_intact &= file.is_intact;
+                is_taken |= file.is_taken;
                 is_present &= matches!(file.place, Place::Present | Place::Pad);
             }
             if !is_readable {
                 continue;
             }
             let was_there = known.state.have.has(piece);
+            // After a crash there must be no holes in what was marked.
+            let may_lack = !known.state.is_clean && is_intact && was_there && work.is_some();
+            is_intact &= !may_lack || probe.may_be_there(self.info, files, piece);
             if is_intact && (was_there || is_present && self.options.trust == Trust::Lengths) {
                 have.insert(piece);
             } else if was_there
                 || is_present
+                || is_taken
                 || known.state.in_doubt.has(piece)
                 || known.is_suspect && probe.may_be_there(self.info, files, piece)
             {
@@ -472,6 +544,8 @@ impl Opening<'_> {
                 is_wanted: wanted[i],
                 is_vouched: place == Place::Present && is_intact && was_complete,
                 is_reserved: false,
+                is_made: false,
+                has_holes: false,
                 pieces_missing: pieces - pieces_have as u32,
             }
         });
@@ -491,6 +565,12 @@ impl Opening<'_> {
             let slot = &slots[file.idx()];
             slot.place == Place::Work && slot.pieces_missing == 0
         };
+        let is_absent = |&file: &FileIndex| match slots[file.idx()].place {
+            Place::Absent => true,
+            // What there is of it counts.
+            Place::Present => files[file.idx()].available < self.info.files[file.idx()].length,
+            _ => false,
+        };
         let opened = Opened {
             have: have.clone(),
             recheck: recheck.clone(),
@@ -499,7 +579,7 @@ impl Opening<'_> {
                 .filter(|(piece, _)| needed.has(**piece))
                 .map(|(piece, blocks)| (*piece, blocks.iter().copied().collect()))
                 .collect(),
-            absent: indices().filter(|file| slots[file.idx()].place == Place::Absent).collect(),
+            absent: indices().filter(is_absent).collect(),
             warnings: known.warnings,
         };
         let table = Table {
@@ -507,8 +587,13 @@ impl Opening<'_> {
             have,
             in_doubt: recheck,
             needed,
-            stamps: files.iter().map(|file| file.stamp.filter(|_| file.place == Place::Present)).collect(),
+            stamps: files
+                .iter()
+                .map(|file| file.stamp.filter(|_| matches!(file.place, Place::Present | Place::Work)))
+                .collect(),
             slots,
+            news: Doubts::default(),
+            changes: 0,
             dirty: Dirty::default(),
             is_unsaved: false,
             lacking_bytes: 0,

@@ -2,7 +2,7 @@
 
 use super::error::StorageError;
 use super::handles::Map;
-use super::sys;
+use super::sys::{self, Stamp};
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -36,12 +36,13 @@ pub(super) struct Part {
 
 #[derive(Debug)]
 pub(super) enum Bytes {
-    /// From `at` in a map on, of a file that the torrent says is `file_len` long.
+    /// From `at` in a map on, of a file that should be `file_len` long, and that looked like `stamp` unless it is still written to.
     Mapped {
         map: Arc<Map>,
         at: usize,
         path: PathBuf,
         file_len: u64,
+        stamp: Option<Stamp>,
     },
     Owned(Box<[u8]>),
     /// Of a pad file.
@@ -105,7 +106,7 @@ impl Prepared {
             let (here, after) = rest.split_at_mut(span.len());
             rest = after;
             match &part.bytes {
-                Bytes::Mapped { map, at, path, file_len } => {
+                Bytes::Mapped { map, at, path, file_len, .. } => {
                     let from = map.start + (at + span.start) as u64;
                     let read =
                         sys::read_at(&map.file, here, from).map_err(|e| StorageError::io(path, "read", e))?;
@@ -121,8 +122,8 @@ impl Prepared {
         Ok(())
     }
 
-    /// Whether every mapped file still has its length, so that this may be used again later. A cut inside a page
-    /// goes unnoticed by the system and would be sent as zeros.
+    /// Whether every mapped file still looks as it did, so that this may be used again later. A change, or a cut inside a page,
+    /// goes unnoticed by the system and would be sent.
     pub fn still_valid(&self) -> bool {
         self.check().is_ok()
     }
@@ -130,7 +131,7 @@ impl Prepared {
     /// Like [`still_valid`](Self::still_valid), but says what is wrong.
     ///
     /// # Errors
-    /// [`StorageError::Truncated`] with the file that is too short now.
+    /// [`StorageError::Truncated`] with the file that is too short now; [`StorageError::Changed`] if it was changed.
     pub fn check(&self) -> Result<(), StorageError> {
         self.0.parts.iter().try_for_each(Part::check)
     }
@@ -155,10 +156,13 @@ impl Prepared {
 
 impl Part {
     fn check(&self) -> Result<(), StorageError> {
-        let Bytes::Mapped { map, path, file_len, .. } = &self.bytes else { return Ok(()) };
-        let len = map.file.metadata().map_err(|e| StorageError::io(path, "look at", e))?.len();
-        if len < *file_len {
-            return Err(StorageError::Truncated { path: path.clone(), len, expected: *file_len });
+        let Bytes::Mapped { map, path, file_len, stamp, .. } = &self.bytes else { return Ok(()) };
+        let meta = map.file.metadata().map_err(|e| StorageError::io(path, "look at", e))?;
+        if meta.len() < *file_len {
+            return Err(StorageError::Truncated { path: path.clone(), len: meta.len(), expected: *file_len });
+        }
+        if stamp.is_some_and(|stamp| stamp != Stamp::of(&meta)) {
+            return Err(StorageError::Changed { path: path.clone() });
         }
         Ok(())
     }

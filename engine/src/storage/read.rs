@@ -12,7 +12,7 @@ use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use swarm_core::id::{FileIndex, PieceIndex};
 
 /// One file's slice of a piece, and where the file's bytes are.
@@ -92,7 +92,8 @@ impl Storage {
 
     /// The side file, also after the work folder has gone.
     fn side_file(&self) -> Result<Arc<File>, StorageError> {
-        let side = self.work().and_then(|work| work.find_side()).or_else(|| self.retired_side.get().cloned());
+        let retired = || self.retired_side.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let side = self.work().and_then(|work| work.find_side()).or_else(retired);
         side.ok_or_else(|| {
             StorageError::io(self.tree.root(), "read the side file of", io::ErrorKind::NotFound.into())
         })
@@ -159,8 +160,10 @@ impl Storage {
         range: Range<u32>,
     ) -> Result<Prepared, StorageError> {
         let mut parts = Vec::new();
+        self.look_at_home_sometimes()?;
         for slice in self.locate(piece, range.clone()) {
             let length = self.info.files[slice.file.idx()].length;
+            self.look_before_reading(&slice)?;
             match slice.place {
                 Place::Pad => parts.push(Part { end: slice.range().end, bytes: Bytes::Zeros }),
                 Place::Work | Place::Present if length >= MAP_LEN_MIN => {
@@ -172,9 +175,19 @@ impl Storage {
         Ok(Prepared::new(range, parts))
     }
 
+    /// How long a file should be: what a seed has of one that is too short counts.
+    fn expected_len(&self, slice: &Located) -> u64 {
+        let length = self.info.files[slice.file.idx()].length;
+        let stamp = self.table().stamps[slice.file.idx()].filter(|_| slice.place == Place::Present);
+        stamp.map_or(length, |stamp| stamp.len.min(length))
+    }
+
     /// Maps a slice, window by window.
     fn prepare_mapped(&self, slice: &Located, parts: &mut Vec<Part>) -> Result<(), StorageError> {
-        let file_len = self.info.files[slice.file.idx()].length;
+        let file_len = self.expected_len(slice);
+        if slice.offset + slice.len > file_len {
+            return Err(self.truncated(slice, &*self.open_file(slice.file, slice.place)?));
+        }
         let key = FileKey { storage: self.id, file: slice.file.0, writable: false };
         let mut done = 0;
         while done < slice.len {
@@ -217,7 +230,8 @@ impl Storage {
             Err(e) => return Err(StorageError::io(&self.path_of(slice.file, slice.place), "read", e)),
         }
         let path = self.path_of(slice.file, slice.place);
-        Ok(Some(Bytes::Mapped { map: Arc::clone(map), at, path, file_len }))
+        let stamp = self.table().stamps[slice.file.idx()].filter(|_| slice.place == Place::Present);
+        Ok(Some(Bytes::Mapped { map: Arc::clone(map), at, path, file_len, stamp }))
     }
 
     /// Copies a slice.

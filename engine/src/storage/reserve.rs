@@ -14,7 +14,7 @@ use std::fs::File;
 use std::io;
 use swarm_core::id::FileIndex;
 
-/// Journal records beyond one for each piece and file, so that marks and a second try find room.
+/// Journal records beyond those for pieces and files, so that marks and a second try find room.
 const SPARE_RECORDS: u64 = 1024;
 
 /// The most that is left to others on a volume, in bytes.
@@ -93,12 +93,14 @@ impl Storage {
 
     fn reserve_files(&self, work: &Work, unreserved: &[FileIndex]) -> Result<(), StorageError> {
         for &file in unreserved {
+            self.table().note_made(file);
             self.reserve_file(work, file)?;
             self.table().slots[file.idx()].is_reserved = true;
         }
         self.reserve_side(work)?;
-        let records = u64::from(self.info.geometry.pieces()) + self.info.files.len() as u64 + SPARE_RECORDS;
-        work.journal().reserve(records)
+        // A piece that lies in one file takes two records, and one for each more.
+        let records = 2 * u64::from(self.info.geometry.pieces()) + 3 * self.info.files.len() as u64;
+        work.journal().reserve(records + SPARE_RECORDS)
     }
 
     /// Gives back what was reserved in vain, before anything was written in this run: files that were not there
@@ -122,6 +124,12 @@ impl Storage {
 
     /// Creates an unfinished file at its full length.
     pub(super) fn reserve_file(&self, work: &Work, file: FileIndex) -> Result<(), StorageError> {
+        let _writing = self.writing.lock(file);
+        self.allocate(work, file)
+    }
+
+    /// The same while the file's lock is held.
+    pub(super) fn allocate(&self, work: &Work, file: FileIndex) -> Result<(), StorageError> {
         let length = self.info.files[file.idx()].length;
         let part = self.tree.open(&work.folder.part(file), Access::Create)?;
         let set = |part: &File| -> io::Result<()> {
@@ -129,7 +137,11 @@ impl Storage {
             // One that was taken over may be longer.
             if part.metadata()?.len() > length { part.set_len(length) } else { Ok(()) }
         };
-        set(&part).map_err(|e| self.reserve_error(file, length, e))
+        self.expect_unchanged(work, file, &part)?;
+        let reserved = set(&part).map_err(|e| self.reserve_error(file, length, e));
+        let stamp = self.note_stamp(file, &part)?;
+        work.journal().stamp(file, stamp)?;
+        reserved
     }
 
     /// Reserves what needed pieces have of unwanted files.

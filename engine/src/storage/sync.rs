@@ -8,7 +8,8 @@ use super::tree::Access;
 use super::work::{STATE, Work};
 use super::{Storage, sys};
 use std::io;
-use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use swarm_core::id::{FileIndex, PieceIndex};
 use swarm_core::metainfo::FileEntry;
 
@@ -61,7 +62,8 @@ impl Storage {
         let pieces = work.journal().pieces();
         let dirty = std::mem::take(&mut self.table().dirty);
         let synced = self.sync_data(&work, &dirty, &mut has_failed);
-        let marked = synced.and_then(|()| self.mark(&work, pieces, &complete)).inspect_err(|_| {
+        let checked = synced.and_then(|()| self.check_parts(&work, &dirty, &complete));
+        let marked = checked.and_then(|right| self.mark(&work, pieces, &right)).inspect_err(|_| {
             // Syncing again what is durable already does no harm.
             self.table().dirty.merge(dirty);
         });
@@ -73,8 +75,27 @@ impl Storage {
                 Ok(())
             })
         });
-        self.table().complete.extend_from_slice(&complete[finished.len()..]);
+        self.table().complete_later(complete.into_iter().filter(|file| !finished.contains(file)));
         moved.map(|()| finished)
+    }
+
+    /// Compares what was written, and what is complete, with what we left. Gives the complete files that are that.
+    fn check_parts(
+        &self,
+        work: &Work,
+        dirty: &Dirty,
+        complete: &[FileIndex],
+    ) -> Result<Vec<FileIndex>, StorageError> {
+        for &file in dirty.files.iter().filter(|file| !complete.contains(file)) {
+            self.check_part(work, file)?;
+        }
+        let mut right = Vec::with_capacity(complete.len());
+        for &file in complete {
+            if self.check_part(work, file)? && self.doubt_holes(work, file)? {
+                right.push(file);
+            }
+        }
+        Ok(right)
     }
 
     /// `is_lost` tells that the system could not write what it had taken, and will not say so again.
@@ -145,8 +166,15 @@ impl Storage {
     /// See [`Storage::finish`].
     pub(super) fn finish_download(&self) -> Result<Vec<FileIndex>, StorageError> {
         let Some(work) = self.work() else { return Ok(Vec::new()) };
-        assert!(self.table().is_complete(), "a needed piece is missing");
         let finished = self.sync_and_mark()?;
+        if work.folder.is_distrusted()? {
+            self.doubt_all_present()?;
+            work.folder.end_distrust()?;
+        }
+        self.check_all_present()?;
+        if !self.table().is_complete() {
+            return Err(StorageError::Changed { path: self.path() });
+        }
         self.make_empty_files()?;
         if self.is_worth_keeping() {
             self.keep_for_later(&work)?;
@@ -165,11 +193,9 @@ impl Storage {
         }
         // Without it the next start has more to check, and nothing else is lost.
         let _ = self.save_at_home().inspect_err(|e| tracing::warn!("{e}"));
-        if let Some(side) = work.find_side() {
-            let _ = self.retired_side.set(side);
-        }
-        work.folder.remove()?;
-        *self.work.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.retired_side.lock().unwrap_or_else(PoisonError::into_inner) = work.find_side();
+        drop(work);
+        self.remove_work_folder();
         Ok(finished)
     }
 
@@ -198,6 +224,39 @@ impl Storage {
         let saved = self.save_in(work).and_then(|()| self.save_at_home());
         let _ = saved.inspect_err(|e| tracing::warn!("{e}"));
         Ok(())
+    }
+
+    /// Nothing in the work folder is needed any more. What cannot be removed is nothing to fail for.
+    fn remove_work_folder(&self) {
+        let work = self.work.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(work) = work else { return };
+        self.handles.forget_writable(self.id);
+        let folder = work.folder.folder();
+        let dissolved = match Arc::try_unwrap(work) {
+            Ok(work) => work.dissolve(),
+            // Somebody is just about to let go of it.
+            Err(work) => work.folder.remove_shared(),
+        };
+        if let Err(e) = dissolved {
+            let path = self.tree.path_of(&folder);
+            tracing::warn!("{}: is no longer needed and cannot be removed: {e}", path.display());
+            *self.left_over.lock().unwrap_or_else(PoisonError::into_inner) = Some(folder);
+        }
+    }
+
+    /// Whether nothing in the work folder is of use to anyone.
+    fn is_unused(&self, work: &Work) -> bool {
+        work.folder.parts().is_ok_and(|parts| !self.table().has_work(&self.info, &parts))
+    }
+
+    /// See [`Storage::abandon`].
+    pub(super) fn abandon_download(&self) {
+        if self.work().is_some_and(|work| self.is_unused(&work)) {
+            self.remove_work_folder();
+        }
+        if let Err(e) = self.save_and_release() {
+            tracing::debug!("{e}");
+        }
     }
 
     /// Makes what has no bytes: empty files, then links, so that no file is ever made through a link.
@@ -230,34 +289,47 @@ impl Storage {
 
     /// See [`Storage::close`].
     pub(super) fn save_and_release(&self) -> Result<(), StorageError> {
+        let has_nothing = self.table().have.count() == 0;
+        if has_nothing && self.work().is_some_and(|work| self.is_unused(&work)) {
+            self.remove_work_folder();
+        }
         let saved = self.sync_and_mark().and_then(|_| match self.work() {
             Some(work) => self.save_in(&work),
             None => Ok(()),
         });
         *self.work.lock().unwrap_or_else(PoisonError::into_inner) = None;
         self.handles.forget_storage(self.id);
+        drop(self.retired_side.lock().unwrap_or_else(PoisonError::into_inner).take());
+        if let Some(folder) = self.left_over.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            // It could perhaps not be removed because of a file that was open until now.
+            let _ = self.tree.remove_dir(&folder);
+        }
         saved
     }
 
     /// Saves the state of a clean stop, with how every file looks now.
     fn save_in(&self, work: &Work) -> Result<(), StorageError> {
-        let mut state = self.state();
-        state.generation = work.generation.wrapping_add(1);
         for file in work.folder.parts()? {
-            if file.idx() < state.stamps.len() {
-                state.stamps[file.idx()] = self.tree.find(&work.folder.part(file))?.stamp();
+            if file.idx() < self.info.files.len() {
+                self.check_part(work, file)?;
             }
         }
+        let mut state = self.state();
+        state.generation = work.generation.wrapping_add(1);
         state.save(&self.tree, &work.folder.folder(), STATE)
     }
 
     /// Saves the state of a seed or a finished download, if there is something new.
     pub(super) fn save_at_home(&self) -> Result<(), StorageError> {
         let Some(home) = &self.home else { return Ok(()) };
-        if !std::mem::take(&mut self.table().is_unsaved) {
+        if !self.table().is_unsaved {
             return Ok(());
         }
-        home.save(&self.state()).inspect_err(|_| self.table().is_unsaved = true)
+        self.look_at_home()?;
+        self.table().is_unsaved = false;
+        home.save(&self.state()).inspect_err(|_| self.table().is_unsaved = true)?;
+        self.is_saved.store(true, Ordering::Release);
+        Ok(())
     }
 
     fn state(&self) -> State {

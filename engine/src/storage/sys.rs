@@ -262,6 +262,21 @@ pub(super) fn expect_random_reads(map: &memmap2::MmapRaw) {
     let _ = map;
 }
 
+/// The first byte from `offset` on, and before `end`, that lies in a hole or is merely reserved, as far as the file system
+/// tells.
+pub(super) fn find_hole(file: &File, offset: u64, end: u64) -> Option<u64> {
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::fs::{SeekFrom, seek};
+        seek(file, SeekFrom::Hole(offset)).ok().filter(|&at| at < end)
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = (file, offset, end);
+        None
+    }
+}
+
 /// Brings part of a map into memory. False where the system cannot; an error if the file is too short by now or its
 /// disk fails.
 pub(super) fn populate(map: &memmap2::MmapRaw, offset: usize, len: usize) -> io::Result<bool> {

@@ -19,7 +19,7 @@ pub(super) enum Place {
     Work,
     /// Under its final name, only to be read.
     Present,
-    /// A seed's file that is not there or too short.
+    /// A seed's file that is not there.
     Absent,
 }
 
@@ -35,6 +35,10 @@ pub(super) struct Slot {
     pub(super) is_vouched: bool,
     /// Its disk space is reserved.
     pub(super) is_reserved: bool,
+    /// It was not in the work folder before.
+    pub(super) is_made: bool,
+    /// The pieces that lie in its holes have been checked: the file system does not store zeros.
+    pub(super) has_holes: bool,
     /// Pieces that it lies in and that are not there.
     pub(super) pieces_missing: u32,
 }
@@ -55,8 +59,13 @@ pub(super) struct Table {
     /// What the wanted files need.
     pub(super) needed: Bitfield,
     pub(super) slots: Vec<Slot>,
-    /// How files under their final names looked when we first or last saw them.
+    /// How files looked when we first saw them, or after what we last did to them. A file that looks otherwise was
+    /// changed by somebody else.
     pub(super) stamps: Vec<Option<Stamp>>,
+    /// Pieces that were put in doubt, and files that were found changed, since the caller last asked.
+    pub(super) news: Doubts,
+    /// How often a file was found changed.
+    pub(super) changes: u64,
     /// What was written since the last sync began.
     pub(super) dirty: Dirty,
     /// Files in the work folder all of whose pieces are there.
@@ -68,6 +77,15 @@ pub(super) struct Table {
     pub(super) partial: Partial,
     /// Space was reserved in this run: files may be written to from now on.
     pub(super) is_begun: bool,
+}
+
+/// What can no longer be relied on.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Doubts {
+    /// Pieces to pass to [`Storage::check_piece`](super::Storage::check_piece) before they are sent to anyone.
+    pub pieces: Vec<PieceIndex>,
+    /// Files that somebody else has changed.
+    pub files: Vec<FileIndex>,
 }
 
 /// What a sync has to make durable.
@@ -85,6 +103,12 @@ impl Dirty {
         self.side |= other.side;
         self.bytes += other.bytes;
     }
+}
+
+/// The pieces that a file lies in.
+pub(super) fn pieces_in(info: &Info, file: &FileEntry) -> impl Iterator<Item = PieceIndex> + Clone + use<> {
+    let first = (file.offset / u64::from(info.geometry.piece_len())) as u32;
+    (first..first + pieces_of(info, file)).map(PieceIndex)
 }
 
 /// Number of pieces that a file lies in.
@@ -111,6 +135,54 @@ impl Table {
             }
         }
         self.is_unsaved = true;
+    }
+
+    /// Counts a piece as had no longer. Whether it was.
+    pub(super) fn remove(&mut self, info: &Info, piece: PieceIndex) -> bool {
+        if !self.have.remove(piece) {
+            return false;
+        }
+        for segment in info.segments(piece) {
+            self.slots[segment.file.idx()].pieces_missing += 1;
+        }
+        let slots = &self.slots;
+        self.complete.retain(|file| slots[file.idx()].pieces_missing == 0);
+        self.is_unsaved = true;
+        true
+    }
+
+    /// These pieces have to be checked again. Gives those that were had.
+    pub(super) fn doubt(&mut self, info: &Info, pieces: impl Iterator<Item = PieceIndex>) -> Vec<PieceIndex> {
+        let doubted: Vec<PieceIndex> = pieces.filter(|&piece| self.remove(info, piece)).collect();
+        for &piece in &doubted {
+            self.in_doubt.insert(piece);
+        }
+        self.news.pieces.extend_from_slice(&doubted);
+        doubted
+    }
+
+    /// The file is about to be made in the work folder, unless it is there.
+    pub(super) fn note_made(&mut self, file: FileIndex) {
+        self.slots[file.idx()].is_made |= self.stamps[file.idx()].is_none();
+    }
+
+    /// Whether something that was downloaded, or moved in, is in the work folder.
+    pub(super) fn has_work(&self, info: &Info, parts: &[FileIndex]) -> bool {
+        let was_there = |file: &FileIndex| self.slots.get(file.idx()).is_none_or(|slot| !slot.is_made);
+        let is_inside = |file: FileIndex| matches!(self.slots[file.idx()].place, Place::Work | Place::Side);
+        let lies_inside = |piece| info.segments(piece).any(|segment| is_inside(segment.file));
+        parts.iter().any(was_there) || self.have.iter().chain(self.in_doubt.iter()).any(lies_inside)
+    }
+
+    /// These files, if they are still complete, are to get their final names with the next sync.
+    pub(super) fn complete_later(&mut self, files: impl Iterator<Item = FileIndex>) {
+        for file in files {
+            let slot = &self.slots[file.idx()];
+            let is_complete = slot.place == Place::Work && slot.pieces_missing == 0;
+            if is_complete && !self.complete.contains(&file) {
+                self.complete.push(file);
+            }
+        }
     }
 
     /// Whether all that is wanted is there.

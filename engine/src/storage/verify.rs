@@ -2,8 +2,10 @@
 
 use super::bulk::{BulkError, hash_pieces};
 use super::error::StorageError;
+use super::home::StateHome;
 use super::names;
 use super::tree::Tree;
+use super::work::WorkFolder;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,6 +19,8 @@ use swarm_core::metainfo::{FileEntry, Info};
 pub struct Report {
     /// Pieces that are right.
     pub pieces_ok: Bitfield,
+    /// Pieces whose bytes are there, and wrong. The others are missing at least in part.
+    pub pieces_wrong: Bitfield,
     /// Bytes in pieces that are right, padding left out.
     pub bytes_ok: u64,
     /// The state of each file of the metainfo; pad files are always right.
@@ -60,12 +64,14 @@ pub fn run(
     let named = names::for_reading(&Arc::new(info.clone()), dir);
     let info = &*named;
     let path_of = |file: FileIndex| tree.path_of(&info.files[file.idx()].path);
-    let files = info.files.iter().map(|file| look_at(&tree.path_of(&file.path), file));
-    let mut files: Vec<FileState> = files.collect::<Result<_, _>>()?;
-    let readable = readable_pieces(info, &files);
+    let looks = info.files.iter().map(|file| look_at(&tree.path_of(&file.path), file));
+    let looks: Vec<(FileState, u64)> = looks.collect::<Result<_, _>>()?;
+    let readable = readable_pieces(info, &looks);
+    let files: Vec<FileState> = looks.into_iter().map(|(state, _)| state).collect();
+    let none = || Bitfield::empty(info.geometry.pieces());
     let done = AtomicU64::new(info.payload_len() - len_of(info, &readable));
     progress(done.load(Ordering::Relaxed));
-    let found = Mutex::new((Bitfield::empty(info.geometry.pieces()), files.clone(), None));
+    let found = Mutex::new((Report { pieces_ok: none(), pieces_wrong: none(), bytes_ok: 0, files }, None));
     hash_pieces(
         info,
         threads,
@@ -79,24 +85,23 @@ pub fn run(
         },
         &|piece, hash| {
             let len = u64::from(info.payload_of(piece));
-            let (ok, files, error) = &mut *found.lock().unwrap_or_else(PoisonError::into_inner);
+            let (report, error) = &mut *found.lock().unwrap_or_else(PoisonError::into_inner);
             match hash {
-                Ok(hash) if hash == info.piece_hash(piece) => drop(ok.insert(piece)),
-                Ok(_) => blame(info, piece, files),
+                Ok(hash) if hash == info.piece_hash(piece) => {
+                    report.pieces_ok.insert(piece);
+                    report.bytes_ok += len;
+                }
+                Ok(_) => blame(info, piece, report),
                 // It was long enough a moment ago.
-                Err(BulkError::Short(file)) => files[file.idx()] = FileState::Short,
+                Err(BulkError::Short(file)) => report.files[file.idx()] = FileState::Short,
                 Err(BulkError::Io(file, e)) => *error = Some(StorageError::io(&path_of(file), "read", e)),
             }
             progress(done.fetch_add(len, Ordering::Relaxed) + len);
             error.is_none()
         },
     );
-    let (pieces_ok, found, error) = found.into_inner().unwrap_or_else(PoisonError::into_inner);
-    files = found;
-    match error {
-        Some(e) => Err(e),
-        None => Ok(Report { bytes_ok: len_of(info, &pieces_ok), pieces_ok, files }),
-    }
+    let (report, error) = found.into_inner().unwrap_or_else(PoisonError::into_inner);
+    error.map_or(Ok(report), Err)
 }
 
 /// Whether a file is padding that is not on disk. What has only the name of padding may be.
@@ -105,43 +110,56 @@ pub(super) fn is_unwritten_padding(path: &Path, file: &FileEntry) -> bool {
     file.attr.pad && (file.is_padding_for_sure() || !is_there())
 }
 
-/// A file as far as its length tells.
-fn look_at(path: &PathBuf, file: &FileEntry) -> Result<FileState, StorageError> {
+/// Ends all trust in what was saved of a torrent in `dir`, since its data was found to be other than that says: nothing is
+/// believed at its next start, and a seed that runs checks everything again. `state_dir` is the user's state folder.
+///
+/// # Errors
+/// If what was saved can neither be removed nor marked.
+pub fn end_trust(info: &Info, dir: &Path, state_dir: Option<&Path>) -> Result<(), StorageError> {
+    let root = dir.canonicalize().map_err(|e| StorageError::io(dir, "open", e))?;
+    WorkFolder::distrust(&Tree::new(root.clone()), &info.name)?;
+    state_dir.map_or(Ok(()), |state_dir| StateHome::new(state_dir, info, &root).remove())
+}
+
+/// A file as far as its length tells, and how many bytes of it are there.
+fn look_at(path: &PathBuf, file: &FileEntry) -> Result<(FileState, u64), StorageError> {
     if is_unwritten_padding(path, file) || file.attr.symlink && file.symlink_target.is_none() {
-        return Ok(FileState::Ok);
+        return Ok((FileState::Ok, u64::MAX));
     }
     let meta = if file.attr.symlink { fs::symlink_metadata(path) } else { fs::metadata(path) };
     let gone = [std::io::ErrorKind::NotFound, std::io::ErrorKind::NotADirectory];
     match meta {
-        Err(e) if gone.contains(&e.kind()) => Ok(FileState::Missing),
+        Err(e) if gone.contains(&e.kind()) => Ok((FileState::Missing, 0)),
         Err(e) => Err(StorageError::io(path, "look at", e)),
         Ok(meta) if file.attr.symlink => {
-            Ok(if meta.is_symlink() { FileState::Ok } else { FileState::Corrupt })
+            Ok((if meta.is_symlink() { FileState::Ok } else { FileState::Corrupt }, 0))
         }
-        Ok(meta) if !meta.is_file() => Ok(FileState::Missing),
-        Ok(meta) if meta.len() < file.length => Ok(FileState::Short),
-        Ok(meta) if meta.len() > file.length => Ok(FileState::Long),
-        Ok(_) => Ok(FileState::Ok),
+        Ok(meta) if !meta.is_file() => Ok((FileState::Missing, 0)),
+        Ok(meta) if meta.len() < file.length => Ok((FileState::Short, meta.len())),
+        Ok(meta) if meta.len() > file.length => Ok((FileState::Long, meta.len())),
+        Ok(meta) => Ok((FileState::Ok, meta.len())),
     }
 }
 
-/// Pieces that lie in files of which enough is there. A short file is not read at all: where its pieces are intact
-/// nobody would know what to do with them.
-fn readable_pieces(info: &Info, files: &[FileState]) -> Bitfield {
+/// Pieces of which all bytes are there: also of a short file, as far as it goes.
+fn readable_pieces(info: &Info, files: &[(FileState, u64)]) -> Bitfield {
     let mut readable = Bitfield::empty(info.geometry.pieces());
     for piece in info.geometry.piece_indices() {
-        let is_there = |file: FileIndex| !matches!(files[file.idx()], FileState::Missing | FileState::Short);
-        if info.segments(piece).all(|segment| is_there(segment.file)) {
+        if info.segments(piece).all(|segment| segment.offset + segment.len <= files[segment.file.idx()].1) {
             readable.insert(piece);
         }
     }
     readable
 }
 
-/// A piece is wrong, and one of its files is to blame.
-fn blame(info: &Info, piece: PieceIndex, files: &mut [FileState]) {
+/// A piece is wrong, and one of its files is to blame. One that is short is known to be wrong already.
+fn blame(info: &Info, piece: PieceIndex, report: &mut Report) {
+    report.pieces_wrong.insert(piece);
     for segment in info.segments(piece).filter(|segment| !info.files[segment.file.idx()].attr.pad) {
-        files[segment.file.idx()] = FileState::Corrupt;
+        let state = &mut report.files[segment.file.idx()];
+        if *state != FileState::Short {
+            *state = FileState::Corrupt;
+        }
     }
 }
 
@@ -219,6 +237,24 @@ mod tests {
         write(5, torrent.file_bytes(5));
         let report = verify(&torrent, dir.path());
         assert_eq!(report.files[3..], [FileState::Ok, FileState::Missing, FileState::Ok]);
+    }
+
+    #[test]
+    fn whole_pieces_of_short_files_count() {
+        let (dir, torrent) = (tempfile::tempdir().unwrap(), torrent());
+        torrent.lay_out(dir.path());
+        let cut = |file: usize, len: usize| {
+            fs::write(torrent.path(dir.path(), file), &torrent.file_bytes(file)[..len]).unwrap();
+        };
+        // Half of the first file, and all but the last byte of another.
+        cut(0, 150_000);
+        cut(3, 69_999);
+        let report = verify(&torrent, dir.path());
+        assert_eq!(report.files, states(&[(0, FileState::Short), (3, FileState::Short)]));
+        assert_eq!(report.pieces_wrong.count(), 0, "what is missing is not wrong");
+        // 4 of the first file's 10, 2 of the other's 3, and all that follow.
+        let bad: Vec<u32> = torrent.pieces().filter(|&p| !report.pieces_ok.has(p)).map(|p| p.0).collect();
+        assert_eq!(bad, [4, 5, 6, 7, 8, 9, 12]);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use super::error::StorageError;
 use super::journal::Journal;
 use super::names::is_name_error;
 use super::sys;
-use super::tree::{Access, Tree};
+use super::tree::{Access, Found, Tree};
 use crate::hash::sha1;
 use std::fs::File;
 use std::io::{Read, Seek, Write};
@@ -16,6 +16,8 @@ pub(super) const STATE: &str = "state";
 const JOURNAL: &str = "journal";
 const LOCK: &str = "lock";
 const SIDE: &str = "side";
+/// A file that says that nothing in this folder, or under final names, is to be believed.
+const DISTRUST: &str = "distrust";
 const PART: &str = ".part";
 /// A folder, while the torrent's names are tried.
 const PROBE: &str = "names";
@@ -45,8 +47,6 @@ pub(super) fn looks_like_work_folder(name: &str) -> bool {
 pub(super) struct WorkFolder {
     tree: Tree,
     name: String,
-    /// Nobody was here before us, so that nothing is lost with it.
-    pub(super) is_new: bool,
     lock: File,
 }
 
@@ -66,7 +66,7 @@ impl WorkFolder {
     fn lock_called(tree: &Tree, name: String, torrent_name: &str) -> Result<WorkFolder, StorageError> {
         let path = [name.as_str(), LOCK];
         loop {
-            let is_new = tree.make_dir(&path[..1])?;
+            tree.make_dir(&path[..1])?;
             let mut file = tree.open(&path, Access::Create)?;
             let locked =
                 sys::try_lock(&file).map_err(|e| StorageError::io(&tree.path_of(&path), "lock", e))?;
@@ -79,7 +79,7 @@ impl WorkFolder {
                 continue;
             }
             let _ = file.set_len(0).and_then(|()| write!(file, "{}", std::process::id()));
-            return Ok(WorkFolder { tree: tree.clone(), name, is_new, lock: file });
+            return Ok(WorkFolder { tree: tree.clone(), name, lock: file });
         }
     }
 
@@ -90,6 +90,27 @@ impl WorkFolder {
             Err(StorageError::Io { source, .. }) if sys::is_too_many_files(&source) => Ok(()),
             Ok(false) | Err(_) => Err(StorageError::Gone { path: self.tree.path_of(&self.folder()) }),
         }
+    }
+
+    /// Has the next download that uses the folder check everything, if there is a folder. Whoever uses it now is not asked.
+    pub(super) fn distrust(tree: &Tree, torrent_name: &str) -> Result<(), StorageError> {
+        let short = folder_name(&PathRules::SHORT.sanitise(torrent_name.as_bytes()));
+        for name in [folder_name(torrent_name), short] {
+            if matches!(tree.find(&[name.as_str(), LOCK]), Ok(Found::File(_))) {
+                tree.open(&[name.as_str(), DISTRUST], Access::Create)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether everything is to be checked.
+    pub(super) fn is_distrusted(&self) -> Result<bool, StorageError> {
+        Ok(self.tree.find(&self.path(DISTRUST))? != Found::Nothing)
+    }
+
+    /// Everything is in doubt now, and the state says so.
+    pub(super) fn end_distrust(&self) -> Result<(), StorageError> {
+        self.tree.remove(&self.path(DISTRUST))
     }
 
     /// The path of something in the folder, below the tree.
@@ -126,6 +147,22 @@ impl WorkFolder {
         let mut copy = self.tree.open(&part, Access::Create)?;
         std::io::copy(&mut original, &mut copy).map_err(failed("copy"))?;
         self.tree.remove(path)
+    }
+
+    /// The folder must be there, with the lock in it.
+    pub(super) fn expect_there(&self) -> Result<(), StorageError> {
+        if self.tree.find(&self.path(LOCK))? == Found::Nothing {
+            let path = self.tree.path_of(&self.folder());
+            return Err(StorageError::io(&path, "find", std::io::ErrorKind::NotFound.into()));
+        }
+        Ok(())
+    }
+
+    /// Drops a file's name here if it has others (hard links): what those names hold is not ours to change.
+    pub(super) fn drop_linked(&self, file: FileIndex) -> Result<(), StorageError> {
+        let part = self.part(file);
+        let Ok(meta) = self.tree.open(&part, Access::Read).map(|part| part.metadata()) else { return Ok(()) };
+        if meta.is_ok_and(|meta| sys::links(&meta) > 1) { self.tree.remove(&part) } else { Ok(()) }
     }
 
     /// The side file, if it is there.
@@ -168,10 +205,10 @@ impl WorkFolder {
         Journal::create(file, self.tree.path_of(&path), info_hash, generation)
     }
 
-    /// Removes the folder of a download that came to nothing, if it was not there before. Files that were about to be
-    /// overwritten may have moved in already: those stay.
-    pub(super) fn abandon(&self) {
-        if self.is_new && self.parts().is_ok_and(|parts| parts.is_empty()) {
+    /// Removes the folder of a download that came to nothing, unless it holds data. Files that were about to be overwritten may
+    /// have moved in already: those stay.
+    pub(super) fn abandon(self) {
+        if self.holds_nothing().is_ok_and(|holds_nothing| holds_nothing) {
             let _ = self.remove();
         }
     }
@@ -203,24 +240,40 @@ impl WorkFolder {
         self.tree.remove_dir(&self.probe_folder())
     }
 
-    /// Removes everything but the lock, and so an earlier download.
+    /// Removes everything but the lock, and so an earlier download. Goes on after what cannot be removed.
     pub(super) fn clear(&self) -> Result<(), StorageError> {
+        let mut cleared = Ok(());
         if self.tree.list(&self.folder())?.iter().any(|name| name == PROBE) {
-            self.remove_probe()?;
+            cleared = self.remove_probe();
         }
-        for name in self.tree.list(&self.folder())? {
-            if name != LOCK {
-                self.tree.remove(&self.path(&name))?;
-            }
+        for name in self.tree.list(&self.folder())?.iter().filter(|name| *name != LOCK) {
+            cleared = cleared.and(self.tree.remove(&self.path(name)));
         }
-        Ok(())
+        cleared
     }
 
-    /// Removes the folder. The lock goes last, so that nobody finds the folder unlocked and half empty.
-    pub(super) fn remove(&self) -> Result<(), StorageError> {
-        self.clear()?;
-        self.tree.remove(&self.path(LOCK))?;
-        self.tree.remove_dir(&self.folder())
+    /// Whether it holds no data: neither unfinished files nor parts of such.
+    pub(super) fn holds_nothing(&self) -> Result<bool, StorageError> {
+        Ok(self.parts()?.is_empty() && self.tree.find(&self.path(SIDE))? == Found::Nothing)
+    }
+
+    /// Removes the folder. The lock goes last, so that nobody finds the folder unlocked and half empty; and it is closed
+    /// before the folder goes, since some file systems keep a file that is removed while it is open under another name.
+    pub(super) fn remove(self) -> Result<(), StorageError> {
+        let cleared = self.remove_files();
+        let WorkFolder { tree, name, .. } = self;
+        cleared.and(tree.remove_dir(&[name]))
+    }
+
+    /// The same for one that somebody else is about to let go of.
+    pub(super) fn remove_shared(&self) -> Result<(), StorageError> {
+        self.remove_files().and(self.tree.remove_dir(&self.folder()))
+    }
+
+    fn remove_files(&self) -> Result<(), StorageError> {
+        let cleared = self.clear();
+        let unlocked = self.tree.remove(&self.path(LOCK));
+        cleared.and(unlocked)
     }
 }
 
@@ -237,6 +290,12 @@ pub(super) struct Work {
 impl Work {
     pub(super) fn new(folder: WorkFolder, generation: u64, journal: Journal, side: Option<File>) -> Work {
         Work { folder, generation, journal: Mutex::new(journal), side: Mutex::new(side.map(Arc::new)) }
+    }
+
+    /// Closes the files in the folder, then removes it.
+    pub(super) fn dissolve(self) -> Result<(), StorageError> {
+        let Work { folder, .. } = self;
+        folder.remove()
     }
 
     pub(super) fn journal(&self) -> MutexGuard<'_, Journal> {
@@ -293,7 +352,7 @@ mod tests {
         assert_eq!(second.to_string(), line);
         assert!(WorkFolder::lock(&tree, "y").is_ok());
         drop(first);
-        assert!(!WorkFolder::lock(&tree, "x").unwrap().is_new);
+        WorkFolder::lock(&tree, "x").unwrap();
     }
 
     #[test]
@@ -301,11 +360,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let tree = Tree::new(dir.path().to_owned());
         let first = WorkFolder::lock(&tree, "x").unwrap();
-        first.remove().unwrap();
+        std::fs::remove_dir_all(dir.path().join(".x.swarm")).unwrap();
         let second = WorkFolder::lock(&tree, "x").unwrap();
-        assert!(second.is_new);
         drop(first);
         assert!(WorkFolder::lock(&tree, "x").is_err());
+        second.remove().unwrap();
+        assert!(!dir.path().join(".x.swarm").exists());
     }
 
     #[test]

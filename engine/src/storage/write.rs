@@ -2,6 +2,7 @@
 
 use super::error::StorageError;
 use super::read::Located;
+use super::sys::Stamp;
 use super::table::Place;
 use super::work::Work;
 use super::{PieceOutcome, Storage, sys};
@@ -32,8 +33,10 @@ impl Storage {
             if digest != self.info.piece_hash(buffer.piece()) {
                 return Ok(false);
             }
+            let changes = self.table().changes;
             self.write_piece(&work, &buffer)?;
             self.add_written(&work, buffer.piece())?;
+            self.doubt_if_changed(&work, buffer.piece(), changes)?;
             Ok(true)
         });
         match written {
@@ -73,9 +76,29 @@ impl Storage {
 
     /// Notes a piece that is on disk: first in the journal, then for all to see.
     pub(super) fn add_written(&self, work: &Work, piece: PieceIndex) -> Result<(), StorageError> {
-        work.journal().piece(piece)?;
+        let mut journal = work.journal();
+        let stamps: Vec<(FileIndex, Stamp)> = {
+            let table = self.table();
+            let written = |file: &FileIndex| table.slots[file.idx()].place == Place::Work;
+            let files = self.info.segments(piece).map(|segment| segment.file).filter(written);
+            files.filter_map(|file| Some((file, table.stamps[file.idx()]?))).collect()
+        };
+        journal.piece(piece, &stamps)?;
+        drop(journal);
         self.table().add(&self.info, piece);
         Ok(())
+    }
+
+    /// A piece that was written while its file was found changed may have been changed too.
+    fn doubt_if_changed(&self, work: &Work, piece: PieceIndex, before: u64) -> Result<(), StorageError> {
+        let doubted = {
+            let mut table = self.table();
+            if table.changes == before {
+                return Ok(());
+            }
+            table.doubt(&self.info, std::iter::once(piece))
+        };
+        work.journal().doubt(&doubted)
     }
 
     /// Remembers what a full disk lacked, for [`Storage::reserve`] to wait for.
@@ -149,11 +172,15 @@ impl Storage {
     }
 
     fn write_slice(&self, work: &Work, buffer: &PieceBuffer, slice: &Located) -> Result<(), StorageError> {
+        let _writing = self.writing.lock(slice.file);
         let file = self.open_file(slice.file, Place::Work)?;
+        self.expect_unchanged(work, slice.file, &file)?;
         let path = self.tree.path_of(&self.info.files[slice.file.idx()].path);
-        self.each_part(work, buffer, slice.range(), |at, slices| {
+        let written = self.each_part(work, buffer, slice.range(), |at, slices| {
             self.write_at(&file, &path, slice.offset + u64::from(at - slice.at), slices)
-        })?;
+        });
+        self.note_stamp(slice.file, &file)?;
+        written?;
         let mut table = self.table();
         table.dirty.files.insert(slice.file);
         table.dirty.bytes += slice.len;

@@ -105,6 +105,8 @@ pub struct Peer {
     pub listen_addr: Option<SocketAddr>,
     /// Its number for the extension message that says the same of us, if it has one.
     pub upload_only_id: Option<u8>,
+    /// Its number for messages of what we have no longer, if it takes them (BEP 54).
+    pub dont_have_id: Option<u8>,
     /// Its number for messages of the metadata exchange, if it takes part.
     pub metadata_id: Option<u8>,
     /// How many pieces of the metadata we have sent it, or shall.
@@ -117,6 +119,8 @@ pub struct Peer {
     pub pipeline: Pipeline,
     /// Its requests to us that wait to be sent, oldest first.
     pub uploads: VecDeque<BlockRef>,
+    /// Pieces of which we have sent it a part, and how many bytes of each; the oldest first.
+    pub sent_partly: VecDeque<(PieceIndex, u32)>,
     /// Pieces that it answers requests for even while it chokes us (BEP 6).
     pub allowed_fast_in: Vec<PieceIndex>,
     /// Blocks that it refused once although it did not choke us.
@@ -167,6 +171,8 @@ impl Peer {
             peer_interested: false,
             upload_only: false,
             upload_only_id: None,
+            dont_have_id: None,
+            sent_partly: VecDeque::new(),
             metadata_id: None,
             metadata_sent: 0,
             metadata_asked: VecDeque::new(),

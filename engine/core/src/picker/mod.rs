@@ -7,7 +7,7 @@
 //!
 //! Every piece is in exactly one state: *unwanted* (priority 0), *startable*,
 //! *open* (some block asked for or received), *complete* (all blocks received,
-//! being verified and written) or *have*. The picker is a leaf: it knows nothing of messages or
+//! being verified and written), *have*, or *doubted* (had, and being verified again). The picker is a leaf: it knows nothing of messages or
 //! connections, and a set of pieces is all it is told of a peer.
 
 mod open;
@@ -90,8 +90,10 @@ pub struct Picker {
     not_padded: BTreeSet<PieceIndex>,
     order: Order,
     have: Bitfield,
-    /// Wanted and not had: startable, open or complete.
+    /// Wanted and not had: startable, open, complete or doubted.
     missing: Bitfield,
+    /// Once had, and being verified again: not to be asked for meanwhile.
+    doubted: Bitfield,
     /// Of the missing ones, those with no block asked for or received.
     startable: Bitfield,
     priority: Vec<Priority>,
@@ -144,6 +146,7 @@ impl Picker {
             have,
             startable: missing.clone(),
             missing,
+            doubted: Bitfield::empty(n),
             priority: vec![Priority::NORMAL; n as usize],
             availability: vec![0; n as usize],
             seeds: 0,
@@ -214,7 +217,7 @@ impl Picker {
         match self.open.get(&piece) {
             Some(open) if wanted => self.free_blocks += open.free(),
             Some(open) => self.free_blocks -= open.free(),
-            None if wanted => {
+            None if wanted && !self.doubted.has(piece) => {
                 self.startable.insert(piece);
             }
             None => {
@@ -491,7 +494,40 @@ impl Picker {
         self.suspects.remove(&piece);
         self.missing.remove(piece);
         self.startable.remove(piece);
+        self.doubted.remove(piece);
         self.have.insert(piece);
+    }
+
+    /// A piece that was had, or that nobody wanted, is to be verified again; then [`Picker::piece_done`] or
+    /// [`Picker::piece_lost`] follows, and in the second case it is asked for if it is `wanted`. False, and nothing done, if it is
+    /// being fetched.
+    pub fn doubt(&mut self, piece: PieceIndex, wanted: bool) -> bool {
+        let is_idle = !self.missing.has(piece) && !self.open.contains_key(&piece) && !self.doubted.has(piece);
+        if !self.have.remove(piece) && !is_idle {
+            return false;
+        }
+        let priority = &mut self.priority[piece.idx()];
+        if !wanted {
+            *priority = Priority::SKIP;
+        } else if *priority == Priority::SKIP {
+            *priority = Priority::NORMAL;
+        }
+        if wanted {
+            self.missing.insert(piece);
+        }
+        self.doubted.insert(piece)
+    }
+
+    /// Whether a piece is being verified again.
+    pub fn is_doubted(&self, piece: PieceIndex) -> bool {
+        self.doubted.has(piece)
+    }
+
+    /// A doubted piece is bad.
+    pub fn piece_lost(&mut self, piece: PieceIndex) {
+        if self.doubted.remove(piece) && self.missing.has(piece) {
+            self.startable.insert(piece);
+        }
     }
 
     /// A complete piece did not verify, or its blocks were lost: all of it is asked for again. With
@@ -615,7 +651,9 @@ impl Picker {
             let wanted = self.priority[piece.idx()] != Priority::SKIP && !have;
             assert_eq!(self.missing.has(piece), wanted, "missing {piece}");
             assert!(!(have && open.is_some()), "have and open {piece}");
-            assert_eq!(self.startable.has(piece), wanted && open.is_none(), "startable {piece}");
+            let doubted = self.doubted.has(piece);
+            assert!(!(doubted && (have || open.is_some())), "doubted and more {piece}");
+            assert_eq!(self.startable.has(piece), wanted && open.is_none() && !doubted, "startable {piece}");
             let is_suspect = open.is_some_and(OpenPiece::is_suspect);
             assert_eq!(self.suspects.contains(&piece), is_suspect, "suspect {piece}");
             if let Some(open) = open {

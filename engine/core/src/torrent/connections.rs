@@ -128,7 +128,7 @@ impl Torrent {
     /// Closes a connection and forgets it.
     pub(super) fn close(&mut self, now: Time, key: PeerKey, reason: CloseReason) {
         if self.peers.contains_key(key) {
-            let again = matches!(reason, CloseReason::TimedOut { .. });
+            let again = matches!(reason, CloseReason::TimedOut { .. } | CloseReason::PieceLost);
             self.forget(now, key, again);
             self.actions.push_back(Action::Close { peer: key, reason });
         }
@@ -149,7 +149,11 @@ impl Torrent {
         }
         self.departed.push_back((key, peer.info.addr));
         if let Some(addr) = peer.listen_addr {
-            let again = again && !(self.is_complete() && peer.have.is_full());
+            let is_done_with = self.is_complete() && peer.have.is_full();
+            if is_done_with {
+                self.note_seed_left(addr);
+            }
+            let again = again && !is_done_with;
             let was_good = peer.bytes_down + peer.bytes_up > 0 || now.since(peer.connected_at) >= GOOD_AFTER;
             self.discovery.disconnected(now, addr, again, was_good);
         }
@@ -329,6 +333,9 @@ impl Torrent {
             peer.client = Some(hello.client);
         }
         peer.upload_only = hello.upload_only.unwrap_or(peer.upload_only);
+        if let Some(&id) = hello.ids.get(&Extension::DontHave) {
+            peer.dont_have_id = Some(id).filter(|&id| id != 0);
+        }
         if let Some(&id) = hello.ids.get(&Extension::UploadOnly) {
             peer.upload_only_id = Some(id).filter(|&id| id != 0);
         }
@@ -362,11 +369,11 @@ impl Torrent {
         keys.into_iter().for_each(|key| self.close(now, key, CloseReason::BothComplete));
     }
 
-    /// Tells everyone who understands it that we take no more data (BEP 21).
+    /// Tells everyone who understands it whether we take no more data (BEP 21).
     pub(super) fn announce_upload_only(&mut self, now: Time) {
         let ids = self.peers.values().filter_map(|peer| Some((peer.key, peer.upload_only_id?)));
         for (key, id) in ids.collect::<Vec<_>>() {
-            let payload = extension::encode_upload_only(true);
+            let payload = extension::encode_upload_only(self.is_complete());
             self.send(now, key, Message::Extended { id, payload });
         }
     }

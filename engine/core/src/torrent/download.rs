@@ -145,8 +145,14 @@ impl Torrent {
                 self.picker.parole_ended(sender);
             }
         }
+        self.piece_is_here(now, piece);
+    }
+
+    /// A piece is verified and on disk: everyone is told.
+    pub(super) fn piece_is_here(&mut self, now: Time, piece: PieceIndex) {
         let was_missing = self.picker.missing().has(piece);
         self.picker.piece_done(piece);
+        self.taken_back.remove(piece);
         self.actions.push_back(Action::BroadcastHave(piece));
         self.events.push_back(Event::PieceVerified(piece));
         let mut satisfied = Vec::new();

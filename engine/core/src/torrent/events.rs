@@ -40,6 +40,9 @@ pub enum Action {
     },
     /// Forget the received blocks of this piece.
     DropPiece(PieceIndex),
+    /// Hash this piece again: peers behave as if it were bad. If it is, say so with
+    /// [`crate::torrent::Torrent::handle_pieces_doubted`] and [`crate::torrent::Torrent::handle_piece_checked`].
+    CheckPiece(PieceIndex),
 }
 
 /// Something that has happened.
@@ -182,6 +185,9 @@ pub enum CloseReason {
     /// It sent metadata that has another hash.
     #[error("it sent metadata of another torrent")]
     WrongMetadata,
+    /// It cannot be told of a piece that we lost, other than by connecting again.
+    #[error("a piece that it was told of is not here any more")]
+    PieceLost,
     /// The torrent was stopped.
     #[error("the torrent was stopped")]
     Stopped,

@@ -6,13 +6,15 @@
 //! input**; then call [`Torrent::handle_timeout`] at [`Torrent::poll_timeout`].
 //!
 //! The work is split by what it reacts to: `messages` (what peers say, with a table of what each message may cost), `connections` (who
-//! is here, what they have), `places` (whose connection stays), `download` (requests, blocks, pieces), `endgame` (blocks that are asked of several), `upload` (their requests),
-//! `slots` (choking), `discovery` (whom to dial), `exchange` (peers tell of peers), `blame` (who lied),
-//! `superseed` (a seed that is the only copy), `metadata` (the info dictionary for those who have only its hash).
+//! is here, what they have), `places` (whose connection stays), `download` (requests, blocks, pieces), `endgame` (blocks that are
+//! asked of several), `doubt` (pieces that may be here no longer), `upload` (their requests), `slots` (choking), `discovery` (whom to
+//! dial), `exchange` (peers tell of peers), `blame` (who lied), `superseed` (a seed that is the only copy), `metadata` (the info
+//! dictionary for those who have only its hash).
 
 mod blame;
 mod connections;
 pub mod discovery;
+mod doubt;
 mod download;
 mod endgame;
 mod events;
@@ -40,6 +42,8 @@ use crate::time::{Duration, Time};
 use crate::wire::Message;
 use blame::Blame;
 use discovery::Discovery;
+use doubt::SentWhole;
+pub use doubt::{REHASH_INTERVAL, REHASH_REST, SENT_PARTLY_MAX, SENT_WHOLE_MAX};
 pub use download::TRIAL_BYTES;
 pub use events::{Action, CloseReason, Event, PieceResult, Pressure};
 pub use messages::PORTS_TOLD_MAX;
@@ -142,6 +146,12 @@ pub struct Torrent {
     /// Our addresses as others see them, by family, as far as they are known.
     own_ips: [Option<IpAddr>; 2],
     blame: Blame,
+    /// What was sent to whom, to notice who asks for it again.
+    sent_whole: SentWhole,
+    /// Pieces that were announced, and of which peers were told later that they are not here.
+    taken_back: Bitfield,
+    /// Seeds that left when nothing was wanted any more.
+    seeds_left: VecDeque<SocketAddr>,
     pressure: Pressure,
     /// How fast payload may come, in bytes/s.
     download_limit: Option<u64>,
@@ -205,6 +215,9 @@ impl Torrent {
             picker,
             peers: Peers::default(),
             blame: Blame::default(),
+            sent_whole: SentWhole::default(),
+            taken_back: Bitfield::empty(geometry.pieces()),
+            seeds_left: VecDeque::new(),
             pressure: Pressure::None,
             download_limit: None,
             verifying: 0,

@@ -43,7 +43,9 @@ impl Torrent {
         let Some(peer) = self.peers.get_mut(key) else { return };
         let is_possible = self.geometry.is_valid_request(block) && self.picker.have().has(block.piece);
         let is_allowed = !peer.am_choking || peer.allowed_fast_out.contains(&block.piece);
-        if !is_possible {
+        // What a peer asks for that is here no longer is not its fault.
+        let is_taken_back = self.geometry.is_valid_request(block) && self.taken_back.has(block.piece);
+        if !is_possible && !is_taken_back {
             peer.bad_requests += 1;
             if peer.bad_requests > BAD_REQUESTS_MAX {
                 return self.close(now, key, CloseReason::BadRequests);
@@ -67,7 +69,7 @@ impl Torrent {
         }
     }
 
-    fn reject(&mut self, now: Time, key: PeerKey, block: BlockRef) {
+    pub(super) fn reject(&mut self, now: Time, key: PeerKey, block: BlockRef) {
         if self.peers.get(key).is_some_and(|peer| peer.info.fast) {
             self.send(now, key, Message::Reject(block));
         }
@@ -102,6 +104,7 @@ impl Torrent {
             self.look_at_slots(now);
             self.note_idle(now);
         }
+        self.note_sent(now, key, block);
         Some(block)
     }
 

@@ -11,10 +11,12 @@ use swarm_core::id::InfoHash;
 
 mod downloading;
 mod full_disks;
+mod leftovers;
 mod never_outside;
 mod odd_names;
 mod resuming;
 mod seeding;
+mod trust;
 mod what_is_already_there;
 
 const KIB: u64 = 1024;

@@ -90,7 +90,9 @@ fn truncated_file_is_an_error_that_names_it_wherever_it_is_noticed() {
     };
     is_named(prepared.check().unwrap_err());
     is_named(prepared.copy_to(0, &mut vec![0; 256 * 1024]).unwrap_err());
-    is_named(storage.prepare(last, 0..100).unwrap_err());
+    let changed = storage.prepare(last, 0..100).unwrap_err();
+    assert!(matches!(&changed, StorageError::Changed { path: p } if *p == path), "{changed}");
+    is_named(storage.prepare(last, 0..256 * 1024).unwrap_err());
     // Sending from the hole fails, and kills nobody.
     let slices: Vec<_> = prepared.slices(128 * 1024, 128 * 1024).map(std::io::IoSlice::new).collect();
     let (_reader, writer) = std::os::unix::net::UnixStream::pair().unwrap();

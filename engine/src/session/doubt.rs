@@ -1,0 +1,145 @@
+//! Pieces that may no longer be what was verified: taken back from the swarm, hashed again, and offered again or named.
+
+use super::disk::DiskResult;
+use super::event::Event;
+use super::opening::storage_error;
+use super::options::Mode;
+use super::shell::Shell;
+use super::torrent::{Inner, TorrentShell};
+use crate::hash::Lane;
+use crate::storage::StorageError;
+use std::collections::{BTreeMap, VecDeque};
+use swarm_core::id::{FileIndex, PieceIndex};
+use swarm_core::time::Time;
+
+/// Pieces that are hashed again, a few at a time.
+#[derive(Debug, Default)]
+pub(super) struct Doubted {
+    waiting: VecDeque<PieceIndex>,
+    under_way: usize,
+    /// How many bad pieces were found in each file.
+    bad: BTreeMap<FileIndex, u32>,
+}
+
+impl Doubted {
+    fn is_over(&self) -> bool {
+        self.waiting.is_empty() && self.under_way == 0
+    }
+
+    /// The torrent ends: what was not looked at is looked at when it starts again.
+    pub(super) fn clear(&mut self) {
+        self.waiting.clear();
+    }
+}
+
+impl TorrentShell {
+    /// Takes up what the storage has found changed.
+    pub(super) fn take_doubts(&self, inner: &mut Inner, now: Time) {
+        let doubts = self.storage.take_doubts();
+        for file in &doubts.files {
+            let path = self.file_path(*file);
+            tracing::warn!(path, "another program has changed a file; it is checked again before it is sent");
+            self.emit(Event::FileChanged { path });
+        }
+        if !doubts.pieces.is_empty() {
+            self.doubt(inner, now, doubts.pieces);
+        }
+    }
+
+    fn doubt(&self, inner: &mut Inner, now: Time, pieces: Vec<PieceIndex>) {
+        let wanted = self.options.mode == Mode::Download && self.storage.is_downloading();
+        pieces.iter().for_each(|&piece| inner.prepared.forget(piece));
+        inner.core.handle_pieces_doubted(now, &pieces, wanted);
+        inner.disk.doubted.waiting.extend(pieces);
+        self.check_doubted(inner);
+    }
+
+    fn check_doubted(&self, inner: &mut Inner) {
+        let doubted = &mut inner.disk.doubted;
+        while doubted.under_way < self.hub.workers.threads() * 2
+            && let Some(piece) = doubted.waiting.pop_front()
+        {
+            doubted.under_way += 1;
+            self.submit(Lane::Check, move |storage| DiskResult::Checked {
+                piece,
+                result: storage.check_piece(piece),
+            });
+        }
+    }
+
+    /// Peers ask for a piece again and again: perhaps it is bad.
+    pub(super) fn suspect(&self, piece: PieceIndex) {
+        self.submit(Lane::Check, move |storage| DiskResult::Suspected {
+            piece,
+            result: storage.check_piece(piece),
+        });
+    }
+
+    pub(super) fn on_suspected(
+        &self,
+        inner: &mut Inner,
+        now: Time,
+        piece: PieceIndex,
+        result: Result<bool, StorageError>,
+    ) {
+        if let Err(error) = &result {
+            self.warn(&error.to_string());
+        }
+        if matches!(result, Ok(false)) {
+            let wanted = self.options.mode == Mode::Download && self.storage.is_downloading();
+            inner.prepared.forget(piece);
+            inner.core.handle_pieces_doubted(now, &[piece], wanted);
+            self.on_bad(inner, now, piece);
+            self.tell_bad(inner);
+        }
+    }
+
+    pub(super) fn on_checked(
+        &self,
+        inner: &mut Inner,
+        now: Time,
+        piece: PieceIndex,
+        result: Result<bool, StorageError>,
+    ) {
+        inner.disk.doubted.under_way -= 1;
+        match result {
+            Ok(true) => inner.core.handle_piece_checked(now, piece, true),
+            Ok(false) => self.on_bad(inner, now, piece),
+            Err(error) if self.options.mode == Mode::Seed => {
+                self.warn(&error.to_string());
+                self.on_bad(inner, now, piece);
+            }
+            Err(error) => {
+                self.on_bad(inner, now, piece);
+                self.fail(storage_error(error));
+            }
+        }
+        self.check_doubted(inner);
+        self.tell_bad(inner);
+    }
+
+    fn on_bad(&self, inner: &mut Inner, now: Time, piece: PieceIndex) {
+        tracing::debug!(%piece, "a piece that was there is bad");
+        for segment in self.metainfo.info.segments(piece) {
+            if !self.metainfo.info.files[segment.file.idx()].attr.pad {
+                *inner.disk.doubted.bad.entry(segment.file).or_default() += 1;
+            }
+        }
+        inner.core.handle_piece_checked(now, piece, false);
+    }
+
+    /// Once all has been looked at, says what was bad.
+    fn tell_bad(&self, inner: &mut Inner) {
+        if inner.disk.doubted.is_over() {
+            for (file, pieces) in std::mem::take(&mut inner.disk.doubted.bad) {
+                let path = self.file_path(file);
+                tracing::warn!(path, pieces, "data was found bad, and is no longer offered");
+                self.emit(Event::DataBad { path, pieces });
+            }
+        }
+    }
+
+    fn file_path(&self, file: FileIndex) -> String {
+        self.metainfo.info.files[file.idx()].path.join("/")
+    }
+}

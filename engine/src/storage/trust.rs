@@ -1,0 +1,246 @@
+//! Whether files are still what we left them, and what follows if they are not.
+//!
+//! A file's length, modification time and inode number (its *stamp*) are noted when it is first seen and after whatever we
+//! do to it. A file that looks otherwise was changed by somebody else: its pieces are put in doubt, to be checked
+//! again by the caller. What changes neither of these (a hard link, a mode) is no change, and allocation is not looked at, since it
+//! moves by itself under some file systems. Only holes are: where a file has been written there should be none.
+
+use super::error::StorageError;
+use super::read::Located;
+use super::sys::{self, Stamp};
+use super::table::{Doubts, Place, pieces_in};
+use super::tree::Access;
+use super::work::Work;
+use super::{Mutex, Storage};
+use std::fs::{File, Metadata};
+use std::sync::atomic::Ordering;
+use std::sync::{MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use swarm_core::id::{FileIndex, PieceIndex};
+
+/// Files share so many locks.
+const LOCKS: usize = 64;
+/// How often a seed looks whether its saved state is still there.
+const HOME_INTERVAL: Duration = Duration::from_secs(2);
+
+/// Held while a file is written to, so that whoever compares it with its stamp does not take our own change for somebody
+/// else's. Writes to one file follow each other in the system anyway.
+#[derive(Debug)]
+pub(super) struct Writing(Vec<Mutex<()>>);
+
+impl Writing {
+    pub(super) fn new() -> Writing {
+        Writing((0..LOCKS).map(|_| Mutex::default()).collect())
+    }
+
+    pub(super) fn lock(&self, file: FileIndex) -> MutexGuard<'_, ()> {
+        self.0[file.idx() % LOCKS].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// `None` if it is being written to.
+    fn try_lock(&self, file: FileIndex) -> Option<MutexGuard<'_, ()>> {
+        self.0[file.idx() % LOCKS].try_lock().ok()
+    }
+}
+
+impl Storage {
+    /// What was found changed since this was last asked. To be asked after whatever else was done with the storage.
+    pub fn take_doubts(&self) -> Doubts {
+        std::mem::take(&mut self.table().news)
+    }
+
+    /// Whether pieces can still be written.
+    pub fn is_downloading(&self) -> bool {
+        self.work().is_some()
+    }
+
+    /// Notes how an open file in the work folder looks after we have changed it. The file's lock is held.
+    pub(super) fn note_stamp(&self, file: FileIndex, part: &File) -> Result<Stamp, StorageError> {
+        let failed = |e| StorageError::io(&self.path_of(file, Place::Work), "look at", e);
+        let stamp = Stamp::of(&part.metadata().map_err(failed)?);
+        self.table().stamps[file.idx()] = Some(stamp);
+        Ok(stamp)
+    }
+
+    /// Whether an open file in the work folder is as we left it; if not, its pieces are in doubt now. The file's lock is held.
+    pub(super) fn expect_unchanged(
+        &self,
+        work: &Work,
+        file: FileIndex,
+        part: &File,
+    ) -> Result<(), StorageError> {
+        let before = self.table().stamps[file.idx()];
+        let now = self.note_stamp(file, part)?;
+        if before.is_some_and(|before| before != now) {
+            self.doubt_file(Some(work), file)?;
+        }
+        Ok(())
+    }
+
+    /// The same for what has the file's name in the work folder now, whatever it is. A file that was removed, cut or
+    /// lengthened is made whole again, so that its pieces can be written.
+    pub(super) fn check_part(&self, work: &Work, file: FileIndex) -> Result<bool, StorageError> {
+        let _writing = self.writing.lock(file);
+        self.check_locked_part(work, file)
+    }
+
+    fn check_locked_part(&self, work: &Work, file: FileIndex) -> Result<bool, StorageError> {
+        let (expected, is_reserved) = {
+            let table = self.table();
+            let slot = &table.slots[file.idx()];
+            if slot.place != Place::Work {
+                return Ok(true);
+            }
+            (table.stamps[file.idx()], slot.is_reserved)
+        };
+        let Some(expected) = expected else { return Ok(true) };
+        let part = work.folder.part(file);
+        if self.tree.find(&part)?.stamp() == Some(expected) {
+            return Ok(true);
+        }
+        work.folder.expect_there()?;
+        self.handles.forget_file(self.id, file.0);
+        self.table().stamps[file.idx()] = None;
+        self.doubt_file(Some(work), file)?;
+        work.folder.drop_linked(file)?;
+        if is_reserved {
+            self.allocate(work, file)?;
+        } else if let Ok(part) = self.tree.open(&part, Access::Read) {
+            self.note_stamp(file, &part)?;
+        }
+        Ok(false)
+    }
+
+    /// Puts the pieces of a file in doubt.
+    pub(super) fn doubt_file(&self, work: Option<&Work>, file: FileIndex) -> Result<(), StorageError> {
+        let pieces = pieces_in(&self.info, &self.info.files[file.idx()]);
+        let doubted = {
+            let mut table = self.table();
+            table.changes += 1;
+            table.news.files.push(file);
+            let slot = &mut table.slots[file.idx()];
+            slot.has_holes = false;
+            let was_vouched = std::mem::take(&mut slot.is_vouched) && slot.is_wanted;
+            if was_vouched && !self.is_seed {
+                // Its edges were not needed as long as it was known to be right as a whole.
+                for piece in pieces.clone() {
+                    table.needed.insert(piece);
+                }
+                let unknown: Vec<_> = pieces.clone().filter(|&p| !table.have.has(p)).collect();
+                table.news.pieces.extend(unknown);
+            }
+            table.doubt(&self.info, pieces)
+        };
+        match work {
+            Some(work) => work.journal().doubt(&doubted),
+            None => Ok(()),
+        }
+    }
+
+    /// Puts those pieces of a complete file in doubt that lie in holes. A file system that does not store zeros has holes
+    /// where there is nothing wrong: this is done once for a file.
+    pub(super) fn doubt_holes(&self, work: &Work, file: FileIndex) -> Result<bool, StorageError> {
+        let entry = &self.info.files[file.idx()];
+        if std::mem::replace(&mut self.table().slots[file.idx()].has_holes, true) {
+            return Ok(true);
+        }
+        let part = self.open_file(file, Place::Work)?;
+        let piece_len = u64::from(self.info.geometry.piece_len());
+        let (mut offset, mut pieces) = (0, Vec::new());
+        while let Some(hole) = sys::find_hole(&part, offset, entry.length) {
+            let piece = (entry.offset + hole) / piece_len;
+            pieces.push(PieceIndex(piece as u32));
+            offset = (piece + 1) * piece_len - entry.offset;
+        }
+        let doubted = self.table().doubt(&self.info, pieces.into_iter());
+        work.journal().doubt(&doubted)?;
+        Ok(doubted.is_empty())
+    }
+
+    /// Compares a file under its final name with how it looked; if it differs, its pieces are in doubt.
+    fn check_present(&self, file: FileIndex) -> Result<bool, StorageError> {
+        let path = &self.info.files[file.idx()].path;
+        let Some(expected) = self.table().stamps[file.idx()] else { return Ok(true) };
+        let found = if self.is_seed {
+            let meta = std::fs::metadata(self.tree.path_of(path)).ok().filter(Metadata::is_file);
+            meta.map(|meta| Stamp::of(&meta))
+        } else {
+            self.tree.find(path)?.stamp()
+        };
+        if found == Some(expected) {
+            return Ok(true);
+        }
+        {
+            let mut table = self.table();
+            if table.stamps[file.idx()] != Some(expected) {
+                // Somebody else was quicker to notice.
+                return Ok(false);
+            }
+            // With the time of now: what changes while it is checked is noticed too.
+            table.stamps[file.idx()] = found;
+        }
+        self.handles.forget_file(self.id, file.0);
+        self.doubt_file(self.work().as_deref(), file)?;
+        Ok(false)
+    }
+
+    /// Compares every finished file with how it looked.
+    pub(super) fn check_all_present(&self) -> Result<(), StorageError> {
+        for i in 0..self.info.files.len() {
+            let slot = self.table().slots[i];
+            if slot.place == Place::Present && slot.is_wanted {
+                self.check_present(FileIndex(i as u32))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What is about to be sent must be what was verified.
+    pub(super) fn look_before_reading(&self, slice: &Located) -> Result<(), StorageError> {
+        let is_same = match slice.place {
+            Place::Present => self.check_present(slice.file)?,
+            Place::Work => match (self.work(), self.writing.try_lock(slice.file)) {
+                (Some(work), Some(_writing)) => self.check_locked_part(&work, slice.file)?,
+                _ => true,
+            },
+            _ => true,
+        };
+        if is_same {
+            return Ok(());
+        }
+        Err(StorageError::Changed { path: self.tree.path_of(&self.info.files[slice.file.idx()].path) })
+    }
+
+    /// If `verify` has found something wrong it removes the saved state: then nothing is believed any more.
+    pub(super) fn look_at_home(&self) -> Result<(), StorageError> {
+        let Some(home) = &self.home else { return Ok(()) };
+        if self.work().is_some() || !self.is_saved.load(Ordering::Acquire) || home.exists()? {
+            return Ok(());
+        }
+        if self.is_saved.swap(false, Ordering::AcqRel) {
+            tracing::warn!("{}: is gone, all data is checked again", home.path().display());
+            self.doubt_all_present()?;
+        }
+        Ok(())
+    }
+
+    /// Puts every finished file in doubt.
+    pub(super) fn doubt_all_present(&self) -> Result<(), StorageError> {
+        let present = |i: &usize| self.table().slots[*i].place == Place::Present;
+        let files: Vec<usize> = (0..self.info.files.len()).filter(present).collect();
+        let work = self.work();
+        files.into_iter().try_for_each(|i| self.doubt_file(work.as_deref(), FileIndex(i as u32)))
+    }
+
+    /// The same now and then, whatever is asked how often.
+    pub(super) fn look_at_home_sometimes(&self) -> Result<(), StorageError> {
+        {
+            let Ok(mut looked_at) = self.looked_at.try_lock() else { return Ok(()) };
+            if looked_at.is_some_and(|at: Instant| at.elapsed() < HOME_INTERVAL) {
+                return Ok(());
+            }
+            *looked_at = Some(Instant::now());
+        }
+        self.look_at_home()
+    }
+}
