@@ -67,7 +67,7 @@ class Crowd:
         elif not (data := connection.recv(1 << 16)):
             self.gone(number)
         elif self.kind == "unread" and message(UNCHOKE) in data:
-            asked = (words(0, n % 8 * BLOCK, BLOCK) for n in range(200))
+            asked = (words(piece, 0, BLOCK) for piece in range(200))
             connection.send(b"".join(message(REQUEST, each) for each in asked))
             self.poll.unregister(number)
 

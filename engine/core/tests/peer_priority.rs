@@ -135,6 +135,7 @@ fn full(net: Net, ranked: bool) -> (Script, Vec<u16>) {
         assert_eq!(script.connect(*n, true), []);
         // Somebody who might give us something.
         script.torrent.handle_message(script.now, PeerKey((*n).into()), &Message::HaveAll);
+        assert_eq!(script.closed(), []);
     }
     script.pass(Duration::from_secs(61));
     (script, here)

@@ -6,6 +6,8 @@ use crate::time::{Duration, Time};
 const PATIENCE_MIN: Duration = Duration::from_secs(2);
 /// Else so many round trips.
 const PATIENCE_ROUND_TRIPS: u32 = 4;
+/// A slot left unused counts against it for so long.
+const FORGIVEN_AFTER: Duration = Duration::from_secs(10);
 /// A longer round trip is not believed.
 const ROUND_TRIP_MAX: Duration = Duration::from_secs(5);
 
@@ -26,7 +28,10 @@ pub struct Slot {
 
 impl Slot {
     /// It is choked, or no more.
-    pub fn on_choke_changed(&mut self, now: Time) {
+    pub fn on_choke_changed(&mut self, now: Time, choke: bool) {
+        if !choke {
+            self.unused = self.unused_lately(now);
+        }
         (self.idle_since, self.has_asked) = (now, false);
     }
 
@@ -60,6 +65,12 @@ impl Slot {
     /// When it last took something, or asked for something that it could take.
     pub fn idle_since(&self) -> Time {
         self.idle_since
+    }
+
+    /// How many times in a row it left a slot unused, as far as that counts while it is choked: it may have had nothing to ask for then,
+    /// and must not be last for ever.
+    pub fn unused_lately(&self, now: Time) -> u32 {
+        if now.since(self.idle_since) < FORGIVEN_AFTER { self.unused } else { 0 }
     }
 
     /// How long it waits for the next slot at the least. No longer each time: it may have had nothing left to ask for, and want

@@ -70,13 +70,12 @@ impl Torrent {
 
     fn standing(&self, now: Time, peer: &Peer) -> Standing {
         let is_by_user = || peer.listen_addr.is_some_and(|addr| self.discovery.is_by_user(addr));
+        let wastes = peer.slot.unused > 0 || self.wastes_its_slot(peer, now);
         let patience = if peer.has_spoken() { USELESS_MAX } else { SILENT_MAX };
         match () {
             () if peer.rate_down.bytes_per_s(now) > 0 || is_by_user() => Standing::Gives,
             () if peer.rate_up.bytes_per_s(now) > 0 => Standing::Takes,
-            () if peer.am_interested || peer.peer_interested && !self.wastes_its_slot(peer, now) => {
-                Standing::Waiting
-            }
+            () if peer.am_interested || peer.peer_interested && !wastes => Standing::Waiting,
             () if now.since(peer.useful_at) < patience => Standing::New,
             () => Standing::Useless,
         }

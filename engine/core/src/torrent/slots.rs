@@ -99,7 +99,8 @@ impl Torrent {
         if count > 0 {
             let next: Vec<PeerKey> = self.waiting(now, idles).into_iter().take(count).collect();
             // Who left a slot unused itself takes none from others.
-            let is_fresh = |key: &&PeerKey| self.peers.get(**key).is_some_and(|peer| peer.slot.unused == 0);
+            let is_fresh =
+                |key: &&PeerKey| self.peers.get(**key).is_some_and(|peer| peer.slot.unused_lately(now) == 0);
             let unused = self.unused_slots(now).into_iter().take(next.iter().filter(is_fresh).count());
             unused.collect::<Vec<_>>().into_iter().for_each(|key| self.take_slot(now, key));
             next.into_iter().for_each(|key| self.set_choking(now, key, false));
@@ -122,7 +123,7 @@ impl Torrent {
 
     /// Whether a peer makes nothing of the slot that it has, or made nothing of its last one.
     pub(super) fn wastes_its_slot(&self, peer: &Peer, now: Time) -> bool {
-        if peer.am_choking { peer.slot.unused > 0 } else { !self.is_held(peer, now) }
+        if peer.am_choking { peer.slot.unused_lately(now) > 0 } else { !self.is_held(peer, now) }
     }
 
     fn choker_peer(&self, peer: &Peer, now: Time) -> ChokerPeer {
@@ -191,7 +192,7 @@ impl Torrent {
             .filter(|(_, each)| self.choker.may_have_a_slot(each))
             .map(|(peer, each)| {
                 let crowd = crowds.get(&peer.info.addr.ip()).copied().unwrap_or(0);
-                (peer.slot.unused, crowd, Reverse(gives(&each)), each.choke_changed_at, each.key)
+                (peer.slot.unused_lately(now), crowd, Reverse(gives(&each)), each.choke_changed_at, each.key)
             })
             .collect();
         waiting.sort_unstable();

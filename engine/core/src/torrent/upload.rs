@@ -125,7 +125,7 @@ impl Torrent {
         }
         peer.am_choking = choke;
         peer.choke_changed_at = now;
-        peer.slot.on_choke_changed(now);
+        peer.slot.on_choke_changed(now, choke);
         if !choke {
             self.reveal(now, key);
             return self.send(now, key, Message::Unchoke);
