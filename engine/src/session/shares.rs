@@ -127,7 +127,7 @@ mod tests {
     fn with_enough_nobody_is_short() {
         let all = divide(None);
         assert_eq!(all.files, HandleLimits::default());
-        assert_eq!(all.sockets, 500 + 32 + UNFINISHED_MAX);
+        assert_eq!(all.sockets, sockets_wanted(&SessionOptions::default()));
         assert_eq!(divide(Some(65_536)), Shares { descriptors: Some(65_536), ..all });
     }
 

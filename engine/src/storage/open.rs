@@ -412,7 +412,10 @@ impl Opening<'_> {
                         self.take_from_side(folder, index, side, state)?;
                         stamp = self.stamp_at(&folder.part(index))?;
                     }
-                    Evidence { is_taken: stamp.is_some(), ..Evidence::of(place, stamp, |_| false) }
+                    Evidence {
+                        is_taken: stamp.is_some() && found != Found::Nothing,
+                        ..Evidence::of(place, stamp, |_| false)
+                    }
                 }
                 _ => Evidence::of(place, found.stamp(), |stamp| {
                     saved == Some(stamp) || self.trusts_length(file, stamp)

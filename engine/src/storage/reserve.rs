@@ -110,7 +110,7 @@ impl Storage {
             self.table().slots[file.idx()].is_reserved = false;
             let path = work.folder.part(file);
             let given_back = match parts.contains(&file) {
-                true => self.tree.open(&path, Access::Write).map(|part| sys::release_reserved(&part)),
+                true => self.release_part(work, file),
                 false => self.tree.remove(&path),
             };
             if let Err(error) = given_back {
@@ -142,6 +142,16 @@ impl Storage {
         let stamp = self.note_stamp(file, &part)?;
         work.journal().stamp(file, stamp)?;
         reserved
+    }
+
+    /// Gives back what is reserved for an unfinished file and not written.
+    pub(super) fn release_part(&self, work: &Work, file: FileIndex) -> Result<(), StorageError> {
+        let part = self.tree.open(&work.folder.part(file), Access::Write)?;
+        let _writing = self.writing.lock(file);
+        self.expect_unchanged(work, file, &part)?;
+        sys::release_reserved(&part);
+        let stamp = self.note_stamp(file, &part)?;
+        work.journal().stamp(file, stamp)
     }
 
     /// Reserves what needed pieces have of unwanted files.

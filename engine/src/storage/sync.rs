@@ -214,7 +214,7 @@ impl Storage {
     /// for them.
     fn keep_for_later(&self, work: &Work) -> Result<(), StorageError> {
         for file in work.folder.parts()? {
-            sys::release_reserved(&self.tree.open(&work.folder.part(file), Access::Write)?);
+            self.release_part(work, file)?;
         }
         if let Some(side) = work.find_side() {
             sys::release_reserved(&side);

@@ -171,7 +171,9 @@ impl Table {
         let was_there = |file: &FileIndex| self.slots.get(file.idx()).is_none_or(|slot| !slot.is_made);
         let is_inside = |file: FileIndex| matches!(self.slots[file.idx()].place, Place::Work | Place::Side);
         let lies_inside = |piece| info.segments(piece).any(|segment| is_inside(segment.file));
-        parts.iter().any(was_there) || self.have.iter().chain(self.in_doubt.iter()).any(lies_inside)
+        parts.iter().any(was_there)
+            || !self.partial.is_empty()
+            || self.have.iter().chain(self.in_doubt.iter()).any(lies_inside)
     }
 
     /// These files, if they are still complete, are to get their final names with the next sync.
