@@ -8,6 +8,7 @@ use swarm_core::id::{BlockRef, InfoHash, PeerId, PeerKey, PieceIndex};
 use swarm_core::peer::PeerInfo;
 use swarm_core::rng::Rng;
 use swarm_core::time::{Duration, Time};
+use swarm_core::torrent::discovery::Origin;
 use swarm_core::torrent::{Action, Config, Event, PieceResult, Pressure, Torrent};
 use swarm_core::wire::Message;
 
@@ -31,6 +32,7 @@ struct Swarm {
     torrent: Torrent,
     geometry: Geometry,
     now: Time,
+    ticked: Time,
     rng: Rng,
     peers: BTreeMap<PeerKey, (Behaviour, VecDeque<BlockRef>)>,
     bad: BTreeSet<BlockRef>,
@@ -41,6 +43,7 @@ struct Swarm {
     verifying: Vec<PieceIndex>,
     honest_blocks: u32,
     bans: u32,
+    dialled: Vec<SocketAddr>,
 }
 
 impl Swarm {
@@ -52,6 +55,7 @@ impl Swarm {
             torrent: Torrent::new(config, geometry, Bitfield::empty(PIECES)),
             geometry,
             now: Time::from_micros(1),
+            ticked: Time::from_micros(1),
             rng: Rng::new(3),
             peers: BTreeMap::new(),
             bad: BTreeSet::new(),
@@ -60,6 +64,7 @@ impl Swarm {
             verifying: Vec::new(),
             honest_blocks: 0,
             bans: 0,
+            dialled: Vec::new(),
         };
         let others = (0..count).map(|key| (PeerKey(key), behaviour));
         for (key, behaviour) in others.chain([(HONEST, Behaviour::Honest)]) {
@@ -89,6 +94,7 @@ impl Swarm {
                 Action::Close { peer, .. } => drop(self.peers.remove(&peer)),
                 Action::CompletePiece { piece, .. } => self.verifying.push(piece),
                 Action::DropPiece(piece) => self.forget(piece),
+                Action::Connect(dial) => self.dialled.push(dial.addr),
                 _ => {}
             }
         }
@@ -137,34 +143,40 @@ impl Swarm {
         }
     }
 
+    /// Everybody sends what there is time for.
+    fn step(&mut self) {
+        self.now += STEP;
+        let keys: Vec<PeerKey> = self.peers.keys().copied().collect();
+        for key in keys {
+            for _ in 0..if key == HONEST { 1 } else { OTHERS_BLOCKS } {
+                self.next_block(key);
+                self.drain();
+            }
+        }
+        self.verify();
+        let pressure = match self.held.len().saturating_mul(100) / self.memory {
+            0..60 => Pressure::None,
+            60..85 => Pressure::Low,
+            _ => Pressure::Full,
+        };
+        self.torrent.set_pressure(self.now, pressure);
+        if self.now.since(self.ticked) >= Duration::from_secs(1) {
+            self.ticked = self.now;
+            self.torrent.handle_timeout(self.now);
+        }
+        self.drain();
+        if self.ticked == self.now {
+            self.torrent.check_invariants();
+        }
+    }
+
     /// Runs to the end: how long it took, over what the honest seed alone needs.
     fn run(&mut self) -> f64 {
         let begin = self.now;
         let alone = STEP.as_secs_f64() * f64::from(PIECES * BLOCKS);
-        let mut ticked = self.now;
         while !self.torrent.is_complete() {
-            self.now += STEP;
+            self.step();
             assert!(self.now.since(begin).as_secs_f64() < 10.0 * alone, "it does not end");
-            let keys: Vec<PeerKey> = self.peers.keys().copied().collect();
-            for key in keys {
-                for _ in 0..if key == HONEST { 1 } else { OTHERS_BLOCKS } {
-                    self.next_block(key);
-                    self.drain();
-                }
-            }
-            self.verify();
-            let pressure = match self.held.len().saturating_mul(100) / self.memory {
-                0..60 => Pressure::None,
-                60..85 => Pressure::Low,
-                _ => Pressure::Full,
-            };
-            self.torrent.set_pressure(self.now, pressure);
-            if self.now.since(ticked) >= Duration::from_secs(1) {
-                ticked = self.now;
-                self.torrent.handle_timeout(self.now);
-                self.torrent.check_invariants();
-            }
-            self.drain();
         }
         self.now.since(begin).as_secs_f64() / alone
     }
@@ -199,4 +211,20 @@ fn withheld_blocks_do_not_fill_the_memory_for_long() {
         let time = swarm.run();
         assert!(time < 1.15, "memory for {pieces} pieces: {time:.3}");
     }
+}
+
+#[test]
+fn who_holds_back_does_not_keep_us_from_dialling_others() {
+    let mut swarm = Swarm::new(60, Behaviour::Withholds);
+    swarm.torrent.handle_disconnected(swarm.now, HONEST);
+    swarm.peers.remove(&HONEST);
+    let other = SocketAddr::from(([10, 1, 0, 1], 6881));
+    swarm.torrent.handle_addresses(swarm.now, &[other], Origin::User);
+    swarm.drain();
+    assert_eq!(swarm.dialled, [], "there are enough");
+    while swarm.dialled.is_empty() {
+        swarm.step();
+        assert!(swarm.now < Time::from_micros(3_000_000), "{:?}", swarm.torrent.totals());
+    }
+    assert_eq!(swarm.dialled, [other]);
 }

@@ -114,13 +114,16 @@ impl Torrent {
     }
 
     /// How many connections are wanted, and how many of those that there are count: who dialled us and is of no use fills no more than
-    /// half of what we dial for.
+    /// half of what we dial for, and who lets our requests lie fills nothing.
     pub(super) fn demand(&self, now: Time) -> Demand {
         let wanted = self.config.peers_wanted.min(self.config.peers_max);
         let (mut here, mut useless, mut is_alone) = (0, 0, true);
         for peer in self.peers.values() {
             let is_of_use = self.standing(now, peer) >= Standing::Waiting;
             is_alone &= !is_of_use && (peer.info.inbound || !peer.has_spoken());
+            if peer.snubbed || peer.pipeline.is_overdue(now) {
+                continue;
+            }
             if is_of_use || !peer.info.inbound { here += 1 } else { useless += 1 }
         }
         let here = here + useless.min(wanted / 2);
