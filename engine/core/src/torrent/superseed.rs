@@ -115,9 +115,11 @@ impl Torrent {
         self.super_seed = Some(state);
     }
 
-    /// Whoever takes nothing passes nothing on, and does not count.
+    /// Whoever takes nothing, or does not read what it asked for, passes nothing on, and does not count.
     fn is_with_few(&self, now: Time) -> bool {
-        let counts = |peer: &&Peer| Self::takes(peer) || Self::may_take(now, peer);
+        let counts = |peer: &&Peer| {
+            !self.wastes_its_slot(peer, now) && (Self::takes(peer) || Self::may_take(now, peer))
+        };
         self.peers.values().filter(counts).take(PEERS_MIN).count() < PEERS_MIN
     }
 
@@ -218,10 +220,12 @@ impl Torrent {
         let has_all = |peer: &Peer| !peer.revealed.as_ref().is_some_and(|r| r.has_other_than(&peer.have));
         let declines = |peer: &Peer| Self::declines_what_it_knows(now, peer);
         let is_done = |peer: &Peer| has_all(peer) || declines(peer);
-        let has_given_up = |peer: &Peer| !Self::takes(peer) || now.since(peer.slot.taken_at()) >= PASS_ON_MAX;
         let keys: Vec<PeerKey> =
             self.peers.values().filter(|peer| is_done(peer)).map(|peer| peer.key).collect();
         keys.into_iter().for_each(|key| self.reveal(now, key));
+        let is_late = |peer: &Peer| now.since(peer.slot.taken_at()) >= PASS_ON_MAX;
+        let has_given_up =
+            |peer: &Peer| !Self::takes(peer) || self.wastes_its_slot(peer, now) || is_late(peer);
         let is_still =
             self.peers.values().all(|peer| is_done(peer) || has_given_up(peer)) && !self.peers.is_empty();
         if let Some(state) = &mut self.super_seed {
