@@ -111,7 +111,7 @@ pub enum StorageError {
         /// The file.
         path: PathBuf,
     },
-    /// A file was changed by somebody else while it was in use: what it holds is [in doubt](super::Storage::take_doubts).
+    /// A file was changed by somebody else while it was in use: what it holds is in doubt.
     #[error("{}: was changed by another program", .path.display())]
     Changed {
         /// The file.

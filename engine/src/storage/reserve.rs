@@ -1,7 +1,7 @@
 //! Space is reserved before it is promised, so that a full disk is an answer and not an accident.
 //!
 //! A download takes all its space at once or none of it: what was reserved before something failed is given back. It leaves a
-//! [margin](margin) to others, and what a volume could never hold is refused.
+//! margin to others, and what a volume could never hold is refused.
 
 use super::error::StorageError;
 use super::sys::Volume;

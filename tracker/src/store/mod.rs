@@ -4,8 +4,8 @@
 //! different torrents do not wait for each other. Info-hashes are hashes and spread by themselves.
 //! Lookup tables are keyed at random against crafted collisions; their order decides nothing.
 //!
-//! Memory is bounded by [`Limits`](crate::Limits). When there is no room, a swarm of few networks gives way, one of whoever has
-//! most ([`holders`]), so that who makes up torrents drives out only their own. If all swarms are shared by many, a torrent
+//! Memory is bounded by [`Limits`]. When there is no room, a swarm of few networks gives way, one of whoever has
+//! most (`holders`), so that who makes up torrents drives out only their own. If all swarms are shared by many, a torrent
 //! that is not known yet is refused, and a newcomer to one that is known learns of others but is not listed (and told so
 //! by a warning).
 
