@@ -212,7 +212,8 @@ impl TorrentShell {
             // When what has changed is right again, or fetched again, it is tried again.
             DiskResult::Finished(Err(StorageError::Changed { .. })) => {
                 inner.disk.finishing = false;
-                if inner.core.is_complete() {
+                self.believe_storage(inner, now);
+                if inner.core.is_complete() && inner.state != State::Stopped {
                     self.finish(inner);
                 }
             }
@@ -248,11 +249,16 @@ impl TorrentShell {
                 PieceResult::NotWritten
             }
         };
+        let is_written = matches!(result, PieceResult::Written { .. });
         inner.core.handle_piece_result(now, piece, result);
+        if is_written && !self.storage.has(piece) {
+            // Its file was found changed while it was written.
+            self.take_back(inner, now, piece);
+        }
     }
 
     /// What may pass is waited for; anything else ends the torrent.
-    fn on_disk_error(&self, inner: &mut Inner, now: Time, error: StorageError) {
+    pub(super) fn on_disk_error(&self, inner: &mut Inner, now: Time, error: StorageError) {
         if !error.may_pass() {
             return self.fail(storage_error(error));
         }
@@ -285,6 +291,7 @@ impl TorrentShell {
         if is_unfinished {
             self.finish(inner);
         }
+        self.check_doubted(inner);
     }
 
     /// The disk has taken data, or nothing waits for it any more.

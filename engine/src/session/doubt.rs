@@ -54,7 +54,11 @@ impl TorrentShell {
         self.check_doubted(inner);
     }
 
-    fn check_doubted(&self, inner: &mut Inner) {
+    /// Looks at the next ones, unless the disk fails just now.
+    pub(super) fn check_doubted(&self, inner: &mut Inner) {
+        if inner.disk.stall_reason().is_some() {
+            return;
+        }
         let doubted = &mut inner.disk.doubted;
         while doubted.under_way < self.hub.workers.threads() * 2
             && let Some(piece) = doubted.waiting.pop_front()
@@ -65,6 +69,22 @@ impl TorrentShell {
                 result: storage.check_piece(piece),
             });
         }
+    }
+
+    /// The swarm was told that a piece is here, and the storage does not say so, or not yet.
+    pub(super) fn take_back(&self, inner: &mut Inner, now: Time, piece: PieceIndex) {
+        let wanted = self.options.mode == Mode::Download && self.storage.is_downloading();
+        inner.prepared.forget(piece);
+        inner.core.handle_pieces_doubted(now, &[piece], wanted);
+        if !self.storage.is_in_doubt(piece) {
+            self.on_bad(inner, now, piece);
+        }
+    }
+
+    /// The same for every piece.
+    pub(super) fn believe_storage(&self, inner: &mut Inner, now: Time) {
+        let pieces: Vec<PieceIndex> = inner.core.have().iter().filter(|&p| !self.storage.has(p)).collect();
+        pieces.into_iter().for_each(|piece| self.take_back(inner, now, piece));
     }
 
     /// Peers ask for a piece again and again: perhaps it is bad.
@@ -82,15 +102,13 @@ impl TorrentShell {
         piece: PieceIndex,
         result: Result<bool, StorageError>,
     ) {
-        if let Err(error) = &result {
-            self.warn(&error.to_string());
-        }
-        if matches!(result, Ok(false)) {
-            let wanted = self.options.mode == Mode::Download && self.storage.is_downloading();
-            inner.prepared.forget(piece);
-            inner.core.handle_pieces_doubted(now, &[piece], wanted);
-            self.on_bad(inner, now, piece);
+        // A file of ours has its final name by now, and is not to be overwritten: the piece is bad all the same.
+        let is_bad = matches!(result, Ok(false) | Err(StorageError::ForeignData { .. }));
+        if is_bad {
+            self.take_back(inner, now, piece);
             self.tell_bad(inner);
+        } else if let Err(error) = result {
+            self.warn(&error.to_string());
         }
     }
 
@@ -108,6 +126,10 @@ impl TorrentShell {
             Err(error) if self.options.mode == Mode::Seed => {
                 self.warn(&error.to_string());
                 self.on_bad(inner, now, piece);
+            }
+            Err(error) if error.may_pass() => {
+                inner.disk.doubted.waiting.push_back(piece);
+                self.on_disk_error(inner, now, error);
             }
             Err(error) => {
                 self.on_bad(inner, now, piece);

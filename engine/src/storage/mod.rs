@@ -210,15 +210,18 @@ impl Storage {
     /// [`StorageError::ForeignData`] if it lies in one candidate file alone and does not match (see the module's
     /// documentation); whatever the system says. A missing or short file is no error: the piece is not right.
     pub fn check_piece(&self, piece: PieceIndex) -> Result<bool, StorageError> {
+        let changes = self.table().changes;
         let is_right = self.hash_piece(piece)? == Some(self.info.piece_hash(piece));
         if is_right {
-            match self.work() {
+            let work = self.work();
+            match &work {
                 Some(work) => {
                     self.mark_read(piece);
-                    self.add_written(&work, piece)?;
+                    self.add_written(work, piece)?;
                 }
                 None => self.table().add(&self.info, piece),
             }
+            self.doubt_if_changed(work.as_deref(), piece, changes)?;
         } else {
             let was_had = {
                 let mut table = self.table();
@@ -235,6 +238,16 @@ impl Storage {
             let _ = self.save_at_home().inspect_err(|e| tracing::warn!("{e}"));
         }
         Ok(is_right)
+    }
+
+    /// Whether the piece counts as had.
+    pub fn has(&self, piece: PieceIndex) -> bool {
+        self.table().have.has(piece)
+    }
+
+    /// Whether the piece waits to be checked again.
+    pub fn is_in_doubt(&self, piece: PieceIndex) -> bool {
+        self.table().in_doubt.has(piece)
     }
 
     /// Brings a range of a piece, in bytes, into memory for sending.

@@ -33,6 +33,16 @@ impl Storage {
         if self.budget.as_ref().is_some_and(|budget| budget.is_full()) {
             return Err(StorageError::NoSpace { path: self.path(), needed: self.unreserved_bytes() });
         }
+        // One that somebody has removed is made again, before it is written to in vain for ever.
+        for i in 0..self.info.files.len() {
+            let is_reserved = {
+                let slot = &self.table().slots[i];
+                slot.place == Place::Work && slot.is_wanted && slot.is_reserved
+            };
+            if is_reserved {
+                self.check_part(&work, FileIndex(i as u32))?;
+            }
+        }
         let unreserved: Vec<FileIndex> = {
             let table = self.table();
             let slots = table.slots.iter().enumerate();
@@ -113,6 +123,9 @@ impl Storage {
                 true => self.release_part(work, file),
                 false => self.tree.remove(&path),
             };
+            if !parts.contains(&file) {
+                self.table().stamps[file.idx()] = None;
+            }
             if let Err(error) = given_back {
                 tracing::warn!(%error, "space could not be given back");
             }

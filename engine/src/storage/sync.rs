@@ -111,7 +111,12 @@ impl Storage {
             }
         }
         for &file in &dirty.files {
-            let synced = self.open_file(file, Place::Work)?.sync_data();
+            let part = match self.open_file(file, Place::Work) {
+                // Somebody has removed it, which is noticed next.
+                Err(StorageError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => continue,
+                part => part?,
+            };
+            let synced = part.sync_data();
             *is_lost = synced.is_err();
             synced.map_err(|e| {
                 StorageError::space(&self.tree.path_of(&self.info.files[file.idx()].path), "sync", 0, e)
@@ -141,7 +146,13 @@ impl Storage {
             }
             let gone =
                 || StorageError::io(&self.tree.path_of(&part), "look at", io::ErrorKind::NotFound.into());
-            files.push((file, self.tree.find(&part)?.stamp().ok_or_else(gone)?));
+            let stamp = self.tree.find(&part)?.stamp().ok_or_else(gone)?;
+            let expected = self.table().stamps[file.idx()];
+            if expected.is_none_or(|expected| expected == stamp) {
+                files.push((file, stamp));
+            } else {
+                self.check_part(work, file)?;
+            }
         }
         let mut journal = work.journal();
         if journal.has_unmarked() || !files.is_empty() {
@@ -151,6 +162,7 @@ impl Storage {
     }
 
     fn give_final_name(&self, work: &Work, file: FileIndex, stamp: Stamp) -> Result<(), StorageError> {
+        let _writing = self.writing.lock(file);
         self.tree.rename(&work.folder.part(file), &self.info.files[file.idx()].path, self.overwrite)?;
         {
             let mut table = self.table();

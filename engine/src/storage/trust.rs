@@ -104,7 +104,9 @@ impl Storage {
         self.doubt_file(Some(work), file)?;
         work.folder.drop_linked(file)?;
         if is_reserved {
+            self.table().slots[file.idx()].is_reserved = false;
             self.allocate(work, file)?;
+            self.table().slots[file.idx()].is_reserved = true;
         } else if let Ok(part) = self.tree.open(&part, Access::Read) {
             self.note_stamp(file, &part)?;
         }
@@ -141,7 +143,7 @@ impl Storage {
     /// where there is nothing wrong: this is done once for a file.
     pub(super) fn doubt_holes(&self, work: &Work, file: FileIndex) -> Result<bool, StorageError> {
         let entry = &self.info.files[file.idx()];
-        if std::mem::replace(&mut self.table().slots[file.idx()].has_holes, true) {
+        if self.table().slots[file.idx()].has_holes {
             return Ok(true);
         }
         let part = self.open_file(file, Place::Work)?;
@@ -152,7 +154,11 @@ impl Storage {
             pieces.push(PieceIndex(piece as u32));
             offset = (piece + 1) * piece_len - entry.offset;
         }
-        let doubted = self.table().doubt(&self.info, pieces.into_iter());
+        let doubted = {
+            let mut table = self.table();
+            table.slots[file.idx()].has_holes = true;
+            table.doubt(&self.info, pieces.into_iter())
+        };
         work.journal().doubt(&doubted)?;
         Ok(doubted.is_empty())
     }

@@ -36,7 +36,7 @@ impl Storage {
             let changes = self.table().changes;
             self.write_piece(&work, &buffer)?;
             self.add_written(&work, buffer.piece())?;
-            self.doubt_if_changed(&work, buffer.piece(), changes)?;
+            self.doubt_if_changed(Some(&work), buffer.piece(), changes)?;
             Ok(true)
         });
         match written {
@@ -90,7 +90,12 @@ impl Storage {
     }
 
     /// A piece that was written while its file was found changed may have been changed too.
-    fn doubt_if_changed(&self, work: &Work, piece: PieceIndex, before: u64) -> Result<(), StorageError> {
+    pub(super) fn doubt_if_changed(
+        &self,
+        work: Option<&Work>,
+        piece: PieceIndex,
+        before: u64,
+    ) -> Result<(), StorageError> {
         let doubted = {
             let mut table = self.table();
             if table.changes == before {
@@ -98,7 +103,7 @@ impl Storage {
             }
             table.doubt(&self.info, std::iter::once(piece))
         };
-        work.journal().doubt(&doubted)
+        work.map_or(Ok(()), |work| work.journal().doubt(&doubted))
     }
 
     /// Remembers what a full disk lacked, for [`Storage::reserve`] to wait for.

@@ -55,6 +55,8 @@ impl Torrent {
         if let Some(reason) = self.refusal(now, &info) {
             match reason {
                 CloseReason::SelfConnection if !info.inbound => self.discovery.is_own(info.addr),
+                // That is not the other side's fault.
+                CloseReason::TooManyPeers if !info.inbound => self.discovery.not_dialled(now, info.addr),
                 _ if !info.inbound => self.discovery.failed(now, info.addr),
                 _ => {}
             }
@@ -412,7 +414,8 @@ impl Torrent {
     /// Whether more addresses would help.
     pub fn wants_peers(&self) -> bool {
         let known = self.discovery.half_open() + self.discovery.idle_count_told_by_others_than_peers();
-        self.peers.len() + known < self.config.peers_wanted
+        let serving = self.peers.values().filter(|peer| !peer.snubbed).count();
+        serving + known < self.config.peers_wanted
     }
 
     /// Ends every connection. Nobody is dialled or accepted any more.

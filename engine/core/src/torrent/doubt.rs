@@ -13,6 +13,7 @@ use super::{Action, CloseReason, Torrent};
 use crate::bitfield::Bitfield;
 use crate::id::{BlockRef, PeerKey, PieceIndex};
 use crate::net::Host;
+use crate::peer::Peer;
 use crate::time::{Duration, Time};
 use crate::wire::Message;
 use crate::wire::extension::encode_piece;
@@ -107,6 +108,7 @@ impl Torrent {
         }
         for piece in had.iter() {
             self.taken_back.insert(piece);
+            self.taken_back_at = now;
         }
         if doubted.count() > 0 {
             self.recount_useful(now);
@@ -125,7 +127,10 @@ impl Torrent {
         } else {
             self.picker.piece_lost(piece);
             let was_told = self.taken_back.has(piece);
-            let misled = self.peers.values().filter(|p| p.dont_have_id.is_none() && !p.have.has(piece));
+            // Who came later has not been told of it.
+            let was_here = |p: &&Peer| p.connected_at <= self.taken_back_at;
+            let misled = self.peers.values().filter(was_here);
+            let misled = misled.filter(|p| p.dont_have_id.is_none() && !p.have.has(piece));
             let misled: Vec<PeerKey> = misled.filter(|_| was_told).map(|peer| peer.key).collect();
             misled.into_iter().for_each(|key| self.close(now, key, CloseReason::PieceLost));
             self.refill_all = true;

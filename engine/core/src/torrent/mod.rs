@@ -150,6 +150,8 @@ pub struct Torrent {
     sent_whole: SentWhole,
     /// Pieces that were announced, and of which peers were told later that they are not here.
     taken_back: Bitfield,
+    /// When they last were.
+    taken_back_at: Time,
     /// Seeds that left when nothing was wanted any more.
     seeds_left: VecDeque<SocketAddr>,
     pressure: Pressure,
@@ -217,6 +219,7 @@ impl Torrent {
             blame: Blame::default(),
             sent_whole: SentWhole::default(),
             taken_back: Bitfield::empty(geometry.pieces()),
+            taken_back_at: Time::ZERO,
             seeds_left: VecDeque::new(),
             pressure: Pressure::None,
             download_limit: None,
@@ -259,6 +262,9 @@ impl Torrent {
 
     /// When to call [`Torrent::handle_timeout`], if nothing else happens before. `None` at rest.
     pub fn poll_timeout(&self) -> Option<Time> {
+        if self.stopped {
+            return None;
+        }
         let tick_at = (self.tick_at != Time::MAX).then_some(self.tick_at);
         [tick_at, self.discovery.dial_at(), self.slots_at()].into_iter().flatten().min()
     }

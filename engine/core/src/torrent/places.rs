@@ -75,7 +75,7 @@ impl Torrent {
         match () {
             () if peer.rate_down.bytes_per_s(now) > 0 || is_by_user() => Standing::Gives,
             () if peer.rate_up.bytes_per_s(now) > 0 => Standing::Takes,
-            () if peer.am_interested || peer.peer_interested && !wastes => Standing::Waiting,
+            () if peer.am_interested && !peer.snubbed || peer.peer_interested && !wastes => Standing::Waiting,
             () if now.since(peer.useful_at) < patience => Standing::New,
             () => Standing::Useless,
         }
@@ -121,7 +121,7 @@ impl Torrent {
         for peer in self.peers.values() {
             let is_of_use = self.standing(now, peer) >= Standing::Waiting;
             is_alone &= !is_of_use && (peer.info.inbound || !peer.has_spoken());
-            if peer.snubbed || peer.pipeline.is_overdue(now) {
+            if !self.is_held_back() && (peer.snubbed || peer.pipeline.is_overdue(now)) {
                 continue;
             }
             if is_of_use || !peer.info.inbound { here += 1 } else { useless += 1 }
