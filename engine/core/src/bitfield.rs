@@ -110,6 +110,16 @@ impl Bitfield {
         self.bits.iter_zeros().map(|i| PieceIndex(i as u32))
     }
 
+    /// The pieces that are in this set and not in the other, in order.
+    pub fn iter_without<'a>(&'a self, other: &'a Bitfield) -> impl Iterator<Item = PieceIndex> + 'a {
+        let words = self.words().iter().zip(other.words()).enumerate();
+        words.filter(|(_, (a, b))| *a & !*b != 0).flat_map(|(i, (a, b))| {
+            let word = a & !b;
+            let bits = (0..64).filter(move |bit| word & (1 << (63 - bit)) != 0);
+            bits.map(move |bit| PieceIndex(i as u32 * 64 + bit))
+        })
+    }
+
     /// 64 pieces a word, the first in the highest bit; bits past the end are zero.
     pub fn words(&self) -> &[u64] {
         self.bits.as_raw_slice()

@@ -171,7 +171,7 @@ fn a_bitfield_of_the_wrong_size_or_an_impossible_piece_closes() {
 }
 
 #[test]
-fn which_pieces_a_peer_has_is_said_once_and_before_any_have() {
+fn a_later_bitfield_adds_what_is_new_in_it() {
     let some = || Message::Bitfield(vec![0xaa; 13]);
     let firsts = [some(), Message::HaveAll, Message::HaveNone, Message::Have(PieceIndex(3))];
     for first in &firsts {
@@ -179,8 +179,12 @@ fn which_pieces_a_peer_has_is_said_once_and_before_any_have() {
             let mut script = Script::leecher();
             script.connect(1, true, 1);
             assert_eq!(closed(&script.send(1, first.clone())), None);
-            let ended = script.send(1, second.clone());
-            assert_eq!(closed(&ended), Some(&CloseReason::LateBitfield), "{first:?}, {second:?}");
+            let pieces = |script: &Script| script.torrent.peer(PeerKey(1)).map(|peer| peer.have.clone());
+            let before = pieces(&script).unwrap();
+            assert_eq!(closed(&script.send(1, second.clone())), None, "{first:?}, {second:?}");
+            let after = pieces(&script).unwrap();
+            assert!(before.iter().all(|piece| after.has(piece)));
+            assert!(!matches!(second, Message::HaveAll) || after.is_full());
         }
     }
     // Some begin with other things.

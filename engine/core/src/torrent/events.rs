@@ -141,9 +141,6 @@ pub enum CloseReason {
     /// A block that lies outside of any piece.
     #[error("it sent {} bytes from {} on of piece {}, which do not exist", .0.len, .0.begin, .0.piece)]
     NoSuchBlock(BlockRef),
-    /// A BITFIELD, HAVE_ALL or HAVE_NONE after it has said which pieces it has.
-    #[error("it said anew which pieces it has, which may be said once and first")]
-    LateBitfield,
     /// Far more messages than there is use for.
     #[error("it keeps us busy with messages that lead to nothing")]
     Flood,

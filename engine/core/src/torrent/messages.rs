@@ -7,7 +7,7 @@
 //! | message | costs in steps | keeps | how often |
 //! |---|---|---|---|
 //! | KEEP-ALIVE, SUGGEST, PORT, unknown extensions, anything said before | 1 | nothing; of ports [`PORTS_TOLD_MAX`] are looked at | [`Cost::Nothing`] each |
-//! | BITFIELD, HAVE_ALL, HAVE_NONE | a word for 64 pieces, and those that it has or those that it lacks | a bit for each piece | once, before any HAVE, or the connection ends |
+//! | BITFIELD, HAVE_ALL, HAVE_NONE | a word for 64 pieces, and those that it has or those that it lacks | a bit for each piece | once; later ones are read as the HAVEs that they add, at twice [`Cost::SwarmWide`] |
 //! | HAVE | 1; a refill if nobody was asked for it and the peer is idle ([`Cost::SwarmWide`]) | its bit | once for each piece |
 //! | CHOKE, UNCHOKE | the requests that it takes back; then one refill | nothing | [`Cost::Change`] each, [`Cost::SwarmWide`] for a refill |
 //! | INTERESTED, NOT INTERESTED | 1; then one look at the peers | nothing | likewise; what we have lately pays for it ([`PER_PIECE`](crate::peer::budget::PER_PIECE)) |
@@ -29,7 +29,7 @@
 
 use super::{CloseReason, Torrent};
 use crate::bitfield::Bitfield;
-use crate::id::PeerKey;
+use crate::id::{PeerKey, PieceIndex};
 use crate::peer::Due;
 use crate::peer::budget::{Cost, Credit};
 use crate::time::Time;
@@ -65,10 +65,11 @@ impl Torrent {
     }
 
     /// The peer says which pieces it has, all at once: before anything else that says so (BEP 3, 6). Other messages may come before:
-    /// Transmission and others begin with an extension handshake and a PORT.
+    /// Transmission and others begin with an extension handshake and a PORT. aria2 says it again where that is shorter than
+    /// the HAVEs: what is new in it counts.
     fn on_pieces(&mut self, now: Time, key: PeerKey, message: &Message) {
         if self.peers.get(key).is_none_or(|peer| peer.have_known) {
-            return self.close(now, key, CloseReason::LateBitfield);
+            return self.on_more_pieces(now, key, message);
         }
         let pieces = self.geometry.pieces();
         match message {
@@ -79,6 +80,25 @@ impl Torrent {
             Message::HaveAll => self.on_bitfield(now, key, Bitfield::full(pieces)),
             _ => self.on_bitfield(now, key, Bitfield::empty(pieces)),
         }
+    }
+
+    fn on_more_pieces(&mut self, now: Time, key: PeerKey, message: &Message) {
+        // Once for reading it, once for what may follow.
+        self.charge(now, key, Cost::SwarmWide);
+        self.charge(now, key, Cost::SwarmWide);
+        let pieces = self.geometry.pieces();
+        let have = match message {
+            Message::Bitfield(bytes) => match Bitfield::from_wire(bytes, pieces) {
+                Some(have) => have,
+                None => return self.close(now, key, CloseReason::BitfieldLength { len: bytes.len() }),
+            },
+            Message::HaveAll => Bitfield::full(pieces),
+            _ => return,
+        };
+        self.count(have.words().len());
+        let Some(peer) = self.peers.get(key) else { return };
+        let more: Vec<PieceIndex> = have.iter_without(&peer.have).collect();
+        more.into_iter().for_each(|piece| self.on_have(now, key, piece));
     }
 
     /// Charges a peer for what it says. Whether it could pay; who owes too much is closed.
