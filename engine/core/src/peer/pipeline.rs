@@ -29,6 +29,8 @@ pub const SNUB_AFTER: Duration = Duration::from_secs(10);
 pub const SNUB_AFTER_MAX: Duration = Duration::from_secs(60);
 /// A block is overdue so long after it should have come at the latest.
 pub const OVERDUE_AFTER: Duration = Duration::from_millis(200);
+/// No longer time between blocks is taken for usual in that.
+const GAP_MAX: Duration = Duration::from_millis(500);
 /// A request that is passed over for this long, while later ones are answered, is overdue.
 pub const PASSED_OVER_AFTER: Duration = Duration::from_secs(4);
 /// A request that is passed over for this long, while later ones are answered, is given up.
@@ -141,13 +143,14 @@ impl Pipeline {
         (!self.is_empty()).then_some(self.progress_at)
     }
 
-    /// Whether nothing has come for much longer than blocks of this peer use to take.
-    pub fn is_overdue(&self, now: Time) -> bool {
+    /// Whether nothing has come for much longer than blocks of this peer use to take, if `held` is how long we may not have read
+    /// them. How long it was silent before does not count for it.
+    pub fn is_overdue(&self, now: Time, held: Duration) -> bool {
         let patience = match self.gap {
             Duration::ZERO => SNUB_AFTER,
-            gap => self.round_trip_min + gap * 4 + OVERDUE_AFTER,
+            gap => self.round_trip_min + gap.min(GAP_MAX) * 4 + OVERDUE_AFTER,
         };
-        self.waiting_since().is_some_and(|since| now.since(since) >= patience.min(self.patience()))
+        self.waiting_since().is_some_and(|since| now.since(since) >= patience.min(SNUB_AFTER) + held)
     }
 
     /// How many requests should be outstanding at this rate.

@@ -437,13 +437,18 @@ impl Torrent {
         self.pressure == Pressure::Full || self.is_disk_stalled()
     }
 
+    /// How long what has come may wait because the download limit does not let us read it.
+    pub(super) fn held_for(&self) -> Duration {
+        self.time_to_read(self.outstanding()) * 2
+    }
+
     pub(super) fn tick_download(&mut self, now: Time) {
         if self.is_held_back() {
             return self.refill_everyone(now);
         }
         let keys: Vec<PeerKey> = self.peers.keys().collect();
         // What has come and the limit does not let us read yet is not the peers' fault.
-        let held = self.time_to_read(self.outstanding()) * 2;
+        let held = self.held_for();
         for key in keys {
             let peer = &self.peers[key];
             let patience = peer.pipeline.patience() + held;

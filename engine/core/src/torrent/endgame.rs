@@ -20,10 +20,11 @@ impl Torrent {
     pub(super) fn pick_duplicates(&mut self, now: Time, key: PeerKey, picks: &mut Vec<BlockRef>) {
         let peer = &self.peers[key];
         let is_endgame = self.picker.is_endgame();
+        let held = self.held_for();
         let looked_at = if is_endgame { usize::MAX } else { OVERDUE_LOOKED_AT };
         let mut late: Vec<(BlockRef, Duration, PeerKey)> = Vec::new();
         for other in self.peers.values().filter(|other| other.key != key) {
-            let pace = Pace::of(other, now);
+            let pace = Pace::of(other, now, held);
             let asked = other.pipeline.iter().enumerate().take(looked_at);
             let useful = asked.filter(|(_, request)| peer.have.has(request.block.piece));
             late.extend(useful.map(|(index, request)| (request.block, pace.eta(index, request), other.key)));
@@ -35,7 +36,7 @@ impl Torrent {
         late.dedup_by_key(|(block, ..)| *block);
         late.retain(|(_, eta, _)| is_endgame || *eta == OVERDUE);
         late.sort_by_key(|&(block, eta, _)| (std::cmp::Reverse(eta), block));
-        let pace = Pace::of(peer, now);
+        let pace = Pace::of(peer, now, held);
         let room = match self.pressure {
             Pressure::Full => REQUESTS_MIN - peer.pipeline.len().min(REQUESTS_MIN),
             _ => peer.pipeline.depth(peer.rate_down.bytes_per_s(now)),
@@ -71,11 +72,11 @@ struct Pace {
 }
 
 impl Pace {
-    fn of(peer: &Peer, now: Time) -> Pace {
+    fn of(peer: &Peer, now: Time, held: Duration) -> Pace {
         let rate = peer.rate_down.bytes_per_s(now).max(1_024);
         let block_time = Duration::from_micros(u64::from(BLOCK_LEN) * 1_000_000 / rate);
         let silence = peer.pipeline.waiting_since().map_or(Duration::ZERO, |since| now.since(since));
-        Pace { block_time, silence, overdue: peer.pipeline.is_overdue(now), now }
+        Pace { block_time, silence, overdue: peer.pipeline.is_overdue(now, held), now }
     }
 
     /// When the block of this request, the `index`-th in the queue, should come, from now on.

@@ -118,10 +118,11 @@ impl Torrent {
     pub(super) fn demand(&self, now: Time) -> Demand {
         let wanted = self.config.peers_wanted.min(self.config.peers_max);
         let (mut here, mut useless, mut is_alone) = (0, 0, true);
+        let held = self.held_for();
         for peer in self.peers.values() {
             let is_of_use = self.standing(now, peer) >= Standing::Waiting;
             is_alone &= !is_of_use && (peer.info.inbound || !peer.has_spoken());
-            if !self.is_held_back() && (peer.snubbed || peer.pipeline.is_overdue(now)) {
+            if !self.is_held_back() && (peer.snubbed || peer.pipeline.is_overdue(now, held)) {
                 continue;
             }
             if is_of_use || !peer.info.inbound { here += 1 } else { useless += 1 }
