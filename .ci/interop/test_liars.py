@@ -59,7 +59,8 @@ class Liars(Case):
         _, target, sent = self.get_beside([withholding(self.content)] * 60)
         complete = target.find("complete")
         self.assertLess(complete["bytes_down"], 2.2 * LENGTH, complete)
-        self.assertLess(complete["seconds"], 8, "it does not wait for those who hold back")
+        # Beside sixty threads of a script on two cores; it took 22 s and more when blocks came back after time-outs only.
+        self.assertLess(complete["seconds"], 15, "it does not wait for those who hold back")
 
 
 class LiarsIpv6(Liars):

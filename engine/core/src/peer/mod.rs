@@ -81,7 +81,7 @@ pub struct Peer {
     pub proven: bool,
     /// It has let requests lie for too long.
     pub snubbed: bool,
-    /// How often others had to be asked for what it let lie; halved now and then.
+    /// How often others had to be asked for what it let lie since its last block; halved now and then.
     pub lapses: u32,
     /// When what follows from its messages is worked out.
     pub due: Due,

@@ -147,7 +147,8 @@ impl Pipeline {
     /// them. How long it was silent before does not count for it.
     pub fn is_overdue(&self, now: Time, held: Duration) -> bool {
         let patience = match self.gap {
-            Duration::ZERO => SNUB_AFTER,
+            // Nothing has come yet.
+            Duration::ZERO => ROUND_TRIP_MAX + OVERDUE_AFTER,
             gap => self.round_trip_min + gap.min(GAP_MAX) * 4 + OVERDUE_AFTER,
         };
         self.waiting_since().is_some_and(|since| now.since(since) >= patience.min(SNUB_AFTER) + held)

@@ -57,7 +57,7 @@ impl Torrent {
             }
             Answer::Requested | Answer::Withdrawn => {
                 peer.budget.earn(block.len);
-                peer.snubbed = false;
+                (peer.snubbed, peer.lapses) = (false, 0);
                 let mut others = Vec::new();
                 let arrival = self.picker.received(block, key, |other| others.push(other));
                 for other in others {

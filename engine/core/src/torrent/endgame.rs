@@ -19,6 +19,9 @@ impl Torrent {
     /// While memory is short that begins earlier, with overdue blocks only: they hold up the pieces that would free it.
     pub(super) fn pick_duplicates(&mut self, now: Time, key: PeerKey, picks: &mut Vec<BlockRef>) {
         let peer = &self.peers[key];
+        if peer.snubbed {
+            return;
+        }
         let is_endgame = self.picker.is_endgame();
         let held = self.held_for();
         let looked_at = if is_endgame { usize::MAX } else { OVERDUE_LOOKED_AT };
@@ -44,17 +47,19 @@ impl Torrent {
         let mut lapsed = Vec::new();
         for (block, eta, _) in late {
             let ours = peer.pipeline.round_trip_min() + pace.of_nth(peer.pipeline.len() + picks.len());
+            // Of overdue blocks each gets a few at a time: it may let them lie too, and others can be tried meanwhile.
+            let room = if eta == OVERDUE { room.min(REQUESTS_MIN) } else { room };
             if picks.len() >= room || ours * 2 >= eta {
                 break;
             }
+            let from = holders.partition_point(|(other, ..)| *other < block);
+            let asked = holders[from..].iter().take_while(|(other, ..)| *other == block);
+            let idle = asked.filter(|(_, eta, _)| *eta == OVERDUE).map(|(.., holder)| *holder);
             // Those who let it lie do not keep it from anybody else.
-            let holders_max = if eta == OVERDUE { usize::MAX } else { HOLDERS_MAX };
-            if self.picker.duplicate(block, key, holders_max) {
+            if self.picker.duplicate(block, key, HOLDERS_MAX + idle.clone().count()) {
                 self.requests_doubled += 1;
                 picks.push(block);
-                let from = holders.partition_point(|(other, ..)| *other < block);
-                let asked = holders[from..].iter().take_while(|(other, ..)| *other == block);
-                lapsed.extend(asked.filter(|_| eta == OVERDUE).map(|(.., holder)| *holder));
+                lapsed.extend(idle);
             }
         }
         for holder in lapsed {
