@@ -196,7 +196,7 @@ fn refused_download_is_not_in_the_way_of_the_right_one() {
 fn work_folder_that_cannot_be_removed_is_no_failure() {
     let dir = with_file();
     let (_seed, peer) = seed(dir.path(), "data", &[]);
-    let mut got = get(dir.path(), "out", &peer, &["--max-down", "4MiB/s"]);
+    let mut got = get(dir.path(), "out", &peer, &["--max-down", "1MiB/s"]);
     got.wait_until("progress", |event| event["pieces_have"].as_u64() > Some(1));
     // As on a file system that keeps removed files that are open.
     fs::create_dir_all(dir.path().join("out/.file.swarm/.nfs0001/x")).unwrap();

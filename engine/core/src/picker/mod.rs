@@ -307,7 +307,8 @@ impl Picker {
             choices.iter().for_each(|choice| self.start(choice.3, source));
             self.take(source.key, &choices, end, out);
         }
-        if out.len() < end && self.free_blocks > 0 && self.order != Order::Sequential {
+        let some_do_not_fit = source.on_parole || !self.parole.is_empty();
+        if out.len() < end && self.free_blocks > 0 && some_do_not_fit && self.order != Order::Sequential {
             self.choose_open(source, end - out.len(), Company::Other, &mut choices);
             self.take(source.key, &choices, end, out);
         }
@@ -334,6 +335,7 @@ impl Picker {
         may_start || self.open.iter().any(|(piece, open)| self.may_go_on(source, *piece, open))
     }
 
+    #[inline]
     fn may_go_on(&self, source: Source<'_>, piece: PieceIndex, open: &OpenPiece) -> bool {
         open.free() > 0 && open.is_open_to(source.key) && source.have.has(piece) && self.missing.has(piece)
     }
@@ -349,16 +351,14 @@ impl Picker {
     fn choose_open(&self, source: Source<'_>, max: usize, company: Company, choices: &mut Vec<Choice>) {
         choices.clear();
         self.count(self.open.len() as u64);
-        let may_fill = |piece, open| {
-            self.may_go_on(source, piece, open)
-                && self.is_fitting(source, open) == (company == Company::Fitting)
-        };
-        choices.extend(self.open.iter().filter(|(piece, open)| may_fill(**piece, open)).map(
-            |(piece, open)| {
+        for (&piece, open) in &self.open {
+            let may_fill = self.may_go_on(source, piece, open)
+                && self.is_fitting(source, open) == (company == Company::Fitting);
+            if may_fill {
                 let is_others = u64::from(open.last_taker() != Some(source.key));
-                (Reverse(self.priority[piece.idx()]), is_others, u64::from(open.free()), *piece)
-            },
-        ));
+                choices.push((Reverse(self.priority[piece.idx()]), is_others, u64::from(open.free()), piece));
+            }
+        }
         if choices.len() > max {
             choices.select_nth_unstable(max - 1);
             choices.truncate(max);

