@@ -67,6 +67,11 @@ bench-tracker *ARGS:
     cargo build --release --workspace --bins
     benches/tracker.py {{ARGS}}
 
+# Whether this state is slower than an earlier one, whose programs are in BEFORE
+bench-pairs BEFORE *ARGS:
+    cargo build --release --workspace --bins
+    benches/pairs.py {{BEFORE}} "${CARGO_TARGET_DIR:-target}/release" {{ARGS}}
+
 # Everything that is checked before a change lands
 ci:
     .ci/run
