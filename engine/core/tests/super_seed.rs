@@ -41,7 +41,11 @@ impl Seed {
     }
 
     fn connect(&mut self, key: u32) -> Vec<Action> {
-        let addr = SocketAddr::from(([10, 0, 0, key as u8], 6881));
+        self.connect_from([10, 0, 0, key as u8], key)
+    }
+
+    fn connect_from(&mut self, ip: [u8; 4], key: u32) -> Vec<Action> {
+        let addr = SocketAddr::from((ip, 6881 + key as u16));
         let peer_id = PeerId([key as u8; 20]);
         let info = PeerInfo { addr, inbound: true, peer_id, fast: true, extended: true };
         self.torrent.handle_connected(self.now, PeerKey(key), info);
@@ -215,4 +219,31 @@ fn those_who_take_nothing_are_not_waited_for() {
     }
     seed.pass(10);
     assert!(!seed.torrent.is_super_seeding(), "there is nobody to copy anything from");
+}
+
+#[test]
+fn who_is_alone_beside_a_crowd_that_gets_nothing_hears_of_everything_without_waiting() {
+    for asks in [false, true] {
+        let (mut seed, _) = Seed::with_peers(0);
+        for key in 1..=40 {
+            let revealed = told(&seed.connect_from([10, 0, 1, 1], key), key)[0];
+            seed.send(key, Message::Interested);
+            if asks {
+                // Two blocks on their way, of which it reads none.
+                for begin in [0, BLOCK_LEN] {
+                    seed.send(key, Message::Request(BlockRef { piece: revealed, begin, len: BLOCK_LEN }));
+                }
+                seed.torrent.next_upload(seed.now, PeerKey(key));
+                seed.torrent.handle_upload_blocked(seed.now, PeerKey(key));
+            }
+        }
+        let mut known = told(&seed.connect_from([10, 0, 2, 1], 50), 50);
+        seed.send(50, Message::Interested);
+        // It gets a slot as soon as the uplink has idled for a while.
+        known.extend(told(&seed.pass(1), 50));
+        for got in 0..PIECES as usize {
+            assert!(got < known.len(), "{got} are all that it knows of after a second");
+            known.extend(told(&seed.send(50, Message::Have(known[got])), 50));
+        }
+    }
 }

@@ -103,7 +103,7 @@ impl Torrent {
         let Some(mut state) = self.super_seed.take() else { return };
         let availability = |piece| state.availability(piece, self.picker.availability(piece), now);
         let has_much = |peer: &Peer| self.told_and_got(peer).1 >= ALONE_MAX;
-        let loses_time = self.is_with_few(now) && self.peers.get(key).is_some_and(has_much);
+        let loses_time = self.is_with_few_proven(now) && self.peers.get(key).is_some_and(has_much);
         if loses_time || self.geometry.piece_indices().all(|piece| availability(piece) > 0) {
             return self.reveal_all(now);
         }
@@ -115,12 +115,32 @@ impl Torrent {
         self.super_seed = Some(state);
     }
 
-    /// Whoever takes nothing, or does not read what it asked for, passes nothing on, and does not count.
+    /// Whether there are too few to copy pieces from one another. Whoever takes nothing, or does not read what it asked for, passes
+    /// nothing on, and does not count.
     fn is_with_few(&self, now: Time) -> bool {
-        let counts = |peer: &&Peer| {
-            !self.wastes_its_slot(peer, now) && (Self::takes(peer) || Self::may_take(now, peer))
-        };
-        self.peers.values().filter(counts).take(PEERS_MIN).count() < PEERS_MIN
+        self.peers.values().filter(|peer| self.counts(now, peer)).take(PEERS_MIN).count() < PEERS_MIN
+    }
+
+    /// Whether so few have shown that they are of use that nobody is kept waiting for them: of those that have no piece so far, any
+    /// number at one address may be one that makes a crowd of itself.
+    fn is_with_few_proven(&self, now: Time) -> bool {
+        let (mut proven, mut addresses) = (0, Vec::with_capacity(PEERS_MIN));
+        for peer in self.peers.values().filter(|peer| self.counts(now, peer)) {
+            let ip = peer.info.addr.ip().to_canonical();
+            if peer.have.count() > 0 {
+                proven += 1;
+            } else if !addresses.contains(&ip) {
+                addresses.push(ip);
+            }
+            if proven + addresses.len() >= PEERS_MIN {
+                return false;
+            }
+        }
+        true
+    }
+
+    fn counts(&self, now: Time, peer: &Peer) -> bool {
+        !self.wastes_its_slot(peer, now) && (Self::takes(peer) || Self::may_take(now, peer))
     }
 
     fn takes(peer: &Peer) -> bool {
@@ -145,7 +165,7 @@ impl Torrent {
         let Some(peer) = self.peers.get(key) else { return 0 };
         let (told, got) = self.told_and_got(peer);
         let has_work = told - got >= REVEALED_MAX && !Self::declines_what_it_knows(now, peer);
-        if self.is_with_few(now) {
+        if self.is_with_few_proven(now) {
             // It is asked for twice as much each time, as in TCP's slow start.
             (2 * got + 1).saturating_sub(told)
         } else {
