@@ -272,3 +272,27 @@ fn what_honest_peers_say_however_quickly_costs_them_nothing() {
         }
     }
 }
+
+/// A file of a large seed has been changed.
+#[test]
+fn a_seed_may_lose_all_that_it_had_at_once() {
+    let pieces = 100_000;
+    let geometry = Geometry::new(u64::from(pieces) * u64::from(BLOCK_LEN), u64::from(BLOCK_LEN)).unwrap();
+    let config = Config::new(InfoHash([1; 20]), PeerId([9; 20]), 42);
+    for fast in [false, true] {
+        let torrent = Torrent::new(config.clone(), geometry, Bitfield::empty(pieces));
+        let mut swarm = Swarm { torrent, now: Time::from_micros(1), next_key: 0 };
+        let seed = swarm.connect(fast);
+        let all = Bitfield::full(pieces).to_wire();
+        swarm.send(seed, &Message::Bitfield(all));
+        swarm.send(seed, &Message::Unchoke);
+        let before = swarm.torrent.work();
+        for n in 0..pieces {
+            let Sent::Message(lost) = extended(Extension::DontHave, encode_piece(PieceIndex(n))) else {
+                return;
+            };
+            assert_eq!(swarm.send(seed, &lost).1, None, "{n}");
+        }
+        assert!(swarm.torrent.work() - before < 20 * u64::from(pieces));
+    }
+}

@@ -87,8 +87,8 @@ pub struct Peer {
     pub due: Due,
     /// How the picker counts what it has.
     pub counted: Counted,
-    /// Whether it has ever said that it has a piece no more.
-    pub has_lost: bool,
+    /// How many times it has said that it has a piece no more.
+    pub losses: u32,
     /// How many DHT ports it has told.
     pub ports_told: u8,
     /// It takes no data from anyone (BEP 21).
@@ -187,7 +187,7 @@ impl Peer {
             lapses: 0,
             due: Due::Nothing,
             counted: Counted::ByPieces,
-            has_lost: false,
+            losses: 0,
             ports_told: 0,
             budget: Budget::new(now),
             rate_down: RateMeter::default(),

@@ -285,6 +285,11 @@ impl Picker {
         self.startable.has(piece) || is_open()
     }
 
+    /// Whether some block of this piece has been asked for.
+    pub fn is_open(&self, piece: PieceIndex) -> bool {
+        self.open.contains_key(&piece)
+    }
+
     /// Whether every missing block has been asked for or received.
     pub fn is_endgame(&self) -> bool {
         self.free_blocks == 0 && self.startable.count() == 0 && self.missing.count() > 0

@@ -232,7 +232,7 @@ impl Torrent {
             return;
         }
         peer.have.remove(piece);
-        peer.has_lost = true;
+        peer.losses = peer.losses.saturating_add(1);
         self.picker.peer_lost(piece);
         if self.picker.missing().has(piece) {
             peer.useful_pieces -= 1;
@@ -294,9 +294,12 @@ impl Torrent {
     /// The peer has a piece no more (BEP 54). With the fast extension it still rejects what it was asked for
     /// of it; without, this stands for that.
     fn on_dont_have(&mut self, now: Time, key: PeerKey, piece: PieceIndex) {
-        self.charge(now, key, Cost::Change);
+        let Some(peer) = self.peers.get(key) else { return };
+        // A seed may lose all that it had.
+        let is_first = peer.have.has(piece) && peer.losses < self.geometry.pieces();
+        self.charge(now, key, if is_first { Cost::Nothing } else { Cost::Change });
         let Some(peer) = self.peers.get(key).filter(|peer| peer.have.has(piece)) else { return };
-        if !peer.info.fast {
+        if !peer.info.fast && self.picker.is_open(piece) {
             self.count(peer.pipeline.len());
             let asked =
                 peer.pipeline.iter().map(|request| request.block).filter(|block| block.piece == piece);
@@ -413,7 +416,8 @@ impl Torrent {
 
     /// Whether more addresses would help.
     pub fn wants_peers(&self) -> bool {
-        let known = self.discovery.half_open() + self.discovery.idle_count_told_by_others_than_peers();
+        let untried = self.discovery.untried_of_others_than_peers(self.config.peers_wanted);
+        let known = self.discovery.half_open() + untried;
         let serving = self.peers.values().filter(|peer| !peer.snubbed).count();
         serving + known < self.config.peers_wanted
     }

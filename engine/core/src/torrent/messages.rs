@@ -17,7 +17,7 @@
 //! | ALLOWED_FAST | those before it; then one refill | [`ALLOWED_FAST_MAX`](super::upload::ALLOWED_FAST_MAX) pieces | once for each piece |
 //! | block ([`Torrent::handle_block`]) | the requests that are outstanding or were taken back | its bytes, if they were asked for | [`UNREQUESTED_BLOCKS_MAX`](super::download::UNREQUESTED_BLOCKS_MAX) that were not |
 //! | extension handshake | its length | a name of [`CLIENT_LEN_MAX`](crate::wire::extension::CLIENT_LEN_MAX) characters, a port, numbers | [`Cost::Refused`] each |
-//! | `lt_donthave` | 1; without BEP 6, the requests outstanding | nothing | [`Cost::Change`] each |
+//! | `lt_donthave` | 1; without BEP 6, the requests outstanding if some are for that piece | nothing | [`Cost::Nothing`] for as many as there are pieces, then [`Cost::Change`] each |
 //! | `upload_only` | 1 | a flag | [`Cost::Change`] each |
 //! | `ut_metadata` | its length; a piece when the shell takes it ([`Torrent::next_metadata`]) | [`METADATA_ASKED_MAX`](super::metadata::METADATA_ASKED_MAX) numbers | three copies in all, then [`Cost::Refused`] |
 //! | `ut_pex` | its length | addresses, within the limits of [`discovery`](super::discovery) | once in [`EXCHANGE_INTERVAL_MIN`](super::exchange::EXCHANGE_INTERVAL_MIN), else [`Cost::Nothing`] |

@@ -198,7 +198,7 @@ impl Torrent {
     pub(super) fn on_have_hidden(&mut self, now: Time, key: PeerKey, piece: PieceIndex) {
         let Some(peer) = self.peers.get(key) else { return };
         let was_told = peer.revealed.as_ref().is_some_and(|revealed| revealed.has(piece));
-        let (is_served, has_lost) = (!peer.am_choking, peer.has_lost);
+        let (is_served, has_lost) = (!peer.am_choking, peer.losses > 0);
         if is_served && was_told && self.affords(now, key, Cost::SwarmWide) {
             self.reveal(now, key);
         }

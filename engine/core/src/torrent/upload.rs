@@ -60,7 +60,10 @@ impl Torrent {
             return self.reject(now, key, block);
         }
         peer.useful_at = now;
-        peer.slot.on_request(now, peer.choke_changed_at);
+        if !peer.am_choking {
+            // What it may ask for though it is choked (BEP 6) says nothing of its slot.
+            peer.slot.on_request(now, peer.choke_changed_at);
+        }
         let was_idle = peer.uploads.is_empty();
         peer.uploads.push_back(block);
         if was_idle {

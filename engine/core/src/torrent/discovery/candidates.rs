@@ -119,10 +119,13 @@ impl Candidates {
         self.by_addr.is_empty()
     }
 
-    /// How many of those that may be dialled now have never failed, and were not told of by peers.
-    pub(super) fn count_told_by_others_than_peers(&self) -> usize {
-        let count = |class: &Class| self.classes[*class as usize].all.len();
-        Class::ALL.iter().filter(|class| **class < Class::Peer).map(count).sum()
+    /// How many have not failed yet, and were not told of by peers; of no class more than `max` are counted.
+    pub(super) fn count_untried_of_others_than_peers(&self, max: usize) -> usize {
+        let untried = |class: &Class| {
+            self.classes[*class as usize].all.iter().take_while(|(rank, _)| rank.failures == 0)
+        };
+        let classes = Class::ALL.iter().filter(|class| **class < Class::Peer);
+        classes.map(|class| untried(class).take(max).count()).sum()
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (&SocketAddr, &Candidate)> {

@@ -235,9 +235,9 @@ impl Discovery {
         self.idle.len()
     }
 
-    /// The same without what peers tell, which may be nothing but lies.
-    pub fn idle_count_told_by_others_than_peers(&self) -> usize {
-        self.idle.count_told_by_others_than_peers()
+    /// How many of these have not failed yet, without what peers tell, which may be nothing but lies; counted up to about `max`.
+    pub fn untried_of_others_than_peers(&self, max: usize) -> usize {
+        self.idle.count_untried_of_others_than_peers(max)
     }
 
     /// Whether time alone will bring something to do.

@@ -78,6 +78,16 @@ fn failures_rest_longer_each_time_and_end() {
 }
 
 #[test]
+fn addresses_that_have_failed_are_no_reason_to_ask_for_no_more() {
+    let mut d = Discovery::new(Rng::new(1));
+    (0..60).for_each(|n| d.add(nth(1, n), STRANGER));
+    (60..90).for_each(|n| d.add(nth(1, n), Origin::Peer([192, 0, 2, 7].into())));
+    assert_eq!((d.untried_of_others_than_peers(50), d.untried_of_others_than_peers(100)), (50, 60));
+    play(&mut d, ALL, Duration::from_secs(30), |_| false);
+    assert_eq!(d.untried_of_others_than_peers(50), 0);
+}
+
+#[test]
 fn addresses_are_dialled_in_their_order_the_users_first_and_the_failed_last() {
     let mut d = Discovery::new(Rng::new(1));
     d.rank(6881);
