@@ -33,6 +33,9 @@ pub enum GeometryError {
 }
 
 impl Geometry {
+    /// That of a torrent of which nothing is known: no pieces.
+    pub const EMPTY: Geometry = Geometry { total_len: 0, piece_len: BLOCK_LEN, pieces: 0 };
+
     /// The geometry of `total_len` bytes in pieces of `piece_len` bytes, the last one possibly shorter.
     ///
     /// # Errors

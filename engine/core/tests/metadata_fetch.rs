@@ -2,15 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use swarm_core::id::{InfoHash, PeerId, PeerKey};
+use swarm_core::bitfield::Bitfield;
+use swarm_core::geometry::{BLOCK_LEN, Geometry};
+use swarm_core::id::{InfoHash, PeerId, PeerKey, PieceIndex};
+use swarm_core::padding::Padding;
 use swarm_core::peer::PeerInfo;
 use swarm_core::rng::Rng;
 use swarm_core::time::{Duration, Time};
 use swarm_core::torrent::discovery::{Dial, Origin};
-use swarm_core::torrent::fetch::{
-    ASSEMBLIES_LEN_MAX, Fetch, FetchConfig, FetchEvent, METADATA_LEN_MAX, PARALLEL_MAX, REQUESTS_PER_S_MAX,
+use swarm_core::torrent::metadata::{
+    ASSEMBLIES_LEN_MAX, BITFIELDS_LEN_MAX, CLAIMED_MAX, Content, METADATA_LEN_MAX, PARALLEL_MAX,
+    REQUESTS_PER_S_MAX,
 };
-use swarm_core::torrent::{Action, CloseReason};
+use swarm_core::torrent::{Action, CloseReason, Config, Event, Torrent};
 use swarm_core::wire::extension::{EXTENSION_HANDSHAKE_ID, Extension, ExtensionHandshake};
 use swarm_core::wire::{Message, MetadataMessage, metadata_range};
 
@@ -34,7 +38,7 @@ enum Kind {
     Wavers,
     /// Answers what was not asked and says everything twice.
     Chatters,
-    /// Says that it has no metadata.
+    /// Says that it has no metadata, and no pieces.
     Empty,
 }
 
@@ -47,7 +51,7 @@ enum Input {
 
 struct World {
     now: Time,
-    fetch: Fetch,
+    torrent: Torrent,
     metadata: Vec<u8>,
     /// By address: what it is, and from when on it is there.
     peers: BTreeMap<SocketAddr, (Kind, Time)>,
@@ -70,10 +74,10 @@ impl World {
         let mut metadata = vec![0; len];
         Rng::new(1).fill(&mut metadata);
         let info_hash = InfoHash(sha1(&metadata));
-        let config = FetchConfig::new(info_hash, PeerId([0; 20]));
+        let config = Config { peers_max: 50, exchange: true, ..Config::new(info_hash, PeerId([0; 20]), 2) };
         World {
             now: Time::from_micros(1),
-            fetch: Fetch::new(config, Rng::new(2)),
+            torrent: Torrent::without_metadata(config),
             metadata,
             peers: BTreeMap::new(),
             open: BTreeMap::new(),
@@ -91,7 +95,7 @@ impl World {
     fn with(mut self, kind: Kind, from: Duration) -> World {
         let addr = addr(self.peers.len() as u16 + 1);
         self.peers.insert(addr, (kind, self.now + from));
-        self.fetch.handle_addresses(self.now, &[addr], Origin::Tracker("192.0.2.1".parse().unwrap()));
+        self.torrent.handle_addresses(self.now, &[addr], Origin::Tracker("192.0.2.1".parse().unwrap()));
         self
     }
 
@@ -101,7 +105,7 @@ impl World {
     }
 
     fn drain(&mut self) {
-        while let Some(action) = self.fetch.poll_action() {
+        while let Some(action) = self.torrent.poll_action() {
             match action {
                 Action::Connect(Dial { addr, .. }) => {
                     let is_there = self.peers.get(&addr).is_some_and(|(_, from)| *from <= self.now);
@@ -119,14 +123,15 @@ impl World {
                 other => panic!("{other:?}"),
             }
         }
-        while let Some(event) = self.fetch.poll_event() {
+        while let Some(event) = self.torrent.poll_event() {
             match event {
-                FetchEvent::Fetched(bytes) => self.fetched = Some((self.now, bytes)),
-                FetchEvent::PeerBanned { addr, .. } => self.banned.push(addr),
+                Event::MetadataReceived(bytes) => self.fetched = Some((self.now, bytes)),
+                Event::PeerBanned { addr, .. } => self.banned.push(addr),
+                Event::PeerLeft { .. } => {}
                 other => panic!("{other:?}"),
             }
         }
-        self.held_max = self.held_max.max(self.fetch.held_bytes());
+        self.held_max = self.held_max.max(self.torrent.metadata_held());
     }
 
     fn on_request(&mut self, peer: PeerKey, request: MetadataMessage<'_>) {
@@ -163,7 +168,7 @@ impl World {
 
     fn on_input(&mut self, input: Input) {
         match input {
-            Input::Refused(addr) => self.fetch.handle_connect_failed(self.now, addr),
+            Input::Refused(addr) => self.torrent.handle_connect_failed(self.now, addr),
             Input::Connected(addr) => {
                 self.next += 1;
                 let key = PeerKey(self.next);
@@ -172,7 +177,7 @@ impl World {
                 let info =
                     PeerInfo { addr, inbound: false, peer_id: PeerId(peer_id), fast: true, extended: true };
                 self.open.insert(key, addr);
-                self.fetch.handle_connected(self.now, key, info);
+                self.torrent.handle_connected(self.now, key, info);
                 let size = match self.peers[&addr].0 {
                     Kind::Garbage(size) | Kind::Silent(size) | Kind::Drips(size, _) => Some(size),
                     Kind::Empty => None,
@@ -184,10 +189,12 @@ impl World {
                     ..ExtensionHandshake::default()
                 };
                 let hello = Message::Extended { id: EXTENSION_HANDSHAKE_ID, payload: hello.encode() };
-                self.later(Duration::ZERO, Input::Message(key, Message::HaveAll));
+                let is_empty = self.peers[&addr].0 == Kind::Empty;
+                let pieces = if is_empty { Message::HaveNone } else { Message::HaveAll };
+                self.later(Duration::ZERO, Input::Message(key, pieces));
                 self.later(Duration::ZERO, Input::Message(key, hello));
             }
-            Input::Message(key, message) => self.fetch.handle_message(self.now, key, &message),
+            Input::Message(key, message) => self.torrent.handle_message(self.now, key, &message),
         }
         self.drain();
     }
@@ -198,7 +205,7 @@ impl World {
         self.drain();
         while self.fetched.is_none() {
             let input = self.inputs.first_key_value().map(|((at, _), _)| *at);
-            let Some(at) = input.into_iter().chain(self.fetch.poll_timeout()).min() else { return };
+            let Some(at) = input.into_iter().chain(self.torrent.poll_timeout()).min() else { return };
             if at > end {
                 self.now = end;
                 return;
@@ -210,7 +217,7 @@ impl World {
                     self.on_input(input);
                 }
                 None => {
-                    self.fetch.handle_timeout(self.now);
+                    self.torrent.handle_timeout(self.now);
                     self.drain();
                 }
             }
@@ -343,9 +350,9 @@ fn who_says_much_and_answers_nothing_is_left_all_the_same() {
     let chatter = Message::Extended { id: Extension::PeerExchange.local_id(), payload: b"de".to_vec() };
     for _ in 0..200 {
         world.now += Duration::from_millis(50);
-        world.fetch.handle_message(world.now, key, &chatter);
-        if world.fetch.poll_timeout().is_some_and(|at| at <= world.now) {
-            world.fetch.handle_timeout(world.now);
+        world.torrent.handle_message(world.now, key, &chatter);
+        if world.torrent.poll_timeout().is_some_and(|at| at <= world.now) {
+            world.torrent.handle_timeout(world.now);
         }
         world.drain();
     }
@@ -363,23 +370,23 @@ fn who_comes_again_and_again_is_asked_no_more_often() {
             let mut peer_id = [9; 20];
             peer_id[..4].copy_from_slice(&n.to_be_bytes());
             let info = PeerInfo { addr, inbound: true, peer_id: PeerId(peer_id), fast: true, extended: true };
-            world.fetch.handle_connected(world.now, key, info);
+            world.torrent.handle_connected(world.now, key, info);
             let hello = ExtensionHandshake {
                 ids: [(Extension::Metadata, THEIR_ID)].into(),
                 metadata_size: Some(METADATA_LEN_MAX),
                 ..ExtensionHandshake::default()
             };
             let hello = Message::Extended { id: EXTENSION_HANDSHAKE_ID, payload: hello.encode() };
-            world.fetch.handle_message(world.now, key, &hello);
-            while let Some(action) = world.fetch.poll_action() {
+            world.torrent.handle_message(world.now, key, &hello);
+            while let Some(action) = world.torrent.poll_action() {
                 let is_request = |m: &Message| matches!(m, Message::Extended { id: THEIR_ID, .. });
                 if matches!(action, Action::Send { message, .. } if is_request(&message)) {
                     asked.push(world.now);
                 }
             }
             world.now += Duration::from_millis(70);
-            world.fetch.handle_disconnected(world.now, key);
-            world.fetch.handle_timeout(world.now);
+            world.torrent.handle_disconnected(world.now, key);
+            world.torrent.handle_timeout(world.now);
             if world.now > end {
                 break;
             }
@@ -390,18 +397,132 @@ fn who_comes_again_and_again_is_asked_no_more_often() {
     }
 }
 
+/// The metadata has been read: the torrent has 100 pieces of a block each.
+fn content(world: &World, private: bool) -> Content {
+    Content {
+        metadata: world.metadata.clone().into(),
+        geometry: Geometry::new(100 * u64::from(BLOCK_LEN), BLOCK_LEN.into()).unwrap(),
+        have: Bitfield::empty(100),
+        padding: Padding::default(),
+        private,
+    }
+}
+
+/// What is sent to this peer, and why it is closed, if it is.
+fn drain(torrent: &mut Torrent, key: PeerKey) -> (Vec<Message>, Option<CloseReason>) {
+    torrent.check_invariants();
+    let (mut sent, mut closed) = (Vec::new(), None);
+    while let Some(action) = torrent.poll_action() {
+        match action {
+            Action::Send { peer, message } if peer == key => sent.push(message),
+            Action::Close { peer, reason } if peer == key => closed = Some(reason),
+            _ => {}
+        }
+    }
+    (sent, closed)
+}
+
+fn is_request(message: &Message) -> bool {
+    matches!(message, Message::Request(_))
+}
+
 #[test]
-fn a_found_torrent_wants_nobody_any_more() {
-    let mut world = World::new(10).with(Kind::Honest, NOW);
-    world.resolved_after();
-    assert_eq!(world.fetch.poll_timeout(), None);
+fn connections_go_on_and_what_was_said_of_pieces_is_heard() {
+    let mut world = World::new(40_000).with(Kind::Honest, NOW);
+    world.run(Duration::from_secs(1));
+    let (&key, _) = world.open.first_key_value().expect("a connection");
+    world.torrent.handle_message(world.now, key, &Message::Unchoke);
+    assert_eq!(drain(&mut world.torrent, key), (vec![], None), "there is nothing to ask for yet");
+    assert!(!world.torrent.is_complete() && !world.torrent.has_metadata());
+    world.torrent.handle_metadata(world.now, content(&world, false));
+    let (sent, closed) = drain(&mut world.torrent, key);
+    assert_eq!(closed, None);
+    assert!(sent.contains(&Message::Interested));
+    assert!(sent.iter().filter(|message| is_request(message)).count() > 1, "it has all, and lets us ask");
+    // Others may have the metadata of us now.
+    let hello = sent.iter().find_map(|message| match message {
+        Message::Extended { id: EXTENSION_HANDSHAKE_ID, payload } => ExtensionHandshake::decode(payload).ok(),
+        _ => None,
+    });
+    assert_eq!(hello.and_then(|hello| hello.metadata_size), Some(40_000));
+}
+
+/// A peer that dials us and says these things before anybody knows how many pieces there are.
+fn claimed(said: &[Message], fast: bool) -> (Option<u32>, Option<CloseReason>) {
+    let mut world = World::new(40_000);
+    let key = PeerKey(1_000);
+    let peer_id = PeerId([9; 20]);
+    let info = PeerInfo { addr: addr(9), inbound: true, peer_id, fast, extended: true };
+    world.torrent.handle_connected(world.now, key, info);
+    said.iter().for_each(|message| world.torrent.handle_message(world.now, key, message));
+    let (_, closed) = drain(&mut world.torrent, key);
+    if closed.is_some() {
+        return (None, closed);
+    }
+    world.torrent.handle_metadata(world.now, content(&world, false));
+    let (_, closed) = drain(&mut world.torrent, key);
+    (world.torrent.peer(key).map(|peer| peer.have.count()), closed)
+}
+
+#[test]
+fn bitfields_and_haves_before_the_metadata_count_once_it_is_here() {
+    let have = |n| Message::Have(PieceIndex(n));
+    let half = |bytes: usize| Message::Bitfield(vec![0xf0; bytes]);
+    assert_eq!(claimed(&[], true), (Some(0), None));
+    assert_eq!(claimed(&[Message::HaveAll], true), (Some(100), None));
+    assert_eq!(claimed(&[half(13), have(4), have(4), have(5)], false), (Some(54), None));
+    assert_eq!(claimed(&[have(99)], false), (Some(1), None));
+    assert_eq!(claimed(&[have(100)], false), (None, Some(CloseReason::NoSuchPiece(PieceIndex(100)))));
+    assert_eq!(claimed(&[half(12)], true), (None, Some(CloseReason::BitfieldLength { len: 12 })));
+    // More than is kept: it says it again when it comes again.
+    let many: Vec<Message> = (0..CLAIMED_MAX as u32 + 1).map(|n| have(n % 100)).collect();
+    assert_eq!(claimed(&many, true), (None, Some(CloseReason::PieceLost)));
+    let endless: Vec<Message> = (0..400_000).map(|_| have(7)).collect();
+    assert_eq!(claimed(&endless, true), (None, Some(CloseReason::Flood)));
+}
+
+#[test]
+fn bitfields_before_the_metadata_are_kept_within_bounds() {
+    let mut world = World::new(40_000);
+    for n in 0..50 {
+        let info = PeerInfo {
+            addr: addr(n),
+            inbound: true,
+            peer_id: PeerId([n as u8; 20]),
+            fast: false,
+            extended: false,
+        };
+        world.torrent.handle_connected(world.now, PeerKey(n.into()), info);
+        let long = Message::Bitfield(vec![1; 256 * 1024]);
+        world.torrent.handle_message(world.now, PeerKey(n.into()), &long);
+    }
+    let pieces = 8 * 256 * 1024;
+    let geometry = Geometry::new(u64::from(pieces) * u64::from(BLOCK_LEN), BLOCK_LEN.into()).unwrap();
+    let have = Bitfield::empty(pieces);
+    world.torrent.handle_metadata(world.now, Content { geometry, have, ..content(&world, false) });
+    let kept = world.torrent.peers().filter(|peer| peer.have.count() == pieces / 8).count();
+    assert_eq!(kept, BITFIELDS_LEN_MAX / (256 * 1024));
+    assert_eq!(world.torrent.peers().count(), kept, "the others are to connect again");
+}
+
+#[test]
+fn private_torrent_keeps_only_those_whom_trackers_or_the_user_named() {
+    let mut world = World::new(40_000).with(Kind::Honest, NOW).with(Kind::Honest, NOW);
+    let (by_user, by_peer) = (addr(3), addr(4));
+    for (addr, origin) in [(by_user, Origin::User), (by_peer, Origin::Peer([192, 0, 2, 9].into()))] {
+        world.peers.insert(addr, (Kind::Honest, world.now));
+        world.torrent.handle_addresses(world.now, &[addr], origin);
+    }
+    world.run(Duration::from_secs(1));
     let info =
         PeerInfo { addr: addr(9), inbound: true, peer_id: PeerId([9; 20]), fast: true, extended: true };
-    world.fetch.handle_connected(world.now, PeerKey(1_000), info);
-    assert_eq!(
-        world.fetch.poll_action(),
-        Some(Action::Close { peer: PeerKey(1_000), reason: CloseReason::Stopped })
-    );
+    world.torrent.handle_connected(world.now, PeerKey(1_000), info);
+    world.open.insert(PeerKey(1_000), addr(9));
+    world.drain();
+    world.torrent.handle_metadata(world.now, content(&world, true));
+    world.drain();
+    assert_eq!(world.open.values().copied().collect::<Vec<_>>(), [addr(1), addr(2), by_user]);
+    assert!(world.closed.iter().all(|(_, reason)| *reason == CloseReason::Private), "{:?}", world.closed);
 }
 
 #[test]
@@ -412,10 +533,10 @@ fn metadata_over_the_limit_is_a_reason_to_wait_and_nobodys_word_ends_the_search(
         .with(Kind::Garbage(size), NOW)
         .with(Kind::Garbage(u32::MAX), NOW)
         .with(Kind::Honest, SOON);
-    assert_eq!(world.fetch.too_long(), None);
+    assert_eq!(world.torrent.metadata_too_long(), None);
     world.run(Duration::from_secs(1));
-    assert_eq!(world.fetch.too_long(), Some((size, 2)), "by the word of most");
-    assert!(!world.fetch.is_offered());
+    assert_eq!(world.torrent.metadata_too_long(), Some((size, 2)), "by the word of most");
+    assert!(!world.torrent.is_metadata_offered());
     let after = world.resolved_after();
     assert!(after <= SOON.as_secs_f64() + 5.0, "after {after} s");
 }
@@ -427,6 +548,6 @@ fn who_offers_too_much_metadata_is_remembered_within_bounds() {
         world = world.with(Kind::Garbage(u32::MAX - n), NOW);
     }
     world.run(Duration::from_secs(60));
-    assert_eq!(world.fetch.too_long().map(|(_, hosts)| hosts), Some(1));
-    assert!(format!("{:?}", world.fetch).matches("4294967").count() <= 64, "of 200 hosts");
+    assert_eq!(world.torrent.metadata_too_long().map(|(_, hosts)| hosts), Some(1));
+    assert!(format!("{:?}", world.torrent).matches("4294967").count() <= 64, "of 200 hosts");
 }

@@ -70,31 +70,16 @@ impl Torrent {
         let mut peer = Peer::new(key, info, self.geometry.pieces(), now);
         peer.counted = self.picker.peer_joined(&peer.have);
         self.peers.insert(peer);
-        self.greet(now, key);
+        self.search_joined(now, key);
+        self.send_initial(now, key);
         self.wake(now);
         self.unsettled = Some(now);
     }
 
     /// What goes out first: our extension handshake, and which pieces we have.
-    fn greet(&mut self, now: Time, key: PeerKey) {
-        let peer = &self.peers[key];
-        let (is_fast, extended, addr) = (peer.info.fast, peer.info.extended, peer.info.addr);
-        if extended {
-            let (ipv4, ipv6) = self.ips_to_name(addr);
-            let hello = ExtensionHandshake {
-                ipv4,
-                ipv6,
-                ids: self.extensions().map(|e| (e, e.local_id())).collect(),
-                client: self.config.client.clone(),
-                reqq: Some(self.config.requests_max),
-                listen_port: self.config.listen_port,
-                your_ip: Some(addr.ip().to_canonical()),
-                // Who seems to have nothing, and to want nothing, would be left by some (BEP 21).
-                upload_only: Some(self.is_complete() && !self.is_super_seeding()),
-                metadata_size: self.metadata_size(),
-            };
-            self.send(now, key, Message::Extended { id: EXTENSION_HANDSHAKE_ID, payload: hello.encode() });
-        }
+    fn send_initial(&mut self, now: Time, key: PeerKey) {
+        self.send_extension_handshake(now, key);
+        let is_fast = self.peers.get(key).is_some_and(|peer| peer.info.fast);
         let have = self.picker.have();
         let message = match have.count() {
             _ if self.is_super_seeding() => is_fast.then_some(Message::HaveNone),
@@ -107,16 +92,41 @@ impl Torrent {
             self.send(now, key, message);
         }
         self.reveal(now, key);
-        let may_allow = is_fast && !self.is_super_seeding();
-        if may_allow && let IpAddr::V4(ip) = addr.ip().to_canonical() {
-            let pieces = self.geometry.pieces();
-            let allowed = fast::allowed_fast_set(ip, self.config.info_hash, pieces, fast::ALLOWED_FAST_COUNT);
-            for &piece in &allowed {
-                self.send(now, key, Message::AllowedFast(piece));
-            }
-            if let Some(peer) = self.peers.get_mut(key) {
-                peer.allowed_fast_out = allowed;
-            }
+        if !self.is_super_seeding() {
+            self.send_allowed_fast(now, key);
+        }
+    }
+
+    pub(super) fn send_extension_handshake(&mut self, now: Time, key: PeerKey) {
+        let Some(peer) = self.peers.get(key).filter(|peer| peer.info.extended) else { return };
+        let addr = peer.info.addr;
+        let (ipv4, ipv6) = self.ips_to_name(addr);
+        let hello = ExtensionHandshake {
+            ipv4,
+            ipv6,
+            ids: self.extensions().map(|e| (e, e.local_id())).collect(),
+            client: self.config.client.clone(),
+            reqq: Some(self.config.requests_max),
+            listen_port: self.config.listen_port,
+            your_ip: Some(addr.ip().to_canonical()),
+            // Who seems to have nothing, and to want nothing, would be left by some (BEP 21).
+            upload_only: Some(self.is_complete() && !self.is_super_seeding()),
+            metadata_size: self.metadata_size(),
+        };
+        self.send(now, key, Message::Extended { id: EXTENSION_HANDSHAKE_ID, payload: hello.encode() });
+    }
+
+    /// Names the pieces that a peer may ask for while we choke it (BEP 6).
+    pub(super) fn send_allowed_fast(&mut self, now: Time, key: PeerKey) {
+        let Some(peer) = self.peers.get(key).filter(|peer| peer.info.fast) else { return };
+        let IpAddr::V4(ip) = peer.info.addr.ip().to_canonical() else { return };
+        let pieces = self.geometry.pieces();
+        let allowed = fast::allowed_fast_set(ip, self.config.info_hash, pieces, fast::ALLOWED_FAST_COUNT);
+        for &piece in &allowed {
+            self.send(now, key, Message::AllowedFast(piece));
+        }
+        if let Some(peer) = self.peers.get_mut(key) {
+            peer.allowed_fast_out = allowed;
         }
     }
 
@@ -130,7 +140,13 @@ impl Torrent {
     /// Closes a connection and forgets it.
     pub(super) fn close(&mut self, now: Time, key: PeerKey, reason: CloseReason) {
         if self.peers.contains_key(key) {
-            let again = matches!(reason, CloseReason::TimedOut { .. } | CloseReason::PieceLost);
+            let again = matches!(
+                reason,
+                CloseReason::TimedOut { .. }
+                    | CloseReason::PieceLost
+                    | CloseReason::NoMetadata
+                    | CloseReason::BadMetadata
+            );
             self.forget(now, key, again);
             self.actions.push_back(Action::Close { peer: key, reason });
         }
@@ -139,6 +155,7 @@ impl Torrent {
     fn forget(&mut self, now: Time, key: PeerKey, again: bool) {
         self.withdraw_requests(key);
         let Some(peer) = self.peers.remove(key) else { return };
+        self.search.iter_mut().for_each(|search| search.left(key));
         self.picker.peer_left(&peer.have, peer.counted);
         (self.slots_due, self.unsettled) = (true, Some(now));
         self.events.push_back(Event::PeerLeft {
@@ -350,7 +367,18 @@ impl Torrent {
         if let Some(&id) = hello.ids.get(&Extension::PeerExchange) {
             peer.exchange.id = Some(id).filter(|&id| id != 0);
         }
+        self.search_offer(now, key, hello.metadata_size);
         self.part_with_twin(now, key);
+    }
+
+    /// Parts with all peers but those that a tracker or the user named, and forgets their addresses.
+    pub(super) fn part_with_unnamed(&mut self, now: Time) {
+        self.discovery.keep_named();
+        let is_named =
+            |peer: &Peer| peer.listen_addr.is_some_and(|addr| self.discovery.is_by_tracker_or_user(addr));
+        let others: Vec<PeerKey> =
+            self.peers.values().filter(|peer| !is_named(peer)).map(|peer| peer.key).collect();
+        others.into_iter().for_each(|key| self.close(now, key, CloseReason::Private));
     }
 
     /// Whether neither side will ever want anything of the other.
@@ -419,7 +447,7 @@ impl Torrent {
         let untried = self.discovery.untried_of_others_than_peers(self.config.peers_wanted);
         let known = self.discovery.half_open() + untried;
         let serving = self.peers.values().filter(|peer| !peer.snubbed).count();
-        serving + known < self.config.peers_wanted
+        !self.has_metadata() || serving + known < self.config.peers_wanted
     }
 
     /// Ends every connection. Nobody is dialled or accepted any more.

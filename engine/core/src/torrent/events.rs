@@ -1,7 +1,7 @@
 //! What a torrent asks of its shell, what it tells, and what it is told of pieces.
 
 use super::discovery::Dial;
-use super::fetch::METADATA_LEN_MAX;
+use super::metadata::METADATA_LEN_MAX;
 use crate::geometry::BLOCK_LEN;
 use crate::geometry::REQUEST_LEN_MAX;
 use crate::id::{BlockRef, PeerKey, PieceIndex};
@@ -71,6 +71,9 @@ pub enum Event {
     },
     /// Every wanted piece is verified and written.
     Completed,
+    /// The info dictionary is here, and has the right hash: what follows from it is to be told with
+    /// [`crate::torrent::Torrent::handle_metadata`].
+    MetadataReceived(Vec<u8>),
     /// The disk does not take a piece; nothing more is asked for until it does.
     DiskStalled(PieceIndex),
 }
@@ -182,9 +185,12 @@ pub enum CloseReason {
     /// It sent metadata that has another hash.
     #[error("it sent metadata of another torrent")]
     WrongMetadata,
-    /// It cannot be told of a piece that we lost, other than by connecting again.
-    #[error("a piece that it was told of is not here any more")]
+    /// It cannot be told of a piece that we lost, or of very many that we have, other than by connecting again.
+    #[error("which pieces are here has changed")]
     PieceLost,
+    /// The torrent is private, and neither a tracker nor the user named it.
+    #[error("the torrent is private, and none of its trackers named this peer")]
+    Private,
     /// The torrent was stopped.
     #[error("the torrent was stopped")]
     Stopped,

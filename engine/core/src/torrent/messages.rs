@@ -51,6 +51,12 @@ impl Torrent {
             Message::Unchoke => self.on_unchoke(now, key),
             Message::Interested => self.on_interested(now, key),
             Message::NotInterested => self.on_not_interested(now, key),
+            Message::Have(_) | Message::AllowedFast(_) if self.search.is_some() => {
+                self.claim(now, key, message)
+            }
+            Message::Bitfield(_) | Message::HaveAll | Message::HaveNone if self.search.is_some() => {
+                self.claim(now, key, message)
+            }
             Message::Have(piece) => self.on_have(now, key, *piece),
             Message::Bitfield(_) | Message::HaveAll | Message::HaveNone => self.on_pieces(now, key, message),
             Message::Request(block) => self.on_request(now, key, *block),
@@ -67,7 +73,7 @@ impl Torrent {
     /// The peer says which pieces it has, all at once: before anything else that says so (BEP 3, 6). Other messages may come before:
     /// Transmission and others begin with an extension handshake and a PORT. aria2 says it again where that is shorter than
     /// the HAVEs: what is new in it counts.
-    fn on_pieces(&mut self, now: Time, key: PeerKey, message: &Message) {
+    pub(super) fn on_pieces(&mut self, now: Time, key: PeerKey, message: &Message) {
         if self.peers.get(key).is_none_or(|peer| peer.have_known) {
             return self.on_more_pieces(now, key, message);
         }
@@ -155,6 +161,7 @@ impl Torrent {
         if std::mem::take(&mut self.refill_all) {
             self.refill_everyone(now);
         }
+        self.ask_for_metadata(now);
     }
 
     /// What a peer has said, and what has come of it, is looked at as a whole.

@@ -9,7 +9,7 @@
 //! is here, what they have), `places` (whose connection stays), `download` (requests, blocks, pieces), `endgame` (blocks that are
 //! asked of several), `doubt` (pieces that may be here no longer), `upload` (their requests), `slots` (choking), `discovery` (whom to
 //! dial), `exchange` (peers tell of peers), `blame` (who lied), `superseed` (a seed that is the only copy), `metadata` (the info
-//! dictionary for those who have only its hash).
+//! dictionary: got by those who have only its hash, and served to them).
 
 mod blame;
 mod connections;
@@ -19,9 +19,8 @@ mod download;
 mod endgame;
 mod events;
 pub mod exchange;
-pub mod fetch;
 mod messages;
-mod metadata;
+pub mod metadata;
 mod peers;
 pub mod places;
 pub mod slots;
@@ -47,6 +46,7 @@ pub use doubt::{REHASH_INTERVAL, REHASH_REST, SENT_PARTLY_MAX, SENT_WHOLE_MAX};
 pub use download::TRIAL_BYTES;
 pub use events::{Action, CloseReason, Event, PieceResult, Pressure};
 pub use messages::PORTS_TOLD_MAX;
+use metadata::Search;
 use peers::Peers;
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -137,6 +137,8 @@ pub struct Torrent {
     rng: Rng,
     picker: Picker,
     choker: Choker,
+    /// Until the metadata is known.
+    search: Option<Search>,
     /// While this seed hides what it has.
     super_seed: Option<SuperSeed>,
     peers: Peers,
@@ -195,30 +197,42 @@ pub struct Torrent {
 impl Torrent {
     /// A torrent of this geometry of which we `have` these pieces, verified and written.
     pub fn new(config: Config, geometry: Geometry, have: Bitfield) -> Torrent {
-        let mut rng = Rng::new(config.seed);
-        let mut picker = Picker::new(geometry, have);
-        picker.set_padding(config.padding.clone());
-        let is_complete = picker.missing().count() == 0;
-        let ranked_from = config.ranked.then_some(config.listen_port.unwrap_or(0));
+        let super_seeding = config.super_seeding;
+        let mut torrent = Torrent::without_metadata(config);
+        torrent.search = None;
+        torrent.set_content(geometry, have);
         let hides =
-            config.super_seeding && is_complete && (1..=superseed::PIECES_MAX).contains(&geometry.pieces());
-        let mut torrent = Torrent {
-            super_seed: hides.then(|| SuperSeed::new(geometry.pieces())),
-            choker: Choker::new(Self::policy(is_complete), ChokerConfig::default(), rng.fork()),
-            discovery: Discovery::new(rng.fork()),
+            super_seeding && torrent.was_complete && (1..=superseed::PIECES_MAX).contains(&geometry.pieces());
+        torrent.super_seed = hides.then(|| SuperSeed::new(geometry.pieces()));
+        torrent
+    }
+
+    /// A torrent of which only the info-hash is known: it gets its metadata from peers ([`Event::MetadataReceived`]).
+    pub fn without_metadata(config: Config) -> Torrent {
+        let mut rng = Rng::new(config.seed);
+        let choker = Choker::new(Self::policy(false), ChokerConfig::default(), rng.fork());
+        let mut discovery = Discovery::new(rng.fork());
+        if config.ranked {
+            discovery.rank(config.listen_port.unwrap_or(0));
+        }
+        Torrent {
+            search: Some(Search::new(config.info_hash)),
+            super_seed: None,
+            choker,
+            discovery,
             votes: Default::default(),
             own_ips: [None; 2],
-            was_complete: is_complete,
+            was_complete: false,
             stopped: false,
             departed: VecDeque::new(),
             config,
-            geometry,
+            geometry: Geometry::EMPTY,
             rng,
-            picker,
+            picker: Picker::new(Geometry::EMPTY, Bitfield::empty(0)),
             peers: Peers::default(),
             blame: Blame::default(),
             sent_whole: SentWhole::default(),
-            taken_back: Bitfield::empty(geometry.pieces()),
+            taken_back: Bitfield::empty(0),
             taken_back_at: Time::ZERO,
             seeds_left: VecDeque::new(),
             pressure: Pressure::None,
@@ -241,11 +255,17 @@ impl Torrent {
             actions: VecDeque::new(),
             events: VecDeque::new(),
             picks: Vec::new(),
-        };
-        if let Some(port) = ranked_from {
-            torrent.discovery.rank(port);
         }
-        torrent
+    }
+
+    /// From now on it has these pieces.
+    fn set_content(&mut self, geometry: Geometry, have: Bitfield) {
+        self.geometry = geometry;
+        self.picker = Picker::new(geometry, have);
+        self.picker.set_padding(self.config.padding.clone());
+        self.taken_back = Bitfield::empty(geometry.pieces());
+        self.was_complete = self.is_complete();
+        self.choker.set_policy(Self::policy(self.was_complete));
     }
 
     /// What the shell is to do next. Drain until `None` after every input.
@@ -267,6 +287,8 @@ impl Torrent {
         }
         // Asked for after every message: a list of the three to take the least of costs a simulation 4 % of its time.
         let others = self.discovery.dial_at().unwrap_or(Time::MAX).min(self.slots_at().unwrap_or(Time::MAX));
+        let search_at = self.search.as_ref().and_then(Search::poll_timeout);
+        let others = search_at.map_or(others, |at| others.min(at));
         Some(self.tick_at.min(others)).filter(|at| *at != Time::MAX)
     }
 
@@ -278,6 +300,7 @@ impl Torrent {
         if self.slots_at.is_some_and(|at| at <= now) {
             self.fill_slots(now);
         }
+        self.tick_search(now);
         if now < self.tick_at {
             return;
         }
@@ -343,7 +366,7 @@ impl Torrent {
 
     /// Whether every wanted piece is verified and written.
     pub fn is_complete(&self) -> bool {
-        self.picker.missing().count() == 0
+        self.search.is_none() && self.picker.missing().count() == 0
     }
 
     /// The connected peers.

@@ -72,6 +72,9 @@ impl Torrent {
         let is_by_user = || peer.listen_addr.is_some_and(|addr| self.discovery.is_by_user(addr));
         let wastes = peer.slot.unused > 0 || self.wastes_its_slot(peer, now);
         let patience = if peer.has_spoken() { USELESS_MAX } else { SILENT_MAX };
+        if let Some(standing) = self.search_standing(now, peer.key) {
+            return if is_by_user() { Standing::Gives } else { standing };
+        }
         match () {
             () if peer.rate_down.bytes_per_s(now) > 0 || is_by_user() => Standing::Gives,
             () if peer.rate_up.bytes_per_s(now) > 0 => Standing::Takes,
@@ -121,7 +124,9 @@ impl Torrent {
         let held = self.held_for();
         for peer in self.peers.values() {
             let is_of_use = self.standing(now, peer) >= Standing::Waiting;
-            is_alone &= !is_of_use && (peer.info.inbound || !peer.has_spoken());
+            // Whoever has no metadata to give is nobody yet.
+            let is_somebody = !peer.info.inbound && peer.has_spoken() && self.has_metadata();
+            is_alone &= !is_of_use && !is_somebody;
             if !self.is_held_back() && (peer.snubbed || peer.pipeline.is_overdue(now, held)) {
                 continue;
             }

@@ -62,6 +62,10 @@ impl Candidate {
         Candidate { class: Class::Caller, teller: Some(ip), ..Candidate::new(Origin::User) }
     }
 
+    pub(super) fn is_by_tracker_or_user(&self) -> bool {
+        self.by_tracker || self.class == Class::User
+    }
+
     /// Whether another word of it changes anything.
     pub(super) fn counts_more_by(&self, origin: Origin) -> bool {
         origin.class().0 < self.class || !self.by_tracker && matches!(origin, Origin::Tracker(_))

@@ -157,6 +157,20 @@ impl Discovery {
         self.connected.get(&addr).is_some_and(|candidate| candidate.class == Class::User)
     }
 
+    /// Whether a tracker or the user named the address of this connection.
+    pub fn is_by_tracker_or_user(&self, addr: SocketAddr) -> bool {
+        self.connected.get(&addr).is_some_and(Candidate::is_by_tracker_or_user)
+    }
+
+    /// Forgets all addresses that nobody uses but those that a tracker or the user named.
+    pub fn keep_named(&mut self) {
+        let others = self.idle.iter().filter(|(_, candidate)| !candidate.is_by_tracker_or_user());
+        let others: Vec<SocketAddr> = others.map(|(addr, _)| *addr).collect();
+        for addr in others {
+            self.idle.remove(addr);
+        }
+    }
+
     /// Takes up an address, unless it may not be dialled.
     pub fn add(&mut self, addr: SocketAddr, origin: Origin) {
         if self.own.contains(&addr) || !is_dialable(addr, origin) || self.is_banned(addr) {

@@ -1,13 +1,12 @@
 //! One peer that may have the metadata, and what it has sent of it.
 
-use super::{ANSWER_TIMEOUT, PARALLEL_MAX, SLOW_AFTER, TURN_MAX};
+use super::search::{ANSWER_TIMEOUT, PARALLEL_MAX, SLOW_AFTER, TURN_MAX};
 use crate::admission::Standing;
-use crate::peer::PeerInfo;
+use crate::net::Host;
 use crate::time::{Duration, Time};
 use crate::torrent::places::SILENT_MAX;
 use crate::wire::{metadata_pieces, metadata_range};
 use std::collections::{BTreeMap, VecDeque};
-use std::net::SocketAddr;
 
 /// How many requests a host is sent within any second, over however many connections, and how many a peer may owe answers to.
 pub const REQUESTS_PER_S_MAX: usize = 10;
@@ -58,38 +57,33 @@ impl Assembly {
 /// A connected peer.
 #[derive(Debug)]
 pub(super) struct Source {
-    pub(super) info: PeerInfo,
-    pub(super) listen_addr: Option<SocketAddr>,
+    pub(super) host: Host,
     pub(super) connected_at: Time,
-    /// Its number for messages of the exchange, and the size that it claims.
-    offer: Option<(u8, u32)>,
+    /// The size that it claims.
+    offer: Option<u32>,
     assembly: Option<Assembly>,
     useful_at: Time,
     rejects: u32,
     rests_until: Time,
-    /// When it last told of other peers.
-    pub(super) exchanged_at: Option<Time>,
 }
 
 impl Source {
-    pub(super) fn new(info: PeerInfo, now: Time) -> Source {
+    pub(super) fn new(host: Host, now: Time) -> Source {
         Source {
-            listen_addr: (!info.inbound).then_some(info.addr),
-            info,
+            host,
             connected_at: now,
             offer: None,
             assembly: None,
             useful_at: now,
             rejects: 0,
             rests_until: now,
-            exchanged_at: None,
         }
     }
 
     /// It says that it has metadata of this size. What it says later does not count once it is being asked.
-    pub(super) fn offer(&mut self, now: Time, id: u8, size: u32) {
+    pub(super) fn offer(&mut self, now: Time, size: u32) {
         if self.assembly.is_none() {
-            self.offer = Some((id, size));
+            self.offer = Some(size);
             self.useful_at = now;
         }
     }
@@ -104,12 +98,12 @@ impl Source {
         }
     }
 
-    pub(super) fn metadata_id(&self) -> Option<u8> {
-        self.offer.map(|(id, _)| id)
+    pub(super) fn has_offer(&self) -> bool {
+        self.offer.is_some()
     }
 
     pub(super) fn offered_bytes(&self) -> u64 {
-        self.offer.map_or(0, |(_, size)| size.into())
+        self.offer.map_or(0, u64::from)
     }
 
     /// Offers something, and is not asked for it yet.
@@ -136,13 +130,20 @@ impl Source {
         self.begun_at().is_some_and(is_fresh)
     }
 
-    /// Owes a handshake or an answer for too long.
-    pub(super) fn is_late(&self, now: Time) -> bool {
-        match &self.assembly {
-            None => self.offer.is_none() && now.since(self.connected_at) >= ANSWER_TIMEOUT,
-            // An answer to one question excuses none of the others.
-            Some(assembly) => assembly.asked.values().any(|&at| now.since(at) >= ANSWER_TIMEOUT),
-        }
+    /// Has not said for too long what it offers.
+    pub(super) fn owes_handshake(&self, now: Time) -> bool {
+        self.offer.is_none() && now.since(self.connected_at) >= ANSWER_TIMEOUT
+    }
+
+    /// Owes an answer for too long. One to another question excuses nothing.
+    pub(super) fn owes_answer(&self, now: Time) -> bool {
+        let asked = self.assembly.iter().flat_map(|assembly| assembly.asked.values());
+        asked.into_iter().any(|&at| now.since(at) >= ANSWER_TIMEOUT)
+    }
+
+    /// Forgets what it has sent.
+    pub(super) fn drop_assembly(&mut self) {
+        self.assembly = None;
     }
 
     /// What it has sent, if it offers metadata of this size.
@@ -152,12 +153,12 @@ impl Source {
     }
 
     pub(super) fn offers(&self, size: u32) -> bool {
-        self.offer.is_some_and(|(_, offered)| offered == size)
+        self.offer == Some(size)
     }
 
     /// From now on it is asked, as the `nth` of [`PARALLEL_MAX`] that offer the same size.
     pub(super) fn begin(&mut self, now: Time, nth: usize) {
-        let count = self.offer.map_or(0, |(_, size)| metadata_pieces(size));
+        let count = self.offer.map_or(0, metadata_pieces);
         self.useful_at = now;
         self.assembly = Some(Assembly {
             begun_at: now,
@@ -201,7 +202,7 @@ impl Source {
 
     /// A piece has come.
     pub(super) fn received(&mut self, now: Time, piece: u32, total_size: u32, bytes: &[u8]) -> Outcome {
-        let (Some((_, size)), Some(assembly)) = (self.offer, &mut self.assembly) else {
+        let (Some(size), Some(assembly)) = (self.offer, &mut self.assembly) else {
             return Outcome::Unasked;
         };
         if assembly.asked.remove(&piece).is_none() {

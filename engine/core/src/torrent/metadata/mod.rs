@@ -1,0 +1,262 @@
+//! The info dictionary (BEP 9): it is served to peers that have only its hash, and got from peers by a torrent that begins without.
+//!
+//! Until it is here a torrent has no pieces. It dials, takes connections and exchanges peers as at any time; what peers say
+//! of pieces meanwhile is kept ([`claims`]) and heard when [`Torrent::handle_metadata`] has said how many there are.
+
+mod claims;
+mod search;
+mod source;
+
+use super::{Action, CloseReason, Event, Torrent};
+use crate::admission::Standing;
+use crate::bitfield::Bitfield;
+use crate::geometry::Geometry;
+use crate::id::PeerKey;
+use crate::net::Host;
+use crate::padding::Padding;
+use crate::peer::budget::Cost;
+use crate::time::Time;
+use crate::wire::{Extension, Message, MetadataMessage, metadata_pieces, metadata_range};
+pub use claims::{BITFIELDS_LEN_MAX, CLAIMED_MAX};
+pub(super) use search::Search;
+use search::Verdict;
+pub use search::{ANSWER_TIMEOUT, ASSEMBLIES_LEN_MAX, METADATA_LEN_MAX, PARALLEL_MAX, SPOILED_MAX};
+pub use source::REQUESTS_PER_S_MAX;
+use std::sync::Arc;
+
+/// How often over a peer may fetch the metadata, before it is told no.
+const COPIES_MAX: u32 = 3;
+/// How many pieces of the metadata a peer may have asked for and not been sent yet; beyond that it is told no.
+pub const METADATA_ASKED_MAX: usize = 256;
+/// With more pieces than this already here, peers hear of them when they connect anew.
+const HAVES_TOLD_MAX: u32 = 4_096;
+
+/// What a torrent is, once its metadata is known.
+#[derive(Clone, Debug)]
+pub struct Content {
+    /// The raw info dictionary.
+    pub metadata: Arc<[u8]>,
+    /// How its bytes divide into pieces.
+    pub geometry: Geometry,
+    /// The pieces that are verified and written.
+    pub have: Bitfield,
+    /// Which of its bytes are padding.
+    pub padding: Padding,
+    /// Only its trackers and the user may name peers (BEP 27).
+    pub private: bool,
+}
+
+impl Torrent {
+    /// Whether the torrent knows what it is. Until it does it has no pieces.
+    pub fn has_metadata(&self) -> bool {
+        self.search.is_none()
+    }
+
+    /// How long the metadata is by the word of most of those who offer more than [`METADATA_LEN_MAX`], in bytes, and how many hosts
+    /// say so; `None` while anybody offers less.
+    ///
+    /// Any of them may lie, so this is a reason to tell the user, and none to give up: an honest peer may come yet.
+    pub fn metadata_too_long(&self) -> Option<(u32, usize)> {
+        self.search.as_ref()?.too_long()
+    }
+
+    /// Whether a connected peer offers metadata of a length that is taken.
+    pub fn is_metadata_offered(&self) -> bool {
+        self.search.as_ref().is_some_and(Search::is_offered)
+    }
+
+    /// Bytes of metadata that are held and not verified.
+    pub fn metadata_held(&self) -> u64 {
+        self.search.as_ref().map_or(0, Search::held_bytes)
+    }
+
+    /// The extension messages that we take.
+    pub(super) fn extensions(&self) -> impl Iterator<Item = Extension> + use<> {
+        let metadata =
+            (self.config.metadata.is_some() || self.search.is_some()).then_some(Extension::Metadata);
+        [Extension::DontHave, Extension::UploadOnly]
+            .into_iter()
+            .chain(metadata)
+            .chain(self.exchange_extension())
+    }
+
+    /// Bytes in the metadata that we serve.
+    pub(super) fn metadata_size(&self) -> Option<u32> {
+        self.config.metadata.as_ref().and_then(|bytes| u32::try_from(bytes.len()).ok())
+    }
+
+    /// A message of the metadata exchange.
+    pub(super) fn on_metadata(&mut self, now: Time, key: PeerKey, payload: &[u8]) {
+        match MetadataMessage::decode(payload) {
+            Ok(Some(MetadataMessage::Request(piece))) => self.on_metadata_request(now, key, piece),
+            Ok(Some(message)) if self.search.is_some() => self.on_metadata_answer(now, key, message),
+            Err(_) if self.search.is_some() => self.close(now, key, CloseReason::BadMetadata),
+            _ => drop(self.charge(now, key, Cost::Refused)),
+        }
+    }
+
+    fn on_metadata_request(&mut self, now: Time, key: PeerKey, piece: u32) {
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        let Some(id) = peer.metadata_id else {
+            self.charge(now, key, Cost::Refused);
+            return;
+        };
+        let total_size = self.config.metadata.as_ref().map_or(0, |bytes| bytes.len() as u32);
+        let may_have = peer.metadata_sent < metadata_pieces(total_size) * COPIES_MAX
+            && peer.metadata_asked.len() < METADATA_ASKED_MAX;
+        if may_have && metadata_range(total_size, piece).is_some() {
+            peer.metadata_sent += 1;
+            peer.metadata_asked.push_back(piece);
+            return self.actions.push_back(Action::Upload(key));
+        }
+        if self.charge(now, key, Cost::Refused) {
+            self.send(now, key, Message::Extended { id, payload: MetadataMessage::Reject(piece).encode() });
+        }
+    }
+
+    fn on_metadata_answer(&mut self, now: Time, key: PeerKey, message: MetadataMessage<'_>) {
+        let Some(search) = &mut self.search else { return };
+        let (was_asked, verdict) = match message {
+            MetadataMessage::Data { piece, total_size, bytes } => {
+                search.on_data(now, key, (piece, total_size, bytes))
+            }
+            MetadataMessage::Reject(piece) => (true, search.on_reject(now, key, piece)),
+            MetadataMessage::Request(_) => return,
+        };
+        if !was_asked {
+            self.charge(now, key, Cost::Refused);
+        }
+        self.carry_out(now, verdict);
+    }
+
+    /// The next piece of the metadata to send to this peer, as a message that is taken to be sent now; `None` if it waits for none.
+    pub fn next_metadata(&mut self, now: Time, key: PeerKey) -> Option<Message> {
+        let (bytes, total_size) = (self.config.metadata.as_ref()?, self.metadata_size()?);
+        let peer = self.peers.get_mut(key)?;
+        let piece = peer.metadata_asked.pop_front()?;
+        let (id, range) = (peer.metadata_id?, metadata_range(total_size, piece)?);
+        peer.sent_at = now;
+        let data = MetadataMessage::Data { piece, total_size, bytes: &bytes[range] };
+        Some(Message::Extended { id, payload: data.encode() })
+    }
+
+    /// A peer has come, while the metadata is searched for.
+    pub(super) fn search_joined(&mut self, now: Time, key: PeerKey) {
+        if let (Some(search), Some(peer)) = (&mut self.search, self.peers.get(key)) {
+            search.joined(now, key, Host::of(peer.info.addr));
+        }
+    }
+
+    /// A peer has said what it offers.
+    pub(super) fn search_offer(&mut self, now: Time, key: PeerKey, size: Option<u32>) {
+        let has_id = self.peers.get(key).is_some_and(|peer| peer.metadata_id.is_some());
+        let Some(search) = &mut self.search else { return };
+        match search.on_offer(now, key, has_id, size) {
+            // Whoever has pieces will be of use.
+            Some(Verdict::Close(_, CloseReason::NoMetadata)) if search.claims.has_some(key) => {}
+            verdict => self.carry_out(now, verdict),
+        }
+    }
+
+    /// A peer says something of pieces while nobody knows them.
+    pub(super) fn claim(&mut self, now: Time, key: PeerKey, message: &Message) {
+        if self.search.as_mut().is_some_and(|search| !search.claims.note(key, message)) {
+            self.charge(now, key, Cost::Nothing);
+        }
+    }
+
+    /// What a peer is good for while the metadata is searched for.
+    pub(super) fn search_standing(&self, now: Time, key: PeerKey) -> Option<Standing> {
+        Some(self.search.as_ref()?.standing(now, key))
+    }
+
+    /// Time has passed.
+    pub(super) fn tick_search(&mut self, now: Time) {
+        let Some(search) = &mut self.search else { return };
+        let claims = std::mem::take(&mut search.claims);
+        let verdicts = search.tick(now, |key| claims.has_some(key));
+        search.claims = claims;
+        verdicts.into_iter().for_each(|verdict| self.carry_out(now, Some(verdict)));
+        self.ask_for_metadata(now);
+    }
+
+    /// Asks whoever is to be asked now.
+    pub(super) fn ask_for_metadata(&mut self, now: Time) {
+        let Some(search) = &mut self.search else { return };
+        self.work.set(self.work.get() + self.peers.len() as u64);
+        let (requests, verdict) = search.requests(now);
+        for (key, payload) in requests {
+            if let Some(id) = self.peers.get(key).and_then(|peer| peer.metadata_id) {
+                self.send(now, key, Message::Extended { id, payload });
+            }
+        }
+        self.carry_out(now, verdict);
+    }
+
+    fn carry_out(&mut self, now: Time, verdict: Option<Verdict>) {
+        match verdict {
+            None => {}
+            Some(Verdict::Close(key, reason)) => self.close(now, key, reason),
+            Some(Verdict::Ban(key)) => {
+                if let Some(addr) = self.addr_of(key) {
+                    self.ban(now, addr, key, CloseReason::WrongMetadata);
+                }
+            }
+            Some(Verdict::Found(bytes)) => self.events.push_back(Event::MetadataReceived(bytes)),
+        }
+    }
+
+    /// The metadata is known: the torrent has pieces from now on. What peers have said of them is heard, and they are told what we
+    /// have. In a private torrent only those stay whom a tracker or the user named (BEP 27).
+    ///
+    /// # Panics
+    /// If it was known before.
+    pub fn handle_metadata(&mut self, now: Time, content: Content) {
+        let mut search = self.search.take().expect("a torrent without metadata");
+        self.config.metadata = Some(content.metadata);
+        self.config.padding = content.padding;
+        self.set_content(content.geometry, content.have);
+        if content.private {
+            self.config.exchange = false;
+            self.part_with_unnamed(now);
+        }
+        let keys: Vec<PeerKey> = self.peers.keys().collect();
+        for &key in &keys {
+            let Some(peer) = self.peers.get_mut(key) else { continue };
+            peer.have = Bitfield::empty(self.geometry.pieces());
+            peer.counted = self.picker.peer_joined(&peer.have);
+        }
+        for key in keys {
+            self.send_initial_again(now, key);
+            let claim = search.claims.take(key);
+            if claim.is_cut {
+                self.close(now, key, CloseReason::PieceLost);
+            }
+            claim.pieces.iter().chain(&claim.more).for_each(|message| self.handle_claim(now, key, message));
+        }
+        self.refill_all = true;
+        self.slots_due = true;
+        self.unsettled = Some(now);
+        self.wake(now);
+    }
+
+    fn handle_claim(&mut self, now: Time, key: PeerKey, message: &Message) {
+        match message {
+            Message::Have(piece) => self.on_have(now, key, *piece),
+            Message::AllowedFast(piece) => self.on_allowed_fast(now, key, *piece),
+            _ => self.on_pieces(now, key, message),
+        }
+    }
+
+    /// Tells a peer that is here already what we have by now.
+    fn send_initial_again(&mut self, now: Time, key: PeerKey) {
+        let have = self.picker.have();
+        if have.count() > HAVES_TOLD_MAX {
+            return self.close(now, key, CloseReason::PieceLost);
+        }
+        let pieces: Vec<_> = have.iter().collect();
+        self.send_extension_handshake(now, key);
+        pieces.into_iter().for_each(|piece| self.send(now, key, Message::Have(piece)));
+        self.send_allowed_fast(now, key);
+    }
+}

@@ -1,0 +1,280 @@
+//! The search for the info dictionary of a torrent of which only the info-hash is known (BEP 9).
+//!
+//! Nothing that a peer sends can be checked before the whole is there. So each peer has an assembly of its own, of the size that it
+//! claims: the first whose SHA-1 is right ends the search, and one that is wrong can be the fault of nobody but the peer
+//! that sent it. Peers that claim the same size begin at different pieces, and what they have sent together is tried as soon
+//! as it is whole, which is quick among honest ones; when it is wrong, nothing is lost, and nobody is blamed. A liar costs
+//! its own connection and no more: others are asked at the same time, none is asked more than [`REQUESTS_PER_S_MAX`](super::REQUESTS_PER_S_MAX) times a
+//! second, however often it connects, and what all assemblies may come to is limited.
+
+use super::claims::Claims;
+use super::source::{Outcome, Source};
+use crate::admission::Standing;
+use crate::id::{InfoHash, PeerKey};
+use crate::net::Host;
+use crate::time::{Duration, Time};
+use crate::torrent::CloseReason;
+use crate::wire::{MetadataMessage, metadata_pieces};
+use sha1::{Digest, Sha1};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+/// How long an info dictionary that peers offer may be, in bytes.
+pub const METADATA_LEN_MAX: u32 = 32 * 1024 * 1024;
+/// What all assemblies together may come to, in bytes.
+pub const ASSEMBLIES_LEN_MAX: u64 = 2 * METADATA_LEN_MAX as u64;
+/// How many peers that have not been found slow are asked at a time.
+pub const PARALLEL_MAX: usize = 4;
+/// How long a peer counts as one of these at most, so that those who drip do not keep others waiting.
+pub const TURN_MAX: Duration = Duration::from_secs(4);
+/// A peer that has sent nothing for so long is slow.
+pub const SLOW_AFTER: Duration = Duration::from_secs(2);
+/// How many sizes are remembered of which what peers sent together was wrong.
+pub const SPOILED_MAX: usize = 256;
+/// How long a peer may take over its extension handshake, and over an answer.
+pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(8);
+/// How long a peer may take in all while others wait for the memory that it was given.
+pub const ASSEMBLY_TIME_MAX: Duration = Duration::from_secs(240);
+/// Of how many hosts it is remembered that they offer more than [`METADATA_LEN_MAX`].
+const OVERSIZED_MAX: usize = 64;
+/// How often the time is looked at while somebody is connected.
+pub const SEARCH_TICK: Duration = Duration::from_millis(100);
+
+/// What follows from a message of the exchange, or from time.
+#[derive(Debug)]
+pub(super) enum Verdict {
+    /// The connection ends.
+    Close(PeerKey, CloseReason),
+    /// It sent what is wrong from end to end.
+    Ban(PeerKey),
+    /// The info dictionary.
+    Found(Vec<u8>),
+}
+
+/// The search for one torrent's info dictionary, among its connected peers.
+#[derive(Debug)]
+pub(in crate::torrent) struct Search {
+    info_hash: InfoHash,
+    sources: BTreeMap<PeerKey, Source>,
+    /// When each host was sent the requests of the last second.
+    sent: BTreeMap<Host, VecDeque<Time>>,
+    /// Sizes of which the pieces of several peers together were wrong.
+    spoiled: BTreeSet<u32>,
+    /// Hosts that offered too long a dictionary, and how long.
+    oversized: BTreeMap<Host, u32>,
+    /// What peers say of pieces meanwhile.
+    pub(super) claims: Claims,
+    is_over: bool,
+    tick_at: Option<Time>,
+}
+
+impl Search {
+    pub(in crate::torrent) fn new(info_hash: InfoHash) -> Search {
+        Search {
+            info_hash,
+            sources: BTreeMap::new(),
+            sent: BTreeMap::new(),
+            spoiled: BTreeSet::new(),
+            oversized: BTreeMap::new(),
+            claims: Claims::default(),
+            is_over: false,
+            tick_at: None,
+        }
+    }
+
+    /// A peer is here.
+    pub(super) fn joined(&mut self, now: Time, key: PeerKey, host: Host) {
+        self.sources.insert(key, Source::new(host, now));
+        self.tick_at.get_or_insert(now + SEARCH_TICK);
+    }
+
+    /// A peer has left.
+    pub(in crate::torrent) fn left(&mut self, key: PeerKey) {
+        self.sources.remove(&key);
+        self.claims.forget(key);
+    }
+
+    /// When to look at the time again.
+    pub(in crate::torrent) fn poll_timeout(&self) -> Option<Time> {
+        self.tick_at.filter(|_| !self.is_over && !self.sources.is_empty())
+    }
+
+    /// How long the dictionary is by the word of most of those who offer more than [`METADATA_LEN_MAX`], in bytes, and how many
+    /// hosts say so; `None` while anybody offers less.
+    pub(super) fn too_long(&self) -> Option<(u32, usize)> {
+        if self.is_offered() {
+            return None;
+        }
+        let mut votes = BTreeMap::<u32, usize>::new();
+        self.oversized.values().for_each(|&size| *votes.entry(size).or_default() += 1);
+        votes.into_iter().max_by_key(|&(_, hosts)| hosts)
+    }
+
+    /// Whether a connected peer offers a dictionary of a length that is taken.
+    pub(super) fn is_offered(&self) -> bool {
+        self.sources.values().any(Source::has_offer)
+    }
+
+    /// Bytes of metadata that are held.
+    pub(super) fn held_bytes(&self) -> u64 {
+        self.sources.values().map(Source::held_bytes).sum()
+    }
+
+    /// What a peer is good for while the search goes on.
+    pub(super) fn standing(&self, now: Time, key: PeerKey) -> Standing {
+        match self.sources.get(&key) {
+            Some(_) if self.is_over => Standing::Waiting,
+            Some(source) => source.standing(now),
+            None => Standing::Useless,
+        }
+    }
+
+    /// The peer's extension handshake, with the number of the message and the size, if it has named them.
+    pub(super) fn on_offer(
+        &mut self,
+        now: Time,
+        key: PeerKey,
+        has_id: bool,
+        size: Option<u32>,
+    ) -> Option<Verdict> {
+        let source = self.sources.get_mut(&key).filter(|_| !self.is_over)?;
+        match size.filter(|_| has_id) {
+            Some(size) if size > METADATA_LEN_MAX => {
+                if self.oversized.len() < OVERSIZED_MAX || self.oversized.contains_key(&source.host) {
+                    self.oversized.insert(source.host, size);
+                }
+                Some(Verdict::Close(key, CloseReason::MetadataSize { size }))
+            }
+            Some(size) => {
+                source.offer(now, size);
+                None
+            }
+            // It may have some the next time.
+            None => Some(Verdict::Close(key, CloseReason::NoMetadata)),
+        }
+    }
+
+    /// A peer does not send a piece.
+    pub(super) fn on_reject(&mut self, now: Time, key: PeerKey, piece: u32) -> Option<Verdict> {
+        let is_worth_more = self.sources.get_mut(&key).is_none_or(|source| source.rejected(now, piece));
+        (!is_worth_more && !self.is_over).then_some(Verdict::Close(key, CloseReason::NoMetadata))
+    }
+
+    /// A piece has come. Whether it was asked for, and what follows.
+    pub(super) fn on_data(
+        &mut self,
+        now: Time,
+        key: PeerKey,
+        data: (u32, u32, &[u8]),
+    ) -> (bool, Option<Verdict>) {
+        let (piece, total_size, bytes) = data;
+        let Some(source) = self.sources.get_mut(&key).filter(|_| !self.is_over) else { return (true, None) };
+        match source.received(now, piece, total_size, bytes) {
+            Outcome::Unasked => (false, None),
+            Outcome::More => (true, self.try_together(total_size)),
+            Outcome::Wrong => (true, Some(Verdict::Close(key, CloseReason::BadMetadata))),
+            Outcome::Whole(bytes) if self.is_right(&bytes) => (true, Some(self.end(bytes))),
+            Outcome::Whole(_) => {
+                // Without its part it may be right.
+                self.spoiled.clear();
+                (true, Some(Verdict::Ban(key)))
+            }
+        }
+    }
+
+    fn is_right(&self, bytes: &[u8]) -> bool {
+        InfoHash(Sha1::digest(bytes).into()) == self.info_hash
+    }
+
+    fn end(&mut self, bytes: Vec<u8>) -> Verdict {
+        self.is_over = true;
+        self.sources.values_mut().for_each(Source::drop_assembly);
+        Verdict::Found(bytes)
+    }
+
+    /// Looks whether what all peers that claim this size have sent is it, once that is whole.
+    fn try_together(&mut self, size: u32) -> Option<Verdict> {
+        let parts: Vec<&[Option<Box<[u8]>>]> =
+            self.sources.values().filter_map(|source| source.pieces_of(size)).collect();
+        let held: u64 = self.sources.values().filter(|s| s.offers(size)).map(Source::held_bytes).sum();
+        if parts.len() < 2 || held < size.into() || self.spoiled.contains(&size) {
+            return None;
+        }
+        let piece = |nth: usize| parts.iter().find_map(|pieces| pieces.get(nth)?.as_deref());
+        let whole: Option<Vec<&[u8]>> = (0..metadata_pieces(size) as usize).map(piece).collect();
+        let bytes = whole?.concat();
+        if self.is_right(&bytes) {
+            return Some(self.end(bytes));
+        }
+        if self.spoiled.len() >= SPOILED_MAX {
+            self.spoiled.clear();
+        }
+        self.spoiled.insert(size);
+        None
+    }
+
+    /// Time has passed: those that owe something for too long are left. `keeps` says whether a peer is of use without metadata.
+    pub(super) fn tick(&mut self, now: Time, keeps: impl Fn(PeerKey) -> bool) -> Vec<Verdict> {
+        if self.is_over || self.tick_at.is_none_or(|at| now < at) {
+            return Vec::new();
+        }
+        self.tick_at = Some(now + SEARCH_TICK);
+        let late = self
+            .sources
+            .iter()
+            .filter(|(key, source)| source.owes_answer(now) || source.owes_handshake(now) && !keeps(**key));
+        let reason = CloseReason::TimedOut { seconds: ANSWER_TIMEOUT.as_secs() };
+        late.map(|(key, _)| Verdict::Close(*key, reason.clone())).collect()
+    }
+
+    /// What to ask whom for now, after every input: turns are given, and requests made. A peer that has had its turn for too long
+    /// while others wait is parted with.
+    pub(super) fn requests(&mut self, now: Time) -> (Vec<(PeerKey, Vec<u8>)>, Option<Verdict>) {
+        if self.is_over || self.sources.is_empty() {
+            return Default::default();
+        }
+        let gone = self.give_turns(now);
+        self.sent.retain(|_, sent| {
+            sent.retain(|at| now.since(*at) <= Duration::from_secs(1));
+            !sent.is_empty()
+        });
+        let mut requests = Vec::new();
+        for (&key, source) in &mut self.sources {
+            let sent = self.sent.entry(source.host).or_default();
+            let pieces = source.requests(now, sent);
+            requests.extend(pieces.iter().map(|&piece| (key, MetadataMessage::Request(piece).encode())));
+        }
+        (requests, gone)
+    }
+
+    /// Begins to ask those who wait, the first to come first, as far as there is room.
+    fn give_turns(&mut self, now: Time) -> Option<Verdict> {
+        let mut brisk = self.sources.values().filter(|source| source.is_brisk(now)).count();
+        let mut claimed: u64 = self.sources.values().map(Source::claimed_bytes).sum();
+        let waiting = self.sources.iter().filter(|(_, source)| source.is_waiting());
+        let mut waiting: Vec<(Time, PeerKey, u64)> =
+            waiting.map(|(key, source)| (source.connected_at, *key, source.offered_bytes())).collect();
+        waiting.sort_unstable();
+        for (_, key, size) in waiting {
+            if brisk >= PARALLEL_MAX {
+                break;
+            }
+            if claimed + size > ASSEMBLIES_LEN_MAX {
+                return self.longest_turn(now);
+            }
+            let alike = self.sources.values().filter(|s| s.begun_at().is_some() && s.offered_bytes() == size);
+            let nth = alike.count();
+            if let Some(source) = self.sources.get_mut(&key) {
+                source.begin(now, nth % PARALLEL_MAX);
+                (brisk, claimed) = (brisk + 1, claimed + size);
+            }
+        }
+        None
+    }
+
+    /// The peer that has had its turn for longest, if that is too long.
+    fn longest_turn(&self, now: Time) -> Option<Verdict> {
+        let begun = self.sources.iter().filter_map(|(key, source)| Some((source.begun_at()?, *key)));
+        let (_, key) = begun.min().filter(|(begun_at, _)| now.since(*begun_at) >= ASSEMBLY_TIME_MAX)?;
+        Some(Verdict::Close(key, CloseReason::TimedOut { seconds: ASSEMBLY_TIME_MAX.as_secs() }))
+    }
+}
