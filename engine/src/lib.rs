@@ -34,8 +34,8 @@ mod storage;
 pub use error::{Error, ErrorKind};
 pub use http::fetch;
 pub use session::{
-    AddTorrent, DhtOptions, Event, EventReceiver, FetchMetadata, FetchStatus, Fetched, Fetching, Mode,
-    PeerStats, Session, SessionOptions, State, TorrentHandle, TorrentStats, TrackerStats, Waiting,
+    AddTorrent, DhtOptions, Event, EventReceiver, Mode, PeerStats, Session, SessionOptions, Source, State,
+    TorrentHandle, TorrentStats, TrackerStats, Waiting,
 };
 pub use storage::{SpaceBudget, StorageError, verify};
 pub use swarm_core as core;

@@ -10,7 +10,7 @@ use std::rc::Rc;
 use swarm_core::geometry::BLOCK_LEN;
 use swarm_core::id::{BlockRef, PeerKey};
 use swarm_core::time::Time;
-use swarm_core::wire::{DecodeLimits, Message};
+use swarm_core::wire::Message;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
@@ -52,8 +52,7 @@ pub(crate) async fn run(
     stream: TcpStream,
     wake: Rc<Notify>,
 ) -> String {
-    let pieces = torrent.pieces();
-    let mut input = Input { reader: Reader::new(DecodeLimits::for_pieces(pieces)), in_debt: false };
+    let mut input = Input { reader: Reader::new(torrent.decode_limits()), in_debt: false };
     let mut ahead = Ahead::new(&stream);
     let mut reading = ReadWait::Socket;
     loop {
@@ -127,6 +126,8 @@ fn read(
     input: &mut Input,
 ) -> io::Result<Option<ReadWait>> {
     let Input { reader, in_debt } = input;
+    // While the metadata is searched for nobody knows how many pieces there are.
+    reader.set_limits(torrent.decode_limits());
     for _ in 0..READS_IN_A_ROW {
         if torrent.is_backed_up(key) {
             return Ok(Some(ReadWait::Peer));

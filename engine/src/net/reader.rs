@@ -73,6 +73,11 @@ impl Reader {
         Reader { limits, carry: Vec::new(), filling: None, gathering: None }
     }
 
+    /// From now on these are the limits of messages.
+    pub(crate) fn set_limits(&mut self, limits: DecodeLimits) {
+        self.limits = limits;
+    }
+
     /// Reads once, at most `limit` bytes, and hands on what is whole. Returns how many bytes of payload came.
     pub(crate) fn read(
         &mut self,

@@ -2,14 +2,14 @@
 
 use super::announce_udp;
 use super::hub::Hub;
-use super::options::AddTorrent;
+use super::options::{AddTorrent, Source};
 use super::torrent::TorrentShell;
 use crate::http::{self, HttpError};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
-use swarm_core::id::{InfoHash, PeerId};
+use swarm_core::id::PeerId;
 use swarm_core::rng::Rng;
 use swarm_core::time::Time;
 use swarm_core::tracker::announcer::{
@@ -32,23 +32,14 @@ pub(super) struct Announcing {
 
 impl Announcing {
     pub(super) fn new(hub: &Hub, options: &AddTorrent, peer_id: PeerId, rng: Rng) -> Announcing {
-        let by_metainfo: &[Vec<String>] =
-            if options.use_metainfo_trackers { &options.metainfo.trackers } else { &[] };
-        let named = Named { by_metainfo, by_user: &options.trackers };
-        let info = &options.metainfo.info;
-        Announcing::of(hub, info.info_hash, peer_id, options.announce_interval_min, info.private, named, rng)
-    }
-
-    /// Of a torrent of which no more needs to be known than its info-hash.
-    pub(super) fn of(
-        hub: &Hub,
-        info_hash: InfoHash,
-        peer_id: PeerId,
-        interval_min: Duration,
-        private: bool,
-        named: Named<'_>,
-        rng: Rng,
-    ) -> Announcing {
+        let (info_hash, interval_min) = (options.source.info_hash(), options.announce_interval_min);
+        let by_metainfo = match &options.source {
+            _ if !options.use_metainfo_trackers => Vec::new(),
+            Source::Metainfo(metainfo) => metainfo.trackers.clone(),
+            Source::Magnet(magnet) => magnet.trackers.iter().map(|url| vec![url.clone()]).collect(),
+        };
+        let private = options.source.metainfo().is_some_and(|metainfo| metainfo.info.private);
+        let named = Named { by_metainfo: &by_metainfo, by_user: &options.trackers };
         let mut ports = BTreeMap::new();
         for addr in &hub.listening {
             ports.entry(Family::of_ip(addr.ip())).or_insert(addr.port());
@@ -67,6 +58,11 @@ impl Announcing {
 
     pub(super) fn stop(&mut self, now: Time) {
         self.announcer.handle_stop(now);
+    }
+
+    /// The torrent turns out to be private: one tracker is asked at a time (BEP 27).
+    pub(super) fn keep_private(&mut self) {
+        self.announcer.handle_private();
     }
 
     pub(super) fn completed(&mut self, now: Time) {

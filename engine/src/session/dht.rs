@@ -81,6 +81,12 @@ impl Schedule {
         }
     }
 
+    fn remove(&mut self, hash: InfoHash) {
+        if let Some(at) = self.at.remove(&hash) {
+            self.order.remove(&(at, hash));
+        }
+    }
+
     fn pop(&mut self, now: Instant) -> Option<InfoHash> {
         let (at, hash) = *self.order.first()?;
         if at > now {
@@ -107,6 +113,11 @@ impl SessionDht {
     pub(crate) fn announce(&self, hash: InfoHash) {
         self.schedule.borrow_mut().set(hash, Instant::now());
         self.wake.notify_one();
+    }
+
+    /// A torrent is not announced any more.
+    pub(super) fn forget(&self, hash: InfoHash) {
+        self.schedule.borrow_mut().remove(hash);
     }
 
     /// There are nodes to ask: what has been in vain so far is tried again now.
@@ -177,7 +188,7 @@ impl SessionDht {
     }
 
     fn start_announce(&self, hub: &Hub, hash: InfoHash) {
-        let Some(swarm) = hub.swarm(hash) else {
+        let Some(swarm) = hub.torrent(hash).filter(|torrent| !torrent.is_private()) else {
             self.rounds.borrow_mut().remove(&hash);
             return;
         };
@@ -196,7 +207,7 @@ impl SessionDht {
     fn on_event(&self, hub: &Hub, nth: usize, event: Event) {
         match event {
             Event::Peers { info_hash, peers, by, .. } => {
-                if let Some(swarm) = hub.swarm(info_hash) {
+                if let Some(swarm) = hub.torrent(info_hash) {
                     tracing::debug!(%info_hash, %by, peers = peers.len(), "the DHT names peers");
                     swarm.handle_addresses(&peers, Origin::Dht(by.ip()));
                 }
@@ -221,7 +232,7 @@ impl SessionDht {
     /// An announcement is over on one network.
     fn on_announced(&self, hub: &Hub, hash: InfoHash, stored: usize) {
         self.wake.notify_one();
-        let is_lonely = hub.swarm(hash).is_some_and(|swarm| swarm.is_lonely());
+        let is_lonely = hub.torrent(hash).is_some_and(|swarm| swarm.is_lonely());
         let (in_vain, longest) = {
             let mut rounds = self.rounds.borrow_mut();
             let round = rounds.entry(hash).or_default();
@@ -340,23 +351,17 @@ pub(super) fn start(hub: &Rc<Hub>) {
 impl TorrentShell {
     /// The session's node, unless there is none or the torrent is private (BEP 27).
     pub(crate) fn dht(&self) -> Option<Rc<SessionDht>> {
-        self.hub.dht.borrow().clone().filter(|_| !self.metainfo.info.private)
+        self.hub.dht.borrow().clone().filter(|_| !self.is_private())
     }
 
     /// Tells the DHT that we are here; the first time also of the nodes that the metainfo names.
     pub(super) fn announce_on_dht(&self, with_nodes: bool) {
         let Some(dht) = self.dht() else { return };
-        dht.announce(self.metainfo.info.info_hash);
-        if with_nodes && !self.metainfo.nodes.is_empty() {
-            let hosts: Vec<String> =
-                self.metainfo
-                    .nodes
-                    .iter()
-                    .take(swarm_core::dht::BUCKET_LEN_MAX)
-                    .map(|(host, port)| {
-                        if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
-                    })
-                    .collect();
+        dht.announce(self.info_hash);
+        let nodes = self.options.source.metainfo().map(|metainfo| &metainfo.nodes[..]).unwrap_or_default();
+        if with_nodes && !nodes.is_empty() {
+            let nodes = nodes.iter().take(swarm_core::dht::BUCKET_LEN_MAX);
+            let hosts: Vec<String> = nodes.map(|(host, port)| host_and_port(host, *port)).collect();
             spawn_local(async move { dht.join(&hosts).await });
         }
     }
@@ -390,6 +395,7 @@ impl TorrentShell {
     /// Whether it wants data and has nobody to ask.
     pub(super) fn is_lonely(&self) -> bool {
         let inner = self.inner.borrow();
-        !inner.core.is_complete() && inner.core.peers().next().is_none()
+        // Whoever is connected may have no metadata, or lie.
+        !inner.core.has_metadata() || !inner.core.is_complete() && inner.core.peers().next().is_none()
     }
 }

@@ -136,7 +136,7 @@ fn block_digests(geometry: &Geometry, buffer: &crate::buffer::PieceBuffer) -> Ve
 
 impl TorrentShell {
     pub(super) fn submit(&self, lane: Lane, job: impl FnOnce(&Storage) -> DiskResult + Send + 'static) {
-        let (storage, tx) = (Arc::clone(&self.storage), self.disk_results.clone());
+        let (storage, tx) = (Arc::clone(&self.content().storage), self.disk_results.clone());
         self.jobs.set(self.jobs.get() + 1);
         self.hub.workers.submit(lane, move || {
             let result = catch_unwind(AssertUnwindSafe(|| job(&storage)));
@@ -251,7 +251,7 @@ impl TorrentShell {
         };
         let is_written = matches!(result, PieceResult::Written { .. });
         inner.core.handle_piece_result(now, piece, result);
-        if is_written && !self.storage.has(piece) {
+        if is_written && !self.content().storage.has(piece) {
             // Its file was found changed while it was written.
             self.take_back(inner, now, piece);
         }
@@ -319,7 +319,7 @@ impl TorrentShell {
         let now = self.hub.now();
         let mut inner = self.inner.borrow_mut();
         let Some(at) = inner.disk.sync_at else { return };
-        if !inner.disk.syncing && (at <= now || self.storage.unsynced_bytes() >= SYNC_BYTES) {
+        if !inner.disk.syncing && (at <= now || self.content().storage.unsynced_bytes() >= SYNC_BYTES) {
             inner.disk.syncing = true;
             inner.disk.sync_at = None;
             self.submit(Lane::Check, |storage| DiskResult::Synced(storage.sync()));
@@ -421,7 +421,7 @@ impl TorrentShell {
             inner.disk.doubted.clear();
             inner.core.handle_stop(self.hub.now());
         });
-        self.hub.torrents.borrow_mut().remove(&self.metainfo.info.info_hash);
+        self.hub.torrents.borrow_mut().remove(&self.info_hash);
         // What is being written is still taken note of: it need not be downloaded again.
         while self.jobs.get() > 0 {
             let Some(result) = results.recv().await else { break };
@@ -432,8 +432,16 @@ impl TorrentShell {
         self.inner.borrow_mut().buffers.clear();
         self.hub.on_memory_freed();
         self.stop_announcing().await;
-        let storage = Arc::clone(&self.storage);
-        let closed = on_worker(&self.hub, Lane::Transfer, move || storage.close()).await?;
+        let closed = match self.content.get() {
+            Some(content) => {
+                let storage = Arc::clone(&content.storage);
+                on_worker(&self.hub, Lane::Transfer, move || storage.close()).await?
+            }
+            None => {
+                self.abandon_data().await?;
+                Ok(())
+            }
+        };
         if let Some(error) = self.failure.borrow_mut().take() {
             return Err(error);
         }

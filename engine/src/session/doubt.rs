@@ -35,7 +35,7 @@ impl Doubted {
 impl TorrentShell {
     /// Takes up what the storage has found changed.
     pub(super) fn take_doubts(&self, inner: &mut Inner, now: Time) {
-        let doubts = self.storage.take_doubts();
+        let doubts = self.content().storage.take_doubts();
         for file in &doubts.files {
             let path = self.file_path(*file);
             tracing::warn!(path, "another program has changed a file; it is checked again before it is sent");
@@ -47,7 +47,7 @@ impl TorrentShell {
     }
 
     fn doubt(&self, inner: &mut Inner, now: Time, pieces: Vec<PieceIndex>) {
-        let wanted = self.options.mode == Mode::Download && self.storage.is_downloading();
+        let wanted = self.options.mode == Mode::Download && self.content().storage.is_downloading();
         pieces.iter().for_each(|&piece| inner.prepared.forget(piece));
         inner.core.handle_pieces_doubted(now, &pieces, wanted);
         inner.disk.doubted.waiting.extend(pieces);
@@ -73,17 +73,17 @@ impl TorrentShell {
 
     /// The swarm was told that a piece is here, and the storage does not say so, or not yet.
     pub(super) fn take_back(&self, inner: &mut Inner, now: Time, piece: PieceIndex) {
-        let wanted = self.options.mode == Mode::Download && self.storage.is_downloading();
+        let wanted = self.options.mode == Mode::Download && self.content().storage.is_downloading();
         inner.prepared.forget(piece);
         inner.core.handle_pieces_doubted(now, &[piece], wanted);
-        if !self.storage.is_in_doubt(piece) {
+        if !self.content().storage.is_in_doubt(piece) {
             self.on_bad(inner, now, piece);
         }
     }
 
     /// The same for every piece.
     pub(super) fn believe_storage(&self, inner: &mut Inner, now: Time) {
-        let pieces: Vec<PieceIndex> = inner.core.have().iter().filter(|&p| !self.storage.has(p)).collect();
+        let pieces: Vec<PieceIndex> = inner.core.have().iter().filter(|&p| !self.content().storage.has(p)).collect();
         pieces.into_iter().for_each(|piece| self.take_back(inner, now, piece));
     }
 
@@ -142,8 +142,8 @@ impl TorrentShell {
 
     fn on_bad(&self, inner: &mut Inner, now: Time, piece: PieceIndex) {
         tracing::debug!(%piece, "a piece that was there is bad");
-        for segment in self.metainfo.info.segments(piece) {
-            if !self.metainfo.info.files[segment.file.idx()].attr.pad {
+        for segment in self.content().metainfo.info.segments(piece) {
+            if !self.content().metainfo.info.files[segment.file.idx()].attr.pad {
                 *inner.disk.doubted.bad.entry(segment.file).or_default() += 1;
             }
         }
@@ -162,6 +162,6 @@ impl TorrentShell {
     }
 
     fn file_path(&self, file: FileIndex) -> String {
-        self.metainfo.info.files[file.idx()].path.join("/")
+        self.content().metainfo.info.files[file.idx()].path.join("/")
     }
 }

@@ -12,6 +12,8 @@ use swarm_core::tracker::Family;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Event {
+    /// The metadata of a link is here.
+    MetadataReceived,
     /// Existing data is being checked.
     Checking {
         /// Pieces checked so far.
@@ -90,6 +92,8 @@ pub enum Event {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum State {
+    /// The metadata is got from peers.
+    Metadata,
     /// It waits for its turn to be checked.
     Queued,
     /// Existing data is being checked.

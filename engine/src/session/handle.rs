@@ -13,6 +13,7 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 pub(crate) enum Command {
     Stats(oneshot::Sender<TorrentStats>),
     AddPeers(Vec<SocketAddr>),
+    SetFiles(Option<Vec<bool>>),
     SetLimits { upload: Option<u64>, download: Option<u64> },
     Stop,
 }
@@ -27,7 +28,8 @@ pub(crate) enum Phase {
 /// A torrent in a session. Clones are handles to the same torrent; dropping them changes nothing.
 #[derive(Clone, Debug)]
 pub struct TorrentHandle {
-    metainfo: Arc<Metainfo>,
+    info_hash: InfoHash,
+    metainfo: watch::Receiver<Option<Arc<Metainfo>>>,
     commands: mpsc::UnboundedSender<Command>,
     events: broadcast::WeakSender<Event>,
     /// Has every event since the start, for the first who asks.
@@ -37,13 +39,15 @@ pub struct TorrentHandle {
 
 impl TorrentHandle {
     pub(crate) fn new(
-        metainfo: Arc<Metainfo>,
+        info_hash: InfoHash,
+        metainfo: watch::Receiver<Option<Arc<Metainfo>>>,
         commands: mpsc::UnboundedSender<Command>,
         events: broadcast::WeakSender<Event>,
         first: broadcast::Receiver<Event>,
         phase: watch::Receiver<Phase>,
     ) -> TorrentHandle {
-        TorrentHandle { metainfo, commands, events, first: Arc::new(Mutex::new(Some(first))), phase }
+        let first = Arc::new(Mutex::new(Some(first)));
+        TorrentHandle { info_hash, metainfo, commands, events, first, phase }
     }
 
     pub(crate) fn has_ended(&self) -> bool {
@@ -52,12 +56,31 @@ impl TorrentHandle {
 
     /// The torrent's info-hash.
     pub fn info_hash(&self) -> InfoHash {
-        self.metainfo.info.info_hash
+        self.info_hash
     }
 
-    /// What the torrent is.
-    pub fn metainfo(&self) -> &Arc<Metainfo> {
-        &self.metainfo
+    /// What the torrent is; `None` until the metadata of a link is here.
+    pub fn metainfo(&self) -> Option<Arc<Metainfo>> {
+        self.metainfo.borrow().clone()
+    }
+
+    /// Waits until it is known what the torrent is. Of a link trackers and web seeds are those of the link.
+    ///
+    /// # Errors
+    /// What ended the torrent before that: [`Error::Metainfo`] if what peers have makes no usable torrent; [`Error::Stopped`] if it was
+    /// stopped.
+    pub async fn metadata(&self) -> Result<Arc<Metainfo>, Error> {
+        let mut metainfo = self.metainfo.clone();
+        let known = metainfo.wait_for(Option::is_some).await.map(|known| known.clone());
+        match known {
+            Ok(Some(metainfo)) => Ok(metainfo),
+            _ => Err(self.ended().await.err().unwrap_or(Error::Stopped)),
+        }
+    }
+
+    /// Says which files are wanted (`None`: all), of a torrent that [waits for that](crate::AddTorrent::hold).
+    pub fn set_files(&self, wanted: Option<Vec<bool>>) {
+        let _ = self.commands.send(Command::SetFiles(wanted));
     }
 
     /// The torrent as it stands.

@@ -2,7 +2,6 @@
 
 use super::announce_udp::UdpTrackers;
 use super::dht::SessionDht;
-use super::fetch::FetchShell;
 use super::limit::Limit;
 use super::lsd::SessionLsd;
 use super::options::SessionOptions;
@@ -49,8 +48,6 @@ pub(crate) struct Hub {
     pub(crate) download: Limit,
     pub(crate) scratch: RefCell<Vec<u8>>,
     pub(crate) torrents: RefCell<BTreeMap<InfoHash, Rc<TorrentShell>>>,
-    /// Torrents of which only a link is known so far.
-    pub(super) fetches: RefCell<BTreeMap<InfoHash, Rc<FetchShell>>>,
     pub(crate) half_open: Rc<Semaphore>,
     /// How many accepted connections have not shaken hands.
     pub(super) unfinished: Cell<usize>,
@@ -90,7 +87,6 @@ impl Hub {
             download: Limit::new(options.download_limit),
             scratch: RefCell::new(vec![0; SCRATCH_LEN]),
             torrents: RefCell::default(),
-            fetches: RefCell::default(),
             half_open: Rc::new(Semaphore::new(options.half_open_max.max(1))),
             unfinished: Cell::default(),
             short_at: Cell::default(),
@@ -108,6 +104,11 @@ impl Hub {
             clock: Instant::now(),
             options,
         }
+    }
+
+    /// The torrent that goes by this info-hash.
+    pub(crate) fn torrent(&self, info_hash: InfoHash) -> Option<Rc<TorrentShell>> {
+        self.torrents.borrow().get(&info_hash).cloned()
     }
 
     /// Sockets to peers, in whatever state.

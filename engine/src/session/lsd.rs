@@ -97,7 +97,7 @@ impl SessionLsd {
         let found = self.core.borrow_mut().handle_datagram(self.hub.now(), from, datagram);
         let Some((peer, info_hashes)) = found else { return };
         let origin = Origin::Local(from.ip());
-        for swarm in info_hashes.into_iter().filter_map(|info_hash| self.hub.swarm(info_hash)) {
+        for swarm in info_hashes.into_iter().filter_map(|info_hash| self.hub.torrent(info_hash)) {
             tracing::debug!(%peer, "found on the local network");
             swarm.handle_addresses(&[peer], origin);
         }

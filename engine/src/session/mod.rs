@@ -6,7 +6,6 @@ mod dht;
 mod disk;
 mod doubt;
 mod event;
-mod fetch;
 mod handle;
 pub(crate) mod hub;
 mod limit;
@@ -23,26 +22,23 @@ pub(crate) mod torrent;
 mod traffic;
 
 pub use event::{Event, PeerStats, State, TorrentStats, TrackerStats, Waiting};
-pub use fetch::{FetchMetadata, FetchStatus, Fetched, Fetching};
 pub use handle::{EventReceiver, TorrentHandle};
 use hub::Hub;
-pub use options::{AddTorrent, DhtOptions, LISTEN_PORT_FIRST, Mode, SessionOptions};
+pub use options::{AddTorrent, DhtOptions, LISTEN_PORT_FIRST, Mode, SessionOptions, Source};
 use shares::Shares;
 
 use crate::Error;
 use crate::hash::Workers;
 use crate::net::socket;
-use fetch::FetchReply;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use swarm_core::dht::PointerLink;
 use swarm_core::id::InfoHash;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 
 /// What the network thread is asked to do.
 pub(crate) enum Request {
     Add(Box<AddTorrent>, oneshot::Sender<Result<TorrentHandle, Error>>),
-    Fetch(Box<FetchMetadata>, FetchReply),
     Follow(PointerLink, oneshot::Sender<Result<InfoHash, Error>>),
     SetLimits { upload: Option<u64>, download: Option<u64> },
     Stop,
@@ -106,7 +102,8 @@ impl Session {
         &self.listening
     }
 
-    /// Adds a torrent and returns at once; checking and everything else goes on by itself.
+    /// Adds a torrent and returns at once; checking and everything else goes on by itself. Of a link the metadata comes first, from
+    /// peers that trackers, the DHT and the link name; the same connections then bring the data.
     ///
     /// # Errors
     /// [`Error::AlreadyAdded`], or [`Error::Stopped`] if the session has ended.
@@ -114,18 +111,6 @@ impl Session {
         let (reply, handle) = oneshot::channel();
         self.requests.send(Request::Add(Box::new(torrent), reply)).map_err(|_| Error::Stopped)?;
         handle.await.map_err(|_| Error::Stopped)?
-    }
-
-    /// Begins to look for the metadata of a torrent of which only a link is known, with peers from trackers, the DHT and the
-    /// link. What is found goes on by [`Session::add`]: the metainfo, and its peers as
-    /// [`AddTorrent::peers_found`].
-    pub fn fetch_metadata(&self, what: FetchMetadata) -> Fetching {
-        let (result_tx, result) = oneshot::channel();
-        let (events_tx, events) = mpsc::channel(torrent::EVENTS_KEPT);
-        let (status_tx, status) = watch::channel(FetchStatus::default());
-        let reply = FetchReply { result: result_tx, events: events_tx, status: status_tx };
-        let _ = self.requests.send(Request::Fetch(Box::new(what), reply));
-        Fetching { result, events, status }
     }
 
     /// Looks up which torrent a pointer points to (BEP 46), for as long as it takes to find the pointer. Dropping the future

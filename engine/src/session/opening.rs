@@ -2,24 +2,23 @@
 
 use super::disk::SPACE_RETRY;
 use super::event::{Event, State, TorrentStats};
-use super::handle::{Command, Phase};
+use super::handle::Command;
 use super::hub::Hub;
 use super::options::{AddTorrent, Mode};
-use super::torrent::TorrentShell;
+use super::torrent::{Channels, TorrentShell};
 use crate::Error;
 use crate::hash::Lane;
 use crate::storage::{self, OpenOptions, Opened, Storage, StorageError, Trust};
-use std::cell::{Cell, OnceCell};
+use std::cell::Cell;
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use swarm_core::bitfield::Bitfield;
 use swarm_core::id::PieceIndex;
-use swarm_core::metainfo::Info;
+use swarm_core::metainfo::{Info, Metainfo};
 use swarm_core::time::Duration;
 use swarm_core::torrent::Totals;
-use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::sync::{broadcast, mpsc, oneshot};
 
 /// How often the progress of a check is told.
 const CHECK_EVENT_INTERVAL: Duration = Duration::from_millis(200);
@@ -27,9 +26,9 @@ const CHECK_EVENT_INTERVAL: Duration = Duration::from_millis(200);
 /// How many files that cannot be read are named.
 const UNREADABLE_TOLD_MAX: usize = 100;
 
-/// How far a torrent is that does not run yet.
+/// How far the check of a torrent's data is.
 #[derive(Default)]
-struct Progress {
+pub(super) struct Progress {
     checking: Cell<bool>,
     pieces_have: Cell<u32>,
     bytes_have: Cell<u64>,
@@ -41,13 +40,13 @@ impl Progress {
         self.bytes_have.set(self.bytes_have.get() + u64::from(info.payload_of(piece)));
     }
 
-    fn stats(&self, info: &Info) -> TorrentStats {
+    pub(super) fn stats(&self, info: Option<&Info>) -> TorrentStats {
         TorrentStats {
             state: if self.checking.get() { State::Checking } else { State::Queued },
-            bytes_total: info.payload_len(),
+            bytes_total: info.map_or(0, Info::payload_len),
             bytes_verified: self.bytes_have.get(),
             bytes_unverified: 0,
-            pieces: info.geometry.pieces(),
+            pieces: info.map_or(0, |info| info.geometry.pieces()),
             pieces_have: self.pieces_have.get(),
             rate_down: 0,
             rate_up: 0,
@@ -57,22 +56,6 @@ impl Progress {
             waiting: None,
             peer_list: Vec::new(),
             trackers: Vec::new(),
-        }
-    }
-}
-
-/// What a torrent was told before it ran.
-#[derive(Default)]
-struct Early {
-    peers: Vec<SocketAddr>,
-    limits: Option<(Option<u64>, Option<u64>)>,
-}
-
-impl Early {
-    fn apply(self, options: &mut AddTorrent) {
-        options.peers.extend(self.peers);
-        if let Some(limits) = self.limits {
-            (options.upload_limit, options.download_limit) = limits;
         }
     }
 }
@@ -94,46 +77,33 @@ pub(super) fn storage_error(error: StorageError) -> Error {
     Error::Storage(Arc::new(error))
 }
 
-/// Opens a torrent's data, checks what is in doubt, and runs the torrent to its end.
-pub(super) async fn start(
-    hub: Rc<Hub>,
-    mut options: AddTorrent,
-    events: broadcast::Sender<Event>,
-    phase: watch::Sender<Phase>,
-    mut commands: mpsc::UnboundedReceiver<Command>,
-) -> Result<(), Error> {
-    let (progress, mut early) = (Progress::default(), Early::default());
-    let opened = OnceCell::new();
-    let prepared = tokio::select! {
-        prepared = prepare_data(&hub, &options, &events, &progress, &opened) => prepared.map(Some),
-        () = stopped(&mut commands, &options.metainfo.info, &progress, &mut early) => Ok(None),
-    };
-    let ready = match prepared {
-        Ok(Some(prepared)) => prepared,
-        refused => {
-            // It does not run, and leaves nothing in anybody's way.
-            if let Some(storage) = opened.into_inner() {
-                on_worker(&hub, Lane::Transfer, move || storage.abandon()).await?;
-            }
-            return refused.map(drop);
-        }
-    };
-    early.apply(&mut options);
+/// Runs a torrent to its end. One whose metainfo is given dials nobody before its data is known and checked.
+pub(super) async fn start(hub: Rc<Hub>, options: AddTorrent, mut channels: Channels) -> Result<(), Error> {
     let (results_tx, results) = mpsc::unbounded_channel();
-    let info_hash = options.metainfo.info.info_hash;
-    let (have_count, pieces) = (ready.have.count(), ready.have.len());
-    let shell = TorrentShell::new(Rc::clone(&hub), options, ready, events.clone(), phase, results_tx);
-    let shell = Rc::new(shell);
+    let info_hash = options.source.info_hash();
+    let shell = Rc::new(TorrentShell::new(Rc::clone(&hub), options, &channels, results_tx));
+    if let Some(metainfo) = shell.options.source.metainfo() {
+        let prepared = tokio::select! {
+            prepared = shell.prepare_data(metainfo) => prepared.map(Some),
+            () = stopped(&shell, &mut channels.commands) => Ok(None),
+        };
+        match prepared {
+            Ok(Some(ready)) => shell.take_up(metainfo, ready),
+            refused => {
+                shell.abandon_data().await?;
+                return refused.map(drop);
+            }
+        }
+    }
     hub.torrents.borrow_mut().insert(info_hash, Rc::clone(&shell));
-    let _ = events.send(Event::Started { have: have_count, pieces });
     shell.begin();
     shell.announce_on_dht(true);
     // Private torrents are between the tracker and its peers (BEP 27).
-    let local = hub.lsd.borrow().clone().filter(|_| !shell.metainfo.info.private);
+    let local = hub.lsd.borrow().clone().filter(|_| !shell.is_private());
     if let Some(lsd) = &local {
         lsd.add(info_hash);
     }
-    let result = Rc::clone(&shell).run(results, commands).await;
+    let result = Rc::clone(&shell).run(results, channels.commands).await;
     hub.torrents.borrow_mut().remove(&info_hash);
     if let Some(lsd) = &local {
         lsd.remove(info_hash);
@@ -142,20 +112,14 @@ pub(super) async fn start(
 }
 
 /// Takes commands until one says stop.
-async fn stopped(
-    commands: &mut mpsc::UnboundedReceiver<Command>,
-    info: &Info,
-    progress: &Progress,
-    early: &mut Early,
-) {
+async fn stopped(shell: &Rc<TorrentShell>, commands: &mut mpsc::UnboundedReceiver<Command>) {
     loop {
         match commands.recv().await {
-            Some(Command::Stop) => return,
-            Some(Command::Stats(reply)) => {
-                let _ = reply.send(progress.stats(info));
+            Some(command) => {
+                if shell.on_command(command) {
+                    return;
+                }
             }
-            Some(Command::AddPeers(peers)) => early.peers.extend(peers),
-            Some(Command::SetLimits { upload, download }) => early.limits = Some((upload, download)),
             None => std::future::pending().await,
         }
     }
@@ -171,58 +135,74 @@ pub(super) struct Ready {
     pub(super) partial: Vec<(PieceIndex, Vec<u32>)>,
 }
 
-/// Opens the storage, checks what is in doubt, and reserves space.
-async fn prepare_data(
-    hub: &Hub,
-    options: &AddTorrent,
-    events: &broadcast::Sender<Event>,
-    progress: &Progress,
-    for_later: &OnceCell<Arc<Storage>>,
-) -> Result<Ready, Error> {
-    let info = Arc::new(options.metainfo.info.clone());
-    let mode = match options.mode {
-        Mode::Download => storage::Mode::Download { wanted: options.wanted.clone() },
-        Mode::Seed => storage::Mode::Seed,
-    };
-    let open = OpenOptions {
-        state_dir: hub.options.state_dir.clone(),
-        trust: if options.recheck { Trust::Nothing } else { Trust::State },
-        overwrite: options.overwrite,
-        handles: Arc::clone(&hub.handles),
-        budget: options.space.clone(),
-        ..OpenOptions::new(options.dir.clone(), mode)
-    };
-    let (storage, opened) = until_it_fits(hub, events, || {
-        let (info, open) = (Arc::clone(&info), open.clone());
-        move || Storage::open(info, open)
-    })
-    .await?;
-    let storage = Arc::new(storage);
-    let _ = for_later.set(Arc::clone(&storage));
-    for warning in &opened.warnings {
-        let _ = events.send(Event::Warning(warning.clone()));
-    }
-    let info = &options.metainfo.info;
-    opened.have.iter().for_each(|piece| progress.add(info, piece));
-    let have = check(hub, info, &storage, &opened, events, progress).await?;
-    if options.mode == Mode::Download && needs_space(&have, &opened.needed) {
-        until_it_fits(hub, events, || {
-            let storage = Arc::clone(&storage);
-            move || storage.reserve()
+impl TorrentShell {
+    /// Opens the storage, checks what is in doubt, and reserves space.
+    pub(super) async fn prepare_data(&self, metainfo: &Arc<Metainfo>) -> Result<Ready, Error> {
+        let (hub, options, events) = (&*self.hub, &self.options, &self.events);
+        let info = Arc::new(metainfo.info.clone());
+        let mode = match options.mode {
+            Mode::Seed => storage::Mode::Seed,
+            Mode::Download | Mode::Metadata => {
+                storage::Mode::Download { wanted: self.wanted.borrow().clone() }
+            }
+        };
+        let open = OpenOptions {
+            state_dir: hub.options.state_dir.clone(),
+            trust: if options.recheck { Trust::Nothing } else { Trust::State },
+            overwrite: options.overwrite,
+            handles: Arc::clone(&hub.handles),
+            budget: options.space.clone(),
+            ..OpenOptions::new(options.dir.clone(), mode)
+        };
+        let (storage, opened) = until_it_fits(hub, events, || {
+            let (info, open) = (Arc::clone(&info), open.clone());
+            move || Storage::open(info, open)
         })
         .await?;
-    }
-    if options.mode == Mode::Seed {
-        for &file in &opened.absent {
-            let path = options.metainfo.info.files[file.idx()].path.join("/");
-            let _ = events.send(Event::Warning(format!("{path}: the file is missing or too short")));
+        let storage = Arc::new(storage);
+        let _ = self.opened.set(Arc::clone(&storage));
+        for warning in &opened.warnings {
+            let _ = events.send(Event::Warning(warning.clone()));
         }
-        if have.count() == 0 && !have.is_empty() {
-            let path = storage.path();
-            return Err(Error::NothingToSeed { path });
+        let info = &metainfo.info;
+        opened.have.iter().for_each(|piece| self.progress.add(info, piece));
+        let have = check(hub, info, &storage, &opened, events, &self.progress).await?;
+        if options.mode == Mode::Download && needs_space(&have, &opened.needed) {
+            until_it_fits(hub, events, || {
+                let storage = Arc::clone(&storage);
+                move || storage.reserve()
+            })
+            .await?;
+        }
+        if options.mode == Mode::Seed {
+            for &file in &opened.absent {
+                let path = info.files[file.idx()].path.join("/");
+                let _ = events.send(Event::Warning(format!("{path}: the file is missing or too short")));
+            }
+            if have.count() == 0 && !have.is_empty() {
+                let path = storage.path();
+                return Err(Error::NothingToSeed { path });
+            }
+        }
+        Ok(Ready { storage, have, needed: opened.needed, partial: opened.partial })
+    }
+
+    /// It does not run, and leaves nothing in anybody's way.
+    pub(super) async fn abandon_data(&self) -> Result<(), Error> {
+        let Some(storage) = self.opened.get().cloned() else { return Ok(()) };
+        on_worker(&self.hub, Lane::Transfer, move || storage.abandon()).await
+    }
+
+    /// The torrent turns out to be private: it is between the trackers and their peers (BEP 27).
+    pub(super) fn keep_private(&self) {
+        self.inner.borrow_mut().announcing.keep_private();
+        if let Some(lsd) = self.hub.lsd.borrow().as_ref() {
+            lsd.remove(self.info_hash);
+        }
+        if let Some(dht) = self.hub.dht.borrow().as_ref() {
+            dht.forget(self.info_hash);
         }
     }
-    Ok(Ready { storage, have, needed: opened.needed, partial: opened.partial })
 }
 
 fn needs_space(have: &Bitfield, needed: &Bitfield) -> bool {

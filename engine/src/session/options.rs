@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use swarm_core::metainfo::Metainfo;
+use swarm_core::id::InfoHash;
+use swarm_core::metainfo::{Magnet, Metainfo};
 use swarm_core::picker::Order;
 
 /// The first port tried when none is asked for.
@@ -79,29 +80,82 @@ pub enum Mode {
     Download,
     /// Serve what is there; nothing is ever written to the data.
     Seed,
+    /// Get the metadata of a link, then end.
+    Metadata,
+}
+
+/// What a torrent is known by.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// Everything about it.
+    Metainfo(Arc<Metainfo>),
+    /// Its info-hash, and perhaps trackers and peers: the rest comes from peers (BEP 9).
+    Magnet(Box<Magnet>),
+}
+
+impl Source {
+    /// The torrent's info-hash.
+    pub fn info_hash(&self) -> InfoHash {
+        match self {
+            Source::Metainfo(metainfo) => metainfo.info.info_hash,
+            Source::Magnet(magnet) => magnet.info_hash,
+        }
+    }
+
+    pub(super) fn metainfo(&self) -> Option<&Arc<Metainfo>> {
+        match self {
+            Source::Metainfo(metainfo) => Some(metainfo),
+            Source::Magnet(_) => None,
+        }
+    }
+}
+
+impl From<Arc<Metainfo>> for Source {
+    fn from(metainfo: Arc<Metainfo>) -> Source {
+        Source::Metainfo(metainfo)
+    }
+}
+
+impl From<Metainfo> for Source {
+    fn from(metainfo: Metainfo) -> Source {
+        Source::Metainfo(Arc::new(metainfo))
+    }
+}
+
+impl From<Magnet> for Source {
+    fn from(magnet: Magnet) -> Source {
+        Source::Magnet(Box::new(magnet))
+    }
+}
+
+impl From<InfoHash> for Source {
+    fn from(info_hash: InfoHash) -> Source {
+        Magnet::new(info_hash).into()
+    }
 }
 
 /// A torrent to add to a session.
 #[derive(Clone, Debug)]
 pub struct AddTorrent {
     /// What it is.
-    pub metainfo: Arc<Metainfo>,
+    pub source: Source,
     /// The folder that holds, or is to hold, the torrent's file or folder.
     pub dir: PathBuf,
     /// Whether to download or only to seed.
     pub mode: Mode,
     /// For each file of the metainfo whether it is wanted; `None`: all are.
     pub wanted: Option<Vec<bool>>,
+    /// Whether to wait, once the metadata of a link is here, until [`TorrentHandle::set_files`](crate::TorrentHandle::set_files) says
+    /// which files are wanted.
+    pub hold: bool,
     /// The order in which pieces are started.
     pub order: Order,
     /// Peers to connect to, besides those that trackers name.
     pub peers: Vec<SocketAddr>,
-    /// Peers that were found beforehand, such as those of a [`Fetched`](crate::Fetched): tried like those that trackers name.
-    pub peers_found: Vec<SocketAddr>,
-    /// Trackers to use, a tier each, besides those of the metainfo. Unlike those, they may be anywhere on this
+    /// Trackers to use, a tier each, besides those of the metainfo or link. Unlike those, they may be anywhere on this
     /// machine and network.
     pub trackers: Vec<String>,
-    /// Whether the metainfo's trackers are used.
+    /// Whether the trackers of the metainfo or link are used.
     pub use_metainfo_trackers: bool,
     /// The shortest interval between two announces that a tracker may impose. A tracker of one's own may be
     /// trusted with less than the usual minute.
@@ -128,15 +182,15 @@ pub struct AddTorrent {
 
 impl AddTorrent {
     /// Download into `dir`, which need not exist.
-    pub fn download(metainfo: impl Into<Arc<Metainfo>>, dir: impl Into<PathBuf>) -> AddTorrent {
+    pub fn download(source: impl Into<Source>, dir: impl Into<PathBuf>) -> AddTorrent {
         AddTorrent {
-            metainfo: metainfo.into(),
+            source: source.into(),
             dir: dir.into(),
             mode: Mode::Download,
             wanted: None,
+            hold: false,
             order: Order::RarestFirst,
             peers: Vec::new(),
-            peers_found: Vec::new(),
             trackers: Vec::new(),
             use_metainfo_trackers: true,
             announce_interval_min: Duration::from_secs(60),
@@ -152,7 +206,12 @@ impl AddTorrent {
     }
 
     /// Seed what lies in `dir`.
-    pub fn seed(metainfo: impl Into<Arc<Metainfo>>, dir: impl Into<PathBuf>) -> AddTorrent {
-        AddTorrent { mode: Mode::Seed, ..AddTorrent::download(metainfo, dir) }
+    pub fn seed(source: impl Into<Source>, dir: impl Into<PathBuf>) -> AddTorrent {
+        AddTorrent { mode: Mode::Seed, ..AddTorrent::download(source, dir) }
+    }
+
+    /// Get the metadata of a link, and nothing else.
+    pub fn metadata(source: impl Into<Source>) -> AddTorrent {
+        AddTorrent { mode: Mode::Metadata, ..AddTorrent::download(source, PathBuf::new()) }
     }
 }

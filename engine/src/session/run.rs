@@ -1,13 +1,13 @@
 //! The network thread: accepting connections and taking requests.
 
 use super::dht;
-use super::fetch::{self, FetchReply, Swarm};
 use super::hub::Hub;
 use super::lsd;
 use super::routes;
 use super::shares::UNFINISHED_MAX;
-use super::torrent;
-use super::{AddTorrent, FetchMetadata, Request, TorrentHandle};
+use super::shell::Shell;
+use super::torrent::{self, TorrentShell};
+use super::{AddTorrent, Request, TorrentHandle};
 use crate::Error;
 use crate::net::handshake::{self, HANDSHAKE_TIMEOUT};
 use crate::net::socket;
@@ -20,7 +20,7 @@ use swarm_core::admission::Unfinished;
 use swarm_core::id::InfoHash;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
-use tokio::task::{AbortHandle, JoinSet, LocalSet, spawn_local};
+use tokio::task::{AbortHandle, LocalSet, spawn_local};
 
 /// How long to wait when there are no more file descriptors for a new connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
@@ -57,15 +57,10 @@ pub(super) fn run(
 /// Takes requests until the session is stopped or dropped.
 async fn serve(hub: &Rc<Hub>, mut inbox: mpsc::UnboundedReceiver<Request>) {
     let mut torrents: BTreeMap<InfoHash, TorrentHandle> = BTreeMap::new();
-    let mut fetches = JoinSet::new();
     while let Some(request) = inbox.recv().await {
         match request {
             Request::Add(torrent, reply) => {
                 let _ = reply.send(add(hub, &mut torrents, *torrent));
-            }
-            Request::Fetch(options, reply) => {
-                while fetches.try_join_next().is_some() {}
-                start_fetch(hub, &torrents, &mut fetches, *options, reply);
             }
             Request::Follow(link, reply) => drop(spawn_local(dht::follow(Rc::clone(hub), link, reply))),
             Request::SetLimits { upload, download } => {
@@ -78,11 +73,9 @@ async fn serve(hub: &Rc<Hub>, mut inbox: mpsc::UnboundedReceiver<Request>) {
                     .into_values()
                     .map(|torrent| spawn_local(async move { torrent.stop().await }))
                     .collect();
-                hub.fetches.borrow().values().for_each(|fetch| fetch.give_up());
                 for stop in stops {
                     let _ = stop.await;
                 }
-                while fetches.join_next().await.is_some() {}
                 dht::save(hub).await;
                 return;
             }
@@ -95,7 +88,7 @@ fn add(
     torrents: &mut BTreeMap<InfoHash, TorrentHandle>,
     torrent: AddTorrent,
 ) -> Result<TorrentHandle, Error> {
-    let info_hash = torrent.metainfo.info.info_hash;
+    let info_hash = torrent.source.info_hash();
     torrents.retain(|_, handle| !handle.has_ended());
     if torrents.contains_key(&info_hash) {
         return Err(Error::AlreadyAdded(info_hash));
@@ -103,22 +96,6 @@ fn add(
     let handle = torrent::spawn(Rc::clone(hub), torrent);
     torrents.insert(info_hash, handle.clone());
     Ok(handle)
-}
-
-fn start_fetch(
-    hub: &Rc<Hub>,
-    torrents: &BTreeMap<InfoHash, TorrentHandle>,
-    fetches: &mut JoinSet<()>,
-    options: FetchMetadata,
-    reply: FetchReply,
-) {
-    let info_hash = options.magnet.info_hash;
-    let is_known = torrents.get(&info_hash).is_some_and(|handle| !handle.has_ended());
-    if is_known || hub.fetches.borrow().contains_key(&info_hash) {
-        let _ = reply.result.send(Err(Error::AlreadyAdded(info_hash)));
-        return;
-    }
-    fetches.spawn_local(fetch::run(Rc::clone(hub), options, reply));
 }
 
 /// The accepted connections that have not shaken hands, and the tasks that wait for it.
@@ -146,7 +123,7 @@ impl Doorway {
             doorway.tasks.borrow_mut().remove(&number);
             doorway.count();
             match greeted {
-                Ok(Ok((swarm, stream, hello))) => swarm.accepted(stream, addr, hello),
+                Ok(Ok((torrent, stream, hello))) => torrent.connected(stream, addr, true, hello),
                 Ok(Err(error)) => tracing::debug!(%addr, %error, "incoming connection refused"),
                 Err(_) => tracing::debug!(%addr, "incoming connection without a handshake"),
             }
@@ -207,15 +184,15 @@ async fn greet(
     hub: &Hub,
     mut stream: TcpStream,
     addr: SocketAddr,
-) -> std::io::Result<(Swarm, TcpStream, swarm_core::wire::handshake::Handshake)> {
+) -> std::io::Result<(Rc<TorrentShell>, TcpStream, swarm_core::wire::handshake::Handshake)> {
     socket::prepare(&stream)?;
-    let mut swarm = None;
+    let mut torrent = None;
     let hello = handshake::accept(&mut stream, |info_hash| {
-        swarm = hub.swarm(info_hash);
-        swarm.as_ref().map(Swarm::greeting)
+        torrent = hub.torrent(info_hash);
+        torrent.as_ref().map(|torrent| (torrent.peer_id(), torrent.reserved()))
     })
     .await?;
     tracing::trace!(%addr, "incoming handshake");
-    let swarm = swarm.ok_or_else(|| std::io::Error::other("no such torrent here"))?;
-    Ok((swarm, stream, hello))
+    let torrent = torrent.ok_or_else(|| std::io::Error::other("no such torrent here"))?;
+    Ok((torrent, stream, hello))
 }

@@ -1,12 +1,13 @@
 //! A torrent at one moment, for those who watch.
 
 use super::event::{PeerStats, State, TorrentStats, TrackerStats, Waiting};
-use super::options::Mode;
+use super::options::{Mode, Source};
 use super::torrent::{Inner, TorrentShell};
 use swarm_core::bitfield::Bitfield;
 use swarm_core::id::PieceIndex;
 use swarm_core::peer::Peer;
 use swarm_core::time::Time;
+use swarm_core::torrent::metadata::METADATA_LEN_MAX;
 use swarm_core::tracker::announcer::{Announcer, TrackerState};
 use swarm_core::wire::client_name;
 
@@ -14,8 +15,8 @@ impl TorrentShell {
     /// The pieces that this torrent is to have in the end.
     fn is_wanted(&self, have: &Bitfield, piece: PieceIndex) -> bool {
         match self.options.mode {
-            Mode::Download => self.needed.has(piece),
             Mode::Seed => have.has(piece),
+            Mode::Download | Mode::Metadata => self.content().needed.has(piece),
         }
     }
 
@@ -28,10 +29,13 @@ impl TorrentShell {
         let now = self.hub.now();
         let inner = self.inner.borrow();
         let core = &inner.core;
+        if self.content.get().is_none() {
+            return self.stats_before(&inner, now);
+        }
         let geometry = core.geometry();
         let (mut bytes_total, mut bytes_verified) = (0, 0);
         for piece in geometry.piece_indices().filter(|&p| self.is_wanted(core.have(), p)) {
-            let len = u64::from(self.metainfo.info.payload_of(piece));
+            let len = u64::from(self.content().metainfo.info.payload_of(piece));
             bytes_total += len;
             bytes_verified += if core.have().has(piece) { len } else { 0 };
         }
@@ -59,6 +63,49 @@ impl TorrentShell {
         }
     }
 
+    /// The same before its data is known and checked.
+    fn stats_before(&self, inner: &Inner, now: Time) -> TorrentStats {
+        let metainfo = self.metainfo.borrow();
+        let is_known = metainfo.is_some();
+        let stats = self.progress.stats(metainfo.as_ref().map(|metainfo| &metainfo.info));
+        TorrentStats {
+            state: if is_known { stats.state } else { State::Metadata },
+            peers: inner.core.peers().count(),
+            waiting: if is_known { None } else { self.waiting_for_metadata(inner) },
+            peer_list: inner.core.peers().map(|peer| peer_stats(peer, now)).collect(),
+            trackers: trackers(inner, now),
+            ..stats
+        }
+    }
+
+    /// Why no metadata comes, if none does.
+    fn waiting_for_metadata(&self, inner: &Inner) -> Option<Waiting> {
+        if let Some((len, peers)) = inner.core.metadata_too_long() {
+            return Some(Waiting::MetadataTooLong { len, limit: METADATA_LEN_MAX, peers });
+        }
+        if inner.core.peers().next().is_some() {
+            return (!inner.core.is_metadata_offered()).then_some(Waiting::NoMetadata);
+        }
+        Some(self.no_peers(inner))
+    }
+
+    /// Why there are no peers.
+    fn no_peers(&self, inner: &Inner) -> Waiting {
+        let is_private = self.is_private();
+        let (names_peers, has_web_seeds) = match &self.options.source {
+            Source::Metainfo(metainfo) => (false, !metainfo.web_seeds.is_empty()),
+            Source::Magnet(magnet) => (!magnet.peers.is_empty(), !magnet.web_seeds.is_empty()),
+        };
+        let ways = Ways {
+            announcer: inner.announcing.announcer(),
+            dht: !is_private && self.hub.dht.borrow().is_some(),
+            local: !is_private && self.hub.lsd.borrow().is_some(),
+            named: names_peers || !self.options.peers.is_empty(),
+            web_seeds: has_web_seeds,
+        };
+        ways.waiting()
+    }
+
     /// Why nothing moves, if something should.
     fn waiting(&self, inner: &Inner, rate_down: u64) -> Option<Waiting> {
         if let Some(reason) = inner.disk.stall_reason() {
@@ -75,15 +122,7 @@ impl TorrentShell {
             if let Some(limit) = self.hub.is_short_of_descriptors() {
                 return Some(Waiting::Descriptors { limit });
             }
-            let is_private = self.metainfo.info.private;
-            let ways = Ways {
-                announcer: inner.announcing.announcer(),
-                dht: !is_private && self.hub.dht.borrow().is_some(),
-                local: !is_private && self.hub.lsd.borrow().is_some(),
-                named: !self.options.peers.is_empty() || !self.options.peers_found.is_empty(),
-                web_seeds: !self.metainfo.web_seeds.is_empty(),
-            };
-            return Some(ways.waiting());
+            return Some(self.no_peers(inner));
         }
         if !core.peers().any(|p| p.am_interested) {
             return Some(Waiting::NothingUseful);

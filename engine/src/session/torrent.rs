@@ -10,8 +10,8 @@ use super::event::{Event, State};
 use super::handle::{Command, Phase, TorrentHandle};
 use super::hub::Hub;
 use super::limit::Limit;
-use super::opening::Ready;
-use super::options::{AddTorrent, Mode};
+use super::opening::{Progress, Ready};
+use super::options::{AddTorrent, Mode, Source};
 use super::prepared::PreparedCache;
 use super::shell::{Link, Shell};
 pub(crate) use super::traffic::Flush;
@@ -19,7 +19,7 @@ use crate::Error;
 use crate::buffer::PieceBuffer;
 use crate::net::connection;
 use crate::storage::Storage;
-use std::cell::{Cell, RefCell, RefMut};
+use std::cell::{Cell, OnceCell, RefCell, RefMut};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
@@ -28,35 +28,50 @@ use std::time::Duration;
 use swarm_core::admission::Holder;
 use swarm_core::bitfield::Bitfield;
 use swarm_core::id::{InfoHash, PeerId, PeerKey, PieceIndex};
-use swarm_core::metainfo::Metainfo;
+use swarm_core::metainfo::{Metainfo, host_and_port};
 use swarm_core::picker::Priority;
 use swarm_core::time::Time;
 use swarm_core::torrent::discovery::Origin;
+use swarm_core::torrent::metadata::Content as CoreContent;
 use swarm_core::torrent::{Action, CloseReason, Config, Event as CoreEvent, Pressure, Torrent};
 use swarm_core::tracker::AnnounceResponse;
 use swarm_core::tracker::announcer::{NUMWANT_MAX, Transfer};
 use swarm_core::wire::handshake::{HANDSHAKE_LEN, Handshake, Reserved};
-use swarm_core::wire::{Message, peer_id};
+use swarm_core::wire::{DecodeLimits, Message, peer_id};
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, broadcast, mpsc, watch};
 use tokio::task::spawn_local;
 
 /// How many events a slow watcher may fall behind.
 pub(super) const EVENTS_KEPT: usize = 4_096;
+/// What trackers are told to be left while nobody knows: anything but nothing, which is what seeds say.
+const LEFT_UNKNOWN: u64 = 16 * 1024;
+/// How long until a name of the link that did not resolve is tried again.
+const LOOK_UP_RETRY: Duration = Duration::from_secs(60);
 
 /// One torrent on the network thread.
 pub(crate) struct TorrentShell {
     pub(crate) hub: Rc<Hub>,
-    pub(super) metainfo: Arc<Metainfo>,
+    pub(super) info_hash: InfoHash,
     pub(super) options: AddTorrent,
-    pub(super) storage: Arc<Storage>,
+    /// What the torrent is, once that is known.
+    pub(super) metainfo: watch::Sender<Option<Arc<Metainfo>>>,
+    /// What it holds, once that is known and checked.
+    pub(super) content: OnceCell<Content>,
+    /// Which files are wanted.
+    pub(super) wanted: RefCell<Option<Vec<bool>>>,
+    /// The user has still to say so.
+    pub(super) is_held: Cell<bool>,
+    /// How far its data is checked.
+    pub(super) progress: Progress,
+    /// Its storage, from when it is opened on.
+    pub(super) opened: OnceCell<Arc<Storage>>,
     pub(super) upload: Limit,
     pub(super) download: Limit,
     pub(super) events: broadcast::Sender<Event>,
     pub(super) phase: watch::Sender<Phase>,
     pub(super) disk_results: mpsc::UnboundedSender<DiskResult>,
     pub(super) inner: RefCell<Inner>,
-    pub(super) needed: Bitfield,
     /// Wakes the torrent's own task: its timer may have changed, or it is to end.
     pub(super) wake: Notify,
     pub(super) failure: RefCell<Option<Error>>,
@@ -67,6 +82,22 @@ pub(crate) struct TorrentShell {
     /// Jobs that workers do for this torrent.
     pub(super) jobs: Cell<usize>,
     peer_id: PeerId,
+}
+
+/// What a torrent holds.
+pub(super) struct Content {
+    pub(super) metainfo: Arc<Metainfo>,
+    pub(super) storage: Arc<Storage>,
+    /// The pieces that the wanted files need.
+    pub(super) needed: Bitfield,
+}
+
+/// Where a torrent's task hears and speaks.
+pub(super) struct Channels {
+    pub(super) commands: mpsc::UnboundedReceiver<Command>,
+    pub(super) events: broadcast::Sender<Event>,
+    pub(super) phase: watch::Sender<Phase>,
+    pub(super) metainfo: watch::Sender<Option<Arc<Metainfo>>>,
 }
 
 /// What inputs change.
@@ -86,11 +117,12 @@ pub(super) fn spawn(hub: Rc<Hub>, options: AddTorrent) -> TorrentHandle {
     let (commands, inbox) = mpsc::unbounded_channel();
     let (events, first) = broadcast::channel(EVENTS_KEPT);
     let (phase, phase_rx) = watch::channel(Phase::Running { complete: false });
-    let info_hash = options.metainfo.info.info_hash;
+    let (metainfo, metainfo_rx) = watch::channel(options.source.metainfo().cloned());
+    let info_hash = options.source.info_hash();
     let handle =
-        TorrentHandle::new(Arc::clone(&options.metainfo), commands, events.downgrade(), first, phase_rx);
-    let task =
-        spawn_local(super::opening::start(Rc::clone(&hub), options, events.clone(), phase.clone(), inbox));
+        TorrentHandle::new(info_hash, metainfo_rx, commands, events.downgrade(), first, phase_rx);
+    let channels = Channels { commands: inbox, events: events.clone(), phase: phase.clone(), metainfo };
+    let task = spawn_local(super::opening::start(Rc::clone(&hub), options, channels));
     spawn_local(async move {
         let result = match task.await {
             Ok(result) => result,
@@ -112,70 +144,53 @@ pub(super) fn spawn(hub: Rc<Hub>, options: AddTorrent) -> TorrentHandle {
 }
 
 impl TorrentShell {
+    /// A torrent of which no more is known than its info-hash.
     pub(super) fn new(
         hub: Rc<Hub>,
         options: AddTorrent,
-        ready: Ready,
-        events: broadcast::Sender<Event>,
-        phase: watch::Sender<Phase>,
+        channels: &Channels,
         disk_results: mpsc::UnboundedSender<DiskResult>,
     ) -> TorrentShell {
-        let Ready { storage, have, needed, partial } = ready;
-        let metainfo = Arc::clone(&options.metainfo);
-        let geometry = metainfo.info.geometry;
+        let info_hash = options.source.info_hash();
         let mut rng = hub.rng.borrow_mut().fork();
         let peer_id = peer_id(&mut rng);
-        let mut config = Config::new(metainfo.info.info_hash, peer_id, rng.next_u64());
-        // A private torrent's metadata is for those who got it from its tracker's site (BEP 27).
-        config.metadata = (!metainfo.info.private).then(|| Arc::clone(&metainfo.info_bytes));
-        config.exchange = hub.options.pex && !metainfo.info.private;
-        config.ranked = !metainfo.info.private;
-        config.padding = metainfo.info.padding.clone();
+        let private = options.source.metainfo().is_some_and(|metainfo| metainfo.info.private);
+        let mut config = Config::new(info_hash, peer_id, rng.next_u64());
+        config.exchange = hub.options.pex && !private;
+        config.ranked = !private;
         config.super_seeding = options.super_seeding;
         config.listen_port = hub.listening.first().map(SocketAddr::port);
         config.peers_max = options.peers_max.max(1);
         config.peers_wanted = config.peers_wanted.min(config.peers_max);
-        let mut core = Torrent::new(config, geometry, have.clone());
+        let mut core = Torrent::without_metadata(config);
         for ip in hub.listening.iter().map(SocketAddr::ip).filter(|ip| !ip.is_unspecified()) {
             core.handle_listening(ip);
         }
-        let now = hub.now();
-        for piece in geometry.piece_indices().filter(|&p| !have.has(p)) {
-            if options.mode == Mode::Seed || !needed.has(piece) {
-                core.set_priority(now, piece, Priority::SKIP);
-            }
-        }
-        let mut buffers = BTreeMap::new();
-        for (piece, blocks) in partial {
-            let padding = metainfo.info.padding.blocks_in(&geometry, piece);
-            let buffer = PieceBuffer::with_padding(&geometry, piece, padding.into_iter());
-            buffers.insert(piece, buffer.with_spilled(&blocks));
-            core.restore_blocks(piece, &blocks);
-        }
-        // Whatever is complete already is found out in `begin`.
-        while core.poll_event().is_some() {}
-        core.set_order(options.order);
-        core.set_pressure(now, hub.pressure.get());
+        core.set_pressure(hub.now(), hub.pressure.get());
         let announcing = Announcing::new(&hub, &options, peer_id, rng);
         TorrentShell {
+            info_hash,
             upload: Limit::new(options.upload_limit),
             download: Limit::new(options.download_limit),
-            metainfo,
-            storage,
-            events,
-            phase,
+            metainfo: channels.metainfo.clone(),
+            content: OnceCell::new(),
+            wanted: RefCell::new(options.wanted.clone()),
+            is_held: Cell::new(options.hold && options.source.metainfo().is_none()),
+            progress: Progress::default(),
+            opened: OnceCell::new(),
+            events: channels.events.clone(),
+            phase: channels.phase.clone(),
             disk_results,
             inner: RefCell::new(Inner {
                 core,
                 links: BTreeMap::new(),
-                buffers,
+                buffers: BTreeMap::new(),
                 prepared: PreparedCache::default(),
                 disk: Disk::default(),
                 announcing,
                 state: State::Checking,
                 next_key: 0,
             }),
-            needed,
             wake: Notify::new(),
             failure: RefCell::new(None),
             warned: RefCell::default(),
@@ -187,8 +202,65 @@ impl TorrentShell {
         }
     }
 
-    pub(crate) fn pieces(&self) -> u32 {
-        self.metainfo.info.geometry.pieces()
+    /// The torrent's data is known and checked: from now on it has pieces.
+    pub(super) fn take_up(self: &Rc<Self>, metainfo: &Arc<Metainfo>, ready: Ready) {
+        let Ready { storage, have, needed, partial } = ready;
+        let (info, now) = (&metainfo.info, self.hub.now());
+        let geometry = info.geometry;
+        let (have_count, pieces) = (have.count(), have.len());
+        let skipped = geometry.piece_indices().filter(|&piece| {
+            !have.has(piece) && (self.options.mode == Mode::Seed || !needed.has(piece))
+        });
+        let skipped: Vec<PieceIndex> = skipped.collect();
+        let content = CoreContent {
+            metadata: Arc::clone(&metainfo.info_bytes),
+            geometry,
+            have,
+            padding: info.padding.clone(),
+            private: info.private,
+        };
+        let metainfo = Arc::clone(metainfo);
+        let _ = self.content.set(Content { metainfo: Arc::clone(&metainfo), storage, needed });
+        self.emit(Event::Started { have: have_count, pieces });
+        self.with(|inner| {
+            inner.core.handle_metadata(now, content);
+            for piece in skipped {
+                inner.core.set_priority(now, piece, Priority::SKIP);
+            }
+            for (piece, blocks) in partial {
+                let padding = metainfo.info.padding.blocks_in(&geometry, piece);
+                let buffer = PieceBuffer::with_padding(&geometry, piece, padding.into_iter());
+                inner.buffers.insert(piece, buffer.with_spilled(&blocks));
+                inner.core.restore_blocks(piece, &blocks);
+            }
+            inner.core.set_order(self.options.order);
+            // Whatever is complete already is none of the events.
+            if inner.core.is_complete() {
+                self.was_complete.set(true);
+                self.finish(inner);
+            }
+        });
+        self.wake_links();
+    }
+
+    /// What it holds.
+    ///
+    /// # Panics
+    /// If nothing is known of that, when it has no pieces either.
+    pub(super) fn content(&self) -> &Content {
+        self.content.get().expect("a torrent with pieces")
+    }
+
+    /// Whether it is known to be private.
+    pub(super) fn is_private(&self) -> bool {
+        self.metainfo.borrow().as_ref().is_some_and(|metainfo| metainfo.info.private)
+    }
+
+    /// What connections may be sent.
+    pub(crate) fn decode_limits(&self) -> DecodeLimits {
+        self.content.get().map_or_else(DecodeLimits::default, |content| {
+            DecodeLimits::for_pieces(content.metainfo.info.geometry.pieces())
+        })
     }
 
     pub(crate) fn now(&self) -> Time {
@@ -203,20 +275,48 @@ impl TorrentShell {
         self.hub.memory_freed.notified().await;
     }
 
-    /// The first things that happen: peers and trackers are tried, or everything is there already.
+    /// The first things that happen: peers and trackers are tried.
     pub(super) fn begin(self: &Rc<Self>) {
         let now = self.hub.now();
         self.start_announcing();
         self.limits_changed();
-        self.with(|inner| {
-            inner.core.handle_addresses(now, &self.options.peers, Origin::User);
-            inner.core.handle_addresses(now, &self.options.peers_found, Origin::Found);
-            if inner.core.is_complete() {
-                self.was_complete.set(true);
-                self.finish(inner);
+        self.with(|inner| inner.core.handle_addresses(now, &self.options.peers, Origin::User));
+        if let Source::Magnet(magnet) = &self.options.source {
+            for (host, port) in &magnet.peers {
+                spawn_local(Rc::clone(self).look_up(host_and_port(host, *port)));
             }
-        });
+        }
         self.drive_announcer();
+    }
+
+    /// Looks up a peer that the link names.
+    async fn look_up(self: Rc<Self>, peer: String) {
+        while self.hub.torrents.borrow().contains_key(&self.info_hash) {
+            match tokio::net::lookup_host(&peer).await {
+                Ok(addrs) => return self.handle_addresses(&addrs.collect::<Vec<_>>(), Origin::User),
+                Err(error) => tracing::info!(%peer, %error, "cannot find a peer of the link"),
+            }
+            tokio::time::sleep(LOOK_UP_RETRY).await;
+        }
+    }
+
+    /// Somebody names peers.
+    pub(crate) fn handle_addresses(self: &Rc<Self>, addrs: &[SocketAddr], origin: Origin) {
+        let now = self.hub.now();
+        self.with(|inner| inner.core.handle_addresses(now, addrs, origin));
+    }
+
+    /// The info dictionary has come, and has the right hash.
+    fn on_metadata(&self, bytes: &[u8]) {
+        let Source::Magnet(magnet) = &self.options.source else { return };
+        match Metainfo::from_magnet(magnet, bytes) {
+            Ok(metainfo) => {
+                self.metainfo.send_replace(Some(Arc::new(metainfo)));
+                self.emit(Event::MetadataReceived);
+                self.wake.notify_one();
+            }
+            Err(error) => self.fail(error.into()),
+        }
     }
 
     /// The torrent's own task has ended by a defect: its connections end too.
@@ -259,6 +359,7 @@ impl TorrentShell {
                     self.emit(Event::PeerLeft { addr, bytes_down, bytes_up });
                 }
                 CoreEvent::Completed => self.finish(inner),
+                CoreEvent::MetadataReceived(bytes) => self.on_metadata(&bytes),
                 _ => {}
             }
         }
@@ -339,10 +440,20 @@ impl TorrentShell {
     ) -> Result<(), Error> {
         let stop = Cell::new(false);
         let mut alone = false;
+        let mut opening = None;
         while !stop.get() && self.failure.borrow().is_none() {
+            if self.is_done_with_metadata() {
+                break;
+            }
+            if opening.is_none() {
+                opening = self.to_open().map(|metainfo| Box::pin(Rc::clone(&self).open(metainfo)));
+            }
             let deadline = self.next_deadline();
             tokio::select! {
                 () = self.wake.notified() => {}
+                () = async { opening.as_mut().expect("it is there").await }, if opening.is_some() => {
+                    opening = None;
+                }
                 Some(result) = results.recv() => {
                     self.on_disk_result(result);
                     while let Ok(result) = results.try_recv() {
@@ -364,7 +475,30 @@ impl TorrentShell {
             self.sync_if_due();
             self.retry_disk_if_due();
         }
+        drop(opening);
         self.shut_down(results).await
+    }
+
+    /// Whether nothing but the metadata was wanted, and it is here.
+    fn is_done_with_metadata(&self) -> bool {
+        self.options.mode == Mode::Metadata && self.metainfo.borrow().is_some()
+    }
+
+    /// The torrent whose data is to be opened now, if any is.
+    fn to_open(&self) -> Option<Arc<Metainfo>> {
+        let is_open = self.content.get().is_some() || self.is_held.get();
+        self.metainfo.borrow().clone().filter(|_| !is_open)
+    }
+
+    /// Opens the data of a torrent that was known by its link only. Its connections go on meanwhile.
+    async fn open(self: Rc<Self>, metainfo: Arc<Metainfo>) {
+        if metainfo.info.private {
+            self.keep_private();
+        }
+        match self.prepare_data(&metainfo).await {
+            Ok(ready) => self.take_up(&metainfo, ready),
+            Err(error) => self.fail(error),
+        }
     }
 
     fn next_deadline(&self) -> tokio::time::Instant {
@@ -385,12 +519,16 @@ impl TorrentShell {
                 let _ = reply.send(self.stats());
             }
             Command::AddPeers(peers) => {
-                self.with(|inner| inner.core.handle_addresses(now, &peers, Origin::User));
+                self.handle_addresses(&peers, Origin::User);
             }
             Command::SetLimits { upload, download } => {
                 self.upload.set(now, upload);
                 self.download.set(now, download);
                 self.limits_changed();
+            }
+            Command::SetFiles(wanted) => {
+                *self.wanted.borrow_mut() = wanted;
+                self.is_held.set(false);
             }
             Command::Stop => return true,
         }
@@ -404,7 +542,7 @@ impl Shell for TorrentShell {
     }
 
     fn info_hash(&self) -> InfoHash {
-        self.metainfo.info.info_hash
+        self.info_hash
     }
 
     fn peer_id(&self) -> PeerId {
@@ -412,7 +550,7 @@ impl Shell for TorrentShell {
     }
 
     fn reserved(&self) -> Reserved {
-        self.hub.reserved(self.metainfo.info.private)
+        self.hub.reserved(self.is_private())
     }
 
     fn announcing(&self) -> RefMut<'_, Announcing> {
@@ -435,10 +573,12 @@ impl Shell for TorrentShell {
         let left = self.bytes_left();
         let core = &self.inner.borrow().core;
         let totals = core.totals();
+        let left = if core.has_metadata() { left } else { LEFT_UNKNOWN };
         let peers_wanted = if core.wants_peers() { NUMWANT_MAX } else { 0 };
         let transfer =
             Transfer { uploaded: totals.bytes_up, downloaded: totals.bytes_down, left, peers_wanted };
-        (transfer, left > 0 && core.peers().next().is_none())
+        // Whoever is connected may have no metadata, or lie.
+        (transfer, !core.has_metadata() || left > 0 && core.peers().next().is_none())
     }
 
     fn connected(self: &Rc<Self>, stream: TcpStream, addr: SocketAddr, inbound: bool, hello: Handshake) {

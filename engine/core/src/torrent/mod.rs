@@ -266,6 +266,11 @@ impl Torrent {
         self.taken_back = Bitfield::empty(geometry.pieces());
         self.was_complete = self.is_complete();
         self.choker.set_policy(Self::policy(self.was_complete));
+        let hides = self.config.super_seeding
+            && self.was_complete
+            && self.peers.is_empty()
+            && (1..=superseed::PIECES_MAX).contains(&geometry.pieces());
+        self.super_seed = hides.then(|| SuperSeed::new(geometry.pieces()));
     }
 
     /// What the shell is to do next. Drain until `None` after every input.

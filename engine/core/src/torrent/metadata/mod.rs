@@ -213,7 +213,8 @@ impl Torrent {
     /// If it was known before.
     pub fn handle_metadata(&mut self, now: Time, content: Content) {
         let mut search = self.search.take().expect("a torrent without metadata");
-        self.config.metadata = Some(content.metadata);
+        // A private torrent's metadata is for those who got it from its tracker's site (BEP 27).
+        self.config.metadata = (!content.private).then_some(content.metadata);
         self.config.padding = content.padding;
         self.set_content(content.geometry, content.have);
         if content.private {

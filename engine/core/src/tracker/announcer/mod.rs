@@ -195,6 +195,12 @@ pub struct Announcer {
 }
 
 impl Announcer {
+    /// The torrent turns out to be private (BEP 27).
+    pub fn handle_private(&mut self) {
+        self.config.private = true;
+        self.walks.iter_mut().for_each(Walk::ask_one_at_a_time);
+    }
+
     /// An announcer for the trackers in `named`, which are shuffled within each tier. It stays
     /// silent until [`handle_start`](Self::handle_start). A URL that comes twice counts once, in
     /// its first tier, and as the user's if it is that too.

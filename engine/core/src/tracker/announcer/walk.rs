@@ -101,6 +101,11 @@ impl Walk {
         }
     }
 
+    /// From now on only one tracker is asked at a time.
+    pub fn ask_one_at_a_time(&mut self) {
+        self.parallel_max = 1;
+    }
+
     pub fn family(&self) -> Family {
         self.family
     }
