@@ -4,7 +4,8 @@ use crate::console::{ColorWhen, Console};
 use crate::events::{Record, Stamped};
 use crate::exit::{Exit, Failure, one_line};
 use crate::logging::{self, LogFormat};
-use crate::{completions, create, dht, get, lab, magnet, man, seed, show, verify};
+use crate::units::UNITS_HELP;
+use crate::{completions, create, dht, get, lab, magnet, man, seed, show, usage, verify};
 use anyhow::{Context as _, Result};
 use clap::{ArgAction, Args, ColorChoice, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use std::ffi::OsString;
@@ -12,7 +13,8 @@ use std::time::Instant;
 
 /// Create, seed and get torrents
 #[derive(Debug, Parser)]
-#[command(name = "swarm", version, after_long_help = EXAMPLES, arg_required_else_help = true)]
+#[command(name = "swarm", version, arg_required_else_help = true)]
+#[command(after_long_help = format!("{AFTER_HELP}\n\n{UNITS_HELP}\n\n{STATUSES}"))]
 pub struct Cli {
     #[command(flatten)]
     common: CommonArgs,
@@ -20,18 +22,23 @@ pub struct Cli {
     command: Command,
 }
 
-const EXAMPLES: &str = "\
+const AFTER_HELP: &str = "\
 Examples:
   swarm create release.iso -a http://tracker.example:6969/announce
   swarm seed release.iso.meta .
-  swarm get https://example.org/release.iso.meta -o downloads
+  swarm get https://example.org/release.iso.meta -o downloads";
 
-Sizes are written as in 16KiB, 4MiB or 1.5GB; rates as in 10MB/s or 80Mbit/s; durations as in 30s or 10m.
-
-Exit status: 0 done; 1 failed at run time; 2 usage; 3 the metainfo, magnet link or URL is not valid;
-4 data does not verify or did not complete; 5 no space, or no permission, at the destination;
-129 hung up, 130 interrupted (state is saved first). SIGTERM ends what runs until it is ended, such as `swarm seed`, with 0, and
-anything else with 130.";
+const STATUSES: &str = "\
+Exit status:
+  0    done
+  1    failed at run time
+  2    usage
+  3    the metainfo, magnet link or URL is not valid
+  4    data does not verify or did not complete
+  5    no space, or no permission, at the destination
+  129  hung up (SIGHUP); state is saved first
+  130  interrupted by Ctrl-C or SIGTERM; state is saved first
+SIGTERM ends what runs until it is ended, such as `swarm seed`, with 0.";
 
 /// Options of every subcommand.
 #[derive(Args, Debug)]
@@ -201,21 +208,7 @@ fn tell_usage(error: &clap::Error, console: &mut Console) -> Result<Exit> {
         console.note(&error.render().to_string());
         return Err(Failure::new(Exit::Usage, "no command given").into());
     }
-    Err(Failure::new(Exit::Usage, usage_line(&error.render().to_string())).into())
-}
-
-/// clap's message of several lines as one: what is wrong, then its tips.
-fn usage_line(message: &str) -> String {
-    let mut parts: Vec<String> = Vec::new();
-    for paragraph in message.split("\n\n") {
-        let text = paragraph.split_whitespace().collect::<Vec<_>>().join(" ");
-        if let Some(wrong) = text.strip_prefix("error: ") {
-            parts.push(wrong.to_owned());
-        } else if text.starts_with("tip: ") {
-            parts.extend(text.split("tip: ").map(|tip| tip.trim().to_owned()).filter(|tip| !tip.is_empty()));
-        }
-    }
-    parts.join("; ")
+    Err(Failure::new(Exit::Usage, usage::line(error)).into())
 }
 
 #[cfg(test)]

@@ -355,19 +355,20 @@ fn parse_piece_length(text: &str) -> Result<u32, String> {
     let bytes = units::parse_size(text).map_err(|error| error.to_string())?;
     if !bytes.is_power_of_two() {
         let below = units::size(1 << bytes.max(1).ilog2());
-        return Err(format!("piece length {bytes} is not a power of two; the next one below is {below}"));
+        return Err(format!("is not a power of two; the next one below is {below}"));
     }
     match u32::try_from(bytes) {
         Ok(len) if bytes >= PIECE_LEN_MIN && len <= PIECE_LEN_MAX => Ok(len),
         _ => {
             let (min, max) = (units::size(PIECE_LEN_MIN), units::size(PIECE_LEN_MAX.into()));
-            Err(format!("a piece has from {min} to {max}"))
+            Err(format!("is out of range: a piece has from {min} to {max}"))
         }
     }
 }
 
 fn parse_tier(text: &str) -> Result<Tier, String> {
-    text.split(',').map(parse_tracker).collect::<Result<_, _>>().map(Tier)
+    let parse = |url| parse_tracker(url).map_err(|error| format!("has {url}, which {error}"));
+    text.split(',').map(parse).collect::<Result<_, _>>().map(Tier)
 }
 
 fn parse_node(text: &str) -> Result<(String, u16), &'static str> {
@@ -384,7 +385,7 @@ fn parse_node(text: &str) -> Result<(String, u16), &'static str> {
 fn parse_glob(text: &str) -> Result<String, String> {
     match check_pattern(text) {
         Ok(()) => Ok(text.to_owned()),
-        Err(CreateError::Pattern { why, .. }) => Err(why),
+        Err(CreateError::Pattern { why, .. }) => Err(format!("is not a pattern: {why}")),
         Err(error) => Err(error.to_string()),
     }
 }
@@ -398,10 +399,10 @@ mod tests {
         assert_eq!(parse_piece_length("16KiB"), Ok(16_384));
         assert_eq!(parse_piece_length("256MiB"), Ok(PIECE_LEN_MAX));
         for (text, wrong) in [
-            ("12345", "piece length 12345 is not a power of two; the next one below is 8 KiB"),
-            ("0", "piece length 0 is not a power of two; the next one below is 1 B"),
-            ("8KiB", "a piece has from 16 KiB to 256 MiB"),
-            ("512MiB", "a piece has from 16 KiB to 256 MiB"),
+            ("12345", "is not a power of two; the next one below is 8 KiB"),
+            ("0", "is not a power of two; the next one below is 1 B"),
+            ("8KiB", "is out of range: a piece has from 16 KiB to 256 MiB"),
+            ("512MiB", "is out of range: a piece has from 16 KiB to 256 MiB"),
         ] {
             assert_eq!(parse_piece_length(text), Err(wrong.to_owned()));
         }

@@ -5,7 +5,7 @@ use crate::events::Stamped;
 use crate::exit::{Exit, Failure, printable};
 use crate::interrupt::Interrupt;
 use crate::network::{parse_address, parse_node};
-use crate::transfer;
+use crate::{transfer, units};
 use anyhow::{Context as _, Result};
 use clap::{Args, Subcommand};
 use serde::Serialize;
@@ -61,22 +61,22 @@ enum Question {
     /// Print the peers of a torrent
     GetPeers {
         /// The torrent's info-hash, 40 hexadecimal digits
-        #[arg(value_name = "HASH")]
+        #[arg(value_name = "HASH", value_parser = parse_hash)]
         hash: InfoHash,
     },
     /// Announce a peer of a torrent at this machine's address, and print the others
     Announce {
         /// The torrent's info-hash, 40 hexadecimal digits
-        #[arg(value_name = "HASH")]
+        #[arg(value_name = "HASH", value_parser = parse_hash)]
         hash: InfoHash,
         /// The port on which the peer listens
-        #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+        #[arg(long, value_name = "PORT", value_parser = units::whole::<u16>(1..=65_535))]
         port: u16,
     },
     /// Print how many peers a torrent has, about (BEP 33)
     Scrape {
         /// The torrent's info-hash, 40 hexadecimal digits
-        #[arg(value_name = "HASH")]
+        #[arg(value_name = "HASH", value_parser = parse_hash)]
         hash: InfoHash,
     },
     /// Print info-hashes that some nodes know peers of (BEP 51)
@@ -101,7 +101,7 @@ enum Question {
         #[arg(value_name = "TEXT", required_unless_present = "torrent")]
         text: Option<String>,
         /// A pointer to this torrent (BEP 46) in place of a text; prints its link too
-        #[arg(long, value_name = "HASH", requires = "key", conflicts_with = "text")]
+        #[arg(long, value_name = "HASH", value_parser = parse_hash, requires = "key", conflicts_with = "text")]
         torrent: Option<InfoHash>,
         /// Sign it with the key in this file, so that it can be replaced; the file is made if there is none
         #[arg(long, value_name = "FILE")]
@@ -110,7 +110,7 @@ enum Question {
         #[arg(long, value_name = "TEXT", default_value = "", requires = "key")]
         salt: String,
         /// Its version; a higher one replaces a lower one. Default: seconds since 1970
-        #[arg(long, value_name = "N", requires = "key")]
+        #[arg(long, value_name = "N", value_parser = parse_seq, requires = "key")]
         seq: Option<i64>,
     },
 }
@@ -130,6 +130,14 @@ enum Ask {
 enum Place {
     Target(NodeId),
     Pointer(PointerLink),
+}
+
+fn parse_hash(text: &str) -> Result<InfoHash, &'static str> {
+    text.parse().map_err(|_| "is not an info-hash of 40 hexadecimal digits")
+}
+
+fn parse_seq(text: &str) -> Result<i64, &'static str> {
+    text.parse().map_err(|_| "is not a whole number")
 }
 
 fn parse_place(text: &str) -> Result<Place, String> {

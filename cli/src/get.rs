@@ -1,7 +1,7 @@
 //! `swarm get`: download a torrent.
 
 use crate::app::Context;
-use crate::exit::{Exit, Failure, printable};
+use crate::exit::{Exit, Failure};
 use crate::interrupt::Interrupt;
 use crate::network::NetworkArgs;
 use crate::transfer::{self, Plan, SeedUntil};
@@ -71,8 +71,8 @@ pub struct GetArgs {
     #[arg(long)]
     json: bool,
 
-    /// Behave as if the disk were full after so many bytes, for so many seconds
-    #[arg(long, hide = true, value_name = "BYTES,SECONDS", value_parser = parse_made_up_disk)]
+    /// Behave as if the disk were full after so many bytes, for so long
+    #[arg(long, hide = true, value_name = "SIZE,DURATION", value_parser = parse_made_up_disk)]
     inject_disk_full: Option<(u64, Duration)>,
 
     #[command(flatten)]
@@ -145,7 +145,7 @@ fn matches(set: &GlobSet, path: &[String]) -> bool {
 }
 
 fn parse_glob(text: &str) -> Result<Glob, String> {
-    Glob::new(text).map_err(|error| printable(&error.kind().to_string()))
+    Glob::new(text).map_err(|error| format!("is not a pattern: {}", error.kind()))
 }
 
 fn parse_seed(text: &str) -> Result<SeedUntil, String> {
@@ -156,7 +156,9 @@ fn parse_seed(text: &str) -> Result<SeedUntil, String> {
     }
     if let Ok(ratio) = text.parse::<f64>() {
         let is_usable = ratio.is_finite() && ratio >= 0.0;
-        return is_usable.then_some(SeedUntil::Ratio(ratio)).ok_or_else(|| "is no ratio".to_owned());
+        return is_usable
+            .then_some(SeedUntil::Ratio(ratio))
+            .ok_or_else(|| "is not a ratio from 0 up".to_owned());
     }
     units::parse_duration(text)
         .map(SeedUntil::Elapsed)
@@ -164,10 +166,9 @@ fn parse_seed(text: &str) -> Result<SeedUntil, String> {
 }
 
 fn parse_made_up_disk(text: &str) -> Result<(u64, Duration), String> {
-    let (bytes, seconds) = text.split_once(',').ok_or("is not BYTES,SECONDS")?;
+    let (bytes, time) = text.split_once(',').ok_or("is not SIZE,DURATION")?;
     let bytes = units::parse_size(bytes).map_err(|error| error.to_string())?;
-    let seconds = seconds.parse().map_err(|_| "SECONDS is no number".to_owned())?;
-    Ok((bytes, Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())?))
+    Ok((bytes, units::parse_duration(time).map_err(|error| error.to_string())?))
 }
 
 #[cfg(test)]

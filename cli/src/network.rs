@@ -59,7 +59,7 @@ pub struct NetworkArgs {
     pub max_down: Option<u64>,
 
     /// Hold at most this many connections
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", value_parser = units::whole::<u32>(1..=u64::from(u32::MAX)))]
     pub max_peers: Option<u32>,
 
     /// Bind every socket to this network device (Linux)
@@ -109,7 +109,7 @@ pub struct TuningArgs {
     pub progress_interval: Option<Duration>,
 
     /// Hash, read and write on so many threads; default: one for each core
-    #[arg(long, hide = true, value_name = "N")]
+    #[arg(long, hide = true, value_name = "N", value_parser = units::whole::<usize>(1..=1024))]
     workers: Option<usize>,
 }
 

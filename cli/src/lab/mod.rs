@@ -51,11 +51,11 @@ pub struct LabArgs {
     source: Option<OsString>,
 
     /// Start so many downloaders
-    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=i64::from(PEERS_MAX)))]
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = units::whole::<u16>(1..=PEERS_MAX.into()))]
     peers: u16,
 
     /// Start so many seeds besides the source
-    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u16).range(0..=i64::from(PEERS_MAX)))]
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = units::whole::<u16>(0..=PEERS_MAX.into()))]
     seeds: u16,
 
     /// Generate so much data
