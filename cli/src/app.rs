@@ -11,7 +11,7 @@ use clap::{ArgAction, Args, ColorChoice, CommandFactory as _, FromArgMatches as 
 use std::ffi::OsString;
 use std::time::Instant;
 
-/// Create, seed and get torrents
+/// Create, seed and download torrents
 #[derive(Debug, Parser)]
 #[command(name = "swarm", version, arg_required_else_help = true)]
 #[command(after_long_help = format!("{AFTER_HELP}\n\n{UNITS_HELP}\n\n{STATUSES}"))]
@@ -44,7 +44,7 @@ SIGTERM ends what runs until it is ended, such as `swarm seed`, with 0.";
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Common options")]
 pub struct CommonArgs {
-    /// Print errors, warnings and what was asked for, nothing else
+    /// Print only results, errors and warnings
     #[arg(short, long, global = true)]
     quiet: bool,
 
@@ -52,7 +52,7 @@ pub struct CommonArgs {
     #[arg(short, long, global = true, action = ArgAction::Count)]
     verbose: u8,
 
-    /// How log lines are written
+    /// Log format
     #[arg(long, global = true, value_name = "FORMAT", value_enum, default_value_t)]
     log: LogFormat,
 
@@ -63,21 +63,21 @@ pub struct CommonArgs {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Make a metainfo file for a file or folder
+    /// Create a metainfo file of a file or folder
     Create(Box<create::CreateArgs>),
-    /// Show what is in a metainfo file
+    /// Show the contents of a metainfo file
     Show(show::ShowArgs),
-    /// Print a magnet link to a torrent
+    /// Print the magnet link of a torrent
     Magnet(magnet::MagnetArgs),
     /// Check data against a torrent
     Verify(verify::VerifyArgs),
-    /// Serve a torrent whose data is here
+    /// Seed a torrent
     Seed(Box<seed::SeedArgs>),
     /// Download a torrent
     Get(Box<get::GetArgs>),
-    /// Run a whole swarm on this machine and prove every copy identical
+    /// Run a swarm on this machine and compare every copy
     Lab(Box<lab::LabArgs>),
-    /// Run a node of the DHT, or ask the DHT
+    /// Run a DHT node, or query the DHT
     Dht(dht::DhtArgs),
     /// Print a shell's completion script
     Completions(completions::CompletionsArgs),

@@ -14,7 +14,7 @@ use std::io::{self, IsTerminal as _, Write};
 /// When to use colours.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum ColorWhen {
-    /// On a terminal, unless NO_COLOR is set.
+    /// On a terminal, unless NO_COLOR is set or TERM is dumb.
     #[default]
     Auto,
     /// Always.
@@ -28,12 +28,17 @@ impl ColorWhen {
     pub fn applies(self, is_terminal: bool) -> bool {
         match self {
             ColorWhen::Auto => {
-                is_terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+                is_terminal && !is_dumb() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
             }
             ColorWhen::Always => true,
             ColorWhen::Never => false,
         }
     }
+}
+
+/// Whether the terminal can neither colour text nor move its cursor.
+fn is_dumb() -> bool {
+    std::env::var_os("TERM").is_some_and(|term| term == "dumb")
 }
 
 /// Whether texts get colours.
@@ -105,10 +110,10 @@ impl Console {
         }
     }
 
-    /// The process's own standard output and error, with progress bars if the latter is a terminal.
+    /// The process's own standard output and error, with progress bars if the latter is a terminal that can draw them.
     pub fn of_process() -> Console {
         let console = Console::new(Box::new(io::stdout()), Box::new(io::stderr()));
-        if io::stderr().is_terminal() {
+        if io::stderr().is_terminal() && !is_dumb() {
             console.bars.set_draw_target(ProgressDrawTarget::stderr());
         }
         console

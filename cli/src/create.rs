@@ -8,7 +8,7 @@ use crate::network::{parse_tracker, parse_web_seed};
 use crate::progress::WorkBar;
 use crate::units;
 use anyhow::{Context as _, Result};
-use clap::Args;
+use clap::{Args, ValueHint};
 use serde::Serialize;
 use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
@@ -26,79 +26,79 @@ const PIECE_LEN_MIN: u64 = swarm_core::geometry::BLOCK_LEN as u64;
 #[derive(Args, Debug)]
 #[command(after_long_help = EXAMPLES)]
 pub struct CreateArgs {
-    /// The file or folder to distribute
-    #[arg(value_name = "PATH")]
+    /// The file or folder to create a torrent of
+    #[arg(value_name = "PATH", value_hint = ValueHint::AnyPath)]
     path: PathBuf,
 
-    /// Write the metainfo here; default: NAME.meta in the working directory
-    #[arg(short, long, value_name = "FILE")]
+    /// Write the metainfo to this file. Default: NAME.meta in the working directory
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     output: Option<PathBuf>,
 
-    /// Replace the output if it exists, and go on if an --exclude matches nothing
+    /// Replace an existing output file, and only warn of an --exclude that matches nothing
     ///
-    /// Only a regular file is ever replaced, or the one that a link leads to.
+    /// Only a regular file is replaced, or the one that a symbolic link leads to.
     #[arg(short, long)]
     force: bool,
 
-    /// Announce to this tracker; repeatable, each a tier of its own
+    /// Add a tracker, in a tier of its own; repeatable
     #[arg(short = 'a', long, value_name = "URL", value_parser = parse_tracker)]
     announce: Vec<String>,
 
-    /// Announce to any of these trackers, after those given with -a; repeatable
+    /// Add a tier of trackers (BEP 12), after those of -a; repeatable
     #[arg(long = "tier", value_name = "URL,URL", value_parser = parse_tier)]
     tiers: Vec<Tier>,
 
-    /// Offer the data at this URL too (BEP 19); repeatable
+    /// Add a web seed (BEP 19); repeatable
     #[arg(short, long = "web-seed", value_name = "URL", value_parser = parse_web_seed)]
     web_seeds: Vec<String>,
 
-    /// The length of a piece, a power of two from 16KiB to 256MiB
+    /// Set the piece length, a power of two from 16KiB to 256MiB
     ///
-    /// Default: the smallest, from 16KiB to 16MiB, that gives at most 2,048 pieces.
+    /// Default: the shortest from 16KiB to 16MiB that gives at most 2,048 pieces.
     #[arg(short = 'l', long, value_name = "SIZE", value_parser = parse_piece_length)]
     piece_length: Option<u32>,
 
-    /// Call the torrent this instead of what PATH is called
+    /// Set the torrent's name. Default: that of PATH
     #[arg(long)]
     name: Option<String>,
 
-    /// Say this about it
+    /// Set the comment
     #[arg(long, value_name = "TEXT")]
     comment: Option<String>,
 
-    /// Allow peers from the trackers only (BEP 27)
+    /// Make it private: peers from trackers only (BEP 27)
     #[arg(long)]
     private: bool,
 
-    /// Put this into the `source` key, which makes the info-hash differ
+    /// Set the `source` key, which changes the info-hash
     #[arg(long, value_name = "TEXT")]
     source: Option<String>,
 
-    /// Name this DHT node to start from (BEP 5); repeatable
+    /// Add a DHT node (BEP 5); repeatable
     #[arg(long = "node", value_name = "HOST:PORT", value_parser = parse_node)]
     nodes: Vec<(String, u16)>,
 
-    /// Leave out the date, so that the same files give the same bytes
+    /// Omit the creation date, so that the same files give the same metainfo file
     #[arg(long)]
     no_date: bool,
 
-    /// Take what symbolic links lead to
+    /// Follow symbolic links
     ///
-    /// Without this, links within the folder are kept as links (BEP 47), and others are left out with a warning.
+    /// Without this, links within the folder are kept as links (BEP 47), and others are omitted with a warning.
     #[arg(long)]
     follow_symlinks: bool,
 
-    /// Take only files that match; repeatable
+    /// Include only files that match; repeatable
     ///
     /// Patterns are those of gitignore files: NAME matches files and folders of that name anywhere, DIR/ folders only, and
     /// one with a `/` inside the path below PATH; `*` matches no `/`, `**` does. PATH or its name may stand before it.
     #[arg(long, value_name = "GLOB", value_parser = parse_glob)]
     include: Vec<String>,
 
-    /// Leave out files, and whole folders, that match; repeatable
+    /// Exclude files and folders that match; repeatable
     ///
-    /// Patterns as for --include; the last one that matches decides, and `!` before one takes its files all the same. One
-    /// that matches nothing is refused, since something would be published that was not meant to be; with -f it is a warning.
+    /// Patterns are as for --include; the last one that matches decides, and `!` in front of one includes its files again. One
+    /// that matches nothing is an error, since it would publish what was not meant to be published; with -f it is a warning.
     #[arg(long, value_name = "GLOB", value_parser = parse_glob)]
     exclude: Vec<String>,
 
@@ -111,7 +111,8 @@ const EXAMPLES: &str = "\
 Examples:
   swarm create release.iso -a http://tracker.example:6969/announce
   swarm create site --exclude '*.tmp' --exclude .git -o site.meta --no-date
-  swarm create release.iso --tier http://a.example/announce,http://b.example/announce -w https://example.org/release.iso";
+  swarm create release.iso --tier http://a.example/announce,udp://b.example:80
+  swarm create release.iso -w https://example.org/release.iso";
 
 /// Trackers of which any will do.
 #[derive(Clone, Debug)]

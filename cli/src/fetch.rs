@@ -52,9 +52,9 @@ pub async fn metadata(
         let magnet = match link {
             Link::Magnet(magnet) => magnet,
             Link::Pointer(pointer) => {
-                cx.console.note(&format!("{label}: looking in the DHT for where it points to"));
+                cx.console.note(&format!("{label}: resolving the mutable torrent in the DHT"));
                 let info_hash = session.follow(pointer).await.with_context(|| label.clone())?;
-                cx.console.note(&format!("{label}: points to {info_hash}"));
+                cx.console.note(&format!("{label}: resolved to {info_hash}"));
                 Magnet::new(info_hash)
             }
         };

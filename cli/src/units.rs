@@ -9,10 +9,13 @@ use std::time::Duration;
 /// How units are written, for `--help`.
 pub const UNITS_HELP: &str = "\
 Units:
-  SIZE      bytes: 16384, 16K, 16KiB, 1.5G; k, M, G and T are 1,024s, as are KiB, MiB, GiB and TiB; kB, MB, GB and TB are 1,000s
-  RATE      bytes/s in the same units, with or without /s: 500k, 10MB/s; bits/s in 1,000s: 80Mbit/s, 80Mbps
-  DURATION  500ms, 30s, 10m, 1h30m, 2days
-`10Mb` can be read as bits and as bytes and is refused.";
+  k M G T          1,024s of bytes, as in aria2 and curl: 16k, 1.5G
+  KiB MiB GiB TiB  1,024s of bytes: 16KiB
+  kB MB GB TB      1,000s of bytes: 1.5GB
+  bit/s or bps     bits, for rates only; kbit/s, Mbps are 1,000s: 80Mbit/s
+  ms s m h days    durations: 500ms, 30s, 1h30m
+A size or rate without a unit is in bytes; `/s` after the bytes of a rate can be
+left out. `10Mb`, which can be read as bits and as bytes, is refused.";
 
 /// Digits that may follow the decimal point.
 const FRACTION_DIGITS_MAX: usize = 9;

@@ -328,6 +328,41 @@ fn names_cannot_drive_the_terminal() {
     assert!(table.contains(r"\u{1b}[2Jgone\nsecond line") && !table.contains('\u{1b}'), "{table}");
 }
 
+/// What bash offers after this command line, whose last word is not finished.
+fn bash_offers(dir: &Path, line: &[&str]) -> Vec<String> {
+    let script = "source <(\"$0\" completions bash)
+        COMP_WORDS=(\"$@\") COMP_CWORD=$(($# - 1))
+        compopt() { :; }
+        _swarm swarm \"${COMP_WORDS[COMP_CWORD]}\" \"${COMP_WORDS[COMP_CWORD - 1]}\"
+        printf '%s\\n' \"${COMPREPLY[@]}\"";
+    let mut bash = std::process::Command::new("bash");
+    bash.current_dir(dir).args(["--norc", "-c", script, env!("CARGO_BIN_EXE_swarm"), "swarm"]).args(line);
+    let offers = bash.output().unwrap();
+    assert!(offers.stderr.is_empty(), "{offers:?}");
+    let offers = String::from_utf8(offers.stdout).unwrap();
+    offers.lines().map(str::to_owned).filter(|offer| !offer.is_empty()).collect()
+}
+
+#[test]
+fn bash_completes_paths_commands_and_visible_options() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    write(dir.join("release.meta"), "");
+    write(dir.join("folder/file"), "");
+    // With nothing to offer, bash itself completes names of files.
+    for line in [&["get", ""][..], &["verify", "release.meta", ""], &["create", "re"], &["get", "-o", ""]] {
+        assert_eq!(bash_offers(dir, line), [""; 0], "{line:?}");
+    }
+    assert_eq!(bash_offers(dir, &["lab", "--report", "rel"]), ["release.meta"]);
+    assert_eq!(bash_offers(dir, &["get", "--max-up", "1"]), ["1"]);
+    assert_eq!(bash_offers(dir, &["get", "--color", "al"]), ["always"]);
+    assert_eq!(bash_offers(dir, &["see"]), ["seed"]);
+    assert_eq!(bash_offers(dir, &["dht", "get-"]), ["get-peers"]);
+    assert_eq!(bash_offers(dir, &["get", "--no-p"]), ["--no-pex"]);
+    assert_eq!(bash_offers(dir, &["get", "--inj"]), [""; 0]);
+    assert_eq!(bash_offers(dir, &["completions", "ba"]), ["bash"]);
+}
+
 #[test]
 fn a_reader_that_stops_early_is_no_failure() {
     let dir = tempfile::tempdir().unwrap();

@@ -158,10 +158,79 @@ fn what_is_no_source_is_status_3() {
 }
 
 #[test]
-fn completions_name_the_options() {
-    let (exit, out, err) = swarm(&["completions", "bash"]);
-    assert_eq!((exit, err.as_str()), (Exit::Done, ""));
-    assert!(out.contains("--json") && out.contains("completions"));
+fn completions_hide_what_is_hidden() {
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let (exit, out, err) = swarm(&["completions", shell]);
+        assert_eq!((exit, err.as_str()), (Exit::Done, ""));
+        for known in ["json", "completions", "max-up", "get-peers"] {
+            assert!(out.contains(known), "{shell}: {known}");
+        }
+        for hidden in hidden(&Cli::command()) {
+            let options = ["--", "-l ", "l "].map(|dashes| format!("{dashes}{hidden}"));
+            assert!(!options.iter().any(|option| out.contains(option)), "{shell}: {hidden}");
+        }
+    }
+}
+
+/// The long names of all hidden options.
+fn hidden(command: &clap::Command) -> Vec<String> {
+    let own = command.get_arguments().filter(|arg| arg.is_hide_set());
+    let own = own.filter_map(|arg| arg.get_long()).map(str::to_owned);
+    let all: Vec<String> = own.chain(command.get_subcommands().flat_map(hidden)).collect();
+    assert!(command.get_name() != "swarm" || all.contains(&"inject-poison".to_owned()));
+    all
+}
+
+#[test]
+fn completions_complete_paths_where_paths_are_taken() {
+    let zsh = swarm(&["completions", "zsh"]).1;
+    for (option, action) in [
+        ("--output=", "_files -/"),
+        ("--state-dir=", "_files -/"),
+        ("--report=", "_files"),
+        ("--save=", "_files"),
+        ("--max-up=", ""),
+        ("--comment=", ""),
+        (":source --", "_files"),
+        (":dir --", "_files -/"),
+        (":path --", "_files"),
+    ] {
+        let lines = zsh.lines().filter(|line| line.contains(option));
+        let ends = lines.filter(|line| line.ends_with(&format!(":{action}' \\")));
+        assert!(ends.count() > 0, "{option} {action}");
+    }
+}
+
+#[test]
+fn help_lists_the_forms_of_a_source() {
+    for (command, forms) in [
+        ("show", &["x.meta", "https://", "with --fetch:", "magnet:?xt", "urn:btpk", "info-hash"][..]),
+        ("get", &["x.meta", "https://", "magnet:?xt", "urn:btpk", "info-hash"]),
+        ("seed", &["x.meta", "https://", "magnet:?xt", "urn:btpk", "info-hash"]),
+        ("magnet", &["x.meta", "https://", "magnet:?xt", "urn:btpk", "info-hash"]),
+        ("verify", &["x.meta", "https://", "`swarm show --fetch`"]),
+    ] {
+        let mut cli = Cli::command();
+        let help = cli.find_subcommand_mut(command).unwrap().render_long_help().to_string();
+        let source = help.split("Options:").next().unwrap();
+        assert!(forms.iter().all(|form| source.contains(form)), "{command}: {source}");
+    }
+}
+
+#[test]
+fn help_fits_80_columns() {
+    fn check(command: &mut clap::Command) {
+        for help in [command.render_long_help(), command.render_help()].map(|help| help.to_string()) {
+            let lines = help.lines().filter(|line| !line.starts_with("Usage:"));
+            for line in lines {
+                assert!(line.chars().count() <= 80, "{}: {line}", command.get_name());
+            }
+        }
+        command.get_subcommands_mut().for_each(check);
+    }
+    let mut command = Cli::command().term_width(80);
+    command.build();
+    check(&mut command);
 }
 
 #[test]
