@@ -161,13 +161,11 @@ pub async fn run(args: CreateArgs, cx: &mut Context) -> Result<Exit> {
     let piece_length = args.piece_length.unwrap_or_else(|| default_piece_length(source.total_len()));
     let bar = WorkBar::new(&cx.console, "hashing", source.total_len());
     let hashing = bar.clone();
-    let (source, hashes) = interrupt
-        .during(move || {
-            let hashes = hash(&source, piece_length, Workers::default_threads(), &|bytes| hashing.set(bytes));
-            (source, hashes)
-        })
-        .await?;
-    bar.finish();
+    let work = interrupt.during(move || {
+        let hashes = hash(&source, piece_length, Workers::default_threads(), &|bytes| hashing.set(bytes));
+        (source, hashes)
+    });
+    let (source, hashes) = bar.tell_until(work, &mut cx.console).await?;
     let bytes = args.into_metainfo(name, source.content, piece_length).encode(&hashes?)?;
     output.write(&bytes)?;
     tell(&Metainfo::parse(&bytes)?, &output.path, cx);

@@ -437,7 +437,7 @@ impl Search<'_> {
         let failure = |text: &str| Err(Failure::new(Exit::Runtime, text).into());
         match question {
             _ if state.nodes == 0 => {
-                failure("no DHT node answered; name one that does with --bootstrap HOST:PORT")
+                failure("no node of the DHT answered; name one that does with --bootstrap HOST:PORT")
             }
             Ask::Announce(..) if state.stored == 0 => failure("no node took the announcement"),
             Ask::Put(_) if state.stored == 0 => failure("no node took the item; is there a later version?"),
