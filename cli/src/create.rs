@@ -59,7 +59,7 @@ pub struct CreateArgs {
     piece_length: Option<u32>,
 
     /// Set the torrent's name. Default: that of PATH
-    #[arg(long)]
+    #[arg(long, value_parser = parse_name)]
     name: Option<String>,
 
     /// Set the comment
@@ -298,7 +298,10 @@ impl Output {
             Ok(_) => Ok(()),
             Err(error) if error.kind() == ErrorKind::AlreadyExists => Err(exists(&self.path).into()),
             Err(error) => {
-                let what = format!("{}: cannot write: {error}", self.path.display());
+                // What follows names a temporary file.
+                let text = error.to_string();
+                let cause = text.split(" at path ").next().unwrap_or(&text);
+                let what = format!("{}: cannot write: {cause}", self.path.display());
                 Err(Failure::new(Exit::of_write(&error), what).into())
             }
         }
@@ -362,6 +365,14 @@ fn parse_piece_length(text: &str) -> Result<u32, String> {
             let (min, max) = (units::size(PIECE_LEN_MIN), units::size(PIECE_LEN_MAX.into()));
             Err(format!("is out of range: a piece has from {min} to {max}"))
         }
+    }
+}
+
+fn parse_name(text: &str) -> Result<String, &'static str> {
+    match text {
+        "" | "." | ".." => Err("is not a name"),
+        _ if text.contains(['/', '\0']) => Err("is a path, not a name"),
+        _ => Ok(text.to_owned()),
     }
 }
 

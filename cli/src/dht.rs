@@ -204,7 +204,7 @@ fn secret_key(file: &Path) -> Result<[u8; 32]> {
             let byte = |at: usize| u8::from_str_radix(digits.get(at..at + 2)?, 16).ok();
             let bytes: Option<Vec<u8>> = (0..digits.len()).step_by(2).map(byte).collect();
             let key = bytes.and_then(|bytes| bytes.try_into().ok());
-            key.with_context(|| format!("{name}: is not a key of 64 hexadecimal digits"))
+            key.with_context(|| format!("--key: {name}: is not a key of 64 hexadecimal digits"))
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let mut key = [0; 32];
@@ -215,10 +215,10 @@ fn secret_key(file: &Path) -> Result<[u8; 32]> {
             #[cfg(unix)]
             std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
             let written = options.open(file).and_then(|mut file| writeln!(file, "{text}"));
-            written.with_context(|| format!("{name}: cannot write"))?;
+            written.with_context(|| format!("--key: {name}: cannot write"))?;
             Ok(key)
         }
-        Err(error) => Err(error).with_context(|| format!("{name}: cannot read")),
+        Err(error) => Err(error).with_context(|| format!("--key: {name}: cannot read")),
     }
 }
 
@@ -275,11 +275,14 @@ async fn serve(args: DhtArgs, cx: &mut Context) -> Result<Exit> {
         (Ipv6Addr::UNSPECIFIED, LISTEN_PORT_FIRST).into(),
     ];
     let listen = if args.listen.is_empty() { &everywhere[..] } else { &args.listen };
-    let dhts = Dht::open_all(listen, None, question.is_some()).context("cannot open a socket for the DHT")?;
+    let dhts = Dht::open_all(listen, None, question.is_some()).with_context(|| {
+        let option = if args.listen.is_empty() { "" } else { "--listen: " };
+        format!("{option}cannot open a socket for the DHT")
+    })?;
     let [dht, others @ ..] = &dhts[..] else { unreachable!("there is at least one address") };
     let mut hosts = args.bootstrap.clone();
     if let Some(file) = &args.save {
-        let saved = Saved::read(file).with_context(|| format!("{}: cannot read", file.display()))?;
+        let saved = Saved::read(file).with_context(|| format!("--save: {}: cannot read", file.display()))?;
         dhts.iter().for_each(|dht| dht.resume(&saved));
         hosts.extend(saved.hosts());
     }
@@ -473,6 +476,7 @@ async fn save_now_and_then(dhts: &[Dht], file: Option<&Path>) -> Result<Exit> {
 fn save(dhts: &[Dht], file: &Path) -> Result<()> {
     Saved::of(dhts).write(file).map_err(|error| {
         let exit = Exit::of_write(&error);
-        anyhow::Error::new(error).context(Failure::new(exit, format!("{}: cannot write", file.display())))
+        anyhow::Error::new(error)
+            .context(Failure::new(exit, format!("--save: {}: cannot write", file.display())))
     })
 }

@@ -1,12 +1,13 @@
 //! The options that every command with a network takes.
 
 use crate::units;
+use anyhow::Context as _;
 use clap::{Args, ValueEnum, ValueHint};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 use swarm_core::metainfo::Magnet;
-use swarm_engine::{AddTorrent, DhtOptions, FetchMetadata, SessionOptions};
+use swarm_engine::{AddTorrent, DhtOptions, FetchMetadata, Session, SessionOptions};
 use url::Url;
 
 /// Network options of `seed`, `get` and `lab`.
@@ -129,6 +130,19 @@ impl NetworkArgs {
             pex: !self.no_pex,
             workers: self.tuning.workers.unwrap_or(default.workers),
             ..default
+        }
+    }
+
+    /// A session as the user wants it, begun.
+    ///
+    /// # Errors
+    /// With the option that chose where it listens, if one did.
+    pub fn start_session(&self) -> anyhow::Result<Session> {
+        let started = Session::start(self.session_options());
+        match &self.bind_device {
+            Some(device) => started.with_context(|| format!("--bind-device: {device}")),
+            None if !self.listen.is_empty() => started.context("--listen"),
+            None => Ok(started?),
         }
     }
 

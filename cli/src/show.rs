@@ -14,7 +14,6 @@ use serde::Serialize;
 use std::ffi::OsString;
 use std::time::{Duration, SystemTime};
 use swarm_core::metainfo::Metainfo;
-use swarm_engine::Session;
 
 /// Options of `swarm show`.
 #[derive(Args, Debug)]
@@ -66,7 +65,7 @@ async fn fetch(args: &ShowArgs, cx: &mut Context) -> Result<Metainfo> {
         Source::Metainfo(metainfo) => return Ok(*metainfo),
         Source::Link(link) => link,
     };
-    let session = Session::start(options)?;
+    let session = args.network.start_session()?;
     let limit = args.timeout.map(Limit::new);
     let fetched = fetch::metadata(link, &args.network, &session, limit, cx, &mut interrupt).await;
     session.stop().await;

@@ -109,7 +109,7 @@ impl Begun {
 
 /// Starts a session as the user wants it, and tells where peers can reach it.
 fn start(network: &NetworkArgs, cx: &mut Context) -> Result<Session> {
-    let session = Session::start(network.session_options())?;
+    let session = network.start_session()?;
     cx.record(&Record::Listening { addresses: session.listen_addrs() });
     Ok(session)
 }

@@ -417,6 +417,52 @@ fn a_source_can_be_a_url() {
 }
 
 #[test]
+fn what_an_option_names_and_cannot_be_used_is_told_with_the_option_and_the_cause_last() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    write(dir.join("x"), "data");
+    write(dir.join("short"), "beef");
+    run_ok(dir, ["create", "x"]);
+    const MISSING: &str = "No such file or directory (os error 2)";
+    const NOT_OURS: &str = "Cannot assign requested address (os error 99)";
+    let get = ["get", "x.meta", "-o", "out", "--no-dht", "--listen"];
+    for (args, line, cause) in [
+        (&["lab", "--size", "1M", "--report", "no/x.xml"][..], "--report: no/x.xml: cannot write: ", MISSING),
+        (
+            &["lab", "--size", "1M", "--keep", "short/x"],
+            "--keep: short/x: cannot create a folder: ",
+            "Not a directory (os error 20)",
+        ),
+        (&["create", "x", "-o", "no/x.meta"], "no/x.meta: cannot write: ", MISSING),
+        (
+            &["dht", "put", "x", "--key", "no/k", "--listen", "127.0.0.1:0"],
+            "--key: no/k: cannot write: ",
+            MISSING,
+        ),
+        (&["dht", "put", "x", "--key", "short"], "--key: short: is not a key of 64 hexadecimal digits", ""),
+        (
+            &["dht", "sample", "--listen", "192.0.2.1:1"],
+            "--listen: cannot open a socket for the DHT: ",
+            NOT_OURS,
+        ),
+        (&[&get[..], &["192.0.2.1:1"]].concat(), "--listen: cannot listen on 192.0.2.1:1: ", NOT_OURS),
+        (
+            &[&get[..], &["127.0.0.1:0", "--bind-device", "none"]].concat(),
+            "--bind-device: none: cannot listen on 127.0.0.1:0: ",
+            "No such device (os error 19)",
+        ),
+    ] {
+        let refused = run(dir, args);
+        let last = refused.stderr.lines().last().unwrap();
+        assert_eq!(last, format!("swarm: {line}{cause}"), "{refused:?}");
+    }
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let url = format!("http://{nobody}/x.meta");
+    let refused = run(dir, ["show", &url]).stderr;
+    assert_eq!(refused, format!("swarm: {url}: cannot connect: Connection refused (os error 111)\n"));
+}
+
+#[test]
 fn a_url_is_not_read_without_end() {
     let dir = tempfile::tempdir().unwrap();
     let url = serve_once("200 OK", vec![b'x'; swarm_core::metainfo::METAINFO_LEN_MAX + 1]);

@@ -227,7 +227,7 @@ fn an_address_that_is_not_ours_is_a_failure_at_run_time() {
     let got = run(dir.path(), ["get", "file.meta", "--listen", "192.0.2.1:0"]);
     assert_eq!(got.code, Some(1));
     let error = got.stderr.lines().last().unwrap();
-    assert!(error.starts_with("swarm: cannot listen on 192.0.2.1:0: "), "{got:?}");
+    assert!(error.starts_with("swarm: --listen: cannot listen on 192.0.2.1:0: "), "{got:?}");
 }
 
 fn a_second_signal_ends_at_once(local: Local) {

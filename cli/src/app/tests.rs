@@ -78,6 +78,8 @@ fn a_bad_value_is_told_with_its_option_and_the_mend() {
         ("create x --announce", "a", "is not a URL: relative URL without a base"),
         ("create x --tier", "http://a/,b", "has b, which is not a URL: relative URL without a base"),
         ("create x --web-seed", "udp://a:1", "starts with udp:, not http:, https:"),
+        ("create x --name", "a/b", "is a path, not a name"),
+        ("create x --name", "..", "is not a name"),
         ("create x --node", "dht.example", NODE),
         ("create x --exclude", "[", "is not a pattern: unclosed character class; missing ']'"),
         (

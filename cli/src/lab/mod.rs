@@ -222,7 +222,8 @@ enum Scratch {
 impl Scratch {
     fn new(keep: Option<&Path>) -> Result<Scratch> {
         let dir = keep.map_or_else(std::env::temp_dir, Path::to_owned);
-        let label = || printable(&dir.to_string_lossy());
+        let option = if keep.is_some() { "--keep: " } else { "" };
+        let label = || format!("{option}{}: cannot create a folder", printable(&dir.to_string_lossy()));
         if keep.is_some() {
             fs::create_dir_all(&dir).with_context(label)?;
         }
@@ -339,8 +340,5 @@ fn open_report(path: &Path) -> Result<File> {
 }
 
 fn unwritable(path: &Path) -> Failure {
-    Failure::new(
-        Exit::Destination,
-        format!("{}: cannot write the report", printable(&path.to_string_lossy())),
-    )
+    Failure::new(Exit::Destination, format!("--report: {}: cannot write", printable(&path.to_string_lossy())))
 }
