@@ -67,12 +67,12 @@ BENCHES = {
 
 
 def compare(name, run, states, pairs):
-    runs = {state: [] for state in states}
+    runs = {"before": [], "after": []}
     for pair in range(pairs):
-        for state in sorted(states, reverse=pair % 2 == 1):
+        for state in list(runs)[:: -1 if pair % 2 else 1]:
             runs[state].append(round(run(states[state]), 3))
-    ratios = [after / before for before, after in zip(runs["1 before"], runs["2 after"])]
-    result = {"before": runs["1 before"], "after": runs["2 after"], "ratio": round(statistics.median(ratios), 3)}
+    ratios = [after / before for before, after in zip(runs["before"], runs["after"])]
+    result = {**runs, "ratio": round(statistics.median(ratios), 3)}
     print(f"{name}: {json.dumps(result)}", flush=True)
     return result
 
@@ -85,14 +85,15 @@ def main():
     parser.add_argument("--only", help="words of the names, with commas between them")
     parser.add_argument("--record", type=Path, help="write the results here, as JSON")
     args = parser.parse_args()
-    states = {"1 before": args.before.resolve(), "2 after": args.after.resolve()}
+    states = {"before": args.before.resolve(), "after": args.after.resolve()}
 
     def wanted(name):
         return not args.only or any(word in name for word in args.only.split(","))
 
     results = {name: compare(name, run, states, args.pairs) for name, run in BENCHES.items() if wanted(name)}
     if shutil.which("valgrind") and wanted("simulator"):
-        results["simulator, million instructions"] = compare("instructions", instructions, states, 1)
+        name = "simulator, million instructions"
+        results[name] = compare(name, instructions, states, 1)
     if args.record:
         whole = {"date": str(date.today()), "cores": os.cpu_count(), "command": " ".join(sys.argv), "results": results}
         args.record.write_text(json.dumps(whole, indent=1) + "\n")

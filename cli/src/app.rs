@@ -4,15 +4,17 @@ use crate::console::{ColorWhen, Console};
 use crate::events::{Record, Stamped};
 use crate::exit::{Exit, Failure, one_line};
 use crate::logging::{self, LogFormat};
-use crate::{completions, create, dht, get, lab, magnet, man, seed, show, verify};
+use crate::units::UNITS_HELP;
+use crate::{completions, create, dht, get, lab, magnet, man, seed, show, usage, verify};
 use anyhow::{Context as _, Result};
 use clap::{ArgAction, Args, ColorChoice, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use std::ffi::OsString;
 use std::time::Instant;
 
-/// Create, seed and get torrents
+/// Create, seed and download torrents
 #[derive(Debug, Parser)]
-#[command(name = "swarm", version, after_long_help = EXAMPLES, arg_required_else_help = true)]
+#[command(name = "swarm", version, arg_required_else_help = true)]
+#[command(after_long_help = format!("{AFTER_HELP}\n\n{UNITS_HELP}\n\n{STATUSES}"))]
 pub struct Cli {
     #[command(flatten)]
     common: CommonArgs,
@@ -20,24 +22,29 @@ pub struct Cli {
     command: Command,
 }
 
-const EXAMPLES: &str = "\
+const AFTER_HELP: &str = "\
 Examples:
   swarm create release.iso -a http://tracker.example:6969/announce
   swarm seed release.iso.meta .
-  swarm get https://example.org/release.iso.meta -o downloads
+  swarm get https://example.org/release.iso.meta -o downloads";
 
-Sizes are written as in 16KiB, 4MiB or 1.5GB; rates as in 10MB/s or 80Mbit/s; durations as in 30s or 10m.
-
-Exit status: 0 done; 1 failed at run time; 2 usage; 3 the metainfo, magnet link or URL is not valid;
-4 data does not verify or did not complete; 5 no space, or no permission, at the destination;
-129 hung up, 130 interrupted (state is saved first). SIGTERM ends what runs until it is ended, such as `swarm seed`, with 0, and
-anything else with 130.";
+const STATUSES: &str = "\
+Exit status:
+  0    done
+  1    failed at run time
+  2    usage
+  3    the metainfo, magnet link or URL is not valid
+  4    data does not verify or did not complete
+  5    no space, or no permission, at the destination
+  129  hung up (SIGHUP); state is saved first
+  130  interrupted by Ctrl-C or SIGTERM; state is saved first
+SIGTERM ends what runs until it is ended, such as `swarm seed`, with 0.";
 
 /// Options of every subcommand.
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Common options")]
 pub struct CommonArgs {
-    /// Print errors, warnings and what was asked for, nothing else
+    /// Print only results, errors and warnings
     #[arg(short, long, global = true)]
     quiet: bool,
 
@@ -45,7 +52,7 @@ pub struct CommonArgs {
     #[arg(short, long, global = true, action = ArgAction::Count)]
     verbose: u8,
 
-    /// How log lines are written
+    /// Log format
     #[arg(long, global = true, value_name = "FORMAT", value_enum, default_value_t)]
     log: LogFormat,
 
@@ -56,21 +63,21 @@ pub struct CommonArgs {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Make a metainfo file for a file or folder
+    /// Create a metainfo file of a file or folder
     Create(Box<create::CreateArgs>),
-    /// Show what is in a metainfo file
+    /// Show the contents of a metainfo file
     Show(show::ShowArgs),
-    /// Print a magnet link to a torrent
+    /// Print the magnet link of a torrent
     Magnet(magnet::MagnetArgs),
     /// Check data against a torrent
     Verify(verify::VerifyArgs),
-    /// Serve a torrent whose data is here
+    /// Seed a torrent
     Seed(Box<seed::SeedArgs>),
     /// Download a torrent
     Get(Box<get::GetArgs>),
-    /// Run a whole swarm on this machine and prove every copy identical
+    /// Run a swarm on this machine and compare every copy
     Lab(Box<lab::LabArgs>),
-    /// Run a node of the DHT, or ask the DHT
+    /// Run a DHT node, or query the DHT
     Dht(dht::DhtArgs),
     /// Print a shell's completion script
     Completions(completions::CompletionsArgs),
@@ -201,21 +208,7 @@ fn tell_usage(error: &clap::Error, console: &mut Console) -> Result<Exit> {
         console.note(&error.render().to_string());
         return Err(Failure::new(Exit::Usage, "no command given").into());
     }
-    Err(Failure::new(Exit::Usage, usage_line(&error.render().to_string())).into())
-}
-
-/// clap's message of several lines as one: what is wrong, then its tips.
-fn usage_line(message: &str) -> String {
-    let mut parts: Vec<String> = Vec::new();
-    for paragraph in message.split("\n\n") {
-        let text = paragraph.split_whitespace().collect::<Vec<_>>().join(" ");
-        if let Some(wrong) = text.strip_prefix("error: ") {
-            parts.push(wrong.to_owned());
-        } else if text.starts_with("tip: ") {
-            parts.extend(text.split("tip: ").map(|tip| tip.trim().to_owned()).filter(|tip| !tip.is_empty()));
-        }
-    }
-    parts.join("; ")
+    Err(Failure::new(Exit::Usage, usage::line(error)).into())
 }
 
 #[cfg(test)]

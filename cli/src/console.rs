@@ -9,12 +9,13 @@ use clap::ValueEnum;
 use clap::builder::styling::{AnsiColor, Style};
 use indicatif::{MultiProgress, ProgressDrawTarget};
 use serde::Serialize;
+use std::ffi::OsString;
 use std::io::{self, IsTerminal as _, Write};
 
 /// When to use colours.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum ColorWhen {
-    /// On a terminal, unless NO_COLOR is set.
+    /// On a terminal, unless NO_COLOR is set or TERM is dumb.
     #[default]
     Auto,
     /// Always.
@@ -26,9 +27,15 @@ pub enum ColorWhen {
 impl ColorWhen {
     /// Whether to colour what goes to a stream that is, or is not, a terminal.
     pub fn applies(self, is_terminal: bool) -> bool {
+        self.applies_with(is_terminal, |name| std::env::var_os(name))
+    }
+
+    fn applies_with(self, is_terminal: bool, variable: impl Fn(&str) -> Option<OsString>) -> bool {
         match self {
             ColorWhen::Auto => {
-                is_terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+                is_terminal
+                    && !is_dumb(variable("TERM"))
+                    && variable("NO_COLOR").is_none_or(|value| value.is_empty())
             }
             ColorWhen::Always => true,
             ColorWhen::Never => false,
@@ -36,8 +43,54 @@ impl ColorWhen {
     }
 }
 
+/// Whether the terminal, by its TERM, can neither colour text nor move its cursor.
+fn is_dumb(term: Option<OsString>) -> bool {
+    term.is_some_and(|term| term == "dumb")
+}
+
+/// The width of what is no terminal, and of a terminal that does not tell its own.
+const COLUMNS_USUAL: usize = 80;
+
+/// How many columns standard error has now.
+pub fn err_columns() -> usize {
+    columns(terminal_size::terminal_size_of(io::stderr()))
+}
+
+/// How many columns standard output has now.
+pub fn out_columns() -> usize {
+    columns(terminal_size::terminal_size_of(io::stdout()))
+}
+
+fn columns(size: Option<(terminal_size::Width, terminal_size::Height)>) -> usize {
+    size.map(|(width, _)| usize::from(width.0)).filter(|&columns| columns > 0).unwrap_or(COLUMNS_USUAL)
+}
+
+/// The text in lines of at most so many columns, broken at spaces where there are any.
+pub fn wrapped(text: &str, columns: usize) -> Vec<String> {
+    let columns = columns.max(1);
+    let mut lines = vec![String::new()];
+    let mut room = columns;
+    for word in text.split(' ').filter(|word| !word.is_empty()) {
+        let mut word: Vec<char> = word.chars().collect();
+        if room < columns && word.len() < room {
+            lines.last_mut().expect("there is a line").push(' ');
+            room -= 1;
+        } else if room < columns {
+            lines.push(String::new());
+            room = columns;
+        }
+        while word.len() > columns {
+            lines.last_mut().expect("there is a line").extend(word.drain(..columns));
+            lines.push(String::new());
+        }
+        room -= word.len();
+        lines.last_mut().expect("there is a line").extend(word);
+    }
+    lines
+}
+
 /// Whether texts get colours.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Paint(bool);
 
 impl Paint {
@@ -105,10 +158,10 @@ impl Console {
         }
     }
 
-    /// The process's own standard output and error, with progress bars if the latter is a terminal.
+    /// The process's own standard output and error, with progress bars if the latter is a terminal that can draw them.
     pub fn of_process() -> Console {
         let console = Console::new(Box::new(io::stdout()), Box::new(io::stderr()));
-        if io::stderr().is_terminal() {
+        if io::stderr().is_terminal() && !is_dumb(std::env::var_os("TERM")) {
             console.bars.set_draw_target(ProgressDrawTarget::stderr());
         }
         console
@@ -268,6 +321,38 @@ pub mod tests {
         }
         fn flush(&mut self) -> io::Result<()> {
             Ok(())
+        }
+    }
+
+    #[test]
+    fn colours_are_for_terminals_that_have_them_and_users_that_want_them() {
+        let applies = |when: ColorWhen, is_terminal, name: &str, value: &str| {
+            when.applies_with(is_terminal, |asked| (asked == name).then(|| value.into()))
+        };
+        for (name, value, has_colours) in [
+            ("TERM", "xterm-256color", true),
+            ("TERM", "dumb", false),
+            ("NO_COLOR", "1", false),
+            ("NO_COLOR", "", true),
+        ] {
+            assert_eq!(applies(ColorWhen::Auto, true, name, value), has_colours, "{name}={value}");
+            assert!(!applies(ColorWhen::Auto, false, name, value));
+            assert!(applies(ColorWhen::Always, false, name, value));
+            assert!(!applies(ColorWhen::Never, true, name, value));
+        }
+    }
+
+    #[test]
+    fn text_is_wrapped_and_never_cut() {
+        assert_eq!(wrapped("", 10), [""]);
+        assert_eq!(wrapped("one two  three", 7), ["one two", "three"]);
+        assert_eq!(wrapped("one two three", 3), ["one", "two", "thr", "ee"]);
+        assert_eq!(wrapped("ü über", 2), ["ü", "üb", "er"]);
+        let text = "no tracker answers: http://tracker.example/announce: cannot connect: Connection refused";
+        for columns in 1..100 {
+            let lines = wrapped(text, columns);
+            assert!(lines.iter().all(|line| line.chars().count() <= columns), "{lines:?}");
+            assert_eq!(lines.concat().replace(' ', ""), text.replace(' ', ""));
         }
     }
 

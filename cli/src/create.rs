@@ -8,7 +8,7 @@ use crate::network::{parse_tracker, parse_web_seed};
 use crate::progress::WorkBar;
 use crate::units;
 use anyhow::{Context as _, Result};
-use clap::Args;
+use clap::{Args, ValueHint};
 use serde::Serialize;
 use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
@@ -26,79 +26,79 @@ const PIECE_LEN_MIN: u64 = swarm_core::geometry::BLOCK_LEN as u64;
 #[derive(Args, Debug)]
 #[command(after_long_help = EXAMPLES)]
 pub struct CreateArgs {
-    /// The file or folder to distribute
-    #[arg(value_name = "PATH")]
+    /// The file or folder to create a torrent of
+    #[arg(value_name = "PATH", value_hint = ValueHint::AnyPath)]
     path: PathBuf,
 
-    /// Write the metainfo here; default: NAME.meta in the working directory
-    #[arg(short, long, value_name = "FILE")]
+    /// Write the metainfo to this file. Default: NAME.meta in the working directory
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     output: Option<PathBuf>,
 
-    /// Replace the output if it exists, and go on if an --exclude matches nothing
+    /// Replace an existing output file, and only warn of an --exclude that matches nothing
     ///
-    /// Only a regular file is ever replaced, or the one that a link leads to.
+    /// Only a regular file is replaced, or the one that a symbolic link leads to.
     #[arg(short, long)]
     force: bool,
 
-    /// Announce to this tracker; repeatable, each a tier of its own
+    /// Add a tracker, in a tier of its own; repeatable
     #[arg(short = 'a', long, value_name = "URL", value_parser = parse_tracker)]
     announce: Vec<String>,
 
-    /// Announce to any of these trackers, after those given with -a; repeatable
+    /// Add a tier of trackers (BEP 12), after those of -a; repeatable
     #[arg(long = "tier", value_name = "URL,URL", value_parser = parse_tier)]
     tiers: Vec<Tier>,
 
-    /// Offer the data at this URL too (BEP 19); repeatable
+    /// Add a web seed (BEP 19); repeatable
     #[arg(short, long = "web-seed", value_name = "URL", value_parser = parse_web_seed)]
     web_seeds: Vec<String>,
 
-    /// The length of a piece, a power of two from 16KiB to 256MiB
+    /// Set the piece length, a power of two from 16KiB to 256MiB
     ///
-    /// Default: the smallest, from 16KiB to 16MiB, that gives at most 2,048 pieces.
+    /// Default: the shortest from 16KiB to 16MiB that gives at most 2,048 pieces.
     #[arg(short = 'l', long, value_name = "SIZE", value_parser = parse_piece_length)]
     piece_length: Option<u32>,
 
-    /// Call the torrent this instead of what PATH is called
-    #[arg(long)]
+    /// Set the torrent's name. Default: that of PATH
+    #[arg(long, value_parser = parse_name)]
     name: Option<String>,
 
-    /// Say this about it
+    /// Set the comment
     #[arg(long, value_name = "TEXT")]
     comment: Option<String>,
 
-    /// Allow peers from the trackers only (BEP 27)
+    /// Make it private: peers from trackers only (BEP 27)
     #[arg(long)]
     private: bool,
 
-    /// Put this into the `source` key, which makes the info-hash differ
+    /// Set the `source` key, which changes the info-hash
     #[arg(long, value_name = "TEXT")]
     source: Option<String>,
 
-    /// Name this DHT node to start from (BEP 5); repeatable
+    /// Add a DHT node (BEP 5); repeatable
     #[arg(long = "node", value_name = "HOST:PORT", value_parser = parse_node)]
     nodes: Vec<(String, u16)>,
 
-    /// Leave out the date, so that the same files give the same bytes
+    /// Omit the creation date, so that the same files give the same metainfo file
     #[arg(long)]
     no_date: bool,
 
-    /// Take what symbolic links lead to
+    /// Follow symbolic links
     ///
-    /// Without this, links within the folder are kept as links (BEP 47), and others are left out with a warning.
+    /// Without this, links within the folder are kept as links (BEP 47), and others are omitted with a warning.
     #[arg(long)]
     follow_symlinks: bool,
 
-    /// Take only files that match; repeatable
+    /// Include only files that match; repeatable
     ///
     /// Patterns are those of gitignore files: NAME matches files and folders of that name anywhere, DIR/ folders only, and
     /// one with a `/` inside the path below PATH; `*` matches no `/`, `**` does. PATH or its name may stand before it.
     #[arg(long, value_name = "GLOB", value_parser = parse_glob)]
     include: Vec<String>,
 
-    /// Leave out files, and whole folders, that match; repeatable
+    /// Exclude files and folders that match; repeatable
     ///
-    /// Patterns as for --include; the last one that matches decides, and `!` before one takes its files all the same. One
-    /// that matches nothing is refused, since something would be published that was not meant to be; with -f it is a warning.
+    /// Patterns are as for --include; the last one that matches decides, and `!` in front of one includes its files again. One
+    /// that matches nothing is an error, since it would publish what was not meant to be published; with -f it is a warning.
     #[arg(long, value_name = "GLOB", value_parser = parse_glob)]
     exclude: Vec<String>,
 
@@ -111,7 +111,8 @@ const EXAMPLES: &str = "\
 Examples:
   swarm create release.iso -a http://tracker.example:6969/announce
   swarm create site --exclude '*.tmp' --exclude .git -o site.meta --no-date
-  swarm create release.iso --tier http://a.example/announce,http://b.example/announce -w https://example.org/release.iso";
+  swarm create release.iso --tier http://a.example/announce,udp://b.example:80
+  swarm create release.iso -w https://example.org/release.iso";
 
 /// Trackers of which any will do.
 #[derive(Clone, Debug)]
@@ -160,13 +161,11 @@ pub async fn run(args: CreateArgs, cx: &mut Context) -> Result<Exit> {
     let piece_length = args.piece_length.unwrap_or_else(|| default_piece_length(source.total_len()));
     let bar = WorkBar::new(&cx.console, "hashing", source.total_len());
     let hashing = bar.clone();
-    let (source, hashes) = interrupt
-        .during(move || {
-            let hashes = hash(&source, piece_length, Workers::default_threads(), &|bytes| hashing.set(bytes));
-            (source, hashes)
-        })
-        .await?;
-    bar.finish();
+    let work = interrupt.during(move || {
+        let hashes = hash(&source, piece_length, Workers::default_threads(), &|bytes| hashing.set(bytes));
+        (source, hashes)
+    });
+    let (source, hashes) = bar.tell_until(work, &mut cx.console).await?;
     let bytes = args.into_metainfo(name, source.content, piece_length).encode(&hashes?)?;
     output.write(&bytes)?;
     tell(&Metainfo::parse(&bytes)?, &output.path, cx);
@@ -299,7 +298,10 @@ impl Output {
             Ok(_) => Ok(()),
             Err(error) if error.kind() == ErrorKind::AlreadyExists => Err(exists(&self.path).into()),
             Err(error) => {
-                let what = format!("{}: cannot write: {error}", self.path.display());
+                // What follows names a temporary file.
+                let text = error.to_string();
+                let cause = text.split(" at path ").next().unwrap_or(&text);
+                let what = format!("{}: cannot write: {cause}", self.path.display());
                 Err(Failure::new(Exit::of_write(&error), what).into())
             }
         }
@@ -355,19 +357,28 @@ fn parse_piece_length(text: &str) -> Result<u32, String> {
     let bytes = units::parse_size(text).map_err(|error| error.to_string())?;
     if !bytes.is_power_of_two() {
         let below = units::size(1 << bytes.max(1).ilog2());
-        return Err(format!("piece length {bytes} is not a power of two; the next one below is {below}"));
+        return Err(format!("is not a power of two; the next one below is {below}"));
     }
     match u32::try_from(bytes) {
         Ok(len) if bytes >= PIECE_LEN_MIN && len <= PIECE_LEN_MAX => Ok(len),
         _ => {
             let (min, max) = (units::size(PIECE_LEN_MIN), units::size(PIECE_LEN_MAX.into()));
-            Err(format!("a piece has from {min} to {max}"))
+            Err(format!("is out of range: a piece has from {min} to {max}"))
         }
     }
 }
 
+fn parse_name(text: &str) -> Result<String, &'static str> {
+    match text {
+        "" | "." | ".." => Err("is not a name"),
+        _ if text.contains(['/', '\0']) => Err("is a path, not a name"),
+        _ => Ok(text.to_owned()),
+    }
+}
+
 fn parse_tier(text: &str) -> Result<Tier, String> {
-    text.split(',').map(parse_tracker).collect::<Result<_, _>>().map(Tier)
+    let parse = |url| parse_tracker(url).map_err(|error| format!("has {url}, which {error}"));
+    text.split(',').map(parse).collect::<Result<_, _>>().map(Tier)
 }
 
 fn parse_node(text: &str) -> Result<(String, u16), &'static str> {
@@ -384,7 +395,7 @@ fn parse_node(text: &str) -> Result<(String, u16), &'static str> {
 fn parse_glob(text: &str) -> Result<String, String> {
     match check_pattern(text) {
         Ok(()) => Ok(text.to_owned()),
-        Err(CreateError::Pattern { why, .. }) => Err(why),
+        Err(CreateError::Pattern { why, .. }) => Err(format!("is not a pattern: {why}")),
         Err(error) => Err(error.to_string()),
     }
 }
@@ -398,10 +409,10 @@ mod tests {
         assert_eq!(parse_piece_length("16KiB"), Ok(16_384));
         assert_eq!(parse_piece_length("256MiB"), Ok(PIECE_LEN_MAX));
         for (text, wrong) in [
-            ("12345", "piece length 12345 is not a power of two; the next one below is 8 KiB"),
-            ("0", "piece length 0 is not a power of two; the next one below is 1 B"),
-            ("8KiB", "a piece has from 16 KiB to 256 MiB"),
-            ("512MiB", "a piece has from 16 KiB to 256 MiB"),
+            ("12345", "is not a power of two; the next one below is 8 KiB"),
+            ("0", "is not a power of two; the next one below is 1 B"),
+            ("8KiB", "is out of range: a piece has from 16 KiB to 256 MiB"),
+            ("512MiB", "is out of range: a piece has from 16 KiB to 256 MiB"),
         ] {
             assert_eq!(parse_piece_length(text), Err(wrong.to_owned()));
         }

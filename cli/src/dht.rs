@@ -5,9 +5,9 @@ use crate::events::Stamped;
 use crate::exit::{Exit, Failure, printable};
 use crate::interrupt::Interrupt;
 use crate::network::{parse_address, parse_node};
-use crate::transfer;
+use crate::{transfer, units};
 use anyhow::{Context as _, Result};
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueHint};
 use serde::Serialize;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -37,17 +37,18 @@ pub struct DhtArgs {
     #[command(subcommand)]
     question: Option<Question>,
 
-    /// Listen here; repeatable, and as many nodes as there are addresses of one family (BEP 45), of which the first is
-    /// the one that asks. Default: every interface, port 6881
+    /// Listen on this address and port; repeatable. Default: all interfaces, port 6881
+    ///
+    /// Several addresses of one family are a node each (BEP 45); the first sends the queries.
     #[arg(long, global = true, value_name = "ADDR:PORT", value_parser = parse_address)]
     listen: Vec<SocketAddr>,
 
-    /// Join by this node; repeatable. Default: public ones, unless the node listens on loopback only
+    /// Bootstrap from this node; repeatable. Default: public nodes, unless --listen is loopback only
     #[arg(long, global = true, value_name = "HOST:PORT", value_parser = parse_node)]
     bootstrap: Vec<String>,
 
-    /// Keep the node's ids and the addresses of known nodes in this file, and go on from there
-    #[arg(long, global = true, value_name = "FILE")]
+    /// Save the node's IDs and the addresses of known nodes in this file, and load them from it
+    #[arg(long, global = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
     save: Option<PathBuf>,
 
     /// Print events as JSON, one object a line
@@ -61,56 +62,55 @@ enum Question {
     /// Print the peers of a torrent
     GetPeers {
         /// The torrent's info-hash, 40 hexadecimal digits
-        #[arg(value_name = "HASH")]
+        #[arg(value_name = "HASH", value_parser = parse_hash)]
         hash: InfoHash,
     },
-    /// Announce a peer of a torrent at this machine's address, and print the others
+    /// Announce a peer at this machine's address, and print the other peers of the torrent
     Announce {
         /// The torrent's info-hash, 40 hexadecimal digits
-        #[arg(value_name = "HASH")]
+        #[arg(value_name = "HASH", value_parser = parse_hash)]
         hash: InfoHash,
         /// The port on which the peer listens
-        #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+        #[arg(long, value_name = "PORT", value_parser = units::whole::<u16>(1..=65_535))]
         port: u16,
     },
-    /// Print how many peers a torrent has, about (BEP 33)
+    /// Estimate how many peers a torrent has (BEP 33)
     Scrape {
         /// The torrent's info-hash, 40 hexadecimal digits
-        #[arg(value_name = "HASH")]
+        #[arg(value_name = "HASH", value_parser = parse_hash)]
         hash: InfoHash,
     },
-    /// Print info-hashes that some nodes know peers of (BEP 51)
+    /// Print a sample of the info-hashes that nodes store (BEP 51)
     Sample {
-        /// Ask nodes near this place, 40 hexadecimal digits. Default: a random one
+        /// Query nodes near this ID, 40 hexadecimal digits. Default: a random ID
         #[arg(value_name = "TARGET", value_parser = parse_target)]
         target: Option<NodeId>,
     },
-    /// Print an item that the DHT keeps (BEP 44): text as it is, a torrent that it points to as info-hash, anything
-    /// else bencoded
+    /// Print an item stored in the DHT (BEP 44): text, the info-hash of a mutable torrent, or else bencoded
     Get {
-        /// The item's target, 40 hexadecimal digits, or the link to a pointer, as `put` prints them
+        /// The item's target, 40 hexadecimal digits, or the link of a mutable torrent, as `put` prints them
         #[arg(value_name = "TARGET|LINK", value_parser = parse_place)]
         place: Place,
         /// The salt of a mutable item
         #[arg(long, value_name = "TEXT", default_value = "")]
         salt: String,
     },
-    /// Have the DHT keep a text or a pointer for two hours, and print its target
+    /// Store a text or a mutable torrent in the DHT for two hours, and print its target
     Put {
         /// The text
         #[arg(value_name = "TEXT", required_unless_present = "torrent")]
         text: Option<String>,
-        /// A pointer to this torrent (BEP 46) in place of a text; prints its link too
-        #[arg(long, value_name = "HASH", requires = "key", conflicts_with = "text")]
+        /// Store a mutable torrent (BEP 46) with this info-hash in place of a text, and print its link
+        #[arg(long, value_name = "HASH", value_parser = parse_hash, requires = "key", conflicts_with = "text")]
         torrent: Option<InfoHash>,
-        /// Sign it with the key in this file, so that it can be replaced; the file is made if there is none
-        #[arg(long, value_name = "FILE")]
+        /// Store a mutable item, signed with the key in this file; created if missing
+        #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
         key: Option<PathBuf>,
-        /// Which of the key's items it is
+        /// The salt of the mutable item
         #[arg(long, value_name = "TEXT", default_value = "", requires = "key")]
         salt: String,
-        /// Its version; a higher one replaces a lower one. Default: seconds since 1970
-        #[arg(long, value_name = "N", requires = "key")]
+        /// Its sequence number; a higher one replaces a lower one. Default: seconds since 1970
+        #[arg(long, value_name = "N", value_parser = parse_seq, requires = "key")]
         seq: Option<i64>,
     },
 }
@@ -132,6 +132,14 @@ enum Place {
     Pointer(PointerLink),
 }
 
+fn parse_hash(text: &str) -> Result<InfoHash, &'static str> {
+    text.parse().map_err(|_| "is not an info-hash of 40 hexadecimal digits")
+}
+
+fn parse_seq(text: &str) -> Result<i64, &'static str> {
+    text.parse().map_err(|_| "is not a whole number")
+}
+
 fn parse_place(text: &str) -> Result<Place, String> {
     if text.starts_with("magnet:") {
         return text
@@ -151,7 +159,7 @@ impl Question {
             Question::Sample { target: Some(target) } => Ask::Sample(target),
             Question::Sample { target: None } => {
                 let mut target = [0; 20];
-                getrandom::fill(&mut target).map_err(io::Error::other).context("asking for random bytes")?;
+                getrandom::fill(&mut target).map_err(io::Error::other).context("cannot get random bytes")?;
                 Ask::Sample(NodeId(target))
             }
             Question::Get { place: Place::Target(target), salt } => Ask::Get(target, salt.into_bytes()),
@@ -196,21 +204,21 @@ fn secret_key(file: &Path) -> Result<[u8; 32]> {
             let byte = |at: usize| u8::from_str_radix(digits.get(at..at + 2)?, 16).ok();
             let bytes: Option<Vec<u8>> = (0..digits.len()).step_by(2).map(byte).collect();
             let key = bytes.and_then(|bytes| bytes.try_into().ok());
-            key.with_context(|| format!("{name}: is not a key of 64 hexadecimal digits"))
+            key.with_context(|| format!("--key: {name}: is not a key of 64 hexadecimal digits"))
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let mut key = [0; 32];
-            getrandom::fill(&mut key).map_err(io::Error::other).context("asking for random bytes")?;
+            getrandom::fill(&mut key).map_err(io::Error::other).context("cannot get random bytes")?;
             let text: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
             let mut options = std::fs::OpenOptions::new();
             options.write(true).create_new(true);
             #[cfg(unix)]
             std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
             let written = options.open(file).and_then(|mut file| writeln!(file, "{text}"));
-            written.with_context(|| format!("{name}: cannot write"))?;
+            written.with_context(|| format!("--key: {name}: cannot write"))?;
             Ok(key)
         }
-        Err(error) => Err(error).with_context(|| format!("{name}: cannot read")),
+        Err(error) => Err(error).with_context(|| format!("--key: {name}: cannot read")),
     }
 }
 
@@ -226,9 +234,11 @@ fn shown(item: &Item) -> String {
 
 const EXAMPLES: &str = "\
 Examples:
-  swarm dht --listen 0.0.0.0:6881 --save nodes.txt            a node for others to join by
+  swarm dht --listen 0.0.0.0:6881 --save nodes.txt
   swarm seed release.meta . --dht-bootstrap dht.example:6881
-  swarm dht get-peers 0123456789abcdef0123456789abcdef01234567 --bootstrap dht.example:6881";
+  swarm dht get-peers HASH --bootstrap dht.example:6881
+
+Without a command it runs as a bootstrap node until it is interrupted.";
 
 /// What scripts are told.
 #[derive(Serialize)]
@@ -265,11 +275,14 @@ async fn serve(args: DhtArgs, cx: &mut Context) -> Result<Exit> {
         (Ipv6Addr::UNSPECIFIED, LISTEN_PORT_FIRST).into(),
     ];
     let listen = if args.listen.is_empty() { &everywhere[..] } else { &args.listen };
-    let dhts = Dht::open_all(listen, None, question.is_some()).context("cannot open a socket for the DHT")?;
+    let dhts = Dht::open_all(listen, None, question.is_some()).with_context(|| {
+        let option = if args.listen.is_empty() { "" } else { "--listen: " };
+        format!("{option}cannot open a socket for the DHT")
+    })?;
     let [dht, others @ ..] = &dhts[..] else { unreachable!("there is at least one address") };
     let mut hosts = args.bootstrap.clone();
     if let Some(file) = &args.save {
-        let saved = Saved::read(file).with_context(|| format!("{}: cannot read", file.display()))?;
+        let saved = Saved::read(file).with_context(|| format!("--save: {}: cannot read", file.display()))?;
         dhts.iter().for_each(|dht| dht.resume(&saved));
         hosts.extend(saved.hosts());
     }
@@ -463,6 +476,7 @@ async fn save_now_and_then(dhts: &[Dht], file: Option<&Path>) -> Result<Exit> {
 fn save(dhts: &[Dht], file: &Path) -> Result<()> {
     Saved::of(dhts).write(file).map_err(|error| {
         let exit = Exit::of_write(&error);
-        anyhow::Error::new(error).context(Failure::new(exit, format!("{}: cannot write", file.display())))
+        anyhow::Error::new(error)
+            .context(Failure::new(exit, format!("--save: {}: cannot write", file.display())))
     })
 }

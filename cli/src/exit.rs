@@ -114,8 +114,19 @@ pub fn one_line(error: &Error) -> String {
             line = format!("{line}: {text}");
         }
     }
+    for (theirs, ours) in WORDS {
+        line = line.replace(theirs, ours);
+    }
     printable(&line)
 }
+
+/// What libraries say on the way to a cause, and what we say.
+const WORDS: [(&str, &str); 4] = [
+    ("error sending request: ", ""),
+    ("client error (Connect): ", "cannot connect: "),
+    ("tcp connect error: ", ""),
+    ("dns error: failed to lookup address information: ", "no such host: "),
+];
 
 /// Whether a character shows as something that is not there: it reorders what is beside it, or takes no room.
 pub fn is_deceptive(c: char) -> bool {
@@ -149,6 +160,9 @@ mod tests {
         let error = anyhow!("disk on fire").context("cannot read: disk on fire").context("a.meta");
         assert_eq!(one_line(&error), "a.meta: cannot read: disk on fire");
         assert_eq!(one_line(&anyhow!("a.meta: too long").context("a.meta")), "a.meta: too long");
+        let refused = anyhow!("Connection refused").context("tcp connect error");
+        let refused = refused.context("client error (Connect)").context("error sending request");
+        assert_eq!(one_line(&refused.context("http://a/")), "http://a/: cannot connect: Connection refused");
         assert_eq!(one_line(&anyhow!("two\nlines \x1b[2J")), r"two\nlines \u{1b}[2J");
         let deceptive = "a\u{202e}b\u{200b}c\u{2066}d\u{feff}e\u{e0041}f\u{61c}";
         assert_eq!(printable(deceptive), r"a\u{202e}b\u{200b}c\u{2066}d\u{feff}e\u{e0041}f\u{61c}");

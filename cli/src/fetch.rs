@@ -5,7 +5,7 @@ use crate::events::Record;
 use crate::exit::{Exit, Failure};
 use crate::interrupt::Interrupt;
 use crate::network::NetworkArgs;
-use crate::progress::{self, FetchBar};
+use crate::progress::{self, BAR_INTERVAL, FetchBar, LINE_INTERVAL};
 use crate::source::Link;
 use crate::transfer::interrupted;
 use anyhow::{Context as _, Result};
@@ -16,12 +16,8 @@ use swarm_core::metainfo::Magnet;
 use swarm_engine::{Event, FetchStatus, Fetched, Fetching, Session};
 use tokio::time::{Instant, interval, interval_at, sleep_until};
 
-/// How often the bar is drawn.
-const BAR_INTERVAL: Duration = Duration::from_millis(200);
 /// How often scripts are told.
 const EVENT_INTERVAL: Duration = Duration::from_secs(1);
-/// How often those who see no bar get a line.
-const LINE_INTERVAL: Duration = Duration::from_secs(10);
 
 /// How long the user waits, and what for.
 pub struct Limit {
@@ -52,9 +48,9 @@ pub async fn metadata(
         let magnet = match link {
             Link::Magnet(magnet) => magnet,
             Link::Pointer(pointer) => {
-                cx.console.note(&format!("{label}: looking in the DHT for where it points to"));
+                cx.console.note(&format!("{label}: resolving the mutable torrent in the DHT"));
                 let info_hash = session.follow(pointer).await.with_context(|| label.clone())?;
-                cx.console.note(&format!("{label}: points to {info_hash}"));
+                cx.console.note(&format!("{label}: resolved to {info_hash}"));
                 Magnet::new(info_hash)
             }
         };

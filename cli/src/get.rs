@@ -1,13 +1,14 @@
 //! `swarm get`: download a torrent.
 
 use crate::app::Context;
-use crate::exit::{Exit, Failure, printable};
+use crate::exit::{Exit, Failure};
 use crate::interrupt::Interrupt;
 use crate::network::NetworkArgs;
+use crate::source;
 use crate::transfer::{self, Plan, SeedUntil};
 use crate::units;
 use anyhow::Result;
-use clap::Args;
+use clap::{Args, ValueHint};
 use globset::{Glob, GlobSet, GlobSetBuilder};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -22,48 +23,46 @@ use swarm_engine::SpaceBudget;
 #[derive(Args, Debug)]
 #[command(after_long_help = EXAMPLES)]
 pub struct GetArgs {
-    /// A metainfo file, an http(s) URL of one, a magnet link, a link to a pointer in the DHT, or an info-hash
-    #[arg(value_name = "SOURCE")]
+    /// A metainfo file, a URL of one, a magnet link or an info-hash
+    #[arg(value_name = "SOURCE", value_hint = ValueHint::FilePath, long_help = source::HELP)]
     source: OsString,
 
-    /// The folder to download into; made if need be
-    #[arg(short = 'o', long = "output", value_name = "DIR", default_value = ".")]
+    /// Download into this folder; created if missing
+    #[arg(short = 'o', long = "output", value_name = "DIR", default_value = ".", value_hint = ValueHint::DirPath)]
     dir: PathBuf,
 
     /// Download only the files that match; repeatable
     ///
-    /// The pattern is matched against the file's path, with and without the torrent's name at the front. `*` matches
-    /// anything, `/` included; `?` one character; `[a-z]` a range; `{a,b}` either. A selection in a magnet link counts
-    /// only without this.
+    /// The pattern is matched against the file's path, with and without the torrent's name in front. `*` matches
+    /// anything, `/` included; `?` one character; `[a-z]` a range; `{a,b}` either. It overrides the file selection of a
+    /// magnet link (BEP 53).
     #[arg(long, value_name = "GLOB", value_parser = parse_glob)]
     files: Vec<Glob>,
 
-    /// Download pieces in order, so that the first ones can be used early
+    /// Download pieces in order
     #[arg(long)]
     sequential: bool,
 
-    /// Keep seeding when complete: `forever` (if no value is given), until a ratio such as 2.0 is reached, or for a time
-    /// such as 30m
+    /// Seed when complete: forever (also without a value), up to a ratio such as 2.0, or for a time such as 30m
     #[arg(
         long, value_name = "never|forever|RATIO|DURATION", value_parser = parse_seed,
         num_args = 0..=1, require_equals = true, default_value = "never", default_missing_value = "forever",
     )]
     seed: SeedUntil,
 
-    /// Replace files that are in the way and hold something else
+    /// Overwrite existing files that differ
     ///
-    /// Without this, foreign data ends the command with status 4 and is left as it is.
+    /// Without this, they end the command with status 4 and stay as they are.
     #[arg(long)]
     overwrite: bool,
 
-    /// Check all existing data, even if saved state says that it is good
+    /// Check all existing data, whatever the resume data says
     #[arg(long)]
     recheck: bool,
 
-    /// Wait this long for space when the disk is full, then exit with status 5
+    /// When the disk is full, wait this long for space, then exit with status 5
     ///
-    /// Without this, a full disk pauses the download for as long as it takes: it goes on by itself once there is space. A disk
-    /// that fails in another way is waited for in any case.
+    /// Without this, the download waits until there is space. Other disk errors are retried in any case.
     #[arg(long, value_name = "DURATION", value_parser = units::parse_duration)]
     space_wait: Option<Duration>,
 
@@ -71,8 +70,8 @@ pub struct GetArgs {
     #[arg(long)]
     json: bool,
 
-    /// Behave as if the disk were full after so many bytes, for so many seconds
-    #[arg(long, hide = true, value_name = "BYTES,SECONDS", value_parser = parse_made_up_disk)]
+    /// Behave as if the disk were full after so many bytes, for so long
+    #[arg(long, hide = true, value_name = "SIZE,DURATION", value_parser = parse_made_up_disk)]
     inject_disk_full: Option<(u64, Duration)>,
 
     #[command(flatten)]
@@ -86,15 +85,15 @@ Examples:
   swarm get release.meta --seed=2.0 --json
   swarm get 'magnet:?xt=urn:btih:...'
 
-Files appear under their final names only once every piece of them is verified. An interrupted download goes on when the
-same command runs again, inside unfinished pieces too (after kill -9 those begin again); a second one to the same place says so and
-stops. With --files, what pieces bring of other files is kept in .NAME.swarm until those are wanted too.
+A file gets its final name once all of its pieces are verified. Run the same command again to resume an interrupted \
+download, unfinished pieces included (after kill -9 those start again). With --files, parts of pieces that belong to other files \
+are kept in the part file .NAME.swarm.
 
-All space is reserved at first, and a hundredth of the disk (at most 1 GiB) left to others: what the disk could never hold ends the
-command with status 5, what it cannot hold now waits. A disk that fails is tried again now and then.
+Disk space is preallocated, and a hundredth of the disk (at most 1 GiB) left free. A download that the disk can never hold ends \
+with status 5; one that it cannot hold now waits. Disk errors are retried now and then.
 
-Ctrl-C, SIGTERM and SIGHUP save the state and end it with status 130, 130 and 129; once it is complete and seeds, with 130, 0
-and 129.";
+Ctrl-C, SIGTERM and SIGHUP save resume data and end the command with status 130, 130 and 129; when it seeds a complete \
+download, with 130, 0 and 129.";
 
 /// Downloads, and seeds for as long as the user wants.
 pub async fn run(args: GetArgs, cx: &mut Context) -> Result<Exit> {
@@ -145,7 +144,7 @@ fn matches(set: &GlobSet, path: &[String]) -> bool {
 }
 
 fn parse_glob(text: &str) -> Result<Glob, String> {
-    Glob::new(text).map_err(|error| printable(&error.kind().to_string()))
+    Glob::new(text).map_err(|error| format!("is not a pattern: {}", error.kind()))
 }
 
 fn parse_seed(text: &str) -> Result<SeedUntil, String> {
@@ -156,7 +155,9 @@ fn parse_seed(text: &str) -> Result<SeedUntil, String> {
     }
     if let Ok(ratio) = text.parse::<f64>() {
         let is_usable = ratio.is_finite() && ratio >= 0.0;
-        return is_usable.then_some(SeedUntil::Ratio(ratio)).ok_or_else(|| "is no ratio".to_owned());
+        return is_usable
+            .then_some(SeedUntil::Ratio(ratio))
+            .ok_or_else(|| "is not a ratio from 0 up".to_owned());
     }
     units::parse_duration(text)
         .map(SeedUntil::Elapsed)
@@ -164,10 +165,9 @@ fn parse_seed(text: &str) -> Result<SeedUntil, String> {
 }
 
 fn parse_made_up_disk(text: &str) -> Result<(u64, Duration), String> {
-    let (bytes, seconds) = text.split_once(',').ok_or("is not BYTES,SECONDS")?;
+    let (bytes, time) = text.split_once(',').ok_or("is not SIZE,DURATION")?;
     let bytes = units::parse_size(bytes).map_err(|error| error.to_string())?;
-    let seconds = seconds.parse().map_err(|_| "SECONDS is no number".to_owned())?;
-    Ok((bytes, Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())?))
+    Ok((bytes, units::parse_duration(time).map_err(|error| error.to_string())?))
 }
 
 #[cfg(test)]

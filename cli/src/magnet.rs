@@ -4,15 +4,15 @@ use crate::app::Context;
 use crate::exit::Exit;
 use crate::source::{self, Link, Source};
 use anyhow::Result;
-use clap::Args;
+use clap::{Args, ValueHint};
 use std::ffi::OsString;
 use swarm_engine::SessionOptions;
 
 /// Options of `swarm magnet`.
 #[derive(Args, Debug)]
 pub struct MagnetArgs {
-    /// A metainfo file, an http(s) URL of one, an info-hash, or a link, which is printed as this program writes it
-    #[arg(value_name = "SOURCE")]
+    /// A metainfo file, a URL of one, an info-hash, or a magnet link to normalize
+    #[arg(value_name = "SOURCE", value_hint = ValueHint::FilePath, long_help = source::HELP)]
     source: OsString,
 }
 

@@ -3,13 +3,14 @@
 use crate::app::{Cli, Context};
 use crate::exit::{Exit, Failure};
 use anyhow::Result;
-use clap::{Args, CommandFactory as _};
+use clap::{Args, CommandFactory as _, ValueHint};
 use std::path::PathBuf;
 
 /// Options of `swarm man`.
 #[derive(Args, Debug)]
 pub struct ManArgs {
-    /// The folder to write swarm.1, swarm-create.1 and so on to; made if need be
+    /// The folder to write swarm.1, swarm-create.1 and so on to; created if missing
+    #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
     dir: PathBuf,
 }
 

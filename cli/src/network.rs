@@ -1,22 +1,23 @@
 //! The options that every command with a network takes.
 
 use crate::units;
-use clap::{Args, ValueEnum};
+use anyhow::Context as _;
+use clap::{Args, ValueEnum, ValueHint};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 use swarm_core::metainfo::Magnet;
-use swarm_engine::{AddTorrent, DhtOptions, FetchMetadata, SessionOptions};
+use swarm_engine::{AddTorrent, DhtOptions, FetchMetadata, Session, SessionOptions};
 use url::Url;
 
 /// Network options of `seed`, `get` and `lab`.
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Network options")]
 pub struct NetworkArgs {
-    /// Listen here; repeatable. Default: every interface, the first free port from 6881 up
+    /// Listen on this address and port; repeatable. Default: all interfaces, the first free port from 6881
     ///
-    /// Port 0 lets the system choose; the `listening` event of --json tells what it chose. With an address that is not
-    /// `0.0.0.0` or `[::]`, outgoing connections leave from it too.
+    /// Port 0 lets the system choose; the `listening` event of --json has its choice. Outgoing connections use the address
+    /// too, unless it is `0.0.0.0` or `[::]`.
     #[arg(long, value_name = "ADDR:PORT", value_parser = parse_address)]
     pub listen: Vec<SocketAddr>,
 
@@ -24,56 +25,56 @@ pub struct NetworkArgs {
     #[arg(long = "peer", value_name = "ADDR:PORT", value_parser = parse_peer)]
     pub peers: Vec<SocketAddr>,
 
-    /// Ask this tracker too; repeatable, each a tier of its own
+    /// Announce to this tracker too, in a tier of its own; repeatable
     #[arg(long = "tracker", value_name = "URL", value_parser = parse_tracker)]
     pub trackers: Vec<String>,
 
-    /// Do not use the trackers of the metainfo or link
+    /// Ignore the trackers of the metainfo or magnet link
     #[arg(long)]
     pub no_tracker: bool,
 
-    /// Take no part in the DHT, which finds peers without a tracker
+    /// Disable the DHT
     #[arg(long)]
     pub no_dht: bool,
 
-    /// Join the DHT by this node; repeatable. Default: public ones, unless --listen is loopback only
+    /// Bootstrap the DHT from this node; repeatable. Default: public nodes, unless --listen is loopback only
     #[arg(long, value_name = "HOST:PORT", value_parser = parse_node, conflicts_with = "no_dht")]
     pub dht_bootstrap: Vec<String>,
 
-    /// Do not announce torrents to the local network, nor look for them there
+    /// Disable local service discovery (LSD)
     ///
-    /// With --listen on loopback only, nobody is looked for anyway.
+    /// With --listen on loopback only, it is disabled anyway.
     #[arg(long)]
     pub no_lsd: bool,
 
-    /// Do not tell peers of each other, nor listen to what they tell
+    /// Disable peer exchange (PEX)
     #[arg(long)]
     pub no_pex: bool,
 
-    /// Send at most this to all peers together, as in 10MB/s or 80Mbit/s
+    /// Limit the upload rate, as in 500k, 10MB/s or 80Mbit/s
     #[arg(long, value_name = "RATE", value_parser = units::parse_rate)]
     pub max_up: Option<u64>,
 
-    /// Receive at most this from all peers together
+    /// Limit the download rate
     #[arg(long, value_name = "RATE", value_parser = units::parse_rate)]
     pub max_down: Option<u64>,
 
-    /// Hold at most this many connections
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    /// Limit the number of connections
+    #[arg(long, value_name = "N", value_parser = units::whole::<u32>(1..=u64::from(u32::MAX)))]
     pub max_peers: Option<u32>,
 
-    /// Bind every socket to this network device (Linux)
+    /// Bind all sockets to this network interface (Linux)
     #[arg(long, value_name = "NAME")]
     pub bind_device: Option<String>,
 
-    /// Keep the state that makes restarts quick in this folder
+    /// Save state in this folder. Default: $XDG_STATE_HOME/swarm, or ~/.local/state/swarm
     ///
-    /// Default: $XDG_STATE_HOME/swarm, or ~/.local/state/swarm. What a download needs to go on after a crash lies beside its
-    /// data; this folder remembers which complete data has been checked, so that it is not read again.
-    #[arg(long, value_name = "DIR")]
+    /// It records which complete data has been checked, so that the next start need not check it again. The resume data of an
+    /// unfinished download is saved beside its files instead.
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub state_dir: Option<PathBuf>,
 
-    /// Keep no state: complete data is checked each time
+    /// Save no state, and check complete data at each start
     #[arg(long, conflicts_with = "state_dir")]
     pub no_state: bool,
 
@@ -85,15 +86,15 @@ pub struct NetworkArgs {
     pub tuning: TuningArgs,
 }
 
-/// Whether a seed that knows of no other copy hides pieces that it has let out (BEP 16).
+/// Whether a seed that knows of no other copy super-seeds (BEP 16).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum SuperSeed {
-    /// Unless everybody is on this machine
+    /// Unless --listen is loopback only
     #[default]
     Auto,
     /// Always
     On,
-    /// Never: every peer sees every piece
+    /// Never
     Off,
 }
 
@@ -109,7 +110,7 @@ pub struct TuningArgs {
     pub progress_interval: Option<Duration>,
 
     /// Hash, read and write on so many threads; default: one for each core
-    #[arg(long, hide = true, value_name = "N")]
+    #[arg(long, hide = true, value_name = "N", value_parser = units::whole::<usize>(1..=1024))]
     workers: Option<usize>,
 }
 
@@ -129,6 +130,19 @@ impl NetworkArgs {
             pex: !self.no_pex,
             workers: self.tuning.workers.unwrap_or(default.workers),
             ..default
+        }
+    }
+
+    /// A session as the user wants it, begun.
+    ///
+    /// # Errors
+    /// With the option that chose where it listens, if one did.
+    pub fn start_session(&self) -> anyhow::Result<Session> {
+        let started = Session::start(self.session_options());
+        match &self.bind_device {
+            Some(device) => started.with_context(|| format!("--bind-device: {device}")),
+            None if !self.listen.is_empty() => started.context("--listen"),
+            None => Ok(started?),
         }
     }
 

@@ -1,35 +1,85 @@
-//! Progress bars on a terminal.
+//! Progress bars on a terminal, and lines elsewhere.
 //!
-//! indicatif draws them at most 20 times a second, to stderr, and not at all where that is no terminal; so whoever
-//! has progress to tell just tells it.
+//! There is one kind of bar. What stands beside it is what fits into the terminal as wide as it is at that moment; reasons and
+//! errors below it are wrapped, never cut. indicatif draws to stderr, and not at all where that is no terminal; so whoever has
+//! progress to tell just tells it.
 
-use crate::console::Console;
+use crate::console::{Console, Paint, err_columns, wrapped};
 use crate::exit::printable;
 use crate::units;
 use indicatif::{ProgressBar, ProgressStyle};
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use swarm_engine::{FetchStatus, TorrentStats};
+use tokio::time::{Instant, interval_at};
+
+/// How often a bar is drawn.
+pub const BAR_INTERVAL: Duration = Duration::from_millis(200);
+/// How often those who see no bar get a line.
+pub const LINE_INTERVAL: Duration = Duration::from_secs(10);
+/// The shortest bar.
+const BAR_COLUMNS_MIN: usize = 10;
+/// What the percentage takes beside a bar, with the spaces around it.
+const PERCENT_COLUMNS: usize = 8;
 
 /// A bar for reading a known number of bytes: hashing, checking. Clones are the same bar.
 #[derive(Clone)]
-pub struct WorkBar(ProgressBar);
+pub struct WorkBar {
+    bar: ProgressBar,
+    verb: &'static str,
+    bytes_total: u64,
+    bytes_done: Arc<AtomicU64>,
+    start: Instant,
+}
 
 impl WorkBar {
     /// Starts a bar for work on `bytes_total` bytes.
     pub fn new(console: &Console, verb: &'static str, bytes_total: u64) -> WorkBar {
-        let template = "{msg} [{wide_bar}] {percent:>3} %  {binary_bytes} of {binary_total_bytes}  {binary_bytes_per_sec}  {eta}";
-        let bar = console.bars().add(ProgressBar::new(bytes_total));
-        WorkBar(bar.with_style(style(template)).with_message(verb))
+        let bar =
+            console.bars().add(ProgressBar::new(bytes_total)).with_style(style("", console.err_paint()));
+        WorkBar { bar, verb, bytes_total, bytes_done: Arc::default(), start: Instant::now() }
     }
 
     /// This many bytes are done in all.
     pub fn set(&self, bytes_done: u64) {
-        self.0.set_position(bytes_done);
+        self.bytes_done.store(bytes_done, Ordering::Relaxed);
     }
 
-    /// The work is over: the bar goes.
-    pub fn finish(&self) {
-        self.0.finish_and_clear();
+    /// Does the work, and tells progress until it is done: by the bar, or by a line now and then where there are no bars.
+    pub async fn tell_until<T>(&self, work: impl Future<Output = T>, console: &mut Console) -> T {
+        let every = if console.has_bars() { BAR_INTERVAL } else { LINE_INTERVAL };
+        let mut tick = interval_at(Instant::now() + every, every);
+        let mut work = pin!(work);
+        let done = loop {
+            tokio::select! {
+                biased;
+                done = &mut work => break done,
+                _ = tick.tick() => match console.has_bars() {
+                    true => self.draw(),
+                    false => console.note(&format!("{} {}", self.verb, self.figures().join("  "))),
+                },
+            }
+        };
+        self.bar.finish_and_clear();
+        done
+    }
+
+    fn draw(&self) {
+        self.bar.set_position(self.bytes_done.load(Ordering::Relaxed));
+        let mut figures = self.figures();
+        figures[0] = format!("{} {}", self.verb, figures[0]);
+        self.bar.set_prefix(fit(&figures, beside(err_columns())));
+    }
+
+    fn figures(&self) -> Vec<String> {
+        let done = self.bytes_done.load(Ordering::Relaxed);
+        let seconds = self.start.elapsed().as_secs_f64();
+        let rate = if seconds > 0.0 { (done as f64 / seconds) as u64 } else { 0 };
+        let amount = format!("{} of {}", units::size(done), units::size(self.bytes_total));
+        [vec![amount], pace(self.bytes_total.saturating_sub(done), rate)].concat()
     }
 }
 
@@ -40,27 +90,35 @@ impl TransferBar {
     /// Starts the bar.
     pub fn new(console: &Console) -> TransferBar {
         let bar = console.bars().add(ProgressBar::new(0));
-        TransferBar(bar.with_style(style("[{wide_bar}] {percent:>3} %  {prefix}\n{wide_msg}")))
+        TransferBar(bar.with_style(style("\n{msg}", console.err_paint())))
     }
 
     /// Existing data is being checked.
     pub fn checking(&self, done: u32, of: u32) {
         self.0.set_length(of.into());
         self.0.set_position(done.into());
-        self.0.set_prefix(format!("checking existing data: {done} of {of} pieces"));
+        self.0.set_prefix(fit(
+            &["checking".to_owned(), format!("{done} of {of} pieces")],
+            beside(err_columns()),
+        ));
     }
 
     /// How the transfer stands.
     pub fn show(&self, stats: &TorrentStats) {
+        let columns = err_columns();
         self.0.set_length(stats.bytes_total);
         self.0.set_position(stats.bytes_verified);
-        self.0.set_prefix(amount(stats));
-        self.0.set_message(printable(&situation(stats)));
+        self.0.set_prefix(fit(&amount(stats), beside(columns)));
+        let mut lines = vec![fit(&situation(stats), columns)];
+        if let Some(why) = &stats.waiting {
+            lines.extend(wrapped(&printable(&format!("waiting: {why}")), columns));
+        }
+        self.0.set_message(lines.join("\n"));
     }
 
     /// Says why nothing moves.
     pub fn explain(&self, reason: &str) {
-        self.0.set_message(printable(reason));
+        self.0.set_message(wrapped(&printable(reason), err_columns()).join("\n"));
     }
 
     /// The transfer is over: the bar goes.
@@ -76,12 +134,14 @@ impl FetchBar {
     /// Starts it, for a torrent that is called this.
     pub fn new(console: &Console, label: &str) -> FetchBar {
         let bar = console.bars().add(ProgressBar::new_spinner());
-        FetchBar(bar.with_style(style("{spinner} {wide_msg}")), label.to_owned())
+        let style = ProgressStyle::with_template("{spinner} {msg}").expect("the template is valid");
+        FetchBar(bar.with_style(style), label.to_owned())
     }
 
     /// How many peers there are to ask, and why nothing comes if nothing does.
     pub fn show(&self, status: &FetchStatus) {
-        self.0.set_message(format!("{}: {}", self.1, fetching(status)));
+        let text = format!("{}: {}", self.1, fetching(status));
+        self.0.set_message(wrapped(&text, err_columns().saturating_sub(2)).join("\n  "));
         self.0.tick();
     }
 
@@ -91,10 +151,52 @@ impl FetchBar {
     }
 }
 
-fn style(template: &str) -> ProgressStyle {
-    ProgressStyle::with_template(template)
-        .expect("the templates in this module are valid")
-        .progress_chars("=> ")
+/// The one kind of bar, with what stands beside it, and `below` it.
+fn style(below: &str, paint: Paint) -> ProgressStyle {
+    bar_style(&format!("{} {{percent:>3}} %  {{prefix}}{below}", bar("wide_bar", "", paint)))
+}
+
+/// A bar in a template: the key `wide_bar`, or `bar` with its length.
+pub fn bar(key: &str, length: &str, paint: Paint) -> String {
+    let colours = if paint.is_on() { ".green/black.bright" } else { "" };
+    match format!("{length}{colours}") {
+        format if format.is_empty() => format!("{{{key}}}"),
+        format => format!("{{{key}:{format}}}"),
+    }
+}
+
+/// A style by its template, with the characters of all bars.
+pub fn bar_style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).expect("the templates of bars are valid").progress_chars("━━─")
+}
+
+/// How many columns there are beside the shortest bar.
+fn beside(columns: usize) -> usize {
+    columns.saturating_sub(BAR_COLUMNS_MIN + PERCENT_COLUMNS)
+}
+
+/// As many of the parts as fit, the first ones first.
+pub fn fit(parts: &[String], columns: usize) -> String {
+    let mut text = String::new();
+    for part in parts {
+        let gap = if text.is_empty() { "" } else { "  " };
+        if text.chars().count() + gap.len() + part.chars().count() > columns {
+            break;
+        }
+        text += gap;
+        text += part;
+    }
+    text
+}
+
+/// How fast it goes, and how long for what is left.
+fn pace(left: u64, rate: u64) -> Vec<String> {
+    let mut parts = vec![units::rate(rate)];
+    if rate > 0 {
+        let seconds = left as f64 / rate as f64;
+        parts.push(format!("{} left", units::duration(Duration::from_secs_f64(seconds))));
+    }
+    parts
 }
 
 /// A search for metadata in one line.
@@ -108,36 +210,49 @@ pub fn fetching(status: &FetchStatus) -> String {
 
 /// A transfer in one line.
 pub fn summary(stats: &TorrentStats) -> String {
-    format!("{}  {}", amount(stats), situation(stats))
+    let mut parts = [amount(stats), situation(stats)].concat();
+    parts.extend(stats.waiting.as_ref().map(|why| format!("waiting: {why}")));
+    parts.join("  ")
 }
 
-/// Verified bytes, what has come of unfinished pieces, and how fast it comes.
-fn amount(stats: &TorrentStats) -> String {
+/// Verified bytes, how fast they come, and what has come of unfinished pieces.
+fn amount(stats: &TorrentStats) -> Vec<String> {
     let left = stats.bytes_total.saturating_sub(stats.bytes_verified);
     if left == 0 {
-        return units::size(stats.bytes_total);
+        return vec![units::size(stats.bytes_total)];
     }
-    let mut text = format!("{} of {}", units::size(stats.bytes_verified), units::size(stats.bytes_total));
+    let amount = format!("{} of {}", units::size(stats.bytes_verified), units::size(stats.bytes_total));
+    let mut parts =
+        [vec![amount], pace(left.saturating_sub(stats.bytes_unverified), stats.rate_down)].concat();
     if stats.bytes_unverified > 0 {
-        text += &format!(" verified, {} more received", units::size(stats.bytes_unverified));
+        parts.push(format!("{} unverified", units::size(stats.bytes_unverified)));
     }
-    text += &format!("  {}", units::rate(stats.rate_down));
-    if stats.rate_down > 0 {
-        let seconds = left.saturating_sub(stats.bytes_unverified) as f64 / stats.rate_down as f64;
-        text += &format!("  {} left", units::duration(Duration::from_secs_f64(seconds)));
-    }
-    text
+    parts
 }
 
-/// Who takes part, and why nothing moves if nothing does.
-fn situation(stats: &TorrentStats) -> String {
-    let mut text = units::count(stats.peers, "peer");
+/// Who takes part, and on a seed what has been sent and received.
+fn situation(stats: &TorrentStats) -> Vec<String> {
+    let mut peers = units::count(stats.peers, "peer");
     if stats.seeds > 0 {
-        text += &format!(" ({})", units::count(stats.seeds, "seed"));
+        peers += &format!(" ({})", units::count(stats.seeds, "seed"));
     }
-    text += &format!("  up {}", units::rate(stats.rate_up));
-    if let Some(why) = &stats.waiting {
-        text += &format!("  waiting: {why}");
+    let mut parts = vec![peers, format!("up {}", units::rate(stats.rate_up))];
+    if stats.bytes_verified >= stats.bytes_total {
+        let totals = stats.totals;
+        parts.extend(shared(totals.bytes_up, totals.bytes_down, stats.bytes_total));
     }
-    text
+    parts
 }
+
+/// What has been sent and received, and the ratio that `--seed=RATIO` is about.
+pub fn shared(bytes_up: u64, bytes_down: u64, bytes_total: u64) -> Vec<String> {
+    let mut parts = vec![format!("sent {}", units::size(bytes_up))];
+    if bytes_total > 0 {
+        parts.push(format!("ratio {:.2}", bytes_up as f64 / bytes_total as f64));
+    }
+    parts.push(format!("received {}", units::size(bytes_down)));
+    parts
+}
+
+#[cfg(test)]
+mod tests;

@@ -4,9 +4,10 @@ use crate::app::Context;
 use crate::exit::Exit;
 use crate::interrupt::Interrupt;
 use crate::network::{NetworkArgs, SuperSeed};
+use crate::source;
 use crate::transfer::{self, Plan, SeedUntil};
 use anyhow::Result;
-use clap::Args;
+use clap::{Args, ValueHint};
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,28 +17,28 @@ use swarm_engine::AddTorrent;
 #[derive(Args, Debug)]
 #[command(after_long_help = EXAMPLES)]
 pub struct SeedArgs {
-    /// A metainfo file, or an http(s) URL of one
-    #[arg(value_name = "SOURCE")]
+    /// A metainfo file, a URL of one, a magnet link or an info-hash
+    #[arg(value_name = "SOURCE", value_hint = ValueHint::FilePath, long_help = source::HELP)]
     source: OsString,
 
-    /// The folder that holds the torrent's file or folder; nothing is ever written to it
-    #[arg(value_name = "DIR")]
+    /// The folder that contains the torrent's file or folder; nothing is written to it
+    #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
     dir: PathBuf,
 
-    /// Seed what verifies even if pieces are missing or damaged
+    /// Seed even if pieces are missing or corrupt
     ///
     /// Without this, incomplete data ends the command with status 4.
     #[arg(long)]
     partial: bool,
 
-    /// Check all data, even if saved state says that it is good
+    /// Check all data, whatever the saved state says
     #[arg(long)]
     recheck: bool,
 
-    /// Super-seed (BEP 16): while no other peer has everything, let each piece out once before any goes out again
+    /// Super-seeding (BEP 16): as the only seed, send each piece once before sending any again
     ///
-    /// Peers are told of the pieces one after the other then, in order. It ends by itself once every piece is with somebody
-    /// else, and where there are fewer than four peers.
+    /// Pieces are then revealed to peers one at a time. It ends when other peers have every piece, and when there are fewer
+    /// than four peers.
     #[arg(long, value_name = "WHEN", value_enum, default_value_t)]
     super_seed: SuperSeed,
 
@@ -58,8 +59,8 @@ Examples:
   swarm seed release.iso.meta .
   swarm seed https://example.org/release.iso.meta /srv/files --max-up 80Mbit/s
 
-The data is checked first, unless saved state vouches for it. Ctrl-C, SIGTERM and SIGHUP stop it: peers and
-trackers are told, state is saved, and the exit status is 130, 0 and 129.";
+The data is checked first, unless saved state says that it was and has not changed. Ctrl-C, SIGTERM and SIGHUP announce \
+`stopped` to trackers, save state, and end the command with status 130, 0 and 129.";
 
 /// Seeds until interrupted.
 pub async fn run(args: SeedArgs, cx: &mut Context) -> Result<Exit> {

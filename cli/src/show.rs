@@ -9,21 +9,20 @@ use crate::network::NetworkArgs;
 use crate::source::{self, Source};
 use crate::units;
 use anyhow::Result;
-use clap::Args;
+use clap::{Args, ValueHint};
 use serde::Serialize;
 use std::ffi::OsString;
 use std::time::{Duration, SystemTime};
 use swarm_core::metainfo::Metainfo;
-use swarm_engine::Session;
 
 /// Options of `swarm show`.
 #[derive(Args, Debug)]
 pub struct ShowArgs {
-    /// A metainfo file, or an http(s) URL of one; with --fetch also a link or an info-hash
-    #[arg(value_name = "SOURCE")]
+    /// A metainfo file or a URL of one; with --fetch also a magnet link or an info-hash
+    #[arg(value_name = "SOURCE", value_hint = ValueHint::FilePath, long_help = source::HELP_FETCH)]
     source: OsString,
 
-    /// Ask peers what is in a magnet link, and the DHT where a pointer leads to
+    /// Fetch the metadata of a magnet link or info-hash from peers (BEP 9)
     #[arg(long)]
     fetch: bool,
 
@@ -66,7 +65,7 @@ async fn fetch(args: &ShowArgs, cx: &mut Context) -> Result<Metainfo> {
         Source::Metainfo(metainfo) => return Ok(*metainfo),
         Source::Link(link) => link,
     };
-    let session = Session::start(options)?;
+    let session = args.network.start_session()?;
     let limit = args.timeout.map(Limit::new);
     let fetched = fetch::metadata(link, &args.network, &session, limit, cx, &mut interrupt).await;
     session.stop().await;

@@ -11,6 +11,32 @@ use swarm_core::metainfo::{METAINFO_LEN_MAX, Magnet, MagnetError, Metainfo, Meta
 use swarm_engine::SessionOptions;
 use url::Url;
 
+/// The forms of a SOURCE, for `--help`.
+pub const HELP: &str = "\
+The torrent, in one of these forms:
+  x.meta, x.torrent         a metainfo file
+  https://host/x.meta       the URL of a metainfo file
+  magnet:?xt=urn:btih:HASH  a magnet link
+  magnet:?xs=urn:btpk:KEY   the link of a mutable torrent (BEP 46)
+  HASH                      an info-hash in hexadecimal or base32";
+
+/// The same where only `--fetch` asks peers.
+pub const HELP_FETCH: &str = "\
+The torrent, in one of these forms:
+  x.meta, x.torrent         a metainfo file
+  https://host/x.meta       the URL of a metainfo file
+and with --fetch:
+  magnet:?xt=urn:btih:HASH  a magnet link
+  magnet:?xs=urn:btpk:KEY   the link of a mutable torrent (BEP 46)
+  HASH                      an info-hash in hexadecimal or base32";
+
+/// The same where peers are never asked.
+pub const HELP_METAINFO: &str = "\
+The torrent, in one of these forms:
+  x.meta, x.torrent    a metainfo file
+  https://host/x.meta  the URL of a metainfo file
+A magnet link or an info-hash does not contain the piece hashes; `swarm show --fetch` and `swarm get` fetch them from peers.";
+
 /// What a SOURCE turns out to be.
 #[derive(Debug)]
 pub enum Source {

@@ -5,7 +5,7 @@ use crate::events::{Moved, Record, seconds_since};
 use crate::exit::{Exit, Failure, one_line, printable};
 use crate::interrupt::{Interrupt, Signal};
 use crate::network::NetworkArgs;
-use crate::progress::{self, TransferBar};
+use crate::progress::{self, BAR_INTERVAL, LINE_INTERVAL, TransferBar};
 use crate::source::{self, Link, Source};
 use crate::{fetch, units};
 use anyhow::{Error, Result};
@@ -24,10 +24,6 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
 
 /// How often a torrent is looked at, and scripts are told of its progress.
 const TICK_INTERVAL: Duration = Duration::from_secs(1);
-/// The same where a bar shows it.
-const BAR_INTERVAL: Duration = Duration::from_millis(200);
-/// How often progress gets a line for people who see no bar.
-const LINE_INTERVAL: Duration = Duration::from_secs(10);
 /// How many peers that have left are remembered with what they had part in.
 const PEERS_LEFT_MAX: usize = 10_000;
 
@@ -113,7 +109,7 @@ impl Begun {
 
 /// Starts a session as the user wants it, and tells where peers can reach it.
 fn start(network: &NetworkArgs, cx: &mut Context) -> Result<Session> {
-    let session = Session::start(network.session_options())?;
+    let session = network.start_session()?;
     cx.record(&Record::Listening { addresses: session.listen_addrs() });
     Ok(session)
 }
@@ -190,6 +186,7 @@ pub async fn run(
         bar,
         tick_interval: network.tuning.progress_interval.unwrap_or(TICK_INTERVAL),
         left: BTreeMap::new(),
+        checking: None,
         is_started: false,
         is_complete: false,
         line_interval,
@@ -249,6 +246,8 @@ struct Watch<'a> {
     tick_interval: Duration,
     /// What came from and went to peers that have left, by address.
     left: BTreeMap<SocketAddr, (u64, u64)>,
+    /// How many pieces of existing data have been checked, of how many.
+    checking: Option<(u32, u32)>,
     /// Existing data is known.
     is_started: bool,
     /// Everything wanted is there.
@@ -308,7 +307,10 @@ impl Watch<'_> {
 
     async fn on_event(&mut self, event: Event, tick: &mut Interval) -> Step {
         match event {
-            Event::Checking { done, of } => self.bar.checking(done, of),
+            Event::Checking { done, of } => {
+                self.bar.checking(done, of);
+                self.checking = Some((done, of));
+            }
             Event::Started { have, pieces } => {
                 tick.reset_immediately();
                 return self.on_started(have, pieces);
@@ -409,12 +411,16 @@ impl Watch<'_> {
 
     async fn on_tick(&mut self) -> Step {
         // Before that, and once it has ended, a torrent has nothing to tell.
-        let Some(stats) = self.stats().await else { return GO_ON };
+        let Some(stats) = self.stats().await else {
+            if let Some((done, of)) = self.checking.filter(|_| !self.is_started && self.is_line_due()) {
+                self.cx.console.note(&format!("checking existing data: {done} of {of} pieces"));
+            }
+            return GO_ON;
+        };
         self.bar.show(&stats);
         if self.cx.console.is_json() {
             self.cx.record(&Record::progress(&stats));
-        } else if !self.cx.console.has_bars() && Instant::now() >= self.line_at {
-            self.line_at = Instant::now() + self.line_interval;
+        } else if self.is_line_due() {
             // Of a seed that nobody asks there is nothing to say.
             if self.is_complete && stats.rate_up == 0 && stats.rate_down == 0 {
                 return self.until_ratio(&stats).await;
@@ -422,6 +428,15 @@ impl Watch<'_> {
             self.cx.console.note(&printable(&progress::summary(&stats)));
         }
         self.until_ratio(&stats).await
+    }
+
+    /// Whether those who see no bar are to get a line now; if so, the next one comes later.
+    fn is_line_due(&mut self) -> bool {
+        let is_due = !self.cx.console.has_bars() && Instant::now() >= self.line_at;
+        if is_due {
+            self.line_at = Instant::now() + self.line_interval;
+        }
+        is_due
     }
 
     /// Ends seeding if enough has been sent.
@@ -451,9 +466,10 @@ impl Watch<'_> {
         let moved = self.moved().await;
         let seconds = seconds_since(self.cx.start);
         self.cx.record(&Record::Stopped { reason, seconds, moved: &moved });
-        let (path, sent) = (self.path.to_string_lossy(), units::size(moved.bytes_up));
-        let time = units::duration(self.cx.start.elapsed());
-        self.cx.console.say(&format!("{}: sent {sent} in {time}", printable(&path)));
+        let total = self.stats().await.map_or(0, |stats| stats.bytes_total);
+        let shared = progress::shared(moved.bytes_up, moved.bytes_down, total).join(", ");
+        let (path, time) = (self.path.to_string_lossy(), units::duration(self.cx.start.elapsed()));
+        self.cx.console.say(&format!("{}: {shared} in {time}", printable(&path)));
         ControlFlow::Break(Ok(exit))
     }
 

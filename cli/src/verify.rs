@@ -7,7 +7,7 @@ use crate::network::default_state_dir;
 use crate::progress::WorkBar;
 use crate::{source, units};
 use anyhow::{Context as _, Result};
-use clap::Args;
+use clap::{Args, ValueHint};
 use serde::Serialize;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -21,18 +21,16 @@ use swarm_engine::verify::{self, FileState, Report};
 #[derive(Args, Debug)]
 #[command(after_long_help = EXAMPLES)]
 pub struct VerifyArgs {
-    /// A metainfo file, or an http(s) URL of one
-    #[arg(value_name = "SOURCE")]
+    /// A metainfo file or a URL of one
+    #[arg(value_name = "SOURCE", value_hint = ValueHint::FilePath, long_help = source::HELP_METAINFO)]
     source: OsString,
 
-    /// The folder that holds the torrent's file or folder
-    #[arg(value_name = "DIR")]
+    /// The folder that contains the torrent's file or folder
+    #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
     dir: PathBuf,
 
-    /// The folder where `seed` and `get` keep what they know of data that has been checked
-    ///
-    /// Default: $XDG_STATE_HOME/swarm, or ~/.local/state/swarm.
-    #[arg(long, value_name = "DIR")]
+    /// The folder with the saved state of `seed` and `get`. Default: $XDG_STATE_HOME/swarm, or ~/.local/state/swarm
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     state_dir: Option<PathBuf>,
 
     /// Print one JSON object
@@ -44,10 +42,9 @@ const EXAMPLES: &str = "\
 Example:
   swarm verify release.meta downloads
 
-The exit status is 0 if everything is as the metainfo says, and 4 if not. A file is `missing`, `short` (it ends too early),
-`corrupt` (a piece that it lies in is wrong), `long` (it goes on after its end), or `ok`. Whole pieces of a short file count. The data
-is not changed. If something is corrupt, saved state that says otherwise is dropped: `seed` and `get` check again, also a seed that
-runs.";
+The exit status is 0 if all data verifies, and 4 if not. A file is `ok`, `missing`, `short`, `long` or `corrupt` (one of its \
+pieces does not verify). Data is not changed. If something is corrupt, saved state that says otherwise is deleted, so that \
+`seed` and `get` check again, also a seed that runs.";
 
 /// The JSON object.
 #[derive(Serialize)]
@@ -85,8 +82,7 @@ pub async fn run(args: VerifyArgs, cx: &mut Context) -> Result<Exit> {
         };
         (report, ended)
     };
-    let (report, ended) = interrupt.during(work).await?;
-    bar.finish();
+    let (report, ended) = bar.tell_until(interrupt.during(work), &mut cx.console).await?;
     let report = report.context("cannot verify")?;
     if let Err(error) = ended {
         cx.warn(&format!("{error}; use --recheck the next time that this is seeded or downloaded"));

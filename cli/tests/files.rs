@@ -246,15 +246,10 @@ fn what_cannot_be_created_says_why() {
         (
             &["create", "x", "-l", "12345"],
             2,
-            "swarm: invalid value '12345' for '--piece-length <SIZE>': piece length 12345 is not a power of two; \
-             the next one below is 8 KiB\n",
+            "swarm: --piece-length: 12345 is not a power of two; the next one below is 8 KiB\n",
         ),
         (&["create", "x", "-o", "no/such/x.meta"], 1, "swarm: no/such/x.meta: cannot write: "),
-        (
-            &["create", "x", "-a", "tracker"],
-            2,
-            "swarm: invalid value 'tracker' for '--announce <URL>': is not a URL: ",
-        ),
+        (&["create", "x", "-a", "tracker"], 2, "swarm: --announce: tracker is not a URL: "),
     ] {
         let refused = run(dir, args);
         assert_eq!(refused.code, Some(code), "{refused:?}");
@@ -333,6 +328,41 @@ fn names_cannot_drive_the_terminal() {
     assert!(table.contains(r"\u{1b}[2Jgone\nsecond line") && !table.contains('\u{1b}'), "{table}");
 }
 
+/// What bash offers after this command line, whose last word is not finished.
+fn bash_offers(dir: &Path, line: &[&str]) -> Vec<String> {
+    let script = "source <(\"$0\" completions bash)
+        COMP_WORDS=(\"$@\") COMP_CWORD=$(($# - 1))
+        compopt() { :; }
+        _swarm swarm \"${COMP_WORDS[COMP_CWORD]}\" \"${COMP_WORDS[COMP_CWORD - 1]}\"
+        printf '%s\\n' \"${COMPREPLY[@]}\"";
+    let mut bash = std::process::Command::new("bash");
+    bash.current_dir(dir).args(["--norc", "-c", script, env!("CARGO_BIN_EXE_swarm"), "swarm"]).args(line);
+    let offers = bash.output().unwrap();
+    assert!(offers.stderr.is_empty(), "{offers:?}");
+    let offers = String::from_utf8(offers.stdout).unwrap();
+    offers.lines().map(str::to_owned).filter(|offer| !offer.is_empty()).collect()
+}
+
+#[test]
+fn bash_completes_paths_commands_and_visible_options() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    write(dir.join("release.meta"), "");
+    write(dir.join("folder/file"), "");
+    // With nothing to offer, bash itself completes names of files.
+    for line in [&["get", ""][..], &["verify", "release.meta", ""], &["create", "re"], &["get", "-o", ""]] {
+        assert_eq!(bash_offers(dir, line), [""; 0], "{line:?}");
+    }
+    assert_eq!(bash_offers(dir, &["lab", "--report", "rel"]), ["release.meta"]);
+    assert_eq!(bash_offers(dir, &["get", "--max-up", "1"]), ["1"]);
+    assert_eq!(bash_offers(dir, &["get", "--color", "al"]), ["always"]);
+    assert_eq!(bash_offers(dir, &["see"]), ["seed"]);
+    assert_eq!(bash_offers(dir, &["dht", "get-"]), ["get-peers"]);
+    assert_eq!(bash_offers(dir, &["get", "--no-p"]), ["--no-pex"]);
+    assert_eq!(bash_offers(dir, &["get", "--inj"]), [""; 0]);
+    assert_eq!(bash_offers(dir, &["completions", "ba"]), ["bash"]);
+}
+
 #[test]
 fn a_reader_that_stops_early_is_no_failure() {
     let dir = tempfile::tempdir().unwrap();
@@ -384,6 +414,52 @@ fn a_source_can_be_a_url() {
 
     let url = serve_once("200 OK", b"<html>".to_vec());
     assert_eq!(run(dir, ["show", &url]).code, Some(3));
+}
+
+#[test]
+fn what_an_option_names_and_cannot_be_used_is_told_with_the_option_and_the_cause_last() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    write(dir.join("x"), "data");
+    write(dir.join("short"), "beef");
+    run_ok(dir, ["create", "x"]);
+    const MISSING: &str = "No such file or directory (os error 2)";
+    const NOT_OURS: &str = "Cannot assign requested address (os error 99)";
+    let get = ["get", "x.meta", "-o", "out", "--no-dht", "--listen"];
+    for (args, line, cause) in [
+        (&["lab", "--size", "1M", "--report", "no/x.xml"][..], "--report: no/x.xml: cannot write: ", MISSING),
+        (
+            &["lab", "--size", "1M", "--keep", "short/x"],
+            "--keep: short/x: cannot create a folder: ",
+            "Not a directory (os error 20)",
+        ),
+        (&["create", "x", "-o", "no/x.meta"], "no/x.meta: cannot write: ", MISSING),
+        (
+            &["dht", "put", "x", "--key", "no/k", "--listen", "127.0.0.1:0"],
+            "--key: no/k: cannot write: ",
+            MISSING,
+        ),
+        (&["dht", "put", "x", "--key", "short"], "--key: short: is not a key of 64 hexadecimal digits", ""),
+        (
+            &["dht", "sample", "--listen", "192.0.2.1:1"],
+            "--listen: cannot open a socket for the DHT: ",
+            NOT_OURS,
+        ),
+        (&[&get[..], &["192.0.2.1:1"]].concat(), "--listen: cannot listen on 192.0.2.1:1: ", NOT_OURS),
+        (
+            &[&get[..], &["127.0.0.1:0", "--bind-device", "none"]].concat(),
+            "--bind-device: none: cannot listen on 127.0.0.1:0: ",
+            "No such device (os error 19)",
+        ),
+    ] {
+        let refused = run(dir, args);
+        let last = refused.stderr.lines().last().unwrap();
+        assert_eq!(last, format!("swarm: {line}{cause}"), "{refused:?}");
+    }
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let url = format!("http://{nobody}/x.meta");
+    let refused = run(dir, ["show", &url]).stderr;
+    assert_eq!(refused, format!("swarm: {url}: cannot connect: Connection refused (os error 111)\n"));
 }
 
 #[test]

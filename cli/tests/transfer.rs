@@ -172,13 +172,13 @@ fn a_download_seeds_for_as_long_as_it_is_told(local: Local) {
 fn a_full_disk_pauses_the_download(local: Local) {
     let dir = with_file(1 << 20);
     let (_seed, peer) = seed(local, dir.path(), "file.meta", &[]);
-    let mut got = get(local, dir.path(), "file.meta", "out", &peer, &["--inject-disk-full", "300KiB,0.05"]);
+    let mut got = get(local, dir.path(), "file.meta", "out", &peer, &["--inject-disk-full", "300KiB,50ms"]);
     got.wait_for("disk_stalled");
     got.wait_for("disk_resumed");
     got.complete();
     assert_same(dir.path(), "out");
 
-    let impatient = ["--inject-disk-full", "300KiB,3600", "--space-wait", "50ms"];
+    let impatient = ["--inject-disk-full", "300KiB,1h", "--space-wait", "50ms"];
     let mut got = get(local, dir.path(), "file.meta", "full", &peer, &impatient);
     let (code, last) = got.finish();
     assert_eq!((code, &last["kind"]), (Some(5), &"destination".into()), "{last}");
@@ -227,7 +227,7 @@ fn an_address_that_is_not_ours_is_a_failure_at_run_time() {
     let got = run(dir.path(), ["get", "file.meta", "--listen", "192.0.2.1:0"]);
     assert_eq!(got.code, Some(1));
     let error = got.stderr.lines().last().unwrap();
-    assert!(error.starts_with("swarm: cannot listen on 192.0.2.1:0: "), "{got:?}");
+    assert!(error.starts_with("swarm: --listen: cannot listen on 192.0.2.1:0: "), "{got:?}");
 }
 
 fn a_second_signal_ends_at_once(local: Local) {

@@ -7,17 +7,17 @@ use serde::Serialize;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Fault {
-    /// One more peer claims to have everything and sends corrupt blocks
+    /// One more peer claims to be a seed and sends corrupt blocks
     CorruptPeer,
-    /// A downloader is killed in the middle and started again on what it has
+    /// A downloader is killed half-way and restarted
     KillPeer,
-    /// A downloader has a slow line, both ways
+    /// A downloader is slow, both ways
     SlowPeer,
-    /// The tracker goes away once everybody has announced
+    /// The tracker ends after the first announces
     TrackerDown,
-    /// The source comes some seconds after the downloaders
+    /// The source starts some seconds after the downloaders
     LateSeed,
-    /// A downloader's disk is full after a third of the data, for three seconds
+    /// A downloader's disk is full for three seconds after a third of the data
     DiskFull,
 }
 

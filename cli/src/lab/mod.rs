@@ -24,7 +24,7 @@ use crate::exit::{Exit, Failure, printable};
 use crate::interrupt::{Interrupt, Signal};
 use crate::{transfer, units};
 use anyhow::{Context as _, Result};
-use clap::Args;
+use clap::{Args, ValueHint};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -46,41 +46,40 @@ const SPACE_SPARE: u64 = 16 * 1024 * 1024;
 #[derive(Args, Debug)]
 #[command(after_long_help = EXAMPLES)]
 pub struct LabArgs {
-    /// A file or folder to distribute, or a metainfo file with its data beside it; default: generated data
-    #[arg(value_name = "PATH|SOURCE")]
+    /// A file or folder to distribute, or a metainfo file with its data beside it. Default: generated data
+    #[arg(value_name = "PATH|SOURCE", value_hint = ValueHint::AnyPath)]
     source: Option<OsString>,
 
-    /// Start so many downloaders
-    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=i64::from(PEERS_MAX)))]
+    /// Number of downloaders
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = units::whole::<u16>(1..=PEERS_MAX.into()))]
     peers: u16,
 
-    /// Start so many seeds besides the source
-    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u16).range(0..=i64::from(PEERS_MAX)))]
+    /// Number of seeds besides the source
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = units::whole::<u16>(0..=PEERS_MAX.into()))]
     seeds: u16,
 
-    /// Generate so much data
+    /// Size of the generated data
     #[arg(long, value_name = "SIZE", default_value = "256MiB", value_parser = parse_size, conflicts_with = "source")]
     size: u64,
 
-    /// Let something go wrong; repeatable
+    /// Inject a fault; repeatable
     #[arg(long = "fault", value_name = "KIND", value_enum)]
     faults: Vec<Fault>,
 
-    /// Let peers find each other by a DHT of their own; there is no tracker
+    /// Run a DHT in place of the tracker
     #[arg(long)]
     trackerless: bool,
 
     /// Write a report: JUnit XML if the name ends in .xml, else JSON
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     report: Option<PathBuf>,
 
-    /// Give up after this time; default: a minute, and more for much data
+    /// Give up after this time. Default: a minute, and more for much data
     #[arg(long, value_name = "DURATION", value_parser = units::parse_duration)]
     timeout: Option<Duration>,
 
-    /// Work in a new folder in this one and leave everything there, logs included; default: the system's folder for
-    /// temporary files, and everything is removed
-    #[arg(long, value_name = "DIR")]
+    /// Keep all files and logs, in a new folder in this one. Default: a temporary folder, removed at the end
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     keep: Option<PathBuf>,
 
     /// Print events as JSON, one object a line
@@ -99,7 +98,7 @@ Examples:
   swarm lab release.meta --report lab.xml
   swarm lab --trackerless
 
-Every peer is a process with an address of its own in 127.0.0.0/8; nothing leaves this machine. The exit status is 0 only if
+Every peer is a process with an address of its own in 127.0.0.0/8; nothing leaves this machine. The exit status is 0 if \
 every downloader's copy is complete and, compared byte by byte, identical; else it is 4.";
 
 /// Runs a swarm and compares the copies.
@@ -223,7 +222,8 @@ enum Scratch {
 impl Scratch {
     fn new(keep: Option<&Path>) -> Result<Scratch> {
         let dir = keep.map_or_else(std::env::temp_dir, Path::to_owned);
-        let label = || printable(&dir.to_string_lossy());
+        let option = if keep.is_some() { "--keep: " } else { "" };
+        let label = || format!("{option}{}: cannot create a folder", printable(&dir.to_string_lossy()));
         if keep.is_some() {
             fs::create_dir_all(&dir).with_context(label)?;
         }
@@ -340,8 +340,5 @@ fn open_report(path: &Path) -> Result<File> {
 }
 
 fn unwritable(path: &Path) -> Failure {
-    Failure::new(
-        Exit::Destination,
-        format!("{}: cannot write the report", printable(&path.to_string_lossy())),
-    )
+    Failure::new(Exit::Destination, format!("--report: {}: cannot write", printable(&path.to_string_lossy())))
 }

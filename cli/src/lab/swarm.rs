@@ -232,7 +232,7 @@ impl<'a> Swarm<'a> {
             add(format!("--max-down={}", (len / KILL_WINDOW_SECONDS).max(1)));
         }
         if peer.faults.contains(&Fault::DiskFull) && peer.starts == 0 {
-            add(format!("--inject-disk-full={},{DISK_FULL_SECONDS}", len / 3));
+            add(format!("--inject-disk-full={},{DISK_FULL_SECONDS}s", len / 3));
         }
         args
     }

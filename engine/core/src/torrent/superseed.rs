@@ -103,13 +103,15 @@ impl Torrent {
         let Some(mut state) = self.super_seed.take() else { return };
         let availability = |piece| state.availability(piece, self.picker.availability(piece), now);
         let has_much = |peer: &Peer| self.told_and_got(peer).1 >= ALONE_MAX;
-        let loses_time = self.is_with_few_proven(now) && self.peers.get(key).is_some_and(has_much);
+        self.count(self.peers.len());
+        let is_with_few = self.is_with_few_proven(now);
+        let loses_time = is_with_few && self.peers.get(key).is_some_and(has_much);
         if loses_time || self.geometry.piece_indices().all(|piece| availability(piece) > 0) {
             return self.reveal_all(now);
         }
         self.count(self.geometry.pieces() as usize);
         state.since.get_or_insert(now);
-        for _ in 0..self.reveals_at_once(now, key, state.kept_max) {
+        for _ in 0..self.reveals_at_once(now, key, is_with_few, state.kept_max) {
             self.reveal_one(now, key, &mut state);
         }
         self.super_seed = Some(state);
@@ -161,11 +163,11 @@ impl Torrent {
     }
 
     /// How many more pieces the peer may be told of.
-    fn reveals_at_once(&self, now: Time, key: PeerKey, kept_max: usize) -> u32 {
+    fn reveals_at_once(&self, now: Time, key: PeerKey, is_with_few: bool, kept_max: usize) -> u32 {
         let Some(peer) = self.peers.get(key) else { return 0 };
         let (told, got) = self.told_and_got(peer);
         let has_work = told - got >= REVEALED_MAX && !Self::declines_what_it_knows(now, peer);
-        if self.is_with_few_proven(now) {
+        if is_with_few {
             // It is asked for twice as much each time, as in TCP's slow start.
             (2 * got + 1).saturating_sub(told)
         } else {
