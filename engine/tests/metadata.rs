@@ -12,7 +12,7 @@ use swarm_core::metainfo::{Magnet, Metainfo};
 use swarm_core::wire::extension::{EXTENSION_HANDSHAKE_ID, Extension, ExtensionHandshake};
 use swarm_core::wire::handshake::{HANDSHAKE_LEN, Handshake, Reserved};
 use swarm_core::wire::{DecodeLimits, Decoded, Message, MetadataMessage, decode, metadata_range};
-use swarm_engine::{AddTorrent, DhtOptions, Error, FetchMetadata, Fetched, Waiting};
+use swarm_engine::{AddTorrent, DhtOptions, Error, Event, Session, TorrentHandle, Waiting};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -23,8 +23,9 @@ for_both_families![
     a_peer_dials_us,
     the_dht_names_a_peer,
     a_liar_is_banned_and_holds_nobody_up,
-    of_a_private_torrent_only_its_trackers_peers_are_kept,
-    who_loses_interest_ends_the_search,
+    a_private_torrent_keeps_only_peers_of_trackers_and_users,
+    files_are_chosen_once_the_metadata_is_here,
+    a_search_that_is_stopped_ends,
     metadata_over_the_limit_is_named_and_waited_for,
     trackers_hear_of_a_search_that_is_given_up,
 ];
@@ -37,20 +38,57 @@ fn peer_of(addr: SocketAddr) -> (String, u16) {
     (addr.ip().to_string(), addr.port())
 }
 
+/// Adds a search for the metadata of this link.
+async fn search(getter: &Session, magnet: Magnet) -> TorrentHandle {
+    getter.add(AddTorrent::metadata(magnet)).await.unwrap()
+}
+
+async fn found(getter: &Session, magnet: Magnet) -> Arc<Metainfo> {
+    search(getter, magnet).await.metadata().await.unwrap()
+}
+
 async fn the_link_names_a_peer(ip: &str) {
     let (source, target) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     let metainfo = publish(source.path(), FILES, 16_384);
     let (seeder, getter) = (session(ip), session(ip));
-    let _seed = seed(&seeder, &metainfo, source.path()).await;
+    let seed = seed(&seeder, &metainfo, source.path()).await;
+    let mut at_seed = seed.events();
     let magnet = Magnet { peers: vec![peer_of(seeder.listen_addrs()[0])], ..link(&metainfo) };
-    let Fetched { metainfo: fetched, peers } =
-        getter.fetch_metadata(FetchMetadata::new(magnet)).done().await.unwrap();
-    assert_eq!(fetched.info, metainfo.info);
-    let torrent = AddTorrent { peers_found: peers, ..AddTorrent::download(fetched, target.path()) };
-    getter.add(torrent).await.unwrap().completed().await.unwrap();
+    let torrent = getter.add(AddTorrent::download(magnet, target.path())).await.unwrap();
+    assert!(torrent.metainfo().is_none());
+    torrent.completed().await.unwrap();
+    assert_eq!(torrent.metainfo().unwrap().info, metainfo.info);
     same_tree(&source.path().join("data"), &target.path().join("data"));
-    let again = getter.fetch_metadata(FetchMetadata::new(link(&metainfo))).done().await;
+    let again = getter.add(AddTorrent::metadata(link(&metainfo))).await;
     assert!(matches!(again, Err(Error::AlreadyAdded(_))), "{again:?}");
+    getter.stop().await;
+    // One connection has brought the metadata and all of the data.
+    let all = metainfo.info.payload_len();
+    while let Some(event) = at_seed.next().await {
+        if let Event::PeerLeft { bytes_up, .. } = event {
+            assert_eq!(bytes_up, all);
+            return;
+        }
+    }
+    panic!("the peer has left");
+}
+
+async fn files_are_chosen_once_the_metadata_is_here(ip: &str) {
+    let (source, target) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let metainfo = publish(source.path(), FILES, 16_384);
+    let (seeder, getter) = (session(ip), session(ip));
+    let _seed = seed(&seeder, &metainfo, source.path()).await;
+    let peers = seeder.listen_addrs().to_vec();
+    let torrent =
+        AddTorrent { peers, hold: true, ..AddTorrent::download(link(&metainfo), target.path()) };
+    let torrent = getter.add(torrent).await.unwrap();
+    let files = torrent.metadata().await.unwrap().info.files.clone();
+    assert!(!target.path().join("data").exists());
+    torrent.set_files(Some(files.iter().enumerate().map(|(nth, _)| nth == 0).collect()));
+    torrent.completed().await.unwrap();
+    let path = |nth: usize| target.path().join(files[nth].path.iter().collect::<std::path::PathBuf>());
+    assert!(path(0).exists());
+    assert!(!path(1).exists());
 }
 
 async fn a_tracker_names_a_peer(ip: &str) {
@@ -60,10 +98,9 @@ async fn a_tracker_names_a_peer(ip: &str) {
     let _seed = seed(&seeder, &metainfo, source.path()).await;
     let mut tracker = Scripted::always(ip, Say::ok(peers(seeder.listen_addrs()))).await;
     let magnet = Magnet { trackers: vec![tracker.url("/announce")], ..link(&metainfo) };
-    let fetched = getter.fetch_metadata(FetchMetadata::new(magnet)).done().await.unwrap();
-    assert_eq!(fetched.metainfo.info, metainfo.info);
-    assert_eq!(fetched.metainfo.trackers, [[tracker.url("/announce")]]);
-    assert_eq!(fetched.peers, seeder.listen_addrs());
+    let fetched = found(&getter, magnet).await;
+    assert_eq!(fetched.info, metainfo.info);
+    assert_eq!(fetched.trackers, [[tracker.url("/announce")]]);
     let asked = tracker.request().await;
     assert_eq!(parameter(&asked, "event").as_deref(), Some("started"));
     assert_ne!(parameter(&asked, "left").as_deref(), Some("0"), "only seeds say so");
@@ -73,11 +110,11 @@ async fn a_peer_dials_us(ip: &str) {
     let source = TempDir::new().unwrap();
     let metainfo = publish(source.path(), FILES, 16_384);
     let (seeder, getter) = (session(ip), session(ip));
-    let fetching = getter.fetch_metadata(FetchMetadata::new(link(&metainfo)));
+    let searching = search(&getter, link(&metainfo)).await;
     let peers = getter.listen_addrs().to_vec();
     let torrent = AddTorrent { peers, ..AddTorrent::seed(Arc::clone(&metainfo), source.path()) };
     let _seed = seeder.add(torrent).await.unwrap();
-    assert_eq!(fetching.done().await.unwrap().metainfo.info, metainfo.info);
+    assert_eq!(searching.metadata().await.unwrap().info, metainfo.info);
 }
 
 async fn the_dht_names_a_peer(ip: &str) {
@@ -91,8 +128,7 @@ async fn the_dht_names_a_peer(ip: &str) {
     let seeder = with_dht(node.listen_addrs());
     let _seed = seed(&seeder, &metainfo, source.path()).await;
     let getter = with_dht(node.listen_addrs());
-    let fetched = getter.fetch_metadata(FetchMetadata::new(link(&metainfo))).done().await.unwrap();
-    assert_eq!(fetched.metainfo.info, metainfo.info);
+    assert_eq!(found(&getter, link(&metainfo)).await.info, metainfo.info);
 }
 
 /// A peer that offers these bytes as the metadata of a torrent.
@@ -154,55 +190,51 @@ async fn a_liar_is_banned_and_holds_nobody_up(ip: &str) {
     let liar = scripted(ip, &metainfo, vec![0; 49_152]).await;
     let getter = session(ip);
     let magnet = Magnet { peers: vec![peer_of(liar)], ..link(&metainfo) };
-    let mut fetching = getter.fetch_metadata(FetchMetadata::new(magnet));
-    let event = fetching.next().await.continue_value();
-    assert!(
-        matches!(&event, Some(swarm_engine::Event::PeerBanned { addr, .. }) if *addr == liar),
-        "{event:?}"
-    );
+    let searching = search(&getter, magnet).await;
+    let event = searching.events().next().await;
+    assert!(matches!(&event, Some(Event::PeerBanned { addr, .. }) if *addr == liar), "{event:?}");
     let begun = Instant::now();
     let peers = getter.listen_addrs().to_vec();
     let seeder = session(ip);
     let torrent = AddTorrent { peers, ..AddTorrent::seed(Arc::clone(&metainfo), source.path()) };
     let _seed = seeder.add(torrent).await.unwrap();
-    let fetched = fetching.done().await.unwrap();
-    assert_eq!(fetched.metainfo.info, metainfo.info);
-    assert!(!fetched.peers.contains(&liar));
+    assert_eq!(searching.metadata().await.unwrap().info, metainfo.info);
     assert!(begun.elapsed() < Duration::from_secs(5));
 }
 
-async fn of_a_private_torrent_only_its_trackers_peers_are_kept(ip: &str) {
+async fn a_private_torrent_keeps_only_peers_of_trackers_and_users(ip: &str) {
     let info = b"d6:lengthi5e4:name1:n12:piece lengthi16384e6:pieces20:AAAAAAAAAAAAAAAAAAAA7:privatei1ee";
     let file = [b"d4:info", &info[..], b"e"].concat();
     let metainfo = Metainfo::parse(&file).unwrap();
     let by_tracker = scripted(ip, &metainfo, info.to_vec()).await;
-    let by_link = TcpListener::bind(SocketAddr::new(ip.parse().unwrap(), 0)).await.unwrap();
-    let tracker = Scripted::always(ip, Say::ok(peers(&[by_tracker]))).await;
-    let magnet = Magnet {
-        trackers: vec![tracker.url("/announce")],
-        peers: vec![peer_of(by_link.local_addr().unwrap())],
-        ..link(&metainfo)
-    };
-    let fetched = session(ip).fetch_metadata(FetchMetadata::new(magnet)).done().await.unwrap();
-    assert!(fetched.metainfo.info.private);
-    assert_eq!(fetched.peers, [by_tracker]);
+    let target = TempDir::new().unwrap();
+    let getter = session(ip);
+    let torrent = getter.add(AddTorrent::download(link(&metainfo), target.path())).await.unwrap();
+    // It comes by itself, and has nothing.
+    let mut stranger = TcpStream::connect(getter.listen_addrs()[0]).await.unwrap();
+    let (reserved, peer_id) = (Reserved::EXTENSION, PeerId(*b"-XX0001-000000000000"));
+    let hello = Handshake { reserved, info_hash: metainfo.info.info_hash, peer_id };
+    stranger.write_all(&hello.encode()).await.unwrap();
+    while torrent.stats().await.unwrap().peers == 0 {
+        tokio::task::yield_now().await;
+    }
+    torrent.add_peers(vec![by_tracker]);
+    assert!(torrent.metadata().await.unwrap().info.private);
+    let mut rest = Vec::new();
+    let _ = stranger.read_to_end(&mut rest).await;
+    let peers: Vec<_> = torrent.stats().await.unwrap().peer_list.iter().map(|peer| peer.addr).collect();
+    assert_eq!(peers, [by_tracker]);
 }
 
-async fn who_loses_interest_ends_the_search(ip: &str) {
+async fn a_search_that_is_stopped_ends(ip: &str) {
     let source = TempDir::new().unwrap();
     let metainfo = publish(source.path(), FILES, 16_384);
     let getter = session(ip);
-    drop(getter.fetch_metadata(FetchMetadata::new(link(&metainfo))));
-    let peers = vec![getter.listen_addrs()[0]];
-    // It is not known any more, so it can be looked for again, in vain.
-    loop {
-        let what = FetchMetadata { peers: peers.clone(), ..FetchMetadata::new(link(&metainfo)) };
-        let again = tokio::time::timeout(Duration::from_millis(50), getter.fetch_metadata(what).done()).await;
-        match again {
-            Err(_) => return,
-            Ok(result) => assert!(matches!(result, Err(Error::AlreadyAdded(_))), "{result:?}"),
-        }
-    }
+    let searching = search(&getter, link(&metainfo)).await;
+    searching.stop().await.unwrap();
+    assert!(matches!(searching.metadata().await, Err(Error::Stopped)));
+    // It is not known any more, so it can be looked for again.
+    search(&getter, link(&metainfo)).await;
 }
 
 async fn trackers_hear_of_a_search_that_is_given_up(ip: &str) {
@@ -212,15 +244,15 @@ async fn trackers_hear_of_a_search_that_is_given_up(ip: &str) {
         let mut tracker = Scripted::always(ip, Say::ok(peers(&[]))).await;
         let getter = session(ip);
         let magnet = Magnet { trackers: vec![tracker.url("/announce")], ..link(&metainfo) };
-        let fetching = getter.fetch_metadata(FetchMetadata::new(magnet));
+        let searching = search(&getter, magnet).await;
         let started = tracker.request().await;
         assert_eq!(parameter(&started, "event").as_deref(), Some("started"));
         if with_the_session {
             getter.stop().await;
-            assert!(matches!(fetching.done().await, Err(Error::Stopped)));
         } else {
-            drop(fetching);
+            searching.stop().await.unwrap();
         }
+        assert!(matches!(searching.metadata().await, Err(Error::Stopped)));
         let stopped = async {
             loop {
                 let told = tracker.request().await;
@@ -240,7 +272,7 @@ async fn metadata_over_the_limit_is_named_and_waited_for(ip: &str) {
     let info_hash = swarm_core::id::InfoHash([7; 20]);
     let magnet = Magnet { peers: vec![peer_of(listener.local_addr().unwrap())], ..Magnet::new(info_hash) };
     let getter = session(ip);
-    let mut fetching = getter.fetch_metadata(FetchMetadata::new(magnet));
+    let searching = search(&getter, magnet).await;
     let (mut stream, _) = listener.accept().await.unwrap();
     let mut greeting = [0; HANDSHAKE_LEN];
     stream.read_exact(&mut greeting).await.unwrap();
@@ -255,22 +287,13 @@ async fn metadata_over_the_limit_is_named_and_waited_for(ip: &str) {
     let mut bytes = Vec::new();
     Message::Extended { id: EXTENSION_HANDSHAKE_ID, payload: offer.encode() }.encode(&mut bytes);
     stream.write_all(&bytes).await.unwrap();
+    // One peer's word does not end it.
     loop {
-        if let Some(waiting @ Waiting::MetadataTooLong { .. }) = fetching.status().waiting {
+        if let Some(waiting @ Waiting::MetadataTooLong { .. }) = searching.stats().await.unwrap().waiting {
             let text = "the metadata is longer than the limit of 33554432 bytes: it has 100000000 by the word of 1 peer";
             assert_eq!(waiting.to_string(), text);
-            break;
+            return;
         }
-        fetching.changed().await;
-    }
-    assert!(futures_pending(&mut fetching).await, "one peer's word does not end it");
-}
-
-/// Whether nothing has come of it so far.
-async fn futures_pending(fetching: &mut swarm_engine::Fetching) -> bool {
-    tokio::select! {
-        biased;
-        step = fetching.next() => step.is_continue(),
-        () = std::future::ready(()) => true,
+        tokio::task::yield_now().await;
     }
 }

@@ -1,7 +1,7 @@
 //! What waits to be written to a socket: control bytes, and blocks straight from their maps.
 //!
 //! Messages lie in chunks of [`CHUNK_LEN`], and a chunk is freed as soon as it is written: whoever never reads all that it is sent keeps
-//! no more of our memory than what it has not read. How much that may be is up to the connection, which asks for [`Outbox::control_bytes`].
+//! no more of our memory than what it has not read. How much that may be is up to the connection, which asks for [`Outbox::is_full`].
 
 use crate::storage::Prepared;
 use std::collections::VecDeque;
@@ -87,11 +87,6 @@ impl Outbox {
     /// Bytes that wait.
     pub(crate) fn len(&self) -> usize {
         self.len
-    }
-
-    /// Bytes of memory that messages take. Blocks do not count: they lie in maps, or are few.
-    pub(crate) fn control_bytes(&self) -> usize {
-        self.control
     }
 
     /// Whether the peer must read before it is listened to again.
@@ -294,7 +289,7 @@ mod tests {
                 if outbox.len() > UNREAD {
                     outbox.advance(outbox.len() / 1_000);
                 }
-                let held = outbox.control_bytes();
+                let held = outbox.control;
                 assert!(
                     held <= outbox.len() * 102 / 100 + 2 * CHUNK_LEN,
                     "{held} bytes for {}",
@@ -309,9 +304,9 @@ mod tests {
                     _ => 0,
                 })
                 .sum();
-            assert_eq!(held, outbox.control_bytes());
+            assert_eq!(held, outbox.control);
             outbox.advance(outbox.len());
-            assert_eq!((outbox.control_bytes(), outbox.items.len(), outbox.in_front), (0, 0, 0));
+            assert_eq!((outbox.control, outbox.items.len(), outbox.in_front), (0, 0, 0));
         }
     }
 

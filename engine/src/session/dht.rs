@@ -14,6 +14,7 @@ use std::rc::Rc;
 use std::time::Duration;
 use swarm_core::dht::{Announce, Event, Family, Item, LookupId, PointerLink};
 use swarm_core::id::{InfoHash, PeerKey};
+use swarm_core::metainfo::host_and_port;
 use swarm_core::torrent::PORTS_TOLD_MAX;
 use swarm_core::torrent::discovery::Origin;
 use swarm_core::wire::Message;

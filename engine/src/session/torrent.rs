@@ -512,7 +512,7 @@ impl TorrentShell {
     }
 
     /// Carries out a command. Whether it was to stop.
-    fn on_command(self: &Rc<Self>, command: Command) -> bool {
+    pub(super) fn on_command(self: &Rc<Self>, command: Command) -> bool {
         let now = self.hub.now();
         match command {
             Command::Stats(reply) => {
