@@ -16,8 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use swarm_core::metainfo::Metainfo;
 use swarm_core::picker::Order;
-use swarm_engine::AddTorrent;
-use swarm_engine::SpaceBudget;
+use swarm_engine::{AddTorrent, Source, SpaceBudget};
 
 /// Options of `swarm get`.
 #[derive(Args, Debug)]
@@ -107,25 +106,41 @@ pub async fn run(args: GetArgs, cx: &mut Context) -> Result<Exit> {
 async fn get(args: GetArgs, cx: &mut Context) -> Result<Exit> {
     let mut interrupt = Interrupt::install()?;
     let begun = transfer::begin(&args.source, &args.dir, &args.network, cx, &mut interrupt).await?;
-    let wanted = wanted(&begun.metainfo, args.files)?.or_else(|| begun.selected.clone());
-    let mut torrent = AddTorrent::download(Arc::clone(&begun.metainfo), args.dir);
-    torrent.wanted = wanted;
+    let mut torrent = AddTorrent::download(begun.source.clone(), args.dir);
     torrent.order = if args.sequential { Order::Sequential } else { Order::RarestFirst };
     torrent.overwrite = args.overwrite;
     torrent.recheck = args.recheck;
     let made_up_disk = args.inject_disk_full.map(|(bytes, time)| (Arc::new(SpaceBudget::new(bytes)), time));
     torrent.space = made_up_disk.as_ref().map(|(disk, _)| Arc::clone(disk));
-    let plan = Plan { until: args.seed, space_wait: args.space_wait, needs_all: false, made_up_disk };
+    let (globs, source) = (args.files, begun.source.clone());
+    let plan = Plan {
+        choose: Box::new(move |metainfo| match &globs[..] {
+            [] => selected(&source, metainfo),
+            globs => matching(metainfo, globs).map(Some),
+        }),
+        until: args.seed,
+        space_wait: args.space_wait,
+        made_up_disk,
+        ..Plan::seed()
+    };
     transfer::run(begun, torrent, plan, &args.network, cx, &mut interrupt).await
 }
 
-/// Which files the user wants: `None` for all of them.
-fn wanted(metainfo: &Metainfo, globs: Vec<Glob>) -> Result<Option<Vec<bool>>> {
-    if globs.is_empty() {
-        return Ok(None);
+/// The files that a link selects (BEP 53); `None`: all of them.
+fn selected(source: &Source, metainfo: &Metainfo) -> Result<Option<Vec<bool>>> {
+    let Source::Magnet(magnet) = source else { return Ok(None) };
+    let selected = magnet.wanted(metainfo.info.files.len());
+    if selected.as_ref().is_some_and(|selected| !selected.contains(&true)) {
+        let message = format!("{}: the link selects none of its files", metainfo.info.name);
+        return Err(Failure::new(Exit::Metainfo, message).into());
     }
+    Ok(selected)
+}
+
+/// The files that match one of the patterns.
+fn matching(metainfo: &Metainfo, globs: &[Glob]) -> Result<Vec<bool>> {
     let mut set = GlobSetBuilder::new();
-    for glob in &globs {
+    for glob in globs {
         set.add(glob.clone());
     }
     let set = set.build()?;
@@ -136,7 +151,7 @@ fn wanted(metainfo: &Metainfo, globs: Vec<Glob>) -> Result<Option<Vec<bool>>> {
         let message = format!("{}: no file matches --files {}", metainfo.info.name, globs.join(" "));
         return Err(Failure::new(Exit::Usage, message).into());
     }
-    Ok(Some(wanted))
+    Ok(wanted)
 }
 
 fn matches(set: &GlobSet, path: &[String]) -> bool {

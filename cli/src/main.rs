@@ -12,7 +12,6 @@ mod create;
 mod dht;
 mod events;
 mod exit;
-mod fetch;
 mod get;
 mod interrupt;
 mod lab;

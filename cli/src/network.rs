@@ -6,8 +6,7 @@ use clap::{Args, ValueEnum, ValueHint};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
-use swarm_core::metainfo::Magnet;
-use swarm_engine::{AddTorrent, DhtOptions, FetchMetadata, Session, SessionOptions};
+use swarm_engine::{AddTorrent, DhtOptions, Session, SessionOptions};
 use url::Url;
 
 /// Network options of `seed`, `get` and `lab`.
@@ -166,18 +165,6 @@ impl NetworkArgs {
                 SuperSeed::Off => false,
             },
             ..torrent
-        }
-    }
-
-    /// What to look for, with the user's peers and trackers.
-    pub fn fetch(&self, magnet: Magnet) -> FetchMetadata {
-        let default = FetchMetadata::new(magnet);
-        FetchMetadata {
-            peers: self.peers.clone(),
-            trackers: self.trackers.clone(),
-            use_link_trackers: !self.no_tracker,
-            announce_interval_min: self.tuning.announce_interval_min.unwrap_or(default.announce_interval_min),
-            ..default
         }
     }
 

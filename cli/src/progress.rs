@@ -13,7 +13,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use swarm_engine::{FetchStatus, TorrentStats};
+use swarm_engine::TorrentStats;
 use tokio::time::{Instant, interval_at};
 
 /// How often a bar is drawn.
@@ -103,6 +103,12 @@ impl TransferBar {
         ));
     }
 
+    /// The metadata is looked for: how many peers there are to ask, and why nothing comes if nothing does.
+    pub fn fetching(&self, label: &str, stats: &TorrentStats) {
+        let text = format!("{label}: {}", fetching(stats));
+        self.0.set_message(wrapped(&text, err_columns()).join("\n"));
+    }
+
     /// How the transfer stands.
     pub fn show(&self, stats: &TorrentStats) {
         let columns = err_columns();
@@ -122,30 +128,6 @@ impl TransferBar {
     }
 
     /// The transfer is over: the bar goes.
-    pub fn finish(&self) {
-        self.0.finish_and_clear();
-    }
-}
-
-/// What is shown while nobody knows yet how much there is to do.
-pub struct FetchBar(ProgressBar, String);
-
-impl FetchBar {
-    /// Starts it, for a torrent that is called this.
-    pub fn new(console: &Console, label: &str) -> FetchBar {
-        let bar = console.bars().add(ProgressBar::new_spinner());
-        let style = ProgressStyle::with_template("{spinner} {msg}").expect("the template is valid");
-        FetchBar(bar.with_style(style), label.to_owned())
-    }
-
-    /// How many peers there are to ask, and why nothing comes if nothing does.
-    pub fn show(&self, status: &FetchStatus) {
-        let text = format!("{}: {}", self.1, fetching(status));
-        self.0.set_message(wrapped(&text, err_columns().saturating_sub(2)).join("\n  "));
-        self.0.tick();
-    }
-
-    /// The metadata is here: the line goes.
     pub fn finish(&self) {
         self.0.finish_and_clear();
     }
@@ -200,9 +182,9 @@ fn pace(left: u64, rate: u64) -> Vec<String> {
 }
 
 /// A search for metadata in one line.
-pub fn fetching(status: &FetchStatus) -> String {
-    let text = format!("fetching metadata, {}", units::count(status.peers, "peer"));
-    match &status.waiting {
+pub fn fetching(stats: &TorrentStats) -> String {
+    let text = format!("fetching metadata, {}", units::count(stats.peers, "peer"));
+    match &stats.waiting {
         Some(why) => printable(&format!("{text}, waiting: {why}")),
         None => text,
     }

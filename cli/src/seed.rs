@@ -5,12 +5,11 @@ use crate::exit::Exit;
 use crate::interrupt::Interrupt;
 use crate::network::{NetworkArgs, SuperSeed};
 use crate::source;
-use crate::transfer::{self, Plan, SeedUntil};
+use crate::transfer::{self, Plan};
 use anyhow::Result;
 use clap::{Args, ValueHint};
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::sync::Arc;
 use swarm_engine::AddTorrent;
 
 /// Options of `swarm seed`.
@@ -75,14 +74,9 @@ async fn seed(mut args: SeedArgs, cx: &mut Context) -> Result<Exit> {
     args.network.super_seed = args.super_seed;
     let mut interrupt = Interrupt::install()?;
     let begun = transfer::begin(&args.source, &args.dir, &args.network, cx, &mut interrupt).await?;
-    let mut torrent = AddTorrent::seed(Arc::clone(&begun.metainfo), args.dir);
+    let mut torrent = AddTorrent::seed(begun.source.clone(), args.dir);
     torrent.recheck = args.recheck;
     torrent.poison = args.inject_poison;
-    let plan = Plan {
-        until: SeedUntil::Interrupted,
-        space_wait: None,
-        needs_all: !args.partial,
-        made_up_disk: None,
-    };
+    let plan = Plan { needs_all: !args.partial, ..Plan::seed() };
     transfer::run(begun, torrent, plan, &args.network, cx, &mut interrupt).await
 }

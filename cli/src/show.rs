@@ -3,10 +3,10 @@
 use crate::app::Context;
 use crate::console::Paint;
 use crate::exit::{Exit, printable};
-use crate::fetch::{self, Limit};
 use crate::interrupt::Interrupt;
 use crate::network::NetworkArgs;
 use crate::source::{self, Source};
+use crate::transfer;
 use crate::units;
 use anyhow::Result;
 use clap::{Args, ValueHint};
@@ -65,11 +65,7 @@ async fn fetch(args: &ShowArgs, cx: &mut Context) -> Result<Metainfo> {
         Source::Metainfo(metainfo) => return Ok(*metainfo),
         Source::Link(link) => link,
     };
-    let session = args.network.start_session()?;
-    let limit = args.timeout.map(Limit::new);
-    let fetched = fetch::metadata(link, &args.network, &session, limit, cx, &mut interrupt).await;
-    session.stop().await;
-    Ok(fetched?.metainfo)
+    transfer::fetch_metadata(link, args.timeout, &args.network, cx, &mut interrupt).await
 }
 
 /// The JSON object.

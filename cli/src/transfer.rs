@@ -6,9 +6,9 @@ use crate::exit::{Exit, Failure, one_line, printable};
 use crate::interrupt::{Interrupt, Signal};
 use crate::network::NetworkArgs;
 use crate::progress::{self, BAR_INTERVAL, LINE_INTERVAL, TransferBar};
-use crate::source::{self, Link, Source};
-use crate::{fetch, units};
-use anyhow::{Error, Result};
+use crate::source::{self, Link};
+use crate::units;
+use anyhow::{Context as _, Error, Result};
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::future::pending;
@@ -17,9 +17,10 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-use swarm_core::metainfo::Metainfo;
-use swarm_engine::SpaceBudget;
-use swarm_engine::{AddTorrent, Event, Fetched, Mode, Session, TorrentHandle, TorrentStats, Waiting};
+use swarm_core::metainfo::{Magnet, Metainfo};
+use swarm_engine::{
+    AddTorrent, Event, Mode, Session, Source, SpaceBudget, State, TorrentHandle, TorrentStats, Waiting,
+};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
 
 /// How often a torrent is looked at, and scripts are told of its progress.
@@ -40,8 +41,13 @@ pub enum SeedUntil {
     Elapsed(Duration),
 }
 
+/// Which files are wanted, once it is known which there are; `None`: all.
+pub type Choose = Box<dyn Fn(&Metainfo) -> Result<Option<Vec<bool>>>>;
+
 /// What the user wants beside what the session is told.
 pub struct Plan {
+    /// Which files to download.
+    pub choose: Choose,
     /// When to stop.
     pub until: SeedUntil,
     /// How long a full disk is waited for.
@@ -52,59 +58,27 @@ pub struct Plan {
     pub made_up_disk: Option<(Arc<SpaceBudget>, Duration)>,
 }
 
+impl Plan {
+    /// All files, seeded until interrupted.
+    pub fn seed() -> Plan {
+        Plan {
+            choose: Box::new(|_| Ok(None)),
+            until: SeedUntil::Interrupted,
+            space_wait: None,
+            needs_all: false,
+            made_up_disk: None,
+        }
+    }
+}
+
 /// The torrent that a command is about.
 pub struct Begun {
     /// What it is.
-    pub metainfo: Arc<Metainfo>,
-    /// Peers that were found on the way.
-    pub peers_found: Vec<SocketAddr>,
-    /// The files that the link selects; `None`: all.
-    pub selected: Option<Vec<bool>>,
+    pub source: Source,
+    /// What to call it until its metadata is there.
+    label: String,
     /// The session, if it took one to find out.
     session: Option<Session>,
-}
-
-impl Begun {
-    /// The session to transfer it in.
-    fn session(&mut self, network: &NetworkArgs, cx: &mut Context) -> Result<Session> {
-        match self.session.take() {
-            Some(session) => Ok(session),
-            None => start(network, cx),
-        }
-    }
-
-    async fn of_link(
-        link: Link,
-        network: &NetworkArgs,
-        cx: &mut Context,
-        interrupt: &mut Interrupt,
-    ) -> Result<Begun> {
-        let session = start(network, cx)?;
-        let given = link.clone();
-        match fetch::metadata(link, network, &session, None, cx, interrupt).await {
-            Ok(Fetched { metainfo, peers }) => {
-                let selected = match given {
-                    Link::Magnet(magnet) => magnet.wanted(metainfo.info.files.len()),
-                    Link::Pointer(_) => None,
-                };
-                if selected.as_ref().is_some_and(|selected| !selected.contains(&true)) {
-                    session.stop().await;
-                    let message = format!("{}: the link selects none of its files", metainfo.info.name);
-                    return Err(Failure::new(Exit::Metainfo, message).into());
-                }
-                Ok(Begun {
-                    metainfo: Arc::new(metainfo),
-                    peers_found: peers,
-                    selected,
-                    session: Some(session),
-                })
-            }
-            Err(error) => {
-                session.stop().await;
-                Err(error)
-            }
-        }
-    }
 }
 
 /// Starts a session as the user wants it, and tells where peers can reach it.
@@ -114,7 +88,7 @@ fn start(network: &NetworkArgs, cx: &mut Context) -> Result<Session> {
     Ok(session)
 }
 
-/// Tells that the command begins, and reads SOURCE. What is in a link, peers are asked.
+/// Tells that the command begins, and reads SOURCE.
 pub async fn begin(
     source: &OsStr,
     dir: &Path,
@@ -134,13 +108,112 @@ pub async fn begin(
         source = source::open(source, &options) => source?,
         signal = interrupt.wait() => return Err(interrupted(signal, &source.to_string_lossy())),
     };
-    let begun = match source {
-        Source::Metainfo(metainfo) => {
-            Begun { metainfo: Arc::from(metainfo), peers_found: Vec::new(), selected: None, session: None }
+    match source {
+        source::Source::Metainfo(metainfo) => {
+            Ok(Begun { source: Arc::<Metainfo>::from(metainfo).into(), label: String::new(), session: None })
         }
-        Source::Link(link) => Begun::of_link(link, network, cx, interrupt).await?,
+        source::Source::Link(link) => {
+            let session = start(network, cx)?;
+            let label = link.label();
+            let magnet = tokio::select! {
+                magnet = resolve(link, &session, cx) => magnet,
+                signal = interrupt.wait() => Err(interrupted(signal, &label)),
+            };
+            match magnet {
+                Ok(magnet) => Ok(Begun { source: magnet.into(), label, session: Some(session) }),
+                Err(error) => {
+                    session.stop().await;
+                    Err(error)
+                }
+            }
+        }
+    }
+}
+
+/// The torrent that a link names; of a mutable torrent, the DHT knows which one that is.
+async fn resolve(link: Link, session: &Session, cx: &mut Context) -> Result<Magnet> {
+    let label = link.label();
+    let magnet = match link {
+        Link::Magnet(magnet) => magnet,
+        Link::Pointer(pointer) => {
+            cx.console.note(&format!("{label}: resolving the mutable torrent in the DHT"));
+            let info_hash = session.follow(pointer).await.with_context(|| label.clone())?;
+            cx.console.note(&format!("{label}: resolved to {info_hash}"));
+            Magnet::new(info_hash)
+        }
     };
-    let metainfo = &begun.metainfo;
+    cx.console.note(&format!("{label}: fetching metadata"));
+    Ok(magnet)
+}
+
+/// Gets the metadata of a link from peers, for as long as the user wants to wait.
+pub async fn fetch_metadata(
+    link: Link,
+    limit: Option<Duration>,
+    network: &NetworkArgs,
+    cx: &mut Context,
+    interrupt: &mut Interrupt,
+) -> Result<Metainfo> {
+    let session = network.start_session()?;
+    let label = link.label();
+    let too_late = at(limit.map(|limit| Instant::now() + limit));
+    let fetched = async {
+        let magnet = resolve(link, &session, cx).await?;
+        let torrent = session.add(network.apply(AddTorrent::metadata(magnet))).await?;
+        let mut watch = Watch::new(torrent.clone(), Mode::Metadata, Plan::seed(), network, cx);
+        watch.label = label.clone();
+        let result = watch.follow(interrupt).await;
+        watch.bar.finish();
+        result?;
+        Ok(Metainfo::clone(&*torrent.metadata().await?))
+    };
+    let fetched = tokio::select! {
+        fetched = fetched => fetched,
+        () = too_late => {
+            let limit = humantime::format_duration(limit.unwrap_or_default());
+            Err(Failure::new(Exit::Runtime, format!("{label}: not found within {limit}")).into())
+        }
+    };
+    session.stop().await;
+    fetched
+}
+
+/// Transfers the torrent in a session of its own. The session has ended, and its state is saved, on return.
+pub async fn run(
+    begun: Begun,
+    mut torrent: AddTorrent,
+    plan: Plan,
+    network: &NetworkArgs,
+    cx: &mut Context,
+    interrupt: &mut Interrupt,
+) -> Result<Exit> {
+    let mut path = PathBuf::new();
+    let dir = torrent.dir.clone();
+    match &torrent.source {
+        Source::Metainfo(metainfo) => {
+            tell_metadata(metainfo, cx);
+            torrent.wanted = (plan.choose)(metainfo)?;
+            path = dir.join(&metainfo.info.name);
+        }
+        _ => torrent.hold = true,
+    }
+    let session = match begun.session {
+        Some(session) => session,
+        None => start(network, cx)?,
+    };
+    let mode = torrent.mode;
+    let torrent = session.add(network.apply(torrent)).await?;
+    let mut watch = Watch::new(torrent, mode, plan, network, cx);
+    watch.addresses = session.listen_addrs().to_vec();
+    (watch.label, watch.dir, watch.path) = (begun.label, dir, path);
+    let result = watch.follow(interrupt).await;
+    watch.bar.finish();
+    session.stop().await;
+    result
+}
+
+/// Tells what the torrent is.
+fn tell_metadata(metainfo: &Metainfo, cx: &mut Context) {
     let info = &metainfo.info;
     let files = info.files.iter().filter(|file| !file.attr.pad).count();
     cx.record(&Record::Metadata {
@@ -156,49 +229,6 @@ pub async fn begin(
     for warning in &metainfo.warnings {
         cx.warn(warning);
     }
-    Ok(begun)
-}
-
-/// Transfers the torrent in a session of its own. The session has ended, and its state is saved, on return.
-pub async fn run(
-    mut begun: Begun,
-    torrent: AddTorrent,
-    plan: Plan,
-    network: &NetworkArgs,
-    cx: &mut Context,
-    interrupt: &mut Interrupt,
-) -> Result<Exit> {
-    let session = begun.session(network, cx)?;
-    let addresses = session.listen_addrs().to_vec();
-    let path = torrent.dir.join(&torrent.metainfo.info.name);
-    let mode = torrent.mode;
-    let torrent = AddTorrent { peers_found: begun.peers_found, ..network.apply(torrent) };
-    let torrent = session.add(torrent).await?;
-    let bar = TransferBar::new(&cx.console);
-    let line_interval = network.tuning.progress_interval.unwrap_or(LINE_INTERVAL);
-    let mut watch = Watch {
-        cx,
-        torrent,
-        plan,
-        mode,
-        path,
-        addresses,
-        bar,
-        tick_interval: network.tuning.progress_interval.unwrap_or(TICK_INTERVAL),
-        left: BTreeMap::new(),
-        checking: None,
-        is_started: false,
-        is_complete: false,
-        line_interval,
-        line_at: Instant::now() + line_interval,
-        give_up_at: None,
-        lift_at: None,
-        stop_at: None,
-    };
-    let result = watch.follow(interrupt).await;
-    watch.bar.finish();
-    session.stop().await;
-    result
 }
 
 /// Passes a command's result on; if it is a failure, scripts get it as their last event.
@@ -239,6 +269,9 @@ struct Watch<'a> {
     torrent: TorrentHandle,
     plan: Plan,
     mode: Mode,
+    /// What to call it until its metadata is there.
+    label: String,
+    dir: PathBuf,
     path: PathBuf,
     /// Where peers can reach us.
     addresses: Vec<SocketAddr>,
@@ -273,7 +306,39 @@ fn fail(exit: Exit, message: String) -> Step {
     ControlFlow::Break(Err(Failure::new(exit, message).into()))
 }
 
-impl Watch<'_> {
+impl<'a> Watch<'a> {
+    fn new(
+        torrent: TorrentHandle,
+        mode: Mode,
+        plan: Plan,
+        network: &NetworkArgs,
+        cx: &'a mut Context,
+    ) -> Watch<'a> {
+        let bar = TransferBar::new(&cx.console);
+        let line_interval = network.tuning.progress_interval.unwrap_or(LINE_INTERVAL);
+        Watch {
+            cx,
+            torrent,
+            plan,
+            mode,
+            label: String::new(),
+            dir: PathBuf::new(),
+            path: PathBuf::new(),
+            addresses: Vec::new(),
+            bar,
+            tick_interval: network.tuning.progress_interval.unwrap_or(TICK_INTERVAL),
+            left: BTreeMap::new(),
+            checking: None,
+            is_started: false,
+            is_complete: false,
+            line_interval,
+            line_at: Instant::now() + line_interval,
+            give_up_at: None,
+            lift_at: None,
+            stop_at: None,
+        }
+    }
+
     async fn follow(&mut self, interrupt: &mut Interrupt) -> Result<Exit> {
         let mut events = self.torrent.events();
         let mut tick = self.ticker();
@@ -307,6 +372,7 @@ impl Watch<'_> {
 
     async fn on_event(&mut self, event: Event, tick: &mut Interval) -> Step {
         match event {
+            Event::MetadataReceived => return self.on_metadata(),
             Event::Checking { done, of } => {
                 self.bar.checking(done, of);
                 self.checking = Some((done, of));
@@ -319,7 +385,9 @@ impl Watch<'_> {
                 self.cx.record(&Record::PieceFailed { piece: piece.0 });
             }
             Event::PeerBanned { addr, reason } => {
-                self.cx.record(&Record::PeerBanned { address: addr, reason: &reason });
+                if self.mode != Mode::Metadata {
+                    self.cx.record(&Record::PeerBanned { address: addr, reason: &reason });
+                }
                 self.cx.console.note(&format!("{addr}: banned: {reason}"));
             }
             Event::PeerLeft { addr, bytes_down, bytes_up }
@@ -338,9 +406,29 @@ impl Watch<'_> {
                 self.cx.console.note("the disk takes data again");
             }
             Event::Completed => return self.on_completed().await,
-            Event::Failed(error) => return ControlFlow::Break(Err(error.into())),
+            Event::Failed(error) => {
+                let label = self.label.clone();
+                let is_known = self.torrent.metainfo().is_some();
+                let error = Error::from(error);
+                return ControlFlow::Break(Err(if is_known { error } else { error.context(label) }));
+            }
             Event::Stopped => return ControlFlow::Break(Err(swarm_engine::Error::Stopped.into())),
             _ => {}
+        }
+        GO_ON
+    }
+
+    /// It is known now what the link leads to.
+    fn on_metadata(&mut self) -> Step {
+        if self.mode == Mode::Metadata {
+            return ControlFlow::Break(Ok(Exit::Done));
+        }
+        let Some(metainfo) = self.torrent.metainfo() else { return GO_ON };
+        self.path = self.dir.join(&metainfo.info.name);
+        tell_metadata(&metainfo, self.cx);
+        match (self.plan.choose)(&metainfo) {
+            Ok(wanted) => self.torrent.set_files(wanted),
+            Err(error) => return ControlFlow::Break(Err(error)),
         }
         GO_ON
     }
@@ -410,13 +498,18 @@ impl Watch<'_> {
     }
 
     async fn on_tick(&mut self) -> Step {
-        // Before that, and once it has ended, a torrent has nothing to tell.
-        let Some(stats) = self.stats().await else {
+        // Once it has ended, a torrent has nothing to tell.
+        let Ok(stats) = self.torrent.stats().await else { return GO_ON };
+        if stats.state == State::Metadata {
+            self.tell_search(&stats);
+            return GO_ON;
+        }
+        if !self.is_started {
             if let Some((done, of)) = self.checking.filter(|_| !self.is_started && self.is_line_due()) {
                 self.cx.console.note(&format!("checking existing data: {done} of {of} pieces"));
             }
             return GO_ON;
-        };
+        }
         self.bar.show(&stats);
         if self.cx.console.is_json() {
             self.cx.record(&Record::progress(&stats));
@@ -428,6 +521,19 @@ impl Watch<'_> {
             self.cx.console.note(&printable(&progress::summary(&stats)));
         }
         self.until_ratio(&stats).await
+    }
+
+    /// How the search for the metadata goes.
+    fn tell_search(&mut self, stats: &TorrentStats) {
+        self.bar.fetching(&self.label, stats);
+        let waiting = stats.waiting.as_ref().map(ToString::to_string);
+        // `show` prints one object only.
+        if self.mode != Mode::Metadata {
+            self.cx.record(&Record::Fetching { peers: stats.peers, waiting });
+        }
+        if self.is_line_due() {
+            self.cx.console.note(&format!("{}: {}", self.label, progress::fetching(stats)));
+        }
     }
 
     /// Whether those who see no bar are to get a line now; if so, the next one comes later.
@@ -453,6 +559,9 @@ impl Watch<'_> {
         self.cx.console.note("stopping; once more to stop at once");
         if self.is_complete || self.mode == Mode::Seed {
             return self.stopped(signal.reason(), signal.exit_of_service()).await;
+        }
+        if self.torrent.metainfo().is_none() {
+            return ControlFlow::Break(Err(interrupted(signal, &self.label)));
         }
         let path = self.path.to_string_lossy();
         ControlFlow::Break(Err(match self.stats().await {

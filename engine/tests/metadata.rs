@@ -79,8 +79,7 @@ async fn files_are_chosen_once_the_metadata_is_here(ip: &str) {
     let (seeder, getter) = (session(ip), session(ip));
     let _seed = seed(&seeder, &metainfo, source.path()).await;
     let peers = seeder.listen_addrs().to_vec();
-    let torrent =
-        AddTorrent { peers, hold: true, ..AddTorrent::download(link(&metainfo), target.path()) };
+    let torrent = AddTorrent { peers, hold: true, ..AddTorrent::download(link(&metainfo), target.path()) };
     let torrent = getter.add(torrent).await.unwrap();
     let files = torrent.metadata().await.unwrap().info.files.clone();
     assert!(!target.path().join("data").exists());

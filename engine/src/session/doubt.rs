@@ -83,7 +83,8 @@ impl TorrentShell {
 
     /// The same for every piece.
     pub(super) fn believe_storage(&self, inner: &mut Inner, now: Time) {
-        let pieces: Vec<PieceIndex> = inner.core.have().iter().filter(|&p| !self.content().storage.has(p)).collect();
+        let pieces: Vec<PieceIndex> =
+            inner.core.have().iter().filter(|&p| !self.content().storage.has(p)).collect();
         pieces.into_iter().for_each(|piece| self.take_back(inner, now, piece));
     }
 

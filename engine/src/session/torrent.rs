@@ -119,8 +119,7 @@ pub(super) fn spawn(hub: Rc<Hub>, options: AddTorrent) -> TorrentHandle {
     let (phase, phase_rx) = watch::channel(Phase::Running { complete: false });
     let (metainfo, metainfo_rx) = watch::channel(options.source.metainfo().cloned());
     let info_hash = options.source.info_hash();
-    let handle =
-        TorrentHandle::new(info_hash, metainfo_rx, commands, events.downgrade(), first, phase_rx);
+    let handle = TorrentHandle::new(info_hash, metainfo_rx, commands, events.downgrade(), first, phase_rx);
     let channels = Channels { commands: inbox, events: events.clone(), phase: phase.clone(), metainfo };
     let task = spawn_local(super::opening::start(Rc::clone(&hub), options, channels));
     spawn_local(async move {
@@ -208,9 +207,9 @@ impl TorrentShell {
         let (info, now) = (&metainfo.info, self.hub.now());
         let geometry = info.geometry;
         let (have_count, pieces) = (have.count(), have.len());
-        let skipped = geometry.piece_indices().filter(|&piece| {
-            !have.has(piece) && (self.options.mode == Mode::Seed || !needed.has(piece))
-        });
+        let skipped = geometry
+            .piece_indices()
+            .filter(|&piece| !have.has(piece) && (self.options.mode == Mode::Seed || !needed.has(piece)));
         let skipped: Vec<PieceIndex> = skipped.collect();
         let content = CoreContent {
             metadata: Arc::clone(&metainfo.info_bytes),
