@@ -14,9 +14,10 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+use swarm_core::id::FileIndex;
 use swarm_core::metainfo::Metainfo;
 use swarm_core::picker::Order;
-use swarm_engine::{AddTorrent, Source, SpaceBudget};
+use swarm_engine::{AddTorrent, Files, Mode, Source, SpaceBudget};
 
 /// Options of `swarm get`.
 #[derive(Args, Debug)]
@@ -106,39 +107,45 @@ pub async fn run(args: GetArgs, cx: &mut Context) -> Result<Exit> {
 async fn get(args: GetArgs, cx: &mut Context) -> Result<Exit> {
     let mut interrupt = Interrupt::install()?;
     let begun = transfer::begin(&args.source, &args.dir, &args.network, cx, &mut interrupt).await?;
-    let mut torrent = AddTorrent::download(begun.source.clone(), args.dir);
-    torrent.order = if args.sequential { Order::Sequential } else { Order::RarestFirst };
-    torrent.overwrite = args.overwrite;
-    torrent.recheck = args.recheck;
+    let mut torrent = AddTorrent::download(begun.source.clone(), &args.dir)
+        .order(if args.sequential { Order::Sequential } else { Order::RarestFirst })
+        .overwrite(args.overwrite)
+        .recheck(args.recheck);
     let made_up_disk = args.inject_disk_full.map(|(bytes, time)| (Arc::new(SpaceBudget::new(bytes)), time));
-    torrent.space = made_up_disk.as_ref().map(|(disk, _)| Arc::clone(disk));
+    if let Some((disk, _)) = &made_up_disk {
+        torrent = torrent.space(Arc::clone(disk));
+    }
     let (globs, source) = (args.files, begun.source.clone());
     let plan = Plan {
         choose: Box::new(move |metainfo| match &globs[..] {
             [] => selected(&source, metainfo),
-            globs => matching(metainfo, globs).map(Some),
+            globs => matching(metainfo, globs),
         }),
         until: args.seed,
         space_wait: args.space_wait,
         made_up_disk,
-        ..Plan::seed()
+        ..Plan::seed(args.dir, Mode::Download)
     };
     transfer::run(begun, torrent, plan, &args.network, cx, &mut interrupt).await
 }
 
-/// The files that a link selects (BEP 53); `None`: all of them.
-fn selected(source: &Source, metainfo: &Metainfo) -> Result<Option<Vec<bool>>> {
-    let Source::Magnet(magnet) = source else { return Ok(None) };
+/// The files that a link selects (BEP 53).
+fn selected(source: &Source, metainfo: &Metainfo) -> Result<Files> {
+    let Source::Magnet(magnet) = source else { return Ok(Files::all()) };
     let selected = magnet.wanted(metainfo.info.files.len());
     if selected.as_ref().is_some_and(|selected| !selected.contains(&true)) {
         let message = format!("{}: the link selects none of its files", metainfo.info.name);
         return Err(Failure::new(Exit::Metainfo, message).into());
     }
-    Ok(selected)
+    Ok(selected.map_or_else(Files::all, only))
+}
+
+fn only(wanted: Vec<bool>) -> Files {
+    Files::only((0..).map(FileIndex).zip(wanted).filter(|(_, wanted)| *wanted).map(|(file, _)| file))
 }
 
 /// The files that match one of the patterns.
-fn matching(metainfo: &Metainfo, globs: &[Glob]) -> Result<Vec<bool>> {
+fn matching(metainfo: &Metainfo, globs: &[Glob]) -> Result<Files> {
     let mut set = GlobSetBuilder::new();
     for glob in globs {
         set.add(glob.clone());
@@ -151,7 +158,7 @@ fn matching(metainfo: &Metainfo, globs: &[Glob]) -> Result<Vec<bool>> {
         let message = format!("{}: no file matches --files {}", metainfo.info.name, globs.join(" "));
         return Err(Failure::new(Exit::Usage, message).into());
     }
-    Ok(wanted)
+    Ok(only(wanted))
 }
 
 fn matches(set: &GlobSet, path: &[String]) -> bool {

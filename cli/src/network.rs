@@ -116,20 +116,21 @@ pub struct TuningArgs {
 impl NetworkArgs {
     /// A session as the user wants it.
     pub fn session_options(&self) -> SessionOptions {
-        let default = SessionOptions::default();
-        SessionOptions {
-            listen: self.listen.clone(),
-            bind_device: self.bind_device.clone(),
-            upload_limit: self.max_up,
-            download_limit: self.max_down,
-            peers_max: self.max_peers.map_or(default.peers_max, |n| n as usize),
-            state_dir: self.state_dir(),
-            dht: (!self.no_dht).then(|| DhtOptions { bootstrap: self.dht_bootstrap.clone() }),
-            lsd: !self.no_lsd && !self.is_local(),
-            pex: !self.no_pex,
-            workers: self.tuning.workers.unwrap_or(default.workers),
-            ..default
+        let mut options = SessionOptions::new()
+            .listen(self.listen.iter().copied())
+            .bind_device(self.bind_device.clone())
+            .upload_limit(self.max_up)
+            .download_limit(self.max_down)
+            .dht((!self.no_dht).then(|| DhtOptions::bootstrap(self.dht_bootstrap.clone())))
+            .pex(!self.no_pex)
+            .workers(self.tuning.workers.unwrap_or(0));
+        if let Some(count) = self.max_peers {
+            options = options.peers_max(count as usize);
         }
+        if let Some(dir) = self.state_dir() {
+            options = options.state_dir(dir);
+        }
+        if self.no_lsd { options.lsd(false) } else { options }
     }
 
     /// A session as the user wants it, begun.
@@ -145,6 +146,15 @@ impl NetworkArgs {
         }
     }
 
+    fn super_seeding(&self) -> bool {
+        match self.super_seed {
+            // Within one machine no uplink is short, and to hide pieces only costs time.
+            SuperSeed::Auto => !self.is_local(),
+            SuperSeed::On => true,
+            SuperSeed::Off => false,
+        }
+    }
+
     /// Whether nobody but this machine can reach us.
     fn is_local(&self) -> bool {
         !self.listen.is_empty() && self.listen.iter().all(|addr| addr.ip().is_loopback())
@@ -152,19 +162,17 @@ impl NetworkArgs {
 
     /// The torrent with the user's peers and trackers. It is alone in its session, and has all its connections.
     pub fn apply(&self, torrent: AddTorrent) -> AddTorrent {
-        AddTorrent {
-            peers: self.peers.clone(),
-            trackers: self.trackers.clone(),
-            use_metainfo_trackers: !self.no_tracker,
-            announce_interval_min: self.tuning.announce_interval_min.unwrap_or(torrent.announce_interval_min),
-            peers_max: self.max_peers.map_or(torrent.peers_max, |n| n as usize),
-            // Within one machine no uplink is short, and to hide pieces only costs time.
-            super_seeding: match self.super_seed {
-                SuperSeed::Auto => !self.is_local(),
-                SuperSeed::On => true,
-                SuperSeed::Off => false,
-            },
-            ..torrent
+        let mut torrent = torrent
+            .peers(self.peers.iter().copied())
+            .trackers(self.trackers.clone())
+            .use_metainfo_trackers(!self.no_tracker)
+            .super_seeding(self.super_seeding());
+        if let Some(interval) = self.tuning.announce_interval_min {
+            torrent = torrent.announce_interval_min(interval);
+        }
+        match self.max_peers {
+            Some(count) => torrent.peers_max(count as usize),
+            None => torrent,
         }
     }
 
@@ -276,9 +284,7 @@ mod tests {
         let torrent = |listen: &str, super_seed| {
             let network =
                 NetworkArgs { listen: vec![listen.parse().unwrap()], super_seed, ..Default::default() };
-            let info = b"d4:infod6:lengthi5e4:name1:n12:piece lengthi16384e6:pieces20:AAAAAAAAAAAAAAAAAAAAee";
-            let metainfo = swarm_core::metainfo::Metainfo::parse(info).unwrap();
-            network.apply(AddTorrent::seed(metainfo, ".")).super_seeding
+            network.super_seeding()
         };
         for (super_seed, local, open) in
             [(SuperSeed::Auto, false, true), (SuperSeed::On, true, true), (SuperSeed::Off, false, false)]

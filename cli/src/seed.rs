@@ -10,7 +10,7 @@ use anyhow::Result;
 use clap::{Args, ValueHint};
 use std::ffi::OsString;
 use std::path::PathBuf;
-use swarm_engine::AddTorrent;
+use swarm_engine::{AddTorrent, Mode};
 
 /// Options of `swarm seed`.
 #[derive(Args, Debug)]
@@ -74,9 +74,8 @@ async fn seed(mut args: SeedArgs, cx: &mut Context) -> Result<Exit> {
     args.network.super_seed = args.super_seed;
     let mut interrupt = Interrupt::install()?;
     let begun = transfer::begin(&args.source, &args.dir, &args.network, cx, &mut interrupt).await?;
-    let mut torrent = AddTorrent::seed(begun.source.clone(), args.dir);
-    torrent.recheck = args.recheck;
-    torrent.poison = args.inject_poison;
-    let plan = Plan { needs_all: !args.partial, ..Plan::seed() };
+    let torrent =
+        AddTorrent::seed(begun.source.clone(), &args.dir).recheck(args.recheck).poison(args.inject_poison);
+    let plan = Plan { needs_all: !args.partial, ..Plan::seed(args.dir, Mode::Seed) };
     transfer::run(begun, torrent, plan, &args.network, cx, &mut interrupt).await
 }

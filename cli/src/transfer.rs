@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use swarm_core::metainfo::{Magnet, Metainfo};
 use swarm_engine::{
-    AddTorrent, Event, Mode, Session, Source, SpaceBudget, State, TorrentHandle, TorrentStats, Waiting,
+    AddTorrent, Event, Files, Mode, Session, Source, SpaceBudget, State, TorrentHandle, TorrentStats, Waiting,
 };
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
 
@@ -41,11 +41,15 @@ pub enum SeedUntil {
     Elapsed(Duration),
 }
 
-/// Which files are wanted, once it is known which there are; `None`: all.
-pub type Choose = Box<dyn Fn(&Metainfo) -> Result<Option<Vec<bool>>>>;
+/// Which files are wanted, once it is known which there are.
+pub type Choose = Box<dyn Fn(&Metainfo) -> Result<Files>>;
 
 /// What the user wants beside what the session is told.
 pub struct Plan {
+    /// The folder of the data.
+    pub dir: PathBuf,
+    /// Whether to download or to seed.
+    pub mode: Mode,
     /// Which files to download.
     pub choose: Choose,
     /// When to stop.
@@ -60,9 +64,11 @@ pub struct Plan {
 
 impl Plan {
     /// All files, seeded until interrupted.
-    pub fn seed() -> Plan {
+    pub fn seed(dir: PathBuf, mode: Mode) -> Plan {
         Plan {
-            choose: Box::new(|_| Ok(None)),
+            dir,
+            mode,
+            choose: Box::new(|_| Ok(Files::all())),
             until: SeedUntil::Interrupted,
             space_wait: None,
             needs_all: false,
@@ -137,7 +143,7 @@ async fn resolve(link: Link, session: &Session, cx: &mut Context) -> Result<Magn
         Link::Magnet(magnet) => magnet,
         Link::Pointer(pointer) => {
             cx.console.note(&format!("{label}: resolving the mutable torrent in the DHT"));
-            let info_hash = session.follow(pointer).await.with_context(|| label.clone())?;
+            let info_hash = session.resolve(pointer).await.with_context(|| label.clone())?;
             cx.console.note(&format!("{label}: resolved to {info_hash}"));
             Magnet::new(info_hash)
         }
@@ -160,7 +166,7 @@ pub async fn fetch_metadata(
     let fetched = async {
         let magnet = resolve(link, &session, cx).await?;
         let torrent = session.add(network.apply(AddTorrent::metadata(magnet))).await?;
-        let mut watch = Watch::new(torrent.clone(), Mode::Metadata, Plan::seed(), network, cx);
+        let mut watch = Watch::new(torrent.clone(), Plan::seed(PathBuf::new(), Mode::Metadata), network, cx);
         watch.label = label.clone();
         let result = watch.follow(interrupt).await;
         watch.bar.finish();
@@ -188,22 +194,21 @@ pub async fn run(
     interrupt: &mut Interrupt,
 ) -> Result<Exit> {
     let mut path = PathBuf::new();
-    let dir = torrent.dir.clone();
-    match &torrent.source {
+    let dir = plan.dir.clone();
+    match &begun.source {
         Source::Metainfo(metainfo) => {
             tell_metadata(metainfo, cx);
-            torrent.wanted = (plan.choose)(metainfo)?;
+            torrent = torrent.files((plan.choose)(metainfo)?);
             path = dir.join(&metainfo.info.name);
         }
-        _ => torrent.hold = true,
+        _ => torrent = torrent.hold(true),
     }
     let session = match begun.session {
         Some(session) => session,
         None => start(network, cx)?,
     };
-    let mode = torrent.mode;
     let torrent = session.add(network.apply(torrent)).await?;
-    let mut watch = Watch::new(torrent, mode, plan, network, cx);
+    let mut watch = Watch::new(torrent, plan, network, cx);
     watch.addresses = session.listen_addrs().to_vec();
     (watch.label, watch.dir, watch.path) = (begun.label, dir, path);
     let result = watch.follow(interrupt).await;
@@ -268,7 +273,6 @@ struct Watch<'a> {
     cx: &'a mut Context,
     torrent: TorrentHandle,
     plan: Plan,
-    mode: Mode,
     /// What to call it until its metadata is there.
     label: String,
     dir: PathBuf,
@@ -307,20 +311,13 @@ fn fail(exit: Exit, message: String) -> Step {
 }
 
 impl<'a> Watch<'a> {
-    fn new(
-        torrent: TorrentHandle,
-        mode: Mode,
-        plan: Plan,
-        network: &NetworkArgs,
-        cx: &'a mut Context,
-    ) -> Watch<'a> {
+    fn new(torrent: TorrentHandle, plan: Plan, network: &NetworkArgs, cx: &'a mut Context) -> Watch<'a> {
         let bar = TransferBar::new(&cx.console);
         let line_interval = network.tuning.progress_interval.unwrap_or(LINE_INTERVAL);
         Watch {
             cx,
             torrent,
             plan,
-            mode,
             label: String::new(),
             dir: PathBuf::new(),
             path: PathBuf::new(),
@@ -385,7 +382,7 @@ impl<'a> Watch<'a> {
                 self.cx.record(&Record::PieceFailed { piece: piece.0 });
             }
             Event::PeerBanned { addr, reason } => {
-                if self.mode != Mode::Metadata {
+                if self.plan.mode != Mode::Metadata {
                     self.cx.record(&Record::PeerBanned { address: addr, reason: &reason });
                 }
                 self.cx.console.note(&format!("{addr}: banned: {reason}"));
@@ -420,17 +417,19 @@ impl<'a> Watch<'a> {
 
     /// It is known now what the link leads to.
     fn on_metadata(&mut self) -> Step {
-        if self.mode == Mode::Metadata {
+        if self.plan.mode == Mode::Metadata {
             return ControlFlow::Break(Ok(Exit::Done));
         }
         let Some(metainfo) = self.torrent.metainfo() else { return GO_ON };
         self.path = self.dir.join(&metainfo.info.name);
         tell_metadata(&metainfo, self.cx);
         match (self.plan.choose)(&metainfo) {
-            Ok(wanted) => self.torrent.set_files(wanted),
-            Err(error) => return ControlFlow::Break(Err(error)),
+            Ok(files) => match self.torrent.set_files(files) {
+                Ok(()) => GO_ON,
+                Err(error) => ControlFlow::Break(Err(error.into())),
+            },
+            Err(error) => ControlFlow::Break(Err(error)),
         }
-        GO_ON
     }
 
     fn on_started(&mut self, have: u32, pieces: u32) -> Step {
@@ -477,7 +476,7 @@ impl<'a> Watch<'a> {
     async fn on_completed(&mut self) -> Step {
         self.is_complete = true;
         let path = self.path.to_string_lossy();
-        if self.mode == Mode::Seed {
+        if self.plan.mode == Mode::Seed {
             let addresses: Vec<String> = self.addresses.iter().map(ToString::to_string).collect();
             self.cx.console.note(&format!("seeding {} on {}", printable(&path), addresses.join(" and ")));
         } else {
@@ -528,7 +527,7 @@ impl<'a> Watch<'a> {
         self.bar.fetching(&self.label, stats);
         let waiting = stats.waiting.as_ref().map(ToString::to_string);
         // `show` prints one object only.
-        if self.mode != Mode::Metadata {
+        if self.plan.mode != Mode::Metadata {
             self.cx.record(&Record::Fetching { peers: stats.peers, waiting });
         }
         if self.is_line_due() {
@@ -557,7 +556,7 @@ impl<'a> Watch<'a> {
 
     async fn on_signal(&mut self, signal: Signal) -> Step {
         self.cx.console.note("stopping; once more to stop at once");
-        if self.is_complete || self.mode == Mode::Seed {
+        if self.is_complete || self.plan.mode == Mode::Seed {
             return self.stopped(signal.reason(), signal.exit_of_service()).await;
         }
         if self.torrent.metainfo().is_none() {

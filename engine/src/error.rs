@@ -1,6 +1,8 @@
 //! The one error type of the public API.
 
+use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use swarm_core::metainfo::MetainfoError;
 
 /// Why something could not be done. One line that names the thing, what is wrong and, where there is
@@ -9,11 +11,11 @@ use swarm_core::metainfo::MetainfoError;
 #[non_exhaustive]
 pub enum Error {
     /// The metainfo is not valid.
-    #[error("{0}")]
+    #[error(transparent)]
     Metainfo(#[from] MetainfoError),
     /// Reading or writing the torrent's data failed.
-    #[error("{0}")]
-    Storage(#[from] std::sync::Arc<crate::storage::StorageError>),
+    #[error(transparent)]
+    Storage(#[from] Arc<crate::storage::StorageError>),
     /// There is nothing to seed.
     #[error("{}: nothing here is right; check the folder, or run `swarm verify`", .path.display())]
     NothingToSeed {
@@ -21,30 +23,33 @@ pub enum Error {
         path: std::path::PathBuf,
     },
     /// No socket could be opened on this address.
-    #[error("cannot listen on {addr}: {reason}")]
+    #[error("cannot listen on {addr}")]
     Listen {
         /// The address asked for.
         addr: SocketAddr,
         /// What the system said.
-        reason: String,
+        source: Arc<io::Error>,
     },
     /// Something could not be fetched.
-    #[error("{url}: {reason}")]
+    #[error("{url}")]
     Fetch {
         /// What was to be fetched.
         url: String,
         /// Why not.
-        reason: String,
+        source: Arc<dyn std::error::Error + Send + Sync>,
     },
     /// The session has this torrent already.
     #[error("the torrent {0} is in this session already")]
     AlreadyAdded(swarm_core::id::InfoHash),
-    /// A pointer to a torrent can be found over the DHT only.
-    #[error("only the DHT knows where it points to, and the session takes no part in it")]
+    /// A mutable torrent can be resolved over the DHT only.
+    #[error("only the DHT knows what a mutable torrent is, and the session takes no part in it")]
     NoDht,
-    /// What the DHT keeps at the place of a pointer is none.
-    #[error("what the DHT keeps there points to no torrent")]
-    NotAPointer,
+    /// What the DHT keeps under a key is no mutable torrent (BEP 46).
+    #[error("what the DHT keeps there is no mutable torrent")]
+    NotMutable,
+    /// An option makes no sense.
+    #[error(transparent)]
+    Option(#[from] crate::session::OptionError),
     /// The torrent or the session has been stopped.
     #[error("stopped")]
     Stopped,
@@ -52,12 +57,22 @@ pub enum Error {
     #[error("a defect in the engine ended the torrent: {0}")]
     Defect(String),
     /// The system refused something.
-    #[error("{what}: {reason}")]
+    #[error("{what}")]
     System {
         /// What was tried.
-        what: String,
+        what: &'static str,
         /// What the system said.
-        reason: String,
+        source: Arc<io::Error>,
+    },
+    /// This process may use too little address space for a session.
+    #[error(
+        "this process may use {has_mib} MiB of address space (ulimit -v): at least {needed_mib} MiB are needed"
+    )]
+    AddressSpace {
+        /// How much it may use, in MiB.
+        has_mib: u64,
+        /// How much it takes, in MiB.
+        needed_mib: u64,
     },
 }
 
@@ -76,6 +91,10 @@ pub enum ErrorKind {
 }
 
 impl Error {
+    pub(crate) fn system(what: &'static str, source: io::Error) -> Error {
+        Error::System { what, source: Arc::new(source) }
+    }
+
     /// What sort of failure this is.
     pub fn kind(&self) -> ErrorKind {
         match self {

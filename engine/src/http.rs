@@ -272,7 +272,7 @@ pub async fn fetch(url: &Url, limit: usize, options: &SessionOptions) -> Result<
         StatusCode::OK => Ok(answer.body),
         status => Err(failed(format!("the server answered {status}"))),
     });
-    answer.map_err(|error| Error::Fetch { url: url.to_string(), reason: error.to_string() })
+    answer.map_err(|error| Error::Fetch { url: url.to_string(), source: Arc::new(error) })
 }
 
 #[cfg(test)]

@@ -34,8 +34,9 @@ mod storage;
 pub use error::{Error, ErrorKind};
 pub use http::fetch;
 pub use session::{
-    AddTorrent, DhtOptions, Event, EventReceiver, Mode, PeerStats, Session, SessionOptions, Source, State,
-    TorrentHandle, TorrentStats, TrackerStats, Waiting,
+    AddTorrent, Data, DhtOptions, Event, EventReceiver, FileReader, Files, InfoHashes, Mode, OptionError,
+    PeerStats, Session, SessionEvents, SessionOptions, Source, State, TorrentHandle, TorrentId, TorrentStats,
+    TrackerStats, Waiting,
 };
 pub use storage::{SpaceBudget, StorageError, verify};
 pub use swarm_core as core;

@@ -202,10 +202,8 @@ async fn a_tracker_that_keeps_us_waiting_stops_neither_the_transfer_nor_the_end(
     for say in [drip, Say::Nothing] {
         let mut slow = Scripted::always(ip, say).await;
         let getter = session(ip);
-        let torrent = AddTorrent {
-            trackers: vec![slow.url("/announce")],
-            ..get(&swarm.metainfo, swarm.target.path(), &[&swarm.seeder])
-        };
+        let torrent =
+            get(&swarm.metainfo, swarm.target.path(), &[&swarm.seeder]).trackers(vec![slow.url("/announce")]);
         let torrent = getter.add(torrent).await.unwrap();
         slow.request().await;
         torrent.completed().await.unwrap();
@@ -284,7 +282,9 @@ async fn each_family_announces_its_own_port_to_the_tracker_that_it_reaches() {
     let mut v4 = Scripted::always("127.0.0.1", Say::ok(peers(&[]))).await;
     let reply = Say::ok(peers(&[]));
     let mut v6 = Scripted::start("::1", move |_, _| reply.clone()).await;
-    let getter = session_on("127.0.0.1", |options| options.listen.push("[::1]:0".parse().unwrap()));
+    let getter = session_on("127.0.0.1", |options| {
+        options.listen(["127.0.0.1:0", "[::1]:0"].map(|addr| addr.parse().unwrap()))
+    });
     let torrent = swarm.download(&[v4.url("/announce"), v6.url("/announce")]);
     let torrent = getter.add(torrent).await.unwrap();
     let mut events = torrent.events();
@@ -355,10 +355,7 @@ async fn a_warning_is_shown_once_and_intervals_have_a_floor(ip: &str) {
     let hurried = Say::ok("d8:intervali0e12:min intervali-7e5:peers0:15:warning message8:\x1b[2Jmovee");
     let mut tracker = Scripted::always(ip, hurried.clone()).await;
     let getter = session(ip);
-    let eager = AddTorrent {
-        announce_interval_min: Duration::from_millis(10),
-        ..swarm.download(&[tracker.url("/announce")])
-    };
+    let eager = swarm.download(&[tracker.url("/announce")]).announce_interval_min(Duration::from_millis(10));
     let torrent = getter.add(eager).await.unwrap();
     let mut events = torrent.events();
     for _ in 0..3 {
@@ -389,10 +386,8 @@ async fn trackers_hear_how_a_seed_stands_from_the_first_announce_to_the_last(ip:
     let metainfo = publish(source.path(), &[("a.bin", 100_000)], 16_384);
     let mut tracker = Scripted::always(ip, Say::ok(peers(&[]))).await;
     let (seeder, getter) = (session(ip), session(ip));
-    let seeding = AddTorrent {
-        trackers: vec![tracker.url("/announce")],
-        ..AddTorrent::seed(Arc::clone(&metainfo), source.path())
-    };
+    let seeding =
+        AddTorrent::seed(Arc::clone(&metainfo), source.path()).trackers(vec![tracker.url("/announce")]);
     let seeding = seeder.add(seeding).await.unwrap();
     let tells = |url: &Url| ["event", "left", "uploaded"].map(|name| parameter(url, name).unwrap());
     assert_eq!(tells(&tracker.request().await), ["started", "0", "0"]);

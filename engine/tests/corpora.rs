@@ -33,7 +33,7 @@ async fn try_out(metainfo: &Arc<Metainfo>, dir: &Path, response: Vec<u8>) -> Out
     let tracker = Scripted::always("127.0.0.1", Say::All(response)).await;
     let url = tracker.url("/announce");
     let session = session("127.0.0.1");
-    let torrent = AddTorrent { trackers: vec![url.clone()], ..AddTorrent::seed(Arc::clone(metainfo), dir) };
+    let torrent = AddTorrent::seed(Arc::clone(metainfo), dir).trackers(vec![url.clone()]);
     let torrent = session.add(torrent).await.unwrap();
     let mut events = torrent.events();
     let announced = loop {

@@ -23,12 +23,12 @@ for_both_families![
     a_peer_shows_the_way_into_the_dht,
     private_torrents_stay_out_of_the_dht,
     known_nodes_are_remembered,
-    a_pointer_leads_to_its_newest_torrent,
+    a_mutable_torrent_is_resolved_to_its_newest,
 ];
 
 fn session(ip: &str, bootstrap: &[SocketAddr]) -> Session {
-    let bootstrap = bootstrap.iter().map(SocketAddr::to_string).collect();
-    session_on(ip, |options| options.dht = Some(DhtOptions { bootstrap }))
+    let bootstrap = bootstrap.iter().map(SocketAddr::to_string);
+    session_on(ip, |options| options.dht(DhtOptions::bootstrap(bootstrap)))
 }
 
 /// Runs a node by itself beside `what`, which is given its address.
@@ -87,7 +87,7 @@ async fn a_peer_shows_the_way_into_the_dht(ip: &str) {
     seed(&seeder, &found, &sources[1]).await;
     // Nobody tells where to find the second torrent, or any node.
     let peers = seeder.listen_addrs().to_vec();
-    let torrent = AddTorrent { peers, ..AddTorrent::download(known, targets[0].path()) };
+    let torrent = AddTorrent::download(known, targets[0].path()).peers(peers);
     getter.add(torrent).await.unwrap().completed().await.unwrap();
     download(&getter, &found, &targets[1]).await;
 }
@@ -113,11 +113,8 @@ async fn known_nodes_are_remembered(ip: &str) {
     let (source, target, state) = (TempDir::new().unwrap(), TempDir::new().unwrap(), TempDir::new().unwrap());
     let metainfo = publish(source.path(), FILES, 65_536);
     let with_state = |bootstrap: &[SocketAddr]| {
-        let bootstrap = bootstrap.iter().map(SocketAddr::to_string).collect();
-        session_on(ip, |options| {
-            options.dht = Some(DhtOptions { bootstrap });
-            options.state_dir = Some(state.path().to_owned());
-        })
+        let bootstrap = bootstrap.iter().map(SocketAddr::to_string);
+        session_on(ip, |options| options.dht(DhtOptions::bootstrap(bootstrap)).state_dir(state.path()))
     };
     beside_a_node(ip, async |node| {
         let seeder = session(ip, &[node]);
@@ -138,8 +135,7 @@ async fn a_session_has_a_node_for_each_address() {
     let listen: Vec<SocketAddr> = ["127.0.0.1:0", "127.0.0.2:0"].map(|addr| addr.parse().unwrap()).into();
     let seen = beside_a_node("127.0.0.1", async |node| {
         let session = session_on("127.0.0.1", |options| {
-            options.listen = listen;
-            options.dht = Some(DhtOptions { bootstrap: vec![node.to_string()] });
+            options.listen(listen).dht(DhtOptions::bootstrap([node.to_string()]))
         });
         seed(&session, &metainfo, &source).await;
         let asking = Dht::open(&["127.0.0.1:0".parse().unwrap()], None, true).unwrap();
@@ -196,20 +192,20 @@ async fn put(ip: &str, node: SocketAddr, item: &Item) {
     }
 }
 
-async fn a_pointer_leads_to_its_newest_torrent(ip: &str) {
+async fn a_mutable_torrent_is_resolved_to_its_newest(ip: &str) {
     let version = |seq, value| Item::signed(&[3; 32], b"salt".to_vec(), seq, value);
     let [old, new] = [1, 2].map(|seq| version(seq, torrent_pointer(InfoHash([seq as u8; 20]))));
     let link = PointerLink::of(&old).unwrap();
     beside_a_node(ip, async |node| {
         let getter = session(ip, &[node]);
         put(ip, node, &old).await;
-        assert_eq!(getter.follow(link.clone()).await.unwrap(), InfoHash([1; 20]));
+        assert_eq!(getter.resolve(link.clone()).await.unwrap(), InfoHash([1; 20]));
         put(ip, node, &new).await;
-        assert_eq!(getter.follow(link.clone()).await.unwrap(), InfoHash([2; 20]));
+        assert_eq!(getter.resolve(link.clone()).await.unwrap(), InfoHash([2; 20]));
         put(ip, node, &version(3, b"5:hello".to_vec())).await;
-        assert!(matches!(getter.follow(link.clone()).await, Err(Error::NotAPointer)));
+        assert!(matches!(getter.resolve(link.clone()).await, Err(Error::NotMutable)));
     })
     .await;
-    let without = session_on(ip, |_| ());
-    assert!(matches!(without.follow(link).await, Err(Error::NoDht)));
+    let without = session_on(ip, |options| options);
+    assert!(matches!(without.resolve(link).await, Err(Error::NoDht)));
 }

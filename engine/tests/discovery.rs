@@ -23,10 +23,10 @@ async fn is_told(ip: &str, is_private: bool, pex: bool, time: Duration) -> bool 
     let mut metainfo = Metainfo::clone(&publish(source.path(), FILES, 65_536));
     metainfo.info.private = is_private;
     let metainfo = Arc::new(metainfo);
-    let [seeder, between, getter] = [0; 3].map(|_| session_on(ip, |options| options.pex = pex));
+    let [seeder, between, getter] = [0; 3].map(|_| session_on(ip, |options| options.pex(pex)));
     let _seed = seed(&seeder, &metainfo, source.path()).await;
     let slow = get(&metainfo, targets[0].path(), &[&seeder]);
-    let _between = between.add(AddTorrent { download_limit: Some(10_000), ..slow }).await.unwrap();
+    let _between = between.add(slow.download_limit(Some(10_000))).await.unwrap();
     let torrent = getter.add(get(&metainfo, targets[1].path(), &[&between])).await.unwrap();
     tokio::time::timeout(time, torrent.completed()).await.is_ok()
 }
@@ -44,7 +44,7 @@ async fn without_it_nobody_tells(ip: &str) {
 }
 
 fn local(ip: &str) -> Session {
-    session_on(ip, |options| options.lsd = true)
+    session_on(ip, |options| options.lsd(true))
 }
 
 /// Files that no other test has: on the local network all tests meet.

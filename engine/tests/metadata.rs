@@ -7,12 +7,12 @@ use common::{FILES, publish, same_tree, seed, session, session_on};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use swarm_core::id::PeerId;
+use swarm_core::id::{FileIndex, PeerId};
 use swarm_core::metainfo::{Magnet, Metainfo};
 use swarm_core::wire::extension::{EXTENSION_HANDSHAKE_ID, Extension, ExtensionHandshake};
 use swarm_core::wire::handshake::{HANDSHAKE_LEN, Handshake, Reserved};
 use swarm_core::wire::{DecodeLimits, Decoded, Message, MetadataMessage, decode, metadata_range};
-use swarm_engine::{AddTorrent, DhtOptions, Error, Event, Session, TorrentHandle, Waiting};
+use swarm_engine::{AddTorrent, DhtOptions, Error, Event, Files, Session, TorrentHandle, Waiting};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -79,11 +79,11 @@ async fn files_are_chosen_once_the_metadata_is_here(ip: &str) {
     let (seeder, getter) = (session(ip), session(ip));
     let _seed = seed(&seeder, &metainfo, source.path()).await;
     let peers = seeder.listen_addrs().to_vec();
-    let torrent = AddTorrent { peers, hold: true, ..AddTorrent::download(link(&metainfo), target.path()) };
+    let torrent = AddTorrent::download(link(&metainfo), target.path()).peers(peers).hold(true);
     let torrent = getter.add(torrent).await.unwrap();
     let files = torrent.metadata().await.unwrap().info.files.clone();
     assert!(!target.path().join("data").exists());
-    torrent.set_files(Some(files.iter().enumerate().map(|(nth, _)| nth == 0).collect()));
+    torrent.set_files(Files::only([FileIndex(0)])).unwrap();
     torrent.completed().await.unwrap();
     let path = |nth: usize| target.path().join(files[nth].path.iter().collect::<std::path::PathBuf>());
     assert!(path(0).exists());
@@ -111,7 +111,7 @@ async fn a_peer_dials_us(ip: &str) {
     let (seeder, getter) = (session(ip), session(ip));
     let searching = search(&getter, link(&metainfo)).await;
     let peers = getter.listen_addrs().to_vec();
-    let torrent = AddTorrent { peers, ..AddTorrent::seed(Arc::clone(&metainfo), source.path()) };
+    let torrent = AddTorrent::seed(Arc::clone(&metainfo), source.path()).peers(peers);
     let _seed = seeder.add(torrent).await.unwrap();
     assert_eq!(searching.metadata().await.unwrap().info, metainfo.info);
 }
@@ -120,8 +120,8 @@ async fn the_dht_names_a_peer(ip: &str) {
     let source = TempDir::new().unwrap();
     let metainfo = publish(source.path(), FILES, 16_384);
     let with_dht = |bootstrap: &[SocketAddr]| {
-        let bootstrap = bootstrap.iter().map(SocketAddr::to_string).collect();
-        session_on(ip, |options| options.dht = Some(DhtOptions { bootstrap }))
+        let bootstrap = bootstrap.iter().map(SocketAddr::to_string);
+        session_on(ip, |options| options.dht(DhtOptions::bootstrap(bootstrap)))
     };
     let node = with_dht(&[]);
     let seeder = with_dht(node.listen_addrs());
@@ -195,7 +195,7 @@ async fn a_liar_is_banned_and_holds_nobody_up(ip: &str) {
     let begun = Instant::now();
     let peers = getter.listen_addrs().to_vec();
     let seeder = session(ip);
-    let torrent = AddTorrent { peers, ..AddTorrent::seed(Arc::clone(&metainfo), source.path()) };
+    let torrent = AddTorrent::seed(Arc::clone(&metainfo), source.path()).peers(peers);
     let _seed = seeder.add(torrent).await.unwrap();
     assert_eq!(searching.metadata().await.unwrap().info, metainfo.info);
     assert!(begun.elapsed() < Duration::from_secs(5));
@@ -217,7 +217,7 @@ async fn a_private_torrent_keeps_only_peers_of_trackers_and_users(ip: &str) {
     while torrent.stats().await.unwrap().peers == 0 {
         tokio::task::yield_now().await;
     }
-    torrent.add_peers(vec![by_tracker]);
+    torrent.add_peers([by_tracker]);
     assert!(torrent.metadata().await.unwrap().info.private);
     let mut rest = Vec::new();
     let _ = stranger.read_to_end(&mut rest).await;

@@ -6,9 +6,9 @@ use common::{FILES, get, publish, same_tree, seed, session, session_on};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use swarm_core::id::PeerId;
+use swarm_core::id::{FileIndex, PeerId};
 use swarm_core::wire::handshake::{Handshake, Reserved};
-use swarm_engine::{AddTorrent, Event};
+use swarm_engine::{AddTorrent, Event, Files};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -71,7 +71,7 @@ async fn downloaders_serve_each_other_and_an_interrupted_one_goes_on(ip: &str) {
 
     // The second one gets everything from the first, which is a seed by now; it stops half-way and resumes.
     let b = session(ip);
-    let limited = AddTorrent { download_limit: Some(4_000_000), ..get(&metainfo, second.path(), &[&a]) };
+    let limited = get(&metainfo, second.path(), &[&a]).download_limit(Some(4_000_000));
     let torrent = b.add(limited).await.unwrap();
     let mut events = torrent.events();
     let mut verified = 0;
@@ -97,7 +97,7 @@ async fn a_poisoner_is_banned_and_the_download_completes(ip: &str) {
     let metainfo = publish(source.path(), FILES, 65_536);
     let (honest, liar, getter) = (session(ip), session(ip), session(ip));
     seed(&honest, &metainfo, source.path()).await;
-    let lying = AddTorrent { poison: true, ..AddTorrent::seed(Arc::clone(&metainfo), source.path()) };
+    let lying = AddTorrent::seed(Arc::clone(&metainfo), source.path()).poison(true);
     let lying = liar.add(lying).await.unwrap();
     lying.completed().await.unwrap();
 
@@ -121,8 +121,9 @@ async fn unwanted_files_are_not_made(ip: &str) {
     let metainfo = publish(source.path(), FILES, 65_536);
     let (seeder, getter) = (session(ip), session(ip));
     seed(&seeder, &metainfo, source.path()).await;
-    let wanted = Some(metainfo.info.files.iter().map(|f| f.path.last().unwrap() == "z.bin").collect());
-    let torrent = AddTorrent { wanted, ..get(&metainfo, target.path(), &[&seeder]) };
+    let wanted = metainfo.info.files.iter().position(|f| f.path.last().unwrap() == "z.bin").unwrap();
+    let wanted = Files::only([FileIndex(wanted as u32)]);
+    let torrent = get(&metainfo, target.path(), &[&seeder]).files(wanted);
     let torrent = getter.add(torrent).await.unwrap();
     torrent.completed().await.unwrap();
     getter.stop().await;
@@ -153,7 +154,7 @@ async fn limits_hold_within_five_percent(ip: &str) {
     let metainfo = publish(source.path(), &[("a", 6_000_000)], 65_536);
     let rate = 2_000_000;
     let seeder = session(ip);
-    let getter = session_on(ip, |options| options.download_limit = Some(rate));
+    let getter = session_on(ip, |options| options.download_limit(rate));
     seed(&seeder, &metainfo, source.path()).await;
     let began = Instant::now();
     let torrent = getter.add(get(&metainfo, target.path(), &[&seeder])).await.unwrap();
@@ -167,7 +168,7 @@ async fn who_sends_no_payload_is_heard_whatever_the_limit(ip: &str) {
     let (source, target) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     // A block that comes in one read, after which nothing may pass for sixteen seconds.
     let metainfo = publish(source.path(), &[("a", 16_000)], 16_384);
-    let (seeder, getter) = (session(ip), session_on(ip, |options| options.download_limit = Some(1_000)));
+    let (seeder, getter) = (session(ip), session_on(ip, |options| options.download_limit(1_000)));
     seed(&seeder, &metainfo, source.path()).await;
     let torrent = getter.add(get(&metainfo, target.path(), &[&seeder])).await.unwrap();
     torrent.completed().await.unwrap();
@@ -190,7 +191,7 @@ async fn a_full_disk_pauses_the_download_until_there_is_space(ip: &str) {
     let (seeder, getter) = (session(ip), session(ip));
     seed(&seeder, &metainfo, source.path()).await;
     let space = Arc::new(swarm_engine::SpaceBudget::new(1_000_000));
-    let torrent = AddTorrent { space: Some(Arc::clone(&space)), ..get(&metainfo, target.path(), &[&seeder]) };
+    let torrent = get(&metainfo, target.path(), &[&seeder]).space(Arc::clone(&space));
     let torrent = getter.add(torrent).await.unwrap();
     let mut events = torrent.events();
     loop {
@@ -212,7 +213,7 @@ async fn a_failing_disk_pauses_its_torrent_and_no_other(ip: &str) {
     let (seeder, getter) = (session(ip), session(ip));
     seed(&seeder, &metainfo, source.path()).await;
     let disk = Arc::new(swarm_engine::SpaceBudget::failing(1_000_000, EIO));
-    let torrent = AddTorrent { space: Some(Arc::clone(&disk)), ..get(&metainfo, target.path(), &[&seeder]) };
+    let torrent = get(&metainfo, target.path(), &[&seeder]).space(Arc::clone(&disk));
     let torrent = getter.add(torrent).await.unwrap();
     let mut events = torrent.events();
     let reason = loop {
@@ -245,7 +246,7 @@ async fn a_folder_that_has_gone_is_said_while_it_runs(ip: &str) {
     let metainfo = publish(source.path(), &[("a.bin", 4 << 20)], 65_536);
     let (seeder, getter) = (session(ip), session(ip));
     seed(&seeder, &metainfo, source.path()).await;
-    let limited = AddTorrent { download_limit: Some(200_000), ..get(&metainfo, target.path(), &[&seeder]) };
+    let limited = get(&metainfo, target.path(), &[&seeder]).download_limit(Some(200_000));
     let torrent = getter.add(limited).await.unwrap();
     let mut events = torrent.events();
     while !matches!(events.next().await.unwrap(), Event::PieceVerified(_)) {}
@@ -275,8 +276,7 @@ async fn a_stop_inside_a_piece_keeps_its_blocks(ip: &str) {
     let (mut down, mut kept) = (0, 0);
     loop {
         let getter = session(ip);
-        let limited =
-            AddTorrent { download_limit: Some(2_000_000), ..get(&metainfo, target.path(), &[&seeder]) };
+        let limited = get(&metainfo, target.path(), &[&seeder]).download_limit(Some(2_000_000));
         let torrent = getter.add(limited).await.unwrap();
         let until = kept + (1 << 20);
         let stats = loop {
@@ -317,8 +317,7 @@ async fn files_wanted_one_after_another_are_fetched_once(ip: &str) {
     let mut down = 0;
     for file in [1, 2, 0] {
         let getter = session(ip);
-        let wanted = (0..files.len()).map(|i| i == file).collect();
-        let torrent = AddTorrent { wanted: Some(wanted), ..get(&metainfo, target.path(), &[&seeder]) };
+        let torrent = get(&metainfo, target.path(), &[&seeder]).files(Files::only([FileIndex(file)]));
         let torrent = getter.add(torrent).await.unwrap();
         torrent.completed().await.unwrap();
         down += torrent.stats().await.unwrap().totals.bytes_down;
@@ -334,7 +333,7 @@ async fn little_memory_never_makes_a_download_stand_still(ip: &str) {
     let (source, target) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     let metainfo = publish(source.path(), &[("a.bin", 48 << 20)], 512 << 10);
     // Room for two pieces, so that reading waits for writing again and again.
-    let (seeder, getter) = (session(ip), session_on(ip, |options| options.buffer_bytes = 1 << 20));
+    let (seeder, getter) = (session(ip), session_on(ip, |options| options.buffer_bytes(1 << 20)));
     seed(&seeder, &metainfo, source.path()).await;
     let torrent = getter.add(get(&metainfo, target.path(), &[&seeder])).await.unwrap();
     // Each time that reading did not go on when it could would cost seconds.

@@ -354,8 +354,7 @@ fn a_family_uses_its_own_addresses() {
 async fn connections_go_through_the_given_device() {
     for way in WAYS {
         let url = format!("http://{}/", serve_bytes(with_body("", b"hello")).await);
-        let through =
-            |device: &str| SessionOptions { bind_device: Some(device.to_owned()), ..Default::default() };
+        let through = |device: &str| SessionOptions::new().bind_device(device.to_owned());
         assert_eq!(way.get(&request(&url, &through("lo"), MUCH_TIME)).await.unwrap().body, b"hello");
         reason(way.get(&request(&url, &through("no-such-device"), MUCH_TIME)).await);
     }

@@ -17,7 +17,7 @@ const BACKLOG: i32 = 4_096;
 pub(crate) fn listen(options: &SessionOptions) -> Result<Vec<TcpListener>, Error> {
     let open = |addr: SocketAddr| {
         listen_on(addr, options.bind_device.as_deref())
-            .map_err(|e| Error::Listen { addr, reason: e.to_string() })
+            .map_err(|e| Error::Listen { addr, source: std::sync::Arc::new(e) })
     };
     if !options.listen.is_empty() {
         return options.listen.iter().map(|&addr| open(addr)).collect();

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
-use swarm_core::id::PeerId;
+use swarm_core::id::{InfoHash, PeerId};
 use swarm_core::rng::Rng;
 use swarm_core::time::Time;
 use swarm_core::tracker::announcer::{
@@ -31,12 +31,19 @@ pub(super) struct Announcing {
 }
 
 impl Announcing {
-    pub(super) fn new(hub: &Hub, options: &AddTorrent, peer_id: PeerId, rng: Rng) -> Announcing {
-        let (info_hash, interval_min) = (options.source.info_hash(), options.announce_interval_min);
+    pub(super) fn new(
+        hub: &Hub,
+        options: &AddTorrent,
+        info_hash: InfoHash,
+        peer_id: PeerId,
+        rng: Rng,
+    ) -> Announcing {
+        let interval_min = options.announce_interval_min;
         let by_metainfo = match &options.source {
             _ if !options.use_metainfo_trackers => Vec::new(),
             Source::Metainfo(metainfo) => metainfo.trackers.clone(),
             Source::Magnet(magnet) => magnet.trackers.iter().map(|url| vec![url.clone()]).collect(),
+            Source::Mutable(_) => Vec::new(),
         };
         let private = options.source.metainfo().is_some_and(|metainfo| metainfo.info.private);
         let named = Named { by_metainfo: &by_metainfo, by_user: &options.trackers };
@@ -58,6 +65,16 @@ impl Announcing {
 
     pub(super) fn stop(&mut self, now: Time) {
         self.announcer.handle_stop(now);
+    }
+
+    /// The user wants an announce now.
+    pub(super) fn hasten(&mut self, now: Time) {
+        self.announcer.want_more_peers(now);
+    }
+
+    /// The user names more trackers.
+    pub(super) fn add(&mut self, now: Time, urls: &[String]) {
+        self.announcer.handle_more_trackers(now, urls);
     }
 
     /// The torrent turns out to be private: one tracker is asked at a time (BEP 27).

@@ -134,8 +134,8 @@ impl SessionDht {
         self.joined.notify_waiters();
     }
 
-    /// The torrent that the newest version of a pointer points to.
-    async fn follow(&self, link: &PointerLink) -> Result<InfoHash, Error> {
+    /// The torrent that the newest version of a mutable item names.
+    async fn resolve(&self, link: &PointerLink) -> Result<InfoHash, Error> {
         let mut pause = IN_VAIN_INTERVAL;
         loop {
             let joined = self.joined.notified();
@@ -152,7 +152,7 @@ impl SessionDht {
                 }
             }
             if let Some(item) = newest {
-                return item.torrent().ok_or(Error::NotAPointer);
+                return item.torrent().ok_or(Error::NotMutable);
             }
             tokio::select! {
                 () = joined => {}
@@ -270,19 +270,21 @@ impl SessionDht {
     }
 }
 
-/// Finds out where a pointer points to, unless nobody waits for that any more.
-pub(super) async fn follow(
+/// Finds out which torrent the link of a mutable torrent stands for now.
+pub(super) async fn resolve(hub: &Hub, link: &PointerLink) -> Result<InfoHash, Error> {
+    let dht = hub.dht.borrow().clone();
+    dht.ok_or(Error::NoDht)?.resolve(link).await
+}
+
+/// The same, unless nobody waits for it any more.
+pub(super) async fn resolve_for(
     hub: Rc<Hub>,
     link: PointerLink,
     mut reply: oneshot::Sender<Result<InfoHash, Error>>,
 ) {
-    let dht = hub.dht.borrow().clone();
-    let found = match dht {
-        None => Err(Error::NoDht),
-        Some(dht) => tokio::select! {
-            found = dht.follow(&link) => found,
-            () = reply.closed() => return,
-        },
+    let found = tokio::select! {
+        found = resolve(&hub, &link) => found,
+        () = reply.closed() => return,
     };
     let _ = reply.send(found);
 }

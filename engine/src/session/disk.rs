@@ -11,7 +11,7 @@ use super::opening::{on_worker, storage_error};
 use super::options::Mode;
 use super::prepared::RangeKey;
 use super::shell::Shell;
-use super::torrent::{Inner, TorrentShell};
+use super::torrent::{Inner, Next, TorrentShell};
 use crate::Error;
 use crate::buffer::Spill;
 use crate::hash::{self, Lane};
@@ -413,8 +413,9 @@ impl TorrentShell {
 
     /// Ends everything in good order: connections, trackers (for a few seconds at most), state.
     pub(super) async fn shut_down(
-        self: Rc<Self>,
+        self: &Rc<Self>,
         mut results: mpsc::UnboundedReceiver<DiskResult>,
+        next: Next,
     ) -> Result<(), Error> {
         self.with(|inner| {
             inner.state = State::Stopped;
@@ -431,7 +432,9 @@ impl TorrentShell {
         self.keep_partial_pieces(&mut results).await;
         self.inner.borrow_mut().buffers.clear();
         self.hub.on_memory_freed();
-        self.stop_announcing().await;
+        if next != Next::Restart {
+            self.stop_announcing().await;
+        }
         let closed = match self.content.get() {
             Some(content) => {
                 let storage = Arc::clone(&content.storage);

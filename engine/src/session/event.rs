@@ -8,7 +8,7 @@ use swarm_core::torrent::Totals;
 use swarm_core::tracker::Family;
 
 /// Something that happened to a torrent. Events come in order; a receiver that is too slow loses the
-/// oldest ones, never the last.
+/// oldest ones, and hears how many.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Event {
@@ -57,6 +57,13 @@ pub enum Event {
         /// The address that it saw us come from, if it says so (BEP 24).
         external_ip: Option<IpAddr>,
     },
+    /// It is paused: it has left the swarm.
+    Paused,
+    /// This receiver fell behind, and so many events before the next one are lost.
+    Missed {
+        /// How many.
+        count: u64,
+    },
     /// Something is not as it should be, and the torrent goes on.
     Warning(String),
     /// Another program has changed a file. It is not sent until it has been checked again.
@@ -102,6 +109,8 @@ pub enum State {
     Downloading,
     /// Everything wanted is there.
     Seeding,
+    /// It takes no part in the swarm until it is resumed.
+    Paused,
     /// It has ended, by request or by an error.
     Stopped,
 }

@@ -1,21 +1,34 @@
 //! Handles to a session's torrents, usable from any thread.
 
 use super::event::{Event, TorrentStats};
+use super::events::{Received, Receiver, WeakEventSender};
+use super::id::{InfoHashes, TorrentId};
+use super::options::Files;
+use super::reader::{FileReader, ReadRequest};
 use crate::Error;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
-use swarm_core::id::InfoHash;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use swarm_core::id::{FileIndex, InfoHash};
 use swarm_core::metainfo::Metainfo;
-use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use swarm_core::picker::Order;
+use tokio::sync::{mpsc, oneshot, watch};
 
 /// What a torrent's task is asked to do.
 #[derive(Debug)]
 pub(crate) enum Command {
     Stats(oneshot::Sender<TorrentStats>),
     AddPeers(Vec<SocketAddr>),
-    SetFiles(Option<Vec<bool>>),
+    AddTrackers(Vec<String>),
+    SetFiles(Files),
+    SetOrder(Order),
     SetLimits { upload: Option<u64>, download: Option<u64> },
+    Pause,
+    Resume,
+    Recheck,
+    Reannounce,
+    Read(ReadRequest),
     Stop,
+    Delete,
 }
 
 /// How a torrent's task stands, for those who wait for it.
@@ -27,60 +40,57 @@ pub(crate) enum Phase {
 
 /// A torrent in a session. Clones are handles to the same torrent; dropping them changes nothing.
 #[derive(Clone, Debug)]
-pub struct TorrentHandle {
-    info_hash: InfoHash,
-    metainfo: watch::Receiver<Option<Arc<Metainfo>>>,
-    commands: mpsc::UnboundedSender<Command>,
-    events: broadcast::WeakSender<Event>,
+pub struct TorrentHandle(Arc<Inner>);
+
+#[derive(Debug)]
+pub(super) struct Inner {
+    pub(super) id: TorrentId,
+    pub(super) info_hash: Arc<OnceLock<InfoHash>>,
+    pub(super) metainfo: watch::Receiver<Option<Arc<Metainfo>>>,
+    pub(super) commands: mpsc::UnboundedSender<Command>,
+    pub(super) events: WeakEventSender<Event>,
     /// Has every event since the start, for the first who asks.
-    first: Arc<Mutex<Option<broadcast::Receiver<Event>>>>,
-    phase: watch::Receiver<Phase>,
+    pub(super) first: Mutex<Option<Receiver<Event>>>,
+    pub(super) phase: watch::Receiver<Phase>,
 }
 
 impl TorrentHandle {
-    pub(crate) fn new(
-        info_hash: InfoHash,
-        metainfo: watch::Receiver<Option<Arc<Metainfo>>>,
-        commands: mpsc::UnboundedSender<Command>,
-        events: broadcast::WeakSender<Event>,
-        first: broadcast::Receiver<Event>,
-        phase: watch::Receiver<Phase>,
-    ) -> TorrentHandle {
-        let first = Arc::new(Mutex::new(Some(first)));
-        TorrentHandle { info_hash, metainfo, commands, events, first, phase }
+    pub(super) fn new(inner: Inner) -> TorrentHandle {
+        TorrentHandle(Arc::new(inner))
     }
 
-    pub(crate) fn has_ended(&self) -> bool {
-        matches!(*self.phase.borrow(), Phase::Ended(_))
+    fn command(&self, command: Command) {
+        let _ = self.0.commands.send(command);
     }
 
-    /// The torrent's info-hash.
-    pub fn info_hash(&self) -> InfoHash {
-        self.info_hash
+    /// Its number in the session.
+    pub fn id(&self) -> TorrentId {
+        self.0.id
+    }
+
+    /// What it goes by on the network.
+    pub fn info_hashes(&self) -> InfoHashes {
+        let v2 = self.0.metainfo.borrow().as_ref().and_then(|metainfo| metainfo.info_hash_v2);
+        InfoHashes { v1: self.0.info_hash.get().copied(), v2 }
     }
 
     /// What the torrent is; `None` until the metadata of a link is here.
     pub fn metainfo(&self) -> Option<Arc<Metainfo>> {
-        self.metainfo.borrow().clone()
+        self.0.metainfo.borrow().clone()
     }
 
-    /// Waits until it is known what the torrent is. Of a link trackers and web seeds are those of the link.
+    /// Waits until it is known what the torrent is. For a link, trackers and web seeds are those of the link.
     ///
     /// # Errors
     /// What ended the torrent before that: [`Error::Metainfo`] if what peers have makes no usable torrent; [`Error::Stopped`] if it was
     /// stopped.
     pub async fn metadata(&self) -> Result<Arc<Metainfo>, Error> {
-        let mut metainfo = self.metainfo.clone();
+        let mut metainfo = self.0.metainfo.clone();
         let known = metainfo.wait_for(Option::is_some).await.map(|known| known.clone());
         match known {
             Ok(Some(metainfo)) => Ok(metainfo),
             _ => Err(self.ended().await.err().unwrap_or(Error::Stopped)),
         }
-    }
-
-    /// Says which files are wanted (`None`: all), of a torrent that [waits for that](crate::AddTorrent::hold).
-    pub fn set_files(&self, wanted: Option<Vec<bool>>) {
-        let _ = self.commands.send(Command::SetFiles(wanted));
     }
 
     /// The torrent as it stands.
@@ -89,26 +99,76 @@ impl TorrentHandle {
     /// [`Error::Stopped`] if it has ended.
     pub async fn stats(&self) -> Result<TorrentStats, Error> {
         let (reply, stats) = oneshot::channel();
-        self.commands.send(Command::Stats(reply)).map_err(|_| Error::Stopped)?;
+        self.0.commands.send(Command::Stats(reply)).map_err(|_| Error::Stopped)?;
         stats.await.map_err(|_| Error::Stopped)
     }
 
-    /// What happens. The first receiver sees everything since the torrent was added (as far as it is still
-    /// kept), later ones what happens from now on.
+    /// What happens. The first receiver also has what happened before it was asked for, the last events at least; later ones have what
+    /// happens from now on.
     pub fn events(&self) -> EventReceiver {
-        let first = self.first.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let inner = first.or_else(|| self.events.upgrade().map(|sender| sender.subscribe()));
-        EventReceiver { inner }
+        let first = self.0.first.lock().unwrap_or_else(PoisonError::into_inner).take();
+        EventReceiver(first.map(Receiver::claim).or_else(|| self.0.events.subscribe()))
     }
 
-    /// Tells the torrent of more peers.
-    pub fn add_peers(&self, peers: Vec<SocketAddr>) {
-        let _ = self.commands.send(Command::AddPeers(peers));
+    /// Which files to download from now on. If it is running, its connections end and are made again.
+    ///
+    /// # Errors
+    /// [`Error::Option`] if the torrent has no such files. Where the metadata is not here yet, that ends the torrent later.
+    pub fn set_files(&self, files: Files) -> Result<(), Error> {
+        if let Some(metainfo) = self.metainfo() {
+            files.resolve(metainfo.info.files.len())?;
+        }
+        self.command(Command::SetFiles(files));
+        Ok(())
+    }
+
+    /// The order in which pieces are started from now on.
+    pub fn set_order(&self, order: Order) {
+        self.command(Command::SetOrder(order));
     }
 
     /// Sets or lifts this torrent's payload limits, in bytes/s.
     pub fn set_limits(&self, upload: Option<u64>, download: Option<u64>) {
-        let _ = self.commands.send(Command::SetLimits { upload, download });
+        self.command(Command::SetLimits { upload, download });
+    }
+
+    /// Tells the torrent of more peers.
+    pub fn add_peers(&self, peers: impl IntoIterator<Item = SocketAddr>) {
+        self.command(Command::AddPeers(peers.into_iter().collect()));
+    }
+
+    /// Announces to these trackers too, each in a tier of its own.
+    pub fn add_trackers(&self, urls: impl IntoIterator<Item = impl Into<String>>) {
+        self.command(Command::AddTrackers(urls.into_iter().map(Into::into).collect()));
+    }
+
+    /// Announces to trackers and the DHT now, as far as their shortest intervals allow it.
+    pub fn reannounce(&self) {
+        self.command(Command::Reannounce);
+    }
+
+    /// Ends all connections and leaves the swarm, until it is [resumed](Self::resume). Its state is saved.
+    pub fn pause(&self) {
+        self.command(Command::Pause);
+    }
+
+    /// Goes on after [`pause`](Self::pause).
+    pub fn resume(&self) {
+        self.command(Command::Resume);
+    }
+
+    /// Checks all data again, whatever saved state says; for a paused torrent when it is resumed.
+    pub fn recheck(&self) {
+        self.command(Command::Recheck);
+    }
+
+    /// Reads a file while it is downloaded: reading waits for what is missing, and has it downloaded first.
+    ///
+    /// # Errors
+    /// [`Error::Option`] if there is no such file; [`Error::Stopped`] if the torrent has ended, or its metadata is not here yet.
+    pub fn read(&self, file: FileIndex) -> Result<FileReader, Error> {
+        let metainfo = self.metainfo().ok_or(Error::Stopped)?;
+        FileReader::new(self.0.commands.clone(), metainfo, file)
     }
 
     /// Waits until everything wanted is verified and in place.
@@ -116,7 +176,7 @@ impl TorrentHandle {
     /// # Errors
     /// Whatever ended the torrent before that; [`Error::Stopped`] if it was stopped.
     pub async fn completed(&self) -> Result<(), Error> {
-        let mut phase = self.phase.clone();
+        let mut phase = self.0.phase.clone();
         let done = phase.wait_for(|p| !matches!(p, Phase::Running { complete: false })).await;
         match done.map_err(|_| Error::Stopped)?.clone() {
             Phase::Running { .. } => Ok(()),
@@ -130,11 +190,16 @@ impl TorrentHandle {
     /// # Errors
     /// What ended it, unless it was asked to stop.
     pub async fn ended(&self) -> Result<(), Error> {
-        let mut phase = self.phase.clone();
+        let mut phase = self.0.phase.clone();
         match phase.wait_for(|p| matches!(p, Phase::Ended(_))).await.as_deref() {
             Ok(Phase::Ended(result)) => result.clone(),
             _ => Ok(()),
         }
+    }
+
+    pub(super) async fn delete(&self) -> Result<(), Error> {
+        self.command(Command::Delete);
+        self.ended().await
     }
 
     /// Stops the torrent: connections end, trackers are told (for a few seconds at most), state is saved.
@@ -143,27 +208,36 @@ impl TorrentHandle {
     /// # Errors
     /// What ended the torrent before, or what kept its state from being saved.
     pub async fn stop(&self) -> Result<(), Error> {
-        let _ = self.commands.send(Command::Stop);
+        self.command(Command::Stop);
         self.ended().await
     }
 }
 
 /// A stream of one torrent's events.
 #[derive(Debug)]
-pub struct EventReceiver {
-    pub(crate) inner: Option<broadcast::Receiver<Event>>,
-}
+pub struct EventReceiver(Option<Receiver<Event>>);
 
 impl EventReceiver {
-    /// The next event; `None` once the torrent has ended and every event was seen.
+    /// The next event; `None` once the torrent has ended and every event was seen. A receiver that falls behind by some thousand events
+    /// loses the oldest, and gets [`Event::Missed`] in their place.
     pub async fn next(&mut self) -> Option<Event> {
-        let inner = self.inner.as_mut()?;
-        loop {
-            match inner.recv().await {
-                Ok(event) => return Some(event),
-                Err(broadcast::error::RecvError::Lagged(_)) => {}
-                Err(broadcast::error::RecvError::Closed) => return None,
-            }
-        }
+        Some(match self.0.as_mut()?.next().await? {
+            Received::Event(event) => event,
+            Received::Missed(count) => Event::Missed { count },
+        })
+    }
+}
+
+/// A stream of the events of all torrents of a session.
+#[derive(Debug)]
+pub struct SessionEvents(pub(super) Receiver<(TorrentId, Event)>);
+
+impl SessionEvents {
+    /// The next event and its torrent; `None` once the session has ended and every event was seen. [`Event::Missed`] has no torrent.
+    pub async fn next(&mut self) -> Option<(Option<TorrentId>, Event)> {
+        Some(match self.0.next().await? {
+            Received::Event((id, event)) => (Some(id), event),
+            Received::Missed(count) => (None, Event::Missed { count }),
+        })
     }
 }

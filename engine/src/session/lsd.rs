@@ -106,7 +106,9 @@ impl SessionLsd {
 
 /// Takes part, if the session is to.
 pub(super) fn start(hub: &Rc<Hub>) {
-    let Some(port) = hub.listening.first().map(SocketAddr::port).filter(|_| hub.options.lsd) else { return };
+    let Some(port) = hub.listening.first().map(SocketAddr::port).filter(|_| hub.options.has_lsd()) else {
+        return;
+    };
     let device = hub.options.bind_device.as_deref();
     let mut networks = Vec::new();
     for family in Family::ALL {

@@ -6,13 +6,18 @@ mod dht;
 mod disk;
 mod doubt;
 mod event;
+mod events;
 mod handle;
 pub(crate) mod hub;
+mod id;
 mod limit;
 mod lsd;
 mod opening;
 mod options;
 mod prepared;
+mod reader;
+mod reading;
+mod registry;
 mod routes;
 mod run;
 mod shares;
@@ -22,9 +27,15 @@ pub(crate) mod torrent;
 mod traffic;
 
 pub use event::{Event, PeerStats, State, TorrentStats, TrackerStats, Waiting};
-pub use handle::{EventReceiver, TorrentHandle};
+use events::EventSender;
+pub use handle::{EventReceiver, SessionEvents, TorrentHandle};
 use hub::Hub;
-pub use options::{AddTorrent, DhtOptions, LISTEN_PORT_FIRST, Mode, SessionOptions, Source};
+pub use id::{InfoHashes, TorrentId};
+pub use options::{
+    AddTorrent, DhtOptions, Files, LISTEN_PORT_FIRST, Mode, OptionError, SessionOptions, Source,
+};
+pub use reader::FileReader;
+use registry::Registry;
 use shares::Shares;
 
 use crate::Error;
@@ -39,9 +50,18 @@ use tokio::sync::{mpsc, oneshot};
 /// What the network thread is asked to do.
 pub(crate) enum Request {
     Add(Box<AddTorrent>, oneshot::Sender<Result<TorrentHandle, Error>>),
-    Follow(PointerLink, oneshot::Sender<Result<InfoHash, Error>>),
+    Resolve(PointerLink, oneshot::Sender<Result<InfoHash, Error>>),
     SetLimits { upload: Option<u64>, download: Option<u64> },
     Stop,
+}
+
+/// What becomes of a torrent's files when it is removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Data {
+    /// They stay.
+    Keep,
+    /// They are deleted.
+    Delete,
 }
 
 /// A running engine: its sockets, its threads and its torrents. Dropping it stops everything without ceremony,
@@ -49,6 +69,8 @@ pub(crate) enum Request {
 #[derive(Debug)]
 pub struct Session {
     requests: mpsc::UnboundedSender<Request>,
+    registry: Arc<Registry>,
+    events: EventSender<(TorrentId, Event)>,
     listening: Vec<SocketAddr>,
     thread: Option<std::thread::JoinHandle<()>>,
     ended: oneshot::Receiver<()>,
@@ -61,10 +83,8 @@ impl Session {
     /// [`Error::Listen`] if an address cannot be had, [`Error::System`] if the system refuses threads or this process's
     /// limits are too low.
     pub fn start(options: SessionOptions) -> Result<Session, Error> {
-        let system = |what: &str| {
-            let what = what.to_owned();
-            move |e: std::io::Error| Error::System { what, reason: e.to_string() }
-        };
+        options.validate()?;
+        let system = |what: &'static str| move |e: std::io::Error| Error::system(what, e);
         let threads = if options.workers == 0 { Workers::default_threads() } else { options.workers };
         let shares = Shares::of_process(&options, threads)?;
         let sockets = socket::listen(&options)?;
@@ -78,6 +98,8 @@ impl Session {
         let (requests, inbox) = mpsc::unbounded_channel();
         let (ended_tx, ended) = oneshot::channel();
         let addrs = listening.clone();
+        let (registry, events) = (Arc::<Registry>::default(), EventSender::default());
+        let shared = (Arc::clone(&registry), events.clone());
         // If there is no thread for it, it must not be dropped here, which may be inside another runtime.
         let runtime = Arc::new(Mutex::new(Some(runtime)));
         let take = |runtime: &Mutex<Option<_>>| runtime.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -85,7 +107,7 @@ impl Session {
         let spawned = std::thread::Builder::new().name("swarm-net".to_owned()).spawn(move || {
             let Some(runtime) = take(&of_thread) else { return };
             let hub = Hub::new(options, shares, addrs, Arc::new(workers), seed);
-            run::run(&runtime, hub, sockets, inbox);
+            run::run(&runtime, hub, shared, sockets, inbox);
             // A name that is still being looked up must not hold up the end.
             runtime.shutdown_background();
             let _ = ended_tx.send(());
@@ -94,7 +116,7 @@ impl Session {
             take(&runtime).into_iter().for_each(tokio::runtime::Runtime::shutdown_background);
             system("starting the network thread")(e)
         })?;
-        Ok(Session { requests, listening, thread: Some(thread), ended })
+        Ok(Session { requests, registry, events, listening, thread: Some(thread), ended })
     }
 
     /// The addresses that the session listens on.
@@ -102,26 +124,60 @@ impl Session {
         &self.listening
     }
 
-    /// Adds a torrent and returns at once; checking and everything else goes on by itself. Of a link the metadata comes first, from
+    /// Adds a torrent and returns at once; checking and everything else goes on by itself. For a link the metadata comes first, from
     /// peers that trackers, the DHT and the link name; the same connections then bring the data.
     ///
     /// # Errors
-    /// [`Error::AlreadyAdded`], or [`Error::Stopped`] if the session has ended.
+    /// [`Error::AlreadyAdded`]; [`Error::Option`] if an option makes no sense; [`Error::Stopped`] if the session has ended.
     pub async fn add(&self, torrent: AddTorrent) -> Result<TorrentHandle, Error> {
+        torrent.validate()?;
         let (reply, handle) = oneshot::channel();
         self.requests.send(Request::Add(Box::new(torrent), reply)).map_err(|_| Error::Stopped)?;
         handle.await.map_err(|_| Error::Stopped)?
     }
 
-    /// Looks up which torrent a pointer points to (BEP 46), for as long as it takes to find the pointer. Dropping the future
-    /// ends the search.
+    /// The torrents that have not ended, in the order in which they were added.
+    pub fn torrents(&self) -> Vec<TorrentHandle> {
+        self.registry.all()
+    }
+
+    /// The torrent with this id, unless it has ended.
+    pub fn get(&self, id: TorrentId) -> Option<TorrentHandle> {
+        self.registry.get(id)
+    }
+
+    /// The torrent with this info-hash, unless it has ended.
+    pub fn find(&self, info_hash: InfoHash) -> Option<TorrentHandle> {
+        self.registry.find(info_hash)
+    }
+
+    /// Stops a torrent and forgets it; its files stay, or are deleted with what is saved about them. Files that are not the torrent's
+    /// stay in any case.
     ///
     /// # Errors
-    /// [`Error::NoDht`] if the session takes no part in the DHT, [`Error::NotAPointer`] if something else is found,
+    /// What the torrent ended with; [`Error::Storage`] if a file cannot be deleted.
+    pub async fn remove(&self, id: TorrentId, data: Data) -> Result<(), Error> {
+        let Some(torrent) = self.get(id) else { return Ok(()) };
+        match data {
+            Data::Keep => torrent.stop().await,
+            Data::Delete => torrent.delete().await,
+        }
+    }
+
+    /// What happens to all torrents from now on.
+    pub fn events(&self) -> SessionEvents {
+        SessionEvents(self.events.subscribe())
+    }
+
+    /// Looks up which torrent the link of a mutable torrent stands for now (BEP 46), for as long as it takes. Dropping the future ends
+    /// the search.
+    ///
+    /// # Errors
+    /// [`Error::NoDht`] if the session takes no part in the DHT, [`Error::NotMutable`] if something else is found,
     /// [`Error::Stopped`] if the session ends first.
-    pub async fn follow(&self, link: PointerLink) -> Result<InfoHash, Error> {
+    pub async fn resolve(&self, link: PointerLink) -> Result<InfoHash, Error> {
         let (reply, found) = oneshot::channel();
-        self.requests.send(Request::Follow(link, reply)).map_err(|_| Error::Stopped)?;
+        self.requests.send(Request::Resolve(link, reply)).map_err(|_| Error::Stopped)?;
         found.await.map_err(|_| Error::Stopped)?
     }
 

@@ -1,11 +1,12 @@
 //! From a torrent that was added to one that runs: opening its storage, checking what is in doubt, reserving space.
 
-use super::disk::SPACE_RETRY;
+use super::dht::resolve;
+use super::disk::{DiskResult, SPACE_RETRY};
 use super::event::{Event, State, TorrentStats};
-use super::handle::Command;
+use super::handle::{Command, Phase};
 use super::hub::Hub;
-use super::options::{AddTorrent, Mode};
-use super::torrent::{Channels, TorrentShell};
+use super::options::{AddTorrent, Mode, Source};
+use super::torrent::{Channels, Next, TorrentEvents, TorrentShell};
 use crate::Error;
 use crate::hash::Lane;
 use crate::storage::{self, OpenOptions, Opened, Storage, StorageError, Trust};
@@ -16,9 +17,11 @@ use std::sync::Arc;
 use swarm_core::bitfield::Bitfield;
 use swarm_core::id::PieceIndex;
 use swarm_core::metainfo::{Info, Metainfo};
+use swarm_core::picker::Priority;
 use swarm_core::time::Duration;
 use swarm_core::torrent::Totals;
-use tokio::sync::{broadcast, mpsc, oneshot};
+use swarm_core::wire::peer_id;
+use tokio::sync::{mpsc, oneshot};
 
 /// How often the progress of a check is told.
 const CHECK_EVENT_INTERVAL: Duration = Duration::from_millis(200);
@@ -77,52 +80,172 @@ pub(super) fn storage_error(error: StorageError) -> Error {
     Error::Storage(Arc::new(error))
 }
 
-/// Runs a torrent to its end. One whose metainfo is given dials nobody before its data is known and checked.
-pub(super) async fn start(hub: Rc<Hub>, options: AddTorrent, mut channels: Channels) -> Result<(), Error> {
-    let (results_tx, results) = mpsc::unbounded_channel();
-    let info_hash = options.source.info_hash();
-    let shell = Rc::new(TorrentShell::new(Rc::clone(&hub), options, &channels, results_tx));
-    if let Some(metainfo) = shell.options.source.metainfo() {
+/// Runs a torrent to its end, through every pause.
+pub(super) async fn start(
+    hub: Rc<Hub>,
+    mut options: AddTorrent,
+    mut channels: Channels,
+) -> Result<(), Error> {
+    let peer_id = peer_id(&mut hub.rng.borrow_mut().fork());
+    let mut totals = Totals::default();
+    let mut stats = Progress::default().stats(options.source.metainfo().map(|metainfo| &metainfo.info));
+    if let Source::Mutable(link) = &options.source {
+        let link = link.clone();
+        let found = tokio::select! {
+            found = resolve(&hub, &link) => found?,
+            () = stopped(&mut options, &stats, &mut channels.commands) => return Ok(()),
+        };
+        channels.registry.claim(found, channels.id)?;
+        let _ = channels.info_hash.set(found);
+        options.source = found.into();
+    }
+    let Some(&info_hash) = channels.info_hash.get() else { return Err(Error::Stopped) };
+    loop {
+        let mut next = Next::Restart;
+        if options.paused {
+            stats.state = State::Paused;
+            channels.events.send(Event::Paused);
+            next = paused(&mut options, &stats, &mut channels.commands).await;
+            options.paused = false;
+        }
+        if next == Next::Restart {
+            channels.phase.send_replace(Phase::Running { complete: false });
+            let (results_tx, results) = mpsc::unbounded_channel();
+            let carried = (peer_id, totals);
+            let shell =
+                TorrentShell::new(Rc::clone(&hub), options, info_hash, &channels, carried, results_tx);
+            let shell = Rc::new(shell);
+            next = run(&shell, results, &mut channels.commands).await?;
+            stats = TorrentStats { rate_down: 0, rate_up: 0, ..shell.stats() };
+            (stats.peers, stats.seeds, stats.waiting) = (0, 0, None);
+            (stats.peer_list, stats.trackers) = (Vec::new(), Vec::new());
+            totals = stats.totals;
+            options = shell.changed.borrow().clone();
+            if let Some(metainfo) = shell.metainfo.borrow().as_ref() {
+                options.source = Arc::clone(metainfo).into();
+            }
+        }
+        match next {
+            Next::Stop => return Ok(()),
+            Next::Delete => return delete(&hub, &options).await,
+            Next::Pause => options.paused = true,
+            Next::Restart => {}
+        }
+    }
+}
+
+/// Runs a torrent until it ends or is to start again. One whose metainfo is known dials nobody before its data is known and checked.
+async fn run(
+    shell: &Rc<TorrentShell>,
+    results: mpsc::UnboundedReceiver<DiskResult>,
+    commands: &mut mpsc::UnboundedReceiver<Command>,
+) -> Result<Next, Error> {
+    let hub = &shell.hub;
+    if let Some(metainfo) = shell.options.source.metainfo().filter(|_| !shell.is_held.get()) {
         let prepared = tokio::select! {
-            prepared = shell.prepare_data(metainfo) => prepared.map(Some),
-            () = stopped(&shell, &mut channels.commands) => Ok(None),
+            prepared = shell.prepare_data(metainfo) => prepared.map(Ok),
+            next = commanded(shell, commands) => Ok(Err(next)),
         };
         match prepared {
-            Ok(Some(ready)) => shell.take_up(metainfo, ready),
-            refused => {
+            Ok(Ok(ready)) => shell.take_up(metainfo, ready),
+            Ok(Err(next)) => {
                 shell.abandon_data().await?;
-                return refused.map(drop);
+                return Ok(next);
+            }
+            Err(error) => {
+                shell.abandon_data().await?;
+                return Err(error);
             }
         }
     }
-    hub.torrents.borrow_mut().insert(info_hash, Rc::clone(&shell));
+    hub.torrents.borrow_mut().insert(shell.info_hash, Rc::clone(shell));
     shell.begin();
     shell.announce_on_dht(true);
     // Private torrents are between the tracker and its peers (BEP 27).
     let local = hub.lsd.borrow().clone().filter(|_| !shell.is_private());
     if let Some(lsd) = &local {
-        lsd.add(info_hash);
+        lsd.add(shell.info_hash);
     }
-    let result = Rc::clone(&shell).run(results, channels.commands).await;
-    hub.torrents.borrow_mut().remove(&info_hash);
+    let result = shell.run(results, commands).await;
+    hub.torrents.borrow_mut().remove(&shell.info_hash);
     if let Some(lsd) = &local {
-        lsd.remove(info_hash);
+        lsd.remove(shell.info_hash);
     }
     result
 }
 
-/// Takes commands until one says stop.
-async fn stopped(shell: &Rc<TorrentShell>, commands: &mut mpsc::UnboundedReceiver<Command>) {
+/// Takes commands until one ends the run.
+async fn commanded(shell: &Rc<TorrentShell>, commands: &mut mpsc::UnboundedReceiver<Command>) -> Next {
     loop {
         match commands.recv().await {
             Some(command) => {
-                if shell.on_command(command) {
-                    return;
+                if let Some(next) = shell.on_command(command) {
+                    return next;
                 }
             }
             None => std::future::pending().await,
         }
     }
+}
+
+/// Takes commands of a torrent that does not run, until it is to.
+async fn paused(
+    options: &mut AddTorrent,
+    stats: &TorrentStats,
+    commands: &mut mpsc::UnboundedReceiver<Command>,
+) -> Next {
+    loop {
+        let Some(command) = commands.recv().await else { std::future::pending().await };
+        apply(options, &command);
+        match command {
+            Command::Stats(reply) => drop(reply.send(stats.clone())),
+            Command::Read(request) => request.refuse("the torrent is paused"),
+            Command::Resume => return Next::Restart,
+            Command::Stop => return Next::Stop,
+            Command::Delete => return Next::Delete,
+            _ => {}
+        }
+    }
+}
+
+/// Takes commands of a torrent whose info-hash is not known yet, until it is to end.
+async fn stopped(
+    options: &mut AddTorrent,
+    stats: &TorrentStats,
+    commands: &mut mpsc::UnboundedReceiver<Command>,
+) {
+    loop {
+        match paused(options, stats, commands).await {
+            Next::Stop | Next::Delete => return,
+            _ => options.paused = false,
+        }
+    }
+}
+
+/// What a command changes for when the torrent starts again.
+pub(super) fn apply(options: &mut AddTorrent, command: &Command) {
+    match command {
+        Command::AddPeers(peers) => options.peers.extend(peers),
+        Command::AddTrackers(urls) => options.trackers.extend(urls.iter().cloned()),
+        Command::SetFiles(files) => (options.files, options.hold) = (files.clone(), false),
+        Command::SetOrder(order) => options.order = *order,
+        Command::SetLimits { upload, download } => {
+            (options.upload_limit, options.download_limit) = (*upload, *download);
+        }
+        Command::Recheck => options.recheck = true,
+        Command::Pause => options.paused = true,
+        _ => {}
+    }
+}
+
+/// Deletes the files of a torrent that does not run.
+async fn delete(hub: &Hub, options: &AddTorrent) -> Result<(), Error> {
+    let Some(metainfo) = options.source.metainfo() else { return Ok(()) };
+    let (info, dir) = (Arc::new(metainfo.info.clone()), options.dir.clone());
+    let state_dir = hub.options.state_dir.clone();
+    let deleted =
+        on_worker(hub, Lane::Transfer, move || storage::delete(&info, &dir, state_dir.as_deref())).await?;
+    deleted.map_err(storage_error)
 }
 
 /// A torrent's data, known and checked.
@@ -131,6 +254,8 @@ pub(super) struct Ready {
     pub(super) have: Bitfield,
     /// What the wanted files need.
     pub(super) needed: Bitfield,
+    /// The priority of each file; `None`: all are wanted alike.
+    pub(super) files: Option<Vec<Priority>>,
     /// Blocks of pieces that are not complete, by index.
     pub(super) partial: Vec<(PieceIndex, Vec<u32>)>,
 }
@@ -140,10 +265,12 @@ impl TorrentShell {
     pub(super) async fn prepare_data(&self, metainfo: &Arc<Metainfo>) -> Result<Ready, Error> {
         let (hub, options, events) = (&*self.hub, &self.options, &self.events);
         let info = Arc::new(metainfo.info.clone());
+        let files = self.changed.borrow().files.resolve(info.files.len())?;
         let mode = match options.mode {
             Mode::Seed => storage::Mode::Seed,
             Mode::Download | Mode::Metadata => {
-                storage::Mode::Download { wanted: self.wanted.borrow().clone() }
+                let wanted = |each: &Vec<Priority>| each.iter().map(|file| *file != Priority::SKIP).collect();
+                storage::Mode::Download { wanted: files.as_ref().map(wanted) }
             }
         };
         let open = OpenOptions {
@@ -151,6 +278,7 @@ impl TorrentShell {
             trust: if options.recheck { Trust::Nothing } else { Trust::State },
             overwrite: options.overwrite,
             handles: Arc::clone(&hub.handles),
+            #[cfg(feature = "__hooks")]
             budget: options.space.clone(),
             ..OpenOptions::new(options.dir.clone(), mode)
         };
@@ -162,7 +290,7 @@ impl TorrentShell {
         let storage = Arc::new(storage);
         let _ = self.opened.set(Arc::clone(&storage));
         for warning in &opened.warnings {
-            let _ = events.send(Event::Warning(warning.clone()));
+            events.send(Event::Warning(warning.clone()));
         }
         let info = &metainfo.info;
         opened.have.iter().for_each(|piece| self.progress.add(info, piece));
@@ -177,14 +305,14 @@ impl TorrentShell {
         if options.mode == Mode::Seed {
             for &file in &opened.absent {
                 let path = info.files[file.idx()].path.join("/");
-                let _ = events.send(Event::Warning(format!("{path}: the file is missing or too short")));
+                events.send(Event::Warning(format!("{path}: the file is missing or too short")));
             }
             if have.count() == 0 && !have.is_empty() {
                 let path = storage.path();
                 return Err(Error::NothingToSeed { path });
             }
         }
-        Ok(Ready { storage, have, needed: opened.needed, partial: opened.partial })
+        Ok(Ready { storage, have, needed: opened.needed, files, partial: opened.partial })
     }
 
     /// It does not run, and leaves nothing in anybody's way.
@@ -215,7 +343,7 @@ async fn check(
     info: &Info,
     storage: &Arc<Storage>,
     opened: &Opened,
-    events: &broadcast::Sender<Event>,
+    events: &TorrentEvents,
     progress: &Progress,
 ) -> Result<Bitfield, Error> {
     let mut have = opened.have.clone();
@@ -225,7 +353,7 @@ async fn check(
     }
     let _turn = hub.checks.acquire().await;
     progress.checking.set(true);
-    let _ = events.send(Event::Checking { done: 0, of });
+    events.send(Event::Checking { done: 0, of });
     let (tx, mut rx) = mpsc::unbounded_channel();
     let mut pieces = opened.recheck.iter();
     let submit = |piece: PieceIndex| {
@@ -245,7 +373,7 @@ async fn check(
             Err(ref error @ StorageError::Io { ref path, ref source, .. }) if !error.is_too_many_files() => {
                 if unreadable.len() < UNREADABLE_TOLD_MAX && unreadable.insert(path.clone()) {
                     let warning = format!("{}: cannot be read: {source}", path.display());
-                    let _ = events.send(Event::Warning(warning));
+                    events.send(Event::Warning(warning));
                 }
                 false
             }
@@ -270,7 +398,7 @@ async fn check(
         }
         if hub.now().since(told_at) >= CHECK_EVENT_INTERVAL || done == of {
             told_at = hub.now();
-            let _ = events.send(Event::Checking { done, of });
+            events.send(Event::Checking { done, of });
         }
     }
     Ok(have)
@@ -279,7 +407,7 @@ async fn check(
 /// Does something on a worker, and again for as long as the disk is full or there are no descriptors.
 async fn until_it_fits<R: Send + 'static, J: FnOnce() -> Result<R, StorageError> + Send + 'static>(
     hub: &Hub,
-    events: &broadcast::Sender<Event>,
+    events: &TorrentEvents,
     job: impl Fn() -> J,
 ) -> Result<R, Error> {
     let mut stalled = false;
@@ -288,13 +416,13 @@ async fn until_it_fits<R: Send + 'static, J: FnOnce() -> Result<R, StorageError>
             Err(error) if error.is_no_space() || error.is_too_many_files() => {
                 if !std::mem::replace(&mut stalled, true) {
                     let (reason, is_full) = (error.to_string(), error.is_no_space());
-                    let _ = events.send(Event::DiskStalled { reason, is_full });
+                    events.send(Event::DiskStalled { reason, is_full });
                 }
                 tokio::time::sleep(SPACE_RETRY).await;
             }
             done => {
                 if stalled && done.is_ok() {
-                    let _ = events.send(Event::DiskResumed);
+                    events.send(Event::DiskResumed);
                 }
                 return done.map_err(storage_error);
             }

@@ -1,52 +1,53 @@
-//! What a session and a torrent are told when they are made.
+//! Options of a session and of a torrent.
 
+use crate::Error;
+#[cfg(feature = "__hooks")]
+use crate::storage::SpaceBudget;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use swarm_core::id::InfoHash;
-use swarm_core::metainfo::{Magnet, Metainfo};
-use swarm_core::picker::Order;
+use swarm_core::dht::PointerLink;
+use swarm_core::id::{FileIndex, InfoHash};
+use swarm_core::metainfo::{Magnet, MagnetError, Metainfo, parse_info_hash};
+use swarm_core::picker::{Order, Priority};
 
 /// The first port tried when none is asked for.
 pub const LISTEN_PORT_FIRST: u16 = 6881;
 
-/// How a session behaves. `..SessionOptions::default()` gives what most want.
+/// How a session behaves. The default is what `swarm get` does: it listens on all interfaces, takes part in the DHT and in local
+/// service discovery, exchanges peers, and keeps no state.
+///
+/// ```
+/// use swarm_engine::SessionOptions;
+/// let options = SessionOptions::new().upload_limit(10_000_000).state_dir("state");
+/// ```
 #[derive(Clone, Debug)]
 pub struct SessionOptions {
-    /// Where to listen. Empty: every interface, IPv4 and IPv6, on the first free port from
-    /// [`LISTEN_PORT_FIRST`] up. With an address that is not unspecified, outgoing connections also leave
-    /// from it. Port 0 lets the system choose.
-    pub listen: Vec<SocketAddr>,
-    /// The network device that every socket is bound to (Linux only).
-    pub bind_device: Option<String>,
-    /// Payload sent to peers, all torrents together, in bytes/s.
-    pub upload_limit: Option<u64>,
-    /// Payload received from peers, all torrents together, in bytes/s.
-    pub download_limit: Option<u64>,
-    /// Connections, all torrents together.
-    pub peers_max: usize,
-    /// Connections being made, all torrents together. Many, since most addresses may be silent.
-    pub half_open_max: usize,
-    /// Memory for received blocks that are not yet written, in bytes, all torrents together. What does not fit waits
-    /// in the sockets, or in a side file if pieces are larger than this.
-    pub buffer_bytes: usize,
-    /// Threads that hash, read and write. 0: one for each core.
-    pub workers: usize,
-    /// Where the state that makes restarts quick is kept. `None`: nowhere, and complete data is always checked.
-    pub state_dir: Option<PathBuf>,
-    /// The DHT, which finds peers without a tracker (BEP 5). `None`: the session takes no part in it.
-    pub dht: Option<DhtOptions>,
-    /// Whether torrents that are not private are announced to the local network, and looked for there (BEP 14).
-    pub lsd: bool,
-    /// Whether peers of torrents that are not private tell each other of peers (BEP 11).
-    pub pex: bool,
-    /// Determines every random choice of the protocol; random unless given.
-    pub seed: Option<u64>,
+    pub(crate) listen: Vec<SocketAddr>,
+    pub(crate) bind_device: Option<String>,
+    pub(crate) upload_limit: Option<u64>,
+    pub(crate) download_limit: Option<u64>,
+    pub(crate) peers_max: usize,
+    pub(crate) half_open_max: usize,
+    pub(crate) buffer_bytes: usize,
+    pub(crate) workers: usize,
+    pub(crate) state_dir: Option<PathBuf>,
+    pub(crate) dht: Option<DhtOptions>,
+    pub(crate) lsd: Option<bool>,
+    pub(crate) pex: bool,
+    pub(crate) seed: Option<u64>,
 }
 
 impl Default for SessionOptions {
     fn default() -> SessionOptions {
+        SessionOptions::new()
+    }
+}
+
+impl SessionOptions {
+    /// The default.
+    pub fn new() -> SessionOptions {
         SessionOptions {
             listen: Vec::new(),
             bind_device: None,
@@ -57,10 +58,108 @@ impl Default for SessionOptions {
             buffer_bytes: 32 * 1024 * 1024,
             workers: 0,
             state_dir: None,
-            dht: None,
-            lsd: false,
+            dht: Some(DhtOptions::default()),
+            lsd: None,
             pex: true,
             seed: None,
+        }
+    }
+
+    /// Where to listen. Empty: every interface, IPv4 and IPv6, on the first free port from [`LISTEN_PORT_FIRST`] up. With an address
+    /// that is not unspecified, outgoing connections also leave from it. Port 0 lets the system choose.
+    pub fn listen(mut self, addrs: impl IntoIterator<Item = SocketAddr>) -> SessionOptions {
+        self.listen = addrs.into_iter().collect();
+        self
+    }
+
+    /// The network device that every socket is bound to (Linux only).
+    pub fn bind_device(mut self, device: impl Into<Option<String>>) -> SessionOptions {
+        self.bind_device = device.into();
+        self
+    }
+
+    /// Payload sent to peers, all torrents together, in bytes/s.
+    pub fn upload_limit(mut self, bytes_per_s: impl Into<Option<u64>>) -> SessionOptions {
+        self.upload_limit = bytes_per_s.into();
+        self
+    }
+
+    /// Payload received from peers, all torrents together, in bytes/s.
+    pub fn download_limit(mut self, bytes_per_s: impl Into<Option<u64>>) -> SessionOptions {
+        self.download_limit = bytes_per_s.into();
+        self
+    }
+
+    /// Connections, all torrents together: 500 unless given.
+    pub fn peers_max(mut self, count: usize) -> SessionOptions {
+        self.peers_max = count;
+        self
+    }
+
+    /// Connections being made, all torrents together: 128 unless given, since most addresses may be silent.
+    pub fn half_open_max(mut self, count: usize) -> SessionOptions {
+        self.half_open_max = count;
+        self
+    }
+
+    /// Memory for received blocks that are not yet written, in bytes, all torrents together: 32 MiB unless given. What does not fit
+    /// waits in the sockets, or in a part file if pieces are larger than this.
+    pub fn buffer_bytes(mut self, bytes: usize) -> SessionOptions {
+        self.buffer_bytes = bytes;
+        self
+    }
+
+    /// Threads that hash, read and write. 0, the default: one for each core.
+    pub fn workers(mut self, threads: usize) -> SessionOptions {
+        self.workers = threads;
+        self
+    }
+
+    /// Where the state that makes restarts quick is kept. Without it complete data is checked at each start.
+    pub fn state_dir(mut self, dir: impl Into<PathBuf>) -> SessionOptions {
+        self.state_dir = Some(dir.into());
+        self
+    }
+
+    /// The DHT, which finds peers without a tracker (BEP 5). `None`: the session takes no part in it.
+    pub fn dht(mut self, dht: impl Into<Option<DhtOptions>>) -> SessionOptions {
+        self.dht = dht.into();
+        self
+    }
+
+    /// Whether torrents that are not private are announced to the local network, and looked for there (BEP 14). Unless given, they are
+    /// if the session listens on more than loopback.
+    pub fn lsd(mut self, on: bool) -> SessionOptions {
+        self.lsd = Some(on);
+        self
+    }
+
+    /// Whether peers of torrents that are not private tell each other of peers (PEX, BEP 11).
+    pub fn pex(mut self, on: bool) -> SessionOptions {
+        self.pex = on;
+        self
+    }
+
+    /// Determines every random choice of the protocol.
+    pub fn random_seed(mut self, seed: u64) -> SessionOptions {
+        self.seed = Some(seed);
+        self
+    }
+
+    pub(crate) fn has_lsd(&self) -> bool {
+        let is_local = !self.listen.is_empty() && self.listen.iter().all(|addr| addr.ip().is_loopback());
+        self.lsd.unwrap_or(!is_local)
+    }
+
+    pub(crate) fn validate(&self) -> Result<(), OptionError> {
+        let counts = [
+            ("peers_max", self.peers_max),
+            ("half_open_max", self.half_open_max),
+            ("buffer_bytes", self.buffer_bytes),
+        ];
+        match counts.into_iter().find(|(_, count)| *count == 0) {
+            Some((option, _)) => Err(OptionError::Zero { option }),
+            None => Ok(()),
         }
     }
 }
@@ -68,13 +167,53 @@ impl Default for SessionOptions {
 /// A session's node of the DHT. It listens on the session's addresses, over UDP.
 #[derive(Clone, Debug, Default)]
 pub struct DhtOptions {
-    /// Nodes to start from, as `HOST:PORT`. Empty: [`PUBLIC_NODES`](crate::dht::PUBLIC_NODES), unless the session listens
-    /// on loopback only.
-    pub bootstrap: Vec<String>,
+    pub(crate) bootstrap: Vec<String>,
+}
+
+impl DhtOptions {
+    /// Nodes to start from, as `HOST:PORT`. Empty: [`PUBLIC_NODES`](crate::dht::PUBLIC_NODES), unless the session listens on loopback
+    /// only.
+    pub fn bootstrap(nodes: impl IntoIterator<Item = impl Into<String>>) -> DhtOptions {
+        DhtOptions { bootstrap: nodes.into_iter().map(Into::into).collect() }
+    }
+}
+
+/// An option that makes no sense.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum OptionError {
+    /// Something that must not be zero is.
+    #[error("{option} is 0")]
+    Zero {
+        /// Which.
+        option: &'static str,
+    },
+    /// The torrent has no such file.
+    #[error("there is no file {index}: the torrent has {files}, numbered from 0")]
+    NoSuchFile {
+        /// The index given.
+        index: u32,
+        /// How many files there are.
+        files: usize,
+    },
+    /// Priorities were given for more or for fewer files than there are.
+    #[error("{given} priorities for {files} files")]
+    FileCount {
+        /// How many were given.
+        given: usize,
+        /// How many files there are.
+        files: usize,
+    },
+    /// A link can only be downloaded.
+    #[error(
+        "a torrent of which only the link is known cannot be seeded from existing data without its metainfo"
+    )]
+    SeedOfLink,
 }
 
 /// What a torrent's data is there for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Mode {
     /// Get what is missing, then seed.
     Download,
@@ -84,28 +223,47 @@ pub enum Mode {
     Metadata,
 }
 
-/// What a torrent is known by.
+/// What names a torrent.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub enum Source {
     /// Everything about it.
     Metainfo(Arc<Metainfo>),
-    /// Its info-hash, and perhaps trackers and peers: the rest comes from peers (BEP 9).
+    /// Its info-hash, and perhaps trackers and peers: the metadata comes from peers (BEP 9).
     Magnet(Box<Magnet>),
+    /// The link of a mutable torrent (BEP 46): the DHT knows its info-hash.
+    Mutable(PointerLink),
 }
 
 impl Source {
-    /// The torrent's info-hash.
-    pub fn info_hash(&self) -> InfoHash {
-        match self {
-            Source::Metainfo(metainfo) => metainfo.info.info_hash,
-            Source::Magnet(magnet) => magnet.info_hash,
-        }
-    }
-
     pub(super) fn metainfo(&self) -> Option<&Arc<Metainfo>> {
         match self {
             Source::Metainfo(metainfo) => Some(metainfo),
-            Source::Magnet(_) => None,
+            _ => None,
+        }
+    }
+
+    /// The torrent's info-hash, unless only the DHT knows it.
+    pub fn info_hash(&self) -> Option<InfoHash> {
+        match self {
+            Source::Metainfo(metainfo) => Some(metainfo.info.info_hash),
+            Source::Magnet(magnet) => Some(magnet.info_hash),
+            Source::Mutable(_) => None,
+        }
+    }
+}
+
+/// A magnet link, the link of a mutable torrent, or an info-hash in hexadecimal or base32.
+impl std::str::FromStr for Source {
+    type Err = MagnetError;
+
+    fn from_str(text: &str) -> Result<Source, MagnetError> {
+        if let Some(info_hash) = parse_info_hash(text) {
+            return Ok(info_hash.into());
+        }
+        match text.parse::<Magnet>() {
+            Ok(magnet) => Ok(magnet.into()),
+            Err(error) => text.parse().map(Source::Mutable).map_err(|_| error),
         }
     }
 }
@@ -134,61 +292,100 @@ impl From<InfoHash> for Source {
     }
 }
 
+impl From<PointerLink> for Source {
+    fn from(link: PointerLink) -> Source {
+        Source::Mutable(link)
+    }
+}
+
+/// Which files of a torrent are wanted, and how much.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Files(Choice);
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+enum Choice {
+    #[default]
+    All,
+    Only(Vec<FileIndex>),
+    Each(Vec<Priority>),
+}
+
+impl Files {
+    /// All files.
+    pub fn all() -> Files {
+        Files::default()
+    }
+
+    /// Only these files, by their index in the metainfo.
+    pub fn only(files: impl IntoIterator<Item = FileIndex>) -> Files {
+        Files(Choice::Only(files.into_iter().collect()))
+    }
+
+    /// A priority for each file of the metainfo. What is [`Priority::SKIP`] is not downloaded.
+    pub fn priorities(priorities: impl IntoIterator<Item = Priority>) -> Files {
+        Files(Choice::Each(priorities.into_iter().collect()))
+    }
+
+    /// The priority of each of so many files; `None` if all are wanted alike.
+    pub(super) fn resolve(&self, files: usize) -> Result<Option<Vec<Priority>>, OptionError> {
+        match &self.0 {
+            Choice::All => Ok(None),
+            Choice::Each(each) if each.len() == files => Ok(Some(each.clone())),
+            Choice::Each(each) => Err(OptionError::FileCount { given: each.len(), files }),
+            Choice::Only(only) => {
+                let mut each = vec![Priority::SKIP; files];
+                for file in only {
+                    *each.get_mut(file.idx()).ok_or(OptionError::NoSuchFile { index: file.0, files })? =
+                        Priority::NORMAL;
+                }
+                Ok(Some(each))
+            }
+        }
+    }
+}
+
 /// A torrent to add to a session.
+///
+/// ```
+/// use swarm_engine::{AddTorrent, Source};
+/// let link: Source = "magnet:?xt=urn:btih:6a9759bffd5c0af65319979fb7832189f4f3c35d".parse()?;
+/// let torrent = AddTorrent::download(link, "downloads").download_limit(1_000_000);
+/// # Ok::<(), swarm_engine::MagnetError>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct AddTorrent {
-    /// What it is.
-    pub source: Source,
-    /// The folder that holds, or is to hold, the torrent's file or folder.
-    pub dir: PathBuf,
-    /// Whether to download or only to seed.
-    pub mode: Mode,
-    /// For each file of the metainfo whether it is wanted; `None`: all are.
-    pub wanted: Option<Vec<bool>>,
-    /// Whether to wait, once the metadata of a link is here, until [`TorrentHandle::set_files`](crate::TorrentHandle::set_files) says
-    /// which files are wanted.
-    pub hold: bool,
-    /// The order in which pieces are started.
-    pub order: Order,
-    /// Peers to connect to, besides those that trackers name.
-    pub peers: Vec<SocketAddr>,
-    /// Trackers to use, a tier each, besides those of the metainfo or link. Unlike those, they may be anywhere on this
-    /// machine and network.
-    pub trackers: Vec<String>,
-    /// Whether the trackers of the metainfo or link are used.
-    pub use_metainfo_trackers: bool,
-    /// The shortest interval between two announces that a tracker may impose. A tracker of one's own may be
-    /// trusted with less than the usual minute.
-    pub announce_interval_min: Duration,
-    /// Whether a seed that knows of no other copy lets each piece out once before any goes out again (BEP 16).
-    /// It does so only while there are some peers to copy pieces from one another, and hides less while its uplink idles. Of use only
-    /// where this seed's uplink is what everyone waits for.
-    pub super_seeding: bool,
-    /// Connections of this torrent.
-    pub peers_max: usize,
-    /// Payload sent to peers of this torrent, in bytes/s.
-    pub upload_limit: Option<u64>,
-    /// Payload received from peers of this torrent, in bytes/s.
-    pub download_limit: Option<u64>,
-    /// Whether foreign files in the way may be overwritten.
-    pub overwrite: bool,
-    /// Whether to check all data even if saved state says that it is good.
-    pub recheck: bool,
-    /// For tests and `swarm lab`: makes the disk behave as if it were full beyond a budget.
-    pub space: Option<Arc<crate::storage::SpaceBudget>>,
-    /// For tests and `swarm lab`: every block that is sent is corrupt.
-    pub poison: bool,
+    pub(crate) source: Source,
+    pub(crate) dir: PathBuf,
+    pub(crate) mode: Mode,
+    pub(crate) files: Files,
+    pub(crate) hold: bool,
+    pub(crate) paused: bool,
+    pub(crate) order: Order,
+    pub(crate) peers: Vec<SocketAddr>,
+    pub(crate) trackers: Vec<String>,
+    pub(crate) use_metainfo_trackers: bool,
+    pub(crate) announce_interval_min: Duration,
+    pub(crate) super_seeding: bool,
+    pub(crate) peers_max: usize,
+    pub(crate) upload_limit: Option<u64>,
+    pub(crate) download_limit: Option<u64>,
+    pub(crate) overwrite: bool,
+    pub(crate) recheck: bool,
+    #[cfg(feature = "__hooks")]
+    pub(crate) space: Option<Arc<SpaceBudget>>,
+    #[cfg(feature = "__hooks")]
+    pub(crate) poison: bool,
 }
 
 impl AddTorrent {
-    /// Download into `dir`, which need not exist.
-    pub fn download(source: impl Into<Source>, dir: impl Into<PathBuf>) -> AddTorrent {
+    fn new(source: Source, dir: PathBuf, mode: Mode) -> AddTorrent {
         AddTorrent {
-            source: source.into(),
-            dir: dir.into(),
-            mode: Mode::Download,
-            wanted: None,
+            source,
+            dir,
+            mode,
+            files: Files::all(),
             hold: false,
+            paused: false,
             order: Order::RarestFirst,
             peers: Vec::new(),
             trackers: Vec::new(),
@@ -200,18 +397,178 @@ impl AddTorrent {
             download_limit: None,
             overwrite: false,
             recheck: false,
+            #[cfg(feature = "__hooks")]
             space: None,
+            #[cfg(feature = "__hooks")]
             poison: false,
         }
     }
 
-    /// Seed what lies in `dir`.
-    pub fn seed(source: impl Into<Source>, dir: impl Into<PathBuf>) -> AddTorrent {
-        AddTorrent { mode: Mode::Seed, ..AddTorrent::download(source, dir) }
+    /// Downloads into `dir`, the folder that is to hold the torrent's file or folder. It need not exist.
+    pub fn download(source: impl Into<Source>, dir: impl Into<PathBuf>) -> AddTorrent {
+        AddTorrent::new(source.into(), dir.into(), Mode::Download)
     }
 
-    /// Get the metadata of a link, and nothing else.
+    /// Seeds what lies in `dir`, the folder that holds the torrent's file or folder.
+    pub fn seed(source: impl Into<Source>, dir: impl Into<PathBuf>) -> AddTorrent {
+        AddTorrent::new(source.into(), dir.into(), Mode::Seed)
+    }
+
+    /// Gets the metadata of a link, and nothing else.
     pub fn metadata(source: impl Into<Source>) -> AddTorrent {
-        AddTorrent { mode: Mode::Metadata, ..AddTorrent::download(source, PathBuf::new()) }
+        AddTorrent::new(source.into(), PathBuf::new(), Mode::Metadata)
+    }
+
+    /// Which files are wanted.
+    pub fn files(mut self, files: Files) -> AddTorrent {
+        self.files = files;
+        self
+    }
+
+    /// Waits, once the metadata of a link is here, until [`TorrentHandle::set_files`](crate::TorrentHandle::set_files) says which
+    /// files are wanted.
+    pub fn hold(mut self, on: bool) -> AddTorrent {
+        self.hold = on;
+        self
+    }
+
+    /// Whether it is added [paused](crate::TorrentHandle::pause).
+    pub fn paused(mut self, on: bool) -> AddTorrent {
+        self.paused = on;
+        self
+    }
+
+    /// The order in which pieces are started.
+    pub fn order(mut self, order: Order) -> AddTorrent {
+        self.order = order;
+        self
+    }
+
+    /// Peers to connect to, besides those that trackers name.
+    pub fn peers(mut self, peers: impl IntoIterator<Item = SocketAddr>) -> AddTorrent {
+        self.peers = peers.into_iter().collect();
+        self
+    }
+
+    /// Trackers to use, a tier each, besides those of the metainfo or link. Unlike those, they may be anywhere on this machine and
+    /// network.
+    pub fn trackers(mut self, urls: impl IntoIterator<Item = impl Into<String>>) -> AddTorrent {
+        self.trackers = urls.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Whether the trackers of the metainfo or link are used.
+    pub fn use_metainfo_trackers(mut self, on: bool) -> AddTorrent {
+        self.use_metainfo_trackers = on;
+        self
+    }
+
+    /// The shortest interval between two announces that a tracker may impose: a minute unless given. A tracker of one's own may be
+    /// trusted with less.
+    pub fn announce_interval_min(mut self, interval: Duration) -> AddTorrent {
+        self.announce_interval_min = interval;
+        self
+    }
+
+    /// Whether a seed that knows of no other copy reveals each piece once before it reveals any again (super-seeding, BEP 16). It does
+    /// so only while there are enough peers to copy pieces from one another, and hides less while its uplink idles.
+    pub fn super_seeding(mut self, on: bool) -> AddTorrent {
+        self.super_seeding = on;
+        self
+    }
+
+    /// Connections of this torrent: 100 unless given.
+    pub fn peers_max(mut self, count: usize) -> AddTorrent {
+        self.peers_max = count;
+        self
+    }
+
+    /// Payload sent to peers of this torrent, in bytes/s.
+    pub fn upload_limit(mut self, bytes_per_s: impl Into<Option<u64>>) -> AddTorrent {
+        self.upload_limit = bytes_per_s.into();
+        self
+    }
+
+    /// Payload received from peers of this torrent, in bytes/s.
+    pub fn download_limit(mut self, bytes_per_s: impl Into<Option<u64>>) -> AddTorrent {
+        self.download_limit = bytes_per_s.into();
+        self
+    }
+
+    /// Whether files in the way that are not this torrent's may be overwritten.
+    pub fn overwrite(mut self, on: bool) -> AddTorrent {
+        self.overwrite = on;
+        self
+    }
+
+    /// Whether to check all data even if saved state says that it is good.
+    pub fn recheck(mut self, on: bool) -> AddTorrent {
+        self.recheck = on;
+        self
+    }
+
+    /// Makes the disk behave as if it were full beyond a budget.
+    #[cfg(feature = "__hooks")]
+    #[doc(hidden)]
+    pub fn space(mut self, budget: Arc<SpaceBudget>) -> AddTorrent {
+        self.space = Some(budget);
+        self
+    }
+
+    /// Makes every block that is sent corrupt.
+    #[cfg(feature = "__hooks")]
+    #[doc(hidden)]
+    pub fn poison(mut self, on: bool) -> AddTorrent {
+        self.poison = on;
+        self
+    }
+
+    #[cfg(feature = "__hooks")]
+    pub(super) fn is_poisoned(&self) -> bool {
+        self.poison
+    }
+
+    #[cfg(not(feature = "__hooks"))]
+    pub(super) fn is_poisoned(&self) -> bool {
+        false
+    }
+
+    pub(super) fn validate(&self) -> Result<(), Error> {
+        if self.peers_max == 0 {
+            return Err(OptionError::Zero { option: "peers_max" }.into());
+        }
+        if let Some(metainfo) = self.source.metainfo() {
+            self.files.resolve(metainfo.info.files.len())?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_those_of_the_torrent() {
+        let file = FileIndex;
+        assert_eq!(Files::all().resolve(3), Ok(None));
+        let only = Files::only([file(2), file(0)]).resolve(3).unwrap().unwrap();
+        assert_eq!(only, [Priority::NORMAL, Priority::SKIP, Priority::NORMAL]);
+        let wrong = Files::only([file(3)]).resolve(3);
+        assert_eq!(wrong, Err(OptionError::NoSuchFile { index: 3, files: 3 }));
+        let wrong = Files::priorities([Priority::HIGH]).resolve(3);
+        assert_eq!(wrong, Err(OptionError::FileCount { given: 1, files: 3 }));
+    }
+
+    #[test]
+    fn a_source_is_parsed_from_what_people_paste() {
+        let hash = "6a9759bffd5c0af65319979fb7832189f4f3c35d";
+        for text in [hash.to_owned(), format!("magnet:?xt=urn:btih:{hash}")] {
+            let source: Source = text.parse().unwrap();
+            assert_eq!(source.info_hash().unwrap().to_string(), hash);
+        }
+        let mutable: Source = format!("magnet:?xs=urn:btpk:{}", "ab".repeat(32)).parse().unwrap();
+        assert!(mutable.info_hash().is_none());
+        assert!("release.meta".parse::<Source>().is_err());
     }
 }

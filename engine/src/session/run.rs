@@ -1,13 +1,15 @@
 //! The network thread: accepting connections and taking requests.
 
 use super::dht;
+use super::events::EventSender;
 use super::hub::Hub;
 use super::lsd;
+use super::registry::Registry;
 use super::routes;
 use super::shares::UNFINISHED_MAX;
 use super::shell::Shell;
 use super::torrent::{self, TorrentShell};
-use super::{AddTorrent, Request, TorrentHandle};
+use super::{AddTorrent, Event, Request, TorrentHandle, TorrentId};
 use crate::Error;
 use crate::net::handshake::{self, HANDSHAKE_TIMEOUT};
 use crate::net::socket;
@@ -15,9 +17,9 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 use swarm_core::admission::Unfinished;
-use swarm_core::id::InfoHash;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, LocalSet, spawn_local};
@@ -30,6 +32,7 @@ const TRIM_INTERVAL: Duration = Duration::from_secs(30);
 pub(super) fn run(
     runtime: &tokio::runtime::Runtime,
     hub: Hub,
+    (registry, events): (Arc<Registry>, EventSender<(TorrentId, Event)>),
     sockets: Vec<TcpListener>,
     inbox: mpsc::UnboundedReceiver<Request>,
 ) {
@@ -50,27 +53,34 @@ pub(super) fn run(
                 pool.trim();
             }
         });
-        serve(&hub, inbox).await;
+        serve(&hub, &registry, &events, inbox).await;
     });
 }
 
 /// Takes requests until the session is stopped or dropped.
-async fn serve(hub: &Rc<Hub>, mut inbox: mpsc::UnboundedReceiver<Request>) {
-    let mut torrents: BTreeMap<InfoHash, TorrentHandle> = BTreeMap::new();
+async fn serve(
+    hub: &Rc<Hub>,
+    registry: &Arc<Registry>,
+    events: &EventSender<(TorrentId, Event)>,
+    mut inbox: mpsc::UnboundedReceiver<Request>,
+) {
     while let Some(request) = inbox.recv().await {
         match request {
             Request::Add(torrent, reply) => {
-                let _ = reply.send(add(hub, &mut torrents, *torrent));
+                let _ = reply.send(add(hub, registry, events, *torrent));
             }
-            Request::Follow(link, reply) => drop(spawn_local(dht::follow(Rc::clone(hub), link, reply))),
+            Request::Resolve(link, reply) => {
+                drop(spawn_local(dht::resolve_for(Rc::clone(hub), link, reply)));
+            }
             Request::SetLimits { upload, download } => {
                 hub.upload.set(hub.now(), upload);
                 hub.download.set(hub.now(), download);
                 hub.limits_changed();
             }
             Request::Stop => {
-                let stops: Vec<_> = torrents
-                    .into_values()
+                let stops: Vec<_> = registry
+                    .all()
+                    .into_iter()
                     .map(|torrent| spawn_local(async move { torrent.stop().await }))
                     .collect();
                 for stop in stops {
@@ -85,16 +95,14 @@ async fn serve(hub: &Rc<Hub>, mut inbox: mpsc::UnboundedReceiver<Request>) {
 
 fn add(
     hub: &Rc<Hub>,
-    torrents: &mut BTreeMap<InfoHash, TorrentHandle>,
+    registry: &Arc<Registry>,
+    events: &EventSender<(TorrentId, Event)>,
     torrent: AddTorrent,
 ) -> Result<TorrentHandle, Error> {
-    let info_hash = torrent.source.info_hash();
-    torrents.retain(|_, handle| !handle.has_ended());
-    if torrents.contains_key(&info_hash) {
-        return Err(Error::AlreadyAdded(info_hash));
-    }
-    let handle = torrent::spawn(Rc::clone(hub), torrent);
-    torrents.insert(info_hash, handle.clone());
+    let id = registry.next_id();
+    torrent.source.info_hash().map_or(Ok(()), |info_hash| registry.claim(info_hash, id))?;
+    let handle = torrent::spawn(Rc::clone(hub), id, torrent, registry, events);
+    registry.insert(handle.clone());
     Ok(handle)
 }
 

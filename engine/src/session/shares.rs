@@ -39,7 +39,7 @@ impl Shares {
     /// Raises the limits of this process as far as useful, and divides what there is.
     ///
     /// # Errors
-    /// [`Error::System`] if a session cannot work within them.
+    /// [`Error::AddressSpace`] if a session cannot work within them.
     pub(super) fn of_process(options: &SessionOptions, threads: usize) -> Result<Shares, Error> {
         Shares::divide(options, threads, raise_descriptors(descriptors_wanted(options)), address_space())
     }
@@ -55,11 +55,8 @@ impl Shares {
         if let Some(space) = address_space {
             let needed = SPACE_MIN + THREAD_SPACE * threads as u64 + options.buffer_bytes as u64;
             if space < needed {
-                let (has, needed) = (space >> 20, needed.div_ceil(1 << 20));
-                return Err(Error::System {
-                    what: format!("this process may use {has} MiB of address space (ulimit -v)"),
-                    reason: format!("at least {needed} MiB are needed"),
-                });
+                let (has_mib, needed_mib) = (space >> 20, needed.div_ceil(1 << 20));
+                return Err(Error::AddressSpace { has_mib, needed_mib });
             }
             files.mapped_bytes = files.mapped_bytes.min((space - needed) / 2);
         }

@@ -8,6 +8,7 @@ use swarm_core::id::PieceIndex;
 use swarm_core::peer::Peer;
 use swarm_core::time::Time;
 use swarm_core::torrent::metadata::METADATA_LEN_MAX;
+use swarm_core::torrent::{Torrent, Totals};
 use swarm_core::tracker::announcer::{Announcer, TrackerState};
 use swarm_core::wire::client_name;
 
@@ -18,6 +19,11 @@ impl TorrentShell {
             Mode::Seed => have.has(piece),
             Mode::Download | Mode::Metadata => self.content().needed.has(piece),
         }
+    }
+
+    /// What has been transferred since the torrent was added.
+    fn totals(&self, core: &Torrent) -> Totals {
+        self.totals_before.plus(core.totals())
     }
 
     /// Bytes of wanted pieces that are missing.
@@ -56,7 +62,7 @@ impl TorrentShell {
             rate_up,
             peers: core.peers().count(),
             seeds: core.peers().filter(|p| p.have.is_full()).count(),
-            totals: core.totals(),
+            totals: self.totals(core),
             waiting: self.waiting(&inner, rate_down),
             peer_list: core.peers().map(|peer| peer_stats(peer, now)).collect(),
             trackers: trackers(&inner, now),
@@ -70,6 +76,7 @@ impl TorrentShell {
         let stats = self.progress.stats(metainfo.as_ref().map(|metainfo| &metainfo.info));
         TorrentStats {
             state: if is_known { stats.state } else { State::Metadata },
+            totals: self.totals(&inner.core),
             peers: inner.core.peers().count(),
             waiting: if is_known { None } else { self.waiting_for_metadata(inner) },
             peer_list: inner.core.peers().map(|peer| peer_stats(peer, now)).collect(),
@@ -95,6 +102,7 @@ impl TorrentShell {
         let (names_peers, has_web_seeds) = match &self.options.source {
             Source::Metainfo(metainfo) => (false, !metainfo.web_seeds.is_empty()),
             Source::Magnet(magnet) => (!magnet.peers.is_empty(), !magnet.web_seeds.is_empty()),
+            Source::Mutable(_) => (false, false),
         };
         let ways = Ways {
             announcer: inner.announcing.announcer(),

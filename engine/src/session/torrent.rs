@@ -7,12 +7,16 @@
 use super::announce::Announcing;
 use super::disk::{Disk, DiskResult};
 use super::event::{Event, State};
-use super::handle::{Command, Phase, TorrentHandle};
+use super::events::EventSender;
+use super::handle::{self, Command, Phase, TorrentHandle};
 use super::hub::Hub;
+use super::id::TorrentId;
 use super::limit::Limit;
-use super::opening::{Progress, Ready};
+use super::opening::{Progress, Ready, apply};
 use super::options::{AddTorrent, Mode, Source};
 use super::prepared::PreparedCache;
+use super::reading::Readers;
+use super::registry::Registry;
 use super::shell::{Link, Shell};
 pub(crate) use super::traffic::Flush;
 use crate::Error;
@@ -23,7 +27,7 @@ use std::cell::{Cell, OnceCell, RefCell, RefMut};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 use swarm_core::admission::Holder;
 use swarm_core::bitfield::Bitfield;
@@ -33,17 +37,17 @@ use swarm_core::picker::Priority;
 use swarm_core::time::Time;
 use swarm_core::torrent::discovery::Origin;
 use swarm_core::torrent::metadata::Content as CoreContent;
-use swarm_core::torrent::{Action, CloseReason, Config, Event as CoreEvent, Pressure, Torrent};
+use swarm_core::torrent::{Action, CloseReason, Config, Event as CoreEvent, Pressure, Torrent, Totals};
 use swarm_core::tracker::AnnounceResponse;
 use swarm_core::tracker::announcer::{NUMWANT_MAX, Transfer};
 use swarm_core::wire::handshake::{HANDSHAKE_LEN, Handshake, Reserved};
-use swarm_core::wire::{DecodeLimits, Message, peer_id};
+use swarm_core::wire::{DecodeLimits, Message};
 use tokio::net::TcpStream;
-use tokio::sync::{Notify, broadcast, mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::spawn_local;
 
-/// How many events a slow watcher may fall behind.
-pub(super) const EVENTS_KEPT: usize = 4_096;
+/// How many connected peers a torrent that starts again dials at once.
+const RECONNECTED_MAX: usize = 100;
 /// What trackers are told to be left while nobody knows: anything but nothing, which is what seeds say.
 const LEFT_UNKNOWN: u64 = 16 * 1024;
 /// How long until a name of the link that did not resolve is tried again.
@@ -54,13 +58,13 @@ pub(crate) struct TorrentShell {
     pub(crate) hub: Rc<Hub>,
     pub(super) info_hash: InfoHash,
     pub(super) options: AddTorrent,
+    /// The options as they have been changed since, for when it starts again.
+    pub(super) changed: RefCell<AddTorrent>,
     /// What the torrent is, once that is known.
     pub(super) metainfo: watch::Sender<Option<Arc<Metainfo>>>,
     /// What it holds, once that is known and checked.
     pub(super) content: OnceCell<Content>,
-    /// Which files are wanted.
-    pub(super) wanted: RefCell<Option<Vec<bool>>>,
-    /// The user has still to say so.
+    /// The user has still to say which files are wanted.
     pub(super) is_held: Cell<bool>,
     /// How far its data is checked.
     pub(super) progress: Progress,
@@ -68,8 +72,10 @@ pub(crate) struct TorrentShell {
     pub(super) opened: OnceCell<Arc<Storage>>,
     pub(super) upload: Limit,
     pub(super) download: Limit,
-    pub(super) events: broadcast::Sender<Event>,
+    pub(super) events: TorrentEvents,
     pub(super) phase: watch::Sender<Phase>,
+    /// What was transferred before it was paused or started again.
+    pub(super) totals_before: Totals,
     pub(super) disk_results: mpsc::UnboundedSender<DiskResult>,
     pub(super) inner: RefCell<Inner>,
     /// Wakes the torrent's own task: its timer may have changed, or it is to end.
@@ -81,7 +87,22 @@ pub(crate) struct TorrentShell {
     pub(super) was_complete: Cell<bool>,
     /// Jobs that workers do for this torrent.
     pub(super) jobs: Cell<usize>,
-    peer_id: PeerId,
+    pub(super) peer_id: PeerId,
+}
+
+/// Tells of what happens to a torrent: to its own watchers and to the session's.
+#[derive(Clone)]
+pub(super) struct TorrentEvents {
+    id: TorrentId,
+    own: EventSender<Event>,
+    session: EventSender<(TorrentId, Event)>,
+}
+
+impl TorrentEvents {
+    pub(super) fn send(&self, event: Event) {
+        self.own.send(&event);
+        self.session.send(&(self.id, event));
+    }
 }
 
 /// What a torrent holds.
@@ -90,14 +111,32 @@ pub(super) struct Content {
     pub(super) storage: Arc<Storage>,
     /// The pieces that the wanted files need.
     pub(super) needed: Bitfield,
+    /// The priority of each file; `None`: all are wanted alike.
+    files: Option<Vec<Priority>>,
 }
 
 /// Where a torrent's task hears and speaks.
 pub(super) struct Channels {
+    pub(super) id: TorrentId,
+    pub(super) registry: Arc<Registry>,
     pub(super) commands: mpsc::UnboundedReceiver<Command>,
-    pub(super) events: broadcast::Sender<Event>,
+    pub(super) events: TorrentEvents,
     pub(super) phase: watch::Sender<Phase>,
     pub(super) metainfo: watch::Sender<Option<Arc<Metainfo>>>,
+    pub(super) info_hash: Arc<OnceLock<InfoHash>>,
+}
+
+/// How a torrent's run has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// It is over.
+    Stop,
+    /// It is over, and its files go.
+    Delete,
+    /// It waits until it is resumed.
+    Pause,
+    /// It starts again, with other options.
+    Restart,
 }
 
 /// What inputs change.
@@ -108,32 +147,60 @@ pub(crate) struct Inner {
     pub(super) prepared: PreparedCache,
     pub(super) disk: Disk,
     pub(super) announcing: Announcing,
+    pub(super) readers: Readers,
     pub(super) state: State,
     next_key: u32,
 }
 
 /// Starts a torrent's task and returns its handle.
-pub(super) fn spawn(hub: Rc<Hub>, options: AddTorrent) -> TorrentHandle {
+pub(super) fn spawn(
+    hub: Rc<Hub>,
+    id: TorrentId,
+    options: AddTorrent,
+    registry: &Arc<Registry>,
+    session_events: &EventSender<(TorrentId, Event)>,
+) -> TorrentHandle {
     let (commands, inbox) = mpsc::unbounded_channel();
-    let (events, first) = broadcast::channel(EVENTS_KEPT);
+    let events = TorrentEvents { id, own: EventSender::default(), session: session_events.clone() };
     let (phase, phase_rx) = watch::channel(Phase::Running { complete: false });
     let (metainfo, metainfo_rx) = watch::channel(options.source.metainfo().cloned());
-    let info_hash = options.source.info_hash();
-    let handle = TorrentHandle::new(info_hash, metainfo_rx, commands, events.downgrade(), first, phase_rx);
-    let channels = Channels { commands: inbox, events: events.clone(), phase: phase.clone(), metainfo };
+    let info_hash: Arc<OnceLock<InfoHash>> = Arc::default();
+    if let Some(known) = options.source.info_hash() {
+        let _ = info_hash.set(known);
+    }
+    let handle = TorrentHandle::new(handle::Inner {
+        id,
+        info_hash: Arc::clone(&info_hash),
+        metainfo: metainfo_rx,
+        commands,
+        events: events.own.downgrade(),
+        first: Mutex::new(Some(events.own.subscribe_unclaimed())),
+        phase: phase_rx,
+    });
+    let channels = Channels {
+        id,
+        registry: Arc::clone(registry),
+        commands: inbox,
+        events: events.clone(),
+        phase: phase.clone(),
+        metainfo,
+        info_hash: Arc::clone(&info_hash),
+    };
+    let registry = Arc::clone(registry);
     let task = spawn_local(super::opening::start(Rc::clone(&hub), options, channels));
     spawn_local(async move {
         let result = match task.await {
             Ok(result) => result,
             Err(panic) => {
-                let shell = hub.torrents.borrow_mut().remove(&info_hash);
+                let shell = info_hash.get().and_then(|hash| hub.torrents.borrow_mut().remove(hash));
                 if let Some(shell) = shell {
                     shell.abandon();
                 }
                 Err(Error::Defect(panic.to_string()))
             }
         };
-        let _ = events.send(match &result {
+        registry.remove(id);
+        events.send(match &result {
             Ok(()) => Event::Stopped,
             Err(error) => Event::Failed(error.clone()),
         });
@@ -147,12 +214,12 @@ impl TorrentShell {
     pub(super) fn new(
         hub: Rc<Hub>,
         options: AddTorrent,
+        info_hash: InfoHash,
         channels: &Channels,
+        (peer_id, totals_before): (PeerId, Totals),
         disk_results: mpsc::UnboundedSender<DiskResult>,
     ) -> TorrentShell {
-        let info_hash = options.source.info_hash();
         let mut rng = hub.rng.borrow_mut().fork();
-        let peer_id = peer_id(&mut rng);
         let private = options.source.metainfo().is_some_and(|metainfo| metainfo.info.private);
         let mut config = Config::new(info_hash, peer_id, rng.next_u64());
         config.exchange = hub.options.pex && !private;
@@ -166,15 +233,16 @@ impl TorrentShell {
             core.handle_listening(ip);
         }
         core.set_pressure(hub.now(), hub.pressure.get());
-        let announcing = Announcing::new(&hub, &options, peer_id, rng);
+        let announcing = Announcing::new(&hub, &options, info_hash, peer_id, rng);
         TorrentShell {
             info_hash,
             upload: Limit::new(options.upload_limit),
             download: Limit::new(options.download_limit),
             metainfo: channels.metainfo.clone(),
             content: OnceCell::new(),
-            wanted: RefCell::new(options.wanted.clone()),
-            is_held: Cell::new(options.hold && options.source.metainfo().is_none()),
+            changed: RefCell::new(options.clone()),
+            totals_before,
+            is_held: Cell::new(options.hold),
             progress: Progress::default(),
             opened: OnceCell::new(),
             events: channels.events.clone(),
@@ -187,6 +255,7 @@ impl TorrentShell {
                 prepared: PreparedCache::default(),
                 disk: Disk::default(),
                 announcing,
+                readers: Readers::default(),
                 state: State::Checking,
                 next_key: 0,
             }),
@@ -203,14 +272,11 @@ impl TorrentShell {
 
     /// The torrent's data is known and checked: from now on it has pieces.
     pub(super) fn take_up(self: &Rc<Self>, metainfo: &Arc<Metainfo>, ready: Ready) {
-        let Ready { storage, have, needed, partial } = ready;
+        let Ready { storage, have, needed, files, partial } = ready;
+        self.changed.borrow_mut().recheck = false;
         let (info, now) = (&metainfo.info, self.hub.now());
         let geometry = info.geometry;
         let (have_count, pieces) = (have.count(), have.len());
-        let skipped = geometry
-            .piece_indices()
-            .filter(|&piece| !have.has(piece) && (self.options.mode == Mode::Seed || !needed.has(piece)));
-        let skipped: Vec<PieceIndex> = skipped.collect();
         let content = CoreContent {
             metadata: Arc::clone(&metainfo.info_bytes),
             geometry,
@@ -219,20 +285,21 @@ impl TorrentShell {
             private: info.private,
         };
         let metainfo = Arc::clone(metainfo);
-        let _ = self.content.set(Content { metainfo: Arc::clone(&metainfo), storage, needed });
+        let _ = self.content.set(Content { metainfo: Arc::clone(&metainfo), storage, needed, files });
         self.emit(Event::Started { have: have_count, pieces });
         self.with(|inner| {
             inner.core.handle_metadata(now, content);
-            for piece in skipped {
-                inner.core.set_priority(now, piece, Priority::SKIP);
-            }
+            let missing = geometry.piece_indices().filter(|&piece| !inner.core.have().has(piece));
+            let priorities: Vec<_> = missing.map(|piece| (piece, self.priority_of(piece))).collect();
+            inner.core.set_priorities(now, priorities);
             for (piece, blocks) in partial {
                 let padding = metainfo.info.padding.blocks_in(&geometry, piece);
                 let buffer = PieceBuffer::with_padding(&geometry, piece, padding.into_iter());
                 inner.buffers.insert(piece, buffer.with_spilled(&blocks));
                 inner.core.restore_blocks(piece, &blocks);
             }
-            inner.core.set_order(self.options.order);
+            inner.core.set_order(self.changed.borrow().order);
+            self.move_windows(inner, 0..0);
             // Whatever is complete already is none of the events.
             if inner.core.is_complete() {
                 self.was_complete.set(true);
@@ -240,6 +307,17 @@ impl TorrentShell {
             }
         });
         self.wake_links();
+    }
+
+    /// How much a piece is wanted: as much as the files that it has a part in.
+    pub(super) fn priority_of(&self, piece: PieceIndex) -> Priority {
+        let Content { metainfo, needed, files, .. } = self.content();
+        if self.options.mode == Mode::Seed || !needed.has(piece) {
+            return Priority::SKIP;
+        }
+        let Some(files) = files else { return Priority::NORMAL };
+        let segments = metainfo.info.segments(piece);
+        segments.map(|segment| files[segment.file.idx()]).max().unwrap_or(Priority::NORMAL)
     }
 
     /// What it holds.
@@ -349,7 +427,10 @@ impl TorrentShell {
         }
         while let Some(event) = inner.core.poll_event() {
             match event {
-                CoreEvent::PieceVerified(piece) => self.emit(Event::PieceVerified(piece)),
+                CoreEvent::PieceVerified(piece) => {
+                    self.emit(Event::PieceVerified(piece));
+                    self.read_waiting(inner, piece);
+                }
                 CoreEvent::PieceFailed(piece) => self.emit(Event::PieceFailed(piece)),
                 CoreEvent::PeerBanned { addr, reason } => {
                     self.emit(Event::PeerBanned { addr, reason: reason.to_string() });
@@ -433,19 +514,19 @@ impl TorrentShell {
 
     /// The torrent's own task: time, disk results, commands and trackers, until it is stopped or fails.
     pub(super) async fn run(
-        self: Rc<Self>,
+        self: &Rc<Self>,
         mut results: mpsc::UnboundedReceiver<DiskResult>,
-        mut commands: mpsc::UnboundedReceiver<Command>,
-    ) -> Result<(), Error> {
-        let stop = Cell::new(false);
+        commands: &mut mpsc::UnboundedReceiver<Command>,
+    ) -> Result<Next, Error> {
+        let mut next = None;
         let mut alone = false;
         let mut opening = None;
-        while !stop.get() && self.failure.borrow().is_none() {
+        while next.is_none() && self.failure.borrow().is_none() {
             if self.is_done_with_metadata() {
                 break;
             }
             if opening.is_none() {
-                opening = self.to_open().map(|metainfo| Box::pin(Rc::clone(&self).open(metainfo)));
+                opening = self.to_open().map(|metainfo| Box::pin(Rc::clone(self).open(metainfo)));
             }
             let deadline = self.next_deadline();
             tokio::select! {
@@ -461,7 +542,7 @@ impl TorrentShell {
                     self.hub.on_memory_freed();
                 }
                 command = commands.recv(), if !alone => match command {
-                    Some(command) => stop.set(self.on_command(command)),
+                    Some(command) => next = self.on_command(command),
                     // Nobody holds a handle any more: the torrent goes on by itself.
                     None => alone = true,
                 },
@@ -475,7 +556,10 @@ impl TorrentShell {
             self.retry_disk_if_due();
         }
         drop(opening);
-        self.shut_down(results).await
+        let next = next.unwrap_or(Next::Stop);
+        self.remember_peers();
+        self.shut_down(results, next).await?;
+        Ok(next)
     }
 
     /// Whether nothing but the metadata was wanted, and it is here.
@@ -510,9 +594,17 @@ impl TorrentShell {
         }
     }
 
-    /// Carries out a command. Whether it was to stop.
-    pub(super) fn on_command(self: &Rc<Self>, command: Command) -> bool {
+    /// If it starts again, it is with the peers that it has.
+    fn remember_peers(&self) {
+        let inner = self.inner.borrow();
+        let peers = inner.core.peers().filter_map(|peer| peer.listen_addr).take(RECONNECTED_MAX);
+        self.changed.borrow_mut().peers.extend(peers);
+    }
+
+    /// Carries out a command. What comes next, if its run is to end.
+    pub(super) fn on_command(self: &Rc<Self>, command: Command) -> Option<Next> {
         let now = self.hub.now();
+        apply(&mut self.changed.borrow_mut(), &command);
         match command {
             Command::Stats(reply) => {
                 let _ = reply.send(self.stats());
@@ -525,13 +617,24 @@ impl TorrentShell {
                 self.download.set(now, download);
                 self.limits_changed();
             }
-            Command::SetFiles(wanted) => {
-                *self.wanted.borrow_mut() = wanted;
-                self.is_held.set(false);
+            Command::AddTrackers(urls) => self.inner.borrow_mut().announcing.add(now, &urls),
+            Command::Reannounce => {
+                self.inner.borrow_mut().announcing.hasten(now);
+                self.announce_on_dht(false);
             }
-            Command::Stop => return true,
+            Command::SetOrder(order) => self.inner.borrow_mut().core.set_order(order),
+            Command::SetFiles(_) => {
+                let was_held = self.is_held.replace(false);
+                return (self.metainfo.borrow().is_some() && !was_held).then_some(Next::Restart);
+            }
+            Command::Read(request) => self.on_read(request),
+            Command::Recheck => return Some(Next::Restart),
+            Command::Pause => return Some(Next::Pause),
+            Command::Resume => {}
+            Command::Stop => return Some(Next::Stop),
+            Command::Delete => return Some(Next::Delete),
         }
-        false
+        None
     }
 }
 
@@ -561,7 +664,7 @@ impl Shell for TorrentShell {
     }
 
     fn emit(&self, event: Event) {
-        let _ = self.events.send(event);
+        self.events.send(event);
     }
 
     fn warned(&self) -> &RefCell<BTreeSet<String>> {

@@ -196,14 +196,15 @@ impl TorrentShell {
         };
         link.stalled = None;
         let is_new_range = link.sent.note(block, range);
-        if self.options.poison || data.owned_bytes() > 0 {
+        let poison = self.options.is_poisoned();
+        if poison || data.owned_bytes() > 0 {
             // What lies in our own memory is copied: a slow reader must not keep a whole range alive.
             let mut bytes = vec![0; block.len as usize];
             if data.copy_to(block.begin, &mut bytes).is_err() {
                 inner.core.handle_upload_failed(now, key, block);
                 return true;
             }
-            if self.options.poison {
+            if poison {
                 bytes.iter_mut().for_each(|byte| *byte = !*byte);
             }
             link.outbox.push_block_bytes(block, &bytes);

@@ -51,6 +51,7 @@
 //! verify a piece while its blocks are being spilled.
 
 pub(crate) mod bulk;
+mod delete;
 mod error;
 mod handles;
 mod home;
@@ -77,6 +78,7 @@ pub mod verify;
 mod work;
 mod write;
 
+pub(crate) use delete::delete;
 pub use error::StorageError;
 pub use handles::{HandleLimits, Handles};
 pub use options::{Mode, OpenOptions, Opened, Trust};

@@ -77,7 +77,7 @@ pub(super) fn open(info: Arc<Info>, options: OpenOptions) -> Result<(Storage, Op
 }
 
 /// Nothing in a torrent's paths may reach outside, whoever read its metainfo.
-fn check_paths(info: &Info) -> Result<(), StorageError> {
+pub(super) fn check_paths(info: &Info) -> Result<(), StorageError> {
     let is_plain =
         |name: &String| !name.is_empty() && name != "." && name != ".." && !name.contains(['/', '\0']);
     let is_safe = |path: &[String]| path.first() == Some(&info.name) && path.iter().all(is_plain);

@@ -59,15 +59,13 @@ pub fn publish(dir: &Path, files: &[(&str, usize)], piece_length: u32) -> Arc<Me
     Arc::new(Metainfo::parse(&create.encode(hashes.as_flattened()).unwrap()).unwrap())
 }
 
-pub fn session_on(ip: &str, change: impl FnOnce(&mut SessionOptions)) -> Session {
-    let mut options =
-        SessionOptions { listen: vec![SocketAddr::new(ip.parse().unwrap(), 0)], ..SessionOptions::default() };
-    change(&mut options);
-    Session::start(options).unwrap()
+pub fn session_on(ip: &str, change: impl FnOnce(SessionOptions) -> SessionOptions) -> Session {
+    let options = SessionOptions::new().listen([SocketAddr::new(ip.parse().unwrap(), 0)]).dht(None);
+    Session::start(change(options)).unwrap()
 }
 
 pub fn session(ip: &str) -> Session {
-    session_on(ip, |_| {})
+    session_on(ip, |options| options)
 }
 
 pub fn same_tree(a: &Path, b: &Path) {
@@ -103,8 +101,8 @@ pub async fn seed(session: &Session, metainfo: &Arc<Metainfo>, dir: &Path) -> To
 }
 
 pub fn get(metainfo: &Arc<Metainfo>, dir: &Path, from: &[&Session]) -> AddTorrent {
-    let peers = from.iter().flat_map(|s| s.listen_addrs().to_vec()).collect();
-    AddTorrent { peers, ..AddTorrent::download(Arc::clone(metainfo), dir) }
+    let peers = from.iter().flat_map(|s| s.listen_addrs().to_vec());
+    AddTorrent::download(Arc::clone(metainfo), dir).peers(peers)
 }
 
 pub const FILES: &[(&str, usize)] =
@@ -134,7 +132,7 @@ impl Swarm {
 
     /// A download that knows no peers, only these trackers.
     pub fn download(&self, trackers: &[String]) -> AddTorrent {
-        AddTorrent { trackers: trackers.to_vec(), ..get(&self.metainfo, self.target.path(), &[]) }
+        get(&self.metainfo, self.target.path(), &[]).trackers(trackers)
     }
 
     /// Whether all of it is here as it is there.

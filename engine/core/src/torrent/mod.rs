@@ -129,6 +129,19 @@ pub struct Totals {
     pub pieces_failed: u64,
 }
 
+impl Totals {
+    /// The sums of both.
+    pub fn plus(self, other: Totals) -> Totals {
+        Totals {
+            bytes_down: self.bytes_down + other.bytes_down,
+            bytes_up: self.bytes_up + other.bytes_up,
+            bytes_wasted: self.bytes_wasted + other.bytes_wasted,
+            bytes_corrupt: self.bytes_corrupt + other.bytes_corrupt,
+            pieces_failed: self.pieces_failed + other.pieces_failed,
+        }
+    }
+}
+
 /// One torrent's swarm.
 #[derive(Debug)]
 pub struct Torrent {
@@ -330,7 +343,16 @@ impl Torrent {
 
     /// Changes a piece's priority.
     pub fn set_priority(&mut self, now: Time, piece: PieceIndex, priority: Priority) {
-        self.picker.set_priority(piece, priority);
+        self.set_priorities(now, [(piece, priority)]);
+    }
+
+    /// The same for several pieces, at the cost of one.
+    pub fn set_priorities(
+        &mut self,
+        now: Time,
+        priorities: impl IntoIterator<Item = (PieceIndex, Priority)>,
+    ) {
+        priorities.into_iter().for_each(|(piece, priority)| self.picker.set_priority(piece, priority));
         self.recount_useful(now);
         self.refill_all = true;
         self.note_completion(now);

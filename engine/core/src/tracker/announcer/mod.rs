@@ -279,6 +279,19 @@ impl Announcer {
         self.advance(now);
     }
 
+    /// The user names more trackers, each a tier of its own. Those that are known already come to count as the user's.
+    pub fn handle_more_trackers(&mut self, now: Time, urls: &[String]) {
+        for url in urls {
+            let at = self.trackers.len();
+            let tier = self.trackers.last().map_or(0, |tracker| tracker.tier + 1);
+            if add_tracker(&mut self.trackers, url, UrlOrigin::Typed, tier) && self.trackers.len() > at {
+                let is_supported = self.trackers[at].target.is_ok();
+                self.walks.iter_mut().for_each(|walk| walk.on_tracker_added(now, is_supported));
+            }
+        }
+        self.want_more_peers(now);
+    }
+
     /// Our addresses changed: tell the trackers now, also those that were out of reach.
     pub fn handle_address_change(&mut self, now: Time) {
         for walk in &mut self.walks {
@@ -421,31 +434,40 @@ impl Announcer {
 
 /// The trackers that are `named`, each once, and how many are beyond the bound.
 fn trackers(named: Named<'_>) -> (Vec<Tracker>, usize) {
-    let (mut trackers, mut places): (Vec<Tracker>, BTreeMap<&str, usize>) = Default::default();
-    let (mut hosts, mut ports) = (BTreeMap::new(), BTreeMap::new());
-    let mut left_out = 0;
+    let (mut trackers, mut left_out) = (Vec::new(), 0);
     let by_metainfo = named.by_metainfo.iter().map(|tier| (tier.as_slice(), UrlOrigin::Metainfo));
     let by_user = named.by_user.iter().map(|url| (std::slice::from_ref(url), UrlOrigin::Typed));
     for (tier, (urls, origin)) in by_metainfo.chain(by_user).enumerate() {
         for url in urls {
-            let room = if origin == UrlOrigin::Typed { 2 * TRACKERS_MAX } else { TRACKERS_MAX };
-            if let Some(&known) = places.get(url.as_str()) {
-                let known = &mut trackers[known];
-                known.origin = known.origin.max(origin);
-            } else if trackers.len() < room {
-                let (target, next) = (target(url), trackers.len());
-                let host = target.as_ref().ok().and_then(Url::host_str).unwrap_or_default().to_owned();
-                let port = target.as_ref().ok().and_then(Url::port_or_known_default);
-                let host = *hosts.entry(host).or_insert(next);
-                let port = *ports.entry((host, port)).or_insert(next);
-                places.insert(url, next);
-                trackers.push(Tracker { url: url.clone(), origin, tier, host, port, target });
-            } else {
-                left_out += 1;
-            }
+            left_out += usize::from(!add_tracker(&mut trackers, url, origin, tier));
         }
     }
     (trackers, left_out)
+}
+
+/// Adds a tracker, unless it is known already. Whether there was room.
+fn add_tracker(trackers: &mut Vec<Tracker>, url: &str, origin: UrlOrigin, tier: usize) -> bool {
+    if let Some(known) = trackers.iter_mut().find(|tracker| tracker.url == url) {
+        known.origin = known.origin.max(origin);
+        return true;
+    }
+    let room = if origin == UrlOrigin::Typed { 2 * TRACKERS_MAX } else { TRACKERS_MAX };
+    if trackers.len() >= room {
+        return false;
+    }
+    let target = target(url);
+    let next = trackers.len();
+    let at_host = |other: &Tracker| host_and_port(&other.target).0 == host_and_port(&target).0;
+    let at_port = |other: &Tracker| host_and_port(&other.target) == host_and_port(&target);
+    let host = trackers.iter().position(at_host).unwrap_or(next);
+    let port = trackers.iter().position(at_port).unwrap_or(next);
+    trackers.push(Tracker { url: url.to_owned(), origin, tier, host, port, target });
+    true
+}
+
+fn host_and_port<'a>(target: &'a Result<Url, &str>) -> (Option<&'a str>, Option<u16>) {
+    let url = target.as_ref().ok();
+    (url.and_then(Url::host_str), url.and_then(Url::port_or_known_default))
 }
 
 fn target(url: &str) -> Result<Url, &'static str> {

@@ -106,6 +106,16 @@ impl Walk {
         self.parallel_max = 1;
     }
 
+    /// There is one more tracker, in a tier of its own.
+    pub fn on_tracker_added(&mut self, now: Time, is_supported: bool) {
+        self.order.push(self.endpoints.len());
+        self.endpoints.push(Endpoint { supported: is_supported, ..Endpoint::default() });
+        self.hosts.push(Time::ZERO);
+        if self.current.is_none() {
+            self.look(now);
+        }
+    }
+
     pub fn family(&self) -> Family {
         self.family
     }

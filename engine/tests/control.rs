@@ -1,0 +1,256 @@
+//! Torrents that are paused, rechecked, removed, changed and read while they run, over loopback.
+
+mod common;
+
+use common::{FILES, content, get, publish, same_tree, seed, session};
+use std::io::SeekFrom;
+use std::path::Path;
+use swarm_core::id::FileIndex;
+use swarm_core::metainfo::Metainfo;
+use swarm_engine::{
+    AddTorrent, Data, Error, Event, EventReceiver, Files, OptionError, SessionOptions, Source, State,
+};
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncSeekExt};
+
+for_both_families![
+    a_paused_torrent_leaves_the_swarm_and_goes_on_when_resumed,
+    a_torrent_may_be_added_paused,
+    recheck_checks_all_data_again,
+    files_are_chosen_while_it_runs,
+    a_reader_waits_for_what_is_missing,
+    a_reader_of_a_file_that_is_not_wanted_has_it_downloaded,
+    removing_deletes_only_the_torrents_files,
+    torrents_are_found_by_id_and_hash,
+    a_session_tells_of_all_its_torrents,
+    a_tracker_is_added_while_it_runs,
+];
+
+async fn until(events: &mut EventReceiver, is_it: impl Fn(&Event) -> bool) {
+    while let Some(event) = events.next().await {
+        if is_it(&event) {
+            return;
+        }
+    }
+    panic!("the torrent ended before that");
+}
+
+fn file(nth: u32) -> FileIndex {
+    FileIndex(nth)
+}
+
+fn path_of(metainfo: &Metainfo, dir: &Path, nth: usize) -> std::path::PathBuf {
+    dir.join(metainfo.info.files[nth].path.iter().collect::<std::path::PathBuf>())
+}
+
+async fn a_paused_torrent_leaves_the_swarm_and_goes_on_when_resumed(ip: &str) {
+    let (source, target) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let metainfo = publish(source.path(), FILES, 16_384);
+    let (seeder, getter) = (session(ip), session(ip));
+    let seed = seed(&seeder, &metainfo, source.path()).await;
+    let slow = get(&metainfo, target.path(), &[&seeder]).download_limit(2_000_000);
+    let torrent = getter.add(slow).await.unwrap();
+    let mut events = torrent.events();
+    until(&mut events, |event| matches!(event, Event::PieceVerified(_))).await;
+    let mut at_seed = seed.events();
+    torrent.pause();
+    until(&mut events, |event| matches!(event, Event::Paused)).await;
+    until(&mut at_seed, |event| matches!(event, Event::PeerLeft { .. })).await;
+    let stats = torrent.stats().await.unwrap();
+    assert_eq!((stats.state, stats.peers, stats.rate_down), (State::Paused, 0, 0));
+    assert!(stats.bytes_verified > 0 && stats.bytes_verified < stats.bytes_total);
+    torrent.set_limits(None, None);
+    torrent.resume();
+    torrent.completed().await.unwrap();
+    let after = torrent.stats().await.unwrap();
+    assert!(after.totals.bytes_down >= metainfo.info.payload_len());
+    same_tree(&source.path().join("data"), &target.path().join("data"));
+}
+
+async fn a_torrent_may_be_added_paused(ip: &str) {
+    let (source, target) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let metainfo = publish(source.path(), FILES, 16_384);
+    let (seeder, getter) = (session(ip), session(ip));
+    seed(&seeder, &metainfo, source.path()).await;
+    let torrent = getter.add(get(&metainfo, target.path(), &[]).paused(true)).await.unwrap();
+    until(&mut torrent.events(), |event| matches!(event, Event::Paused)).await;
+    assert!(!target.path().join(".data.swarm").exists());
+    // What it is told meanwhile counts.
+    torrent.add_peers(seeder.listen_addrs().iter().copied());
+    torrent.set_files(Files::only([file(0)])).unwrap();
+    torrent.resume();
+    torrent.completed().await.unwrap();
+    assert!(path_of(&metainfo, target.path(), 0).exists());
+    assert!(!path_of(&metainfo, target.path(), 1).exists());
+}
+
+async fn recheck_checks_all_data_again(ip: &str) {
+    let (source, target) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let metainfo = publish(source.path(), FILES, 16_384);
+    let (seeder, getter) = (session(ip), session(ip));
+    seed(&seeder, &metainfo, source.path()).await;
+    let torrent = getter.add(get(&metainfo, target.path(), &[&seeder])).await.unwrap();
+    torrent.completed().await.unwrap();
+    let mut events = torrent.events();
+    torrent.recheck();
+    let all = metainfo.info.geometry.pieces();
+    until(&mut events, |event| matches!(event, Event::Checking { done, of } if done == of && *of == all))
+        .await;
+    until(&mut events, |event| matches!(event, Event::Completed)).await;
+    // Nothing was wrong, and nothing came again.
+    assert_eq!(torrent.stats().await.unwrap().totals.bytes_down, metainfo.info.payload_len());
+}
+
+async fn files_are_chosen_while_it_runs(ip: &str) {
+    let (source, target) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let metainfo = publish(source.path(), FILES, 16_384);
+    let (seeder, getter) = (session(ip), session(ip));
+    seed(&seeder, &metainfo, source.path()).await;
+    let one = get(&metainfo, target.path(), &[&seeder]).files(Files::only([file(0)]));
+    let torrent = getter.add(one).await.unwrap();
+    let mut events = torrent.events();
+    until(&mut events, |event| matches!(event, Event::Completed)).await;
+    let wrong = torrent.set_files(Files::only([file(5)]));
+    assert!(matches!(wrong, Err(Error::Option(OptionError::NoSuchFile { index: 5, files: 5 }))), "{wrong:?}");
+    torrent.set_files(Files::all()).unwrap();
+    until(&mut events, |event| matches!(event, Event::Completed)).await;
+    same_tree(&source.path().join("data"), &target.path().join("data"));
+}
+
+async fn a_reader_waits_for_what_is_missing(ip: &str) {
+    let (source, target) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let metainfo = publish(source.path(), &[("a", 1_000), ("long", 6_000_000)], 65_536);
+    let (seeder, getter) = (session(ip), session(ip));
+    seed(&seeder, &metainfo, source.path()).await;
+    let torrent = getter.add(get(&metainfo, target.path(), &[])).await.unwrap();
+    let expected = content(6_000_000, 1);
+    let mut reader = torrent.read(file(1)).unwrap();
+    assert_eq!(reader.len(), 6_000_000);
+    reader.seek(SeekFrom::Start(5_000_000)).await.unwrap();
+    let mut end = Vec::new();
+    // Nothing is here, and there is nobody to ask.
+    let nothing = tokio::select! {
+        biased;
+        _ = reader.read_u8() => false,
+        _ = torrent.stats() => true,
+    };
+    assert!(nothing);
+    torrent.add_peers(seeder.listen_addrs().iter().copied());
+    reader.read_to_end(&mut end).await.unwrap();
+    assert!(end == expected[5_000_000..]);
+    reader.rewind().await.unwrap();
+    let mut all = Vec::new();
+    reader.read_to_end(&mut all).await.unwrap();
+    assert!(all == expected);
+    getter.stop().await;
+    reader.rewind().await.unwrap();
+    assert!(reader.read_u8().await.is_err(), "the torrent has ended");
+}
+
+async fn a_reader_of_a_file_that_is_not_wanted_has_it_downloaded(ip: &str) {
+    let (source, target) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let metainfo = publish(source.path(), &[("a", 1_000_000), ("b", 300_000)], 65_536);
+    let (seeder, getter) = (session(ip), session(ip));
+    seed(&seeder, &metainfo, source.path()).await;
+    let one = get(&metainfo, target.path(), &[&seeder]).files(Files::only([file(0)]));
+    let torrent = getter.add(one).await.unwrap();
+    let mut other = Vec::new();
+    torrent.read(file(1)).unwrap().read_to_end(&mut other).await.unwrap();
+    assert!(other == content(300_000, 1));
+}
+
+async fn removing_deletes_only_the_torrents_files(ip: &str) {
+    let (source, target) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let metainfo = publish(source.path(), FILES, 16_384);
+    let (seeder, getter) = (session(ip), session(ip));
+    seed(&seeder, &metainfo, source.path()).await;
+    let torrent = getter.add(get(&metainfo, target.path(), &[&seeder])).await.unwrap();
+    torrent.completed().await.unwrap();
+    std::fs::write(target.path().join("data/notes"), "mine").unwrap();
+    getter.remove(torrent.id(), Data::Delete).await.unwrap();
+    let left = |dir: &Path| -> Vec<_> {
+        std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name()).collect()
+    };
+    assert_eq!(left(target.path()), ["data"]);
+    assert_eq!(left(&target.path().join("data")), ["notes"]);
+    assert!(getter.get(torrent.id()).is_none());
+
+    // The same of one that is not complete.
+    let slow = get(&metainfo, target.path(), &[&seeder]).download_limit(500_000);
+    let torrent = getter.add(slow).await.unwrap();
+    until(&mut torrent.events(), |event| matches!(event, Event::PieceVerified(_))).await;
+    getter.remove(torrent.id(), Data::Delete).await.unwrap();
+    assert_eq!(left(target.path()), ["data"]);
+    assert_eq!(left(&target.path().join("data")), ["notes"]);
+}
+
+async fn torrents_are_found_by_id_and_hash(ip: &str) {
+    let (source, target) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let metainfo = publish(source.path(), FILES, 16_384);
+    let getter = session(ip);
+    assert!(getter.torrents().is_empty());
+    let one = getter.add(get(&metainfo, target.path(), &[])).await.unwrap();
+    let link: Source = "magnet:?xt=urn:btih:6a9759bffd5c0af65319979fb7832189f4f3c35d".parse().unwrap();
+    let hash = link.info_hash().unwrap();
+    let other = getter.add(AddTorrent::download(link, target.path())).await.unwrap();
+    let ids: Vec<_> = getter.torrents().iter().map(|torrent| torrent.id()).collect();
+    assert_eq!(ids, [one.id(), other.id()]);
+    assert_eq!(getter.find(metainfo.info.info_hash).unwrap().id(), one.id());
+    assert_eq!(getter.find(hash).unwrap().id(), other.id());
+    getter.remove(one.id(), Data::Keep).await.unwrap();
+    assert!(getter.find(metainfo.info.info_hash).is_none());
+    let again = getter.add(get(&metainfo, target.path(), &[])).await.unwrap();
+    assert!(again.id() > other.id(), "an id is never used again");
+}
+
+async fn a_session_tells_of_all_its_torrents(ip: &str) {
+    let (source, target) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let metainfo = publish(source.path(), FILES, 16_384);
+    let (seeder, getter) = (session(ip), session(ip));
+    let mut events = getter.events();
+    seed(&seeder, &metainfo, source.path()).await;
+    let torrent = getter.add(get(&metainfo, target.path(), &[&seeder])).await.unwrap();
+    loop {
+        let (id, event) = events.next().await.unwrap();
+        assert_eq!(id, Some(torrent.id()));
+        if matches!(event, Event::Completed) {
+            break;
+        }
+    }
+    getter.stop().await;
+    while let Some((id, event)) = events.next().await {
+        assert_eq!(id, Some(torrent.id()), "{event:?}");
+    }
+}
+
+async fn a_tracker_is_added_while_it_runs(ip: &str) {
+    use common::tracker::{Say, Scripted, peers};
+    let (source, target) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let metainfo = publish(source.path(), FILES, 16_384);
+    let (seeder, getter) = (session(ip), session(ip));
+    seed(&seeder, &metainfo, source.path()).await;
+    let torrent = getter.add(get(&metainfo, target.path(), &[])).await.unwrap();
+    until(&mut torrent.events(), |event| matches!(event, Event::Started { .. })).await;
+    let tracker = Scripted::always(ip, Say::ok(peers(seeder.listen_addrs()))).await;
+    torrent.add_trackers([tracker.url("/announce")]);
+    torrent.completed().await.unwrap();
+    let known: Vec<_> =
+        torrent.stats().await.unwrap().trackers.into_iter().map(|tracker| tracker.url).collect();
+    assert!(known.contains(&tracker.url("/announce")), "{known:?}");
+}
+
+#[tokio::test]
+async fn options_that_make_no_sense_are_refused() {
+    let target = TempDir::new().unwrap();
+    let metainfo = publish(target.path(), FILES, 16_384);
+    let getter = session("127.0.0.1");
+    for files in [Files::only([file(5)]), Files::priorities([])] {
+        let refused = getter.add(get(&metainfo, target.path(), &[]).files(files)).await;
+        assert!(matches!(refused, Err(Error::Option(_))), "{refused:?}");
+    }
+    let refused = getter.add(get(&metainfo, target.path(), &[]).peers_max(0)).await;
+    assert!(matches!(refused, Err(Error::Option(OptionError::Zero { option: "peers_max" }))));
+    assert!(getter.torrents().is_empty());
+    let refused = swarm_engine::Session::start(SessionOptions::new().buffer_bytes(0));
+    assert!(matches!(refused, Err(Error::Option(OptionError::Zero { .. }))));
+}
