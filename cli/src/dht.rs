@@ -23,8 +23,8 @@ use swarm_core::dht::{
     torrent_pointer,
 };
 use swarm_core::id::InfoHash;
+use swarm_engine::LISTEN_PORT_FIRST;
 use swarm_engine::dht::{Dht, PUBLIC_NODES, Saved};
-use swarm_engine::session::LISTEN_PORT_FIRST;
 use tokio::sync::Notify;
 
 /// How often `--save` writes, while the node runs.

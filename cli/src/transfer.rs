@@ -383,7 +383,7 @@ impl<'a> Watch<'a> {
             }
             Event::PeerBanned { addr, reason } => {
                 if self.plan.mode != Mode::Metadata {
-                    self.cx.record(&Record::PeerBanned { address: addr, reason: &reason });
+                    self.cx.record(&Record::PeerBanned { address: addr, reason: &reason.to_string() });
                 }
                 self.cx.console.note(&format!("{addr}: banned: {reason}"));
             }
@@ -396,7 +396,7 @@ impl<'a> Watch<'a> {
             // For people, both are in the log.
             Event::FileChanged { path } => self.cx.record(&Record::FileChanged { path: &path }),
             Event::DataBad { path, pieces } => self.cx.record(&Record::DataBad { path: &path, pieces }),
-            Event::DiskStalled { reason, is_full } => self.on_disk_stalled(&reason, is_full),
+            Event::DiskStalled { error } => self.on_disk_stalled(&error.to_string(), error.is_no_space()),
             Event::DiskResumed => {
                 self.give_up_at = None;
                 self.cx.record(&Record::DiskResumed);

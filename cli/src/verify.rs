@@ -68,7 +68,7 @@ pub async fn run(args: VerifyArgs, cx: &mut Context) -> Result<Exit> {
         cx.console.set_json();
     }
     let mut interrupt = Interrupt::install()?;
-    let info = Arc::new(source::load(&args.source, &SessionOptions::default()).await?.info);
+    let info = source::load(&args.source, &SessionOptions::default()).await?.info;
     let path = args.dir.join(&info.name);
     let bar = WorkBar::new(&cx.console, "checking", info.payload_len());
     let (shown, layout) = (bar.clone(), Arc::clone(&info));

@@ -1,15 +1,12 @@
-//! Downloads a torrent: `cargo run -p swarm-engine --example download -- FILE.meta DIR`
+//! Downloads a torrent and tells what happens: `cargo run --example download -- FILE.meta DIR`
 
-use swarm_engine::core::metainfo::Metainfo;
-use swarm_engine::{AddTorrent, Event, Session, SessionOptions};
+use swarm_engine::{AddTorrent, Event, Metainfo, Session, SessionOptions};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let (Some(file), Some(dir)) = (std::env::args().nth(1), std::env::args().nth(2)) else {
-        return Err("usage: download FILE.meta DIR".into());
-    };
+    let [file, dir] = std::array::from_fn(|nth| std::env::args().nth(nth + 1).expect("FILE.meta DIR"));
     let metainfo = Metainfo::parse(&std::fs::read(file)?)?;
-    let session = Session::start(SessionOptions::default())?;
+    let session = Session::start(SessionOptions::new())?;
     let torrent = session.add(AddTorrent::download(metainfo, dir)).await?;
     let mut events = torrent.events();
     while let Some(event) = events.next().await {

@@ -173,7 +173,7 @@ impl Source {
             info_hash: InfoHash([0; 20]),
             name: String::new(),
             geometry: Geometry::new(offset, u64::from(piece_length))?,
-            piece_hashes: Vec::new(),
+            piece_hashes: Vec::new().into(),
             padding: padding_of(&files),
             files,
             single_file: matches!(self.content, Content::File { .. }),
@@ -642,7 +642,7 @@ mod tests {
         for threads in [1, 4] {
             let last = AtomicU64::new(0);
             let hashes = hash(&source, 32_768, threads, &|done| note(&last, done));
-            assert!(hashes.unwrap() == torrent.info.piece_hashes);
+            assert!(hashes.unwrap()[..] == torrent.info.piece_hashes[..]);
             assert_eq!(last.into_inner(), torrent.data.len() as u64);
         }
     }

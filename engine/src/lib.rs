@@ -7,11 +7,10 @@
 //!
 //! ```no_run
 //! # async fn download() -> Result<(), Box<dyn std::error::Error>> {
-//! use swarm_engine::core::metainfo::Metainfo;
-//! use swarm_engine::{AddTorrent, Session, SessionOptions};
+//! use swarm_engine::{AddTorrent, Metainfo, Session, SessionOptions};
 //!
 //! let metainfo = Metainfo::parse(&std::fs::read("release.meta")?)?;
-//! let session = Session::start(SessionOptions::default())?;
+//! let session = Session::start(SessionOptions::new())?;
 //! let torrent = session.add(AddTorrent::download(metainfo, "downloads")).await?;
 //! torrent.completed().await?;
 //! session.stop().await;
@@ -19,24 +18,36 @@
 //! # }
 //! ```
 //!
-//! `examples/` has a download that tells its events, and a seed.
+//! Where to go from here: [`Session`] adds, lists and removes torrents; [`AddTorrent`] says what to do with one;
+//! [`TorrentHandle`] controls it, asks it for its [`TorrentStats`], waits for it, and [reads](TorrentHandle::read) its files
+//! while they come; [`Event`] tells what happens. [`create`] makes metainfo, [`verify`] checks files without a session, [`dht`] is a
+//! node of the DHT by itself. `examples/` has a program of at most 30 lines for each common task, and `docs/api.md` of the project
+//! a page about all of it.
 
 mod buffer;
 pub mod create;
 pub mod dht;
-pub mod error;
+mod error;
 pub mod hash;
 mod http;
 mod net;
-pub mod session;
+mod session;
 mod storage;
 
 pub use error::{Error, ErrorKind};
 pub use http::fetch;
 pub use session::{
-    AddTorrent, Data, DhtOptions, Event, EventReceiver, FileReader, Files, InfoHashes, Mode, OptionError,
-    PeerStats, Session, SessionEvents, SessionOptions, Source, State, TorrentHandle, TorrentId, TorrentStats,
-    TrackerStats, Waiting,
+    AddTorrent, Data, DhtOptions, Event, EventReceiver, FileReader, Files, InfoHashes, LISTEN_PORT_FIRST,
+    Mode, OptionError, PeerStats, Session, SessionEvents, SessionOptions, Source, State, TorrentHandle,
+    TorrentId, TorrentStats, TrackerStats, TrackerStatus, Waiting,
 };
-pub use storage::{SpaceBudget, StorageError, verify};
-pub use swarm_core as core;
+#[cfg(feature = "__hooks")]
+#[doc(hidden)]
+pub use storage::SpaceBudget;
+pub use storage::{StorageError, verify};
+pub use swarm_core::dht::PointerLink;
+pub use swarm_core::id::{FileIndex, InfoHash, PeerId, PieceIndex};
+pub use swarm_core::metainfo::{Magnet, MagnetError, Metainfo, MetainfoError};
+pub use swarm_core::picker::{Order, Priority};
+pub use swarm_core::torrent::{CloseReason, Totals};
+pub use swarm_core::tracker::Family;

@@ -95,7 +95,7 @@ async fn a_peer_shows_the_way_into_the_dht(ip: &str) {
 async fn private_torrents_stay_out_of_the_dht(ip: &str) {
     let (sources, target) = ([0; 2].map(|_| TempDir::new().unwrap()), TempDir::new().unwrap());
     let mut private = Metainfo::clone(&publish(sources[0].path(), &FILES[..1], 32_768));
-    private.info.private = true;
+    Arc::make_mut(&mut private.info).private = true;
     let private = Arc::new(private);
     let public = publish(sources[1].path(), FILES, 65_536);
     let ((), node) = beside_a_node(ip, async |node| {

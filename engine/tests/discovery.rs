@@ -21,7 +21,7 @@ const LONG: Duration = Duration::from_secs(60);
 async fn is_told(ip: &str, is_private: bool, pex: bool, time: Duration) -> bool {
     let (source, targets) = (TempDir::new().unwrap(), [0; 2].map(|_| TempDir::new().unwrap()));
     let mut metainfo = Metainfo::clone(&publish(source.path(), FILES, 65_536));
-    metainfo.info.private = is_private;
+    Arc::make_mut(&mut metainfo.info).private = is_private;
     let metainfo = Arc::new(metainfo);
     let [seeder, between, getter] = [0; 3].map(|_| session_on(ip, |options| options.pex(pex)));
     let _seed = seed(&seeder, &metainfo, source.path()).await;
@@ -67,7 +67,7 @@ async fn private_torrents_are_not_announced_locally() {
     let (source, target) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     let public = publish(source.path(), &[("found locally too", 333_334)], 65_536);
     let mut private = Metainfo::clone(&public);
-    private.info.private = true;
+    Arc::make_mut(&mut private.info).private = true;
     let (seeder, getter) = (local("127.0.0.1"), local("127.0.0.1"));
     seed(&seeder, &Arc::new(private), source.path()).await;
     let torrent = getter.add(AddTorrent::download(public, target.path())).await.unwrap();

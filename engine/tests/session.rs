@@ -218,9 +218,9 @@ async fn a_failing_disk_pauses_its_torrent_and_no_other(ip: &str) {
     let mut events = torrent.events();
     let reason = loop {
         match events.next().await.unwrap() {
-            Event::DiskStalled { reason, is_full } => {
-                assert!(!is_full);
-                break reason;
+            Event::DiskStalled { error } => {
+                assert!(!error.is_no_space());
+                break error.to_string();
             }
             Event::Completed | Event::Failed(_) => panic!("the disk failed"),
             _ => {}
@@ -254,8 +254,8 @@ async fn a_folder_that_has_gone_is_said_while_it_runs(ip: &str) {
     std::fs::rename(&folder, &away).unwrap();
     loop {
         match events.next().await.unwrap() {
-            Event::DiskStalled { reason, is_full } => {
-                assert!(!is_full && reason.contains("moved or removed"), "{reason}");
+            Event::DiskStalled { error } => {
+                assert!(!error.is_no_space() && error.to_string().contains("moved or removed"), "{error}");
                 break;
             }
             Event::Completed | Event::Failed(_) => panic!("the folder has gone"),

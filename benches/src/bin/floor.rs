@@ -65,6 +65,7 @@ fn receive(mut stream: TcpStream, info: &Info, mut file: &File) -> anyhow::Resul
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::Arc;
     use swarm_core::metainfo::{Content, Create};
 
     const PIECE_LEN: usize = 16 << 10;
@@ -74,7 +75,7 @@ mod tests {
         (0..2 * PIECE_LEN + 100).map(|i| (i % 251) as u8).collect()
     }
 
-    fn info_of(bytes: &[u8]) -> Info {
+    fn info_of(bytes: &[u8]) -> Arc<Info> {
         let hashes: Vec<u8> = bytes.chunks(PIECE_LEN).flat_map(|piece| sha1([piece])).collect();
         let content = Content::File { length: bytes.len() as u64, attr: Default::default() };
         let meta = Create::new("payload".to_owned(), content, PIECE_LEN as u32).encode(&hashes).unwrap();

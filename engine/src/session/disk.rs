@@ -93,8 +93,7 @@ pub(super) struct Disk {
 /// The disk takes no data.
 #[derive(Debug)]
 struct Stall {
-    reason: String,
-    is_full: bool,
+    error: Arc<StorageError>,
     /// When to ask it again; `None` while it is being asked.
     retry_at: Option<Time>,
     /// It may be better: what waits is tried, and shows.
@@ -118,8 +117,8 @@ impl Disk {
     }
 
     /// Why nothing can be stored, if so.
-    pub(super) fn stall_reason(&self) -> Option<&str> {
-        self.stalled.as_ref().map(|stall| stall.reason.as_str())
+    pub(super) fn stalled_by(&self) -> Option<&Arc<StorageError>> {
+        self.stalled.as_ref().map(|stall| &stall.error)
     }
 }
 
@@ -140,7 +139,7 @@ impl TorrentShell {
         self.jobs.set(self.jobs.get() + 1);
         self.hub.workers.submit(lane, move || {
             let result = catch_unwind(AssertUnwindSafe(|| job(&storage)));
-            let _ = tx.send(result.unwrap_or(DiskResult::Panicked));
+            let _ = tx.send(Box::new(result.unwrap_or(DiskResult::Panicked)));
         });
     }
 
@@ -262,20 +261,21 @@ impl TorrentShell {
         if !error.may_pass() {
             return self.fail(storage_error(error));
         }
-        let (reason, is_full) = (error.to_string(), error.is_no_space());
+        let is_full = error.is_no_space();
+        let error = Arc::new(error);
         let disk = &mut inner.disk;
-        if disk.stalled.as_ref().is_none_or(|stall| stall.is_full != is_full) {
-            tracing::debug!(%reason, "the disk takes no data");
-            self.emit(Event::DiskStalled { reason: reason.clone(), is_full });
+        if disk.stalled.as_ref().is_none_or(|stall| stall.error.is_no_space() != is_full) {
+            tracing::debug!(%error, "the disk takes no data");
+            self.emit(Event::DiskStalled { error: Arc::clone(&error) });
         }
         // Pieces that were under way at the same time fail for the same reason: that is one failure.
-        let pending = disk.stalled.take().filter(|stall| stall.is_full == is_full);
+        let pending = disk.stalled.take().filter(|stall| stall.error.is_no_space() == is_full);
         let retry_at = pending.and_then(|stall| stall.retry_at).unwrap_or_else(|| {
             let wait = if is_full { SPACE_RETRY } else { fault_retry(disk.failures) };
             disk.failures += 1;
             now + wait
         });
-        disk.stalled = Some(Stall { reason, is_full, retry_at: Some(retry_at), is_trying: false });
+        disk.stalled = Some(Stall { error, retry_at: Some(retry_at), is_trying: false });
     }
 
     /// The disk may be better: what waits for it is tried again.
@@ -414,7 +414,7 @@ impl TorrentShell {
     /// Ends everything in good order: connections, trackers (for a few seconds at most), state.
     pub(super) async fn shut_down(
         self: &Rc<Self>,
-        mut results: mpsc::UnboundedReceiver<DiskResult>,
+        mut results: mpsc::UnboundedReceiver<Box<DiskResult>>,
         next: Next,
     ) -> Result<(), Error> {
         self.with(|inner| {
@@ -426,7 +426,7 @@ impl TorrentShell {
         // What is being written is still taken note of: it need not be downloaded again.
         while self.jobs.get() > 0 {
             let Some(result) = results.recv().await else { break };
-            self.on_disk_result(result);
+            self.on_disk_result(*result);
             self.hub.on_memory_freed();
         }
         self.keep_partial_pieces(&mut results).await;
@@ -452,7 +452,7 @@ impl TorrentShell {
     }
 
     /// Moves the blocks of unfinished pieces to the side file, for the next run to go on from. What does not fit is lost.
-    async fn keep_partial_pieces(&self, results: &mut mpsc::UnboundedReceiver<DiskResult>) {
+    async fn keep_partial_pieces(&self, results: &mut mpsc::UnboundedReceiver<Box<DiskResult>>) {
         let pieces: Vec<PieceIndex> = self.inner.borrow().buffers.keys().copied().collect();
         for piece in pieces {
             let spill = match self.inner.borrow_mut().buffers.get_mut(&piece) {
@@ -465,7 +465,7 @@ impl TorrentShell {
             });
             let result = results.recv().await;
             self.jobs.set(self.jobs.get() - 1);
-            if let Some(DiskResult::Spilled { result: Err(error), .. }) = result {
+            if let Some(DiskResult::Spilled { result: Err(error), .. }) = result.map(|result| *result) {
                 tracing::warn!(%error, "blocks of unfinished pieces are lost");
                 return;
             }

@@ -56,7 +56,7 @@ impl TorrentShell {
 
     /// Looks at the next ones, unless the disk fails just now.
     pub(super) fn check_doubted(&self, inner: &mut Inner) {
-        if inner.disk.stall_reason().is_some() {
+        if inner.disk.stalled_by().is_some() {
             return;
         }
         let doubted = &mut inner.disk.doubted;

@@ -1,10 +1,12 @@
 //! What a torrent tells those who watch it.
 
 use crate::Error;
+use crate::storage::StorageError;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 use swarm_core::id::{PeerId, PieceIndex};
-use swarm_core::torrent::Totals;
+use swarm_core::torrent::{CloseReason, Totals};
 use swarm_core::tracker::Family;
 
 /// Something that happened to a torrent. Events come in order; a receiver that is too slow loses the
@@ -37,7 +39,7 @@ pub enum Event {
         /// Its address.
         addr: SocketAddr,
         /// Why.
-        reason: String,
+        reason: CloseReason,
     },
     /// A connection has ended, with these sums of payload.
     PeerLeft {
@@ -80,10 +82,9 @@ pub enum Event {
     },
     /// The disk takes no more data; the torrent goes on when it does.
     DiskStalled {
-        /// What the disk said.
-        reason: String,
-        /// Whether it is full. Else it fails: an I/O error, lost permission, a folder that has gone.
-        is_full: bool,
+        /// What the disk said. It is full if this [is for want of space](StorageError::is_no_space); else it fails: an I/O error,
+        /// lost permission, a folder that has gone.
+        error: Arc<StorageError>,
     },
     /// The disk takes data again.
     DiskResumed,
@@ -116,7 +117,7 @@ pub enum State {
 }
 
 /// Why nothing moves, if nothing moves.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Waiting {
     /// No peer is known or reached.
@@ -169,7 +170,7 @@ pub enum Waiting {
     },
     /// The disk takes no more data.
     #[error("{0}")]
-    Disk(String),
+    Disk(Arc<StorageError>),
 }
 
 fn also(local: bool, web_seeds: bool) -> String {
@@ -250,6 +251,30 @@ pub struct PeerStats {
     pub snubbed: bool,
 }
 
+/// How a tracker stands.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TrackerStatus {
+    /// It was not needed so far.
+    #[error("not needed so far")]
+    NotContacted,
+    /// It is being asked.
+    #[error("announcing")]
+    Announcing,
+    /// It has answered.
+    #[error("working")]
+    Working,
+    /// It is never asked, for this reason.
+    #[error("{0}")]
+    Unsupported(String),
+    /// Its host has no address of the family.
+    #[error("{0}")]
+    NoAddress(String),
+    /// The last announce failed: what the tracker, the network or the system said.
+    #[error("{0}")]
+    Failed(String),
+}
+
 /// A tracker at one moment, as one address family knows it.
 #[derive(Clone, Debug)]
 pub struct TrackerStats {
@@ -257,8 +282,8 @@ pub struct TrackerStats {
     pub url: String,
     /// The address family that the rest is about.
     pub family: Family,
-    /// How it stands: working, waiting, or what went wrong.
-    pub status: String,
+    /// How it stands.
+    pub status: TrackerStatus,
     /// Peers that it named last time.
     pub peers: usize,
     /// Seeds in the swarm, if it said so.

@@ -26,7 +26,7 @@ pub(crate) enum Command {
     Resume,
     Recheck,
     Reannounce,
-    Read(ReadRequest),
+    Read(Box<ReadRequest>),
     Stop,
     Delete,
 }
@@ -51,7 +51,7 @@ pub(super) struct Inner {
     pub(super) events: WeakEventSender<Event>,
     /// Has every event since the start, for the first who asks.
     pub(super) first: Mutex<Option<Receiver<Event>>>,
-    pub(super) phase: watch::Receiver<Phase>,
+    pub(super) phase: watch::Sender<Phase>,
 }
 
 impl TorrentHandle {
@@ -61,6 +61,14 @@ impl TorrentHandle {
 
     fn command(&self, command: Command) {
         let _ = self.0.commands.send(command);
+    }
+
+    /// Whether everything is there is open again.
+    fn reopen(&self) {
+        self.0.phase.send_if_modified(|phase| match phase {
+            Phase::Running { complete } => std::mem::replace(complete, false),
+            Phase::Ended(_) => false,
+        });
     }
 
     /// Its number in the session.
@@ -118,6 +126,7 @@ impl TorrentHandle {
         if let Some(metainfo) = self.metainfo() {
             files.resolve(metainfo.info.files.len())?;
         }
+        self.reopen();
         self.command(Command::SetFiles(files));
         Ok(())
     }
@@ -159,6 +168,7 @@ impl TorrentHandle {
 
     /// Checks all data again, whatever saved state says; for a paused torrent when it is resumed.
     pub fn recheck(&self) {
+        self.reopen();
         self.command(Command::Recheck);
     }
 
@@ -176,7 +186,7 @@ impl TorrentHandle {
     /// # Errors
     /// Whatever ended the torrent before that; [`Error::Stopped`] if it was stopped.
     pub async fn completed(&self) -> Result<(), Error> {
-        let mut phase = self.0.phase.clone();
+        let mut phase = self.0.phase.subscribe();
         let done = phase.wait_for(|p| !matches!(p, Phase::Running { complete: false })).await;
         match done.map_err(|_| Error::Stopped)?.clone() {
             Phase::Running { .. } => Ok(()),
@@ -190,7 +200,7 @@ impl TorrentHandle {
     /// # Errors
     /// What ended it, unless it was asked to stop.
     pub async fn ended(&self) -> Result<(), Error> {
-        let mut phase = self.0.phase.clone();
+        let mut phase = self.0.phase.subscribe();
         match phase.wait_for(|p| matches!(p, Phase::Ended(_))).await.as_deref() {
             Ok(Phase::Ended(result)) => result.clone(),
             _ => Ok(()),

@@ -26,7 +26,7 @@ mod stats;
 pub(crate) mod torrent;
 mod traffic;
 
-pub use event::{Event, PeerStats, State, TorrentStats, TrackerStats, Waiting};
+pub use event::{Event, PeerStats, State, TorrentStats, TrackerStats, TrackerStatus, Waiting};
 use events::EventSender;
 pub use handle::{EventReceiver, SessionEvents, TorrentHandle};
 use hub::Hub;

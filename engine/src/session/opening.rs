@@ -88,7 +88,7 @@ pub(super) async fn start(
 ) -> Result<(), Error> {
     let peer_id = peer_id(&mut hub.rng.borrow_mut().fork());
     let mut totals = Totals::default();
-    let mut stats = Progress::default().stats(options.source.metainfo().map(|metainfo| &metainfo.info));
+    let mut stats = Progress::default().stats(options.source.metainfo().map(|metainfo| &*metainfo.info));
     if let Source::Mutable(link) = &options.source {
         let link = link.clone();
         let found = tokio::select! {
@@ -137,7 +137,7 @@ pub(super) async fn start(
 /// Runs a torrent until it ends or is to start again. One whose metainfo is known dials nobody before its data is known and checked.
 async fn run(
     shell: &Rc<TorrentShell>,
-    results: mpsc::UnboundedReceiver<DiskResult>,
+    results: mpsc::UnboundedReceiver<Box<DiskResult>>,
     commands: &mut mpsc::UnboundedReceiver<Command>,
 ) -> Result<Next, Error> {
     let hub = &shell.hub;
@@ -241,7 +241,7 @@ pub(super) fn apply(options: &mut AddTorrent, command: &Command) {
 /// Deletes the files of a torrent that does not run.
 async fn delete(hub: &Hub, options: &AddTorrent) -> Result<(), Error> {
     let Some(metainfo) = options.source.metainfo() else { return Ok(()) };
-    let (info, dir) = (Arc::new(metainfo.info.clone()), options.dir.clone());
+    let (info, dir) = (Arc::clone(&metainfo.info), options.dir.clone());
     let state_dir = hub.options.state_dir.clone();
     let deleted =
         on_worker(hub, Lane::Transfer, move || storage::delete(&info, &dir, state_dir.as_deref())).await?;
@@ -264,7 +264,7 @@ impl TorrentShell {
     /// Opens the storage, checks what is in doubt, and reserves space.
     pub(super) async fn prepare_data(&self, metainfo: &Arc<Metainfo>) -> Result<Ready, Error> {
         let (hub, options, events) = (&*self.hub, &self.options, &self.events);
-        let info = Arc::new(metainfo.info.clone());
+        let info = Arc::clone(&metainfo.info);
         let files = self.changed.borrow().files.resolve(info.files.len())?;
         let mode = match options.mode {
             Mode::Seed => storage::Mode::Seed,
@@ -415,8 +415,7 @@ async fn until_it_fits<R: Send + 'static, J: FnOnce() -> Result<R, StorageError>
         match on_worker(hub, Lane::Check, job()).await? {
             Err(error) if error.is_no_space() || error.is_too_many_files() => {
                 if !std::mem::replace(&mut stalled, true) {
-                    let (reason, is_full) = (error.to_string(), error.is_no_space());
-                    events.send(Event::DiskStalled { reason, is_full });
+                    events.send(Event::DiskStalled { error: Arc::new(error) });
                 }
                 tokio::time::sleep(SPACE_RETRY).await;
             }

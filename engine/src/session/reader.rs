@@ -103,7 +103,7 @@ impl FileReader {
         let part = ReadPart { piece: PieceIndex(piece as u32), range: begin as u32..end as u32, reply };
         let request =
             ReadRequest { reader: self.id, window: piece as u32..window_end as u32, part: Some(part) };
-        self.commands.send(Command::Read(request)).map_err(|_| ended())?;
+        self.commands.send(Command::Read(Box::new(request))).map_err(|_| ended())?;
         Ok(received)
     }
 }
@@ -160,6 +160,6 @@ impl AsyncSeek for FileReader {
 impl Drop for FileReader {
     fn drop(&mut self) {
         let gone = ReadRequest { reader: self.id, window: 0..0, part: None };
-        let _ = self.commands.send(Command::Read(gone));
+        let _ = self.commands.send(Command::Read(Box::new(gone)));
     }
 }

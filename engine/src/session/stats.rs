@@ -1,8 +1,9 @@
 //! A torrent at one moment, for those who watch.
 
-use super::event::{PeerStats, State, TorrentStats, TrackerStats, Waiting};
+use super::event::{PeerStats, State, TorrentStats, TrackerStats, TrackerStatus, Waiting};
 use super::options::{Mode, Source};
 use super::torrent::{Inner, TorrentShell};
+use std::sync::Arc;
 use swarm_core::bitfield::Bitfield;
 use swarm_core::id::PieceIndex;
 use swarm_core::peer::Peer;
@@ -73,7 +74,7 @@ impl TorrentShell {
     fn stats_before(&self, inner: &Inner, now: Time) -> TorrentStats {
         let metainfo = self.metainfo.borrow();
         let is_known = metainfo.is_some();
-        let stats = self.progress.stats(metainfo.as_ref().map(|metainfo| &metainfo.info));
+        let stats = self.progress.stats(metainfo.as_ref().map(|metainfo| &*metainfo.info));
         TorrentStats {
             state: if is_known { stats.state } else { State::Metadata },
             totals: self.totals(&inner.core),
@@ -116,8 +117,8 @@ impl TorrentShell {
 
     /// Why nothing moves, if something should.
     fn waiting(&self, inner: &Inner, rate_down: u64) -> Option<Waiting> {
-        if let Some(reason) = inner.disk.stall_reason() {
-            return Some(Waiting::Disk(reason.to_owned()));
+        if let Some(error) = inner.disk.stalled_by() {
+            return Some(Waiting::Disk(Arc::clone(error)));
         }
         let core = &inner.core;
         if core.is_complete() || rate_down > 0 {
@@ -196,12 +197,12 @@ fn peer_stats(peer: &Peer, now: Time) -> PeerStats {
 
 fn trackers(inner: &Inner, now: Time) -> Vec<TrackerStats> {
     let status = |state: TrackerState<'_>| match state {
-        TrackerState::Unsupported(why) => why.to_owned(),
-        TrackerState::NotContacted => "not needed so far".to_owned(),
-        TrackerState::Announcing => "announcing".to_owned(),
-        TrackerState::Working => "working".to_owned(),
-        TrackerState::NoAddress(why) | TrackerState::Failed(why) => why.to_owned(),
-        _ => String::new(),
+        TrackerState::Unsupported(why) => TrackerStatus::Unsupported(why.to_owned()),
+        TrackerState::Announcing => TrackerStatus::Announcing,
+        TrackerState::Working => TrackerStatus::Working,
+        TrackerState::NoAddress(why) => TrackerStatus::NoAddress(why.to_owned()),
+        TrackerState::Failed(why) => TrackerStatus::Failed(why.to_owned()),
+        _ => TrackerStatus::NotContacted,
     };
     let all = inner.announcing.announcer().trackers();
     all.map(|t| TrackerStats {

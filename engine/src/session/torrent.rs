@@ -76,7 +76,7 @@ pub(crate) struct TorrentShell {
     pub(super) phase: watch::Sender<Phase>,
     /// What was transferred before it was paused or started again.
     pub(super) totals_before: Totals,
-    pub(super) disk_results: mpsc::UnboundedSender<DiskResult>,
+    pub(super) disk_results: mpsc::UnboundedSender<Box<DiskResult>>,
     pub(super) inner: RefCell<Inner>,
     /// Wakes the torrent's own task: its timer may have changed, or it is to end.
     pub(super) wake: Notify,
@@ -162,7 +162,7 @@ pub(super) fn spawn(
 ) -> TorrentHandle {
     let (commands, inbox) = mpsc::unbounded_channel();
     let events = TorrentEvents { id, own: EventSender::default(), session: session_events.clone() };
-    let (phase, phase_rx) = watch::channel(Phase::Running { complete: false });
+    let phase = watch::Sender::new(Phase::Running { complete: false });
     let (metainfo, metainfo_rx) = watch::channel(options.source.metainfo().cloned());
     let info_hash: Arc<OnceLock<InfoHash>> = Arc::default();
     if let Some(known) = options.source.info_hash() {
@@ -175,7 +175,7 @@ pub(super) fn spawn(
         commands,
         events: events.own.downgrade(),
         first: Mutex::new(Some(events.own.subscribe_unclaimed())),
-        phase: phase_rx,
+        phase: phase.clone(),
     });
     let channels = Channels {
         id,
@@ -217,7 +217,7 @@ impl TorrentShell {
         info_hash: InfoHash,
         channels: &Channels,
         (peer_id, totals_before): (PeerId, Totals),
-        disk_results: mpsc::UnboundedSender<DiskResult>,
+        disk_results: mpsc::UnboundedSender<Box<DiskResult>>,
     ) -> TorrentShell {
         let mut rng = hub.rng.borrow_mut().fork();
         let private = options.source.metainfo().is_some_and(|metainfo| metainfo.info.private);
@@ -433,7 +433,7 @@ impl TorrentShell {
                 }
                 CoreEvent::PieceFailed(piece) => self.emit(Event::PieceFailed(piece)),
                 CoreEvent::PeerBanned { addr, reason } => {
-                    self.emit(Event::PeerBanned { addr, reason: reason.to_string() });
+                    self.emit(Event::PeerBanned { addr, reason });
                 }
                 CoreEvent::PeerLeft { addr, bytes_down, bytes_up } => {
                     self.emit(Event::PeerLeft { addr, bytes_down, bytes_up });
@@ -515,7 +515,7 @@ impl TorrentShell {
     /// The torrent's own task: time, disk results, commands and trackers, until it is stopped or fails.
     pub(super) async fn run(
         self: &Rc<Self>,
-        mut results: mpsc::UnboundedReceiver<DiskResult>,
+        mut results: mpsc::UnboundedReceiver<Box<DiskResult>>,
         commands: &mut mpsc::UnboundedReceiver<Command>,
     ) -> Result<Next, Error> {
         let mut next = None;
@@ -535,9 +535,9 @@ impl TorrentShell {
                     opening = None;
                 }
                 Some(result) = results.recv() => {
-                    self.on_disk_result(result);
+                    self.on_disk_result(*result);
                     while let Ok(result) = results.try_recv() {
-                        self.on_disk_result(result);
+                        self.on_disk_result(*result);
                     }
                     self.hub.on_memory_freed();
                 }
@@ -627,7 +627,7 @@ impl TorrentShell {
                 let was_held = self.is_held.replace(false);
                 return (self.metainfo.borrow().is_some() && !was_held).then_some(Next::Restart);
             }
-            Command::Read(request) => self.on_read(request),
+            Command::Read(request) => self.on_read(*request),
             Command::Recheck => return Some(Next::Restart),
             Command::Pause => return Some(Next::Pause),
             Command::Resume => {}

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use swarm_core::geometry::Geometry;
 use swarm_core::id::{InfoHash, PieceIndex};
-use swarm_core::metainfo::{FileAttr, FileEntry, Info, padding_of};
+use swarm_core::metainfo::{FileAttr, FileEntry, Info, PieceHashes, padding_of};
 use swarm_core::rng::Rng;
 
 /// What a file of a test torrent holds.
@@ -63,12 +63,12 @@ pub(crate) fn info_of(name: &str, piece_len: u64, files: &[(&str, Content)]) -> 
         }
         entries.push(entry);
     }
-    let piece_hashes = data.chunks(piece_len as usize).flat_map(|piece| sha1([piece])).collect();
+    let piece_hashes: Vec<u8> = data.chunks(piece_len as usize).flat_map(|piece| sha1([piece])).collect();
     let info = Info {
         info_hash: InfoHash(sha1([name.as_bytes(), &data[..]])),
         name: name.to_owned(),
         geometry: Geometry::new(data.len() as u64, piece_len).unwrap(),
-        piece_hashes,
+        piece_hashes: PieceHashes::from(piece_hashes),
         padding: padding_of(&entries),
         files: entries,
         single_file: files.len() == 1 && files[0].0.is_empty(),

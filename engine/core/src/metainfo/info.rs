@@ -2,6 +2,7 @@
 
 use super::parse::Warnings;
 use super::path::{PathRules, PathTable};
+use super::piece_hashes::PieceHashes;
 use super::{FILES_MAX, FileAttr, FileEntry, Info, MetainfoError, PATH_DEPTH_MAX, padding_of};
 use crate::bencode::{self, Dict, Limits, List, Value};
 use crate::geometry::{BLOCK_LEN, Geometry};
@@ -9,6 +10,7 @@ use crate::id::InfoHash;
 use encoding_rs::Encoding;
 use sha1::{Digest, Sha1};
 use std::borrow::Cow;
+use std::sync::Arc;
 
 impl Info {
     /// Reads an info dictionary that came without its metainfo file, as from a peer (BEP 9). The info-hash is
@@ -19,7 +21,7 @@ impl Info {
     pub fn parse(bytes: &[u8]) -> Result<Info, MetainfoError> {
         let document = bencode::parse(bytes, &Limits::default())?;
         let dict = document.root().as_dict().ok_or_else(|| field("info", "a dictionary"))?;
-        read(dict, bytes, Spelling::of(PathRules::native()), &mut Warnings::default())
+        read(dict, bytes, &bytes.into(), Spelling::of(PathRules::native()), &mut Warnings::default())
     }
 
     /// The same torrent with names that suit a system of these rules. What is ordinary there keeps its name, and the same
@@ -137,10 +139,11 @@ impl<'a> Keys<'a> {
     }
 }
 
-/// Reads the info dictionary `dict`, whose bytes as found are `raw`.
+/// Reads the info dictionary `dict`, whose bytes as found are `raw`; `kept` is a copy of them to keep.
 pub(super) fn read(
     dict: Dict<'_>,
     raw: &[u8],
+    kept: &Arc<[u8]>,
     spelling: Spelling,
     warnings: &mut Warnings,
 ) -> Result<Info, MetainfoError> {
@@ -161,7 +164,7 @@ pub(super) fn read(
         info_hash: InfoHash(Sha1::digest(raw).into()),
         name,
         geometry,
-        piece_hashes: read_pieces(&keys, geometry)?,
+        piece_hashes: read_pieces(&keys, raw, kept, geometry)?,
         padding: padding_of(&files),
         files,
         single_file,
@@ -197,7 +200,12 @@ fn read_geometry(keys: &Keys<'_>, total: u64, warnings: &mut Warnings) -> Result
     Ok(geometry)
 }
 
-fn read_pieces(keys: &Keys<'_>, geometry: Geometry) -> Result<Vec<u8>, MetainfoError> {
+fn read_pieces(
+    keys: &Keys<'_>,
+    raw: &[u8],
+    kept: &Arc<[u8]>,
+    geometry: Geometry,
+) -> Result<PieceHashes, MetainfoError> {
     let pieces =
         keys.pieces.and_then(Value::as_bytes).ok_or_else(|| field("info.pieces", "a byte string"))?;
     if !pieces.len().is_multiple_of(20) {
@@ -207,7 +215,9 @@ fn read_pieces(keys: &Keys<'_>, geometry: Geometry) -> Result<Vec<u8>, MetainfoE
     if found as u64 != u64::from(expected) {
         return Err(MetainfoError::PieceCount { found, expected });
     }
-    Ok(pieces.to_vec())
+    // Both lie in the same buffer.
+    let start = pieces.as_ptr().addr() - raw.as_ptr().addr();
+    Ok(PieceHashes::within(kept, start..start + pieces.len()))
 }
 
 /// In doubt a torrent is private: a peer address that leaks cannot be taken back.

@@ -10,6 +10,7 @@ mod info;
 mod magnet;
 mod parse;
 mod path;
+mod piece_hashes;
 
 #[cfg(test)]
 mod tests;
@@ -18,6 +19,7 @@ pub use create::{Content, Create, CreateError, SourceFile, default_piece_length,
 pub use error::MetainfoError;
 pub use magnet::{Magnet, MagnetError, decode_base32, host_and_port, parse_info_hash};
 pub use path::{COMPONENT_LEN_MAX, PathRules};
+pub use piece_hashes::PieceHashes;
 
 use crate::geometry::Geometry;
 use crate::id::{FileIndex, InfoHash, PieceIndex};
@@ -43,7 +45,7 @@ pub const URL_LEN_MAX: usize = 4_096;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Metainfo {
     /// What is distributed.
-    pub info: Info,
+    pub info: Arc<Info>,
     /// The info dictionary as found, byte for byte.
     pub info_bytes: Arc<[u8]>,
     /// Tracker URLs in tiers, best tier first (BEP 12). No URL occurs twice, no tier is empty.
@@ -75,7 +77,7 @@ pub struct Info {
     /// How the bytes divide into pieces.
     pub geometry: Geometry,
     /// SHA-1 of each piece, 20 bytes apiece.
-    pub piece_hashes: Vec<u8>,
+    pub piece_hashes: PieceHashes,
     /// In the order of the torrent's bytes, pad files included.
     pub files: Vec<FileEntry>,
     /// Where the pad files among them lie.

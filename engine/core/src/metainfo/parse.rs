@@ -6,6 +6,7 @@ use super::{ADDRESSES_MAX, METAINFO_LEN_MAX, Metainfo, MetainfoError, URL_LEN_MA
 use crate::bencode::{self, Limits, Value};
 use sha2::{Digest, Sha256};
 use std::collections::HashSet;
+use std::sync::Arc;
 
 /// How many warnings are kept; the rest are only counted.
 const WARNINGS_MAX: usize = 100;
@@ -47,12 +48,13 @@ impl Metainfo {
         let info_dict = info_value.as_dict().ok_or_else(missing)?;
         let label = root.get(b"encoding").or_else(|| info_dict.get(b"encoding")).and_then(Value::as_bytes);
         let spelling = Spelling::of(rules).with_encoding(label);
-        let info = info::read(info_dict, info_value.raw(), spelling, &mut warnings)?;
+        let info_bytes: Arc<[u8]> = info_value.raw().into();
+        let info = info::read(info_dict, info_value.raw(), &info_bytes, spelling, &mut warnings)?;
         let is_hybrid = info_dict.get(b"meta version").and_then(Value::as_int) == Some(2);
         let text = |key: &'static str, warnings: &mut Warnings| warnings.text(root.get(key.as_bytes())?, key);
         Ok(Metainfo {
-            info,
-            info_bytes: info_value.raw().into(),
+            info: Arc::new(info),
+            info_bytes,
             trackers: read_trackers(root, &mut warnings),
             web_seeds: read_web_seeds(root, &mut warnings),
             nodes: read_nodes(root, &mut warnings),

@@ -37,7 +37,7 @@ fn create(files: Vec<SourceFile>) -> Create {
 fn an_info_dictionary_alone_is_enough() {
     let bytes = torrent("d6:lengthi5e4:name1:n12:piece lengthi16384e6:pieces20:AAAAAAAAAAAAAAAAAAAAe");
     let metainfo = Metainfo::parse(&bytes).unwrap();
-    assert_eq!(Info::parse(&metainfo.info_bytes), Ok(metainfo.info));
+    assert_eq!(Info::parse(&metainfo.info_bytes), Ok((*metainfo.info).clone()));
     assert!(matches!(Info::parse(b"le"), Err(MetainfoError::Field { .. })));
     assert!(matches!(Info::parse(b"de"), Err(MetainfoError::Field { .. })));
     assert!(matches!(Info::parse(b"d4:name"), Err(MetainfoError::Bencode(_))));
@@ -270,7 +270,7 @@ fn everything_that_is_put_in_comes_out() {
     assert!(metainfo.warnings.is_empty(), "{:?}", metainfo.warnings);
     let info = metainfo.info;
     assert_eq!((&*info.name, info.single_file, info.private), ("name", false, true));
-    assert_eq!((info.source, &info.piece_hashes[..]), (create.source, &hashes[..]));
+    assert_eq!((info.source.clone(), &info.piece_hashes[..]), (create.source, &hashes[..]));
     assert_eq!((info.geometry.total_len(), info.geometry.pieces()), (20_005, 2));
     let read: Vec<_> = info.files.iter().map(|f| (f.path.join("/"), f.length, f.attr.letters())).collect();
     let expected = [("b", 20_000, "x"), ("a/empty", 0, ""), ("a/.x", 5, "h"), ("l", 0, "l")];

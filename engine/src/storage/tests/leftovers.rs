@@ -5,7 +5,9 @@ use super::*;
 fn other() -> Torrent {
     let mut other = mixed();
     Arc::make_mut(&mut other.info).info_hash = InfoHash([1; 20]);
-    Arc::make_mut(&mut other.info).piece_hashes[25] ^= 1;
+    let mut hashes = other.info.piece_hashes.to_vec();
+    hashes[25] ^= 1;
+    Arc::make_mut(&mut other.info).piece_hashes = hashes.into();
     other
 }
 

@@ -99,8 +99,9 @@ fn holes_that_are_right_are_checked_once() {
     let dir = tempfile::tempdir().unwrap();
     let mut torrent = Torrent::new("zeros", 32 * KIB, &[("a", Content::Random(200_000))]);
     torrent.data[64 * 1024..128 * 1024].fill(0);
-    let hashes = torrent.data.chunks(32 * 1024).flat_map(|piece| crate::hash::sha1([piece])).collect();
-    Arc::make_mut(&mut torrent.info).piece_hashes = hashes;
+    let hashes: Vec<u8> =
+        torrent.data.chunks(32 * 1024).flat_map(|piece| crate::hash::sha1([piece])).collect();
+    Arc::make_mut(&mut torrent.info).piece_hashes = hashes.into();
     let (storage, opened) = torrent.download(dir.path());
     storage.reserve().unwrap();
     torrent.fetch(&storage, &opened);
