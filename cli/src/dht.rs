@@ -19,10 +19,10 @@ use std::task::Poll;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use swarm_core::bencode;
 use swarm_core::dht::{
-    Announce, Event, Family, Item, LookupId, NodeId, PointerLink, SALT_LEN_MAX, VALUE_LEN_MAX,
-    torrent_pointer,
+    Announce, Event, Item, LookupId, NodeId, PointerLink, SALT_LEN_MAX, VALUE_LEN_MAX, torrent_pointer,
 };
 use swarm_core::id::InfoHash;
+use swarm_core::net::Family;
 use swarm_engine::dht::{Dht, PUBLIC_NODES, Saved};
 use swarm_engine::session::LISTEN_PORT_FIRST;
 use tokio::sync::Notify;

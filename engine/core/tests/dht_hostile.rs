@@ -3,9 +3,10 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use swarm_core::dht::{
-    Body, Event, Family, Item, Message, Node, NodeConfig, NodeId, Owner, Query, Question, Response,
+    Body, Event, Item, Message, Node, NodeConfig, NodeId, Owner, Query, Question, Response,
 };
 use swarm_core::id::InfoHash;
+use swarm_core::net::Family;
 use swarm_core::rng::Rng;
 use swarm_core::time::{Duration, Time};
 

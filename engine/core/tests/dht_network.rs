@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use swarm_core::dht::{Announce, Event, Family, Item, LookupId, Node, NodeConfig, NodeId};
+use swarm_core::dht::{Announce, Event, Item, LookupId, Node, NodeConfig, NodeId};
 use swarm_core::id::InfoHash;
+use swarm_core::net::Family;
 use swarm_core::rng::Rng;
 use swarm_core::time::{Duration, Time};
 

@@ -6,10 +6,10 @@
 //! of the window, each fetches what is for its own nodes, from one outbox after the other: in the order of the senders,
 //! as if they had all run in one lane. So the outcome does not depend on the number of lanes.
 
+use crate::basics::NodeId;
 use crate::network::{Hosts, Network, Outbox};
 use crate::node::Node;
 use crate::queue::{Arrival, Inbox};
-use crate::world::NodeId;
 use std::collections::VecDeque;
 use std::panic::resume_unwind;
 use swarm_core::time::Time;

@@ -5,11 +5,11 @@
 //! appends, and a node's state is fetched from memory once for each window instead of once for each message. Only what is
 //! due within a window is sorted.
 
-use crate::tracker::Answer;
-use crate::world::NodeId;
+use crate::basics::NodeId;
 use std::collections::VecDeque;
 use swarm_core::id::{BlockRef, PeerKey, PieceIndex};
 use swarm_core::time::Time;
+use swarm_core::tracker::{AnnounceFailure, AnnounceId, AnnounceResponse};
 use swarm_core::wire::Message;
 
 /// A message that needs no memory of its own: nearly every one.
@@ -47,6 +47,15 @@ impl From<Short> for Message {
             }
         }
     }
+}
+
+/// What became of an announce.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    /// Which of the host's lives asked.
+    pub(crate) life: u32,
+    pub(crate) id: AnnounceId,
+    pub(crate) result: Result<AnnounceResponse, AnnounceFailure>,
 }
 
 /// What arrives over a path. Kept small: a large swarm has millions of these under way.

@@ -1,7 +1,7 @@
 //! A swarm watched from outside while it runs: what shows only along the way.
 
-use crate::report::honest_peers;
-use crate::world::{NodeId, World};
+use crate::basics::NodeId;
+use crate::world::World;
 use swarm_core::id::PieceIndex;
 use swarm_core::time::{Duration, Time};
 
@@ -48,7 +48,7 @@ impl Watch {
         let geometry = world.geometry();
         let have = |id: NodeId| u64::from(world.torrent(id).have().count());
         let bytes_of = |id| (have(id) * u64::from(geometry.piece_len())).min(geometry.total_len());
-        let bytes = honest_peers(world).into_iter().map(bytes_of).sum();
+        let bytes = world.honest_peers().into_iter().map(bytes_of).sum();
         self.samples.push(Sample { at: world.now().since(Time::ZERO), bytes });
         if self.samples.len() > SAMPLES_MAX {
             self.interval *= 2;

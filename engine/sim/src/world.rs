@@ -1,10 +1,11 @@
 //! The clock, and what happens to a swarm from outside.
 
-use crate::check::StepCheck;
+use crate::basics::{NodeId, PATH_MIN, Trace};
+use crate::config::{Behaviour, NodeConfig};
 use crate::disk::Disk;
 use crate::lanes::Lanes;
 use crate::network::{Host, Hosts, Network, PORT};
-use crate::node::{Behaviour, Node, NodeConfig};
+use crate::node::{Node, StepCheck};
 use crate::path::{PathFaults, Paths};
 use crate::queue::Inbox;
 use crate::shell::{self, Habit, Shell};
@@ -18,17 +19,6 @@ use swarm_core::rng::Rng;
 use swarm_core::time::{Duration, Time};
 use swarm_core::torrent::discovery::Origin;
 use swarm_core::torrent::{Config, Torrent, Totals};
-
-/// A node of the world, counted from zero in the order of joining.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct NodeId(pub u32);
-
-/// No path is shorter than this, one way.
-pub const PATH_MIN: Duration = Duration::from_micros(500);
-
-/// A hash over everything that happened: equal traces mean equal runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Trace(pub u64);
 
 /// A swarm and the network it lives in.
 ///
@@ -335,6 +325,13 @@ impl World {
     /// Every host.
     pub fn ids(&self) -> impl Iterator<Item = NodeId> + use<> {
         (0..self.lanes.nodes.len() as u32).map(NodeId)
+    }
+
+    /// The honest hosts that did not start with everything.
+    pub(crate) fn honest_peers(&self) -> Vec<NodeId> {
+        let nodes = self.lanes.nodes.iter();
+        let peers = nodes.filter(|n| !n.config.seed && n.config.behaviour == Behaviour::Honest);
+        peers.map(|node| node.id).collect()
     }
 
     /// Whether every host that is there and does what its torrent says has everything it wants.

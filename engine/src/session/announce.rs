@@ -10,12 +10,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
 use swarm_core::id::{InfoHash, PeerId};
+use swarm_core::net::Family;
 use swarm_core::rng::Rng;
 use swarm_core::time::Time;
 use swarm_core::tracker::announcer::{
     AnnounceAction, AnnounceFailure, Announcer, AnnouncerConfig, Named, TRACKERS_MAX, TrackerState, Transfer,
 };
-use swarm_core::tracker::{AnnounceResponse, Family, REPLY_LEN_MAX, ReplyError};
+use swarm_core::tracker::{AnnounceResponse, REPLY_LEN_MAX, ReplyError};
 
 /// How long a tracker may take to answer over HTTP, redirects and all.
 const ANNOUNCE_TIMEOUT: Duration = Duration::from_secs(20);

@@ -11,11 +11,11 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
-use swarm_core::dht::Family;
 use swarm_core::id::InfoHash;
 use swarm_core::lsd::{
     Announcement, LSD_DATAGRAM_LEN_MAX, LSD_GROUP_V4, LSD_GROUP_V6, LSD_PORT, LocalDiscovery,
 };
+use swarm_core::net::Family;
 use swarm_core::torrent::discovery::Origin;
 use tokio::net::UdpSocket;
 use tokio::sync::Notify;

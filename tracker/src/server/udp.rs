@@ -10,9 +10,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use socket2::{Domain, Protocol, Socket, Type};
+use swarm_core::net::Family;
 use swarm_core::rng::Rng;
+use swarm_core::tracker::AnnounceRequest;
 use swarm_core::tracker::udp::{Request, Response, TransactionId, peers_max};
-use swarm_core::tracker::{AnnounceRequest, Family};
 use tokio::net::UdpSocket;
 
 use super::datagrams::Batch;

@@ -5,9 +5,10 @@
 //! is slow to answer no longer counts as one of those that are being asked, so that dead entries cost a moment only.
 //! Of each host one node takes part, so that many ids at one address gain nothing.
 
-use super::compact::{Host, NodeInfo};
+use super::compact::NodeInfo;
 use super::id::{Distance, NodeId};
 use super::table::BUCKET_LEN_MAX;
+use crate::net::Host;
 use std::net::SocketAddr;
 
 /// Nodes asked at the same time.

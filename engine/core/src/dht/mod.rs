@@ -21,8 +21,8 @@ mod scrape;
 mod table;
 mod token;
 
-pub use compact::{Family, NodeInfo};
-pub use id::{Distance, ID_BITS, NodeId, is_exempt};
+pub use compact::NodeInfo;
+pub use id::{Distance, ID_BITS, NodeId};
 pub use items::{ITEM_LIFETIME, ITEMS_MAX, Item, Owner, SALT_LEN_MAX, VALUE_LEN_MAX, mutable_target};
 pub use limit::{HOST_BURST_BYTES, HOST_BYTES_PER_S, HOSTS_MAX, TOTAL_BURST_BYTES, TOTAL_BYTES_PER_S};
 pub use lookup::{ALPHA, CANDIDATES_MAX};
@@ -30,7 +30,6 @@ pub use message::{
     Body, DATAGRAM_LEN_MAX, ErrorCode, KrpcError, Message, MessageError, Query, Question, Response, Samples,
     TOKEN_LEN_MAX, TRANSACTION_LEN_MAX, VALUES_MAX,
 };
-pub(crate) use node::Votes;
 pub use node::{Announce, Event, LookupId, Node, NodeConfig};
 pub use peers::{ANSWER_PEERS_MAX, HOST_PEERS_MAX, PEER_LIFETIME, SWARM_PEERS_MAX, SWARMS_MAX};
 pub use pointer::{PointerLink, PointerLinkError, torrent_pointer};

@@ -4,9 +4,9 @@
 //! swarm the smallest goes, the one longest silent among equals, so that a flood of made-up swarms of one peer each
 //! displaces itself.
 
-use super::compact::{Family, Host};
 use super::scrape::Scrape;
 use crate::id::InfoHash;
+use crate::net::{Family, Host};
 use crate::rng::Rng;
 use crate::time::{Duration, Time};
 use std::collections::{BTreeMap, BTreeSet};

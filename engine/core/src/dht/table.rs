@@ -7,8 +7,9 @@
 //! but a refresh of each bucket now and then. Nodes that lookups come across wait there too, as long as there is room
 //! for them: else a network would know its oldest nodes only.
 
-use super::compact::{Host, NodeInfo};
+use super::compact::NodeInfo;
 use super::id::{ID_BITS, NodeId};
+use crate::net::Host;
 use crate::rng::Rng;
 use crate::time::{Duration, Time};
 use std::net::SocketAddr;

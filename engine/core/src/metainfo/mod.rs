@@ -10,6 +10,7 @@ mod info;
 mod magnet;
 mod parse;
 mod path;
+mod warnings;
 
 #[cfg(test)]
 mod tests;

@@ -30,9 +30,9 @@ mod upload;
 
 use crate::bitfield::Bitfield;
 use crate::choker::{Choker, ChokerConfig};
-use crate::dht::Votes;
 use crate::geometry::Geometry;
 use crate::id::{BlockRef, InfoHash, PeerId, PeerKey, PieceIndex};
+use crate::net::ExternalIpVotes;
 use crate::padding::Padding;
 use crate::peer::{Due, Peer};
 use crate::picker::{Order, Picker, Priority, Source};
@@ -142,7 +142,7 @@ pub struct Torrent {
     peers: Peers,
     discovery: Discovery,
     /// What peers say of where they see us, by family.
-    votes: [Votes; 2],
+    votes: [ExternalIpVotes; 2],
     /// Our addresses as others see them, by family, as far as they are known.
     own_ips: [Option<IpAddr>; 2],
     blame: Blame,

@@ -9,7 +9,8 @@ use crate::Trace;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::net::{Ipv4Addr, SocketAddr};
-use swarm_core::dht::{Event, Family, Node, NodeConfig, NodeId, NodeInfo, is_exempt};
+use swarm_core::dht::{Event, Node, NodeConfig, NodeId, NodeInfo};
+use swarm_core::net::{Family, is_local};
 use swarm_core::rng::Rng;
 use swarm_core::time::{Duration, Time};
 
@@ -212,7 +213,7 @@ impl Network {
         loop {
             let ip = Ipv4Addr::from(self.rng.next_u64() as u32);
             let addr = SocketAddr::from((ip, 6881));
-            let is_public = (1..224).contains(&ip.octets()[0]) && !is_exempt(addr.ip());
+            let is_public = (1..224).contains(&ip.octets()[0]) && !is_local(addr.ip());
             if is_public && !self.by_addr.contains_key(&addr) {
                 return addr;
             }

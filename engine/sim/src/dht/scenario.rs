@@ -10,8 +10,9 @@ use super::tables::{ROUTERS, generated, join, joined};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use swarm_core::dht::{Announce, Event, Family, LookupId, NodeId, NodeInfo};
+use swarm_core::dht::{Announce, Event, LookupId, NodeId, NodeInfo};
 use swarm_core::id::InfoHash;
+use swarm_core::net::Family;
 use swarm_core::time::{Duration, Time};
 
 /// The longest that joining for real takes, in nodes; larger networks get generated tables.

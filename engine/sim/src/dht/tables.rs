@@ -2,7 +2,8 @@
 
 use super::network::{HostId, Network};
 use std::collections::BTreeSet;
-use swarm_core::dht::{BUCKET_LEN_MAX, Family, ID_BITS, NodeId, NodeInfo};
+use swarm_core::dht::{BUCKET_LEN_MAX, ID_BITS, NodeId, NodeInfo};
+use swarm_core::net::Family;
 use swarm_core::time::{Duration, Time};
 
 /// Between one node that joins and the next.

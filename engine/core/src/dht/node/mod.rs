@@ -1,8 +1,7 @@
 //! A node: answers others, keeps its table, searches for its owner.
 //!
-//! Split by what it reacts to: queries of others (`serve`), its own searches (`search`), and here the table, time and
+//! Split by what it reacts to: queries of others (`serve`), its own searches (`searches`), and here the table, time and
 //! the queries that are on their way.
-
 //!
 //! What a datagram may cost, and make us keep. None is longer than [`DATAGRAM_LEN_MAX`](super::message::DATAGRAM_LEN_MAX), and reading one takes a
 //! bounded number of tokens.
@@ -17,30 +16,31 @@
 //!
 //! Everything else comes from the owner.
 
+mod event;
 mod pace;
 mod search;
+mod searches;
 mod serve;
-mod vote;
 
-pub use search::{Announce, LookupId};
+pub use event::{Event, LookupId};
+pub use search::Announce;
 
-use super::compact::{Family, Host, NodeInfo, is_usable};
+use super::compact::{NodeInfo, is_usable};
 use super::id::NodeId;
-use super::items::{Item, ItemStore};
+use super::items::ItemStore;
 use super::limit::Allowance;
 use super::lookup::Lookup;
-use super::message::{Body, Message, MessageError, Query, Question, Response, Samples};
+use super::message::{Body, Message, MessageError, Query, Question, Response};
 use super::peers::PeerStore;
 use super::table::{BUCKET_LEN_MAX, Table};
 use super::token::Tokens;
-use crate::id::InfoHash;
+use crate::net::{ExternalIpVotes, Family, Host};
 use crate::rng::Rng;
 use crate::time::{Duration, Time};
 use pace::Pace;
 use search::Search;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
-pub(crate) use vote::Votes;
 
 /// From then on a query has failed. An answer that comes later is not known any more.
 pub const QUERY_TIMEOUT: Duration = Duration::from_secs(4);
@@ -72,70 +72,6 @@ pub struct NodeConfig {
     pub enforce_ids: bool,
 }
 
-/// What has happened that the owner may want to know.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Event {
-    /// Somebody named peers. There may be several of these for one search, with peers that are already known.
-    Peers {
-        /// Which search found them.
-        lookup: LookupId,
-        /// Their swarm.
-        info_hash: InfoHash,
-        /// Who they are; not checked beyond that they could be.
-        peers: Vec<SocketAddr>,
-        /// Who named them.
-        by: SocketAddr,
-    },
-    /// Somebody keeps an item that was looked for: genuine, and newer than any that this search has found before.
-    Item {
-        /// Which search found it.
-        lookup: LookupId,
-        /// The item.
-        item: Item,
-    },
-    /// How many peers a swarm has (BEP 33), about.
-    Scraped {
-        /// Which search found it out.
-        lookup: LookupId,
-        /// The swarm.
-        info_hash: InfoHash,
-        /// Those that have all of it.
-        seeds: u32,
-        /// The others.
-        downloaders: u32,
-    },
-    /// Somebody says which swarms it knows peers of (BEP 51).
-    Samples {
-        /// Which search asked.
-        lookup: LookupId,
-        /// Some of them, and how many there are.
-        samples: Samples,
-        /// Who says so.
-        by: SocketAddr,
-    },
-    /// A search is over.
-    Done {
-        /// Which.
-        lookup: LookupId,
-        /// The nodes nearest to the place that answered, the nearest first.
-        nodes: Vec<NodeInfo>,
-        /// How many nodes took an announcement or an item.
-        stored: usize,
-        /// How many queries it took, announcements aside.
-        queries: u32,
-        /// How many answers led, one to the next, to the first peers; if there were none, to the nearest node.
-        hops: u8,
-    },
-    /// Others see us at an address that our id is not for (BEP 42), so it has changed.
-    NewId {
-        /// On which network.
-        family: Family,
-        /// The id from now on.
-        id: NodeId,
-    },
-}
-
 /// What an answer is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Purpose {
@@ -158,7 +94,7 @@ struct Pending {
 /// What a node has of one network.
 struct Network {
     table: Table,
-    votes: Votes,
+    votes: ExternalIpVotes,
     /// When to try to join again, as long as nobody is known.
     join_at: Time,
     join_retry: Duration,
@@ -193,7 +129,7 @@ impl Node {
     pub fn new(now: Time, config: NodeConfig, rng: Rng) -> Node {
         let network = |id: NodeId| Network {
             table: Table::new(now, id),
-            votes: Votes::default(),
+            votes: ExternalIpVotes::default(),
             join_at: Time::MAX,
             join_retry: JOIN_RETRY_FIRST,
         };

@@ -1,12 +1,13 @@
 //! Answering others.
 
 use super::{EXPIRE_INTERVAL, Node};
-use crate::dht::compact::{Family, NodeInfo};
+use crate::dht::compact::NodeInfo;
 use crate::dht::id::NodeId;
 use crate::dht::items::{Item, ItemRefusal, Owner};
 use crate::dht::message::{Body, ErrorCode, KrpcError, Message, Query, Question, Response, Samples};
 use crate::dht::peers::ANSWER_PEERS_MAX;
 use crate::dht::table::BUCKET_LEN_MAX;
+use crate::net::Family;
 use crate::time::Time;
 use std::net::SocketAddr;
 

@@ -1,13 +1,37 @@
 //! One address family's way through the tiers.
 
+use super::action::{AnnounceFailure, AnnounceId};
 use super::status::{TrackerState, TrackerStatus};
-use super::{
-    AnnounceFailure, AnnounceId, EARLY_DEFAULT, Family, HOST_PARALLEL_MAX, HOST_PAUSE, INTERVAL_MAX,
-    PARALLEL_MAX, RATE_BURST, RATE_SPACING, SILENCE, SILENCE_LATER, Tracker, backoff,
-};
+use super::trackers::Tracker;
+use crate::net::Family;
 use crate::rng::Rng;
 use crate::time::{Duration, Time};
-use crate::tracker::{AnnounceResponse, Event};
+use crate::tracker::announce::{AnnounceResponse, Event};
+use crate::tracker::reply::{ReplyError, RetryIn};
+
+/// Most announces under way at once in one address family.
+pub const PARALLEL_MAX: usize = 16;
+/// Most of these at one host.
+pub const HOST_PARALLEL_MAX: usize = 8;
+/// After any announce to a host, how long its trackers that have failed are left alone. No longer than the
+/// shortest pause of a tracker that has its host for itself.
+pub const HOST_PAUSE: Duration = BACKOFF_MIN.checked_div(2).expect("not by zero");
+/// How long trackers that say nothing are waited for before another is asked, while none has answered yet.
+pub const SILENCE: Duration = Duration::from_secs(1);
+/// The same once a tracker has answered: then BEP 12's order comes first.
+pub const SILENCE_LATER: Duration = Duration::from_secs(10);
+/// What an announce takes of the rate of announces: 100 a second.
+const RATE_SPACING: Duration = Duration::from_millis(10);
+/// How much of that rate may be saved up.
+const RATE_BURST: Duration = Duration::from_secs(1);
+/// Longest interval that a tracker can impose.
+pub const INTERVAL_MAX: Duration = Duration::from_secs(24 * 3600);
+/// How soon an early announce may follow when the tracker names no minimum.
+pub const EARLY_DEFAULT: Duration = Duration::from_secs(5 * 60);
+/// Pause after a tracker's first failure; doubled with each further one.
+pub const BACKOFF_MIN: Duration = Duration::from_secs(15);
+/// Longest pause after a failure.
+pub const BACKOFF_MAX: Duration = Duration::from_secs(30 * 60);
 
 /// An announce whose time has come.
 #[derive(Debug)]
@@ -344,4 +368,20 @@ impl Walk {
             }
         })
     }
+}
+
+/// How long to leave a tracker alone after `failures` failures in a row.
+fn backoff(failures: u32, failure: &AnnounceFailure, rng: &mut Rng) -> Option<Duration> {
+    if let AnnounceFailure::Reply(ReplyError::Refused { retry: Some(retry), .. }) = failure {
+        return match retry {
+            RetryIn::After(delay) => Some((*delay).clamp(BACKOFF_MIN, INTERVAL_MAX)),
+            RetryIn::Never => None,
+        };
+    }
+    let full = match failure {
+        AnnounceFailure::NoAddress(_) | AnnounceFailure::Forbidden(_) => BACKOFF_MAX,
+        _ => BACKOFF_MIN.saturating_mul(1 << (failures - 1).min(16)).min(BACKOFF_MAX),
+    };
+    let half_micros = full.as_micros() as u64 / 2;
+    Some(Duration::from_micros(half_micros + rng.below(half_micros + 1)))
 }

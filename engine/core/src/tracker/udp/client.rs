@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::{ConnectionId, Request, Response, TransactionId};
+use super::packet::{ConnectionId, Request, Response, TransactionId};
+use crate::net::Family;
 use crate::rng::Rng;
 use crate::time::{Duration, Time};
-use crate::tracker::{AnnounceFailure, AnnounceRequest, AnnounceResponse, Family, ReplyError};
+use crate::tracker::{AnnounceFailure, AnnounceRequest, AnnounceResponse, ReplyError};
 
 /// How long to wait for a response before the first retransmission; doubled with each further one.
 pub const RETRANSMIT_AFTER: Duration = Duration::from_secs(15);

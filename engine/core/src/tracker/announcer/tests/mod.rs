@@ -4,7 +4,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::rng::Rng;
+use crate::tracker::access::{Forbidden, UrlOrigin};
 use crate::tracker::announce::INTERVAL_DEFAULT;
+use crate::tracker::reply::{ReplyError, RetryIn};
 
 fn config(families: &[Family]) -> AnnouncerConfig {
     AnnouncerConfig {
