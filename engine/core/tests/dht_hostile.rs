@@ -183,7 +183,8 @@ fn announcements_expire() {
     ask(&mut node, start(), from, announcement(token, false));
     let mut now = start();
     while now < start() + Duration::from_secs(1_900) {
-        now = node.poll_timeout().max(now + Duration::from_secs(1));
+        let soonest = now + Duration::from_secs(1);
+        now = node.poll_timeout().map_or(soonest, |at| at.max(soonest));
         node.handle_timeout(now);
     }
     assert_eq!(node.stored(), (0, 0));

@@ -54,7 +54,7 @@ impl Lanes {
         let (node, outbox) = (&mut self.nodes[id.0 as usize], &mut self.outboxes[0]);
         change(node, &mut Network { hosts, outbox });
         outbox.deliver(&mut self.inboxes);
-        self.inboxes[id.0 as usize].note_next(node.next_at());
+        self.inboxes[id.0 as usize].note_next(node.poll_timeout());
     }
 
     /// Brings what is in the outboxes to the inboxes.
@@ -82,10 +82,10 @@ impl Lanes {
 fn catch_up(nodes: &mut [Node], inboxes: &mut [Inbox], start: Time, end: Time, net: &mut Network) {
     let mut due = VecDeque::new();
     for (node, inbox) in nodes.iter_mut().zip(inboxes) {
-        if inbox.next_at < end {
+        if inbox.next_at.is_some_and(|at| at < end) {
             inbox.take_due(end, &mut due);
             node.run(start, end, &mut due, net);
-            inbox.note_next(node.next_at());
+            inbox.note_next(node.poll_timeout());
         }
     }
 }

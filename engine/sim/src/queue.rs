@@ -131,16 +131,16 @@ pub(crate) struct Arrival {
 pub(crate) struct Inbox {
     arrivals: Vec<Arrival>,
     /// When something happens to the node next, be it that something arrives.
-    pub(crate) next_at: Time,
+    pub(crate) next_at: Option<Time>,
 }
 
 impl Inbox {
     pub(crate) fn new() -> Inbox {
-        Inbox { arrivals: Vec::new(), next_at: Time::MAX }
+        Inbox { arrivals: Vec::new(), next_at: None }
     }
 
     pub(crate) fn leave(&mut self, arrival: Arrival) {
-        self.next_at = self.next_at.min(arrival.at);
+        self.next_at = Some(self.next_at.map_or(arrival.at, |at| at.min(arrival.at)));
         self.arrivals.push(arrival);
     }
 
@@ -155,8 +155,8 @@ impl Inbox {
     }
 
     /// Notes when something happens to the node by itself.
-    pub(crate) fn note_next(&mut self, at: Time) {
-        self.next_at = self.arrivals.iter().fold(at, |next, arrival| next.min(arrival.at));
+    pub(crate) fn note_next(&mut self, at: Option<Time>) {
+        self.next_at = self.arrivals.iter().map(|arrival| arrival.at).chain(at).min();
     }
 }
 

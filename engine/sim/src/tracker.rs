@@ -41,30 +41,28 @@ pub(crate) struct Tracker {
     rng: Rng,
     pub(crate) is_up: bool,
     announces: Vec<Announce>,
-    /// When the first of them arrives.
-    pub(crate) next_at: Time,
 }
 
 impl Tracker {
     pub(crate) fn new(rng: Rng) -> Tracker {
         let store = Store::new(Config::default());
-        Tracker { store, rng, is_up: true, announces: Vec::new(), next_at: Time::MAX }
+        Tracker { store, rng, is_up: true, announces: Vec::new() }
     }
 
     pub(crate) fn take(&mut self, announce: Announce) {
-        self.next_at = self.next_at.min(announce.at);
         self.announces.push(announce);
+    }
+
+    /// When the next announce arrives.
+    pub(crate) fn poll_timeout(&self) -> Option<Time> {
+        self.announces.iter().map(|announce| announce.at).min()
     }
 
     /// Answers what arrives before `end`.
     pub(crate) fn serve(&mut self, end: Time, inboxes: &mut [Inbox]) {
-        if self.next_at >= end {
-            return;
-        }
         self.announces.sort_by_key(|announce| (announce.at, announce.from));
         let waiting = self.announces.partition_point(|announce| announce.at < end);
         let due: Vec<Announce> = self.announces.drain(..waiting).collect();
-        self.next_at = self.announces.first().map_or(Time::MAX, |announce| announce.at);
         for announce in due {
             let Announce { at, from, life, delay, .. } = announce;
             let id = announce.action.id;

@@ -42,7 +42,7 @@ pub struct World {
     delay_min: Duration,
     checks: Checks,
     /// When the whole is checked next.
-    check_at: Time,
+    check_at: Option<Time>,
 }
 
 /// How often invariants are checked.
@@ -76,7 +76,7 @@ impl World {
             tracker: None,
             delay_min: Duration::MAX,
             checks: Checks::default(),
-            check_at: Time::ZERO,
+            check_at: None,
         }
     }
 
@@ -348,12 +348,12 @@ impl World {
             if done(self) {
                 return true;
             }
-            let next = self.lanes.inboxes.iter().map(|inbox| inbox.next_at).min().unwrap_or(Time::MAX);
-            let next = self.tracker.as_ref().map_or(next, |tracker| tracker.next_at.min(next));
-            if next > until || next == Time::MAX {
+            let arrivals = self.lanes.inboxes.iter().filter_map(|inbox| inbox.next_at);
+            let announces = self.tracker.as_ref().and_then(|tracker| tracker.poll_timeout());
+            let Some(next) = arrivals.chain(announces).min().filter(|next| *next <= until) else {
                 self.now = self.now.max(until);
                 return false;
-            }
+            };
             let (start, end) =
                 (self.now.max(next), (next + self.window()).min(until + Duration::from_micros(1)));
             self.lanes.run(start, end, &self.hosts);
@@ -378,9 +378,9 @@ impl World {
         match self.checks {
             Checks::Never => {}
             Checks::EveryStep => self.check(),
-            Checks::Every(_) if self.now < self.check_at => {}
+            Checks::Every(_) if self.check_at.is_some_and(|at| self.now < at) => {}
             Checks::Every(interval) => {
-                self.check_at = self.now + interval;
+                self.check_at = Some(self.now + interval);
                 self.check();
             }
         }

@@ -313,11 +313,9 @@ impl Table {
     }
 
     /// When a bucket is to be refreshed; never if the table is empty.
-    pub(super) fn refresh_at(&self) -> Time {
-        if self.contacts().next().is_none() {
-            return Time::MAX;
-        }
-        self.refreshes().min().map_or(Time::MAX, |(due, _)| due)
+    pub(super) fn refresh_at(&self) -> Option<Time> {
+        self.contacts().next()?;
+        self.refreshes().min().map(|(due, _)| due)
     }
 
     /// The place whose lookup refreshes the bucket that needs it most: a random one in it; for the last bucket, where

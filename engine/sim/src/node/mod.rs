@@ -57,6 +57,7 @@ pub(crate) struct StepCheck {
 }
 
 /// What a node does next.
+#[derive(Clone, Copy)]
 enum Next {
     Arrival,
     UplinkFree,
@@ -91,7 +92,7 @@ pub(crate) struct Node {
     /// What is around its torrent, if anything matters.
     pub(crate) shell: Option<Box<Shell>>,
     /// When that has something to do.
-    pub(crate) shell_at: Time,
+    pub(crate) shell_at: Option<Time>,
     /// The received blocks that are not what they should be.
     pub(crate) corrupt: BTreeMap<PieceIndex, BTreeSet<u32>>,
     pub(crate) joined_at: Time,
@@ -132,7 +133,7 @@ impl Node {
             buffers: None,
             paths: None,
             shell: None,
-            shell_at: Time::MAX,
+            shell_at: None,
             corrupt: BTreeMap::new(),
             joined_at: now,
             online: true,
@@ -161,15 +162,18 @@ impl Node {
     }
 
     /// When something happens to it next, unless something arrives before.
-    pub(crate) fn next_at(&self) -> Time {
-        self.next(None).0
+    pub(crate) fn poll_timeout(&self) -> Option<Time> {
+        self.next(None).map(|(at, _)| at)
     }
 
-    fn next(&self, arrival: Option<&Arrival>) -> (Time, Next) {
-        let mut next = (Time::MAX, Next::Timer);
+    /// Of what happens at the same time, what stands first here comes first.
+    fn next(&self, arrival: Option<&Arrival>) -> Option<(Time, Next)> {
+        let mut next: Option<(Time, Next)> = None;
         let mut consider = |at: Option<Time>, what| {
-            if at.is_some_and(|at| at < next.0) {
-                next = (at.unwrap_or(Time::MAX), what);
+            if let Some(at) = at
+                && next.is_none_or(|(first, _)| at < first)
+            {
+                next = Some((at, what));
             }
         };
         consider(arrival.map(|arrival| arrival.at), Next::Arrival);
@@ -177,7 +181,7 @@ impl Node {
         consider(self.uplink_free_at, Next::UplinkFree);
         consider(self.verifying.front().map(|(at, _)| *at), Next::PieceDone);
         consider(self.torrent.poll_timeout().filter(|_| self.online), Next::Timer);
-        consider(Some(self.shell_at), Next::Shell);
+        consider(self.shell_at, Next::Shell);
         next
     }
 
@@ -185,10 +189,7 @@ impl Node {
     pub(crate) fn run(&mut self, now: Time, end: Time, due: &mut VecDeque<Arrival>, net: &mut Network) {
         self.fetch_peers(due);
         loop {
-            let (at, what) = self.next(due.front());
-            if at >= end {
-                return;
-            }
+            let Some((at, what)) = self.next(due.front()).filter(|(at, _)| *at < end) else { return };
             let now = at.max(now);
             match what {
                 Next::Arrival => {

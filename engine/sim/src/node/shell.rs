@@ -21,7 +21,7 @@ impl Node {
     /// When its shell has something to do next.
     pub(crate) fn note_shell_timeout(&mut self) {
         let timeout = self.shell.as_ref().and_then(|shell| shell.poll_timeout());
-        self.shell_at = timeout.filter(|_| self.online).unwrap_or(Time::MAX);
+        self.shell_at = timeout.filter(|_| self.online);
     }
 
     pub(crate) fn on_shell_timeout(&mut self, now: Time, net: &mut Network) {

@@ -96,7 +96,7 @@ struct Network {
     table: Table,
     votes: ExternalIpVotes,
     /// When to try to join again, as long as nobody is known.
-    join_at: Time,
+    join_at: Option<Time>,
     join_retry: Duration,
 }
 
@@ -119,7 +119,7 @@ pub struct Node {
     peers: PeerStore,
     items: ItemStore,
     allowance: Allowance,
-    expire_at: Time,
+    expire_at: Option<Time>,
     datagrams: VecDeque<(SocketAddr, Vec<u8>)>,
     events: VecDeque<Event>,
 }
@@ -130,12 +130,12 @@ impl Node {
         let network = |id: NodeId| Network {
             table: Table::new(now, id),
             votes: ExternalIpVotes::default(),
-            join_at: Time::MAX,
+            join_at: None,
             join_retry: JOIN_RETRY_FIRST,
         };
         Node {
             networks: [config.id_v4.map(network), config.id_v6.map(network)],
-            tokens: Tokens::new(config.secret),
+            tokens: Tokens::new(now, config.secret),
             config,
             rng,
             routers: Vec::new(),
@@ -148,7 +148,7 @@ impl Node {
             peers: PeerStore::default(),
             items: ItemStore::default(),
             allowance: Allowance::default(),
-            expire_at: Time::MAX,
+            expire_at: None,
             datagrams: VecDeque::new(),
             events: VecDeque::new(),
         }
@@ -265,24 +265,23 @@ impl Node {
         for family in Family::ALL {
             self.maintain(now, family);
         }
-        if self.expire_at <= now {
+        if self.expire_at.is_some_and(|at| at <= now) {
             self.peers.expire(now);
             self.items.expire(now);
             self.allowance.expire(now);
             let keeps = self.peers.len().0 > 0 || self.items.len() > 0;
-            self.expire_at = if keeps { now + EXPIRE_INTERVAL } else { Time::MAX };
+            self.expire_at = keeps.then_some(now + EXPIRE_INTERVAL);
         }
         self.forget_settled();
     }
 
-    /// When [`handle_timeout`](Self::handle_timeout) is to be called; [`Time::MAX`] if never.
-    pub fn poll_timeout(&self) -> Time {
+    /// When [`handle_timeout`](Self::handle_timeout) is to be called.
+    pub fn poll_timeout(&self) -> Option<Time> {
         let slow = self.to_slow.front().map(|(sent, _)| *sent + self.pace.slow_after());
         let fail = self.to_fail.front().map(|(sent, _)| *sent + QUERY_TIMEOUT);
         let networks = self.networks.iter().flatten();
-        let upkeep = networks.map(|network| network.join_at.min(network.table.refresh_at()));
-        let soonest = [slow, fail, Some(self.expire_at)].into_iter().flatten().chain(upkeep).min();
-        soonest.unwrap_or(Time::MAX)
+        let upkeep = networks.flat_map(|network| [network.join_at, network.table.refresh_at()]);
+        [slow, fail, self.expire_at].into_iter().chain(upkeep).flatten().min()
     }
 
     /// The next datagram to send, and where.
@@ -436,9 +435,9 @@ impl Node {
     /// Joins again if nobody is known, refreshes a bucket if it is time.
     fn maintain(&mut self, now: Time, family: Family) {
         let Some(network) = self.networks[family as usize].as_mut() else { return };
-        if network.join_at <= now {
+        if network.join_at.is_some_and(|at| at <= now) {
             self.seek_neighbours(now, family);
-        } else if network.table.refresh_at() <= now {
+        } else if network.table.refresh_at().is_some_and(|at| at <= now) {
             let target = network.table.refresh_target(&mut self.rng);
             self.find_node(now, family, target);
         }
@@ -447,7 +446,7 @@ impl Node {
     /// Looks for our own place, by the nodes that are known and by the routers.
     fn seek_neighbours(&mut self, now: Time, family: Family) {
         let Some(network) = self.network_mut(family) else { return };
-        network.join_at = now + network.join_retry;
+        network.join_at = Some(now + network.join_retry);
         network.join_retry = (network.join_retry * 2).min(JOIN_RETRY_MAX);
         let own = network.table.own();
         self.find_node(now, family, own);
@@ -484,8 +483,8 @@ impl Node {
             }
         }
         for network in self.networks.iter_mut().flatten() {
-            if network.join_at < Time::MAX && network.table.len() > 0 {
-                (network.join_at, network.join_retry) = (Time::MAX, JOIN_RETRY_FIRST);
+            if network.join_at.is_some() && network.table.len() > 0 {
+                (network.join_at, network.join_retry) = (None, JOIN_RETRY_FIRST);
             }
         }
     }

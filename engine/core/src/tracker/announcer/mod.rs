@@ -238,7 +238,7 @@ impl Announcer {
     pub fn poll_timeout(&self) -> Option<Time> {
         match self.phase {
             Phase::Idle => None,
-            Phase::Running => self.walks.iter().filter_map(Walk::timeout).min(),
+            Phase::Running => self.walks.iter().filter_map(Walk::poll_timeout).min(),
             Phase::Stopping { deadline } => Some(deadline),
         }
     }
