@@ -10,7 +10,7 @@ use swarm_core::rng::Rng;
 use swarm_core::time::{Duration, Time};
 use swarm_core::torrent::Config;
 use swarm_core::tracker::announcer::INTERVAL_MIN;
-use swarm_core::tracker::{Announcer, AnnouncerConfig, Named};
+use swarm_core::tracker::{Announcer, AnnouncerConfig, TrackerUrls};
 
 /// How often a bad habit shows.
 pub(crate) const HABIT_INTERVAL: Duration = Duration::from_millis(50);
@@ -49,7 +49,7 @@ pub(crate) fn announcer(config: &Config, now: Time, rng: Rng) -> Announcer {
         private: false,
     };
     let tiers = [vec![tracker::URL.to_owned()]];
-    let mut announcer = Announcer::new(announcing, Named { by_metainfo: &tiers, by_user: &[] }, rng);
+    let mut announcer = Announcer::new(announcing, TrackerUrls { by_metainfo: &tiers, by_user: &[] }, rng);
     announcer.handle_start(now);
     announcer
 }

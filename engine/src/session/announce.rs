@@ -14,7 +14,8 @@ use swarm_core::net::Family;
 use swarm_core::rng::Rng;
 use swarm_core::time::Time;
 use swarm_core::tracker::announcer::{
-    AnnounceAction, AnnounceFailure, Announcer, AnnouncerConfig, Named, TRACKERS_MAX, TrackerState, Transfer,
+    AnnounceAction, AnnounceFailure, Announcer, AnnouncerConfig, TRACKERS_MAX, TrackerState, TrackerUrls,
+    Transfer,
 };
 use swarm_core::tracker::{AnnounceResponse, REPLY_LEN_MAX, ReplyError};
 
@@ -35,7 +36,7 @@ impl Announcing {
     pub(super) fn new(hub: &Hub, options: &AddTorrent, peer_id: PeerId, rng: Rng) -> Announcing {
         let by_metainfo: &[Vec<String>] =
             if options.use_metainfo_trackers { &options.metainfo.trackers } else { &[] };
-        let named = Named { by_metainfo, by_user: &options.trackers };
+        let named = TrackerUrls { by_metainfo, by_user: &options.trackers };
         let info = &options.metainfo.info;
         Announcing::of(hub, info.info_hash, peer_id, options.announce_interval_min, info.private, named, rng)
     }
@@ -47,7 +48,7 @@ impl Announcing {
         peer_id: PeerId,
         interval_min: Duration,
         private: bool,
-        named: Named<'_>,
+        named: TrackerUrls<'_>,
         rng: Rng,
     ) -> Announcing {
         let mut ports = BTreeMap::new();
@@ -111,7 +112,7 @@ impl Announcing {
             announcer.handle_timeout(now);
         }
         if is_alone {
-            announcer.want_more_peers(now);
+            announcer.request_more_peers(now);
         }
         std::iter::from_fn(|| announcer.poll_action()).collect()
     }
@@ -124,7 +125,7 @@ impl Announcing {
         answer: Result<&AnnounceResponse, &AnnounceFailure>,
     ) -> Option<String> {
         self.announcer.handle_response(now, action.id, answer);
-        self.announcer.trouble(&action.url)
+        self.announcer.failure_of(&action.url)
     }
 }
 

@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
-use swarm_core::dht::{Announce, Event, Item, LookupId, PointerLink};
+use swarm_core::dht::{Announce, Event, Item, LookupId, MutableTorrentLink};
 use swarm_core::id::{InfoHash, PeerKey};
 use swarm_core::net::Family;
 use swarm_core::torrent::PORTS_TOLD_MAX;
@@ -124,7 +124,7 @@ impl SessionDht {
     }
 
     /// The torrent that the newest version of a pointer points to.
-    async fn follow(&self, link: &PointerLink) -> Result<InfoHash, Error> {
+    async fn follow(&self, link: &MutableTorrentLink) -> Result<InfoHash, Error> {
         let mut pause = IN_VAIN_INTERVAL;
         loop {
             let joined = self.joined.notified();
@@ -262,7 +262,7 @@ impl SessionDht {
 /// Finds out where a pointer points to, unless nobody waits for that any more.
 pub(super) async fn follow(
     hub: Rc<Hub>,
-    link: PointerLink,
+    link: MutableTorrentLink,
     mut reply: oneshot::Sender<Result<InfoHash, Error>>,
 ) {
     let dht = hub.dht.borrow().clone();

@@ -26,7 +26,7 @@ use swarm_core::torrent::discovery::Origin;
 use swarm_core::torrent::fetch::{Fetch, FetchConfig, FetchEvent, METADATA_LEN_MAX};
 use swarm_core::torrent::{Action, CloseReason};
 use swarm_core::tracker::AnnounceResponse;
-use swarm_core::tracker::announcer::{NUMWANT_MAX, Named, Transfer};
+use swarm_core::tracker::announcer::{NUMWANT_MAX, TrackerUrls, Transfer};
 use swarm_core::wire::handshake::{Handshake, Reserved};
 use swarm_core::wire::{DecodeLimits, Message, peer_id};
 use tokio::net::TcpStream;
@@ -252,7 +252,7 @@ impl FetchShell {
         config.listen_port = hub.listening.first().map(SocketAddr::port);
         let links: Vec<Vec<String>> = options.magnet.trackers.iter().map(|url| vec![url.clone()]).collect();
         let by_link = if options.use_link_trackers { &links[..] } else { &[] };
-        let named = Named { by_metainfo: by_link, by_user: &options.trackers };
+        let named = TrackerUrls { by_metainfo: by_link, by_user: &options.trackers };
         let interval_min = options.announce_interval_min;
         let announcing = Announcing::of(&hub, info_hash, peer_id, interval_min, false, named, rng.fork());
         let inner = Inner {

@@ -35,7 +35,7 @@ use crate::net::socket;
 use fetch::FetchReply;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
-use swarm_core::dht::PointerLink;
+use swarm_core::dht::MutableTorrentLink;
 use swarm_core::id::InfoHash;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -43,7 +43,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 pub(crate) enum Request {
     Add(Box<AddTorrent>, oneshot::Sender<Result<TorrentHandle, Error>>),
     Fetch(Box<FetchMetadata>, FetchReply),
-    Follow(PointerLink, oneshot::Sender<Result<InfoHash, Error>>),
+    Follow(MutableTorrentLink, oneshot::Sender<Result<InfoHash, Error>>),
     SetLimits { upload: Option<u64>, download: Option<u64> },
     Stop,
 }
@@ -134,7 +134,7 @@ impl Session {
     /// # Errors
     /// [`Error::NoDht`] if the session takes no part in the DHT, [`Error::NotAPointer`] if something else is found,
     /// [`Error::Stopped`] if the session ends first.
-    pub async fn follow(&self, link: PointerLink) -> Result<InfoHash, Error> {
+    pub async fn follow(&self, link: MutableTorrentLink) -> Result<InfoHash, Error> {
         let (reply, found) = oneshot::channel();
         self.requests.send(Request::Follow(link, reply)).map_err(|_| Error::Stopped)?;
         found.await.map_err(|_| Error::Stopped)?

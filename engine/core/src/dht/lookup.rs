@@ -141,7 +141,7 @@ impl Lookup {
     }
 
     /// A node has not answered yet.
-    pub(super) fn is_slow(&mut self, addr: SocketAddr) {
+    pub(super) fn mark_slow(&mut self, addr: SocketAddr) {
         if let Some(candidate) = self.candidate(addr).filter(|c| c.progress == Progress::Asked) {
             candidate.progress = Progress::Slow;
         }
@@ -235,7 +235,7 @@ mod tests {
     fn the_slow_and_the_dead_make_room() {
         let mut lookup = lookup([1, 2, 3, 4, 5]);
         asked(&mut lookup);
-        lookup.is_slow(node(1).addr);
+        lookup.mark_slow(node(1).addr);
         assert_eq!(asked(&mut lookup), addrs(&[5]));
         for n in 2..=5 {
             lookup.answered(node(n), None);

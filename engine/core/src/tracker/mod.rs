@@ -15,7 +15,7 @@ pub mod scrape;
 pub mod udp;
 
 pub use announce::{AnnounceRequest, AnnounceResponse, Event};
-pub use announcer::{AnnounceAction, AnnounceFailure, AnnounceId, Announcer, AnnouncerConfig, Named};
+pub use announcer::{AnnounceAction, AnnounceFailure, AnnounceId, Announcer, AnnouncerConfig, TrackerUrls};
 pub use peers::{PeerFormat, REPLY_NAMES_MAX, REPLY_PEERS_MAX, ReplyOddities, TrackerPeer};
 pub use query::RequestError;
 pub use reply::{REPLY_LEN_MAX, ReplyError, RetryIn, encode_failure};

@@ -79,7 +79,7 @@ impl Node {
             announcer.handle_timeout(now);
         }
         if left > 0 && self.torrent.peers().next().is_none() {
-            announcer.want_more_peers(now);
+            announcer.request_more_peers(now);
         }
         while let Some(action) = announcer.poll_action() {
             net.announce(now, self.id, self.life, action);

@@ -54,8 +54,8 @@ pub const EXPIRE_INTERVAL: Duration = Duration::from_secs(60);
 pub const QUERIES_MAX: usize = 1_000;
 /// Nodes that a lookup begins with. More than it needs, should some of them be gone.
 const SEEDS: usize = 3 * BUCKET_LEN_MAX;
-/// Most addresses remembered to join by.
-pub const ROUTERS_MAX: usize = 64;
+/// Most bootstrap nodes that are remembered.
+pub const BOOTSTRAP_NODES_MAX: usize = 64;
 
 /// What a node is told when it is made.
 #[derive(Clone, Debug)]
@@ -107,7 +107,7 @@ pub struct Node {
     config: NodeConfig,
     rng: Rng,
     networks: [Option<Network>; 2],
-    routers: Vec<SocketAddr>,
+    bootstrap_nodes: Vec<SocketAddr>,
     pending: BTreeMap<u16, Pending>,
     /// Queries in the order in which they were sent, some of them no longer pending.
     to_slow: VecDeque<(Time, u16)>,
@@ -138,7 +138,7 @@ impl Node {
             tokens: Tokens::new(now, config.secret),
             config,
             rng,
-            routers: Vec::new(),
+            bootstrap_nodes: Vec::new(),
             pending: BTreeMap::new(),
             to_slow: VecDeque::new(),
             to_fail: VecDeque::new(),
@@ -178,12 +178,12 @@ impl Node {
         self.peers.len()
     }
 
-    /// Joins by these addresses: looks for our own neighbours. The first few dozen are remembered, and asked again
+    /// Joins by these bootstrap nodes: looks for our own neighbours. The first few dozen are remembered, and asked again
     /// whenever too few nodes are known.
     pub fn join(&mut self, now: Time, addrs: &[SocketAddr]) {
         for addr in addrs {
-            if self.routers.len() < ROUTERS_MAX && !self.routers.contains(addr) {
-                self.routers.push(*addr);
+            if self.bootstrap_nodes.len() < BOOTSTRAP_NODES_MAX && !self.bootstrap_nodes.contains(addr) {
+                self.bootstrap_nodes.push(*addr);
             }
         }
         for family in Family::ALL {
@@ -443,7 +443,7 @@ impl Node {
         }
     }
 
-    /// Looks for our own place, by the nodes that are known and by the routers.
+    /// Looks for our own place, by the nodes that are known and by the bootstrap nodes.
     fn seek_neighbours(&mut self, now: Time, family: Family) {
         let Some(network) = self.network_mut(family) else { return };
         network.join_at = Some(now + network.join_retry);
@@ -500,8 +500,8 @@ impl Node {
         let mut lookup = Lookup::new(target);
         known.iter().for_each(|info| lookup.add_seed(Some(info.id), info.addr));
         if known.len() < BUCKET_LEN_MAX {
-            let routers = self.routers.iter().filter(|addr| Family::of(**addr) == family);
-            routers.for_each(|addr| lookup.add_seed(None, *addr));
+            let bootstrap = self.bootstrap_nodes.iter().filter(|addr| Family::of(**addr) == family);
+            bootstrap.for_each(|addr| lookup.add_seed(None, *addr));
         }
         Some(lookup)
     }

@@ -147,7 +147,7 @@ impl Node {
         if let Purpose::Step(id) = purpose
             && let Some(lookup) = self.searches.get_mut(&id).and_then(|search| search.lookup.as_mut())
         {
-            lookup.is_slow(to);
+            lookup.mark_slow(to);
             self.advance(now, id);
         }
     }

@@ -25,7 +25,7 @@ use url::Url;
 
 pub use action::{AnnounceAction, AnnounceFailure, AnnounceId};
 pub use status::{TrackerState, TrackerStatus};
-pub use trackers::{Named, TRACKERS_MAX};
+pub use trackers::{TRACKERS_MAX, TrackerUrls};
 pub use walk::{
     BACKOFF_MAX, BACKOFF_MIN, EARLY_DEFAULT, HOST_PARALLEL_MAX, HOST_PAUSE, INTERVAL_MAX, PARALLEL_MAX,
     SILENCE, SILENCE_LATER,
@@ -114,7 +114,7 @@ impl Announcer {
     /// An announcer for the trackers in `named`, which are shuffled within each tier. It stays
     /// silent until [`handle_start`](Self::handle_start). A URL that comes twice counts once, in
     /// its first tier, and as the user's if it is that too.
-    pub fn new(mut config: AnnouncerConfig, named: Named<'_>, mut rng: Rng) -> Announcer {
+    pub fn new(mut config: AnnouncerConfig, named: TrackerUrls<'_>, mut rng: Rng) -> Announcer {
         config.interval_min = config.interval_min.min(INTERVAL_MAX);
         let (trackers, left_out) = trackers(named);
         let walk = |&family| Walk::new(family, config.private, &trackers, &mut rng);
@@ -182,7 +182,7 @@ impl Announcer {
     }
 
     /// More peers would help: announce as soon as the tracker's minimum interval allows.
-    pub fn want_more_peers(&mut self, now: Time) {
+    pub fn request_more_peers(&mut self, now: Time) {
         for walk in &mut self.walks {
             walk.on_want_more(now);
         }
@@ -251,7 +251,7 @@ impl Announcer {
 
     /// What to tell the user of a tracker that failed: nothing while it serves us over another address
     /// family, or may do so yet. That it has no address of one family is the last thing to tell.
-    pub fn trouble(&self, url: &Url) -> Option<String> {
+    pub fn failure_of(&self, url: &Url) -> Option<String> {
         let tracker = self.trackers.iter().position(|known| known.target.as_ref() == Ok(url))?;
         let states = || self.walks.iter().map(|walk| walk.state(tracker, &self.trackers));
         if states().any(|state| matches!(state, TrackerState::Announcing | TrackerState::Working)) {

@@ -13,7 +13,7 @@ pub const TRACKERS_MAX: usize = 512;
 
 /// The trackers of a torrent, by who named them.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Named<'a> {
+pub struct TrackerUrls<'a> {
     /// The tiers of the metainfo, tried first.
     pub by_metainfo: &'a [Vec<String>],
     /// Those of the user, each a tier of its own.
@@ -35,7 +35,7 @@ pub(super) struct Tracker {
 }
 
 /// The trackers that are `named`, each once, and how many are beyond the bound.
-pub(super) fn trackers(named: Named<'_>) -> (Vec<Tracker>, usize) {
+pub(super) fn trackers(named: TrackerUrls<'_>) -> (Vec<Tracker>, usize) {
     let (mut trackers, mut places): (Vec<Tracker>, BTreeMap<&str, usize>) = Default::default();
     let (mut hosts, mut ports) = (BTreeMap::new(), BTreeMap::new());
     let mut left_out = 0;
