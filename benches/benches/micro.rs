@@ -6,7 +6,7 @@ use swarm_core::bitfield::Bitfield;
 use swarm_core::geometry::{BLOCK_LEN, Geometry};
 use swarm_core::id::{BlockRef, PeerKey, PieceIndex};
 use swarm_core::metainfo::Metainfo;
-use swarm_core::picker::{Picker, Source};
+use swarm_core::picker::{Picker, PickerPeer};
 use swarm_core::rng::Rng;
 use swarm_core::wire::{DecodeLimits, Message, decode};
 
@@ -73,7 +73,7 @@ fn picker(c: &mut Criterion) {
                 let (mut rng, mut picks) = (Rng::new(2), Vec::new());
                 for _ in 0..64 {
                     let source =
-                        Source { key: PeerKey(1), have: &haves[3], may_start: true, on_parole: false };
+                        PickerPeer { key: PeerKey(1), have: &haves[3], may_start: true, on_parole: false };
                     picker.pick(source, 64, &mut rng, &mut picks);
                     for block in picks.drain(..) {
                         picker.received(block, PeerKey(1), |_| {});

@@ -19,10 +19,11 @@ use std::task::Poll;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use swarm_core::bencode;
 use swarm_core::dht::{
-    Announce, Event, Family, Item, LookupId, NodeId, PointerLink, SALT_LEN_MAX, VALUE_LEN_MAX,
-    torrent_pointer,
+    Announce, Event, Item, LookupId, MutableTorrentLink, NodeId, SALT_LEN_MAX, VALUE_LEN_MAX,
+    mutable_torrent_value,
 };
 use swarm_core::id::InfoHash;
+use swarm_core::net::Family;
 use swarm_engine::LISTEN_PORT_FIRST;
 use swarm_engine::dht::{Dht, PUBLIC_NODES, Saved};
 use tokio::sync::Notify;
@@ -129,7 +130,7 @@ enum Ask {
 #[derive(Clone, Debug)]
 enum Place {
     Target(NodeId),
-    Pointer(PointerLink),
+    Pointer(MutableTorrentLink),
 }
 
 fn parse_hash(text: &str) -> Result<InfoHash, &'static str> {
@@ -145,7 +146,7 @@ fn parse_place(text: &str) -> Result<Place, String> {
         return text
             .parse()
             .map(Place::Pointer)
-            .map_err(|error: swarm_core::dht::PointerLinkError| error.to_string());
+            .map_err(|error: swarm_core::dht::MutableTorrentLinkError| error.to_string());
     }
     parse_target(text).map(Place::Target).map_err(str::to_owned)
 }
@@ -167,7 +168,7 @@ impl Question {
             Question::Put { text, torrent, key, salt, seq } => {
                 let text = text.unwrap_or_default();
                 let text = format!("{}:{text}", text.len()).into_bytes();
-                let value = torrent.map_or(text, torrent_pointer);
+                let value = torrent.map_or(text, mutable_torrent_value);
                 let too_long = |what: &str, max| {
                     Failure::new(
                         Exit::Usage,
@@ -339,7 +340,7 @@ fn tell_item(cx: &mut Context, item: &Item) {
 /// The link to an item that is a pointer.
 fn pointer_link(item: &Item) -> Option<String> {
     item.torrent()?;
-    PointerLink::of(item).map(|link| link.to_string())
+    MutableTorrentLink::of(item).map(|link| link.to_string())
 }
 
 /// A question on its way.

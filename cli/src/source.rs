@@ -6,7 +6,7 @@ use std::ffi::OsStr;
 use std::fs::{File, Metadata};
 use std::io::Read as _;
 use std::path::Path;
-use swarm_core::dht::PointerLink;
+use swarm_core::dht::MutableTorrentLink;
 use swarm_core::metainfo::{METAINFO_LEN_MAX, Magnet, MagnetError, Metainfo, MetainfoError, parse_info_hash};
 use swarm_engine::SessionOptions;
 use url::Url;
@@ -52,7 +52,7 @@ pub enum Link {
     /// A magnet link, or an info-hash.
     Magnet(Magnet),
     /// A link to a pointer (BEP 46): which torrent, the DHT knows.
-    Pointer(PointerLink),
+    Pointer(MutableTorrentLink),
 }
 
 impl Link {
@@ -105,7 +105,7 @@ fn link(source: &OsStr) -> Result<Option<Link>> {
             // It names no torrent, but may say where to find out.
             Err(MagnetError::NoInfoHash) if text.contains("urn:btpk:") => {
                 let wrong = |error| Failure::new(Exit::Metainfo, format!("{error}"));
-                Link::Pointer(text.parse::<PointerLink>().map_err(wrong)?)
+                Link::Pointer(text.parse::<MutableTorrentLink>().map_err(wrong)?)
             }
             magnet => Link::Magnet(magnet?),
         }));

@@ -11,8 +11,9 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
-use swarm_core::dht::{DATAGRAM_LEN_MAX, Event, Family, Node, NodeConfig, NodeId};
+use swarm_core::dht::{DATAGRAM_LEN_MAX, Event, Node, NodeConfig, NodeId};
 use swarm_core::id::InfoHash;
+use swarm_core::net::Family;
 use swarm_core::rng::Rng;
 use swarm_core::time::Time;
 use tokio::net::UdpSocket;
@@ -161,13 +162,13 @@ impl Dht {
             let deadline = {
                 let mut node = self.node.borrow_mut();
                 let now = now(self.clock);
-                if node.poll_timeout() <= now {
+                if node.poll_timeout().is_some_and(|at| at <= now) {
                     node.handle_timeout(now);
                 }
                 while let Some((to, datagram)) = node.poll_datagram() {
                     self.send(to, &datagram);
                 }
-                node.poll_timeout().since(now).min(Duration::from_secs(3_600))
+                node.poll_timeout().map_or(Duration::MAX, |at| at.since(now)).min(Duration::from_secs(3_600))
             };
             // Whoever is told may ask the node for more.
             while let Some(event) = self.poll_event() {

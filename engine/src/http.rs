@@ -31,7 +31,7 @@ use std::io::{self, Read};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
-use swarm_core::tracker::Family;
+use swarm_core::net::Family;
 use swarm_core::tracker::access::{Forbidden, UrlOrigin, check_address};
 use tokio::sync::OnceCell;
 use tokio::task::JoinSet;

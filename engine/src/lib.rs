@@ -45,9 +45,9 @@ pub use session::{
 #[doc(hidden)]
 pub use storage::SpaceBudget;
 pub use storage::{StorageError, verify};
-pub use swarm_core::dht::PointerLink;
+pub use swarm_core::dht::MutableTorrentLink;
 pub use swarm_core::id::{FileIndex, InfoHash, PeerId, PieceIndex};
 pub use swarm_core::metainfo::{Magnet, MagnetError, Metainfo, MetainfoError};
+pub use swarm_core::net::Family;
 pub use swarm_core::picker::{Order, Priority};
 pub use swarm_core::torrent::{CloseReason, Totals};
-pub use swarm_core::tracker::Family;

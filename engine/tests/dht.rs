@@ -9,9 +9,10 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use swarm_core::dht::{Event, Family, Item, PointerLink, torrent_pointer};
+use swarm_core::dht::{Event, Item, MutableTorrentLink, mutable_torrent_value};
 use swarm_core::id::InfoHash;
 use swarm_core::metainfo::Metainfo;
+use swarm_core::net::Family;
 use swarm_engine::dht::Dht;
 use swarm_engine::{AddTorrent, DhtOptions, Error, Session};
 use tempfile::TempDir;
@@ -194,8 +195,8 @@ async fn put(ip: &str, node: SocketAddr, item: &Item) {
 
 async fn a_mutable_torrent_is_resolved_to_its_newest(ip: &str) {
     let version = |seq, value| Item::signed(&[3; 32], b"salt".to_vec(), seq, value);
-    let [old, new] = [1, 2].map(|seq| version(seq, torrent_pointer(InfoHash([seq as u8; 20]))));
-    let link = PointerLink::of(&old).unwrap();
+    let [old, new] = [1, 2].map(|seq| version(seq, mutable_torrent_value(InfoHash([seq as u8; 20]))));
+    let link = MutableTorrentLink::of(&old).unwrap();
     beside_a_node(ip, async |node| {
         let getter = session(ip, &[node]);
         put(ip, node, &old).await;

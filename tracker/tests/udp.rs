@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use common::{Host, Tracker, announce};
 use swarm_core::id::{InfoHash, PeerId};
+use swarm_core::net::Family;
 use swarm_core::rng::Rng;
 use swarm_core::tracker::udp::{ConnectionId, DATAGRAM_LEN_MAX, Request, Response, TransactionId};
-use swarm_core::tracker::{AnnounceRequest, AnnounceResponse, Event, Family, PeerFormat, ScrapeStats};
+use swarm_core::tracker::{AnnounceRequest, AnnounceResponse, Event, PeerFormat, ScrapeStats};
 use swarm_tracker::{AllowList, Config};
 use tokio::net::UdpSocket;
 

@@ -16,7 +16,7 @@ use std::future::pending;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
-use swarm_core::dht::Family;
+use swarm_core::net::Family;
 use swarm_engine::dht::Dht;
 use swarm_tracker::{Config, Handle, Server};
 use tokio::sync::mpsc;

@@ -1,7 +1,10 @@
 //! Local service discovery (BEP 14): torrents are announced to a multicast group, and whoever has them too connects.
 //!
 //! [`LocalDiscovery`] decides what is announced when, and which announcements of others are of interest. It is
-//! pure: the shell has the sockets.
+//! pure: the shell has the sockets. Call [`add`](LocalDiscovery::add), [`remove`](LocalDiscovery::remove) or
+//! [`handle_timeout`](LocalDiscovery::handle_timeout), send what
+//! [`poll_announcement`](LocalDiscovery::poll_announcement) gives, and come back at
+//! [`poll_timeout`](LocalDiscovery::poll_timeout).
 //!
 //! A datagram costs its length, of which at most [`LSD_DATAGRAM_LEN_MAX`] bytes are read, and a look-up for each of at most
 //! [`INFO_HASHES_MAX`] torrents that it names. It makes us keep a number for its host, for [`HEARD_WINDOW`] and at most [`HOSTS_MAX`]
@@ -94,15 +97,19 @@ pub struct LocalDiscovery {
     cookie: String,
     /// When each torrent was announced last, if it was, and is to be announced next.
     swarms: BTreeMap<InfoHash, Schedule>,
-    send_at: Time,
+    announcement: Option<Announcement>,
+    /// No datagram is sent before.
+    not_before: Option<Time>,
+    /// How many datagrams came from each host in the present [`HEARD_WINDOW`].
     heard: BTreeMap<IpAddr, u32>,
-    heard_since: Time,
+    heard_until: Option<Time>,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Schedule {
     last: Option<Time>,
-    next: Time,
+    /// `None` once the torrent is removed.
+    next: Option<Time>,
 }
 
 impl LocalDiscovery {
@@ -112,50 +119,57 @@ impl LocalDiscovery {
             port,
             cookie: format!("{cookie:016x}"),
             swarms: BTreeMap::new(),
-            send_at: Time::ZERO,
+            announcement: None,
+            not_before: None,
             heard: BTreeMap::new(),
-            heard_since: Time::ZERO,
+            heard_until: None,
         }
     }
 
     /// From now on this torrent is announced: at once, unless it was a moment ago.
     pub fn add(&mut self, now: Time, info_hash: InfoHash) {
-        let schedule = self.swarms.entry(info_hash).or_insert(Schedule { last: None, next: now });
-        schedule.next = schedule.last.map_or(now, |last| now.max(last + ANNOUNCE_INTERVAL_MIN));
+        let schedule = self.swarms.entry(info_hash).or_insert(Schedule { last: None, next: None });
+        schedule.next = Some(schedule.last.map_or(now, |last| now.max(last + ANNOUNCE_INTERVAL_MIN)));
     }
 
     /// This torrent is here no more. What is remembered of it ends a minute later.
     pub fn remove(&mut self, info_hash: InfoHash) {
         if let Some(schedule) = self.swarms.get_mut(&info_hash) {
-            schedule.next = Time::MAX;
+            schedule.next = None;
         }
     }
 
-    /// When there is something to send; [`Time::MAX`] if never.
-    pub fn poll_timeout(&self) -> Time {
-        let next = self.swarms.values().map(|schedule| schedule.next).min().unwrap_or(Time::MAX);
-        if next == Time::MAX { next } else { next.max(self.send_at) }
+    /// When to call [`handle_timeout`](Self::handle_timeout).
+    pub fn poll_timeout(&self) -> Option<Time> {
+        let next = self.swarms.values().filter_map(|schedule| schedule.next).min()?;
+        Some(self.not_before.map_or(next, |at| next.max(at)))
     }
 
-    /// What is to be sent now, to each group.
-    pub fn poll_announcement(&mut self, now: Time) -> Option<Announcement> {
-        if self.poll_timeout() > now {
-            return None;
+    /// Time has passed: announces what is due.
+    pub fn handle_timeout(&mut self, now: Time) {
+        if self.poll_timeout().is_none_or(|at| at > now) {
+            return;
         }
-        let is_over = |s: &Schedule| {
-            s.next == Time::MAX && s.last.is_none_or(|at| now.since(at) >= ANNOUNCE_INTERVAL_MIN)
-        };
+        let is_over =
+            |s: &Schedule| s.next.is_none() && s.last.is_none_or(|at| now.since(at) >= ANNOUNCE_INTERVAL_MIN);
         self.swarms.retain(|_, schedule| !is_over(schedule));
-        let due = self.swarms.iter_mut().filter(|(_, schedule)| schedule.next <= now).take(INFO_HASHES_MAX);
+        let is_due = |schedule: &Schedule| schedule.next.is_some_and(|at| at <= now);
+        let due = self.swarms.iter_mut().filter(|(_, schedule)| is_due(schedule)).take(INFO_HASHES_MAX);
         let info_hashes = due.map(|(info_hash, schedule)| {
             // A datagram may be lost, so that the first is followed by another.
             let pause = if schedule.last.is_none() { ANNOUNCE_INTERVAL_MIN } else { ANNOUNCE_INTERVAL };
-            *schedule = Schedule { last: Some(now), next: now + pause };
+            *schedule = Schedule { last: Some(now), next: Some(now + pause) };
             *info_hash
         });
         let info_hashes: Vec<InfoHash> = info_hashes.collect();
-        self.send_at = now + DATAGRAM_INTERVAL_MIN;
-        Some(Announcement { port: self.port, info_hashes, cookie: Some(self.cookie.clone()) })
+        self.not_before = Some(now + DATAGRAM_INTERVAL_MIN);
+        let cookie = Some(self.cookie.clone());
+        self.announcement = Some(Announcement { port: self.port, info_hashes, cookie });
+    }
+
+    /// What to send now, to each group.
+    pub fn poll_announcement(&mut self) -> Option<Announcement> {
+        self.announcement.take()
     }
 
     /// A datagram has come: the torrents of ours that its sender has too, and where it listens.
@@ -165,9 +179,9 @@ impl LocalDiscovery {
         from: SocketAddr,
         datagram: &[u8],
     ) -> Option<(SocketAddr, Vec<InfoHash>)> {
-        if now.since(self.heard_since) >= HEARD_WINDOW {
+        if self.heard_until.is_none_or(|until| now >= until) {
             self.heard.clear();
-            self.heard_since = now;
+            self.heard_until = Some(now + HEARD_WINDOW);
         }
         if self.heard.len() >= HOSTS_MAX && !self.heard.contains_key(&from.ip()) {
             return None;
@@ -181,8 +195,7 @@ impl LocalDiscovery {
         if announcement.cookie.as_ref() == Some(&self.cookie) {
             return None;
         }
-        let is_ours =
-            |hash: &InfoHash| self.swarms.get(hash).is_some_and(|schedule| schedule.next != Time::MAX);
+        let is_ours = |hash: &InfoHash| self.swarms.get(hash).is_some_and(|schedule| schedule.next.is_some());
         let ours: Vec<InfoHash> = announcement.info_hashes.into_iter().filter(is_ours).collect();
         let mut peer = from;
         peer.set_port(announcement.port);
@@ -203,6 +216,11 @@ mod tests {
         let mut bytes = [0; 20];
         bytes[..2].copy_from_slice(&n.to_be_bytes());
         InfoHash(bytes)
+    }
+
+    fn announced(lsd: &mut LocalDiscovery, now: Time) -> Announcement {
+        lsd.handle_timeout(now);
+        lsd.poll_announcement().unwrap()
     }
 
     #[test]
@@ -234,18 +252,18 @@ mod tests {
     fn torrents_are_announced_at_once_and_then_now_and_then() {
         let mut lsd = LocalDiscovery::new(1, 7);
         let start = Time::from_micros(1);
-        assert_eq!(lsd.poll_timeout(), Time::MAX);
+        assert_eq!(lsd.poll_timeout(), None);
         lsd.add(start, hash(1));
-        assert_eq!(lsd.poll_announcement(start).unwrap().info_hashes, [hash(1)]);
+        assert_eq!(announced(&mut lsd, start).info_hashes, [hash(1)]);
         let second = start + ANNOUNCE_INTERVAL_MIN;
-        assert_eq!(lsd.poll_timeout(), second);
-        assert_eq!(lsd.poll_announcement(second).unwrap().info_hashes, [hash(1)]);
-        assert_eq!(lsd.poll_timeout(), second + ANNOUNCE_INTERVAL);
+        assert_eq!(lsd.poll_timeout(), Some(second));
+        assert_eq!(announced(&mut lsd, second).info_hashes, [hash(1)]);
+        assert_eq!(lsd.poll_timeout(), Some(second + ANNOUNCE_INTERVAL));
         // Taken away and brought back, it still is not announced more often than once a minute.
         lsd.remove(hash(1));
-        assert_eq!(lsd.poll_timeout(), Time::MAX);
+        assert_eq!(lsd.poll_timeout(), None);
         lsd.add(second + Duration::from_secs(10), hash(1));
-        assert_eq!(lsd.poll_timeout(), second + ANNOUNCE_INTERVAL_MIN);
+        assert_eq!(lsd.poll_timeout(), Some(second + ANNOUNCE_INTERVAL_MIN));
     }
 
     #[test]
@@ -253,9 +271,9 @@ mod tests {
         let mut lsd = LocalDiscovery::new(1, 7);
         let (mut now, mut sent) = (Time::from_micros(1), Vec::new());
         (0..100).for_each(|n| lsd.add(now, hash(n)));
-        while lsd.poll_timeout() < now + Duration::from_secs(10) {
-            now = now.max(lsd.poll_timeout());
-            let announcement = lsd.poll_announcement(now).unwrap();
+        while let Some(at) = lsd.poll_timeout().filter(|at| *at < now + Duration::from_secs(10)) {
+            now = now.max(at);
+            let announcement = announced(&mut lsd, now);
             assert!(announcement.encode(LSD_GROUP_V6.into()).len() <= LSD_DATAGRAM_LEN_MAX);
             sent.push(now);
         }
@@ -270,9 +288,9 @@ mod tests {
         ours.add(now, hash(1));
         theirs.add(now, hash(1));
         theirs.add(now, hash(2));
-        let echo = ours.poll_announcement(now).unwrap().encode(LSD_GROUP_V4.into());
+        let echo = announced(&mut ours, now).encode(LSD_GROUP_V4.into());
         assert_eq!(ours.handle_datagram(now, from(1), &echo), None);
-        let heard = theirs.poll_announcement(now).unwrap().encode(LSD_GROUP_V4.into());
+        let heard = announced(&mut theirs, now).encode(LSD_GROUP_V4.into());
         let peer = SocketAddr::from(([10, 0, 0, 2], 6881));
         assert_eq!(ours.handle_datagram(now, from(2), &heard), Some((peer, vec![hash(1)])));
         ours.remove(hash(1));
@@ -285,7 +303,7 @@ mod tests {
         let now = Time::from_micros(1);
         ours.add(now, hash(1));
         theirs.add(now, hash(1));
-        let datagram = theirs.poll_announcement(now).unwrap().encode(LSD_GROUP_V4.into());
+        let datagram = announced(&mut theirs, now).encode(LSD_GROUP_V4.into());
         let mut taken = |now, n| ours.handle_datagram(now, from(n), &datagram).is_some();
         assert_eq!((0..1_000).filter(|_| taken(now, 1)).count(), HEARD_MAX as usize);
         assert!(taken(now, 2));

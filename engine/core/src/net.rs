@@ -1,9 +1,12 @@
-//! Addresses: of which family they are, what counts as one host, which may be contacted at a stranger's word, and in which
-//! order those of a swarm are preferred.
+//! Addresses: their family and compact form, what counts as one host, which may be contacted at a stranger's word, in which
+//! order those of a swarm are preferred (BEP 40), and which one is ours.
+
+mod votes;
 
 use crc32c::crc32c;
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+pub(crate) use votes::ExternalIpVotes;
 
 /// Which internet protocol. A tracker learns a peer's address from the connection, so a peer with both announces over
 /// both (BEP 7); nodes of the DHT know and ask nodes of the same only (BEP 32).
@@ -52,6 +55,41 @@ impl Host {
             IpAddr::V6(ip) if ip.is_loopback() => Host(ip.to_bits(), addr.port()),
             IpAddr::V6(ip) => Host(ip.to_bits() >> 64 << 64, 0),
         }
+    }
+}
+
+/// Bytes of an address in compact form, with its port (BEP 5, 7, 23).
+pub(crate) const fn compact_len(family: Family) -> usize {
+    match family {
+        Family::V4 => 6,
+        Family::V6 => 18,
+    }
+}
+
+/// Appends an address in compact form.
+pub(crate) fn write_compact(addr: SocketAddr, out: &mut Vec<u8>) {
+    match addr.ip().to_canonical() {
+        IpAddr::V4(ip) => out.extend_from_slice(&ip.octets()),
+        IpAddr::V6(ip) => out.extend_from_slice(&ip.octets()),
+    }
+    out.extend_from_slice(&addr.port().to_be_bytes());
+}
+
+/// The address whose compact form is exactly these 6 or 18 bytes. Its port may be 0.
+pub(crate) fn read_compact(bytes: &[u8]) -> Option<SocketAddr> {
+    let (ip, port) = bytes.split_last_chunk::<2>()?;
+    let ip = match ip.len() {
+        4 => Ipv4Addr::from(<[u8; 4]>::try_from(ip).ok()?).into(),
+        _ => Ipv6Addr::from(<[u8; 16]>::try_from(ip).ok()?).to_canonical(),
+    };
+    Some(SocketAddr::new(ip, u16::from_be_bytes(*port)))
+}
+
+/// Whether an address means something on this machine or a local network only. BEP 42 does not bind ids to such addresses.
+pub fn is_local(ip: IpAddr) -> bool {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => ip.is_loopback() || ip.is_private() || ip.is_link_local(),
+        IpAddr::V6(ip) => ip.is_loopback() || ip.is_unicast_link_local() || ip.is_unique_local(),
     }
 }
 

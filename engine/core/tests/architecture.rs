@@ -1,6 +1,9 @@
 //! Keeps the shape of the workspace: which crate may depend on which, what the pure crates must never touch, and
 //! which of the core's modules may know each other. `docs/architecture.md` says why.
 
+#[path = "architecture/circles.rs"]
+mod circles;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -82,6 +85,12 @@ const LAYERS: &[&[&str]] = &[
     &["admission", "choker", "dht", "lsd", "metainfo", "picker", "tracker", "wire"],
     &["peer"],
     &["torrent"],
+];
+
+/// Folders, below a crate's sources, whose files do not name each other in a circle (see [`circles`]).
+const WITHOUT_CIRCLES: &[(&str, &[&str])] = &[
+    ("engine/core/src", &["choker", "dht", "metainfo", "picker", "tracker", "wire"]),
+    ("engine/sim/src", &[""]),
 ];
 
 fn root() -> PathBuf {
@@ -232,6 +241,22 @@ fn modules_of_the_core_know_only_those_below_them() {
             let Some(imported) = layer_of(import) else { panic!("{path} imports {import}, not in LAYERS") };
             let may = import == module || imported < layer || imported == 0;
             assert!(may, "{path} must not know `{import}`");
+        }
+    }
+}
+
+#[test]
+fn no_files_name_each_other_in_a_circle() {
+    for (src, folders) in WITHOUT_CIRCLES {
+        let below = format!("/{src}/");
+        let sources = sources(src).into_iter().map(|(path, code)| {
+            let (_, path) = path.rsplit_once(&below).expect("a file below the folder");
+            (path.to_owned(), code)
+        });
+        let files = circles::Files::new(sources);
+        for folder in *folders {
+            let circle = files.circle(folder);
+            assert!(circle.is_none(), "{src}: files name each other in a circle: {circle:?}");
         }
     }
 }

@@ -6,7 +6,7 @@ mod table;
 
 use std::path::Path;
 use swarm_core::bencode::{Limits, parse};
-use swarm_core::tracker::Family;
+use swarm_core::net::Family;
 use swarm_core::tracker::udp::{Response, TransactionId};
 use table::{base64, rows, text};
 

@@ -3,9 +3,10 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use swarm_core::dht::{
-    Body, Event, Family, Item, Message, Node, NodeConfig, NodeId, Owner, Query, Question, Response,
+    Body, Event, Item, Message, Node, NodeConfig, NodeId, Owner, Query, Question, Response,
 };
 use swarm_core::id::InfoHash;
+use swarm_core::net::Family;
 use swarm_core::rng::Rng;
 use swarm_core::time::{Duration, Time};
 
@@ -182,7 +183,8 @@ fn announcements_expire() {
     ask(&mut node, start(), from, announcement(token, false));
     let mut now = start();
     while now < start() + Duration::from_secs(1_900) {
-        now = node.poll_timeout().max(now + Duration::from_secs(1));
+        let soonest = now + Duration::from_secs(1);
+        now = node.poll_timeout().map_or(soonest, |at| at.max(soonest));
         node.handle_timeout(now);
     }
     assert_eq!(node.stored(), (0, 0));

@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use swarm_core::dht::{Announce, Event, Family, Item, LookupId, Node, NodeConfig, NodeId};
+use swarm_core::dht::{Announce, Event, Item, LookupId, Node, NodeConfig, NodeId};
 use swarm_core::id::InfoHash;
+use swarm_core::net::Family;
 use swarm_core::rng::Rng;
 use swarm_core::time::{Duration, Time};
 
@@ -62,10 +63,13 @@ impl Network {
         while let Some(event) = node.poll_event() {
             self.events.entry(addr).or_default().push((self.now, event));
         }
-        if let Some(old) = self.timers.insert(addr, node.poll_timeout()) {
+        if let Some(old) = self.timers.remove(&addr) {
             self.by_time.remove(&(old, addr));
         }
-        self.by_time.insert((node.poll_timeout(), addr));
+        if let Some(timer) = node.poll_timeout() {
+            self.timers.insert(addr, timer);
+            self.by_time.insert((timer, addr));
+        }
         result
     }
 
@@ -73,13 +77,12 @@ impl Network {
     fn run(&mut self, time: Duration) {
         let end = self.now + time;
         loop {
-            let arrival = self.flying.first_key_value().map_or(Time::MAX, |(key, _)| key.0);
-            let (timer, addr) = *self.by_time.first().expect("a node");
-            if arrival.min(timer) > end {
-                break;
-            }
-            self.now = self.now.max(arrival.min(timer));
-            if timer <= arrival {
+            let arrival = self.flying.first_key_value().map(|(key, _)| key.0);
+            let timer = self.by_time.first().copied();
+            let next = arrival.into_iter().chain(timer.map(|(at, _)| at)).min();
+            let Some(next) = next.filter(|next| *next <= end) else { break };
+            self.now = self.now.max(next);
+            if let Some((_, addr)) = timer.filter(|(at, _)| *at == next) {
                 self.with(addr, |node, now| node.handle_timeout(now));
             } else if let Some((_, (from, to, datagram))) = self.flying.pop_first()
                 && self.nodes.contains_key(&to)

@@ -4,21 +4,12 @@
 //! can see by itself: availability, interest, bounded requests, nobody idle who could be asked. Here is what takes a
 //! view of the whole: what is really on each disk, what the other end of a connection has, where every byte went, who lied.
 
-use crate::node::{Behaviour, Link, Node};
+use crate::config::Behaviour;
+use crate::node::{Link, Node, StepCheck};
 use crate::world::World;
 use std::collections::BTreeSet;
 use swarm_core::id::BlockRef;
 use swarm_core::peer::Peer;
-
-/// What is remembered of one node from one step to the next.
-#[derive(Debug, Default)]
-pub(crate) struct StepCheck {
-    /// Blocks that were outstanding at more than one peer, snubbed or not.
-    doubled: BTreeSet<BlockRef>,
-    /// How many requests had been made for such blocks.
-    requests_doubled: u64,
-    life: u32,
-}
 
 impl StepCheck {
     /// # Panics

@@ -6,10 +6,10 @@
 //! soon as that is here, without waiting for a piece to be whole and verified, and nothing is asked for: senders know what is on its
 //! way to whom. Links, delays and neighbours are those of the other scenarios. No protocol with coding can do better.
 
-use crate::node::NodeConfig;
+use crate::basics::{NodeId, PATH_MIN, Trace};
+use crate::config::NodeConfig;
 use crate::report::{Outcome, bound, jain_permille};
 use crate::watch::Sample;
-use crate::world::{NodeId, PATH_MIN, Trace};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use swarm_core::geometry::{BLOCK_LEN, Geometry};

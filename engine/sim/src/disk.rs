@@ -5,7 +5,7 @@
 //! those that are only in the journal are checked again: each may have been lost or torn. A full disk is waited
 //! for; any other error when writing ends the torrent.
 
-use crate::node::Rate;
+use crate::basics::Rate;
 use swarm_core::bitfield::Bitfield;
 use swarm_core::geometry::Geometry;
 use swarm_core::id::PieceIndex;

@@ -6,10 +6,10 @@
 //! of the window, each fetches what is for its own nodes, from one outbox after the other: in the order of the senders,
 //! as if they had all run in one lane. So the outcome does not depend on the number of lanes.
 
+use crate::basics::NodeId;
 use crate::network::{Hosts, Network, Outbox};
 use crate::node::Node;
 use crate::queue::{Arrival, Inbox};
-use crate::world::NodeId;
 use std::collections::VecDeque;
 use std::panic::resume_unwind;
 use swarm_core::time::Time;
@@ -54,7 +54,7 @@ impl Lanes {
         let (node, outbox) = (&mut self.nodes[id.0 as usize], &mut self.outboxes[0]);
         change(node, &mut Network { hosts, outbox });
         outbox.deliver(&mut self.inboxes);
-        self.inboxes[id.0 as usize].note_next(node.next_at());
+        self.inboxes[id.0 as usize].note_next(node.poll_timeout());
     }
 
     /// Brings what is in the outboxes to the inboxes.
@@ -82,10 +82,10 @@ impl Lanes {
 fn catch_up(nodes: &mut [Node], inboxes: &mut [Inbox], start: Time, end: Time, net: &mut Network) {
     let mut due = VecDeque::new();
     for (node, inbox) in nodes.iter_mut().zip(inboxes) {
-        if inbox.next_at < end {
+        if inbox.next_at.is_some_and(|at| at < end) {
             inbox.take_due(end, &mut due);
             node.run(start, end, &mut due, net);
-            inbox.note_next(node.next_at());
+            inbox.note_next(node.poll_timeout());
         }
     }
 }

@@ -9,8 +9,10 @@
 //!
 //! What is modelled, and what is not, is told in `docs/simulator.md`.
 
+mod basics;
 mod check;
 mod coding;
+mod config;
 pub mod curves;
 pub mod dht;
 mod disk;
@@ -20,7 +22,6 @@ mod node;
 mod path;
 mod play;
 pub mod plot;
-mod presence;
 mod queue;
 pub mod random;
 pub mod report;
@@ -31,10 +32,12 @@ mod tracker;
 mod watch;
 mod world;
 
+pub use basics::{NodeId, PATH_MIN, Rate, Trace};
+pub use config::{Behaviour, NodeConfig};
 pub use disk::DiskConfig;
-pub use node::{Behaviour, NodeConfig, Rate};
+
 pub use path::PathFaults;
 pub use play::Failure;
 pub use socket::Buffers;
 pub use watch::Sample;
-pub use world::{Checks, NodeId, PATH_MIN, Trace, World};
+pub use world::{Checks, World};

@@ -1,8 +1,8 @@
 //! What lies between the nodes.
 
+use crate::basics::{NodeId, PATH_MIN};
 use crate::queue::{Arrival, Inbox, What};
 use crate::tracker::{self, Announce};
-use crate::world::{NodeId, PATH_MIN};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use swarm_core::id::{PeerId, PeerKey};
 use swarm_core::time::{Duration, Time};

@@ -1,12 +1,14 @@
 //! Playing a scenario: setting the stage, letting things happen, and saying how to see a failure again.
 
+use crate::basics::NodeId;
+use crate::basics::Rate;
 use crate::coding;
-use crate::node::{Behaviour, Rate};
+use crate::config::Behaviour;
 use crate::path::PathFaults;
 use crate::report::Outcome;
 use crate::scenario::{Cast, Params, Scenario, Stage, Step};
 use crate::watch::Watch;
-use crate::world::{NodeId, World};
+use crate::world::World;
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use swarm_core::geometry::{BLOCK_LEN, Geometry, GeometryError};

@@ -5,11 +5,11 @@
 //! appends, and a node's state is fetched from memory once for each window instead of once for each message. Only what is
 //! due within a window is sorted.
 
-use crate::tracker::Answer;
-use crate::world::NodeId;
+use crate::basics::NodeId;
 use std::collections::VecDeque;
 use swarm_core::id::{BlockRef, PeerKey, PieceIndex};
 use swarm_core::time::Time;
+use swarm_core::tracker::{AnnounceFailure, AnnounceId, AnnounceResponse};
 use swarm_core::wire::Message;
 
 /// A message that needs no memory of its own: nearly every one.
@@ -47,6 +47,15 @@ impl From<Short> for Message {
             }
         }
     }
+}
+
+/// What became of an announce.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    /// Which of the host's lives asked.
+    pub(crate) life: u32,
+    pub(crate) id: AnnounceId,
+    pub(crate) result: Result<AnnounceResponse, AnnounceFailure>,
 }
 
 /// What arrives over a path. Kept small: a large swarm has millions of these under way.
@@ -122,16 +131,16 @@ pub(crate) struct Arrival {
 pub(crate) struct Inbox {
     arrivals: Vec<Arrival>,
     /// When something happens to the node next, be it that something arrives.
-    pub(crate) next_at: Time,
+    pub(crate) next_at: Option<Time>,
 }
 
 impl Inbox {
     pub(crate) fn new() -> Inbox {
-        Inbox { arrivals: Vec::new(), next_at: Time::MAX }
+        Inbox { arrivals: Vec::new(), next_at: None }
     }
 
     pub(crate) fn leave(&mut self, arrival: Arrival) {
-        self.next_at = self.next_at.min(arrival.at);
+        self.next_at = Some(self.next_at.map_or(arrival.at, |at| at.min(arrival.at)));
         self.arrivals.push(arrival);
     }
 
@@ -146,8 +155,8 @@ impl Inbox {
     }
 
     /// Notes when something happens to the node by itself.
-    pub(crate) fn note_next(&mut self, at: Time) {
-        self.next_at = self.arrivals.iter().fold(at, |next, arrival| next.min(arrival.at));
+    pub(crate) fn note_next(&mut self, at: Option<Time>) {
+        self.next_at = self.arrivals.iter().map(|arrival| arrival.at).chain(at).min();
     }
 }
 

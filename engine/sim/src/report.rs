@@ -1,8 +1,9 @@
 //! What came of a run, against what no run can beat.
 
-use crate::node::{Behaviour, NodeConfig};
+use crate::basics::{NodeId, Trace};
+use crate::config::{Behaviour, NodeConfig};
 use crate::watch::{Sample, Watch};
-use crate::world::{NodeId, Trace, World};
+use crate::world::World;
 use std::collections::BTreeSet;
 use swarm_core::time::{Duration, Time};
 
@@ -68,7 +69,7 @@ impl Outcome {
 
     /// What has come of a run so far, which was watched.
     pub(crate) fn of(world: &World, watch: Watch) -> Outcome {
-        let peers = honest_peers(world);
+        let peers = world.honest_peers();
         let took = |&id: &NodeId| world.completed_at(id).map(|at| at.since(world.joined_at(id)));
         let mut times: Vec<Duration> = peers.iter().filter_map(took).collect();
         times.sort_unstable();
@@ -130,11 +131,6 @@ pub fn bound<'a>(total_len: u64, hosts: impl IntoIterator<Item = &'a NodeConfig>
         Duration::from_micros((bytes * 1_000_000).div_ceil(rate.max(1).into()) as u64)
     };
     time(total, up_sources).max(time(total, down_min)).max(time(total * peers, up_all))
-}
-
-pub(crate) fn honest_peers(world: &World) -> Vec<NodeId> {
-    let is_honest = |id: &NodeId| world.config(*id).behaviour == Behaviour::Honest;
-    world.ids().filter(|&id| !world.config(id).seed).filter(is_honest).collect()
 }
 
 /// Jain's index of what each peer got a second for each byte a second that it can send.

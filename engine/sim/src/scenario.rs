@@ -1,9 +1,11 @@
 //! Named swarms: who is there, on what links, and what befalls them.
 
+use crate::basics::NodeId;
+use crate::basics::Rate;
+use crate::config::{Behaviour, NodeConfig};
 use crate::disk::DiskConfig;
-use crate::node::{Behaviour, NodeConfig, Rate};
 use crate::socket::Buffers;
-use crate::world::{Checks, NodeId};
+use crate::world::Checks;
 use std::fmt::Write as _;
 use swarm_core::geometry::BLOCK_LEN;
 use swarm_core::rng::Rng;

@@ -3,13 +3,13 @@
 //! Hosts run the real announcer; what is missing between the two is only HTTP. While the tracker is down, a host is told so
 //! at once, as by a closed port. A host that is cut off from it hears nothing, and gives up after a while.
 
-use crate::queue::{Arrival, Inbox, What};
-use crate::world::NodeId;
+use crate::basics::NodeId;
+use crate::queue::{Answer, Arrival, Inbox, What};
 use std::net::SocketAddr;
 use swarm_core::id::PeerKey;
 use swarm_core::rng::Rng;
 use swarm_core::time::{Duration, Time};
-use swarm_core::tracker::{AnnounceAction, AnnounceFailure, AnnounceId, AnnounceResponse};
+use swarm_core::tracker::{AnnounceAction, AnnounceFailure, AnnounceResponse};
 use swarm_tracker::Config;
 use swarm_tracker::store::Store;
 
@@ -19,15 +19,6 @@ pub(crate) const URL: &str = "http://tracker.example/announce";
 pub(crate) const DELAY: Duration = Duration::from_millis(10);
 /// How long a host waits for an answer.
 const TIMEOUT: Duration = Duration::from_secs(20);
-
-/// What became of an announce.
-#[derive(Debug)]
-pub(crate) struct Answer {
-    /// Which of the host's lives asked.
-    pub(crate) life: u32,
-    pub(crate) id: AnnounceId,
-    pub(crate) result: Result<AnnounceResponse, AnnounceFailure>,
-}
 
 /// An announce on its way.
 #[derive(Debug)]
@@ -50,30 +41,28 @@ pub(crate) struct Tracker {
     rng: Rng,
     pub(crate) is_up: bool,
     announces: Vec<Announce>,
-    /// When the first of them arrives.
-    pub(crate) next_at: Time,
 }
 
 impl Tracker {
     pub(crate) fn new(rng: Rng) -> Tracker {
         let store = Store::new(Config::default());
-        Tracker { store, rng, is_up: true, announces: Vec::new(), next_at: Time::MAX }
+        Tracker { store, rng, is_up: true, announces: Vec::new() }
     }
 
     pub(crate) fn take(&mut self, announce: Announce) {
-        self.next_at = self.next_at.min(announce.at);
         self.announces.push(announce);
+    }
+
+    /// When the next announce arrives.
+    pub(crate) fn poll_timeout(&self) -> Option<Time> {
+        self.announces.iter().map(|announce| announce.at).min()
     }
 
     /// Answers what arrives before `end`.
     pub(crate) fn serve(&mut self, end: Time, inboxes: &mut [Inbox]) {
-        if self.next_at >= end {
-            return;
-        }
         self.announces.sort_by_key(|announce| (announce.at, announce.from));
         let waiting = self.announces.partition_point(|announce| announce.at < end);
         let due: Vec<Announce> = self.announces.drain(..waiting).collect();
-        self.next_at = self.announces.first().map_or(Time::MAX, |announce| announce.at);
         for announce in due {
             let Announce { at, from, life, delay, .. } = announce;
             let id = announce.action.id;

@@ -1,7 +1,7 @@
 //! A swarm watched from outside while it runs: what shows only along the way.
 
-use crate::report::honest_peers;
-use crate::world::{NodeId, World};
+use crate::basics::NodeId;
+use crate::world::World;
 use swarm_core::id::PieceIndex;
 use swarm_core::time::{Duration, Time};
 
@@ -22,7 +22,7 @@ pub struct Sample {
 pub(crate) struct Watch {
     samples: Vec<Sample>,
     interval: Duration,
-    due: Time,
+    due: Option<Time>,
     /// Every piece before this one has been with someone other than the sources.
     spread_to: u32,
     /// What the sources had sent when that was so of all.
@@ -33,7 +33,7 @@ impl Watch {
     /// Takes a sample each time that `interval` has passed.
     pub(crate) fn new(interval: Duration) -> Watch {
         let interval = interval.max(Duration::from_millis(1));
-        Watch { samples: Vec::new(), interval, due: Time::ZERO, spread_to: 0, spread_bytes: None }
+        Watch { samples: Vec::new(), interval, due: None, spread_to: 0, spread_bytes: None }
     }
 
     /// Looks at the present state. To be called often: after each window of the world's clock.
@@ -41,14 +41,14 @@ impl Watch {
         if self.spread_bytes.is_none() {
             self.look_for_sources(world);
         }
-        if world.now() < self.due {
+        if self.due.is_some_and(|due| world.now() < due) {
             return;
         }
-        self.due = world.now() + self.interval;
+        self.due = Some(world.now() + self.interval);
         let geometry = world.geometry();
         let have = |id: NodeId| u64::from(world.torrent(id).have().count());
         let bytes_of = |id| (have(id) * u64::from(geometry.piece_len())).min(geometry.total_len());
-        let bytes = honest_peers(world).into_iter().map(bytes_of).sum();
+        let bytes = world.honest_peers().into_iter().map(bytes_of).sum();
         self.samples.push(Sample { at: world.now().since(Time::ZERO), bytes });
         if self.samples.len() > SAMPLES_MAX {
             self.interval *= 2;

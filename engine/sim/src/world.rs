@@ -1,10 +1,11 @@
 //! The clock, and what happens to a swarm from outside.
 
-use crate::check::StepCheck;
+use crate::basics::{NodeId, PATH_MIN, Trace};
+use crate::config::{Behaviour, NodeConfig};
 use crate::disk::Disk;
 use crate::lanes::Lanes;
 use crate::network::{Host, Hosts, Network, PORT};
-use crate::node::{Behaviour, Node, NodeConfig};
+use crate::node::{Node, StepCheck};
 use crate::path::{PathFaults, Paths};
 use crate::queue::Inbox;
 use crate::shell::{self, Habit, Shell};
@@ -18,17 +19,6 @@ use swarm_core::rng::Rng;
 use swarm_core::time::{Duration, Time};
 use swarm_core::torrent::discovery::Origin;
 use swarm_core::torrent::{Config, Torrent, Totals};
-
-/// A node of the world, counted from zero in the order of joining.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct NodeId(pub u32);
-
-/// No path is shorter than this, one way.
-pub const PATH_MIN: Duration = Duration::from_micros(500);
-
-/// A hash over everything that happened: equal traces mean equal runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Trace(pub u64);
 
 /// A swarm and the network it lives in.
 ///
@@ -52,7 +42,7 @@ pub struct World {
     delay_min: Duration,
     checks: Checks,
     /// When the whole is checked next.
-    check_at: Time,
+    check_at: Option<Time>,
 }
 
 /// How often invariants are checked.
@@ -86,7 +76,7 @@ impl World {
             tracker: None,
             delay_min: Duration::MAX,
             checks: Checks::default(),
-            check_at: Time::ZERO,
+            check_at: None,
         }
     }
 
@@ -337,6 +327,13 @@ impl World {
         (0..self.lanes.nodes.len() as u32).map(NodeId)
     }
 
+    /// The honest hosts that did not start with everything.
+    pub(crate) fn honest_peers(&self) -> Vec<NodeId> {
+        let nodes = self.lanes.nodes.iter();
+        let peers = nodes.filter(|n| !n.config.seed && n.config.behaviour == Behaviour::Honest);
+        peers.map(|node| node.id).collect()
+    }
+
     /// Whether every host that is there and does what its torrent says has everything it wants.
     pub fn is_complete(&self) -> bool {
         let mut honest =
@@ -351,12 +348,12 @@ impl World {
             if done(self) {
                 return true;
             }
-            let next = self.lanes.inboxes.iter().map(|inbox| inbox.next_at).min().unwrap_or(Time::MAX);
-            let next = self.tracker.as_ref().map_or(next, |tracker| tracker.next_at.min(next));
-            if next > until || next == Time::MAX {
+            let arrivals = self.lanes.inboxes.iter().filter_map(|inbox| inbox.next_at);
+            let announces = self.tracker.as_ref().and_then(|tracker| tracker.poll_timeout());
+            let Some(next) = arrivals.chain(announces).min().filter(|next| *next <= until) else {
                 self.now = self.now.max(until);
                 return false;
-            }
+            };
             let (start, end) =
                 (self.now.max(next), (next + self.window()).min(until + Duration::from_micros(1)));
             self.lanes.run(start, end, &self.hosts);
@@ -381,9 +378,9 @@ impl World {
         match self.checks {
             Checks::Never => {}
             Checks::EveryStep => self.check(),
-            Checks::Every(_) if self.now < self.check_at => {}
+            Checks::Every(_) if self.check_at.is_some_and(|at| self.now < at) => {}
             Checks::Every(interval) => {
-                self.check_at = self.now + interval;
+                self.check_at = Some(self.now + interval);
                 self.check();
             }
         }

@@ -10,12 +10,14 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
 use swarm_core::id::{InfoHash, PeerId};
+use swarm_core::net::Family;
 use swarm_core::rng::Rng;
 use swarm_core::time::Time;
 use swarm_core::tracker::announcer::{
-    AnnounceAction, AnnounceFailure, Announcer, AnnouncerConfig, Named, TRACKERS_MAX, TrackerState, Transfer,
+    AnnounceAction, AnnounceFailure, Announcer, AnnouncerConfig, TRACKERS_MAX, TrackerState, TrackerUrls,
+    Transfer,
 };
-use swarm_core::tracker::{AnnounceResponse, Family, REPLY_LEN_MAX, ReplyError};
+use swarm_core::tracker::{AnnounceResponse, REPLY_LEN_MAX, ReplyError};
 
 /// How long a tracker may take to answer over HTTP, redirects and all.
 const ANNOUNCE_TIMEOUT: Duration = Duration::from_secs(20);
@@ -46,7 +48,7 @@ impl Announcing {
             Source::Mutable(_) => Vec::new(),
         };
         let private = options.source.metainfo().is_some_and(|metainfo| metainfo.info.private);
-        let named = Named { by_metainfo: &by_metainfo, by_user: &options.trackers };
+        let named = TrackerUrls { by_metainfo: &by_metainfo, by_user: &options.trackers };
         let mut ports = BTreeMap::new();
         for addr in &hub.listening {
             ports.entry(Family::of_ip(addr.ip())).or_insert(addr.port());
@@ -69,7 +71,7 @@ impl Announcing {
 
     /// The user wants an announce now.
     pub(super) fn hasten(&mut self, now: Time) {
-        self.announcer.want_more_peers(now);
+        self.announcer.request_more_peers(now);
     }
 
     /// The user names more trackers.
@@ -123,7 +125,7 @@ impl Announcing {
             announcer.handle_timeout(now);
         }
         if is_alone {
-            announcer.want_more_peers(now);
+            announcer.request_more_peers(now);
         }
         std::iter::from_fn(|| announcer.poll_action()).collect()
     }
@@ -136,7 +138,7 @@ impl Announcing {
         answer: Result<&AnnounceResponse, &AnnounceFailure>,
     ) -> Option<String> {
         self.announcer.handle_response(now, action.id, answer);
-        self.announcer.trouble(&action.url)
+        self.announcer.failure_of(&action.url)
     }
 }
 

@@ -12,9 +12,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
-use swarm_core::dht::{Announce, Event, Family, Item, LookupId, PointerLink};
+use swarm_core::dht::{Announce, Event, Item, LookupId, MutableTorrentLink};
 use swarm_core::id::{InfoHash, PeerKey};
 use swarm_core::metainfo::host_and_port;
+use swarm_core::net::Family;
 use swarm_core::torrent::PORTS_TOLD_MAX;
 use swarm_core::torrent::discovery::Origin;
 use swarm_core::wire::Message;
@@ -135,7 +136,7 @@ impl SessionDht {
     }
 
     /// The torrent that the newest version of a mutable item names.
-    async fn resolve(&self, link: &PointerLink) -> Result<InfoHash, Error> {
+    async fn resolve(&self, link: &MutableTorrentLink) -> Result<InfoHash, Error> {
         let mut pause = IN_VAIN_INTERVAL;
         loop {
             let joined = self.joined.notified();
@@ -271,7 +272,7 @@ impl SessionDht {
 }
 
 /// Finds out which torrent the link of a mutable torrent stands for now.
-pub(super) async fn resolve(hub: &Hub, link: &PointerLink) -> Result<InfoHash, Error> {
+pub(super) async fn resolve(hub: &Hub, link: &MutableTorrentLink) -> Result<InfoHash, Error> {
     let dht = hub.dht.borrow().clone();
     dht.ok_or(Error::NoDht)?.resolve(link).await
 }
@@ -279,7 +280,7 @@ pub(super) async fn resolve(hub: &Hub, link: &PointerLink) -> Result<InfoHash, E
 /// The same, unless nobody waits for it any more.
 pub(super) async fn resolve_for(
     hub: Rc<Hub>,
-    link: PointerLink,
+    link: MutableTorrentLink,
     mut reply: oneshot::Sender<Result<InfoHash, Error>>,
 ) {
     let found = tokio::select! {

@@ -6,8 +6,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 use swarm_core::id::{PeerId, PieceIndex};
+use swarm_core::net::Family;
 use swarm_core::torrent::{CloseReason, Totals};
-use swarm_core::tracker::Family;
 
 /// Something that happened to a torrent. Events come in order; a receiver that is too slow loses the
 /// oldest ones, and hears how many.

@@ -41,7 +41,7 @@ impl Limit {
 
     /// Whether nothing may pass at all.
     pub(crate) fn is_zero(&self) -> bool {
-        self.0.borrow().as_ref().is_some_and(|account| account.bucket.next_at(Time::ZERO, 1) == Time::MAX)
+        self.0.borrow().as_ref().is_some_and(|account| account.bucket.rate() == 0)
     }
 
     /// When the next bytes may pass: now, or later.
@@ -49,7 +49,7 @@ impl Limit {
         let mut account = self.0.borrow_mut();
         let Some(account) = account.as_mut() else { return now };
         account.owed -= account.bucket.take(now, account.owed);
-        if account.owed == 0 { now } else { account.bucket.next_at(now, account.owed) }
+        if account.owed == 0 { now } else { account.bucket.next_at(now, account.owed).unwrap_or(Time::MAX) }
     }
 
     /// Notes that `bytes` pass.

@@ -11,11 +11,12 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
-use swarm_core::dht::Family;
 use swarm_core::id::InfoHash;
 use swarm_core::lsd::{
     Announcement, LSD_DATAGRAM_LEN_MAX, LSD_GROUP_V4, LSD_GROUP_V6, LSD_PORT, LocalDiscovery,
 };
+use swarm_core::net::Family;
+use swarm_core::time::Time;
 use swarm_core::torrent::discovery::Origin;
 use tokio::net::UdpSocket;
 use tokio::sync::Notify;
@@ -60,11 +61,12 @@ impl SessionLsd {
         }
         loop {
             let now = self.hub.now();
-            let announcement = self.core.borrow_mut().poll_announcement(now);
-            if let Some(announcement) = announcement.filter(|a| !a.info_hashes.is_empty()) {
+            self.core.borrow_mut().handle_timeout(now);
+            let announcement = self.core.borrow_mut().poll_announcement();
+            if let Some(announcement) = announcement {
                 self.send(&announcement);
             }
-            let deadline = self.core.borrow().poll_timeout();
+            let deadline = self.core.borrow().poll_timeout().unwrap_or(Time::MAX);
             tokio::select! {
                 () = self.wake.notified() => {}
                 () = tokio::time::sleep_until(self.hub.instant(deadline)) => {}

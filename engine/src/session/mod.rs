@@ -43,14 +43,14 @@ use crate::hash::Workers;
 use crate::net::socket;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
-use swarm_core::dht::PointerLink;
+use swarm_core::dht::MutableTorrentLink;
 use swarm_core::id::InfoHash;
 use tokio::sync::{mpsc, oneshot};
 
 /// What the network thread is asked to do.
 pub(crate) enum Request {
     Add(Box<AddTorrent>, oneshot::Sender<Result<TorrentHandle, Error>>),
-    Resolve(PointerLink, oneshot::Sender<Result<InfoHash, Error>>),
+    Resolve(MutableTorrentLink, oneshot::Sender<Result<InfoHash, Error>>),
     SetLimits { upload: Option<u64>, download: Option<u64> },
     Stop,
 }
@@ -175,7 +175,7 @@ impl Session {
     /// # Errors
     /// [`Error::NoDht`] if the session takes no part in the DHT, [`Error::NotMutable`] if something else is found,
     /// [`Error::Stopped`] if the session ends first.
-    pub async fn resolve(&self, link: PointerLink) -> Result<InfoHash, Error> {
+    pub async fn resolve(&self, link: MutableTorrentLink) -> Result<InfoHash, Error> {
         let (reply, found) = oneshot::channel();
         self.requests.send(Request::Resolve(link, reply)).map_err(|_| Error::Stopped)?;
         found.await.map_err(|_| Error::Stopped)?

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use swarm_core::dht::PointerLink;
+use swarm_core::dht::MutableTorrentLink;
 use swarm_core::id::{FileIndex, InfoHash};
 use swarm_core::metainfo::{Magnet, MagnetError, Metainfo, parse_info_hash};
 use swarm_core::picker::{Order, Priority};
@@ -232,7 +232,7 @@ pub enum Source {
     /// Its info-hash, and perhaps trackers and peers: the metadata comes from peers (BEP 9).
     Magnet(Box<Magnet>),
     /// The link of a mutable torrent (BEP 46): the DHT knows its info-hash.
-    Mutable(PointerLink),
+    Mutable(MutableTorrentLink),
 }
 
 impl Source {
@@ -292,8 +292,8 @@ impl From<InfoHash> for Source {
     }
 }
 
-impl From<PointerLink> for Source {
-    fn from(link: PointerLink) -> Source {
+impl From<MutableTorrentLink> for Source {
+    fn from(link: MutableTorrentLink) -> Source {
         Source::Mutable(link)
     }
 }

@@ -441,7 +441,7 @@ async fn accept(listener: &TcpListener, shared: &Shared) -> (TcpStream, SocketAd
         if is_of_the_connection(&error) {
             continue;
         }
-        if shared.complaints.accept.is_due(shared.clock.now()) {
+        if shared.complaints.accept.take_turn(shared.clock.now()) {
             tracing::warn!(%error, "cannot accept connections");
         }
         let gives_way = is_out_of_descriptors(&error) && shared.places.shrink();

@@ -15,7 +15,7 @@ pub(super) struct Seldom {
 
 impl Seldom {
     /// Whether it is time to say it; so, it is not for a minute.
-    pub fn is_due(&self, now: Time) -> bool {
+    pub fn take_turn(&self, now: Time) -> bool {
         let not_before_us = self.not_before_us.load(Ordering::Relaxed);
         let next_us = (now + EVERY).as_micros();
         now.as_micros() >= not_before_us
@@ -33,7 +33,7 @@ mod tests {
     #[test]
     fn it_is_due_once_a_minute() {
         let seldom = Seldom::default();
-        let said = (0..600).filter(|&s| seldom.is_due(Time::ZERO + Duration::from_secs(s))).count();
+        let said = (0..600).filter(|&s| seldom.take_turn(Time::ZERO + Duration::from_secs(s))).count();
         assert_eq!(said, 10);
     }
 }

@@ -10,9 +10,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use socket2::{Domain, Protocol, Socket, Type};
+use swarm_core::net::Family;
 use swarm_core::rng::Rng;
+use swarm_core::tracker::AnnounceRequest;
 use swarm_core::tracker::udp::{Request, Response, TransactionId, peers_max};
-use swarm_core::tracker::{AnnounceRequest, Family};
 use tokio::net::UdpSocket;
 
 use super::datagrams::Batch;
@@ -43,7 +44,7 @@ pub(super) async fn serve(socket: Arc<UdpSocket>, shared: Arc<Shared>) {
     let mut batch = Batch::new();
     loop {
         if let Err(error) = batch.receive(&socket).await {
-            if shared.complaints.udp.is_due(shared.clock.now()) {
+            if shared.complaints.udp.take_turn(shared.clock.now()) {
                 tracing::warn!(%error, "cannot receive over UDP");
             }
             tokio::time::sleep(ACCEPT_RETRY).await;

@@ -113,13 +113,6 @@ impl ChokerPeer {
     }
 }
 
-/// What a choker is told of the torrent as a whole.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ChokerContext {
-    /// Block payload that we send to all peers together, as measured.
-    pub rate_to_bytes_per_s: u64,
-}
-
 /// Whom to serve until the next rechoke.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Decision {
@@ -164,9 +157,9 @@ impl Choker {
         self.slots.get() + self.policy.optimistic_slots()
     }
 
-    /// Decides whom to serve. Called every [`RECHOKE_INTERVAL`]; between two calls, choke a peer that
+    /// Decides whom to serve; `rate_to_bytes_per_s` is the block payload that we send to all peers together. Called every [`RECHOKE_INTERVAL`]; between two calls, choke a peer that
     /// loses interest, and give the slot to one that [`may_have_a_slot`](Self::may_have_a_slot).
-    pub fn rechoke(&mut self, now: Time, peers: &[ChokerPeer], ctx: &ChokerContext) -> Decision {
+    pub fn rechoke(&mut self, now: Time, peers: &[ChokerPeer], rate_to_bytes_per_s: u64) -> Decision {
         let mut interested: Vec<ChokerPeer> = peers.iter().filter(|p| p.peer_interested).copied().collect();
         interested.sort_unstable_by_key(|p| p.key);
         // Of those that send nothing now, as when all we have for each other has been sent, those come first that ever did. Other
@@ -183,7 +176,7 @@ impl Choker {
             }
         }
         let wanted = ranked.iter().filter(|(_, p)| !p.wastes).count();
-        self.slots.adjust(wanted, ctx.rate_to_bytes_per_s);
+        self.slots.adjust(wanted, rate_to_bytes_per_s);
         let mut unchoke: Vec<PeerKey> = ranked.iter().take(self.slots.get()).map(|(_, p)| p.key).collect();
         unchoke.sort_unstable();
         interested.retain(|p| unchoke.binary_search(&p.key).is_err());

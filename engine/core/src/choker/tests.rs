@@ -28,8 +28,6 @@ fn choker(policy: Policy, slots: usize, seed: u64) -> Choker {
     Choker::new(policy, ChokerConfig { slots_min: slots, slots_max: slots }, Rng::new(seed))
 }
 
-const CTX: ChokerContext = ChokerContext { rate_to_bytes_per_s: 0 };
-
 /// What the owner of a choker does with its decision. Whoever is unchoked is served.
 fn apply(now: Time, peers: &mut [ChokerPeer], decision: &Decision) {
     for p in peers {
@@ -71,7 +69,7 @@ proptest! {
         peers in any_peers(), policy in any_policy(), slots in 1usize..8, seed: u64,
     ) {
         let mut choker = choker(policy, slots, seed);
-        let decision = choker.rechoke(s(100), &peers, &CTX);
+        let decision = choker.rechoke(s(100), &peers, 0);
         let of = |key: &PeerKey| peers[key.0 as usize];
         prop_assert!(decision.unchoke.iter().all(|key| of(key).peer_interested));
         prop_assert!(decision.unchoke.is_sorted_by(|a, b| a < b));
@@ -92,7 +90,7 @@ proptest! {
 
     #[test]
     fn the_best_senders_hold_the_slots(peers in any_peers(), slots in 1usize..8, seed: u64) {
-        let decision = choker(Policy::TitForTat, slots, seed).rechoke(s(100), &peers, &CTX);
+        let decision = choker(Policy::TitForTat, slots, seed).rechoke(s(100), &peers, 0);
         // The naive model: take the best that is left, as often as there are slots.
         let mut left: Vec<u64> = peers.iter().filter(|p| p.peer_interested && !p.snubbed)
             .map(|p| p.rate_from_bytes_per_s).collect();
@@ -116,7 +114,7 @@ proptest! {
         let (mut a, mut b) = (choker(policy, 3, seed), choker(policy, 3, seed));
         for round in 10..15 {
             let now = s(round * 10);
-            prop_assert_eq!(a.rechoke(now, &peers, &CTX), b.rechoke(now, &shuffled, &CTX));
+            prop_assert_eq!(a.rechoke(now, &peers, 0), b.rechoke(now, &shuffled, 0));
         }
     }
 
@@ -136,7 +134,7 @@ proptest! {
                 let key = peers.len() as u32;
                 peers.push(ChokerPeer { connected_at: now, choke_changed_at: now, ..peer(key) });
             }
-            let decision = choker.rechoke(now, &peers, &CTX);
+            let decision = choker.rechoke(now, &peers, 0);
             decision.unchoke.iter().for_each(|&key| { served_at.entry(key).or_insert(now); });
             apply(now, &mut peers, &decision);
             now += RECHOKE_INTERVAL;
@@ -153,7 +151,7 @@ proptest! {
         for round in 0..60 {
             let now = s(round * 10);
             let before = peers.clone();
-            let decision = choker.rechoke(now, &peers, &CTX);
+            let decision = choker.rechoke(now, &peers, 0);
             apply(now, &mut peers, &decision);
             for (p, was) in peers.iter().zip(before) {
                 let held = now.since(p.choke_changed_at);
@@ -176,8 +174,8 @@ fn a_seed_takes_the_slot_of_a_peer_that_takes_nothing() {
         ..peer(key)
     };
     let peers = [unchoked(1, 500_000), unchoked(2, 0), peer(3)];
-    assert_eq!(choker.rechoke(s(15), &peers, &CTX).unchoke, [PeerKey(1), PeerKey(2)]);
-    assert_eq!(choker.rechoke(s(20), &peers, &CTX).unchoke, [PeerKey(1), PeerKey(3)]);
+    assert_eq!(choker.rechoke(s(15), &peers, 0).unchoke, [PeerKey(1), PeerKey(2)]);
+    assert_eq!(choker.rechoke(s(20), &peers, 0).unchoke, [PeerKey(1), PeerKey(3)]);
 }
 
 #[test]
@@ -187,7 +185,7 @@ fn the_optimistic_slot_goes_round_every_thirty_seconds() {
     let peers: Vec<ChokerPeer> = (0..2).map(best).chain((2..12).map(peer)).collect();
     let mut holders: Vec<PeerKey> = Vec::new();
     for round in 0..300 {
-        let decision = choker.rechoke(s(round * 10), &peers, &CTX);
+        let decision = choker.rechoke(s(round * 10), &peers, 0);
         holders.push(decision.optimistic.unwrap());
     }
     assert!(holders.iter().all(|key| key.0 >= 2));
@@ -206,7 +204,7 @@ fn a_new_peer_is_three_times_as_likely_to_be_tried() {
         let mut peers: Vec<ChokerPeer> = (0..9).map(peer).collect();
         peers[0].rate_from_bytes_per_s = 1;
         peers[8].connected_at = now;
-        choker(Policy::TitForTat, 1, seed).rechoke(now, &peers, &CTX).optimistic
+        choker(Policy::TitForTat, 1, seed).rechoke(now, &peers, 0).optimistic
     };
     // One of three tickets out of ten: 300 of 1,000, give or take.
     let hits = (0..1_000).filter(|&seed| chosen(seed) == Some(PeerKey(8))).count();
@@ -218,9 +216,9 @@ fn an_optimistic_peer_that_earns_a_slot_makes_room_for_another() {
     let mut choker = choker(Policy::TitForTat, 1, 5);
     let mut peers: Vec<ChokerPeer> = (0..3).map(peer).collect();
     peers[0].rate_from_bytes_per_s = 10;
-    let first = choker.rechoke(s(0), &peers, &CTX).optimistic.unwrap();
+    let first = choker.rechoke(s(0), &peers, 0).optimistic.unwrap();
     peers[first.0 as usize].rate_from_bytes_per_s = 20;
-    let decision = choker.rechoke(s(10), &peers, &CTX);
+    let decision = choker.rechoke(s(10), &peers, 0);
     assert!(decision.unchoke.contains(&first));
     assert_ne!(decision.optimistic, Some(first));
     assert_eq!(decision.unchoke.len(), 2);
@@ -246,7 +244,7 @@ fn who_wastes_its_slot_comes_last() {
                 (0..10).map(|key| ChokerPeer { wastes: true, am_choking: key % 2 == 0, ..peer(key) });
             let others = (10..12).map(|key| ChokerPeer { choke_changed_at: s(90), ..peer(key) });
             let peers: Vec<ChokerPeer> = wasters.chain(others).collect();
-            let decision = choker(policy, 2, seed).rechoke(s(100), &peers, &CTX);
+            let decision = choker(policy, 2, seed).rechoke(s(100), &peers, 0);
             assert!([10, 11].iter().all(|key| decision.unchoke.contains(&PeerKey(*key))), "{decision:?}");
         }
     }
@@ -260,7 +258,7 @@ fn whoever_took_and_never_gave_comes_last() {
     let peers: Vec<ChokerPeer> = givers.chain(takers).chain(fresh).collect();
     let mut chances = [0; 2];
     for seed in 0..1_000 {
-        let decision = choker(Policy::TitForTat, 4, seed).rechoke(s(100), &peers, &CTX);
+        let decision = choker(Policy::TitForTat, 4, seed).rechoke(s(100), &peers, 0);
         assert!((0..4).all(|key| decision.unchoke.contains(&PeerKey(key))), "{decision:?}");
         chances[usize::from(decision.optimistic.unwrap().0 >= 12)] += 1;
     }

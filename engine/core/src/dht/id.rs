@@ -1,6 +1,7 @@
 //! Node ids, their distance, and what an address may call itself (BEP 42).
 
 use crate::id::InfoHash;
+use crate::net::is_local;
 use crate::rng::Rng;
 use crc32c::crc32c;
 use std::fmt;
@@ -25,10 +26,10 @@ impl NodeId {
         NodeId(id)
     }
 
-    /// An id that other nodes accept from `ip` (BEP 42); any id at all if [`is_exempt`].
+    /// An id that other nodes accept from `ip` (BEP 42); any id at all if that [is local](is_local).
     pub fn for_address(ip: IpAddr, rng: &mut Rng) -> NodeId {
         let mut id = NodeId::random(rng);
-        if !is_exempt(ip) {
+        if !is_local(ip) {
             let prefix = prefix(ip, id.0[19]);
             id.0[0] = prefix[0];
             id.0[1] = prefix[1];
@@ -38,10 +39,10 @@ impl NodeId {
     }
 
     /// Whether `ip` may have this id: the first 21 bits follow from the address and the last byte (BEP 42), or the
-    /// address [`is_exempt`].
+    /// address [is local](is_local).
     pub fn is_allowed_for(self, ip: IpAddr) -> bool {
         let prefix = prefix(ip, self.0[19]);
-        is_exempt(ip) || self.0[..2] == prefix[..2] && (self.0[2] ^ prefix[2]) & 0xf8 == 0
+        is_local(ip) || self.0[..2] == prefix[..2] && (self.0[2] ^ prefix[2]) & 0xf8 == 0
     }
 
     /// How far `other` is.
@@ -86,15 +87,6 @@ impl fmt::Display for NodeId {
 impl fmt::Debug for NodeId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "NodeId({self})")
-    }
-}
-
-/// Whether BEP 42 does not apply: addresses of this machine and of local networks, which many nodes may share and
-/// which differ from what the world sees.
-pub fn is_exempt(ip: IpAddr) -> bool {
-    match ip.to_canonical() {
-        IpAddr::V4(ip) => ip.is_loopback() || ip.is_private() || ip.is_link_local(),
-        IpAddr::V6(ip) => ip.is_loopback() || ip.is_unicast_link_local() || ip.is_unique_local(),
     }
 }
 

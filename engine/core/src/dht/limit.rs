@@ -4,7 +4,7 @@
 //! (an address, or an IPv6 network), one for all together. Of each only the time is kept at which it will be whole
 //! again; a host whose time has come is forgotten.
 
-use super::compact::Host;
+use crate::net::Host;
 use crate::time::{Duration, Time};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

@@ -5,9 +5,10 @@
 //! is slow to answer no longer counts as one of those that are being asked, so that dead entries cost a moment only.
 //! Of each host one node takes part, so that many ids at one address gain nothing.
 
-use super::compact::{Host, NodeInfo};
+use super::compact::NodeInfo;
 use super::id::{Distance, NodeId};
 use super::table::BUCKET_LEN_MAX;
+use crate::net::Host;
 use std::net::SocketAddr;
 
 /// Nodes asked at the same time.
@@ -140,7 +141,7 @@ impl Lookup {
     }
 
     /// A node has not answered yet.
-    pub(super) fn is_slow(&mut self, addr: SocketAddr) {
+    pub(super) fn mark_slow(&mut self, addr: SocketAddr) {
         if let Some(candidate) = self.candidate(addr).filter(|c| c.progress == Progress::Asked) {
             candidate.progress = Progress::Slow;
         }
@@ -234,7 +235,7 @@ mod tests {
     fn the_slow_and_the_dead_make_room() {
         let mut lookup = lookup([1, 2, 3, 4, 5]);
         asked(&mut lookup);
-        lookup.is_slow(node(1).addr);
+        lookup.mark_slow(node(1).addr);
         assert_eq!(asked(&mut lookup), addrs(&[5]));
         for n in 2..=5 {
             lookup.answered(node(n), None);

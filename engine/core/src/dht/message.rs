@@ -4,12 +4,13 @@
 //! real nodes do: unknown keys and versions of any length are skipped, a list of nodes may be cut short, whatever
 //! follows the message is ignored. Writing is by hand, since signed values (BEP 44) must go out as they came in.
 
-use super::compact::{Family, NodeInfo, address_len, read_addr, read_nodes, write_addr, write_nodes};
+use super::compact::{NodeInfo, read_nodes, write_nodes};
 use super::id::NodeId;
 use super::items::{Item, Owner, SALT_LEN_MAX, VALUE_LEN_MAX};
 use super::scrape::{Filter, Scrape};
 use crate::bencode::{self, BencodeError, Dict, Limits, Value};
 use crate::id::InfoHash;
+use crate::net::{Family, compact_len, read_compact, write_compact};
 use std::net::SocketAddr;
 
 /// Longest datagram that is read, in bytes. What nodes send stays below the 1,500 of an Ethernet frame.
@@ -228,7 +229,7 @@ impl Message {
         };
         Ok(Message {
             transaction,
-            external_addr: bytes(b"ip").and_then(read_addr),
+            external_addr: bytes(b"ip").and_then(read_compact),
             read_only: is_set(dict, b"ro"),
             body,
         })
@@ -378,7 +379,7 @@ fn read_response(dict: Dict<'_>) -> Response {
         peers: peers
             .into_iter()
             .flat_map(|list| list.iter().take(VALUES_MAX))
-            .filter_map(|peer| peer.as_bytes().and_then(read_addr))
+            .filter_map(|peer| peer.as_bytes().and_then(read_compact))
             .filter(|addr| addr.port() != 0)
             .collect(),
         scrape: filter(dict, b"BFsd")
@@ -566,8 +567,8 @@ impl Writer {
     }
 
     fn addr(&mut self, addr: SocketAddr) -> &mut Writer {
-        let mut bytes = Vec::with_capacity(address_len(Family::V6));
-        write_addr(addr, &mut bytes);
+        let mut bytes = Vec::with_capacity(compact_len(Family::V6));
+        write_compact(addr, &mut bytes);
         self.bytes(&bytes)
     }
 

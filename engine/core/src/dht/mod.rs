@@ -5,7 +5,7 @@
 //! store, what they are answered, what a datagram may cost to read; nobody is believed to be where it says before it
 //! has answered from there, and ids have to fit addresses (BEP 42).
 //!
-//! From the bottom up: `id`, `compact`, `scrape`, `pointer` and `message` are the vocabulary; `token`, `limit`, `peers`
+//! From the bottom up: `id`, `compact`, `scrape`, `mutable_torrent` and `message` are the vocabulary; `token`, `limit`, `peers`
 //! and `items` are what answering takes; `table` is whom we know; `lookup` decides whom a search asks next; `node` puts them together.
 
 mod compact;
@@ -14,15 +14,15 @@ mod items;
 mod limit;
 mod lookup;
 mod message;
+mod mutable_torrent;
 mod node;
 mod peers;
-mod pointer;
 mod scrape;
 mod table;
 mod token;
 
-pub use compact::{Family, NodeInfo};
-pub use id::{Distance, ID_BITS, NodeId, is_exempt};
+pub use compact::NodeInfo;
+pub use id::{Distance, ID_BITS, NodeId};
 pub use items::{ITEM_LIFETIME, ITEMS_MAX, Item, Owner, SALT_LEN_MAX, VALUE_LEN_MAX, mutable_target};
 pub use limit::{HOST_BURST_BYTES, HOST_BYTES_PER_S, HOSTS_MAX, TOTAL_BURST_BYTES, TOTAL_BYTES_PER_S};
 pub use lookup::{ALPHA, CANDIDATES_MAX};
@@ -30,10 +30,9 @@ pub use message::{
     Body, DATAGRAM_LEN_MAX, ErrorCode, KrpcError, Message, MessageError, Query, Question, Response, Samples,
     TOKEN_LEN_MAX, TRANSACTION_LEN_MAX, VALUES_MAX,
 };
-pub(crate) use node::Votes;
+pub use mutable_torrent::{MutableTorrentLink, MutableTorrentLinkError, mutable_torrent_value};
 pub use node::{Announce, Event, LookupId, Node, NodeConfig};
 pub use peers::{ANSWER_PEERS_MAX, HOST_PEERS_MAX, PEER_LIFETIME, SWARM_PEERS_MAX, SWARMS_MAX};
-pub use pointer::{PointerLink, PointerLinkError, torrent_pointer};
 pub use scrape::{FILTER_ADDRESSES_MAX, FILTER_LEN, Filter, Scrape};
 pub use table::{BAD_FAILURES, BUCKET_LEN_MAX, NEW_BUCKET_STEP, QUESTIONABLE_AFTER};
 pub use token::TOKEN_STEP;

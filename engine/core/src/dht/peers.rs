@@ -4,9 +4,9 @@
 //! swarm the smallest goes, the one longest silent among equals, so that a flood of made-up swarms of one peer each
 //! displaces itself.
 
-use super::compact::{Family, Host};
 use super::scrape::Scrape;
 use crate::id::InfoHash;
+use crate::net::{Family, Host};
 use crate::rng::Rng;
 use crate::time::{Duration, Time};
 use std::collections::{BTreeMap, BTreeSet};
@@ -31,7 +31,7 @@ struct Peer {
 }
 
 /// Ordered as swarms are given up: the smallest first, then the longest silent.
-type Rank = (usize, Time, InfoHash);
+type Rank = (usize, Option<Time>, InfoHash);
 
 /// Who announced what.
 #[derive(Default)]
@@ -41,7 +41,7 @@ pub(super) struct PeerStore {
 }
 
 fn rank(hash: InfoHash, peers: &[Peer]) -> Rank {
-    (peers.len(), peers.iter().map(|peer| peer.heard).max().unwrap_or(Time::ZERO), hash)
+    (peers.len(), peers.iter().map(|peer| peer.heard).max(), hash)
 }
 
 impl PeerStore {

@@ -7,8 +7,9 @@
 //! but a refresh of each bucket now and then. Nodes that lookups come across wait there too, as long as there is room
 //! for them: else a network would know its oldest nodes only.
 
-use super::compact::{Host, NodeInfo};
+use super::compact::NodeInfo;
 use super::id::{ID_BITS, NodeId};
+use crate::net::Host;
 use crate::rng::Rng;
 use crate::time::{Duration, Time};
 use std::net::SocketAddr;
@@ -312,11 +313,9 @@ impl Table {
     }
 
     /// When a bucket is to be refreshed; never if the table is empty.
-    pub(super) fn refresh_at(&self) -> Time {
-        if self.contacts().next().is_none() {
-            return Time::MAX;
-        }
-        self.refreshes().min().map_or(Time::MAX, |(due, _)| due)
+    pub(super) fn refresh_at(&self) -> Option<Time> {
+        self.contacts().next()?;
+        self.refreshes().min().map(|(due, _)| due)
     }
 
     /// The place whose lookup refreshes the bucket that needs it most: a random one in it; for the last bucket, where

@@ -1,8 +1,8 @@
 //! Reading the info dictionary.
 
-use super::parse::Warnings;
 use super::path::{PathRules, PathTable};
 use super::piece_hashes::PieceHashes;
+use super::warnings::Warnings;
 use super::{FILES_MAX, FileAttr, FileEntry, Info, MetainfoError, PATH_DEPTH_MAX, padding_of};
 use crate::bencode::{self, Dict, Limits, List, Value};
 use crate::geometry::{BLOCK_LEN, Geometry};

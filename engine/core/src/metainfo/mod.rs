@@ -11,6 +11,7 @@ mod magnet;
 mod parse;
 mod path;
 mod piece_hashes;
+mod warnings;
 
 #[cfg(test)]
 mod tests;

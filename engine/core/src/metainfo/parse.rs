@@ -2,14 +2,12 @@
 
 use super::info::Spelling;
 use super::path::PathRules;
+use super::warnings::Warnings;
 use super::{ADDRESSES_MAX, METAINFO_LEN_MAX, Metainfo, MetainfoError, URL_LEN_MAX, info};
 use crate::bencode::{self, Limits, Value};
 use sha2::{Digest, Sha256};
 use std::collections::HashSet;
 use std::sync::Arc;
-
-/// How many warnings are kept; the rest are only counted.
-const WARNINGS_MAX: usize = 100;
 
 /// How long a host name may be, in bytes (RFC 1035).
 const HOST_LEN_MAX: usize = 253;
@@ -72,45 +70,6 @@ impl Metainfo {
             info_hash_v2: is_hybrid.then(|| Sha256::digest(info_value.raw()).into()),
             warnings: warnings.finish(),
         })
-    }
-}
-
-/// What was odd about a file, in a bounded number of lines.
-#[derive(Default)]
-pub(super) struct Warnings {
-    lines: Vec<String>,
-    left_out: usize,
-}
-
-impl Warnings {
-    pub(super) fn add(&mut self, line: impl FnOnce() -> String) {
-        if self.lines.len() < WARNINGS_MAX {
-            self.lines.push(line());
-        } else {
-            self.left_out += 1;
-        }
-    }
-
-    /// An optional text; one that is not UTF-8 is shown as well as it can be.
-    pub(super) fn text(&mut self, value: Value<'_>, field: &str) -> Option<String> {
-        match value.as_bytes() {
-            Some(bytes) => Some(String::from_utf8_lossy(bytes).into_owned()),
-            None => {
-                self.ignored(field, "a byte string");
-                None
-            }
-        }
-    }
-
-    fn ignored(&mut self, field: &str, expected: &str) {
-        self.add(|| format!("`{field}` is not {expected}: ignored"));
-    }
-
-    fn finish(mut self) -> Vec<String> {
-        if self.left_out > 0 {
-            self.lines.push(format!("and {} more warnings", self.left_out));
-        }
-        self.lines
     }
 }
 

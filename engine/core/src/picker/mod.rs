@@ -1,16 +1,19 @@
 //! Which block to ask a peer for next.
 //!
-//! Rarest first among pieces not yet started, with random ties: Legout et al.,
-//! "Rarest First and Choke Algorithms Are Enough" (IMC 2006). Before that, the
-//! free blocks of pieces already started, so that few pieces are open at a time:
-//! a piece can be passed on only when it is whole, and open pieces cost memory.
+//! Rarest first among unstarted pieces, with random ties: Legout et al., "Rarest First and Choke Algorithms Are Enough"
+//! (IMC 2006). Before that, the unrequested blocks of downloading pieces: a piece can be passed on only when it is whole, and
+//! downloading pieces cost memory.
 //!
-//! Every piece is in exactly one state: *unwanted* (priority 0), *startable*,
-//! *open* (some block asked for or received), *complete* (all blocks received,
-//! being verified and written), *have*, or *doubted* (had, and being verified again). The picker is a leaf: it knows nothing of messages or
-//! connections, and a set of pieces is all it is told of a peer.
+//! The invariant: every piece is in exactly one [`PieceState`]. The picker is a leaf: it knows nothing of messages or
+//! connections, and of a peer only what [`PickerPeer`] says.
+//!
+//! The order of calls: [`Picker::peer_joined`] for each peer, [`Picker::pick`] for blocks to request,
+//! [`Picker::received`] or [`Picker::release`] for each of them. When `received` says that a piece is complete, verify and
+//! write it, then call [`Picker::piece_done`] or [`Picker::piece_failed`].
 
-mod open;
+mod availability;
+mod downloading;
+mod exclusive;
 #[cfg(test)]
 mod tests;
 
@@ -19,7 +22,10 @@ use crate::geometry::Geometry;
 use crate::id::{BlockRef, PeerKey, PieceIndex};
 use crate::padding::Padding;
 use crate::rng::Rng;
-use open::{BlockState, OpenPiece};
+use availability::Availability;
+pub use availability::Counted;
+pub use downloading::REQUESTED_FROM_MAX;
+use downloading::{BlockState, DownloadingPiece};
 use std::cell::Cell;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -47,6 +53,23 @@ pub enum Order {
     Sequential,
 }
 
+/// What is known of a piece. Every piece is in exactly one of these states.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PieceState {
+    /// Of priority [`Priority::SKIP`], and no block is requested or received.
+    Unwanted,
+    /// Wanted, and no block is requested or received.
+    Unstarted,
+    /// Some block is requested or received, some is missing. Not asked for any further if it is no longer wanted.
+    Downloading,
+    /// All blocks are received; the piece is being verified and written.
+    Complete,
+    /// Verified and written.
+    Have,
+    /// It was had and is being verified again, or is verified though nobody wants it.
+    Doubted,
+}
+
 /// What came of a block that arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Arrival {
@@ -59,25 +82,17 @@ pub enum Arrival {
     Unwanted,
 }
 
-/// Which open pieces are chosen from, as peers on parole go.
-#[derive(Clone, Copy, PartialEq)]
-enum Company {
-    /// Its own, or those of peers like it.
-    Fitting,
-    Other,
-}
-
 /// A peer, as far as choosing blocks for it needs to know.
 #[derive(Clone, Copy, Debug)]
-pub struct Source<'a> {
+pub struct PickerPeer<'a> {
     /// Its key.
     pub key: PeerKey,
     /// The pieces it has.
     pub have: &'a Bitfield,
-    /// Whether it may start new pieces, or only fill open ones (memory is short).
+    /// Whether it may start new pieces, or only continue downloading ones (memory is short).
     pub may_start: bool,
     /// Whether no piece with a block of its has been verified yet. It gets a piece to itself while there is one to start, so
-    /// that a liar spoils nobody else's blocks and is known at once.
+    /// that corrupt blocks spoil nobody else's, and their sender is known at once.
     pub on_parole: bool,
 }
 
@@ -90,44 +105,30 @@ pub struct Picker {
     not_padded: BTreeSet<PieceIndex>,
     order: Order,
     have: Bitfield,
-    /// Wanted and not had: startable, open, complete or doubted.
+    /// Wanted and not had: unstarted, downloading, complete or doubted.
     missing: Bitfield,
-    /// Once had, and being verified again: not to be asked for meanwhile.
     doubted: Bitfield,
-    /// Of the missing ones, those with no block asked for or received.
-    startable: Bitfield,
+    unstarted: Bitfield,
     priority: Vec<Priority>,
-    /// How many of the peers that were counted by the pieces they have have a piece, less how many of those that were [counted
-    /// as seeds](Counted) have not.
-    availability: Vec<i32>,
-    /// How many peers were counted as seeds.
-    seeds: i32,
-    open: BTreeMap<PieceIndex, OpenPiece>,
-    /// Of the open pieces, those that failed before.
-    suspects: BTreeSet<PieceIndex>,
-    /// At least the open pieces that are left to a peer on parole, by that peer.
+    availability: Availability,
+    /// Pieces downloading or complete.
+    downloading: BTreeMap<PieceIndex, DownloadingPiece>,
+    /// Those of them that failed before, which one peer at a time fills.
+    exclusive: BTreeSet<PieceIndex>,
+    /// At least those of them that are reserved for a peer on parole, by that peer.
     parole: BTreeSet<(PeerKey, PieceIndex)>,
-    /// Blocks of open pieces that nobody was asked for.
-    free_blocks: u32,
+    /// Blocks of downloading pieces that are wanted and not requested.
+    unrequested_blocks: u32,
     /// Counts blocks that came, as a clock for the age of partial pieces.
     arrivals: u64,
     /// Counts pieces and words of pieces that were looked at.
     work: Cell<u64>,
-    /// Room for choices, kept to save allocations.
+    /// Reused between picks.
     choices: Vec<Choice>,
 }
 
-/// A piece that may be gone on with or started, with what decides between it and others.
+/// A piece to continue or start, with what decides between it and others.
 type Choice = (Reverse<Priority>, u64, u64, PieceIndex);
-
-/// How a peer's pieces are counted: whatever it gains or loses later changes one number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Counted {
-    /// One for each piece that it has.
-    ByPieces,
-    /// As a seed, less one for each piece that it has not: it had most of them when it said which.
-    AsSeed,
-}
 
 impl Picker {
     /// A picker for a torrent of which we `have` these pieces, and want the rest.
@@ -144,16 +145,15 @@ impl Picker {
             not_padded: BTreeSet::new(),
             order: Order::default(),
             have,
-            startable: missing.clone(),
+            unstarted: missing.clone(),
             missing,
             doubted: Bitfield::empty(n),
             priority: vec![Priority::NORMAL; n as usize],
-            availability: vec![0; n as usize],
-            seeds: 0,
-            open: BTreeMap::new(),
-            suspects: BTreeSet::new(),
+            availability: Availability::new(n),
+            downloading: BTreeMap::new(),
+            exclusive: BTreeSet::new(),
             parole: BTreeSet::new(),
-            free_blocks: 0,
+            unrequested_blocks: 0,
             arrivals: 0,
             work: Cell::new(0),
             choices: Vec::new(),
@@ -163,7 +163,7 @@ impl Picker {
     /// Says which bytes are padding, before anything is picked: nobody is asked for blocks of it. A piece that holds
     /// nothing else is not wanted, until somebody gives it a priority.
     pub fn set_padding(&mut self, padding: Padding) {
-        debug_assert!(self.open.is_empty(), "some pieces are open already");
+        debug_assert!(self.downloading.is_empty(), "some pieces are downloading already");
         let geometry = self.geometry;
         for piece in padding.pieces(&geometry).filter(|&piece| padding.covers(&geometry, piece)) {
             self.set_priority(piece, Priority::SKIP);
@@ -176,9 +176,9 @@ impl Picker {
         &self.padding
     }
 
-    /// The blocks of an open or complete piece that are zeros and that nobody is asked for.
+    /// The blocks of a downloading or complete piece that are padding.
     pub fn padding_blocks(&self, piece: PieceIndex) -> impl Iterator<Item = u32> + '_ {
-        self.open.get(&piece).into_iter().flat_map(OpenPiece::padding)
+        self.downloading.get(&piece).into_iter().flat_map(DownloadingPiece::padding)
     }
 
     /// Sets the order in which pieces are started from now on.
@@ -201,8 +201,8 @@ impl Picker {
         self.priority[piece.idx()]
     }
 
-    /// Changes the priority of a piece. An open piece that is no longer wanted is finished all the
-    /// same if its blocks are on their way, but nothing more is asked for.
+    /// Changes the priority of a piece. A downloading piece that is no longer wanted is finished all the
+    /// same if its blocks are on their way, but nothing more is requested.
     pub fn set_priority(&mut self, piece: PieceIndex, priority: Priority) {
         let was = std::mem::replace(&mut self.priority[piece.idx()], priority);
         if self.have.has(piece) || (was == Priority::SKIP) == (priority == Priority::SKIP) {
@@ -214,60 +214,45 @@ impl Picker {
         } else {
             self.missing.remove(piece);
         }
-        match self.open.get(&piece) {
-            Some(open) if wanted => self.free_blocks += open.free(),
-            Some(open) => self.free_blocks -= open.free(),
+        match self.downloading.get(&piece) {
+            Some(downloading) if wanted => self.unrequested_blocks += downloading.unrequested(),
+            Some(downloading) => self.unrequested_blocks -= downloading.unrequested(),
             None if wanted && !self.doubted.has(piece) => {
-                self.startable.insert(piece);
+                self.unstarted.insert(piece);
             }
             None => {
-                self.startable.remove(piece);
+                self.unstarted.remove(piece);
             }
         }
     }
 
-    /// A peer has these pieces. The answer is to be given back when it [leaves](Self::peer_left).
+    /// A peer has these pieces. Give the answer back when it [leaves](Self::peer_left).
     pub fn peer_joined(&mut self, have: &Bitfield) -> Counted {
-        if have.count() > have.len() / 2 {
-            self.seeds += 1;
-            let lacks = have.iter_zeros();
-            lacks.for_each(|p| self.availability[p.idx()] -= 1);
-            self.count((have.len() - have.count()).into());
-            return Counted::AsSeed;
-        }
-        have.iter().for_each(|p| self.availability[p.idx()] += 1);
-        self.count(have.count().into());
-        Counted::ByPieces
+        let counted = Counted::of(have);
+        let looked_at = self.availability.change(have, counted, 1);
+        self.count(looked_at);
+        counted
     }
 
     /// The peer that had these pieces has left.
     pub fn peer_left(&mut self, have: &Bitfield, counted: Counted) {
-        match counted {
-            Counted::AsSeed => {
-                self.seeds -= 1;
-                have.iter_zeros().for_each(|p| self.availability[p.idx()] += 1);
-                self.count((have.len() - have.count()).into());
-            }
-            Counted::ByPieces => {
-                have.iter().for_each(|p| self.availability[p.idx()] -= 1);
-                self.count(have.count().into());
-            }
-        }
+        let looked_at = self.availability.change(have, counted, -1);
+        self.count(looked_at);
     }
 
     /// A peer has got one more piece.
     pub fn peer_got(&mut self, piece: PieceIndex) {
-        self.availability[piece.idx()] += 1;
+        self.availability.change_piece(piece, 1);
     }
 
     /// A peer has a piece no more.
     pub fn peer_lost(&mut self, piece: PieceIndex) {
-        self.availability[piece.idx()] -= 1;
+        self.availability.change_piece(piece, -1);
     }
 
-    /// How many connected peers have this piece.
+    /// In how many connected peers this piece is.
     pub fn availability(&self, piece: PieceIndex) -> u32 {
-        (self.availability[piece.idx()] + self.seeds).unsigned_abs()
+        self.availability.of(piece)
     }
 
     /// How many pieces, and words of pieces, were looked at so far: what inputs have cost.
@@ -279,33 +264,49 @@ impl Picker {
         self.work.set(self.work.get() + steps);
     }
 
-    /// Whether some block of this piece is wanted and nobody was asked for it.
-    pub fn is_free(&self, piece: PieceIndex) -> bool {
-        let is_open = || self.missing.has(piece) && self.open.get(&piece).is_some_and(|open| open.free() > 0);
-        self.startable.has(piece) || is_open()
+    /// The state of a piece.
+    pub fn state(&self, piece: PieceIndex) -> PieceState {
+        match self.downloading.get(&piece) {
+            Some(downloading) if downloading.is_complete() => PieceState::Complete,
+            Some(_) => PieceState::Downloading,
+            None if self.have.has(piece) => PieceState::Have,
+            None if self.doubted.has(piece) => PieceState::Doubted,
+            None if self.missing.has(piece) => PieceState::Unstarted,
+            None => PieceState::Unwanted,
+        }
     }
 
-    /// Whether some block of this piece has been asked for.
-    pub fn is_open(&self, piece: PieceIndex) -> bool {
-        self.open.contains_key(&piece)
+    /// Whether some block of this piece is wanted and not requested.
+    pub fn has_unrequested(&self, piece: PieceIndex) -> bool {
+        let is_downloading = || {
+            self.missing.has(piece)
+                && self.downloading.get(&piece).is_some_and(|downloading| downloading.unrequested() > 0)
+        };
+        self.unstarted.has(piece) || is_downloading()
     }
 
-    /// Whether every missing block has been asked for or received.
+    /// Whether this piece is downloading or complete.
+    pub fn is_downloading(&self, piece: PieceIndex) -> bool {
+        self.downloading.contains_key(&piece)
+    }
+
+    /// Whether every missing block has been requested or received.
     pub fn is_endgame(&self) -> bool {
-        self.free_blocks == 0 && self.startable.count() == 0 && self.missing.count() > 0
+        self.unrequested_blocks == 0 && self.unstarted.count() == 0 && self.missing.count() > 0
     }
 
-    /// Chooses up to `count` blocks to ask `source` for and marks them as asked for. Whatever the count, each piece is looked at once or twice.
-    pub fn pick(&mut self, source: Source<'_>, count: usize, rng: &mut Rng, out: &mut Vec<BlockRef>) {
+    /// Chooses up to `count` blocks to request from `source` and marks them as requested. Whatever the count, each piece is looked
+    /// at once or twice.
+    pub fn pick(&mut self, source: PickerPeer<'_>, count: usize, rng: &mut Rng, out: &mut Vec<BlockRef>) {
         let end = out.len() + count;
         let mut choices = std::mem::take(&mut self.choices);
-        if count > 0 && self.free_blocks > 0 {
-            self.choose_open(source, count, Company::Fitting, &mut choices);
+        if count > 0 && self.unrequested_blocks > 0 {
+            self.choose_downloading(source, count, true, &mut choices);
             self.take(source.key, &choices, end, out);
         }
         while source.may_start && out.len() < end {
             let blocks = self.geometry.blocks_in(PieceIndex(0)).max(1) as usize;
-            self.choose_startable(source.have, (end - out.len()).div_ceil(blocks), rng, &mut choices);
+            self.choose_unstarted(source.have, (end - out.len()).div_ceil(blocks), rng, &mut choices);
             if choices.is_empty() {
                 break;
             }
@@ -313,55 +314,84 @@ impl Picker {
             self.take(source.key, &choices, end, out);
         }
         let some_do_not_fit = source.on_parole || !self.parole.is_empty();
-        if out.len() < end && self.free_blocks > 0 && some_do_not_fit && self.order != Order::Sequential {
-            self.choose_open(source, end - out.len(), Company::Other, &mut choices);
+        if out.len() < end
+            && self.unrequested_blocks > 0
+            && some_do_not_fit
+            && self.order != Order::Sequential
+        {
+            self.choose_downloading(source, end - out.len(), false, &mut choices);
             self.take(source.key, &choices, end, out);
         }
         choices.clear();
         self.choices = choices;
     }
 
-    /// Marks free blocks of these pieces as asked for, until there are as many as wanted.
+    /// Marks unrequested blocks of these pieces as requested, until there are as many as wanted.
     fn take(&mut self, peer: PeerKey, choices: &[Choice], end: usize, out: &mut Vec<BlockRef>) {
         for &(.., piece) in choices {
             if out.len() == end {
                 return;
             }
-            let open = self.open.get_mut(&piece).expect("it was chosen among the open ones");
-            let before = open.free();
-            open.take_free(peer, end - out.len(), |index| out.push(self.geometry.block(piece, index)));
-            self.free_blocks -= before - open.free();
+            let downloading =
+                self.downloading.get_mut(&piece).expect("it was chosen among the downloading ones");
+            let before = downloading.unrequested();
+            downloading.request(peer, end - out.len(), |index| out.push(self.geometry.block(piece, index)));
+            self.unrequested_blocks -= before - downloading.unrequested();
         }
     }
 
     /// Whether [`Picker::pick`] would find a block to ask `source` for.
-    pub fn has_for(&self, source: Source<'_>) -> bool {
-        let may_start = source.may_start && self.startable.intersects(source.have);
-        may_start || self.open.iter().any(|(piece, open)| self.may_go_on(source, *piece, open))
+    pub fn has_block_for(&self, source: PickerPeer<'_>) -> bool {
+        let may_start = source.may_start && self.unstarted.intersects(source.have);
+        may_start
+            || self
+                .downloading
+                .iter()
+                .any(|(piece, downloading)| self.may_continue(source, *piece, downloading))
     }
 
     #[inline]
-    fn may_go_on(&self, source: Source<'_>, piece: PieceIndex, open: &OpenPiece) -> bool {
-        open.free() > 0 && open.is_open_to(source.key) && source.have.has(piece) && self.missing.has(piece)
+    fn may_continue(
+        &self,
+        source: PickerPeer<'_>,
+        piece: PieceIndex,
+        downloading: &DownloadingPiece,
+    ) -> bool {
+        downloading.unrequested() > 0
+            && downloading.may_fill(source.key)
+            && source.have.has(piece)
+            && self.missing.has(piece)
     }
 
-    /// Peers on parole, and the others, leave each other's pieces alone while they can start one. Who reads along does not
-    /// wait for that.
-    fn is_fitting(&self, source: Source<'_>, open: &OpenPiece) -> bool {
-        self.order == Order::Sequential || open.left_to().map_or(!source.on_parole, |peer| peer == source.key)
+    /// Peers on parole, and the others, leave each other's pieces alone while they can start one; not when somebody reads along.
+    fn is_fitting(&self, source: PickerPeer<'_>, downloading: &DownloadingPiece) -> bool {
+        self.order == Order::Sequential
+            || downloading.reserved_for().map_or(!source.on_parole, |peer| peer == source.key)
     }
 
-    /// The open pieces to go on with, up to `max`: the most urgent first, then those that this peer already fills (a
-    /// piece from one sender is blamed easily), then those with the fewest free blocks.
-    fn choose_open(&self, source: Source<'_>, max: usize, company: Company, choices: &mut Vec<Choice>) {
+    /// The downloading pieces to continue, up to `max`: the most urgent first, then those that this peer already fills (a
+    /// piece from one sender is blamed easily), then those with the fewest unrequested blocks. Only those that
+    /// [are fitting](Self::is_fitting), or only the others.
+    fn choose_downloading(
+        &self,
+        source: PickerPeer<'_>,
+        max: usize,
+        fitting: bool,
+        choices: &mut Vec<Choice>,
+    ) {
         choices.clear();
-        self.count(self.open.len() as u64);
-        for (&piece, open) in &self.open {
-            let may_fill = self.may_go_on(source, piece, open)
-                && self.is_fitting(source, open) == (company == Company::Fitting);
+        self.count(self.downloading.len() as u64);
+        for (&piece, downloading) in &self.downloading {
+            let may_fill = self.may_continue(source, piece, downloading)
+                && self.is_fitting(source, downloading) == fitting;
             if may_fill {
-                let is_others = u64::from(open.last_taker() != Some(source.key));
-                choices.push((Reverse(self.priority[piece.idx()]), is_others, u64::from(open.free()), piece));
+                let is_others = u64::from(downloading.last_taker() != Some(source.key));
+                choices.push((
+                    Reverse(self.priority[piece.idx()]),
+                    is_others,
+                    u64::from(downloading.unrequested()),
+                    piece,
+                ));
             }
         }
         if choices.len() > max {
@@ -371,38 +401,38 @@ impl Picker {
         choices.sort_unstable();
     }
 
-    fn start(&mut self, piece: PieceIndex, source: Source<'_>) {
-        self.startable.remove(piece);
-        let mut open = self.unopened(piece);
+    fn start(&mut self, piece: PieceIndex, source: PickerPeer<'_>) {
+        self.unstarted.remove(piece);
+        let mut downloading = self.new_downloading(piece);
         if source.on_parole {
-            open.leave_to(source.key);
+            downloading.reserve_for(source.key);
             self.parole.insert((source.key, piece));
         }
-        self.free_blocks += open.free();
-        self.open.insert(piece, open);
+        self.unrequested_blocks += downloading.unrequested();
+        self.downloading.insert(piece, downloading);
     }
 
-    /// A piece of which no block is asked for yet.
-    fn unopened(&self, piece: PieceIndex) -> OpenPiece {
+    /// A piece of which no block is requested yet.
+    fn new_downloading(&self, piece: PieceIndex) -> DownloadingPiece {
         let padding = match self.not_padded.contains(&piece) {
             true => Vec::new(),
             false => self.padding.blocks_in(&self.geometry, piece),
         };
-        OpenPiece::new(self.geometry.blocks_in(piece), &padding)
+        DownloadingPiece::new(self.geometry.blocks_in(piece), &padding)
     }
 
     /// The pieces to start, up to `max`: the most urgent first, then the rarest, ties at random.
-    fn choose_startable(&self, have: &Bitfield, max: usize, rng: &mut Rng, choices: &mut Vec<Choice>) {
+    fn choose_unstarted(&self, have: &Bitfield, max: usize, rng: &mut Rng, choices: &mut Vec<Choice>) {
         choices.clear();
-        let mut looked_at = self.startable.words().len() as u64;
+        let mut looked_at = self.unstarted.words().len() as u64;
         let mut worst = None;
-        self.startable.for_each_common(have, |piece| {
+        self.unstarted.for_each_common(have, |piece| {
             looked_at += 1;
             let rarity = match self.order {
-                Order::RarestFirst => i64::from(self.availability[piece.idx()]) - i64::from(i32::MIN),
-                Order::Sequential => piece.0.into(),
+                Order::RarestFirst => self.availability.rarity(piece),
+                Order::Sequential => u64::from(piece.0),
             };
-            let (urgency, rarity) = (Reverse(self.priority[piece.idx()]), rarity as u64);
+            let urgency = Reverse(self.priority[piece.idx()]);
             if worst.is_some_and(|(u, r, _)| (urgency, rarity) > (u, r)) {
                 return true;
             }
@@ -426,79 +456,79 @@ impl Picker {
         self.count(looked_at);
     }
 
-    /// Also asks `peer` for a block that others were asked for (endgame).
+    /// Also requests from `peer` a block that is requested from others (endgame).
     ///
-    /// Returns false, and does nothing, unless the block is still asked for, of fewer than
-    /// `holders_max` peers, and `peer` is not one of them and may fill this piece.
-    pub fn duplicate(&mut self, block: BlockRef, peer: PeerKey, holders_max: usize) -> bool {
-        let Some((open, index)) = self.open_block(block) else { return false };
-        open.is_open_to(peer) && open.duplicate(index, peer, holders_max)
+    /// Returns false, and does nothing, unless the block is still requested, from fewer than
+    /// `requested_from_max` peers, and `peer` is not one of them and may fill this piece.
+    pub fn duplicate(&mut self, block: BlockRef, peer: PeerKey, requested_from_max: usize) -> bool {
+        let Some((downloading, index)) = self.downloading_block(block) else { return false };
+        downloading.may_fill(peer) && downloading.duplicate(index, peer, requested_from_max)
     }
 
-    /// A block has arrived from `peer`. Each other peer that was asked for it is handed to `cancel`.
+    /// A block has arrived from `peer`. Each other peer that it is requested from is handed to `cancel`.
     pub fn received(&mut self, block: BlockRef, peer: PeerKey, mut cancel: impl FnMut(PeerKey)) -> Arrival {
         self.arrivals += 1;
         let arrivals = self.arrivals;
-        let Some((open, index)) = self.open_block(block) else { return Arrival::Unwanted };
-        let before = open.free();
-        match open.receive(index, Some(peer), arrivals) {
+        let Some((downloading, index)) = self.downloading_block(block) else { return Arrival::Unwanted };
+        let before = downloading.unrequested();
+        match downloading.receive(index, Some(peer), arrivals) {
             BlockState::Received(_) | BlockState::Padding => return Arrival::Unwanted,
-            BlockState::Free => {}
-            BlockState::Requested(holders) => holders.iter().filter(|&h| h != peer).for_each(&mut cancel),
+            BlockState::Unrequested => {}
+            BlockState::Requested(peers) => peers.iter().filter(|&h| h != peer).for_each(&mut cancel),
         }
-        let (freed, complete) = (before - open.free(), open.is_complete());
+        let (freed, complete) = (before - downloading.unrequested(), downloading.is_complete());
         if self.missing.has(block.piece) {
-            self.free_blocks -= freed;
+            self.unrequested_blocks -= freed;
         }
         Arrival::Fresh { complete }
     }
 
-    /// Blocks of a piece that nobody was asked for yet are here from an earlier run. Whether they are all of it; false too if
+    /// Blocks of an unstarted piece are here from an earlier run. Whether they are all of it; false too if
     /// the piece is not wanted or under way already.
     pub fn restore(&mut self, piece: PieceIndex, blocks: &[u32]) -> bool {
-        if blocks.is_empty() || !self.startable.remove(piece) {
+        if blocks.is_empty() || !self.unstarted.remove(piece) {
             return false;
         }
-        let mut open = self.unopened(piece);
+        let mut downloading = self.new_downloading(piece);
         for &index in blocks {
-            open.receive(index, None, self.arrivals);
+            downloading.receive(index, None, self.arrivals);
         }
-        self.free_blocks += open.free();
-        let is_complete = open.is_complete();
-        self.open.insert(piece, open);
+        self.unrequested_blocks += downloading.unrequested();
+        let is_complete = downloading.is_complete();
+        self.downloading.insert(piece, downloading);
         is_complete
     }
 
     /// Bytes received of wanted pieces that are not yet had.
-    pub fn bytes_in_open(&self) -> u64 {
-        let wanted = self.open.iter().filter(|(piece, _)| self.missing.has(**piece));
-        wanted.map(|(piece, open)| open.received_bytes(self.geometry.len_of(*piece))).sum()
+    pub fn bytes_in_downloading(&self) -> u64 {
+        let wanted = self.downloading.iter().filter(|(piece, _)| self.missing.has(**piece));
+        wanted.map(|(piece, downloading)| downloading.received_bytes(self.geometry.len_of(*piece))).sum()
     }
 
     /// `peer` will not send this block after all, or not soon: it choked us, rejected it, is gone or
     /// sleeps. Others may be asked for it.
     pub fn release(&mut self, block: BlockRef, peer: PeerKey) {
         let wanted = self.missing.has(block.piece);
-        let Some((open, index)) = self.open_block(block) else { return };
-        let freed = open.release(index, peer);
-        if open.is_untouched() && !open.is_suspect() {
-            let whole = open.free();
-            self.open.remove(&block.piece);
+        let Some((downloading, index)) = self.downloading_block(block) else { return };
+        let freed = downloading.release(index, peer);
+        if downloading.is_untouched() && !downloading.is_exclusive() {
+            let whole = downloading.unrequested();
+            self.downloading.remove(&block.piece);
             if wanted {
-                self.free_blocks -= whole - u32::from(freed);
-                self.startable.insert(block.piece);
+                self.unrequested_blocks -= whole - u32::from(freed);
+                self.unstarted.insert(block.piece);
             }
         } else if wanted {
-            self.free_blocks += u32::from(freed);
+            self.unrequested_blocks += u32::from(freed);
         }
     }
 
     /// A complete piece is verified and written.
     pub fn piece_done(&mut self, piece: PieceIndex) {
-        self.open.remove(&piece);
-        self.suspects.remove(&piece);
+        self.downloading.remove(&piece);
+        self.exclusive.remove(&piece);
         self.missing.remove(piece);
-        self.startable.remove(piece);
+        self.unstarted.remove(piece);
         self.doubted.remove(piece);
         self.have.insert(piece);
     }
@@ -507,7 +537,8 @@ impl Picker {
     /// [`Picker::piece_lost`] follows, and in the second case it is asked for if it is `wanted`. False, and nothing done, if it is
     /// being fetched.
     pub fn doubt(&mut self, piece: PieceIndex, wanted: bool) -> bool {
-        let is_idle = !self.missing.has(piece) && !self.open.contains_key(&piece) && !self.doubted.has(piece);
+        let is_idle =
+            !self.missing.has(piece) && !self.downloading.contains_key(&piece) && !self.doubted.has(piece);
         if !self.have.remove(piece) && !is_idle {
             return false;
         }
@@ -523,126 +554,56 @@ impl Picker {
         self.doubted.insert(piece)
     }
 
-    /// Whether a piece is being verified again.
-    pub fn is_doubted(&self, piece: PieceIndex) -> bool {
-        self.doubted.has(piece)
-    }
-
     /// A doubted piece is bad.
     pub fn piece_lost(&mut self, piece: PieceIndex) {
         if self.doubted.remove(piece) && self.missing.has(piece) {
-            self.startable.insert(piece);
+            self.unstarted.insert(piece);
         }
     }
 
     /// A complete piece did not verify, or its blocks were lost: all of it is asked for again. With
-    /// `suspects` (who sent its blocks), by one peer at a time, so that the liar shows. What was taken for padding by its
+    /// `exclusive` (who sent its blocks), by one peer at a time, so that the liar shows. What was taken for padding by its
     /// name alone is now asked for too.
-    pub fn piece_failed(&mut self, piece: PieceIndex, suspects: Vec<PeerKey>) {
-        if self.is_guess(piece) {
+    pub fn piece_failed(&mut self, piece: PieceIndex, exclusive: Vec<PeerKey>) {
+        if self.is_padding_assumed(piece) {
             self.not_padded.insert(piece);
         }
-        let unopened = self.unopened(piece);
-        let Some(open) = self.open.get_mut(&piece) else { return };
+        let new_downloading = self.new_downloading(piece);
+        let Some(downloading) = self.downloading.get_mut(&piece) else { return };
         if self.missing.has(piece) {
-            self.free_blocks -= open.free();
+            self.unrequested_blocks -= downloading.unrequested();
         }
-        *open = unopened;
-        open.set_suspects(suspects);
-        if !open.is_suspect() {
-            self.open.remove(&piece);
-            self.suspects.remove(&piece);
+        *downloading = new_downloading;
+        downloading.set_exclusive(exclusive);
+        if !downloading.is_exclusive() {
+            self.downloading.remove(&piece);
+            self.exclusive.remove(&piece);
             if self.missing.has(piece) {
-                self.startable.insert(piece);
+                self.unstarted.insert(piece);
             }
             return;
         }
-        self.suspects.insert(piece);
+        self.exclusive.insert(piece);
         if self.missing.has(piece) {
-            self.free_blocks += open.free();
-        }
-    }
-
-    /// Whether some of an open or complete piece was taken for padding by its name alone.
-    pub fn is_guess(&self, piece: PieceIndex) -> bool {
-        self.padding_blocks(piece).next().is_some() && self.padding.is_assumed_in(&self.geometry, piece)
-    }
-
-    /// Who sent the blocks of an open or complete piece, by block index; `None` for one that is missing, is padding, or came in an
-    /// earlier run.
-    pub fn senders(&self, piece: PieceIndex) -> Vec<Option<PeerKey>> {
-        self.open.get(&piece).map(OpenPiece::senders).unwrap_or_default()
-    }
-
-    /// The peer is gone, or does not serve us for now: a piece that it alone was to fill is open to others.
-    /// Whether there is one.
-    pub fn forget_owner(&mut self, peer: PeerKey) -> bool {
-        let mut any = false;
-        self.for_each_suspect(|open| any |= open.disown(peer));
-        self.parole_ended(peer);
-        any
-    }
-
-    /// A piece with blocks of `peer` has been verified: what else it has started is open to all.
-    pub fn parole_ended(&mut self, peer: PeerKey) {
-        let of_peer = (peer, PieceIndex(0))..=(peer, PieceIndex(u32::MAX));
-        while let Some(&(_, piece)) = self.parole.range(of_peer.clone()).next() {
-            self.count(1);
-            self.parole.remove(&(peer, piece));
-            self.open.get_mut(&piece).into_iter().for_each(|open| open.end_parole_of(peer));
-        }
-    }
-
-    /// Takes a round of their patience from the pieces that are left to somebody.
-    fn tick_parole(&mut self) {
-        let open = &mut self.open;
-        self.parole.retain(|(peer, piece)| {
-            open.get_mut(piece).filter(|open| open.left_to() == Some(*peer)).is_some_and(|open| {
-                open.forgive_parole();
-                open.left_to().is_some()
-            })
-        });
-    }
-
-    /// The incomplete pieces of which every block that is here came from `peer`.
-    pub fn only_from(&self, peer: PeerKey) -> Vec<PieceIndex> {
-        let is_only =
-            |open: &OpenPiece| open.received() > 0 && !open.is_complete() && open.is_only_from(peer);
-        self.open.iter().filter(|(_, open)| is_only(open)).map(|(piece, _)| *piece).collect()
-    }
-
-    /// A peer has been found to lie: whoever sent pieces beside it is suspected no more, though such a piece is
-    /// still filled by one peer at a time.
-    pub fn liar_found(&mut self, liar: PeerKey) {
-        self.for_each_suspect(|open| open.clear_suspects_beside(liar));
-    }
-
-    /// Lets suspected senders fill pieces again that nobody else has taken up, or not quickly enough.
-    pub fn open_to_suspects(&mut self) {
-        self.for_each_suspect(OpenPiece::forgive);
-        self.tick_parole();
-        let open = &self.open;
-        self.suspects.retain(|piece| open.get(piece).is_some_and(OpenPiece::is_suspect));
-    }
-
-    fn for_each_suspect(&mut self, mut f: impl FnMut(&mut OpenPiece)) {
-        self.count(self.suspects.len() as u64);
-        for piece in &self.suspects {
-            self.open.get_mut(piece).into_iter().for_each(&mut f);
+            self.unrequested_blocks += downloading.unrequested();
         }
     }
 
     /// The pieces with some blocks received and some not, the one that has waited longest for a block first.
     pub fn partial_by_age(&self) -> Vec<PieceIndex> {
-        let partial = self.open.iter().filter(|(_, open)| open.received() > 0 && !open.is_complete());
-        let mut pieces: Vec<_> = partial.map(|(piece, open)| (open.received_at(), *piece)).collect();
+        let partial = self
+            .downloading
+            .iter()
+            .filter(|(_, downloading)| downloading.received() > 0 && !downloading.is_complete());
+        let mut pieces: Vec<_> =
+            partial.map(|(piece, downloading)| (downloading.received_at(), *piece)).collect();
         pieces.sort_unstable();
         pieces.into_iter().map(|(_, piece)| piece).collect()
     }
 
-    fn open_block(&mut self, block: BlockRef) -> Option<(&mut OpenPiece, u32)> {
+    fn downloading_block(&mut self, block: BlockRef) -> Option<(&mut DownloadingPiece, u32)> {
         let index = self.geometry.block_index(block)?;
-        Some((self.open.get_mut(&block.piece)?, index))
+        Some((self.downloading.get_mut(&block.piece)?, index))
     }
 
     /// Every piece in exactly one state, and every count equal to what it counts.
@@ -650,24 +611,23 @@ impl Picker {
     /// # Panics
     /// If not. Called after each mutation in tests and simulations.
     pub fn check_invariants(&self) {
-        let mut free = 0;
+        let mut unrequested = 0;
         for piece in self.geometry.piece_indices() {
-            let (have, open) = (self.have.has(piece), self.open.get(&piece));
+            let (have, downloading) = (self.have.has(piece), self.downloading.get(&piece));
             let wanted = self.priority[piece.idx()] != Priority::SKIP && !have;
             assert_eq!(self.missing.has(piece), wanted, "missing {piece}");
-            assert!(!(have && open.is_some()), "have and open {piece}");
+            assert!(!(have && downloading.is_some()), "have and downloading {piece}");
             let doubted = self.doubted.has(piece);
-            assert!(!(doubted && (have || open.is_some())), "doubted and more {piece}");
-            assert_eq!(self.startable.has(piece), wanted && open.is_none() && !doubted, "startable {piece}");
-            let is_suspect = open.is_some_and(OpenPiece::is_suspect);
-            assert_eq!(self.suspects.contains(&piece), is_suspect, "suspect {piece}");
-            if let Some(open) = open {
-                open.check_invariants();
-                free += if wanted { open.free() } else { 0 };
+            assert!(!(doubted && (have || downloading.is_some())), "doubted and more {piece}");
+            let is_unstarted = self.state(piece) == PieceState::Unstarted;
+            assert_eq!(self.unstarted.has(piece), is_unstarted, "unstarted {piece}");
+            let is_exclusive = downloading.is_some_and(DownloadingPiece::is_exclusive);
+            assert_eq!(self.exclusive.contains(&piece), is_exclusive, "exclusive {piece}");
+            if let Some(downloading) = downloading {
+                downloading.check_invariants();
+                unrequested += if wanted { downloading.unrequested() } else { 0 };
             }
         }
-        assert_eq!(free, self.free_blocks, "free blocks");
+        assert_eq!(unrequested, self.unrequested_blocks, "unrequested blocks");
     }
 }
-
-pub use open::HOLDERS_MAX;

@@ -10,8 +10,8 @@ fn geometry(pieces: u32, blocks: u32) -> Geometry {
     Geometry::new(u64::from(pieces * blocks * BLOCK_LEN), u64::from(blocks * BLOCK_LEN)).unwrap()
 }
 
-fn source(key: u32, have: &Bitfield) -> Source<'_> {
-    Source { key: PeerKey(key), have, may_start: true, on_parole: false }
+fn source(key: u32, have: &Bitfield) -> PickerPeer<'_> {
+    PickerPeer { key: PeerKey(key), have, may_start: true, on_parole: false }
 }
 
 /// What the picker is meant to keep, kept in the plainest way.
@@ -88,7 +88,7 @@ impl Run {
 
     fn pick(&mut self, peer: u32, count: usize) {
         let have = self.haves[peer as usize].clone();
-        let startable: Vec<PieceIndex> =
+        let unstarted: Vec<PieceIndex> =
             have.iter().filter(|&p| self.picker.missing().has(p) && !self.naive.is_started(p)).collect();
         let mut picks = Vec::new();
         self.picker.pick(source(peer, &have), count, &mut self.rng, &mut picks);
@@ -109,13 +109,13 @@ impl Run {
         // Nothing more urgent or rarer was passed over for a piece that was started now.
         let rank =
             |p: &PieceIndex| (std::cmp::Reverse(self.picker.priority(*p)), self.picker.availability(*p));
-        for passed_over in startable.iter().filter(|p| !opened.contains(p)) {
+        for passed_over in unstarted.iter().filter(|p| !opened.contains(p)) {
             for piece in &opened {
                 assert!(rank(piece) <= rank(passed_over), "{piece} before {passed_over}");
             }
         }
         if picks.len() < count {
-            assert!(startable.iter().all(|p| opened.contains(p)), "there was more to pick");
+            assert!(unstarted.iter().all(|p| opened.contains(p)), "there was more to pick");
         }
         for block in picks {
             self.naive.requested.entry(block).or_default().insert(PeerKey(peer));
@@ -129,9 +129,9 @@ impl Run {
         let arrival = self.picker.received(block, PeerKey(peer), |p| {
             cancelled.insert(p);
         });
-        let mut holders = self.naive.requested.remove(&block).unwrap();
-        holders.remove(&PeerKey(peer));
-        assert_eq!(cancelled, holders);
+        let mut peers = self.naive.requested.remove(&block).unwrap();
+        peers.remove(&PeerKey(peer));
+        assert_eq!(cancelled, peers);
         assert!(self.naive.received.insert(block));
         let complete = self.naive.received.iter().filter(|b| b.piece == block.piece).count() == 3;
         assert_eq!(arrival, Arrival::Fresh { complete });
@@ -166,13 +166,13 @@ impl Run {
                 self.forget(block, PeerKey(peer));
             }
             Step::Duplicate(peer, nth) => {
-                let open: Vec<BlockRef> = self.naive.requested.keys().copied().collect();
-                let Some(&block) = open.get(nth % open.len().max(1)) else { return };
-                let holders = self.naive.requested.get_mut(&block).unwrap();
-                let may = holders.len() < HOLDERS_MAX && !holders.contains(&PeerKey(peer));
-                assert_eq!(self.picker.duplicate(block, PeerKey(peer), HOLDERS_MAX), may);
+                let requested: Vec<BlockRef> = self.naive.requested.keys().copied().collect();
+                let Some(&block) = requested.get(nth % requested.len().max(1)) else { return };
+                let peers = self.naive.requested.get_mut(&block).unwrap();
+                let may = peers.len() < REQUESTED_FROM_MAX && !peers.contains(&PeerKey(peer));
+                assert_eq!(self.picker.duplicate(block, PeerKey(peer), REQUESTED_FROM_MAX), may);
                 if may {
-                    holders.insert(PeerKey(peer));
+                    peers.insert(PeerKey(peer));
                 }
             }
             Step::Got(peer, n) => {
@@ -202,9 +202,9 @@ impl Run {
     }
 
     fn forget(&mut self, block: BlockRef, peer: PeerKey) {
-        let holders = self.naive.requested.get_mut(&block).unwrap();
-        holders.remove(&peer);
-        if holders.is_empty() {
+        let peers = self.naive.requested.get_mut(&block).unwrap();
+        peers.remove(&peer);
+        if peers.is_empty() {
             self.naive.requested.remove(&block);
         }
     }
@@ -212,8 +212,8 @@ impl Run {
     fn check(&self) {
         self.picker.check_invariants();
         for piece in (0..6).map(PieceIndex) {
-            let holders = self.haves.iter().filter(|h| h.has(piece)).count();
-            assert_eq!(self.picker.availability(piece) as usize, holders);
+            let peers = self.haves.iter().filter(|h| h.has(piece)).count();
+            assert_eq!(self.picker.availability(piece) as usize, peers);
             assert_eq!(self.picker.have().has(piece), self.naive.done.contains(&piece));
         }
     }
@@ -274,19 +274,19 @@ fn a_failed_piece_goes_to_one_peer_that_did_not_send_it() {
     picker.piece_failed(PieceIndex(0), vec![PeerKey(1)]);
     picks.clear();
     picker.pick(source(1, &full), 4, &mut rng, &mut picks);
-    assert!(picks.is_empty(), "a suspect must wait");
+    assert!(picks.is_empty(), "a sender of the failed piece must wait");
     picker.pick(source(2, &full), 1, &mut rng, &mut picks);
     picker.pick(source(3, &full), 4, &mut rng, &mut picks);
     assert_eq!(picks.len(), 1, "one peer at a time");
-    picker.forget_owner(PeerKey(2));
-    picker.open_to_suspects();
+    picker.release_exclusive(PeerKey(2));
+    picker.handle_round();
     picker.pick(source(1, &full), 4, &mut rng, &mut picks);
     assert_eq!(picks.len(), 4);
     picker.check_invariants();
 }
 
 #[test]
-fn an_owner_that_is_too_slow_for_a_suspect_piece_gets_help() {
+fn an_owner_that_is_too_slow_for_a_failed_piece_gets_help() {
     let mut picker = Picker::new(geometry(1, 4), Bitfield::empty(1));
     let (full, mut rng, mut picks) = (Bitfield::full(1), Rng::new(3), Vec::new());
     picker.pick(source(1, &full), 4, &mut rng, &mut picks);
@@ -296,13 +296,13 @@ fn an_owner_that_is_too_slow_for_a_suspect_piece_gets_help() {
     picker.piece_failed(PieceIndex(0), vec![PeerKey(1)]);
     picker.pick(source(2, &full), 2, &mut rng, &mut picks);
     for _ in 0..10 {
-        picker.open_to_suspects();
+        picker.handle_round();
         picker.check_invariants();
     }
     picker.pick(source(3, &full), 4, &mut rng, &mut picks);
     assert!(picker.is_endgame());
     assert!(
-        picker.duplicate(picks[0], PeerKey(3), HOLDERS_MAX),
+        picker.duplicate(picks[0], PeerKey(3), REQUESTED_FROM_MAX),
         "what the owner was asked for may be had elsewhere too"
     );
 }

@@ -231,7 +231,8 @@ impl Torrent {
             peer.useful_pieces += 1;
             let may_ask = !peer.peer_choking || peer.allowed_fast_in.contains(&piece);
             let is_idle = may_ask && peer.pipeline.is_empty();
-            if peer.useful_pieces == 1 || is_idle && (self.picker.is_free(piece) || self.picker.is_endgame())
+            if peer.useful_pieces == 1
+                || is_idle && (self.picker.has_unrequested(piece) || self.picker.is_endgame())
             {
                 self.follow(now, key);
             }
@@ -316,7 +317,7 @@ impl Torrent {
         let is_first = peer.have.has(piece) && peer.losses < self.geometry.pieces();
         self.charge(now, key, if is_first { Cost::Nothing } else { Cost::Change });
         let Some(peer) = self.peers.get(key).filter(|peer| peer.have.has(piece)) else { return };
-        if !peer.info.fast && self.picker.is_open(piece) {
+        if !peer.info.fast && self.picker.is_downloading(piece) {
             self.count(peer.pipeline.len());
             let asked =
                 peer.pipeline.iter().map(|request| request.block).filter(|block| block.piece == piece);

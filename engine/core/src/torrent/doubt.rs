@@ -14,6 +14,7 @@ use crate::bitfield::Bitfield;
 use crate::id::{BlockRef, PeerKey, PieceIndex};
 use crate::net::Host;
 use crate::peer::Peer;
+use crate::picker::PieceState;
 use crate::time::{Duration, Time};
 use crate::wire::Message;
 use crate::wire::extension::encode_piece;
@@ -119,7 +120,7 @@ impl Torrent {
 
     /// A piece that was in doubt has been hashed.
     pub fn handle_piece_checked(&mut self, now: Time, piece: PieceIndex, is_right: bool) {
-        if !self.geometry.contains(piece) || !self.picker.is_doubted(piece) {
+        if !self.geometry.contains(piece) || self.picker.state(piece) != PieceState::Doubted {
             return;
         }
         if is_right {

@@ -7,7 +7,7 @@ use crate::id::{BlockRef, PeerKey, PieceIndex};
 use crate::peer::budget::{Cost, PER_PIECE};
 use crate::peer::pipeline::{Answer, REQUESTS_MIN};
 use crate::peer::{Due, Peer};
-use crate::picker::{Arrival, Source};
+use crate::picker::{Arrival, PickerPeer};
 use crate::time::{Duration, Time};
 use crate::wire::Message;
 use std::collections::BTreeSet;
@@ -188,7 +188,8 @@ impl Torrent {
                 None => (EARLIER, None, digest),
             });
         let attempt = attempt.collect();
-        if let Some(verdict) = self.blame.piece_failed(piece, attempt, self.picker.is_guess(piece)) {
+        if let Some(verdict) = self.blame.piece_failed(piece, attempt, self.picker.is_padding_assumed(piece))
+        {
             self.punish(now, verdict);
         }
         // What lay on disk meanwhile may be what is wrong: whoever sent the rest is not suspected.
@@ -200,7 +201,7 @@ impl Torrent {
         suspects.dedup();
         let liars: Vec<PeerKey> = suspects.iter().copied().filter(|&key| self.is_liar(key)).collect();
         self.picker.piece_failed(piece, suspects);
-        liars.into_iter().for_each(|liar| self.picker.liar_found(liar));
+        liars.into_iter().for_each(|liar| self.picker.corrupt_sender_found(liar));
         self.actions.push_back(Action::DropPiece(piece));
         self.refill_all = true;
     }
@@ -212,7 +213,7 @@ impl Torrent {
     fn punish(&mut self, now: Time, verdict: Verdict) {
         let Some(addr) = verdict.addr else { return };
         self.ban(now, addr, verdict.peer, CloseReason::CorruptBlock);
-        self.picker.liar_found(verdict.peer);
+        self.picker.corrupt_sender_found(verdict.peer);
         for piece in self.picker.only_from(verdict.peer) {
             self.picker.piece_failed(piece, Vec::new());
             self.actions.push_back(Action::DropPiece(piece));
@@ -285,7 +286,7 @@ impl Torrent {
         let outstanding = peer.pipeline.len();
         if self.pressure != Pressure::Full {
             let may_start = self.pressure == Pressure::None;
-            let source = Source { key, have: &peer.have, may_start, on_parole };
+            let source = PickerPeer { key, have: &peer.have, may_start, on_parole };
             self.picker.pick(source, room, &mut self.rng, picks);
         }
         let is_early = self.pressure != Pressure::None;
@@ -295,7 +296,7 @@ impl Torrent {
         let may_idle = self.peers[key].lapses > 0;
         if picks.is_empty() && outstanding == 0 && !may_idle && self.pressure == Pressure::Low {
             // Who serves us well must not idle.
-            let source = Source { key, have: &self.peers[key].have, may_start: true, on_parole };
+            let source = PickerPeer { key, have: &self.peers[key].have, may_start: true, on_parole };
             self.picker.pick(source, room, &mut self.rng, picks);
         }
     }
@@ -314,7 +315,7 @@ impl Torrent {
         for &piece in peer.allowed_fast_in.iter().filter(|&&p| peer.have.has(p)) {
             allowed.insert(piece);
         }
-        let source = Source { key, have: &allowed, may_start, on_parole: !peer.proven };
+        let source = PickerPeer { key, have: &allowed, may_start, on_parole: !peer.proven };
         self.picker.pick(source, room, &mut self.rng, picks);
     }
 
@@ -322,7 +323,7 @@ impl Torrent {
         if !self.note_choking(now, key, true) {
             return;
         }
-        let mut freed = self.picker.forget_owner(key);
+        let mut freed = self.picker.release_exclusive(key);
         // With BEP 6 each request still gets its block or its rejection. Without, none will be answered.
         if self.peers.get(key).is_some_and(|peer| !peer.info.fast) {
             freed |= !self.take_back_requests(key).is_empty();
@@ -368,7 +369,7 @@ impl Torrent {
                 peer.refused.insert(block);
             }
             self.picker.release(block, key);
-            self.picker.forget_owner(key);
+            self.picker.release_exclusive(key);
             self.offer_to_all(now, key);
         }
     }
@@ -390,7 +391,7 @@ impl Torrent {
     /// Gives up everything that the peer was asked for, so that others can be asked.
     pub(super) fn withdraw_requests(&mut self, key: PeerKey) -> Vec<BlockRef> {
         let blocks = self.take_back_requests(key);
-        self.refill_all |= self.picker.forget_owner(key) || !blocks.is_empty();
+        self.refill_all |= self.picker.release_exclusive(key) || !blocks.is_empty();
         blocks
     }
 
@@ -467,7 +468,7 @@ impl Torrent {
             }
         }
         if (now.as_micros() / 1_000_000).is_multiple_of(SUSPECTS_WAIT_TICKS) {
-            self.picker.open_to_suspects();
+            self.picker.handle_round();
             self.peers.values_mut().for_each(|peer| peer.lapses /= 2);
             self.refill_all = true;
         }

@@ -5,7 +5,7 @@ use crate::geometry::BLOCK_LEN;
 use crate::id::{BlockRef, PeerKey};
 use crate::peer::Peer;
 use crate::peer::pipeline::{Outstanding, REQUESTS_MIN};
-use crate::picker::HOLDERS_MAX;
+use crate::picker::REQUESTED_FROM_MAX;
 use crate::time::{Duration, Time};
 
 /// When a block is taken to come that should have come already.
@@ -56,7 +56,7 @@ impl Torrent {
             let asked = holders[from..].iter().take_while(|(other, ..)| *other == block);
             let idle = asked.filter(|(_, eta, _)| *eta == OVERDUE).map(|(.., holder)| *holder);
             // Those who let it lie do not keep it from anybody else.
-            if self.picker.duplicate(block, key, HOLDERS_MAX + idle.clone().count()) {
+            if self.picker.duplicate(block, key, REQUESTED_FROM_MAX + idle.clone().count()) {
                 self.requests_doubled += 1;
                 picks.push(block);
                 lapsed.extend(idle);

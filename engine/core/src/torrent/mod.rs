@@ -29,12 +29,12 @@ mod upload;
 
 use crate::bitfield::Bitfield;
 use crate::choker::{Choker, ChokerConfig};
-use crate::dht::Votes;
 use crate::geometry::Geometry;
 use crate::id::{BlockRef, InfoHash, PeerId, PeerKey, PieceIndex};
+use crate::net::ExternalIpVotes;
 use crate::padding::Padding;
 use crate::peer::{Due, Peer};
-use crate::picker::{Order, Picker, Priority, Source};
+use crate::picker::{Order, Picker, PickerPeer, Priority};
 use crate::rate::RateMeter;
 use crate::rng::Rng;
 use crate::time::{Duration, Time};
@@ -157,7 +157,7 @@ pub struct Torrent {
     peers: Peers,
     discovery: Discovery,
     /// What peers say of where they see us, by family.
-    votes: [Votes; 2],
+    votes: [ExternalIpVotes; 2],
     /// Our addresses as others see them, by family, as far as they are known.
     own_ips: [Option<IpAddr>; 2],
     blame: Blame,
@@ -422,7 +422,7 @@ impl Torrent {
 
     /// Bytes received of wanted pieces that are not yet verified and written.
     pub fn bytes_unverified(&self) -> u64 {
-        self.picker.bytes_in_open()
+        self.picker.bytes_in_downloading()
     }
 
     /// The pieces under way, the one that has waited longest for a block first.
@@ -468,9 +468,9 @@ impl Torrent {
             let is_held_back =
                 self.is_held_back() || self.room_on_trial(peer) == 0 || self.room_under_limit() == 0;
             let is_idle = !peer.peer_choking && peer.pipeline.is_empty() && !is_held_back;
-            let source = Source { key: peer.key, have: &peer.have, may_start: true, on_parole: false };
+            let source = PickerPeer { key: peer.key, have: &peer.have, may_start: true, on_parole: false };
             assert!(
-                !is_settled(peer) || !is_idle || !self.picker.has_for(source),
+                !is_settled(peer) || !is_idle || !self.picker.has_block_for(source),
                 "{:?} could be asked and is not",
                 peer.key
             );

@@ -6,7 +6,7 @@
 //! does take something is served soon.
 
 use super::Torrent;
-use crate::choker::{ChokerContext, ChokerPeer, Policy, RECHOKE_INTERVAL};
+use crate::choker::{ChokerPeer, Policy, RECHOKE_INTERVAL};
 use crate::id::PeerKey;
 use crate::peer::Peer;
 use crate::time::{Duration, Time};
@@ -39,7 +39,7 @@ impl Torrent {
         let peers: Vec<ChokerPeer> = self.peers.values().map(|peer| self.choker_peer(peer, now)).collect();
         let rate_to_bytes_per_s = self.rate_up.bytes_per_s(now);
         self.choker.set_policy(Self::policy(self.is_complete()));
-        let decision = self.choker.rechoke(now, &peers, &ChokerContext { rate_to_bytes_per_s });
+        let decision = self.choker.rechoke(now, &peers, rate_to_bytes_per_s);
         for peer in peers {
             let unchoke = decision.unchoke.binary_search(&peer.key).is_ok();
             if unchoke || peer.am_choking {

@@ -1,24 +1,22 @@
 //! One announce: what a client tells a tracker and what the tracker answers
 //! (BEP 3, with 7 for IPv6, 23 for compact peers, 24 for the client's address).
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use bendy::encoding::{Encoder, Error as BendyError, SingleItemEncoder};
 use url::Url;
 
+use super::peers::{PeerFormat, ReplyOddities, TrackerPeer, read_peers, write_peers};
 use super::query::{self, RequestError};
 use super::reply::{self, ReplyError};
 use crate::bencode::Value;
 use crate::id::{InfoHash, PeerId};
+use crate::net::Family;
 
 /// What `left` says while the length is unknown, as with a magnet link: not zero, so that the
 /// tracker does not take us for a seed.
 pub const LEFT_UNKNOWN: u64 = 16 * 1024;
-/// Most peers taken from one reply; the rest is ignored.
-pub const REPLY_PEERS_MAX: usize = 2000;
-/// Most peers taken from one reply that are named by their hosts' names.
-pub const REPLY_NAMES_MAX: usize = 8;
 /// Longest `tracker id` that is kept and sent back, in bytes; a longer one is ignored.
 pub const TRACKER_ID_LEN_MAX: usize = 256;
 /// The interval of a reply that names none.
@@ -44,17 +42,6 @@ impl Event {
             Event::Stopped => "stopped",
         }
     }
-}
-
-/// How a reply lists its peers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum PeerFormat {
-    /// 6 bytes for each IPv4 peer (BEP 23), 18 for each IPv6 peer (BEP 7).
-    Compact,
-    /// A dictionary for each peer (BEP 3).
-    Dictionaries,
-    /// A dictionary for each peer, without its peer id.
-    DictionariesWithoutIds,
 }
 
 /// What a client tells a tracker. The client's address is not part of it: the tracker takes it from
@@ -204,15 +191,6 @@ fn parse_key(value: &[u8]) -> Option<u32> {
     u32::from_str_radix(std::str::from_utf8(value).ok()?, 16).ok()
 }
 
-/// A peer as a tracker names it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct TrackerPeer {
-    /// Where it listens. The port is never zero.
-    pub addr: SocketAddr,
-    /// Its peer id, if the reply was not compact.
-    pub id: Option<PeerId>,
-}
-
 /// What a tracker answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AnnounceResponse {
@@ -238,17 +216,6 @@ pub struct AnnounceResponse {
     pub oddities: ReplyOddities,
 }
 
-/// What is odd about the peers of a reply.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ReplyOddities {
-    /// Peers with a host's name for an address (BEP 3), and their ports: the first [`REPLY_NAMES_MAX`].
-    pub names: Vec<(String, u16)>,
-    /// Entries that are no peers, and names beyond the bound.
-    pub passed_over: usize,
-    /// There is no list of peers, not even an empty one.
-    pub lacks_peers: bool,
-}
-
 impl AnnounceResponse {
     /// Reads a reply as a client gets it: any order of keys, compact peers, dictionaries, or a list of compact
     /// peers, with entries that make no sense left out (port 0, a tail shorter than a peer).
@@ -265,9 +232,9 @@ impl AnnounceResponse {
         let tracker_id = dict.get(b"tracker id").and_then(Value::as_bytes);
         let mut peers = Vec::new();
         let mut oddities = ReplyOddities { lacks_peers: true, ..ReplyOddities::default() };
-        for key in [b"peers".as_slice(), b"peers6"] {
+        for (key, family) in [(b"peers".as_slice(), Family::V4), (b"peers6", Family::V6)] {
             if let Some(value) = dict.get(key) {
-                reply::read_peers(value, key == b"peers6", &mut peers, &mut oddities);
+                read_peers(value, family, &mut peers, &mut oddities);
             }
         }
         Ok(AnnounceResponse {
@@ -314,7 +281,7 @@ impl AnnounceResponse {
             if let Some(min_interval) = self.min_interval {
                 dict.emit_pair(b"min interval", min_interval.as_secs())?;
             }
-            reply::write_peers(&self.peers, format, &mut dict)?;
+            write_peers(&self.peers, format, &mut dict)?;
             if let Some(id) = &self.tracker_id {
                 dict.emit_pair_with(b"tracker id", |e| e.emit_bytes(id))?;
             }

@@ -8,17 +8,15 @@
 pub mod access;
 pub mod announce;
 pub mod announcer;
+mod peers;
 mod query;
 mod reply;
 pub mod scrape;
 pub mod udp;
 
-pub use crate::net::Family;
-pub use announce::{AnnounceRequest, AnnounceResponse, Event, PeerFormat, ReplyOddities, TrackerPeer};
-pub use announcer::{AnnounceAction, AnnounceFailure, AnnounceId, Announcer, AnnouncerConfig, Named};
+pub use announce::{AnnounceRequest, AnnounceResponse, Event};
+pub use announcer::{AnnounceAction, AnnounceFailure, AnnounceId, Announcer, AnnouncerConfig, TrackerUrls};
+pub use peers::{PeerFormat, REPLY_NAMES_MAX, REPLY_PEERS_MAX, ReplyOddities, TrackerPeer};
 pub use query::RequestError;
-pub use reply::{ReplyError, RetryIn, encode_failure};
+pub use reply::{REPLY_LEN_MAX, ReplyError, RetryIn, encode_failure};
 pub use scrape::{ScrapeRequest, ScrapeResponse, ScrapeStats};
-
-/// Most bytes of a tracker's reply that a client reads.
-pub const REPLY_LEN_MAX: usize = 1 << 20;

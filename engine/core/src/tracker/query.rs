@@ -3,6 +3,9 @@
 
 use std::fmt::Write as _;
 
+/// Most info-hashes in one scrape over HTTP, asked or answered.
+pub const SCRAPE_HASHES_MAX: usize = 128;
+
 /// What is wrong with a request to a tracker. The text is what the client's user reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -17,7 +20,7 @@ pub enum RequestError {
     #[error("the parameter {0} is not a number in its range")]
     NotANumber(&'static str),
     /// More info-hashes than one scrape may name.
-    #[error("more than {} info-hashes in one scrape", super::scrape::SCRAPE_HASHES_MAX)]
+    #[error("more than {} info-hashes in one scrape", SCRAPE_HASHES_MAX)]
     TooManyHashes,
 }
 

@@ -5,13 +5,11 @@ use std::collections::BTreeMap;
 use bendy::encoding::Encoder;
 use url::Url;
 
+pub use super::query::SCRAPE_HASHES_MAX;
 use super::query::{self, RequestError};
 use super::reply::{self, ReplyError};
 use crate::bencode::Value;
 use crate::id::InfoHash;
-
-/// Most info-hashes in one scrape, asked or answered.
-pub const SCRAPE_HASHES_MAX: usize = 128;
 
 /// Which torrents a client asks about.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -2,8 +2,9 @@
 
 use super::decode::EXTENDED_LEN_MAX;
 use crate::bencode::{self, BencodeError, Limits, Value};
+use crate::net::{Family, compact_len, read_compact, write_compact};
 use bendy::encoding::{Encoder, Error};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::ops::BitOr;
 
 /// How many peers a message adds at most, and how many it drops, IPv4 and IPv6 together. What is beyond is not read.
@@ -55,12 +56,13 @@ impl PeerExchange {
         let (mut added, mut added6, mut dropped, mut dropped6) =
             <(Packed, Packed, Packed, Packed)>::default();
         for (addr, flags) in &self.added {
-            let packed = if is_v4(*addr) { &mut added } else { &mut added6 };
-            packed.push(*addr);
+            let packed = if Family::of(*addr) == Family::V4 { &mut added } else { &mut added6 };
+            write_compact(*addr, &mut packed.addrs);
             packed.flags.push(flags.0);
         }
         for addr in &self.dropped {
-            if is_v4(*addr) { &mut dropped } else { &mut dropped6 }.push(*addr);
+            let packed = if Family::of(*addr) == Family::V4 { &mut dropped } else { &mut dropped6 };
+            write_compact(*addr, &mut packed.addrs);
         }
         let mut encoder = Encoder::new().with_max_depth(2);
         encoder.emit_dict(|mut e| {
@@ -82,8 +84,13 @@ impl PeerExchange {
         let document = bencode::parse(payload, &LIMITS)?;
         let root = document.root();
         let bytes = |key: &[u8]| root.get(key).and_then(Value::as_bytes).unwrap_or_default();
-        let addrs = |v4, v6| read_v4(bytes(v4)).chain(read_v6(bytes(v6))).take(EXCHANGED_MAX);
-        let v4_count = bytes(b"added").len() / 6;
+        let v4_len = compact_len(Family::V4);
+        let addrs = |v4, v6| {
+            let entries =
+                bytes(v4).chunks_exact(v4_len).chain(bytes(v6).chunks_exact(compact_len(Family::V6)));
+            entries.filter_map(read_compact).take(EXCHANGED_MAX)
+        };
+        let v4_count = bytes(b"added").len() / v4_len;
         let (flags, flags6) = (bytes(b"added.f"), bytes(b"added6.f"));
         let flags = |nth: usize| match nth.checked_sub(v4_count) {
             None => flags.get(nth),
@@ -95,44 +102,18 @@ impl PeerExchange {
     }
 }
 
+/// Addresses in compact form, and their flags.
 #[derive(Default)]
 struct Packed {
     addrs: Vec<u8>,
     flags: Vec<u8>,
 }
 
-impl Packed {
-    fn push(&mut self, addr: SocketAddr) {
-        match addr.ip().to_canonical() {
-            IpAddr::V4(ip) => self.addrs.extend_from_slice(&ip.octets()),
-            IpAddr::V6(ip) => self.addrs.extend_from_slice(&ip.octets()),
-        }
-        self.addrs.extend_from_slice(&addr.port().to_be_bytes());
-    }
-}
-
-fn is_v4(addr: SocketAddr) -> bool {
-    addr.ip().to_canonical().is_ipv4()
-}
-
-fn read_v4(bytes: &[u8]) -> impl Iterator<Item = SocketAddr> + '_ {
-    bytes.chunks_exact(6).map(|entry| {
-        let ip = Ipv4Addr::new(entry[0], entry[1], entry[2], entry[3]);
-        SocketAddr::from((ip, u16::from_be_bytes([entry[4], entry[5]])))
-    })
-}
-
-fn read_v6(bytes: &[u8]) -> impl Iterator<Item = SocketAddr> + '_ {
-    bytes.chunks_exact(18).filter_map(|entry| {
-        let ip = Ipv6Addr::from(*entry.first_chunk::<16>()?);
-        Some(SocketAddr::from((ip, u16::from_be_bytes([entry[16], entry[17]]))))
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::net::{Ipv4Addr, Ipv6Addr};
 
     fn addr(text: &str) -> SocketAddr {
         text.parse().unwrap()

@@ -9,7 +9,8 @@ use crate::Trace;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::net::{Ipv4Addr, SocketAddr};
-use swarm_core::dht::{Event, Family, Node, NodeConfig, NodeId, NodeInfo, is_exempt};
+use swarm_core::dht::{Event, Node, NodeConfig, NodeId, NodeInfo};
+use swarm_core::net::{Family, is_local};
 use swarm_core::rng::Rng;
 use swarm_core::time::{Duration, Time};
 
@@ -81,8 +82,8 @@ struct Host {
     /// To the core of the network.
     delay_micros: u32,
     program: Program,
-    /// The timer of its that is in the queue.
-    timer: Time,
+    /// Its timer that is in the queue.
+    timer: Option<Time>,
     traffic: Traffic,
 }
 
@@ -212,7 +213,7 @@ impl Network {
         loop {
             let ip = Ipv4Addr::from(self.rng.next_u64() as u32);
             let addr = SocketAddr::from((ip, 6881));
-            let is_public = (1..224).contains(&ip.octets()[0]) && !is_exempt(addr.ip());
+            let is_public = (1..224).contains(&ip.octets()[0]) && !is_local(addr.ip());
             if is_public && !self.by_addr.contains_key(&addr) {
                 return addr;
             }
@@ -224,7 +225,7 @@ impl Network {
         let spread = self.rng.below(HOST_DELAY_SPREAD.as_micros() as u64 + 1);
         let delay_micros = (HOST_DELAY_MIN.as_micros() as u64 + spread) as u32;
         let traffic = Traffic::default();
-        self.hosts.push(Host { addr, delay_micros, program, timer: Time::MAX, traffic });
+        self.hosts.push(Host { addr, delay_micros, program, timer: None, traffic });
         self.by_addr.insert(addr, id);
         id
     }
@@ -307,12 +308,12 @@ impl Network {
 
     fn on_timer(&mut self, host: HostId, at: Time) {
         let entry = &mut self.hosts[host.0 as usize];
-        if entry.timer != at {
+        if entry.timer != Some(at) {
             return;
         }
-        entry.timer = Time::MAX;
+        entry.timer = None;
         if let Program::Node(node) = &mut entry.program {
-            if node.poll_timeout() <= at {
+            if node.poll_timeout().is_some_and(|due| due <= at) {
                 node.handle_timeout(at);
             }
             self.drain(host);
@@ -349,9 +350,10 @@ impl Network {
         while let Some(event) = node.poll_event() {
             self.happened.push_back(Happening::Event(host, event));
         }
-        let timer = node.poll_timeout();
-        if timer < entry.timer {
-            entry.timer = timer;
+        if let Some(timer) = node.poll_timeout()
+            && entry.timer.is_none_or(|at| timer < at)
+        {
+            entry.timer = Some(timer);
             self.enter(timer, What::Timer(host));
         }
     }

@@ -6,12 +6,13 @@
 use super::network::{Alarm, Happening, HostId, Network, Traffic};
 use super::report::{Outcome, Sample};
 use super::sybil::Sybil;
-use super::tables::{ROUTERS, generated, join, joined};
+use super::tables::{BOOTSTRAP_NODES, generated, join, joined};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use swarm_core::dht::{Announce, Event, Family, LookupId, NodeId, NodeInfo};
+use swarm_core::dht::{Announce, Event, LookupId, NodeId, NodeInfo};
 use swarm_core::id::InfoHash;
+use swarm_core::net::Family;
 use swarm_core::time::{Duration, Time};
 
 /// The longest that joining for real takes, in nodes; larger networks get generated tables.
@@ -230,7 +231,7 @@ impl Run {
     fn churn(&mut self, lookups: usize) {
         let begun = self.network.now();
         // The first few are known to all and stay, as such nodes do.
-        for slot in ROUTERS..self.population.len() {
+        for slot in BOOTSTRAP_NODES..self.population.len() {
             let end = begun + self.session();
             self.network.set_alarm(end, Alarm::Leave(slot));
         }
@@ -260,7 +261,7 @@ impl Run {
     fn replace(&mut self, slot: usize) {
         self.network.kill(self.population[slot]);
         let host = self.network.add_node(self.enforce_ids);
-        join(&mut self.network, host, &self.population[..ROUTERS]);
+        join(&mut self.network, host, &self.population[..BOOTSTRAP_NODES]);
         self.population[slot] = host;
         let end = self.network.now() + self.session();
         self.network.set_alarm(end, Alarm::Leave(slot));

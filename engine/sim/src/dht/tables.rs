@@ -2,7 +2,8 @@
 
 use super::network::{HostId, Network};
 use std::collections::BTreeSet;
-use swarm_core::dht::{BUCKET_LEN_MAX, Family, ID_BITS, NodeId, NodeInfo};
+use swarm_core::dht::{BUCKET_LEN_MAX, ID_BITS, NodeId, NodeInfo};
+use swarm_core::net::Family;
 use swarm_core::time::{Duration, Time};
 
 /// Between one node that joins and the next.
@@ -10,14 +11,13 @@ const JOIN_INTERVAL: Duration = Duration::from_millis(50);
 /// How long a network is left alone after the last one has joined: every bucket has been refreshed by then.
 const SETTLE_TIME: Duration = Duration::from_secs(20 * 60);
 /// Nodes that others join by.
-pub(super) const ROUTERS: usize = 8;
+pub(super) const BOOTSTRAP_NODES: usize = 8;
 
 /// Has a node join by three of these.
-pub(super) fn join(network: &mut Network, host: HostId, routers: &[HostId]) {
-    let mut by = routers.to_vec();
+pub(super) fn join(network: &mut Network, host: HostId, bootstrap_nodes: &[HostId]) {
+    let mut by = bootstrap_nodes.to_vec();
     network.rng().shuffle(&mut by);
-    let addrs: Vec<_> =
-        by.iter().filter(|router| **router != host).take(3).map(|h| network.addr(*h)).collect();
+    let addrs: Vec<_> = by.iter().filter(|node| **node != host).take(3).map(|h| network.addr(*h)).collect();
     network.with(host, |node, now| node.join(now, &addrs));
 }
 
@@ -27,7 +27,7 @@ pub(super) fn joined(network: &mut Network, count: u32, enforce_ids: bool) -> Ve
     for _ in 0..count {
         let host = network.add_node(enforce_ids);
         hosts.push(host);
-        join(network, host, &hosts[..hosts.len().min(ROUTERS)]);
+        join(network, host, &hosts[..hosts.len().min(BOOTSTRAP_NODES)]);
         let next = network.now() + JOIN_INTERVAL;
         pass(network, next);
     }

@@ -1,8 +1,7 @@
 //! A node: answers others, keeps its table, searches for its owner.
 //!
-//! Split by what it reacts to: queries of others (`serve`), its own searches (`search`), and here the table, time and
+//! Split by what it reacts to: queries of others (`serve`), its own searches (`searches`), and here the table, time and
 //! the queries that are on their way.
-
 //!
 //! What a datagram may cost, and make us keep. None is longer than [`DATAGRAM_LEN_MAX`](super::message::DATAGRAM_LEN_MAX), and reading one takes a
 //! bounded number of tokens.
@@ -17,30 +16,31 @@
 //!
 //! Everything else comes from the owner.
 
+mod event;
 mod pace;
 mod search;
+mod searches;
 mod serve;
-mod vote;
 
-pub use search::{Announce, LookupId};
+pub use event::{Event, LookupId};
+pub use search::Announce;
 
-use super::compact::{Family, Host, NodeInfo, is_usable};
+use super::compact::{NodeInfo, is_usable};
 use super::id::NodeId;
-use super::items::{Item, ItemStore};
+use super::items::ItemStore;
 use super::limit::Allowance;
 use super::lookup::Lookup;
-use super::message::{Body, Message, MessageError, Query, Question, Response, Samples};
+use super::message::{Body, Message, MessageError, Query, Question, Response};
 use super::peers::PeerStore;
 use super::table::{BUCKET_LEN_MAX, Table};
 use super::token::Tokens;
-use crate::id::InfoHash;
+use crate::net::{ExternalIpVotes, Family, Host};
 use crate::rng::Rng;
 use crate::time::{Duration, Time};
 use pace::Pace;
 use search::Search;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
-pub(crate) use vote::Votes;
 
 /// From then on a query has failed. An answer that comes later is not known any more.
 pub const QUERY_TIMEOUT: Duration = Duration::from_secs(4);
@@ -54,8 +54,8 @@ pub const EXPIRE_INTERVAL: Duration = Duration::from_secs(60);
 pub const QUERIES_MAX: usize = 1_000;
 /// Nodes that a lookup begins with. More than it needs, should some of them be gone.
 const SEEDS: usize = 3 * BUCKET_LEN_MAX;
-/// Most addresses remembered to join by.
-pub const ROUTERS_MAX: usize = 64;
+/// Most bootstrap nodes that are remembered.
+pub const BOOTSTRAP_NODES_MAX: usize = 64;
 
 /// What a node is told when it is made.
 #[derive(Clone, Debug)]
@@ -70,70 +70,6 @@ pub struct NodeConfig {
     pub read_only: bool,
     /// Leave out nodes whose id is not one for their address (BEP 42).
     pub enforce_ids: bool,
-}
-
-/// What has happened that the owner may want to know.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Event {
-    /// Somebody named peers. There may be several of these for one search, with peers that are already known.
-    Peers {
-        /// Which search found them.
-        lookup: LookupId,
-        /// Their swarm.
-        info_hash: InfoHash,
-        /// Who they are; not checked beyond that they could be.
-        peers: Vec<SocketAddr>,
-        /// Who named them.
-        by: SocketAddr,
-    },
-    /// Somebody keeps an item that was looked for: genuine, and newer than any that this search has found before.
-    Item {
-        /// Which search found it.
-        lookup: LookupId,
-        /// The item.
-        item: Item,
-    },
-    /// How many peers a swarm has (BEP 33), about.
-    Scraped {
-        /// Which search found it out.
-        lookup: LookupId,
-        /// The swarm.
-        info_hash: InfoHash,
-        /// Those that have all of it.
-        seeds: u32,
-        /// The others.
-        downloaders: u32,
-    },
-    /// Somebody says which swarms it knows peers of (BEP 51).
-    Samples {
-        /// Which search asked.
-        lookup: LookupId,
-        /// Some of them, and how many there are.
-        samples: Samples,
-        /// Who says so.
-        by: SocketAddr,
-    },
-    /// A search is over.
-    Done {
-        /// Which.
-        lookup: LookupId,
-        /// The nodes nearest to the place that answered, the nearest first.
-        nodes: Vec<NodeInfo>,
-        /// How many nodes took an announcement or an item.
-        stored: usize,
-        /// How many queries it took, announcements aside.
-        queries: u32,
-        /// How many answers led, one to the next, to the first peers; if there were none, to the nearest node.
-        hops: u8,
-    },
-    /// Others see us at an address that our id is not for (BEP 42), so it has changed.
-    NewId {
-        /// On which network.
-        family: Family,
-        /// The id from now on.
-        id: NodeId,
-    },
 }
 
 /// What an answer is for.
@@ -158,9 +94,9 @@ struct Pending {
 /// What a node has of one network.
 struct Network {
     table: Table,
-    votes: Votes,
+    votes: ExternalIpVotes,
     /// When to try to join again, as long as nobody is known.
-    join_at: Time,
+    join_at: Option<Time>,
     join_retry: Duration,
 }
 
@@ -171,7 +107,7 @@ pub struct Node {
     config: NodeConfig,
     rng: Rng,
     networks: [Option<Network>; 2],
-    routers: Vec<SocketAddr>,
+    bootstrap_nodes: Vec<SocketAddr>,
     pending: BTreeMap<u16, Pending>,
     /// Queries in the order in which they were sent, some of them no longer pending.
     to_slow: VecDeque<(Time, u16)>,
@@ -183,7 +119,7 @@ pub struct Node {
     peers: PeerStore,
     items: ItemStore,
     allowance: Allowance,
-    expire_at: Time,
+    expire_at: Option<Time>,
     datagrams: VecDeque<(SocketAddr, Vec<u8>)>,
     events: VecDeque<Event>,
 }
@@ -193,16 +129,16 @@ impl Node {
     pub fn new(now: Time, config: NodeConfig, rng: Rng) -> Node {
         let network = |id: NodeId| Network {
             table: Table::new(now, id),
-            votes: Votes::default(),
-            join_at: Time::MAX,
+            votes: ExternalIpVotes::default(),
+            join_at: None,
             join_retry: JOIN_RETRY_FIRST,
         };
         Node {
             networks: [config.id_v4.map(network), config.id_v6.map(network)],
-            tokens: Tokens::new(config.secret),
+            tokens: Tokens::new(now, config.secret),
             config,
             rng,
-            routers: Vec::new(),
+            bootstrap_nodes: Vec::new(),
             pending: BTreeMap::new(),
             to_slow: VecDeque::new(),
             to_fail: VecDeque::new(),
@@ -212,7 +148,7 @@ impl Node {
             peers: PeerStore::default(),
             items: ItemStore::default(),
             allowance: Allowance::default(),
-            expire_at: Time::MAX,
+            expire_at: None,
             datagrams: VecDeque::new(),
             events: VecDeque::new(),
         }
@@ -242,12 +178,12 @@ impl Node {
         self.peers.len()
     }
 
-    /// Joins by these addresses: looks for our own neighbours. The first few dozen are remembered, and asked again
+    /// Joins by these bootstrap nodes: looks for our own neighbours. The first few dozen are remembered, and asked again
     /// whenever too few nodes are known.
     pub fn join(&mut self, now: Time, addrs: &[SocketAddr]) {
         for addr in addrs {
-            if self.routers.len() < ROUTERS_MAX && !self.routers.contains(addr) {
-                self.routers.push(*addr);
+            if self.bootstrap_nodes.len() < BOOTSTRAP_NODES_MAX && !self.bootstrap_nodes.contains(addr) {
+                self.bootstrap_nodes.push(*addr);
             }
         }
         for family in Family::ALL {
@@ -329,24 +265,23 @@ impl Node {
         for family in Family::ALL {
             self.maintain(now, family);
         }
-        if self.expire_at <= now {
+        if self.expire_at.is_some_and(|at| at <= now) {
             self.peers.expire(now);
             self.items.expire(now);
             self.allowance.expire(now);
             let keeps = self.peers.len().0 > 0 || self.items.len() > 0;
-            self.expire_at = if keeps { now + EXPIRE_INTERVAL } else { Time::MAX };
+            self.expire_at = keeps.then_some(now + EXPIRE_INTERVAL);
         }
         self.forget_settled();
     }
 
-    /// When [`handle_timeout`](Self::handle_timeout) is to be called; [`Time::MAX`] if never.
-    pub fn poll_timeout(&self) -> Time {
+    /// When [`handle_timeout`](Self::handle_timeout) is to be called.
+    pub fn poll_timeout(&self) -> Option<Time> {
         let slow = self.to_slow.front().map(|(sent, _)| *sent + self.pace.slow_after());
         let fail = self.to_fail.front().map(|(sent, _)| *sent + QUERY_TIMEOUT);
         let networks = self.networks.iter().flatten();
-        let upkeep = networks.map(|network| network.join_at.min(network.table.refresh_at()));
-        let soonest = [slow, fail, Some(self.expire_at)].into_iter().flatten().chain(upkeep).min();
-        soonest.unwrap_or(Time::MAX)
+        let upkeep = networks.flat_map(|network| [network.join_at, network.table.refresh_at()]);
+        [slow, fail, self.expire_at].into_iter().chain(upkeep).flatten().min()
     }
 
     /// The next datagram to send, and where.
@@ -500,18 +435,18 @@ impl Node {
     /// Joins again if nobody is known, refreshes a bucket if it is time.
     fn maintain(&mut self, now: Time, family: Family) {
         let Some(network) = self.networks[family as usize].as_mut() else { return };
-        if network.join_at <= now {
+        if network.join_at.is_some_and(|at| at <= now) {
             self.seek_neighbours(now, family);
-        } else if network.table.refresh_at() <= now {
+        } else if network.table.refresh_at().is_some_and(|at| at <= now) {
             let target = network.table.refresh_target(&mut self.rng);
             self.find_node(now, family, target);
         }
     }
 
-    /// Looks for our own place, by the nodes that are known and by the routers.
+    /// Looks for our own place, by the nodes that are known and by the bootstrap nodes.
     fn seek_neighbours(&mut self, now: Time, family: Family) {
         let Some(network) = self.network_mut(family) else { return };
-        network.join_at = now + network.join_retry;
+        network.join_at = Some(now + network.join_retry);
         network.join_retry = (network.join_retry * 2).min(JOIN_RETRY_MAX);
         let own = network.table.own();
         self.find_node(now, family, own);
@@ -548,8 +483,8 @@ impl Node {
             }
         }
         for network in self.networks.iter_mut().flatten() {
-            if network.join_at < Time::MAX && network.table.len() > 0 {
-                (network.join_at, network.join_retry) = (Time::MAX, JOIN_RETRY_FIRST);
+            if network.join_at.is_some() && network.table.len() > 0 {
+                (network.join_at, network.join_retry) = (None, JOIN_RETRY_FIRST);
             }
         }
     }
@@ -565,8 +500,8 @@ impl Node {
         let mut lookup = Lookup::new(target);
         known.iter().for_each(|info| lookup.add_seed(Some(info.id), info.addr));
         if known.len() < BUCKET_LEN_MAX {
-            let routers = self.routers.iter().filter(|addr| Family::of(**addr) == family);
-            routers.for_each(|addr| lookup.add_seed(None, *addr));
+            let bootstrap = self.bootstrap_nodes.iter().filter(|addr| Family::of(**addr) == family);
+            bootstrap.for_each(|addr| lookup.add_seed(None, *addr));
         }
         Some(lookup)
     }

@@ -1,12 +1,13 @@
 //! Answering others.
 
 use super::{EXPIRE_INTERVAL, Node};
-use crate::dht::compact::{Family, NodeInfo};
+use crate::dht::compact::NodeInfo;
 use crate::dht::id::NodeId;
 use crate::dht::items::{Item, ItemRefusal, Owner};
 use crate::dht::message::{Body, ErrorCode, KrpcError, Message, Query, Question, Response, Samples};
 use crate::dht::peers::ANSWER_PEERS_MAX;
 use crate::dht::table::BUCKET_LEN_MAX;
+use crate::net::Family;
 use crate::time::Time;
 use std::net::SocketAddr;
 
@@ -68,19 +69,20 @@ impl Node {
                 Ok(Response { token, peers, scrape, ..self.nodes_near((*info_hash).into(), family, want) })
             }
             Question::AnnouncePeer { info_hash, port, implied_port, is_seed, token } => {
-                if !self.tokens.is_valid(now, from, token) {
+                if !self.tokens.check(now, from, token) {
                     return Err((ErrorCode::Protocol, "invalid token"));
                 }
                 let port = if *implied_port { from.port() } else { *port };
                 let addr = SocketAddr::new(from.ip(), port);
                 self.peers.announce(now, *info_hash, addr, *is_seed);
-                self.expire_at = self.expire_at.min(now + EXPIRE_INTERVAL);
+                self.expire_at.get_or_insert(now + EXPIRE_INTERVAL);
                 Ok(Response::default())
             }
-            Question::Get { target, seq } => Ok(Response {
-                token: Some(self.tokens.issue(now, from)),
-                ..self.kept(now, *target, *seq, self.nodes_near(*target, family, &query.want))
-            }),
+            Question::Get { target, seq } => {
+                let token = Some(self.tokens.issue(now, from));
+                let nodes = self.nodes_near(*target, family, &query.want);
+                Ok(Response { token, ..self.kept(now, *target, *seq, nodes) })
+            }
             Question::Put { item, cas, token } => self.keep(now, from, item, *cas, token),
             Question::SampleInfohashes { target } => {
                 let (hashes, count) = self.peers.sample_swarms(SAMPLES, &mut self.rng);
@@ -111,7 +113,7 @@ impl Node {
         cas: Option<i64>,
         token: &[u8],
     ) -> Result<Response, (ErrorCode, &'static str)> {
-        if !self.tokens.is_valid(now, from, token) {
+        if !self.tokens.check(now, from, token) {
             return Err((ErrorCode::Protocol, "invalid token"));
         }
         self.items.put(now, item.clone(), cas).map_err(|refusal| match refusal {
@@ -150,7 +152,7 @@ impl Node {
         let message = Message { transaction, external_addr: Some(to), read_only: false, body };
         let datagram = message.encode();
         self.allowance.spend(now, to, datagram.len());
-        self.expire_at = self.expire_at.min(now + EXPIRE_INTERVAL);
+        self.expire_at.get_or_insert(now + EXPIRE_INTERVAL);
         self.datagrams.push_back((to, datagram));
     }
 }

@@ -6,6 +6,8 @@ use proptest::prelude::*;
 use super::super::reply::TEXT_LEN_MAX;
 use super::super::{RetryIn, encode_failure};
 use super::*;
+use crate::tracker::{REPLY_NAMES_MAX, REPLY_PEERS_MAX};
+use std::net::SocketAddr;
 
 fn request() -> AnnounceRequest {
     AnnounceRequest {

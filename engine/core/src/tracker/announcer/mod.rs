@@ -14,61 +14,39 @@
 //! makes us keep some numbers, an id of [`TRACKER_ID_LEN_MAX`](super::announce::TRACKER_ID_LEN_MAX) bytes, and a reason of
 //! 300 characters. The reply itself has at most [`REPLY_LEN_MAX`](super::REPLY_LEN_MAX) bytes.
 
+mod action;
 mod status;
-#[cfg(test)]
-mod tests;
+mod trackers;
 mod walk;
 
 use std::collections::{BTreeMap, VecDeque};
 
 use url::Url;
 
+pub use action::{AnnounceAction, AnnounceFailure, AnnounceId};
 pub use status::{TrackerState, TrackerStatus};
+pub use trackers::{TRACKERS_MAX, TrackerUrls};
+pub use walk::{
+    BACKOFF_MAX, BACKOFF_MIN, EARLY_DEFAULT, HOST_PARALLEL_MAX, HOST_PAUSE, INTERVAL_MAX, PARALLEL_MAX,
+    SILENCE, SILENCE_LATER,
+};
 
+use self::trackers::{Tracker, add_tracker, trackers};
 use self::walk::{Due, Walk};
-use super::access::{Forbidden, UrlOrigin};
-use super::announce::{AnnounceRequest, AnnounceResponse, Event, LEFT_UNKNOWN, PeerFormat};
-use super::{Family, ReplyError, RetryIn, udp};
+use super::access::UrlOrigin;
+use super::announce::{AnnounceRequest, AnnounceResponse, Event, LEFT_UNKNOWN};
+use super::peers::PeerFormat;
 use crate::id::{InfoHash, PeerId};
+use crate::net::Family;
 use crate::rng::Rng;
 use crate::time::{Duration, Time};
 
-/// Most trackers of one torrent's metainfo, and as many of the user's; further ones are left out
-/// ([`Announcer::left_out`]).
-pub const TRACKERS_MAX: usize = 512;
-/// Most announces under way at once in one address family.
-pub const PARALLEL_MAX: usize = 16;
-/// Most of these at one host.
-pub const HOST_PARALLEL_MAX: usize = 8;
-/// After any announce to a host, how long its trackers that have failed are left alone. No longer than the
-/// shortest pause of a tracker that has its host for itself.
-pub const HOST_PAUSE: Duration = BACKOFF_MIN.checked_div(2).expect("not by zero");
-/// How long trackers that say nothing are waited for before another is asked, while none has answered yet.
-pub const SILENCE: Duration = Duration::from_secs(1);
-/// The same once a tracker has answered: then BEP 12's order comes first.
-pub const SILENCE_LATER: Duration = Duration::from_secs(10);
-/// What an announce takes of the rate of announces: 100 a second.
-const RATE_SPACING: Duration = Duration::from_millis(10);
-/// How much of that rate may be saved up.
-const RATE_BURST: Duration = Duration::from_secs(1);
 /// Most peers asked for at once.
 pub const NUMWANT_MAX: u32 = 200;
 /// Shortest interval that a tracker can impose, unless the configuration says otherwise.
 pub const INTERVAL_MIN: Duration = Duration::from_secs(60);
-/// Longest interval that a tracker can impose.
-pub const INTERVAL_MAX: Duration = Duration::from_secs(24 * 3600);
-/// How soon an early announce may follow when the tracker names no minimum.
-pub const EARLY_DEFAULT: Duration = Duration::from_secs(5 * 60);
-/// Pause after a tracker's first failure; doubled with each further one.
-pub const BACKOFF_MIN: Duration = Duration::from_secs(15);
-/// Longest pause after a failure.
-pub const BACKOFF_MAX: Duration = Duration::from_secs(30 * 60);
 /// How long a stop waits for trackers to take note.
 pub const STOP_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Names one announce, never reused by an announcer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct AnnounceId(u64);
 
 /// What stays the same over the life of an announcer.
 #[derive(Clone, Debug)]
@@ -106,44 +84,6 @@ impl Default for Transfer {
     }
 }
 
-/// An announce that the shell is to make now.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AnnounceAction {
-    /// To be given back with the response.
-    pub id: AnnounceId,
-    /// The tracker's URL: `http` or `https`, to be combined with `request` by [`AnnounceRequest::url`], or `udp`,
-    /// to be asked by a [`udp::Client`].
-    pub url: Url,
-    /// Who named the tracker, which decides where the URL may lead; see
-    /// [`check_address`](super::access::check_address).
-    pub origin: UrlOrigin,
-    /// The address family to connect over.
-    pub family: Family,
-    /// What to say.
-    pub request: AnnounceRequest,
-}
-
-/// Why an announce did not succeed.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum AnnounceFailure {
-    /// The tracker answered, but not with peers.
-    #[error(transparent)]
-    Reply(#[from] ReplyError),
-    /// An HTTP status other than 200.
-    #[error("the tracker answered with HTTP status {0}")]
-    Status(u16),
-    /// The tracker's host has no address of the family that was asked for.
-    #[error("the tracker has no {0} address")]
-    NoAddress(Family),
-    /// The tracker is where it must not be asked.
-    #[error(transparent)]
-    Forbidden(#[from] Forbidden),
-    /// No answer: resolving, connecting, TLS, time. The text says what.
-    #[error("{0}")]
-    Unreachable(String),
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     Idle,
@@ -152,29 +92,6 @@ enum Phase {
     Stopping {
         deadline: Time,
     },
-}
-
-/// The trackers of a torrent, by who named them.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Named<'a> {
-    /// The tiers of the metainfo, tried first.
-    pub by_metainfo: &'a [Vec<String>],
-    /// Those of the user, each a tier of its own.
-    pub by_user: &'a [String],
-}
-
-/// A tracker as the metainfo or the user names it.
-#[derive(Debug)]
-struct Tracker {
-    url: String,
-    origin: UrlOrigin,
-    tier: usize,
-    /// Which host it is at, as a number that trackers at one host have in common.
-    host: usize,
-    /// The same for its host and port.
-    port: usize,
-    /// What to fetch, or why we cannot.
-    target: Result<Url, &'static str>,
 }
 
 /// One torrent's announcer.
@@ -204,7 +121,7 @@ impl Announcer {
     /// An announcer for the trackers in `named`, which are shuffled within each tier. It stays
     /// silent until [`handle_start`](Self::handle_start). A URL that comes twice counts once, in
     /// its first tier, and as the user's if it is that too.
-    pub fn new(mut config: AnnouncerConfig, named: Named<'_>, mut rng: Rng) -> Announcer {
+    pub fn new(mut config: AnnouncerConfig, named: TrackerUrls<'_>, mut rng: Rng) -> Announcer {
         config.interval_min = config.interval_min.min(INTERVAL_MAX);
         let (trackers, left_out) = trackers(named);
         let walk = |&family| Walk::new(family, config.private, &trackers, &mut rng);
@@ -272,7 +189,7 @@ impl Announcer {
     }
 
     /// More peers would help: announce as soon as the tracker's minimum interval allows.
-    pub fn want_more_peers(&mut self, now: Time) {
+    pub fn request_more_peers(&mut self, now: Time) {
         for walk in &mut self.walks {
             walk.on_want_more(now);
         }
@@ -289,7 +206,7 @@ impl Announcer {
                 self.walks.iter_mut().for_each(|walk| walk.on_tracker_added(now, is_supported));
             }
         }
-        self.want_more_peers(now);
+        self.request_more_peers(now);
     }
 
     /// Our addresses changed: tell the trackers now, also those that were out of reach.
@@ -341,7 +258,7 @@ impl Announcer {
     pub fn poll_timeout(&self) -> Option<Time> {
         match self.phase {
             Phase::Idle => None,
-            Phase::Running => self.walks.iter().filter_map(Walk::timeout).min(),
+            Phase::Running => self.walks.iter().filter_map(Walk::poll_timeout).min(),
             Phase::Stopping { deadline } => Some(deadline),
         }
     }
@@ -354,7 +271,7 @@ impl Announcer {
 
     /// What to tell the user of a tracker that failed: nothing while it serves us over another address
     /// family, or may do so yet. That it has no address of one family is the last thing to tell.
-    pub fn trouble(&self, url: &Url) -> Option<String> {
+    pub fn failure_of(&self, url: &Url) -> Option<String> {
         let tracker = self.trackers.iter().position(|known| known.target.as_ref() == Ok(url))?;
         let states = || self.walks.iter().map(|walk| walk.state(tracker, &self.trackers));
         if states().any(|state| matches!(state, TrackerState::Announcing | TrackerState::Working)) {
@@ -432,68 +349,5 @@ impl Announcer {
     }
 }
 
-/// The trackers that are `named`, each once, and how many are beyond the bound.
-fn trackers(named: Named<'_>) -> (Vec<Tracker>, usize) {
-    let (mut trackers, mut left_out) = (Vec::new(), 0);
-    let by_metainfo = named.by_metainfo.iter().map(|tier| (tier.as_slice(), UrlOrigin::Metainfo));
-    let by_user = named.by_user.iter().map(|url| (std::slice::from_ref(url), UrlOrigin::Typed));
-    for (tier, (urls, origin)) in by_metainfo.chain(by_user).enumerate() {
-        for url in urls {
-            left_out += usize::from(!add_tracker(&mut trackers, url, origin, tier));
-        }
-    }
-    (trackers, left_out)
-}
-
-/// Adds a tracker, unless it is known already. Whether there was room.
-fn add_tracker(trackers: &mut Vec<Tracker>, url: &str, origin: UrlOrigin, tier: usize) -> bool {
-    if let Some(known) = trackers.iter_mut().find(|tracker| tracker.url == url) {
-        known.origin = known.origin.max(origin);
-        return true;
-    }
-    let room = if origin == UrlOrigin::Typed { 2 * TRACKERS_MAX } else { TRACKERS_MAX };
-    if trackers.len() >= room {
-        return false;
-    }
-    let target = target(url);
-    let next = trackers.len();
-    let at_host = |other: &Tracker| host_and_port(&other.target).0 == host_and_port(&target).0;
-    let at_port = |other: &Tracker| host_and_port(&other.target) == host_and_port(&target);
-    let host = trackers.iter().position(at_host).unwrap_or(next);
-    let port = trackers.iter().position(at_port).unwrap_or(next);
-    trackers.push(Tracker { url: url.to_owned(), origin, tier, host, port, target });
-    true
-}
-
-fn host_and_port<'a>(target: &'a Result<Url, &str>) -> (Option<&'a str>, Option<u16>) {
-    let url = target.as_ref().ok();
-    (url.and_then(Url::host_str), url.and_then(Url::port_or_known_default))
-}
-
-fn target(url: &str) -> Result<Url, &'static str> {
-    let parsed = Url::parse(url.trim()).map_err(|_| "not a URL")?;
-    match parsed.scheme() {
-        "http" | "https" => Ok(parsed),
-        "udp" if parsed.port().is_none() => Err("it names no port, and udp: has none of its own"),
-        "udp" if udp::url_data(&parsed).len() > udp::URL_DATA_LEN_MAX => Err("too long for UDP"),
-        "udp" => Ok(parsed),
-        "ws" | "wss" => Err("WebTorrent trackers are not supported"),
-        _ => Err("not an http, https or udp URL"),
-    }
-}
-
-/// How long to leave a tracker alone after `failures` failures in a row.
-fn backoff(failures: u32, failure: &AnnounceFailure, rng: &mut Rng) -> Option<Duration> {
-    if let AnnounceFailure::Reply(ReplyError::Refused { retry: Some(retry), .. }) = failure {
-        return match retry {
-            RetryIn::After(delay) => Some((*delay).clamp(BACKOFF_MIN, INTERVAL_MAX)),
-            RetryIn::Never => None,
-        };
-    }
-    let full = match failure {
-        AnnounceFailure::NoAddress(_) | AnnounceFailure::Forbidden(_) => BACKOFF_MAX,
-        _ => BACKOFF_MIN.saturating_mul(1 << (failures - 1).min(16)).min(BACKOFF_MAX),
-    };
-    let half_micros = full.as_micros() as u64 / 2;
-    Some(Duration::from_micros(half_micros + rng.below(half_micros + 1)))
-}
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,6 @@
 //! What a user may ask about a tracker.
 
-use super::Family;
+use crate::net::Family;
 use crate::time::Time;
 
 /// How things stand with one tracker in one address family.

@@ -1,13 +1,37 @@
 //! One address family's way through the tiers.
 
+use super::action::{AnnounceFailure, AnnounceId};
 use super::status::{TrackerState, TrackerStatus};
-use super::{
-    AnnounceFailure, AnnounceId, EARLY_DEFAULT, Family, HOST_PARALLEL_MAX, HOST_PAUSE, INTERVAL_MAX,
-    PARALLEL_MAX, RATE_BURST, RATE_SPACING, SILENCE, SILENCE_LATER, Tracker, backoff,
-};
+use super::trackers::Tracker;
+use crate::net::Family;
 use crate::rng::Rng;
 use crate::time::{Duration, Time};
-use crate::tracker::{AnnounceResponse, Event};
+use crate::tracker::announce::{AnnounceResponse, Event};
+use crate::tracker::reply::{ReplyError, RetryIn};
+
+/// Most announces under way at once in one address family.
+pub const PARALLEL_MAX: usize = 16;
+/// Most of these at one host.
+pub const HOST_PARALLEL_MAX: usize = 8;
+/// After any announce to a host, how long its trackers that have failed are left alone. No longer than the
+/// shortest pause of a tracker that has its host for itself.
+pub const HOST_PAUSE: Duration = BACKOFF_MIN.checked_div(2).expect("not by zero");
+/// How long trackers that say nothing are waited for before another is asked, while none has answered yet.
+pub const SILENCE: Duration = Duration::from_secs(1);
+/// The same once a tracker has answered: then BEP 12's order comes first.
+pub const SILENCE_LATER: Duration = Duration::from_secs(10);
+/// What an announce takes of the rate of announces: 100 a second.
+const RATE_SPACING: Duration = Duration::from_millis(10);
+/// How much of that rate may be saved up.
+const RATE_BURST: Duration = Duration::from_secs(1);
+/// Longest interval that a tracker can impose.
+pub const INTERVAL_MAX: Duration = Duration::from_secs(24 * 3600);
+/// How soon an early announce may follow when the tracker names no minimum.
+pub const EARLY_DEFAULT: Duration = Duration::from_secs(5 * 60);
+/// Pause after a tracker's first failure; doubled with each further one.
+pub const BACKOFF_MIN: Duration = Duration::from_secs(15);
+/// Longest pause after a failure.
+pub const BACKOFF_MAX: Duration = Duration::from_secs(30 * 60);
 
 /// An announce whose time has come.
 #[derive(Debug)]
@@ -32,8 +56,8 @@ struct Endpoint {
     started: bool,
     /// Failures since the last success.
     failures: u32,
-    /// Not to be tried before; [`Time::MAX`] if it does not want to hear from us again.
-    retry_at: Time,
+    /// After a failure: when it may be tried again; `None` if it does not want to hear from us.
+    retry_at: Option<Time>,
     last_error: Option<String>,
     /// Whether that was that its host has no address of this family.
     no_address: bool,
@@ -43,6 +67,13 @@ struct Endpoint {
     complete: Option<u32>,
     incomplete: Option<u32>,
     last_success: Option<Time>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Current {
+    tracker: usize,
+    /// Its minimum interval ends then.
+    earliest_at: Time,
 }
 
 #[derive(Debug)]
@@ -56,19 +87,17 @@ pub(super) struct Walk {
     /// Announces without an answer, at most [`PARALLEL_MAX`].
     in_flight: Vec<InFlight>,
     /// The tracker that answered last, while its interval runs. Without one, one is looked for.
-    current: Option<usize>,
+    current: Option<Current>,
     /// Whether any has answered since the start.
     answered: bool,
     /// When something is to be done next: with a current tracker, an announce; without, the next try.
-    next_at: Time,
-    /// The current tracker's minimum interval ends then.
-    earliest_at: Time,
+    next_at: Option<Time>,
     /// While those that were asked say nothing, nobody else is asked before.
-    patient_until: Time,
+    patient_until: Option<Time>,
     /// The rate of announces is used up until then.
-    spent_until: Time,
+    spent_until: Option<Time>,
     /// For each host, not before this time is one of its trackers asked again that has failed.
-    hosts: Vec<Time>,
+    hosts: Vec<Option<Time>>,
     /// The download finished and no tracker has been told.
     completed_due: bool,
 }
@@ -92,11 +121,10 @@ impl Walk {
             in_flight: Vec::new(),
             current: None,
             answered: false,
-            next_at: Time::MAX,
-            earliest_at: Time::ZERO,
-            patient_until: Time::ZERO,
-            spent_until: Time::ZERO,
-            hosts: vec![Time::ZERO; trackers.len()],
+            next_at: None,
+            patient_until: None,
+            spent_until: None,
+            hosts: vec![None; trackers.len()],
             completed_due: false,
         }
     }
@@ -110,7 +138,7 @@ impl Walk {
     pub fn on_tracker_added(&mut self, now: Time, is_supported: bool) {
         self.order.push(self.endpoints.len());
         self.endpoints.push(Endpoint { supported: is_supported, ..Endpoint::default() });
-        self.hosts.push(Time::ZERO);
+        self.hosts.push(None);
         if self.current.is_none() {
             self.look(now);
         }
@@ -136,20 +164,20 @@ impl Walk {
     /// Begins to look for a tracker that answers.
     fn look(&mut self, now: Time) {
         self.current = None;
-        self.patient_until = now;
-        self.next_at = now;
+        self.patient_until = None;
+        self.next_at = Some(now);
     }
 
     pub fn on_completed(&mut self, now: Time) {
         self.completed_due = true;
         if self.current.is_some() {
-            self.next_at = now;
+            self.next_at = Some(now);
         }
     }
 
     pub fn on_want_more(&mut self, now: Time) {
-        if self.current.is_some() {
-            self.next_at = self.next_at.min(self.earliest_at.max(now));
+        if let Some(current) = self.current {
+            self.next_at = self.next_at.min(Some(current.earliest_at.max(now)));
         }
     }
 
@@ -157,11 +185,9 @@ impl Walk {
     /// no longer count.
     pub fn on_address_change(&mut self, now: Time) {
         self.in_flight.clear();
-        self.hosts.fill(Time::ZERO);
-        for endpoint in &mut self.endpoints {
-            if endpoint.retry_at != Time::MAX {
-                endpoint.retry_at = Time::ZERO;
-            }
+        self.hosts.fill(None);
+        for retry_at in self.endpoints.iter_mut().filter_map(|endpoint| endpoint.retry_at.as_mut()) {
+            *retry_at = now;
         }
         self.look(now);
     }
@@ -172,7 +198,7 @@ impl Walk {
             self.endpoints[sent.tracker].started = true;
         }
         self.current = None;
-        self.next_at = Time::MAX;
+        self.next_at = None;
         let listed = self.order.iter().copied().filter(|&tracker| self.endpoints[tracker].started).collect();
         for endpoint in &mut self.endpoints {
             endpoint.started = false;
@@ -192,7 +218,6 @@ impl Walk {
         let endpoint = &mut self.endpoints[sent.tracker];
         endpoint.started = true;
         endpoint.failures = 0;
-        endpoint.retry_at = Time::ZERO;
         endpoint.last_error = None;
         endpoint.warning.clone_from(&response.warning);
         if response.tracker_id.is_some() {
@@ -206,19 +231,19 @@ impl Walk {
         self.answered = true;
         // Of several that were asked together and answer, the one that comes first in the tiers is used.
         let place = |tracker| self.order.iter().position(|&other| other == tracker);
-        let is_behind = self.current.is_some_and(|current| place(current) < place(sent.tracker));
+        let is_behind = self.current.is_some_and(|current| place(current.tracker) < place(sent.tracker));
         self.move_to_front(sent.tracker, trackers);
         if !is_behind {
             let interval = response.interval.clamp(interval_min, INTERVAL_MAX);
             let early = response.min_interval.unwrap_or(EARLY_DEFAULT.min(interval));
-            self.next_at = now + interval;
-            self.earliest_at = now + early.clamp(interval_min, interval);
-            self.current = Some(sent.tracker);
+            self.next_at = Some(now + interval);
+            let earliest_at = now + early.clamp(interval_min, interval);
+            self.current = Some(Current { tracker: sent.tracker, earliest_at });
         }
         if sent.event == Some(Event::Completed) {
             self.completed_due = false;
         } else if self.completed_due {
-            self.next_at = now;
+            self.next_at = Some(now);
         }
     }
 
@@ -235,9 +260,9 @@ impl Walk {
         endpoint.failures = endpoint.failures.saturating_add(1);
         endpoint.last_error = Some(failure.to_string());
         endpoint.no_address = matches!(failure, AnnounceFailure::NoAddress(_));
-        endpoint.retry_at = backoff(endpoint.failures, failure, rng).map_or(Time::MAX, |delay| now + delay);
+        endpoint.retry_at = backoff(endpoint.failures, failure, rng).map(|delay| now + delay);
         if self.current.is_none() {
-            self.patient_until = now;
+            self.patient_until = None;
             self.plan(now, trackers);
         }
     }
@@ -249,14 +274,14 @@ impl Walk {
 
     /// The announce to make now, if any. To be called until there is none.
     pub fn due(&mut self, now: Time, trackers: &[Tracker]) -> Option<Due> {
-        if self.next_at > now {
+        if !self.is_due(now) {
             return None;
         }
         if self.current.is_some() {
             self.look(now);
         }
         self.plan(now, trackers);
-        if self.next_at > now {
+        if !self.is_due(now) {
             return None;
         }
         let (_, tracker) = self.next_to_ask(now, trackers)?;
@@ -270,18 +295,23 @@ impl Walk {
 
     pub fn on_sent(&mut self, now: Time, id: AnnounceId, due: &Due, trackers: &[Tracker]) {
         self.in_flight.push(InFlight { id, tracker: due.tracker, event: due.event });
-        self.hosts[trackers[due.tracker].host] = now + HOST_PAUSE;
-        self.spent_until = self.spent_until.max(now) + RATE_SPACING;
-        self.patient_until = now + if self.answered { SILENCE_LATER } else { SILENCE };
+        self.hosts[trackers[due.tracker].host] = Some(now + HOST_PAUSE);
+        self.spent_until = Some(self.spent_until.map_or(now, |until| until.max(now)) + RATE_SPACING);
+        self.patient_until = Some(now + if self.answered { SILENCE_LATER } else { SILENCE });
         self.plan(now, trackers);
     }
 
-    /// Without a current tracker: sets when the next one is to be asked; [`Time::MAX`] if only an answer, or
-    /// nothing, changes that.
+    fn is_due(&self, now: Time) -> bool {
+        self.next_at.is_some_and(|at| at <= now)
+    }
+
+    /// Without a current tracker: sets when the next one is to be asked; `None` if only an answer, or nothing,
+    /// changes that.
     fn plan(&mut self, now: Time, trackers: &[Tracker]) {
-        let soonest = self.next_to_ask(now, trackers).map_or(Time::MAX, |(at, _)| at);
-        let rate_allows = self.spent_until - RATE_BURST;
-        self.next_at = soonest.max(self.patient_until).max(rate_allows).max(now);
+        let rate_allows = self.spent_until.map(|until| until - RATE_BURST);
+        let not_before = self.patient_until.max(rate_allows);
+        self.next_at =
+            self.next_to_ask(now, trackers).map(|(at, _)| not_before.map_or(at, |not| at.max(not)));
     }
 
     /// Whom to ask next, and when it may be asked: the first in the order of those that may be asked now, else
@@ -298,21 +328,18 @@ impl Walk {
         let ready_at = |at: usize| {
             let endpoint = &self.endpoints[at];
             match endpoint.failures {
-                0 => now,
-                _ => endpoint.retry_at.max(self.hosts[trackers[at].host]).max(now),
+                0 => Some(now),
+                _ => Some(endpoint.retry_at?.max(self.hosts[trackers[at].host].unwrap_or(now)).max(now)),
             }
         };
         let usable = self.order.iter().copied().filter(|&at| self.endpoints[at].supported && !is_busy(at));
-        let first = usable.min_by_key(|&at| {
-            let has_failed = self.endpoints[at].failures > 0;
-            (ready_at(at), !self.answered && has_failed)
-        })?;
-        Some((ready_at(first), first)).filter(|&(at, _)| at != Time::MAX)
+        let ready = usable.filter_map(|at| Some((ready_at(at)?, at)));
+        ready.min_by_key(|&(ready_at, at)| (ready_at, !self.answered && self.endpoints[at].failures > 0))
     }
 
     /// When something is due next. `None` while answers are awaited, or nothing ever will be.
-    pub fn timeout(&self) -> Option<Time> {
-        (self.next_at != Time::MAX).then_some(self.next_at)
+    pub fn poll_timeout(&self) -> Option<Time> {
+        self.next_at
     }
 
     fn move_to_front(&mut self, tracker: usize, trackers: &[Tracker]) {
@@ -340,10 +367,9 @@ impl Walk {
     pub fn statuses<'a>(&'a self, trackers: &'a [Tracker]) -> impl Iterator<Item = TrackerStatus<'a>> {
         self.order.iter().map(|&at| {
             let endpoint = &self.endpoints[at];
-            let next = if self.current == Some(at) {
-                Some(self.next_at)
-            } else {
-                (endpoint.failures > 0).then_some(endpoint.retry_at)
+            let next_announce = match self.current {
+                Some(current) if current.tracker == at => self.next_at,
+                _ => endpoint.retry_at.filter(|_| endpoint.failures > 0),
             };
             TrackerStatus {
                 url: &trackers[at].url,
@@ -355,8 +381,24 @@ impl Walk {
                 complete: endpoint.complete,
                 incomplete: endpoint.incomplete,
                 last_success: endpoint.last_success,
-                next_announce: next.filter(|&at| at != Time::MAX),
+                next_announce,
             }
         })
     }
+}
+
+/// How long to leave a tracker alone after `failures` failures in a row.
+fn backoff(failures: u32, failure: &AnnounceFailure, rng: &mut Rng) -> Option<Duration> {
+    if let AnnounceFailure::Reply(ReplyError::Refused { retry: Some(retry), .. }) = failure {
+        return match retry {
+            RetryIn::After(delay) => Some((*delay).clamp(BACKOFF_MIN, INTERVAL_MAX)),
+            RetryIn::Never => None,
+        };
+    }
+    let full = match failure {
+        AnnounceFailure::NoAddress(_) | AnnounceFailure::Forbidden(_) => BACKOFF_MAX,
+        _ => BACKOFF_MIN.saturating_mul(1 << (failures - 1).min(16)).min(BACKOFF_MAX),
+    };
+    let half_micros = full.as_micros() as u64 / 2;
+    Some(Duration::from_micros(half_micros + rng.below(half_micros + 1)))
 }

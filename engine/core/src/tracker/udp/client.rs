@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::{ConnectionId, Request, Response, TransactionId};
+use super::packet::{ConnectionId, Request, Response, TransactionId};
+use crate::net::Family;
 use crate::rng::Rng;
 use crate::time::{Duration, Time};
-use crate::tracker::{AnnounceFailure, AnnounceRequest, AnnounceResponse, Family, ReplyError};
+use crate::tracker::{AnnounceFailure, AnnounceRequest, AnnounceResponse, ReplyError};
 
 /// How long to wait for a response before the first retransmission; doubled with each further one.
 pub const RETRANSMIT_AFTER: Duration = Duration::from_secs(15);
@@ -186,7 +187,7 @@ impl Client {
         let retransmissions = exchange.retransmissions;
         let Some(connection) = self.connection.as_ref().filter(|connection| connection.expires_at() > now)
         else {
-            self.set_timer(id, Time::MAX);
+            self.set_timer(id, None);
             self.waiting.insert(id);
             if self.connecting.is_none() {
                 let transaction = self.unused_id();
@@ -201,7 +202,7 @@ impl Client {
             url_data: exchange.url_data.clone(),
         };
         self.datagrams.push_back(request.encode());
-        self.set_timer(id, now + wait(retransmissions));
+        self.set_timer(id, Some(now + wait(retransmissions)));
     }
 
     fn connect(&mut self, now: Time, transaction: TransactionId, retransmissions: u32) {
@@ -210,11 +211,11 @@ impl Client {
         self.connecting = Some(Connecting { transaction, retransmissions, retransmit_at });
     }
 
-    /// The exchange is to be looked at then, or at its deadline.
-    fn set_timer(&mut self, id: TransactionId, at: Time) {
+    /// The exchange is to be looked at `at` this time, at its deadline at the latest.
+    fn set_timer(&mut self, id: TransactionId, at: Option<Time>) {
         let Some(exchange) = self.exchanges.get_mut(&id) else { return };
         self.timers.remove(&(exchange.timer, id));
-        exchange.timer = at.min(exchange.deadline);
+        exchange.timer = at.map_or(exchange.deadline, |at| at.min(exchange.deadline));
         self.timers.insert((exchange.timer, id));
     }
 

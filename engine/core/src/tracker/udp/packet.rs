@@ -1,15 +1,34 @@
 //! The datagrams: fixed fields, big-endian, in this order.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use url::Url;
 
-use super::super::{Family, reply};
-use super::{ConnectionId, SCRAPE_HASHES_MAX, TransactionId, URL_DATA_LEN_MAX, peers_max};
 use crate::id::{InfoHash, PeerId};
-use crate::tracker::announce::REPLY_PEERS_MAX;
-use crate::tracker::{AnnounceRequest, AnnounceResponse, Event, PeerFormat, ScrapeStats, TrackerPeer};
+use crate::net::{Family, compact_len, write_compact};
+use crate::tracker::announce::{AnnounceRequest, AnnounceResponse, Event};
+use crate::tracker::peers::{PeerFormat, REPLY_PEERS_MAX, compact_peer};
+use crate::tracker::{reply, scrape::ScrapeStats};
+
+/// The longest datagram that is sent, in bytes: every link that carries IPv6 takes it in one piece.
+pub const DATAGRAM_LEN_MAX: usize = 1280 - 40 - 8;
+/// The longest path and query that an announce carries (BEP 41), in bytes.
+pub const URL_DATA_LEN_MAX: usize = 1024;
+/// Most info-hashes in one scrape, as BEP 15 has it.
+pub const SCRAPE_HASHES_MAX: usize = 74;
+
+/// What an announce or a scrape carries to show that its sender has the address that it comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ConnectionId(pub u64);
+
+/// The client's name for a request, repeated in the response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TransactionId(pub u32);
+
+/// Most peers in a response that [`DATAGRAM_LEN_MAX`] has room for.
+pub const fn peers_max(family: Family) -> usize {
+    (DATAGRAM_LEN_MAX - ANNOUNCE_RESPONSE_LEN) / compact_len(family)
+}
 
 /// What a connect has in place of a connection id.
 const PROTOCOL_ID: u64 = 0x0417_2710_1980;
@@ -20,19 +39,11 @@ const SCRAPE: u32 = 2;
 const ERROR: u32 = 3;
 
 /// Bytes of an announce's response before its peers.
-pub(super) const ANNOUNCE_RESPONSE_LEN: usize = 20;
+const ANNOUNCE_RESPONSE_LEN: usize = 20;
 
 const OPTION_END: u8 = 0;
 const OPTION_NOP: u8 = 1;
 const OPTION_URL_DATA: u8 = 2;
-
-/// Bytes of a peer in a response.
-pub(super) const fn peer_len(family: Family) -> usize {
-    match family {
-        Family::V4 => 6,
-        Family::V6 => 18,
-    }
-}
 
 /// Why a datagram is of no use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -289,7 +300,7 @@ impl Response {
             CONNECT => Ok(Response::Connect { transaction, connection: ConnectionId(take_u64(rest)?) }),
             ANNOUNCE => {
                 let [interval, incomplete, complete] = [count(rest)?, count(rest)?, count(rest)?];
-                let peers = rest.chunks_exact(peer_len(family)).filter_map(read_peer);
+                let peers = rest.chunks_exact(compact_len(family)).filter_map(compact_peer);
                 let response = AnnounceResponse {
                     interval: Duration::from_secs(interval.into()),
                     min_interval: None,
@@ -340,11 +351,7 @@ impl Response {
                 }
                 let of_family = response.peers.iter().filter(|peer| Family::of_ip(peer.addr.ip()) == family);
                 for peer in of_family.take(peers_max(family)) {
-                    match peer.addr.ip().to_canonical() {
-                        IpAddr::V4(ip) => out.extend_from_slice(&ip.octets()),
-                        IpAddr::V6(ip) => out.extend_from_slice(&ip.octets()),
-                    }
-                    out.extend_from_slice(&peer.addr.port().to_be_bytes());
+                    write_compact(peer.addr, out);
                 }
             }
             Response::Scrape { transaction, stats } => {
@@ -370,16 +377,6 @@ fn count(rest: &mut &[u8]) -> Result<u32, PacketError> {
 
 fn write_count(number: u32, out: &mut Vec<u8>) {
     out.extend_from_slice(&i32::try_from(number).unwrap_or(i32::MAX).to_be_bytes());
-}
-
-fn read_peer(entry: &[u8]) -> Option<TrackerPeer> {
-    let (octets, port) = entry.split_last_chunk::<2>()?;
-    let ip: IpAddr = match <[u8; 4]>::try_from(octets) {
-        Ok(octets) => Ipv4Addr::from(octets).into(),
-        Err(_) => Ipv6Addr::from(<[u8; 16]>::try_from(octets).ok()?).to_canonical(),
-    };
-    let port = u16::from_be_bytes(*port);
-    (port != 0).then_some(TrackerPeer { addr: (ip, port).into(), id: None })
 }
 
 #[cfg(test)]

@@ -4,7 +4,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::rng::Rng;
+use crate::tracker::access::{Forbidden, UrlOrigin};
 use crate::tracker::announce::INTERVAL_DEFAULT;
+use crate::tracker::reply::{ReplyError, RetryIn};
 
 fn config(families: &[Family]) -> AnnouncerConfig {
     AnnouncerConfig {
@@ -21,7 +23,7 @@ fn port_of(family: Family) -> u16 {
 }
 
 fn new(families: &[Family], by_metainfo: &[Vec<String>], seed: u64) -> Announcer {
-    Announcer::new(config(families), Named { by_metainfo, by_user: &[] }, Rng::new(seed))
+    Announcer::new(config(families), TrackerUrls { by_metainfo, by_user: &[] }, Rng::new(seed))
 }
 
 fn announcer(tiers: &[&[&str]]) -> Announcer {
@@ -228,13 +230,13 @@ fn wanting_peers_respects_the_minimum_interval() {
     let mut announcer = announcer(&[&["a"]]);
     announcer.handle_start(at(0));
     succeed(&mut announcer, at(0));
-    announcer.want_more_peers(at(10));
+    announcer.request_more_peers(at(10));
     assert_eq!(announcer.poll_action(), None);
     assert_eq!(announcer.poll_timeout(), Some(at(600)));
     announcer.handle_timeout(at(600));
     succeed(&mut announcer, at(600));
     assert_eq!(announcer.poll_timeout(), Some(at(2400)), "the wish is spent");
-    announcer.want_more_peers(at(1300));
+    announcer.request_more_peers(at(1300));
     assert_eq!(one(&mut announcer).2, None, "at once if the minimum has passed");
 }
 
@@ -244,7 +246,7 @@ fn wanting_peers_does_not_hasten_a_tracker_that_is_down() {
     announcer.handle_start(at(0));
     fail(&mut announcer, at(0));
     let retry = announcer.poll_timeout();
-    announcer.want_more_peers(at(1));
+    announcer.request_more_peers(at(1));
     assert_eq!(announcer.poll_action(), None);
     assert_eq!(announcer.poll_timeout(), retry);
 }
@@ -268,7 +270,7 @@ fn absurd_intervals_are_clamped() {
 #[test]
 fn even_the_shortest_interval_has_a_longest() {
     let config = AnnouncerConfig { interval_min: INTERVAL_MAX * 2, ..config(&[Family::V4]) };
-    let named = Named { by_metainfo: &[vec!["http://a.example/announce".into()]], by_user: &[] };
+    let named = TrackerUrls { by_metainfo: &[vec!["http://a.example/announce".into()]], by_user: &[] };
     let mut announcer = Announcer::new(config, named, Rng::new(1));
     announcer.handle_start(at(0));
     succeed(&mut announcer, at(0));
@@ -329,7 +331,7 @@ fn without_usable_trackers_there_is_nothing_to_do() {
         let mut announcer = new(&[Family::V4, Family::V6], &tiers, 1);
         announcer.handle_start(at(0));
         announcer.handle_completed(at(1));
-        announcer.want_more_peers(at(1));
+        announcer.request_more_peers(at(1));
         announcer.handle_address_change(at(2));
         assert_eq!((announcer.poll_action(), announcer.poll_timeout()), (None, None));
         announcer.handle_stop(at(3));
@@ -406,7 +408,7 @@ fn each_family_tells_its_own_port() {
 fn the_users_trackers_come_last_and_are_known_as_his() {
     let by_metainfo = [vec!["http://a.example/x".to_owned()], vec!["http://b.example/x".to_owned()]];
     let by_user = ["http://c.example/x", "http://a.example/x"].map(str::to_owned);
-    let named = Named { by_metainfo: &by_metainfo, by_user: &by_user };
+    let named = TrackerUrls { by_metainfo: &by_metainfo, by_user: &by_user };
     let mut announcer = Announcer::new(config(&[Family::V4]), named, Rng::new(1));
     announcer.handle_start(at(0));
     let mut tried = Vec::new();
@@ -430,9 +432,9 @@ fn trouble_in_one_family_is_told_only_if_the_other_does_not_help() {
         announcer.handle_start(at(0));
         let ids = [announcer.poll_action().unwrap().id, announcer.poll_action().unwrap().id];
         announcer.handle_response(at(0), ids[1], v6);
-        assert_eq!(announcer.trouble(&url), None, "the other one may yet succeed");
+        assert_eq!(announcer.failure_of(&url), None, "the other one may yet succeed");
         announcer.handle_response(at(0), ids[0], v4);
-        announcer.trouble(&url)
+        announcer.failure_of(&url)
     };
     assert_eq!(trouble_after(Ok(&response()), Err(&NO_V6)), None);
     assert_eq!(trouble_after(Ok(&response()), Err(&refused)), None);
@@ -442,7 +444,7 @@ fn trouble_in_one_family_is_told_only_if_the_other_does_not_help() {
     lonely.handle_start(at(0));
     let id = lonely.poll_action().unwrap().id;
     lonely.handle_response(at(0), id, Err(&NO_V6));
-    assert_eq!(lonely.trouble(&url), Some("the tracker has no IPv6 address".into()));
+    assert_eq!(lonely.failure_of(&url), Some("the tracker has no IPv6 address".into()));
     assert!(matches!(lonely.trackers().next().unwrap().state, TrackerState::NoAddress(_)));
 }
 
@@ -509,7 +511,7 @@ proptest! {
                     }
                 }
                 Input::Answer { .. } => {}
-                Input::Want => announcer.want_more_peers(now),
+                Input::Want => announcer.request_more_peers(now),
                 Input::Completed => announcer.handle_completed(now),
                 Input::Stop => { announcer.handle_stop(now); in_flight.clear(); }
                 Input::Start => announcer.handle_start(now),

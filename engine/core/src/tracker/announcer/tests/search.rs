@@ -36,7 +36,7 @@ impl World {
     fn new(tiers: &[(&str, Habit)], private: bool) -> World {
         let urls: Vec<Vec<String>> = tiers.iter().map(|(url, _)| vec![(*url).to_owned()]).collect();
         let config = AnnouncerConfig { private, ..config(&[Family::V4]) };
-        let named = Named { by_metainfo: &urls, by_user: &[] };
+        let named = TrackerUrls { by_metainfo: &urls, by_user: &[] };
         World {
             announcer: Announcer::new(config, named, Rng::new(1)),
             habits: tiers.iter().map(|(url, habit)| ((*url).to_owned(), *habit)).collect(),
@@ -250,7 +250,7 @@ fn a_tracker_that_falls_silent_delays_the_next_by_seconds_too() {
 fn trackers_beyond_the_bound_are_counted_and_the_users_are_not_among_them() {
     let many = [urls(TRACKERS_MAX + 7, |n| format!("t{n}.example"))];
     let by_user = ["http://mine.example/announce".to_owned()];
-    let named = Named { by_metainfo: &many, by_user: &by_user };
+    let named = TrackerUrls { by_metainfo: &many, by_user: &by_user };
     let announcer = Announcer::new(config(&[Family::V4]), named, Rng::new(1));
     assert_eq!(announcer.left_out(), 7);
     assert!(announcer.trackers().any(|tracker| tracker.url == by_user[0]));

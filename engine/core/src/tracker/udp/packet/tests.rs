@@ -4,6 +4,8 @@ use proptest::prelude::*;
 
 use super::super::DATAGRAM_LEN_MAX;
 use super::*;
+use crate::tracker::TrackerPeer;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 fn announce() -> AnnounceRequest {
     AnnounceRequest {
@@ -140,7 +142,7 @@ fn responses_fit_a_packet_of_any_link() {
         response.peers.insert(0, if family == Family::V4 { stranger } else { peer });
         let mut out = Vec::new();
         Response::Announce { transaction: TransactionId(1), response }.encode(family, &mut out);
-        assert!(out.len() <= DATAGRAM_LEN_MAX && out.len() + peer_len(family) > DATAGRAM_LEN_MAX);
+        assert!(out.len() <= DATAGRAM_LEN_MAX && out.len() + compact_len(family) > DATAGRAM_LEN_MAX);
     }
 }
 

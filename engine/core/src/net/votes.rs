@@ -1,7 +1,6 @@
-//! Our own address, as others see it (BEP 42).
+//! Our own address, as others see it: nodes of the DHT (BEP 42), and peers (`yourip`, BEP 10).
 
-use crate::dht::compact::Host;
-use crate::dht::id::is_exempt;
+use super::{Host, is_local};
 use crate::time::{Duration, Time};
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
@@ -15,16 +14,17 @@ const DECISION_TIME: Duration = Duration::from_secs(600);
 
 /// What others have said.
 #[derive(Debug, Default)]
-pub(crate) struct Votes {
+pub(crate) struct ExternalIpVotes {
     votes: VecDeque<(Host, IpAddr)>,
-    next_decision: Time,
+    /// The last decision stands until then.
+    decided_until: Option<Time>,
 }
 
-impl Votes {
+impl ExternalIpVotes {
     /// Counts what one host says. Returns an address on which most agree. What is said on a local network, or of one,
     /// is no address of the world, and no single host, however often it speaks, decides.
     pub(crate) fn cast(&mut self, now: Time, by: SocketAddr, ip: IpAddr) -> Option<IpAddr> {
-        if is_exempt(by.ip()) || is_exempt(ip) {
+        if is_local(by.ip()) || is_local(ip) {
             return None;
         }
         let host = Host::of(by);
@@ -33,7 +33,7 @@ impl Votes {
             self.votes.pop_front();
         }
         self.votes.push_back((host, ip));
-        if now < self.next_decision {
+        if self.decided_until.is_some_and(|until| now < until) {
             return None;
         }
         let mut counts: BTreeMap<IpAddr, usize> = BTreeMap::new();
@@ -42,7 +42,7 @@ impl Votes {
         if count < VOTES_NEEDED || count * 2 <= self.votes.len() {
             return None;
         }
-        self.next_decision = now + DECISION_TIME;
+        self.decided_until = Some(now + DECISION_TIME);
         Some(ip)
     }
 }
@@ -51,13 +51,13 @@ impl Votes {
 mod tests {
     use super::*;
 
-    fn cast(votes: &mut Votes, by: u8, ip: &str) -> Option<IpAddr> {
+    fn cast(votes: &mut ExternalIpVotes, by: u8, ip: &str) -> Option<IpAddr> {
         votes.cast(Time::from_micros(1), SocketAddr::from(([9, 9, 9, by], 1)), ip.parse().unwrap())
     }
 
     #[test]
-    fn it_takes_several_hosts_that_agree() {
-        let mut votes = Votes::default();
+    fn an_external_ip_takes_several_hosts_that_agree() {
+        let mut votes = ExternalIpVotes::default();
         for _ in 0..20 {
             assert_eq!(cast(&mut votes, 0, "1.1.1.1"), None, "one host has one vote");
         }
@@ -69,8 +69,8 @@ mod tests {
     }
 
     #[test]
-    fn local_addresses_do_not_count() {
-        let mut votes = Votes::default();
+    fn an_external_ip_is_not_local() {
+        let mut votes = ExternalIpVotes::default();
         assert!((0..20).all(|by| cast(&mut votes, by, "192.168.0.1").is_none()));
     }
 }

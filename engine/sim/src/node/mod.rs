@@ -1,13 +1,16 @@
 //! One simulated host: a torrent, its links, its disk, and what its shell would do.
 
-use crate::check::StepCheck;
-use crate::disk::DiskConfig;
+mod presence;
+mod shell;
+mod uplink;
+
+use crate::basics::NodeId;
+use crate::config::{Behaviour, NodeConfig};
 use crate::network::Network;
 use crate::path::Paths;
 use crate::queue::{Arrival, Short, What};
 use crate::shell::Shell;
-use crate::socket::{Buffers, Socket, len_on_line};
-use crate::world::NodeId;
+use crate::socket::{Buffers, Socket};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use swarm_core::id::{BlockRef, PeerKey, PieceIndex};
@@ -21,85 +24,6 @@ use swarm_core::wire::Message;
 pub(crate) const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long verifying and writing a piece takes.
 const PIECE_TIME: Duration = Duration::from_millis(2);
-
-/// A rate in bytes per second; never zero.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rate(pub u64);
-
-impl Rate {
-    /// From megabits per second.
-    pub const fn mbit_per_s(mbit: u64) -> Rate {
-        Rate(mbit * 125_000)
-    }
-
-    /// How many bytes pass in a time.
-    pub(crate) fn bytes_in(self, time: Duration) -> u64 {
-        self.0 * time.as_micros() as u64 / 1_000_000
-    }
-
-    /// How long `bytes` take, rounded up to a microsecond.
-    pub fn time_for(self, bytes: u64) -> Duration {
-        Duration::from_micros((bytes * 1_000_000).div_ceil(self.0))
-    }
-}
-
-/// How a host differs from an honest one.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Behaviour {
-    /// It does what its torrent says.
-    #[default]
-    Honest,
-    /// Every block that it sends is corrupt.
-    Poisoner,
-    /// It takes and never gives: nobody hears that it unchokes them.
-    FreeRider,
-    /// It claims pieces all the time, most of which it does not have.
-    HaveFlood,
-    /// It unchokes and chokes everyone in turns, whatever its torrent thinks of them.
-    ChokeFlapping,
-    /// From this time on it stays connected and sends no block, nor what waits behind one in a socket.
-    FreezesAt(Time),
-    /// The same, from when it has this share of the pieces, in percent.
-    FreezesWith(u8),
-}
-
-impl Behaviour {
-    /// Whether others get true blocks from it, for a while at least.
-    pub fn gives(self) -> bool {
-        !matches!(self, Behaviour::FreeRider | Behaviour::Poisoner)
-    }
-}
-
-/// What a simulated host is like.
-#[derive(Clone, Copy, Debug)]
-pub struct NodeConfig {
-    /// Its uplink.
-    pub up: Rate,
-    /// Its downlink.
-    pub down: Rate,
-    /// One-way delay between it and the middle of the network; a path's delay is the sum of both ends'.
-    pub delay: Duration,
-    /// Whether it starts with every piece.
-    pub seed: bool,
-    /// Whether it lies or sleeps.
-    pub behaviour: Behaviour,
-    /// Its disk, if that is not taken to be fast, large and without faults.
-    pub disk: Option<DiskConfig>,
-}
-
-impl Default for NodeConfig {
-    /// 100 Mbit/s up, twice that down, 10 ms to the middle, nothing to begin with, honest.
-    fn default() -> NodeConfig {
-        NodeConfig {
-            up: Rate::mbit_per_s(100),
-            down: Rate::mbit_per_s(200),
-            delay: Duration::from_millis(10),
-            seed: false,
-            behaviour: Behaviour::Honest,
-            disk: None,
-        }
-    }
-}
 
 /// One end of a connection.
 #[derive(Debug)]
@@ -122,7 +46,18 @@ pub(crate) struct Received {
     pub(crate) what: What,
 }
 
+/// What is remembered of one node from one step to the next.
+#[derive(Debug, Default)]
+pub(crate) struct StepCheck {
+    /// Blocks that were outstanding at more than one peer, snubbed or not.
+    pub(crate) doubled: BTreeSet<BlockRef>,
+    /// How many requests had been made for such blocks.
+    pub(crate) requests_doubled: u64,
+    pub(crate) life: u32,
+}
+
 /// What a node does next.
+#[derive(Clone, Copy)]
 enum Next {
     Arrival,
     UplinkFree,
@@ -157,7 +92,7 @@ pub(crate) struct Node {
     /// What is around its torrent, if anything matters.
     pub(crate) shell: Option<Box<Shell>>,
     /// When that has something to do.
-    pub(crate) shell_at: Time,
+    pub(crate) shell_at: Option<Time>,
     /// The received blocks that are not what they should be.
     pub(crate) corrupt: BTreeMap<PieceIndex, BTreeSet<u32>>,
     pub(crate) joined_at: Time,
@@ -198,7 +133,7 @@ impl Node {
             buffers: None,
             paths: None,
             shell: None,
-            shell_at: Time::MAX,
+            shell_at: None,
             corrupt: BTreeMap::new(),
             joined_at: now,
             online: true,
@@ -227,15 +162,18 @@ impl Node {
     }
 
     /// When something happens to it next, unless something arrives before.
-    pub(crate) fn next_at(&self) -> Time {
-        self.next(None).0
+    pub(crate) fn poll_timeout(&self) -> Option<Time> {
+        self.next(None).map(|(at, _)| at)
     }
 
-    fn next(&self, arrival: Option<&Arrival>) -> (Time, Next) {
-        let mut next = (Time::MAX, Next::Timer);
+    /// Of what happens at the same time, what stands first here comes first.
+    fn next(&self, arrival: Option<&Arrival>) -> Option<(Time, Next)> {
+        let mut next: Option<(Time, Next)> = None;
         let mut consider = |at: Option<Time>, what| {
-            if at.is_some_and(|at| at < next.0) {
-                next = (at.unwrap_or(Time::MAX), what);
+            if let Some(at) = at
+                && next.is_none_or(|(first, _)| at < first)
+            {
+                next = Some((at, what));
             }
         };
         consider(arrival.map(|arrival| arrival.at), Next::Arrival);
@@ -243,7 +181,7 @@ impl Node {
         consider(self.uplink_free_at, Next::UplinkFree);
         consider(self.verifying.front().map(|(at, _)| *at), Next::PieceDone);
         consider(self.torrent.poll_timeout().filter(|_| self.online), Next::Timer);
-        consider(Some(self.shell_at), Next::Shell);
+        consider(self.shell_at, Next::Shell);
         next
     }
 
@@ -251,10 +189,7 @@ impl Node {
     pub(crate) fn run(&mut self, now: Time, end: Time, due: &mut VecDeque<Arrival>, net: &mut Network) {
         self.fetch_peers(due);
         loop {
-            let (at, what) = self.next(due.front());
-            if at >= end {
-                return;
-            }
+            let Some((at, what)) = self.next(due.front()).filter(|(at, _)| *at < end) else { return };
             let now = at.max(now);
             match what {
                 Next::Arrival => {
@@ -301,7 +236,7 @@ impl Node {
             What::Long(message) => self.torrent.handle_message(now, key, &message),
             What::Block(block) | What::CorruptBlock(block) => {
                 self.downlink_free_at =
-                    self.downlink_free_at.max(now) + self.config.down.time_for(len_on_line(block));
+                    self.downlink_free_at.max(now) + self.config.down.time_for(uplink::len_on_line(block));
                 self.downlink.push_back(Received { at: self.downlink_free_at, key, what });
             }
             What::Taken { len, is_crowded } => self.on_taken(now, key, len, is_crowded, net),
@@ -517,63 +452,6 @@ impl Node {
         } else {
             self.reset(now, by, remote_key, net);
         }
-    }
-
-    pub(crate) fn sends_blocks(&self, now: Time) -> bool {
-        match self.config.behaviour {
-            Behaviour::FreezesAt(at) => now < at,
-            Behaviour::FreezesWith(percent) => {
-                let have = self.torrent.have();
-                u64::from(have.count()) * 100 < u64::from(have.len()) * u64::from(percent)
-            }
-            _ => true,
-        }
-    }
-
-    pub(crate) fn is_unreadable(&self, block: BlockRef) -> bool {
-        let disk = self.shell.as_ref().and_then(|shell| shell.disk.as_ref());
-        disk.is_some_and(|disk| !disk.is_readable(block.piece))
-    }
-
-    /// Puts the next block on the uplink, if it is idle and there is one.
-    fn feed_uplink(&mut self, now: Time, net: &mut Network) {
-        if let Some(buffers) = self.buffers {
-            return self.feed_line(now, buffers, net);
-        }
-        while self.uplink_free_at.is_none() && self.online && self.sends_blocks(now) {
-            let Some(key) = self.uplink.pop_front() else { return };
-            let Some(link) = &mut self.links[key.0 as usize] else { continue };
-            let Some(block) = self.torrent.next_upload(now, key).filter(|_| link.remote_key.is_some()) else {
-                link.queued = false;
-                continue;
-            };
-            self.uplink.push_back(key);
-            if self.is_unreadable(block) {
-                self.torrent.handle_upload_failed(now, key, block);
-                continue;
-            }
-            self.send_block(now, key, block, net);
-        }
-    }
-
-    /// Puts a block on the uplink, which is idle.
-    pub(crate) fn send_block(&mut self, now: Time, key: PeerKey, block: BlockRef, net: &mut Network) {
-        let Some(Link { remote, remote_key: Some(remote_key), delay, .. }) = &self.links[key.0 as usize]
-        else {
-            return;
-        };
-        let control = self.control_bytes / self.scale;
-        self.control_bytes %= self.scale;
-        self.control_bytes_sent += control;
-        let sent = now + self.config.up.time_for(len_on_line(block) + control);
-        let at = match &mut self.paths {
-            Some(paths) => paths.block(key, sent, *delay),
-            None => sent + *delay,
-        };
-        let is_corrupt = self.config.behaviour == Behaviour::Poisoner;
-        let what = if is_corrupt { What::CorruptBlock(block) } else { What::Block(block) };
-        net.leave(*remote, at, *remote_key, what);
-        self.uplink_free_at = Some(sent);
     }
 
     fn note(&mut self, values: [u64; 3]) {

@@ -1,9 +1,9 @@
 //! Coming and going: hosts that leave in good order, fail, lose their power, are cut off, and return.
 
+use crate::basics::NodeId;
 use crate::network::Network;
 use crate::node::{DIAL_TIMEOUT, Link, Node};
 use crate::queue::What;
-use crate::world::NodeId;
 use swarm_core::bitfield::Bitfield;
 use swarm_core::id::PeerKey;
 use swarm_core::time::{Duration, Time};

@@ -1,0 +1,61 @@
+//! In how many connected peers each piece is.
+
+use crate::bitfield::Bitfield;
+use crate::id::PieceIndex;
+
+/// How a peer's pieces are counted. Whatever it gains or loses later changes one number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Counted {
+    /// One for each piece that it has.
+    ByPieces,
+    /// As a seed, less one for each piece that it has not: it had most of them when it said which.
+    AsSeed,
+}
+
+impl Counted {
+    /// The way that looks at fewer pieces.
+    pub(super) fn of(have: &Bitfield) -> Counted {
+        if have.count() > have.len() / 2 { Counted::AsSeed } else { Counted::ByPieces }
+    }
+}
+
+/// The number for each piece is its own and that of the seeds.
+#[derive(Debug)]
+pub(super) struct Availability {
+    by_piece: Vec<i32>,
+    seeds: i32,
+}
+
+impl Availability {
+    pub(super) fn new(pieces: u32) -> Availability {
+        Availability { by_piece: vec![0; pieces as usize], seeds: 0 }
+    }
+
+    /// Adds (1) or removes (-1) a peer. Returns how many pieces were looked at.
+    pub(super) fn change(&mut self, have: &Bitfield, counted: Counted, by: i32) -> u64 {
+        match counted {
+            Counted::AsSeed => {
+                self.seeds += by;
+                have.iter_zeros().for_each(|piece| self.change_piece(piece, -by));
+                (have.len() - have.count()).into()
+            }
+            Counted::ByPieces => {
+                have.iter().for_each(|piece| self.change_piece(piece, by));
+                have.count().into()
+            }
+        }
+    }
+
+    pub(super) fn change_piece(&mut self, piece: PieceIndex, by: i32) {
+        self.by_piece[piece.idx()] += by;
+    }
+
+    pub(super) fn of(&self, piece: PieceIndex) -> u32 {
+        (self.by_piece[piece.idx()] + self.seeds).unsigned_abs()
+    }
+
+    /// Orders pieces as [`of`](Self::of) does, without looking at the seeds.
+    pub(super) fn rarity(&self, piece: PieceIndex) -> u64 {
+        (i64::from(self.by_piece[piece.idx()]) - i64::from(i32::MIN)) as u64
+    }
+}
