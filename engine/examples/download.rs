@@ -1,4 +1,4 @@
-//! Downloads a torrent: `cargo run -p swarm-engine --example download -- FILE.meta DIR`
+//! Downloads a torrent: `cargo run -p swarmbt-engine --example download -- FILE.meta DIR`
 
 use swarm_engine::core::metainfo::Metainfo;
 use swarm_engine::{AddTorrent, Event, Session, SessionOptions};

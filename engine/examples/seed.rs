@@ -1,4 +1,4 @@
-//! Seeds a torrent until it is interrupted: `cargo run -p swarm-engine --example seed -- FILE.meta DIR`
+//! Seeds a torrent until it is interrupted: `cargo run -p swarmbt-engine --example seed -- FILE.meta DIR`
 
 use swarm_engine::core::metainfo::Metainfo;
 use swarm_engine::{AddTorrent, Session, SessionOptions};
