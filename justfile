@@ -72,6 +72,10 @@ bench-pairs BEFORE *ARGS:
     cargo build --release --workspace --bins
     benches/pairs.py {{BEFORE}} "${CARGO_TARGET_DIR:-target}/release" {{ARGS}}
 
+# Whether the engine's API has changed since REV in a way that its version does not tell; takes cargo-semver-checks
+semver REV:
+    cargo semver-checks --package swarmbt-core --package swarmbt-engine --package swarmbt-tracker --baseline-rev {{REV}}
+
 # Everything that is checked before a change lands
 ci:
     .ci/run

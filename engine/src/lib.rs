@@ -21,6 +21,9 @@
 //!
 //! `examples/` has a download that tells its events, and a seed.
 
+// What is public here may get fields and variants without a new major version.
+#![warn(clippy::exhaustive_enums, clippy::exhaustive_structs)]
+
 mod buffer;
 pub mod create;
 pub mod dht;
@@ -28,6 +31,7 @@ pub mod error;
 pub mod hash;
 mod http;
 mod net;
+#[allow(clippy::exhaustive_enums, clippy::exhaustive_structs, reason = "its options are written as literals")]
 pub mod session;
 mod storage;
 
