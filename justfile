@@ -10,20 +10,20 @@ test:
 
 # The simulated swarms
 sim:
-    cargo test -p swarm-sim
+    cargo test -p swarmbt-sim
 
 # One simulated swarm against the bound, as in `just simulate --peers 1000 --pieces 512`
 simulate *ARGS:
-    cargo run --release -p swarm-sim --bin simulate -- {{ARGS}}
+    cargo run --release -p swarmbt-sim --bin simulate -- {{ARGS}}
 
 # The completion curve of the README, from one seed
 curves:
-    cargo run --release -p swarm-sim --bin simulate -- --peers 300 --pieces 512 --report target/report
+    cargo run --release -p swarmbt-sim --bin simulate -- --peers 300 --pieces 512 --report target/report
     cp target/report/flash-crowd.svg docs/curves.svg
 
 # A simulated network of DHT nodes, as in `just simulate-dht --nodes 10000 --scenario churn`, or `--report DIR --nodes 100000`
 simulate-dht *ARGS:
-    cargo run --release -p swarm-sim --bin simulate-dht -- {{ARGS}}
+    cargo run --release -p swarmbt-sim --bin simulate-dht -- {{ARGS}}
 
 # A whole swarm on this machine, as in `just lab --fault kill-peer`
 lab *ARGS:
@@ -31,7 +31,7 @@ lab *ARGS:
 
 # Every simulation that docs/performance.md quotes, half an hour of two cores
 bench-simulation *ARGS:
-    cargo build --release -p swarm-sim --bin simulate
+    cargo build --release -p swarmbt-sim --bin simulate
     SWARM_BIN="${CARGO_TARGET_DIR:-target}/release" benches/simulation.py {{ARGS}}
 
 # Against libtorrent, aria2 and Transmission, as in `just interop test_create`
@@ -71,6 +71,10 @@ bench-tracker *ARGS:
 bench-pairs BEFORE *ARGS:
     cargo build --release --workspace --bins
     benches/pairs.py {{BEFORE}} "${CARGO_TARGET_DIR:-target}/release" {{ARGS}}
+
+# Whether the engine's API has changed since REV in a way that its version does not tell; takes cargo-semver-checks
+semver REV:
+    cargo semver-checks --package swarmbt-core --package swarmbt-engine --package swarmbt-tracker --baseline-rev {{REV}}
 
 # Everything that is checked before a change lands
 ci:

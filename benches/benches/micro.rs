@@ -1,4 +1,4 @@
-//! The parts that every byte or every message goes through: `cargo bench -p swarm-benches`.
+//! The parts that every byte or every message goes through: `cargo bench -p swarmbt-benches`.
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use std::hint::black_box;

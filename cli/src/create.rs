@@ -142,12 +142,11 @@ pub async fn run(args: CreateArgs, cx: &mut Context) -> Result<Exit> {
     let name = args.name.clone().map_or_else(|| name_of(&args.path), Ok)?;
     let output = args.output.clone().unwrap_or_else(|| PathBuf::from(format!("{name}.meta")));
     let output = Output::new(output, args.force)?;
-    let options = WalkOptions {
-        follow_symlinks: args.follow_symlinks,
-        name: Some(name.clone()),
-        include: args.include.clone(),
-        exclude: args.exclude.clone(),
-    };
+    let mut options = WalkOptions::default();
+    options.follow_symlinks = args.follow_symlinks;
+    options.name = Some(name.clone());
+    options.include.clone_from(&args.include);
+    options.exclude.clone_from(&args.exclude);
     refuse_inside(&output.target, &args.path, &options)?;
     if args.private && args.announce.is_empty() && args.tiers.is_empty() {
         cx.warn("a private torrent without a tracker finds no peers; name one with -a");

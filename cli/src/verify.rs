@@ -127,6 +127,7 @@ fn word(state: FileState) -> &'static str {
         FileState::Short => "short",
         FileState::Corrupt => "corrupt",
         FileState::Long => "long",
+        _ => "bad",
     }
 }
 

@@ -83,6 +83,8 @@ fn a_peer_that_is_killed_goes_on_where_it_was() {
     let report = succeed(&["--fault=kill-peer"]);
     assert_eq!(fault(&report, "kill-peer")["took_place"], true);
     assert_eq!(fault(&report, "kill-peer")["peer"], "peer 1");
+    let since_the_kill = fault(&report, "kill-peer")["seconds"].as_f64().unwrap();
+    assert!(since_the_kill < report["peers"][0]["seconds"].as_f64().unwrap(), "{report}");
 }
 
 #[test]
@@ -104,6 +106,9 @@ fn a_tracker_that_goes_away_stops_nobody() {
     // The slow peer is not done when the tracker goes.
     let report = succeed(&["--fault=tracker-down", "--fault=slow-peer"]);
     assert_eq!(fault(&report, "tracker-down")["took_place"], true);
+    let seconds = |kind| fault(&report, kind)["seconds"].as_f64().unwrap();
+    assert_eq!(seconds("slow-peer"), report["peers"][0]["seconds"]);
+    assert!(seconds("tracker-down") < report["seconds"].as_f64().unwrap(), "{report}");
 }
 
 #[test]

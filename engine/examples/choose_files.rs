@@ -1,4 +1,4 @@
-//! Downloads the smallest file of a link first, then all: `cargo run --example choose_files -- LINK DIR`
+//! Downloads the smallest file of a link first, then all: `cargo run -p swarmbt-engine --example choose_files -- LINK DIR`
 
 use swarm_engine::{AddTorrent, FileIndex, Files, Session, SessionOptions, Source};
 

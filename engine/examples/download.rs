@@ -1,4 +1,4 @@
-//! Downloads a torrent and tells what happens: `cargo run --example download -- FILE.meta DIR`
+//! Downloads a torrent and tells what happens: `cargo run -p swarmbt-engine --example download -- FILE.meta DIR`
 
 use swarm_engine::{AddTorrent, Event, Metainfo, Session, SessionOptions};
 

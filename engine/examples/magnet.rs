@@ -1,4 +1,4 @@
-//! Downloads what a magnet link or an info-hash names: `cargo run --example magnet -- LINK DIR`
+//! Downloads what a magnet link or an info-hash names: `cargo run -p swarmbt-engine --example magnet -- LINK DIR`
 
 use swarm_engine::{AddTorrent, Session, SessionOptions, Source};
 

@@ -1,4 +1,4 @@
-//! Seeds a torrent until it is interrupted: `cargo run --example seed -- FILE.meta DIR`
+//! Seeds a torrent until it is interrupted: `cargo run -p swarmbt-engine --example seed -- FILE.meta DIR`
 
 use swarm_engine::{AddTorrent, Metainfo, Session, SessionOptions};
 

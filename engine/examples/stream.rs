@@ -1,4 +1,4 @@
-//! Writes a file of a torrent to standard output while it is downloaded: `cargo run --example stream -- LINK DIR INDEX | mpv -`
+//! Writes a file of a torrent to standard output while it is downloaded: `cargo run -p swarmbt-engine --example stream -- LINK DIR INDEX | mpv -`
 
 use swarm_engine::{AddTorrent, FileIndex, Files, Session, SessionOptions, Source};
 

@@ -22,6 +22,7 @@ use swarm_core::metainfo::{
 
 /// Which files become part of a torrent.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct WalkOptions {
     /// Takes what symbolic links lead to. Otherwise links that stay within the folder are kept as links (BEP 47), and
     /// others are passed over.
@@ -60,6 +61,7 @@ impl WalkOptions {
 
 /// Files that are to become a torrent.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Source {
     /// The file, or the folder that they are in.
     pub path: PathBuf,

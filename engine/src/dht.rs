@@ -213,6 +213,7 @@ impl Dht {
 
 /// What a node keeps for another time: a text, one thing a line.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Saved {
     /// Its ids, each with the address of the socket that goes by it. Only who listens there may take it again: two nodes
     /// of one id are one too many.

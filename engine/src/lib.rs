@@ -24,6 +24,9 @@
 //! node of the DHT by itself. `examples/` has a program of at most 30 lines for each common task, and `docs/api.md` of the project
 //! a page about all of it.
 
+// What is public here may get fields and variants without a new major version.
+#![warn(clippy::exhaustive_enums, clippy::exhaustive_structs)]
+
 mod buffer;
 pub mod create;
 pub mod dht;

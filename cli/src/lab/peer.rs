@@ -61,8 +61,8 @@ pub struct Peer {
     pub progress: Progress,
     /// The disk takes nothing.
     pub disk_full: bool,
-    /// What has become of its faults so far.
-    pub took_place: Vec<Fault>,
+    /// Its faults that have happened so far, each with the time that the swarm had run when it began.
+    pub began: BTreeMap<Fault, Duration>,
     /// From the lab's first transfer to completion.
     pub completed_in: Option<Duration>,
     /// Why it failed.
@@ -90,7 +90,7 @@ impl Peer {
             starts: 0,
             progress: Progress::default(),
             disk_full: false,
-            took_place: Vec::new(),
+            began: BTreeMap::new(),
             completed_in: None,
             failure: None,
             banned: BTreeMap::new(),
@@ -135,13 +135,13 @@ impl Peer {
             }
             Said::DiskStalled {} => {
                 self.disk_full = true;
-                self.take_place(Fault::DiskFull);
+                self.begin(Fault::DiskFull, elapsed);
             }
             Said::DiskResumed {} => self.disk_full = false,
             Said::Complete {} if self.is_counted() => {
                 self.state = State::Complete;
                 self.completed_in = Some(elapsed);
-                self.take_place(Fault::SlowPeer);
+                self.begin(Fault::SlowPeer, Duration::ZERO);
             }
             Said::Stopped(traffic) => {
                 self.progress = Progress::default();
@@ -152,10 +152,10 @@ impl Peer {
         }
     }
 
-    /// A fault of this peer has happened.
-    pub fn take_place(&mut self, fault: Fault) {
-        if self.faults.contains(&fault) && !self.took_place.contains(&fault) {
-            self.took_place.push(fault);
+    /// A fault happens, if it is one of this peer's; the first time counts.
+    pub fn begin(&mut self, fault: Fault, elapsed: Duration) {
+        if self.faults.contains(&fault) {
+            self.began.entry(fault).or_insert(elapsed);
         }
     }
 

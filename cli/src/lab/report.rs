@@ -73,6 +73,8 @@ pub struct FaultReport {
     pub peer: Option<String>,
     /// Whether those that it befell have complete and identical copies all the same.
     pub survived: bool,
+    /// From when it happened until they were complete; null if it did not happen.
+    pub seconds: Option<f64>,
 }
 
 impl Report {
@@ -136,7 +138,7 @@ impl Report {
                 (true, false) => Some("<skipped message=\"the swarm was done before it\"/>".to_owned()),
                 (true, true) => None,
             };
-            case(&mut xml, "faults", fault.fault.name(), self.seconds, verdict);
+            case(&mut xml, "faults", fault.fault.name(), fault.seconds.unwrap_or(0.0), verdict);
         }
         xml + "</testsuite>\n"
     }
@@ -193,19 +195,30 @@ impl FaultReport {
         let victim = ran.peers.iter().find(|peer| peer.faults.contains(&fault));
         let copy = |peer: &Peer| copies.iter().find(|copy| copy.peer == peer.name);
         let poisoner = ran.peers.iter().find(|peer| peer.role == Role::Poisoner);
-        let (took_place, peer) = match fault {
-            Fault::CorruptPeer => (poisoner.is_some_and(|peer| peer.moved.bytes_up > 0), poisoner),
+        let (began, peer) = match fault {
+            Fault::CorruptPeer => {
+                (poisoner.filter(|peer| peer.moved.bytes_up > 0).map(|_| Duration::ZERO), poisoner)
+            }
             Fault::TrackerDown => (ran.tracker_down, None),
-            Fault::LateSeed => (true, ran.peers.iter().find(|peer| peer.role == Role::Source)),
+            Fault::LateSeed => {
+                (Some(Duration::ZERO), ran.peers.iter().find(|peer| peer.role == Role::Source))
+            }
             Fault::KillPeer | Fault::SlowPeer | Fault::DiskFull => {
-                (victim.is_some_and(|peer| peer.took_place.contains(&fault)), victim)
+                (victim.and_then(|peer| peer.began.get(&fault).copied()), victim)
             }
         };
         let survived = match victim.and_then(copy) {
             Some(copy) => copy.identical,
             None => copies.iter().all(|copy| copy.identical),
         };
-        FaultReport { fault, took_place, peer: peer.map(|peer| peer.name.clone()), survived }
+        let ended = victim.and_then(|peer| peer.completed_in).unwrap_or(ran.elapsed);
+        FaultReport {
+            fault,
+            took_place: began.is_some(),
+            peer: peer.map(|peer| peer.name.clone()),
+            survived,
+            seconds: began.map(|began| seconds(ended.saturating_sub(began))),
+        }
     }
 }
 
@@ -241,6 +254,22 @@ fn seconds(duration: Duration) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn junit_times_of_faults_are_their_own() {
+        let fault = |fault, seconds: Option<f64>| FaultReport {
+            fault,
+            took_place: seconds.is_some(),
+            peer: None,
+            survived: true,
+            seconds,
+        };
+        let faults = vec![fault(Fault::KillPeer, Some(1.25)), fault(Fault::DiskFull, None)];
+        let xml = Report { seconds: 9.0, faults, ..Report::default() }.to_junit();
+        assert!(xml.contains("name=\"kill-peer\" time=\"1.250\"/>"), "{xml}");
+        assert!(xml.contains("name=\"disk-full\" time=\"0.000\"><skipped"), "{xml}");
+        assert!(xml.contains("skipped=\"1\" time=\"9.000\">"), "{xml}");
+    }
 
     #[test]
     fn names_cannot_break_the_xml() {

@@ -83,7 +83,7 @@ pub struct Swarm<'a> {
     teller: mpsc::UnboundedSender<(usize, News)>,
     view: View,
     start: Instant,
-    tracker_down: bool,
+    tracker_down: Option<Duration>,
 }
 
 /// A swarm that has run.
@@ -92,8 +92,8 @@ pub struct Ran {
     pub peers: Vec<Peer>,
     /// From the first start to the last completion.
     pub elapsed: Duration,
-    /// Whether the tracker went away before everybody was complete.
-    pub tracker_down: bool,
+    /// When the tracker went away, if that was before everybody was complete.
+    pub tracker_down: Option<Duration>,
 }
 
 impl<'a> Swarm<'a> {
@@ -132,7 +132,7 @@ impl<'a> Swarm<'a> {
             teller,
             view,
             start: Instant::now(),
-            tracker_down: false,
+            tracker_down: None,
         })
     }
 
@@ -308,7 +308,7 @@ impl<'a> Swarm<'a> {
     fn kill(&mut self, number: usize) {
         let peer = &mut self.peers[number];
         peer.state = State::Killed;
-        peer.take_place(Fault::KillPeer);
+        peer.begin(Fault::KillPeer, self.start.elapsed());
         if let Some(process) = &peer.process {
             process.kill();
         }
@@ -355,7 +355,7 @@ impl<'a> Swarm<'a> {
             && let Some(tracker) = self.tracker.take()
         {
             tokio::spawn(tracker.stop());
-            self.tracker_down = true;
+            self.tracker_down = Some(self.start.elapsed());
             self.cx.record_lab(&Record::TrackerStopped {});
             tell(self.cx, "tracker: stopped");
         }

@@ -12,22 +12,19 @@ fn line(parts: &[String], columns: usize) -> usize {
 /// Figures as long as they get.
 fn stats(is_complete: bool) -> TorrentStats {
     let total = (1_000 << 30) - 1;
-    TorrentStats {
-        state: State::Downloading,
-        bytes_total: total,
-        bytes_verified: if is_complete { total } else { (1_000 << 20) - 1 },
-        bytes_unverified: 1_001 << 10,
-        pieces: 1_000,
-        pieces_have: 1_000,
-        rate_down: (1_000 << 20) - 1,
-        rate_up: (1_000 << 20) - 1,
-        peers: 200,
-        seeds: 100,
-        totals: Totals { bytes_up: total / 2, bytes_down: total + 1, ..Totals::default() },
-        waiting: None,
-        peer_list: Vec::new(),
-        trackers: Vec::new(),
-    }
+    let mut stats = TorrentStats::default();
+    stats.state = State::Downloading;
+    stats.bytes_total = total;
+    stats.bytes_verified = if is_complete { total } else { (1_000 << 20) - 1 };
+    stats.bytes_unverified = 1_001 << 10;
+    stats.pieces = 1_000;
+    stats.pieces_have = 1_000;
+    stats.rate_down = (1_000 << 20) - 1;
+    stats.rate_up = (1_000 << 20) - 1;
+    stats.peers = 200;
+    stats.seeds = 100;
+    stats.totals = Totals { bytes_up: total / 2, bytes_down: total + 1, ..Totals::default() };
+    stats
 }
 
 #[test]

@@ -5,7 +5,7 @@
 //! (`handle_*(now, input)`), drain what it wants done (`poll_action()`,
 //! `poll_event()`), and come back at `poll_timeout()`. Randomness is a seeded
 //! [`rng::Rng`] given at construction. So the same code runs on real sockets in
-//! `swarm-engine` and in the deterministic simulator `swarm-sim`, and a failing
+//! `swarm_engine` and in the deterministic simulator `swarm_sim`, and a failing
 //! run replays from a number.
 //!
 //! Bulk bytes never pass through this crate: the torrent hears that a block

@@ -1,6 +1,6 @@
 //! Whole swarms on a virtual clock, from a seed.
 //!
-//! The torrents are the real ones of `swarm-core`; what is simulated is the
+//! The torrents are the real ones of `swarm_core`; what is simulated is the
 //! world around them: links with rates and delays, dialling, verification. No
 //! bytes move, yet integrity is tracked: a corrupt block stays corrupt until
 //! its piece is verified. All arithmetic is on integers and every tie is broken

@@ -15,6 +15,7 @@ pub type Job = Box<dyn FnOnce() + Send>;
 
 /// How urgent a job is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Lane {
     /// Verifying and writing what arrived, preparing what is about to be sent.
     Transfer,

@@ -97,12 +97,13 @@ pub enum Event {
 }
 
 /// What a torrent is doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum State {
     /// The metadata is got from peers.
     Metadata,
     /// It waits for its turn to be checked.
+    #[default]
     Queued,
     /// Existing data is being checked.
     Checking,
@@ -184,7 +185,8 @@ fn say_peers(count: usize) -> String {
 }
 
 /// A torrent at one moment. Bytes count wanted payload, rates are in bytes/s.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct TorrentStats {
     /// What it is doing.
     pub state: State,
@@ -218,6 +220,7 @@ pub struct TorrentStats {
 
 /// A connected peer at one moment.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct PeerStats {
     /// The address of the connection's far end.
     pub addr: SocketAddr,
@@ -277,6 +280,7 @@ pub enum TrackerStatus {
 
 /// A tracker at one moment, as one address family knows it.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct TrackerStats {
     /// Its URL.
     pub url: String,

@@ -57,6 +57,7 @@ pub(crate) enum Request {
 
 /// What becomes of a torrent's files when it is removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(clippy::exhaustive_enums, reason = "there is no third way")]
 pub enum Data {
     /// They stay.
     Keep,

@@ -16,6 +16,7 @@ use swarm_core::metainfo::{FileEntry, Info};
 
 /// What was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Report {
     /// Pieces that are right.
     pub pieces_ok: Bitfield,
@@ -29,6 +30,7 @@ pub struct Report {
 
 /// What is the matter with a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum FileState {
     /// Nothing.
     Ok,

@@ -1,4 +1,4 @@
-//! The DHT at size: the node of `swarm-core` on a virtual network of datagrams.
+//! The DHT at size: the node of `swarm_core` on a virtual network of datagrams.
 //!
 //! What is simulated is the network alone: each datagram is encoded, sent, delayed, perhaps lost, and decoded. A host
 //! has a delay to the core of the network, a path the sum of its two ends' and some jitter. Networks are joined for

@@ -1,7 +1,7 @@
 //! The info dictionary (BEP 9): it is served to peers that have only its hash, and got from peers by a torrent that begins without.
 //!
 //! Until it is here a torrent has no pieces. It dials, takes connections and exchanges peers as at any time; what peers say
-//! of pieces meanwhile is kept ([`claims`]) and heard when [`Torrent::handle_metadata`] has said how many there are.
+//! of pieces meanwhile is kept (`claims`) and heard when [`Torrent::handle_metadata`] has said how many there are.
 
 mod claims;
 mod search;

@@ -17,10 +17,10 @@ pub struct AnnounceAction {
     /// To be given back with the response.
     pub id: AnnounceId,
     /// The tracker's URL: `http` or `https`, to be combined with `request` by [`AnnounceRequest::url`], or `udp`,
-    /// to be asked by a [`udp::Client`].
+    /// to be asked by a [`udp::Client`](crate::tracker::udp::Client).
     pub url: Url,
     /// Who named the tracker, which decides where the URL may lead; see
-    /// [`check_address`](super::access::check_address).
+    /// [`check_address`](crate::tracker::access::check_address).
     pub origin: UrlOrigin,
     /// The address family to connect over.
     pub family: Family,

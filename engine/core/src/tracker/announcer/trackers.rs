@@ -5,7 +5,7 @@ use crate::tracker::udp;
 use url::Url;
 
 /// Most trackers of one torrent's metainfo, and as many of the user's; further ones are left out
-/// ([`Announcer::left_out`]).
+/// ([`Announcer::left_out`](super::Announcer::left_out)).
 pub const TRACKERS_MAX: usize = 512;
 
 /// The trackers of a torrent, by who named them.
