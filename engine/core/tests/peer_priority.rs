@@ -190,10 +190,10 @@ fn whoever_exchanges_data_or_is_new_stays(net: Net) {
     }
     let newcomers = net.by_priority(200..600);
     assert!(net.priority(newcomers[1]) > net.priority(here[0]));
-    let unchoked = script.torrent.peers().filter(|peer| !peer.am_choking).count();
+    let unchoked = script.torrent.peers().filter(|peer| !peer.flags.am_choking).count();
     assert!(unchoked > 0);
     let may_go: Vec<u32> =
-        script.torrent.peers().filter(|peer| peer.am_choking).map(|peer| peer.key.0).collect();
+        script.torrent.peers().filter(|peer| peer.flags.am_choking).map(|peer| peer.key.0).collect();
     for newcomer in &newcomers[..may_go.len()] {
         let [(gone, CloseReason::Outranked)] = script.connect(*newcomer, true)[..] else {
             panic!("somebody has to go");

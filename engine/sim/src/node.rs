@@ -281,8 +281,8 @@ impl Node {
         let look = |arrival: &Arrival| {
             let peer = self.torrent.peer(arrival.key)?;
             Some(match arrival.what {
-                What::Short(Short::Have(piece)) => peer.have.has(piece),
-                _ => peer.am_choking,
+                What::Short(Short::Have(piece)) => peer.have().has(piece),
+                _ => peer.flags.am_choking,
             })
         };
         std::hint::black_box(due.iter().filter(|arrival| look(arrival) == Some(true)).count());

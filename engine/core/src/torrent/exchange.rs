@@ -53,8 +53,11 @@ impl Torrent {
         if due.is_empty() {
             return;
         }
-        let here: BTreeMap<SocketAddr, PeerFlags> =
-            self.peers.values().filter_map(|peer| Some((peer.listen_addr?, flags_of(peer)))).collect();
+        let here: BTreeMap<SocketAddr, PeerFlags> = self
+            .peers
+            .values()
+            .filter_map(|peer| Some((peer.extensions.listen_addr?, flags_of(peer))))
+            .collect();
         for key in due {
             self.tell_of_peers(now, key, &here);
         }
@@ -67,7 +70,7 @@ impl Torrent {
         let told = &mut peer.exchange.told;
         // Addresses on loopback mean something on this machine only.
         let is_news = |addr: &SocketAddr| {
-            Some(*addr) != peer.listen_addr
+            Some(*addr) != peer.extensions.listen_addr
                 && !told.contains(addr)
                 && (is_local || !addr.ip().to_canonical().is_loopback())
         };
@@ -91,6 +94,6 @@ impl Torrent {
 
 fn flags_of(peer: &Peer) -> PeerFlags {
     let none = PeerFlags::default();
-    let seed = if peer.have.is_full() || peer.upload_only { PeerFlags::SEED } else { none };
+    let seed = if peer.have().is_full() || peer.extensions.upload_only { PeerFlags::SEED } else { none };
     seed | if peer.info.inbound { none } else { PeerFlags::REACHABLE }
 }

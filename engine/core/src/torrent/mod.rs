@@ -23,12 +23,10 @@ mod messages;
 pub mod metadata;
 mod peers;
 pub mod places;
-pub mod slots;
-mod superseed;
-mod upload;
+mod requests;
+pub mod uploads;
 
 use crate::bitfield::Bitfield;
-use crate::choker::{Choker, ChokerConfig};
 use crate::dht::Votes;
 use crate::geometry::Geometry;
 use crate::id::{BlockRef, InfoHash, PeerId, PeerKey, PieceIndex};
@@ -41,9 +39,7 @@ use crate::time::{Duration, Time};
 use crate::wire::Message;
 use blame::Blame;
 use discovery::Discovery;
-use doubt::SentWhole;
-pub use doubt::{REHASH_INTERVAL, REHASH_REST, SENT_PARTLY_MAX, SENT_WHOLE_MAX};
-pub use download::TRIAL_BYTES;
+pub use download::PAROLE_BYTES;
 pub use events::{Action, CloseReason, Event, PieceResult, Pressure};
 pub use messages::PORTS_TOLD_MAX;
 use metadata::Search;
@@ -52,7 +48,8 @@ use std::cell::Cell;
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use superseed::SuperSeed;
+use uploads::Uploads;
+pub use uploads::{REHASH_INTERVAL, REHASH_REST, SENT_WHOLE_MAX};
 
 /// How often slow things are looked at: snubbing, keep-alive, idle connections.
 pub const TICK: Duration = Duration::from_secs(1);
@@ -136,11 +133,9 @@ pub struct Torrent {
     geometry: Geometry,
     rng: Rng,
     picker: Picker,
-    choker: Choker,
+    uploads: Uploads,
     /// Until the metadata is known.
     search: Option<Search>,
-    /// While this seed hides what it has.
-    super_seed: Option<SuperSeed>,
     peers: Peers,
     discovery: Discovery,
     /// What peers say of where they see us, by family.
@@ -148,8 +143,6 @@ pub struct Torrent {
     /// Our addresses as others see them, by family, as far as they are known.
     own_ips: [Option<IpAddr>; 2],
     blame: Blame,
-    /// What was sent to whom, to notice who asks for it again.
-    sent_whole: SentWhole,
     /// Pieces that were announced, and of which peers were told later that they are not here.
     taken_back: Bitfield,
     /// When they last were.
@@ -165,8 +158,6 @@ pub struct Torrent {
     unwritten: Vec<PieceIndex>,
     /// Blocks have come free: whoever has room may take them.
     refill_all: bool,
-    /// Somebody has come or ceased to wait for a slot.
-    slots_due: bool,
     /// The peers for which something is [due now](crate::peer::Due::Now).
     due: Vec<PeerKey>,
     /// When the last input was of which not everything is worked out.
@@ -179,11 +170,6 @@ pub struct Torrent {
     /// Peers that have left lately, and where they were.
     departed: VecDeque<(PeerKey, SocketAddr)>,
     tick_at: Time,
-    rechoke_at: Time,
-    /// Somebody waits for a slot.
-    slots_wanted: bool,
-    /// When to look at slots again before the next tick.
-    slots_at: Option<Time>,
     rate_down: RateMeter,
     rate_up: RateMeter,
     totals: Totals,
@@ -197,28 +183,23 @@ pub struct Torrent {
 impl Torrent {
     /// A torrent of this geometry of which we `have` these pieces, verified and written.
     pub fn new(config: Config, geometry: Geometry, have: Bitfield) -> Torrent {
-        let super_seeding = config.super_seeding;
         let mut torrent = Torrent::without_metadata(config);
         torrent.search = None;
         torrent.set_content(geometry, have);
-        let hides =
-            super_seeding && torrent.was_complete && (1..=superseed::PIECES_MAX).contains(&geometry.pieces());
-        torrent.super_seed = hides.then(|| SuperSeed::new(geometry.pieces()));
         torrent
     }
 
     /// A torrent of which only the info-hash is known: it gets its metadata from peers ([`Event::MetadataReceived`]).
     pub fn without_metadata(config: Config) -> Torrent {
         let mut rng = Rng::new(config.seed);
-        let choker = Choker::new(Self::policy(false), ChokerConfig::default(), rng.fork());
+        let uploads = Uploads::new(rng.fork());
         let mut discovery = Discovery::new(rng.fork());
         if config.ranked {
             discovery.rank(config.listen_port.unwrap_or(0));
         }
         Torrent {
             search: Some(Search::new(config.info_hash)),
-            super_seed: None,
-            choker,
+            uploads,
             discovery,
             votes: Default::default(),
             own_ips: [None; 2],
@@ -231,7 +212,6 @@ impl Torrent {
             picker: Picker::new(Geometry::EMPTY, Bitfield::empty(0)),
             peers: Peers::default(),
             blame: Blame::default(),
-            sent_whole: SentWhole::default(),
             taken_back: Bitfield::empty(0),
             taken_back_at: Time::ZERO,
             seeds_left: VecDeque::new(),
@@ -240,14 +220,10 @@ impl Torrent {
             verifying: 0,
             unwritten: Vec::new(),
             refill_all: false,
-            slots_due: false,
             due: Vec::new(),
             unsettled: None,
             work: Cell::new(0),
             tick_at: Time::MAX,
-            rechoke_at: Time::ZERO,
-            slots_wanted: false,
-            slots_at: None,
             rate_down: RateMeter::default(),
             rate_up: RateMeter::default(),
             totals: Totals::default(),
@@ -265,12 +241,8 @@ impl Torrent {
         self.picker.set_padding(self.config.padding.clone());
         self.taken_back = Bitfield::empty(geometry.pieces());
         self.was_complete = self.is_complete();
-        self.choker.set_policy(Self::policy(self.was_complete));
-        let hides = self.config.super_seeding
-            && self.was_complete
-            && self.peers.is_empty()
-            && (1..=superseed::PIECES_MAX).contains(&geometry.pieces());
-        self.super_seed = hides.then(|| SuperSeed::new(geometry.pieces()));
+        let super_seeding = self.config.super_seeding && self.peers.is_empty();
+        self.uploads.set_content(geometry.pieces(), self.was_complete, super_seeding);
     }
 
     /// What the shell is to do next. Drain until `None` after every input.
@@ -292,7 +264,10 @@ impl Torrent {
         }
         let tick_at = (self.tick_at != Time::MAX).then_some(self.tick_at);
         let search_at = self.search.as_ref().and_then(Search::poll_timeout);
-        [tick_at, self.discovery.dial_at(), self.slots_at(), search_at].into_iter().flatten().min()
+        [tick_at, self.discovery.dial_at(), self.uploads.poll_timeout(), search_at]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Time has passed.
@@ -300,9 +275,7 @@ impl Torrent {
         if self.discovery.dial_at().is_some_and(|at| at <= now) {
             self.dial(now);
         }
-        if self.slots_at.is_some_and(|at| at <= now) {
-            self.fill_slots(now);
-        }
+        self.handle_uploads_timeout(now);
         self.tick_search(now);
         if now < self.tick_at {
             return;
@@ -311,7 +284,7 @@ impl Torrent {
         self.tick_connections(now);
         self.tick_due(now);
         self.tick_download(now);
-        self.tick_choker(now);
+        self.tick_uploads(now);
         self.tick_exchange(now);
         self.dial(now);
         let at_rest = self.peers.is_empty() && !self.discovery.is_waiting();
@@ -378,7 +351,6 @@ impl Torrent {
     }
 
     /// A connected peer.
-    #[inline]
     pub fn peer(&self, key: PeerKey) -> Option<&Peer> {
         self.peers.get(key)
     }
@@ -420,7 +392,7 @@ impl Torrent {
 
     fn send(&mut self, now: Time, peer: PeerKey, message: Message) {
         if let Some(peer) = self.peers.get_mut(peer) {
-            peer.sent_at = now;
+            peer.times.sent_at = now;
             self.actions.push_back(Action::Send { peer: peer.key, message });
         }
     }
@@ -432,21 +404,25 @@ impl Torrent {
     pub fn check_invariants(&self) {
         self.picker.check_invariants();
         // What is not worked out yet may be as it was.
-        let is_settled = |peer: &Peer| self.unsettled.is_none() && peer.due == Due::Nothing;
+        let is_settled = |peer: &Peer| self.unsettled.is_none() && peer.account.due == Due::Nothing;
         for piece in self.geometry.piece_indices() {
-            let holders = self.peers.values().filter(|p| p.have.has(piece)).count();
+            let holders = self.peers.values().filter(|p| p.have().has(piece)).count();
             assert_eq!(self.picker.availability(piece) as usize, holders, "availability of {piece}");
         }
         for peer in self.peers.values() {
-            let useful = peer.have.count_common(self.picker.missing());
-            assert_eq!(useful, peer.useful_pieces, "useful pieces of {:?}", peer.key);
-            assert!(!is_settled(peer) || peer.am_interested == (useful > 0), "interest in {:?}", peer.key);
-            assert!(peer.pipeline.len() <= crate::peer::pipeline::REQUESTS_MAX as usize);
-            assert!(peer.uploads.len() <= self.config.requests_max as usize);
+            let useful = peer.have().count_common(self.picker.missing());
+            assert_eq!(useful, peer.pieces.interesting, "useful pieces of {:?}", peer.key);
+            assert!(
+                !is_settled(peer) || peer.flags.am_interested == (useful > 0),
+                "interest in {:?}",
+                peer.key
+            );
+            assert!(peer.download.pipeline.len() <= crate::peer::pipeline::REQUESTS_MAX as usize);
+            assert!(peer.upload.queue.len() <= self.config.requests_max as usize);
             let is_held_back =
-                self.is_held_back() || self.room_on_trial(peer) == 0 || self.room_under_limit() == 0;
-            let is_idle = !peer.peer_choking && peer.pipeline.is_empty() && !is_held_back;
-            let source = Source { key: peer.key, have: &peer.have, may_start: true, on_parole: false };
+                self.is_held_back() || self.room_on_parole(peer) == 0 || self.room_under_limit() == 0;
+            let is_idle = !peer.flags.peer_choking && peer.download.pipeline.is_empty() && !is_held_back;
+            let source = Source { key: peer.key, have: peer.have(), may_start: true, on_parole: false };
             assert!(
                 !is_settled(peer) || !is_idle || !self.picker.has_for(source),
                 "{:?} could be asked and is not",

@@ -64,22 +64,25 @@ impl Torrent {
             key: peer.key,
             ip: peer.info.addr.ip(),
             standing: self.standing(now, peer),
-            useful_at: peer.useful_at,
+            useful_at: peer.times.useful_at,
         })
     }
 
     fn standing(&self, now: Time, peer: &Peer) -> Standing {
-        let is_by_user = || peer.listen_addr.is_some_and(|addr| self.discovery.is_by_user(addr));
-        let wastes = peer.slot.unused > 0 || self.wastes_its_slot(peer, now);
+        let is_by_user = || peer.extensions.listen_addr.is_some_and(|addr| self.discovery.is_by_user(addr));
         let patience = if peer.has_spoken() { USELESS_MAX } else { SILENT_MAX };
         if let Some(standing) = self.search_standing(now, peer.key) {
             return if is_by_user() { Standing::Gives } else { standing };
         }
         match () {
-            () if peer.rate_down.bytes_per_s(now) > 0 || is_by_user() => Standing::Gives,
-            () if peer.rate_up.bytes_per_s(now) > 0 => Standing::Takes,
-            () if peer.am_interested && !peer.snubbed || peer.peer_interested && !wastes => Standing::Waiting,
-            () if now.since(peer.useful_at) < patience => Standing::New,
+            () if peer.traffic.rate_down.bytes_per_s(now) > 0 || is_by_user() => Standing::Gives,
+            () if peer.traffic.rate_up.bytes_per_s(now) > 0 => Standing::Takes,
+            () if peer.flags.am_interested && !peer.download.snubbed
+                || peer.flags.peer_interested && !self.leaves_slot_unused(now, peer) =>
+            {
+                Standing::Waiting
+            }
+            () if now.since(peer.times.useful_at) < patience => Standing::New,
             () => Standing::Useless,
         }
     }
@@ -88,7 +91,7 @@ impl Torrent {
     pub fn give_place(&mut self, now: Time, key: PeerKey) {
         let Some(peer) = self.peers.get(key) else { return };
         let reason = match self.standing(now, peer) {
-            Standing::Useless => CloseReason::Useless { seconds: now.since(peer.useful_at).as_secs() },
+            Standing::Useless => CloseReason::Useless { seconds: now.since(peer.times.useful_at).as_secs() },
             _ => CloseReason::Crowded,
         };
         self.close(now, key, reason);
@@ -98,15 +101,17 @@ impl Torrent {
     /// gives or takes something, is new, or was asked for by the user.
     fn outrank(&mut self, now: Time, newcomer: &PeerInfo) -> bool {
         let may_go = |p: &&Peer| {
-            let gives = p.am_interested && !p.peer_choking;
-            let takes = p.peer_interested && !p.am_choking;
-            let is_new = now.since(p.connected_at) < PLACE_TIME_MIN;
-            !gives && !takes && !is_new && !p.listen_addr.is_some_and(|addr| self.discovery.is_by_user(addr))
+            let gives = p.flags.am_interested && !p.flags.peer_choking;
+            let takes = p.flags.peer_interested && !p.flags.am_choking;
+            let is_new = now.since(p.times.connected_at) < PLACE_TIME_MIN;
+            !gives
+                && !takes
+                && !is_new
+                && !p.extensions.listen_addr.is_some_and(|addr| self.discovery.is_by_user(addr))
         };
-        let ranked =
-            self.peers.values().filter(may_go).filter_map(|p| {
-                Some((self.discovery.priority(p.listen_addr.unwrap_or(p.info.addr))?, p.key))
-            });
+        let ranked = self.peers.values().filter(may_go).filter_map(|p| {
+            Some((self.discovery.priority(p.extensions.listen_addr.unwrap_or(p.info.addr))?, p.key))
+        });
         let lowest = ranked.min().filter(|_| newcomer.inbound);
         let outranked =
             lowest.filter(|(priority, _)| Some(*priority) < self.discovery.priority(newcomer.addr));
@@ -127,7 +132,8 @@ impl Torrent {
             // Whoever has no metadata to give is nobody yet.
             let is_somebody = !peer.info.inbound && peer.has_spoken() && self.has_metadata();
             is_alone &= !is_of_use && !is_somebody;
-            if !self.is_held_back() && (peer.snubbed || peer.pipeline.is_overdue(now, held)) {
+            if !self.is_held_back() && (peer.download.snubbed || peer.download.pipeline.is_overdue(now, held))
+            {
                 continue;
             }
             if is_of_use || !peer.info.inbound { here += 1 } else { useless += 1 }
@@ -164,7 +170,7 @@ impl Torrent {
     /// the connection over IPv4.
     pub(super) fn part_with_twin(&mut self, now: Time, key: PeerKey) {
         let Some(peer) = self.peers.get(key) else { return };
-        let names = |a: &Peer, b: &Peer| a.other_ip == Some(b.info.addr.ip().to_canonical());
+        let names = |a: &Peer, b: &Peer| a.extensions.other_ip == Some(b.info.addr.ip().to_canonical());
         let is_twin = |other: &&Peer| {
             other.info.peer_id == peer.info.peer_id && names(peer, other) && names(other, peer)
         };
