@@ -23,7 +23,7 @@ const PAUSE_BUCKETS: u64 = 4 * BUCKETS;
 pub struct RateMeter {
     /// When the transfer began or resumed.
     since: Time,
-    /// Number of the newest bucket, counted from [`Time::ZERO`].
+    /// Number of the newest bucket, counted from the clock's origin.
     newest: u64,
     /// Bytes of each bucket of the window, by bucket number modulo [`BUCKETS`].
     bytes: [u32; BUCKETS as usize],
@@ -102,14 +102,14 @@ impl TokenBucket {
     }
 
     /// When `want` bytes will be there; for more than the bucket holds, when it is full.
-    /// [`Time::MAX`] if never.
-    pub fn next_at(&self, now: Time, want: u64) -> Time {
+    /// `None`: never.
+    pub fn next_at(&self, now: Time, want: u64) -> Option<Time> {
         let want = want.saturating_mul(MICROS_PER_S).min(self.level_max());
         let missing = want.saturating_sub(self.level_at(now));
         match self.rate_bytes_per_s {
-            _ if missing == 0 => now,
-            0 => Time::MAX,
-            rate => now.max(self.at) + Duration::from_micros(missing.div_ceil(rate)),
+            _ if missing == 0 => Some(now),
+            0 => None,
+            rate => Some(now.max(self.at) + Duration::from_micros(missing.div_ceil(rate))),
         }
     }
 

@@ -1,6 +1,7 @@
 //! Who is connected, which pieces they have, and whom to dial.
 
 use super::discovery::Origin;
+use super::download::SUSPECTS_INTERVAL;
 use super::{Action, CloseReason, Event, TICK, Torrent};
 use crate::bitfield::Bitfield;
 use crate::id::{PeerKey, PieceIndex};
@@ -414,8 +415,9 @@ impl Torrent {
 
     /// Makes sure that time is looked at again.
     pub(super) fn wake(&mut self, now: Time) {
-        if self.tick_at == Time::MAX && (!self.peers.is_empty() || self.discovery.is_waiting()) {
-            self.tick_at = now + TICK;
+        if self.tick_at.is_none() && (!self.peers.is_empty() || self.discovery.is_waiting()) {
+            self.tick_at = Some(now + TICK);
+            self.suspects_at.get_or_insert(now + SUSPECTS_INTERVAL);
         }
     }
 
@@ -445,6 +447,6 @@ impl Torrent {
         self.stopped = true;
         let keys: Vec<PeerKey> = self.peers.keys().collect();
         keys.into_iter().for_each(|key| self.close(now, key, CloseReason::Stopped));
-        self.tick_at = Time::MAX;
+        self.tick_at = None;
     }
 }

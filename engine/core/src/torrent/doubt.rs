@@ -40,7 +40,7 @@ impl Torrent {
         }
         for piece in had.iter() {
             self.taken_back.insert(piece);
-            self.taken_back_at = now;
+            self.taken_back_at = Some(now);
         }
         if doubted.count() > 0 {
             self.recount_useful(now);
@@ -60,7 +60,7 @@ impl Torrent {
             self.picker.piece_lost(piece);
             let was_told = self.taken_back.has(piece);
             // Who came later has not been told of it.
-            let was_here = |p: &&Peer| p.times.connected_at <= self.taken_back_at;
+            let was_here = |p: &&Peer| Some(p.times.connected_at) <= self.taken_back_at;
             let misled = self.peers.values().filter(was_here);
             let misled = misled.filter(|p| p.extensions.dont_have_id.is_none() && !p.have().has(piece));
             let misled: Vec<PeerKey> = misled.filter(|_| was_told).map(|peer| peer.key).collect();

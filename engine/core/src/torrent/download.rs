@@ -24,8 +24,8 @@ pub const ALLOWED_FAST_MAX: usize = 64;
 /// Until a piece of which it sent a block has been verified, a peer is asked for so many bytes at a time, and for nothing
 /// while as much of the torrent waits to be verified: two pieces if they are larger.
 pub const PAROLE_BYTES: u64 = 1 << 20;
-/// How long a piece that failed waits for someone who did not send it before.
-const SUSPECTS_WAIT_TICKS: u64 = 8;
+/// How often pieces that failed may be asked of those who sent them before, if nobody else has them.
+pub(super) const SUSPECTS_INTERVAL: Duration = Duration::from_secs(8);
 
 impl Torrent {
     /// A block has come from a peer. True if its bytes are to be kept; else they are to be dropped.
@@ -472,7 +472,8 @@ impl Torrent {
                 }
             }
         }
-        if (now.as_micros() / 1_000_000).is_multiple_of(SUSPECTS_WAIT_TICKS) {
+        if self.suspects_at.is_none_or(|at| at <= now) {
+            self.suspects_at = Some(now + SUSPECTS_INTERVAL);
             self.picker.open_to_suspects();
             self.peers.values_mut().for_each(|peer| peer.download.lapses /= 2);
             self.refill_all = true;

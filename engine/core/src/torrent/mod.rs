@@ -146,7 +146,7 @@ pub struct Torrent {
     /// Pieces that were announced, and of which peers were told later that they are not here.
     taken_back: Bitfield,
     /// When they last were.
-    taken_back_at: Time,
+    taken_back_at: Option<Time>,
     /// Seeds that left when nothing was wanted any more.
     seeds_left: VecDeque<SocketAddr>,
     pressure: Pressure,
@@ -169,7 +169,10 @@ pub struct Torrent {
     stopped: bool,
     /// Peers that have left lately, and where they were.
     departed: VecDeque<(PeerKey, SocketAddr)>,
-    tick_at: Time,
+    /// The next tick, unless there is nothing to wait for.
+    tick_at: Option<Time>,
+    /// When pieces that failed may be asked of those who sent them before.
+    suspects_at: Option<Time>,
     rate_down: RateMeter,
     rate_up: RateMeter,
     totals: Totals,
@@ -213,7 +216,7 @@ impl Torrent {
             peers: Peers::default(),
             blame: Blame::default(),
             taken_back: Bitfield::empty(0),
-            taken_back_at: Time::ZERO,
+            taken_back_at: None,
             seeds_left: VecDeque::new(),
             pressure: Pressure::None,
             download_limit: None,
@@ -223,7 +226,8 @@ impl Torrent {
             due: Vec::new(),
             unsettled: None,
             work: Cell::new(0),
-            tick_at: Time::MAX,
+            tick_at: None,
+            suspects_at: None,
             rate_down: RateMeter::default(),
             rate_up: RateMeter::default(),
             totals: Totals::default(),
@@ -262,9 +266,8 @@ impl Torrent {
         if self.stopped {
             return None;
         }
-        let tick_at = (self.tick_at != Time::MAX).then_some(self.tick_at);
         let search_at = self.search.as_ref().and_then(Search::poll_timeout);
-        [tick_at, self.discovery.dial_at(), self.uploads.poll_timeout(), search_at]
+        [self.tick_at, self.discovery.poll_timeout(), self.uploads.poll_timeout(), search_at]
             .into_iter()
             .flatten()
             .min()
@@ -272,12 +275,12 @@ impl Torrent {
 
     /// Time has passed.
     pub fn handle_timeout(&mut self, now: Time) {
-        if self.discovery.dial_at().is_some_and(|at| at <= now) {
+        if self.discovery.poll_timeout().is_some_and(|at| at <= now) {
             self.dial(now);
         }
         self.handle_uploads_timeout(now);
         self.tick_search(now);
-        if now < self.tick_at {
+        if self.tick_at.is_none_or(|at| now < at) {
             return;
         }
         self.count(self.peers.len());
@@ -288,7 +291,7 @@ impl Torrent {
         self.tick_exchange(now);
         self.dial(now);
         let at_rest = self.peers.is_empty() && !self.discovery.is_waiting();
-        self.tick_at = if at_rest { Time::MAX } else { now + TICK };
+        self.tick_at = (!at_rest).then_some(now + TICK);
         self.unsettled = Some(now);
     }
 

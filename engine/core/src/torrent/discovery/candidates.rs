@@ -46,7 +46,8 @@ pub(super) struct Candidate {
     /// Whether a tracker named it, whoever else did.
     pub(super) by_tracker: bool,
     pub(super) failures: u32,
-    pub(super) retry_at: Time,
+    /// When it may be dialled; `None`: at once.
+    pub(super) retry_at: Option<Time>,
     rank: Rank,
 }
 
@@ -54,7 +55,7 @@ impl Candidate {
     pub(super) fn new(origin: Origin) -> Candidate {
         let (class, teller) = origin.class();
         let by_tracker = matches!(origin, Origin::Tracker(_));
-        Candidate { class, teller, by_tracker, failures: 0, retry_at: Time::ZERO, rank: Rank::default() }
+        Candidate { class, teller, by_tracker, failures: 0, retry_at: None, rank: Rank::default() }
     }
 
     /// Somebody who dialled us, and told where it listens.
@@ -106,7 +107,7 @@ struct Ranks {
 pub(super) struct Candidates {
     by_addr: BTreeMap<SocketAddr, Candidate>,
     classes: [Ranks; Class::ALL.len()],
-    resting: BTreeSet<(Time, SocketAddr)>,
+    resting: BTreeSet<(Option<Time>, SocketAddr)>,
     hosts: BTreeMap<IpAddr, u32>,
     tellers: BTreeMap<(Class, IpAddr), u32>,
     /// How many addresses have been looked at, for tests.
@@ -193,7 +194,7 @@ impl Candidates {
 
     /// Those whose rest is over may be dialled.
     fn wake(&mut self, now: Time) {
-        while let Some(&(at, addr)) = self.resting.first().filter(|(at, _)| *at <= now) {
+        while let Some(&(at, addr)) = self.resting.first().filter(|(at, _)| *at <= Some(now)) {
             self.note_work();
             self.resting.remove(&(at, addr));
             let candidate = self.by_addr[&addr];

@@ -226,8 +226,8 @@ impl Discovery {
         Some(Dial { addr, patience })
     }
 
-    /// When to look for somebody to dial again, if only time is in the way.
-    pub fn dial_at(&self) -> Option<Time> {
+    /// When to call [`dial`](Self::dial) again, if only time is in the way.
+    pub fn poll_timeout(&self) -> Option<Time> {
         self.dial_at
     }
 
@@ -269,7 +269,7 @@ impl Discovery {
     /// We could not dial, for reasons of our own.
     pub fn not_dialled(&mut self, now: Time, addr: SocketAddr) {
         if let Some(mut candidate) = self.dialing.remove(&addr) {
-            candidate.retry_at = now + RETRY_FIRST;
+            candidate.retry_at = Some(now + RETRY_FIRST);
             self.put(addr, candidate);
         }
     }
@@ -287,7 +287,7 @@ impl Discovery {
             return;
         }
         let rest = RETRY_FIRST * 2u32.pow(candidate.failures - 1);
-        candidate.retry_at = now + rest.min(RETRY_MAX);
+        candidate.retry_at = Some(now + rest.min(RETRY_MAX));
         self.put(addr, candidate);
     }
 

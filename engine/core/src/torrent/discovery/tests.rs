@@ -170,7 +170,7 @@ fn few_are_tried_at_a_time_at_first_and_when_somebody_is_there() {
     (0..500).for_each(|n| d.add(nth(1, n), STRANGER));
     let mut now = Time::from_micros(1);
     assert_eq!(dialled(&mut d, now, ALONE).len(), 16);
-    assert_eq!(d.dial_at(), Some(now + pace::PARALLEL_STEP));
+    assert_eq!(d.poll_timeout(), Some(now + pace::PARALLEL_STEP));
     now += pace::PARALLEL_STEP;
     assert_eq!(dialled(&mut d, now, ALONE).len(), 16);
     now += Duration::from_secs(5);
@@ -280,7 +280,7 @@ fn a_dial_that_is_in_nobodys_way_waits_for_nothing_but_the_rate() {
     (0..1_000).for_each(|n| d.add(nth(1, n), STRANGER));
     let now = Time::from_micros(1);
     assert_eq!(dialled(&mut d, now, ALL).len(), DIALS_BURST as usize);
-    let next = d.dial_at().unwrap();
+    let next = d.poll_timeout().unwrap();
     assert_eq!(next.since(now), Duration::from_secs(1) / DIALS_PER_S);
     assert_eq!(dialled(&mut d, next, ALL).len(), 1);
 }
