@@ -90,7 +90,7 @@ impl Script {
         self.torrent.check_invariants();
         let mut actions = Vec::new();
         while let Some(action) = self.torrent.poll_action() {
-            if let Action::CompletePiece { piece, .. } = action
+            if let Action::VerifyPiece { piece, .. } = action
                 && self.verifies
             {
                 self.verified(piece, PieceResult::Written { digests: Vec::new() });
@@ -323,7 +323,7 @@ fn have_follows_the_write_and_not_the_last_block() {
     let piece = asked[0].piece;
     let of_piece: Vec<BlockRef> = asked.into_iter().filter(|b| b.piece == piece).collect();
     let actions: Vec<Action> = of_piece.iter().flat_map(|&b| script.block(1, b).1).collect();
-    assert!(actions.contains(&Action::CompletePiece { piece, digests: false }));
+    assert!(actions.contains(&Action::VerifyPiece { piece, digests: false }));
     assert!(!actions.contains(&Action::BroadcastHave(piece)));
     script.verified(piece, PieceResult::Written { digests: Vec::new() });
     assert!(script.drain().contains(&Action::BroadcastHave(piece)));
@@ -347,7 +347,7 @@ fn a_disk_that_does_not_take_a_piece_stops_requests_until_it_does() {
     assert_eq!(requests(&script.pass(5)), []);
     script.torrent.handle_disk_ready(script.now);
     let actions = script.drain();
-    assert!(actions.contains(&Action::CompletePiece { piece, digests: false }));
+    assert!(actions.contains(&Action::VerifyPiece { piece, digests: false }));
     assert!(!requests(&actions).is_empty());
 }
 
@@ -438,7 +438,7 @@ fn blocks_of_an_earlier_run_are_not_asked_for_and_nobody_is_blamed_for_them() {
     script.verifies = false;
     script.torrent.restore_blocks(PieceIndex(3), &[1]);
     script.torrent.restore_blocks(PieceIndex(4), &[0, 1]);
-    let complete = |piece| Action::CompletePiece { piece: PieceIndex(piece), digests: false };
+    let complete = |piece| Action::VerifyPiece { piece: PieceIndex(piece), digests: false };
     assert_eq!(script.drain(), [complete(4)], "what is whole is verified at once");
     script.verified(PieceIndex(4), PieceResult::Written { digests: Vec::new() });
     assert_eq!(script.torrent.bytes_unverified(), u64::from(BLOCK_LEN));

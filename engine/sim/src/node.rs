@@ -429,7 +429,7 @@ impl Node {
             }
             Action::Close { peer, .. } => self.hang_up(now, peer, net),
             Action::Connect(dial) => self.dial(now, dial, net),
-            Action::CompletePiece { piece, .. } => {
+            Action::VerifyPiece { piece, .. } => {
                 let done = self.begin_write(now, piece, PIECE_TIME);
                 self.verifying.push_back((done, piece));
                 self.note_pressure(now);

@@ -4,7 +4,7 @@
 //! at once. Whom to send to is decided in `torrent::uploads`, which keeps its own state of each peer.
 
 pub mod budget;
-pub mod exchange;
+pub(crate) mod exchange;
 pub mod pipeline;
 
 use crate::bitfield::Bitfield;
@@ -259,7 +259,7 @@ impl Peer {
     }
 
     /// How many PORT messages came from it.
-    pub fn ports_told(&self) -> u8 {
+    pub fn ports_received(&self) -> u8 {
         self.account.ports
     }
 

@@ -72,13 +72,13 @@ impl Torrent {
         peer.pieces.counted = self.picker.peer_joined(peer.have());
         self.peers.insert(key, peer);
         self.search_joined(now, key);
-        self.send_initial(now, key);
+        self.send_initial_messages(now, key);
         self.wake(now);
-        self.unsettled = Some(now);
+        self.input_at = Some(now);
     }
 
-    /// What goes out first: our extension handshake, and which pieces we have.
-    fn send_initial(&mut self, now: Time, key: PeerKey) {
+    /// Our extension handshake, then which pieces we have.
+    fn send_initial_messages(&mut self, now: Time, key: PeerKey) {
         self.send_extension_handshake(now, key);
         let is_fast = self.peers.get(key).is_some_and(|peer| peer.info.fast);
         let have = self.picker.have();
@@ -118,7 +118,7 @@ impl Torrent {
     pub fn handle_disconnected(&mut self, now: Time, key: PeerKey) {
         self.forget(now, key, true);
         self.dial(now);
-        self.unsettled = Some(now);
+        self.input_at = Some(now);
     }
 
     /// Closes a connection and forgets it.
@@ -142,7 +142,7 @@ impl Torrent {
         self.search.iter_mut().for_each(|search| search.left(key));
         self.picker.peer_left(peer.have(), peer.pieces.counted);
         self.uploads.left(key);
-        self.unsettled = Some(now);
+        self.input_at = Some(now);
         self.events.push_back(Event::PeerLeft {
             addr: peer.extensions.listen_addr.unwrap_or(peer.info.addr),
             bytes_down: peer.traffic.bytes_down,
@@ -172,11 +172,11 @@ impl Torrent {
 
     pub(super) fn ban(&mut self, now: Time, addr: SocketAddr, key: PeerKey, reason: CloseReason) {
         let listens = self.peers.get(key).and_then(|p| p.extensions.listen_addr);
-        let is_news = !self.discovery.is_banned(addr);
+        let is_new = !self.discovery.is_banned(addr);
         for addr in [Some(addr), listens].into_iter().flatten() {
             self.discovery.ban(now, addr);
         }
-        if is_news {
+        if is_new {
             self.events.push_back(Event::PeerBanned { addr, reason: reason.clone() });
         }
         let victims: Vec<PeerKey> =
@@ -185,7 +185,6 @@ impl Torrent {
         self.close(now, key, reason);
     }
 
-    /// The peer has said which pieces it has.
     pub(super) fn on_bitfield(&mut self, now: Time, key: PeerKey, have: Bitfield) {
         self.count(have.words().len());
         let Some(peer) = self.peers.get_mut(key) else { return };
@@ -227,7 +226,7 @@ impl Torrent {
         self.close_if_useless(now, key);
     }
 
-    /// The peer turns out not to have a piece.
+    /// The peer does not have a piece that it said it had.
     pub(super) fn on_lost(&mut self, key: PeerKey, piece: PieceIndex) {
         let Some(peer) = self.peers.get_mut(key) else { return };
         if !peer.have().has(piece) {
@@ -244,7 +243,7 @@ impl Torrent {
         }
     }
 
-    /// Says so when a peer begins or ceases to have something that we want.
+    /// Sends INTERESTED or NOT INTERESTED when a peer begins or ceases to have pieces that we want.
     pub(super) fn update_interest(&mut self, now: Time, key: PeerKey) {
         let Some(peer) = self.peers.get_mut(key) else { return };
         let interested = peer.pieces.interesting > 0;
@@ -255,8 +254,8 @@ impl Torrent {
         }
     }
 
-    /// Counts again what each peer has for us, after priorities or pieces changed.
-    pub(super) fn recount_useful(&mut self, now: Time) {
+    /// Counts each peer's interesting pieces again, after priorities or pieces changed.
+    pub(super) fn recount_interesting(&mut self, now: Time) {
         let keys: Vec<PeerKey> = self.peers.keys().collect();
         for key in keys {
             let Some(peer) = self.peers.get_mut(key) else { continue };
@@ -294,8 +293,8 @@ impl Torrent {
         self.close_if_useless(now, key);
     }
 
-    /// The peer has a piece no more (BEP 54). With the fast extension it still rejects what it was asked for
-    /// of it; without, this stands for that.
+    /// The peer has lost a piece (BEP 54). With the fast extension it still rejects our requests for it; without, this stands for
+    /// that.
     fn on_dont_have(&mut self, now: Time, key: PeerKey, piece: PieceIndex) {
         let Some(peer) = self.peers.get(key) else { return };
         // A seed may lose all that it had.
@@ -327,7 +326,8 @@ impl Torrent {
             peer.download.pipeline.set_reqq(reqq);
         }
         let seen_by = peer.info.addr;
-        if let Some(ip) = hello.your_ip.filter(|ip| self.config.ranked && Family::of_ip(*ip) == family)
+        if let Some(ip) =
+            hello.your_ip.filter(|ip| self.config.canonical_priority && Family::of_ip(*ip) == family)
             && let Some(ip) = self.votes[family as usize].cast(now, seen_by, ip)
         {
             self.handle_own_ip(ip);
@@ -358,11 +358,11 @@ impl Torrent {
             peer.exchange.id = Some(id).filter(|&id| id != 0);
         }
         self.search_offer(now, key, hello.metadata_size);
-        self.part_with_twin(now, key);
+        self.close_duplicate(now, key);
     }
 
-    /// Parts with all peers but those that a tracker or the user named, and forgets their addresses.
-    pub(super) fn part_with_unnamed(&mut self, now: Time) {
+    /// Closes all connections but those to peers that a tracker or the user named, and forgets the others' addresses.
+    pub(super) fn close_unnamed(&mut self, now: Time) {
         self.discovery.keep_named();
         let is_named = |peer: &Peer| {
             peer.extensions.listen_addr.is_some_and(|addr| self.discovery.is_by_tracker_or_user(addr))
@@ -387,13 +387,13 @@ impl Torrent {
         }
     }
 
-    /// We have become complete: nothing more is wanted of anyone, and those who are complete too can go.
+    /// We have become complete: those who are complete too can go.
     pub(super) fn close_useless(&mut self, now: Time) {
         let keys: Vec<PeerKey> = self.peers.values().filter(|p| self.is_useless(p)).map(|p| p.key).collect();
         keys.into_iter().for_each(|key| self.close(now, key, CloseReason::BothComplete));
     }
 
-    /// Tells everyone who understands it whether we take no more data (BEP 21).
+    /// Sends whether we take no more data to everyone who understands it (BEP 21).
     pub(super) fn announce_upload_only(&mut self, now: Time) {
         let ids = self.peers.values().filter_map(|peer| Some((peer.key, peer.extensions.upload_only_id?)));
         for (key, id) in ids.collect::<Vec<_>>() {
@@ -413,7 +413,7 @@ impl Torrent {
         }
     }
 
-    /// Makes sure that time is looked at again.
+    /// Ticks again, if there is anything to wait for.
     pub(super) fn wake(&mut self, now: Time) {
         if self.tick_at.is_none() && (!self.peers.is_empty() || self.discovery.is_waiting()) {
             self.tick_at = Some(now + TICK);

@@ -1,8 +1,8 @@
-//! Pieces that we had and may have no longer: their files were changed, or peers ask for them again.
+//! Pieces in doubt: their files were changed, or peers ask for them again.
 //!
-//! A piece in doubt is neither offered nor asked for until the shell has hashed it again. Peers that understand it are told at once
-//! that it is not here (BEP 54), and again that it is if it turns out right. The others are refused it, and if it is
-//! bad they are closed, if they lack it: when they come back they are told what is here now.
+//! A piece in doubt is neither offered nor asked for until the shell has hashed it again. Peers that
+//! understand it get a dont-have at once (BEP 54), and a HAVE if it turns out right. To the others its requests are rejected, and if
+//! it is bad those that lack it are closed: when they come back they get our present bitfield.
 
 use super::discovery::Origin;
 use super::{CloseReason, Torrent};
@@ -43,10 +43,10 @@ impl Torrent {
             self.taken_back_at = Some(now);
         }
         if doubted.count() > 0 {
-            self.recount_useful(now);
+            self.recount_interesting(now);
             self.note_incompletion(now);
         }
-        self.unsettled = Some(now);
+        self.input_at = Some(now);
     }
 
     /// A piece that was in doubt has been hashed.
@@ -58,19 +58,19 @@ impl Torrent {
             self.piece_is_here(now, piece);
         } else {
             self.picker.piece_lost(piece);
-            let was_told = self.taken_back.has(piece);
+            let was_retracted = self.taken_back.has(piece);
             // Who came later has not been told of it.
             let was_here = |p: &&Peer| Some(p.times.connected_at) <= self.taken_back_at;
             let misled = self.peers.values().filter(was_here);
             let misled = misled.filter(|p| p.extensions.dont_have_id.is_none() && !p.have().has(piece));
-            let misled: Vec<PeerKey> = misled.filter(|_| was_told).map(|peer| peer.key).collect();
+            let misled: Vec<PeerKey> = misled.filter(|_| was_retracted).map(|peer| peer.key).collect();
             misled.into_iter().for_each(|key| self.close(now, key, CloseReason::PieceLost));
             self.refill_all = true;
         }
-        self.unsettled = Some(now);
+        self.input_at = Some(now);
     }
 
-    /// Refuses what a peer asked for of these pieces, and tells it that they are not here.
+    /// Rejects a peer's requests for these pieces, and sends it that they are not here.
     fn take_back(&mut self, now: Time, key: PeerKey, pieces: &Bitfield) {
         let Some(peer) = self.peers.get(key) else { return };
         let lacked: Vec<PieceIndex> = pieces.iter().filter(|&piece| !peer.have().has(piece)).collect();

@@ -1,4 +1,4 @@
-//! Asking for blocks, and what becomes of them.
+//! Our requests, and the blocks and pieces that come of them.
 
 use super::blame::{EARLIER, UNKNOWN, Verdict};
 use super::{Action, CloseReason, Event, PieceResult, Pressure, Torrent};
@@ -21,8 +21,8 @@ pub const UNREQUESTED_BLOCKS_MAX: u32 = 64;
 pub const REFUSALS_MAX: usize = 1_024;
 /// How many pieces we remember as allowed to us by a peer that chokes us (BEP 6).
 pub const ALLOWED_FAST_MAX: usize = 64;
-/// Until a piece of which it sent a block has been verified, a peer is asked for so many bytes at a time, and for nothing
-/// while as much of the torrent waits to be verified: two pieces if they are larger.
+/// On parole (until a piece with a block of its own is verified) a peer is asked for so many bytes at a time, and for nothing while
+/// as much of the torrent waits to be verified: two pieces if they are larger.
 pub const PAROLE_BYTES: u64 = 1 << 20;
 /// How often pieces that failed may be asked of those who sent them before, if nobody else has them.
 pub(super) const SUSPECTS_INTERVAL: Duration = Duration::from_secs(8);
@@ -32,7 +32,7 @@ impl Torrent {
     pub fn handle_block(&mut self, now: Time, key: PeerKey, block: BlockRef) -> bool {
         let keep = self.on_block(now, key, block);
         self.set_due(key, Due::Now);
-        self.unsettled = Some(now);
+        self.input_at = Some(now);
         keep
     }
 
@@ -75,17 +75,17 @@ impl Torrent {
             }
             Arrival::Fresh { complete } => {
                 if complete {
-                    self.complete_piece(block.piece);
+                    self.verify_piece(block.piece);
                 }
                 true
             }
         }
     }
 
-    fn complete_piece(&mut self, piece: PieceIndex) {
+    fn verify_piece(&mut self, piece: PieceIndex) {
         let digests = self.blame.is_suspect(piece);
         self.verifying += 1;
-        self.actions.push_back(Action::CompletePiece { piece, digests });
+        self.actions.push_back(Action::VerifyPiece { piece, digests });
     }
 
     fn cancel(&mut self, now: Time, key: PeerKey, block: BlockRef) {
@@ -98,17 +98,17 @@ impl Torrent {
         }
     }
 
-    /// These blocks of a piece, by index, are here from an earlier run and were never verified. Nobody is blamed for them.
-    /// Before there are peers.
+    /// These blocks of a piece, by index, were received in an earlier run and never verified. Nobody is blamed for them. Before there
+    /// are peers.
     pub fn restore_blocks(&mut self, piece: PieceIndex, blocks: &[u32]) {
         if self.picker.restore(piece, blocks) {
-            self.complete_piece(piece);
+            self.verify_piece(piece);
         }
     }
 
     /// A complete piece has been verified and written, or not.
     pub fn handle_piece_result(&mut self, now: Time, piece: PieceIndex, result: PieceResult) {
-        // Those who were on trial may go on.
+        // Peers on parole may be asked again.
         self.refill_all |= !self.has_room_for_parole();
         self.verifying -= 1;
         match result {
@@ -119,16 +119,16 @@ impl Torrent {
                 self.events.push_back(Event::DiskStalled(piece));
             }
         }
-        self.unsettled = Some(now);
+        self.input_at = Some(now);
     }
 
     /// The disk takes data again: pieces that it did not take are tried again.
     pub fn handle_disk_ready(&mut self, now: Time) {
         for piece in std::mem::take(&mut self.unwritten) {
-            self.complete_piece(piece);
+            self.verify_piece(piece);
         }
         self.refill_all = true;
-        self.unsettled = Some(now);
+        self.input_at = Some(now);
     }
 
     /// Whether a piece waits for the disk to take it.
@@ -150,7 +150,7 @@ impl Torrent {
         self.piece_is_here(now, piece);
     }
 
-    /// A piece is verified and on disk: everyone is told.
+    /// A piece is verified and on disk: HAVE goes to everyone.
     pub(super) fn piece_is_here(&mut self, now: Time, piece: PieceIndex) {
         let was_missing = self.picker.missing().has(piece);
         self.picker.piece_done(piece);
@@ -222,8 +222,8 @@ impl Torrent {
         self.refill_all = true;
     }
 
-    /// Whether so little waits to be verified that peers who have not proven themselves may send more: else a quick
-    /// liar fills the queue before its first piece is looked at.
+    /// Whether so little waits to be verified that peers on parole may send more: else a quick liar fills the queue before its first
+    /// piece is hashed.
     fn has_room_for_parole(&self) -> bool {
         u64::from(self.verifying) * u64::from(self.geometry.piece_len()) < self.parole_bytes()
     }
@@ -343,12 +343,12 @@ impl Torrent {
         }
     }
 
-    /// Whether that is news.
+    /// Whether that is a change.
     fn note_choking(&mut self, now: Time, key: PeerKey, chokes: bool) -> bool {
         let Some(peer) = self.peers.get_mut(key) else { return false };
-        let is_news = std::mem::replace(&mut peer.flags.peer_choking, chokes) != chokes;
-        self.charge(now, key, if is_news { Cost::Change } else { Cost::Nothing });
-        is_news
+        let is_new = std::mem::replace(&mut peer.flags.peer_choking, chokes) != chokes;
+        self.charge(now, key, if is_new { Cost::Change } else { Cost::Nothing });
+        is_new
     }
 
     pub(super) fn on_reject(&mut self, now: Time, key: PeerKey, block: BlockRef) {
@@ -381,9 +381,9 @@ impl Torrent {
 
     pub(super) fn on_allowed_fast(&mut self, now: Time, key: PeerKey, piece: PieceIndex) {
         let Some(peer) = self.peers.get_mut(key) else { return };
-        let is_news =
+        let is_new =
             peer.info.fast && self.geometry.contains(piece) && !peer.download.allowed_fast.contains(&piece);
-        if !is_news || peer.download.allowed_fast.len() >= ALLOWED_FAST_MAX {
+        if !is_new || peer.download.allowed_fast.len() >= ALLOWED_FAST_MAX {
             self.charge(now, key, Cost::Nothing);
             return;
         }
@@ -393,7 +393,7 @@ impl Torrent {
         }
     }
 
-    /// Gives up everything that the peer was asked for, so that others can be asked.
+    /// Takes back all requests to the peer, so that others can be asked.
     pub(super) fn withdraw_requests(&mut self, key: PeerKey) -> Vec<BlockRef> {
         let blocks = self.take_back_requests(key);
         self.refill_all |= self.picker.forget_owner(key) || !blocks.is_empty();
@@ -414,7 +414,7 @@ impl Torrent {
     pub fn set_download_limit(&mut self, now: Time, bytes_per_s: Option<u64>) {
         self.download_limit = bytes_per_s;
         self.refill_all = true;
-        self.unsettled = Some(now);
+        self.input_at = Some(now);
     }
 
     /// How many blocks peers are asked for.

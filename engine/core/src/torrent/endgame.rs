@@ -1,4 +1,4 @@
-//! Endgame: the last blocks are asked of more than one peer, and who lets blocks lie is found out.
+//! Endgame: the last blocks are requested from more than one peer.
 
 use super::{Pressure, Torrent};
 use crate::geometry::BLOCK_LEN;

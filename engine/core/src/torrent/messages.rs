@@ -1,4 +1,4 @@
-//! What peers say, what each message may cost, and what it may make us keep.
+//! Dispatch of messages, what each may cost, and what it may make us keep.
 //!
 //! A message is taken note of when it comes. What follows from it (whom to ask, whom to serve) is worked out when the shell
 //! asks for actions ([`Torrent::poll_action`]), once for all that one read has brought. So a thousand changes of mind
@@ -6,7 +6,7 @@
 //!
 //! | message | costs in steps | keeps | how often |
 //! |---|---|---|---|
-//! | KEEP-ALIVE, SUGGEST, PORT, unknown extensions, anything said before | 1 | nothing; of ports [`PORTS_TOLD_MAX`] are looked at | [`Cost::Nothing`] each |
+//! | KEEP-ALIVE, SUGGEST, PORT, unknown extensions, anything said before | 1 | nothing; of ports [`PORTS_MAX`] are looked at | [`Cost::Nothing`] each |
 //! | BITFIELD, HAVE_ALL, HAVE_NONE | a word for 64 pieces, and those that it has or those that it lacks | a bit for each piece | once; later ones are read as the HAVEs that they add, at twice [`Cost::SwarmWide`] |
 //! | HAVE | 1; a refill if nobody was asked for it and the peer is idle ([`Cost::SwarmWide`]) | its bit | once for each piece |
 //! | CHOKE, UNCHOKE | the requests that it takes back; then one refill | nothing | [`Cost::Change`] each, [`Cost::SwarmWide`] for a refill |
@@ -36,7 +36,7 @@ use crate::time::Time;
 use crate::wire::Message;
 
 /// How many PORT messages of one peer are looked at: one for each family, and one for a node that has moved.
-pub const PORTS_TOLD_MAX: u8 = 3;
+pub const PORTS_MAX: u8 = 3;
 
 impl Torrent {
     /// A message has come from a peer. Messages from peers that are not connected (any more) are ignored.
@@ -44,7 +44,7 @@ impl Torrent {
         let Some(peer) = self.peers.get_mut(key) else { return };
         peer.times.heard_at = now;
         peer.account.ports = peer.account.ports.saturating_add(u8::from(matches!(message, Message::Port(_))));
-        self.unsettled = Some(now);
+        self.input_at = Some(now);
         self.count(1);
         match message {
             Message::Choke => self.on_choke(now, key),
@@ -125,7 +125,7 @@ impl Torrent {
         self.peers.get_mut(key).is_some_and(|peer| peer.account.budget.afford(now, cost))
     }
 
-    /// Has what follows from a peer's message worked out before the next action, if the peer can pay for it; else at the next tick.
+    /// Has the consequences of a peer's message worked out before the next action, if the peer can pay for it; else at the next tick.
     pub(super) fn follow(&mut self, now: Time, key: PeerKey) -> bool {
         if self.peers.get(key).is_some_and(|peer| peer.account.due == Due::Now) {
             return true;
@@ -143,27 +143,27 @@ impl Torrent {
         }
     }
 
-    /// Blocks that this peer was asked for are free again: others are asked for them at once, if it can pay for that; at the next tick in any
+    /// Blocks that this peer was asked for are unrequested again: others are asked at once if it can pay for that, at the next tick in any
     /// case.
     pub(super) fn offer_to_all(&mut self, now: Time, key: PeerKey) {
         self.refill_all = self.refill_all || self.affords(now, key, Cost::SwarmWide);
     }
 
-    /// Works out what follows from the last inputs.
-    pub(super) fn settle(&mut self) {
-        let Some(now) = self.unsettled.take() else { return };
+    /// Works out the consequences of the last inputs.
+    pub(super) fn after_input(&mut self) {
+        let Some(now) = self.input_at.take() else { return };
         let mut due = std::mem::take(&mut self.due);
-        due.drain(..).for_each(|key| self.work_out(now, key));
+        due.drain(..).for_each(|key| self.after_messages(now, key));
         self.due = due;
-        self.settle_uploads(now);
+        self.uploads_after_input(now);
         if std::mem::take(&mut self.refill_all) {
             self.refill_everyone(now);
         }
         self.ask_for_metadata(now);
     }
 
-    /// What a peer has said, and what has come of it, is looked at as a whole.
-    fn work_out(&mut self, now: Time, key: PeerKey) {
+    /// The consequences of all that has come from a peer.
+    fn after_messages(&mut self, now: Time, key: PeerKey) {
         self.count(1);
         let Some(peer) = self.peers.get_mut(key) else { return };
         peer.account.due = Due::Nothing;
@@ -182,7 +182,7 @@ impl Torrent {
         if !late.is_empty() {
             self.uploads.fill_later();
         }
-        late.into_iter().for_each(|key| self.work_out(now, key));
+        late.into_iter().for_each(|key| self.after_messages(now, key));
     }
 
     /// How many peers, requests, pieces and words of pieces were looked at so far: what inputs have cost.

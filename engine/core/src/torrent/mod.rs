@@ -5,11 +5,10 @@
 //! carry out and [`Event`]s for whoever watches. **Drain both after every
 //! input**; then call [`Torrent::handle_timeout`] at [`Torrent::poll_timeout`].
 //!
-//! The work is split by what it reacts to: `messages` (what peers say, with a table of what each message may cost), `connections` (who
-//! is here, what they have), `places` (whose connection stays), `download` (requests, blocks, pieces), `endgame` (blocks that are
-//! asked of several), `doubt` (pieces that may be here no longer), `upload` (their requests), `slots` (choking), `discovery` (whom to
-//! dial), `exchange` (peers tell of peers), `blame` (who lied), `superseed` (a seed that is the only copy), `metadata` (the info
-//! dictionary: got by those who have only its hash, and served to them).
+//! The work is split by what it reacts to: `messages` (dispatch, and what each message may cost), `connections` (connected peers and
+//! their pieces), `places` (who is evicted), `download` (our requests, blocks, pieces), `endgame` (blocks requested from several
+//! peers), `requests` (peers' requests), `uploads` (whom to send to: choking, slots, super-seeding), `doubt` (pieces that may be lost),
+//! `blame` (smart ban), `discovery` (whom to dial), `exchange` (PEX), `metadata` (the info dictionary, fetched and served).
 
 mod blame;
 mod connections;
@@ -41,7 +40,7 @@ use blame::Blame;
 use discovery::Discovery;
 pub use download::PAROLE_BYTES;
 pub use events::{Action, CloseReason, Event, PieceResult, Pressure};
-pub use messages::PORTS_TOLD_MAX;
+pub use messages::PORTS_MAX;
 use metadata::Search;
 use peers::Peers;
 use std::cell::Cell;
@@ -54,7 +53,7 @@ pub use uploads::{REHASH_INTERVAL, REHASH_REST, SENT_WHOLE_MAX};
 /// How often slow things are looked at: snubbing, keep-alive, idle connections.
 pub const TICK: Duration = Duration::from_secs(1);
 
-/// What a torrent is told once.
+/// What does not change over the life of a torrent.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Which torrent this is.
@@ -75,13 +74,12 @@ pub struct Config {
     pub requests_max: u32,
     /// The raw info dictionary, for peers that have only its hash (BEP 9). `None`: they are not served.
     pub metadata: Option<Arc<[u8]>>,
-    /// Whether peers are told of each other (BEP 11). Not in private torrents (BEP 27).
+    /// Peer exchange (BEP 11). Not in private torrents (BEP 27).
     pub exchange: bool,
-    /// Whether peers are dialled, and kept when there are too many, in the order of BEP 40 and not at random. For swarms that
-    /// anybody may join, where some might take every place.
-    pub ranked: bool,
-    /// Whether a seed that knows of no other copy hands out each piece once before it hands out any again
-    /// (BEP 16).
+    /// Whether peers are dialled and evicted in the order of their canonical priority (BEP 40), not at random. For swarms that anybody
+    /// may join, where some might take every place.
+    pub canonical_priority: bool,
+    /// Super-seeding (BEP 16): a seed that knows of no other copy reveals each piece once before it reveals any again.
     pub super_seeding: bool,
     /// Which of the torrent's bytes are padding.
     pub padding: Padding,
@@ -103,7 +101,7 @@ impl Config {
             requests_max: 2_000,
             metadata: None,
             exchange: false,
-            ranked: false,
+            canonical_priority: false,
             super_seeding: false,
             padding: Padding::default(),
             seed,
@@ -138,14 +136,14 @@ pub struct Torrent {
     search: Option<Search>,
     peers: Peers,
     discovery: Discovery,
-    /// What peers say of where they see us, by family.
+    /// Our addresses as peers report them, by family.
     votes: [Votes; 2],
     /// Our addresses as others see them, by family, as far as they are known.
     own_ips: [Option<IpAddr>; 2],
     blame: Blame,
-    /// Pieces that were announced, and of which peers were told later that they are not here.
+    /// Pieces that were announced and later retracted (BEP 54).
     taken_back: Bitfield,
-    /// When they last were.
+    /// When that last happened.
     taken_back_at: Option<Time>,
     /// Seeds that left when nothing was wanted any more.
     seeds_left: VecDeque<SocketAddr>,
@@ -156,12 +154,12 @@ pub struct Torrent {
     verifying: u32,
     /// Complete pieces that the disk did not take.
     unwritten: Vec<PieceIndex>,
-    /// Blocks have come free: whoever has room may take them.
+    /// Blocks are unrequested again: whoever has room may be asked for them.
     refill_all: bool,
     /// The peers for which something is [due now](crate::peer::Due::Now).
     due: Vec<PeerKey>,
-    /// When the last input was of which not everything is worked out.
-    unsettled: Option<Time>,
+    /// When the last input came, if its consequences are not worked out yet.
+    input_at: Option<Time>,
     /// Counts what inputs have cost: peers, requests and pieces that were looked at.
     work: Cell<u64>,
     was_complete: bool,
@@ -192,13 +190,13 @@ impl Torrent {
         torrent
     }
 
-    /// A torrent of which only the info-hash is known: it gets its metadata from peers ([`Event::MetadataReceived`]).
+    /// A torrent from its info-hash alone: it fetches the metadata from peers ([`Event::MetadataReceived`]).
     pub fn without_metadata(config: Config) -> Torrent {
         let mut rng = Rng::new(config.seed);
         let uploads = Uploads::new(rng.fork());
         let mut discovery = Discovery::new(rng.fork());
-        if config.ranked {
-            discovery.rank(config.listen_port.unwrap_or(0));
+        if config.canonical_priority {
+            discovery.use_canonical_priority(config.listen_port.unwrap_or(0));
         }
         Torrent {
             search: Some(Search::new(config.info_hash)),
@@ -224,7 +222,7 @@ impl Torrent {
             unwritten: Vec::new(),
             refill_all: false,
             due: Vec::new(),
-            unsettled: None,
+            input_at: None,
             work: Cell::new(0),
             tick_at: None,
             suspects_at: None,
@@ -238,7 +236,7 @@ impl Torrent {
         }
     }
 
-    /// From now on it has these pieces.
+    /// The geometry is known.
     fn set_content(&mut self, geometry: Geometry, have: Bitfield) {
         self.geometry = geometry;
         self.picker = Picker::new(geometry, have);
@@ -251,13 +249,13 @@ impl Torrent {
 
     /// What the shell is to do next. Drain until `None` after every input.
     pub fn poll_action(&mut self) -> Option<Action> {
-        self.settle();
+        self.after_input();
         self.actions.pop_front()
     }
 
     /// What has happened. Drain until `None` after every input.
     pub fn poll_event(&mut self) -> Option<Event> {
-        self.settle();
+        self.after_input();
         self.events.pop_front()
     }
 
@@ -267,10 +265,8 @@ impl Torrent {
             return None;
         }
         let search_at = self.search.as_ref().and_then(Search::poll_timeout);
-        [self.tick_at, self.discovery.poll_timeout(), self.uploads.poll_timeout(), search_at]
-            .into_iter()
-            .flatten()
-            .min()
+        let next_at = sooner(self.tick_at, self.discovery.poll_timeout());
+        sooner(sooner(next_at, self.uploads.poll_timeout()), search_at)
     }
 
     /// Time has passed.
@@ -292,7 +288,7 @@ impl Torrent {
         self.dial(now);
         let at_rest = self.peers.is_empty() && !self.discovery.is_waiting();
         self.tick_at = (!at_rest).then_some(now + TICK);
-        self.unsettled = Some(now);
+        self.input_at = Some(now);
     }
 
     /// How much memory received blocks may still take.
@@ -301,16 +297,16 @@ impl Torrent {
             self.refill_all = true;
         }
         self.pressure = pressure;
-        self.unsettled = Some(now);
+        self.input_at = Some(now);
     }
 
     /// Changes a piece's priority.
     pub fn set_priority(&mut self, now: Time, piece: PieceIndex, priority: Priority) {
         self.picker.set_priority(piece, priority);
-        self.recount_useful(now);
+        self.recount_interesting(now);
         self.refill_all = true;
         self.note_completion(now);
-        self.unsettled = Some(now);
+        self.input_at = Some(now);
     }
 
     /// Sets the order in which pieces are started.
@@ -373,7 +369,7 @@ impl Torrent {
         (self.rate_down.bytes_per_s(now), self.rate_up.bytes_per_s(now))
     }
 
-    /// Bytes received of wanted pieces that are not yet verified and written.
+    /// Bytes received in pieces that are not verified and written yet.
     pub fn bytes_unverified(&self) -> u64 {
         self.picker.bytes_in_open()
     }
@@ -406,17 +402,16 @@ impl Torrent {
     /// If something does not hold.
     pub fn check_invariants(&self) {
         self.picker.check_invariants();
-        // What is not worked out yet may be as it was.
-        let is_settled = |peer: &Peer| self.unsettled.is_none() && peer.account.due == Due::Nothing;
+        let is_processed = |peer: &Peer| self.input_at.is_none() && peer.account.due == Due::Nothing;
         for piece in self.geometry.piece_indices() {
             let holders = self.peers.values().filter(|p| p.have().has(piece)).count();
             assert_eq!(self.picker.availability(piece) as usize, holders, "availability of {piece}");
         }
         for peer in self.peers.values() {
-            let useful = peer.have().count_common(self.picker.missing());
-            assert_eq!(useful, peer.pieces.interesting, "useful pieces of {:?}", peer.key);
+            let interesting = peer.have().count_common(self.picker.missing());
+            assert_eq!(interesting, peer.pieces.interesting, "interesting pieces of {:?}", peer.key);
             assert!(
-                !is_settled(peer) || peer.flags.am_interested == (useful > 0),
+                !is_processed(peer) || peer.flags.am_interested == (interesting > 0),
                 "interest in {:?}",
                 peer.key
             );
@@ -427,10 +422,18 @@ impl Torrent {
             let is_idle = !peer.flags.peer_choking && peer.download.pipeline.is_empty() && !is_held_back;
             let source = Source { key: peer.key, have: peer.have(), may_start: true, on_parole: false };
             assert!(
-                !is_settled(peer) || !is_idle || !self.picker.has_for(source),
+                !is_processed(peer) || !is_idle || !self.picker.has_for(source),
                 "{:?} could be asked and is not",
                 peer.key
             );
         }
+    }
+}
+
+/// Of two deadlines the first.
+fn sooner(a: Option<Time>, b: Option<Time>) -> Option<Time> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
     }
 }

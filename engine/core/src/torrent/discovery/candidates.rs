@@ -9,7 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 /// How many addresses are remembered.
 pub const ADDRESSES_MAX: usize = 2_000;
 /// So many addresses of one teller count as one.
-const TOLD_AT_ONCE: u32 = 16;
+const NAMED_AT_ONCE: u32 = 16;
 
 /// Who told of an address. Each kind has a share of the set, and of the dials.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -73,7 +73,7 @@ impl Candidate {
     }
 
     /// Somebody else tells of it too: the one who counts most is remembered.
-    pub(super) fn told_by(&mut self, origin: Origin) {
+    pub(super) fn named_by(&mut self, origin: Origin) {
         let (class, teller) = origin.class();
         self.by_tracker |= matches!(origin, Origin::Tracker(_));
         if class < self.class {
@@ -147,7 +147,7 @@ impl Candidates {
         self.note_work();
         let host = add_one(&mut self.hosts, addr.ip().to_canonical());
         let told = candidate.teller.map_or(1, |ip| add_one(&mut self.tellers, (candidate.class, ip)));
-        let crowd = host.max(told / TOLD_AT_ONCE).max(1).ilog2();
+        let crowd = host.max(told / NAMED_AT_ONCE).max(1).ilog2();
         candidate.rank = Rank { failures: candidate.failures, crowd, order };
         self.classes[candidate.class as usize].all.insert((candidate.rank, addr));
         self.resting.insert((candidate.retry_at, addr));

@@ -90,7 +90,7 @@ fn addresses_that_have_failed_are_no_reason_to_ask_for_no_more() {
 #[test]
 fn addresses_are_dialled_in_their_order_the_users_first_and_the_failed_last() {
     let mut d = Discovery::new(Rng::new(1));
-    d.rank(6881);
+    d.use_canonical_priority(6881);
     d.set_own_ip("123.213.32.10".parse().unwrap());
     d.set_own_ip("2001:db8::1".parse().unwrap());
     let mut now = Time::ZERO;
@@ -118,7 +118,7 @@ fn addresses_are_dialled_in_their_order_the_users_first_and_the_failed_last() {
 #[test]
 fn a_new_own_address_changes_the_order_of_what_is_known() {
     let mut d = Discovery::new(Rng::new(1));
-    d.rank(6881);
+    d.use_canonical_priority(6881);
     (1..=50).for_each(|n| d.add(nth(n, 1), STRANGER));
     d.set_own_ip("123.213.32.10".parse().unwrap());
     let dialled = dialled(&mut d, Time::ZERO, ALL);
@@ -231,12 +231,12 @@ fn short_connections_that_name_other_ports_cost_no_more_than_what_they_say() {
 fn a_flood_by_one_source_displaces_nothing_that_others_told() {
     let user: Vec<SocketAddr> = (0..10).map(|n| nth(1, n)).collect();
     let (tracker, honest) = ((0..200).map(|n| nth(2, n)), (0..50).map(|n| nth(3, n)));
-    let told_by = |n: u8| Origin::Peer(IpAddr::from([203, 0, 113, n]));
+    let named_by = |n: u8| Origin::Peer(IpAddr::from([203, 0, 113, n]));
     let mut d = Discovery::new(Rng::new(1));
     user.iter().for_each(|a| d.add(*a, Origin::User));
     tracker.clone().for_each(|a| d.add(a, STRANGER));
-    honest.clone().for_each(|a| d.add(a, told_by(1)));
-    (0..20_000).for_each(|n| d.add(nth(100, n), told_by(2)));
+    honest.clone().for_each(|a| d.add(a, named_by(1)));
+    (0..20_000).for_each(|n| d.add(nth(100, n), named_by(2)));
     let flood = d.idle.iter().filter(|(addr, _)| Class::Peer == d.idle.get(**addr).unwrap().class).count();
     assert_eq!((d.idle_count(), flood), (ADDRESSES_MAX, ADDRESSES_MAX - 210));
     for addr in user.iter().copied().chain(tracker).chain(honest.clone()) {

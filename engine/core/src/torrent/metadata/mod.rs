@@ -29,7 +29,7 @@ const COPIES_MAX: u32 = 3;
 /// How many pieces of the metadata a peer may have asked for and not been sent yet; beyond that it is told no.
 pub const METADATA_ASKED_MAX: usize = 256;
 /// With more pieces than this already here, peers hear of them when they connect anew.
-const HAVES_TOLD_MAX: u32 = 4_096;
+const HAVES_SENT_MAX: u32 = 4_096;
 
 /// What a torrent is, once its metadata is known.
 #[derive(Clone, Debug)]
@@ -219,7 +219,7 @@ impl Torrent {
         self.set_content(content.geometry, content.have);
         if content.private {
             self.config.exchange = false;
-            self.part_with_unnamed(now);
+            self.close_unnamed(now);
         }
         let keys: Vec<PeerKey> = self.peers.keys().collect();
         for &key in &keys {
@@ -237,7 +237,7 @@ impl Torrent {
         }
         self.refill_all = true;
         self.uploads.fill_later();
-        self.unsettled = Some(now);
+        self.input_at = Some(now);
         self.wake(now);
     }
 
@@ -252,7 +252,7 @@ impl Torrent {
     /// Tells a peer that is here already what we have by now.
     fn send_initial_again(&mut self, now: Time, key: PeerKey) {
         let have = self.picker.have();
-        if have.count() > HAVES_TOLD_MAX {
+        if have.count() > HAVES_SENT_MAX {
             return self.close(now, key, CloseReason::PieceLost);
         }
         let pieces: Vec<_> = have.iter().collect();

@@ -135,7 +135,7 @@ impl Torrent {
         }
     }
 
-    pub(super) fn settle_uploads(&mut self, now: Time) {
+    pub(super) fn uploads_after_input(&mut self, now: Time) {
         if std::mem::take(&mut self.uploads.is_due) {
             self.fill_slots(now);
         }

@@ -126,7 +126,7 @@ impl Torrent {
         let Some(mut super_seed) = self.uploads.super_seed.take() else { return };
         let availability = |piece| super_seed.availability(piece, self.picker.availability(piece), now);
         self.count(self.peers.len());
-        let is_with_few = self.is_with_few_proven(now);
+        let is_with_few = self.is_with_few_trusted(now);
         let has_much = self.peers.get(key).is_some_and(|peer| self.revealed_and_got(peer).1 >= ALONE_MAX);
         if is_with_few && has_much || self.geometry.piece_indices().all(|piece| availability(piece) > 0) {
             return self.reveal_all(now);
@@ -147,7 +147,7 @@ impl Torrent {
 
     /// Whether so few have shown that they are of use that nobody is kept waiting for them: of those that have no piece so far, any
     /// number at one address may be one that makes a crowd of itself.
-    fn is_with_few_proven(&self, now: Time) -> bool {
+    fn is_with_few_trusted(&self, now: Time) -> bool {
         let (mut proven, mut addresses) = (0, Vec::with_capacity(PEERS_MIN));
         for peer in self.sharers(now) {
             let ip = peer.info.addr.ip().to_canonical();
