@@ -10,7 +10,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 use swarm_core::bitfield::Bitfield;
@@ -22,6 +22,9 @@ use swarm_core::time::Time;
 use swarm_core::torrent::discovery::Origin;
 use swarm_core::torrent::{Action, Config, Event, PieceResult, Torrent};
 use swarm_core::wire::{self, DecodeLimits, Decoded, HANDSHAKE_LEN, Handshake, Message, Reserved};
+
+/// How long to wait for an input while the torrent waits for nothing.
+const WAIT_MAX: Duration = Duration::from_secs(1);
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -107,12 +110,11 @@ impl Driver {
                     _ => {}
                 }
             }
-            let now = self.now();
-            let timeout = self.torrent.poll_timeout().map_or(Duration::from_secs(1), |at| at.since(now));
-            match self.inputs.1.recv_timeout(timeout) {
-                Ok(input) => self.handle(input),
-                Err(RecvTimeoutError::Timeout) => self.torrent.handle_timeout(self.now()),
-                Err(error) => return Err(error.into()),
+            let (now, until) = (self.now(), self.torrent.poll_timeout());
+            if until.is_some_and(|until| until <= now) {
+                self.torrent.handle_timeout(now);
+            } else if let Ok(input) = self.inputs.1.recv_timeout(until.map_or(WAIT_MAX, |at| at.since(now))) {
+                self.handle(input);
             }
         }
         Ok(())

@@ -103,7 +103,7 @@ impl Torrent {
         };
         self.count(have.words().len());
         let Some(peer) = self.peers.get(key) else { return };
-        let more: Vec<PieceIndex> = have.iter_without(&peer.have()).collect();
+        let more: Vec<PieceIndex> = have.iter_without(peer.have()).collect();
         more.into_iter().for_each(|piece| self.on_have(now, key, piece));
     }
 
