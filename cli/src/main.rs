@@ -2,7 +2,7 @@
 //!
 //! One file for each subcommand, each with its options and a `run`. What they share: [`console`] (where output goes), [`exit`]
 //! (statuses and errors as one line), [`units`] (sizes, rates, durations), [`progress`] (bars), [`events`] (JSON for
-//! scripts), [`usage`] (wrong command lines in our words), [`network`] (options of everything that talks to peers), [`source`] (metainfo from files and URLs, links), [`fetch`] (metadata from peers) and
+//! scripts), [`usage`] (wrong command lines in our words), [`network`] (options of everything that talks to peers), [`source`] (metainfo from files and URLs, links), and
 //! [`interrupt`] (Ctrl-C). Nothing below [`app`] touches the process's own streams or ends the process.
 
 mod app;

@@ -8,6 +8,37 @@
 //! `swarm_engine` and in the deterministic simulator `swarm_sim`, and a failing
 //! run replays from a number.
 //!
+//! A driver in short (`examples/blocking.rs` is a whole one, with threads and blocking sockets):
+//!
+//! ```
+//! use swarm_core::time::Time;
+//! use swarm_core::torrent::{Action, Event, Torrent};
+//!
+//! /// Runs a torrent. `wait` returns true after it has handed over an input, false when `until` has come.
+//! fn run(
+//!     torrent: &mut Torrent,
+//!     now: impl Fn() -> Time,
+//!     mut wait: impl FnMut(&mut Torrent, Option<Time>) -> bool,
+//!     mut act: impl FnMut(&mut Torrent, Action),
+//! ) {
+//!     loop {
+//!         // Drain the output before the next input. What an action leads to (`handle_piece_result`, …) is an input too.
+//!         while let Some(action) = torrent.poll_action() {
+//!             act(torrent, action);
+//!         }
+//!         while let Some(event) = torrent.poll_event() {
+//!             if event == Event::Completed {
+//!                 return;
+//!             }
+//!         }
+//!         let until = torrent.poll_timeout();
+//!         if !wait(torrent, until) {
+//!             torrent.handle_timeout(now());
+//!         }
+//!     }
+//! }
+//! ```
+//!
 //! Bulk bytes never pass through this crate: the torrent hears that a block
 //! *arrived*, never what is in it.
 #![forbid(unsafe_code)]

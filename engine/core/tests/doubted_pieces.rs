@@ -8,7 +8,7 @@ use swarm_core::id::{BlockRef, InfoHash, PeerId, PeerKey, PieceIndex};
 use swarm_core::peer::PeerInfo;
 use swarm_core::time::{Duration, Time};
 use swarm_core::torrent::{
-    Action, CloseReason, Config, Event, PieceResult, REHASH_INTERVAL, REHASH_REST, SENT_PARTLY_MAX, Torrent,
+    Action, CloseReason, Config, Event, PieceResult, REHASH_INTERVAL, REHASH_REST, Torrent,
 };
 use swarm_core::wire::Message;
 use swarm_core::wire::extension::{
@@ -259,16 +259,4 @@ fn hashing_again_has_a_budget() {
         asked += checks(&swarm.take(1, piece)).len() + checks(&swarm.take(2, piece)).len();
     }
     assert!(asked as u64 <= 1 + seconds / REHASH_INTERVAL.as_secs(), "{asked} in {seconds} s");
-}
-
-#[test]
-fn parts_of_many_pieces_are_not_all_remembered() {
-    let mut swarm = Swarm::seed();
-    swarm.leecher(1, true);
-    for piece in 0..PIECES {
-        swarm.send(1, Message::Request(block(piece)));
-        swarm.torrent.next_upload(swarm.now, PeerKey(1)).unwrap();
-    }
-    let peer = swarm.torrent.peer(PeerKey(1)).unwrap();
-    assert_eq!(peer.sent_partly.len(), SENT_PARTLY_MAX);
 }

@@ -92,7 +92,7 @@ impl Swarm {
                     }
                 }
                 Action::Close { peer, .. } => drop(self.peers.remove(&peer)),
-                Action::CompletePiece { piece, .. } => self.verifying.push(piece),
+                Action::VerifyPiece { piece, .. } => self.verifying.push(piece),
                 Action::DropPiece(piece) => self.forget(piece),
                 Action::Connect(dial) => self.dialled.push(dial.addr),
                 _ => {}

@@ -461,7 +461,7 @@ fn claimed(said: &[Message], fast: bool) -> (Option<u32>, Option<CloseReason>) {
     }
     world.torrent.handle_metadata(world.now, content(&world, false));
     let (_, closed) = drain(&mut world.torrent, key);
-    (world.torrent.peer(key).map(|peer| peer.have.count()), closed)
+    (world.torrent.peer(key).map(|peer| peer.have().count()), closed)
 }
 
 #[test]
@@ -500,7 +500,7 @@ fn bitfields_before_the_metadata_are_kept_within_bounds() {
     let geometry = Geometry::new(u64::from(pieces) * u64::from(BLOCK_LEN), BLOCK_LEN.into()).unwrap();
     let have = Bitfield::empty(pieces);
     world.torrent.handle_metadata(world.now, Content { geometry, have, ..content(&world, false) });
-    let kept = world.torrent.peers().filter(|peer| peer.have.count() == pieces / 8).count();
+    let kept = world.torrent.peers().filter(|peer| peer.have().count() == pieces / 8).count();
     assert_eq!(kept, BITFIELDS_LEN_MAX / (256 * 1024));
     assert_eq!(world.torrent.peers().count(), kept, "the others are to connect again");
 }

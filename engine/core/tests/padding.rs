@@ -71,7 +71,7 @@ fn blocks_of_padding_are_not_asked_for_and_a_piece_is_complete_without_them() {
         asked.push(block);
         assert!(torrent.handle_block(NOW, PeerKey(1), block));
         for action in drain(&mut torrent) {
-            if let Action::CompletePiece { piece, .. } = action {
+            if let Action::VerifyPiece { piece, .. } = action {
                 pieces += 1;
                 torrent.handle_piece_result(NOW, piece, PieceResult::Written { digests: Vec::new() });
             }

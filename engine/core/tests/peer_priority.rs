@@ -65,7 +65,7 @@ impl Script {
             have.insert(PieceIndex(n));
         }
         let config = Config {
-            ranked,
+            canonical_priority: ranked,
             peers_max: PEERS_MAX,
             peers_wanted: PEERS_MAX,
             listen_port: Some(PORT),
@@ -176,8 +176,8 @@ fn the_lowest_gives_way_to_a_higher_one(net: Net) {
     assert_eq!(script.connect(below, true), [(below.into(), CloseReason::TooManyPeers)]);
     let highest = newcomers[0];
     assert_eq!(script.connect(highest, false), [(highest.into(), CloseReason::TooManyPeers)], "we dialled");
-    assert_eq!(script.connect(highest, true), [(lowest.into(), CloseReason::Outranked)]);
-    assert_eq!(script.connect(newcomers[1], true), [(second.into(), CloseReason::Outranked)]);
+    assert_eq!(script.connect(highest, true), [(lowest.into(), CloseReason::Evicted)]);
+    assert_eq!(script.connect(newcomers[1], true), [(second.into(), CloseReason::Evicted)]);
     assert_eq!(script.torrent.peers().count(), PEERS_MAX);
 }
 
@@ -190,12 +190,12 @@ fn whoever_exchanges_data_or_is_new_stays(net: Net) {
     }
     let newcomers = net.by_priority(200..600);
     assert!(net.priority(newcomers[1]) > net.priority(here[0]));
-    let unchoked = script.torrent.peers().filter(|peer| !peer.am_choking).count();
+    let unchoked = script.torrent.peers().filter(|peer| !peer.flags.am_choking).count();
     assert!(unchoked > 0);
     let may_go: Vec<u32> =
-        script.torrent.peers().filter(|peer| peer.am_choking).map(|peer| peer.key.0).collect();
+        script.torrent.peers().filter(|peer| peer.flags.am_choking).map(|peer| peer.key.0).collect();
     for newcomer in &newcomers[..may_go.len()] {
-        let [(gone, CloseReason::Outranked)] = script.connect(*newcomer, true)[..] else {
+        let [(gone, CloseReason::Evicted)] = script.connect(*newcomer, true)[..] else {
             panic!("somebody has to go");
         };
         assert!(may_go.contains(&gone), "{gone} was given data");

@@ -33,6 +33,7 @@ struct Script {
     asks_at: BTreeMap<PeerKey, Time>,
     /// When the honest ones got their blocks.
     got: BTreeMap<PeerKey, Vec<Time>>,
+    joined_at: BTreeMap<PeerKey, Time>,
     unchokes: usize,
 }
 
@@ -47,6 +48,7 @@ impl Script {
             unchoked: BTreeSet::new(),
             asks_at: BTreeMap::new(),
             got: BTreeMap::new(),
+            joined_at: BTreeMap::new(),
             unchokes: 0,
         }
     }
@@ -58,6 +60,7 @@ impl Script {
         let addr = SocketAddr::new(ip, 6881);
         let info = PeerInfo { addr, inbound: true, peer_id: PeerId(peer_id), fast: false, extended: false };
         self.kinds.insert(key, kind);
+        self.joined_at.insert(key, self.now);
         self.torrent.handle_connected(self.now, key, info);
         self.torrent.handle_message(self.now, key, &Message::Interested);
         self.drain();
@@ -123,7 +126,7 @@ impl Script {
     /// How long at the most an honest peer has waited for a block, after so much more time.
     fn longest_wait(&mut self, key: PeerKey, time: Duration) -> Duration {
         self.play(time);
-        let joined = self.torrent.peer(key).unwrap().connected_at;
+        let joined = self.joined_at[&key];
         let times: Vec<Time> = [joined].into_iter().chain(self.got[&key].clone()).chain([self.now]).collect();
         times.windows(2).map(|pair| pair[1].since(pair[0])).max().unwrap()
     }

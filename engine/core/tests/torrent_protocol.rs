@@ -7,7 +7,7 @@ use swarm_core::id::{BlockRef, InfoHash, PeerId, PeerKey, PieceIndex};
 use swarm_core::peer::PeerInfo;
 use swarm_core::time::{Duration, Time};
 use swarm_core::torrent::discovery::Origin;
-use swarm_core::torrent::{Action, CloseReason, Config, PieceResult, TRIAL_BYTES, Torrent};
+use swarm_core::torrent::{Action, CloseReason, Config, PAROLE_BYTES, PieceResult, Torrent};
 use swarm_core::wire::Message;
 use swarm_core::wire::extension::{Extension, encode_piece};
 
@@ -90,7 +90,7 @@ impl Script {
         self.torrent.check_invariants();
         let mut actions = Vec::new();
         while let Some(action) = self.torrent.poll_action() {
-            if let Action::CompletePiece { piece, .. } = action
+            if let Action::VerifyPiece { piece, .. } = action
                 && self.verifies
             {
                 self.verified(piece, PieceResult::Written { digests: Vec::new() });
@@ -179,7 +179,7 @@ fn a_later_bitfield_adds_what_is_new_in_it() {
             let mut script = Script::leecher();
             script.connect(1, true, 1);
             assert_eq!(closed(&script.send(1, first.clone())), None);
-            let pieces = |script: &Script| script.torrent.peer(PeerKey(1)).map(|peer| peer.have.clone());
+            let pieces = |script: &Script| script.torrent.peer(PeerKey(1)).map(|peer| peer.have().clone());
             let before = pieces(&script).unwrap();
             assert_eq!(closed(&script.send(1, second.clone())), None, "{first:?}, {second:?}");
             let after = pieces(&script).unwrap();
@@ -194,7 +194,7 @@ fn a_later_bitfield_adds_what_is_new_in_it() {
         script.send(1, before);
     }
     assert_eq!(closed(&script.send(1, some())), None);
-    assert_eq!(script.torrent.peer(PeerKey(1)).unwrap().have.count(), PIECES / 2);
+    assert_eq!(script.torrent.peer(PeerKey(1)).unwrap().have().count(), PIECES / 2);
 }
 
 #[test]
@@ -219,7 +219,7 @@ fn spare_bits_are_ignored() {
     script.connect(1, false, 1);
     let actions = script.send(1, Message::Bitfield(vec![0xff; 13]));
     assert_eq!(closed(&actions), None);
-    assert!(script.torrent.peer(PeerKey(1)).unwrap().have.is_full());
+    assert!(script.torrent.peer(PeerKey(1)).unwrap().have().is_full());
 }
 
 #[test]
@@ -323,7 +323,7 @@ fn have_follows_the_write_and_not_the_last_block() {
     let piece = asked[0].piece;
     let of_piece: Vec<BlockRef> = asked.into_iter().filter(|b| b.piece == piece).collect();
     let actions: Vec<Action> = of_piece.iter().flat_map(|&b| script.block(1, b).1).collect();
-    assert!(actions.contains(&Action::CompletePiece { piece, digests: false }));
+    assert!(actions.contains(&Action::VerifyPiece { piece, digests: false }));
     assert!(!actions.contains(&Action::BroadcastHave(piece)));
     script.verified(piece, PieceResult::Written { digests: Vec::new() });
     assert!(script.drain().contains(&Action::BroadcastHave(piece)));
@@ -347,7 +347,7 @@ fn a_disk_that_does_not_take_a_piece_stops_requests_until_it_does() {
     assert_eq!(requests(&script.pass(5)), []);
     script.torrent.handle_disk_ready(script.now);
     let actions = script.drain();
-    assert!(actions.contains(&Action::CompletePiece { piece, digests: false }));
+    assert!(actions.contains(&Action::VerifyPiece { piece, digests: false }));
     assert!(!requests(&actions).is_empty());
 }
 
@@ -361,7 +361,7 @@ fn a_quick_liar_is_found_before_it_has_sent_much() {
     script.verifies = false;
     let mut answered = 0;
     script.answer(1, &mut asked, &mut answered, usize::MAX);
-    let most = 2 * TRIAL_BYTES / u64::from(BLOCK_LEN);
+    let most = 2 * PAROLE_BYTES / u64::from(BLOCK_LEN);
     assert!(answered as u64 <= most, "{answered} blocks before the first was looked at");
     script.verified(asked[0].piece, PieceResult::Written { digests: Vec::new() });
     asked.extend(requests(&script.drain()));
@@ -438,7 +438,7 @@ fn blocks_of_an_earlier_run_are_not_asked_for_and_nobody_is_blamed_for_them() {
     script.verifies = false;
     script.torrent.restore_blocks(PieceIndex(3), &[1]);
     script.torrent.restore_blocks(PieceIndex(4), &[0, 1]);
-    let complete = |piece| Action::CompletePiece { piece: PieceIndex(piece), digests: false };
+    let complete = |piece| Action::VerifyPiece { piece: PieceIndex(piece), digests: false };
     assert_eq!(script.drain(), [complete(4)], "what is whole is verified at once");
     script.verified(PieceIndex(4), PieceResult::Written { digests: Vec::new() });
     assert_eq!(script.torrent.bytes_unverified(), u64::from(BLOCK_LEN));
@@ -523,7 +523,7 @@ fn a_silent_peer_is_snubbed_and_its_blocks_go_elsewhere() {
         script.answer(2, &mut given, &mut answered, 5);
         script.pass(1);
     }
-    assert!(script.torrent.peer(PeerKey(1)).unwrap().snubbed);
+    assert!(script.torrent.peer(PeerKey(1)).unwrap().is_snubbed());
     script.answer(2, &mut given, &mut answered, usize::MAX);
     assert!(asked.iter().all(|b| given.contains(b)));
 }
@@ -547,7 +547,7 @@ fn a_peer_slower_than_the_patience_is_snubbed_once_and_then_given_more() {
     let (mut script, _) = Script::unchoked_seed(1);
     let mut wasted = 0;
     let mut queue: Vec<BlockRef> =
-        script.torrent.peer(PeerKey(1)).unwrap().pipeline.iter().map(|r| r.block).collect();
+        script.torrent.peer(PeerKey(1)).unwrap().requests().map(|r| r.block).collect();
     let mut snubs = 0;
     for _ in 0..20 {
         let actions = script.pass(16);
@@ -602,7 +602,7 @@ fn under_a_low_limit_little_is_asked_for_and_waiting_is_not_the_peers_fault() {
         asked.extend(requests(&actions).into_iter().map(|block| (key, block)));
         for key in 11..=20 {
             script.send(key, Message::KeepAlive);
-            assert!(!script.torrent.peer(PeerKey(key)).unwrap().snubbed);
+            assert!(!script.torrent.peer(PeerKey(key)).unwrap().is_snubbed());
         }
     }
     // A peer that really is silent does not keep them for good.
@@ -669,10 +669,10 @@ fn a_rejection_that_answers_a_cancel_does_not_cost_the_piece() {
     for block in cancelled {
         actions.extend(script.send(1, Message::Reject(block)));
     }
-    assert!(script.torrent.peer(PeerKey(1)).unwrap().have.is_full());
+    assert!(script.torrent.peer(PeerKey(1)).unwrap().have().is_full());
     // It wakes up: everything can still be had from it.
     let mut requested = requests(&actions);
-    requested.retain(|b| script.torrent.peer(PeerKey(1)).unwrap().pipeline.iter().any(|r| r.block == *b));
+    requested.retain(|b| script.torrent.peer(PeerKey(1)).unwrap().requests().any(|r| r.block == *b));
     assert!(!requested.is_empty(), "a snubbed peer is still asked for one block");
     script.answer(1, &mut requested, &mut 0, usize::MAX);
     assert!(requested.len() >= 2 * PIECES as usize, "{} blocks asked for", requested.len());

@@ -21,7 +21,7 @@ impl StepCheck {
         check_node(node);
         let requests_doubled = node.torrent.requests_doubled();
         let is_new = self.life != node.life || self.requests_doubled != requests_doubled;
-        let twice = doubled(node, |peer| !peer.snubbed);
+        let twice = doubled(node, |peer| !peer.is_snubbed());
         assert!(
             is_new || twice.is_subset(&self.doubled),
             "{:?} has asked twice for {twice:?} outside of the endgame",
@@ -35,7 +35,7 @@ impl StepCheck {
 fn doubled(node: &Node, counts: impl Fn(&Peer) -> bool) -> BTreeSet<BlockRef> {
     let mut seen = BTreeSet::new();
     let peers = node.torrent.peers().filter(|peer| counts(peer));
-    let blocks = peers.flat_map(|peer| peer.pipeline.iter().map(|request| request.block));
+    let blocks = peers.flat_map(|peer| peer.requests().map(|request| request.block));
     blocks.filter(|block| !seen.insert(*block)).collect()
 }
 
@@ -56,7 +56,7 @@ pub(crate) fn check_node(node: &Node) {
         let lost = disk.synced.iter().find(|piece| !have.has(*piece));
         assert!(lost.is_none(), "{id:?} has lost the synced piece {lost:?}");
     }
-    let twice = doubled(node, |peer| !peer.snubbed).len() as u64;
+    let twice = doubled(node, |peer| !peer.is_snubbed()).len() as u64;
     assert!(twice <= node.torrent.requests_doubled(), "{id:?} has asked twice outside of the endgame");
 }
 
@@ -86,7 +86,7 @@ impl World {
                 if claims || !stands || !remote.online {
                     continue;
                 }
-                let unfounded = peer.have.iter().find(|piece| !remote.torrent.have().has(*piece));
+                let unfounded = peer.have().iter().find(|piece| !remote.torrent.have().has(*piece));
                 assert!(
                     unfounded.is_none(),
                     "{:?} was told that {:?} has piece {unfounded:?}",

@@ -16,7 +16,7 @@ use swarm_core::dht::{Announce, Event, Item, LookupId, MutableTorrentLink};
 use swarm_core::id::{InfoHash, PeerKey};
 use swarm_core::metainfo::host_and_port;
 use swarm_core::net::Family;
-use swarm_core::torrent::PORTS_TOLD_MAX;
+use swarm_core::torrent::PORTS_MAX;
 use swarm_core::torrent::discovery::Origin;
 use swarm_core::wire::Message;
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -384,7 +384,7 @@ impl TorrentShell {
     pub(crate) fn learn_dht_node(&self, inner: &Inner, key: PeerKey, port: u16) {
         if let Some(dht) = self.dht()
             && let Some(peer) = inner.core.peer(key)
-            && peer.ports_told < PORTS_TOLD_MAX
+            && peer.ports_received() < PORTS_MAX
             && port != 0
         {
             dht.learn(SocketAddr::new(peer.info.addr.ip(), port));

@@ -62,7 +62,7 @@ impl TorrentShell {
             rate_down,
             rate_up,
             peers: core.peers().count(),
-            seeds: core.peers().filter(|p| p.have.is_full()).count(),
+            seeds: core.peers().filter(|p| p.have().is_full()).count(),
             totals: self.totals(core),
             waiting: self.waiting(&inner, rate_down),
             peer_list: core.peers().map(|peer| peer_stats(peer, now)).collect(),
@@ -133,10 +133,10 @@ impl TorrentShell {
             }
             return Some(self.no_peers(inner));
         }
-        if !core.peers().any(|p| p.am_interested) {
+        if !core.peers().any(|p| p.flags.am_interested) {
             return Some(Waiting::NothingUseful);
         }
-        if core.peers().filter(|p| p.am_interested).all(|p| p.peer_choking) {
+        if core.peers().filter(|p| p.flags.am_interested).all(|p| p.flags.peer_choking) {
             return Some(Waiting::Choked);
         }
         Some(Waiting::Silent)
@@ -178,20 +178,20 @@ impl Ways<'_> {
 fn peer_stats(peer: &Peer, now: Time) -> PeerStats {
     PeerStats {
         addr: peer.info.addr,
-        listen_addr: peer.listen_addr,
+        listen_addr: peer.extensions.listen_addr,
         inbound: peer.info.inbound,
         peer_id: peer.info.peer_id,
-        client: peer.client.clone().unwrap_or_else(|| client_name(&peer.info.peer_id)),
-        pieces_have: peer.have.count(),
-        bytes_down: peer.bytes_down,
-        bytes_up: peer.bytes_up,
-        rate_down: peer.rate_down.bytes_per_s(now),
-        rate_up: peer.rate_up.bytes_per_s(now),
-        am_choking: peer.am_choking,
-        peer_choking: peer.peer_choking,
-        am_interested: peer.am_interested,
-        peer_interested: peer.peer_interested,
-        snubbed: peer.snubbed,
+        client: peer.extensions.client.clone().unwrap_or_else(|| client_name(&peer.info.peer_id)),
+        pieces_have: peer.have().count(),
+        bytes_down: peer.traffic.bytes_down,
+        bytes_up: peer.traffic.bytes_up,
+        rate_down: peer.traffic.rate_down.bytes_per_s(now),
+        rate_up: peer.traffic.rate_up.bytes_per_s(now),
+        am_choking: peer.flags.am_choking,
+        peer_choking: peer.flags.peer_choking,
+        am_interested: peer.flags.am_interested,
+        peer_interested: peer.flags.peer_interested,
+        snubbed: peer.is_snubbed(),
     }
 }
 

@@ -223,7 +223,7 @@ impl TorrentShell {
         let private = options.source.metainfo().is_some_and(|metainfo| metainfo.info.private);
         let mut config = Config::new(info_hash, peer_id, rng.next_u64());
         config.exchange = hub.options.pex && !private;
-        config.ranked = !private;
+        config.canonical_priority = !private;
         config.super_seeding = options.super_seeding;
         config.listen_port = hub.listening.first().map(SocketAddr::port);
         config.peers_max = options.peers_max.max(1);
@@ -466,7 +466,7 @@ impl TorrentShell {
             Action::Connect(dial) => {
                 spawn_local(Rc::clone(self).dial(dial));
             }
-            Action::CompletePiece { piece, digests } => self.complete_piece(inner, piece, digests),
+            Action::VerifyPiece { piece, digests } => self.complete_piece(inner, piece, digests),
             Action::CheckPiece(piece) => self.suspect(piece),
             Action::DropPiece(piece) => {
                 inner.buffers.remove(&piece);
@@ -501,7 +501,7 @@ impl TorrentShell {
     /// Closes a connection: one of another torrent needs its place more.
     pub(super) fn give_place(self: &Rc<Self>, key: PeerKey) {
         let now = self.hub.now();
-        self.with(|inner| inner.core.give_place(now, key));
+        self.with(|inner| inner.core.evict(now, key));
     }
 
     pub(crate) fn pressure_changed(self: &Rc<Self>, pressure: Pressure) {
@@ -597,7 +597,7 @@ impl TorrentShell {
     /// If it starts again, it is with the peers that it has.
     fn remember_peers(&self) {
         let inner = self.inner.borrow();
-        let peers = inner.core.peers().filter_map(|peer| peer.listen_addr).take(RECONNECTED_MAX);
+        let peers = inner.core.peers().filter_map(|peer| peer.extensions.listen_addr).take(RECONNECTED_MAX);
         self.changed.borrow_mut().peers.extend(peers);
     }
 

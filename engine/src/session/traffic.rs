@@ -154,7 +154,7 @@ impl TorrentShell {
                 Some(block) => block,
                 None => {
                     let peer = inner.core.peer(key)?;
-                    if peer.uploads.is_empty() && peer.metadata_asked.is_empty() {
+                    if !peer.has_uploads() {
                         return None;
                     }
                     if let Err(at) = allowance(now, u64::from(BLOCK_LEN), [&self.hub.upload, &self.upload]) {
@@ -220,7 +220,8 @@ impl TorrentShell {
     /// Has what a peer asked for next brought into memory while this range is sent.
     fn prepare_ahead(self: &Rc<Self>, inner: &mut Inner, key: PeerKey) {
         let (Some(peer), Some(link)) = (inner.core.peer(key), inner.links.get(&key)) else { return };
-        let Some(next) = peer.uploads.iter().find(|block| !link.sent.is_in_range(**block)).copied() else {
+        let Some(next) = peer.upload_queue().iter().find(|block| !link.sent.is_in_range(**block)).copied()
+        else {
             return;
         };
         if inner.prepared.is_missing(next) {
@@ -240,7 +241,7 @@ impl TorrentShell {
     ) {
         let Some(peer) = inner.core.peer(key) else { return };
         let end = inner.core.geometry().len_of(first.piece);
-        let range = asked_range(first, &peer.uploads, read_ahead, end);
+        let range = asked_range(first, peer.upload_queue(), read_ahead, end);
         inner.prepared.coming(first.piece, range.clone(), waiting);
         self.submit_prepare((first.piece, range.start), range);
     }

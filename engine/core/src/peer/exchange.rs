@@ -1,4 +1,4 @@
-//! What a peer and we have told each other of other peers (BEP 11).
+//! Peer exchange on one connection (BEP 11).
 
 use crate::time::Time;
 use std::collections::BTreeSet;
@@ -6,20 +6,19 @@ use std::net::SocketAddr;
 
 /// The state of the peer exchange on one connection.
 #[derive(Debug)]
-pub struct Exchange {
+pub(crate) struct Exchange {
     /// The peer's number for these messages, if it takes part.
-    pub id: Option<u8>,
-    /// Who it was told of, and not told otherwise since.
-    pub told: BTreeSet<SocketAddr>,
-    /// When to tell it more, if there is more.
-    pub due: Time,
-    /// When it last told us anything.
-    pub heard_at: Option<Time>,
+    pub(crate) id: Option<u8>,
+    /// The peers sent to it as added, and not as dropped since.
+    pub(crate) sent: BTreeSet<SocketAddr>,
+    /// When to send it more, if there is more.
+    pub(crate) next_at: Time,
+    /// When its last message came.
+    pub(crate) heard_at: Option<Time>,
 }
 
 impl Exchange {
-    /// Nothing has been told.
-    pub fn new(now: Time) -> Exchange {
-        Exchange { id: None, told: BTreeSet::new(), due: now, heard_at: None }
+    pub(crate) fn new(now: Time) -> Exchange {
+        Exchange { id: None, sent: BTreeSet::new(), next_at: now, heard_at: None }
     }
 }

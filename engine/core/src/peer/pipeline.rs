@@ -69,18 +69,18 @@ pub struct Pipeline {
     round_trip_min: Duration,
     starting: Option<SlowStart>,
     /// When the last requested block came, or when the pipeline last went from empty to not.
-    progress_at: Time,
+    progress_at: Option<Time>,
     /// When the requests were given up for want of an answer, since when none had come. The next block tells how slow
     /// the peer is.
     silent_since: Option<Time>,
-    /// How long a block takes to come after the one before; the longest waits count most, and fade.
-    gap: Duration,
+    /// How long a block takes to come after the one before; the longest waits count most, and fade. `None`: nothing has come yet.
+    gap: Option<Duration>,
 }
 
 #[derive(Debug)]
 struct SlowStart {
     depth: usize,
-    epoch_at: Time,
+    epoch_at: Option<Time>,
     epoch_blocks: u32,
     last_epoch_blocks: u32,
 }
@@ -94,13 +94,13 @@ impl Default for Pipeline {
             round_trip_min: ROUND_TRIP_MAX,
             starting: Some(SlowStart {
                 depth: REQUESTS_INITIAL,
-                epoch_at: Time::ZERO,
+                epoch_at: None,
                 epoch_blocks: 0,
                 last_epoch_blocks: 0,
             }),
-            progress_at: Time::ZERO,
+            progress_at: None,
             silent_since: None,
-            gap: Duration::ZERO,
+            gap: None,
         }
     }
 }
@@ -140,16 +140,15 @@ impl Pipeline {
 
     /// Since when no requested block has come although some were outstanding.
     pub fn waiting_since(&self) -> Option<Time> {
-        (!self.is_empty()).then_some(self.progress_at)
+        self.progress_at.filter(|_| !self.is_empty())
     }
 
     /// Whether nothing has come for much longer than blocks of this peer use to take, if `held` is how long we may not have read
     /// them. How long it was silent before does not count for it.
     pub fn is_overdue(&self, now: Time, held: Duration) -> bool {
         let patience = match self.gap {
-            // Nothing has come yet.
-            Duration::ZERO => ROUND_TRIP_MAX + OVERDUE_AFTER,
-            gap => self.round_trip_min + gap.min(GAP_MAX) * 4 + OVERDUE_AFTER,
+            None => ROUND_TRIP_MAX + OVERDUE_AFTER,
+            Some(gap) => self.round_trip_min + gap.min(GAP_MAX) * 4 + OVERDUE_AFTER,
         };
         self.waiting_since().is_some_and(|since| now.since(since) >= patience.min(SNUB_AFTER) + held)
     }
@@ -174,7 +173,7 @@ impl Pipeline {
     /// A request goes out.
     pub fn push(&mut self, block: BlockRef, now: Time) {
         if self.requests.is_empty() {
-            self.progress_at = now;
+            self.progress_at = Some(now);
         }
         self.requests.push_back(Outstanding { block, sent_at: now, passed_at: None });
     }
@@ -188,7 +187,7 @@ impl Pipeline {
             }
             self.note_gap(now);
             self.round_trip_min = self.round_trip_min.min(now.since(request.sent_at));
-            self.progress_at = now;
+            self.progress_at = Some(now);
             self.grow(now);
             return Answer::Requested;
         }
@@ -248,25 +247,25 @@ impl Pipeline {
 
     /// The peer lets its requests lie, and they are about to be taken back.
     pub fn note_silence(&mut self) {
-        self.silent_since.get_or_insert(self.progress_at);
+        self.silent_since = self.silent_since.or(self.progress_at);
     }
 
     /// How long this peer may let requests lie before it is snubbed.
     pub fn patience(&self) -> Duration {
-        (self.gap * 3).clamp(SNUB_AFTER, SNUB_AFTER_MAX)
+        (self.gap.unwrap_or_default() * 3).clamp(SNUB_AFTER, SNUB_AFTER_MAX)
     }
 
     /// The requests that are lost: later ones have been answered for longer than it takes to answer all of them.
     pub fn lost(&self, now: Time) -> impl Iterator<Item = BlockRef> + '_ {
-        let patience = REQUEST_LOST_AFTER.max(self.gap * 2 * self.requests.len() as u32);
+        let patience = REQUEST_LOST_AFTER.max(self.gap.unwrap_or_default() * 2 * self.requests.len() as u32);
         let is_lost = move |r: &&Outstanding| r.passed_at.is_some_and(|at| now.since(at) >= patience);
         self.requests.iter().filter(is_lost).map(|r| r.block)
     }
 
     fn note_gap(&mut self, now: Time) {
-        let since = self.silent_since.take().unwrap_or(self.progress_at);
-        let waited = now.since(since);
-        self.gap = waited.max((self.gap * 3 + waited) / 4);
+        let since = self.silent_since.take().or(self.progress_at);
+        let waited = since.map_or(Duration::ZERO, |since| now.since(since));
+        self.gap = Some(waited.max((self.gap.unwrap_or_default() * 3 + waited) / 4));
     }
 
     fn grow(&mut self, now: Time) {
@@ -274,12 +273,11 @@ impl Pipeline {
         start.depth += 1;
         start.epoch_blocks += 1;
         let epoch = self.round_trip_min.max(Duration::from_millis(50));
-        if start.epoch_at == Time::ZERO {
-            start.epoch_at = now;
-        } else if now.since(start.epoch_at) >= epoch {
+        let epoch_at = *start.epoch_at.get_or_insert(now);
+        if now.since(epoch_at) >= epoch {
             let stopped_growing = start.epoch_blocks * 4 < start.last_epoch_blocks * 5;
             (start.last_epoch_blocks, start.epoch_blocks) = (start.epoch_blocks, 0);
-            start.epoch_at = now;
+            start.epoch_at = Some(now);
             if stopped_growing || start.depth >= self.reqq.min(REQUESTS_MAX) as usize {
                 self.starting = None;
             }

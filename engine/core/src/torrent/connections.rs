@@ -1,6 +1,7 @@
 //! Who is connected, which pieces they have, and whom to dial.
 
 use super::discovery::Origin;
+use super::download::SUSPECTS_INTERVAL;
 use super::{Action, CloseReason, Event, TICK, Torrent};
 use crate::bitfield::Bitfield;
 use crate::id::{PeerKey, PieceIndex};
@@ -8,8 +9,8 @@ use crate::net::Family;
 use crate::peer::budget::Cost;
 use crate::peer::{Due, Peer, PeerInfo};
 use crate::time::{Duration, Time};
+use crate::wire::Message;
 use crate::wire::extension::{self, EXTENSION_HANDSHAKE_ID, Extension, ExtensionHandshake};
-use crate::wire::{Message, fast};
 use std::net::{IpAddr, SocketAddr};
 
 /// We send something at least this often, so that the other side does not take us for dead (BEP 3).
@@ -68,16 +69,16 @@ impl Torrent {
             self.discovery.connected(info.addr);
         }
         let mut peer = Peer::new(key, info, self.geometry.pieces(), now);
-        peer.counted = self.picker.peer_joined(&peer.have);
-        self.peers.insert(peer);
+        peer.pieces.counted = self.picker.peer_joined(peer.have());
+        self.peers.insert(key, peer);
         self.search_joined(now, key);
-        self.send_initial(now, key);
+        self.send_initial_messages(now, key);
         self.wake(now);
-        self.unsettled = Some(now);
+        self.input_at = Some(now);
     }
 
-    /// What goes out first: our extension handshake, and which pieces we have.
-    fn send_initial(&mut self, now: Time, key: PeerKey) {
+    /// Our extension handshake, then which pieces we have.
+    fn send_initial_messages(&mut self, now: Time, key: PeerKey) {
         self.send_extension_handshake(now, key);
         let is_fast = self.peers.get(key).is_some_and(|peer| peer.info.fast);
         let have = self.picker.have();
@@ -91,10 +92,7 @@ impl Torrent {
         if let Some(message) = message {
             self.send(now, key, message);
         }
-        self.reveal(now, key);
-        if !self.is_super_seeding() {
-            self.send_allowed_fast(now, key);
-        }
+        self.uploads_joined(now, key);
     }
 
     pub(super) fn send_extension_handshake(&mut self, now: Time, key: PeerKey) {
@@ -116,25 +114,11 @@ impl Torrent {
         self.send(now, key, Message::Extended { id: EXTENSION_HANDSHAKE_ID, payload: hello.encode() });
     }
 
-    /// Names the pieces that a peer may ask for while we choke it (BEP 6).
-    pub(super) fn send_allowed_fast(&mut self, now: Time, key: PeerKey) {
-        let Some(peer) = self.peers.get(key).filter(|peer| peer.info.fast) else { return };
-        let IpAddr::V4(ip) = peer.info.addr.ip().to_canonical() else { return };
-        let pieces = self.geometry.pieces();
-        let allowed = fast::allowed_fast_set(ip, self.config.info_hash, pieces, fast::ALLOWED_FAST_COUNT);
-        for &piece in &allowed {
-            self.send(now, key, Message::AllowedFast(piece));
-        }
-        if let Some(peer) = self.peers.get_mut(key) {
-            peer.allowed_fast_out = allowed;
-        }
-    }
-
     /// The connection has ended, on whichever side.
     pub fn handle_disconnected(&mut self, now: Time, key: PeerKey) {
         self.forget(now, key, true);
         self.dial(now);
-        self.unsettled = Some(now);
+        self.input_at = Some(now);
     }
 
     /// Closes a connection and forgets it.
@@ -156,24 +140,26 @@ impl Torrent {
         self.withdraw_requests(key);
         let Some(peer) = self.peers.remove(key) else { return };
         self.search.iter_mut().for_each(|search| search.left(key));
-        self.picker.peer_left(&peer.have, peer.counted);
-        (self.slots_due, self.unsettled) = (true, Some(now));
+        self.picker.peer_left(peer.have(), peer.pieces.counted);
+        self.uploads.left(key);
+        self.input_at = Some(now);
         self.events.push_back(Event::PeerLeft {
-            addr: peer.listen_addr.unwrap_or(peer.info.addr),
-            bytes_down: peer.bytes_down,
-            bytes_up: peer.bytes_up,
+            addr: peer.extensions.listen_addr.unwrap_or(peer.info.addr),
+            bytes_down: peer.traffic.bytes_down,
+            bytes_up: peer.traffic.bytes_up,
         });
         if self.departed.len() == DEPARTED_MAX {
             self.departed.pop_front();
         }
         self.departed.push_back((key, peer.info.addr));
-        if let Some(addr) = peer.listen_addr {
-            let is_done_with = self.is_complete() && peer.have.is_full();
+        if let Some(addr) = peer.extensions.listen_addr {
+            let is_done_with = self.is_complete() && peer.have().is_full();
             if is_done_with {
                 self.note_seed_left(addr);
             }
             let again = again && !is_done_with;
-            let was_good = peer.bytes_down + peer.bytes_up > 0 || now.since(peer.connected_at) >= GOOD_AFTER;
+            let was_good = peer.traffic.bytes_down + peer.traffic.bytes_up > 0
+                || now.since(peer.times.connected_at) >= GOOD_AFTER;
             self.discovery.disconnected(now, addr, again, was_good);
         }
     }
@@ -185,12 +171,12 @@ impl Torrent {
     }
 
     pub(super) fn ban(&mut self, now: Time, addr: SocketAddr, key: PeerKey, reason: CloseReason) {
-        let listens = self.peers.get(key).and_then(|p| p.listen_addr);
-        let is_news = !self.discovery.is_banned(addr);
+        let listens = self.peers.get(key).and_then(|p| p.extensions.listen_addr);
+        let is_new = !self.discovery.is_banned(addr);
         for addr in [Some(addr), listens].into_iter().flatten() {
             self.discovery.ban(now, addr);
         }
-        if is_news {
+        if is_new {
             self.events.push_back(Event::PeerBanned { addr, reason: reason.clone() });
         }
         let victims: Vec<PeerKey> =
@@ -199,16 +185,15 @@ impl Torrent {
         self.close(now, key, reason);
     }
 
-    /// The peer has said which pieces it has.
     pub(super) fn on_bitfield(&mut self, now: Time, key: PeerKey, have: Bitfield) {
         self.count(have.words().len());
         let Some(peer) = self.peers.get_mut(key) else { return };
-        self.picker.peer_left(&peer.have, peer.counted);
-        peer.counted = self.picker.peer_joined(&have);
-        peer.useful_pieces = have.count_common(self.picker.missing());
-        peer.have = have;
-        peer.have_known = true;
-        if self.peers[key].have.is_full() {
+        self.picker.peer_left(peer.have(), peer.pieces.counted);
+        peer.pieces.counted = self.picker.peer_joined(&have);
+        peer.pieces.interesting = have.count_common(self.picker.missing());
+        peer.pieces.have = have;
+        peer.pieces.is_known = true;
+        if self.peers[key].have().is_full() {
             // This seed is not the only one.
             self.stop_super_seeding(now);
         }
@@ -221,62 +206,60 @@ impl Torrent {
             return;
         }
         let Some(peer) = self.peers.get_mut(key) else { return };
-        if !peer.have.insert(piece) {
+        if !peer.pieces.have.insert(piece) {
             self.charge(now, key, Cost::Nothing);
             return;
         }
-        peer.have_known = true;
+        peer.pieces.is_known = true;
         self.picker.peer_got(piece);
         if self.picker.missing().has(piece) {
-            peer.useful_pieces += 1;
-            let may_ask = !peer.peer_choking || peer.allowed_fast_in.contains(&piece);
-            let is_idle = may_ask && peer.pipeline.is_empty();
-            if peer.useful_pieces == 1
+            peer.pieces.interesting += 1;
+            let may_ask = !peer.flags.peer_choking || peer.download.allowed_fast.contains(&piece);
+            let is_idle = may_ask && peer.download.pipeline.is_empty();
+            if peer.pieces.interesting == 1
                 || is_idle && (self.picker.has_unrequested(piece) || self.picker.is_endgame())
             {
                 self.follow(now, key);
             }
         }
-        if self.super_seed.is_some() {
-            self.on_have_hidden(now, key, piece);
-        }
+        self.on_have_super_seeding(now, key, piece);
         self.close_if_useless(now, key);
     }
 
-    /// The peer turns out not to have a piece.
+    /// The peer does not have a piece that it said it had.
     pub(super) fn on_lost(&mut self, key: PeerKey, piece: PieceIndex) {
         let Some(peer) = self.peers.get_mut(key) else { return };
-        if !peer.have.has(piece) {
+        if !peer.have().has(piece) {
             return;
         }
-        peer.have.remove(piece);
-        peer.losses = peer.losses.saturating_add(1);
+        peer.pieces.have.remove(piece);
+        peer.pieces.losses = peer.pieces.losses.saturating_add(1);
         self.picker.peer_lost(piece);
         if self.picker.missing().has(piece) {
-            peer.useful_pieces -= 1;
-            if peer.useful_pieces == 0 {
+            peer.pieces.interesting -= 1;
+            if peer.pieces.interesting == 0 {
                 self.set_due(key, Due::Now);
             }
         }
     }
 
-    /// Says so when a peer begins or ceases to have something that we want.
+    /// Sends INTERESTED or NOT INTERESTED when a peer begins or ceases to have pieces that we want.
     pub(super) fn update_interest(&mut self, now: Time, key: PeerKey) {
         let Some(peer) = self.peers.get_mut(key) else { return };
-        let interested = peer.useful_pieces > 0;
-        if peer.am_interested != interested {
-            peer.am_interested = interested;
-            peer.useful_at = now;
+        let interested = peer.pieces.interesting > 0;
+        if peer.flags.am_interested != interested {
+            peer.flags.am_interested = interested;
+            peer.times.useful_at = now;
             self.send(now, key, if interested { Message::Interested } else { Message::NotInterested });
         }
     }
 
-    /// Counts again what each peer has for us, after priorities or pieces changed.
-    pub(super) fn recount_useful(&mut self, now: Time) {
+    /// Counts each peer's interesting pieces again, after priorities or pieces changed.
+    pub(super) fn recount_interesting(&mut self, now: Time) {
         let keys: Vec<PeerKey> = self.peers.keys().collect();
         for key in keys {
             let Some(peer) = self.peers.get_mut(key) else { continue };
-            peer.useful_pieces = peer.have.count_common(self.picker.missing());
+            peer.pieces.interesting = peer.have().count_common(self.picker.missing());
             self.update_interest(now, key);
         }
     }
@@ -297,7 +280,8 @@ impl Torrent {
             Some(Extension::UploadOnly) => {
                 self.charge(now, key, Cost::Change);
                 if let Some(peer) = self.peers.get_mut(key) {
-                    peer.upload_only = extension::decode_upload_only(payload).unwrap_or(peer.upload_only);
+                    peer.extensions.upload_only =
+                        extension::decode_upload_only(payload).unwrap_or(peer.extensions.upload_only);
                 }
             }
             Some(Extension::Metadata) => self.on_metadata(now, key, payload),
@@ -309,18 +293,22 @@ impl Torrent {
         self.close_if_useless(now, key);
     }
 
-    /// The peer has a piece no more (BEP 54). With the fast extension it still rejects what it was asked for
-    /// of it; without, this stands for that.
+    /// The peer has lost a piece (BEP 54). With the fast extension it still rejects our requests for it; without, this stands for
+    /// that.
     fn on_dont_have(&mut self, now: Time, key: PeerKey, piece: PieceIndex) {
         let Some(peer) = self.peers.get(key) else { return };
         // A seed may lose all that it had.
-        let is_first = peer.have.has(piece) && peer.losses < self.geometry.pieces();
+        let is_first = peer.have().has(piece) && peer.pieces.losses < self.geometry.pieces();
         self.charge(now, key, if is_first { Cost::Nothing } else { Cost::Change });
-        let Some(peer) = self.peers.get(key).filter(|peer| peer.have.has(piece)) else { return };
+        let Some(peer) = self.peers.get(key).filter(|peer| peer.have().has(piece)) else { return };
         if !peer.info.fast && self.picker.is_downloading(piece) {
-            self.count(peer.pipeline.len());
-            let asked =
-                peer.pipeline.iter().map(|request| request.block).filter(|block| block.piece == piece);
+            self.count(peer.download.pipeline.len());
+            let asked = peer
+                .download
+                .pipeline
+                .iter()
+                .map(|request| request.block)
+                .filter(|block| block.piece == piece);
             asked.collect::<Vec<_>>().into_iter().for_each(|block| self.on_reject(now, key, block));
         }
         self.on_lost(key, piece);
@@ -333,50 +321,52 @@ impl Torrent {
             Family::V4 => hello.ipv6.map(IpAddr::V6),
             Family::V6 => hello.ipv4.map(IpAddr::V4),
         };
-        peer.other_ip = other_ip.or(peer.other_ip);
+        peer.extensions.other_ip = other_ip.or(peer.extensions.other_ip);
         if let Some(reqq) = hello.reqq {
-            peer.pipeline.set_reqq(reqq);
+            peer.download.pipeline.set_reqq(reqq);
         }
         let seen_by = peer.info.addr;
-        if let Some(ip) = hello.your_ip.filter(|ip| self.config.ranked && Family::of_ip(*ip) == family)
+        if let Some(ip) =
+            hello.your_ip.filter(|ip| self.config.canonical_priority && Family::of_ip(*ip) == family)
             && let Some(ip) = self.votes[family as usize].cast(now, seen_by, ip)
         {
             self.handle_own_ip(ip);
         }
         let Some(peer) = self.peers.get_mut(key) else { return };
-        if let Some(port) = hello.listen_port.filter(|_| peer.listen_addr.is_none()) {
+        if let Some(port) = hello.listen_port.filter(|_| peer.extensions.listen_addr.is_none()) {
             let addr = SocketAddr::new(peer.info.addr.ip(), port);
             if self.discovery.is_banned(addr) {
                 return self.close(now, key, CloseReason::Banned);
             }
-            peer.listen_addr = Some(addr);
+            peer.extensions.listen_addr = Some(addr);
             self.discovery.connected(addr);
         }
         if !hello.client.is_empty() {
-            peer.client = Some(hello.client);
+            peer.extensions.client = Some(hello.client);
         }
-        peer.upload_only = hello.upload_only.unwrap_or(peer.upload_only);
+        peer.extensions.upload_only = hello.upload_only.unwrap_or(peer.extensions.upload_only);
         if let Some(&id) = hello.ids.get(&Extension::DontHave) {
-            peer.dont_have_id = Some(id).filter(|&id| id != 0);
+            peer.extensions.dont_have_id = Some(id).filter(|&id| id != 0);
         }
         if let Some(&id) = hello.ids.get(&Extension::UploadOnly) {
-            peer.upload_only_id = Some(id).filter(|&id| id != 0);
+            peer.extensions.upload_only_id = Some(id).filter(|&id| id != 0);
         }
         if let Some(&id) = hello.ids.get(&Extension::Metadata) {
-            peer.metadata_id = Some(id).filter(|&id| id != 0);
+            peer.extensions.metadata_id = Some(id).filter(|&id| id != 0);
         }
         if let Some(&id) = hello.ids.get(&Extension::PeerExchange) {
             peer.exchange.id = Some(id).filter(|&id| id != 0);
         }
         self.search_offer(now, key, hello.metadata_size);
-        self.part_with_twin(now, key);
+        self.close_duplicate(now, key);
     }
 
-    /// Parts with all peers but those that a tracker or the user named, and forgets their addresses.
-    pub(super) fn part_with_unnamed(&mut self, now: Time) {
+    /// Closes all connections but those to peers that a tracker or the user named, and forgets the others' addresses.
+    pub(super) fn close_unnamed(&mut self, now: Time) {
         self.discovery.keep_named();
-        let is_named =
-            |peer: &Peer| peer.listen_addr.is_some_and(|addr| self.discovery.is_by_tracker_or_user(addr));
+        let is_named = |peer: &Peer| {
+            peer.extensions.listen_addr.is_some_and(|addr| self.discovery.is_by_tracker_or_user(addr))
+        };
         let others: Vec<PeerKey> =
             self.peers.values().filter(|peer| !is_named(peer)).map(|peer| peer.key).collect();
         others.into_iter().for_each(|key| self.close(now, key, CloseReason::Private));
@@ -385,9 +375,9 @@ impl Torrent {
     /// Whether neither side will ever want anything of the other.
     fn is_useless(&self, peer: &Peer) -> bool {
         self.is_complete()
-            && !peer.peer_interested
-            && peer.have_known
-            && (peer.have.is_full() || peer.upload_only)
+            && !peer.flags.peer_interested
+            && peer.pieces.is_known
+            && (peer.have().is_full() || peer.extensions.upload_only)
             && self.geometry.pieces() > 0
     }
 
@@ -397,15 +387,15 @@ impl Torrent {
         }
     }
 
-    /// We have become complete: nothing more is wanted of anyone, and those who are complete too can go.
+    /// We have become complete: those who are complete too can go.
     pub(super) fn close_useless(&mut self, now: Time) {
         let keys: Vec<PeerKey> = self.peers.values().filter(|p| self.is_useless(p)).map(|p| p.key).collect();
         keys.into_iter().for_each(|key| self.close(now, key, CloseReason::BothComplete));
     }
 
-    /// Tells everyone who understands it whether we take no more data (BEP 21).
+    /// Sends whether we take no more data to everyone who understands it (BEP 21).
     pub(super) fn announce_upload_only(&mut self, now: Time) {
-        let ids = self.peers.values().filter_map(|peer| Some((peer.key, peer.upload_only_id?)));
+        let ids = self.peers.values().filter_map(|peer| Some((peer.key, peer.extensions.upload_only_id?)));
         for (key, id) in ids.collect::<Vec<_>>() {
             let payload = extension::encode_upload_only(self.is_complete());
             self.send(now, key, Message::Extended { id, payload });
@@ -423,10 +413,11 @@ impl Torrent {
         }
     }
 
-    /// Makes sure that time is looked at again.
+    /// Ticks again, if there is anything to wait for.
     pub(super) fn wake(&mut self, now: Time) {
-        if self.tick_at == Time::MAX && (!self.peers.is_empty() || self.discovery.is_waiting()) {
-            self.tick_at = now + TICK;
+        if self.tick_at.is_none() && (!self.peers.is_empty() || self.discovery.is_waiting()) {
+            self.tick_at = Some(now + TICK);
+            self.suspects_at.get_or_insert(now + SUSPECTS_INTERVAL);
         }
     }
 
@@ -435,9 +426,9 @@ impl Torrent {
         let keys: Vec<PeerKey> = self.peers.keys().collect();
         for key in keys {
             let peer = &self.peers[key];
-            if now.since(peer.heard_at) >= SILENCE_MAX && !self.is_held_back() {
+            if now.since(peer.times.heard_at) >= SILENCE_MAX && !self.is_held_back() {
                 self.close(now, key, CloseReason::TimedOut { seconds: SILENCE_MAX.as_secs() });
-            } else if now.since(peer.sent_at) >= KEEP_ALIVE_AFTER {
+            } else if now.since(peer.times.sent_at) >= KEEP_ALIVE_AFTER {
                 self.send(now, key, Message::KeepAlive);
             }
         }
@@ -447,7 +438,7 @@ impl Torrent {
     pub fn wants_peers(&self) -> bool {
         let untried = self.discovery.untried_of_others_than_peers(self.config.peers_wanted);
         let known = self.discovery.half_open() + untried;
-        let serving = self.peers.values().filter(|peer| !peer.snubbed).count();
+        let serving = self.peers.values().filter(|peer| !peer.download.snubbed).count();
         !self.has_metadata() || serving + known < self.config.peers_wanted
     }
 
@@ -456,6 +447,6 @@ impl Torrent {
         self.stopped = true;
         let keys: Vec<PeerKey> = self.peers.keys().collect();
         keys.into_iter().for_each(|key| self.close(now, key, CloseReason::Stopped));
-        self.tick_at = Time::MAX;
+        self.tick_at = None;
     }
 }

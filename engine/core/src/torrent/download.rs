@@ -1,4 +1,4 @@
-//! Asking for blocks, and what becomes of them.
+//! Our requests, and the blocks and pieces that come of them.
 
 use super::blame::{EARLIER, UNKNOWN, Verdict};
 use super::{Action, CloseReason, Event, PieceResult, Pressure, Torrent};
@@ -19,45 +19,47 @@ pub const LIMITED_QUEUE_TIME: Duration = Duration::from_secs(10);
 pub const UNREQUESTED_BLOCKS_MAX: u32 = 64;
 /// How many blocks that a peer refused once may be asked of it again; beyond that the first refusal is final.
 pub const REFUSALS_MAX: usize = 1_024;
-/// Until a piece of which it sent a block has been verified, a peer is asked for so many bytes at a time, and for nothing
-/// while as much of the torrent waits to be verified: two pieces if they are larger.
-pub const TRIAL_BYTES: u64 = 1 << 20;
-/// How long a piece that failed waits for someone who did not send it before.
-const SUSPECTS_WAIT_TICKS: u64 = 8;
+/// How many pieces we remember as allowed to us by a peer that chokes us (BEP 6).
+pub const ALLOWED_FAST_MAX: usize = 64;
+/// On parole (until a piece with a block of its own is verified) a peer is asked for so many bytes at a time, and for nothing while
+/// as much of the torrent waits to be verified: two pieces if they are larger.
+pub const PAROLE_BYTES: u64 = 1 << 20;
+/// How often pieces that failed may be asked of those who sent them before, if nobody else has them.
+pub(super) const SUSPECTS_INTERVAL: Duration = Duration::from_secs(8);
 
 impl Torrent {
     /// A block has come from a peer. True if its bytes are to be kept; else they are to be dropped.
     pub fn handle_block(&mut self, now: Time, key: PeerKey, block: BlockRef) -> bool {
         let keep = self.on_block(now, key, block);
         self.set_due(key, Due::Now);
-        self.unsettled = Some(now);
+        self.input_at = Some(now);
         keep
     }
 
     fn on_block(&mut self, now: Time, key: PeerKey, block: BlockRef) -> bool {
         let Some(peer) = self.peers.get_mut(key) else { return false };
         let len = u64::from(block.len);
-        (peer.heard_at, peer.useful_at) = (now, now);
-        peer.bytes_down += len;
-        peer.rate_down.add(now, len);
+        (peer.times.heard_at, peer.times.useful_at) = (now, now);
+        peer.traffic.bytes_down += len;
+        peer.traffic.rate_down.add(now, len);
         self.rate_down.add(now, len);
         self.totals.bytes_down += len;
 
-        let arrival = match peer.pipeline.answer(block, now) {
+        let arrival = match peer.download.pipeline.answer(block, now) {
             Answer::Unrequested => {
                 if !self.geometry.is_valid_request(block) {
                     self.close(now, key, CloseReason::NoSuchBlock(block));
                     return false;
                 }
-                peer.unrequested_blocks += 1;
-                if peer.unrequested_blocks > UNREQUESTED_BLOCKS_MAX {
+                peer.download.unrequested_blocks += 1;
+                if peer.download.unrequested_blocks > UNREQUESTED_BLOCKS_MAX {
                     self.close(now, key, CloseReason::UnrequestedBlocks);
                 }
                 Arrival::Unwanted
             }
             Answer::Requested | Answer::Withdrawn => {
-                peer.budget.earn(block.len);
-                (peer.snubbed, peer.lapses) = (false, 0);
+                peer.account.budget.earn(block.len);
+                (peer.download.snubbed, peer.download.lapses) = (false, 0);
                 let mut others = Vec::new();
                 let arrival = self.picker.received(block, key, |other| others.push(other));
                 for other in others {
@@ -73,41 +75,41 @@ impl Torrent {
             }
             Arrival::Fresh { complete } => {
                 if complete {
-                    self.complete_piece(block.piece);
+                    self.verify_piece(block.piece);
                 }
                 true
             }
         }
     }
 
-    fn complete_piece(&mut self, piece: PieceIndex) {
+    fn verify_piece(&mut self, piece: PieceIndex) {
         let digests = self.blame.is_suspect(piece);
         self.verifying += 1;
-        self.actions.push_back(Action::CompletePiece { piece, digests });
+        self.actions.push_back(Action::VerifyPiece { piece, digests });
     }
 
     fn cancel(&mut self, now: Time, key: PeerKey, block: BlockRef) {
         if let Some(peer) = self.peers.get_mut(key)
-            && peer.pipeline.withdraw(block)
+            && peer.download.pipeline.withdraw(block)
         {
             self.send(now, key, Message::Cancel(block));
             // Its room is filled when its next block comes, or at once if none will.
-            self.refill_all |= self.peers[key].pipeline.is_empty();
+            self.refill_all |= self.peers[key].download.pipeline.is_empty();
         }
     }
 
-    /// These blocks of a piece, by index, are here from an earlier run and were never verified. Nobody is blamed for them.
-    /// Before there are peers.
+    /// These blocks of a piece, by index, were received in an earlier run and never verified. Nobody is blamed for them. Before there
+    /// are peers.
     pub fn restore_blocks(&mut self, piece: PieceIndex, blocks: &[u32]) {
         if self.picker.restore(piece, blocks) {
-            self.complete_piece(piece);
+            self.verify_piece(piece);
         }
     }
 
     /// A complete piece has been verified and written, or not.
     pub fn handle_piece_result(&mut self, now: Time, piece: PieceIndex, result: PieceResult) {
-        // Those who were on trial may go on.
-        self.refill_all |= !self.has_room_for_trials();
+        // Peers on parole may be asked again.
+        self.refill_all |= !self.has_room_for_parole();
         self.verifying -= 1;
         match result {
             PieceResult::Written { digests } => self.on_written(now, piece, &digests),
@@ -117,16 +119,16 @@ impl Torrent {
                 self.events.push_back(Event::DiskStalled(piece));
             }
         }
-        self.unsettled = Some(now);
+        self.input_at = Some(now);
     }
 
     /// The disk takes data again: pieces that it did not take are tried again.
     pub fn handle_disk_ready(&mut self, now: Time) {
         for piece in std::mem::take(&mut self.unwritten) {
-            self.complete_piece(piece);
+            self.verify_piece(piece);
         }
         self.refill_all = true;
-        self.unsettled = Some(now);
+        self.input_at = Some(now);
     }
 
     /// Whether a piece waits for the disk to take it.
@@ -139,16 +141,16 @@ impl Torrent {
             self.punish(now, verdict);
         }
         for sender in self.picker.senders(piece).into_iter().flatten() {
-            let on_parole = self.peers.get_mut(sender).filter(|peer| !peer.proven);
+            let on_parole = self.peers.get_mut(sender).filter(|peer| peer.download.on_parole);
             if let Some(peer) = on_parole {
-                peer.proven = true;
+                peer.download.on_parole = false;
                 self.picker.parole_ended(sender);
             }
         }
         self.piece_is_here(now, piece);
     }
 
-    /// A piece is verified and on disk: everyone is told.
+    /// A piece is verified and on disk: HAVE goes to everyone.
     pub(super) fn piece_is_here(&mut self, now: Time, piece: PieceIndex) {
         let was_missing = self.picker.missing().has(piece);
         self.picker.piece_done(piece);
@@ -157,11 +159,11 @@ impl Torrent {
         self.events.push_back(Event::PieceVerified(piece));
         let mut satisfied = Vec::new();
         for peer in self.peers.values_mut() {
-            peer.sent_at = now;
-            peer.budget.earn(PER_PIECE);
-            if was_missing && peer.have.has(piece) {
-                peer.useful_pieces -= 1;
-                if peer.useful_pieces == 0 {
+            peer.times.sent_at = now;
+            peer.account.budget.earn(PER_PIECE);
+            if was_missing && peer.have().has(piece) {
+                peer.pieces.interesting -= 1;
+                if peer.pieces.interesting == 0 {
                     satisfied.push(peer.key);
                 }
             }
@@ -221,25 +223,25 @@ impl Torrent {
         self.refill_all = true;
     }
 
-    /// Whether so little waits to be verified that peers who have not proven themselves may send more: else a quick
-    /// liar fills the queue before its first piece is looked at.
-    fn has_room_for_trials(&self) -> bool {
-        u64::from(self.verifying) * u64::from(self.geometry.piece_len()) < self.trial_bytes()
+    /// Whether so little waits to be verified that peers on parole may send more: else a quick liar fills the queue before its first
+    /// piece is hashed.
+    fn has_room_for_parole(&self) -> bool {
+        u64::from(self.verifying) * u64::from(self.geometry.piece_len()) < self.parole_bytes()
     }
 
-    fn trial_bytes(&self) -> u64 {
-        TRIAL_BYTES.max(2 * u64::from(self.geometry.piece_len()))
+    fn parole_bytes(&self) -> u64 {
+        PAROLE_BYTES.max(2 * u64::from(self.geometry.piece_len()))
     }
 
     /// How many more blocks a peer may be asked for on account of what it has sent so far.
-    pub(super) fn room_on_trial(&self, peer: &Peer) -> usize {
-        match (peer.proven, self.has_room_for_trials()) {
-            (true, _) => usize::MAX,
-            (false, true) => {
-                let blocks = self.trial_bytes() / u64::from(BLOCK_LEN);
-                (blocks as usize).saturating_sub(peer.pipeline.len())
+    pub(super) fn room_on_parole(&self, peer: &Peer) -> usize {
+        match (peer.download.on_parole, self.has_room_for_parole()) {
+            (false, _) => usize::MAX,
+            (true, true) => {
+                let blocks = self.parole_bytes() / u64::from(BLOCK_LEN);
+                (blocks as usize).saturating_sub(peer.download.pipeline.len())
             }
-            (false, false) => 0,
+            (true, false) => 0,
         }
     }
 
@@ -247,7 +249,7 @@ impl Torrent {
     /// a block that one of them did not send would go back to it, while others that have it sit idle.
     pub(super) fn refill_everyone(&mut self, now: Time) {
         let mut keys: Vec<(bool, u32, PeerKey)> =
-            self.peers.values().map(|peer| (peer.snubbed, peer.lapses, peer.key)).collect();
+            self.peers.values().map(|peer| (peer.download.snubbed, peer.download.lapses, peer.key)).collect();
         keys.sort_unstable();
         for (_, _, key) in keys {
             self.refill(now, key);
@@ -262,17 +264,20 @@ impl Torrent {
         self.count(1);
         let Some(peer) = self.peers.get(key) else { return };
         let mut picks = std::mem::take(&mut self.picks);
-        let room = peer.room(now).min(self.room_on_trial(peer));
+        let room = peer.room(now).min(self.room_on_parole(peer));
         let room = room.min(self.room_under_limit());
         if room > 0 {
             self.pick(now, key, room, &mut picks);
-        } else if peer.peer_choking && peer.am_interested && !peer.allowed_fast_in.is_empty() {
+        } else if peer.flags.peer_choking
+            && peer.flags.am_interested
+            && !peer.download.allowed_fast.is_empty()
+        {
             self.pick_allowed_fast(key, &mut picks);
         }
         let peer = self.peers.get_mut(key).expect("still here");
         for block in picks.drain(..) {
-            peer.sent_at = now;
-            peer.pipeline.push(block, now);
+            peer.times.sent_at = now;
+            peer.download.pipeline.push(block, now);
             self.actions.push_back(Action::Send { peer: key, message: Message::Request(block) });
         }
         self.picks = picks;
@@ -282,21 +287,21 @@ impl Torrent {
     /// it is full, only what is overdue elsewhere is asked for.
     fn pick(&mut self, now: Time, key: PeerKey, room: usize, picks: &mut Vec<BlockRef>) {
         let peer = &self.peers[key];
-        let on_parole = !peer.proven;
-        let outstanding = peer.pipeline.len();
+        let on_parole = peer.download.on_parole;
+        let outstanding = peer.download.pipeline.len();
         if self.pressure != Pressure::Full {
             let may_start = self.pressure == Pressure::None;
-            let source = PickerPeer { key, have: &peer.have, may_start, on_parole };
+            let source = PickerPeer { key, have: peer.have(), may_start, on_parole };
             self.picker.pick(source, room, &mut self.rng, picks);
         }
         let is_early = self.pressure != Pressure::None;
         if picks.is_empty() && outstanding < REQUESTS_MIN && (is_early || self.picker.is_endgame()) {
             self.pick_duplicates(now, key, picks);
         }
-        let may_idle = self.peers[key].lapses > 0;
+        let may_idle = self.peers[key].download.lapses > 0;
         if picks.is_empty() && outstanding == 0 && !may_idle && self.pressure == Pressure::Low {
             // Who serves us well must not idle.
-            let source = PickerPeer { key, have: &self.peers[key].have, may_start: true, on_parole };
+            let source = PickerPeer { key, have: self.peers[key].have(), may_start: true, on_parole };
             self.picker.pick(source, room, &mut self.rng, picks);
         }
     }
@@ -305,17 +310,17 @@ impl Torrent {
         let peer = &self.peers[key];
         let may_start = match self.pressure {
             Pressure::None => true,
-            Pressure::Low => peer.pipeline.is_empty(),
+            Pressure::Low => peer.download.pipeline.is_empty(),
             Pressure::Full => return,
         };
-        let room = REQUESTS_MIN.saturating_sub(peer.pipeline.len()).min(self.room_on_trial(peer));
+        let room = REQUESTS_MIN.saturating_sub(peer.download.pipeline.len()).min(self.room_on_parole(peer));
         let room = room.min(self.room_under_limit());
         let mut allowed = crate::bitfield::Bitfield::empty(self.geometry.pieces());
-        self.count(allowed.words().len() + peer.allowed_fast_in.len());
-        for &piece in peer.allowed_fast_in.iter().filter(|&&p| peer.have.has(p)) {
+        self.count(allowed.words().len() + peer.download.allowed_fast.len());
+        for &piece in peer.download.allowed_fast.iter().filter(|&&p| peer.have().has(p)) {
             allowed.insert(piece);
         }
-        let source = PickerPeer { key, have: &allowed, may_start, on_parole: !peer.proven };
+        let source = PickerPeer { key, have: &allowed, may_start, on_parole: peer.download.on_parole };
         self.picker.pick(source, room, &mut self.rng, picks);
     }
 
@@ -339,34 +344,35 @@ impl Torrent {
         }
     }
 
-    /// Whether that is news.
+    /// Whether that is a change.
     fn note_choking(&mut self, now: Time, key: PeerKey, chokes: bool) -> bool {
         let Some(peer) = self.peers.get_mut(key) else { return false };
-        let is_news = std::mem::replace(&mut peer.peer_choking, chokes) != chokes;
-        self.charge(now, key, if is_news { Cost::Change } else { Cost::Nothing });
-        is_news
+        let is_new = std::mem::replace(&mut peer.flags.peer_choking, chokes) != chokes;
+        self.charge(now, key, if is_new { Cost::Change } else { Cost::Nothing });
+        is_new
     }
 
     pub(super) fn on_reject(&mut self, now: Time, key: PeerKey, block: BlockRef) {
         let Some(peer) = self.peers.get_mut(key) else { return };
-        let looked_at = peer.pipeline.steps_to(block);
+        let looked_at = peer.download.pipeline.steps_to(block);
         self.work.set(self.work.get() + looked_at as u64);
-        let Some(was_outstanding) = peer.pipeline.rejected(block) else {
+        let Some(was_outstanding) = peer.download.pipeline.rejected(block) else {
             self.charge(now, key, Cost::Refused);
             return;
         };
-        peer.allowed_fast_in.retain(|&p| p != block.piece);
+        peer.download.allowed_fast.retain(|&p| p != block.piece);
         if was_outstanding {
             // Once may be for want of room in its queue. A peer that unchokes us and refuses again cannot read the
             // piece; asking on would not end.
-            let is_final = peer.refused.len() >= REFUSALS_MAX || peer.refused.contains(&block);
-            if peer.peer_choking || !peer.have.has(block.piece) {
+            let is_final =
+                peer.download.rejected.len() >= REFUSALS_MAX || peer.download.rejected.contains(&block);
+            if peer.flags.peer_choking || !peer.have().has(block.piece) {
                 // We had no right to it, or it has said that it has the piece no more.
             } else if is_final {
-                peer.refused.retain(|b| b.piece != block.piece);
+                peer.download.rejected.retain(|b| b.piece != block.piece);
                 self.on_lost(key, block.piece);
             } else {
-                peer.refused.insert(block);
+                peer.download.rejected.insert(block);
             }
             self.picker.release(block, key);
             self.picker.release_exclusive(key);
@@ -376,19 +382,19 @@ impl Torrent {
 
     pub(super) fn on_allowed_fast(&mut self, now: Time, key: PeerKey, piece: PieceIndex) {
         let Some(peer) = self.peers.get_mut(key) else { return };
-        let is_news =
-            peer.info.fast && self.geometry.contains(piece) && !peer.allowed_fast_in.contains(&piece);
-        if !is_news || peer.allowed_fast_in.len() >= super::upload::ALLOWED_FAST_MAX {
+        let is_new =
+            peer.info.fast && self.geometry.contains(piece) && !peer.download.allowed_fast.contains(&piece);
+        if !is_new || peer.download.allowed_fast.len() >= ALLOWED_FAST_MAX {
             self.charge(now, key, Cost::Nothing);
             return;
         }
-        peer.allowed_fast_in.push(piece);
-        if peer.have.has(piece) {
+        peer.download.allowed_fast.push(piece);
+        if peer.have().has(piece) {
             self.follow(now, key);
         }
     }
 
-    /// Gives up everything that the peer was asked for, so that others can be asked.
+    /// Takes back all requests to the peer, so that others can be asked.
     pub(super) fn withdraw_requests(&mut self, key: PeerKey) -> Vec<BlockRef> {
         let blocks = self.take_back_requests(key);
         self.refill_all |= self.picker.release_exclusive(key) || !blocks.is_empty();
@@ -397,7 +403,7 @@ impl Torrent {
 
     fn take_back_requests(&mut self, key: PeerKey) -> Vec<BlockRef> {
         let Some(peer) = self.peers.get_mut(key) else { return Vec::new() };
-        let blocks = peer.pipeline.withdraw_all();
+        let blocks = peer.download.pipeline.withdraw_all();
         for &block in &blocks {
             self.picker.release(block, key);
         }
@@ -409,13 +415,13 @@ impl Torrent {
     pub fn set_download_limit(&mut self, now: Time, bytes_per_s: Option<u64>) {
         self.download_limit = bytes_per_s;
         self.refill_all = true;
-        self.unsettled = Some(now);
+        self.input_at = Some(now);
     }
 
     /// How many blocks peers are asked for.
     fn outstanding(&self) -> usize {
         match self.download_limit {
-            Some(_) => self.peers.values().map(|peer| peer.pipeline.len()).sum(),
+            Some(_) => self.peers.values().map(|peer| peer.download.pipeline.len()).sum(),
             None => 0,
         }
     }
@@ -452,24 +458,25 @@ impl Torrent {
         let held = self.held_for();
         for key in keys {
             let peer = &self.peers[key];
-            let patience = peer.pipeline.patience() + held;
-            if peer.pipeline.waiting_since().is_some_and(|since| now.since(since) >= patience) {
+            let patience = peer.download.pipeline.patience() + held;
+            if peer.download.pipeline.waiting_since().is_some_and(|since| now.since(since) >= patience) {
                 let peer = self.peers.get_mut(key).expect("still here");
-                peer.pipeline.note_silence();
-                peer.snubbed = true;
+                peer.download.pipeline.note_silence();
+                peer.download.snubbed = true;
                 let blocks = self.withdraw_requests(key);
                 blocks.into_iter().for_each(|block| self.send(now, key, Message::Cancel(block)));
             } else {
-                let lost: Vec<BlockRef> = peer.pipeline.lost(now - held).collect();
+                let lost: Vec<BlockRef> = peer.download.pipeline.lost(now - held).collect();
                 for block in lost {
                     self.cancel(now, key, block);
                     self.picker.release(block, key);
                 }
             }
         }
-        if (now.as_micros() / 1_000_000).is_multiple_of(SUSPECTS_WAIT_TICKS) {
+        if self.suspects_at.is_none_or(|at| at <= now) {
+            self.suspects_at = Some(now + SUSPECTS_INTERVAL);
             self.picker.handle_round();
-            self.peers.values_mut().for_each(|peer| peer.lapses /= 2);
+            self.peers.values_mut().for_each(|peer| peer.download.lapses /= 2);
             self.refill_all = true;
         }
         self.refill_everyone(now);

@@ -1,4 +1,4 @@
-//! Endgame: the last blocks are asked of more than one peer, and who lets blocks lie is found out.
+//! Endgame: the last blocks are requested from more than one peer.
 
 use super::{Pressure, Torrent};
 use crate::geometry::BLOCK_LEN;
@@ -19,7 +19,7 @@ impl Torrent {
     /// While memory is short that begins earlier, with overdue blocks only: they hold up the pieces that would free it.
     pub(super) fn pick_duplicates(&mut self, now: Time, key: PeerKey, picks: &mut Vec<BlockRef>) {
         let peer = &self.peers[key];
-        if peer.snubbed {
+        if peer.download.snubbed {
             return;
         }
         let is_endgame = self.picker.is_endgame();
@@ -28,8 +28,8 @@ impl Torrent {
         let mut late: Vec<(BlockRef, Duration, PeerKey)> = Vec::new();
         for other in self.peers.values().filter(|other| other.key != key) {
             let pace = Pace::of(other, now, held);
-            let asked = other.pipeline.iter().enumerate().take(looked_at);
-            let useful = asked.filter(|(_, request)| peer.have.has(request.block.piece));
+            let asked = other.download.pipeline.iter().enumerate().take(looked_at);
+            let useful = asked.filter(|(_, request)| peer.have().has(request.block.piece));
             late.extend(useful.map(|(index, request)| (request.block, pace.eta(index, request), other.key)));
         }
         self.count(self.peers.len() + late.len());
@@ -41,12 +41,13 @@ impl Torrent {
         late.sort_by_key(|&(block, eta, _)| (std::cmp::Reverse(eta), block));
         let pace = Pace::of(peer, now, held);
         let room = match self.pressure {
-            Pressure::Full => REQUESTS_MIN - peer.pipeline.len().min(REQUESTS_MIN),
-            _ => peer.pipeline.depth(peer.rate_down.bytes_per_s(now)),
+            Pressure::Full => REQUESTS_MIN - peer.download.pipeline.len().min(REQUESTS_MIN),
+            _ => peer.download.pipeline.depth(peer.traffic.rate_down.bytes_per_s(now)),
         };
         let mut lapsed = Vec::new();
         for (block, eta, _) in late {
-            let ours = peer.pipeline.round_trip_min() + pace.of_nth(peer.pipeline.len() + picks.len());
+            let ours = peer.download.pipeline.round_trip_min()
+                + pace.of_nth(peer.download.pipeline.len() + picks.len());
             // Of overdue blocks each gets a few at a time: it may let them lie too, and others can be tried meanwhile.
             let room = if eta == OVERDUE { room.min(REQUESTS_MIN) } else { room };
             if picks.len() >= room || ours * 2 >= eta {
@@ -63,7 +64,7 @@ impl Torrent {
             }
         }
         for holder in lapsed {
-            self.peers.get_mut(holder).expect("still here").lapses += 1;
+            self.peers.get_mut(holder).expect("still here").download.lapses += 1;
         }
     }
 }
@@ -78,10 +79,10 @@ struct Pace {
 
 impl Pace {
     fn of(peer: &Peer, now: Time, held: Duration) -> Pace {
-        let rate = peer.rate_down.bytes_per_s(now).max(1_024);
+        let rate = peer.traffic.rate_down.bytes_per_s(now).max(1_024);
         let block_time = Duration::from_micros(u64::from(BLOCK_LEN) * 1_000_000 / rate);
-        let silence = peer.pipeline.waiting_since().map_or(Duration::ZERO, |since| now.since(since));
-        Pace { block_time, silence, overdue: peer.pipeline.is_overdue(now, held), now }
+        let silence = peer.download.pipeline.waiting_since().map_or(Duration::ZERO, |since| now.since(since));
+        Pace { block_time, silence, overdue: peer.download.pipeline.is_overdue(now, held), now }
     }
 
     /// When the block of this request, the `index`-th in the queue, should come, from now on.

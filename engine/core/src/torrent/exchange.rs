@@ -1,7 +1,7 @@
-//! Peers tell each other of peers (BEP 11).
+//! Peer exchange, PEX (BEP 11).
 //!
-//! Both ways a message a minute at the most, with at most [`EXCHANGED_MAX`] peers in it: what a peer says is a claim by a
-//! stranger, and a few lies among many addresses must not displace what others know.
+//! Both ways a message a minute at the most, with at most [`EXCHANGED_MAX`] peers in it. An address is a claim by a stranger: a few
+//! false ones must not displace those from others.
 
 use super::Torrent;
 use super::discovery::Origin;
@@ -18,7 +18,7 @@ use std::net::SocketAddr;
 pub const EXCHANGE_INTERVAL: Duration = Duration::from_secs(60);
 /// A message that comes sooner than this after another is not read. Less than a minute, since clocks and lines differ.
 pub const EXCHANGE_INTERVAL_MIN: Duration = Duration::from_secs(45);
-/// When to look again after there was nothing to tell.
+/// When to look again after there was nothing to send.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
 impl Torrent {
@@ -27,7 +27,6 @@ impl Torrent {
         self.config.exchange.then_some(Extension::PeerExchange)
     }
 
-    /// A peer tells of others.
     pub(super) fn on_exchange(&mut self, now: Time, key: PeerKey, payload: &[u8]) {
         let Some(peer) = self.peers.get_mut(key).filter(|_| self.config.exchange) else { return };
         if peer.exchange.heard_at.is_some_and(|at| now.since(at) < EXCHANGE_INTERVAL_MIN) {
@@ -43,47 +42,50 @@ impl Torrent {
         self.handle_addresses(now, &addrs, origin);
     }
 
-    /// Tells those whose time has come.
+    /// Sends to those whose turn has come.
     pub(super) fn tick_exchange(&mut self, now: Time) {
         if !self.config.exchange {
             return;
         }
-        let is_due = |peer: &&Peer| peer.exchange.id.is_some() && peer.exchange.due <= now;
+        let is_due = |peer: &&Peer| peer.exchange.id.is_some() && peer.exchange.next_at <= now;
         let due: Vec<PeerKey> = self.peers.values().filter(is_due).map(|peer| peer.key).collect();
         if due.is_empty() {
             return;
         }
-        let here: BTreeMap<SocketAddr, PeerFlags> =
-            self.peers.values().filter_map(|peer| Some((peer.listen_addr?, flags_of(peer)))).collect();
+        let here: BTreeMap<SocketAddr, PeerFlags> = self
+            .peers
+            .values()
+            .filter_map(|peer| Some((peer.extensions.listen_addr?, flags_of(peer))))
+            .collect();
         for key in due {
-            self.tell_of_peers(now, key, &here);
+            self.send_exchange(now, key, &here);
         }
     }
 
-    fn tell_of_peers(&mut self, now: Time, key: PeerKey, here: &BTreeMap<SocketAddr, PeerFlags>) {
+    fn send_exchange(&mut self, now: Time, key: PeerKey, here: &BTreeMap<SocketAddr, PeerFlags>) {
         let Some(peer) = self.peers.get_mut(key) else { return };
         let Some(id) = peer.exchange.id else { return };
         let is_local = peer.info.addr.ip().to_canonical().is_loopback();
-        let told = &mut peer.exchange.told;
+        let sent = &mut peer.exchange.sent;
         // Addresses on loopback mean something on this machine only.
-        let is_news = |addr: &SocketAddr| {
-            Some(*addr) != peer.listen_addr
-                && !told.contains(addr)
+        let is_new = |addr: &SocketAddr| {
+            Some(*addr) != peer.extensions.listen_addr
+                && !sent.contains(addr)
                 && (is_local || !addr.ip().to_canonical().is_loopback())
         };
-        let news = here.iter().filter(|(addr, _)| is_news(addr));
-        let added: Vec<_> = news.take(EXCHANGED_MAX).map(|(addr, flags)| (*addr, *flags)).collect();
-        let gone = told.iter().filter(|addr| !here.contains_key(addr)).take(EXCHANGED_MAX);
+        let new = here.iter().filter(|(addr, _)| is_new(addr));
+        let added: Vec<_> = new.take(EXCHANGED_MAX).map(|(addr, flags)| (*addr, *flags)).collect();
+        let gone = sent.iter().filter(|addr| !here.contains_key(addr)).take(EXCHANGED_MAX);
         let dropped: Vec<_> = gone.copied().collect();
         if added.is_empty() && dropped.is_empty() {
-            peer.exchange.due = now + LOOK_AGAIN;
+            peer.exchange.next_at = now + LOOK_AGAIN;
             return;
         }
         dropped.iter().for_each(|addr| {
-            told.remove(addr);
+            sent.remove(addr);
         });
-        told.extend(added.iter().map(|(addr, _)| *addr));
-        peer.exchange.due = now + EXCHANGE_INTERVAL;
+        sent.extend(added.iter().map(|(addr, _)| *addr));
+        peer.exchange.next_at = now + EXCHANGE_INTERVAL;
         let payload = PeerExchange { added, dropped }.encode();
         self.send(now, key, Message::Extended { id, payload });
     }
@@ -91,6 +93,6 @@ impl Torrent {
 
 fn flags_of(peer: &Peer) -> PeerFlags {
     let none = PeerFlags::default();
-    let seed = if peer.have.is_full() || peer.upload_only { PeerFlags::SEED } else { none };
+    let seed = if peer.have().is_full() || peer.extensions.upload_only { PeerFlags::SEED } else { none };
     seed | if peer.info.inbound { none } else { PeerFlags::REACHABLE }
 }

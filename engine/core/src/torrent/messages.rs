@@ -1,4 +1,4 @@
-//! What peers say, what each message may cost, and what it may make us keep.
+//! Dispatch of messages, what each may cost, and what it may make us keep.
 //!
 //! A message is taken note of when it comes. What follows from it (whom to ask, whom to serve) is worked out when the shell
 //! asks for actions ([`Torrent::poll_action`]), once for all that one read has brought. So a thousand changes of mind
@@ -6,15 +6,15 @@
 //!
 //! | message | costs in steps | keeps | how often |
 //! |---|---|---|---|
-//! | KEEP-ALIVE, SUGGEST, PORT, unknown extensions, anything said before | 1 | nothing; of ports [`PORTS_TOLD_MAX`] are looked at | [`Cost::Nothing`] each |
+//! | KEEP-ALIVE, SUGGEST, PORT, unknown extensions, anything said before | 1 | nothing; of ports [`PORTS_MAX`] are looked at | [`Cost::Nothing`] each |
 //! | BITFIELD, HAVE_ALL, HAVE_NONE | a word for 64 pieces, and those that it has or those that it lacks | a bit for each piece | once; later ones are read as the HAVEs that they add, at twice [`Cost::SwarmWide`] |
 //! | HAVE | 1; a refill if nobody was asked for it and the peer is idle ([`Cost::SwarmWide`]) | its bit | once for each piece |
 //! | CHOKE, UNCHOKE | the requests that it takes back; then one refill | nothing | [`Cost::Change`] each, [`Cost::SwarmWide`] for a refill |
 //! | INTERESTED, NOT INTERESTED | 1; then one look at the peers | nothing | likewise; what we have lately pays for it ([`PER_PIECE`](crate::peer::budget::PER_PIECE)) |
-//! | REQUEST | 1 | [`Config::requests_max`](super::Config::requests_max) blocks; what does not fit, or may not be had, is refused | [`Cost::Refused`] for a refusal, [`Cost::Nothing`] within [`CHOKE_GRACE`](super::upload::CHOKE_GRACE) of our CHOKE; [`BAD_REQUESTS_MAX`](super::upload::BAD_REQUESTS_MAX) for what does not exist |
+//! | REQUEST | 1 | [`Config::requests_max`](super::Config::requests_max) blocks; what does not fit, or may not be had, is refused | [`Cost::Refused`] for a refusal, [`Cost::Nothing`] within [`CHOKE_GRACE`](super::requests::CHOKE_GRACE) of our CHOKE; [`BAD_REQUESTS_MAX`](super::requests::BAD_REQUESTS_MAX) for what does not exist |
 //! | CANCEL | the requests that wait | nothing | [`Cost::Change`] each; who owes is not heard |
 //! | REJECT | the requests that are outstanding or were taken back; then one refill of all | [`REFUSALS_MAX`](super::download::REFUSALS_MAX) blocks | once for each request, else [`Cost::Refused`] |
-//! | ALLOWED_FAST | those before it; then one refill | [`ALLOWED_FAST_MAX`](super::upload::ALLOWED_FAST_MAX) pieces | once for each piece |
+//! | ALLOWED_FAST | those before it; then one refill | [`ALLOWED_FAST_MAX`](super::download::ALLOWED_FAST_MAX) pieces | once for each piece |
 //! | block ([`Torrent::handle_block`]) | the requests that are outstanding or were taken back | its bytes, if they were asked for | [`UNREQUESTED_BLOCKS_MAX`](super::download::UNREQUESTED_BLOCKS_MAX) that were not |
 //! | extension handshake | its length | a name of [`CLIENT_LEN_MAX`](crate::wire::extension::CLIENT_LEN_MAX) characters, a port, numbers | [`Cost::Refused`] each |
 //! | `lt_donthave` | 1; without BEP 6, the requests outstanding if some are for that piece | nothing | [`Cost::Nothing`] for as many as there are pieces, then [`Cost::Change`] each |
@@ -36,21 +36,21 @@ use crate::time::Time;
 use crate::wire::Message;
 
 /// How many PORT messages of one peer are looked at: one for each family, and one for a node that has moved.
-pub const PORTS_TOLD_MAX: u8 = 3;
+pub const PORTS_MAX: u8 = 3;
 
 impl Torrent {
     /// A message has come from a peer. Messages from peers that are not connected (any more) are ignored.
     pub fn handle_message(&mut self, now: Time, key: PeerKey, message: &Message) {
         let Some(peer) = self.peers.get_mut(key) else { return };
-        peer.heard_at = now;
-        peer.ports_told = peer.ports_told.saturating_add(u8::from(matches!(message, Message::Port(_))));
-        self.unsettled = Some(now);
+        peer.times.heard_at = now;
+        peer.account.ports = peer.account.ports.saturating_add(u8::from(matches!(message, Message::Port(_))));
+        self.input_at = Some(now);
         self.count(1);
         match message {
             Message::Choke => self.on_choke(now, key),
             Message::Unchoke => self.on_unchoke(now, key),
-            Message::Interested => self.on_interested(now, key),
-            Message::NotInterested => self.on_not_interested(now, key),
+            Message::Interested => self.on_interest(now, key, true),
+            Message::NotInterested => self.on_interest(now, key, false),
             Message::Have(_) | Message::AllowedFast(_) if self.search.is_some() => {
                 self.claim(now, key, message)
             }
@@ -74,7 +74,7 @@ impl Torrent {
     /// Transmission and others begin with an extension handshake and a PORT. aria2 says it again where that is shorter than
     /// the HAVEs: what is new in it counts.
     pub(super) fn on_pieces(&mut self, now: Time, key: PeerKey, message: &Message) {
-        if self.peers.get(key).is_none_or(|peer| peer.have_known) {
+        if self.peers.get(key).is_none_or(|peer| peer.pieces.is_known) {
             return self.on_more_pieces(now, key, message);
         }
         let pieces = self.geometry.pieces();
@@ -103,14 +103,14 @@ impl Torrent {
         };
         self.count(have.words().len());
         let Some(peer) = self.peers.get(key) else { return };
-        let more: Vec<PieceIndex> = have.iter_without(&peer.have).collect();
+        let more: Vec<PieceIndex> = have.iter_without(peer.have()).collect();
         more.into_iter().for_each(|piece| self.on_have(now, key, piece));
     }
 
     /// Charges a peer for what it says. Whether it could pay; who owes too much is closed.
     pub(super) fn charge(&mut self, now: Time, key: PeerKey, cost: Cost) -> bool {
         let Some(peer) = self.peers.get_mut(key) else { return false };
-        match peer.budget.charge(now, cost) {
+        match peer.account.budget.charge(now, cost) {
             Credit::Good => true,
             Credit::Spent => false,
             Credit::Overdrawn => {
@@ -122,12 +122,12 @@ impl Torrent {
 
     /// Charges a peer for what can wait, if it can pay.
     pub(super) fn affords(&mut self, now: Time, key: PeerKey, cost: Cost) -> bool {
-        self.peers.get_mut(key).is_some_and(|peer| peer.budget.afford(now, cost))
+        self.peers.get_mut(key).is_some_and(|peer| peer.account.budget.afford(now, cost))
     }
 
-    /// Has what follows from a peer's message worked out before the next action, if the peer can pay for it; else at the next tick.
+    /// Has the consequences of a peer's message worked out before the next action, if the peer can pay for it; else at the next tick.
     pub(super) fn follow(&mut self, now: Time, key: PeerKey) -> bool {
-        if self.peers.get(key).is_some_and(|peer| peer.due == Due::Now) {
+        if self.peers.get(key).is_some_and(|peer| peer.account.due == Due::Now) {
             return true;
         }
         let due = if self.affords(now, key, Cost::SwarmWide) { Due::Now } else { Due::AtTick };
@@ -136,41 +136,39 @@ impl Torrent {
     }
 
     pub(super) fn set_due(&mut self, key: PeerKey, due: Due) {
-        let Some(peer) = self.peers.get_mut(key).filter(|peer| peer.due < due) else { return };
-        peer.due = due;
+        let Some(peer) = self.peers.get_mut(key).filter(|peer| peer.account.due < due) else { return };
+        peer.account.due = due;
         if due == Due::Now {
             self.due.push(key);
         }
     }
 
-    /// Blocks that this peer was asked for are free again: others are asked for them at once, if it can pay for that; at the next tick in any
+    /// Blocks that this peer was asked for are unrequested again: others are asked at once if it can pay for that, at the next tick in any
     /// case.
     pub(super) fn offer_to_all(&mut self, now: Time, key: PeerKey) {
         self.refill_all = self.refill_all || self.affords(now, key, Cost::SwarmWide);
     }
 
-    /// Works out what follows from the last inputs.
-    pub(super) fn settle(&mut self) {
-        let Some(now) = self.unsettled.take() else { return };
+    /// Works out the consequences of the last inputs.
+    pub(super) fn after_input(&mut self) {
+        let Some(now) = self.input_at.take() else { return };
         let mut due = std::mem::take(&mut self.due);
-        due.drain(..).for_each(|key| self.work_out(now, key));
+        due.drain(..).for_each(|key| self.after_messages(now, key));
         self.due = due;
-        if std::mem::take(&mut self.slots_due) {
-            self.fill_slots(now);
-        }
+        self.uploads_after_input(now);
         if std::mem::take(&mut self.refill_all) {
             self.refill_everyone(now);
         }
         self.ask_for_metadata(now);
     }
 
-    /// What a peer has said, and what has come of it, is looked at as a whole.
-    fn work_out(&mut self, now: Time, key: PeerKey) {
+    /// The consequences of all that has come from a peer.
+    fn after_messages(&mut self, now: Time, key: PeerKey) {
         self.count(1);
         let Some(peer) = self.peers.get_mut(key) else { return };
-        peer.due = Due::Nothing;
-        if !peer.peer_interested {
-            self.set_choking(now, key, true);
+        peer.account.due = Due::Nothing;
+        if !peer.flags.peer_interested {
+            self.choke(now, key);
         }
         self.update_interest(now, key);
         self.close_if_useless(now, key);
@@ -180,9 +178,11 @@ impl Torrent {
     /// A tick: what peers could not pay for has waited long enough.
     pub(super) fn tick_due(&mut self, now: Time) {
         let late: Vec<PeerKey> =
-            self.peers.values().filter(|peer| peer.due == Due::AtTick).map(|peer| peer.key).collect();
-        self.slots_due |= !late.is_empty();
-        late.into_iter().for_each(|key| self.work_out(now, key));
+            self.peers.values().filter(|peer| peer.account.due == Due::AtTick).map(|peer| peer.key).collect();
+        if !late.is_empty() {
+            self.uploads.fill_later();
+        }
+        late.into_iter().for_each(|key| self.after_messages(now, key));
     }
 
     /// How many peers, requests, pieces and words of pieces were looked at so far: what inputs have cost.

@@ -5,11 +5,10 @@
 //! carry out and [`Event`]s for whoever watches. **Drain both after every
 //! input**; then call [`Torrent::handle_timeout`] at [`Torrent::poll_timeout`].
 //!
-//! The work is split by what it reacts to: `messages` (what peers say, with a table of what each message may cost), `connections` (who
-//! is here, what they have), `places` (whose connection stays), `download` (requests, blocks, pieces), `endgame` (blocks that are
-//! asked of several), `doubt` (pieces that may be here no longer), `upload` (their requests), `slots` (choking), `discovery` (whom to
-//! dial), `exchange` (peers tell of peers), `blame` (who lied), `superseed` (a seed that is the only copy), `metadata` (the info
-//! dictionary: got by those who have only its hash, and served to them).
+//! The work is split by what it reacts to: `messages` (dispatch, and what each message may cost), `connections` (connected peers and
+//! their pieces), `places` (who is evicted), `download` (our requests, blocks, pieces), `endgame` (blocks requested from several
+//! peers), `requests` (peers' requests), `uploads` (whom to send to: choking, slots, super-seeding), `doubt` (pieces that may be lost),
+//! `blame` (smart ban), `discovery` (whom to dial), `exchange` (PEX), `metadata` (the info dictionary, fetched and served).
 
 mod blame;
 mod connections;
@@ -23,12 +22,10 @@ mod messages;
 pub mod metadata;
 mod peers;
 pub mod places;
-pub mod slots;
-mod superseed;
-mod upload;
+mod requests;
+pub mod uploads;
 
 use crate::bitfield::Bitfield;
-use crate::choker::{Choker, ChokerConfig};
 use crate::geometry::Geometry;
 use crate::id::{BlockRef, InfoHash, PeerId, PeerKey, PieceIndex};
 use crate::net::ExternalIpVotes;
@@ -41,23 +38,22 @@ use crate::time::{Duration, Time};
 use crate::wire::Message;
 use blame::Blame;
 use discovery::Discovery;
-use doubt::SentWhole;
-pub use doubt::{REHASH_INTERVAL, REHASH_REST, SENT_PARTLY_MAX, SENT_WHOLE_MAX};
-pub use download::TRIAL_BYTES;
+pub use download::PAROLE_BYTES;
 pub use events::{Action, CloseReason, Event, PieceResult, Pressure};
-pub use messages::PORTS_TOLD_MAX;
+pub use messages::PORTS_MAX;
 use metadata::Search;
 use peers::Peers;
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use superseed::SuperSeed;
+use uploads::Uploads;
+pub use uploads::{REHASH_INTERVAL, REHASH_REST, SENT_WHOLE_MAX};
 
 /// How often slow things are looked at: snubbing, keep-alive, idle connections.
 pub const TICK: Duration = Duration::from_secs(1);
 
-/// What a torrent is told once.
+/// What does not change over the life of a torrent.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Which torrent this is.
@@ -78,13 +74,12 @@ pub struct Config {
     pub requests_max: u32,
     /// The raw info dictionary, for peers that have only its hash (BEP 9). `None`: they are not served.
     pub metadata: Option<Arc<[u8]>>,
-    /// Whether peers are told of each other (BEP 11). Not in private torrents (BEP 27).
+    /// Peer exchange (BEP 11). Not in private torrents (BEP 27).
     pub exchange: bool,
-    /// Whether peers are dialled, and kept when there are too many, in the order of BEP 40 and not at random. For swarms that
-    /// anybody may join, where some might take every place.
-    pub ranked: bool,
-    /// Whether a seed that knows of no other copy hands out each piece once before it hands out any again
-    /// (BEP 16).
+    /// Whether peers are dialled and evicted in the order of their canonical priority (BEP 40), not at random. For swarms that anybody
+    /// may join, where some might take every place.
+    pub canonical_priority: bool,
+    /// Super-seeding (BEP 16): a seed that knows of no other copy reveals each piece once before it reveals any again.
     pub super_seeding: bool,
     /// Which of the torrent's bytes are padding.
     pub padding: Padding,
@@ -106,7 +101,7 @@ impl Config {
             requests_max: 2_000,
             metadata: None,
             exchange: false,
-            ranked: false,
+            canonical_priority: false,
             super_seeding: false,
             padding: Padding::default(),
             seed,
@@ -149,24 +144,20 @@ pub struct Torrent {
     geometry: Geometry,
     rng: Rng,
     picker: Picker,
-    choker: Choker,
+    uploads: Uploads,
     /// Until the metadata is known.
     search: Option<Search>,
-    /// While this seed hides what it has.
-    super_seed: Option<SuperSeed>,
     peers: Peers,
     discovery: Discovery,
-    /// What peers say of where they see us, by family.
+    /// Our addresses as peers report them, by family.
     votes: [ExternalIpVotes; 2],
     /// Our addresses as others see them, by family, as far as they are known.
     own_ips: [Option<IpAddr>; 2],
     blame: Blame,
-    /// What was sent to whom, to notice who asks for it again.
-    sent_whole: SentWhole,
-    /// Pieces that were announced, and of which peers were told later that they are not here.
+    /// Pieces that were announced and later retracted (BEP 54).
     taken_back: Bitfield,
-    /// When they last were.
-    taken_back_at: Time,
+    /// When that last happened.
+    taken_back_at: Option<Time>,
     /// Seeds that left when nothing was wanted any more.
     seeds_left: VecDeque<SocketAddr>,
     pressure: Pressure,
@@ -176,14 +167,12 @@ pub struct Torrent {
     verifying: u32,
     /// Complete pieces that the disk did not take.
     unwritten: Vec<PieceIndex>,
-    /// Blocks have come free: whoever has room may take them.
+    /// Blocks are unrequested again: whoever has room may be asked for them.
     refill_all: bool,
-    /// Somebody has come or ceased to wait for a slot.
-    slots_due: bool,
     /// The peers for which something is [due now](crate::peer::Due::Now).
     due: Vec<PeerKey>,
-    /// When the last input was of which not everything is worked out.
-    unsettled: Option<Time>,
+    /// When the last input came, if its consequences are not worked out yet.
+    input_at: Option<Time>,
     /// Counts what inputs have cost: peers, requests and pieces that were looked at.
     work: Cell<u64>,
     was_complete: bool,
@@ -191,12 +180,10 @@ pub struct Torrent {
     stopped: bool,
     /// Peers that have left lately, and where they were.
     departed: VecDeque<(PeerKey, SocketAddr)>,
-    tick_at: Time,
-    rechoke_at: Time,
-    /// Somebody waits for a slot.
-    slots_wanted: bool,
-    /// When to look at slots again before the next tick.
-    slots_at: Option<Time>,
+    /// The next tick, unless there is nothing to wait for.
+    tick_at: Option<Time>,
+    /// When pieces that failed may be asked of those who sent them before.
+    suspects_at: Option<Time>,
     rate_down: RateMeter,
     rate_up: RateMeter,
     totals: Totals,
@@ -210,28 +197,23 @@ pub struct Torrent {
 impl Torrent {
     /// A torrent of this geometry of which we `have` these pieces, verified and written.
     pub fn new(config: Config, geometry: Geometry, have: Bitfield) -> Torrent {
-        let super_seeding = config.super_seeding;
         let mut torrent = Torrent::without_metadata(config);
         torrent.search = None;
         torrent.set_content(geometry, have);
-        let hides =
-            super_seeding && torrent.was_complete && (1..=superseed::PIECES_MAX).contains(&geometry.pieces());
-        torrent.super_seed = hides.then(|| SuperSeed::new(geometry.pieces()));
         torrent
     }
 
-    /// A torrent of which only the info-hash is known: it gets its metadata from peers ([`Event::MetadataReceived`]).
+    /// A torrent from its info-hash alone: it fetches the metadata from peers ([`Event::MetadataReceived`]).
     pub fn without_metadata(config: Config) -> Torrent {
         let mut rng = Rng::new(config.seed);
-        let choker = Choker::new(Self::policy(false), ChokerConfig::default(), rng.fork());
+        let uploads = Uploads::new(rng.fork());
         let mut discovery = Discovery::new(rng.fork());
-        if config.ranked {
-            discovery.rank(config.listen_port.unwrap_or(0));
+        if config.canonical_priority {
+            discovery.use_canonical_priority(config.listen_port.unwrap_or(0));
         }
         Torrent {
             search: Some(Search::new(config.info_hash)),
-            super_seed: None,
-            choker,
+            uploads,
             discovery,
             votes: Default::default(),
             own_ips: [None; 2],
@@ -244,23 +226,19 @@ impl Torrent {
             picker: Picker::new(Geometry::EMPTY, Bitfield::empty(0)),
             peers: Peers::default(),
             blame: Blame::default(),
-            sent_whole: SentWhole::default(),
             taken_back: Bitfield::empty(0),
-            taken_back_at: Time::ZERO,
+            taken_back_at: None,
             seeds_left: VecDeque::new(),
             pressure: Pressure::None,
             download_limit: None,
             verifying: 0,
             unwritten: Vec::new(),
             refill_all: false,
-            slots_due: false,
             due: Vec::new(),
-            unsettled: None,
+            input_at: None,
             work: Cell::new(0),
-            tick_at: Time::MAX,
-            rechoke_at: Time::ZERO,
-            slots_wanted: false,
-            slots_at: None,
+            tick_at: None,
+            suspects_at: None,
             rate_down: RateMeter::default(),
             rate_up: RateMeter::default(),
             totals: Totals::default(),
@@ -271,30 +249,26 @@ impl Torrent {
         }
     }
 
-    /// From now on it has these pieces.
+    /// The geometry is known.
     fn set_content(&mut self, geometry: Geometry, have: Bitfield) {
         self.geometry = geometry;
         self.picker = Picker::new(geometry, have);
         self.picker.set_padding(self.config.padding.clone());
         self.taken_back = Bitfield::empty(geometry.pieces());
         self.was_complete = self.is_complete();
-        self.choker.set_policy(Self::policy(self.was_complete));
-        let hides = self.config.super_seeding
-            && self.was_complete
-            && self.peers.is_empty()
-            && (1..=superseed::PIECES_MAX).contains(&geometry.pieces());
-        self.super_seed = hides.then(|| SuperSeed::new(geometry.pieces()));
+        let super_seeding = self.config.super_seeding && self.peers.is_empty();
+        self.uploads.set_content(geometry.pieces(), self.was_complete, super_seeding);
     }
 
     /// What the shell is to do next. Drain until `None` after every input.
     pub fn poll_action(&mut self) -> Option<Action> {
-        self.settle();
+        self.after_input();
         self.actions.pop_front()
     }
 
     /// What has happened. Drain until `None` after every input.
     pub fn poll_event(&mut self) -> Option<Event> {
-        self.settle();
+        self.after_input();
         self.events.pop_front()
     }
 
@@ -303,33 +277,31 @@ impl Torrent {
         if self.stopped {
             return None;
         }
-        let tick_at = (self.tick_at != Time::MAX).then_some(self.tick_at);
         let search_at = self.search.as_ref().and_then(Search::poll_timeout);
-        [tick_at, self.discovery.dial_at(), self.slots_at(), search_at].into_iter().flatten().min()
+        let next_at = sooner(self.tick_at, self.discovery.poll_timeout());
+        sooner(sooner(next_at, self.uploads.poll_timeout()), search_at)
     }
 
     /// Time has passed.
     pub fn handle_timeout(&mut self, now: Time) {
-        if self.discovery.dial_at().is_some_and(|at| at <= now) {
+        if self.discovery.poll_timeout().is_some_and(|at| at <= now) {
             self.dial(now);
         }
-        if self.slots_at.is_some_and(|at| at <= now) {
-            self.fill_slots(now);
-        }
+        self.handle_uploads_timeout(now);
         self.tick_search(now);
-        if now < self.tick_at {
+        if self.tick_at.is_none_or(|at| now < at) {
             return;
         }
         self.count(self.peers.len());
         self.tick_connections(now);
         self.tick_due(now);
         self.tick_download(now);
-        self.tick_choker(now);
+        self.tick_uploads(now);
         self.tick_exchange(now);
         self.dial(now);
         let at_rest = self.peers.is_empty() && !self.discovery.is_waiting();
-        self.tick_at = if at_rest { Time::MAX } else { now + TICK };
-        self.unsettled = Some(now);
+        self.tick_at = (!at_rest).then_some(now + TICK);
+        self.input_at = Some(now);
     }
 
     /// How much memory received blocks may still take.
@@ -338,7 +310,7 @@ impl Torrent {
             self.refill_all = true;
         }
         self.pressure = pressure;
-        self.unsettled = Some(now);
+        self.input_at = Some(now);
     }
 
     /// Changes a piece's priority.
@@ -353,10 +325,10 @@ impl Torrent {
         priorities: impl IntoIterator<Item = (PieceIndex, Priority)>,
     ) {
         priorities.into_iter().for_each(|(piece, priority)| self.picker.set_priority(piece, priority));
-        self.recount_useful(now);
+        self.recount_interesting(now);
         self.refill_all = true;
         self.note_completion(now);
-        self.unsettled = Some(now);
+        self.input_at = Some(now);
     }
 
     /// Sets the order in which pieces are started.
@@ -400,7 +372,6 @@ impl Torrent {
     }
 
     /// A connected peer.
-    #[inline]
     pub fn peer(&self, key: PeerKey) -> Option<&Peer> {
         self.peers.get(key)
     }
@@ -420,7 +391,7 @@ impl Torrent {
         (self.rate_down.bytes_per_s(now), self.rate_up.bytes_per_s(now))
     }
 
-    /// Bytes received of wanted pieces that are not yet verified and written.
+    /// Bytes received in pieces that are not verified and written yet.
     pub fn bytes_unverified(&self) -> u64 {
         self.picker.bytes_in_downloading()
     }
@@ -442,7 +413,7 @@ impl Torrent {
 
     fn send(&mut self, now: Time, peer: PeerKey, message: Message) {
         if let Some(peer) = self.peers.get_mut(peer) {
-            peer.sent_at = now;
+            peer.times.sent_at = now;
             self.actions.push_back(Action::Send { peer: peer.key, message });
         }
     }
@@ -453,27 +424,38 @@ impl Torrent {
     /// If something does not hold.
     pub fn check_invariants(&self) {
         self.picker.check_invariants();
-        // What is not worked out yet may be as it was.
-        let is_settled = |peer: &Peer| self.unsettled.is_none() && peer.due == Due::Nothing;
+        let is_processed = |peer: &Peer| self.input_at.is_none() && peer.account.due == Due::Nothing;
         for piece in self.geometry.piece_indices() {
-            let holders = self.peers.values().filter(|p| p.have.has(piece)).count();
+            let holders = self.peers.values().filter(|p| p.have().has(piece)).count();
             assert_eq!(self.picker.availability(piece) as usize, holders, "availability of {piece}");
         }
         for peer in self.peers.values() {
-            let useful = peer.have.count_common(self.picker.missing());
-            assert_eq!(useful, peer.useful_pieces, "useful pieces of {:?}", peer.key);
-            assert!(!is_settled(peer) || peer.am_interested == (useful > 0), "interest in {:?}", peer.key);
-            assert!(peer.pipeline.len() <= crate::peer::pipeline::REQUESTS_MAX as usize);
-            assert!(peer.uploads.len() <= self.config.requests_max as usize);
-            let is_held_back =
-                self.is_held_back() || self.room_on_trial(peer) == 0 || self.room_under_limit() == 0;
-            let is_idle = !peer.peer_choking && peer.pipeline.is_empty() && !is_held_back;
-            let source = PickerPeer { key: peer.key, have: &peer.have, may_start: true, on_parole: false };
+            let interesting = peer.have().count_common(self.picker.missing());
+            assert_eq!(interesting, peer.pieces.interesting, "interesting pieces of {:?}", peer.key);
             assert!(
-                !is_settled(peer) || !is_idle || !self.picker.has_block_for(source),
+                !is_processed(peer) || peer.flags.am_interested == (interesting > 0),
+                "interest in {:?}",
+                peer.key
+            );
+            assert!(peer.download.pipeline.len() <= crate::peer::pipeline::REQUESTS_MAX as usize);
+            assert!(peer.upload.queue.len() <= self.config.requests_max as usize);
+            let is_held_back =
+                self.is_held_back() || self.room_on_parole(peer) == 0 || self.room_under_limit() == 0;
+            let is_idle = !peer.flags.peer_choking && peer.download.pipeline.is_empty() && !is_held_back;
+            let source = PickerPeer { key: peer.key, have: peer.have(), may_start: true, on_parole: false };
+            assert!(
+                !is_processed(peer) || !is_idle || !self.picker.has_block_for(source),
                 "{:?} could be asked and is not",
                 peer.key
             );
         }
+    }
+}
+
+/// Of two deadlines the first.
+fn sooner(a: Option<Time>, b: Option<Time>) -> Option<Time> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
     }
 }

@@ -1,4 +1,4 @@
-//! Whose connection stays: who is the same peer, who is refused, and who gives way when places are short.
+//! Whose connection stays: duplicate connections, refusals, and who is evicted when there are too many.
 
 use super::discovery::Demand;
 use super::{CloseReason, Torrent};
@@ -9,12 +9,12 @@ use crate::peer::{Peer, PeerInfo};
 use crate::time::{Duration, Time};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-/// A connection on which neither side has wanted anything for this long makes room when places are short.
+/// A connection on which neither side has wanted anything for this long may be evicted.
 pub const USELESS_MAX: Duration = Duration::from_secs(30);
 /// The same for one on which the peer has said nothing since its handshake.
 pub const SILENT_MAX: Duration = Duration::from_millis(500);
-/// A connection that stood for less does not give way to one that ranks higher, so that not even many newcomers keep everybody busy
-/// with connecting.
+/// A younger connection is not evicted for one of higher priority, so that not even many newcomers keep everybody busy with
+/// connecting.
 pub const PLACE_TIME_MIN: Duration = Duration::from_secs(60);
 
 impl Torrent {
@@ -29,8 +29,8 @@ impl Torrent {
         if self.discovery.is_banned(info.addr) {
             return Some(CloseReason::Banned);
         }
-        let twin = self.peers.values().find(|peer| peer.info.is_same_peer(info));
-        if let Some((key, inbound)) = twin.map(|twin| (twin.key, twin.info.inbound)) {
+        let duplicate = self.peers.values().find(|peer| peer.info.is_same_peer(info));
+        if let Some((key, inbound)) = duplicate.map(|duplicate| (duplicate.key, duplicate.info.inbound)) {
             // Both sides dialled: both keep the connection that the lower peer id dialled.
             let we_are_lower = self.config.peer_id < info.peer_id;
             let keep_new = inbound != info.inbound && info.inbound != we_are_lower;
@@ -39,7 +39,7 @@ impl Torrent {
             }
             self.close(now, key, CloseReason::Duplicate);
         }
-        (self.is_full() && !self.make_place(now, info)).then_some(CloseReason::TooManyPeers)
+        (self.is_full() && !self.evict_for(now, info)).then_some(CloseReason::TooManyPeers)
     }
 
     /// Whether there are as many connections as allowed. Another one may still take the place of one of them.
@@ -47,13 +47,13 @@ impl Torrent {
         self.peers.len() >= self.config.peers_max
     }
 
-    /// Closes a connection for another one, if any gives way to it.
-    fn make_place(&mut self, now: Time, newcomer: &PeerInfo) -> bool {
+    /// Evicts a connection for another one, if any may be.
+    fn evict_for(&mut self, now: Time, newcomer: &PeerInfo) -> bool {
         let holders: Vec<Holder<PeerKey>> = self.holders(now).collect();
         let places = self.config.peers_max;
         match admission::gives_way(newcomer.addr.ip(), &holders, places) {
-            Some(key) => self.give_place(now, key),
-            None => return self.outrank(now, newcomer),
+            Some(key) => self.evict(now, key),
+            None => return self.evict_lower_priority(now, newcomer),
         }
         true
     }
@@ -64,56 +64,60 @@ impl Torrent {
             key: peer.key,
             ip: peer.info.addr.ip(),
             standing: self.standing(now, peer),
-            useful_at: peer.useful_at,
+            useful_at: peer.times.useful_at,
         })
     }
 
     fn standing(&self, now: Time, peer: &Peer) -> Standing {
-        let is_by_user = || peer.listen_addr.is_some_and(|addr| self.discovery.is_by_user(addr));
-        let wastes = peer.slot.unused > 0 || self.wastes_its_slot(peer, now);
+        let is_by_user = || peer.extensions.listen_addr.is_some_and(|addr| self.discovery.is_by_user(addr));
         let patience = if peer.has_spoken() { USELESS_MAX } else { SILENT_MAX };
         if let Some(standing) = self.search_standing(now, peer.key) {
             return if is_by_user() { Standing::Gives } else { standing };
         }
         match () {
-            () if peer.rate_down.bytes_per_s(now) > 0 || is_by_user() => Standing::Gives,
-            () if peer.rate_up.bytes_per_s(now) > 0 => Standing::Takes,
-            () if peer.am_interested && !peer.snubbed || peer.peer_interested && !wastes => Standing::Waiting,
-            () if now.since(peer.useful_at) < patience => Standing::New,
+            () if peer.traffic.rate_down.bytes_per_s(now) > 0 || is_by_user() => Standing::Gives,
+            () if peer.traffic.rate_up.bytes_per_s(now) > 0 => Standing::Takes,
+            () if peer.flags.am_interested && !peer.download.snubbed
+                || peer.flags.peer_interested && !self.leaves_slot_unused(now, peer) =>
+            {
+                Standing::Waiting
+            }
+            () if now.since(peer.times.useful_at) < patience => Standing::New,
             () => Standing::Useless,
         }
     }
 
-    /// Closes a connection: somebody else needs its place more.
-    pub fn give_place(&mut self, now: Time, key: PeerKey) {
+    /// Closes a connection for one that is needed more.
+    pub fn evict(&mut self, now: Time, key: PeerKey) {
         let Some(peer) = self.peers.get(key) else { return };
         let reason = match self.standing(now, peer) {
-            Standing::Useless => CloseReason::Useless { seconds: now.since(peer.useful_at).as_secs() },
+            Standing::Useless => CloseReason::Useless { seconds: now.since(peer.times.useful_at).as_secs() },
             _ => CloseReason::Crowded,
         };
         self.close(now, key, reason);
     }
 
-    /// Closes the connection with the lowest priority for one that dialled us and has a higher one (BEP 40). Never one that
-    /// gives or takes something, is new, or was asked for by the user.
-    fn outrank(&mut self, now: Time, newcomer: &PeerInfo) -> bool {
+    /// Evicts the connection of the lowest canonical priority for one that dialled us and has a higher one (BEP 40). Never one that gives
+    /// or takes something, is new, or was asked for by the user.
+    fn evict_lower_priority(&mut self, now: Time, newcomer: &PeerInfo) -> bool {
         let may_go = |p: &&Peer| {
-            let gives = p.am_interested && !p.peer_choking;
-            let takes = p.peer_interested && !p.am_choking;
-            let is_new = now.since(p.connected_at) < PLACE_TIME_MIN;
-            !gives && !takes && !is_new && !p.listen_addr.is_some_and(|addr| self.discovery.is_by_user(addr))
+            let gives = p.flags.am_interested && !p.flags.peer_choking;
+            let takes = p.flags.peer_interested && !p.flags.am_choking;
+            let is_new = now.since(p.times.connected_at) < PLACE_TIME_MIN;
+            !gives
+                && !takes
+                && !is_new
+                && !p.extensions.listen_addr.is_some_and(|addr| self.discovery.is_by_user(addr))
         };
-        let ranked =
-            self.peers.values().filter(may_go).filter_map(|p| {
-                Some((self.discovery.priority(p.listen_addr.unwrap_or(p.info.addr))?, p.key))
-            });
-        let lowest = ranked.min().filter(|_| newcomer.inbound);
-        let outranked =
-            lowest.filter(|(priority, _)| Some(*priority) < self.discovery.priority(newcomer.addr));
-        if let Some((_, key)) = outranked {
-            self.close(now, key, CloseReason::Outranked);
+        let priorities = self.peers.values().filter(may_go).filter_map(|p| {
+            Some((self.discovery.priority(p.extensions.listen_addr.unwrap_or(p.info.addr))?, p.key))
+        });
+        let lowest = priorities.min().filter(|_| newcomer.inbound);
+        let evicted = lowest.filter(|(priority, _)| Some(*priority) < self.discovery.priority(newcomer.addr));
+        if let Some((_, key)) = evicted {
+            self.close(now, key, CloseReason::Evicted);
         }
-        outranked.is_some()
+        evicted.is_some()
     }
 
     /// How many connections are wanted, and how many of those that there are count: who dialled us and is of no use fills no more than
@@ -127,7 +131,8 @@ impl Torrent {
             // Whoever has no metadata to give is nobody yet.
             let is_somebody = !peer.info.inbound && peer.has_spoken() && self.has_metadata();
             is_alone &= !is_of_use && !is_somebody;
-            if !self.is_held_back() && (peer.snubbed || peer.pipeline.is_overdue(now, held)) {
+            if !self.is_held_back() && (peer.download.snubbed || peer.download.pipeline.is_overdue(now, held))
+            {
                 continue;
             }
             if is_of_use || !peer.info.inbound { here += 1 } else { useless += 1 }
@@ -160,16 +165,16 @@ impl Torrent {
     }
 
     /// A peer that is connected over both families shows itself by naming on each connection the address that the other
-    /// one comes from. No stranger can say that for it: it would have to say so on the peer's own connection too. Both sides part with
+    /// one comes from. No stranger can say that for it: it would have to say so on the peer's own connection too. Both sides close
     /// the connection over IPv4.
-    pub(super) fn part_with_twin(&mut self, now: Time, key: PeerKey) {
+    pub(super) fn close_duplicate(&mut self, now: Time, key: PeerKey) {
         let Some(peer) = self.peers.get(key) else { return };
-        let names = |a: &Peer, b: &Peer| a.other_ip == Some(b.info.addr.ip().to_canonical());
-        let is_twin = |other: &&Peer| {
+        let names = |a: &Peer, b: &Peer| a.extensions.other_ip == Some(b.info.addr.ip().to_canonical());
+        let is_duplicate = |other: &&Peer| {
             other.info.peer_id == peer.info.peer_id && names(peer, other) && names(other, peer)
         };
-        let Some(twin) = self.peers.values().find(is_twin) else { return };
-        let of_v4 = if Family::of(twin.info.addr) == Family::V4 { twin } else { peer };
+        let Some(duplicate) = self.peers.values().find(is_duplicate) else { return };
+        let of_v4 = if Family::of(duplicate.info.addr) == Family::V4 { duplicate } else { peer };
         let key = of_v4.key;
         self.close(now, key, CloseReason::Duplicate);
     }

@@ -216,8 +216,8 @@ impl Node {
         let look = |arrival: &Arrival| {
             let peer = self.torrent.peer(arrival.key)?;
             Some(match arrival.what {
-                What::Short(Short::Have(piece)) => peer.have.has(piece),
-                _ => peer.am_choking,
+                What::Short(Short::Have(piece)) => peer.have().has(piece),
+                _ => peer.flags.am_choking,
             })
         };
         std::hint::black_box(due.iter().filter(|arrival| look(arrival) == Some(true)).count());
@@ -364,7 +364,7 @@ impl Node {
             }
             Action::Close { peer, .. } => self.hang_up(now, peer, net),
             Action::Connect(dial) => self.dial(now, dial, net),
-            Action::CompletePiece { piece, .. } => {
+            Action::VerifyPiece { piece, .. } => {
                 let done = self.begin_write(now, piece, PIECE_TIME);
                 self.verifying.push_back((done, piece));
                 self.note_pressure(now);

@@ -9,7 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 /// How many addresses are remembered.
 pub const ADDRESSES_MAX: usize = 2_000;
 /// So many addresses of one teller count as one.
-const TOLD_AT_ONCE: u32 = 16;
+const NAMED_AT_ONCE: u32 = 16;
 
 /// Who told of an address. Each kind has a share of the set, and of the dials.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -46,7 +46,8 @@ pub(super) struct Candidate {
     /// Whether a tracker named it, whoever else did.
     pub(super) by_tracker: bool,
     pub(super) failures: u32,
-    pub(super) retry_at: Time,
+    /// When it may be dialled; `None`: at once.
+    pub(super) retry_at: Option<Time>,
     rank: Rank,
 }
 
@@ -54,7 +55,7 @@ impl Candidate {
     pub(super) fn new(origin: Origin) -> Candidate {
         let (class, teller) = origin.class();
         let by_tracker = matches!(origin, Origin::Tracker(_));
-        Candidate { class, teller, by_tracker, failures: 0, retry_at: Time::ZERO, rank: Rank::default() }
+        Candidate { class, teller, by_tracker, failures: 0, retry_at: None, rank: Rank::default() }
     }
 
     /// Somebody who dialled us, and told where it listens.
@@ -72,7 +73,7 @@ impl Candidate {
     }
 
     /// Somebody else tells of it too: the one who counts most is remembered.
-    pub(super) fn told_by(&mut self, origin: Origin) {
+    pub(super) fn named_by(&mut self, origin: Origin) {
         let (class, teller) = origin.class();
         self.by_tracker |= matches!(origin, Origin::Tracker(_));
         if class < self.class {
@@ -106,7 +107,7 @@ struct Ranks {
 pub(super) struct Candidates {
     by_addr: BTreeMap<SocketAddr, Candidate>,
     classes: [Ranks; Class::ALL.len()],
-    resting: BTreeSet<(Time, SocketAddr)>,
+    resting: BTreeSet<(Option<Time>, SocketAddr)>,
     hosts: BTreeMap<IpAddr, u32>,
     tellers: BTreeMap<(Class, IpAddr), u32>,
     /// How many addresses have been looked at, for tests.
@@ -146,7 +147,7 @@ impl Candidates {
         self.note_work();
         let host = add_one(&mut self.hosts, addr.ip().to_canonical());
         let told = candidate.teller.map_or(1, |ip| add_one(&mut self.tellers, (candidate.class, ip)));
-        let crowd = host.max(told / TOLD_AT_ONCE).max(1).ilog2();
+        let crowd = host.max(told / NAMED_AT_ONCE).max(1).ilog2();
         candidate.rank = Rank { failures: candidate.failures, crowd, order };
         self.classes[candidate.class as usize].all.insert((candidate.rank, addr));
         self.resting.insert((candidate.retry_at, addr));
@@ -193,7 +194,7 @@ impl Candidates {
 
     /// Those whose rest is over may be dialled.
     fn wake(&mut self, now: Time) {
-        while let Some(&(at, addr)) = self.resting.first().filter(|(at, _)| *at <= now) {
+        while let Some(&(at, addr)) = self.resting.first().filter(|(at, _)| *at <= Some(now)) {
             self.note_work();
             self.resting.remove(&(at, addr));
             let candidate = self.by_addr[&addr];

@@ -129,7 +129,7 @@ impl Discovery {
 
     /// From now on addresses have an order: that of BEP 40 for somebody who listens on `port`. Until it is known where
     /// others see us, it is that of a random address, which nobody can foresee either.
-    pub fn rank(&mut self, port: u16) {
+    pub fn use_canonical_priority(&mut self, port: u16) {
         let (v4, v6) = (self.rng.next_u64() as u32, u128::from(self.rng.next_u64()) << 64);
         let ips: [IpAddr; 2] = [Ipv4Addr::from(v4).into(), Ipv6Addr::from(v6).into()];
         self.seen_at = Some(ips.map(|ip| SocketAddr::new(ip, port)));
@@ -178,10 +178,10 @@ impl Discovery {
         }
         let in_use = self.dialing.get_mut(&addr).or_else(|| self.connected.get_mut(&addr));
         if let Some(candidate) = in_use {
-            candidate.told_by(origin);
+            candidate.named_by(origin);
         } else if self.idle.get(addr).is_none_or(|known| known.counts_more_by(origin)) {
             let mut candidate = self.idle.remove(addr).unwrap_or_else(|| Candidate::new(origin));
-            candidate.told_by(origin);
+            candidate.named_by(origin);
             self.put(addr, candidate);
         }
     }
@@ -226,8 +226,8 @@ impl Discovery {
         Some(Dial { addr, patience })
     }
 
-    /// When to look for somebody to dial again, if only time is in the way.
-    pub fn dial_at(&self) -> Option<Time> {
+    /// When to call [`dial`](Self::dial) again, if only time is in the way.
+    pub fn poll_timeout(&self) -> Option<Time> {
         self.dial_at
     }
 
@@ -269,7 +269,7 @@ impl Discovery {
     /// We could not dial, for reasons of our own.
     pub fn not_dialled(&mut self, now: Time, addr: SocketAddr) {
         if let Some(mut candidate) = self.dialing.remove(&addr) {
-            candidate.retry_at = now + RETRY_FIRST;
+            candidate.retry_at = Some(now + RETRY_FIRST);
             self.put(addr, candidate);
         }
     }
@@ -287,7 +287,7 @@ impl Discovery {
             return;
         }
         let rest = RETRY_FIRST * 2u32.pow(candidate.failures - 1);
-        candidate.retry_at = now + rest.min(RETRY_MAX);
+        candidate.retry_at = Some(now + rest.min(RETRY_MAX));
         self.put(addr, candidate);
     }
 

@@ -26,13 +26,13 @@ pub const PATIENCE_MAX: Duration = Duration::from_secs(10);
 pub struct DialRate {
     /// The time that a dial uses up.
     interval: Duration,
-    /// When everything that was used up is there again.
-    full_at: Time,
+    /// When everything that was used up is there again; `None`: it is.
+    full_at: Option<Time>,
 }
 
 impl DialRate {
     fn per_second(dials: u32) -> DialRate {
-        DialRate { interval: Duration::from_secs(1) / dials, full_at: Time::ZERO }
+        DialRate { interval: Duration::from_secs(1) / dials, full_at: None }
     }
 
     /// The limit of one torrent.
@@ -47,13 +47,13 @@ impl DialRate {
 
     /// When the next dial may go out.
     pub fn next_at(&self, now: Time) -> Time {
-        let (debt, most) = (self.full_at.since(now), self.interval * (DIALS_BURST - 1));
-        now + debt.saturating_sub(most)
+        let debt = self.full_at.map_or(Duration::ZERO, |at| at.since(now));
+        now + debt.saturating_sub(self.interval * (DIALS_BURST - 1))
     }
 
     /// A dial goes out.
     pub fn take(&mut self, now: Time) {
-        self.full_at = self.full_at.max(now) + self.interval;
+        self.full_at = Some(self.full_at.map_or(now, |at| at.max(now)) + self.interval);
     }
 }
 

@@ -90,7 +90,7 @@ fn addresses_that_have_failed_are_no_reason_to_ask_for_no_more() {
 #[test]
 fn addresses_are_dialled_in_their_order_the_users_first_and_the_failed_last() {
     let mut d = Discovery::new(Rng::new(1));
-    d.rank(6881);
+    d.use_canonical_priority(6881);
     d.set_own_ip("123.213.32.10".parse().unwrap());
     d.set_own_ip("2001:db8::1".parse().unwrap());
     let mut now = Time::ZERO;
@@ -118,7 +118,7 @@ fn addresses_are_dialled_in_their_order_the_users_first_and_the_failed_last() {
 #[test]
 fn a_new_own_address_changes_the_order_of_what_is_known() {
     let mut d = Discovery::new(Rng::new(1));
-    d.rank(6881);
+    d.use_canonical_priority(6881);
     (1..=50).for_each(|n| d.add(nth(n, 1), STRANGER));
     d.set_own_ip("123.213.32.10".parse().unwrap());
     let dialled = dialled(&mut d, Time::ZERO, ALL);
@@ -170,7 +170,7 @@ fn few_are_tried_at_a_time_at_first_and_when_somebody_is_there() {
     (0..500).for_each(|n| d.add(nth(1, n), STRANGER));
     let mut now = Time::from_micros(1);
     assert_eq!(dialled(&mut d, now, ALONE).len(), 16);
-    assert_eq!(d.dial_at(), Some(now + pace::PARALLEL_STEP));
+    assert_eq!(d.poll_timeout(), Some(now + pace::PARALLEL_STEP));
     now += pace::PARALLEL_STEP;
     assert_eq!(dialled(&mut d, now, ALONE).len(), 16);
     now += Duration::from_secs(5);
@@ -231,12 +231,12 @@ fn short_connections_that_name_other_ports_cost_no_more_than_what_they_say() {
 fn a_flood_by_one_source_displaces_nothing_that_others_told() {
     let user: Vec<SocketAddr> = (0..10).map(|n| nth(1, n)).collect();
     let (tracker, honest) = ((0..200).map(|n| nth(2, n)), (0..50).map(|n| nth(3, n)));
-    let told_by = |n: u8| Origin::Peer(IpAddr::from([203, 0, 113, n]));
+    let named_by = |n: u8| Origin::Peer(IpAddr::from([203, 0, 113, n]));
     let mut d = Discovery::new(Rng::new(1));
     user.iter().for_each(|a| d.add(*a, Origin::User));
     tracker.clone().for_each(|a| d.add(a, STRANGER));
-    honest.clone().for_each(|a| d.add(a, told_by(1)));
-    (0..20_000).for_each(|n| d.add(nth(100, n), told_by(2)));
+    honest.clone().for_each(|a| d.add(a, named_by(1)));
+    (0..20_000).for_each(|n| d.add(nth(100, n), named_by(2)));
     let flood = d.idle.iter().filter(|(addr, _)| Class::Peer == d.idle.get(**addr).unwrap().class).count();
     assert_eq!((d.idle_count(), flood), (ADDRESSES_MAX, ADDRESSES_MAX - 210));
     for addr in user.iter().copied().chain(tracker).chain(honest.clone()) {
@@ -280,7 +280,7 @@ fn a_dial_that_is_in_nobodys_way_waits_for_nothing_but_the_rate() {
     (0..1_000).for_each(|n| d.add(nth(1, n), STRANGER));
     let now = Time::from_micros(1);
     assert_eq!(dialled(&mut d, now, ALL).len(), DIALS_BURST as usize);
-    let next = d.dial_at().unwrap();
+    let next = d.poll_timeout().unwrap();
     assert_eq!(next.since(now), Duration::from_secs(1) / DIALS_PER_S);
     assert_eq!(dialled(&mut d, next, ALL).len(), 1);
 }

@@ -29,7 +29,7 @@ const COPIES_MAX: u32 = 3;
 /// How many pieces of the metadata a peer may have asked for and not been sent yet; beyond that it is told no.
 pub const METADATA_ASKED_MAX: usize = 256;
 /// With more pieces than this already here, peers hear of them when they connect anew.
-const HAVES_TOLD_MAX: u32 = 4_096;
+const HAVES_SENT_MAX: u32 = 4_096;
 
 /// What a torrent is, once its metadata is known.
 #[derive(Clone, Debug)]
@@ -97,16 +97,16 @@ impl Torrent {
 
     fn on_metadata_request(&mut self, now: Time, key: PeerKey, piece: u32) {
         let Some(peer) = self.peers.get_mut(key) else { return };
-        let Some(id) = peer.metadata_id else {
+        let Some(id) = peer.extensions.metadata_id else {
             self.charge(now, key, Cost::Refused);
             return;
         };
         let total_size = self.config.metadata.as_ref().map_or(0, |bytes| bytes.len() as u32);
-        let may_have = peer.metadata_sent < metadata_pieces(total_size) * COPIES_MAX
-            && peer.metadata_asked.len() < METADATA_ASKED_MAX;
+        let may_have = peer.upload.metadata_pieces < metadata_pieces(total_size) * COPIES_MAX
+            && peer.upload.metadata_queue.len() < METADATA_ASKED_MAX;
         if may_have && metadata_range(total_size, piece).is_some() {
-            peer.metadata_sent += 1;
-            peer.metadata_asked.push_back(piece);
+            peer.upload.metadata_pieces += 1;
+            peer.upload.metadata_queue.push_back(piece);
             return self.actions.push_back(Action::Upload(key));
         }
         if self.charge(now, key, Cost::Refused) {
@@ -133,9 +133,9 @@ impl Torrent {
     pub fn next_metadata(&mut self, now: Time, key: PeerKey) -> Option<Message> {
         let (bytes, total_size) = (self.config.metadata.as_ref()?, self.metadata_size()?);
         let peer = self.peers.get_mut(key)?;
-        let piece = peer.metadata_asked.pop_front()?;
-        let (id, range) = (peer.metadata_id?, metadata_range(total_size, piece)?);
-        peer.sent_at = now;
+        let piece = peer.upload.metadata_queue.pop_front()?;
+        let (id, range) = (peer.extensions.metadata_id?, metadata_range(total_size, piece)?);
+        peer.times.sent_at = now;
         let data = MetadataMessage::Data { piece, total_size, bytes: &bytes[range] };
         Some(Message::Extended { id, payload: data.encode() })
     }
@@ -149,7 +149,7 @@ impl Torrent {
 
     /// A peer has said what it offers.
     pub(super) fn search_offer(&mut self, now: Time, key: PeerKey, size: Option<u32>) {
-        let has_id = self.peers.get(key).is_some_and(|peer| peer.metadata_id.is_some());
+        let has_id = self.peers.get(key).is_some_and(|peer| peer.extensions.metadata_id.is_some());
         let Some(search) = &mut self.search else { return };
         match search.on_offer(now, key, has_id, size) {
             // Whoever has pieces will be of use.
@@ -186,7 +186,7 @@ impl Torrent {
         self.work.set(self.work.get() + self.peers.len() as u64);
         let (requests, verdict) = search.requests(now);
         for (key, payload) in requests {
-            if let Some(id) = self.peers.get(key).and_then(|peer| peer.metadata_id) {
+            if let Some(id) = self.peers.get(key).and_then(|peer| peer.extensions.metadata_id) {
                 self.send(now, key, Message::Extended { id, payload });
             }
         }
@@ -219,13 +219,13 @@ impl Torrent {
         self.set_content(content.geometry, content.have);
         if content.private {
             self.config.exchange = false;
-            self.part_with_unnamed(now);
+            self.close_unnamed(now);
         }
         let keys: Vec<PeerKey> = self.peers.keys().collect();
         for &key in &keys {
             let Some(peer) = self.peers.get_mut(key) else { continue };
-            peer.have = Bitfield::empty(self.geometry.pieces());
-            peer.counted = self.picker.peer_joined(&peer.have);
+            peer.pieces.have = Bitfield::empty(self.geometry.pieces());
+            peer.pieces.counted = self.picker.peer_joined(peer.have());
         }
         for key in keys {
             self.send_initial_again(now, key);
@@ -236,8 +236,8 @@ impl Torrent {
             claim.pieces.iter().chain(&claim.more).for_each(|message| self.handle_claim(now, key, message));
         }
         self.refill_all = true;
-        self.slots_due = true;
-        self.unsettled = Some(now);
+        self.uploads.fill_later();
+        self.input_at = Some(now);
         self.wake(now);
     }
 
@@ -252,7 +252,7 @@ impl Torrent {
     /// Tells a peer that is here already what we have by now.
     fn send_initial_again(&mut self, now: Time, key: PeerKey) {
         let have = self.picker.have();
-        if have.count() > HAVES_TOLD_MAX {
+        if have.count() > HAVES_SENT_MAX {
             return self.close(now, key, CloseReason::PieceLost);
         }
         let pieces: Vec<_> = have.iter().collect();

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, VecDeque};
 /// How many requests a host is sent within any second, over however many connections, and how many a peer may owe answers to.
 pub const REQUESTS_PER_S_MAX: usize = 10;
 /// How long a peer is left alone after it has rejected a request; doubled for each further one.
-const REJECT_REST: Duration = Duration::from_secs(1);
+const REJECT_BACKOFF: Duration = Duration::from_secs(1);
 /// How many rejections in a row until it is taken to have nothing to give.
 const REJECTS_MAX: u32 = 4;
 
@@ -64,7 +64,7 @@ pub(super) struct Source {
     assembly: Option<Assembly>,
     useful_at: Time,
     rejects: u32,
-    rests_until: Time,
+    backoff_until: Time,
 }
 
 impl Source {
@@ -76,7 +76,7 @@ impl Source {
             assembly: None,
             useful_at: now,
             rejects: 0,
-            rests_until: now,
+            backoff_until: now,
         }
     }
 
@@ -175,7 +175,7 @@ impl Source {
     pub(super) fn requests(&mut self, now: Time, sent: &mut VecDeque<Time>) -> Vec<u32> {
         let Some(assembly) = &mut self.assembly else { return Vec::new() };
         let mut pieces = Vec::new();
-        while now >= self.rests_until
+        while now >= self.backoff_until
             && sent.len() < REQUESTS_PER_S_MAX
             && assembly.asked.len() < REQUESTS_PER_S_MAX
         {
@@ -192,8 +192,8 @@ impl Source {
         let Some(assembly) = &mut self.assembly else { return true };
         if assembly.asked.remove(&piece).is_some() {
             assembly.again.push_back(piece);
-            if now >= self.rests_until {
-                self.rests_until = now + REJECT_REST * 2u32.pow(self.rejects);
+            if now >= self.backoff_until {
+                self.backoff_until = now + REJECT_BACKOFF * 2u32.pow(self.rejects);
                 self.rejects += 1;
             }
         }
