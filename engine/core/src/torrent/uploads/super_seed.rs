@@ -39,7 +39,9 @@ pub const PIECES_MAX: u32 = 32_768;
 
 #[derive(Debug)]
 pub(super) struct SuperSeed {
-    /// When each piece was last revealed.
+    /// How many pieces there are.
+    pieces: u32,
+    /// When each piece was last revealed. Empty until the first one is.
     revealed_at: Vec<Option<Time>>,
     /// When the first peer came.
     since: Option<Time>,
@@ -58,7 +60,8 @@ pub(super) struct SuperSeed {
 impl SuperSeed {
     pub(super) fn new(pieces: u32) -> SuperSeed {
         SuperSeed {
-            revealed_at: vec![None; pieces as usize],
+            pieces,
+            revealed_at: Vec::new(),
             since: None,
             still_since: None,
             idle_since: None,
@@ -89,9 +92,13 @@ impl SuperSeed {
         }
     }
 
+    fn revealed_at(&self, piece: PieceIndex) -> Option<Time> {
+        self.revealed_at.get(piece.idx()).copied().flatten()
+    }
+
     /// With how many others a piece is that `holders` say they have.
     fn availability(&self, piece: PieceIndex, holders: u32, now: Time) -> u32 {
-        match self.revealed_at[piece.idx()] {
+        match self.revealed_at(piece) {
             Some(at) if holders == 1 && now.since(at) >= PROPAGATION_MAX => 0,
             _ => holders,
         }
@@ -195,11 +202,12 @@ impl Torrent {
         };
         let availability = |piece| super_seed.availability(piece, self.picker.availability(piece), now);
         let is_hidden = |piece: &PieceIndex| !peer.have().has(*piece) && !state.was_revealed(*piece);
-        let rank = |piece: PieceIndex| (availability(piece), super_seed.revealed_at[piece.idx()]);
+        let rank = |piece: PieceIndex| (availability(piece), super_seed.revealed_at(piece));
         let best = self.geometry.piece_indices().filter(is_hidden).map(rank).min();
         // Of equal ones the first: to whom it goes first matters to nobody, but those who use pieces in order need these soonest.
         let equal = self.geometry.piece_indices().filter(is_hidden).find(|&piece| Some(rank(piece)) == best);
         if let Some(piece) = equal {
+            super_seed.revealed_at.resize(super_seed.pieces as usize, None);
             super_seed.revealed_at[piece.idx()] = Some(now);
             peer.account.budget.earn(PER_PIECE);
             let pieces = self.geometry.pieces();
