@@ -28,6 +28,7 @@
 #![warn(clippy::exhaustive_enums, clippy::exhaustive_structs)]
 
 mod buffer;
+mod clock;
 pub mod create;
 pub mod dht;
 mod error;
@@ -38,11 +39,10 @@ mod session;
 mod storage;
 
 pub use error::{Error, ErrorKind};
-pub use http::fetch;
 pub use session::{
     AddTorrent, Data, DhtOptions, Event, EventReceiver, FileReader, Files, InfoHashes, LISTEN_PORT_FIRST,
     Mode, OptionError, PeerStats, Session, SessionEvents, SessionOptions, Source, State, TorrentHandle,
-    TorrentId, TorrentStats, TrackerStats, TrackerStatus, Waiting,
+    TorrentId, TorrentStats, TrackerStats, TrackerStatus, Waiting, fetch,
 };
 #[cfg(feature = "__hooks")]
 #[doc(hidden)]

@@ -1,6 +1,8 @@
 //! Options of a session and of a torrent.
 
 use crate::Error;
+use crate::net::socket::Binding;
+pub use crate::net::socket::LISTEN_PORT_FIRST;
 #[cfg(feature = "__hooks")]
 use crate::storage::SpaceBudget;
 use std::net::SocketAddr;
@@ -11,9 +13,6 @@ use swarm_core::dht::MutableTorrentLink;
 use swarm_core::id::{FileIndex, InfoHash};
 use swarm_core::metainfo::{Magnet, MagnetError, Metainfo, parse_info_hash};
 use swarm_core::picker::{Order, Priority};
-
-/// The first port tried when none is asked for.
-pub const LISTEN_PORT_FIRST: u16 = 6881;
 
 /// How a session behaves. The default is what `swarm get` does: it listens on all interfaces, takes part in the DHT and in local
 /// service discovery, exchanges peers, and keeps no state.
@@ -161,6 +160,11 @@ impl SessionOptions {
             Some((option, _)) => Err(OptionError::Zero { option }),
             None => Ok(()),
         }
+    }
+
+    /// What the session's sockets are bound to.
+    pub(super) fn binding(&self) -> Binding {
+        Binding { listen: self.listen.clone(), device: self.bind_device.clone() }
     }
 }
 
