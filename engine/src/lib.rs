@@ -38,11 +38,11 @@ mod net;
 mod session;
 mod storage;
 
-pub use error::{Error, ErrorKind};
+pub use error::{Error, ErrorKind, OptionError};
 pub use session::{
     AddTorrent, Data, DhtOptions, Event, EventReceiver, FileReader, Files, InfoHashes, LISTEN_PORT_FIRST,
-    Mode, OptionError, PeerStats, Session, SessionEvents, SessionOptions, Source, State, TorrentHandle,
-    TorrentId, TorrentStats, TrackerStats, TrackerStatus, Waiting, fetch,
+    Mode, PeerStats, Session, SessionEvents, SessionOptions, Source, State, TorrentHandle, TorrentId,
+    TorrentStats, TrackerStats, TrackerStatus, Waiting, fetch,
 };
 #[cfg(feature = "__hooks")]
 #[doc(hidden)]

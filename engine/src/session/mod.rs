@@ -32,9 +32,7 @@ use events::EventSender;
 pub use handle::{EventReceiver, SessionEvents, TorrentHandle};
 use hub::Hub;
 pub use id::{InfoHashes, TorrentId};
-pub use options::{
-    AddTorrent, DhtOptions, Files, LISTEN_PORT_FIRST, Mode, OptionError, SessionOptions, Source,
-};
+pub use options::{AddTorrent, DhtOptions, Files, LISTEN_PORT_FIRST, Mode, SessionOptions, Source};
 pub use reader::FileReader;
 use registry::Registry;
 use shares::Shares;

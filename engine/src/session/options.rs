@@ -1,6 +1,6 @@
 //! Options of a session and of a torrent.
 
-use crate::Error;
+use crate::error::{Error, OptionError};
 use crate::net::socket::Binding;
 pub use crate::net::socket::LISTEN_PORT_FIRST;
 #[cfg(feature = "__hooks")]
@@ -180,39 +180,6 @@ impl DhtOptions {
     pub fn bootstrap(nodes: impl IntoIterator<Item = impl Into<String>>) -> DhtOptions {
         DhtOptions { bootstrap: nodes.into_iter().map(Into::into).collect() }
     }
-}
-
-/// An option that makes no sense.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum OptionError {
-    /// Something that must not be zero is.
-    #[error("{option} is 0")]
-    Zero {
-        /// Which.
-        option: &'static str,
-    },
-    /// The torrent has no such file.
-    #[error("there is no file {index}: the torrent has {files}, numbered from 0")]
-    NoSuchFile {
-        /// The index given.
-        index: u32,
-        /// How many files there are.
-        files: usize,
-    },
-    /// Priorities were given for more or for fewer files than there are.
-    #[error("{given} priorities for {files} files")]
-    FileCount {
-        /// How many were given.
-        given: usize,
-        /// How many files there are.
-        files: usize,
-    },
-    /// A link can only be downloaded.
-    #[error(
-        "a torrent of which only the link is known cannot be seeded from existing data without its metainfo"
-    )]
-    SeedOfLink,
 }
 
 /// What a torrent's data is there for.
