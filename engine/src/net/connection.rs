@@ -106,3 +106,49 @@ async fn sleep_until(at: Option<tokio::time::Instant>) {
         tokio::time::sleep_until(at).await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::{TcpListener, TcpStream};
+
+    /// Reads once, then not before the peer has read, which it does at once.
+    struct Backed {
+        reads: u32,
+        wake: Rc<Notify>,
+    }
+
+    impl Owner for Backed {
+        fn clock(&self) -> Clock {
+            Clock::start()
+        }
+
+        fn read(&mut self, _: &mut Reader, _: &mut Stream) -> Result<ReadWait, String> {
+            self.reads += 1;
+            if self.reads == 1 { Ok(ReadWait::Peer) } else { Err("read again".to_owned()) }
+        }
+
+        fn write(&mut self, _: &mut Stream) -> Result<WriteWait, String> {
+            if self.reads == 1 {
+                self.wake.notify_one();
+            }
+            Ok(WriteWait::Idle)
+        }
+
+        async fn memory_freed(&self) {
+            std::future::pending().await
+        }
+    }
+
+    #[tokio::test]
+    async fn a_backed_up_peer_is_read_from_again_when_the_task_is_woken() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut far = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (near, addr) = listener.accept().await.unwrap();
+        far.write_all(b"x").await.unwrap();
+        let wake = Rc::new(Notify::new());
+        let owner = Backed { reads: 0, wake: Rc::clone(&wake) };
+        assert_eq!(run(owner, Stream::accepted_tcp(near, addr).unwrap(), wake).await, "read again");
+    }
+}
