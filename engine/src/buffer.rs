@@ -11,7 +11,6 @@
 
 use memmap2::MmapMut;
 use std::fmt;
-use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -112,14 +111,6 @@ impl Shared {
     fn lock(&self) -> MutexGuard<'_, FreeList> {
         self.free.lock().unwrap_or_else(PoisonError::into_inner)
     }
-
-    /// Takes blocks back under one lock.
-    fn give_back(&self, blocks: impl ExactSizeIterator<Item = NonNull<RawBlock>>) {
-        let count = blocks.len();
-        let mut free = self.lock();
-        free.blocks.extend(blocks);
-        self.used.fetch_sub(count, Ordering::Relaxed);
-    }
 }
 
 impl FreeList {
@@ -175,18 +166,11 @@ impl DerefMut for Block {
     }
 }
 
-impl Block {
-    /// Takes the block apart without giving it back.
-    fn into_parts(self) -> (NonNull<RawBlock>, Arc<Shared>) {
-        let block = ManuallyDrop::new(self);
-        // SAFETY: the block is never dropped or used again, so its handle of the pool is moved out just once.
-        (block.data, unsafe { std::ptr::read(&raw const block.pool) })
-    }
-}
-
 impl Drop for Block {
     fn drop(&mut self) {
-        self.pool.give_back(std::iter::once(self.data));
+        let mut free = self.pool.lock();
+        free.blocks.push(self.data);
+        self.pool.used.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -202,9 +186,9 @@ enum Slot {
     #[default]
     Missing,
     Memory(Block),
-    /// On its way to the side file.
+    /// On its way to the part file.
     Spilling,
-    /// In the side file.
+    /// In the part file.
     Spilled,
     /// Known to be zeros: in no memory.
     Padding,
@@ -212,7 +196,7 @@ enum Slot {
 
 static ZEROS: [u8; BLOCK_BYTES] = [0; BLOCK_BYTES];
 
-/// The blocks of one piece that have arrived, in memory or spilled to the side file.
+/// The blocks of one piece that have arrived, in memory or spilled to the part file.
 ///
 /// Each block is in exactly one of five states: missing, in memory, being spilled, spilled, padding.
 #[derive(Debug)]
@@ -220,13 +204,10 @@ pub struct PieceBuffer {
     piece: PieceIndex,
     len: u32,
     slots: Vec<Slot>,
-    in_memory: u32,
-    spilling: u32,
-    spilled: u32,
-    padding: u32,
+    in_memory: usize,
 }
 
-/// Blocks on their way to the side file; see [`PieceBuffer::take_for_spill`].
+/// Blocks on their way to the part file; see [`PieceBuffer::take_for_spill`].
 #[derive(Debug)]
 #[must_use = "the blocks are lost unless spilled or restored"]
 pub struct Spill {
@@ -267,19 +248,11 @@ impl PieceBuffer {
     ) -> PieceBuffer {
         let mut slots: Vec<Slot> =
             std::iter::repeat_with(Slot::default).take(geometry.blocks_in(piece) as usize).collect();
-        let padding = padding.map(|index| slots[index as usize] = Slot::Padding).count() as u32;
-        PieceBuffer {
-            piece,
-            len: geometry.len_of(piece),
-            slots,
-            in_memory: 0,
-            spilling: 0,
-            spilled: 0,
-            padding,
-        }
+        padding.for_each(|index| slots[index as usize] = Slot::Padding);
+        PieceBuffer { piece, len: geometry.len_of(piece), slots, in_memory: 0 }
     }
 
-    /// The same, now that these blocks of the piece are in the side file, from an earlier run.
+    /// The same, now that these blocks of the piece are in the part file, from an earlier run.
     ///
     /// # Panics
     /// If there is no such block.
@@ -288,7 +261,6 @@ impl PieceBuffer {
             let slot = &mut self.slots[index as usize];
             if matches!(slot, Slot::Missing) {
                 *slot = Slot::Spilled;
-                self.spilled += 1;
             }
         }
         self
@@ -319,26 +291,26 @@ impl PieceBuffer {
         is_new
     }
 
-    /// Whether every block is here and none is still on its way to the side file, so that the piece can be verified.
+    /// Whether every block is here and none is still on its way to the part file, so that the piece can be verified.
     pub fn is_complete(&self) -> bool {
-        (self.in_memory + self.spilled + self.padding) as usize == self.slots.len()
+        !self.slots.iter().any(|slot| matches!(slot, Slot::Missing | Slot::Spilling))
     }
 
     /// Bytes of pooled memory that this piece holds.
     pub fn bytes_in_memory(&self) -> usize {
-        self.in_memory as usize * BLOCK_BYTES
+        self.in_memory * BLOCK_BYTES
     }
 
-    /// Whether some of the piece is in the side file.
+    /// Whether some of the piece is in the part file.
     pub fn has_spilled(&self) -> bool {
-        self.spilled > 0
+        self.slots.iter().any(|slot| matches!(slot, Slot::Spilled))
     }
 
     /// Takes the blocks out of memory for [`Storage::spill`](crate::storage::Storage::spill). Afterwards, call
     /// [`spilled`](Self::spilled) or, if that failed, [`restore`](Self::restore); until then the piece does not
     /// count as complete.
     pub fn take_for_spill(&mut self) -> Spill {
-        let mut blocks = Vec::with_capacity(self.in_memory as usize);
+        let mut blocks = Vec::with_capacity(std::mem::take(&mut self.in_memory));
         for (index, slot) in self.slots.iter_mut().enumerate() {
             if matches!(slot, Slot::Memory(_))
                 && let Slot::Memory(block) = std::mem::replace(slot, Slot::Spilling)
@@ -346,27 +318,21 @@ impl PieceBuffer {
                 blocks.push((index as u32, block));
             }
         }
-        self.in_memory = 0;
-        self.spilling += blocks.len() as u32;
         Spill { piece: self.piece, blocks }
     }
 
-    /// The blocks of `spill` are in the side file: their memory is free again.
+    /// The blocks of `spill` are in the part file: their memory is free again.
     pub fn spilled(&mut self, spill: Spill) {
         debug_assert_eq!(spill.piece, self.piece);
         for (index, _) in &spill.blocks {
             self.slots[*index as usize] = Slot::Spilled;
         }
-        self.spilling -= spill.blocks.len() as u32;
-        self.spilled += spill.blocks.len() as u32;
-        give_back(spill.blocks.into_iter().map(|(_, block)| block));
     }
 
     /// The blocks of `spill` could not be written: they go back into the piece.
     pub fn restore(&mut self, spill: Spill) {
         debug_assert_eq!(spill.piece, self.piece);
-        self.spilling -= spill.blocks.len() as u32;
-        self.in_memory += spill.blocks.len() as u32;
+        self.in_memory += spill.blocks.len();
         for (index, block) in spill.blocks {
             self.slots[index as usize] = Slot::Memory(block);
         }
@@ -381,32 +347,6 @@ impl PieceBuffer {
         };
         let rest = self.len - block_index * BLOCK_LEN;
         Some(&bytes[..rest.min(BLOCK_LEN) as usize])
-    }
-}
-
-impl Drop for PieceBuffer {
-    fn drop(&mut self) {
-        give_back(self.slots.drain(..).filter_map(|slot| match slot {
-            Slot::Memory(block) => Some(block),
-            _ => None,
-        }));
-    }
-}
-
-/// Returns blocks to their pool under one lock.
-fn give_back(blocks: impl Iterator<Item = Block>) {
-    let mut batch: Vec<NonNull<RawBlock>> = Vec::new();
-    let mut home: Option<Arc<Shared>> = None;
-    for block in blocks {
-        let (data, pool) = block.into_parts();
-        if Arc::ptr_eq(home.get_or_insert_with(|| Arc::clone(&pool)), &pool) {
-            batch.push(data);
-        } else {
-            pool.give_back(std::iter::once(data));
-        }
-    }
-    if let Some(pool) = home {
-        pool.give_back(batch.into_iter());
     }
 }
 

@@ -4,13 +4,14 @@
 //! there and then, so that it needs neither locks nor channels. A session runs one beside its torrents, `swarm dht` one
 //! by itself.
 
+use crate::clock::Clock;
 use crate::net::socket;
 use std::cell::RefCell;
 use std::future::pending;
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use swarm_core::dht::{DATAGRAM_LEN_MAX, Event, Node, NodeConfig, NodeId};
 use swarm_core::id::InfoHash;
 use swarm_core::net::Family;
@@ -38,7 +39,7 @@ pub struct Dht {
     sockets: [Option<UdpSocket>; 2],
     /// There is something to send, or the timer has changed.
     wake: Notify,
-    clock: Instant,
+    clock: Clock,
 }
 
 impl Dht {
@@ -68,8 +69,8 @@ impl Dht {
         };
         let config =
             NodeConfig { id_v4: id(Family::V4), id_v6: id(Family::V6), secret, read_only, enforce_ids: true };
-        let clock = Instant::now();
-        let node = RefCell::new(Node::new(now(clock), config, rng));
+        let clock = Clock::start();
+        let node = RefCell::new(Node::new(clock.now(), config, rng));
         Ok(Dht { node, sockets, wake: Notify::new(), clock })
     }
 
@@ -109,7 +110,7 @@ impl Dht {
 
     /// Has the node do something, now.
     pub fn with<R>(&self, act: impl FnOnce(&mut Node, Time) -> R) -> R {
-        let result = act(&mut self.node.borrow_mut(), now(self.clock));
+        let result = act(&mut self.node.borrow_mut(), self.clock.now());
         self.wake.notify_one();
         result
     }
@@ -161,7 +162,7 @@ impl Dht {
         loop {
             let deadline = {
                 let mut node = self.node.borrow_mut();
-                let now = now(self.clock);
+                let now = self.clock.now();
                 if node.poll_timeout().is_some_and(|at| at <= now) {
                     node.handle_timeout(now);
                 }
@@ -202,7 +203,7 @@ impl Dht {
         let mut node = self.node.borrow_mut();
         for _ in 0..READS_IN_A_ROW {
             match socket.try_recv_from(buffer) {
-                Ok((len, from)) => node.handle_datagram(now(self.clock), from, &buffer[..len]),
+                Ok((len, from)) => node.handle_datagram(self.clock.now(), from, &buffer[..len]),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 // Some systems tell here that an earlier datagram found nobody.
                 Err(error) => tracing::trace!(%error, "cannot receive"),
@@ -275,11 +276,6 @@ impl Saved {
     pub fn hosts(&self) -> impl Iterator<Item = String> + '_ {
         self.nodes.iter().map(SocketAddr::to_string)
     }
-}
-
-/// Never zero, which the node may take for "never".
-fn now(clock: Instant) -> Time {
-    Time::from_micros(1) + clock.elapsed()
 }
 
 async fn readable(socket: Option<&UdpSocket>) {

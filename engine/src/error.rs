@@ -1,4 +1,4 @@
-//! The one error type of the public API.
+//! The errors of the public API.
 
 use std::io;
 use std::net::SocketAddr;
@@ -49,7 +49,7 @@ pub enum Error {
     NotMutable,
     /// An option makes no sense.
     #[error(transparent)]
-    Option(#[from] crate::session::OptionError),
+    Option(#[from] OptionError),
     /// The torrent or the session has been stopped.
     #[error("stopped")]
     Stopped,
@@ -108,4 +108,37 @@ impl Error {
             _ => ErrorKind::Runtime,
         }
     }
+}
+
+/// An option that makes no sense.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum OptionError {
+    /// Something that must not be zero is.
+    #[error("{option} is 0")]
+    Zero {
+        /// Which.
+        option: &'static str,
+    },
+    /// The torrent has no such file.
+    #[error("there is no file {index}: the torrent has {files}, numbered from 0")]
+    NoSuchFile {
+        /// The index given.
+        index: u32,
+        /// How many files there are.
+        files: usize,
+    },
+    /// Priorities were given for more or for fewer files than there are.
+    #[error("{given} priorities for {files} files")]
+    FileCount {
+        /// How many were given.
+        given: usize,
+        /// How many files there are.
+        files: usize,
+    },
+    /// A link can only be downloaded.
+    #[error(
+        "a torrent of which only the link is known cannot be seeded from existing data without its metainfo"
+    )]
+    SeedOfLink,
 }

@@ -17,7 +17,7 @@ mod file;
 mod tracker;
 
 use crate::Error;
-use crate::session::SessionOptions;
+use crate::net::socket::Binding;
 use bytes::Bytes;
 use flate2::bufread::MultiGzDecoder;
 use http_body_util::BodyExt;
@@ -51,8 +51,8 @@ pub(crate) struct Request<'a> {
     pub origin: UrlOrigin,
     /// The one address family to use; `None`: whichever works.
     pub family: Option<Family>,
-    /// Whose addresses and device connections leave from.
-    pub options: &'a SessionOptions,
+    /// The addresses and the device that connections leave from.
+    pub binding: &'a Binding,
     /// For everything: looking up, connecting, redirects, the whole body.
     pub timeout: Duration,
     /// Longest body, in bytes, after decompression.
@@ -243,10 +243,10 @@ fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(inner) = cause {
-        let said = inner.to_string();
-        if !text.contains(&said) {
+        let reason = inner.to_string();
+        if !text.contains(&reason) {
             text.push_str(": ");
-            text.push_str(&said);
+            text.push_str(&reason);
         }
         cause = inner.source();
     }
@@ -254,17 +254,13 @@ fn chain(error: &dyn std::error::Error) -> String {
 }
 
 /// Fetches a file over HTTP or HTTPS, at most `limit` bytes after decompression, within a minute.
-/// Connections leave from the addresses and the device of a session with these options. Redirects are
-/// followed, but from a public address to none of this machine or network. Needs a tokio runtime.
-///
-/// # Errors
-/// [`Error::Fetch`] with what went wrong.
-pub async fn fetch(url: &Url, limit: usize, options: &SessionOptions) -> Result<Vec<u8>, Error> {
+/// Redirects are followed, but from a public address to none of this machine or network. Needs a tokio runtime.
+pub(crate) async fn fetch(url: &Url, limit: usize, binding: &Binding) -> Result<Vec<u8>, Error> {
     let request = Request {
         url: url.clone(),
         origin: UrlOrigin::Typed,
         family: None,
-        options,
+        binding,
         timeout: FETCH_TIMEOUT,
         body_len_max: limit,
     };

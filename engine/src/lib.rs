@@ -28,6 +28,7 @@
 #![warn(clippy::exhaustive_enums, clippy::exhaustive_structs)]
 
 mod buffer;
+mod clock;
 pub mod create;
 pub mod dht;
 mod error;
@@ -37,12 +38,11 @@ mod net;
 mod session;
 mod storage;
 
-pub use error::{Error, ErrorKind};
-pub use http::fetch;
+pub use error::{Error, ErrorKind, OptionError};
 pub use session::{
     AddTorrent, Data, DhtOptions, Event, EventReceiver, FileReader, Files, InfoHashes, LISTEN_PORT_FIRST,
-    Mode, OptionError, PeerStats, Session, SessionEvents, SessionOptions, Source, State, TorrentHandle,
-    TorrentId, TorrentStats, TrackerStats, TrackerStatus, Waiting,
+    Mode, PeerStats, Session, SessionEvents, SessionOptions, Source, State, TorrentHandle, TorrentId,
+    TorrentStats, TrackerStats, TrackerStatus, Waiting, fetch,
 };
 #[cfg(feature = "__hooks")]
 #[doc(hidden)]

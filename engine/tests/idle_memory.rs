@@ -51,10 +51,10 @@ fn publish(dir: &std::path::Path, name: &str) -> Metainfo {
 async fn a_seed_at_rest_takes_little_memory() {
     let dir = TempDir::new().unwrap();
     let seeder = session("127.0.0.1");
-    let torrents = 20;
+    let torrents = 60;
     let mut before = 0;
     // The first ones have the session allocate what all share.
-    let first = 5;
+    let first = 20;
     for nth in 0..first + torrents {
         if nth == first {
             before = LIVE.load(Ordering::Relaxed);

@@ -4,7 +4,7 @@
 //! is where several messages at once in the lanes of a vector register will find their place. The `sha1` crate
 //! picks the processor's SHA instructions by itself where they exist.
 
-#[allow(dead_code)]
+#[cfg_attr(not(target_os = "linux"), allow(dead_code))]
 pub(crate) mod guard;
 mod workers;
 

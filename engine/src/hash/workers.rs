@@ -25,7 +25,6 @@ pub enum Lane {
 
 /// A fixed number of worker threads. Dropping it runs the transfers that are queued, forgets the checks that are,
 /// and joins the threads.
-#[derive(Debug)]
 pub struct Workers {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
@@ -81,17 +80,16 @@ impl Workers {
         std::thread::available_parallelism().map_or(1, |n| n.get())
     }
 
-    /// Queues a job. A panic in it is logged and counted, and goes no further: whoever waits for a result sees
+    /// Queues a job. The queue has no bound of its own: what it holds is bounded by those who submit. A panic in it is logged and counted, and goes no further: whoever waits for a result sees
     /// its channel closed.
     pub fn submit(&self, lane: Lane, job: impl FnOnce() + Send + 'static) {
-        self.shared.lock().lane(lane).push_back(Box::new(job));
+        let mut queues = self.shared.lock();
+        match lane {
+            Lane::Transfer => queues.transfers.push_back(Box::new(job)),
+            Lane::Check => queues.checks.push_back(Box::new(job)),
+        }
+        drop(queues);
         self.shared.wake.notify_one();
-    }
-
-    /// Jobs that wait in this lane. The queue has no bound of its own: what it holds is bounded by those who
-    /// submit, who can look here before they add more.
-    pub fn queued(&self, lane: Lane) -> usize {
-        self.shared.lock().lane(lane).len()
     }
 
     /// Number of threads.
@@ -124,13 +122,6 @@ impl Drop for Workers {
 }
 
 impl Queues {
-    fn lane(&mut self, lane: Lane) -> &mut VecDeque<Job> {
-        match lane {
-            Lane::Transfer => &mut self.transfers,
-            Lane::Check => &mut self.checks,
-        }
-    }
-
     /// The next job that may run now.
     fn pop(&mut self, checks_max: usize) -> Option<(Lane, Job)> {
         if let Some(job) = self.transfers.pop_front() {
@@ -157,7 +148,7 @@ impl Shared {
             if let Some((lane, job)) = queues.pop(self.checks_max) {
                 drop(queues);
                 if catch_unwind(AssertUnwindSafe(job)).is_err() {
-                    // The panic hook has said what and where.
+                    // The panic hook has logged what and where.
                     self.panics.fetch_add(1, Ordering::Relaxed);
                     tracing::error!("a disk job panicked");
                 }
@@ -172,14 +163,6 @@ impl Shared {
                 queues = self.wake.wait(queues).unwrap_or_else(PoisonError::into_inner);
             }
         }
-    }
-}
-
-impl std::fmt::Debug for Shared {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let mut queues = self.lock();
-        let (transfers, checks) = (queues.lane(Lane::Transfer).len(), queues.lane(Lane::Check).len());
-        write!(f, "{transfers} transfers and {checks} checks queued")
     }
 }
 
@@ -198,7 +181,6 @@ mod tests {
             let out = out.clone();
             workers.submit(lane, move || out.send(name).unwrap());
         }
-        assert_eq!(workers.queued(Lane::Check), 1);
         gate.send(()).unwrap();
         assert_eq!(order.iter().take(3).collect::<Vec<_>>(), ["first", "second", "check"]);
     }

@@ -1,7 +1,6 @@
 //! Sending for a file that the user named.
 
 use super::{AGENT, HttpError, Reply, Request, chain, failed, tls, tls_builder};
-use crate::net::socket::local_ip;
 use reqwest::header::ACCEPT_ENCODING;
 use reqwest::redirect::Policy;
 use reqwest::{Body, Client, dns};
@@ -36,7 +35,7 @@ async fn client(request: &Request<'_>, url: &Url, addrs: Vec<SocketAddr>) -> Res
         nobody.with_no_client_auth()
     };
     // With a source address of one family, the server's addresses of the other are left out.
-    let from = addrs.iter().find_map(|addr| local_ip(&request.options.listen, addr.ip()));
+    let from = addrs.iter().find_map(|addr| request.binding.source_ip(addr.ip()));
     let builder = Client::builder()
         .user_agent(AGENT)
         .connect_timeout(CONNECT_TIMEOUT)
@@ -50,7 +49,7 @@ async fn client(request: &Request<'_>, url: &Url, addrs: Vec<SocketAddr>) -> Res
         .no_proxy();
     // Elsewhere a session with a device does not start.
     #[cfg(target_os = "linux")]
-    let builder = match &request.options.bind_device {
+    let builder = match &request.binding.device {
         Some(device) => builder.interface(device),
         None => builder,
     };

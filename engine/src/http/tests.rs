@@ -60,9 +60,9 @@ async fn serve_for_ever(
     (addr.await, is_gone)
 }
 
-fn request<'a>(url: &str, options: &'a SessionOptions, timeout: Duration) -> Request<'a> {
+fn request<'a>(url: &str, binding: &'a Binding, timeout: Duration) -> Request<'a> {
     let url = Url::parse(url).unwrap();
-    Request { url, origin: UrlOrigin::Typed, family: None, options, timeout, body_len_max: LIMIT }
+    Request { url, origin: UrlOrigin::Typed, family: None, binding, timeout, body_len_max: LIMIT }
 }
 
 /// What is asked for, which decides who sends.
@@ -83,8 +83,8 @@ impl Way {
     }
 
     async fn get_from(self, addr: SocketAddr) -> Result<Answer, HttpError> {
-        let options = SessionOptions::default();
-        self.get(&request(&format!("http://{addr}/announce"), &options, MUCH_TIME)).await
+        let binding = Binding::default();
+        self.get(&request(&format!("http://{addr}/announce"), &binding, MUCH_TIME)).await
     }
 }
 
@@ -177,8 +177,8 @@ async fn time_counts_as_a_whole() {
         // Each byte comes in time, all of them do not.
         let (addr, mut gone) =
             serve_for_ever(b"HTTP/1.1 200 OK\r\n\r\n", vec![b'x'], Duration::from_millis(5)).await;
-        let options = SessionOptions::default();
-        let request = request(&format!("http://{addr}/"), &options, Duration::from_millis(200));
+        let binding = Binding::default();
+        let request = request(&format!("http://{addr}/"), &binding, Duration::from_millis(200));
         assert_eq!(reason(way.get(&request).await), "no answer in time");
         gone.recv().await.unwrap();
     }
@@ -225,8 +225,8 @@ async fn endless_interim_answers_of_a_tracker_are_left() {
 async fn endless_interim_answers_to_a_file_end_in_time() {
     let interim = b"HTTP/1.1 100 Continue\r\n\r\n".repeat(100);
     let (addr, mut gone) = serve_for_ever(b"", interim, Duration::ZERO).await;
-    let options = SessionOptions::default();
-    let request = request(&format!("http://{addr}/"), &options, Duration::from_millis(200));
+    let binding = Binding::default();
+    let request = request(&format!("http://{addr}/"), &binding, Duration::from_millis(200));
     assert_eq!(reason(Way::File.get(&request).await), "no answer in time");
     gone.recv().await.unwrap();
 }
@@ -265,10 +265,7 @@ async fn names_and_passwords_are_sent() {
             heard.send(String::from_utf8(request).unwrap()).unwrap();
         });
         let url = format!("http://me:p%40ss@{addr}/announce?a=%20b&c={{}}#fragment");
-        assert_eq!(
-            way.get(&request(&url, &SessionOptions::default(), MUCH_TIME)).await.unwrap().body,
-            b"hello"
-        );
+        assert_eq!(way.get(&request(&url, &Binding::default(), MUCH_TIME)).await.unwrap().body, b"hello");
         let heard = hears.recv().await.unwrap();
         assert!(heard.starts_with("GET /announce?a=%20b&c={} HTTP/1.1\r\n"), "{heard}");
         assert!(heard.contains(&format!("host: {addr}\r\n")), "{heard}");
@@ -304,21 +301,21 @@ async fn redirects_are_followed_a_few_times() {
 #[tokio::test]
 async fn no_addresses_are_asked_but_those_that_were_checked() {
     let addr = serve_bytes(with_body("", b"hello")).await;
-    let options = SessionOptions::default();
+    let binding = Binding::default();
     let url = format!("http://no.such.host.invalid:{}/", addr.port());
-    let request = request(&url, &options, MUCH_TIME);
+    let request = request(&url, &binding, MUCH_TIME);
     assert_eq!(tracker::send(&request, &request.url, vec![addr]).await.unwrap().server, addr);
     assert_eq!(file::send(&request, &request.url, vec![addr]).await.unwrap().server, addr);
 }
 
 #[test]
 fn a_name_leads_only_where_it_may() {
-    let options = SessionOptions::default();
+    let binding = Binding::default();
     let url = "http://tracker.example/x";
     let addrs =
         |list: &[&str]| list.iter().map(|ip| SocketAddr::new(ip.parse().unwrap(), 80)).collect::<Vec<_>>();
-    let (typed, public) = (request(url, &options, MUCH_TIME), "93.184.216.34");
-    let named = Request { origin: UrlOrigin::Metainfo, ..request(url, &options, MUCH_TIME) };
+    let (typed, public) = (request(url, &binding, MUCH_TIME), "93.184.216.34");
+    let named = Request { origin: UrlOrigin::Metainfo, ..request(url, &binding, MUCH_TIME) };
     let found = addrs(&["127.0.0.1", public, "169.254.1.1", "::1", "fe80::1", "0.0.0.0"]);
     let all_of = |request: &Request<'_>, from: Option<&str>| {
         allowed(request, &request.url, from.map(|ip| ip.parse().unwrap()), &found).unwrap()
@@ -336,12 +333,12 @@ fn a_name_leads_only_where_it_may() {
 
 #[test]
 fn a_family_uses_its_own_addresses() {
-    let options = SessionOptions::default();
-    let typed = request("http://tracker.example/announce", &options, MUCH_TIME);
+    let binding = Binding::default();
+    let typed = request("http://tracker.example/announce", &binding, MUCH_TIME);
     let found: Vec<SocketAddr> = vec!["127.0.0.1:80".parse().unwrap(), "[::1]:80".parse().unwrap()];
     for (family, only) in [(Family::V4, 0), (Family::V6, 1)] {
         let request =
-            Request { family: Some(family), ..request("http://tracker.example/", &options, MUCH_TIME) };
+            Request { family: Some(family), ..request("http://tracker.example/", &binding, MUCH_TIME) };
         assert_eq!(allowed(&request, &request.url, None, &found).unwrap(), [found[only]]);
         let other = &found[1 - only..=1 - only];
         assert_eq!(allowed(&request, &request.url, None, other), Err(HttpError::NoAddress(family)));
@@ -354,7 +351,7 @@ fn a_family_uses_its_own_addresses() {
 async fn connections_go_through_the_given_device() {
     for way in WAYS {
         let url = format!("http://{}/", serve_bytes(with_body("", b"hello")).await);
-        let through = |device: &str| SessionOptions::new().bind_device(device.to_owned());
+        let through = |device: &str| Binding { device: Some(device.to_owned()), ..Default::default() };
         assert_eq!(way.get(&request(&url, &through("lo"), MUCH_TIME)).await.unwrap().body, b"hello");
         reason(way.get(&request(&url, &through("no-such-device"), MUCH_TIME)).await);
     }

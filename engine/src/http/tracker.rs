@@ -4,8 +4,7 @@
 
 use super::bounded::{Allowance, Bounded};
 use super::{AGENT, HttpError, Reply, Request, chain, failed, tls};
-use crate::net::socket::{dial, local_ip};
-use crate::session::SessionOptions;
+use crate::net::socket::{Binding, connect_tcp};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
@@ -38,7 +37,7 @@ pub(super) async fn send(
     url: &Url,
     addrs: Vec<SocketAddr>,
 ) -> Result<Reply<Incoming>, HttpError> {
-    let stream = connect(addrs, request.options).await.map_err(|e| failed(chain(&e)))?;
+    let stream = connect(addrs, request.binding).await.map_err(|e| failed(chain(&e)))?;
     let server = stream.peer_addr().map_err(failed)?;
     let body_len_max = request.body_len_max;
     if url.scheme() == "https" {
@@ -90,20 +89,20 @@ where
 }
 
 /// Connects to the first of these addresses that can be connected to; after a while also to those of the other family.
-async fn connect(mut addrs: Vec<SocketAddr>, options: &SessionOptions) -> io::Result<TcpStream> {
+async fn connect(mut addrs: Vec<SocketAddr>, binding: &Binding) -> io::Result<TcpStream> {
     // With a source address of one family, the server's addresses of the other are left out.
-    if let Some(from) = addrs.iter().find_map(|addr| local_ip(&options.listen, addr.ip())) {
+    if let Some(from) = addrs.iter().find_map(|addr| binding.source_ip(addr.ip())) {
         addrs.retain(|addr| addr.is_ipv4() == from.is_ipv4());
     }
     let is_v4 = addrs.first().is_some_and(SocketAddr::is_ipv4);
     let (first, other): (Vec<_>, Vec<_>) = addrs.into_iter().partition(|addr| addr.is_ipv4() == is_v4);
     if other.is_empty() {
-        return dial_any(&first, options).await;
+        return dial_any(&first, binding).await;
     }
-    let mut first = pin!(dial_any(&first, options));
+    let mut first = pin!(dial_any(&first, binding));
     let mut other = pin!(async {
         tokio::time::sleep(HEAD_START).await;
-        dial_any(&other, options).await
+        dial_any(&other, binding).await
     });
     tokio::select! {
         Ok(stream) = &mut first => Ok(stream),
@@ -112,10 +111,10 @@ async fn connect(mut addrs: Vec<SocketAddr>, options: &SessionOptions) -> io::Re
     }
 }
 
-async fn dial_any(addrs: &[SocketAddr], options: &SessionOptions) -> io::Result<TcpStream> {
+async fn dial_any(addrs: &[SocketAddr], binding: &Binding) -> io::Result<TcpStream> {
     let mut last = Err(io::ErrorKind::AddrNotAvailable.into());
     for &addr in addrs {
-        last = dial(addr, options).await;
+        last = connect_tcp(addr, binding).await;
         if last.is_ok() {
             break;
         }

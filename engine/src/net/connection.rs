@@ -1,112 +1,101 @@
-//! One connection's task: reads, writes, waits. Everything it learns goes to its torrent in place.
+//! One connection's task: it waits for whatever comes first, and lets the torrent read and write.
 
-use super::ahead::Ahead;
-use super::reader::{Progress, Reader, Sink};
-use crate::buffer::Block;
-use crate::session::shell::Link;
-use crate::session::torrent::{Flush, TorrentShell};
-use std::io;
+use super::reader::Reader;
+use super::transport::Stream;
+use crate::clock::Clock;
 use std::rc::Rc;
-use swarm_core::geometry::BLOCK_LEN;
-use swarm_core::id::{BlockRef, PeerKey};
 use swarm_core::time::Time;
-use swarm_core::wire::Message;
-use tokio::net::TcpStream;
+use tokio::io::Interest;
 use tokio::sync::Notify;
 
-/// How many times a connection reads before others get their turn.
-const READS_IN_A_ROW: usize = 8;
-/// The most that is read at once while a rate limit is set: small, so that the limit is met evenly.
-const LIMITED_READ_LEN: u64 = BLOCK_LEN as u64;
+/// The torrent that a connection belongs to.
+pub(crate) trait Owner {
+    fn clock(&self) -> Clock;
 
-/// The most that is read at once while the rate limit lets no payload pass. Other messages are short, and must not wait:
-/// where a block takes a second, they would come too late to be of use.
-const CONTROL_READ_LEN: usize = 1_024;
+    /// Reads as long as it is this connection's turn. The error says why the connection ends.
+    fn read(&mut self, reader: &mut Reader, stream: &mut Stream) -> Result<ReadWait, String>;
 
-/// A connection's input.
-struct Input {
-    reader: Reader,
-    /// Payload has come that the rate limit had no room for. Until it has, nothing more is read.
-    in_debt: bool,
+    /// Writes as long as it is this connection's turn. The error says why the connection ends.
+    fn write(&mut self, stream: &mut Stream) -> Result<WriteWait, String>;
+
+    /// Waits until there may be memory for blocks.
+    async fn memory_freed(&self);
 }
 
 /// What reading must wait for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum ReadWait {
+pub(crate) enum ReadWait {
+    /// Nothing: there may be more. It is somebody else's turn.
+    Nothing,
     /// The socket.
     Socket,
-    /// Nothing: there may be more.
-    Nothing,
     /// Memory for blocks.
     Memory,
-    /// The rate limit.
+    /// The rate limit, until then or until the task is woken.
     Until(Time),
-    /// The peer: much waits that it has not read.
+    /// The peer must read first. The task is woken when it has.
     Peer,
 }
 
-/// Serves a connection until it ends; says why it did.
-pub(crate) async fn run(
-    torrent: Rc<TorrentShell>,
-    key: PeerKey,
-    stream: TcpStream,
-    wake: Rc<Notify>,
-) -> String {
-    let mut input = Input { reader: Reader::new(torrent.decode_limits()), in_debt: false };
-    let mut ahead = Ahead::new(&stream);
+/// What writing must wait for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WriteWait {
+    /// Nothing: there is more. It is somebody else's turn.
+    Nothing,
+    /// Something to write. The task is woken when there is.
+    Idle,
+    /// The socket. If it still takes nothing at this time, the connection ends.
+    Socket(Time),
+    /// The rate limit lets the next block pass then.
+    Until(Time),
+}
+
+/// Serves a connection until it ends; says why it did. `wake` makes it look again.
+pub(crate) async fn run(mut owner: impl Owner, mut stream: Stream, wake: Rc<Notify>) -> String {
+    let clock = owner.clock();
+    let mut reader = Reader::default();
     let mut reading = ReadWait::Socket;
     loop {
-        let flush = match torrent.flush(key, &stream, ahead.bytes()) {
-            Ok(Flush::Closed(reason)) => return reason,
-            Ok(flush) => flush,
-            Err(error) => return error.to_string(),
+        let writing = match owner.write(&mut stream) {
+            Ok(writing) => writing,
+            Err(why) => return why,
         };
-        if matches!(flush, Flush::Blocked(_)) {
-            ahead.on_blocked(torrent.now());
-            torrent.upload_blocked(key);
-        }
-        if reading == ReadWait::Peer && !torrent.is_backed_up(key) {
-            reading = ReadWait::Nothing;
-        }
-        let write_at = match flush {
-            Flush::Until(time) | Flush::Blocked(time) => Some(torrent.instant(time)),
+        let interest = match (reading, writing) {
+            (ReadWait::Socket, WriteWait::Socket(_)) => Some(Interest::READABLE | Interest::WRITABLE),
+            (ReadWait::Socket, _) => Some(Interest::READABLE),
+            (_, WriteWait::Socket(_)) => Some(Interest::WRITABLE),
             _ => None,
+        };
+        let write_at = match writing {
+            WriteWait::Until(time) | WriteWait::Socket(time) => Some(clock.instant(time)),
+            WriteWait::Nothing | WriteWait::Idle => None,
         };
         let read_at = match reading {
-            ReadWait::Until(time) => Some(torrent.instant(time)),
+            ReadWait::Until(time) => Some(clock.instant(time)),
             _ => None,
         };
-        let more = reading == ReadWait::Nothing || matches!(flush, Flush::More);
+        let more = reading == ReadWait::Nothing || writing == WriteWait::Nothing;
         tokio::select! {
             () = wake.notified() => {
-                // The limit may have changed.
-                if matches!(reading, ReadWait::Until(_)) {
+                if matches!(reading, ReadWait::Until(_) | ReadWait::Peer) {
                     reading = ReadWait::Nothing;
                 }
             }
-            ready = stream.readable(), if reading == ReadWait::Socket => {
-                if let Err(error) = ready {
-                    return error.to_string();
-                }
-                reading = ReadWait::Nothing;
-            }
-            ready = stream.writable(), if matches!(flush, Flush::Blocked(_)) => {
-                if let Err(error) = ready {
-                    return error.to_string();
-                }
-                ahead.on_writable(torrent.now(), &stream);
-            }
-            () = torrent.memory_freed(), if reading == ReadWait::Memory => {}
+            ready = stream.ready(interest) => match ready {
+                Ok(ready) if ready.is_readable() => reading = ReadWait::Nothing,
+                Ok(_) => {}
+                Err(error) => return error.to_string(),
+            },
+            () = owner.memory_freed(), if reading == ReadWait::Memory => {}
             () = sleep_until(read_at), if read_at.is_some() => reading = ReadWait::Nothing,
             () = sleep_until(write_at), if write_at.is_some() => {}
             () = tokio::task::yield_now(), if more => {}
         }
-        // Whatever woke this task, memory may have come free at the same time, and would not be told again.
+        // Whatever woke this task, memory may have come free at the same time, which wakes it only once.
         if matches!(reading, ReadWait::Nothing | ReadWait::Memory) {
-            reading = match read(&torrent, key, &stream, &mut input) {
-                Ok(Some(wait)) => wait,
-                Ok(None) => return "the peer closed the connection".to_owned(),
-                Err(error) => return error.to_string(),
+            reading = match owner.read(&mut reader, &mut stream) {
+                Ok(reading) => reading,
+                Err(why) => return why,
             };
         }
     }
@@ -118,68 +107,48 @@ async fn sleep_until(at: Option<tokio::time::Instant>) {
     }
 }
 
-/// Reads as long as it is this connection's turn. `None` at the end of the stream.
-fn read(
-    torrent: &Rc<TorrentShell>,
-    key: PeerKey,
-    stream: &TcpStream,
-    input: &mut Input,
-) -> io::Result<Option<ReadWait>> {
-    let Input { reader, in_debt } = input;
-    // While the metadata is searched for nobody knows how many pieces there are.
-    reader.set_limits(torrent.decode_limits());
-    for _ in 0..READS_IN_A_ROW {
-        if torrent.is_backed_up(key) {
-            return Ok(Some(ReadWait::Peer));
-        }
-        let now = torrent.now();
-        let (limit, may_be_payload) = match torrent.download_allowance(now, LIMITED_READ_LEN) {
-            Ok(limit) => (limit, true),
-            Err(at) if *in_debt || reader.is_in_block() => return Ok(Some(ReadWait::Until(at))),
-            Err(_) => (CONTROL_READ_LEN, false),
-        };
-        let (payload, progress) =
-            torrent.read_with(key, now, |scratch, sink| reader.read(stream, scratch, limit, sink))?;
-        torrent.count_download(now, payload as u64);
-        *in_debt = payload > 0 && !may_be_payload;
-        match progress {
-            Progress::Eof => return Ok(None),
-            Progress::Drained => return Ok(Some(ReadWait::Socket)),
-            Progress::NoMemory => return Ok(Some(ReadWait::Memory)),
-            Progress::More => {}
-        }
-    }
-    Ok(Some(ReadWait::Nothing))
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::{TcpListener, TcpStream};
 
-/// Hands what a connection reads to its torrent.
-pub(crate) struct TorrentSink<'a> {
-    pub(crate) torrent: &'a TorrentShell,
-    pub(crate) inner: &'a mut crate::session::torrent::Inner,
-    pub(crate) key: PeerKey,
-    pub(crate) now: Time,
-}
-
-impl Sink for TorrentSink<'_> {
-    fn message(&mut self, message: Message) {
-        tracing::trace!(peer = self.key.0, ?message, "received");
-        if let Message::Port(port) = message {
-            self.torrent.learn_dht_node(self.inner, self.key, port);
-        }
-        self.inner.core.handle_message(self.now, self.key, &message);
+    /// Reads once, then not before the peer has read, which it does at once.
+    struct Backed {
+        reads: u32,
+        wake: Rc<Notify>,
     }
 
-    fn take_block(&mut self) -> Option<Block> {
-        self.torrent.hub.pool.take()
-    }
+    impl Owner for Backed {
+        fn clock(&self) -> Clock {
+            Clock::start()
+        }
 
-    fn block(&mut self, block: BlockRef, data: Block) {
-        if self.inner.core.handle_block(self.now, self.key, block) {
-            self.inner.keep_block(block, data);
+        fn read(&mut self, _: &mut Reader, _: &mut Stream) -> Result<ReadWait, String> {
+            self.reads += 1;
+            if self.reads == 1 { Ok(ReadWait::Peer) } else { Err("read again".to_owned()) }
+        }
+
+        fn write(&mut self, _: &mut Stream) -> Result<WriteWait, String> {
+            if self.reads == 1 {
+                self.wake.notify_one();
+            }
+            Ok(WriteWait::Idle)
+        }
+
+        async fn memory_freed(&self) {
+            std::future::pending().await
         }
     }
 
-    fn is_closed(&self) -> bool {
-        self.inner.links.get(&self.key).is_none_or(Link::is_closing)
+    #[tokio::test]
+    async fn a_backed_up_peer_is_read_from_again_when_the_task_is_woken() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut far = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (near, addr) = listener.accept().await.unwrap();
+        far.write_all(b"x").await.unwrap();
+        let wake = Rc::new(Notify::new());
+        let owner = Backed { reads: 0, wake: Rc::clone(&wake) };
+        assert_eq!(run(owner, Stream::accepted_tcp(near, addr).unwrap(), wake).await, "read again");
     }
 }

@@ -1,83 +1,105 @@
-//! The 68 bytes that open a connection, in both directions.
+//! Opening connections: the one place that dials and the one that accepts, and the 68 bytes that both begin with.
 
-use super::socket;
-use crate::session::hub::Hub;
+use super::socket::{self, Binding};
+use super::transport::Stream;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
-use swarm_core::id::{InfoHash, PeerId};
-use swarm_core::wire::handshake::{HANDSHAKE_LEN, Handshake, Reserved};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use swarm_core::id::InfoHash;
+use swarm_core::wire::handshake::{HANDSHAKE_LEN, Handshake, HandshakeError};
 use tokio::net::TcpStream;
 
-/// How long the other side may take over its handshake.
-pub(crate) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long one who dials us may take over the handshake.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// The part of a handshake up to the info-hash, after which an acceptor knows which torrent is meant.
 const FRONT_LEN: usize = 48;
 
-/// Dials a peer and opens the connection. Who takes longer than `patience` has failed. `None` if there may be no further
-/// connections.
-pub(crate) async fn dial(
-    hub: &Hub,
-    addr: SocketAddr,
-    patience: Duration,
-    ours: Handshake,
-) -> Option<io::Result<(TcpStream, Handshake)>> {
-    let _permit = hub.half_open.acquire().await;
-    hub.dial_pace().await;
-    if !hub.may_dial(addr.ip()) {
-        return None;
-    }
-    let attempt = async {
-        let mut stream = socket::dial(addr, &hub.options).await?;
-        let hello = initiate(&mut stream, ours).await?;
-        Ok((stream, hello))
-    };
-    let dialled = match tokio::time::timeout(patience, attempt).await {
-        Ok(outcome) => outcome,
-        Err(late) => Err(late.into()),
-    };
-    if dialled.as_ref().is_err_and(socket::is_our_own_trouble) {
-        hub.lacks_descriptors();
-    }
-    Some(dialled)
+/// A connection on which handshakes have been exchanged.
+pub(crate) struct Opened {
+    pub(crate) stream: Stream,
+    /// The peer's handshake.
+    pub(crate) theirs: Handshake,
+    /// Whether the peer dialled us.
+    pub(crate) inbound: bool,
 }
 
-/// Opens a connection that we dialled.
-async fn initiate(stream: &mut TcpStream, ours: Handshake) -> io::Result<Handshake> {
+/// How to reach a peer: attempts, made one after the other until one succeeds.
+pub(crate) struct DialPlan {
+    pub(crate) addr: SocketAddr,
+    attempts: [Attempt; 1],
+}
+
+/// One way to reach a peer, which takes `patience` at most.
+struct Attempt {
+    transport: Transport,
+    patience: Duration,
+}
+
+#[derive(Clone, Copy)]
+enum Transport {
+    Tcp,
+}
+
+impl DialPlan {
+    /// One attempt over TCP. With encryption this becomes two, encrypted and then plain; uTP is one more.
+    pub(crate) fn new(addr: SocketAddr, patience: Duration) -> DialPlan {
+        DialPlan { addr, attempts: [Attempt { transport: Transport::Tcp, patience }] }
+    }
+}
+
+/// Dials a peer and exchanges handshakes.
+pub(crate) async fn dial(plan: &DialPlan, binding: &Binding, ours: Handshake) -> io::Result<Opened> {
+    let mut failure = io::ErrorKind::AddrNotAvailable.into();
+    for attempt in &plan.attempts {
+        let opened = async {
+            let stream = match attempt.transport {
+                Transport::Tcp => Stream::connect_tcp(plan.addr, binding).await?,
+            };
+            initiate(stream, ours).await
+        };
+        match tokio::time::timeout(attempt.patience, opened).await.unwrap_or_else(|late| Err(late.into())) {
+            // Another attempt would lack the same.
+            Err(error) if !socket::is_our_own_trouble(&error) => failure = error,
+            result => return result,
+        }
+    }
+    Err(failure)
+}
+
+async fn initiate(mut stream: Stream, ours: Handshake) -> io::Result<Opened> {
     stream.write_all(&ours.encode()).await?;
     let mut bytes = [0; HANDSHAKE_LEN];
     stream.read_exact(&mut bytes[..FRONT_LEN]).await?;
-    if front_hash(&bytes)? != ours.info_hash {
+    if decoded(Handshake::decode_info_hash(&bytes[..FRONT_LEN]))? != ours.info_hash {
         return Err(invalid("the peer answered for another torrent"));
     }
     stream.read_exact(&mut bytes[FRONT_LEN..]).await?;
-    whole(&bytes)
+    Ok(Opened { stream, theirs: decoded(Handshake::decode(&bytes))?, inbound: false })
 }
 
-/// Opens a connection that was dialled to us. `ours` says what we are called in a torrent and which
-/// extensions we speak there, or `None` if we do not have it.
-pub(crate) async fn accept(
-    stream: &mut TcpStream,
-    ours: impl FnOnce(InfoHash) -> Option<(PeerId, Reserved)>,
-) -> io::Result<Handshake> {
-    let mut bytes = [0; HANDSHAKE_LEN];
-    stream.read_exact(&mut bytes[..FRONT_LEN]).await?;
-    let info_hash = front_hash(&bytes)?;
-    let (peer_id, reserved) = ours(info_hash).ok_or_else(|| invalid("no such torrent here"))?;
-    stream.write_all(&Handshake { reserved, info_hash, peer_id }.encode()).await?;
-    stream.read_exact(&mut bytes[FRONT_LEN..]).await?;
-    whole(&bytes)
+/// Exchanges handshakes with somebody who has dialled us. `find` says which torrent is meant and our handshake there, or
+/// `None` if we do not have it.
+pub(crate) async fn accept<T>(
+    stream: TcpStream,
+    addr: SocketAddr,
+    find: impl FnOnce(InfoHash) -> Option<(T, Handshake)>,
+) -> io::Result<(T, Opened)> {
+    let mut stream = Stream::accepted_tcp(stream, addr)?;
+    tokio::time::timeout(HANDSHAKE_TIMEOUT, async {
+        let mut bytes = [0; HANDSHAKE_LEN];
+        stream.read_exact(&mut bytes[..FRONT_LEN]).await?;
+        let (torrent, ours) = find(decoded(Handshake::decode_info_hash(&bytes[..FRONT_LEN]))?)
+            .ok_or_else(|| invalid("no such torrent here"))?;
+        stream.write_all(&ours.encode()).await?;
+        stream.read_exact(&mut bytes[FRONT_LEN..]).await?;
+        Ok((torrent, Opened { stream, theirs: decoded(Handshake::decode(&bytes))?, inbound: true }))
+    })
+    .await?
 }
 
-fn front_hash(bytes: &[u8; HANDSHAKE_LEN]) -> io::Result<InfoHash> {
-    Handshake::decode_info_hash(&bytes[..FRONT_LEN])
-        .map_err(invalid)?
-        .ok_or_else(|| invalid("the handshake is too short"))
-}
-
-fn whole(bytes: &[u8; HANDSHAKE_LEN]) -> io::Result<Handshake> {
-    Handshake::decode(bytes).map_err(invalid)?.ok_or_else(|| invalid("the handshake is too short"))
+/// What a part of a handshake says.
+fn decoded<T>(decoded: Result<Option<T>, HandshakeError>) -> io::Result<T> {
+    decoded.map_err(invalid)?.ok_or_else(|| invalid("the handshake is too short"))
 }
 
 fn invalid(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Error {

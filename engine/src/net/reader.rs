@@ -4,11 +4,11 @@
 //! lands in a scratch buffer that all connections of the thread share, so that an
 //! idle connection owns no buffer at all.
 
+use super::transport::Stream;
 use crate::buffer::Block;
 use std::io::{self, IoSliceMut};
 use swarm_core::id::BlockRef;
 use swarm_core::wire::{DecodeLimits, Decoded, Message, WireError, decode, decode::message_len};
-use tokio::net::TcpStream;
 
 /// Bytes of the scratch buffer. Longer than the longest message, so that a whole one always fits.
 pub(crate) const SCRATCH_LEN: usize = 512 * 1024;
@@ -43,7 +43,7 @@ pub(crate) enum Progress {
 }
 
 /// The state of one connection's input.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Reader {
     limits: DecodeLimits,
     /// Bytes that are not a whole message yet, or that no memory could be found for.
@@ -69,10 +69,6 @@ struct Filling {
 }
 
 impl Reader {
-    pub(crate) fn new(limits: DecodeLimits) -> Reader {
-        Reader { limits, carry: Vec::new(), filling: None, gathering: None }
-    }
-
     /// From now on these are the limits of messages.
     pub(crate) fn set_limits(&mut self, limits: DecodeLimits) {
         self.limits = limits;
@@ -81,7 +77,7 @@ impl Reader {
     /// Reads once, at most `limit` bytes, and hands on what is whole. Returns how many bytes of payload came.
     pub(crate) fn read(
         &mut self,
-        stream: &TcpStream,
+        stream: &mut Stream,
         scratch: &mut [u8],
         limit: usize,
         sink: &mut impl Sink,
@@ -207,7 +203,8 @@ mod tests {
     use swarm_core::id::PieceIndex;
     use swarm_core::wire::piece_header;
     use tokio::io::AsyncWriteExt;
-    use tokio::net::TcpListener;
+    use tokio::io::Interest;
+    use tokio::net::{TcpListener, TcpStream};
 
     struct Heard {
         pool: BlockPool,
@@ -250,8 +247,9 @@ mod tests {
         let mut scratch = vec![0; SCRATCH_LEN];
         for cut in [1, 3, 700, 5_000, usize::MAX] {
             let mut far = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-            let (near, _) = listener.accept().await.unwrap();
-            let mut reader = Reader::new(DecodeLimits::default());
+            let (near, addr) = listener.accept().await.unwrap();
+            let mut near = Stream::accepted_tcp(near, addr).unwrap();
+            let mut reader = Reader::default();
             let mut heard = Heard { pool: BlockPool::new(1 << 20), messages: Vec::new(), blocks: Vec::new() };
             // Cut byte by byte only where messages begin and end, or it would take long.
             let mut rest = &bytes[..];
@@ -263,7 +261,7 @@ mod tests {
                     continue;
                 }
                 loop {
-                    match reader.read(&near, &mut scratch, usize::MAX, &mut heard).unwrap().1 {
+                    match reader.read(&mut near, &mut scratch, usize::MAX, &mut heard).unwrap().1 {
                         Progress::More => {}
                         Progress::Drained => break,
                         other => panic!("{other:?}"),
@@ -271,8 +269,8 @@ mod tests {
                 }
             }
             while heard.blocks.len() < sent.len() {
-                near.readable().await.unwrap();
-                reader.read(&near, &mut scratch, usize::MAX, &mut heard).unwrap();
+                near.ready(Some(Interest::READABLE)).await.unwrap();
+                reader.read(&mut near, &mut scratch, usize::MAX, &mut heard).unwrap();
             }
             assert!(heard.messages == sent, "cut into {cut} bytes");
             assert_eq!(heard.blocks, [block; 5]);

@@ -1,26 +1,53 @@
-//! Opening sockets: listening and dialling with the session's addresses and device.
+//! Opening sockets, bound to the addresses and the device that the user chose.
 
 use crate::Error;
-use crate::session::{LISTEN_PORT_FIRST, SessionOptions};
 use socket2::{Domain, Socket, Type};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use tokio::net::{TcpStream, UdpSocket};
 
+/// The first port tried when none is asked for.
+pub const LISTEN_PORT_FIRST: u16 = 6881;
 /// How many ports are tried when none is asked for.
 const PORTS_TRIED: u16 = 100;
 /// How many connections may wait to be accepted, as far as the system allows: so many that a thousand that come at once
 /// do not make an honest one come again a second later.
 const BACKLOG: i32 = 4_096;
 
-/// Opens the session's listening sockets.
-pub(crate) fn listen(options: &SessionOptions) -> Result<Vec<TcpListener>, Error> {
+/// What sockets are bound to.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Binding {
+    /// Where to listen; outgoing connections leave from those that are not unspecified. Empty: everywhere.
+    pub(crate) listen: Vec<SocketAddr>,
+    /// The network device (Linux only).
+    pub(crate) device: Option<String>,
+}
+
+impl Binding {
+    /// The address that what goes to `to` leaves from, if one is chosen.
+    pub(crate) fn source_ip(&self, to: IpAddr) -> Option<IpAddr> {
+        let mut chosen = self.listen.iter().map(SocketAddr::ip).filter(|ip| !ip.is_unspecified());
+        chosen.find(|ip| ip.is_ipv4() == to.is_ipv4())
+    }
+
+    /// A socket for what leaves to `to`.
+    fn outgoing(&self, to: SocketAddr, kind: Type) -> io::Result<Socket> {
+        let socket = new_socket(to, kind, self.device.as_deref())?;
+        if let Some(ip) = self.source_ip(to.ip()) {
+            socket.bind(&SocketAddr::new(ip, 0).into())?;
+        }
+        Ok(socket)
+    }
+}
+
+/// Opens the listening sockets.
+pub(crate) fn listen(binding: &Binding) -> Result<Vec<TcpListener>, Error> {
     let open = |addr: SocketAddr| {
-        listen_on(addr, options.bind_device.as_deref())
+        listen_on(addr, binding.device.as_deref())
             .map_err(|e| Error::Listen { addr, source: std::sync::Arc::new(e) })
     };
-    if !options.listen.is_empty() {
-        return options.listen.iter().map(|&addr| open(addr)).collect();
+    if !binding.listen.is_empty() {
+        return binding.listen.iter().map(|&addr| open(addr)).collect();
     }
     let mut last = None;
     for port in LISTEN_PORT_FIRST..LISTEN_PORT_FIRST + PORTS_TRIED {
@@ -128,12 +155,6 @@ fn interface_of(ip: Ipv6Addr) -> u32 {
     index.unwrap_or(0)
 }
 
-/// The address that outgoing connections to `to` leave from, if the session listens on particular ones.
-pub(crate) fn local_ip(listen: &[SocketAddr], to: IpAddr) -> Option<IpAddr> {
-    let mine = listen.iter().map(SocketAddr::ip).filter(|ip| !ip.is_unspecified());
-    mine.into_iter().find(|ip| ip.is_ipv4() == to.is_ipv4())
-}
-
 /// The address that packets to `to` leave from now, if any do. Nothing is sent.
 pub(crate) fn route(to: IpAddr, device: Option<&str>) -> Option<IpAddr> {
     let to = SocketAddr::new(to, 9);
@@ -142,25 +163,16 @@ pub(crate) fn route(to: IpAddr, device: Option<&str>) -> Option<IpAddr> {
     Some(socket.local_addr().ok()?.as_socket()?.ip())
 }
 
-/// A socket for what leaves to `to`, with the session's address and device.
-fn outgoing(to: SocketAddr, kind: Type, options: &SessionOptions) -> io::Result<Socket> {
-    let socket = new_socket(to, kind, options.bind_device.as_deref())?;
-    if let Some(ip) = local_ip(&options.listen, to.ip()) {
-        socket.bind(&SocketAddr::new(ip, 0).into())?;
-    }
-    Ok(socket)
-}
-
 /// A socket for datagrams to and from one address.
-pub(crate) fn connect_udp(to: SocketAddr, options: &SessionOptions) -> io::Result<UdpSocket> {
-    let socket = outgoing(to, Type::DGRAM, options)?;
+pub(crate) fn connect_udp(to: SocketAddr, binding: &Binding) -> io::Result<UdpSocket> {
+    let socket = binding.outgoing(to, Type::DGRAM)?;
     socket.connect(&to.into())?;
     UdpSocket::from_std(socket.into())
 }
 
-/// Dials a peer.
-pub(crate) async fn dial(to: SocketAddr, options: &SessionOptions) -> io::Result<TcpStream> {
-    let socket = outgoing(to, Type::STREAM, options)?;
+/// Connects over TCP.
+pub(crate) async fn connect_tcp(to: SocketAddr, binding: &Binding) -> io::Result<TcpStream> {
+    let socket = binding.outgoing(to, Type::STREAM)?;
     let socket = tokio::net::TcpSocket::from_std_stream(socket.into());
     let stream = socket.connect(to).await?;
     prepare(&stream)?;

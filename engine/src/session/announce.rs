@@ -1,10 +1,12 @@
 //! A torrent and its trackers: carries out what the announcer wants.
 
 use super::announce_udp;
+use super::event::Event;
 use super::hub::Hub;
 use super::options::{AddTorrent, Source};
 use super::torrent::TorrentShell;
 use crate::http::{self, HttpError};
+use std::cell::RefMut;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
@@ -12,13 +14,17 @@ use std::time::Duration;
 use swarm_core::id::{InfoHash, PeerId};
 use swarm_core::net::Family;
 use swarm_core::rng::Rng;
-use swarm_core::time::Time;
+use swarm_core::torrent::discovery::Origin;
 use swarm_core::tracker::announcer::{
-    AnnounceAction, AnnounceFailure, Announcer, AnnouncerConfig, TRACKERS_MAX, TrackerState, TrackerUrls,
-    Transfer,
+    AnnounceAction, AnnounceFailure, Announcer, AnnouncerConfig, NUMWANT_MAX, TRACKERS_MAX, TrackerState,
+    TrackerUrls, Transfer,
 };
 use swarm_core::tracker::{AnnounceResponse, REPLY_LEN_MAX, ReplyError};
+use tokio::task::spawn_local;
+use url::Url;
 
+/// What trackers hear to be left while nobody knows: anything but nothing, which is what seeds say.
+const LEFT_UNKNOWN: u64 = 16 * 1024;
 /// How long a tracker may take to answer over HTTP, redirects and all.
 const ANNOUNCE_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -28,98 +34,79 @@ const LOOK_UP_TIMEOUT: Duration = Duration::from_secs(10);
 const NAME_ADDRESSES_MAX: usize = 4;
 
 /// The announcer of one torrent.
-pub(super) struct Announcing {
-    announcer: Announcer,
+pub(super) fn announcer(
+    hub: &Hub,
+    options: &AddTorrent,
+    info_hash: InfoHash,
+    peer_id: PeerId,
+    rng: Rng,
+) -> Announcer {
+    let interval_min = options.announce_interval_min;
+    let by_metainfo = match &options.source {
+        _ if !options.use_metainfo_trackers => Vec::new(),
+        Source::Metainfo(metainfo) => metainfo.trackers.clone(),
+        Source::Magnet(magnet) => magnet.trackers.iter().map(|url| vec![url.clone()]).collect(),
+        Source::Mutable(_) => Vec::new(),
+    };
+    let private = options.source.metainfo().is_some_and(|metainfo| metainfo.info.private);
+    let named = TrackerUrls { by_metainfo: &by_metainfo, by_user: &options.trackers };
+    let mut ports = BTreeMap::new();
+    for addr in &hub.listening {
+        ports.entry(Family::of_ip(addr.ip())).or_insert(addr.port());
+    }
+    let config = AnnouncerConfig { info_hash, peer_id, ports, interval_min, private };
+    Announcer::new(config, named, rng)
 }
 
-impl Announcing {
-    pub(super) fn new(
-        hub: &Hub,
-        options: &AddTorrent,
-        info_hash: InfoHash,
-        peer_id: PeerId,
-        rng: Rng,
-    ) -> Announcing {
-        let interval_min = options.announce_interval_min;
-        let by_metainfo = match &options.source {
-            _ if !options.use_metainfo_trackers => Vec::new(),
-            Source::Metainfo(metainfo) => metainfo.trackers.clone(),
-            Source::Magnet(magnet) => magnet.trackers.iter().map(|url| vec![url.clone()]).collect(),
-            Source::Mutable(_) => Vec::new(),
+/// What the user should hear of the list of trackers itself: which are never asked.
+fn warnings(announcer: &Announcer) -> Vec<String> {
+    let unusable: BTreeMap<&str, &str> = announcer
+        .trackers()
+        .filter_map(|tracker| match tracker.state {
+            // They are for browsers, and beside others in many links.
+            TrackerState::Unsupported(_) if tracker.url.starts_with("ws") => None,
+            TrackerState::Unsupported(why) => Some((tracker.url, why)),
+            _ => None,
+        })
+        .collect();
+    let more = match unusable.len() {
+        0 | 1 => String::new(),
+        2 => "; nor is 1 more".to_owned(),
+        count => format!("; nor are {} more", count - 1),
+    };
+    let first = unusable.first_key_value().map(|(url, why)| format!("{url}: never asked: {why}{more}"));
+    let left_out = announcer.left_out();
+    let how_many = if left_out == 1 { "tracker is" } else { "trackers are" };
+    let beyond = (left_out > 0)
+        .then(|| format!("{left_out} {how_many} never asked: there are more than {TRACKERS_MAX}"));
+    first.into_iter().chain(beyond).collect()
+}
+
+impl TorrentShell {
+    fn announcer(&self) -> RefMut<'_, Announcer> {
+        RefMut::map(self.inner.borrow_mut(), |inner| &mut inner.announcer)
+    }
+
+    /// Our addresses have changed: trackers hear of it now.
+    pub(super) fn addresses_changed(&self) {
+        self.announcer().handle_address_change(self.hub.now());
+        self.wake.notify_one();
+    }
+
+    /// Lets the announcer begin, and says what is odd about its trackers.
+    pub(super) fn start_announcing(&self) {
+        let warnings = {
+            let mut announcer = self.announcer();
+            announcer.handle_start(self.hub.now());
+            warnings(&announcer)
         };
-        let private = options.source.metainfo().is_some_and(|metainfo| metainfo.info.private);
-        let named = TrackerUrls { by_metainfo: &by_metainfo, by_user: &options.trackers };
-        let mut ports = BTreeMap::new();
-        for addr in &hub.listening {
-            ports.entry(Family::of_ip(addr.ip())).or_insert(addr.port());
-        }
-        let config = AnnouncerConfig { info_hash, peer_id, ports, interval_min, private };
-        Announcing { announcer: Announcer::new(config, named, rng) }
+        warnings.iter().for_each(|warning| self.warn(warning));
     }
 
-    pub(super) fn poll_timeout(&self) -> Option<Time> {
-        self.announcer.poll_timeout()
-    }
-
-    pub(super) fn start(&mut self, now: Time) {
-        self.announcer.handle_start(now);
-    }
-
-    pub(super) fn stop(&mut self, now: Time) {
-        self.announcer.handle_stop(now);
-    }
-
-    /// The user wants an announce now.
-    pub(super) fn hasten(&mut self, now: Time) {
-        self.announcer.request_more_peers(now);
-    }
-
-    /// The user names more trackers.
-    pub(super) fn add(&mut self, now: Time, urls: &[String]) {
-        self.announcer.handle_more_trackers(now, urls);
-    }
-
-    /// The torrent turns out to be private: one tracker is asked at a time (BEP 27).
-    pub(super) fn keep_private(&mut self) {
-        self.announcer.handle_private();
-    }
-
-    pub(super) fn completed(&mut self, now: Time) {
-        self.announcer.handle_completed(now);
-    }
-
-    /// What the user should hear of the list of trackers itself: which are never asked.
-    pub(super) fn warnings(&self) -> Vec<String> {
-        let unusable: BTreeMap<&str, &str> = self
-            .announcer
-            .trackers()
-            .filter_map(|tracker| match tracker.state {
-                // They are for browsers, and beside others in many links.
-                TrackerState::Unsupported(_) if tracker.url.starts_with("ws") => None,
-                TrackerState::Unsupported(why) => Some((tracker.url, why)),
-                _ => None,
-            })
-            .collect();
-        let more = match unusable.len() {
-            0 | 1 => String::new(),
-            2 => "; nor is 1 more".to_owned(),
-            count => format!("; nor are {} more", count - 1),
-        };
-        let first = unusable.first_key_value().map(|(url, why)| format!("{url}: never asked: {why}{more}"));
-        let left_out = self.announcer.left_out();
-        let how_many = if left_out == 1 { "tracker is" } else { "trackers are" };
-        let beyond = (left_out > 0)
-            .then(|| format!("{left_out} {how_many} never asked: there are more than {TRACKERS_MAX}"));
-        first.into_iter().chain(beyond).collect()
-    }
-
-    pub(super) fn announcer(&self) -> &Announcer {
-        &self.announcer
-    }
-
-    /// Lets the announcer look at the time and the transfer; what it wants done.
-    pub(super) fn drive(&mut self, now: Time, transfer: Transfer, is_alone: bool) -> Vec<AnnounceAction> {
-        let announcer = &mut self.announcer;
+    /// Lets the announcer look at the time and the transfer, and carries out what it wants.
+    pub(super) fn drive_announcer(self: &Rc<Self>) {
+        let (now, (transfer, is_alone)) = (self.hub.now(), self.transfer());
+        let mut announcer = self.announcer();
         announcer.handle_transfer(transfer);
         if announcer.poll_timeout().is_some_and(|at| at <= now) {
             announcer.handle_timeout(now);
@@ -127,42 +114,98 @@ impl Announcing {
         if is_alone {
             announcer.request_more_peers(now);
         }
-        std::iter::from_fn(|| announcer.poll_action()).collect()
+        while let Some(action) = announcer.poll_action() {
+            spawn_local(Rc::clone(self).announce(action));
+        }
     }
 
-    /// What came of an announce: what the user should hear of the tracker, if it is of no use.
-    pub(super) fn answered(
-        &mut self,
-        now: Time,
-        action: &AnnounceAction,
-        answer: Result<&AnnounceResponse, &AnnounceFailure>,
-    ) -> Option<String> {
-        self.announcer.handle_response(now, action.id, answer);
-        self.announcer.failure_of(&action.url)
+    /// What trackers hear of the transfer, and whether it needs peers now.
+    fn transfer(&self) -> (Transfer, bool) {
+        let left = self.bytes_left();
+        let core = &self.inner.borrow().core;
+        let totals = core.totals();
+        let left = if core.has_metadata() { left } else { LEFT_UNKNOWN };
+        let peers_wanted = if core.wants_peers() { NUMWANT_MAX } else { 0 };
+        let transfer =
+            Transfer { uploaded: totals.bytes_up, downloaded: totals.bytes_down, left, peers_wanted };
+        // Whoever is connected may have no metadata, or lie.
+        (transfer, !core.has_metadata() || left > 0 && core.peers().next().is_none())
     }
-}
 
-impl TorrentShell {
-    /// Our addresses have changed: trackers are told now.
-    pub(super) fn addresses_changed(self: &Rc<Self>) {
-        let now = self.hub.now();
-        self.inner.borrow_mut().announcing.announcer.handle_address_change(now);
+    async fn announce(self: Rc<Self>, action: AnnounceAction) {
+        let outcome = ask(&self.hub, &action).await;
+        if let Ok((response, tracker)) = &outcome {
+            let peers = peers_of(response, &action);
+            let (url, external_ip) = (action.url.to_string(), response.external_ip);
+            self.emit(Event::Announced { url, peers: peers.len(), external_ip });
+            if let Some(warning) = &response.warning {
+                self.warn(&format!("{}: {warning}", action.url));
+            }
+            if let Some(oddity) = oddity(response, &action) {
+                self.warn(&format!("{}: {oddity}", action.url));
+            }
+            self.hub.routes.borrow_mut().note(*tracker, &self.hub.binding);
+            if let Some(ip) = response.external_ip {
+                self.inner.borrow_mut().core.handle_own_ip(ip);
+            }
+            self.handle_addresses(&peers, Origin::Tracker(*tracker));
+            if !response.oddities.names.is_empty() {
+                let names = response.oddities.names.clone();
+                spawn_local(Rc::clone(&self).look_up_peers(action.url.clone(), names, *tracker));
+            }
+        }
+        let answer = outcome.as_ref().map(|(response, _)| response);
+        self.announcer().handle_response(self.hub.now(), action.id, answer);
+        if let Err(failure) = &outcome {
+            tracing::debug!(tracker = %action.url, family = %action.family, %failure, "announce failed");
+            let trouble = self.announcer().failure_of(&action.url);
+            if let Some(trouble) = trouble {
+                self.warn(&format!("{}: {trouble}", action.url));
+            }
+        }
         self.wake.notify_one();
+    }
+
+    /// A tracker has named peers by their hosts' names.
+    async fn look_up_peers(self: Rc<Self>, url: Url, names: Vec<(String, u16)>, tracker: IpAddr) {
+        let (found, lost) = look_up(&names).await;
+        for (host, reason) in lost {
+            self.warn(&format!("{url}: cannot find its peer {host}: {reason}"));
+        }
+        self.handle_addresses(&found, Origin::Tracker(tracker));
+        self.wake.notify_one();
+    }
+
+    /// Tells the trackers that we stop, and waits for them for a bounded time.
+    pub(super) async fn stop_announcing(self: &Rc<Self>) {
+        self.announcer().handle_stop(self.hub.now());
+        loop {
+            self.drive_announcer();
+            let deadline = {
+                let announcer = self.announcer();
+                if announcer.is_stopped() {
+                    return;
+                }
+                announcer.poll_timeout().map(|at| self.hub.instant(at))
+            };
+            let Some(deadline) = deadline else { return };
+            tokio::select! {
+                () = self.wake.notified() => {}
+                () = tokio::time::sleep_until(deadline) => {}
+            }
+        }
     }
 }
 
 /// Makes one announce: what the tracker says, and its address.
-pub(super) async fn ask(
-    hub: &Rc<Hub>,
-    action: &AnnounceAction,
-) -> Result<(AnnounceResponse, IpAddr), AnnounceFailure> {
+async fn ask(hub: &Rc<Hub>, action: &AnnounceAction) -> Result<(AnnounceResponse, IpAddr), AnnounceFailure> {
     let is_udp = action.url.scheme() == "udp";
     let url = if is_udp { action.url.clone() } else { action.request.url(&action.url) };
     let request = http::Request {
         url,
         origin: action.origin,
         family: Some(action.family),
-        options: &hub.options,
+        binding: &hub.binding,
         timeout: ANNOUNCE_TIMEOUT,
         body_len_max: REPLY_LEN_MAX,
     };
@@ -183,7 +226,7 @@ pub(super) async fn ask(
 }
 
 /// What the user should hear of how an answer lists its peers.
-pub(super) fn oddity(response: &AnnounceResponse, action: &AnnounceAction) -> Option<&'static str> {
+fn oddity(response: &AnnounceResponse, action: &AnnounceAction) -> Option<&'static str> {
     let wants_peers = action.request.numwant != Some(0);
     match &response.oddities {
         odd if odd.lacks_peers && wants_peers => Some("its reply has no list of peers"),
@@ -193,7 +236,7 @@ pub(super) fn oddity(response: &AnnounceResponse, action: &AnnounceAction) -> Op
 }
 
 /// Looks up the peers that an answer names by their hosts' names; the names that lead nowhere, with why.
-pub(super) async fn look_up(names: &[(String, u16)]) -> (Vec<SocketAddr>, Vec<(String, String)>) {
+async fn look_up(names: &[(String, u16)]) -> (Vec<SocketAddr>, Vec<(String, String)>) {
     let (mut found, mut lost) = (Vec::new(), Vec::new());
     // One after the other: a tracker cannot make us ask for much at once.
     for (host, port) in names {
@@ -208,8 +251,8 @@ pub(super) async fn look_up(names: &[(String, u16)]) -> (Vec<SocketAddr>, Vec<(S
     (found, lost)
 }
 
-/// The peers of an answer, without ourselves: the address that the tracker saw, and the port that we told it.
-pub(super) fn peers_of(response: &AnnounceResponse, action: &AnnounceAction) -> Vec<SocketAddr> {
+/// The peers of an answer, without ourselves: the address that the tracker saw, and the port of our announce.
+fn peers_of(response: &AnnounceResponse, action: &AnnounceAction) -> Vec<SocketAddr> {
     let own = response.external_ip.map(|ip| SocketAddr::new(ip, action.request.port));
     response.peers.iter().map(|peer| peer.addr).filter(|&addr| Some(addr) != own).collect()
 }

@@ -66,7 +66,7 @@ fn send(hub: &Rc<Hub>, tracker: SocketAddr, ask: Ask) -> std::io::Result<()> {
     let asks = match trackers.get(&tracker) {
         Some(asks) => asks,
         None => {
-            let socket = socket::connect_udp(tracker, &hub.options)?;
+            let socket = socket::connect_udp(tracker, &hub.binding)?;
             let (asks, inbox) = mpsc::unbounded_channel();
             spawn_local(talk(Rc::clone(hub), tracker, socket, inbox));
             trackers.entry(tracker).or_insert(asks)

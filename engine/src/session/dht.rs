@@ -331,7 +331,7 @@ pub(super) async fn save(hub: &Hub) {
 /// Runs the session's node, if it is to have one.
 pub(super) fn start(hub: &Rc<Hub>) {
     let Some(options) = &hub.options.dht else { return };
-    let dhts = match Dht::open_all(&hub.listening, hub.options.bind_device.as_deref(), false) {
+    let dhts = match Dht::open_all(&hub.listening, hub.binding.device.as_deref(), false) {
         Ok(dhts) => dhts,
         Err(error) => return tracing::warn!(%error, "no socket for the DHT"),
     };
@@ -371,17 +371,18 @@ impl TorrentShell {
     }
 
     /// Tells a peer where our node listens.
-    pub(super) fn tell_dht_port(&self, key: PeerKey, addr: SocketAddr) {
+    pub(super) fn send_dht_port(&self, key: PeerKey, addr: SocketAddr) {
         let port = self.dht().and_then(|dht| dht.port(Family::of(addr)));
         if let Some(port) = port
-            && let Some(link) = self.inner.borrow_mut().links.get_mut(&key).filter(|link| !link.is_closing())
+            && let Some(connection) =
+                self.inner.borrow_mut().connections.get_mut(&key).filter(|c| !c.is_closing())
         {
-            link.send(&Message::Port(port));
+            connection.send(&Message::Port(port));
         }
     }
 
     /// A peer has told where its node listens.
-    pub(crate) fn learn_dht_node(&self, inner: &Inner, key: PeerKey, port: u16) {
+    pub(super) fn learn_dht_node(&self, inner: &Inner, key: PeerKey, port: u16) {
         if let Some(dht) = self.dht()
             && let Some(peer) = inner.core.peer(key)
             && peer.ports_received() < PORTS_MAX

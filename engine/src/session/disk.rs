@@ -10,7 +10,6 @@ use super::handle::Phase;
 use super::opening::{on_worker, storage_error};
 use super::options::Mode;
 use super::prepared::RangeKey;
-use super::shell::Shell;
 use super::torrent::{Inner, Next, TorrentShell};
 use crate::Error;
 use crate::buffer::Spill;
@@ -376,11 +375,11 @@ impl TorrentShell {
         let failed = result.as_ref().err().map(StorageError::to_string);
         // That has been told of already.
         let is_changed = matches!(result, Err(StorageError::Changed { .. }));
-        for key in inner.prepared.arrived(window, result.ok(), now) {
-            let Some(link) = inner.links.get_mut(&key) else { continue };
-            link.wake.notify_one();
+        for key in inner.prepared.prepared(window, result.ok(), now) {
+            let Some(connection) = inner.connections.get_mut(&key) else { continue };
+            connection.wake.notify_one();
             if failed.is_some()
-                && let Some(block) = link.stalled.take()
+                && let Some(block) = connection.stalled.take()
             {
                 inner.core.handle_upload_failed(now, key, block);
             }
@@ -404,7 +403,7 @@ impl TorrentShell {
     fn on_finished(&self, inner: &mut Inner) {
         inner.state = State::Seeding;
         if !self.was_complete.get() {
-            inner.announcing.completed(self.hub.now());
+            inner.announcer.handle_completed(self.hub.now());
             self.announce_on_dht(false);
         }
         self.phase.send_replace(Phase::Running { complete: true });

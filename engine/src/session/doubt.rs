@@ -4,7 +4,6 @@ use super::disk::DiskResult;
 use super::event::Event;
 use super::opening::storage_error;
 use super::options::Mode;
-use super::shell::Shell;
 use super::torrent::{Inner, TorrentShell};
 use crate::hash::Lane;
 use crate::storage::StorageError;

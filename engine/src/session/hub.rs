@@ -9,15 +9,16 @@ use super::routes::Routes;
 use super::shares::Shares;
 use super::torrent::TorrentShell;
 use crate::buffer::BlockPool;
+use crate::clock::Clock;
 use crate::hash::Workers;
 use crate::net::reader::SCRATCH_LEN;
+use crate::net::socket::Binding;
 use crate::storage::Handles;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
 use swarm_core::admission::{self, Holder};
 use swarm_core::id::{InfoHash, PeerKey};
 use swarm_core::rng::Rng;
@@ -38,6 +39,7 @@ const SHORTAGE_TOLD: Duration = Duration::from_secs(10);
 /// What all torrents of a session share on its network thread.
 pub(crate) struct Hub {
     pub(crate) options: SessionOptions,
+    pub(crate) binding: Binding,
     pub(crate) shares: Shares,
     /// The addresses that the listening sockets have.
     pub(crate) listening: Vec<SocketAddr>,
@@ -67,7 +69,7 @@ pub(crate) struct Hub {
     pub(super) dht: RefCell<Option<Rc<SessionDht>>>,
     /// What of this session the local network is told, if it is.
     pub(super) lsd: RefCell<Option<Rc<SessionLsd>>>,
-    clock: Instant,
+    pub(super) clock: Clock,
 }
 
 impl Hub {
@@ -97,11 +99,12 @@ impl Hub {
             memory_freed: Notify::new(),
             pressure: Cell::default(),
             rng: RefCell::new(Rng::new(seed)),
-            routes: RefCell::new(Routes::new(&options)),
+            routes: RefCell::new(Routes::default()),
             udp_trackers: UdpTrackers::default(),
             dht: RefCell::default(),
             lsd: RefCell::default(),
-            clock: Instant::now(),
+            clock: Clock::start(),
+            binding: options.binding(),
             options,
         }
     }
@@ -140,10 +143,9 @@ impl Hub {
         self.shares.descriptors.filter(|_| lately)
     }
 
-    /// The session's clock. Never zero, which parts of the core take for "never".
+    /// The session's clock.
     pub(crate) fn now(&self) -> Time {
-        let elapsed = self.clock.elapsed();
-        Time::from_micros(1) + elapsed
+        self.clock.now()
     }
 
     /// The extensions that we speak in a torrent.
@@ -155,8 +157,7 @@ impl Hub {
 
     /// When a time of the session's clock will be on the runtime's.
     pub(crate) fn instant(&self, time: Time) -> tokio::time::Instant {
-        let ahead = time.since(self.now());
-        tokio::time::Instant::now() + ahead.min(Duration::from_secs(86_400))
+        self.clock.instant(time)
     }
 
     /// Whether another connection has a place. If there is none for it, another one may give way, of whichever torrent.

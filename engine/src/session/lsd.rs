@@ -111,7 +111,7 @@ pub(super) fn start(hub: &Rc<Hub>) {
     let Some(port) = hub.listening.first().map(SocketAddr::port).filter(|_| hub.options.has_lsd()) else {
         return;
     };
-    let device = hub.options.bind_device.as_deref();
+    let device = hub.binding.device.as_deref();
     let mut networks = Vec::new();
     for family in Family::ALL {
         let Some(ours) = hub.listening.iter().find(|addr| Family::of(**addr) == family) else { continue };

@@ -1,14 +1,16 @@
 //! Sessions: one network thread, its torrents, and handles to them.
 
+mod accept;
 mod announce;
 mod announce_udp;
+mod connections;
 mod dht;
 mod disk;
 mod doubt;
 mod event;
 mod events;
 mod handle;
-pub(crate) mod hub;
+mod hub;
 mod id;
 mod limit;
 mod lsd;
@@ -21,9 +23,8 @@ mod registry;
 mod routes;
 mod run;
 mod shares;
-pub(crate) mod shell;
 mod stats;
-pub(crate) mod torrent;
+mod torrent;
 mod traffic;
 
 pub use event::{Event, PeerStats, State, TorrentStats, TrackerStats, TrackerStatus, Waiting};
@@ -31,9 +32,7 @@ use events::EventSender;
 pub use handle::{EventReceiver, SessionEvents, TorrentHandle};
 use hub::Hub;
 pub use id::{InfoHashes, TorrentId};
-pub use options::{
-    AddTorrent, DhtOptions, Files, LISTEN_PORT_FIRST, Mode, OptionError, SessionOptions, Source,
-};
+pub use options::{AddTorrent, DhtOptions, Files, LISTEN_PORT_FIRST, Mode, SessionOptions, Source};
 pub use reader::FileReader;
 use registry::Registry;
 use shares::Shares;
@@ -88,7 +87,7 @@ impl Session {
         let system = |what: &'static str| move |e: std::io::Error| Error::system(what, e);
         let threads = if options.workers == 0 { Workers::default_threads() } else { options.workers };
         let shares = Shares::of_process(&options, threads)?;
-        let sockets = socket::listen(&options)?;
+        let sockets = socket::listen(&options.binding())?;
         let listening = sockets.iter().filter_map(|s| s.local_addr().ok()).collect::<Vec<_>>();
         let workers = Workers::new("swarm-disk", threads).map_err(system("starting threads"))?;
         let runtime = network_runtime().map_err(system("starting the network thread"))?;
@@ -195,6 +194,16 @@ impl Session {
             let _ = thread.join();
         }
     }
+}
+
+/// Fetches a file over HTTP or HTTPS, at most `limit` bytes after decompression, within a minute. Connections leave from
+/// the addresses and the device of a session with these options. Redirects are followed, but from a public address to
+/// none of this machine or network. Needs a tokio runtime.
+///
+/// # Errors
+/// [`Error::Fetch`] with what went wrong.
+pub async fn fetch(url: &url::Url, limit: usize, options: &SessionOptions) -> Result<Vec<u8>, Error> {
+    crate::http::fetch(url, limit, &options.binding()).await
 }
 
 /// The network thread's runtime, with a thread for name lookups that stays: where there are no more threads, a lookup waits

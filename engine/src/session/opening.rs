@@ -323,7 +323,7 @@ impl TorrentShell {
 
     /// The torrent turns out to be private: it is between the trackers and their peers (BEP 27).
     pub(super) fn keep_private(&self) {
-        self.inner.borrow_mut().announcing.keep_private();
+        self.inner.borrow_mut().announcer.handle_private();
         if let Some(lsd) = self.hub.lsd.borrow().as_ref() {
             lsd.remove(self.info_hash);
         }

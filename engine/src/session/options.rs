@@ -1,6 +1,8 @@
 //! Options of a session and of a torrent.
 
-use crate::Error;
+use crate::error::{Error, OptionError};
+use crate::net::socket::Binding;
+pub use crate::net::socket::LISTEN_PORT_FIRST;
 #[cfg(feature = "__hooks")]
 use crate::storage::SpaceBudget;
 use std::net::SocketAddr;
@@ -11,9 +13,6 @@ use swarm_core::dht::MutableTorrentLink;
 use swarm_core::id::{FileIndex, InfoHash};
 use swarm_core::metainfo::{Magnet, MagnetError, Metainfo, parse_info_hash};
 use swarm_core::picker::{Order, Priority};
-
-/// The first port tried when none is asked for.
-pub const LISTEN_PORT_FIRST: u16 = 6881;
 
 /// How a session behaves. The default is what `swarm get` does: it listens on all interfaces, takes part in the DHT and in local
 /// service discovery, exchanges peers, and keeps no state.
@@ -162,6 +161,11 @@ impl SessionOptions {
             None => Ok(()),
         }
     }
+
+    /// What the session's sockets are bound to.
+    pub(super) fn binding(&self) -> Binding {
+        Binding { listen: self.listen.clone(), device: self.bind_device.clone() }
+    }
 }
 
 /// A session's node of the DHT. It listens on the session's addresses, over UDP.
@@ -176,39 +180,6 @@ impl DhtOptions {
     pub fn bootstrap(nodes: impl IntoIterator<Item = impl Into<String>>) -> DhtOptions {
         DhtOptions { bootstrap: nodes.into_iter().map(Into::into).collect() }
     }
-}
-
-/// An option that makes no sense.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum OptionError {
-    /// Something that must not be zero is.
-    #[error("{option} is 0")]
-    Zero {
-        /// Which.
-        option: &'static str,
-    },
-    /// The torrent has no such file.
-    #[error("there is no file {index}: the torrent has {files}, numbered from 0")]
-    NoSuchFile {
-        /// The index given.
-        index: u32,
-        /// How many files there are.
-        files: usize,
-    },
-    /// Priorities were given for more or for fewer files than there are.
-    #[error("{given} priorities for {files} files")]
-    FileCount {
-        /// How many were given.
-        given: usize,
-        /// How many files there are.
-        files: usize,
-    },
-    /// A link can only be downloaded.
-    #[error(
-        "a torrent of which only the link is known cannot be seeded from existing data without its metainfo"
-    )]
-    SeedOfLink,
 }
 
 /// What a torrent's data is there for.

@@ -38,8 +38,8 @@ struct Entry {
 #[derive(Debug)]
 enum State {
     /// On its way; these connections wait for it.
-    Coming(Vec<PeerKey>),
-    Here {
+    Preparing(Vec<PeerKey>),
+    Ready {
         data: Prepared,
         used: u64,
         prepared_at: Time,
@@ -47,13 +47,13 @@ enum State {
     },
 }
 
-/// What a connection that wants a block is told.
+/// How a block stands that a connection wants.
 #[derive(Debug)]
 pub(super) enum Lookup {
-    /// Here it is, and the range of its piece that is here with it.
-    Here(Prepared, Range<u32>),
-    /// It will be told.
-    Wait,
+    /// It is in memory, with this range of its piece.
+    Ready(Prepared, Range<u32>),
+    /// It is being prepared, and the connection is woken then.
+    Preparing,
     /// It must be prepared.
     Missing,
 }
@@ -130,21 +130,21 @@ pub(super) fn asked_range(
 }
 
 impl PreparedCache {
-    /// Looks for a block. If it is [missing](Lookup::Missing), have it prepared, and say so with [`coming`](Self::coming). With
-    /// `look` what is here is looked at again, however lately it was.
+    /// Looks for a block. If it is [missing](Lookup::Missing), have it prepared, and say so with [`preparing`](Self::preparing). With
+    /// `look` what is ready is looked at again, however lately it was.
     pub(super) fn look_up(&mut self, block: BlockRef, peer: PeerKey, now: Time, look: bool) -> Lookup {
         self.uses += 1;
         let uses = self.uses;
         let Some((start, entry)) = self.covering(block) else { return Lookup::Missing };
         match &mut entry.state {
-            State::Coming(waiting) => {
+            State::Preparing(waiting) => {
                 if !waiting.contains(&peer) {
                     waiting.push(peer);
                 }
-                Lookup::Wait
+                Lookup::Preparing
             }
-            State::Here { prepared_at, .. } if now.since(*prepared_at) >= PREPARED_FOR => Lookup::Missing,
-            State::Here { data, used, checked_at, .. } => {
+            State::Ready { prepared_at, .. } if now.since(*prepared_at) >= PREPARED_FOR => Lookup::Missing,
+            State::Ready { data, used, checked_at, .. } => {
                 if look || now.since(*checked_at) >= RECHECK_AFTER {
                     if !data.still_valid() {
                         return Lookup::Missing;
@@ -152,12 +152,12 @@ impl PreparedCache {
                     *checked_at = now;
                 }
                 *used = uses;
-                Lookup::Here(data.clone(), start..entry.end)
+                Lookup::Ready(data.clone(), start..entry.end)
             }
         }
     }
 
-    /// Whether a block is neither here nor coming.
+    /// Whether a block is neither ready nor being prepared.
     pub(super) fn is_missing(&mut self, block: BlockRef) -> bool {
         self.covering(block).is_none()
     }
@@ -170,20 +170,20 @@ impl PreparedCache {
     }
 
     /// A range is being prepared, for a connection that waits for it or ahead of its use.
-    pub(super) fn coming(&mut self, piece: PieceIndex, range: Range<u32>, waiting: Option<PeerKey>) {
+    pub(super) fn preparing(&mut self, piece: PieceIndex, range: Range<u32>, waiting: Option<PeerKey>) {
         let mut waiting: Vec<PeerKey> = waiting.into_iter().collect();
         let key = (piece, range.start);
-        if let Some(Entry { state: State::Coming(before), .. }) = self.ranges.get_mut(&key) {
+        if let Some(Entry { state: State::Preparing(before), .. }) = self.ranges.get_mut(&key) {
             // A shorter one is on its way: who waits for that is woken by whichever comes first, and looks again.
             waiting.append(before);
         }
-        self.ranges.insert(key, Entry { end: range.end, state: State::Coming(waiting) });
+        self.ranges.insert(key, Entry { end: range.end, state: State::Preparing(waiting) });
     }
 
-    /// A range is here, or could not be prepared. Returns who waited for it.
-    pub(super) fn arrived(&mut self, key: RangeKey, data: Option<Prepared>, now: Time) -> Vec<PeerKey> {
+    /// A range is ready, or could not be prepared. Returns who waited for it.
+    pub(super) fn prepared(&mut self, key: RangeKey, data: Option<Prepared>, now: Time) -> Vec<PeerKey> {
         let waiting = match self.ranges.remove(&key).map(|entry| entry.state) {
-            Some(State::Coming(waiting)) => waiting,
+            Some(State::Preparing(waiting)) => waiting,
             _ => Vec::new(),
         };
         if let Some(data) = data {
@@ -193,26 +193,26 @@ impl PreparedCache {
             let within = self
                 .ranges
                 .range(key..(key.0, end))
-                .filter(|(_, entry)| entry.end <= end && matches!(entry.state, State::Here { .. }));
+                .filter(|(_, entry)| entry.end <= end && matches!(entry.state, State::Ready { .. }));
             let within: Vec<RangeKey> = within.map(|(key, _)| *key).collect();
             within.iter().for_each(|key| drop(self.ranges.remove(key)));
-            let state = State::Here { data, used: self.uses, prepared_at: now, checked_at: now };
+            let state = State::Ready { data, used: self.uses, prepared_at: now, checked_at: now };
             self.ranges.insert(key, Entry { end, state });
             self.evict();
         }
         waiting
     }
 
-    /// Forgets what is here of a piece that is no longer to be relied on.
+    /// Forgets what is ready of a piece that is no longer to be relied on.
     pub(super) fn forget(&mut self, piece: PieceIndex) {
-        self.ranges.retain(|key, entry| key.0 != piece || !matches!(entry.state, State::Here { .. }));
+        self.ranges.retain(|key, entry| key.0 != piece || !matches!(entry.state, State::Ready { .. }));
     }
 
     fn evict(&mut self) {
         loop {
             let here = self.ranges.iter().filter_map(|(key, entry)| match &entry.state {
-                State::Here { data, used, .. } => Some((*used, *key, data.owned_bytes())),
-                State::Coming(_) => None,
+                State::Ready { data, used, .. } => Some((*used, *key, data.owned_bytes())),
+                State::Preparing(_) => None,
             });
             let (mut count, mut owned, mut oldest) = (0, 0, None::<(u64, RangeKey)>);
             for (used, key, bytes) in here {
@@ -297,17 +297,17 @@ mod tests {
     }
 
     #[test]
-    fn who_waits_for_a_range_is_told_once_and_the_range_is_coming_once() {
+    fn a_range_is_prepared_once_and_wakes_each_who_waits_once() {
         let mut cache = PreparedCache::default();
         let now = Time::from_micros(1);
         assert!(matches!(cache.look_up(block(1, 0, 10), PeerKey(1), now, false), Lookup::Missing));
-        cache.coming(PieceIndex(1), 0..100, Some(PeerKey(1)));
+        cache.preparing(PieceIndex(1), 0..100, Some(PeerKey(1)));
         for peer in [1, 2, 2] {
-            assert!(matches!(cache.look_up(block(1, 20, 10), PeerKey(peer), now, false), Lookup::Wait));
+            assert!(matches!(cache.look_up(block(1, 20, 10), PeerKey(peer), now, false), Lookup::Preparing));
         }
         assert!(matches!(cache.look_up(block(1, 95, 10), PeerKey(3), now, false), Lookup::Missing));
         assert!(matches!(cache.look_up(block(2, 20, 10), PeerKey(3), now, false), Lookup::Missing));
-        assert_eq!(cache.arrived((PieceIndex(1), 0), None, now), [PeerKey(1), PeerKey(2)]);
+        assert_eq!(cache.prepared((PieceIndex(1), 0), None, now), [PeerKey(1), PeerKey(2)]);
         assert!(cache.ranges.is_empty(), "nothing is kept of what could not be read");
     }
 }

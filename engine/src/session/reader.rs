@@ -1,8 +1,7 @@
 //! Reading a file of a torrent while it is downloaded.
 
 use super::handle::Command;
-use super::options::OptionError;
-use crate::Error;
+use crate::error::{Error, OptionError};
 use std::io::{self, SeekFrom};
 use std::ops::Range;
 use std::pin::Pin;

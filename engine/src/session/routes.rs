@@ -5,10 +5,9 @@
 //! then from where packets to the trackers in use would leave.
 
 use super::hub::Hub;
-use super::options::SessionOptions;
-use crate::net::socket::{local_ip, route};
+use crate::net::socket::{Binding, route};
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -18,24 +17,19 @@ const WATCH_INTERVAL: Duration = Duration::from_secs(15);
 const WATCHED_MAX: usize = 32;
 
 /// The trackers that answered, and which of our addresses leads to each.
+#[derive(Default)]
 pub(super) struct Routes {
-    listen: Vec<SocketAddr>,
-    device: Option<String>,
     known: BTreeMap<IpAddr, IpAddr>,
 }
 
 impl Routes {
-    pub(super) fn new(options: &SessionOptions) -> Routes {
-        Routes { listen: options.listen.clone(), device: options.bind_device.clone(), known: BTreeMap::new() }
-    }
-
     /// A tracker answered. It is of no interest if connections leave from an address that the user chose.
-    pub(super) fn note(&mut self, tracker: IpAddr) {
-        let is_fixed = tracker.is_loopback() || local_ip(&self.listen, tracker).is_some();
+    pub(super) fn note(&mut self, tracker: IpAddr, binding: &Binding) {
+        let is_fixed = tracker.is_loopback() || binding.source_ip(tracker).is_some();
         if is_fixed || self.known.len() >= WATCHED_MAX || self.known.contains_key(&tracker) {
             return;
         }
-        if let Some(ours) = route(tracker, self.device.as_deref()) {
+        if let Some(ours) = route(tracker, binding.device.as_deref()) {
             self.known.insert(tracker, ours);
         }
     }
@@ -57,7 +51,7 @@ impl Routes {
 pub(super) async fn watch(hub: Rc<Hub>) {
     loop {
         tokio::time::sleep(WATCH_INTERVAL).await;
-        let device = hub.options.bind_device.as_deref();
+        let device = hub.binding.device.as_deref();
         if hub.routes.borrow_mut().have_changed(|to| route(to, device)) {
             tracing::info!("our address has changed");
             hub.udp_trackers.forget();
@@ -78,7 +72,7 @@ mod tests {
     #[test]
     fn another_way_to_a_tracker_is_a_change_and_no_way_is_none() {
         let (tracker, home, away) = (ip("192.0.2.1"), ip("192.168.0.7"), ip("10.1.2.3"));
-        let mut routes = Routes::new(&SessionOptions::default());
+        let mut routes = Routes::default();
         assert!(!routes.have_changed(|_| Some(home)), "nobody to tell");
         routes.known.insert(tracker, home);
         assert!(!routes.have_changed(|_| Some(home)));
@@ -90,10 +84,10 @@ mod tests {
 
     #[test]
     fn where_the_address_is_given_nothing_is_watched() {
-        let listen = vec!["127.0.0.1:0".parse().unwrap()];
-        let mut routes = Routes::new(&SessionOptions { listen, ..SessionOptions::default() });
-        routes.note(ip("192.0.2.1"));
-        routes.note(ip("::1"));
+        let binding = Binding { listen: vec!["127.0.0.1:0".parse().unwrap()], device: None };
+        let mut routes = Routes::default();
+        routes.note(ip("192.0.2.1"), &binding);
+        routes.note(ip("::1"), &binding);
         assert!(routes.known.is_empty());
     }
 

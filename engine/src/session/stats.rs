@@ -106,7 +106,7 @@ impl TorrentShell {
             Source::Mutable(_) => (false, false),
         };
         let ways = Ways {
-            announcer: inner.announcing.announcer(),
+            announcer: &inner.announcer,
             dht: !is_private && self.hub.dht.borrow().is_some(),
             local: !is_private && self.hub.lsd.borrow().is_some(),
             named: names_peers || !self.options.peers.is_empty(),
@@ -204,7 +204,7 @@ fn trackers(inner: &Inner, now: Time) -> Vec<TrackerStats> {
         TrackerState::Failed(why) => TrackerStatus::Failed(why.to_owned()),
         _ => TrackerStatus::NotContacted,
     };
-    let all = inner.announcing.announcer().trackers();
+    let all = inner.announcer.trackers();
     all.map(|t| TrackerStats {
         url: t.url.to_owned(),
         family: t.family,

@@ -4,7 +4,8 @@
 //! act on, always by the same steps: lock, hand the input to the state machine,
 //! drain its actions, unlock. Nothing here waits; tasks do.
 
-use super::announce::Announcing;
+use super::announce;
+use super::connections::Connection;
 use super::disk::{Disk, DiskResult};
 use super::event::{Event, State};
 use super::events::EventSender;
@@ -17,15 +18,12 @@ use super::options::{AddTorrent, Mode, Source};
 use super::prepared::PreparedCache;
 use super::reading::Readers;
 use super::registry::Registry;
-use super::shell::{Link, Shell};
-pub(crate) use super::traffic::Flush;
 use crate::Error;
 use crate::buffer::PieceBuffer;
-use crate::net::connection;
 use crate::storage::Storage;
 use std::cell::{Cell, OnceCell, RefCell, RefMut};
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
@@ -38,18 +36,15 @@ use swarm_core::time::Time;
 use swarm_core::torrent::discovery::Origin;
 use swarm_core::torrent::metadata::Content as CoreContent;
 use swarm_core::torrent::{Action, CloseReason, Config, Event as CoreEvent, Pressure, Torrent, Totals};
-use swarm_core::tracker::AnnounceResponse;
-use swarm_core::tracker::announcer::{NUMWANT_MAX, Transfer};
-use swarm_core::wire::handshake::{HANDSHAKE_LEN, Handshake, Reserved};
+use swarm_core::tracker::announcer::Announcer;
 use swarm_core::wire::{DecodeLimits, Message};
-use tokio::net::TcpStream;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::spawn_local;
 
 /// How many connected peers a torrent that starts again dials at once.
 const RECONNECTED_MAX: usize = 100;
-/// What trackers are told to be left while nobody knows: anything but nothing, which is what seeds say.
-const LEFT_UNKNOWN: u64 = 16 * 1024;
+/// How many different warnings a watcher gets.
+const WARNINGS_MAX: usize = 1_000;
 /// How long until a name of the link that did not resolve is tried again.
 const LOOK_UP_RETRY: Duration = Duration::from_secs(60);
 
@@ -87,6 +82,7 @@ pub(crate) struct TorrentShell {
     pub(super) was_complete: Cell<bool>,
     /// Jobs that workers do for this torrent.
     pub(super) jobs: Cell<usize>,
+    /// What we call ourselves.
     pub(super) peer_id: PeerId,
 }
 
@@ -142,14 +138,14 @@ pub(super) enum Next {
 /// What inputs change.
 pub(crate) struct Inner {
     pub(crate) core: Torrent,
-    pub(crate) links: BTreeMap<PeerKey, Link>,
+    pub(super) connections: BTreeMap<PeerKey, Connection>,
     pub(super) buffers: BTreeMap<PieceIndex, PieceBuffer>,
     pub(super) prepared: PreparedCache,
     pub(super) disk: Disk,
-    pub(super) announcing: Announcing,
+    pub(super) announcer: Announcer,
     pub(super) readers: Readers,
     pub(super) state: State,
-    next_key: u32,
+    pub(super) next_key: u32,
 }
 
 /// Starts a torrent's task and returns its handle.
@@ -233,7 +229,7 @@ impl TorrentShell {
             core.handle_listening(ip);
         }
         core.set_pressure(hub.now(), hub.pressure.get());
-        let announcing = Announcing::new(&hub, &options, info_hash, peer_id, rng);
+        let announcer = announce::announcer(&hub, &options, info_hash, peer_id, rng);
         TorrentShell {
             info_hash,
             upload: Limit::new(options.upload_limit),
@@ -250,11 +246,11 @@ impl TorrentShell {
             disk_results,
             inner: RefCell::new(Inner {
                 core,
-                links: BTreeMap::new(),
+                connections: BTreeMap::new(),
                 buffers: BTreeMap::new(),
                 prepared: PreparedCache::default(),
                 disk: Disk::default(),
-                announcing,
+                announcer,
                 readers: Readers::default(),
                 state: State::Checking,
                 next_key: 0,
@@ -306,7 +302,7 @@ impl TorrentShell {
                 self.finish(inner);
             }
         });
-        self.wake_links();
+        self.wake_connections();
     }
 
     /// How much a piece is wanted: as much as the files that it has a part in.
@@ -338,18 +334,6 @@ impl TorrentShell {
         self.content.get().map_or_else(DecodeLimits::default, |content| {
             DecodeLimits::for_pieces(content.metainfo.info.geometry.pieces())
         })
-    }
-
-    pub(crate) fn now(&self) -> Time {
-        self.hub.now()
-    }
-
-    pub(crate) fn instant(&self, time: Time) -> tokio::time::Instant {
-        self.hub.instant(time)
-    }
-
-    pub(crate) async fn memory_freed(&self) {
-        self.hub.memory_freed.notified().await;
     }
 
     /// The first things that happen: peers and trackers are tried.
@@ -396,9 +380,26 @@ impl TorrentShell {
         }
     }
 
+    pub(super) fn emit(&self, event: Event) {
+        self.events.send(event);
+    }
+
+    /// Tells the watcher something that does not end the torrent, once. Others may have a part in the text
+    /// (a tracker, a peer): beyond [`WARNINGS_MAX`] different ones nothing more is told.
+    pub(super) fn warn(&self, warning: &str) {
+        let mut warned = self.warned.borrow_mut();
+        if warned.len() < WARNINGS_MAX && warned.insert(warning.to_owned()) {
+            self.emit(Event::Warning(warning.to_owned()));
+        }
+    }
+
     /// The torrent's own task has ended by a defect: its connections end too.
     fn abandon(&self) {
-        self.inner.borrow_mut().links.values_mut().for_each(|link| link.close(CloseReason::Stopped));
+        self.inner
+            .borrow_mut()
+            .connections
+            .values_mut()
+            .for_each(|connection| connection.close(CloseReason::Stopped));
     }
 
     /// Ends the torrent with an error; the first one counts.
@@ -448,20 +449,25 @@ impl TorrentShell {
     fn act(self: &Rc<Self>, inner: &mut Inner, action: Action) {
         match action {
             Action::Send { peer, message } => {
-                inner.links.get_mut(&peer).into_iter().for_each(|link| link.send(&message));
+                inner.connections.get_mut(&peer).into_iter().for_each(|connection| connection.send(&message));
             }
             Action::BroadcastHave(piece) => {
-                for link in inner.links.values_mut().filter(|link| link.closing.is_none()) {
-                    link.send(&Message::Have(piece));
+                for connection in inner.connections.values_mut().filter(|connection| !connection.is_closing())
+                {
+                    connection.send(&Message::Have(piece));
                 }
             }
             Action::Upload(peer) => {
-                if let Some(link) = inner.links.get(&peer) {
-                    link.wake.notify_one();
+                if let Some(connection) = inner.connections.get(&peer) {
+                    connection.wake.notify_one();
                 }
             }
             Action::Close { peer, reason } => {
-                inner.links.get_mut(&peer).into_iter().for_each(|link| link.close(reason.clone()));
+                inner
+                    .connections
+                    .get_mut(&peer)
+                    .into_iter()
+                    .for_each(|connection| connection.close(reason.clone()));
             }
             Action::Connect(dial) => {
                 spawn_local(Rc::clone(self).dial(dial));
@@ -480,17 +486,7 @@ impl TorrentShell {
         let limits = [self.hub.download.rate(), self.download.rate()];
         let now = self.hub.now();
         self.with(|inner| inner.core.set_download_limit(now, limits.into_iter().flatten().min()));
-        self.wake_links();
-    }
-
-    pub(crate) fn wake_links(&self) {
-        self.inner.borrow().links.values().for_each(|link| link.wake.notify_one());
-    }
-
-    /// A connection's socket takes no more for now.
-    pub(crate) fn upload_blocked(self: &Rc<Self>, key: PeerKey) {
-        let now = self.hub.now();
-        self.with(|inner| inner.core.handle_upload_blocked(now, key));
+        self.wake_connections();
     }
 
     /// Hands on what each connection is good for.
@@ -586,7 +582,7 @@ impl TorrentShell {
 
     fn next_deadline(&self) -> tokio::time::Instant {
         let inner = self.inner.borrow();
-        let times = [inner.core.poll_timeout(), inner.announcing.poll_timeout(), inner.disk.poll_timeout()];
+        let times = [inner.core.poll_timeout(), inner.announcer.poll_timeout(), inner.disk.poll_timeout()];
         let first = times.into_iter().flatten().min();
         match first {
             Some(time) => self.hub.instant(time),
@@ -617,9 +613,9 @@ impl TorrentShell {
                 self.download.set(now, download);
                 self.limits_changed();
             }
-            Command::AddTrackers(urls) => self.inner.borrow_mut().announcing.add(now, &urls),
+            Command::AddTrackers(urls) => self.inner.borrow_mut().announcer.handle_more_trackers(now, &urls),
             Command::Reannounce => {
-                self.inner.borrow_mut().announcing.hasten(now);
+                self.inner.borrow_mut().announcer.request_more_peers(now);
                 self.announce_on_dht(false);
             }
             Command::SetOrder(order) => self.inner.borrow_mut().core.set_order(order),
@@ -635,110 +631,5 @@ impl TorrentShell {
             Command::Delete => return Some(Next::Delete),
         }
         None
-    }
-}
-
-impl Shell for TorrentShell {
-    fn hub(&self) -> &Rc<Hub> {
-        &self.hub
-    }
-
-    fn info_hash(&self) -> InfoHash {
-        self.info_hash
-    }
-
-    fn peer_id(&self) -> PeerId {
-        self.peer_id
-    }
-
-    fn reserved(&self) -> Reserved {
-        self.hub.reserved(self.is_private())
-    }
-
-    fn announcing(&self) -> RefMut<'_, Announcing> {
-        RefMut::map(self.inner.borrow_mut(), |inner| &mut inner.announcing)
-    }
-
-    fn waker(&self) -> &Notify {
-        &self.wake
-    }
-
-    fn emit(&self, event: Event) {
-        self.events.send(event);
-    }
-
-    fn warned(&self) -> &RefCell<BTreeSet<String>> {
-        &self.warned
-    }
-
-    fn transfer(&self) -> (Transfer, bool) {
-        let left = self.bytes_left();
-        let core = &self.inner.borrow().core;
-        let totals = core.totals();
-        let left = if core.has_metadata() { left } else { LEFT_UNKNOWN };
-        let peers_wanted = if core.wants_peers() { NUMWANT_MAX } else { 0 };
-        let transfer =
-            Transfer { uploaded: totals.bytes_up, downloaded: totals.bytes_down, left, peers_wanted };
-        // Whoever is connected may have no metadata, or lie.
-        (transfer, !core.has_metadata() || left > 0 && core.peers().next().is_none())
-    }
-
-    fn connected(self: &Rc<Self>, stream: TcpStream, addr: SocketAddr, inbound: bool, hello: Handshake) {
-        let now = self.hub.now();
-        // Where the torrent itself is full, this one may take the place of another of its own.
-        if !self.inner.borrow().core.is_full() && !self.hub.make_place(addr.ip()) {
-            if !inbound {
-                self.not_connected(addr, false);
-            }
-            return;
-        }
-        self.count_upload(now, HANDSHAKE_LEN);
-        let wake = Rc::new(Notify::new());
-        let (info, has_dht) = self.introduce(addr, inbound, &hello);
-        let key = self.with(|inner| {
-            inner.next_key += 1;
-            let key = PeerKey(inner.next_key);
-            inner.links.insert(key, Link::new(&wake, info.fast));
-            inner.core.handle_connected(now, key, info);
-            key
-        });
-        if has_dht {
-            self.tell_dht_port(key, addr);
-        }
-        self.hub.connections.set(self.hub.connections.get() + 1);
-        let task = spawn_local(connection::run(Rc::clone(self), key, stream, wake));
-        let shell = Rc::clone(self);
-        spawn_local(async move {
-            let ended = task.await;
-            shell.hub.connections.set(shell.hub.connections.get() - 1);
-            match ended {
-                Ok(why) => tracing::debug!(%addr, %why, "connection ended"),
-                Err(panic) => shell.fail(Error::Defect(panic.to_string())),
-            }
-            let now = shell.hub.now();
-            shell.with(|inner| {
-                inner.links.remove(&key);
-                inner.core.handle_disconnected(now, key);
-            });
-        });
-    }
-
-    fn not_connected(self: &Rc<Self>, addr: SocketAddr, tried: bool) {
-        let now = self.hub.now();
-        self.with(|inner| match tried {
-            true => inner.core.handle_connect_failed(now, addr),
-            false => inner.core.handle_not_dialled(now, addr),
-        });
-    }
-
-    fn told(self: &Rc<Self>, response: &AnnounceResponse, tracker: IpAddr, peers: &[SocketAddr]) {
-        self.hub.routes.borrow_mut().note(tracker);
-        let now = self.hub.now();
-        self.with(|inner| {
-            if let Some(ip) = response.external_ip {
-                inner.core.handle_own_ip(ip);
-            }
-            inner.core.handle_addresses(now, peers, Origin::Tracker(tracker));
-        });
     }
 }

@@ -1,141 +1,193 @@
 //! The byte traffic between connections and a torrent: blocks in, blocks out.
 
+use super::connections::Connection;
 use super::limit::Limit;
 use super::prepared::{Lookup, asked_range};
-use super::shell::Shell;
 use super::torrent::{Inner, TorrentShell};
 use crate::buffer::{Block, PieceBuffer};
-use crate::net::connection::TorrentSink;
+use crate::clock::Clock;
+use crate::net::connection::{Owner, ReadWait, WriteWait};
 use crate::net::outbox::UNREAD_MAX;
+use crate::net::reader::{Progress, Reader, Sink};
+use crate::net::transport::Stream;
 use std::io;
 use std::ops::RangeInclusive;
 use std::rc::Rc;
 use swarm_core::geometry::BLOCK_LEN;
 use swarm_core::id::{BlockRef, PeerKey};
 use swarm_core::time::Time;
+use swarm_core::wire::Message;
 use swarm_core::wire::message::PIECE_HEADER_LEN;
-use tokio::net::TcpStream;
 
+/// How many times a connection reads before others get their turn.
+const READS_IN_A_ROW: usize = 8;
+/// The most that is read at once while a rate limit is set: small, so that the limit is met evenly.
+const LIMITED_READ_LEN: u64 = BLOCK_LEN as u64;
+/// The most that is read at once while the rate limit lets no payload pass. Other messages are short, and must not wait:
+/// where a block takes a second, they would come too late to be of use.
+const CONTROL_READ_LEN: usize = 1_024;
 /// How much is queued for a socket at a time, at the least and at the most. What is queued cannot be cancelled any more.
 const QUEUED: RangeInclusive<usize> = 2 * BLOCK_LEN as usize..=16 * BLOCK_LEN as usize;
 /// How much is written in a row before others get their turn.
 const WRITTEN_IN_A_ROW: usize = 1024 * 1024;
-/// How a flush ended.
-#[derive(Debug)]
-pub(crate) enum Flush {
-    /// Nothing is left to write.
-    Idle,
-    /// The socket takes no more for now. If it still takes nothing then, the connection is closed.
-    Blocked(Time),
-    /// The rate limit lets the next block pass then.
-    Until(Time),
-    /// It is somebody else's turn.
-    More,
-    /// The connection is to be closed.
-    Closed(String),
+
+/// A torrent as one of its connections sees it.
+pub(super) struct ConnectionOwner {
+    torrent: Rc<TorrentShell>,
+    key: PeerKey,
+    /// Payload has come that the rate limit had no room for. Until it has, nothing more is read.
+    in_debt: bool,
 }
 
-impl Inner {
-    /// Puts a wanted block into its piece.
-    pub(crate) fn keep_block(&mut self, block: BlockRef, data: Block) {
-        let geometry = *self.core.geometry();
-        let core = &self.core;
-        let buffer = self.buffers.entry(block.piece).or_insert_with(|| {
-            PieceBuffer::with_padding(&geometry, block.piece, core.padding_blocks(block.piece))
+impl ConnectionOwner {
+    pub(super) fn new(torrent: &Rc<TorrentShell>, key: PeerKey) -> ConnectionOwner {
+        ConnectionOwner { torrent: Rc::clone(torrent), key, in_debt: false }
+    }
+
+    /// Whether the peer must read first before it is listened to again.
+    fn is_backed_up(&self) -> bool {
+        let inner = self.torrent.inner.borrow();
+        inner.connections.get(&self.key).is_some_and(|connection| connection.outbox.is_full())
+    }
+}
+
+impl Owner for ConnectionOwner {
+    fn clock(&self) -> Clock {
+        self.torrent.hub.clock
+    }
+
+    fn read(&mut self, reader: &mut Reader, stream: &mut Stream) -> Result<ReadWait, String> {
+        let (torrent, hub, key) = (&self.torrent, &self.torrent.hub, self.key);
+        // Before the metadata is here nobody knows how many pieces there are.
+        reader.set_limits(torrent.decode_limits());
+        for _ in 0..READS_IN_A_ROW {
+            if self.is_backed_up() {
+                return Ok(ReadWait::Peer);
+            }
+            let now = hub.now();
+            let (len_max, may_be_payload) =
+                match allowance(now, LIMITED_READ_LEN, [&hub.download, &torrent.download]) {
+                    Ok(len_max) => (len_max, true),
+                    Err(at) if self.in_debt || reader.is_in_block() => return Ok(ReadWait::Until(at)),
+                    Err(_) => (CONTROL_READ_LEN, false),
+                };
+            let mut scratch = hub.scratch.borrow_mut();
+            let read = torrent.with(|inner| {
+                reader.read(stream, &mut scratch, len_max, &mut Input { torrent, inner, key, now })
+            });
+            drop(scratch);
+            hub.update_pressure();
+            torrent.spill_if_full();
+            let (payload, progress) = read.map_err(|e| e.to_string())?;
+            hub.download.take(now, payload as u64);
+            torrent.download.take(now, payload as u64);
+            self.in_debt = payload > 0 && !may_be_payload;
+            match progress {
+                Progress::Eof => return Err("the peer closed the connection".to_owned()),
+                Progress::Drained => return Ok(ReadWait::Socket),
+                Progress::NoMemory => return Ok(ReadWait::Memory),
+                Progress::More => {}
+            }
+        }
+        Ok(ReadWait::Nothing)
+    }
+
+    fn write(&mut self, stream: &mut Stream) -> Result<WriteWait, String> {
+        let (torrent, key) = (&self.torrent, self.key);
+        let mut written = 0;
+        while written < WRITTEN_IN_A_ROW {
+            let limited = torrent.with(|inner| torrent.queue_blocks(inner, key, stream.unsent_max()));
+            let now = torrent.hub.now();
+            let mut inner = torrent.inner.borrow_mut();
+            let Some(connection) = inner.connections.get_mut(&key) else { return Err("gone".to_owned()) };
+            if let Some(reason) = &connection.closing {
+                return Err(reason.to_string());
+            }
+            let outbox = &mut connection.outbox;
+            if outbox.len() == 0 {
+                return Ok(limited.map_or(WriteWait::Idle, WriteWait::Until));
+            }
+            if outbox.is_overfull() {
+                return Err("it does not read what it is sent".to_owned());
+            }
+            // Messages are not held back, or they would come too late to be of use, but what they take is not there for blocks.
+            torrent.count_upload(now, outbox.take_uncharged());
+            match stream.try_write_vectored(&outbox.slices()) {
+                Ok(count) => {
+                    let was_full = outbox.is_full();
+                    outbox.advance(count);
+                    if was_full && !outbox.is_full() {
+                        connection.wake.notify_one();
+                    }
+                    written += count;
+                }
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                    let deadline = outbox.blocked(now);
+                    if now >= deadline {
+                        return Err(format!("it has read nothing for {} s", UNREAD_MAX.as_secs()));
+                    }
+                    drop(inner);
+                    torrent.with(|inner| inner.core.handle_upload_blocked(now, key));
+                    return Ok(WriteWait::Socket(deadline));
+                }
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => {
+                    // EFAULT: a file has been cut short underneath its map.
+                    for error in outbox.blocks().filter_map(|data| data.check().err()) {
+                        torrent.warn(&error.to_string());
+                    }
+                    return Err(e.to_string());
+                }
+            }
+        }
+        Ok(WriteWait::Nothing)
+    }
+
+    async fn memory_freed(&self) {
+        self.torrent.hub.memory_freed.notified().await;
+    }
+}
+
+/// Where what a connection reads goes.
+struct Input<'a> {
+    torrent: &'a TorrentShell,
+    inner: &'a mut Inner,
+    key: PeerKey,
+    now: Time,
+}
+
+impl Sink for Input<'_> {
+    fn message(&mut self, message: Message) {
+        tracing::trace!(peer = self.key.0, ?message, "received");
+        if let Message::Port(port) = message {
+            self.torrent.learn_dht_node(self.inner, self.key, port);
+        }
+        self.inner.core.handle_message(self.now, self.key, &message);
+    }
+
+    fn take_block(&mut self) -> Option<Block> {
+        self.torrent.hub.pool.take()
+    }
+
+    fn block(&mut self, block: BlockRef, data: Block) {
+        if !self.inner.core.handle_block(self.now, self.key, block) {
+            return;
+        }
+        let Inner { core, buffers, .. } = &mut *self.inner;
+        let buffer = buffers.entry(block.piece).or_insert_with(|| {
+            PieceBuffer::with_padding(core.geometry(), block.piece, core.padding_blocks(block.piece))
         });
         buffer.insert(block.begin / BLOCK_LEN, data);
+    }
+
+    fn is_closed(&self) -> bool {
+        self.inner.connections.get(&self.key).is_none_or(Connection::is_closing)
     }
 }
 
 impl TorrentShell {
-    /// Lets a connection read, with the thread's scratch buffer and a sink that leads here.
-    pub(crate) fn read_with<R>(
-        self: &Rc<Self>,
-        key: PeerKey,
-        now: Time,
-        read: impl FnOnce(&mut [u8], &mut TorrentSink<'_>) -> R,
-    ) -> R {
-        let mut scratch = self.hub.scratch.borrow_mut();
-        let result = self.with(|inner| {
-            let mut sink = TorrentSink { torrent: self, inner, key, now };
-            read(&mut scratch, &mut sink)
-        });
-        drop(scratch);
-        self.hub.update_pressure();
-        self.spill_if_full();
-        result
-    }
-
-    /// How many bytes a connection may read now that may be payload, or when it may.
-    pub(crate) fn download_allowance(&self, now: Time, chunk: u64) -> Result<usize, Time> {
-        allowance(now, chunk, [&self.hub.download, &self.download])
-    }
-
-    /// Notes that a connection has read payload.
-    pub(crate) fn count_download(&self, now: Time, bytes: u64) {
-        self.hub.download.take(now, bytes);
-        self.download.take(now, bytes);
-    }
-
-    /// Writes what waits for a connection, and takes up its next blocks, about as many bytes `ahead`.
-    pub(crate) fn flush(
-        self: &Rc<Self>,
-        key: PeerKey,
-        stream: &TcpStream,
-        ahead: usize,
-    ) -> io::Result<Flush> {
-        let mut written = 0;
-        loop {
-            let limited = self.with(|inner| self.queue_blocks(inner, key, ahead));
-            let now = self.hub.now();
-            let mut inner = self.inner.borrow_mut();
-            let Some(link) = inner.links.get_mut(&key) else { return Ok(Flush::Closed("gone".to_owned())) };
-            if let Some(reason) = &link.closing {
-                return Ok(Flush::Closed(reason.to_string()));
-            }
-            if link.outbox.len() == 0 {
-                return Ok(limited.map_or(Flush::Idle, Flush::Until));
-            }
-            if link.outbox.is_overfull() {
-                return Ok(Flush::Closed("it does not read what it is sent".to_owned()));
-            }
-            // Messages are not held back, or they would come too late to be of use, but what they take is not there for blocks.
-            self.count_upload(now, link.outbox.take_uncharged());
-            let count = match stream.try_write_vectored(&link.outbox.slices()) {
-                Ok(count) => count,
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                    let deadline = link.outbox.blocked(now);
-                    if now >= deadline {
-                        let seconds = UNREAD_MAX.as_secs();
-                        return Ok(Flush::Closed(format!("it has read nothing for {seconds} s")));
-                    }
-                    return Ok(Flush::Blocked(deadline));
-                }
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
-                Err(e) => {
-                    // EFAULT: a file has been cut short underneath its map.
-                    for error in link.outbox.blocks().filter_map(|data| data.check().err()) {
-                        self.warn(&error.to_string());
-                    }
-                    return Err(e);
-                }
-            };
-            link.outbox.advance(count);
-            written += count;
-            if written >= WRITTEN_IN_A_ROW {
-                return Ok(Flush::More);
-            }
-        }
-    }
-
-    /// Whether a peer must read first before it is listened to again.
-    pub(crate) fn is_backed_up(&self, key: PeerKey) -> bool {
-        let inner = self.inner.borrow();
-        inner.links.get(&key).is_some_and(|link| link.outbox.is_full())
-    }
-
     /// Notes that bytes leave, of whatever kind.
-    pub(crate) fn count_upload(&self, now: Time, bytes: usize) {
+    pub(super) fn count_upload(&self, now: Time, bytes: usize) {
         if bytes > 0 {
             self.hub.upload.take(now, bytes as u64);
             self.upload.take(now, bytes as u64);
@@ -143,14 +195,14 @@ impl TorrentShell {
     }
 
     /// Fills a connection's queue with blocks, and with metadata. If a rate limit stops it, says until when.
-    fn queue_blocks(self: &Rc<Self>, inner: &mut Inner, key: PeerKey, ahead: usize) -> Option<Time> {
+    fn queue_blocks(self: &Rc<Self>, inner: &mut Inner, key: PeerKey, unsent_max: usize) -> Option<Time> {
         loop {
             let now = self.hub.now();
-            let link = inner.links.get_mut(&key)?;
-            if link.outbox.len() >= ahead.clamp(*QUEUED.start(), *QUEUED.end()) {
+            let connection = inner.connections.get_mut(&key)?;
+            if connection.outbox.len() >= unsent_max.clamp(*QUEUED.start(), *QUEUED.end()) {
                 return None;
             }
-            let block = match link.stalled {
+            let block = match connection.stalled {
                 Some(block) => block,
                 None => {
                     let peer = inner.core.peer(key)?;
@@ -161,8 +213,8 @@ impl TorrentShell {
                         return Some(at);
                     }
                     if let Some(message) = inner.core.next_metadata(now, key) {
-                        link.outbox.push_message(&message);
-                        self.count_upload(now, link.outbox.take_uncharged());
+                        connection.outbox.push_message(&message);
+                        self.count_upload(now, connection.outbox.take_uncharged());
                         continue;
                     }
                     let block = inner.core.next_upload(now, key)?;
@@ -178,24 +230,25 @@ impl TorrentShell {
 
     /// Queues one block, if its bytes are in memory; else the connection waits for them.
     fn queue_block(self: &Rc<Self>, inner: &mut Inner, key: PeerKey, block: BlockRef, now: Time) -> bool {
-        let is_new_range = inner.links.get(&key).is_some_and(|link| !link.sent.is_in_range(block));
+        let is_new_range =
+            inner.connections.get(&key).is_some_and(|connection| !connection.sent.is_in_range(block));
         let lookup = inner.prepared.look_up(block, key, now, is_new_range);
-        let Some(link) = inner.links.get_mut(&key) else { return false };
+        let Some(connection) = inner.connections.get_mut(&key) else { return false };
         let (data, range) = match lookup {
-            Lookup::Here(data, range) => (data, range),
-            Lookup::Wait => {
-                link.stalled = Some(block);
+            Lookup::Ready(data, range) => (data, range),
+            Lookup::Preparing => {
+                connection.stalled = Some(block);
                 return false;
             }
             Lookup::Missing => {
-                link.stalled = Some(block);
-                let read_ahead = link.sent.read_ahead(block);
+                connection.stalled = Some(block);
+                let read_ahead = connection.sent.read_ahead(block);
                 self.prepare(inner, block, key, read_ahead, Some(key));
                 return false;
             }
         };
-        link.stalled = None;
-        let is_new_range = link.sent.note(block, range);
+        connection.stalled = None;
+        let is_new_range = connection.sent.note(block, range);
         let poison = self.options.is_poisoned();
         if poison || data.owned_bytes() > 0 {
             // What lies in our own memory is copied: a slow reader must not keep a whole range alive.
@@ -207,9 +260,9 @@ impl TorrentShell {
             if poison {
                 bytes.iter_mut().for_each(|byte| *byte = !*byte);
             }
-            link.outbox.push_block_bytes(block, &bytes);
+            connection.outbox.push_block_bytes(block, &bytes);
         } else {
-            link.outbox.push_block(block, data);
+            connection.outbox.push_block(block, data);
         }
         if is_new_range {
             self.prepare_ahead(inner, key);
@@ -219,13 +272,16 @@ impl TorrentShell {
 
     /// Has what a peer asked for next brought into memory while this range is sent.
     fn prepare_ahead(self: &Rc<Self>, inner: &mut Inner, key: PeerKey) {
-        let (Some(peer), Some(link)) = (inner.core.peer(key), inner.links.get(&key)) else { return };
-        let Some(next) = peer.upload_queue().iter().find(|block| !link.sent.is_in_range(**block)).copied()
+        let (Some(peer), Some(connection)) = (inner.core.peer(key), inner.connections.get(&key)) else {
+            return;
+        };
+        let Some(next) =
+            peer.upload_queue().iter().find(|block| !connection.sent.is_in_range(**block)).copied()
         else {
             return;
         };
         if inner.prepared.is_missing(next) {
-            let read_ahead = link.sent.read_ahead(next);
+            let read_ahead = connection.sent.read_ahead(next);
             self.prepare(inner, next, key, read_ahead, None);
         }
     }
@@ -242,7 +298,7 @@ impl TorrentShell {
         let Some(peer) = inner.core.peer(key) else { return };
         let end = inner.core.geometry().len_of(first.piece);
         let range = asked_range(first, peer.upload_queue(), read_ahead, end);
-        inner.prepared.coming(first.piece, range.clone(), waiting);
+        inner.prepared.preparing(first.piece, range.clone(), waiting);
         self.submit_prepare((first.piece, range.start), range);
     }
 }

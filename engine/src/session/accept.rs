@@ -1,0 +1,102 @@
+//! Accepting connections, up to the handshake that says which torrent they are for.
+
+use super::hub::Hub;
+use super::shares::UNFINISHED_MAX;
+use crate::net::handshake;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::net::{SocketAddr, TcpListener};
+use std::rc::Rc;
+use std::time::Duration;
+use swarm_core::admission::Unfinished;
+use tokio::net::TcpStream;
+use tokio::task::{AbortHandle, spawn_local};
+
+/// How long to wait when there are no more file descriptors for a new connection.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+
+/// The accepted connections that have not shaken hands, and the tasks that wait for it.
+pub(super) struct Incoming {
+    hub: Rc<Hub>,
+    unfinished: RefCell<Unfinished>,
+    tasks: RefCell<BTreeMap<u64, AbortHandle>>,
+}
+
+impl Incoming {
+    pub(super) fn new(hub: &Rc<Hub>) -> Incoming {
+        let unfinished = RefCell::new(Unfinished::new(UNFINISHED_MAX));
+        Incoming { hub: Rc::clone(hub), unfinished, tasks: RefCell::default() }
+    }
+
+    /// Accepts on one socket for as long as the session lives.
+    pub(super) async fn accept(self: Rc<Self>, socket: TcpListener) {
+        let Ok(listener) = tokio::net::TcpListener::from_std(socket) else { return };
+        loop {
+            // Whoever waits for a place does so in the system's queue.
+            while !self.hub.may_accept() && self.hub.unfinished.get() == 0 {
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+            match listener.accept().await {
+                Ok((stream, addr)) => {
+                    if !self.hub.may_accept() {
+                        self.make_room();
+                    }
+                    self.enter(stream, addr);
+                }
+                // Most likely the system has no more file descriptors: who has not shaken hands gives one back.
+                Err(error) if self.make_room() => {
+                    tracing::debug!(%error, "closed an incoming connection for another");
+                    tokio::task::yield_now().await;
+                }
+                Err(error) => {
+                    self.hub.lacks_descriptors();
+                    tracing::warn!(%error, "cannot accept connections");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    /// Waits for a connection's handshake, for as long as nobody else needs its place more.
+    fn enter(self: &Rc<Self>, stream: TcpStream, addr: SocketAddr) {
+        let (number, gone) = self.unfinished.borrow_mut().arrive(addr.ip());
+        gone.into_iter().for_each(|gone| self.close(gone));
+        let incoming = Rc::clone(self);
+        let task = spawn_local(async move {
+            let find = |info_hash| {
+                let torrent = incoming.hub.torrent(info_hash)?;
+                let ours = torrent.handshake();
+                Some((torrent, ours))
+            };
+            let opened = handshake::accept(stream, addr, find).await;
+            incoming.unfinished.borrow_mut().leave(number);
+            incoming.tasks.borrow_mut().remove(&number);
+            incoming.count();
+            match opened {
+                Ok((torrent, opened)) => torrent.connected(opened),
+                Err(error) => tracing::debug!(%addr, %error, "incoming connection refused"),
+            }
+        });
+        self.tasks.borrow_mut().insert(number, task.abort_handle());
+        self.count();
+    }
+
+    /// Ends the waiting for one that is not among the unfinished any more.
+    fn close(&self, number: u64) {
+        if let Some(task) = self.tasks.borrow_mut().remove(&number) {
+            task.abort();
+        }
+        self.count();
+    }
+
+    fn count(&self) {
+        self.hub.unfinished.set(self.unfinished.borrow().count());
+    }
+
+    /// Closes the connection that goes first. Whether there was any.
+    fn make_room(&self) -> bool {
+        let gone = self.unfinished.borrow_mut().give_way();
+        gone.into_iter().for_each(|gone| self.close(gone));
+        gone.is_some()
+    }
+}

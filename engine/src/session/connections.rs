@@ -1,0 +1,143 @@
+//! A torrent's connections: who is dialled, who has come, and what the torrent holds of each.
+
+use super::prepared::Sent;
+use super::torrent::TorrentShell;
+use super::traffic::ConnectionOwner;
+use crate::Error;
+use crate::net::connection;
+use crate::net::handshake::{self, DialPlan, Opened};
+use crate::net::outbox::Outbox;
+use crate::net::socket::is_our_own_trouble;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use swarm_core::id::{BlockRef, PeerKey};
+use swarm_core::peer::PeerInfo;
+use swarm_core::torrent::CloseReason;
+use swarm_core::torrent::discovery::Dial;
+use swarm_core::wire::Message;
+use swarm_core::wire::handshake::{HANDSHAKE_LEN, Handshake, Reserved};
+use tokio::sync::Notify;
+use tokio::task::spawn_local;
+
+/// One connection, as its torrent holds it.
+pub(super) struct Connection {
+    pub(super) outbox: Outbox,
+    /// Wakes the connection's task: there is something to write, or it is to close.
+    pub(super) wake: Rc<Notify>,
+    pub(super) closing: Option<CloseReason>,
+    /// The block that is next to be sent, and waits for its bytes.
+    pub(super) stalled: Option<BlockRef>,
+    /// What was sent last, and in how long a row.
+    pub(super) sent: Sent,
+}
+
+impl Connection {
+    /// A connection without anything to write. See [`Outbox::new`] for who `overtakes` whom.
+    fn new(wake: &Rc<Notify>, overtakes: bool) -> Connection {
+        let outbox = Outbox::new(overtakes);
+        Connection { outbox, wake: Rc::clone(wake), closing: None, stalled: None, sent: Sent::default() }
+    }
+
+    pub(super) fn is_closing(&self) -> bool {
+        self.closing.is_some()
+    }
+
+    pub(super) fn send(&mut self, message: &Message) {
+        self.outbox.push_message(message);
+        self.wake.notify_one();
+    }
+
+    pub(super) fn close(&mut self, reason: CloseReason) {
+        self.closing = Some(reason);
+        self.wake.notify_one();
+    }
+}
+
+impl TorrentShell {
+    /// The handshake that we send.
+    pub(super) fn handshake(&self) -> Handshake {
+        let reserved = self.hub.reserved(self.is_private());
+        Handshake { reserved, info_hash: self.info_hash, peer_id: self.peer_id }
+    }
+
+    /// Dials a peer, once the session may.
+    pub(super) async fn dial(self: Rc<Self>, Dial { addr, patience }: Dial) {
+        let hub = &self.hub;
+        let opened = {
+            let _permit = hub.half_open.acquire().await;
+            hub.dial_pace().await;
+            if !hub.may_dial(addr.ip()) {
+                return self.not_connected(addr, false);
+            }
+            handshake::dial(&DialPlan::new(addr, patience), &hub.binding, self.handshake()).await
+        };
+        match opened {
+            Ok(opened) => self.connected(opened),
+            Err(error) if is_our_own_trouble(&error) => {
+                hub.lacks_descriptors();
+                self.not_connected(addr, false);
+            }
+            Err(error) => {
+                tracing::debug!(%addr, %error, "could not connect");
+                self.not_connected(addr, true);
+            }
+        }
+    }
+
+    /// An address could not be dialled: there is nobody (`tried`), or we lacked the means.
+    fn not_connected(self: &Rc<Self>, addr: SocketAddr, tried: bool) {
+        let now = self.hub.now();
+        self.with(|inner| match tried {
+            true => inner.core.handle_connect_failed(now, addr),
+            false => inner.core.handle_not_dialled(now, addr),
+        });
+    }
+
+    /// Handshakes have been exchanged: the connection gets a task, if it has a place.
+    pub(super) fn connected(self: &Rc<Self>, Opened { stream, theirs, inbound }: Opened) {
+        let (now, addr) = (self.hub.now(), stream.peer_addr());
+        // Where the torrent itself is full, this one may take the place of another of its own.
+        if !self.inner.borrow().core.is_full() && !self.hub.make_place(addr.ip()) {
+            if !inbound {
+                self.not_connected(addr, false);
+            }
+            return;
+        }
+        self.count_upload(now, HANDSHAKE_LEN);
+        let ours = self.handshake().reserved;
+        let both = |flag: Reserved| theirs.reserved.contains(flag) && ours.contains(flag);
+        let (fast, extended) = (both(Reserved::FAST), both(Reserved::EXTENSION));
+        let info = PeerInfo { addr, inbound, peer_id: theirs.peer_id, fast, extended };
+        let wake = Rc::new(Notify::new());
+        let key = self.with(|inner| {
+            inner.next_key += 1;
+            let key = PeerKey(inner.next_key);
+            inner.connections.insert(key, Connection::new(&wake, fast));
+            inner.core.handle_connected(now, key, info);
+            key
+        });
+        if both(Reserved::DHT) {
+            self.send_dht_port(key, addr);
+        }
+        self.hub.connections.set(self.hub.connections.get() + 1);
+        let task = spawn_local(connection::run(ConnectionOwner::new(self, key), stream, wake));
+        let torrent = Rc::clone(self);
+        spawn_local(async move {
+            let ended = task.await;
+            torrent.hub.connections.set(torrent.hub.connections.get() - 1);
+            match ended {
+                Ok(why) => tracing::debug!(%addr, %why, "connection ended"),
+                Err(panic) => torrent.fail(Error::Defect(panic.to_string())),
+            }
+            let now = torrent.hub.now();
+            torrent.with(|inner| {
+                inner.connections.remove(&key);
+                inner.core.handle_disconnected(now, key);
+            });
+        });
+    }
+
+    pub(super) fn wake_connections(&self) {
+        self.inner.borrow().connections.values().for_each(|connection| connection.wake.notify_one());
+    }
+}
