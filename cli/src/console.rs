@@ -4,13 +4,13 @@
 //! error and never a panic; a full disk behind stdout is an error, told at the end.
 
 use crate::exit::printable;
-use crate::logging;
 use clap::ValueEnum;
 use clap::builder::styling::{AnsiColor, Style};
 use indicatif::{MultiProgress, ProgressDrawTarget};
 use serde::Serialize;
 use std::ffi::OsString;
 use std::io::{self, IsTerminal as _, Write};
+use std::time::SystemTime;
 
 /// When to use colours.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -261,7 +261,7 @@ impl Console {
 
     /// A line on stderr: for people, or for whoever reads the log.
     fn tell(&mut self, level: &str, text: &str, for_people: impl Fn(&str) -> String) {
-        let line = if self.log_json { logging::json_line(level, text) } else { for_people(text) };
+        let line = if self.log_json { json_line(level, text) } else { for_people(text) };
         self.write_err(&format!("{line}\n"));
     }
 
@@ -283,6 +283,14 @@ impl Console {
         // There is nowhere left to tell of a failure.
         let _ = bars.suspend(|| err.write_all(text.as_bytes()).and_then(|()| err.flush()));
     }
+}
+
+/// A line that is no event of the log's own, in the log's format.
+pub fn json_line(level: &str, message: &str) -> String {
+    let timestamp = humantime::format_rfc3339_micros(SystemTime::now()).to_string();
+    let fields = serde_json::json!({ "message": message });
+    serde_json::json!({ "timestamp": timestamp, "level": level, "fields": fields, "target": "swarm" })
+        .to_string()
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! `swarm create`: make a metainfo file.
 
-use crate::app::Context;
+use crate::context::Context;
 use crate::events::seconds_since;
 use crate::exit::{Exit, Failure, printable};
 use crate::interrupt::Interrupt;

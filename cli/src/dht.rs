@@ -1,11 +1,11 @@
 //! `swarm dht`: a node of the DHT by itself, for others to join by, and questions to the DHT.
 
-use crate::app::Context;
-use crate::events::Stamped;
+use crate::context::Context;
+use crate::events::{About, Stamped};
 use crate::exit::{Exit, Failure, printable};
 use crate::interrupt::Interrupt;
 use crate::network::{parse_address, parse_node};
-use crate::{transfer, units};
+use crate::units;
 use anyhow::{Context as _, Result};
 use clap::{Args, Subcommand, ValueHint};
 use serde::Serialize;
@@ -265,7 +265,7 @@ pub async fn run(args: DhtArgs, cx: &mut Context) -> Result<Exit> {
         cx.console.set_json();
     }
     let result = serve(args, cx).await;
-    transfer::end(result, cx)
+    cx.end(&About::default(), result)
 }
 
 async fn serve(args: DhtArgs, cx: &mut Context) -> Result<Exit> {

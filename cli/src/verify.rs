@@ -1,6 +1,6 @@
 //! `swarm verify`: compare what is on disk with a torrent.
 
-use crate::app::Context;
+use crate::context::Context;
 use crate::exit::{Exit, Failure, printable};
 use crate::interrupt::Interrupt;
 use crate::network::default_state_dir;

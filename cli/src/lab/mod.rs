@@ -19,10 +19,11 @@ use self::material::Material;
 pub use self::record::Record;
 use self::report::Report;
 use self::swarm::{Plan, Ran, Swarm};
-use crate::app::Context;
+use crate::context::Context;
+use crate::events::About;
 use crate::exit::{Exit, Failure, printable};
 use crate::interrupt::{Interrupt, Signal};
-use crate::{transfer, units};
+use crate::units;
 use anyhow::{Context as _, Result};
 use clap::{Args, ValueHint};
 use std::collections::BTreeMap;
@@ -107,7 +108,7 @@ pub async fn run(args: LabArgs, cx: &mut Context) -> Result<Exit> {
         cx.console.set_json();
     }
     let result = lab(args, cx).await;
-    transfer::end(result, cx)
+    cx.end(&About::default(), result)
 }
 
 async fn lab(args: LabArgs, cx: &mut Context) -> Result<Exit> {
@@ -150,7 +151,7 @@ async fn lab(args: LabArgs, cx: &mut Context) -> Result<Exit> {
     let report = Report::new(&plan, &material, &ran, &wrong);
     view::print(&report, &mut cx.console);
     for peer in &report.peers {
-        cx.record_lab(&Record::PeerResult(peer));
+        cx.record(&Record::PeerResult(peer));
     }
     if let Some(path) = &args.report {
         write_report(&report, path)?;
@@ -158,7 +159,7 @@ async fn lab(args: LabArgs, cx: &mut Context) -> Result<Exit> {
     if let Some(failure) = report.failure() {
         return Err(Failure::new(Exit::Data, failure).into());
     }
-    cx.record_lab(&Record::LabComplete(&report));
+    cx.record(&Record::LabComplete(&report));
     let time = units::duration(Duration::from_secs_f64(report.seconds));
     let verdict = format!("{0} of {0} copies are identical, after {time}.", report.peers.len());
     let verdict = cx.console.paint().good(&verdict);

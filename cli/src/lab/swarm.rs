@@ -7,7 +7,7 @@ use super::peer::{Peer, Role, State, arguments};
 use super::process::{News, Process, Said};
 use super::record::Record;
 use super::view::{Rendezvous, View};
-use crate::app::Context;
+use crate::context::Context;
 use crate::interrupt::Interrupt;
 use crate::units;
 use anyhow::{Context as _, Result, anyhow, bail};
@@ -143,7 +143,7 @@ impl<'a> Swarm<'a> {
     pub async fn run(mut self, interrupt: &mut Interrupt) -> Result<Ran> {
         self.start = Instant::now();
         let source = self.material.metainfo_path.to_string_lossy();
-        self.cx.record_lab(&Record::LabStarted {
+        self.cx.record(&Record::LabStarted {
             source: &source,
             bytes_total: self.material.len(),
             peers: self.plan.peers,
@@ -210,7 +210,7 @@ impl<'a> Swarm<'a> {
         peer.state = State::Running;
         peer.starts += 1;
         let record = Record::PeerStarted { peer: &peer.name, starts: peer.starts };
-        self.cx.record_lab(&record);
+        self.cx.record(&record);
         Ok(())
     }
 
@@ -250,7 +250,7 @@ impl<'a> Swarm<'a> {
         }
         if self.cx.console.is_json() && self.view.is_json_due(elapsed) {
             for peer in self.peers.iter().filter(|peer| peer.is_counted()) {
-                self.cx.record_lab(&Record::progress(peer));
+                self.cx.record(&Record::progress(peer));
             }
         }
         Ok(())
@@ -282,13 +282,12 @@ impl<'a> Swarm<'a> {
         }
         let before = (peer.state, peer.disk_full);
         if let Said::PeerBanned { address, reason } = &said {
-            self.cx.record_lab(&Record::PeerBanned { peer: &peer.name, address: *address, reason });
+            self.cx.record(&Record::PeerBanned { peer: &peer.name, address: *address, reason });
         }
         peer.note(said, elapsed);
         match (before, (peer.state, peer.disk_full)) {
             ((State::Running, _), (State::Complete, _)) => {
-                self.cx
-                    .record_lab(&Record::PeerComplete { peer: &peer.name, seconds: elapsed.as_secs_f64() });
+                self.cx.record(&Record::PeerComplete { peer: &peer.name, seconds: elapsed.as_secs_f64() });
                 tell(self.cx, &format!("{}: complete in {}", peer.name, units::duration(elapsed)));
             }
             ((_, false), (_, true)) => tell(self.cx, &format!("{}: disk full", peer.name)),
@@ -312,10 +311,8 @@ impl<'a> Swarm<'a> {
         if let Some(process) = &peer.process {
             process.kill();
         }
-        self.cx.record_lab(&Record::PeerKilled {
-            peer: &peer.name,
-            bytes_verified: peer.progress.bytes_verified,
-        });
+        self.cx
+            .record(&Record::PeerKilled { peer: &peer.name, bytes_verified: peer.progress.bytes_verified });
         tell(self.cx, &format!("{}: killed at {:.0} %", peer.name, peer.share() * 100.0));
     }
 
@@ -356,7 +353,7 @@ impl<'a> Swarm<'a> {
         {
             tokio::spawn(tracker.stop());
             self.tracker_down = Some(self.start.elapsed());
-            self.cx.record_lab(&Record::TrackerStopped {});
+            self.cx.record(&Record::TrackerStopped {});
             tell(self.cx, "tracker: stopped");
         }
     }
