@@ -49,7 +49,7 @@ impl WorkBar {
     }
 
     /// Does the work, and tells progress until it is done: by the bar, or by a line now and then where there are no bars.
-    pub async fn tell_until<T>(&self, work: impl Future<Output = T>, console: &mut Console) -> T {
+    pub async fn show_until<T>(&self, work: impl Future<Output = T>, console: &mut Console) -> T {
         let every = if console.has_bars() { BAR_INTERVAL } else { LINE_INTERVAL };
         let mut tick = interval_at(Instant::now() + every, every);
         let mut work = pin!(work);

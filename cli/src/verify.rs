@@ -82,7 +82,7 @@ pub async fn run(args: VerifyArgs, cx: &mut Context) -> Result<Exit> {
         };
         (report, ended)
     };
-    let (report, ended) = bar.tell_until(interrupt.during(work), &mut cx.console).await?;
+    let (report, ended) = bar.show_until(interrupt.during(work), &mut cx.console).await?;
     let report = report.context("cannot verify")?;
     if let Err(error) = ended {
         cx.warn(&format!("{error}; use --recheck the next time that this is seeded or downloaded"));

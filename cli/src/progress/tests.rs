@@ -74,7 +74,7 @@ async fn work_without_a_bar_tells_a_line_now_and_then() {
         sleep(Duration::from_millis(1)).await;
         "done"
     };
-    assert_eq!(bar.tell_until(work, &mut console).await, "done");
+    assert_eq!(bar.show_until(work, &mut console).await, "done");
     let lines =
         "hashing 10 MiB of 100 MiB  1 MiB/s  1m30s left\nhashing 20 MiB of 100 MiB  1 MiB/s  1m20s left\n";
     assert_eq!((out.text(), err.text()), (String::new(), lines.to_owned()));
