@@ -65,14 +65,14 @@ pub enum Record<'a> {
         path: &'a str,
         seconds: f64,
         #[serde(flatten)]
-        moved: &'a Moved,
+        traffic: &'a Traffic,
     },
     /// Seeding has ended.
     Stopped {
         reason: &'a str,
         seconds: f64,
         #[serde(flatten)]
-        moved: &'a Moved,
+        traffic: &'a Traffic,
     },
     /// It did not work out.
     Failed {
@@ -149,9 +149,9 @@ impl About {
     }
 }
 
-/// What a transfer has moved, in bytes of payload.
+/// What has been received and sent, in bytes of payload.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct Moved {
+pub struct Traffic {
     pub bytes_down: u64,
     pub bytes_up: u64,
     /// Received and dropped: twice asked for, no longer wanted, or never asked for.
@@ -161,27 +161,27 @@ pub struct Moved {
     /// Pieces that did not verify.
     pub pieces_failed: u64,
     /// What each peer had part in, in the order of addresses.
-    pub peers: Vec<PeerMoved>,
+    pub peers: Vec<PeerTraffic>,
 }
 
 /// What has come from and gone to one peer, in bytes of payload.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct PeerMoved {
+pub struct PeerTraffic {
     /// Where it listens, if it has said so.
     pub address: SocketAddr,
     pub bytes_down: u64,
     pub bytes_up: u64,
 }
 
-impl Moved {
+impl Traffic {
     /// The sums, and what each peer had part in: by address, received and sent.
-    pub fn new(totals: Totals, peers: BTreeMap<SocketAddr, (u64, u64)>) -> Moved {
+    pub fn new(totals: Totals, peers: BTreeMap<SocketAddr, (u64, u64)>) -> Traffic {
         let Totals { bytes_down, bytes_up, bytes_wasted, bytes_corrupt, pieces_failed } = totals;
         let peers = peers.into_iter();
         let peers = peers
-            .map(|(address, (bytes_down, bytes_up))| PeerMoved { address, bytes_down, bytes_up })
+            .map(|(address, (bytes_down, bytes_up))| PeerTraffic { address, bytes_down, bytes_up })
             .collect();
-        Moved { bytes_down, bytes_up, bytes_wasted, bytes_corrupt, pieces_failed, peers }
+        Traffic { bytes_down, bytes_up, bytes_wasted, bytes_corrupt, pieces_failed, peers }
     }
 }
 

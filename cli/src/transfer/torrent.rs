@@ -2,7 +2,7 @@
 
 use super::plan::{Plan, SeedUntil};
 use crate::context::Context;
-use crate::events::{About, Moved, Progress, Record, seconds_since};
+use crate::events::{About, Progress, Record, Traffic, seconds_since};
 use crate::exit::{Exit, Failure, printable};
 use crate::interrupt::Signal;
 use crate::progress;
@@ -280,11 +280,11 @@ impl Torrent {
             let line = format!("seeding {} on {}", printable(&path), addresses.join(" and "));
             shared.cx.console.note(&line);
         } else {
-            let moved = self.moved().await;
+            let traffic = self.traffic().await;
             let (seconds, elapsed) = (seconds_since(shared.cx.start), shared.cx.start.elapsed());
-            let record = Record::Complete { path: &path, seconds, moved: &moved };
+            let record = Record::Complete { path: &path, seconds, traffic: &traffic };
             shared.cx.record_about(&self.about, &record);
-            shared.cx.console.say(&complete_line(&path, moved.bytes_down, elapsed));
+            shared.cx.console.say(&complete_line(&path, traffic.bytes_down, elapsed));
         }
         match shared.plan.until {
             SeedUntil::Complete => return ControlFlow::Break(Ok(Exit::Done)),
@@ -371,11 +371,11 @@ impl Torrent {
 
     /// Seeding ends, for this reason.
     async fn stopped(&mut self, reason: &str, exit: Exit, shared: &mut Shared<'_>) -> Step {
-        let moved = self.moved().await;
+        let traffic = self.traffic().await;
         let seconds = seconds_since(shared.cx.start);
-        shared.cx.record_about(&self.about, &Record::Stopped { reason, seconds, moved: &moved });
+        shared.cx.record_about(&self.about, &Record::Stopped { reason, seconds, traffic: &traffic });
         let total = self.stats().await.map_or(0, |stats| stats.bytes_total);
-        let parts = progress::shared(moved.bytes_up, moved.bytes_down, total).join(", ");
+        let parts = progress::shared(traffic.bytes_up, traffic.bytes_down, total).join(", ");
         let (path, time) = (self.path.to_string_lossy(), units::duration(shared.cx.start.elapsed()));
         shared.cx.console.say(&format!("{}: {parts} in {time}", printable(&path)));
         ControlFlow::Break(Ok(exit))
@@ -387,15 +387,15 @@ impl Torrent {
         handle.stats().await.ok()
     }
 
-    /// What has been moved, by peers that have left and peers that are here.
-    async fn moved(&mut self) -> Moved {
-        let Some(stats) = self.stats().await else { return Moved::default() };
+    /// What has been received and sent, by peers that have left and peers that are here.
+    async fn traffic(&mut self) -> Traffic {
+        let Some(stats) = self.stats().await else { return Traffic::default() };
         self.progress = progress_of(&stats);
         let mut peers = self.left.clone();
         for peer in stats.peer_list.iter().filter(|peer| peer.bytes_down + peer.bytes_up > 0) {
             add(&mut peers, peer.listen_addr.unwrap_or(peer.addr), peer.bytes_down, peer.bytes_up);
         }
-        Moved::new(stats.totals, peers)
+        Traffic::new(stats.totals, peers)
     }
 
     /// A line for people, with the torrent's name if there are several.
