@@ -133,7 +133,7 @@ struct Tier(Vec<String>);
 /// The JSON object.
 #[derive(Serialize)]
 struct Created<'a> {
-    /// Of the event that it is where others follow.
+    /// The event's name, with --seed.
     #[serde(skip_serializing_if = "Option::is_none")]
     event: Option<&'static str>,
     name: &'a str,
@@ -271,12 +271,12 @@ fn tell_idle_patterns(source: &Source, is_forced: bool, cx: &mut Context) -> Res
         return Ok(());
     }
     let patterns = source.idle_excludes.join(" and --exclude ");
-    let told = format!("{}: --exclude {patterns} matches nothing", source.path.display());
+    let wrong = format!("{}: --exclude {patterns} matches nothing", source.path.display());
     if is_forced {
-        cx.warn(&told);
+        cx.warn(&wrong);
         return Ok(());
     }
-    Err(Failure::new(Exit::Usage, format!("{told}; mend the pattern, or go on with -f")).into())
+    Err(Failure::new(Exit::Usage, format!("{wrong}; mend the pattern, or go on with -f")).into())
 }
 
 /// Where the metainfo goes.
@@ -326,11 +326,11 @@ impl Output {
         let written = temporary_in(folder).and_then(|mut file| {
             file.write_all(bytes)?;
             file.as_file().sync_all()?;
-            let moved = match self.replaces {
+            let renamed = match self.replaces {
                 true => file.persist(&self.target),
                 false => file.persist_noclobber(&self.target),
             };
-            moved.map_err(|PersistError { error, .. }| error)
+            renamed.map_err(|PersistError { error, .. }| error)
         });
         match written {
             Ok(_) => Ok(()),

@@ -11,7 +11,7 @@ use swarm_core::torrent::Totals;
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Record<'a> {
-    /// The command has begun.
+    /// The command starts with this SOURCE.
     Started {
         /// SOURCE as given.
         source: &'a str,

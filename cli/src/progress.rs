@@ -1,8 +1,8 @@
 //! Progress bars on a terminal, and lines elsewhere.
 //!
 //! There is one kind of bar. What stands beside it is what fits into the terminal as wide as it is at that moment; reasons and
-//! errors below it are wrapped, never cut. indicatif draws to stderr, and not at all where that is no terminal; so whoever has
-//! progress to tell just tells it.
+//! errors below it are wrapped, never cut. indicatif draws to stderr, and not at all where that is no terminal; so callers
+//! need not ask.
 
 use crate::console::{Console, Paint, err_columns, wrapped};
 use crate::events::Progress;
@@ -48,7 +48,7 @@ impl WorkBar {
         self.bytes_done.store(bytes_done, Ordering::Relaxed);
     }
 
-    /// Does the work, and tells progress until it is done: by the bar, or by a line now and then where there are no bars.
+    /// Does the work, and shows progress until it is done: by the bar, or by a line now and then where there are no bars.
     pub async fn show_until<T>(&self, work: impl Future<Output = T>, console: &mut Console) -> T {
         let every = if console.has_bars() { BAR_INTERVAL } else { LINE_INTERVAL };
         let mut tick = interval_at(Instant::now() + every, every);
@@ -123,7 +123,7 @@ impl TransferBar {
         self.0.set_message(lines.join("\n"));
     }
 
-    /// Before it has begun: what is there of it, and what it waits for.
+    /// Before the transfer starts: how much is there, and what it waits for.
     pub fn explain(&self, name: &str, progress: &Progress, reason: &str) {
         self.set(progress);
         self.0.set_prefix("");

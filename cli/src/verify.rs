@@ -62,7 +62,7 @@ struct VerifiedFile {
     state: &'static str,
 }
 
-/// Hashes everything, and tells what is wrong.
+/// Hashes everything, and prints what is wrong.
 pub async fn run(args: VerifyArgs, cx: &mut Context) -> Result<Exit> {
     if args.json {
         cx.console.set_json();
@@ -89,7 +89,7 @@ pub async fn run(args: VerifyArgs, cx: &mut Context) -> Result<Exit> {
     }
     let verified = Verified::of(&info, &report);
     let is_ok = report.is_ok();
-    tell(&verified, &path.display().to_string(), is_ok, cx);
+    print(&verified, &path.display().to_string(), is_ok, cx);
     if is_ok {
         return Ok(Exit::Done);
     }
@@ -131,7 +131,7 @@ fn word(state: FileState) -> &'static str {
     }
 }
 
-fn tell(verified: &Verified, path: &str, is_ok: bool, cx: &mut Context) {
+fn print(verified: &Verified, path: &str, is_ok: bool, cx: &mut Context) {
     if cx.console.is_json() {
         cx.console.json(verified);
         return;

@@ -50,7 +50,7 @@ pub enum Meeting {
 }
 
 impl Meeting {
-    /// What a peer's process is told of it.
+    /// The arguments for a peer's process.
     pub fn arguments(&self) -> Vec<String> {
         match self {
             Meeting::Tracker(url) => vec!["--no-dht".to_owned(), "--tracker".to_owned(), url.clone()],

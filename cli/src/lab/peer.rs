@@ -11,7 +11,7 @@ use std::time::Duration;
 /// What a peer is there for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// Has the data from the start, and is the one whose share is told.
+    /// Has the data from the start, and is the one whose share is reported.
     Source,
     /// Has the data from the start too.
     Seed,

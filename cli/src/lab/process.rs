@@ -113,8 +113,7 @@ impl Process {
         tokio::spawn(async move {
             let lines = BufReader::new(stdout).lines();
             let ended =
-                match follow(child, lines, inbox, |event| messages.send((peer, Message::Event(event)))).await
-                {
+                match run(child, lines, inbox, |event| messages.send((peer, Message::Event(event)))).await {
                     Ok(status) => describe_end(status, &log),
                     Err(error) => error.to_string(),
                 };
@@ -123,7 +122,7 @@ impl Process {
         Ok(Process(orders))
     }
 
-    /// Lets it end cleanly: peers and tracker are told, and its last event has its totals.
+    /// Ends it cleanly: it takes leave of peers and tracker, and its last event has its totals.
     pub fn stop(&self) {
         let _ = self.0.send(Order::Stop);
     }
@@ -135,7 +134,7 @@ impl Process {
 }
 
 /// Passes on the process's events, and orders to it, until it has ended.
-async fn follow<E>(
+async fn run<E>(
     mut child: Child,
     mut lines: Lines<BufReader<ChildStdout>>,
     mut orders: mpsc::UnboundedReceiver<Order>,

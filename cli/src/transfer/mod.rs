@@ -28,7 +28,7 @@ use swarm_engine::{Event, Files, Session, SessionEvents, Source, TorrentId};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
 
-/// How often torrents are looked at, and scripts are told of their progress.
+/// How often torrents are looked at, and progress gets its events.
 const TICK_INTERVAL: Duration = Duration::from_secs(1);
 /// How many SOURCEs are read at the same time.
 const OPENING_MAX: usize = 8;
@@ -48,7 +48,7 @@ pub async fn run(sources: &[OsString], plan: Plan, network: &NetworkArgs, cx: &m
         }
     }
     transfers.warn_of_state_dir();
-    let result = transfers.follow(&mut interrupt).await;
+    let result = transfers.run(&mut interrupt).await;
     transfers.finish(result).await
 }
 
@@ -65,7 +65,7 @@ pub async fn seed(
     let n = transfers.begin(source);
     transfers.warn_of_state_dir();
     let result = match transfers.on_metainfo(n, metainfo).await {
-        Ok(()) => transfers.follow(interrupt).await,
+        Ok(()) => transfers.run(interrupt).await,
         Err(error) => Err(error),
     };
     transfers.finish(result).await
@@ -85,7 +85,7 @@ pub async fn fetch_metadata(
     transfers.torrents.push(Torrent::new(label.clone()));
     let fetch = async {
         transfers.on_link(0, link).await?;
-        transfers.follow(interrupt).await
+        transfers.run(interrupt).await
     };
     let result = tokio::select! {
         result = fetch => result,
@@ -129,7 +129,7 @@ impl<'a> Transfers<'a> {
         let view = View::new(&cx.console, torrents, progress_interval);
         let looks = progress_interval.unwrap_or(TICK_INTERVAL);
         let mut tick = interval(if cx.console.has_bars() { view.interval() } else { looks });
-        // Progress is never told more often than this.
+        // Progress never gets its events more often than this.
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Transfers {
             shared: Shared { cx, plan, is_batch, addresses: Vec::new() },
@@ -144,7 +144,7 @@ impl<'a> Transfers<'a> {
         }
     }
 
-    /// Tells that it begins with this SOURCE: the number of its torrent.
+    /// Prints that it starts with this SOURCE; gives the number of its torrent.
     fn begin(&mut self, source: &OsString) -> usize {
         let source = source.to_string_lossy();
         let record = Record::Started { source: &source, dir: &self.shared.plan.dir.to_string_lossy() };
@@ -167,7 +167,7 @@ impl<'a> Transfers<'a> {
     ///
     /// # Errors
     /// What ends all of them.
-    async fn follow(&mut self, interrupt: &mut Interrupt) -> Result<()> {
+    async fn run(&mut self, interrupt: &mut Interrupt) -> Result<()> {
         while self.torrents.iter().any(|torrent| torrent.outcome.is_none()) {
             self.open_more();
             let running = self.torrents.iter().filter(|torrent| torrent.outcome.is_none());
@@ -329,7 +329,7 @@ impl<'a> Transfers<'a> {
         }
     }
 
-    /// A torrent has ended. If there are others that is told at once, and it leaves the session.
+    /// A torrent has ended. If there are others its error is printed at once, and it leaves the session.
     fn end(&mut self, n: usize, result: Result<Exit>) {
         let torrent = &mut self.torrents[n];
         self.view.finish(n);
@@ -360,7 +360,7 @@ impl<'a> Transfers<'a> {
         self.torrents[n].outcome.take().unwrap_or(Ok(Exit::Done))
     }
 
-    /// Ends the session, and tells how it all went.
+    /// Ends the session, and prints how it all went.
     async fn finish(mut self, result: Result<()>) -> Result<Exit> {
         self.stop().await;
         let about = if self.shared.is_batch { About::default() } else { self.torrents[0].about.clone() };
@@ -390,8 +390,8 @@ impl<'a> Transfers<'a> {
         let (seconds, status) = (seconds_since(cx.start), worst as u8);
         cx.record(&Record::Summary { torrents, complete, failed, seconds, bytes_down, bytes_up, status });
         let counts = format!("{}: {complete} complete, {failed} failed", units::count(torrents, "torrent"));
-        let moved = progress::shared(bytes_up, bytes_down, 0).join(", ");
-        cx.console.say(&format!("{counts}; {moved} in {}", units::duration(cx.start.elapsed())));
+        let traffic = progress::shared(bytes_up, bytes_down, 0).join(", ");
+        cx.console.say(&format!("{counts}; {traffic} in {}", units::duration(cx.start.elapsed())));
         worst
     }
 }

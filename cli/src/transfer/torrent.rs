@@ -298,7 +298,7 @@ impl Torrent {
     pub async fn on_tick(&mut self, shared: &mut Shared<'_>) -> Step {
         let before = self.progress.bytes_down;
         let Some(handle) = &self.handle else { return self.on_stall(shared) };
-        // Once it has ended, a torrent has nothing to tell.
+        // A torrent that has ended has no figures.
         let Ok(stats) = handle.stats().await else { return GO_ON };
         self.progress = progress_of(&stats);
         let is_checking = matches!(stats.state, State::Queued | State::Checking) && self.disk.is_none();
