@@ -1,7 +1,7 @@
 //! From arguments to exit status, without touching the process: so that tests run whole commands.
 
 use crate::console::{ColorWhen, Console};
-use crate::events::{Record, Stamped};
+use crate::context::Context;
 use crate::exit::{Exit, Failure, one_line};
 use crate::logging::{self, LogFormat};
 use crate::units::UNITS_HELP;
@@ -71,9 +71,9 @@ enum Command {
     Magnet(magnet::MagnetArgs),
     /// Check data against a torrent
     Verify(verify::VerifyArgs),
-    /// Seed a torrent
+    /// Seed torrents
     Seed(Box<seed::SeedArgs>),
-    /// Download a torrent
+    /// Download torrents
     Get(Box<get::GetArgs>),
     /// Run a swarm on this machine and compare every copy
     Lab(Box<lab::LabArgs>),
@@ -83,39 +83,6 @@ enum Command {
     Completions(completions::CompletionsArgs),
     /// Write manual pages to a folder
     Man(man::ManArgs),
-}
-
-/// What every subcommand is given.
-pub struct Context {
-    /// Where output goes.
-    pub console: Console,
-    /// When the command began.
-    pub start: Instant,
-}
-
-impl Context {
-    /// Tells scripts of an event; nothing without `--json`.
-    pub fn record(&mut self, record: &Record<'_>) {
-        if self.console.is_json() {
-            self.console.json(&Stamped::now(record, self.start));
-        }
-    }
-
-    /// Tells scripts of an event of `lab`; nothing without `--json`.
-    pub fn record_lab(&mut self, record: &lab::Record<'_>) {
-        if self.console.is_json() {
-            self.console.json(&Stamped::now(record, self.start));
-        }
-    }
-
-    /// Warns of something, in an event with `--json`.
-    pub fn warn(&mut self, message: &str) {
-        if self.console.is_json() {
-            self.record(&Record::Warning { message });
-        } else {
-            self.console.warning(message);
-        }
-    }
 }
 
 /// Runs the command line `args`, the program's name first.
@@ -164,8 +131,8 @@ fn dispatch(command: Command, cx: &mut Context) -> Result<Exit> {
             Command::Lab(args) => lab::run(*args, cx).await,
             Command::Magnet(args) => magnet::run(&args, cx).await,
             Command::Dht(args) => dht::run(args, cx).await,
-            Command::Completions(args) => completions::run(&args, cx),
-            Command::Man(args) => man::run(&args, cx),
+            Command::Completions(args) => completions::run(&args, &Cli::command(), cx),
+            Command::Man(args) => man::run(&args, Cli::command(), cx),
         }
     });
     // An interrupted command does not wait for what it left running.

@@ -1,9 +1,9 @@
 //! `swarm completions`: scripts that complete the command in a shell.
 
-use crate::app::{Cli, Context};
+use crate::context::Context;
 use crate::exit::Exit;
 use anyhow::Result;
-use clap::{Arg, Args, Command, CommandFactory as _, ValueHint};
+use clap::{Arg, Args, Command, ValueHint};
 use clap_complete::Shell;
 
 /// Options of `swarm completions`.
@@ -13,9 +13,9 @@ pub struct CompletionsArgs {
     shell: Shell,
 }
 
-/// Prints the script.
-pub fn run(args: &CompletionsArgs, cx: &mut Context) -> Result<Exit> {
-    let mut command = visible(&Cli::command());
+/// Prints the script for the whole command line.
+pub fn run(args: &CompletionsArgs, cli: &Command, cx: &mut Context) -> Result<Exit> {
+    let mut command = visible(cli);
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut command, "swarm", &mut script);
     match (args.shell, String::from_utf8(script)) {

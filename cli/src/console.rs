@@ -1,16 +1,16 @@
 //! Where output goes: results and JSON to stdout, everything else to stderr.
 //!
 //! With `--json`, stdout carries JSON and nothing else. A reader that has gone away (`swarm show x | head -1`) is no
-//! error and never a panic; a full disk behind stdout is an error, told at the end.
+//! error and never a panic; a full disk behind stdout is an error, reported at the end.
 
 use crate::exit::printable;
-use crate::logging;
 use clap::ValueEnum;
 use clap::builder::styling::{AnsiColor, Style};
 use indicatif::{MultiProgress, ProgressDrawTarget};
 use serde::Serialize;
 use std::ffi::OsString;
 use std::io::{self, IsTerminal as _, Write};
+use std::time::SystemTime;
 
 /// When to use colours.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -48,7 +48,7 @@ fn is_dumb(term: Option<OsString>) -> bool {
     term.is_some_and(|term| term == "dumb")
 }
 
-/// The width of what is no terminal, and of a terminal that does not tell its own.
+/// The width of what is no terminal, and of a terminal that does not report its own.
 const COLUMNS_USUAL: usize = 80;
 
 /// How many columns standard error has now.
@@ -231,7 +231,7 @@ impl Console {
     /// A line on how things go: on stderr, but with `--json` and `-q` nowhere.
     pub fn note(&mut self, line: &str) {
         if !self.json && !self.quiet {
-            self.tell("INFO", line, |line| line.to_owned());
+            self.write_line("INFO", line, |line| line.to_owned());
         }
     }
 
@@ -250,18 +250,18 @@ impl Console {
     /// A warning, on stderr whatever the user wants to see.
     pub fn warning(&mut self, text: &str) {
         let label = self.err_paint.warn("warning:");
-        self.tell("WARN", text, |text| format!("swarm: {label} {}", printable(text)));
+        self.write_line("WARN", text, |text| format!("swarm: {label} {}", printable(text)));
     }
 
     /// An error, on stderr whatever the user wants to see.
     pub fn error(&mut self, line: &str) {
         let label = self.err_paint.bad("swarm:");
-        self.tell("ERROR", line, |line| format!("{label} {line}"));
+        self.write_line("ERROR", line, |line| format!("{label} {line}"));
     }
 
     /// A line on stderr: for people, or for whoever reads the log.
-    fn tell(&mut self, level: &str, text: &str, for_people: impl Fn(&str) -> String) {
-        let line = if self.log_json { logging::json_line(level, text) } else { for_people(text) };
+    fn write_line(&mut self, level: &str, text: &str, for_people: impl Fn(&str) -> String) {
+        let line = if self.log_json { json_line(level, text) } else { for_people(text) };
         self.write_err(&format!("{line}\n"));
     }
 
@@ -280,9 +280,17 @@ impl Console {
 
     fn write_err(&mut self, text: &str) {
         let Console { err, bars, .. } = self;
-        // There is nowhere left to tell of a failure.
+        // There is nowhere left to report a failure.
         let _ = bars.suspend(|| err.write_all(text.as_bytes()).and_then(|()| err.flush()));
     }
+}
+
+/// A line that is no event of the log's own, in the log's format.
+pub fn json_line(level: &str, message: &str) -> String {
+    let timestamp = humantime::format_rfc3339_micros(SystemTime::now()).to_string();
+    let fields = serde_json::json!({ "message": message });
+    serde_json::json!({ "timestamp": timestamp, "level": level, "fields": fields, "target": "swarm" })
+        .to_string()
 }
 
 #[cfg(test)]

@@ -1,11 +1,12 @@
 //! `swarm create`: make a metainfo file.
 
-use crate::app::Context;
+use crate::context::Context;
 use crate::events::seconds_since;
 use crate::exit::{Exit, Failure, printable};
 use crate::interrupt::Interrupt;
-use crate::network::{parse_tracker, parse_web_seed};
+use crate::network::{NetworkArgs, parse_tracker, parse_web_seed};
 use crate::progress::WorkBar;
+use crate::transfer::{self, Plan};
 use crate::units;
 use anyhow::{Context as _, Result};
 use clap::{Args, ValueHint};
@@ -17,6 +18,7 @@ use swarm_core::geometry::PIECE_LEN_MAX;
 use swarm_core::metainfo::{self, Content, Metainfo, default_piece_length};
 use swarm_engine::create::{CreateError, Source, WalkOptions, check_pattern, hash, walk};
 use swarm_engine::hash::Workers;
+use swarm_engine::verify;
 use tempfile::{NamedTempFile, PersistError};
 
 /// The shortest pieces that can be asked for, in bytes: a block.
@@ -102,9 +104,16 @@ pub struct CreateArgs {
     #[arg(long, value_name = "GLOB", value_parser = parse_glob)]
     exclude: Vec<String>,
 
-    /// Print one JSON object about the new torrent
+    /// Seed when created, as `swarm seed` does, without hashing again
+    #[arg(long, conflicts_with = "no_state")]
+    seed: bool,
+
+    /// Print one JSON object about the new torrent; with --seed it is the first event
     #[arg(long)]
     json: bool,
+
+    #[command(flatten)]
+    network: NetworkArgs,
 }
 
 const EXAMPLES: &str = "\
@@ -112,7 +121,10 @@ Examples:
   swarm create release.iso -a http://tracker.example:6969/announce
   swarm create site --exclude '*.tmp' --exclude .git -o site.meta --no-date
   swarm create release.iso --tier http://a.example/announce,udp://b.example:80
-  swarm create release.iso -w https://example.org/release.iso";
+  swarm create release.iso -w https://example.org/release.iso
+  swarm create release.iso -a http://tracker.example:6969/announce --seed
+
+The network options are for --seed.";
 
 /// Trackers of which any will do.
 #[derive(Clone, Debug)]
@@ -121,6 +133,9 @@ struct Tier(Vec<String>);
 /// The JSON object.
 #[derive(Serialize)]
 struct Created<'a> {
+    /// The event's name, with --seed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    event: Option<&'static str>,
     name: &'a str,
     info_hash_v1: String,
     piece_length: u32,
@@ -157,18 +172,42 @@ pub async fn run(args: CreateArgs, cx: &mut Context) -> Result<Exit> {
         cx.warn(&format!("{} {why}; it is left out", path.display()));
     }
     tell_idle_patterns(&source, args.force, cx)?;
+    let dir = if args.seed { Some(seed_dir(&args.path, &name)?) } else { None };
     let piece_length = args.piece_length.unwrap_or_else(|| default_piece_length(source.total_len()));
     let bar = WorkBar::new(&cx.console, "hashing", source.total_len());
     let hashing = bar.clone();
     let work = interrupt.during(move || {
+        let before = source.looks();
         let hashes = hash(&source, piece_length, Workers::default_threads(), &|bytes| hashing.set(bytes));
-        (source, hashes)
+        (source, hashes, before)
     });
-    let (source, hashes) = bar.tell_until(work, &mut cx.console).await?;
+    let (source, hashes, before) = bar.show_until(work, &mut cx.console).await?;
+    let network = args.network.clone();
     let bytes = args.into_metainfo(name, source.content, piece_length).encode(&hashes?)?;
     output.write(&bytes)?;
-    tell(&Metainfo::parse(&bytes)?, &output.path, cx);
-    Ok(Exit::Done)
+    let metainfo = Metainfo::parse(&bytes)?;
+    print(&metainfo, &output.path, dir.is_some(), cx);
+    let Some(dir) = dir else { return Ok(Exit::Done) };
+    if let Some(state_dir) = network.state_dir() {
+        let saved = verify::begin_trust(&metainfo.info, &dir, &state_dir, &before);
+        saved.unwrap_or_else(|error| cx.warn(&format!("{error}; all data is checked again")));
+    }
+    let plan = Plan { needs_all: true, ..Plan::seed(dir) };
+    transfer::seed(metainfo, &output.path.into_os_string(), plan, &network, cx, &mut interrupt).await
+}
+
+/// The folder that holds the data by the torrent's name.
+fn seed_dir(path: &Path, name: &str) -> Result<PathBuf> {
+    let label = || path.display().to_string();
+    let real = path.canonicalize().with_context(label)?;
+    // Of `.` and `..` only the real path has a name.
+    let dir = path.file_name().map_or(real.parent(), |_| path.parent()).unwrap_or(Path::new(""));
+    let dir = if dir.as_os_str().is_empty() { PathBuf::from(".") } else { dir.to_owned() };
+    if dir.join(name).canonicalize().is_ok_and(|named| named == real) {
+        return Ok(dir);
+    }
+    let message = format!("--seed: {} is not called {name}, as the torrent is; leave --name out", label());
+    Err(Failure::new(Exit::Usage, message).into())
 }
 
 impl CreateArgs {
@@ -232,12 +271,12 @@ fn tell_idle_patterns(source: &Source, is_forced: bool, cx: &mut Context) -> Res
         return Ok(());
     }
     let patterns = source.idle_excludes.join(" and --exclude ");
-    let told = format!("{}: --exclude {patterns} matches nothing", source.path.display());
+    let wrong = format!("{}: --exclude {patterns} matches nothing", source.path.display());
     if is_forced {
-        cx.warn(&told);
+        cx.warn(&wrong);
         return Ok(());
     }
-    Err(Failure::new(Exit::Usage, format!("{told}; mend the pattern, or go on with -f")).into())
+    Err(Failure::new(Exit::Usage, format!("{wrong}; mend the pattern, or go on with -f")).into())
 }
 
 /// Where the metainfo goes.
@@ -287,11 +326,11 @@ impl Output {
         let written = temporary_in(folder).and_then(|mut file| {
             file.write_all(bytes)?;
             file.as_file().sync_all()?;
-            let moved = match self.replaces {
+            let renamed = match self.replaces {
                 true => file.persist(&self.target),
                 false => file.persist_noclobber(&self.target),
             };
-            moved.map_err(|PersistError { error, .. }| error)
+            renamed.map_err(|PersistError { error, .. }| error)
         });
         match written {
             Ok(_) => Ok(()),
@@ -322,9 +361,10 @@ fn exists(output: &Path) -> Failure {
     Failure::new(Exit::Runtime, what)
 }
 
-fn tell(metainfo: &Metainfo, output: &Path, cx: &mut Context) {
+fn print(metainfo: &Metainfo, output: &Path, is_event: bool, cx: &mut Context) {
     let info = &metainfo.info;
     let created = Created {
+        event: is_event.then_some("created"),
         name: &info.name,
         info_hash_v1: info.info_hash.to_string(),
         piece_length: info.geometry.piece_len(),
@@ -336,7 +376,10 @@ fn tell(metainfo: &Metainfo, output: &Path, cx: &mut Context) {
         seconds: seconds_since(cx.start),
     };
     if cx.console.is_json() {
-        cx.console.json(&created);
+        match is_event {
+            true => cx.record(&created),
+            false => cx.console.json(&created),
+        }
         return;
     }
     let Created { total_size, pieces, piece_length, output, info_hash_v1, magnet, .. } = created;

@@ -1,17 +1,17 @@
-//! What `seed` and `get` tell scripts: newline-delimited JSON, each object with `event` and `t`.
+//! What `seed` and `get` print for scripts: newline-delimited JSON, each object with `event` and `t`. docs/json.md is the contract.
 
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Instant;
+use swarm_core::id::InfoHash;
 use swarm_core::torrent::Totals;
-use swarm_engine::TorrentStats;
 
 /// One event. Rates are in bytes/s, sizes in bytes.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Record<'a> {
-    /// The command has begun.
+    /// The command starts with this SOURCE.
     Started {
         /// SOURCE as given.
         source: &'a str,
@@ -20,6 +20,8 @@ pub enum Record<'a> {
     },
     /// What the torrent is.
     Metadata {
+        /// SOURCE as given.
+        source: &'a str,
         name: &'a str,
         info_hash_v1: String,
         piece_length: u32,
@@ -39,23 +41,7 @@ pub enum Record<'a> {
     /// Existing data is known; peers are welcome.
     Checked { pieces_have: u32, pieces: u32 },
     /// How it goes, at most once a second.
-    Progress {
-        bytes_total: u64,
-        bytes_verified: u64,
-        /// Received of pieces that are not verified yet; `bytes_verified` does not count them.
-        bytes_unverified: u64,
-        pieces_have: u32,
-        pieces: u32,
-        rate_down: u64,
-        rate_up: u64,
-        bytes_down: u64,
-        bytes_up: u64,
-        bytes_wasted: u64,
-        peers: usize,
-        seeds: usize,
-        /// Why nothing moves; null while something does, or nothing needs to.
-        waiting: Option<String>,
-    },
+    Progress(&'a Progress),
     /// A piece did not verify and is downloaded again.
     PieceFailed { piece: u32 },
     /// A peer lied and is banned.
@@ -79,43 +65,93 @@ pub enum Record<'a> {
         path: &'a str,
         seconds: f64,
         #[serde(flatten)]
-        moved: &'a Moved,
+        traffic: &'a Traffic,
     },
     /// Seeding has ended.
     Stopped {
         reason: &'a str,
         seconds: f64,
         #[serde(flatten)]
-        moved: &'a Moved,
+        traffic: &'a Traffic,
     },
     /// It did not work out.
-    Failed { kind: &'a str, message: &'a str },
+    Failed {
+        /// The SOURCE that this is about, as given; null if it is about none.
+        source: Option<&'a str>,
+        kind: &'a str,
+        message: &'a str,
+    },
+    /// The last event of a command with several torrents.
+    Summary {
+        torrents: usize,
+        /// Of these, how many had everything that was wanted of them.
+        complete: usize,
+        failed: usize,
+        seconds: f64,
+        bytes_down: u64,
+        bytes_up: u64,
+        /// The exit status: the highest of all torrents'.
+        status: u8,
+    },
 }
 
-impl Record<'_> {
-    /// How it goes, from the torrent's own figures.
-    pub fn progress(stats: &TorrentStats) -> Record<'static> {
-        Record::Progress {
-            bytes_total: stats.bytes_total,
-            bytes_verified: stats.bytes_verified,
-            bytes_unverified: stats.bytes_unverified,
-            pieces_have: stats.pieces_have,
-            pieces: stats.pieces,
-            rate_down: stats.rate_down,
-            rate_up: stats.rate_up,
-            bytes_down: stats.totals.bytes_down,
-            bytes_up: stats.totals.bytes_up,
-            bytes_wasted: stats.totals.bytes_wasted,
-            peers: stats.peers,
-            seeds: stats.seeds,
-            waiting: stats.waiting.as_ref().map(ToString::to_string),
-        }
+/// How a torrent stands. Bytes are of the wanted files.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Progress {
+    pub bytes_total: u64,
+    pub bytes_verified: u64,
+    /// Received of pieces that are not verified yet; `bytes_verified` does not count them.
+    pub bytes_unverified: u64,
+    pub pieces_have: u32,
+    pub pieces: u32,
+    pub rate_down: u64,
+    pub rate_up: u64,
+    pub bytes_down: u64,
+    pub bytes_up: u64,
+    pub bytes_wasted: u64,
+    pub peers: usize,
+    pub seeds: usize,
+    /// Why nothing moves; null while something does, or nothing needs to.
+    pub waiting: Option<String>,
+}
+
+impl Progress {
+    /// Adds the figures of another torrent.
+    pub fn add(&mut self, other: &Progress) {
+        self.bytes_total += other.bytes_total;
+        self.bytes_verified += other.bytes_verified;
+        self.bytes_unverified += other.bytes_unverified;
+        self.rate_down += other.rate_down;
+        self.rate_up += other.rate_up;
+        self.bytes_down += other.bytes_down;
+        self.bytes_up += other.bytes_up;
+        self.peers += other.peers;
+        self.seeds += other.seeds;
+    }
+
+    /// Whether everything wanted is there.
+    pub fn is_complete(&self) -> bool {
+        self.bytes_verified >= self.bytes_total
     }
 }
 
-/// What a transfer has moved, in bytes of payload.
+/// Which torrent an event is about, as far as is known.
+#[derive(Clone, Debug, Default)]
+pub struct About {
+    /// SOURCE as given.
+    pub source: Option<String>,
+    pub info_hash: Option<InfoHash>,
+}
+
+impl About {
+    pub fn source(&self) -> Option<&str> {
+        self.source.as_deref()
+    }
+}
+
+/// What has been received and sent, in bytes of payload.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct Moved {
+pub struct Traffic {
     pub bytes_down: u64,
     pub bytes_up: u64,
     /// Received and dropped: twice asked for, no longer wanted, or never asked for.
@@ -125,27 +161,27 @@ pub struct Moved {
     /// Pieces that did not verify.
     pub pieces_failed: u64,
     /// What each peer had part in, in the order of addresses.
-    pub peers: Vec<PeerMoved>,
+    pub peers: Vec<PeerTraffic>,
 }
 
 /// What has come from and gone to one peer, in bytes of payload.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct PeerMoved {
+pub struct PeerTraffic {
     /// Where it listens, if it has said so.
     pub address: SocketAddr,
     pub bytes_down: u64,
     pub bytes_up: u64,
 }
 
-impl Moved {
+impl Traffic {
     /// The sums, and what each peer had part in: by address, received and sent.
-    pub fn new(totals: Totals, peers: BTreeMap<SocketAddr, (u64, u64)>) -> Moved {
+    pub fn new(totals: Totals, peers: BTreeMap<SocketAddr, (u64, u64)>) -> Traffic {
         let Totals { bytes_down, bytes_up, bytes_wasted, bytes_corrupt, pieces_failed } = totals;
         let peers = peers.into_iter();
         let peers = peers
-            .map(|(address, (bytes_down, bytes_up))| PeerMoved { address, bytes_down, bytes_up })
+            .map(|(address, (bytes_down, bytes_up))| PeerTraffic { address, bytes_down, bytes_up })
             .collect();
-        Moved { bytes_down, bytes_up, bytes_wasted, bytes_corrupt, pieces_failed, peers }
+        Traffic { bytes_down, bytes_up, bytes_wasted, bytes_corrupt, pieces_failed, peers }
     }
 }
 
@@ -154,6 +190,9 @@ impl Moved {
 pub struct Stamped<'a, R> {
     #[serde(flatten)]
     record: &'a R,
+    /// The torrent's, null if it is not known; left out where no torrent can be meant.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    info_hash: Option<Option<String>>,
     /// Seconds since the start, to the millisecond.
     t: f64,
 }
@@ -161,7 +200,13 @@ pub struct Stamped<'a, R> {
 impl<'a, R: Serialize> Stamped<'a, R> {
     /// The record as of now, for a command that began at `start`.
     pub fn now(record: &'a R, start: Instant) -> Stamped<'a, R> {
-        Stamped { record, t: seconds_since(start) }
+        Stamped { record, info_hash: None, t: seconds_since(start) }
+    }
+
+    /// The same for a record about a torrent.
+    pub fn about(about: &About, record: &'a R, start: Instant) -> Stamped<'a, R> {
+        let info_hash = about.info_hash.map(|hash| hash.to_string());
+        Stamped { info_hash: Some(info_hash), ..Stamped::now(record, start) }
     }
 }
 
@@ -177,12 +222,13 @@ mod tests {
     #[test]
     fn each_object_has_its_event_and_time() {
         let start = Instant::now();
-        let failed = Record::Failed { kind: "data", message: "no" };
-        let json = serde_json::to_value(Stamped::now(&failed, start)).unwrap();
-        assert_eq!(json["event"], "failed");
-        assert_eq!(json["kind"], "data");
-        assert!(json["t"].is_f64());
+        let failed = Record::Failed { source: None, kind: "data", message: "no" };
+        let json = serde_json::to_value(Stamped::about(&About::default(), &failed, start)).unwrap();
+        assert_eq!((&json["event"], &json["kind"]), (&"failed".into(), &"data".into()));
+        assert!(json["t"].is_f64() && json["info_hash"].is_null());
+        assert!(json.as_object().unwrap().contains_key("info_hash"));
         let json = serde_json::to_value(Stamped::now(&Record::DiskResumed, start)).unwrap();
         assert_eq!(json["event"], "disk_resumed");
+        assert!(!json.as_object().unwrap().contains_key("info_hash"));
     }
 }

@@ -1,31 +1,27 @@
 //! `swarm get`: download a torrent.
 
-use crate::app::Context;
+use crate::context::Context;
 use crate::exit::{Exit, Failure};
-use crate::interrupt::Interrupt;
 use crate::network::NetworkArgs;
+use crate::selection::{Selection, parse_glob, parse_indices};
 use crate::source;
 use crate::transfer::{self, Plan, SeedUntil};
 use crate::units;
 use anyhow::Result;
 use clap::{Args, ValueHint};
-use globset::{Glob, GlobSet, GlobSetBuilder};
+use globset::Glob;
 use std::ffi::OsString;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
-use swarm_core::id::FileIndex;
-use swarm_core::metainfo::Metainfo;
-use swarm_core::picker::Order;
-use swarm_engine::{AddTorrent, Files, Mode, Source, SpaceBudget};
 
 /// Options of `swarm get`.
 #[derive(Args, Debug)]
 #[command(after_long_help = EXAMPLES)]
 pub struct GetArgs {
-    /// A metainfo file, a URL of one, a magnet link or an info-hash
-    #[arg(value_name = "SOURCE", value_hint = ValueHint::FilePath, long_help = source::HELP)]
-    source: OsString,
+    /// Metainfo files, URLs of them, magnet links or info-hashes
+    #[arg(value_name = "SOURCE", value_hint = ValueHint::FilePath, long_help = source::HELP_SEVERAL, required = true)]
+    sources: Vec<OsString>,
 
     /// Download into this folder; created if missing
     #[arg(short = 'o', long = "output", value_name = "DIR", default_value = ".", value_hint = ValueHint::DirPath)]
@@ -38,6 +34,12 @@ pub struct GetArgs {
     /// magnet link (BEP 53).
     #[arg(long, value_name = "GLOB", value_parser = parse_glob)]
     files: Vec<Glob>,
+
+    /// Download only the files with these indices, as `swarm show` lists them
+    ///
+    /// Those that --files selects are downloaded too.
+    #[arg(long, value_name = "INDICES", value_parser = parse_indices, value_delimiter = ',')]
+    select_file: Vec<RangeInclusive<usize>>,
 
     /// Download pieces in order
     #[arg(long)]
@@ -66,12 +68,19 @@ pub struct GetArgs {
     #[arg(long, value_name = "DURATION", value_parser = units::parse_duration)]
     space_wait: Option<Duration>,
 
+    /// When nothing has come for this long, exit with status 4
+    ///
+    /// The time runs while peers, metadata or blocks are waited for, not while existing data is checked. If the disk is full then,
+    /// the status is 5.
+    #[arg(long, value_name = "DURATION", value_parser = units::parse_duration)]
+    stall_timeout: Option<Duration>,
+
     /// Print events as JSON, one object a line
     #[arg(long)]
     json: bool,
 
     /// Behave as if the disk were full after so many bytes, for so long
-    #[arg(long, hide = true, value_name = "SIZE,DURATION", value_parser = parse_made_up_disk)]
+    #[arg(long, hide = true, value_name = "SIZE,DURATION", value_parser = parse_simulated_disk)]
     inject_disk_full: Option<(u64, Duration)>,
 
     #[command(flatten)]
@@ -82,7 +91,9 @@ const EXAMPLES: &str = "\
 Examples:
   swarm get https://example.org/release.iso.meta
   swarm get release.meta -o downloads --files '*.iso' --max-down 80Mbit/s
+  swarm get release.meta --select-file 1,3-5 --stall-timeout 10m
   swarm get release.meta --seed=2.0 --json
+  swarm get a.meta b.torrent -o downloads
   swarm get 'magnet:?xt=urn:btih:...'
 
 A file gets its final name once all of its pieces are verified. Run the same command again to resume an interrupted \
@@ -100,73 +111,24 @@ pub async fn run(args: GetArgs, cx: &mut Context) -> Result<Exit> {
     if args.json {
         cx.console.set_json();
     }
-    let result = get(args, cx).await;
-    transfer::end(result, cx)
-}
-
-async fn get(args: GetArgs, cx: &mut Context) -> Result<Exit> {
-    let mut interrupt = Interrupt::install()?;
-    let begun = transfer::begin(&args.source, &args.dir, &args.network, cx, &mut interrupt).await?;
-    let mut torrent = AddTorrent::download(begun.source.clone(), &args.dir)
-        .order(if args.sequential { Order::Sequential } else { Order::RarestFirst })
-        .overwrite(args.overwrite)
-        .recheck(args.recheck);
-    let made_up_disk = args.inject_disk_full.map(|(bytes, time)| (Arc::new(SpaceBudget::new(bytes)), time));
-    if let Some((disk, _)) = &made_up_disk {
-        torrent = torrent.space(Arc::clone(disk));
-    }
-    let (globs, source) = (args.files, begun.source.clone());
-    let plan = Plan {
-        choose: Box::new(move |metainfo| match &globs[..] {
-            [] => selected(&source, metainfo),
-            globs => matching(metainfo, globs),
-        }),
-        until: args.seed,
-        space_wait: args.space_wait,
-        made_up_disk,
-        ..Plan::seed(args.dir, Mode::Download)
-    };
-    transfer::run(begun, torrent, plan, &args.network, cx, &mut interrupt).await
-}
-
-/// The files that a link selects (BEP 53).
-fn selected(source: &Source, metainfo: &Metainfo) -> Result<Files> {
-    let Source::Magnet(magnet) = source else { return Ok(Files::all()) };
-    let selected = magnet.wanted(metainfo.info.files.len());
-    if selected.as_ref().is_some_and(|selected| !selected.contains(&true)) {
-        let message = format!("{}: the link selects none of its files", metainfo.info.name);
-        return Err(Failure::new(Exit::Metainfo, message).into());
-    }
-    Ok(selected.map_or_else(Files::all, only))
-}
-
-fn only(wanted: Vec<bool>) -> Files {
-    Files::only((0..).map(FileIndex).zip(wanted).filter(|(_, wanted)| *wanted).map(|(file, _)| file))
-}
-
-/// The files that match one of the patterns.
-fn matching(metainfo: &Metainfo, globs: &[Glob]) -> Result<Files> {
-    let mut set = GlobSetBuilder::new();
-    for glob in globs {
-        set.add(glob.clone());
-    }
-    let set = set.build()?;
-    let files = &metainfo.info.files;
-    let wanted: Vec<bool> = files.iter().map(|file| !file.attr.pad && matches(&set, &file.path)).collect();
-    if !wanted.contains(&true) {
-        let globs: Vec<_> = globs.iter().map(Glob::glob).collect();
-        let message = format!("{}: no file matches --files {}", metainfo.info.name, globs.join(" "));
+    let is_one = matches!(&args.sources[..], [source] if !source::is_folder(source));
+    if !args.select_file.is_empty() && !is_one {
+        let message =
+            "--select-file: the files of several torrents have no common index; --files takes patterns";
         return Err(Failure::new(Exit::Usage, message).into());
     }
-    Ok(only(wanted))
-}
-
-fn matches(set: &GlobSet, path: &[String]) -> bool {
-    set.is_match(path.join("/")) || (path.len() > 1 && set.is_match(path[1..].join("/")))
-}
-
-fn parse_glob(text: &str) -> Result<Glob, String> {
-    Glob::new(text).map_err(|error| format!("is not a pattern: {}", error.kind()))
+    let plan = Plan {
+        selection: Selection { globs: args.files, indices: args.select_file },
+        sequential: args.sequential,
+        overwrite: args.overwrite,
+        recheck: args.recheck,
+        until: args.seed,
+        space_wait: args.space_wait,
+        stall_timeout: args.stall_timeout,
+        simulated_disk: args.inject_disk_full,
+        ..Plan::download(args.dir)
+    };
+    transfer::run(&args.sources, plan, &args.network, cx).await
 }
 
 fn parse_seed(text: &str) -> Result<SeedUntil, String> {
@@ -186,7 +148,7 @@ fn parse_seed(text: &str) -> Result<SeedUntil, String> {
         .map_err(|_| "is not never, forever, a ratio such as 2.0, or a duration such as 30m".to_owned())
 }
 
-fn parse_made_up_disk(text: &str) -> Result<(u64, Duration), String> {
+fn parse_simulated_disk(text: &str) -> Result<(u64, Duration), String> {
     let (bytes, time) = text.split_once(',').ok_or("is not SIZE,DURATION")?;
     let bytes = units::parse_size(bytes).map_err(|error| error.to_string())?;
     Ok((bytes, units::parse_duration(time).map_err(|error| error.to_string())?))
@@ -205,20 +167,5 @@ mod tests {
         for text in ["", "-1", "inf", "NaN", "soon"] {
             assert!(parse_seed(text).is_err(), "{text}");
         }
-    }
-
-    #[test]
-    fn patterns_match_with_and_without_the_torrents_name() {
-        let matches = |glob: &str, path: &str| {
-            let set = GlobSetBuilder::new().add(parse_glob(glob).unwrap()).build().unwrap();
-            let path: Vec<String> = path.split('/').map(str::to_owned).collect();
-            super::matches(&set, &path)
-        };
-        assert!(matches("*.iso", "release/sub/a.iso"));
-        assert!(matches("sub/*", "release/sub/a.iso"));
-        assert!(matches("release/sub/*", "release/sub/a.iso"));
-        assert!(matches("a.iso", "a.iso"));
-        assert!(!matches("a.iso", "release/sub/a.iso"));
-        assert!(parse_glob("[").is_err());
     }
 }

@@ -7,9 +7,8 @@ use crate::exit::{Exit, Failure};
 use anyhow::{Context as _, Result};
 use std::io;
 
-/// Has a write beyond the limit on files' lengths (`ulimit -f`) fail with an error that can be told, where the system would
-/// end the process without a word.
-pub fn tell_of_long_files() {
+/// Makes a write beyond the limit on files' lengths (`ulimit -f`) an error, where the system would end the process silently.
+pub fn refuse_long_files() {
     #[cfg(unix)]
     // A handler that does nothing of use is enough. Failing that, all is as the system has it.
     let _ = signal_hook::flag::register(signal_hook::consts::SIGXFSZ, std::sync::Arc::default());

@@ -1,12 +1,11 @@
 //! Diagnostics on stderr, for whoever looks into a problem.
 
-use crate::console::ColorWhen;
+use crate::console::{ColorWhen, json_line};
 use crate::exit::is_deceptive;
 use clap::ValueEnum;
 use indicatif::MultiProgress;
 use std::borrow::Cow;
 use std::io::{self, IsTerminal as _, Write};
-use std::time::SystemTime;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt as _;
@@ -45,14 +44,6 @@ pub fn start(format: LogFormat, verbosity: u8, quiet: bool, color: ColorWhen, ba
         LogFormat::Text => tracing_subscriber::registry().with(filter).with(lines).try_init(),
         LogFormat::Json => tracing_subscriber::registry().with(filter).with(lines.json()).try_init(),
     };
-}
-
-/// A line that is no event of the log's own, in the log's format.
-pub fn json_line(level: &str, message: &str) -> String {
-    let timestamp = humantime::format_rfc3339_micros(SystemTime::now()).to_string();
-    let fields = serde_json::json!({ "message": message });
-    serde_json::json!({ "timestamp": timestamp, "level": level, "fields": fields, "target": "swarm" })
-        .to_string()
 }
 
 /// Standard error, with the progress bars out of the way while a line is written. What strangers say is in many a field of many

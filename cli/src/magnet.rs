@@ -1,6 +1,6 @@
 //! `swarm magnet`: a link to a torrent.
 
-use crate::app::Context;
+use crate::context::Context;
 use crate::exit::Exit;
 use crate::source::{self, Link, Source};
 use anyhow::Result;
@@ -21,7 +21,7 @@ pub async fn run(args: &MagnetArgs, cx: &mut Context) -> Result<Exit> {
     let link = match source::open(&args.source, &SessionOptions::default()).await? {
         Source::Metainfo(metainfo) => metainfo.magnet().to_string(),
         Source::Link(Link::Magnet(magnet)) => magnet.to_string(),
-        Source::Link(Link::Pointer(link)) => link.to_string(),
+        Source::Link(Link::Mutable(link)) => link.to_string(),
     };
     cx.console.result(&link);
     Ok(Exit::Done)

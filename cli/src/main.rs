@@ -1,13 +1,16 @@
 //! The `swarm` command.
 //!
-//! One file for each subcommand, each with its options and a `run`. What they share: [`console`] (where output goes), [`exit`]
-//! (statuses and errors as one line), [`units`] (sizes, rates, durations), [`progress`] (bars), [`events`] (JSON for
-//! scripts), [`usage`] (wrong command lines in our words), [`network`] (options of everything that talks to peers), [`source`] (metainfo from files and URLs, links), and
-//! [`interrupt`] (Ctrl-C). Nothing below [`app`] touches the process's own streams or ends the process.
+//! [`app`] is on top: the command line, and from it to the exit status. Below it is a file or folder for each subcommand, with its
+//! options and a `run`. Below these is what they share: [`transfer`] (torrents in a session), [`selection`] (files of a torrent),
+//! [`network`] (options of whatever talks to peers), [`source`] (metainfo from files and URLs, links), [`progress`] (bars),
+//! [`context`] and [`console`] (where output goes), [`events`] (JSON for scripts), [`exit`] (statuses, and errors as one line),
+//! [`units`] (sizes, rates, durations), [`usage`] (wrong command lines) and [`interrupt`] (Ctrl-C). No file knows one above it, and
+//! only [`app`] touches the process's own streams.
 
 mod app;
 mod completions;
 mod console;
+mod context;
 mod create;
 mod dht;
 mod events;
@@ -21,6 +24,7 @@ mod man;
 mod network;
 mod progress;
 mod seed;
+mod selection;
 mod show;
 mod source;
 mod transfer;
@@ -31,6 +35,6 @@ mod verify;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    interrupt::tell_of_long_files();
+    interrupt::refuse_long_files();
     app::run(std::env::args_os(), console::Console::of_process()).into()
 }

@@ -1,9 +1,9 @@
 //! `swarm man`: manual pages, one for each subcommand.
 
-use crate::app::{Cli, Context};
+use crate::context::Context;
 use crate::exit::{Exit, Failure};
 use anyhow::Result;
-use clap::{Args, CommandFactory as _, ValueHint};
+use clap::{Args, Command, ValueHint};
 use std::path::PathBuf;
 
 /// Options of `swarm man`.
@@ -14,10 +14,9 @@ pub struct ManArgs {
     dir: PathBuf,
 }
 
-/// Writes the pages.
-pub fn run(args: &ManArgs, cx: &mut Context) -> Result<Exit> {
-    let written =
-        std::fs::create_dir_all(&args.dir).and_then(|()| clap_mangen::generate_to(Cli::command(), &args.dir));
+/// Writes the pages for the whole command line.
+pub fn run(args: &ManArgs, cli: Command, cx: &mut Context) -> Result<Exit> {
+    let written = std::fs::create_dir_all(&args.dir).and_then(|()| clap_mangen::generate_to(cli, &args.dir));
     written.map_err(|error| {
         let what = format!("{}: cannot write manual pages: {error}", args.dir.display());
         Failure::new(Exit::of_write(&error), what)

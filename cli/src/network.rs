@@ -133,7 +133,7 @@ impl NetworkArgs {
         if self.no_lsd { options.lsd(false) } else { options }
     }
 
-    /// A session as the user wants it, begun.
+    /// Starts a session as the user wants it.
     ///
     /// # Errors
     /// With the option that chose where it listens, if one did.

@@ -1,10 +1,11 @@
 //! Progress bars on a terminal, and lines elsewhere.
 //!
 //! There is one kind of bar. What stands beside it is what fits into the terminal as wide as it is at that moment; reasons and
-//! errors below it are wrapped, never cut. indicatif draws to stderr, and not at all where that is no terminal; so whoever has
-//! progress to tell just tells it.
+//! errors below it are wrapped, never cut. indicatif draws to stderr, and not at all where that is no terminal; so callers
+//! need not ask.
 
 use crate::console::{Console, Paint, err_columns, wrapped};
+use crate::events::Progress;
 use crate::exit::printable;
 use crate::units;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -13,7 +14,6 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use swarm_engine::TorrentStats;
 use tokio::time::{Instant, interval_at};
 
 /// How often a bar is drawn.
@@ -48,8 +48,8 @@ impl WorkBar {
         self.bytes_done.store(bytes_done, Ordering::Relaxed);
     }
 
-    /// Does the work, and tells progress until it is done: by the bar, or by a line now and then where there are no bars.
-    pub async fn tell_until<T>(&self, work: impl Future<Output = T>, console: &mut Console) -> T {
+    /// Does the work, and shows progress until it is done: by the bar, or by a line now and then where there are no bars.
+    pub async fn show_until<T>(&self, work: impl Future<Output = T>, console: &mut Console) -> T {
         let every = if console.has_bars() { BAR_INTERVAL } else { LINE_INTERVAL };
         let mut tick = interval_at(Instant::now() + every, every);
         let mut work = pin!(work);
@@ -83,53 +83,62 @@ impl WorkBar {
     }
 }
 
-/// The bar of a transfer: how far it is, and below that who takes part or why nothing moves.
+/// The bar of a transfer: how far it is, and below that who takes part or why nothing moves. Where there are several, each has a
+/// name, else it is empty.
 pub struct TransferBar(ProgressBar);
 
 impl TransferBar {
     /// Starts the bar.
     pub fn new(console: &Console) -> TransferBar {
-        let bar = console.bars().add(ProgressBar::new(0));
+        // A bar without a length would be full.
+        let bar = console.bars().add(ProgressBar::new(1));
         TransferBar(bar.with_style(style("\n{msg}", console.err_paint())))
     }
 
     /// Existing data is being checked.
-    pub fn checking(&self, done: u32, of: u32) {
+    pub fn checking(&self, name: &str, done: u32, of: u32) {
         self.0.set_length(of.into());
         self.0.set_position(done.into());
-        self.0.set_prefix(fit(
-            &["checking".to_owned(), format!("{done} of {of} pieces")],
-            beside(err_columns()),
-        ));
-    }
-
-    /// The metadata is looked for: how many peers there are to ask, and why nothing comes if nothing does.
-    pub fn fetching(&self, label: &str, stats: &TorrentStats) {
-        let text = format!("{label}: {}", fetching(stats));
-        self.0.set_message(wrapped(&text, err_columns()).join("\n"));
+        let parts = ["checking".to_owned(), format!("{done} of {of} pieces")];
+        self.0.set_prefix(fit(&parts, beside(err_columns())));
+        self.0.set_message(fit(&[name.to_owned()], err_columns()));
     }
 
     /// How the transfer stands.
-    pub fn show(&self, stats: &TorrentStats) {
+    pub fn show(&self, name: &str, progress: &Progress) {
         let columns = err_columns();
-        self.0.set_length(stats.bytes_total);
-        self.0.set_position(stats.bytes_verified);
-        self.0.set_prefix(fit(&amount(stats), beside(columns)));
-        let mut lines = vec![fit(&situation(stats), columns)];
-        if let Some(why) = &stats.waiting {
+        self.set(progress);
+        if progress.is_complete() {
+            self.0.set_position(progress.bytes_total.max(1));
+        }
+        self.0.set_prefix(fit(&amount(progress), beside(columns)));
+        let mut parts = situation(progress);
+        if !name.is_empty() {
+            parts.insert(0, name.to_owned());
+        }
+        let mut lines = vec![fit(&parts, columns)];
+        if let Some(why) = &progress.waiting {
             lines.extend(wrapped(&printable(&format!("waiting: {why}")), columns));
         }
         self.0.set_message(lines.join("\n"));
     }
 
-    /// Says why nothing moves.
-    pub fn explain(&self, reason: &str) {
-        self.0.set_message(wrapped(&printable(reason), err_columns()).join("\n"));
+    /// Before the transfer starts: how much is there, and what it waits for.
+    pub fn explain(&self, name: &str, progress: &Progress, reason: &str) {
+        self.set(progress);
+        self.0.set_prefix("");
+        let text = if name.is_empty() { reason.to_owned() } else { format!("{name}: {reason}") };
+        self.0.set_message(wrapped(&printable(&text), err_columns()).join("\n"));
     }
 
     /// The transfer is over: the bar goes.
     pub fn finish(&self) {
         self.0.finish_and_clear();
+    }
+
+    fn set(&self, progress: &Progress) {
+        self.0.set_length(progress.bytes_total.max(1));
+        self.0.set_position(progress.bytes_verified);
     }
 }
 
@@ -182,46 +191,45 @@ fn pace(left: u64, rate: u64) -> Vec<String> {
 }
 
 /// A search for metadata in one line.
-pub fn fetching(stats: &TorrentStats) -> String {
-    let text = format!("fetching metadata, {}", units::count(stats.peers, "peer"));
-    match &stats.waiting {
+pub fn fetching(progress: &Progress) -> String {
+    let text = format!("fetching metadata, {}", units::count(progress.peers, "peer"));
+    match &progress.waiting {
         Some(why) => printable(&format!("{text}, waiting: {why}")),
         None => text,
     }
 }
 
 /// A transfer in one line.
-pub fn summary(stats: &TorrentStats) -> String {
-    let mut parts = [amount(stats), situation(stats)].concat();
-    parts.extend(stats.waiting.as_ref().map(|why| format!("waiting: {why}")));
-    parts.join("  ")
+pub fn summary(progress: &Progress) -> String {
+    let mut parts = [amount(progress), situation(progress)].concat();
+    parts.extend(progress.waiting.as_ref().map(|why| format!("waiting: {why}")));
+    printable(&parts.join("  "))
 }
 
 /// Verified bytes, how fast they come, and what has come of unfinished pieces.
-fn amount(stats: &TorrentStats) -> Vec<String> {
-    let left = stats.bytes_total.saturating_sub(stats.bytes_verified);
+fn amount(progress: &Progress) -> Vec<String> {
+    let left = progress.bytes_total.saturating_sub(progress.bytes_verified);
     if left == 0 {
-        return vec![units::size(stats.bytes_total)];
+        return vec![units::size(progress.bytes_total)];
     }
-    let amount = format!("{} of {}", units::size(stats.bytes_verified), units::size(stats.bytes_total));
+    let amount = format!("{} of {}", units::size(progress.bytes_verified), units::size(progress.bytes_total));
     let mut parts =
-        [vec![amount], pace(left.saturating_sub(stats.bytes_unverified), stats.rate_down)].concat();
-    if stats.bytes_unverified > 0 {
-        parts.push(format!("{} unverified", units::size(stats.bytes_unverified)));
+        [vec![amount], pace(left.saturating_sub(progress.bytes_unverified), progress.rate_down)].concat();
+    if progress.bytes_unverified > 0 {
+        parts.push(format!("{} unverified", units::size(progress.bytes_unverified)));
     }
     parts
 }
 
 /// Who takes part, and on a seed what has been sent and received.
-fn situation(stats: &TorrentStats) -> Vec<String> {
-    let mut peers = units::count(stats.peers, "peer");
-    if stats.seeds > 0 {
-        peers += &format!(" ({})", units::count(stats.seeds, "seed"));
+fn situation(progress: &Progress) -> Vec<String> {
+    let mut peers = units::count(progress.peers, "peer");
+    if progress.seeds > 0 {
+        peers += &format!(" ({})", units::count(progress.seeds, "seed"));
     }
-    let mut parts = vec![peers, format!("up {}", units::rate(stats.rate_up))];
-    if stats.bytes_verified >= stats.bytes_total {
-        let totals = stats.totals;
-        parts.extend(shared(totals.bytes_up, totals.bytes_down, stats.bytes_total));
+    let mut parts = vec![peers, format!("up {}", units::rate(progress.rate_up))];
+    if progress.is_complete() {
+        parts.extend(shared(progress.bytes_up, progress.bytes_down, progress.bytes_total));
     }
     parts
 }

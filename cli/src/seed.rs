@@ -1,28 +1,26 @@
 //! `swarm seed`: serve what is there.
 
-use crate::app::Context;
-use crate::exit::Exit;
-use crate::interrupt::Interrupt;
+use crate::context::Context;
+use crate::exit::{Exit, Failure, printable};
 use crate::network::{NetworkArgs, SuperSeed};
 use crate::source;
 use crate::transfer::{self, Plan};
 use anyhow::Result;
 use clap::{Args, ValueHint};
 use std::ffi::OsString;
-use std::path::PathBuf;
-use swarm_engine::{AddTorrent, Mode};
+use std::path::{Path, PathBuf};
 
 /// Options of `swarm seed`.
 #[derive(Args, Debug)]
-#[command(after_long_help = EXAMPLES)]
+#[command(after_long_help = EXAMPLES, override_usage = USAGE)]
 pub struct SeedArgs {
-    /// A metainfo file, a URL of one, a magnet link or an info-hash
-    #[arg(value_name = "SOURCE", value_hint = ValueHint::FilePath, long_help = source::HELP)]
-    source: OsString,
+    /// Metainfo files, folders of them, URLs, magnet links or info-hashes; without --dir one of them, then DIR
+    #[arg(value_name = "SOURCE", value_hint = ValueHint::AnyPath, long_help = source::HELP_SEVERAL, required = true)]
+    sources: Vec<OsString>,
 
-    /// The folder that contains the torrent's file or folder; nothing is written to it
-    #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
-    dir: PathBuf,
+    /// The folder that contains each torrent's file or folder; nothing is written to it
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    dir: Option<PathBuf>,
 
     /// Seed even if pieces are missing or corrupt
     ///
@@ -53,29 +51,53 @@ pub struct SeedArgs {
     network: NetworkArgs,
 }
 
+const USAGE: &str = "swarm seed [OPTIONS] <SOURCE> <DIR>
+       swarm seed [OPTIONS] --dir <DIR> <SOURCE>...";
+
 const EXAMPLES: &str = "\
 Examples:
   swarm seed release.iso.meta .
+  swarm seed --dir /srv/files a.meta b.meta
+  swarm seed --dir /srv/files /srv/metainfo
   swarm seed https://example.org/release.iso.meta /srv/files --max-up 80Mbit/s
 
 The data is checked first, unless saved state says that it was and has not changed. Ctrl-C, SIGTERM and SIGHUP announce \
 `stopped` to trackers, save state, and end the command with status 130, 0 and 129.";
 
 /// Seeds until interrupted.
-pub async fn run(args: SeedArgs, cx: &mut Context) -> Result<Exit> {
+pub async fn run(mut args: SeedArgs, cx: &mut Context) -> Result<Exit> {
     if args.json {
         cx.console.set_json();
     }
-    let result = seed(args, cx).await;
-    transfer::end(result, cx)
+    args.network.super_seed = args.super_seed;
+    let dir = match args.dir.take() {
+        Some(dir) => dir,
+        None => last_argument(&mut args.sources)?,
+    };
+    let plan = Plan {
+        needs_all: !args.partial,
+        recheck: args.recheck,
+        poison: args.inject_poison,
+        ..Plan::seed(dir)
+    };
+    transfer::run(&args.sources, plan, &args.network, cx).await
 }
 
-async fn seed(mut args: SeedArgs, cx: &mut Context) -> Result<Exit> {
-    args.network.super_seed = args.super_seed;
-    let mut interrupt = Interrupt::install()?;
-    let begun = transfer::begin(&args.source, &args.dir, &args.network, cx, &mut interrupt).await?;
-    let torrent =
-        AddTorrent::seed(begun.source.clone(), &args.dir).recheck(args.recheck).poison(args.inject_poison);
-    let plan = Plan { needs_all: !args.partial, ..Plan::seed(args.dir, Mode::Seed) };
-    transfer::run(begun, torrent, plan, &args.network, cx, &mut interrupt).await
+/// DIR of `swarm seed SOURCE DIR`.
+fn last_argument(sources: &mut Vec<OsString>) -> Result<PathBuf> {
+    let usage = |message: String| Err(Failure::new(Exit::Usage, message).into());
+    let [_, last] = &sources[..] else {
+        return match sources.len() {
+            0 | 1 => usage("DIR is missing".to_owned()),
+            _ => usage("several sources need --dir DIR, the folder with their data".to_owned()),
+        };
+    };
+    let (text, path) = (last.to_string_lossy(), Path::new(last));
+    let is_link = ["magnet:", "http://", "https://"].iter().any(|scheme| text.starts_with(scheme));
+    if is_link || path.is_file() && source::is_metainfo_name(path) {
+        let what = if is_link { "a link" } else { "a metainfo file" };
+        let mend = "several sources need --dir DIR, the folder with their data";
+        return usage(format!("{}: is {what}, not the folder with the data; {mend}", printable(&text)));
+    }
+    Ok(sources.pop().map(PathBuf::from).unwrap_or_default())
 }

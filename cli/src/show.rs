@@ -1,10 +1,11 @@
 //! `swarm show`: what is in a metainfo file.
 
-use crate::app::Context;
 use crate::console::Paint;
+use crate::context::Context;
 use crate::exit::{Exit, printable};
 use crate::interrupt::Interrupt;
 use crate::network::NetworkArgs;
+use crate::selection::listed;
 use crate::source::{self, Source};
 use crate::transfer;
 use crate::units;
@@ -124,9 +125,9 @@ impl Shown<'_> {
     }
 }
 
-/// The files that people see: all but pad files.
+/// The files that people see, in the order in which `get --select-file` counts them.
 fn files(metainfo: &Metainfo) -> impl Iterator<Item = ShownFile> + '_ {
-    metainfo.info.files.iter().filter(|file| !file.attr.pad).map(|file| ShownFile {
+    listed(&metainfo.info.files).map(|(_, file)| ShownFile {
         path: file.path.join("/"),
         length: file.length,
         attr: file.attr.letters(),
@@ -184,8 +185,10 @@ fn table(metainfo: &Metainfo, paint: Paint) -> String {
     }
     out += &paint.strong("files:");
     out.push('\n');
-    for file in &files {
-        out += &format!("{:>11}  {}", units::size(file.length), printable(&file.path));
+    let width = files.len().to_string().len().max(3);
+    for (file, index) in files.iter().zip(1..) {
+        let index = format!("{index:>width$}");
+        out += &format!("{}  {:>10}  {}", paint.dim(&index), units::size(file.length), printable(&file.path));
         if !file.attr.is_empty() {
             out += &paint.dim(&format!("  [{}]", file.attr));
         }

@@ -2,10 +2,10 @@
 
 use crate::exit::{Exit, Failure, printable};
 use anyhow::{Context as _, Result};
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::{File, Metadata};
 use std::io::Read as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use swarm_core::dht::MutableTorrentLink;
 use swarm_core::metainfo::{METAINFO_LEN_MAX, Magnet, MagnetError, Metainfo, MetainfoError, parse_info_hash};
 use swarm_engine::SessionOptions;
@@ -15,6 +15,16 @@ use url::Url;
 pub const HELP: &str = "\
 The torrent, in one of these forms:
   x.meta, x.torrent         a metainfo file
+  https://host/x.meta       the URL of a metainfo file
+  magnet:?xt=urn:btih:HASH  a magnet link
+  magnet:?xs=urn:btpk:KEY   the link of a mutable torrent (BEP 46)
+  HASH                      an info-hash in hexadecimal or base32";
+
+/// The same where several can be given.
+pub const HELP_SEVERAL: &str = "\
+The torrents, each in one of these forms:
+  x.meta, x.torrent         a metainfo file
+  folder                    all .meta and .torrent files in it
   https://host/x.meta       the URL of a metainfo file
   magnet:?xt=urn:btih:HASH  a magnet link
   magnet:?xs=urn:btpk:KEY   the link of a mutable torrent (BEP 46)
@@ -51,8 +61,8 @@ pub enum Source {
 pub enum Link {
     /// A magnet link, or an info-hash.
     Magnet(Magnet),
-    /// A link to a pointer (BEP 46): which torrent, the DHT knows.
-    Pointer(MutableTorrentLink),
+    /// A mutable torrent (BEP 46): which torrent that is now, the DHT knows.
+    Mutable(MutableTorrentLink),
 }
 
 impl Link {
@@ -62,13 +72,13 @@ impl Link {
             Link::Magnet(magnet) => {
                 printable(&magnet.name.clone().unwrap_or_else(|| magnet.info_hash.to_string()))
             }
-            Link::Pointer(link) => link.to_string(),
+            Link::Mutable(link) => link.to_string(),
         }
     }
 }
 
 /// What SOURCE names: a metainfo file, an http(s) URL of one, fetched from the addresses and the device of a session with
-/// these options, a magnet link, a link to a pointer, or an info-hash.
+/// these options, a magnet link, the link of a mutable torrent, or an info-hash.
 ///
 /// # Errors
 /// One line that starts with the source. Invalid metainfo, and what is no source at all, ends with status 3.
@@ -79,6 +89,46 @@ pub async fn open(source: &OsStr, options: &SessionOptions) -> Result<Source> {
     }
     let bytes = read(source, options).await.with_context(label)?;
     Ok(Source::Metainfo(Box::new(Metainfo::parse(&bytes).with_context(label)?)))
+}
+
+/// Whether SOURCE is a folder of metainfo files.
+pub fn is_folder(source: &OsStr) -> bool {
+    Path::new(source).is_dir()
+}
+
+/// Whether it is called as a metainfo file is.
+pub fn is_metainfo_name(path: &Path) -> bool {
+    let extension = path.extension().and_then(OsStr::to_str).unwrap_or_default();
+    ["meta", "torrent"].iter().any(|known| extension.eq_ignore_ascii_case(known))
+}
+
+/// The metainfo files in a folder, by name; what is no folder stands for itself.
+///
+/// # Errors
+/// In place of what cannot be listed, and of a folder without any.
+pub fn listed(source: &OsStr) -> Vec<(OsString, Result<()>)> {
+    if !is_folder(source) {
+        return vec![(source.to_owned(), Ok(()))];
+    }
+    let is_metainfo = |path: &PathBuf| path.is_file() && is_metainfo_name(path);
+    let found = std::fs::read_dir(source).and_then(|entries| {
+        let paths = entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>()?;
+        Ok(paths.into_iter().filter(is_metainfo).collect::<Vec<_>>())
+    });
+    let label = printable(&source.to_string_lossy());
+    match found {
+        Ok(paths) if paths.is_empty() => {
+            let message = format!("{label}: holds no metainfo file, no *.meta and no *.torrent");
+            vec![(source.to_owned(), Err(Failure::new(Exit::Metainfo, message).into()))]
+        }
+        Ok(mut paths) => {
+            paths.sort_unstable();
+            paths.into_iter().map(|path| (path.into_os_string(), Ok(()))).collect()
+        }
+        Err(error) => {
+            vec![(source.to_owned(), Err(error).with_context(|| format!("{label}: cannot list")))]
+        }
+    }
 }
 
 /// The metainfo that SOURCE names.
@@ -105,7 +155,7 @@ fn link(source: &OsStr) -> Result<Option<Link>> {
             // It names no torrent, but may say where to find out.
             Err(MagnetError::NoInfoHash) if text.contains("urn:btpk:") => {
                 let wrong = |error| Failure::new(Exit::Metainfo, format!("{error}"));
-                Link::Pointer(text.parse::<MutableTorrentLink>().map_err(wrong)?)
+                Link::Mutable(text.parse::<MutableTorrentLink>().map_err(wrong)?)
             }
             magnet => Link::Magnet(magnet?),
         }));

@@ -1,6 +1,6 @@
 //! `swarm verify`: compare what is on disk with a torrent.
 
-use crate::app::Context;
+use crate::context::Context;
 use crate::exit::{Exit, Failure, printable};
 use crate::interrupt::Interrupt;
 use crate::network::default_state_dir;
@@ -62,7 +62,7 @@ struct VerifiedFile {
     state: &'static str,
 }
 
-/// Hashes everything, and tells what is wrong.
+/// Hashes everything, and prints what is wrong.
 pub async fn run(args: VerifyArgs, cx: &mut Context) -> Result<Exit> {
     if args.json {
         cx.console.set_json();
@@ -82,14 +82,14 @@ pub async fn run(args: VerifyArgs, cx: &mut Context) -> Result<Exit> {
         };
         (report, ended)
     };
-    let (report, ended) = bar.tell_until(interrupt.during(work), &mut cx.console).await?;
+    let (report, ended) = bar.show_until(interrupt.during(work), &mut cx.console).await?;
     let report = report.context("cannot verify")?;
     if let Err(error) = ended {
         cx.warn(&format!("{error}; use --recheck the next time that this is seeded or downloaded"));
     }
     let verified = Verified::of(&info, &report);
     let is_ok = report.is_ok();
-    tell(&verified, &path.display().to_string(), is_ok, cx);
+    print(&verified, &path.display().to_string(), is_ok, cx);
     if is_ok {
         return Ok(Exit::Done);
     }
@@ -131,7 +131,7 @@ fn word(state: FileState) -> &'static str {
     }
 }
 
-fn tell(verified: &Verified, path: &str, is_ok: bool, cx: &mut Context) {
+fn print(verified: &Verified, path: &str, is_ok: bool, cx: &mut Context) {
     if cx.console.is_json() {
         cx.console.json(verified);
         return;

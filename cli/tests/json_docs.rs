@@ -167,6 +167,13 @@ fn provoke(dir: &Path, seen: &mut Seen) {
     assert_eq!(seen.all_of(start(dir, &["seed", "file.meta", "nowhere"]))["kind"], "data");
     assert_eq!(seen.all_of(start(dir, &["get", "data/file"]))["kind"], "metainfo");
     assert_eq!(seen.all_of(start(dir, &["get", "missing.meta"]))["kind"], "runtime");
+
+    let mut seed = start(dir, &["create", "data/file", "--seed", "-o", "again.meta"]);
+    let peer = seed.address();
+    let several = start(dir, &["get", "again.meta", "missing.meta", "-o", "several", "--peer", &peer]);
+    assert_eq!(seen.all_of(several)["event"], "summary");
+    seed.signal("TERM");
+    assert_eq!(seen.all_of(seed)["event"], "stopped");
 }
 
 #[test]

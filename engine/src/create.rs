@@ -8,6 +8,7 @@ mod filter;
 pub use filter::check_pattern;
 
 use crate::storage::bulk::{BulkError, hash_pieces};
+use crate::storage::verify::Looks;
 use filter::Filter;
 use std::fs::{self, File, Metadata};
 use std::io;
@@ -156,6 +157,15 @@ impl Source {
                 files[file.idx()].path.iter().fold(self.path.clone(), |at, name| at.join(name))
             }
         }
+    }
+
+    /// How the files look now.
+    pub fn looks(&self) -> Looks {
+        let count = match &self.content {
+            Content::File { .. } => 1,
+            Content::Folder(files) => files.len(),
+        };
+        Looks::of((0..count as u32).map(|n| self.path_of(FileIndex(n))))
     }
 
     /// The torrent's layout, as far as hashing needs it.

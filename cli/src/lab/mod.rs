@@ -1,13 +1,15 @@
 //! `swarm lab`: a whole swarm on this machine, and the proof that every copy is identical.
 //!
 //! Each peer is a process of its own: this same executable, running `swarm seed` or `swarm get` as users do. So a
-//! peer can really be killed, and what is tried is what is shipped. A peer is seen through its `--json` events and told what
-//! to do by signals; whatever happens to the lab, no process outlives it.
+//! peer can really be killed, and what is tried is what is shipped. The lab reads its `--json` events and ends
+//! it by signals; whatever happens to the lab, no process outlives it.
 
 mod compare;
 mod fault;
 mod material;
+mod network;
 mod peer;
+mod plan;
 mod process;
 mod record;
 mod report;
@@ -16,13 +18,15 @@ mod view;
 
 use self::fault::Fault;
 use self::material::Material;
-pub use self::record::Record;
+use self::plan::{Outcome, Plan};
+use self::record::Record;
 use self::report::Report;
-use self::swarm::{Plan, Ran, Swarm};
-use crate::app::Context;
+use self::swarm::{Swarm, interrupted};
+use crate::context::Context;
+use crate::events::About;
 use crate::exit::{Exit, Failure, printable};
-use crate::interrupt::{Interrupt, Signal};
-use crate::{transfer, units};
+use crate::interrupt::Interrupt;
+use crate::units;
 use anyhow::{Context as _, Result};
 use clap::{Args, ValueHint};
 use std::collections::BTreeMap;
@@ -107,11 +111,11 @@ pub async fn run(args: LabArgs, cx: &mut Context) -> Result<Exit> {
         cx.console.set_json();
     }
     let result = lab(args, cx).await;
-    transfer::end(result, cx)
+    cx.end(&About::default(), result)
 }
 
 async fn lab(args: LabArgs, cx: &mut Context) -> Result<Exit> {
-    let mut interrupt = Interrupt::install().context("cannot watch for signals")?;
+    let mut interrupt = Interrupt::install()?;
     let mut faults = args.faults.clone();
     faults.sort_unstable();
     faults.dedup();
@@ -139,18 +143,18 @@ async fn lab(args: LabArgs, cx: &mut Context) -> Result<Exit> {
     }
     let copies = plan.peers as u64;
     require_space(scratch.path(), material.len().saturating_mul(copies))?;
-    let ran = Swarm::new(&plan, &material, scratch.path(), cx)?.run(&mut interrupt).await?;
+    let outcome = Swarm::new(&plan, &material, scratch.path(), cx)?.run(&mut interrupt).await?;
     if args.inject_damage {
-        damage(&material, &ran)?;
+        damage(&material, &outcome)?;
     }
     let wrong = tokio::select! {
-        wrong = compare_all(&material, &ran) => wrong?,
+        wrong = compare_all(&material, &outcome) => wrong?,
         signal = interrupt.wait() => return Err(interrupted(signal)),
     };
-    let report = Report::new(&plan, &material, &ran, &wrong);
+    let report = Report::new(&plan, &material, &outcome, &wrong);
     view::print(&report, &mut cx.console);
     for peer in &report.peers {
-        cx.record_lab(&Record::PeerResult(peer));
+        cx.record(&Record::PeerResult(peer));
     }
     if let Some(path) = &args.report {
         write_report(&report, path)?;
@@ -158,7 +162,7 @@ async fn lab(args: LabArgs, cx: &mut Context) -> Result<Exit> {
     if let Some(failure) = report.failure() {
         return Err(Failure::new(Exit::Data, failure).into());
     }
-    cx.record_lab(&Record::LabComplete(&report));
+    cx.record(&Record::LabComplete(&report));
     let time = units::duration(Duration::from_secs_f64(report.seconds));
     let verdict = format!("{0} of {0} copies are identical, after {time}.", report.peers.len());
     let verdict = cx.console.paint().good(&verdict);
@@ -199,10 +203,6 @@ async fn prepare(
     };
     material.warnings.iter().for_each(|warning| cx.warn(warning));
     Ok(material)
-}
-
-fn interrupted(signal: Signal) -> anyhow::Error {
-    Failure::new(signal.exit(), "lab: interrupted; everything is cleaned up").into()
 }
 
 fn parse_size(text: &str) -> Result<u64, String> {
@@ -270,10 +270,10 @@ fn require_space(_dir: &Path, _needed: u64) -> Result<()> {
 }
 
 /// What is wrong with the copies, by peer. Those that are not complete are not looked at.
-async fn compare_all(material: &Material, ran: &Ran) -> Result<BTreeMap<String, String>> {
+async fn compare_all(material: &Material, outcome: &Outcome) -> Result<BTreeMap<String, String>> {
     let files: Vec<(PathBuf, u64)> = regular_files(material).collect();
     let source = material.dir.clone();
-    let complete = ran.peers.iter().filter(|peer| peer.is_counted() && peer.completed_in.is_some());
+    let complete = outcome.peers.iter().filter(|peer| peer.is_counted() && peer.completed_in.is_some());
     let copies: Vec<(String, PathBuf)> = complete.map(|peer| (peer.name.clone(), peer.dir.clone())).collect();
     let compared = tokio::task::spawn_blocking(move || {
         let wrong = Mutex::new(BTreeMap::new());
@@ -312,8 +312,8 @@ fn regular_files(material: &Material) -> impl Iterator<Item = (PathBuf, u64)> {
 }
 
 /// Flips the bits of a byte in the middle of the first downloader's largest file.
-fn damage(material: &Material, ran: &Ran) -> Result<()> {
-    let peer = ran.peers.iter().find(|peer| peer.is_counted()).context("there is no copy")?;
+fn damage(material: &Material, outcome: &Outcome) -> Result<()> {
+    let peer = outcome.peers.iter().find(|peer| peer.is_counted()).context("there is no copy")?;
     let (path, len) = regular_files(material).max_by_key(|(_, len)| *len).context("there is no file")?;
     let path = peer.dir.join(path);
     let mut bytes = fs::read(&path)?;

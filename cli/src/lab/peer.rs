@@ -1,18 +1,17 @@
 //! What the lab knows of each peer.
 
 use super::fault::Fault;
-use super::process::{Process, Progress, Said, Traffic};
-use super::swarm::Meeting;
+use super::process::{Event, Process, Progress, Traffic};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// What a peer is there for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// Has the data from the start, and is the one whose share is told.
+    /// Has the data from the start, and is the one whose share is reported.
     Source,
     /// Has the data from the start too.
     Seed,
@@ -71,8 +70,8 @@ pub struct Peer {
     pub banned: BTreeMap<SocketAddr, String>,
     /// Pieces that did not verify.
     pub pieces_failed: u64,
-    /// What it has moved, all its lives together, as far as they have ended.
-    pub moved: Traffic,
+    /// Received and sent by all its processes that have ended.
+    pub traffic: Traffic,
 }
 
 impl Peer {
@@ -95,7 +94,7 @@ impl Peer {
             failure: None,
             banned: BTreeMap::new(),
             pieces_failed: 0,
-            moved: Traffic::default(),
+            traffic: Traffic::default(),
         }
     }
 
@@ -120,35 +119,35 @@ impl Peer {
         }
     }
 
-    /// Takes note of what its process says. What must lead to something is left to the caller.
-    pub fn note(&mut self, said: Said, elapsed: Duration) {
-        match said {
-            Said::Listening { addresses } => {
+    /// Takes in an event of its process. What it leads to for others is left to the caller.
+    pub fn on_event(&mut self, event: Event, elapsed: Duration) {
+        match event {
+            Event::Listening { addresses } => {
                 if let Some(&addr) = addresses.first() {
                     self.addr = addr;
                 }
             }
-            Said::Progress(progress) => self.progress = progress,
-            Said::PieceFailed {} => self.pieces_failed += 1,
-            Said::PeerBanned { address, reason } => {
+            Event::Progress(progress) => self.progress = progress,
+            Event::PieceFailed {} => self.pieces_failed += 1,
+            Event::PeerBanned { address, reason } => {
                 self.banned.insert(address, reason);
             }
-            Said::DiskStalled {} => {
+            Event::DiskStalled {} => {
                 self.disk_full = true;
                 self.begin(Fault::DiskFull, elapsed);
             }
-            Said::DiskResumed {} => self.disk_full = false,
-            Said::Complete {} if self.is_counted() => {
+            Event::DiskResumed {} => self.disk_full = false,
+            Event::Complete {} if self.is_counted() => {
                 self.state = State::Complete;
                 self.completed_in = Some(elapsed);
                 self.begin(Fault::SlowPeer, Duration::ZERO);
             }
-            Said::Stopped(traffic) => {
+            Event::Stopped(traffic) => {
                 self.progress = Progress::default();
                 self.add(traffic);
             }
-            Said::Failed { message } => self.failure = Some(message),
-            Said::Complete {} | Said::Other => {}
+            Event::Failed { message } => self.failure = Some(message),
+            Event::Complete {} | Event::Other => {}
         }
     }
 
@@ -159,8 +158,8 @@ impl Peer {
         }
     }
 
-    /// Its process has ended. Unless it has said what it moved, as one that was killed has not, its last progress is
-    /// all that is known.
+    /// Its process has ended. Unless its last event had its totals, as that of a killed one has not, its last
+    /// progress is all that is known.
     pub fn bury(&mut self) {
         self.process = None;
         let Progress { bytes_down, bytes_up, bytes_wasted, .. } = std::mem::take(&mut self.progress);
@@ -168,15 +167,15 @@ impl Peer {
     }
 
     fn add(&mut self, traffic: Traffic) {
-        self.moved.bytes_down += traffic.bytes_down;
-        self.moved.bytes_up += traffic.bytes_up;
-        self.moved.bytes_wasted += traffic.bytes_wasted;
-        self.moved.peers.extend(traffic.peers);
+        self.traffic.bytes_down += traffic.bytes_down;
+        self.traffic.bytes_up += traffic.bytes_up;
+        self.traffic.bytes_wasted += traffic.bytes_wasted;
+        self.traffic.peers.extend(traffic.peers);
     }
 
     /// What it sent to the peer that listens at this address.
     pub fn sent_to(&self, addr: SocketAddr) -> u64 {
-        self.moved.peers.iter().filter(|peer| peer.address == addr).map(|peer| peer.bytes_up).sum()
+        self.traffic.peers.iter().filter(|peer| peer.address == addr).map(|peer| peer.bytes_up).sum()
     }
 
     /// One or two words on what it is doing.
@@ -198,23 +197,19 @@ impl Peer {
             State::Running => "downloads",
         }
     }
-}
 
-/// Arguments for a peer's process that all roles share: `command`, the torrent, its place in the network.
-pub fn arguments(command: &str, metainfo: &std::path::Path, peer: &Peer, meeting: &Meeting) -> Vec<OsString> {
-    let mut args: Vec<OsString> = vec![command.into(), metainfo.into()];
-    if command == "get" {
-        args.push("--output".into());
+    /// Arguments for its process that all roles share: `command`, the torrent, its place in the network.
+    pub fn arguments(&self, command: &str, metainfo: &Path) -> Vec<OsString> {
+        let mut args: Vec<OsString> = vec![command.into(), metainfo.into()];
+        if command == "get" {
+            args.push("--output".into());
+        }
+        args.push(self.dir.clone().into());
+        let listen = self.addr.to_string();
+        // No state: the lab leaves nothing behind, and everything is checked.
+        args.extend(["--json", "--no-state", "--no-tracker", "--listen", &listen].map(OsString::from));
+        let tuning = ["--announce-interval-min=1s", "--progress-interval=100ms", "--workers=2"];
+        args.extend(tuning.map(OsString::from));
+        args
     }
-    args.push(peer.dir.clone().into());
-    let listen = peer.addr.to_string();
-    // No state: the lab leaves nothing behind, and everything is checked.
-    args.extend(["--json", "--no-state", "--no-tracker", "--listen", &listen].map(OsString::from));
-    match meeting {
-        Meeting::Tracker(url) => args.extend(["--no-dht", "--tracker", url].map(OsString::from)),
-        Meeting::Dht(node) => args.extend(["--dht-bootstrap", &node.to_string()].map(OsString::from)),
-    }
-    let tuning = ["--announce-interval-min=1s", "--progress-interval=100ms", "--workers=2"];
-    args.extend(tuning.map(OsString::from));
-    args
 }

@@ -11,10 +11,10 @@ use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 use tokio::sync::mpsc;
 
-/// What a `get` or `seed` process says with `--json`, as far as the lab listens.
+/// An event of a `get` or `seed` process, as far as the lab needs it.
 #[derive(Debug, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
-pub enum Said {
+pub enum Event {
     Listening {
         addresses: Vec<SocketAddr>,
     },
@@ -49,7 +49,7 @@ pub struct Progress {
     pub waiting: Option<String>,
 }
 
-/// What a process has moved in its life, in bytes.
+/// What a process has received and sent in its life, in bytes.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct Traffic {
     pub bytes_down: u64,
@@ -65,11 +65,10 @@ pub struct PeerTraffic {
     pub bytes_up: u64,
 }
 
-/// News of a process.
+/// What comes from a process.
 #[derive(Debug)]
-pub enum News {
-    /// It said something.
-    Said(Said),
+pub enum Message {
+    Event(Event),
     /// It has ended, and nothing more comes.
     Ended(String),
 }
@@ -88,7 +87,7 @@ enum Order {
 pub struct Process(mpsc::UnboundedSender<Order>);
 
 impl Process {
-    /// Starts this executable with these arguments. Its news are sent to `news` under the number `peer`; its stderr is
+    /// Starts this executable with these arguments. What comes from it is sent to `messages` under the number `peer`; its stderr is
     /// added to the file `log`.
     ///
     /// # Errors
@@ -97,7 +96,7 @@ impl Process {
         args: &[OsString],
         log: &Path,
         peer: usize,
-        news: mpsc::UnboundedSender<(usize, News)>,
+        messages: mpsc::UnboundedSender<(usize, Message)>,
     ) -> Result<Process> {
         let executable = std::env::current_exe().context("cannot find this executable")?;
         let log_file = File::options().create(true).append(true).open(log).context("cannot write a log")?;
@@ -113,16 +112,17 @@ impl Process {
         let log = log.to_owned();
         tokio::spawn(async move {
             let lines = BufReader::new(stdout).lines();
-            let ended = match follow(child, lines, inbox, |said| news.send((peer, News::Said(said)))).await {
-                Ok(status) => describe_end(status, &log),
-                Err(error) => error.to_string(),
-            };
-            let _ = news.send((peer, News::Ended(ended)));
+            let ended =
+                match run(child, lines, inbox, |event| messages.send((peer, Message::Event(event)))).await {
+                    Ok(status) => describe_end(status, &log),
+                    Err(error) => error.to_string(),
+                };
+            let _ = messages.send((peer, Message::Ended(ended)));
         });
         Ok(Process(orders))
     }
 
-    /// Lets it end cleanly: peers and tracker are told, and its last event says what it has moved.
+    /// Ends it cleanly: it takes leave of peers and tracker, and its last event has its totals.
     pub fn stop(&self) {
         let _ = self.0.send(Order::Stop);
     }
@@ -133,24 +133,24 @@ impl Process {
     }
 }
 
-/// Passes on what the process says, and to it what it is to do, until it has ended.
-async fn follow<E>(
+/// Passes on the process's events, and orders to it, until it has ended.
+async fn run<E>(
     mut child: Child,
     mut lines: Lines<BufReader<ChildStdout>>,
     mut orders: mpsc::UnboundedReceiver<Order>,
-    mut tell: impl FnMut(Said) -> Result<(), E>,
+    mut send: impl FnMut(Event) -> Result<(), E>,
 ) -> std::io::Result<ExitStatus> {
-    let mut is_talking = true;
+    let mut is_open = true;
     loop {
         tokio::select! {
-            line = lines.next_line(), if is_talking => match line? {
+            line = lines.next_line(), if is_open => match line? {
                 Some(line) => {
-                    if let Ok(said) = serde_json::from_str(&line) {
+                    if let Ok(event) = serde_json::from_str(&line) {
                         // Whoever no longer listens has ended, or is about to.
-                        let _ = tell(said);
+                        let _ = send(event);
                     }
                 }
-                None => is_talking = false,
+                None => is_open = false,
             },
             order = orders.recv() => match order {
                 Some(Order::Stop) => ask_to_end(&mut child)?,
@@ -158,7 +158,7 @@ async fn follow<E>(
                 // The lab has let go of the process.
                 None => child.kill().await?,
             },
-            status = child.wait(), if !is_talking => return status,
+            status = child.wait(), if !is_open => return status,
         }
     }
 }
@@ -216,10 +216,10 @@ mod tests {
 
     #[test]
     fn events_are_understood_and_unknown_ones_passed_over() {
-        let said = |text| serde_json::from_str::<Said>(text).unwrap();
-        assert!(matches!(said(r#"{"event":"piece_failed","piece":3,"t":0.1}"#), Said::PieceFailed {}));
-        assert!(matches!(said(r#"{"event":"new_thing","value":[1],"t":0.1}"#), Said::Other));
-        let banned = said(r#"{"event":"peer_banned","address":"127.0.0.1:7","reason":"it lied","t":2}"#);
-        assert!(matches!(banned, Said::PeerBanned { reason, .. } if reason == "it lied"));
+        let event = |text| serde_json::from_str::<Event>(text).unwrap();
+        assert!(matches!(event(r#"{"event":"piece_failed","piece":3,"t":0.1}"#), Event::PieceFailed {}));
+        assert!(matches!(event(r#"{"event":"new_thing","value":[1],"t":0.1}"#), Event::Other));
+        let banned = event(r#"{"event":"peer_banned","address":"127.0.0.1:7","reason":"it lied","t":2}"#);
+        assert!(matches!(banned, Event::PeerBanned { reason, .. } if reason == "it lied"));
     }
 }

@@ -1,4 +1,4 @@
-//! What `lab` tells scripts: newline-delimited JSON, each object with `event` and `t`.
+//! What `lab` prints for scripts: newline-delimited JSON, each object with `event` and `t`.
 
 use super::fault::Fault;
 use super::peer::Peer;

@@ -3,7 +3,7 @@
 use super::fault::Fault;
 use super::material::Material;
 use super::peer::{Peer, Role};
-use super::swarm::{Plan, Ran};
+use super::plan::{Outcome, Plan};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -79,26 +79,31 @@ pub struct FaultReport {
 
 impl Report {
     /// The report on a swarm that has run, given what is wrong with each copy, if anything.
-    pub fn new(plan: &Plan, material: &Material, ran: &Ran, wrong: &BTreeMap<String, String>) -> Report {
-        let source = ran.peers.iter().find(|peer| peer.role == Role::Source);
-        let counted = || ran.peers.iter().filter(|peer| peer.is_counted());
+    pub fn new(
+        plan: &Plan,
+        material: &Material,
+        outcome: &Outcome,
+        wrong: &BTreeMap<String, String>,
+    ) -> Report {
+        let source = outcome.peers.iter().find(|peer| peer.role == Role::Source);
+        let counted = || outcome.peers.iter().filter(|peer| peer.is_counted());
         let peers: Vec<PeerReport> =
             counted().map(|peer| PeerReport::new(peer, source, wrong.get(&peer.name))).collect();
-        let received: u64 = counted().map(|peer| peer.moved.bytes_down).sum();
-        let sent = source.map_or(0, |source| source.moved.bytes_up);
+        let received: u64 = counted().map(|peer| peer.traffic.bytes_down).sum();
+        let sent = source.map_or(0, |source| source.traffic.bytes_up);
         let bytes_total = material.len();
         let info = &material.metainfo.info;
         Report {
             name: info.name.clone(),
             bytes_total,
             files: info.files.iter().filter(|file| !file.attr.pad).count(),
-            seconds: seconds(ran.elapsed),
+            seconds: seconds(outcome.elapsed),
             identical: peers.iter().all(|peer| peer.identical),
             bytes_from_source: sent,
             copies_from_source: sent as f64 / bytes_total.max(1) as f64,
             share_from_source: sent as f64 / received.max(sent).max(1) as f64,
-            faults: plan.faults.iter().map(|&fault| FaultReport::new(fault, ran, &peers)).collect(),
-            banned: bans(&ran.peers),
+            faults: plan.faults.iter().map(|&fault| FaultReport::new(fault, outcome, &peers)).collect(),
+            banned: bans(&outcome.peers),
             peers,
         }
     }
@@ -182,8 +187,8 @@ impl PeerReport {
             failure: peer.failure.clone().or_else(|| wrong.cloned()),
             seconds: peer.completed_in.map(seconds),
             bytes_from_source: from_source,
-            bytes_from_peers: peer.moved.bytes_down.saturating_sub(from_source),
-            bytes_wasted: peer.moved.bytes_wasted,
+            bytes_from_peers: peer.traffic.bytes_down.saturating_sub(from_source),
+            bytes_wasted: peer.traffic.bytes_wasted,
             pieces_failed: peer.pieces_failed,
             faults: peer.faults.clone(),
         }
@@ -191,17 +196,17 @@ impl PeerReport {
 }
 
 impl FaultReport {
-    fn new(fault: Fault, ran: &Ran, copies: &[PeerReport]) -> FaultReport {
-        let victim = ran.peers.iter().find(|peer| peer.faults.contains(&fault));
+    fn new(fault: Fault, outcome: &Outcome, copies: &[PeerReport]) -> FaultReport {
+        let victim = outcome.peers.iter().find(|peer| peer.faults.contains(&fault));
         let copy = |peer: &Peer| copies.iter().find(|copy| copy.peer == peer.name);
-        let poisoner = ran.peers.iter().find(|peer| peer.role == Role::Poisoner);
+        let poisoner = outcome.peers.iter().find(|peer| peer.role == Role::Poisoner);
         let (began, peer) = match fault {
             Fault::CorruptPeer => {
-                (poisoner.filter(|peer| peer.moved.bytes_up > 0).map(|_| Duration::ZERO), poisoner)
+                (poisoner.filter(|peer| peer.traffic.bytes_up > 0).map(|_| Duration::ZERO), poisoner)
             }
-            Fault::TrackerDown => (ran.tracker_down, None),
+            Fault::TrackerDown => (outcome.tracker_down, None),
             Fault::LateSeed => {
-                (Some(Duration::ZERO), ran.peers.iter().find(|peer| peer.role == Role::Source))
+                (Some(Duration::ZERO), outcome.peers.iter().find(|peer| peer.role == Role::Source))
             }
             Fault::KillPeer | Fault::SlowPeer | Fault::DiskFull => {
                 (victim.and_then(|peer| peer.began.get(&fault).copied()), victim)
@@ -211,7 +216,7 @@ impl FaultReport {
             Some(copy) => copy.identical,
             None => copies.iter().all(|copy| copy.identical),
         };
-        let ended = victim.and_then(|peer| peer.completed_in).unwrap_or(ran.elapsed);
+        let ended = victim.and_then(|peer| peer.completed_in).unwrap_or(outcome.elapsed);
         FaultReport {
             fault,
             took_place: began.is_some(),

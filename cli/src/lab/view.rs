@@ -11,9 +11,9 @@ use std::time::Duration;
 
 /// How many peers have a bar; more would not fit on a screen.
 const BARS_MAX: usize = 20;
-/// How often a line tells of progress where there are no bars.
+/// How often progress gets a line where there are no bars.
 const LINE_INTERVAL: Duration = Duration::from_secs(5);
-/// How often scripts are told of progress.
+/// How often progress gets an event.
 const JSON_INTERVAL: Duration = Duration::from_secs(1);
 /// The width of a rate, as in `123.4 MiB/s`.
 const RATE_WIDTH: usize = 11;
@@ -131,7 +131,7 @@ impl View {
         }
     }
 
-    /// Whether scripts are to be told of progress now.
+    /// Whether progress gets its events now.
     pub fn is_json_due(&mut self, elapsed: Duration) -> bool {
         let is_due = elapsed >= self.next_json;
         if is_due {
@@ -348,7 +348,7 @@ fn row(peer: &PeerReport) -> [String; 7] {
     ]
 }
 
-/// What is said below the table.
+/// The lines below the table.
 fn below(report: &Report, columns: usize) -> Vec<String> {
     let mut lines = vec![format!(
         "The source sent {}: {:.2} copies, {:.0} % of all that was received.",

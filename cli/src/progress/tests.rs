@@ -1,7 +1,5 @@
 use super::*;
 use crate::console::tests::Shared;
-use swarm_core::torrent::Totals;
-use swarm_engine::State;
 use tokio::time::sleep;
 
 /// Columns of the line beside which a bar stands, the bar at its shortest.
@@ -10,26 +8,25 @@ fn line(parts: &[String], columns: usize) -> usize {
 }
 
 /// Figures as long as they get.
-fn stats(is_complete: bool) -> TorrentStats {
+fn figures(is_complete: bool) -> Progress {
     let total = (1_000 << 30) - 1;
-    let mut stats = TorrentStats::default();
-    stats.state = State::Downloading;
-    stats.bytes_total = total;
-    stats.bytes_verified = if is_complete { total } else { (1_000 << 20) - 1 };
-    stats.bytes_unverified = 1_001 << 10;
-    stats.pieces = 1_000;
-    stats.pieces_have = 1_000;
-    stats.rate_down = (1_000 << 20) - 1;
-    stats.rate_up = (1_000 << 20) - 1;
-    stats.peers = 200;
-    stats.seeds = 100;
-    stats.totals = Totals { bytes_up: total / 2, bytes_down: total + 1, ..Totals::default() };
-    stats
+    Progress {
+        bytes_total: total,
+        bytes_verified: if is_complete { total } else { (1_000 << 20) - 1 },
+        bytes_unverified: 1_001 << 10,
+        rate_down: (1_000 << 20) - 1,
+        rate_up: (1_000 << 20) - 1,
+        bytes_down: total + 1,
+        bytes_up: total / 2,
+        peers: 200,
+        seeds: 100,
+        ..Progress::default()
+    }
 }
 
 #[test]
 fn what_stands_beside_a_bar_fits_80_columns_and_degrades_below() {
-    let parts = amount(&stats(false));
+    let parts = amount(&figures(false));
     assert_eq!(fit(&parts, beside(80)), "1000.0 MiB of 1000.0 GiB  1000.0 MiB/s  17m02s left");
     assert_eq!(fit(&parts, beside(60)), "1000.0 MiB of 1000.0 GiB  1000.0 MiB/s");
     assert_eq!(fit(&parts, beside(50)), "1000.0 MiB of 1000.0 GiB");
@@ -41,13 +38,27 @@ fn what_stands_beside_a_bar_fits_80_columns_and_degrades_below() {
 
 #[test]
 fn a_seed_shows_what_it_has_sent_and_received() {
-    let parts = situation(&stats(true));
+    let parts = situation(&figures(true));
     let all = "200 peers (100 seeds)  up 1000.0 MiB/s  sent 500.0 GiB  ratio 0.50  received 1000 GiB";
     assert_eq!(parts.join("  "), all);
     assert_eq!(fit(&parts, 80), all.strip_suffix("  received 1000 GiB").unwrap());
-    assert!(!situation(&stats(false)).join(" ").contains("ratio"));
-    assert!(summary(&stats(true)).ends_with(all));
+    assert!(!situation(&figures(false)).join(" ").contains("ratio"));
+    assert!(summary(&figures(true)).ends_with(all));
     assert_eq!(shared(0, 0, 0), ["sent 0 B", "received 0 B"]);
+}
+
+#[test]
+fn a_full_disk_at_the_start_is_not_all_of_the_download() {
+    let console = Console::new(Box::new(Shared::default()), Box::new(Shared::default()));
+    let bar = TransferBar::new(&console);
+    let share = || (bar.0.position(), bar.0.length());
+    assert_eq!(share(), (0, Some(1)), "before anything is known");
+    bar.checking("", 100, 100);
+    bar.explain("", &Progress { bytes_total: 1_000, bytes_verified: 10, ..Progress::default() }, "disk full");
+    assert_eq!(share(), (10, Some(1_000)));
+    bar.explain("", &Progress::default(), "disk full");
+    assert_eq!(share(), (0, Some(1)), "while the size is not known");
+    assert_eq!(bar.0.message(), "disk full");
 }
 
 #[tokio::test(start_paused = true)]
@@ -63,7 +74,7 @@ async fn work_without_a_bar_tells_a_line_now_and_then() {
         sleep(Duration::from_millis(1)).await;
         "done"
     };
-    assert_eq!(bar.tell_until(work, &mut console).await, "done");
+    assert_eq!(bar.show_until(work, &mut console).await, "done");
     let lines =
         "hashing 10 MiB of 100 MiB  1 MiB/s  1m30s left\nhashing 20 MiB of 100 MiB  1 MiB/s  1m20s left\n";
     assert_eq!((out.text(), err.text()), (String::new(), lines.to_owned()));

@@ -92,6 +92,7 @@ const LAYERS: &[&[&str]] = &[
 const WITHOUT_CIRCLES: &[(&str, &[&str])] = &[
     ("engine/core/src", &["choker", "dht", "metainfo", "picker", "tracker", "wire"]),
     ("engine/sim/src", &[""]),
+    ("cli/src", &[""]),
 ];
 
 fn root() -> PathBuf {

@@ -4,6 +4,8 @@ use super::bulk::{BulkError, hash_pieces};
 use super::error::StorageError;
 use super::home::StateHome;
 use super::names;
+use super::state::State;
+use super::sys::{self, Stamp};
 use super::tree::Tree;
 use super::work::WorkFolder;
 use std::fs::{self, File};
@@ -110,6 +112,34 @@ pub fn run(
 pub(super) fn is_unwritten_padding(path: &Path, file: &FileEntry) -> bool {
     let is_there = || fs::metadata(path).is_ok_and(|meta| meta.is_file() && meta.len() == file.length);
     file.attr.pad && (file.is_padding_for_sure() || !is_there())
+}
+
+/// How files looked at one moment, by which it is noticed later that they have changed since.
+#[derive(Clone, Debug)]
+pub struct Looks(Vec<Option<Stamp>>);
+
+impl Looks {
+    /// How the files at these paths look now.
+    pub fn of(paths: impl IntoIterator<Item = PathBuf>) -> Looks {
+        let looks = paths.into_iter().map(|path| Some(Stamp::of(&fs::metadata(path).ok()?)));
+        Looks(looks.collect())
+    }
+}
+
+/// Saves that all data of a torrent in `dir` is right, so that it is seeded without a check. `before` is how the torrent's files
+/// looked before they were hashed: one that has changed since is checked all the same. `state_dir` is the user's state folder.
+///
+/// # Errors
+/// If it cannot be saved.
+pub fn begin_trust(info: &Info, dir: &Path, state_dir: &Path, before: &Looks) -> Result<(), StorageError> {
+    let root = dir.canonicalize().map_err(|e| StorageError::io(dir, "open", e))?;
+    let mut state = State::new(info);
+    state.have = Bitfield::full(info.geometry.pieces());
+    state.stamps =
+        info.files.iter().zip(&before.0).map(|(file, &look)| look.filter(|_| !file.attr.pad)).collect();
+    state.vouched.fill(true);
+    state.boot_id = sys::boot_id();
+    StateHome::new(state_dir, info, &root).save(&state)
 }
 
 /// Ends all trust in what was saved of a torrent in `dir`, since its data was found to be other than that says: nothing is

@@ -60,6 +60,27 @@ fn lengths_are_enough_for_those_who_know() {
     assert!(torrent.open(options()).unwrap().1.have.is_full());
 }
 
+#[test]
+fn data_that_was_just_hashed_is_not_checked_unless_it_has_changed_since() {
+    let (dir, state, torrent) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), mixed());
+    torrent.lay_out(dir.path());
+    let paths = (0..torrent.info.files.len()).map(|file| torrent.path(dir.path(), file));
+    let before = verify::Looks::of(paths);
+    let open = || {
+        verify::begin_trust(&torrent.info, dir.path(), state.path(), &before).unwrap();
+        let state_dir = Some(state.path().to_owned());
+        torrent.open(OpenOptions { state_dir, ..super::seeding(dir.path()) }).unwrap()
+    };
+    let (storage, opened) = open();
+    assert!(opened.have.is_full() && opened.recheck.count() == 0);
+    assert_serves_everything(&torrent, &storage);
+    drop(storage);
+    let file = fs::File::options().write(true).open(torrent.path(dir.path(), 0)).unwrap();
+    file.set_modified(std::time::SystemTime::now() + std::time::Duration::from_secs(2)).unwrap();
+    let (_, opened) = open();
+    assert!(opened.recheck.has(PieceIndex(0)) && !opened.have.has(PieceIndex(0)));
+}
+
 fn one_big() -> (tempfile::TempDir, Torrent, Storage) {
     let dir = tempfile::tempdir().unwrap();
     let torrent = Torrent::new("big", 256 * KIB, &[("", Content::Random(1024 * KIB))]);

@@ -1,0 +1,69 @@
+//! What a swarm is made of, and what came of it.
+
+use super::fault::{Fault, assign};
+use super::material::Material;
+use super::network::Network;
+use super::peer::{Peer, Role};
+use std::path::Path;
+use std::time::Duration;
+
+/// What is always allowed for, and the rate at which even a slow machine moves all copies together, in bytes/s.
+const TIMEOUT_BASE: Duration = Duration::from_secs(60);
+const RATE_EXPECTED_MIN: u64 = 4 * 1024 * 1024;
+
+/// What a swarm is made of.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Downloaders.
+    pub peers: usize,
+    /// Seeds besides the source.
+    pub seeds: usize,
+    /// What goes wrong, each once.
+    pub faults: Vec<Fault>,
+    /// How long everything may take; scaled to the size if not given.
+    pub timeout: Option<Duration>,
+    /// Peers find each other by a DHT of their own instead of a tracker.
+    pub trackerless: bool,
+}
+
+/// What came of a swarm.
+pub struct Outcome {
+    /// Its peers, the source first.
+    pub peers: Vec<Peer>,
+    /// From the first start to the last completion.
+    pub elapsed: Duration,
+    /// When the tracker went away, if that was before everybody was complete.
+    pub tracker_down: Option<Duration>,
+}
+
+impl Plan {
+    /// How long distributing so many bytes may take.
+    pub fn allowance(&self, len: u64) -> Duration {
+        let copies = (self.peers + self.seeds + 1) as u64;
+        TIMEOUT_BASE + Duration::from_secs(len.saturating_mul(copies) / RATE_EXPECTED_MIN)
+    }
+
+    /// All peers, none of them started: the source, the other seeds, the downloaders, then whoever poisons.
+    pub fn line_up(&self, material: &Material, scratch: &Path, network: &Network) -> Vec<Peer> {
+        let mut peers = Vec::new();
+        let mut add = |name: String, role: Role| {
+            let dir = match role {
+                Role::Downloader => scratch.join(name.replace(' ', "-")),
+                Role::Source | Role::Seed | Role::Poisoner => material.dir.clone(),
+            };
+            let log = scratch.join(name.replace(' ', "-") + ".log");
+            peers.push(Peer::new(name, role, network.peer(peers.len()), dir, log));
+        };
+        add("source".to_owned(), Role::Source);
+        (1..=self.seeds).for_each(|n| add(format!("seed {n}"), Role::Seed));
+        let first = 1 + self.seeds;
+        (1..=self.peers).for_each(|n| add(format!("peer {n}"), Role::Downloader));
+        if self.faults.contains(&Fault::CorruptPeer) {
+            add("poisoner".to_owned(), Role::Poisoner);
+        }
+        for (peer, faults) in peers[first..].iter_mut().zip(assign(&self.faults, self.peers)) {
+            peer.faults = faults;
+        }
+        peers
+    }
+}

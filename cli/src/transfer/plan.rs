@@ -1,0 +1,157 @@
+//! What the user wants of the torrents of a command.
+
+use crate::exit::{Exit, Failure, printable};
+use crate::network::NetworkArgs;
+use crate::selection::Selection;
+use anyhow::Result;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use swarm_core::metainfo::Info;
+use swarm_core::picker::Order;
+use swarm_engine::{AddTorrent, Files, Mode, Source, SpaceBudget};
+
+/// When to stop once everything is there.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum SeedUntil {
+    /// At once.
+    Complete,
+    /// When interrupted.
+    Interrupted,
+    /// When this many times the size has been uploaded.
+    Ratio(f64),
+    /// After this time.
+    Elapsed(Duration),
+}
+
+/// What the user wants, the same for all torrents.
+pub struct Plan {
+    pub mode: Mode,
+    /// The folder that holds, or is to hold, each torrent's file or folder.
+    pub dir: PathBuf,
+    /// Which files to download.
+    pub selection: Selection,
+    pub sequential: bool,
+    pub overwrite: bool,
+    pub recheck: bool,
+    /// Whether missing pieces are an error from the start.
+    pub needs_all: bool,
+    /// When to stop.
+    pub until: SeedUntil,
+    /// How long a full disk is waited for.
+    pub space_wait: Option<Duration>,
+    /// How long nothing may come.
+    pub stall_timeout: Option<Duration>,
+    /// A disk that is full after so many bytes, for so long.
+    pub simulated_disk: Option<(u64, Duration)>,
+    /// Whether each block that is sent is corrupt.
+    pub poison: bool,
+}
+
+impl Plan {
+    fn new(mode: Mode, dir: PathBuf) -> Plan {
+        Plan {
+            mode,
+            dir,
+            selection: Selection::default(),
+            sequential: false,
+            overwrite: false,
+            recheck: false,
+            needs_all: false,
+            until: SeedUntil::Interrupted,
+            space_wait: None,
+            stall_timeout: None,
+            simulated_disk: None,
+            poison: false,
+        }
+    }
+
+    /// Download into `dir`, and seed until interrupted.
+    pub fn download(dir: PathBuf) -> Plan {
+        Plan::new(Mode::Download, dir)
+    }
+
+    /// Seed what lies in `dir` until interrupted.
+    pub fn seed(dir: PathBuf) -> Plan {
+        Plan::new(Mode::Seed, dir)
+    }
+
+    /// Fetch metadata only.
+    pub fn metadata() -> Plan {
+        Plan::new(Mode::Metadata, PathBuf::new())
+    }
+
+    pub fn is_seed(&self) -> bool {
+        self.mode == Mode::Seed
+    }
+
+    pub fn is_metadata(&self) -> bool {
+        self.mode == Mode::Metadata
+    }
+
+    /// A torrent for the session. Of a link the files are chosen later.
+    pub fn torrent(
+        &self,
+        source: Source,
+        files: Files,
+        space: Option<Arc<SpaceBudget>>,
+        network: &NetworkArgs,
+    ) -> AddTorrent {
+        let (dir, is_link) = match &source {
+            Source::Metainfo(metainfo) => (self.dir_of(&metainfo.info), false),
+            _ => (self.dir.clone(), true),
+        };
+        let torrent = match self.mode {
+            Mode::Seed => AddTorrent::seed(source, dir),
+            Mode::Metadata => AddTorrent::metadata(source),
+            _ => AddTorrent::download(source, dir),
+        };
+        let torrent = torrent
+            .hold(is_link && !self.is_metadata())
+            .files(files)
+            .order(if self.sequential { Order::Sequential } else { Order::RarestFirst })
+            .overwrite(self.overwrite)
+            .recheck(self.recheck)
+            .poison(self.poison);
+        network.apply(match space {
+            Some(budget) => torrent.space(budget),
+            None => torrent,
+        })
+    }
+
+    /// A seed's folder must not be a file, such as a second metainfo file.
+    pub fn expect_folder(&self, info: &Info) -> Result<()> {
+        let dir = self.dir_of(info);
+        if !self.is_seed() || !dir.is_file() {
+            return Ok(());
+        }
+        let (dir, name) = (printable(&dir.to_string_lossy()), printable(&info.name));
+        let what = format!("{dir}: is a file, not the folder that contains {name}");
+        Err(Failure::new(Exit::Usage, what).into())
+    }
+
+    /// The folder that holds the torrent's file or folder, also where the user names these themselves.
+    pub fn dir_of(&self, info: &Info) -> PathBuf {
+        let (dir, name) = (&self.dir, OsStr::new(&info.name));
+        if !self.is_seed() || dir.join(name).symlink_metadata().is_ok() || !is_data(dir, info) {
+            return dir.clone();
+        }
+        let named = |path: &Path| path.file_name() == Some(name);
+        let real = dir.canonicalize().unwrap_or_default();
+        match (dir.parent(), real.parent()) {
+            (Some(parent), _) if named(dir) && parent.as_os_str().is_empty() => PathBuf::from("."),
+            (Some(parent), _) if named(dir) => parent.to_owned(),
+            (_, Some(parent)) if named(&real) => parent.to_owned(),
+            _ => dir.clone(),
+        }
+    }
+}
+
+/// Whether what is at this path looks like the torrent's file, or like a folder with some of its files.
+fn is_data(path: &Path, info: &Info) -> bool {
+    let below =
+        info.files.iter().map(|file| file.path.get(1..).unwrap_or_default().iter().collect::<PathBuf>());
+    path.is_file() && info.files.iter().all(|file| file.path.len() == 1)
+        || below.filter(|below| !below.as_os_str().is_empty()).any(|below| path.join(below).exists())
+}
