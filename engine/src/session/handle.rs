@@ -26,7 +26,7 @@ pub(crate) enum Command {
     Resume,
     Recheck,
     Reannounce,
-    Read(Box<ReadRequest>),
+    Read(ReadRequest),
     Stop,
     Delete,
 }
@@ -38,6 +38,13 @@ pub(crate) enum Phase {
     Ended(Result<(), Error>),
 }
 
+/// What is known of a torrent so far.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    pub(super) info_hash: OnceLock<InfoHash>,
+    pub(super) metainfo: OnceLock<Arc<Metainfo>>,
+}
+
 /// A torrent in a session. Clones are handles to the same torrent; dropping them changes nothing.
 #[derive(Clone, Debug)]
 pub struct TorrentHandle(Arc<Inner>);
@@ -45,9 +52,8 @@ pub struct TorrentHandle(Arc<Inner>);
 #[derive(Debug)]
 pub(super) struct Inner {
     pub(super) id: TorrentId,
-    pub(super) info_hash: Arc<OnceLock<InfoHash>>,
-    pub(super) metainfo: watch::Receiver<Option<Arc<Metainfo>>>,
-    pub(super) commands: mpsc::UnboundedSender<Command>,
+    pub(super) known: Arc<Known>,
+    pub(super) commands: mpsc::UnboundedSender<Box<Command>>,
     pub(super) events: WeakEventSender<Event>,
     /// Has every event since the start, for the first who asks.
     pub(super) first: Mutex<Option<Receiver<Event>>>,
@@ -60,7 +66,7 @@ impl TorrentHandle {
     }
 
     fn command(&self, command: Command) {
-        let _ = self.0.commands.send(command);
+        let _ = self.0.commands.send(Box::new(command));
     }
 
     /// Whether everything is there is open again.
@@ -78,13 +84,16 @@ impl TorrentHandle {
 
     /// What it goes by on the network.
     pub fn info_hashes(&self) -> InfoHashes {
-        let v2 = self.0.metainfo.borrow().as_ref().and_then(|metainfo| metainfo.info_hash_v2);
-        InfoHashes { v1: self.0.info_hash.get().copied(), v2 }
+        let Known { info_hash, metainfo } = &*self.0.known;
+        InfoHashes {
+            v1: info_hash.get().copied(),
+            v2: metainfo.get().and_then(|metainfo| metainfo.info_hash_v2),
+        }
     }
 
     /// What the torrent is; `None` until the metadata of a link is here.
     pub fn metainfo(&self) -> Option<Arc<Metainfo>> {
-        self.0.metainfo.borrow().clone()
+        self.0.known.metainfo.get().cloned()
     }
 
     /// Waits until it is known what the torrent is. For a link, trackers and web seeds are those of the link.
@@ -93,11 +102,15 @@ impl TorrentHandle {
     /// What ended the torrent before that: [`Error::Metainfo`] if what peers have makes no usable torrent; [`Error::Stopped`] if it was
     /// stopped.
     pub async fn metadata(&self) -> Result<Arc<Metainfo>, Error> {
-        let mut metainfo = self.0.metainfo.clone();
-        let known = metainfo.wait_for(Option::is_some).await.map(|known| known.clone());
-        match known {
-            Ok(Some(metainfo)) => Ok(metainfo),
-            _ => Err(self.ended().await.err().unwrap_or(Error::Stopped)),
+        let mut phase = self.0.phase.subscribe();
+        loop {
+            if let Some(metainfo) = self.metainfo() {
+                return Ok(metainfo);
+            }
+            if let Phase::Ended(result) = &*phase.borrow_and_update() {
+                return Err(result.clone().err().unwrap_or(Error::Stopped));
+            }
+            phase.changed().await.map_err(|_| Error::Stopped)?;
         }
     }
 
@@ -107,7 +120,7 @@ impl TorrentHandle {
     /// [`Error::Stopped`] if it has ended.
     pub async fn stats(&self) -> Result<TorrentStats, Error> {
         let (reply, stats) = oneshot::channel();
-        self.0.commands.send(Command::Stats(reply)).map_err(|_| Error::Stopped)?;
+        self.0.commands.send(Box::new(Command::Stats(reply))).map_err(|_| Error::Stopped)?;
         stats.await.map_err(|_| Error::Stopped)
     }
 

@@ -83,30 +83,32 @@ pub(super) fn storage_error(error: StorageError) -> Error {
 /// Runs a torrent to its end, through every pause.
 pub(super) async fn start(
     hub: Rc<Hub>,
-    mut options: AddTorrent,
+    mut options: Rc<AddTorrent>,
     mut channels: Channels,
 ) -> Result<(), Error> {
     let peer_id = peer_id(&mut hub.rng.borrow_mut().fork());
     let mut totals = Totals::default();
-    let mut stats = Progress::default().stats(options.source.metainfo().map(|metainfo| &*metainfo.info));
+    let mut last_stats = None;
     if let Source::Mutable(link) = &options.source {
-        let link = link.clone();
+        let (link, stats) = (link.clone(), Box::new(Progress::default().stats(None)));
         let found = tokio::select! {
-            found = resolve(&hub, &link) => found?,
-            () = stopped(&mut options, &stats, &mut channels.commands) => return Ok(()),
+            found = Box::pin(resolve(&hub, &link)) => found?,
+            () = Box::pin(stopped(&mut options, &stats, &mut channels.commands)) => return Ok(()),
         };
         channels.registry.claim(found, channels.id)?;
-        let _ = channels.info_hash.set(found);
-        options.source = found.into();
+        let _ = channels.known.info_hash.set(found);
+        Rc::make_mut(&mut options).source = found.into();
     }
-    let Some(&info_hash) = channels.info_hash.get() else { return Err(Error::Stopped) };
+    let Some(&info_hash) = channels.known.info_hash.get() else { return Err(Error::Stopped) };
     loop {
         let mut next = Next::Restart;
         if options.paused {
+            let info = options.source.metainfo().map(|metainfo| &*metainfo.info);
+            let mut stats = last_stats.take().unwrap_or_else(|| Box::new(Progress::default().stats(info)));
             stats.state = State::Paused;
             channels.events.send(Event::Paused);
-            next = paused(&mut options, &stats, &mut channels.commands).await;
-            options.paused = false;
+            next = Box::pin(paused(&mut options, &stats, &mut channels.commands)).await;
+            Rc::make_mut(&mut options).paused = false;
         }
         if next == Next::Restart {
             channels.phase.send_replace(Phase::Running { complete: false });
@@ -116,19 +118,20 @@ pub(super) async fn start(
                 TorrentShell::new(Rc::clone(&hub), options, info_hash, &channels, carried, results_tx);
             let shell = Rc::new(shell);
             next = run(&shell, results, &mut channels.commands).await?;
-            stats = TorrentStats { rate_down: 0, rate_up: 0, ..shell.stats() };
+            let mut stats = Box::new(TorrentStats { rate_down: 0, rate_up: 0, ..shell.stats() });
             (stats.peers, stats.seeds, stats.waiting) = (0, 0, None);
             (stats.peer_list, stats.trackers) = (Vec::new(), Vec::new());
             totals = stats.totals;
-            options = shell.changed.borrow().clone();
-            if let Some(metainfo) = shell.metainfo.borrow().as_ref() {
-                options.source = Arc::clone(metainfo).into();
+            last_stats = (next == Next::Pause).then_some(stats);
+            options = Rc::clone(&shell.changed.borrow());
+            if let Some(metainfo) = channels.known.metainfo.get() {
+                Rc::make_mut(&mut options).source = Arc::clone(metainfo).into();
             }
         }
         match next {
             Next::Stop => return Ok(()),
-            Next::Delete => return delete(&hub, &options).await,
-            Next::Pause => options.paused = true,
+            Next::Delete => return Box::pin(delete(&hub, &options)).await,
+            Next::Pause => Rc::make_mut(&mut options).paused = true,
             Next::Restart => {}
         }
     }
@@ -138,22 +141,23 @@ pub(super) async fn start(
 async fn run(
     shell: &Rc<TorrentShell>,
     results: mpsc::UnboundedReceiver<Box<DiskResult>>,
-    commands: &mut mpsc::UnboundedReceiver<Command>,
+    commands: &mut mpsc::UnboundedReceiver<Box<Command>>,
 ) -> Result<Next, Error> {
     let hub = &shell.hub;
     if let Some(metainfo) = shell.options.source.metainfo().filter(|_| !shell.is_held.get()) {
         let prepared = tokio::select! {
-            prepared = shell.prepare_data(metainfo) => prepared.map(Ok),
-            next = commanded(shell, commands) => Ok(Err(next)),
+            // What only lasts for a moment takes no room afterwards.
+            prepared = Box::pin(shell.prepare_data(metainfo)) => prepared.map(Ok),
+            next = Box::pin(commanded(shell, commands)) => Ok(Err(next)),
         };
         match prepared {
             Ok(Ok(ready)) => shell.take_up(metainfo, ready),
             Ok(Err(next)) => {
-                shell.abandon_data().await?;
+                Box::pin(shell.abandon_data()).await?;
                 return Ok(next);
             }
             Err(error) => {
-                shell.abandon_data().await?;
+                Box::pin(shell.abandon_data()).await?;
                 return Err(error);
             }
         }
@@ -175,11 +179,11 @@ async fn run(
 }
 
 /// Takes commands until one ends the run.
-async fn commanded(shell: &Rc<TorrentShell>, commands: &mut mpsc::UnboundedReceiver<Command>) -> Next {
+async fn commanded(shell: &Rc<TorrentShell>, commands: &mut mpsc::UnboundedReceiver<Box<Command>>) -> Next {
     loop {
         match commands.recv().await {
             Some(command) => {
-                if let Some(next) = shell.on_command(command) {
+                if let Some(next) = shell.on_command(*command) {
                     return next;
                 }
             }
@@ -190,14 +194,14 @@ async fn commanded(shell: &Rc<TorrentShell>, commands: &mut mpsc::UnboundedRecei
 
 /// Takes commands of a torrent that does not run, until it is to.
 async fn paused(
-    options: &mut AddTorrent,
+    options: &mut Rc<AddTorrent>,
     stats: &TorrentStats,
-    commands: &mut mpsc::UnboundedReceiver<Command>,
+    commands: &mut mpsc::UnboundedReceiver<Box<Command>>,
 ) -> Next {
     loop {
         let Some(command) = commands.recv().await else { std::future::pending().await };
         apply(options, &command);
-        match command {
+        match *command {
             Command::Stats(reply) => drop(reply.send(stats.clone())),
             Command::Read(request) => request.refuse("the torrent is paused"),
             Command::Resume => return Next::Restart,
@@ -210,20 +214,24 @@ async fn paused(
 
 /// Takes commands of a torrent whose info-hash is not known yet, until it is to end.
 async fn stopped(
-    options: &mut AddTorrent,
+    options: &mut Rc<AddTorrent>,
     stats: &TorrentStats,
-    commands: &mut mpsc::UnboundedReceiver<Command>,
+    commands: &mut mpsc::UnboundedReceiver<Box<Command>>,
 ) {
     loop {
         match paused(options, stats, commands).await {
             Next::Stop | Next::Delete => return,
-            _ => options.paused = false,
+            _ => Rc::make_mut(options).paused = false,
         }
     }
 }
 
 /// What a command changes for when the torrent starts again.
-pub(super) fn apply(options: &mut AddTorrent, command: &Command) {
+pub(super) fn apply(options: &mut Rc<AddTorrent>, command: &Command) {
+    if matches!(command, Command::Stats(_) | Command::Read(_)) {
+        return;
+    }
+    let options = Rc::make_mut(options);
     match command {
         Command::AddPeers(peers) => options.peers.extend(peers),
         Command::AddTrackers(urls) => options.trackers.extend(urls.iter().cloned()),

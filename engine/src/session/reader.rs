@@ -24,7 +24,7 @@ const WINDOW_PIECES_MIN: u32 = 2;
 /// own order again.
 #[derive(Debug)]
 pub struct FileReader {
-    commands: mpsc::UnboundedSender<Command>,
+    commands: mpsc::UnboundedSender<Box<Command>>,
     metainfo: Arc<Metainfo>,
     /// Where the file begins in the torrent, and how long it is, in bytes.
     start: u64,
@@ -65,7 +65,7 @@ pub(super) struct ReadPart {
 
 impl FileReader {
     pub(super) fn new(
-        commands: mpsc::UnboundedSender<Command>,
+        commands: mpsc::UnboundedSender<Box<Command>>,
         metainfo: Arc<Metainfo>,
         file: FileIndex,
     ) -> Result<FileReader, Error> {
@@ -102,7 +102,7 @@ impl FileReader {
         let part = ReadPart { piece: PieceIndex(piece as u32), range: begin as u32..end as u32, reply };
         let request =
             ReadRequest { reader: self.id, window: piece as u32..window_end as u32, part: Some(part) };
-        self.commands.send(Command::Read(Box::new(request))).map_err(|_| ended())?;
+        self.commands.send(Box::new(Command::Read(request))).map_err(|_| ended())?;
         Ok(received)
     }
 }
@@ -159,6 +159,6 @@ impl AsyncSeek for FileReader {
 impl Drop for FileReader {
     fn drop(&mut self) {
         let gone = ReadRequest { reader: self.id, window: 0..0, part: None };
-        let _ = self.commands.send(Command::Read(Box::new(gone)));
+        let _ = self.commands.send(Box::new(Command::Read(gone)));
     }
 }

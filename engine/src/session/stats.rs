@@ -72,9 +72,9 @@ impl TorrentShell {
 
     /// The same before its data is known and checked.
     fn stats_before(&self, inner: &Inner, now: Time) -> TorrentStats {
-        let metainfo = self.metainfo.borrow();
+        let metainfo = self.known.metainfo.get();
         let is_known = metainfo.is_some();
-        let stats = self.progress.stats(metainfo.as_ref().map(|metainfo| &*metainfo.info));
+        let stats = self.progress.stats(metainfo.map(|metainfo| &*metainfo.info));
         TorrentStats {
             state: if is_known { stats.state } else { State::Metadata },
             totals: self.totals(&inner.core),

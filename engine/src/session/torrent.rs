@@ -9,7 +9,7 @@ use super::connections::Connection;
 use super::disk::{Disk, DiskResult};
 use super::event::{Event, State};
 use super::events::EventSender;
-use super::handle::{self, Command, Phase, TorrentHandle};
+use super::handle::{self, Command, Known, Phase, TorrentHandle};
 use super::hub::Hub;
 use super::id::TorrentId;
 use super::limit::Limit;
@@ -25,7 +25,7 @@ use std::cell::{Cell, OnceCell, RefCell, RefMut};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use swarm_core::admission::Holder;
 use swarm_core::bitfield::Bitfield;
@@ -52,11 +52,11 @@ const LOOK_UP_RETRY: Duration = Duration::from_secs(60);
 pub(crate) struct TorrentShell {
     pub(crate) hub: Rc<Hub>,
     pub(super) info_hash: InfoHash,
-    pub(super) options: AddTorrent,
+    pub(super) options: Rc<AddTorrent>,
     /// The options as they have been changed since, for when it starts again.
-    pub(super) changed: RefCell<AddTorrent>,
-    /// What the torrent is, once that is known.
-    pub(super) metainfo: watch::Sender<Option<Arc<Metainfo>>>,
+    pub(super) changed: RefCell<Rc<AddTorrent>>,
+    /// What is known of it.
+    pub(super) known: Arc<Known>,
     /// What it holds, once that is known and checked.
     pub(super) content: OnceCell<Content>,
     /// The user has still to say which files are wanted.
@@ -115,11 +115,10 @@ pub(super) struct Content {
 pub(super) struct Channels {
     pub(super) id: TorrentId,
     pub(super) registry: Arc<Registry>,
-    pub(super) commands: mpsc::UnboundedReceiver<Command>,
+    pub(super) commands: mpsc::UnboundedReceiver<Box<Command>>,
     pub(super) events: TorrentEvents,
     pub(super) phase: watch::Sender<Phase>,
-    pub(super) metainfo: watch::Sender<Option<Arc<Metainfo>>>,
-    pub(super) info_hash: Arc<OnceLock<InfoHash>>,
+    pub(super) known: Arc<Known>,
 }
 
 /// How a torrent's run has ended.
@@ -159,15 +158,16 @@ pub(super) fn spawn(
     let (commands, inbox) = mpsc::unbounded_channel();
     let events = TorrentEvents { id, own: EventSender::default(), session: session_events.clone() };
     let phase = watch::Sender::new(Phase::Running { complete: false });
-    let (metainfo, metainfo_rx) = watch::channel(options.source.metainfo().cloned());
-    let info_hash: Arc<OnceLock<InfoHash>> = Arc::default();
-    if let Some(known) = options.source.info_hash() {
-        let _ = info_hash.set(known);
+    let known: Arc<Known> = Arc::default();
+    if let Some(metainfo) = options.source.metainfo() {
+        let _ = known.metainfo.set(Arc::clone(metainfo));
+    }
+    if let Some(info_hash) = options.source.info_hash() {
+        let _ = known.info_hash.set(info_hash);
     }
     let handle = TorrentHandle::new(handle::Inner {
         id,
-        info_hash: Arc::clone(&info_hash),
-        metainfo: metainfo_rx,
+        known: Arc::clone(&known),
         commands,
         events: events.own.downgrade(),
         first: Mutex::new(Some(events.own.subscribe_unclaimed())),
@@ -179,16 +179,15 @@ pub(super) fn spawn(
         commands: inbox,
         events: events.clone(),
         phase: phase.clone(),
-        metainfo,
-        info_hash: Arc::clone(&info_hash),
+        known: Arc::clone(&known),
     };
     let registry = Arc::clone(registry);
-    let task = spawn_local(super::opening::start(Rc::clone(&hub), options, channels));
+    let task = spawn_local(super::opening::start(Rc::clone(&hub), Rc::new(options), channels));
     spawn_local(async move {
         let result = match task.await {
             Ok(result) => result,
             Err(panic) => {
-                let shell = info_hash.get().and_then(|hash| hub.torrents.borrow_mut().remove(hash));
+                let shell = known.info_hash.get().and_then(|hash| hub.torrents.borrow_mut().remove(hash));
                 if let Some(shell) = shell {
                     shell.abandon();
                 }
@@ -209,7 +208,7 @@ impl TorrentShell {
     /// A torrent of which no more is known than its info-hash.
     pub(super) fn new(
         hub: Rc<Hub>,
-        options: AddTorrent,
+        options: Rc<AddTorrent>,
         info_hash: InfoHash,
         channels: &Channels,
         (peer_id, totals_before): (PeerId, Totals),
@@ -234,9 +233,9 @@ impl TorrentShell {
             info_hash,
             upload: Limit::new(options.upload_limit),
             download: Limit::new(options.download_limit),
-            metainfo: channels.metainfo.clone(),
+            known: Arc::clone(&channels.known),
             content: OnceCell::new(),
-            changed: RefCell::new(options.clone()),
+            changed: RefCell::new(Rc::clone(&options)),
             totals_before,
             is_held: Cell::new(options.hold),
             progress: Progress::default(),
@@ -269,7 +268,9 @@ impl TorrentShell {
     /// The torrent's data is known and checked: from now on it has pieces.
     pub(super) fn take_up(self: &Rc<Self>, metainfo: &Arc<Metainfo>, ready: Ready) {
         let Ready { storage, have, needed, files, partial } = ready;
-        self.changed.borrow_mut().recheck = false;
+        if self.options.recheck {
+            Rc::make_mut(&mut self.changed.borrow_mut()).recheck = false;
+        }
         let (info, now) = (&metainfo.info, self.hub.now());
         let geometry = info.geometry;
         let (have_count, pieces) = (have.count(), have.len());
@@ -326,7 +327,7 @@ impl TorrentShell {
 
     /// Whether it is known to be private.
     pub(super) fn is_private(&self) -> bool {
-        self.metainfo.borrow().as_ref().is_some_and(|metainfo| metainfo.info.private)
+        self.known.metainfo.get().is_some_and(|metainfo| metainfo.info.private)
     }
 
     /// What connections may be sent.
@@ -372,7 +373,9 @@ impl TorrentShell {
         let Source::Magnet(magnet) = &self.options.source else { return };
         match Metainfo::from_magnet(magnet, bytes) {
             Ok(metainfo) => {
-                self.metainfo.send_replace(Some(Arc::new(metainfo)));
+                let _ = self.known.metainfo.set(Arc::new(metainfo));
+                // Whoever waits for it looks again.
+                self.phase.send_modify(|_| {});
                 self.emit(Event::MetadataReceived);
                 self.wake.notify_one();
             }
@@ -512,7 +515,7 @@ impl TorrentShell {
     pub(super) async fn run(
         self: &Rc<Self>,
         mut results: mpsc::UnboundedReceiver<Box<DiskResult>>,
-        commands: &mut mpsc::UnboundedReceiver<Command>,
+        commands: &mut mpsc::UnboundedReceiver<Box<Command>>,
     ) -> Result<Next, Error> {
         let mut next = None;
         let mut alone = false;
@@ -538,7 +541,7 @@ impl TorrentShell {
                     self.hub.on_memory_freed();
                 }
                 command = commands.recv(), if !alone => match command {
-                    Some(command) => next = self.on_command(command),
+                    Some(command) => next = self.on_command(*command),
                     // Nobody holds a handle any more: the torrent goes on by itself.
                     None => alone = true,
                 },
@@ -554,19 +557,19 @@ impl TorrentShell {
         drop(opening);
         let next = next.unwrap_or(Next::Stop);
         self.remember_peers();
-        self.shut_down(results, next).await?;
+        Box::pin(self.shut_down(results, next)).await?;
         Ok(next)
     }
 
     /// Whether nothing but the metadata was wanted, and it is here.
     fn is_done_with_metadata(&self) -> bool {
-        self.options.mode == Mode::Metadata && self.metainfo.borrow().is_some()
+        self.options.mode == Mode::Metadata && self.known.metainfo.get().is_some()
     }
 
     /// The torrent whose data is to be opened now, if any is.
     fn to_open(&self) -> Option<Arc<Metainfo>> {
         let is_open = self.content.get().is_some() || self.is_held.get();
-        self.metainfo.borrow().clone().filter(|_| !is_open)
+        self.known.metainfo.get().filter(|_| !is_open).cloned()
     }
 
     /// Opens the data of a torrent that was known by its link only. Its connections go on meanwhile.
@@ -594,7 +597,7 @@ impl TorrentShell {
     fn remember_peers(&self) {
         let inner = self.inner.borrow();
         let peers = inner.core.peers().filter_map(|peer| peer.extensions.listen_addr).take(RECONNECTED_MAX);
-        self.changed.borrow_mut().peers.extend(peers);
+        Rc::make_mut(&mut self.changed.borrow_mut()).peers.extend(peers);
     }
 
     /// Carries out a command. What comes next, if its run is to end.
@@ -621,9 +624,9 @@ impl TorrentShell {
             Command::SetOrder(order) => self.inner.borrow_mut().core.set_order(order),
             Command::SetFiles(_) => {
                 let was_held = self.is_held.replace(false);
-                return (self.metainfo.borrow().is_some() && !was_held).then_some(Next::Restart);
+                return (self.known.metainfo.get().is_some() && !was_held).then_some(Next::Restart);
             }
-            Command::Read(request) => self.on_read(*request),
+            Command::Read(request) => self.on_read(request),
             Command::Recheck => return Some(Next::Restart),
             Command::Pause => return Some(Next::Pause),
             Command::Resume => {}

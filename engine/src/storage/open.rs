@@ -65,7 +65,7 @@ pub(super) fn open(info: Arc<Info>, options: OpenOptions) -> Result<(Storage, Op
         work: Mutex::new(work.map(Arc::new)),
         retired_side: Mutex::default(),
         left_over: Mutex::default(),
-        writing: Writing::new(),
+        writing: Writing::default(),
         is_saved: AtomicBool::new(is_saved),
         looked_at: Mutex::default(),
         syncing: Mutex::default(),

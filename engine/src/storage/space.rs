@@ -16,6 +16,7 @@ struct State {
     error: Option<i32>,
 }
 
+#[cfg_attr(not(feature = "__hooks"), allow(dead_code, reason = "only tests and the lab have one"))]
 impl SpaceBudget {
     /// A disk that is full once `bytes` have been written.
     pub fn new(bytes: u64) -> SpaceBudget {

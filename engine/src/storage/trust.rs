@@ -14,7 +14,7 @@ use super::work::Work;
 use super::{Mutex, Storage};
 use std::fs::{File, Metadata};
 use std::sync::atomic::Ordering;
-use std::sync::{MutexGuard, PoisonError};
+use std::sync::{MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 use swarm_core::id::{FileIndex, PieceIndex};
 
@@ -25,21 +25,22 @@ const HOME_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Held while a file is written to, so that whoever compares it with its stamp does not take our own change for somebody
 /// else's. Writes to one file follow each other in the system anyway.
-#[derive(Debug)]
-pub(super) struct Writing(Vec<Mutex<()>>);
+#[derive(Debug, Default)]
+pub(super) struct Writing(OnceLock<Box<[Mutex<()>]>>);
 
 impl Writing {
-    pub(super) fn new() -> Writing {
-        Writing((0..LOCKS).map(|_| Mutex::default()).collect())
+    fn lock_of(&self, file: FileIndex) -> &Mutex<()> {
+        let locks = self.0.get_or_init(|| (0..LOCKS).map(|_| Mutex::default()).collect());
+        &locks[file.idx() % LOCKS]
     }
 
     pub(super) fn lock(&self, file: FileIndex) -> MutexGuard<'_, ()> {
-        self.0[file.idx() % LOCKS].lock().unwrap_or_else(PoisonError::into_inner)
+        self.lock_of(file).lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// `None` if it is being written to.
     fn try_lock(&self, file: FileIndex) -> Option<MutexGuard<'_, ()>> {
-        self.0[file.idx() % LOCKS].try_lock().ok()
+        self.lock_of(file).try_lock().ok()
     }
 }
 

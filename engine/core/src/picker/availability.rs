@@ -22,18 +22,25 @@ impl Counted {
 /// The number for each piece is its own and that of the seeds.
 #[derive(Debug)]
 pub(super) struct Availability {
+    pieces: u32,
+    /// Empty while there are no peers.
     by_piece: Vec<i32>,
     seeds: i32,
+    peers: i32,
 }
 
 impl Availability {
     pub(super) fn new(pieces: u32) -> Availability {
-        Availability { by_piece: vec![0; pieces as usize], seeds: 0 }
+        Availability { pieces, by_piece: Vec::new(), seeds: 0, peers: 0 }
     }
 
     /// Adds (1) or removes (-1) a peer. Returns how many pieces were looked at.
     pub(super) fn change(&mut self, have: &Bitfield, counted: Counted, by: i32) -> u64 {
-        match counted {
+        self.peers += by;
+        if self.by_piece.is_empty() {
+            self.by_piece = vec![0; self.pieces as usize];
+        }
+        let looked_at = match counted {
             Counted::AsSeed => {
                 self.seeds += by;
                 have.iter_zeros().for_each(|piece| self.change_piece(piece, -by));
@@ -43,7 +50,11 @@ impl Availability {
                 have.iter().for_each(|piece| self.change_piece(piece, by));
                 have.count().into()
             }
+        };
+        if self.peers == 0 {
+            self.by_piece = Vec::new();
         }
+        looked_at
     }
 
     pub(super) fn change_piece(&mut self, piece: PieceIndex, by: i32) {
@@ -51,11 +62,11 @@ impl Availability {
     }
 
     pub(super) fn of(&self, piece: PieceIndex) -> u32 {
-        (self.by_piece[piece.idx()] + self.seeds).unsigned_abs()
+        (self.by_piece.get(piece.idx()).unwrap_or(&0) + self.seeds).unsigned_abs()
     }
 
     /// Orders pieces as [`of`](Self::of) does, without looking at the seeds.
     pub(super) fn rarity(&self, piece: PieceIndex) -> u64 {
-        (i64::from(self.by_piece[piece.idx()]) - i64::from(i32::MIN)) as u64
+        (i64::from(*self.by_piece.get(piece.idx()).unwrap_or(&0)) - i64::from(i32::MIN)) as u64
     }
 }

@@ -109,7 +109,8 @@ pub struct Picker {
     missing: Bitfield,
     doubted: Bitfield,
     unstarted: Bitfield,
-    priority: Vec<Priority>,
+    /// Empty while every piece is [`Priority::NORMAL`].
+    priorities: Vec<Priority>,
     availability: Availability,
     /// Pieces downloading or complete.
     downloading: BTreeMap<PieceIndex, DownloadingPiece>,
@@ -148,7 +149,7 @@ impl Picker {
             unstarted: missing.clone(),
             missing,
             doubted: Bitfield::empty(n),
-            priority: vec![Priority::NORMAL; n as usize],
+            priorities: Vec::new(),
             availability: Availability::new(n),
             downloading: BTreeMap::new(),
             exclusive: BTreeSet::new(),
@@ -198,13 +199,24 @@ impl Picker {
 
     /// The priority of a piece.
     pub fn priority(&self, piece: PieceIndex) -> Priority {
-        self.priority[piece.idx()]
+        self.priorities.get(piece.idx()).copied().unwrap_or(Priority::NORMAL)
+    }
+
+    fn put_priority(&mut self, piece: PieceIndex, priority: Priority) {
+        if self.priorities.is_empty() {
+            if priority == Priority::NORMAL {
+                return;
+            }
+            self.priorities = vec![Priority::NORMAL; self.geometry.pieces() as usize];
+        }
+        self.priorities[piece.idx()] = priority;
     }
 
     /// Changes the priority of a piece. A downloading piece that is no longer wanted is finished all the
     /// same if its blocks are on their way, but nothing more is requested.
     pub fn set_priority(&mut self, piece: PieceIndex, priority: Priority) {
-        let was = std::mem::replace(&mut self.priority[piece.idx()], priority);
+        let was = self.priority(piece);
+        self.put_priority(piece, priority);
         if self.have.has(piece) || (was == Priority::SKIP) == (priority == Priority::SKIP) {
             return;
         }
@@ -387,7 +399,7 @@ impl Picker {
             if may_fill {
                 let is_others = u64::from(downloading.last_taker() != Some(source.key));
                 choices.push((
-                    Reverse(self.priority[piece.idx()]),
+                    Reverse(self.priority(piece)),
                     is_others,
                     u64::from(downloading.unrequested()),
                     piece,
@@ -432,7 +444,7 @@ impl Picker {
                 Order::RarestFirst => self.availability.rarity(piece),
                 Order::Sequential => u64::from(piece.0),
             };
-            let urgency = Reverse(self.priority[piece.idx()]);
+            let urgency = Reverse(self.priority(piece));
             if worst.is_some_and(|(u, r, _)| (urgency, rarity) > (u, r)) {
                 return true;
             }
@@ -542,11 +554,10 @@ impl Picker {
         if !self.have.remove(piece) && !is_idle {
             return false;
         }
-        let priority = &mut self.priority[piece.idx()];
         if !wanted {
-            *priority = Priority::SKIP;
-        } else if *priority == Priority::SKIP {
-            *priority = Priority::NORMAL;
+            self.put_priority(piece, Priority::SKIP);
+        } else if self.priority(piece) == Priority::SKIP {
+            self.put_priority(piece, Priority::NORMAL);
         }
         if wanted {
             self.missing.insert(piece);
@@ -614,7 +625,7 @@ impl Picker {
         let mut unrequested = 0;
         for piece in self.geometry.piece_indices() {
             let (have, downloading) = (self.have.has(piece), self.downloading.get(&piece));
-            let wanted = self.priority[piece.idx()] != Priority::SKIP && !have;
+            let wanted = self.priority(piece) != Priority::SKIP && !have;
             assert_eq!(self.missing.has(piece), wanted, "missing {piece}");
             assert!(!(have && downloading.is_some()), "have and downloading {piece}");
             let doubted = self.doubted.has(piece);

@@ -263,13 +263,13 @@ impl Torrent {
     /// What the shell is to do next. Drain until `None` after every input.
     pub fn poll_action(&mut self) -> Option<Action> {
         self.after_input();
-        self.actions.pop_front()
+        pop_or_free(&mut self.actions, self.peers.is_empty())
     }
 
     /// What has happened. Drain until `None` after every input.
     pub fn poll_event(&mut self) -> Option<Event> {
         self.after_input();
-        self.events.pop_front()
+        pop_or_free(&mut self.events, self.peers.is_empty())
     }
 
     /// When to call [`Torrent::handle_timeout`], if nothing else happens before. `None` at rest.
@@ -458,4 +458,13 @@ fn sooner(a: Option<Time>, b: Option<Time>) -> Option<Time> {
         (Some(a), Some(b)) => Some(a.min(b)),
         (a, b) => a.or(b),
     }
+}
+
+/// The first in the queue. A torrent at rest keeps no room for more.
+fn pop_or_free<T>(queue: &mut VecDeque<T>, is_at_rest: bool) -> Option<T> {
+    let first = queue.pop_front();
+    if first.is_none() && is_at_rest {
+        *queue = VecDeque::new();
+    }
+    first
 }
