@@ -90,6 +90,12 @@ pub enum ErrorKind {
     Runtime,
 }
 
+impl From<crate::storage::StorageError> for Error {
+    fn from(error: crate::storage::StorageError) -> Error {
+        Error::Storage(Arc::new(error))
+    }
+}
+
 impl Error {
     pub(crate) fn system(what: &'static str, source: io::Error) -> Error {
         Error::System { what, source: Arc::new(source) }

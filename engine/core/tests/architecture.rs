@@ -92,6 +92,7 @@ const LAYERS: &[&[&str]] = &[
 const WITHOUT_CIRCLES: &[(&str, &[&str])] = &[
     ("engine/core/src", &["choker", "dht", "metainfo", "picker", "tracker", "wire"]),
     ("engine/sim/src", &[""]),
+    ("engine/src", &["session", "net", "http", "hash"]),
     ("cli/src", &[""]),
 ];
 

@@ -1,6 +1,5 @@
 //! A torrent and its trackers: carries out what the announcer wants.
 
-use super::announce_udp;
 use super::event::Event;
 use super::hub::Hub;
 use super::options::{AddTorrent, Source};
@@ -85,12 +84,6 @@ fn warnings(announcer: &Announcer) -> Vec<String> {
 impl TorrentShell {
     fn announcer(&self) -> RefMut<'_, Announcer> {
         RefMut::map(self.inner.borrow_mut(), |inner| &mut inner.announcer)
-    }
-
-    /// Our addresses have changed: trackers hear of it now.
-    pub(super) fn addresses_changed(&self) {
-        self.announcer().handle_address_change(self.hub.now());
-        self.wake.notify_one();
     }
 
     /// Lets the announcer begin, and says what is odd about its trackers.
@@ -210,7 +203,7 @@ async fn ask(hub: &Rc<Hub>, action: &AnnounceAction) -> Result<(AnnounceResponse
         body_len_max: REPLY_LEN_MAX,
     };
     if is_udp {
-        return announce_udp::announce(hub, action, &request).await;
+        return hub.udp_trackers.announce(action, &request).await;
     }
     let answer = http::get(&request).await?;
     let status = answer.status;

@@ -1,26 +1,19 @@
 //! The session's nodes of the DHT, one for each address of a family that it listens on (BEP 45), and its torrents: announces each
 //! of them, and brings it the peers that are found.
 
-use super::hub::Hub;
-use super::torrent::{Inner, TorrentShell};
+use super::swarms::Swarms;
 use crate::Error;
-use crate::dht::{Dht, PUBLIC_NODES, Saved};
-use crate::hash::Lane;
+use crate::dht::Dht;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 use swarm_core::dht::{Announce, Event, Item, LookupId, MutableTorrentLink};
-use swarm_core::id::{InfoHash, PeerKey};
-use swarm_core::metainfo::host_and_port;
+use swarm_core::id::InfoHash;
 use swarm_core::net::Family;
-use swarm_core::torrent::PORTS_MAX;
 use swarm_core::torrent::discovery::Origin;
-use swarm_core::wire::Message;
-use tokio::sync::{Notify, mpsc, oneshot};
-use tokio::task::spawn_local;
+use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 
 /// How often a torrent is announced. Others forget it after half an hour.
@@ -29,8 +22,6 @@ const ANNOUNCE_INTERVAL: Duration = Duration::from_secs(15 * 60);
 const LONELY_INTERVAL: Duration = Duration::from_secs(30);
 /// The interval after an announcement that no node took or that found a download nobody; doubled for each further one.
 const IN_VAIN_INTERVAL: Duration = Duration::from_secs(1);
-/// How often the known nodes are saved, beside when the session stops.
-const SAVE_INTERVAL: Duration = Duration::from_secs(600);
 /// How many torrents are announced at a time.
 const ANNOUNCING_MAX: usize = 16;
 
@@ -39,7 +30,10 @@ type Search = (usize, LookupId);
 
 /// What the session adds to its nodes.
 pub(crate) struct SessionDht {
-    dhts: Vec<Dht>,
+    pub(super) dhts: Vec<Dht>,
+    swarms: Rc<Swarms>,
+    /// Where the session listens for peers.
+    listening: Vec<SocketAddr>,
     schedule: RefCell<Schedule>,
     running: RefCell<BTreeMap<Search, InfoHash>>,
     rounds: RefCell<BTreeMap<InfoHash, Round>>,
@@ -105,10 +99,10 @@ impl Schedule {
 }
 
 impl SessionDht {
-    pub(crate) fn new(dhts: Vec<Dht>) -> SessionDht {
+    pub(super) fn new(dhts: Vec<Dht>, swarms: Rc<Swarms>, listening: Vec<SocketAddr>) -> SessionDht {
         let (schedule, running, rounds, items) = Default::default();
         let (wake, joined) = Default::default();
-        SessionDht { dhts, schedule, running, rounds, items, wake, joined }
+        SessionDht { dhts, swarms, listening, schedule, running, rounds, items, wake, joined }
     }
 
     /// A torrent has begun, or is complete: it is announced now.
@@ -123,7 +117,7 @@ impl SessionDht {
     }
 
     /// There are nodes to ask: what has been in vain so far is tried again now.
-    fn hasten_all(&self) {
+    pub(super) fn hasten_all(&self) {
         let vain: Vec<InfoHash> = self
             .rounds
             .borrow()
@@ -136,7 +130,7 @@ impl SessionDht {
     }
 
     /// The torrent that the newest version of a mutable item names.
-    async fn resolve(&self, link: &MutableTorrentLink) -> Result<InfoHash, Error> {
+    pub(super) async fn resolve(&self, link: &MutableTorrentLink) -> Result<InfoHash, Error> {
         let mut pause = IN_VAIN_INTERVAL;
         loop {
             let joined = self.joined.notified();
@@ -163,7 +157,7 @@ impl SessionDht {
     }
 
     /// Has all nodes join by these.
-    async fn join(&self, hosts: &[String]) {
+    pub(super) async fn join(&self, hosts: &[String]) {
         for dht in &self.dhts {
             dht.join(hosts).await;
         }
@@ -189,14 +183,14 @@ impl SessionDht {
             .flat_map(|(nth, dht)| dht.families().map(move |family| (nth, dht, family)))
     }
 
-    fn start_announce(&self, hub: &Hub, hash: InfoHash) {
-        let Some(swarm) = hub.torrent(hash).filter(|torrent| !torrent.is_private()) else {
+    fn start_announce(&self, hash: InfoHash) {
+        let Some(swarm) = self.swarms.get(hash).filter(|torrent| !torrent.is_private()) else {
             self.rounds.borrow_mut().remove(&hash);
             return;
         };
         self.schedule.borrow_mut().set(hash, Instant::now() + ANNOUNCE_INTERVAL);
         for (nth, dht, family) in self.networks() {
-            let mut listening = hub.listening.iter().filter(|addr| Family::of(**addr) == family);
+            let mut listening = self.listening.iter().filter(|addr| Family::of(**addr) == family);
             let Some(port) = listening.nth(nth).map(SocketAddr::port) else { continue };
             let implied_port = dht.local_addr(family).is_some_and(|addr| addr.port() == port);
             let what = Announce { port, implied_port, is_seed: swarm.is_complete() };
@@ -206,10 +200,10 @@ impl SessionDht {
         }
     }
 
-    fn on_event(&self, hub: &Hub, nth: usize, event: Event) {
+    pub(super) fn on_event(&self, nth: usize, event: Event) {
         match event {
             Event::Peers { info_hash, peers, by, .. } => {
-                if let Some(swarm) = hub.torrent(info_hash) {
+                if let Some(swarm) = self.swarms.get(info_hash) {
                     tracing::debug!(%info_hash, %by, peers = peers.len(), "the DHT names peers");
                     swarm.handle_addresses(&peers, Origin::Dht(by.ip()));
                 }
@@ -223,7 +217,7 @@ impl SessionDht {
             Event::Done { lookup, stored, .. } => {
                 self.items.borrow_mut().remove(&(nth, lookup));
                 if let Some(hash) = self.running.borrow_mut().remove(&(nth, lookup)) {
-                    self.on_announced(hub, hash, stored);
+                    self.on_announced(hash, stored);
                 }
             }
             Event::NewId { family, id } => tracing::debug!(?family, %id, "the DHT sees us elsewhere"),
@@ -232,9 +226,9 @@ impl SessionDht {
     }
 
     /// An announcement is over on one network.
-    fn on_announced(&self, hub: &Hub, hash: InfoHash, stored: usize) {
+    fn on_announced(&self, hash: InfoHash, stored: usize) {
         self.wake.notify_one();
-        let is_lonely = hub.torrent(hash).is_some_and(|swarm| swarm.is_lonely());
+        let is_lonely = self.swarms.get(hash).is_some_and(|swarm| swarm.is_lonely());
         let (in_vain, longest) = {
             let mut rounds = self.rounds.borrow_mut();
             let round = rounds.entry(hash).or_default();
@@ -255,11 +249,11 @@ impl SessionDht {
         self.schedule.borrow_mut().hasten(hash, Instant::now() + again);
     }
 
-    async fn announce_all(&self, hub: &Hub) {
+    pub(super) async fn announce_all(&self) {
         loop {
             while self.running.borrow().len() < ANNOUNCING_MAX {
                 let Some(hash) = self.schedule.borrow_mut().pop(Instant::now()) else { break };
-                self.start_announce(hub, hash);
+                self.start_announce(hash);
             }
             let is_busy = self.running.borrow().len() >= ANNOUNCING_MAX;
             let next = self.schedule.borrow().next().filter(|_| !is_busy);
@@ -268,139 +262,5 @@ impl SessionDht {
                 () = tokio::time::sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {}
             }
         }
-    }
-}
-
-/// Finds out which torrent the link of a mutable torrent stands for now.
-pub(super) async fn resolve(hub: &Hub, link: &MutableTorrentLink) -> Result<InfoHash, Error> {
-    let dht = hub.dht.borrow().clone();
-    dht.ok_or(Error::NoDht)?.resolve(link).await
-}
-
-/// The same, unless nobody waits for it any more.
-pub(super) async fn resolve_for(
-    hub: Rc<Hub>,
-    link: MutableTorrentLink,
-    mut reply: oneshot::Sender<Result<InfoHash, Error>>,
-) {
-    let found = tokio::select! {
-        found = resolve(&hub, &link) => found,
-        () = reply.closed() => return,
-    };
-    let _ = reply.send(found);
-}
-
-/// Where the node's ids and the nodes that it knows are kept between sessions.
-fn saved_in(hub: &Hub) -> Option<PathBuf> {
-    Some(hub.options.state_dir.as_ref()?.join("dht-nodes"))
-}
-
-/// Joins by the nodes that are given and by those that were known last time; then saves the known ones now and then.
-async fn join(hub: &Hub, ours: &SessionDht, mut hosts: Vec<String>) {
-    if let Some(file) = saved_in(hub) {
-        let (done, saved) = oneshot::channel();
-        hub.workers.submit(Lane::Check, move || drop(done.send(Saved::read(&file))));
-        if let Ok(Ok(saved)) = saved.await {
-            ours.dhts.iter().for_each(|dht| dht.resume(&saved));
-            hosts.extend(saved.hosts());
-        }
-    }
-    ours.join(&hosts).await;
-    // What was announced before has found nobody to ask.
-    ours.hasten_all();
-    loop {
-        tokio::time::sleep(SAVE_INTERVAL).await;
-        save(hub).await;
-    }
-}
-
-/// Saves the nodes that are known.
-pub(super) async fn save(hub: &Hub) {
-    let (Some(ours), Some(file)) = (hub.dht.borrow().clone(), saved_in(hub)) else { return };
-    let state = Saved::of(&ours.dhts);
-    let (done, saved) = oneshot::channel();
-    hub.workers.submit(Lane::Transfer, move || {
-        let folder = file.parent().map_or(Ok(()), std::fs::create_dir_all);
-        let _ = done.send(folder.and_then(|()| state.write(&file)));
-    });
-    if let Ok(Err(error)) = saved.await {
-        tracing::warn!(%error, "cannot save the nodes of the DHT");
-    }
-}
-
-/// Runs the session's node, if it is to have one.
-pub(super) fn start(hub: &Rc<Hub>) {
-    let Some(options) = &hub.options.dht else { return };
-    let dhts = match Dht::open_all(&hub.listening, hub.binding.device.as_deref(), false) {
-        Ok(dhts) => dhts,
-        Err(error) => return tracing::warn!(%error, "no socket for the DHT"),
-    };
-    let mut hosts = options.bootstrap.clone();
-    if hosts.is_empty() && !dhts.iter().all(Dht::is_local) {
-        hosts.extend(PUBLIC_NODES.map(str::to_owned));
-    }
-    let ours = Rc::new(SessionDht::new(dhts));
-    *hub.dht.borrow_mut() = Some(Rc::clone(&ours));
-    for nth in 0..ours.dhts.len() {
-        let (running, events) = (Rc::clone(&ours), Rc::clone(hub));
-        spawn_local(async move {
-            running.dhts[nth].run(|event| running.on_event(&events, nth, event)).await;
-        });
-    }
-    let (joining, announcing, state, torrents) = (Rc::clone(&ours), ours, Rc::clone(hub), Rc::clone(hub));
-    spawn_local(async move { join(&state, &joining, hosts).await });
-    spawn_local(async move { announcing.announce_all(&torrents).await });
-}
-
-impl TorrentShell {
-    /// The session's node, unless there is none or the torrent is private (BEP 27).
-    pub(crate) fn dht(&self) -> Option<Rc<SessionDht>> {
-        self.hub.dht.borrow().clone().filter(|_| !self.is_private())
-    }
-
-    /// Tells the DHT that we are here; the first time also of the nodes that the metainfo names.
-    pub(super) fn announce_on_dht(&self, with_nodes: bool) {
-        let Some(dht) = self.dht() else { return };
-        dht.announce(self.info_hash);
-        let nodes = self.options.source.metainfo().map(|metainfo| &metainfo.nodes[..]).unwrap_or_default();
-        if with_nodes && !nodes.is_empty() {
-            let nodes = nodes.iter().take(swarm_core::dht::BUCKET_LEN_MAX);
-            let hosts: Vec<String> = nodes.map(|(host, port)| host_and_port(host, *port)).collect();
-            spawn_local(async move { dht.join(&hosts).await });
-        }
-    }
-
-    /// Tells a peer where our node listens.
-    pub(super) fn send_dht_port(&self, key: PeerKey, addr: SocketAddr) {
-        let port = self.dht().and_then(|dht| dht.port(Family::of(addr)));
-        if let Some(port) = port
-            && let Some(connection) =
-                self.inner.borrow_mut().connections.get_mut(&key).filter(|c| !c.is_closing())
-        {
-            connection.send(&Message::Port(port));
-        }
-    }
-
-    /// A peer has told where its node listens.
-    pub(super) fn learn_dht_node(&self, inner: &Inner, key: PeerKey, port: u16) {
-        if let Some(dht) = self.dht()
-            && let Some(peer) = inner.core.peer(key)
-            && peer.ports_received() < PORTS_MAX
-            && port != 0
-        {
-            dht.learn(SocketAddr::new(peer.info.addr.ip(), port));
-        }
-    }
-
-    /// Must not be called while the torrent is being changed.
-    pub(super) fn is_complete(&self) -> bool {
-        self.inner.borrow().core.is_complete()
-    }
-
-    /// Whether it wants data and has nobody to ask.
-    pub(super) fn is_lonely(&self) -> bool {
-        let inner = self.inner.borrow();
-        // Whoever is connected may have no metadata, or lie.
-        !inner.core.has_metadata() || !inner.core.is_complete() && inner.core.peers().next().is_none()
     }
 }

@@ -1,39 +1,12 @@
-//! A torrent and its disk: writing pieces, spilling, syncing, and waiting while the disk takes nothing.
-//!
-//! A disk that is full is asked every second whether it still is. One that fails (an I/O error, lost permission, a folder
-//! that has gone) is tried again after longer and longer waits. Until it takes data, complete pieces stay in memory and
-//! nothing more is asked for; what cannot pass ends the torrent.
+//! What is under way between a torrent and its disk.
 
-use super::doubt::Doubted;
-use super::event::{Event, State};
-use super::handle::Phase;
-use super::opening::{on_worker, storage_error};
-use super::options::Mode;
 use super::prepared::RangeKey;
-use super::torrent::{Inner, Next, TorrentShell};
-use crate::Error;
 use crate::buffer::Spill;
-use crate::hash::{self, Lane};
-use crate::storage::{PieceOutcome, Prepared, Storage, StorageError};
-use std::collections::BTreeMap;
-use std::ops::Range;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::rc::Rc;
+use crate::storage::{PieceOutcome, Prepared, StorageError};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use swarm_core::geometry::Geometry;
 use swarm_core::id::{FileIndex, PieceIndex};
-use swarm_core::time::{Duration, Time};
-use swarm_core::torrent::{PieceResult, Pressure};
-use tokio::sync::mpsc;
-
-/// How often written data is made durable, if it is not much.
-const SYNC_INTERVAL: Duration = Duration::from_secs(5);
-/// How much written data is made durable at once, in bytes.
-const SYNC_BYTES: u64 = 256 * 1024 * 1024;
-/// How often a full disk is asked whether it still is.
-pub(super) const SPACE_RETRY: Duration = Duration::from_secs(1);
-/// The longest wait before a disk that fails is tried again. The first is a second, and each is twice the one before.
-const FAULT_RETRY_MAX: Duration = Duration::from_secs(60);
+use swarm_core::time::Time;
 
 /// What a worker has done for a torrent.
 #[derive(Debug)]
@@ -72,31 +45,31 @@ pub(crate) enum DiskResult {
 #[derive(Debug, Default)]
 pub(super) struct Disk {
     /// Pieces being verified and written, in bytes.
-    writing: u64,
-    spilling: bool,
+    pub(super) writing: u64,
+    pub(super) spilling: bool,
     /// Complete pieces that wait for a spill of theirs to end, and whether digests are wanted.
-    waiting: BTreeMap<PieceIndex, bool>,
-    syncing: bool,
-    sync_at: Option<Time>,
+    pub(super) waiting: BTreeMap<PieceIndex, bool>,
+    pub(super) syncing: bool,
+    pub(super) sync_at: Option<Time>,
     /// What keeps data from being stored, and when to try again.
-    stalled: Option<Stall>,
+    pub(super) stalled: Option<Stall>,
     /// How often it was tried in vain since it last took data.
-    failures: u32,
+    pub(super) failures: u32,
     /// `finish` is under way, or done.
-    finishing: bool,
+    pub(super) finishing: bool,
     /// `finish` is to be tried again when there is space.
-    unfinished: bool,
+    pub(super) unfinished: bool,
     pub(super) doubted: Doubted,
 }
 
 /// The disk takes no data.
 #[derive(Debug)]
-struct Stall {
-    error: Arc<StorageError>,
+pub(super) struct Stall {
+    pub(super) error: Arc<StorageError>,
     /// When to ask it again; `None` while it is being asked.
-    retry_at: Option<Time>,
+    pub(super) retry_at: Option<Time>,
     /// It may be better: what waits is tried, and shows.
-    is_trying: bool,
+    pub(super) is_trying: bool,
 }
 
 impl Disk {
@@ -111,7 +84,7 @@ impl Disk {
     }
 
     /// Whether nothing is to be given to the disk for now.
-    fn is_held(&self) -> bool {
+    pub(super) fn is_held(&self) -> bool {
         self.stalled.as_ref().is_some_and(|stall| !stall.is_trying)
     }
 
@@ -121,353 +94,22 @@ impl Disk {
     }
 }
 
-/// How long a disk that has failed is left alone.
-fn fault_retry(failures: u32) -> Duration {
-    FAULT_RETRY_MAX.min(SPACE_RETRY * 2_u32.saturating_pow(failures.min(10)))
+/// Pieces that are hashed again, a few at a time.
+#[derive(Debug, Default)]
+pub(super) struct Doubted {
+    pub(super) waiting: VecDeque<PieceIndex>,
+    pub(super) under_way: usize,
+    /// How many bad pieces were found in each file.
+    pub(super) bad: BTreeMap<FileIndex, u32>,
 }
 
-/// SHA-1 of each block that is in memory; zeros for those that are not.
-fn block_digests(geometry: &Geometry, buffer: &crate::buffer::PieceBuffer) -> Vec<[u8; 20]> {
-    let digest = |index| buffer.block(index).map_or([0; 20], |block| hash::sha1([block]));
-    (0..geometry.blocks_in(buffer.piece())).map(digest).collect()
-}
-
-impl TorrentShell {
-    pub(super) fn submit(&self, lane: Lane, job: impl FnOnce(&Storage) -> DiskResult + Send + 'static) {
-        let (storage, tx) = (Arc::clone(&self.content().storage), self.disk_results.clone());
-        self.jobs.set(self.jobs.get() + 1);
-        self.hub.workers.submit(lane, move || {
-            let result = catch_unwind(AssertUnwindSafe(|| job(&storage)));
-            let _ = tx.send(Box::new(result.unwrap_or(DiskResult::Panicked)));
-        });
+impl Doubted {
+    pub(super) fn is_over(&self) -> bool {
+        self.waiting.is_empty() && self.under_way == 0
     }
 
-    pub(super) fn complete_piece(&self, inner: &mut Inner, piece: PieceIndex, digests: bool) {
-        if !inner.buffers.get(&piece).is_some_and(|buffer| buffer.is_complete()) {
-            inner.disk.waiting.insert(piece, digests);
-            return;
-        }
-        if inner.disk.is_held() {
-            return inner.core.handle_piece_result(self.hub.now(), piece, PieceResult::NotWritten);
-        }
-        let Some(buffer) = inner.buffers.remove(&piece) else { return };
-        let geometry = *inner.core.geometry();
-        inner.disk.writing += u64::from(geometry.len_of(piece));
-        self.submit(Lane::Transfer, move |storage| {
-            let mut of_blocks = if digests { block_digests(&geometry, &buffer) } else { Vec::new() };
-            let outcome = storage.verify_and_write(buffer);
-            if let PieceOutcome::HashMismatch(buffer) = &outcome {
-                of_blocks = block_digests(&geometry, buffer);
-            }
-            DiskResult::Piece { piece, outcome, digests: of_blocks }
-        });
-    }
-
-    pub(super) fn submit_prepare(&self, window: RangeKey, range: Range<u32>) {
-        self.submit(Lane::Transfer, move |storage| DiskResult::Prepared {
-            window,
-            result: storage.prepare(window.0, range),
-        });
-    }
-
-    pub(super) fn on_disk_result(self: &Rc<Self>, result: DiskResult) {
-        let now = self.hub.now();
-        self.jobs.set(self.jobs.get() - 1);
-        self.with(|inner| {
-            // What was found changed meanwhile comes before what came of it.
-            self.take_doubts(inner, now);
-            self.handle_disk_result(inner, now, result);
-        });
-    }
-
-    fn handle_disk_result(self: &Rc<Self>, inner: &mut Inner, now: Time, result: DiskResult) {
-        match result {
-            DiskResult::Panicked => self.fail(Error::Defect("a disk job panicked".to_owned())),
-            DiskResult::Piece { piece, outcome, digests } => {
-                self.on_piece(inner, now, piece, outcome, digests)
-            }
-            DiskResult::Spilled { spill, result } => self.on_spilled(inner, now, spill, result),
-            DiskResult::Prepared { window, result } => self.on_prepared(inner, now, window, result),
-            DiskResult::Synced(result) => {
-                inner.disk.syncing = false;
-                match result {
-                    Err(error) if error.may_pass() => {
-                        inner.disk.sync_at.get_or_insert(now + SYNC_INTERVAL);
-                        self.on_disk_error(inner, now, error);
-                    }
-                    Err(error) => self.warn(&error.to_string()),
-                    Ok(_) => {}
-                }
-            }
-            DiskResult::Space(Ok(())) => self.try_disk(inner, now),
-            DiskResult::Space(Err(error)) => self.on_disk_error(inner, now, error),
-            DiskResult::Checked { piece, result } => self.on_checked(inner, now, piece, result),
-            DiskResult::Suspected { piece, result } => self.on_suspected(inner, now, piece, result),
-            DiskResult::Finished(Ok(_)) => {
-                self.on_disk_works(inner);
-                self.on_finished(inner);
-            }
-            // When what has changed is right again, or fetched again, it is tried again.
-            DiskResult::Finished(Err(StorageError::Changed { .. })) => {
-                inner.disk.finishing = false;
-                self.believe_storage(inner, now);
-                if inner.core.is_complete() && inner.state != State::Stopped {
-                    self.finish(inner);
-                }
-            }
-            DiskResult::Finished(Err(error)) => {
-                inner.disk.finishing = false;
-                inner.disk.unfinished = true;
-                self.on_disk_error(inner, now, error);
-            }
-        }
-    }
-
-    fn on_piece(
-        &self,
-        inner: &mut Inner,
-        now: Time,
-        piece: PieceIndex,
-        outcome: PieceOutcome,
-        digests: Vec<[u8; 20]>,
-    ) {
-        inner.disk.writing -= u64::from(inner.core.geometry().len_of(piece));
-        if !matches!(outcome, PieceOutcome::Failed { .. }) {
-            self.on_disk_works(inner);
-        }
-        let result = match outcome {
-            PieceOutcome::Ok => {
-                inner.disk.sync_at.get_or_insert(now + SYNC_INTERVAL);
-                PieceResult::Written { digests }
-            }
-            PieceOutcome::HashMismatch(_) => PieceResult::Corrupt { digests },
-            PieceOutcome::Failed { error, buffer } => {
-                inner.buffers.insert(piece, buffer);
-                self.on_disk_error(inner, now, error);
-                PieceResult::NotWritten
-            }
-        };
-        let is_written = matches!(result, PieceResult::Written { .. });
-        inner.core.handle_piece_result(now, piece, result);
-        if is_written && !self.content().storage.has(piece) {
-            // Its file was found changed while it was written.
-            self.take_back(inner, now, piece);
-        }
-    }
-
-    /// What may pass is waited for; anything else ends the torrent.
-    pub(super) fn on_disk_error(&self, inner: &mut Inner, now: Time, error: StorageError) {
-        if !error.may_pass() {
-            return self.fail(storage_error(error));
-        }
-        let is_full = error.is_no_space();
-        let error = Arc::new(error);
-        let disk = &mut inner.disk;
-        if disk.stalled.as_ref().is_none_or(|stall| stall.error.is_no_space() != is_full) {
-            tracing::debug!(%error, "the disk takes no data");
-            self.emit(Event::DiskStalled { error: Arc::clone(&error) });
-        }
-        // Pieces that were under way at the same time fail for the same reason: that is one failure.
-        let pending = disk.stalled.take().filter(|stall| stall.error.is_no_space() == is_full);
-        let retry_at = pending.and_then(|stall| stall.retry_at).unwrap_or_else(|| {
-            let wait = if is_full { SPACE_RETRY } else { fault_retry(disk.failures) };
-            disk.failures += 1;
-            now + wait
-        });
-        disk.stalled = Some(Stall { error, retry_at: Some(retry_at), is_trying: false });
-    }
-
-    /// The disk may be better: what waits for it is tried again.
-    fn try_disk(self: &Rc<Self>, inner: &mut Inner, now: Time) {
-        if let Some(stall) = &mut inner.disk.stalled {
-            stall.is_trying = true;
-        }
-        let is_unfinished = std::mem::take(&mut inner.disk.unfinished);
-        if !inner.core.is_disk_stalled() && !is_unfinished {
-            self.on_disk_works(inner);
-        }
-        inner.core.handle_disk_ready(now);
-        if is_unfinished {
-            self.finish(inner);
-        }
-        self.check_doubted(inner);
-    }
-
-    /// The disk has taken data, or nothing waits for it any more.
-    fn on_disk_works(&self, inner: &mut Inner) {
-        if inner.disk.stalled.as_ref().is_some_and(|stall| stall.is_trying) {
-            inner.disk.stalled = None;
-            self.emit(Event::DiskResumed);
-        }
-        if inner.disk.stalled.is_none() {
-            inner.disk.failures = 0;
-        }
-    }
-
-    pub(super) fn retry_disk_if_due(&self) {
-        let now = self.hub.now();
-        let mut inner = self.inner.borrow_mut();
-        let Some(stall) = &mut inner.disk.stalled else { return };
-        if stall.retry_at.is_some_and(|at| at <= now) {
-            stall.retry_at = None;
-            self.submit(Lane::Transfer, |storage| DiskResult::Space(storage.reserve()));
-        }
-    }
-
-    pub(super) fn sync_if_due(&self) {
-        let now = self.hub.now();
-        let mut inner = self.inner.borrow_mut();
-        let Some(at) = inner.disk.sync_at else { return };
-        if !inner.disk.syncing && (at <= now || self.content().storage.unsynced_bytes() >= SYNC_BYTES) {
-            inner.disk.syncing = true;
-            inner.disk.sync_at = None;
-            self.submit(Lane::Check, |storage| DiskResult::Synced(storage.sync()));
-        }
-    }
-
-    /// When memory is full and none will come free by itself, moves the piece that has waited longest to disk.
-    pub(super) fn spill_if_full(&self) {
-        if self.hub.pressure.get() != Pressure::Full {
-            return;
-        }
-        let mut inner = self.inner.borrow_mut();
-        let inner = &mut *inner;
-        if inner.disk.spilling || inner.disk.writing > 0 || inner.disk.stalled.is_some() {
-            return;
-        }
-        let oldest = inner.core.partial_pieces().into_iter();
-        let mut held = oldest.filter(|p| inner.buffers.get(p).is_some_and(|b| b.bytes_in_memory() > 0));
-        let Some(piece) = held.next() else { return };
-        let Some(buffer) = inner.buffers.get_mut(&piece) else { return };
-        let spill = buffer.take_for_spill();
-        inner.disk.spilling = true;
-        tracing::debug!(%piece, blocks = spill.blocks().len(), "memory is full: a partial piece moves to disk");
-        self.submit(Lane::Transfer, move |storage| {
-            let result = storage.spill(&spill);
-            DiskResult::Spilled { spill, result }
-        });
-    }
-
-    fn on_spilled(&self, inner: &mut Inner, now: Time, spill: Spill, result: Result<(), StorageError>) {
-        inner.disk.spilling = false;
-        let piece = spill.piece();
-        if let Some(buffer) = inner.buffers.get_mut(&piece) {
-            match &result {
-                Ok(()) => buffer.spilled(spill),
-                Err(_) => buffer.restore(spill),
-            }
-        }
-        if let Err(error) = result {
-            self.on_disk_error(inner, now, error);
-        }
-        if let Some(digests) = inner.disk.waiting.remove(&piece) {
-            self.complete_piece(inner, piece, digests);
-        }
-    }
-
-    fn on_prepared(
-        &self,
-        inner: &mut Inner,
-        now: Time,
-        window: RangeKey,
-        result: Result<Prepared, StorageError>,
-    ) {
-        let failed = result.as_ref().err().map(StorageError::to_string);
-        // That has been told of already.
-        let is_changed = matches!(result, Err(StorageError::Changed { .. }));
-        for key in inner.prepared.prepared(window, result.ok(), now) {
-            let Some(connection) = inner.connections.get_mut(&key) else { continue };
-            connection.wake.notify_one();
-            if failed.is_some()
-                && let Some(block) = connection.stalled.take()
-            {
-                inner.core.handle_upload_failed(now, key, block);
-            }
-        }
-        if let Some(failed) = failed.filter(|_| !is_changed) {
-            self.warn(&failed);
-        }
-    }
-
-    /// Everything wanted is written: the files get their final names.
-    pub(super) fn finish(&self, inner: &mut Inner) {
-        if std::mem::replace(&mut inner.disk.finishing, true) {
-            return;
-        }
-        if self.options.mode == Mode::Seed {
-            return self.on_finished(inner);
-        }
-        self.submit(Lane::Transfer, |storage| DiskResult::Finished(storage.finish()));
-    }
-
-    fn on_finished(&self, inner: &mut Inner) {
-        inner.state = State::Seeding;
-        if !self.was_complete.get() {
-            inner.announcer.handle_completed(self.hub.now());
-            self.announce_on_dht(false);
-        }
-        self.phase.send_replace(Phase::Running { complete: true });
-        self.emit(Event::Completed);
-    }
-
-    /// Ends everything in good order: connections, trackers (for a few seconds at most), state.
-    pub(super) async fn shut_down(
-        self: &Rc<Self>,
-        mut results: mpsc::UnboundedReceiver<Box<DiskResult>>,
-        next: Next,
-    ) -> Result<(), Error> {
-        self.with(|inner| {
-            inner.state = State::Stopped;
-            inner.disk.doubted.clear();
-            inner.core.handle_stop(self.hub.now());
-        });
-        self.hub.torrents.borrow_mut().remove(&self.info_hash);
-        // What is being written is still taken note of: it need not be downloaded again.
-        while self.jobs.get() > 0 {
-            let Some(result) = results.recv().await else { break };
-            self.on_disk_result(*result);
-            self.hub.on_memory_freed();
-        }
-        self.keep_partial_pieces(&mut results).await;
-        self.inner.borrow_mut().buffers.clear();
-        self.hub.on_memory_freed();
-        if next != Next::Restart {
-            self.stop_announcing().await;
-        }
-        let closed = match self.content.get() {
-            Some(content) => {
-                let storage = Arc::clone(&content.storage);
-                on_worker(&self.hub, Lane::Transfer, move || storage.close()).await?
-            }
-            None => {
-                self.abandon_data().await?;
-                Ok(())
-            }
-        };
-        if let Some(error) = self.failure.borrow_mut().take() {
-            return Err(error);
-        }
-        closed.map_err(storage_error)
-    }
-
-    /// Moves the blocks of unfinished pieces to the side file, for the next run to go on from. What does not fit is lost.
-    async fn keep_partial_pieces(&self, results: &mut mpsc::UnboundedReceiver<Box<DiskResult>>) {
-        let pieces: Vec<PieceIndex> = self.inner.borrow().buffers.keys().copied().collect();
-        for piece in pieces {
-            let spill = match self.inner.borrow_mut().buffers.get_mut(&piece) {
-                Some(buffer) if buffer.bytes_in_memory() > 0 => buffer.take_for_spill(),
-                _ => continue,
-            };
-            self.submit(Lane::Transfer, move |storage| {
-                let result = storage.spill(&spill);
-                DiskResult::Spilled { spill, result }
-            });
-            let result = results.recv().await;
-            self.jobs.set(self.jobs.get() - 1);
-            if let Some(DiskResult::Spilled { result: Err(error), .. }) = result.map(|result| *result) {
-                tracing::warn!(%error, "blocks of unfinished pieces are lost");
-                return;
-            }
-        }
+    /// The torrent ends: what was not looked at is looked at when it starts again.
+    pub(super) fn clear(&mut self) {
+        self.waiting.clear();
     }
 }

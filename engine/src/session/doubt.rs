@@ -2,34 +2,12 @@
 
 use super::disk::DiskResult;
 use super::event::Event;
-use super::opening::storage_error;
 use super::options::Mode;
 use super::torrent::{Inner, TorrentShell};
 use crate::hash::Lane;
 use crate::storage::StorageError;
-use std::collections::{BTreeMap, VecDeque};
 use swarm_core::id::{FileIndex, PieceIndex};
 use swarm_core::time::Time;
-
-/// Pieces that are hashed again, a few at a time.
-#[derive(Debug, Default)]
-pub(super) struct Doubted {
-    waiting: VecDeque<PieceIndex>,
-    under_way: usize,
-    /// How many bad pieces were found in each file.
-    bad: BTreeMap<FileIndex, u32>,
-}
-
-impl Doubted {
-    fn is_over(&self) -> bool {
-        self.waiting.is_empty() && self.under_way == 0
-    }
-
-    /// The torrent ends: what was not looked at is looked at when it starts again.
-    pub(super) fn clear(&mut self) {
-        self.waiting.clear();
-    }
-}
 
 impl TorrentShell {
     /// Takes up what the storage has found changed.
@@ -133,7 +111,7 @@ impl TorrentShell {
             }
             Err(error) => {
                 self.on_bad(inner, now, piece);
-                self.fail(storage_error(error));
+                self.fail(error.into());
             }
         }
         self.check_doubted(inner);

@@ -1,10 +1,11 @@
 //! Handles to a session's torrents, usable from any thread.
 
+use super::command::Command;
 use super::event::{Event, TorrentStats};
 use super::events::{Received, Receiver, WeakEventSender};
 use super::id::{InfoHashes, TorrentId};
 use super::options::Files;
-use super::reader::{FileReader, ReadRequest};
+use super::reader::FileReader;
 use crate::Error;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -12,24 +13,6 @@ use swarm_core::id::{FileIndex, InfoHash};
 use swarm_core::metainfo::Metainfo;
 use swarm_core::picker::Order;
 use tokio::sync::{mpsc, oneshot, watch};
-
-/// What a torrent's task is asked to do.
-#[derive(Debug)]
-pub(crate) enum Command {
-    Stats(oneshot::Sender<TorrentStats>),
-    AddPeers(Vec<SocketAddr>),
-    AddTrackers(Vec<String>),
-    SetFiles(Files),
-    SetOrder(Order),
-    SetLimits { upload: Option<u64>, download: Option<u64> },
-    Pause,
-    Resume,
-    Recheck,
-    Reannounce,
-    Read(ReadRequest),
-    Stop,
-    Delete,
-}
 
 /// How a torrent's task stands, for those who wait for it.
 #[derive(Clone, Debug)]

@@ -1,4 +1,4 @@
-//! What all torrents of a session share on its network thread.
+//! What all torrents of a session share on its network thread: clock, memory, limits, workers, randomness.
 
 use super::announce_udp::UdpTrackers;
 use super::dht::SessionDht;
@@ -7,26 +7,25 @@ use super::lsd::SessionLsd;
 use super::options::SessionOptions;
 use super::routes::Routes;
 use super::shares::Shares;
-use super::torrent::TorrentShell;
+use super::swarms::Swarms;
+use crate::Error;
 use crate::buffer::BlockPool;
 use crate::clock::Clock;
-use crate::hash::Workers;
+use crate::hash::{Lane, Workers};
 use crate::net::reader::SCRATCH_LEN;
 use crate::net::socket::Binding;
 use crate::storage::Handles;
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
-use swarm_core::admission::{self, Holder};
 use swarm_core::id::{InfoHash, PeerKey};
 use swarm_core::rng::Rng;
 use swarm_core::time::{Duration, Time};
 use swarm_core::torrent::Pressure;
 use swarm_core::torrent::discovery::pace::DialRate;
 use swarm_core::wire::handshake::Reserved;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, Semaphore, oneshot};
 
 /// Memory in use, in percent of the pool, from which only open pieces are asked for.
 const PRESSURE_LOW_PERCENT: usize = 60;
@@ -49,7 +48,7 @@ pub(crate) struct Hub {
     pub(crate) upload: Limit,
     pub(crate) download: Limit,
     pub(crate) scratch: RefCell<Vec<u8>>,
-    pub(crate) torrents: RefCell<BTreeMap<InfoHash, Rc<TorrentShell>>>,
+    pub(super) swarms: Rc<Swarms>,
     pub(crate) half_open: Rc<Semaphore>,
     /// How many accepted connections have not shaken hands.
     pub(super) unfinished: Cell<usize>,
@@ -64,7 +63,7 @@ pub(crate) struct Hub {
     pub(crate) pressure: Cell<Pressure>,
     pub(crate) rng: RefCell<Rng>,
     pub(super) routes: RefCell<Routes>,
-    pub(super) udp_trackers: UdpTrackers,
+    pub(super) udp_trackers: Rc<UdpTrackers>,
     /// The session's node of the DHT, if it takes part.
     pub(super) dht: RefCell<Option<Rc<SessionDht>>>,
     /// What of this session the local network is told, if it is.
@@ -80,7 +79,9 @@ impl Hub {
         workers: Arc<Workers>,
         seed: u64,
     ) -> Hub {
+        let (binding, clock, mut rng) = (options.binding(), Clock::start(), Rng::new(seed));
         Hub {
+            udp_trackers: Rc::new(UdpTrackers::new(binding.clone(), clock, rng.fork())),
             listening,
             workers,
             pool: BlockPool::new(options.buffer_bytes),
@@ -88,7 +89,7 @@ impl Hub {
             upload: Limit::new(options.upload_limit),
             download: Limit::new(options.download_limit),
             scratch: RefCell::new(vec![0; SCRATCH_LEN]),
-            torrents: RefCell::default(),
+            swarms: Rc::default(),
             half_open: Rc::new(Semaphore::new(options.half_open_max.max(1))),
             unfinished: Cell::default(),
             short_at: Cell::default(),
@@ -98,20 +99,14 @@ impl Hub {
             connections: Cell::new(0),
             memory_freed: Notify::new(),
             pressure: Cell::default(),
-            rng: RefCell::new(Rng::new(seed)),
+            rng: RefCell::new(rng),
             routes: RefCell::new(Routes::default()),
-            udp_trackers: UdpTrackers::default(),
             dht: RefCell::default(),
             lsd: RefCell::default(),
-            clock: Clock::start(),
-            binding: options.binding(),
+            clock,
+            binding,
             options,
         }
-    }
-
-    /// The torrent that goes by this info-hash.
-    pub(crate) fn torrent(&self, info_hash: InfoHash) -> Option<Rc<TorrentShell>> {
-        self.torrents.borrow().get(&info_hash).cloned()
     }
 
     /// Sockets to peers, in whatever state.
@@ -160,32 +155,25 @@ impl Hub {
         self.clock.instant(time)
     }
 
-    /// Whether another connection has a place. If there is none for it, another one may give way, of whichever torrent.
+    /// Whether another connection has a place. If there is none for it, another one is evicted, of whichever torrent.
     /// Must not be called while a torrent is being changed.
     pub(crate) fn make_place(&self, newcomer: IpAddr) -> bool {
         if self.connections.get() < self.options.peers_max {
             return true;
         }
-        let Some((info_hash, key)) = self.who_gives_way(newcomer) else { return false };
-        let torrent = self.torrents.borrow().get(&info_hash).cloned();
-        torrent.into_iter().for_each(|torrent| torrent.give_place(key));
+        let Some((info_hash, key)) = self.evicted_for(newcomer) else { return false };
+        self.swarms.get(info_hash).into_iter().for_each(|swarm| swarm.evict(key));
         true
     }
 
-    fn who_gives_way(&self, newcomer: IpAddr) -> Option<(InfoHash, PeerKey)> {
-        let mut holders = Vec::new();
-        for (info_hash, torrent) in self.torrents.borrow().iter() {
-            torrent.collect_holders(self.now(), |Holder { key, ip, standing, useful_at }| {
-                holders.push(Holder { key: (*info_hash, key), ip, standing, useful_at });
-            });
-        }
-        admission::gives_way(newcomer, &holders, self.options.peers_max)
+    fn evicted_for(&self, newcomer: IpAddr) -> Option<(InfoHash, PeerKey)> {
+        self.swarms.evicted_for(newcomer, self.now(), self.options.peers_max)
     }
 
     /// Whether a connection to this address would have a place. Must not be called while a torrent is being changed.
     pub(crate) fn may_dial(&self, to: IpAddr) -> bool {
         let is_short = self.sockets() > self.shares.sockets;
-        let has_place = self.connections.get() < self.options.peers_max || self.who_gives_way(to).is_some();
+        let has_place = self.connections.get() < self.options.peers_max || self.evicted_for(to).is_some();
         self.note_shortage(is_short) && has_place
     }
 
@@ -209,8 +197,7 @@ impl Hub {
             _ => Pressure::None,
         };
         if self.pressure.replace(pressure) != pressure {
-            let torrents: Vec<Rc<TorrentShell>> = self.torrents.borrow().values().cloned().collect();
-            torrents.iter().for_each(|torrent| torrent.pressure_changed(pressure));
+            self.swarms.all().into_iter().for_each(|swarm| swarm.pressure_changed(pressure));
         }
     }
 
@@ -219,14 +206,25 @@ impl Hub {
         self.memory_freed.notify_waiters();
         self.update_pressure();
         if self.pressure.get() == Pressure::Full {
-            let torrents: Vec<Rc<TorrentShell>> = self.torrents.borrow().values().cloned().collect();
-            torrents.iter().for_each(|torrent| torrent.spill_if_full());
+            self.swarms.all().iter().for_each(|swarm| swarm.spill_if_full());
         }
     }
 
     /// The limits have changed: whoever waits for them may look again.
     pub(crate) fn limits_changed(&self) {
-        let torrents: Vec<Rc<TorrentShell>> = self.torrents.borrow().values().cloned().collect();
-        torrents.iter().for_each(|torrent| torrent.limits_changed());
+        self.swarms.all().into_iter().for_each(|swarm| swarm.limits_changed());
+    }
+
+    /// Runs a job on a worker and waits for what it returns.
+    pub(super) async fn on_worker<R: Send + 'static>(
+        &self,
+        lane: Lane,
+        job: impl FnOnce() -> R + Send + 'static,
+    ) -> Result<R, Error> {
+        let (tx, rx) = oneshot::channel();
+        self.workers.submit(lane, move || {
+            let _ = tx.send(job());
+        });
+        rx.await.map_err(|_| Error::Defect("a disk job panicked".to_owned()))
     }
 }

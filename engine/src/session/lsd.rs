@@ -4,7 +4,8 @@
 //! it from there. A session that listens everywhere has an address for each interface. Where there is no such network,
 //! nothing is announced.
 
-use super::hub::Hub;
+use super::swarms::Swarms;
+use crate::clock::Clock;
 use crate::net::socket;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -29,7 +30,8 @@ const INTERFACES_MAX: usize = 16;
 pub(crate) struct SessionLsd {
     core: RefCell<LocalDiscovery>,
     networks: Vec<Network>,
-    hub: Rc<Hub>,
+    clock: Clock,
+    swarms: Rc<Swarms>,
     wake: Notify,
 }
 
@@ -43,9 +45,42 @@ struct Network {
 }
 
 impl SessionLsd {
+    /// Takes part from where the session listens, on this device.
+    pub(super) fn open(
+        listening: &[SocketAddr],
+        device: Option<&str>,
+        clock: Clock,
+        swarms: Rc<Swarms>,
+        cookie: u64,
+    ) -> Option<SessionLsd> {
+        let port = listening.first()?.port();
+        let mut networks = Vec::new();
+        for family in Family::ALL {
+            let Some(ours) = listening.iter().find(|addr| Family::of(**addr) == family) else { continue };
+            for ip in addresses(ours.ip(), device) {
+                match open(SocketAddr::new(ip, ours.port()), device) {
+                    Ok(network) => networks.push(network),
+                    Err(error) => tracing::debug!(%ip, %error, "no local discovery"),
+                }
+            }
+        }
+        let core = RefCell::new(LocalDiscovery::new(port, cookie));
+        Some(SessionLsd { core, networks, clock, swarms, wake: Notify::new() })
+    }
+
+    /// Listens and announces from now on.
+    pub(super) fn start(self: &Rc<Self>) {
+        for nth in 0..self.networks.len() {
+            let lsd = Rc::clone(self);
+            spawn_local(async move { lsd.listen(&lsd.networks[nth]).await });
+        }
+        let lsd = Rc::clone(self);
+        spawn_local(async move { lsd.announce().await });
+    }
+
     /// A torrent that others may have is here.
     pub(super) fn add(&self, info_hash: InfoHash) {
-        self.core.borrow_mut().add(self.hub.now(), info_hash);
+        self.core.borrow_mut().add(self.clock.now(), info_hash);
         self.wake.notify_one();
     }
 
@@ -60,7 +95,7 @@ impl SessionLsd {
             let _ = network.sends.writable().await;
         }
         loop {
-            let now = self.hub.now();
+            let now = self.clock.now();
             self.core.borrow_mut().handle_timeout(now);
             let announcement = self.core.borrow_mut().poll_announcement();
             if let Some(announcement) = announcement {
@@ -69,7 +104,7 @@ impl SessionLsd {
             let deadline = self.core.borrow().poll_timeout().unwrap_or(Time::MAX);
             tokio::select! {
                 () = self.wake.notified() => {}
-                () = tokio::time::sleep_until(self.hub.instant(deadline)) => {}
+                () = tokio::time::sleep_until(self.clock.instant(deadline)) => {}
             }
         }
     }
@@ -96,41 +131,14 @@ impl SessionLsd {
     }
 
     fn on_datagram(&self, from: SocketAddr, datagram: &[u8]) {
-        let found = self.core.borrow_mut().handle_datagram(self.hub.now(), from, datagram);
+        let found = self.core.borrow_mut().handle_datagram(self.clock.now(), from, datagram);
         let Some((peer, info_hashes)) = found else { return };
         let origin = Origin::Local(from.ip());
-        for swarm in info_hashes.into_iter().filter_map(|info_hash| self.hub.torrent(info_hash)) {
+        for swarm in info_hashes.into_iter().filter_map(|info_hash| self.swarms.get(info_hash)) {
             tracing::debug!(%peer, "found on the local network");
             swarm.handle_addresses(&[peer], origin);
         }
     }
-}
-
-/// Takes part, if the session is to.
-pub(super) fn start(hub: &Rc<Hub>) {
-    let Some(port) = hub.listening.first().map(SocketAddr::port).filter(|_| hub.options.has_lsd()) else {
-        return;
-    };
-    let device = hub.binding.device.as_deref();
-    let mut networks = Vec::new();
-    for family in Family::ALL {
-        let Some(ours) = hub.listening.iter().find(|addr| Family::of(**addr) == family) else { continue };
-        for ip in addresses(ours.ip(), device) {
-            match open(SocketAddr::new(ip, ours.port()), device) {
-                Ok(network) => networks.push(network),
-                Err(error) => tracing::debug!(%ip, %error, "no local discovery"),
-            }
-        }
-    }
-    let cookie = hub.rng.borrow_mut().next_u64();
-    let core = RefCell::new(LocalDiscovery::new(port, cookie));
-    let lsd = Rc::new(SessionLsd { core, networks, hub: Rc::clone(hub), wake: Notify::new() });
-    *hub.lsd.borrow_mut() = Some(Rc::clone(&lsd));
-    for nth in 0..lsd.networks.len() {
-        let lsd = Rc::clone(&lsd);
-        spawn_local(async move { lsd.listen(&lsd.networks[nth]).await });
-    }
-    spawn_local(async move { lsd.announce().await });
 }
 
 /// From where to take part for a session that listens on `ours`: from there; if that is everywhere, from an address of each

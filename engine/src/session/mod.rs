@@ -2,7 +2,10 @@
 
 mod accept;
 mod announce;
+mod announce_dht;
 mod announce_udp;
+mod command;
+mod connection;
 mod connections;
 mod dht;
 mod disk;
@@ -17,13 +20,19 @@ mod lsd;
 mod opening;
 mod options;
 mod prepared;
+mod progress;
 mod reader;
+mod readers;
 mod reading;
 mod registry;
 mod routes;
 mod run;
+mod services;
 mod shares;
 mod stats;
+mod storing;
+mod swarm_impl;
+mod swarms;
 mod torrent;
 mod traffic;
 

@@ -1,19 +1,26 @@
 //! From a torrent that was added to one that runs: opening its storage, checking what is in doubt, reserving space.
 
-use super::dht::resolve;
-use super::disk::{DiskResult, SPACE_RETRY};
+use super::announce::announcer;
+use super::command::Command;
+use super::disk::DiskResult;
 use super::event::{Event, State, TorrentStats};
-use super::handle::{Command, Phase};
+use super::events::EventSender;
+use super::handle::{self, Known, Phase, TorrentHandle};
 use super::hub::Hub;
+use super::id::TorrentId;
 use super::options::{AddTorrent, Mode, Source};
+use super::progress::{Progress, Ready};
+use super::registry::Registry;
+use super::services::resolve;
+use super::storing::SPACE_RETRY;
+use super::swarms::Swarm;
 use super::torrent::{Channels, Next, TorrentEvents, TorrentShell};
 use crate::Error;
 use crate::hash::Lane;
 use crate::storage::{self, OpenOptions, Opened, Storage, StorageError, Trust};
-use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use swarm_core::bitfield::Bitfield;
 use swarm_core::id::PieceIndex;
 use swarm_core::metainfo::{Info, Metainfo};
@@ -21,7 +28,8 @@ use swarm_core::picker::Priority;
 use swarm_core::time::Duration;
 use swarm_core::torrent::Totals;
 use swarm_core::wire::peer_id;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, watch};
+use tokio::task::spawn_local;
 
 /// How often the progress of a check is told.
 const CHECK_EVENT_INTERVAL: Duration = Duration::from_millis(200);
@@ -29,55 +37,61 @@ const CHECK_EVENT_INTERVAL: Duration = Duration::from_millis(200);
 /// How many files that cannot be read are named.
 const UNREADABLE_TOLD_MAX: usize = 100;
 
-/// How far the check of a torrent's data is.
-#[derive(Default)]
-pub(super) struct Progress {
-    checking: Cell<bool>,
-    pieces_have: Cell<u32>,
-    bytes_have: Cell<u64>,
-}
-
-impl Progress {
-    fn add(&self, info: &Info, piece: PieceIndex) {
-        self.pieces_have.set(self.pieces_have.get() + 1);
-        self.bytes_have.set(self.bytes_have.get() + u64::from(info.payload_of(piece)));
+/// Starts a torrent's task and returns its handle.
+pub(super) fn spawn(
+    hub: Rc<Hub>,
+    id: TorrentId,
+    options: AddTorrent,
+    registry: &Arc<Registry>,
+    session_events: &EventSender<(TorrentId, Event)>,
+) -> TorrentHandle {
+    let (commands, inbox) = mpsc::unbounded_channel();
+    let events = TorrentEvents { id, own: EventSender::default(), session: session_events.clone() };
+    let phase = watch::Sender::new(Phase::Running { complete: false });
+    let known: Arc<Known> = Arc::default();
+    if let Some(metainfo) = options.source.metainfo() {
+        let _ = known.metainfo.set(Arc::clone(metainfo));
     }
-
-    pub(super) fn stats(&self, info: Option<&Info>) -> TorrentStats {
-        TorrentStats {
-            state: if self.checking.get() { State::Checking } else { State::Queued },
-            bytes_total: info.map_or(0, Info::payload_len),
-            bytes_verified: self.bytes_have.get(),
-            bytes_unverified: 0,
-            pieces: info.map_or(0, |info| info.geometry.pieces()),
-            pieces_have: self.pieces_have.get(),
-            rate_down: 0,
-            rate_up: 0,
-            peers: 0,
-            seeds: 0,
-            totals: Totals::default(),
-            waiting: None,
-            peer_list: Vec::new(),
-            trackers: Vec::new(),
-        }
+    if let Some(info_hash) = options.source.info_hash() {
+        let _ = known.info_hash.set(info_hash);
     }
-}
-
-/// Runs a job on a worker and waits for what it returns.
-pub(super) async fn on_worker<R: Send + 'static>(
-    hub: &Hub,
-    lane: Lane,
-    job: impl FnOnce() -> R + Send + 'static,
-) -> Result<R, Error> {
-    let (tx, rx) = oneshot::channel();
-    hub.workers.submit(lane, move || {
-        let _ = tx.send(job());
+    let handle = TorrentHandle::new(handle::Inner {
+        id,
+        known: Arc::clone(&known),
+        commands,
+        events: events.own.downgrade(),
+        first: Mutex::new(Some(events.own.subscribe_unclaimed())),
+        phase: phase.clone(),
     });
-    rx.await.map_err(|_| Error::Defect("a disk job panicked".to_owned()))
-}
-
-pub(super) fn storage_error(error: StorageError) -> Error {
-    Error::Storage(Arc::new(error))
+    let channels = Channels {
+        id,
+        registry: Arc::clone(registry),
+        commands: inbox,
+        events: events.clone(),
+        phase: phase.clone(),
+        known: Arc::clone(&known),
+    };
+    let registry = Arc::clone(registry);
+    let task = spawn_local(start(Rc::clone(&hub), Rc::new(options), channels));
+    spawn_local(async move {
+        let result = match task.await {
+            Ok(result) => result,
+            Err(panic) => {
+                let shell = known.info_hash.get().and_then(|hash| hub.swarms.remove(*hash));
+                if let Some(shell) = shell {
+                    shell.abandon();
+                }
+                Err(Error::Defect(panic.to_string()))
+            }
+        };
+        registry.remove(id);
+        events.send(match &result {
+            Ok(()) => Event::Stopped,
+            Err(error) => Event::Failed(error.clone()),
+        });
+        phase.send_replace(Phase::Ended(result));
+    });
+    handle
 }
 
 /// Runs a torrent to its end, through every pause.
@@ -114,8 +128,11 @@ pub(super) async fn start(
             channels.phase.send_replace(Phase::Running { complete: false });
             let (results_tx, results) = mpsc::unbounded_channel();
             let carried = (peer_id, totals);
+            let mut rng = hub.rng.borrow_mut().fork();
+            let seed = rng.next_u64();
+            let parts = (seed, announcer(&hub, &options, info_hash, peer_id, rng));
             let shell =
-                TorrentShell::new(Rc::clone(&hub), options, info_hash, &channels, carried, results_tx);
+                TorrentShell::new(Rc::clone(&hub), options, info_hash, &channels, carried, results_tx, parts);
             let shell = Rc::new(shell);
             next = run(&shell, results, &mut channels.commands).await?;
             let mut stats = Box::new(TorrentStats { rate_down: 0, rate_up: 0, ..shell.stats() });
@@ -162,7 +179,7 @@ async fn run(
             }
         }
     }
-    hub.torrents.borrow_mut().insert(shell.info_hash, Rc::clone(shell));
+    hub.swarms.insert(shell.info_hash, Rc::clone(shell) as Rc<dyn Swarm>);
     shell.begin();
     shell.announce_on_dht(true);
     // Private torrents are between the tracker and its peers (BEP 27).
@@ -171,7 +188,7 @@ async fn run(
         lsd.add(shell.info_hash);
     }
     let result = shell.run(results, commands).await;
-    hub.torrents.borrow_mut().remove(&shell.info_hash);
+    hub.swarms.remove(shell.info_hash);
     if let Some(lsd) = &local {
         lsd.remove(shell.info_hash);
     }
@@ -200,7 +217,7 @@ async fn paused(
 ) -> Next {
     loop {
         let Some(command) = commands.recv().await else { std::future::pending().await };
-        apply(options, &command);
+        command.apply(options);
         match *command {
             Command::Stats(reply) => drop(reply.send(stats.clone())),
             Command::Read(request) => request.refuse("the torrent is paused"),
@@ -226,46 +243,14 @@ async fn stopped(
     }
 }
 
-/// What a command changes for when the torrent starts again.
-pub(super) fn apply(options: &mut Rc<AddTorrent>, command: &Command) {
-    if matches!(command, Command::Stats(_) | Command::Read(_)) {
-        return;
-    }
-    let options = Rc::make_mut(options);
-    match command {
-        Command::AddPeers(peers) => options.peers.extend(peers),
-        Command::AddTrackers(urls) => options.trackers.extend(urls.iter().cloned()),
-        Command::SetFiles(files) => (options.files, options.hold) = (files.clone(), false),
-        Command::SetOrder(order) => options.order = *order,
-        Command::SetLimits { upload, download } => {
-            (options.upload_limit, options.download_limit) = (*upload, *download);
-        }
-        Command::Recheck => options.recheck = true,
-        Command::Pause => options.paused = true,
-        _ => {}
-    }
-}
-
 /// Deletes the files of a torrent that does not run.
 async fn delete(hub: &Hub, options: &AddTorrent) -> Result<(), Error> {
     let Some(metainfo) = options.source.metainfo() else { return Ok(()) };
     let (info, dir) = (Arc::clone(&metainfo.info), options.dir.clone());
     let state_dir = hub.options.state_dir.clone();
     let deleted =
-        on_worker(hub, Lane::Transfer, move || storage::delete(&info, &dir, state_dir.as_deref())).await?;
-    deleted.map_err(storage_error)
-}
-
-/// A torrent's data, known and checked.
-pub(super) struct Ready {
-    pub(super) storage: Arc<Storage>,
-    pub(super) have: Bitfield,
-    /// What the wanted files need.
-    pub(super) needed: Bitfield,
-    /// The priority of each file; `None`: all are wanted alike.
-    pub(super) files: Option<Vec<Priority>>,
-    /// Blocks of pieces that are not complete, by index.
-    pub(super) partial: Vec<(PieceIndex, Vec<u32>)>,
+        hub.on_worker(Lane::Transfer, move || storage::delete(&info, &dir, state_dir.as_deref())).await?;
+    Ok(deleted?)
 }
 
 impl TorrentShell {
@@ -326,7 +311,7 @@ impl TorrentShell {
     /// It does not run, and leaves nothing in anybody's way.
     pub(super) async fn abandon_data(&self) -> Result<(), Error> {
         let Some(storage) = self.opened.get().cloned() else { return Ok(()) };
-        on_worker(&self.hub, Lane::Transfer, move || storage.abandon()).await
+        self.hub.on_worker(Lane::Transfer, move || storage.abandon()).await
     }
 
     /// The torrent turns out to be private: it is between the trackers and their peers (BEP 27).
@@ -392,7 +377,7 @@ async fn check(
                 })
                 .await?
             }
-            result => result.map_err(storage_error)?,
+            result => result?,
         };
         if is_right {
             have.insert(piece);
@@ -420,7 +405,7 @@ async fn until_it_fits<R: Send + 'static, J: FnOnce() -> Result<R, StorageError>
 ) -> Result<R, Error> {
     let mut stalled = false;
     loop {
-        match on_worker(hub, Lane::Check, job()).await? {
+        match hub.on_worker(Lane::Check, job()).await? {
             Err(error) if error.is_no_space() || error.is_too_many_files() => {
                 if !std::mem::replace(&mut stalled, true) {
                     events.send(Event::DiskStalled { error: Arc::new(error) });
@@ -431,7 +416,7 @@ async fn until_it_fits<R: Send + 'static, J: FnOnce() -> Result<R, StorageError>
                 if stalled && done.is_ok() {
                     events.send(Event::DiskResumed);
                 }
-                return done.map_err(storage_error);
+                return Ok(done?);
             }
         }
     }

@@ -1,9 +1,8 @@
 //! Reading a file of a torrent while it is downloaded.
 
-use super::handle::Command;
+use super::command::{Command, ReadPart, ReadRequest};
 use crate::error::{Error, OptionError};
 use std::io::{self, SeekFrom};
-use std::ops::Range;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -35,32 +34,6 @@ pub struct FileReader {
     buffer: Vec<u8>,
     taken: usize,
     pending: Option<oneshot::Receiver<io::Result<Vec<u8>>>>,
-}
-
-/// What a reader asks its torrent for.
-#[derive(Debug)]
-pub(crate) struct ReadRequest {
-    /// Whose reader it is.
-    pub(super) reader: u64,
-    /// The pieces to download first; empty when the reader is gone.
-    pub(super) window: Range<u32>,
-    /// What to read, unless the reader is gone.
-    pub(super) part: Option<ReadPart>,
-}
-
-impl ReadRequest {
-    /// There is nothing to read, for this reason.
-    pub(super) fn refuse(self, why: &'static str) {
-        self.part.into_iter().for_each(|part| drop(part.reply.send(Err(io::Error::other(why)))));
-    }
-}
-
-/// A part of a piece to read once it is there.
-#[derive(Debug)]
-pub(super) struct ReadPart {
-    pub(super) piece: PieceIndex,
-    pub(super) range: Range<u32>,
-    pub(super) reply: oneshot::Sender<io::Result<Vec<u8>>>,
 }
 
 impl FileReader {

@@ -1,6 +1,6 @@
 //! A torrent and the readers of its files: what they wait for is downloaded first, and read when it is there.
 
-use super::reader::{ReadPart, ReadRequest};
+use super::command::{ReadPart, ReadRequest};
 use super::torrent::{Inner, TorrentShell};
 use crate::hash::Lane;
 use std::collections::BTreeMap;
@@ -10,15 +10,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use swarm_core::id::PieceIndex;
 use swarm_core::picker::Priority;
-
-/// The readers of a torrent's files.
-#[derive(Debug, Default)]
-pub(super) struct Readers {
-    /// The pieces that each reader wants first.
-    windows: BTreeMap<u64, Range<u32>>,
-    /// What readers wait for.
-    waiting: BTreeMap<PieceIndex, Vec<ReadPart>>,
-}
 
 impl TorrentShell {
     pub(super) fn on_read(self: &Rc<Self>, request: ReadRequest) {

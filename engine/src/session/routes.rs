@@ -4,15 +4,10 @@
 //! dial an address that is no longer ours until the next regular announce. So the session asks the system now and
 //! then from where packets to the trackers in use would leave.
 
-use super::hub::Hub;
 use crate::net::socket::{Binding, route};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::rc::Rc;
-use std::time::Duration;
 
-/// How often the system is asked.
-const WATCH_INTERVAL: Duration = Duration::from_secs(15);
 /// How many trackers are watched.
 const WATCHED_MAX: usize = 32;
 
@@ -36,7 +31,7 @@ impl Routes {
 
     /// Whether any tracker is reached from another address than before. That there is no way at all
     /// for a while is no change: nobody could be told.
-    fn have_changed(&mut self, route: impl Fn(IpAddr) -> Option<IpAddr>) -> bool {
+    pub(super) fn have_changed(&mut self, route: impl Fn(IpAddr) -> Option<IpAddr>) -> bool {
         let mut changed = false;
         for (tracker, ours) in &mut self.known {
             if let Some(now) = route(*tracker) {
@@ -44,20 +39,6 @@ impl Routes {
             }
         }
         changed
-    }
-}
-
-/// Watches for as long as the session lives.
-pub(super) async fn watch(hub: Rc<Hub>) {
-    loop {
-        tokio::time::sleep(WATCH_INTERVAL).await;
-        let device = hub.binding.device.as_deref();
-        if hub.routes.borrow_mut().have_changed(|to| route(to, device)) {
-            tracing::info!("our address has changed");
-            hub.udp_trackers.forget();
-            let torrents: Vec<_> = hub.torrents.borrow().values().cloned().collect();
-            torrents.iter().for_each(|torrent| torrent.addresses_changed());
-        }
     }
 }
 

@@ -1,14 +1,11 @@
 //! The network thread: what runs on it, and the requests that it takes.
 
 use super::accept::Incoming;
-use super::dht;
 use super::events::EventSender;
 use super::hub::Hub;
-use super::lsd;
 use super::registry::Registry;
-use super::routes;
-use super::torrent;
 use super::{AddTorrent, Event, Request, TorrentHandle, TorrentId};
+use super::{opening, services};
 use crate::Error;
 use std::net::TcpListener;
 use std::rc::Rc;
@@ -34,9 +31,9 @@ pub(super) fn run(
         for socket in sockets {
             spawn_local(Rc::clone(&incoming).accept(socket));
         }
-        dht::start(&hub);
-        lsd::start(&hub);
-        spawn_local(routes::watch(Rc::clone(&hub)));
+        services::start_dht(&hub);
+        services::start_lsd(&hub);
+        spawn_local(services::watch_addresses(Rc::clone(&hub)));
         let pool = hub.pool.clone();
         spawn_local(async move {
             loop {
@@ -61,7 +58,7 @@ async fn serve(
                 let _ = reply.send(add(hub, registry, events, *torrent));
             }
             Request::Resolve(link, reply) => {
-                drop(spawn_local(dht::resolve_for(Rc::clone(hub), link, reply)));
+                drop(spawn_local(services::resolve_for(Rc::clone(hub), link, reply)));
             }
             Request::SetLimits { upload, download } => {
                 hub.upload.set(hub.now(), upload);
@@ -77,7 +74,7 @@ async fn serve(
                 for stop in stops {
                     let _ = stop.await;
                 }
-                dht::save(hub).await;
+                services::save_dht(hub).await;
                 return;
             }
         }
@@ -92,7 +89,7 @@ fn add(
 ) -> Result<TorrentHandle, Error> {
     let id = registry.next_id();
     torrent.source.info_hash().map_or(Ok(()), |info_hash| registry.claim(info_hash, id))?;
-    let handle = torrent::spawn(Rc::clone(hub), id, torrent, registry, events);
+    let handle = opening::spawn(Rc::clone(hub), id, torrent, registry, events);
     registry.insert(handle.clone());
     Ok(handle)
 }

@@ -4,19 +4,19 @@
 //! act on, always by the same steps: lock, hand the input to the state machine,
 //! drain its actions, unlock. Nothing here waits; tasks do.
 
-use super::announce;
-use super::connections::Connection;
+use super::command::Command;
+use super::connection::Connection;
 use super::disk::{Disk, DiskResult};
 use super::event::{Event, State};
 use super::events::EventSender;
-use super::handle::{self, Command, Known, Phase, TorrentHandle};
+use super::handle::{Known, Phase};
 use super::hub::Hub;
 use super::id::TorrentId;
 use super::limit::Limit;
-use super::opening::{Progress, Ready, apply};
 use super::options::{AddTorrent, Mode, Source};
 use super::prepared::PreparedCache;
-use super::reading::Readers;
+use super::progress::{Progress, Ready};
+use super::readers::Readers;
 use super::registry::Registry;
 use crate::Error;
 use crate::buffer::PieceBuffer;
@@ -25,17 +25,15 @@ use std::cell::{Cell, OnceCell, RefCell, RefMut};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
-use swarm_core::admission::Holder;
 use swarm_core::bitfield::Bitfield;
 use swarm_core::id::{InfoHash, PeerId, PeerKey, PieceIndex};
 use swarm_core::metainfo::{Metainfo, host_and_port};
 use swarm_core::picker::Priority;
-use swarm_core::time::Time;
 use swarm_core::torrent::discovery::Origin;
 use swarm_core::torrent::metadata::Content as CoreContent;
-use swarm_core::torrent::{Action, CloseReason, Config, Event as CoreEvent, Pressure, Torrent, Totals};
+use swarm_core::torrent::{Action, Config, Event as CoreEvent, Torrent, Totals};
 use swarm_core::tracker::announcer::Announcer;
 use swarm_core::wire::{DecodeLimits, Message};
 use tokio::sync::{Notify, mpsc, watch};
@@ -89,9 +87,9 @@ pub(crate) struct TorrentShell {
 /// Tells of what happens to a torrent: to its own watchers and to the session's.
 #[derive(Clone)]
 pub(super) struct TorrentEvents {
-    id: TorrentId,
-    own: EventSender<Event>,
-    session: EventSender<(TorrentId, Event)>,
+    pub(super) id: TorrentId,
+    pub(super) own: EventSender<Event>,
+    pub(super) session: EventSender<(TorrentId, Event)>,
 }
 
 impl TorrentEvents {
@@ -147,63 +145,6 @@ pub(crate) struct Inner {
     pub(super) next_key: u32,
 }
 
-/// Starts a torrent's task and returns its handle.
-pub(super) fn spawn(
-    hub: Rc<Hub>,
-    id: TorrentId,
-    options: AddTorrent,
-    registry: &Arc<Registry>,
-    session_events: &EventSender<(TorrentId, Event)>,
-) -> TorrentHandle {
-    let (commands, inbox) = mpsc::unbounded_channel();
-    let events = TorrentEvents { id, own: EventSender::default(), session: session_events.clone() };
-    let phase = watch::Sender::new(Phase::Running { complete: false });
-    let known: Arc<Known> = Arc::default();
-    if let Some(metainfo) = options.source.metainfo() {
-        let _ = known.metainfo.set(Arc::clone(metainfo));
-    }
-    if let Some(info_hash) = options.source.info_hash() {
-        let _ = known.info_hash.set(info_hash);
-    }
-    let handle = TorrentHandle::new(handle::Inner {
-        id,
-        known: Arc::clone(&known),
-        commands,
-        events: events.own.downgrade(),
-        first: Mutex::new(Some(events.own.subscribe_unclaimed())),
-        phase: phase.clone(),
-    });
-    let channels = Channels {
-        id,
-        registry: Arc::clone(registry),
-        commands: inbox,
-        events: events.clone(),
-        phase: phase.clone(),
-        known: Arc::clone(&known),
-    };
-    let registry = Arc::clone(registry);
-    let task = spawn_local(super::opening::start(Rc::clone(&hub), Rc::new(options), channels));
-    spawn_local(async move {
-        let result = match task.await {
-            Ok(result) => result,
-            Err(panic) => {
-                let shell = known.info_hash.get().and_then(|hash| hub.torrents.borrow_mut().remove(hash));
-                if let Some(shell) = shell {
-                    shell.abandon();
-                }
-                Err(Error::Defect(panic.to_string()))
-            }
-        };
-        registry.remove(id);
-        events.send(match &result {
-            Ok(()) => Event::Stopped,
-            Err(error) => Event::Failed(error.clone()),
-        });
-        phase.send_replace(Phase::Ended(result));
-    });
-    handle
-}
-
 impl TorrentShell {
     /// A torrent of which no more is known than its info-hash.
     pub(super) fn new(
@@ -213,10 +154,10 @@ impl TorrentShell {
         channels: &Channels,
         (peer_id, totals_before): (PeerId, Totals),
         disk_results: mpsc::UnboundedSender<Box<DiskResult>>,
+        (seed, announcer): (u64, Announcer),
     ) -> TorrentShell {
-        let mut rng = hub.rng.borrow_mut().fork();
         let private = options.source.metainfo().is_some_and(|metainfo| metainfo.info.private);
-        let mut config = Config::new(info_hash, peer_id, rng.next_u64());
+        let mut config = Config::new(info_hash, peer_id, seed);
         config.exchange = hub.options.pex && !private;
         config.canonical_priority = !private;
         config.super_seeding = options.super_seeding;
@@ -228,7 +169,7 @@ impl TorrentShell {
             core.handle_listening(ip);
         }
         core.set_pressure(hub.now(), hub.pressure.get());
-        let announcer = announce::announcer(&hub, &options, info_hash, peer_id, rng);
+
         TorrentShell {
             info_hash,
             upload: Limit::new(options.upload_limit),
@@ -353,7 +294,7 @@ impl TorrentShell {
 
     /// Looks up a peer that the link names.
     async fn look_up(self: Rc<Self>, peer: String) {
-        while self.hub.torrents.borrow().contains_key(&self.info_hash) {
+        while self.hub.swarms.get(self.info_hash).is_some() {
             match tokio::net::lookup_host(&peer).await {
                 Ok(addrs) => return self.handle_addresses(&addrs.collect::<Vec<_>>(), Origin::User),
                 Err(error) => tracing::info!(%peer, %error, "cannot find a peer of the link"),
@@ -394,15 +335,6 @@ impl TorrentShell {
         if warned.len() < WARNINGS_MAX && warned.insert(warning.to_owned()) {
             self.emit(Event::Warning(warning.to_owned()));
         }
-    }
-
-    /// The torrent's own task has ended by a defect: its connections end too.
-    fn abandon(&self) {
-        self.inner
-            .borrow_mut()
-            .connections
-            .values_mut()
-            .for_each(|connection| connection.close(CloseReason::Stopped));
     }
 
     /// Ends the torrent with an error; the first one counts.
@@ -490,25 +422,6 @@ impl TorrentShell {
         let now = self.hub.now();
         self.with(|inner| inner.core.set_download_limit(now, limits.into_iter().flatten().min()));
         self.wake_connections();
-    }
-
-    /// Hands on what each connection is good for.
-    pub(super) fn collect_holders(&self, now: Time, each: impl FnMut(Holder<PeerKey>)) {
-        self.inner.borrow().core.holders(now).for_each(each);
-    }
-
-    /// Closes a connection: one of another torrent needs its place more.
-    pub(super) fn give_place(self: &Rc<Self>, key: PeerKey) {
-        let now = self.hub.now();
-        self.with(|inner| inner.core.evict(now, key));
-    }
-
-    pub(crate) fn pressure_changed(self: &Rc<Self>, pressure: Pressure) {
-        // A torrent that is busy right now looks at the pressure itself before it is done.
-        if self.inner.try_borrow_mut().is_ok() {
-            let now = self.hub.now();
-            self.with(|inner| inner.core.set_pressure(now, pressure));
-        }
     }
 
     /// The torrent's own task: time, disk results, commands and trackers, until it is stopped or fails.
@@ -603,7 +516,7 @@ impl TorrentShell {
     /// Carries out a command. What comes next, if its run is to end.
     pub(super) fn on_command(self: &Rc<Self>, command: Command) -> Option<Next> {
         let now = self.hub.now();
-        apply(&mut self.changed.borrow_mut(), &command);
+        command.apply(&mut self.changed.borrow_mut());
         match command {
             Command::Stats(reply) => {
                 let _ = reply.send(self.stats());

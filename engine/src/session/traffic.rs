@@ -1,6 +1,6 @@
 //! The byte traffic between connections and a torrent: blocks in, blocks out.
 
-use super::connections::Connection;
+use super::connection::Connection;
 use super::limit::Limit;
 use super::prepared::{Lookup, asked_range};
 use super::torrent::{Inner, TorrentShell};

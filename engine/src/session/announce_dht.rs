@@ -1,0 +1,53 @@
+//! A torrent and the DHT.
+
+use super::dht::SessionDht;
+use super::torrent::{Inner, TorrentShell};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use swarm_core::id::PeerKey;
+use swarm_core::metainfo::host_and_port;
+use swarm_core::net::Family;
+use swarm_core::torrent::PORTS_MAX;
+use swarm_core::wire::Message;
+use tokio::task::spawn_local;
+
+impl TorrentShell {
+    /// The session's node, unless there is none or the torrent is private (BEP 27).
+    pub(crate) fn dht(&self) -> Option<Rc<SessionDht>> {
+        self.hub.dht.borrow().clone().filter(|_| !self.is_private())
+    }
+
+    /// Tells the DHT that we are here; the first time also of the nodes that the metainfo names.
+    pub(super) fn announce_on_dht(&self, with_nodes: bool) {
+        let Some(dht) = self.dht() else { return };
+        dht.announce(self.info_hash);
+        let nodes = self.options.source.metainfo().map(|metainfo| &metainfo.nodes[..]).unwrap_or_default();
+        if with_nodes && !nodes.is_empty() {
+            let nodes = nodes.iter().take(swarm_core::dht::BUCKET_LEN_MAX);
+            let hosts: Vec<String> = nodes.map(|(host, port)| host_and_port(host, *port)).collect();
+            spawn_local(async move { dht.join(&hosts).await });
+        }
+    }
+
+    /// Tells a peer where our node listens.
+    pub(super) fn send_dht_port(&self, key: PeerKey, addr: SocketAddr) {
+        let port = self.dht().and_then(|dht| dht.port(Family::of(addr)));
+        if let Some(port) = port
+            && let Some(connection) =
+                self.inner.borrow_mut().connections.get_mut(&key).filter(|c| !c.is_closing())
+        {
+            connection.send(&Message::Port(port));
+        }
+    }
+
+    /// A peer has told where its node listens.
+    pub(super) fn learn_dht_node(&self, inner: &Inner, key: PeerKey, port: u16) {
+        if let Some(dht) = self.dht()
+            && let Some(peer) = inner.core.peer(key)
+            && peer.ports_received() < PORTS_MAX
+            && port != 0
+        {
+            dht.learn(SocketAddr::new(peer.info.addr.ip(), port));
+        }
+    }
+}

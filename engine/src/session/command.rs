@@ -1,0 +1,78 @@
+//! What a torrent's task is asked to do.
+
+use super::event::TorrentStats;
+use super::options::{AddTorrent, Files};
+use std::io;
+use std::net::SocketAddr;
+use std::ops::Range;
+use std::rc::Rc;
+use swarm_core::id::PieceIndex;
+use swarm_core::picker::Order;
+use tokio::sync::oneshot;
+
+/// What a torrent's task is asked to do.
+#[derive(Debug)]
+pub(crate) enum Command {
+    Stats(oneshot::Sender<TorrentStats>),
+    AddPeers(Vec<SocketAddr>),
+    AddTrackers(Vec<String>),
+    SetFiles(Files),
+    SetOrder(Order),
+    SetLimits { upload: Option<u64>, download: Option<u64> },
+    Pause,
+    Resume,
+    Recheck,
+    Reannounce,
+    Read(ReadRequest),
+    Stop,
+    Delete,
+}
+
+/// What a command changes for when the torrent starts again.
+impl Command {
+    pub(super) fn apply(&self, options: &mut Rc<AddTorrent>) {
+        let command = self;
+        if matches!(command, Command::Stats(_) | Command::Read(_)) {
+            return;
+        }
+        let options = Rc::make_mut(options);
+        match command {
+            Command::AddPeers(peers) => options.peers.extend(peers),
+            Command::AddTrackers(urls) => options.trackers.extend(urls.iter().cloned()),
+            Command::SetFiles(files) => (options.files, options.hold) = (files.clone(), false),
+            Command::SetOrder(order) => options.order = *order,
+            Command::SetLimits { upload, download } => {
+                (options.upload_limit, options.download_limit) = (*upload, *download);
+            }
+            Command::Recheck => options.recheck = true,
+            Command::Pause => options.paused = true,
+            _ => {}
+        }
+    }
+}
+
+/// What a reader asks its torrent for.
+#[derive(Debug)]
+pub(crate) struct ReadRequest {
+    /// Whose reader it is.
+    pub(super) reader: u64,
+    /// The pieces to download first; empty when the reader is gone.
+    pub(super) window: Range<u32>,
+    /// What to read, unless the reader is gone.
+    pub(super) part: Option<ReadPart>,
+}
+
+impl ReadRequest {
+    /// There is nothing to read, for this reason.
+    pub(super) fn refuse(self, why: &'static str) {
+        self.part.into_iter().for_each(|part| drop(part.reply.send(Err(io::Error::other(why)))));
+    }
+}
+
+/// A part of a piece to read once it is there.
+#[derive(Debug)]
+pub(super) struct ReadPart {
+    pub(super) piece: PieceIndex,
+    pub(super) range: Range<u32>,
+    pub(super) reply: oneshot::Sender<io::Result<Vec<u8>>>,
+}

@@ -1,0 +1,48 @@
+//! How far a torrent's data is known and checked.
+
+use super::event::{State, TorrentStats};
+use crate::storage::Storage;
+use std::cell::Cell;
+use std::sync::Arc;
+use swarm_core::bitfield::Bitfield;
+use swarm_core::id::PieceIndex;
+use swarm_core::metainfo::Info;
+use swarm_core::picker::Priority;
+
+/// How far the check of a torrent's data is.
+#[derive(Default)]
+pub(super) struct Progress {
+    pub(super) checking: Cell<bool>,
+    pieces_have: Cell<u32>,
+    bytes_have: Cell<u64>,
+}
+
+impl Progress {
+    pub(super) fn add(&self, info: &Info, piece: PieceIndex) {
+        self.pieces_have.set(self.pieces_have.get() + 1);
+        self.bytes_have.set(self.bytes_have.get() + u64::from(info.payload_of(piece)));
+    }
+
+    pub(super) fn stats(&self, info: Option<&Info>) -> TorrentStats {
+        TorrentStats {
+            state: if self.checking.get() { State::Checking } else { State::Queued },
+            bytes_total: info.map_or(0, Info::payload_len),
+            bytes_verified: self.bytes_have.get(),
+            pieces: info.map_or(0, |info| info.geometry.pieces()),
+            pieces_have: self.pieces_have.get(),
+            ..TorrentStats::default()
+        }
+    }
+}
+
+/// A torrent's data, known and checked.
+pub(super) struct Ready {
+    pub(super) storage: Arc<Storage>,
+    pub(super) have: Bitfield,
+    /// What the wanted files need.
+    pub(super) needed: Bitfield,
+    /// The priority of each file; `None`: all are wanted alike.
+    pub(super) files: Option<Vec<Priority>>,
+    /// Blocks of pieces that are not complete, by index.
+    pub(super) partial: Vec<(PieceIndex, Vec<u32>)>,
+}

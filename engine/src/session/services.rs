@@ -1,0 +1,125 @@
+//! What runs beside the torrents of a session: the DHT, local discovery, and the watch on our own addresses.
+
+use super::dht::SessionDht;
+use super::hub::Hub;
+use super::lsd::SessionLsd;
+use crate::Error;
+use crate::dht::{Dht, PUBLIC_NODES, Saved};
+use crate::hash::Lane;
+use crate::net::socket::route;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::Duration;
+use swarm_core::dht::MutableTorrentLink;
+use swarm_core::id::InfoHash;
+use tokio::sync::oneshot;
+use tokio::task::spawn_local;
+
+/// How often the known nodes are saved, beside when the session stops.
+const SAVE_INTERVAL: Duration = Duration::from_secs(600);
+/// How often the system is asked for our addresses.
+const WATCH_INTERVAL: Duration = Duration::from_secs(15);
+
+/// Finds out which torrent the link of a mutable torrent stands for now.
+pub(super) async fn resolve(hub: &Hub, link: &MutableTorrentLink) -> Result<InfoHash, Error> {
+    let dht = hub.dht.borrow().clone();
+    dht.ok_or(Error::NoDht)?.resolve(link).await
+}
+
+/// The same, unless nobody waits for it any more.
+pub(super) async fn resolve_for(
+    hub: Rc<Hub>,
+    link: MutableTorrentLink,
+    mut reply: oneshot::Sender<Result<InfoHash, Error>>,
+) {
+    let found = tokio::select! {
+        found = resolve(&hub, &link) => found,
+        () = reply.closed() => return,
+    };
+    let _ = reply.send(found);
+}
+
+/// Where the node's ids and the nodes that it knows are kept between sessions.
+fn saved_in(hub: &Hub) -> Option<PathBuf> {
+    Some(hub.options.state_dir.as_ref()?.join("dht-nodes"))
+}
+
+/// Joins by the nodes that are given and by those that were known last time; then saves the known ones now and then.
+async fn join_dht(hub: &Hub, ours: &SessionDht, mut hosts: Vec<String>) {
+    if let Some(file) = saved_in(hub) {
+        let (done, saved) = oneshot::channel();
+        hub.workers.submit(Lane::Check, move || drop(done.send(Saved::read(&file))));
+        if let Ok(Ok(saved)) = saved.await {
+            ours.dhts.iter().for_each(|dht| dht.resume(&saved));
+            hosts.extend(saved.hosts());
+        }
+    }
+    ours.join(&hosts).await;
+    // What was announced before has found nobody to ask.
+    ours.hasten_all();
+    loop {
+        tokio::time::sleep(SAVE_INTERVAL).await;
+        save_dht(hub).await;
+    }
+}
+
+/// Saves the nodes that are known.
+pub(super) async fn save_dht(hub: &Hub) {
+    let (Some(ours), Some(file)) = (hub.dht.borrow().clone(), saved_in(hub)) else { return };
+    let state = Saved::of(&ours.dhts);
+    let (done, saved) = oneshot::channel();
+    hub.workers.submit(Lane::Transfer, move || {
+        let folder = file.parent().map_or(Ok(()), std::fs::create_dir_all);
+        let _ = done.send(folder.and_then(|()| state.write(&file)));
+    });
+    if let Ok(Err(error)) = saved.await {
+        tracing::warn!(%error, "cannot save the nodes of the DHT");
+    }
+}
+
+/// Runs the session's node, if it is to have one.
+pub(super) fn start_dht(hub: &Rc<Hub>) {
+    let Some(options) = &hub.options.dht else { return };
+    let dhts = match Dht::open_all(&hub.listening, hub.binding.device.as_deref(), false) {
+        Ok(dhts) => dhts,
+        Err(error) => return tracing::warn!(%error, "no socket for the DHT"),
+    };
+    let mut hosts = options.bootstrap.clone();
+    if hosts.is_empty() && !dhts.iter().all(Dht::is_local) {
+        hosts.extend(PUBLIC_NODES.map(str::to_owned));
+    }
+    let ours = Rc::new(SessionDht::new(dhts, Rc::clone(&hub.swarms), hub.listening.clone()));
+    *hub.dht.borrow_mut() = Some(Rc::clone(&ours));
+    for nth in 0..ours.dhts.len() {
+        let ours = Rc::clone(&ours);
+        spawn_local(async move { ours.dhts[nth].run(|event| ours.on_event(nth, event)).await });
+    }
+    let (joining, state) = (Rc::clone(&ours), Rc::clone(hub));
+    spawn_local(async move { join_dht(&state, &joining, hosts).await });
+    spawn_local(async move { ours.announce_all().await });
+}
+
+/// Takes part in local service discovery, if the session is to.
+pub(super) fn start_lsd(hub: &Rc<Hub>) {
+    if !hub.options.has_lsd() {
+        return;
+    }
+    let (device, swarms) = (hub.binding.device.as_deref(), Rc::clone(&hub.swarms));
+    let cookie = hub.rng.borrow_mut().next_u64();
+    let lsd = SessionLsd::open(&hub.listening, device, hub.clock, swarms, cookie).map(Rc::new);
+    lsd.iter().for_each(SessionLsd::start);
+    *hub.lsd.borrow_mut() = lsd;
+}
+
+/// Watches our addresses for as long as the session lives.
+pub(super) async fn watch_addresses(hub: Rc<Hub>) {
+    loop {
+        tokio::time::sleep(WATCH_INTERVAL).await;
+        let device = hub.binding.device.as_deref();
+        if hub.routes.borrow_mut().have_changed(|to| route(to, device)) {
+            tracing::info!("our address has changed");
+            hub.udp_trackers.forget();
+            hub.swarms.all().iter().for_each(|swarm| swarm.addresses_changed());
+        }
+    }
+}

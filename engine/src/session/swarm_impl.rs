@@ -1,0 +1,75 @@
+//! A torrent as the rest of the session sees it.
+
+use super::swarms::Swarm;
+use super::torrent::TorrentShell;
+use crate::net::handshake::Opened;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use swarm_core::admission::Holder;
+use swarm_core::id::PeerKey;
+use swarm_core::time::Time;
+use swarm_core::torrent::discovery::Origin;
+use swarm_core::torrent::{CloseReason, Pressure};
+use swarm_core::wire::handshake::Handshake;
+
+impl Swarm for TorrentShell {
+    fn is_private(&self) -> bool {
+        TorrentShell::is_private(self)
+    }
+
+    fn is_complete(&self) -> bool {
+        self.inner.borrow().core.is_complete()
+    }
+
+    fn is_lonely(&self) -> bool {
+        let inner = self.inner.borrow();
+        // Whoever is connected may have no metadata, or lie.
+        !inner.core.has_metadata() || !inner.core.is_complete() && inner.core.peers().next().is_none()
+    }
+
+    fn handshake(&self) -> Handshake {
+        TorrentShell::handshake(self)
+    }
+
+    fn connected(self: Rc<Self>, opened: Opened) {
+        TorrentShell::connected(&self, opened);
+    }
+
+    fn handle_addresses(self: Rc<Self>, addrs: &[SocketAddr], origin: Origin) {
+        TorrentShell::handle_addresses(&self, addrs, origin);
+    }
+
+    fn addresses_changed(&self) {
+        self.inner.borrow_mut().announcer.handle_address_change(self.hub.now());
+        self.wake.notify_one();
+    }
+
+    fn limits_changed(self: Rc<Self>) {
+        TorrentShell::limits_changed(&self);
+    }
+
+    fn pressure_changed(self: Rc<Self>, pressure: Pressure) {
+        // A torrent that is busy right now looks at the pressure itself before it is done.
+        if self.inner.try_borrow_mut().is_ok() {
+            let now = self.hub.now();
+            self.with(|inner| inner.core.set_pressure(now, pressure));
+        }
+    }
+
+    fn spill_if_full(&self) {
+        TorrentShell::spill_if_full(self);
+    }
+
+    fn holders(&self, now: Time) -> Vec<Holder<PeerKey>> {
+        self.inner.borrow().core.holders(now).collect()
+    }
+
+    fn evict(self: Rc<Self>, key: PeerKey) {
+        let now = self.hub.now();
+        self.with(|inner| inner.core.evict(now, key));
+    }
+
+    fn abandon(&self) {
+        self.inner.borrow_mut().connections.values_mut().for_each(|c| c.close(CloseReason::Stopped));
+    }
+}

@@ -1,0 +1,81 @@
+//! The torrents that run, as far as the rest of the session has to do with them.
+
+use crate::net::handshake::Opened;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use swarm_core::admission::{self, Holder};
+use swarm_core::id::{InfoHash, PeerKey};
+use swarm_core::time::Time;
+use swarm_core::torrent::Pressure;
+use swarm_core::torrent::discovery::Origin;
+use swarm_core::wire::handshake::Handshake;
+
+/// A running torrent. None of this may be called while the torrent is being changed, but for [`Swarm::pressure_changed`].
+pub(super) trait Swarm {
+    fn is_private(&self) -> bool;
+    fn is_complete(&self) -> bool;
+    /// Whether it wants data and has nobody to ask.
+    fn is_lonely(&self) -> bool;
+    /// The handshake that it sends.
+    fn handshake(&self) -> Handshake;
+    /// A peer has dialled it.
+    fn connected(self: Rc<Self>, opened: Opened);
+    fn handle_addresses(self: Rc<Self>, addrs: &[SocketAddr], origin: Origin);
+    /// Our own addresses have changed.
+    fn addresses_changed(&self);
+    fn limits_changed(self: Rc<Self>);
+    fn pressure_changed(self: Rc<Self>, pressure: Pressure);
+    /// Memory is full, and none comes free by itself.
+    fn spill_if_full(&self);
+    /// What each connection is good for.
+    fn holders(&self, now: Time) -> Vec<Holder<PeerKey>>;
+    /// Closes a connection: one of another torrent needs its place more.
+    fn evict(self: Rc<Self>, key: PeerKey);
+    /// Its task has ended by a defect: its connections end too.
+    fn abandon(&self);
+}
+
+/// The running torrents by their info-hashes.
+#[derive(Default)]
+pub(super) struct Swarms(RefCell<BTreeMap<InfoHash, Rc<dyn Swarm>>>);
+
+impl Swarms {
+    pub(super) fn insert(&self, info_hash: InfoHash, swarm: Rc<dyn Swarm>) {
+        self.0.borrow_mut().insert(info_hash, swarm);
+    }
+
+    pub(super) fn remove(&self, info_hash: InfoHash) -> Option<Rc<dyn Swarm>> {
+        self.0.borrow_mut().remove(&info_hash)
+    }
+
+    pub(super) fn get(&self, info_hash: InfoHash) -> Option<Rc<dyn Swarm>> {
+        self.0.borrow().get(&info_hash).cloned()
+    }
+
+    /// All of them. They may come and go meanwhile.
+    pub(super) fn all(&self) -> Vec<Rc<dyn Swarm>> {
+        self.0.borrow().values().cloned().collect()
+    }
+
+    /// The connection that is evicted for a newcomer from this address, if there are `peers_max` in all.
+    pub(super) fn evicted_for(
+        &self,
+        newcomer: IpAddr,
+        now: Time,
+        peers_max: usize,
+    ) -> Option<(InfoHash, PeerKey)> {
+        let swarms = self.0.borrow();
+        let holders = swarms.iter().flat_map(|(&info_hash, swarm)| {
+            let holders = swarm.holders(now).into_iter();
+            holders.map(move |Holder { key, ip, standing, useful_at }| Holder {
+                key: (info_hash, key),
+                ip,
+                standing,
+                useful_at,
+            })
+        });
+        admission::gives_way(newcomer, &holders.collect::<Vec<_>>(), peers_max)
+    }
+}
