@@ -1,6 +1,6 @@
 //! Accepting connections, up to the handshake that says which torrent they are for.
 
-use super::hub::Hub;
+use super::context::Context;
 use super::shares::UNFINISHED_MAX;
 use crate::net::handshake;
 use std::cell::RefCell;
@@ -17,15 +17,15 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
 /// The accepted connections that have not shaken hands, and the tasks that wait for it.
 pub(super) struct Incoming {
-    hub: Rc<Hub>,
+    context: Rc<Context>,
     unfinished: RefCell<Unfinished>,
     tasks: RefCell<BTreeMap<u64, AbortHandle>>,
 }
 
 impl Incoming {
-    pub(super) fn new(hub: &Rc<Hub>) -> Incoming {
+    pub(super) fn new(context: &Rc<Context>) -> Incoming {
         let unfinished = RefCell::new(Unfinished::new(UNFINISHED_MAX));
-        Incoming { hub: Rc::clone(hub), unfinished, tasks: RefCell::default() }
+        Incoming { context: Rc::clone(context), unfinished, tasks: RefCell::default() }
     }
 
     /// Accepts on one socket for as long as the session lives.
@@ -33,12 +33,12 @@ impl Incoming {
         let Ok(listener) = tokio::net::TcpListener::from_std(socket) else { return };
         loop {
             // Whoever waits for a place does so in the system's queue.
-            while !self.hub.may_accept() && self.hub.unfinished.get() == 0 {
+            while !self.context.may_accept() && self.context.unfinished.get() == 0 {
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
             match listener.accept().await {
                 Ok((stream, addr)) => {
-                    if !self.hub.may_accept() {
+                    if !self.context.may_accept() {
                         self.make_room();
                     }
                     self.enter(stream, addr);
@@ -49,7 +49,7 @@ impl Incoming {
                     tokio::task::yield_now().await;
                 }
                 Err(error) => {
-                    self.hub.lacks_descriptors();
+                    self.context.lacks_descriptors();
                     tracing::warn!(%error, "cannot accept connections");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
@@ -64,7 +64,7 @@ impl Incoming {
         let incoming = Rc::clone(self);
         let task = spawn_local(async move {
             let find = |info_hash| {
-                let torrent = incoming.hub.swarms.get(info_hash)?;
+                let torrent = incoming.context.swarms.get(info_hash)?;
                 let ours = torrent.handshake();
                 Some((torrent, ours))
             };
@@ -90,7 +90,7 @@ impl Incoming {
     }
 
     fn count(&self) {
-        self.hub.unfinished.set(self.unfinished.borrow().count());
+        self.context.unfinished.set(self.unfinished.borrow().count());
     }
 
     /// Closes the connection that goes first. Whether there was any.

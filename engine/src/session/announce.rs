@@ -1,9 +1,9 @@
 //! A torrent and its trackers: carries out what the announcer wants.
 
+use super::context::Context;
 use super::event::Event;
-use super::hub::Hub;
 use super::options::{AddTorrent, Source};
-use super::torrent::TorrentShell;
+use super::torrent::TorrentDriver;
 use crate::http::{self, HttpError};
 use std::cell::RefMut;
 use std::collections::BTreeMap;
@@ -34,7 +34,7 @@ const NAME_ADDRESSES_MAX: usize = 4;
 
 /// The announcer of one torrent.
 pub(super) fn announcer(
-    hub: &Hub,
+    context: &Context,
     options: &AddTorrent,
     info_hash: InfoHash,
     peer_id: PeerId,
@@ -50,7 +50,7 @@ pub(super) fn announcer(
     let private = options.source.metainfo().is_some_and(|metainfo| metainfo.info.private);
     let named = TrackerUrls { by_metainfo: &by_metainfo, by_user: &options.trackers };
     let mut ports = BTreeMap::new();
-    for addr in &hub.listening {
+    for addr in &context.listening {
         ports.entry(Family::of_ip(addr.ip())).or_insert(addr.port());
     }
     let config = AnnouncerConfig { info_hash, peer_id, ports, interval_min, private };
@@ -81,7 +81,7 @@ fn warnings(announcer: &Announcer) -> Vec<String> {
     first.into_iter().chain(beyond).collect()
 }
 
-impl TorrentShell {
+impl TorrentDriver {
     fn announcer(&self) -> RefMut<'_, Announcer> {
         RefMut::map(self.inner.borrow_mut(), |inner| &mut inner.announcer)
     }
@@ -90,7 +90,7 @@ impl TorrentShell {
     pub(super) fn start_announcing(&self) {
         let warnings = {
             let mut announcer = self.announcer();
-            announcer.handle_start(self.hub.now());
+            announcer.handle_start(self.context.now());
             warnings(&announcer)
         };
         warnings.iter().for_each(|warning| self.warn(warning));
@@ -98,7 +98,7 @@ impl TorrentShell {
 
     /// Lets the announcer look at the time and the transfer, and carries out what it wants.
     pub(super) fn drive_announcer(self: &Rc<Self>) {
-        let (now, (transfer, is_alone)) = (self.hub.now(), self.transfer());
+        let (now, (transfer, is_alone)) = (self.context.now(), self.transfer());
         let mut announcer = self.announcer();
         announcer.handle_transfer(transfer);
         if announcer.poll_timeout().is_some_and(|at| at <= now) {
@@ -126,7 +126,7 @@ impl TorrentShell {
     }
 
     async fn announce(self: Rc<Self>, action: AnnounceAction) {
-        let outcome = ask(&self.hub, &action).await;
+        let outcome = ask(&self.context, &action).await;
         if let Ok((response, tracker)) = &outcome {
             let peers = peers_of(response, &action);
             let (url, external_ip) = (action.url.to_string(), response.external_ip);
@@ -137,7 +137,7 @@ impl TorrentShell {
             if let Some(oddity) = oddity(response, &action) {
                 self.warn(&format!("{}: {oddity}", action.url));
             }
-            self.hub.routes.borrow_mut().note(*tracker, &self.hub.binding);
+            self.context.routes.borrow_mut().note(*tracker, &self.context.binding);
             if let Some(ip) = response.external_ip {
                 self.inner.borrow_mut().core.handle_own_ip(ip);
             }
@@ -148,7 +148,7 @@ impl TorrentShell {
             }
         }
         let answer = outcome.as_ref().map(|(response, _)| response);
-        self.announcer().handle_response(self.hub.now(), action.id, answer);
+        self.announcer().handle_response(self.context.now(), action.id, answer);
         if let Err(failure) = &outcome {
             tracing::debug!(tracker = %action.url, family = %action.family, %failure, "announce failed");
             let trouble = self.announcer().failure_of(&action.url);
@@ -171,7 +171,7 @@ impl TorrentShell {
 
     /// Tells the trackers that we stop, and waits for them for a bounded time.
     pub(super) async fn stop_announcing(self: &Rc<Self>) {
-        self.announcer().handle_stop(self.hub.now());
+        self.announcer().handle_stop(self.context.now());
         loop {
             self.drive_announcer();
             let deadline = {
@@ -179,7 +179,7 @@ impl TorrentShell {
                 if announcer.is_stopped() {
                     return;
                 }
-                announcer.poll_timeout().map(|at| self.hub.instant(at))
+                announcer.poll_timeout().map(|at| self.context.instant(at))
             };
             let Some(deadline) = deadline else { return };
             tokio::select! {
@@ -191,19 +191,22 @@ impl TorrentShell {
 }
 
 /// Makes one announce: what the tracker says, and its address.
-async fn ask(hub: &Rc<Hub>, action: &AnnounceAction) -> Result<(AnnounceResponse, IpAddr), AnnounceFailure> {
+async fn ask(
+    context: &Rc<Context>,
+    action: &AnnounceAction,
+) -> Result<(AnnounceResponse, IpAddr), AnnounceFailure> {
     let is_udp = action.url.scheme() == "udp";
     let url = if is_udp { action.url.clone() } else { action.request.url(&action.url) };
     let request = http::Request {
         url,
         origin: action.origin,
         family: Some(action.family),
-        binding: &hub.binding,
+        binding: &context.binding,
         timeout: ANNOUNCE_TIMEOUT,
         body_len_max: REPLY_LEN_MAX,
     };
     if is_udp {
-        return hub.udp_trackers.announce(action, &request).await;
+        return context.udp_trackers.announce(action, &request).await;
     }
     let answer = http::get(&request).await?;
     let status = answer.status;

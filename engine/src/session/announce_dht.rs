@@ -1,7 +1,7 @@
 //! A torrent and the DHT.
 
 use super::dht::SessionDht;
-use super::torrent::{Inner, TorrentShell};
+use super::torrent::{Inner, TorrentDriver};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use swarm_core::id::PeerKey;
@@ -11,10 +11,10 @@ use swarm_core::torrent::PORTS_MAX;
 use swarm_core::wire::Message;
 use tokio::task::spawn_local;
 
-impl TorrentShell {
+impl TorrentDriver {
     /// The session's node, unless there is none or the torrent is private (BEP 27).
     pub(crate) fn dht(&self) -> Option<Rc<SessionDht>> {
-        self.hub.dht.borrow().clone().filter(|_| !self.is_private())
+        self.context.dht.borrow().clone().filter(|_| !self.is_private())
     }
 
     /// Tells the DHT that we are here; the first time also of the nodes that the metainfo names.

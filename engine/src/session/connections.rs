@@ -1,7 +1,7 @@
 //! A torrent's connections: who is dialled, and who has come.
 
 use super::connection::Connection;
-use super::torrent::TorrentShell;
+use super::torrent::TorrentDriver;
 use super::traffic::ConnectionOwner;
 use crate::Error;
 use crate::net::connection;
@@ -16,28 +16,28 @@ use swarm_core::wire::handshake::{HANDSHAKE_LEN, Handshake, Reserved};
 use tokio::sync::Notify;
 use tokio::task::spawn_local;
 
-impl TorrentShell {
+impl TorrentDriver {
     /// The handshake that we send.
     pub(super) fn handshake(&self) -> Handshake {
-        let reserved = self.hub.reserved(self.is_private());
+        let reserved = self.context.reserved(self.is_private());
         Handshake { reserved, info_hash: self.info_hash, peer_id: self.peer_id }
     }
 
     /// Dials a peer, once the session may.
     pub(super) async fn dial(self: Rc<Self>, Dial { addr, patience }: Dial) {
-        let hub = &self.hub;
+        let context = &self.context;
         let opened = {
-            let _permit = hub.half_open.acquire().await;
-            hub.dial_pace().await;
-            if !hub.may_dial(addr.ip()) {
+            let _permit = context.half_open.acquire().await;
+            context.dial_pace().await;
+            if !context.may_dial(addr.ip()) {
                 return self.not_connected(addr, false);
             }
-            handshake::dial(&DialPlan::new(addr, patience), &hub.binding, self.handshake()).await
+            handshake::dial(&DialPlan::new(addr, patience), &context.binding, self.handshake()).await
         };
         match opened {
             Ok(opened) => self.connected(opened),
             Err(error) if is_our_own_trouble(&error) => {
-                hub.lacks_descriptors();
+                context.lacks_descriptors();
                 self.not_connected(addr, false);
             }
             Err(error) => {
@@ -49,7 +49,7 @@ impl TorrentShell {
 
     /// An address could not be dialled: there is nobody (`tried`), or we lacked the means.
     fn not_connected(self: &Rc<Self>, addr: SocketAddr, tried: bool) {
-        let now = self.hub.now();
+        let now = self.context.now();
         self.with(|inner| match tried {
             true => inner.core.handle_connect_failed(now, addr),
             false => inner.core.handle_not_dialled(now, addr),
@@ -58,9 +58,9 @@ impl TorrentShell {
 
     /// Handshakes have been exchanged: the connection gets a task, if it has a place.
     pub(super) fn connected(self: &Rc<Self>, Opened { stream, theirs, inbound }: Opened) {
-        let (now, addr) = (self.hub.now(), stream.peer_addr());
+        let (now, addr) = (self.context.now(), stream.peer_addr());
         // Where the torrent itself is full, this one may take the place of another of its own.
-        if !self.inner.borrow().core.is_full() && !self.hub.make_place(addr.ip()) {
+        if !self.inner.borrow().core.is_full() && !self.context.make_place(addr.ip()) {
             if !inbound {
                 self.not_connected(addr, false);
             }
@@ -82,17 +82,17 @@ impl TorrentShell {
         if both(Reserved::DHT) {
             self.send_dht_port(key, addr);
         }
-        self.hub.connections.set(self.hub.connections.get() + 1);
+        self.context.connections.set(self.context.connections.get() + 1);
         let task = spawn_local(connection::run(ConnectionOwner::new(self, key), stream, wake));
         let torrent = Rc::clone(self);
         spawn_local(async move {
             let ended = task.await;
-            torrent.hub.connections.set(torrent.hub.connections.get() - 1);
+            torrent.context.connections.set(torrent.context.connections.get() - 1);
             match ended {
                 Ok(why) => tracing::debug!(%addr, %why, "connection ended"),
                 Err(panic) => torrent.fail(Error::Defect(panic.to_string())),
             }
-            let now = torrent.hub.now();
+            let now = torrent.context.now();
             torrent.with(|inner| {
                 inner.connections.remove(&key);
                 inner.core.handle_disconnected(now, key);

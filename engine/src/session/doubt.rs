@@ -3,13 +3,13 @@
 use super::disk::DiskResult;
 use super::event::Event;
 use super::options::Mode;
-use super::torrent::{Inner, TorrentShell};
+use super::torrent::{Inner, TorrentDriver};
 use crate::hash::Lane;
 use crate::storage::StorageError;
 use swarm_core::id::{FileIndex, PieceIndex};
 use swarm_core::time::Time;
 
-impl TorrentShell {
+impl TorrentDriver {
     /// Takes up what the storage has found changed.
     pub(super) fn take_doubts(&self, inner: &mut Inner, now: Time) {
         let doubts = self.content().storage.take_doubts();
@@ -37,7 +37,7 @@ impl TorrentShell {
             return;
         }
         let doubted = &mut inner.disk.doubted;
-        while doubted.under_way < self.hub.workers.threads() * 2
+        while doubted.under_way < self.context.workers.threads() * 2
             && let Some(piece) = doubted.waiting.pop_front()
         {
             doubted.under_way += 1;

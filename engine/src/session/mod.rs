@@ -7,13 +7,13 @@ mod announce_udp;
 mod command;
 mod connection;
 mod connections;
+mod context;
 mod dht;
 mod disk;
 mod doubt;
 mod event;
 mod events;
 mod handle;
-mod hub;
 mod id;
 mod limit;
 mod lsd;
@@ -31,15 +31,15 @@ mod services;
 mod shares;
 mod stats;
 mod storing;
-mod swarm_impl;
+mod swarm;
 mod swarms;
 mod torrent;
 mod traffic;
 
+use context::Context;
 pub use event::{Event, PeerStats, State, TorrentStats, TrackerStats, TrackerStatus, Waiting};
 use events::EventSender;
 pub use handle::{EventReceiver, SessionEvents, TorrentHandle};
-use hub::Hub;
 pub use id::{InfoHashes, TorrentId};
 pub use options::{AddTorrent, DhtOptions, Files, LISTEN_PORT_FIRST, Mode, SessionOptions, Source};
 pub use reader::FileReader;
@@ -115,8 +115,8 @@ impl Session {
         let of_thread = Arc::clone(&runtime);
         let spawned = std::thread::Builder::new().name("swarm-net".to_owned()).spawn(move || {
             let Some(runtime) = take(&of_thread) else { return };
-            let hub = Hub::new(options, shares, addrs, Arc::new(workers), seed);
-            run::run(&runtime, hub, shared, sockets, inbox);
+            let context = Context::new(options, shares, addrs, Arc::new(workers), seed);
+            run::run(&runtime, context, shared, sockets, inbox);
             // A name that is still being looked up must not hold up the end.
             runtime.shutdown_background();
             let _ = ended_tx.send(());

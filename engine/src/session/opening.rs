@@ -2,11 +2,11 @@
 
 use super::announce::announcer;
 use super::command::Command;
+use super::context::Context;
 use super::disk::DiskResult;
 use super::event::{Event, State, TorrentStats};
 use super::events::EventSender;
 use super::handle::{self, Known, Phase, TorrentHandle};
-use super::hub::Hub;
 use super::id::TorrentId;
 use super::options::{AddTorrent, Mode, Source};
 use super::progress::{Progress, Ready};
@@ -14,7 +14,7 @@ use super::registry::Registry;
 use super::services::resolve;
 use super::storing::SPACE_RETRY;
 use super::swarms::Swarm;
-use super::torrent::{Channels, Next, TorrentEvents, TorrentShell};
+use super::torrent::{Channels, Next, TorrentDriver, TorrentEvents};
 use crate::Error;
 use crate::hash::Lane;
 use crate::storage::{self, OpenOptions, Opened, Storage, StorageError, Trust};
@@ -39,7 +39,7 @@ const UNREADABLE_TOLD_MAX: usize = 100;
 
 /// Starts a torrent's task and returns its handle.
 pub(super) fn spawn(
-    hub: Rc<Hub>,
+    context: Rc<Context>,
     id: TorrentId,
     options: AddTorrent,
     registry: &Arc<Registry>,
@@ -72,14 +72,14 @@ pub(super) fn spawn(
         known: Arc::clone(&known),
     };
     let registry = Arc::clone(registry);
-    let task = spawn_local(start(Rc::clone(&hub), Rc::new(options), channels));
+    let task = spawn_local(start(Rc::clone(&context), Rc::new(options), channels));
     spawn_local(async move {
         let result = match task.await {
             Ok(result) => result,
             Err(panic) => {
-                let shell = known.info_hash.get().and_then(|hash| hub.swarms.remove(*hash));
-                if let Some(shell) = shell {
-                    shell.abandon();
+                let torrent = known.info_hash.get().and_then(|hash| context.swarms.remove(*hash));
+                if let Some(torrent) = torrent {
+                    torrent.abandon();
                 }
                 Err(Error::Defect(panic.to_string()))
             }
@@ -96,17 +96,17 @@ pub(super) fn spawn(
 
 /// Runs a torrent to its end, through every pause.
 pub(super) async fn start(
-    hub: Rc<Hub>,
+    context: Rc<Context>,
     mut options: Rc<AddTorrent>,
     mut channels: Channels,
 ) -> Result<(), Error> {
-    let peer_id = peer_id(&mut hub.rng.borrow_mut().fork());
+    let peer_id = peer_id(&mut context.rng.borrow_mut().fork());
     let mut totals = Totals::default();
     let mut last_stats = None;
     if let Source::Mutable(link) = &options.source {
         let (link, stats) = (link.clone(), Box::new(Progress::default().stats(None)));
         let found = tokio::select! {
-            found = Box::pin(resolve(&hub, &link)) => found?,
+            found = Box::pin(resolve(&context, &link)) => found?,
             () = Box::pin(stopped(&mut options, &stats, &mut channels.commands)) => return Ok(()),
         };
         channels.registry.claim(found, channels.id)?;
@@ -128,26 +128,33 @@ pub(super) async fn start(
             channels.phase.send_replace(Phase::Running { complete: false });
             let (results_tx, results) = mpsc::unbounded_channel();
             let carried = (peer_id, totals);
-            let mut rng = hub.rng.borrow_mut().fork();
+            let mut rng = context.rng.borrow_mut().fork();
             let seed = rng.next_u64();
-            let parts = (seed, announcer(&hub, &options, info_hash, peer_id, rng));
-            let shell =
-                TorrentShell::new(Rc::clone(&hub), options, info_hash, &channels, carried, results_tx, parts);
-            let shell = Rc::new(shell);
-            next = run(&shell, results, &mut channels.commands).await?;
-            let mut stats = Box::new(TorrentStats { rate_down: 0, rate_up: 0, ..shell.stats() });
+            let parts = (seed, announcer(&context, &options, info_hash, peer_id, rng));
+            let torrent = TorrentDriver::new(
+                Rc::clone(&context),
+                options,
+                info_hash,
+                &channels,
+                carried,
+                results_tx,
+                parts,
+            );
+            let torrent = Rc::new(torrent);
+            next = run(&torrent, results, &mut channels.commands).await?;
+            let mut stats = Box::new(TorrentStats { rate_down: 0, rate_up: 0, ..torrent.stats() });
             (stats.peers, stats.seeds, stats.waiting) = (0, 0, None);
             (stats.peer_list, stats.trackers) = (Vec::new(), Vec::new());
             totals = stats.totals;
             last_stats = (next == Next::Pause).then_some(stats);
-            options = Rc::clone(&shell.changed.borrow());
+            options = Rc::clone(&torrent.changed.borrow());
             if let Some(metainfo) = channels.known.metainfo.get() {
                 Rc::make_mut(&mut options).source = Arc::clone(metainfo).into();
             }
         }
         match next {
             Next::Stop => return Ok(()),
-            Next::Delete => return Box::pin(delete(&hub, &options)).await,
+            Next::Delete => return Box::pin(delete(&context, &options)).await,
             Next::Pause => Rc::make_mut(&mut options).paused = true,
             Next::Restart => {}
         }
@@ -156,51 +163,54 @@ pub(super) async fn start(
 
 /// Runs a torrent until it ends or is to start again. One whose metainfo is known dials nobody before its data is known and checked.
 async fn run(
-    shell: &Rc<TorrentShell>,
+    torrent: &Rc<TorrentDriver>,
     results: mpsc::UnboundedReceiver<Box<DiskResult>>,
     commands: &mut mpsc::UnboundedReceiver<Box<Command>>,
 ) -> Result<Next, Error> {
-    let hub = &shell.hub;
-    if let Some(metainfo) = shell.options.source.metainfo().filter(|_| !shell.is_held.get()) {
+    let context = &torrent.context;
+    if let Some(metainfo) = torrent.options.source.metainfo().filter(|_| !torrent.is_held.get()) {
         let prepared = tokio::select! {
             // What only lasts for a moment takes no room afterwards.
-            prepared = Box::pin(shell.prepare_data(metainfo)) => prepared.map(Ok),
-            next = Box::pin(commanded(shell, commands)) => Ok(Err(next)),
+            prepared = Box::pin(torrent.prepare_data(metainfo)) => prepared.map(Ok),
+            next = Box::pin(commanded(torrent, commands)) => Ok(Err(next)),
         };
         match prepared {
-            Ok(Ok(ready)) => shell.take_up(metainfo, ready),
+            Ok(Ok(ready)) => torrent.take_up(metainfo, ready),
             Ok(Err(next)) => {
-                Box::pin(shell.abandon_data()).await?;
+                Box::pin(torrent.abandon_data()).await?;
                 return Ok(next);
             }
             Err(error) => {
-                Box::pin(shell.abandon_data()).await?;
+                Box::pin(torrent.abandon_data()).await?;
                 return Err(error);
             }
         }
     }
-    hub.swarms.insert(shell.info_hash, Rc::clone(shell) as Rc<dyn Swarm>);
-    shell.begin();
-    shell.announce_on_dht(true);
+    context.swarms.insert(torrent.info_hash, Rc::clone(torrent) as Rc<dyn Swarm>);
+    torrent.begin();
+    torrent.announce_on_dht(true);
     // Private torrents are between the tracker and its peers (BEP 27).
-    let local = hub.lsd.borrow().clone().filter(|_| !shell.is_private());
+    let local = context.lsd.borrow().clone().filter(|_| !torrent.is_private());
     if let Some(lsd) = &local {
-        lsd.add(shell.info_hash);
+        lsd.add(torrent.info_hash);
     }
-    let result = shell.run(results, commands).await;
-    hub.swarms.remove(shell.info_hash);
+    let result = torrent.run(results, commands).await;
+    context.swarms.remove(torrent.info_hash);
     if let Some(lsd) = &local {
-        lsd.remove(shell.info_hash);
+        lsd.remove(torrent.info_hash);
     }
     result
 }
 
 /// Takes commands until one ends the run.
-async fn commanded(shell: &Rc<TorrentShell>, commands: &mut mpsc::UnboundedReceiver<Box<Command>>) -> Next {
+async fn commanded(
+    torrent: &Rc<TorrentDriver>,
+    commands: &mut mpsc::UnboundedReceiver<Box<Command>>,
+) -> Next {
     loop {
         match commands.recv().await {
             Some(command) => {
-                if let Some(next) = shell.on_command(*command) {
+                if let Some(next) = torrent.on_command(*command) {
                     return next;
                 }
             }
@@ -244,19 +254,19 @@ async fn stopped(
 }
 
 /// Deletes the files of a torrent that does not run.
-async fn delete(hub: &Hub, options: &AddTorrent) -> Result<(), Error> {
+async fn delete(context: &Context, options: &AddTorrent) -> Result<(), Error> {
     let Some(metainfo) = options.source.metainfo() else { return Ok(()) };
     let (info, dir) = (Arc::clone(&metainfo.info), options.dir.clone());
-    let state_dir = hub.options.state_dir.clone();
+    let state_dir = context.options.state_dir.clone();
     let deleted =
-        hub.on_worker(Lane::Transfer, move || storage::delete(&info, &dir, state_dir.as_deref())).await?;
+        context.on_worker(Lane::Transfer, move || storage::delete(&info, &dir, state_dir.as_deref())).await?;
     Ok(deleted?)
 }
 
-impl TorrentShell {
+impl TorrentDriver {
     /// Opens the storage, checks what is in doubt, and reserves space.
     pub(super) async fn prepare_data(&self, metainfo: &Arc<Metainfo>) -> Result<Ready, Error> {
-        let (hub, options, events) = (&*self.hub, &self.options, &self.events);
+        let (context, options, events) = (&*self.context, &self.options, &self.events);
         let info = Arc::clone(&metainfo.info);
         let files = self.changed.borrow().files.resolve(info.files.len())?;
         let mode = match options.mode {
@@ -267,15 +277,15 @@ impl TorrentShell {
             }
         };
         let open = OpenOptions {
-            state_dir: hub.options.state_dir.clone(),
+            state_dir: context.options.state_dir.clone(),
             trust: if options.recheck { Trust::Nothing } else { Trust::State },
             overwrite: options.overwrite,
-            handles: Arc::clone(&hub.handles),
+            handles: Arc::clone(&context.handles),
             #[cfg(feature = "__hooks")]
             budget: options.space.clone(),
             ..OpenOptions::new(options.dir.clone(), mode)
         };
-        let (storage, opened) = until_it_fits(hub, events, || {
+        let (storage, opened) = until_it_fits(context, events, || {
             let (info, open) = (Arc::clone(&info), open.clone());
             move || Storage::open(info, open)
         })
@@ -287,9 +297,9 @@ impl TorrentShell {
         }
         let info = &metainfo.info;
         opened.have.iter().for_each(|piece| self.progress.add(info, piece));
-        let have = check(hub, info, &storage, &opened, events, &self.progress).await?;
+        let have = check(context, info, &storage, &opened, events, &self.progress).await?;
         if options.mode == Mode::Download && needs_space(&have, &opened.needed) {
-            until_it_fits(hub, events, || {
+            until_it_fits(context, events, || {
                 let storage = Arc::clone(&storage);
                 move || storage.reserve()
             })
@@ -311,16 +321,16 @@ impl TorrentShell {
     /// It does not run, and leaves nothing in anybody's way.
     pub(super) async fn abandon_data(&self) -> Result<(), Error> {
         let Some(storage) = self.opened.get().cloned() else { return Ok(()) };
-        self.hub.on_worker(Lane::Transfer, move || storage.abandon()).await
+        self.context.on_worker(Lane::Transfer, move || storage.abandon()).await
     }
 
     /// The torrent turns out to be private: it is between the trackers and their peers (BEP 27).
     pub(super) fn keep_private(&self) {
         self.inner.borrow_mut().announcer.handle_private();
-        if let Some(lsd) = self.hub.lsd.borrow().as_ref() {
+        if let Some(lsd) = self.context.lsd.borrow().as_ref() {
             lsd.remove(self.info_hash);
         }
-        if let Some(dht) = self.hub.dht.borrow().as_ref() {
+        if let Some(dht) = self.context.dht.borrow().as_ref() {
             dht.forget(self.info_hash);
         }
     }
@@ -332,7 +342,7 @@ fn needs_space(have: &Bitfield, needed: &Bitfield) -> bool {
 
 /// Checks the pieces that are in doubt, several at a time, once it is this torrent's turn.
 async fn check(
-    hub: &Hub,
+    context: &Context,
     info: &Info,
     storage: &Arc<Storage>,
     opened: &Opened,
@@ -344,20 +354,20 @@ async fn check(
     if of == 0 {
         return Ok(have);
     }
-    let _turn = hub.checks.acquire().await;
+    let _turn = context.checks.acquire().await;
     progress.checking.set(true);
     events.send(Event::Checking { done: 0, of });
     let (tx, mut rx) = mpsc::unbounded_channel();
     let mut pieces = opened.recheck.iter();
     let submit = |piece: PieceIndex| {
         let (storage, tx) = (Arc::clone(storage), tx.clone());
-        hub.workers.submit(Lane::Check, move || {
+        context.workers.submit(Lane::Check, move || {
             let _ = tx.send((piece, storage.check_piece(piece)));
         });
     };
-    let panics = hub.workers.panics();
-    pieces.by_ref().take(hub.workers.threads() * 2).for_each(submit);
-    let mut told_at = hub.now();
+    let panics = context.workers.panics();
+    pieces.by_ref().take(context.workers.threads() * 2).for_each(submit);
+    let mut told_at = context.now();
     let mut unreadable = BTreeSet::new();
     for done in 1..=of {
         let Some((piece, result)) = rx.recv().await else { break };
@@ -371,7 +381,7 @@ async fn check(
                 false
             }
             Err(error) if error.may_pass() => {
-                until_it_fits(hub, events, || {
+                until_it_fits(context, events, || {
                     let storage = Arc::clone(storage);
                     move || storage.check_piece(piece)
                 })
@@ -386,11 +396,11 @@ async fn check(
         if let Some(next) = pieces.next() {
             submit(next);
         }
-        if hub.workers.panics() > panics {
+        if context.workers.panics() > panics {
             return Err(Error::Defect("a disk job panicked".to_owned()));
         }
-        if hub.now().since(told_at) >= CHECK_EVENT_INTERVAL || done == of {
-            told_at = hub.now();
+        if context.now().since(told_at) >= CHECK_EVENT_INTERVAL || done == of {
+            told_at = context.now();
             events.send(Event::Checking { done, of });
         }
     }
@@ -399,13 +409,13 @@ async fn check(
 
 /// Does something on a worker, and again for as long as the disk is full or there are no descriptors.
 async fn until_it_fits<R: Send + 'static, J: FnOnce() -> Result<R, StorageError> + Send + 'static>(
-    hub: &Hub,
+    context: &Context,
     events: &TorrentEvents,
     job: impl Fn() -> J,
 ) -> Result<R, Error> {
     let mut stalled = false;
     loop {
-        match hub.on_worker(Lane::Check, job()).await? {
+        match context.on_worker(Lane::Check, job()).await? {
             Err(error) if error.is_no_space() || error.is_too_many_files() => {
                 if !std::mem::replace(&mut stalled, true) {
                     events.send(Event::DiskStalled { error: Arc::new(error) });

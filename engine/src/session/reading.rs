@@ -1,7 +1,7 @@
 //! A torrent and the readers of its files: what they wait for is downloaded first, and read when it is there.
 
 use super::command::{ReadPart, ReadRequest};
-use super::torrent::{Inner, TorrentShell};
+use super::torrent::{Inner, TorrentDriver};
 use crate::hash::Lane;
 use std::collections::BTreeMap;
 use std::io;
@@ -11,7 +11,7 @@ use std::sync::Arc;
 use swarm_core::id::PieceIndex;
 use swarm_core::picker::Priority;
 
-impl TorrentShell {
+impl TorrentDriver {
     pub(super) fn on_read(self: &Rc<Self>, request: ReadRequest) {
         let ReadRequest { reader, window, part } = request;
         self.with(|inner| {
@@ -51,7 +51,7 @@ impl TorrentShell {
                 *highest = wanted.max(*highest);
             }
         }
-        inner.core.set_priorities(self.hub.now(), priorities);
+        inner.core.set_priorities(self.context.now(), priorities);
     }
 
     /// A piece is here: whoever waits for it reads it.
@@ -62,7 +62,7 @@ impl TorrentShell {
 
     fn read_part(&self, part: ReadPart) {
         let storage = Arc::clone(&self.content().storage);
-        self.hub.workers.submit(Lane::Transfer, move || {
+        self.context.workers.submit(Lane::Transfer, move || {
             let ReadPart { piece, range, reply } = part;
             let read = storage.prepare(piece, range.clone()).and_then(|prepared| {
                 let mut bytes = vec![0; range.len()];

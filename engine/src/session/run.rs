@@ -1,8 +1,8 @@
 //! The network thread: what runs on it, and the requests that it takes.
 
 use super::accept::Incoming;
+use super::context::Context;
 use super::events::EventSender;
-use super::hub::Hub;
 use super::registry::Registry;
 use super::{AddTorrent, Event, Request, TorrentHandle, TorrentId};
 use super::{opening, services};
@@ -19,35 +19,35 @@ const TRIM_INTERVAL: Duration = Duration::from_secs(30);
 
 pub(super) fn run(
     runtime: &tokio::runtime::Runtime,
-    hub: Hub,
+    context: Context,
     (registry, events): (Arc<Registry>, EventSender<(TorrentId, Event)>),
     sockets: Vec<TcpListener>,
     inbox: mpsc::UnboundedReceiver<Request>,
 ) {
     let local = LocalSet::new();
     local.block_on(runtime, async move {
-        let hub = Rc::new(hub);
-        let incoming = Rc::new(Incoming::new(&hub));
+        let context = Rc::new(context);
+        let incoming = Rc::new(Incoming::new(&context));
         for socket in sockets {
             spawn_local(Rc::clone(&incoming).accept(socket));
         }
-        services::start_dht(&hub);
-        services::start_lsd(&hub);
-        spawn_local(services::watch_addresses(Rc::clone(&hub)));
-        let pool = hub.pool.clone();
+        services::start_dht(&context);
+        services::start_lsd(&context);
+        spawn_local(services::watch_addresses(Rc::clone(&context)));
+        let pool = context.pool.clone();
         spawn_local(async move {
             loop {
                 tokio::time::sleep(TRIM_INTERVAL).await;
                 pool.trim();
             }
         });
-        serve(&hub, &registry, &events, inbox).await;
+        serve(&context, &registry, &events, inbox).await;
     });
 }
 
 /// Takes requests until the session is stopped or dropped.
 async fn serve(
-    hub: &Rc<Hub>,
+    context: &Rc<Context>,
     registry: &Arc<Registry>,
     events: &EventSender<(TorrentId, Event)>,
     mut inbox: mpsc::UnboundedReceiver<Request>,
@@ -55,15 +55,15 @@ async fn serve(
     while let Some(request) = inbox.recv().await {
         match request {
             Request::Add(torrent, reply) => {
-                let _ = reply.send(add(hub, registry, events, *torrent));
+                let _ = reply.send(add(context, registry, events, *torrent));
             }
             Request::Resolve(link, reply) => {
-                drop(spawn_local(services::resolve_for(Rc::clone(hub), link, reply)));
+                drop(spawn_local(services::resolve_for(Rc::clone(context), link, reply)));
             }
             Request::SetLimits { upload, download } => {
-                hub.upload.set(hub.now(), upload);
-                hub.download.set(hub.now(), download);
-                hub.limits_changed();
+                context.upload.set(context.now(), upload);
+                context.download.set(context.now(), download);
+                context.limits_changed();
             }
             Request::Stop => {
                 let stops: Vec<_> = registry
@@ -74,7 +74,7 @@ async fn serve(
                 for stop in stops {
                     let _ = stop.await;
                 }
-                services::save_dht(hub).await;
+                services::save_dht(context).await;
                 return;
             }
         }
@@ -82,14 +82,14 @@ async fn serve(
 }
 
 fn add(
-    hub: &Rc<Hub>,
+    context: &Rc<Context>,
     registry: &Arc<Registry>,
     events: &EventSender<(TorrentId, Event)>,
     torrent: AddTorrent,
 ) -> Result<TorrentHandle, Error> {
     let id = registry.next_id();
     torrent.source.info_hash().map_or(Ok(()), |info_hash| registry.claim(info_hash, id))?;
-    let handle = opening::spawn(Rc::clone(hub), id, torrent, registry, events);
+    let handle = opening::spawn(Rc::clone(context), id, torrent, registry, events);
     registry.insert(handle.clone());
     Ok(handle)
 }

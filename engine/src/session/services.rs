@@ -1,7 +1,7 @@
 //! What runs beside the torrents of a session: the DHT, local discovery, and the watch on our own addresses.
 
+use super::context::Context;
 use super::dht::SessionDht;
-use super::hub::Hub;
 use super::lsd::SessionLsd;
 use crate::Error;
 use crate::dht::{Dht, PUBLIC_NODES, Saved};
@@ -21,34 +21,34 @@ const SAVE_INTERVAL: Duration = Duration::from_secs(600);
 const WATCH_INTERVAL: Duration = Duration::from_secs(15);
 
 /// Finds out which torrent the link of a mutable torrent stands for now.
-pub(super) async fn resolve(hub: &Hub, link: &MutableTorrentLink) -> Result<InfoHash, Error> {
-    let dht = hub.dht.borrow().clone();
+pub(super) async fn resolve(context: &Context, link: &MutableTorrentLink) -> Result<InfoHash, Error> {
+    let dht = context.dht.borrow().clone();
     dht.ok_or(Error::NoDht)?.resolve(link).await
 }
 
 /// The same, unless nobody waits for it any more.
 pub(super) async fn resolve_for(
-    hub: Rc<Hub>,
+    context: Rc<Context>,
     link: MutableTorrentLink,
     mut reply: oneshot::Sender<Result<InfoHash, Error>>,
 ) {
     let found = tokio::select! {
-        found = resolve(&hub, &link) => found,
+        found = resolve(&context, &link) => found,
         () = reply.closed() => return,
     };
     let _ = reply.send(found);
 }
 
 /// Where the node's ids and the nodes that it knows are kept between sessions.
-fn saved_in(hub: &Hub) -> Option<PathBuf> {
-    Some(hub.options.state_dir.as_ref()?.join("dht-nodes"))
+fn saved_in(context: &Context) -> Option<PathBuf> {
+    Some(context.options.state_dir.as_ref()?.join("dht-nodes"))
 }
 
 /// Joins by the nodes that are given and by those that were known last time; then saves the known ones now and then.
-async fn join_dht(hub: &Hub, ours: &SessionDht, mut hosts: Vec<String>) {
-    if let Some(file) = saved_in(hub) {
+async fn join_dht(context: &Context, ours: &SessionDht, mut hosts: Vec<String>) {
+    if let Some(file) = saved_in(context) {
         let (done, saved) = oneshot::channel();
-        hub.workers.submit(Lane::Check, move || drop(done.send(Saved::read(&file))));
+        context.workers.submit(Lane::Check, move || drop(done.send(Saved::read(&file))));
         if let Ok(Ok(saved)) = saved.await {
             ours.dhts.iter().for_each(|dht| dht.resume(&saved));
             hosts.extend(saved.hosts());
@@ -59,16 +59,16 @@ async fn join_dht(hub: &Hub, ours: &SessionDht, mut hosts: Vec<String>) {
     ours.hasten_all();
     loop {
         tokio::time::sleep(SAVE_INTERVAL).await;
-        save_dht(hub).await;
+        save_dht(context).await;
     }
 }
 
 /// Saves the nodes that are known.
-pub(super) async fn save_dht(hub: &Hub) {
-    let (Some(ours), Some(file)) = (hub.dht.borrow().clone(), saved_in(hub)) else { return };
+pub(super) async fn save_dht(context: &Context) {
+    let (Some(ours), Some(file)) = (context.dht.borrow().clone(), saved_in(context)) else { return };
     let state = Saved::of(&ours.dhts);
     let (done, saved) = oneshot::channel();
-    hub.workers.submit(Lane::Transfer, move || {
+    context.workers.submit(Lane::Transfer, move || {
         let folder = file.parent().map_or(Ok(()), std::fs::create_dir_all);
         let _ = done.send(folder.and_then(|()| state.write(&file)));
     });
@@ -78,9 +78,9 @@ pub(super) async fn save_dht(hub: &Hub) {
 }
 
 /// Runs the session's node, if it is to have one.
-pub(super) fn start_dht(hub: &Rc<Hub>) {
-    let Some(options) = &hub.options.dht else { return };
-    let dhts = match Dht::open_all(&hub.listening, hub.binding.device.as_deref(), false) {
+pub(super) fn start_dht(context: &Rc<Context>) {
+    let Some(options) = &context.options.dht else { return };
+    let dhts = match Dht::open_all(&context.listening, context.binding.device.as_deref(), false) {
         Ok(dhts) => dhts,
         Err(error) => return tracing::warn!(%error, "no socket for the DHT"),
     };
@@ -88,38 +88,38 @@ pub(super) fn start_dht(hub: &Rc<Hub>) {
     if hosts.is_empty() && !dhts.iter().all(Dht::is_local) {
         hosts.extend(PUBLIC_NODES.map(str::to_owned));
     }
-    let ours = Rc::new(SessionDht::new(dhts, Rc::clone(&hub.swarms), hub.listening.clone()));
-    *hub.dht.borrow_mut() = Some(Rc::clone(&ours));
+    let ours = Rc::new(SessionDht::new(dhts, Rc::clone(&context.swarms), context.listening.clone()));
+    *context.dht.borrow_mut() = Some(Rc::clone(&ours));
     for nth in 0..ours.dhts.len() {
         let ours = Rc::clone(&ours);
         spawn_local(async move { ours.dhts[nth].run(|event| ours.on_event(nth, event)).await });
     }
-    let (joining, state) = (Rc::clone(&ours), Rc::clone(hub));
+    let (joining, state) = (Rc::clone(&ours), Rc::clone(context));
     spawn_local(async move { join_dht(&state, &joining, hosts).await });
     spawn_local(async move { ours.announce_all().await });
 }
 
 /// Takes part in local service discovery, if the session is to.
-pub(super) fn start_lsd(hub: &Rc<Hub>) {
-    if !hub.options.has_lsd() {
+pub(super) fn start_lsd(context: &Rc<Context>) {
+    if !context.options.has_lsd() {
         return;
     }
-    let (device, swarms) = (hub.binding.device.as_deref(), Rc::clone(&hub.swarms));
-    let cookie = hub.rng.borrow_mut().next_u64();
-    let lsd = SessionLsd::open(&hub.listening, device, hub.clock, swarms, cookie).map(Rc::new);
+    let (device, swarms) = (context.binding.device.as_deref(), Rc::clone(&context.swarms));
+    let cookie = context.rng.borrow_mut().next_u64();
+    let lsd = SessionLsd::open(&context.listening, device, context.clock, swarms, cookie).map(Rc::new);
     lsd.iter().for_each(SessionLsd::start);
-    *hub.lsd.borrow_mut() = lsd;
+    *context.lsd.borrow_mut() = lsd;
 }
 
 /// Watches our addresses for as long as the session lives.
-pub(super) async fn watch_addresses(hub: Rc<Hub>) {
+pub(super) async fn watch_addresses(context: Rc<Context>) {
     loop {
         tokio::time::sleep(WATCH_INTERVAL).await;
-        let device = hub.binding.device.as_deref();
-        if hub.routes.borrow_mut().have_changed(|to| route(to, device)) {
+        let device = context.binding.device.as_deref();
+        if context.routes.borrow_mut().have_changed(|to| route(to, device)) {
             tracing::info!("our address has changed");
-            hub.udp_trackers.forget();
-            hub.swarms.all().iter().for_each(|swarm| swarm.addresses_changed());
+            context.udp_trackers.forget();
+            context.swarms.all().iter().for_each(|swarm| swarm.addresses_changed());
         }
     }
 }

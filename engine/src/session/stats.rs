@@ -2,7 +2,7 @@
 
 use super::event::{PeerStats, State, TorrentStats, TrackerStats, TrackerStatus, Waiting};
 use super::options::{Mode, Source};
-use super::torrent::{Inner, TorrentShell};
+use super::torrent::{Inner, TorrentDriver};
 use std::sync::Arc;
 use swarm_core::bitfield::Bitfield;
 use swarm_core::id::PieceIndex;
@@ -13,7 +13,7 @@ use swarm_core::torrent::{Torrent, Totals};
 use swarm_core::tracker::announcer::{Announcer, TrackerState};
 use swarm_core::wire::client_name;
 
-impl TorrentShell {
+impl TorrentDriver {
     /// The pieces that this torrent is to have in the end.
     fn is_wanted(&self, have: &Bitfield, piece: PieceIndex) -> bool {
         match self.options.mode {
@@ -33,7 +33,7 @@ impl TorrentShell {
     }
 
     pub(super) fn stats(&self) -> TorrentStats {
-        let now = self.hub.now();
+        let now = self.context.now();
         let inner = self.inner.borrow();
         let core = &inner.core;
         if self.content.get().is_none() {
@@ -107,8 +107,8 @@ impl TorrentShell {
         };
         let ways = Ways {
             announcer: &inner.announcer,
-            dht: !is_private && self.hub.dht.borrow().is_some(),
-            local: !is_private && self.hub.lsd.borrow().is_some(),
+            dht: !is_private && self.context.dht.borrow().is_some(),
+            local: !is_private && self.context.lsd.borrow().is_some(),
             named: names_peers || !self.options.peers.is_empty(),
             web_seeds: has_web_seeds,
         };
@@ -124,11 +124,11 @@ impl TorrentShell {
         if core.is_complete() || rate_down > 0 {
             return None;
         }
-        if self.download.is_zero() || self.hub.download.is_zero() {
+        if self.download.is_zero() || self.context.download.is_zero() {
             return Some(Waiting::Limit);
         }
         if core.peers().next().is_none() {
-            if let Some(limit) = self.hub.is_short_of_descriptors() {
+            if let Some(limit) = self.context.is_short_of_descriptors() {
                 return Some(Waiting::Descriptors { limit });
             }
             return Some(self.no_peers(inner));

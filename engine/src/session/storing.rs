@@ -9,7 +9,7 @@ use super::event::{Event, State};
 use super::handle::Phase;
 use super::options::Mode;
 use super::prepared::RangeKey;
-use super::torrent::{Inner, Next, TorrentShell};
+use super::torrent::{Inner, Next, TorrentDriver};
 use crate::Error;
 use crate::buffer::Spill;
 use crate::hash::{self, Lane};
@@ -44,11 +44,11 @@ fn block_digests(geometry: &Geometry, buffer: &crate::buffer::PieceBuffer) -> Ve
     (0..geometry.blocks_in(buffer.piece())).map(digest).collect()
 }
 
-impl TorrentShell {
+impl TorrentDriver {
     pub(super) fn submit(&self, lane: Lane, job: impl FnOnce(&Storage) -> DiskResult + Send + 'static) {
         let (storage, tx) = (Arc::clone(&self.content().storage), self.disk_results.clone());
         self.jobs.set(self.jobs.get() + 1);
-        self.hub.workers.submit(lane, move || {
+        self.context.workers.submit(lane, move || {
             let result = catch_unwind(AssertUnwindSafe(|| job(&storage)));
             let _ = tx.send(Box::new(result.unwrap_or(DiskResult::Panicked)));
         });
@@ -60,7 +60,7 @@ impl TorrentShell {
             return;
         }
         if inner.disk.is_held() {
-            return inner.core.handle_piece_result(self.hub.now(), piece, PieceResult::NotWritten);
+            return inner.core.handle_piece_result(self.context.now(), piece, PieceResult::NotWritten);
         }
         let Some(buffer) = inner.buffers.remove(&piece) else { return };
         let geometry = *inner.core.geometry();
@@ -83,7 +83,7 @@ impl TorrentShell {
     }
 
     pub(super) fn on_disk_result(self: &Rc<Self>, result: DiskResult) {
-        let now = self.hub.now();
+        let now = self.context.now();
         self.jobs.set(self.jobs.get() - 1);
         self.with(|inner| {
             // What was found changed meanwhile comes before what came of it.
@@ -217,7 +217,7 @@ impl TorrentShell {
     }
 
     pub(super) fn retry_disk_if_due(&self) {
-        let now = self.hub.now();
+        let now = self.context.now();
         let mut inner = self.inner.borrow_mut();
         let Some(stall) = &mut inner.disk.stalled else { return };
         if stall.retry_at.is_some_and(|at| at <= now) {
@@ -227,7 +227,7 @@ impl TorrentShell {
     }
 
     pub(super) fn sync_if_due(&self) {
-        let now = self.hub.now();
+        let now = self.context.now();
         let mut inner = self.inner.borrow_mut();
         let Some(at) = inner.disk.sync_at else { return };
         if !inner.disk.syncing && (at <= now || self.content().storage.unsynced_bytes() >= SYNC_BYTES) {
@@ -239,7 +239,7 @@ impl TorrentShell {
 
     /// When memory is full and none will come free by itself, moves the piece that has waited longest to disk.
     pub(super) fn spill_if_full(&self) {
-        if self.hub.pressure.get() != Pressure::Full {
+        if self.context.pressure.get() != Pressure::Full {
             return;
         }
         let mut inner = self.inner.borrow_mut();
@@ -315,7 +315,7 @@ impl TorrentShell {
     fn on_finished(&self, inner: &mut Inner) {
         inner.state = State::Seeding;
         if !self.was_complete.get() {
-            inner.announcer.handle_completed(self.hub.now());
+            inner.announcer.handle_completed(self.context.now());
             self.announce_on_dht(false);
         }
         self.phase.send_replace(Phase::Running { complete: true });
@@ -331,25 +331,25 @@ impl TorrentShell {
         self.with(|inner| {
             inner.state = State::Stopped;
             inner.disk.doubted.clear();
-            inner.core.handle_stop(self.hub.now());
+            inner.core.handle_stop(self.context.now());
         });
-        self.hub.swarms.remove(self.info_hash);
+        self.context.swarms.remove(self.info_hash);
         // What is being written is still taken note of: it need not be downloaded again.
         while self.jobs.get() > 0 {
             let Some(result) = results.recv().await else { break };
             self.on_disk_result(*result);
-            self.hub.on_memory_freed();
+            self.context.on_memory_freed();
         }
         self.keep_partial_pieces(&mut results).await;
         self.inner.borrow_mut().buffers.clear();
-        self.hub.on_memory_freed();
+        self.context.on_memory_freed();
         if next != Next::Restart {
             self.stop_announcing().await;
         }
         let closed = match self.content.get() {
             Some(content) => {
                 let storage = Arc::clone(&content.storage);
-                self.hub.on_worker(Lane::Transfer, move || storage.close()).await?
+                self.context.on_worker(Lane::Transfer, move || storage.close()).await?
             }
             None => {
                 self.abandon_data().await?;

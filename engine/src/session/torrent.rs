@@ -1,16 +1,16 @@
 //! A torrent on the network thread: the state machine, and who carries out what it wants.
 //!
-//! [`TorrentShell`] holds the state that connections, disk results and trackers
+//! [`TorrentDriver`] holds the state that connections, disk results and trackers
 //! act on, always by the same steps: lock, hand the input to the state machine,
 //! drain its actions, unlock. Nothing here waits; tasks do.
 
 use super::command::Command;
 use super::connection::Connection;
+use super::context::Context;
 use super::disk::{Disk, DiskResult};
 use super::event::{Event, State};
 use super::events::EventSender;
 use super::handle::{Known, Phase};
-use super::hub::Hub;
 use super::id::TorrentId;
 use super::limit::Limit;
 use super::options::{AddTorrent, Mode, Source};
@@ -47,8 +47,8 @@ const WARNINGS_MAX: usize = 1_000;
 const LOOK_UP_RETRY: Duration = Duration::from_secs(60);
 
 /// One torrent on the network thread.
-pub(crate) struct TorrentShell {
-    pub(crate) hub: Rc<Hub>,
+pub(crate) struct TorrentDriver {
+    pub(crate) context: Rc<Context>,
     pub(super) info_hash: InfoHash,
     pub(super) options: Rc<AddTorrent>,
     /// The options as they have been changed since, for when it starts again.
@@ -145,32 +145,32 @@ pub(crate) struct Inner {
     pub(super) next_key: u32,
 }
 
-impl TorrentShell {
+impl TorrentDriver {
     /// A torrent of which no more is known than its info-hash.
     pub(super) fn new(
-        hub: Rc<Hub>,
+        context: Rc<Context>,
         options: Rc<AddTorrent>,
         info_hash: InfoHash,
         channels: &Channels,
         (peer_id, totals_before): (PeerId, Totals),
         disk_results: mpsc::UnboundedSender<Box<DiskResult>>,
         (seed, announcer): (u64, Announcer),
-    ) -> TorrentShell {
+    ) -> TorrentDriver {
         let private = options.source.metainfo().is_some_and(|metainfo| metainfo.info.private);
         let mut config = Config::new(info_hash, peer_id, seed);
-        config.exchange = hub.options.pex && !private;
+        config.exchange = context.options.pex && !private;
         config.canonical_priority = !private;
         config.super_seeding = options.super_seeding;
-        config.listen_port = hub.listening.first().map(SocketAddr::port);
+        config.listen_port = context.listening.first().map(SocketAddr::port);
         config.peers_max = options.peers_max.max(1);
         config.peers_wanted = config.peers_wanted.min(config.peers_max);
         let mut core = Torrent::without_metadata(config);
-        for ip in hub.listening.iter().map(SocketAddr::ip).filter(|ip| !ip.is_unspecified()) {
+        for ip in context.listening.iter().map(SocketAddr::ip).filter(|ip| !ip.is_unspecified()) {
             core.handle_listening(ip);
         }
-        core.set_pressure(hub.now(), hub.pressure.get());
+        core.set_pressure(context.now(), context.pressure.get());
 
-        TorrentShell {
+        TorrentDriver {
             info_hash,
             upload: Limit::new(options.upload_limit),
             download: Limit::new(options.download_limit),
@@ -202,7 +202,7 @@ impl TorrentShell {
             jobs: Cell::new(0),
             peer_id,
             options,
-            hub,
+            context,
         }
     }
 
@@ -212,7 +212,7 @@ impl TorrentShell {
         if self.options.recheck {
             Rc::make_mut(&mut self.changed.borrow_mut()).recheck = false;
         }
-        let (info, now) = (&metainfo.info, self.hub.now());
+        let (info, now) = (&metainfo.info, self.context.now());
         let geometry = info.geometry;
         let (have_count, pieces) = (have.count(), have.len());
         let content = CoreContent {
@@ -280,7 +280,7 @@ impl TorrentShell {
 
     /// The first things that happen: peers and trackers are tried.
     pub(super) fn begin(self: &Rc<Self>) {
-        let now = self.hub.now();
+        let now = self.context.now();
         self.start_announcing();
         self.limits_changed();
         self.with(|inner| inner.core.handle_addresses(now, &self.options.peers, Origin::User));
@@ -294,7 +294,7 @@ impl TorrentShell {
 
     /// Looks up a peer that the link names.
     async fn look_up(self: Rc<Self>, peer: String) {
-        while self.hub.swarms.get(self.info_hash).is_some() {
+        while self.context.swarms.get(self.info_hash).is_some() {
             match tokio::net::lookup_host(&peer).await {
                 Ok(addrs) => return self.handle_addresses(&addrs.collect::<Vec<_>>(), Origin::User),
                 Err(error) => tracing::info!(%peer, %error, "cannot find a peer of the link"),
@@ -305,7 +305,7 @@ impl TorrentShell {
 
     /// Somebody names peers.
     pub(crate) fn handle_addresses(self: &Rc<Self>, addrs: &[SocketAddr], origin: Origin) {
-        let now = self.hub.now();
+        let now = self.context.now();
         self.with(|inner| inner.core.handle_addresses(now, addrs, origin));
     }
 
@@ -418,8 +418,8 @@ impl TorrentShell {
 
     /// The session's or the torrent's limits have changed.
     pub(crate) fn limits_changed(self: &Rc<Self>) {
-        let limits = [self.hub.download.rate(), self.download.rate()];
-        let now = self.hub.now();
+        let limits = [self.context.download.rate(), self.download.rate()];
+        let now = self.context.now();
         self.with(|inner| inner.core.set_download_limit(now, limits.into_iter().flatten().min()));
         self.wake_connections();
     }
@@ -451,7 +451,7 @@ impl TorrentShell {
                     while let Ok(result) = results.try_recv() {
                         self.on_disk_result(*result);
                     }
-                    self.hub.on_memory_freed();
+                    self.context.on_memory_freed();
                 }
                 command = commands.recv(), if !alone => match command {
                     Some(command) => next = self.on_command(*command),
@@ -459,7 +459,7 @@ impl TorrentShell {
                     None => alone = true,
                 },
                 () = tokio::time::sleep_until(deadline) => {
-                    let now = self.hub.now();
+                    let now = self.context.now();
                     self.with(|inner| inner.core.handle_timeout(now));
                 }
             }
@@ -501,7 +501,7 @@ impl TorrentShell {
         let times = [inner.core.poll_timeout(), inner.announcer.poll_timeout(), inner.disk.poll_timeout()];
         let first = times.into_iter().flatten().min();
         match first {
-            Some(time) => self.hub.instant(time),
+            Some(time) => self.context.instant(time),
             None => tokio::time::Instant::now() + Duration::from_secs(3_600),
         }
     }
@@ -515,7 +515,7 @@ impl TorrentShell {
 
     /// Carries out a command. What comes next, if its run is to end.
     pub(super) fn on_command(self: &Rc<Self>, command: Command) -> Option<Next> {
-        let now = self.hub.now();
+        let now = self.context.now();
         command.apply(&mut self.changed.borrow_mut());
         match command {
             Command::Stats(reply) => {

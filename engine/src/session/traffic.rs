@@ -3,7 +3,7 @@
 use super::connection::Connection;
 use super::limit::Limit;
 use super::prepared::{Lookup, asked_range};
-use super::torrent::{Inner, TorrentShell};
+use super::torrent::{Inner, TorrentDriver};
 use crate::buffer::{Block, PieceBuffer};
 use crate::clock::Clock;
 use crate::net::connection::{Owner, ReadWait, WriteWait};
@@ -33,14 +33,14 @@ const WRITTEN_IN_A_ROW: usize = 1024 * 1024;
 
 /// A torrent as one of its connections sees it.
 pub(super) struct ConnectionOwner {
-    torrent: Rc<TorrentShell>,
+    torrent: Rc<TorrentDriver>,
     key: PeerKey,
     /// Payload has come that the rate limit had no room for. Until it has, nothing more is read.
     in_debt: bool,
 }
 
 impl ConnectionOwner {
-    pub(super) fn new(torrent: &Rc<TorrentShell>, key: PeerKey) -> ConnectionOwner {
+    pub(super) fn new(torrent: &Rc<TorrentDriver>, key: PeerKey) -> ConnectionOwner {
         ConnectionOwner { torrent: Rc::clone(torrent), key, in_debt: false }
     }
 
@@ -53,33 +53,33 @@ impl ConnectionOwner {
 
 impl Owner for ConnectionOwner {
     fn clock(&self) -> Clock {
-        self.torrent.hub.clock
+        self.torrent.context.clock
     }
 
     fn read(&mut self, reader: &mut Reader, stream: &mut Stream) -> Result<ReadWait, String> {
-        let (torrent, hub, key) = (&self.torrent, &self.torrent.hub, self.key);
+        let (torrent, context, key) = (&self.torrent, &self.torrent.context, self.key);
         // Before the metadata is here nobody knows how many pieces there are.
         reader.set_limits(torrent.decode_limits());
         for _ in 0..READS_IN_A_ROW {
             if self.is_backed_up() {
                 return Ok(ReadWait::Peer);
             }
-            let now = hub.now();
+            let now = context.now();
             let (len_max, may_be_payload) =
-                match allowance(now, LIMITED_READ_LEN, [&hub.download, &torrent.download]) {
+                match allowance(now, LIMITED_READ_LEN, [&context.download, &torrent.download]) {
                     Ok(len_max) => (len_max, true),
                     Err(at) if self.in_debt || reader.is_in_block() => return Ok(ReadWait::Until(at)),
                     Err(_) => (CONTROL_READ_LEN, false),
                 };
-            let mut scratch = hub.scratch.borrow_mut();
+            let mut scratch = context.scratch.borrow_mut();
             let read = torrent.with(|inner| {
                 reader.read(stream, &mut scratch, len_max, &mut Input { torrent, inner, key, now })
             });
             drop(scratch);
-            hub.update_pressure();
+            context.update_pressure();
             torrent.spill_if_full();
             let (payload, progress) = read.map_err(|e| e.to_string())?;
-            hub.download.take(now, payload as u64);
+            context.download.take(now, payload as u64);
             torrent.download.take(now, payload as u64);
             self.in_debt = payload > 0 && !may_be_payload;
             match progress {
@@ -97,7 +97,7 @@ impl Owner for ConnectionOwner {
         let mut written = 0;
         while written < WRITTEN_IN_A_ROW {
             let limited = torrent.with(|inner| torrent.queue_blocks(inner, key, stream.unsent_max()));
-            let now = torrent.hub.now();
+            let now = torrent.context.now();
             let mut inner = torrent.inner.borrow_mut();
             let Some(connection) = inner.connections.get_mut(&key) else { return Err("gone".to_owned()) };
             if let Some(reason) = &connection.closing {
@@ -144,13 +144,13 @@ impl Owner for ConnectionOwner {
     }
 
     async fn memory_freed(&self) {
-        self.torrent.hub.memory_freed.notified().await;
+        self.torrent.context.memory_freed.notified().await;
     }
 }
 
 /// Where what a connection reads goes.
 struct Input<'a> {
-    torrent: &'a TorrentShell,
+    torrent: &'a TorrentDriver,
     inner: &'a mut Inner,
     key: PeerKey,
     now: Time,
@@ -166,7 +166,7 @@ impl Sink for Input<'_> {
     }
 
     fn take_block(&mut self) -> Option<Block> {
-        self.torrent.hub.pool.take()
+        self.torrent.context.pool.take()
     }
 
     fn block(&mut self, block: BlockRef, data: Block) {
@@ -185,11 +185,11 @@ impl Sink for Input<'_> {
     }
 }
 
-impl TorrentShell {
+impl TorrentDriver {
     /// Notes that bytes leave, of whatever kind.
     pub(super) fn count_upload(&self, now: Time, bytes: usize) {
         if bytes > 0 {
-            self.hub.upload.take(now, bytes as u64);
+            self.context.upload.take(now, bytes as u64);
             self.upload.take(now, bytes as u64);
         }
     }
@@ -197,7 +197,7 @@ impl TorrentShell {
     /// Fills a connection's queue with blocks, and with metadata. If a rate limit stops it, says until when.
     fn queue_blocks(self: &Rc<Self>, inner: &mut Inner, key: PeerKey, unsent_max: usize) -> Option<Time> {
         loop {
-            let now = self.hub.now();
+            let now = self.context.now();
             let connection = inner.connections.get_mut(&key)?;
             if connection.outbox.len() >= unsent_max.clamp(*QUEUED.start(), *QUEUED.end()) {
                 return None;
@@ -209,7 +209,9 @@ impl TorrentShell {
                     if !peer.has_uploads() {
                         return None;
                     }
-                    if let Err(at) = allowance(now, u64::from(BLOCK_LEN), [&self.hub.upload, &self.upload]) {
+                    if let Err(at) =
+                        allowance(now, u64::from(BLOCK_LEN), [&self.context.upload, &self.upload])
+                    {
                         return Some(at);
                     }
                     if let Some(message) = inner.core.next_metadata(now, key) {

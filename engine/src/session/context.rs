@@ -36,7 +36,7 @@ const PRESSURE_FULL_PERCENT: usize = 85;
 const SHORTAGE_TOLD: Duration = Duration::from_secs(10);
 
 /// What all torrents of a session share on its network thread.
-pub(crate) struct Hub {
+pub(crate) struct Context {
     pub(crate) options: SessionOptions,
     pub(crate) binding: Binding,
     pub(crate) shares: Shares,
@@ -71,16 +71,16 @@ pub(crate) struct Hub {
     pub(super) clock: Clock,
 }
 
-impl Hub {
+impl Context {
     pub(crate) fn new(
         options: SessionOptions,
         shares: Shares,
         listening: Vec<SocketAddr>,
         workers: Arc<Workers>,
         seed: u64,
-    ) -> Hub {
+    ) -> Context {
         let (binding, clock, mut rng) = (options.binding(), Clock::start(), Rng::new(seed));
-        Hub {
+        Context {
             udp_trackers: Rc::new(UdpTrackers::new(binding.clone(), clock, rng.fork())),
             listening,
             workers,

@@ -1,7 +1,7 @@
 //! A torrent as the rest of the session sees it.
 
 use super::swarms::Swarm;
-use super::torrent::TorrentShell;
+use super::torrent::TorrentDriver;
 use crate::net::handshake::Opened;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -12,9 +12,9 @@ use swarm_core::torrent::discovery::Origin;
 use swarm_core::torrent::{CloseReason, Pressure};
 use swarm_core::wire::handshake::Handshake;
 
-impl Swarm for TorrentShell {
+impl Swarm for TorrentDriver {
     fn is_private(&self) -> bool {
-        TorrentShell::is_private(self)
+        TorrentDriver::is_private(self)
     }
 
     fn is_complete(&self) -> bool {
@@ -28,36 +28,36 @@ impl Swarm for TorrentShell {
     }
 
     fn handshake(&self) -> Handshake {
-        TorrentShell::handshake(self)
+        TorrentDriver::handshake(self)
     }
 
     fn connected(self: Rc<Self>, opened: Opened) {
-        TorrentShell::connected(&self, opened);
+        TorrentDriver::connected(&self, opened);
     }
 
     fn handle_addresses(self: Rc<Self>, addrs: &[SocketAddr], origin: Origin) {
-        TorrentShell::handle_addresses(&self, addrs, origin);
+        TorrentDriver::handle_addresses(&self, addrs, origin);
     }
 
     fn addresses_changed(&self) {
-        self.inner.borrow_mut().announcer.handle_address_change(self.hub.now());
+        self.inner.borrow_mut().announcer.handle_address_change(self.context.now());
         self.wake.notify_one();
     }
 
     fn limits_changed(self: Rc<Self>) {
-        TorrentShell::limits_changed(&self);
+        TorrentDriver::limits_changed(&self);
     }
 
     fn pressure_changed(self: Rc<Self>, pressure: Pressure) {
         // A torrent that is busy right now looks at the pressure itself before it is done.
         if self.inner.try_borrow_mut().is_ok() {
-            let now = self.hub.now();
+            let now = self.context.now();
             self.with(|inner| inner.core.set_pressure(now, pressure));
         }
     }
 
     fn spill_if_full(&self) {
-        TorrentShell::spill_if_full(self);
+        TorrentDriver::spill_if_full(self);
     }
 
     fn holders(&self, now: Time) -> Vec<Holder<PeerKey>> {
@@ -65,7 +65,7 @@ impl Swarm for TorrentShell {
     }
 
     fn evict(self: Rc<Self>, key: PeerKey) {
-        let now = self.hub.now();
+        let now = self.context.now();
         self.with(|inner| inner.core.evict(now, key));
     }
 
