@@ -1,7 +1,7 @@
 //! Who has a place when there are not enough for all: connections that have not shaken hands yet, and those that have.
 //!
 //! Nobody has a share while there is room, so that a campus, a carrier's NAT or a whole swarm on one machine gets all that
-//! it can use. When there is none, somebody gives way, and strangers cannot choose whom: what one address or one
+//! it can use. When there is none, somebody is evicted, and strangers cannot choose whom: what one address or one
 //! network holds many of goes before what others hold one of, and who gives or takes something before nobody.
 
 use crate::time::Time;
@@ -67,7 +67,7 @@ fn take_one<K: Ord>(counts: &mut BTreeMap<K, usize>, key: K) {
 }
 
 /// The connections that were accepted and have not shaken hands, up to a number. Nobody is turned away for want of room:
-/// the oldest of the address that has most of them, in the network that has most, gives way.
+/// the oldest of the address that has most of them, in the network that has most, is evicted.
 #[derive(Clone, Debug)]
 pub struct Unfinished {
     max: usize,
@@ -89,7 +89,7 @@ impl Unfinished {
 
     /// Somebody has connected: its number, and that of whoever is to be closed for it.
     pub fn arrive(&mut self, ip: IpAddr) -> (u64, Option<u64>) {
-        let gone = if self.here.len() < self.max { None } else { self.give_way() };
+        let gone = if self.here.len() < self.max { None } else { self.evict() };
         self.next += 1;
         self.here.insert(self.next, ip.to_canonical());
         self.crowds.add(ip);
@@ -104,7 +104,7 @@ impl Unfinished {
     }
 
     /// Takes out the one that goes first.
-    pub fn give_way(&mut self) -> Option<u64> {
+    pub fn evict(&mut self) -> Option<u64> {
         let most = self.crowds.networks.values().copied().max()?;
         let mut first: Option<(usize, u64)> = None;
         for (&number, &ip) in self.here.iter().filter(|(_, ip)| self.crowds.in_network(**ip) == most) {
@@ -155,10 +155,10 @@ pub struct Holder<K> {
     pub useful_at: Time,
 }
 
-/// Who gives way to somebody at this address, now that all `places` are taken, if anybody does: whoever is useless, the most
+/// Who is evicted for somebody at this address, now that all `places` are taken, if anybody does: whoever is useless, the most
 /// crowded first; else, where an address or a network has more than its share, and more than the newcomer would have with one
 /// more, the one of these that is good for least.
-pub fn gives_way<K: Copy + Ord>(newcomer: IpAddr, holders: &[Holder<K>], places: usize) -> Option<K> {
+pub fn evicted_for<K: Copy + Ord>(newcomer: IpAddr, holders: &[Holder<K>], places: usize) -> Option<K> {
     let mut crowds = Crowds::default();
     holders.iter().for_each(|holder| crowds.add(holder.ip));
     let crowd = |holder: &Holder<K>| (crowds.in_network(holder.ip), crowds.at_address(holder.ip));
@@ -240,14 +240,14 @@ mod tests {
     }
 
     #[test]
-    fn who_gives_and_takes_nothing_gives_way_the_longest_idle_first() {
+    fn the_longest_idle_of_those_that_give_and_take_nothing_is_evicted_first() {
         let holders = [
             holder(1, "192.0.2.1", Standing::Waiting, 0),
             holder(2, "198.51.100.1", Standing::Useless, 7),
             holder(3, "203.0.113.1", Standing::Useless, 5),
         ];
-        assert_eq!(gives_way(ip("192.0.2.77"), &holders, 3), Some(3));
-        assert_eq!(gives_way(ip("192.0.2.77"), &holders[..1], 1), None);
+        assert_eq!(evicted_for(ip("192.0.2.77"), &holders, 3), Some(3));
+        assert_eq!(evicted_for(ip("192.0.2.77"), &holders[..1], 1), None);
     }
 
     #[test]
@@ -256,12 +256,12 @@ mod tests {
         let others = (90..100).map(|key| holder(key, "198.51.100.1", Standing::Waiting, 0));
         for standing in [Standing::New, Standing::Waiting, Standing::Takes] {
             let holders: Vec<_> = crowd(standing).chain(others.clone()).collect();
-            assert_eq!(gives_way(ip("203.0.113.1"), &holders, 100), Some(0), "{standing:?}");
-            assert_eq!(gives_way(ip("192.0.2.2"), &holders, 100), Some(0), "of the same network");
-            assert_eq!(gives_way(ip("192.0.2.1"), &holders, 100), None, "of the same address");
+            assert_eq!(evicted_for(ip("203.0.113.1"), &holders, 100), Some(0), "{standing:?}");
+            assert_eq!(evicted_for(ip("192.0.2.2"), &holders, 100), Some(0), "of the same network");
+            assert_eq!(evicted_for(ip("192.0.2.1"), &holders, 100), None, "of the same address");
         }
         let holders: Vec<_> = crowd(Standing::Gives).chain(others).collect();
-        assert_eq!(gives_way(ip("203.0.113.1"), &holders, 100), None, "who gives stays");
+        assert_eq!(evicted_for(ip("203.0.113.1"), &holders, 100), None, "who gives stays");
     }
 
     #[test]
@@ -273,10 +273,10 @@ mod tests {
             useful_at: Time::ZERO,
         });
         let holders: Vec<Holder<u32>> = crowd.collect();
-        assert_eq!(gives_way(ip("203.0.113.1"), &holders, 100), Some(0));
-        assert_eq!(gives_way(ip("192.0.2.200"), &holders, 100), None);
+        assert_eq!(evicted_for(ip("203.0.113.1"), &holders, 100), Some(0));
+        assert_eq!(evicted_for(ip("192.0.2.200"), &holders, 100), None);
         // So many addresses, each of a network of its own, are as many parties.
         let apart = holders.iter().map(|h| Holder { ip: IpAddr::from([10, 0, h.key as u8, 1]), ..*h });
-        assert_eq!(gives_way(ip("203.0.113.1"), &apart.collect::<Vec<_>>(), 100), None);
+        assert_eq!(evicted_for(ip("203.0.113.1"), &apart.collect::<Vec<_>>(), 100), None);
     }
 }

@@ -95,7 +95,7 @@ impl Incoming {
 
     /// Closes the connection that goes first. Whether there was any.
     fn make_room(&self) -> bool {
-        let gone = self.unfinished.borrow_mut().give_way();
+        let gone = self.unfinished.borrow_mut().evict();
         gone.into_iter().for_each(|gone| self.close(gone));
         gone.is_some()
     }

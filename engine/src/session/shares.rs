@@ -8,7 +8,7 @@ use super::options::SessionOptions;
 use crate::Error;
 use crate::storage::HandleLimits;
 
-/// How many accepted connections may be without a handshake at a time. Beyond, the oldest of the largest crowd gives way.
+/// How many accepted connections may be without a handshake at a time. Beyond, the oldest of the largest crowd is evicted.
 pub(super) const UNFINISHED_MAX: usize = 256;
 
 /// Descriptors for everything but peers and the torrents' files, where there are enough.

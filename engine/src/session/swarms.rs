@@ -76,6 +76,6 @@ impl Swarms {
                 useful_at,
             })
         });
-        admission::gives_way(newcomer, &holders.collect::<Vec<_>>(), peers_max)
+        admission::evicted_for(newcomer, &holders.collect::<Vec<_>>(), peers_max)
     }
 }

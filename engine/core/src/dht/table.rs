@@ -136,8 +136,8 @@ impl Table {
         let rivals =
             |known: &Contact| known.info.id == info.id || Host::of(known.info.addr) == Host::of(info.addr);
         // Whoever had the id or the host first keeps it, as long as it answers and has not changed its id.
-        let gives_way = |known: &Contact| rivals(known) && (known.info.addr == info.addr || known.is_bad());
-        self.buckets.iter_mut().for_each(|bucket| bucket.contacts.retain(|known| !gives_way(known)));
+        let is_replaced = |known: &Contact| rivals(known) && (known.info.addr == info.addr || known.is_bad());
+        self.buckets.iter_mut().for_each(|bucket| bucket.contacts.retain(|known| !is_replaced(known)));
         if !self.contacts().any(rivals) {
             self.insert(now, info);
         }

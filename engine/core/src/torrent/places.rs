@@ -51,7 +51,7 @@ impl Torrent {
     fn evict_for(&mut self, now: Time, newcomer: &PeerInfo) -> bool {
         let holders: Vec<Holder<PeerKey>> = self.holders(now).collect();
         let places = self.config.peers_max;
-        match admission::gives_way(newcomer.addr.ip(), &holders, places) {
+        match admission::evicted_for(newcomer.addr.ip(), &holders, places) {
             Some(key) => self.evict(now, key),
             None => return self.evict_lower_priority(now, newcomer),
         }
