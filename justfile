@@ -57,6 +57,11 @@ bench-cold-start *ARGS:
     cargo build --release --workspace --bins
     SWARM_BIN="${CARGO_TARGET_DIR:-target}/release" benches/cold_start.py {{ARGS}}
 
+# What a download costs more when only its link is known
+bench-magnet *ARGS:
+    cargo build --release --workspace --bins
+    SWARM_BIN="${CARGO_TARGET_DIR:-target}/release" benches/magnet.py {{ARGS}}
+
 # A swarm of hosts with shaped lines, beside libtorrent and the simulator's prediction; needs root
 bench-world *ARGS:
     cargo build --release --workspace --bins
