@@ -526,6 +526,22 @@ fn private_torrent_keeps_only_those_whom_trackers_or_the_user_named() {
 }
 
 #[test]
+fn private_torrent_counts_the_pieces_of_those_that_stay() {
+    let mut world = World::new(40_000);
+    let leecher = addr(5);
+    world.torrent.handle_addresses(world.now, &[leecher], Origin::User);
+    for (key, addr, inbound) in [(1, addr(9), true), (2, leecher, false)] {
+        let info = PeerInfo { addr, inbound, peer_id: PeerId([key; 20]), fast: true, extended: true };
+        world.torrent.handle_connected(world.now, PeerKey(key.into()), info);
+    }
+    world.torrent.handle_metadata(world.now, content(&world, true));
+    world.torrent.handle_message(world.now, PeerKey(2), &Message::Have(PieceIndex(3)));
+    let (sent, closed) = drain(&mut world.torrent, PeerKey(2));
+    assert_eq!(closed, None);
+    assert!(sent.contains(&Message::Interested));
+}
+
+#[test]
 fn metadata_over_the_limit_is_a_reason_to_wait_and_nobodys_word_ends_the_search() {
     let size = METADATA_LEN_MAX + 1;
     let mut world = World::new(40_000)

@@ -26,7 +26,7 @@ pub(super) struct Availability {
     /// Empty while there are no peers.
     by_piece: Vec<i32>,
     seeds: i32,
-    peers: i32,
+    peers: u32,
 }
 
 impl Availability {
@@ -36,7 +36,7 @@ impl Availability {
 
     /// Adds (1) or removes (-1) a peer. Returns how many pieces were looked at.
     pub(super) fn change(&mut self, have: &Bitfield, counted: Counted, by: i32) -> u64 {
-        self.peers += by;
+        self.peers = self.peers.checked_add_signed(by).expect("no peer leaves that has not come");
         if self.by_piece.is_empty() {
             self.by_piece = vec![0; self.pieces as usize];
         }

@@ -217,16 +217,15 @@ impl Torrent {
         self.config.metadata = (!content.private).then_some(content.metadata);
         self.config.padding = content.padding;
         self.set_content(content.geometry, content.have);
+        for peer in self.peers.values_mut() {
+            peer.pieces.have = Bitfield::empty(self.geometry.pieces());
+            peer.pieces.counted = self.picker.peer_joined(peer.have());
+        }
         if content.private {
             self.config.exchange = false;
             self.close_unnamed(now);
         }
         let keys: Vec<PeerKey> = self.peers.keys().collect();
-        for &key in &keys {
-            let Some(peer) = self.peers.get_mut(key) else { continue };
-            peer.pieces.have = Bitfield::empty(self.geometry.pieces());
-            peer.pieces.counted = self.picker.peer_joined(peer.have());
-        }
         for key in keys {
             self.send_initial_again(now, key);
             let claim = search.claims.take(key);
