@@ -2,9 +2,10 @@
 
 mod common;
 
-use common::{FILES, content, get, publish, same_tree, seed, session};
+use common::{FILES, content, get, publish, same_tree, seed, session, session_on};
 use std::io::SeekFrom;
 use std::path::Path;
+use std::sync::Arc;
 use swarm_core::id::FileIndex;
 use swarm_core::metainfo::Metainfo;
 use swarm_engine::{
@@ -24,6 +25,10 @@ for_both_families![
     torrents_are_found_by_id_and_hash,
     a_session_tells_of_all_its_torrents,
     a_tracker_is_added_while_it_runs,
+    a_reader_may_come_before_the_data_is_opened,
+    a_reader_of_what_a_seed_lacks_is_refused,
+    handles_outlive_their_session,
+    commands_may_come_while_data_is_opened,
 ];
 
 async fn until(events: &mut EventReceiver, is_it: impl Fn(&Event) -> bool) {
@@ -237,6 +242,58 @@ async fn a_tracker_is_added_while_it_runs(ip: &str) {
     let known: Vec<_> =
         torrent.stats().await.unwrap().trackers.into_iter().map(|tracker| tracker.url).collect();
     assert!(known.contains(&tracker.url("/announce")), "{known:?}");
+}
+
+async fn a_reader_may_come_before_the_data_is_opened(ip: &str) {
+    let source = TempDir::new().unwrap();
+    let metainfo = publish(source.path(), FILES, 16_384);
+    let seeder = session(ip);
+    let torrent =
+        seeder.add(AddTorrent::seed(Arc::clone(&metainfo), source.path()).paused(true)).await.unwrap();
+    until(&mut torrent.events(), |event| matches!(event, Event::Paused)).await;
+    torrent.resume();
+    let mut bytes = Vec::new();
+    torrent.read(file(4)).unwrap().read_to_end(&mut bytes).await.unwrap();
+    assert!(bytes == content(1_500_000, 4));
+}
+
+async fn a_reader_of_what_a_seed_lacks_is_refused(ip: &str) {
+    let source = TempDir::new().unwrap();
+    let metainfo = publish(source.path(), FILES, 16_384);
+    std::fs::remove_file(path_of(&metainfo, source.path(), 4)).unwrap();
+    let seeder = session(ip);
+    let torrent = seeder.add(AddTorrent::seed(Arc::clone(&metainfo), source.path())).await.unwrap();
+    let error = torrent.read(file(4)).unwrap().read_u8().await.unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::NotFound);
+    assert_eq!(torrent.stats().await.unwrap().state, State::Seeding, "it goes on");
+}
+
+async fn handles_outlive_their_session(ip: &str) {
+    let target = TempDir::new().unwrap();
+    let metainfo = publish(target.path(), FILES, 16_384);
+    let getter = session(ip);
+    let link: Source = metainfo.info.info_hash.into();
+    let torrent = getter.add(AddTorrent::download(link, target.path())).await.unwrap();
+    drop(getter);
+    assert!(matches!(torrent.metadata().await, Err(Error::Stopped)));
+    assert!(matches!(torrent.completed().await, Err(Error::Stopped)));
+    assert!(matches!(torrent.stop().await, Err(Error::Stopped)));
+}
+
+async fn commands_may_come_while_data_is_opened(ip: &str) {
+    let (source, target) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let metainfo = publish(source.path(), FILES, 16_384);
+    let seeder = session(ip);
+    seed(&seeder, &metainfo, source.path()).await;
+    let getter = session_on(ip, |options| options.workers(4));
+    let torrent = getter.add(get(&metainfo, target.path(), &[&seeder])).await.unwrap();
+    for nth in 0..40 {
+        torrent.set_files(Files::only([file(nth % 5)])).unwrap();
+        torrent.recheck();
+    }
+    torrent.set_files(Files::all()).unwrap();
+    torrent.completed().await.unwrap();
+    same_tree(&source.path().join("data"), &target.path().join("data"));
 }
 
 #[tokio::test]

@@ -126,6 +126,7 @@ impl TorrentDriver {
             }
         }
         inner.core.handle_piece_checked(now, piece, false);
+        self.refuse_waiting(inner);
     }
 
     /// Once all has been looked at, says what was bad.

@@ -8,7 +8,7 @@ use super::options::Files;
 use super::reader::FileReader;
 use crate::Error;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use swarm_core::id::{FileIndex, InfoHash};
 use swarm_core::metainfo::Metainfo;
 use swarm_core::picker::Order;
@@ -40,7 +40,9 @@ pub(super) struct Inner {
     pub(super) events: WeakEventSender<Event>,
     /// Has every event since the start, for the first who asks.
     pub(super) first: Mutex<Option<Receiver<Event>>>,
-    pub(super) phase: watch::Sender<Phase>,
+    /// Ends with the session.
+    pub(super) phase: Weak<watch::Sender<Phase>>,
+    pub(super) phases: watch::Receiver<Phase>,
 }
 
 impl TorrentHandle {
@@ -54,7 +56,8 @@ impl TorrentHandle {
 
     /// Whether everything is there is open again.
     fn reopen(&self) {
-        self.0.phase.send_if_modified(|phase| match phase {
+        let Some(phase) = self.0.phase.upgrade() else { return };
+        phase.send_if_modified(|phase| match phase {
             Phase::Running { complete } => std::mem::replace(complete, false),
             Phase::Ended(_) => false,
         });
@@ -85,7 +88,7 @@ impl TorrentHandle {
     /// What ended the torrent before that: [`Error::Metainfo`] if what peers have makes no usable torrent; [`Error::Stopped`] if it was
     /// stopped.
     pub async fn metadata(&self) -> Result<Arc<Metainfo>, Error> {
-        let mut phase = self.0.phase.subscribe();
+        let mut phase = self.0.phases.clone();
         loop {
             if let Some(metainfo) = self.metainfo() {
                 return Ok(metainfo);
@@ -182,7 +185,7 @@ impl TorrentHandle {
     /// # Errors
     /// Whatever ended the torrent before that; [`Error::Stopped`] if it was stopped.
     pub async fn completed(&self) -> Result<(), Error> {
-        let mut phase = self.0.phase.subscribe();
+        let mut phase = self.0.phases.clone();
         let done = phase.wait_for(|p| !matches!(p, Phase::Running { complete: false })).await;
         match done.map_err(|_| Error::Stopped)?.clone() {
             Phase::Running { .. } => Ok(()),
@@ -196,10 +199,11 @@ impl TorrentHandle {
     /// # Errors
     /// What ended it, unless it was asked to stop.
     pub async fn ended(&self) -> Result<(), Error> {
-        let mut phase = self.0.phase.subscribe();
+        let mut phase = self.0.phases.clone();
         match phase.wait_for(|p| matches!(p, Phase::Ended(_))).await.as_deref() {
             Ok(Phase::Ended(result)) => result.clone(),
-            _ => Ok(()),
+            // The session was dropped.
+            _ => Err(Error::Stopped),
         }
     }
 

@@ -47,7 +47,7 @@ pub(super) fn spawn(
 ) -> TorrentHandle {
     let (commands, inbox) = mpsc::unbounded_channel();
     let events = TorrentEvents { id, own: EventSender::default(), session: session_events.clone() };
-    let phase = watch::Sender::new(Phase::Running { complete: false });
+    let phase = Arc::new(watch::Sender::new(Phase::Running { complete: false }));
     let known: Arc<Known> = Arc::default();
     if let Some(metainfo) = options.source.metainfo() {
         let _ = known.metainfo.set(Arc::clone(metainfo));
@@ -61,14 +61,15 @@ pub(super) fn spawn(
         commands,
         events: events.own.downgrade(),
         first: Mutex::new(Some(events.own.subscribe_unclaimed())),
-        phase: phase.clone(),
+        phase: Arc::downgrade(&phase),
+        phases: phase.subscribe(),
     });
     let channels = Channels {
         id,
         registry: Arc::clone(registry),
         commands: inbox,
         events: events.clone(),
-        phase: phase.clone(),
+        phase: Arc::clone(&phase),
         known: Arc::clone(&known),
     };
     let registry = Arc::clone(registry);
@@ -169,11 +170,17 @@ async fn run(
 ) -> Result<Next, Error> {
     let context = &torrent.context;
     if let Some(metainfo) = torrent.options.source.metainfo().filter(|_| !torrent.is_held.get()) {
+        // What only lasts for a moment takes no room afterwards.
+        let mut preparing = Box::pin(torrent.prepare_data(metainfo));
         let prepared = tokio::select! {
-            // What only lasts for a moment takes no room afterwards.
-            prepared = Box::pin(torrent.prepare_data(metainfo)) => prepared.map(Ok),
-            next = Box::pin(commanded(torrent, commands)) => Ok(Err(next)),
+            prepared = &mut preparing => prepared.map(Ok),
+            next = Box::pin(commanded(torrent, commands)) => {
+                torrent.progress.abort();
+                let _ = preparing.as_mut().await;
+                Ok(Err(next))
+            }
         };
+        drop(preparing);
         match prepared {
             Ok(Ok(ready)) => torrent.take_up(metainfo, ready),
             Ok(Err(next)) => {
@@ -285,7 +292,7 @@ impl TorrentDriver {
             budget: options.space.clone(),
             ..OpenOptions::new(options.dir.clone(), mode)
         };
-        let (storage, opened) = until_it_fits(context, events, || {
+        let (storage, opened) = until_it_fits(context, events, &self.progress, || {
             let (info, open) = (Arc::clone(&info), open.clone());
             move || Storage::open(info, open)
         })
@@ -299,7 +306,7 @@ impl TorrentDriver {
         opened.have.iter().for_each(|piece| self.progress.add(info, piece));
         let have = check(context, info, &storage, &opened, events, &self.progress).await?;
         if options.mode == Mode::Download && needs_space(&have, &opened.needed) {
-            until_it_fits(context, events, || {
+            until_it_fits(context, events, &self.progress, || {
                 let storage = Arc::clone(&storage);
                 move || storage.reserve()
             })
@@ -354,7 +361,7 @@ async fn check(
     if of == 0 {
         return Ok(have);
     }
-    let _turn = context.checks.acquire().await;
+    let _turn = progress.unless_aborted(context.checks.acquire()).await?;
     progress.checking.set(true);
     events.send(Event::Checking { done: 0, of });
     let (tx, mut rx) = mpsc::unbounded_channel();
@@ -371,6 +378,9 @@ async fn check(
     let mut unreadable = BTreeSet::new();
     for done in 1..=of {
         let Some((piece, result)) = rx.recv().await else { break };
+        if progress.is_aborted() {
+            return Err(Error::Stopped);
+        }
         let is_right = match result {
             // What cannot be read is not there; the rest may be.
             Err(ref error @ StorageError::Io { ref path, ref source, .. }) if !error.is_too_many_files() => {
@@ -381,7 +391,7 @@ async fn check(
                 false
             }
             Err(error) if error.may_pass() => {
-                until_it_fits(context, events, || {
+                until_it_fits(context, events, progress, || {
                     let storage = Arc::clone(storage);
                     move || storage.check_piece(piece)
                 })
@@ -411,6 +421,7 @@ async fn check(
 async fn until_it_fits<R: Send + 'static, J: FnOnce() -> Result<R, StorageError> + Send + 'static>(
     context: &Context,
     events: &TorrentEvents,
+    progress: &Progress,
     job: impl Fn() -> J,
 ) -> Result<R, Error> {
     let mut stalled = false;
@@ -420,7 +431,7 @@ async fn until_it_fits<R: Send + 'static, J: FnOnce() -> Result<R, StorageError>
                 if !std::mem::replace(&mut stalled, true) {
                     events.send(Event::DiskStalled { error: Arc::new(error) });
                 }
-                tokio::time::sleep(SPACE_RETRY).await;
+                progress.unless_aborted(tokio::time::sleep(SPACE_RETRY)).await?;
             }
             done => {
                 if stalled && done.is_ok() {

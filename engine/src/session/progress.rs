@@ -1,6 +1,7 @@
 //! How far a torrent's data is known and checked.
 
 use super::event::{State, TorrentStats};
+use crate::Error;
 use crate::storage::Storage;
 use std::cell::Cell;
 use std::sync::Arc;
@@ -8,6 +9,7 @@ use swarm_core::bitfield::Bitfield;
 use swarm_core::id::PieceIndex;
 use swarm_core::metainfo::Info;
 use swarm_core::picker::Priority;
+use tokio::sync::Notify;
 
 /// How far the check of a torrent's data is.
 #[derive(Default)]
@@ -15,9 +17,31 @@ pub(super) struct Progress {
     pub(super) checking: Cell<bool>,
     pieces_have: Cell<u32>,
     bytes_have: Cell<u64>,
+    /// The data is of no use any more: whoever opens it stops as soon as its job on a worker has ended, since that may hold locks.
+    is_aborted: Cell<bool>,
+    aborted: Notify,
 }
 
 impl Progress {
+    pub(super) fn abort(&self) {
+        self.is_aborted.set(true);
+        self.aborted.notify_one();
+    }
+
+    pub(super) fn is_aborted(&self) -> bool {
+        self.is_aborted.get()
+    }
+
+    /// Waits for something, unless the data is of no use any more.
+    pub(super) async fn unless_aborted<T>(&self, wait: impl Future<Output = T>) -> Result<T, Error> {
+        tokio::select! {
+            biased;
+            () = self.aborted.notified(), if !self.is_aborted() => Err(Error::Stopped),
+            done = wait, if !self.is_aborted() => Ok(done),
+            else => Err(Error::Stopped),
+        }
+    }
+
     pub(super) fn add(&self, info: &Info, piece: PieceIndex) {
         self.pieces_have.set(self.pieces_have.get() + 1);
         self.bytes_have.set(self.bytes_have.get() + u64::from(info.payload_of(piece)));

@@ -24,7 +24,8 @@ impl TorrentDriver {
                 true => readers.windows.remove(&reader),
                 false => readers.windows.insert(reader, window.clone()),
             };
-            if before.as_ref() != Some(&window) {
+            let may_download = self.content.get().is_none_or(|content| content.storage.is_downloading());
+            if before.as_ref() != Some(&window) && may_download {
                 self.move_windows(inner, before.unwrap_or_default());
             }
             match part {
@@ -32,6 +33,7 @@ impl TorrentDriver {
                 Some(part) => inner.readers.waiting.entry(part.piece).or_default().push(part),
                 None => {}
             }
+            self.refuse_waiting(inner);
         });
     }
 
@@ -58,6 +60,23 @@ impl TorrentDriver {
     pub(super) fn read_waiting(&self, inner: &mut Inner, piece: PieceIndex) {
         let parts = inner.readers.waiting.remove(&piece).unwrap_or_default();
         parts.into_iter().for_each(|part| self.read_part(part));
+    }
+
+    /// The data is opened: whoever waits for what is there reads it.
+    pub(super) fn read_all_waiting(&self, inner: &mut Inner) {
+        let here = |piece: &PieceIndex| inner.core.have().has(*piece);
+        let pieces: Vec<PieceIndex> = inner.readers.waiting.keys().copied().filter(here).collect();
+        pieces.into_iter().for_each(|piece| self.read_waiting(inner, piece));
+    }
+
+    /// Nothing more is downloaded: nobody waits for what is not there.
+    pub(super) fn refuse_waiting(&self, inner: &mut Inner) {
+        if self.content.get().is_some_and(|content| !content.storage.is_downloading()) {
+            for part in std::mem::take(&mut inner.readers.waiting).into_values().flatten() {
+                let why = "the piece is not there, and its file is not downloaded";
+                let _ = part.reply.send(Err(io::Error::new(io::ErrorKind::NotFound, why)));
+            }
+        }
     }
 
     fn read_part(&self, part: ReadPart) {

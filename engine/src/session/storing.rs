@@ -359,7 +359,12 @@ impl TorrentDriver {
         if let Some(error) = self.failure.borrow_mut().take() {
             return Err(error);
         }
-        Ok(closed?)
+        match closed {
+            // It goes on, or its data goes: that its state could not be saved is no reason against it.
+            Err(error) if next != Next::Stop => self.warn(&error.to_string()),
+            closed => closed?,
+        }
+        Ok(())
     }
 
     /// Moves the blocks of unfinished pieces to the side file, for the next run to go on from. What does not fit is lost.

@@ -59,6 +59,8 @@ pub(crate) struct TorrentDriver {
     pub(super) content: OnceCell<Content>,
     /// The user has still to say which files are wanted.
     pub(super) is_held: Cell<bool>,
+    /// Peers and trackers are tried.
+    is_begun: Cell<bool>,
     /// How far its data is checked.
     pub(super) progress: Progress,
     /// Its storage, from when it is opened on.
@@ -66,7 +68,7 @@ pub(crate) struct TorrentDriver {
     pub(super) upload: Limit,
     pub(super) download: Limit,
     pub(super) events: TorrentEvents,
-    pub(super) phase: watch::Sender<Phase>,
+    pub(super) phase: Arc<watch::Sender<Phase>>,
     /// What was transferred before it was paused or started again.
     pub(super) totals_before: Totals,
     pub(super) disk_results: mpsc::UnboundedSender<Box<DiskResult>>,
@@ -115,7 +117,7 @@ pub(super) struct Channels {
     pub(super) registry: Arc<Registry>,
     pub(super) commands: mpsc::UnboundedReceiver<Box<Command>>,
     pub(super) events: TorrentEvents,
-    pub(super) phase: watch::Sender<Phase>,
+    pub(super) phase: Arc<watch::Sender<Phase>>,
     pub(super) known: Arc<Known>,
 }
 
@@ -179,10 +181,11 @@ impl TorrentDriver {
             changed: RefCell::new(Rc::clone(&options)),
             totals_before,
             is_held: Cell::new(options.hold),
+            is_begun: Cell::new(false),
             progress: Progress::default(),
             opened: OnceCell::new(),
             events: channels.events.clone(),
-            phase: channels.phase.clone(),
+            phase: Arc::clone(&channels.phase),
             disk_results,
             inner: RefCell::new(Inner {
                 core,
@@ -238,6 +241,8 @@ impl TorrentDriver {
             }
             inner.core.set_order(self.changed.borrow().order);
             self.move_windows(inner, 0..0);
+            self.read_all_waiting(inner);
+            self.refuse_waiting(inner);
             // Whatever is complete already is none of the events.
             if inner.core.is_complete() {
                 self.was_complete.set(true);
@@ -281,9 +286,10 @@ impl TorrentDriver {
     /// The first things that happen: peers and trackers are tried.
     pub(super) fn begin(self: &Rc<Self>) {
         let now = self.context.now();
+        self.is_begun.set(true);
         self.start_announcing();
         self.limits_changed();
-        self.with(|inner| inner.core.handle_addresses(now, &self.options.peers, Origin::User));
+        self.with(|inner| inner.core.handle_addresses(now, &self.changed.borrow().peers, Origin::User));
         if let Source::Magnet(magnet) = &self.options.source {
             for (host, port) in &magnet.peers {
                 spawn_local(Rc::clone(self).look_up(host_and_port(host, *port)));
@@ -467,7 +473,10 @@ impl TorrentDriver {
             self.sync_if_due();
             self.retry_disk_if_due();
         }
-        drop(opening);
+        if let Some(opening) = opening {
+            self.progress.abort();
+            opening.await;
+        }
         let next = next.unwrap_or(Next::Stop);
         self.remember_peers();
         Box::pin(self.shut_down(results, next)).await?;
@@ -491,6 +500,7 @@ impl TorrentDriver {
             self.keep_private();
         }
         match self.prepare_data(&metainfo).await {
+            _ if self.progress.is_aborted() => {}
             Ok(ready) => self.take_up(&metainfo, ready),
             Err(error) => self.fail(error),
         }
@@ -510,7 +520,13 @@ impl TorrentDriver {
     fn remember_peers(&self) {
         let inner = self.inner.borrow();
         let peers = inner.core.peers().filter_map(|peer| peer.extensions.listen_addr).take(RECONNECTED_MAX);
-        Rc::make_mut(&mut self.changed.borrow_mut()).peers.extend(peers);
+        let mut changed = self.changed.borrow_mut();
+        let known = &mut Rc::make_mut(&mut changed).peers;
+        peers.for_each(|peer| {
+            if !known.contains(&peer) {
+                known.push(peer)
+            }
+        });
     }
 
     /// Carries out a command. What comes next, if its run is to end.
@@ -521,15 +537,16 @@ impl TorrentDriver {
             Command::Stats(reply) => {
                 let _ = reply.send(self.stats());
             }
-            Command::AddPeers(peers) => {
-                self.handle_addresses(&peers, Origin::User);
-            }
+            // Before it begins, nobody is dialled: it does so with all that were added.
+            Command::AddPeers(peers) if self.is_begun.get() => self.handle_addresses(&peers, Origin::User),
+            Command::AddPeers(_) => {}
             Command::SetLimits { upload, download } => {
                 self.upload.set(now, upload);
                 self.download.set(now, download);
                 self.limits_changed();
             }
             Command::AddTrackers(urls) => self.inner.borrow_mut().announcer.handle_more_trackers(now, &urls),
+            Command::Reannounce if !self.is_begun.get() => {}
             Command::Reannounce => {
                 self.inner.borrow_mut().announcer.request_more_peers(now);
                 self.announce_on_dht(false);
