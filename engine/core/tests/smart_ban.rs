@@ -252,7 +252,7 @@ fn smart_ban_finds_each_poisoner_once_and_spoils_no_block_of_the_honest_seed() {
     for (count, percent) in [(4, 100), (6, 20), (30, 50)] {
         let mut download = Download::new(count, Behaviour::Lies(percent));
         let time = download.run();
-        assert!(download.bans <= count as usize, "{percent} %");
+        assert_eq!(download.bans, count as usize, "{percent} %");
         assert!(time < 1.02, "{count} of {percent} %: {time:.3}");
         assert!(download.honest_share() < 1.01, "{count} of {percent} %: {:.3}", download.honest_share());
     }

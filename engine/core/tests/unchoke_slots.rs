@@ -81,6 +81,9 @@ impl Seed {
     }
 
     fn react(&mut self, actions: Vec<Action>) {
+        if actions.is_empty() {
+            return;
+        }
         for action in actions {
             match action {
                 Action::Send { peer, message: Message::Unchoke } => {
@@ -96,9 +99,7 @@ impl Seed {
             }
         }
         let more = self.swarm.drain();
-        if !more.is_empty() {
-            self.react(more);
-        }
+        self.react(more);
     }
 
     fn upload(&mut self, n: u32) {
