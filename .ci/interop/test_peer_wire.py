@@ -463,7 +463,7 @@ def _(test):
         test.target = test.start(Swarm.source(test.meta, test.scratch, "--no-dht", "--peer", get.address, host=test.host))
         get.wait_event("metadata", 5)
         test.assertLess(memory.stop(), 32 * MIB)
-        # `core/tests/metadata_fetch.rs` tries the limit to the millisecond, where it is kept: when they are sent.
+        # `core/tests/metadata.rs` tries the limit to the millisecond, where it is kept: when they are sent.
         test.assertLessEqual(liar.excess(10), 0)
         get.wait_complete(SOON)
         test.assert_same(test.content, copy / test.content.name)

@@ -63,7 +63,7 @@ pub(crate) struct Pieces {
     pub(crate) interesting: u32,
     /// How often it has taken a piece back (BEP 54, or by refusing it).
     pub(crate) losses: u32,
-    /// It has said which pieces it has: a BITFIELD may come no more.
+    /// It has sent BITFIELD, HAVE_ALL or HAVE_NONE.
     pub(crate) is_known: bool,
     /// How the picker counts them.
     pub(crate) counted: Counted,
@@ -122,12 +122,12 @@ pub struct Extensions {
 #[derive(Debug)]
 pub(crate) struct Download {
     pub(crate) pipeline: Pipeline,
-    /// No piece of which it sent a block has been verified yet.
+    /// No piece with a block from it has verified yet.
     pub(crate) on_parole: bool,
     /// It has left requests unanswered for too long.
     pub(crate) snubbed: bool,
-    /// How often others had to be asked for its overdue blocks since its last block; halved now and then.
-    pub(crate) lapses: u32,
+    /// Blocks that it left overdue and others were asked for, since its last block; halved now and then.
+    pub(crate) timeouts: u32,
     /// Pieces that it answers requests for even while it chokes us (BEP 6).
     pub(crate) allowed_fast: Vec<PieceIndex>,
     /// Blocks that it rejected once although it did not choke us.
@@ -214,7 +214,7 @@ impl Peer {
                 pipeline: Pipeline::default(),
                 on_parole: true,
                 snubbed: false,
-                lapses: 0,
+                timeouts: 0,
                 allowed_fast: Vec::new(),
                 rejected: BTreeSet::new(),
                 unrequested_blocks: 0,
@@ -263,7 +263,7 @@ impl Peer {
         self.account.ports
     }
 
-    /// Whether it has said anything since its handshake.
+    /// Whether any message came since its handshake.
     pub(crate) fn has_spoken(&self) -> bool {
         self.times.heard_at > self.times.connected_at
     }

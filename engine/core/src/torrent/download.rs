@@ -59,7 +59,7 @@ impl Torrent {
             }
             Answer::Requested | Answer::Withdrawn => {
                 peer.account.budget.earn(block.len);
-                (peer.download.snubbed, peer.download.lapses) = (false, 0);
+                (peer.download.snubbed, peer.download.timeouts) = (false, 0);
                 let mut others = Vec::new();
                 let arrival = self.picker.received(block, key, |other| others.push(other));
                 for other in others {
@@ -245,11 +245,14 @@ impl Torrent {
         }
     }
 
-    /// Asks everyone for as many blocks as they have room for. Snubbed peers, and those that let blocks lie, come last: or else
+    /// Asks everyone for as many blocks as they have room for. Snubbed peers and those with overdue blocks come last: otherwise
     /// a block that one of them did not send would go back to it, while others that have it sit idle.
     pub(super) fn refill_everyone(&mut self, now: Time) {
-        let mut keys: Vec<(bool, u32, PeerKey)> =
-            self.peers.values().map(|peer| (peer.download.snubbed, peer.download.lapses, peer.key)).collect();
+        let mut keys: Vec<(bool, u32, PeerKey)> = self
+            .peers
+            .values()
+            .map(|peer| (peer.download.snubbed, peer.download.timeouts, peer.key))
+            .collect();
         keys.sort_unstable();
         for (_, _, key) in keys {
             self.refill(now, key);
@@ -298,7 +301,7 @@ impl Torrent {
         if picks.is_empty() && outstanding < REQUESTS_MIN && (is_early || self.picker.is_endgame()) {
             self.pick_duplicates(now, key, picks);
         }
-        let may_idle = self.peers[key].download.lapses > 0;
+        let may_idle = self.peers[key].download.timeouts > 0;
         if picks.is_empty() && outstanding == 0 && !may_idle && self.pressure == Pressure::Low {
             // Who serves us well must not idle.
             let source = PickerPeer { key, have: self.peers[key].have(), may_start: true, on_parole };
@@ -367,7 +370,7 @@ impl Torrent {
             let is_final =
                 peer.download.rejected.len() >= REFUSALS_MAX || peer.download.rejected.contains(&block);
             if peer.flags.peer_choking || !peer.have().has(block.piece) {
-                // We had no right to it, or it has said that it has the piece no more.
+                // We had no right to it, or it has lost the piece.
             } else if is_final {
                 peer.download.rejected.retain(|b| b.piece != block.piece);
                 self.on_lost(key, block.piece);
@@ -476,7 +479,7 @@ impl Torrent {
         if self.suspects_at.is_none_or(|at| at <= now) {
             self.suspects_at = Some(now + SUSPECTS_INTERVAL);
             self.picker.handle_round();
-            self.peers.values_mut().for_each(|peer| peer.download.lapses /= 2);
+            self.peers.values_mut().for_each(|peer| peer.download.timeouts /= 2);
             self.refill_all = true;
         }
         self.refill_everyone(now);

@@ -8,15 +8,15 @@ use crate::peer::pipeline::{Outstanding, REQUESTS_MIN};
 use crate::picker::REQUESTED_FROM_MAX;
 use crate::time::{Duration, Time};
 
-/// When a block is taken to come that should have come already.
+/// The time until an overdue block comes, in effect never.
 const OVERDUE: Duration = Duration::from_secs(3_600);
 /// How many of a peer's requests are looked at for overdue ones, the oldest first.
 const OVERDUE_LOOKED_AT: usize = 16;
 
 impl Torrent {
-    /// Endgame: every missing block is asked for somewhere, and this peer has nothing to do. It is
-    /// also asked for the blocks that will come last, if it should be at least twice as quick as whoever has been asked.
-    /// While memory is short that begins earlier, with overdue blocks only: they hold up the pieces that would free it.
+    /// Endgame: every missing block is requested somewhere, and this peer is idle. It is also asked for the blocks that will
+    /// come last, if it should be at least twice as quick as whoever was asked first. While memory is short this begins
+    /// earlier, with overdue blocks only: they hold up the pieces that would free it.
     pub(super) fn pick_duplicates(&mut self, now: Time, key: PeerKey, picks: &mut Vec<BlockRef>) {
         let peer = &self.peers[key];
         if peer.download.snubbed {
@@ -33,7 +33,7 @@ impl Torrent {
             late.extend(useful.map(|(index, request)| (request.block, pace.eta(index, request), other.key)));
         }
         self.count(self.peers.len() + late.len());
-        // What several were asked for comes from the quickest of them.
+        // A block requested from several comes from the quickest of them.
         late.sort_unstable();
         let holders = late.clone();
         late.dedup_by_key(|(block, ..)| *block);
@@ -44,11 +44,11 @@ impl Torrent {
             Pressure::Full => REQUESTS_MIN - peer.download.pipeline.len().min(REQUESTS_MIN),
             _ => peer.download.pipeline.depth(peer.traffic.rate_down.bytes_per_s(now)),
         };
-        let mut lapsed = Vec::new();
+        let mut timed_out = Vec::new();
         for (block, eta, _) in late {
             let ours = peer.download.pipeline.round_trip_min()
                 + pace.of_nth(peer.download.pipeline.len() + picks.len());
-            // Of overdue blocks each gets a few at a time: it may let them lie too, and others can be tried meanwhile.
+            // Each peer gets a few overdue blocks at a time: it may not send them either, and others can be tried meanwhile.
             let room = if eta == OVERDUE { room.min(REQUESTS_MIN) } else { room };
             if picks.len() >= room || ours * 2 >= eta {
                 break;
@@ -56,15 +56,15 @@ impl Torrent {
             let from = holders.partition_point(|(other, ..)| *other < block);
             let asked = holders[from..].iter().take_while(|(other, ..)| *other == block);
             let idle = asked.filter(|(_, eta, _)| *eta == OVERDUE).map(|(.., holder)| *holder);
-            // Those who let it lie do not keep it from anybody else.
+            // Peers where it is overdue do not count towards the limit.
             if self.picker.duplicate(block, key, REQUESTED_FROM_MAX + idle.clone().count()) {
                 self.requests_doubled += 1;
                 picks.push(block);
-                lapsed.extend(idle);
+                timed_out.extend(idle);
             }
         }
-        for holder in lapsed {
-            self.peers.get_mut(holder).expect("still here").download.lapses += 1;
+        for holder in timed_out {
+            self.peers.get_mut(holder).expect("still here").download.timeouts += 1;
         }
     }
 }

@@ -1,5 +1,5 @@
-//! The addresses that could be dialled: a bounded set in which nobody's flood displaces what others told, and whose next one
-//! is found without looking at the rest.
+//! The addresses that could be dialled: a bounded set. A flood from one source displaces nothing from others, and the next
+//! address is found without a search.
 
 use super::Origin;
 use crate::time::Time;
@@ -8,19 +8,19 @@ use std::net::{IpAddr, SocketAddr};
 
 /// How many addresses are remembered.
 pub const ADDRESSES_MAX: usize = 2_000;
-/// So many addresses of one teller count as one.
+/// This many addresses from one teller count as one.
 const NAMED_AT_ONCE: u32 = 16;
 
-/// Who told of an address. Each kind has a share of the set, and of the dials.
+/// The kind of source of an address. Each has a share of the set, and of the dials.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Class {
     User,
     Tracker,
     Dht,
     Local,
-    /// Somebody who is connected told of others.
+    /// PEX.
     Peer,
-    /// Somebody who dialled us told where it listens.
+    /// An inbound connection that told its listen port.
     Caller,
 }
 
@@ -28,7 +28,7 @@ impl Class {
     const ALL: [Class; 6] =
         [Class::User, Class::Tracker, Class::Dht, Class::Local, Class::Peer, Class::Caller];
 
-    /// Its part of the set when that is full, and of the dials when others wait too. The user's come before all others.
+    /// Its share of a full set, and of the dials while other classes wait too. The user's addresses come before all others.
     fn weight(self) -> u64 {
         match self {
             Class::User | Class::Tracker => 4,
@@ -43,22 +43,29 @@ impl Class {
 pub(super) struct Candidate {
     pub(super) class: Class,
     teller: Option<IpAddr>,
-    /// Whether a tracker named it, whoever else did.
+    /// A tracker named it, perhaps besides others.
     pub(super) by_tracker: bool,
     pub(super) failures: u32,
     /// When it may be dialled; `None`: at once.
     pub(super) retry_at: Option<Time>,
-    rank: Rank,
+    priority: DialPriority,
 }
 
 impl Candidate {
     pub(super) fn new(origin: Origin) -> Candidate {
         let (class, teller) = origin.class();
         let by_tracker = matches!(origin, Origin::Tracker(_));
-        Candidate { class, teller, by_tracker, failures: 0, retry_at: None, rank: Rank::default() }
+        Candidate {
+            class,
+            teller,
+            by_tracker,
+            failures: 0,
+            retry_at: None,
+            priority: DialPriority::default(),
+        }
     }
 
-    /// Somebody who dialled us, and told where it listens.
+    /// The listen address of an inbound connection.
     pub(super) fn caller(ip: IpAddr) -> Candidate {
         Candidate { class: Class::Caller, teller: Some(ip), ..Candidate::new(Origin::User) }
     }
@@ -67,12 +74,12 @@ impl Candidate {
         self.by_tracker || self.class == Class::User
     }
 
-    /// Whether another word of it changes anything.
+    /// Whether this origin counts more than those known so far.
     pub(super) fn counts_more_by(&self, origin: Origin) -> bool {
         origin.class().0 < self.class || !self.by_tracker && matches!(origin, Origin::Tracker(_))
     }
 
-    /// Somebody else tells of it too: the one who counts most is remembered.
+    /// Another source names it: the one that counts most is kept.
     pub(super) fn named_by(&mut self, origin: Origin) {
         let (class, teller) = origin.class();
         self.by_tracker |= matches!(origin, Origin::Tracker(_));
@@ -82,23 +89,23 @@ impl Candidate {
     }
 }
 
-/// Who comes first: those that failed least; of these, those that are not one of many of the same host or from the same teller;
-/// of these, the order of BEP 40 or chance.
+/// The least is dialled first: by failures, then by crowd, then by canonical priority.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-struct Rank {
+struct DialPriority {
     failures: u32,
-    /// As a power of two.
+    /// How many addresses its host or its teller has, as a power of two.
     crowd: u32,
-    order: u32,
+    /// The canonical priority (BEP 40) with its bits inverted, or a random number.
+    canonical: u32,
 }
 
 /// The candidates of one class.
 #[derive(Clone, Debug, Default)]
-struct Ranks {
-    all: BTreeSet<(Rank, SocketAddr)>,
+struct ByPriority {
+    all: BTreeSet<(DialPriority, SocketAddr)>,
     /// Those that may be dialled now.
-    ready: BTreeSet<(Rank, SocketAddr)>,
-    /// How much has been dialled of it, the heavier the class the less each counts.
+    ready: BTreeSet<(DialPriority, SocketAddr)>,
+    /// How much was dialled, divided by the class's weight.
     served: u64,
 }
 
@@ -106,7 +113,7 @@ struct Ranks {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Candidates {
     by_addr: BTreeMap<SocketAddr, Candidate>,
-    classes: [Ranks; Class::ALL.len()],
+    classes: [ByPriority; Class::ALL.len()],
     resting: BTreeSet<(Option<Time>, SocketAddr)>,
     hosts: BTreeMap<IpAddr, u32>,
     tellers: BTreeMap<(Class, IpAddr), u32>,
@@ -124,10 +131,10 @@ impl Candidates {
         self.by_addr.is_empty()
     }
 
-    /// How many have not failed yet, and were not told of by peers; of no class more than `max` are counted.
+    /// How many have not failed yet and are not from peers; counts up to `max` in each class.
     pub(super) fn count_untried_of_others_than_peers(&self, max: usize) -> usize {
         let untried = |class: &Class| {
-            self.classes[*class as usize].all.iter().take_while(|(rank, _)| rank.failures == 0)
+            self.classes[*class as usize].all.iter().take_while(|(priority, _)| priority.failures == 0)
         };
         let classes = Class::ALL.iter().filter(|class| **class < Class::Peer);
         classes.map(|class| untried(class).take(max).count()).sum()
@@ -141,20 +148,19 @@ impl Candidates {
         self.by_addr.get(&addr)
     }
 
-    /// Puts in an address that is not there, with its place in the order among equals, the least first. If there are too many, the last
-    /// one of the class that has most for its weight is forgotten.
-    pub(super) fn insert(&mut self, addr: SocketAddr, mut candidate: Candidate, order: u32) {
+    /// Adds a new address. If there are too many, the class that has most for its weight loses its last one.
+    pub(super) fn insert(&mut self, addr: SocketAddr, mut candidate: Candidate, canonical: u32) {
         self.note_work();
         let host = add_one(&mut self.hosts, addr.ip().to_canonical());
         let told = candidate.teller.map_or(1, |ip| add_one(&mut self.tellers, (candidate.class, ip)));
         let crowd = host.max(told / NAMED_AT_ONCE).max(1).ilog2();
-        candidate.rank = Rank { failures: candidate.failures, crowd, order };
-        self.classes[candidate.class as usize].all.insert((candidate.rank, addr));
+        candidate.priority = DialPriority { failures: candidate.failures, crowd, canonical };
+        self.classes[candidate.class as usize].all.insert((candidate.priority, addr));
         self.resting.insert((candidate.retry_at, addr));
         self.by_addr.insert(addr, candidate);
         while self.by_addr.len() > ADDRESSES_MAX {
             let filling = |class: &Class| self.classes[*class as usize].all.len() as u64 * 4 / class.weight();
-            // Those of the user go last.
+            // The user's go last.
             let fullest = Class::ALL.into_iter().max_by_key(|class| (*class != Class::User, filling(class)));
             let fullest = fullest.filter(|class| filling(class) > 0).unwrap_or(Class::User);
             let Some(&(_, last)) = self.classes[fullest as usize].all.last() else { return };
@@ -166,8 +172,8 @@ impl Candidates {
         self.note_work();
         let candidate = self.by_addr.remove(&addr)?;
         let class = &mut self.classes[candidate.class as usize];
-        class.all.remove(&(candidate.rank, addr));
-        class.ready.remove(&(candidate.rank, addr));
+        class.all.remove(&(candidate.priority, addr));
+        class.ready.remove(&(candidate.priority, addr));
         self.resting.remove(&(candidate.retry_at, addr));
         take_one(&mut self.hosts, addr.ip().to_canonical());
         candidate.teller.into_iter().for_each(|ip| take_one(&mut self.tellers, (candidate.class, ip)));
@@ -180,7 +186,7 @@ impl Candidates {
         self.classes.iter().map(|class| class.ready.len()).sum()
     }
 
-    /// Takes out the one to dial next: the user's before all others, and the other classes in turns.
+    /// Takes out the next one to dial: the user's first, then the other classes in turns.
     pub(super) fn next(&mut self, now: Time) -> Option<(SocketAddr, Candidate)> {
         self.wake(now);
         let has_some = |class: &Class| !self.classes[*class as usize].ready.is_empty();
@@ -192,33 +198,33 @@ impl Candidates {
         Some((addr, candidate))
     }
 
-    /// Those whose rest is over may be dialled.
+    /// Makes addresses ready whose rest is over.
     fn wake(&mut self, now: Time) {
         while let Some(&(at, addr)) = self.resting.first().filter(|(at, _)| *at <= Some(now)) {
             self.note_work();
             self.resting.remove(&(at, addr));
             let candidate = self.by_addr[&addr];
-            // What had nothing to dial for a while does not have that to come.
+            // A class that had nothing to dial does not save up its share.
             let least = self.classes.iter().filter(|c| !c.ready.is_empty()).map(|c| c.served).min();
             let class = &mut self.classes[candidate.class as usize];
             if class.ready.is_empty() {
                 class.served = class.served.max(least.unwrap_or(0));
             }
-            class.ready.insert((candidate.rank, addr));
+            class.ready.insert((candidate.priority, addr));
         }
     }
 
-    /// Changes the order among equals.
-    pub(super) fn reorder(&mut self, order: impl Fn(SocketAddr) -> Option<u32>) {
+    /// Changes canonical priorities where `canonical` gives a new one.
+    pub(super) fn reorder(&mut self, canonical: impl Fn(SocketAddr) -> Option<u32>) {
         for (addr, candidate) in &mut self.by_addr {
-            let Some(order) = order(*addr) else { continue };
+            let Some(canonical) = canonical(*addr) else { continue };
             let class = &mut self.classes[candidate.class as usize];
-            let is_ready = class.ready.remove(&(candidate.rank, *addr));
-            class.all.remove(&(candidate.rank, *addr));
-            candidate.rank.order = order;
-            class.all.insert((candidate.rank, *addr));
+            let is_ready = class.ready.remove(&(candidate.priority, *addr));
+            class.all.remove(&(candidate.priority, *addr));
+            candidate.priority.canonical = canonical;
+            class.all.insert((candidate.priority, *addr));
             if is_ready {
-                class.ready.insert((candidate.rank, *addr));
+                class.ready.insert((candidate.priority, *addr));
             }
         }
     }

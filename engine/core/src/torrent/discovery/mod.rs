@@ -1,8 +1,8 @@
 //! Whom to dial: addresses learned from trackers, users and peers, and what became of each.
 //!
-//! Addresses from the network are claims by strangers. They are checked, bounded in number ([`ADDRESSES_MAX`]), tried at a
-//! bounded pace ([`pace`]), and left alone for longer after each failure. What an address costs is a few steps in ordered sets,
-//! whoever names how many; what one source names much of, or of one host, comes after what others name.
+//! Addresses from the network are claims by strangers. They are checked, bounded in number ([`ADDRESSES_MAX`]), dialled at a
+//! bounded pace ([`pace`]), and left alone for longer after each failure. An address costs a few steps in ordered sets. Many
+//! addresses from one source or of one host come after those from others.
 
 mod candidates;
 pub mod pace;
@@ -20,7 +20,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 pub const RETRY_FIRST: Duration = Duration::from_secs(2);
 /// The longest rest.
 pub const RETRY_MAX: Duration = Duration::from_secs(600);
-/// How many failures in a row until an address is forgotten.
+/// After so many failures in a row an address is forgotten.
 pub const FAILURES_MAX: u32 = 9;
 /// How long a ban lasts.
 pub const BAN_TIME: Duration = Duration::from_secs(3_600);
@@ -30,17 +30,17 @@ pub const BANS_MAX: usize = 4_096;
 /// Who told us of an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// The user: anything that can be dialled is.
+    /// The user. Any address is dialled.
     User,
-    /// A search for the same torrent, which has checked it by who told of it.
+    /// A search for the same torrent that has checked the address.
     Found,
     /// A tracker at this address.
     Tracker(IpAddr),
     /// A node of the DHT.
     Dht(IpAddr),
-    /// Somebody on the local network, of itself.
+    /// Local service discovery (BEP 14): the sender itself.
     Local(IpAddr),
-    /// A peer, of others (BEP 11).
+    /// PEX (BEP 11).
     Peer(IpAddr),
 }
 
@@ -55,7 +55,7 @@ impl Origin {
         }
     }
 
-    /// Who is not on this machine itself may not name loopback addresses.
+    /// Only sources on this machine may name loopback addresses.
     fn may_name_loopback(self) -> bool {
         match self {
             Origin::User | Origin::Found => true,
@@ -66,7 +66,7 @@ impl Origin {
     }
 }
 
-/// Whether such an address may be dialled.
+/// Whether an address from this origin may be dialled.
 pub fn is_dialable(addr: SocketAddr, origin: Origin) -> bool {
     is_contactable(addr, origin.may_name_loopback())
 }
@@ -74,22 +74,22 @@ pub fn is_dialable(addr: SocketAddr, origin: Origin) -> bool {
 /// What a swarm needs now.
 #[derive(Clone, Copy, Debug)]
 pub struct Demand {
-    /// How many connections it has of those that it dials for.
+    /// How many useful connections it has.
     pub here: usize,
-    /// How many it dials for.
+    /// How many it wants.
     pub wanted: usize,
-    /// How many may be half open at a time while somebody is there.
+    /// How many may be half open at a time while a peer is connected.
     pub half_open_max: usize,
-    /// Whether nobody is there yet.
+    /// No peer is connected.
     pub is_alone: bool,
 }
 
-/// An address to dial, and how long that and the handshake may take.
+/// An address to dial.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Dial {
-    /// Where.
+    #[allow(missing_docs)]
     pub addr: SocketAddr,
-    /// Who takes longer has failed.
+    /// How long the dial and the handshake may take.
     pub patience: Duration,
 }
 
@@ -98,21 +98,21 @@ pub struct Dial {
 pub struct Discovery {
     rng: Rng,
     pace: Pace,
-    /// When the next dial may go out, if only time is in the way.
+    /// When the next dial may go out, if it waits for time alone.
     dial_at: Option<Time>,
     idle: Candidates,
     dialing: BTreeMap<SocketAddr, Candidate>,
-    /// In use by a connection that we dialled, or that told us where it listens.
+    /// Addresses of outbound connections, and listen addresses of inbound ones.
     connected: BTreeMap<SocketAddr, Candidate>,
-    /// Our own addresses, as dialling them showed.
+    /// Our own addresses: dialling them led to ourselves.
     own: BTreeSet<SocketAddr>,
-    /// Where peers see us, by [`Family`], if addresses have an order (BEP 40).
+    /// Our external addresses by [`Family`], if canonical priorities are used (BEP 40).
     seen_at: Option<[SocketAddr; 2]>,
     bans: BTreeMap<Host, Time>,
 }
 
 impl Discovery {
-    /// Nothing known yet.
+    /// No addresses yet.
     pub fn new(rng: Rng) -> Discovery {
         Discovery {
             rng,
@@ -127,15 +127,15 @@ impl Discovery {
         }
     }
 
-    /// From now on addresses have an order: that of BEP 40 for somebody who listens on `port`. Until it is known where
-    /// others see us, it is that of a random address, which nobody can foresee either.
+    /// From now on addresses are dialled by canonical priority (BEP 40); we listen on `port`. Until our external address is
+    /// known, a random one stands in for it, which nobody can foresee either.
     pub fn use_canonical_priority(&mut self, port: u16) {
         let (v4, v6) = (self.rng.next_u64() as u32, u128::from(self.rng.next_u64()) << 64);
         let ips: [IpAddr; 2] = [Ipv4Addr::from(v4).into(), Ipv6Addr::from(v6).into()];
         self.seen_at = Some(ips.map(|ip| SocketAddr::new(ip, port)));
     }
 
-    /// This is where others see us.
+    /// Our external address is known.
     pub fn set_own_ip(&mut self, ip: IpAddr) {
         let family = Family::of_ip(ip);
         let Some(seen_at) = &mut self.seen_at else { return };
@@ -147,7 +147,7 @@ impl Discovery {
         }
     }
 
-    /// How much an address is preferred to others, if they have an order.
+    /// An address's canonical priority, if these are used.
     pub fn priority(&self, addr: SocketAddr) -> Option<u32> {
         Some(peer_priority(self.seen_at?[Family::of(addr) as usize], addr))
     }
@@ -162,7 +162,7 @@ impl Discovery {
         self.connected.get(&addr).is_some_and(Candidate::is_by_tracker_or_user)
     }
 
-    /// Forgets all addresses that nobody uses but those that a tracker or the user named.
+    /// Forgets unused addresses, except those that a tracker or the user named.
     pub fn keep_named(&mut self) {
         let others = self.idle.iter().filter(|(_, candidate)| !candidate.is_by_tracker_or_user());
         let others: Vec<SocketAddr> = others.map(|(addr, _)| *addr).collect();
@@ -171,7 +171,7 @@ impl Discovery {
         }
     }
 
-    /// Takes up an address, unless it may not be dialled.
+    /// Adds an address, if it may be dialled.
     pub fn add(&mut self, addr: SocketAddr, origin: Origin) {
         if self.own.contains(&addr) || !is_dialable(addr, origin) || self.is_banned(addr) {
             return;
@@ -187,8 +187,8 @@ impl Discovery {
     }
 
     fn put(&mut self, addr: SocketAddr, candidate: Candidate) {
-        let order = self.priority(addr).map_or_else(|| self.rng.next_u64() as u32, |priority| !priority);
-        self.idle.insert(addr, candidate, order);
+        let canonical = self.priority(addr).map_or_else(|| self.rng.next_u64() as u32, |priority| !priority);
+        self.idle.insert(addr, candidate, canonical);
     }
 
     /// Whether there is an address that could be dialled now.
@@ -200,8 +200,8 @@ impl Discovery {
         has_some
     }
 
-    /// The next address to dial, if one is to be dialled now: the user's before all others, what a tracker, the DHT and peers named
-    /// in turns, those that failed last, and among equals in their order, or at random if they have none.
+    /// The next address to dial, if one is to be dialled now. The user's come first, then those from trackers, the DHT and peers in
+    /// turns. Of one source, those that failed come last; the rest go by canonical priority, or at random.
     pub fn dial(&mut self, now: Time, demand: Demand) -> Option<Dial> {
         self.dial_at = None;
         let Demand { here, wanted, half_open_max, is_alone } = demand;
@@ -226,12 +226,12 @@ impl Discovery {
         Some(Dial { addr, patience })
     }
 
-    /// When to call [`dial`](Self::dial) again, if only time is in the way.
+    /// When to call [`dial`](Self::dial) again, if it waits for time alone.
     pub fn poll_timeout(&self) -> Option<Time> {
         self.dial_at
     }
 
-    /// The addresses that are known, those in use first, then by who told of them; with each whether a tracker did.
+    /// All known addresses, those in use first, then by source; with each, whether a tracker named it.
     pub fn addresses(&self) -> impl Iterator<Item = (SocketAddr, bool)> {
         let in_use = [&self.connected, &self.dialing].into_iter().flatten();
         let mut idle: Vec<_> = self.idle.iter().collect();
@@ -244,17 +244,17 @@ impl Discovery {
         self.dialing.len()
     }
 
-    /// How many addresses could be dialled, now or later.
+    /// How many addresses may be dialled, now or later.
     pub fn idle_count(&self) -> usize {
         self.idle.len()
     }
 
-    /// How many of these have not failed yet, without what peers tell, which may be nothing but lies; counted up to about `max`.
+    /// How many of these have not failed yet. Those from peers are left out, since all may be lies. Counts up to about `max`.
     pub fn untried_of_others_than_peers(&self, max: usize) -> usize {
         self.idle.count_untried_of_others_than_peers(max)
     }
 
-    /// Whether time alone will bring something to do.
+    /// Whether there will be something to do without further input.
     pub fn is_waiting(&self) -> bool {
         !self.idle.is_empty() || !self.dialing.is_empty()
     }
@@ -266,7 +266,7 @@ impl Discovery {
         }
     }
 
-    /// We could not dial, for reasons of our own.
+    /// We could not dial, for local reasons.
     pub fn not_dialled(&mut self, now: Time, addr: SocketAddr) {
         if let Some(mut candidate) = self.dialing.remove(&addr) {
             candidate.retry_at = Some(now + RETRY_FIRST);
@@ -274,13 +274,13 @@ impl Discovery {
         }
     }
 
-    /// A connection to this address stands. If it is not one that we dialled, the peer has said that it listens there.
+    /// A connection to this address stands: we dialled it, or it is the listen address of an inbound peer.
     pub fn connected(&mut self, addr: SocketAddr) {
         let candidate = self.dialing.remove(&addr).or_else(|| self.idle.remove(addr));
         self.connected.entry(addr).or_insert(candidate.unwrap_or_else(|| Candidate::caller(addr.ip())));
     }
 
-    /// Leaves an address alone for a time that grows with its failures, or for ever.
+    /// Lets an address rest for longer after each failure, or drops it.
     fn rest(&mut self, now: Time, addr: SocketAddr, mut candidate: Candidate) {
         candidate.failures = (candidate.failures + 1).min(FAILURES_MAX);
         if self.is_banned(addr) || (candidate.failures == FAILURES_MAX && candidate.class != Class::User) {
@@ -291,8 +291,8 @@ impl Discovery {
         self.put(addr, candidate);
     }
 
-    /// The connection to this address has ended. It is tried again after a rest, which is short if the
-    /// connection was good for anything.
+    /// The connection to this address has ended. If `again`, it is dialled again after a rest, a short one if the connection
+    /// was useful.
     pub fn disconnected(&mut self, now: Time, addr: SocketAddr, again: bool, was_good: bool) {
         let Some(mut candidate) = self.connected.remove(&addr).filter(|_| again) else { return };
         if was_good {
@@ -310,11 +310,11 @@ impl Discovery {
         }
     }
 
-    /// Nobody at this address is dialled or accepted until the ban ends.
+    /// Bans the host of this address: it is neither dialled nor accepted for [`BAN_TIME`].
     pub fn ban(&mut self, now: Time, addr: SocketAddr) {
         self.bans.retain(|_, until| *until > now);
         if self.bans.len() >= BANS_MAX {
-            // The one that ends first makes room.
+            // The ban that ends first makes room.
             let first = self.bans.iter().min_by_key(|(_, until)| **until).map(|(host, _)| *host);
             self.bans.remove(&first.unwrap_or(Host::of(addr)));
         }
@@ -326,7 +326,7 @@ impl Discovery {
         }
     }
 
-    /// Ends the bans whose time is up.
+    /// Removes the bans that have ended.
     pub fn expire_bans(&mut self, now: Time) {
         self.bans.retain(|_, until| *until > now);
     }

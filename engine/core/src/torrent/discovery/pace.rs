@@ -1,8 +1,8 @@
 //! How many addresses are dialled at a time, how fast one after another, and how long each may take.
 //!
-//! While nobody is there, many are tried at once and each is given little time: most addresses of a list may be silent, and
-//! the one that is not may be its last. Once somebody is there, there is time. However many addresses are named, and however quickly
-//! they fail, no more than [`DIALS_BURST`] dials go out at once and [`DIALS_PER_S`] each second from then on.
+//! Without a peer, many are dialled at once with short timeouts: most addresses of a list may be silent, and the one that answers
+//! may be the last. With a peer there is time. However many addresses there are, and however quickly they fail, no more than
+//! [`DIALS_BURST`] dials go out at once and [`DIALS_PER_S`] each second from then on.
 
 use crate::time::{Duration, Time};
 
@@ -10,15 +10,15 @@ use crate::time::{Duration, Time};
 pub const DIALS_PER_S: u32 = 20;
 /// The same for all torrents of a session.
 pub const SESSION_DIALS_PER_S: u32 = 100;
-/// How many there may be at once, after as long a rest.
+/// How many there may be at once, after a rest.
 pub const DIALS_BURST: u32 = 256;
-/// How many addresses are tried at a time while nobody is there, at the most.
+/// How many addresses are dialled at a time at most, while no peer is connected.
 pub const PARALLEL_MAX: usize = 128;
-/// How often that number is doubled until then, from what it is when somebody is there.
+/// The number doubles this often up to there, from the usual half-open limit.
 pub const PARALLEL_STEP: Duration = Duration::from_millis(250);
-/// How long a dial and its handshake may take at first, while others wait for it to end; twice as long each time after it has failed.
+/// How long a first dial and its handshake may take while others wait; doubled after each failure.
 pub const PATIENCE_FIRST: Duration = Duration::from_secs(2);
-/// How long they may take at the most, and if nobody waits.
+/// How long they may take at most, and if no others wait.
 pub const PATIENCE_MAX: Duration = Duration::from_secs(10);
 
 /// A limit on the rate of dials. Saves up for [`DIALS_BURST`].
@@ -26,7 +26,7 @@ pub const PATIENCE_MAX: Duration = Duration::from_secs(10);
 pub struct DialRate {
     /// The time that a dial uses up.
     interval: Duration,
-    /// When everything that was used up is there again; `None`: it is.
+    /// When the whole burst is available again; `None`: now.
     full_at: Option<Time>,
 }
 
@@ -61,7 +61,7 @@ impl DialRate {
 #[derive(Clone, Debug)]
 pub(super) struct Pace {
     rate: DialRate,
-    /// Since when addresses have been tried while nobody was there.
+    /// Since when addresses have been dialled without a peer.
     alone_since: Option<Time>,
 }
 
@@ -70,7 +70,7 @@ impl Pace {
         Pace { rate: DialRate::of_torrent(), alone_since: None }
     }
 
-    /// How many addresses may be tried at a time, of which `usual` are when somebody is there.
+    /// How many addresses may be dialled at a time; with a peer connected, `usual`.
     pub(super) fn parallel(&mut self, now: Time, is_alone: bool, half_open: usize, usual: usize) -> usize {
         if !is_alone || half_open == 0 {
             self.alone_since = is_alone.then_some(now);
@@ -84,7 +84,7 @@ impl Pace {
         }
     }
 
-    /// When more may be tried, if time alone allows that.
+    /// When more may be dialled, if that waits for time alone.
     pub(super) fn next_at(&self, now: Time, parallel: usize) -> Option<Time> {
         let rate_at = Some(self.rate.next_at(now)).filter(|at| *at > now);
         let step_at = self.alone_since.filter(|_| parallel < PARALLEL_MAX).map(|since| {

@@ -61,7 +61,7 @@ fn addresses_from_the_network_are_checked() {
 }
 
 #[test]
-fn failures_rest_longer_each_time_and_end() {
+fn backoff_doubles_with_each_failure_and_ends() {
     let mut d = Discovery::new(Rng::new(1));
     let a = addr("10.0.0.1:1");
     d.add(a, STRANGER);
@@ -88,7 +88,7 @@ fn addresses_that_have_failed_are_no_reason_to_ask_for_no_more() {
 }
 
 #[test]
-fn addresses_are_dialled_in_their_order_the_users_first_and_the_failed_last() {
+fn canonical_priority_orders_dials_after_the_users_and_before_the_failed() {
     let mut d = Discovery::new(Rng::new(1));
     d.use_canonical_priority(6881);
     d.set_own_ip("123.213.32.10".parse().unwrap());
@@ -116,7 +116,7 @@ fn addresses_are_dialled_in_their_order_the_users_first_and_the_failed_last() {
 }
 
 #[test]
-fn a_new_own_address_changes_the_order_of_what_is_known() {
+fn canonical_priority_follows_a_new_external_address() {
     let mut d = Discovery::new(Rng::new(1));
     d.use_canonical_priority(6881);
     (1..=50).for_each(|n| d.add(nth(n, 1), STRANGER));
@@ -126,7 +126,7 @@ fn a_new_own_address_changes_the_order_of_what_is_known() {
 }
 
 #[test]
-fn bans_cover_what_they_should_and_expire() {
+fn ban_covers_a_host_and_expires() {
     let mut d = Discovery::new(Rng::new(1));
     d.ban(Time::ZERO, addr("10.0.0.1:1"));
     d.ban(Time::ZERO, addr("[2001:db8::1]:1"));
@@ -141,7 +141,7 @@ fn bans_cover_what_they_should_and_expire() {
 }
 
 #[test]
-fn whoever_makes_many_be_banned_does_not_end_banning() {
+fn ban_table_that_is_full_still_takes_bans() {
     let mut d = Discovery::new(Rng::new(1));
     for n in 0..=BANS_MAX as u32 {
         d.ban(Time::from_micros(n.into()), nth((n >> 16) as u8, n));
@@ -151,7 +151,7 @@ fn whoever_makes_many_be_banned_does_not_end_banning() {
 }
 
 #[test]
-fn one_that_answers_among_two_hundred_silent_ones_is_dialled_within_three_seconds() {
+fn half_open_limit_grows_until_one_of_two_hundred_answers_within_three_seconds() {
     for seed in 0..50 {
         let mut d = Discovery::new(Rng::new(seed));
         let honest = nth(2, 1);
@@ -165,7 +165,7 @@ fn one_that_answers_among_two_hundred_silent_ones_is_dialled_within_three_second
 }
 
 #[test]
-fn few_are_tried_at_a_time_at_first_and_when_somebody_is_there() {
+fn half_open_limit_is_low_at_first_and_with_a_peer() {
     let mut d = Discovery::new(Rng::new(1));
     (0..500).for_each(|n| d.add(nth(1, n), STRANGER));
     let mut now = Time::from_micros(1);
@@ -180,14 +180,14 @@ fn few_are_tried_at_a_time_at_first_and_when_somebody_is_there() {
 }
 
 #[test]
-fn who_is_waited_for_by_nobody_has_time() {
+fn dial_timeout_is_long_while_no_others_wait() {
     let mut d = Discovery::new(Rng::new(1));
     (0..3).for_each(|n| d.add(nth(1, n), STRANGER));
     assert_eq!(d.dial(Time::ZERO, ALONE).unwrap().patience, PATIENCE_MAX);
 }
 
 #[test]
-fn a_flood_of_addresses_that_refuse_is_bounded_in_dials_addresses_and_work() {
+fn flood_of_addresses_that_refuse_is_bounded_in_dials_addresses_and_work() {
     let mut d = Discovery::new(Rng::new(1));
     let (mut now, mut dials) = (Time::from_micros(1), 0);
     for second in 0..15_u32 {
@@ -228,7 +228,7 @@ fn short_connections_that_name_other_ports_cost_no_more_than_what_they_say() {
 }
 
 #[test]
-fn a_flood_by_one_source_displaces_nothing_that_others_told() {
+fn flood_from_one_source_displaces_nothing_from_others() {
     let user: Vec<SocketAddr> = (0..10).map(|n| nth(1, n)).collect();
     let (tracker, honest) = ((0..200).map(|n| nth(2, n)), (0..50).map(|n| nth(3, n)));
     let named_by = |n: u8| Origin::Peer(IpAddr::from([203, 0, 113, n]));
@@ -253,7 +253,7 @@ fn a_flood_by_one_source_displaces_nothing_that_others_told() {
 }
 
 #[test]
-fn many_ports_of_one_address_come_after_other_addresses() {
+fn crowd_of_ports_of_one_address_is_dialled_last() {
     let mut d = Discovery::new(Rng::new(1));
     (1..=1_000).for_each(|port| d.add(SocketAddr::from(([198, 51, 100, 7], port)), STRANGER));
     (0..20).for_each(|n| d.add(nth(1, n), STRANGER));
@@ -263,7 +263,7 @@ fn many_ports_of_one_address_come_after_other_addresses() {
 }
 
 #[test]
-fn who_counts_more_is_remembered() {
+fn origin_that_counts_most_is_kept() {
     let mut d = Discovery::new(Rng::new(1));
     let a = nth(1, 1);
     d.add(a, Origin::Peer("192.0.2.7".parse().unwrap()));
@@ -275,7 +275,7 @@ fn who_counts_more_is_remembered() {
 }
 
 #[test]
-fn a_dial_that_is_in_nobodys_way_waits_for_nothing_but_the_rate() {
+fn dial_rate_alone_delays_a_dial_with_room() {
     let mut d = Discovery::new(Rng::new(1));
     (0..1_000).for_each(|n| d.add(nth(1, n), STRANGER));
     let now = Time::from_micros(1);

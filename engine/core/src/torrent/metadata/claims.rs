@@ -1,10 +1,10 @@
-//! What peers say of pieces while nobody knows how many there are: kept, within bounds, until the metadata is here.
+//! BITFIELDs, HAVEs and the like that come before the metadata: kept, within bounds, until the number of pieces is known.
 
 use crate::id::{PeerKey, PieceIndex};
 use crate::wire::Message;
 use std::collections::BTreeMap;
 
-/// What the BITFIELDs of all peers may come to, in bytes. Who says more says it again when it has connected again.
+/// The limit of all peers' BITFIELDs together, in bytes. A peer over the limit has to reconnect.
 pub const BITFIELDS_LEN_MAX: usize = 8 * 1024 * 1024;
 /// How many HAVEs and ALLOWED FASTs of a peer are kept.
 pub const CLAIMED_MAX: usize = 1_024;
@@ -14,9 +14,9 @@ pub const CLAIMED_MAX: usize = 1_024;
 pub(super) struct Claim {
     /// BITFIELD, HAVE ALL or HAVE NONE.
     pub(super) pieces: Option<Message>,
-    /// What it has got since, and what it lets us ask for while it chokes us, in order.
+    /// HAVE and ALLOWED FAST, in order.
     pub(super) more: Vec<Message>,
-    /// It has said more than is kept.
+    /// More came than is kept.
     pub(super) is_cut: bool,
 }
 
@@ -32,7 +32,7 @@ fn bitfield_len(message: &Message) -> usize {
 }
 
 impl Claims {
-    /// Keeps what a peer says. False if that is said twice, or leads to nothing.
+    /// Keeps a message. False if it is a duplicate or over the limit.
     pub(super) fn note(&mut self, key: PeerKey, message: &Message) -> bool {
         let claim = self.by_peer.entry(key).or_default();
         match message {
@@ -57,7 +57,7 @@ impl Claims {
         }
     }
 
-    /// Whether a peer says that it has any piece.
+    /// Whether a peer claims any piece.
     pub(super) fn has_some(&self, key: PeerKey) -> bool {
         self.by_peer.get(&key).is_some_and(|claim| {
             let has = |message: &Message| match message {
@@ -75,7 +75,7 @@ impl Claims {
         }
     }
 
-    /// What a peer has said.
+    /// Takes out a peer's claims.
     pub(super) fn take(&mut self, key: PeerKey) -> Claim {
         let claim = self.by_peer.remove(&key).unwrap_or_default();
         self.bitfields_len -= claim.pieces.as_ref().map_or(0, bitfield_len);

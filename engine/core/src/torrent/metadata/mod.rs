@@ -1,7 +1,7 @@
-//! The info dictionary (BEP 9): it is served to peers that have only its hash, and got from peers by a torrent that begins without.
+//! The info dictionary (BEP 9): served to peers that have only the info-hash, and fetched by a torrent that starts from a magnet link.
 //!
-//! Until it is here a torrent has no pieces. It dials, takes connections and exchanges peers as at any time; what peers say
-//! of pieces meanwhile is kept (`claims`) and heard when [`Torrent::handle_metadata`] has said how many there are.
+//! Before it is known a torrent has no pieces. It dials, accepts and exchanges peers as usual. BITFIELDs and HAVEs that come meanwhile
+//! are kept (`claims`) and handled once [`Torrent::handle_metadata`] tells how many pieces there are.
 
 mod claims;
 mod search;
@@ -24,11 +24,11 @@ pub use search::{ANSWER_TIMEOUT, ASSEMBLIES_LEN_MAX, METADATA_LEN_MAX, PARALLEL_
 pub use source::REQUESTS_PER_S_MAX;
 use std::sync::Arc;
 
-/// How often over a peer may fetch the metadata, before it is told no.
+/// How many copies of the metadata a peer gets before its requests are rejected.
 const COPIES_MAX: u32 = 3;
-/// How many pieces of the metadata a peer may have asked for and not been sent yet; beyond that it is told no.
+/// How many requests for metadata may wait to be served for a peer; more are rejected.
 pub const METADATA_ASKED_MAX: usize = 256;
-/// With more pieces than this already here, peers hear of them when they connect anew.
+/// With more pieces than this, peers are closed and get a bitfield when they reconnect, instead of HAVEs.
 const HAVES_SENT_MAX: u32 = 4_096;
 
 /// What a torrent is, once its metadata is known.
@@ -42,30 +42,30 @@ pub struct Content {
     pub have: Bitfield,
     /// Which of its bytes are padding.
     pub padding: Padding,
-    /// Only its trackers and the user may name peers (BEP 27).
+    /// Only its trackers and the user name peers (BEP 27).
     pub private: bool,
 }
 
 impl Torrent {
-    /// Whether the torrent knows what it is. Until it does it has no pieces.
+    /// Whether the metadata is known. Before, the torrent has no pieces.
     pub fn has_metadata(&self) -> bool {
         self.search.is_none()
     }
 
-    /// How long the metadata is by the word of most of those who offer more than [`METADATA_LEN_MAX`], in bytes, and how many hosts
-    /// say so; `None` while anybody offers less.
+    /// The size that most hosts claim for metadata over [`METADATA_LEN_MAX`], in bytes, and how many they are. `None` while anybody
+    /// offers less.
     ///
-    /// Any of them may lie, so this is a reason to tell the user, and none to give up: an honest peer may come yet.
+    /// They may lie: tell the user, but do not give up. An honest peer may come yet.
     pub fn metadata_too_long(&self) -> Option<(u32, usize)> {
         self.search.as_ref()?.too_long()
     }
 
-    /// Whether a connected peer offers metadata of a length that is taken.
+    /// Whether a connected peer offers metadata within [`METADATA_LEN_MAX`].
     pub fn is_metadata_offered(&self) -> bool {
         self.search.as_ref().is_some_and(Search::is_offered)
     }
 
-    /// Bytes of metadata that are held and not verified.
+    /// Bytes of metadata held and not verified.
     pub fn metadata_held(&self) -> u64 {
         self.search.as_ref().map_or(0, Search::held_bytes)
     }
@@ -129,7 +129,7 @@ impl Torrent {
         self.carry_out(now, verdict);
     }
 
-    /// The next piece of the metadata to send to this peer, as a message that is taken to be sent now; `None` if it waits for none.
+    /// The next piece of metadata for this peer, as a message to send now, if it waits for one.
     pub fn next_metadata(&mut self, now: Time, key: PeerKey) -> Option<Message> {
         let (bytes, total_size) = (self.config.metadata.as_ref()?, self.metadata_size()?);
         let peer = self.peers.get_mut(key)?;
@@ -140,32 +140,32 @@ impl Torrent {
         Some(Message::Extended { id, payload: data.encode() })
     }
 
-    /// A peer has come, while the metadata is searched for.
+    /// A peer has connected during the search.
     pub(super) fn search_joined(&mut self, now: Time, key: PeerKey) {
         if let (Some(search), Some(peer)) = (&mut self.search, self.peers.get(key)) {
             search.joined(now, key, Host::of(peer.info.addr));
         }
     }
 
-    /// A peer has said what it offers.
+    /// A peer's extension handshake: the metadata that it offers.
     pub(super) fn search_offer(&mut self, now: Time, key: PeerKey, size: Option<u32>) {
         let has_id = self.peers.get(key).is_some_and(|peer| peer.extensions.metadata_id.is_some());
         let Some(search) = &mut self.search else { return };
         match search.on_offer(now, key, has_id, size) {
-            // Whoever has pieces will be of use.
+            // A peer with pieces is useful later.
             Some(Verdict::Close(_, CloseReason::NoMetadata)) if search.claims.has_some(key) => {}
             verdict => self.carry_out(now, verdict),
         }
     }
 
-    /// A peer says something of pieces while nobody knows them.
+    /// A message about pieces came before the metadata.
     pub(super) fn claim(&mut self, now: Time, key: PeerKey, message: &Message) {
         if self.search.as_mut().is_some_and(|search| !search.claims.note(key, message)) {
             self.charge(now, key, Cost::Nothing);
         }
     }
 
-    /// What a peer is good for while the metadata is searched for.
+    /// How useful a peer is during the search.
     pub(super) fn search_standing(&self, now: Time, key: PeerKey) -> Option<Standing> {
         Some(self.search.as_ref()?.standing(now, key))
     }
@@ -180,7 +180,7 @@ impl Torrent {
         self.ask_for_metadata(now);
     }
 
-    /// Asks whoever is to be asked now.
+    /// Sends the requests that may go out now.
     pub(super) fn ask_for_metadata(&mut self, now: Time) {
         let Some(search) = &mut self.search else { return };
         self.work.set(self.work.get() + self.peers.len() as u64);
@@ -206,8 +206,8 @@ impl Torrent {
         }
     }
 
-    /// The metadata is known: the torrent has pieces from now on. What peers have said of them is heard, and they are told what we
-    /// have. In a private torrent only those stay whom a tracker or the user named (BEP 27).
+    /// The metadata is known: from now on the torrent has pieces. Kept messages about them are handled, and peers are told what we
+    /// have. In a private torrent only peers that a tracker or the user named stay (BEP 27).
     ///
     /// # Panics
     /// If it was known before.
@@ -248,7 +248,7 @@ impl Torrent {
         }
     }
 
-    /// Tells a peer that is here already what we have by now.
+    /// Tells a connected peer what we have.
     fn send_initial_again(&mut self, now: Time, key: PeerKey) {
         let have = self.picker.have();
         if have.count() > HAVES_SENT_MAX {

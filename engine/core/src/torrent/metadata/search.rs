@@ -1,11 +1,11 @@
-//! The search for the info dictionary of a torrent of which only the info-hash is known (BEP 9).
+//! The search for the info dictionary of a torrent when only the info-hash is known (BEP 9).
 //!
-//! Nothing that a peer sends can be checked before the whole is there. So each peer has an assembly of its own, of the size that it
-//! claims: the first whose SHA-1 is right ends the search, and one that is wrong can be the fault of nobody but the peer
-//! that sent it. Peers that claim the same size begin at different pieces, and what they have sent together is tried as soon
-//! as it is whole, which is quick among honest ones; when it is wrong, nothing is lost, and nobody is blamed. A liar costs
-//! its own connection and no more: others are asked at the same time, none is asked more than [`REQUESTS_PER_S_MAX`](super::REQUESTS_PER_S_MAX) times a
-//! second, however often it connects, and what all assemblies may come to is limited.
+//! Nothing can be checked before the whole is there. So each peer has an assembly of its own, of the size that it claims: the
+//! first whose SHA-1 is right ends the search, and a wrong one is the fault of its sender alone. Peers that claim the same size
+//! begin at different pieces, and their pieces are combined as soon as they are whole, which is quick among honest peers; if
+//! the result is wrong, nothing is lost and nobody is blamed. A liar costs only its own connection: others are asked at the same
+//! time, a host gets at most [`REQUESTS_PER_S_MAX`](super::REQUESTS_PER_S_MAX) requests a second however often it connects, and
+//! the size of all assemblies is limited.
 
 use super::claims::Claims;
 use super::source::{Outcome, Source};
@@ -18,33 +18,32 @@ use crate::wire::{MetadataMessage, metadata_pieces};
 use sha1::{Digest, Sha1};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-/// How long an info dictionary that peers offer may be, in bytes.
+/// The largest info dictionary that is fetched, in bytes.
 pub const METADATA_LEN_MAX: u32 = 32 * 1024 * 1024;
-/// What all assemblies together may come to, in bytes.
+/// The limit of all assemblies together, in bytes.
 pub const ASSEMBLIES_LEN_MAX: u64 = 2 * METADATA_LEN_MAX as u64;
-/// How many peers that have not been found slow are asked at a time.
+/// How many peers are asked at a time, slow ones not counted.
 pub const PARALLEL_MAX: usize = 4;
-/// How long a peer counts as one of these at most, so that those who drip do not keep others waiting.
+/// After this time a peer counts as slow, even if it sends now and then.
 pub const TURN_MAX: Duration = Duration::from_secs(4);
-/// A peer that has sent nothing for so long is slow.
+/// A peer that has sent nothing for this long is slow.
 pub const SLOW_AFTER: Duration = Duration::from_secs(2);
-/// How many sizes are remembered of which what peers sent together was wrong.
+/// How many sizes are remembered for which combined pieces were wrong.
 pub const SPOILED_MAX: usize = 256;
-/// How long a peer may take over its extension handshake, and over an answer.
+/// The timeout of the extension handshake and of each request.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(8);
-/// How long a peer may take in all while others wait for the memory that it was given.
+/// How long a peer may take in all while others wait for its share of the memory.
 pub const ASSEMBLY_TIME_MAX: Duration = Duration::from_secs(240);
-/// Of how many hosts it is remembered that they offer more than [`METADATA_LEN_MAX`].
+/// How many hosts are remembered that offer more than [`METADATA_LEN_MAX`].
 const OVERSIZED_MAX: usize = 64;
-/// How often the time is looked at while somebody is connected.
+/// How often timeouts are checked while a peer is connected.
 pub const SEARCH_TICK: Duration = Duration::from_millis(100);
 
-/// What follows from a message of the exchange, or from time.
+/// What follows from a message or a timeout.
 #[derive(Debug)]
 pub(super) enum Verdict {
-    /// The connection ends.
     Close(PeerKey, CloseReason),
-    /// It sent what is wrong from end to end.
+    /// All that it sent is wrong.
     Ban(PeerKey),
     /// The info dictionary.
     Found(Vec<u8>),
@@ -57,11 +56,11 @@ pub(in crate::torrent) struct Search {
     sources: BTreeMap<PeerKey, Source>,
     /// When each host was sent the requests of the last second.
     sent: BTreeMap<Host, VecDeque<Time>>,
-    /// Sizes of which the pieces of several peers together were wrong.
+    /// Sizes for which the combined pieces of several peers were wrong.
     spoiled: BTreeSet<u32>,
-    /// Hosts that offered too long a dictionary, and how long.
+    /// Hosts that offered too large a dictionary, and its size.
     oversized: BTreeMap<Host, u32>,
-    /// What peers say of pieces meanwhile.
+    /// Messages about pieces that came meanwhile.
     pub(super) claims: Claims,
     is_over: bool,
     tick_at: Option<Time>,
@@ -81,7 +80,7 @@ impl Search {
         }
     }
 
-    /// A peer is here.
+    /// A peer has connected.
     pub(super) fn joined(&mut self, now: Time, key: PeerKey, host: Host) {
         self.sources.insert(key, Source::new(host, now));
         self.tick_at.get_or_insert(now + SEARCH_TICK);
@@ -93,13 +92,12 @@ impl Search {
         self.claims.forget(key);
     }
 
-    /// When to look at the time again.
+    /// The next tick.
     pub(in crate::torrent) fn poll_timeout(&self) -> Option<Time> {
         self.tick_at.filter(|_| !self.is_over && !self.sources.is_empty())
     }
 
-    /// How long the dictionary is by the word of most of those who offer more than [`METADATA_LEN_MAX`], in bytes, and how many
-    /// hosts say so; `None` while anybody offers less.
+    /// See [`Torrent::metadata_too_long`](super::Torrent::metadata_too_long).
     pub(super) fn too_long(&self) -> Option<(u32, usize)> {
         if self.is_offered() {
             return None;
@@ -109,17 +107,17 @@ impl Search {
         votes.into_iter().max_by_key(|&(_, hosts)| hosts)
     }
 
-    /// Whether a connected peer offers a dictionary of a length that is taken.
+    /// Whether a connected peer offers a dictionary within the limit.
     pub(super) fn is_offered(&self) -> bool {
         self.sources.values().any(Source::has_offer)
     }
 
-    /// Bytes of metadata that are held.
+    /// Bytes held.
     pub(super) fn held_bytes(&self) -> u64 {
         self.sources.values().map(Source::held_bytes).sum()
     }
 
-    /// What a peer is good for while the search goes on.
+    /// How useful a peer is to the search.
     pub(super) fn standing(&self, now: Time, key: PeerKey) -> Standing {
         match self.sources.get(&key) {
             Some(_) if self.is_over => Standing::Waiting,
@@ -148,18 +146,18 @@ impl Search {
                 source.offer(now, size);
                 None
             }
-            // It may have some the next time.
+            // It may have metadata next time.
             None => Some(Verdict::Close(key, CloseReason::NoMetadata)),
         }
     }
 
-    /// A peer does not send a piece.
+    /// A peer rejects a request.
     pub(super) fn on_reject(&mut self, now: Time, key: PeerKey, piece: u32) -> Option<Verdict> {
         let is_worth_more = self.sources.get_mut(&key).is_none_or(|source| source.rejected(now, piece));
         (!is_worth_more && !self.is_over).then_some(Verdict::Close(key, CloseReason::NoMetadata))
     }
 
-    /// A piece has come. Whether it was asked for, and what follows.
+    /// A piece has come: whether it was requested, and what follows.
     pub(super) fn on_data(
         &mut self,
         now: Time,
@@ -174,7 +172,7 @@ impl Search {
             Outcome::Wrong => (true, Some(Verdict::Close(key, CloseReason::BadMetadata))),
             Outcome::Whole(bytes) if self.is_right(&bytes) => (true, Some(self.end(bytes))),
             Outcome::Whole(_) => {
-                // Without its part it may be right.
+                // Without its pieces a combination may be right.
                 self.spoiled.clear();
                 (true, Some(Verdict::Ban(key)))
             }
@@ -191,7 +189,7 @@ impl Search {
         Verdict::Found(bytes)
     }
 
-    /// Looks whether what all peers that claim this size have sent is it, once that is whole.
+    /// Combines the pieces of all peers that claim this size, once they are whole.
     fn try_together(&mut self, size: u32) -> Option<Verdict> {
         let parts: Vec<&[Option<Box<[u8]>>]> =
             self.sources.values().filter_map(|source| source.pieces_of(size)).collect();
@@ -212,7 +210,7 @@ impl Search {
         None
     }
 
-    /// Time has passed: those that owe something for too long are left. `keeps` says whether a peer is of use without metadata.
+    /// Closes peers that have timed out. `keeps` tells whether a peer is useful without metadata.
     pub(super) fn tick(&mut self, now: Time, keeps: impl Fn(PeerKey) -> bool) -> Vec<Verdict> {
         if self.is_over || self.tick_at.is_none_or(|at| now < at) {
             return Vec::new();
@@ -226,8 +224,7 @@ impl Search {
         late.map(|(key, _)| Verdict::Close(*key, reason.clone())).collect()
     }
 
-    /// What to ask whom for now, after every input: turns are given, and requests made. A peer that has had its turn for too long
-    /// while others wait is parted with.
+    /// The requests to send now; called after every input. A peer that has had its turn for too long while others wait is closed.
     pub(super) fn requests(&mut self, now: Time) -> (Vec<(PeerKey, Vec<u8>)>, Option<Verdict>) {
         if self.is_over || self.sources.is_empty() {
             return Default::default();
@@ -246,7 +243,7 @@ impl Search {
         (requests, gone)
     }
 
-    /// Begins to ask those who wait, the first to come first, as far as there is room.
+    /// Begins to ask waiting peers, in the order of their connections, as far as there is room.
     fn give_turns(&mut self, now: Time) -> Option<Verdict> {
         let mut brisk = self.sources.values().filter(|source| source.is_brisk(now)).count();
         let mut claimed: u64 = self.sources.values().map(Source::claimed_bytes).sum();
@@ -271,7 +268,7 @@ impl Search {
         None
     }
 
-    /// The peer that has had its turn for longest, if that is too long.
+    /// Closes the peer that has had its turn for longest, if that is too long.
     fn longest_turn(&self, now: Time) -> Option<Verdict> {
         let begun = self.sources.iter().filter_map(|(key, source)| Some((source.begun_at()?, *key)));
         let (_, key) = begun.min().filter(|(begun_at, _)| now.since(*begun_at) >= ASSEMBLY_TIME_MAX)?;

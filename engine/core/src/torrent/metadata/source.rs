@@ -1,4 +1,4 @@
-//! One peer that may have the metadata, and what it has sent of it.
+//! A peer that may have the metadata, and the pieces that it has sent.
 
 use super::search::{ANSWER_TIMEOUT, PARALLEL_MAX, SLOW_AFTER, TURN_MAX};
 use crate::admission::Standing;
@@ -8,22 +8,21 @@ use crate::torrent::places::SILENT_MAX;
 use crate::wire::{metadata_pieces, metadata_range};
 use std::collections::{BTreeMap, VecDeque};
 
-/// How many requests a host is sent within any second, over however many connections, and how many a peer may owe answers to.
+/// How many requests a host gets within any second, over all its connections, and how many may be outstanding at a peer.
 pub const REQUESTS_PER_S_MAX: usize = 10;
-/// How long a peer is left alone after it has rejected a request; doubled for each further one.
+/// How long a peer gets no request after a reject; doubled for each further one.
 const REJECT_BACKOFF: Duration = Duration::from_secs(1);
-/// How many rejections in a row until it is taken to have nothing to give.
+/// After so many rejects in a row a peer counts as one without metadata.
 const REJECTS_MAX: u32 = 4;
 
 /// What came of a piece.
 pub(super) enum Outcome {
-    /// It was not asked for.
     Unasked,
-    /// There is more to come.
+    /// More pieces are missing.
     More,
-    /// It cannot be a piece of what was offered.
+    /// Its size does not fit the offer.
     Wrong,
-    /// Everything is here.
+    /// All pieces are here.
     Whole(Vec<u8>),
 }
 
@@ -33,17 +32,17 @@ struct Assembly {
     begun_at: Time,
     pieces: Vec<Option<Box<[u8]>>>,
     held: u64,
-    /// The piece that was asked for first.
+    /// The first piece requested.
     first: u32,
-    /// How many have been asked for, from there on and around.
+    /// How many were requested, from there on and around.
     taken: u32,
-    /// What was rejected, and is to be asked for again.
+    /// Rejected pieces, to be requested again.
     again: VecDeque<u32>,
     asked: BTreeMap<u32, Time>,
 }
 
 impl Assembly {
-    /// The next piece that was never asked for.
+    /// The next piece that was never requested.
     fn take_next(&mut self) -> Option<u32> {
         let count = self.pieces.len() as u32;
         if self.taken == count {
@@ -59,7 +58,7 @@ impl Assembly {
 pub(super) struct Source {
     pub(super) host: Host,
     pub(super) connected_at: Time,
-    /// The size that it claims.
+    /// The size of its metadata, as it claims.
     offer: Option<u32>,
     assembly: Option<Assembly>,
     useful_at: Time,
@@ -80,7 +79,7 @@ impl Source {
         }
     }
 
-    /// It says that it has metadata of this size. What it says later does not count once it is being asked.
+    /// It offers metadata of this size. Later offers do not count once it is asked.
     pub(super) fn offer(&mut self, now: Time, size: u32) {
         if self.assembly.is_none() {
             self.offer = Some(size);
@@ -88,7 +87,7 @@ impl Source {
         }
     }
 
-    /// What it is good for, when places are short.
+    /// How useful it is, for eviction.
     pub(super) fn standing(&self, now: Time) -> Standing {
         match () {
             () if self.assembly.is_some() => Standing::Gives,
@@ -106,12 +105,12 @@ impl Source {
         self.offer.map_or(0, u64::from)
     }
 
-    /// Offers something, and is not asked for it yet.
+    /// It offers metadata and is not asked yet.
     pub(super) fn is_waiting(&self) -> bool {
         self.offer.is_some() && self.assembly.is_none()
     }
 
-    /// What it may come to hold.
+    /// The size of its assembly once whole.
     pub(super) fn claimed_bytes(&self) -> u64 {
         if self.assembly.is_some() { self.offered_bytes() } else { 0 }
     }
@@ -124,29 +123,29 @@ impl Source {
         self.assembly.as_ref().map(|assembly| assembly.begun_at)
     }
 
-    /// Is being asked, not for long, and answers.
+    /// It is asked and not slow.
     pub(super) fn is_brisk(&self, now: Time) -> bool {
         let is_fresh = |begun_at| now.since(begun_at) < TURN_MAX && now.since(self.useful_at) < SLOW_AFTER;
         self.begun_at().is_some_and(is_fresh)
     }
 
-    /// Has not said for too long what it offers.
+    /// Its extension handshake has timed out.
     pub(super) fn owes_handshake(&self, now: Time) -> bool {
         self.offer.is_none() && now.since(self.connected_at) >= ANSWER_TIMEOUT
     }
 
-    /// Owes an answer for too long. One to another question excuses nothing.
+    /// A request has timed out. An answer to another one excuses nothing.
     pub(super) fn owes_answer(&self, now: Time) -> bool {
         let asked = self.assembly.iter().flat_map(|assembly| assembly.asked.values());
         asked.into_iter().any(|&at| now.since(at) >= ANSWER_TIMEOUT)
     }
 
-    /// Forgets what it has sent.
+    /// Forgets its pieces.
     pub(super) fn drop_assembly(&mut self) {
         self.assembly = None;
     }
 
-    /// What it has sent, if it offers metadata of this size.
+    /// Its pieces, if it offers metadata of this size.
     pub(super) fn pieces_of(&self, size: u32) -> Option<&[Option<Box<[u8]>>]> {
         let assembly = self.assembly.as_ref().filter(|_| self.offers(size))?;
         Some(&assembly.pieces)
@@ -156,7 +155,7 @@ impl Source {
         self.offer == Some(size)
     }
 
-    /// From now on it is asked, as the `nth` of [`PARALLEL_MAX`] that offer the same size.
+    /// Begins to ask it, as the `nth` of [`PARALLEL_MAX`] that offer the same size.
     pub(super) fn begin(&mut self, now: Time, nth: usize) {
         let count = self.offer.map_or(0, metadata_pieces);
         self.useful_at = now;
@@ -171,7 +170,7 @@ impl Source {
         });
     }
 
-    /// The pieces to ask it for now. `sent` says when its host was sent the requests of the last second.
+    /// The pieces to request now. `sent` holds the times of the host's requests of the last second.
     pub(super) fn requests(&mut self, now: Time, sent: &mut VecDeque<Time>) -> Vec<u32> {
         let Some(assembly) = &mut self.assembly else { return Vec::new() };
         let mut pieces = Vec::new();
@@ -187,7 +186,7 @@ impl Source {
         pieces
     }
 
-    /// It does not send a piece. Whether it is worth asking again.
+    /// It rejects a request. Whether it is worth asking again.
     pub(super) fn rejected(&mut self, now: Time, piece: u32) -> bool {
         let Some(assembly) = &mut self.assembly else { return true };
         if assembly.asked.remove(&piece).is_some() {

@@ -81,7 +81,7 @@ impl Torrent {
             let idle_at =
                 since.filter(|_| self.is_complete() && slots.in_use == 0).map(|at| at + IDLE_UPLINK);
             self.uploads.slots_at =
-                [idle_at, slots.lapses_at].into_iter().flatten().filter(|at| *at > now).min();
+                [idle_at, slots.expires_at].into_iter().flatten().filter(|at| *at > now).min();
         }
     }
 
@@ -136,7 +136,7 @@ impl Torrent {
             if self.is_held(now, peer, slot) {
                 slots.held += 1;
                 let at = slot.idle_since() + slot.patience();
-                slots.lapses_at = Some(slots.lapses_at.map_or(at, |first| first.min(at)));
+                slots.expires_at = Some(slots.expires_at.map_or(at, |first| first.min(at)));
             }
         }
         slots
@@ -190,8 +190,8 @@ struct Slots {
     in_use: usize,
     /// When the last of the others took something.
     idle_since: Option<Time>,
-    /// When the first of the others that hold one will have left it unused for too long.
-    lapses_at: Option<Time>,
+    /// When the first unused slot that is still held can be taken away.
+    expires_at: Option<Time>,
 }
 
 impl Slots {

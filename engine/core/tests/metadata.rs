@@ -1,10 +1,12 @@
-//! The search for metadata on a virtual clock, among peers of which some lie.
+//! The metadata (BEP 9): the search for it on a virtual clock, among peers of which some lie, and how it is served.
 
+mod common;
+
+use common::*;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use swarm_core::bitfield::Bitfield;
-use swarm_core::geometry::{BLOCK_LEN, Geometry};
-use swarm_core::id::{InfoHash, PeerId, PeerKey, PieceIndex};
+use swarm_core::id::{InfoHash, PeerKey, PieceIndex};
 use swarm_core::padding::Padding;
 use swarm_core::peer::PeerInfo;
 use swarm_core::rng::Rng;
@@ -46,16 +48,15 @@ enum Kind {
 enum Input {
     Connected(SocketAddr),
     Refused(SocketAddr),
-    Message(PeerKey, Message),
+    Message(u32, Message),
 }
 
 struct World {
-    now: Time,
-    torrent: Torrent,
+    swarm: Swarm,
     metadata: Vec<u8>,
     /// By address: what it is, and from when on it is there.
     peers: BTreeMap<SocketAddr, (Kind, Time)>,
-    open: BTreeMap<PeerKey, SocketAddr>,
+    open: BTreeMap<u32, SocketAddr>,
     inputs: BTreeMap<(Time, u32), Input>,
     next: u32,
     requests: BTreeMap<SocketAddr, Vec<Time>>,
@@ -65,19 +66,28 @@ struct World {
     held_max: u64,
 }
 
-fn addr(n: u16) -> SocketAddr {
-    SocketAddr::from(([10, 0, (n >> 8) as u8, n as u8], 6881))
+/// A peer that can serve metadata, or claims so.
+fn hello(metadata_size: Option<u32>) -> ExtensionHandshake {
+    ExtensionHandshake {
+        ids: [(Extension::Metadata, THEIR_ID)].into(),
+        metadata_size,
+        ..ExtensionHandshake::default()
+    }
 }
 
 impl World {
     fn new(len: usize) -> World {
         let mut metadata = vec![0; len];
         Rng::new(1).fill(&mut metadata);
-        let info_hash = InfoHash(sha1(&metadata));
-        let config = Config { peers_max: 50, exchange: true, ..Config::new(info_hash, PeerId([0; 20]), 2) };
+        let config = Config {
+            info_hash: InfoHash(sha1(&metadata)),
+            peers_max: 50,
+            exchange: true,
+            seed: 2,
+            ..config()
+        };
         World {
-            now: Time::from_micros(1),
-            torrent: Torrent::without_metadata(config),
+            swarm: Swarm::of(Torrent::without_metadata(config)),
             metadata,
             peers: BTreeMap::new(),
             open: BTreeMap::new(),
@@ -93,51 +103,57 @@ impl World {
 
     /// A peer that is there from `seconds` on, and known from the start.
     fn with(mut self, kind: Kind, from: Duration) -> World {
-        let addr = addr(self.peers.len() as u16 + 1);
-        self.peers.insert(addr, (kind, self.now + from));
-        self.torrent.handle_addresses(self.now, &[addr], Origin::Tracker("192.0.2.1".parse().unwrap()));
+        let addr = addr(self.peers.len() as u32 + 1);
+        self.peers.insert(addr, (kind, self.swarm.now + from));
+        let actions = self.swarm.announce(&[addr]);
+        self.react(actions);
         self
     }
 
     fn later(&mut self, after: Duration, input: Input) {
         self.next += 1;
-        self.inputs.insert((self.now + after, self.next), input);
+        self.inputs.insert((self.swarm.now + after, self.next), input);
     }
 
     fn drain(&mut self) {
-        while let Some(action) = self.torrent.poll_action() {
+        let actions = self.swarm.drain();
+        self.react(actions);
+    }
+
+    fn react(&mut self, actions: Vec<Action>) {
+        for action in actions {
             match action {
                 Action::Connect(Dial { addr, .. }) => {
-                    let is_there = self.peers.get(&addr).is_some_and(|(_, from)| *from <= self.now);
+                    let is_there = self.peers.get(&addr).is_some_and(|(_, from)| *from <= self.swarm.now);
                     let input = if is_there { Input::Connected(addr) } else { Input::Refused(addr) };
                     self.later(ROUND_TRIP, input);
                 }
                 Action::Send { peer, message: Message::Extended { id: THEIR_ID, payload } } => {
-                    self.on_request(peer, MetadataMessage::decode(&payload).unwrap().unwrap());
+                    self.on_request(peer.0, MetadataMessage::decode(&payload).unwrap().unwrap());
                 }
                 Action::Send { .. } => {}
                 Action::Close { peer, reason } => {
-                    let addr = self.open.remove(&peer).expect("an open connection");
+                    let addr = self.open.remove(&peer.0).expect("an open connection");
                     self.closed.push((addr, reason));
                 }
                 other => panic!("{other:?}"),
             }
         }
-        while let Some(event) = self.torrent.poll_event() {
+        for event in self.swarm.events() {
             match event {
-                Event::MetadataReceived(bytes) => self.fetched = Some((self.now, bytes)),
+                Event::MetadataReceived(bytes) => self.fetched = Some((self.swarm.now, bytes)),
                 Event::PeerBanned { addr, .. } => self.banned.push(addr),
                 Event::PeerLeft { .. } => {}
                 other => panic!("{other:?}"),
             }
         }
-        self.held_max = self.held_max.max(self.torrent.metadata_held());
+        self.held_max = self.held_max.max(self.swarm.torrent.metadata_held());
     }
 
-    fn on_request(&mut self, peer: PeerKey, request: MetadataMessage<'_>) {
+    fn on_request(&mut self, peer: u32, request: MetadataMessage<'_>) {
         let MetadataMessage::Request(piece) = request else { panic!("{request:?}") };
         let addr = self.open[&peer];
-        self.requests.entry(addr).or_default().push(self.now);
+        self.requests.entry(addr).or_default().push(self.swarm.now);
         let kind = self.peers[&addr].0;
         let real = self.metadata.len() as u32;
         let data = |total_size: u32, claimed: u32, garbage: bool| {
@@ -161,63 +177,59 @@ impl World {
         self.say(peer, after, payload);
     }
 
-    fn say(&mut self, peer: PeerKey, after: Duration, payload: Vec<u8>) {
+    fn say(&mut self, peer: u32, after: Duration, payload: Vec<u8>) {
         let id = Extension::Metadata.local_id();
         self.later(after, Input::Message(peer, Message::Extended { id, payload }));
     }
 
     fn on_input(&mut self, input: Input) {
         match input {
-            Input::Refused(addr) => self.torrent.handle_connect_failed(self.now, addr),
+            Input::Refused(addr) => self.swarm.torrent.handle_connect_failed(self.swarm.now, addr),
             Input::Connected(addr) => {
                 self.next += 1;
-                let key = PeerKey(self.next);
-                let mut peer_id = [1; 20];
-                peer_id[..4].copy_from_slice(&self.next.to_be_bytes());
-                let info =
-                    PeerInfo { addr, inbound: false, peer_id: PeerId(peer_id), fast: true, extended: true };
-                self.open.insert(key, addr);
-                self.torrent.handle_connected(self.now, key, info);
-                let size = match self.peers[&addr].0 {
+                let n = self.next;
+                self.open.insert(n, addr);
+                let actions = self.swarm.connect_as(n, PeerInfo { addr, inbound: false, ..peer(n) });
+                self.react(actions);
+                let kind = self.peers[&addr].0;
+                let size = match kind {
                     Kind::Garbage(size) | Kind::Silent(size) | Kind::Drips(size, _) => Some(size),
                     Kind::Empty => None,
                     _ => Some(self.metadata.len() as u32),
                 };
-                let hello = ExtensionHandshake {
-                    ids: [(Extension::Metadata, THEIR_ID)].into(),
-                    metadata_size: size,
-                    ..ExtensionHandshake::default()
-                };
-                let hello = Message::Extended { id: EXTENSION_HANDSHAKE_ID, payload: hello.encode() };
-                let is_empty = self.peers[&addr].0 == Kind::Empty;
-                let pieces = if is_empty { Message::HaveNone } else { Message::HaveAll };
-                self.later(Duration::ZERO, Input::Message(key, pieces));
-                self.later(Duration::ZERO, Input::Message(key, hello));
+                let pieces = if kind == Kind::Empty { Message::HaveNone } else { Message::HaveAll };
+                let payload = hello(size).encode();
+                self.later(Duration::ZERO, Input::Message(n, pieces));
+                let hello = Message::Extended { id: EXTENSION_HANDSHAKE_ID, payload };
+                self.later(Duration::ZERO, Input::Message(n, hello));
             }
-            Input::Message(key, message) => self.torrent.handle_message(self.now, key, &message),
+            Input::Message(n, message) => {
+                let actions = self.swarm.say(n, message);
+                self.react(actions);
+            }
         }
         self.drain();
     }
 
     /// Runs until the metadata is there, or for so long.
     fn run(&mut self, limit: Duration) {
-        let end = self.now + limit;
+        let end = self.swarm.now + limit;
         self.drain();
         while self.fetched.is_none() {
             let input = self.inputs.first_key_value().map(|((at, _), _)| *at);
-            let Some(at) = input.into_iter().chain(self.torrent.poll_timeout()).min() else { return };
+            let Some(at) = input.into_iter().chain(self.swarm.torrent.poll_timeout()).min() else { return };
             if at > end {
-                self.now = end;
+                self.swarm.now = end;
                 return;
             }
-            self.now = self.now.max(at);
-            match self.inputs.first_entry().filter(|entry| entry.key().0 <= self.now) {
+            self.swarm.now = self.swarm.now.max(at);
+            match self.inputs.first_entry().filter(|entry| entry.key().0 <= self.swarm.now) {
                 Some(entry) => {
                     let input = entry.remove();
                     self.on_input(input);
                 }
                 None => {
-                    self.torrent.handle_timeout(self.now);
+                    self.swarm.torrent.handle_timeout(self.swarm.now);
                     self.drain();
                 }
             }
@@ -236,7 +248,7 @@ impl World {
                 .map(|&from| times.iter().filter(|&&at| at >= from && at <= from + second).count());
             assert!(most.max() <= Some(REQUESTS_PER_S_MAX), "{addr}: {times:?}");
         }
-        at.since(Time::from_micros(1)).as_secs_f64()
+        at.since(START).as_secs_f64()
     }
 }
 
@@ -249,7 +261,7 @@ const NOW: Duration = Duration::ZERO;
 const SOON: Duration = Duration::from_secs(2);
 
 #[test]
-fn one_honest_peer_is_enough() {
+fn metadata_from_one_honest_peer() {
     for (len, seconds) in [(1, 0.1), (16_384, 0.1), (100_000, 0.1), (1_000_000, 7.0)] {
         let mut world = World::new(len).with(Kind::Honest, NOW);
         let after = world.resolved_after();
@@ -258,7 +270,7 @@ fn one_honest_peer_is_enough() {
 }
 
 #[test]
-fn several_honest_peers_are_quicker_than_one() {
+fn metadata_from_several_peers_is_quicker() {
     let crowd = |len| (0..PARALLEL_MAX).fold(World::new(len), |world, _| world.with(Kind::Honest, NOW));
     let after = crowd(1_000_000).resolved_after();
     assert!(after < 2.0, "after {after} s");
@@ -272,7 +284,7 @@ fn several_honest_peers_are_quicker_than_one() {
 }
 
 #[test]
-fn no_liar_delays_an_honest_peer_that_comes_later() {
+fn metadata_liar_does_not_delay_an_honest_peer_that_comes_later() {
     let liars = [
         Kind::Garbage(49_152),
         Kind::Garbage(METADATA_LEN_MAX),
@@ -295,7 +307,7 @@ fn no_liar_delays_an_honest_peer_that_comes_later() {
 }
 
 #[test]
-fn many_liars_delay_an_honest_peer_by_no_more_than_their_turns() {
+fn metadata_liars_delay_an_honest_peer_by_no_more_than_their_turns() {
     let mut world = World::new(40_000);
     for n in 0..3 * PARALLEL_MAX {
         let size = 1_000_000 + n as u32;
@@ -306,7 +318,7 @@ fn many_liars_delay_an_honest_peer_by_no_more_than_their_turns() {
 }
 
 #[test]
-fn who_sent_what_is_wrong_from_end_to_end_is_banned_and_never_asked_again() {
+fn metadata_that_is_wrong_from_end_to_end_bans_its_sender() {
     let mut world = World::new(40_000).with(Kind::Garbage(40_000), NOW).with(Kind::Empty, NOW);
     world.run(Duration::from_secs(300));
     assert_eq!(world.banned, [addr(1)]);
@@ -317,7 +329,7 @@ fn who_sent_what_is_wrong_from_end_to_end_is_banned_and_never_asked_again() {
 }
 
 #[test]
-fn a_claim_beyond_the_limit_is_believed_by_nobody() {
+fn metadata_size_over_the_limit_closes() {
     let mut world = World::new(40_000).with(Kind::Garbage(METADATA_LEN_MAX + 1), NOW);
     world.run(Duration::from_secs(60));
     let reason = CloseReason::MetadataSize { size: METADATA_LEN_MAX + 1 };
@@ -326,13 +338,13 @@ fn a_claim_beyond_the_limit_is_believed_by_nobody() {
 }
 
 #[test]
-fn what_nobody_asked_for_counts_for_nothing() {
+fn metadata_that_is_unrequested_or_duplicate_is_ignored() {
     let mut world = World::new(40_000).with(Kind::Chatters, NOW);
     assert!(world.resolved_after() < 1.0);
 }
 
 #[test]
-fn memory_is_bounded_however_many_claim_however_much() {
+fn metadata_memory_is_bounded() {
     let mut world = World::new(40_000);
     for _ in 0..40 {
         world = world.with(Kind::Garbage(METADATA_LEN_MAX), NOW);
@@ -343,51 +355,34 @@ fn memory_is_bounded_however_many_claim_however_much() {
 }
 
 #[test]
-fn who_says_much_and_answers_nothing_is_left_all_the_same() {
+fn metadata_requests_time_out_whatever_else_the_peer_says() {
     let mut world = World::new(40_000).with(Kind::Silent(40_000), NOW);
     world.run(Duration::from_secs(1));
-    let (&key, _) = world.open.first_key_value().expect("a connection");
+    let (&n, _) = world.open.first_key_value().expect("a connection");
     let chatter = Message::Extended { id: Extension::PeerExchange.local_id(), payload: b"de".to_vec() };
     for _ in 0..200 {
-        world.now += Duration::from_millis(50);
-        world.torrent.handle_message(world.now, key, &chatter);
-        if world.torrent.poll_timeout().is_some_and(|at| at <= world.now) {
-            world.torrent.handle_timeout(world.now);
-        }
+        world.swarm.step(Duration::from_millis(50));
+        world.swarm.torrent.handle_message(world.swarm.now, PeerKey(n), &chatter);
         world.drain();
     }
     assert!(matches!(world.closed[..], [(_, CloseReason::TimedOut { .. })]), "{:?}", world.closed);
 }
 
 #[test]
-fn who_comes_again_and_again_is_asked_no_more_often() {
+fn metadata_request_rate_holds_over_reconnects() {
     for ip in [[10, 0, 0, 9].into(), [0x2001, 0xdb8, 0, 0, 0, 0, 0, 9].into()] {
-        let mut world = World::new(40_000);
-        let (mut asked, end) = (Vec::new(), world.now + Duration::from_secs(5));
+        let mut swarm = World::new(40_000).swarm;
+        let (mut asked, end) = (Vec::new(), swarm.now + Duration::from_secs(5));
         for n in 0.. {
-            let key = PeerKey(1_000 + n);
-            let addr = SocketAddr::new(ip, 20_000 + n as u16);
-            let mut peer_id = [9; 20];
-            peer_id[..4].copy_from_slice(&n.to_be_bytes());
-            let info = PeerInfo { addr, inbound: true, peer_id: PeerId(peer_id), fast: true, extended: true };
-            world.torrent.handle_connected(world.now, key, info);
-            let hello = ExtensionHandshake {
-                ids: [(Extension::Metadata, THEIR_ID)].into(),
-                metadata_size: Some(METADATA_LEN_MAX),
-                ..ExtensionHandshake::default()
-            };
-            let hello = Message::Extended { id: EXTENSION_HANDSHAKE_ID, payload: hello.encode() };
-            world.torrent.handle_message(world.now, key, &hello);
-            while let Some(action) = world.torrent.poll_action() {
-                let is_request = |m: &Message| matches!(m, Message::Extended { id: THEIR_ID, .. });
-                if matches!(action, Action::Send { message, .. } if is_request(&message)) {
-                    asked.push(world.now);
-                }
-            }
-            world.now += Duration::from_millis(70);
-            world.torrent.handle_disconnected(world.now, key);
-            world.torrent.handle_timeout(world.now);
-            if world.now > end {
+            let info = PeerInfo { addr: SocketAddr::new(ip, 20_000 + n as u16), ..peer(n) };
+            let mut actions = swarm.connect_as(n, info);
+            actions.extend(swarm.say_hello(n, hello(Some(METADATA_LEN_MAX))));
+            let is_request = |m: &&&Message| matches!(m, Message::Extended { id: THEIR_ID, .. });
+            asked.extend(sent(&actions).iter().filter(is_request).map(|_| swarm.now));
+            swarm.now += Duration::from_millis(70);
+            swarm.disconnect(n);
+            swarm.torrent.handle_timeout(swarm.now);
+            if swarm.now > end {
                 break;
             }
         }
@@ -401,72 +396,53 @@ fn who_comes_again_and_again_is_asked_no_more_often() {
 fn content(world: &World, private: bool) -> Content {
     Content {
         metadata: world.metadata.clone().into(),
-        geometry: Geometry::new(100 * u64::from(BLOCK_LEN), BLOCK_LEN.into()).unwrap(),
+        geometry: geometry(100, 1),
         have: Bitfield::empty(100),
         padding: Padding::default(),
         private,
     }
 }
 
-/// What is sent to this peer, and why it is closed, if it is.
-fn drain(torrent: &mut Torrent, key: PeerKey) -> (Vec<Message>, Option<CloseReason>) {
-    torrent.check_invariants();
-    let (mut sent, mut closed) = (Vec::new(), None);
-    while let Some(action) = torrent.poll_action() {
-        match action {
-            Action::Send { peer, message } if peer == key => sent.push(message),
-            Action::Close { peer, reason } if peer == key => closed = Some(reason),
-            _ => {}
-        }
-    }
-    (sent, closed)
-}
-
-fn is_request(message: &Message) -> bool {
-    matches!(message, Message::Request(_))
+/// The metadata has been read.
+fn resolve(swarm: &mut Swarm, content: Content) -> Vec<Action> {
+    swarm.torrent.handle_metadata(swarm.now, content);
+    swarm.drain()
 }
 
 #[test]
-fn connections_go_on_and_what_was_said_of_pieces_is_heard() {
+fn metadata_arrives_and_connections_go_on_with_what_they_said_of_pieces() {
     let mut world = World::new(40_000).with(Kind::Honest, NOW);
     world.run(Duration::from_secs(1));
-    let (&key, _) = world.open.first_key_value().expect("a connection");
-    world.torrent.handle_message(world.now, key, &Message::Unchoke);
-    assert_eq!(drain(&mut world.torrent, key), (vec![], None), "there is nothing to ask for yet");
-    assert!(!world.torrent.is_complete() && !world.torrent.has_metadata());
-    world.torrent.handle_metadata(world.now, content(&world, false));
-    let (sent, closed) = drain(&mut world.torrent, key);
-    assert_eq!(closed, None);
-    assert!(sent.contains(&Message::Interested));
-    assert!(sent.iter().filter(|message| is_request(message)).count() > 1, "it has all, and lets us ask");
+    let (&n, _) = world.open.first_key_value().expect("a connection");
+    let content = content(&world, false);
+    let swarm = &mut world.swarm;
+    assert_eq!(swarm.say(n, Message::Unchoke), [], "there is nothing to ask for yet");
+    assert!(!swarm.torrent.is_complete() && !swarm.torrent.has_metadata());
+    let actions = resolve(swarm, content);
+    assert_eq!(closed(&actions), []);
+    assert!(sent_to(&actions, n).contains(&&Message::Interested));
+    assert!(requests(&actions).len() > 1, "it has all, and lets us ask");
     // Others may have the metadata of us now.
-    let hello = sent.iter().find_map(|message| match message {
-        Message::Extended { id: EXTENSION_HANDSHAKE_ID, payload } => ExtensionHandshake::decode(payload).ok(),
-        _ => None,
-    });
-    assert_eq!(hello.and_then(|hello| hello.metadata_size), Some(40_000));
+    assert_eq!(our_hello(&actions).and_then(|hello| hello.metadata_size), Some(40_000));
 }
 
 /// A peer that dials us and says these things before anybody knows how many pieces there are.
 fn claimed(said: &[Message], fast: bool) -> (Option<u32>, Option<CloseReason>) {
-    let mut world = World::new(40_000);
-    let key = PeerKey(1_000);
-    let peer_id = PeerId([9; 20]);
-    let info = PeerInfo { addr: addr(9), inbound: true, peer_id, fast, extended: true };
-    world.torrent.handle_connected(world.now, key, info);
-    said.iter().for_each(|message| world.torrent.handle_message(world.now, key, message));
-    let (_, closed) = drain(&mut world.torrent, key);
-    if closed.is_some() {
-        return (None, closed);
+    let world = World::new(40_000);
+    let content = content(&world, false);
+    let mut swarm = world.swarm;
+    swarm.connect_as(9, PeerInfo { fast, ..peer(9) });
+    said.iter().for_each(|message| swarm.torrent.handle_message(swarm.now, PeerKey(9), message));
+    let mut actions = swarm.drain();
+    if closed(&actions).is_empty() {
+        actions = resolve(&mut swarm, content);
     }
-    world.torrent.handle_metadata(world.now, content(&world, false));
-    let (_, closed) = drain(&mut world.torrent, key);
-    (world.torrent.peer(key).map(|peer| peer.have().count()), closed)
+    let reason = closed(&actions).pop().map(|(_, reason)| reason);
+    (swarm.torrent.peer(PeerKey(9)).map(|peer| peer.have().count()), reason)
 }
 
 #[test]
-fn bitfields_and_haves_before_the_metadata_count_once_it_is_here() {
-    let have = |n| Message::Have(PieceIndex(n));
+fn bitfield_and_have_before_the_metadata_count_once_it_is_here() {
     let half = |bytes: usize| Message::Bitfield(vec![0xf0; bytes]);
     assert_eq!(claimed(&[], true), (Some(0), None));
     assert_eq!(claimed(&[Message::HaveAll], true), (Some(100), None));
@@ -482,88 +458,106 @@ fn bitfields_and_haves_before_the_metadata_count_once_it_is_here() {
 }
 
 #[test]
-fn bitfields_before_the_metadata_are_kept_within_bounds() {
-    let mut world = World::new(40_000);
-    for n in 0..50 {
-        let info = PeerInfo {
-            addr: addr(n),
-            inbound: true,
-            peer_id: PeerId([n as u8; 20]),
-            fast: false,
-            extended: false,
-        };
-        world.torrent.handle_connected(world.now, PeerKey(n.into()), info);
-        let long = Message::Bitfield(vec![1; 256 * 1024]);
-        world.torrent.handle_message(world.now, PeerKey(n.into()), &long);
-    }
+fn bitfield_memory_before_the_metadata_is_bounded() {
+    let world = World::new(40_000);
     let pieces = 8 * 256 * 1024;
-    let geometry = Geometry::new(u64::from(pieces) * u64::from(BLOCK_LEN), BLOCK_LEN.into()).unwrap();
-    let have = Bitfield::empty(pieces);
-    world.torrent.handle_metadata(world.now, Content { geometry, have, ..content(&world, false) });
-    let kept = world.torrent.peers().filter(|peer| peer.have().count() == pieces / 8).count();
+    let content =
+        Content { geometry: geometry(pieces, 1), have: Bitfield::empty(pieces), ..content(&world, false) };
+    let mut swarm = world.swarm;
+    for n in 0..50 {
+        swarm.connect_as(n, plain_peer(n));
+        swarm.say(n, Message::Bitfield(vec![1; 256 * 1024]));
+    }
+    // The invariants of so many pieces take long to check.
+    swarm.torrent.handle_metadata(swarm.now, content);
+    let kept = swarm.torrent.peers().filter(|peer| peer.have().count() == pieces / 8).count();
     assert_eq!(kept, BITFIELDS_LEN_MAX / (256 * 1024));
-    assert_eq!(world.torrent.peers().count(), kept, "the others are to connect again");
+    assert_eq!(swarm.peers(), kept, "the others are to connect again");
 }
 
 #[test]
-fn private_torrent_keeps_only_those_whom_trackers_or_the_user_named() {
+fn metadata_of_a_private_torrent_closes_whom_no_tracker_nor_the_user_named() {
     let mut world = World::new(40_000).with(Kind::Honest, NOW).with(Kind::Honest, NOW);
     let (by_user, by_peer) = (addr(3), addr(4));
     for (addr, origin) in [(by_user, Origin::User), (by_peer, Origin::Peer([192, 0, 2, 9].into()))] {
-        world.peers.insert(addr, (Kind::Honest, world.now));
-        world.torrent.handle_addresses(world.now, &[addr], origin);
+        world.peers.insert(addr, (Kind::Honest, START));
+        world.swarm.torrent.handle_addresses(START, &[addr], origin);
     }
     world.run(Duration::from_secs(1));
-    let info =
-        PeerInfo { addr: addr(9), inbound: true, peer_id: PeerId([9; 20]), fast: true, extended: true };
-    world.torrent.handle_connected(world.now, PeerKey(1_000), info);
-    world.open.insert(PeerKey(1_000), addr(9));
-    world.drain();
-    world.torrent.handle_metadata(world.now, content(&world, true));
-    world.drain();
+    world.swarm.connect(1_000);
+    world.open.insert(1_000, addr(1_000));
+    let content = content(&world, true);
+    let actions = resolve(&mut world.swarm, content);
+    world.react(actions);
     assert_eq!(world.open.values().copied().collect::<Vec<_>>(), [addr(1), addr(2), by_user]);
     assert!(world.closed.iter().all(|(_, reason)| *reason == CloseReason::Private), "{:?}", world.closed);
 }
 
 #[test]
-fn private_torrent_counts_the_pieces_of_those_that_stay() {
-    let mut world = World::new(40_000);
-    let leecher = addr(5);
-    world.torrent.handle_addresses(world.now, &[leecher], Origin::User);
-    for (key, addr, inbound) in [(1, addr(9), true), (2, leecher, false)] {
-        let info = PeerInfo { addr, inbound, peer_id: PeerId([key; 20]), fast: true, extended: true };
-        world.torrent.handle_connected(world.now, PeerKey(key.into()), info);
-    }
-    world.torrent.handle_metadata(world.now, content(&world, true));
-    world.torrent.handle_message(world.now, PeerKey(2), &Message::Have(PieceIndex(3)));
-    let (sent, closed) = drain(&mut world.torrent, PeerKey(2));
-    assert_eq!(closed, None);
-    assert!(sent.contains(&Message::Interested));
+fn metadata_of_a_private_torrent_counts_the_pieces_of_those_that_stay() {
+    let world = World::new(40_000);
+    let content = content(&world, true);
+    let mut swarm = world.swarm;
+    swarm.torrent.handle_addresses(START, &[addr(2)], Origin::User);
+    swarm.connect(1);
+    swarm.connect_as(2, PeerInfo { inbound: false, ..peer(2) });
+    assert_eq!(closed(&resolve(&mut swarm, content)), [(1, CloseReason::Private)]);
+    let actions = swarm.say(2, have(3));
+    assert_eq!(closed(&actions), []);
+    assert!(sent(&actions).contains(&&Message::Interested));
 }
 
 #[test]
-fn metadata_over_the_limit_is_a_reason_to_wait_and_nobodys_word_ends_the_search() {
+fn metadata_size_over_the_limit_does_not_end_the_search() {
     let size = METADATA_LEN_MAX + 1;
     let mut world = World::new(40_000)
         .with(Kind::Garbage(size), NOW)
         .with(Kind::Garbage(size), NOW)
         .with(Kind::Garbage(u32::MAX), NOW)
         .with(Kind::Honest, SOON);
-    assert_eq!(world.torrent.metadata_too_long(), None);
+    assert_eq!(world.swarm.torrent.metadata_too_long(), None);
     world.run(Duration::from_secs(1));
-    assert_eq!(world.torrent.metadata_too_long(), Some((size, 2)), "by the word of most");
-    assert!(!world.torrent.is_metadata_offered());
+    assert_eq!(world.swarm.torrent.metadata_too_long(), Some((size, 2)), "by the word of most");
+    assert!(!world.swarm.torrent.is_metadata_offered());
     let after = world.resolved_after();
     assert!(after <= SOON.as_secs_f64() + 5.0, "after {after} s");
 }
 
 #[test]
-fn who_offers_too_much_metadata_is_remembered_within_bounds() {
+fn metadata_size_claims_are_remembered_within_bounds() {
     let mut world = World::new(40_000);
     for n in 0..200 {
         world = world.with(Kind::Garbage(u32::MAX - n), NOW);
     }
     world.run(Duration::from_secs(60));
-    assert_eq!(world.torrent.metadata_too_long().map(|(_, hosts)| hosts), Some(1));
-    assert!(format!("{:?}", world.torrent).matches("4294967").count() <= 64, "of 200 hosts");
+    assert_eq!(world.swarm.torrent.metadata_too_long().map(|(_, hosts)| hosts), Some(1));
+    assert!(format!("{:?}", world.swarm.torrent).matches("4294967").count() <= 64, "of 200 hosts");
+}
+
+#[test]
+fn metadata_is_served_a_few_times_and_then_rejected() {
+    let metadata: Vec<u8> = (0..20_000u32).map(|i| i as u8).collect();
+    let config = Config { metadata: Some(metadata.clone().into()), ..config() };
+    let mut swarm = Swarm::new(config, Bitfield::full(100), 2);
+    let ours = our_hello(&swarm.connect(1)).unwrap();
+    assert_eq!(ours.metadata_size, Some(20_000));
+    swarm.say_hello(1, hello(None));
+    let mut answer = |piece| {
+        let payload = MetadataMessage::Request(piece).encode();
+        let actions = swarm.say(1, Message::Extended { id: ours.ids[&Extension::Metadata], payload });
+        let waits = swarm.torrent.next_metadata(swarm.now, PeerKey(1));
+        assert_eq!(waits.is_some(), actions.contains(&Action::Upload(PeerKey(1))));
+        match (&sent(&actions)[..], &waits) {
+            ([Message::Extended { id: THEIR_ID, payload }], None)
+            | ([], Some(Message::Extended { id: THEIR_ID, payload })) => payload.clone(),
+            other => panic!("{other:?}"),
+        }
+    };
+    let last = answer(1);
+    let expected = MetadataMessage::Data { piece: 1, total_size: 20_000, bytes: &metadata[16_384..] };
+    assert_eq!(MetadataMessage::decode(&last), Ok(Some(expected)));
+    assert_eq!(MetadataMessage::decode(&answer(2)), Ok(Some(MetadataMessage::Reject(2))), "beyond the end");
+    let rejected =
+        (0..100).find(|_| MetadataMessage::decode(&answer(0)) == Ok(Some(MetadataMessage::Reject(0))));
+    assert_eq!(rejected, Some(5), "three copies of two pieces are enough for anyone");
 }
