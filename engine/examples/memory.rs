@@ -1,12 +1,9 @@
 //! Downloads a torrent into memory and tells its length and hash: `cargo run -p swarmbt-engine --example memory -- LINK`
-
-use std::collections::BTreeMap;
-use std::{io, sync::Arc, sync::Mutex};
+use std::{collections::BTreeMap, io, sync::Arc, sync::Mutex};
 use swarm_engine::{AddTorrent, PieceIndex, PieceStorage, Session, SessionOptions, Source, Stored, hash};
 
 #[derive(Debug, Default)]
 struct Memory(Mutex<BTreeMap<PieceIndex, Vec<u8>>>);
-
 impl PieceStorage for Memory {
     fn stored(&self, piece: PieceIndex) -> Stored {
         if self.0.lock().unwrap().contains_key(&piece) { Stored::Verified } else { Stored::Missing }
@@ -23,9 +20,8 @@ impl PieceStorage for Memory {
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let (source, memory): (Source, Arc<Memory>) =
-        (std::env::args().nth(1).expect("LINK").parse()?, Arc::default());
-    let session = Session::start(SessionOptions::new())?;
+    let source: Source = std::env::args().nth(1).expect("LINK").parse()?;
+    let (session, memory) = (Session::start(SessionOptions::new())?, Arc::<Memory>::default());
     session.add(AddTorrent::download(source, "").storage(memory.clone())).await?.completed().await?;
     session.stop().await;
     let bytes = memory.0.lock().unwrap().values().flatten().copied().collect::<Vec<_>>();

@@ -24,6 +24,7 @@ for_both_families![
     unverified_pieces_are_checked_before_they_count,
     a_full_storage_stalls_and_goes_on,
     a_storage_that_is_full_from_the_start_is_waited_for,
+    what_does_not_verify_is_never_written,
     an_error_that_cannot_pass_ends_only_its_torrent,
     an_error_of_read_fails_only_what_it_was_for,
     a_panic_ends_only_its_torrent,
@@ -301,6 +302,20 @@ async fn a_storage_that_is_full_from_the_start_is_waited_for(ip: &str) {
     let mut events = torrent.events();
     until(&mut events, |event| matches!(event, Event::DiskStalled { .. })).await;
     swarm.memory.state().reserve = None;
+    torrent.completed().await.unwrap();
+    swarm.assert_complete();
+}
+
+async fn what_does_not_verify_is_never_written(ip: &str) {
+    let swarm = Swarm::new(ip).await;
+    let liar = session(ip);
+    let lying = AddTorrent::seed(swarm.metainfo.clone(), swarm.source.path()).poison(true);
+    liar.add(lying).await.unwrap().completed().await.unwrap();
+    let download = get(&swarm.metainfo, Path::new("/nowhere"), &[&liar]).storage(swarm.memory.clone());
+    let torrent = swarm.getter.add(download).await.unwrap();
+    until(&mut torrent.events(), |event| matches!(event, Event::PeerBanned { .. })).await;
+    assert!(swarm.memory.state().writes.is_empty());
+    torrent.add_peers(swarm.seeder.listen_addrs().to_vec());
     torrent.completed().await.unwrap();
     swarm.assert_complete();
 }

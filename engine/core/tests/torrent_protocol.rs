@@ -351,6 +351,32 @@ fn a_disk_that_does_not_take_a_piece_stops_requests_until_it_does() {
     assert!(!requests(&actions).is_empty());
 }
 
+#[test]
+fn a_piece_that_is_dropped_for_want_of_memory_is_cancelled_and_asked_for_again() {
+    let (mut script, asked) = Script::unchoked_seed(1);
+    let piece = asked[0].piece;
+    let of_piece: Vec<BlockRef> = asked.iter().copied().filter(|b| b.piece == piece).collect();
+    script.block(1, of_piece[0]);
+    script.torrent.set_pressure(script.now, swarm_core::torrent::Pressure::Full);
+    script.torrent.drop_piece(script.now, piece);
+    let actions = script.drain();
+    assert!(actions.contains(&Action::DropPiece(piece)));
+    for &block in &of_piece[1..] {
+        assert!(actions.contains(&Action::Send { peer: PeerKey(1), message: Message::Cancel(block) }));
+    }
+    let len = u64::from(BLOCK_LEN);
+    assert_eq!((script.torrent.bytes_unverified(), script.torrent.totals().bytes_wasted), (0, len));
+    assert_eq!(requests(&actions), []);
+    assert!(!script.block(1, of_piece[1]).0, "what comes all the same is not kept");
+    script.torrent.set_pressure(script.now, swarm_core::torrent::Pressure::None);
+    let mut waiting: Vec<BlockRef> = asked.into_iter().filter(|b| b.piece != piece).collect();
+    waiting.extend(requests(&script.drain()));
+    while let Some(block) = waiting.pop() {
+        waiting.extend(requests(&script.block(1, block).1));
+    }
+    assert!(script.torrent.is_complete());
+}
+
 fn corrupt() -> PieceResult {
     PieceResult::Corrupt { digests: vec![[7; 20], [9; 20]] }
 }
