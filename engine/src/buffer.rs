@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use swarm_core::geometry::{BLOCK_LEN, Geometry};
 use swarm_core::id::PieceIndex;
+use swarm_core::time::Time;
 
 /// Bytes in a pooled block.
 pub const BLOCK_BYTES: usize = BLOCK_LEN as usize;
@@ -205,6 +206,8 @@ pub struct PieceBuffer {
     len: u32,
     slots: Vec<Slot>,
     in_memory: usize,
+    /// When the last block came.
+    pub received_at: Time,
 }
 
 /// Blocks on their way to the part file; see [`PieceBuffer::take_for_spill`].
@@ -249,7 +252,7 @@ impl PieceBuffer {
         let mut slots: Vec<Slot> =
             std::iter::repeat_with(Slot::default).take(geometry.blocks_in(piece) as usize).collect();
         padding.for_each(|index| slots[index as usize] = Slot::Padding);
-        PieceBuffer { piece, len: geometry.len_of(piece), slots, in_memory: 0 }
+        PieceBuffer { piece, len: geometry.len_of(piece), slots, in_memory: 0, received_at: Time::default() }
     }
 
     /// The same, now that these blocks of the piece are in the part file, from an earlier run.

@@ -142,6 +142,14 @@ pub enum OptionError {
         /// How many files there are.
         files: usize,
     },
+    /// Storage that takes whole pieces only needs memory for two.
+    #[error("buffer_bytes is {buffer_len}, and this storage needs room for two pieces of {piece_len} bytes")]
+    BufferTooSmall {
+        /// The length of a piece.
+        piece_len: u32,
+        /// The memory that there is for received blocks.
+        buffer_len: usize,
+    },
     /// A link can only be downloaded.
     #[error(
         "a torrent of which only the link is known cannot be seeded from existing data without its metainfo"

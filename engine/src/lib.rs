@@ -47,6 +47,8 @@ pub use session::{
 #[cfg(feature = "__hooks")]
 #[doc(hidden)]
 pub use storage::SpaceBudget;
+#[doc(hidden)]
+pub use storage::{PieceStorage, Stored};
 pub use storage::{StorageError, verify};
 pub use swarm_core::dht::MutableTorrentLink;
 pub use swarm_core::id::{FileIndex, InfoHash, PeerId, PieceIndex};

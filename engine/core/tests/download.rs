@@ -5,7 +5,7 @@ mod common;
 use common::*;
 use swarm_core::bitfield::Bitfield;
 use swarm_core::geometry::BLOCK_LEN;
-use swarm_core::id::{BlockRef, PieceIndex};
+use swarm_core::id::{BlockRef, PeerKey, PieceIndex};
 use swarm_core::time::Duration;
 use swarm_core::torrent::{Action, CloseReason, PieceResult, Pressure};
 use swarm_core::wire::Message;
@@ -61,6 +61,33 @@ fn disk_that_does_not_take_a_piece_stops_requests_until_it_does() {
     let actions = swarm.drain();
     assert!(actions.contains(&Action::VerifyPiece { piece, digests: false }));
     assert!(!requests(&actions).is_empty());
+}
+
+#[test]
+fn piece_that_is_dropped_for_want_of_memory_is_cancelled_and_requested_again() {
+    let mut swarm = leecher();
+    let asked = swarm.connect_seed(1);
+    let piece = asked[0].piece;
+    let (of_piece, mut waiting): (Vec<BlockRef>, Vec<BlockRef>) =
+        asked.into_iter().partition(|block| block.piece == piece);
+    swarm.send_block(1, of_piece[0]);
+    swarm.torrent.set_pressure(swarm.now, Pressure::Full);
+    swarm.torrent.drop_piece(swarm.now, piece);
+    let actions = swarm.drain();
+    assert!(actions.contains(&Action::DropPiece(piece)));
+    for &block in &of_piece[1..] {
+        assert!(actions.contains(&Action::Send { peer: PeerKey(1), message: Message::Cancel(block) }));
+    }
+    let len = u64::from(BLOCK_LEN);
+    assert_eq!((swarm.torrent.bytes_unverified(), swarm.torrent.totals().bytes_wasted), (0, len));
+    assert_eq!(requests(&actions), []);
+    assert!(!swarm.send_block(1, of_piece[1]).0, "what comes all the same is not kept");
+    swarm.torrent.set_pressure(swarm.now, Pressure::None);
+    waiting.extend(requests(&swarm.drain()));
+    while let Some(block) = waiting.pop() {
+        waiting.extend(requests(&swarm.send_block(1, block).1));
+    }
+    assert!(swarm.torrent.is_complete());
 }
 
 #[test]

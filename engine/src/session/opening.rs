@@ -15,10 +15,11 @@ use super::services::resolve;
 use super::storing::SPACE_RETRY;
 use super::swarms::Swarm;
 use super::torrent::{Channels, Next, TorrentDriver, TorrentEvents};
-use crate::Error;
+use crate::error::{Error, OptionError};
 use crate::hash::Lane;
 use crate::storage::{self, OpenOptions, Opened, Storage, StorageError, Trust};
 use std::collections::BTreeSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use swarm_core::bitfield::Bitfield;
@@ -263,19 +264,22 @@ async fn stopped(
 /// Deletes the files of a torrent that does not run.
 async fn delete(context: &Context, options: &AddTorrent) -> Result<(), Error> {
     let Some(metainfo) = options.source.metainfo() else { return Ok(()) };
-    let (info, dir) = (Arc::clone(&metainfo.info), options.dir.clone());
+    let (info, custom, dir) = (Arc::clone(&metainfo.info), options.storage.clone(), options.dir.clone());
     let state_dir = context.options.state_dir.clone();
-    let deleted =
-        context.on_worker(Lane::Transfer, move || storage::delete(&info, &dir, state_dir.as_deref())).await?;
-    Ok(deleted?)
+    let delete = move || storage::delete(&info, custom, &dir, state_dir.as_deref());
+    Ok(context.on_worker(Lane::Transfer, delete).await??)
 }
 
 impl TorrentDriver {
     /// Opens the storage, checks what is in doubt, and reserves space.
     pub(super) async fn prepare_data(&self, metainfo: &Arc<Metainfo>) -> Result<Ready, Error> {
         let (context, options, events) = (&*self.context, &self.options, &self.events);
-        let info = Arc::clone(&metainfo.info);
+        let info = &metainfo.info;
         let files = self.changed.borrow().files.resolve(info.files.len())?;
+        let (piece_len, buffer_len) = (info.geometry.piece_len(), context.pool.limit_bytes());
+        if options.storage.is_some() && 2 * u64::from(piece_len) > buffer_len as u64 {
+            return Err(OptionError::BufferTooSmall { piece_len, buffer_len }.into());
+        }
         let mode = match options.mode {
             Mode::Seed => storage::Mode::Seed,
             Mode::Download | Mode::Metadata => {
@@ -293,16 +297,14 @@ impl TorrentDriver {
             ..OpenOptions::new(options.dir.clone(), mode)
         };
         let (storage, opened) = until_it_fits(context, events, &self.progress, || {
-            let (info, open) = (Arc::clone(&info), open.clone());
-            move || Storage::open(info, open)
+            let (metainfo, custom, open) = (Arc::clone(metainfo), options.storage.clone(), open.clone());
+            move || storage::open(&metainfo, custom, open)
         })
         .await?;
-        let storage = Arc::new(storage);
         let _ = self.opened.set(Arc::clone(&storage));
         for warning in &opened.warnings {
             events.send(Event::Warning(warning.clone()));
         }
-        let info = &metainfo.info;
         opened.have.iter().for_each(|piece| self.progress.add(info, piece));
         let have = check(context, info, &storage, &opened, events, &self.progress).await?;
         if options.mode == Mode::Download && needs_space(&have, &opened.needed) {
@@ -351,7 +353,7 @@ fn needs_space(have: &Bitfield, needed: &Bitfield) -> bool {
 async fn check(
     context: &Context,
     info: &Info,
-    storage: &Arc<Storage>,
+    storage: &Arc<dyn Storage>,
     opened: &Opened,
     events: &TorrentEvents,
     progress: &Progress,
@@ -369,10 +371,10 @@ async fn check(
     let submit = |piece: PieceIndex| {
         let (storage, tx) = (Arc::clone(storage), tx.clone());
         context.workers.submit(Lane::Check, move || {
-            let _ = tx.send((piece, storage.check_piece(piece)));
+            let result = catch_unwind(AssertUnwindSafe(|| storage.check_piece(piece)));
+            let _ = tx.send((piece, result));
         });
     };
-    let panics = context.workers.panics();
     pieces.by_ref().take(context.workers.threads() * 2).for_each(submit);
     let mut told_at = context.now();
     let mut unreadable = BTreeSet::new();
@@ -381,6 +383,7 @@ async fn check(
         if progress.is_aborted() {
             return Err(Error::Stopped);
         }
+        let Ok(result) = result else { return Err(Error::Defect("a disk job panicked".to_owned())) };
         let is_right = match result {
             // What cannot be read is not there; the rest may be.
             Err(ref error @ StorageError::Io { ref path, ref source, .. }) if !error.is_too_many_files() => {
@@ -405,9 +408,6 @@ async fn check(
         }
         if let Some(next) = pieces.next() {
             submit(next);
-        }
-        if context.workers.panics() > panics {
-            return Err(Error::Defect("a disk job panicked".to_owned()));
         }
         if context.now().since(told_at) >= CHECK_EVENT_INTERVAL || done == of {
             told_at = context.now();

@@ -3,6 +3,7 @@
 use crate::error::{Error, OptionError};
 use crate::net::socket::Binding;
 pub use crate::net::socket::LISTEN_PORT_FIRST;
+use crate::storage::PieceStorage;
 #[cfg(feature = "__hooks")]
 use crate::storage::SpaceBudget;
 use std::net::SocketAddr;
@@ -342,6 +343,7 @@ pub struct AddTorrent {
     pub(crate) download_limit: Option<u64>,
     pub(crate) overwrite: bool,
     pub(crate) recheck: bool,
+    pub(crate) storage: Option<Arc<dyn PieceStorage>>,
     #[cfg(feature = "__hooks")]
     pub(crate) space: Option<Arc<SpaceBudget>>,
     #[cfg(feature = "__hooks")]
@@ -368,6 +370,7 @@ impl AddTorrent {
             download_limit: None,
             overwrite: false,
             recheck: false,
+            storage: None,
             #[cfg(feature = "__hooks")]
             space: None,
             #[cfg(feature = "__hooks")]
@@ -475,6 +478,13 @@ impl AddTorrent {
     /// Whether to check all data even if saved state says that it is good.
     pub fn recheck(mut self, on: bool) -> AddTorrent {
         self.recheck = on;
+        self
+    }
+
+    /// Where its pieces are kept instead of in files. Then its folder is not used, and neither are the options about files in the way.
+    #[doc(hidden)]
+    pub fn storage(mut self, storage: Arc<dyn PieceStorage>) -> AddTorrent {
+        self.storage = Some(storage);
         self
     }
 

@@ -61,7 +61,7 @@ impl Progress {
 
 /// A torrent's data, known and checked.
 pub(super) struct Ready {
-    pub(super) storage: Arc<Storage>,
+    pub(super) storage: Arc<dyn Storage>,
     pub(super) have: Bitfield,
     /// What the wanted files need.
     pub(super) needed: Bitfield,

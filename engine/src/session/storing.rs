@@ -32,6 +32,8 @@ const SYNC_BYTES: u64 = 256 * 1024 * 1024;
 pub(super) const SPACE_RETRY: Duration = Duration::from_secs(1);
 /// The longest wait before a disk that fails is tried again. The first is a second, and each is twice the one before.
 const FAULT_RETRY_MAX: Duration = Duration::from_secs(60);
+/// How long no block has come for a partial piece that is dropped first.
+const PARTIAL_IDLE: Duration = Duration::from_secs(5);
 
 /// How long a disk that has failed is left alone.
 fn fault_retry(failures: u32) -> Duration {
@@ -45,11 +47,11 @@ fn block_digests(geometry: &Geometry, buffer: &crate::buffer::PieceBuffer) -> Ve
 }
 
 impl TorrentDriver {
-    pub(super) fn submit(&self, lane: Lane, job: impl FnOnce(&Storage) -> DiskResult + Send + 'static) {
+    pub(super) fn submit(&self, lane: Lane, job: impl FnOnce(&dyn Storage) -> DiskResult + Send + 'static) {
         let (storage, tx) = (Arc::clone(&self.content().storage), self.disk_results.clone());
         self.jobs.set(self.jobs.get() + 1);
         self.context.workers.submit(lane, move || {
-            let result = catch_unwind(AssertUnwindSafe(|| job(&storage)));
+            let result = catch_unwind(AssertUnwindSafe(|| job(&*storage)));
             let _ = tx.send(Box::new(result.unwrap_or(DiskResult::Panicked)));
         });
     }
@@ -242,15 +244,31 @@ impl TorrentDriver {
         if self.context.pressure.get() != Pressure::Full {
             return;
         }
+        if self.can_spill() {
+            self.frees_memory();
+        } else {
+            self.drop_partial_piece();
+        }
+    }
+
+    fn can_spill(&self) -> bool {
+        self.content.get().is_none_or(|content| content.storage.can_spill())
+    }
+
+    /// Whether this torrent gives memory back soon: something is being written, or moves to disk from now on.
+    pub(super) fn frees_memory(&self) -> bool {
         let mut inner = self.inner.borrow_mut();
         let inner = &mut *inner;
-        if inner.disk.spilling || inner.disk.writing > 0 || inner.disk.stalled.is_some() {
-            return;
+        if inner.disk.spilling || inner.disk.writing > 0 {
+            return true;
+        }
+        if inner.disk.stalled.is_some() || !self.can_spill() {
+            return false;
         }
         let oldest = inner.core.partial_pieces().into_iter();
         let mut held = oldest.filter(|p| inner.buffers.get(p).is_some_and(|b| b.bytes_in_memory() > 0));
-        let Some(piece) = held.next() else { return };
-        let Some(buffer) = inner.buffers.get_mut(&piece) else { return };
+        let Some(piece) = held.next() else { return false };
+        let Some(buffer) = inner.buffers.get_mut(&piece) else { return false };
         let spill = buffer.take_for_spill();
         inner.disk.spilling = true;
         tracing::debug!(%piece, blocks = spill.blocks().len(), "memory is full: a partial piece moves to disk");
@@ -258,6 +276,33 @@ impl TorrentDriver {
             let result = storage.spill(&spill);
             DiskResult::Spilled { spill, result }
         });
+        true
+    }
+
+    /// Where only whole pieces are stored, memory is had by dropping one that is not complete, of whichever torrent: one that no block
+    /// has come for lately, or else the one that holds least, so that others become complete.
+    fn drop_partial_piece(&self) {
+        let (swarms, now) = (self.context.swarms.all(), self.context.now());
+        if swarms.iter().any(|swarm| swarm.frees_memory()) {
+            return;
+        }
+        let droppable = swarms.into_iter().filter_map(|swarm| Some((swarm.droppable_piece(now)?, swarm)));
+        if let Some(((_, bytes, piece), swarm)) = droppable.min_by_key(|(least, _)| *least) {
+            tracing::debug!(%piece, bytes, "memory is full: a partial piece is dropped");
+            swarm.drop_piece(piece);
+            self.context.on_memory_freed();
+        }
+    }
+
+    /// The partial piece that is the smallest loss, if some may be dropped: whether blocks come for it, and its bytes in memory.
+    pub(super) fn droppable_piece(&self, now: Time) -> Option<(bool, usize, PieceIndex)> {
+        let inner = self.inner.borrow();
+        if self.can_spill() || inner.disk.stalled.is_some() {
+            return None;
+        }
+        let partial = inner.core.partial_pieces();
+        let held = partial.iter().filter_map(|p| inner.buffers.get(p)).filter(|b| b.bytes_in_memory() > 0);
+        held.map(|b| (now.since(b.received_at) < PARTIAL_IDLE, b.bytes_in_memory(), b.piece())).min()
     }
 
     fn on_spilled(&self, inner: &mut Inner, now: Time, spill: Spill, result: Result<(), StorageError>) {
@@ -370,7 +415,7 @@ impl TorrentDriver {
     /// Moves the blocks of unfinished pieces to the side file, for the next run to go on from. What does not fit is lost.
     async fn keep_partial_pieces(&self, results: &mut mpsc::UnboundedReceiver<Box<DiskResult>>) {
         let pieces: Vec<PieceIndex> = self.inner.borrow().buffers.keys().copied().collect();
-        for piece in pieces {
+        for piece in pieces.into_iter().filter(|_| self.can_spill()) {
             let spill = match self.inner.borrow_mut().buffers.get_mut(&piece) {
                 Some(buffer) if buffer.bytes_in_memory() > 0 => buffer.take_for_spill(),
                 _ => continue,

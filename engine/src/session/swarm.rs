@@ -6,7 +6,7 @@ use crate::net::handshake::Opened;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use swarm_core::admission::Holder;
-use swarm_core::id::PeerKey;
+use swarm_core::id::{PeerKey, PieceIndex};
 use swarm_core::time::Time;
 use swarm_core::torrent::discovery::Origin;
 use swarm_core::torrent::{CloseReason, Pressure};
@@ -58,6 +58,19 @@ impl Swarm for TorrentDriver {
 
     fn spill_if_full(&self) {
         TorrentDriver::spill_if_full(self);
+    }
+
+    fn frees_memory(&self) -> bool {
+        TorrentDriver::frees_memory(self)
+    }
+
+    fn droppable_piece(&self, now: Time) -> Option<(bool, usize, PieceIndex)> {
+        TorrentDriver::droppable_piece(self, now)
+    }
+
+    fn drop_piece(self: Rc<Self>, piece: PieceIndex) {
+        let now = self.context.now();
+        self.with(|inner| inner.core.drop_piece(now, piece));
     }
 
     fn holders(&self, now: Time) -> Vec<Holder<PeerKey>> {

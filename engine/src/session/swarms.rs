@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use swarm_core::admission::{self, Holder};
-use swarm_core::id::{InfoHash, PeerKey};
+use swarm_core::id::{InfoHash, PeerKey, PieceIndex};
 use swarm_core::time::Time;
 use swarm_core::torrent::Pressure;
 use swarm_core::torrent::discovery::Origin;
@@ -29,6 +29,11 @@ pub(super) trait Swarm {
     fn pressure_changed(self: Rc<Self>, pressure: Pressure);
     /// Memory is full, and none comes free by itself.
     fn spill_if_full(&self);
+    /// Whether it gives memory back soon: something is being written, or moves to disk from now on.
+    fn frees_memory(&self) -> bool;
+    /// The partial piece that is the smallest loss, if some may be dropped: whether blocks come for it, and its bytes in memory.
+    fn droppable_piece(&self, now: Time) -> Option<(bool, usize, PieceIndex)>;
+    fn drop_piece(self: Rc<Self>, piece: PieceIndex);
     /// What each connection is good for.
     fn holders(&self, now: Time) -> Vec<Holder<PeerKey>>;
     /// Closes a connection: one of another torrent needs its place more.

@@ -64,7 +64,7 @@ pub(crate) struct TorrentDriver {
     /// How far its data is checked.
     pub(super) progress: Progress,
     /// Its storage, from when it is opened on.
-    pub(super) opened: OnceCell<Arc<Storage>>,
+    pub(super) opened: OnceCell<Arc<dyn Storage>>,
     pub(super) upload: Limit,
     pub(super) download: Limit,
     pub(super) events: TorrentEvents,
@@ -104,7 +104,7 @@ impl TorrentEvents {
 /// What a torrent holds.
 pub(super) struct Content {
     pub(super) metainfo: Arc<Metainfo>,
-    pub(super) storage: Arc<Storage>,
+    pub(super) storage: Arc<dyn Storage>,
     /// The pieces that the wanted files need.
     pub(super) needed: Bitfield,
     /// The priority of each file; `None`: all are wanted alike.

@@ -178,6 +178,7 @@ impl Sink for Input<'_> {
             PieceBuffer::with_padding(core.geometry(), block.piece, core.padding_blocks(block.piece))
         });
         buffer.insert(block.begin / BLOCK_LEN, data);
+        buffer.received_at = self.now;
     }
 
     fn is_closed(&self) -> bool {

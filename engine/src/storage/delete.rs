@@ -1,5 +1,6 @@
 //! Deleting a torrent's files.
 
+use super::custom::PieceStorage;
 use super::error::StorageError;
 use super::home::StateHome;
 use super::names;
@@ -13,12 +14,20 @@ use std::path::Path;
 use std::sync::Arc;
 use swarm_core::metainfo::Info;
 
-/// Deletes a torrent's files below `dir`, finished or not, what is saved about them, and the folders that are empty then. Nothing
+/// Deletes what an embedder's storage holds, or else a torrent's files below `dir`, finished or not, what is saved about them, and the folders that are empty then. Nothing
 /// else in `dir` is touched.
 ///
 /// # Errors
 /// [`StorageError::Locked`] if somebody downloads there; the first file that cannot be removed. The others are removed all the same.
-pub fn delete(info: &Arc<Info>, dir: &Path, state_dir: Option<&Path>) -> Result<(), StorageError> {
+pub fn delete(
+    info: &Arc<Info>,
+    custom: Option<Arc<dyn PieceStorage>>,
+    dir: &Path,
+    state_dir: Option<&Path>,
+) -> Result<(), StorageError> {
+    if let Some(pieces) = custom {
+        return pieces.delete().map_err(|e| StorageError::io(info.name.as_ref(), "delete", e));
+    }
     check_paths(info)?;
     let root = match dir.canonicalize() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),

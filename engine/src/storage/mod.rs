@@ -51,6 +51,7 @@
 //! verify a piece while its blocks are being spilled.
 
 pub(crate) mod bulk;
+mod custom;
 mod delete;
 mod error;
 mod handles;
@@ -78,6 +79,7 @@ pub mod verify;
 mod work;
 mod write;
 
+pub use custom::{PieceStorage, Stored};
 pub(crate) use delete::delete;
 pub use error::StorageError;
 pub use handles::{HandleLimits, Handles};
@@ -94,10 +96,8 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 use swarm_core::id::{FileIndex, PieceIndex};
-use swarm_core::metainfo::Info;
-#[cfg(test)]
-use table::Doubts;
-use table::Table;
+use swarm_core::metainfo::{Info, Metainfo};
+use table::{Doubts, Table};
 use tree::Tree;
 use trust::Writing;
 use work::Work;
@@ -109,7 +109,7 @@ use work::Work;
 /// [`sync`](Self::sync); when everything needed is there [`finish`](Self::finish); at the end, complete or not,
 /// [`close`](Self::close). Dropping it without closing is like a crash, but for the lock.
 #[derive(Debug)]
-pub struct Storage {
+pub struct FileStorage {
     info: Arc<Info>,
     tree: Tree,
     /// Where the state is kept once the work folder has gone, and of a seed.
@@ -157,7 +157,121 @@ pub enum PieceOutcome {
     },
 }
 
-impl Storage {
+/// Where a torrent's pieces are: its [files](FileStorage), or whatever an [embedder](PieceStorage) has made for them.
+pub(crate) trait Storage: Send + Sync {
+    /// Where the torrent's file or folder is, or will be: `DIR/NAME`.
+    fn path(&self) -> PathBuf;
+
+    /// Reserves the space of every wanted file, before anything is promised to anyone, and leaves some to others. Can be
+    /// called again, and must be after an error that [may pass](StorageError::may_pass), until it succeeds: then there
+    /// is space again. What was reserved before it failed is given back.
+    ///
+    /// # Errors
+    /// [`StorageError::NoSpace`] with the bytes that must come free; [`StorageError::TooLarge`] if the volume
+    /// could never hold it; [`StorageError::Gone`]; whatever the system says.
+    fn reserve(&self) -> Result<(), StorageError>;
+
+    /// Verifies a complete piece, writes it and notes it in the journal, in one go while it is in the cache. Space
+    /// must have been [reserved](Self::reserve).
+    ///
+    /// # Panics
+    /// If the buffer is not [complete](PieceBuffer::is_complete).
+    fn verify_and_write(&self, buffer: PieceBuffer) -> PieceOutcome;
+
+    /// Whether blocks of partial pieces can be [spilled](Self::spill).
+    fn can_spill(&self) -> bool {
+        true
+    }
+
+    /// Writes blocks of a partial piece to the side file, to free their memory. They survive a restart after
+    /// [`close`](Self::close).
+    ///
+    /// # Errors
+    /// [`StorageError::NoSpace`] and others; the blocks are still there and can be restored.
+    fn spill(&self, spill: &Spill) -> Result<(), StorageError>;
+
+    /// Reads a piece from disk and tells whether it is right; if so it counts as had from now on and goes into the
+    /// journal. A seed's state is saved after the last piece that was in doubt.
+    ///
+    /// # Errors
+    /// [`StorageError::ForeignData`] if it lies in one candidate file alone and does not match (see the module's
+    /// documentation); whatever the system says. A missing or short file is no error: the piece is not right.
+    fn check_piece(&self, piece: PieceIndex) -> Result<bool, StorageError>;
+
+    /// Whether the piece counts as had.
+    fn has(&self, piece: PieceIndex) -> bool;
+
+    /// Whether the piece waits to be checked again.
+    fn is_in_doubt(&self, _piece: PieceIndex) -> bool {
+        false
+    }
+
+    /// What was found changed since this was last asked. To be asked after whatever else was done with the storage.
+    fn take_doubts(&self) -> Doubts {
+        Doubts::default()
+    }
+
+    /// Whether pieces can still be written.
+    fn is_downloading(&self) -> bool;
+
+    /// Brings a range of a piece, in bytes, into memory for sending.
+    ///
+    /// # Errors
+    /// [`StorageError::Truncated`] if a file is shorter than it ought to be; whatever the system says.
+    ///
+    /// # Panics
+    /// If there is no such range.
+    fn prepare(&self, piece: PieceIndex, range: Range<u32>) -> Result<Prepared, StorageError>;
+
+    /// Bytes written since the last [`sync`](Self::sync) began. Worth a sync above 256 MiB.
+    fn unsynced_bytes(&self) -> u64 {
+        0
+    }
+
+    /// Makes all that is in the journal durable and marks it so; then gives the files that are complete their final
+    /// names, and tells which those are. To be called every few seconds while something is written.
+    ///
+    /// # Errors
+    /// If data could not be made durable, nothing more is ever marked by this storage, since the system reports such
+    /// an error once and forgets it; the pieces concerned are checked again after a restart.
+    fn sync(&self) -> Result<Vec<FileIndex>, StorageError>;
+
+    /// Everything that is needed is there: gives the last files their final names, makes empty files and symbolic
+    /// links, removes the work folder unless it holds bytes of unwanted files. Reading goes on working, and so does the edge of an unwanted file.
+    ///
+    /// # Errors
+    /// As [`sync`](Self::sync); can be called again.
+    ///
+    /// # Panics
+    /// If a needed piece is missing.
+    fn finish(&self) -> Result<Vec<FileIndex>, StorageError>;
+
+    /// Saves what is known for the next start, and frees open files and maps. Nothing must be written afterwards.
+    ///
+    /// # Errors
+    /// As [`sync`](Self::sync), or if the state could not be saved: then the next start has more to check.
+    fn close(&self) -> Result<(), StorageError>;
+
+    /// The torrent does not run after all, because of an error or because the user wants it no more. Like
+    /// [`close`](Self::close), but a work folder that holds nothing is removed: it would be in the way of another torrent.
+    fn abandon(&self);
+}
+
+/// Opens what an embedder has made for a torrent's pieces, or else its files.
+pub(crate) fn open(
+    metainfo: &Metainfo,
+    custom: Option<Arc<dyn PieceStorage>>,
+    options: OpenOptions,
+) -> Result<(Arc<dyn Storage>, Opened), StorageError> {
+    if let Some(pieces) = custom {
+        let (storage, opened) = custom::Custom::open(metainfo, pieces, &options)?;
+        return Ok((Arc::new(storage), opened));
+    }
+    let (storage, opened) = FileStorage::open(Arc::clone(&metainfo.info), options)?;
+    Ok((Arc::new(storage), opened))
+}
+
+impl FileStorage {
     /// Opens the torrent's files and finds out what is already there. Creates and locks the work folder of a
     /// download, and the destination if need be.
     ///
@@ -167,51 +281,43 @@ impl Storage {
     ///
     /// # Panics
     /// If [`Mode::Download`] does not have one choice for each file.
-    pub fn open(info: Arc<Info>, options: OpenOptions) -> Result<(Storage, Opened), StorageError> {
+    pub fn open(info: Arc<Info>, options: OpenOptions) -> Result<(FileStorage, Opened), StorageError> {
         open::open(info, options)
     }
 
-    /// Where the torrent's file or folder is, or will be: `DIR/NAME`.
-    pub fn path(&self) -> PathBuf {
+    /// Whether a file is under its final name.
+    #[cfg(test)]
+    pub fn is_finished(&self, file: FileIndex) -> bool {
+        self.table().slots[file.idx()].is_finished()
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn work(&self) -> Option<Arc<Work>> {
+        self.work.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Storage for FileStorage {
+    fn path(&self) -> PathBuf {
         self.tree.path_of(&[&self.info.name])
     }
 
-    /// Reserves the space of every wanted file, before anything is promised to anyone, and leaves some to others. Can be
-    /// called again, and must be after an error that [may pass](StorageError::may_pass), until it succeeds: then there
-    /// is space again. What was reserved before it failed is given back.
-    ///
-    /// # Errors
-    /// [`StorageError::NoSpace`] with the bytes that must come free; [`StorageError::TooLarge`] if the volume
-    /// could never hold it; [`StorageError::Gone`]; whatever the system says.
-    pub fn reserve(&self) -> Result<(), StorageError> {
+    fn reserve(&self) -> Result<(), StorageError> {
         self.reserve_all()
     }
 
-    /// Verifies a complete piece, writes it and notes it in the journal, in one go while it is in the cache. Space
-    /// must have been [reserved](Self::reserve).
-    ///
-    /// # Panics
-    /// If the buffer is not [complete](PieceBuffer::is_complete).
-    pub fn verify_and_write(&self, buffer: PieceBuffer) -> PieceOutcome {
+    fn verify_and_write(&self, buffer: PieceBuffer) -> PieceOutcome {
         self.verify_then_write(buffer)
     }
 
-    /// Writes blocks of a partial piece to the side file, to free their memory. They survive a restart after
-    /// [`close`](Self::close).
-    ///
-    /// # Errors
-    /// [`StorageError::NoSpace`] and others; the blocks are still there and can be restored.
-    pub fn spill(&self, spill: &Spill) -> Result<(), StorageError> {
+    fn spill(&self, spill: &Spill) -> Result<(), StorageError> {
         self.spill_blocks(spill)
     }
 
-    /// Reads a piece from disk and tells whether it is right; if so it counts as had from now on and goes into the
-    /// journal. A seed's state is saved after the last piece that was in doubt.
-    ///
-    /// # Errors
-    /// [`StorageError::ForeignData`] if it lies in one candidate file alone and does not match (see the module's
-    /// documentation); whatever the system says. A missing or short file is no error: the piece is not right.
-    pub fn check_piece(&self, piece: PieceIndex) -> Result<bool, StorageError> {
+    fn check_piece(&self, piece: PieceIndex) -> Result<bool, StorageError> {
         let changes = self.table().changes;
         let is_right = self.hash_piece(piece)? == Some(self.info.piece_hash(piece));
         if is_right {
@@ -242,84 +348,48 @@ impl Storage {
         Ok(is_right)
     }
 
-    /// Whether the piece counts as had.
-    pub fn has(&self, piece: PieceIndex) -> bool {
+    fn has(&self, piece: PieceIndex) -> bool {
         self.table().have.has(piece)
     }
 
-    /// Whether the piece waits to be checked again.
-    pub fn is_in_doubt(&self, piece: PieceIndex) -> bool {
+    fn is_in_doubt(&self, piece: PieceIndex) -> bool {
         self.table().in_doubt.has(piece)
     }
 
-    /// Brings a range of a piece, in bytes, into memory for sending.
-    ///
-    /// # Errors
-    /// [`StorageError::Truncated`] if a file is shorter than it ought to be; whatever the system says.
-    ///
-    /// # Panics
-    /// If there is no such range.
-    pub fn prepare(&self, piece: PieceIndex, range: Range<u32>) -> Result<Prepared, StorageError> {
+    fn take_doubts(&self) -> Doubts {
+        std::mem::take(&mut self.table().news)
+    }
+
+    fn is_downloading(&self) -> bool {
+        self.work().is_some()
+    }
+
+    fn prepare(&self, piece: PieceIndex, range: Range<u32>) -> Result<Prepared, StorageError> {
         self.prepare_range(piece, range)
     }
 
-    /// Bytes written since the last [`sync`](Self::sync) began. Worth a sync above 256 MiB.
-    pub fn unsynced_bytes(&self) -> u64 {
+    fn unsynced_bytes(&self) -> u64 {
         self.table().dirty.bytes
     }
 
-    /// Makes all that is in the journal durable and marks it so; then gives the files that are complete their final
-    /// names, and tells which those are. To be called every few seconds while something is written.
-    ///
-    /// # Errors
-    /// If data could not be made durable, nothing more is ever marked by this storage, since the system reports such
-    /// an error once and forgets it; the pieces concerned are checked again after a restart.
-    pub fn sync(&self) -> Result<Vec<FileIndex>, StorageError> {
+    fn sync(&self) -> Result<Vec<FileIndex>, StorageError> {
         self.sync_and_mark()
     }
 
-    /// Everything that is needed is there: gives the last files their final names, makes empty files and symbolic
-    /// links, removes the work folder unless it holds bytes of unwanted files. Reading goes on working, and so does the edge of an unwanted file.
-    ///
-    /// # Errors
-    /// As [`sync`](Self::sync); can be called again.
-    ///
-    /// # Panics
-    /// If a needed piece is missing.
-    pub fn finish(&self) -> Result<Vec<FileIndex>, StorageError> {
+    fn finish(&self) -> Result<Vec<FileIndex>, StorageError> {
         self.finish_download()
     }
 
-    /// Saves what is known for the next start, and frees open files and maps. Nothing must be written afterwards.
-    ///
-    /// # Errors
-    /// As [`sync`](Self::sync), or if the state could not be saved: then the next start has more to check.
-    pub fn close(&self) -> Result<(), StorageError> {
+    fn close(&self) -> Result<(), StorageError> {
         self.save_and_release()
     }
 
-    /// The torrent does not run after all, because of an error or because the user wants it no more. Like
-    /// [`close`](Self::close), but a work folder that holds nothing is removed: it would be in the way of another torrent.
-    pub fn abandon(&self) {
+    fn abandon(&self) {
         self.abandon_download();
-    }
-
-    /// Whether a file is under its final name.
-    #[cfg(test)]
-    pub fn is_finished(&self, file: FileIndex) -> bool {
-        self.table().slots[file.idx()].is_finished()
-    }
-
-    fn table(&self) -> MutexGuard<'_, Table> {
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn work(&self) -> Option<Arc<Work>> {
-        self.work.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
-impl Drop for Storage {
+impl Drop for FileStorage {
     fn drop(&mut self) {
         self.handles.forget_storage(self.id);
     }

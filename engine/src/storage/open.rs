@@ -10,7 +10,7 @@ use super::table::{Dirty, Doubts, Place, Slot, Table, pieces_of};
 use super::tree::{Access, Found, Tree};
 use super::trust::Writing;
 use super::work::{STATE, Work, WorkFolder, looks_like_work_folder};
-use super::{StateHome, Storage};
+use super::{FileStorage, StateHome};
 use std::collections::BTreeSet;
 use std::fs::{File, Metadata};
 use std::sync::atomic::AtomicBool;
@@ -19,8 +19,8 @@ use swarm_core::bitfield::Bitfield;
 use swarm_core::id::{FileIndex, PieceIndex};
 use swarm_core::metainfo::{FileEntry, Info};
 
-/// Opens a torrent's files: see [`Storage::open`].
-pub(super) fn open(info: Arc<Info>, options: OpenOptions) -> Result<(Storage, Opened), StorageError> {
+/// Opens a torrent's files: see [`FileStorage::open`].
+pub(super) fn open(info: Arc<Info>, options: OpenOptions) -> Result<(FileStorage, Opened), StorageError> {
     let is_seed = options.mode == Mode::Seed;
     if !is_seed {
         check_paths(&info)?;
@@ -53,7 +53,7 @@ pub(super) fn open(info: Arc<Info>, options: OpenOptions) -> Result<(Storage, Op
     let is_saved = work.is_none() && found.known.is_saved;
     let (table, mut opened) = opening.conclude(found);
     opened.warnings.extend(told);
-    let storage = Storage {
+    let storage = FileStorage {
         tree: opening.tree,
         home,
         is_seed,

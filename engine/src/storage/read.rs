@@ -6,7 +6,7 @@ use super::prepared::{Bytes, Part, Prepared};
 use super::scan::{MAP_LEN_MIN, ScanError, scan, zeros};
 use super::table::Place;
 use super::tree::Access;
-use super::{Storage, sys};
+use super::{FileStorage, sys};
 use crate::hash::Sha1;
 use std::fs::File;
 use std::io;
@@ -34,7 +34,7 @@ impl Located {
     }
 }
 
-impl Storage {
+impl FileStorage {
     /// The slices that make up a range of a piece.
     pub(super) fn locate(&self, piece: PieceIndex, range: Range<u32>) -> Vec<Located> {
         assert!(

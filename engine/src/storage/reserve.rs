@@ -8,7 +8,7 @@ use super::sys::Volume;
 use super::table::Place;
 use super::tree::Access;
 use super::work::Work;
-use super::{Storage, sys};
+use super::{FileStorage, Storage, sys};
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
@@ -25,7 +25,7 @@ fn margin(total: u64) -> u64 {
     (total / 100).min(MARGIN_MAX)
 }
 
-impl Storage {
+impl FileStorage {
     /// See [`Storage::reserve`].
     pub(super) fn reserve_all(&self) -> Result<(), StorageError> {
         let Some(work) = self.work() else { return Ok(()) };

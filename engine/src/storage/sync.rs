@@ -6,7 +6,7 @@ use super::sys::Stamp;
 use super::table::{Dirty, Place, Slot, pieces_of};
 use super::tree::Access;
 use super::work::{STATE, Work};
-use super::{Storage, sys};
+use super::{FileStorage, Storage, sys};
 use std::io;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
@@ -16,7 +16,7 @@ use swarm_core::metainfo::FileEntry;
 /// With more files than this to sync, the whole file system is synced in one call.
 const SINGLE_SYNCS_MAX: usize = 8;
 
-impl Storage {
+impl FileStorage {
     /// A piece that was found on disk may not be durable yet: the next sync sees to it.
     pub(super) fn mark_read(&self, piece: PieceIndex) {
         let mut table = self.table();

@@ -1,6 +1,6 @@
 //! Torrents made by hand, for the tests of this module and its neighbours.
 
-use super::{Mode, OpenOptions, Opened, PieceOutcome, Storage, StorageError};
+use super::{FileStorage, Mode, OpenOptions, Opened, PieceOutcome, Storage, StorageError};
 use crate::buffer::{BLOCK_BYTES, BlockPool, PieceBuffer};
 use crate::hash::sha1;
 use std::path::Path;
@@ -125,24 +125,24 @@ impl Torrent {
         buffer
     }
 
-    pub(crate) fn open(&self, options: OpenOptions) -> Result<(Storage, Opened), StorageError> {
-        Storage::open(Arc::clone(&self.info), options)
+    pub(crate) fn open(&self, options: OpenOptions) -> Result<(FileStorage, Opened), StorageError> {
+        FileStorage::open(Arc::clone(&self.info), options)
     }
 
     /// Opens for a download of everything into `dir`.
-    pub(crate) fn download(&self, dir: &Path) -> (Storage, Opened) {
+    pub(crate) fn download(&self, dir: &Path) -> (FileStorage, Opened) {
         self.open(all_of(dir)).unwrap()
     }
 
     /// Writes the pieces that are needed and not there.
-    pub(crate) fn fetch(&self, storage: &Storage, opened: &Opened) {
+    pub(crate) fn fetch(&self, storage: &FileStorage, opened: &Opened) {
         for piece in opened.needed.iter().filter(|&p| !opened.have.has(p)) {
             self.write(storage, piece);
         }
     }
 
     /// Writes one piece, which must work.
-    pub(crate) fn write(&self, storage: &Storage, piece: PieceIndex) {
+    pub(crate) fn write(&self, storage: &FileStorage, piece: PieceIndex) {
         match storage.verify_and_write(self.received(piece)) {
             PieceOutcome::Ok => {}
             other => panic!("piece {piece}: {other:?}"),

@@ -8,10 +8,10 @@
 use super::error::StorageError;
 use super::read::Located;
 use super::sys::{self, Stamp};
-use super::table::{Doubts, Place, pieces_in};
+use super::table::{Place, pieces_in};
 use super::tree::Access;
 use super::work::Work;
-use super::{Mutex, Storage};
+use super::{FileStorage, Mutex};
 use std::fs::{File, Metadata};
 use std::sync::atomic::Ordering;
 use std::sync::{MutexGuard, OnceLock, PoisonError};
@@ -44,17 +44,7 @@ impl Writing {
     }
 }
 
-impl Storage {
-    /// What was found changed since this was last asked. To be asked after whatever else was done with the storage.
-    pub fn take_doubts(&self) -> Doubts {
-        std::mem::take(&mut self.table().news)
-    }
-
-    /// Whether pieces can still be written.
-    pub fn is_downloading(&self) -> bool {
-        self.work().is_some()
-    }
-
+impl FileStorage {
     /// Notes how an open file in the work folder looks after we have changed it. The file's lock is held.
     pub(super) fn note_stamp(&self, file: FileIndex, part: &File) -> Result<Stamp, StorageError> {
         let failed = |e| StorageError::io(&self.path_of(file, Place::Work), "look at", e);

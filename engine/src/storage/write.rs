@@ -5,7 +5,7 @@ use super::read::Located;
 use super::sys::Stamp;
 use super::table::Place;
 use super::work::Work;
-use super::{PieceOutcome, Storage, sys};
+use super::{FileStorage, PieceOutcome, Storage, sys};
 use crate::buffer::{PieceBuffer, Spill};
 use crate::hash::Sha1;
 use std::fs::File;
@@ -22,7 +22,7 @@ const SLICES_MAX: usize = 1024;
 /// How much of what was spilled is read back at a time, in bytes.
 const CHUNK_LEN: usize = 64 * 1024;
 
-impl Storage {
+impl FileStorage {
     /// See [`Storage::verify_and_write`].
     pub(super) fn verify_then_write(&self, buffer: PieceBuffer) -> PieceOutcome {
         assert!(buffer.is_complete(), "piece {} is not complete", buffer.piece());

@@ -131,6 +131,23 @@ impl Torrent {
         self.input_at = Some(now);
     }
 
+    /// The received blocks of a piece that is not complete are given up, for want of memory: it is asked for again.
+    pub fn drop_piece(&mut self, now: Time, piece: PieceIndex) {
+        let asked = self.peers.values().flat_map(|peer| {
+            let blocks = peer.download.pipeline.iter().map(|request| request.block);
+            blocks.filter(|block| block.piece == piece).map(|block| (peer.key, block))
+        });
+        for (key, block) in asked.collect::<Vec<_>>() {
+            self.cancel(now, key, block);
+        }
+        let before = self.picker.bytes_in_downloading();
+        self.picker.piece_failed(piece, Vec::new());
+        self.totals.bytes_wasted += before - self.picker.bytes_in_downloading();
+        self.actions.push_back(Action::DropPiece(piece));
+        self.refill_all = true;
+        self.input_at = Some(now);
+    }
+
     /// Whether a piece waits for the disk to take it.
     pub fn is_disk_stalled(&self) -> bool {
         !self.unwritten.is_empty()

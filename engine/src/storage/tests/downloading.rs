@@ -50,7 +50,7 @@ fn file_gets_its_name_with_the_sync_after_its_last_piece() {
     assert_serves(&torrent, &storage, &pieces[..4]);
 }
 
-fn assert_serves(torrent: &Torrent, storage: &Storage, pieces: &[PieceIndex]) {
+fn assert_serves(torrent: &Torrent, storage: &FileStorage, pieces: &[PieceIndex]) {
     for &piece in pieces {
         let len = torrent.info.geometry.len_of(piece);
         assert!(prepared_bytes(storage, piece, 0..len) == torrent.bytes(piece));
@@ -358,7 +358,7 @@ fn what_only_has_the_name_of_padding_is_written_and_found_again() {
     let folder = dir.path().join("old");
     assert_eq!(names(&folder), ["_____padding_file_1_", "a", "b", "c"], "real padding is never written");
     assert_eq!(fs::read(folder.join("_____padding_file_1_")).unwrap(), torrent.file_bytes(3));
-    let (seed, opened) = Storage::open(Arc::clone(&torrent.info), seeding(dir.path())).unwrap();
+    let (seed, opened) = FileStorage::open(Arc::clone(&torrent.info), seeding(dir.path())).unwrap();
     assert_eq!(opened.recheck.count(), 3);
     assert!(torrent.pieces().all(|piece| seed.check_piece(piece).unwrap()));
     assert_serves_everything(&torrent, &seed);

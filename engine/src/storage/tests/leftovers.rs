@@ -33,7 +33,7 @@ fn refused_torrent_is_in_nobodys_way() {
 #[test]
 fn download_that_got_nothing_leaves_nothing() {
     let (dir, torrent) = (tempfile::tempdir().unwrap(), mixed());
-    for close in [Storage::abandon, |storage: &Storage| storage.close().unwrap()] {
+    for close in [FileStorage::abandon, |storage: &FileStorage| storage.close().unwrap()] {
         let (storage, _) = torrent.download(dir.path());
         storage.reserve().unwrap();
         close(&storage);

@@ -51,7 +51,7 @@ fn with_state(options: OpenOptions, dir: &Path) -> OpenOptions {
 }
 
 /// What a prepared range holds, by both ways of reading it.
-fn prepared_bytes(storage: &Storage, piece: PieceIndex, range: Range<u32>) -> Vec<u8> {
+fn prepared_bytes(storage: &FileStorage, piece: PieceIndex, range: Range<u32>) -> Vec<u8> {
     let prepared = storage.prepare(piece, range.clone()).unwrap();
     let sent: Vec<u8> = prepared.slices(range.start, range.len() as u32).flatten().copied().collect();
     let mut copied = vec![0; range.len()];
@@ -60,7 +60,7 @@ fn prepared_bytes(storage: &Storage, piece: PieceIndex, range: Range<u32>) -> Ve
     sent
 }
 
-fn assert_serves_everything(torrent: &Torrent, storage: &Storage) {
+fn assert_serves_everything(torrent: &Torrent, storage: &FileStorage) {
     for piece in torrent.pieces() {
         let len = torrent.info.geometry.len_of(piece);
         assert!(prepared_bytes(storage, piece, 0..len) == torrent.bytes(piece), "piece {piece}");

@@ -1,7 +1,7 @@
 use super::*;
 
 /// Writes half of the torrent, with a mark in the middle.
-fn interrupted(dir: &Path, torrent: &Torrent) -> (Storage, Vec<PieceIndex>, Vec<PieceIndex>) {
+fn interrupted(dir: &Path, torrent: &Torrent) -> (FileStorage, Vec<PieceIndex>, Vec<PieceIndex>) {
     let (storage, _) = torrent.download(dir);
     storage.reserve().unwrap();
     let (marked, unmarked): (Vec<_>, Vec<_>) =
@@ -16,7 +16,7 @@ fn set(bits: &Bitfield) -> Vec<PieceIndex> {
     bits.iter().collect()
 }
 
-fn complete(torrent: &Torrent, dir: &Path, storage: &Storage, opened: &Opened) {
+fn complete(torrent: &Torrent, dir: &Path, storage: &FileStorage, opened: &Opened) {
     let good = opened.recheck.iter().filter(|&p| storage.check_piece(p).unwrap()).collect::<Vec<_>>();
     storage.reserve().unwrap();
     for piece in opened.needed.iter().filter(|p| !opened.have.has(*p) && !good.contains(p)) {

@@ -81,7 +81,7 @@ fn data_that_was_just_hashed_is_not_checked_unless_it_has_changed_since() {
     assert!(opened.recheck.has(PieceIndex(0)) && !opened.have.has(PieceIndex(0)));
 }
 
-fn one_big() -> (tempfile::TempDir, Torrent, Storage) {
+fn one_big() -> (tempfile::TempDir, Torrent, FileStorage) {
     let dir = tempfile::tempdir().unwrap();
     let torrent = Torrent::new("big", 256 * KIB, &[("", Content::Random(1024 * KIB))]);
     torrent.lay_out(dir.path());

@@ -5,7 +5,7 @@ use crate::storage::verify;
 use std::time::{Duration, SystemTime};
 
 /// A download in which everything is written and nothing has its final name.
-fn all_written() -> (tempfile::TempDir, Torrent, Storage) {
+fn all_written() -> (tempfile::TempDir, Torrent, FileStorage) {
     let (dir, torrent) = (tempfile::tempdir().unwrap(), mixed());
     let (storage, opened) = torrent.download(dir.path());
     storage.reserve().unwrap();
@@ -18,7 +18,7 @@ fn part(dir: &Path, file: usize) -> std::path::PathBuf {
 }
 
 /// Checks what is in doubt, and fetches what is bad: which pieces were in doubt, and which of them bad.
-fn settle(torrent: &Torrent, storage: &Storage) -> (Vec<PieceIndex>, Vec<PieceIndex>) {
+fn settle(torrent: &Torrent, storage: &FileStorage) -> (Vec<PieceIndex>, Vec<PieceIndex>) {
     let doubts = storage.take_doubts();
     let bad = doubts.pieces.iter().copied().filter(|&p| !storage.check_piece(p).unwrap()).collect::<Vec<_>>();
     bad.iter().for_each(|&piece| torrent.write(storage, piece));
@@ -26,7 +26,11 @@ fn settle(torrent: &Torrent, storage: &Storage) -> (Vec<PieceIndex>, Vec<PieceIn
 }
 
 /// Finishes, and must not without noticing: which pieces were in doubt, and which of them bad.
-fn finish_noticing(torrent: &Torrent, dir: &Path, storage: &Storage) -> (Vec<PieceIndex>, Vec<PieceIndex>) {
+fn finish_noticing(
+    torrent: &Torrent,
+    dir: &Path,
+    storage: &FileStorage,
+) -> (Vec<PieceIndex>, Vec<PieceIndex>) {
     let noticed = storage.finish();
     assert!(matches!(noticed, Err(StorageError::Changed { .. })), "{noticed:?}");
     let settled = settle(torrent, storage);
@@ -241,7 +245,7 @@ fn what_was_in_doubt_when_it_was_killed_still_is() {
 }
 
 /// A seed whose data is checked and saved.
-fn checked_seed() -> (tempfile::TempDir, tempfile::TempDir, Torrent, Storage) {
+fn checked_seed() -> (tempfile::TempDir, tempfile::TempDir, Torrent, FileStorage) {
     let (dir, states, torrent) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), mixed());
     torrent.lay_out(dir.path());
     let (storage, _) = torrent.open(with_state(seeding(dir.path()), states.path())).unwrap();

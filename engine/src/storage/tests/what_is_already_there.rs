@@ -1,6 +1,6 @@
 use super::*;
 
-fn opened(torrent: &Torrent, dir: &Path) -> (Storage, Opened) {
+fn opened(torrent: &Torrent, dir: &Path) -> (FileStorage, Opened) {
     let (storage, opened) = torrent.download(dir);
     assert_eq!(opened.have.count(), 0, "nothing is believed");
     (storage, opened)

@@ -1,0 +1,440 @@
+//! Torrents whose pieces are kept by a storage of the embedder's, here in memory, over loopback.
+
+mod common;
+
+use common::{FILES, content, get, publish, same_tree, seed, session, session_on};
+use std::collections::BTreeMap;
+use std::io::{self, ErrorKind};
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+use swarm_engine::{
+    AddTorrent, Data, Error, Event, EventReceiver, FileIndex, Files, Metainfo, OptionError, PieceIndex,
+    PieceStorage, Session, Stored, TorrentHandle,
+};
+use tempfile::TempDir;
+use tokio::io::AsyncReadExt;
+
+for_both_families![
+    a_download_goes_into_memory,
+    a_link_is_downloaded_into_memory,
+    memory_seeds_to_files,
+    only_pieces_of_wanted_files_are_written,
+    a_corrupt_piece_is_found_by_recheck_and_fetched_again,
+    unverified_pieces_are_checked_before_they_count,
+    a_full_storage_stalls_and_goes_on,
+    a_storage_that_is_full_from_the_start_is_waited_for,
+    what_does_not_verify_is_never_written,
+    an_error_that_cannot_pass_ends_only_its_torrent,
+    an_error_of_read_fails_only_what_it_was_for,
+    a_panic_ends_only_its_torrent,
+    partial_pieces_are_dropped_when_memory_is_full,
+    what_waits_in_memory_does_not_stop_other_torrents,
+    less_memory_than_two_pieces_is_an_error,
+    removal_with_its_data_deletes_it,
+];
+
+const PIECE_LEN: u32 = 65_536;
+
+#[derive(Debug, Default)]
+struct Memory(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    pieces: BTreeMap<PieceIndex, Vec<u8>>,
+    piece_count: u32,
+    /// What is there has to be checked.
+    unverified: bool,
+    /// How calls fail.
+    reserve: Option<ErrorKind>,
+    write: Option<ErrorKind>,
+    read: Option<ErrorKind>,
+    panics: bool,
+    /// Calls other than reads.
+    writes: Vec<PieceIndex>,
+    calls: Vec<&'static str>,
+}
+
+fn fails(with: Option<ErrorKind>) -> io::Result<()> {
+    with.map_or(Ok(()), |kind| Err(kind.into()))
+}
+
+impl Memory {
+    /// One that holds all of a published torrent.
+    fn full(dir: &Path, metainfo: &Metainfo) -> Arc<Memory> {
+        let files = metainfo.info.files.iter().map(|file| dir.join(file.path.join("/")));
+        let bytes: Vec<u8> = files.flat_map(|path| std::fs::read(path).unwrap()).collect();
+        let pieces = (0..).map(PieceIndex).zip(bytes.chunks(metainfo.info.geometry.piece_len() as usize));
+        let memory = Memory::default();
+        memory.state().pieces = pieces.map(|(piece, bytes)| (piece, bytes.to_vec())).collect();
+        Arc::new(memory)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    fn bytes(&self) -> Vec<u8> {
+        self.state().pieces.values().flatten().copied().collect()
+    }
+
+    fn count(&self, call: &str) -> usize {
+        self.state().calls.iter().filter(|called| **called == call).count()
+    }
+}
+
+impl PieceStorage for Memory {
+    fn open(&self, metainfo: &Metainfo) -> io::Result<()> {
+        let mut state = self.state();
+        state.piece_count = metainfo.info.geometry.pieces();
+        state.calls.push("open");
+        Ok(())
+    }
+
+    fn stored(&self, piece: PieceIndex) -> Stored {
+        let state = self.state();
+        assert!(piece.0 < state.piece_count);
+        match state.pieces.contains_key(&piece) {
+            false => Stored::Missing,
+            true if state.unverified => Stored::Unverified,
+            true => Stored::Verified,
+        }
+    }
+
+    fn read(&self, piece: PieceIndex, begin: u32, buf: &mut [u8]) -> io::Result<()> {
+        let state = self.state();
+        assert!(!state.panics, "as it was told");
+        fails(state.read)?;
+        let bytes = &state.pieces.get(&piece).ok_or(ErrorKind::NotFound)?[begin as usize..];
+        buf.copy_from_slice(bytes.get(..buf.len()).ok_or(ErrorKind::UnexpectedEof)?);
+        Ok(())
+    }
+
+    fn write(&self, piece: PieceIndex, parts: &[&[u8]]) -> io::Result<()> {
+        let mut state = self.state();
+        fails(state.write)?;
+        state.pieces.insert(piece, parts.concat());
+        state.writes.push(piece);
+        Ok(())
+    }
+
+    fn reserve(&self, bytes: u64) -> io::Result<()> {
+        assert!(bytes > 0);
+        let mut state = self.state();
+        state.calls.push("reserve");
+        fails(state.reserve)
+    }
+
+    fn finish(&self) -> io::Result<()> {
+        self.state().calls.push("finish");
+        Ok(())
+    }
+
+    fn close(&self) -> io::Result<()> {
+        self.state().calls.push("close");
+        Ok(())
+    }
+
+    fn delete(&self) -> io::Result<()> {
+        let mut state = self.state();
+        state.calls.push("delete");
+        state.pieces.clear();
+        Ok(())
+    }
+}
+
+/// A published torrent, a session that seeds it, and one to get it with.
+struct Swarm {
+    source: TempDir,
+    metainfo: Arc<Metainfo>,
+    seeder: Session,
+    getter: Session,
+    memory: Arc<Memory>,
+}
+
+impl Swarm {
+    async fn new(ip: &str) -> Swarm {
+        let source = TempDir::new().unwrap();
+        let metainfo = publish(source.path(), FILES, PIECE_LEN);
+        let (seeder, getter) = (session(ip), session(ip));
+        seed(&seeder, &metainfo, source.path()).await;
+        Swarm { source, metainfo, seeder, getter, memory: Arc::default() }
+    }
+
+    fn download(&self) -> AddTorrent {
+        get(&self.metainfo, Path::new("/nowhere"), &[&self.seeder]).storage(self.memory.clone())
+    }
+
+    fn assert_complete(&self) {
+        let expected = Memory::full(self.source.path(), &self.metainfo).bytes();
+        assert!(self.memory.bytes() == expected, "memory holds something else");
+    }
+
+    fn len(&self) -> u64 {
+        self.metainfo.info.payload_len()
+    }
+}
+
+async fn until(events: &mut EventReceiver, is_it: impl Fn(&Event) -> bool) -> Event {
+    while let Some(event) = events.next().await {
+        if is_it(&event) {
+            return event;
+        }
+    }
+    panic!("the torrent ended before that");
+}
+
+/// Waits until a torrent that started again with some pieces has all.
+async fn completed_again(torrent: &TorrentHandle) {
+    let mut events = torrent.events();
+    until(&mut events, |event| matches!(event, Event::Started { have: 1.., .. })).await;
+    until(&mut events, |event| matches!(event, Event::Completed)).await;
+}
+
+async fn a_download_goes_into_memory(ip: &str) {
+    let swarm = Swarm::new(ip).await;
+    let torrent = swarm.getter.add(swarm.download()).await.unwrap();
+    torrent.completed().await.unwrap();
+    swarm.assert_complete();
+    let stats = torrent.stats().await.unwrap();
+    assert_eq!((stats.bytes_verified, stats.totals.bytes_wasted), (swarm.len(), 0));
+    swarm.getter.stop().await;
+    assert_eq!(swarm.memory.state().calls, ["open", "reserve", "finish", "close"]);
+    let (mut writes, pieces) =
+        (swarm.memory.state().writes.clone(), swarm.metainfo.info.geometry.piece_indices());
+    writes.sort_unstable();
+    assert!(writes.into_iter().eq(pieces), "each piece was written once");
+    assert!(!Path::new("/nowhere").exists());
+}
+
+async fn a_link_is_downloaded_into_memory(ip: &str) {
+    let swarm = Swarm::new(ip).await;
+    let peers = swarm.seeder.listen_addrs().to_vec();
+    let link = AddTorrent::download(swarm.metainfo.info.info_hash, "/nowhere").peers(peers);
+    let torrent = swarm.getter.add(link.storage(swarm.memory.clone())).await.unwrap();
+    torrent.completed().await.unwrap();
+    swarm.assert_complete();
+}
+
+async fn memory_seeds_to_files(ip: &str) {
+    let (source, target) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let metainfo = publish(source.path(), FILES, PIECE_LEN);
+    let memory = Memory::full(source.path(), &metainfo);
+    let (seeder, getter) = (session(ip), session(ip));
+    let from_memory = AddTorrent::seed(Arc::clone(&metainfo), "/nowhere").storage(memory.clone());
+    let seeding = seeder.add(from_memory).await.unwrap();
+    seeding.completed().await.unwrap();
+    let torrent = getter.add(get(&metainfo, target.path(), &[&seeder])).await.unwrap();
+    torrent.completed().await.unwrap();
+    same_tree(&source.path().join("data"), &target.path().join("data"));
+    assert_eq!(memory.state().calls, ["open"]);
+    let mut bytes = Vec::new();
+    seeding.read(FileIndex(0)).unwrap().read_to_end(&mut bytes).await.unwrap();
+    assert!(bytes == content(FILES[0].1, 0));
+}
+
+async fn only_pieces_of_wanted_files_are_written(ip: &str) {
+    let swarm = Swarm::new(ip).await;
+    let last = FILES.len() - 1;
+    let only = swarm.download().files(Files::only([FileIndex(last as u32)]));
+    let torrent = swarm.getter.add(only).await.unwrap();
+    torrent.completed().await.unwrap();
+    let info = &swarm.metainfo.info;
+    let pieces = info.geometry.piece_indices();
+    let wanted = pieces.filter(|&piece| info.segments(piece).any(|segment| segment.file.idx() == last));
+    assert!(swarm.memory.state().pieces.keys().copied().eq(wanted));
+    // What is there stays when more is wanted.
+    torrent.set_files(Files::all()).unwrap();
+    completed_again(&torrent).await;
+    swarm.assert_complete();
+    assert_eq!(swarm.memory.state().writes.len(), info.geometry.pieces() as usize);
+}
+
+async fn a_corrupt_piece_is_found_by_recheck_and_fetched_again(ip: &str) {
+    let swarm = Swarm::new(ip).await;
+    let torrent = swarm.getter.add(swarm.download()).await.unwrap();
+    torrent.completed().await.unwrap();
+    swarm.memory.state().pieces.get_mut(&PieceIndex(3)).unwrap()[5] ^= 1;
+    swarm.memory.state().pieces.get_mut(&PieceIndex(7)).unwrap().truncate(100);
+    swarm.memory.state().writes.clear();
+    torrent.recheck();
+    completed_again(&torrent).await;
+    let mut writes = swarm.memory.state().writes.clone();
+    writes.sort_unstable();
+    assert_eq!(writes, [PieceIndex(3), PieceIndex(7)]);
+    swarm.assert_complete();
+}
+
+async fn unverified_pieces_are_checked_before_they_count(ip: &str) {
+    let mut swarm = Swarm::new(ip).await;
+    swarm.memory = Memory::full(swarm.source.path(), &swarm.metainfo);
+    swarm.memory.state().unverified = true;
+    swarm.memory.state().pieces.get_mut(&PieceIndex(0)).unwrap()[0] ^= 1;
+    let torrent = swarm.getter.add(swarm.download()).await.unwrap();
+    torrent.completed().await.unwrap();
+    assert_eq!(swarm.memory.state().writes, [PieceIndex(0)]);
+    swarm.assert_complete();
+}
+
+async fn a_full_storage_stalls_and_goes_on(ip: &str) {
+    for (kind, is_full) in [(ErrorKind::StorageFull, true), (ErrorKind::TimedOut, false)] {
+        let swarm = Swarm::new(ip).await;
+        swarm.memory.state().write = Some(kind);
+        let torrent = swarm.getter.add(swarm.download()).await.unwrap();
+        let mut events = torrent.events();
+        match until(&mut events, |event| matches!(event, Event::DiskStalled { .. })).await {
+            Event::DiskStalled { error } => assert_eq!(error.is_no_space(), is_full, "{error}"),
+            _ => unreachable!(),
+        }
+        assert_eq!(torrent.stats().await.unwrap().pieces_have, 0, "nothing counts that was not written");
+        swarm.memory.state().write = None;
+        until(&mut events, |event| matches!(event, Event::DiskResumed)).await;
+        torrent.completed().await.unwrap();
+        swarm.assert_complete();
+        assert!(swarm.memory.count("reserve") >= 2, "it is asked for space before it is tried again");
+    }
+}
+
+async fn a_storage_that_is_full_from_the_start_is_waited_for(ip: &str) {
+    let swarm = Swarm::new(ip).await;
+    swarm.memory.state().reserve = Some(ErrorKind::QuotaExceeded);
+    let torrent = swarm.getter.add(swarm.download()).await.unwrap();
+    let mut events = torrent.events();
+    until(&mut events, |event| matches!(event, Event::DiskStalled { .. })).await;
+    swarm.memory.state().reserve = None;
+    torrent.completed().await.unwrap();
+    swarm.assert_complete();
+}
+
+async fn what_does_not_verify_is_never_written(ip: &str) {
+    let swarm = Swarm::new(ip).await;
+    let liar = session(ip);
+    let lying = AddTorrent::seed(swarm.metainfo.clone(), swarm.source.path()).poison(true);
+    liar.add(lying).await.unwrap().completed().await.unwrap();
+    let download = get(&swarm.metainfo, Path::new("/nowhere"), &[&liar]).storage(swarm.memory.clone());
+    let torrent = swarm.getter.add(download).await.unwrap();
+    until(&mut torrent.events(), |event| matches!(event, Event::PeerBanned { .. })).await;
+    assert!(swarm.memory.state().writes.is_empty());
+    torrent.add_peers(swarm.seeder.listen_addrs().to_vec());
+    torrent.completed().await.unwrap();
+    swarm.assert_complete();
+}
+
+async fn an_error_that_cannot_pass_ends_only_its_torrent(ip: &str) {
+    let swarm = Swarm::new(ip).await;
+    swarm.memory.state().write = Some(ErrorKind::InvalidData);
+    let torrent = swarm.getter.add(swarm.download()).await.unwrap();
+    let error = torrent.completed().await.unwrap_err();
+    assert!(error.to_string().starts_with("data: cannot write: "), "{error}");
+    let (other_source, target) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let other = publish(other_source.path(), &[("b.bin", 300_000)], PIECE_LEN);
+    seed(&swarm.seeder, &other, other_source.path()).await;
+    let well = swarm.getter.add(get(&other, target.path(), &[&swarm.seeder])).await.unwrap();
+    well.completed().await.unwrap();
+}
+
+async fn an_error_of_read_fails_only_what_it_was_for(ip: &str) {
+    let (source, target) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let metainfo = publish(source.path(), FILES, PIECE_LEN);
+    let memory = Memory::full(source.path(), &metainfo);
+    let (seeder, getter) = (session(ip), session(ip));
+    let from_memory = AddTorrent::seed(Arc::clone(&metainfo), "/nowhere").storage(memory.clone());
+    let seeding = seeder.add(from_memory).await.unwrap();
+    seeding.completed().await.unwrap();
+    let mut events = seeding.events();
+    memory.state().read = Some(ErrorKind::Other);
+    let torrent = getter.add(get(&metainfo, target.path(), &[&seeder])).await.unwrap();
+    let warned = until(&mut events, |event| matches!(event, Event::Warning(_))).await;
+    assert!(format!("{warned:?}").contains("data: cannot read: "), "{warned:?}");
+    let mut bytes = Vec::new();
+    let error = seeding.read(FileIndex(0)).unwrap().read_to_end(&mut bytes).await.unwrap_err();
+    assert!(error.to_string().contains("cannot read"), "{error}");
+    memory.state().read = None;
+    torrent.completed().await.unwrap();
+    same_tree(&source.path().join("data"), &target.path().join("data"));
+}
+
+async fn a_panic_ends_only_its_torrent(ip: &str) {
+    let mut swarm = Swarm::new(ip).await;
+    swarm.memory = Memory::full(swarm.source.path(), &swarm.metainfo);
+    swarm.memory.state().unverified = true;
+    swarm.memory.state().panics = true;
+    let torrent = swarm.getter.add(swarm.download()).await.unwrap();
+    let error = torrent.completed().await.unwrap_err();
+    assert!(matches!(error, Error::Defect(_)), "{error}");
+    swarm.memory.state().panics = false;
+    let again = swarm.getter.add(swarm.download()).await.unwrap();
+    again.completed().await.unwrap();
+}
+
+async fn partial_pieces_are_dropped_when_memory_is_full(ip: &str) {
+    let source = TempDir::new().unwrap();
+    let metainfo = publish(source.path(), &[("a.bin", 24 << 20)], 512 << 10);
+    // Room for two pieces, and more peers than that.
+    let getter = session_on(ip, |options| options.buffer_bytes(1 << 20));
+    let mut seeders = Vec::new();
+    for _ in 0..5 {
+        let seeder = session(ip);
+        seed(&seeder, &metainfo, source.path()).await;
+        seeders.push(seeder);
+    }
+    let memory = Arc::new(Memory::default());
+    let from = seeders.iter().collect::<Vec<_>>();
+    let download = get(&metainfo, Path::new("/nowhere"), &from).storage(memory.clone());
+    let torrent = getter.add(download).await.unwrap();
+    let done = tokio::time::timeout(Duration::from_secs(30), torrent.completed()).await;
+    done.expect("the download stood still").unwrap();
+    assert!(memory.bytes() == content(24 << 20, 0));
+}
+
+async fn what_waits_in_memory_does_not_stop_other_torrents(ip: &str) {
+    let getter = session_on(ip, |options| options.buffer_bytes(1 << 20));
+    let mut waiting = Vec::new();
+    // Half a piece each, and nobody to get the rest from.
+    for name in ["a.bin", "c.bin"] {
+        let source = TempDir::new().unwrap();
+        let metainfo = publish(source.path(), &[(name, 512 << 10)], 512 << 10);
+        let seeder = session_on(ip, |options| options.upload_limit(Some(200_000)));
+        seed(&seeder, &metainfo, source.path()).await;
+        let memory: Arc<Memory> = Arc::default();
+        let download = get(&metainfo, Path::new("/nowhere"), &[&seeder]).storage(memory);
+        let torrent = getter.add(download).await.unwrap();
+        while torrent.stats().await.unwrap().bytes_unverified < 300_000 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        seeder.stop().await;
+        waiting.push(torrent);
+    }
+    let (source, seeder, memory) = (TempDir::new().unwrap(), session(ip), Arc::new(Memory::default()));
+    let metainfo = publish(source.path(), &[("b.bin", 2 << 20)], 512 << 10);
+    seed(&seeder, &metainfo, source.path()).await;
+    let download = get(&metainfo, Path::new("/nowhere"), &[&seeder]).storage(memory.clone());
+    let torrent = getter.add(download).await.unwrap();
+    let done = tokio::time::timeout(Duration::from_secs(60), torrent.completed()).await;
+    done.expect("the download stood still").unwrap();
+    assert!(memory.bytes() == content(2 << 20, 0));
+    let mut dropped = 0;
+    for torrent in waiting {
+        let stats = torrent.stats().await.unwrap();
+        assert_eq!(stats.bytes_unverified + stats.totals.bytes_wasted, stats.totals.bytes_down);
+        dropped += stats.totals.bytes_wasted;
+    }
+    assert!(dropped >= 300_000, "{dropped} bytes were dropped");
+}
+
+async fn less_memory_than_two_pieces_is_an_error(ip: &str) {
+    let swarm = Swarm::new(ip).await;
+    let getter = session_on(ip, |options| options.buffer_bytes(2 * PIECE_LEN as usize - 1));
+    let error = getter.add(swarm.download()).await.unwrap().completed().await.unwrap_err();
+    assert!(matches!(error, Error::Option(OptionError::BufferTooSmall { .. })), "{error}");
+    assert_eq!(swarm.memory.state().calls, [""; 0]);
+}
+
+async fn removal_with_its_data_deletes_it(ip: &str) {
+    let swarm = Swarm::new(ip).await;
+    let torrent = swarm.getter.add(swarm.download()).await.unwrap();
+    torrent.completed().await.unwrap();
+    swarm.getter.remove(torrent.id(), Data::Delete).await.unwrap();
+    assert_eq!(swarm.memory.state().calls, ["open", "reserve", "finish", "close", "delete"]);
+    assert!(swarm.memory.bytes().is_empty());
+}
