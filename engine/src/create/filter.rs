@@ -40,8 +40,8 @@ impl Filter {
         Ok(Filter { include, exclude })
     }
 
-    /// Whether this entry of a folder is left out. The last pattern that matches decides.
-    pub(super) fn is_excluded(&mut self, folder: &[String], name: &str, is_dir: bool) -> bool {
+    /// Whether this entry of a folder is left out: the last pattern that matches decides. Marks patterns as used.
+    pub(super) fn excludes(&mut self, folder: &[String], name: &str, is_dir: bool) -> bool {
         let path = folder.iter().map(String::as_str).chain([name]).collect::<Vec<_>>().join("/");
         let mut is_excluded = false;
         for pattern in &mut self.exclude {
@@ -52,8 +52,8 @@ impl Filter {
         is_excluded
     }
 
-    /// Whether a file, itself or by one of its folders, is among those that are asked for.
-    pub(super) fn is_included(&mut self, names: &[String]) -> bool {
+    /// Whether a file is to be taken, by its name or one of its folders'. Marks patterns as used.
+    pub(super) fn includes(&mut self, names: &[String]) -> bool {
         let path = names.join("/");
         let mut is_included = self.include.is_empty();
         for pattern in &mut self.include {
