@@ -146,7 +146,8 @@ async fn look_up(url: &Url) -> Result<Vec<SocketAddr>, HttpError> {
         Some(Host::Ipv4(ip)) => Ok(vec![(ip, port).into()]),
         Some(Host::Ipv6(ip)) => Ok(vec![(ip, port).into()]),
         Some(Host::Domain(name)) => {
-            Ok(tokio::net::lookup_host((name, port)).await.map_err(failed)?.collect())
+            let found = tokio::net::lookup_host((name, port)).await;
+            Ok(found.map_err(|e| failed(format!("cannot resolve {name}: {e}")))?.collect())
         }
         None => Err(failed("the URL names no host")),
     }
@@ -223,7 +224,7 @@ where
     }
     let mut bytes = Vec::new();
     while let Some(frame) = body.frame().await {
-        let Ok(chunk) = frame.map_err(|e| failed(chain(&e)))?.into_data() else { continue };
+        let Ok(chunk) = frame.map_err(|e| root_cause(&e))?.into_data() else { continue };
         if bytes.len() + chunk.len() > limit {
             return Err(too_long(""));
         }
@@ -234,23 +235,13 @@ where
     }
     let mut plain = Vec::new();
     let decoder = MultiGzDecoder::new(&bytes[..]);
-    decoder.take(limit as u64 + 1).read_to_end(&mut plain).map_err(|e| failed(chain(&e)))?;
+    decoder.take(limit as u64 + 1).read_to_end(&mut plain).map_err(failed)?;
     if plain.len() > limit { Err(too_long("")) } else { Ok(plain) }
 }
 
-/// An error and what caused it, on one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        let reason = inner.to_string();
-        if !text.contains(&reason) {
-            text.push_str(": ");
-            text.push_str(&reason);
-        }
-        cause = inner.source();
-    }
-    text
+/// What caused an error in the end: libraries wrap that in words of their own, such as "client error (Connect)".
+fn root_cause(error: &(dyn std::error::Error + 'static)) -> HttpError {
+    failed(std::iter::successors(Some(error), |error| error.source()).last().unwrap_or(error))
 }
 
 /// Fetches a file over HTTP or HTTPS, at most `limit` bytes after decompression, within a minute.

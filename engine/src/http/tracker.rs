@@ -3,7 +3,7 @@
 //! before it), and so many more for the body ([`Bounded`]).
 
 use super::bounded::{Allowance, Bounded};
-use super::{AGENT, HttpError, Reply, Request, chain, failed, tls};
+use super::{AGENT, HttpError, Reply, Request, failed, root_cause, tls};
 use crate::net::socket::{Binding, connect_tcp};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -37,7 +37,7 @@ pub(super) async fn send(
     url: &Url,
     addrs: Vec<SocketAddr>,
 ) -> Result<Reply<Incoming>, HttpError> {
-    let stream = connect(addrs, request.binding).await.map_err(|e| failed(chain(&e)))?;
+    let stream = connect(addrs, request.binding).await.map_err(|e| root_cause(&e))?;
     let server = stream.peer_addr().map_err(failed)?;
     let body_len_max = request.body_len_max;
     if url.scheme() == "https" {
@@ -48,7 +48,7 @@ pub(super) async fn send(
             None => return Err(failed("the URL names no host")),
         };
         let connector = TlsConnector::from(Arc::new(tls().await?));
-        let stream = connector.connect(name, stream).await.map_err(|e| failed(chain(&e)))?;
+        let stream = connector.connect(name, stream).await.map_err(|e| root_cause(&e))?;
         talk(stream, server, url, body_len_max).await
     } else {
         talk(stream, server, url, body_len_max).await
@@ -65,9 +65,10 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let allowance = Allowance::new(HEAD_LEN_MAX);
-    let io = TokioIo::new(Bounded::new(stream, allowance.clone()));
+    let (read, write) = tokio::io::split(stream);
+    let io = TokioIo::new(tokio::io::join(Bounded::new(read, allowance.clone()), write));
     let handshake = http1::Builder::new().max_buf_size(HEAD_LEN_MAX).handshake(io).await;
-    let (mut sender, connection) = handshake.map_err(|e| failed(chain(&e)))?;
+    let (mut sender, connection) = handshake.map_err(|e| root_cause(&e))?;
     let mut connections = JoinSet::new();
     connections.spawn(connection);
     let mut get = hyper::Request::get(&url[Position::BeforePath..Position::AfterQuery])
@@ -82,7 +83,7 @@ where
         get = get.header(AUTHORIZATION, format!("Basic {}", BASE64_STANDARD.encode(name)));
     }
     let get = get.body(Empty::<Bytes>::new()).map_err(failed)?;
-    let response = sender.send_request(get).await.map_err(|e| failed(chain(&e)))?;
+    let response = sender.send_request(get).await.map_err(|e| root_cause(&e))?;
     // What each byte of a body takes at most in chunks of one byte.
     allowance.add(body_len_max.saturating_mul(6));
     Ok(Reply { response, server, _connection: Some(connections) })
