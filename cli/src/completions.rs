@@ -6,7 +6,6 @@ use anyhow::Result;
 use clap::{Arg, Args, Command, ValueHint};
 use clap_complete::Shell;
 
-/// Options of `swarm completions`.
 #[derive(Args, Debug)]
 pub struct CompletionsArgs {
     /// The shell to complete in

@@ -18,9 +18,7 @@ pub enum ColorWhen {
     /// On a terminal, unless NO_COLOR is set or TERM is dumb.
     #[default]
     Auto,
-    /// Always.
     Always,
-    /// Never.
     Never,
 }
 
@@ -177,13 +175,13 @@ impl Console {
         }
     }
 
-    /// From now on stdout takes JSON only.
+    /// Has stdout take JSON only.
     pub fn set_json(&mut self) {
         self.json = true;
         self.bars.set_draw_target(ProgressDrawTarget::hidden());
     }
 
-    /// From now on each line of stderr is a JSON object, as those of the log are.
+    /// Makes each line of stderr a JSON object, as those of the log are.
     pub fn set_log_json(&mut self) {
         self.log_json = true;
         self.bars.set_draw_target(ProgressDrawTarget::hidden());
@@ -214,21 +212,21 @@ impl Console {
         !self.bars.is_hidden()
     }
 
-    /// A line of the result, for people: on stdout, but with `--json` and `-q` nowhere.
+    /// A line of the result on stdout; nothing with `--json` and `-q`.
     pub fn say(&mut self, line: &str) {
         if !self.quiet {
             self.result(line);
         }
     }
 
-    /// A line of the result that was asked for, so that `-q` does not hide it: on stdout, but with `--json` nowhere.
+    /// A line of the result that `-q` does not hide on stdout; nothing with `--json`.
     pub fn result(&mut self, line: &str) {
         if !self.json {
-            self.write_out(format!("{line}\n").as_bytes());
+            self.raw(format!("{line}\n").as_bytes());
         }
     }
 
-    /// A line on how things go: on stderr, but with `--json` and `-q` nowhere.
+    /// A line on how things go on stderr; nothing with `--json` and `-q`.
     pub fn note(&mut self, line: &str) {
         if !self.json && !self.quiet {
             self.write_line("INFO", line, |line| line.to_owned());
@@ -239,21 +237,16 @@ impl Console {
     pub fn json(&mut self, value: &impl Serialize) {
         let mut line = serde_json::to_vec(value).expect("plain data becomes JSON");
         line.push(b'\n');
-        self.write_out(&line);
+        self.raw(&line);
     }
 
-    /// Bytes for stdout as they are.
-    pub fn raw(&mut self, bytes: &[u8]) {
-        self.write_out(bytes);
-    }
-
-    /// A warning, on stderr whatever the user wants to see.
+    /// A warning on stderr.
     pub fn warning(&mut self, text: &str) {
         let label = self.err_paint.warn("warning:");
         self.write_line("WARN", text, |text| format!("swarm: {label} {}", printable(text)));
     }
 
-    /// An error, on stderr whatever the user wants to see.
+    /// An error on stderr.
     pub fn error(&mut self, line: &str) {
         let label = self.err_paint.bad("swarm:");
         self.write_line("ERROR", line, |line| format!("{label} {line}"));
@@ -270,7 +263,8 @@ impl Console {
         self.out_error.take().filter(|error| error.kind() != io::ErrorKind::BrokenPipe)
     }
 
-    fn write_out(&mut self, bytes: &[u8]) {
+    /// Writes bytes to stdout as they are.
+    pub fn raw(&mut self, bytes: &[u8]) {
         if self.out_error.is_none() {
             let Console { out, bars, .. } = self;
             let written = bars.suspend(|| out.write_all(bytes).and_then(|()| out.flush()));

@@ -1,6 +1,8 @@
-//! What `seed` and `get` print for scripts: newline-delimited JSON, each object with `event` and `t`. docs/json.md is the contract.
+//! What `seed` and `get` print for scripts, and `lab` reads: newline-delimited JSON, each object with `event` and `t`. docs/json.md is
+//! the contract.
 
-use serde::Serialize;
+use crate::exit::Exit;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Instant;
@@ -78,7 +80,7 @@ pub enum Record<'a> {
     Failed {
         /// The SOURCE that this is about, as given; null if it is about none.
         source: Option<&'a str>,
-        kind: &'a str,
+        kind: Exit,
         message: &'a str,
     },
     /// The last event of a command with several torrents.
@@ -96,7 +98,7 @@ pub enum Record<'a> {
 }
 
 /// How a torrent stands. Bytes are of the wanted files.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 pub struct Progress {
     pub bytes_total: u64,
     pub bytes_verified: u64,
@@ -150,7 +152,7 @@ impl About {
 }
 
 /// What has been received and sent, in bytes of payload.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 pub struct Traffic {
     pub bytes_down: u64,
     pub bytes_up: u64,
@@ -165,7 +167,7 @@ pub struct Traffic {
 }
 
 /// What has come from and gone to one peer, in bytes of payload.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 pub struct PeerTraffic {
     /// Where it listens, if it has said so.
     pub address: SocketAddr,
@@ -222,7 +224,7 @@ mod tests {
     #[test]
     fn each_object_has_its_event_and_time() {
         let start = Instant::now();
-        let failed = Record::Failed { source: None, kind: "data", message: "no" };
+        let failed = Record::Failed { source: None, kind: Exit::Data, message: "no" };
         let json = serde_json::to_value(Stamped::about(&About::default(), &failed, start)).unwrap();
         assert_eq!((&json["event"], &json["kind"]), (&"failed".into(), &"data".into()));
         assert!(json["t"].is_f64() && json["info_hash"].is_null());

@@ -1,7 +1,7 @@
 //! `swarm get`: download a torrent.
 
 use crate::context::Context;
-use crate::exit::{Exit, Failure};
+use crate::exit::{Exit, fail};
 use crate::network::NetworkArgs;
 use crate::selection::{Selection, parse_glob, parse_indices};
 use crate::source;
@@ -14,8 +14,8 @@ use std::ffi::OsString;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
+use swarm_engine::Mode;
 
-/// Options of `swarm get`.
 #[derive(Args, Debug)]
 #[command(after_long_help = EXAMPLES)]
 pub struct GetArgs {
@@ -77,7 +77,7 @@ pub struct GetArgs {
 
     /// Print events as JSON, one object a line
     #[arg(long)]
-    json: bool,
+    pub json: bool,
 
     /// Behave as if the disk were full after so many bytes, for so long
     #[arg(long, hide = true, value_name = "SIZE,DURATION", value_parser = parse_simulated_disk)]
@@ -108,14 +108,11 @@ download, with 130, 0 and 129.";
 
 /// Downloads, and seeds for as long as the user wants.
 pub async fn run(args: GetArgs, cx: &mut Context) -> Result<Exit> {
-    if args.json {
-        cx.console.set_json();
-    }
     let is_one = matches!(&args.sources[..], [source] if !source::is_folder(source));
     if !args.select_file.is_empty() && !is_one {
         let message =
             "--select-file: the files of several torrents have no common index; --files takes patterns";
-        return Err(Failure::new(Exit::Usage, message).into());
+        return fail(Exit::Usage, message);
     }
     let plan = Plan {
         selection: Selection { globs: args.files, indices: args.select_file },
@@ -126,7 +123,7 @@ pub async fn run(args: GetArgs, cx: &mut Context) -> Result<Exit> {
         space_wait: args.space_wait,
         stall_timeout: args.stall_timeout,
         simulated_disk: args.inject_disk_full,
-        ..Plan::download(args.dir)
+        ..Plan::new(Mode::Download, args.dir)
     };
     transfer::run(&args.sources, plan, &args.network, cx).await
 }
@@ -150,8 +147,8 @@ fn parse_seed(text: &str) -> Result<SeedUntil, String> {
 
 fn parse_simulated_disk(text: &str) -> Result<(u64, Duration), String> {
     let (bytes, time) = text.split_once(',').ok_or("is not SIZE,DURATION")?;
-    let bytes = units::parse_size(bytes).map_err(|error| error.to_string())?;
-    Ok((bytes, units::parse_duration(time).map_err(|error| error.to_string())?))
+    let bytes = units::parse_size(bytes)?;
+    Ok((bytes, units::parse_duration(time)?))
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 //! A terminal that is closed sends SIGHUP more than once, so that one never cuts the end short. Who started the command so
 //! that it ignores SIGHUP (`nohup`) has it ignored.
 
-use crate::exit::{Exit, Failure};
+use crate::exit::{Exit, fail};
 use anyhow::{Context as _, Result};
 use std::io;
 
@@ -14,7 +14,6 @@ pub fn refuse_long_files() {
     let _ = signal_hook::flag::register(signal_hook::consts::SIGXFSZ, std::sync::Arc::default());
 }
 
-/// What asks a command to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
     /// Ctrl-C.
@@ -42,7 +41,7 @@ impl Signal {
         }
     }
 
-    /// What to call the end that it brings.
+    /// In the `stopped` event.
     pub fn reason(self) -> &'static str {
         match self {
             Signal::Interrupt => "interrupted",
@@ -52,7 +51,6 @@ impl Signal {
     }
 }
 
-/// Waits for the user's wish to end.
 #[derive(Debug)]
 pub struct Interrupt {
     #[cfg(unix)]
@@ -66,9 +64,6 @@ pub struct Interrupt {
 
 impl Interrupt {
     /// Takes over the signals, for the rest of the process's life. Needs a tokio runtime.
-    ///
-    /// # Errors
-    /// What the system says, should it refuse.
     pub fn install() -> Result<Interrupt> {
         Interrupt::take_over().context("cannot watch for signals")
     }
@@ -114,11 +109,11 @@ impl Interrupt {
         thread.context("cannot start a thread; the limit of processes (ulimit -u) may be too low")?;
         tokio::select! {
             result = result => result.context("a defect in the engine"),
-            signal = self.wait() => Err(Failure::new(signal.exit(), "interrupted").into()),
+            signal = self.wait() => fail(signal.exit(), "interrupted"),
         }
     }
 
-    /// Returns when the first signal comes, with which it is.
+    /// Waits for the first signal.
     pub async fn wait(&mut self) -> Signal {
         #[cfg(unix)]
         {

@@ -1,7 +1,7 @@
 //! Diagnostics on stderr, for whoever looks into a problem.
 
 use crate::console::{ColorWhen, json_line};
-use crate::exit::is_deceptive;
+use crate::exit::{escaped, is_deceptive};
 use clap::ValueEnum;
 use indicatif::MultiProgress;
 use std::borrow::Cow;
@@ -46,8 +46,8 @@ pub fn start(format: LogFormat, verbosity: u8, quiet: bool, color: ColorWhen, ba
     };
 }
 
-/// Standard error, with the progress bars out of the way while a line is written. What strangers say is in many a field of many
-/// an event: here, where all of them pass, it is made harmless.
+/// Standard error, with the progress bars out of the way while a line is written. Many fields of events come from strangers: here,
+/// where all of them pass, they are made harmless.
 #[derive(Clone)]
 struct Stderr {
     bars: MultiProgress,
@@ -66,23 +66,11 @@ fn harmless(line: &str, format: LogFormat, has_ansi: bool) -> Cow<'_, str> {
     if !text.contains(is_harmful) {
         return Cow::Borrowed(line);
     }
-    let mut out = String::with_capacity(line.len() + 16);
-    for c in text.chars() {
-        match format {
-            _ if !is_harmful(c) => out.push(c),
-            LogFormat::Text => out.extend(c.escape_default()),
-            LogFormat::Json => {
-                let units = c
-                    .encode_utf16(&mut [0; 2])
-                    .iter()
-                    .map(|unit| format!("\\u{unit:04x}"))
-                    .collect::<String>();
-                out.push_str(&units);
-            }
-        }
-    }
-    out.push_str(&line[text.len()..]);
-    Cow::Owned(out)
+    let escape = |c: char| match format {
+        LogFormat::Text => c.escape_default().to_string(),
+        LogFormat::Json => c.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("\\u{unit:04x}")).collect(),
+    };
+    Cow::Owned(escaped(text, is_harmful, escape) + &line[text.len()..])
 }
 
 impl Write for Stderr {

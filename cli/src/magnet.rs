@@ -8,7 +8,6 @@ use clap::{Args, ValueHint};
 use std::ffi::OsString;
 use swarm_engine::SessionOptions;
 
-/// Options of `swarm magnet`.
 #[derive(Args, Debug)]
 pub struct MagnetArgs {
     /// A metainfo file, a URL of one, an info-hash, or a magnet link to normalize

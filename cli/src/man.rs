@@ -6,7 +6,6 @@ use anyhow::Result;
 use clap::{Args, Command, ValueHint};
 use std::path::PathBuf;
 
-/// Options of `swarm man`.
 #[derive(Args, Debug)]
 pub struct ManArgs {
     /// The folder to write swarm.1, swarm-create.1 and so on to; created if missing

@@ -11,8 +11,6 @@ use crate::units;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::future::Future;
 use std::pin::pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::time::{Instant, interval_at};
 
@@ -30,8 +28,6 @@ const PERCENT_COLUMNS: usize = 8;
 pub struct WorkBar {
     bar: ProgressBar,
     verb: &'static str,
-    bytes_total: u64,
-    bytes_done: Arc<AtomicU64>,
     start: Instant,
 }
 
@@ -40,12 +36,12 @@ impl WorkBar {
     pub fn new(console: &Console, verb: &'static str, bytes_total: u64) -> WorkBar {
         let bar =
             console.bars().add(ProgressBar::new(bytes_total)).with_style(style("", console.err_paint()));
-        WorkBar { bar, verb, bytes_total, bytes_done: Arc::default(), start: Instant::now() }
+        WorkBar { bar, verb, start: Instant::now() }
     }
 
     /// This many bytes are done in all.
     pub fn set(&self, bytes_done: u64) {
-        self.bytes_done.store(bytes_done, Ordering::Relaxed);
+        self.bar.set_position(bytes_done);
     }
 
     /// Does the work, and shows progress until it is done: by the bar, or by a line now and then where there are no bars.
@@ -68,18 +64,17 @@ impl WorkBar {
     }
 
     fn draw(&self) {
-        self.bar.set_position(self.bytes_done.load(Ordering::Relaxed));
         let mut figures = self.figures();
         figures[0] = format!("{} {}", self.verb, figures[0]);
         self.bar.set_prefix(fit(&figures, beside(err_columns())));
     }
 
     fn figures(&self) -> Vec<String> {
-        let done = self.bytes_done.load(Ordering::Relaxed);
+        let (done, total) = (self.bar.position(), self.bar.length().unwrap_or(0));
         let seconds = self.start.elapsed().as_secs_f64();
         let rate = if seconds > 0.0 { (done as f64 / seconds) as u64 } else { 0 };
-        let amount = format!("{} of {}", units::size(done), units::size(self.bytes_total));
-        [vec![amount], pace(self.bytes_total.saturating_sub(done), rate)].concat()
+        let amount = format!("{} of {}", units::size(done), units::size(total));
+        [vec![amount], pace(total.saturating_sub(done), rate)].concat()
     }
 }
 

@@ -1,7 +1,7 @@
 //! `swarm seed`: serve what is there.
 
 use crate::context::Context;
-use crate::exit::{Exit, Failure, printable};
+use crate::exit::{Exit, fail, printable};
 use crate::network::{NetworkArgs, SuperSeed};
 use crate::source;
 use crate::transfer::{self, Plan};
@@ -9,8 +9,8 @@ use anyhow::Result;
 use clap::{Args, ValueHint};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use swarm_engine::Mode;
 
-/// Options of `swarm seed`.
 #[derive(Args, Debug)]
 #[command(after_long_help = EXAMPLES, override_usage = USAGE)]
 pub struct SeedArgs {
@@ -41,7 +41,7 @@ pub struct SeedArgs {
 
     /// Print events as JSON, one object a line
     #[arg(long)]
-    json: bool,
+    pub json: bool,
 
     /// Send corrupt blocks, for tests of those who receive them
     #[arg(long, hide = true)]
@@ -66,9 +66,6 @@ The data is checked first, unless saved state says that it was and has not chang
 
 /// Seeds until interrupted.
 pub async fn run(mut args: SeedArgs, cx: &mut Context) -> Result<Exit> {
-    if args.json {
-        cx.console.set_json();
-    }
     args.network.super_seed = args.super_seed;
     let dir = match args.dir.take() {
         Some(dir) => dir,
@@ -78,14 +75,14 @@ pub async fn run(mut args: SeedArgs, cx: &mut Context) -> Result<Exit> {
         needs_all: !args.partial,
         recheck: args.recheck,
         poison: args.inject_poison,
-        ..Plan::seed(dir)
+        ..Plan::new(Mode::Seed, dir)
     };
     transfer::run(&args.sources, plan, &args.network, cx).await
 }
 
 /// DIR of `swarm seed SOURCE DIR`.
 fn last_argument(sources: &mut Vec<OsString>) -> Result<PathBuf> {
-    let usage = |message: String| Err(Failure::new(Exit::Usage, message).into());
+    let usage = |message: String| fail(Exit::Usage, message);
     let [_, last] = &sources[..] else {
         return match sources.len() {
             0 | 1 => usage("DIR is missing".to_owned()),

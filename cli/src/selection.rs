@@ -1,6 +1,6 @@
 //! Which files of a torrent are downloaded: by patterns, by index, or as a magnet link says.
 
-use crate::exit::{Exit, Failure};
+use crate::exit::{Exit, fail};
 use crate::units::count;
 use anyhow::Result;
 use globset::{Glob, GlobSet, GlobSetBuilder};
@@ -18,15 +18,12 @@ pub struct Selection {
 
 impl Selection {
     /// For each file whether it is wanted; `None`: all are. Without a selection of the user's own that of the link holds (BEP 53).
-    ///
-    /// # Errors
-    /// If nothing is selected, or a file that does not exist.
     pub fn wanted(&self, metainfo: &Metainfo, link: Option<&Magnet>) -> Result<Option<Vec<bool>>> {
         if self.globs.is_empty() && self.indices.is_empty() {
             return of_link(metainfo, link);
         }
         let (name, files) = (&metainfo.info.name, &metainfo.info.files);
-        let fail = |what: String| Err(Failure::new(Exit::Usage, format!("{name}: {what}")).into());
+        let fail = |what: String| fail(Exit::Usage, format!("{name}: {what}"));
         let listed: Vec<usize> = listed(files).map(|(at, _)| at).collect();
         let mut wanted = vec![false; files.len()];
         let set = set(&self.globs)?;
@@ -59,7 +56,7 @@ fn of_link(metainfo: &Metainfo, link: Option<&Magnet>) -> Result<Option<Vec<bool
     let selected = link.and_then(|link| link.wanted(metainfo.info.files.len()));
     if selected.as_ref().is_some_and(|selected| !selected.contains(&true)) {
         let message = format!("{}: the link selects none of its files", metainfo.info.name);
-        return Err(Failure::new(Exit::Metainfo, message).into());
+        return fail(Exit::Metainfo, message);
     }
     Ok(selected)
 }

@@ -1,6 +1,6 @@
 //! SOURCE: where a command finds out what the torrent is.
 
-use crate::exit::{Exit, Failure, printable};
+use crate::exit::{Exit, Failure, fail, label_of, printable};
 use anyhow::{Context as _, Result};
 use std::ffi::{OsStr, OsString};
 use std::fs::{File, Metadata};
@@ -11,34 +11,30 @@ use swarm_core::metainfo::{METAINFO_LEN_MAX, Magnet, MagnetError, Metainfo, Meta
 use swarm_engine::SessionOptions;
 use url::Url;
 
-/// The forms of a SOURCE, for `--help`.
-pub const HELP: &str = "\
-The torrent, in one of these forms:
-  x.meta, x.torrent         a metainfo file
-  https://host/x.meta       the URL of a metainfo file
-  magnet:?xt=urn:btih:HASH  a magnet link
-  magnet:?xs=urn:btpk:KEY   the link of a mutable torrent (BEP 46)
-  HASH                      an info-hash in hexadecimal or base32";
+/// The forms of a SOURCE, for `--help`: metainfo files and their URLs, and what only peers can fill in.
+macro_rules! forms {
+    ($before:literal, files $between:literal, links) => {
+        concat!(
+            $before,
+            "  x.meta, x.torrent         a metainfo file\n",
+            "  https://host/x.meta       the URL of a metainfo file\n",
+            $between,
+            "  magnet:?xt=urn:btih:HASH  a magnet link\n",
+            "  magnet:?xs=urn:btpk:KEY   the link of a mutable torrent (BEP 46)\n",
+            "  HASH                      an info-hash in hexadecimal or base32"
+        )
+    };
+}
 
+pub const HELP: &str = forms!("The torrent, in one of these forms:\n", files "", links);
 /// The same where several can be given.
-pub const HELP_SEVERAL: &str = "\
-The torrents, each in one of these forms:
-  x.meta, x.torrent         a metainfo file
-  folder                    all .meta and .torrent files in it
-  https://host/x.meta       the URL of a metainfo file
-  magnet:?xt=urn:btih:HASH  a magnet link
-  magnet:?xs=urn:btpk:KEY   the link of a mutable torrent (BEP 46)
-  HASH                      an info-hash in hexadecimal or base32";
-
+pub const HELP_SEVERAL: &str = forms!(
+    "The torrents, each in one of these forms:\n",
+    files "  folder                    all .meta and .torrent files in it\n", links
+);
 /// The same where only `--fetch` asks peers.
-pub const HELP_FETCH: &str = "\
-The torrent, in one of these forms:
-  x.meta, x.torrent         a metainfo file
-  https://host/x.meta       the URL of a metainfo file
-and with --fetch:
-  magnet:?xt=urn:btih:HASH  a magnet link
-  magnet:?xs=urn:btpk:KEY   the link of a mutable torrent (BEP 46)
-  HASH                      an info-hash in hexadecimal or base32";
+pub const HELP_FETCH: &str =
+    forms!("The torrent, in one of these forms:\n", files "and with --fetch:\n", links);
 
 /// The same where peers are never asked.
 pub const HELP_METAINFO: &str = "\
@@ -83,7 +79,7 @@ impl Link {
 /// # Errors
 /// One line that starts with the source. Invalid metainfo, and what is no source at all, ends with status 3.
 pub async fn open(source: &OsStr, options: &SessionOptions) -> Result<Source> {
-    let label = || printable(&source.to_string_lossy());
+    let label = || label_of(source);
     if let Some(link) = link(source).with_context(label)? {
         return Ok(Source::Link(link));
     }
@@ -115,11 +111,11 @@ pub fn listed(source: &OsStr) -> Vec<(OsString, Result<()>)> {
         let paths = entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>()?;
         Ok(paths.into_iter().filter(is_metainfo).collect::<Vec<_>>())
     });
-    let label = printable(&source.to_string_lossy());
+    let label = label_of(source);
     match found {
         Ok(paths) if paths.is_empty() => {
             let message = format!("{label}: holds no metainfo file, no *.meta and no *.torrent");
-            vec![(source.to_owned(), Err(Failure::new(Exit::Metainfo, message).into()))]
+            vec![(source.to_owned(), fail(Exit::Metainfo, message))]
         }
         Ok(mut paths) => {
             paths.sort_unstable();
@@ -140,8 +136,8 @@ pub async fn load(source: &OsStr, options: &SessionOptions) -> Result<Metainfo> 
         Source::Metainfo(metainfo) => Ok(*metainfo),
         Source::Link(_) => {
             let message = "only peers know what is in it; `swarm get` and `swarm show --fetch` ask them";
-            let label = printable(&source.to_string_lossy());
-            Err(Failure::new(Exit::Usage, format!("{label}: {message}")).into())
+            let label = label_of(source);
+            fail(Exit::Usage, format!("{label}: {message}"))
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::query::Request;
 use crate::context::Context;
-use crate::exit::{Exit, Failure, printable};
+use crate::exit::{Exit, fail, printable};
 use anyhow::Result;
 use serde::Serialize;
 use std::cell::RefCell;
@@ -134,7 +134,7 @@ impl<'a> Search<'a> {
         }
         self.done.notified().await;
         let state = self.state.borrow();
-        let failure = |text: &str| Err(Failure::new(Exit::Runtime, text).into());
+        let failure = |text: &str| fail(Exit::Runtime, text);
         match query {
             _ if state.nodes == 0 => {
                 failure("no node of the DHT answered; name one that does with --bootstrap HOST:PORT")

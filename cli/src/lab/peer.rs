@@ -1,7 +1,8 @@
 //! What the lab knows of each peer.
 
 use super::fault::Fault;
-use super::process::{Event, Process, Progress, Traffic};
+use super::process::{Event, Process};
+use crate::events::{Progress, Traffic};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -21,24 +22,20 @@ pub enum Role {
     Poisoner,
 }
 
-/// How a peer stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
-    /// Not started yet.
     Waiting,
-    /// Running.
     Running,
-    /// Killed, and about to be started again.
+    /// About to be started again.
     Killed,
-    /// Has everything; it seeds on.
+    /// Has everything, and seeds on.
     Complete,
-    /// Has ended without having everything.
+    /// Has ended incomplete.
     Failed,
     /// Has ended as it should.
     Ended,
 }
 
-/// A peer.
 #[derive(Debug)]
 pub struct Peer {
     /// What it is called on the screen and in reports.
@@ -75,7 +72,6 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// A peer that is not started yet.
     pub fn new(name: String, role: Role, addr: SocketAddr, dir: PathBuf, log: PathBuf) -> Peer {
         Peer {
             name,
@@ -163,7 +159,7 @@ impl Peer {
     pub fn bury(&mut self) {
         self.process = None;
         let Progress { bytes_down, bytes_up, bytes_wasted, .. } = std::mem::take(&mut self.progress);
-        self.add(Traffic { bytes_down, bytes_up, bytes_wasted, peers: Vec::new() });
+        self.add(Traffic { bytes_down, bytes_up, bytes_wasted, ..Traffic::default() });
     }
 
     fn add(&mut self, traffic: Traffic) {

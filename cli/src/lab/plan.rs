@@ -11,10 +11,8 @@ use std::time::Duration;
 const TIMEOUT_BASE: Duration = Duration::from_secs(60);
 const RATE_EXPECTED_MIN: u64 = 4 * 1024 * 1024;
 
-/// What a swarm is made of.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// Downloaders.
     pub peers: usize,
     /// Seeds besides the source.
     pub seeds: usize,
@@ -26,13 +24,12 @@ pub struct Plan {
     pub trackerless: bool,
 }
 
-/// What came of a swarm.
 pub struct Outcome {
-    /// Its peers, the source first.
+    /// The source first.
     pub peers: Vec<Peer>,
     /// From the first start to the last completion.
     pub elapsed: Duration,
-    /// When the tracker went away, if that was before everybody was complete.
+    /// When the tracker stopped, if it did.
     pub tracker_down: Option<Duration>,
 }
 

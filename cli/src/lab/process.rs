@@ -1,5 +1,6 @@
-//! One peer's process: this same executable, its events from stdout, its end when we say so or are gone.
+//! One peer's process: this same executable, its events from stdout, its end when the lab stops it or ends.
 
+use crate::events::{Progress, Traffic};
 use anyhow::{Context as _, Result};
 use serde::Deserialize;
 use std::ffi::OsString;
@@ -35,36 +36,6 @@ pub enum Event {
     Other,
 }
 
-/// How a transfer goes.
-#[derive(Clone, Debug, Default, Deserialize)]
-pub struct Progress {
-    pub bytes_total: u64,
-    pub bytes_verified: u64,
-    pub rate_down: u64,
-    pub rate_up: u64,
-    pub bytes_down: u64,
-    pub bytes_up: u64,
-    pub bytes_wasted: u64,
-    pub peers: usize,
-    pub waiting: Option<String>,
-}
-
-/// What a process has received and sent in its life, in bytes.
-#[derive(Clone, Debug, Default, Deserialize)]
-pub struct Traffic {
-    pub bytes_down: u64,
-    pub bytes_up: u64,
-    pub bytes_wasted: u64,
-    pub peers: Vec<PeerTraffic>,
-}
-
-/// What went to and came from one of its peers.
-#[derive(Clone, Debug, Deserialize)]
-pub struct PeerTraffic {
-    pub address: SocketAddr,
-    pub bytes_up: u64,
-}
-
 /// What comes from a process.
 #[derive(Debug)]
 pub enum Message {
@@ -73,12 +44,9 @@ pub enum Message {
     Ended(String),
 }
 
-/// What the process is to do.
 #[derive(Clone, Copy, Debug)]
 enum Order {
-    /// End cleanly.
     Stop,
-    /// Be gone at once.
     Kill,
 }
 
@@ -89,9 +57,6 @@ pub struct Process(mpsc::UnboundedSender<Order>);
 impl Process {
     /// Starts this executable with these arguments. What comes from it is sent to `messages` under the number `peer`; its stderr is
     /// added to the file `log`.
-    ///
-    /// # Errors
-    /// When it cannot be started.
     pub fn start(
         args: &[OsString],
         log: &Path,
@@ -122,7 +87,7 @@ impl Process {
         Ok(Process(orders))
     }
 
-    /// Ends it cleanly: it takes leave of peers and tracker, and its last event has its totals.
+    /// Ends it cleanly: it announces `stopped`, and its last event has its totals.
     pub fn stop(&self) {
         let _ = self.0.send(Order::Stop);
     }

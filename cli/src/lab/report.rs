@@ -13,7 +13,6 @@ use std::time::Duration;
 /// The whole run. Sizes are in bytes.
 #[derive(Debug, Default, Serialize)]
 pub struct Report {
-    /// The torrent's name.
     pub name: String,
     pub bytes_total: u64,
     pub files: usize,
@@ -143,7 +142,7 @@ impl Report {
                 (true, false) => Some("<skipped message=\"the swarm was done before it\"/>".to_owned()),
                 (true, true) => None,
             };
-            case(&mut xml, "faults", fault.fault.name(), fault.seconds.unwrap_or(0.0), verdict);
+            case(&mut xml, "faults", &fault.fault.name(), fault.seconds.unwrap_or(0.0), verdict);
         }
         xml + "</testsuite>\n"
     }

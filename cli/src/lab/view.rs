@@ -13,8 +13,6 @@ use std::time::Duration;
 const BARS_MAX: usize = 20;
 /// How often progress gets a line where there are no bars.
 const LINE_INTERVAL: Duration = Duration::from_secs(5);
-/// How often progress gets an event.
-const JSON_INTERVAL: Duration = Duration::from_secs(1);
 /// The width of a rate, as in `123.4 MiB/s`.
 const RATE_WIDTH: usize = 11;
 /// A bar's steps, in thousandths.
@@ -26,14 +24,6 @@ const BAR_COLUMNS_MAX: usize = 30;
 const NAME_WIDTH: usize = 9;
 const WORD_WIDTH: usize = 9;
 
-/// How the place stands where peers find each other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rendezvous {
-    Dht,
-    TrackerUp,
-    TrackerDown,
-}
-
 /// The live view of a swarm.
 pub struct View {
     head: ProgressBar,
@@ -43,10 +33,8 @@ pub struct View {
     /// What fits now, and is not set yet at first.
     layout: Option<Layout>,
     paint: Paint,
-    has_bars: bool,
     bytes_total: u64,
     next_line: Duration,
-    next_json: Duration,
 }
 
 impl View {
@@ -57,54 +45,40 @@ impl View {
         let addr_width = peers.iter().map(|peer| peer.addr.ip().to_string().len()).max().unwrap_or(0);
         let new_bar = |_| console.bars().add(ProgressBar::new(BAR_LEN));
         let bars = peers.iter().take(BARS_MAX).map(new_bar).collect();
-        View {
-            head,
-            bars,
-            addr_width,
-            layout: None,
-            paint,
-            has_bars: console.has_bars(),
-            bytes_total,
-            next_line: LINE_INTERVAL,
-            next_json: Duration::ZERO,
-        }
+        View { head, bars, addr_width, layout: None, paint, bytes_total, next_line: LINE_INTERVAL }
     }
 
-    /// Shows how the peers stand after `elapsed`. Where there are no bars, gives the line to print now and then.
-    pub fn show(&mut self, peers: &[Peer], rendezvous: Rendezvous, elapsed: Duration) -> Option<String> {
+    /// Shows how the peers stand after `elapsed`, and how the tracker does: by bars, or by a line now and then.
+    pub fn show(
+        &mut self,
+        peers: &[Peer],
+        (tracker, is_tracker_lost): (&str, bool),
+        elapsed: Duration,
+        console: &mut Console,
+    ) {
         let summary = self.summary(peers, elapsed);
-        if !self.has_bars {
-            let is_due = elapsed >= self.next_line;
-            if is_due {
+        if !console.has_bars() {
+            if elapsed >= self.next_line {
                 self.next_line = elapsed + LINE_INTERVAL;
+                console.note(&summary);
             }
-            return is_due.then_some(summary);
+            return;
         }
-        let columns = err_columns();
-        let tracker = match rendezvous {
-            Rendezvous::Dht => "no tracker",
-            Rendezvous::TrackerUp => "tracker up",
-            Rendezvous::TrackerDown => "tracker down",
-        };
-        let title = "swarm lab".to_owned();
-        let room = columns.saturating_sub(title.len() + 2);
+        let (columns, title) = (err_columns(), "swarm lab");
         let mut parts = vec![summary, tracker.to_owned()];
         match peers.len().saturating_sub(BARS_MAX) {
             0 => {}
             more => parts.push(format!("and {more} more peers")),
         }
-        let colour = |text: String| match rendezvous {
-            Rendezvous::TrackerDown => text.replace(tracker, &self.paint.warn(tracker)),
-            _ => text.replace(tracker, &self.paint.dim(tracker)),
-        };
-        self.head.set_message(format!("{}  {}", self.paint.strong(&title), colour(fit(&parts, room))));
+        let painted = if is_tracker_lost { self.paint.warn(tracker) } else { self.paint.dim(tracker) };
+        let head = fit(&parts, columns.saturating_sub(title.len() + 2)).replace(tracker, &painted);
+        self.head.set_message(format!("{}  {head}", self.paint.strong(title)));
         self.lay_out(peers, Layout::of(columns, self.addr_width));
         for (bar, peer) in self.bars.iter().zip(peers) {
             bar.set_position((peer.share() * BAR_LEN as f64) as u64);
             // Blanks at the end would wrap when the terminal becomes narrower.
             bar.set_message(self.message(peer).trim_end().to_owned());
         }
-        None
     }
 
     /// Lays the bars out anew if the terminal has another width now.
@@ -129,15 +103,6 @@ impl View {
                 _ => bar_style("{prefix}  {msg}"),
             });
         }
-    }
-
-    /// Whether progress gets its events now.
-    pub fn is_json_due(&mut self, elapsed: Duration) -> bool {
-        let is_due = elapsed >= self.next_json;
-        if is_due {
-            self.next_json = elapsed + JSON_INTERVAL;
-        }
-        is_due
     }
 
     /// The bars go.

@@ -3,7 +3,7 @@
 use super::plan::{Plan, SeedUntil};
 use crate::context::Context;
 use crate::events::{About, Progress, Record, Traffic, seconds_since};
-use crate::exit::{Exit, Failure, printable};
+use crate::exit::{self, Exit, printable};
 use crate::interrupt::Signal;
 use crate::progress;
 use crate::units;
@@ -38,7 +38,7 @@ pub type Step = ControlFlow<Result<Exit>>;
 pub const GO_ON: Step = ControlFlow::Continue(());
 
 fn fail(exit: Exit, message: String) -> Step {
-    ControlFlow::Break(Err(Failure::new(exit, message).into()))
+    ControlFlow::Break(exit::fail(exit, message))
 }
 
 /// How far a torrent is.
@@ -53,7 +53,6 @@ pub enum Phase {
     Running,
 }
 
-/// One torrent.
 pub struct Torrent {
     pub about: About,
     /// What to call it: SOURCE, then the link's name, then its own.
@@ -114,7 +113,6 @@ impl Torrent {
         }
     }
 
-    /// Its id in the session.
     pub fn id(&self) -> Option<TorrentId> {
         self.handle.as_ref().map(TorrentHandle::id)
     }
@@ -200,9 +198,6 @@ impl Torrent {
     }
 
     /// It is known what the torrent is: which of its files are wanted?
-    ///
-    /// # Errors
-    /// If the user's selection does not fit it.
     pub fn on_metainfo(&mut self, metainfo: &Metainfo, shared: &mut Shared<'_>) -> Result<Files> {
         let info = &metainfo.info;
         (self.name, self.about.info_hash) = (printable(&info.name), Some(info.info_hash));
@@ -342,13 +337,10 @@ impl Torrent {
             (None, None) if self.phase == Phase::Opening => "nothing was found".to_owned(),
             (None, None) => "peers send nothing".to_owned(),
         };
-        let exit = if self.disk.as_ref().is_some_and(|(_, is_full)| *is_full) {
-            Exit::Destination
-        } else {
-            Exit::Data
-        };
-        let what = self.label();
-        fail(exit, format!("{what}: nothing came for {}: {why}", humantime::format_duration(limit)))
+        let is_full = self.disk.as_ref().is_some_and(|(_, is_full)| *is_full);
+        let exit = if is_full { Exit::Destination } else { Exit::Data };
+        let limit = humantime::format_duration(limit);
+        fail(exit, format!("{}: nothing came for {limit}: {why}", self.label()))
     }
 
     /// What to call it in an error: its path, or the link that it is known by.
@@ -360,13 +352,10 @@ impl Torrent {
         if self.handle.is_some() && (self.is_complete || shared.plan.is_seed()) {
             return self.stopped(signal.reason(), signal.exit_of_service(), shared).await;
         }
-        let stats = self.stats().await;
-        ControlFlow::Break(Err(match stats {
-            Some(stats) => {
-                kept(signal, &self.path.to_string_lossy(), &progress_of(&stats), self.disk.is_some())
-            }
-            None => interrupted(signal, &self.label()),
-        }))
+        let kept = self.stats().await.map(|stats| kept(&progress_of(&stats), self.disk.is_some()));
+        let kept = kept.map_or(String::new(), |kept| format!(", {kept}"));
+        let what = self.label();
+        fail(signal.exit(), format!("{what}: interrupted{kept}; the same command again goes on from here"))
     }
 
     /// Seeding ends, for this reason.
@@ -436,27 +425,19 @@ fn add(peers: &mut BTreeMap<SocketAddr, (u64, u64)>, addr: SocketAddr, bytes_dow
     *sums = (sums.0 + bytes_down, sums.1 + bytes_up);
 }
 
-/// Why it ended, if the user ended it.
-fn interrupted(signal: Signal, what: &str) -> Error {
-    Failure::new(signal.exit(), format!("{what}: interrupted; the same command again goes on from here"))
-        .into()
-}
-
-/// The same for a download, with what is kept of it.
-fn kept(signal: Signal, path: &str, progress: &Progress, is_stalled: bool) -> Error {
+/// How much of an interrupted download is kept.
+fn kept(progress: &Progress, is_stalled: bool) -> String {
     let total = units::size(progress.bytes_total);
     // A disk that takes nothing does not take the blocks of unfinished pieces either.
     let unverified = if is_stalled { 0 } else { progress.bytes_unverified };
-    let amount = match (progress.bytes_verified, unverified) {
+    match (progress.bytes_verified, unverified) {
         (0, 0) => format!("nothing of {total} came yet"),
         (verified, 0) => format!("{} of {total} kept", units::size(verified)),
         (verified, unverified) => {
             let all = units::size(verified + unverified);
             format!("{all} of {total} kept, {} of it verified", units::size(verified))
         }
-    };
-    let message = format!("{path}: interrupted, {amount}; the same command again goes on from here");
-    Failure::new(signal.exit(), message).into()
+    }
 }
 
 fn complete_line(path: &str, bytes_down: u64, elapsed: Duration) -> String {
