@@ -172,7 +172,7 @@ fn color_choice(args: &[OsString]) -> ColorChoice {
     }
 }
 
-/// The last value of an option, as far as can be said without parsing.
+/// The last value of an option, as far as it can be known before parsing.
 fn option<'a>(args: &'a [OsString], name: &str) -> Option<&'a str> {
     let next = args.iter().skip(1).map(Some).chain([None]);
     let values = args.iter().zip(next).filter_map(|(arg, next)| {

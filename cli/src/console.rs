@@ -1,7 +1,7 @@
 //! Where output goes: results and JSON to stdout, everything else to stderr.
 //!
-//! With `--json`, stdout carries JSON and nothing else. A reader that has gone away (`swarm show x | head -1`) is no
-//! error and never a panic; a full disk behind stdout is an error, reported at the end.
+//! With `--json`, stdout carries JSON and nothing else. A reader that has gone away (`swarm show x | head
+//! -1`) is no error and never a panic; a full disk behind stdout is an error, reported at the end.
 
 use crate::exit::printable;
 use clap::ValueEnum;
@@ -156,7 +156,8 @@ impl Console {
         }
     }
 
-    /// The process's own standard output and error, with progress bars if the latter is a terminal that can draw them.
+    /// The process's own standard output and error, with progress bars if the latter is a terminal that can
+    /// draw them.
     pub fn of_process() -> Console {
         let console = Console::new(Box::new(io::stdout()), Box::new(io::stderr()));
         if io::stderr().is_terminal() && !is_dumb(std::env::var_os("TERM")) {
@@ -252,7 +253,7 @@ impl Console {
         self.write_line("ERROR", line, |line| format!("{label} {line}"));
     }
 
-    /// A line on stderr: for people, or for whoever reads the log.
+    /// A line on stderr: for people, or in the log's format.
     fn write_line(&mut self, level: &str, text: &str, for_people: impl Fn(&str) -> String) {
         let line = if self.log_json { json_line(level, text) } else { for_people(text) };
         self.write_err(&format!("{line}\n"));

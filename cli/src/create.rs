@@ -85,21 +85,24 @@ pub struct CreateArgs {
 
     /// Follow symbolic links
     ///
-    /// Without this, links within the folder are kept as links (BEP 47), and others are omitted with a warning.
+    /// Without this, links within the folder are kept as links (BEP 47), and others are omitted with a
+    /// warning.
     #[arg(long)]
     follow_symlinks: bool,
 
     /// Include only files that match; repeatable
     ///
-    /// Patterns are those of gitignore files: NAME matches files and folders of that name anywhere, DIR/ folders only, and
-    /// one with a `/` inside the path below PATH; `*` matches no `/`, `**` does. PATH or its name may stand before it.
+    /// Patterns are those of gitignore files: NAME matches files and folders of that name anywhere, DIR/
+    /// folders only, and one with a `/` inside the path below PATH; `*` matches no `/`, `**` does. PATH or
+    /// its name may stand before it.
     #[arg(long, value_name = "GLOB", value_parser = parse_glob)]
     include: Vec<String>,
 
     /// Exclude files and folders that match; repeatable
     ///
-    /// Patterns are as for --include; the last one that matches decides, and `!` in front of one includes its files again. One
-    /// that matches nothing is an error, since it would publish what was not meant to be published; with -f it is a warning.
+    /// Patterns are as for --include; the last one that matches decides, and `!` in front of one includes its
+    /// files again. One that matches nothing is an error, since it would publish what was not meant to be
+    /// published; with -f it is a warning.
     #[arg(long, value_name = "GLOB", value_parser = parse_glob)]
     exclude: Vec<String>,
 
@@ -257,7 +260,8 @@ fn refuse_inside(output: &Path, path: &Path, options: &WalkOptions) -> Result<()
     }
 }
 
-/// Patterns that match nothing are mistakes, and one to exclude would publish what should have stayed private.
+/// Patterns that match nothing are mistakes, and one to exclude would publish what should have stayed
+/// private.
 fn tell_idle_patterns(source: &Source, is_forced: bool, cx: &mut Context) -> Result<()> {
     for pattern in &source.idle_includes {
         cx.warn(&format!("--include {pattern} matches nothing"));

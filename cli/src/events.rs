@@ -1,5 +1,5 @@
-//! What `seed` and `get` print for scripts, and `lab` reads: newline-delimited JSON, each object with `event` and `t`. docs/json.md is
-//! the contract.
+//! What `seed` and `get` print for scripts, and `lab` reads: newline-delimited JSON, each object with `event`
+//! and `t`. docs/json.md is the contract.
 
 use crate::exit::Exit;
 use serde::{Deserialize, Serialize};
@@ -52,12 +52,13 @@ pub enum Record<'a> {
     Warning { message: &'a str },
     /// Another program has changed a file. It is not sent until it has been checked again.
     FileChanged { path: &'a str },
-    /// Pieces in this file are bad now. They are no longer offered, and downloaded again if the download is not finished.
+    /// Pieces in this file are bad now. They are no longer offered, and downloaded again if the download is
+    /// not finished.
     DataBad { path: &'a str, pieces: u32 },
     /// The disk takes no more data; the transfer waits.
     DiskStalled {
         reason: &'a str,
-        /// Whether it is full; else it fails, and is tried again now and then.
+        /// Whether it is full; else it fails, and is tried again.
         full: bool,
     },
     /// The disk takes data again.
@@ -169,7 +170,7 @@ pub struct Traffic {
 /// What has come from and gone to one peer, in bytes of payload.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 pub struct PeerTraffic {
-    /// Where it listens, if it has said so.
+    /// Where it listens, if known.
     pub address: SocketAddr,
     pub bytes_down: u64,
     pub bytes_up: u64,

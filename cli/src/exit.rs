@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use swarm_core::metainfo::{MagnetError, MetainfoError};
 use swarm_engine::ErrorKind;
 
-/// How the command ended, as `swarm --help` explains. Scripts rely on the numbers, and on the names in JSON events.
+/// How the command ended; see `swarm --help`. Scripts rely on the numbers, and on the names in JSON events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[repr(u8)]
@@ -34,7 +34,7 @@ impl Exit {
         }
     }
 
-    /// The status that this error ends the command with: that of a [`Failure`] in it, else what the library says.
+    /// The exit status for this error: that of a [`Failure`] in it, else by the library's error.
     pub fn of(error: &Error) -> Exit {
         if let Some(failure) = error.downcast_ref::<Failure>() {
             return failure.exit;
@@ -88,7 +88,7 @@ pub fn fail<T>(exit: Exit, message: impl Into<String>) -> Result<T> {
     Err(Failure::new(exit, message).into())
 }
 
-/// The error as one printable line: the thing, what is wrong, and each cause that says more.
+/// The error as one printable line: the thing, what is wrong, and each cause that adds something.
 pub fn one_line(error: &Error) -> String {
     let mut line = String::new();
     for cause in error.chain() {
@@ -103,7 +103,7 @@ pub fn one_line(error: &Error) -> String {
     printable(&line)
 }
 
-/// Whether a character shows as something that is not there: it reorders what is beside it, or takes no room.
+/// Whether a character reorders its neighbours or is invisible.
 pub fn is_deceptive(c: char) -> bool {
     matches!(c,
         '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{180b}'..='\u{180f}'
@@ -116,8 +116,7 @@ pub fn label_of(path: impl AsRef<OsStr>) -> String {
     printable(&path.as_ref().to_string_lossy())
 }
 
-/// The text without anything that could move a terminal's cursor, start a new line, reverse what follows or hide:
-/// such characters are escaped as in Rust.
+/// The text with control and deceptive characters escaped as in Rust.
 pub fn printable(text: &str) -> String {
     escaped(text, |c| c.is_control() || is_deceptive(c), |c| c.escape_default().to_string())
 }

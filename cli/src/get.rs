@@ -29,9 +29,9 @@ pub struct GetArgs {
 
     /// Download only the files that match; repeatable
     ///
-    /// The pattern is matched against the file's path, with and without the torrent's name in front. `*` matches
-    /// anything, `/` included; `?` one character; `[a-z]` a range; `{a,b}` either. It overrides the file selection of a
-    /// magnet link (BEP 53).
+    /// The pattern is matched against the file's path, with and without the torrent's name in front. `*`
+    /// matches anything, `/` included; `?` one character; `[a-z]` a range; `{a,b}` either. It overrides the
+    /// file selection of a magnet link (BEP 53).
     #[arg(long, value_name = "GLOB", value_parser = parse_glob)]
     files: Vec<Glob>,
 
@@ -45,7 +45,8 @@ pub struct GetArgs {
     #[arg(long)]
     sequential: bool,
 
-    /// Seed when complete: forever (also without a value), up to a ratio such as 2.0, or for a time such as 30m
+    /// Seed when complete: forever (also without a value), up to a ratio such as 2.0, or for a time such as
+    /// 30m
     #[arg(
         long, value_name = "never|forever|RATIO|DURATION", value_parser = parse_seed,
         num_args = 0..=1, require_equals = true, default_value = "never", default_missing_value = "forever",
@@ -58,7 +59,7 @@ pub struct GetArgs {
     #[arg(long)]
     overwrite: bool,
 
-    /// Check all existing data, whatever the resume data says
+    /// Check all existing data, even if resume data is valid
     #[arg(long)]
     recheck: bool,
 
@@ -70,8 +71,8 @@ pub struct GetArgs {
 
     /// When nothing has come for this long, exit with status 4
     ///
-    /// The time runs while peers, metadata or blocks are waited for, not while existing data is checked. If the disk is full then,
-    /// the status is 5.
+    /// The time runs while peers, metadata or blocks are waited for, not while existing data is checked. If
+    /// the disk is full then, the status is 5.
     #[arg(long, value_name = "DURATION", value_parser = units::parse_duration)]
     stall_timeout: Option<Duration>,
 
@@ -101,7 +102,7 @@ download, unfinished pieces included (after kill -9 those start again). With --f
 are kept in the part file .NAME.swarm.
 
 Disk space is preallocated, and a hundredth of the disk (at most 1 GiB) left free. A download that the disk can never hold ends \
-with status 5; one that it cannot hold now waits. Disk errors are retried now and then.
+with status 5; one that it cannot hold now waits. Disk errors are retried.
 
 Ctrl-C, SIGTERM and SIGHUP save resume data and end the command with status 130, 130 and 129; when it seeds a complete \
 download, with 130, 0 and 129.";

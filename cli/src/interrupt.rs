@@ -1,13 +1,15 @@
-//! Ctrl-C, SIGTERM and SIGHUP: the first asks the command to end cleanly; a second Ctrl-C or SIGTERM ends it at once.
+//! Ctrl-C, SIGTERM and SIGHUP: the first asks the command to end cleanly; a second Ctrl-C or SIGTERM ends it
+//! at once.
 //!
-//! A terminal that is closed sends SIGHUP more than once, so that one never cuts the end short. Who started the command so
-//! that it ignores SIGHUP (`nohup`) has it ignored.
+//! A terminal that is closed sends SIGHUP more than once, so that one never cuts the end short. Who started
+//! the command so that it ignores SIGHUP (`nohup`) has it ignored.
 
 use crate::exit::{Exit, fail};
 use anyhow::{Context as _, Result};
 use std::io;
 
-/// Makes a write beyond the limit on files' lengths (`ulimit -f`) an error, where the system would end the process silently.
+/// Makes a write beyond the limit on files' lengths (`ulimit -f`) an error, where the system would end the
+/// process silently.
 pub fn refuse_long_files() {
     #[cfg(unix)]
     // A handler that does nothing of use is enough. Failing that, all is as the system has it.
@@ -78,8 +80,8 @@ impl Interrupt {
             let hang_up = if ignores_hang_up() { None } else { Some(signal(SignalKind::hangup())?) };
             let asked = Arc::new(AtomicBool::new(false));
             for number in [SIGINT, SIGTERM] {
-                // In this order: the exit comes before the flag that arms it. It happens inside the signal handler, so
-                // that it works whatever the threads are stuck in.
+                // In this order: the exit comes before the flag that arms it. It happens inside the signal
+                // handler, so that it works whatever the threads are stuck in.
                 signal_hook::flag::register_conditional_shutdown(
                     number,
                     Exit::Interrupted as i32,
@@ -140,7 +142,7 @@ impl Interrupt {
     }
 }
 
-/// Whether the process was started with SIGHUP ignored, as far as the system tells (Linux).
+/// Whether the process was started with SIGHUP ignored (Linux).
 #[cfg(unix)]
 fn ignores_hang_up() -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();

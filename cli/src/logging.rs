@@ -1,4 +1,4 @@
-//! Diagnostics on stderr, for whoever looks into a problem.
+//! Diagnostics on stderr.
 
 use crate::console::{ColorWhen, json_line};
 use crate::exit::{escaped, is_deceptive};
@@ -46,8 +46,8 @@ pub fn start(format: LogFormat, verbosity: u8, quiet: bool, color: ColorWhen, ba
     };
 }
 
-/// Standard error, with the progress bars out of the way while a line is written. Many fields of events come from strangers: here,
-/// where all of them pass, they are made harmless.
+/// Standard error, with the progress bars hidden while a line is written. Many fields come from strangers:
+/// here, where all pass, they are made harmless.
 #[derive(Clone)]
 struct Stderr {
     bars: MultiProgress,
@@ -55,7 +55,7 @@ struct Stderr {
     has_ansi: bool,
 }
 
-/// A log line without characters that deceive whoever reads it.
+/// A log line without characters that deceive its reader.
 fn harmless(line: &str, format: LogFormat, has_ansi: bool) -> Cow<'_, str> {
     let text = line.strip_suffix('\n').unwrap_or(line);
     // Control characters in JSON strings are escaped already.

@@ -15,8 +15,8 @@ use url::{Host, Url};
 pub struct NetworkArgs {
     /// Listen on this address and port; repeatable. Default: all interfaces, the first free port from 6881
     ///
-    /// Port 0 lets the system choose; the `listening` event of --json has its choice. Outgoing connections use the address
-    /// too, unless it is `0.0.0.0` or `[::]`.
+    /// Port 0 lets the system choose; the `listening` event of --json has its choice. Outgoing connections
+    /// use the address too, unless it is `0.0.0.0` or `[::]`.
     #[arg(long, value_name = "ADDR:PORT", value_parser = parse_address)]
     pub listen: Vec<SocketAddr>,
 
@@ -68,8 +68,8 @@ pub struct NetworkArgs {
 
     /// Save state in this folder. Default: $XDG_STATE_HOME/swarm, or ~/.local/state/swarm
     ///
-    /// It records which complete data has been checked, so that the next start need not check it again. The resume data of an
-    /// unfinished download is saved beside its files instead.
+    /// It records which complete data has been checked, so that the next start need not check it again. The
+    /// resume data of an unfinished download is saved beside its files instead.
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub state_dir: Option<PathBuf>,
 
@@ -157,7 +157,8 @@ impl NetworkArgs {
         !self.listen.is_empty() && self.listen.iter().all(|addr| addr.ip().is_loopback())
     }
 
-    /// The torrent with the user's peers and trackers. It is alone in its session, and has all its connections.
+    /// The torrent with the user's peers and trackers. It is alone in its session, and has all its
+    /// connections.
     pub fn apply(&self, torrent: AddTorrent) -> AddTorrent {
         let mut torrent = torrent
             .peers(self.peers.iter().copied())
@@ -173,7 +174,7 @@ impl NetworkArgs {
         }
     }
 
-    /// What to say of `XDG_STATE_HOME` if it is ignored and would have been of use.
+    /// A warning if `XDG_STATE_HOME` would be used and is ignored.
     pub fn state_dir_warning(&self) -> Option<String> {
         let ignored = std::env::var_os("XDG_STATE_HOME").filter(|dir| !dir.is_empty())?;
         let is_ignored = !self.no_state && self.state_dir.is_none() && absolute("XDG_STATE_HOME").is_none();
@@ -195,13 +196,13 @@ impl NetworkArgs {
     }
 }
 
-/// Where state is kept if the user does not say where.
+/// The folder for state without --state-dir.
 pub fn default_state_dir() -> Option<PathBuf> {
     let base = absolute("XDG_STATE_HOME").or_else(|| Some(absolute("HOME")?.join(".local/state")))?;
     Some(base.join("swarm"))
 }
 
-/// The folder that a variable of the environment names; relative ones are to be ignored (XDG Base Directory Specification).
+/// The folder in an environment variable, if it is absolute as the XDG Base Directory Specification demands.
 fn absolute(name: &str) -> Option<PathBuf> {
     std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute())
 }

@@ -1,7 +1,7 @@
 //! Progress bars on a terminal, and lines elsewhere.
 //!
-//! There is one kind of bar. What stands beside it is what fits into the terminal as wide as it is at that moment; reasons and
-//! errors below it are wrapped, never cut. indicatif draws to stderr, and not at all where that is no terminal; so callers
+//! There is one kind of bar. Beside it stands what fits into the terminal's present width; reasons and errors
+//! below it are wrapped, never cut. indicatif draws to stderr, and only if that is a terminal, so callers
 //! need not ask.
 
 use crate::console::{Console, Paint, err_columns, wrapped};
@@ -44,7 +44,7 @@ impl WorkBar {
         self.bar.set_position(bytes_done);
     }
 
-    /// Does the work, and shows progress until it is done: by the bar, or by a line now and then where there are no bars.
+    /// Does the work, and shows progress: by the bar, or by a line every ten seconds where there are no bars.
     pub async fn show_until<T>(&self, work: impl Future<Output = T>, console: &mut Console) -> T {
         let every = if console.has_bars() { BAR_INTERVAL } else { LINE_INTERVAL };
         let mut tick = interval_at(Instant::now() + every, every);
@@ -78,8 +78,8 @@ impl WorkBar {
     }
 }
 
-/// The bar of a transfer: how far it is, and below that who takes part or why nothing moves. Where there are several, each has a
-/// name, else it is empty.
+/// The bar of a transfer: how far it is, and below that its peers, or why nothing moves. Its name is empty if
+/// there is only one.
 pub struct TransferBar(ProgressBar);
 
 impl TransferBar {
@@ -139,16 +139,12 @@ impl TransferBar {
 
 /// The one kind of bar, with what stands beside it, and `below` it.
 fn style(below: &str, paint: Paint) -> ProgressStyle {
-    bar_style(&format!("{} {{percent:>3}} %  {{prefix}}{below}", bar("wide_bar", "", paint)))
+    bar_style(&format!("{} {{percent:>3}} %  {{prefix}}{below}", wide_bar(paint)))
 }
 
-/// A bar in a template: the key `wide_bar`, or `bar` with its length.
-pub fn bar(key: &str, length: &str, paint: Paint) -> String {
-    let colours = if paint.is_on() { ".green/black.bright" } else { "" };
-    match format!("{length}{colours}") {
-        format if format.is_empty() => format!("{{{key}}}"),
-        format => format!("{{{key}:{format}}}"),
-    }
+/// A bar as wide as there is room, for a template.
+pub fn wide_bar(paint: Paint) -> &'static str {
+    if paint.is_on() { "{wide_bar:.green/black.bright}" } else { "{wide_bar}" }
 }
 
 /// A style by its template, with the characters of all bars.

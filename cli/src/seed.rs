@@ -14,7 +14,8 @@ use swarm_engine::Mode;
 #[derive(Args, Debug)]
 #[command(after_long_help = EXAMPLES, override_usage = USAGE)]
 pub struct SeedArgs {
-    /// Metainfo files, folders of them, URLs, magnet links or info-hashes; without --dir one of them, then DIR
+    /// Metainfo files, folders of them, URLs, magnet links or info-hashes; without --dir one of them, then
+    /// DIR
     #[arg(value_name = "SOURCE", value_hint = ValueHint::AnyPath, long_help = source::HELP_SEVERAL, required = true)]
     sources: Vec<OsString>,
 
@@ -28,14 +29,14 @@ pub struct SeedArgs {
     #[arg(long)]
     partial: bool,
 
-    /// Check all data, whatever the saved state says
+    /// Check all data, even if saved state is valid
     #[arg(long)]
     recheck: bool,
 
     /// Super-seeding (BEP 16): as the only seed, send each piece once before sending any again
     ///
-    /// Pieces are then revealed to peers one at a time. It ends when other peers have every piece, and when there are fewer
-    /// than four peers.
+    /// Pieces are then revealed to peers one at a time. It ends when other peers have every piece, and when
+    /// there are fewer than four peers.
     #[arg(long, value_name = "WHEN", value_enum, default_value_t)]
     super_seed: SuperSeed,
 
@@ -61,7 +62,7 @@ Examples:
   swarm seed --dir /srv/files /srv/metainfo
   swarm seed https://example.org/release.iso.meta /srv/files --max-up 80Mbit/s
 
-The data is checked first, unless saved state says that it was and has not changed. Ctrl-C, SIGTERM and SIGHUP announce \
+The data is checked first, unless saved state shows that it was and has not changed. Ctrl-C, SIGTERM and SIGHUP announce \
 `stopped` to trackers, save state, and end the command with status 130, 0 and 129.";
 
 /// Seeds until interrupted.

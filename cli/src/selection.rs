@@ -1,4 +1,4 @@
-//! Which files of a torrent are downloaded: by patterns, by index, or as a magnet link says.
+//! Which files of a torrent are downloaded: by patterns, by index, or by a magnet link.
 
 use crate::exit::{Exit, fail};
 use crate::units::count;
@@ -17,7 +17,8 @@ pub struct Selection {
 }
 
 impl Selection {
-    /// For each file whether it is wanted; `None`: all are. Without a selection of the user's own that of the link holds (BEP 53).
+    /// Whether each file is wanted; `None`: all are. Without a selection by the user, the link's holds (BEP
+    /// 53).
     pub fn wanted(&self, metainfo: &Metainfo, link: Option<&Magnet>) -> Result<Option<Vec<bool>>> {
         if self.globs.is_empty() && self.indices.is_empty() {
             return of_link(metainfo, link);
@@ -47,7 +48,8 @@ impl Selection {
     }
 }
 
-/// The files that people see, all but pad files, each with its place in the metainfo. They are counted from 1.
+/// The files that people see, all but pad files, each with its place in the metainfo. They are counted from
+/// 1.
 pub fn listed(files: &[FileEntry]) -> impl Iterator<Item = (usize, &FileEntry)> {
     files.iter().enumerate().filter(|(_, file)| !file.attr.pad)
 }

@@ -73,8 +73,8 @@ impl Link {
     }
 }
 
-/// What SOURCE names: a metainfo file, an http(s) URL of one, fetched from the addresses and the device of a session with
-/// these options, a magnet link, the link of a mutable torrent, or an info-hash.
+/// What SOURCE names: a metainfo file, an http(s) URL of one, fetched from the addresses and the device of a
+/// session with these options, a magnet link, the link of a mutable torrent, or an info-hash.
 ///
 /// # Errors
 /// One line that starts with the source. Invalid metainfo, and what is no source at all, ends with status 3.
@@ -148,7 +148,7 @@ fn link(source: &OsStr) -> Result<Option<Link>> {
     let scheme = text.split_once(':').map_or("", |(scheme, _)| scheme);
     if scheme.eq_ignore_ascii_case("magnet") {
         return Ok(Some(match text.parse() {
-            // It names no torrent, but may say where to find out.
+            // A mutable torrent has no info-hash of its own.
             Err(MagnetError::NoInfoHash) if text.contains("urn:btpk:") => {
                 let wrong = |error| Failure::new(Exit::Metainfo, format!("{error}"));
                 Link::Mutable(text.parse::<MutableTorrentLink>().map_err(wrong)?)
@@ -180,7 +180,7 @@ fn read_file(path: &Path) -> Result<Vec<u8>> {
         return Err(MetainfoError::TooLong(usize::try_from(len).unwrap_or(usize::MAX)).into());
     }
     let mut bytes = Vec::new();
-    // A byte more than allowed, so that the parser can tell.
+    // A byte more than allowed, so that the parser refuses it.
     file.take(METAINFO_LEN_MAX as u64 + 1).read_to_end(&mut bytes).context("cannot read")?;
     Ok(bytes)
 }

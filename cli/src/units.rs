@@ -1,7 +1,7 @@
 //! Sizes, rates and durations as people write them, both ways.
 //!
-//! What is typed must have one meaning. [`UNITS_HELP`] is the rule, for users too. Values are exact integers; a fraction of
-//! a byte is dropped.
+//! What is typed must have one meaning. [`UNITS_HELP`] is the rule, for users too. Values are exact integers;
+//! a fraction of a byte is dropped.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -103,8 +103,8 @@ pub fn whole<T: TryFrom<u64>>(
     }
 }
 
-/// Bytes, in the unit in which they have one to three digits before the point: `1.4 GiB`, and `16 KiB` where that
-/// is exact.
+/// Bytes, in the unit in which they have one to three digits before the point: `1.4 GiB`, and `16 KiB` where
+/// that is exact.
 pub fn size(bytes: u64) -> String {
     const UNITS: [&str; 7] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
     let mut value = bytes as f64;
@@ -140,7 +140,7 @@ pub fn duration(duration: Duration) -> String {
     }
 }
 
-/// What a unit says.
+/// What a unit means.
 struct Meaning {
     /// How many of what is counted.
     scale: u64,

@@ -28,7 +28,8 @@ pub struct VerifyArgs {
     #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
     dir: PathBuf,
 
-    /// The folder with the saved state of `seed` and `get`. Default: $XDG_STATE_HOME/swarm, or ~/.local/state/swarm
+    /// The folder with the saved state of `seed` and `get`. Default: $XDG_STATE_HOME/swarm, or
+    /// ~/.local/state/swarm
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     state_dir: Option<PathBuf>,
 
@@ -42,7 +43,7 @@ Example:
   swarm verify release.meta downloads
 
 The exit status is 0 if all data verifies, and 4 if not. A file is `ok`, `missing`, `short`, `long` or `corrupt` (one of its \
-pieces does not verify). Data is not changed. If something is corrupt, saved state that says otherwise is deleted, so that \
+pieces does not verify). Data is not changed. If something is corrupt, saved state that differs is deleted, so that \
 `seed` and `get` check again, also a seed that runs.";
 
 #[derive(Serialize)]

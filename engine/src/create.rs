@@ -1,7 +1,7 @@
 //! From files on disk to the piece hashes of a torrent.
 //!
-//! [`walk`] finds the files, in an order that does not depend on the file system; [`hash`] hashes them on all cores.
-//! What comes out goes into [`swarm_core::metainfo::Create`].
+//! [`walk`] finds the files, in an order that does not depend on the file system; [`hash`] hashes them on all
+//! cores. What comes out goes into [`swarm_core::metainfo::Create`].
 
 mod filter;
 mod walk;
@@ -25,17 +25,18 @@ use swarm_core::metainfo::{Content, FILES_MAX, FileAttr, FileEntry, Info, paddin
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct WalkOptions {
-    /// Takes what symbolic links lead to. Otherwise links that stay within the folder are kept as links (BEP 47), and
-    /// others are passed over.
+    /// Takes what symbolic links lead to. Otherwise links that stay within the folder are kept as links (BEP
+    /// 47), and others are passed over.
     pub follow_symlinks: bool,
     /// What the torrent is called, if not as its folder.
     pub name: Option<String>,
     /// If there are any, only files that match one of these patterns are taken.
     ///
-    /// Patterns are those of gitignore files: one without `/` is compared with names at any depth, one with a `/` before
-    /// its end with the path below the folder, one that ends with `/` with folders only, which stand for all that they hold.
-    /// `*` and `?` match no `/`, `**` does. The last pattern that matches decides, and `!` before one turns its meaning
-    /// round. Before the path, the folder's own name or path and `./` may stand as well.
+    /// Patterns are those of gitignore files: one without `/` is compared with names at any depth, one with a
+    /// `/` before its end with the path below the folder, one that ends with `/` with folders only, which
+    /// stand for all that they hold. `*` and `?` match no `/`, `**` does. The last pattern that matches
+    /// decides, and `!` before one turns its meaning round. Before the path, the folder's own name or path
+    /// and `./` may stand as well.
     pub include: Vec<String>,
     /// Files that match one of these patterns, and everything in folders that do, are not taken.
     pub exclude: Vec<String>,
@@ -91,7 +92,8 @@ pub enum CreateError {
     /// Following this link would not end.
     #[error("{}: is a link to a folder that it lies in; exclude it, or do not follow links", .path.display())]
     Loop { path: PathBuf },
-    /// More files and folders than a torrent may have files, perhaps because followed links lead to the same ones again.
+    /// More files and folders than a torrent may have files, perhaps because followed links lead to the same
+    /// ones again.
     #[error("{}: holds more than {FILES_MAX} files and folders{}", .path.display(), if *.follows { ", counted by every link that leads to them" } else { "" })]
     TooMany { path: PathBuf, follows: bool },
     /// Too large, or an impossible piece length.
@@ -163,8 +165,8 @@ impl Source {
     }
 }
 
-/// Hashes all pieces on so many threads; gives the digests one after the other, 20 bytes each. `progress` is called, on
-/// any of the threads, with the number of bytes that are done.
+/// Hashes all pieces on so many threads; gives the digests one after the other, 20 bytes each. `progress` is
+/// called, on any of the threads, with the number of bytes that are done.
 ///
 /// # Errors
 /// [`CreateError::Changed`] if a file's length is not what [`walk`] found; if something cannot be read.

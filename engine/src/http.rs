@@ -6,9 +6,9 @@
 //! checked and to another when it is used. Redirects are followed here, by the same steps, and no
 //! connection outlives its request: what was checked for one URL does not serve another.
 //!
-//! Trackers, which strangers' metainfo names, are asked by a client of our own that bounds each byte a server may
-//! deliver ([`tracker`]). Files that the user names by URL are fetched through reqwest ([`mod@file`]), whose endless
-//! interim answers only the time-out ends.
+//! Trackers, which strangers' metainfo names, are asked by a client of our own that bounds each byte a server
+//! may deliver ([`tracker`]). Files that the user names by URL are fetched through reqwest ([`mod@file`]),
+//! whose endless interim answers only the time-out ends.
 //!
 //! Everything is made when first needed, so that a run without HTTP starts instantly.
 
@@ -41,7 +41,7 @@ use url::{Host, Url};
 const FETCH_TIMEOUT: Duration = Duration::from_secs(60);
 /// How many redirects are followed.
 const REDIRECTS_MAX: usize = 5;
-/// Who we say we are.
+/// The User-Agent.
 const AGENT: &str = concat!("Swarm/", env!("CARGO_PKG_VERSION"));
 
 /// What to fetch, on which ways, and at what cost.
@@ -199,8 +199,9 @@ fn tls_builder() -> Result<ConfigBuilder<ClientConfig, WantsVerifier>, rustls::E
 fn redirect<B>(url: &Url, response: &Response<B>) -> Result<Option<Url>, HttpError> {
     use StatusCode as S;
     let status = response.status();
-    let moved = [S::MOVED_PERMANENTLY, S::FOUND, S::SEE_OTHER, S::TEMPORARY_REDIRECT, S::PERMANENT_REDIRECT];
-    let Some(location) = response.headers().get(LOCATION).filter(|_| moved.contains(&status)) else {
+    let redirects =
+        [S::MOVED_PERMANENTLY, S::FOUND, S::SEE_OTHER, S::TEMPORARY_REDIRECT, S::PERMANENT_REDIRECT];
+    let Some(location) = response.headers().get(LOCATION).filter(|_| redirects.contains(&status)) else {
         return Ok(None);
     };
     let next = location.to_str().ok().and_then(|location| url.join(location).ok());
@@ -239,13 +240,14 @@ where
     if plain.len() > limit { Err(too_long("")) } else { Ok(plain) }
 }
 
-/// What caused an error in the end: libraries wrap that in words of their own, such as "client error (Connect)".
+/// What caused an error in the end: libraries wrap that in words of their own, such as "client error
+/// (Connect)".
 fn root_cause(error: &(dyn std::error::Error + 'static)) -> HttpError {
     failed(std::iter::successors(Some(error), |error| error.source()).last().unwrap_or(error))
 }
 
-/// Fetches a file over HTTP or HTTPS, at most `limit` bytes after decompression, within a minute.
-/// Redirects are followed, but from a public address to none of this machine or network. Needs a tokio runtime.
+/// Fetches a file over HTTP or HTTPS, at most `limit` bytes after decompression, within a minute. Redirects
+/// are followed, but from a public address to none of this machine or network. Needs a tokio runtime.
 pub(crate) async fn fetch(url: &Url, limit: usize, binding: &Binding) -> Result<Vec<u8>, Error> {
     let request = Request {
         url: url.clone(),

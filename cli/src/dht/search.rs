@@ -26,7 +26,8 @@ pub enum Record<'a> {
     Peers { peers: &'a [SocketAddr], by: SocketAddr },
     /// How many peers there are, on one of the networks.
     Scraped { family: &'a str, seeds: u32, downloaders: u32 },
-    /// Info-hashes that were not known before, of `count` that a node has; in `interval` seconds it tells others.
+    /// Info-hashes that were not known before, of `count` that a node has; after `interval` seconds it gives
+    /// others.
     Samples { hashes: &'a [String], count: u32, interval: u32, by: SocketAddr },
     /// An item that was looked for, or its newer version; or one that is being put.
     Item { target: String, value: &'a str, seq: Option<i64>, torrent: Option<String>, link: Option<String> },
@@ -54,7 +55,6 @@ struct Found {
 }
 
 impl<'a> Search<'a> {
-    /// Without a query it only keeps the node company.
     pub fn new(query: Option<Request>, cx: &'a mut Context) -> Search<'a> {
         Search { query, cx: RefCell::new(cx), state: RefCell::default(), done: Notify::new() }
     }
@@ -114,7 +114,7 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// Joins, asks on each network, and waits until all searches are over.
+    /// Joins the DHT, sends the query in each address family, and waits until all lookups are over.
     pub async fn ask(&self, dht: &Dht, hosts: &[String]) -> Result<Exit> {
         dht.join(hosts).await;
         let Some(query) = &self.query else { return pending().await };
@@ -179,7 +179,8 @@ fn mutable_link(item: &Item) -> Option<String> {
     MutableTorrentLink::of(item).map(|link| link.to_string())
 }
 
-/// The info-hash of a mutable torrent, a bencoded text as it is; anything else bencoded, escaped where that cannot be printed.
+/// The info-hash of a mutable torrent, a bencoded text as it is; anything else bencoded, escaped where that
+/// cannot be printed.
 fn shown(item: &Item) -> String {
     if let Some(hash) = item.torrent() {
         return hash.to_string();

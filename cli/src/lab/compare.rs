@@ -1,6 +1,6 @@
 //! Comparing copies byte by byte.
 //!
-//! The engine's own verification is not used: what the lab proves is that the bytes on disk are those of the source.
+//! Not by the engine's own verification: the lab proves that the bytes on disk are those of the source.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -9,8 +9,8 @@ use std::path::Path;
 /// How much is read at a time.
 const BUFFER_LEN: usize = 256 * 1024;
 
-/// The first difference between the file at `source` and the one at `copy`, in words; `None` if they are identical.
-/// `length` is how long both must be.
+/// The first difference between the file at `source` and the one at `copy`, in words; `None` if they are
+/// identical. `length` is how long both must be.
 ///
 /// # Errors
 /// When the source cannot be read. That the copy cannot be read is a difference.

@@ -27,7 +27,7 @@ impl Fault {
         self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
     }
 
-    /// Whether it befalls one of the downloaders.
+    /// Whether one of the downloaders has it.
     pub fn has_victim(self) -> bool {
         matches!(self, Fault::KillPeer | Fault::SlowPeer | Fault::DiskFull)
     }

@@ -15,7 +15,8 @@ use swarm_engine::hash::Workers;
 
 /// The folder of generated data.
 const GENERATED_NAME: &str = "lab";
-/// Generated data is cut from a pool of this length at random offsets: quick to make, and no two pieces alike.
+/// Generated data is cut from a pool of this length at random offsets: quick to make, and no two pieces
+/// alike.
 const POOL_LEN: usize = 4 * 1024 * 1024;
 /// How much is cut from the pool at a time.
 const CUT_LEN: usize = 64 * 1024;
@@ -38,8 +39,7 @@ impl Material {
         self.metainfo.info.payload_len()
     }
 
-    /// The torrent that the user gave, with its data beside it, or one made of the user's file or folder. What is made
-    /// goes to `scratch`.
+    /// The user's torrent, with its data beside it, or one made in `scratch` of the user's file or folder.
     pub fn given(path: &OsStr, scratch: &Path) -> Result<Material> {
         let label = label_of(path);
         // Absolute, so that `.` has a name and the processes agree.
@@ -72,7 +72,7 @@ fn load(path: &Path) -> Result<Metainfo> {
     Ok(metainfo)
 }
 
-/// Makes the metainfo file of what is at `path`, just as `swarm create` does, and what is to be said about it.
+/// Makes the metainfo file of what is at `path` as `swarm create` does, and warnings.
 fn create(path: &Path, scratch: &Path) -> Result<(PathBuf, Vec<String>)> {
     let label = || label_of(path);
     let source = walk(path, &WalkOptions::default())?;

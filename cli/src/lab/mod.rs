@@ -1,8 +1,8 @@
 //! `swarm lab`: a whole swarm on this machine, and the proof that every copy is identical.
 //!
-//! Each peer is a process of its own: this same executable, running `swarm seed` or `swarm get` as users do. So a
-//! peer can really be killed, and what is tried is what is shipped. The lab reads its `--json` events and ends
-//! it by signals; whatever happens to the lab, no process outlives it.
+//! Each peer is a process of its own: this same executable, running `swarm seed` or `swarm get` as users do.
+//! So a peer can really be killed, and what is tried is what is shipped. The lab reads its `--json` events
+//! and ends it by signals; whatever happens to the lab, no process outlives it.
 
 mod compare;
 mod fault;
@@ -39,8 +39,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tempfile::TempDir;
 
-/// Peers and seeds that a lab has at most, each: with the source and one that poisons they have addresses of one
-/// network of 256.
+/// Peers and seeds that a lab has at most, each: with the source and one that poisons they have addresses of
+/// one network of 256.
 const PEERS_MAX: u16 = 120;
 /// What the lab needs besides the copies, in bytes.
 #[cfg(unix)]
@@ -279,7 +279,8 @@ async fn compare_all(material: &Material, outcome: &Outcome) -> Result<BTreeMap<
     compared.await?
 }
 
-/// Paths below the folder that holds the torrent, and lengths, of everything that is neither padding nor a link.
+/// Paths below the folder that holds the torrent, and lengths, of everything that is neither padding nor a
+/// link.
 fn regular_files(material: &Material) -> impl Iterator<Item = (PathBuf, u64)> {
     let files = material.metainfo.info.files.iter().filter(|file| !file.attr.pad && !file.attr.symlink);
     files.map(|file| (file.path.iter().collect(), file.length))

@@ -9,7 +9,6 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// What a peer is there for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     /// Has the data from the start, and is the one whose share is reported.
@@ -47,7 +46,6 @@ pub struct Peer {
     pub dir: PathBuf,
     /// Where its stderr goes.
     pub log: PathBuf,
-    /// What befalls it.
     pub faults: Vec<Fault>,
     pub state: State,
     pub process: Option<Process>,

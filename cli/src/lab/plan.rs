@@ -7,7 +7,7 @@ use super::peer::{Peer, Role};
 use std::path::Path;
 use std::time::Duration;
 
-/// What is always allowed for, and the rate at which even a slow machine moves all copies together, in bytes/s.
+/// The least time allowed, and the rate at which even a slow machine moves all copies together, in bytes/s.
 const TIMEOUT_BASE: Duration = Duration::from_secs(60);
 const RATE_EXPECTED_MIN: u64 = 4 * 1024 * 1024;
 
@@ -40,7 +40,7 @@ impl Plan {
         TIMEOUT_BASE + Duration::from_secs(len.saturating_mul(copies) / RATE_EXPECTED_MIN)
     }
 
-    /// All peers, none of them started: the source, the other seeds, the downloaders, then whoever poisons.
+    /// All peers, not started: the source, the other seeds, the downloaders, the poisoner.
     pub fn line_up(&self, material: &Material, scratch: &Path, network: &Network) -> Vec<Peer> {
         let mut peers = Vec::new();
         let mut add = |name: String, role: Role| {

@@ -55,8 +55,8 @@ enum Order {
 pub struct Process(mpsc::UnboundedSender<Order>);
 
 impl Process {
-    /// Starts this executable with these arguments. What comes from it is sent to `messages` under the number `peer`; its stderr is
-    /// added to the file `log`.
+    /// Starts this executable with these arguments. Its events are sent to `messages` with the number `peer`;
+    /// its stderr is appended to the file `log`.
     pub fn start(
         args: &[OsString],
         log: &Path,
@@ -77,12 +77,13 @@ impl Process {
         let log = log.to_owned();
         tokio::spawn(async move {
             let lines = BufReader::new(stdout).lines();
-            let ended =
-                match run(child, lines, inbox, |event| messages.send((peer, Message::Event(event)))).await {
-                    Ok(status) => describe_end(status, &log),
-                    Err(error) => error.to_string(),
-                };
-            let _ = messages.send((peer, Message::Ended(ended)));
+            // Without a receiver, the lab is about to end.
+            let send = |message| drop(messages.send((peer, message)));
+            let ended = match run(child, lines, inbox, |event| send(Message::Event(event))).await {
+                Ok(status) => describe_end(status, &log),
+                Err(error) => error.to_string(),
+            };
+            send(Message::Ended(ended));
         });
         Ok(Process(orders))
     }
@@ -99,22 +100,17 @@ impl Process {
 }
 
 /// Passes on the process's events, and orders to it, until it has ended.
-async fn run<E>(
+async fn run(
     mut child: Child,
     mut lines: Lines<BufReader<ChildStdout>>,
     mut orders: mpsc::UnboundedReceiver<Order>,
-    mut send: impl FnMut(Event) -> Result<(), E>,
+    send: impl Fn(Event),
 ) -> std::io::Result<ExitStatus> {
     let mut is_open = true;
     loop {
         tokio::select! {
             line = lines.next_line(), if is_open => match line? {
-                Some(line) => {
-                    if let Ok(event) = serde_json::from_str(&line) {
-                        // Whoever no longer listens has ended, or is about to.
-                        let _ = send(event);
-                    }
-                }
+                Some(line) => serde_json::from_str(&line).into_iter().for_each(&send),
                 None => is_open = false,
             },
             order = orders.recv() => match order {
@@ -148,8 +144,8 @@ fn ask_to_end(child: &mut Child) -> std::io::Result<()> {
 fn end_with_parent(command: &mut Command) {
     use rustix::process::{Signal, set_parent_process_death_signal};
     let lab = std::process::id();
-    // SAFETY: between fork and exec only async-signal-safe functions may run: these are two system calls and no
-    // allocation.
+    // SAFETY: between fork and exec only async-signal-safe functions may run: these are two system calls and
+    // no allocation.
     unsafe {
         command.pre_exec(move || {
             set_parent_process_death_signal(Some(Signal::KILL))?;

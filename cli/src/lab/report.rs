@@ -68,9 +68,9 @@ pub struct FaultReport {
     pub fault: Fault,
     /// Whether it has happened. In a swarm that is done quickly it may come too late.
     pub took_place: bool,
-    /// Whom it befell, or who it was.
+    /// Its victim, or the peer that was it.
     pub peer: Option<String>,
-    /// Whether those that it befell have complete and identical copies all the same.
+    /// Whether its victims have complete and identical copies.
     pub survived: bool,
     /// From when it happened until they were complete; null if it did not happen.
     pub seconds: Option<f64>,

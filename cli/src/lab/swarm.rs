@@ -101,7 +101,8 @@ impl<'a> Swarm<'a> {
         })
     }
 
-    /// Runs until every downloader is complete or has failed, or time is up. All processes have ended on return.
+    /// Runs until every downloader is complete or has failed, or time is up. All processes have ended on
+    /// return.
     pub async fn run(mut self, interrupt: &mut Interrupt) -> Result<Outcome> {
         self.start = Instant::now();
         let source = self.material.metainfo_path.to_string_lossy();
@@ -315,7 +316,7 @@ impl<'a> Swarm<'a> {
         }
     }
 
-    /// Time is up: whoever is not complete has failed.
+    /// Time is up: peers that are not complete have failed.
     fn give_up(&mut self, allowed: Duration) {
         for peer in self.peers.iter_mut().filter(|peer| peer.is_pending()) {
             let waiting = peer.progress.waiting.as_ref().map(|why| format!(" ({why})")).unwrap_or_default();
@@ -347,7 +348,7 @@ impl<'a> Swarm<'a> {
                 }
             }
         };
-        // Whoever takes longer is killed as its process is dropped.
+        // What takes longer is killed as it is dropped.
         let _ = timeout(END_TIMEOUT, all_ended).await;
         self.peers.iter_mut().for_each(Peer::bury);
     }

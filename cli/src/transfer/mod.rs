@@ -1,5 +1,5 @@
-//! What `seed`, `get` and `show --fetch` share: torrents in one session on one port, each watched until it has done what it is
-//! there for.
+//! What `seed`, `get` and `show --fetch` share: torrents in one session on one port, each watched until it
+//! has done what it is there for.
 
 mod plan;
 mod torrent;
@@ -34,7 +34,8 @@ const TICK_INTERVAL: Duration = Duration::from_secs(1);
 /// How many SOURCEs are read at the same time.
 const OPENING_MAX: usize = 8;
 
-/// Transfers the torrents that these SOURCEs name in a session of their own. It has ended, and state is saved, on return.
+/// Transfers the torrents that these SOURCEs name in a session of their own. It has ended, and state is
+/// saved, on return.
 pub async fn run(sources: &[OsString], plan: Plan, network: &NetworkArgs, cx: &mut Context) -> Result<Exit> {
     let mut interrupt = Interrupt::install()?;
     let listed: Vec<_> = sources.iter().flat_map(|source| source::listed(source)).collect();

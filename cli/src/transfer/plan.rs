@@ -30,14 +30,12 @@ pub struct Plan {
     pub mode: Mode,
     /// The folder that holds, or is to hold, each torrent's file or folder.
     pub dir: PathBuf,
-    /// Which files to download.
     pub selection: Selection,
     pub sequential: bool,
     pub overwrite: bool,
     pub recheck: bool,
     /// Whether missing pieces are an error from the start.
     pub needs_all: bool,
-    /// When to stop.
     pub until: SeedUntil,
     /// How long a full disk is waited for.
     pub space_wait: Option<Duration>,

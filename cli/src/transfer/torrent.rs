@@ -244,7 +244,7 @@ impl Torrent {
         shared.cx.record_about(&self.about, &Record::Checked { pieces_have: have, pieces });
         if shared.plan.needs_all && have < pieces {
             let message = format!(
-                "{}: {} of {pieces} pieces are missing or damaged; `swarm verify` tells in which files, \
+                "{}: {} of {pieces} pieces are missing or damaged; `swarm verify` lists the files, \
                  --partial seeds the others",
                 self.path.display(),
                 pieces - have,
@@ -259,7 +259,7 @@ impl Torrent {
 
     fn on_disk_stalled(&mut self, reason: String, is_full: bool, shared: &mut Shared<'_>) {
         shared.cx.record_about(&self.about, &Record::DiskStalled { reason: &reason, full: is_full });
-        let next = if is_full { "waiting until there is" } else { "trying again now and then" };
+        let next = if is_full { "waiting until there is" } else { "retrying" };
         self.note(shared, &format!("{}; {next}", printable(&reason)));
         self.disk = Some((reason, is_full));
         let now = Instant::now();

@@ -59,7 +59,8 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    /// Takes what is in a folder. `names` leads to it from the root, and `folders` are those on the way, without links.
+    /// Takes what is in a folder. `names` leads to it from the root, and `folders` are those on the way,
+    /// without links.
     fn folder(
         &mut self,
         path: &Path,
@@ -107,8 +108,8 @@ impl Walk<'_> {
         }
     }
 
-    /// Finds out whether patterns that have matched nothing so far match in folders that are left out. No link is
-    /// followed there, and what cannot be read is passed over.
+    /// Finds out whether patterns that have matched nothing so far match in folders that are left out. No
+    /// link is followed there, and what cannot be read is passed over.
     fn try_left_out(&mut self) {
         while self.filter.has_idle_excludes() && self.room > 0 {
             let Some((path, names)) = self.left_out.pop() else { return };
@@ -178,7 +179,8 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// Where a link in `folder` leads, as names below the root; `None` for the root itself and anything outside.
+    /// Where a link in `folder` leads, as names below the root; `None` for the root itself and anything
+    /// outside.
     fn inside(&self, target: &Path, folder: &[String]) -> Option<Vec<String>> {
         use std::path::Component;
         let mut names = folder.to_vec();

@@ -1,5 +1,5 @@
-//! Sending to a tracker. Strangers' metainfo names it, so it is left when it talks on and on: a connection may
-//! deliver so many bytes until the head of the answer is whole (there may be any number of interim ones
+//! Sending to a tracker. Strangers' metainfo names it, so it is left when it talks on and on: a connection
+//! may deliver so many bytes until the head of the answer is whole (there may be any number of interim ones
 //! before it), and so many more for the body ([`Bounded`]).
 
 use super::bounded::{Allowance, Bounded};
@@ -89,7 +89,8 @@ where
     Ok(Reply { response, server, _connection: Some(connections) })
 }
 
-/// Connects to the first of these addresses that can be connected to; after a while also to those of the other family.
+/// Connects to the first of these addresses that can be connected to; after a while also to those of the
+/// other family.
 async fn connect(mut addrs: Vec<SocketAddr>, binding: &Binding) -> io::Result<TcpStream> {
     // With a source address of one family, the server's addresses of the other are left out.
     if let Some(from) = addrs.iter().find_map(|addr| binding.source_ip(addr.ip())) {
