@@ -12,7 +12,6 @@ pub struct CompletionsArgs {
     shell: Shell,
 }
 
-/// Prints the script for the whole command line.
 pub fn run(args: &CompletionsArgs, cli: &Command, cx: &mut Context) -> Result<Exit> {
     let mut command = visible(cli);
     let mut script = Vec::new();

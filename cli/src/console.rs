@@ -12,7 +12,6 @@ use std::ffi::OsString;
 use std::io::{self, IsTerminal as _, Write};
 use std::time::SystemTime;
 
-/// When to use colours.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum ColorWhen {
     /// On a terminal, unless NO_COLOR is set or TERM is dumb.
@@ -49,12 +48,10 @@ fn is_dumb(term: Option<OsString>) -> bool {
 /// The width of what is no terminal, and of a terminal that does not report its own.
 const COLUMNS_USUAL: usize = 80;
 
-/// How many columns standard error has now.
 pub fn err_columns() -> usize {
     columns(terminal_size::terminal_size_of(io::stderr()))
 }
 
-/// How many columns standard output has now.
 pub fn out_columns() -> usize {
     columns(terminal_size::terminal_size_of(io::stdout()))
 }
@@ -87,7 +84,6 @@ pub fn wrapped(text: &str, columns: usize) -> Vec<String> {
     lines
 }
 
-/// Whether texts get colours.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Paint(bool);
 
@@ -96,32 +92,26 @@ impl Paint {
         if self.0 { format!("{style}{text}{style:#}") } else { text.to_owned() }
     }
 
-    /// A heading or label.
     pub fn strong(self, text: &str) -> String {
         self.with(Style::new().bold(), text)
     }
 
-    /// Something that matters less.
     pub fn dim(self, text: &str) -> String {
         self.with(Style::new().dimmed(), text)
     }
 
-    /// Whether texts get colours.
     pub fn is_on(self) -> bool {
         self.0
     }
 
-    /// All is well.
     pub fn good(self, text: &str) -> String {
         self.with(AnsiColor::Green.on_default(), text)
     }
 
-    /// Worth a look.
     pub fn warn(self, text: &str) -> String {
         self.with(AnsiColor::Yellow.on_default(), text)
     }
 
-    /// Something is wrong.
     pub fn bad(self, text: &str) -> String {
         self.with(AnsiColor::Red.on_default().bold(), text)
     }
@@ -188,7 +178,6 @@ impl Console {
         self.bars.set_draw_target(ProgressDrawTarget::hidden());
     }
 
-    /// Whether stdout takes JSON only.
     pub fn is_json(&self) -> bool {
         self.json
     }
@@ -208,7 +197,6 @@ impl Console {
         &self.bars
     }
 
-    /// Whether progress bars are seen.
     pub fn has_bars(&self) -> bool {
         !self.bars.is_hidden()
     }
@@ -241,13 +229,11 @@ impl Console {
         self.raw(&line);
     }
 
-    /// A warning on stderr.
     pub fn warning(&mut self, text: &str) {
         let label = self.err_paint.warn("warning:");
         self.write_line("WARN", text, |text| format!("swarm: {label} {}", printable(text)));
     }
 
-    /// An error on stderr.
     pub fn error(&mut self, line: &str) {
         let label = self.err_paint.bad("swarm:");
         self.write_line("ERROR", line, |line| format!("{label} {line}"));
@@ -382,21 +368,21 @@ pub mod tests {
         console.error("bad");
         let lines: Vec<serde_json::Value> =
             err.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-        let told: Vec<_> = lines.iter().map(|line| (&line["level"], &line["fields"]["message"])).collect();
+        let logged: Vec<_> = lines.iter().map(|line| (&line["level"], &line["fields"]["message"])).collect();
         let expected = [("INFO", "two\nlines"), ("WARN", "odd \"name\""), ("ERROR", "bad")];
         let expected = expected.map(|(level, text)| (level.into(), text.into()));
-        assert_eq!(told, expected.iter().map(|(level, text)| (level, text)).collect::<Vec<_>>());
+        assert_eq!(logged, expected.iter().map(|(level, text)| (level, text)).collect::<Vec<_>>());
         assert!(lines.iter().all(|line| line["timestamp"].is_string() && line["target"] == "swarm"));
     }
 
     #[test]
     fn a_reader_that_left_is_no_error_and_a_full_disk_is() {
-        for (kind, told) in [(io::ErrorKind::BrokenPipe, false), (io::ErrorKind::StorageFull, true)] {
+        for (kind, is_error) in [(io::ErrorKind::BrokenPipe, false), (io::ErrorKind::StorageFull, true)] {
             let mut console = Console::new(Box::new(Broken(kind)), Box::new(Broken(kind)));
             console.result("lost");
             console.error("lost too");
             console.result("not even tried");
-            assert_eq!(console.take_out_error().is_some(), told);
+            assert_eq!(console.take_out_error().is_some(), is_error);
         }
     }
 }

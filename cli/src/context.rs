@@ -9,7 +9,6 @@ use std::time::Instant;
 
 pub struct Context {
     pub console: Console,
-    /// When the command started.
     pub start: Instant,
 }
 

@@ -149,7 +149,6 @@ struct Created<'a> {
     seconds: f64,
 }
 
-/// Hashes the files and writes the metainfo.
 pub async fn run(args: CreateArgs, cx: &mut Context) -> Result<Exit> {
     let mut interrupt = Interrupt::install()?;
     let name = args.name.clone().map_or_else(|| name_of(&args.path), Ok)?;
@@ -209,7 +208,6 @@ fn seed_dir(path: &Path, name: &str) -> Result<PathBuf> {
 }
 
 impl CreateArgs {
-    /// Everything but the hashes.
     fn into_metainfo(self, name: String, content: Content, piece_length: u32) -> metainfo::Create {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok();
         let mut create = metainfo::Create::new(name, content, piece_length);
@@ -278,7 +276,6 @@ fn tell_idle_patterns(source: &Source, is_forced: bool, cx: &mut Context) -> Res
     fail(Exit::Usage, format!("{wrong}; mend the pattern, or go on with -f"))
 }
 
-/// Where the metainfo goes.
 struct Output {
     /// As the user named it.
     path: PathBuf,

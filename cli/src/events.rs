@@ -119,7 +119,6 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Adds the figures of another torrent.
     pub fn add(&mut self, other: &Progress) {
         self.bytes_total += other.bytes_total;
         self.bytes_verified += other.bytes_verified;
@@ -132,7 +131,6 @@ impl Progress {
         self.seeds += other.seeds;
     }
 
-    /// Whether everything wanted is there.
     pub fn is_complete(&self) -> bool {
         self.bytes_verified >= self.bytes_total
     }
@@ -161,7 +159,6 @@ pub struct Traffic {
     pub bytes_wasted: u64,
     /// Received in pieces that did not verify.
     pub bytes_corrupt: u64,
-    /// Pieces that did not verify.
     pub pieces_failed: u64,
     /// What each peer had part in, in the order of addresses.
     pub peers: Vec<PeerTraffic>,
@@ -213,7 +210,6 @@ impl<'a, R: Serialize> Stamped<'a, R> {
     }
 }
 
-/// Seconds since `start`, to the millisecond.
 pub fn seconds_since(start: Instant) -> f64 {
     start.elapsed().as_millis() as f64 / 1000.0
 }

@@ -61,7 +61,6 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// A failure that knows its exit status.
 #[derive(Debug)]
 pub struct Failure {
     exit: Exit,
@@ -83,7 +82,6 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
-/// The error with this status and message.
 pub fn fail<T>(exit: Exit, message: impl Into<String>) -> Result<T> {
     Err(Failure::new(exit, message).into())
 }

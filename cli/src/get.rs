@@ -107,7 +107,6 @@ with status 5; one that it cannot hold now waits. Disk errors are retried.
 Ctrl-C, SIGTERM and SIGHUP save resume data and end the command with status 130, 130 and 129; when it seeds a complete \
 download, with 130, 0 and 129.";
 
-/// Downloads, and seeds for as long as the user wants.
 pub async fn run(args: GetArgs, cx: &mut Context) -> Result<Exit> {
     let is_one = matches!(&args.sources[..], [source] if !source::is_folder(source));
     if !args.select_file.is_empty() && !is_one {

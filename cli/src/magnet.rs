@@ -15,7 +15,6 @@ pub struct MagnetArgs {
     source: OsString,
 }
 
-/// Prints the link.
 pub async fn run(args: &MagnetArgs, cx: &mut Context) -> Result<Exit> {
     let link = match source::open(&args.source, &SessionOptions::default()).await? {
         Source::Metainfo(metainfo) => metainfo.magnet().to_string(),

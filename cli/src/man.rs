@@ -13,7 +13,6 @@ pub struct ManArgs {
     dir: PathBuf,
 }
 
-/// Writes the pages for the whole command line.
 pub fn run(args: &ManArgs, cli: Command, cx: &mut Context) -> Result<Exit> {
     let written = std::fs::create_dir_all(&args.dir).and_then(|()| clap_mangen::generate_to(cli, &args.dir));
     written.map_err(|error| {

@@ -14,11 +14,9 @@ use std::pin::pin;
 use std::time::Duration;
 use tokio::time::{Instant, interval_at};
 
-/// How often a bar is drawn.
 pub const BAR_INTERVAL: Duration = Duration::from_millis(200);
 /// How often those who see no bar get a line.
 pub const LINE_INTERVAL: Duration = Duration::from_secs(10);
-/// The shortest bar.
 const BAR_COLUMNS_MIN: usize = 10;
 /// What the percentage takes beside a bar, with the spaces around it.
 const PERCENT_COLUMNS: usize = 8;
@@ -32,14 +30,12 @@ pub struct WorkBar {
 }
 
 impl WorkBar {
-    /// Starts a bar for work on `bytes_total` bytes.
     pub fn new(console: &Console, verb: &'static str, bytes_total: u64) -> WorkBar {
         let bar =
             console.bars().add(ProgressBar::new(bytes_total)).with_style(style("", console.err_paint()));
         WorkBar { bar, verb, start: Instant::now() }
     }
 
-    /// This many bytes are done in all.
     pub fn set(&self, bytes_done: u64) {
         self.bar.set_position(bytes_done);
     }
@@ -83,14 +79,12 @@ impl WorkBar {
 pub struct TransferBar(ProgressBar);
 
 impl TransferBar {
-    /// Starts the bar.
     pub fn new(console: &Console) -> TransferBar {
         // A bar without a length would be full.
         let bar = console.bars().add(ProgressBar::new(1));
         TransferBar(bar.with_style(style("\n{msg}", console.err_paint())))
     }
 
-    /// Existing data is being checked.
     pub fn checking(&self, name: &str, done: u32, of: u32) {
         self.0.set_length(of.into());
         self.0.set_position(done.into());
@@ -99,7 +93,6 @@ impl TransferBar {
         self.0.set_message(fit(&[name.to_owned()], err_columns()));
     }
 
-    /// How the transfer stands.
     pub fn show(&self, name: &str, progress: &Progress) {
         let columns = err_columns();
         self.set(progress);
@@ -126,7 +119,6 @@ impl TransferBar {
         self.0.set_message(wrapped(&printable(&text), err_columns()).join("\n"));
     }
 
-    /// The transfer is over: the bar goes.
     pub fn finish(&self) {
         self.0.finish_and_clear();
     }
@@ -181,7 +173,6 @@ fn pace(left: u64, rate: u64) -> Vec<String> {
     parts
 }
 
-/// A search for metadata in one line.
 pub fn fetching(progress: &Progress) -> String {
     let text = format!("fetching metadata, {}", units::count(progress.peers, "peer"));
     match &progress.waiting {
@@ -190,7 +181,6 @@ pub fn fetching(progress: &Progress) -> String {
     }
 }
 
-/// A transfer in one line.
 pub fn summary(progress: &Progress) -> String {
     let mut parts = [amount(progress), situation(progress)].concat();
     parts.extend(progress.waiting.as_ref().map(|why| format!("waiting: {why}")));

@@ -65,7 +65,6 @@ Examples:
 The data is checked first, unless saved state shows that it was and has not changed. Ctrl-C, SIGTERM and SIGHUP announce \
 `stopped` to trackers, save state, and end the command with status 130, 0 and 129.";
 
-/// Seeds until interrupted.
 pub async fn run(mut args: SeedArgs, cx: &mut Context) -> Result<Exit> {
     args.network.super_seed = args.super_seed;
     let dir = match args.dir.take() {

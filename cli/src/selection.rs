@@ -7,10 +7,8 @@ use globset::{Glob, GlobSet, GlobSetBuilder};
 use std::ops::RangeInclusive;
 use swarm_core::metainfo::{FileEntry, Magnet, Metainfo};
 
-/// What the user selects.
 #[derive(Clone, Debug, Default)]
 pub struct Selection {
-    /// Patterns of paths.
     pub globs: Vec<Glob>,
     /// Indices as [`listed`] counts them.
     pub indices: Vec<RangeInclusive<usize>>,
@@ -75,7 +73,6 @@ fn matches(set: &GlobSet, path: &[String]) -> bool {
     set.is_match(path.join("/")) || (path.len() > 1 && set.is_match(path[1..].join("/")))
 }
 
-/// A pattern of `--files`.
 pub fn parse_glob(text: &str) -> Result<Glob, String> {
     Glob::new(text).map_err(|error| format!("is not a pattern: {}", error.kind()))
 }

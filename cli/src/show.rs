@@ -38,7 +38,6 @@ pub struct ShowArgs {
     network: NetworkArgs,
 }
 
-/// Prints what the torrent is.
 pub async fn run(args: &ShowArgs, cx: &mut Context) -> Result<Exit> {
     let options = args.network.session_options();
     let metainfo = match args.fetch {

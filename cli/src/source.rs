@@ -43,7 +43,6 @@ The torrent, in one of these forms:
   https://host/x.meta  the URL of a metainfo file
 A magnet link or an info-hash does not contain the piece hashes; `swarm show --fetch` and `swarm get` fetch them from peers.";
 
-/// What a SOURCE turns out to be.
 #[derive(Debug)]
 pub enum Source {
     /// Everything about the torrent.

@@ -17,7 +17,6 @@ Units:
 A size or rate without a unit is in bytes; `/s` after the bytes of a rate can be
 left out. `10Mb`, which can be read as bits and as bytes, is refused.";
 
-/// Digits that may follow the decimal point.
 const FRACTION_DIGITS_MAX: usize = 9;
 
 const SIZES: &str = "16K, 4MiB or 1.5GB";
@@ -140,7 +139,6 @@ pub fn duration(duration: Duration) -> String {
     }
 }
 
-/// What a unit means.
 struct Meaning {
     /// How many of what is counted.
     scale: u64,
@@ -148,7 +146,6 @@ struct Meaning {
     is_per_s: bool,
 }
 
-/// What a unit counts.
 enum Of {
     Bytes,
     Bits,

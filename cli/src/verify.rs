@@ -61,7 +61,6 @@ struct VerifiedFile {
     state: &'static str,
 }
 
-/// Hashes everything, and prints what is wrong.
 pub async fn run(args: VerifyArgs, cx: &mut Context) -> Result<Exit> {
     let mut interrupt = Interrupt::install()?;
     let info = source::load(&args.source, &SessionOptions::default()).await?.info;

@@ -104,32 +104,25 @@ async fn get_by<B>(
 where
     B: Body<Data = Bytes, Error: std::error::Error + 'static> + Unpin,
 {
-    let answer = tokio::time::timeout(request.timeout, follow(request, send)).await;
-    answer.unwrap_or_else(|_| Err(failed("no answer in time")))
-}
-
-async fn follow<B>(
-    request: &Request<'_>,
-    send: impl AsyncFn(&Request<'_>, &Url, Vec<SocketAddr>) -> Result<Reply<B>, HttpError>,
-) -> Result<Answer, HttpError>
-where
-    B: Body<Data = Bytes, Error: std::error::Error + 'static> + Unpin,
-{
-    let mut url = request.url.clone();
-    let mut redirected_from = None;
-    for _ in 0..=REDIRECTS_MAX {
-        let found = look_up(&url).await?;
-        let addrs = allowed(request, &url, redirected_from, &found)?;
-        let Reply { response, server, _connection } = send(request, &url, addrs).await?;
-        match redirect(&url, &response)? {
-            Some(next) => (url, redirected_from) = (next, Some(server.ip())),
-            None => {
-                let status = response.status();
-                return Ok(Answer { status, body: body(response, request.body_len_max).await?, server });
+    let follow = async {
+        let mut url = request.url.clone();
+        let mut redirected_from = None;
+        for _ in 0..=REDIRECTS_MAX {
+            let found = look_up(&url).await?;
+            let addrs = allowed(request, &url, redirected_from, &found)?;
+            let Reply { response, server, _connection } = send(request, &url, addrs).await?;
+            match redirect(&url, &response)? {
+                Some(next) => (url, redirected_from) = (next, Some(server.ip())),
+                None => {
+                    let status = response.status();
+                    return Ok(Answer { status, body: body(response, request.body_len_max).await?, server });
+                }
             }
         }
-    }
-    Err(failed(format!("more than {REDIRECTS_MAX} redirects")))
+        Err(failed(format!("more than {REDIRECTS_MAX} redirects")))
+    };
+    let answer = tokio::time::timeout(request.timeout, follow).await;
+    answer.unwrap_or_else(|_| Err(failed("no answer in time")))
 }
 
 /// Where a request leads that is not made over HTTP: addresses that may be connected to, at least one.

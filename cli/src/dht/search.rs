@@ -20,22 +20,45 @@ use tokio::sync::Notify;
 #[derive(Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Record<'a> {
-    /// Where the node listens.
-    Listening { addresses: &'a [SocketAddr], ids: Vec<String> },
+    Listening {
+        addresses: &'a [SocketAddr],
+        ids: Vec<String>,
+    },
     /// Peers that were not known before.
-    Peers { peers: &'a [SocketAddr], by: SocketAddr },
+    Peers {
+        peers: &'a [SocketAddr],
+        by: SocketAddr,
+    },
     /// How many peers there are, on one of the networks.
-    Scraped { family: &'a str, seeds: u32, downloaders: u32 },
+    Scraped {
+        family: &'a str,
+        seeds: u32,
+        downloaders: u32,
+    },
     /// Info-hashes that were not known before, of `count` that a node has; after `interval` seconds it gives
     /// others.
-    Samples { hashes: &'a [String], count: u32, interval: u32, by: SocketAddr },
+    Samples {
+        hashes: &'a [String],
+        count: u32,
+        interval: u32,
+        by: SocketAddr,
+    },
     /// An item that was looked for, or its newer version; or one that is being put.
-    Item { target: String, value: &'a str, seq: Option<i64>, torrent: Option<String>, link: Option<String> },
-    /// A search is over.
-    Done { nodes: usize, stored: usize, queries: u32, hops: u8 },
+    Item {
+        target: String,
+        value: &'a str,
+        seq: Option<i64>,
+        torrent: Option<String>,
+        link: Option<String>,
+    },
+    Done {
+        nodes: usize,
+        stored: usize,
+        queries: u32,
+        hops: u8,
+    },
 }
 
-/// A query on its way.
 pub struct Search<'a> {
     query: Option<Request>,
     cx: RefCell<&'a mut Context>,
@@ -43,7 +66,6 @@ pub struct Search<'a> {
     done: Notify,
 }
 
-/// What has been found.
 #[derive(Default)]
 struct Found {
     running: BTreeMap<LookupId, Family>,

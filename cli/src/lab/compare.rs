@@ -6,7 +6,6 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
-/// How much is read at a time.
 const BUFFER_LEN: usize = 256 * 1024;
 
 /// The first difference between the file at `source` and the one at `copy`, in words; `None` if they are

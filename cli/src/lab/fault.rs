@@ -3,7 +3,6 @@
 use clap::ValueEnum;
 use serde::Serialize;
 
-/// Something that goes wrong on purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Fault {
@@ -22,7 +21,6 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// As it is written on the command line.
     pub fn name(self) -> String {
         self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
     }

@@ -13,12 +13,10 @@ use swarm_core::rng::Rng;
 use swarm_engine::create::{WalkOptions, hash, walk};
 use swarm_engine::hash::Workers;
 
-/// The folder of generated data.
 const GENERATED_NAME: &str = "lab";
 /// Generated data is cut from a pool of this length at random offsets: quick to make, and no two pieces
 /// alike.
 const POOL_LEN: usize = 4 * 1024 * 1024;
-/// How much is cut from the pool at a time.
 const CUT_LEN: usize = 64 * 1024;
 /// Determines generated data: a run can be repeated.
 const SEED: u64 = 0x5741_524d;
@@ -34,7 +32,6 @@ pub struct Material {
 }
 
 impl Material {
-    /// The bytes that each peer is to get.
     pub fn len(&self) -> u64 {
         self.metainfo.info.payload_len()
     }

@@ -104,7 +104,6 @@ Examples:
 Every peer is a process with an address of its own in 127.0.0.0/8; nothing leaves this machine. The exit status is 0 if \
 every downloader's copy is complete and, compared byte by byte, identical; else it is 4.";
 
-/// Runs a swarm and compares the copies.
 pub async fn run(args: LabArgs, cx: &mut Context) -> Result<Exit> {
     let result = lab(args, cx).await;
     cx.end(&About::default(), result)

@@ -37,33 +37,26 @@ pub enum State {
 
 #[derive(Debug)]
 pub struct Peer {
-    /// What it is called on the screen and in reports.
     pub name: String,
     pub role: Role,
     /// Where it listens; port 0 until it has chosen one.
     pub addr: SocketAddr,
     /// The folder that it downloads into or seeds from.
     pub dir: PathBuf,
-    /// Where its stderr goes.
     pub log: PathBuf,
     pub faults: Vec<Fault>,
     pub state: State,
     pub process: Option<Process>,
-    /// Times that it was started.
     pub starts: u32,
     /// How the process stands that runs now.
     pub progress: Progress,
-    /// The disk takes nothing.
     pub disk_full: bool,
     /// Its faults that have happened so far, each with the time that the swarm had run when it began.
     pub began: BTreeMap<Fault, Duration>,
     /// From the lab's first transfer to completion.
     pub completed_in: Option<Duration>,
-    /// Why it failed.
     pub failure: Option<String>,
-    /// Whom it banned, and why.
     pub banned: BTreeMap<SocketAddr, String>,
-    /// Pieces that did not verify.
     pub pieces_failed: u64,
     /// Received and sent by all its processes that have ended.
     pub traffic: Traffic,

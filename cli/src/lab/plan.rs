@@ -14,7 +14,6 @@ const RATE_EXPECTED_MIN: u64 = 4 * 1024 * 1024;
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub peers: usize,
-    /// Seeds besides the source.
     pub seeds: usize,
     /// What goes wrong, each once.
     pub faults: Vec<Fault>,

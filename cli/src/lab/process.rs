@@ -36,7 +36,6 @@ pub enum Event {
     Other,
 }
 
-/// What comes from a process.
 #[derive(Debug)]
 pub enum Message {
     Event(Event),

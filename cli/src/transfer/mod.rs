@@ -103,7 +103,6 @@ pub async fn fetch_metadata(
     Ok(Metainfo::clone(&*metadata.context("a defect in the engine")?))
 }
 
-/// The torrents of a command.
 struct Transfers<'a> {
     shared: Shared<'a>,
     network: &'a NetworkArgs,

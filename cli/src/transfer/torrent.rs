@@ -32,7 +32,6 @@ pub struct Shared<'a> {
     pub addresses: Vec<SocketAddr>,
 }
 
-/// Whether to go on.
 pub type Step = ControlFlow<Result<Exit>>;
 
 pub const GO_ON: Step = ControlFlow::Continue(());
@@ -41,7 +40,6 @@ fn fail(exit: Exit, message: String) -> Step {
     ControlFlow::Break(exit::fail(exit, message))
 }
 
-/// How far a torrent is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     /// SOURCE is read, or a mutable torrent looked up.
@@ -60,20 +58,17 @@ pub struct Torrent {
     /// The link that led to it.
     pub link: Option<Magnet>,
     pub handle: Option<TorrentHandle>,
-    /// Its file or folder, once that is known.
     pub path: PathBuf,
     pub phase: Phase,
     /// As it was last looked at.
     pub progress: Progress,
     /// How many pieces of existing data have been checked, of how many.
     pub checking: Option<(u32, u32)>,
-    /// Everything wanted is there.
     pub is_complete: bool,
     /// Why the disk takes nothing, and whether because it is full.
     pub disk: Option<(String, bool)>,
     /// Whether another SOURCE led to the same torrent first.
     pub is_double: bool,
-    /// How it has ended.
     pub outcome: Option<Result<Exit>>,
     /// What came from and went to peers that have left, by address.
     left: BTreeMap<SocketAddr, (u64, u64)>,
@@ -128,7 +123,6 @@ impl Torrent {
         [self.give_up_at, self.lift_at, self.stop_at].into_iter().flatten().min()
     }
 
-    /// Time has come for something.
     pub async fn on_deadline(&mut self, shared: &mut Shared<'_>) -> Step {
         let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= Instant::now());
         if is_due(self.give_up_at) {
@@ -223,7 +217,6 @@ impl Torrent {
         Ok(Files::only(wanted.map(|(file, _)| file)))
     }
 
-    /// The metadata of a link is here.
     fn on_metadata(&mut self, shared: &mut Shared<'_>) -> Step {
         if shared.plan.is_metadata() {
             return ControlFlow::Break(Ok(Exit::Done));

@@ -35,7 +35,6 @@ impl View {
         }
     }
 
-    /// How often bars are drawn.
     pub fn interval(&self) -> Duration {
         if self.is_sum() { SUM_INTERVAL } else { BAR_INTERVAL }
     }
@@ -44,7 +43,6 @@ impl View {
         self.torrents > EACH_MAX
     }
 
-    /// Shows how the torrents stand.
     pub fn show(&mut self, torrents: &[Torrent], console: &mut Console) {
         if console.has_bars() {
             return self.draw(torrents);
@@ -90,7 +88,6 @@ impl View {
         self.bars.get(torrent).filter(|_| !self.is_sum()).into_iter().for_each(TransferBar::finish);
     }
 
-    /// All bars go.
     pub fn finish_all(&self) {
         self.bars.iter().for_each(TransferBar::finish);
     }
