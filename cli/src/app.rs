@@ -2,7 +2,7 @@
 
 use crate::console::{ColorWhen, Console};
 use crate::context::Context;
-use crate::exit::{Exit, Failure, one_line};
+use crate::exit::{Exit, fail, one_line};
 use crate::logging::{self, LogFormat};
 use crate::units::UNITS_HELP;
 use crate::{completions, create, dht, get, lab, magnet, man, seed, show, usage, verify};
@@ -85,6 +85,21 @@ enum Command {
     Man(man::ManArgs),
 }
 
+impl Command {
+    fn is_json(&self) -> bool {
+        match self {
+            Command::Create(args) => args.json,
+            Command::Show(args) => args.json,
+            Command::Verify(args) => args.json,
+            Command::Seed(args) => args.json,
+            Command::Get(args) => args.json,
+            Command::Lab(args) => args.json,
+            Command::Dht(args) => args.json,
+            Command::Magnet(_) | Command::Completions(_) | Command::Man(_) => false,
+        }
+    }
+}
+
 /// Runs the command line `args`, the program's name first.
 pub fn run(args: impl IntoIterator<Item = OsString>, console: Console) -> Exit {
     let mut cx = Context { console, start: Instant::now() };
@@ -94,9 +109,12 @@ pub fn run(args: impl IntoIterator<Item = OsString>, console: Console) -> Exit {
         cx.console.set_log_json();
     }
     let result = match parse(args) {
-        Err(error) => tell_usage(&error, &mut cx.console),
+        Err(error) => on_clap_error(&error, &mut cx.console),
         Ok(Cli { common, command }) => {
             cx.console.configure(common.quiet, common.color);
+            if command.is_json() {
+                cx.console.set_json();
+            }
             logging::start(common.log, common.verbose, common.quiet, common.color, cx.console.bars().clone());
             dispatch(command, &mut cx)
         }
@@ -154,7 +172,7 @@ fn color_choice(args: &[OsString]) -> ColorChoice {
     }
 }
 
-/// The last value of an option, as far as can be said without parsing.
+/// The last value of an option, as far as it can be known before parsing.
 fn option<'a>(args: &'a [OsString], name: &str) -> Option<&'a str> {
     let next = args.iter().skip(1).map(Some).chain([None]);
     let values = args.iter().zip(next).filter_map(|(arg, next)| {
@@ -164,8 +182,8 @@ fn option<'a>(args: &'a [OsString], name: &str) -> Option<&'a str> {
     values.last()
 }
 
-/// Prints the help that was asked for, or makes the one line of a usage error.
-fn tell_usage(error: &clap::Error, console: &mut Console) -> Result<Exit> {
+/// Prints the help that was asked for, or ends with the one line of a usage error.
+fn on_clap_error(error: &clap::Error, console: &mut Console) -> Result<Exit> {
     if !error.use_stderr() {
         // Printed by clap, which knows about colours; a reader that left early is no error.
         let _ = error.print();
@@ -173,9 +191,9 @@ fn tell_usage(error: &clap::Error, console: &mut Console) -> Result<Exit> {
     }
     if error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
         console.note(&error.render().to_string());
-        return Err(Failure::new(Exit::Usage, "no command given").into());
+        return fail(Exit::Usage, "no command given");
     }
-    Err(Failure::new(Exit::Usage, usage::line(error)).into())
+    fail(Exit::Usage, usage::line(error))
 }
 
 #[cfg(test)]

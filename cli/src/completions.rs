@@ -6,14 +6,12 @@ use anyhow::Result;
 use clap::{Arg, Args, Command, ValueHint};
 use clap_complete::Shell;
 
-/// Options of `swarm completions`.
 #[derive(Args, Debug)]
 pub struct CompletionsArgs {
     /// The shell to complete in
     shell: Shell,
 }
 
-/// Prints the script for the whole command line.
 pub fn run(args: &CompletionsArgs, cli: &Command, cx: &mut Context) -> Result<Exit> {
     let mut command = visible(cli);
     let mut script = Vec::new();
@@ -26,7 +24,8 @@ pub fn run(args: &CompletionsArgs, cli: &Command, cx: &mut Context) -> Result<Ex
     Ok(Exit::Done)
 }
 
-/// The command without what is hidden, and with a hint for each value: what is no path is nothing that can be completed.
+/// The command without what is hidden, and with a hint for each value: what is no path is nothing that can be
+/// completed.
 fn visible(command: &Command) -> Command {
     let args =
         command.get_arguments().filter(|arg| !arg.is_hide_set()).map(|arg| match arg.get_value_hint() {
@@ -46,8 +45,8 @@ fn takes_value(arg: &Arg) -> bool {
     arg.is_positional() || arg.get_action().takes_values()
 }
 
-/// Bash's script offers options where an argument could stand as well. Where that is a path, paths it should be: the shell
-/// completes them by itself if the script has no answer.
+/// Bash's script offers options where an argument could stand as well. Where that is a path, paths it should
+/// be: the shell completes them by itself if the script has no answer.
 fn paths_first(script: &str, command: &Command) -> String {
     let is_path = |arg: &Arg| {
         matches!(arg.get_value_hint(), ValueHint::AnyPath | ValueHint::FilePath | ValueHint::DirPath)

@@ -1,7 +1,7 @@
 //! Where output goes: results and JSON to stdout, everything else to stderr.
 //!
-//! With `--json`, stdout carries JSON and nothing else. A reader that has gone away (`swarm show x | head -1`) is no
-//! error and never a panic; a full disk behind stdout is an error, reported at the end.
+//! With `--json`, stdout carries JSON and nothing else. A reader that has gone away (`swarm show x | head
+//! -1`) is no error and never a panic; a full disk behind stdout is an error, reported at the end.
 
 use crate::exit::printable;
 use clap::ValueEnum;
@@ -12,15 +12,12 @@ use std::ffi::OsString;
 use std::io::{self, IsTerminal as _, Write};
 use std::time::SystemTime;
 
-/// When to use colours.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum ColorWhen {
     /// On a terminal, unless NO_COLOR is set or TERM is dumb.
     #[default]
     Auto,
-    /// Always.
     Always,
-    /// Never.
     Never,
 }
 
@@ -51,12 +48,10 @@ fn is_dumb(term: Option<OsString>) -> bool {
 /// The width of what is no terminal, and of a terminal that does not report its own.
 const COLUMNS_USUAL: usize = 80;
 
-/// How many columns standard error has now.
 pub fn err_columns() -> usize {
     columns(terminal_size::terminal_size_of(io::stderr()))
 }
 
-/// How many columns standard output has now.
 pub fn out_columns() -> usize {
     columns(terminal_size::terminal_size_of(io::stdout()))
 }
@@ -89,7 +84,6 @@ pub fn wrapped(text: &str, columns: usize) -> Vec<String> {
     lines
 }
 
-/// Whether texts get colours.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Paint(bool);
 
@@ -98,32 +92,26 @@ impl Paint {
         if self.0 { format!("{style}{text}{style:#}") } else { text.to_owned() }
     }
 
-    /// A heading or label.
     pub fn strong(self, text: &str) -> String {
         self.with(Style::new().bold(), text)
     }
 
-    /// Something that matters less.
     pub fn dim(self, text: &str) -> String {
         self.with(Style::new().dimmed(), text)
     }
 
-    /// Whether texts get colours.
     pub fn is_on(self) -> bool {
         self.0
     }
 
-    /// All is well.
     pub fn good(self, text: &str) -> String {
         self.with(AnsiColor::Green.on_default(), text)
     }
 
-    /// Worth a look.
     pub fn warn(self, text: &str) -> String {
         self.with(AnsiColor::Yellow.on_default(), text)
     }
 
-    /// Something is wrong.
     pub fn bad(self, text: &str) -> String {
         self.with(AnsiColor::Red.on_default().bold(), text)
     }
@@ -158,7 +146,8 @@ impl Console {
         }
     }
 
-    /// The process's own standard output and error, with progress bars if the latter is a terminal that can draw them.
+    /// The process's own standard output and error, with progress bars if the latter is a terminal that can
+    /// draw them.
     pub fn of_process() -> Console {
         let console = Console::new(Box::new(io::stdout()), Box::new(io::stderr()));
         if io::stderr().is_terminal() && !is_dumb(std::env::var_os("TERM")) {
@@ -177,19 +166,18 @@ impl Console {
         }
     }
 
-    /// From now on stdout takes JSON only.
+    /// Has stdout take JSON only.
     pub fn set_json(&mut self) {
         self.json = true;
         self.bars.set_draw_target(ProgressDrawTarget::hidden());
     }
 
-    /// From now on each line of stderr is a JSON object, as those of the log are.
+    /// Makes each line of stderr a JSON object, as those of the log are.
     pub fn set_log_json(&mut self) {
         self.log_json = true;
         self.bars.set_draw_target(ProgressDrawTarget::hidden());
     }
 
-    /// Whether stdout takes JSON only.
     pub fn is_json(&self) -> bool {
         self.json
     }
@@ -209,26 +197,25 @@ impl Console {
         &self.bars
     }
 
-    /// Whether progress bars are seen.
     pub fn has_bars(&self) -> bool {
         !self.bars.is_hidden()
     }
 
-    /// A line of the result, for people: on stdout, but with `--json` and `-q` nowhere.
+    /// A line of the result on stdout; nothing with `--json` and `-q`.
     pub fn say(&mut self, line: &str) {
         if !self.quiet {
             self.result(line);
         }
     }
 
-    /// A line of the result that was asked for, so that `-q` does not hide it: on stdout, but with `--json` nowhere.
+    /// A line of the result that `-q` does not hide on stdout; nothing with `--json`.
     pub fn result(&mut self, line: &str) {
         if !self.json {
-            self.write_out(format!("{line}\n").as_bytes());
+            self.raw(format!("{line}\n").as_bytes());
         }
     }
 
-    /// A line on how things go: on stderr, but with `--json` and `-q` nowhere.
+    /// A line on how things go on stderr; nothing with `--json` and `-q`.
     pub fn note(&mut self, line: &str) {
         if !self.json && !self.quiet {
             self.write_line("INFO", line, |line| line.to_owned());
@@ -239,27 +226,20 @@ impl Console {
     pub fn json(&mut self, value: &impl Serialize) {
         let mut line = serde_json::to_vec(value).expect("plain data becomes JSON");
         line.push(b'\n');
-        self.write_out(&line);
+        self.raw(&line);
     }
 
-    /// Bytes for stdout as they are.
-    pub fn raw(&mut self, bytes: &[u8]) {
-        self.write_out(bytes);
-    }
-
-    /// A warning, on stderr whatever the user wants to see.
     pub fn warning(&mut self, text: &str) {
         let label = self.err_paint.warn("warning:");
         self.write_line("WARN", text, |text| format!("swarm: {label} {}", printable(text)));
     }
 
-    /// An error, on stderr whatever the user wants to see.
     pub fn error(&mut self, line: &str) {
         let label = self.err_paint.bad("swarm:");
         self.write_line("ERROR", line, |line| format!("{label} {line}"));
     }
 
-    /// A line on stderr: for people, or for whoever reads the log.
+    /// A line on stderr: for people, or in the log's format.
     fn write_line(&mut self, level: &str, text: &str, for_people: impl Fn(&str) -> String) {
         let line = if self.log_json { json_line(level, text) } else { for_people(text) };
         self.write_err(&format!("{line}\n"));
@@ -270,7 +250,8 @@ impl Console {
         self.out_error.take().filter(|error| error.kind() != io::ErrorKind::BrokenPipe)
     }
 
-    fn write_out(&mut self, bytes: &[u8]) {
+    /// Writes bytes to stdout as they are.
+    pub fn raw(&mut self, bytes: &[u8]) {
         if self.out_error.is_none() {
             let Console { out, bars, .. } = self;
             let written = bars.suspend(|| out.write_all(bytes).and_then(|()| out.flush()));
@@ -387,21 +368,21 @@ pub mod tests {
         console.error("bad");
         let lines: Vec<serde_json::Value> =
             err.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-        let told: Vec<_> = lines.iter().map(|line| (&line["level"], &line["fields"]["message"])).collect();
+        let logged: Vec<_> = lines.iter().map(|line| (&line["level"], &line["fields"]["message"])).collect();
         let expected = [("INFO", "two\nlines"), ("WARN", "odd \"name\""), ("ERROR", "bad")];
         let expected = expected.map(|(level, text)| (level.into(), text.into()));
-        assert_eq!(told, expected.iter().map(|(level, text)| (level, text)).collect::<Vec<_>>());
+        assert_eq!(logged, expected.iter().map(|(level, text)| (level, text)).collect::<Vec<_>>());
         assert!(lines.iter().all(|line| line["timestamp"].is_string() && line["target"] == "swarm"));
     }
 
     #[test]
     fn a_reader_that_left_is_no_error_and_a_full_disk_is() {
-        for (kind, told) in [(io::ErrorKind::BrokenPipe, false), (io::ErrorKind::StorageFull, true)] {
+        for (kind, is_error) in [(io::ErrorKind::BrokenPipe, false), (io::ErrorKind::StorageFull, true)] {
             let mut console = Console::new(Box::new(Broken(kind)), Box::new(Broken(kind)));
             console.result("lost");
             console.error("lost too");
             console.result("not even tried");
-            assert_eq!(console.take_out_error().is_some(), told);
+            assert_eq!(console.take_out_error().is_some(), is_error);
         }
     }
 }

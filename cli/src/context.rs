@@ -1,4 +1,4 @@
-//! What every command is given: where output goes, when it began, and how scripts hear of events.
+//! What every command gets: where output goes, when it started, and events for scripts.
 
 use crate::console::Console;
 use crate::events::{About, Record, Stamped};
@@ -7,11 +7,8 @@ use anyhow::Result;
 use serde::Serialize;
 use std::time::Instant;
 
-/// What every subcommand is given.
 pub struct Context {
-    /// Where output goes.
     pub console: Console,
-    /// When the command began.
     pub start: Instant,
 }
 
@@ -42,7 +39,7 @@ impl Context {
     /// Passes a command's result on; of a failure scripts get a last event.
     pub fn end(&mut self, about: &About, result: Result<Exit>) -> Result<Exit> {
         if let Err(error) = &result {
-            let (kind, message) = (Exit::of(error).kind(), one_line(error));
+            let (kind, message) = (Exit::of(error), one_line(error));
             self.record_about(about, &Record::Failed { source: about.source(), kind, message: &message });
         }
         result

@@ -2,9 +2,9 @@
 
 use crate::context::Context;
 use crate::events::seconds_since;
-use crate::exit::{Exit, Failure, printable};
+use crate::exit::{Exit, Failure, fail, printable};
 use crate::interrupt::Interrupt;
-use crate::network::{NetworkArgs, parse_tracker, parse_web_seed};
+use crate::network::{NetworkArgs, parse_node, parse_tracker, parse_web_seed};
 use crate::progress::WorkBar;
 use crate::transfer::{self, Plan};
 use crate::units;
@@ -18,13 +18,12 @@ use swarm_core::geometry::PIECE_LEN_MAX;
 use swarm_core::metainfo::{self, Content, Metainfo, default_piece_length};
 use swarm_engine::create::{CreateError, Source, WalkOptions, check_pattern, hash, walk};
 use swarm_engine::hash::Workers;
-use swarm_engine::verify;
+use swarm_engine::{Mode, verify};
 use tempfile::{NamedTempFile, PersistError};
 
 /// The shortest pieces that can be asked for, in bytes: a block.
 const PIECE_LEN_MIN: u64 = swarm_core::geometry::BLOCK_LEN as u64;
 
-/// Options of `swarm create`.
 #[derive(Args, Debug)]
 #[command(after_long_help = EXAMPLES)]
 pub struct CreateArgs {
@@ -86,21 +85,24 @@ pub struct CreateArgs {
 
     /// Follow symbolic links
     ///
-    /// Without this, links within the folder are kept as links (BEP 47), and others are omitted with a warning.
+    /// Without this, links within the folder are kept as links (BEP 47), and others are omitted with a
+    /// warning.
     #[arg(long)]
     follow_symlinks: bool,
 
     /// Include only files that match; repeatable
     ///
-    /// Patterns are those of gitignore files: NAME matches files and folders of that name anywhere, DIR/ folders only, and
-    /// one with a `/` inside the path below PATH; `*` matches no `/`, `**` does. PATH or its name may stand before it.
+    /// Patterns are those of gitignore files: NAME matches files and folders of that name anywhere, DIR/
+    /// folders only, and one with a `/` inside the path below PATH; `*` matches no `/`, `**` does. PATH or
+    /// its name may stand before it.
     #[arg(long, value_name = "GLOB", value_parser = parse_glob)]
     include: Vec<String>,
 
     /// Exclude files and folders that match; repeatable
     ///
-    /// Patterns are as for --include; the last one that matches decides, and `!` in front of one includes its files again. One
-    /// that matches nothing is an error, since it would publish what was not meant to be published; with -f it is a warning.
+    /// Patterns are as for --include; the last one that matches decides, and `!` in front of one includes its
+    /// files again. One that matches nothing is an error, since it would publish what was not meant to be
+    /// published; with -f it is a warning.
     #[arg(long, value_name = "GLOB", value_parser = parse_glob)]
     exclude: Vec<String>,
 
@@ -110,7 +112,7 @@ pub struct CreateArgs {
 
     /// Print one JSON object about the new torrent; with --seed it is the first event
     #[arg(long)]
-    json: bool,
+    pub json: bool,
 
     #[command(flatten)]
     network: NetworkArgs,
@@ -130,7 +132,6 @@ The network options are for --seed.";
 #[derive(Clone, Debug)]
 struct Tier(Vec<String>);
 
-/// The JSON object.
 #[derive(Serialize)]
 struct Created<'a> {
     /// The event's name, with --seed.
@@ -148,11 +149,7 @@ struct Created<'a> {
     seconds: f64,
 }
 
-/// Hashes the files and writes the metainfo.
 pub async fn run(args: CreateArgs, cx: &mut Context) -> Result<Exit> {
-    if args.json {
-        cx.console.set_json();
-    }
     let mut interrupt = Interrupt::install()?;
     let name = args.name.clone().map_or_else(|| name_of(&args.path), Ok)?;
     let output = args.output.clone().unwrap_or_else(|| PathBuf::from(format!("{name}.meta")));
@@ -192,7 +189,7 @@ pub async fn run(args: CreateArgs, cx: &mut Context) -> Result<Exit> {
         let saved = verify::begin_trust(&metainfo.info, &dir, &state_dir, &before);
         saved.unwrap_or_else(|error| cx.warn(&format!("{error}; all data is checked again")));
     }
-    let plan = Plan { needs_all: true, ..Plan::seed(dir) };
+    let plan = Plan { needs_all: true, ..Plan::new(Mode::Seed, dir) };
     transfer::seed(metainfo, &output.path.into_os_string(), plan, &network, cx, &mut interrupt).await
 }
 
@@ -207,11 +204,10 @@ fn seed_dir(path: &Path, name: &str) -> Result<PathBuf> {
         return Ok(dir);
     }
     let message = format!("--seed: {} is not called {name}, as the torrent is; leave --name out", label());
-    Err(Failure::new(Exit::Usage, message).into())
+    fail(Exit::Usage, message)
 }
 
 impl CreateArgs {
-    /// Everything but the hashes.
     fn into_metainfo(self, name: String, content: Content, piece_length: u32) -> metainfo::Create {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok();
         let mut create = metainfo::Create::new(name, content, piece_length);
@@ -256,13 +252,14 @@ fn refuse_inside(output: &Path, path: &Path, options: &WalkOptions) -> Result<()
                 output.display(),
                 inside.file_name().unwrap_or_default().display(),
             );
-            Err(Failure::new(Exit::Usage, message).into())
+            fail(Exit::Usage, message)
         }
         _ => Ok(()),
     }
 }
 
-/// Patterns that match nothing are mistakes, and one to exclude would publish what should have stayed private.
+/// Patterns that match nothing are mistakes, and one to exclude would publish what should have stayed
+/// private.
 fn tell_idle_patterns(source: &Source, is_forced: bool, cx: &mut Context) -> Result<()> {
     for pattern in &source.idle_includes {
         cx.warn(&format!("--include {pattern} matches nothing"));
@@ -276,10 +273,9 @@ fn tell_idle_patterns(source: &Source, is_forced: bool, cx: &mut Context) -> Res
         cx.warn(&wrong);
         return Ok(());
     }
-    Err(Failure::new(Exit::Usage, format!("{wrong}; mend the pattern, or go on with -f")).into())
+    fail(Exit::Usage, format!("{wrong}; mend the pattern, or go on with -f"))
 }
 
-/// Where the metainfo goes.
 struct Output {
     /// As the user named it.
     path: PathBuf,
@@ -306,7 +302,7 @@ impl Output {
         let refuse = |what: &str| {
             let message =
                 format!("{}: is {what}, which is never replaced; write elsewhere with -o", path.display());
-            Err(Failure::new(Exit::Runtime, message).into())
+            fail(Exit::Runtime, message)
         };
         match (path.symlink_metadata(), path.metadata()) {
             (Err(_), _) => Ok(()),
@@ -340,7 +336,7 @@ impl Output {
                 let text = error.to_string();
                 let cause = text.split(" at path ").next().unwrap_or(&text);
                 let what = format!("{}: cannot write: {cause}", self.path.display());
-                Err(Failure::new(Exit::of_write(&error), what).into())
+                fail(Exit::of_write(&error), what)
             }
         }
     }
@@ -396,7 +392,7 @@ fn print(metainfo: &Metainfo, output: &Path, is_event: bool, cx: &mut Context) {
 }
 
 fn parse_piece_length(text: &str) -> Result<u32, String> {
-    let bytes = units::parse_size(text).map_err(|error| error.to_string())?;
+    let bytes = units::parse_size(text)?;
     if !bytes.is_power_of_two() {
         let below = units::size(1 << bytes.max(1).ilog2());
         return Err(format!("is not a power of two; the next one below is {below}"));
@@ -421,17 +417,6 @@ fn parse_name(text: &str) -> Result<String, &'static str> {
 fn parse_tier(text: &str) -> Result<Tier, String> {
     let parse = |url| parse_tracker(url).map_err(|error| format!("has {url}, which {error}"));
     text.split(',').map(parse).collect::<Result<_, _>>().map(Tier)
-}
-
-fn parse_node(text: &str) -> Result<(String, u16), &'static str> {
-    const MEND: &str = "is not HOST:PORT; write it as in dht.example:6881 or [2001:db8::7]:6881";
-    let (host, port) = text.rsplit_once(':').ok_or(MEND)?;
-    let port = port.parse().ok().filter(|&port| port > 0).ok_or(MEND)?;
-    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
-    match url::Host::parse(host) {
-        Ok(_) => Ok((bare.unwrap_or(host).to_owned(), port)),
-        Err(_) => Err(MEND),
-    }
 }
 
 fn parse_glob(text: &str) -> Result<String, String> {

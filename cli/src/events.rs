@@ -1,6 +1,8 @@
-//! What `seed` and `get` print for scripts: newline-delimited JSON, each object with `event` and `t`. docs/json.md is the contract.
+//! What `seed` and `get` print for scripts, and `lab` reads: newline-delimited JSON, each object with `event`
+//! and `t`. docs/json.md is the contract.
 
-use serde::Serialize;
+use crate::exit::Exit;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Instant;
@@ -50,12 +52,13 @@ pub enum Record<'a> {
     Warning { message: &'a str },
     /// Another program has changed a file. It is not sent until it has been checked again.
     FileChanged { path: &'a str },
-    /// Pieces in this file are bad now. They are no longer offered, and downloaded again if the download is not finished.
+    /// Pieces in this file are bad now. They are no longer offered, and downloaded again if the download is
+    /// not finished.
     DataBad { path: &'a str, pieces: u32 },
     /// The disk takes no more data; the transfer waits.
     DiskStalled {
         reason: &'a str,
-        /// Whether it is full; else it fails, and is tried again now and then.
+        /// Whether it is full; else it fails, and is tried again.
         full: bool,
     },
     /// The disk takes data again.
@@ -78,7 +81,7 @@ pub enum Record<'a> {
     Failed {
         /// The SOURCE that this is about, as given; null if it is about none.
         source: Option<&'a str>,
-        kind: &'a str,
+        kind: Exit,
         message: &'a str,
     },
     /// The last event of a command with several torrents.
@@ -96,7 +99,7 @@ pub enum Record<'a> {
 }
 
 /// How a torrent stands. Bytes are of the wanted files.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 pub struct Progress {
     pub bytes_total: u64,
     pub bytes_verified: u64,
@@ -116,7 +119,6 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Adds the figures of another torrent.
     pub fn add(&mut self, other: &Progress) {
         self.bytes_total += other.bytes_total;
         self.bytes_verified += other.bytes_verified;
@@ -129,7 +131,6 @@ impl Progress {
         self.seeds += other.seeds;
     }
 
-    /// Whether everything wanted is there.
     pub fn is_complete(&self) -> bool {
         self.bytes_verified >= self.bytes_total
     }
@@ -150,7 +151,7 @@ impl About {
 }
 
 /// What has been received and sent, in bytes of payload.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 pub struct Traffic {
     pub bytes_down: u64,
     pub bytes_up: u64,
@@ -158,16 +159,15 @@ pub struct Traffic {
     pub bytes_wasted: u64,
     /// Received in pieces that did not verify.
     pub bytes_corrupt: u64,
-    /// Pieces that did not verify.
     pub pieces_failed: u64,
     /// What each peer had part in, in the order of addresses.
     pub peers: Vec<PeerTraffic>,
 }
 
 /// What has come from and gone to one peer, in bytes of payload.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 pub struct PeerTraffic {
-    /// Where it listens, if it has said so.
+    /// Where it listens, if known.
     pub address: SocketAddr,
     pub bytes_down: u64,
     pub bytes_up: u64,
@@ -210,7 +210,6 @@ impl<'a, R: Serialize> Stamped<'a, R> {
     }
 }
 
-/// Seconds since `start`, to the millisecond.
 pub fn seconds_since(start: Instant) -> f64 {
     start.elapsed().as_millis() as f64 / 1000.0
 }
@@ -222,7 +221,7 @@ mod tests {
     #[test]
     fn each_object_has_its_event_and_time() {
         let start = Instant::now();
-        let failed = Record::Failed { source: None, kind: "data", message: "no" };
+        let failed = Record::Failed { source: None, kind: Exit::Data, message: "no" };
         let json = serde_json::to_value(Stamped::about(&About::default(), &failed, start)).unwrap();
         assert_eq!((&json["event"], &json["kind"]), (&"failed".into(), &"data".into()));
         assert!(json["t"].is_f64() && json["info_hash"].is_null());

@@ -1,49 +1,30 @@
 //! Exit statuses, and errors as the one line that a user reads.
 
-use anyhow::Error;
+use anyhow::{Error, Result};
+use serde::Serialize;
+use std::ffi::OsStr;
 use std::fmt;
 use std::io;
 use std::process::ExitCode;
 use swarm_core::metainfo::{MagnetError, MetainfoError};
 use swarm_engine::ErrorKind;
 
-/// How the command ended. Scripts rely on the numbers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How the command ended; see `swarm --help`. Scripts rely on the numbers, and on the names in JSON events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 #[repr(u8)]
 pub enum Exit {
-    /// What was asked for is done.
     Done = 0,
-    /// It failed at run time.
     Runtime = 1,
-    /// The command line makes no sense.
     Usage = 2,
-    /// The metainfo, magnet link or URL is not valid.
     Metainfo = 3,
-    /// Data does not verify, or did not complete.
     Data = 4,
-    /// No space, or no permission, at the destination.
     Destination = 5,
-    /// The terminal is gone; state was saved.
     HungUp = 129,
-    /// Interrupted by the user; state was saved.
     Interrupted = 130,
 }
 
 impl Exit {
-    /// The word for it in JSON events.
-    pub fn kind(self) -> &'static str {
-        match self {
-            Exit::Done => "done",
-            Exit::Runtime => "runtime",
-            Exit::Usage => "usage",
-            Exit::Metainfo => "metainfo",
-            Exit::Data => "data",
-            Exit::Destination => "destination",
-            Exit::HungUp => "hung_up",
-            Exit::Interrupted => "interrupted",
-        }
-    }
-
     /// The status after a file could not be written.
     pub fn of_write(error: &io::Error) -> Exit {
         use io::ErrorKind::{PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
@@ -53,7 +34,7 @@ impl Exit {
         }
     }
 
-    /// The status that this error ends the command with: that of a [`Failure`] in it, else what the library says.
+    /// The exit status for this error: that of a [`Failure`] in it, else by the library's error.
     pub fn of(error: &Error) -> Exit {
         if let Some(failure) = error.downcast_ref::<Failure>() {
             return failure.exit;
@@ -80,7 +61,6 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// A failure that knows its exit status.
 #[derive(Debug)]
 pub struct Failure {
     exit: Exit,
@@ -102,7 +82,11 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
-/// The error as one printable line: the thing, what is wrong, and each cause that says more.
+pub fn fail<T>(exit: Exit, message: impl Into<String>) -> Result<T> {
+    Err(Failure::new(exit, message).into())
+}
+
+/// The error as one printable line: the thing, what is wrong, and each cause that adds something.
 pub fn one_line(error: &Error) -> String {
     let mut line = String::new();
     for cause in error.chain() {
@@ -114,21 +98,10 @@ pub fn one_line(error: &Error) -> String {
             line = format!("{line}: {text}");
         }
     }
-    for (theirs, ours) in WORDS {
-        line = line.replace(theirs, ours);
-    }
     printable(&line)
 }
 
-/// What libraries say on the way to a cause, and what we say.
-const WORDS: [(&str, &str); 4] = [
-    ("error sending request: ", ""),
-    ("client error (Connect): ", "cannot connect: "),
-    ("tcp connect error: ", ""),
-    ("dns error: failed to lookup address information: ", "no such host: "),
-];
-
-/// Whether a character shows as something that is not there: it reorders what is beside it, or takes no room.
+/// Whether a character reorders its neighbours or is invisible.
 pub fn is_deceptive(c: char) -> bool {
     matches!(c,
         '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{180b}'..='\u{180f}'
@@ -136,17 +109,20 @@ pub fn is_deceptive(c: char) -> bool {
         | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}')
 }
 
-/// The text without anything that could move a terminal's cursor, start a new line, reverse what follows or hide:
-/// such characters are escaped as in Rust.
+/// A path or argument as [`printable`] text.
+pub fn label_of(path: impl AsRef<OsStr>) -> String {
+    printable(&path.as_ref().to_string_lossy())
+}
+
+/// The text with control and deceptive characters escaped as in Rust.
 pub fn printable(text: &str) -> String {
+    escaped(text, |c| c.is_control() || is_deceptive(c), |c| c.escape_default().to_string())
+}
+
+/// The text with some characters written in another way.
+pub fn escaped(text: &str, is_meant: impl Fn(char) -> bool, escape: impl Fn(char) -> String) -> String {
     let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        if c.is_control() || is_deceptive(c) {
-            out.extend(c.escape_default());
-        } else {
-            out.push(c);
-        }
-    }
+    text.chars().for_each(|c| if is_meant(c) { out += &escape(c) } else { out.push(c) });
     out
 }
 
@@ -160,9 +136,6 @@ mod tests {
         let error = anyhow!("disk on fire").context("cannot read: disk on fire").context("a.meta");
         assert_eq!(one_line(&error), "a.meta: cannot read: disk on fire");
         assert_eq!(one_line(&anyhow!("a.meta: too long").context("a.meta")), "a.meta: too long");
-        let refused = anyhow!("Connection refused").context("tcp connect error");
-        let refused = refused.context("client error (Connect)").context("error sending request");
-        assert_eq!(one_line(&refused.context("http://a/")), "http://a/: cannot connect: Connection refused");
         assert_eq!(one_line(&anyhow!("two\nlines \x1b[2J")), r"two\nlines \u{1b}[2J");
         let deceptive = "a\u{202e}b\u{200b}c\u{2066}d\u{feff}e\u{e0041}f\u{61c}";
         assert_eq!(printable(deceptive), r"a\u{202e}b\u{200b}c\u{2066}d\u{feff}e\u{e0041}f\u{61c}");

@@ -1,7 +1,7 @@
 //! `swarm get`: download a torrent.
 
 use crate::context::Context;
-use crate::exit::{Exit, Failure};
+use crate::exit::{Exit, fail};
 use crate::network::NetworkArgs;
 use crate::selection::{Selection, parse_glob, parse_indices};
 use crate::source;
@@ -14,8 +14,8 @@ use std::ffi::OsString;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
+use swarm_engine::Mode;
 
-/// Options of `swarm get`.
 #[derive(Args, Debug)]
 #[command(after_long_help = EXAMPLES)]
 pub struct GetArgs {
@@ -29,9 +29,9 @@ pub struct GetArgs {
 
     /// Download only the files that match; repeatable
     ///
-    /// The pattern is matched against the file's path, with and without the torrent's name in front. `*` matches
-    /// anything, `/` included; `?` one character; `[a-z]` a range; `{a,b}` either. It overrides the file selection of a
-    /// magnet link (BEP 53).
+    /// The pattern is matched against the file's path, with and without the torrent's name in front. `*`
+    /// matches anything, `/` included; `?` one character; `[a-z]` a range; `{a,b}` either. It overrides the
+    /// file selection of a magnet link (BEP 53).
     #[arg(long, value_name = "GLOB", value_parser = parse_glob)]
     files: Vec<Glob>,
 
@@ -45,7 +45,8 @@ pub struct GetArgs {
     #[arg(long)]
     sequential: bool,
 
-    /// Seed when complete: forever (also without a value), up to a ratio such as 2.0, or for a time such as 30m
+    /// Seed when complete: forever (also without a value), up to a ratio such as 2.0, or for a time such as
+    /// 30m
     #[arg(
         long, value_name = "never|forever|RATIO|DURATION", value_parser = parse_seed,
         num_args = 0..=1, require_equals = true, default_value = "never", default_missing_value = "forever",
@@ -58,7 +59,7 @@ pub struct GetArgs {
     #[arg(long)]
     overwrite: bool,
 
-    /// Check all existing data, whatever the resume data says
+    /// Check all existing data, even if resume data is valid
     #[arg(long)]
     recheck: bool,
 
@@ -70,14 +71,14 @@ pub struct GetArgs {
 
     /// When nothing has come for this long, exit with status 4
     ///
-    /// The time runs while peers, metadata or blocks are waited for, not while existing data is checked. If the disk is full then,
-    /// the status is 5.
+    /// The time runs while peers, metadata or blocks are waited for, not while existing data is checked. If
+    /// the disk is full then, the status is 5.
     #[arg(long, value_name = "DURATION", value_parser = units::parse_duration)]
     stall_timeout: Option<Duration>,
 
     /// Print events as JSON, one object a line
     #[arg(long)]
-    json: bool,
+    pub json: bool,
 
     /// Behave as if the disk were full after so many bytes, for so long
     #[arg(long, hide = true, value_name = "SIZE,DURATION", value_parser = parse_simulated_disk)]
@@ -101,21 +102,17 @@ download, unfinished pieces included (after kill -9 those start again). With --f
 are kept in the part file .NAME.swarm.
 
 Disk space is preallocated, and a hundredth of the disk (at most 1 GiB) left free. A download that the disk can never hold ends \
-with status 5; one that it cannot hold now waits. Disk errors are retried now and then.
+with status 5; one that it cannot hold now waits. Disk errors are retried.
 
 Ctrl-C, SIGTERM and SIGHUP save resume data and end the command with status 130, 130 and 129; when it seeds a complete \
 download, with 130, 0 and 129.";
 
-/// Downloads, and seeds for as long as the user wants.
 pub async fn run(args: GetArgs, cx: &mut Context) -> Result<Exit> {
-    if args.json {
-        cx.console.set_json();
-    }
     let is_one = matches!(&args.sources[..], [source] if !source::is_folder(source));
     if !args.select_file.is_empty() && !is_one {
         let message =
             "--select-file: the files of several torrents have no common index; --files takes patterns";
-        return Err(Failure::new(Exit::Usage, message).into());
+        return fail(Exit::Usage, message);
     }
     let plan = Plan {
         selection: Selection { globs: args.files, indices: args.select_file },
@@ -126,7 +123,7 @@ pub async fn run(args: GetArgs, cx: &mut Context) -> Result<Exit> {
         space_wait: args.space_wait,
         stall_timeout: args.stall_timeout,
         simulated_disk: args.inject_disk_full,
-        ..Plan::download(args.dir)
+        ..Plan::new(Mode::Download, args.dir)
     };
     transfer::run(&args.sources, plan, &args.network, cx).await
 }
@@ -150,8 +147,8 @@ fn parse_seed(text: &str) -> Result<SeedUntil, String> {
 
 fn parse_simulated_disk(text: &str) -> Result<(u64, Duration), String> {
     let (bytes, time) = text.split_once(',').ok_or("is not SIZE,DURATION")?;
-    let bytes = units::parse_size(bytes).map_err(|error| error.to_string())?;
-    Ok((bytes, units::parse_duration(time).map_err(|error| error.to_string())?))
+    let bytes = units::parse_size(bytes)?;
+    Ok((bytes, units::parse_duration(time)?))
 }
 
 #[cfg(test)]

@@ -1,20 +1,21 @@
-//! Ctrl-C, SIGTERM and SIGHUP: the first asks the command to end cleanly; a second Ctrl-C or SIGTERM ends it at once.
+//! Ctrl-C, SIGTERM and SIGHUP: the first asks the command to end cleanly; a second Ctrl-C or SIGTERM ends it
+//! at once.
 //!
-//! A terminal that is closed sends SIGHUP more than once, so that one never cuts the end short. Who started the command so
-//! that it ignores SIGHUP (`nohup`) has it ignored.
+//! A terminal that is closed sends SIGHUP more than once, so that one never cuts the end short. Who started
+//! the command so that it ignores SIGHUP (`nohup`) has it ignored.
 
-use crate::exit::{Exit, Failure};
+use crate::exit::{Exit, fail};
 use anyhow::{Context as _, Result};
 use std::io;
 
-/// Makes a write beyond the limit on files' lengths (`ulimit -f`) an error, where the system would end the process silently.
+/// Makes a write beyond the limit on files' lengths (`ulimit -f`) an error, where the system would end the
+/// process silently.
 pub fn refuse_long_files() {
     #[cfg(unix)]
     // A handler that does nothing of use is enough. Failing that, all is as the system has it.
     let _ = signal_hook::flag::register(signal_hook::consts::SIGXFSZ, std::sync::Arc::default());
 }
 
-/// What asks a command to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
     /// Ctrl-C.
@@ -42,7 +43,7 @@ impl Signal {
         }
     }
 
-    /// What to call the end that it brings.
+    /// In the `stopped` event.
     pub fn reason(self) -> &'static str {
         match self {
             Signal::Interrupt => "interrupted",
@@ -52,7 +53,6 @@ impl Signal {
     }
 }
 
-/// Waits for the user's wish to end.
 #[derive(Debug)]
 pub struct Interrupt {
     #[cfg(unix)]
@@ -66,9 +66,6 @@ pub struct Interrupt {
 
 impl Interrupt {
     /// Takes over the signals, for the rest of the process's life. Needs a tokio runtime.
-    ///
-    /// # Errors
-    /// What the system says, should it refuse.
     pub fn install() -> Result<Interrupt> {
         Interrupt::take_over().context("cannot watch for signals")
     }
@@ -83,8 +80,8 @@ impl Interrupt {
             let hang_up = if ignores_hang_up() { None } else { Some(signal(SignalKind::hangup())?) };
             let asked = Arc::new(AtomicBool::new(false));
             for number in [SIGINT, SIGTERM] {
-                // In this order: the exit comes before the flag that arms it. It happens inside the signal handler, so
-                // that it works whatever the threads are stuck in.
+                // In this order: the exit comes before the flag that arms it. It happens inside the signal
+                // handler, so that it works whatever the threads are stuck in.
                 signal_hook::flag::register_conditional_shutdown(
                     number,
                     Exit::Interrupted as i32,
@@ -114,11 +111,11 @@ impl Interrupt {
         thread.context("cannot start a thread; the limit of processes (ulimit -u) may be too low")?;
         tokio::select! {
             result = result => result.context("a defect in the engine"),
-            signal = self.wait() => Err(Failure::new(signal.exit(), "interrupted").into()),
+            signal = self.wait() => fail(signal.exit(), "interrupted"),
         }
     }
 
-    /// Returns when the first signal comes, with which it is.
+    /// Waits for the first signal.
     pub async fn wait(&mut self) -> Signal {
         #[cfg(unix)]
         {
@@ -145,7 +142,7 @@ impl Interrupt {
     }
 }
 
-/// Whether the process was started with SIGHUP ignored, as far as the system tells (Linux).
+/// Whether the process was started with SIGHUP ignored (Linux).
 #[cfg(unix)]
 fn ignores_hang_up() -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();

@@ -1,7 +1,7 @@
-//! Diagnostics on stderr, for whoever looks into a problem.
+//! Diagnostics on stderr.
 
 use crate::console::{ColorWhen, json_line};
-use crate::exit::is_deceptive;
+use crate::exit::{escaped, is_deceptive};
 use clap::ValueEnum;
 use indicatif::MultiProgress;
 use std::borrow::Cow;
@@ -11,7 +11,6 @@ use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-/// How log lines are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
     /// A line for people.
@@ -46,8 +45,8 @@ pub fn start(format: LogFormat, verbosity: u8, quiet: bool, color: ColorWhen, ba
     };
 }
 
-/// Standard error, with the progress bars out of the way while a line is written. What strangers say is in many a field of many
-/// an event: here, where all of them pass, it is made harmless.
+/// Standard error, with the progress bars hidden while a line is written. Many fields come from strangers:
+/// here, where all pass, they are made harmless.
 #[derive(Clone)]
 struct Stderr {
     bars: MultiProgress,
@@ -55,7 +54,7 @@ struct Stderr {
     has_ansi: bool,
 }
 
-/// A log line without characters that deceive whoever reads it.
+/// A log line without characters that deceive its reader.
 fn harmless(line: &str, format: LogFormat, has_ansi: bool) -> Cow<'_, str> {
     let text = line.strip_suffix('\n').unwrap_or(line);
     // Control characters in JSON strings are escaped already.
@@ -66,23 +65,11 @@ fn harmless(line: &str, format: LogFormat, has_ansi: bool) -> Cow<'_, str> {
     if !text.contains(is_harmful) {
         return Cow::Borrowed(line);
     }
-    let mut out = String::with_capacity(line.len() + 16);
-    for c in text.chars() {
-        match format {
-            _ if !is_harmful(c) => out.push(c),
-            LogFormat::Text => out.extend(c.escape_default()),
-            LogFormat::Json => {
-                let units = c
-                    .encode_utf16(&mut [0; 2])
-                    .iter()
-                    .map(|unit| format!("\\u{unit:04x}"))
-                    .collect::<String>();
-                out.push_str(&units);
-            }
-        }
-    }
-    out.push_str(&line[text.len()..]);
-    Cow::Owned(out)
+    let escape = |c: char| match format {
+        LogFormat::Text => c.escape_default().to_string(),
+        LogFormat::Json => c.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("\\u{unit:04x}")).collect(),
+    };
+    Cow::Owned(escaped(text, is_harmful, escape) + &line[text.len()..])
 }
 
 impl Write for Stderr {

@@ -8,7 +8,6 @@ use clap::{Args, ValueHint};
 use std::ffi::OsString;
 use swarm_engine::SessionOptions;
 
-/// Options of `swarm magnet`.
 #[derive(Args, Debug)]
 pub struct MagnetArgs {
     /// A metainfo file, a URL of one, an info-hash, or a magnet link to normalize
@@ -16,7 +15,6 @@ pub struct MagnetArgs {
     source: OsString,
 }
 
-/// Prints the link.
 pub async fn run(args: &MagnetArgs, cx: &mut Context) -> Result<Exit> {
     let link = match source::open(&args.source, &SessionOptions::default()).await? {
         Source::Metainfo(metainfo) => metainfo.magnet().to_string(),

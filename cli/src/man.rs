@@ -6,7 +6,6 @@ use anyhow::Result;
 use clap::{Args, Command, ValueHint};
 use std::path::PathBuf;
 
-/// Options of `swarm man`.
 #[derive(Args, Debug)]
 pub struct ManArgs {
     /// The folder to write swarm.1, swarm-create.1 and so on to; created if missing
@@ -14,7 +13,6 @@ pub struct ManArgs {
     dir: PathBuf,
 }
 
-/// Writes the pages for the whole command line.
 pub fn run(args: &ManArgs, cli: Command, cx: &mut Context) -> Result<Exit> {
     let written = std::fs::create_dir_all(&args.dir).and_then(|()| clap_mangen::generate_to(cli, &args.dir));
     written.map_err(|error| {

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 use swarm_engine::{AddTorrent, DhtOptions, Session, SessionOptions};
-use url::Url;
+use url::{Host, Url};
 
 /// Network options of `seed`, `get` and `lab`.
 #[derive(Args, Clone, Debug, Default)]
@@ -15,8 +15,8 @@ use url::Url;
 pub struct NetworkArgs {
     /// Listen on this address and port; repeatable. Default: all interfaces, the first free port from 6881
     ///
-    /// Port 0 lets the system choose; the `listening` event of --json has its choice. Outgoing connections use the address
-    /// too, unless it is `0.0.0.0` or `[::]`.
+    /// Port 0 lets the system choose; the `listening` event of --json has its choice. Outgoing connections
+    /// use the address too, unless it is `0.0.0.0` or `[::]`.
     #[arg(long, value_name = "ADDR:PORT", value_parser = parse_address)]
     pub listen: Vec<SocketAddr>,
 
@@ -37,7 +37,7 @@ pub struct NetworkArgs {
     pub no_dht: bool,
 
     /// Bootstrap the DHT from this node; repeatable. Default: public nodes, unless --listen is loopback only
-    #[arg(long, value_name = "HOST:PORT", value_parser = parse_node, conflicts_with = "no_dht")]
+    #[arg(long, value_name = "HOST:PORT", value_parser = parse_bootstrap, conflicts_with = "no_dht")]
     pub dht_bootstrap: Vec<String>,
 
     /// Disable local service discovery (LSD)
@@ -68,8 +68,8 @@ pub struct NetworkArgs {
 
     /// Save state in this folder. Default: $XDG_STATE_HOME/swarm, or ~/.local/state/swarm
     ///
-    /// It records which complete data has been checked, so that the next start need not check it again. The resume data of an
-    /// unfinished download is saved beside its files instead.
+    /// It records which complete data has been checked, so that the next start need not check it again. The
+    /// resume data of an unfinished download is saved beside its files instead.
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub state_dir: Option<PathBuf>,
 
@@ -97,14 +97,14 @@ pub enum SuperSeed {
     Off,
 }
 
-/// For `swarm lab`, where everybody is on one machine and in a hurry.
+/// Hidden options, for `swarm lab`.
 #[derive(Args, Clone, Debug, Default)]
 pub struct TuningArgs {
     /// Let trackers ask for announces as often as this
     #[arg(long, hide = true, value_name = "DURATION", value_parser = units::parse_duration)]
     announce_interval_min: Option<Duration>,
 
-    /// Tell progress as often as this; default: every second with --json, else every ten
+    /// Report progress as often as this; default: every second with --json, else every ten
     #[arg(long, hide = true, value_name = "DURATION", value_parser = units::parse_duration)]
     pub progress_interval: Option<Duration>,
 
@@ -134,9 +134,6 @@ impl NetworkArgs {
     }
 
     /// Starts a session as the user wants it.
-    ///
-    /// # Errors
-    /// With the option that chose where it listens, if one did.
     pub fn start_session(&self) -> anyhow::Result<Session> {
         let started = Session::start(self.session_options());
         match &self.bind_device {
@@ -160,7 +157,8 @@ impl NetworkArgs {
         !self.listen.is_empty() && self.listen.iter().all(|addr| addr.ip().is_loopback())
     }
 
-    /// The torrent with the user's peers and trackers. It is alone in its session, and has all its connections.
+    /// The torrent with the user's peers and trackers. It is alone in its session, and has all its
+    /// connections.
     pub fn apply(&self, torrent: AddTorrent) -> AddTorrent {
         let mut torrent = torrent
             .peers(self.peers.iter().copied())
@@ -176,7 +174,7 @@ impl NetworkArgs {
         }
     }
 
-    /// What to say of `XDG_STATE_HOME` if it is ignored and would have been of use.
+    /// A warning if `XDG_STATE_HOME` would be used and is ignored.
     pub fn state_dir_warning(&self) -> Option<String> {
         let ignored = std::env::var_os("XDG_STATE_HOME").filter(|dir| !dir.is_empty())?;
         let is_ignored = !self.no_state && self.state_dir.is_none() && absolute("XDG_STATE_HOME").is_none();
@@ -198,13 +196,13 @@ impl NetworkArgs {
     }
 }
 
-/// Where state is kept if the user does not say where.
+/// The folder for state without --state-dir.
 pub fn default_state_dir() -> Option<PathBuf> {
     let base = absolute("XDG_STATE_HOME").or_else(|| Some(absolute("HOME")?.join(".local/state")))?;
     Some(base.join("swarm"))
 }
 
-/// The folder that a variable of the environment names; relative ones are to be ignored (XDG Base Directory Specification).
+/// The folder in an environment variable, if it is absolute as the XDG Base Directory Specification demands.
 fn absolute(name: &str) -> Option<PathBuf> {
     std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute())
 }
@@ -219,16 +217,18 @@ fn parse_peer(text: &str) -> Result<SocketAddr, &'static str> {
     if addr.port() == 0 { Err("has port 0, where no peer can listen") } else { Ok(addr) }
 }
 
-/// A node of the DHT by its name or address, and its port.
-pub fn parse_node(text: &str) -> Result<String, &'static str> {
-    let wrong = "is not HOST:PORT; write it as in dht.example:6881 or [2001:db8::7]:6881";
-    let (host, port) = text.rsplit_once(':').ok_or(wrong)?;
-    let is_address = text.parse::<SocketAddr>().is_ok();
-    let is_name = !host.is_empty() && !host.contains([':', '[', ']', '/']);
-    match port.parse::<u16>() {
-        Ok(port) if port != 0 && (is_address || is_name) => Ok(text.to_owned()),
-        _ => Err(wrong),
-    }
+/// The host and port of a DHT node.
+pub fn parse_node(text: &str) -> Result<(String, u16), &'static str> {
+    const WRONG: &str = "is not HOST:PORT; write it as in dht.example:6881 or [2001:db8::7]:6881";
+    let (host, port) = text.rsplit_once(':').ok_or(WRONG)?;
+    let port = port.parse().ok().filter(|&port| port > 0).ok_or(WRONG)?;
+    Host::parse(host).map_err(|_| WRONG)?;
+    Ok((host.trim_matches(['[', ']']).to_owned(), port))
+}
+
+/// A DHT node to bootstrap from, as the user wrote it.
+pub fn parse_bootstrap(text: &str) -> Result<String, &'static str> {
+    parse_node(text).map(|_| text.to_owned())
 }
 
 /// A tracker's URL, as the user wrote it.
@@ -301,7 +301,7 @@ mod tests {
         assert!(parse_address("localhost:1").is_err());
         assert!(parse_peer("127.0.0.1:0").is_err());
         for text in ["dht.example:6881", "192.0.2.7:1", "[2001:db8::7]:6881"] {
-            assert_eq!(parse_node(text).as_deref(), Ok(text));
+            assert_eq!(parse_bootstrap(text).as_deref(), Ok(text));
         }
         for text in ["dht.example", "dht.example:0", ":6881", "2001:db8::7:6881", "udp://dht.example:1"] {
             assert!(parse_node(text).is_err(), "{text}");

@@ -1,7 +1,7 @@
 //! Progress bars on a terminal, and lines elsewhere.
 //!
-//! There is one kind of bar. What stands beside it is what fits into the terminal as wide as it is at that moment; reasons and
-//! errors below it are wrapped, never cut. indicatif draws to stderr, and not at all where that is no terminal; so callers
+//! There is one kind of bar. Beside it stands what fits into the terminal's present width; reasons and errors
+//! below it are wrapped, never cut. indicatif draws to stderr, and only if that is a terminal, so callers
 //! need not ask.
 
 use crate::console::{Console, Paint, err_columns, wrapped};
@@ -11,16 +11,12 @@ use crate::units;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::future::Future;
 use std::pin::pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::time::{Instant, interval_at};
 
-/// How often a bar is drawn.
 pub const BAR_INTERVAL: Duration = Duration::from_millis(200);
 /// How often those who see no bar get a line.
 pub const LINE_INTERVAL: Duration = Duration::from_secs(10);
-/// The shortest bar.
 const BAR_COLUMNS_MIN: usize = 10;
 /// What the percentage takes beside a bar, with the spaces around it.
 const PERCENT_COLUMNS: usize = 8;
@@ -30,25 +26,21 @@ const PERCENT_COLUMNS: usize = 8;
 pub struct WorkBar {
     bar: ProgressBar,
     verb: &'static str,
-    bytes_total: u64,
-    bytes_done: Arc<AtomicU64>,
     start: Instant,
 }
 
 impl WorkBar {
-    /// Starts a bar for work on `bytes_total` bytes.
     pub fn new(console: &Console, verb: &'static str, bytes_total: u64) -> WorkBar {
         let bar =
             console.bars().add(ProgressBar::new(bytes_total)).with_style(style("", console.err_paint()));
-        WorkBar { bar, verb, bytes_total, bytes_done: Arc::default(), start: Instant::now() }
+        WorkBar { bar, verb, start: Instant::now() }
     }
 
-    /// This many bytes are done in all.
     pub fn set(&self, bytes_done: u64) {
-        self.bytes_done.store(bytes_done, Ordering::Relaxed);
+        self.bar.set_position(bytes_done);
     }
 
-    /// Does the work, and shows progress until it is done: by the bar, or by a line now and then where there are no bars.
+    /// Does the work, and shows progress: by the bar, or by a line every ten seconds where there are no bars.
     pub async fn show_until<T>(&self, work: impl Future<Output = T>, console: &mut Console) -> T {
         let every = if console.has_bars() { BAR_INTERVAL } else { LINE_INTERVAL };
         let mut tick = interval_at(Instant::now() + every, every);
@@ -68,34 +60,31 @@ impl WorkBar {
     }
 
     fn draw(&self) {
-        self.bar.set_position(self.bytes_done.load(Ordering::Relaxed));
         let mut figures = self.figures();
         figures[0] = format!("{} {}", self.verb, figures[0]);
         self.bar.set_prefix(fit(&figures, beside(err_columns())));
     }
 
     fn figures(&self) -> Vec<String> {
-        let done = self.bytes_done.load(Ordering::Relaxed);
+        let (done, total) = (self.bar.position(), self.bar.length().unwrap_or(0));
         let seconds = self.start.elapsed().as_secs_f64();
         let rate = if seconds > 0.0 { (done as f64 / seconds) as u64 } else { 0 };
-        let amount = format!("{} of {}", units::size(done), units::size(self.bytes_total));
-        [vec![amount], pace(self.bytes_total.saturating_sub(done), rate)].concat()
+        let amount = format!("{} of {}", units::size(done), units::size(total));
+        [vec![amount], pace(total.saturating_sub(done), rate)].concat()
     }
 }
 
-/// The bar of a transfer: how far it is, and below that who takes part or why nothing moves. Where there are several, each has a
-/// name, else it is empty.
+/// The bar of a transfer: how far it is, and below that its peers, or why nothing moves. Its name is empty if
+/// there is only one.
 pub struct TransferBar(ProgressBar);
 
 impl TransferBar {
-    /// Starts the bar.
     pub fn new(console: &Console) -> TransferBar {
         // A bar without a length would be full.
         let bar = console.bars().add(ProgressBar::new(1));
         TransferBar(bar.with_style(style("\n{msg}", console.err_paint())))
     }
 
-    /// Existing data is being checked.
     pub fn checking(&self, name: &str, done: u32, of: u32) {
         self.0.set_length(of.into());
         self.0.set_position(done.into());
@@ -104,7 +93,6 @@ impl TransferBar {
         self.0.set_message(fit(&[name.to_owned()], err_columns()));
     }
 
-    /// How the transfer stands.
     pub fn show(&self, name: &str, progress: &Progress) {
         let columns = err_columns();
         self.set(progress);
@@ -131,7 +119,6 @@ impl TransferBar {
         self.0.set_message(wrapped(&printable(&text), err_columns()).join("\n"));
     }
 
-    /// The transfer is over: the bar goes.
     pub fn finish(&self) {
         self.0.finish_and_clear();
     }
@@ -144,16 +131,12 @@ impl TransferBar {
 
 /// The one kind of bar, with what stands beside it, and `below` it.
 fn style(below: &str, paint: Paint) -> ProgressStyle {
-    bar_style(&format!("{} {{percent:>3}} %  {{prefix}}{below}", bar("wide_bar", "", paint)))
+    bar_style(&format!("{} {{percent:>3}} %  {{prefix}}{below}", wide_bar(paint)))
 }
 
-/// A bar in a template: the key `wide_bar`, or `bar` with its length.
-pub fn bar(key: &str, length: &str, paint: Paint) -> String {
-    let colours = if paint.is_on() { ".green/black.bright" } else { "" };
-    match format!("{length}{colours}") {
-        format if format.is_empty() => format!("{{{key}}}"),
-        format => format!("{{{key}:{format}}}"),
-    }
+/// A bar as wide as there is room, for a template.
+pub fn wide_bar(paint: Paint) -> &'static str {
+    if paint.is_on() { "{wide_bar:.green/black.bright}" } else { "{wide_bar}" }
 }
 
 /// A style by its template, with the characters of all bars.
@@ -190,7 +173,6 @@ fn pace(left: u64, rate: u64) -> Vec<String> {
     parts
 }
 
-/// A search for metadata in one line.
 pub fn fetching(progress: &Progress) -> String {
     let text = format!("fetching metadata, {}", units::count(progress.peers, "peer"));
     match &progress.waiting {
@@ -199,7 +181,6 @@ pub fn fetching(progress: &Progress) -> String {
     }
 }
 
-/// A transfer in one line.
 pub fn summary(progress: &Progress) -> String {
     let mut parts = [amount(progress), situation(progress)].concat();
     parts.extend(progress.waiting.as_ref().map(|why| format!("waiting: {why}")));

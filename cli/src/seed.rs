@@ -1,7 +1,7 @@
 //! `swarm seed`: serve what is there.
 
 use crate::context::Context;
-use crate::exit::{Exit, Failure, printable};
+use crate::exit::{Exit, fail, printable};
 use crate::network::{NetworkArgs, SuperSeed};
 use crate::source;
 use crate::transfer::{self, Plan};
@@ -9,12 +9,13 @@ use anyhow::Result;
 use clap::{Args, ValueHint};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use swarm_engine::Mode;
 
-/// Options of `swarm seed`.
 #[derive(Args, Debug)]
 #[command(after_long_help = EXAMPLES, override_usage = USAGE)]
 pub struct SeedArgs {
-    /// Metainfo files, folders of them, URLs, magnet links or info-hashes; without --dir one of them, then DIR
+    /// Metainfo files, folders of them, URLs, magnet links or info-hashes; without --dir one of them, then
+    /// DIR
     #[arg(value_name = "SOURCE", value_hint = ValueHint::AnyPath, long_help = source::HELP_SEVERAL, required = true)]
     sources: Vec<OsString>,
 
@@ -28,20 +29,20 @@ pub struct SeedArgs {
     #[arg(long)]
     partial: bool,
 
-    /// Check all data, whatever the saved state says
+    /// Check all data, even if saved state is valid
     #[arg(long)]
     recheck: bool,
 
     /// Super-seeding (BEP 16): as the only seed, send each piece once before sending any again
     ///
-    /// Pieces are then revealed to peers one at a time. It ends when other peers have every piece, and when there are fewer
-    /// than four peers.
+    /// Pieces are then revealed to peers one at a time. It ends when other peers have every piece, and when
+    /// there are fewer than four peers.
     #[arg(long, value_name = "WHEN", value_enum, default_value_t)]
     super_seed: SuperSeed,
 
     /// Print events as JSON, one object a line
     #[arg(long)]
-    json: bool,
+    pub json: bool,
 
     /// Send corrupt blocks, for tests of those who receive them
     #[arg(long, hide = true)]
@@ -61,14 +62,10 @@ Examples:
   swarm seed --dir /srv/files /srv/metainfo
   swarm seed https://example.org/release.iso.meta /srv/files --max-up 80Mbit/s
 
-The data is checked first, unless saved state says that it was and has not changed. Ctrl-C, SIGTERM and SIGHUP announce \
+The data is checked first, unless saved state shows that it was and has not changed. Ctrl-C, SIGTERM and SIGHUP announce \
 `stopped` to trackers, save state, and end the command with status 130, 0 and 129.";
 
-/// Seeds until interrupted.
 pub async fn run(mut args: SeedArgs, cx: &mut Context) -> Result<Exit> {
-    if args.json {
-        cx.console.set_json();
-    }
     args.network.super_seed = args.super_seed;
     let dir = match args.dir.take() {
         Some(dir) => dir,
@@ -78,14 +75,14 @@ pub async fn run(mut args: SeedArgs, cx: &mut Context) -> Result<Exit> {
         needs_all: !args.partial,
         recheck: args.recheck,
         poison: args.inject_poison,
-        ..Plan::seed(dir)
+        ..Plan::new(Mode::Seed, dir)
     };
     transfer::run(&args.sources, plan, &args.network, cx).await
 }
 
 /// DIR of `swarm seed SOURCE DIR`.
 fn last_argument(sources: &mut Vec<OsString>) -> Result<PathBuf> {
-    let usage = |message: String| Err(Failure::new(Exit::Usage, message).into());
+    let usage = |message: String| fail(Exit::Usage, message);
     let [_, last] = &sources[..] else {
         return match sources.len() {
             0 | 1 => usage("DIR is missing".to_owned()),

@@ -1,32 +1,28 @@
-//! Which files of a torrent are downloaded: by patterns, by index, or as a magnet link says.
+//! Which files of a torrent are downloaded: by patterns, by index, or by a magnet link.
 
-use crate::exit::{Exit, Failure};
+use crate::exit::{Exit, fail};
 use crate::units::count;
 use anyhow::Result;
 use globset::{Glob, GlobSet, GlobSetBuilder};
 use std::ops::RangeInclusive;
 use swarm_core::metainfo::{FileEntry, Magnet, Metainfo};
 
-/// What the user selects.
 #[derive(Clone, Debug, Default)]
 pub struct Selection {
-    /// Patterns of paths.
     pub globs: Vec<Glob>,
     /// Indices as [`listed`] counts them.
     pub indices: Vec<RangeInclusive<usize>>,
 }
 
 impl Selection {
-    /// For each file whether it is wanted; `None`: all are. Without a selection of the user's own that of the link holds (BEP 53).
-    ///
-    /// # Errors
-    /// If nothing is selected, or a file that does not exist.
+    /// Whether each file is wanted; `None`: all are. Without a selection by the user, the link's holds (BEP
+    /// 53).
     pub fn wanted(&self, metainfo: &Metainfo, link: Option<&Magnet>) -> Result<Option<Vec<bool>>> {
         if self.globs.is_empty() && self.indices.is_empty() {
             return of_link(metainfo, link);
         }
         let (name, files) = (&metainfo.info.name, &metainfo.info.files);
-        let fail = |what: String| Err(Failure::new(Exit::Usage, format!("{name}: {what}")).into());
+        let fail = |what: String| fail(Exit::Usage, format!("{name}: {what}"));
         let listed: Vec<usize> = listed(files).map(|(at, _)| at).collect();
         let mut wanted = vec![false; files.len()];
         let set = set(&self.globs)?;
@@ -50,7 +46,8 @@ impl Selection {
     }
 }
 
-/// The files that people see, all but pad files, each with its place in the metainfo. They are counted from 1.
+/// The files that people see, all but pad files, each with its place in the metainfo. They are counted from
+/// 1.
 pub fn listed(files: &[FileEntry]) -> impl Iterator<Item = (usize, &FileEntry)> {
     files.iter().enumerate().filter(|(_, file)| !file.attr.pad)
 }
@@ -59,7 +56,7 @@ fn of_link(metainfo: &Metainfo, link: Option<&Magnet>) -> Result<Option<Vec<bool
     let selected = link.and_then(|link| link.wanted(metainfo.info.files.len()));
     if selected.as_ref().is_some_and(|selected| !selected.contains(&true)) {
         let message = format!("{}: the link selects none of its files", metainfo.info.name);
-        return Err(Failure::new(Exit::Metainfo, message).into());
+        return fail(Exit::Metainfo, message);
     }
     Ok(selected)
 }
@@ -76,7 +73,6 @@ fn matches(set: &GlobSet, path: &[String]) -> bool {
     set.is_match(path.join("/")) || (path.len() > 1 && set.is_match(path[1..].join("/")))
 }
 
-/// A pattern of `--files`.
 pub fn parse_glob(text: &str) -> Result<Glob, String> {
     Glob::new(text).map_err(|error| format!("is not a pattern: {}", error.kind()))
 }

@@ -16,7 +16,6 @@ use std::ffi::OsString;
 use std::time::{Duration, SystemTime};
 use swarm_core::metainfo::Metainfo;
 
-/// Options of `swarm show`.
 #[derive(Args, Debug)]
 pub struct ShowArgs {
     /// A metainfo file or a URL of one; with --fetch also a magnet link or an info-hash
@@ -33,23 +32,19 @@ pub struct ShowArgs {
 
     /// Print one JSON object
     #[arg(long)]
-    json: bool,
+    pub json: bool,
 
     #[command(flatten)]
     network: NetworkArgs,
 }
 
-/// Prints what the torrent is.
 pub async fn run(args: &ShowArgs, cx: &mut Context) -> Result<Exit> {
-    if args.json {
-        cx.console.set_json();
-    }
     let options = args.network.session_options();
     let metainfo = match args.fetch {
         true => fetch(args, cx).await?,
         false => source::load(&args.source, &options).await?,
     };
-    if args.json {
+    if cx.console.is_json() {
         cx.console.json(&Shown::of(&metainfo));
     } else {
         let text = table(&metainfo, cx.console.paint());
@@ -69,7 +64,6 @@ async fn fetch(args: &ShowArgs, cx: &mut Context) -> Result<Metainfo> {
     transfer::fetch_metadata(link, args.timeout, &args.network, cx, &mut interrupt).await
 }
 
-/// The JSON object.
 #[derive(Serialize)]
 struct Shown<'a> {
     name: &'a str,
@@ -159,22 +153,18 @@ fn table(metainfo: &Metainfo, paint: Paint) -> String {
     if info.private {
         row("private", "yes: peers come from the trackers only");
     }
-    for (n, tier) in metainfo.trackers.iter().enumerate() {
-        let label = if n == 0 { "trackers" } else { "" };
-        row(label, &tier.join(" or "));
-    }
-    for (n, url) in metainfo.web_seeds.iter().enumerate() {
-        row(if n == 0 { "web seeds" } else { "" }, url);
-    }
-    for (n, (host, port)) in metainfo.nodes.iter().enumerate() {
-        row(if n == 0 { "nodes" } else { "" }, &format!("{host}:{port}"));
-    }
-    let optional =
-        [("comment", &metainfo.comment), ("source", &info.source), ("created by", &metainfo.created_by)];
-    for (label, text) in optional {
-        if let Some(text) = text {
-            row(label, text);
-        }
+    let tiers = metainfo.trackers.iter().map(|tier| tier.join(" or ")).collect();
+    let nodes = metainfo.nodes.iter().map(|(host, port)| format!("{host}:{port}")).collect();
+    let of = |text: &Option<String>| text.iter().cloned().collect::<Vec<_>>();
+    for (label, values) in [
+        ("trackers", tiers),
+        ("web seeds", metainfo.web_seeds.clone()),
+        ("nodes", nodes),
+        ("comment", of(&metainfo.comment)),
+        ("source", of(&info.source)),
+        ("created by", of(&metainfo.created_by)),
+    ] {
+        values.iter().enumerate().for_each(|(n, value)| row(if n == 0 { label } else { "" }, value));
     }
     if let Some(seconds) = metainfo.creation_date {
         row("created", &utc(seconds));

@@ -1,6 +1,6 @@
 //! SOURCE: where a command finds out what the torrent is.
 
-use crate::exit::{Exit, Failure, printable};
+use crate::exit::{Exit, Failure, fail, label_of, printable};
 use anyhow::{Context as _, Result};
 use std::ffi::{OsStr, OsString};
 use std::fs::{File, Metadata};
@@ -11,34 +11,30 @@ use swarm_core::metainfo::{METAINFO_LEN_MAX, Magnet, MagnetError, Metainfo, Meta
 use swarm_engine::SessionOptions;
 use url::Url;
 
-/// The forms of a SOURCE, for `--help`.
-pub const HELP: &str = "\
-The torrent, in one of these forms:
-  x.meta, x.torrent         a metainfo file
-  https://host/x.meta       the URL of a metainfo file
-  magnet:?xt=urn:btih:HASH  a magnet link
-  magnet:?xs=urn:btpk:KEY   the link of a mutable torrent (BEP 46)
-  HASH                      an info-hash in hexadecimal or base32";
+/// The forms of a SOURCE, for `--help`: metainfo files and their URLs, and what only peers can fill in.
+macro_rules! forms {
+    ($before:literal, files $between:literal, links) => {
+        concat!(
+            $before,
+            "  x.meta, x.torrent         a metainfo file\n",
+            "  https://host/x.meta       the URL of a metainfo file\n",
+            $between,
+            "  magnet:?xt=urn:btih:HASH  a magnet link\n",
+            "  magnet:?xs=urn:btpk:KEY   the link of a mutable torrent (BEP 46)\n",
+            "  HASH                      an info-hash in hexadecimal or base32"
+        )
+    };
+}
 
+pub const HELP: &str = forms!("The torrent, in one of these forms:\n", files "", links);
 /// The same where several can be given.
-pub const HELP_SEVERAL: &str = "\
-The torrents, each in one of these forms:
-  x.meta, x.torrent         a metainfo file
-  folder                    all .meta and .torrent files in it
-  https://host/x.meta       the URL of a metainfo file
-  magnet:?xt=urn:btih:HASH  a magnet link
-  magnet:?xs=urn:btpk:KEY   the link of a mutable torrent (BEP 46)
-  HASH                      an info-hash in hexadecimal or base32";
-
+pub const HELP_SEVERAL: &str = forms!(
+    "The torrents, each in one of these forms:\n",
+    files "  folder                    all .meta and .torrent files in it\n", links
+);
 /// The same where only `--fetch` asks peers.
-pub const HELP_FETCH: &str = "\
-The torrent, in one of these forms:
-  x.meta, x.torrent         a metainfo file
-  https://host/x.meta       the URL of a metainfo file
-and with --fetch:
-  magnet:?xt=urn:btih:HASH  a magnet link
-  magnet:?xs=urn:btpk:KEY   the link of a mutable torrent (BEP 46)
-  HASH                      an info-hash in hexadecimal or base32";
+pub const HELP_FETCH: &str =
+    forms!("The torrent, in one of these forms:\n", files "and with --fetch:\n", links);
 
 /// The same where peers are never asked.
 pub const HELP_METAINFO: &str = "\
@@ -47,7 +43,6 @@ The torrent, in one of these forms:
   https://host/x.meta  the URL of a metainfo file
 A magnet link or an info-hash does not contain the piece hashes; `swarm show --fetch` and `swarm get` fetch them from peers.";
 
-/// What a SOURCE turns out to be.
 #[derive(Debug)]
 pub enum Source {
     /// Everything about the torrent.
@@ -77,13 +72,13 @@ impl Link {
     }
 }
 
-/// What SOURCE names: a metainfo file, an http(s) URL of one, fetched from the addresses and the device of a session with
-/// these options, a magnet link, the link of a mutable torrent, or an info-hash.
+/// What SOURCE names: a metainfo file, an http(s) URL of one, fetched from the addresses and the device of a
+/// session with these options, a magnet link, the link of a mutable torrent, or an info-hash.
 ///
 /// # Errors
 /// One line that starts with the source. Invalid metainfo, and what is no source at all, ends with status 3.
 pub async fn open(source: &OsStr, options: &SessionOptions) -> Result<Source> {
-    let label = || printable(&source.to_string_lossy());
+    let label = || label_of(source);
     if let Some(link) = link(source).with_context(label)? {
         return Ok(Source::Link(link));
     }
@@ -115,11 +110,11 @@ pub fn listed(source: &OsStr) -> Vec<(OsString, Result<()>)> {
         let paths = entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>()?;
         Ok(paths.into_iter().filter(is_metainfo).collect::<Vec<_>>())
     });
-    let label = printable(&source.to_string_lossy());
+    let label = label_of(source);
     match found {
         Ok(paths) if paths.is_empty() => {
             let message = format!("{label}: holds no metainfo file, no *.meta and no *.torrent");
-            vec![(source.to_owned(), Err(Failure::new(Exit::Metainfo, message).into()))]
+            vec![(source.to_owned(), fail(Exit::Metainfo, message))]
         }
         Ok(mut paths) => {
             paths.sort_unstable();
@@ -140,8 +135,8 @@ pub async fn load(source: &OsStr, options: &SessionOptions) -> Result<Metainfo> 
         Source::Metainfo(metainfo) => Ok(*metainfo),
         Source::Link(_) => {
             let message = "only peers know what is in it; `swarm get` and `swarm show --fetch` ask them";
-            let label = printable(&source.to_string_lossy());
-            Err(Failure::new(Exit::Usage, format!("{label}: {message}")).into())
+            let label = label_of(source);
+            fail(Exit::Usage, format!("{label}: {message}"))
         }
     }
 }
@@ -152,7 +147,7 @@ fn link(source: &OsStr) -> Result<Option<Link>> {
     let scheme = text.split_once(':').map_or("", |(scheme, _)| scheme);
     if scheme.eq_ignore_ascii_case("magnet") {
         return Ok(Some(match text.parse() {
-            // It names no torrent, but may say where to find out.
+            // A mutable torrent has no info-hash of its own.
             Err(MagnetError::NoInfoHash) if text.contains("urn:btpk:") => {
                 let wrong = |error| Failure::new(Exit::Metainfo, format!("{error}"));
                 Link::Mutable(text.parse::<MutableTorrentLink>().map_err(wrong)?)
@@ -184,7 +179,7 @@ fn read_file(path: &Path) -> Result<Vec<u8>> {
         return Err(MetainfoError::TooLong(usize::try_from(len).unwrap_or(usize::MAX)).into());
     }
     let mut bytes = Vec::new();
-    // A byte more than allowed, so that the parser can tell.
+    // A byte more than allowed, so that the parser refuses it.
     file.take(METAINFO_LEN_MAX as u64 + 1).read_to_end(&mut bytes).context("cannot read")?;
     Ok(bytes)
 }

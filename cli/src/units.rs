@@ -1,7 +1,7 @@
 //! Sizes, rates and durations as people write them, both ways.
 //!
-//! What is typed must have one meaning. [`UNITS_HELP`] is the rule, for users too. Values are exact integers; a fraction of
-//! a byte is dropped.
+//! What is typed must have one meaning. [`UNITS_HELP`] is the rule, for users too. Values are exact integers;
+//! a fraction of a byte is dropped.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -17,102 +17,75 @@ Units:
 A size or rate without a unit is in bytes; `/s` after the bytes of a rate can be
 left out. `10Mb`, which can be read as bits and as bytes, is refused.";
 
-/// Digits that may follow the decimal point.
 const FRACTION_DIGITS_MAX: usize = 9;
-
-/// Why a text is not a size, rate or duration.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum UnitError {
-    /// There is no number at the start.
-    Number { example: &'static str },
-    /// The number's unit is missing or unknown.
-    Unit { unit: String, example: &'static str },
-    /// The unit means different things to different people: how to write the one and the other.
-    Ambiguous { unit: String, spellings: [String; 2] },
-    /// More than 64 bits can hold, or more decimals than mean anything.
-    TooLong,
-    /// Nothing, where something is needed.
-    Zero(&'static str),
-}
-
-impl std::error::Error for UnitError {}
-
-impl std::fmt::Display for UnitError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            UnitError::Number { example } => {
-                write!(f, "does not start with a number; write it as in {example}")
-            }
-            UnitError::Unit { unit, example } if unit.is_empty() => {
-                write!(f, "has no unit; write it as in {example}")
-            }
-            UnitError::Unit { unit, example } => {
-                write!(f, "has the unknown unit {unit:?}; write it as in {example}")
-            }
-            UnitError::Ambiguous { unit, spellings: [one, other] } => {
-                write!(f, "has the ambiguous unit {unit:?}; write {one} or {other}")
-            }
-            UnitError::TooLong => f.write_str("is out of range"),
-            UnitError::Zero(mend) => write!(f, "is zero; {mend}"),
-        }
-    }
-}
 
 const SIZES: &str = "16K, 4MiB or 1.5GB";
 const RATES: &str = "500k, 10MB/s or 80Mbit/s";
 const DURATIONS: &str = "500ms, 30s, 10m or 1h30m";
 
+const OUT_OF_RANGE: &str = "is out of range";
+
+fn no_number(example: &str) -> String {
+    format!("does not start with a number; write it as in {example}")
+}
+
+fn unknown_unit(unit: &str, example: &str) -> String {
+    match unit {
+        "" => format!("has no unit; write it as in {example}"),
+        _ => format!("has the unknown unit {unit:?}; write it as in {example}"),
+    }
+}
+
+/// Different people read the unit differently: how to write the one and the other.
+fn ambiguous<T>(unit: &str, one: &str, other: &str) -> Result<T, String> {
+    Err(format!("has the ambiguous unit {unit:?}; write {one} or {other}"))
+}
+
 /// Bytes: `16KiB`, `16k`, `1.5GB`, `100B`; a bare number counts bytes.
-pub fn parse_size(text: &str) -> Result<u64, UnitError> {
-    let typed = Typed::split(text, SIZES)?;
-    match typed.meaning() {
-        Some(Meaning { scale, of: Of::Bytes, is_per_s: false }) => typed.number.times(scale),
-        Some(Meaning { of: Of::Either { letter, .. }, is_per_s: false, .. }) => {
-            let number = typed.digits;
-            let (decimal, binary) = match letter {
-                Some(letter) => (format!("{number}{letter}B (1,000s)"), format!("{number}{letter} (1,024s)")),
-                None => (format!("{number}B"), format!("{number} (bytes)")),
-            };
-            Err(typed.ambiguous([decimal, binary]))
-        }
-        _ => Err(typed.unknown(SIZES)),
+pub fn parse_size(text: &str) -> Result<u64, String> {
+    let Typed { number, unit } = Typed::split(text);
+    let decimal = Decimal::parse(number, SIZES)?;
+    match meaning(unit) {
+        Some(Meaning { scale, of: Of::Bytes, is_per_s: false }) => decimal.scaled(scale, 1),
+        Some(Meaning { of: Of::Either { letter, .. }, is_per_s: false, .. }) => match letter {
+            "" => ambiguous(unit, &format!("{number}B"), &format!("{number} (bytes)")),
+            _ => {
+                let decimal = format!("{number}{letter}B (1,000s)");
+                ambiguous(unit, &decimal, &format!("{number}{letter} (1,024s)"))
+            }
+        },
+        _ => Err(unknown_unit(unit, SIZES)),
     }
 }
 
 /// Bytes per second: `500k`, `10MB/s`, `80Mbit/s`, `80Mbps`; a bare number counts bytes per second.
-pub fn parse_rate(text: &str) -> Result<u64, UnitError> {
-    let typed = Typed::split(text, RATES)?;
-    let Meaning { scale, of, .. } = typed.meaning().ok_or_else(|| typed.unknown(RATES))?;
-    let bits = match of {
-        Of::Bytes => 1,
-        Of::Bits => 8,
+pub fn parse_rate(text: &str) -> Result<u64, String> {
+    let Typed { number, unit } = Typed::split(text);
+    let decimal = Decimal::parse(number, RATES)?;
+    let Meaning { scale, of, .. } = meaning(unit).ok_or_else(|| unknown_unit(unit, RATES))?;
+    let rate = match of {
+        Of::Bytes => decimal.scaled(scale, 1)?,
+        Of::Bits => decimal.scaled(scale, 8)?,
         Of::Either { letter, i } => {
-            let (number, letter) = (typed.digits, letter.map(String::from).unwrap_or_default());
-            let bytes = format!("{number}{letter}{i}B/s (bytes)");
-            return Err(typed.ambiguous([bytes, format!("{number}{letter}{i}bit/s (bits)")]));
+            let amount = format!("{number}{letter}{i}");
+            return ambiguous(unit, &format!("{amount}B/s (bytes)"), &format!("{amount}bit/s (bits)"));
         }
     };
-    match typed.number.times_ratio(scale, bits)? {
-        0 => Err(UnitError::Zero("for no limit, leave the option out")),
-        rate => Ok(rate),
-    }
+    if rate == 0 { Err("is zero; for no limit, leave the option out".to_owned()) } else { Ok(rate) }
 }
 
 /// A duration: `500ms`, `30s`, `10m`, `1h30m`, `2days`.
-pub fn parse_duration(text: &str) -> Result<Duration, UnitError> {
-    use humantime::DurationError;
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    use humantime::DurationError as E;
     let number = text.trim().trim_end_matches(|c: char| !c.is_ascii_digit());
     // To humantime these are months, to most people a slip.
     if text.trim() == format!("{number}M") {
-        let spellings = [format!("{number}m (minutes)"), format!("{number}months")];
-        return Err(UnitError::Ambiguous { unit: "M".to_owned(), spellings });
+        return ambiguous("M", &format!("{number}m (minutes)"), &format!("{number}months"));
     }
     humantime::parse_duration(text).map_err(|error| match error {
-        DurationError::Empty | DurationError::NumberExpected(_) | DurationError::InvalidCharacter(_) => {
-            UnitError::Number { example: DURATIONS }
-        }
-        DurationError::NumberOverflow => UnitError::TooLong,
-        DurationError::UnknownUnit { unit, .. } => UnitError::Unit { unit, example: DURATIONS },
+        E::Empty | E::NumberExpected(_) | E::InvalidCharacter(_) => no_number(DURATIONS),
+        E::NumberOverflow => OUT_OF_RANGE.to_owned(),
+        E::UnknownUnit { unit, .. } => unknown_unit(&unit, DURATIONS),
     })
 }
 
@@ -129,8 +102,8 @@ pub fn whole<T: TryFrom<u64>>(
     }
 }
 
-/// Bytes, in the unit in which they have one to three digits before the point: `1.4 GiB`, and `16 KiB` where that
-/// is exact.
+/// Bytes, in the unit in which they have one to three digits before the point: `1.4 GiB`, and `16 KiB` where
+/// that is exact.
 pub fn size(bytes: u64) -> String {
     const UNITS: [&str; 7] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
     let mut value = bytes as f64;
@@ -166,7 +139,6 @@ pub fn duration(duration: Duration) -> String {
     }
 }
 
-/// What a unit says.
 struct Meaning {
     /// How many of what is counted.
     scale: u64,
@@ -174,13 +146,12 @@ struct Meaning {
     is_per_s: bool,
 }
 
-/// What a unit counts.
 enum Of {
     Bytes,
     Bits,
     /// A small `b`: bits to some and bytes to others. Its prefix, as it should be written.
     Either {
-        letter: Option<char>,
+        letter: &'static str,
         i: &'static str,
     },
 }
@@ -203,7 +174,7 @@ fn meaning(unit: &str) -> Option<Meaning> {
             Some(prefix) => (prefix, Of::Bytes, false),
             None => match amount.strip_suffix('b') {
                 Some(prefix) if is_bps => (prefix, Of::Bits, false),
-                Some(prefix) => (prefix, Of::Either { letter: None, i: "" }, false),
+                Some(prefix) => (prefix, Of::Either { letter: "", i: "" }, false),
                 None => (amount, Of::Bytes, true),
             },
         },
@@ -218,39 +189,24 @@ fn meaning(unit: &str) -> Option<Meaning> {
     let base: u64 = if is_bare || i == "i" { 1024 } else { 1000 };
     let power = ["k", "m", "g", "t", "p"].iter().position(|known| known.eq_ignore_ascii_case(letter))?;
     let of = match of {
-        Of::Either { .. } if power == 0 && i.is_empty() => Of::Either { letter: Some('k'), i },
-        Of::Either { .. } => Of::Either { letter: Some(['K', 'M', 'G', 'T', 'P'][power]), i },
+        Of::Either { .. } if power == 0 && i.is_empty() => Of::Either { letter: "k", i },
+        Of::Either { .. } => Of::Either { letter: ["K", "M", "G", "T", "P"][power], i },
         of => of,
     };
     Some(Meaning { scale: base.pow(power as u32 + 1), of, is_per_s })
 }
 
-/// What was typed, in its parts.
+/// What was typed: the number at the start, and the rest without the spaces between.
 struct Typed<'a> {
-    digits: &'a str,
-    number: Decimal,
+    number: &'a str,
     unit: &'a str,
 }
 
 impl Typed<'_> {
-    /// Splits `text` into the number at its start and the rest, without the spaces between.
-    fn split<'a>(text: &'a str, example: &'static str) -> Result<Typed<'a>, UnitError> {
+    fn split(text: &str) -> Typed<'_> {
         let text = text.trim();
         let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
-        let (digits, unit) = text.split_at(end);
-        Ok(Typed { digits, number: Decimal::parse(digits, example)?, unit: unit.trim_start() })
-    }
-
-    fn meaning(&self) -> Option<Meaning> {
-        meaning(self.unit)
-    }
-
-    fn unknown(&self, example: &'static str) -> UnitError {
-        UnitError::Unit { unit: self.unit.to_owned(), example }
-    }
-
-    fn ambiguous(&self, spellings: [String; 2]) -> UnitError {
-        UnitError::Ambiguous { unit: self.unit.to_owned(), spellings }
+        Typed { number: &text[..end], unit: text[end..].trim_start() }
     }
 }
 
@@ -261,26 +217,20 @@ struct Decimal {
 }
 
 impl Decimal {
-    fn parse(number: &str, example: &'static str) -> Result<Decimal, UnitError> {
+    fn parse(number: &str, example: &str) -> Result<Decimal, String> {
         let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
         if whole.is_empty() || fraction.is_empty() || fraction.contains('.') {
-            return Err(UnitError::Number { example });
+            return Err(no_number(example));
         }
         let fraction = fraction.trim_end_matches('0');
-        if fraction.len() > FRACTION_DIGITS_MAX {
-            return Err(UnitError::TooLong);
-        }
-        let digits = format!("{whole}{fraction}").parse().map_err(|_| UnitError::TooLong)?;
+        let digits = format!("{whole}{fraction}").parse().ok();
+        let digits = digits.filter(|_| fraction.len() <= FRACTION_DIGITS_MAX).ok_or(OUT_OF_RANGE)?;
         Ok(Decimal { digits, decimals: fraction.len() as u32 })
     }
 
-    fn times(&self, scale: u64) -> Result<u64, UnitError> {
-        self.times_ratio(scale, 1)
-    }
-
-    fn times_ratio(&self, scale: u64, divisor: u128) -> Result<u64, UnitError> {
-        let whole = self.digits.checked_mul(u128::from(scale)).ok_or(UnitError::TooLong)?;
-        u64::try_from(whole / (10_u128.pow(self.decimals) * divisor)).map_err(|_| UnitError::TooLong)
+    fn scaled(&self, scale: u64, divisor: u128) -> Result<u64, String> {
+        let whole = self.digits.checked_mul(u128::from(scale)).ok_or(OUT_OF_RANGE)?;
+        u64::try_from(whole / (10_u128.pow(self.decimals) * divisor)).map_err(|_| OUT_OF_RANGE.to_owned())
     }
 }
 

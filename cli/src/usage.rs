@@ -1,4 +1,5 @@
-//! What is wrong with a command line, in one line: the option, its value, what is wrong with it, and the mend.
+//! What is wrong with a command line, in one line: the option, its value, what is wrong with it, and the
+//! mend.
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use std::error::Error as _;

@@ -1,7 +1,7 @@
 //! `swarm verify`: compare what is on disk with a torrent.
 
 use crate::context::Context;
-use crate::exit::{Exit, Failure, printable};
+use crate::exit::{Exit, fail, printable};
 use crate::interrupt::Interrupt;
 use crate::network::default_state_dir;
 use crate::progress::WorkBar;
@@ -17,7 +17,6 @@ use swarm_engine::SessionOptions;
 use swarm_engine::hash::Workers;
 use swarm_engine::verify::{self, FileState, Report};
 
-/// Options of `swarm verify`.
 #[derive(Args, Debug)]
 #[command(after_long_help = EXAMPLES)]
 pub struct VerifyArgs {
@@ -29,13 +28,14 @@ pub struct VerifyArgs {
     #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
     dir: PathBuf,
 
-    /// The folder with the saved state of `seed` and `get`. Default: $XDG_STATE_HOME/swarm, or ~/.local/state/swarm
+    /// The folder with the saved state of `seed` and `get`. Default: $XDG_STATE_HOME/swarm, or
+    /// ~/.local/state/swarm
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     state_dir: Option<PathBuf>,
 
     /// Print one JSON object
     #[arg(long)]
-    json: bool,
+    pub json: bool,
 }
 
 const EXAMPLES: &str = "\
@@ -43,10 +43,9 @@ Example:
   swarm verify release.meta downloads
 
 The exit status is 0 if all data verifies, and 4 if not. A file is `ok`, `missing`, `short`, `long` or `corrupt` (one of its \
-pieces does not verify). Data is not changed. If something is corrupt, saved state that says otherwise is deleted, so that \
+pieces does not verify). Data is not changed. If something is corrupt, saved state that differs is deleted, so that \
 `seed` and `get` check again, also a seed that runs.";
 
-/// The JSON object.
 #[derive(Serialize)]
 struct Verified {
     pieces: u32,
@@ -62,11 +61,7 @@ struct VerifiedFile {
     state: &'static str,
 }
 
-/// Hashes everything, and prints what is wrong.
 pub async fn run(args: VerifyArgs, cx: &mut Context) -> Result<Exit> {
-    if args.json {
-        cx.console.set_json();
-    }
     let mut interrupt = Interrupt::install()?;
     let info = source::load(&args.source, &SessionOptions::default()).await?.info;
     let path = args.dir.join(&info.name);
@@ -101,7 +96,7 @@ pub async fn run(args: VerifyArgs, cx: &mut Context) -> Result<Exit> {
         verified.pieces,
         if bad == 1 { "1 file is".to_owned() } else { format!("{bad} files are") },
     );
-    Err(Failure::new(Exit::Data, message).into())
+    fail(Exit::Data, message)
 }
 
 impl Verified {

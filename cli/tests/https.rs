@@ -16,9 +16,8 @@ fn a_server_over_https_is_used_if_its_certificate_is_trusted(ip: IpAddr) {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let _within = runtime.enter();
     let server = Server::bind(Config::default(), &[]).unwrap();
-    let server = server.bind_tls(&[here], tls).unwrap();
+    let server = server.bind_tls(&[here], tls).unwrap().spawn();
     let tracker = format!("https://{}/announce", server.local_tls_addrs()[0]);
-    let _tracker = server.spawn();
     write(dir.path().join("data/file"), bytes(1, 200_000));
     run_ok(dir.path(), ["create", "data/file", "-a", &tracker]);
 

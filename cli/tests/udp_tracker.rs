@@ -11,9 +11,8 @@ fn a_download_finds_its_source(ip: &str) {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let _within = runtime.enter();
     let server = Server::bind(Config::default(), &[]).unwrap();
-    let server = server.bind_udp(&[format!("{ip}:0").parse().unwrap()]).unwrap();
+    let server = server.bind_udp(&[format!("{ip}:0").parse().unwrap()]).unwrap().spawn();
     let tracker = format!("udp://{}/announce", server.local_udp_addrs()[0]);
-    let server = server.spawn();
     write(dir.path().join("data/file"), bytes(1, 200_000));
     run_ok(dir.path(), ["create", "data/file", "-a", &tracker]);
 

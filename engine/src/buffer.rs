@@ -40,7 +40,8 @@ struct Shared {
     free: Mutex<FreeList>,
 }
 
-/// Blocks in the pool, last returned on top since that one is still in a cache, and all memory ever asked for.
+/// Blocks in the pool, last returned on top since that one is still in a cache, and all memory ever asked
+/// for.
 #[derive(Default)]
 struct FreeList {
     blocks: Vec<NonNull<RawBlock>>,
@@ -49,13 +50,13 @@ struct FreeList {
     active: bool,
 }
 
-// SAFETY: the pointers in the list lie in the slabs beside them and nobody else has them, so the list owns what
-// they point to and may be used from any thread.
+// SAFETY: the pointers in the list lie in the slabs beside them and nobody else has them, so the list owns
+// what they point to and may be used from any thread.
 unsafe impl Send for FreeList {}
 
 impl BlockPool {
-    /// A pool that never holds more than `limit_bytes`, rounded down to whole blocks but at least one. Memory is
-    /// asked for when first needed.
+    /// A pool that never holds more than `limit_bytes`, rounded down to whole blocks but at least one. Memory
+    /// is asked for when first needed.
     pub fn new(limit_bytes: usize) -> BlockPool {
         let limit_blocks = (limit_bytes / BLOCK_BYTES).max(1);
         BlockPool {
@@ -92,8 +93,9 @@ impl BlockPool {
         self.shared.limit_blocks * BLOCK_BYTES
     }
 
-    /// Gives the memory of free blocks back to the system if no block was taken since the last call. Meant to be
-    /// called now and then, say every half minute, so that an idle session does not sit on what a busy one needed.
+    /// Gives the memory of free blocks back to the system if no block was taken since the last call. Meant to
+    /// be called now and then, say every half minute, so that an idle session does not sit on what a busy one
+    /// needed.
     pub fn trim(&self) {
         let mut free = self.shared.lock();
         if !std::mem::take(&mut free.active) {
@@ -133,8 +135,8 @@ impl FreeList {
         #[cfg(target_os = "linux")]
         for run in self.blocks.chunk_by(|a, b| a.as_ptr() == b.as_ptr().wrapping_add(1)) {
             let start = run[run.len() - 1].as_ptr();
-            // SAFETY: the blocks of the run are adjacent, mapped, and ours alone; the kernel gives zeros when they
-            // are touched again, and a free block's content is unspecified. Failure changes nothing.
+            // SAFETY: the blocks of the run are adjacent, mapped, and ours alone; the kernel gives zeros when
+            // they are touched again, and a free block's content is unspecified. Failure changes nothing.
             unsafe { libc::madvise(start.cast(), run.len() * BLOCK_BYTES, libc::MADV_DONTNEED) };
         }
     }
@@ -294,7 +296,8 @@ impl PieceBuffer {
         is_new
     }
 
-    /// Whether every block is here and none is still on its way to the part file, so that the piece can be verified.
+    /// Whether every block is here and none is still on its way to the part file, so that the piece can be
+    /// verified.
     pub fn is_complete(&self) -> bool {
         !self.slots.iter().any(|slot| matches!(slot, Slot::Missing | Slot::Spilling))
     }
@@ -309,9 +312,9 @@ impl PieceBuffer {
         self.slots.iter().any(|slot| matches!(slot, Slot::Spilled))
     }
 
-    /// Takes the blocks out of memory for [`Storage::spill`](crate::storage::Storage::spill). Afterwards, call
-    /// [`spilled`](Self::spilled) or, if that failed, [`restore`](Self::restore); until then the piece does not
-    /// count as complete.
+    /// Takes the blocks out of memory for [`Storage::spill`](crate::storage::Storage::spill). Afterwards,
+    /// call [`spilled`](Self::spilled) or, if that failed, [`restore`](Self::restore); until then the piece
+    /// does not count as complete.
     pub fn take_for_spill(&mut self) -> Spill {
         let mut blocks = Vec::with_capacity(std::mem::take(&mut self.in_memory));
         for (index, slot) in self.slots.iter_mut().enumerate() {

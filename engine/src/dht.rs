@@ -1,8 +1,8 @@
 //! The DHT on its sockets: one for each address family, with a [`Node`] behind them.
 //!
-//! A [`Dht`] belongs to one thread. Somebody has to [`run`](Dht::run) it; whatever else is asked of it takes effect
-//! there and then, so that it needs neither locks nor channels. A session runs one beside its torrents, `swarm dht` one
-//! by itself.
+//! A [`Dht`] belongs to one thread. Somebody has to [`run`](Dht::run) it; whatever else is asked of it takes
+//! effect there and then, so that it needs neither locks nor channels. A session runs one beside its
+//! torrents, `swarm dht` one by itself.
 
 use crate::clock::Clock;
 use crate::net::socket;
@@ -43,8 +43,9 @@ pub struct Dht {
 }
 
 impl Dht {
-    /// Opens a socket on the first IPv4 and the first IPv6 address of `listen`; if one is taken, on another port.
-    /// With `read_only` it asks and does not answer (BEP 43), as befits who is gone in a moment. Needs a tokio runtime.
+    /// Opens a socket on the first IPv4 and the first IPv6 address of `listen`; if one is taken, on another
+    /// port. With `read_only` it asks and does not answer (BEP 43), as befits who is gone in a moment. Needs
+    /// a tokio runtime.
     ///
     /// # Errors
     /// What the system says if there can be no socket, or no random bytes.
@@ -108,14 +109,14 @@ impl Dht {
         self.families().filter_map(|family| self.local_addr(family)).all(|addr| addr.ip().is_loopback())
     }
 
-    /// Has the node do something, now.
+    /// Calls the node with the time.
     pub fn with<R>(&self, act: impl FnOnce(&mut Node, Time) -> R) -> R {
         let result = act(&mut self.node.borrow_mut(), self.clock.now());
         self.wake.notify_one();
         result
     }
 
-    /// What is to be kept for another time.
+    /// The IDs and known nodes, to be saved.
     pub fn saved(&self) -> Saved {
         let node = self.node.borrow();
         let id = |family| Some((self.local_addr(family)?, node.id(family)?));
@@ -152,7 +153,7 @@ impl Dht {
         }
     }
 
-    /// Serves the sockets for as long as it is polled, and tells what happens.
+    /// Serves the sockets for as long as it is polled, and passes events on.
     pub async fn run(&self, mut on_event: impl FnMut(Event)) {
         let mut buffer = [0; DATAGRAM_LEN_MAX + 1];
         for socket in self.sockets.iter().flatten() {
@@ -171,7 +172,7 @@ impl Dht {
                 }
                 node.poll_timeout().map_or(Duration::MAX, |at| at.since(now)).min(Duration::from_secs(3_600))
             };
-            // Whoever is told may ask the node for more.
+            // The receiver may call the node.
             while let Some(event) = self.poll_event() {
                 on_event(event);
             }
@@ -205,7 +206,7 @@ impl Dht {
             match socket.try_recv_from(buffer) {
                 Ok((len, from)) => node.handle_datagram(self.clock.now(), from, &buffer[..len]),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                // Some systems tell here that an earlier datagram found nobody.
+                // Some systems report here that an earlier datagram found nobody.
                 Err(error) => tracing::trace!(%error, "cannot receive"),
             }
         }
@@ -216,8 +217,8 @@ impl Dht {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Saved {
-    /// Its ids, each with the address of the socket that goes by it. Only who listens there may take it again: two nodes
-    /// of one id are one too many.
+    /// Its ids, each with the address of the socket that goes by it. Only who listens there may take it
+    /// again: two nodes of one id are one too many.
     pub ids: Vec<(SocketAddr, NodeId)>,
     /// The nodes that it knew.
     pub nodes: Vec<SocketAddr>,
@@ -234,7 +235,7 @@ impl Saved {
         all
     }
 
-    /// What a file holds; nothing if there is no such file. Lines that say nothing are passed over.
+    /// What a file holds; nothing if there is no such file. Other lines are ignored.
     ///
     /// # Errors
     /// What the system says if the file is there and cannot be read.
@@ -255,8 +256,8 @@ impl Saved {
         Ok(saved)
     }
 
-    /// Writes it to a file, in the place of what was there. Without any nodes it does nothing: who has lost the network
-    /// keeps what it had.
+    /// Writes it to a file, in the place of what was there. Without any nodes it does nothing: who has lost
+    /// the network keeps what it had.
     ///
     /// # Errors
     /// What the system says if the file cannot be written.

@@ -6,9 +6,9 @@
 //! checked and to another when it is used. Redirects are followed here, by the same steps, and no
 //! connection outlives its request: what was checked for one URL does not serve another.
 //!
-//! Trackers, which strangers' metainfo names, are asked by a client of our own that bounds each byte a server may
-//! deliver ([`tracker`]). Files that the user names by URL are fetched through reqwest ([`mod@file`]), whose endless
-//! interim answers only the time-out ends.
+//! Trackers, which strangers' metainfo names, are asked by a client of our own that bounds each byte a server
+//! may deliver ([`tracker`]). Files that the user names by URL are fetched through reqwest ([`mod@file`]),
+//! whose endless interim answers only the time-out ends.
 //!
 //! Everything is made when first needed, so that a run without HTTP starts instantly.
 
@@ -41,7 +41,7 @@ use url::{Host, Url};
 const FETCH_TIMEOUT: Duration = Duration::from_secs(60);
 /// How many redirects are followed.
 const REDIRECTS_MAX: usize = 5;
-/// Who we say we are.
+/// The User-Agent.
 const AGENT: &str = concat!("Swarm/", env!("CARGO_PKG_VERSION"));
 
 /// What to fetch, on which ways, and at what cost.
@@ -104,32 +104,25 @@ async fn get_by<B>(
 where
     B: Body<Data = Bytes, Error: std::error::Error + 'static> + Unpin,
 {
-    let answer = tokio::time::timeout(request.timeout, follow(request, send)).await;
-    answer.unwrap_or_else(|_| Err(failed("no answer in time")))
-}
-
-async fn follow<B>(
-    request: &Request<'_>,
-    send: impl AsyncFn(&Request<'_>, &Url, Vec<SocketAddr>) -> Result<Reply<B>, HttpError>,
-) -> Result<Answer, HttpError>
-where
-    B: Body<Data = Bytes, Error: std::error::Error + 'static> + Unpin,
-{
-    let mut url = request.url.clone();
-    let mut redirected_from = None;
-    for _ in 0..=REDIRECTS_MAX {
-        let found = look_up(&url).await?;
-        let addrs = allowed(request, &url, redirected_from, &found)?;
-        let Reply { response, server, _connection } = send(request, &url, addrs).await?;
-        match redirect(&url, &response)? {
-            Some(next) => (url, redirected_from) = (next, Some(server.ip())),
-            None => {
-                let status = response.status();
-                return Ok(Answer { status, body: body(response, request.body_len_max).await?, server });
+    let follow = async {
+        let mut url = request.url.clone();
+        let mut redirected_from = None;
+        for _ in 0..=REDIRECTS_MAX {
+            let found = look_up(&url).await?;
+            let addrs = allowed(request, &url, redirected_from, &found)?;
+            let Reply { response, server, _connection } = send(request, &url, addrs).await?;
+            match redirect(&url, &response)? {
+                Some(next) => (url, redirected_from) = (next, Some(server.ip())),
+                None => {
+                    let status = response.status();
+                    return Ok(Answer { status, body: body(response, request.body_len_max).await?, server });
+                }
             }
         }
-    }
-    Err(failed(format!("more than {REDIRECTS_MAX} redirects")))
+        Err(failed(format!("more than {REDIRECTS_MAX} redirects")))
+    };
+    let answer = tokio::time::timeout(request.timeout, follow).await;
+    answer.unwrap_or_else(|_| Err(failed("no answer in time")))
 }
 
 /// Where a request leads that is not made over HTTP: addresses that may be connected to, at least one.
@@ -146,7 +139,8 @@ async fn look_up(url: &Url) -> Result<Vec<SocketAddr>, HttpError> {
         Some(Host::Ipv4(ip)) => Ok(vec![(ip, port).into()]),
         Some(Host::Ipv6(ip)) => Ok(vec![(ip, port).into()]),
         Some(Host::Domain(name)) => {
-            Ok(tokio::net::lookup_host((name, port)).await.map_err(failed)?.collect())
+            let found = tokio::net::lookup_host((name, port)).await;
+            Ok(found.map_err(|e| failed(format!("cannot resolve {name}: {e}")))?.collect())
         }
         None => Err(failed("the URL names no host")),
     }
@@ -198,8 +192,9 @@ fn tls_builder() -> Result<ConfigBuilder<ClientConfig, WantsVerifier>, rustls::E
 fn redirect<B>(url: &Url, response: &Response<B>) -> Result<Option<Url>, HttpError> {
     use StatusCode as S;
     let status = response.status();
-    let moved = [S::MOVED_PERMANENTLY, S::FOUND, S::SEE_OTHER, S::TEMPORARY_REDIRECT, S::PERMANENT_REDIRECT];
-    let Some(location) = response.headers().get(LOCATION).filter(|_| moved.contains(&status)) else {
+    let redirects =
+        [S::MOVED_PERMANENTLY, S::FOUND, S::SEE_OTHER, S::TEMPORARY_REDIRECT, S::PERMANENT_REDIRECT];
+    let Some(location) = response.headers().get(LOCATION).filter(|_| redirects.contains(&status)) else {
         return Ok(None);
     };
     let next = location.to_str().ok().and_then(|location| url.join(location).ok());
@@ -223,7 +218,7 @@ where
     }
     let mut bytes = Vec::new();
     while let Some(frame) = body.frame().await {
-        let Ok(chunk) = frame.map_err(|e| failed(chain(&e)))?.into_data() else { continue };
+        let Ok(chunk) = frame.map_err(|e| root_cause(&e))?.into_data() else { continue };
         if bytes.len() + chunk.len() > limit {
             return Err(too_long(""));
         }
@@ -234,27 +229,18 @@ where
     }
     let mut plain = Vec::new();
     let decoder = MultiGzDecoder::new(&bytes[..]);
-    decoder.take(limit as u64 + 1).read_to_end(&mut plain).map_err(|e| failed(chain(&e)))?;
+    decoder.take(limit as u64 + 1).read_to_end(&mut plain).map_err(failed)?;
     if plain.len() > limit { Err(too_long("")) } else { Ok(plain) }
 }
 
-/// An error and what caused it, on one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        let reason = inner.to_string();
-        if !text.contains(&reason) {
-            text.push_str(": ");
-            text.push_str(&reason);
-        }
-        cause = inner.source();
-    }
-    text
+/// What caused an error in the end: libraries wrap that in words of their own, such as "client error
+/// (Connect)".
+fn root_cause(error: &(dyn std::error::Error + 'static)) -> HttpError {
+    failed(std::iter::successors(Some(error), |error| error.source()).last().unwrap_or(error))
 }
 
-/// Fetches a file over HTTP or HTTPS, at most `limit` bytes after decompression, within a minute.
-/// Redirects are followed, but from a public address to none of this machine or network. Needs a tokio runtime.
+/// Fetches a file over HTTP or HTTPS, at most `limit` bytes after decompression, within a minute. Redirects
+/// are followed, but from a public address to none of this machine or network. Needs a tokio runtime.
 pub(crate) async fn fetch(url: &Url, limit: usize, binding: &Binding) -> Result<Vec<u8>, Error> {
     let request = Request {
         url: url.clone(),

@@ -47,8 +47,8 @@ pub struct Limits {
     pub peers_per_swarm_max: usize,
     /// Most peers in all swarms; one takes up to 64 bytes (IPv4).
     pub peers_max: usize,
-    /// Most connections at a time; for a further one, whoever is idle or slow gives way. Fewer where the process may not
-    /// open so many files.
+    /// Most connections at a time; for a further one, whoever is idle or slow gives way. Fewer where the
+    /// process may not open so many files.
     pub connections_max: usize,
     /// How long a client may take for a request, from the connection or the last reply on.
     pub request_timeout: Duration,

@@ -1,4 +1,4 @@
-//! A BitTorrent tracker: tells the peers of a swarm about each other over HTTP (BEP 3, 7, 23, 24, 48)
+//! A BitTorrent tracker: introduces the peers of a swarm to each other over HTTP (BEP 3, 7, 23, 24, 48)
 //! and UDP (BEP 15, 41).
 //!
 //! [`store::Store`] is who is in which swarm, without sockets or a clock. [`Server`] puts it on the

@@ -175,7 +175,6 @@ fn raise_descriptor_limit() {
     }
 }
 
-/// What the tracker is told from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Signal {
     /// SIGHUP: read the files again.
@@ -194,7 +193,7 @@ struct Signals {
 }
 
 impl Signals {
-    /// From now on signals are ours: none is missed between here and the wait.
+    /// Takes over the signals: none is missed between here and the wait.
     fn listen() -> std::io::Result<Signals> {
         #[cfg(unix)]
         {

@@ -13,14 +13,15 @@ use swarm_tracker::{Config, Limits, Source};
 /// A BitTorrent tracker: tells the peers of a swarm about each other over HTTP and UDP.
 ///
 /// Clients announce to http://HOST:PORT/announce and scrape at /scrape, or do both at
-/// udp://HOST:PORT/announce. Over HTTP, /health says "ok", /stats tells what the tracker holds as
+/// udp://HOST:PORT/announce. Over HTTP, /health says "ok", /stats is what the tracker holds as
 /// JSON, and /metrics for Prometheus.
 ///
-/// SIGHUP reads the files again: the allow list, the certificate and the configuration file. What changed there is taken,
-/// except listen, listen-udp, listen-tls, behind-proxy, state and log, which need a restart; the log names those.
+/// SIGHUP reads the files again: the allow list, the certificate and the configuration file. What changed
+/// there is taken, except listen, listen-udp, listen-tls, behind-proxy, state and log, which need a restart;
+/// the log names those.
 ///
-/// A tracker that starts without its swarms asks peers of small swarms to come again after the minimum interval, until
-/// a whole interval has passed.
+/// A tracker that starts without its swarms asks peers of small swarms to come again after the minimum
+/// interval, until a whole interval has passed.
 #[derive(Clone, Debug, Default, Parser, Deserialize)]
 #[command(name = "swarm-tracker", version)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
@@ -63,11 +64,11 @@ pub struct Settings {
     #[arg(long, value_name = "DURATION")]
     pub peer_timeout: Option<Span>,
 
-    /// How many peers a client gets that does not say how many it wants [default: 50]
+    /// Peers in a reply to a client that sends no `numwant` [default: 50]
     #[arg(long, value_name = "N")]
     pub numwant_default: Option<u32>,
 
-    /// How many peers a client gets at most [default: 200]
+    /// Most peers in a reply [default: 200]
     #[arg(long, value_name = "N")]
     pub numwant_max: Option<u32>,
 
@@ -79,11 +80,12 @@ pub struct Settings {
     #[arg(long, value_name = "PER-MINUTE")]
     pub rate_limit: Option<u32>,
 
-    /// Take clients' addresses from the proxy in front; only the proxy may be able to connect. UDP is not proxied
+    /// Take clients' addresses from the proxy in front; only the proxy may be able to connect. UDP is not
+    /// proxied
     #[arg(long, value_name = "HOW")]
     pub behind_proxy: Option<BehindProxy>,
 
-    /// Name this as `tracker id` in replies
+    /// Send this `tracker id` in replies
     #[arg(long, value_name = "TEXT")]
     pub tracker_id: Option<String>,
 
@@ -92,36 +94,36 @@ pub struct Settings {
     #[arg(long, value_name = "FILE")]
     pub state: Option<PathBuf>,
 
-    /// How many torrents there may be; when there are so many, those of few announcers give way, first those of
-    /// whoever has most [default: 1000000]
+    /// Track at most this many torrents; beyond, those of few announcers are evicted, first those of the
+    /// network with most [default: 1000000]
     #[arg(long, value_name = "N")]
     pub max_swarms: Option<usize>,
 
-    /// How many peers there may be in all torrents; one takes up to 64 bytes. When there are so many, torrents
-    /// give way as with --max-swarms [default: 10000000]
+    /// List at most this many peers in all torrents; one takes up to 64 bytes. Beyond, torrents are evicted
+    /// as with --max-swarms [default: 10000000]
     #[arg(long, value_name = "N")]
     pub max_peers: Option<usize>,
 
-    /// How many connections there may be at a time; when there are so many, the idle and the slow give way
+    /// Serve at most this many connections at a time; beyond, idle and slow ones are closed
     /// [default: 10000, or fewer if the process may not open so many files]
     #[arg(long, value_name = "N")]
     pub max_connections: Option<usize>,
 
-    /// How the log is written [default: text]
+    /// Log format [default: text]
     #[arg(long, value_name = "FORMAT")]
     pub log: Option<LogFormat>,
 
-    /// Whether messages are coloured
+    /// When to use colours
     #[arg(long, value_name = "WHEN", default_value = "auto")]
     #[serde(skip)]
     pub color: ColorChoice,
 
-    /// Say more; may be repeated
+    /// Log more; may be repeated
     #[arg(short, long, action = ArgAction::Count)]
     #[serde(skip)]
     pub verbose: u8,
 
-    /// Say less; may be repeated
+    /// Log less; may be repeated
     #[arg(short, long, action = ArgAction::Count)]
     #[serde(skip)]
     pub quiet: u8,
@@ -150,7 +152,7 @@ pub enum LogFormat {
     Json,
 }
 
-/// How a proxy tells the address of its client.
+/// How a proxy passes its client's address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum BehindProxy {
@@ -202,34 +204,34 @@ impl Settings {
 
     /// What was set, in the order of [`NEED_A_RESTART`] and then of the others, for comparing.
     fn named(&self) -> Vec<(&'static str, String)> {
-        fn said(value: &impl std::fmt::Debug) -> String {
+        fn shown(value: &impl std::fmt::Debug) -> String {
             format!("{value:?}")
         }
         vec![
-            ("listen", said(&self.listen)),
-            ("listen-udp", said(&self.listen_udp)),
-            ("listen-tls", said(&self.listen_tls)),
-            ("behind-proxy", said(&self.behind_proxy)),
-            ("state", said(&self.state)),
-            ("log", said(&self.log)),
-            ("tls-cert", said(&self.tls_cert)),
-            ("tls-key", said(&self.tls_key)),
-            ("interval", said(&self.interval)),
-            ("min-interval", said(&self.min_interval)),
-            ("peer-timeout", said(&self.peer_timeout)),
-            ("numwant-default", said(&self.numwant_default)),
-            ("numwant-max", said(&self.numwant_max)),
-            ("allow-list", said(&self.allow_list)),
-            ("rate-limit", said(&self.rate_limit)),
-            ("tracker-id", said(&self.tracker_id)),
-            ("max-swarms", said(&self.max_swarms)),
-            ("max-peers", said(&self.max_peers)),
-            ("max-connections", said(&self.max_connections)),
+            ("listen", shown(&self.listen)),
+            ("listen-udp", shown(&self.listen_udp)),
+            ("listen-tls", shown(&self.listen_tls)),
+            ("behind-proxy", shown(&self.behind_proxy)),
+            ("state", shown(&self.state)),
+            ("log", shown(&self.log)),
+            ("tls-cert", shown(&self.tls_cert)),
+            ("tls-key", shown(&self.tls_key)),
+            ("interval", shown(&self.interval)),
+            ("min-interval", shown(&self.min_interval)),
+            ("peer-timeout", shown(&self.peer_timeout)),
+            ("numwant-default", shown(&self.numwant_default)),
+            ("numwant-max", shown(&self.numwant_max)),
+            ("allow-list", shown(&self.allow_list)),
+            ("rate-limit", shown(&self.rate_limit)),
+            ("tracker-id", shown(&self.tracker_id)),
+            ("max-swarms", shown(&self.max_swarms)),
+            ("max-peers", shown(&self.max_peers)),
+            ("max-connections", shown(&self.max_connections)),
         ]
     }
 
-    /// What a tracker that runs with these settings takes of others, and the names of what changes: what it takes, and
-    /// what needs a restart and stays as it is.
+    /// What a tracker that runs with these settings takes of others, and the names of what changes: what it
+    /// takes, and what needs a restart and stays as it is.
     pub fn reload(&self, other: Settings) -> (Settings, Changes) {
         let changes = self.named().into_iter().zip(other.named());
         let changed = changes.filter(|((_, before), (_, after))| before != after).map(|((name, _), _)| name);

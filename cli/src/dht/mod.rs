@@ -9,7 +9,7 @@ use crate::context::Context;
 use crate::events::About;
 use crate::exit::{Exit, Failure};
 use crate::interrupt::Interrupt;
-use crate::network::{parse_address, parse_node};
+use crate::network::{parse_address, parse_bootstrap};
 use anyhow::{Context as _, Result};
 use clap::{Args, ValueHint};
 use std::future::{Future as _, pending, poll_fn};
@@ -23,7 +23,6 @@ use swarm_engine::dht::{Dht, PUBLIC_NODES, Saved};
 /// How often `--save` writes, while the node runs.
 const SAVE_INTERVAL: Duration = Duration::from_secs(300);
 
-/// Options of `swarm dht`.
 #[derive(Args, Debug)]
 #[command(after_long_help = EXAMPLES)]
 pub struct DhtArgs {
@@ -37,7 +36,7 @@ pub struct DhtArgs {
     listen: Vec<SocketAddr>,
 
     /// Bootstrap from this node; repeatable. Default: public nodes, unless --listen is loopback only
-    #[arg(long, global = true, value_name = "HOST:PORT", value_parser = parse_node)]
+    #[arg(long, global = true, value_name = "HOST:PORT", value_parser = parse_bootstrap)]
     bootstrap: Vec<String>,
 
     /// Save the node's IDs and the addresses of known nodes in this file, and load them from it
@@ -46,7 +45,7 @@ pub struct DhtArgs {
 
     /// Print events as JSON, one object a line
     #[arg(long, global = true)]
-    json: bool,
+    pub json: bool,
 }
 
 const EXAMPLES: &str = "\
@@ -59,9 +58,6 @@ Without a command it runs as a bootstrap node until it is interrupted.";
 
 /// Runs the node until it is interrupted, or has found what it was asked for.
 pub async fn run(args: DhtArgs, cx: &mut Context) -> Result<Exit> {
-    if args.json {
-        cx.console.set_json();
-    }
     let result = serve(args, cx).await;
     cx.end(&About::default(), result)
 }

@@ -10,7 +10,6 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use swarm_core::dht::{Item, MutableTorrentLink, NodeId, SALT_LEN_MAX, VALUE_LEN_MAX, mutable_torrent_value};
 use swarm_core::id::InfoHash;
 
-/// What the DHT is asked.
 #[derive(Clone, Debug, Subcommand)]
 pub enum Query {
     /// Print the peers of a torrent

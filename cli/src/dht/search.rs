@@ -2,7 +2,7 @@
 
 use super::query::Request;
 use crate::context::Context;
-use crate::exit::{Exit, Failure, printable};
+use crate::exit::{Exit, fail, printable};
 use anyhow::Result;
 use serde::Serialize;
 use std::cell::RefCell;
@@ -20,21 +20,45 @@ use tokio::sync::Notify;
 #[derive(Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Record<'a> {
-    /// Where the node listens.
-    Listening { addresses: &'a [SocketAddr], ids: Vec<String> },
+    Listening {
+        addresses: &'a [SocketAddr],
+        ids: Vec<String>,
+    },
     /// Peers that were not known before.
-    Peers { peers: &'a [SocketAddr], by: SocketAddr },
+    Peers {
+        peers: &'a [SocketAddr],
+        by: SocketAddr,
+    },
     /// How many peers there are, on one of the networks.
-    Scraped { family: &'a str, seeds: u32, downloaders: u32 },
-    /// Info-hashes that were not known before, of `count` that a node has; in `interval` seconds it tells others.
-    Samples { hashes: &'a [String], count: u32, interval: u32, by: SocketAddr },
+    Scraped {
+        family: &'a str,
+        seeds: u32,
+        downloaders: u32,
+    },
+    /// Info-hashes that were not known before, of `count` that a node has; after `interval` seconds it gives
+    /// others.
+    Samples {
+        hashes: &'a [String],
+        count: u32,
+        interval: u32,
+        by: SocketAddr,
+    },
     /// An item that was looked for, or its newer version; or one that is being put.
-    Item { target: String, value: &'a str, seq: Option<i64>, torrent: Option<String>, link: Option<String> },
-    /// A search is over.
-    Done { nodes: usize, stored: usize, queries: u32, hops: u8 },
+    Item {
+        target: String,
+        value: &'a str,
+        seq: Option<i64>,
+        torrent: Option<String>,
+        link: Option<String>,
+    },
+    Done {
+        nodes: usize,
+        stored: usize,
+        queries: u32,
+        hops: u8,
+    },
 }
 
-/// A query on its way.
 pub struct Search<'a> {
     query: Option<Request>,
     cx: RefCell<&'a mut Context>,
@@ -42,7 +66,6 @@ pub struct Search<'a> {
     done: Notify,
 }
 
-/// What has been found.
 #[derive(Default)]
 struct Found {
     running: BTreeMap<LookupId, Family>,
@@ -54,7 +77,6 @@ struct Found {
 }
 
 impl<'a> Search<'a> {
-    /// Without a query it only keeps the node company.
     pub fn new(query: Option<Request>, cx: &'a mut Context) -> Search<'a> {
         Search { query, cx: RefCell::new(cx), state: RefCell::default(), done: Notify::new() }
     }
@@ -114,7 +136,7 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// Joins, asks on each network, and waits until all searches are over.
+    /// Joins the DHT, sends the query in each address family, and waits until all lookups are over.
     pub async fn ask(&self, dht: &Dht, hosts: &[String]) -> Result<Exit> {
         dht.join(hosts).await;
         let Some(query) = &self.query else { return pending().await };
@@ -134,7 +156,7 @@ impl<'a> Search<'a> {
         }
         self.done.notified().await;
         let state = self.state.borrow();
-        let failure = |text: &str| Err(Failure::new(Exit::Runtime, text).into());
+        let failure = |text: &str| fail(Exit::Runtime, text);
         match query {
             _ if state.nodes == 0 => {
                 failure("no node of the DHT answered; name one that does with --bootstrap HOST:PORT")
@@ -179,7 +201,8 @@ fn mutable_link(item: &Item) -> Option<String> {
     MutableTorrentLink::of(item).map(|link| link.to_string())
 }
 
-/// The info-hash of a mutable torrent, a bencoded text as it is; anything else bencoded, escaped where that cannot be printed.
+/// The info-hash of a mutable torrent, a bencoded text as it is; anything else bencoded, escaped where that
+/// cannot be printed.
 fn shown(item: &Item) -> String {
     if let Some(hash) = item.torrent() {
         return hash.to_string();

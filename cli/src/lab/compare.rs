@@ -1,16 +1,15 @@
 //! Comparing copies byte by byte.
 //!
-//! The engine's own verification is not asked: what the lab proves is that the bytes on disk are those of the source.
+//! Not by the engine's own verification: the lab proves that the bytes on disk are those of the source.
 
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
-/// How much is read at a time.
 const BUFFER_LEN: usize = 256 * 1024;
 
-/// The first difference between the file at `source` and the one at `copy`, in words; `None` if they are identical.
-/// `length` is how long both must be.
+/// The first difference between the file at `source` and the one at `copy`, in words; `None` if they are
+/// identical. `length` is how long both must be.
 ///
 /// # Errors
 /// When the source cannot be read. That the copy cannot be read is a difference.
@@ -21,16 +20,16 @@ pub fn difference(source: &Path, copy: &Path, length: u64) -> io::Result<Option<
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Some("is missing".to_owned())),
         Err(error) => return Ok(Some(format!("cannot be opened: {error}"))),
     };
-    let (mut ours, mut theirs) = (vec![0; BUFFER_LEN], vec![0; BUFFER_LEN]);
+    let (mut ours, mut theirs) = (Vec::with_capacity(BUFFER_LEN), Vec::with_capacity(BUFFER_LEN));
     let mut at = 0;
     loop {
-        let expected = read_full(&mut source, &mut ours)?;
-        let found = match read_full(&mut copy, &mut theirs) {
+        let expected = read(&mut source, &mut ours)?;
+        let found = match read(&mut copy, &mut theirs) {
             Ok(count) => count,
             Err(error) => return Ok(Some(format!("cannot be read: {error}"))),
         };
-        if ours[..expected] != theirs[..found] {
-            let same = ours[..expected].iter().zip(&theirs[..found]).take_while(|(a, b)| a == b).count();
+        if ours != theirs {
+            let same = ours.iter().zip(&theirs).take_while(|(a, b)| a == b).count();
             return Ok(Some(match same {
                 _ if same == expected => "is too long".to_owned(),
                 _ if same == found => format!("ends after {} of {length} bytes", at + same as u64),
@@ -48,18 +47,10 @@ pub fn difference(source: &Path, copy: &Path, length: u64) -> io::Result<Option<
     Err(io::Error::other(format!("has {at} bytes where the metainfo has {length}")))
 }
 
-/// Reads until the buffer is full or the file ends.
-fn read_full(file: &mut File, buffer: &mut [u8]) -> io::Result<usize> {
-    let mut len = 0;
-    while len < buffer.len() {
-        match file.read(&mut buffer[len..]) {
-            Ok(0) => break,
-            Ok(count) => len += count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(len)
+/// Reads until the buffer has its length or the file ends.
+fn read(file: &mut File, buffer: &mut Vec<u8>) -> io::Result<usize> {
+    buffer.clear();
+    file.take(BUFFER_LEN as u64).read_to_end(buffer)
 }
 
 #[cfg(test)]

@@ -3,7 +3,6 @@
 use clap::ValueEnum;
 use serde::Serialize;
 
-/// Something that goes wrong on purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Fault {
@@ -22,19 +21,11 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// As it is written on the command line.
-    pub fn name(self) -> &'static str {
-        match self {
-            Fault::CorruptPeer => "corrupt-peer",
-            Fault::KillPeer => "kill-peer",
-            Fault::SlowPeer => "slow-peer",
-            Fault::TrackerDown => "tracker-down",
-            Fault::LateSeed => "late-seed",
-            Fault::DiskFull => "disk-full",
-        }
+    pub fn name(self) -> String {
+        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
     }
 
-    /// Whether it befalls one of the downloaders.
+    /// Whether one of the downloaders has it.
     pub fn has_victim(self) -> bool {
         matches!(self, Fault::KillPeer | Fault::SlowPeer | Fault::DiskFull)
     }
@@ -56,7 +47,7 @@ mod tests {
     #[test]
     fn names_are_those_of_the_command_line() {
         for &fault in Fault::value_variants() {
-            assert_eq!(Fault::from_str(fault.name(), false), Ok(fault));
+            assert_eq!(Fault::from_str(&fault.name(), false), Ok(fault));
             assert_eq!(serde_json::to_value(fault).unwrap(), fault.name());
         }
     }

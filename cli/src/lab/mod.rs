@@ -1,8 +1,8 @@
 //! `swarm lab`: a whole swarm on this machine, and the proof that every copy is identical.
 //!
-//! Each peer is a process of its own: this same executable, running `swarm seed` or `swarm get` as users do. So a
-//! peer can really be killed, and what is tried is what is shipped. The lab reads its `--json` events and ends
-//! it by signals; whatever happens to the lab, no process outlives it.
+//! Each peer is a process of its own: this same executable, running `swarm seed` or `swarm get` as users do.
+//! So a peer can really be killed, and what is tried is what is shipped. The lab reads its `--json` events
+//! and ends it by signals; whatever happens to the lab, no process outlives it.
 
 mod compare;
 mod fault;
@@ -24,7 +24,7 @@ use self::report::Report;
 use self::swarm::{Swarm, interrupted};
 use crate::context::Context;
 use crate::events::About;
-use crate::exit::{Exit, Failure, printable};
+use crate::exit::{Exit, Failure, fail, label_of};
 use crate::interrupt::Interrupt;
 use crate::units;
 use anyhow::{Context as _, Result};
@@ -39,14 +39,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tempfile::TempDir;
 
-/// Peers and seeds that a lab has at most, each: with the source and one that poisons they have addresses of one
-/// network of 256.
+/// Peers and seeds that a lab has at most, each: with the source and one that poisons they have addresses of
+/// one network of 256.
 const PEERS_MAX: u16 = 120;
 /// What the lab needs besides the copies, in bytes.
 #[cfg(unix)]
 const SPACE_SPARE: u64 = 16 * 1024 * 1024;
 
-/// Options of `swarm lab`.
 #[derive(Args, Debug)]
 #[command(after_long_help = EXAMPLES)]
 pub struct LabArgs {
@@ -88,7 +87,7 @@ pub struct LabArgs {
 
     /// Print events as JSON, one object a line
     #[arg(long)]
-    json: bool,
+    pub json: bool,
 
     /// Damage a copy before copies are compared
     #[arg(long, hide = true)]
@@ -105,11 +104,7 @@ Examples:
 Every peer is a process with an address of its own in 127.0.0.0/8; nothing leaves this machine. The exit status is 0 if \
 every downloader's copy is complete and, compared byte by byte, identical; else it is 4.";
 
-/// Runs a swarm and compares the copies.
 pub async fn run(args: LabArgs, cx: &mut Context) -> Result<Exit> {
-    if args.json {
-        cx.console.set_json();
-    }
     let result = lab(args, cx).await;
     cx.end(&About::default(), result)
 }
@@ -121,7 +116,7 @@ async fn lab(args: LabArgs, cx: &mut Context) -> Result<Exit> {
     faults.dedup();
     if args.trackerless && faults.contains(&Fault::TrackerDown) {
         let message = "--fault tracker-down needs a tracker, which --trackerless leaves out";
-        return Err(Failure::new(Exit::Usage, message).into());
+        return fail(Exit::Usage, message);
     }
     let plan = Plan {
         peers: args.peers.into(),
@@ -134,15 +129,14 @@ async fn lab(args: LabArgs, cx: &mut Context) -> Result<Exit> {
         // Better now than after the run.
         open_report(path)?;
     }
-    let scratch = Scratch::new(args.keep.as_deref())?;
+    let scratch = scratch_dir(args.keep.as_deref())?;
     let material = prepare(&args, scratch.path(), cx, &mut interrupt).await?;
     if plan.trackerless && material.metainfo.info.private {
         let message =
             format!("{}: is private, and private torrents need a tracker", material.metainfo.info.name);
-        return Err(Failure::new(Exit::Usage, message).into());
+        return fail(Exit::Usage, message);
     }
-    let copies = plan.peers as u64;
-    require_space(scratch.path(), material.len().saturating_mul(copies))?;
+    require_space(scratch.path(), material.len().saturating_mul(plan.peers as u64))?;
     let outcome = Swarm::new(&plan, &material, scratch.path(), cx)?.run(&mut interrupt).await?;
     if args.inject_damage {
         damage(&material, &outcome)?;
@@ -160,7 +154,7 @@ async fn lab(args: LabArgs, cx: &mut Context) -> Result<Exit> {
         write_report(&report, path)?;
     }
     if let Some(failure) = report.failure() {
-        return Err(Failure::new(Exit::Data, failure).into());
+        return fail(Exit::Data, failure);
     }
     cx.record(&Record::LabComplete(&report));
     let time = units::duration(Duration::from_secs_f64(report.seconds));
@@ -180,7 +174,7 @@ async fn prepare(
     let (dir, asked) = (scratch.to_owned(), Arc::clone(&stop));
     let mut work = match args.source.clone() {
         Some(source) => {
-            cx.console.note(&format!("reading {}", printable(&source.to_string_lossy())));
+            cx.console.note(&format!("reading {}", label_of(&source)));
             tokio::task::spawn_blocking(move || Material::given(&source, &dir))
         }
         None => {
@@ -206,49 +200,31 @@ async fn prepare(
 }
 
 fn parse_size(text: &str) -> Result<u64, String> {
-    match units::parse_size(text) {
-        Ok(0) => Err("is zero; there is nothing to distribute".to_owned()),
-        Ok(size) => Ok(size),
-        Err(error) => Err(error.to_string()),
+    match units::parse_size(text)? {
+        0 => Err("is zero; there is nothing to distribute".to_owned()),
+        size => Ok(size),
     }
 }
 
-/// Where the lab works: removed at the end, or kept.
-enum Scratch {
-    Removed(TempDir),
-    Kept(PathBuf),
-}
-
-impl Scratch {
-    fn new(keep: Option<&Path>) -> Result<Scratch> {
-        let dir = keep.map_or_else(std::env::temp_dir, Path::to_owned);
-        let option = if keep.is_some() { "--keep: " } else { "" };
-        let label = || format!("{option}{}: cannot create a folder", printable(&dir.to_string_lossy()));
-        if keep.is_some() {
-            fs::create_dir_all(&dir).with_context(label)?;
-        }
-        // Processes are told absolute paths.
-        let dir = fs::canonicalize(&dir).with_context(label)?;
-        let made = tempfile::Builder::new().prefix("swarm-lab-").tempdir_in(&dir);
-        let made = made.with_context(|| Failure::new(Exit::Destination, label()))?;
-        Ok(match keep {
-            Some(_) => Scratch::Kept(made.keep()),
-            None => Scratch::Removed(made),
-        })
+/// Creates the folder in which the lab works. It is removed at the end, unless it is to be kept.
+fn scratch_dir(keep: Option<&Path>) -> Result<TempDir> {
+    let dir = keep.map_or_else(std::env::temp_dir, Path::to_owned);
+    let option = if keep.is_some() { "--keep: " } else { "" };
+    let label = || format!("{option}{}: cannot create a folder", label_of(&dir));
+    if keep.is_some() {
+        fs::create_dir_all(&dir).with_context(label)?;
     }
-
-    fn path(&self) -> &Path {
-        match self {
-            Scratch::Removed(dir) => dir.path(),
-            Scratch::Kept(path) => path,
-        }
-    }
+    // Processes are given absolute paths.
+    let real = fs::canonicalize(&dir).with_context(label)?;
+    let made =
+        tempfile::Builder::new().prefix("swarm-lab-").disable_cleanup(keep.is_some()).tempdir_in(&real);
+    made.with_context(|| Failure::new(Exit::Destination, label()))
 }
 
 /// Refuses to begin what would fill the disk.
 #[cfg(unix)]
 fn require_space(dir: &Path, needed: u64) -> Result<()> {
-    let label = || printable(&dir.parent().unwrap_or(dir).to_string_lossy());
+    let label = || label_of(dir.parent().unwrap_or(dir));
     let stat = rustix::fs::statvfs(dir).with_context(label)?;
     let free = stat.f_bavail.saturating_mul(stat.f_frsize);
     let needed = needed.saturating_add(SPACE_SPARE);
@@ -261,7 +237,7 @@ fn require_space(dir: &Path, needed: u64) -> Result<()> {
         units::size(needed),
         units::size(free)
     );
-    Err(Failure::new(Exit::Destination, message).into())
+    fail(Exit::Destination, message)
 }
 
 #[cfg(not(unix))]
@@ -282,14 +258,11 @@ async fn compare_all(material: &Material, outcome: &Outcome) -> Result<BTreeMap<
             while let Some((name, dir)) = copies.get(next.fetch_add(1, Ordering::Relaxed)) {
                 for (path, len) in &files {
                     let difference = compare::difference(&source.join(path), &dir.join(path), *len)
-                        .with_context(|| printable(&source.join(path).to_string_lossy()))?;
+                        .with_context(|| label_of(source.join(path)))?;
                     if let Some(what) = difference {
-                        let what = format!("{} {what}", printable(&path.to_string_lossy()));
-                        wrong
-                            .lock()
-                            .unwrap_or_else(PoisonError::into_inner)
-                            .entry(name.clone())
-                            .or_insert(what);
+                        let what = format!("{} {what}", label_of(path));
+                        let mut wrong = wrong.lock().unwrap_or_else(PoisonError::into_inner);
+                        wrong.entry(name.clone()).or_insert(what);
                     }
                 }
             }
@@ -305,7 +278,8 @@ async fn compare_all(material: &Material, outcome: &Outcome) -> Result<BTreeMap<
     compared.await?
 }
 
-/// Paths below the folder that holds the torrent, and lengths, of everything that is neither padding nor a link.
+/// Paths below the folder that holds the torrent, and lengths, of everything that is neither padding nor a
+/// link.
 fn regular_files(material: &Material) -> impl Iterator<Item = (PathBuf, u64)> {
     let files = material.metainfo.info.files.iter().filter(|file| !file.attr.pad && !file.attr.symlink);
     files.map(|file| (file.path.iter().collect(), file.length))
@@ -340,5 +314,5 @@ fn open_report(path: &Path) -> Result<File> {
 }
 
 fn unwritable(path: &Path) -> Failure {
-    Failure::new(Exit::Destination, format!("--report: {}: cannot write", printable(&path.to_string_lossy())))
+    Failure::new(Exit::Destination, format!("--report: {}: cannot write", label_of(path)))
 }

@@ -40,7 +40,6 @@ impl Network {
     }
 }
 
-/// Where peers find each other.
 #[derive(Clone, Debug)]
 pub enum Meeting {
     /// The tracker of this URL.
@@ -50,7 +49,6 @@ pub enum Meeting {
 }
 
 impl Meeting {
-    /// The arguments for a peer's process.
     pub fn arguments(&self) -> Vec<String> {
         match self {
             Meeting::Tracker(url) => vec!["--no-dht".to_owned(), "--tracker".to_owned(), url.clone()],
@@ -59,7 +57,6 @@ impl Meeting {
     }
 }
 
-/// Starts the tracker of this network.
 pub fn start_tracker(network: &Network) -> Result<Handle> {
     let config = Config {
         interval: ANNOUNCE_INTERVAL,

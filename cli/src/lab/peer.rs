@@ -1,14 +1,14 @@
 //! What the lab knows of each peer.
 
 use super::fault::Fault;
-use super::process::{Event, Process, Progress, Traffic};
+use super::process::{Event, Process};
+use crate::events::{Progress, Traffic};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// What a peer is there for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     /// Has the data from the start, and is the one whose share is reported.
@@ -21,61 +21,48 @@ pub enum Role {
     Poisoner,
 }
 
-/// How a peer stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
-    /// Not started yet.
     Waiting,
-    /// Running.
     Running,
-    /// Killed, and about to be started again.
+    /// About to be started again.
     Killed,
-    /// Has everything; it seeds on.
+    /// Has everything, and seeds on.
     Complete,
-    /// Has ended without having everything.
+    /// Has ended incomplete.
     Failed,
     /// Has ended as it should.
     Ended,
 }
 
-/// A peer.
 #[derive(Debug)]
 pub struct Peer {
-    /// What it is called on the screen and in reports.
     pub name: String,
     pub role: Role,
     /// Where it listens; port 0 until it has chosen one.
     pub addr: SocketAddr,
     /// The folder that it downloads into or seeds from.
     pub dir: PathBuf,
-    /// Where its stderr goes.
     pub log: PathBuf,
-    /// What befalls it.
     pub faults: Vec<Fault>,
     pub state: State,
     pub process: Option<Process>,
-    /// Times that it was started.
     pub starts: u32,
     /// How the process stands that runs now.
     pub progress: Progress,
-    /// The disk takes nothing.
     pub disk_full: bool,
     /// Its faults that have happened so far, each with the time that the swarm had run when it began.
     pub began: BTreeMap<Fault, Duration>,
     /// From the lab's first transfer to completion.
     pub completed_in: Option<Duration>,
-    /// Why it failed.
     pub failure: Option<String>,
-    /// Whom it banned, and why.
     pub banned: BTreeMap<SocketAddr, String>,
-    /// Pieces that did not verify.
     pub pieces_failed: u64,
     /// Received and sent by all its processes that have ended.
     pub traffic: Traffic,
 }
 
 impl Peer {
-    /// A peer that is not started yet.
     pub fn new(name: String, role: Role, addr: SocketAddr, dir: PathBuf, log: PathBuf) -> Peer {
         Peer {
             name,
@@ -163,7 +150,7 @@ impl Peer {
     pub fn bury(&mut self) {
         self.process = None;
         let Progress { bytes_down, bytes_up, bytes_wasted, .. } = std::mem::take(&mut self.progress);
-        self.add(Traffic { bytes_down, bytes_up, bytes_wasted, peers: Vec::new() });
+        self.add(Traffic { bytes_down, bytes_up, bytes_wasted, ..Traffic::default() });
     }
 
     fn add(&mut self, traffic: Traffic) {

@@ -7,16 +7,13 @@ use super::peer::{Peer, Role};
 use std::path::Path;
 use std::time::Duration;
 
-/// What is always allowed for, and the rate at which even a slow machine moves all copies together, in bytes/s.
+/// The least time allowed, and the rate at which even a slow machine moves all copies together, in bytes/s.
 const TIMEOUT_BASE: Duration = Duration::from_secs(60);
 const RATE_EXPECTED_MIN: u64 = 4 * 1024 * 1024;
 
-/// What a swarm is made of.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// Downloaders.
     pub peers: usize,
-    /// Seeds besides the source.
     pub seeds: usize,
     /// What goes wrong, each once.
     pub faults: Vec<Fault>,
@@ -26,13 +23,12 @@ pub struct Plan {
     pub trackerless: bool,
 }
 
-/// What came of a swarm.
 pub struct Outcome {
-    /// Its peers, the source first.
+    /// The source first.
     pub peers: Vec<Peer>,
     /// From the first start to the last completion.
     pub elapsed: Duration,
-    /// When the tracker went away, if that was before everybody was complete.
+    /// When the tracker stopped, if it did.
     pub tracker_down: Option<Duration>,
 }
 
@@ -43,7 +39,7 @@ impl Plan {
         TIMEOUT_BASE + Duration::from_secs(len.saturating_mul(copies) / RATE_EXPECTED_MIN)
     }
 
-    /// All peers, none of them started: the source, the other seeds, the downloaders, then whoever poisons.
+    /// All peers, not started: the source, the other seeds, the downloaders, the poisoner.
     pub fn line_up(&self, material: &Material, scratch: &Path, network: &Network) -> Vec<Peer> {
         let mut peers = Vec::new();
         let mut add = |name: String, role: Role| {

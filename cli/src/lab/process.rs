@@ -1,5 +1,6 @@
-//! One peer's process: this same executable, its events from stdout, its end when we say so or are gone.
+//! One peer's process: this same executable, its events from stdout, its end when the lab stops it or ends.
 
+use crate::events::{Progress, Traffic};
 use anyhow::{Context as _, Result};
 use serde::Deserialize;
 use std::ffi::OsString;
@@ -35,37 +36,6 @@ pub enum Event {
     Other,
 }
 
-/// How a transfer goes.
-#[derive(Clone, Debug, Default, Deserialize)]
-pub struct Progress {
-    pub bytes_total: u64,
-    pub bytes_verified: u64,
-    pub rate_down: u64,
-    pub rate_up: u64,
-    pub bytes_down: u64,
-    pub bytes_up: u64,
-    pub bytes_wasted: u64,
-    pub peers: usize,
-    pub waiting: Option<String>,
-}
-
-/// What a process has received and sent in its life, in bytes.
-#[derive(Clone, Debug, Default, Deserialize)]
-pub struct Traffic {
-    pub bytes_down: u64,
-    pub bytes_up: u64,
-    pub bytes_wasted: u64,
-    pub peers: Vec<PeerTraffic>,
-}
-
-/// What went to and came from one of its peers.
-#[derive(Clone, Debug, Deserialize)]
-pub struct PeerTraffic {
-    pub address: SocketAddr,
-    pub bytes_up: u64,
-}
-
-/// What comes from a process.
 #[derive(Debug)]
 pub enum Message {
     Event(Event),
@@ -73,12 +43,9 @@ pub enum Message {
     Ended(String),
 }
 
-/// What the process is to do.
 #[derive(Clone, Copy, Debug)]
 enum Order {
-    /// End cleanly.
     Stop,
-    /// Be gone at once.
     Kill,
 }
 
@@ -87,11 +54,8 @@ enum Order {
 pub struct Process(mpsc::UnboundedSender<Order>);
 
 impl Process {
-    /// Starts this executable with these arguments. What comes from it is sent to `messages` under the number `peer`; its stderr is
-    /// added to the file `log`.
-    ///
-    /// # Errors
-    /// When it cannot be started.
+    /// Starts this executable with these arguments. Its events are sent to `messages` with the number `peer`;
+    /// its stderr is appended to the file `log`.
     pub fn start(
         args: &[OsString],
         log: &Path,
@@ -112,17 +76,18 @@ impl Process {
         let log = log.to_owned();
         tokio::spawn(async move {
             let lines = BufReader::new(stdout).lines();
-            let ended =
-                match run(child, lines, inbox, |event| messages.send((peer, Message::Event(event)))).await {
-                    Ok(status) => describe_end(status, &log),
-                    Err(error) => error.to_string(),
-                };
-            let _ = messages.send((peer, Message::Ended(ended)));
+            // Without a receiver, the lab is about to end.
+            let send = |message| drop(messages.send((peer, message)));
+            let ended = match run(child, lines, inbox, |event| send(Message::Event(event))).await {
+                Ok(status) => describe_end(status, &log),
+                Err(error) => error.to_string(),
+            };
+            send(Message::Ended(ended));
         });
         Ok(Process(orders))
     }
 
-    /// Ends it cleanly: it takes leave of peers and tracker, and its last event has its totals.
+    /// Ends it cleanly: it announces `stopped`, and its last event has its totals.
     pub fn stop(&self) {
         let _ = self.0.send(Order::Stop);
     }
@@ -134,22 +99,17 @@ impl Process {
 }
 
 /// Passes on the process's events, and orders to it, until it has ended.
-async fn run<E>(
+async fn run(
     mut child: Child,
     mut lines: Lines<BufReader<ChildStdout>>,
     mut orders: mpsc::UnboundedReceiver<Order>,
-    mut send: impl FnMut(Event) -> Result<(), E>,
+    send: impl Fn(Event),
 ) -> std::io::Result<ExitStatus> {
     let mut is_open = true;
     loop {
         tokio::select! {
             line = lines.next_line(), if is_open => match line? {
-                Some(line) => {
-                    if let Ok(event) = serde_json::from_str(&line) {
-                        // Whoever no longer listens has ended, or is about to.
-                        let _ = send(event);
-                    }
-                }
+                Some(line) => serde_json::from_str(&line).into_iter().for_each(&send),
                 None => is_open = false,
             },
             order = orders.recv() => match order {
@@ -183,8 +143,8 @@ fn ask_to_end(child: &mut Child) -> std::io::Result<()> {
 fn end_with_parent(command: &mut Command) {
     use rustix::process::{Signal, set_parent_process_death_signal};
     let lab = std::process::id();
-    // SAFETY: between fork and exec only async-signal-safe functions may run: these are two system calls and no
-    // allocation.
+    // SAFETY: between fork and exec only async-signal-safe functions may run: these are two system calls and
+    // no allocation.
     unsafe {
         command.pre_exec(move || {
             set_parent_process_death_signal(Some(Signal::KILL))?;

@@ -13,7 +13,6 @@ use std::time::Duration;
 /// The whole run. Sizes are in bytes.
 #[derive(Debug, Default, Serialize)]
 pub struct Report {
-    /// The torrent's name.
     pub name: String,
     pub bytes_total: u64,
     pub files: usize,
@@ -69,9 +68,9 @@ pub struct FaultReport {
     pub fault: Fault,
     /// Whether it has happened. In a swarm that is done quickly it may come too late.
     pub took_place: bool,
-    /// Whom it befell, or who it was.
+    /// Its victim, or the peer that was it.
     pub peer: Option<String>,
-    /// Whether those that it befell have complete and identical copies all the same.
+    /// Whether its victims have complete and identical copies.
     pub survived: bool,
     /// From when it happened until they were complete; null if it did not happen.
     pub seconds: Option<f64>,
@@ -143,7 +142,7 @@ impl Report {
                 (true, false) => Some("<skipped message=\"the swarm was done before it\"/>".to_owned()),
                 (true, true) => None,
             };
-            case(&mut xml, "faults", fault.fault.name(), fault.seconds.unwrap_or(0.0), verdict);
+            case(&mut xml, "faults", &fault.fault.name(), fault.seconds.unwrap_or(0.0), verdict);
         }
         xml + "</testsuite>\n"
     }

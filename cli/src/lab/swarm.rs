@@ -7,7 +7,7 @@ use super::peer::{Peer, Role, State};
 use super::plan::{Outcome, Plan};
 use super::process::{Event, Message, Process};
 use super::record::Record;
-use super::view::{Rendezvous, View};
+use super::view::View;
 use crate::context::Context;
 use crate::exit::Failure;
 use crate::interrupt::{Interrupt, Signal};
@@ -25,6 +25,8 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 
 /// How often the screen and the clock are looked at.
 const TICK: Duration = Duration::from_millis(100);
+/// How often progress gets events.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 /// How much later than the downloaders the source comes.
 const LATE: Duration = Duration::from_secs(3);
 /// How long a made-up disk is full.
@@ -52,6 +54,8 @@ pub struct Swarm<'a> {
     messages: mpsc::UnboundedReceiver<(usize, Message)>,
     sender: mpsc::UnboundedSender<(usize, Message)>,
     view: View,
+    /// When progress gets its next events.
+    next_progress: Duration,
     start: Instant,
     tracker_down: Option<Duration>,
 }
@@ -91,32 +95,29 @@ impl<'a> Swarm<'a> {
             messages,
             sender,
             view,
+            next_progress: Duration::ZERO,
             start: Instant::now(),
             tracker_down: None,
         })
     }
 
-    /// Runs until every downloader is complete or has failed, or time is up. All processes have ended on return.
-    ///
-    /// # Errors
-    /// When the user interrupts, or the source does not work.
+    /// Runs until every downloader is complete or has failed, or time is up. All processes have ended on
+    /// return.
     pub async fn run(mut self, interrupt: &mut Interrupt) -> Result<Outcome> {
         self.start = Instant::now();
         let source = self.material.metainfo_path.to_string_lossy();
+        let (tracker, node) = match &self.meeting {
+            Meeting::Tracker(url) => (Some(&**url), None),
+            Meeting::Dht(addr) => (None, Some(*addr)),
+        };
         self.cx.record(&Record::LabStarted {
             source: &source,
             bytes_total: self.material.len(),
             peers: self.plan.peers,
             seeds: self.plan.seeds,
             faults: &self.plan.faults,
-            tracker: match &self.meeting {
-                Meeting::Tracker(url) => Some(url),
-                Meeting::Dht(_) => None,
-            },
-            node: match self.meeting {
-                Meeting::Dht(addr) => Some(addr),
-                Meeting::Tracker(_) => None,
-            },
+            tracker,
+            node,
         });
         let node = self.node.take();
         let serve = async {
@@ -206,10 +207,9 @@ impl<'a> Swarm<'a> {
             }
         }
         let elapsed = self.start.elapsed();
-        if let Some(line) = self.view.show(&self.peers, self.rendezvous(), elapsed) {
-            self.cx.console.note(&line);
-        }
-        if self.cx.console.is_json() && self.view.is_json_due(elapsed) {
+        self.view.show(&self.peers, self.tracker_state(), elapsed, &mut self.cx.console);
+        if self.cx.console.is_json() && elapsed >= self.next_progress {
+            self.next_progress = elapsed + PROGRESS_INTERVAL;
             for peer in self.peers.iter().filter(|peer| peer.is_counted()) {
                 self.cx.record(&Record::progress(peer));
             }
@@ -217,12 +217,12 @@ impl<'a> Swarm<'a> {
         Ok(())
     }
 
-    /// How the place stands where peers find each other.
-    fn rendezvous(&self) -> Rendezvous {
+    /// How the tracker stands, in words, and whether peers have lost it.
+    fn tracker_state(&self) -> (&'static str, bool) {
         match (&self.meeting, &self.tracker) {
-            (Meeting::Dht(_), _) => Rendezvous::Dht,
-            (Meeting::Tracker(_), Some(_)) => Rendezvous::TrackerUp,
-            (Meeting::Tracker(_), None) => Rendezvous::TrackerDown,
+            (Meeting::Dht(_), _) => ("no tracker", false),
+            (Meeting::Tracker(_), Some(_)) => ("tracker up", false),
+            (Meeting::Tracker(_), None) => ("tracker down", true),
         }
     }
 
@@ -256,11 +256,8 @@ impl<'a> Swarm<'a> {
             _ => {}
         }
         let is_victim = peer.faults.contains(&Fault::KillPeer) && peer.starts == 1;
-        if is_victim
-            && peer.state == State::Running
-            && peer.progress.bytes_total > 0
-            && peer.share() >= 1.0 / 3.0
-        {
+        let is_running = peer.state == State::Running && peer.progress.bytes_total > 0;
+        if is_victim && is_running && peer.share() >= 1.0 / 3.0 {
             self.kill(number);
         }
     }
@@ -319,7 +316,7 @@ impl<'a> Swarm<'a> {
         }
     }
 
-    /// Time is up: whoever is not complete has failed.
+    /// Time is up: peers that are not complete have failed.
     fn give_up(&mut self, allowed: Duration) {
         for peer in self.peers.iter_mut().filter(|peer| peer.is_pending()) {
             let waiting = peer.progress.waiting.as_ref().map(|why| format!(" ({why})")).unwrap_or_default();
@@ -351,7 +348,7 @@ impl<'a> Swarm<'a> {
                 }
             }
         };
-        // Whoever takes longer is killed as its process is dropped.
+        // What takes longer is killed as it is dropped.
         let _ = timeout(END_TIMEOUT, all_ended).await;
         self.peers.iter_mut().for_each(Peer::bury);
     }

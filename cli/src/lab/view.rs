@@ -4,7 +4,7 @@ use super::peer::{Peer, Role, State};
 use super::report::{FaultReport, PeerReport, Report};
 use crate::console::{Console, Paint, err_columns, out_columns, wrapped};
 use crate::exit::printable;
-use crate::progress::{bar, bar_style, fit};
+use crate::progress::{bar_style, fit, wide_bar};
 use crate::units;
 use indicatif::ProgressBar;
 use std::time::Duration;
@@ -13,26 +13,19 @@ use std::time::Duration;
 const BARS_MAX: usize = 20;
 /// How often progress gets a line where there are no bars.
 const LINE_INTERVAL: Duration = Duration::from_secs(5);
-/// How often progress gets an event.
-const JSON_INTERVAL: Duration = Duration::from_secs(1);
 /// The width of a rate, as in `123.4 MiB/s`.
 const RATE_WIDTH: usize = 11;
 /// A bar's steps, in thousandths.
 const BAR_LEN: u64 = 1_000;
-/// The shortest and the longest bar, in columns.
+/// The shortest bar, in columns.
 const BAR_COLUMNS_MIN: usize = 8;
-const BAR_COLUMNS_MAX: usize = 30;
 /// The width of a peer's name, and of what it does.
 const NAME_WIDTH: usize = 9;
 const WORD_WIDTH: usize = 9;
-
-/// How the place stands where peers find each other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rendezvous {
-    Dht,
-    TrackerUp,
-    TrackerDown,
-}
+/// The width of a downloader's line without its address, with the shortest bar and nothing beside it.
+const LINE_WIDTH_MIN: usize = NAME_WIDTH + "  ".len() + BAR_COLUMNS_MIN + " 100 %  ".len();
+/// The width of all that stands beside a bar: what the peer does, and both rates.
+const BESIDE_WIDTH: usize = WORD_WIDTH + 2 * (4 + RATE_WIDTH);
 
 /// The live view of a swarm.
 pub struct View {
@@ -40,13 +33,9 @@ pub struct View {
     bars: Vec<ProgressBar>,
     /// The width of the longest address.
     addr_width: usize,
-    /// What fits now, and is not set yet at first.
-    layout: Option<Layout>,
     paint: Paint,
-    has_bars: bool,
     bytes_total: u64,
     next_line: Duration,
-    next_json: Duration,
 }
 
 impl View {
@@ -55,92 +44,57 @@ impl View {
         let paint = console.err_paint();
         let head = console.bars().add(ProgressBar::new(1)).with_style(bar_style("{msg}"));
         let addr_width = peers.iter().map(|peer| peer.addr.ip().to_string().len()).max().unwrap_or(0);
-        let new_bar = |_| console.bars().add(ProgressBar::new(BAR_LEN));
+        let new_bar = |peer: &Peer| {
+            let bar = console.bars().add(ProgressBar::new(BAR_LEN));
+            bar.with_style(match peer.role {
+                Role::Downloader => {
+                    bar_style(&format!("{{prefix}}  {} {{percent:>3}} %  {{msg}}", wide_bar(paint)))
+                }
+                _ => bar_style("{prefix}  {msg}"),
+            })
+        };
         let bars = peers.iter().take(BARS_MAX).map(new_bar).collect();
-        View {
-            head,
-            bars,
-            addr_width,
-            layout: None,
-            paint,
-            has_bars: console.has_bars(),
-            bytes_total,
-            next_line: LINE_INTERVAL,
-            next_json: Duration::ZERO,
-        }
+        View { head, bars, addr_width, paint, bytes_total, next_line: LINE_INTERVAL }
     }
 
-    /// Shows how the peers stand after `elapsed`. Where there are no bars, gives the line to print now and then.
-    pub fn show(&mut self, peers: &[Peer], rendezvous: Rendezvous, elapsed: Duration) -> Option<String> {
+    /// Shows the state of peers and tracker after `elapsed`: by bars, or by a line every five seconds.
+    pub fn show(
+        &mut self,
+        peers: &[Peer],
+        (tracker, is_tracker_lost): (&str, bool),
+        elapsed: Duration,
+        console: &mut Console,
+    ) {
         let summary = self.summary(peers, elapsed);
-        if !self.has_bars {
-            let is_due = elapsed >= self.next_line;
-            if is_due {
+        if !console.has_bars() {
+            if elapsed >= self.next_line {
                 self.next_line = elapsed + LINE_INTERVAL;
+                console.note(&summary);
             }
-            return is_due.then_some(summary);
+            return;
         }
-        let columns = err_columns();
-        let tracker = match rendezvous {
-            Rendezvous::Dht => "no tracker",
-            Rendezvous::TrackerUp => "tracker up",
-            Rendezvous::TrackerDown => "tracker down",
-        };
-        let title = "swarm lab".to_owned();
-        let room = columns.saturating_sub(title.len() + 2);
+        let (columns, title) = (err_columns(), "swarm lab");
         let mut parts = vec![summary, tracker.to_owned()];
         match peers.len().saturating_sub(BARS_MAX) {
             0 => {}
             more => parts.push(format!("and {more} more peers")),
         }
-        let colour = |text: String| match rendezvous {
-            Rendezvous::TrackerDown => text.replace(tracker, &self.paint.warn(tracker)),
-            _ => text.replace(tracker, &self.paint.dim(tracker)),
-        };
-        self.head.set_message(format!("{}  {}", self.paint.strong(&title), colour(fit(&parts, room))));
-        self.lay_out(peers, Layout::of(columns, self.addr_width));
+        let painted = if is_tracker_lost { self.paint.warn(tracker) } else { self.paint.dim(tracker) };
+        let head = fit(&parts, columns.saturating_sub(title.len() + 2)).replace(tracker, &painted);
+        self.head.set_message(format!("{}  {head}", self.paint.strong(title)));
+        let (has_addr, room) = layout(columns, self.addr_width);
         for (bar, peer) in self.bars.iter().zip(peers) {
-            bar.set_position((peer.share() * BAR_LEN as f64) as u64);
-            // Blanks at the end would wrap when the terminal becomes narrower.
-            bar.set_message(self.message(peer).trim_end().to_owned());
-        }
-        None
-    }
-
-    /// Lays the bars out anew if the terminal has another width now.
-    fn lay_out(&mut self, peers: &[Peer], layout: Layout) {
-        if self.layout == Some(layout) {
-            return;
-        }
-        self.layout = Some(layout);
-        let paint = self.paint;
-        for (line, peer) in self.bars.iter().zip(peers) {
-            let mut prefix = paint.strong(&format!("{:<NAME_WIDTH$}", peer.name));
-            if layout.has_addr {
-                prefix += &paint.dim(&format!("  {:<width$}", peer.addr.ip(), width = self.addr_width));
+            let mut prefix = self.paint.strong(&format!("{:<NAME_WIDTH$}", peer.name));
+            if has_addr {
+                let addr = format!("  {:<width$}", peer.addr.ip(), width = self.addr_width);
+                prefix += &self.paint.dim(&addr);
             }
-            line.set_prefix(prefix);
-            line.set_style(match peer.role {
-                Role::Downloader if layout.bar > 0 => {
-                    let bar = bar("bar", &layout.bar.to_string(), paint);
-                    bar_style(&format!("{{prefix}}  {bar} {{percent:>3}} %  {{msg}}"))
-                }
-                Role::Downloader => bar_style("{prefix}  {percent:>3} %  {msg}"),
-                _ => bar_style("{prefix}  {msg}"),
-            });
+            bar.set_prefix(prefix);
+            bar.set_position((peer.share() * BAR_LEN as f64) as u64);
+            bar.set_message(message(peer, self.paint, room));
         }
     }
 
-    /// Whether progress gets its events now.
-    pub fn is_json_due(&mut self, elapsed: Duration) -> bool {
-        let is_due = elapsed >= self.next_json;
-        if is_due {
-            self.next_json = elapsed + JSON_INTERVAL;
-        }
-        is_due
-    }
-
-    /// The bars go.
     pub fn finish(&self) {
         self.bars.iter().chain([&self.head]).for_each(ProgressBar::finish_and_clear);
     }
@@ -158,64 +112,38 @@ impl View {
             counted().count()
         )
     }
+}
 
-    fn message(&self, peer: &Peer) -> String {
-        let word = &format!("{:<WORD_WIDTH$}", peer.state_word());
-        let layout = self.layout.unwrap_or_default();
-        let word = match peer.state {
-            State::Killed | State::Failed => self.paint.bad(word),
-            State::Complete => self.paint.good(word),
-            State::Running if peer.disk_full || peer.role == Role::Poisoner => self.paint.bad(word),
-            State::Running if !peer.faults.is_empty() => self.paint.warn(word),
-            _ => word.clone(),
-        };
-        let rate = |sign: char, rate: u64| match rate {
-            0 => " ".repeat(RATE_WIDTH + 4),
-            _ => format!("  {sign} {:>RATE_WIDTH$}", units::rate(rate)),
-        };
-        let progress = &peer.progress;
-        let up = if layout.has_up { rate('↑', progress.rate_up) } else { String::new() };
-        let down = |bytes_per_s| if layout.has_down { rate('↓', bytes_per_s) } else { String::new() };
-        match (peer.role, peer.state) {
-            (Role::Downloader, State::Running) => format!("{word}{}{up}", down(progress.rate_down)),
-            (Role::Downloader, State::Complete) => format!("{word}{}{up}", down(0)),
-            (Role::Downloader, _) => word,
-            _ => format!("{word}{up}"),
-        }
+/// Whether lines of so many columns have addresses, and how many columns are left beside the shortest bar.
+fn layout(columns: usize, addr_width: usize) -> (bool, usize) {
+    let with_addr = LINE_WIDTH_MIN + "  ".len() + addr_width;
+    match columns.checked_sub(with_addr).filter(|&room| room >= BESIDE_WIDTH) {
+        Some(room) => (true, room),
+        None => (false, columns.saturating_sub(LINE_WIDTH_MIN)),
     }
 }
 
-/// What a downloader's line has room for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Layout {
-    /// The bar's length.
-    bar: usize,
-    has_addr: bool,
-    has_down: bool,
-    has_up: bool,
-}
-
-impl Layout {
-    /// What fits into so many columns: the address goes first, then the rates, then the bar.
-    fn of(columns: usize, addr_width: usize) -> Layout {
-        let layout = |has_addr, has_down, has_up| Layout { bar: 0, has_addr, has_down, has_up };
-        let all = [(true, true, true), (false, true, true), (false, true, false), (false, false, false)]
-            .into_iter();
-        let mut all = all.map(|(addr, down, up)| layout(addr, down, up));
-        let fitting = all.find_map(|layout| {
-            let room = columns.checked_sub(layout.columns(addr_width) + 1)?;
-            (room >= BAR_COLUMNS_MIN).then_some(Layout { bar: room.min(BAR_COLUMNS_MAX), ..layout })
-        });
-        fitting.unwrap_or_default()
+/// What a peer does, and its rates if there is room. Of equal width for all downloaders, so that their bars
+/// align.
+fn message(peer: &Peer, paint: Paint, room: usize) -> String {
+    let word = format!("{:<WORD_WIDTH$}", peer.state_word());
+    let painted = match peer.state {
+        State::Killed | State::Failed => paint.bad(&word),
+        State::Complete => paint.good(&word),
+        State::Running if peer.disk_full || peer.role == Role::Poisoner => paint.bad(&word),
+        State::Running if !peer.faults.is_empty() => paint.warn(&word),
+        _ => word.clone(),
+    };
+    let is_live = matches!(peer.state, State::Running | State::Complete);
+    let rate = |sign: char, rate: u64| match rate {
+        rate if rate > 0 && is_live => format!("{sign} {:>RATE_WIDTH$}", units::rate(rate)),
+        _ => " ".repeat(RATE_WIDTH + 2),
+    };
+    let mut parts = vec![word.clone(), rate('↓', peer.progress.rate_down), rate('↑', peer.progress.rate_up)];
+    if peer.role != Role::Downloader {
+        parts.remove(1);
     }
-
-    /// What a line takes, with a bar of this length.
-    fn columns(&self, addr_width: usize) -> usize {
-        let bar = if self.bar > 0 { self.bar + 1 } else { 0 };
-        let addr = if self.has_addr { 2 + addr_width } else { 0 };
-        let rates = (usize::from(self.has_down) + usize::from(self.has_up)) * (RATE_WIDTH + 4);
-        NAME_WIDTH + addr + 2 + bar + "100 %  ".len() + WORD_WIDTH + rates
-    }
+    fit(&parts, room).replacen(&word, &painted, 1)
 }
 
 /// The columns of the table: their titles, long and short.
@@ -230,6 +158,8 @@ const TITLES: [(&str, &str); 7] = [
 ];
 /// The columns that a narrow table leaves out.
 const DISPENSABLE: [usize; 2] = [4, 5];
+/// Between columns.
+const GAP: usize = 2;
 
 /// The report as people read it.
 pub fn print(report: &Report, console: &mut Console) {
@@ -247,16 +177,10 @@ fn table(report: &Report, paint: Paint, columns: usize) -> Vec<String> {
     let remarks: Vec<String> = report.peers.iter().map(remarks).collect();
     let remark_width =
         remarks.iter().map(|text| text.len() + 2).max().filter(|&width| width > 2).unwrap_or(0);
-    let forms = [(3, false, false), (2, false, false), (2, true, false), (2, true, true)];
-    let forms = forms.map(|(gap, is_short, is_narrow)| TableForm::new(&rows, gap, is_short, is_narrow));
-    let [.., narrowest] = &forms;
-    let fits = |form: &&TableForm, room: usize| form.columns() <= room;
+    let wide = TableForm::new(&rows, false);
     // Faults go below their peer before any column goes.
-    let beside = columns.saturating_sub(remark_width);
-    let (form, is_beside) = match forms.iter().find(|form| !form.is_narrow && fits(form, beside)) {
-        Some(form) => (form, true),
-        None => (forms.iter().find(|form| fits(form, columns)).unwrap_or(narrowest), false),
-    };
+    let is_beside = wide.columns() + remark_width <= columns;
+    let form = if wide.columns() <= columns { wide } else { TableForm::new(&rows, true) };
     let files = units::count(report.files, "file");
     let (name, total) = (printable(&report.name), units::size(report.bytes_total));
     let peers = report.peers.len();
@@ -291,15 +215,13 @@ fn table(report: &Report, paint: Paint, columns: usize) -> Vec<String> {
 
 /// How wide a table is, and what is in it.
 struct TableForm {
-    gap: usize,
-    is_short: bool,
     is_narrow: bool,
     widths: [usize; 7],
 }
 
 impl TableForm {
-    fn new(rows: &[[String; 7]], gap: usize, is_short: bool, is_narrow: bool) -> TableForm {
-        let mut form = TableForm { gap, is_short, is_narrow, widths: [0; 7] };
+    fn new(rows: &[[String; 7]], is_narrow: bool) -> TableForm {
+        let mut form = TableForm { is_narrow, widths: [0; 7] };
         let titles = form.titles();
         form.widths = std::array::from_fn(|column| {
             let cells = rows.iter().chain([&titles]).map(|row| row[column].chars().count());
@@ -309,12 +231,12 @@ impl TableForm {
     }
 
     fn titles(&self) -> [String; 7] {
-        TITLES.map(|(long, short)| if self.is_short { short } else { long }.to_owned())
+        TITLES.map(|(long, short)| if self.is_narrow { short } else { long }.to_owned())
     }
 
     fn columns(&self) -> usize {
         let shown = || (1..7).filter(|&column| self.shows(column));
-        2 + self.widths[0] + shown().map(|column| self.gap + self.widths[column]).sum::<usize>()
+        2 + self.widths[0] + shown().map(|column| GAP + self.widths[column]).sum::<usize>()
     }
 
     fn shows(&self, column: usize) -> bool {
@@ -325,9 +247,9 @@ impl TableForm {
     fn line(&self, cells: &[String; 7]) -> String {
         let mut line = format!("  {:<width$}", cells[0], width = self.widths[0]);
         for column in (1..6).filter(|&column| self.shows(column)) {
-            line += &format!("{:>width$}", cells[column], width = self.gap + self.widths[column]);
+            line += &format!("{:>width$}", cells[column], width = GAP + self.widths[column]);
         }
-        line + &" ".repeat(self.gap) + &cells[6]
+        line + &" ".repeat(GAP) + &cells[6]
     }
 }
 
@@ -377,20 +299,33 @@ fn below(report: &Report, columns: usize) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::events::Progress;
     use crate::lab::fault::Fault;
 
     #[test]
     fn a_peers_line_fits_80_columns_and_degrades_below() {
         let addr_width = "127.0.0.120".len();
-        for columns in 20..200 {
-            let layout = Layout::of(columns, addr_width);
-            assert!(layout.bar == 0 || layout.columns(addr_width) <= columns, "{columns}: {layout:?}");
-        }
-        let at = |columns| Layout::of(columns, addr_width);
-        assert_eq!(at(80), Layout { bar: 9, has_addr: true, has_down: true, has_up: true });
-        assert_eq!(at(96), Layout { bar: 25, has_addr: true, has_down: true, has_up: true });
-        assert_eq!(at(60), Layout { bar: 17, has_addr: false, has_down: true, has_up: false });
-        assert_eq!(at(40), Layout { bar: 12, has_addr: false, has_down: false, has_up: false });
+        let mut peer =
+            Peer::new("peer 120".into(), Role::Downloader, ([127, 0, 0, 1], 1).into(), "".into(), "".into());
+        peer.state = State::Running;
+        peer.progress =
+            Progress { rate_down: (999 << 20) + 1, rate_up: (999 << 20) + 1, ..Progress::default() };
+        let beside = |columns| {
+            let (has_addr, room) = layout(columns, addr_width);
+            let text = message(&peer, Paint::default(), room);
+            let addr = if has_addr { 2 + addr_width } else { 0 };
+            assert!(
+                LINE_WIDTH_MIN + addr + text.chars().count() <= columns.max(LINE_WIDTH_MIN),
+                "{columns}: {text}"
+            );
+            (has_addr, text)
+        };
+        (20..200).for_each(|columns| drop(beside(columns)));
+        let all = "starting   ↓ 999.0 MiB/s  ↑ 999.0 MiB/s";
+        assert_eq!(beside(80), (true, all.to_owned()));
+        assert_eq!(beside(70), (false, all.to_owned()));
+        assert_eq!(beside(60), (false, "starting   ↓ 999.0 MiB/s".to_owned()));
+        assert_eq!(beside(40), (false, "starting ".to_owned()));
     }
 
     /// A report with figures as long as they get.

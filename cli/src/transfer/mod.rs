@@ -1,5 +1,5 @@
-//! What `seed`, `get` and `show --fetch` share: torrents in one session on one port, each watched until it has done what it is
-//! there for.
+//! What `seed`, `get` and `show --fetch` share: torrents in one session on one port, each watched until it
+//! has done what it is there for.
 
 mod plan;
 mod torrent;
@@ -11,7 +11,7 @@ use self::torrent::{Shared, Step, Torrent};
 use self::view::View;
 use crate::context::Context;
 use crate::events::{About, Record, seconds_since};
-use crate::exit::{Exit, Failure, one_line};
+use crate::exit::{Exit, fail, one_line};
 use crate::interrupt::{Interrupt, Signal};
 use crate::network::NetworkArgs;
 use crate::source::{self, Link};
@@ -21,10 +21,11 @@ use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::future::pending;
 use std::ops::ControlFlow;
+use std::path::PathBuf;
 use std::time::Duration;
 use swarm_core::id::InfoHash;
 use swarm_core::metainfo::Metainfo;
-use swarm_engine::{Event, Files, Session, SessionEvents, Source, TorrentId};
+use swarm_engine::{Event, Files, Mode, Session, SessionEvents, Source, TorrentId};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
 
@@ -33,11 +34,12 @@ const TICK_INTERVAL: Duration = Duration::from_secs(1);
 /// How many SOURCEs are read at the same time.
 const OPENING_MAX: usize = 8;
 
-/// Transfers the torrents that these SOURCEs name in a session of their own. It has ended, and state is saved, on return.
+/// Transfers the torrents that these SOURCEs name in a session of their own. It has ended, and state is
+/// saved, on return.
 pub async fn run(sources: &[OsString], plan: Plan, network: &NetworkArgs, cx: &mut Context) -> Result<Exit> {
     let mut interrupt = Interrupt::install()?;
     let listed: Vec<_> = sources.iter().flat_map(|source| source::listed(source)).collect();
-    // Told apart by what was asked for: a folder may hold one torrent today, and two tomorrow.
+    // By what was asked for: a folder may hold one torrent today, and two tomorrow.
     let is_batch = sources.len() != 1 || sources.iter().any(|source| source::is_folder(source));
     let mut transfers = Transfers::new(listed.len(), is_batch, plan, network, cx);
     for (source, found) in listed {
@@ -81,7 +83,7 @@ pub async fn fetch_metadata(
 ) -> Result<Metainfo> {
     let label = link.label();
     let too_late = at(limit.map(|limit| Instant::now() + limit));
-    let mut transfers = Transfers::new(1, false, Plan::metadata(), network, cx);
+    let mut transfers = Transfers::new(1, false, Plan::new(Mode::Metadata, PathBuf::new()), network, cx);
     transfers.torrents.push(Torrent::new(label.clone()));
     let fetch = async {
         transfers.on_link(0, link).await?;
@@ -91,7 +93,7 @@ pub async fn fetch_metadata(
         result = fetch => result,
         () = too_late => {
             let limit = humantime::format_duration(limit.unwrap_or_default());
-            Err(Failure::new(Exit::Runtime, format!("{label}: not found within {limit}")).into())
+            fail(Exit::Runtime, format!("{label}: not found within {limit}"))
         }
     };
     let metadata = transfers.torrents[0].handle.as_ref().and_then(|handle| handle.metainfo());
@@ -101,7 +103,6 @@ pub async fn fetch_metadata(
     Ok(Metainfo::clone(&*metadata.context("a defect in the engine")?))
 }
 
-/// The torrents of a command.
 struct Transfers<'a> {
     shared: Shared<'a>,
     network: &'a NetworkArgs,
@@ -232,7 +233,7 @@ impl<'a> Transfers<'a> {
     }
 
     async fn on_metainfo(&mut self, n: usize, metainfo: Metainfo) -> Result<()> {
-        if self.is_double(n, metainfo.info.info_hash) {
+        if self.end_double(n, metainfo.info.info_hash) {
             return Ok(());
         }
         let files = self.torrents[n].on_metainfo(&metainfo, &mut self.shared).and_then(|files| {
@@ -255,7 +256,7 @@ impl<'a> Transfers<'a> {
             Link::Mutable(link) => (link.into(), "resolving the mutable torrent in the DHT"),
             Link::Magnet(magnet) => {
                 torrent.link = Some(magnet.clone());
-                if self.is_double(n, magnet.info_hash) {
+                if self.end_double(n, magnet.info_hash) {
                     return Ok(());
                 }
                 self.torrents[n].about.info_hash = Some(magnet.info_hash);
@@ -267,8 +268,8 @@ impl<'a> Transfers<'a> {
         self.add(n, source, Files::all()).await
     }
 
-    /// Whether another SOURCE has led to this torrent already. It is passed over then.
-    fn is_double(&mut self, n: usize, info_hash: InfoHash) -> bool {
+    /// Ends a torrent that another SOURCE has led to already; false if there is none.
+    fn end_double(&mut self, n: usize, info_hash: InfoHash) -> bool {
         let same = self.torrents.iter().find(|torrent| torrent.about.info_hash == Some(info_hash));
         let Some(same) = same else { return false };
         let warning = format!("{}: is the same torrent as {}", self.torrents[n].name, same.name);

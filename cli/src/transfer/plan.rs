@@ -1,6 +1,6 @@
 //! What the user wants of the torrents of a command.
 
-use crate::exit::{Exit, Failure, printable};
+use crate::exit::{Exit, fail, label_of, printable};
 use crate::network::NetworkArgs;
 use crate::selection::Selection;
 use anyhow::Result;
@@ -30,14 +30,12 @@ pub struct Plan {
     pub mode: Mode,
     /// The folder that holds, or is to hold, each torrent's file or folder.
     pub dir: PathBuf,
-    /// Which files to download.
     pub selection: Selection,
     pub sequential: bool,
     pub overwrite: bool,
     pub recheck: bool,
     /// Whether missing pieces are an error from the start.
     pub needs_all: bool,
-    /// When to stop.
     pub until: SeedUntil,
     /// How long a full disk is waited for.
     pub space_wait: Option<Duration>,
@@ -50,7 +48,8 @@ pub struct Plan {
 }
 
 impl Plan {
-    fn new(mode: Mode, dir: PathBuf) -> Plan {
+    /// Seeds until interrupted, and has nothing else out of the ordinary.
+    pub fn new(mode: Mode, dir: PathBuf) -> Plan {
         Plan {
             mode,
             dir,
@@ -65,21 +64,6 @@ impl Plan {
             simulated_disk: None,
             poison: false,
         }
-    }
-
-    /// Download into `dir`, and seed until interrupted.
-    pub fn download(dir: PathBuf) -> Plan {
-        Plan::new(Mode::Download, dir)
-    }
-
-    /// Seed what lies in `dir` until interrupted.
-    pub fn seed(dir: PathBuf) -> Plan {
-        Plan::new(Mode::Seed, dir)
-    }
-
-    /// Fetch metadata only.
-    pub fn metadata() -> Plan {
-        Plan::new(Mode::Metadata, PathBuf::new())
     }
 
     pub fn is_seed(&self) -> bool {
@@ -126,9 +110,9 @@ impl Plan {
         if !self.is_seed() || !dir.is_file() {
             return Ok(());
         }
-        let (dir, name) = (printable(&dir.to_string_lossy()), printable(&info.name));
+        let (dir, name) = (label_of(dir), printable(&info.name));
         let what = format!("{dir}: is a file, not the folder that contains {name}");
-        Err(Failure::new(Exit::Usage, what).into())
+        fail(Exit::Usage, what)
     }
 
     /// The folder that holds the torrent's file or folder, also where the user names these themselves.

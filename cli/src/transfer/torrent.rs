@@ -3,7 +3,7 @@
 use super::plan::{Plan, SeedUntil};
 use crate::context::Context;
 use crate::events::{About, Progress, Record, Traffic, seconds_since};
-use crate::exit::{Exit, Failure, printable};
+use crate::exit::{self, Exit, printable};
 use crate::interrupt::Signal;
 use crate::progress;
 use crate::units;
@@ -32,16 +32,14 @@ pub struct Shared<'a> {
     pub addresses: Vec<SocketAddr>,
 }
 
-/// Whether to go on.
 pub type Step = ControlFlow<Result<Exit>>;
 
 pub const GO_ON: Step = ControlFlow::Continue(());
 
 fn fail(exit: Exit, message: String) -> Step {
-    ControlFlow::Break(Err(Failure::new(exit, message).into()))
+    ControlFlow::Break(exit::fail(exit, message))
 }
 
-/// How far a torrent is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     /// SOURCE is read, or a mutable torrent looked up.
@@ -53,7 +51,6 @@ pub enum Phase {
     Running,
 }
 
-/// One torrent.
 pub struct Torrent {
     pub about: About,
     /// What to call it: SOURCE, then the link's name, then its own.
@@ -61,20 +58,17 @@ pub struct Torrent {
     /// The link that led to it.
     pub link: Option<Magnet>,
     pub handle: Option<TorrentHandle>,
-    /// Its file or folder, once that is known.
     pub path: PathBuf,
     pub phase: Phase,
     /// As it was last looked at.
     pub progress: Progress,
     /// How many pieces of existing data have been checked, of how many.
     pub checking: Option<(u32, u32)>,
-    /// Everything wanted is there.
     pub is_complete: bool,
     /// Why the disk takes nothing, and whether because it is full.
     pub disk: Option<(String, bool)>,
     /// Whether another SOURCE led to the same torrent first.
     pub is_double: bool,
-    /// How it has ended.
     pub outcome: Option<Result<Exit>>,
     /// What came from and went to peers that have left, by address.
     left: BTreeMap<SocketAddr, (u64, u64)>,
@@ -114,7 +108,6 @@ impl Torrent {
         }
     }
 
-    /// Its id in the session.
     pub fn id(&self) -> Option<TorrentId> {
         self.handle.as_ref().map(TorrentHandle::id)
     }
@@ -130,7 +123,6 @@ impl Torrent {
         [self.give_up_at, self.lift_at, self.stop_at].into_iter().flatten().min()
     }
 
-    /// Time has come for something.
     pub async fn on_deadline(&mut self, shared: &mut Shared<'_>) -> Step {
         let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= Instant::now());
         if is_due(self.give_up_at) {
@@ -200,9 +192,6 @@ impl Torrent {
     }
 
     /// It is known what the torrent is: which of its files are wanted?
-    ///
-    /// # Errors
-    /// If the user's selection does not fit it.
     pub fn on_metainfo(&mut self, metainfo: &Metainfo, shared: &mut Shared<'_>) -> Result<Files> {
         let info = &metainfo.info;
         (self.name, self.about.info_hash) = (printable(&info.name), Some(info.info_hash));
@@ -228,7 +217,6 @@ impl Torrent {
         Ok(Files::only(wanted.map(|(file, _)| file)))
     }
 
-    /// The metadata of a link is here.
     fn on_metadata(&mut self, shared: &mut Shared<'_>) -> Step {
         if shared.plan.is_metadata() {
             return ControlFlow::Break(Ok(Exit::Done));
@@ -249,7 +237,7 @@ impl Torrent {
         shared.cx.record_about(&self.about, &Record::Checked { pieces_have: have, pieces });
         if shared.plan.needs_all && have < pieces {
             let message = format!(
-                "{}: {} of {pieces} pieces are missing or damaged; `swarm verify` tells in which files, \
+                "{}: {} of {pieces} pieces are missing or damaged; `swarm verify` lists the files, \
                  --partial seeds the others",
                 self.path.display(),
                 pieces - have,
@@ -264,7 +252,7 @@ impl Torrent {
 
     fn on_disk_stalled(&mut self, reason: String, is_full: bool, shared: &mut Shared<'_>) {
         shared.cx.record_about(&self.about, &Record::DiskStalled { reason: &reason, full: is_full });
-        let next = if is_full { "waiting until there is" } else { "trying again now and then" };
+        let next = if is_full { "waiting until there is" } else { "retrying" };
         self.note(shared, &format!("{}; {next}", printable(&reason)));
         self.disk = Some((reason, is_full));
         let now = Instant::now();
@@ -342,13 +330,10 @@ impl Torrent {
             (None, None) if self.phase == Phase::Opening => "nothing was found".to_owned(),
             (None, None) => "peers send nothing".to_owned(),
         };
-        let exit = if self.disk.as_ref().is_some_and(|(_, is_full)| *is_full) {
-            Exit::Destination
-        } else {
-            Exit::Data
-        };
-        let what = self.label();
-        fail(exit, format!("{what}: nothing came for {}: {why}", humantime::format_duration(limit)))
+        let is_full = self.disk.as_ref().is_some_and(|(_, is_full)| *is_full);
+        let exit = if is_full { Exit::Destination } else { Exit::Data };
+        let limit = humantime::format_duration(limit);
+        fail(exit, format!("{}: nothing came for {limit}: {why}", self.label()))
     }
 
     /// What to call it in an error: its path, or the link that it is known by.
@@ -360,13 +345,10 @@ impl Torrent {
         if self.handle.is_some() && (self.is_complete || shared.plan.is_seed()) {
             return self.stopped(signal.reason(), signal.exit_of_service(), shared).await;
         }
-        let stats = self.stats().await;
-        ControlFlow::Break(Err(match stats {
-            Some(stats) => {
-                kept(signal, &self.path.to_string_lossy(), &progress_of(&stats), self.disk.is_some())
-            }
-            None => interrupted(signal, &self.label()),
-        }))
+        let kept = self.stats().await.map(|stats| kept(&progress_of(&stats), self.disk.is_some()));
+        let kept = kept.map_or(String::new(), |kept| format!(", {kept}"));
+        let what = self.label();
+        fail(signal.exit(), format!("{what}: interrupted{kept}; the same command again goes on from here"))
     }
 
     /// Seeding ends, for this reason.
@@ -436,27 +418,19 @@ fn add(peers: &mut BTreeMap<SocketAddr, (u64, u64)>, addr: SocketAddr, bytes_dow
     *sums = (sums.0 + bytes_down, sums.1 + bytes_up);
 }
 
-/// Why it ended, if the user ended it.
-fn interrupted(signal: Signal, what: &str) -> Error {
-    Failure::new(signal.exit(), format!("{what}: interrupted; the same command again goes on from here"))
-        .into()
-}
-
-/// The same for a download, with what is kept of it.
-fn kept(signal: Signal, path: &str, progress: &Progress, is_stalled: bool) -> Error {
+/// How much of an interrupted download is kept.
+fn kept(progress: &Progress, is_stalled: bool) -> String {
     let total = units::size(progress.bytes_total);
     // A disk that takes nothing does not take the blocks of unfinished pieces either.
     let unverified = if is_stalled { 0 } else { progress.bytes_unverified };
-    let amount = match (progress.bytes_verified, unverified) {
+    match (progress.bytes_verified, unverified) {
         (0, 0) => format!("nothing of {total} came yet"),
         (verified, 0) => format!("{} of {total} kept", units::size(verified)),
         (verified, unverified) => {
             let all = units::size(verified + unverified);
             format!("{all} of {total} kept, {} of it verified", units::size(verified))
         }
-    };
-    let message = format!("{path}: interrupted, {amount}; the same command again goes on from here");
-    Failure::new(signal.exit(), message).into()
+    }
 }
 
 fn complete_line(path: &str, bytes_down: u64, elapsed: Duration) -> String {

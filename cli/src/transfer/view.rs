@@ -1,4 +1,4 @@
-//! How transfers show: a bar for each while they are few, one for all else; and lines now and then where there are no bars.
+//! How transfers show: a bar for each if they are few, else one for all; lines where there are no bars.
 
 use super::torrent::{Phase, Torrent};
 use crate::console::Console;
@@ -35,7 +35,6 @@ impl View {
         }
     }
 
-    /// How often bars are drawn.
     pub fn interval(&self) -> Duration {
         if self.is_sum() { SUM_INTERVAL } else { BAR_INTERVAL }
     }
@@ -44,7 +43,6 @@ impl View {
         self.torrents > EACH_MAX
     }
 
-    /// Shows how the torrents stand.
     pub fn show(&mut self, torrents: &[Torrent], console: &mut Console) {
         if console.has_bars() {
             return self.draw(torrents);
@@ -90,13 +88,12 @@ impl View {
         self.bars.get(torrent).filter(|_| !self.is_sum()).into_iter().for_each(TransferBar::finish);
     }
 
-    /// All bars go.
     pub fn finish_all(&self) {
         self.bars.iter().for_each(TransferBar::finish);
     }
 }
 
-/// A torrent in one line, unless there is nothing to say.
+/// A torrent in one line, unless it is idle.
 fn line(torrent: &Torrent, has_others: bool) -> Option<String> {
     let progress = &torrent.progress;
     let (text, is_named) = match (torrent.phase, torrent.checking) {
@@ -106,7 +103,7 @@ fn line(torrent: &Torrent, has_others: bool) -> Option<String> {
         (Phase::Checking, Some((done, of))) => {
             (format!("checking existing data: {done} of {of} pieces"), false)
         }
-        // Of a seed that nobody asks there is nothing to say.
+        // An idle seed needs no line.
         (Phase::Running, _) if torrent.is_complete && progress.rate_up == 0 && progress.rate_down == 0 => {
             return None;
         }
@@ -115,7 +112,7 @@ fn line(torrent: &Torrent, has_others: bool) -> Option<String> {
     Some(if is_named || has_others { format!("{}: {text}", torrent.name) } else { text })
 }
 
-/// All torrents in one line, unless there is nothing to say.
+/// All torrents in one line, unless they are idle.
 fn sum_line(torrents: &[Torrent]) -> Option<String> {
     let (sum, parts) = sum(torrents);
     let is_idle = sum.rate_up == 0 && sum.rate_down == 0;

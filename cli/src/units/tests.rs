@@ -35,7 +35,7 @@ fn sizes_with_two_meanings_are_refused_with_both_spellings() {
         ("2 tib", "write 2TB (1,000s) or 2T (1,024s)"),
         ("100b", "write 100B or 100 (bytes)"),
     ] {
-        let error = parse_size(text).unwrap_err().to_string();
+        let error = parse_size(text).unwrap_err();
         assert!(error.starts_with("has the ambiguous unit") && error.ends_with(spellings), "{text}: {error}");
     }
 }
@@ -48,9 +48,9 @@ fn what_is_no_size_is_refused() {
     ] {
         assert!(parse_size(text).is_err(), "{text}");
     }
-    assert_eq!(parse_size("99999999999999999999"), Err(UnitError::TooLong));
-    assert_eq!(parse_size("20000PiB"), Err(UnitError::TooLong));
-    assert_eq!(parse_size("0.0000000001GB"), Err(UnitError::TooLong));
+    assert_eq!(parse_size("99999999999999999999"), Err(OUT_OF_RANGE.to_owned()));
+    assert_eq!(parse_size("20000PiB"), Err(OUT_OF_RANGE.to_owned()));
+    assert_eq!(parse_size("0.0000000001GB"), Err(OUT_OF_RANGE.to_owned()));
 }
 
 #[test]
@@ -85,8 +85,9 @@ fn rates_take_bytes_and_bits() {
     for text in ["MB/s", "10MB/h", "10Mps", "10Mbps/s", "10/", "10X/s", "10/s/s", "10bitbit"] {
         assert!(parse_rate(text).is_err(), "{text}");
     }
-    assert!(matches!(parse_rate("0"), Err(UnitError::Zero(_))));
-    assert!(matches!(parse_rate("7bit/s"), Err(UnitError::Zero(_))));
+    for text in ["0", "7bit/s"] {
+        assert!(parse_rate(text).is_err_and(|error| error.starts_with("is zero")), "{text}");
+    }
 }
 
 #[test]
@@ -99,7 +100,7 @@ fn rates_with_two_meanings_are_refused_with_both_spellings() {
         ("2.5kb", "write 2.5kB/s (bytes) or 2.5kbit/s (bits)"),
         ("80b/s", "write 80B/s (bytes) or 80bit/s (bits)"),
     ] {
-        let error = parse_rate(text).unwrap_err().to_string();
+        let error = parse_rate(text).unwrap_err();
         assert!(error.starts_with("has the ambiguous unit") && error.ends_with(spellings), "{text}: {error}");
     }
 }
@@ -122,7 +123,7 @@ fn durations_add_their_parts() {
         ("30M", "has the ambiguous unit \"M\"; write 30m (minutes) or 30months"),
         ("99999999999999999999s", "is out of range"),
     ] {
-        assert_eq!(parse_duration(text).unwrap_err().to_string(), wrong, "{text}");
+        assert_eq!(parse_duration(text).unwrap_err(), wrong, "{text}");
     }
 }
 
@@ -171,8 +172,8 @@ proptest! {
             let bare = format!("{n}{}", ["k", "M", "G"][power - 1]);
             prop_assert_eq!(parse_size(&bare), parse_size(&binary));
             prop_assert_eq!(parse_size(&bare.to_lowercase()), parse_size(&bare.to_uppercase()));
-            let is_refused = matches!(parse_size(&decimal.to_lowercase()), Err(UnitError::Ambiguous { .. }));
-            prop_assert!(is_refused);
+            let refused = parse_size(&decimal.to_lowercase()).unwrap_err();
+            prop_assert!(refused.contains("ambiguous"), "{}", refused);
         }
     }
 
@@ -204,10 +205,12 @@ proptest! {
     ) {
         let parse = if is_rate { parse_rate } else { parse_size };
         match parse(&format!("{n}{unit}{per}")) {
-            Err(UnitError::Ambiguous { spellings, .. }) => for spelling in spellings {
-                let spelling = spelling.split(" (").next().unwrap();
-                prop_assert!(parse(spelling).is_ok() || n < 8, "{}", spelling);
-            },
+            Err(error) if error.contains("ambiguous") => {
+                for spelling in error.rsplit_once("write ").unwrap().1.split(" or ") {
+                    let spelling = spelling.split(" (").next().unwrap();
+                    prop_assert!(parse(spelling).is_ok() || n < 8, "{}", spelling);
+                }
+            }
             other => prop_assert!(other.is_err()),
         }
     }

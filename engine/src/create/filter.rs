@@ -18,7 +18,7 @@ pub(super) struct Filter {
     exclude: Vec<Pattern>,
 }
 
-/// Says what is wrong with a pattern of [`WalkOptions`], if it is malformed.
+/// Checks a pattern of [`WalkOptions`].
 ///
 /// # Errors
 /// [`CreateError::Pattern`].
@@ -29,7 +29,7 @@ pub fn check_pattern(text: &str) -> Result<(), CreateError> {
 impl Filter {
     pub(super) fn new(path: &Path, options: &WalkOptions) -> Result<Filter, CreateError> {
         let prefixes = prefixes(path, options);
-        // A folder that holds one of its own name: what is taken is what the pattern says to the letter.
+        // A folder that holds one of its own name: the pattern is taken literally.
         let is_plain = |prefix: &&String| path.join(prefix.as_str()).symlink_metadata().is_err();
         let outside: Vec<String> = prefixes.iter().filter(is_plain).cloned().collect();
         let patterns = |texts: &[String], prefixes: &[String]| {
@@ -40,8 +40,9 @@ impl Filter {
         Ok(Filter { include, exclude })
     }
 
-    /// Whether this entry of a folder is left out. The last pattern that matches decides.
-    pub(super) fn is_excluded(&mut self, folder: &[String], name: &str, is_dir: bool) -> bool {
+    /// Whether this entry of a folder is left out: the last pattern that matches decides. Marks patterns as
+    /// used.
+    pub(super) fn excludes(&mut self, folder: &[String], name: &str, is_dir: bool) -> bool {
         let path = folder.iter().map(String::as_str).chain([name]).collect::<Vec<_>>().join("/");
         let mut is_excluded = false;
         for pattern in &mut self.exclude {
@@ -52,8 +53,8 @@ impl Filter {
         is_excluded
     }
 
-    /// Whether a file, itself or by one of its folders, is among those that are asked for.
-    pub(super) fn is_included(&mut self, names: &[String]) -> bool {
+    /// Whether a file is to be taken, by its name or one of its folders'. Marks patterns as used.
+    pub(super) fn includes(&mut self, names: &[String]) -> bool {
         let path = names.join("/");
         let mut is_included = self.include.is_empty();
         for pattern in &mut self.include {
@@ -77,7 +78,8 @@ impl Filter {
 }
 
 impl Pattern {
-    /// Reads a pattern; one that begins with a prefix and `/` also means what follows, from the top folder on.
+    /// Reads a pattern; one that begins with a prefix and `/` also means what follows, from the top folder
+    /// on.
     fn new(text: &str, prefixes: &[String]) -> Result<Pattern, CreateError> {
         let malformed = |e: ignore::Error| CreateError::Pattern {
             pattern: text.to_owned(),
@@ -113,7 +115,8 @@ impl Pattern {
     }
 }
 
-/// What somebody may write before a path below the folder: the folder's name, the torrent's, the path as it was given.
+/// What somebody may write before a path below the folder: the folder's name, the torrent's, the path as it
+/// was given.
 fn prefixes(path: &Path, options: &WalkOptions) -> Vec<String> {
     let real = path.canonicalize().ok();
     let name_of = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned());

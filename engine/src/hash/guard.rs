@@ -1,10 +1,10 @@
 //! Reading mapped files that someone may truncate.
 //!
-//! A file that is cut short while it is mapped turns the pages past its new end into holes, and touching one raises
-//! SIGBUS, which kills the process. [`read`] registers the range it is about to touch; the signal handler puts zeros
-//! over a hole inside a registered range and remembers it, so that the reader carries on and then learns that
-//! what it read was worthless (the way of systemd's `sigbus.c`). A fault anywhere else goes to whoever handled
-//! SIGBUS before us.
+//! A file that is cut short while it is mapped turns the pages past its new end into holes, and touching one
+//! raises SIGBUS, which kills the process. [`read`] registers the range it is about to touch; the signal
+//! handler puts zeros over a hole inside a registered range and remembers it, so that the reader carries on
+//! and then learns that what it read was worthless (the way of systemd's `sigbus.c`). A fault anywhere else
+//! goes to whoever handled SIGBUS before us.
 //!
 //! A cut inside the last page raises nothing and reads as zeros: callers compare lengths as well.
 
@@ -14,8 +14,8 @@ use std::ops::Range;
 /// Why mapped bytes could not be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ReadError {
-    /// The system had no bytes for part of the range: the file was truncated, or its disk failed. The map now has
-    /// zeros there and must not be used any more.
+    /// The system had no bytes for part of the range: the file was truncated, or its disk failed. The map now
+    /// has zeros there and must not be used any more.
     Hole,
     /// No guard can be had here and now: use `pread` instead.
     Unguarded,
@@ -34,9 +34,9 @@ pub(crate) fn read<T>(
     assert!(range.start <= range.end && range.end <= map.len(), "{range:?} of {}", map.len());
     let start = map.as_ptr() as usize;
     let slot = linux::Registered::new(start + range.start..start + range.end).ok_or(ReadError::Unguarded)?;
-    // SAFETY: the range lies in a live read-only map, and the guard turns a missing page into zeros. Somebody may
-    // write the file meanwhile; the bytes are only ever hashed, compared or copied, so that this changes a result
-    // and nothing else.
+    // SAFETY: the range lies in a live read-only map, and the guard turns a missing page into zeros. Somebody
+    // may write the file meanwhile; the bytes are only ever hashed, compared or copied, so that this changes
+    // a result and nothing else.
     let bytes = unsafe { std::slice::from_raw_parts(map.as_ptr().add(range.start), range.len()) };
     let value = f(bytes);
     if slot.faulted() { Err(ReadError::Hole) } else { Ok(value) }
@@ -58,8 +58,8 @@ mod linux {
     /// Ranges that can be read at once; beyond that, `pread` does.
     const SLOTS_MAX: usize = 256;
 
-    /// A range that is being read. Written by the thread that took it, read by the handler without a lock: the
-    /// handler only believes a range whose version is odd and did not change while it looked.
+    /// A range that is being read. Written by the thread that took it, read by the handler without a lock:
+    /// the handler only believes a range whose version is odd and did not change while it looked.
     struct Slot {
         taken: AtomicBool,
         version: AtomicUsize,
@@ -115,8 +115,9 @@ mod linux {
     }
 
     fn install() -> Option<Previous> {
-        // SAFETY: plain system calls on a zeroed structure, which is a valid `sigaction`. The handler is safe to
-        // run at any moment: see there. `PREVIOUS` is set only after this returns, which the handler allows for.
+        // SAFETY: plain system calls on a zeroed structure, which is a valid `sigaction`. The handler is safe
+        // to run at any moment: see there. `PREVIOUS` is set only after this returns, which the handler
+        // allows for.
         unsafe {
             let page_len = usize::try_from(libc::sysconf(libc::_SC_PAGESIZE)).ok()?;
             let mut action: libc::sigaction = std::mem::zeroed();
@@ -145,8 +146,9 @@ mod linux {
         }
         let (handler, flags) =
             previous.map_or((libc::SIG_DFL, 0), |p| (p.action.sa_sigaction, p.action.sa_flags));
-        // SAFETY: `handler` is what `sigaction` returned, with the signature that its flags tell. With the default
-        // action restored, returning repeats the fault and ends the process as it would have without us.
+        // SAFETY: `handler` is what `sigaction` returned, with the signature that its flags tell. With the
+        // default action restored, returning repeats the fault and ends the process as it would have without
+        // us.
         unsafe {
             if handler == libc::SIG_DFL || handler == libc::SIG_IGN {
                 let mut default: libc::sigaction = std::mem::zeroed();

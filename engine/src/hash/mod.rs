@@ -1,8 +1,8 @@
 //! Hashing: SHA-1 of pieces, over blocks in memory and over mapped files, and the threads that do it.
 //!
-//! Everything that verifies a whole piece goes through [`sha1()`] or, when the bytes come bit by bit, [`Sha1`]; that
-//! is where several messages at once in the lanes of a vector register will find their place. The `sha1` crate
-//! picks the processor's SHA instructions by itself where they exist.
+//! Everything that verifies a whole piece goes through [`sha1()`] or, when the bytes come bit by bit,
+//! [`Sha1`]; that is where several messages at once in the lanes of a vector register will find their place.
+//! The `sha1` crate picks the processor's SHA instructions by itself where they exist.
 
 #[cfg_attr(not(target_os = "linux"), allow(dead_code))]
 pub(crate) mod guard;

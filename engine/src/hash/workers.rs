@@ -1,8 +1,8 @@
 //! The threads that hash, write and read files, so that no runtime thread ever waits for a disk.
 //!
-//! Two lanes: what a transfer waits for ([`Lane::Transfer`]) goes before the checking of what is already there
-//! ([`Lane::Check`]), and checks never occupy every thread, so that a read for an upload does not wait behind a
-//! piece of a 20 GiB check.
+//! Two lanes: what a transfer waits for ([`Lane::Transfer`]) goes before the checking of what is already
+//! there ([`Lane::Check`]), and checks never occupy every thread, so that a read for an upload does not wait
+//! behind a piece of a 20 GiB check.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -23,8 +23,8 @@ pub enum Lane {
     Check,
 }
 
-/// A fixed number of worker threads. Dropping it runs the transfers that are queued, forgets the checks that are,
-/// and joins the threads.
+/// A fixed number of worker threads. Dropping it runs the transfers that are queued, forgets the checks that
+/// are, and joins the threads.
 pub struct Workers {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
@@ -47,7 +47,8 @@ struct Queues {
 }
 
 impl Workers {
-    /// Starts `threads` threads, at least one, called `name-0`, `name-1` and so on. Where the system has fewer, these must do.
+    /// Starts `threads` threads, at least one, called `name-0`, `name-1` and so on; fewer if the system has
+    /// no more.
     ///
     /// # Errors
     /// When the system refuses the first one.
@@ -80,8 +81,8 @@ impl Workers {
         std::thread::available_parallelism().map_or(1, |n| n.get())
     }
 
-    /// Queues a job. The queue has no bound of its own: what it holds is bounded by those who submit. A panic in it is logged and counted, and goes no further: whoever waits for a result sees
-    /// its channel closed.
+    /// Queues a job. The queue has no bound of its own: those who submit bound it. A panic in the job is
+    /// logged and counted, and goes no further: its result's channel closes.
     pub fn submit(&self, lane: Lane, job: impl FnOnce() + Send + 'static) {
         let mut queues = self.shared.lock();
         match lane {

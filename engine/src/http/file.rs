@@ -1,6 +1,6 @@
 //! Sending for a file that the user named.
 
-use super::{AGENT, HttpError, Reply, Request, chain, failed, tls, tls_builder};
+use super::{AGENT, HttpError, Reply, Request, failed, root_cause, tls, tls_builder};
 use reqwest::header::ACCEPT_ENCODING;
 use reqwest::redirect::Policy;
 use reqwest::{Body, Client, dns};
@@ -20,8 +20,11 @@ pub(super) async fn send(
 ) -> Result<Reply<Body>, HttpError> {
     let client = client(request, url, addrs).await?;
     let response = client.get(url.clone()).header(ACCEPT_ENCODING, "gzip").send().await;
-    // Whoever reports the error names the URL.
-    let response = response.map_err(|e| failed(chain(&e.without_url())))?;
+    let response = response.map_err(|e| match e.is_connect() {
+        true => failed(format!("cannot connect: {}", root_cause(&e))),
+        // Whoever reports the error names the URL.
+        false => root_cause(&e.without_url()),
+    })?;
     let server = response.remote_addr().ok_or_else(|| failed("the server has no address"))?;
     Ok(Reply { response: response.into(), server, _connection: None })
 }
@@ -53,7 +56,7 @@ async fn client(request: &Request<'_>, url: &Url, addrs: Vec<SocketAddr>) -> Res
         Some(device) => builder.interface(device),
         None => builder,
     };
-    builder.build().map_err(|e| failed(chain(&e)))
+    builder.build().map_err(|e| root_cause(&e))
 }
 
 /// Answers every question with the addresses that were looked up before.

@@ -184,7 +184,8 @@ async fn time_counts_as_a_whole() {
     }
 }
 
-/// How many bytes a server may send that never comes to the point: what is allowed, and what the system holds on the way.
+/// How many bytes a server may send that never comes to the point: what is allowed, and what the system holds
+/// on the way.
 const ENDLESS_LEN_MAX: usize = HEAD_LEN_MAX + (16 << 20);
 
 /// What a server says again and again after `first`, until the client leaves, and how many bytes that are.

@@ -1,9 +1,9 @@
-//! Sending to a tracker. Strangers' metainfo names it, so it is left when it talks on and on: a connection may
-//! deliver so many bytes until the head of the answer is whole (there may be any number of interim ones
+//! Sending to a tracker. Strangers' metainfo names it, so it is left when it talks on and on: a connection
+//! may deliver so many bytes until the head of the answer is whole (there may be any number of interim ones
 //! before it), and so many more for the body ([`Bounded`]).
 
 use super::bounded::{Allowance, Bounded};
-use super::{AGENT, HttpError, Reply, Request, chain, failed, tls};
+use super::{AGENT, HttpError, Reply, Request, failed, root_cause, tls};
 use crate::net::socket::{Binding, connect_tcp};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -37,7 +37,7 @@ pub(super) async fn send(
     url: &Url,
     addrs: Vec<SocketAddr>,
 ) -> Result<Reply<Incoming>, HttpError> {
-    let stream = connect(addrs, request.binding).await.map_err(|e| failed(chain(&e)))?;
+    let stream = connect(addrs, request.binding).await.map_err(|e| root_cause(&e))?;
     let server = stream.peer_addr().map_err(failed)?;
     let body_len_max = request.body_len_max;
     if url.scheme() == "https" {
@@ -48,7 +48,7 @@ pub(super) async fn send(
             None => return Err(failed("the URL names no host")),
         };
         let connector = TlsConnector::from(Arc::new(tls().await?));
-        let stream = connector.connect(name, stream).await.map_err(|e| failed(chain(&e)))?;
+        let stream = connector.connect(name, stream).await.map_err(|e| root_cause(&e))?;
         talk(stream, server, url, body_len_max).await
     } else {
         talk(stream, server, url, body_len_max).await
@@ -65,9 +65,10 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let allowance = Allowance::new(HEAD_LEN_MAX);
-    let io = TokioIo::new(Bounded::new(stream, allowance.clone()));
+    let (read, write) = tokio::io::split(stream);
+    let io = TokioIo::new(tokio::io::join(Bounded::new(read, allowance.clone()), write));
     let handshake = http1::Builder::new().max_buf_size(HEAD_LEN_MAX).handshake(io).await;
-    let (mut sender, connection) = handshake.map_err(|e| failed(chain(&e)))?;
+    let (mut sender, connection) = handshake.map_err(|e| root_cause(&e))?;
     let mut connections = JoinSet::new();
     connections.spawn(connection);
     let mut get = hyper::Request::get(&url[Position::BeforePath..Position::AfterQuery])
@@ -82,13 +83,14 @@ where
         get = get.header(AUTHORIZATION, format!("Basic {}", BASE64_STANDARD.encode(name)));
     }
     let get = get.body(Empty::<Bytes>::new()).map_err(failed)?;
-    let response = sender.send_request(get).await.map_err(|e| failed(chain(&e)))?;
+    let response = sender.send_request(get).await.map_err(|e| root_cause(&e))?;
     // What each byte of a body takes at most in chunks of one byte.
     allowance.add(body_len_max.saturating_mul(6));
     Ok(Reply { response, server, _connection: Some(connections) })
 }
 
-/// Connects to the first of these addresses that can be connected to; after a while also to those of the other family.
+/// Connects to the first of these addresses that can be connected to; after a while also to those of the
+/// other family.
 async fn connect(mut addrs: Vec<SocketAddr>, binding: &Binding) -> io::Result<TcpStream> {
     // With a source address of one family, the server's addresses of the other are left out.
     if let Some(from) = addrs.iter().find_map(|addr| binding.source_ip(addr.ip())) {

@@ -6,8 +6,8 @@ use sha2::{Digest, Sha256};
 use swarm_core::time::{Duration, Time};
 use swarm_core::tracker::udp::ConnectionId;
 
-/// An id is valid in the window in which it was given and in the next: at least for the two minutes that BEP 15
-/// asks for, at most for four.
+/// An id is valid in the window in which it was given and in the next: at least for the two minutes that BEP
+/// 15 asks for, at most for four.
 const WINDOW: Duration = Duration::from_secs(120);
 
 /// Gives and checks connection ids.
@@ -32,8 +32,8 @@ impl ConnectionIds {
         id == self.id(window, source) || window.checked_sub(1).is_some_and(|last| id == self.id(last, source))
     }
 
-    /// A keyed hash. Its input has one length only, so nobody can extend it, and fits one block. The port is not in
-    /// it: some clients use another one for each request.
+    /// A keyed hash. Its input has one length only, so nobody can extend it, and fits one block. The port is
+    /// not in it: some clients use another one for each request.
     fn id(&self, window: u64, source: IpAddr) -> ConnectionId {
         let ip = match source.to_canonical() {
             IpAddr::V4(ip) => ip.to_ipv6_mapped(),

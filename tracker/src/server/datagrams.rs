@@ -1,5 +1,5 @@
-//! Datagrams in batches: on Linux one system call receives all that have come, and another sends all the replies. On
-//! other systems a batch is a single one.
+//! Datagrams in batches: on Linux one system call receives all that have come, and another sends all the
+//! replies. On other systems a batch is a single one.
 
 use std::io;
 use std::net::SocketAddr;
@@ -10,7 +10,8 @@ use tokio::net::UdpSocket;
 
 /// How many datagrams a batch has at most.
 const BATCH_MAX: usize = if cfg!(target_os = "linux") { 64 } else { 1 };
-/// How many there is room for after a batch of one. Room has its price: there is twice as much as the last batch took.
+/// How many there is room for after a batch of one. Room has its price: there is twice as much as the last
+/// batch took.
 const ROOM_MIN: usize = if cfg!(target_os = "linux") { 4 } else { 1 };
 /// Longer than any request, so that one which was cut short is not taken for another.
 const BUFFER_LEN: usize = 2048;
@@ -39,7 +40,8 @@ impl Batch {
         socket.async_io(Interest::READABLE, || system::receive(socket, buffers, received)).await
     }
 
-    /// Replies to what was received: `respond` appends the reply to a datagram of this sender, if it gets one.
+    /// Replies to what was received: `respond` appends the reply to a datagram of this sender, if it gets
+    /// one.
     pub(super) fn reply(&mut self, mut respond: impl FnMut(&[u8], SocketAddr, &mut Vec<u8>)) {
         self.replies.clear();
         self.addressed.clear();

@@ -1,8 +1,9 @@
 //! The tracker on the network.
 //!
-//! A task for each listening address accepts, a task for each connection serves. Nothing waits for
-//! a client: each has bounded time to send a request and to take in the reply, a bounded request
-//! size, and there is a bounded number of them, of whom one gives way to the next ([`places`]). A few tasks for each UDP socket serve everybody.
+//! A task for each listening address accepts, a task for each connection serves. Nothing waits for a client:
+//! each has bounded time to send a request and to take in the reply, a bounded request size, and there is a
+//! bounded number of them, of whom one gives way to the next ([`places`]). A few tasks for each UDP socket
+//! serve everybody.
 
 mod connection;
 mod connection_ids;
@@ -15,7 +16,6 @@ mod stats;
 mod udp;
 mod write_timeout;
 
-use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::num::NonZero;
@@ -52,7 +52,8 @@ const SOCKET_BUFFER_LEN: usize = 64 * 1024;
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 /// Pause when file descriptors have run out, for somebody to give way.
 const DESCRIPTOR_RETRY: Duration = Duration::from_millis(5);
-/// File descriptors that connections leave to everything else: what the runtime needs, files that are read and written.
+/// File descriptors that connections leave to everything else: what the runtime needs, files that are read
+/// and written.
 const DESCRIPTORS_RESERVED: u64 = 32;
 /// How often the swarms are saved.
 const SAVE_EVERY: Duration = Duration::from_secs(5 * 60);
@@ -87,7 +88,7 @@ struct Shared {
     tls: RwLock<Option<Tls>>,
 }
 
-/// What the log hears of now and then.
+/// Warnings that are logged at most once a minute.
 #[derive(Default)]
 struct Complaints {
     accept: Seldom,
@@ -133,8 +134,8 @@ impl Server {
         Ok(self)
     }
 
-    /// Serves the UDP tracker protocol on `addrs` too. Clients' addresses are those of their datagrams, whatever
-    /// [`Config::source`] says.
+    /// Serves the UDP tracker protocol on `addrs` too. Clients' addresses are those of their datagrams,
+    /// whatever [`Config::source`] says.
     ///
     /// # Errors
     /// When an address cannot be bound.
@@ -149,8 +150,9 @@ impl Server {
         self
     }
 
-    /// Keeps the swarms over a restart in the file at `path`: takes what is there when it starts, and writes it when it
-    /// stops and every five minutes. What is there and cannot be used is put aside, and the log says so.
+    /// Keeps the swarms over a restart in the file at `path`: takes what is there when it starts, and writes
+    /// it when it stops and every five minutes. What is there and cannot be used is put aside, and the log
+    /// says so.
     ///
     /// # Errors
     /// When the file cannot be written.
@@ -159,31 +161,9 @@ impl Server {
         Ok(self)
     }
 
-    /// Where it listens for HTTP, in the order of the addresses asked for.
-    pub fn local_addrs(&self) -> &[SocketAddr] {
-        &self.plain.addrs
-    }
-
-    /// Where it listens for HTTPS, in the order of the addresses asked for.
-    pub fn local_tls_addrs(&self) -> &[SocketAddr] {
-        &self.secure.addrs
-    }
-
-    /// Where it listens over UDP, in the order of the addresses asked for.
-    pub fn local_udp_addrs(&self) -> &[SocketAddr] {
-        &self.udp.addrs
-    }
-
     /// The swarms.
     pub fn store(&self) -> &Store {
         &self.store
-    }
-
-    /// Serves until `shutdown` comes true, then stops as [`Handle::stop`] does.
-    pub async fn run(self, shutdown: impl Future<Output = ()>) {
-        let handle = self.spawn();
-        shutdown.await;
-        handle.stop().await;
     }
 
     /// Serves in the background, on the tokio runtime that it was bound in.
@@ -252,15 +232,15 @@ impl Handle {
         *self.shared.tls.write().unwrap_or_else(PoisonError::into_inner) = Some(tls);
     }
 
-    /// Goes on with these intervals and limits, but with the timeouts of connections and the source of addresses that it
-    /// was started with.
+    /// Goes on with these intervals and limits, but with the timeouts of connections and the source of
+    /// addresses that it was started with.
     pub fn set_config(&self, config: Config) {
         self.shared.rate_limiter.set(config.requests_per_minute_max);
         self.shared.places.set_max(places_max(config.limits.connections_max));
         self.shared.store.set_config(config);
     }
 
-    /// What it has done and holds, as `/stats` tells it.
+    /// What it has done and holds, as in `/stats`.
     pub fn stats(&self) -> Stats {
         self.shared.stats()
     }
@@ -366,7 +346,7 @@ async fn keep_house(shared: &Arc<Shared>) {
         if displaced_now > displaced {
             tracing::warn!(
                 torrents = displaced_now - displaced,
-                "the tracker is full: torrents with few announcers gave way; see --max-swarms and --max-peers"
+                "the tracker is full: torrents with few announcers were evicted; see --max-swarms and --max-peers"
             );
             displaced = displaced_now;
         }
@@ -477,7 +457,7 @@ fn places_max(wanted: usize) -> usize {
             usize::try_from(limit.saturating_sub(DESCRIPTORS_RESERVED)).unwrap_or(usize::MAX)
         });
         if descriptors < wanted {
-            tracing::info!(wanted, max = descriptors, "fewer connections, for want of file descriptors");
+            tracing::info!(wanted, max = descriptors, "fewer connections, limited by file descriptors");
         }
         wanted.min(descriptors)
     }

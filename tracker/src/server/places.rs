@@ -1,8 +1,9 @@
 //! Places for connections.
 //!
-//! There is a bounded number of them, and anybody can open connections and leave them at that. So when a further client
-//! comes and no place is free, somebody gives way: the one whose last reply is longest ago, or else, where nobody has got
-//! a reply yet, the one that has been here longest without a whole request. Who asks at once and goes is not in danger.
+//! There is a bounded number of them, and anybody can open connections and leave them at that. So when a
+//! further client comes and no place is free, somebody gives way: the one whose last reply is longest ago, or
+//! else, where nobody has got a reply yet, the one that has been here longest without a whole request. Who
+//! asks at once and goes is not in danger.
 
 use std::collections::{BTreeSet, HashMap};
 use std::pin::pin;
@@ -91,8 +92,8 @@ impl Places {
         }
     }
 
-    /// No further file can be opened: some give way, and until [`Places::grow`] there are no more than now. Whether anybody
-    /// is there to give way.
+    /// No further file can be opened: some give way, and until [`Places::grow`] there are no more than now.
+    /// Whether anybody is there to give way.
     pub fn shrink(&self) -> bool {
         let mut seats = self.lock();
         let leaving = seats.taken - seats.staying.len();

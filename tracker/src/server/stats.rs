@@ -80,7 +80,7 @@ pub struct Stats {
     pub seeds: usize,
     /// Peers that do not.
     pub leechers: usize,
-    /// Swarms that have given way to others since the start, for want of room.
+    /// Swarms evicted to make room, since the start.
     pub displaced: u64,
     /// Connections open now.
     pub connections: u64,
@@ -108,7 +108,7 @@ impl Stats {
             ("swarms", "gauge", "Torrents that are tracked.", self.swarms as u64),
             ("seeds", "gauge", "Peers that have everything.", self.seeds as u64),
             ("leechers", "gauge", "Peers that do not have everything.", self.leechers as u64),
-            ("displaced_total", "counter", "Torrents that gave way to others.", self.displaced),
+            ("displaced_total", "counter", "Torrents evicted to make room.", self.displaced),
             ("connections", "gauge", "Connections that are open.", self.connections),
             ("connections_total", "counter", "Connections accepted.", self.connections_total),
             ("announces_total", "counter", "Announces received.", self.announces),

@@ -1,9 +1,9 @@
 //! Announces and scrapes over UDP (BEP 15).
 //!
-//! Anybody can write any source address on a datagram. So nothing is kept of a connect, and before an address is
-//! proved, no reply is longer than its request, or the tracker would multiply what is sent to a victim in the
-//! victim's name. Datagrams that make no sense or prove nothing get no reply at all, and do not count against the
-//! address that they name.
+//! Anybody can write any source address on a datagram. So nothing is kept of a connect, and before an address
+//! is proved, no reply is longer than its request, or the tracker would multiply what is sent to a victim in
+//! the victim's name. Datagrams that make no sense or prove nothing get no reply at all, and do not count
+//! against the address that they name.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};

@@ -1,12 +1,13 @@
 //! Which swarm gives way when there is no room for another.
 //!
-//! Anybody can make up info-hashes, so a swarm that one network has to itself is worth little to the others. Each swarm
-//! that few networks share weighs on the network that has most of it, its holder: the more, the fewer share it and the
-//! more peers the holder has in it. When the tracker is full, the block of networks that all of this weighs heaviest on
-//! gives its heaviest swarm up. A swarm that [`SHARED_FROM`] networks share weighs nothing and never gives way.
+//! Anybody can make up info-hashes, so a swarm that one network has to itself is worth little to the others.
+//! Each swarm that few networks share weighs on the network that has most of it, its holder: the more, the
+//! fewer share it and the more peers the holder has in it. When the tracker is full, the block of networks
+//! that all of this weighs heaviest on gives its heaviest swarm up. A swarm that [`SHARED_FROM`] networks
+//! share weighs nothing and never gives way.
 //!
-//! Everything here takes time in proportion to the logarithm of the number of swarms, and is kept of those swarms only
-//! that may give way.
+//! Everything here takes time in proportion to the logarithm of the number of swarms, and is kept of those
+//! swarms only that may give way.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -15,8 +16,8 @@ use swarm_core::id::InfoHash;
 
 /// From so many networks on, a swarm never gives way.
 pub(super) const SHARED_FROM: u32 = 8;
-/// What each peer of its holder weighs in a swarm of one network, of two, and of more: some that work together are no
-/// better off than one.
+/// What each peer of its holder weighs in a swarm of one network, of two, and of more: some that work
+/// together are no better off than one.
 const WEIGHTS: [u64; 3] = [4, 2, 1];
 
 /// Who counts as one: an IPv4 address, or an IPv6 network of 64 bits. The order keeps neighbours together.

@@ -4,10 +4,10 @@
 //! different torrents do not wait for each other. Info-hashes are hashes and spread by themselves.
 //! Lookup tables are keyed at random against crafted collisions; their order decides nothing.
 //!
-//! Memory is bounded by [`Limits`]. When there is no room, a swarm of few networks gives way, one of whoever has
-//! most (`holders`), so that who makes up torrents drives out only their own. If all swarms are shared by many, a torrent
-//! that is not known yet is refused, and a newcomer to one that is known learns of others but is not listed (and told so
-//! by a warning).
+//! Memory is bounded by [`Limits`]. When there is no room, a swarm of few networks gives way, one of whoever
+//! has most (`holders`), so that who makes up torrents drives out only their own. If all swarms are shared by
+//! many, a torrent that is not known yet is refused, and a newcomer to one that is known learns of others but
+//! is not listed (and told so by a warning).
 
 mod holders;
 mod peers;
@@ -38,7 +38,8 @@ const SHARDS: usize = 64;
 /// The interval of a reply is up to this part longer than configured, so that peers that came
 /// together do not come back together.
 const INTERVAL_JITTER: u32 = 16;
-/// How many swarms may give way to one announce: what gives way may have no peers, where one lacks a place for a peer.
+/// How many swarms may give way to one announce: what gives way may have no peers, where one lacks a place
+/// for a peer.
 const GIVE_WAY_MAX: usize = 4;
 /// What the store's clock shows in seconds at [`Time::ZERO`], so that what was saved before may be older.
 const EPOCH_S: u32 = 1 << 30;
@@ -130,8 +131,9 @@ impl Store {
         self.rules.write().unwrap_or_else(PoisonError::into_inner).config = config;
     }
 
-    /// Peers that knew this tracker before come back within an interval. Until then replies about swarms with fewer peers
-    /// than a reply has ask to come again after the minimum interval, so that who came first soon hears of the others.
+    /// Peers that knew this tracker before come back within an interval. Until then replies about swarms with
+    /// fewer peers than a reply has ask to come again after the minimum interval, so that who came first soon
+    /// hears of the others.
     pub fn learn(&self, now: Time) {
         let interval = self.rules().config.interval;
         let until_s = seconds(now + interval + interval / INTERVAL_JITTER);
@@ -208,7 +210,8 @@ impl Store {
             || self.swarms.load(Ordering::Relaxed) >= limits.swarms_max
     }
 
-    /// Makes room for what an announce adds, if it adds something and another swarm gives way. Whether there is room.
+    /// Makes room for what an announce adds, if it adds something and another swarm gives way. Whether there
+    /// is room.
     #[cold]
     fn make_room(&self, limits: &Limits, request: &AnnounceRequest, source: IpAddr) -> bool {
         let (founds, joins) = match self.shard(&request.info_hash).get(&request.info_hash) {
@@ -317,7 +320,7 @@ impl Store {
         stats
     }
 
-    /// How many swarms have given way to others, for want of room.
+    /// How many swarms were evicted to make room.
     pub fn displaced(&self) -> u64 {
         self.displaced.load(Ordering::Relaxed)
     }

@@ -1,7 +1,7 @@
 //! A store's swarms as bytes, so that a tracker that restarts knows them.
 //!
-//! `MAGIC`, the version, and the time of day; then each swarm after a byte 1; then a byte 0 and the SHA-256 of everything before.
-//! Numbers are big-endian. Times are ages in seconds, so that they hold for any clock.
+//! `MAGIC`, the version, and the time of day; then each swarm after a byte 1; then a byte 0 and the SHA-256
+//! of everything before. Numbers are big-endian. Times are ages in seconds, so that they hold for any clock.
 
 use std::hash::Hash;
 use std::io::{self, ErrorKind, Read, Write};
@@ -50,8 +50,8 @@ pub struct Loaded {
 }
 
 impl Store {
-    /// Writes all swarms. `unix_s` is the time of day, in seconds since 1970. Takes one shard at a time, and memory in
-    /// proportion to the largest.
+    /// Writes all swarms. `unix_s` is the time of day, in seconds since 1970. Takes one shard at a time, and
+    /// memory in proportion to the largest.
     ///
     /// # Errors
     /// When they cannot be written.
@@ -75,8 +75,8 @@ impl Store {
         out.write_all(&sum.finalize())
     }
 
-    /// Takes swarms that were saved, as far as the limits allow, without peers that have been silent for too long by now.
-    /// To be called before the first announce.
+    /// Takes swarms that were saved, as far as the limits allow, without peers that have been silent for too
+    /// long by now. To be called before the first announce.
     ///
     /// # Errors
     /// When they are not all there as they were saved. The store is empty then.

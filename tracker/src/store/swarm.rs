@@ -20,7 +20,8 @@ pub(super) struct Swarm {
     pub(super) touched_s: u32,
     /// The networks that its peers are or, since it was last looked at, were in: [`Network::bit`] of each.
     pub(super) networks: u64,
-    /// Who founded it; since it was last looked at, who has more than half of it, or one of those who are there.
+    /// Who founded it; since it was last looked at, who has more than half of it, or one of those who are
+    /// there.
     pub(super) holder: Network,
     /// How many of its peers are the holder's.
     pub(super) held: u32,
@@ -219,7 +220,8 @@ impl<H: BuildHasher> Visit<'_, H> {
             None => (None, false, Change::None),
         };
         let mut chosen = Vec::with_capacity(self.want.min(peers.len()));
-        // Whoever starts with a bare magnet link does not know what is left; some say 0, and need seeds all the same.
+        // Whoever starts with a bare magnet link does not know what is left; some say 0, and need seeds all
+        // the same.
         let with_seeds = !peer.seed || request.event == Some(Event::Started);
         peers.choose(self.rng, self.want, at, peer.id, with_seeds, &mut chosen);
         (Joined { peers: chosen, listed: at.is_some(), change }, newly_completed)

@@ -45,7 +45,8 @@ const ROOM: usize = 1000;
 const HONEST: u32 = 50;
 const PUBLISHED: u32 = 100;
 
-/// Honest swarms of single announcers, and one publisher's, survive 20,000 made-up ones; new torrents are taken.
+/// Honest swarms of single announcers, and one publisher's, survive 20,000 made-up ones; new torrents are
+/// taken.
 fn survive(attack: Attack) {
     let mut bench = full_at(ROOM);
     let publisher = ip("198.51.100.7");
