@@ -22,6 +22,7 @@ for_both_families![
     a_reader_waits_for_what_is_missing,
     a_reader_of_a_file_that_is_not_wanted_has_it_downloaded,
     removing_deletes_only_the_torrents_files,
+    removing_leaves_what_was_never_verified,
     torrents_are_found_by_id_and_hash,
     a_session_tells_of_all_its_torrents,
     a_tracker_is_added_while_it_runs,
@@ -187,6 +188,27 @@ async fn removing_deletes_only_the_torrents_files(ip: &str) {
     getter.remove(torrent.id(), Data::Delete).await.unwrap();
     assert_eq!(left(target.path()), ["data"]);
     assert_eq!(left(&target.path().join("data")), ["notes"]);
+}
+
+async fn removing_leaves_what_was_never_verified(ip: &str) {
+    let target = TempDir::new().unwrap();
+    let metainfo = publish(target.path(), &[("a", 65_536), ("b", 70_000)], 16_384);
+    let getter = session(ip);
+    let paused = get(&metainfo, target.path(), &[]).paused(true);
+    let torrent = getter.add(paused).await.unwrap();
+    until(&mut torrent.events(), |event| matches!(event, Event::Paused)).await;
+    getter.remove(torrent.id(), Data::Delete).await.unwrap();
+    assert!(path_of(&metainfo, target.path(), 0).exists(), "nobody has looked whose it is");
+
+    // Another file under the name of one that is not wanted.
+    let path = path_of(&metainfo, target.path(), 1);
+    std::fs::write(&path, "mine").unwrap();
+    let without = get(&metainfo, target.path(), &[]).files(Files::only([file(0)]));
+    let torrent = getter.add(without).await.unwrap();
+    torrent.completed().await.unwrap();
+    getter.remove(torrent.id(), Data::Delete).await.unwrap();
+    assert!(!path_of(&metainfo, target.path(), 0).exists());
+    assert_eq!(std::fs::read(&path).unwrap(), b"mine");
 }
 
 async fn torrents_are_found_by_id_and_hash(ip: &str) {

@@ -160,8 +160,8 @@ impl Session {
         self.registry.find(info_hash)
     }
 
-    /// Stops a torrent and forgets it; its files stay, or are deleted with what is saved about them. Files that are not the torrent's
-    /// stay in any case.
+    /// Stops a torrent and forgets it. Its files stay, or are deleted with what is saved about them: those that were verified, and
+    /// what is unfinished. Others stay, even under the names of the torrent's files.
     ///
     /// # Errors
     /// What the torrent ended with; [`Error::Storage`] if a file cannot be deleted.

@@ -104,7 +104,7 @@ pub(super) async fn start(
 ) -> Result<(), Error> {
     let peer_id = peer_id(&mut context.rng.borrow_mut().fork());
     let mut totals = Totals::default();
-    let mut last_stats = None;
+    let (mut last_stats, mut opened) = (None, None);
     if let Source::Mutable(link) = &options.source {
         let (link, stats) = (link.clone(), Box::new(Progress::default().stats(None)));
         let found = tokio::select! {
@@ -150,13 +150,18 @@ pub(super) async fn start(
             totals = stats.totals;
             last_stats = (next == Next::Pause).then_some(stats);
             options = Rc::clone(&torrent.changed.borrow());
+            opened = torrent.opened.get().cloned().or(opened);
             if let Some(metainfo) = channels.known.metainfo.get() {
                 Rc::make_mut(&mut options).source = Arc::clone(metainfo).into();
             }
         }
         match next {
             Next::Stop => return Ok(()),
-            Next::Delete => return Box::pin(delete(&context, &options)).await,
+            Next::Delete => {
+                // What was never opened is not known to be the torrent's.
+                let Some(storage) = opened else { return Ok(()) };
+                return Ok(context.on_worker(Lane::Transfer, move || storage.delete()).await??);
+            }
             Next::Pause => Rc::make_mut(&mut options).paused = true,
             Next::Restart => {}
         }
@@ -259,15 +264,6 @@ async fn stopped(
             _ => Rc::make_mut(options).paused = false,
         }
     }
-}
-
-/// Deletes the files of a torrent that does not run.
-async fn delete(context: &Context, options: &AddTorrent) -> Result<(), Error> {
-    let Some(metainfo) = options.source.metainfo() else { return Ok(()) };
-    let (info, custom, dir) = (Arc::clone(&metainfo.info), options.storage.clone(), options.dir.clone());
-    let state_dir = context.options.state_dir.clone();
-    let delete = move || storage::delete(&info, custom, &dir, state_dir.as_deref());
-    Ok(context.on_worker(Lane::Transfer, delete).await??)
 }
 
 impl TorrentDriver {

@@ -268,4 +268,8 @@ impl Storage for Custom {
     fn abandon(&self) {
         let _ = self.close().inspect_err(|e| tracing::warn!("{e}"));
     }
+
+    fn delete(&self) -> Result<(), StorageError> {
+        self.pieces.delete().map_err(|e| StorageError::io(&self.path(), "delete", e))
+    }
 }

@@ -1,68 +1,50 @@
 //! Deleting a torrent's files.
 
-use super::custom::PieceStorage;
+use super::FileStorage;
 use super::error::StorageError;
-use super::home::StateHome;
-use super::names;
-use super::open::check_paths;
-use super::tree::Tree;
-use super::work::WorkFolder;
+use super::state::{Loaded, State};
+use super::table::Place;
+use super::work::{STATE, WorkFolder};
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
-use std::io;
-use std::path::Path;
-use std::sync::Arc;
-use swarm_core::metainfo::Info;
 
-/// Deletes what an embedder's storage holds, or else a torrent's files below `dir`, finished or not, what is saved about them, and the folders that are empty then. Nothing
-/// else in `dir` is touched.
-///
-/// # Errors
-/// [`StorageError::Locked`] if somebody downloads there; the first file that cannot be removed. The others are removed all the same.
-pub fn delete(
-    info: &Arc<Info>,
-    custom: Option<Arc<dyn PieceStorage>>,
-    dir: &Path,
-    state_dir: Option<&Path>,
-) -> Result<(), StorageError> {
-    if let Some(pieces) = custom {
-        return pieces.delete().map_err(|e| StorageError::io(info.name.as_ref(), "delete", e));
-    }
-    check_paths(info)?;
-    let root = match dir.canonicalize() {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        root => root.map_err(|e| StorageError::io(dir, "open", e))?,
-    };
-    let tree = Tree::new(root.clone());
-    let folder = WorkFolder::lock(&tree, &info.name)?;
-    let named = match names::for_download(info, &tree, &folder) {
-        Ok(named) => named,
-        Err(error) => {
-            folder.abandon();
-            return Err(error);
+impl FileStorage {
+    /// Deletes, once the storage is closed, the files that are known to be the torrent's, what is unfinished, what is saved about
+    /// them, and the folders that are empty then. A file that was never verified stays, and so does another torrent's download of
+    /// the same name.
+    ///
+    /// # Errors
+    /// [`StorageError::Locked`] if somebody downloads there; the first file that cannot be removed. The others are removed all the same.
+    pub(super) fn delete_files(&self) -> Result<(), StorageError> {
+        let slots = self.table().slots.clone();
+        let mut deleted = Ok(());
+        let mut folders = BTreeSet::new();
+        for (file, slot) in self.info.files.iter().zip(slots) {
+            let path = self.tree.path_of(&file.path);
+            let is_ours = match slot.place {
+                Place::Empty => {
+                    std::fs::symlink_metadata(path).is_ok_and(|meta| meta.is_symlink() || meta.len() == 0)
+                }
+                _ => slot.is_finished(),
+            };
+            if is_ours {
+                deleted = deleted.and(self.tree.remove(&file.path));
+                folders.extend((1..file.path.len()).map(|depth| (Reverse(depth), &file.path[..depth])));
+            }
         }
-    };
-    let mut deleted = Ok(());
-    let mut folders = BTreeSet::new();
-    for file in &named.files {
-        folders.extend((1..file.path.len()).map(|depth| (Reverse(depth), &file.path[..depth])));
-        if !super::verify::is_unwritten_padding(&tree.path_of(&file.path), file) {
-            deleted = deleted.and(gone_is_fine(tree.remove(&file.path)));
+        deleted = deleted.and(self.delete_work_folder());
+        for (_, folder) in folders {
+            // It may hold something else.
+            let _ = self.tree.remove_dir(folder);
         }
+        deleted.and(self.home.as_ref().map_or(Ok(()), |home| home.remove()))
     }
-    deleted = deleted.and(folder.remove());
-    for (_, folder) in folders {
-        // It may hold something else, or be there no more.
-        let _ = tree.remove_dir(folder);
-    }
-    let saved = state_dir.map_or(Ok(()), |state_dir| StateHome::new(state_dir, info, &root).remove());
-    deleted.and(saved)
-}
 
-/// A file whose folder is not there is not there either.
-fn gone_is_fine(removed: Result<(), StorageError>) -> Result<(), StorageError> {
-    match removed {
-        Err(StorageError::Io { source, .. }) if source.kind() == io::ErrorKind::NotADirectory => Ok(()),
-        removed => removed,
+    fn delete_work_folder(&self) -> Result<(), StorageError> {
+        let folder = WorkFolder::lock(&self.tree, &self.info.name)?;
+        match State::load(&self.tree, &folder.path(STATE), &self.info)? {
+            Loaded::State(state) if state.info_hash != self.info.info_hash => Ok(()),
+            _ => folder.remove(),
+        }
     }
 }

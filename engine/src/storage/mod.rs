@@ -80,7 +80,6 @@ mod work;
 mod write;
 
 pub use custom::{PieceStorage, Stored};
-pub(crate) use delete::delete;
 pub use error::StorageError;
 pub use handles::{HandleLimits, Handles};
 pub use options::{Mode, OpenOptions, Opened, Trust};
@@ -255,6 +254,9 @@ pub(crate) trait Storage: Send + Sync {
     /// The torrent does not run after all, because of an error or because the user wants it no more. Like
     /// [`close`](Self::close), but a work folder that holds nothing is removed: it would be in the way of another torrent.
     fn abandon(&self);
+
+    /// Deletes, once it is closed, what is known to be the torrent's.
+    fn delete(&self) -> Result<(), StorageError>;
 }
 
 /// Opens what an embedder has made for a torrent's pieces, or else its files.
@@ -386,6 +388,10 @@ impl Storage for FileStorage {
 
     fn abandon(&self) {
         self.abandon_download();
+    }
+
+    fn delete(&self) -> Result<(), StorageError> {
+        self.delete_files()
     }
 }
 
