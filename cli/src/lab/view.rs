@@ -89,9 +89,9 @@ impl View {
                 let addr = format!("  {:<width$}", peer.addr.ip(), width = self.addr_width);
                 prefix += &self.paint.dim(&addr);
             }
+            bar.set_message(message(peer, self.paint, room));
             bar.set_prefix(prefix);
             bar.set_position((peer.share() * BAR_LEN as f64) as u64);
-            bar.set_message(message(peer, self.paint, room));
         }
     }
 
