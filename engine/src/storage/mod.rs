@@ -44,6 +44,11 @@
 //! [`OpenOptions::overwrite`] such a file is moved into the work folder and completed like any other. Unwanted files are
 //! left alone.
 //!
+//! # Storage that is not files
+//!
+//! The session knows the trait [`Storage`]. [`FileStorage`] is what all of the above is about; [`custom`] is the other form, for what an
+//! embedder has made.
+//!
 //! # Threads
 //!
 //! Everything blocks and may be called from any thread; [`crate::hash::Workers`] is meant for that. Different pieces can be
