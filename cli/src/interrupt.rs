@@ -101,7 +101,7 @@ impl Interrupt {
     /// Does work that blocks, on a thread of its own, until it is done or a signal comes.
     ///
     /// # Errors
-    /// A [`Failure`] with the signal's status; the work goes on in the background, and ends with the process.
+    /// A `Failure` with the signal's status; the work goes on in the background, and ends with the process.
     pub async fn during<T: Send + 'static>(
         &mut self,
         work: impl FnOnce() -> T + Send + 'static,
