@@ -7,7 +7,7 @@ mod view;
 
 pub use self::plan::{Plan, SeedUntil};
 
-use self::torrent::{Shared, Step, Torrent};
+use self::torrent::{Phase, Shared, Step, Torrent};
 use self::view::View;
 use crate::context::Context;
 use crate::events::{About, Record, seconds_since};
@@ -25,7 +25,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 use swarm_core::id::InfoHash;
 use swarm_core::metainfo::Metainfo;
-use swarm_engine::{Event, Files, Mode, Session, SessionEvents, Source, TorrentId};
+use swarm_engine::{Event, Files, Mode, Session, SessionEvents, Source, State, TorrentId};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
 
@@ -292,6 +292,9 @@ impl<'a> Transfers<'a> {
     }
 
     async fn on_event(&mut self, id: Option<TorrentId>, event: Event) {
+        if let Event::Missed { .. } = event {
+            return self.on_missed().await;
+        }
         let is_it = |torrent: &Torrent| torrent.outcome.is_none() && torrent.id() == id;
         let Some(n) = self.torrents.iter().position(is_it).filter(|_| id.is_some()) else { return };
         if matches!(event, Event::Started { .. }) {
@@ -299,6 +302,33 @@ impl<'a> Transfers<'a> {
         }
         let step = self.torrents[n].on_event(event, &mut self.shared).await;
         self.take(n, step);
+    }
+
+    /// We were too slow, perhaps since nobody read our output: whatever has happened shows in how the torrents stand.
+    async fn on_missed(&mut self) {
+        for n in self.running() {
+            let Some(handle) = self.torrents[n].handle.clone() else { continue };
+            let mut events = Vec::new();
+            match handle.stats().await {
+                Ok(stats) => {
+                    if self.torrents[n].phase == Phase::Metadata && handle.metainfo().is_some() {
+                        events.push(Event::MetadataReceived);
+                    }
+                    let is_open = matches!(stats.state, State::Downloading | State::Seeding);
+                    if is_open && self.torrents[n].phase != Phase::Running {
+                        events.push(Event::Started { have: stats.pieces_have, pieces: stats.pieces });
+                    }
+                    if stats.state == State::Seeding && !self.torrents[n].is_complete {
+                        events.push(Event::Completed);
+                    }
+                }
+                Err(_) => events.push(handle.ended().await.map_or_else(Event::Failed, |()| Event::Stopped)),
+            }
+            for event in events {
+                let step = self.torrents[n].on_event(event, &mut self.shared).await;
+                self.take(n, step);
+            }
+        }
     }
 
     async fn on_tick(&mut self) {

@@ -84,7 +84,7 @@ impl Torrent {
     }
 
     /// Something is wanted again: whoever had all of it may be dialled again.
-    fn note_incompletion(&mut self, now: Time) {
+    pub(super) fn note_incompletion(&mut self, now: Time) {
         if self.is_complete() || !self.was_complete {
             return;
         }

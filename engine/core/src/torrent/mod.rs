@@ -327,6 +327,7 @@ impl Torrent {
         priorities.into_iter().for_each(|(piece, priority)| self.picker.set_priority(piece, priority));
         self.recount_interesting(now);
         self.refill_all = true;
+        self.note_incompletion(now);
         self.note_completion(now);
         self.input_at = Some(now);
     }
