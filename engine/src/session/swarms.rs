@@ -59,6 +59,11 @@ impl Swarms {
         self.0.borrow().get(&info_hash).cloned()
     }
 
+    /// The session ends: torrents are kept by nobody but their tasks.
+    pub(super) fn clear(&self) {
+        self.0.borrow_mut().clear();
+    }
+
     /// All of them. They may come and go meanwhile.
     pub(super) fn all(&self) -> Vec<Rc<dyn Swarm>> {
         self.0.borrow().values().cloned().collect()
