@@ -106,6 +106,7 @@ pub(super) struct Content {
     pub(super) metainfo: Arc<Metainfo>,
     pub(super) storage: Arc<dyn Storage>,
     /// The pieces that the wanted files need.
+    /// Empty for a seed, which needs none.
     pub(super) needed: Bitfield,
     /// The priority of each file; `None`: all are wanted alike.
     files: Option<Vec<Priority>>,
@@ -211,7 +212,10 @@ impl TorrentDriver {
 
     /// The torrent's data is known and checked: from now on it has pieces.
     pub(super) fn take_up(self: &Rc<Self>, metainfo: &Arc<Metainfo>, ready: Ready) {
-        let Ready { storage, have, needed, files, partial } = ready;
+        let Ready { storage, have, mut needed, files, partial } = ready;
+        if self.options.mode == Mode::Seed {
+            needed = Bitfield::empty(0);
+        }
         if self.options.recheck {
             Rc::make_mut(&mut self.changed.borrow_mut()).recheck = false;
         }

@@ -40,6 +40,9 @@ impl Torrent {
             self.take_back(now, key, &had);
         }
         for piece in had.iter() {
+            if self.taken_back.len() == 0 {
+                self.taken_back = Bitfield::empty(self.geometry.pieces());
+            }
             self.taken_back.insert(piece);
             self.taken_back_at = Some(now);
         }

@@ -171,7 +171,9 @@ impl Torrent {
     pub(super) fn piece_is_here(&mut self, now: Time, piece: PieceIndex) {
         let was_missing = self.picker.missing().has(piece);
         self.picker.piece_done(piece);
-        self.taken_back.remove(piece);
+        if self.taken_back.has(piece) {
+            self.taken_back.remove(piece);
+        }
         self.actions.push_back(Action::BroadcastHave(piece));
         self.events.push_back(Event::PieceVerified(piece));
         let mut satisfied = Vec::new();

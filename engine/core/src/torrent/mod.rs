@@ -254,7 +254,6 @@ impl Torrent {
         self.geometry = geometry;
         self.picker = Picker::new(geometry, have);
         self.picker.set_padding(self.config.padding.clone());
-        self.taken_back = Bitfield::empty(geometry.pieces());
         self.was_complete = self.is_complete();
         let super_seeding = self.config.super_seeding && self.peers.is_empty();
         self.uploads.set_content(geometry.pieces(), self.was_complete, super_seeding);
