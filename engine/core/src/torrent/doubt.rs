@@ -40,7 +40,7 @@ impl Torrent {
             self.take_back(now, key, &had);
         }
         for piece in had.iter() {
-            if self.taken_back.len() == 0 {
+            if self.taken_back.is_empty() {
                 self.taken_back = Bitfield::empty(self.geometry.pieces());
             }
             self.taken_back.insert(piece);
