@@ -150,9 +150,4 @@ pub enum OptionError {
         /// The memory that there is for received blocks.
         buffer_len: usize,
     },
-    /// A link can only be downloaded.
-    #[error(
-        "a torrent of which only the link is known cannot be seeded from existing data without its metainfo"
-    )]
-    SeedOfLink,
 }

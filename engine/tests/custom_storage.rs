@@ -400,7 +400,7 @@ async fn what_waits_in_memory_does_not_stop_other_torrents(ip: &str) {
         let download = get(&metainfo, Path::new("/nowhere"), &[&seeder]).storage(memory);
         let torrent = getter.add(download).await.unwrap();
         while torrent.stats().await.unwrap().bytes_unverified < 300_000 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            tokio::task::yield_now().await;
         }
         seeder.stop().await;
         waiting.push(torrent);

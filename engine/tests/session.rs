@@ -290,7 +290,7 @@ async fn a_stop_inside_a_piece_keeps_its_blocks(ip: &str) {
             if stats.bytes_unverified >= until || stats.bytes_verified > 0 {
                 break stats;
             }
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            tokio::task::yield_now().await;
         };
         kept = stats.bytes_unverified;
         if stats.bytes_verified > 0 {

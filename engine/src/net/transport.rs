@@ -12,11 +12,13 @@
 //!
 //! *Encryption (MSE)* transforms bytes here. What has been read is decrypted in place, after `try_read_vectored`. `try_write_vectored`
 //! encrypts as many bytes as fit into a buffer of its own, and counts those as written: the contract is that bytes were *taken* and leave in
-//! order, not that they are in the kernel. Straight from the map is what plain TCP does with the outbox's slices, and no other form has to.
+//! order, not that they are in the kernel. Only the system may read from a map (a file that is cut short underneath it is a SIGBUS), so
+//! for such a form the torrent queues blocks as bytes (`Outbox::push_block_bytes`), as it does for what lies in our own memory.
+//! An incoming handshake names its torrent by a hash of the info-hash: `find` of `accept` then looks through all of them.
 //! What is left in such a buffer is written by `ready`, which a connection always awaits.
 //!
 //! *uTP* shares one UDP socket, whose task has a queue for each stream: `ready` awaits that queue, the reads and writes copy from and to
-//! it, and the limit on unsent bytes is the length of the queue. The socket's task accepts as `TcpListener` does.
+//! it (from bytes too, not from maps), and the limit on unsent bytes is the length of the queue. The socket's task accepts as `TcpListener` does.
 
 use super::socket::{self, Binding};
 use super::unsent::UnsentLimit;

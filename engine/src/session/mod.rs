@@ -161,7 +161,7 @@ impl Session {
     }
 
     /// Stops a torrent and forgets it. Its files stay, or are deleted with what is saved about them: those that were verified, and
-    /// what is unfinished. Others stay, even under the names of the torrent's files.
+    /// what is unfinished. Others stay, even under the names of the torrent's files, and so do those of a torrent that has ended before.
     ///
     /// # Errors
     /// What the torrent ended with; [`Error::Storage`] if a file cannot be deleted.

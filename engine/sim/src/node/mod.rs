@@ -151,14 +151,7 @@ impl Node {
 
     /// Sums over all its lives.
     pub(crate) fn totals(&self) -> Totals {
-        let (past, now) = (self.past, self.torrent.totals());
-        Totals {
-            bytes_down: past.bytes_down + now.bytes_down,
-            bytes_up: past.bytes_up + now.bytes_up,
-            bytes_wasted: past.bytes_wasted + now.bytes_wasted,
-            bytes_corrupt: past.bytes_corrupt + now.bytes_corrupt,
-            pieces_failed: past.pieces_failed + now.pieces_failed,
-        }
+        self.past.plus(self.torrent.totals())
     }
 
     /// When something happens to it next, unless something arrives before.
