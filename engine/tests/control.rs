@@ -30,6 +30,8 @@ for_both_families![
     a_reader_of_what_a_seed_lacks_is_refused,
     handles_outlive_their_session,
     commands_may_come_while_data_is_opened,
+    a_reader_waits_through_a_pause,
+    trackers_hear_nothing_of_other_files,
 ];
 
 async fn until(events: &mut EventReceiver, is_it: impl Fn(&Event) -> bool) {
@@ -316,6 +318,51 @@ async fn commands_may_come_while_data_is_opened(ip: &str) {
     torrent.set_files(Files::all()).unwrap();
     torrent.completed().await.unwrap();
     same_tree(&source.path().join("data"), &target.path().join("data"));
+}
+
+async fn a_reader_waits_through_a_pause(ip: &str) {
+    let (source, target) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let metainfo = publish(source.path(), FILES, 16_384);
+    let (seeder, getter) = (session(ip), session(ip));
+    seed(&seeder, &metainfo, source.path()).await;
+    let torrent = getter.add(get(&metainfo, target.path(), &[])).await.unwrap();
+    let mut events = torrent.events();
+    until(&mut events, |event| matches!(event, Event::Started { .. })).await;
+    let mut reader = torrent.read(file(4)).unwrap();
+    let read = tokio::spawn(async move {
+        let mut bytes = Vec::new();
+        reader.read_to_end(&mut bytes).await.map(|_| bytes)
+    });
+    torrent.stats().await.unwrap();
+    torrent.pause();
+    until(&mut events, |event| matches!(event, Event::Paused)).await;
+    torrent.add_peers(seeder.listen_addrs().iter().copied());
+    torrent.resume();
+    assert!(read.await.unwrap().unwrap() == content(1_500_000, 4));
+}
+
+async fn trackers_hear_nothing_of_other_files(ip: &str) {
+    use common::tracker::{Say, Scripted, parameter, peers};
+    let (source, target) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let metainfo = publish(source.path(), FILES, 16_384);
+    let (seeder, getter) = (session(ip), session(ip));
+    seed(&seeder, &metainfo, source.path()).await;
+    let mut tracker = Scripted::always(ip, Say::ok(peers(seeder.listen_addrs()))).await;
+    let url = tracker.url("/announce");
+    let torrent = get(&metainfo, target.path(), &[]).trackers([url]).files(Files::only([file(0)]));
+    let torrent = getter.add(torrent).await.unwrap();
+    torrent.completed().await.unwrap();
+    torrent.set_files(Files::all()).unwrap();
+    torrent.completed().await.unwrap();
+    getter.stop().await;
+    let mut told = Vec::new();
+    while told.last().is_none_or(|request| parameter(request, "event").as_deref() != Some("stopped")) {
+        told.push(tracker.request().await);
+    }
+    let started = told.iter().filter(|request| parameter(request, "event").as_deref() == Some("started"));
+    assert_eq!(started.count(), 1, "{told:?}");
+    let downloaded = parameter(told.last().unwrap(), "downloaded").unwrap();
+    assert_eq!(downloaded, metainfo.info.payload_len().to_string(), "both runs count");
 }
 
 #[tokio::test]

@@ -5,7 +5,6 @@ use super::event::Event;
 use super::options::{AddTorrent, Source};
 use super::torrent::TorrentDriver;
 use crate::http::{self, HttpError};
-use std::cell::RefMut;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
@@ -82,14 +81,10 @@ fn warnings(announcer: &Announcer) -> Vec<String> {
 }
 
 impl TorrentDriver {
-    fn announcer(&self) -> RefMut<'_, Announcer> {
-        RefMut::map(self.inner.borrow_mut(), |inner| &mut inner.announcer)
-    }
-
     /// Lets the announcer begin, and says what is odd about its trackers.
     pub(super) fn start_announcing(&self) {
         let warnings = {
-            let mut announcer = self.announcer();
+            let mut announcer = self.announcer.borrow_mut();
             announcer.handle_start(self.context.now());
             warnings(&announcer)
         };
@@ -99,7 +94,7 @@ impl TorrentDriver {
     /// Lets the announcer look at the time and the transfer, and carries out what it wants.
     pub(super) fn drive_announcer(self: &Rc<Self>) {
         let (now, (transfer, is_alone)) = (self.context.now(), self.transfer());
-        let mut announcer = self.announcer();
+        let mut announcer = self.announcer.borrow_mut();
         announcer.handle_transfer(transfer);
         if announcer.poll_timeout().is_some_and(|at| at <= now) {
             announcer.handle_timeout(now);
@@ -116,7 +111,7 @@ impl TorrentDriver {
     fn transfer(&self) -> (Transfer, bool) {
         let left = self.bytes_left();
         let core = &self.inner.borrow().core;
-        let totals = core.totals();
+        let totals = self.totals_before.plus(core.totals());
         let left = if core.has_metadata() { left } else { LEFT_UNKNOWN };
         let peers_wanted = if core.wants_peers() { NUMWANT_MAX } else { 0 };
         let transfer =
@@ -148,10 +143,10 @@ impl TorrentDriver {
             }
         }
         let answer = outcome.as_ref().map(|(response, _)| response);
-        self.announcer().handle_response(self.context.now(), action.id, answer);
+        self.announcer.borrow_mut().handle_response(self.context.now(), action.id, answer);
         if let Err(failure) = &outcome {
             tracing::debug!(tracker = %action.url, family = %action.family, %failure, "announce failed");
-            let trouble = self.announcer().failure_of(&action.url);
+            let trouble = self.announcer.borrow_mut().failure_of(&action.url);
             if let Some(trouble) = trouble {
                 self.warn(&format!("{}: {trouble}", action.url));
             }
@@ -171,11 +166,11 @@ impl TorrentDriver {
 
     /// Tells the trackers that we stop, and waits for them for a bounded time.
     pub(super) async fn stop_announcing(self: &Rc<Self>) {
-        self.announcer().handle_stop(self.context.now());
+        self.announcer.borrow_mut().handle_stop(self.context.now());
         loop {
             self.drive_announcer();
             let deadline = {
-                let announcer = self.announcer();
+                let announcer = self.announcer.borrow();
                 if announcer.is_stopped() {
                     return;
                 }

@@ -62,13 +62,6 @@ pub(crate) struct ReadRequest {
     pub(super) part: Option<ReadPart>,
 }
 
-impl ReadRequest {
-    /// There is nothing to read, for this reason.
-    pub(super) fn refuse(self, why: &'static str) {
-        self.part.into_iter().for_each(|part| drop(part.reply.send(Err(io::Error::other(why)))));
-    }
-}
-
 /// A part of a piece to read once it is there.
 #[derive(Debug)]
 pub(super) struct ReadPart {

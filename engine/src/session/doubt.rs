@@ -126,7 +126,7 @@ impl TorrentDriver {
             }
         }
         inner.core.handle_piece_checked(now, piece, false);
-        self.refuse_waiting(inner);
+        self.serve_readers(inner);
     }
 
     /// Once all has been looked at, says what was bad.

@@ -10,20 +10,22 @@ use super::handle::{self, Known, Phase, TorrentHandle};
 use super::id::TorrentId;
 use super::options::{AddTorrent, Mode, Source};
 use super::progress::{Progress, Ready};
+use super::readers::Readers;
 use super::registry::Registry;
 use super::services::resolve;
 use super::storing::SPACE_RETRY;
 use super::swarms::Swarm;
-use super::torrent::{Channels, Next, TorrentDriver, TorrentEvents};
+use super::torrent::{Carried, Channels, Inner, Next, TorrentDriver, TorrentEvents};
 use crate::error::{Error, OptionError};
 use crate::hash::Lane;
 use crate::storage::{self, OpenOptions, Opened, Storage, StorageError, Trust};
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use swarm_core::bitfield::Bitfield;
-use swarm_core::id::PieceIndex;
+use swarm_core::id::{InfoHash, PieceIndex};
 use swarm_core::metainfo::{Info, Metainfo};
 use swarm_core::picker::Priority;
 use swarm_core::time::Duration;
@@ -102,20 +104,20 @@ pub(super) async fn start(
     mut options: Rc<AddTorrent>,
     mut channels: Channels,
 ) -> Result<(), Error> {
-    let peer_id = peer_id(&mut context.rng.borrow_mut().fork());
-    let mut totals = Totals::default();
     let (mut last_stats, mut opened) = (None, None);
     if let Source::Mutable(link) = &options.source {
         let (link, stats) = (link.clone(), Box::new(Progress::default().stats(None)));
+        let mut readers = Readers::default();
         let found = tokio::select! {
             found = Box::pin(resolve(&context, &link)) => found?,
-            () = Box::pin(stopped(&mut options, &stats, &mut channels.commands)) => return Ok(()),
+            () = Box::pin(stopped(&mut options, &stats, &mut readers, &mut channels.commands)) => return Ok(()),
         };
         channels.registry.claim(found, channels.id)?;
         let _ = channels.known.info_hash.set(found);
         Rc::make_mut(&mut options).source = found.into();
     }
     let Some(&info_hash) = channels.known.info_hash.get() else { return Err(Error::Stopped) };
+    let mut carried = first(&context, &options, info_hash);
     loop {
         let mut next = Next::Restart;
         if options.paused {
@@ -123,31 +125,23 @@ pub(super) async fn start(
             let mut stats = last_stats.take().unwrap_or_else(|| Box::new(Progress::default().stats(info)));
             stats.state = State::Paused;
             channels.events.send(Event::Paused);
-            next = Box::pin(paused(&mut options, &stats, &mut channels.commands)).await;
+            next = Box::pin(paused(&mut options, &stats, &mut carried.readers, &mut channels.commands)).await;
             Rc::make_mut(&mut options).paused = false;
         }
         if next == Next::Restart {
             channels.phase.send_replace(Phase::Running { complete: false });
             let (results_tx, results) = mpsc::unbounded_channel();
-            let carried = (peer_id, totals);
-            let mut rng = context.rng.borrow_mut().fork();
-            let seed = rng.next_u64();
-            let parts = (seed, announcer(&context, &options, info_hash, peer_id, rng));
-            let torrent = TorrentDriver::new(
-                Rc::clone(&context),
-                options,
-                info_hash,
-                &channels,
-                carried,
-                results_tx,
-                parts,
-            );
+            carried.announcer.borrow_mut().handle_more_trackers(context.now(), &options.trackers);
+            let torrent =
+                TorrentDriver::new(Rc::clone(&context), options, info_hash, &channels, carried, results_tx);
             let torrent = Rc::new(torrent);
-            next = run(&torrent, results, &mut channels.commands).await?;
+            let ended = run(&torrent, results, &mut channels.commands).await;
+            // Whoever still holds the torrent holds no reader.
+            carried = torrent.carry();
+            next = ended?;
             let mut stats = Box::new(TorrentStats { rate_down: 0, rate_up: 0, ..torrent.stats() });
             (stats.peers, stats.seeds, stats.waiting) = (0, 0, None);
             (stats.peer_list, stats.trackers) = (Vec::new(), Vec::new());
-            totals = stats.totals;
             last_stats = (next == Next::Pause).then_some(stats);
             options = Rc::clone(&torrent.changed.borrow());
             opened = torrent.opened.get().cloned().or(opened);
@@ -175,7 +169,7 @@ async fn run(
     commands: &mut mpsc::UnboundedReceiver<Box<Command>>,
 ) -> Result<Next, Error> {
     let context = &torrent.context;
-    if let Some(metainfo) = torrent.options.source.metainfo().filter(|_| !torrent.is_held.get()) {
+    if let Some(metainfo) = &torrent.to_open() {
         // What only lasts for a moment takes no room afterwards.
         let mut preparing = Box::pin(torrent.prepare_data(metainfo));
         let prepared = tokio::select! {
@@ -232,10 +226,25 @@ async fn commanded(
     }
 }
 
+/// What a torrent begins with.
+fn first(context: &Context, options: &AddTorrent, info_hash: InfoHash) -> Carried {
+    let mut rng = context.rng.borrow_mut().fork();
+    let peer_id = peer_id(&mut rng);
+    let announcer = Rc::new(RefCell::new(announcer(context, options, info_hash, peer_id, rng)));
+    Carried {
+        peer_id,
+        totals: Totals::default(),
+        announcer,
+        readers: Readers::default(),
+        reconnect: Vec::new(),
+    }
+}
+
 /// Takes commands of a torrent that does not run, until it is to.
 async fn paused(
     options: &mut Rc<AddTorrent>,
     stats: &TorrentStats,
+    readers: &mut Readers,
     commands: &mut mpsc::UnboundedReceiver<Box<Command>>,
 ) -> Next {
     loop {
@@ -243,7 +252,7 @@ async fn paused(
         command.apply(options);
         match *command {
             Command::Stats(reply) => drop(reply.send(stats.clone())),
-            Command::Read(request) => request.refuse("the torrent is paused"),
+            Command::Read(request) => drop(readers.take_up(request)),
             Command::Resume => return Next::Restart,
             Command::Stop => return Next::Stop,
             Command::Delete => return Next::Delete,
@@ -256,10 +265,11 @@ async fn paused(
 async fn stopped(
     options: &mut Rc<AddTorrent>,
     stats: &TorrentStats,
+    readers: &mut Readers,
     commands: &mut mpsc::UnboundedReceiver<Box<Command>>,
 ) {
     loop {
-        match paused(options, stats, commands).await {
+        match paused(options, stats, readers, commands).await {
             Next::Stop | Next::Delete => return,
             _ => Rc::make_mut(options).paused = false,
         }
@@ -330,8 +340,9 @@ impl TorrentDriver {
     }
 
     /// The torrent turns out to be private: it is between the trackers and their peers (BEP 27).
-    pub(super) fn keep_private(&self) {
-        self.inner.borrow_mut().announcer.handle_private();
+    pub(super) fn keep_private(&self, inner: &mut Inner) {
+        inner.core.handle_private(self.context.now());
+        self.announcer.borrow_mut().handle_private();
         if let Some(lsd) = self.context.lsd.borrow().as_ref() {
             lsd.remove(self.info_hash);
         }

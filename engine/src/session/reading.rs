@@ -13,27 +13,14 @@ use swarm_core::picker::Priority;
 
 impl TorrentDriver {
     pub(super) fn on_read(self: &Rc<Self>, request: ReadRequest) {
-        let ReadRequest { reader, window, part } = request;
         self.with(|inner| {
-            let readers = &mut inner.readers;
-            readers.waiting.retain(|_, parts| {
-                parts.retain(|part| !part.reply.is_closed());
-                !parts.is_empty()
-            });
-            let before = match window.is_empty() {
-                true => readers.windows.remove(&reader),
-                false => readers.windows.insert(reader, window.clone()),
-            };
+            let window = request.window.clone();
+            let before = inner.readers.take_up(request);
             let may_download = self.content.get().is_none_or(|content| content.storage.is_downloading());
-            if before.as_ref() != Some(&window) && may_download {
-                self.move_windows(inner, before.unwrap_or_default());
+            if before != window && may_download {
+                self.move_windows(inner, before);
             }
-            match part {
-                Some(part) if inner.core.have().has(part.piece) => self.read_part(part),
-                Some(part) => inner.readers.waiting.entry(part.piece).or_default().push(part),
-                None => {}
-            }
-            self.refuse_waiting(inner);
+            self.serve_readers(inner);
         });
     }
 
@@ -62,16 +49,13 @@ impl TorrentDriver {
         parts.into_iter().for_each(|part| self.read_part(part));
     }
 
-    /// The data is opened: whoever waits for what is there reads it.
-    pub(super) fn read_all_waiting(&self, inner: &mut Inner) {
+    /// Whoever waits for what is there reads it. Where nothing more is downloaded, nobody waits for the rest.
+    pub(super) fn serve_readers(&self, inner: &mut Inner) {
+        let Some(content) = self.content.get() else { return };
         let here = |piece: &PieceIndex| inner.core.have().has(*piece);
         let pieces: Vec<PieceIndex> = inner.readers.waiting.keys().copied().filter(here).collect();
         pieces.into_iter().for_each(|piece| self.read_waiting(inner, piece));
-    }
-
-    /// Nothing more is downloaded: nobody waits for what is not there.
-    pub(super) fn refuse_waiting(&self, inner: &mut Inner) {
-        if self.content.get().is_some_and(|content| !content.storage.is_downloading()) {
+        if !content.storage.is_downloading() {
             for part in std::mem::take(&mut inner.readers.waiting).into_values().flatten() {
                 let why = "the piece is not there, and its file is not downloaded";
                 let _ = part.reply.send(Err(io::Error::new(io::ErrorKind::NotFound, why)));

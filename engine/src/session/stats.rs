@@ -66,7 +66,7 @@ impl TorrentDriver {
             totals: self.totals(core),
             waiting: self.waiting(&inner, rate_down),
             peer_list: core.peers().map(|peer| peer_stats(peer, now)).collect(),
-            trackers: trackers(&inner, now),
+            trackers: trackers(&self.announcer.borrow(), now),
         }
     }
 
@@ -81,7 +81,7 @@ impl TorrentDriver {
             peers: inner.core.peers().count(),
             waiting: if is_known { None } else { self.waiting_for_metadata(inner) },
             peer_list: inner.core.peers().map(|peer| peer_stats(peer, now)).collect(),
-            trackers: trackers(inner, now),
+            trackers: trackers(&self.announcer.borrow(), now),
             ..stats
         }
     }
@@ -94,11 +94,11 @@ impl TorrentDriver {
         if inner.core.peers().next().is_some() {
             return (!inner.core.is_metadata_offered()).then_some(Waiting::NoMetadata);
         }
-        Some(self.no_peers(inner))
+        Some(self.no_peers())
     }
 
     /// Why there are no peers.
-    fn no_peers(&self, inner: &Inner) -> Waiting {
+    fn no_peers(&self) -> Waiting {
         let is_private = self.is_private();
         let (names_peers, has_web_seeds) = match &self.options.source {
             Source::Metainfo(metainfo) => (false, !metainfo.web_seeds.is_empty()),
@@ -106,7 +106,7 @@ impl TorrentDriver {
             Source::Mutable(_) => (false, false),
         };
         let ways = Ways {
-            announcer: &inner.announcer,
+            announcer: &self.announcer.borrow(),
             dht: !is_private && self.context.dht.borrow().is_some(),
             local: !is_private && self.context.lsd.borrow().is_some(),
             named: names_peers || !self.options.peers.is_empty(),
@@ -131,7 +131,7 @@ impl TorrentDriver {
             if let Some(limit) = self.context.is_short_of_descriptors() {
                 return Some(Waiting::Descriptors { limit });
             }
-            return Some(self.no_peers(inner));
+            return Some(self.no_peers());
         }
         if !core.peers().any(|p| p.flags.am_interested) {
             return Some(Waiting::NothingUseful);
@@ -195,7 +195,7 @@ fn peer_stats(peer: &Peer, now: Time) -> PeerStats {
     }
 }
 
-fn trackers(inner: &Inner, now: Time) -> Vec<TrackerStats> {
+fn trackers(announcer: &Announcer, now: Time) -> Vec<TrackerStats> {
     let status = |state: TrackerState<'_>| match state {
         TrackerState::Unsupported(why) => TrackerStatus::Unsupported(why.to_owned()),
         TrackerState::Announcing => TrackerStatus::Announcing,
@@ -204,7 +204,7 @@ fn trackers(inner: &Inner, now: Time) -> Vec<TrackerStats> {
         TrackerState::Failed(why) => TrackerStatus::Failed(why.to_owned()),
         _ => TrackerStatus::NotContacted,
     };
-    let all = inner.announcer.trackers();
+    let all = announcer.trackers();
     all.map(|t| TrackerStats {
         url: t.url.to_owned(),
         family: t.family,

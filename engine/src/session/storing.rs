@@ -360,7 +360,7 @@ impl TorrentDriver {
     fn on_finished(&self, inner: &mut Inner) {
         inner.state = State::Seeding;
         if !self.was_complete.get() {
-            inner.announcer.handle_completed(self.context.now());
+            self.announcer.borrow_mut().handle_completed(self.context.now());
             self.announce_on_dht(false);
         }
         self.phase.send_replace(Phase::Running { complete: true });

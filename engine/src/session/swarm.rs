@@ -40,7 +40,7 @@ impl Swarm for TorrentDriver {
     }
 
     fn addresses_changed(&self) {
-        self.inner.borrow_mut().announcer.handle_address_change(self.context.now());
+        self.announcer.borrow_mut().handle_address_change(self.context.now());
         self.wake.notify_one();
     }
 

@@ -71,6 +71,9 @@ pub(crate) struct TorrentDriver {
     pub(super) phase: Arc<watch::Sender<Phase>>,
     /// What was transferred before it was paused or started again.
     pub(super) totals_before: Totals,
+    pub(super) announcer: Rc<RefCell<Announcer>>,
+    /// Peers to dial again: those that it had when it was paused or started again.
+    reconnect: RefCell<Vec<SocketAddr>>,
     pub(super) disk_results: mpsc::UnboundedSender<Box<DiskResult>>,
     pub(super) inner: RefCell<Inner>,
     /// Wakes the torrent's own task: its timer may have changed, or it is to end.
@@ -135,6 +138,15 @@ pub(super) enum Next {
     Restart,
 }
 
+/// What a torrent takes along when it is paused or starts again.
+pub(super) struct Carried {
+    pub(super) peer_id: PeerId,
+    pub(super) totals: Totals,
+    pub(super) announcer: Rc<RefCell<Announcer>>,
+    pub(super) readers: Readers,
+    pub(super) reconnect: Vec<SocketAddr>,
+}
+
 /// What inputs change.
 pub(crate) struct Inner {
     pub(crate) core: Torrent,
@@ -142,7 +154,6 @@ pub(crate) struct Inner {
     pub(super) buffers: BTreeMap<PieceIndex, PieceBuffer>,
     pub(super) prepared: PreparedCache,
     pub(super) disk: Disk,
-    pub(super) announcer: Announcer,
     pub(super) readers: Readers,
     pub(super) state: State,
     pub(super) next_key: u32,
@@ -155,10 +166,11 @@ impl TorrentDriver {
         options: Rc<AddTorrent>,
         info_hash: InfoHash,
         channels: &Channels,
-        (peer_id, totals_before): (PeerId, Totals),
+        carried: Carried,
         disk_results: mpsc::UnboundedSender<Box<DiskResult>>,
-        (seed, announcer): (u64, Announcer),
     ) -> TorrentDriver {
+        let Carried { peer_id, totals, announcer, readers, reconnect } = carried;
+        let seed = context.rng.borrow_mut().next_u64();
         let private = options.source.metainfo().is_some_and(|metainfo| metainfo.info.private);
         let mut config = Config::new(info_hash, peer_id, seed);
         config.exchange = context.options.pex && !private;
@@ -180,7 +192,9 @@ impl TorrentDriver {
             known: Arc::clone(&channels.known),
             content: OnceCell::new(),
             changed: RefCell::new(Rc::clone(&options)),
-            totals_before,
+            totals_before: totals,
+            announcer,
+            reconnect: RefCell::new(reconnect),
             is_held: Cell::new(options.hold),
             is_begun: Cell::new(false),
             progress: Progress::default(),
@@ -194,8 +208,7 @@ impl TorrentDriver {
                 buffers: BTreeMap::new(),
                 prepared: PreparedCache::default(),
                 disk: Disk::default(),
-                announcer,
-                readers: Readers::default(),
+                readers,
                 state: State::Checking,
                 next_key: 0,
             }),
@@ -245,8 +258,7 @@ impl TorrentDriver {
             }
             inner.core.set_order(self.changed.borrow().order);
             self.move_windows(inner, 0..0);
-            self.read_all_waiting(inner);
-            self.refuse_waiting(inner);
+            self.serve_readers(inner);
             // Whatever is complete already is none of the events.
             if inner.core.is_complete() {
                 self.was_complete.set(true);
@@ -293,7 +305,10 @@ impl TorrentDriver {
         self.is_begun.set(true);
         self.start_announcing();
         self.limits_changed();
-        self.with(|inner| inner.core.handle_addresses(now, &self.changed.borrow().peers, Origin::User));
+        self.with(|inner| {
+            inner.core.handle_addresses(now, &self.changed.borrow().peers, Origin::User);
+            inner.core.handle_addresses(now, &self.reconnect.take(), Origin::Found);
+        });
         if let Source::Magnet(magnet) = &self.options.source {
             for (host, port) in &magnet.peers {
                 spawn_local(Rc::clone(self).look_up(host_and_port(host, *port)));
@@ -304,7 +319,7 @@ impl TorrentDriver {
 
     /// Looks up a peer that the link names.
     async fn look_up(self: Rc<Self>, peer: String) {
-        while self.context.swarms.get(self.info_hash).is_some() {
+        while self.inner.borrow().state != State::Stopped {
             match tokio::net::lookup_host(&peer).await {
                 Ok(addrs) => return self.handle_addresses(&addrs.collect::<Vec<_>>(), Origin::User),
                 Err(error) => tracing::info!(%peer, %error, "cannot find a peer of the link"),
@@ -320,10 +335,13 @@ impl TorrentDriver {
     }
 
     /// The info dictionary has come, and has the right hash.
-    fn on_metadata(&self, bytes: &[u8]) {
+    fn on_metadata(&self, inner: &mut Inner, bytes: &[u8]) {
         let Source::Magnet(magnet) = &self.options.source else { return };
         match Metainfo::from_magnet(magnet, bytes) {
             Ok(metainfo) => {
+                if metainfo.info.private {
+                    self.keep_private(inner);
+                }
                 let _ = self.known.metainfo.set(Arc::new(metainfo));
                 // Whoever waits for it looks again.
                 self.phase.send_modify(|_| {});
@@ -368,10 +386,11 @@ impl TorrentDriver {
     }
 
     pub(super) fn drain(self: &Rc<Self>, inner: &mut RefMut<'_, Inner>) {
-        while let Some(action) = inner.core.poll_action() {
-            self.act(inner, action);
-        }
-        while let Some(event) = inner.core.poll_event() {
+        loop {
+            while let Some(action) = inner.core.poll_action() {
+                self.act(inner, action);
+            }
+            let Some(event) = inner.core.poll_event() else { return };
             match event {
                 CoreEvent::PieceVerified(piece) => {
                     self.emit(Event::PieceVerified(piece));
@@ -385,7 +404,7 @@ impl TorrentDriver {
                     self.emit(Event::PeerLeft { addr, bytes_down, bytes_up });
                 }
                 CoreEvent::Completed => self.finish(inner),
-                CoreEvent::MetadataReceived(bytes) => self.on_metadata(&bytes),
+                CoreEvent::MetadataReceived(bytes) => self.on_metadata(inner, &bytes),
                 _ => {}
             }
         }
@@ -493,16 +512,13 @@ impl TorrentDriver {
     }
 
     /// The torrent whose data is to be opened now, if any is.
-    fn to_open(&self) -> Option<Arc<Metainfo>> {
+    pub(super) fn to_open(&self) -> Option<Arc<Metainfo>> {
         let is_open = self.content.get().is_some() || self.is_held.get();
-        self.known.metainfo.get().filter(|_| !is_open).cloned()
+        self.known.metainfo.get().filter(|_| !is_open && self.options.mode != Mode::Metadata).cloned()
     }
 
     /// Opens the data of a torrent that was known by its link only. Its connections go on meanwhile.
     async fn open(self: Rc<Self>, metainfo: Arc<Metainfo>) {
-        if metainfo.info.private {
-            self.keep_private();
-        }
         match self.prepare_data(&metainfo).await {
             _ if self.progress.is_aborted() => {}
             Ok(ready) => self.take_up(&metainfo, ready),
@@ -512,7 +528,8 @@ impl TorrentDriver {
 
     fn next_deadline(&self) -> tokio::time::Instant {
         let inner = self.inner.borrow();
-        let times = [inner.core.poll_timeout(), inner.announcer.poll_timeout(), inner.disk.poll_timeout()];
+        let times =
+            [inner.core.poll_timeout(), self.announcer.borrow().poll_timeout(), inner.disk.poll_timeout()];
         let first = times.into_iter().flatten().min();
         match first {
             Some(time) => self.context.instant(time),
@@ -524,13 +541,18 @@ impl TorrentDriver {
     fn remember_peers(&self) {
         let inner = self.inner.borrow();
         let peers = inner.core.peers().filter_map(|peer| peer.extensions.listen_addr).take(RECONNECTED_MAX);
-        let mut changed = self.changed.borrow_mut();
-        let known = &mut Rc::make_mut(&mut changed).peers;
-        peers.for_each(|peer| {
-            if !known.contains(&peer) {
-                known.push(peer)
-            }
-        });
+        self.reconnect.borrow_mut().extend(peers);
+    }
+
+    /// What is left of it is for the next run.
+    pub(super) fn carry(&self) -> Carried {
+        Carried {
+            peer_id: self.peer_id,
+            totals: self.stats().totals,
+            announcer: Rc::clone(&self.announcer),
+            readers: std::mem::take(&mut self.inner.borrow_mut().readers),
+            reconnect: self.reconnect.take(),
+        }
     }
 
     /// Carries out a command. What comes next, if its run is to end.
@@ -549,10 +571,10 @@ impl TorrentDriver {
                 self.download.set(now, download);
                 self.limits_changed();
             }
-            Command::AddTrackers(urls) => self.inner.borrow_mut().announcer.handle_more_trackers(now, &urls),
+            Command::AddTrackers(urls) => self.announcer.borrow_mut().handle_more_trackers(now, &urls),
             Command::Reannounce if !self.is_begun.get() => {}
             Command::Reannounce => {
-                self.inner.borrow_mut().announcer.request_more_peers(now);
+                self.announcer.borrow_mut().request_more_peers(now);
                 self.announce_on_dht(false);
             }
             Command::SetOrder(order) => self.inner.borrow_mut().core.set_order(order),

@@ -206,6 +206,12 @@ impl Torrent {
         }
     }
 
+    /// The torrent is private: no peer exchange, and only those stay whom a tracker or the user named (BEP 27).
+    pub fn handle_private(&mut self, now: Time) {
+        self.config.exchange = false;
+        self.close_unnamed(now);
+    }
+
     /// The metadata is known: from now on the torrent has pieces. Kept messages about them are handled, and peers are told what we
     /// have. In a private torrent only peers that a tracker or the user named stay (BEP 27).
     ///
@@ -222,8 +228,7 @@ impl Torrent {
             peer.pieces.counted = self.picker.peer_joined(peer.have());
         }
         if content.private {
-            self.config.exchange = false;
-            self.close_unnamed(now);
+            self.handle_private(now);
         }
         let keys: Vec<PeerKey> = self.peers.keys().collect();
         for key in keys {
