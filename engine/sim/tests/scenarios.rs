@@ -26,6 +26,25 @@ fn every_scenario_completes_and_nobody_honest_is_banned() {
 }
 
 #[test]
+fn blocks_rejected_by_a_peer_that_cannot_pay_are_requested_elsewhere_at_the_next_tick() {
+    // Here a peer that chokes and unchokes all the time has used up what it may cost, and rejects.
+    let params = Params {
+        peers: 16,
+        pieces: 43,
+        blocks_per_piece: 7,
+        piece_len: 256 << 10,
+        degree: 16,
+        up_mbit_per_s: 9,
+        delay_ms: 23,
+        loss_permille: 5,
+        queue_ms: 33,
+        ..small(1_795_953_095_423)
+    };
+    let outcome = Scenario::named("annoyers").unwrap().run(&params).unwrap();
+    assert!(outcome.complete, "{outcome:?}");
+}
+
+#[test]
 fn those_who_want_few_files_of_many_get_them_from_a_super_seed() {
     // Enough pieces that most are wanted by few.
     let params = Params { pieces: 512, checks: Checks::Never, ..small(1) };

@@ -267,6 +267,7 @@ impl Torrent {
     /// Asks everyone for as many blocks as they have room for. Snubbed peers and those with overdue blocks come last: otherwise
     /// a block that one of them did not send would go back to it, while others that have it sit idle.
     pub(super) fn refill_everyone(&mut self, now: Time) {
+        self.refill_at_tick = false;
         let mut keys: Vec<(bool, u32, PeerKey)> = self
             .peers
             .values()

@@ -147,6 +147,7 @@ impl Torrent {
     /// case.
     pub(super) fn offer_to_all(&mut self, now: Time, key: PeerKey) {
         self.refill_all = self.refill_all || self.affords(now, key, Cost::SwarmWide);
+        self.refill_at_tick |= !self.refill_all;
     }
 
     /// Works out the consequences of the last inputs.

@@ -169,6 +169,8 @@ pub struct Torrent {
     unwritten: Vec<PieceIndex>,
     /// Blocks are unrequested again: whoever has room may be asked for them.
     refill_all: bool,
+    /// The same, at the next tick: who caused it could not pay for more.
+    refill_at_tick: bool,
     /// The peers for which something is [due now](crate::peer::Due::Now).
     due: Vec<PeerKey>,
     /// When the last input came, if its consequences are not worked out yet.
@@ -234,6 +236,7 @@ impl Torrent {
             verifying: 0,
             unwritten: Vec::new(),
             refill_all: false,
+            refill_at_tick: false,
             due: Vec::new(),
             input_at: None,
             work: Cell::new(0),
@@ -444,7 +447,7 @@ impl Torrent {
             let is_idle = !peer.flags.peer_choking && peer.download.pipeline.is_empty() && !is_held_back;
             let source = PickerPeer { key: peer.key, have: peer.have(), may_start: true, on_parole: false };
             assert!(
-                !is_processed(peer) || !is_idle || !self.picker.has_block_for(source),
+                self.refill_at_tick || !is_processed(peer) || !is_idle || !self.picker.has_block_for(source),
                 "{:?} could be asked and is not",
                 peer.key
             );
