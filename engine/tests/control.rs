@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{FILES, content, get, publish, same_tree, seed, session, session_on};
+use common::{FILES, Swarm, content, get, publish, same_tree, seed, session, session_on};
 use std::io::SeekFrom;
 use std::path::Path;
 use std::sync::Arc;
@@ -76,10 +76,8 @@ async fn a_paused_torrent_leaves_the_swarm_and_goes_on_when_resumed(ip: &str) {
 }
 
 async fn a_torrent_may_be_added_paused(ip: &str) {
-    let (source, target) = (TempDir::new().unwrap(), TempDir::new().unwrap());
-    let metainfo = publish(source.path(), FILES, 16_384);
-    let (seeder, getter) = (session(ip), session(ip));
-    seed(&seeder, &metainfo, source.path()).await;
+    let Swarm { source: _source, target, metainfo, seeder, .. } = Swarm::of(ip, FILES).await;
+    let getter = session(ip);
     let torrent = getter.add(get(&metainfo, target.path(), &[]).paused(true)).await.unwrap();
     until(&mut torrent.events(), |event| matches!(event, Event::Paused)).await;
     assert!(!target.path().join(".data.swarm").exists());
@@ -93,10 +91,8 @@ async fn a_torrent_may_be_added_paused(ip: &str) {
 }
 
 async fn recheck_checks_all_data_again(ip: &str) {
-    let (source, target) = (TempDir::new().unwrap(), TempDir::new().unwrap());
-    let metainfo = publish(source.path(), FILES, 16_384);
-    let (seeder, getter) = (session(ip), session(ip));
-    seed(&seeder, &metainfo, source.path()).await;
+    let Swarm { source: _source, target, metainfo, seeder, .. } = Swarm::of(ip, FILES).await;
+    let getter = session(ip);
     let torrent = getter.add(get(&metainfo, target.path(), &[&seeder])).await.unwrap();
     torrent.completed().await.unwrap();
     let mut events = torrent.events();
@@ -110,10 +106,8 @@ async fn recheck_checks_all_data_again(ip: &str) {
 }
 
 async fn files_are_chosen_while_it_runs(ip: &str) {
-    let (source, target) = (TempDir::new().unwrap(), TempDir::new().unwrap());
-    let metainfo = publish(source.path(), FILES, 16_384);
-    let (seeder, getter) = (session(ip), session(ip));
-    seed(&seeder, &metainfo, source.path()).await;
+    let Swarm { source, target, metainfo, seeder, .. } = Swarm::of(ip, FILES).await;
+    let getter = session(ip);
     let one = get(&metainfo, target.path(), &[&seeder]).files(Files::only([file(0)]));
     let torrent = getter.add(one).await.unwrap();
     let mut events = torrent.events();
@@ -168,10 +162,8 @@ async fn a_reader_of_a_file_that_is_not_wanted_has_it_downloaded(ip: &str) {
 }
 
 async fn removing_deletes_only_the_torrents_files(ip: &str) {
-    let (source, target) = (TempDir::new().unwrap(), TempDir::new().unwrap());
-    let metainfo = publish(source.path(), FILES, 16_384);
-    let (seeder, getter) = (session(ip), session(ip));
-    seed(&seeder, &metainfo, source.path()).await;
+    let Swarm { source: _source, target, metainfo, seeder, .. } = Swarm::of(ip, FILES).await;
+    let getter = session(ip);
     let torrent = getter.add(get(&metainfo, target.path(), &[&seeder])).await.unwrap();
     torrent.completed().await.unwrap();
     std::fs::write(target.path().join("data/notes"), "mine").unwrap();
@@ -254,10 +246,8 @@ async fn a_session_tells_of_all_its_torrents(ip: &str) {
 
 async fn a_tracker_is_added_while_it_runs(ip: &str) {
     use common::tracker::{Say, Scripted, peers};
-    let (source, target) = (TempDir::new().unwrap(), TempDir::new().unwrap());
-    let metainfo = publish(source.path(), FILES, 16_384);
-    let (seeder, getter) = (session(ip), session(ip));
-    seed(&seeder, &metainfo, source.path()).await;
+    let Swarm { source: _source, target, metainfo, seeder, .. } = Swarm::of(ip, FILES).await;
+    let getter = session(ip);
     let torrent = getter.add(get(&metainfo, target.path(), &[])).await.unwrap();
     until(&mut torrent.events(), |event| matches!(event, Event::Started { .. })).await;
     let tracker = Scripted::always(ip, Say::ok(peers(seeder.listen_addrs()))).await;
@@ -321,10 +311,8 @@ async fn commands_may_come_while_data_is_opened(ip: &str) {
 }
 
 async fn a_reader_waits_through_a_pause(ip: &str) {
-    let (source, target) = (TempDir::new().unwrap(), TempDir::new().unwrap());
-    let metainfo = publish(source.path(), FILES, 16_384);
-    let (seeder, getter) = (session(ip), session(ip));
-    seed(&seeder, &metainfo, source.path()).await;
+    let Swarm { source: _source, target, metainfo, seeder, .. } = Swarm::of(ip, FILES).await;
+    let getter = session(ip);
     let torrent = getter.add(get(&metainfo, target.path(), &[])).await.unwrap();
     let mut events = torrent.events();
     until(&mut events, |event| matches!(event, Event::Started { .. })).await;
@@ -343,10 +331,8 @@ async fn a_reader_waits_through_a_pause(ip: &str) {
 
 async fn trackers_hear_nothing_of_other_files(ip: &str) {
     use common::tracker::{Say, Scripted, parameter, peers};
-    let (source, target) = (TempDir::new().unwrap(), TempDir::new().unwrap());
-    let metainfo = publish(source.path(), FILES, 16_384);
-    let (seeder, getter) = (session(ip), session(ip));
-    seed(&seeder, &metainfo, source.path()).await;
+    let Swarm { source: _source, target, metainfo, seeder, .. } = Swarm::of(ip, FILES).await;
+    let getter = session(ip);
     let mut tracker = Scripted::always(ip, Say::ok(peers(seeder.listen_addrs()))).await;
     let url = tracker.url("/announce");
     let torrent = get(&metainfo, target.path(), &[]).trackers([url]).files(Files::only([file(0)]));

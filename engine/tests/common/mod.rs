@@ -108,7 +108,7 @@ pub fn get(metainfo: &Arc<Metainfo>, dir: &Path, from: &[&Session]) -> AddTorren
 pub const FILES: &[(&str, usize)] =
     &[("a.bin", 3_000_000), ("deep/er/b.bin", 70_001), ("deep/empty", 0), ("c.bin", 1), ("z.bin", 1_500_000)];
 
-/// A seed of something small, and an empty folder to download it into.
+/// A seed of some files, and an empty folder to download them into.
 pub struct Swarm {
     pub ip: String,
     pub source: TempDir,
@@ -119,8 +119,12 @@ pub struct Swarm {
 
 impl Swarm {
     pub async fn new(ip: &str) -> Swarm {
+        Swarm::of(ip, &[("a.bin", 100_000)]).await
+    }
+
+    pub async fn of(ip: &str, files: &[(&str, usize)]) -> Swarm {
         let (source, target) = (TempDir::new().unwrap(), TempDir::new().unwrap());
-        let metainfo = publish(source.path(), &[("a.bin", 100_000)], 16_384);
+        let metainfo = publish(source.path(), files, 16_384);
         let seeder = session(ip);
         seed(&seeder, &metainfo, source.path()).await;
         Swarm { ip: ip.to_owned(), source, target, metainfo, seeder }
