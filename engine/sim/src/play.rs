@@ -151,7 +151,7 @@ fn is(world: &World, id: NodeId, behaviour: Behaviour) -> bool {
 
 /// How many honest peers of a thousand have everything.
 fn share_complete(world: &World) -> usize {
-    let honest: Vec<NodeId> = world.ids().filter(|&id| is(world, id, Behaviour::Honest)).collect();
+    let honest = world.honest_peers();
     honest.iter().filter(|&&id| world.completed_at(id).is_some()).count() * 1_000 / honest.len().max(1)
 }
 
@@ -223,9 +223,7 @@ impl Director<'_> {
         }
         world.tell(id, &[NodeId(0)]);
         world.with_torrent(id, |torrent, now| {
-            for (piece, &priority) in geometry.piece_indices().zip(&priorities) {
-                torrent.set_priority(now, piece, priority);
-            }
+            torrent.set_priorities(now, geometry.piece_indices().zip(priorities));
         });
     }
 }

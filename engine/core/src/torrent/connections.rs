@@ -345,17 +345,15 @@ impl Torrent {
             peer.extensions.client = Some(hello.client);
         }
         peer.extensions.upload_only = hello.upload_only.unwrap_or(peer.extensions.upload_only);
-        if let Some(&id) = hello.ids.get(&Extension::DontHave) {
-            peer.extensions.dont_have_id = Some(id).filter(|&id| id != 0);
-        }
-        if let Some(&id) = hello.ids.get(&Extension::UploadOnly) {
-            peer.extensions.upload_only_id = Some(id).filter(|&id| id != 0);
-        }
-        if let Some(&id) = hello.ids.get(&Extension::Metadata) {
-            peer.extensions.metadata_id = Some(id).filter(|&id| id != 0);
-        }
-        if let Some(&id) = hello.ids.get(&Extension::PeerExchange) {
-            peer.exchange.id = Some(id).filter(|&id| id != 0);
+        for (extension, known) in [
+            (Extension::DontHave, &mut peer.extensions.dont_have_id),
+            (Extension::UploadOnly, &mut peer.extensions.upload_only_id),
+            (Extension::Metadata, &mut peer.extensions.metadata_id),
+            (Extension::PeerExchange, &mut peer.exchange.id),
+        ] {
+            if let Some(&id) = hello.ids.get(&extension) {
+                *known = Some(id).filter(|&id| id != 0);
+            }
         }
         self.search_offer(now, key, hello.metadata_size);
         self.close_duplicate(now, key);

@@ -51,10 +51,13 @@ impl Torrent {
             Message::Unchoke => self.on_unchoke(now, key),
             Message::Interested => self.on_interest(now, key, true),
             Message::NotInterested => self.on_interest(now, key, false),
-            Message::Have(_) | Message::AllowedFast(_) if self.search.is_some() => {
-                self.claim(now, key, message)
-            }
-            Message::Bitfield(_) | Message::HaveAll | Message::HaveNone if self.search.is_some() => {
+            Message::Have(_)
+            | Message::AllowedFast(_)
+            | Message::Bitfield(_)
+            | Message::HaveAll
+            | Message::HaveNone
+                if self.search.is_some() =>
+            {
                 self.claim(now, key, message)
             }
             Message::Have(piece) => self.on_have(now, key, *piece),

@@ -256,7 +256,7 @@ impl Torrent {
     fn set_content(&mut self, geometry: Geometry, have: Bitfield) {
         self.geometry = geometry;
         self.picker = Picker::new(geometry, have);
-        self.picker.set_padding(self.config.padding.clone());
+        self.picker.set_padding(std::mem::take(&mut self.config.padding));
         self.was_complete = self.is_complete();
         let super_seeding = self.config.super_seeding && self.peers.is_empty();
         self.uploads.set_content(geometry.pieces(), self.was_complete, super_seeding);
@@ -455,7 +455,7 @@ impl Torrent {
     }
 }
 
-/// Of two deadlines the first.
+/// Of two deadlines the first. A list of deadlines to take the least of costs a simulation 4 % of its time.
 fn sooner(a: Option<Time>, b: Option<Time>) -> Option<Time> {
     match (a, b) {
         (Some(a), Some(b)) => Some(a.min(b)),

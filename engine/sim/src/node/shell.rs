@@ -68,7 +68,7 @@ impl Node {
     pub(crate) fn announce(&mut self, now: Time, net: &mut Network) {
         let Some(announcer) = self.shell.as_mut().and_then(|shell| shell.announcer.as_mut()) else { return };
         let totals = self.torrent.totals();
-        let left = u64::from(self.torrent.missing().count()) * u64::from(self.torrent.geometry().piece_len());
+        let left = self.torrent.bytes_missing();
         announcer.handle_transfer(Transfer {
             uploaded: totals.bytes_up,
             downloaded: totals.bytes_down,

@@ -72,6 +72,13 @@ pub struct NodeConfig {
     pub enforce_ids: bool,
 }
 
+impl NodeConfig {
+    /// Whether a node may be known: not with an id that its address must not have.
+    fn accepts(&self, info: NodeInfo) -> bool {
+        !self.enforce_ids || info.id.is_allowed_for(info.addr.ip())
+    }
+}
+
 /// What an answer is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Purpose {
@@ -196,7 +203,7 @@ impl Node {
     /// Takes it as given that these nodes have answered just now. For networks that are made up to be simulated; who
     /// really joins has to ask.
     pub fn assume_answered(&mut self, now: Time, nodes: &[NodeInfo]) {
-        for info in nodes.iter().filter(|info| self.is_acceptable(**info)).copied().collect::<Vec<_>>() {
+        for info in nodes.iter().filter(|info| self.config.accepts(**info)).copied().collect::<Vec<_>>() {
             if let Some(network) = self.network_mut(Family::of(info.addr)) {
                 network.table.answered(now, info);
             }
@@ -302,11 +309,6 @@ impl Node {
         self.networks[family as usize].as_mut()
     }
 
-    /// Whether a node may be known: not with an id that its address must not have.
-    fn is_acceptable(&self, info: NodeInfo) -> bool {
-        !self.config.enforce_ids || info.id.is_allowed_for(info.addr.ip())
-    }
-
     fn send_query(
         &mut self,
         now: Time,
@@ -366,7 +368,7 @@ impl Node {
         let info = response.id.map(|id| NodeInfo { id, addr: from });
         let family = Family::of(from);
         let own = self.id(family);
-        let Some(info) = info.filter(|info| Some(info.id) != own && self.is_acceptable(*info)) else {
+        let Some(info) = info.filter(|info| Some(info.id) != own && self.config.accepts(*info)) else {
             return self.on_failure(now, &pending);
         };
         if let Some(id) = pending.id.filter(|id| *id != info.id)
@@ -398,7 +400,7 @@ impl Node {
         let nodes = nodes.iter().flatten().filter(|_| few).take(BUCKET_LEN_MAX);
         for node in nodes.filter(|node| is_usable(node.addr, from)) {
             let is_asked = self.pending.values().any(|pending| pending.to == node.addr);
-            if !is_asked && self.is_acceptable(*node) {
+            if !is_asked && self.config.accepts(*node) {
                 self.send_query(now, node.addr, Some(node.id), Question::Ping, Purpose::Check);
             }
         }

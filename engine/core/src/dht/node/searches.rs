@@ -117,12 +117,9 @@ impl Node {
         let target = lookup.target();
         let own = self.networks[search.family as usize].as_ref().map(|network| network.table.own());
         let nodes = if search.family == Family::V4 { response.nodes.take() } else { response.nodes6.take() };
-        let enforce = self.config.enforce_ids;
+        let config = &self.config;
         let mut nodes = nodes.unwrap_or_default();
-        nodes.retain(|node| {
-            let is_allowed = !enforce || node.id.is_allowed_for(node.addr.ip());
-            is_usable(node.addr, info.addr) && is_allowed && Some(node.id) != own
-        });
+        nodes.retain(|node| is_usable(node.addr, info.addr) && config.accepts(*node) && Some(node.id) != own);
         for node in &nodes {
             lookup.add_named(*node, info.addr);
         }

@@ -32,7 +32,7 @@ impl Node {
         }
         let info = NodeInfo { id: query.id, addr: from };
         if !read_only
-            && self.is_acceptable(info)
+            && self.config.accepts(info)
             && let Some(network) = self.network_mut(family)
         {
             network.table.queried(now, info);
@@ -75,7 +75,6 @@ impl Node {
                 let port = if *implied_port { from.port() } else { *port };
                 let addr = SocketAddr::new(from.ip(), port);
                 self.peers.announce(now, *info_hash, addr, *is_seed);
-                self.expire_at.get_or_insert(now + EXPIRE_INTERVAL);
                 Ok(Response::default())
             }
             Question::Get { target, seq } => {

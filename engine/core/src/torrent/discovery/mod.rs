@@ -312,7 +312,7 @@ impl Discovery {
 
     /// Bans the host of this address: it is neither dialled nor accepted for [`BAN_TIME`].
     pub fn ban(&mut self, now: Time, addr: SocketAddr) {
-        self.bans.retain(|_, until| *until > now);
+        self.expire_bans(now);
         if self.bans.len() >= BANS_MAX {
             // The ban that ends first makes room.
             let first = self.bans.iter().min_by_key(|(_, until)| **until).map(|(host, _)| *host);

@@ -69,12 +69,6 @@ impl Claims {
         })
     }
 
-    pub(super) fn forget(&mut self, key: PeerKey) {
-        if let Some(claim) = self.by_peer.remove(&key) {
-            self.bitfields_len -= claim.pieces.as_ref().map_or(0, bitfield_len);
-        }
-    }
-
     /// Takes out a peer's claims.
     pub(super) fn take(&mut self, key: PeerKey) -> Claim {
         let claim = self.by_peer.remove(&key).unwrap_or_default();

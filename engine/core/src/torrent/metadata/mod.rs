@@ -96,12 +96,12 @@ impl Torrent {
     }
 
     fn on_metadata_request(&mut self, now: Time, key: PeerKey, piece: u32) {
+        let total_size = self.metadata_size().unwrap_or(0);
         let Some(peer) = self.peers.get_mut(key) else { return };
         let Some(id) = peer.extensions.metadata_id else {
             self.charge(now, key, Cost::Refused);
             return;
         };
-        let total_size = self.config.metadata.as_ref().map_or(0, |bytes| bytes.len() as u32);
         let may_have = peer.upload.metadata_pieces < metadata_pieces(total_size) * COPIES_MAX
             && peer.upload.metadata_queue.len() < METADATA_ASKED_MAX;
         if may_have && metadata_range(total_size, piece).is_some() {
@@ -151,11 +151,8 @@ impl Torrent {
     pub(super) fn search_offer(&mut self, now: Time, key: PeerKey, size: Option<u32>) {
         let has_id = self.peers.get(key).is_some_and(|peer| peer.extensions.metadata_id.is_some());
         let Some(search) = &mut self.search else { return };
-        match search.on_offer(now, key, has_id, size) {
-            // A peer with pieces is useful later.
-            Some(Verdict::Close(_, CloseReason::NoMetadata)) if search.claims.has_some(key) => {}
-            verdict => self.carry_out(now, verdict),
-        }
+        let verdict = search.on_offer(now, key, size.filter(|_| has_id));
+        self.carry_out(now, verdict);
     }
 
     /// A message about pieces came before the metadata.
@@ -173,9 +170,7 @@ impl Torrent {
     /// Time has passed.
     pub(super) fn tick_search(&mut self, now: Time) {
         let Some(search) = &mut self.search else { return };
-        let claims = std::mem::take(&mut search.claims);
-        let verdicts = search.tick(now, |key| claims.has_some(key));
-        search.claims = claims;
+        let verdicts = search.tick(now);
         verdicts.into_iter().for_each(|verdict| self.carry_out(now, Some(verdict)));
         self.ask_for_metadata(now);
     }

@@ -89,7 +89,7 @@ impl Search {
     /// A peer has left.
     pub(in crate::torrent) fn left(&mut self, key: PeerKey) {
         self.sources.remove(&key);
-        self.claims.forget(key);
+        self.claims.take(key);
     }
 
     /// The next tick.
@@ -127,15 +127,9 @@ impl Search {
     }
 
     /// The peer's extension handshake, with the number of the message and the size, if it has named them.
-    pub(super) fn on_offer(
-        &mut self,
-        now: Time,
-        key: PeerKey,
-        has_id: bool,
-        size: Option<u32>,
-    ) -> Option<Verdict> {
+    pub(super) fn on_offer(&mut self, now: Time, key: PeerKey, size: Option<u32>) -> Option<Verdict> {
         let source = self.sources.get_mut(&key).filter(|_| !self.is_over)?;
-        match size.filter(|_| has_id) {
+        match size {
             Some(size) if size > METADATA_LEN_MAX => {
                 if self.oversized.len() < OVERSIZED_MAX || self.oversized.contains_key(&source.host) {
                     self.oversized.insert(source.host, size);
@@ -146,8 +140,8 @@ impl Search {
                 source.offer(now, size);
                 None
             }
-            // It may have metadata next time.
-            None => Some(Verdict::Close(key, CloseReason::NoMetadata)),
+            // It may have metadata next time; one with pieces is useful later.
+            None => (!self.claims.has_some(key)).then_some(Verdict::Close(key, CloseReason::NoMetadata)),
         }
     }
 
@@ -211,15 +205,15 @@ impl Search {
     }
 
     /// Closes peers that have timed out. `keeps` tells whether a peer is useful without metadata.
-    pub(super) fn tick(&mut self, now: Time, keeps: impl Fn(PeerKey) -> bool) -> Vec<Verdict> {
+    pub(super) fn tick(&mut self, now: Time) -> Vec<Verdict> {
         if self.is_over || self.tick_at.is_none_or(|at| now < at) {
             return Vec::new();
         }
         self.tick_at = Some(now + SEARCH_TICK);
-        let late = self
-            .sources
-            .iter()
-            .filter(|(key, source)| source.owes_answer(now) || source.owes_handshake(now) && !keeps(**key));
+        let claims = &self.claims;
+        let late = self.sources.iter().filter(|(key, source)| {
+            source.owes_answer(now) || source.owes_handshake(now) && !claims.has_some(**key)
+        });
         let reason = CloseReason::TimedOut { seconds: ANSWER_TIMEOUT.as_secs() };
         late.map(|(key, _)| Verdict::Close(*key, reason.clone())).collect()
     }

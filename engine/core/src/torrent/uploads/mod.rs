@@ -71,7 +71,7 @@ impl Uploads {
     pub(super) fn set_content(&mut self, pieces: u32, is_complete: bool, super_seeding: bool) {
         self.choker.set_policy(policy(is_complete));
         let hides = super_seeding && is_complete && (1..=super_seed::PIECES_MAX).contains(&pieces);
-        self.super_seed = hides.then(|| SuperSeed::new(pieces));
+        self.super_seed = hides.then(SuperSeed::new);
     }
 
     pub(super) fn left(&mut self, key: PeerKey) {

@@ -39,8 +39,6 @@ pub const PIECES_MAX: u32 = 32_768;
 
 #[derive(Debug)]
 pub(super) struct SuperSeed {
-    /// How many pieces there are.
-    pieces: u32,
     /// When each piece was last revealed. Empty until the first one is.
     revealed_at: Vec<Option<Time>>,
     /// When the first peer came.
@@ -58,9 +56,8 @@ pub(super) struct SuperSeed {
 }
 
 impl SuperSeed {
-    pub(super) fn new(pieces: u32) -> SuperSeed {
+    pub(super) fn new() -> SuperSeed {
         SuperSeed {
-            pieces,
             revealed_at: Vec::new(),
             since: None,
             still_since: None,
@@ -207,10 +204,10 @@ impl Torrent {
         // Of equal ones the first: to whom it goes first matters to nobody, but those who use pieces in order need these soonest.
         let equal = self.geometry.piece_indices().filter(is_hidden).find(|&piece| Some(rank(piece)) == best);
         if let Some(piece) = equal {
-            super_seed.revealed_at.resize(super_seed.pieces as usize, None);
+            let pieces = self.geometry.pieces();
+            super_seed.revealed_at.resize(pieces as usize, None);
             super_seed.revealed_at[piece.idx()] = Some(now);
             peer.account.budget.earn(PER_PIECE);
-            let pieces = self.geometry.pieces();
             state.revealed.get_or_insert_with(|| Bitfield::empty(pieces)).insert(piece);
             self.send(now, key, Message::Have(piece));
         }

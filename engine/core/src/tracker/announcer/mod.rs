@@ -114,7 +114,6 @@ pub struct Announcer {
 impl Announcer {
     /// The torrent turns out to be private (BEP 27).
     pub fn handle_private(&mut self) {
-        self.config.private = true;
         self.walks.iter_mut().for_each(Walk::ask_one_at_a_time);
     }
 
@@ -202,8 +201,7 @@ impl Announcer {
             let at = self.trackers.len();
             let tier = self.trackers.last().map_or(0, |tracker| tracker.tier + 1);
             if add_tracker(&mut self.trackers, url, UrlOrigin::Typed, tier) && self.trackers.len() > at {
-                let is_supported = self.trackers[at].target.is_ok();
-                self.walks.iter_mut().for_each(|walk| walk.on_tracker_added(now, is_supported));
+                self.walks.iter_mut().for_each(|walk| walk.on_tracker_added(now));
             }
         }
         self.request_more_peers(now);

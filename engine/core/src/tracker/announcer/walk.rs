@@ -50,8 +50,6 @@ struct InFlight {
 /// What we know of one tracker in this family.
 #[derive(Debug, Default)]
 struct Endpoint {
-    /// It can be announced to at all.
-    supported: bool,
     /// It has taken our `started`, and so lists us.
     started: bool,
     /// Failures since the last success.
@@ -109,10 +107,7 @@ impl Walk {
         for tier in order.chunk_by_mut(|&a, &b| trackers[a].tier == trackers[b].tier) {
             rng.shuffle(tier);
         }
-        let endpoints = trackers
-            .iter()
-            .map(|tracker| Endpoint { supported: tracker.target.is_ok(), ..Endpoint::default() })
-            .collect();
+        let endpoints = trackers.iter().map(|_| Endpoint::default()).collect();
         Walk {
             family,
             parallel_max: if private { 1 } else { PARALLEL_MAX },
@@ -135,9 +130,9 @@ impl Walk {
     }
 
     /// There is one more tracker, in a tier of its own.
-    pub fn on_tracker_added(&mut self, now: Time, is_supported: bool) {
+    pub fn on_tracker_added(&mut self, now: Time) {
         self.order.push(self.endpoints.len());
-        self.endpoints.push(Endpoint { supported: is_supported, ..Endpoint::default() });
+        self.endpoints.push(Endpoint::default());
         self.hosts.push(None);
         if self.current.is_none() {
             self.look(now);
@@ -332,7 +327,7 @@ impl Walk {
                 _ => Some(endpoint.retry_at?.max(self.hosts[trackers[at].host].unwrap_or(now)).max(now)),
             }
         };
-        let usable = self.order.iter().copied().filter(|&at| self.endpoints[at].supported && !is_busy(at));
+        let usable = self.order.iter().copied().filter(|&at| trackers[at].target.is_ok() && !is_busy(at));
         let ready = usable.filter_map(|at| Some((ready_at(at)?, at)));
         ready.min_by_key(|&(ready_at, at)| (ready_at, !self.answered && self.endpoints[at].failures > 0))
     }
