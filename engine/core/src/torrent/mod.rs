@@ -146,7 +146,7 @@ pub struct Torrent {
     picker: Picker,
     uploads: Uploads,
     /// Until the metadata is known.
-    search: Option<Search>,
+    search: Option<Box<Search>>,
     peers: Peers,
     discovery: Discovery,
     /// Our addresses as peers report them, by family.
@@ -214,7 +214,7 @@ impl Torrent {
             discovery.use_canonical_priority(config.listen_port.unwrap_or(0));
         }
         Torrent {
-            search: Some(Search::new(config.info_hash)),
+            search: Some(Box::new(Search::new(config.info_hash))),
             uploads,
             discovery,
             votes: Default::default(),
@@ -279,7 +279,7 @@ impl Torrent {
         if self.stopped {
             return None;
         }
-        let search_at = self.search.as_ref().and_then(Search::poll_timeout);
+        let search_at = self.search.as_ref().and_then(|search| search.poll_timeout());
         let next_at = sooner(self.tick_at, self.discovery.poll_timeout());
         sooner(sooner(next_at, self.uploads.poll_timeout()), search_at)
     }
