@@ -42,7 +42,7 @@ impl Stream {
 
     /// Somebody has dialled us over TCP.
     pub(crate) fn accepted_tcp(tcp: TcpStream, peer: SocketAddr) -> io::Result<Stream> {
-        tcp.set_nodelay(true)?;
+        socket::prepare(&tcp)?;
         Ok(Stream::new(tcp, peer))
     }
 

@@ -64,7 +64,7 @@ impl Incoming {
         let incoming = Rc::clone(self);
         let task = spawn_local(async move {
             let find = |info_hash| {
-                let torrent = incoming.context.swarms.get(info_hash)?;
+                let torrent = incoming.context.torrents.get(info_hash)?;
                 let ours = torrent.handshake();
                 Some((torrent, ours))
             };

@@ -19,7 +19,8 @@ use tokio::task::spawn_local;
 impl TorrentDriver {
     /// The handshake that we send.
     pub(super) fn handshake(&self) -> Handshake {
-        let reserved = self.context.reserved(self.is_private());
+        let extensions = Reserved::FAST | Reserved::EXTENSION;
+        let reserved = if self.dht().is_some() { extensions | Reserved::DHT } else { extensions };
         Handshake { reserved, info_hash: self.info_hash, peer_id: self.peer_id }
     }
 

@@ -6,8 +6,8 @@ use super::limit::Limit;
 use super::lsd::SessionLsd;
 use super::options::SessionOptions;
 use super::routes::Routes;
+use super::running::RunningTorrents;
 use super::shares::Shares;
-use super::swarms::Swarms;
 use crate::Error;
 use crate::buffer::BlockPool;
 use crate::clock::Clock;
@@ -24,7 +24,6 @@ use swarm_core::rng::Rng;
 use swarm_core::time::{Duration, Time};
 use swarm_core::torrent::Pressure;
 use swarm_core::torrent::discovery::pace::DialRate;
-use swarm_core::wire::handshake::Reserved;
 use tokio::sync::{Notify, Semaphore, oneshot};
 
 /// Memory in use, in percent of the pool, from which only open pieces are asked for.
@@ -48,7 +47,7 @@ pub(crate) struct Context {
     pub(crate) upload: Limit,
     pub(crate) download: Limit,
     pub(crate) scratch: RefCell<Vec<u8>>,
-    pub(super) swarms: Rc<Swarms>,
+    pub(super) torrents: Rc<RunningTorrents>,
     pub(crate) half_open: Rc<Semaphore>,
     /// How many accepted connections have not shaken hands.
     pub(super) unfinished: Cell<usize>,
@@ -89,7 +88,7 @@ impl Context {
             upload: Limit::new(options.upload_limit),
             download: Limit::new(options.download_limit),
             scratch: RefCell::new(vec![0; SCRATCH_LEN]),
-            swarms: Rc::default(),
+            torrents: Rc::default(),
             half_open: Rc::new(Semaphore::new(options.half_open_max.max(1))),
             unfinished: Cell::default(),
             short_at: Cell::default(),
@@ -143,13 +142,6 @@ impl Context {
         self.clock.now()
     }
 
-    /// The extensions that we speak in a torrent.
-    pub(crate) fn reserved(&self, is_private: bool) -> Reserved {
-        let extensions = Reserved::FAST | Reserved::EXTENSION;
-        let has_dht = !is_private && self.dht.borrow().is_some();
-        if has_dht { extensions | Reserved::DHT } else { extensions }
-    }
-
     /// When a time of the session's clock will be on the runtime's.
     pub(crate) fn instant(&self, time: Time) -> tokio::time::Instant {
         self.clock.instant(time)
@@ -162,12 +154,12 @@ impl Context {
             return true;
         }
         let Some((info_hash, key)) = self.evicted_for(newcomer) else { return false };
-        self.swarms.get(info_hash).into_iter().for_each(|swarm| swarm.evict(key));
+        self.torrents.get(info_hash).into_iter().for_each(|torrent| torrent.evict(key));
         true
     }
 
     fn evicted_for(&self, newcomer: IpAddr) -> Option<(InfoHash, PeerKey)> {
-        self.swarms.evicted_for(newcomer, self.now(), self.options.peers_max)
+        self.torrents.evicted_for(newcomer, self.now(), self.options.peers_max)
     }
 
     /// Whether a connection to this address would have a place. Must not be called while a torrent is being changed.
@@ -197,7 +189,7 @@ impl Context {
             _ => Pressure::None,
         };
         if self.pressure.replace(pressure) != pressure {
-            self.swarms.all().into_iter().for_each(|swarm| swarm.pressure_changed(pressure));
+            self.torrents.all().into_iter().for_each(|torrent| torrent.pressure_changed(pressure));
         }
     }
 
@@ -206,13 +198,13 @@ impl Context {
         self.memory_freed.notify_waiters();
         self.update_pressure();
         if self.pressure.get() == Pressure::Full {
-            self.swarms.all().iter().for_each(|swarm| swarm.spill_if_full());
+            self.torrents.all().iter().for_each(|torrent| torrent.spill_if_full());
         }
     }
 
     /// The limits have changed: whoever waits for them may look again.
     pub(crate) fn limits_changed(&self) {
-        self.swarms.all().into_iter().for_each(|swarm| swarm.limits_changed());
+        self.torrents.all().into_iter().for_each(|torrent| torrent.limits_changed());
     }
 
     /// Runs a job on a worker and waits for what it returns.
@@ -225,6 +217,6 @@ impl Context {
         self.workers.submit(lane, move || {
             let _ = tx.send(job());
         });
-        rx.await.map_err(|_| Error::Defect("a disk job panicked".to_owned()))
+        rx.await.map_err(|_| Error::panicked())
     }
 }

@@ -12,9 +12,9 @@ use super::options::{AddTorrent, Mode, Source};
 use super::progress::{Progress, Ready};
 use super::readers::Readers;
 use super::registry::Registry;
+use super::running::RunningTorrent;
 use super::services::resolve;
 use super::storing::SPACE_RETRY;
-use super::swarms::Swarm;
 use super::torrent::{Carried, Channels, Inner, Next, TorrentDriver, TorrentEvents};
 use crate::error::{Error, OptionError};
 use crate::hash::Lane;
@@ -68,7 +68,6 @@ pub(super) fn spawn(
         phases: phase.subscribe(),
     });
     let channels = Channels {
-        id,
         registry: Arc::clone(registry),
         commands: inbox,
         events: events.clone(),
@@ -81,7 +80,7 @@ pub(super) fn spawn(
         let result = match task.await {
             Ok(result) => result,
             Err(panic) => {
-                let torrent = known.info_hash.get().and_then(|hash| context.swarms.remove(*hash));
+                let torrent = known.info_hash.get().and_then(|hash| context.torrents.remove(*hash));
                 if let Some(torrent) = torrent {
                     torrent.abandon();
                 }
@@ -112,7 +111,7 @@ pub(super) async fn start(
             found = Box::pin(resolve(&context, &link)) => found?,
             () = Box::pin(stopped(&mut options, &stats, &mut readers, &mut channels.commands)) => return Ok(()),
         };
-        channels.registry.claim(found, channels.id)?;
+        channels.registry.claim(found, channels.events.id)?;
         let _ = channels.known.info_hash.set(found);
         Rc::make_mut(&mut options).source = found.into();
     }
@@ -139,10 +138,7 @@ pub(super) async fn start(
             // Whoever still holds the torrent holds no reader.
             carried = torrent.carry();
             next = ended?;
-            let mut stats = Box::new(TorrentStats { rate_down: 0, rate_up: 0, ..torrent.stats() });
-            (stats.peers, stats.seeds, stats.waiting) = (0, 0, None);
-            (stats.peer_list, stats.trackers) = (Vec::new(), Vec::new());
-            last_stats = (next == Next::Pause).then_some(stats);
+            last_stats = (next == Next::Pause).then(|| Box::new(torrent.stats_at_rest()));
             options = Rc::clone(&torrent.changed.borrow());
             opened = torrent.opened.get().cloned().or(opened);
             if let Some(metainfo) = channels.known.metainfo.get() {
@@ -172,40 +168,32 @@ async fn run(
     if let Some(metainfo) = &torrent.to_open() {
         // What only lasts for a moment takes no room afterwards.
         let mut preparing = Box::pin(torrent.prepare_data(metainfo));
-        let prepared = tokio::select! {
-            prepared = &mut preparing => prepared.map(Ok),
+        let over = tokio::select! {
+            prepared = &mut preparing => match prepared {
+                Ok(ready) => {
+                    torrent.take_up(metainfo, ready);
+                    None
+                }
+                Err(error) => Some(Err(error)),
+            },
             next = Box::pin(commanded(torrent, commands)) => {
                 torrent.progress.abort();
                 let _ = preparing.as_mut().await;
-                Ok(Err(next))
+                Some(Ok(next))
             }
         };
         drop(preparing);
-        match prepared {
-            Ok(Ok(ready)) => torrent.take_up(metainfo, ready),
-            Ok(Err(next)) => {
-                Box::pin(torrent.abandon_data()).await?;
-                return Ok(next);
-            }
-            Err(error) => {
-                Box::pin(torrent.abandon_data()).await?;
-                return Err(error);
-            }
+        if let Some(over) = over {
+            Box::pin(torrent.abandon_data()).await?;
+            return over;
         }
     }
-    context.swarms.insert(torrent.info_hash, Rc::clone(torrent) as Rc<dyn Swarm>);
+    context.torrents.insert(torrent.info_hash, Rc::clone(torrent) as Rc<dyn RunningTorrent>);
     torrent.begin();
-    torrent.announce_on_dht(true);
-    // Private torrents are between the tracker and its peers (BEP 27).
-    let local = context.lsd.borrow().clone().filter(|_| !torrent.is_private());
-    if let Some(lsd) = &local {
-        lsd.add(torrent.info_hash);
-    }
+    torrent.announce_on_dht();
+    torrent.lsd().iter().for_each(|lsd| lsd.add(torrent.info_hash));
     let result = torrent.run(results, commands).await;
-    context.swarms.remove(torrent.info_hash);
-    if let Some(lsd) = &local {
-        lsd.remove(torrent.info_hash);
-    }
+    torrent.lsd().iter().for_each(|lsd| lsd.remove(torrent.info_hash));
     result
 }
 
@@ -215,13 +203,9 @@ async fn commanded(
     commands: &mut mpsc::UnboundedReceiver<Box<Command>>,
 ) -> Next {
     loop {
-        match commands.recv().await {
-            Some(command) => {
-                if let Some(next) = torrent.on_command(*command) {
-                    return next;
-                }
-            }
-            None => std::future::pending().await,
+        let Some(command) = commands.recv().await else { std::future::pending().await };
+        if let Some(next) = torrent.on_command(*command) {
+            return next;
         }
     }
 }
@@ -237,6 +221,7 @@ fn first(context: &Context, options: &AddTorrent, info_hash: InfoHash) -> Carrie
         announcer,
         readers: Readers::default(),
         reconnect: Vec::new(),
+        has_joined: false,
     }
 }
 
@@ -302,23 +287,23 @@ impl TorrentDriver {
             budget: options.space.clone(),
             ..OpenOptions::new(options.dir.clone(), mode)
         };
-        let (storage, opened) = until_it_fits(context, events, &self.progress, || {
+        let opening = || {
             let (metainfo, custom, open) = (Arc::clone(metainfo), options.storage.clone(), open.clone());
             move || storage::open(&metainfo, custom, open)
-        })
-        .await?;
+        };
+        let (storage, opened) = self.until_it_fits(opening).await?;
         let _ = self.opened.set(Arc::clone(&storage));
         for warning in &opened.warnings {
             events.send(Event::Warning(warning.clone()));
         }
         opened.have.iter().for_each(|piece| self.progress.add(info, piece));
-        let have = check(context, info, &storage, &opened, events, &self.progress).await?;
-        if options.mode == Mode::Download && needs_space(&have, &opened.needed) {
-            until_it_fits(context, events, &self.progress, || {
+        let have = self.check(info, &storage, &opened).await?;
+        if options.mode == Mode::Download && opened.needed.has_other_than(&have) {
+            let reserving = || {
                 let storage = Arc::clone(&storage);
                 move || storage.reserve()
-            })
-            .await?;
+            };
+            self.until_it_fits(reserving).await?;
         }
         if options.mode == Mode::Seed {
             for &file in &opened.absent {
@@ -333,6 +318,99 @@ impl TorrentDriver {
         Ok(Ready { storage, have, needed: opened.needed, files, partial: opened.partial })
     }
 
+    /// Checks the pieces that are in doubt, several at a time, once it is this torrent's turn.
+    async fn check(
+        &self,
+        info: &Info,
+        storage: &Arc<dyn Storage>,
+        opened: &Opened,
+    ) -> Result<Bitfield, Error> {
+        let (context, events, progress) = (&*self.context, &self.events, &self.progress);
+        let mut have = opened.have.clone();
+        let of = opened.recheck.count();
+        if of == 0 {
+            return Ok(have);
+        }
+        let _turn = progress.unless_aborted(context.checks.acquire()).await?;
+        progress.checking.set(true);
+        events.send(Event::Checking { done: 0, of });
+        let (tx, mut rx) = mpsc::unbounded_channel();
+        let mut pieces = opened.recheck.iter();
+        let submit = |piece: PieceIndex| {
+            let (storage, tx) = (Arc::clone(storage), tx.clone());
+            context.workers.submit(Lane::Check, move || {
+                let result = catch_unwind(AssertUnwindSafe(|| storage.check_piece(piece)));
+                let _ = tx.send((piece, result));
+            });
+        };
+        pieces.by_ref().take(context.workers.threads() * 2).for_each(submit);
+        let mut told_at = context.now();
+        let mut unreadable = BTreeSet::new();
+        for done in 1..=of {
+            let Some((piece, result)) = rx.recv().await else { break };
+            if progress.is_aborted() {
+                return Err(Error::Stopped);
+            }
+            let Ok(result) = result else { return Err(Error::panicked()) };
+            let is_right = match result {
+                // What cannot be read is not there; the rest may be.
+                Err(ref error @ StorageError::Io { ref path, ref source, .. })
+                    if !error.is_too_many_files() =>
+                {
+                    if unreadable.len() < UNREADABLE_TOLD_MAX && unreadable.insert(path.clone()) {
+                        let warning = format!("{}: cannot be read: {source}", path.display());
+                        events.send(Event::Warning(warning));
+                    }
+                    false
+                }
+                Err(error) if error.may_pass() => {
+                    let again = || {
+                        let storage = Arc::clone(storage);
+                        move || storage.check_piece(piece)
+                    };
+                    self.until_it_fits(again).await?
+                }
+                result => result?,
+            };
+            if is_right {
+                have.insert(piece);
+                progress.add(info, piece);
+            }
+            if let Some(next) = pieces.next() {
+                submit(next);
+            }
+            if context.now().since(told_at) >= CHECK_EVENT_INTERVAL || done == of {
+                told_at = context.now();
+                events.send(Event::Checking { done, of });
+            }
+        }
+        Ok(have)
+    }
+
+    /// Does something on a worker, and again for as long as the disk is full or there are no descriptors.
+    async fn until_it_fits<R: Send + 'static, J: FnOnce() -> Result<R, StorageError> + Send + 'static>(
+        &self,
+        job: impl Fn() -> J,
+    ) -> Result<R, Error> {
+        let mut stalled = false;
+        loop {
+            match self.context.on_worker(Lane::Check, job()).await? {
+                Err(error) if error.is_no_space() || error.is_too_many_files() => {
+                    if !std::mem::replace(&mut stalled, true) {
+                        self.emit(Event::DiskStalled { error: Arc::new(error) });
+                    }
+                    self.progress.unless_aborted(tokio::time::sleep(SPACE_RETRY)).await?;
+                }
+                done => {
+                    if stalled && done.is_ok() {
+                        self.emit(Event::DiskResumed);
+                    }
+                    return Ok(done?);
+                }
+            }
+        }
+    }
+
     /// It does not run, and leaves nothing in anybody's way.
     pub(super) async fn abandon_data(&self) -> Result<(), Error> {
         let Some(storage) = self.opened.get().cloned() else { return Ok(()) };
@@ -343,109 +421,7 @@ impl TorrentDriver {
     pub(super) fn keep_private(&self, inner: &mut Inner) {
         inner.core.handle_private(self.context.now());
         self.announcer.borrow_mut().handle_private();
-        if let Some(lsd) = self.context.lsd.borrow().as_ref() {
-            lsd.remove(self.info_hash);
-        }
-        if let Some(dht) = self.context.dht.borrow().as_ref() {
-            dht.forget(self.info_hash);
-        }
-    }
-}
-
-fn needs_space(have: &Bitfield, needed: &Bitfield) -> bool {
-    needed.iter().any(|piece| !have.has(piece))
-}
-
-/// Checks the pieces that are in doubt, several at a time, once it is this torrent's turn.
-async fn check(
-    context: &Context,
-    info: &Info,
-    storage: &Arc<dyn Storage>,
-    opened: &Opened,
-    events: &TorrentEvents,
-    progress: &Progress,
-) -> Result<Bitfield, Error> {
-    let mut have = opened.have.clone();
-    let of = opened.recheck.count();
-    if of == 0 {
-        return Ok(have);
-    }
-    let _turn = progress.unless_aborted(context.checks.acquire()).await?;
-    progress.checking.set(true);
-    events.send(Event::Checking { done: 0, of });
-    let (tx, mut rx) = mpsc::unbounded_channel();
-    let mut pieces = opened.recheck.iter();
-    let submit = |piece: PieceIndex| {
-        let (storage, tx) = (Arc::clone(storage), tx.clone());
-        context.workers.submit(Lane::Check, move || {
-            let result = catch_unwind(AssertUnwindSafe(|| storage.check_piece(piece)));
-            let _ = tx.send((piece, result));
-        });
-    };
-    pieces.by_ref().take(context.workers.threads() * 2).for_each(submit);
-    let mut told_at = context.now();
-    let mut unreadable = BTreeSet::new();
-    for done in 1..=of {
-        let Some((piece, result)) = rx.recv().await else { break };
-        if progress.is_aborted() {
-            return Err(Error::Stopped);
-        }
-        let Ok(result) = result else { return Err(Error::Defect("a disk job panicked".to_owned())) };
-        let is_right = match result {
-            // What cannot be read is not there; the rest may be.
-            Err(ref error @ StorageError::Io { ref path, ref source, .. }) if !error.is_too_many_files() => {
-                if unreadable.len() < UNREADABLE_TOLD_MAX && unreadable.insert(path.clone()) {
-                    let warning = format!("{}: cannot be read: {source}", path.display());
-                    events.send(Event::Warning(warning));
-                }
-                false
-            }
-            Err(error) if error.may_pass() => {
-                until_it_fits(context, events, progress, || {
-                    let storage = Arc::clone(storage);
-                    move || storage.check_piece(piece)
-                })
-                .await?
-            }
-            result => result?,
-        };
-        if is_right {
-            have.insert(piece);
-            progress.add(info, piece);
-        }
-        if let Some(next) = pieces.next() {
-            submit(next);
-        }
-        if context.now().since(told_at) >= CHECK_EVENT_INTERVAL || done == of {
-            told_at = context.now();
-            events.send(Event::Checking { done, of });
-        }
-    }
-    Ok(have)
-}
-
-/// Does something on a worker, and again for as long as the disk is full or there are no descriptors.
-async fn until_it_fits<R: Send + 'static, J: FnOnce() -> Result<R, StorageError> + Send + 'static>(
-    context: &Context,
-    events: &TorrentEvents,
-    progress: &Progress,
-    job: impl Fn() -> J,
-) -> Result<R, Error> {
-    let mut stalled = false;
-    loop {
-        match context.on_worker(Lane::Check, job()).await? {
-            Err(error) if error.is_no_space() || error.is_too_many_files() => {
-                if !std::mem::replace(&mut stalled, true) {
-                    events.send(Event::DiskStalled { error: Arc::new(error) });
-                }
-                progress.unless_aborted(tokio::time::sleep(SPACE_RETRY)).await?;
-            }
-            done => {
-                if stalled && done.is_ok() {
-                    events.send(Event::DiskResumed);
-                }
-                return Ok(done?);
-            }
-        }
+        self.lsd().iter().for_each(|lsd| lsd.remove(self.info_hash));
+        self.dht().iter().for_each(|dht| dht.forget(self.info_hash));
     }
 }

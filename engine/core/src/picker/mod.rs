@@ -384,8 +384,9 @@ impl Picker {
     /// [`Picker::piece_lost`] follows, and in the second case it is asked for if it is `wanted`. False, and nothing done, if it is
     /// being fetched.
     pub fn doubt(&mut self, piece: PieceIndex, wanted: bool) -> bool {
-        let is_idle =
-            !self.missing.has(piece) && !self.downloading.contains_key(&piece) && !self.doubted.contains(&piece);
+        let is_idle = !self.missing.has(piece)
+            && !self.downloading.contains_key(&piece)
+            && !self.doubted.contains(&piece);
         if !self.have.remove(piece) && !is_idle {
             return false;
         }

@@ -12,8 +12,8 @@ use swarm_core::torrent::Pressure;
 use swarm_core::torrent::discovery::Origin;
 use swarm_core::wire::handshake::Handshake;
 
-/// A running torrent. None of this may be called while the torrent is being changed, but for [`Swarm::pressure_changed`].
-pub(super) trait Swarm {
+/// A running torrent. None of this may be called while the torrent is being changed, but for [`RunningTorrent::pressure_changed`].
+pub(super) trait RunningTorrent {
     fn is_private(&self) -> bool;
     fn is_complete(&self) -> bool;
     /// Whether it wants data and has nobody to ask.
@@ -44,18 +44,18 @@ pub(super) trait Swarm {
 
 /// The running torrents by their info-hashes.
 #[derive(Default)]
-pub(super) struct Swarms(RefCell<BTreeMap<InfoHash, Rc<dyn Swarm>>>);
+pub(super) struct RunningTorrents(RefCell<BTreeMap<InfoHash, Rc<dyn RunningTorrent>>>);
 
-impl Swarms {
-    pub(super) fn insert(&self, info_hash: InfoHash, swarm: Rc<dyn Swarm>) {
-        self.0.borrow_mut().insert(info_hash, swarm);
+impl RunningTorrents {
+    pub(super) fn insert(&self, info_hash: InfoHash, torrent: Rc<dyn RunningTorrent>) {
+        self.0.borrow_mut().insert(info_hash, torrent);
     }
 
-    pub(super) fn remove(&self, info_hash: InfoHash) -> Option<Rc<dyn Swarm>> {
+    pub(super) fn remove(&self, info_hash: InfoHash) -> Option<Rc<dyn RunningTorrent>> {
         self.0.borrow_mut().remove(&info_hash)
     }
 
-    pub(super) fn get(&self, info_hash: InfoHash) -> Option<Rc<dyn Swarm>> {
+    pub(super) fn get(&self, info_hash: InfoHash) -> Option<Rc<dyn RunningTorrent>> {
         self.0.borrow().get(&info_hash).cloned()
     }
 
@@ -65,7 +65,7 @@ impl Swarms {
     }
 
     /// All of them. They may come and go meanwhile.
-    pub(super) fn all(&self) -> Vec<Rc<dyn Swarm>> {
+    pub(super) fn all(&self) -> Vec<Rc<dyn RunningTorrent>> {
         self.0.borrow().values().cloned().collect()
     }
 
@@ -76,9 +76,9 @@ impl Swarms {
         now: Time,
         peers_max: usize,
     ) -> Option<(InfoHash, PeerKey)> {
-        let swarms = self.0.borrow();
-        let holders = swarms.iter().flat_map(|(&info_hash, swarm)| {
-            let holders = swarm.holders(now).into_iter();
+        let torrents = self.0.borrow();
+        let holders = torrents.iter().flat_map(|(&info_hash, torrent)| {
+            let holders = torrent.holders(now).into_iter();
             holders.map(move |Holder { key, ip, standing, useful_at }| Holder {
                 key: (info_hash, key),
                 ip,
