@@ -25,6 +25,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use swarm_core::bitfield::Bitfield;
+use swarm_core::dht::MutableTorrentLink;
 use swarm_core::id::{InfoHash, PieceIndex};
 use swarm_core::metainfo::{Info, Metainfo};
 use swarm_core::picker::Priority;
@@ -64,7 +65,6 @@ pub(super) fn spawn(
         commands,
         events: events.own.downgrade(),
         first: Mutex::new(Some(events.own.subscribe_unclaimed())),
-        phase: Arc::downgrade(&phase),
         phases: phase.subscribe(),
     });
     let channels = Channels {
@@ -105,12 +105,9 @@ pub(super) async fn start(
 ) -> Result<(), Error> {
     let (mut last_stats, mut opened) = (None, None);
     if let Source::Mutable(link) = &options.source {
-        let (link, stats) = (link.clone(), Box::new(Progress::default().stats(None)));
-        let mut readers = Readers::default();
-        let found = tokio::select! {
-            found = Box::pin(resolve(&context, &link)) => found?,
-            () = Box::pin(stopped(&mut options, &stats, &mut readers, &mut channels.commands)) => return Ok(()),
-        };
+        let link = link.clone();
+        let found = Box::pin(resolve_unless_paused(&context, &link, &mut options, &mut channels)).await?;
+        let Some(found) = found else { return Ok(()) };
         channels.registry.claim(found, channels.events.id)?;
         let _ = channels.known.info_hash.set(found);
         Rc::make_mut(&mut options).source = found.into();
@@ -124,8 +121,10 @@ pub(super) async fn start(
             let mut stats = last_stats.take().unwrap_or_else(|| Box::new(Progress::default().stats(info)));
             stats.state = State::Paused;
             channels.events.send(Event::Paused);
-            next = Box::pin(paused(&mut options, &stats, &mut carried.readers, &mut channels.commands)).await;
-            Rc::make_mut(&mut options).paused = false;
+            next = Next::Pause;
+            while next == Next::Pause {
+                next = Box::pin(paused(&mut options, &stats, &mut carried.readers, &mut channels)).await;
+            }
         }
         if next == Next::Restart {
             channels.phase.send_replace(Phase::Running { complete: false });
@@ -152,8 +151,7 @@ pub(super) async fn start(
                 let Some(storage) = opened else { return Ok(()) };
                 return Ok(context.on_worker(Lane::Transfer, move || storage.delete()).await??);
             }
-            Next::Pause => Rc::make_mut(&mut options).paused = true,
-            Next::Restart => {}
+            Next::Pause | Next::Restart => {}
         }
     }
 }
@@ -225,19 +223,23 @@ fn first(context: &Context, options: &AddTorrent, info_hash: InfoHash) -> Carrie
     }
 }
 
-/// Takes commands of a torrent that does not run, until it is to.
+/// Takes commands of a torrent that does not run, until one asks for something else.
 async fn paused(
     options: &mut Rc<AddTorrent>,
     stats: &TorrentStats,
     readers: &mut Readers,
-    commands: &mut mpsc::UnboundedReceiver<Box<Command>>,
+    channels: &mut Channels,
 ) -> Next {
     loop {
-        let Some(command) = commands.recv().await else { std::future::pending().await };
+        let Some(command) = channels.commands.recv().await else { std::future::pending().await };
         command.apply(options);
         match *command {
             Command::Stats(reply) => drop(reply.send(stats.clone())),
             Command::Read(request) => drop(readers.take_up(request)),
+            Command::SetFiles(_) | Command::Recheck => {
+                channels.phase.send_replace(Phase::Running { complete: false });
+            }
+            Command::Pause => return Next::Pause,
             Command::Resume => return Next::Restart,
             Command::Stop => return Next::Stop,
             Command::Delete => return Next::Delete,
@@ -246,17 +248,27 @@ async fn paused(
     }
 }
 
-/// Takes commands of a torrent whose info-hash is not known yet, until it is to end.
-async fn stopped(
+/// Finds out which torrent a link stands for now, in the time in which it is not paused. `None` if it is to stop.
+async fn resolve_unless_paused(
+    context: &Context,
+    link: &MutableTorrentLink,
     options: &mut Rc<AddTorrent>,
-    stats: &TorrentStats,
-    readers: &mut Readers,
-    commands: &mut mpsc::UnboundedReceiver<Box<Command>>,
-) {
+    channels: &mut Channels,
+) -> Result<Option<InfoHash>, Error> {
+    let (mut stats, mut readers) = (Progress::default().stats(None), Readers::default());
     loop {
-        match paused(options, stats, readers, commands).await {
-            Next::Stop | Next::Delete => return,
-            _ => Rc::make_mut(options).paused = false,
+        let is_paused = options.paused;
+        stats.state = if is_paused { State::Paused } else { State::Queued };
+        if is_paused {
+            channels.events.send(Event::Paused);
+        }
+        tokio::select! {
+            found = resolve(context, link), if !is_paused => return found.map(Some),
+            next = paused(options, &stats, &mut readers, channels) => {
+                if matches!(next, Next::Stop | Next::Delete) {
+                    return Ok(None);
+                }
+            }
         }
     }
 }

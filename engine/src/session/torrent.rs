@@ -540,8 +540,7 @@ impl TorrentDriver {
     /// If it starts again, it is with the peers that it has.
     fn remember_peers(&self) {
         let inner = self.inner.borrow();
-        let peers = inner.core.peers().filter_map(|peer| peer.extensions.listen_addr).take(RECONNECTED_MAX);
-        self.reconnect.borrow_mut().extend(peers);
+        self.reconnect.borrow_mut().extend(inner.core.known_peers().take(RECONNECTED_MAX));
     }
 
     /// What is left of it is for the next run.
