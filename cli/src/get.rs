@@ -108,8 +108,7 @@ Ctrl-C, SIGTERM and SIGHUP save resume data and end the command with status 130,
 download, with 130, 0 and 129.";
 
 pub async fn run(args: GetArgs, cx: &mut Context) -> Result<Exit> {
-    let is_one = matches!(&args.sources[..], [source] if !source::is_folder(source));
-    if !args.select_file.is_empty() && !is_one {
+    if !args.select_file.is_empty() && source::may_be_several(&args.sources) {
         let message =
             "--select-file: the files of several torrents have no common index; --files takes patterns";
         return fail(Exit::Usage, message);

@@ -5,8 +5,8 @@
 //! session), [`selection`] (files of a torrent), [`network`] (options of whatever talks to peers), [`source`]
 //! (metainfo from files and URLs, links), [`progress`] (bars), [`context`] and [`console`] (where output
 //! goes), [`events`] (JSON for scripts), [`exit`] (statuses, and errors as one line), [`units`] (sizes,
-//! rates, durations), [`usage`] (wrong command lines) and [`interrupt`] (Ctrl-C). No file knows one above it,
-//! and only [`app`] touches the process's own streams.
+//! rates, durations), [`usage`] (wrong command lines) and [`interrupt`] (Ctrl-C). No file knows one above it.
+//! All output goes through [`console`], except for the log's and help texts.
 
 mod app;
 mod completions;
