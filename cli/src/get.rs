@@ -99,7 +99,7 @@ Examples:
 
 A file gets its final name once all of its pieces are verified. Run the same command again to resume an interrupted \
 download, unfinished pieces included (after kill -9 those start again). With --files, parts of pieces that belong to other files \
-are kept in the part file .NAME.swarm.
+are kept in a part file in the work folder .NAME.swarm.
 
 Disk space is preallocated, and a hundredth of the disk (at most 1 GiB) left free. A download that the disk can never hold ends \
 with status 5; one that it cannot hold now waits. Disk errors are retried.
