@@ -52,7 +52,10 @@ impl Context {
     pub fn end(&mut self, about: &About, result: Result<Exit>) -> Result<Exit> {
         if let Err(error) = &result {
             let (kind, message) = (Exit::of(error), one_line(error));
-            self.record_about(about, &Record::Failed { source: about.source(), kind, message: &message });
+            self.record_about(
+                about,
+                &Record::Failed { source: about.source.as_deref(), kind, message: &message },
+            );
         }
         result
     }

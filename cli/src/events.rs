@@ -144,12 +144,6 @@ pub struct About {
     pub info_hash: Option<InfoHash>,
 }
 
-impl About {
-    pub fn source(&self) -> Option<&str> {
-        self.source.as_deref()
-    }
-}
-
 /// What has been received and sent, in bytes of payload.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 pub struct Traffic {

@@ -200,7 +200,7 @@ impl Torrent {
         self.path = shared.plan.dir_of(info).join(&info.name);
         let files = listed(&info.files).count();
         let record = Record::Metadata {
-            source: self.about.source().unwrap_or_default(),
+            source: self.about.source.as_deref().unwrap_or_default(),
             name: &info.name,
             info_hash_v1: info.info_hash.to_string(),
             piece_length: info.geometry.piece_len(),
