@@ -1,4 +1,4 @@
-//! The options that every command with a network takes.
+//! The options of commands that talk to peers, and the session that they ask for.
 
 use crate::units;
 use anyhow::Context as _;
@@ -9,7 +9,7 @@ use std::time::Duration;
 use swarm_engine::{AddTorrent, DhtOptions, Session, SessionOptions};
 use url::{Host, Url};
 
-/// Network options of `seed`, `get` and `lab`.
+/// Network options of `seed`, `get`, `show --fetch` and `create --seed`.
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Network options")]
 pub struct NetworkArgs {
@@ -157,8 +157,8 @@ impl NetworkArgs {
         !self.listen.is_empty() && self.listen.iter().all(|addr| addr.ip().is_loopback())
     }
 
-    /// The torrent with the user's peers and trackers. It is alone in its session, and has all its
-    /// connections.
+    /// The torrent with the user's peers and trackers. One torrent may have all connections that --max-peers
+    /// allows the session.
     pub fn apply(&self, torrent: AddTorrent) -> AddTorrent {
         let mut torrent = torrent
             .peers(self.peers.iter().copied())

@@ -26,6 +26,7 @@ use crate::context::Context;
 use crate::events::About;
 use crate::exit::{Exit, Failure, fail, label_of};
 use crate::interrupt::Interrupt;
+use crate::selection::listed;
 use crate::units;
 use anyhow::{Context as _, Result};
 use clap::{Args, ValueHint};
@@ -281,8 +282,8 @@ async fn compare_all(material: &Material, outcome: &Outcome) -> Result<BTreeMap<
 /// Paths below the folder that holds the torrent, and lengths, of everything that is neither padding nor a
 /// link.
 fn regular_files(material: &Material) -> impl Iterator<Item = (PathBuf, u64)> {
-    let files = material.metainfo.info.files.iter().filter(|file| !file.attr.pad && !file.attr.symlink);
-    files.map(|file| (file.path.iter().collect(), file.length))
+    let files = listed(&material.metainfo.info.files).filter(|(_, file)| !file.attr.symlink);
+    files.map(|(_, file)| (file.path.iter().collect(), file.length))
 }
 
 /// Flips the bits of a byte in the middle of the first downloader's largest file.
