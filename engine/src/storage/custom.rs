@@ -4,7 +4,7 @@
 //! There is no part file: if memory for received blocks runs out, the piece that has waited longest for one is dropped and asked for again.
 
 use super::prepared::{Bytes, Part, Prepared};
-use super::{Mode, OpenOptions, Opened, PieceOutcome, Storage, StorageError, Trust};
+use super::{Mode, OpenOptions, Opened, PieceOutcome, Storage, StorageError, Trust, lock};
 use crate::buffer::{PieceBuffer, Spill};
 use crate::hash::{Sha1, sha1};
 use std::fmt;
@@ -12,7 +12,7 @@ use std::io;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use swarm_core::bitfield::Bitfield;
 use swarm_core::geometry::BLOCK_LEN;
 use swarm_core::id::{FileIndex, PieceIndex};
@@ -164,7 +164,7 @@ impl Custom {
     }
 
     fn have(&self) -> MutexGuard<'_, Bitfield> {
-        self.have.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.have)
     }
 
     fn failed<R>(&self, action: &'static str, needed: u64, result: io::Result<R>) -> Result<R, StorageError> {

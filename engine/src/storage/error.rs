@@ -165,6 +165,19 @@ impl StorageError {
         }
     }
 
+    /// Something that should be there is not.
+    pub(super) fn not_found(path: &Path, action: &'static str) -> StorageError {
+        StorageError::io(path, action, io::ErrorKind::NotFound.into())
+    }
+
+    pub(super) fn has_kind(&self, kind: io::ErrorKind) -> bool {
+        matches!(self, StorageError::Io { source, .. } if source.kind() == kind)
+    }
+
+    pub(super) fn is_not_found(&self) -> bool {
+        self.has_kind(io::ErrorKind::NotFound)
+    }
+
     /// Whether the torrent may go on by itself once there is space.
     pub fn is_no_space(&self) -> bool {
         matches!(self, StorageError::NoSpace { .. })

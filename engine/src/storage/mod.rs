@@ -100,7 +100,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 use swarm_core::id::{FileIndex, PieceIndex};
-use swarm_core::metainfo::{Info, Metainfo};
+use swarm_core::metainfo::{FileEntry, Info, Metainfo};
 use table::{Doubts, Table};
 use tree::Tree;
 use trust::Writing;
@@ -298,12 +298,21 @@ impl FileStorage {
         self.table().slots[file.idx()].is_finished()
     }
 
+    fn entry(&self, file: FileIndex) -> &FileEntry {
+        &self.info.files[file.idx()]
+    }
+
+    /// Where a file is once it is complete.
+    fn final_path(&self, file: FileIndex) -> PathBuf {
+        self.tree.path_of(&self.entry(file).path)
+    }
+
     fn table(&self) -> MutexGuard<'_, Table> {
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.table)
     }
 
     fn work(&self) -> Option<Arc<Work>> {
-        self.work.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.work).clone()
     }
 }
 
@@ -398,6 +407,11 @@ impl Storage for FileStorage {
     fn delete(&self) -> Result<(), StorageError> {
         self.delete_files()
     }
+}
+
+/// Locks, whether or not a thread has panicked meanwhile.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Drop for FileStorage {

@@ -13,6 +13,7 @@
 //! takes those under which most of the files are.
 
 use super::error::StorageError;
+use super::sys::{self, Stamp};
 use super::tree::{Access, Found, Tree};
 use super::work::WorkFolder;
 use std::collections::BTreeSet;
@@ -111,11 +112,7 @@ fn refused_names(info: &Info, tree: &Tree, folder: &WorkFolder) -> Result<BTreeS
 pub(super) fn is_name_error(e: &io::Error) -> bool {
     // exFAT under FUSE says of a character that it does not have that there is no such file.
     let kinds = [io::ErrorKind::InvalidInput, io::ErrorKind::InvalidFilename, io::ErrorKind::NotFound];
-    #[cfg(unix)]
-    let is_not_encodable = e.raw_os_error() == Some(libc::EILSEQ);
-    #[cfg(not(unix))]
-    let is_not_encodable = false;
-    kinds.contains(&e.kind()) || is_not_encodable
+    kinds.contains(&e.kind()) || sys::has_code(e, &[libc::EILSEQ])
 }
 
 /// The torrent with the names under which most of its files are in `dir`, to be read. The first ones if there is no telling.
@@ -153,7 +150,7 @@ fn dir_folds(info: &Info, dir: &Path) -> bool {
     there.is_some_and(|path| {
         let other: Vec<String> = path.iter().map(swap).collect();
         let ids = [path_in(dir, path), path_in(dir, &other)].map(|path| path.metadata().ok());
-        matches!(ids, [Some(a), Some(b)] if super::sys::Stamp::of(&a).ino == super::sys::Stamp::of(&b).ino)
+        matches!(ids, [Some(a), Some(b)] if Stamp::of(&a).ino == Stamp::of(&b).ino)
     })
 }
 

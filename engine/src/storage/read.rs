@@ -6,13 +6,12 @@ use super::prepared::{Bytes, Part, Prepared};
 use super::scan::{MAP_LEN_MIN, ScanError, scan, zeros};
 use super::table::Place;
 use super::tree::Access;
-use super::{FileStorage, sys};
+use super::{FileStorage, lock, sys};
 use crate::hash::Sha1;
 use std::fs::File;
-use std::io;
 use std::ops::Range;
 use std::path::PathBuf;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use swarm_core::id::{FileIndex, PieceIndex};
 
 /// One file's slice of a piece, and where the file's bytes are.
@@ -59,18 +58,17 @@ impl FileStorage {
         match (place, self.work()) {
             (Place::Work, Some(work)) => self.tree.path_of(&work.folder.part(file)),
             (Place::Side, Some(work)) => work.folder.side_path(),
-            _ => self.tree.path_of(&self.info.files[file.idx()].path),
+            _ => self.final_path(file),
         }
     }
 
     /// Opens a file where it is. Others may move it meanwhile: see [`Storage::open_file`].
     fn open_at(&self, file: FileIndex, place: Place) -> Result<Arc<File>, StorageError> {
-        let path = &self.info.files[file.idx()].path;
+        let path = &self.entry(file).path;
         let key = FileKey { storage: self.id, file: file.0, writable: place == Place::Work };
         self.handles.file(key, || match place {
             Place::Work => {
-                let gone =
-                    || StorageError::io(&self.tree.path_of(path), "open", io::ErrorKind::NotFound.into());
+                let gone = || StorageError::not_found(&self.tree.path_of(path), "open");
                 self.tree.open(&self.work().ok_or_else(gone)?.folder.part(file), Access::Write)
             }
             _ if self.is_seed => open_followed(&self.tree.path_of(path)),
@@ -92,17 +90,15 @@ impl FileStorage {
 
     /// The side file, also after the work folder has gone.
     fn side_file(&self) -> Result<Arc<File>, StorageError> {
-        let retired = || self.retired_side.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let retired = || lock(&self.retired_side).clone();
         let side = self.work().and_then(|work| work.find_side()).or_else(retired);
-        side.ok_or_else(|| {
-            StorageError::io(self.tree.root(), "read the side file of", io::ErrorKind::NotFound.into())
-        })
+        side.ok_or_else(|| StorageError::not_found(self.tree.root(), "read the side file of"))
     }
 
     /// The file that holds a slice, and the slice's offset in it.
     fn source(&self, slice: &Located) -> Result<(Arc<File>, u64), StorageError> {
         if slice.place == Place::Side {
-            let offset = self.info.files[slice.file.idx()].offset + slice.offset;
+            let offset = self.entry(slice.file).offset + slice.offset;
             return Ok((self.side_file()?, offset));
         }
         Ok((self.open_file(slice.file, slice.place)?, slice.offset))
@@ -112,7 +108,7 @@ impl FileStorage {
         StorageError::Truncated {
             path: self.path_of(slice.file, slice.place),
             len: file.metadata().map_or(0, |meta| meta.len()),
-            expected: self.info.files[slice.file.idx()].length,
+            expected: self.entry(slice.file).length,
         }
     }
 
@@ -135,9 +131,7 @@ impl FileStorage {
                 Place::Absent => return Ok(None),
                 _ => {
                     let (file, offset) = match self.source(&slice) {
-                        Err(StorageError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
-                            return Ok(None);
-                        }
+                        Err(e) if e.is_not_found() => return Ok(None),
                         source => source?,
                     };
                     match scan(&file, offset, slice.len, |bytes| hasher.update(bytes)) {
@@ -162,7 +156,7 @@ impl FileStorage {
         let mut parts = Vec::new();
         self.look_at_home_sometimes()?;
         for slice in self.locate(piece, range.clone()) {
-            let length = self.info.files[slice.file.idx()].length;
+            let length = self.entry(slice.file).length;
             self.look_before_reading(&slice)?;
             match slice.place {
                 Place::Pad => parts.push(Part { end: slice.range().end, bytes: Bytes::Zeros }),
@@ -177,7 +171,7 @@ impl FileStorage {
 
     /// How long a file should be: what a seed has of one that is too short counts.
     fn expected_len(&self, slice: &Located) -> u64 {
-        let length = self.info.files[slice.file.idx()].length;
+        let length = self.entry(slice.file).length;
         let stamp = self.table().stamps[slice.file.idx()].filter(|_| slice.place == Place::Present);
         stamp.map_or(length, |stamp| stamp.len.min(length))
     }

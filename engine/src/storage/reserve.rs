@@ -78,7 +78,7 @@ impl FileStorage {
         let Ok(Volume { total, free }) = sys::volume(self.tree.root()) else { return Ok(()) };
         let mut needed = self.table().lacking_bytes;
         for &file in unreserved {
-            let length = self.info.files[file.idx()].length;
+            let length = self.entry(file).length;
             let taken = match parts.contains(&file) {
                 true => {
                     let part = self.tree.open(&work.folder.part(file), Access::Read)?;
@@ -143,7 +143,7 @@ impl FileStorage {
 
     /// The same while the file's lock is held.
     pub(super) fn allocate(&self, work: &Work, file: FileIndex) -> Result<(), StorageError> {
-        let length = self.info.files[file.idx()].length;
+        let length = self.entry(file).length;
         let part = self.tree.open(&work.folder.part(file), Access::Create)?;
         let set = |part: &File| -> io::Result<()> {
             sys::reserve(part, 0, length, false)?;
@@ -179,7 +179,7 @@ impl FileStorage {
         for piece in needed {
             for slice in self.locate(piece, 0..self.info.geometry.len_of(piece)) {
                 if slice.place == Place::Side {
-                    let offset = self.info.files[slice.file.idx()].offset + slice.offset;
+                    let offset = self.entry(slice.file).offset + slice.offset;
                     sys::reserve(&*work.side()?, offset, slice.len, true).map_err(|e| {
                         StorageError::space(&work.folder.side_path(), "reserve", slice.len, e)
                     })?;
@@ -190,12 +190,7 @@ impl FileStorage {
     }
 
     fn reserve_error(&self, file: FileIndex, length: u64, e: io::Error) -> StorageError {
-        StorageError::space(
-            &self.tree.path_of(&self.info.files[file.idx()].path),
-            "reserve space for",
-            length,
-            e,
-        )
+        StorageError::space(&self.final_path(file), "reserve space for", length, e)
     }
 
     /// Says how much is needed in all, not just for the file that came too late.

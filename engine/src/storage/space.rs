@@ -61,7 +61,7 @@ impl SpaceBudget {
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        super::lock(&self.0)
     }
 }
 

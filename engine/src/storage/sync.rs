@@ -6,10 +6,10 @@ use super::sys::Stamp;
 use super::table::{Dirty, Place, Slot, pieces_of};
 use super::tree::Access;
 use super::work::{STATE, Work};
-use super::{FileStorage, Storage, sys};
+use super::{FileStorage, Storage, lock, sys};
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
 use swarm_core::id::{FileIndex, PieceIndex};
 use swarm_core::metainfo::FileEntry;
 
@@ -49,7 +49,7 @@ impl FileStorage {
 
     /// See [`Storage::sync`].
     pub(super) fn sync_and_mark(&self) -> Result<Vec<FileIndex>, StorageError> {
-        let mut has_failed = self.syncing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut has_failed = lock(&self.syncing);
         let Some(work) = self.work() else { return self.save_at_home().map(|()| Vec::new()) };
         if *has_failed {
             let e = io::Error::other("an earlier sync failed; restart to check what was lost");
@@ -113,14 +113,12 @@ impl FileStorage {
         for &file in &dirty.files {
             let part = match self.open_file(file, Place::Work) {
                 // Somebody has removed it, which is noticed next.
-                Err(StorageError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => continue,
+                Err(e) if e.is_not_found() => continue,
                 part => part?,
             };
             let synced = part.sync_data();
             *is_lost = synced.is_err();
-            synced.map_err(|e| {
-                StorageError::space(&self.tree.path_of(&self.info.files[file.idx()].path), "sync", 0, e)
-            })?;
+            synced.map_err(|e| StorageError::space(&self.final_path(file), "sync", 0, e))?;
         }
         if dirty.side {
             let synced = work.side()?.sync_data();
@@ -140,12 +138,11 @@ impl FileStorage {
         let mut files = Vec::with_capacity(complete.len());
         for &file in complete {
             let part = work.folder.part(file);
-            if self.info.files[file.idx()].attr.executable {
+            if self.entry(file).attr.executable {
                 let made = sys::make_executable(&*self.open_file(file, Place::Work)?);
                 made.map_err(|e| StorageError::io(&self.tree.path_of(&part), "make executable", e))?;
             }
-            let gone =
-                || StorageError::io(&self.tree.path_of(&part), "look at", io::ErrorKind::NotFound.into());
+            let gone = || StorageError::not_found(&self.tree.path_of(&part), "look at");
             let stamp = self.tree.find(&part)?.stamp().ok_or_else(gone)?;
             let expected = self.table().stamps[file.idx()];
             if expected.is_none_or(|expected| expected == stamp) {
@@ -163,7 +160,7 @@ impl FileStorage {
 
     fn give_final_name(&self, work: &Work, file: FileIndex, stamp: Stamp) -> Result<(), StorageError> {
         let _writing = self.writing.lock(file);
-        self.tree.rename(&work.folder.part(file), &self.info.files[file.idx()].path, self.overwrite)?;
+        self.tree.rename(&work.folder.part(file), &self.entry(file).path, self.overwrite)?;
         {
             let mut table = self.table();
             table.slots[file.idx()].place = Place::Present;
@@ -205,7 +202,7 @@ impl FileStorage {
         }
         // Without it the next start has more to check, and nothing else is lost.
         let _ = self.save_at_home().inspect_err(|e| tracing::warn!("{e}"));
-        *self.retired_side.lock().unwrap_or_else(PoisonError::into_inner) = work.find_side();
+        *lock(&self.retired_side) = work.find_side();
         drop(work);
         self.remove_work_folder();
         Ok(finished)
@@ -240,7 +237,7 @@ impl FileStorage {
 
     /// Nothing in the work folder is needed any more. What cannot be removed is nothing to fail for.
     fn remove_work_folder(&self) {
-        let work = self.work.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let work = lock(&self.work).take();
         let Some(work) = work else { return };
         self.handles.forget_writable(self.id);
         let folder = work.folder.folder();
@@ -252,7 +249,7 @@ impl FileStorage {
         if let Err(e) = dissolved {
             let path = self.tree.path_of(&folder);
             tracing::warn!("{}: is no longer needed and cannot be removed: {e}", path.display());
-            *self.left_over.lock().unwrap_or_else(PoisonError::into_inner) = Some(folder);
+            *lock(&self.left_over) = Some(folder);
         }
     }
 
@@ -309,10 +306,10 @@ impl FileStorage {
             Some(work) => self.save_in(&work),
             None => Ok(()),
         });
-        *self.work.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *lock(&self.work) = None;
         self.handles.forget_storage(self.id);
-        drop(self.retired_side.lock().unwrap_or_else(PoisonError::into_inner).take());
-        if let Some(folder) = self.left_over.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        drop(lock(&self.retired_side).take());
+        if let Some(folder) = lock(&self.left_over).take() {
             // It could perhaps not be removed because of a file that was open until now.
             let _ = self.tree.remove_dir(&folder);
         }

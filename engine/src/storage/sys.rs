@@ -349,53 +349,24 @@ pub(super) fn boot_id() -> Option<String> {
     std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok().map(|id| id.trim().to_owned())
 }
 
-/// Whether an open failed because the name is a symbolic link.
-pub(super) fn is_link_error(e: &io::Error) -> bool {
-    #[cfg(unix)]
-    return e.raw_os_error() == Some(libc::ELOOP);
-    #[cfg(not(unix))]
-    {
-        let _ = e;
-        false
-    }
+/// Whether the system gave one of these error codes of Unix.
+pub(super) fn has_code(e: &io::Error, codes: &[i32]) -> bool {
+    cfg!(unix) && e.raw_os_error().is_some_and(|code| codes.contains(&code))
 }
 
 /// Whether the process or the system has no more file descriptors.
 pub(super) fn is_too_many_files(e: &io::Error) -> bool {
-    #[cfg(unix)]
-    return matches!(e.raw_os_error(), Some(libc::EMFILE | libc::ENFILE));
-    #[cfg(not(unix))]
-    {
-        let _ = e;
-        false
-    }
+    has_code(e, &[libc::EMFILE, libc::ENFILE])
 }
 
 /// Whether an error of a disk or its file system may go away by itself, or be mended while we wait.
 pub(super) fn may_pass(e: &io::Error) -> bool {
-    use io::ErrorKind::{
-        HostUnreachable, NetworkDown, NetworkUnreachable, NotConnected, NotFound, OutOfMemory,
-        PermissionDenied, ReadOnlyFilesystem, ResourceBusy, StaleNetworkFileHandle, TimedOut, WouldBlock,
-    };
-    #[cfg(unix)]
-    let is_of_the_device = matches!(e.raw_os_error(), Some(libc::EIO | libc::ENODEV | libc::ENXIO));
-    #[cfg(not(unix))]
-    let is_of_the_device = false;
-    is_of_the_device
+    use io::ErrorKind as E;
+    let of_a_network =
+        [E::HostUnreachable, E::NetworkDown, E::NetworkUnreachable, E::NotConnected, E::TimedOut];
+    let of_the_file = [E::NotFound, E::PermissionDenied, E::ReadOnlyFilesystem, E::StaleNetworkFileHandle];
+    let of_the_system = [E::OutOfMemory, E::ResourceBusy, E::WouldBlock];
+    [&of_a_network[..], &of_the_file, &of_the_system].concat().contains(&e.kind())
         || is_too_many_files(e)
-        || matches!(
-            e.kind(),
-            HostUnreachable
-                | NetworkDown
-                | NetworkUnreachable
-                | NotConnected
-                | NotFound
-                | OutOfMemory
-                | PermissionDenied
-                | ReadOnlyFilesystem
-                | ResourceBusy
-                | StaleNetworkFileHandle
-                | TimedOut
-                | WouldBlock
-        )
+        || has_code(e, &[libc::EIO, libc::ENODEV, libc::ENXIO])
 }

@@ -62,9 +62,7 @@ impl Tree {
     /// What there is at `path`.
     pub(super) fn find(&self, path: &[impl AsRef<str>]) -> Result<Found, StorageError> {
         match self.at(path, false, "look at", |dir, name| dir.find(name)) {
-            Err(StorageError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
-                Ok(Found::Nothing)
-            }
+            Err(e) if e.is_not_found() => Ok(Found::Nothing),
             found => found,
         }
     }
@@ -84,6 +82,18 @@ impl Tree {
         Ok(file)
     }
 
+    /// The same; `None` if there is no such file.
+    pub(super) fn open_if_there(
+        &self,
+        path: &[impl AsRef<str>],
+        access: Access,
+    ) -> Result<Option<File>, StorageError> {
+        match self.open(path, access) {
+            Err(e) if e.is_not_found() => Ok(None),
+            opened => opened.map(Some),
+        }
+    }
+
     /// Moves a file below this folder, creating folders on the way. Replaces what is at `to` only if told to;
     /// [`StorageError::ForeignData`] if there is something.
     pub(super) fn rename(
@@ -96,7 +106,7 @@ impl Tree {
             self.walk(from, false, |from_dir, from_name| from_dir.rename(from_name, to_dir, to_name, replace))
         });
         match renamed {
-            Err(StorageError::Io { source, .. }) if source.kind() == io::ErrorKind::AlreadyExists => {
+            Err(e) if e.has_kind(io::ErrorKind::AlreadyExists) => {
                 Err(StorageError::ForeignData { path: self.path_of(to) })
             }
             renamed => renamed,
@@ -124,18 +134,16 @@ impl Tree {
             }
             made => made,
         });
-        made.map_err(|e| match e {
-            StorageError::Io { path, source, .. } if source.kind() == io::ErrorKind::AlreadyExists => {
-                StorageError::ForeignData { path }
-            }
-            e => e,
+        made.map_err(|e| match e.has_kind(io::ErrorKind::AlreadyExists) {
+            true => StorageError::ForeignData { path: self.path_of(path) },
+            false => e,
         })
     }
 
     /// Removes a file; it is fine if there is none.
     pub(super) fn remove(&self, path: &[impl AsRef<str>]) -> Result<(), StorageError> {
         match self.at(path, false, "remove", |dir, name| dir.remove(name)) {
-            Err(StorageError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(e) if e.is_not_found() => Ok(()),
             removed => removed,
         }
     }
@@ -170,7 +178,7 @@ impl Tree {
         self.walk(path, create, f).map_err(|e| match e.kind() {
             // What the system says where a link or a file is in the place of a folder.
             io::ErrorKind::NotADirectory => self.wrong_kind(path),
-            _ if sys::is_link_error(&e) => self.wrong_kind(path),
+            _ if sys::has_code(&e, &[libc::ELOOP]) => self.wrong_kind(path),
             io::ErrorKind::IsADirectory => {
                 StorageError::WrongKind { path: self.path_of(path), wanted: "a regular file" }
             }

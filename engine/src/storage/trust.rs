@@ -11,10 +11,10 @@ use super::sys::{self, Stamp};
 use super::table::{Place, pieces_in};
 use super::tree::Access;
 use super::work::Work;
-use super::{FileStorage, Mutex};
+use super::{FileStorage, Mutex, lock};
 use std::fs::{File, Metadata};
 use std::sync::atomic::Ordering;
-use std::sync::{MutexGuard, OnceLock, PoisonError};
+use std::sync::{MutexGuard, OnceLock};
 use std::time::{Duration, Instant};
 use swarm_core::id::{FileIndex, PieceIndex};
 
@@ -35,7 +35,7 @@ impl Writing {
     }
 
     pub(super) fn lock(&self, file: FileIndex) -> MutexGuard<'_, ()> {
-        self.lock_of(file).lock().unwrap_or_else(PoisonError::into_inner)
+        lock(self.lock_of(file))
     }
 
     /// `None` if it is being written to.
@@ -106,7 +106,7 @@ impl FileStorage {
 
     /// Puts the pieces of a file in doubt.
     pub(super) fn doubt_file(&self, work: Option<&Work>, file: FileIndex) -> Result<(), StorageError> {
-        let pieces = pieces_in(&self.info, &self.info.files[file.idx()]);
+        let pieces = pieces_in(&self.info, self.entry(file));
         let doubted = {
             let mut table = self.table();
             table.changes += 1;
@@ -133,7 +133,7 @@ impl FileStorage {
     /// Puts those pieces of a complete file in doubt that lie in holes. A file system that does not store zeros has holes
     /// where there is nothing wrong: this is done once for a file.
     pub(super) fn doubt_holes(&self, work: &Work, file: FileIndex) -> Result<bool, StorageError> {
-        let entry = &self.info.files[file.idx()];
+        let entry = self.entry(file);
         if self.table().slots[file.idx()].has_holes {
             return Ok(true);
         }
@@ -156,7 +156,7 @@ impl FileStorage {
 
     /// Compares a file under its final name with how it looked; if it differs, its pieces are in doubt.
     fn check_present(&self, file: FileIndex) -> Result<bool, StorageError> {
-        let path = &self.info.files[file.idx()].path;
+        let path = &self.entry(file).path;
         let Some(expected) = self.table().stamps[file.idx()] else { return Ok(true) };
         let found = if self.is_seed {
             let meta = std::fs::metadata(self.tree.path_of(path)).ok().filter(Metadata::is_file);
@@ -205,7 +205,7 @@ impl FileStorage {
         if is_same {
             return Ok(());
         }
-        Err(StorageError::Changed { path: self.tree.path_of(&self.info.files[slice.file.idx()].path) })
+        Err(StorageError::Changed { path: self.final_path(slice.file) })
     }
 
     /// If `verify` has found something wrong it removes the saved state: then nothing is believed any more.

@@ -3,11 +3,11 @@
 use super::bulk::{BulkError, hash_pieces};
 use super::error::StorageError;
 use super::home::StateHome;
-use super::names;
 use super::state::State;
 use super::sys::{self, Stamp};
 use super::tree::Tree;
 use super::work::WorkFolder;
+use super::{lock, names};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -89,7 +89,7 @@ pub fn run(
         },
         &|piece, hash| {
             let len = u64::from(info.payload_of(piece));
-            let (report, error) = &mut *found.lock().unwrap_or_else(PoisonError::into_inner);
+            let (report, error) = &mut *lock(&found);
             match hash {
                 Ok(hash) if hash == info.piece_hash(piece) => {
                     report.pieces_ok.insert(piece);

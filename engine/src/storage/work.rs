@@ -2,13 +2,14 @@
 
 use super::error::StorageError;
 use super::journal::Journal;
+use super::lock;
 use super::names::is_name_error;
 use super::sys;
 use super::tree::{Access, Found, Tree};
 use crate::hash::sha1;
 use std::fs::File;
 use std::io::{Read, Seek, Write};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use swarm_core::id::FileIndex;
 use swarm_core::metainfo::PathRules;
 
@@ -152,8 +153,7 @@ impl WorkFolder {
     /// The folder must be there, with the lock in it.
     pub(super) fn expect_there(&self) -> Result<(), StorageError> {
         if self.tree.find(&self.path(LOCK))? == Found::Nothing {
-            let path = self.tree.path_of(&self.folder());
-            return Err(StorageError::io(&path, "find", std::io::ErrorKind::NotFound.into()));
+            return Err(StorageError::not_found(&self.tree.path_of(&self.folder()), "find"));
         }
         Ok(())
     }
@@ -167,11 +167,7 @@ impl WorkFolder {
 
     /// The side file, if it is there.
     pub(super) fn find_side(&self) -> Result<Option<File>, StorageError> {
-        match self.tree.open(&self.path(SIDE), Access::Write) {
-            Ok(file) => Ok(Some(file)),
-            Err(StorageError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(e) => Err(e),
-        }
+        self.tree.open_if_there(&self.path(SIDE), Access::Write)
     }
 
     /// The side file.
@@ -186,11 +182,7 @@ impl WorkFolder {
 
     /// The journal, if it is there, to be read.
     pub(super) fn find_journal(&self) -> Result<Option<File>, StorageError> {
-        match self.tree.open(&self.path(JOURNAL), Access::Read) {
-            Ok(file) => Ok(Some(file)),
-            Err(StorageError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(e) => Err(e),
-        }
+        self.tree.open_if_there(&self.path(JOURNAL), Access::Read)
     }
 
     /// An empty journal in the place of the one that may be there.
@@ -299,17 +291,17 @@ impl Work {
     }
 
     pub(super) fn journal(&self) -> MutexGuard<'_, Journal> {
-        self.journal.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.journal)
     }
 
     /// The side file if something was ever written to it.
     pub(super) fn find_side(&self) -> Option<Arc<File>> {
-        self.side.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.side).clone()
     }
 
     /// The side file, made if need be.
     pub(super) fn side(&self) -> Result<Arc<File>, StorageError> {
-        let mut side = self.side.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut side = lock(&self.side);
         if let Some(file) = &*side {
             return Ok(Arc::clone(file));
         }

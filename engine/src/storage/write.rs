@@ -5,14 +5,13 @@ use super::read::Located;
 use super::sys::Stamp;
 use super::table::Place;
 use super::work::Work;
-use super::{FileStorage, PieceOutcome, Storage, sys};
+use super::{FileStorage, PieceOutcome, Storage, lock, sys};
 use crate::buffer::{PieceBuffer, Spill};
 use crate::hash::Sha1;
 use std::fs::File;
 use std::io::{self, IoSlice};
 use std::ops::Range;
 use std::path::Path;
-use std::sync::PoisonError;
 use swarm_core::geometry::BLOCK_LEN;
 use swarm_core::id::{FileIndex, PieceIndex};
 
@@ -154,7 +153,7 @@ impl FileStorage {
         buffer: &PieceBuffer,
         slice: &Located,
     ) -> Result<bool, StorageError> {
-        if self.info.files[slice.file.idx()].is_padding_for_sure() {
+        if self.entry(slice.file).is_padding_for_sure() {
             return Ok(false);
         }
         let mut is_zero = true;
@@ -167,7 +166,7 @@ impl FileStorage {
 
     /// Makes a file of what was taken for padding by its name. What pieces before had of it are zeros, as it is now.
     fn make_file_of_padding(&self, work: &Work, file: FileIndex) -> Result<(), StorageError> {
-        let _moving = self.moving.lock().unwrap_or_else(PoisonError::into_inner);
+        let _moving = lock(&self.moving);
         if self.table().slots[file.idx()].place != Place::Pad {
             return Ok(());
         }
@@ -180,7 +179,7 @@ impl FileStorage {
         let _writing = self.writing.lock(slice.file);
         let file = self.open_file(slice.file, Place::Work)?;
         self.expect_unchanged(work, slice.file, &file)?;
-        let path = self.tree.path_of(&self.info.files[slice.file.idx()].path);
+        let path = self.final_path(slice.file);
         let written = self.each_part(work, buffer, slice.range(), |at, slices| {
             self.write_at(&file, &path, slice.offset + u64::from(at - slice.at), slices)
         });
@@ -226,11 +225,11 @@ impl FileStorage {
 
     /// Makes a file that was there before us one of ours, to be completed like any other.
     fn take_over(&self, work: &Work, file: FileIndex) -> Result<(), StorageError> {
-        let _moving = self.moving.lock().unwrap_or_else(PoisonError::into_inner);
+        let _moving = lock(&self.moving);
         if self.table().slots[file.idx()].place != Place::Present {
             return Ok(());
         }
-        work.folder.take(&self.info.files[file.idx()].path, file)?;
+        work.folder.take(&self.entry(file).path, file)?;
         self.handles.forget_file(self.id, file.0);
         let mut table = self.table();
         let slot = &mut table.slots[file.idx()];
