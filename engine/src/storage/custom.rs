@@ -195,7 +195,7 @@ impl Storage for Custom {
 
     fn reserve(&self) -> Result<(), StorageError> {
         let have = self.have().clone();
-        let missing = self.needed.iter().filter(|&piece| !have.has(piece));
+        let missing = self.needed.iter_without(&have);
         let bytes = missing.map(|piece| u64::from(self.info.geometry.len_of(piece))).sum();
         self.failed("reserve space in", bytes, self.pieces.reserve(bytes))
     }

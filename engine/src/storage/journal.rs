@@ -46,6 +46,8 @@ type Record = [u8; RECORD_LEN as usize];
 pub(super) struct Journal {
     file: File,
     path: PathBuf,
+    /// Of the state that it goes on from.
+    pub(super) generation: u64,
     /// Bytes of whole records.
     len: u64,
     /// The last record's check.
@@ -78,7 +80,7 @@ impl Journal {
         generation: u64,
     ) -> Result<Journal, StorageError> {
         let (header, check) = header(info_hash, generation);
-        let mut journal = Journal { file, path, len: 0, check: [0; 8], pieces: 0, marked: 0 };
+        let mut journal = Journal { file, path, generation, len: 0, check: [0; 8], pieces: 0, marked: 0 };
         journal.write(&header, check)?;
         Ok(journal)
     }

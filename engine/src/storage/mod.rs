@@ -21,7 +21,7 @@
 //! The folder stays while it holds bytes of files that are not wanted: a later download that wants them goes on from
 //! there.
 //!
-//! Blocks of unfinished pieces move to the side file when memory is short and when the download stops. The state
+//! Blocks of unfinished pieces move to the part file when memory is short and when the download stops. The state
 //! of a stop in order says which are there, so that the next start goes on from them; nobody has verified them, and the
 //! piece is verified as a whole once it is complete. After `kill -9`, those since the last stop are lost.
 //!
@@ -127,8 +127,8 @@ pub struct FileStorage {
     table: Mutex<Table>,
     /// Of a download that is not finished. Its locks are taken after `syncing` and `writing`, and before `table`.
     work: Mutex<Option<Arc<Work>>>,
-    /// The side file of a finished download, which has no name any more.
-    retired_side: Mutex<Option<Arc<File>>>,
+    /// The part file of a finished download, which has no name any more.
+    removed_part_file: Mutex<Option<Arc<File>>>,
     /// A work folder that could not be removed.
     left_over: Mutex<Option<[String; 1]>>,
     /// Held while a file in the work folder is written to.
@@ -187,7 +187,7 @@ pub(crate) trait Storage: Send + Sync {
         true
     }
 
-    /// Writes blocks of a partial piece to the side file, to free their memory. They survive a restart after
+    /// Writes blocks of a partial piece to the part file, to free their memory. They survive a restart after
     /// [`close`](Self::close).
     ///
     /// # Errors

@@ -31,8 +31,8 @@ const TRIED_MAX: usize = 1_000;
 /// Names that are longer, in bytes, are tried.
 const PLAIN_LEN_MAX: usize = 100;
 
-/// How many refused names are told.
-const TOLD_MAX: usize = 3;
+/// How many refused names an error lists.
+const LISTED_MAX: usize = 3;
 
 /// The torrent with the names that a download below `tree` gives its files, found out in its work folder.
 pub(super) fn for_download(
@@ -66,7 +66,7 @@ fn suit(info: &Arc<Info>, tree: &Tree, folder: &WorkFolder) -> Result<Arc<Info>,
             return Ok(Arc::new(renamed));
         }
     }
-    let names = refused.into_iter().take(TOLD_MAX).collect();
+    let names = refused.into_iter().take(LISTED_MAX).collect();
     Err(StorageError::Names { path: tree.root().to_owned(), names })
 }
 
@@ -130,8 +130,8 @@ pub(super) fn for_reading(info: &Arc<Info>, dir: &Path) -> Arc<Info> {
     }
     let count = |choice: &Info| {
         let pairs = choice.files.iter().zip(&choices[choices.len() - 1].files).zip(&info.files);
-        let told_apart = pairs.filter(|((a, b), c)| a.path != b.path || a.path != c.path);
-        told_apart.filter(|((file, _), _)| path_in(dir, &file.path).symlink_metadata().is_ok()).count()
+        let distinct = pairs.filter(|((a, b), c)| a.path != b.path || a.path != c.path);
+        distinct.filter(|((file, _), _)| path_in(dir, &file.path).symlink_metadata().is_ok()).count()
     };
     let best = choices.iter().map(|choice| count(choice)).enumerate();
     let best = best.max_by_key(|&(n, found)| (found, std::cmp::Reverse(n))).map_or(0, |(n, _)| n);
@@ -158,8 +158,8 @@ fn path_in(dir: &Path, path: &[String]) -> std::path::PathBuf {
     path.iter().fold(dir.to_owned(), |at, name| at.join(name))
 }
 
-/// What to tell of names that are not the torrent's own.
-pub(super) fn told(info: &Info, renamed: &Info) -> Option<String> {
+/// A warning if names are not the torrent's own.
+pub(super) fn warning(info: &Info, renamed: &Info) -> Option<String> {
     let changed = info.files.iter().zip(&renamed.files).filter(|(a, b)| a.path != b.path);
     let (a, b) = changed.clone().next()?;
     let (from, to) = (a.path.join("/"), b.path.join("/"));

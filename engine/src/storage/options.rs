@@ -77,7 +77,7 @@ pub struct Opened {
     /// Pieces that the wanted files need, those in `have` included. When all of them are there, call
     /// [`Storage::finish`](super::Storage::finish).
     pub needed: Bitfield,
-    /// Blocks of needed pieces, by index, that an earlier run has left in the side file: for
+    /// Blocks of needed pieces, by index, that an earlier run has left in the part file: for
     /// [`PieceBuffer::with_spilled`](crate::buffer::PieceBuffer::with_spilled). They were never verified.
     pub partial: Vec<(PieceIndex, Vec<u32>)>,
     /// Wanted files that are missing or too short, in [`Mode::Seed`] only.

@@ -56,30 +56,23 @@ impl FileStorage {
     /// Where a file's bytes are now, for messages.
     pub(super) fn path_of(&self, file: FileIndex, place: Place) -> PathBuf {
         match (place, self.work()) {
-            (Place::Work, Some(work)) => self.tree.path_of(&work.folder.part(file)),
-            (Place::Side, Some(work)) => work.folder.side_path(),
+            (Place::Work, Some(work)) => self.tree.path_of(&work.folder.unfinished(file)),
+            (Place::PartFile, Some(work)) => work.folder.part_file_path(),
             _ => self.final_path(file),
         }
     }
 
-    /// Opens a file where it is. Others may move it meanwhile: see [`Storage::open_file`].
-    fn open_at(&self, file: FileIndex, place: Place) -> Result<Arc<File>, StorageError> {
-        let path = &self.entry(file).path;
-        let key = FileKey { storage: self.id, file: file.0, writable: place == Place::Work };
-        self.handles.file(key, || match place {
-            Place::Work => {
-                let gone = || StorageError::not_found(&self.tree.path_of(path), "open");
-                self.tree.open(&self.work().ok_or_else(gone)?.folder.part(file), Access::Write)
-            }
-            _ if self.is_seed => open_followed(&self.tree.path_of(path)),
-            _ => self.tree.open(path, Access::Read),
-        })
-    }
-
-    /// Opens a file that has bytes of its own, wherever it is by the time.
+    /// Opens a file that has bytes of its own, wherever another thread has moved it by the time.
     pub(super) fn open_file(&self, file: FileIndex, mut place: Place) -> Result<Arc<File>, StorageError> {
+        let path = &self.entry(file).path;
         loop {
-            let opened = self.open_at(file, place);
+            let key = FileKey { storage: self.id, file: file.0, writable: place == Place::Work };
+            let opened = self.handles.file(key, || match (place, self.work()) {
+                (Place::Work, Some(work)) => self.tree.open(&work.folder.unfinished(file), Access::Write),
+                (Place::Work, None) => Err(StorageError::not_found(&self.final_path(file), "open")),
+                _ if self.is_seed => open_followed(&self.final_path(file)),
+                _ => self.tree.open(path, Access::Read),
+            });
             let now = self.table().slots[file.idx()].place;
             if opened.is_ok() || now == place {
                 return opened;
@@ -88,18 +81,18 @@ impl FileStorage {
         }
     }
 
-    /// The side file, also after the work folder has gone.
-    fn side_file(&self) -> Result<Arc<File>, StorageError> {
-        let retired = || lock(&self.retired_side).clone();
-        let side = self.work().and_then(|work| work.find_side()).or_else(retired);
-        side.ok_or_else(|| StorageError::not_found(self.tree.root(), "read the side file of"))
+    /// The part file, also after the work folder has gone.
+    fn part_file(&self) -> Result<Arc<File>, StorageError> {
+        let removed = || lock(&self.removed_part_file).clone();
+        let part_file = self.work().and_then(|work| work.find_part_file()).or_else(removed);
+        part_file.ok_or_else(|| StorageError::not_found(self.tree.root(), "read the part file of"))
     }
 
     /// The file that holds a slice, and the slice's offset in it.
     fn source(&self, slice: &Located) -> Result<(Arc<File>, u64), StorageError> {
-        if slice.place == Place::Side {
+        if slice.place == Place::PartFile {
             let offset = self.entry(slice.file).offset + slice.offset;
-            return Ok((self.side_file()?, offset));
+            return Ok((self.part_file()?, offset));
         }
         Ok((self.open_file(slice.file, slice.place)?, slice.offset))
     }

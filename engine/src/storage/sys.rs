@@ -2,6 +2,7 @@
 
 use std::fs::{File, Metadata};
 use std::io::{self, IoSlice};
+use std::path::Path;
 
 /// Most slices that one system call takes (Linux's `IOV_MAX`).
 const SLICES_MAX: usize = 1024;
@@ -29,6 +30,11 @@ impl Stamp {
     pub(super) fn of(meta: &Metadata) -> Stamp {
         let since = meta.modified().ok().and_then(|t| t.duration_since(std::time::UNIX_EPOCH).ok());
         Stamp { len: meta.len(), mtime_ns: since.map_or(0, |d| d.as_nanos() as i64), ino: 0 }
+    }
+
+    /// Of the file that a path leads to, links followed; `None` if there is none.
+    pub(super) fn followed(path: &Path) -> Option<Stamp> {
+        std::fs::metadata(path).ok().filter(Metadata::is_file).map(|meta| Stamp::of(&meta))
     }
 
     // The fields' types differ between systems.
@@ -168,7 +174,7 @@ pub(super) struct Volume {
 }
 
 /// How much the file system of `path` holds.
-pub(super) fn volume(path: &std::path::Path) -> io::Result<Volume> {
+pub(super) fn volume(path: &Path) -> io::Result<Volume> {
     #[cfg(unix)]
     {
         let stat = rustix::fs::statvfs(path)?;
@@ -300,7 +306,7 @@ pub(super) fn populate(map: &memmap2::MmapRaw, offset: usize, len: usize) -> io:
 }
 
 /// Makes everything written to the file system of `dir` durable. `Unsupported` where there is no such call.
-pub(super) fn sync_file_system(dir: &std::path::Path) -> io::Result<()> {
+pub(super) fn sync_file_system(dir: &Path) -> io::Result<()> {
     #[cfg(target_os = "linux")]
     return Ok(rustix::fs::syncfs(File::open(dir)?)?);
     #[cfg(not(target_os = "linux"))]

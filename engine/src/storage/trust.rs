@@ -12,7 +12,7 @@ use super::table::{Place, pieces_in};
 use super::tree::Access;
 use super::work::Work;
 use super::{FileStorage, Mutex, lock};
-use std::fs::{File, Metadata};
+use std::fs::File;
 use std::sync::atomic::Ordering;
 use std::sync::{MutexGuard, OnceLock};
 use std::time::{Duration, Instant};
@@ -46,9 +46,9 @@ impl Writing {
 
 impl FileStorage {
     /// Notes how an open file in the work folder looks after we have changed it. The file's lock is held.
-    pub(super) fn note_stamp(&self, file: FileIndex, part: &File) -> Result<Stamp, StorageError> {
+    pub(super) fn note_stamp(&self, file: FileIndex, unfinished: &File) -> Result<Stamp, StorageError> {
         let failed = |e| StorageError::io(&self.path_of(file, Place::Work), "look at", e);
-        let stamp = Stamp::of(&part.metadata().map_err(failed)?);
+        let stamp = Stamp::of(&unfinished.metadata().map_err(failed)?);
         self.table().stamps[file.idx()] = Some(stamp);
         Ok(stamp)
     }
@@ -58,10 +58,10 @@ impl FileStorage {
         &self,
         work: &Work,
         file: FileIndex,
-        part: &File,
+        unfinished: &File,
     ) -> Result<(), StorageError> {
         let before = self.table().stamps[file.idx()];
-        let now = self.note_stamp(file, part)?;
+        let now = self.note_stamp(file, unfinished)?;
         if before.is_some_and(|before| before != now) {
             self.doubt_file(Some(work), file)?;
         }
@@ -70,12 +70,12 @@ impl FileStorage {
 
     /// The same for what has the file's name in the work folder now, whatever it is. A file that was removed, cut or
     /// lengthened is made whole again, so that its pieces can be written.
-    pub(super) fn check_part(&self, work: &Work, file: FileIndex) -> Result<bool, StorageError> {
+    pub(super) fn check_unfinished(&self, work: &Work, file: FileIndex) -> Result<bool, StorageError> {
         let _writing = self.writing.lock(file);
-        self.check_locked_part(work, file)
+        self.check_locked(work, file)
     }
 
-    fn check_locked_part(&self, work: &Work, file: FileIndex) -> Result<bool, StorageError> {
+    fn check_locked(&self, work: &Work, file: FileIndex) -> Result<bool, StorageError> {
         let (expected, is_reserved) = {
             let table = self.table();
             let slot = &table.slots[file.idx()];
@@ -85,11 +85,11 @@ impl FileStorage {
             (table.stamps[file.idx()], slot.is_reserved)
         };
         let Some(expected) = expected else { return Ok(true) };
-        let part = work.folder.part(file);
-        if self.tree.find(&part)?.stamp() == Some(expected) {
+        let unfinished = work.folder.unfinished(file);
+        if self.tree.find(&unfinished)?.stamp() == Some(expected) {
             return Ok(true);
         }
-        work.folder.expect_there()?;
+        work.folder.check_in_place()?;
         self.handles.forget_file(self.id, file.0);
         self.table().stamps[file.idx()] = None;
         self.doubt_file(Some(work), file)?;
@@ -98,8 +98,8 @@ impl FileStorage {
             self.table().slots[file.idx()].is_reserved = false;
             self.allocate(work, file)?;
             self.table().slots[file.idx()].is_reserved = true;
-        } else if let Ok(part) = self.tree.open(&part, Access::Read) {
-            self.note_stamp(file, &part)?;
+        } else if let Ok(unfinished) = self.tree.open(&unfinished, Access::Read) {
+            self.note_stamp(file, &unfinished)?;
         }
         Ok(false)
     }
@@ -137,10 +137,10 @@ impl FileStorage {
         if self.table().slots[file.idx()].has_holes {
             return Ok(true);
         }
-        let part = self.open_file(file, Place::Work)?;
+        let unfinished = self.open_file(file, Place::Work)?;
         let piece_len = u64::from(self.info.geometry.piece_len());
         let (mut offset, mut pieces) = (0, Vec::new());
-        while let Some(hole) = sys::find_hole(&part, offset, entry.length) {
+        while let Some(hole) = sys::find_hole(&unfinished, offset, entry.length) {
             let piece = (entry.offset + hole) / piece_len;
             pieces.push(PieceIndex(piece as u32));
             offset = (piece + 1) * piece_len - entry.offset;
@@ -159,8 +159,7 @@ impl FileStorage {
         let path = &self.entry(file).path;
         let Some(expected) = self.table().stamps[file.idx()] else { return Ok(true) };
         let found = if self.is_seed {
-            let meta = std::fs::metadata(self.tree.path_of(path)).ok().filter(Metadata::is_file);
-            meta.map(|meta| Stamp::of(&meta))
+            Stamp::followed(&self.tree.path_of(path))
         } else {
             self.tree.find(path)?.stamp()
         };
@@ -183,13 +182,8 @@ impl FileStorage {
 
     /// Compares every finished file with how it looked.
     pub(super) fn check_all_present(&self) -> Result<(), StorageError> {
-        for i in 0..self.info.files.len() {
-            let slot = self.table().slots[i];
-            if slot.place == Place::Present && slot.is_wanted {
-                self.check_present(FileIndex(i as u32))?;
-            }
-        }
-        Ok(())
+        let finished = self.table().files_where(|slot| slot.place == Place::Present && slot.is_wanted);
+        finished.into_iter().try_for_each(|file| self.check_present(file).map(drop))
     }
 
     /// What is about to be sent must be what was verified.
@@ -197,7 +191,7 @@ impl FileStorage {
         let is_same = match slice.place {
             Place::Present => self.check_present(slice.file)?,
             Place::Work => match (self.work(), self.writing.try_lock(slice.file)) {
-                (Some(work), Some(_writing)) => self.check_locked_part(&work, slice.file)?,
+                (Some(work), Some(_writing)) => self.check_locked(&work, slice.file)?,
                 _ => true,
             },
             _ => true,
@@ -223,10 +217,8 @@ impl FileStorage {
 
     /// Puts every finished file in doubt.
     pub(super) fn doubt_all_present(&self) -> Result<(), StorageError> {
-        let present = |i: &usize| self.table().slots[*i].place == Place::Present;
-        let files: Vec<usize> = (0..self.info.files.len()).filter(present).collect();
-        let work = self.work();
-        files.into_iter().try_for_each(|i| self.doubt_file(work.as_deref(), FileIndex(i as u32)))
+        let (work, files) = (self.work(), self.table().files_where(|slot| slot.place == Place::Present));
+        files.into_iter().try_for_each(|file| self.doubt_file(work.as_deref(), file))
     }
 
     /// The same now and then, whatever is asked how often.

@@ -121,8 +121,7 @@ pub struct Looks(Vec<Option<Stamp>>);
 impl Looks {
     /// How the files at these paths look now.
     pub fn of(paths: impl IntoIterator<Item = PathBuf>) -> Looks {
-        let looks = paths.into_iter().map(|path| Some(Stamp::of(&fs::metadata(path).ok()?)));
-        Looks(looks.collect())
+        Looks(paths.into_iter().map(|path| Stamp::followed(&path)).collect())
     }
 }
 

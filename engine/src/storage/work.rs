@@ -16,10 +16,10 @@ use swarm_core::metainfo::PathRules;
 pub(super) const STATE: &str = "state";
 const JOURNAL: &str = "journal";
 const LOCK: &str = "lock";
-const SIDE: &str = "side";
+const PART_FILE: &str = "side";
 /// A file that says that nothing in this folder, or under final names, is to be believed.
 const DISTRUST: &str = "distrust";
-const PART: &str = ".part";
+const UNFINISHED: &str = ".part";
 /// A folder, while the torrent's names are tried.
 const PROBE: &str = "names";
 
@@ -125,59 +125,52 @@ impl WorkFolder {
     }
 
     /// The path of an unfinished file, below the tree.
-    pub(super) fn part(&self, file: FileIndex) -> [String; 2] {
-        self.path(&format!("{}{PART}", file.0))
+    pub(super) fn unfinished(&self, file: FileIndex) -> [String; 2] {
+        self.path(&format!("{}{UNFINISHED}", file.0))
     }
 
     /// The unfinished files that are there.
-    pub(super) fn parts(&self) -> Result<Vec<FileIndex>, StorageError> {
+    pub(super) fn unfinished_files(&self) -> Result<Vec<FileIndex>, StorageError> {
         let names = self.tree.list(&self.folder())?;
-        Ok(names.iter().filter_map(|name| Some(FileIndex(name.strip_suffix(PART)?.parse().ok()?))).collect())
+        Ok(names
+            .iter()
+            .filter_map(|name| Some(FileIndex(name.strip_suffix(UNFINISHED)?.parse().ok()?)))
+            .collect())
     }
 
     /// Moves a file that may be overwritten from its final place into this folder. One with other names (hard links) is
     /// copied: what those names hold is not ours to change.
     pub(super) fn take(&self, path: &[String], file: FileIndex) -> Result<(), StorageError> {
-        let part = self.part(file);
+        let unfinished = self.unfinished(file);
         let mut original = self.tree.open(path, Access::Read)?;
         let failed = |action| move |e| StorageError::space(&self.tree.path_of(path), action, 0, e);
         if sys::links(&original.metadata().map_err(failed("look at"))?) == 1 {
-            return self.tree.rename(path, &part, true);
+            return self.tree.rename(path, &unfinished, true);
         }
-        self.tree.remove(&part)?;
-        let mut copy = self.tree.open(&part, Access::Create)?;
+        self.tree.remove(&unfinished)?;
+        let mut copy = self.tree.open(&unfinished, Access::Create)?;
         std::io::copy(&mut original, &mut copy).map_err(failed("copy"))?;
         self.tree.remove(path)
     }
 
-    /// The folder must be there, with the lock in it.
-    pub(super) fn expect_there(&self) -> Result<(), StorageError> {
-        if self.tree.find(&self.path(LOCK))? == Found::Nothing {
-            return Err(StorageError::not_found(&self.tree.path_of(&self.folder()), "find"));
-        }
-        Ok(())
-    }
-
     /// Drops a file's name here if it has others (hard links): what those names hold is not ours to change.
     pub(super) fn drop_linked(&self, file: FileIndex) -> Result<(), StorageError> {
-        let part = self.part(file);
-        let Ok(meta) = self.tree.open(&part, Access::Read).map(|part| part.metadata()) else { return Ok(()) };
-        if meta.is_ok_and(|meta| sys::links(&meta) > 1) { self.tree.remove(&part) } else { Ok(()) }
+        let unfinished = self.unfinished(file);
+        let Ok(meta) = self.tree.open(&unfinished, Access::Read).map(|unfinished| unfinished.metadata())
+        else {
+            return Ok(());
+        };
+        if meta.is_ok_and(|meta| sys::links(&meta) > 1) { self.tree.remove(&unfinished) } else { Ok(()) }
     }
 
-    /// The side file, if it is there.
-    pub(super) fn find_side(&self) -> Result<Option<File>, StorageError> {
-        self.tree.open_if_there(&self.path(SIDE), Access::Write)
+    /// The part file, if it is there.
+    pub(super) fn find_part_file(&self) -> Result<Option<File>, StorageError> {
+        self.tree.open_if_there(&self.path(PART_FILE), Access::Write)
     }
 
-    /// The side file.
-    pub(super) fn open_side(&self) -> Result<File, StorageError> {
-        self.tree.open(&self.path(SIDE), Access::Create)
-    }
-
-    /// The side file's path, for messages.
-    pub(super) fn side_path(&self) -> std::path::PathBuf {
-        self.tree.path_of(&self.path(SIDE))
+    /// The part file's path, for messages.
+    pub(super) fn part_file_path(&self) -> std::path::PathBuf {
+        self.tree.path_of(&self.path(PART_FILE))
     }
 
     /// The journal, if it is there, to be read.
@@ -246,7 +239,7 @@ impl WorkFolder {
 
     /// Whether it holds no data: neither unfinished files nor parts of such.
     pub(super) fn holds_nothing(&self) -> Result<bool, StorageError> {
-        Ok(self.parts()?.is_empty() && self.tree.find(&self.path(SIDE))? == Found::Nothing)
+        Ok(self.unfinished_files()?.is_empty() && self.tree.find(&self.path(PART_FILE))? == Found::Nothing)
     }
 
     /// Removes the folder. The lock goes last, so that nobody finds the folder unlocked and half empty; and it is closed
@@ -273,19 +266,17 @@ impl WorkFolder {
 #[derive(Debug)]
 pub(super) struct Work {
     pub(super) folder: WorkFolder,
-    /// Of the state that the journal goes on from.
-    pub(super) generation: u64,
     journal: Mutex<Journal>,
-    side: Mutex<Option<Arc<File>>>,
+    part_file: Mutex<Option<Arc<File>>>,
 }
 
 impl Work {
-    pub(super) fn new(folder: WorkFolder, generation: u64, journal: Journal, side: Option<File>) -> Work {
-        Work { folder, generation, journal: Mutex::new(journal), side: Mutex::new(side.map(Arc::new)) }
+    pub(super) fn new(folder: WorkFolder, journal: Journal, part_file: Option<File>) -> Work {
+        Work { folder, journal: Mutex::new(journal), part_file: Mutex::new(part_file.map(Arc::new)) }
     }
 
     /// Closes the files in the folder, then removes it.
-    pub(super) fn dissolve(self) -> Result<(), StorageError> {
+    pub(super) fn remove(self) -> Result<(), StorageError> {
         let Work { folder, .. } = self;
         folder.remove()
     }
@@ -294,19 +285,19 @@ impl Work {
         lock(&self.journal)
     }
 
-    /// The side file if something was ever written to it.
-    pub(super) fn find_side(&self) -> Option<Arc<File>> {
-        lock(&self.side).clone()
+    /// The part file if something was ever written to it.
+    pub(super) fn find_part_file(&self) -> Option<Arc<File>> {
+        lock(&self.part_file).clone()
     }
 
-    /// The side file, made if need be.
-    pub(super) fn side(&self) -> Result<Arc<File>, StorageError> {
-        let mut side = lock(&self.side);
-        if let Some(file) = &*side {
+    /// The part file, made if need be.
+    pub(super) fn part_file(&self) -> Result<Arc<File>, StorageError> {
+        let mut part_file = lock(&self.part_file);
+        if let Some(file) = &*part_file {
             return Ok(Arc::clone(file));
         }
-        let file = Arc::new(self.folder.open_side()?);
-        *side = Some(Arc::clone(&file));
+        let file = Arc::new(self.folder.tree.open(&self.folder.path(PART_FILE), Access::Create)?);
+        *part_file = Some(Arc::clone(&file));
         Ok(file)
     }
 }
