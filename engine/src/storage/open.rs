@@ -14,7 +14,7 @@ use super::table::Place;
 use super::tree::Tree;
 use super::trust::Writing;
 use super::work::{STATE, Work, WorkFolder, looks_like_work_folder};
-use super::{FileStorage, StateHome};
+use super::{FileStorage, SavedState};
 use files::{Evidence, len_of};
 use known::Known;
 use std::fs::File;
@@ -32,13 +32,13 @@ pub(super) fn open(original: Arc<Info>, options: OpenOptions) -> Result<(FileSto
             .map_err(|e| StorageError::space(&options.dir, "create", 0, e))?;
     }
     let root = options.dir.canonicalize().map_err(|e| StorageError::io(&options.dir, "open", e))?;
-    let home = options.state_dir.as_ref().map(|dir| StateHome::new(dir, &original, &root));
+    let saved_state = options.state_dir.as_ref().map(|dir| SavedState::new(dir, &original, &root));
     let tree = Tree::new(root);
     let opening = |info: &Arc<Info>| Opening {
         info: Arc::clone(info),
         options: &options,
         tree: &tree,
-        home: home.as_ref(),
+        saved_state: saved_state.as_ref(),
     };
     let (info, findings, work) = if is_seed {
         let info = names::for_reading(&original, tree.root());
@@ -65,7 +65,7 @@ pub(super) fn open(original: Arc<Info>, options: OpenOptions) -> Result<(FileSto
     opened.warnings.extend(names::warning(&original, &info));
     let storage = FileStorage {
         tree,
-        home,
+        saved_state,
         is_seed,
         overwrite: options.overwrite,
         id: options.handles.register(),
@@ -77,7 +77,7 @@ pub(super) fn open(original: Arc<Info>, options: OpenOptions) -> Result<(FileSto
         left_over: Mutex::default(),
         writing: Writing::default(),
         is_saved: AtomicBool::new(is_saved),
-        looked_at: Mutex::default(),
+        state_checked: Mutex::default(),
         syncing: Mutex::default(),
         hash_of_zeros: std::sync::OnceLock::new(),
         moving: Mutex::default(),
@@ -104,7 +104,7 @@ struct Opening<'a> {
     info: Arc<Info>,
     options: &'a OpenOptions,
     tree: &'a Tree,
-    home: Option<&'a StateHome>,
+    saved_state: Option<&'a SavedState>,
 }
 
 /// What is there.
@@ -118,7 +118,7 @@ struct Findings {
 
 impl Opening<'_> {
     fn seed(&self) -> Result<Findings, StorageError> {
-        let mut known = self.known_at_home();
+        let mut known = self.known_in_state_dir();
         if self.options.trust == Trust::Nothing {
             known.trust_nothing(&self.info);
         }
@@ -175,14 +175,14 @@ impl Findings {
         // A file that is only read may not be what it should be: it is known once it has been checked.
         let is_known = |file: &Evidence| file.place == Place::Present && file.is_intact;
         let stamp = |file: &Evidence| file.stamp.filter(|_| is_known(file) || file.place == Place::Work);
-        let vouched = self.files.iter().zip(&self.known.state.vouched);
+        let verified = self.files.iter().zip(&self.known.state.verified);
         State {
             info_hash: info.info_hash,
             generation: self.known.state.generation.wrapping_add(1),
             have: self.have.clone(),
             in_doubt: self.recheck.clone(),
             stamps: self.files.iter().map(stamp).collect(),
-            vouched: vouched.map(|(file, &was)| was && is_known(file)).collect(),
+            verified: verified.map(|(file, &was)| was && is_known(file)).collect(),
             in_part_file: self.files.iter().map(|file| file.place == Place::PartFile).collect(),
             partial: self.known.state.partial.clone(),
             boot_id: sys::boot_id(),

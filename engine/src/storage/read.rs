@@ -2,7 +2,7 @@
 
 use super::error::StorageError;
 use super::handles::{FileKey, Map, WINDOW_LEN};
-use super::prepared::{Bytes, Part, Prepared};
+use super::prepared::{Bytes, Part};
 use super::scan::{MAP_LEN_MIN, ScanError, scan, zeros};
 use super::table::Place;
 use super::tree::Access;
@@ -140,26 +140,15 @@ impl FileStorage {
         Ok(Some(hasher.finish()))
     }
 
-    /// See [`Storage::prepare`].
-    pub(super) fn prepare_range(
-        &self,
-        piece: PieceIndex,
-        range: Range<u32>,
-    ) -> Result<Prepared, StorageError> {
-        let mut parts = Vec::new();
-        self.look_at_home_sometimes()?;
-        for slice in self.locate(piece, range.clone()) {
-            let length = self.entry(slice.file).length;
-            self.look_before_reading(&slice)?;
-            match slice.place {
-                Place::Pad => parts.push(Part { end: slice.range().end, bytes: Bytes::Zeros }),
-                Place::Work | Place::Present if length >= MAP_LEN_MIN => {
-                    self.prepare_mapped(&slice, &mut parts)?
-                }
-                _ => parts.push(self.read_owned(&slice)?),
+    pub(super) fn prepare_slice(&self, slice: &Located, parts: &mut Vec<Part>) -> Result<(), StorageError> {
+        match slice.place {
+            Place::Pad => parts.push(Part { end: slice.range().end, bytes: Bytes::Zeros }),
+            Place::Work | Place::Present if self.entry(slice.file).length >= MAP_LEN_MIN => {
+                self.prepare_mapped(slice, parts)?;
             }
+            _ => parts.push(self.read_owned(slice)?),
         }
-        Ok(Prepared::new(range, parts))
+        Ok(())
     }
 
     /// How long a file should be: what a seed has of one that is too short counts.

@@ -42,7 +42,7 @@ pub(super) struct State {
     pub(super) in_part_file: Vec<bool>,
     /// Whether each file is complete under its final name, if it still looks as it did, even where the pieces at its
     /// edges are not there.
-    pub(super) vouched: Vec<bool>,
+    pub(super) verified: Vec<bool>,
     pub(super) partial: Partial,
     /// See [`super::sys::boot_id`].
     pub(super) boot_id: Option<String>,
@@ -71,7 +71,7 @@ impl State {
             in_doubt: Bitfield::empty(info.geometry.pieces()),
             stamps: vec![None; info.files.len()],
             in_part_file: vec![false; info.files.len()],
-            vouched: vec![false; info.files.len()],
+            verified: vec![false; info.files.len()],
             partial: Partial::new(),
             boot_id: None,
             is_clean: true,
@@ -109,9 +109,10 @@ impl State {
 
     fn encode(&self) -> Vec<u8> {
         let stamps: Vec<u8> = self.stamps.iter().flat_map(|stamp| stamp_bytes(*stamp)).collect();
-        let files = self.in_part_file.iter().zip(&self.vouched);
-        let files: Vec<u8> =
-            files.map(|(&in_part_file, &vouched)| u8::from(in_part_file) | u8::from(vouched) << 1).collect();
+        let files = self.in_part_file.iter().zip(&self.verified);
+        let files: Vec<u8> = files
+            .map(|(&in_part_file, &verified)| u8::from(in_part_file) | u8::from(verified) << 1)
+            .collect();
         let boot_id = self.boot_id.as_deref().unwrap_or_default();
         let generation = self.generation.to_le_bytes();
         let body = bencode(|e| {
@@ -165,7 +166,7 @@ impl State {
             in_doubt: Bitfield::from_wire(body.bytes(b"in doubt")?, pieces)?,
             stamps: stamps.chunks_exact(STAMP_LEN).map(stamp_of_bytes).collect(),
             in_part_file: files.iter().map(|flags| flags & 1 != 0).collect(),
-            vouched: files.iter().map(|flags| flags & 2 != 0).collect(),
+            verified: files.iter().map(|flags| flags & 2 != 0).collect(),
             partial: body
                 .bytes(b"partial")
                 .map_or(Some(Partial::new()), |bytes| decode_partial(bytes, info))?,
@@ -286,7 +287,7 @@ mod tests {
         state.in_doubt.insert(PieceIndex(7));
         state.stamps[1] = Some(Stamp { len: 50_000, mtime_ns: -1, ino: u64::MAX });
         state.in_part_file[0] = true;
-        state.vouched[1] = true;
+        state.verified[1] = true;
         state.boot_id = Some("abc".to_owned());
         state.generation = u64::MAX;
         state.is_clean = false;

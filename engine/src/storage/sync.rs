@@ -51,7 +51,7 @@ impl FileStorage {
     /// See [`Storage::sync`].
     pub(super) fn sync_and_mark(&self) -> Result<Vec<FileIndex>, StorageError> {
         let mut has_failed = lock(&self.syncing);
-        let Some(work) = self.work() else { return self.save_at_home().map(|()| Vec::new()) };
+        let Some(work) = self.work() else { return self.save_state().map(|()| Vec::new()) };
         if *has_failed {
             let e = io::Error::other("an earlier sync failed; restart to check what was lost");
             return Err(StorageError::io(&self.path(), "sync", e));
@@ -160,7 +160,7 @@ impl FileStorage {
         {
             let mut table = self.table();
             table.slots[file.idx()].place = Place::Present;
-            table.slots[file.idx()].is_vouched = true;
+            table.slots[file.idx()].is_verified = true;
             table.stamps[file.idx()] = Some(stamp);
         }
         // Whoever has it open or mapped goes on reading the same file.
@@ -188,7 +188,7 @@ impl FileStorage {
         {
             let mut table = self.table();
             for slot in &mut table.slots {
-                slot.is_vouched = slot.is_finished();
+                slot.is_verified = slot.is_finished();
                 if slot.place == Place::Work {
                     // Unwanted and incomplete: it goes with the work folder.
                     slot.place = Place::Absent;
@@ -197,7 +197,7 @@ impl FileStorage {
             table.is_unsaved = true;
         }
         // Without it the next start has more to check, and nothing else is lost.
-        let _ = self.save_at_home().inspect_err(|e| tracing::warn!("{e}"));
+        let _ = self.save_state().inspect_err(|e| tracing::warn!("{e}"));
         *lock(&self.removed_part_file) = work.find_part_file();
         drop(work);
         self.remove_work_folder();
@@ -226,13 +226,13 @@ impl FileStorage {
         }
         self.table().is_unsaved = true;
         // Without it the next start has more to check, and nothing else is lost.
-        let saved = self.save_in(work).and_then(|()| self.save_at_home());
+        let saved = self.save_in_folder(work).and_then(|()| self.save_state());
         let _ = saved.inspect_err(|e| tracing::warn!("{e}"));
         Ok(())
     }
 
     /// Nothing in the work folder is needed any more. What cannot be removed is nothing to fail for.
-    fn remove_work_folder(&self) {
+    pub(super) fn remove_work_folder(&self) {
         let work = lock(&self.work).take();
         let Some(work) = work else { return };
         self.handles.forget_writable(self.id);
@@ -250,18 +250,8 @@ impl FileStorage {
     }
 
     /// Whether nothing in the work folder is of use to anyone.
-    fn is_unused(&self, work: &Work) -> bool {
+    pub(super) fn is_unused(&self, work: &Work) -> bool {
         work.folder.unfinished_files().is_ok_and(|unfinished| !self.table().has_work(&self.info, &unfinished))
-    }
-
-    /// See [`Storage::abandon`].
-    pub(super) fn abandon_download(&self) {
-        if self.work().is_some_and(|work| self.is_unused(&work)) {
-            self.remove_work_folder();
-        }
-        if let Err(e) = self.save_and_release() {
-            tracing::debug!("{e}");
-        }
     }
 
     /// Makes what has no bytes: empty files, then links, so that no file is ever made through a link.
@@ -299,7 +289,7 @@ impl FileStorage {
             self.remove_work_folder();
         }
         let saved = self.sync_and_mark().and_then(|_| match self.work() {
-            Some(work) => self.save_in(&work),
+            Some(work) => self.save_in_folder(&work),
             None => Ok(()),
         });
         *lock(&self.work) = None;
@@ -313,7 +303,7 @@ impl FileStorage {
     }
 
     /// Saves the state of a clean stop, with how every file looks now.
-    fn save_in(&self, work: &Work) -> Result<(), StorageError> {
+    fn save_in_folder(&self, work: &Work) -> Result<(), StorageError> {
         for file in work.folder.unfinished_files()? {
             if file.idx() < self.info.files.len() {
                 self.check_unfinished(work, file)?;
@@ -325,14 +315,14 @@ impl FileStorage {
     }
 
     /// Saves the state of a seed or a finished download, if there is something new.
-    pub(super) fn save_at_home(&self) -> Result<(), StorageError> {
-        let Some(home) = &self.home else { return Ok(()) };
+    pub(super) fn save_state(&self) -> Result<(), StorageError> {
+        let Some(saved_state) = &self.saved_state else { return Ok(()) };
         if !self.table().is_unsaved {
             return Ok(());
         }
-        self.look_at_home()?;
+        self.check_saved_state()?;
         self.table().is_unsaved = false;
-        home.save(&self.state()).inspect_err(|_| self.table().is_unsaved = true)?;
+        saved_state.save(&self.state()).inspect_err(|_| self.table().is_unsaved = true)?;
         self.is_saved.store(true, Ordering::Release);
         Ok(())
     }
@@ -346,7 +336,7 @@ impl FileStorage {
             in_doubt: table.in_doubt.clone(),
             stamps: table.stamps.clone(),
             in_part_file: table.slots.iter().map(|slot| slot.place == Place::PartFile).collect(),
-            vouched: table.slots.iter().map(Slot::is_finished).collect(),
+            verified: table.slots.iter().map(Slot::is_finished).collect(),
             partial: table.partial.clone(),
             boot_id: sys::boot_id(),
             is_clean: true,

@@ -32,7 +32,7 @@ pub(super) struct Slot {
     pub(super) place: Place,
     pub(super) is_wanted: bool,
     /// Under its final name, and known as a whole to be right, even where edge pieces are not there.
-    pub(super) is_vouched: bool,
+    pub(super) is_verified: bool,
     /// Its disk space is reserved.
     pub(super) is_reserved: bool,
     /// It was not in the work folder before.
@@ -56,7 +56,7 @@ impl Slot {
 
     /// Whether the file is under its final name and right.
     pub(super) fn is_finished(&self) -> bool {
-        self.place == Place::Present && (self.is_vouched || self.pieces_missing == 0)
+        self.place == Place::Present && (self.is_verified || self.pieces_missing == 0)
     }
 }
 
@@ -73,7 +73,7 @@ pub(super) struct Table {
     /// changed by somebody else.
     pub(super) stamps: Vec<Option<Stamp>>,
     /// Pieces that were put in doubt, and files that were found changed, since the caller last asked.
-    pub(super) news: Doubts,
+    pub(super) new_doubts: Doubts,
     /// How often a file was found changed.
     pub(super) changes: u64,
     /// What was written since the last sync began.
@@ -169,7 +169,7 @@ impl Table {
         for &piece in &doubted {
             self.in_doubt.insert(piece);
         }
-        self.news.pieces.extend_from_slice(&doubted);
+        self.new_doubts.pieces.extend_from_slice(&doubted);
         doubted
     }
 

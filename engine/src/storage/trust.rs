@@ -21,7 +21,7 @@ use swarm_core::id::{FileIndex, PieceIndex};
 /// Files share so many locks.
 const LOCKS: usize = 64;
 /// How often a seed looks whether its saved state is still there.
-const HOME_INTERVAL: Duration = Duration::from_secs(2);
+const STATE_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Held while a file is written to, so that whoever compares it with its stamp does not take our own change for somebody
 /// else's. Writes to one file follow each other in the system anyway.
@@ -110,17 +110,17 @@ impl FileStorage {
         let doubted = {
             let mut table = self.table();
             table.changes += 1;
-            table.news.files.push(file);
+            table.new_doubts.files.push(file);
             let slot = &mut table.slots[file.idx()];
             slot.has_holes = false;
-            let was_vouched = std::mem::take(&mut slot.is_vouched) && slot.is_wanted;
-            if was_vouched && !self.is_seed {
+            let was_verified = std::mem::take(&mut slot.is_verified) && slot.is_wanted;
+            if was_verified && !self.is_seed {
                 // Its edges were not needed as long as it was known to be right as a whole.
                 for piece in pieces.clone() {
                     table.needed.insert(piece);
                 }
                 let unknown: Vec<_> = pieces.clone().filter(|&p| !table.have.has(p)).collect();
-                table.news.pieces.extend(unknown);
+                table.new_doubts.pieces.extend(unknown);
             }
             table.doubt(&self.info, pieces)
         };
@@ -203,13 +203,13 @@ impl FileStorage {
     }
 
     /// If `verify` has found something wrong it removes the saved state: then nothing is believed any more.
-    pub(super) fn look_at_home(&self) -> Result<(), StorageError> {
-        let Some(home) = &self.home else { return Ok(()) };
-        if self.work().is_some() || !self.is_saved.load(Ordering::Acquire) || home.exists()? {
+    pub(super) fn check_saved_state(&self) -> Result<(), StorageError> {
+        let Some(saved_state) = &self.saved_state else { return Ok(()) };
+        if self.work().is_some() || !self.is_saved.load(Ordering::Acquire) || saved_state.exists()? {
             return Ok(());
         }
         if self.is_saved.swap(false, Ordering::AcqRel) {
-            tracing::warn!("{}: is gone, all data is checked again", home.path().display());
+            tracing::warn!("{}: is gone, all data is checked again", saved_state.path().display());
             self.doubt_all_present()?;
         }
         Ok(())
@@ -222,14 +222,14 @@ impl FileStorage {
     }
 
     /// The same now and then, whatever is asked how often.
-    pub(super) fn look_at_home_sometimes(&self) -> Result<(), StorageError> {
+    pub(super) fn check_saved_state_sometimes(&self) -> Result<(), StorageError> {
         {
-            let Ok(mut looked_at) = self.looked_at.try_lock() else { return Ok(()) };
-            if looked_at.is_some_and(|at: Instant| at.elapsed() < HOME_INTERVAL) {
+            let Ok(mut state_checked) = self.state_checked.try_lock() else { return Ok(()) };
+            if state_checked.is_some_and(|at: Instant| at.elapsed() < STATE_INTERVAL) {
                 return Ok(());
             }
-            *looked_at = Some(Instant::now());
+            *state_checked = Some(Instant::now());
         }
-        self.look_at_home()
+        self.check_saved_state()
     }
 }

@@ -2,7 +2,7 @@
 
 use super::bulk::{BulkError, hash_pieces};
 use super::error::StorageError;
-use super::home::StateHome;
+use super::saved::SavedState;
 use super::state::State;
 use super::sys::{self, Stamp};
 use super::tree::Tree;
@@ -136,9 +136,9 @@ pub fn begin_trust(info: &Info, dir: &Path, state_dir: &Path, before: &Looks) ->
     state.have = Bitfield::full(info.geometry.pieces());
     state.stamps =
         info.files.iter().zip(&before.0).map(|(file, &look)| look.filter(|_| !file.attr.pad)).collect();
-    state.vouched.fill(true);
+    state.verified.fill(true);
     state.boot_id = sys::boot_id();
-    StateHome::new(state_dir, info, &root).save(&state)
+    SavedState::new(state_dir, info, &root).save(&state)
 }
 
 /// Ends all trust in what was saved of a torrent in `dir`, since its data was found to be other than that says: nothing is
@@ -149,7 +149,7 @@ pub fn begin_trust(info: &Info, dir: &Path, state_dir: &Path, before: &Looks) ->
 pub fn end_trust(info: &Info, dir: &Path, state_dir: Option<&Path>) -> Result<(), StorageError> {
     let root = dir.canonicalize().map_err(|e| StorageError::io(dir, "open", e))?;
     WorkFolder::distrust(&Tree::new(root.clone()), &info.name)?;
-    state_dir.map_or(Ok(()), |state_dir| StateHome::new(state_dir, info, &root).remove())
+    state_dir.map_or(Ok(()), |state_dir| SavedState::new(state_dir, info, &root).remove())
 }
 
 /// A file as far as its length tells, and how many bytes of it are there.

@@ -127,8 +127,8 @@ impl FileStorage {
         let piece = buffer.piece();
         for slice in self.locate(piece, 0..buffer.piece_len()) {
             match slice.place {
-                Place::Pad if self.belies_padding(work, buffer, &slice)? => {
-                    self.make_file_of_padding(work, slice.file)?;
+                Place::Pad if self.is_nonzero(work, buffer, &slice)? => {
+                    self.make_pad_file(work, slice.file)?;
                     self.write_slice(work, buffer, &slice)?;
                 }
                 Place::Pad | Place::Empty | Place::Absent => {}
@@ -148,12 +148,7 @@ impl FileStorage {
     }
 
     /// Whether a right piece shows that what has a pad file's name is none: it holds something.
-    fn belies_padding(
-        &self,
-        work: &Work,
-        buffer: &PieceBuffer,
-        slice: &Located,
-    ) -> Result<bool, StorageError> {
+    fn is_nonzero(&self, work: &Work, buffer: &PieceBuffer, slice: &Located) -> Result<bool, StorageError> {
         if self.entry(slice.file).is_padding_for_sure() {
             return Ok(false);
         }
@@ -166,7 +161,7 @@ impl FileStorage {
     }
 
     /// Makes a file of what was taken for padding by its name. What pieces before had of it are zeros, as it is now.
-    fn make_file_of_padding(&self, work: &Work, file: FileIndex) -> Result<(), StorageError> {
+    fn make_pad_file(&self, work: &Work, file: FileIndex) -> Result<(), StorageError> {
         let _moving = lock(&self.moving);
         if self.table().slots[file.idx()].place != Place::Pad {
             return Ok(());
@@ -240,7 +235,7 @@ impl FileStorage {
         let mut table = self.table();
         let slot = &mut table.slots[file.idx()];
         slot.place = Place::Work;
-        slot.is_vouched = false;
+        slot.is_verified = false;
         table.stamps[file.idx()] = None;
         drop(table);
         self.reserve_file(work, file)

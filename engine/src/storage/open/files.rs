@@ -87,7 +87,7 @@ impl Opening<'_> {
                 return Ok(Evidence::PAD);
             }
             let (state, saved) = (&known.state, known.state.stamps[i]);
-            let is_ours = state.vouched[i] && saved.is_some() && saved == found.stamp();
+            let is_ours = state.verified[i] && saved.is_some() && saved == found.stamp();
             let place = self.place(file, is_wanted, is_ours, found, is_unfinished)?;
             Ok(match place {
                 Place::PartFile => Evidence {

@@ -58,7 +58,7 @@ impl Known {
             state.have.insert(piece);
         }
         for (file, _) in replay.files {
-            state.vouched[file.idx()] = true;
+            state.verified[file.idx()] = true;
         }
         for (file, stamp) in replay.stamps {
             state.stamps[file.idx()] = Some(stamp);
@@ -66,24 +66,24 @@ impl Known {
         for piece in replay.doubted {
             state.have.remove(piece);
             state.in_doubt.insert(piece);
-            info.segments(piece).for_each(|segment| state.vouched[segment.file.idx()] = false);
+            info.segments(piece).for_each(|segment| state.verified[segment.file.idx()] = false);
         }
     }
 }
 
 impl Opening<'_> {
     /// What the state in the user's state folder says.
-    pub(super) fn known_at_home(&self) -> Known {
+    pub(super) fn known_in_state_dir(&self) -> Known {
         let mut known = Known::nothing(&self.info);
-        let Some(home) = self.home else { return known };
-        match home.load(&self.info) {
+        let Some(saved_state) = self.saved_state else { return known };
+        match saved_state.load(&self.info) {
             Ok(Loaded::State(state)) if state.info_hash == self.info.info_hash => {
                 (known.state, known.is_saved) = (state, true);
             }
             Ok(Loaded::Nothing) => {}
-            Ok(_) => {
-                known.warnings.push(format!("{}: damaged, all data is checked again", home.path().display()))
-            }
+            Ok(_) => known
+                .warnings
+                .push(format!("{}: damaged, all data is checked again", saved_state.path().display())),
             Err(e) => known.warnings.push(format!("{e}; all data is checked again")),
         }
         known
@@ -99,14 +99,14 @@ impl Opening<'_> {
                     return Err(StorageError::OtherTorrent { path: self.tree.path_of(&folder.folder()) });
                 }
                 folder.clear()?;
-                return Ok(self.known_at_home());
+                return Ok(self.known_in_state_dir());
             }
             Loaded::State(state) => {
                 known.is_other_boot = !state.is_clean && state.boot_id != sys::boot_id();
                 known.is_suspect = known.is_other_boot;
                 known.state = state;
             }
-            Loaded::Nothing if folder.unfinished_files()?.is_empty() => return Ok(self.known_at_home()),
+            Loaded::Nothing if folder.unfinished_files()?.is_empty() => return Ok(self.known_in_state_dir()),
             Loaded::Nothing | Loaded::Unusable => {
                 known.is_suspect = true;
                 let path = self.tree.path_of(&path);

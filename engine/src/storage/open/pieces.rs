@@ -89,7 +89,7 @@ impl Findings {
             needed,
             stamps: files.iter().map(|file| Some(file).filter(has_stamp)?.stamp).collect(),
             slots,
-            news: Doubts::default(),
+            new_doubts: Doubts::default(),
             changes: 0,
             dirty: Dirty::default(),
             is_unsaved: false,
@@ -102,12 +102,12 @@ impl Findings {
 
     fn slots(&self, info: &Info, trust: Trust) -> Vec<Slot> {
         let slots = info.files.iter().enumerate().map(|(i, file)| {
-            let was_complete = self.known.state.vouched[i] || trust == Trust::Lengths;
+            let was_complete = self.known.state.verified[i] || trust == Trust::Lengths;
             let Evidence { place, is_intact, .. } = self.files[i];
             Slot {
                 place,
                 is_wanted: self.wanted[i],
-                is_vouched: place == Place::Present && is_intact && was_complete,
+                is_verified: place == Place::Present && is_intact && was_complete,
                 is_reserved: false,
                 is_made: false,
                 has_holes: false,
@@ -122,7 +122,7 @@ impl Findings {
         let mut needed = Bitfield::empty(info.geometry.pieces());
         for piece in info.geometry.piece_indices() {
             let needs = |slot: &Slot| {
-                let is_settled = slot.is_vouched && !self.have.has(piece) && !is_seed;
+                let is_settled = slot.is_verified && !self.have.has(piece) && !is_seed;
                 slot.is_wanted && slot.place != Place::Pad && !is_settled
             };
             if info.segments(piece).any(|segment| needs(&slots[segment.file.idx()])) {
