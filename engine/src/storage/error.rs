@@ -1,4 +1,4 @@
-//! What can go wrong with files, each as one line that names the file and, where one exists, the mend.
+//! What can go wrong with files, each as one line that names the file and, where there is one, the remedy.
 
 use super::sys;
 use std::io;
@@ -193,7 +193,7 @@ impl StorageError {
         matches!(self, StorageError::Io { source, .. } if sys::is_too_many_files(source))
     }
 
-    /// Whether a torrent that runs waits and tries again, since this may pass or be mended: a full disk, an I/O error,
+    /// Whether a torrent that runs waits and tries again, since this may pass or be repaired: a full disk, an I/O error,
     /// lost permission, a folder or volume that has gone.
     pub fn may_pass(&self) -> bool {
         match self {

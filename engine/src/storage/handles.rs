@@ -162,7 +162,7 @@ impl Map {
 
 /// Values with the time of their last use. Few enough that looking at all of them to find the oldest is cheap.
 ///
-/// Whatever leaves is handed to the caller, who drops it outside the lock: closing and unmapping take time.
+/// Whatever is removed is returned to the caller, who drops it outside the lock: closing and unmapping take time.
 #[derive(Debug)]
 struct Recent<K, V> {
     entries: HashMap<K, (u64, V)>,

@@ -99,7 +99,7 @@ fn refused_names(info: &Info, tree: &Tree, folder: &WorkFolder) -> Result<BTreeS
             }
             Err(e) => return Err(e),
         }
-        // Some file systems drop these without a word.
+        // Some file systems drop these and report no error.
         if name.ends_with(['.', ' ']) && !tree.list(&folder.probe_folder())?.contains(name) {
             refused.insert(name.clone());
         }
@@ -191,7 +191,7 @@ fn names(info: &Info) -> impl Iterator<Item = &String> {
     std::iter::once(&info.name).chain(files.flat_map(|file| &file.path))
 }
 
-/// What a file system that is not at hand would do, on this thread.
+/// What another file system would do, on this thread.
 #[cfg(test)]
 pub(super) mod testing {
     use std::cell::Cell;

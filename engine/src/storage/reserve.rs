@@ -54,7 +54,7 @@ impl FileStorage {
     }
 
     /// Whether there is room for what is still needed, and for what the last write lacked, with the margin. What the
-    /// system does not tell is found out by trying.
+    /// system does not say is found out by trying.
     fn look_for_room(
         &self,
         work: &Work,

@@ -2,7 +2,7 @@
 
 use std::sync::Mutex;
 
-/// Lets a number of bytes be written, then makes the disk look full until it is [lifted](Self::lift). For tests and
+/// Takes a number of bytes, then makes the disk look full until it is [lifted](Self::lift). For tests and
 /// `swarm lab --fault disk-full`.
 #[derive(Debug)]
 pub struct SpaceBudget(Mutex<State>);

@@ -46,7 +46,7 @@ pub(super) struct State {
     pub(super) partial: Partial,
     /// See [`super::sys::boot_id`].
     pub(super) boot_id: Option<String>,
-    /// Whether the download was stopped in order.
+    /// Whether the download was stopped cleanly.
     pub(super) is_clean: bool,
 }
 

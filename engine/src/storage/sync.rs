@@ -18,7 +18,7 @@ use swarm_core::metainfo::FileEntry;
 const SINGLE_SYNCS_MAX: usize = 8;
 
 impl FileStorage {
-    /// A piece that was found on disk may not be durable yet: the next sync sees to it.
+    /// A piece that was found on disk may not be durable yet: the next sync makes it so.
     pub(super) fn mark_read(&self, piece: PieceIndex) {
         let mut table = self.table();
         for segment in self.info.segments(piece) {
@@ -30,8 +30,7 @@ impl FileStorage {
         }
     }
 
-    /// A piece that lies in one file which was there before us, and is not what the torrent says, cannot be mended
-    /// without overwriting.
+    /// A wrong piece that lies in one file that we did not put there cannot be repaired without overwriting.
     pub(super) fn refuse_foreign(&self, piece: PieceIndex) -> Result<(), StorageError> {
         if self.is_seed || self.overwrite {
             return Ok(());
@@ -124,7 +123,7 @@ impl FileStorage {
         }
     }
 
-    /// Marks pieces as durable, and files as complete; tells how these look.
+    /// Marks pieces as durable, and files as complete; returns how these look.
     fn mark(
         &self,
         work: &Work,

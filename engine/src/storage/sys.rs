@@ -7,7 +7,7 @@ use std::path::Path;
 /// Most slices that one system call takes (Linux's `IOV_MAX`).
 const SLICES_MAX: usize = 1024;
 
-/// What tells that a file has not changed.
+/// By which it is noticed that a file has changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Stamp {
     /// Length in bytes.
@@ -253,23 +253,22 @@ pub(super) fn may_be_data(file: &File, offset: u64, len: u64) -> bool {
     }
 }
 
-/// How much the system is told at a time to read ahead: what every device takes in one go.
+/// How much the system is asked to read ahead at a time: what every device takes in one go.
 #[cfg(target_os = "linux")]
 const READ_AHEAD_LEN: usize = 128 * 1024;
 
-/// Keeps the system from reading what lies around the bytes of a map that are asked for: else a request of one byte has 128 KiB
-/// read.
+/// Keeps the system from reading ahead around what is read from a map: else one byte has 128 KiB read.
 pub(super) fn expect_random_reads(map: &memmap2::MmapRaw) {
     #[cfg(target_os = "linux")]
     if let Err(error) = map.advise(memmap2::Advice::Random) {
-        tracing::debug!(%error, "cannot tell how a map will be read");
+        tracing::debug!(%error, "cannot advise that a map is read at random");
     }
     #[cfg(not(target_os = "linux"))]
     let _ = map;
 }
 
-/// The first byte from `offset` on, and before `end`, that lies in a hole or is merely reserved, as far as the file system
-/// tells.
+/// The first byte from `offset` on, and before `end`, that lies in a hole or is merely reserved, where the file system
+/// says so.
 pub(super) fn find_hole(file: &File, offset: u64, end: u64) -> Option<u64> {
     #[cfg(target_os = "linux")]
     {
@@ -316,8 +315,8 @@ pub(super) fn sync_file_system(dir: &Path) -> io::Result<()> {
     }
 }
 
-/// Takes the lock that the system frees when the process ends, however it ends. False if somebody else has it.
-/// File systems without locks let everybody through.
+/// Takes the lock that the system frees when the process ends. False if another process has it. On file systems without locks
+/// it always succeeds.
 pub(super) fn try_lock(file: &File) -> io::Result<bool> {
     #[cfg(unix)]
     {
@@ -336,7 +335,7 @@ pub(super) fn try_lock(file: &File) -> io::Result<bool> {
     }
 }
 
-/// Lets those who may read a file execute it.
+/// Makes a file executable for those who may read it.
 pub(super) fn make_executable(file: &File) -> io::Result<()> {
     #[cfg(unix)]
     {
@@ -365,7 +364,7 @@ pub(super) fn is_too_many_files(e: &io::Error) -> bool {
     has_code(e, &[libc::EMFILE, libc::ENFILE])
 }
 
-/// Whether an error of a disk or its file system may go away by itself, or be mended while we wait.
+/// Whether an error of a disk or its file system may pass by itself, or be repaired meanwhile.
 pub(super) fn may_pass(e: &io::Error) -> bool {
     use io::ErrorKind as E;
     let of_a_network =

@@ -10,7 +10,7 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// The folder that everything happens below. Opened anew for each operation: a torrent at rest holds no open file.
+/// The folder that everything happens below. Opened anew for each operation: an idle torrent holds no open file.
 #[derive(Clone, Debug)]
 pub(super) struct Tree {
     root: PathBuf,
@@ -94,7 +94,7 @@ impl Tree {
         }
     }
 
-    /// Moves a file below this folder, creating folders on the way. Replaces what is at `to` only if told to;
+    /// Moves a file below this folder, creating folders on the way. Replaces what is at `to` only with `replace`;
     /// [`StorageError::ForeignData`] if there is something.
     pub(super) fn rename(
         &self,
@@ -113,13 +113,13 @@ impl Tree {
         }
     }
 
-    /// Makes a folder, and those on the way; tells whether it was not there before.
+    /// Makes a folder, and those on the way; whether it was not there before.
     pub(super) fn make_dir(&self, path: &[impl AsRef<str>]) -> Result<bool, StorageError> {
         self.at(path, true, "create", |dir, name| dir.make_dir(name))
     }
 
-    /// Makes a symbolic link at `path` to another path below this folder. Replaces a file that is there only if told
-    /// to; [`StorageError::ForeignData`] if there is something else than this very link.
+    /// Makes a symbolic link at `path` to another path below this folder. Replaces a file that is there only with
+    /// `replace`; [`StorageError::ForeignData`] if there is anything but this very link.
     pub(super) fn symlink(
         &self,
         path: &[impl AsRef<str>],

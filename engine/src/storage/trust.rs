@@ -1,9 +1,9 @@
 //! Whether files are still what we left them, and what follows if they are not.
 //!
-//! A file's length, modification time and inode number (its *stamp*) are noted when it is first seen and after whatever we
-//! do to it. A file that looks otherwise was changed by somebody else: its pieces are put in doubt, to be checked
-//! again by the caller. What changes neither of these (a hard link, a mode) is no change, and allocation is not looked at, since it
-//! moves by itself under some file systems. Only holes are: where a file has been written there should be none.
+//! A file's length, modification time and inode number (its *stamp*) are noted when it is first seen and after whatever we do to it. A
+//! file that looks otherwise was changed by another program: its pieces are put in doubt, and the caller checks them again. A hard link
+//! or a mode is no change, and neither is allocation, which some file systems change by themselves; but where a file has been
+//! written there should be no holes.
 
 use super::error::StorageError;
 use super::read::Located;
@@ -23,8 +23,8 @@ const LOCKS: usize = 64;
 /// How often a seed looks whether its saved state is still there.
 const STATE_INTERVAL: Duration = Duration::from_secs(2);
 
-/// Held while a file is written to, so that whoever compares it with its stamp does not take our own change for somebody
-/// else's. Writes to one file follow each other in the system anyway.
+/// Held while a file is written to, so that a comparison with its stamp does not take our own change for another program's.
+/// The system writes to one file one after the other anyway.
 #[derive(Debug, Default)]
 pub(super) struct Writing(OnceLock<Box<[Mutex<()>]>>);
 
@@ -169,7 +169,7 @@ impl FileStorage {
         {
             let mut table = self.table();
             if table.stamps[file.idx()] != Some(expected) {
-                // Somebody else was quicker to notice.
+                // Another thread has noticed it meanwhile.
                 return Ok(false);
             }
             // With the time of now: what changes while it is checked is noticed too.
@@ -202,7 +202,7 @@ impl FileStorage {
         Err(StorageError::Changed { path: self.final_path(slice.file) })
     }
 
-    /// If `verify` has found something wrong it removes the saved state: then nothing is believed any more.
+    /// If `verify` has found something wrong it removes the saved state: then nothing is trusted any more.
     pub(super) fn check_saved_state(&self) -> Result<(), StorageError> {
         let Some(saved_state) = &self.saved_state else { return Ok(()) };
         if self.work().is_some() || !self.is_saved.load(Ordering::Acquire) || saved_state.exists()? {
@@ -221,7 +221,7 @@ impl FileStorage {
         files.into_iter().try_for_each(|file| self.doubt_file(work.as_deref(), file))
     }
 
-    /// The same now and then, whatever is asked how often.
+    /// The same, at most every two seconds.
     pub(super) fn check_saved_state_sometimes(&self) -> Result<(), StorageError> {
         {
             let Ok(mut state_checked) = self.state_checked.try_lock() else { return Ok(()) };

@@ -53,8 +53,8 @@ impl Report {
     }
 }
 
-/// Hashes what is in `dir` (which holds the torrent's file or folder) on so many threads. `progress` is told, on any
-/// of them, how many bytes of the torrent are done.
+/// Hashes what is in `dir` (which holds the torrent's file or folder) on so many threads. `progress` is called, on any
+/// of them, with the bytes of the torrent that are done.
 ///
 /// # Errors
 /// If something that is there cannot be read. What is missing, too short or wrong is in the report.
@@ -141,8 +141,8 @@ pub fn begin_trust(info: &Info, dir: &Path, state_dir: &Path, before: &Looks) ->
     SavedState::new(state_dir, info, &root).save(&state)
 }
 
-/// Ends all trust in what was saved of a torrent in `dir`, since its data was found to be other than that says: nothing is
-/// believed at its next start, and a seed that runs checks everything again. `state_dir` is the user's state folder.
+/// Ends all trust in what was saved of a torrent in `dir`, since its data was found to be wrong: its next start, or a seed that
+/// runs, checks everything again. `state_dir` is the user's state folder.
 ///
 /// # Errors
 /// If what was saved can neither be removed nor marked.
@@ -152,7 +152,7 @@ pub fn end_trust(info: &Info, dir: &Path, state_dir: Option<&Path>) -> Result<()
     state_dir.map_or(Ok(()), |state_dir| SavedState::new(state_dir, info, &root).remove())
 }
 
-/// A file as far as its length tells, and how many bytes of it are there.
+/// The state of a file by its length, and how many bytes of it are there.
 fn look_at(path: &PathBuf, file: &FileEntry) -> Result<(FileState, u64), StorageError> {
     if is_unwritten_padding(path, file) || file.attr.symlink && file.symlink_target.is_none() {
         return Ok((FileState::Ok, u64::MAX));

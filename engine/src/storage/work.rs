@@ -17,7 +17,7 @@ pub(super) const STATE: &str = "state";
 const JOURNAL: &str = "journal";
 const LOCK: &str = "lock";
 const PART_FILE: &str = "side";
-/// A file that says that nothing in this folder, or under final names, is to be believed.
+/// A file that says that nothing in this folder, or under final names, is to be trusted.
 const DISTRUST: &str = "distrust";
 const UNFINISHED: &str = ".part";
 /// A folder, while the torrent's names are tried.
@@ -26,7 +26,7 @@ const PROBE: &str = "names";
 /// How long a file's name may be, in bytes.
 const NAME_LEN_MAX: usize = 255;
 
-/// `.NAME.swarm`; for a very long name, enough of it to recognise, and a hash to tell it from others.
+/// `.NAME.swarm`; for a very long name, its beginning and a hash.
 fn folder_name(name: &str) -> String {
     let plain = format!(".{name}.swarm");
     if plain.len() <= NAME_LEN_MAX {
@@ -93,7 +93,7 @@ impl WorkFolder {
         }
     }
 
-    /// Has the next download that uses the folder check everything, if there is a folder. Whoever uses it now is not asked.
+    /// Has the next download that uses the folder check everything, if there is a folder, locked or not.
     pub(super) fn distrust(tree: &Tree, torrent_name: &str) -> Result<(), StorageError> {
         let short = folder_name(&PathRules::SHORT.sanitise(torrent_name.as_bytes()));
         for name in [folder_name(torrent_name), short] {
@@ -138,8 +138,8 @@ impl WorkFolder {
             .collect())
     }
 
-    /// Moves a file that may be overwritten from its final place into this folder. One with other names (hard links) is
-    /// copied: what those names hold is not ours to change.
+    /// Moves a file that may be overwritten from its final place into this folder. One with other hard links is copied: what those
+    /// hold is not ours to change.
     pub(super) fn take(&self, path: &[String], file: FileIndex) -> Result<(), StorageError> {
         let unfinished = self.unfinished(file);
         let mut original = self.tree.open(path, Access::Read)?;
@@ -153,7 +153,7 @@ impl WorkFolder {
         self.tree.remove(path)
     }
 
-    /// Drops a file's name here if it has others (hard links): what those names hold is not ours to change.
+    /// Removes an unfinished file that has other hard links: what those hold is not ours to change.
     pub(super) fn drop_linked(&self, file: FileIndex) -> Result<(), StorageError> {
         let unfinished = self.unfinished(file);
         let Ok(meta) = self.tree.open(&unfinished, Access::Read).map(|unfinished| unfinished.metadata())
@@ -190,8 +190,7 @@ impl WorkFolder {
         Journal::create(file, self.tree.path_of(&path), info_hash, generation)
     }
 
-    /// Removes the folder of a download that came to nothing, unless it holds data. Files that were about to be overwritten may
-    /// have moved in already: those stay.
+    /// Removes the folder of a download that failed to open, unless it holds data, such as files that are to be overwritten.
     pub(super) fn abandon(self) {
         if self.holds_nothing().is_ok_and(|holds_nothing| holds_nothing) {
             let _ = self.remove();
@@ -242,15 +241,15 @@ impl WorkFolder {
         Ok(self.unfinished_files()?.is_empty() && self.tree.find(&self.path(PART_FILE))? == Found::Nothing)
     }
 
-    /// Removes the folder. The lock goes last, so that nobody finds the folder unlocked and half empty; and it is closed
-    /// before the folder goes, since some file systems keep a file that is removed while it is open under another name.
+    /// Removes the folder. The lock goes last, so that nobody finds the folder unlocked and half empty; and it is closed before the
+    /// folder goes, since some file systems keep a removed file under another name while it is open.
     pub(super) fn remove(self) -> Result<(), StorageError> {
         let cleared = self.remove_files();
         let WorkFolder { tree, name, .. } = self;
         cleared.and(tree.remove_dir(&[name]))
     }
 
-    /// The same for one that somebody else is about to let go of.
+    /// The same for a folder whose lock another thread still holds open.
     pub(super) fn remove_shared(&self) -> Result<(), StorageError> {
         self.remove_files().and(self.tree.remove_dir(&self.folder()))
     }

@@ -255,7 +255,7 @@ impl FileStorage {
             .map_err(|e| StorageError::space(path, "write", len, e))
     }
 
-    /// Hands a range of a complete piece to `each` in order, with its place in the piece: as many slices at a time as
+    /// Calls `each` with a range of a complete piece in order, with its place in the piece: as many slices at a time as
     /// there are in memory, or a copy of what was spilled.
     fn each_part(
         &self,
@@ -314,7 +314,7 @@ impl FileStorage {
     }
 }
 
-/// Hands the parts of a range that are in memory to `each`, in order.
+/// Calls `each` with the parts of a range that are in memory, in order.
 fn for_memory(
     buffer: &PieceBuffer,
     range: Range<u32>,

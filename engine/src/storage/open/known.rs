@@ -12,7 +12,7 @@ use swarm_core::metainfo::Info;
 /// What an earlier run left, and how far it can be trusted.
 pub(super) struct Known {
     pub(super) state: State,
-    /// The system may have lost what no mark vouches for, or there are no marks: what looks like data may be it.
+    /// The system may have lost what is not marked, or there are no marks: what looks like data may be right.
     pub(super) is_suspect: bool,
     /// The machine was started anew since, without a clean stop: the end of the journal may be lost, and the latest times of files.
     is_other_boot: bool,
