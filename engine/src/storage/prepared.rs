@@ -11,12 +11,11 @@ use std::sync::Arc;
 static ZEROS: [u8; 16 * 1024] = [0; 16 * 1024];
 
 /// A range of a piece whose bytes are in memory, so that the network thread can send them without waiting for a
-/// disk. A cheap handle: clone it as you like.
+/// disk. Cheap to clone.
 ///
-/// Most bytes lie in a map of the file and belong to the page cache. If someone truncates the file, `writev` from
-/// [`slices`](Self::slices) fails with EFAULT, and the torrent should then be told by [`check`](Self::check) which
-/// file it was. Code of our own that touches mapped bytes would be killed by SIGBUS instead: use
-/// [`copy_to`](Self::copy_to) to look at them.
+/// Most bytes lie in a map of the file and belong to the page cache. If the file is truncated, `writev` from
+/// [`slices`](Self::slices) fails with EFAULT, and [`check`](Self::check) says which file it was. Reading mapped bytes would be
+/// SIGBUS: use [`copy_to`](Self::copy_to).
 #[derive(Clone, Debug)]
 pub struct Prepared(Arc<Inner>);
 
@@ -83,7 +82,7 @@ impl Prepared {
                     let start = at + span.start;
                     assert!(start + len <= map.raw.len(), "a prepared part lies in its map");
                     // SAFETY: the range lies in a live read-only map, which the slice's owner keeps alive. The bytes
-                    // may change or vanish with the file; callers hand them to the system and do not look.
+                    // may change or vanish with the file; callers pass them to the system and do not read them.
                     (unsafe { std::slice::from_raw_parts(map.raw.as_ptr().add(start), len) }, 1)
                 }
                 Bytes::Owned(bytes) => (&bytes[span], 1),
@@ -122,8 +121,8 @@ impl Prepared {
         Ok(())
     }
 
-    /// Whether every mapped file still looks as it did, so that this may be used again later. A change, or a cut inside a page,
-    /// goes unnoticed by the system and would be sent.
+    /// Whether every mapped file still looks as it did, so that this may be used again later. The system does not report a
+    /// change, or a cut inside a page: what is there would be sent.
     pub fn still_valid(&self) -> bool {
         self.check().is_ok()
     }
