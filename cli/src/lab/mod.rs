@@ -74,6 +74,10 @@ pub struct LabArgs {
     #[arg(long)]
     trackerless: bool,
 
+    /// Encrypt all connections between peers
+    #[arg(long)]
+    encrypt: bool,
+
     /// Write a report: JUnit XML if the name ends in .xml, else JSON
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     report: Option<PathBuf>,
@@ -101,6 +105,7 @@ Examples:
   swarm lab release.iso --peers 20 --fault kill-peer --fault slow-peer
   swarm lab release.meta --report lab.xml
   swarm lab --trackerless
+  swarm lab --encrypt
 
 Every peer is a process with an address of its own in 127.0.0.0/8; nothing leaves this machine. The exit status is 0 if \
 every downloader's copy is complete and, compared byte by byte, identical; else it is 4.";
@@ -125,6 +130,7 @@ async fn lab(args: LabArgs, cx: &mut Context) -> Result<Exit> {
         faults,
         timeout: args.timeout,
         trackerless: args.trackerless,
+        encrypt: args.encrypt,
     };
     if let Some(path) = &args.report {
         // Better now than after the run.

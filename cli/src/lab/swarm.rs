@@ -181,6 +181,9 @@ impl<'a> Swarm<'a> {
         let mut args = peer.arguments(command, &self.material.metainfo_path);
         args.extend(self.meeting.arguments().into_iter().map(OsString::from));
         let mut add = |text: String| args.push(text.into());
+        if self.plan.encrypt {
+            add("--encryption=require".to_owned());
+        }
         let len = self.material.len();
         match peer.role {
             Role::Downloader => add("--seed=forever".to_owned()),

@@ -12,6 +12,7 @@ use crate::Error;
 use crate::buffer::BlockPool;
 use crate::clock::Clock;
 use crate::hash::{Lane, Workers};
+use crate::net::encryption::Encryptor;
 use crate::net::reader::SCRATCH_LEN;
 use crate::net::socket::Binding;
 use crate::storage::Handles;
@@ -48,6 +49,7 @@ pub(crate) struct Context {
     pub(crate) download: Limit,
     pub(crate) scratch: RefCell<Vec<u8>>,
     pub(super) torrents: Rc<RunningTorrents>,
+    pub(crate) encryptor: Encryptor,
     pub(crate) half_open: Rc<Semaphore>,
     /// How many accepted connections have not shaken hands.
     pub(super) unfinished: Cell<usize>,
@@ -82,6 +84,7 @@ impl Context {
         Context {
             udp_trackers: Rc::new(UdpTrackers::new(binding.clone(), clock, rng.fork())),
             listening,
+            encryptor: Encryptor::new(options.encryption, Arc::clone(&workers)),
             workers,
             pool: BlockPool::new(options.buffer_bytes),
             handles: Arc::new(Handles::new(shares.files)),

@@ -7,6 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use swarm_core::admission::{self, Holder};
 use swarm_core::id::{InfoHash, PeerKey, PieceIndex};
+use swarm_core::mse::ObfuscatedHash;
 use swarm_core::time::Time;
 use swarm_core::torrent::Pressure;
 use swarm_core::torrent::discovery::Origin;
@@ -44,29 +45,42 @@ pub(super) trait RunningTorrent {
 
 /// The running torrents by their info-hashes.
 #[derive(Default)]
-pub(super) struct RunningTorrents(RefCell<BTreeMap<InfoHash, Rc<dyn RunningTorrent>>>);
+pub(super) struct RunningTorrents {
+    by_hash: RefCell<BTreeMap<InfoHash, Rc<dyn RunningTorrent>>>,
+    /// How encrypted handshakes name them.
+    obfuscated: RefCell<BTreeMap<ObfuscatedHash, InfoHash>>,
+}
 
 impl RunningTorrents {
     pub(super) fn insert(&self, info_hash: InfoHash, torrent: Rc<dyn RunningTorrent>) {
-        self.0.borrow_mut().insert(info_hash, torrent);
+        self.obfuscated.borrow_mut().insert(ObfuscatedHash::of(info_hash), info_hash);
+        self.by_hash.borrow_mut().insert(info_hash, torrent);
     }
 
     pub(super) fn remove(&self, info_hash: InfoHash) -> Option<Rc<dyn RunningTorrent>> {
-        self.0.borrow_mut().remove(&info_hash)
+        self.obfuscated.borrow_mut().remove(&ObfuscatedHash::of(info_hash));
+        self.by_hash.borrow_mut().remove(&info_hash)
     }
 
     pub(super) fn get(&self, info_hash: InfoHash) -> Option<Rc<dyn RunningTorrent>> {
-        self.0.borrow().get(&info_hash).cloned()
+        self.by_hash.borrow().get(&info_hash).cloned()
+    }
+
+    /// The one that an encrypted handshake names.
+    pub(super) fn get_obfuscated(&self, hash: ObfuscatedHash) -> Option<Rc<dyn RunningTorrent>> {
+        let info_hash = *self.obfuscated.borrow().get(&hash)?;
+        self.get(info_hash)
     }
 
     /// The session ends: torrents are kept by nobody but their tasks.
     pub(super) fn clear(&self) {
-        self.0.borrow_mut().clear();
+        self.obfuscated.borrow_mut().clear();
+        self.by_hash.borrow_mut().clear();
     }
 
     /// All of them. They may come and go meanwhile.
     pub(super) fn all(&self) -> Vec<Rc<dyn RunningTorrent>> {
-        self.0.borrow().values().cloned().collect()
+        self.by_hash.borrow().values().cloned().collect()
     }
 
     /// The connection that is evicted for a newcomer from this address, if there are `peers_max` in all.
@@ -76,7 +90,7 @@ impl RunningTorrents {
         now: Time,
         peers_max: usize,
     ) -> Option<(InfoHash, PeerKey)> {
-        let torrents = self.0.borrow();
+        let torrents = self.by_hash.borrow();
         let holders = torrents.iter().flat_map(|(&info_hash, torrent)| {
             let holders = torrent.holders(now).into_iter();
             holders.map(move |Holder { key, ip, standing, useful_at }| Holder {

@@ -30,6 +30,7 @@ use std::time::Duration;
 use swarm_core::bitfield::Bitfield;
 use swarm_core::id::{InfoHash, PeerId, PeerKey, PieceIndex};
 use swarm_core::metainfo::{Metainfo, host_and_port};
+use swarm_core::mse::Encryption;
 use swarm_core::picker::Priority;
 use swarm_core::time::Time;
 use swarm_core::torrent::discovery::Origin;
@@ -178,6 +179,7 @@ impl TorrentDriver {
         let mut config = Config::new(info_hash, peer_id, seed);
         config.exchange = context.options.pex && !private;
         config.canonical_priority = !private;
+        config.prefers_encryption = context.options.encryption >= Encryption::Prefer;
         config.super_seeding = options.super_seeding;
         config.listen_port = context.listening.first().map(SocketAddr::port);
         config.peers_max = options.peers_max.max(1);

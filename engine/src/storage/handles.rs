@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::hash::Hash;
 use std::io;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
 /// Files are mapped in windows that start at multiples of this.
@@ -65,6 +65,8 @@ pub(super) struct Map {
     pub(super) file: Arc<File>,
     /// Where the map starts in the file.
     pub(super) start: u64,
+    /// Something could not be read in it: the file was cut short, and there may be zeros of ours in the place of its bytes.
+    pub(super) is_hollow: AtomicBool,
 }
 
 impl Handles {
@@ -114,7 +116,7 @@ impl Handles {
         }
         let window = offset / WINDOW_LEN;
         let key = MapKey { storage: key.storage, file: key.file, window };
-        if let Some(map) = lock(&self.maps).get(&key) {
+        if let Some(map) = lock(&self.maps).get(&key).filter(|map| !map.is_hollow.load(Ordering::Relaxed)) {
             return Ok(Some(map));
         }
         let start = window * WINDOW_LEN;
@@ -156,7 +158,7 @@ impl Map {
         let len = usize::try_from(len).map_err(|_| io::ErrorKind::OutOfMemory)?;
         let raw = MmapOptions::new().offset(start).len(len).map_raw_read_only(&**file)?;
         sys::expect_random_reads(&raw);
-        Ok(Map { raw, file: Arc::clone(file), start })
+        Ok(Map { raw, file: Arc::clone(file), start, is_hollow: AtomicBool::new(false) })
     }
 }
 

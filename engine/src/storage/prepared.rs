@@ -6,6 +6,7 @@ use super::sys::{self, Stamp};
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// What pad files hold, as much as one slice shows at a time.
 static ZEROS: [u8; 16 * 1024] = [0; 16 * 1024];
@@ -15,7 +16,7 @@ static ZEROS: [u8; 16 * 1024] = [0; 16 * 1024];
 ///
 /// Most bytes lie in a map of the file and belong to the page cache. If the file is truncated, `writev` from
 /// [`slices`](Self::slices) fails with EFAULT, and [`check`](Self::check) says which file it was. Reading mapped bytes would be
-/// SIGBUS: use [`copy_to`](Self::copy_to).
+/// SIGBUS: use [`copy_to`](Self::copy_to), or a guard as encrypted connections do.
 #[derive(Clone, Debug)]
 pub struct Prepared(Arc<Inner>);
 
@@ -82,7 +83,7 @@ impl Prepared {
                     let start = at + span.start;
                     assert!(start + len <= map.raw.len(), "a prepared part lies in its map");
                     // SAFETY: the range lies in a live read-only map, which the slice's owner keeps alive. The bytes
-                    // may change or vanish with the file; callers pass them to the system and do not read them.
+                    // may change or vanish with the file; callers hand them to the system or read them under a guard.
                     (unsafe { std::slice::from_raw_parts(map.raw.as_ptr().add(start), len) }, 1)
                 }
                 Bytes::Owned(bytes) => (&bytes[span], 1),
@@ -135,6 +136,15 @@ impl Prepared {
         self.0.parts.iter().try_for_each(Part::check)
     }
 
+    /// Something in these maps could not be read: they are not used again.
+    pub fn leave_maps(&self) {
+        for part in &self.0.parts {
+            if let Bytes::Mapped { map, .. } = &part.bytes {
+                map.is_hollow.store(true, Ordering::Relaxed);
+            }
+        }
+    }
+
     /// The parts that `len` bytes from `begin` lie in, with the range within each.
     fn spans(&self, begin: u32, len: u32) -> impl Iterator<Item = (&Part, Range<usize>)> {
         assert!(self.covers(begin, len), "{len} bytes at {begin} of {:?}", self.0.range);
@@ -159,6 +169,9 @@ impl Part {
         let meta = map.file.metadata().map_err(|e| StorageError::io(path, "look at", e))?;
         if meta.len() < *file_len {
             return Err(StorageError::Truncated { path: path.clone(), len: meta.len(), expected: *file_len });
+        }
+        if map.is_hollow.load(Ordering::Relaxed) {
+            return Err(StorageError::Changed { path: path.clone() });
         }
         if stamp.is_some_and(|stamp| stamp != Stamp::of(&meta)) {
             return Err(StorageError::Changed { path: path.clone() });

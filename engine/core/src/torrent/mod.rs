@@ -76,6 +76,8 @@ pub struct Config {
     pub metadata: Option<Arc<[u8]>>,
     /// Peer exchange (BEP 11). Not in private torrents (BEP 27).
     pub exchange: bool,
+    /// Peers are told that we prefer encrypted connections (MSE).
+    pub prefers_encryption: bool,
     /// Whether peers are dialled and evicted in the order of their canonical priority (BEP 40), not at random. For swarms that anybody
     /// may join, where some might take every place.
     pub canonical_priority: bool,
@@ -101,6 +103,7 @@ impl Config {
             requests_max: 2_000,
             metadata: None,
             exchange: false,
+            prefers_encryption: false,
             canonical_priority: false,
             super_seeding: false,
             padding: Padding::default(),
