@@ -8,7 +8,7 @@ use std::fs;
 use std::sync::Arc;
 use std::time::Duration;
 use swarm_core::metainfo::Metainfo;
-use swarm_engine::{Encryption, EncryptionMethod, Event, PeerStats, Session, TorrentHandle};
+use swarm_engine::{AddTorrent, Encryption, EncryptionMethod, Event, PeerStats, Session, TorrentHandle};
 use tempfile::TempDir;
 
 fn encrypted(encryption: Encryption) -> Session {
@@ -59,6 +59,19 @@ async fn sessions_exchange_data_in_every_manner_that_both_take() {
         torrent.completed().await.unwrap();
         same_tree(&source.path().join("data"), &target.path().join("data"));
     }
+}
+
+/// Others cannot (aria2's issue 2046, rTorrent's 670).
+#[tokio::test]
+async fn a_link_is_enough_where_encryption_is_required() {
+    let (source, target) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let metainfo = publish(source.path(), &[("a.bin", 300_000)], 16_384);
+    let (seeder, getter) = (encrypted(Encryption::Require), encrypted(Encryption::Require));
+    seed(&seeder, &metainfo, source.path()).await;
+    let link = AddTorrent::download(metainfo.info.info_hash, target.path());
+    let torrent = getter.add(link.peers(seeder.listen_addrs().to_vec())).await.unwrap();
+    torrent.completed().await.unwrap();
+    same_tree(&source.path().join("data"), &target.path().join("data"));
 }
 
 /// A download that stands half-way, over RC4, of one large file.

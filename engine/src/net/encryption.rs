@@ -142,7 +142,7 @@ impl Encryptor {
 
 /// Reads and writes what a handshake wants, until it wants something else. `None` when it is over.
 async fn next(handshake: &mut Handshake, stream: &mut Stream) -> io::Result<Option<Action>> {
-    let mut buffer = [0; 1024];
+    let mut buffer = [0; 128];
     loop {
         match handshake.poll_action() {
             Some(Action::Send(bytes)) => stream.write_all(&bytes).await?,
