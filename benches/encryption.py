@@ -16,8 +16,10 @@ import tempfile
 import time
 from pathlib import Path
 
+# This one says where the others are.
+from transfer import ROOT, Torrent, Transfer, machine, size, size_text
+
 from contestants import Libtorrent, Swarm
-from transfer import MIB, ROOT, Torrent, Transfer, machine, size, size_text
 from harness import BIN, GIB, create, fill, free_port, seeded
 
 ALONE = "rc4 crate"
