@@ -1,8 +1,8 @@
 //! RC4 as MSE uses it, and the hashes that its keys come from.
 
 use super::dh::SharedSecret;
+use super::rc4::Rc4;
 use crate::id::InfoHash;
-use rc4::{KeyInit, Rc4, StreamCipher};
 use sha1::{Digest, Sha1};
 
 /// How much of the keystream is thrown away.
@@ -34,8 +34,8 @@ impl Cipher {
     /// # Panics
     /// If the key is empty or longer than 256 bytes.
     pub fn new(key: &[u8]) -> Cipher {
-        let mut cipher = Rc4::new_from_slice(key).expect("a key of 1 to 256 bytes");
-        cipher.apply_keystream(&mut [0; DISCARDED]);
+        let mut cipher = Rc4::new(key);
+        cipher.apply(&mut [0; DISCARDED]);
         Cipher(cipher)
     }
 
@@ -46,7 +46,7 @@ impl Cipher {
 
     /// Transforms bytes in place.
     pub fn apply(&mut self, bytes: &mut [u8]) {
-        self.0.apply_keystream(bytes);
+        self.0.apply(bytes);
     }
 
     /// Transforms bytes on their way to another place.
@@ -54,7 +54,7 @@ impl Cipher {
     /// # Panics
     /// If the two are not equally long.
     pub fn apply_to(&mut self, from: &[u8], to: &mut [u8]) {
-        self.0.apply_keystream_b2b(from, to);
+        self.0.apply_to(from, to);
     }
 }
 

@@ -21,6 +21,7 @@ mod dh;
 mod error;
 mod handshake;
 mod policy;
+mod rc4;
 
 pub use cipher::{Cipher, Decipher, ObfuscatedHash};
 pub use dh::{Agreed, Agreement, KEY_LEN, KeyPair, PrivateKey, PublicKey, SharedSecret};
