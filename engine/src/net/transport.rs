@@ -18,7 +18,7 @@
 //! *uTP* shares one UDP socket, whose task has a queue for each stream: `ready` awaits that queue, the reads and writes copy from and to
 //! it (under the same guard), and the limit on unsent bytes is the length of the queue. The socket's task accepts as `TcpListener` does.
 
-use super::encryption::Enciphered;
+use super::enciphered::Enciphered;
 use super::socket::{self, Binding};
 use super::unsent::UnsentLimit;
 use std::io::{self, IoSlice, IoSliceMut};
