@@ -1,6 +1,6 @@
 //! Encrypted connections (MSE): their handshakes, and what all of a session share. `enciphered` has their bytes.
 //!
-//! The handshake is the core's ([`swarm_core::mse`]). Its Diffie-Hellman exchange is worked out on a worker: about 0.1 ms. For strangers
+//! The handshake is the core's ([`swarm_core::mse`]). Its Diffie-Hellman exchange is worked out on a worker: about 0.15 ms. For strangers
 //! that is done one at a time, and at most every [`PACE`], so that whoever dials us without end costs a small part of one core. Those who
 //! wait are among the connections without a handshake, whose number is limited as ever.
 
