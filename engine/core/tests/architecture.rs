@@ -83,14 +83,14 @@ const HASH_TABLES_LOOKED_UP_ONLY: &[&str] =
 /// row each other.
 const LAYERS: &[&[&str]] = &[
     &["bencode", "bitfield", "geometry", "id", "net", "padding", "rate", "rng", "time"],
-    &["admission", "choker", "dht", "lsd", "metainfo", "picker", "tracker", "wire"],
+    &["admission", "choker", "dht", "lsd", "metainfo", "picker", "tracker", "webseed", "wire"],
     &["peer"],
     &["torrent"],
 ];
 
 /// Folders, below a crate's sources, whose files do not name each other in a circle (see [`circles`]).
 const WITHOUT_CIRCLES: &[(&str, &[&str])] = &[
-    ("engine/core/src", &["choker", "dht", "metainfo", "picker", "tracker", "wire"]),
+    ("engine/core/src", &["choker", "dht", "metainfo", "picker", "tracker", "webseed", "wire"]),
     ("engine/sim/src", &[""]),
     ("engine/src", &["session", "net", "http", "hash"]),
     ("cli/src", &[""]),

@@ -15,6 +15,7 @@ mod availability;
 mod choose;
 mod downloading;
 mod exclusive;
+mod run;
 #[cfg(test)]
 mod tests;
 
@@ -26,6 +27,7 @@ use availability::Availability;
 pub use availability::Counted;
 pub use choose::PickerPeer;
 pub use downloading::REQUESTED_FROM_MAX;
+pub use run::RunSource;
 use downloading::{BlockState, DownloadingPiece};
 use std::cell::Cell;
 use std::cmp::Reverse;
