@@ -85,12 +85,7 @@ impl Picker {
         highest
     }
 
-    fn choose_start(
-        &self,
-        source: RunSource<'_>,
-        priority: Priority,
-        rng: &mut Rng,
-    ) -> Option<PieceIndex> {
+    fn choose_start(&self, source: RunSource<'_>, priority: Priority, rng: &mut Rng) -> Option<PieceIndex> {
         let is_free = |piece| self.priority(piece) == priority && self.may_take(source, piece);
         let is_sequential = self.order == Order::Sequential;
         if let Some(next) = source.next.filter(|&next| !is_sequential && self.geometry.contains(next))
@@ -104,7 +99,11 @@ impl Picker {
             if is_free(piece) {
                 free += 1;
                 first = first.or(Some(piece));
-                gap = if gap.1 == piece.0 && gap.0 < gap.1 { (gap.0, gap.1 + 1) } else { (piece.0, piece.0 + 1) };
+                gap = if gap.1 == piece.0 && gap.0 < gap.1 {
+                    (gap.0, gap.1 + 1)
+                } else {
+                    (piece.0, piece.0 + 1)
+                };
                 if gap.1 - gap.0 > largest.1 - largest.0 {
                     largest = gap;
                 }
@@ -126,13 +125,7 @@ impl Picker {
     }
 
     /// Takes blocks of a piece, up to `left` bytes. Whether the run may go on in the next piece.
-    fn take_run(
-        &mut self,
-        key: PeerKey,
-        piece: PieceIndex,
-        left: &mut u64,
-        out: &mut Vec<BlockRef>,
-    ) -> bool {
+    fn take_run(&mut self, key: PeerKey, piece: PieceIndex, left: &mut u64, out: &mut Vec<BlockRef>) -> bool {
         if self.unstarted.remove(piece) {
             let downloading = self.new_downloading(piece);
             self.unrequested_blocks += downloading.unrequested();

@@ -56,10 +56,12 @@ impl WebSeeds {
     }
 
     /// Each with the blocks that it is to send, in the order in which they are asked for.
-    pub(super) fn outstanding(&self) -> impl Iterator<Item = (&WebSeed, impl Iterator<Item = BlockRef> + '_)> {
-        self.seeds.iter().map(|seed| {
-            (seed, seed.fetches.values().flat_map(|fetch| fetch.blocks.iter().copied()))
-        })
+    pub(super) fn outstanding(
+        &self,
+    ) -> impl Iterator<Item = (&WebSeed, impl Iterator<Item = BlockRef> + '_)> {
+        self.seeds
+            .iter()
+            .map(|seed| (seed, seed.fetches.values().flat_map(|fetch| fetch.blocks.iter().copied())))
     }
 }
 

@@ -5,6 +5,7 @@
 //! pieces a fetch takes is the picker's part, and when web seeds are used at all is the torrent's.
 
 mod fault;
+mod location;
 #[cfg(test)]
 mod tests;
 
@@ -16,6 +17,7 @@ use crate::rng::Rng;
 use crate::time::{Duration, Time};
 use fault::Blamed;
 pub use fault::{Fault, Penalty};
+pub use location::{file_url, parse_url};
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 

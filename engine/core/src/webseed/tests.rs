@@ -114,7 +114,8 @@ fn what_is_outstanding_is_bounded_whatever_the_rate() {
             case.seed.rate_known = rate;
             let (mut asked, mut fetches) = (0, 0);
             while let Some(room) = case.seed.room(case.now, 1 << 20, beside_peers) {
-                let blocks = (0..room.div_ceil(16_384)).map(|nth| case.geometry.block(PieceIndex(0), nth as u32 % 64));
+                let blocks =
+                    (0..room.div_ceil(16_384)).map(|nth| case.geometry.block(PieceIndex(0), nth as u32 % 64));
                 let blocks: Vec<_> = blocks.collect();
                 asked += blocks.len() as u64 * 16_384;
                 case.seed.started(case.now, FetchId(fetches), blocks);
