@@ -4,9 +4,10 @@ use super::{Order, Picker, Priority};
 use crate::bitfield::Bitfield;
 use crate::id::{BlockRef, PeerKey, PieceIndex};
 use crate::rng::Rng;
+use std::ops::Range;
 
 /// A web seed, as far as choosing a run for it needs to know.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct RunSource<'a> {
     /// Its key.
     pub key: PeerKey,
@@ -16,6 +17,8 @@ pub struct RunSource<'a> {
     pub next: Option<PieceIndex>,
     /// Whether only pieces are taken that no connected peer has.
     pub gaps_only: bool,
+    /// The pieces that are ours to take first, where others take theirs.
+    pub share: Range<u32>,
     /// Whether no piece may be started (memory is short).
     pub only_continue: bool,
 }
@@ -27,12 +30,12 @@ impl Picker {
     /// Chooses a run of up to `bytes_max` bytes to fetch from a web seed and marks its blocks as requested. Blocks follow each other in the
     /// torrent, but for padding between them.
     ///
-    /// It begins with what is left of a piece under way; else where the last run ended, if that is free; else within the largest gap:
-    /// at its start, or, where peers may fetch from the same seed, somewhere in its middle, so that few of them begin at the
-    /// same piece.
+    /// It begins with what is left of a piece under way; else where the last run ended, if that is free; else at the start of the largest
+    /// gap, the first time anywhere in it. Beside peers, who may fetch from the same seed, it begins in our share while something of it
+    /// is left, and then at a random piece.
     pub fn pick_run(
         &mut self,
-        source: RunSource<'_>,
+        source: &RunSource<'_>,
         bytes_max: u64,
         rng: &mut Rng,
         out: &mut Vec<BlockRef>,
@@ -47,6 +50,7 @@ impl Picker {
         while left > 0
             && self.geometry.contains(piece)
             && self.priority(piece) == priority
+            && (piece == first || piece.0 != source.share.end)
             && self.may_take(source, piece)
             && self.take_run(source.key, piece, &mut left, out)
         {
@@ -54,12 +58,21 @@ impl Picker {
         }
     }
 
-    /// Whether [`Picker::pick_run`] would find something.
-    pub fn has_run_for(&self, source: RunSource<'_>) -> bool {
-        self.highest_priority(source).is_some()
+    /// Whether [`Picker::pick_run`] has only pieces of others' shares to choose from, and no more than `max`.
+    pub fn has_last_gaps_only(&self, source: &RunSource<'_>, max: usize) -> bool {
+        let mut others = 0;
+        let mut is_ours = false;
+        self.missing.for_each_common(source.have, |piece| {
+            if self.may_take(source, piece) {
+                others += 1;
+                is_ours |= source.share.contains(&piece.0) || self.downloading.contains_key(&piece);
+            }
+            others <= max && !is_ours
+        });
+        others <= max && !is_ours
     }
 
-    fn may_take(&self, source: RunSource<'_>, piece: PieceIndex) -> bool {
+    fn may_take(&self, source: &RunSource<'_>, piece: PieceIndex) -> bool {
         let is_free = match self.downloading.get(&piece) {
             Some(downloading) => {
                 downloading.unrequested() > 0
@@ -72,7 +85,7 @@ impl Picker {
         is_free && source.have.has(piece) && !(source.gaps_only && self.availability(piece) > 0)
     }
 
-    fn highest_priority(&self, source: RunSource<'_>) -> Option<Priority> {
+    fn highest_priority(&self, source: &RunSource<'_>) -> Option<Priority> {
         let mut highest = None;
         self.missing.for_each_common(source.have, |piece| {
             let priority = self.priority(piece);
@@ -85,43 +98,44 @@ impl Picker {
         highest
     }
 
-    fn choose_start(&self, source: RunSource<'_>, priority: Priority, rng: &mut Rng) -> Option<PieceIndex> {
+    fn choose_start(&self, source: &RunSource<'_>, priority: Priority, rng: &mut Rng) -> Option<PieceIndex> {
         let is_free = |piece| self.priority(piece) == priority && self.may_take(source, piece);
         let is_sequential = self.order == Order::Sequential;
-        if let Some(next) = source.next.filter(|&next| !is_sequential && self.geometry.contains(next))
-            && is_free(next)
-        {
+        let share = source.share.clone();
+        let next = source.next.filter(|next| !is_sequential && share.contains(&next.0));
+        if let Some(next) = next.filter(|&next| self.geometry.contains(next) && is_free(next)) {
             return Some(next);
         }
         let (mut first, mut largest, mut gap) = (None, Gap::default(), Gap::default());
-        let mut free = 0;
+        let mut elsewhere = (0, None);
         self.missing.for_each_common(source.have, |piece| {
-            if is_free(piece) {
-                free += 1;
+            if !is_free(piece) {
+                return true;
+            }
+            if share.contains(&piece.0) || is_sequential {
                 first = first.or(Some(piece));
-                gap = if gap.1 == piece.0 && gap.0 < gap.1 {
-                    (gap.0, gap.1 + 1)
-                } else {
-                    (piece.0, piece.0 + 1)
-                };
+                let is_next = gap.1 == piece.0 && gap.0 < gap.1;
+                gap = (if is_next { gap.0 } else { piece.0 }, piece.0 + 1);
                 if gap.1 - gap.0 > largest.1 - largest.0 {
                     largest = gap;
+                }
+            } else {
+                elsewhere.0 += 1;
+                if rng.below(elsewhere.0) == 0 {
+                    elsewhere.1 = Some(piece);
                 }
             }
             !is_sequential || first.is_none()
         });
-        let first = first?;
-        if is_sequential {
-            return Some(first);
-        }
-        let len = largest.1 - largest.0;
-        let offset = match source.next {
+        match first {
+            None => elsewhere.1,
+            Some(first) if is_sequential || source.gaps_only => Some(first),
             // Others may begin at the same time.
-            None => rng.below(len.into()) as u32,
-            Some(_) if source.gaps_only => len / 4 + rng.below(u64::from(len.div_ceil(2))) as u32,
-            Some(_) => 0,
-        };
-        Some(PieceIndex(largest.0 + offset.min(len - 1)))
+            Some(_) if source.next.is_none() => {
+                Some(PieceIndex(largest.0 + rng.below(u64::from(largest.1 - largest.0)) as u32))
+            }
+            Some(_) => Some(PieceIndex(largest.0)),
+        }
     }
 
     /// Takes blocks of a piece, up to `left` bytes. Whether the run may go on in the next piece.

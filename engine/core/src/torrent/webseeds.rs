@@ -15,6 +15,8 @@ use std::ops::Range;
 pub const PEERS_GIVEN: Duration = Duration::from_secs(10);
 /// Peers serve badly if a web seed is so many times as quick.
 const MUCH_QUICKER: u64 = 8;
+/// The longest time that a piece of the last gaps is left to others.
+const LAST_GAP_WAIT_MAX: Duration = Duration::from_secs(10);
 /// What a web seed is taken to give that has not been asked yet, in bytes/s.
 const RATE_ASSUMED: u64 = 128 * 1024;
 
@@ -25,6 +27,8 @@ pub(super) struct WebSeeds {
     fetches: u64,
     /// Since when there have been peers.
     peers_since: Option<Time>,
+    /// When one of the last gaps may be taken.
+    last_gap_at: Option<Time>,
     /// Something may be asked of them again.
     pub(super) plan: bool,
 }
@@ -200,6 +204,21 @@ impl Torrent {
         now.since(since) < PEERS_GIVEN || of_peers.saturating_mul(MUCH_QUICKER) >= of_web
     }
 
+    /// The pieces to fetch first: one part of as many as there are downloaders, in the order of their ids. Those of them that fetch from the
+    /// same web seed take the other parts.
+    fn share(&self, beside_peers: bool) -> Range<u32> {
+        let pieces = self.geometry.pieces();
+        if !beside_peers {
+            return 0..pieces;
+        }
+        let others = self.peers.values().filter(|peer| !peer.have().is_full());
+        let (before, others) = others.fold((0, 1), |(before, all), peer| {
+            (before + u64::from(peer.info.peer_id < self.config.peer_id), all + 1)
+        });
+        let start_of = |nth: u64| (u64::from(pieces) * nth / others) as u32;
+        start_of(before)..start_of(before + 1)
+    }
+
     /// Asks web seeds for as much as there is room for.
     pub(super) fn plan_web_seeds(&mut self, now: Time) {
         if !std::mem::take(&mut self.web.plan) || self.web.seeds.is_empty() {
@@ -231,10 +250,26 @@ impl Torrent {
             have: seed.have(),
             next: seed.next_piece(),
             gaps_only,
+            share: self.share(gaps_only),
             only_continue: self.pressure != Pressure::None && self.picker.bytes_in_downloading() > 0,
         };
+        let peers = self.peers.len();
+        if gaps_only && self.picker.has_last_gaps_only(&source, peers) {
+            // Somebody may be fetching each of them: who waits that long need not fetch it.
+            let piece_time = Duration::from_micros(
+                u64::from(self.geometry.piece_len()) * 1_000_000 / seed.rate_known().max(1),
+            )
+            .min(LAST_GAP_WAIT_MAX);
+            let rng = &mut self.rng;
+            let mut wait =
+                || piece_time + Duration::from_micros(rng.below(piece_time.as_micros() as u64 + 1));
+            if now < *self.web.last_gap_at.get_or_insert_with(|| now + wait()) {
+                return false;
+            }
+            self.web.last_gap_at = None;
+        }
         let mut blocks = Vec::new();
-        self.picker.pick_run(source, room, &mut self.rng, &mut blocks);
+        self.picker.pick_run(&source, room, &mut self.rng, &mut blocks);
         if blocks.is_empty() {
             return false;
         }

@@ -32,7 +32,7 @@ pub const FETCHES_BESIDE_PEERS: usize = 2;
 /// Requests for fewer bytes than this, in the mean, are small.
 const SMALL_REQUEST: u64 = 256 * 1024;
 /// How much a URL is asked for before a piece of its has been verified, unless pieces are larger.
-pub const PROBE_LEN: u64 = 1 << 20;
+pub const PROBE_LEN: u64 = 256 * 1024;
 /// How much is outstanding at a URL at the most, and at the least.
 const OUTSTANDING: Range<u64> = 4 << 20..16 << 20;
 /// The same while peers serve the rest.
