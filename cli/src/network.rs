@@ -28,6 +28,13 @@ pub struct NetworkArgs {
     #[arg(long = "tracker", value_name = "URL", value_parser = parse_tracker)]
     pub trackers: Vec<String>,
 
+    /// Fetch from this web server too (BEP 19); repeatable
+    ///
+    /// URL is that of a single file, or of the folder that holds the torrent's file or folder. Beside peers a web seed is
+    /// asked only for what none of them has.
+    #[arg(long = "web-seed", value_name = "URL", value_parser = parse_web_seed)]
+    pub web_seeds: Vec<String>,
+
     /// Ignore the trackers of the metainfo or magnet link
     #[arg(long)]
     pub no_tracker: bool,
@@ -163,6 +170,7 @@ impl NetworkArgs {
         let mut torrent = torrent
             .peers(self.peers.iter().copied())
             .trackers(self.trackers.clone())
+            .web_seeds(self.web_seeds.clone())
             .use_metainfo_trackers(!self.no_tracker)
             .super_seeding(self.super_seeding());
         if let Some(interval) = self.tuning.announce_interval_min {

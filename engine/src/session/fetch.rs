@@ -12,6 +12,7 @@ use hyper::StatusCode;
 use hyper::header::{CONTENT_ENCODING, CONTENT_RANGE, HeaderMap, LOCATION, RETRY_AFTER};
 use reqwest::Response;
 use std::collections::{BTreeMap, VecDeque};
+use std::io;
 use std::ops::Range;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
@@ -354,14 +355,21 @@ fn redirect(url: &Url, response: &Response) -> Result<Option<Url>, Fault> {
 /// Why a body ends early.
 fn broken(error: reqwest::Error) -> Fault {
     let error = error.without_url();
-    let causes =
-        std::iter::successors(Some(&error as &(dyn std::error::Error + 'static)), |error| error.source());
-    let last = causes.last().map(ToString::to_string).unwrap_or_default();
-    let is_short =
-        std::iter::successors(Some(&error as &(dyn std::error::Error + 'static)), |error| error.source())
-            .filter_map(|error| error.downcast_ref::<hyper::Error>())
-            .any(hyper::Error::is_incomplete_message);
-    if is_short { Fault::TooLittle } else { Fault::Network(last) }
+    let mut causes = Vec::new();
+    let mut next: Option<&(dyn std::error::Error + 'static)> = Some(&error);
+    while let Some(cause) = next {
+        causes.push(cause);
+        next = cause.source();
+    }
+    let is_short = causes.iter().any(|cause| {
+        let of_body = cause.downcast_ref::<io::Error>();
+        of_body.is_some_and(|error| error.kind() == io::ErrorKind::UnexpectedEof)
+            || cause.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_incomplete_message)
+    });
+    match causes.last() {
+        Some(last) if !is_short => Fault::Network(last.to_string()),
+        _ => Fault::TooLittle,
+    }
 }
 
 #[cfg(test)]

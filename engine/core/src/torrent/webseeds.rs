@@ -149,7 +149,9 @@ impl Torrent {
         let (geometry, rng) = (self.geometry, &mut self.rng);
         let seed = &mut self.web.seeds[index.0 as usize];
         let file_start = file.as_ref().map(|file| file.start);
-        let penalty = seed.fault(now, &fault, file, &geometry, rng);
+        let Some(penalty) = seed.fault(now, &fault, file, &geometry, rng) else {
+            return self.plan_later(now);
+        };
         self.events.push_back(Event::WebSeedFault { seed: index, file_start, fault, penalty });
         if matches!(penalty, Penalty::Paused(_) | Penalty::Dropped) {
             // What else it was asked for would meet the same.

@@ -315,7 +315,8 @@ impl WebSeed {
         self.fetches.values_mut().for_each(|fetch| (fetch.heard_at, fetch.started_at) = (now, now));
     }
 
-    /// Something is wrong: with a file, by its bytes in the torrent, if the server gave an answer for one. What it costs.
+    /// Something is wrong: with a file, by its bytes in the torrent, if the server gave an answer for one. What it costs; `None` if that is
+    /// known already.
     pub(crate) fn fault(
         &mut self,
         now: Time,
@@ -323,8 +324,27 @@ impl WebSeed {
         file: Option<Range<u64>>,
         geometry: &Geometry,
         rng: &mut Rng,
-    ) -> Penalty {
+    ) -> Option<Penalty> {
+        if file.as_ref().is_some_and(|file| self.is_lost(file.start)) {
+            // Another request of the same moment has met the same.
+            return None;
+        }
         self.last_fault = Some(fault.clone());
+        Some(self.penalty(now, fault, file, geometry, rng))
+    }
+
+    fn is_lost(&self, file_start: u64) -> bool {
+        self.lost_files.get(&file_start).is_some_and(|file| file.until != Some(Time::MAX))
+    }
+
+    fn penalty(
+        &mut self,
+        now: Time,
+        fault: &Fault,
+        file: Option<Range<u64>>,
+        geometry: &Geometry,
+        rng: &mut Rng,
+    ) -> Penalty {
         match (fault.blamed(), file) {
             (Blamed::UrlForGood, _) => {
                 self.dropped = true;

@@ -17,7 +17,7 @@ fn case() -> Case {
 
 impl Case {
     fn fault(&mut self, fault: Fault, file: Option<Range<u64>>) -> Penalty {
-        self.seed.fault(self.now, &fault, file, &self.geometry, &mut self.rng)
+        self.seed.fault(self.now, &fault, file, &self.geometry, &mut self.rng).expect("it is new")
     }
 
     fn pieces(&self) -> Vec<u32> {
@@ -70,6 +70,8 @@ fn a_missing_file_costs_its_pieces_and_is_tried_again() {
     let file = Some((1 << 20) + 5..(3 << 20) + 5);
     let Penalty::FilePaused(pause) = case.fault(not_found(), file.clone()) else { panic!() };
     assert_eq!(case.pieces(), [0, 4, 5, 6, 7, 8, 9]);
+    let again = case.seed.fault(case.now, &not_found(), file.clone(), &case.geometry, &mut case.rng);
+    assert_eq!(again, None, "many requests of one moment are one fault");
     // Its neighbour lies in piece 3 too, and has another length for good.
     let wrong = Fault::WrongLength { found: 5, expected: 6 };
     assert_eq!(case.fault(wrong, Some((3 << 20) + 5..(4 << 20))), Penalty::FileDropped);
