@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """One downloader and a web server: ours beside curl (one large file) and aria2 (many small ones), over the same server in the same run.
 
-- nginx serves from tmpfs; copies go to tmpfs. Contestants take turns, so that a busy neighbour troubles all of them.
+- nginx serves from tmpfs. Small files are copied to tmpfs, the large one to the build folder's disk, after a `sync`: tmpfs would fill
+  with zeros what ours reserves. Contestants take turns, so that a busy neighbour troubles all of them.
 - The clock starts when a process does and stops when it has ended. Every copy is compared with the original, then deleted.
 - `loopback` has no line between them: there the processors are measured, and ours has SHA-1 to do besides. `line` goes through two
   network namespaces and a `tbf` on either end; it needs root.
@@ -92,6 +93,7 @@ def swarm(meta, url, out):
 def timed(command, out, original):
     """How long it took, and its CPU time, in seconds."""
     out.mkdir()
+    os.sync()
     began = time.monotonic()
     peer = Peer(command).go()
     took, cpu = peer.wait(RUN_S_MAX) - began, peer.cpu_s()
@@ -113,7 +115,7 @@ def rounds(count, contestants, out, original, what):
 
 
 def large(args, scratch, ip="127.0.0.1", server_on=lambda command: command, client_on=lambda command: command, what="loopback", length=None):
-    folder, out = scratch / f"www-{what}", scratch / "out"
+    folder, out = scratch / f"www-{what}", Path(tempfile.mkdtemp(prefix="swarm-webseed-", dir=BIN.parent)) / "out"
     length = length or args.size
     file = fill(folder / "big.bin", length, seeded(length))
     meta = scratch / f"{what}.torrent"
@@ -126,6 +128,7 @@ def large(args, scratch, ip="127.0.0.1", server_on=lambda command: command, clie
     finally:
         server.stop()
         shutil.rmtree(folder)
+        shutil.rmtree(out.parent, ignore_errors=True)
 
 
 def small(args, scratch):
@@ -168,7 +171,7 @@ def main():
             line = Line(args.rate)
             try:
                 place = ["10.0.0.1", line.on(1), line.on(2)]
-                results["line"] = {"mbit": args.rate} | large(args, scratch, *place, what="line", length=args.size // 4)
+                results["line"] = {"mbit": args.rate} | large(args, scratch, *place, what="line", length=args.size // 2)
             finally:
                 line.remove()
     finally:

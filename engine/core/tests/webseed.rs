@@ -185,8 +185,7 @@ fn downloaders_with_the_same_peers_fetch_different_shares() {
             swarm.connect_as(other, info);
             swarm.say(other, Message::HaveNone);
         }
-        let mut web = Web::of(swarm, 1);
-        web.asked()
+        Web::of(swarm, 1).asked()
     };
     assert_eq!([share(1), share(2), share(3), share(4)], [[0], [16], [32], [48]]);
 }

@@ -412,3 +412,13 @@ fn renamed_paths_are_as_their_maker_wrote_them() {
     assert_eq!(raw.len(), 3, "the folder's name is another in each");
     assert_eq!(raw[&FileIndex(1)], [b"dir?".to_vec(), b"a:b".to_vec()]);
 }
+
+#[test]
+fn http_seeds_are_read_and_nothing_else() {
+    let create = Create::new("f".to_owned(), Content::File { length: 1, attr: FileAttr::default() }, 16_384);
+    let mut bytes = create.encode(&[0; 20]).unwrap();
+    bytes.splice(1..1, b"9:httpseedsl17:http://h/seed.phpe".iter().copied());
+    let metainfo = Metainfo::parse(&bytes).unwrap();
+    assert_eq!(metainfo.http_seeds.len(), 1);
+    assert!(metainfo.web_seeds.is_empty() && metainfo.magnet().web_seeds.is_empty());
+}

@@ -21,7 +21,6 @@ use swarm_core::torrent::discovery::Dial;
 use swarm_core::torrent::{Action, Event, PieceResult, Torrent, Totals};
 use swarm_core::webseed::{FetchId, WebSeedIndex};
 use swarm_core::wire::Message;
-use web::Served;
 
 /// How long a dialler waits for someone who does not answer.
 pub(crate) const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -47,6 +46,14 @@ pub(crate) struct Received {
     at: Time,
     key: PeerKey,
     pub(crate) what: What,
+}
+
+/// A fetch that is being served.
+#[derive(Debug)]
+pub(crate) struct Served {
+    pub(crate) to: NodeId,
+    pub(crate) id: FetchId,
+    pub(crate) blocks: VecDeque<BlockRef>,
 }
 
 /// What is remembered of one node from one step to the next.

@@ -1,25 +1,15 @@
 //! Web seeds: hosts that serve fetches and nothing else, and those who fetch from them.
 
-use super::Node;
-use crate::basics::NodeId;
+use super::{Node, Served};
 use crate::config::Behaviour;
 use crate::network::Network;
 use crate::queue::{Web, What};
-use std::collections::VecDeque;
 use swarm_core::id::{BlockRef, PeerKey};
 use swarm_core::time::Time;
 use swarm_core::webseed::{FetchId, WebSeedIndex};
 
 /// What is on its way between a web seed and who fetches belongs to no connection.
 const NO_KEY: PeerKey = PeerKey(u32::MAX);
-
-/// A fetch that is being served.
-#[derive(Debug)]
-pub(crate) struct Served {
-    to: NodeId,
-    id: FetchId,
-    blocks: VecDeque<BlockRef>,
-}
 
 impl Node {
     /// Asks a web seed for a run of blocks.
