@@ -441,3 +441,26 @@ async fn a_single_file_is_at_the_url_itself_with_its_query() {
     assert!(origin.asked().iter().all(|asked| asked.method == "GET" && asked.path == path));
     drop(source);
 }
+
+/// Answers that libtorrent's own tests have, since its parser stumbled over some of them.
+#[tokio::test]
+async fn malformed_answers_are_faults() {
+    for head in [
+        "HTTP/1.1 206 OK\nContent-Range: bYTes -3-4\n\n",
+        "HTTP/1.1 206 OK\nContent-Range: bYTes 3--434\n\n",
+        "HTTP/1.1 206 OK\nContent-Range: bytes 0-999999999999999999999999\n\n",
+        "HTTP/1.1 206 OK\nContent-Range: bytes 999999999999999999999999-0\n\n",
+        "HTTP/1.1 206 Partial\r\nContent-Range: bytes 0-16383/16384\r\nTransfer-Encoding: chunked\r\n\r\n1z\r\nxxxx",
+        "HTTP/1.1 206 Partial\r\nContent-Range: bytes 0-16383/16384\r\nTransfer-Encoding: chunked\r\n\r\n80000000\r\nxxxx",
+        "HTTP/1.1 206 Partial\r\nContent-Range: bytes 0-16383/16384\r\nContent-Length: -1\r\n\r\nxxxx",
+        "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n",
+        "nonsense\r\n\r\n",
+        "",
+    ] {
+        let answer = |_: &Asked, _: &[u8]| Some(Answer { raw: Some(head.into()), ..Answer::new(206, "") });
+        let (_, fault, _) = first_fault(&[("a.bin", 16_384)], answer).await;
+        let is_named =
+            matches!(fault, WebSeedFault::Network(_) | WebSeedFault::WrongRange | WebSeedFault::TooLittle);
+        assert!(is_named, "{head:?}: {fault}");
+    }
+}

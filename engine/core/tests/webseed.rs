@@ -123,6 +123,7 @@ fn a_web_seed_alone_brings_everything_each_block_once() {
     assert_eq!(web.swarm.torrent.totals().bytes_down, u64::from(PIECES * BLOCKS * BLOCK_LEN));
     assert_eq!(web.swarm.torrent.totals().bytes_wasted, 0);
     assert!(web.fetches.is_empty());
+    web.pass(Duration::from_secs(1));
     assert_eq!(web.swarm.torrent.poll_timeout(), None, "nothing is waited for at rest");
 }
 
@@ -132,7 +133,7 @@ fn runs_are_longer_than_a_piece_once_the_url_is_proven() {
     assert_eq!(web.fetches.len(), 1, "little before a piece is verified");
     web.serve();
     assert!(web.fetches.len() > 1);
-    assert!(web.fetches.iter().all(|fetch| fetch.1.len() > BLOCKS as usize), "{:?}", web.fetches);
+    assert!(web.fetches.iter().any(|fetch| fetch.1.len() == 4 * BLOCKS as usize), "{:?}", web.fetches);
     for (_, blocks) in &web.fetches {
         let at = |block: &BlockRef| block.piece.0 * BLOCKS + block.begin / BLOCK_LEN;
         assert!(blocks.windows(2).all(|two| at(&two[1]) == at(&two[0]) + 1), "one block behind the other");
@@ -187,14 +188,17 @@ fn downloaders_with_the_same_peers_fetch_different_shares() {
         }
         Web::of(swarm, 1).asked()
     };
-    assert_eq!([share(1), share(2), share(3), share(4)], [[0], [16], [32], [48]]);
+    for (id, first) in [(1, 0), (2, 16), (3, 32), (4, 48)] {
+        let asked = share(id);
+        assert!(asked.len() == 1 && (first..first + 16).contains(&asked[0]), "{id}: {asked:?}");
+    }
 }
 
 #[test]
 fn a_liar_is_dropped_and_its_pieces_are_fetched_elsewhere() {
     let mut web = Web::new(2);
     web.swarm.verifies = false;
-    let piece = web.asked()[0];
+    let piece = web.fetches[0].1[0].piece.0;
     let key = web.swarm.torrent.web_seeds()[0].key();
     web.serve();
     let digests = vec![[1; 20]; BLOCKS as usize];

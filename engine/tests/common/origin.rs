@@ -32,6 +32,8 @@ pub struct Answer {
     pub chunked: bool,
     /// The connection is closed afterwards.
     pub close: bool,
+    /// These bytes come instead of all else, and the connection is closed.
+    pub raw: Option<Vec<u8>>,
     /// Nothing at all comes, and the connection stays open.
     pub silent: bool,
 }
@@ -45,6 +47,7 @@ impl Answer {
             claimed_len: None,
             chunked: false,
             close: false,
+            raw: None,
             silent: false,
         }
     }
@@ -154,6 +157,10 @@ async fn serve(
         let answer = handler(&asked, files);
         if answer.silent {
             std::future::pending::<()>().await;
+        }
+        if let Some(raw) = answer.raw {
+            stream.write_all(&raw).await?;
+            return stream.shutdown().await;
         }
         let mut head = format!("HTTP/1.1 {} Whatever\r\n", answer.status);
         answer.headers.iter().for_each(|(name, value)| head.push_str(&format!("{name}: {value}\r\n")));

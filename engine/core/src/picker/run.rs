@@ -31,8 +31,7 @@ impl Picker {
     /// torrent, but for padding between them.
     ///
     /// It begins with what is left of a piece under way; else where the last run ended, if that is free; else at the start of the largest
-    /// gap, the first time anywhere in it. Beside peers, who may fetch from the same seed, it begins in our share while something of it
-    /// is left, and then at a random piece.
+    /// gap of our share, the first time anywhere in it; else, where others have shares too, at a random piece of theirs.
     pub fn pick_run(
         &mut self,
         source: &RunSource<'_>,
@@ -129,9 +128,9 @@ impl Picker {
         });
         match first {
             None => elsewhere.1,
-            Some(first) if is_sequential || source.gaps_only => Some(first),
-            // Others may begin at the same time.
-            Some(_) if source.next.is_none() => {
+            Some(first) if is_sequential => Some(first),
+            // Others, whom we need not know, may begin at the same time.
+            Some(_) if source.next.is_none_or(|next| !share.contains(&next.0)) => {
                 Some(PieceIndex(largest.0 + rng.below(u64::from(largest.1 - largest.0)) as u32))
             }
             Some(_) => Some(PieceIndex(largest.0)),

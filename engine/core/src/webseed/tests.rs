@@ -102,7 +102,8 @@ fn a_url_that_lies_is_dropped() {
 #[test]
 fn little_is_outstanding_until_a_piece_is_verified() {
     let mut case = case();
-    assert_eq!(case.seed.room(case.now, 1 << 20, false), Some(PROBE_LEN));
+    assert_eq!(case.seed.room(case.now, 16_384, false), Some(PROBE_LEN));
+    assert_eq!(case.seed.room(case.now, 1 << 20, false), Some(1 << 20));
     case.seed.started(case.now, FetchId(0), vec![case.geometry.block(PieceIndex(0), 0)]);
     assert_eq!(case.seed.room(case.now, 1 << 20, false), None);
 }
