@@ -28,13 +28,6 @@ pub struct NetworkArgs {
     #[arg(long = "tracker", value_name = "URL", value_parser = parse_tracker)]
     pub trackers: Vec<String>,
 
-    /// Fetch from this web server too (BEP 19); repeatable
-    ///
-    /// URL is that of a single file, or of the folder that holds the torrent's file or folder. Beside peers a web seed is
-    /// asked only for what none of them has.
-    #[arg(long = "web-seed", value_name = "URL", value_parser = parse_web_seed)]
-    pub web_seeds: Vec<String>,
-
     /// Ignore the trackers of the metainfo or magnet link
     #[arg(long)]
     pub no_tracker: bool,
@@ -87,6 +80,10 @@ pub struct NetworkArgs {
     /// Of `seed` only.
     #[arg(skip)]
     pub super_seed: SuperSeed,
+
+    /// What `--web-seed` of `get` and `seed` says.
+    #[arg(skip)]
+    pub web_seeds: Vec<String>,
 
     #[command(flatten)]
     pub tuning: TuningArgs,

@@ -167,7 +167,7 @@ impl Peer {
     }
 
     /// What it received from web seeds.
-    pub fn from_web_seeds(&self) -> u64 {
+    pub fn bytes_of_web_seeds(&self) -> u64 {
         self.traffic.web_seeds.iter().map(|seed| seed.bytes_down).sum()
     }
 

@@ -181,7 +181,7 @@ fn escape(text: &str) -> String {
 impl PeerReport {
     fn new(peer: &Peer, source: Option<&Peer>, wrong: Option<&String>) -> PeerReport {
         let complete = peer.completed_in.is_some() && peer.failure.is_none();
-        let from_source = source.map_or_else(|| peer.from_web_seeds(), |source| source.sent_to(peer.addr));
+        let from_source = source.map_or_else(|| peer.bytes_of_web_seeds(), |source| source.sent_to(peer.addr));
         PeerReport {
             peer: peer.name.clone(),
             address: peer.addr,
