@@ -23,6 +23,8 @@ pub struct Plan {
     pub trackerless: bool,
     /// A web server takes the source's place.
     pub web_seed: bool,
+    /// Every connection is encrypted.
+    pub encrypt: bool,
 }
 
 pub struct Outcome {

@@ -4,6 +4,8 @@ use super::fault::Fault;
 use super::material::Material;
 use super::peer::{Peer, Role};
 use super::plan::{Outcome, Plan};
+use crate::events::seconds;
+use crate::selection::listed;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -98,7 +100,7 @@ impl Report {
         Report {
             name: info.name.clone(),
             bytes_total,
-            files: info.files.iter().filter(|file| !file.attr.pad).count(),
+            files: listed(&info.files).count(),
             seconds: seconds(outcome.elapsed),
             identical: peers.iter().all(|peer| peer.identical),
             web_seed: outcome.origin_sent.is_some(),
@@ -181,7 +183,8 @@ fn escape(text: &str) -> String {
 impl PeerReport {
     fn new(peer: &Peer, source: Option<&Peer>, wrong: Option<&String>) -> PeerReport {
         let complete = peer.completed_in.is_some() && peer.failure.is_none();
-        let from_source = source.map_or_else(|| peer.bytes_of_web_seeds(), |source| source.sent_to(peer.addr));
+        let from_source =
+            source.map_or_else(|| peer.bytes_of_web_seeds(), |source| source.sent_to(peer.addr));
         PeerReport {
             peer: peer.name.clone(),
             address: peer.addr,
@@ -253,10 +256,6 @@ fn bans(peers: &[Peer]) -> Vec<BanReport> {
         }
     }
     bans.into_values().collect()
-}
-
-fn seconds(duration: Duration) -> f64 {
-    duration.as_millis() as f64 / 1000.0
 }
 
 #[cfg(test)]

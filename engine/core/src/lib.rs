@@ -52,6 +52,7 @@ pub mod geometry;
 pub mod id;
 pub mod lsd;
 pub mod metainfo;
+pub mod mse;
 pub mod net;
 pub mod padding;
 pub mod peer;

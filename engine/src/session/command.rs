@@ -48,6 +48,7 @@ impl Command {
             }
             Command::Recheck => options.recheck = true,
             Command::Pause => options.paused = true,
+            Command::Resume => options.paused = false,
             _ => {}
         }
     }

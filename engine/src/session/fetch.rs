@@ -140,6 +140,10 @@ impl TorrentDriver {
         assembler: &mut Assembler,
     ) -> Result<u64, Stop> {
         let mut response = self.ask(source, file, url, range).await?;
+        if !source.has_answered.replace(true) {
+            let (addr, over) = (response.remote_addr(), response.version());
+            tracing::info!(?addr, ?over, url = source.text, "a web seed answers");
+        }
         let len = self.content().metainfo.info.files[file.idx()].length;
         let Part { skip, take, ends } = check(&response, len, range).map_err(|fault| match fault {
             Fault::Busy { .. } => (fault, None),

@@ -42,7 +42,7 @@ pub(super) fn run(
             }
         });
         serve(&context, &registry, &events, inbox).await;
-        context.swarms.clear();
+        context.torrents.clear();
     });
 }
 

@@ -1,6 +1,6 @@
 //! What a torrent knows of its web seeds beside the state machine: their URLs, and the fetches that are under way.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -20,13 +20,15 @@ pub(super) struct WebSource {
     pub(super) text: String,
     pub(super) url: Option<Url>,
     pub(super) origin: UrlOrigin,
+    /// Whether it has answered.
+    pub(super) has_answered: Cell<bool>,
     /// Where files are that the server has sent us elsewhere for, and who did.
     redirects: RefCell<BTreeMap<FileIndex, (Url, Option<IpAddr>)>>,
 }
 
 impl WebSource {
     pub(super) fn new(text: String, url: Option<Url>, origin: UrlOrigin) -> WebSource {
-        WebSource { text, url, origin, redirects: RefCell::default() }
+        WebSource { text, url, origin, has_answered: Cell::new(false), redirects: RefCell::default() }
     }
 
     /// Where a file is, whose path the metainfo may spell in another way. `None` if it cannot be named.
