@@ -163,8 +163,10 @@ fn provoke(dir: &Path, seen: &mut Seen) {
     web.wait_until("web_seed_fault", |event| event["file"].is_null());
     web.signal("TERM");
     assert_eq!(seen.all_of(web)["kind"], "interrupted");
-    let web = get("web", &["--web-seed", &url, "--peer", &peer]);
-    assert_eq!(seen.all_of(web)["event"], "complete");
+    let mut web = get("web", &["--web-seed", &url, "--peer", &peer, "--seed"]);
+    web.wait_for("complete");
+    web.signal("TERM");
+    assert_eq!(seen.all_of(web)["event"], "stopped");
 
     // A download whose file another program cuts.
     let mut changed = get("changed", &["--peer", &peer, "--max-down", "2MiB/s"]);
