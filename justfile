@@ -72,6 +72,11 @@ bench-world *ARGS:
     cargo build --release --workspace --bins
     SWARM_BIN="${CARGO_TARGET_DIR:-target}/release" benches/world.py {{ARGS}}
 
+# From a web server, beside curl and aria2; needs nginx, and root for the shaped line
+bench-webseed *ARGS:
+    cargo build --release -p swarmbt
+    SWARM_BIN="${CARGO_TARGET_DIR:-target}/release" benches/webseed.py {{ARGS}}
+
 # Announces per second beside aquatic_http, which must be installed, as must wrk
 bench-tracker *ARGS:
     cargo build --release --workspace --bins

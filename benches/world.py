@@ -44,6 +44,7 @@ SIMULATED_SEEDS = range(1, 6)
 
 
 class Swarm(contestants.Swarm):
+    is_peer = True
     common = ["--json", "--no-state", "--no-dht", "--no-lsd"]
 
     def common_of(self, ip):
@@ -57,12 +58,36 @@ class Swarm(contestants.Swarm):
 
 
 class Libtorrent(contestants.Libtorrent):
+    is_peer = True
+
     def source_at(self, ip, torrent):
         return self.downloader_at(ip, torrent, torrent.folder)
 
     def downloader_at(self, ip, torrent, folder):
         command = [self.python, ROOT / "benches/libtorrent_peer.py", torrent.meta, folder, "--stay"]
         return [*command, "--listen", f"{ip}:{PEER_PORT}"]
+
+
+class WebSeed(Swarm):
+    """The source is a web server and no peer."""
+
+    name = "web-seed"
+    is_peer = False
+    PORT = 8080
+
+    def source_at(self, ip, torrent):
+        scratch = torrent.meta.parent
+        config = scratch / "nginx.conf"
+        temp = " ".join(f"{kind}_temp_path {scratch}/temp;" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
+        config.write_text(
+            f"daemon off; master_process off; pid {scratch}/nginx.pid; error_log {scratch}/nginx.log; events {{}}"
+            f"http {{ access_log off; sendfile on; {temp} server {{ listen {ip}:{self.PORT}; root {torrent.folder}; }} }}"
+        )
+        self.url = f"http://{ip}:{self.PORT}/"
+        return ["nginx", "-c", config]
+
+    def downloader_at(self, ip, torrent, folder):
+        return [*super().downloader_at(ip, torrent, folder), "--web-seed", self.url]
 
 
 class Hosts:
@@ -158,7 +183,10 @@ def run(contestant, hosts, torrent, count, scratch):
         peers.append(tracker)
         tracker.wait_for("listening on ")
         source = start(hosts.on(0, contestant.source_at(hosts.ip(0), torrent))).go()
-        until(lambda: seeds_known(hosts), RUN_S_MAX, f"source is ready: {source}")
+        if contestant.is_peer:
+            until(lambda: seeds_known(hosts), RUN_S_MAX, f"source is ready: {source}")
+        else:
+            until(lambda: answers(hosts, contestant.url), RUN_S_MAX, f"source is ready: {source}")
         downloaders = []
         for number in range(1, count + 1):
             folder = copies / str(number)
@@ -167,7 +195,8 @@ def run(contestant, hosts, torrent, count, scratch):
         began, busy = time.monotonic(), busy_cpu_s()
         for downloader in downloaders:
             downloader.go()
-        ends = [downloader.wait_for(contestant.mark, RUN_S_MAX)[0] - began for downloader in downloaders]
+        said = [downloader.wait_for(contestant.mark, RUN_S_MAX) for downloader in downloaders]
+        ends = [at - began for at, _ in said]
         took, busy = time.monotonic() - began, busy_cpu_s() - busy
         own = sum(peer.cpu_s() for peer in downloaders) + source.cpu_s()
         for peer in reversed(peers):
@@ -185,7 +214,16 @@ def run(contestant, hosts, torrent, count, scratch):
         "first_s": round(min(ends), 3),
         "cpu_cores": round(busy / took, 2),
         "cpu_s_of_peers": round(own, 2),
-    }
+    } | ({} if contestant.is_peer else {"copies_from_origin": copies_from_web_seeds(said, torrent)})
+
+
+def copies_from_web_seeds(said, torrent):
+    sums = (sum(seed["bytes_down"] for seed in json.loads(line)["web_seeds"]) for _, line in said)
+    return round(sum(sums) / torrent.file.stat().st_size, 4)
+
+
+def answers(hosts, url):
+    return subprocess.run(hosts.on_switch(["curl", "-s", "-o", "/dev/null", url])).returncode == 0
 
 
 def seeds_known(hosts):
@@ -204,7 +242,7 @@ def predict(count, pieces, piece_length, mbit):
     return {"last_ratio": middle("ratio"), "median_ratio": middle("ratio_median"), "seeds": list(SIMULATED_SEEDS)}
 
 
-ALL = [Swarm, Libtorrent]
+ALL = [Swarm, Libtorrent, WebSeed]
 
 
 def arguments():

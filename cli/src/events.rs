@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 use swarm_core::id::InfoHash;
 use swarm_core::torrent::Totals;
+use swarm_engine::WebSeedStats;
 
 /// One event. Rates are in bytes/s, sizes in bytes.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -48,6 +49,18 @@ pub enum Record<'a> {
     PieceFailed { piece: u32 },
     /// A peer lied and is banned.
     PeerBanned { address: SocketAddr, reason: &'a str },
+    /// Something is wrong with a web seed, or with one of its files. The transfer goes on.
+    WebSeedFault {
+        /// The web seed, as it was named.
+        url: &'a str,
+        /// The file's path in the torrent; null if it is about the URL.
+        file: Option<&'a str>,
+        reason: &'a str,
+        /// What that costs: `paused`, `dropped`, `file_paused`, `file_dropped`.
+        penalty: &'a str,
+        /// How long the pause is, in seconds; null if it is none.
+        retry_in: Option<f64>,
+    },
     /// Something is not as it should be, and the transfer goes on.
     Warning { message: &'a str },
     /// Another program has changed a file. It is not sent until it has been checked again.
@@ -156,6 +169,18 @@ pub struct Traffic {
     pub pieces_failed: u64,
     /// What each peer had part in, in the order of addresses.
     pub peers: Vec<PeerTraffic>,
+    /// What has come from each web seed since the torrent was last started.
+    pub web_seeds: Vec<WebSeedTraffic>,
+}
+
+/// What has come from one web seed, in bytes of payload.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+pub struct WebSeedTraffic {
+    /// As it was named.
+    pub url: String,
+    pub bytes_down: u64,
+    /// Requests that it has answered.
+    pub requests: u64,
 }
 
 /// What has come from and gone to one peer, in bytes of payload.
@@ -169,13 +194,23 @@ pub struct PeerTraffic {
 
 impl Traffic {
     /// The sums, and what each peer had part in: by address, received and sent.
-    pub fn new(totals: Totals, peers: BTreeMap<SocketAddr, (u64, u64)>) -> Traffic {
+    pub fn new(
+        totals: Totals,
+        peers: BTreeMap<SocketAddr, (u64, u64)>,
+        web_seeds: &[WebSeedStats],
+    ) -> Traffic {
         let Totals { bytes_down, bytes_up, bytes_wasted, bytes_corrupt, pieces_failed } = totals;
         let peers = peers.into_iter();
         let peers = peers
             .map(|(address, (bytes_down, bytes_up))| PeerTraffic { address, bytes_down, bytes_up })
             .collect();
-        Traffic { bytes_down, bytes_up, bytes_wasted, bytes_corrupt, pieces_failed, peers }
+        let of_web_seed = |seed: &WebSeedStats| WebSeedTraffic {
+            url: seed.url.clone(),
+            bytes_down: seed.bytes_down,
+            requests: seed.requests,
+        };
+        let web_seeds = web_seeds.iter().map(of_web_seed).collect();
+        Traffic { bytes_down, bytes_up, bytes_wasted, bytes_corrupt, pieces_failed, peers, web_seeds }
     }
 }
 

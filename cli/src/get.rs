@@ -2,7 +2,7 @@
 
 use crate::context::Context;
 use crate::exit::{Exit, fail};
-use crate::network::NetworkArgs;
+use crate::network::{NetworkArgs, parse_web_seed};
 use crate::selection::{Selection, parse_glob, parse_indices};
 use crate::source;
 use crate::transfer::{self, Plan, SeedUntil};
@@ -80,6 +80,13 @@ pub struct GetArgs {
     #[arg(long)]
     pub json: bool,
 
+    /// Fetch from this web server too (BEP 19); repeatable
+    ///
+    /// URL is that of a single file, or of the folder that holds the torrent's file or folder. Beside peers a web seed is
+    /// asked only for what none of them has.
+    #[arg(long = "web-seed", value_name = "URL", value_parser = parse_web_seed)]
+    web_seeds: Vec<String>,
+
     /// Behave as if the disk were full after so many bytes, for so long
     #[arg(long, hide = true, value_name = "SIZE,DURATION", value_parser = parse_simulated_disk)]
     inject_disk_full: Option<(u64, Duration)>,
@@ -107,12 +114,13 @@ with status 5; one that it cannot hold now waits. Disk errors are retried.
 Ctrl-C, SIGTERM and SIGHUP save resume data and end the command with status 130, 130 and 129; when it seeds a complete \
 download, with 130, 0 and 129.";
 
-pub async fn run(args: GetArgs, cx: &mut Context) -> Result<Exit> {
+pub async fn run(mut args: GetArgs, cx: &mut Context) -> Result<Exit> {
     if !args.select_file.is_empty() && source::may_be_several(&args.sources) {
         let message =
             "--select-file: the files of several torrents have no common index; --files takes patterns";
         return fail(Exit::Usage, message);
     }
+    args.network.web_seeds = args.web_seeds;
     let plan = Plan {
         selection: Selection { globs: args.files, indices: args.select_file },
         sequential: args.sequential,

@@ -87,6 +87,10 @@ pub struct NetworkArgs {
     #[arg(skip)]
     pub super_seed: SuperSeed,
 
+    /// What `--web-seed` of `get` and `seed` says.
+    #[arg(skip)]
+    pub web_seeds: Vec<String>,
+
     #[command(flatten)]
     pub tuning: TuningArgs,
 }
@@ -195,6 +199,7 @@ impl NetworkArgs {
         let mut torrent = torrent
             .peers(self.peers.iter().copied())
             .trackers(self.trackers.clone())
+            .web_seeds(self.web_seeds.clone())
             .use_metainfo_trackers(!self.no_tracker)
             .super_seeding(self.super_seeding());
         if let Some(interval) = self.tuning.announce_interval_min {

@@ -77,6 +77,7 @@ struct Shown<'a> {
     files: Vec<ShownFile>,
     trackers: &'a [Vec<String>],
     web_seeds: &'a [String],
+    http_seeds: &'a [String],
     nodes: &'a [(String, u16)],
     comment: Option<&'a str>,
     created_by: Option<&'a str>,
@@ -108,6 +109,7 @@ impl Shown<'_> {
             files: files(metainfo).collect(),
             trackers: &metainfo.trackers,
             web_seeds: &metainfo.web_seeds,
+            http_seeds: &metainfo.http_seeds,
             nodes: &metainfo.nodes,
             comment: metainfo.comment.as_deref(),
             created_by: metainfo.created_by.as_deref(),
@@ -155,6 +157,7 @@ fn table(metainfo: &Metainfo, paint: Paint) -> String {
     for (label, values) in [
         ("trackers", tiers),
         ("web seeds", metainfo.web_seeds.clone()),
+        ("http seeds", metainfo.http_seeds.iter().map(|url| format!("{url} (BEP 17, not used)")).collect()),
         ("nodes", nodes),
         ("comment", of(&metainfo.comment)),
         ("source", of(&info.source)),

@@ -62,6 +62,7 @@ fn is_of(value: &Value, type_name: &str) -> bool {
         "integer" => value.is_u64(),
         "number" => value.is_f64(),
         "boolean" => value.is_boolean(),
+        "number or null" => value.is_f64() || value.is_null(),
         "string or null" => value.is_string() || value.is_null(),
         "array of strings" => value.as_array().is_some_and(|values| values.iter().all(Value::is_string)),
         "array of objects" => value.as_array().is_some_and(|values| values.iter().all(Value::is_object)),
@@ -146,6 +147,26 @@ fn provoke(dir: &Path, seen: &mut Seen) {
     assert_eq!(seen.all_of(full)["kind"], "destination");
     let full = get("full", &["--files", "nothing"]);
     assert_eq!(seen.all_of(full)["kind"], "usage");
+
+    // A web server that has nothing, and one that is none. The peer comes later.
+    let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/file", server.local_addr().unwrap());
+    std::thread::spawn(move || {
+        use std::io::{Read as _, Write as _};
+        while let Ok((mut stream, _)) = server.accept() {
+            let _ = stream.read(&mut [0; 4_096]);
+            let _ = stream.write_all(b"HTTP/1.1 404 No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+        }
+    });
+    let mut web = get("web", &["--web-seed", &url, "--web-seed", "http://127.0.0.1:1/file"]);
+    web.wait_until("web_seed_fault", |event| event["file"].is_string());
+    web.wait_until("web_seed_fault", |event| event["file"].is_null());
+    web.signal("TERM");
+    assert_eq!(seen.all_of(web)["kind"], "interrupted");
+    let mut web = get("web", &["--web-seed", &url, "--peer", &peer, "--seed"]);
+    web.wait_for("complete");
+    web.signal("TERM");
+    assert_eq!(seen.all_of(web)["event"], "stopped");
 
     // A download whose file another program cuts.
     let mut changed = get("changed", &["--peer", &peer, "--max-down", "2MiB/s"]);

@@ -50,6 +50,20 @@ fn fault<'a>(report: &'a Value, name: &str) -> &'a Value {
 }
 
 #[test]
+fn a_web_server_in_the_sources_place_has_its_share_told() {
+    let report = succeed(&["--web-seed"]);
+    assert_eq!(report["web_seed"], true);
+    let copies = report["copies_from_source"].as_f64().unwrap();
+    assert!((1.0..=3.0).contains(&copies), "{copies}");
+    let peers = report["peers"].as_array().unwrap();
+    let told: u64 = peers.iter().map(|peer| peer["bytes_from_source"].as_u64().unwrap()).sum();
+    assert!(told >= 8 << 20 && told <= report["bytes_from_source"].as_u64().unwrap(), "{report}");
+    let dir = TempDir::new().unwrap();
+    let refused = run(dir.path(), &["--web-seed", "--fault=late-seed"]);
+    assert_eq!(refused.status.code(), Some(2), "{}", stderr(&refused));
+}
+
+#[test]
 fn every_copy_is_identical_and_every_byte_accounted_for() {
     let report = succeed(&["--seeds=1"]);
     let peers = report["peers"].as_array().unwrap();

@@ -193,7 +193,7 @@ fn a_link_that_names_nobody_says_what_it_waits_for() {
         (HASH.to_owned(), "no peers: there is no tracker and no DHT to ask"),
         (
             format!("magnet:?xt=urn:btih:{HASH}&ws=http%3A%2F%2Fw.example%2F"),
-            "no peers: there is no tracker and no DHT to ask; web seeds are not supported yet",
+            "no peers: there is no tracker and no DHT to ask",
         ),
     ] {
         let (waiting, line) = waits_for(dir.path(), &link, "fetching");
@@ -203,14 +203,21 @@ fn a_link_that_names_nobody_says_what_it_waits_for() {
 }
 
 #[test]
-fn a_torrent_with_web_seeds_only_says_that_they_are_not_used() {
+fn a_torrent_whose_only_web_seed_is_not_there_says_so() {
     let dir = tempfile::tempdir().unwrap();
     write(dir.path().join("data/file"), bytes(3, 100_000));
-    run_ok(dir.path(), ["create", "data/file", "-l", "16KiB", "--web-seed", "http://w.example/file"]);
+    // Strangers' URLs do not lead to this machine.
+    let url = "http://127.0.0.1:1/file";
+    run_ok(dir.path(), ["create", "data/file", "-l", "16KiB", "--web-seed", url]);
     let (waiting, line) = waits_for(dir.path(), "file.meta", "progress");
-    let reason = "no peers: there is no tracker and no DHT to ask; web seeds are not supported yet";
-    assert_eq!(waiting, reason);
-    assert!(line.ends_with(&format!("waiting: {reason}")), "{line}");
+    assert!(
+        waiting.starts_with(&format!("no peers; web seed {url}: 127.0.0.1 is this machine")),
+        "{waiting}"
+    );
+    assert!(
+        waiting.ends_with("not used any more") && line.ends_with(&format!("waiting: {waiting}")),
+        "{line}"
+    );
 }
 
 #[test]

@@ -15,6 +15,7 @@
 mod bounded;
 mod file;
 mod tracker;
+pub(crate) mod webseed;
 
 use crate::Error;
 use crate::net::socket::Binding;

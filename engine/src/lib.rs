@@ -42,7 +42,8 @@ pub use error::{Error, ErrorKind, OptionError};
 pub use session::{
     AddTorrent, Data, DhtOptions, Event, EventReceiver, FileReader, Files, InfoHashes, LISTEN_PORT_FIRST,
     Mode, PeerStats, Session, SessionEvents, SessionOptions, Source, State, TorrentHandle, TorrentId,
-    TorrentStats, TrackerStats, TrackerStatus, Waiting, fetch,
+    TorrentStats, TrackerStats, TrackerStatus, Waiting, WebSeedFault, WebSeedPenalty, WebSeedStats,
+    WebSeedStatus, fetch,
 };
 #[cfg(feature = "__hooks")]
 #[doc(hidden)]

@@ -8,6 +8,7 @@ mod compare;
 mod fault;
 mod material;
 mod network;
+mod origin;
 mod peer;
 mod plan;
 mod process;
@@ -74,6 +75,10 @@ pub struct LabArgs {
     #[arg(long)]
     trackerless: bool,
 
+    /// Run a web server with the data in place of the source, as a web seed of every downloader
+    #[arg(long)]
+    web_seed: bool,
+
     /// Encrypt all connections between peers
     #[arg(long)]
     encrypt: bool,
@@ -105,6 +110,7 @@ Examples:
   swarm lab release.iso --peers 20 --fault kill-peer --fault slow-peer
   swarm lab release.meta --report lab.xml
   swarm lab --trackerless
+  swarm lab --web-seed --peers 20
   swarm lab --encrypt
 
 Every peer is a process with an address of its own in 127.0.0.0/8; nothing leaves this machine. The exit status is 0 if \
@@ -130,8 +136,13 @@ async fn lab(args: LabArgs, cx: &mut Context) -> Result<Exit> {
         faults,
         timeout: args.timeout,
         trackerless: args.trackerless,
+        web_seed: args.web_seed,
         encrypt: args.encrypt,
     };
+    if plan.web_seed && plan.faults.contains(&Fault::LateSeed) {
+        let message = "--fault late-seed needs the source, whose place --web-seed takes";
+        return fail(Exit::Usage, message);
+    }
     if let Some(path) = &args.report {
         // Better now than after the run.
         open_report(path)?;

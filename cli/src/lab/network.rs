@@ -32,6 +32,11 @@ impl Network {
         self.addr(254)
     }
 
+    /// Where the web server listens.
+    pub fn origin(&self) -> SocketAddr {
+        self.addr(253)
+    }
+
     fn addr(&self, last: u8) -> SocketAddr {
         let [a, b] = self.0;
         // Elsewhere only 127.0.0.1 exists unless somebody has set up more.

@@ -155,11 +155,17 @@ impl Peer {
         self.traffic.bytes_up += traffic.bytes_up;
         self.traffic.bytes_wasted += traffic.bytes_wasted;
         self.traffic.peers.extend(traffic.peers);
+        self.traffic.web_seeds.extend(traffic.web_seeds);
     }
 
     /// What it sent to the peer that listens at this address.
     pub fn sent_to(&self, addr: SocketAddr) -> u64 {
         self.traffic.peers.iter().filter(|peer| peer.address == addr).map(|peer| peer.bytes_up).sum()
+    }
+
+    /// What it received from web seeds.
+    pub fn bytes_of_web_seeds(&self) -> u64 {
+        self.traffic.web_seeds.iter().map(|seed| seed.bytes_down).sum()
     }
 
     /// One or two words on what it is doing.

@@ -21,13 +21,17 @@ pub struct Plan {
     pub timeout: Option<Duration>,
     /// Peers find each other by a DHT of their own instead of a tracker.
     pub trackerless: bool,
+    /// A web server takes the source's place.
+    pub web_seed: bool,
     /// Every connection is encrypted.
     pub encrypt: bool,
 }
 
 pub struct Outcome {
-    /// The source first.
+    /// The source first, if it is a peer.
     pub peers: Vec<Peer>,
+    /// What the web server sent, if there was one.
+    pub origin_sent: Option<u64>,
     /// From the first start to the last completion.
     pub elapsed: Duration,
     /// When the tracker stopped, if it did.
@@ -52,9 +56,11 @@ impl Plan {
             let log = scratch.join(name.replace(' ', "-") + ".log");
             peers.push(Peer::new(name, role, network.peer(peers.len()), dir, log));
         };
-        add("source".to_owned(), Role::Source);
+        if !self.web_seed {
+            add("source".to_owned(), Role::Source);
+        }
         (1..=self.seeds).for_each(|n| add(format!("seed {n}"), Role::Seed));
-        let first = 1 + self.seeds;
+        let first = usize::from(!self.web_seed) + self.seeds;
         (1..=self.peers).for_each(|n| add(format!("peer {n}"), Role::Downloader));
         if self.faults.contains(&Fault::CorruptPeer) {
             add("poisoner".to_owned(), Role::Poisoner);

@@ -22,6 +22,8 @@ pub struct Report {
     pub seconds: f64,
     /// Whether every copy is complete and identical.
     pub identical: bool,
+    /// Whether the source was a web server.
+    pub web_seed: bool,
     /// What the source sent.
     pub bytes_from_source: u64,
     /// How many copies that would be.
@@ -91,7 +93,8 @@ impl Report {
         let peers: Vec<PeerReport> =
             counted().map(|peer| PeerReport::new(peer, source, wrong.get(&peer.name))).collect();
         let received: u64 = counted().map(|peer| peer.traffic.bytes_down).sum();
-        let sent = source.map_or(0, |source| source.traffic.bytes_up);
+        let of_source = || source.map_or(0, |source| source.traffic.bytes_up);
+        let sent = outcome.origin_sent.unwrap_or_else(of_source);
         let bytes_total = material.len();
         let info = &material.metainfo.info;
         Report {
@@ -100,6 +103,7 @@ impl Report {
             files: listed(&info.files).count(),
             seconds: seconds(outcome.elapsed),
             identical: peers.iter().all(|peer| peer.identical),
+            web_seed: outcome.origin_sent.is_some(),
             bytes_from_source: sent,
             copies_from_source: sent as f64 / bytes_total.max(1) as f64,
             share_from_source: sent as f64 / received.max(sent).max(1) as f64,
@@ -179,7 +183,8 @@ fn escape(text: &str) -> String {
 impl PeerReport {
     fn new(peer: &Peer, source: Option<&Peer>, wrong: Option<&String>) -> PeerReport {
         let complete = peer.completed_in.is_some() && peer.failure.is_none();
-        let from_source = source.map_or(0, |source| source.sent_to(peer.addr));
+        let from_source =
+            source.map_or_else(|| peer.bytes_of_web_seeds(), |source| source.sent_to(peer.addr));
         PeerReport {
             peer: peer.name.clone(),
             address: peer.addr,

@@ -3,6 +3,7 @@
 use super::fault::Fault;
 use super::material::Material;
 use super::network::{Meeting, Network, start_tracker};
+use super::origin::Origin;
 use super::peer::{Peer, Role, State};
 use super::plan::{Outcome, Plan};
 use super::process::{Event, Message, Process};
@@ -48,6 +49,7 @@ pub struct Swarm<'a> {
     plan: &'a Plan,
     peers: Vec<Peer>,
     tracker: Option<Handle>,
+    origin: Option<Origin>,
     /// What the DHT begins with.
     node: Option<Dht>,
     meeting: Meeting,
@@ -82,6 +84,10 @@ impl<'a> Swarm<'a> {
             tracker = Some(server);
             Meeting::Tracker(url)
         };
+        let origin = match plan.web_seed {
+            true => Some(Origin::start(network.origin(), &material.metainfo, &material.dir)?),
+            false => None,
+        };
         let peers = plan.line_up(material, scratch, &network);
         let (sender, messages) = mpsc::unbounded_channel();
         let view = View::new(&cx.console, &peers, material.len());
@@ -91,6 +97,7 @@ impl<'a> Swarm<'a> {
             plan,
             peers,
             tracker,
+            origin,
             node,
             meeting,
             messages,
@@ -137,7 +144,8 @@ impl<'a> Swarm<'a> {
         let end = if result.is_ok() { Process::stop } else { Process::kill };
         self.end_all(end).await;
         self.view.finish();
-        result.map(|()| Outcome { peers: self.peers, elapsed, tracker_down: self.tracker_down })
+        let origin_sent = self.origin.as_ref().map(Origin::sent);
+        result.map(|()| Outcome { peers: self.peers, origin_sent, elapsed, tracker_down: self.tracker_down })
     }
 
     async fn watch(&mut self) -> Result<()> {
@@ -180,6 +188,9 @@ impl<'a> Swarm<'a> {
         let command = if peer.is_counted() { "get" } else { "seed" };
         let mut args = peer.arguments(command, &self.material.metainfo_path);
         args.extend(self.meeting.arguments().into_iter().map(OsString::from));
+        if let Some(origin) = self.origin.as_ref().filter(|_| peer.is_counted()) {
+            args.extend(["--web-seed".into(), OsString::from(&origin.url)]);
+        }
         let mut add = |text: String| args.push(text.into());
         if self.plan.encrypt {
             add("--encryption=require".to_owned());

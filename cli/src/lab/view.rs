@@ -274,7 +274,8 @@ fn row(peer: &PeerReport) -> [String; 7] {
 /// The lines below the table.
 fn below(report: &Report, columns: usize) -> Vec<String> {
     let mut lines = vec![format!(
-        "The source sent {}: {:.2} copies, {:.0} % of all that was received.",
+        "The {} sent {}: {:.2} copies, {:.0} % of all that was received.",
+        if report.web_seed { "web seed" } else { "source" },
         units::size(report.bytes_from_source),
         report.copies_from_source,
         report.share_from_source * 100.0

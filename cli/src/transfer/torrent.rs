@@ -17,7 +17,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use swarm_core::id::FileIndex;
 use swarm_core::metainfo::{Magnet, Metainfo};
-use swarm_engine::{Event, Files, SpaceBudget, State, TorrentHandle, TorrentId, TorrentStats};
+use swarm_engine::{
+    Event, Files, SpaceBudget, State, TorrentHandle, TorrentId, TorrentStats, WebSeedPenalty,
+};
 use tokio::time::Instant;
 
 /// How many peers that have left are remembered with what they had part in.
@@ -163,6 +165,9 @@ impl Torrent {
                 add(&mut self.left, addr, bytes_down, bytes_up);
             }
             Event::Warning(message) => self.warn(shared, &message),
+            Event::WebSeedFault { url, file, fault, penalty } => {
+                self.on_web_seed_fault(shared, &url, file.as_deref(), &fault.to_string(), penalty);
+            }
             // For people, both are in the log.
             Event::FileChanged { path } => {
                 shared.cx.record_about(&self.about, &Record::FileChanged { path: &path });
@@ -378,7 +383,35 @@ impl Torrent {
         for peer in stats.peer_list.iter().filter(|peer| peer.bytes_down + peer.bytes_up > 0) {
             add(&mut peers, peer.listen_addr.unwrap_or(peer.addr), peer.bytes_down, peer.bytes_up);
         }
-        Traffic::new(stats.totals, peers)
+        Traffic::new(stats.totals, peers, &stats.web_seeds)
+    }
+
+    fn on_web_seed_fault(
+        &self,
+        shared: &mut Shared<'_>,
+        url: &str,
+        file: Option<&str>,
+        reason: &str,
+        penalty: WebSeedPenalty,
+    ) {
+        let (name, retry_in, next) = match penalty {
+            WebSeedPenalty::Paused(wait) => ("paused", Some(wait), "it is tried again in"),
+            WebSeedPenalty::Dropped => ("dropped", None, "it is not used any more"),
+            WebSeedPenalty::FilePaused(wait) => ("file_paused", Some(wait), "the file is tried again in"),
+            WebSeedPenalty::FileDropped => ("file_dropped", None, "the file is not fetched there any more"),
+        };
+        let record = Record::WebSeedFault {
+            url,
+            file,
+            reason,
+            penalty: name,
+            retry_in: retry_in.map(|wait| wait.as_secs_f64()),
+        };
+        shared.cx.record_about(&self.about, &record);
+        let what = file.map(|file| format!(", {file}")).unwrap_or_default();
+        let wait = retry_in.map(|wait| format!(" {}", units::duration(wait))).unwrap_or_default();
+        let line = format!("web seed {url}{what}: {reason}; {next}{wait}");
+        self.note(shared, &printable(&line));
     }
 
     /// A line for people, with the torrent's name if there are several.

@@ -176,6 +176,8 @@ impl Driver {
             }
             Action::VerifyPiece { piece, .. } => self.verify(piece)?,
             Action::DropPiece(piece) => self.blocks.retain(|block, _| block.piece != piece),
+            // It adds no web seeds.
+            Action::Fetch { .. } | Action::CancelFetch(_) => {}
             Action::CheckPiece(_) => {}
         }
         Ok(())

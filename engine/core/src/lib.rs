@@ -62,4 +62,5 @@ pub mod rng;
 pub mod time;
 pub mod torrent;
 pub mod tracker;
+pub mod webseed;
 pub mod wire;

@@ -10,6 +10,9 @@ pub enum Behaviour {
     /// It does what its torrent says.
     #[default]
     Honest,
+    /// It is no peer but a web server with the whole torrent, which nobody dials: hosts that join later fetch from it (BEP 19). It must
+    /// start with every piece.
+    WebSeed,
     /// Every block that it sends is corrupt.
     Poisoner,
     /// It takes and never gives: nobody hears that it unchokes them.

@@ -27,6 +27,8 @@ pub(crate) struct Hosts {
     pub(crate) all: Vec<Host>,
     /// On which side of a cut each host is, while there is one.
     pub(crate) sides: Vec<bool>,
+    /// Those that are web seeds, in the order in which torrents know them.
+    pub(crate) web_seeds: Vec<NodeId>,
 }
 
 impl Hosts {

@@ -10,6 +10,7 @@ use std::collections::VecDeque;
 use swarm_core::id::{BlockRef, PeerKey, PieceIndex};
 use swarm_core::time::Time;
 use swarm_core::tracker::{AnnounceFailure, AnnounceId, AnnounceResponse};
+use swarm_core::webseed::FetchId;
 use swarm_core::wire::Message;
 
 /// A message that needs no memory of its own: nearly every one.
@@ -84,6 +85,19 @@ pub(crate) enum What {
     Disconnected,
     /// The tracker answers, or it is plain that it does not.
     Tracker(Box<Answer>),
+    /// Something of a fetch from a web seed.
+    Web(Box<Web>),
+}
+
+/// What passes between a web seed and who fetches from it.
+#[derive(Debug)]
+pub(crate) enum Web {
+    /// These blocks are asked for.
+    Fetch { from: NodeId, id: FetchId, blocks: Vec<BlockRef> },
+    /// They are not wanted any more.
+    Cancel { from: NodeId, id: FetchId },
+    /// One of them.
+    Block { id: FetchId, block: BlockRef, is_last: bool },
 }
 
 impl What {
@@ -91,6 +105,10 @@ impl What {
     pub(crate) fn payload(&self) -> u64 {
         match self {
             What::Block(block) | What::CorruptBlock(block) => u64::from(block.len),
+            What::Web(web) => match **web {
+                Web::Block { block, .. } => u64::from(block.len),
+                _ => 0,
+            },
             _ => 0,
         }
     }

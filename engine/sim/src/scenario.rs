@@ -285,6 +285,15 @@ pub const SCENARIOS: &[Scenario] = &[
         cast: |stage, rng| Cast { source_leaves: true, ..stage.flash_crowd(rng) },
     },
     Scenario {
+        name: "web-seed",
+        about: "a flash crowd on symmetric links whose source is a web server and no peer; for true sizes, --piece-kib is 16 for each block",
+        cast: |stage, rng| {
+            let mut cast = stage.symmetric(1, rng);
+            cast.hosts[0].behaviour = Behaviour::WebSeed;
+            cast
+        },
+    },
+    Scenario {
         name: "poisoners-1",
         about: "one peer in a hundred sends corrupt blocks",
         cast: |stage, rng| stage.with_behaviour(1, rng, Behaviour::Poisoner),

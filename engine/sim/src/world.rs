@@ -150,7 +150,10 @@ impl World {
         self.lanes.nodes.push(node);
         self.lanes.inboxes.push(Inbox::new());
         self.lanes.divide(self.threads);
-        self.start_announcing(id);
+        match config.behaviour {
+            Behaviour::WebSeed => self.hosts.web_seeds.push(id),
+            _ => self.start_announcing(id),
+        }
         id
     }
 
@@ -173,7 +176,9 @@ impl World {
         config.seed = self.rng.next_u64();
         self.rng.fill(&mut config.peer_id.0);
         self.hosts.all[id.0 as usize].peer_id = config.peer_id;
-        Torrent::new(config, self.geometry, have)
+        let mut torrent = Torrent::new(config, self.geometry, have);
+        self.hosts.web_seeds.iter().for_each(|_| _ = torrent.add_web_seed(self.now));
+        torrent
     }
 
     /// Tells a host of every other one that is there, as a tracker would.
@@ -184,8 +189,15 @@ impl World {
 
     /// Tells a host of these others.
     pub fn tell(&mut self, id: NodeId, of: &[NodeId]) {
-        let addrs: Vec<SocketAddr> =
-            of.iter().filter(|other| **other != id).map(|other| self.hosts.addr_of(*other)).collect();
+        let is_peer = |id: &NodeId| !self.hosts.web_seeds.contains(id);
+        if !is_peer(&id) {
+            return;
+        }
+        let addrs: Vec<SocketAddr> = of
+            .iter()
+            .filter(|other| **other != id && is_peer(other))
+            .map(|other| self.hosts.addr_of(*other))
+            .collect();
         self.with(id, |node, now| {
             node.torrent.handle_addresses(now, &addrs, Origin::Tracker(Ipv4Addr::UNSPECIFIED.into()));
         });

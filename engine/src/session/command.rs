@@ -16,6 +16,7 @@ pub(crate) enum Command {
     Stats(oneshot::Sender<TorrentStats>),
     AddPeers(Vec<SocketAddr>),
     AddTrackers(Vec<String>),
+    AddWebSeeds(Vec<String>),
     SetFiles(Files),
     SetOrder(Order),
     SetLimits { upload: Option<u64>, download: Option<u64> },
@@ -39,6 +40,7 @@ impl Command {
         match command {
             Command::AddPeers(peers) => options.peers.extend(peers),
             Command::AddTrackers(urls) => options.trackers.extend(urls.iter().cloned()),
+            Command::AddWebSeeds(urls) => options.web_seeds.extend(urls.iter().cloned()),
             Command::SetFiles(files) => (options.files, options.hold) = (files.clone(), false),
             Command::SetOrder(order) => options.order = *order,
             Command::SetLimits { upload, download } => {

@@ -12,6 +12,7 @@ use crate::Error;
 use crate::buffer::BlockPool;
 use crate::clock::Clock;
 use crate::hash::{Lane, Workers};
+use crate::http::webseed::WebSeedClients;
 use crate::net::encryption::Encryptor;
 use crate::net::reader::SCRATCH_LEN;
 use crate::net::socket::Binding;
@@ -69,6 +70,7 @@ pub(crate) struct Context {
     pub(super) dht: RefCell<Option<Rc<SessionDht>>>,
     /// What of this session the local network is told, if it is.
     pub(super) lsd: RefCell<Option<Rc<SessionLsd>>>,
+    pub(super) web_seed_clients: WebSeedClients,
     pub(super) clock: Clock,
 }
 
@@ -105,6 +107,7 @@ impl Context {
             routes: RefCell::new(Routes::default()),
             dht: RefCell::default(),
             lsd: RefCell::default(),
+            web_seed_clients: WebSeedClients::new(binding.clone()),
             clock,
             binding,
             options,

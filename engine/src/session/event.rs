@@ -9,6 +9,7 @@ use swarm_core::id::{PeerId, PieceIndex};
 use swarm_core::mse::Method as EncryptionMethod;
 use swarm_core::net::Family;
 use swarm_core::torrent::{CloseReason, Totals};
+pub use swarm_core::webseed::{Fault as WebSeedFault, Penalty as WebSeedPenalty};
 
 /// Something that happened to a torrent. Events come in order; a receiver that is too slow loses the
 /// oldest ones, and hears how many.
@@ -59,6 +60,17 @@ pub enum Event {
         peers: usize,
         /// The address that it saw us come from, if it says so (BEP 24).
         external_ip: Option<IpAddr>,
+    },
+    /// Something is wrong with a web seed, or with one of its files. The torrent goes on.
+    WebSeedFault {
+        /// The web seed, as it was named.
+        url: String,
+        /// The file, by its path in the torrent; `None` if it is about the URL.
+        file: Option<String>,
+        /// What is wrong.
+        fault: WebSeedFault,
+        /// What that costs.
+        penalty: WebSeedPenalty,
     },
     /// It is paused: it has left the swarm.
     Paused,
@@ -129,16 +141,19 @@ pub enum Waiting {
     #[error("no peers; tracker: {0}")]
     Tracker(String),
     /// Nobody is known who could name peers.
-    #[error("no peers: there is no tracker and no DHT to ask{}", also(*.local, *.web_seeds))]
+    #[error("no peers: there is no tracker and no DHT to ask{}", also(*.local))]
     NobodyToAsk {
         /// Whether the local network is asked.
         local: bool,
-        /// Whether there are web seeds, which are not supported yet.
-        web_seeds: bool,
     },
-    /// No peer is known, and the web seeds that would serve are not supported yet.
-    #[error("no peers, and web seeds are not supported yet")]
-    WebSeeds,
+    /// No peer is known, and this web seed does not serve.
+    #[error("no peers; web seed {url}: {status}")]
+    WebSeed {
+        /// The web seed, as it was named.
+        url: String,
+        /// How it stands.
+        status: WebSeedStatus,
+    },
     /// Peers are connected, and none of them has the metadata.
     #[error("no connected peer has the metadata")]
     NoMetadata,
@@ -175,10 +190,8 @@ pub enum Waiting {
     Disk(Arc<StorageError>),
 }
 
-fn also(local: bool, web_seeds: bool) -> String {
-    let local = if local { ", only the local network" } else { "" };
-    let web_seeds = if web_seeds { "; web seeds are not supported yet" } else { "" };
-    format!("{local}{web_seeds}")
+fn also(local: bool) -> &'static str {
+    if local { ", only the local network" } else { "" }
 }
 
 fn say_peers(count: usize) -> String {
@@ -217,6 +230,53 @@ pub struct TorrentStats {
     pub peer_list: Vec<PeerStats>,
     /// Each tracker.
     pub trackers: Vec<TrackerStats>,
+    /// Each web seed, once the torrent's data is known.
+    pub web_seeds: Vec<WebSeedStats>,
+}
+
+/// How a web seed stands.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum WebSeedStatus {
+    /// Nothing is asked of it: peers serve, or it has nothing that is missing.
+    #[error("not needed now")]
+    Idle,
+    /// It is being asked.
+    #[error("asked")]
+    Fetching,
+    /// It is left alone for a while.
+    #[error("{}tried again in {} s", say_fault(fault.as_ref()), retry_in.as_secs())]
+    Paused {
+        /// What was wrong.
+        fault: Option<WebSeedFault>,
+        /// How long until it is asked again.
+        retry_in: Duration,
+    },
+    /// It is not asked any more.
+    #[error("{}not used any more", say_fault(.0.as_ref()))]
+    Dropped(Option<WebSeedFault>),
+}
+
+fn say_fault(fault: Option<&WebSeedFault>) -> String {
+    fault.map(|fault| format!("{fault}; ")).unwrap_or_default()
+}
+
+/// A web seed at one moment.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct WebSeedStats {
+    /// Its URL, as it was named.
+    pub url: String,
+    /// How it stands.
+    pub status: WebSeedStatus,
+    /// Payload received from it, in bytes.
+    pub bytes_down: u64,
+    /// Payload received from it per second, now.
+    pub rate_down: u64,
+    /// Requests that it has answered.
+    pub requests: u64,
+    /// Files that cannot be had there, for now or for good.
+    pub files_lost: usize,
 }
 
 /// A connected peer at one moment.

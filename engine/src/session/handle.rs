@@ -139,6 +139,11 @@ impl TorrentHandle {
         self.command(Command::AddTrackers(urls.into_iter().map(Into::into).collect()));
     }
 
+    /// Uses these web seeds too (BEP 19).
+    pub fn add_web_seeds(&self, urls: impl IntoIterator<Item = impl Into<String>>) {
+        self.command(Command::AddWebSeeds(urls.into_iter().map(Into::into).collect()));
+    }
+
     /// Announces to trackers and the DHT now, as far as their shortest intervals allow it.
     pub fn reannounce(&self) {
         self.command(Command::Reannounce);

@@ -13,6 +13,8 @@ mod disk;
 mod doubt;
 mod event;
 mod events;
+mod fetch;
+mod fetches;
 mod handle;
 mod id;
 mod limit;
@@ -35,9 +37,13 @@ mod stats;
 mod storing;
 mod torrent;
 mod traffic;
+mod webseed;
 
 use context::Context;
-pub use event::{Event, PeerStats, State, TorrentStats, TrackerStats, TrackerStatus, Waiting};
+pub use event::{
+    Event, PeerStats, State, TorrentStats, TrackerStats, TrackerStatus, Waiting, WebSeedFault,
+    WebSeedPenalty, WebSeedStats, WebSeedStatus,
+};
 use events::EventSender;
 pub use handle::{EventReceiver, SessionEvents, TorrentHandle};
 pub use id::{InfoHashes, TorrentId};

@@ -219,6 +219,7 @@ fn first(context: &Context, options: &AddTorrent, info_hash: InfoHash) -> Carrie
         announcer,
         readers: Readers::default(),
         reconnect: Vec::new(),
+        dropped_web_seeds: Default::default(),
         has_joined: false,
     }
 }

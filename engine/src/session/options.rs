@@ -344,6 +344,7 @@ pub struct AddTorrent {
     pub(crate) order: Order,
     pub(crate) peers: Vec<SocketAddr>,
     pub(crate) trackers: Vec<String>,
+    pub(crate) web_seeds: Vec<String>,
     pub(crate) use_metainfo_trackers: bool,
     pub(crate) announce_interval_min: Duration,
     pub(crate) super_seeding: bool,
@@ -371,6 +372,7 @@ impl AddTorrent {
             order: Order::RarestFirst,
             peers: Vec::new(),
             trackers: Vec::new(),
+            web_seeds: Vec::new(),
             use_metainfo_trackers: true,
             announce_interval_min: Duration::from_secs(60),
             super_seeding: true,
@@ -437,6 +439,13 @@ impl AddTorrent {
     /// network.
     pub fn trackers(mut self, urls: impl IntoIterator<Item = impl Into<String>>) -> AddTorrent {
         self.trackers = urls.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Web seeds to use (BEP 19), besides those of the metainfo or link: URLs of a single file, or of the folder that holds the torrent's.
+    /// Unlike those, they may be anywhere on this machine and network.
+    pub fn web_seeds(mut self, urls: impl IntoIterator<Item = impl Into<String>>) -> AddTorrent {
+        self.web_seeds = urls.into_iter().map(Into::into).collect();
         self
     }
 

@@ -1,6 +1,8 @@
 //! A torrent at one moment, for those who watch.
 
-use super::event::{PeerStats, State, TorrentStats, TrackerStats, TrackerStatus, Waiting};
+use super::event::{
+    PeerStats, State, TorrentStats, TrackerStats, TrackerStatus, Waiting, WebSeedStats, WebSeedStatus,
+};
 use super::options::{Mode, Source};
 use super::torrent::{Inner, TorrentDriver};
 use std::sync::Arc;
@@ -62,6 +64,7 @@ impl TorrentDriver {
             waiting: self.waiting(&inner, rate_down),
             peer_list: core.peers().map(|peer| peer_stats(peer, now)).collect(),
             trackers: trackers(&self.announcer.borrow(), now),
+            web_seeds: self.web_seed_stats(&inner, now),
         }
     }
 
@@ -106,19 +109,33 @@ impl TorrentDriver {
         Some(self.no_peers())
     }
 
+    /// Why there are no peers, and no web seed serves.
+    fn no_source(&self, inner: &Inner) -> Option<Waiting> {
+        let web_seeds = self.web_seed_stats(inner, self.context.now());
+        let rank = |status: &WebSeedStatus| match status {
+            WebSeedStatus::Fetching => 0,
+            WebSeedStatus::Paused { .. } => 1,
+            WebSeedStatus::Idle => 2,
+            _ => 3,
+        };
+        let best = web_seeds.into_iter().min_by_key(|seed| rank(&seed.status));
+        Some(match best {
+            Some(WebSeedStats { url, status, .. }) => Waiting::WebSeed { url, status },
+            None => self.no_peers(),
+        })
+    }
+
     /// Why there are no peers.
     fn no_peers(&self) -> Waiting {
-        let (names_peers, has_web_seeds) = match &self.options.source {
-            Source::Metainfo(metainfo) => (false, !metainfo.web_seeds.is_empty()),
-            Source::Magnet(magnet) => (!magnet.peers.is_empty(), !magnet.web_seeds.is_empty()),
-            Source::Mutable(_) => (false, false),
+        let names_peers = match &self.options.source {
+            Source::Magnet(magnet) => !magnet.peers.is_empty(),
+            _ => false,
         };
         let ways = Ways {
             announcer: &self.announcer.borrow(),
             dht: self.dht().is_some(),
             local: self.lsd().is_some(),
             named: names_peers || !self.options.peers.is_empty(),
-            web_seeds: has_web_seeds,
         };
         ways.waiting()
     }
@@ -139,7 +156,7 @@ impl TorrentDriver {
             if let Some(limit) = self.context.is_short_of_descriptors() {
                 return Some(Waiting::Descriptors { limit });
             }
-            return Some(self.no_peers());
+            return self.no_source(inner);
         }
         if !core.peers().any(|p| p.flags.am_interested) {
             return Some(Waiting::NothingUseful);
@@ -160,7 +177,6 @@ pub(super) struct Ways<'a> {
     pub(super) local: bool,
     /// Whether the user or the link names peers.
     pub(super) named: bool,
-    pub(super) web_seeds: bool,
 }
 
 impl Ways<'_> {
@@ -173,11 +189,10 @@ impl Ways<'_> {
             TrackerState::Failed(why) => Some(Waiting::Tracker(why.to_owned())),
             _ => None,
         });
-        let Ways { dht, local, named, web_seeds, .. } = *self;
+        let Ways { dht, local, named, .. } = *self;
         match failed.filter(|_| !serves) {
-            _ if !asks && !dht && !named => Waiting::NobodyToAsk { local, web_seeds },
+            _ if !asks && !dht && !named => Waiting::NobodyToAsk { local },
             Some(failed) => failed,
-            None if !asks && web_seeds => Waiting::WebSeeds,
             None => Waiting::NoPeers,
         }
     }

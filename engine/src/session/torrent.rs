@@ -18,6 +18,7 @@ use super::prepared::PreparedCache;
 use super::progress::{Progress, Ready};
 use super::readers::Readers;
 use super::registry::Registry;
+use super::webseed::WebSources;
 use crate::Error;
 use crate::buffer::PieceBuffer;
 use crate::storage::Storage;
@@ -36,7 +37,9 @@ use swarm_core::time::Time;
 use swarm_core::torrent::discovery::Origin;
 use swarm_core::torrent::metadata::Content as CoreContent;
 use swarm_core::torrent::{Action, Config, Event as CoreEvent, Torrent, Totals};
+use swarm_core::tracker::access::UrlOrigin;
 use swarm_core::tracker::announcer::Announcer;
+use swarm_core::webseed::Fault;
 use swarm_core::wire::{DecodeLimits, Message};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::spawn_local;
@@ -89,6 +92,8 @@ pub(crate) struct TorrentDriver {
     pub(super) was_complete: Cell<bool>,
     /// Jobs that workers do for this torrent.
     pub(super) jobs: Cell<usize>,
+    /// Web seeds that are not used any more, and why.
+    pub(super) dropped_web_seeds: RefCell<BTreeMap<String, Fault>>,
     /// What we call ourselves.
     pub(super) peer_id: PeerId,
 }
@@ -148,6 +153,7 @@ pub(super) struct Carried {
     pub(super) announcer: Rc<RefCell<Announcer>>,
     pub(super) readers: Readers,
     pub(super) reconnect: Vec<SocketAddr>,
+    pub(super) dropped_web_seeds: BTreeMap<String, Fault>,
     pub(super) has_joined: bool,
 }
 
@@ -160,6 +166,7 @@ pub(crate) struct Inner {
     pub(super) disk: Disk,
     pub(super) readers: Readers,
     pub(super) state: State,
+    pub(super) web: WebSources,
     pub(super) next_key: u32,
 }
 
@@ -173,7 +180,8 @@ impl TorrentDriver {
         carried: Carried,
         disk_results: mpsc::UnboundedSender<Box<DiskResult>>,
     ) -> TorrentDriver {
-        let Carried { peer_id, totals, announcer, readers, reconnect, has_joined } = carried;
+        let Carried { peer_id, totals, announcer, readers, reconnect, dropped_web_seeds, has_joined } =
+            carried;
         let seed = context.rng.borrow_mut().next_u64();
         let private = options.source.metainfo().is_some_and(|metainfo| metainfo.info.private);
         let mut config = Config::new(info_hash, peer_id, seed);
@@ -216,6 +224,7 @@ impl TorrentDriver {
                 disk: Disk::default(),
                 readers,
                 state: State::Checking,
+                web: WebSources::default(),
                 next_key: 0,
             }),
             wake: Notify::new(),
@@ -223,6 +232,7 @@ impl TorrentDriver {
             warned: RefCell::default(),
             was_complete: Cell::new(false),
             jobs: Cell::new(0),
+            dropped_web_seeds: RefCell::new(dropped_web_seeds),
             peer_id,
             options,
             context,
@@ -265,6 +275,7 @@ impl TorrentDriver {
             inner.core.set_order(self.changed.borrow().order);
             self.move_windows(inner, 0..0);
             self.serve_readers(inner);
+            self.start_web_seeds(inner);
             // Whatever is complete already is none of the events.
             if inner.core.is_complete() {
                 self.was_complete.set(true);
@@ -409,6 +420,9 @@ impl TorrentDriver {
                 CoreEvent::PeerLeft { addr, bytes_down, bytes_up } => {
                     self.emit(Event::PeerLeft { addr, bytes_down, bytes_up });
                 }
+                CoreEvent::WebSeedFault { seed, file_start, fault, penalty } => {
+                    self.on_web_seed_fault(inner, seed, file_start, fault, penalty);
+                }
                 CoreEvent::Completed => self.finish(inner),
                 CoreEvent::MetadataReceived(bytes) => self.on_metadata(inner, &bytes),
                 _ => {}
@@ -444,6 +458,8 @@ impl TorrentDriver {
             }
             Action::VerifyPiece { piece, digests } => self.complete_piece(inner, piece, digests),
             Action::CheckPiece(piece) => self.suspect(piece),
+            Action::Fetch { id, seed, blocks } => self.start_fetch(inner, id, seed, blocks),
+            Action::CancelFetch(id) => self.cancel_fetch(inner, id),
             Action::DropPiece(piece) => {
                 inner.buffers.remove(&piece);
                 inner.disk.forget(piece);
@@ -554,6 +570,7 @@ impl TorrentDriver {
             announcer: Rc::clone(&self.announcer),
             readers: std::mem::take(&mut inner.readers),
             reconnect: self.reconnect.take(),
+            dropped_web_seeds: self.dropped_web_seeds.take(),
             has_joined: self.has_joined.get(),
         }
     }
@@ -573,6 +590,10 @@ impl TorrentDriver {
                 self.upload.set(now, upload);
                 self.download.set(now, download);
                 self.limits_changed();
+            }
+            Command::AddWebSeeds(_) if self.content.get().is_none() => {}
+            Command::AddWebSeeds(urls) => {
+                self.with(|inner| self.add_web_seeds(inner, &urls, UrlOrigin::Typed));
             }
             Command::AddTrackers(urls) => self.announcer.borrow_mut().handle_more_trackers(now, &urls),
             Command::Reannounce if !self.is_begun.get() => {}

@@ -23,7 +23,7 @@ use swarm_core::wire::message::PIECE_HEADER_LEN;
 /// How many times a connection reads before others get their turn.
 const READS_IN_A_ROW: usize = 8;
 /// The most that is read at once while a rate limit is set: small, so that the limit is met evenly.
-const LIMITED_READ_LEN: u64 = BLOCK_LEN as u64;
+pub(super) const LIMITED_READ_LEN: u64 = BLOCK_LEN as u64;
 /// The most that is read at once while the rate limit lets no payload pass. Other messages are short, and must not wait:
 /// where a block takes a second, they would come too late to be of use.
 const CONTROL_READ_LEN: usize = 1_024;
@@ -175,16 +175,23 @@ impl Sink for Input<'_> {
         if !self.inner.core.handle_block(self.now, self.key, block) {
             return;
         }
-        let Inner { core, buffers, .. } = &mut *self.inner;
-        let buffer = buffers.entry(block.piece).or_insert_with(|| {
-            PieceBuffer::with_padding(core.geometry(), block.piece, core.padding_blocks(block.piece))
-        });
-        buffer.insert(block.begin / BLOCK_LEN, data);
-        buffer.received_at = self.now;
+        self.inner.keep_block(self.now, block, data);
     }
 
     fn is_closed(&self) -> bool {
         self.inner.connections.get(&self.key).is_none_or(Connection::is_closing)
+    }
+}
+
+impl Inner {
+    /// Keeps a block that has come until its piece is whole.
+    pub(super) fn keep_block(&mut self, now: Time, block: BlockRef, data: Block) {
+        let Inner { core, buffers, .. } = self;
+        let buffer = buffers.entry(block.piece).or_insert_with(|| {
+            PieceBuffer::with_padding(core.geometry(), block.piece, core.padding_blocks(block.piece))
+        });
+        buffer.insert(block.begin / BLOCK_LEN, data);
+        buffer.received_at = now;
     }
 }
 
@@ -309,7 +316,7 @@ impl TorrentDriver {
 }
 
 /// How many bytes may pass under these limits, at most `chunk` if any is set; or when they may.
-fn allowance(now: Time, chunk: u64, limits: [&Limit; 2]) -> Result<usize, Time> {
+pub(super) fn allowance(now: Time, chunk: u64, limits: [&Limit; 2]) -> Result<usize, Time> {
     if limits.iter().all(|limit| !limit.is_set()) {
         return Ok(usize::MAX);
     }

@@ -1,6 +1,7 @@
 //! Sessions on loopback with files to share.
 #![allow(dead_code, reason = "not every test needs all of it")]
 
+pub mod origin;
 pub mod tracker;
 
 use std::net::SocketAddr;

@@ -6,10 +6,11 @@ use super::warnings::Warnings;
 use super::{FILES_MAX, FileAttr, FileEntry, Info, MetainfoError, PATH_DEPTH_MAX, padding_of};
 use crate::bencode::{self, Dict, Limits, List, Value};
 use crate::geometry::{BLOCK_LEN, Geometry};
-use crate::id::InfoHash;
+use crate::id::{FileIndex, InfoHash};
 use encoding_rs::Encoding;
 use sha1::{Digest, Sha1};
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 impl Info {
@@ -22,6 +23,26 @@ impl Info {
         let document = bencode::parse(bytes, &Limits::default())?;
         let dict = document.root().as_dict().ok_or_else(|| field("info", "a dictionary"))?;
         read(dict, bytes, &bytes.into(), Spelling::of(PathRules::native()), &mut Warnings::default())
+    }
+
+    /// The paths in an info dictionary as its maker wrote them, of those files whose names are others here; the torrent's name first.
+    /// For servers that have the files under those names.
+    pub fn renamed_paths(&self, info_bytes: &[u8]) -> BTreeMap<FileIndex, Vec<Vec<u8>>> {
+        let Ok(document) = bencode::parse(info_bytes, &Limits::default()) else { return BTreeMap::new() };
+        let Some(dict) = document.root().as_dict() else { return BTreeMap::new() };
+        let keys = Keys::of(dict);
+        let utf8 = keys.name_utf8.filter(|name| name.as_str().is_some());
+        let Some(name) = utf8.or(keys.name).and_then(Value::as_bytes) else { return BTreeMap::new() };
+        let lists = keys.files.and_then(Value::as_list);
+        let raw = lists.into_iter().flat_map(|list| list.iter()).map(|file| raw_file_path(name, file));
+        let raw: Vec<Vec<&[u8]>> = match self.single_file {
+            true => vec![vec![name]],
+            false => raw.collect(),
+        };
+        let all = self.files.iter().zip(raw).zip(0..);
+        all.filter(|((file, raw), _)| !file.path.iter().map(String::as_bytes).eq(raw.iter().copied()))
+            .map(|((_, raw), index)| (FileIndex(index), raw.into_iter().map(<[u8]>::to_vec).collect()))
+            .collect()
     }
 
     /// The same torrent with names that suit a system of these rules. What is ordinary there keeps its name, and the same
@@ -329,6 +350,20 @@ fn read_file(
         }
     }
     Ok(FileEntry { path, length, offset, attr, symlink_target })
+}
+
+/// The path of a file as it is, below the torrent's name.
+fn raw_file_path<'a>(name: &'a [u8], file: Value<'a>) -> Vec<&'a [u8]> {
+    let (mut path, mut utf8) = (None, None);
+    for (key, value) in file.as_dict().into_iter().flat_map(|dict| dict.iter()) {
+        match key {
+            b"path" => path = value.as_list(),
+            b"path.utf-8" => utf8 = value.as_list(),
+            _ => {}
+        }
+    }
+    let components = utf8.or(path).and_then(raw_path).into_iter().flatten();
+    std::iter::once(name).chain(components).collect()
 }
 
 /// The components of a path as they are, if it has any and all of them are byte strings.

@@ -306,6 +306,7 @@ impl Metainfo {
         Ok(Metainfo {
             trackers: magnet.trackers.iter().map(|url| vec![url.clone()]).collect(),
             web_seeds: magnet.web_seeds.clone(),
+            http_seeds: Vec::new(),
             ..Metainfo::parse(&file)?
         })
     }

@@ -53,6 +53,8 @@ pub struct Metainfo {
     pub trackers: Vec<Vec<String>>,
     /// URLs of web seeds (BEP 19).
     pub web_seeds: Vec<String>,
+    /// URLs of seeds that need a script on their server (BEP 17). They are only shown.
+    pub http_seeds: Vec<String>,
     /// DHT nodes to start from, as host and port (BEP 5).
     pub nodes: Vec<(String, u16)>,
     /// What its maker says about it.

@@ -54,7 +54,8 @@ impl Metainfo {
             info: Arc::new(info),
             info_bytes,
             trackers: read_trackers(root, &mut warnings),
-            web_seeds: read_web_seeds(root, &mut warnings),
+            web_seeds: read_web_seeds(root, b"url-list", &mut warnings),
+            http_seeds: read_web_seeds(root, b"httpseeds", &mut warnings),
             nodes: read_nodes(root, &mut warnings),
             comment: match root.get(b"comment.utf-8").and_then(Value::as_str) {
                 Some(comment) => Some(comment.to_owned()),
@@ -129,10 +130,11 @@ fn read_trackers(root: Value<'_>, warnings: &mut Warnings) -> Vec<Vec<String>> {
     tiers
 }
 
-/// `url-list` (BEP 19): a list of URLs, or just one.
-fn read_web_seeds(root: Value<'_>, warnings: &mut Warnings) -> Vec<String> {
-    let Some(value) = root.get(b"url-list") else { return Vec::new() };
-    let mut urls = Urls::new("url-list", warnings);
+/// `url-list` (BEP 19) or `httpseeds` (BEP 17): a list of URLs, or just one.
+fn read_web_seeds(root: Value<'_>, key: &'static [u8], warnings: &mut Warnings) -> Vec<String> {
+    let Some(value) = root.get(key) else { return Vec::new() };
+    let name = if key == b"url-list" { "url-list" } else { "httpseeds" };
+    let mut urls = Urls::new(name, warnings);
     match value.as_list() {
         Some(list) => list.iter().filter_map(|url| urls.read(url)).collect(),
         None => Vec::from_iter(urls.read(value)),

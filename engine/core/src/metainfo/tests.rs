@@ -398,3 +398,27 @@ proptest! {
         prop_assert_eq!(read, made);
     }
 }
+
+#[test]
+fn renamed_paths_are_as_their_maker_wrote_them() {
+    let file = |name: &str| SourceFile { path: vec![name.to_owned()], length: 1, ..SourceFile::default() };
+    let files = vec![file("plain"), file("a:b"), file("c+d")];
+    let create = Create::new("dir?".to_owned(), Content::Folder(files), 16_384);
+    let bytes = create.encode(&[0; 20]).unwrap();
+    let unix = Metainfo::parse_for(&bytes, PathRules::UNIX).unwrap();
+    assert!(unix.info.renamed_paths(&unix.info_bytes).is_empty());
+    let windows = Metainfo::parse_for(&bytes, PathRules::WINDOWS).unwrap();
+    let raw = windows.info.renamed_paths(&windows.info_bytes);
+    assert_eq!(raw.len(), 3, "the folder's name is another in each");
+    assert_eq!(raw[&FileIndex(1)], [b"dir?".to_vec(), b"a:b".to_vec()]);
+}
+
+#[test]
+fn http_seeds_are_read_and_nothing_else() {
+    let create = Create::new("f".to_owned(), Content::File { length: 1, attr: FileAttr::default() }, 16_384);
+    let mut bytes = create.encode(&[0; 20]).unwrap();
+    bytes.splice(1..1, b"9:httpseedsl17:http://h/seed.phpe".iter().copied());
+    let metainfo = Metainfo::parse(&bytes).unwrap();
+    assert_eq!(metainfo.http_seeds.len(), 1);
+    assert!(metainfo.web_seeds.is_empty() && metainfo.magnet().web_seeds.is_empty());
+}

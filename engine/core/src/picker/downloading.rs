@@ -213,6 +213,44 @@ impl DownloadingPiece {
         }
     }
 
+    /// Requests blocks one behind the other, for as long as `take` takes them: from the first that is unrequested on, or only if that is
+    /// the piece's first but for padding. Whether they reach the end of the piece.
+    pub(super) fn request_run(
+        &mut self,
+        peer: PeerKey,
+        from_anywhere: bool,
+        mut take: impl FnMut(u32) -> bool,
+    ) -> bool {
+        let is_padding = |block: &BlockState| matches!(block, BlockState::Padding);
+        let is_unrequested = |block: &BlockState| matches!(block, BlockState::Unrequested);
+        let start = match from_anywhere {
+            true => self.blocks.iter().position(is_unrequested),
+            false => self.blocks.iter().position(|block| !is_padding(block)),
+        };
+        let mut index = start.unwrap_or(self.blocks.len());
+        let mut taken = false;
+        while let Some(block) = self.blocks.get_mut(index) {
+            if is_unrequested(block) && take(index as u32) {
+                *block = BlockState::Requested(RequestedFrom { first: peer, others: Vec::new() });
+                self.unrequested -= 1;
+                taken = true;
+            } else if !is_padding(block) {
+                break;
+            }
+            index += 1;
+        }
+        if taken {
+            if from_anywhere {
+                self.first_unrequested = index as u32;
+            }
+            self.last_taker = Some(peer);
+            if let Some(exclusive) = &mut self.exclusive {
+                exclusive.owner = Some(peer);
+            }
+        }
+        index == self.blocks.len()
+    }
+
     pub(super) fn duplicate(&mut self, index: u32, peer: PeerKey, requested_from_max: usize) -> bool {
         let BlockState::Requested(peers) = &mut self.blocks[index as usize] else { return false };
         if peers.others.len() + 1 >= requested_from_max || peers.iter().any(|h| h == peer) {

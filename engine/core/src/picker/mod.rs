@@ -15,6 +15,7 @@ mod availability;
 mod choose;
 mod downloading;
 mod exclusive;
+mod run;
 #[cfg(test)]
 mod tests;
 
@@ -27,6 +28,7 @@ pub use availability::Counted;
 pub use choose::PickerPeer;
 pub use downloading::REQUESTED_FROM_MAX;
 use downloading::{BlockState, DownloadingPiece};
+pub use run::RunSource;
 use std::cell::Cell;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};

@@ -420,7 +420,8 @@ impl Torrent {
 
     /// Ticks again, if there is anything to wait for.
     pub(super) fn wake(&mut self, now: Time) {
-        if self.tick_at.is_none() && (!self.peers.is_empty() || self.discovery.is_waiting()) {
+        let waits = !self.peers.is_empty() || self.discovery.is_waiting() || self.is_waiting_for_web();
+        if self.tick_at.is_none() && waits {
             self.tick_at = Some(now + TICK);
             self.suspects_at.get_or_insert(now + SUSPECTS_INTERVAL);
         }
@@ -452,6 +453,7 @@ impl Torrent {
         self.stopped = true;
         let keys: Vec<PeerKey> = self.peers.keys().collect();
         keys.into_iter().for_each(|key| self.close(now, key, CloseReason::Stopped));
+        self.cancel_all_fetches();
         self.tick_at = None;
     }
 }

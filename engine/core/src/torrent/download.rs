@@ -68,9 +68,14 @@ impl Torrent {
                 arrival
             }
         };
+        self.take_arrival(block, arrival)
+    }
+
+    /// What comes of a block that has arrived. Whether its bytes are to be kept.
+    pub(super) fn take_arrival(&mut self, block: BlockRef, arrival: Arrival) -> bool {
         match arrival {
             Arrival::Unwanted => {
-                self.totals.bytes_wasted += len;
+                self.totals.bytes_wasted += u64::from(block.len);
                 false
             }
             Arrival::Fresh { complete } => {
@@ -88,7 +93,7 @@ impl Torrent {
         self.actions.push_back(Action::VerifyPiece { piece, digests });
     }
 
-    fn cancel(&mut self, now: Time, key: PeerKey, block: BlockRef) {
+    pub(super) fn cancel(&mut self, now: Time, key: PeerKey, block: BlockRef) {
         if let Some(peer) = self.peers.get_mut(key)
             && peer.download.pipeline.withdraw(block)
         {
@@ -162,6 +167,9 @@ impl Torrent {
             if let Some(peer) = on_parole {
                 peer.download.on_parole = false;
                 self.picker.parole_ended(sender);
+            } else if let Some(seed) = self.web.by_key(sender) {
+                seed.proved();
+                self.web.plan = true;
             }
         }
         self.piece_is_here(now, piece);
@@ -209,9 +217,13 @@ impl Torrent {
                 None => (EARLIER, None, digest),
             });
         let attempt = attempt.collect();
-        if let Some(verdict) = self.blame.piece_failed(piece, attempt, self.picker.is_padding_assumed(piece))
-        {
+        let is_padding_assumed = self.picker.is_padding_assumed(piece);
+        if let Some(verdict) = self.blame.piece_failed(piece, attempt, is_padding_assumed) {
             self.punish(now, verdict);
+        }
+        if is_padding_assumed {
+            // Web seeds are never asked for padding: they cannot help where it is none.
+            self.web.lack(piece);
         }
         // What lay on disk meanwhile may be what is wrong: whoever sent the rest is not suspected.
         let is_known =
@@ -228,12 +240,16 @@ impl Torrent {
     }
 
     fn is_liar(&self, key: PeerKey) -> bool {
-        self.addr_of(key).is_some_and(|addr| self.discovery.is_banned(addr))
+        self.web_seeds().iter().any(|seed| seed.key() == key && seed.is_dropped())
+            || self.addr_of(key).is_some_and(|addr| self.discovery.is_banned(addr))
     }
 
     fn punish(&mut self, now: Time, verdict: Verdict) {
-        let Some(addr) = verdict.addr else { return };
-        self.ban(now, addr, verdict.peer, CloseReason::CorruptBlock);
+        match verdict.addr {
+            Some(addr) => self.ban(now, addr, verdict.peer, CloseReason::CorruptBlock),
+            None if self.web.by_key(verdict.peer).is_some() => self.drop_web_seed(now, verdict.peer),
+            None => return,
+        }
         self.picker.corrupt_sender_found(verdict.peer);
         for piece in self.picker.only_from(verdict.peer) {
             self.picker.piece_failed(piece, Vec::new());
@@ -444,7 +460,10 @@ impl Torrent {
     /// How many blocks peers are asked for.
     fn outstanding(&self) -> usize {
         match self.download_limit {
-            Some(_) => self.peers.values().map(|peer| peer.download.pipeline.len()).sum(),
+            Some(_) => {
+                let of_peers: usize = self.peers.values().map(|peer| peer.download.pipeline.len()).sum();
+                of_peers + self.web.outstanding_blocks()
+            }
             None => 0,
         }
     }

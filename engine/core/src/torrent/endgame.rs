@@ -7,9 +7,12 @@ use crate::peer::Peer;
 use crate::peer::pipeline::{Outstanding, REQUESTS_MIN};
 use crate::picker::REQUESTED_FROM_MAX;
 use crate::time::{Duration, Time};
+use crate::webseed::WebSeed;
 
 /// The time until an overdue block comes, in effect never.
 const OVERDUE: Duration = Duration::from_secs(3_600);
+/// What is asked of a web seed is overdue when none of it has come for so long.
+const WEB_SEED_OVERDUE: Duration = Duration::from_secs(5);
 /// How many of a peer's requests are looked at for overdue ones, the oldest first.
 const OVERDUE_LOOKED_AT: usize = 16;
 
@@ -31,6 +34,11 @@ impl Torrent {
             let asked = other.download.pipeline.iter().enumerate().take(looked_at);
             let useful = asked.filter(|(_, request)| peer.have().has(request.block.piece));
             late.extend(useful.map(|(index, request)| (request.block, pace.eta(index, request), other.key)));
+        }
+        for (seed, blocks) in self.web.outstanding().filter(|_| is_endgame) {
+            let pace = Pace::of_web_seed(seed, now);
+            let useful = blocks.enumerate().filter(|(_, block)| peer.have().has(block.piece));
+            late.extend(useful.map(|(index, block)| (block, pace.of_nth(index), seed.key())));
         }
         self.count(self.peers.len() + late.len());
         // A block requested from several comes from the quickest of them.
@@ -64,7 +72,8 @@ impl Torrent {
             }
         }
         for holder in timed_out {
-            self.peers.get_mut(holder).expect("still here").download.timeouts += 1;
+            // Not there: a web seed.
+            self.peers.get_mut(holder).into_iter().for_each(|peer| peer.download.timeouts += 1);
         }
     }
 }
@@ -83,6 +92,12 @@ impl Pace {
         let block_time = Duration::from_micros(u64::from(BLOCK_LEN) * 1_000_000 / rate);
         let silence = peer.download.pipeline.waiting_since().map_or(Duration::ZERO, |since| now.since(since));
         Pace { block_time, silence, overdue: peer.download.pipeline.is_overdue(now, held), now }
+    }
+
+    fn of_web_seed(seed: &WebSeed, now: Time) -> Pace {
+        let block_time =
+            Duration::from_micros(u64::from(BLOCK_LEN) * 1_000_000 / seed.bytes_per_s(now).max(1_024));
+        Pace { block_time, silence: Duration::ZERO, overdue: seed.silence(now) >= WEB_SEED_OVERDUE, now }
     }
 
     /// When the block of this request, the `index`-th in the queue, should come, from now on.

@@ -5,6 +5,7 @@ use super::metadata::METADATA_LEN_MAX;
 use crate::geometry::BLOCK_LEN;
 use crate::geometry::REQUEST_LEN_MAX;
 use crate::id::{BlockRef, PeerKey, PieceIndex};
+use crate::webseed::{Fault, FetchId, Penalty, WebSeedIndex};
 use crate::wire::Message;
 use std::net::SocketAddr;
 
@@ -35,6 +36,14 @@ pub enum Action {
     },
     /// Forget the received blocks of this piece.
     DropPiece(PieceIndex),
+    /// Fetch these blocks from a web seed, in this order. Report each that comes, then the end, or what is wrong.
+    Fetch {
+        id: FetchId,
+        seed: WebSeedIndex,
+        blocks: Vec<BlockRef>,
+    },
+    /// End this fetch; the torrent has forgotten it already.
+    CancelFetch(FetchId),
     /// Hash this piece again: peers behave as if it were bad. If it is, say so with
     /// [`crate::torrent::Torrent::handle_pieces_doubted`] and [`crate::torrent::Torrent::handle_piece_checked`].
     CheckPiece(PieceIndex),
@@ -53,6 +62,8 @@ pub enum Event {
     PeerBanned { addr: SocketAddr, reason: CloseReason },
     /// A connection has ended. `addr` is where the peer listens, if it has said so; else that of the connection.
     PeerLeft { addr: SocketAddr, bytes_down: u64, bytes_up: u64 },
+    /// Something is wrong with a web seed, or with the file there that begins at this byte of the torrent.
+    WebSeedFault { seed: WebSeedIndex, file_start: Option<u64>, fault: Fault, penalty: Penalty },
     /// Every wanted piece is verified and written.
     Completed,
     /// The info dictionary is here, and has the right hash: what follows from it is to be told with

@@ -162,7 +162,9 @@ impl Torrent {
         self.uploads_after_input(now);
         if std::mem::take(&mut self.refill_all) {
             self.refill_everyone(now);
+            self.web.plan = true;
         }
+        self.plan_web_seeds(now);
         self.ask_for_metadata(now);
     }
 

@@ -8,7 +8,7 @@
 //! The work is split by what it reacts to: `messages` (dispatch, and what each message may cost), `connections` (connected peers and
 //! their pieces), `places` (who is evicted), `download` (our requests, blocks, pieces), `endgame` (blocks requested from several
 //! peers), `requests` (peers' requests), `uploads` (whom to send to: choking, slots, super-seeding), `doubt` (pieces that may be lost),
-//! `blame` (smart ban), `discovery` (whom to dial), `exchange` (PEX), `metadata` (the info dictionary, fetched and served).
+//! `webseeds` (HTTP servers as sources), `blame` (smart ban), `discovery` (whom to dial), `exchange` (PEX), `metadata` (the info dictionary, fetched and served).
 
 mod blame;
 mod connections;
@@ -24,6 +24,7 @@ mod peers;
 pub mod places;
 mod requests;
 pub mod uploads;
+mod webseeds;
 
 use crate::bitfield::Bitfield;
 use crate::geometry::Geometry;
@@ -49,6 +50,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use uploads::Uploads;
 pub use uploads::{REHASH_INTERVAL, REHASH_REST, SENT_WHOLE_MAX};
+pub use webseeds::PEERS_GIVEN;
+use webseeds::WebSeeds;
 
 /// How often slow things are looked at: snubbing, keep-alive, idle connections.
 pub const TICK: Duration = Duration::from_secs(1);
@@ -151,6 +154,7 @@ pub struct Torrent {
     /// Until the metadata is known.
     search: Option<Box<Search>>,
     peers: Peers,
+    web: WebSeeds,
     discovery: Discovery,
     /// Our addresses as peers report them, by family.
     votes: [ExternalIpVotes; 2],
@@ -230,6 +234,7 @@ impl Torrent {
             rng,
             picker: Picker::new(Geometry::EMPTY, Bitfield::empty(0)),
             peers: Peers::default(),
+            web: WebSeeds::default(),
             blame: Blame::default(),
             taken_back: Bitfield::empty(0),
             taken_back_at: None,
@@ -260,6 +265,7 @@ impl Torrent {
         self.geometry = geometry;
         self.picker = Picker::new(geometry, have);
         self.picker.set_padding(std::mem::take(&mut self.config.padding));
+        self.web.set_pieces(geometry.pieces());
         self.was_complete = self.is_complete();
         let super_seeding = self.config.super_seeding && self.peers.is_empty();
         self.uploads.set_content(geometry.pieces(), self.was_complete, super_seeding);
@@ -301,10 +307,11 @@ impl Torrent {
         self.tick_connections(now);
         self.tick_due(now);
         self.tick_download(now);
+        self.tick_web_seeds(now);
         self.tick_uploads(now);
         self.tick_exchange(now);
         self.dial(now);
-        let at_rest = self.peers.is_empty() && !self.discovery.is_waiting();
+        let at_rest = self.peers.is_empty() && !self.discovery.is_waiting() && !self.is_waiting_for_web();
         self.tick_at = (!at_rest).then_some(now + TICK);
         self.input_at = Some(now);
     }

@@ -28,11 +28,14 @@ pub enum Forbidden {
     #[error("{0} is this machine, and the path does not start with /announce")]
     Loopback(IpAddr),
     /// A link-local address that the user did not name himself.
-    #[error("{0} is link-local; such a tracker must be named by hand")]
+    #[error("{0} is link-local; such a host must be named by hand")]
     LinkLocal(IpAddr),
     /// A redirect from a public address to a local one.
-    #[error("a public tracker redirects to the local address {0}")]
+    #[error("a public server redirects to the local address {0}")]
     Redirect(IpAddr),
+    /// A web seed with a query at a local address that the user did not name himself.
+    #[error("{0} is a local address; a web seed with a query there must be named by hand")]
+    Query(IpAddr),
 }
 
 /// Checks the address `to` that `url` leads to.
@@ -68,6 +71,25 @@ pub fn check_address(
     Ok(())
 }
 
+/// The same for a web seed, and one rule more: what strangers name on this network has no query, which might do more there than fetch a
+/// file.
+///
+/// # Errors
+/// When it must not be connected to.
+pub fn check_web_seed_address(
+    url: &Url,
+    origin: UrlOrigin,
+    to: IpAddr,
+    redirected_from: Option<IpAddr>,
+) -> Result<(), Forbidden> {
+    check_address(url, origin, to, redirected_from)?;
+    let to = to.to_canonical();
+    if origin == UrlOrigin::Metainfo && url.query().is_some() && is_local(to) {
+        return Err(Forbidden::Query(to));
+    }
+    Ok(())
+}
+
 fn is_link_local(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(ip) => ip.is_link_local(),
@@ -76,7 +98,7 @@ fn is_link_local(ip: IpAddr) -> bool {
 }
 
 /// Whether an address means something on this machine or network only.
-fn is_local(ip: IpAddr) -> bool {
+pub fn is_local(ip: IpAddr) -> bool {
     let private = match ip {
         IpAddr::V4(ip) => ip.is_private(),
         IpAddr::V6(ip) => ip.is_unique_local(),
@@ -125,6 +147,19 @@ mod tests {
             assert!(forbidden(check("/announce", UrlOrigin::Metainfo, to, None)), "{to}");
             assert_eq!(check("/announce", UrlOrigin::Typed, to, None), Ok(()), "{to}");
         }
+    }
+
+    #[test]
+    fn strangers_name_no_query_on_this_network() {
+        let check = |path: &str, origin, to: &str| {
+            let url = Url::parse("http://t.example").unwrap().join(path).unwrap();
+            check_web_seed_address(&url, origin, to.parse().unwrap(), None)
+        };
+        assert!(forbidden(check("/f?do=x", UrlOrigin::Metainfo, "192.168.1.1")));
+        assert!(forbidden(check("/f", UrlOrigin::Metainfo, "127.0.0.1")));
+        assert_eq!(check("/f", UrlOrigin::Metainfo, "192.168.1.1"), Ok(()));
+        assert_eq!(check("/f?signed=x", UrlOrigin::Metainfo, "93.184.216.34"), Ok(()));
+        assert_eq!(check("/f?do=x", UrlOrigin::Typed, "192.168.1.1"), Ok(()));
     }
 
     #[test]

@@ -3,12 +3,13 @@
 mod presence;
 mod shell;
 mod uplink;
+mod web;
 
 use crate::basics::NodeId;
 use crate::config::{Behaviour, NodeConfig};
 use crate::network::Network;
 use crate::path::Paths;
-use crate::queue::{Arrival, Short, What};
+use crate::queue::{Arrival, Short, Web, What};
 use crate::shell::Shell;
 use crate::socket::{Buffers, Socket};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -18,6 +19,7 @@ use swarm_core::peer::PeerInfo;
 use swarm_core::time::{Duration, Time};
 use swarm_core::torrent::discovery::Dial;
 use swarm_core::torrent::{Action, Event, PieceResult, Torrent, Totals};
+use swarm_core::webseed::{FetchId, WebSeedIndex};
 use swarm_core::wire::Message;
 
 /// How long a dialler waits for someone who does not answer.
@@ -44,6 +46,14 @@ pub(crate) struct Received {
     at: Time,
     key: PeerKey,
     pub(crate) what: What,
+}
+
+/// A fetch that is being served.
+#[derive(Debug)]
+pub(crate) struct Served {
+    pub(crate) to: NodeId,
+    pub(crate) id: FetchId,
+    pub(crate) blocks: VecDeque<BlockRef>,
 }
 
 /// What is remembered of one node from one step to the next.
@@ -104,6 +114,10 @@ pub(crate) struct Node {
     pub(crate) life: u32,
     pub(crate) bans: Vec<SocketAddr>,
     /// Who sent corrupt blocks that it kept.
+    /// Which web seed each fetch under way is from.
+    pub(crate) fetches: BTreeMap<FetchId, WebSeedIndex>,
+    /// Fetches that it serves as a web seed.
+    pub(crate) served: VecDeque<Served>,
     pub(crate) deceived_by: BTreeSet<NodeId>,
     /// Totals of earlier lives.
     pub(crate) past: Totals,
@@ -140,6 +154,8 @@ impl Node {
             crashed: false,
             life: 0,
             bans: Vec::new(),
+            fetches: BTreeMap::new(),
+            served: VecDeque::new(),
             deceived_by: BTreeSet::new(),
             past: Totals::default(),
             control_bytes_sent: 0,
@@ -236,6 +252,12 @@ impl Node {
             What::Incoming(from) => self.on_incoming(now, from, key, net),
             What::Accepted { by, key: remote_key } => self.on_accepted(now, key, by, remote_key, net),
             What::Tracker(answer) => self.on_tracker(now, *answer, net),
+            What::Web(web) if what_len(&web) > 0 => {
+                let len = what_len(&web);
+                self.downlink_free_at = self.downlink_free_at.max(now) + self.config.down.time_for(len);
+                self.downlink.push_back(Received { at: self.downlink_free_at, key, what: What::Web(web) });
+            }
+            What::Web(web) => self.on_web(now, *web, net),
             What::Refused => {
                 if let Some(link) = self.take_link(key) {
                     self.torrent.handle_connect_failed(now, net.hosts.addr_of(link.remote));
@@ -257,6 +279,7 @@ impl Node {
             What::CorruptBlock(block) => self.on_block(now, key, block, true, net),
             What::Long(message) => self.torrent.handle_message(now, key, &message),
             What::Short(message) => self.torrent.handle_message(now, key, &message.into()),
+            What::Web(web) => self.on_web(now, *web, net),
             _ => {}
         }
     }
@@ -362,6 +385,8 @@ impl Node {
                 self.verifying.push_back((done, piece));
                 self.note_pressure(now);
             }
+            Action::Fetch { id, seed, blocks } => self.fetch(now, id, seed, blocks, net),
+            Action::CancelFetch(id) => self.cancel_fetch(now, id, net),
             // Simulated disks do not rot.
             Action::CheckPiece(_) => {}
             Action::DropPiece(piece) => {
@@ -458,6 +483,14 @@ impl Node {
 const HAVE_LEN: u64 = 9;
 /// Bytes of a REQUEST, CANCEL or REJECT message.
 const REQUEST_LEN: u64 = 17;
+
+/// Bytes of payload.
+fn what_len(web: &Web) -> u64 {
+    match web {
+        Web::Block { block, .. } => block.len.into(),
+        _ => 0,
+    }
+}
 
 fn info(of: NodeId, inbound: bool, net: &Network) -> PeerInfo {
     PeerInfo {

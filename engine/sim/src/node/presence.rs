@@ -35,6 +35,8 @@ impl Node {
         self.online = false;
         (self.uplink_free_at, self.control_bytes) = (None, 0);
         self.uplink.clear();
+        self.served.clear();
+        self.fetches.clear();
         self.bytes_dropped += self.downlink.drain(..).map(|r| r.what.payload()).sum::<u64>();
         self.verifying.clear();
         self.note_shell_timeout();
@@ -80,7 +82,7 @@ impl Node {
     /// What arrives at a host that is not there.
     pub(crate) fn on_arrival_offline(&mut self, now: Time, key: PeerKey, what: What, net: &mut Network) {
         match what {
-            What::Block(_) | What::CorruptBlock(_) => self.bytes_dropped += what.payload(),
+            What::Block(_) | What::CorruptBlock(_) | What::Web(_) => self.bytes_dropped += what.payload(),
             What::Incoming(from) => {
                 let silence = if self.crashed { DIAL_TIMEOUT } else { Duration::ZERO };
                 let delay = net.hosts.delay_between(self.id, from);

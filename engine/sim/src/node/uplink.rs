@@ -134,6 +134,9 @@ impl Node {
 
     /// Puts the next block on the uplink, if it is idle and there is one.
     pub(super) fn feed_uplink(&mut self, now: Time, net: &mut Network) {
+        if self.config.behaviour == Behaviour::WebSeed {
+            return self.feed_web(now, net);
+        }
         if let Some(buffers) = self.buffers {
             return self.feed_line(now, buffers, net);
         }

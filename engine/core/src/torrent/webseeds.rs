@@ -1,0 +1,318 @@
+//! Web seeds (BEP 19): when they are used, and what comes of it.
+//!
+//! Alone they are asked for everything, in long runs. A web seed is somebody's bill: beside peers it is asked only for what none of them
+//! has (the first copy), until they turn out to serve much worse than it would.
+
+use super::{Action, Event, Pressure, Torrent};
+use crate::geometry::BLOCK_LEN;
+use crate::id::{BlockRef, PeerKey, PieceIndex};
+use crate::picker::RunSource;
+use crate::time::{Duration, Time};
+use crate::webseed::{Fault, FetchId, Penalty, WEB_SEEDS_MAX, WebSeed, WebSeedIndex};
+use std::ops::Range;
+
+/// How long peers have to show how well they serve.
+pub const PEERS_GIVEN: Duration = Duration::from_secs(10);
+/// Peers serve badly if a web seed is so many times as quick.
+const MUCH_QUICKER: u64 = 8;
+/// The longest time that a piece of the last gaps is left to others.
+const LAST_GAP_WAIT_MAX: Duration = Duration::from_secs(10);
+/// What a web seed is taken to give that has not been asked yet, in bytes/s.
+const RATE_ASSUMED: u64 = 128 * 1024;
+
+/// The web seeds of a torrent.
+#[derive(Debug, Default)]
+pub(super) struct WebSeeds {
+    seeds: Vec<WebSeed>,
+    fetches: u64,
+    /// Since when there have been peers.
+    peers_since: Option<Time>,
+    /// When one of the last gaps may be taken.
+    last_gap_at: Option<Time>,
+    /// Something may be asked of them again.
+    pub(super) plan: bool,
+}
+
+impl WebSeeds {
+    pub(super) fn by_key(&mut self, key: PeerKey) -> Option<&mut WebSeed> {
+        self.seeds.iter_mut().find(|seed| seed.key() == key)
+    }
+
+    fn by_fetch(&mut self, id: FetchId) -> Option<(WebSeedIndex, &mut WebSeed)> {
+        let at = self.seeds.iter().position(|seed| seed.fetches.contains_key(&id))?;
+        Some((WebSeedIndex(at as u32), &mut self.seeds[at]))
+    }
+
+    pub(super) fn outstanding_blocks(&self) -> usize {
+        self.seeds.iter().map(WebSeed::outstanding_blocks).sum()
+    }
+
+    /// The torrent's pieces are known.
+    pub(super) fn set_pieces(&mut self, pieces: u32) {
+        for (index, seed) in self.seeds.iter_mut().enumerate() {
+            *seed = WebSeed::new(WebSeedIndex(index as u32), pieces);
+        }
+    }
+
+    /// A piece cannot be had from them.
+    pub(super) fn lack(&mut self, piece: PieceIndex) {
+        self.seeds.iter_mut().for_each(|seed| seed.lacks(piece));
+    }
+
+    /// Each with the blocks that it is to send, in the order in which they are asked for.
+    pub(super) fn outstanding(
+        &self,
+    ) -> impl Iterator<Item = (&WebSeed, impl Iterator<Item = BlockRef> + '_)> {
+        self.seeds
+            .iter()
+            .map(|seed| (seed, seed.fetches.values().flat_map(|fetch| fetch.blocks.iter().copied())))
+    }
+}
+
+impl Torrent {
+    /// Adds a web seed; the shell knows its URL. `None` if there are [`WEB_SEEDS_MAX`] already.
+    pub fn add_web_seed(&mut self, now: Time) -> Option<WebSeedIndex> {
+        let index = self.web.seeds.len();
+        if index >= WEB_SEEDS_MAX {
+            return None;
+        }
+        let index = WebSeedIndex(index as u32);
+        self.web.seeds.push(WebSeed::new(index, self.geometry.pieces()));
+        self.plan_later(now);
+        Some(index)
+    }
+
+    /// The web seeds, in the order in which they were added.
+    pub fn web_seeds(&self) -> &[WebSeed] {
+        &self.web.seeds
+    }
+
+    fn plan_later(&mut self, now: Time) {
+        self.web.plan = true;
+        self.input_at = Some(now);
+        self.wake(now);
+    }
+
+    /// Whether a web seed may still be of use.
+    pub(super) fn is_waiting_for_web(&self) -> bool {
+        !self.stopped
+            && self.search.is_none()
+            && !self.is_complete()
+            && self.web.seeds.iter().any(|seed| !seed.is_dropped())
+    }
+
+    /// A web seed answers a request of a fetch as it should.
+    pub fn handle_fetch_answered(&mut self, now: Time, id: FetchId) {
+        if let Some((_, seed)) = self.web.by_fetch(id) {
+            seed.answered(now, id);
+        }
+    }
+
+    /// A block of a fetch has come. True if its bytes are to be kept; else they are to be dropped.
+    pub fn handle_fetch_block(&mut self, now: Time, id: FetchId, block: BlockRef) -> bool {
+        let Some((_, seed)) = self.web.by_fetch(id) else { return false };
+        if !seed.received(now, id, block) {
+            return false;
+        }
+        let key = seed.key();
+        let len = u64::from(block.len);
+        self.rate_down.add(now, len);
+        self.totals.bytes_down += len;
+        let mut others = Vec::new();
+        let arrival = self.picker.received(block, key, |other| others.push(other));
+        others.into_iter().for_each(|other| self.cancel(now, other, block));
+        self.input_at = Some(now);
+        self.take_arrival(block, arrival)
+    }
+
+    /// All of a fetch has come.
+    pub fn handle_fetch_done(&mut self, now: Time, id: FetchId) {
+        self.end_fetch(id);
+        self.plan_later(now);
+    }
+
+    /// A fetch has ended early: something is wrong with the URL, or with a file there, which lies at these bytes of the torrent.
+    pub fn handle_fetch_failed(&mut self, now: Time, id: FetchId, fault: Fault, file: Option<Range<u64>>) {
+        let Some((index, _)) = self.web.by_fetch(id) else { return };
+        self.end_fetch(id);
+        self.note_fault(now, index, fault, file);
+    }
+
+    /// Something is wrong with a web seed, whatever it is asked for.
+    pub fn handle_web_seed_fault(&mut self, now: Time, index: WebSeedIndex, fault: Fault) {
+        if (index.0 as usize) < self.web.seeds.len() {
+            self.note_fault(now, index, fault, None);
+        }
+    }
+
+    fn note_fault(&mut self, now: Time, index: WebSeedIndex, fault: Fault, file: Option<Range<u64>>) {
+        let (geometry, rng) = (self.geometry, &mut self.rng);
+        let seed = &mut self.web.seeds[index.0 as usize];
+        let file_start = file.as_ref().map(|file| file.start);
+        let Some(penalty) = seed.fault(now, &fault, file, &geometry, rng) else {
+            return self.plan_later(now);
+        };
+        self.events.push_back(Event::WebSeedFault { seed: index, file_start, fault, penalty });
+        if matches!(penalty, Penalty::Paused(_) | Penalty::Dropped) {
+            // What else it was asked for would meet the same.
+            self.cancel_fetches(index);
+        }
+        self.plan_later(now);
+    }
+
+    /// A web seed has lied.
+    pub(super) fn drop_web_seed(&mut self, now: Time, key: PeerKey) {
+        let at = self.web.seeds.iter().position(|seed| seed.key() == key && !seed.is_dropped());
+        if let Some(at) = at {
+            self.note_fault(now, WebSeedIndex(at as u32), Fault::Corrupt, None);
+        }
+    }
+
+    /// A fetch is over: what it has not brought may be asked of others.
+    fn end_fetch(&mut self, id: FetchId) {
+        let Some((_, seed)) = self.web.by_fetch(id) else { return };
+        let (key, left) = (seed.key(), seed.ended(id));
+        let is_short = !left.is_empty();
+        left.into_iter().for_each(|block| self.picker.release(block, key));
+        self.refill_all |= is_short | self.picker.release_exclusive(key);
+        self.web.plan = true;
+    }
+
+    fn cancel_fetch(&mut self, id: FetchId) {
+        self.end_fetch(id);
+        self.actions.push_back(Action::CancelFetch(id));
+    }
+
+    fn cancel_fetches(&mut self, of: WebSeedIndex) {
+        let ids: Vec<FetchId> = self.web.seeds[of.0 as usize].fetches.keys().copied().collect();
+        ids.into_iter().for_each(|id| self.cancel_fetch(id));
+    }
+
+    pub(super) fn cancel_all_fetches(&mut self) {
+        (0..self.web.seeds.len()).for_each(|at| self.cancel_fetches(WebSeedIndex(at as u32)));
+    }
+
+    /// Whether only what no connected peer has is asked of web seeds.
+    fn is_served_by_peers(&mut self, now: Time) -> bool {
+        if self.peers.is_empty() {
+            self.web.peers_since = None;
+            return false;
+        }
+        let since = *self.web.peers_since.get_or_insert(now);
+        let of_web: u64 = self.web.seeds.iter().map(|seed| seed.bytes_per_s(now)).sum();
+        let of_peers = self.rate_down.bytes_per_s(now).saturating_sub(of_web);
+        let known = self.web.seeds.iter().filter(|seed| !seed.is_dropped()).map(WebSeed::rate_known).max();
+        let of_web = known.filter(|&rate| rate > 0).unwrap_or(RATE_ASSUMED);
+        now.since(since) < PEERS_GIVEN || of_peers.saturating_mul(MUCH_QUICKER) >= of_web
+    }
+
+    /// The pieces to fetch first: one part of as many as there are downloaders, in the order of their ids. Those of them that fetch from the
+    /// same web seed take the other parts.
+    fn share(&self, beside_peers: bool) -> Range<u32> {
+        let pieces = self.geometry.pieces();
+        if !beside_peers {
+            return 0..pieces;
+        }
+        let others = self.peers.values().filter(|peer| !peer.have().is_full());
+        let (before, others) = others.fold((0, 1), |(before, all), peer| {
+            (before + u64::from(peer.info.peer_id < self.config.peer_id), all + 1)
+        });
+        let start_of = |nth: u64| (u64::from(pieces) * nth / others) as u32;
+        start_of(before)..start_of(before + 1)
+    }
+
+    /// Asks web seeds for as much as there is room for.
+    pub(super) fn plan_web_seeds(&mut self, now: Time) {
+        if !std::mem::take(&mut self.web.plan) || self.web.seeds.is_empty() {
+            return;
+        }
+        if !self.is_waiting_for_web() {
+            return self.cancel_all_fetches();
+        }
+        if self.is_held_back() {
+            return;
+        }
+        let gaps_only = self.is_served_by_peers(now);
+        for at in 0..self.web.seeds.len() {
+            while self.start_fetch(now, WebSeedIndex(at as u32), gaps_only) {}
+        }
+    }
+
+    fn start_fetch(&mut self, now: Time, index: WebSeedIndex, gaps_only: bool) -> bool {
+        let under_limit = self.room_under_limit() as u64;
+        let is_fetching = self.web.seeds.iter().any(|seed| !seed.fetches.is_empty());
+        if under_limit == 0 || self.pressure != Pressure::None && is_fetching {
+            return false;
+        }
+        let seed = &self.web.seeds[index.0 as usize];
+        let Some(room) = seed.room(now, self.geometry.piece_len(), gaps_only) else { return false };
+        let room = room.min(under_limit.saturating_mul(BLOCK_LEN.into()));
+        let source = RunSource {
+            key: seed.key(),
+            have: seed.have(),
+            next: seed.next_piece(),
+            gaps_only,
+            share: self.share(gaps_only),
+            only_continue: self.pressure != Pressure::None && self.picker.bytes_in_downloading() > 0,
+        };
+        let peers = self.peers.len();
+        if gaps_only && self.picker.has_last_gaps_only(&source, peers) {
+            // Somebody may be fetching each of them: who waits that long need not fetch it.
+            let piece_time = Duration::from_micros(
+                u64::from(self.geometry.piece_len()) * 1_000_000 / seed.rate_known().max(1),
+            )
+            .min(LAST_GAP_WAIT_MAX);
+            let rng = &mut self.rng;
+            let mut wait =
+                || piece_time + Duration::from_micros(rng.below(piece_time.as_micros() as u64 + 1));
+            if now < *self.web.last_gap_at.get_or_insert_with(|| now + wait()) {
+                return false;
+            }
+            self.web.last_gap_at = None;
+        }
+        let mut blocks = Vec::new();
+        self.picker.pick_run(&source, room, &mut self.rng, &mut blocks);
+        if blocks.is_empty() {
+            return false;
+        }
+        let id = FetchId(self.web.fetches);
+        self.web.fetches += 1;
+        self.actions.push_back(Action::Fetch { id, seed: index, blocks: blocks.clone() });
+        self.web.seeds[index.0 as usize].started(now, id, blocks);
+        true
+    }
+
+    pub(super) fn tick_web_seeds(&mut self, now: Time) {
+        let held = self.held_for();
+        let held_back = self.is_held_back();
+        let usable = self.web.seeds.iter().filter(|seed| !seed.is_dropped()).count();
+        let has_others = usable > 1 || self.peers.values().any(|peer| peer.pieces.interesting > 0);
+        for at in 0..self.web.seeds.len() {
+            let seed = &mut self.web.seeds[at];
+            seed.tick(now);
+            if held_back {
+                seed.excuse(now);
+                continue;
+            }
+            while let Some((id, fault)) = self.web.seeds[at].given_up(now, held, has_others) {
+                self.cancel_fetch(id);
+                self.note_fault(now, WebSeedIndex(at as u32), fault, None);
+            }
+            self.cancel_needless(at);
+        }
+        self.web.plan = true;
+    }
+
+    /// Ends fetches whose blocks have all come from elsewhere.
+    fn cancel_needless(&mut self, at: usize) {
+        let have = self.picker.have();
+        let is_needless = |blocks: &mut dyn Iterator<Item = &BlockRef>| {
+            let mut blocks = blocks.peekable();
+            blocks.peek().is_some() && blocks.all(|block| have.has(block.piece))
+        };
+        let fetches = self.web.seeds[at].fetches.iter();
+        let needless: Vec<FetchId> =
+            fetches.filter(|(_, fetch)| is_needless(&mut fetch.blocks.iter())).map(|(&id, _)| id).collect();
+        needless.into_iter().for_each(|id| self.cancel_fetch(id));
+    }
+}

@@ -1,0 +1,318 @@
+//! Web seeds beside peers: what is asked of them, and when.
+
+mod common;
+
+use common::*;
+use swarm_core::bitfield::Bitfield;
+use swarm_core::geometry::BLOCK_LEN;
+use swarm_core::id::{BlockRef, PieceIndex};
+use swarm_core::picker::{Order, Priority};
+use swarm_core::time::Duration;
+use swarm_core::torrent::{Action, Event, PEERS_GIVEN, PieceResult};
+use swarm_core::webseed::{Fault, FetchId, Penalty, SILENT_AFTER, Standing};
+use swarm_core::wire::Message;
+
+const PIECES: u32 = 64;
+/// 256 KiB pieces.
+const BLOCKS: u32 = 16;
+
+/// What is fetched from web seeds, and what comes of it.
+struct Web {
+    swarm: Swarm,
+    fetches: Vec<(FetchId, Vec<BlockRef>)>,
+    cancelled: Vec<FetchId>,
+}
+
+impl Web {
+    fn new(seeds: u32) -> Web {
+        Web::of(Swarm::leecher(PIECES, BLOCKS), seeds)
+    }
+
+    fn of(swarm: Swarm, seeds: u32) -> Web {
+        let mut web = Web { swarm, fetches: Vec::new(), cancelled: Vec::new() };
+        (0..seeds).for_each(|_| _ = web.swarm.torrent.add_web_seed(START));
+        let actions = web.swarm.drain();
+        web.take(actions);
+        web
+    }
+
+    fn take(&mut self, actions: Vec<Action>) {
+        for action in actions {
+            match action {
+                Action::Fetch { id, blocks, .. } => self.fetches.push((id, blocks)),
+                Action::CancelFetch(id) => {
+                    self.fetches.retain(|fetch| fetch.0 != id);
+                    self.cancelled.push(id);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Does something, and takes in what follows.
+    fn then(&mut self, act: impl FnOnce(&mut Swarm) -> Vec<Action>) {
+        let actions = act(&mut self.swarm);
+        self.take(actions);
+    }
+
+    fn pass(&mut self, time: Duration) {
+        self.then(|swarm| swarm.pass(time));
+    }
+
+    /// The oldest fetch brings so many blocks; it ends if that is all.
+    fn serve_blocks(&mut self, count: usize) {
+        let (id, blocks) = self.fetches[0].clone();
+        let (now, torrent) = (self.swarm.now, &mut self.swarm.torrent);
+        torrent.handle_fetch_answered(now, id);
+        blocks.iter().take(count).for_each(|&block| _ = torrent.handle_fetch_block(now, id, block));
+        self.fetches[0].1.drain(..count.min(blocks.len()));
+        if self.fetches[0].1.is_empty() {
+            self.fetches.remove(0);
+            torrent.handle_fetch_done(now, id);
+        }
+        let actions = self.swarm.drain();
+        self.take(actions);
+    }
+
+    fn serve(&mut self) {
+        self.serve_blocks(usize::MAX);
+    }
+
+    fn fail(&mut self, fault: Fault, file: Option<std::ops::Range<u64>>) {
+        let (id, _) = self.fetches.remove(0);
+        self.swarm.torrent.handle_fetch_failed(self.swarm.now, id, fault, file);
+        let actions = self.swarm.drain();
+        self.take(actions);
+    }
+
+    fn asked(&self) -> Vec<u32> {
+        let mut pieces: Vec<u32> =
+            self.fetches.iter().flat_map(|fetch| fetch.1.iter().map(|block| block.piece.0)).collect();
+        pieces.sort_unstable();
+        pieces.dedup();
+        pieces
+    }
+
+    fn penalties(&mut self) -> Vec<Penalty> {
+        let events = self.swarm.events().into_iter();
+        events
+            .filter_map(|event| match event {
+                Event::WebSeedFault { penalty, .. } => Some(penalty),
+                _ => None,
+            })
+            .collect()
+    }
+}
+
+/// A bitfield message of these pieces.
+fn bitfield(pieces: impl IntoIterator<Item = u32>) -> Message {
+    let mut bits = Bitfield::empty(PIECES);
+    pieces.into_iter().for_each(|piece| _ = bits.insert(PieceIndex(piece)));
+    Message::Bitfield(bits.to_wire())
+}
+
+#[test]
+fn a_web_seed_alone_brings_everything_each_block_once() {
+    let mut web = Web::new(1);
+    let mut steps = 0;
+    while !web.swarm.torrent.is_complete() {
+        web.serve();
+        steps += 1;
+        assert!(steps < 1_000);
+    }
+    assert_eq!(web.swarm.torrent.totals().bytes_down, u64::from(PIECES * BLOCKS * BLOCK_LEN));
+    assert_eq!(web.swarm.torrent.totals().bytes_wasted, 0);
+    assert!(web.fetches.is_empty());
+    web.pass(Duration::from_secs(1));
+    assert_eq!(web.swarm.torrent.poll_timeout(), None, "nothing is waited for at rest");
+}
+
+#[test]
+fn runs_are_longer_than_a_piece_once_the_url_is_proven() {
+    let mut web = Web::new(1);
+    assert_eq!(web.fetches.len(), 1, "little before a piece is verified");
+    web.serve();
+    assert!(web.fetches.len() > 1);
+    assert!(web.fetches.iter().any(|fetch| fetch.1.len() == 4 * BLOCKS as usize), "{:?}", web.fetches);
+    for (_, blocks) in &web.fetches {
+        let at = |block: &BlockRef| block.piece.0 * BLOCKS + block.begin / BLOCK_LEN;
+        assert!(blocks.windows(2).all(|two| at(&two[1]) == at(&two[0]) + 1), "one block behind the other");
+    }
+}
+
+#[test]
+fn beside_peers_only_gaps_are_fetched() {
+    let mut swarm = Swarm::leecher(PIECES, BLOCKS);
+    swarm.connect(1);
+    swarm.say(1, bitfield((0..PIECES).filter(|piece| !(20..24).contains(piece))));
+    let mut web = Web::of(swarm, 1);
+    let mut fetched = Vec::new();
+    for _ in 0..10 {
+        fetched.extend(web.asked());
+        if web.fetches.is_empty() {
+            web.pass(Duration::from_millis(500));
+        } else {
+            web.serve();
+        }
+    }
+    fetched.sort_unstable();
+    fetched.dedup();
+    assert_eq!(fetched, [20, 21, 22, 23]);
+}
+
+#[test]
+fn peers_that_serve_badly_have_their_time_and_then_the_web_seed_helps() {
+    let mut web = Web::new(0);
+    web.then(|swarm| {
+        swarm.connect(1);
+        swarm.say(1, Message::HaveAll)
+    });
+    web.swarm.torrent.add_web_seed(START);
+    web.pass(PEERS_GIVEN - Duration::from_secs(2));
+    assert!(web.fetches.is_empty(), "a seed that chokes us may yet serve");
+    web.pass(Duration::from_secs(4));
+    assert!(!web.fetches.is_empty());
+}
+
+#[test]
+fn downloaders_with_the_same_peers_fetch_different_shares() {
+    let share = |id: u8| {
+        let mut config = config();
+        config.peer_id.0 = [id; 20];
+        let mut swarm = Swarm::new(config, Bitfield::empty(PIECES), BLOCKS);
+        for other in (1..=4).filter(|&other| other != u32::from(id)) {
+            let mut info = peer(other);
+            info.peer_id.0 = [other as u8; 20];
+            swarm.connect_as(other, info);
+            swarm.say(other, Message::HaveNone);
+        }
+        Web::of(swarm, 1).asked()
+    };
+    for (id, first) in [(1, 0), (2, 16), (3, 32), (4, 48)] {
+        let asked = share(id);
+        assert!(asked.len() == 1 && (first..first + 16).contains(&asked[0]), "{id}: {asked:?}");
+    }
+}
+
+#[test]
+fn a_liar_is_dropped_and_its_pieces_are_fetched_elsewhere() {
+    let mut web = Web::new(2);
+    web.swarm.verifies = false;
+    let piece = web.fetches[0].1[0].piece.0;
+    let key = web.swarm.torrent.web_seeds()[0].key();
+    web.serve();
+    let digests = vec![[1; 20]; BLOCKS as usize];
+    web.then(|swarm| swarm.verified(PieceIndex(piece), PieceResult::Corrupt { digests }));
+    assert_eq!(web.penalties(), [Penalty::Dropped]);
+    let seeds = web.swarm.torrent.web_seeds();
+    assert_eq!(seeds.iter().filter(|seed| seed.is_dropped()).count(), 1);
+    assert_eq!(seeds.iter().find(|seed| seed.is_dropped()).unwrap().key(), key);
+    assert!(!web.swarm.is_here(key.0));
+}
+
+#[test]
+fn a_failed_fetch_gives_its_blocks_back_and_what_came_is_kept() {
+    let mut web = Web::new(1);
+    let piece = web.asked()[0];
+    web.serve_blocks(5);
+    web.fail(Fault::TooLittle, None);
+    assert!(web.fetches.is_empty());
+    web.then(|swarm| {
+        swarm.connect(1);
+        swarm.say(1, bitfield([piece]));
+        swarm.say(1, Message::Unchoke)
+    });
+    assert_eq!(web.swarm.asked(1).len(), BLOCKS as usize - 5);
+}
+
+#[test]
+fn a_silent_web_seed_is_given_up_and_paused() {
+    let mut web = Web::new(1);
+    web.pass(SILENT_AFTER + Duration::from_secs(1));
+    assert_eq!(web.cancelled.len(), 1);
+    let now = web.swarm.now;
+    assert!(matches!(web.swarm.torrent.web_seeds()[0].standing(now), Standing::Paused(_)));
+    web.pass(Duration::from_secs(5));
+    assert_eq!(web.fetches.len(), 1, "it is tried again");
+}
+
+#[test]
+fn a_lost_file_is_left_out_and_the_rest_goes_on() {
+    let mut web = Web::new(1);
+    let (first, len) = (u64::from(web.asked()[0]), u64::from(BLOCKS * BLOCK_LEN));
+    web.fail(Fault::Status { status: 404 }, Some(first * len + 5..first * len + 10));
+    assert!(!web.asked().is_empty() && !web.asked().contains(&(first as u32)), "{:?}", web.asked());
+}
+
+#[test]
+fn idle_peers_take_over_what_a_web_seed_does_not_send() {
+    let mut web = Web::of(Swarm::new(config(), all_but(PIECES, &[7]), BLOCKS), 1);
+    assert_eq!(web.asked(), [7]);
+    web.then(|swarm| {
+        swarm.connect(1);
+        swarm.say(1, Message::HaveAll);
+        swarm.say(1, Message::Unchoke)
+    });
+    web.pass(Duration::from_secs(8));
+    assert!(!web.swarm.asked(1).is_empty(), "the endgame asks the peer too");
+    web.then(|swarm| {
+        swarm.serve(1, usize::MAX);
+        swarm.pass(Duration::from_secs(2))
+    });
+    assert!(web.swarm.torrent.is_complete());
+    assert_eq!(web.cancelled.len(), 1, "nothing more is wanted of it");
+}
+
+#[test]
+fn unwanted_pieces_are_not_fetched_and_urgent_ones_come_first() {
+    let mut web = Web::new(0);
+    let priorities = (0..PIECES).map(|piece| {
+        let priority = match piece {
+            40..44 => Priority::HIGH,
+            10..14 => Priority::NORMAL,
+            _ => Priority::SKIP,
+        };
+        (PieceIndex(piece), priority)
+    });
+    web.swarm.torrent.set_priorities(START, priorities);
+    web.swarm.torrent.add_web_seed(START);
+    web.then(Swarm::drain);
+    let mut order = Vec::new();
+    while !web.fetches.is_empty() {
+        order.push(web.fetches[0].1[0].piece.0);
+        web.serve();
+    }
+    assert!(web.swarm.torrent.is_complete());
+    assert!((40..44).contains(&order[0]) && (10..14).contains(order.last().unwrap()), "{order:?}");
+}
+
+#[test]
+fn in_order_means_from_the_start() {
+    let mut swarm = Swarm::leecher(PIECES, BLOCKS);
+    swarm.torrent.set_order(Order::Sequential);
+    let mut web = Web::of(swarm, 1);
+    assert_eq!(web.asked(), [0]);
+    web.serve();
+    assert_eq!(web.asked()[0], 1);
+}
+
+#[test]
+fn stopping_ends_all_fetches() {
+    let mut web = Web::new(2);
+    let asked = web.fetches.len();
+    web.then(|swarm| {
+        swarm.torrent.handle_stop(swarm.now);
+        swarm.drain()
+    });
+    assert_eq!((web.cancelled.len(), web.fetches.len()), (asked, 0));
+}
+
+#[test]
+fn a_download_limit_bounds_what_is_asked_for() {
+    let mut web = Web::new(1);
+    web.swarm.torrent.set_download_limit(START, Some(100_000));
+    web.serve();
+    let asked: usize = web.fetches.iter().map(|fetch| fetch.1.len()).sum();
+    // What comes in ten seconds.
+    assert!(asked as u64 * u64::from(BLOCK_LEN) <= 1_000_000 + u64::from(BLOCK_LEN), "{asked} blocks");
+}

@@ -1,0 +1,44 @@
+//! Web seeds in whole swarms: who pays, and how quick it is.
+
+use std::time::Duration;
+use swarm_sim::report::Outcome;
+use swarm_sim::scenario::{Params, Scenario};
+
+/// Twenty downloaders on equal lines, from a source that is a peer or a web server. Nothing is scaled: fetches are as long as in life.
+fn twenty(scenario: &str, pieces: u32, seed: u64) -> Outcome {
+    let params = Params {
+        peers: 20,
+        pieces,
+        blocks_per_piece: 16,
+        piece_len: 256 << 10,
+        degree: 20,
+        up_mbit_per_s: 20,
+        seed,
+        ..Params::default()
+    };
+    let outcome = Scenario::named(scenario).unwrap().run(&params).unwrap();
+    assert!(outcome.complete && outcome.honest_banned == 0, "{outcome:?}");
+    outcome
+}
+
+fn mean(outcome: &Outcome) -> Duration {
+    outcome.times.iter().sum::<Duration>() / outcome.times.len() as u32
+}
+
+#[test]
+fn a_web_seed_sends_twenty_downloaders_little_more_than_one_copy_and_is_as_quick_as_a_seed() {
+    for seed in [1, 2, 3] {
+        let (web, peer) = (twenty("web-seed", 512, seed), twenty("symmetric", 512, seed));
+        assert!(web.source_copies_permille <= 1_100, "{} copies", web.source_copies_permille);
+        assert!(mean(&web) * 100 <= mean(&peer) * 105, "{:?} beside {:?}", mean(&web), mean(&peer));
+        assert!(web.t_last * 100 <= peer.t_last * 110, "{:?} beside {:?}", web.t_last, peer.t_last);
+    }
+}
+
+#[test]
+fn a_small_torrent_takes_at_most_one_and_a_half_copies_from_a_web_seed() {
+    for seed in [1, 2, 3] {
+        let web = twenty("web-seed", 64, seed);
+        assert!(web.source_copies_permille <= 1_500, "{} copies", web.source_copies_permille);
+    }
+}

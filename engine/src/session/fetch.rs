@@ -1,0 +1,451 @@
+//! One fetch from a web seed: a run of blocks, by a request for each file that it touches.
+//!
+//! The bytes come into pooled blocks like those from peers, and wait like them for memory and for the rate limits. A fetch that gets nowhere
+//! is ended from outside, by the state machine's clock.
+
+use super::torrent::TorrentDriver;
+use super::traffic::{LIMITED_READ_LEN, allowance};
+use super::webseed::WebSource;
+use crate::buffer::{BLOCK_BYTES, Block};
+use crate::http::HttpError;
+use hyper::StatusCode;
+use hyper::header::{CONTENT_ENCODING, CONTENT_RANGE, HeaderMap, LOCATION, RETRY_AFTER};
+use reqwest::Response;
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::ops::Range;
+use std::rc::Rc;
+use std::time::{Duration, SystemTime};
+use swarm_core::geometry::Geometry;
+use swarm_core::id::{BlockRef, FileIndex};
+use swarm_core::torrent::Pressure;
+use swarm_core::webseed::{Fault, FetchId};
+use url::Url;
+
+/// How many redirects are followed for one file.
+const REDIRECTS_MAX: usize = 5;
+/// A server that ignores ranges may send so much before the part that is wanted.
+const SKIPPED_MAX: u64 = 256 * 1024;
+/// The longest wait for a rate limit before it is looked at again.
+const LIMIT_LOOK: Duration = Duration::from_millis(500);
+
+/// Why a fetch ends early, and at which file, if the URL itself is not to blame.
+type Stop = (Fault, Option<FileIndex>);
+
+/// Turns bytes that follow each other into the blocks that were asked for.
+struct Assembler {
+    torrent: Rc<TorrentDriver>,
+    id: FetchId,
+    blocks: VecDeque<BlockRef>,
+    current: Option<Block>,
+    filled: usize,
+}
+
+impl Assembler {
+    async fn put(&mut self, mut bytes: &[u8]) {
+        while let (false, Some(&block)) = (bytes.is_empty(), self.blocks.front()) {
+            if self.current.is_none() {
+                self.current = Some(self.torrent.memory().await);
+            }
+            let Some(data) = &mut self.current else { return };
+            let len = bytes.len().min(block.len as usize - self.filled);
+            data[self.filled..self.filled + len].copy_from_slice(&bytes[..len]);
+            self.filled += len;
+            bytes = &bytes[len..];
+            if self.filled == block.len as usize {
+                self.filled = 0;
+                self.blocks.pop_front();
+                self.current
+                    .take()
+                    .into_iter()
+                    .for_each(|data| self.torrent.on_fetched(self.id, block, data));
+            }
+        }
+    }
+
+    async fn put_zeros(&mut self, mut len: u64) {
+        while len > 0 {
+            let now = len.min(BLOCK_BYTES as u64);
+            self.put(&[0; BLOCK_BYTES][..now as usize]).await;
+            len -= now;
+        }
+    }
+}
+
+/// The bytes of the torrent that these blocks are, in stretches without a gap.
+fn stretches(geometry: &Geometry, blocks: &[BlockRef]) -> Vec<Range<u64>> {
+    let mut all: Vec<Range<u64>> = Vec::new();
+    for block in blocks {
+        let start = geometry.offset_of(block.piece) + u64::from(block.begin);
+        let end = start + u64::from(block.len);
+        match all.last_mut() {
+            Some(last) if last.end == start => last.end = end,
+            _ => all.push(start..end),
+        }
+    }
+    all
+}
+
+impl TorrentDriver {
+    /// Fetches blocks, and reports how that ends.
+    pub(super) async fn fetch(
+        self: Rc<Self>,
+        id: FetchId,
+        source: Rc<WebSource>,
+        names: Rc<BTreeMap<FileIndex, Vec<Vec<u8>>>>,
+        blocks: Vec<BlockRef>,
+    ) {
+        let result = self.fetch_blocks(id, &source, &names, blocks).await;
+        self.fetch_ended(id, result);
+    }
+
+    async fn fetch_blocks(
+        self: &Rc<Self>,
+        id: FetchId,
+        source: &WebSource,
+        names: &BTreeMap<FileIndex, Vec<Vec<u8>>>,
+        blocks: Vec<BlockRef>,
+    ) -> Result<(), Stop> {
+        let info = &self.content().metainfo.info;
+        let stretches = stretches(&info.geometry, &blocks);
+        let mut assembler =
+            Assembler { torrent: Rc::clone(self), id, blocks: blocks.into(), current: None, filled: 0 };
+        for Range { start, end } in stretches {
+            for segment in info.segments_of(start, end - start) {
+                if info.files[segment.file.idx()].attr.pad {
+                    assembler.put_zeros(segment.len).await;
+                    continue;
+                }
+                let url = source.locate(info, segment.file, names.get(&segment.file).map(Vec::as_slice));
+                let Some(url) = url else {
+                    let fault = Fault::Redirect("its name cannot be written in a URL".to_owned());
+                    return Err((fault, Some(segment.file)));
+                };
+                let mut range = segment.offset..segment.offset + segment.len;
+                while !range.is_empty() {
+                    range.start += self.request(source, segment.file, &url, &range, &mut assembler).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks for a part of a file. How many of its first bytes have come, at least one.
+    async fn request(
+        &self,
+        source: &WebSource,
+        file: FileIndex,
+        url: &Url,
+        range: &Range<u64>,
+        assembler: &mut Assembler,
+    ) -> Result<u64, Stop> {
+        let mut response = self.ask(source, file, url, range).await?;
+        if !source.has_answered.replace(true) {
+            let (addr, over) = (response.remote_addr(), response.version());
+            tracing::info!(?addr, ?over, url = source.text, "a web seed answers");
+        }
+        let len = self.content().metainfo.info.files[file.idx()].length;
+        let Part { skip, take, ends } = check(&response, len, range).map_err(|fault| match fault {
+            Fault::Busy { .. } => (fault, None),
+            fault => (fault, Some(file)),
+        })?;
+        let now = self.context.now();
+        assembler.torrent.with(|inner| inner.core.handle_fetch_answered(now, assembler.id));
+        let (mut skip, mut left) = (skip, take);
+        while left > 0 {
+            self.wait_for_limits().await;
+            let chunk = response.chunk().await.map_err(|error| (broken(error), None))?;
+            let Some(mut chunk) = chunk else { return Err((Fault::TooLittle, None)) };
+            let now = self.context.now();
+            self.context.download.take(now, chunk.len() as u64);
+            self.download.take(now, chunk.len() as u64);
+            let skipped = skip.min(chunk.len() as u64);
+            skip -= skipped;
+            chunk = chunk.split_off(skipped as usize);
+            let too_much = chunk.len() as u64 > left;
+            chunk.truncate(usize::try_from(left).unwrap_or(usize::MAX));
+            left -= chunk.len() as u64;
+            assembler.put(&chunk).await;
+            if too_much && ends {
+                return Err((Fault::WrongRange, Some(file)));
+            }
+        }
+        // At the end of the body the connection is free for the next request.
+        if ends
+            && let Ok(Some(more)) = response.chunk().await
+            && !more.is_empty()
+        {
+            return Err((Fault::WrongRange, Some(file)));
+        }
+        Ok(take)
+    }
+
+    /// Sends a request, and follows redirects: each file's is kept for the file.
+    async fn ask(
+        &self,
+        source: &WebSource,
+        file: FileIndex,
+        url: &Url,
+        range: &Range<u64>,
+    ) -> Result<Response, Stop> {
+        let kept = source.redirect(file);
+        let is_kept = kept.is_some();
+        let (mut at, mut from) = kept.unwrap_or_else(|| (url.clone(), None));
+        for redirects in 0..=REDIRECTS_MAX {
+            let clients = &self.context.web_seed_clients;
+            let response = clients.get(&at, source.origin, from, range.clone()).await;
+            let response = response.map_err(|error| match error {
+                HttpError::Forbidden(why) if from.is_some() => (Fault::Redirect(why.to_string()), Some(file)),
+                HttpError::Forbidden(why) => (Fault::Forbidden(why.to_string()), None),
+                error => (Fault::Network(error.to_string()), None),
+            });
+            let is_refused = match &response {
+                Ok(response) => response.status().is_client_error(),
+                Err(_) => true,
+            };
+            if is_kept && redirects == 0 && is_refused {
+                // It may lead elsewhere by now.
+                source.keep_redirect(file, None);
+                (at, from) = (url.clone(), None);
+                continue;
+            }
+            let response = response?;
+            let Some(next) = redirect(&at, &response).map_err(|fault| (fault, Some(file)))? else {
+                if at != *url {
+                    source.keep_redirect(file, Some((at, from)));
+                }
+                return Ok(response);
+            };
+            (at, from) = (next, response.remote_addr().map(|addr| addr.ip()));
+        }
+        Err((Fault::Redirect(format!("more than {REDIRECTS_MAX} redirects")), Some(file)))
+    }
+
+    async fn wait_for_limits(&self) {
+        while let Err(at) =
+            allowance(self.context.now(), LIMITED_READ_LEN, [&self.context.download, &self.download])
+        {
+            let look = self.context.now() + LIMIT_LOOK;
+            tokio::time::sleep_until(self.context.instant(at.min(look))).await;
+        }
+    }
+
+    /// A block of memory, once there is one. While it is short, nothing is read.
+    async fn memory(&self) -> Block {
+        loop {
+            if self.context.pressure.get() != Pressure::Full
+                && let Some(block) = self.context.pool.take()
+            {
+                return block;
+            }
+            let freed = self.context.memory_freed.notified();
+            self.context.update_pressure();
+            self.spill_if_full();
+            let look = self.context.now() + LIMIT_LOOK;
+            let _ = tokio::time::timeout_at(self.context.instant(look), freed).await;
+        }
+    }
+
+    fn on_fetched(self: &Rc<Self>, id: FetchId, block: BlockRef, data: Block) {
+        let now = self.context.now();
+        self.with(|inner| {
+            if inner.core.handle_fetch_block(now, id, block) {
+                inner.keep_block(now, block, data);
+            }
+        });
+        self.context.update_pressure();
+        self.spill_if_full();
+    }
+}
+
+/// What of a body is wanted.
+#[derive(Debug, PartialEq, Eq)]
+struct Part {
+    skip: u64,
+    take: u64,
+    /// Whether the body ends there.
+    ends: bool,
+}
+
+/// Whether an answer is to what was asked: a part of a file of `len` bytes.
+fn check(response: &Response, len: u64, range: &Range<u64>) -> Result<Part, Fault> {
+    check_head(response.status(), response.headers(), response.content_length(), len, range)
+}
+
+fn check_head(
+    status: StatusCode,
+    headers: &HeaderMap,
+    body_len: Option<u64>,
+    len: u64,
+    range: &Range<u64>,
+) -> Result<Part, Fault> {
+    let encoding = headers.get(CONTENT_ENCODING).map(|encoding| String::from_utf8_lossy(encoding.as_bytes()));
+    match encoding {
+        Some(encoding) if status.is_success() && !matches!(&*encoding, "" | "identity") => {
+            return Err(Fault::Encoded(encoding.chars().filter(|c| !c.is_control()).take(40).collect()));
+        }
+        _ => {}
+    }
+    let take = range.end - range.start;
+    match status {
+        StatusCode::OK => match body_len {
+            Some(found) if found != len => Err(Fault::WrongLength { found, expected: len }),
+            _ if range.start > SKIPPED_MAX => Err(Fault::NoRanges),
+            _ => Ok(Part { skip: range.start, take, ends: range.end == len }),
+        },
+        StatusCode::PARTIAL_CONTENT => {
+            let (first, last, found) = content_range(headers).ok_or(Fault::WrongRange)?;
+            match found {
+                Some(found) if found != len => return Err(Fault::WrongLength { found, expected: len }),
+                _ if first != range.start || last < first || last >= range.end => {
+                    return Err(Fault::WrongRange);
+                }
+                _ => {}
+            }
+            let take = last - first + 1;
+            match body_len {
+                Some(body_len) if body_len != take => Err(Fault::WrongRange),
+                _ => Ok(Part { skip: 0, take, ends: true }),
+            }
+        }
+        StatusCode::RANGE_NOT_SATISFIABLE => match content_range_len(headers) {
+            Some(found) if found != len => Err(Fault::WrongLength { found, expected: len }),
+            _ => Err(Fault::Status { status: status.as_u16() }),
+        },
+        _ => Err(refusal(status, headers)),
+    }
+}
+
+fn refusal(status: StatusCode, headers: &HeaderMap) -> Fault {
+    let code = status.as_u16();
+    if !status.is_server_error() && !matches!(code, 408 | 425 | 429) {
+        return Fault::Status { status: code };
+    }
+    let text = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()).map(str::trim);
+    let at = |text: &str| httpdate::parse_http_date(text).ok()?.duration_since(SystemTime::now()).ok();
+    let retry_after = text.and_then(|text| text.parse().map(Duration::from_secs).ok().or_else(|| at(text)));
+    Fault::Busy { status: code, retry_after }
+}
+
+/// First byte, last byte, and the length of the file if the server tells it.
+fn content_range(headers: &HeaderMap) -> Option<(u64, u64, Option<u64>)> {
+    let text = headers.get(CONTENT_RANGE)?.to_str().ok()?.trim();
+    let (range, len) = text.strip_prefix("bytes")?.trim_start().split_once('/')?;
+    let (first, last) = range.trim().split_once('-')?;
+    let len = len.trim();
+    let len = if len == "*" { None } else { Some(len.parse().ok()?) };
+    Some((first.trim().parse().ok()?, last.trim().parse().ok()?, len))
+}
+
+/// The length that the server tells with a refusal: `bytes */LENGTH`.
+fn content_range_len(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_RANGE)?.to_str().ok()?.rsplit_once('/')?.1.trim().parse().ok()
+}
+
+/// Where an answer sends us, if it does.
+fn redirect(url: &Url, response: &Response) -> Result<Option<Url>, Fault> {
+    let is_redirect = matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308);
+    let Some(location) = response.headers().get(LOCATION).filter(|_| is_redirect) else { return Ok(None) };
+    let next = location.to_str().ok().and_then(|location| url.join(location).ok());
+    let next = next.ok_or_else(|| Fault::Redirect("it redirects to what is not a URL".to_owned()))?;
+    match next.scheme() {
+        "http" | "https" => Ok(Some(next)),
+        other => {
+            Err(Fault::Redirect(format!("it redirects to a {other}: URL, which is not http: or https:")))
+        }
+    }
+}
+
+/// Why a body ends early.
+fn broken(error: reqwest::Error) -> Fault {
+    let error = error.without_url();
+    let mut causes = Vec::new();
+    let mut next: Option<&(dyn std::error::Error + 'static)> = Some(&error);
+    while let Some(cause) = next {
+        causes.push(cause);
+        next = cause.source();
+    }
+    let is_short = causes.iter().any(|cause| {
+        let of_body = cause.downcast_ref::<io::Error>();
+        of_body.is_some_and(|error| error.kind() == io::ErrorKind::UnexpectedEof)
+            || cause.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_incomplete_message)
+    });
+    match causes.last() {
+        Some(last) if !is_short => Fault::Network(last.to_string()),
+        _ => Fault::TooLittle,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head(lines: &[(&str, &str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in lines {
+            headers.insert(
+                hyper::header::HeaderName::from_bytes(name.as_bytes()).unwrap(),
+                value.parse().unwrap(),
+            );
+        }
+        headers
+    }
+
+    fn answer(
+        status: u16,
+        lines: &[(&str, &str)],
+        body: Option<u64>,
+        range: Range<u64>,
+    ) -> Result<Part, Fault> {
+        check_head(StatusCode::from_u16(status).unwrap(), &head(lines), body, 1_000_000, &range)
+    }
+
+    #[test]
+    fn the_part_asked_for_is_taken_and_no_other() {
+        let part = |range: &str| answer(206, &[("content-range", range)], None, 100..200);
+        assert_eq!(part("bytes 100-199/1000000"), Ok(Part { skip: 0, take: 100, ends: true }));
+        assert_eq!(part("bytes 100-199/*"), Ok(Part { skip: 0, take: 100, ends: true }));
+        assert_eq!(part("bytes 100-149/1000000"), Ok(Part { skip: 0, take: 50, ends: true }));
+        for wrong in [
+            "bytes 0-99/1000000",
+            "bytes 100-200/1000000",
+            "bytes 150-100/*",
+            "items 100-199/*",
+            "bytes x-y/z",
+            "bytes 100-99999999999999999999/*",
+            "bytes 18446744073709551615-0/*",
+        ] {
+            assert_eq!(part(wrong), Err(Fault::WrongRange), "{wrong}");
+        }
+        assert_eq!(part("bytes 100-199/7"), Err(Fault::WrongLength { found: 7, expected: 1_000_000 }));
+        assert_eq!(answer(206, &[], Some(100), 100..200), Err(Fault::WrongRange), "many parts, or none");
+        assert_eq!(
+            answer(206, &[("content-range", "bytes 100-199/*")], Some(99), 100..200),
+            Err(Fault::WrongRange)
+        );
+    }
+
+    #[test]
+    fn a_whole_file_is_taken_where_little_comes_before() {
+        assert_eq!(answer(200, &[], Some(1_000_000), 0..5), Ok(Part { skip: 0, take: 5, ends: false }));
+        assert_eq!(answer(200, &[], None, 5..1_000_000), Ok(Part { skip: 5, take: 999_995, ends: true }));
+        assert_eq!(answer(200, &[], Some(1_000_000), 900_000..900_001), Err(Fault::NoRanges));
+        let login = answer(200, &[("content-type", "text/html")], Some(300), 0..1_000_000);
+        assert_eq!(login, Err(Fault::WrongLength { found: 300, expected: 1_000_000 }));
+    }
+
+    #[test]
+    fn other_answers_are_told_by_name() {
+        let encoded = answer(200, &[("content-encoding", "gzip")], Some(300), 0..5);
+        assert_eq!(encoded, Err(Fault::Encoded("gzip".to_owned())));
+        let busy = |value: &str| answer(503, &[("retry-after", value)], None, 0..5);
+        assert_eq!(busy("17"), Err(Fault::Busy { status: 503, retry_after: Some(Duration::from_secs(17)) }));
+        assert_eq!(busy("soon"), Err(Fault::Busy { status: 503, retry_after: None }));
+        let date = httpdate::fmt_http_date(SystemTime::now() + Duration::from_secs(100));
+        let Err(Fault::Busy { retry_after: Some(wait), .. }) = busy(&date) else { panic!() };
+        assert!(wait > Duration::from_secs(90) && wait <= Duration::from_secs(100));
+        assert_eq!(answer(404, &[], None, 0..5), Err(Fault::Status { status: 404 }));
+        let gone = answer(416, &[("content-range", "bytes */3")], None, 0..5);
+        assert_eq!(gone, Err(Fault::WrongLength { found: 3, expected: 1_000_000 }));
+    }
+}
