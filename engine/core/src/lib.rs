@@ -50,6 +50,7 @@ pub mod choker;
 pub mod dht;
 pub mod geometry;
 pub mod id;
+pub mod ip_filter;
 pub mod lsd;
 pub mod metainfo;
 pub mod net;

@@ -82,7 +82,7 @@ const HASH_TABLES_LOOKED_UP_ONLY: &[&str] =
 /// The core's modules from the bottom up: each may import modules of the rows above its own, and those of the first
 /// row each other.
 const LAYERS: &[&[&str]] = &[
-    &["bencode", "bitfield", "geometry", "id", "net", "padding", "rate", "rng", "time"],
+    &["bencode", "bitfield", "geometry", "id", "ip_filter", "net", "padding", "rate", "rng", "time"],
     &["admission", "choker", "dht", "lsd", "metainfo", "picker", "tracker", "wire"],
     &["peer"],
     &["torrent"],

@@ -5,6 +5,7 @@ use super::download::SUSPECTS_INTERVAL;
 use super::{Action, CloseReason, Event, TICK, Torrent};
 use crate::bitfield::Bitfield;
 use crate::id::{PeerKey, PieceIndex};
+use crate::ip_filter::IpFilter;
 use crate::net::Family;
 use crate::peer::budget::Cost;
 use crate::peer::{Due, Peer, PeerInfo};
@@ -12,6 +13,7 @@ use crate::time::{Duration, Time};
 use crate::wire::Message;
 use crate::wire::extension::{self, EXTENSION_HANDSHAKE_ID, Extension, ExtensionHandshake};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 /// We send something at least this often, so that the other side does not take us for dead (BEP 3).
 pub const KEEP_ALIVE_AFTER: Duration = Duration::from_secs(100);
@@ -31,6 +33,20 @@ impl Torrent {
         addrs.iter().for_each(|&addr| self.discovery.add(addr, origin));
         self.dial(now);
         self.wake(now);
+    }
+
+    /// From now on nobody is dialled, kept or accepted whose address this filter blocks.
+    pub fn set_ip_filter(&mut self, now: Time, filter: Arc<IpFilter>) {
+        self.discovery.set_ip_filter(filter);
+        let blocked = self.peers.values().filter(|peer| self.discovery.is_blocked(peer.info.addr));
+        let keys: Vec<PeerKey> = blocked.map(|peer| peer.key).collect();
+        keys.into_iter().for_each(|key| self.close(now, key, CloseReason::Blocked));
+        self.wake(now);
+    }
+
+    /// How often an address was passed over because the filter blocks it.
+    pub fn addresses_blocked(&self) -> u64 {
+        self.discovery.blocked()
     }
 
     /// An address that we were to dial did not become a connection.
