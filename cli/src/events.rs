@@ -40,6 +40,14 @@ pub enum Record<'a> {
     },
     /// Where peers can reach us.
     Listening { addresses: &'a [SocketAddr] },
+    /// An IP filter is in force.
+    IpFilter {
+        ranges: usize,
+        /// Lines of its file that say nothing.
+        bad_lines: u64,
+    },
+    /// What the IP filter has refused since the start.
+    IpFilterBlocked { incoming: u64, addresses: u64, trackers: u64 },
     /// Existing data is known; peers are welcome.
     Checked { pieces_have: u32, pieces: u32 },
     /// How it goes, at most once a second.

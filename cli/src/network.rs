@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum, ValueHint};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
-use swarm_engine::{AddTorrent, DhtOptions, Session, SessionOptions};
+use swarm_engine::{AddTorrent, DhtOptions, IpFilterSource, Session, SessionOptions};
 use url::{Host, Url};
 
 /// Network options of `seed`, `get` and `lab`.
@@ -49,6 +49,13 @@ pub struct NetworkArgs {
     /// Disable peer exchange (PEX)
     #[arg(long)]
     pub no_pex: bool,
+
+    /// Exchange nothing with the addresses in this file: CIDR lines, eMule .dat, PeerGuardian .p2p or .p2b, also in gzip
+    ///
+    /// It holds for peers, nodes of the DHT and trackers, whoever names them. The file is read again when it
+    /// changes.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub ip_filter: Option<PathBuf>,
 
     /// Limit the upload rate, as in 500k, 10MB/s or 80Mbit/s
     #[arg(long, value_name = "RATE", value_parser = units::parse_rate)]
@@ -123,6 +130,7 @@ impl NetworkArgs {
             .download_limit(self.max_down)
             .dht((!self.no_dht).then(|| DhtOptions::bootstrap(self.dht_bootstrap.clone())))
             .pex(!self.no_pex)
+            .ip_filter(self.ip_filter.clone().map(IpFilterSource::from))
             .workers(self.tuning.workers.unwrap_or(0));
         if let Some(count) = self.max_peers {
             options = options.peers_max(count as usize);

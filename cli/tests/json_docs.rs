@@ -147,6 +147,13 @@ fn provoke(dir: &Path, seen: &mut Seen) {
     let full = get("full", &["--files", "nothing"]);
     assert_eq!(seen.all_of(full)["kind"], "usage");
 
+    // A peer that the filter blocks.
+    write(dir.join("filter"), "nobody:127.0.0.9-127.0.0.9\nnonsense\n");
+    let mut wary = get("wary", &["--peer", "127.0.0.9:6881", "--ip-filter", "filter"]);
+    wary.wait_for("ip_filter_blocked");
+    wary.signal("INT");
+    assert_eq!(seen.all_of(wary)["kind"], "interrupted");
+
     // A download whose file another program cuts.
     let mut changed = get("changed", &["--peer", &peer, "--max-down", "2MiB/s"]);
     changed.wait_until("progress", |event| event["pieces_have"].as_u64() > Some(10));

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 /// The modules from the bottom up. A module may import those of the rows above its own in this list.
 const LAYERS: &[&[&str]] = &[
-    &["clock", "hash"],
+    &["clock", "hash", "ip_filter"],
     &["buffer"],
     &["storage"],
     &["error"],

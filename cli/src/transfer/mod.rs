@@ -295,13 +295,33 @@ impl<'a> Transfers<'a> {
         if let Event::Missed { .. } = event {
             return self.on_missed().await;
         }
+        if id.is_none() {
+            return self.on_session_event(event);
+        }
         let is_it = |torrent: &Torrent| torrent.outcome.is_none() && torrent.id() == id;
-        let Some(n) = self.torrents.iter().position(is_it).filter(|_| id.is_some()) else { return };
+        let Some(n) = self.torrents.iter().position(is_it) else { return };
         if matches!(event, Event::Started { .. }) {
             self.tick.reset_immediately();
         }
         let step = self.torrents[n].on_event(event, &mut self.shared).await;
         self.take(n, step);
+    }
+
+    /// What concerns no torrent alone.
+    fn on_session_event(&mut self, event: Event) {
+        let cx = &mut *self.shared.cx;
+        let is_told = !self.shared.plan.is_metadata();
+        match event {
+            Event::Warning(warning) => cx.warn(&warning),
+            Event::IpFilterLoaded { ranges, bad_lines } if is_told => {
+                cx.record(&Record::IpFilter { ranges, bad_lines });
+                cx.console.note(&format!("the IP filter blocks {}", units::count(ranges, "range")));
+            }
+            Event::IpFilterBlocked { incoming, addresses, trackers } if is_told => {
+                cx.record(&Record::IpFilterBlocked { incoming, addresses, trackers });
+            }
+            _ => {}
+        }
     }
 
     /// We were too slow, perhaps since nobody read our output: whatever has happened shows in how the torrents stand.

@@ -58,7 +58,7 @@ fn addresses_of_all_origins_are_filtered_and_counted() {
         let mut swarm = filtered();
         let actions = know(&mut swarm, &[addr(10), addr(19), addr(20)], origin);
         assert_eq!(dialled(&actions), [addr(20)], "{origin:?}");
-        assert_eq!(swarm.torrent.addresses_blocked(), 2, "{origin:?}");
+        assert_eq!(swarm.torrent.take_addresses_blocked(), 2, "{origin:?}");
     }
 }
 

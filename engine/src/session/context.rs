@@ -2,6 +2,10 @@
 
 use super::announce_udp::UdpTrackers;
 use super::dht::SessionDht;
+use super::event::Event;
+use super::events::EventSender;
+use super::id::TorrentId;
+use super::ip_filter::SessionFilter;
 use super::limit::Limit;
 use super::lsd::SessionLsd;
 use super::options::SessionOptions;
@@ -69,7 +73,14 @@ pub(crate) struct Context {
     /// What of this session the local network is told, if it is.
     pub(super) lsd: RefCell<Option<Rc<SessionLsd>>>,
     pub(super) clock: Clock,
+    pub(super) filter: SessionFilter,
+    /// What happens to all torrents, and to none of them alone.
+    pub(super) events: SessionEventSender,
 }
+
+/// An event, and the torrent that it is about, if it is about one.
+pub(super) type SessionEvent = (Option<TorrentId>, Event);
+pub(super) type SessionEventSender = EventSender<SessionEvent>;
 
 impl Context {
     pub(crate) fn new(
@@ -78,6 +89,7 @@ impl Context {
         listening: Vec<SocketAddr>,
         workers: Arc<Workers>,
         seed: u64,
+        events: SessionEventSender,
     ) -> Context {
         let (binding, clock, mut rng) = (options.binding(), Clock::start(), Rng::new(seed));
         Context {
@@ -104,6 +116,8 @@ impl Context {
             dht: RefCell::default(),
             lsd: RefCell::default(),
             clock,
+            filter: SessionFilter::default(),
+            events,
             binding,
             options,
         }

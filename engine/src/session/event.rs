@@ -59,6 +59,22 @@ pub enum Event {
         /// The address that it saw us come from, if it says so (BEP 24).
         external_ip: Option<IpAddr>,
     },
+    /// An IP filter is in force. Of no torrent.
+    IpFilterLoaded {
+        /// How many ranges it blocks, those that touch counted as one.
+        ranges: usize,
+        /// How many lines of its file say nothing, and are passed over.
+        bad_lines: u64,
+    },
+    /// The IP filter has refused something. Of no torrent. Sums since the session began; told every ten seconds at most.
+    IpFilterBlocked {
+        /// Connections that were dialled to us.
+        incoming: u64,
+        /// Addresses that were named for peers, each as often as it was named.
+        addresses: u64,
+        /// Requests to trackers.
+        trackers: u64,
+    },
     /// It is paused: it has left the swarm.
     Paused,
     /// This receiver fell behind, and so many events before the next one are lost.

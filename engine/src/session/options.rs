@@ -1,6 +1,7 @@
 //! Options of a session and of a torrent.
 
 use crate::error::{Error, OptionError};
+use crate::ip_filter::IpFilterSource;
 use crate::net::socket::Binding;
 pub use crate::net::socket::LISTEN_PORT_FIRST;
 use crate::storage::PieceStorage;
@@ -37,6 +38,8 @@ pub struct SessionOptions {
     pub(crate) lsd: Option<bool>,
     pub(crate) pex: bool,
     pub(crate) seed: Option<u64>,
+    pub(crate) ip_filter: Option<IpFilterSource>,
+    pub(crate) ip_filter_interval: Duration,
 }
 
 impl Default for SessionOptions {
@@ -62,6 +65,8 @@ impl SessionOptions {
             lsd: None,
             pex: true,
             seed: None,
+            ip_filter: None,
+            ip_filter_interval: Duration::from_secs(10),
         }
     }
 
@@ -143,6 +148,21 @@ impl SessionOptions {
     /// Determines every random choice of the protocol.
     pub fn random_seed(mut self, seed: u64) -> SessionOptions {
         self.seed = Some(seed);
+        self
+    }
+
+    /// Addresses that nothing is exchanged with: no peers, nodes of the DHT or trackers, whoever names them. A file is looked at every
+    /// ten seconds, and read again when it has changed; if that goes wrong, the old filter stays, and a warning tells of it.
+    pub fn ip_filter(mut self, filter: impl Into<Option<IpFilterSource>>) -> SessionOptions {
+        self.ip_filter = filter.into();
+        self
+    }
+
+    /// How often the file of the IP filter is looked at.
+    #[cfg(feature = "__hooks")]
+    #[doc(hidden)]
+    pub fn ip_filter_interval(mut self, interval: Duration) -> SessionOptions {
+        self.ip_filter_interval = interval;
         self
     }
 

@@ -2,9 +2,9 @@
 
 use super::accept::Incoming;
 use super::context::Context;
-use super::events::EventSender;
+use super::ip_filter;
 use super::registry::Registry;
-use super::{AddTorrent, Event, Request, TorrentHandle, TorrentId};
+use super::{AddTorrent, Request, TorrentHandle};
 use super::{opening, services};
 use crate::Error;
 use std::net::TcpListener;
@@ -20,7 +20,7 @@ const TRIM_INTERVAL: Duration = Duration::from_secs(30);
 pub(super) fn run(
     runtime: &tokio::runtime::Runtime,
     context: Context,
-    (registry, events): (Arc<Registry>, EventSender<(TorrentId, Event)>),
+    registry: Arc<Registry>,
     sockets: Vec<TcpListener>,
     inbox: mpsc::UnboundedReceiver<Request>,
 ) {
@@ -34,6 +34,7 @@ pub(super) fn run(
         services::start_dht(&context);
         services::start_lsd(&context);
         spawn_local(services::watch_addresses(Rc::clone(&context)));
+        spawn_local(ip_filter::watch(Rc::clone(&context)));
         let pool = context.pool.clone();
         spawn_local(async move {
             loop {
@@ -41,22 +42,17 @@ pub(super) fn run(
                 pool.trim();
             }
         });
-        serve(&context, &registry, &events, inbox).await;
+        serve(&context, &registry, inbox).await;
         context.swarms.clear();
     });
 }
 
 /// Takes requests until the session is stopped or dropped.
-async fn serve(
-    context: &Rc<Context>,
-    registry: &Arc<Registry>,
-    events: &EventSender<(TorrentId, Event)>,
-    mut inbox: mpsc::UnboundedReceiver<Request>,
-) {
+async fn serve(context: &Rc<Context>, registry: &Arc<Registry>, mut inbox: mpsc::UnboundedReceiver<Request>) {
     while let Some(request) = inbox.recv().await {
         match request {
             Request::Add(torrent, reply) => {
-                let _ = reply.send(add(context, registry, events, *torrent));
+                let _ = reply.send(add(context, registry, *torrent));
             }
             Request::Resolve(link, reply) => {
                 drop(spawn_local(services::resolve_for(Rc::clone(context), link, reply)));
@@ -65,6 +61,10 @@ async fn serve(
                 context.upload.set(context.now(), upload);
                 context.download.set(context.now(), download);
                 context.limits_changed();
+            }
+            Request::SetIpFilter(source, reply) => {
+                let context = Rc::clone(context);
+                spawn_local(async move { reply.send(ip_filter::replace(&context, source).await) });
             }
             Request::Stop => {
                 let stops: Vec<_> = registry
@@ -76,21 +76,17 @@ async fn serve(
                     let _ = stop.await;
                 }
                 services::save_dht(context).await;
+                context.tell_blocked(true);
                 return;
             }
         }
     }
 }
 
-fn add(
-    context: &Rc<Context>,
-    registry: &Arc<Registry>,
-    events: &EventSender<(TorrentId, Event)>,
-    torrent: AddTorrent,
-) -> Result<TorrentHandle, Error> {
+fn add(context: &Rc<Context>, registry: &Arc<Registry>, torrent: AddTorrent) -> Result<TorrentHandle, Error> {
     let id = registry.next_id();
     torrent.source.info_hash().map_or(Ok(()), |info_hash| registry.claim(info_hash, id))?;
-    let handle = opening::spawn(Rc::clone(context), id, torrent, registry, events);
+    let handle = opening::spawn(Rc::clone(context), id, torrent, registry);
     registry.insert(handle.clone());
     Ok(handle)
 }

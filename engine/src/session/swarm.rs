@@ -5,8 +5,10 @@ use super::torrent::TorrentDriver;
 use crate::net::handshake::Opened;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use swarm_core::admission::Holder;
 use swarm_core::id::{PeerKey, PieceIndex};
+use swarm_core::ip_filter::IpFilter;
 use swarm_core::time::Time;
 use swarm_core::torrent::discovery::Origin;
 use swarm_core::torrent::{CloseReason, Pressure};
@@ -46,6 +48,11 @@ impl Swarm for TorrentDriver {
 
     fn limits_changed(self: Rc<Self>) {
         TorrentDriver::limits_changed(&self);
+    }
+
+    fn set_ip_filter(self: Rc<Self>, filter: Arc<IpFilter>) {
+        let now = self.context.now();
+        self.with(|inner| inner.core.set_ip_filter(now, filter));
     }
 
     fn pressure_changed(self: Rc<Self>, pressure: Pressure) {

@@ -5,8 +5,10 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
+use std::sync::Arc;
 use swarm_core::admission::{self, Holder};
 use swarm_core::id::{InfoHash, PeerKey, PieceIndex};
+use swarm_core::ip_filter::IpFilter;
 use swarm_core::time::Time;
 use swarm_core::torrent::Pressure;
 use swarm_core::torrent::discovery::Origin;
@@ -26,6 +28,7 @@ pub(super) trait Swarm {
     /// Our own addresses have changed.
     fn addresses_changed(&self);
     fn limits_changed(self: Rc<Self>);
+    fn set_ip_filter(self: Rc<Self>, filter: Arc<IpFilter>);
     fn pressure_changed(self: Rc<Self>, pressure: Pressure);
     /// Memory is full, and none comes free by itself.
     fn spill_if_full(&self);

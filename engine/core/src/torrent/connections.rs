@@ -44,9 +44,9 @@ impl Torrent {
         self.wake(now);
     }
 
-    /// How often an address was passed over because the filter blocks it.
-    pub fn addresses_blocked(&self) -> u64 {
-        self.discovery.blocked()
+    /// How often an address was passed over because the filter blocks it, since this was last asked.
+    pub fn take_addresses_blocked(&mut self) -> u64 {
+        self.discovery.take_blocked()
     }
 
     /// An address that we were to dial did not become a connection.

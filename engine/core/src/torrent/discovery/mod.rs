@@ -355,9 +355,9 @@ impl Discovery {
         self.filter.is_blocked(addr.ip())
     }
 
-    /// How often an address was passed over for the filter.
-    pub fn blocked(&self) -> u64 {
-        self.blocked
+    /// How often an address was passed over for the filter, since this was last asked.
+    pub fn take_blocked(&mut self) -> u64 {
+        std::mem::take(&mut self.blocked)
     }
 
     /// Removes the bans that have ended.
