@@ -83,7 +83,7 @@ const HASH_TABLES_LOOKED_UP_ONLY: &[&str] =
 /// row each other.
 const LAYERS: &[&[&str]] = &[
     &["bencode", "bitfield", "geometry", "id", "ip_filter", "net", "padding", "rate", "rng", "time"],
-    &["admission", "choker", "dht", "lsd", "metainfo", "picker", "tracker", "wire"],
+    &["admission", "choker", "dht", "lsd", "metainfo", "picker", "port_mapping", "tracker", "wire"],
     &["peer"],
     &["torrent"],
 ];

@@ -1,7 +1,7 @@
 //! Accepting connections, up to the handshake that says which torrent they are for.
 
 use super::context::Context;
-use super::ip_filter::What;
+use super::filter_state::What;
 use super::shares::UNFINISHED_MAX;
 use crate::net::handshake;
 use std::cell::RefCell;

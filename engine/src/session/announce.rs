@@ -2,7 +2,7 @@
 
 use super::context::Context;
 use super::event::Event;
-use super::ip_filter::What;
+use super::filter_state::What;
 use super::options::{AddTorrent, Source};
 use super::torrent::TorrentDriver;
 use crate::http::{self, HttpError};

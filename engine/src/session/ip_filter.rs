@@ -2,47 +2,18 @@
 
 use super::context::Context;
 use super::event::Event;
+use super::filter_state::{Blocked, What};
 use crate::Error;
 use crate::hash::Lane;
 use crate::ip_filter::{self, IpFilterSource, Loaded, Look, Stamp, Watch};
-use std::cell::{Cell, RefCell};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use swarm_core::ip_filter::IpFilter;
-use swarm_core::time::{Duration, Time};
+use swarm_core::time::Duration;
 
 /// How often it is told at most how much was refused.
 const TELL_INTERVAL: Duration = Duration::from_secs(10);
-
-/// What is in force, and how much it has refused.
-#[derive(Default)]
-pub(super) struct SessionFilter {
-    filter: RefCell<Arc<IpFilter>>,
-    source: RefCell<Option<IpFilterSource>>,
-    watch: RefCell<Option<Watch>>,
-    blocked: Cell<Blocked>,
-    told: Cell<(Option<Time>, Blocked)>,
-}
-
-/// How much was refused since the session began.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Blocked {
-    incoming: u64,
-    addresses: u64,
-    trackers: u64,
-}
-
-/// What the filter refuses.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum What {
-    /// A connection that somebody dialled to us.
-    Incoming,
-    /// An address that somebody named for a peer.
-    Address,
-    /// A request to a tracker.
-    Tracker,
-}
 
 impl Context {
     /// The filter in force.

@@ -13,6 +13,7 @@ mod disk;
 mod doubt;
 mod event;
 mod events;
+mod filter_state;
 mod handle;
 mod id;
 mod ip_filter;
