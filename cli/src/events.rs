@@ -4,7 +4,7 @@
 use crate::exit::Exit;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 use swarm_core::id::InfoHash;
 use swarm_core::torrent::Totals;
@@ -40,6 +40,17 @@ pub enum Record<'a> {
     },
     /// Where peers can reach us.
     Listening { addresses: &'a [SocketAddr] },
+    /// The gateway passes on to us what comes for a port of its own.
+    PortMapped {
+        /// `tcp` or `udp`.
+        transport: &'a str,
+        port: u16,
+        method: &'a str,
+        address: Option<IpAddr>,
+        external_port: u16,
+    },
+    /// It passes on nothing.
+    PortNotMapped { transport: &'a str, port: u16, reason: &'a str },
     /// An IP filter is in force.
     IpFilter {
         ranges: usize,
@@ -124,6 +135,9 @@ pub struct Progress {
     pub seeds: usize,
     /// Why nothing moves; null while something does, or nothing needs to.
     pub waiting: Option<String>,
+    /// What the gateway does for us; for people only.
+    #[serde(skip)]
+    pub reach: Option<String>,
 }
 
 impl Progress {

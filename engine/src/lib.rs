@@ -38,6 +38,7 @@ mod ip_filter;
 mod net;
 mod session;
 mod storage;
+mod upnp;
 
 pub use error::{Error, ErrorKind, OptionError};
 pub use ip_filter::{IpFilterError, IpFilterSource};
@@ -58,4 +59,5 @@ pub use swarm_core::ip_filter::{IpFilter, IpRange};
 pub use swarm_core::metainfo::{Magnet, MagnetError, Metainfo, MetainfoError};
 pub use swarm_core::net::Family;
 pub use swarm_core::picker::{Order, Priority};
+pub use swarm_core::port_mapping::{Method as MappingMethod, Transport};
 pub use swarm_core::torrent::{CloseReason, Totals};

@@ -11,7 +11,7 @@ const LAYERS: &[&[&str]] = &[
     &["storage"],
     &["error"],
     &["create", "net"],
-    &["dht", "http"],
+    &["dht", "http", "upnp"],
     &["session"],
     &["lib"],
 ];

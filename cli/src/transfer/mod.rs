@@ -25,7 +25,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 use swarm_core::id::InfoHash;
 use swarm_core::metainfo::Metainfo;
-use swarm_engine::{Event, Files, Mode, Session, SessionEvents, Source, State, TorrentId};
+use swarm_engine::{Event, Files, Mode, Session, SessionEvents, Source, State, TorrentId, Transport};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
 
@@ -133,7 +133,7 @@ impl<'a> Transfers<'a> {
         // Progress never gets its events more often than this.
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Transfers {
-            shared: Shared { cx, plan, is_batch, addresses: Vec::new() },
+            shared: Shared { cx, plan, is_batch, addresses: Vec::new(), reach: None },
             network,
             torrents: Vec::new(),
             unopened: VecDeque::new(),
@@ -316,6 +316,30 @@ impl<'a> Transfers<'a> {
             Event::IpFilterLoaded { ranges, bad_lines } if is_told => {
                 cx.record(&Record::IpFilter { ranges, bad_lines });
                 cx.console.note(&format!("the IP filter blocks {}", units::count(ranges, "range")));
+            }
+            Event::PortMapped { transport, port, method, ip, external_port } if is_told => {
+                let (name, method) = (transport.to_string().to_lowercase(), method.to_string());
+                let (address, transport_name) = (ip, &name);
+                cx.record(&Record::PortMapped {
+                    transport: transport_name,
+                    port,
+                    method: &method,
+                    address,
+                    external_port,
+                });
+                if transport == Transport::Tcp {
+                    self.shared.reach = Some(format!("port {external_port} mapped ({method})"));
+                    let at = ip.map_or_else(String::new, |ip| format!(" of {ip}"));
+                    let line = format!("the gateway passes on port {external_port}{at} by {method}");
+                    self.shared.cx.console.note(&line);
+                }
+            }
+            Event::PortNotMapped { transport, port, reason } if is_told => {
+                let name = transport.to_string().to_lowercase();
+                cx.record(&Record::PortNotMapped { transport: &name, port, reason: &reason });
+                if transport == Transport::Tcp {
+                    self.shared.reach = Some("port not mapped".to_owned());
+                }
             }
             Event::IpFilterBlocked { incoming, addresses, trackers } if is_told => {
                 cx.record(&Record::IpFilterBlocked { incoming, addresses, trackers });

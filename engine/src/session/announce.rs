@@ -54,6 +54,9 @@ pub(super) fn announcer(
     for addr in &context.listening {
         ports.entry(Family::of_ip(addr.ip())).or_insert(addr.port());
     }
+    if let (Some(ours), Some(mapped)) = (ports.get_mut(&Family::V4), context.mapped_port.get()) {
+        *ours = mapped;
+    }
     let config = AnnouncerConfig { info_hash, peer_id, ports, interval_min, private };
     Announcer::new(config, named, rng)
 }

@@ -74,6 +74,10 @@ pub(crate) struct Context {
     pub(super) lsd: RefCell<Option<Rc<SessionLsd>>>,
     pub(super) clock: Clock,
     pub(super) filter: SessionFilter,
+    /// The port at which the gateway passes on TCP to us, if it does.
+    pub(super) mapped_port: Cell<Option<u16>>,
+    /// The same for UDP.
+    pub(super) mapped_udp_port: Cell<Option<u16>>,
     /// What happens to all torrents, and to none of them alone.
     pub(super) events: SessionEventSender,
 }
@@ -117,6 +121,8 @@ impl Context {
             lsd: RefCell::default(),
             clock,
             filter: SessionFilter::default(),
+            mapped_port: Cell::default(),
+            mapped_udp_port: Cell::default(),
             events,
             binding,
             options,

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use swarm_core::id::{PeerId, PieceIndex};
 use swarm_core::net::Family;
+use swarm_core::port_mapping::{Method as MappingMethod, Transport};
 use swarm_core::torrent::{CloseReason, Totals};
 
 /// Something that happened to a torrent. Events come in order; a receiver that is too slow loses the
@@ -74,6 +75,28 @@ pub enum Event {
         addresses: u64,
         /// Requests to trackers.
         trackers: u64,
+    },
+    /// The gateway passes on to us what comes for a port of its own. Of no torrent.
+    PortMapped {
+        /// Of TCP or UDP.
+        transport: Transport,
+        /// Our port.
+        port: u16,
+        /// How that was done.
+        method: MappingMethod,
+        /// The gateway's outer address, if it tells. Behind another NAT it is not the one that the world sees.
+        ip: Option<IpAddr>,
+        /// The port there.
+        external_port: u16,
+    },
+    /// It passes on nothing, for this reason; that is tried again. Of no torrent.
+    PortNotMapped {
+        /// Of TCP or UDP.
+        transport: Transport,
+        /// Our port.
+        port: u16,
+        /// Why.
+        reason: String,
     },
     /// It is paused: it has left the swarm.
     Paused,

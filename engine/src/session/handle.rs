@@ -244,7 +244,8 @@ pub struct SessionEvents(pub(super) Receiver<(Option<TorrentId>, Event)>);
 
 impl SessionEvents {
     /// The next event and its torrent; `None` once the session has ended and every event was seen. What concerns no torrent
-    /// alone has none: [`Event::Missed`], [`Event::IpFilterLoaded`], [`Event::IpFilterBlocked`], and some warnings.
+    /// alone has none: [`Event::Missed`], [`Event::IpFilterLoaded`], [`Event::IpFilterBlocked`],
+    /// [`Event::PortMapped`], [`Event::PortNotMapped`], and some warnings.
     pub async fn next(&mut self) -> Option<(Option<TorrentId>, Event)> {
         Some(match self.0.next().await? {
             Received::Event(event) => event,

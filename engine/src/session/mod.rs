@@ -21,6 +21,7 @@ mod limit;
 mod lsd;
 mod opening;
 mod options;
+mod port_mapping;
 mod prepared;
 mod progress;
 mod reader;

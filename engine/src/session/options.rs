@@ -38,6 +38,8 @@ pub struct SessionOptions {
     pub(crate) lsd: Option<bool>,
     pub(crate) pex: bool,
     pub(crate) seed: Option<u64>,
+    pub(crate) port_mapping: bool,
+    pub(crate) gateway: Option<SocketAddr>,
     pub(crate) ip_filter: Option<IpFilterSource>,
     pub(crate) ip_filter_interval: Duration,
 }
@@ -65,6 +67,8 @@ impl SessionOptions {
             lsd: None,
             pex: true,
             seed: None,
+            port_mapping: true,
+            gateway: None,
             ip_filter: None,
             ip_filter_interval: Duration::from_secs(10),
         }
@@ -148,6 +152,21 @@ impl SessionOptions {
     /// Determines every random choice of the protocol.
     pub fn random_seed(mut self, seed: u64) -> SessionOptions {
         self.seed = Some(seed);
+        self
+    }
+
+    /// Whether the gateway is asked to pass on what comes for the session's port, by PCP, NAT-PMP or UPnP: on unless given. A session that
+    /// listens on loopback only asks nobody.
+    pub fn port_mapping(mut self, on: bool) -> SessionOptions {
+        self.port_mapping = on;
+        self
+    }
+
+    /// Where the gateway is, which may be on loopback. No UPnP then.
+    #[cfg(feature = "__hooks")]
+    #[doc(hidden)]
+    pub fn gateway(mut self, gateway: impl Into<Option<SocketAddr>>) -> SessionOptions {
+        self.gateway = gateway.into();
         self
     }
 

@@ -3,6 +3,7 @@
 use super::accept::Incoming;
 use super::context::Context;
 use super::ip_filter;
+use super::port_mapping::PortMappings;
 use super::registry::Registry;
 use super::{AddTorrent, Request, TorrentHandle};
 use super::{opening, services};
@@ -42,13 +43,19 @@ pub(super) fn run(
                 pool.trim();
             }
         });
-        serve(&context, &registry, inbox).await;
+        let mappings = PortMappings::start(&context);
+        serve(&context, &registry, inbox, mappings).await;
         context.swarms.clear();
     });
 }
 
 /// Takes requests until the session is stopped or dropped.
-async fn serve(context: &Rc<Context>, registry: &Arc<Registry>, mut inbox: mpsc::UnboundedReceiver<Request>) {
+async fn serve(
+    context: &Rc<Context>,
+    registry: &Arc<Registry>,
+    mut inbox: mpsc::UnboundedReceiver<Request>,
+    mappings: PortMappings,
+) {
     while let Some(request) = inbox.recv().await {
         match request {
             Request::Add(torrent, reply) => {
@@ -67,6 +74,7 @@ async fn serve(context: &Rc<Context>, registry: &Arc<Registry>, mut inbox: mpsc:
                 spawn_local(async move { reply.send(ip_filter::replace(&context, source).await) });
             }
             Request::Stop => {
+                mappings.stop();
                 let stops: Vec<_> = registry
                     .all()
                     .into_iter()
@@ -77,6 +85,7 @@ async fn serve(context: &Rc<Context>, registry: &Arc<Registry>, mut inbox: mpsc:
                 }
                 services::save_dht(context).await;
                 context.tell_blocked(true);
+                mappings.ended().await;
                 return;
             }
         }

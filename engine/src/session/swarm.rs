@@ -9,6 +9,7 @@ use std::sync::Arc;
 use swarm_core::admission::Holder;
 use swarm_core::id::{PeerKey, PieceIndex};
 use swarm_core::ip_filter::IpFilter;
+use swarm_core::net::Family;
 use swarm_core::time::Time;
 use swarm_core::torrent::discovery::Origin;
 use swarm_core::torrent::{CloseReason, Pressure};
@@ -43,6 +44,13 @@ impl Swarm for TorrentDriver {
 
     fn addresses_changed(&self) {
         self.announcer.borrow_mut().handle_address_change(self.context.now());
+        self.wake.notify_one();
+    }
+
+    fn port_mapped(self: Rc<Self>, external_port: Option<u16>, ours: u16) {
+        let now = self.context.now();
+        self.inner.borrow_mut().core.handle_mapped_port(external_port);
+        self.announcer.borrow_mut().handle_port(now, Family::V4, ours);
         self.wake.notify_one();
     }
 

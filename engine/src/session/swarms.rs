@@ -27,6 +27,8 @@ pub(super) trait Swarm {
     fn handle_addresses(self: Rc<Self>, addrs: &[SocketAddr], origin: Origin);
     /// Our own addresses have changed.
     fn addresses_changed(&self);
+    /// The gateway passes on what comes for the external port, or for none; peers of IPv4 reach us at `ours`.
+    fn port_mapped(self: Rc<Self>, external_port: Option<u16>, ours: u16);
     fn limits_changed(self: Rc<Self>);
     fn set_ip_filter(self: Rc<Self>, filter: Arc<IpFilter>);
     fn pressure_changed(self: Rc<Self>, pressure: Pressure);

@@ -186,6 +186,7 @@ impl TorrentDriver {
         }
         core.set_pressure(context.now(), context.pressure.get());
         core.set_ip_filter(context.now(), context.ip_filter());
+        core.handle_mapped_port(context.mapped_port.get());
 
         TorrentDriver {
             info_hash,

@@ -6,7 +6,7 @@ use super::{Action, CloseReason, Event, TICK, Torrent};
 use crate::bitfield::Bitfield;
 use crate::id::{PeerKey, PieceIndex};
 use crate::ip_filter::IpFilter;
-use crate::net::Family;
+use crate::net::{Family, is_local};
 use crate::peer::budget::Cost;
 use crate::peer::{Due, Peer, PeerInfo};
 use crate::time::{Duration, Time};
@@ -121,13 +121,24 @@ impl Torrent {
             ids: self.extensions().map(|e| (e, e.local_id())).collect(),
             client: self.config.client.clone(),
             reqq: Some(self.config.requests_max),
-            listen_port: self.config.listen_port,
+            listen_port: self.port_for(addr),
             your_ip: Some(addr.ip().to_canonical()),
             // Who seems to have nothing, and to want nothing, would be left by some (BEP 21).
             upload_only: Some(self.is_complete() && !self.is_super_seeding()),
             metadata_size: self.metadata_size(),
         };
         self.send(now, key, Message::Extended { id: EXTENSION_HANDSHAKE_ID, payload: hello.encode() });
+    }
+
+    /// Our gateway passes on what comes for this port of IPv4, or for none. Peers are told of it, but not those on our own network.
+    pub fn handle_mapped_port(&mut self, port: Option<u16>) {
+        self.mapped_port = port;
+    }
+
+    /// Where this peer reaches us.
+    fn port_for(&self, peer: SocketAddr) -> Option<u16> {
+        let is_outside = Family::of(peer) == Family::V4 && !is_local(peer.ip());
+        self.mapped_port.filter(|_| is_outside).or(self.config.listen_port)
     }
 
     /// The connection has ended, on whichever side.
