@@ -47,6 +47,11 @@ bench-transfer *ARGS:
     cargo build --release --workspace --bins
     SWARM_BIN="${CARGO_TARGET_DIR:-target}/release" benches/transfer.py {{ARGS}}
 
+# What encryption costs, beside the cipher alone and libtorrent, as in `just bench-encryption --rounds 3`
+bench-encryption *ARGS:
+    cargo build --release --workspace --bins
+    SWARM_BIN="${CARGO_TARGET_DIR:-target}/release" benches/encryption.py {{ARGS}}
+
 # A download whose source stops near the end, as in `just bench-tail 5`
 bench-tail ROUNDS="5":
     cargo build --release --workspace --bins

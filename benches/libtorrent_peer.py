@@ -1,8 +1,8 @@
 """libtorrent as one peer in a process of its own, for `transfer.py` and `world.py`:
-`libtorrent_peer.py META FOLDER [--stay] [--listen ADDRESS:PORT]`.
+`libtorrent_peer.py META FOLDER [--stay] [--rc4] [--listen ADDRESS:PORT]`.
 
 It imports the library, says `ready`, and starts when it reads a line. It says `complete` when everything is there, and then ends,
-or with `--stay` goes on seeding until it gets SIGTERM.
+or with `--stay` goes on seeding until it gets SIGTERM. With `--rc4` all connections are encrypted, with RC4 only.
 """
 
 import signal
@@ -30,12 +30,21 @@ SETTINGS = {
 }
 
 
+RC4_ONLY = {
+    "in_enc_policy": int(libtorrent.enc_policy.forced),
+    "out_enc_policy": int(libtorrent.enc_policy.forced),
+    "allowed_enc_level": int(libtorrent.enc_level.rc4),
+    "prefer_rc4": True,
+}
+
+
 def main(meta, folder, *options):
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     print("ready", flush=True)
     sys.stdin.readline()
     listen = {"listen_interfaces": options[-1]} if "--listen" in options else {}
-    session = libtorrent.session({**SETTINGS, **listen})
+    encryption = RC4_ONLY if "--rc4" in options else {}
+    session = libtorrent.session({**SETTINGS, **encryption, **listen})
     params = libtorrent.load_torrent_file(meta)
     params.save_path = folder
     params.flags &= ~(libtorrent.torrent_flags.auto_managed | libtorrent.torrent_flags.paused)

@@ -75,14 +75,14 @@ class Libtorrent:
         return libtorrent or missing("libtorrent's Python binding is not installed")
 
     @staticmethod
-    def source(meta, folder, host=LOOPBACK):
-        process = LibtorrentProcess(meta, folder, (), host)
+    def source(meta, folder, *args, host=LOOPBACK):
+        process = LibtorrentProcess(meta, folder, args, host)
         process.wait_complete(300)
         return process
 
     @staticmethod
-    def downloader(meta, folder, peers=(), host=LOOPBACK):
-        return LibtorrentProcess(meta, folder, peers, host)
+    def downloader(meta, folder, peers=(), *args, host=LOOPBACK):
+        return LibtorrentProcess(meta, folder, [*args, *peers], host)
 
 
 class Aria2Process(Process):
@@ -114,21 +114,21 @@ class Aria2:
     name = "aria2"
 
     @staticmethod
-    def source(meta, folder, host=LOOPBACK):
-        process = Aria2Process(meta, folder, "--check-integrity=true", "--seed-ratio=0.0", host=host)
+    def source(meta, folder, *args, host=LOOPBACK):
+        process = Aria2Process(meta, folder, "--check-integrity=true", "--seed-ratio=0.0", *args, host=host)
         process.wait_line(" SEED(", 300)
         return process
 
     @staticmethod
-    def downloader(meta, folder, peers=(), host=LOOPBACK):
+    def downloader(meta, folder, peers=(), *args, host=LOOPBACK):
         # It has no way to be told of peers: it asks the tracker that the metainfo names.
-        return Aria2Process(meta, folder, "--seed-time=0", host=host)
+        return Aria2Process(meta, folder, "--seed-time=0", *args, host=host)
 
 
 class TransmissionProcess(Process):
     """It refuses peers on loopback, and so needs a host with other addresses."""
 
-    def __init__(self, meta, folder, host, dht_nodes=()):
+    def __init__(self, meta, folder, host, dht_nodes=(), **settings):
         daemon, self.remote = program("transmission-daemon"), program("transmission-remote")
         self.host, port, self.rpc_port = host, host.free_port(), host.free_port()
         self.address = host.endpoint(port)
@@ -143,6 +143,7 @@ class TransmissionProcess(Process):
             "pex-enabled": False,
             "utp-enabled": False,
             "port-forwarding-enabled": False,
+            **settings,
         }
         (self.home / "settings.json").write_text(json.dumps(settings))
         # As it saves them itself: it asks these at once, and waits a quarter of a minute after each of any others.
@@ -182,10 +183,10 @@ class Transmission:
     name = "transmission"
 
     @staticmethod
-    def source(meta, folder, host):
-        return TransmissionProcess(meta, folder, host).wait_complete(SOON)
+    def source(meta, folder, host, **settings):
+        return TransmissionProcess(meta, folder, host, **settings).wait_complete(SOON)
 
     @staticmethod
-    def downloader(meta, folder, peers=(), host=LOOPBACK):
+    def downloader(meta, folder, peers=(), host=LOOPBACK, **settings):
         # It is told of peers by the tracker.
-        return TransmissionProcess(meta, folder, host)
+        return TransmissionProcess(meta, folder, host, **settings)

@@ -1,6 +1,7 @@
-"""One torrent in one session of libtorrent, until SIGTERM. usage: libtorrent_peer.py METAINFO|MAGNET FOLDER ADDR:0 [--set NAME=VALUE] [ADDR:PORT]...
+"""One torrent in one session of libtorrent, until SIGTERM. usage: libtorrent_peer.py METAINFO|MAGNET FOLDER ADDR:0 [--set NAME=VALUE]... [ADDR:PORT]...
 
-Prints events as `swarm --json` does: `listening` with `port`, `peers` with their `count` whenever that changes, and `complete`.
+Prints events as `swarm --json` does: `listening` with `port`, `peers` with their `count` whenever that changes, `encryption` with
+the `kind` of a connection, once for each kind, and `complete`.
 """
 
 import json
@@ -16,12 +17,20 @@ def tell(event, **fields):
     print(json.dumps({"event": event, **fields}), flush=True)
 
 
+def kind_of(peer):
+    """How a connection is encrypted."""
+    if peer.flags & lt.peer_info.rc4_encrypted:
+        return "rc4"
+    return "plaintext" if peer.flags & lt.peer_info.plaintext_encrypted else "none"
+
+
 def main():
     meta, folder, listen, *peers = sys.argv[1:]
     settings = {}
-    if peers[:1] == ["--set"]:
+    while peers[:1] == ["--set"]:
         name, value = peers[1].split("=")
-        settings, peers = {name: json.loads(value)}, peers[2:]
+        settings[name] = json.loads(value)
+        peers = peers[2:]
     ended = []
     signal.signal(signal.SIGTERM, lambda *_: ended.append(True))
     session = lt.session(
@@ -45,7 +54,7 @@ def main():
     for peer in peers:
         ip, port = peer.rsplit(":", 1)
         torrent.connect_peer((ip.strip("[]"), int(port)))
-    told, peers = set(), 0
+    told, kinds, peers = set(), set(), 0
     while not ended:
         if "listening" not in told and session.listen_port():
             told.add("listening")
@@ -53,6 +62,10 @@ def main():
         if (count := torrent.status().num_peers) != peers:
             peers = count
             tell("peers", count=count)
+        for peer in torrent.get_peer_info():
+            if not peer.flags & (lt.peer_info.connecting | lt.peer_info.handshake) and (kind := kind_of(peer)) not in kinds:
+                kinds.add(kind)
+                tell("encryption", kind=kind)
         if "complete" not in told and torrent.status().is_seeding:
             told.add("complete")
             tell("complete", bytes_down=torrent.status().total_payload_download)

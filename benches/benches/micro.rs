@@ -8,6 +8,7 @@ use swarm_core::geometry::{BLOCK_LEN, Geometry};
 use swarm_core::id::{BlockRef, PeerKey, PieceIndex};
 use swarm_core::ip_filter::{FilterReader, IpFilter, IpRange};
 use swarm_core::metainfo::Metainfo;
+use swarm_core::mse::{Cipher, PrivateKey};
 use swarm_core::picker::{Picker, PickerPeer};
 use swarm_core::rng::Rng;
 use swarm_core::wire::{DecodeLimits, Message, decode};
@@ -19,6 +20,17 @@ fn metainfo(c: &mut Criterion) {
         group.throughput(Throughput::Bytes(bytes.len() as u64));
         group.bench_function(name, |b| b.iter(|| Metainfo::parse(black_box(&bytes)).expect("valid")));
     }
+}
+
+fn encryption(c: &mut Criterion) {
+    let mut group = c.benchmark_group("encryption");
+    group.bench_function("a public key", |b| {
+        b.iter(|| PrivateKey::new(black_box([0x5a; 20])).public());
+    });
+    let (mut cipher, payload) = (Cipher::new(b"a key of twenty byte"), vec![7; BLOCK_LEN as usize]);
+    let mut sent = payload.clone();
+    group.throughput(Throughput::Bytes(BLOCK_LEN.into()));
+    group.bench_function("a block", |b| b.iter(|| cipher.apply_to(black_box(&payload), &mut sent)));
 }
 
 fn decoder(c: &mut Criterion) {
@@ -144,5 +156,5 @@ fn ip_filter(c: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, metainfo, decoder, picker, hashing, ip_filter);
+criterion_group!(benches, metainfo, encryption, decoder, picker, hashing, ip_filter);
 criterion_main!(benches);

@@ -86,6 +86,11 @@ enum Command {
 }
 
 impl Command {
+    /// Whether `--json` means one object, in place of events.
+    fn prints_one_object(&self) -> bool {
+        matches!(self, Command::Show(_) | Command::Verify(_))
+    }
+
     fn is_json(&self) -> bool {
         match self {
             Command::Create(args) => args.json,
@@ -102,7 +107,7 @@ impl Command {
 
 /// Runs the command line `args`, the program's name first.
 pub fn run(args: impl IntoIterator<Item = OsString>, console: Console) -> Exit {
-    let mut cx = Context { console, start: Instant::now() };
+    let mut cx = Context { console, start: Instant::now(), one_object: false };
     let args: Vec<OsString> = args.into_iter().collect();
     // Looked for ahead of parsing: it applies to usage errors too.
     if option(&args, "--log").is_some_and(|format| format.eq_ignore_ascii_case("json")) {
@@ -112,6 +117,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>, console: Console) -> Exit {
         Err(error) => on_clap_error(&error, &mut cx.console),
         Ok(Cli { common, command }) => {
             cx.console.configure(common.quiet, common.color);
+            cx.one_object = command.prints_one_object();
             if command.is_json() {
                 cx.console.set_json();
             }

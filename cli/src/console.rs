@@ -4,6 +4,7 @@
 //! -1`) is no error and never a panic; a full disk behind stdout is an error, reported at the end.
 
 use crate::exit::printable;
+use crate::terminal::BarTerm;
 use clap::ValueEnum;
 use clap::builder::styling::{AnsiColor, Style};
 use indicatif::{MultiProgress, ProgressDrawTarget};
@@ -43,21 +44,6 @@ impl ColorWhen {
 /// Whether the terminal, by its TERM, can neither colour text nor move its cursor.
 fn is_dumb(term: Option<OsString>) -> bool {
     term.is_some_and(|term| term == "dumb")
-}
-
-/// The width of what is no terminal, and of a terminal that does not report its own.
-const COLUMNS_USUAL: usize = 80;
-
-pub fn err_columns() -> usize {
-    columns(terminal_size::terminal_size_of(io::stderr()))
-}
-
-pub fn out_columns() -> usize {
-    columns(terminal_size::terminal_size_of(io::stdout()))
-}
-
-fn columns(size: Option<(terminal_size::Width, terminal_size::Height)>) -> usize {
-    size.map(|(width, _)| usize::from(width.0)).filter(|&columns| columns > 0).unwrap_or(COLUMNS_USUAL)
 }
 
 /// The text in lines of at most so many columns, broken at spaces where there are any.
@@ -117,6 +103,9 @@ impl Paint {
     }
 }
 
+/// How often bars are drawn at most, in a second.
+const BARS_HZ: u8 = 20;
+
 /// Standard output and standard error, and what the user wants to see there.
 pub struct Console {
     out: Box<dyn Write>,
@@ -151,7 +140,9 @@ impl Console {
     pub fn of_process() -> Console {
         let console = Console::new(Box::new(io::stdout()), Box::new(io::stderr()));
         if io::stderr().is_terminal() && !is_dumb(std::env::var_os("TERM")) {
-            console.bars.set_draw_target(ProgressDrawTarget::stderr());
+            console
+                .bars
+                .set_draw_target(ProgressDrawTarget::term_like_with_hz(Box::new(BarTerm::new()), BARS_HZ));
         }
         console
     }

@@ -10,29 +10,41 @@ use std::time::Instant;
 pub struct Context {
     pub console: Console,
     pub start: Instant,
+    /// Whether `--json` means one object on stdout, in place of events.
+    pub one_object: bool,
 }
 
 impl Context {
-    /// Prints an event for scripts; nothing without `--json`.
+    /// Whether stdout takes events.
+    pub fn has_events(&self) -> bool {
+        self.console.is_json() && !self.one_object
+    }
+
+    /// Prints an event for scripts, if stdout takes them.
     pub fn record(&mut self, record: &impl Serialize) {
-        if self.console.is_json() {
+        if self.has_events() {
             self.console.json(&Stamped::now(record, self.start));
         }
     }
 
-    /// Prints an event about a torrent for scripts; nothing without `--json`.
+    /// The same for an event about a torrent.
     pub fn record_about(&mut self, about: &About, record: &Record<'_>) {
-        if self.console.is_json() {
+        if self.has_events() {
             self.console.json(&Stamped::about(about, record, self.start));
         }
     }
 
-    /// Warns of something, in an event with `--json`.
+    /// Warns of something: in an event if stdout takes them, else on stderr.
     pub fn warn(&mut self, message: &str) {
-        if self.console.is_json() {
-            self.record_about(&About::default(), &Record::Warning { message });
+        self.warn_about(&About::default(), "", message);
+    }
+
+    /// The same for a torrent, whose `label` people read before it.
+    pub fn warn_about(&mut self, about: &About, label: &str, message: &str) {
+        if self.has_events() {
+            self.record_about(about, &Record::Warning { message });
         } else {
-            self.console.warning(message);
+            self.console.warning(&format!("{label}{message}"));
         }
     }
 
@@ -40,7 +52,10 @@ impl Context {
     pub fn end(&mut self, about: &About, result: Result<Exit>) -> Result<Exit> {
         if let Err(error) = &result {
             let (kind, message) = (Exit::of(error), one_line(error));
-            self.record_about(about, &Record::Failed { source: about.source(), kind, message: &message });
+            self.record_about(
+                about,
+                &Record::Failed { source: about.source.as_deref(), kind, message: &message },
+            );
         }
         result
     }

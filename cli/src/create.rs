@@ -1,12 +1,12 @@
 //! `swarm create`: make a metainfo file.
 
 use crate::context::Context;
-use crate::events::seconds_since;
+use crate::events::seconds;
 use crate::exit::{Exit, Failure, fail, printable};
 use crate::interrupt::Interrupt;
 use crate::network::{NetworkArgs, parse_node, parse_tracker, parse_web_seed};
 use crate::progress::WorkBar;
-use crate::transfer::{self, Plan};
+use crate::transfer::{self, Plan, folder_of, parent_of};
 use crate::units;
 use anyhow::{Context as _, Result};
 use clap::{Args, ValueHint};
@@ -110,7 +110,7 @@ pub struct CreateArgs {
     #[arg(long, conflicts_with = "no_state")]
     seed: bool,
 
-    /// Print one JSON object about the new torrent; with --seed it is the first event
+    /// Print one JSON object about the new torrent; with --seed, events as `swarm seed` does
     #[arg(long)]
     pub json: bool,
 
@@ -195,16 +195,11 @@ pub async fn run(args: CreateArgs, cx: &mut Context) -> Result<Exit> {
 
 /// The folder that holds the data by the torrent's name.
 fn seed_dir(path: &Path, name: &str) -> Result<PathBuf> {
-    let label = || path.display().to_string();
-    let real = path.canonicalize().with_context(label)?;
-    // Of `.` and `..` only the real path has a name.
-    let dir = path.file_name().map_or(real.parent(), |_| path.parent()).unwrap_or(Path::new(""));
-    let dir = if dir.as_os_str().is_empty() { PathBuf::from(".") } else { dir.to_owned() };
-    if dir.join(name).canonicalize().is_ok_and(|named| named == real) {
-        return Ok(dir);
-    }
-    let message = format!("--seed: {} is not called {name}, as the torrent is; leave --name out", label());
-    fail(Exit::Usage, message)
+    folder_of(path, name).with_context(|| {
+        let what = path.display();
+        let message = format!("--seed: {what} is not called {name}, as the torrent is; leave --name out");
+        Failure::new(Exit::Usage, message)
+    })
 }
 
 impl CreateArgs {
@@ -241,9 +236,9 @@ fn name_of(path: &Path) -> Result<String> {
 
 /// A metainfo file cannot be part of what it describes.
 fn refuse_inside(output: &Path, path: &Path, options: &WalkOptions) -> Result<()> {
-    let folder = output.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     // Whichever does not exist fails soon enough, and with a better message.
-    let (Ok(folder), Ok(root)) = (folder.canonicalize(), path.canonicalize()) else { return Ok(()) };
+    let folder = parent_of(output).canonicalize();
+    let (Ok(folder), Ok(root)) = (folder, path.canonicalize()) else { return Ok(()) };
     let output = folder.join(output.file_name().unwrap_or_default());
     match output.strip_prefix(&root) {
         Ok(inside) if options.takes(&root, inside)? => {
@@ -317,9 +312,7 @@ impl Output {
     /// Writes all of the file or nothing.
     fn write(&self, bytes: &[u8]) -> Result<()> {
         self.check()?;
-        let folder =
-            self.target.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let written = temporary_in(folder).and_then(|mut file| {
+        let written = temporary_in(parent_of(&self.target)).and_then(|mut file| {
             file.write_all(bytes)?;
             file.as_file().sync_all()?;
             let renamed = match self.replaces {
@@ -369,7 +362,7 @@ fn print(metainfo: &Metainfo, output: &Path, is_event: bool, cx: &mut Context) {
         files: info.files.len(),
         output: &output.to_string_lossy(),
         magnet: metainfo.magnet().to_string(),
-        seconds: seconds_since(cx.start),
+        seconds: seconds(cx.start.elapsed()),
     };
     if cx.console.is_json() {
         match is_event {

@@ -5,7 +5,7 @@ use crate::exit::Exit;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use swarm_core::id::InfoHash;
 use swarm_core::torrent::Totals;
 
@@ -166,12 +166,6 @@ pub struct About {
     pub info_hash: Option<InfoHash>,
 }
 
-impl About {
-    pub fn source(&self) -> Option<&str> {
-        self.source.as_deref()
-    }
-}
-
 /// What has been received and sent, in bytes of payload.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 pub struct Traffic {
@@ -222,7 +216,7 @@ pub struct Stamped<'a, R> {
 impl<'a, R: Serialize> Stamped<'a, R> {
     /// The record as of now, for a command that began at `start`.
     pub fn now(record: &'a R, start: Instant) -> Stamped<'a, R> {
-        Stamped { record, info_hash: None, t: seconds_since(start) }
+        Stamped { record, info_hash: None, t: seconds(start.elapsed()) }
     }
 
     /// The same for a record about a torrent.
@@ -232,8 +226,9 @@ impl<'a, R: Serialize> Stamped<'a, R> {
     }
 }
 
-pub fn seconds_since(start: Instant) -> f64 {
-    start.elapsed().as_millis() as f64 / 1000.0
+/// A duration in seconds, to the millisecond.
+pub fn seconds(duration: Duration) -> f64 {
+    duration.as_millis() as f64 / 1000.0
 }
 
 #[cfg(test)]

@@ -99,7 +99,7 @@ Examples:
 
 A file gets its final name once all of its pieces are verified. Run the same command again to resume an interrupted \
 download, unfinished pieces included (after kill -9 those start again). With --files, parts of pieces that belong to other files \
-are kept in the part file .NAME.swarm.
+are kept in a part file in the work folder .NAME.swarm.
 
 Disk space is preallocated, and a hundredth of the disk (at most 1 GiB) left free. A download that the disk can never hold ends \
 with status 5; one that it cannot hold now waits. Disk errors are retried.
@@ -108,8 +108,7 @@ Ctrl-C, SIGTERM and SIGHUP save resume data and end the command with status 130,
 download, with 130, 0 and 129.";
 
 pub async fn run(args: GetArgs, cx: &mut Context) -> Result<Exit> {
-    let is_one = matches!(&args.sources[..], [source] if !source::is_folder(source));
-    if !args.select_file.is_empty() && !is_one {
+    if !args.select_file.is_empty() && source::may_be_several(&args.sources) {
         let message =
             "--select-file: the files of several torrents have no common index; --files takes patterns";
         return fail(Exit::Usage, message);

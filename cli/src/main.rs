@@ -3,10 +3,10 @@
 //! [`app`] is on top: the command line, and from it to the exit status. Below it is a file or folder for each
 //! subcommand, with its options and a `run`. Below these is what they share: [`transfer`] (torrents in a
 //! session), [`selection`] (files of a torrent), [`network`] (options of whatever talks to peers), [`source`]
-//! (metainfo from files and URLs, links), [`progress`] (bars), [`context`] and [`console`] (where output
-//! goes), [`events`] (JSON for scripts), [`exit`] (statuses, and errors as one line), [`units`] (sizes,
-//! rates, durations), [`usage`] (wrong command lines) and [`interrupt`] (Ctrl-C). No file knows one above it,
-//! and only [`app`] touches the process's own streams.
+//! (metainfo from files and URLs, links), [`progress`] (bars), [`context`], [`console`] and [`terminal`]
+//! (where output goes), [`events`] (JSON for scripts), [`exit`] (statuses, and errors as one line), [`units`] (sizes,
+//! rates, durations), [`usage`] (wrong command lines) and [`interrupt`] (Ctrl-C). No file knows one above it.
+//! All output goes through [`console`], except for the log's and help texts.
 
 mod app;
 mod completions;
@@ -28,6 +28,7 @@ mod seed;
 mod selection;
 mod show;
 mod source;
+mod terminal;
 mod transfer;
 mod units;
 mod usage;

@@ -1,4 +1,4 @@
-//! The options that every command with a network takes.
+//! The options of commands that talk to peers, and the session that they ask for.
 
 use crate::units;
 use anyhow::Context as _;
@@ -6,10 +6,10 @@ use clap::{Args, ValueEnum, ValueHint};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
-use swarm_engine::{AddTorrent, DhtOptions, IpFilterSource, Session, SessionOptions};
+use swarm_engine::{AddTorrent, DhtOptions, Encryption, IpFilterSource, Session, SessionOptions};
 use url::{Host, Url};
 
-/// Network options of `seed`, `get` and `lab`.
+/// Network options of `seed`, `get`, `show --fetch` and `create --seed`.
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Network options")]
 pub struct NetworkArgs {
@@ -63,6 +63,12 @@ pub struct NetworkArgs {
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub ip_filter: Option<PathBuf>,
 
+    /// Encrypt connections to peers (MSE)
+    ///
+    /// This hides BitTorrent from networks that hinder it. It keeps nothing secret from who knows the torrent.
+    #[arg(long, value_name = "WHEN", value_enum, default_value_t)]
+    pub encryption: EncryptionWhen,
+
     /// Limit the upload rate, as in 500k, 10MB/s or 80Mbit/s
     #[arg(long, value_name = "RATE", value_parser = units::parse_rate)]
     pub max_up: Option<u64>,
@@ -110,6 +116,31 @@ pub enum SuperSeed {
     Off,
 }
 
+/// When connections to peers are encrypted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum EncryptionWhen {
+    /// Never
+    Off,
+    /// Where a peer cannot be reached otherwise, or wants it
+    #[default]
+    Allow,
+    /// Where the peer can do it
+    Prefer,
+    /// Always, and all of it; peers without encryption are left alone
+    Require,
+}
+
+impl From<EncryptionWhen> for Encryption {
+    fn from(when: EncryptionWhen) -> Encryption {
+        match when {
+            EncryptionWhen::Off => Encryption::Off,
+            EncryptionWhen::Allow => Encryption::Allow,
+            EncryptionWhen::Prefer => Encryption::Prefer,
+            EncryptionWhen::Require => Encryption::Require,
+        }
+    }
+}
+
 /// Hidden options, for `swarm lab`.
 #[derive(Args, Clone, Debug, Default)]
 pub struct TuningArgs {
@@ -143,6 +174,7 @@ impl NetworkArgs {
             .port_mapping(!self.no_port_mapping)
             .gateway(self.tuning.gateway)
             .ip_filter(self.ip_filter.clone().map(IpFilterSource::from))
+            .encryption(self.encryption.into())
             .workers(self.tuning.workers.unwrap_or(0));
         if let Some(count) = self.max_peers {
             options = options.peers_max(count as usize);
@@ -177,8 +209,8 @@ impl NetworkArgs {
         !self.listen.is_empty() && self.listen.iter().all(|addr| addr.ip().is_loopback())
     }
 
-    /// The torrent with the user's peers and trackers. It is alone in its session, and has all its
-    /// connections.
+    /// The torrent with the user's peers and trackers. One torrent may have all connections that --max-peers
+    /// allows the session.
     pub fn apply(&self, torrent: AddTorrent) -> AddTorrent {
         let mut torrent = torrent
             .peers(self.peers.iter().copied())

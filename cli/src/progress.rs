@@ -4,9 +4,10 @@
 //! below it are wrapped, never cut. indicatif draws to stderr, and only if that is a terminal, so callers
 //! need not ask.
 
-use crate::console::{Console, Paint, err_columns, wrapped};
+use crate::console::{Console, Paint, wrapped};
 use crate::events::Progress;
 use crate::exit::printable;
+use crate::terminal::err_columns;
 use crate::units;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::future::Future;

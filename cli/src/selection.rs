@@ -23,12 +23,10 @@ impl Selection {
         }
         let (name, files) = (&metainfo.info.name, &metainfo.info.files);
         let fail = |what: String| fail(Exit::Usage, format!("{name}: {what}"));
-        let listed: Vec<usize> = listed(files).map(|(at, _)| at).collect();
-        let mut wanted = vec![false; files.len()];
         let set = set(&self.globs)?;
-        for (file, wanted) in files.iter().zip(&mut wanted) {
-            *wanted = !file.attr.pad && matches(&set, &file.path);
-        }
+        let mut wanted = vec![false; files.len()];
+        listed(files).for_each(|(at, file)| wanted[at] = matches(&set, &file.path));
+        let listed: Vec<usize> = listed(files).map(|(at, _)| at).collect();
         if !self.globs.is_empty() && !wanted.contains(&true) {
             let globs: Vec<_> = self.globs.iter().map(Glob::glob).collect();
             return fail(format!("no file matches --files {}", globs.join(" ")));

@@ -15,6 +15,7 @@ use serde::Serialize;
 use std::ffi::OsString;
 use std::time::{Duration, SystemTime};
 use swarm_core::metainfo::Metainfo;
+use swarm_engine::SessionOptions;
 
 #[derive(Args, Debug)]
 pub struct ShowArgs {
@@ -41,7 +42,7 @@ pub struct ShowArgs {
 pub async fn run(args: &ShowArgs, cx: &mut Context) -> Result<Exit> {
     let options = args.network.session_options();
     let metainfo = match args.fetch {
-        true => fetch(args, cx).await?,
+        true => fetch(args, &options, cx).await?,
         false => source::load(&args.source, &options).await?,
     };
     if cx.console.is_json() {
@@ -54,10 +55,9 @@ pub async fn run(args: &ShowArgs, cx: &mut Context) -> Result<Exit> {
 }
 
 /// The torrent, from peers if SOURCE is a link.
-async fn fetch(args: &ShowArgs, cx: &mut Context) -> Result<Metainfo> {
+async fn fetch(args: &ShowArgs, options: &SessionOptions, cx: &mut Context) -> Result<Metainfo> {
     let mut interrupt = Interrupt::install()?;
-    let options = args.network.session_options();
-    let link = match source::open(&args.source, &options).await? {
+    let link = match source::open(&args.source, options).await? {
         Source::Metainfo(metainfo) => return Ok(*metainfo),
         Source::Link(link) => link,
     };
@@ -100,7 +100,7 @@ impl Shown<'_> {
         Shown {
             name: &info.name,
             info_hash_v1: info.info_hash.to_string(),
-            info_hash_v2: metainfo.info_hash_v2.map(hex),
+            info_hash_v2: metainfo.info_hash_v2.map(|hash| units::hex(&hash)),
             piece_length: info.geometry.piece_len(),
             pieces: info.geometry.pieces(),
             total_size: info.payload_len(),
@@ -128,10 +128,6 @@ fn files(metainfo: &Metainfo) -> impl Iterator<Item = ShownFile> + '_ {
     })
 }
 
-fn hex(hash: [u8; 32]) -> String {
-    hash.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 /// The same for people.
 fn table(metainfo: &Metainfo, paint: Paint) -> String {
     let mut out = String::new();
@@ -144,7 +140,7 @@ fn table(metainfo: &Metainfo, paint: Paint) -> String {
     row("name", &info.name);
     row("info-hash", &info.info_hash.to_string());
     if let Some(v2) = metainfo.info_hash_v2 {
-        row("info-hash v2", &hex(v2));
+        row("info-hash v2", &units::hex(&v2));
     }
     let bytes: u64 = files.iter().map(|file| file.length).sum();
     row("size", &format!("{} ({bytes} bytes) in {}", units::size(bytes), units::count(files.len(), "file")));

@@ -86,8 +86,13 @@ pub async fn open(source: &OsStr, options: &SessionOptions) -> Result<Source> {
     Ok(Source::Metainfo(Box::new(Metainfo::parse(&bytes).with_context(label)?)))
 }
 
+/// Whether these SOURCEs may name several torrents: a folder may hold one today, and two tomorrow.
+pub fn may_be_several(sources: &[OsString]) -> bool {
+    sources.len() != 1 || sources.iter().any(|source| is_folder(source))
+}
+
 /// Whether SOURCE is a folder of metainfo files.
-pub fn is_folder(source: &OsStr) -> bool {
+fn is_folder(source: &OsStr) -> bool {
     Path::new(source).is_dir()
 }
 

@@ -43,7 +43,7 @@ fn ambiguous<T>(unit: &str, one: &str, other: &str) -> Result<T, String> {
 
 /// Bytes: `16KiB`, `16k`, `1.5GB`, `100B`; a bare number counts bytes.
 pub fn parse_size(text: &str) -> Result<u64, String> {
-    let Typed { number, unit } = Typed::split(text);
+    let (number, unit) = split(text);
     let decimal = Decimal::parse(number, SIZES)?;
     match meaning(unit) {
         Some(Meaning { scale, of: Of::Bytes, is_per_s: false }) => decimal.scaled(scale, 1),
@@ -60,7 +60,7 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
 
 /// Bytes per second: `500k`, `10MB/s`, `80Mbit/s`, `80Mbps`; a bare number counts bytes per second.
 pub fn parse_rate(text: &str) -> Result<u64, String> {
-    let Typed { number, unit } = Typed::split(text);
+    let (number, unit) = split(text);
     let decimal = Decimal::parse(number, RATES)?;
     let Meaning { scale, of, .. } = meaning(unit).ok_or_else(|| unknown_unit(unit, RATES))?;
     let rate = match of {
@@ -120,6 +120,11 @@ pub fn size(bytes: u64) -> String {
 /// Bytes per second: `80.1 MiB/s`.
 pub fn rate(bytes_per_s: u64) -> String {
     size(bytes_per_s) + "/s"
+}
+
+/// Bytes in hexadecimal.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A number of things: `1 peer`, `12 peers`.
@@ -196,18 +201,11 @@ fn meaning(unit: &str) -> Option<Meaning> {
     Some(Meaning { scale: base.pow(power as u32 + 1), of, is_per_s })
 }
 
-/// What was typed: the number at the start, and the rest without the spaces between.
-struct Typed<'a> {
-    number: &'a str,
-    unit: &'a str,
-}
-
-impl Typed<'_> {
-    fn split(text: &str) -> Typed<'_> {
-        let text = text.trim();
-        let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
-        Typed { number: &text[..end], unit: text[end..].trim_start() }
-    }
+/// What was typed: the number at the start, and the unit after it without the spaces between.
+fn split(text: &str) -> (&str, &str) {
+    let text = text.trim();
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    (&text[..end], text[end..].trim_start())
 }
 
 /// A decimal number as it was written: `digits` / 10^`decimals`.

@@ -5,6 +5,7 @@ use crate::exit::{Exit, fail, printable};
 use crate::interrupt::Interrupt;
 use crate::network::default_state_dir;
 use crate::progress::WorkBar;
+use crate::selection::listed;
 use crate::{source, units};
 use anyhow::{Context as _, Result};
 use clap::{Args, ValueHint};
@@ -102,14 +103,14 @@ pub async fn run(args: VerifyArgs, cx: &mut Context) -> Result<Exit> {
 impl Verified {
     fn of(info: &Info, report: &Report) -> Verified {
         let pieces = info.geometry.piece_indices();
-        let files = info.files.iter().zip(&report.files).filter(|(file, _)| !file.attr.pad);
+        let files = listed(&info.files).map(|(at, file)| (file, report.files[at]));
         Verified {
             pieces: info.geometry.pieces(),
             pieces_ok: report.pieces_ok.count(),
             bytes_ok: report.bytes_ok,
             bad_pieces: pieces.filter(|&piece| !report.pieces_ok.has(piece)).map(|piece| piece.0).collect(),
             files: files
-                .map(|(file, &state)| VerifiedFile { path: file.path.join("/"), state: word(state) })
+                .map(|(file, state)| VerifiedFile { path: file.path.join("/"), state: word(state) })
                 .collect(),
         }
     }

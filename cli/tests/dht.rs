@@ -9,8 +9,8 @@ for_both_families![
     known_nodes_are_kept_in_a_file,
     seed_and_get_find_each_other_without_a_tracker,
     items_are_put_and_got_and_replaced,
-    pointers_to_torrents_are_put_and_followed,
-    a_pointer_is_enough_to_get_the_torrent,
+    mutable_torrents_are_put_and_resolved,
+    a_mutable_torrents_link_is_enough_to_get_it,
     swarms_are_counted_and_sampled,
     a_node_keeps_its_id_where_it_listens,
     several_addresses_are_several_nodes,
@@ -97,7 +97,7 @@ fn items_are_put_and_got_and_replaced(host: [&str; 2]) {
     assert_eq!(dht(&[&["put", "old", "--seq", "1"], &signed[..]].concat()).code, Some(1));
 }
 
-fn pointers_to_torrents_are_put_and_followed(host: [&str; 2]) {
+fn mutable_torrents_are_put_and_resolved(host: [&str; 2]) {
     let dir = tempfile::tempdir().unwrap();
     let (_node, address) = node(dir.path(), host, &[]);
     let dht = |args: &[&str]| {
@@ -113,11 +113,11 @@ fn pointers_to_torrents_are_put_and_followed(host: [&str; 2]) {
     dht(&["put", "--torrent", &other, "--key", "key", "--salt", "n", "--seq", "2"]);
     let told = dht(&["get", link.trim(), "--json"]).stdout;
     assert!(told.contains(&format!(r#""torrent":"{other}""#)), "{told}");
-    assert_eq!(dht(&["put", "--torrent", HASH]).code, Some(2), "a pointer without a key");
+    assert_eq!(dht(&["put", "--torrent", HASH]).code, Some(2), "a mutable torrent without a key");
     assert_eq!(dht(&["get", "magnet:?xt=urn:btih:0"]).code, Some(2));
 }
 
-fn a_pointer_is_enough_to_get_the_torrent(host: [&str; 2]) {
+fn a_mutable_torrents_link_is_enough_to_get_it(host: [&str; 2]) {
     let dir = tempfile::tempdir().unwrap();
     write(dir.path().join("data/file"), bytes(3, 200_000));
     run_ok(dir.path(), ["create", "data/file", "-l", "16KiB"]);

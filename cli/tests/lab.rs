@@ -122,6 +122,12 @@ fn a_dht_is_enough() {
 }
 
 #[test]
+fn an_encrypted_swarm_copes_with_the_same() {
+    let report = succeed(&["--encrypt", "--fault=kill-peer", "--fault=corrupt-peer"]);
+    assert!(report["faults"].as_array().unwrap().iter().all(|fault| fault["survived"] == true));
+}
+
+#[test]
 fn all_faults_at_once() {
     let args: Vec<String> = FAULTS.iter().map(|fault| format!("--fault={fault}")).collect();
     let report = succeed(&args.iter().map(String::as_str).collect::<Vec<_>>());

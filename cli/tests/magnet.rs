@@ -10,6 +10,7 @@ for_both_families![
     an_info_hash_is_enough,
     a_link_selects_files,
     what_is_in_a_link_is_shown,
+    a_seed_by_a_link_is_told_which_folder_is_meant,
     a_fetch_can_be_interrupted,
 ];
 
@@ -70,10 +71,29 @@ fn a_link_selects_files(host: [&str; 2]) {
 fn what_is_in_a_link_is_shown(host: [&str; 2]) {
     let dir = tempfile::tempdir().unwrap();
     let (_seed, address, link) = seed(dir.path(), host);
-    let link = format!("{link}&x.pe={address}");
-    let shown = run_ok(dir.path(), [&["show", "--fetch", &link, "--json"], &alone(host)[..]].concat()).json();
+    // A warning, which `get` would print as an event.
+    let link = format!("{link}&x.pe={address}&tr=tracker.example");
+    let shown = run_ok(dir.path(), [&["show", "--fetch", &link, "--json"], &alone(host)[..]].concat());
+    assert_eq!(shown.stdout.lines().count(), 1, "one object and no events: {shown:?}");
+    assert!(shown.stderr.contains("tracker.example: never asked"), "{shown:?}");
+    let shown = shown.json();
     let file = run_ok(dir.path(), ["show", "three.meta", "--json"]).json();
     assert_eq!((&shown["files"], &shown["info_hash_v1"]), (&file["files"], &file["info_hash_v1"]));
+}
+
+fn a_seed_by_a_link_is_told_which_folder_is_meant(host: [&str; 2]) {
+    let dir = tempfile::tempdir().unwrap();
+    let (_seed, address, link) = seed(dir.path(), host);
+    let link = format!("{link}&x.pe={address}");
+    let ended = run(dir.path(), [&["seed", &link, "data/three"], &alone(host)[..]].concat());
+    let told = "swarm: data/three: is three itself; give the folder that contains it, data";
+    assert_eq!((ended.code, ended.stderr.lines().last()), (Some(2), Some(told)), "{ended:?}");
+    let ended = run(dir.path(), [&["seed", &link, "three.meta"], &alone(host)[..]].concat());
+    assert_eq!(ended.code, Some(2), "{ended:?}");
+    assert!(ended.stderr.contains("is a metainfo file, not the folder with the data"), "{ended:?}");
+    let mut second = Running::start(dir.path(), [&["seed", &link, "data"], &alone(host)[..]].concat());
+    let checked = second.wait_for("checked");
+    assert_eq!(checked["pieces_have"], checked["pieces"]);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 use swarm_core::time::Time;
 
-/// Where times of the core begin. They are never zero, which parts of the core take for "never".
+/// Where times of the core begin.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Clock(Instant);
 
@@ -14,7 +14,7 @@ impl Clock {
     }
 
     pub(crate) fn now(self) -> Time {
-        Time::from_micros(1) + self.0.elapsed()
+        Time::ZERO + self.0.elapsed()
     }
 
     /// When a time will be on the runtime's clock; at most a day ahead.

@@ -109,6 +109,11 @@ impl Error {
         Error::System { what, source: Arc::new(source) }
     }
 
+    /// A worker's job ended without a result.
+    pub(crate) fn panicked() -> Error {
+        Error::Defect("a disk job panicked".to_owned())
+    }
+
     /// What sort of failure this is.
     pub fn kind(&self) -> ErrorKind {
         match self {

@@ -57,6 +57,7 @@ pub use swarm_core::dht::MutableTorrentLink;
 pub use swarm_core::id::{FileIndex, InfoHash, PeerId, PieceIndex};
 pub use swarm_core::ip_filter::{IpFilter, IpRange};
 pub use swarm_core::metainfo::{Magnet, MagnetError, Metainfo, MetainfoError};
+pub use swarm_core::mse::{Encryption, Method as EncryptionMethod};
 pub use swarm_core::net::Family;
 pub use swarm_core::picker::{Order, Priority};
 pub use swarm_core::port_mapping::{Method as MappingMethod, Transport};

@@ -2,15 +2,12 @@
 
 mod common;
 
-use common::{FILES, Swarm, content, get, publish, same_tree, seed, session, session_on};
+use common::{FILES, Swarm, content, get, names_in, path_of, publish, session, session_on, until};
+use std::collections::BTreeSet;
 use std::io::SeekFrom;
-use std::path::Path;
 use std::sync::Arc;
 use swarm_core::id::FileIndex;
-use swarm_core::metainfo::Metainfo;
-use swarm_engine::{
-    AddTorrent, Data, Error, Event, EventReceiver, Files, OptionError, SessionOptions, Source, State,
-};
+use swarm_engine::{AddTorrent, Data, Error, Event, Files, OptionError, SessionOptions, Source, State};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
 
@@ -34,33 +31,18 @@ for_both_families![
     trackers_hear_nothing_of_other_files,
 ];
 
-async fn until(events: &mut EventReceiver, is_it: impl Fn(&Event) -> bool) {
-    while let Some(event) = events.next().await {
-        if is_it(&event) {
-            return;
-        }
-    }
-    panic!("the torrent ended before that");
-}
-
 fn file(nth: u32) -> FileIndex {
     FileIndex(nth)
 }
 
-fn path_of(metainfo: &Metainfo, dir: &Path, nth: usize) -> std::path::PathBuf {
-    dir.join(metainfo.info.files[nth].path.iter().collect::<std::path::PathBuf>())
-}
-
 async fn a_paused_torrent_leaves_the_swarm_and_goes_on_when_resumed(ip: &str) {
-    let (source, target) = (TempDir::new().unwrap(), TempDir::new().unwrap());
-    let metainfo = publish(source.path(), FILES, 16_384);
-    let (seeder, getter) = (session(ip), session(ip));
-    let seed = seed(&seeder, &metainfo, source.path()).await;
-    let slow = get(&metainfo, target.path(), &[&seeder]).download_limit(2_000_000);
+    let swarm = Swarm::in_pieces(ip, FILES, 16_384).await;
+    let getter = session(ip);
+    let slow = swarm.get().download_limit(2_000_000);
     let torrent = getter.add(slow).await.unwrap();
     let mut events = torrent.events();
     until(&mut events, |event| matches!(event, Event::PieceVerified(_))).await;
-    let mut at_seed = seed.events();
+    let mut at_seed = swarm.seeding.events();
     torrent.pause();
     until(&mut events, |event| matches!(event, Event::Paused)).await;
     until(&mut at_seed, |event| matches!(event, Event::PeerLeft { .. })).await;
@@ -71,44 +53,44 @@ async fn a_paused_torrent_leaves_the_swarm_and_goes_on_when_resumed(ip: &str) {
     torrent.resume();
     torrent.completed().await.unwrap();
     let after = torrent.stats().await.unwrap();
-    assert!(after.totals.bytes_down >= metainfo.info.payload_len());
-    same_tree(&source.path().join("data"), &target.path().join("data"));
+    assert!(after.totals.bytes_down >= swarm.metainfo.info.payload_len());
+    swarm.check();
 }
 
 async fn a_torrent_may_be_added_paused(ip: &str) {
-    let Swarm { source: _source, target, metainfo, seeder, .. } = Swarm::of(ip, FILES).await;
+    let swarm = Swarm::of(ip, FILES).await;
     let getter = session(ip);
-    let torrent = getter.add(get(&metainfo, target.path(), &[]).paused(true)).await.unwrap();
+    let torrent = getter.add(swarm.download(&[]).paused(true)).await.unwrap();
     until(&mut torrent.events(), |event| matches!(event, Event::Paused)).await;
-    assert!(!target.path().join(".data.swarm").exists());
+    assert!(!swarm.target.path().join(".data.swarm").exists());
     // What it is told meanwhile counts.
-    torrent.add_peers(seeder.listen_addrs().iter().copied());
+    torrent.add_peers(swarm.seeder.listen_addrs().iter().copied());
     torrent.set_files(Files::only([file(0)])).unwrap();
     torrent.resume();
     torrent.completed().await.unwrap();
-    assert!(path_of(&metainfo, target.path(), 0).exists());
-    assert!(!path_of(&metainfo, target.path(), 1).exists());
+    assert!(path_of(&swarm.metainfo, swarm.target.path(), 0).exists());
+    assert!(!path_of(&swarm.metainfo, swarm.target.path(), 1).exists());
 }
 
 async fn recheck_checks_all_data_again(ip: &str) {
-    let Swarm { source: _source, target, metainfo, seeder, .. } = Swarm::of(ip, FILES).await;
+    let swarm = Swarm::of(ip, FILES).await;
     let getter = session(ip);
-    let torrent = getter.add(get(&metainfo, target.path(), &[&seeder])).await.unwrap();
+    let torrent = getter.add(swarm.get()).await.unwrap();
     torrent.completed().await.unwrap();
     let mut events = torrent.events();
     torrent.recheck();
-    let all = metainfo.info.geometry.pieces();
+    let all = swarm.metainfo.info.geometry.pieces();
     until(&mut events, |event| matches!(event, Event::Checking { done, of } if done == of && *of == all))
         .await;
     until(&mut events, |event| matches!(event, Event::Completed)).await;
     // Nothing was wrong, and nothing came again.
-    assert_eq!(torrent.stats().await.unwrap().totals.bytes_down, metainfo.info.payload_len());
+    assert_eq!(torrent.stats().await.unwrap().totals.bytes_down, swarm.metainfo.info.payload_len());
 }
 
 async fn files_are_chosen_while_it_runs(ip: &str) {
-    let Swarm { source, target, metainfo, seeder, .. } = Swarm::of(ip, FILES).await;
+    let swarm = Swarm::of(ip, FILES).await;
     let getter = session(ip);
-    let one = get(&metainfo, target.path(), &[&seeder]).files(Files::only([file(0)]));
+    let one = swarm.get().files(Files::only([file(0)]));
     let torrent = getter.add(one).await.unwrap();
     let mut events = torrent.events();
     until(&mut events, |event| matches!(event, Event::Completed)).await;
@@ -116,15 +98,13 @@ async fn files_are_chosen_while_it_runs(ip: &str) {
     assert!(matches!(wrong, Err(Error::Option(OptionError::NoSuchFile { index: 5, files: 5 }))), "{wrong:?}");
     torrent.set_files(Files::all()).unwrap();
     until(&mut events, |event| matches!(event, Event::Completed)).await;
-    same_tree(&source.path().join("data"), &target.path().join("data"));
+    swarm.check();
 }
 
 async fn a_reader_waits_for_what_is_missing(ip: &str) {
-    let (source, target) = (TempDir::new().unwrap(), TempDir::new().unwrap());
-    let metainfo = publish(source.path(), &[("a", 1_000), ("long", 6_000_000)], 65_536);
-    let (seeder, getter) = (session(ip), session(ip));
-    seed(&seeder, &metainfo, source.path()).await;
-    let torrent = getter.add(get(&metainfo, target.path(), &[])).await.unwrap();
+    let swarm = Swarm::in_pieces(ip, &[("a", 1_000), ("long", 6_000_000)], 65_536).await;
+    let getter = session(ip);
+    let torrent = getter.add(swarm.download(&[])).await.unwrap();
     let expected = content(6_000_000, 1);
     let mut reader = torrent.read(file(1)).unwrap();
     assert_eq!(reader.len(), 6_000_000);
@@ -137,7 +117,7 @@ async fn a_reader_waits_for_what_is_missing(ip: &str) {
         _ = torrent.stats() => true,
     };
     assert!(nothing);
-    torrent.add_peers(seeder.listen_addrs().iter().copied());
+    torrent.add_peers(swarm.seeder.listen_addrs().iter().copied());
     reader.read_to_end(&mut end).await.unwrap();
     assert!(end == expected[5_000_000..]);
     reader.rewind().await.unwrap();
@@ -150,11 +130,9 @@ async fn a_reader_waits_for_what_is_missing(ip: &str) {
 }
 
 async fn a_reader_of_a_file_that_is_not_wanted_has_it_downloaded(ip: &str) {
-    let (source, target) = (TempDir::new().unwrap(), TempDir::new().unwrap());
-    let metainfo = publish(source.path(), &[("a", 1_000_000), ("b", 300_000)], 65_536);
-    let (seeder, getter) = (session(ip), session(ip));
-    seed(&seeder, &metainfo, source.path()).await;
-    let one = get(&metainfo, target.path(), &[&seeder]).files(Files::only([file(0)]));
+    let swarm = Swarm::in_pieces(ip, &[("a", 1_000_000), ("b", 300_000)], 65_536).await;
+    let getter = session(ip);
+    let one = swarm.get().files(Files::only([file(0)]));
     let torrent = getter.add(one).await.unwrap();
     let mut other = Vec::new();
     torrent.read(file(1)).unwrap().read_to_end(&mut other).await.unwrap();
@@ -162,26 +140,23 @@ async fn a_reader_of_a_file_that_is_not_wanted_has_it_downloaded(ip: &str) {
 }
 
 async fn removing_deletes_only_the_torrents_files(ip: &str) {
-    let Swarm { source: _source, target, metainfo, seeder, .. } = Swarm::of(ip, FILES).await;
+    let swarm = Swarm::of(ip, FILES).await;
     let getter = session(ip);
-    let torrent = getter.add(get(&metainfo, target.path(), &[&seeder])).await.unwrap();
+    let torrent = getter.add(swarm.get()).await.unwrap();
     torrent.completed().await.unwrap();
-    std::fs::write(target.path().join("data/notes"), "mine").unwrap();
+    std::fs::write(swarm.target.path().join("data/notes"), "mine").unwrap();
     getter.remove(torrent.id(), Data::Delete).await.unwrap();
-    let left = |dir: &Path| -> Vec<_> {
-        std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name()).collect()
-    };
-    assert_eq!(left(target.path()), ["data"]);
-    assert_eq!(left(&target.path().join("data")), ["notes"]);
+    assert_eq!(names_in(swarm.target.path()), ["data"]);
+    assert_eq!(names_in(&swarm.target.path().join("data")), ["notes"]);
     assert!(getter.get(torrent.id()).is_none());
 
     // The same of one that is not complete.
-    let slow = get(&metainfo, target.path(), &[&seeder]).download_limit(500_000);
+    let slow = swarm.get().download_limit(500_000);
     let torrent = getter.add(slow).await.unwrap();
     until(&mut torrent.events(), |event| matches!(event, Event::PieceVerified(_))).await;
     getter.remove(torrent.id(), Data::Delete).await.unwrap();
-    assert_eq!(left(target.path()), ["data"]);
-    assert_eq!(left(&target.path().join("data")), ["notes"]);
+    assert_eq!(names_in(swarm.target.path()), ["data"]);
+    assert_eq!(names_in(&swarm.target.path().join("data")), ["notes"]);
 }
 
 async fn removing_leaves_what_was_never_verified(ip: &str) {
@@ -225,32 +200,32 @@ async fn torrents_are_found_by_id_and_hash(ip: &str) {
 }
 
 async fn a_session_tells_of_all_its_torrents(ip: &str) {
-    let (source, target) = (TempDir::new().unwrap(), TempDir::new().unwrap());
-    let metainfo = publish(source.path(), FILES, 16_384);
-    let (seeder, getter) = (session(ip), session(ip));
+    let (swarm, other) = (Swarm::of(ip, FILES).await, Swarm::new(ip).await);
+    let getter = session(ip);
     let mut events = getter.events();
-    seed(&seeder, &metainfo, source.path()).await;
-    let torrent = getter.add(get(&metainfo, target.path(), &[&seeder])).await.unwrap();
-    loop {
+    let torrents = [getter.add(swarm.get()).await.unwrap(), getter.add(other.get()).await.unwrap()];
+    let ids = torrents.map(|torrent| torrent.id());
+    let mut completed = BTreeSet::new();
+    while completed.len() < 2 {
         let (id, event) = events.next().await.unwrap();
-        assert_eq!(id, Some(torrent.id()));
+        let id = id.filter(|id| ids.contains(id)).unwrap_or_else(|| panic!("{event:?}"));
         if matches!(event, Event::Completed) {
-            break;
+            completed.insert(id);
         }
     }
     getter.stop().await;
     while let Some((id, event)) = events.next().await {
-        assert_eq!(id, Some(torrent.id()), "{event:?}");
+        assert!(id.is_some_and(|id| ids.contains(&id)), "{event:?}");
     }
 }
 
 async fn a_tracker_is_added_while_it_runs(ip: &str) {
     use common::tracker::{Say, Scripted, peers};
-    let Swarm { source: _source, target, metainfo, seeder, .. } = Swarm::of(ip, FILES).await;
+    let swarm = Swarm::of(ip, FILES).await;
     let getter = session(ip);
-    let torrent = getter.add(get(&metainfo, target.path(), &[])).await.unwrap();
+    let torrent = getter.add(swarm.download(&[])).await.unwrap();
     until(&mut torrent.events(), |event| matches!(event, Event::Started { .. })).await;
-    let tracker = Scripted::always(ip, Say::ok(peers(seeder.listen_addrs()))).await;
+    let tracker = Scripted::always(ip, Say::ok(peers(swarm.seeder.listen_addrs()))).await;
     torrent.add_trackers([tracker.url("/announce")]);
     torrent.completed().await.unwrap();
     let known: Vec<_> =
@@ -295,25 +270,22 @@ async fn handles_outlive_their_session(ip: &str) {
 }
 
 async fn commands_may_come_while_data_is_opened(ip: &str) {
-    let (source, target) = (TempDir::new().unwrap(), TempDir::new().unwrap());
-    let metainfo = publish(source.path(), FILES, 16_384);
-    let seeder = session(ip);
-    seed(&seeder, &metainfo, source.path()).await;
+    let swarm = Swarm::in_pieces(ip, FILES, 16_384).await;
     let getter = session_on(ip, |options| options.workers(4));
-    let torrent = getter.add(get(&metainfo, target.path(), &[&seeder])).await.unwrap();
+    let torrent = getter.add(swarm.get()).await.unwrap();
     for nth in 0..40 {
         torrent.set_files(Files::only([file(nth % 5)])).unwrap();
         torrent.recheck();
     }
     torrent.set_files(Files::all()).unwrap();
     torrent.completed().await.unwrap();
-    same_tree(&source.path().join("data"), &target.path().join("data"));
+    swarm.check();
 }
 
 async fn a_reader_waits_through_a_pause(ip: &str) {
-    let Swarm { source: _source, target, metainfo, seeder, .. } = Swarm::of(ip, FILES).await;
+    let swarm = Swarm::of(ip, FILES).await;
     let getter = session(ip);
-    let torrent = getter.add(get(&metainfo, target.path(), &[])).await.unwrap();
+    let torrent = getter.add(swarm.download(&[])).await.unwrap();
     let mut events = torrent.events();
     until(&mut events, |event| matches!(event, Event::Started { .. })).await;
     let mut reader = torrent.read(file(4)).unwrap();
@@ -324,31 +296,28 @@ async fn a_reader_waits_through_a_pause(ip: &str) {
     torrent.stats().await.unwrap();
     torrent.pause();
     until(&mut events, |event| matches!(event, Event::Paused)).await;
-    torrent.add_peers(seeder.listen_addrs().iter().copied());
+    torrent.add_peers(swarm.seeder.listen_addrs().iter().copied());
     torrent.resume();
     assert!(read.await.unwrap().unwrap() == content(1_500_000, 4));
 }
 
 async fn trackers_hear_nothing_of_other_files(ip: &str) {
     use common::tracker::{Say, Scripted, parameter, peers};
-    let Swarm { source: _source, target, metainfo, seeder, .. } = Swarm::of(ip, FILES).await;
+    let swarm = Swarm::of(ip, FILES).await;
     let getter = session(ip);
-    let mut tracker = Scripted::always(ip, Say::ok(peers(seeder.listen_addrs()))).await;
+    let mut tracker = Scripted::always(ip, Say::ok(peers(swarm.seeder.listen_addrs()))).await;
     let url = tracker.url("/announce");
-    let torrent = get(&metainfo, target.path(), &[]).trackers([url]).files(Files::only([file(0)]));
+    let torrent = swarm.download(&[]).trackers([url]).files(Files::only([file(0)]));
     let torrent = getter.add(torrent).await.unwrap();
     torrent.completed().await.unwrap();
     torrent.set_files(Files::all()).unwrap();
     torrent.completed().await.unwrap();
     getter.stop().await;
-    let mut told = Vec::new();
-    while told.last().is_none_or(|request| parameter(request, "event").as_deref() != Some("stopped")) {
-        told.push(tracker.request().await);
-    }
+    let told = tracker.until_event("stopped").await;
     let started = told.iter().filter(|request| parameter(request, "event").as_deref() == Some("started"));
     assert_eq!(started.count(), 1, "{told:?}");
     let downloaded = parameter(told.last().unwrap(), "downloaded").unwrap();
-    assert_eq!(downloaded, metainfo.info.payload_len().to_string(), "both runs count");
+    assert_eq!(downloaded, swarm.metainfo.info.payload_len().to_string(), "both runs count");
 }
 
 #[tokio::test]

@@ -2,7 +2,8 @@
 
 mod common;
 
-use common::{FILES, publish, same_tree, session_on};
+use common::session_with_dht as session;
+use common::{FILES, publish, same_tree, seed, session_on};
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::future::Future;
@@ -27,11 +28,6 @@ for_both_families![
     a_mutable_torrent_is_resolved_to_its_newest,
 ];
 
-fn session(ip: &str, bootstrap: &[SocketAddr]) -> Session {
-    let bootstrap = bootstrap.iter().map(SocketAddr::to_string);
-    session_on(ip, |options| options.dht(DhtOptions::bootstrap(bootstrap)))
-}
-
 /// Runs a node by itself beside `what`, which is given its address.
 async fn beside_a_node<F: Future>(ip: &str, what: impl FnOnce(SocketAddr) -> F) -> (F::Output, Dht) {
     let node = Dht::open(&[SocketAddr::new(ip.parse().unwrap(), 0)], None, false).unwrap();
@@ -41,11 +37,6 @@ async fn beside_a_node<F: Future>(ip: &str, what: impl FnOnce(SocketAddr) -> F) 
         () = node.run(|_| ()) => unreachable!("it has no end"),
     };
     (output, node)
-}
-
-async fn seed(session: &Session, metainfo: &Arc<Metainfo>, dir: &TempDir) {
-    let torrent = session.add(AddTorrent::seed(Arc::clone(metainfo), dir.path())).await.unwrap();
-    torrent.completed().await.unwrap();
 }
 
 async fn download(session: &Session, metainfo: &Arc<Metainfo>, dir: &TempDir) {
@@ -58,7 +49,7 @@ async fn a_download_finds_its_seed(ip: &str) {
     let metainfo = publish(source.path(), FILES, 65_536);
     beside_a_node(ip, async |node| {
         let (seeder, getter) = (session(ip, &[node]), session(ip, &[node]));
-        seed(&seeder, &metainfo, &source).await;
+        seed(&seeder, &metainfo, source.path()).await;
         download(&getter, &metainfo, &target).await;
     })
     .await;
@@ -72,7 +63,7 @@ async fn the_metainfo_names_nodes_to_start_from(ip: &str) {
         let nodes = vec![(node.ip().to_string(), node.port())];
         let metainfo = Arc::new(Metainfo { nodes, ..Metainfo::clone(&metainfo) });
         let (seeder, getter) = (session(ip, &[]), session(ip, &[]));
-        seed(&seeder, &metainfo, &source).await;
+        seed(&seeder, &metainfo, source.path()).await;
         download(&getter, &metainfo, &target).await;
     })
     .await;
@@ -84,8 +75,8 @@ async fn a_peer_shows_the_way_into_the_dht(ip: &str) {
     let known = publish(sources[0].path(), FILES, 65_536);
     let found = publish(sources[1].path(), &FILES[..1], 32_768);
     let (seeder, getter) = (session(ip, &[]), session(ip, &[]));
-    seed(&seeder, &known, &sources[0]).await;
-    seed(&seeder, &found, &sources[1]).await;
+    seed(&seeder, &known, sources[0].path()).await;
+    seed(&seeder, &found, sources[1].path()).await;
     // Nobody tells where to find the second torrent, or any node.
     let peers = seeder.listen_addrs().to_vec();
     let torrent = AddTorrent::download(known, targets[0].path()).peers(peers);
@@ -101,8 +92,8 @@ async fn private_torrents_stay_out_of_the_dht(ip: &str) {
     let public = publish(sources[1].path(), FILES, 65_536);
     let ((), node) = beside_a_node(ip, async |node| {
         let (seeder, getter) = (session(ip, &[node]), session(ip, &[node]));
-        seed(&seeder, &private, &sources[0]).await;
-        seed(&seeder, &public, &sources[1]).await;
+        seed(&seeder, &private, sources[0].path()).await;
+        seed(&seeder, &public, sources[1].path()).await;
         download(&getter, &public, &target).await;
     })
     .await;
@@ -119,7 +110,7 @@ async fn known_nodes_are_remembered(ip: &str) {
     };
     beside_a_node(ip, async |node| {
         let seeder = session(ip, &[node]);
-        seed(&seeder, &metainfo, &source).await;
+        seed(&seeder, &metainfo, source.path()).await;
         let getter = with_state(&[node]);
         download(&getter, &metainfo, &target).await;
         getter.stop().await;
@@ -138,7 +129,7 @@ async fn a_session_has_a_node_for_each_address() {
         let session = session_on("127.0.0.1", |options| {
             options.listen(listen).dht(DhtOptions::bootstrap([node.to_string()]))
         });
-        seed(&session, &metainfo, &source).await;
+        seed(&session, &metainfo, source.path()).await;
         let asking = Dht::open(&["127.0.0.1:0".parse().unwrap()], None, true).unwrap();
         let found = RefCell::new(BTreeSet::new());
         let all = Notify::new();

@@ -3,7 +3,7 @@
 mod common;
 
 use common::tracker::{Say, Scripted, parameter, peers};
-use common::{FILES, publish, same_tree, seed, session, session_on};
+use common::{FILES, Swarm, names_in, path_of, publish, seed, session, session_with_dht, until};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use swarm_core::metainfo::{Magnet, Metainfo};
 use swarm_core::wire::extension::{EXTENSION_HANDSHAKE_ID, Extension, ExtensionHandshake};
 use swarm_core::wire::handshake::{HANDSHAKE_LEN, Handshake, Reserved};
 use swarm_core::wire::{DecodeLimits, Decoded, Message, MetadataMessage, decode, metadata_range};
-use swarm_engine::{AddTorrent, DhtOptions, Error, Event, Files, Session, TorrentHandle, Waiting};
+use swarm_engine::{AddTorrent, Error, Event, Files, Session, TorrentHandle, Waiting};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -48,56 +48,45 @@ async fn found(getter: &Session, magnet: Magnet) -> Arc<Metainfo> {
 }
 
 async fn the_link_names_a_peer(ip: &str) {
-    let (source, target) = (TempDir::new().unwrap(), TempDir::new().unwrap());
-    let metainfo = publish(source.path(), FILES, 16_384);
-    let (seeder, getter) = (session(ip), session(ip));
-    let seed = seed(&seeder, &metainfo, source.path()).await;
-    let mut at_seed = seed.events();
-    let magnet = Magnet { peers: vec![peer_of(seeder.listen_addrs()[0])], ..link(&metainfo) };
-    let torrent = getter.add(AddTorrent::download(magnet, target.path())).await.unwrap();
+    let swarm = Swarm::in_pieces(ip, FILES, 16_384).await;
+    let getter = session(ip);
+    let mut at_seed = swarm.seeding.events();
+    let magnet = Magnet { peers: vec![peer_of(swarm.seeder.listen_addrs()[0])], ..link(&swarm.metainfo) };
+    let torrent = getter.add(AddTorrent::download(magnet, swarm.target.path())).await.unwrap();
     torrent.completed().await.unwrap();
-    assert_eq!(torrent.metainfo().unwrap().info, metainfo.info);
-    same_tree(&source.path().join("data"), &target.path().join("data"));
-    let again = getter.add(AddTorrent::metadata(link(&metainfo))).await;
+    assert_eq!(torrent.metainfo().unwrap().info, swarm.metainfo.info);
+    swarm.check();
+    let again = getter.add(AddTorrent::metadata(link(&swarm.metainfo))).await;
     assert!(matches!(again, Err(Error::AlreadyAdded(_))), "{again:?}");
     getter.stop().await;
     // One connection has brought the metadata and all of the data.
-    let all = metainfo.info.payload_len();
-    while let Some(event) = at_seed.next().await {
-        if let Event::PeerLeft { bytes_up, .. } = event {
-            assert_eq!(bytes_up, all);
-            return;
-        }
-    }
-    panic!("the peer has left");
+    let left = until(&mut at_seed, |event| matches!(event, Event::PeerLeft { .. })).await;
+    let all = swarm.metainfo.info.payload_len();
+    assert!(matches!(left, Event::PeerLeft { bytes_up, .. } if bytes_up == all), "{left:?}");
 }
 
 async fn files_are_chosen_once_the_metadata_is_here(ip: &str) {
-    let (source, target) = (TempDir::new().unwrap(), TempDir::new().unwrap());
-    let metainfo = publish(source.path(), FILES, 16_384);
-    let (seeder, getter) = (session(ip), session(ip));
-    let _seed = seed(&seeder, &metainfo, source.path()).await;
-    let peers = seeder.listen_addrs().to_vec();
-    let torrent = AddTorrent::download(link(&metainfo), target.path()).peers(peers).hold(true);
+    let swarm = Swarm::in_pieces(ip, FILES, 16_384).await;
+    let getter = session(ip);
+    let peers = swarm.seeder.listen_addrs().to_vec();
+    let torrent = AddTorrent::download(link(&swarm.metainfo), swarm.target.path()).peers(peers).hold(true);
     let torrent = getter.add(torrent).await.unwrap();
-    let files = torrent.metadata().await.unwrap().info.files.clone();
-    assert!(!target.path().join("data").exists());
+    torrent.metadata().await.unwrap();
+    assert!(names_in(swarm.target.path()).is_empty(), "nothing is opened before files are chosen");
     torrent.set_files(Files::only([FileIndex(0)])).unwrap();
     torrent.completed().await.unwrap();
-    let path = |nth: usize| target.path().join(files[nth].path.iter().collect::<std::path::PathBuf>());
+    let path = |nth| path_of(&swarm.metainfo, swarm.target.path(), nth);
     assert!(path(0).exists());
     assert!(!path(1).exists());
 }
 
 async fn a_tracker_names_a_peer(ip: &str) {
-    let source = TempDir::new().unwrap();
-    let metainfo = publish(source.path(), FILES, 16_384);
-    let (seeder, getter) = (session(ip), session(ip));
-    let _seed = seed(&seeder, &metainfo, source.path()).await;
-    let mut tracker = Scripted::always(ip, Say::ok(peers(seeder.listen_addrs()))).await;
-    let magnet = Magnet { trackers: vec![tracker.url("/announce")], ..link(&metainfo) };
+    let swarm = Swarm::of(ip, FILES).await;
+    let mut tracker = Scripted::always(ip, Say::ok(peers(swarm.seeder.listen_addrs()))).await;
+    let magnet = Magnet { trackers: vec![tracker.url("/announce")], ..link(&swarm.metainfo) };
+    let getter = session(ip);
     let fetched = found(&getter, magnet).await;
-    assert_eq!(fetched.info, metainfo.info);
+    assert_eq!(fetched.info, swarm.metainfo.info);
     assert_eq!(fetched.trackers, [[tracker.url("/announce")]]);
     let asked = tracker.request().await;
     assert_eq!(parameter(&asked, "event").as_deref(), Some("started"));
@@ -118,14 +107,10 @@ async fn a_peer_dials_us(ip: &str) {
 async fn the_dht_names_a_peer(ip: &str) {
     let source = TempDir::new().unwrap();
     let metainfo = publish(source.path(), FILES, 16_384);
-    let with_dht = |bootstrap: &[SocketAddr]| {
-        let bootstrap = bootstrap.iter().map(SocketAddr::to_string);
-        session_on(ip, |options| options.dht(DhtOptions::bootstrap(bootstrap)))
-    };
-    let node = with_dht(&[]);
-    let seeder = with_dht(node.listen_addrs());
+    let node = session_with_dht(ip, &[]);
+    let seeder = session_with_dht(ip, node.listen_addrs());
     let _seed = seed(&seeder, &metainfo, source.path()).await;
-    let getter = with_dht(node.listen_addrs());
+    let getter = session_with_dht(ip, node.listen_addrs());
     assert_eq!(found(&getter, link(&metainfo)).await.info, metainfo.info);
 }
 
@@ -251,17 +236,9 @@ async fn trackers_hear_of_a_search_that_is_given_up(ip: &str) {
             searching.stop().await.unwrap();
         }
         assert!(matches!(searching.metadata().await, Err(Error::Stopped)));
-        let stopped = async {
-            loop {
-                let told = tracker.request().await;
-                if parameter(&told, "event").as_deref() == Some("stopped") {
-                    return told;
-                }
-            }
-        };
-        let stopped =
-            tokio::time::timeout(Duration::from_secs(30), stopped).await.expect("the tracker is told");
-        assert_eq!(parameter(&stopped, "peer_id"), parameter(&started, "peer_id"));
+        let told = tokio::time::timeout(Duration::from_secs(30), tracker.until_event("stopped")).await;
+        let told = told.expect("the tracker hears of it");
+        assert_eq!(parameter(told.last().unwrap(), "peer_id"), parameter(&started, "peer_id"));
     }
 }
 

@@ -2,13 +2,13 @@
 
 mod common;
 
-use common::{FILES, get, publish, same_tree, seed, session, session_on};
+use common::{FILES, Swarm, get, names_in, publish, same_tree, seed, session, session_on, until};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use swarm_core::id::{FileIndex, PeerId};
 use swarm_core::wire::handshake::{Handshake, Reserved};
-use swarm_engine::{AddTorrent, Event, Files};
+use swarm_engine::{AddTorrent, Event, EventReceiver, Files, StorageError};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -31,6 +31,16 @@ for_both_families![
     nothing_to_seed_is_an_error,
 ];
 
+/// Waits until a torrent says that it cannot write, and why.
+async fn stalled(events: &mut EventReceiver) -> Arc<StorageError> {
+    let is_over =
+        |event: &Event| matches!(event, Event::DiskStalled { .. } | Event::Completed | Event::Failed(_));
+    match until(events, is_over).await {
+        Event::DiskStalled { error } => error,
+        other => panic!("the disk was not as it should be, and: {other:?}"),
+    }
+}
+
 async fn one_to_one(ip: &str) {
     let (source, target) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     let metainfo = publish(source.path(), FILES, 65_536);
@@ -45,18 +55,16 @@ async fn one_to_one(ip: &str) {
     assert_eq!(seeding.stats().await.unwrap().totals.bytes_up, stats.totals.bytes_down);
     getter.stop().await;
     seeder.stop().await;
-    let left: Vec<_> = std::fs::read_dir(target.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
-    assert_eq!(left, ["data"], "no stray file");
+    assert_eq!(names_in(target.path()), ["data"], "no stray file");
 }
 
 async fn what_is_said_while_data_is_opened_counts(ip: &str) {
-    let (source, target) = (TempDir::new().unwrap(), TempDir::new().unwrap());
-    let metainfo = publish(source.path(), FILES, 65_536);
-    let (seeder, getter) = (session(ip), session(ip));
-    seed(&seeder, &metainfo, source.path()).await;
-    let torrent = getter.add(AddTorrent::download(Arc::clone(&metainfo), target.path())).await.unwrap();
-    torrent.add_peers(seeder.listen_addrs().to_vec());
-    assert_eq!(torrent.stats().await.unwrap().pieces, metainfo.info.geometry.pieces());
+    let swarm = Swarm::in_pieces(ip, FILES, 65_536).await;
+    let getter = session(ip);
+    let torrent =
+        getter.add(AddTorrent::download(Arc::clone(&swarm.metainfo), swarm.target.path())).await.unwrap();
+    torrent.add_peers(swarm.seeder.listen_addrs().to_vec());
+    assert_eq!(torrent.stats().await.unwrap().pieces, swarm.metainfo.info.geometry.pieces());
     torrent.completed().await.unwrap();
 }
 
@@ -74,11 +82,8 @@ async fn downloaders_serve_each_other_and_an_interrupted_one_goes_on(ip: &str) {
     let limited = get(&metainfo, second.path(), &[&a]).download_limit(Some(4_000_000));
     let torrent = b.add(limited).await.unwrap();
     let mut events = torrent.events();
-    let mut verified = 0;
-    while verified < 20 {
-        if let Event::PieceVerified(_) = events.next().await.unwrap() {
-            verified += 1;
-        }
+    for _ in 0..20 {
+        until(&mut events, |event| matches!(event, Event::PieceVerified(_))).await;
     }
     torrent.stop().await.unwrap();
     b.stop().await;
@@ -103,33 +108,27 @@ async fn a_poisoner_is_banned_and_the_download_completes(ip: &str) {
 
     let torrent = getter.add(get(&metainfo, target.path(), &[&liar])).await.unwrap();
     let mut events = torrent.events();
-    let banned = loop {
-        match events.next().await.unwrap() {
-            Event::PeerBanned { addr, .. } => break addr,
-            Event::Completed => panic!("nothing right was there to be had"),
-            _ => {}
-        }
-    };
-    assert_eq!(banned, liar.listen_addrs()[0]);
+    let is_over = |event: &Event| matches!(event, Event::PeerBanned { .. } | Event::Completed);
+    let banned = until(&mut events, is_over).await;
+    let expected = liar.listen_addrs()[0];
+    assert!(matches!(banned, Event::PeerBanned { addr, .. } if addr == expected), "{banned:?}");
     torrent.add_peers(honest.listen_addrs().to_vec());
     torrent.completed().await.unwrap();
     same_tree(&source.path().join("data"), &target.path().join("data"));
 }
 
 async fn unwanted_files_are_not_made(ip: &str) {
-    let (source, target) = (TempDir::new().unwrap(), TempDir::new().unwrap());
-    let metainfo = publish(source.path(), FILES, 65_536);
-    let (seeder, getter) = (session(ip), session(ip));
-    seed(&seeder, &metainfo, source.path()).await;
-    let wanted = metainfo.info.files.iter().position(|f| f.path.last().unwrap() == "z.bin").unwrap();
+    let swarm = Swarm::in_pieces(ip, FILES, 65_536).await;
+    let getter = session(ip);
+    let wanted = swarm.metainfo.info.files.iter().position(|f| f.path.last().unwrap() == "z.bin").unwrap();
     let wanted = Files::only([FileIndex(wanted as u32)]);
-    let torrent = get(&metainfo, target.path(), &[&seeder]).files(wanted);
+    let torrent = swarm.get().files(wanted);
     let torrent = getter.add(torrent).await.unwrap();
     torrent.completed().await.unwrap();
     getter.stop().await;
     let read = |dir: &Path| std::fs::read(dir.join("data/z.bin")).unwrap();
-    assert!(read(source.path()) == read(target.path()));
-    assert!(!target.path().join("data/a.bin").exists());
+    assert!(read(swarm.source.path()) == read(swarm.target.path()));
+    assert!(!swarm.target.path().join("data/a.bin").exists());
 }
 
 async fn a_hundred_torrents_share_a_session(ip: &str) {
@@ -165,16 +164,14 @@ async fn limits_hold_within_five_percent(ip: &str) {
 }
 
 async fn who_sends_no_payload_is_heard_whatever_the_limit(ip: &str) {
-    let (source, target) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     // A block that comes in one read, after which nothing may pass for sixteen seconds.
-    let metainfo = publish(source.path(), &[("a", 16_000)], 16_384);
-    let (seeder, getter) = (session(ip), session_on(ip, |options| options.download_limit(1_000)));
-    seed(&seeder, &metainfo, source.path()).await;
-    let torrent = getter.add(get(&metainfo, target.path(), &[&seeder])).await.unwrap();
+    let swarm = Swarm::in_pieces(ip, &[("a", 16_000)], 16_384).await;
+    let getter = session_on(ip, |options| options.download_limit(1_000));
+    let torrent = getter.add(swarm.get()).await.unwrap();
     torrent.completed().await.unwrap();
     let began = Instant::now();
     let mut peer = TcpStream::connect(getter.listen_addrs()[0]).await.unwrap();
-    let info_hash = metainfo.info.info_hash;
+    let info_hash = swarm.metainfo.info.info_hash;
     let hello = Handshake { reserved: Reserved::default(), info_hash, peer_id: PeerId([7; 20]) };
     peer.write_all(&hello.encode()).await.unwrap();
     peer.write_all(&[0, 0, 0, 1, 2]).await.unwrap();
@@ -186,97 +183,65 @@ async fn who_sends_no_payload_is_heard_whatever_the_limit(ip: &str) {
 }
 
 async fn a_full_disk_pauses_the_download_until_there_is_space(ip: &str) {
-    let (source, target) = (TempDir::new().unwrap(), TempDir::new().unwrap());
-    let metainfo = publish(source.path(), FILES, 65_536);
-    let (seeder, getter) = (session(ip), session(ip));
-    seed(&seeder, &metainfo, source.path()).await;
+    let swarm = Swarm::in_pieces(ip, FILES, 65_536).await;
+    let getter = session(ip);
     let space = Arc::new(swarm_engine::SpaceBudget::new(1_000_000));
-    let torrent = get(&metainfo, target.path(), &[&seeder]).space(Arc::clone(&space));
+    let torrent = swarm.get().space(Arc::clone(&space));
     let torrent = getter.add(torrent).await.unwrap();
     let mut events = torrent.events();
-    loop {
-        match events.next().await.unwrap() {
-            Event::DiskStalled { .. } => break,
-            Event::Completed => panic!("the disk was full"),
-            _ => {}
-        }
-    }
+    stalled(&mut events).await;
     space.lift();
     torrent.completed().await.unwrap();
-    same_tree(&source.path().join("data"), &target.path().join("data"));
+    swarm.check();
 }
 
 async fn a_failing_disk_pauses_its_torrent_and_no_other(ip: &str) {
     const EIO: i32 = 5;
-    let (source, target) = (TempDir::new().unwrap(), TempDir::new().unwrap());
-    let metainfo = publish(source.path(), FILES, 65_536);
-    let (seeder, getter) = (session(ip), session(ip));
-    seed(&seeder, &metainfo, source.path()).await;
+    let swarm = Swarm::in_pieces(ip, FILES, 65_536).await;
+    let getter = session(ip);
     let disk = Arc::new(swarm_engine::SpaceBudget::failing(1_000_000, EIO));
-    let torrent = get(&metainfo, target.path(), &[&seeder]).space(Arc::clone(&disk));
+    let torrent = swarm.get().space(Arc::clone(&disk));
     let torrent = getter.add(torrent).await.unwrap();
     let mut events = torrent.events();
-    let reason = loop {
-        match events.next().await.unwrap() {
-            Event::DiskStalled { error } => {
-                assert!(!error.is_no_space());
-                break error.to_string();
-            }
-            Event::Completed | Event::Failed(_) => panic!("the disk failed"),
-            _ => {}
-        }
-    };
-    assert!(reason.contains("os error 5"), "{reason}");
+    let error = stalled(&mut events).await;
+    assert!(!error.is_no_space() && error.to_string().contains("os error 5"), "{error}");
     let waiting = torrent.stats().await.unwrap().waiting.unwrap().to_string();
     assert!(waiting.contains("os error 5"), "{waiting}");
 
     let (elsewhere, other_source) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     let other = publish(other_source.path(), &[("b.bin", 300_000)], 65_536);
-    seed(&seeder, &other, other_source.path()).await;
-    let well = getter.add(get(&other, elsewhere.path(), &[&seeder])).await.unwrap();
+    seed(&swarm.seeder, &other, other_source.path()).await;
+    let well = getter.add(get(&other, elsewhere.path(), &[&swarm.seeder])).await.unwrap();
     well.completed().await.unwrap();
 
     disk.lift();
     torrent.completed().await.unwrap();
-    same_tree(&source.path().join("data"), &target.path().join("data"));
+    swarm.check();
 }
 
 async fn a_folder_that_has_gone_is_said_while_it_runs(ip: &str) {
-    let (source, target) = (TempDir::new().unwrap(), TempDir::new().unwrap());
-    let metainfo = publish(source.path(), &[("a.bin", 4 << 20)], 65_536);
-    let (seeder, getter) = (session(ip), session(ip));
-    seed(&seeder, &metainfo, source.path()).await;
-    let limited = get(&metainfo, target.path(), &[&seeder]).download_limit(Some(200_000));
+    let swarm = Swarm::in_pieces(ip, &[("a.bin", 4 << 20)], 65_536).await;
+    let getter = session(ip);
+    let limited = swarm.get().download_limit(Some(200_000));
     let torrent = getter.add(limited).await.unwrap();
     let mut events = torrent.events();
-    while !matches!(events.next().await.unwrap(), Event::PieceVerified(_)) {}
-    let (folder, away) = (target.path().join(".data.swarm"), target.path().join("away"));
+    until(&mut events, |event| matches!(event, Event::PieceVerified(_))).await;
+    let (folder, away) = (swarm.target.path().join(".data.swarm"), swarm.target.path().join("away"));
     std::fs::rename(&folder, &away).unwrap();
-    loop {
-        match events.next().await.unwrap() {
-            Event::DiskStalled { error } => {
-                assert!(!error.is_no_space() && error.to_string().contains("moved or removed"), "{error}");
-                break;
-            }
-            Event::Completed | Event::Failed(_) => panic!("the folder has gone"),
-            _ => {}
-        }
-    }
+    let error = stalled(&mut events).await;
+    assert!(!error.is_no_space() && error.to_string().contains("moved or removed"), "{error}");
     std::fs::rename(&away, &folder).unwrap();
     torrent.set_limits(None, None);
     torrent.completed().await.unwrap();
-    same_tree(&source.path().join("data"), &target.path().join("data"));
+    swarm.check();
 }
 
 async fn a_stop_inside_a_piece_keeps_its_blocks(ip: &str) {
-    let (source, target) = (TempDir::new().unwrap(), TempDir::new().unwrap());
-    let metainfo = publish(source.path(), &[("a.bin", 4 << 20)], 4 << 20);
-    let seeder = session(ip);
-    seed(&seeder, &metainfo, source.path()).await;
+    let swarm = Swarm::in_pieces(ip, &[("a.bin", 4 << 20)], 4 << 20).await;
     let (mut down, mut kept) = (0, 0);
     loop {
         let getter = session(ip);
-        let limited = get(&metainfo, target.path(), &[&seeder]).download_limit(Some(2_000_000));
+        let limited = swarm.get().download_limit(Some(2_000_000));
         let torrent = getter.add(limited).await.unwrap();
         let until = kept + (1 << 20);
         let stats = loop {
@@ -305,41 +270,35 @@ async fn a_stop_inside_a_piece_keeps_its_blocks(ip: &str) {
     }
     // Blocks that were under way at each stop come again, and some that came after the last look.
     assert!(down < (4 << 20) + (512 << 10), "{down} bytes came");
-    same_tree(&source.path().join("data"), &target.path().join("data"));
+    swarm.check();
 }
 
 async fn files_wanted_one_after_another_are_fetched_once(ip: &str) {
-    let (source, target) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     let files = [("a.bin", 700_000), ("b.bin", 300_000), ("c.bin", 500_000)];
-    let metainfo = publish(source.path(), &files, 1 << 20);
-    let seeder = session(ip);
-    seed(&seeder, &metainfo, source.path()).await;
+    let swarm = Swarm::in_pieces(ip, &files, 1 << 20).await;
     let mut down = 0;
     for file in [1, 2, 0] {
         let getter = session(ip);
-        let torrent = get(&metainfo, target.path(), &[&seeder]).files(Files::only([FileIndex(file)]));
+        let torrent = swarm.get().files(Files::only([FileIndex(file)]));
         let torrent = getter.add(torrent).await.unwrap();
         torrent.completed().await.unwrap();
         down += torrent.stats().await.unwrap().totals.bytes_down;
         getter.stop().await;
     }
-    assert_eq!(down, metainfo.info.geometry.total_len());
-    same_tree(&source.path().join("data"), &target.path().join("data"));
-    let left: Vec<_> = std::fs::read_dir(target.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
-    assert_eq!(left, ["data"], "no stray file");
+    assert_eq!(down, swarm.metainfo.info.geometry.total_len());
+    swarm.check();
+    assert_eq!(names_in(swarm.target.path()), ["data"], "no stray file");
 }
 
 async fn little_memory_never_makes_a_download_stand_still(ip: &str) {
-    let (source, target) = (TempDir::new().unwrap(), TempDir::new().unwrap());
-    let metainfo = publish(source.path(), &[("a.bin", 48 << 20)], 512 << 10);
+    let swarm = Swarm::in_pieces(ip, &[("a.bin", 48 << 20)], 512 << 10).await;
     // Room for two pieces, so that reading waits for writing again and again.
-    let (seeder, getter) = (session(ip), session_on(ip, |options| options.buffer_bytes(1 << 20)));
-    seed(&seeder, &metainfo, source.path()).await;
-    let torrent = getter.add(get(&metainfo, target.path(), &[&seeder])).await.unwrap();
+    let getter = session_on(ip, |options| options.buffer_bytes(1 << 20));
+    let torrent = getter.add(swarm.get()).await.unwrap();
     // Each time that reading did not go on when it could would cost seconds.
     let done = tokio::time::timeout(Duration::from_secs(30), torrent.completed()).await;
     done.expect("the download stood still").unwrap();
-    same_tree(&source.path().join("data"), &target.path().join("data"));
+    swarm.check();
 }
 
 async fn nothing_to_seed_is_an_error(ip: &str) {

@@ -163,12 +163,11 @@ fn secret_key(file: &Path) -> Result<[u8; 32]> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let mut key = [0; 32];
             getrandom::fill(&mut key).map_err(io::Error::other).context("cannot get random bytes")?;
-            let text: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
             let mut options = std::fs::OpenOptions::new();
             options.write(true).create_new(true);
             #[cfg(unix)]
             std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-            let written = options.open(file).and_then(|mut file| writeln!(file, "{text}"));
+            let written = options.open(file).and_then(|mut file| writeln!(file, "{}", units::hex(&key)));
             written.with_context(|| format!("--key: {name}: cannot write"))?;
             Ok(key)
         }

@@ -93,9 +93,7 @@ impl<'a> Search<'a> {
                 if !peers.is_empty() {
                     cx.record(&Record::Peers { peers: &peers, by });
                 }
-                if !cx.console.is_json() {
-                    peers.iter().for_each(|peer| cx.console.result(&peer.to_string()));
-                }
+                peers.iter().for_each(|peer| cx.console.result(&peer.to_string()));
             }
             // Both networks may have it, in different versions.
             Event::Item { lookup, item }
@@ -109,18 +107,14 @@ impl<'a> Search<'a> {
                 let Some(family) = state.running.get(&lookup) else { return };
                 let family = if *family == Family::V4 { "IPv4" } else { "IPv6" };
                 cx.record(&Record::Scraped { family, seeds, downloaders });
-                if !cx.console.is_json() {
-                    cx.console.result(&format!("{family}: {seeds} seeds, {downloaders} downloaders"));
-                }
+                cx.console.result(&format!("{family}: {seeds} seeds, {downloaders} downloaders"));
             }
             Event::Samples { lookup, mut samples, by } if state.running.contains_key(&lookup) => {
                 samples.hashes.retain(|hash| state.hashes.insert(*hash));
                 let hashes: Vec<String> = samples.hashes.iter().map(InfoHash::to_string).collect();
                 let (count, interval) = (samples.count, samples.interval_s);
                 cx.record(&Record::Samples { hashes: &hashes, count, interval, by });
-                if !cx.console.is_json() {
-                    hashes.iter().for_each(|hash| cx.console.result(hash));
-                }
+                hashes.iter().for_each(|hash| cx.console.result(hash));
             }
             Event::Done { lookup, nodes, stored, queries, hops }
                 if state.running.remove(&lookup).is_some() =>

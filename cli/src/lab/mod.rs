@@ -26,6 +26,7 @@ use crate::context::Context;
 use crate::events::About;
 use crate::exit::{Exit, Failure, fail, label_of};
 use crate::interrupt::Interrupt;
+use crate::selection::listed;
 use crate::units;
 use anyhow::{Context as _, Result};
 use clap::{Args, ValueHint};
@@ -73,6 +74,10 @@ pub struct LabArgs {
     #[arg(long)]
     trackerless: bool,
 
+    /// Encrypt all connections between peers
+    #[arg(long)]
+    encrypt: bool,
+
     /// Write a report: JUnit XML if the name ends in .xml, else JSON
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     report: Option<PathBuf>,
@@ -100,6 +105,7 @@ Examples:
   swarm lab release.iso --peers 20 --fault kill-peer --fault slow-peer
   swarm lab release.meta --report lab.xml
   swarm lab --trackerless
+  swarm lab --encrypt
 
 Every peer is a process with an address of its own in 127.0.0.0/8; nothing leaves this machine. The exit status is 0 if \
 every downloader's copy is complete and, compared byte by byte, identical; else it is 4.";
@@ -124,6 +130,7 @@ async fn lab(args: LabArgs, cx: &mut Context) -> Result<Exit> {
         faults,
         timeout: args.timeout,
         trackerless: args.trackerless,
+        encrypt: args.encrypt,
     };
     if let Some(path) = &args.report {
         // Better now than after the run.
@@ -281,8 +288,8 @@ async fn compare_all(material: &Material, outcome: &Outcome) -> Result<BTreeMap<
 /// Paths below the folder that holds the torrent, and lengths, of everything that is neither padding nor a
 /// link.
 fn regular_files(material: &Material) -> impl Iterator<Item = (PathBuf, u64)> {
-    let files = material.metainfo.info.files.iter().filter(|file| !file.attr.pad && !file.attr.symlink);
-    files.map(|file| (file.path.iter().collect(), file.length))
+    let files = listed(&material.metainfo.info.files).filter(|(_, file)| !file.attr.symlink);
+    files.map(|(_, file)| (file.path.iter().collect(), file.length))
 }
 
 /// Flips the bits of a byte in the middle of the first downloader's largest file.

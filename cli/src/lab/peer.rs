@@ -97,12 +97,9 @@ impl Peer {
 
     /// The share of the data that it has, from 0 to 1.
     pub fn share(&self) -> f64 {
-        match (self.role, self.state) {
-            (Role::Downloader, State::Complete | State::Ended) => 1.0,
-            (Role::Downloader, _) => {
-                self.progress.bytes_verified as f64 / self.progress.bytes_total.max(1) as f64
-            }
-            _ => 1.0,
+        match self.is_counted() && !matches!(self.state, State::Complete | State::Ended) {
+            true => self.progress.bytes_verified as f64 / self.progress.bytes_total.max(1) as f64,
+            false => 1.0,
         }
     }
 

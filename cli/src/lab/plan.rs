@@ -21,6 +21,8 @@ pub struct Plan {
     pub timeout: Option<Duration>,
     /// Peers find each other by a DHT of their own instead of a tracker.
     pub trackerless: bool,
+    /// Every connection is encrypted.
+    pub encrypt: bool,
 }
 
 pub struct Outcome {

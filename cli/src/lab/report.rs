@@ -4,6 +4,8 @@ use super::fault::Fault;
 use super::material::Material;
 use super::peer::{Peer, Role};
 use super::plan::{Outcome, Plan};
+use crate::events::seconds;
+use crate::selection::listed;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -95,7 +97,7 @@ impl Report {
         Report {
             name: info.name.clone(),
             bytes_total,
-            files: info.files.iter().filter(|file| !file.attr.pad).count(),
+            files: listed(&info.files).count(),
             seconds: seconds(outcome.elapsed),
             identical: peers.iter().all(|peer| peer.identical),
             bytes_from_source: sent,
@@ -249,10 +251,6 @@ fn bans(peers: &[Peer]) -> Vec<BanReport> {
         }
     }
     bans.into_values().collect()
-}
-
-fn seconds(duration: Duration) -> f64 {
-    duration.as_millis() as f64 / 1000.0
 }
 
 #[cfg(test)]

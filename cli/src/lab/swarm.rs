@@ -9,6 +9,7 @@ use super::process::{Event, Message, Process};
 use super::record::Record;
 use super::view::View;
 use crate::context::Context;
+use crate::events::seconds;
 use crate::exit::Failure;
 use crate::interrupt::{Interrupt, Signal};
 use crate::units;
@@ -180,6 +181,9 @@ impl<'a> Swarm<'a> {
         let mut args = peer.arguments(command, &self.material.metainfo_path);
         args.extend(self.meeting.arguments().into_iter().map(OsString::from));
         let mut add = |text: String| args.push(text.into());
+        if self.plan.encrypt {
+            add("--encryption=require".to_owned());
+        }
         let len = self.material.len();
         match peer.role {
             Role::Downloader => add("--seed=forever".to_owned()),
@@ -248,7 +252,7 @@ impl<'a> Swarm<'a> {
         peer.on_event(event, elapsed);
         match (before, (peer.state, peer.disk_full)) {
             ((State::Running, _), (State::Complete, _)) => {
-                self.cx.record(&Record::PeerComplete { peer: &peer.name, seconds: elapsed.as_secs_f64() });
+                self.cx.record(&Record::PeerComplete { peer: &peer.name, seconds: seconds(elapsed) });
                 note(self.cx, &format!("{}: complete in {}", peer.name, units::duration(elapsed)));
             }
             ((_, false), (_, true)) => note(self.cx, &format!("{}: disk full", peer.name)),

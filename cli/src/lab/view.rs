@@ -2,9 +2,10 @@
 
 use super::peer::{Peer, Role, State};
 use super::report::{FaultReport, PeerReport, Report};
-use crate::console::{Console, Paint, err_columns, out_columns, wrapped};
+use crate::console::{Console, Paint, wrapped};
 use crate::exit::printable;
 use crate::progress::{bar_style, fit, wide_bar};
+use crate::terminal::{err_columns, out_columns};
 use crate::units;
 use indicatif::ProgressBar;
 use std::time::Duration;

@@ -5,12 +5,12 @@ mod plan;
 mod torrent;
 mod view;
 
-pub use self::plan::{Plan, SeedUntil};
+pub use self::plan::{Plan, SeedUntil, folder_of, parent_of};
 
 use self::torrent::{Phase, Shared, Step, Torrent};
-use self::view::View;
+use self::view::{Tally, View};
 use crate::context::Context;
-use crate::events::{About, Record, seconds_since};
+use crate::events::{About, Progress, Record, seconds};
 use crate::exit::{Exit, fail, one_line};
 use crate::interrupt::{Interrupt, Signal};
 use crate::network::NetworkArgs;
@@ -39,8 +39,7 @@ const OPENING_MAX: usize = 8;
 pub async fn run(sources: &[OsString], plan: Plan, network: &NetworkArgs, cx: &mut Context) -> Result<Exit> {
     let mut interrupt = Interrupt::install()?;
     let listed: Vec<_> = sources.iter().flat_map(|source| source::listed(source)).collect();
-    // By what was asked for: a folder may hold one torrent today, and two tomorrow.
-    let is_batch = sources.len() != 1 || sources.iter().any(|source| source::is_folder(source));
+    let is_batch = source::may_be_several(sources);
     let mut transfers = Transfers::new(listed.len(), is_batch, plan, network, cx);
     for (source, found) in listed {
         let n = transfers.begin(&source);
@@ -211,9 +210,7 @@ impl<'a> Transfers<'a> {
         if self.session.is_none() {
             let session = self.network.start_session()?;
             self.shared.addresses = session.listen_addrs().to_vec();
-            if !self.shared.plan.is_metadata() {
-                self.shared.cx.record(&Record::Listening { addresses: &self.shared.addresses });
-            }
+            self.shared.cx.record(&Record::Listening { addresses: &self.shared.addresses });
             self.events = Some(session.events());
             self.session = Some(session);
         }
@@ -236,11 +233,7 @@ impl<'a> Transfers<'a> {
         if self.end_double(n, metainfo.info.info_hash) {
             return Ok(());
         }
-        let files = self.torrents[n].on_metainfo(&metainfo, &mut self.shared).and_then(|files| {
-            self.shared.plan.expect_folder(&metainfo.info)?;
-            Ok(files)
-        });
-        match files {
+        match self.torrents[n].on_metainfo(&metainfo, &mut self.shared) {
             Ok(files) => self.add(n, metainfo.into(), files).await,
             Err(error) => {
                 self.end(n, Err(error));
@@ -300,10 +293,16 @@ impl<'a> Transfers<'a> {
         }
         let is_it = |torrent: &Torrent| torrent.outcome.is_none() && torrent.id() == id;
         let Some(n) = self.torrents.iter().position(is_it) else { return };
-        if matches!(event, Event::Started { .. }) {
-            self.tick.reset_immediately();
+        let is_start = matches!(event, Event::Started { .. });
+        let mut step = self.torrents[n].on_event(event, &mut self.shared).await;
+        if is_start && step.is_continue() {
+            step = self.torrents[n].on_tick(&mut self.shared).await;
+            // The next tick is a whole one later, for this torrent.
+            match self.shared.is_batch {
+                true => self.torrents[n].skips_tick = true,
+                false => self.tick.reset(),
+            }
         }
-        let step = self.torrents[n].on_event(event, &mut self.shared).await;
         self.take(n, step);
     }
 
@@ -377,8 +376,10 @@ impl<'a> Transfers<'a> {
 
     async fn on_tick(&mut self) {
         for n in self.running() {
-            let step = self.torrents[n].on_tick(&mut self.shared).await;
-            self.take(n, step);
+            if !std::mem::take(&mut self.torrents[n].skips_tick) {
+                let step = self.torrents[n].on_tick(&mut self.shared).await;
+                self.take(n, step);
+            }
         }
         self.view.show(&self.torrents, &mut self.shared.cx.console);
     }
@@ -454,15 +455,10 @@ impl<'a> Transfers<'a> {
         let exits = self.torrents.iter().filter_map(|torrent| torrent.outcome.as_ref());
         let exits = exits.map(|outcome| outcome.as_ref().map_or_else(Exit::of, |&exit| exit));
         let worst = exits.max_by_key(|&exit| exit as u8).unwrap_or(Exit::Done);
-        let number =
-            |is_it: &dyn Fn(&Torrent) -> bool| self.torrents.iter().filter(|torrent| is_it(torrent)).count();
-        let (torrents, complete) =
-            (number(&|torrent| !torrent.is_double), number(&|torrent| torrent.is_complete));
-        let failed = number(&|torrent| matches!(torrent.outcome, Some(Err(_))));
-        let bytes_down = self.torrents.iter().map(|torrent| torrent.progress.bytes_down).sum();
-        let bytes_up = self.torrents.iter().map(|torrent| torrent.progress.bytes_up).sum();
+        let Tally { torrents, complete, failed, progress } = Tally::of(&self.torrents);
+        let Progress { bytes_down, bytes_up, .. } = progress;
         let cx = &mut *self.shared.cx;
-        let (seconds, status) = (seconds_since(cx.start), worst as u8);
+        let (seconds, status) = (seconds(cx.start.elapsed()), worst as u8);
         cx.record(&Record::Summary { torrents, complete, failed, seconds, bytes_down, bytes_up, status });
         let counts = format!("{}: {complete} complete, {failed} failed", units::count(torrents, "torrent"));
         let traffic = progress::shared(bytes_up, bytes_down, 0).join(", ");

@@ -4,7 +4,6 @@ use crate::exit::{Exit, fail, label_of, printable};
 use crate::network::NetworkArgs;
 use crate::selection::Selection;
 use anyhow::Result;
-use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -104,32 +103,45 @@ impl Plan {
         })
     }
 
-    /// A seed's folder must not be a file, such as a second metainfo file.
-    pub fn expect_folder(&self, info: &Info) -> Result<()> {
-        let dir = self.dir_of(info);
-        if !self.is_seed() || !dir.is_file() {
-            return Ok(());
+    /// A seed's folder must not be a file, such as a second metainfo file. Of a link it is chosen before it is
+    /// known what the torrent is, so it must not be the data itself.
+    pub fn expect_folder(&self, info: &Info, is_link: bool) -> Result<()> {
+        let (dir, name) = (self.dir_of(info), printable(&info.name));
+        if self.is_seed() && dir.is_file() {
+            let what = format!("{}: is a file, not the folder that contains {name}", label_of(dir));
+            return fail(Exit::Usage, what);
         }
-        let (dir, name) = (label_of(dir), printable(&info.name));
-        let what = format!("{dir}: is a file, not the folder that contains {name}");
-        fail(Exit::Usage, what)
+        if is_link && dir != self.dir {
+            let (given, dir) = (label_of(&self.dir), label_of(dir));
+            return fail(
+                Exit::Usage,
+                format!("{given}: is {name} itself; give the folder that contains it, {dir}"),
+            );
+        }
+        Ok(())
     }
 
     /// The folder that holds the torrent's file or folder, also where the user names these themselves.
     pub fn dir_of(&self, info: &Info) -> PathBuf {
-        let (dir, name) = (&self.dir, OsStr::new(&info.name));
-        if !self.is_seed() || dir.join(name).symlink_metadata().is_ok() || !is_data(dir, info) {
+        let dir = &self.dir;
+        let is_there = dir.join(&info.name).symlink_metadata().is_ok();
+        if !self.is_seed() || is_there || !is_data(dir, info) {
             return dir.clone();
         }
-        let named = |path: &Path| path.file_name() == Some(name);
-        let real = dir.canonicalize().unwrap_or_default();
-        match (dir.parent(), real.parent()) {
-            (Some(parent), _) if named(dir) && parent.as_os_str().is_empty() => PathBuf::from("."),
-            (Some(parent), _) if named(dir) => parent.to_owned(),
-            (_, Some(parent)) if named(&real) => parent.to_owned(),
-            _ => dir.clone(),
-        }
+        folder_of(dir, &info.name).unwrap_or_else(|| dir.clone())
     }
+}
+
+/// The folder that holds what is at this path by this name; none if that is called otherwise.
+pub fn folder_of(path: &Path, name: &str) -> Option<PathBuf> {
+    let named = |path: &Path| (path.file_name()? == name).then(|| parent_of(path).to_owned());
+    // Of `.`, `..` and links to it only the real path has the name.
+    named(path).or_else(|| named(&path.canonicalize().ok()?))
+}
+
+/// The folder in which a file or folder lies.
+pub fn parent_of(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// Whether what is at this path looks like the torrent's file, or like a folder with some of its files.

@@ -2,10 +2,11 @@
 
 use super::plan::{Plan, SeedUntil};
 use crate::context::Context;
-use crate::events::{About, Progress, Record, Traffic, seconds_since};
+use crate::events::{About, Progress, Record, Traffic, seconds};
 use crate::exit::{self, Exit, printable};
 use crate::interrupt::Signal;
 use crate::progress;
+use crate::selection::listed;
 use crate::units;
 use anyhow::{Error, Result};
 use std::collections::BTreeMap;
@@ -83,6 +84,8 @@ pub struct Torrent {
     lift_at: Option<Instant>,
     /// When enough has been seeded.
     stop_at: Option<Instant>,
+    /// Whether it was looked at since the last tick.
+    pub skips_tick: bool,
 }
 
 impl Torrent {
@@ -107,6 +110,7 @@ impl Torrent {
             budget: None,
             lift_at: None,
             stop_at: None,
+            skips_tick: false,
         }
     }
 
@@ -151,10 +155,8 @@ impl Torrent {
                 shared.cx.record_about(&self.about, &Record::PieceFailed { piece: piece.0 });
             }
             Event::PeerBanned { addr, reason } => {
-                if !shared.plan.is_metadata() {
-                    let record = Record::PeerBanned { address: addr, reason: &reason.to_string() };
-                    shared.cx.record_about(&self.about, &record);
-                }
+                let record = Record::PeerBanned { address: addr, reason: &reason.to_string() };
+                shared.cx.record_about(&self.about, &record);
                 self.note(shared, &format!("{addr}: banned: {reason}"));
             }
             Event::PeerLeft { addr, bytes_down, bytes_up }
@@ -198,9 +200,9 @@ impl Torrent {
         let info = &metainfo.info;
         (self.name, self.about.info_hash) = (printable(&info.name), Some(info.info_hash));
         self.path = shared.plan.dir_of(info).join(&info.name);
-        let files = info.files.iter().filter(|file| !file.attr.pad).count();
+        let files = listed(&info.files).count();
         let record = Record::Metadata {
-            source: self.about.source().unwrap_or_default(),
+            source: self.about.source.as_deref().unwrap_or_default(),
             name: &info.name,
             info_hash_v1: info.info_hash.to_string(),
             piece_length: info.geometry.piece_len(),
@@ -212,6 +214,7 @@ impl Torrent {
         let (size, count) = (units::size(info.payload_len()), units::count(files, "file"));
         shared.cx.console.note(&format!("{}: {size} in {count}", self.name));
         metainfo.warnings.iter().for_each(|warning| self.warn(shared, warning));
+        shared.plan.expect_folder(info, self.handle.is_some())?;
         let Some(wanted) = shared.plan.selection.wanted(metainfo, self.link.as_ref())? else {
             return Ok(Files::all());
         };
@@ -271,8 +274,8 @@ impl Torrent {
             shared.cx.console.note(&line);
         } else {
             let traffic = self.traffic().await;
-            let (seconds, elapsed) = (seconds_since(shared.cx.start), shared.cx.start.elapsed());
-            let record = Record::Complete { path: &path, seconds, traffic: &traffic };
+            let elapsed = shared.cx.start.elapsed();
+            let record = Record::Complete { path: &path, seconds: seconds(elapsed), traffic: &traffic };
             shared.cx.record_about(&self.about, &record);
             shared.cx.console.say(&complete_line(&path, traffic.bytes_down, elapsed));
         }
@@ -303,10 +306,7 @@ impl Torrent {
             (State::Metadata, _) => {
                 self.phase = Phase::Metadata;
                 let (peers, waiting) = (self.progress.peers, self.progress.waiting.clone());
-                // `show` prints one object only.
-                if !shared.plan.is_metadata() {
-                    shared.cx.record_about(&self.about, &Record::Fetching { peers, waiting });
-                }
+                shared.cx.record_about(&self.about, &Record::Fetching { peers, waiting });
             }
             (_, Phase::Running) => {
                 shared.cx.record_about(&self.about, &Record::Progress(&self.progress));
@@ -357,11 +357,12 @@ impl Torrent {
     /// Seeding ends, for this reason.
     async fn stopped(&mut self, reason: &str, exit: Exit, shared: &mut Shared<'_>) -> Step {
         let traffic = self.traffic().await;
-        let seconds = seconds_since(shared.cx.start);
-        shared.cx.record_about(&self.about, &Record::Stopped { reason, seconds, traffic: &traffic });
-        let total = self.stats().await.map_or(0, |stats| stats.bytes_total);
-        let parts = progress::shared(traffic.bytes_up, traffic.bytes_down, total).join(", ");
-        let (path, time) = (self.path.to_string_lossy(), units::duration(shared.cx.start.elapsed()));
+        let elapsed = shared.cx.start.elapsed();
+        let record = Record::Stopped { reason, seconds: seconds(elapsed), traffic: &traffic };
+        shared.cx.record_about(&self.about, &record);
+        let Progress { bytes_up, bytes_down, bytes_total, .. } = self.progress;
+        let parts = progress::shared(bytes_up, bytes_down, bytes_total).join(", ");
+        let (path, time) = (self.path.to_string_lossy(), units::duration(elapsed));
         shared.cx.console.say(&format!("{}: {parts} in {time}", printable(&path)));
         ControlFlow::Break(Ok(exit))
     }
@@ -390,11 +391,8 @@ impl Torrent {
     }
 
     fn warn(&self, shared: &mut Shared<'_>, message: &str) {
-        shared.cx.record_about(&self.about, &Record::Warning { message });
-        if !shared.cx.console.is_json() {
-            let name = if shared.is_batch { format!("{}: ", self.name) } else { String::new() };
-            shared.cx.console.warning(&format!("{name}{message}"));
-        }
+        let label = if shared.is_batch { format!("{}: ", self.name) } else { String::new() };
+        shared.cx.warn_about(&self.about, &label, message);
     }
 }
 

@@ -3,9 +3,9 @@
 use super::torrent::{Phase, Torrent};
 use crate::console::Console;
 use crate::events::Progress;
-use crate::exit::printable;
 use crate::progress::{self, BAR_INTERVAL, LINE_INTERVAL, TransferBar};
 use crate::units::count;
+use std::fmt;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -62,9 +62,8 @@ impl View {
 
     fn draw(&self, torrents: &[Torrent]) {
         if self.is_sum() {
-            let (sum, parts) = sum(torrents);
-            self.bars[0].show(&parts.join(", "), &sum);
-            return;
+            let tally = Tally::of(torrents);
+            return self.bars[0].show(&tally.to_string(), &tally.progress);
         }
         for (bar, torrent) in self.bars.iter().zip(torrents).filter(|(_, torrent)| torrent.outcome.is_none())
         {
@@ -114,25 +113,43 @@ fn line(torrent: &Torrent, has_others: bool) -> Option<String> {
 
 /// All torrents in one line, unless they are idle.
 fn sum_line(torrents: &[Torrent]) -> Option<String> {
-    let (sum, parts) = sum(torrents);
+    let tally = Tally::of(torrents);
+    let sum = &tally.progress;
     let is_idle = sum.rate_up == 0 && sum.rate_down == 0;
     let is_all_complete = torrents.iter().all(|torrent| torrent.is_complete || torrent.outcome.is_some());
-    (!is_idle || !is_all_complete)
-        .then(|| printable(&format!("{}  {}", parts.join(", "), progress::summary(&sum))))
+    (!is_idle || !is_all_complete).then(|| format!("{tally}  {}", progress::summary(sum)))
 }
 
-/// The figures of all torrents, and how many there are of each kind.
-fn sum(torrents: &[Torrent]) -> (Progress, Vec<String>) {
-    let mut sum = Progress::default();
-    torrents.iter().for_each(|torrent| sum.add(&torrent.progress));
-    let number = |is_it: &dyn Fn(&Torrent) -> bool| torrents.iter().filter(|torrent| is_it(torrent)).count();
-    let complete = number(&|torrent| torrent.is_complete);
-    let failed = number(&|torrent| matches!(torrent.outcome, Some(Err(_))));
-    let mut parts = vec![count(number(&|torrent| !torrent.is_double), "torrent")];
-    for (n, what) in [(complete, "complete"), (failed, "failed")] {
-        if n > 0 {
-            parts.push(format!("{n} {what}"));
+/// How many torrents there are of each kind, and the sums of their figures.
+pub struct Tally {
+    pub torrents: usize,
+    pub complete: usize,
+    pub failed: usize,
+    pub progress: Progress,
+}
+
+impl Tally {
+    pub fn of(torrents: &[Torrent]) -> Tally {
+        let number = |is_it: fn(&Torrent) -> bool| torrents.iter().filter(|torrent| is_it(torrent)).count();
+        let mut progress = Progress::default();
+        torrents.iter().for_each(|torrent| progress.add(&torrent.progress));
+        Tally {
+            torrents: number(|torrent| !torrent.is_double),
+            complete: number(|torrent| torrent.is_complete),
+            failed: number(|torrent| matches!(torrent.outcome, Some(Err(_)))),
+            progress,
         }
     }
-    (sum, parts)
+}
+
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&count(self.torrents, "torrent"))?;
+        for (n, what) in [(self.complete, "complete"), (self.failed, "failed")] {
+            if n > 0 {
+                write!(f, ", {n} {what}")?;
+            }
+        }
+        Ok(())
+    }
 }

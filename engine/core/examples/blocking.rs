@@ -248,7 +248,14 @@ fn shake_hands(mut stream: TcpStream, ours: &Handshake, inbound: bool) -> Result
     stream.set_read_timeout(None)?;
     let both = |bit| ours.reserved.contains(bit) && theirs.reserved.contains(bit);
     let (fast, extended) = (both(Reserved::FAST), both(Reserved::EXTENSION));
-    let info = PeerInfo { addr: stream.peer_addr()?, inbound, peer_id: theirs.peer_id, fast, extended };
+    let info = PeerInfo {
+        addr: stream.peer_addr()?,
+        inbound,
+        peer_id: theirs.peer_id,
+        fast,
+        extended,
+        encryption: None,
+    };
     Ok((stream, info))
 }
 

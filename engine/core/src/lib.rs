@@ -53,6 +53,7 @@ pub mod id;
 pub mod ip_filter;
 pub mod lsd;
 pub mod metainfo;
+pub mod mse;
 pub mod net;
 pub mod padding;
 pub mod peer;

@@ -6,6 +6,7 @@ use common::*;
 use std::net::SocketAddr;
 use swarm_core::bitfield::Bitfield;
 use swarm_core::id::PeerKey;
+use swarm_core::mse::Method;
 use swarm_core::peer::PeerInfo;
 use swarm_core::time::{Duration, Time};
 use swarm_core::torrent::exchange::{EXCHANGE_INTERVAL, EXCHANGE_INTERVAL_MIN};
@@ -101,4 +102,54 @@ fn pex_that_is_off_is_neither_sent_nor_believed() {
     dial(&mut swarm, 2);
     assert_eq!(told_in(&mut swarm, Duration::from_secs(120)), []);
     assert_eq!(exchange(&mut swarm, [addr(3)]), []);
+}
+
+#[test]
+fn pex_tells_who_wants_encryption_and_such_peers_are_dialled_with_it() {
+    let mut swarm = leecher(true);
+    dial(&mut swarm, 1);
+    let payload = PeerExchange {
+        added: vec![(addr(1_000), PeerFlags::ENCRYPTION), (addr(1_001), PeerFlags::default())],
+        dropped: Vec::new(),
+    };
+    let actions =
+        swarm.say(1, Message::Extended { id: Extension::PeerExchange.local_id(), payload: payload.encode() });
+    let mut dials: Vec<_> = actions
+        .iter()
+        .filter_map(|action| match action {
+            Action::Connect(dial) => Some((dial.addr, dial.encrypted)),
+            _ => None,
+        })
+        .collect();
+    dials.sort();
+    assert_eq!(dials, [(addr(1_000), true), (addr(1_001), false)]);
+
+    // Connected so, and by its own word.
+    swarm.connect_as(2, PeerInfo { inbound: false, encryption: Some(Method::Rc4), ..peer(2) });
+    swarm.connect_as(3, PeerInfo { inbound: false, ..peer(3) });
+    swarm
+        .say_hello(3, ExtensionHandshake { prefers_encryption: Some(true), ..ExtensionHandshake::default() });
+    swarm.connect_as(4, PeerInfo { inbound: false, ..peer(4) });
+    let told = told_in(&mut swarm, Duration::from_secs(100));
+    let flags: Vec<PeerFlags> =
+        told.iter().flat_map(|(_, message)| &message.added).map(|(_, flags)| *flags).collect();
+    let both = PeerFlags::REACHABLE | PeerFlags::ENCRYPTION;
+    assert_eq!(flags, [both, both, PeerFlags::REACHABLE]);
+}
+
+#[test]
+fn a_peer_is_dialled_again_in_the_way_that_came_about() {
+    for (first, encryption) in [(false, Some(Method::Plaintext)), (false, None)] {
+        let mut swarm = leecher(true);
+        let actions = swarm.announce(&[addr(2)]);
+        assert!(actions.iter().any(|a| matches!(a, Action::Connect(dial) if dial.encrypted == first)));
+        swarm.connect_as(2, PeerInfo { inbound: false, encryption, ..peer(2) });
+        swarm.disconnect(2);
+        let again = swarm.pass(Duration::from_secs(10));
+        let dialled = again.iter().find_map(|action| match action {
+            Action::Connect(dial) => Some(dial.encrypted),
+            _ => None,
+        });
+        assert_eq!(dialled, Some(encryption.is_some()));
+    }
 }

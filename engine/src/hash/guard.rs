@@ -42,6 +42,21 @@ pub(crate) fn read<T>(
     if slot.faulted() { Err(ReadError::Hole) } else { Ok(value) }
 }
 
+/// Runs `f` on bytes that may lie in a map of a file, where all are in the same one.
+#[cfg(target_os = "linux")]
+pub(crate) fn read_bytes<T>(bytes: &[u8], f: impl FnOnce(&[u8]) -> T) -> Result<T, ReadError> {
+    let start = bytes.as_ptr() as usize;
+    let slot = linux::Registered::new(start..start + bytes.len()).ok_or(ReadError::Unguarded)?;
+    let value = f(bytes);
+    if slot.faulted() { Err(ReadError::Hole) } else { Ok(value) }
+}
+
+/// Runs `f` on bytes, none of which lie in maps of files where there is no guard.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn read_bytes<T>(bytes: &[u8], f: impl FnOnce(&[u8]) -> T) -> Result<T, ReadError> {
+    Ok(f(bytes))
+}
+
 /// Runs `f` on `range` of a map of a file: never, where there is no guard.
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn read<T>(_: &MmapRaw, _: Range<usize>, _: impl FnOnce(&[u8]) -> T) -> Result<T, ReadError> {

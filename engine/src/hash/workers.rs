@@ -6,7 +6,6 @@
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
@@ -35,7 +34,6 @@ struct Shared {
     wake: Condvar,
     /// The most checks that may run at once.
     checks_max: usize,
-    panics: AtomicU64,
 }
 
 #[derive(Default)]
@@ -58,7 +56,6 @@ impl Workers {
             queues: Mutex::default(),
             wake: Condvar::new(),
             checks_max: (count - 1).max(1),
-            panics: AtomicU64::new(0),
         });
         let mut workers = Workers { shared, threads: Vec::with_capacity(count) };
         for i in 0..count {
@@ -82,7 +79,7 @@ impl Workers {
     }
 
     /// Queues a job. The queue has no bound of its own: those who submit bound it. A panic in the job is
-    /// logged and counted, and goes no further: its result's channel closes.
+    /// logged, and goes no further: its result's channel closes.
     pub fn submit(&self, lane: Lane, job: impl FnOnce() + Send + 'static) {
         let mut queues = self.shared.lock();
         match lane {
@@ -96,11 +93,6 @@ impl Workers {
     /// Number of threads.
     pub fn threads(&self) -> usize {
         self.threads.len()
-    }
-
-    /// Jobs that have panicked so far.
-    pub fn panics(&self) -> u64 {
-        self.shared.panics.load(Ordering::Relaxed)
     }
 }
 
@@ -150,7 +142,6 @@ impl Shared {
                 drop(queues);
                 if catch_unwind(AssertUnwindSafe(job)).is_err() {
                     // The panic hook has logged what and where.
-                    self.panics.fetch_add(1, Ordering::Relaxed);
                     tracing::error!("a disk job panicked");
                 }
                 queues = self.lock();
@@ -213,7 +204,6 @@ mod tests {
         });
         workers.submit(Lane::Check, move || out.send(1).unwrap());
         assert_eq!(done.iter().collect::<Vec<_>>(), [1]);
-        assert_eq!(workers.panics(), 1);
     }
 
     #[test]

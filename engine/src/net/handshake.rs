@@ -1,11 +1,13 @@
 //! Opening connections: the one place that dials and the one that accepts, and the 68 bytes that both begin with.
 
+use super::encryption::Encryptor;
 use super::socket::{self, Binding};
 use super::transport::Stream;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 use swarm_core::id::InfoHash;
+use swarm_core::mse::ObfuscatedHash;
 use swarm_core::wire::handshake::{HANDSHAKE_LEN, Handshake, HandshakeError};
 use tokio::net::TcpStream;
 
@@ -13,6 +15,8 @@ use tokio::net::TcpStream;
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// The part of a handshake up to the info-hash, after which an acceptor knows which torrent is meant.
 const FRONT_LEN: usize = 48;
+/// The part that tells a plain handshake from an encrypted one.
+const PROTOCOL_LEN: usize = 20;
 
 /// A connection on which handshakes have been exchanged.
 pub(crate) struct Opened {
@@ -26,48 +30,114 @@ pub(crate) struct Opened {
 /// How to reach a peer: attempts, made one after the other until one succeeds.
 pub(crate) struct DialPlan {
     pub(crate) addr: SocketAddr,
-    attempts: [Attempt; 1],
+    attempts: Vec<Attempt>,
 }
 
 /// One way to reach a peer, which takes `patience` at most.
 struct Attempt {
     transport: Transport,
+    encrypted: bool,
     patience: Duration,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Transport {
     Tcp,
 }
 
 impl DialPlan {
-    /// One attempt over TCP. With encryption this becomes two, encrypted and then plain; uTP is one more.
-    pub(crate) fn new(addr: SocketAddr, patience: Duration) -> DialPlan {
-        DialPlan { addr, attempts: [Attempt { transport: Transport::Tcp, patience }] }
+    /// Attempts over TCP, encrypted or not in this order. uTP is more of them.
+    pub(crate) fn new(addr: SocketAddr, patience: Duration, encrypted: &[bool]) -> DialPlan {
+        let attempt = |&encrypted| Attempt { transport: Transport::Tcp, encrypted, patience };
+        DialPlan { addr, attempts: encrypted.iter().map(attempt).collect() }
     }
 }
 
-/// Dials a peer and exchanges handshakes.
-pub(crate) async fn dial(plan: &DialPlan, binding: &Binding, ours: Handshake) -> io::Result<Opened> {
+/// Why an attempt failed.
+enum Failure {
+    /// Nobody was reached.
+    Unreached(io::Error),
+    /// Somebody was, and is none of ours, or does not want to be reached in this way.
+    Refused(io::Error),
+}
+
+/// Dials a peer and exchanges handshakes. `pace` is awaited before each attempt but the first.
+pub(crate) async fn dial(
+    plan: &DialPlan,
+    binding: &Binding,
+    encryptor: &Encryptor,
+    ours: Handshake,
+    pace: impl AsyncFn(),
+) -> io::Result<Opened> {
     let mut failure = io::ErrorKind::AddrNotAvailable.into();
+    let (mut unreached, mut is_first) = (None, true);
     for attempt in &plan.attempts {
-        let opened = async {
-            let stream = match attempt.transport {
-                Transport::Tcp => Stream::connect_tcp(plan.addr, binding).await?,
-            };
-            initiate(stream, ours).await
-        };
-        match tokio::time::timeout(attempt.patience, opened).await.unwrap_or_else(|late| Err(late.into())) {
+        // Where nobody is reached, nobody is reached in another manner either.
+        if unreached == Some(attempt.transport) {
+            continue;
+        }
+        if !std::mem::take(&mut is_first) {
+            pace().await;
+        }
+        match attempt.make(plan.addr, binding, encryptor, ours).await {
+            Ok(opened) => return Ok(opened),
             // Another attempt would lack the same.
-            Err(error) if !socket::is_our_own_trouble(&error) => failure = error,
-            result => return result,
+            Err(Failure::Unreached(error)) if socket::is_our_own_trouble(&error) => return Err(error),
+            Err(Failure::Unreached(error)) => {
+                unreached = Some(attempt.transport);
+                failure = error;
+            }
+            Err(Failure::Refused(error)) => failure = error,
         }
     }
     Err(failure)
 }
 
+impl Attempt {
+    async fn make(
+        &self,
+        addr: SocketAddr,
+        binding: &Binding,
+        encryptor: &Encryptor,
+        ours: Handshake,
+    ) -> Result<Opened, Failure> {
+        let until = tokio::time::Instant::now() + self.patience;
+        let connected = async {
+            match self.transport {
+                Transport::Tcp => Stream::connect_tcp(addr, binding).await,
+            }
+        };
+        let stream = within(until, connected).await.map_err(Failure::Unreached)?;
+        let opened = async {
+            match self.encrypted {
+                true => initiate_encrypted(stream, encryptor, ours).await,
+                false => initiate(stream, ours).await,
+            }
+        };
+        within(until, opened).await.map_err(Failure::Refused)
+    }
+}
+
+async fn within<T>(until: tokio::time::Instant, what: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    tokio::time::timeout_at(until, what).await.unwrap_or_else(|late| Err(late.into()))
+}
+
 async fn initiate(mut stream: Stream, ours: Handshake) -> io::Result<Opened> {
     stream.write_all(&ours.encode()).await?;
+    be_answered(stream, ours).await
+}
+
+/// Our handshake goes out with the encrypted one.
+async fn initiate_encrypted(
+    mut stream: Stream,
+    encryptor: &Encryptor,
+    ours: Handshake,
+) -> io::Result<Opened> {
+    encryptor.initiate(&mut stream, ours.info_hash, &ours.encode()).await?;
+    be_answered(stream, ours).await
+}
+
+async fn be_answered(mut stream: Stream, ours: Handshake) -> io::Result<Opened> {
     let mut bytes = [0; HANDSHAKE_LEN];
     stream.read_exact(&mut bytes[..FRONT_LEN]).await?;
     if decoded(Handshake::decode_info_hash(&bytes[..FRONT_LEN]))? != ours.info_hash {
@@ -77,24 +147,59 @@ async fn initiate(mut stream: Stream, ours: Handshake) -> io::Result<Opened> {
     Ok(Opened { stream, theirs: decoded(Handshake::decode(&bytes))?, inbound: false })
 }
 
+/// How one who dials us names a torrent.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Named {
+    Plainly(InfoHash),
+    Obfuscated(ObfuscatedHash),
+}
+
 /// Exchanges handshakes with somebody who has dialled us. `find` says which torrent is meant and our handshake there, or
 /// `None` if we do not have it.
 pub(crate) async fn accept<T>(
     stream: TcpStream,
     addr: SocketAddr,
-    find: impl FnOnce(InfoHash) -> Option<(T, Handshake)>,
+    encryptor: &Encryptor,
+    find: impl Fn(Named) -> Option<(T, Handshake)>,
 ) -> io::Result<(T, Opened)> {
     let mut stream = Stream::accepted_tcp(stream, addr)?;
     tokio::time::timeout(HANDSHAKE_TIMEOUT, async {
         let mut bytes = [0; HANDSHAKE_LEN];
+        stream.read_exact(&mut bytes[..PROTOCOL_LEN]).await?;
+        let front = Handshake::decode_info_hash(&bytes[..PROTOCOL_LEN]);
+        if front.is_ok() && !encryptor.policy.takes_plain() {
+            return Err(invalid("not encrypted"));
+        }
+        if front.is_ok() || !encryptor.policy.takes_encrypted() {
+            front.map_err(invalid)?;
+            stream.read_exact(&mut bytes[PROTOCOL_LEN..FRONT_LEN]).await?;
+            let info_hash = decoded(Handshake::decode_info_hash(&bytes[..FRONT_LEN]))?;
+            let found = find(Named::Plainly(info_hash)).ok_or_else(|| invalid("no such torrent here"))?;
+            return answer(stream, bytes, found).await;
+        }
+        let obfuscated = |hash| {
+            let (torrent, ours) = find(Named::Obfuscated(hash))?;
+            Some(((torrent, ours), ours.info_hash))
+        };
+        let found = encryptor.accept(&mut stream, &bytes[..PROTOCOL_LEN], obfuscated).await?;
         stream.read_exact(&mut bytes[..FRONT_LEN]).await?;
-        let (torrent, ours) = find(decoded(Handshake::decode_info_hash(&bytes[..FRONT_LEN]))?)
-            .ok_or_else(|| invalid("no such torrent here"))?;
-        stream.write_all(&ours.encode()).await?;
-        stream.read_exact(&mut bytes[FRONT_LEN..]).await?;
-        Ok((torrent, Opened { stream, theirs: decoded(Handshake::decode(&bytes))?, inbound: true }))
+        if decoded(Handshake::decode_info_hash(&bytes[..FRONT_LEN]))? != found.1.info_hash {
+            return Err(invalid("the handshakes are for two torrents"));
+        }
+        answer(stream, bytes, found).await
     })
     .await?
+}
+
+/// The front of the peer's handshake has come.
+async fn answer<T>(
+    mut stream: Stream,
+    mut bytes: [u8; HANDSHAKE_LEN],
+    (torrent, ours): (T, Handshake),
+) -> io::Result<(T, Opened)> {
+    stream.write_all(&ours.encode()).await?;
+    stream.read_exact(&mut bytes[FRONT_LEN..]).await?;
+    Ok((torrent, Opened { stream, theirs: decoded(Handshake::decode(&bytes))?, inbound: true }))
 }
 
 /// What a part of a handshake says.
@@ -105,3 +210,6 @@ fn decoded<T>(decoded: Result<Option<T>, HandshakeError>) -> io::Result<T> {
 fn invalid(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, error)
 }
+
+#[cfg(test)]
+mod tests;

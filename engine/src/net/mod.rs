@@ -5,6 +5,7 @@
 //! through [`connection::Owner`]. Nothing here knows more of sessions and torrents.
 
 pub(crate) mod connection;
+pub(crate) mod encryption;
 pub(crate) mod gateway;
 pub(crate) mod handshake;
 pub(crate) mod outbox;

@@ -3,7 +3,7 @@
 use super::context::Context;
 use super::filter_state::What;
 use super::shares::UNFINISHED_MAX;
-use crate::net::handshake;
+use crate::net::handshake::{self, Named};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
@@ -68,12 +68,16 @@ impl Incoming {
         gone.into_iter().for_each(|gone| self.close(gone));
         let incoming = Rc::clone(self);
         let task = spawn_local(async move {
-            let find = |info_hash| {
-                let torrent = incoming.context.swarms.get(info_hash)?;
+            let find = |named| {
+                let torrents = &incoming.context.torrents;
+                let torrent = match named {
+                    Named::Plainly(info_hash) => torrents.get(info_hash)?,
+                    Named::Obfuscated(hash) => torrents.get_obfuscated(hash)?,
+                };
                 let ours = torrent.handshake();
                 Some((torrent, ours))
             };
-            let opened = handshake::accept(stream, addr, find).await;
+            let opened = handshake::accept(stream, addr, &incoming.context.encryptor, find).await;
             incoming.unfinished.borrow_mut().leave(number);
             incoming.tasks.borrow_mut().remove(&number);
             incoming.count();

@@ -98,13 +98,13 @@ impl TorrentDriver {
 
     /// Lets the announcer look at the time and the transfer, and carries out what it wants.
     pub(super) fn drive_announcer(self: &Rc<Self>) {
-        let (now, (transfer, is_alone)) = (self.context.now(), self.transfer());
+        let (now, transfer, is_lonely) = (self.context.now(), self.transfer(), self.is_lonely());
         let mut announcer = self.announcer.borrow_mut();
         announcer.handle_transfer(transfer);
         if announcer.poll_timeout().is_some_and(|at| at <= now) {
             announcer.handle_timeout(now);
         }
-        if is_alone {
+        if is_lonely {
             announcer.request_more_peers(now);
         }
         while let Some(action) = announcer.poll_action() {
@@ -112,17 +112,23 @@ impl TorrentDriver {
         }
     }
 
-    /// What trackers hear of the transfer, and whether it needs peers now.
-    fn transfer(&self) -> (Transfer, bool) {
-        let left = self.bytes_left();
+    /// Whether it wants data and has nobody to ask.
+    pub(super) fn is_lonely(&self) -> bool {
         let core = &self.inner.borrow().core;
-        let totals = self.totals_before.plus(core.totals());
-        let left = if core.has_metadata() { left } else { LEFT_UNKNOWN };
-        let peers_wanted = if core.wants_peers() { NUMWANT_MAX } else { 0 };
-        let transfer =
-            Transfer { uploaded: totals.bytes_up, downloaded: totals.bytes_down, left, peers_wanted };
         // Whoever is connected may have no metadata, or lie.
-        (transfer, !core.has_metadata() || left > 0 && core.peers().next().is_none())
+        !core.has_metadata() || !core.is_complete() && core.peers().next().is_none()
+    }
+
+    /// What trackers hear of the transfer.
+    fn transfer(&self) -> Transfer {
+        let core = &self.inner.borrow().core;
+        let totals = self.totals(core);
+        Transfer {
+            uploaded: totals.bytes_up,
+            downloaded: totals.bytes_down,
+            left: if core.has_metadata() { core.bytes_missing() } else { LEFT_UNKNOWN },
+            peers_wanted: if core.wants_peers() { NUMWANT_MAX } else { 0 },
+        }
     }
 
     async fn announce(self: Rc<Self>, action: AnnounceAction) {

@@ -1,6 +1,7 @@
-//! A torrent and the DHT.
+//! A torrent, the DHT and local discovery.
 
 use super::dht::SessionDht;
+use super::lsd::SessionLsd;
 use super::torrent::{Inner, TorrentDriver};
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -17,13 +18,18 @@ impl TorrentDriver {
         self.context.dht.borrow().clone().filter(|_| !self.is_private())
     }
 
-    /// Tells the DHT that we are here; the first time also of the nodes that the metainfo names.
-    pub(super) fn announce_on_dht(&self, with_nodes: bool) {
+    /// Local discovery, unless there is none or the torrent is private (BEP 27).
+    pub(super) fn lsd(&self) -> Option<Rc<SessionLsd>> {
+        self.context.lsd.borrow().clone().filter(|_| !self.is_private())
+    }
+
+    /// Announces it on the DHT; the first time, the nodes that the metainfo names are asked too.
+    pub(super) fn announce_on_dht(&self) {
         let Some(dht) = self.dht() else { return };
         dht.announce(self.info_hash);
-        let nodes = self.options.source.metainfo().map(|metainfo| &metainfo.nodes[..]).unwrap_or_default();
-        if with_nodes && !nodes.is_empty() {
-            let nodes = nodes.iter().take(swarm_core::dht::BUCKET_LEN_MAX);
+        let Some(metainfo) = self.options.source.metainfo() else { return };
+        if !self.has_joined.replace(true) && !metainfo.nodes.is_empty() {
+            let nodes = metainfo.nodes.iter().take(swarm_core::dht::BUCKET_LEN_MAX);
             let hosts: Vec<String> = nodes.map(|(host, port)| host_and_port(host, *port)).collect();
             spawn_local(async move { dht.join(&hosts).await });
         }

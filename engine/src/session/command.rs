@@ -46,6 +46,7 @@ impl Command {
             }
             Command::Recheck => options.recheck = true,
             Command::Pause => options.paused = true,
+            Command::Resume => options.paused = false,
             _ => {}
         }
     }

@@ -19,12 +19,13 @@ use tokio::task::spawn_local;
 impl TorrentDriver {
     /// The handshake that we send.
     pub(super) fn handshake(&self) -> Handshake {
-        let reserved = self.context.reserved(self.is_private());
+        let extensions = Reserved::FAST | Reserved::EXTENSION;
+        let reserved = if self.dht().is_some() { extensions | Reserved::DHT } else { extensions };
         Handshake { reserved, info_hash: self.info_hash, peer_id: self.peer_id }
     }
 
     /// Dials a peer, once the session may.
-    pub(super) async fn dial(self: Rc<Self>, Dial { addr, patience }: Dial) {
+    pub(super) async fn dial(self: Rc<Self>, Dial { addr, patience, encrypted }: Dial) {
         let context = &self.context;
         let opened = {
             let _permit = context.half_open.acquire().await;
@@ -32,7 +33,10 @@ impl TorrentDriver {
             if !context.may_dial(addr.ip()) {
                 return self.not_connected(addr, false);
             }
-            handshake::dial(&DialPlan::new(addr, patience), &context.binding, self.handshake()).await
+            let encryptor = &context.encryptor;
+            let plan = DialPlan::new(addr, patience, encryptor.policy.attempts(encrypted));
+            let pace = async || context.dial_pace().await;
+            handshake::dial(&plan, &context.binding, encryptor, self.handshake(), pace).await
         };
         match opened {
             Ok(opened) => self.connected(opened),
@@ -70,7 +74,9 @@ impl TorrentDriver {
         let ours = self.handshake().reserved;
         let both = |flag: Reserved| theirs.reserved.contains(flag) && ours.contains(flag);
         let (fast, extended) = (both(Reserved::FAST), both(Reserved::EXTENSION));
-        let info = PeerInfo { addr, inbound, peer_id: theirs.peer_id, fast, extended };
+        let encryption = stream.encryption();
+        tracing::info!(%addr, inbound, over = stream.manner(), "connected");
+        let info = PeerInfo { addr, inbound, peer_id: theirs.peer_id, fast, extended, encryption };
         let wake = Rc::new(Notify::new());
         let key = self.with(|inner| {
             inner.next_key += 1;

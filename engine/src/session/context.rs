@@ -10,12 +10,13 @@ use super::limit::Limit;
 use super::lsd::SessionLsd;
 use super::options::SessionOptions;
 use super::routes::Routes;
+use super::running::RunningTorrents;
 use super::shares::Shares;
-use super::swarms::Swarms;
 use crate::Error;
 use crate::buffer::BlockPool;
 use crate::clock::Clock;
 use crate::hash::{Lane, Workers};
+use crate::net::encryption::Encryptor;
 use crate::net::reader::SCRATCH_LEN;
 use crate::net::socket::Binding;
 use crate::storage::Handles;
@@ -28,7 +29,6 @@ use swarm_core::rng::Rng;
 use swarm_core::time::{Duration, Time};
 use swarm_core::torrent::Pressure;
 use swarm_core::torrent::discovery::pace::DialRate;
-use swarm_core::wire::handshake::Reserved;
 use tokio::sync::{Notify, Semaphore, oneshot};
 
 /// Memory in use, in percent of the pool, from which only open pieces are asked for.
@@ -52,7 +52,8 @@ pub(crate) struct Context {
     pub(crate) upload: Limit,
     pub(crate) download: Limit,
     pub(crate) scratch: RefCell<Vec<u8>>,
-    pub(super) swarms: Rc<Swarms>,
+    pub(super) torrents: Rc<RunningTorrents>,
+    pub(crate) encryptor: Encryptor,
     pub(crate) half_open: Rc<Semaphore>,
     /// How many accepted connections have not shaken hands.
     pub(super) unfinished: Cell<usize>,
@@ -99,13 +100,14 @@ impl Context {
         Context {
             udp_trackers: Rc::new(UdpTrackers::new(binding.clone(), clock, rng.fork())),
             listening,
+            encryptor: Encryptor::new(options.encryption, Arc::clone(&workers)),
             workers,
             pool: BlockPool::new(options.buffer_bytes),
             handles: Arc::new(Handles::new(shares.files)),
             upload: Limit::new(options.upload_limit),
             download: Limit::new(options.download_limit),
             scratch: RefCell::new(vec![0; SCRATCH_LEN]),
-            swarms: Rc::default(),
+            torrents: Rc::default(),
             half_open: Rc::new(Semaphore::new(options.half_open_max.max(1))),
             unfinished: Cell::default(),
             short_at: Cell::default(),
@@ -163,13 +165,6 @@ impl Context {
         self.clock.now()
     }
 
-    /// The extensions that we speak in a torrent.
-    pub(crate) fn reserved(&self, is_private: bool) -> Reserved {
-        let extensions = Reserved::FAST | Reserved::EXTENSION;
-        let has_dht = !is_private && self.dht.borrow().is_some();
-        if has_dht { extensions | Reserved::DHT } else { extensions }
-    }
-
     /// When a time of the session's clock will be on the runtime's.
     pub(crate) fn instant(&self, time: Time) -> tokio::time::Instant {
         self.clock.instant(time)
@@ -182,12 +177,12 @@ impl Context {
             return true;
         }
         let Some((info_hash, key)) = self.evicted_for(newcomer) else { return false };
-        self.swarms.get(info_hash).into_iter().for_each(|swarm| swarm.evict(key));
+        self.torrents.get(info_hash).into_iter().for_each(|torrent| torrent.evict(key));
         true
     }
 
     fn evicted_for(&self, newcomer: IpAddr) -> Option<(InfoHash, PeerKey)> {
-        self.swarms.evicted_for(newcomer, self.now(), self.options.peers_max)
+        self.torrents.evicted_for(newcomer, self.now(), self.options.peers_max)
     }
 
     /// Whether a connection to this address would have a place. Must not be called while a torrent is being changed.
@@ -217,7 +212,7 @@ impl Context {
             _ => Pressure::None,
         };
         if self.pressure.replace(pressure) != pressure {
-            self.swarms.all().into_iter().for_each(|swarm| swarm.pressure_changed(pressure));
+            self.torrents.all().into_iter().for_each(|torrent| torrent.pressure_changed(pressure));
         }
     }
 
@@ -226,13 +221,13 @@ impl Context {
         self.memory_freed.notify_waiters();
         self.update_pressure();
         if self.pressure.get() == Pressure::Full {
-            self.swarms.all().iter().for_each(|swarm| swarm.spill_if_full());
+            self.torrents.all().iter().for_each(|torrent| torrent.spill_if_full());
         }
     }
 
     /// The limits have changed: whoever waits for them may look again.
     pub(crate) fn limits_changed(&self) {
-        self.swarms.all().into_iter().for_each(|swarm| swarm.limits_changed());
+        self.torrents.all().into_iter().for_each(|torrent| torrent.limits_changed());
     }
 
     /// Runs a job on a worker and waits for what it returns.
@@ -245,6 +240,6 @@ impl Context {
         self.workers.submit(lane, move || {
             let _ = tx.send(job());
         });
-        rx.await.map_err(|_| Error::Defect("a disk job panicked".to_owned()))
+        rx.await.map_err(|_| Error::panicked())
     }
 }

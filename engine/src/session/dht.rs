@@ -1,7 +1,7 @@
 //! The session's nodes of the DHT, one for each address of a family that it listens on (BEP 45), and its torrents: announces each
 //! of them, and brings it the peers that are found.
 
-use super::swarms::Swarms;
+use super::running::RunningTorrents;
 use crate::Error;
 use crate::dht::Dht;
 use std::cell::{Cell, RefCell};
@@ -31,7 +31,7 @@ type Search = (usize, LookupId);
 /// What the session adds to its nodes.
 pub(crate) struct SessionDht {
     pub(super) dhts: Vec<Dht>,
-    swarms: Rc<Swarms>,
+    torrents: Rc<RunningTorrents>,
     /// Where the session listens for peers.
     listening: Vec<SocketAddr>,
     /// Of these, the one that the gateway passes on to, and the port that the world sees.
@@ -101,11 +101,15 @@ impl Schedule {
 }
 
 impl SessionDht {
-    pub(super) fn new(dhts: Vec<Dht>, swarms: Rc<Swarms>, listening: Vec<SocketAddr>) -> SessionDht {
+    pub(super) fn new(
+        dhts: Vec<Dht>,
+        torrents: Rc<RunningTorrents>,
+        listening: Vec<SocketAddr>,
+    ) -> SessionDht {
         let (schedule, running, rounds, items) = Default::default();
         let (wake, joined) = Default::default();
         let mapped = Cell::default();
-        SessionDht { dhts, swarms, listening, mapped, schedule, running, rounds, items, wake, joined }
+        SessionDht { dhts, torrents, listening, mapped, schedule, running, rounds, items, wake, joined }
     }
 
     /// A torrent has begun, or is complete: it is announced now.
@@ -197,7 +201,7 @@ impl SessionDht {
     }
 
     fn start_announce(&self, hash: InfoHash) {
-        let Some(swarm) = self.swarms.get(hash).filter(|torrent| !torrent.is_private()) else {
+        let Some(torrent) = self.torrents.get(hash).filter(|torrent| !torrent.is_private()) else {
             self.rounds.borrow_mut().remove(&hash);
             return;
         };
@@ -210,7 +214,7 @@ impl SessionDht {
             // Who takes the port that the datagram comes from may take one that the gateway has made up for it.
             let implied_port =
                 mapped.is_none() && dht.local_addr(family).is_some_and(|addr| addr.port() == port);
-            let what = Announce { port, implied_port, is_seed: swarm.is_complete() };
+            let what = Announce { port, implied_port, is_seed: torrent.is_complete() };
             let lookup = dht.with(|node, now| node.announce(now, family, hash, what));
             self.running.borrow_mut().insert((nth, lookup), hash);
             self.rounds.borrow_mut().entry(hash).or_default().open += 1;
@@ -220,9 +224,9 @@ impl SessionDht {
     pub(super) fn on_event(&self, nth: usize, event: Event) {
         match event {
             Event::Peers { info_hash, peers, by, .. } => {
-                if let Some(swarm) = self.swarms.get(info_hash) {
+                if let Some(torrent) = self.torrents.get(info_hash) {
                     tracing::debug!(%info_hash, %by, peers = peers.len(), "the DHT names peers");
-                    swarm.handle_addresses(&peers, Origin::Dht(by.ip()));
+                    torrent.handle_addresses(&peers, Origin::Dht(by.ip()));
                 }
             }
             Event::Item { lookup, item } => {
@@ -245,7 +249,7 @@ impl SessionDht {
     /// An announcement is over on one network.
     fn on_announced(&self, hash: InfoHash, stored: usize) {
         self.wake.notify_one();
-        let is_lonely = self.swarms.get(hash).is_some_and(|swarm| swarm.is_lonely());
+        let is_lonely = self.torrents.get(hash).is_some_and(|torrent| torrent.is_lonely());
         let (in_vain, longest) = {
             let mut rounds = self.rounds.borrow_mut();
             let round = rounds.entry(hash).or_default();

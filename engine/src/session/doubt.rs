@@ -1,4 +1,4 @@
-//! Pieces that may no longer be what was verified: taken back from the swarm, hashed again, and offered again or named.
+//! Pieces that may no longer be what was verified: withdrawn, hashed again, and offered again or named.
 
 use super::disk::DiskResult;
 use super::event::Event;
@@ -19,16 +19,16 @@ impl TorrentDriver {
             self.emit(Event::FileChanged { path });
         }
         if !doubts.pieces.is_empty() {
-            self.doubt(inner, now, doubts.pieces);
+            self.withdraw(inner, now, &doubts.pieces);
+            inner.disk.doubted.waiting.extend(doubts.pieces);
+            self.check_doubted(inner);
         }
     }
 
-    fn doubt(&self, inner: &mut Inner, now: Time, pieces: Vec<PieceIndex>) {
-        let wanted = self.options.mode == Mode::Download && self.content().storage.is_downloading();
+    /// Nothing of these pieces is offered or sent for now.
+    fn withdraw(&self, inner: &mut Inner, now: Time, pieces: &[PieceIndex]) {
         pieces.iter().for_each(|&piece| inner.prepared.forget(piece));
-        inner.core.handle_pieces_doubted(now, &pieces, wanted);
-        inner.disk.doubted.waiting.extend(pieces);
-        self.check_doubted(inner);
+        inner.core.handle_pieces_doubted(now, pieces, self.content().storage.is_downloading());
     }
 
     /// Looks at the next ones, unless the disk fails just now.
@@ -48,11 +48,9 @@ impl TorrentDriver {
         }
     }
 
-    /// The swarm was told that a piece is here, and the storage does not say so, or not yet.
+    /// Peers heard that a piece is here, and the storage does not say so, or not yet.
     pub(super) fn take_back(&self, inner: &mut Inner, now: Time, piece: PieceIndex) {
-        let wanted = self.options.mode == Mode::Download && self.content().storage.is_downloading();
-        inner.prepared.forget(piece);
-        inner.core.handle_pieces_doubted(now, &[piece], wanted);
+        self.withdraw(inner, now, &[piece]);
         if !self.content().storage.is_in_doubt(piece) {
             self.on_bad(inner, now, piece);
         }

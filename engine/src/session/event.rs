@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 use swarm_core::id::{PeerId, PieceIndex};
+use swarm_core::mse::Method as EncryptionMethod;
 use swarm_core::net::Family;
 use swarm_core::port_mapping::{Method as MappingMethod, Transport};
 use swarm_core::torrent::{CloseReason, Totals};
@@ -267,6 +268,8 @@ pub struct PeerStats {
     pub listen_addr: Option<SocketAddr>,
     /// Whether it dialled us.
     pub inbound: bool,
+    /// What the stream is since an encrypted handshake (MSE); `None`: there was none.
+    pub encryption: Option<EncryptionMethod>,
     /// What it calls itself.
     pub peer_id: PeerId,
     /// Its software.

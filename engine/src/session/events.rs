@@ -110,12 +110,6 @@ impl<E> Drop for Senders<E> {
 #[derive(Debug)]
 pub(super) struct WeakEventSender<E>(Weak<Senders<E>>);
 
-impl<E> Clone for WeakEventSender<E> {
-    fn clone(&self) -> WeakEventSender<E> {
-        WeakEventSender(Weak::clone(&self.0))
-    }
-}
-
 impl<E: Clone> WeakEventSender<E> {
     /// A receiver of what happens from now on, unless the stream has ended.
     pub(super) fn subscribe(&self) -> Option<Receiver<E>> {

@@ -8,7 +8,7 @@ use super::options::Files;
 use super::reader::FileReader;
 use crate::Error;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use swarm_core::id::{FileIndex, InfoHash};
 use swarm_core::metainfo::Metainfo;
 use swarm_core::picker::Order;
@@ -41,7 +41,6 @@ pub(super) struct Inner {
     /// Has every event since the start, for the first who asks.
     pub(super) first: Mutex<Option<Receiver<Event>>>,
     /// Ends with the session.
-    pub(super) phase: Weak<watch::Sender<Phase>>,
     pub(super) phases: watch::Receiver<Phase>,
 }
 
@@ -52,15 +51,6 @@ impl TorrentHandle {
 
     fn command(&self, command: Command) {
         let _ = self.0.commands.send(Box::new(command));
-    }
-
-    /// Whether everything is there is open again.
-    fn reopen(&self) {
-        let Some(phase) = self.0.phase.upgrade() else { return };
-        phase.send_if_modified(|phase| match phase {
-            Phase::Running { complete } => std::mem::replace(complete, false),
-            Phase::Ended(_) => false,
-        });
     }
 
     /// Its number in the session.
@@ -125,7 +115,6 @@ impl TorrentHandle {
         if let Some(metainfo) = self.metainfo() {
             files.resolve(metainfo.info.files.len())?;
         }
-        self.reopen();
         self.command(Command::SetFiles(files));
         Ok(())
     }
@@ -167,7 +156,6 @@ impl TorrentHandle {
 
     /// Checks all data again, whatever saved state says; for a paused torrent when it is resumed.
     pub fn recheck(&self) {
-        self.reopen();
         self.command(Command::Recheck);
     }
 
@@ -186,11 +174,19 @@ impl TorrentHandle {
     /// Whatever ended the torrent before that; [`Error::Stopped`] if it was stopped.
     pub async fn completed(&self) -> Result<(), Error> {
         let mut phase = self.0.phases.clone();
-        let done = phase.wait_for(|p| !matches!(p, Phase::Running { complete: false })).await;
-        match done.map_err(|_| Error::Stopped)?.clone() {
-            Phase::Running { .. } => Ok(()),
-            Phase::Ended(Ok(())) => Err(Error::Stopped),
-            Phase::Ended(Err(error)) => Err(error),
+        loop {
+            let done = phase.wait_for(|p| !matches!(p, Phase::Running { complete: false })).await;
+            // What is borrowed here locks the torrent out.
+            let done = done.map_err(|_| Error::Stopped)?.clone();
+            match done {
+                Phase::Ended(result) => return result.and(Err(Error::Stopped)),
+                // What was asked of it before takes effect before it answers.
+                Phase::Running { .. } if self.stats().await.is_err() => return self.ended().await,
+                Phase::Running { .. } => {}
+            }
+            if matches!(*phase.borrow(), Phase::Running { complete: true }) {
+                return Ok(());
+            }
         }
     }
 

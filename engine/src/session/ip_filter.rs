@@ -82,7 +82,7 @@ impl Context {
         for dht in self.dht.borrow().iter().flat_map(|ours| &ours.dhts) {
             dht.with(|node, _| node.set_ip_filter(Arc::clone(&filter)));
         }
-        self.swarms.all().into_iter().for_each(|swarm| swarm.set_ip_filter(Arc::clone(&filter)));
+        self.torrents.all().into_iter().for_each(|torrent| torrent.set_ip_filter(Arc::clone(&filter)));
     }
 
     fn filter_file(&self) -> String {

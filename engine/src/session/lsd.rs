@@ -4,7 +4,7 @@
 //! it from there. A session that listens everywhere has an address for each interface. Where there is no such network,
 //! nothing is announced.
 
-use super::swarms::Swarms;
+use super::running::RunningTorrents;
 use crate::clock::Clock;
 use crate::net::socket;
 use std::cell::RefCell;
@@ -31,7 +31,7 @@ pub(crate) struct SessionLsd {
     core: RefCell<LocalDiscovery>,
     networks: Vec<Network>,
     clock: Clock,
-    swarms: Rc<Swarms>,
+    torrents: Rc<RunningTorrents>,
     wake: Notify,
 }
 
@@ -50,7 +50,7 @@ impl SessionLsd {
         listening: &[SocketAddr],
         device: Option<&str>,
         clock: Clock,
-        swarms: Rc<Swarms>,
+        torrents: Rc<RunningTorrents>,
         cookie: u64,
     ) -> Option<SessionLsd> {
         let port = listening.first()?.port();
@@ -65,7 +65,7 @@ impl SessionLsd {
             }
         }
         let core = RefCell::new(LocalDiscovery::new(port, cookie));
-        Some(SessionLsd { core, networks, clock, swarms, wake: Notify::new() })
+        Some(SessionLsd { core, networks, clock, torrents, wake: Notify::new() })
     }
 
     /// Listens and announces from now on.
@@ -134,9 +134,9 @@ impl SessionLsd {
         let found = self.core.borrow_mut().handle_datagram(self.clock.now(), from, datagram);
         let Some((peer, info_hashes)) = found else { return };
         let origin = Origin::Local(from.ip());
-        for swarm in info_hashes.into_iter().filter_map(|info_hash| self.swarms.get(info_hash)) {
+        for torrent in info_hashes.into_iter().filter_map(|info_hash| self.torrents.get(info_hash)) {
             tracing::debug!(%peer, "found on the local network");
-            swarm.handle_addresses(&[peer], origin);
+            torrent.handle_addresses(&[peer], origin);
         }
     }
 }

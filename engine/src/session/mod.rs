@@ -30,12 +30,12 @@ mod reading;
 mod registry;
 mod routes;
 mod run;
+mod running;
+mod running_torrent;
 mod services;
 mod shares;
 mod stats;
 mod storing;
-mod swarm;
-mod swarms;
 mod torrent;
 mod traffic;
 

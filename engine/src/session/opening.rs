@@ -12,9 +12,9 @@ use super::options::{AddTorrent, Mode, Source};
 use super::progress::{Progress, Ready};
 use super::readers::Readers;
 use super::registry::Registry;
+use super::running::RunningTorrent;
 use super::services::resolve;
 use super::storing::SPACE_RETRY;
-use super::swarms::Swarm;
 use super::torrent::{Carried, Channels, Inner, Next, TorrentDriver, TorrentEvents};
 use crate::error::{Error, OptionError};
 use crate::hash::Lane;
@@ -25,6 +25,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use swarm_core::bitfield::Bitfield;
+use swarm_core::dht::MutableTorrentLink;
 use swarm_core::id::{InfoHash, PieceIndex};
 use swarm_core::metainfo::{Info, Metainfo};
 use swarm_core::picker::Priority;
@@ -63,11 +64,9 @@ pub(super) fn spawn(
         commands,
         events: events.own.downgrade(),
         first: Mutex::new(Some(events.own.subscribe_unclaimed())),
-        phase: Arc::downgrade(&phase),
         phases: phase.subscribe(),
     });
     let channels = Channels {
-        id,
         registry: Arc::clone(registry),
         commands: inbox,
         events: events.clone(),
@@ -80,7 +79,7 @@ pub(super) fn spawn(
         let result = match task.await {
             Ok(result) => result,
             Err(panic) => {
-                let torrent = known.info_hash.get().and_then(|hash| context.swarms.remove(*hash));
+                let torrent = known.info_hash.get().and_then(|hash| context.torrents.remove(*hash));
                 if let Some(torrent) = torrent {
                     torrent.abandon();
                 }
@@ -105,13 +104,10 @@ pub(super) async fn start(
 ) -> Result<(), Error> {
     let (mut last_stats, mut opened) = (None, None);
     if let Source::Mutable(link) = &options.source {
-        let (link, stats) = (link.clone(), Box::new(Progress::default().stats(None)));
-        let mut readers = Readers::default();
-        let found = tokio::select! {
-            found = Box::pin(resolve(&context, &link)) => found?,
-            () = Box::pin(stopped(&mut options, &stats, &mut readers, &mut channels.commands)) => return Ok(()),
-        };
-        channels.registry.claim(found, channels.id)?;
+        let link = link.clone();
+        let found = Box::pin(resolve_unless_paused(&context, &link, &mut options, &mut channels)).await?;
+        let Some(found) = found else { return Ok(()) };
+        channels.registry.claim(found, channels.events.id)?;
         let _ = channels.known.info_hash.set(found);
         Rc::make_mut(&mut options).source = found.into();
     }
@@ -124,8 +120,10 @@ pub(super) async fn start(
             let mut stats = last_stats.take().unwrap_or_else(|| Box::new(Progress::default().stats(info)));
             stats.state = State::Paused;
             channels.events.send(Event::Paused);
-            next = Box::pin(paused(&mut options, &stats, &mut carried.readers, &mut channels.commands)).await;
-            Rc::make_mut(&mut options).paused = false;
+            next = Next::Pause;
+            while next == Next::Pause {
+                next = Box::pin(paused(&mut options, &stats, &mut carried.readers, &mut channels)).await;
+            }
         }
         if next == Next::Restart {
             channels.phase.send_replace(Phase::Running { complete: false });
@@ -138,10 +136,7 @@ pub(super) async fn start(
             // Whoever still holds the torrent holds no reader.
             carried = torrent.carry();
             next = ended?;
-            let mut stats = Box::new(TorrentStats { rate_down: 0, rate_up: 0, ..torrent.stats() });
-            (stats.peers, stats.seeds, stats.waiting) = (0, 0, None);
-            (stats.peer_list, stats.trackers) = (Vec::new(), Vec::new());
-            last_stats = (next == Next::Pause).then_some(stats);
+            last_stats = (next == Next::Pause).then(|| Box::new(torrent.stats_at_rest()));
             options = Rc::clone(&torrent.changed.borrow());
             opened = torrent.opened.get().cloned().or(opened);
             if let Some(metainfo) = channels.known.metainfo.get() {
@@ -155,8 +150,7 @@ pub(super) async fn start(
                 let Some(storage) = opened else { return Ok(()) };
                 return Ok(context.on_worker(Lane::Transfer, move || storage.delete()).await??);
             }
-            Next::Pause => Rc::make_mut(&mut options).paused = true,
-            Next::Restart => {}
+            Next::Pause | Next::Restart => {}
         }
     }
 }
@@ -171,40 +165,32 @@ async fn run(
     if let Some(metainfo) = &torrent.to_open() {
         // What only lasts for a moment takes no room afterwards.
         let mut preparing = Box::pin(torrent.prepare_data(metainfo));
-        let prepared = tokio::select! {
-            prepared = &mut preparing => prepared.map(Ok),
+        let over = tokio::select! {
+            prepared = &mut preparing => match prepared {
+                Ok(ready) => {
+                    torrent.take_up(metainfo, ready);
+                    None
+                }
+                Err(error) => Some(Err(error)),
+            },
             next = Box::pin(commanded(torrent, commands)) => {
                 torrent.progress.abort();
                 let _ = preparing.as_mut().await;
-                Ok(Err(next))
+                Some(Ok(next))
             }
         };
         drop(preparing);
-        match prepared {
-            Ok(Ok(ready)) => torrent.take_up(metainfo, ready),
-            Ok(Err(next)) => {
-                Box::pin(torrent.abandon_data()).await?;
-                return Ok(next);
-            }
-            Err(error) => {
-                Box::pin(torrent.abandon_data()).await?;
-                return Err(error);
-            }
+        if let Some(over) = over {
+            Box::pin(torrent.abandon_data()).await?;
+            return over;
         }
     }
-    context.swarms.insert(torrent.info_hash, Rc::clone(torrent) as Rc<dyn Swarm>);
+    context.torrents.insert(torrent.info_hash, Rc::clone(torrent) as Rc<dyn RunningTorrent>);
     torrent.begin();
-    torrent.announce_on_dht(true);
-    // Private torrents are between the tracker and its peers (BEP 27).
-    let local = context.lsd.borrow().clone().filter(|_| !torrent.is_private());
-    if let Some(lsd) = &local {
-        lsd.add(torrent.info_hash);
-    }
+    torrent.announce_on_dht();
+    torrent.lsd().iter().for_each(|lsd| lsd.add(torrent.info_hash));
     let result = torrent.run(results, commands).await;
-    context.swarms.remove(torrent.info_hash);
-    if let Some(lsd) = &local {
-        lsd.remove(torrent.info_hash);
-    }
+    torrent.lsd().iter().for_each(|lsd| lsd.remove(torrent.info_hash));
     result
 }
 
@@ -214,13 +200,9 @@ async fn commanded(
     commands: &mut mpsc::UnboundedReceiver<Box<Command>>,
 ) -> Next {
     loop {
-        match commands.recv().await {
-            Some(command) => {
-                if let Some(next) = torrent.on_command(*command) {
-                    return next;
-                }
-            }
-            None => std::future::pending().await,
+        let Some(command) = commands.recv().await else { std::future::pending().await };
+        if let Some(next) = torrent.on_command(*command) {
+            return next;
         }
     }
 }
@@ -236,22 +218,27 @@ fn first(context: &Context, options: &AddTorrent, info_hash: InfoHash) -> Carrie
         announcer,
         readers: Readers::default(),
         reconnect: Vec::new(),
+        has_joined: false,
     }
 }
 
-/// Takes commands of a torrent that does not run, until it is to.
+/// Takes commands of a torrent that does not run, until one asks for something else.
 async fn paused(
     options: &mut Rc<AddTorrent>,
     stats: &TorrentStats,
     readers: &mut Readers,
-    commands: &mut mpsc::UnboundedReceiver<Box<Command>>,
+    channels: &mut Channels,
 ) -> Next {
     loop {
-        let Some(command) = commands.recv().await else { std::future::pending().await };
+        let Some(command) = channels.commands.recv().await else { std::future::pending().await };
         command.apply(options);
         match *command {
             Command::Stats(reply) => drop(reply.send(stats.clone())),
             Command::Read(request) => drop(readers.take_up(request)),
+            Command::SetFiles(_) | Command::Recheck => {
+                channels.phase.send_replace(Phase::Running { complete: false });
+            }
+            Command::Pause => return Next::Pause,
             Command::Resume => return Next::Restart,
             Command::Stop => return Next::Stop,
             Command::Delete => return Next::Delete,
@@ -260,17 +247,27 @@ async fn paused(
     }
 }
 
-/// Takes commands of a torrent whose info-hash is not known yet, until it is to end.
-async fn stopped(
+/// Finds out which torrent a link stands for now, in the time in which it is not paused. `None` if it is to stop.
+async fn resolve_unless_paused(
+    context: &Context,
+    link: &MutableTorrentLink,
     options: &mut Rc<AddTorrent>,
-    stats: &TorrentStats,
-    readers: &mut Readers,
-    commands: &mut mpsc::UnboundedReceiver<Box<Command>>,
-) {
+    channels: &mut Channels,
+) -> Result<Option<InfoHash>, Error> {
+    let (mut stats, mut readers) = (Progress::default().stats(None), Readers::default());
     loop {
-        match paused(options, stats, readers, commands).await {
-            Next::Stop | Next::Delete => return,
-            _ => Rc::make_mut(options).paused = false,
+        let is_paused = options.paused;
+        stats.state = if is_paused { State::Paused } else { State::Queued };
+        if is_paused {
+            channels.events.send(Event::Paused);
+        }
+        tokio::select! {
+            found = resolve(context, link), if !is_paused => return found.map(Some),
+            next = paused(options, &stats, &mut readers, channels) => {
+                if matches!(next, Next::Stop | Next::Delete) {
+                    return Ok(None);
+                }
+            }
         }
     }
 }
@@ -301,23 +298,23 @@ impl TorrentDriver {
             budget: options.space.clone(),
             ..OpenOptions::new(options.dir.clone(), mode)
         };
-        let (storage, opened) = until_it_fits(context, events, &self.progress, || {
+        let opening = || {
             let (metainfo, custom, open) = (Arc::clone(metainfo), options.storage.clone(), open.clone());
             move || storage::open(&metainfo, custom, open)
-        })
-        .await?;
+        };
+        let (storage, opened) = self.until_it_fits(opening).await?;
         let _ = self.opened.set(Arc::clone(&storage));
         for warning in &opened.warnings {
             events.send(Event::Warning(warning.clone()));
         }
         opened.have.iter().for_each(|piece| self.progress.add(info, piece));
-        let have = check(context, info, &storage, &opened, events, &self.progress).await?;
-        if options.mode == Mode::Download && needs_space(&have, &opened.needed) {
-            until_it_fits(context, events, &self.progress, || {
+        let have = self.check(info, &storage, &opened).await?;
+        if options.mode == Mode::Download && opened.needed.has_other_than(&have) {
+            let reserving = || {
                 let storage = Arc::clone(&storage);
                 move || storage.reserve()
-            })
-            .await?;
+            };
+            self.until_it_fits(reserving).await?;
         }
         if options.mode == Mode::Seed {
             for &file in &opened.absent {
@@ -332,6 +329,99 @@ impl TorrentDriver {
         Ok(Ready { storage, have, needed: opened.needed, files, partial: opened.partial })
     }
 
+    /// Checks the pieces that are in doubt, several at a time, once it is this torrent's turn.
+    async fn check(
+        &self,
+        info: &Info,
+        storage: &Arc<dyn Storage>,
+        opened: &Opened,
+    ) -> Result<Bitfield, Error> {
+        let (context, events, progress) = (&*self.context, &self.events, &self.progress);
+        let mut have = opened.have.clone();
+        let of = opened.recheck.count();
+        if of == 0 {
+            return Ok(have);
+        }
+        let _turn = progress.unless_aborted(context.checks.acquire()).await?;
+        progress.checking.set(true);
+        events.send(Event::Checking { done: 0, of });
+        let (tx, mut rx) = mpsc::unbounded_channel();
+        let mut pieces = opened.recheck.iter();
+        let submit = |piece: PieceIndex| {
+            let (storage, tx) = (Arc::clone(storage), tx.clone());
+            context.workers.submit(Lane::Check, move || {
+                let result = catch_unwind(AssertUnwindSafe(|| storage.check_piece(piece)));
+                let _ = tx.send((piece, result));
+            });
+        };
+        pieces.by_ref().take(context.workers.threads() * 2).for_each(submit);
+        let mut told_at = context.now();
+        let mut unreadable = BTreeSet::new();
+        for done in 1..=of {
+            let Some((piece, result)) = rx.recv().await else { break };
+            if progress.is_aborted() {
+                return Err(Error::Stopped);
+            }
+            let Ok(result) = result else { return Err(Error::panicked()) };
+            let is_right = match result {
+                // What cannot be read is not there; the rest may be.
+                Err(ref error @ StorageError::Io { ref path, ref source, .. })
+                    if !error.is_too_many_files() =>
+                {
+                    if unreadable.len() < UNREADABLE_TOLD_MAX && unreadable.insert(path.clone()) {
+                        let warning = format!("{}: cannot be read: {source}", path.display());
+                        events.send(Event::Warning(warning));
+                    }
+                    false
+                }
+                Err(error) if error.may_pass() => {
+                    let again = || {
+                        let storage = Arc::clone(storage);
+                        move || storage.check_piece(piece)
+                    };
+                    self.until_it_fits(again).await?
+                }
+                result => result?,
+            };
+            if is_right {
+                have.insert(piece);
+                progress.add(info, piece);
+            }
+            if let Some(next) = pieces.next() {
+                submit(next);
+            }
+            if context.now().since(told_at) >= CHECK_EVENT_INTERVAL || done == of {
+                told_at = context.now();
+                events.send(Event::Checking { done, of });
+            }
+        }
+        Ok(have)
+    }
+
+    /// Does something on a worker, and again for as long as the disk is full or there are no descriptors.
+    async fn until_it_fits<R: Send + 'static, J: FnOnce() -> Result<R, StorageError> + Send + 'static>(
+        &self,
+        job: impl Fn() -> J,
+    ) -> Result<R, Error> {
+        let mut stalled = false;
+        loop {
+            match self.context.on_worker(Lane::Check, job()).await? {
+                Err(error) if error.is_no_space() || error.is_too_many_files() => {
+                    if !std::mem::replace(&mut stalled, true) {
+                        self.emit(Event::DiskStalled { error: Arc::new(error) });
+                    }
+                    self.progress.unless_aborted(tokio::time::sleep(SPACE_RETRY)).await?;
+                }
+                done => {
+                    if stalled && done.is_ok() {
+                        self.emit(Event::DiskResumed);
+                    }
+                    return Ok(done?);
+                }
+            }
+        }
+    }
+
     /// It does not run, and leaves nothing in anybody's way.
     pub(super) async fn abandon_data(&self) -> Result<(), Error> {
         let Some(storage) = self.opened.get().cloned() else { return Ok(()) };
@@ -342,109 +432,7 @@ impl TorrentDriver {
     pub(super) fn keep_private(&self, inner: &mut Inner) {
         inner.core.handle_private(self.context.now());
         self.announcer.borrow_mut().handle_private();
-        if let Some(lsd) = self.context.lsd.borrow().as_ref() {
-            lsd.remove(self.info_hash);
-        }
-        if let Some(dht) = self.context.dht.borrow().as_ref() {
-            dht.forget(self.info_hash);
-        }
-    }
-}
-
-fn needs_space(have: &Bitfield, needed: &Bitfield) -> bool {
-    needed.iter().any(|piece| !have.has(piece))
-}
-
-/// Checks the pieces that are in doubt, several at a time, once it is this torrent's turn.
-async fn check(
-    context: &Context,
-    info: &Info,
-    storage: &Arc<dyn Storage>,
-    opened: &Opened,
-    events: &TorrentEvents,
-    progress: &Progress,
-) -> Result<Bitfield, Error> {
-    let mut have = opened.have.clone();
-    let of = opened.recheck.count();
-    if of == 0 {
-        return Ok(have);
-    }
-    let _turn = progress.unless_aborted(context.checks.acquire()).await?;
-    progress.checking.set(true);
-    events.send(Event::Checking { done: 0, of });
-    let (tx, mut rx) = mpsc::unbounded_channel();
-    let mut pieces = opened.recheck.iter();
-    let submit = |piece: PieceIndex| {
-        let (storage, tx) = (Arc::clone(storage), tx.clone());
-        context.workers.submit(Lane::Check, move || {
-            let result = catch_unwind(AssertUnwindSafe(|| storage.check_piece(piece)));
-            let _ = tx.send((piece, result));
-        });
-    };
-    pieces.by_ref().take(context.workers.threads() * 2).for_each(submit);
-    let mut told_at = context.now();
-    let mut unreadable = BTreeSet::new();
-    for done in 1..=of {
-        let Some((piece, result)) = rx.recv().await else { break };
-        if progress.is_aborted() {
-            return Err(Error::Stopped);
-        }
-        let Ok(result) = result else { return Err(Error::Defect("a disk job panicked".to_owned())) };
-        let is_right = match result {
-            // What cannot be read is not there; the rest may be.
-            Err(ref error @ StorageError::Io { ref path, ref source, .. }) if !error.is_too_many_files() => {
-                if unreadable.len() < UNREADABLE_TOLD_MAX && unreadable.insert(path.clone()) {
-                    let warning = format!("{}: cannot be read: {source}", path.display());
-                    events.send(Event::Warning(warning));
-                }
-                false
-            }
-            Err(error) if error.may_pass() => {
-                until_it_fits(context, events, progress, || {
-                    let storage = Arc::clone(storage);
-                    move || storage.check_piece(piece)
-                })
-                .await?
-            }
-            result => result?,
-        };
-        if is_right {
-            have.insert(piece);
-            progress.add(info, piece);
-        }
-        if let Some(next) = pieces.next() {
-            submit(next);
-        }
-        if context.now().since(told_at) >= CHECK_EVENT_INTERVAL || done == of {
-            told_at = context.now();
-            events.send(Event::Checking { done, of });
-        }
-    }
-    Ok(have)
-}
-
-/// Does something on a worker, and again for as long as the disk is full or there are no descriptors.
-async fn until_it_fits<R: Send + 'static, J: FnOnce() -> Result<R, StorageError> + Send + 'static>(
-    context: &Context,
-    events: &TorrentEvents,
-    progress: &Progress,
-    job: impl Fn() -> J,
-) -> Result<R, Error> {
-    let mut stalled = false;
-    loop {
-        match context.on_worker(Lane::Check, job()).await? {
-            Err(error) if error.is_no_space() || error.is_too_many_files() => {
-                if !std::mem::replace(&mut stalled, true) {
-                    events.send(Event::DiskStalled { error: Arc::new(error) });
-                }
-                progress.unless_aborted(tokio::time::sleep(SPACE_RETRY)).await?;
-            }
-            done => {
-                if stalled && done.is_ok() {
-                    events.send(Event::DiskResumed);
-                }
-                return Ok(done?);
-            }
-        }
+        self.lsd().iter().for_each(|lsd| lsd.remove(self.info_hash));
+        self.dht().iter().for_each(|dht| dht.forget(self.info_hash));
     }
 }

@@ -14,6 +14,7 @@ use std::time::Duration;
 use swarm_core::dht::MutableTorrentLink;
 use swarm_core::id::{FileIndex, InfoHash};
 use swarm_core::metainfo::{Magnet, MagnetError, Metainfo, parse_info_hash};
+use swarm_core::mse::Encryption;
 use swarm_core::picker::{Order, Priority};
 
 /// How a session behaves. The default is what `swarm get` does: it listens on all interfaces, takes part in the DHT and in local
@@ -37,6 +38,7 @@ pub struct SessionOptions {
     pub(crate) dht: Option<DhtOptions>,
     pub(crate) lsd: Option<bool>,
     pub(crate) pex: bool,
+    pub(crate) encryption: Encryption,
     pub(crate) seed: Option<u64>,
     pub(crate) port_mapping: bool,
     pub(crate) gateway: Option<SocketAddr>,
@@ -66,6 +68,7 @@ impl SessionOptions {
             dht: Some(DhtOptions::default()),
             lsd: None,
             pex: true,
+            encryption: Encryption::default(),
             seed: None,
             port_mapping: true,
             gateway: None,
@@ -149,7 +152,13 @@ impl SessionOptions {
         self
     }
 
-    /// Determines every random choice of the protocol.
+    /// When connections to peers are encrypted (MSE): where nothing else works, unless given.
+    pub fn encryption(mut self, encryption: Encryption) -> SessionOptions {
+        self.encryption = encryption;
+        self
+    }
+
+    /// Determines every random choice of the protocol, but for the keys and pads of encrypted handshakes.
     pub fn random_seed(mut self, seed: u64) -> SessionOptions {
         self.seed = Some(seed);
         self

@@ -220,7 +220,11 @@ impl Port {
             self.context.mapped_udp_port.set(external_port);
         } else if self.context.mapped_port.replace(external_port) != external_port {
             let ours = external_port.unwrap_or(self.ours.port());
-            self.context.swarms.all().into_iter().for_each(|swarm| swarm.port_mapped(external_port, ours));
+            self.context
+                .torrents
+                .all()
+                .into_iter()
+                .for_each(|torrent| torrent.port_mapped(external_port, ours));
             if let Some(dht) = &*self.context.dht.borrow() {
                 dht.port_mapped(self.ours, external_port);
             }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use swarm_core::id::{FileIndex, PieceIndex};
-use swarm_core::metainfo::Metainfo;
+use swarm_core::metainfo::{FileEntry, Metainfo};
 use tokio::io::{AsyncRead, AsyncSeek, ReadBuf};
 use tokio::sync::{mpsc, oneshot};
 
@@ -45,8 +45,7 @@ impl FileReader {
         static LAST: AtomicU64 = AtomicU64::new(0);
         let files = &metainfo.info.files;
         let none = OptionError::NoSuchFile { index: file.0, files: files.len() };
-        let len = files.get(file.idx()).ok_or(none)?.length;
-        let start = files[..file.idx()].iter().map(|file| file.length).sum();
+        let &FileEntry { offset: start, length: len, .. } = files.get(file.idx()).ok_or(none)?;
         let id = LAST.fetch_add(1, Ordering::Relaxed);
         let (buffer, taken) = (Vec::new(), 0);
         Ok(FileReader { commands, metainfo, start, len, pos: 0, id, buffer, taken, pending: None })

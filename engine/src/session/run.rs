@@ -45,7 +45,7 @@ pub(super) fn run(
         });
         let mappings = PortMappings::start(&context);
         serve(&context, &registry, inbox, mappings).await;
-        context.swarms.clear();
+        context.torrents.clear();
     });
 }
 

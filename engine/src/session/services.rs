@@ -46,13 +46,11 @@ fn saved_in(context: &Context) -> Option<PathBuf> {
 
 /// Joins by the nodes that are given and by those that were known last time; then saves the known ones now and then.
 async fn join_dht(context: &Context, ours: &SessionDht, mut hosts: Vec<String>) {
-    if let Some(file) = saved_in(context) {
-        let (done, saved) = oneshot::channel();
-        context.workers.submit(Lane::Check, move || drop(done.send(Saved::read(&file))));
-        if let Ok(Ok(saved)) = saved.await {
-            ours.dhts.iter().for_each(|dht| dht.resume(&saved));
-            hosts.extend(saved.hosts());
-        }
+    if let Some(file) = saved_in(context)
+        && let Ok(Ok(saved)) = context.on_worker(Lane::Check, move || Saved::read(&file)).await
+    {
+        ours.dhts.iter().for_each(|dht| dht.resume(&saved));
+        hosts.extend(saved.hosts());
     }
     ours.join(&hosts).await;
     // What was announced before has found nobody to ask.
@@ -67,12 +65,11 @@ async fn join_dht(context: &Context, ours: &SessionDht, mut hosts: Vec<String>) 
 pub(super) async fn save_dht(context: &Context) {
     let (Some(ours), Some(file)) = (context.dht.borrow().clone(), saved_in(context)) else { return };
     let state = Saved::of(&ours.dhts);
-    let (done, saved) = oneshot::channel();
-    context.workers.submit(Lane::Transfer, move || {
-        let folder = file.parent().map_or(Ok(()), std::fs::create_dir_all);
-        let _ = done.send(folder.and_then(|()| state.write(&file)));
-    });
-    if let Ok(Err(error)) = saved.await {
+    let save = move || {
+        file.parent().map_or(Ok(()), std::fs::create_dir_all)?;
+        state.write(&file)
+    };
+    if let Ok(Err(error)) = context.on_worker(Lane::Transfer, save).await {
         tracing::warn!(%error, "cannot save the nodes of the DHT");
     }
 }
@@ -88,7 +85,7 @@ pub(super) fn start_dht(context: &Rc<Context>) {
     if hosts.is_empty() && !dhts.iter().all(Dht::is_local) {
         hosts.extend(PUBLIC_NODES.map(str::to_owned));
     }
-    let ours = Rc::new(SessionDht::new(dhts, Rc::clone(&context.swarms), context.listening.clone()));
+    let ours = Rc::new(SessionDht::new(dhts, Rc::clone(&context.torrents), context.listening.clone()));
     for dht in &ours.dhts {
         dht.with(|node, _| node.set_ip_filter(context.ip_filter()));
     }
@@ -107,9 +104,9 @@ pub(super) fn start_lsd(context: &Rc<Context>) {
     if !context.options.has_lsd() {
         return;
     }
-    let (device, swarms) = (context.binding.device.as_deref(), Rc::clone(&context.swarms));
+    let (device, torrents) = (context.binding.device.as_deref(), Rc::clone(&context.torrents));
     let cookie = context.rng.borrow_mut().next_u64();
-    let lsd = SessionLsd::open(&context.listening, device, context.clock, swarms, cookie).map(Rc::new);
+    let lsd = SessionLsd::open(&context.listening, device, context.clock, torrents, cookie).map(Rc::new);
     lsd.iter().for_each(SessionLsd::start);
     *context.lsd.borrow_mut() = lsd;
 }
@@ -122,7 +119,7 @@ pub(super) async fn watch_addresses(context: Rc<Context>) {
         if context.routes.borrow_mut().have_changed(|to| route(to, device)) {
             tracing::info!("our address has changed");
             context.udp_trackers.forget();
-            context.swarms.all().iter().for_each(|swarm| swarm.addresses_changed());
+            context.torrents.all().iter().for_each(|torrent| torrent.addresses_changed());
         }
     }
 }

@@ -23,13 +23,8 @@ impl TorrentDriver {
     }
 
     /// What has been transferred since the torrent was added.
-    fn totals(&self, core: &Torrent) -> Totals {
+    pub(super) fn totals(&self, core: &Torrent) -> Totals {
         self.totals_before.plus(core.totals())
-    }
-
-    /// Bytes of wanted pieces that are missing.
-    pub(super) fn bytes_left(&self) -> u64 {
-        self.inner.borrow().core.bytes_missing()
     }
 
     pub(super) fn stats(&self) -> TorrentStats {
@@ -70,6 +65,20 @@ impl TorrentDriver {
         }
     }
 
+    /// The same once its connections have ended.
+    pub(super) fn stats_at_rest(&self) -> TorrentStats {
+        TorrentStats {
+            rate_down: 0,
+            rate_up: 0,
+            peers: 0,
+            seeds: 0,
+            waiting: None,
+            peer_list: Vec::new(),
+            trackers: Vec::new(),
+            ..self.stats()
+        }
+    }
+
     /// The same before its data is known and checked.
     fn stats_before(&self, inner: &Inner, now: Time) -> TorrentStats {
         let metainfo = self.known.metainfo.get();
@@ -99,7 +108,6 @@ impl TorrentDriver {
 
     /// Why there are no peers.
     fn no_peers(&self) -> Waiting {
-        let is_private = self.is_private();
         let (names_peers, has_web_seeds) = match &self.options.source {
             Source::Metainfo(metainfo) => (false, !metainfo.web_seeds.is_empty()),
             Source::Magnet(magnet) => (!magnet.peers.is_empty(), !magnet.web_seeds.is_empty()),
@@ -107,8 +115,8 @@ impl TorrentDriver {
         };
         let ways = Ways {
             announcer: &self.announcer.borrow(),
-            dht: !is_private && self.context.dht.borrow().is_some(),
-            local: !is_private && self.context.lsd.borrow().is_some(),
+            dht: self.dht().is_some(),
+            local: self.lsd().is_some(),
             named: names_peers || !self.options.peers.is_empty(),
             web_seeds: has_web_seeds,
         };
@@ -180,6 +188,7 @@ fn peer_stats(peer: &Peer, now: Time) -> PeerStats {
         addr: peer.info.addr,
         listen_addr: peer.extensions.listen_addr,
         inbound: peer.info.inbound,
+        encryption: peer.info.encryption,
         peer_id: peer.info.peer_id,
         client: peer.extensions.client.clone().unwrap_or_else(|| client_name(&peer.info.peer_id)),
         pieces_have: peer.have().count(),

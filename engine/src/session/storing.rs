@@ -84,6 +84,13 @@ impl TorrentDriver {
         });
     }
 
+    fn submit_spill(&self, spill: Spill) {
+        self.submit(Lane::Transfer, move |storage| {
+            let result = storage.spill(&spill);
+            DiskResult::Spilled { spill, result }
+        });
+    }
+
     pub(super) fn on_disk_result(self: &Rc<Self>, result: DiskResult) {
         let now = self.context.now();
         self.jobs.set(self.jobs.get() - 1);
@@ -96,7 +103,7 @@ impl TorrentDriver {
 
     fn handle_disk_result(self: &Rc<Self>, inner: &mut Inner, now: Time, result: DiskResult) {
         match result {
-            DiskResult::Panicked => self.fail(Error::Defect("a disk job panicked".to_owned())),
+            DiskResult::Panicked => self.fail(Error::panicked()),
             DiskResult::Piece { piece, outcome, digests } => {
                 self.on_piece(inner, now, piece, outcome, digests)
             }
@@ -272,24 +279,22 @@ impl TorrentDriver {
         let spill = buffer.take_for_spill();
         inner.disk.spilling = true;
         tracing::debug!(%piece, blocks = spill.blocks().len(), "memory is full: a partial piece moves to disk");
-        self.submit(Lane::Transfer, move |storage| {
-            let result = storage.spill(&spill);
-            DiskResult::Spilled { spill, result }
-        });
+        self.submit_spill(spill);
         true
     }
 
     /// Where only whole pieces are stored, memory is had by dropping one that is not complete, of whichever torrent: one that no block
     /// has come for lately, or else the one that holds least, so that others become complete.
     fn drop_partial_piece(&self) {
-        let (swarms, now) = (self.context.swarms.all(), self.context.now());
-        if swarms.iter().any(|swarm| swarm.frees_memory()) {
+        let (torrents, now) = (self.context.torrents.all(), self.context.now());
+        if torrents.iter().any(|torrent| torrent.frees_memory()) {
             return;
         }
-        let droppable = swarms.into_iter().filter_map(|swarm| Some((swarm.droppable_piece(now)?, swarm)));
-        if let Some(((_, bytes, piece), swarm)) = droppable.min_by_key(|(least, _)| *least) {
+        let droppable =
+            torrents.into_iter().filter_map(|torrent| Some((torrent.droppable_piece(now)?, torrent)));
+        if let Some(((_, bytes, piece), torrent)) = droppable.min_by_key(|(least, _)| *least) {
             tracing::debug!(%piece, bytes, "memory is full: a partial piece is dropped");
-            swarm.drop_piece(piece);
+            torrent.drop_piece(piece);
             self.context.on_memory_freed();
         }
     }
@@ -361,7 +366,7 @@ impl TorrentDriver {
         inner.state = State::Seeding;
         if !self.was_complete.get() {
             self.announcer.borrow_mut().handle_completed(self.context.now());
-            self.announce_on_dht(false);
+            self.announce_on_dht();
         }
         self.phase.send_replace(Phase::Running { complete: true });
         self.emit(Event::Completed);
@@ -378,7 +383,7 @@ impl TorrentDriver {
             inner.disk.doubted.clear();
             inner.core.handle_stop(self.context.now());
         });
-        self.context.swarms.remove(self.info_hash);
+        self.context.torrents.remove(self.info_hash);
         // What is being written is still taken note of: it need not be downloaded again.
         while self.jobs.get() > 0 {
             let Some(result) = results.recv().await else { break };
@@ -412,7 +417,7 @@ impl TorrentDriver {
         Ok(())
     }
 
-    /// Moves the blocks of unfinished pieces to the side file, for the next run to go on from. What does not fit is lost.
+    /// Moves the blocks of unfinished pieces to the part file, for the next run to go on from. What does not fit is lost.
     async fn keep_partial_pieces(&self, results: &mut mpsc::UnboundedReceiver<Box<DiskResult>>) {
         let pieces: Vec<PieceIndex> = self.inner.borrow().buffers.keys().copied().collect();
         for piece in pieces.into_iter().filter(|_| self.can_spill()) {
@@ -420,10 +425,7 @@ impl TorrentDriver {
                 Some(buffer) if buffer.bytes_in_memory() > 0 => buffer.take_for_spill(),
                 _ => continue,
             };
-            self.submit(Lane::Transfer, move |storage| {
-                let result = storage.spill(&spill);
-                DiskResult::Spilled { spill, result }
-            });
+            self.submit_spill(spill);
             let result = results.recv().await;
             self.jobs.set(self.jobs.get() - 1);
             if let Some(DiskResult::Spilled { result: Err(error), .. }) = result.map(|result| *result) {

@@ -31,7 +31,9 @@ use std::time::Duration;
 use swarm_core::bitfield::Bitfield;
 use swarm_core::id::{InfoHash, PeerId, PeerKey, PieceIndex};
 use swarm_core::metainfo::{Metainfo, host_and_port};
+use swarm_core::mse::Encryption;
 use swarm_core::picker::Priority;
+use swarm_core::time::Time;
 use swarm_core::torrent::discovery::Origin;
 use swarm_core::torrent::metadata::Content as CoreContent;
 use swarm_core::torrent::{Action, Config, Event as CoreEvent, Torrent, Totals};
@@ -75,6 +77,8 @@ pub(crate) struct TorrentDriver {
     pub(super) announcer: Rc<RefCell<Announcer>>,
     /// Peers to dial again: those that it had when it was paused or started again.
     reconnect: RefCell<Vec<SocketAddr>>,
+    /// The DHT nodes that its metainfo names were asked.
+    pub(super) has_joined: Cell<bool>,
     pub(super) disk_results: mpsc::UnboundedSender<Box<DiskResult>>,
     pub(super) inner: RefCell<Inner>,
     /// Wakes the torrent's own task: its timer may have changed, or it is to end.
@@ -118,7 +122,6 @@ pub(super) struct Content {
 
 /// Where a torrent's task hears and speaks.
 pub(super) struct Channels {
-    pub(super) id: TorrentId,
     pub(super) registry: Arc<Registry>,
     pub(super) commands: mpsc::UnboundedReceiver<Box<Command>>,
     pub(super) events: TorrentEvents,
@@ -146,6 +149,7 @@ pub(super) struct Carried {
     pub(super) announcer: Rc<RefCell<Announcer>>,
     pub(super) readers: Readers,
     pub(super) reconnect: Vec<SocketAddr>,
+    pub(super) has_joined: bool,
 }
 
 /// What inputs change.
@@ -170,12 +174,13 @@ impl TorrentDriver {
         carried: Carried,
         disk_results: mpsc::UnboundedSender<Box<DiskResult>>,
     ) -> TorrentDriver {
-        let Carried { peer_id, totals, announcer, readers, reconnect } = carried;
+        let Carried { peer_id, totals, announcer, readers, reconnect, has_joined } = carried;
         let seed = context.rng.borrow_mut().next_u64();
         let private = options.source.metainfo().is_some_and(|metainfo| metainfo.info.private);
         let mut config = Config::new(info_hash, peer_id, seed);
         config.exchange = context.options.pex && !private;
         config.canonical_priority = !private;
+        config.prefers_encryption = context.options.encryption >= Encryption::Prefer;
         config.super_seeding = options.super_seeding;
         config.listen_port = context.listening.first().map(SocketAddr::port);
         config.peers_max = options.peers_max.max(1);
@@ -198,6 +203,7 @@ impl TorrentDriver {
             totals_before: totals,
             announcer,
             reconnect: RefCell::new(reconnect),
+            has_joined: Cell::new(has_joined),
             is_held: Cell::new(options.hold),
             is_begun: Cell::new(false),
             progress: Progress::default(),
@@ -250,8 +256,8 @@ impl TorrentDriver {
         self.emit(Event::Started { have: have_count, pieces });
         self.with(|inner| {
             inner.core.handle_metadata(now, content);
-            let missing = geometry.piece_indices().filter(|&piece| !inner.core.have().has(piece));
-            let priorities: Vec<_> = missing.map(|piece| (piece, self.priority_of(piece))).collect();
+            let priorities: Vec<_> =
+                inner.core.have().iter_zeros().map(|piece| (piece, self.priority_of(piece))).collect();
             inner.core.set_priorities(now, priorities);
             for (piece, blocks) in partial {
                 let padding = metainfo.info.padding.blocks_in(&geometry, piece);
@@ -545,28 +551,25 @@ impl TorrentDriver {
         let inner = self.inner.borrow();
         let times =
             [inner.core.poll_timeout(), self.announcer.borrow().poll_timeout(), inner.disk.poll_timeout()];
-        let first = times.into_iter().flatten().min();
-        match first {
-            Some(time) => self.context.instant(time),
-            None => tokio::time::Instant::now() + Duration::from_secs(3_600),
-        }
+        self.context.instant(times.into_iter().flatten().min().unwrap_or(Time::MAX))
     }
 
     /// If it starts again, it is with the peers that it has.
     fn remember_peers(&self) {
         let inner = self.inner.borrow();
-        let peers = inner.core.peers().filter_map(|peer| peer.extensions.listen_addr).take(RECONNECTED_MAX);
-        self.reconnect.borrow_mut().extend(peers);
+        self.reconnect.borrow_mut().extend(inner.core.known_peers().take(RECONNECTED_MAX));
     }
 
     /// What is left of it is for the next run.
     pub(super) fn carry(&self) -> Carried {
+        let mut inner = self.inner.borrow_mut();
         Carried {
             peer_id: self.peer_id,
-            totals: self.stats().totals,
+            totals: self.totals(&inner.core),
             announcer: Rc::clone(&self.announcer),
-            readers: std::mem::take(&mut self.inner.borrow_mut().readers),
+            readers: std::mem::take(&mut inner.readers),
             reconnect: self.reconnect.take(),
+            has_joined: self.has_joined.get(),
         }
     }
 
@@ -590,7 +593,7 @@ impl TorrentDriver {
             Command::Reannounce if !self.is_begun.get() => {}
             Command::Reannounce => {
                 self.announcer.borrow_mut().request_more_peers(now);
-                self.announce_on_dht(false);
+                self.announce_on_dht();
             }
             Command::SetOrder(order) => self.inner.borrow_mut().core.set_order(order),
             Command::SetFiles(_) => {

@@ -10,6 +10,7 @@ use crate::net::connection::{Owner, ReadWait, WriteWait};
 use crate::net::outbox::UNREAD_MAX;
 use crate::net::reader::{Progress, Reader, Sink};
 use crate::net::transport::Stream;
+use crate::storage::Prepared;
 use std::io;
 use std::ops::RangeInclusive;
 use std::rc::Rc;
@@ -133,6 +134,7 @@ impl Owner for ConnectionOwner {
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) => {
                     // EFAULT: a file has been cut short underneath its map.
+                    outbox.blocks().for_each(Prepared::leave_maps);
                     for error in outbox.blocks().filter_map(|data| data.check().err()) {
                         torrent.warn(&error.to_string());
                     }

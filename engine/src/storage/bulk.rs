@@ -23,7 +23,7 @@ pub(crate) enum BulkError {
 /// Opens a file; `None` for padding that is on no disk.
 type Open<'a> = dyn Fn(FileIndex) -> io::Result<Option<File>> + Sync + 'a;
 
-/// Hashes all pieces for which `is_wanted`, with files as `open` gives them, and hands each result to `each`, in no
+/// Hashes all pieces for which `is_wanted`, with files as `open` gives them, and calls `each` with each result, in no
 /// order and on any thread. Stops early when `each` gives false.
 pub(crate) fn hash_pieces(
     info: &Info,

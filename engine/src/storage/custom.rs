@@ -1,10 +1,10 @@
 //! Storage that an embedder has made: whole, verified pieces go in, and any part of them comes out.
 //!
-//! The engine does everything else: it assembles and verifies pieces, checks what is said to be there, and remembers what is.
-//! There is no part file: if memory for received blocks runs out, the piece that has waited longest for one is dropped and asked for again.
+//! The engine assembles and verifies pieces, checks what may be there, and keeps track of what is. There is no part file: if memory
+//! for received blocks runs out, the piece that has waited longest for one is dropped and requested again.
 
 use super::prepared::{Bytes, Part, Prepared};
-use super::{Mode, OpenOptions, Opened, PieceOutcome, Storage, StorageError, Trust};
+use super::{Mode, OpenOptions, Opened, PieceOutcome, Storage, StorageError, Trust, lock};
 use crate::buffer::{PieceBuffer, Spill};
 use crate::hash::{Sha1, sha1};
 use std::fmt;
@@ -12,7 +12,7 @@ use std::io;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use swarm_core::bitfield::Bitfield;
 use swarm_core::geometry::BLOCK_LEN;
 use swarm_core::id::{FileIndex, PieceIndex};
@@ -40,7 +40,7 @@ pub enum Stored {
 /// rechecked, or given other files) or [`delete`](Self::delete). Calls that concern one piece never write it at the same time as they
 /// read it. A panic ends the torrent.
 ///
-/// **Pieces** are written whole, once, and only after their hash was right; peers are told of one after its `write` has returned.
+/// **Pieces** are written whole, once, and only after their hash was right; HAVE is sent after its `write` has returned.
 /// From then on it is read, in parts, in any order, as often as peers and readers want it. Padding (BEP 47) is written and read like
 /// other bytes. A piece is written again only if it was found bad: then the later one counts.
 ///
@@ -52,7 +52,7 @@ pub enum Stored {
 /// [`Error::Storage`](crate::Error::Storage). An error of `read` fails the one request or reader that it was for, and a warning
 /// says so; in a check, the piece counts as missing.
 pub trait PieceStorage: fmt::Debug + Send + Sync + 'static {
-    /// The torrent starts. Its metainfo tells the pieces' number and lengths.
+    /// The torrent starts. Its metainfo says how many pieces there are, and how long.
     ///
     /// # Errors
     /// As those of `reserve`.
@@ -111,7 +111,7 @@ pub trait PieceStorage: fmt::Debug + Send + Sync + 'static {
     /// The torrent was removed together with its data.
     ///
     /// # Errors
-    /// They are the torrent's last word.
+    /// They are the torrent's outcome.
     fn delete(&self) -> io::Result<()> {
         Ok(())
     }
@@ -164,7 +164,7 @@ impl Custom {
     }
 
     fn have(&self) -> MutexGuard<'_, Bitfield> {
-        self.have.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.have)
     }
 
     fn failed<R>(&self, action: &'static str, needed: u64, result: io::Result<R>) -> Result<R, StorageError> {
@@ -183,7 +183,7 @@ impl Custom {
     }
 }
 
-/// What an embedder's storage says. Its place is called by the torrent's name.
+/// An error of an embedder's storage. The torrent's name stands for the path.
 fn error(info: &Info, action: &'static str, needed: u64, error: io::Error) -> StorageError {
     StorageError::space(info.name.as_ref(), action, needed, error)
 }
@@ -195,7 +195,7 @@ impl Storage for Custom {
 
     fn reserve(&self) -> Result<(), StorageError> {
         let have = self.have().clone();
-        let missing = self.needed.iter().filter(|&piece| !have.has(piece));
+        let missing = self.needed.iter_without(&have);
         let bytes = missing.map(|piece| u64::from(self.info.geometry.len_of(piece))).sum();
         self.failed("reserve space in", bytes, self.pieces.reserve(bytes))
     }

@@ -37,7 +37,7 @@ impl FileStorage {
             // It may hold something else.
             let _ = self.tree.remove_dir(folder);
         }
-        deleted.and(self.home.as_ref().map_or(Ok(()), |home| home.remove()))
+        deleted.and(self.saved_state.as_ref().map_or(Ok(()), |saved_state| saved_state.remove()))
     }
 
     fn delete_work_folder(&self) -> Result<(), StorageError> {

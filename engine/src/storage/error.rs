@@ -1,4 +1,4 @@
-//! What can go wrong with files, each as one line that names the file and, where one exists, the mend.
+//! What can go wrong with files, each as one line that names the file and, where there is one, the remedy.
 
 use super::sys;
 use std::io;
@@ -165,6 +165,19 @@ impl StorageError {
         }
     }
 
+    /// Something that should be there is not.
+    pub(super) fn not_found(path: &Path, action: &'static str) -> StorageError {
+        StorageError::io(path, action, io::ErrorKind::NotFound.into())
+    }
+
+    pub(super) fn has_kind(&self, kind: io::ErrorKind) -> bool {
+        matches!(self, StorageError::Io { source, .. } if source.kind() == kind)
+    }
+
+    pub(super) fn is_not_found(&self) -> bool {
+        self.has_kind(io::ErrorKind::NotFound)
+    }
+
     /// Whether the torrent may go on by itself once there is space.
     pub fn is_no_space(&self) -> bool {
         matches!(self, StorageError::NoSpace { .. })
@@ -180,7 +193,7 @@ impl StorageError {
         matches!(self, StorageError::Io { source, .. } if sys::is_too_many_files(source))
     }
 
-    /// Whether a torrent that runs waits and tries again, since this may pass or be mended: a full disk, an I/O error,
+    /// Whether a torrent that runs waits and tries again, since this may pass or be repaired: a full disk, an I/O error,
     /// lost permission, a folder or volume that has gone.
     pub fn may_pass(&self) -> bool {
         match self {

@@ -1,20 +1,18 @@
 //! Open files and maps, shared by all torrents of a session and bounded in number.
 //!
-//! A torrent of 20,000 files cannot keep them all open, and a session with 10,000 torrents at rest should keep none:
-//! files are opened when needed and the least recently used ones are closed. The same goes for maps, of which a
-//! process may have 65,530. Files are mapped in windows of 16 MiB, so that what is mapped (and with it the resident
-//! memory that tools show) stays bounded too. Whoever holds a handle or a map keeps it alive after it has left the
-//! cache.
+//! Files are opened and mapped when needed, and the least recently used ones are closed: a torrent may have 20,000 files, a process
+//! often no more than 1,024 descriptors, and no more than 65,530 maps. Files are mapped in windows of 16 MiB, so that mapped (and with
+//! it resident) memory is bounded too. Whoever holds a file or a map keeps it alive after it has left the cache.
 
 use super::error::StorageError;
-use super::sys;
+use super::{lock, sys};
 use memmap2::{MmapOptions, MmapRaw};
 use std::collections::HashMap;
 use std::fs::File;
 use std::hash::Hash;
 use std::io;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 
 /// Files are mapped in windows that start at multiples of this.
 pub(super) const WINDOW_LEN: u64 = 16 << 20;
@@ -22,7 +20,7 @@ pub(super) const WINDOW_LEN: u64 = 16 << 20;
 /// How many files and maps may be kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HandleLimits {
-    /// Open files. A process often may have no more than 1,024, sockets included.
+    /// Open files.
     pub open_files: usize,
     /// Maps; each keeps its file open too. None at all: files are read into memory.
     pub maps: usize,
@@ -42,13 +40,7 @@ pub struct Handles {
     limits: HandleLimits,
     next_storage: AtomicU32,
     files: Mutex<Recent<FileKey, Arc<File>>>,
-    maps: Mutex<Maps>,
-}
-
-#[derive(Debug, Default)]
-struct Maps {
-    recent: Recent<MapKey, Arc<Map>>,
-    bytes: u64,
+    maps: Mutex<Recent<MapKey, Arc<Map>>>,
 }
 
 /// Which file, of which storage, and whether it may be written.
@@ -73,6 +65,8 @@ pub(super) struct Map {
     pub(super) file: Arc<File>,
     /// Where the map starts in the file.
     pub(super) start: u64,
+    /// Something could not be read in it: the file was cut short, and there may be zeros of ours in the place of its bytes.
+    pub(super) is_hollow: AtomicBool,
 }
 
 impl Handles {
@@ -92,21 +86,19 @@ impl Handles {
         key: FileKey,
         open: impl Fn() -> Result<File, StorageError>,
     ) -> Result<Arc<File>, StorageError> {
-        if let Some(file) = self.lock_files().get(&key) {
-            return Ok(Arc::clone(file));
+        if let Some(file) = lock(&self.files).get(&key) {
+            return Ok(file);
         }
         let file = Arc::new(match open() {
-            Err(StorageError::Io { source, .. }) if sys::is_too_many_files(&source) => {
-                drop((self.lock_files().take_all(), self.lock_maps().take_all()));
+            Err(e) if e.is_too_many_files() => {
+                let gone = (lock(&self.files).take_if(|_| true), lock(&self.maps).take_if(|_| true));
+                drop(gone);
                 open()?
             }
             opened => opened?,
         });
-        let closed = {
-            let mut files = self.lock_files();
-            files.insert(key, Arc::clone(&file));
-            files.shrink_to(self.limits.open_files)
-        };
+        let is_too_much = |files: &HashMap<_, _>| files.len() > self.limits.open_files;
+        let closed = lock(&self.files).insert(key, Arc::clone(&file), is_too_much);
         drop(closed);
         Ok(file)
     }
@@ -124,43 +116,39 @@ impl Handles {
         }
         let window = offset / WINDOW_LEN;
         let key = MapKey { storage: key.storage, file: key.file, window };
-        if let Some(map) = self.lock_maps().recent.get(&key) {
-            return Ok(Some(Arc::clone(map)));
+        if let Some(map) = lock(&self.maps).get(&key).filter(|map| !map.is_hollow.load(Ordering::Relaxed)) {
+            return Ok(Some(map));
         }
         let start = window * WINDOW_LEN;
         let Ok(map) = Map::new(&open()?, start, (file_len - start).min(WINDOW_LEN)) else { return Ok(None) };
         let map = Arc::new(map);
-        let unmapped = self.lock_maps().insert(key, Arc::clone(&map), &self.limits);
+        let is_too_much = |maps: &HashMap<_, (u64, Arc<Map>)>| {
+            let bytes: u64 = maps.values().map(|(_, map)| map.raw.len() as u64).sum();
+            maps.len() > self.limits.maps || bytes > self.limits.mapped_bytes
+        };
+        let unmapped = lock(&self.maps).insert(key, Arc::clone(&map), is_too_much);
         drop(unmapped);
         Ok(Some(map))
     }
 
     /// Forgets one file: it has been moved.
     pub(super) fn forget_file(&self, storage: u32, file: u32) {
-        let closed = self.lock_files().take_if(|key| key.storage == storage && key.file == file);
-        let unmapped = self.lock_maps().take_if(|key| key.storage == storage && key.file == file);
+        let closed = lock(&self.files).take_if(|key| key.storage == storage && key.file == file);
+        let unmapped = lock(&self.maps).take_if(|key| key.storage == storage && key.file == file);
         drop((closed, unmapped));
     }
 
     /// Forgets the files of a storage that were open for writing.
     pub(super) fn forget_writable(&self, storage: u32) {
-        let closed = self.lock_files().take_if(|key| key.storage == storage && key.writable);
+        let closed = lock(&self.files).take_if(|key| key.storage == storage && key.writable);
         drop(closed);
     }
 
     /// Forgets everything of a storage.
     pub(super) fn forget_storage(&self, storage: u32) {
-        let closed = self.lock_files().take_if(|key| key.storage == storage);
-        let unmapped = self.lock_maps().take_if(|key| key.storage == storage);
+        let closed = lock(&self.files).take_if(|key| key.storage == storage);
+        let unmapped = lock(&self.maps).take_if(|key| key.storage == storage);
         drop((closed, unmapped));
-    }
-
-    fn lock_files(&self) -> MutexGuard<'_, Recent<FileKey, Arc<File>>> {
-        self.files.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn lock_maps(&self) -> MutexGuard<'_, Maps> {
-        self.maps.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -170,45 +158,13 @@ impl Map {
         let len = usize::try_from(len).map_err(|_| io::ErrorKind::OutOfMemory)?;
         let raw = MmapOptions::new().offset(start).len(len).map_raw_read_only(&**file)?;
         sys::expect_random_reads(&raw);
-        Ok(Map { raw, file: Arc::clone(file), start })
-    }
-
-    /// Bytes mapped.
-    pub(super) fn len(&self) -> u64 {
-        self.raw.len() as u64
+        Ok(Map { raw, file: Arc::clone(file), start, is_hollow: AtomicBool::new(false) })
     }
 }
 
-impl Maps {
-    /// Adds a map and gives back those that have to go for it.
-    fn insert(&mut self, key: MapKey, map: Arc<Map>, limits: &HandleLimits) -> Vec<Arc<Map>> {
-        self.bytes += map.len();
-        let mut gone: Vec<_> = self.recent.insert(key, map).into_iter().collect();
-        self.bytes -= gone.iter().map(|map| map.len()).sum::<u64>();
-        while self.recent.len() > limits.maps.max(1)
-            || (self.bytes > limits.mapped_bytes && self.recent.len() > 1)
-        {
-            let Some(oldest) = self.recent.take_oldest() else { break };
-            self.bytes -= oldest.len();
-            gone.push(oldest);
-        }
-        gone
-    }
-
-    fn take_if(&mut self, which: impl Fn(&MapKey) -> bool) -> Vec<Arc<Map>> {
-        let gone = self.recent.take_if(which);
-        self.bytes -= gone.iter().map(|map| map.len()).sum::<u64>();
-        gone
-    }
-
-    fn take_all(&mut self) -> Vec<Arc<Map>> {
-        self.take_if(|_| true)
-    }
-}
-
-/// Values with the time of their last use. Small enough that finding the oldest one by looking at all is cheap.
+/// Values with the time of their last use. Few enough that looking at all of them to find the oldest is cheap.
 ///
-/// Whatever leaves is handed to the caller, who drops it outside the lock: closing and unmapping take time.
+/// Whatever is removed is returned to the caller, who drops it outside the lock: closing and unmapping take time.
 #[derive(Debug)]
 struct Recent<K, V> {
     entries: HashMap<K, (u64, V)>,
@@ -221,41 +177,27 @@ impl<K, V> Default for Recent<K, V> {
     }
 }
 
-impl<K: Copy + Eq + Hash, V> Recent<K, V> {
-    fn len(&self) -> usize {
-        self.entries.len()
-    }
-
-    fn get(&mut self, key: &K) -> Option<&V> {
+impl<K: Copy + Eq + Hash, V: Clone> Recent<K, V> {
+    fn get(&mut self, key: &K) -> Option<V> {
         self.clock += 1;
         let (used, value) = self.entries.get_mut(key)?;
         *used = self.clock;
-        Some(value)
+        Some(value.clone())
     }
 
-    fn insert(&mut self, key: K, value: V) -> Option<V> {
+    /// Adds a value and takes out the oldest ones as long as there is too much, but never the last.
+    fn insert(&mut self, key: K, value: V, is_too_much: impl Fn(&HashMap<K, (u64, V)>) -> bool) -> Vec<V> {
         self.clock += 1;
-        self.entries.insert(key, (self.clock, value)).map(|(_, old)| old)
-    }
-
-    fn take_oldest(&mut self) -> Option<V> {
-        let key = *self.entries.iter().min_by_key(|(_, (used, _))| *used)?.0;
-        self.entries.remove(&key).map(|(_, value)| value)
-    }
-
-    fn shrink_to(&mut self, max: usize) -> Vec<V> {
-        let mut gone = Vec::new();
-        while self.len() > max.max(1) {
-            gone.extend(self.take_oldest());
+        let replaced = self.entries.insert(key, (self.clock, value));
+        let mut gone: Vec<V> = replaced.into_iter().map(|(_, old)| old).collect();
+        while self.entries.len() > 1 && is_too_much(&self.entries) {
+            let oldest = self.entries.iter().min_by_key(|(_, (used, _))| *used).map(|(key, _)| *key);
+            gone.extend(oldest.and_then(|key| self.entries.remove(&key)).map(|(_, value)| value));
         }
         gone
     }
 
     fn take_if(&mut self, which: impl Fn(&K) -> bool) -> Vec<V> {
         self.entries.extract_if(|key, _| which(key)).map(|(_, (_, value))| value).collect()
-    }
-
-    fn take_all(&mut self) -> Vec<V> {
-        self.take_if(|_| true)
     }
 }

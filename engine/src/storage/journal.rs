@@ -3,7 +3,7 @@
 //! A file of 32-byte records, appended to and never changed. Each record's check covers the check of the one before,
 //! back to the header, which is bound to the torrent and to the state that the journal goes on from. Reading
 //! stops at the first record that does not fit: torn by a crash, left as zeros by a power cut, or of another
-//! journal. So a record is believed only if everything before it is there too.
+//! journal. So a record counts only if everything before it is there too.
 //!
 //! | kind | index | a | b |
 //! |---|---|---|---|
@@ -13,8 +13,8 @@
 //! | stamp | of the file | modification time in ns | inode number |
 //! | doubt | of the piece | | |
 //!
-//! A *file* is complete; a *stamp* tells how an unfinished one looked after we wrote to it, and goes with the piece that was
-//! written. *Doubt* takes back what was said of a piece: its file was changed by somebody else.
+//! A *file* is complete; a *stamp* says how an unfinished one looked after we wrote to it, and goes with the piece that was
+//! written. *Doubt* revokes what was said of a piece: another program has changed its file.
 //!
 //! A piece record need not be durable when the piece is announced: it is in the page cache, which `kill -9` leaves alone.
 
@@ -46,6 +46,8 @@ type Record = [u8; RECORD_LEN as usize];
 pub(super) struct Journal {
     file: File,
     path: PathBuf,
+    /// Of the state that it goes on from.
+    pub(super) generation: u64,
     /// Bytes of whole records.
     len: u64,
     /// The last record's check.
@@ -54,7 +56,7 @@ pub(super) struct Journal {
     marked: u64,
 }
 
-/// What a journal tells.
+/// What a journal says.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Replay {
     /// Pieces that are durable.
@@ -78,7 +80,7 @@ impl Journal {
         generation: u64,
     ) -> Result<Journal, StorageError> {
         let (header, check) = header(info_hash, generation);
-        let mut journal = Journal { file, path, len: 0, check: [0; 8], pieces: 0, marked: 0 };
+        let mut journal = Journal { file, path, generation, len: 0, check: [0; 8], pieces: 0, marked: 0 };
         journal.write(&header, check)?;
         Ok(journal)
     }

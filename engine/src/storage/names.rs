@@ -13,6 +13,7 @@
 //! takes those under which most of the files are.
 
 use super::error::StorageError;
+use super::sys::{self, Stamp};
 use super::tree::{Access, Found, Tree};
 use super::work::WorkFolder;
 use std::collections::BTreeSet;
@@ -30,8 +31,8 @@ const TRIED_MAX: usize = 1_000;
 /// Names that are longer, in bytes, are tried.
 const PLAIN_LEN_MAX: usize = 100;
 
-/// How many refused names are told.
-const TOLD_MAX: usize = 3;
+/// How many refused names an error lists.
+const LISTED_MAX: usize = 3;
 
 /// The torrent with the names that a download below `tree` gives its files, found out in its work folder.
 pub(super) fn for_download(
@@ -65,7 +66,7 @@ fn suit(info: &Arc<Info>, tree: &Tree, folder: &WorkFolder) -> Result<Arc<Info>,
             return Ok(Arc::new(renamed));
         }
     }
-    let names = refused.into_iter().take(TOLD_MAX).collect();
+    let names = refused.into_iter().take(LISTED_MAX).collect();
     Err(StorageError::Names { path: tree.root().to_owned(), names })
 }
 
@@ -98,7 +99,7 @@ fn refused_names(info: &Info, tree: &Tree, folder: &WorkFolder) -> Result<BTreeS
             }
             Err(e) => return Err(e),
         }
-        // Some file systems drop these without a word.
+        // Some file systems drop these and report no error.
         if name.ends_with(['.', ' ']) && !tree.list(&folder.probe_folder())?.contains(name) {
             refused.insert(name.clone());
         }
@@ -111,11 +112,7 @@ fn refused_names(info: &Info, tree: &Tree, folder: &WorkFolder) -> Result<BTreeS
 pub(super) fn is_name_error(e: &io::Error) -> bool {
     // exFAT under FUSE says of a character that it does not have that there is no such file.
     let kinds = [io::ErrorKind::InvalidInput, io::ErrorKind::InvalidFilename, io::ErrorKind::NotFound];
-    #[cfg(unix)]
-    let is_not_encodable = e.raw_os_error() == Some(libc::EILSEQ);
-    #[cfg(not(unix))]
-    let is_not_encodable = false;
-    kinds.contains(&e.kind()) || is_not_encodable
+    kinds.contains(&e.kind()) || sys::has_code(e, &[libc::EILSEQ])
 }
 
 /// The torrent with the names under which most of its files are in `dir`, to be read. The first ones if there is no telling.
@@ -133,8 +130,8 @@ pub(super) fn for_reading(info: &Arc<Info>, dir: &Path) -> Arc<Info> {
     }
     let count = |choice: &Info| {
         let pairs = choice.files.iter().zip(&choices[choices.len() - 1].files).zip(&info.files);
-        let told_apart = pairs.filter(|((a, b), c)| a.path != b.path || a.path != c.path);
-        told_apart.filter(|((file, _), _)| path_in(dir, &file.path).symlink_metadata().is_ok()).count()
+        let distinct = pairs.filter(|((a, b), c)| a.path != b.path || a.path != c.path);
+        distinct.filter(|((file, _), _)| path_in(dir, &file.path).symlink_metadata().is_ok()).count()
     };
     let best = choices.iter().map(|choice| count(choice)).enumerate();
     let best = best.max_by_key(|&(n, found)| (found, std::cmp::Reverse(n))).map_or(0, |(n, _)| n);
@@ -153,7 +150,7 @@ fn dir_folds(info: &Info, dir: &Path) -> bool {
     there.is_some_and(|path| {
         let other: Vec<String> = path.iter().map(swap).collect();
         let ids = [path_in(dir, path), path_in(dir, &other)].map(|path| path.metadata().ok());
-        matches!(ids, [Some(a), Some(b)] if super::sys::Stamp::of(&a).ino == super::sys::Stamp::of(&b).ino)
+        matches!(ids, [Some(a), Some(b)] if Stamp::of(&a).ino == Stamp::of(&b).ino)
     })
 }
 
@@ -161,8 +158,8 @@ fn path_in(dir: &Path, path: &[String]) -> std::path::PathBuf {
     path.iter().fold(dir.to_owned(), |at, name| at.join(name))
 }
 
-/// What to tell of names that are not the torrent's own.
-pub(super) fn told(info: &Info, renamed: &Info) -> Option<String> {
+/// A warning if names are not the torrent's own.
+pub(super) fn warning(info: &Info, renamed: &Info) -> Option<String> {
     let changed = info.files.iter().zip(&renamed.files).filter(|(a, b)| a.path != b.path);
     let (a, b) = changed.clone().next()?;
     let (from, to) = (a.path.join("/"), b.path.join("/"));
@@ -194,7 +191,7 @@ fn names(info: &Info) -> impl Iterator<Item = &String> {
     std::iter::once(&info.name).chain(files.flat_map(|file| &file.path))
 }
 
-/// What a file system that is not at hand would do, on this thread.
+/// What another file system would do, on this thread.
 #[cfg(test)]
 pub(super) mod testing {
     use std::cell::Cell;

@@ -1,4 +1,4 @@
-//! What a storage is told when it is opened, and what it answers.
+//! How a torrent's files are opened, and what was found then.
 
 use super::handles::Handles;
 use super::space::SpaceBudget;
@@ -14,21 +14,21 @@ pub struct OpenOptions {
     pub dir: PathBuf,
     /// Whether files are written or only read.
     pub mode: Mode,
-    /// Where the state of complete torrents is kept for a quick restart, or `None` for nowhere. Not inside the
-    /// destination, since that may be read-only.
+    /// Where the state of complete torrents is kept, so that a restart needs no check; `None` for nowhere. Not inside the
+    /// destination, which may be read-only.
     pub state_dir: Option<PathBuf>,
-    /// What is believed of what is already there.
+    /// What is trusted of what is already there.
     pub trust: Trust,
     /// Whether files in the way that are not this torrent's may be replaced.
     pub overwrite: bool,
     /// Open files and maps, shared by all torrents of a session.
     pub handles: Arc<Handles>,
-    /// A made-up limit of the disk, to try what happens when it is full.
+    /// A simulated limit of the disk, for tests.
     pub budget: Option<Arc<SpaceBudget>>,
 }
 
 impl OpenOptions {
-    /// Options that leave everything else as most users want it: no state folder, no overwriting.
+    /// No state folder, no overwriting.
     pub fn new(dir: impl Into<PathBuf>, mode: Mode) -> OpenOptions {
         OpenOptions {
             dir: dir.into(),
@@ -54,7 +54,7 @@ pub enum Mode {
     Seed,
 }
 
-/// What is believed of what is already there.
+/// What is trusted of what is already there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Trust {
     /// The saved state, as far as the files' lengths and times bear it out.
@@ -77,7 +77,7 @@ pub struct Opened {
     /// Pieces that the wanted files need, those in `have` included. When all of them are there, call
     /// [`Storage::finish`](super::Storage::finish).
     pub needed: Bitfield,
-    /// Blocks of needed pieces, by index, that an earlier run has left in the side file: for
+    /// Blocks of needed pieces, by index, that an earlier run has left in the part file: for
     /// [`PieceBuffer::with_spilled`](crate::buffer::PieceBuffer::with_spilled). They were never verified.
     pub partial: Vec<(PieceIndex, Vec<u32>)>,
     /// Wanted files that are missing or too short, in [`Mode::Seed`] only.

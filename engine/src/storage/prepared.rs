@@ -6,17 +6,17 @@ use super::sys::{self, Stamp};
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// What pad files hold, as much as one slice shows at a time.
 static ZEROS: [u8; 16 * 1024] = [0; 16 * 1024];
 
 /// A range of a piece whose bytes are in memory, so that the network thread can send them without waiting for a
-/// disk. A cheap handle: clone it as you like.
+/// disk. Cheap to clone.
 ///
-/// Most bytes lie in a map of the file and belong to the page cache. If someone truncates the file, `writev` from
-/// [`slices`](Self::slices) fails with EFAULT, and the torrent should then be told by [`check`](Self::check) which
-/// file it was. Code of our own that touches mapped bytes would be killed by SIGBUS instead: use
-/// [`copy_to`](Self::copy_to) to look at them.
+/// Most bytes lie in a map of the file and belong to the page cache. If the file is truncated, `writev` from
+/// [`slices`](Self::slices) fails with EFAULT, and [`check`](Self::check) says which file it was. Reading mapped bytes would be
+/// SIGBUS: use [`copy_to`](Self::copy_to), or a guard as encrypted connections do.
 #[derive(Clone, Debug)]
 pub struct Prepared(Arc<Inner>);
 
@@ -83,7 +83,7 @@ impl Prepared {
                     let start = at + span.start;
                     assert!(start + len <= map.raw.len(), "a prepared part lies in its map");
                     // SAFETY: the range lies in a live read-only map, which the slice's owner keeps alive. The bytes
-                    // may change or vanish with the file; callers hand them to the system and do not look.
+                    // may change or vanish with the file; callers hand them to the system or read them under a guard.
                     (unsafe { std::slice::from_raw_parts(map.raw.as_ptr().add(start), len) }, 1)
                 }
                 Bytes::Owned(bytes) => (&bytes[span], 1),
@@ -122,8 +122,8 @@ impl Prepared {
         Ok(())
     }
 
-    /// Whether every mapped file still looks as it did, so that this may be used again later. A change, or a cut inside a page,
-    /// goes unnoticed by the system and would be sent.
+    /// Whether every mapped file still looks as it did, so that this may be used again later. The system does not report a
+    /// change, or a cut inside a page: what is there would be sent.
     pub fn still_valid(&self) -> bool {
         self.check().is_ok()
     }
@@ -134,6 +134,15 @@ impl Prepared {
     /// [`StorageError::Truncated`] with the file that is too short now; [`StorageError::Changed`] if it was changed.
     pub fn check(&self) -> Result<(), StorageError> {
         self.0.parts.iter().try_for_each(Part::check)
+    }
+
+    /// Something in these maps could not be read: they are not used again.
+    pub fn leave_maps(&self) {
+        for part in &self.0.parts {
+            if let Bytes::Mapped { map, .. } = &part.bytes {
+                map.is_hollow.store(true, Ordering::Relaxed);
+            }
+        }
     }
 
     /// The parts that `len` bytes from `begin` lie in, with the range within each.
@@ -160,6 +169,9 @@ impl Part {
         let meta = map.file.metadata().map_err(|e| StorageError::io(path, "look at", e))?;
         if meta.len() < *file_len {
             return Err(StorageError::Truncated { path: path.clone(), len: meta.len(), expected: *file_len });
+        }
+        if map.is_hollow.load(Ordering::Relaxed) {
+            return Err(StorageError::Changed { path: path.clone() });
         }
         if stamp.is_some_and(|stamp| stamp != Stamp::of(&meta)) {
             return Err(StorageError::Changed { path: path.clone() });

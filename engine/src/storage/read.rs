@@ -2,17 +2,16 @@
 
 use super::error::StorageError;
 use super::handles::{FileKey, Map, WINDOW_LEN};
-use super::prepared::{Bytes, Part, Prepared};
+use super::prepared::{Bytes, Part};
 use super::scan::{MAP_LEN_MIN, ScanError, scan, zeros};
 use super::table::Place;
 use super::tree::Access;
-use super::{FileStorage, sys};
+use super::{FileStorage, lock, sys};
 use crate::hash::Sha1;
 use std::fs::File;
-use std::io;
 use std::ops::Range;
 use std::path::PathBuf;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use swarm_core::id::{FileIndex, PieceIndex};
 
 /// One file's slice of a piece, and where the file's bytes are.
@@ -57,31 +56,23 @@ impl FileStorage {
     /// Where a file's bytes are now, for messages.
     pub(super) fn path_of(&self, file: FileIndex, place: Place) -> PathBuf {
         match (place, self.work()) {
-            (Place::Work, Some(work)) => self.tree.path_of(&work.folder.part(file)),
-            (Place::Side, Some(work)) => work.folder.side_path(),
-            _ => self.tree.path_of(&self.info.files[file.idx()].path),
+            (Place::Work, Some(work)) => self.tree.path_of(&work.folder.unfinished(file)),
+            (Place::PartFile, Some(work)) => work.folder.part_file_path(),
+            _ => self.final_path(file),
         }
     }
 
-    /// Opens a file where it is. Others may move it meanwhile: see [`Storage::open_file`].
-    fn open_at(&self, file: FileIndex, place: Place) -> Result<Arc<File>, StorageError> {
-        let path = &self.info.files[file.idx()].path;
-        let key = FileKey { storage: self.id, file: file.0, writable: place == Place::Work };
-        self.handles.file(key, || match place {
-            Place::Work => {
-                let gone =
-                    || StorageError::io(&self.tree.path_of(path), "open", io::ErrorKind::NotFound.into());
-                self.tree.open(&self.work().ok_or_else(gone)?.folder.part(file), Access::Write)
-            }
-            _ if self.is_seed => open_followed(&self.tree.path_of(path)),
-            _ => self.tree.open(path, Access::Read),
-        })
-    }
-
-    /// Opens a file that has bytes of its own, wherever it is by the time.
+    /// Opens a file that has bytes of its own, wherever another thread has moved it by the time.
     pub(super) fn open_file(&self, file: FileIndex, mut place: Place) -> Result<Arc<File>, StorageError> {
+        let path = &self.entry(file).path;
         loop {
-            let opened = self.open_at(file, place);
+            let key = FileKey { storage: self.id, file: file.0, writable: place == Place::Work };
+            let opened = self.handles.file(key, || match (place, self.work()) {
+                (Place::Work, Some(work)) => self.tree.open(&work.folder.unfinished(file), Access::Write),
+                (Place::Work, None) => Err(StorageError::not_found(&self.final_path(file), "open")),
+                _ if self.is_seed => open_followed(&self.final_path(file)),
+                _ => self.tree.open(path, Access::Read),
+            });
             let now = self.table().slots[file.idx()].place;
             if opened.is_ok() || now == place {
                 return opened;
@@ -90,20 +81,18 @@ impl FileStorage {
         }
     }
 
-    /// The side file, also after the work folder has gone.
-    fn side_file(&self) -> Result<Arc<File>, StorageError> {
-        let retired = || self.retired_side.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let side = self.work().and_then(|work| work.find_side()).or_else(retired);
-        side.ok_or_else(|| {
-            StorageError::io(self.tree.root(), "read the side file of", io::ErrorKind::NotFound.into())
-        })
+    /// The part file, also after the work folder has gone.
+    fn part_file(&self) -> Result<Arc<File>, StorageError> {
+        let removed = || lock(&self.removed_part_file).clone();
+        let part_file = self.work().and_then(|work| work.find_part_file()).or_else(removed);
+        part_file.ok_or_else(|| StorageError::not_found(self.tree.root(), "read the part file of"))
     }
 
     /// The file that holds a slice, and the slice's offset in it.
     fn source(&self, slice: &Located) -> Result<(Arc<File>, u64), StorageError> {
-        if slice.place == Place::Side {
-            let offset = self.info.files[slice.file.idx()].offset + slice.offset;
-            return Ok((self.side_file()?, offset));
+        if slice.place == Place::PartFile {
+            let offset = self.entry(slice.file).offset + slice.offset;
+            return Ok((self.part_file()?, offset));
         }
         Ok((self.open_file(slice.file, slice.place)?, slice.offset))
     }
@@ -112,7 +101,7 @@ impl FileStorage {
         StorageError::Truncated {
             path: self.path_of(slice.file, slice.place),
             len: file.metadata().map_or(0, |meta| meta.len()),
-            expected: self.info.files[slice.file.idx()].length,
+            expected: self.entry(slice.file).length,
         }
     }
 
@@ -135,9 +124,7 @@ impl FileStorage {
                 Place::Absent => return Ok(None),
                 _ => {
                     let (file, offset) = match self.source(&slice) {
-                        Err(StorageError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
-                            return Ok(None);
-                        }
+                        Err(e) if e.is_not_found() => return Ok(None),
                         source => source?,
                     };
                     match scan(&file, offset, slice.len, |bytes| hasher.update(bytes)) {
@@ -153,31 +140,20 @@ impl FileStorage {
         Ok(Some(hasher.finish()))
     }
 
-    /// See [`Storage::prepare`].
-    pub(super) fn prepare_range(
-        &self,
-        piece: PieceIndex,
-        range: Range<u32>,
-    ) -> Result<Prepared, StorageError> {
-        let mut parts = Vec::new();
-        self.look_at_home_sometimes()?;
-        for slice in self.locate(piece, range.clone()) {
-            let length = self.info.files[slice.file.idx()].length;
-            self.look_before_reading(&slice)?;
-            match slice.place {
-                Place::Pad => parts.push(Part { end: slice.range().end, bytes: Bytes::Zeros }),
-                Place::Work | Place::Present if length >= MAP_LEN_MIN => {
-                    self.prepare_mapped(&slice, &mut parts)?
-                }
-                _ => parts.push(self.read_owned(&slice)?),
+    pub(super) fn prepare_slice(&self, slice: &Located, parts: &mut Vec<Part>) -> Result<(), StorageError> {
+        match slice.place {
+            Place::Pad => parts.push(Part { end: slice.range().end, bytes: Bytes::Zeros }),
+            Place::Work | Place::Present if self.entry(slice.file).length >= MAP_LEN_MIN => {
+                self.prepare_mapped(slice, parts)?;
             }
+            _ => parts.push(self.read_owned(slice)?),
         }
-        Ok(Prepared::new(range, parts))
+        Ok(())
     }
 
     /// How long a file should be: what a seed has of one that is too short counts.
     fn expected_len(&self, slice: &Located) -> u64 {
-        let length = self.info.files[slice.file.idx()].length;
+        let length = self.entry(slice.file).length;
         let stamp = self.table().stamps[slice.file.idx()].filter(|_| slice.place == Place::Present);
         stamp.map_or(length, |stamp| stamp.len.min(length))
     }

@@ -5,13 +5,11 @@
 
 use super::error::StorageError;
 use super::sys::Volume;
-use super::table::Place;
+use super::table::{Place, Slot};
 use super::tree::Access;
 use super::work::Work;
 use super::{FileStorage, Storage, sys};
 use std::collections::BTreeSet;
-use std::fs::File;
-use std::io;
 use swarm_core::id::FileIndex;
 
 /// Journal records beyond those for pieces and files, so that marks and a second try find room.
@@ -34,31 +32,19 @@ impl FileStorage {
             return Err(StorageError::NoSpace { path: self.path(), needed: self.unreserved_bytes() });
         }
         // One that somebody has removed is made again, before it is written to in vain for ever.
-        for i in 0..self.info.files.len() {
-            let is_reserved = {
-                let slot = &self.table().slots[i];
-                slot.place == Place::Work && slot.is_wanted && slot.is_reserved
-            };
-            if is_reserved {
-                self.check_part(&work, FileIndex(i as u32))?;
-            }
-        }
-        let unreserved: Vec<FileIndex> = {
-            let table = self.table();
-            let slots = table.slots.iter().enumerate();
-            let unreserved =
-                slots.filter(|(_, slot)| slot.place == Place::Work && slot.is_wanted && !slot.is_reserved);
-            unreserved.map(|(i, _)| FileIndex(i as u32)).collect()
-        };
-        let parts: BTreeSet<FileIndex> = match unreserved.is_empty() {
+        let is_reserved = |slot: &Slot| slot.place == Place::Work && slot.is_wanted && slot.is_reserved;
+        let reserved = self.table().files_where(is_reserved);
+        reserved.into_iter().try_for_each(|file| self.check_unfinished(&work, file).map(drop))?;
+        let unreserved = self.table().files_where(Slot::is_unreserved);
+        let unfinished: BTreeSet<FileIndex> = match unreserved.is_empty() {
             true => BTreeSet::new(),
-            false => work.folder.parts()?.into_iter().collect(),
+            false => work.folder.unfinished_files()?.into_iter().collect(),
         };
-        self.look_for_room(&work, &unreserved, &parts)?;
+        self.look_for_room(&work, &unreserved, &unfinished)?;
         let reserved = self.reserve_files(&work, &unreserved);
         let is_first = !self.table().is_begun;
         if reserved.is_err() && is_first {
-            self.give_back(&work, &unreserved, &parts);
+            self.give_back(&work, &unreserved, &unfinished);
         }
         reserved.map_err(|e| self.count_needed(e))?;
         let mut table = self.table();
@@ -68,21 +54,21 @@ impl FileStorage {
     }
 
     /// Whether there is room for what is still needed, and for what the last write lacked, with the margin. What the
-    /// system does not tell is found out by trying.
+    /// system does not say is found out by trying.
     fn look_for_room(
         &self,
         work: &Work,
         unreserved: &[FileIndex],
-        parts: &BTreeSet<FileIndex>,
+        unfinished: &BTreeSet<FileIndex>,
     ) -> Result<(), StorageError> {
         let Ok(Volume { total, free }) = sys::volume(self.tree.root()) else { return Ok(()) };
         let mut needed = self.table().lacking_bytes;
         for &file in unreserved {
-            let length = self.info.files[file.idx()].length;
-            let taken = match parts.contains(&file) {
+            let length = self.entry(file).length;
+            let taken = match unfinished.contains(&file) {
                 true => {
-                    let part = self.tree.open(&work.folder.part(file), Access::Read)?;
-                    part.metadata().map_or(0, |meta| sys::allocated(&meta))
+                    let unfinished = self.tree.open(&work.folder.unfinished(file), Access::Read)?;
+                    unfinished.metadata().map_or(0, |meta| sys::allocated(&meta))
                 }
                 false => 0,
             };
@@ -107,7 +93,7 @@ impl FileStorage {
             self.reserve_file(work, file)?;
             self.table().slots[file.idx()].is_reserved = true;
         }
-        self.reserve_side(work)?;
+        self.reserve_part_file(work)?;
         // A piece that lies in one file takes two records, and one for each more.
         let records = 2 * u64::from(self.info.geometry.pieces()) + 3 * self.info.files.len() as u64;
         work.journal().reserve(records + SPARE_RECORDS)
@@ -115,23 +101,21 @@ impl FileStorage {
 
     /// Gives back what was reserved in vain, before anything was written in this run: files that were not there
     /// before go, others keep what they hold.
-    fn give_back(&self, work: &Work, files: &[FileIndex], parts: &BTreeSet<FileIndex>) {
+    fn give_back(&self, work: &Work, files: &[FileIndex], unfinished: &BTreeSet<FileIndex>) {
         for &file in files {
             self.table().slots[file.idx()].is_reserved = false;
-            let path = work.folder.part(file);
-            let given_back = match parts.contains(&file) {
-                true => self.release_part(work, file),
-                false => self.tree.remove(&path),
-            };
-            if !parts.contains(&file) {
+            let given_back = if unfinished.contains(&file) {
+                self.release_unfinished(work, file)
+            } else {
                 self.table().stamps[file.idx()] = None;
-            }
+                self.tree.remove(&work.folder.unfinished(file))
+            };
             if let Err(error) = given_back {
                 tracing::warn!(%error, "space could not be given back");
             }
         }
-        if let Some(side) = work.find_side() {
-            sys::release_reserved(&side);
+        if let Some(part_file) = work.find_part_file() {
+            sys::release_reserved(&part_file);
         }
     }
 
@@ -143,59 +127,48 @@ impl FileStorage {
 
     /// The same while the file's lock is held.
     pub(super) fn allocate(&self, work: &Work, file: FileIndex) -> Result<(), StorageError> {
-        let length = self.info.files[file.idx()].length;
-        let part = self.tree.open(&work.folder.part(file), Access::Create)?;
-        let set = |part: &File| -> io::Result<()> {
-            sys::reserve(part, 0, length, false)?;
+        let length = self.entry(file).length;
+        let unfinished = self.tree.open(&work.folder.unfinished(file), Access::Create)?;
+        self.expect_unchanged(work, file, &unfinished)?;
+        let reserved = sys::reserve(&unfinished, 0, length, false).and_then(|()| {
             // One that was taken over may be longer.
-            if part.metadata()?.len() > length { part.set_len(length) } else { Ok(()) }
-        };
-        self.expect_unchanged(work, file, &part)?;
-        let reserved = set(&part).map_err(|e| self.reserve_error(file, length, e));
-        let stamp = self.note_stamp(file, &part)?;
+            if unfinished.metadata()?.len() > length { unfinished.set_len(length) } else { Ok(()) }
+        });
+        let stamp = self.note_stamp(file, &unfinished)?;
         work.journal().stamp(file, stamp)?;
-        reserved
+        reserved.map_err(|e| StorageError::space(&self.final_path(file), "reserve space for", length, e))
     }
 
     /// Gives back what is reserved for an unfinished file and not written.
-    pub(super) fn release_part(&self, work: &Work, file: FileIndex) -> Result<(), StorageError> {
-        let part = self.tree.open(&work.folder.part(file), Access::Write)?;
+    pub(super) fn release_unfinished(&self, work: &Work, file: FileIndex) -> Result<(), StorageError> {
+        let unfinished = self.tree.open(&work.folder.unfinished(file), Access::Write)?;
         let _writing = self.writing.lock(file);
-        self.expect_unchanged(work, file, &part)?;
-        sys::release_reserved(&part);
-        let stamp = self.note_stamp(file, &part)?;
+        self.expect_unchanged(work, file, &unfinished)?;
+        sys::release_reserved(&unfinished);
+        let stamp = self.note_stamp(file, &unfinished)?;
         work.journal().stamp(file, stamp)
     }
 
     /// Reserves what needed pieces have of unwanted files.
-    fn reserve_side(&self, work: &Work) -> Result<(), StorageError> {
+    fn reserve_part_file(&self, work: &Work) -> Result<(), StorageError> {
         let needed: Vec<_> = {
             let table = self.table();
-            if !table.slots.iter().any(|slot| slot.place == Place::Side) {
+            if !table.slots.iter().any(|slot| slot.place == Place::PartFile) {
                 return Ok(());
             }
-            table.needed.iter().filter(|&piece| !table.have.has(piece)).collect()
+            table.needed.iter_without(&table.have).collect()
         };
         for piece in needed {
             for slice in self.locate(piece, 0..self.info.geometry.len_of(piece)) {
-                if slice.place == Place::Side {
-                    let offset = self.info.files[slice.file.idx()].offset + slice.offset;
-                    sys::reserve(&*work.side()?, offset, slice.len, true).map_err(|e| {
-                        StorageError::space(&work.folder.side_path(), "reserve", slice.len, e)
+                if slice.place == Place::PartFile {
+                    let offset = self.entry(slice.file).offset + slice.offset;
+                    sys::reserve(&*work.part_file()?, offset, slice.len, true).map_err(|e| {
+                        StorageError::space(&work.folder.part_file_path(), "reserve", slice.len, e)
                     })?;
                 }
             }
         }
         Ok(())
-    }
-
-    fn reserve_error(&self, file: FileIndex, length: u64, e: io::Error) -> StorageError {
-        StorageError::space(
-            &self.tree.path_of(&self.info.files[file.idx()].path),
-            "reserve space for",
-            length,
-            e,
-        )
     }
 
     /// Says how much is needed in all, not just for the file that came too late.
@@ -210,9 +183,7 @@ impl FileStorage {
 
     fn unreserved_bytes(&self) -> u64 {
         let table = self.table();
-        let slots = table.slots.iter().zip(&self.info.files);
-        let unreserved =
-            slots.filter(|(slot, _)| slot.place == Place::Work && slot.is_wanted && !slot.is_reserved);
-        unreserved.map(|(_, file)| file.length).sum()
+        let files = table.slots.iter().zip(&self.info.files);
+        files.filter(|(slot, _)| slot.is_unreserved()).map(|(_, file)| file.length).sum()
     }
 }

@@ -30,7 +30,7 @@ impl From<io::Error> for ScanError {
     }
 }
 
-/// Hands `len` bytes of a file from `offset` on to `each`, in order, in parts.
+/// Calls `each` with `len` bytes of a file from `offset` on, in order, in parts.
 ///
 /// After an error, `each` may have seen some of the bytes, and zeros in the place of others.
 pub(super) fn scan(
@@ -66,7 +66,7 @@ pub(super) fn scan(
     Ok(())
 }
 
-/// Hands `len` zeros to `each`.
+/// Calls `each` with `len` zeros.
 pub(super) fn zeros(len: u64, mut each: impl FnMut(&[u8])) {
     static ZEROS: [u8; CHUNK_LEN] = [0; CHUNK_LEN];
     for at in (0..len).step_by(CHUNK_LEN) {

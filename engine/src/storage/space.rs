@@ -2,7 +2,7 @@
 
 use std::sync::Mutex;
 
-/// Lets a number of bytes be written, then makes the disk look full until it is [lifted](Self::lift). For tests and
+/// Takes a number of bytes, then makes the disk look full until it is [lifted](Self::lift). For tests and
 /// `swarm lab --fault disk-full`.
 #[derive(Debug)]
 pub struct SpaceBudget(Mutex<State>);
@@ -61,7 +61,7 @@ impl SpaceBudget {
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        super::lock(&self.0)
     }
 }
 

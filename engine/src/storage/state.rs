@@ -38,15 +38,15 @@ pub(super) struct State {
     pub(super) in_doubt: Bitfield,
     /// What each file looked like; `None` for one that may be written, and for what is not there.
     pub(super) stamps: Vec<Option<Stamp>>,
-    /// Whether each file's bytes are in the side file.
-    pub(super) side: Vec<bool>,
+    /// Whether each file's bytes are in the part file.
+    pub(super) in_part_file: Vec<bool>,
     /// Whether each file is complete under its final name, if it still looks as it did, even where the pieces at its
     /// edges are not there.
-    pub(super) vouched: Vec<bool>,
+    pub(super) verified: Vec<bool>,
     pub(super) partial: Partial,
     /// See [`super::sys::boot_id`].
     pub(super) boot_id: Option<String>,
-    /// Whether the download was stopped in order.
+    /// Whether the download was stopped cleanly.
     pub(super) is_clean: bool,
 }
 
@@ -70,8 +70,8 @@ impl State {
             have: Bitfield::empty(info.geometry.pieces()),
             in_doubt: Bitfield::empty(info.geometry.pieces()),
             stamps: vec![None; info.files.len()],
-            side: vec![false; info.files.len()],
-            vouched: vec![false; info.files.len()],
+            in_part_file: vec![false; info.files.len()],
+            verified: vec![false; info.files.len()],
             partial: Partial::new(),
             boot_id: None,
             is_clean: true,
@@ -109,8 +109,10 @@ impl State {
 
     fn encode(&self) -> Vec<u8> {
         let stamps: Vec<u8> = self.stamps.iter().flat_map(|stamp| stamp_bytes(*stamp)).collect();
-        let files = self.side.iter().zip(&self.vouched);
-        let files: Vec<u8> = files.map(|(&side, &vouched)| u8::from(side) | u8::from(vouched) << 1).collect();
+        let files = self.in_part_file.iter().zip(&self.verified);
+        let files: Vec<u8> = files
+            .map(|(&in_part_file, &verified)| u8::from(in_part_file) | u8::from(verified) << 1)
+            .collect();
         let boot_id = self.boot_id.as_deref().unwrap_or_default();
         let generation = self.generation.to_le_bytes();
         let body = bencode(|e| {
@@ -163,8 +165,8 @@ impl State {
             have: Bitfield::from_wire(body.bytes(b"have")?, pieces)?,
             in_doubt: Bitfield::from_wire(body.bytes(b"in doubt")?, pieces)?,
             stamps: stamps.chunks_exact(STAMP_LEN).map(stamp_of_bytes).collect(),
-            side: files.iter().map(|flags| flags & 1 != 0).collect(),
-            vouched: files.iter().map(|flags| flags & 2 != 0).collect(),
+            in_part_file: files.iter().map(|flags| flags & 1 != 0).collect(),
+            verified: files.iter().map(|flags| flags & 2 != 0).collect(),
             partial: body
                 .bytes(b"partial")
                 .map_or(Some(Partial::new()), |bytes| decode_partial(bytes, info))?,
@@ -284,8 +286,8 @@ mod tests {
         state.have.insert(PieceIndex(2));
         state.in_doubt.insert(PieceIndex(7));
         state.stamps[1] = Some(Stamp { len: 50_000, mtime_ns: -1, ino: u64::MAX });
-        state.side[0] = true;
-        state.vouched[1] = true;
+        state.in_part_file[0] = true;
+        state.verified[1] = true;
         state.boot_id = Some("abc".to_owned());
         state.generation = u64::MAX;
         state.is_clean = false;

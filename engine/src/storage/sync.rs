@@ -3,13 +3,14 @@
 use super::error::StorageError;
 use super::state::State;
 use super::sys::Stamp;
-use super::table::{Dirty, Place, Slot, pieces_of};
+use super::table::{Dirty, Place, Slot, pieces_in};
 use super::tree::Access;
 use super::work::{STATE, Work};
-use super::{FileStorage, Storage, sys};
+use super::{FileStorage, Storage, lock, sys};
 use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
 use swarm_core::id::{FileIndex, PieceIndex};
 use swarm_core::metainfo::FileEntry;
 
@@ -17,20 +18,19 @@ use swarm_core::metainfo::FileEntry;
 const SINGLE_SYNCS_MAX: usize = 8;
 
 impl FileStorage {
-    /// A piece that was found on disk may not be durable yet: the next sync sees to it.
+    /// A piece that was found on disk may not be durable yet: the next sync makes it so.
     pub(super) fn mark_read(&self, piece: PieceIndex) {
         let mut table = self.table();
         for segment in self.info.segments(piece) {
             match table.slots[segment.file.idx()].place {
                 Place::Work => drop(table.dirty.files.insert(segment.file)),
-                Place::Side => table.dirty.side = true,
+                Place::PartFile => table.dirty.part_file = true,
                 _ => {}
             }
         }
     }
 
-    /// A piece that lies in one file which was there before us, and is not what the torrent says, cannot be mended
-    /// without overwriting.
+    /// A wrong piece that lies in one file that we did not put there cannot be repaired without overwriting.
     pub(super) fn refuse_foreign(&self, piece: PieceIndex) -> Result<(), StorageError> {
         if self.is_seed || self.overwrite {
             return Ok(());
@@ -49,8 +49,8 @@ impl FileStorage {
 
     /// See [`Storage::sync`].
     pub(super) fn sync_and_mark(&self) -> Result<Vec<FileIndex>, StorageError> {
-        let mut has_failed = self.syncing.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(work) = self.work() else { return self.save_at_home().map(|()| Vec::new()) };
+        let mut has_failed = lock(&self.syncing);
+        let Some(work) = self.work() else { return self.save_state().map(|()| Vec::new()) };
         if *has_failed {
             let e = io::Error::other("an earlier sync failed; restart to check what was lost");
             return Err(StorageError::io(&self.path(), "sync", e));
@@ -62,7 +62,7 @@ impl FileStorage {
         let pieces = work.journal().pieces();
         let dirty = std::mem::take(&mut self.table().dirty);
         let synced = self.sync_data(&work, &dirty, &mut has_failed);
-        let checked = synced.and_then(|()| self.check_parts(&work, &dirty, &complete));
+        let checked = synced.and_then(|()| self.check_written(&work, &dirty, &complete));
         let marked = checked.and_then(|right| self.mark(&work, pieces, &right)).inspect_err(|_| {
             // Syncing again what is durable already does no harm.
             self.table().dirty.merge(dirty);
@@ -80,57 +80,50 @@ impl FileStorage {
     }
 
     /// Compares what was written, and what is complete, with what we left. Gives the complete files that are that.
-    fn check_parts(
+    fn check_written(
         &self,
         work: &Work,
         dirty: &Dirty,
         complete: &[FileIndex],
     ) -> Result<Vec<FileIndex>, StorageError> {
         for &file in dirty.files.iter().filter(|file| !complete.contains(file)) {
-            self.check_part(work, file)?;
+            self.check_unfinished(work, file)?;
         }
         let mut right = Vec::with_capacity(complete.len());
         for &file in complete {
-            if self.check_part(work, file)? && self.doubt_holes(work, file)? {
+            if self.check_unfinished(work, file)? && self.doubt_holes(work, file)? {
                 right.push(file);
             }
         }
         Ok(right)
     }
 
-    /// `is_lost` tells that the system could not write what it had taken, and will not say so again.
+    /// `is_lost` becomes true if the system could not write what it had taken: it reports that only once.
     fn sync_data(&self, work: &Work, dirty: &Dirty, is_lost: &mut bool) -> Result<(), StorageError> {
-        let count = dirty.files.len() + usize::from(dirty.side);
-        if count > SINGLE_SYNCS_MAX {
+        let mut synced = |path: &dyn Fn() -> PathBuf, result: io::Result<()>| {
+            *is_lost = result.is_err();
+            result.map_err(|e| StorageError::space(&path(), "sync", 0, e))
+        };
+        if dirty.files.len() + usize::from(dirty.part_file) > SINGLE_SYNCS_MAX {
             match sys::sync_file_system(self.tree.root()) {
                 Err(e) if e.kind() == io::ErrorKind::Unsupported => {}
-                synced => {
-                    *is_lost = synced.is_err();
-                    return synced.map_err(|e| StorageError::space(&self.path(), "sync", 0, e));
-                }
+                result => return synced(&|| self.path(), result),
             }
         }
         for &file in &dirty.files {
-            let part = match self.open_file(file, Place::Work) {
+            match self.open_file(file, Place::Work) {
                 // Somebody has removed it, which is noticed next.
-                Err(StorageError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => continue,
-                part => part?,
-            };
-            let synced = part.sync_data();
-            *is_lost = synced.is_err();
-            synced.map_err(|e| {
-                StorageError::space(&self.tree.path_of(&self.info.files[file.idx()].path), "sync", 0, e)
-            })?;
+                Err(e) if e.is_not_found() => {}
+                opened => synced(&|| self.final_path(file), opened?.sync_data())?,
+            }
         }
-        if dirty.side {
-            let synced = work.side()?.sync_data();
-            *is_lost = synced.is_err();
-            synced.map_err(|e| StorageError::space(&work.folder.side_path(), "sync", 0, e))?;
+        match dirty.part_file {
+            true => synced(&|| work.folder.part_file_path(), work.part_file()?.sync_data()),
+            false => Ok(()),
         }
-        Ok(())
     }
 
-    /// Marks pieces as durable, and files as complete; tells how these look.
+    /// Marks pieces as durable, and files as complete; returns how these look.
     fn mark(
         &self,
         work: &Work,
@@ -139,19 +132,18 @@ impl FileStorage {
     ) -> Result<Vec<(FileIndex, Stamp)>, StorageError> {
         let mut files = Vec::with_capacity(complete.len());
         for &file in complete {
-            let part = work.folder.part(file);
-            if self.info.files[file.idx()].attr.executable {
+            let unfinished = work.folder.unfinished(file);
+            if self.entry(file).attr.executable {
                 let made = sys::make_executable(&*self.open_file(file, Place::Work)?);
-                made.map_err(|e| StorageError::io(&self.tree.path_of(&part), "make executable", e))?;
+                made.map_err(|e| StorageError::io(&self.tree.path_of(&unfinished), "make executable", e))?;
             }
-            let gone =
-                || StorageError::io(&self.tree.path_of(&part), "look at", io::ErrorKind::NotFound.into());
-            let stamp = self.tree.find(&part)?.stamp().ok_or_else(gone)?;
+            let gone = || StorageError::not_found(&self.tree.path_of(&unfinished), "look at");
+            let stamp = self.tree.find(&unfinished)?.stamp().ok_or_else(gone)?;
             let expected = self.table().stamps[file.idx()];
             if expected.is_none_or(|expected| expected == stamp) {
                 files.push((file, stamp));
             } else {
-                self.check_part(work, file)?;
+                self.check_unfinished(work, file)?;
             }
         }
         let mut journal = work.journal();
@@ -163,11 +155,11 @@ impl FileStorage {
 
     fn give_final_name(&self, work: &Work, file: FileIndex, stamp: Stamp) -> Result<(), StorageError> {
         let _writing = self.writing.lock(file);
-        self.tree.rename(&work.folder.part(file), &self.info.files[file.idx()].path, self.overwrite)?;
+        self.tree.rename(&work.folder.unfinished(file), &self.entry(file).path, self.overwrite)?;
         {
             let mut table = self.table();
             table.slots[file.idx()].place = Place::Present;
-            table.slots[file.idx()].is_vouched = true;
+            table.slots[file.idx()].is_verified = true;
             table.stamps[file.idx()] = Some(stamp);
         }
         // Whoever has it open or mapped goes on reading the same file.
@@ -195,7 +187,7 @@ impl FileStorage {
         {
             let mut table = self.table();
             for slot in &mut table.slots {
-                slot.is_vouched = slot.is_finished();
+                slot.is_verified = slot.is_finished();
                 if slot.place == Place::Work {
                     // Unwanted and incomplete: it goes with the work folder.
                     slot.place = Place::Absent;
@@ -204,8 +196,8 @@ impl FileStorage {
             table.is_unsaved = true;
         }
         // Without it the next start has more to check, and nothing else is lost.
-        let _ = self.save_at_home().inspect_err(|e| tracing::warn!("{e}"));
-        *self.retired_side.lock().unwrap_or_else(PoisonError::into_inner) = work.find_side();
+        let _ = self.save_state().inspect_err(|e| tracing::warn!("{e}"));
+        *lock(&self.removed_part_file) = work.find_part_file();
         drop(work);
         self.remove_work_folder();
         Ok(finished)
@@ -216,8 +208,8 @@ impl FileStorage {
         let table = self.table();
         let mut slots = table.slots.iter().zip(&self.info.files);
         let has_some = |(slot, file): (&Slot, &FileEntry)| {
-            matches!(slot.place, Place::Side | Place::Work)
-                && slot.pieces_missing < pieces_of(&self.info, file)
+            matches!(slot.place, Place::PartFile | Place::Work)
+                && slot.pieces_missing < pieces_in(&self.info, file).len() as u32
         };
         !table.partial.is_empty() || slots.any(has_some)
     }
@@ -225,50 +217,40 @@ impl FileStorage {
     /// The wanted files are complete, and what came of others stays in the work folder, without the space that was reserved
     /// for them.
     fn keep_for_later(&self, work: &Work) -> Result<(), StorageError> {
-        for file in work.folder.parts()? {
-            self.release_part(work, file)?;
+        for file in work.folder.unfinished_files()? {
+            self.release_unfinished(work, file)?;
         }
-        if let Some(side) = work.find_side() {
-            sys::release_reserved(&side);
+        if let Some(part_file) = work.find_part_file() {
+            sys::release_reserved(&part_file);
         }
         self.table().is_unsaved = true;
         // Without it the next start has more to check, and nothing else is lost.
-        let saved = self.save_in(work).and_then(|()| self.save_at_home());
+        let saved = self.save_in_folder(work).and_then(|()| self.save_state());
         let _ = saved.inspect_err(|e| tracing::warn!("{e}"));
         Ok(())
     }
 
     /// Nothing in the work folder is needed any more. What cannot be removed is nothing to fail for.
-    fn remove_work_folder(&self) {
-        let work = self.work.lock().unwrap_or_else(PoisonError::into_inner).take();
+    pub(super) fn remove_work_folder(&self) {
+        let work = lock(&self.work).take();
         let Some(work) = work else { return };
         self.handles.forget_writable(self.id);
         let folder = work.folder.folder();
-        let dissolved = match Arc::try_unwrap(work) {
-            Ok(work) => work.dissolve(),
-            // Somebody is just about to let go of it.
+        let removed = match Arc::try_unwrap(work) {
+            Ok(work) => work.remove(),
+            // Another thread still holds it, and drops it soon.
             Err(work) => work.folder.remove_shared(),
         };
-        if let Err(e) = dissolved {
+        if let Err(e) = removed {
             let path = self.tree.path_of(&folder);
             tracing::warn!("{}: is no longer needed and cannot be removed: {e}", path.display());
-            *self.left_over.lock().unwrap_or_else(PoisonError::into_inner) = Some(folder);
+            *lock(&self.left_over) = Some(folder);
         }
     }
 
     /// Whether nothing in the work folder is of use to anyone.
-    fn is_unused(&self, work: &Work) -> bool {
-        work.folder.parts().is_ok_and(|parts| !self.table().has_work(&self.info, &parts))
-    }
-
-    /// See [`Storage::abandon`].
-    pub(super) fn abandon_download(&self) {
-        if self.work().is_some_and(|work| self.is_unused(&work)) {
-            self.remove_work_folder();
-        }
-        if let Err(e) = self.save_and_release() {
-            tracing::debug!("{e}");
-        }
+    pub(super) fn is_unused(&self, work: &Work) -> bool {
+        work.folder.unfinished_files().is_ok_and(|unfinished| !self.table().has_work(&self.info, &unfinished))
     }
 
     /// Makes what has no bytes: empty files, then links, so that no file is ever made through a link.
@@ -306,13 +288,13 @@ impl FileStorage {
             self.remove_work_folder();
         }
         let saved = self.sync_and_mark().and_then(|_| match self.work() {
-            Some(work) => self.save_in(&work),
+            Some(work) => self.save_in_folder(&work),
             None => Ok(()),
         });
-        *self.work.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *lock(&self.work) = None;
         self.handles.forget_storage(self.id);
-        drop(self.retired_side.lock().unwrap_or_else(PoisonError::into_inner).take());
-        if let Some(folder) = self.left_over.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        drop(lock(&self.removed_part_file).take());
+        if let Some(folder) = lock(&self.left_over).take() {
             // It could perhaps not be removed because of a file that was open until now.
             let _ = self.tree.remove_dir(&folder);
         }
@@ -320,26 +302,26 @@ impl FileStorage {
     }
 
     /// Saves the state of a clean stop, with how every file looks now.
-    fn save_in(&self, work: &Work) -> Result<(), StorageError> {
-        for file in work.folder.parts()? {
+    fn save_in_folder(&self, work: &Work) -> Result<(), StorageError> {
+        for file in work.folder.unfinished_files()? {
             if file.idx() < self.info.files.len() {
-                self.check_part(work, file)?;
+                self.check_unfinished(work, file)?;
             }
         }
         let mut state = self.state();
-        state.generation = work.generation.wrapping_add(1);
+        state.generation = work.journal().generation.wrapping_add(1);
         state.save(&self.tree, &work.folder.folder(), STATE)
     }
 
     /// Saves the state of a seed or a finished download, if there is something new.
-    pub(super) fn save_at_home(&self) -> Result<(), StorageError> {
-        let Some(home) = &self.home else { return Ok(()) };
+    pub(super) fn save_state(&self) -> Result<(), StorageError> {
+        let Some(saved_state) = &self.saved_state else { return Ok(()) };
         if !self.table().is_unsaved {
             return Ok(());
         }
-        self.look_at_home()?;
+        self.check_saved_state()?;
         self.table().is_unsaved = false;
-        home.save(&self.state()).inspect_err(|_| self.table().is_unsaved = true)?;
+        saved_state.save(&self.state()).inspect_err(|_| self.table().is_unsaved = true)?;
         self.is_saved.store(true, Ordering::Release);
         Ok(())
     }
@@ -352,8 +334,8 @@ impl FileStorage {
             have: table.have.clone(),
             in_doubt: table.in_doubt.clone(),
             stamps: table.stamps.clone(),
-            side: table.slots.iter().map(|slot| slot.place == Place::Side).collect(),
-            vouched: table.slots.iter().map(Slot::is_finished).collect(),
+            in_part_file: table.slots.iter().map(|slot| slot.place == Place::PartFile).collect(),
+            verified: table.slots.iter().map(Slot::is_finished).collect(),
             partial: table.partial.clone(),
             boot_id: sys::boot_id(),
             is_clean: true,

@@ -2,11 +2,12 @@
 
 use std::fs::{File, Metadata};
 use std::io::{self, IoSlice};
+use std::path::Path;
 
 /// Most slices that one system call takes (Linux's `IOV_MAX`).
 const SLICES_MAX: usize = 1024;
 
-/// What tells that a file has not changed.
+/// By which it is noticed that a file has changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Stamp {
     /// Length in bytes.
@@ -29,6 +30,11 @@ impl Stamp {
     pub(super) fn of(meta: &Metadata) -> Stamp {
         let since = meta.modified().ok().and_then(|t| t.duration_since(std::time::UNIX_EPOCH).ok());
         Stamp { len: meta.len(), mtime_ns: since.map_or(0, |d| d.as_nanos() as i64), ino: 0 }
+    }
+
+    /// Of the file that a path leads to, links followed; `None` if there is none.
+    pub(super) fn followed(path: &Path) -> Option<Stamp> {
+        std::fs::metadata(path).ok().filter(Metadata::is_file).map(|meta| Stamp::of(&meta))
     }
 
     // The fields' types differ between systems.
@@ -168,7 +174,7 @@ pub(super) struct Volume {
 }
 
 /// How much the file system of `path` holds.
-pub(super) fn volume(path: &std::path::Path) -> io::Result<Volume> {
+pub(super) fn volume(path: &Path) -> io::Result<Volume> {
     #[cfg(unix)]
     {
         let stat = rustix::fs::statvfs(path)?;
@@ -247,23 +253,22 @@ pub(super) fn may_be_data(file: &File, offset: u64, len: u64) -> bool {
     }
 }
 
-/// How much the system is told at a time to read ahead: what every device takes in one go.
+/// How much the system is asked to read ahead at a time: what every device takes in one go.
 #[cfg(target_os = "linux")]
 const READ_AHEAD_LEN: usize = 128 * 1024;
 
-/// Keeps the system from reading what lies around the bytes of a map that are asked for: else a request of one byte has 128 KiB
-/// read.
+/// Keeps the system from reading ahead around what is read from a map: else one byte has 128 KiB read.
 pub(super) fn expect_random_reads(map: &memmap2::MmapRaw) {
     #[cfg(target_os = "linux")]
     if let Err(error) = map.advise(memmap2::Advice::Random) {
-        tracing::debug!(%error, "cannot tell how a map will be read");
+        tracing::debug!(%error, "cannot advise that a map is read at random");
     }
     #[cfg(not(target_os = "linux"))]
     let _ = map;
 }
 
-/// The first byte from `offset` on, and before `end`, that lies in a hole or is merely reserved, as far as the file system
-/// tells.
+/// The first byte from `offset` on, and before `end`, that lies in a hole or is merely reserved, where the file system
+/// says so.
 pub(super) fn find_hole(file: &File, offset: u64, end: u64) -> Option<u64> {
     #[cfg(target_os = "linux")]
     {
@@ -300,7 +305,7 @@ pub(super) fn populate(map: &memmap2::MmapRaw, offset: usize, len: usize) -> io:
 }
 
 /// Makes everything written to the file system of `dir` durable. `Unsupported` where there is no such call.
-pub(super) fn sync_file_system(dir: &std::path::Path) -> io::Result<()> {
+pub(super) fn sync_file_system(dir: &Path) -> io::Result<()> {
     #[cfg(target_os = "linux")]
     return Ok(rustix::fs::syncfs(File::open(dir)?)?);
     #[cfg(not(target_os = "linux"))]
@@ -310,8 +315,8 @@ pub(super) fn sync_file_system(dir: &std::path::Path) -> io::Result<()> {
     }
 }
 
-/// Takes the lock that the system frees when the process ends, however it ends. False if somebody else has it.
-/// File systems without locks let everybody through.
+/// Takes the lock that the system frees when the process ends. False if another process has it. On file systems without locks
+/// it always succeeds.
 pub(super) fn try_lock(file: &File) -> io::Result<bool> {
     #[cfg(unix)]
     {
@@ -330,7 +335,7 @@ pub(super) fn try_lock(file: &File) -> io::Result<bool> {
     }
 }
 
-/// Lets those who may read a file execute it.
+/// Makes a file executable for those who may read it.
 pub(super) fn make_executable(file: &File) -> io::Result<()> {
     #[cfg(unix)]
     {
@@ -349,53 +354,24 @@ pub(super) fn boot_id() -> Option<String> {
     std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok().map(|id| id.trim().to_owned())
 }
 
-/// Whether an open failed because the name is a symbolic link.
-pub(super) fn is_link_error(e: &io::Error) -> bool {
-    #[cfg(unix)]
-    return e.raw_os_error() == Some(libc::ELOOP);
-    #[cfg(not(unix))]
-    {
-        let _ = e;
-        false
-    }
+/// Whether the system gave one of these error codes of Unix.
+pub(super) fn has_code(e: &io::Error, codes: &[i32]) -> bool {
+    cfg!(unix) && e.raw_os_error().is_some_and(|code| codes.contains(&code))
 }
 
 /// Whether the process or the system has no more file descriptors.
 pub(super) fn is_too_many_files(e: &io::Error) -> bool {
-    #[cfg(unix)]
-    return matches!(e.raw_os_error(), Some(libc::EMFILE | libc::ENFILE));
-    #[cfg(not(unix))]
-    {
-        let _ = e;
-        false
-    }
+    has_code(e, &[libc::EMFILE, libc::ENFILE])
 }
 
-/// Whether an error of a disk or its file system may go away by itself, or be mended while we wait.
+/// Whether an error of a disk or its file system may pass by itself, or be repaired meanwhile.
 pub(super) fn may_pass(e: &io::Error) -> bool {
-    use io::ErrorKind::{
-        HostUnreachable, NetworkDown, NetworkUnreachable, NotConnected, NotFound, OutOfMemory,
-        PermissionDenied, ReadOnlyFilesystem, ResourceBusy, StaleNetworkFileHandle, TimedOut, WouldBlock,
-    };
-    #[cfg(unix)]
-    let is_of_the_device = matches!(e.raw_os_error(), Some(libc::EIO | libc::ENODEV | libc::ENXIO));
-    #[cfg(not(unix))]
-    let is_of_the_device = false;
-    is_of_the_device
+    use io::ErrorKind as E;
+    let of_a_network =
+        [E::HostUnreachable, E::NetworkDown, E::NetworkUnreachable, E::NotConnected, E::TimedOut];
+    let of_the_file = [E::NotFound, E::PermissionDenied, E::ReadOnlyFilesystem, E::StaleNetworkFileHandle];
+    let of_the_system = [E::OutOfMemory, E::ResourceBusy, E::WouldBlock];
+    [&of_a_network[..], &of_the_file, &of_the_system].concat().contains(&e.kind())
         || is_too_many_files(e)
-        || matches!(
-            e.kind(),
-            HostUnreachable
-                | NetworkDown
-                | NetworkUnreachable
-                | NotConnected
-                | NotFound
-                | OutOfMemory
-                | PermissionDenied
-                | ReadOnlyFilesystem
-                | ResourceBusy
-                | StaleNetworkFileHandle
-                | TimedOut
-                | WouldBlock
-        )
+        || has_code(e, &[libc::EIO, libc::ENODEV, libc::ENXIO])
 }

@@ -13,8 +13,8 @@ pub(super) enum Place {
     Pad,
     /// No bytes: an empty file or a symbolic link, made at the end.
     Empty,
-    /// Unwanted: what edge pieces have of it is in the side file.
-    Side,
+    /// Unwanted: what edge pieces have of it is in the part file.
+    PartFile,
     /// In the work folder, to be written.
     Work,
     /// Under its final name, only to be read.
@@ -23,7 +23,7 @@ pub(super) enum Place {
     Absent,
 }
 
-/// Blocks in the side file of pieces that are not complete, by piece. They were never verified.
+/// Blocks in the part file of pieces that are not complete, by piece. They were never verified.
 pub(super) type Partial = BTreeMap<PieceIndex, BTreeSet<u32>>;
 
 /// One file.
@@ -32,7 +32,7 @@ pub(super) struct Slot {
     pub(super) place: Place,
     pub(super) is_wanted: bool,
     /// Under its final name, and known as a whole to be right, even where edge pieces are not there.
-    pub(super) is_vouched: bool,
+    pub(super) is_verified: bool,
     /// Its disk space is reserved.
     pub(super) is_reserved: bool,
     /// It was not in the work folder before.
@@ -44,9 +44,19 @@ pub(super) struct Slot {
 }
 
 impl Slot {
+    /// Whether it is in the work folder with all its pieces.
+    pub(super) fn is_complete(&self) -> bool {
+        self.place == Place::Work && self.pieces_missing == 0
+    }
+
+    /// Whether its disk space has yet to be reserved.
+    pub(super) fn is_unreserved(&self) -> bool {
+        self.place == Place::Work && self.is_wanted && !self.is_reserved
+    }
+
     /// Whether the file is under its final name and right.
     pub(super) fn is_finished(&self) -> bool {
-        self.place == Place::Present && (self.is_vouched || self.pieces_missing == 0)
+        self.place == Place::Present && (self.is_verified || self.pieces_missing == 0)
     }
 }
 
@@ -63,7 +73,7 @@ pub(super) struct Table {
     /// changed by somebody else.
     pub(super) stamps: Vec<Option<Stamp>>,
     /// Pieces that were put in doubt, and files that were found changed, since the caller last asked.
-    pub(super) news: Doubts,
+    pub(super) new_doubts: Doubts,
     /// How often a file was found changed.
     pub(super) changes: u64,
     /// What was written since the last sync began.
@@ -92,7 +102,7 @@ pub struct Doubts {
 #[derive(Debug, Default)]
 pub(super) struct Dirty {
     pub(super) files: BTreeSet<FileIndex>,
-    pub(super) side: bool,
+    pub(super) part_file: bool,
     pub(super) bytes: u64,
 }
 
@@ -100,27 +110,29 @@ impl Dirty {
     /// Puts back what could not be synced.
     pub(super) fn merge(&mut self, other: Dirty) {
         self.files.extend(other.files);
-        self.side |= other.side;
+        self.part_file |= other.part_file;
         self.bytes += other.bytes;
     }
 }
 
 /// The pieces that a file lies in.
-pub(super) fn pieces_in(info: &Info, file: &FileEntry) -> impl Iterator<Item = PieceIndex> + Clone + use<> {
-    let first = (file.offset / u64::from(info.geometry.piece_len())) as u32;
-    (first..first + pieces_of(info, file)).map(PieceIndex)
-}
-
-/// Number of pieces that a file lies in.
-pub(super) fn pieces_of(info: &Info, file: &FileEntry) -> u32 {
-    if file.length == 0 {
-        return 0;
-    }
+pub(super) fn pieces_in(
+    info: &Info,
+    file: &FileEntry,
+) -> impl ExactSizeIterator<Item = PieceIndex> + Clone + use<> {
     let len = u64::from(info.geometry.piece_len());
-    ((file.offset + file.length - 1) / len - file.offset / len + 1) as u32
+    let first = file.offset / len;
+    let end = if file.length == 0 { first } else { (file.offset + file.length).div_ceil(len) };
+    (first as u32..end as u32).map(PieceIndex)
 }
 
 impl Table {
+    /// The files for which `which`.
+    pub(super) fn files_where(&self, which: impl Fn(&Slot) -> bool) -> Vec<FileIndex> {
+        let files = (0..).map(FileIndex).zip(&self.slots);
+        files.filter(|(_, slot)| which(slot)).map(|(file, _)| file).collect()
+    }
+
     /// Counts a piece as had.
     pub(super) fn add(&mut self, info: &Info, piece: PieceIndex) {
         self.in_doubt.remove(piece);
@@ -130,7 +142,7 @@ impl Table {
         for segment in info.segments(piece) {
             let slot = &mut self.slots[segment.file.idx()];
             slot.pieces_missing -= 1;
-            if slot.pieces_missing == 0 && slot.place == Place::Work {
+            if slot.is_complete() {
                 self.complete.push(segment.file);
             }
         }
@@ -157,7 +169,7 @@ impl Table {
         for &piece in &doubted {
             self.in_doubt.insert(piece);
         }
-        self.news.pieces.extend_from_slice(&doubted);
+        self.new_doubts.pieces.extend_from_slice(&doubted);
         doubted
     }
 
@@ -167,11 +179,12 @@ impl Table {
     }
 
     /// Whether something that was downloaded, or moved in, is in the work folder.
-    pub(super) fn has_work(&self, info: &Info, parts: &[FileIndex]) -> bool {
+    pub(super) fn has_work(&self, info: &Info, unfinished: &[FileIndex]) -> bool {
         let was_there = |file: &FileIndex| self.slots.get(file.idx()).is_none_or(|slot| !slot.is_made);
-        let is_inside = |file: FileIndex| matches!(self.slots[file.idx()].place, Place::Work | Place::Side);
+        let is_inside =
+            |file: FileIndex| matches!(self.slots[file.idx()].place, Place::Work | Place::PartFile);
         let lies_inside = |piece| info.segments(piece).any(|segment| is_inside(segment.file));
-        parts.iter().any(was_there)
+        unfinished.iter().any(was_there)
             || !self.partial.is_empty()
             || self.have.iter().chain(self.in_doubt.iter()).any(lies_inside)
     }
@@ -179,9 +192,7 @@ impl Table {
     /// These files, if they are still complete, are to get their final names with the next sync.
     pub(super) fn complete_later(&mut self, files: impl Iterator<Item = FileIndex>) {
         for file in files {
-            let slot = &self.slots[file.idx()];
-            let is_complete = slot.place == Place::Work && slot.pieces_missing == 0;
-            if is_complete && !self.complete.contains(&file) {
+            if self.slots[file.idx()].is_complete() && !self.complete.contains(&file) {
                 self.complete.push(file);
             }
         }
@@ -189,6 +200,6 @@ impl Table {
 
     /// Whether all that is wanted is there.
     pub(super) fn is_complete(&self) -> bool {
-        self.needed.words().iter().zip(self.have.words()).all(|(needed, have)| needed & !have == 0)
+        !self.needed.has_other_than(&self.have)
     }
 }

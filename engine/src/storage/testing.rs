@@ -136,7 +136,7 @@ impl Torrent {
 
     /// Writes the pieces that are needed and not there.
     pub(crate) fn fetch(&self, storage: &FileStorage, opened: &Opened) {
-        for piece in opened.needed.iter().filter(|&p| !opened.have.has(p)) {
+        for piece in opened.needed.iter_without(&opened.have) {
             self.write(storage, piece);
         }
     }

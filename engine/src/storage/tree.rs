@@ -10,7 +10,7 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// The folder that everything happens below. Opened anew for each operation: a torrent at rest holds no open file.
+/// The folder that everything happens below. Opened anew for each operation: an idle torrent holds no open file.
 #[derive(Clone, Debug)]
 pub(super) struct Tree {
     root: PathBuf,
@@ -62,9 +62,7 @@ impl Tree {
     /// What there is at `path`.
     pub(super) fn find(&self, path: &[impl AsRef<str>]) -> Result<Found, StorageError> {
         match self.at(path, false, "look at", |dir, name| dir.find(name)) {
-            Err(StorageError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
-                Ok(Found::Nothing)
-            }
+            Err(e) if e.is_not_found() => Ok(Found::Nothing),
             found => found,
         }
     }
@@ -84,7 +82,19 @@ impl Tree {
         Ok(file)
     }
 
-    /// Moves a file below this folder, creating folders on the way. Replaces what is at `to` only if told to;
+    /// The same; `None` if there is no such file.
+    pub(super) fn open_if_there(
+        &self,
+        path: &[impl AsRef<str>],
+        access: Access,
+    ) -> Result<Option<File>, StorageError> {
+        match self.open(path, access) {
+            Err(e) if e.is_not_found() => Ok(None),
+            opened => opened.map(Some),
+        }
+    }
+
+    /// Moves a file below this folder, creating folders on the way. Replaces what is at `to` only with `replace`;
     /// [`StorageError::ForeignData`] if there is something.
     pub(super) fn rename(
         &self,
@@ -96,20 +106,20 @@ impl Tree {
             self.walk(from, false, |from_dir, from_name| from_dir.rename(from_name, to_dir, to_name, replace))
         });
         match renamed {
-            Err(StorageError::Io { source, .. }) if source.kind() == io::ErrorKind::AlreadyExists => {
+            Err(e) if e.has_kind(io::ErrorKind::AlreadyExists) => {
                 Err(StorageError::ForeignData { path: self.path_of(to) })
             }
             renamed => renamed,
         }
     }
 
-    /// Makes a folder, and those on the way; tells whether it was not there before.
+    /// Makes a folder, and those on the way; whether it was not there before.
     pub(super) fn make_dir(&self, path: &[impl AsRef<str>]) -> Result<bool, StorageError> {
         self.at(path, true, "create", |dir, name| dir.make_dir(name))
     }
 
-    /// Makes a symbolic link at `path` to another path below this folder. Replaces a file that is there only if told
-    /// to; [`StorageError::ForeignData`] if there is something else than this very link.
+    /// Makes a symbolic link at `path` to another path below this folder. Replaces a file that is there only with
+    /// `replace`; [`StorageError::ForeignData`] if there is anything but this very link.
     pub(super) fn symlink(
         &self,
         path: &[impl AsRef<str>],
@@ -124,18 +134,16 @@ impl Tree {
             }
             made => made,
         });
-        made.map_err(|e| match e {
-            StorageError::Io { path, source, .. } if source.kind() == io::ErrorKind::AlreadyExists => {
-                StorageError::ForeignData { path }
-            }
-            e => e,
+        made.map_err(|e| match e.has_kind(io::ErrorKind::AlreadyExists) {
+            true => StorageError::ForeignData { path: self.path_of(path) },
+            false => e,
         })
     }
 
     /// Removes a file; it is fine if there is none.
     pub(super) fn remove(&self, path: &[impl AsRef<str>]) -> Result<(), StorageError> {
         match self.at(path, false, "remove", |dir, name| dir.remove(name)) {
-            Err(StorageError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(e) if e.is_not_found() => Ok(()),
             removed => removed,
         }
     }
@@ -170,7 +178,7 @@ impl Tree {
         self.walk(path, create, f).map_err(|e| match e.kind() {
             // What the system says where a link or a file is in the place of a folder.
             io::ErrorKind::NotADirectory => self.wrong_kind(path),
-            _ if sys::is_link_error(&e) => self.wrong_kind(path),
+            _ if sys::has_code(&e, &[libc::ELOOP]) => self.wrong_kind(path),
             io::ErrorKind::IsADirectory => {
                 StorageError::WrongKind { path: self.path_of(path), wanted: "a regular file" }
             }

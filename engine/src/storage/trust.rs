@@ -1,9 +1,9 @@
 //! Whether files are still what we left them, and what follows if they are not.
 //!
-//! A file's length, modification time and inode number (its *stamp*) are noted when it is first seen and after whatever we
-//! do to it. A file that looks otherwise was changed by somebody else: its pieces are put in doubt, to be checked
-//! again by the caller. What changes neither of these (a hard link, a mode) is no change, and allocation is not looked at, since it
-//! moves by itself under some file systems. Only holes are: where a file has been written there should be none.
+//! A file's length, modification time and inode number (its *stamp*) are noted when it is first seen and after whatever we do to it. A
+//! file that looks otherwise was changed by another program: its pieces are put in doubt, and the caller checks them again. A hard link
+//! or a mode is no change, and neither is allocation, which some file systems change by themselves; but where a file has been
+//! written there should be no holes.
 
 use super::error::StorageError;
 use super::read::Located;
@@ -11,20 +11,20 @@ use super::sys::{self, Stamp};
 use super::table::{Place, pieces_in};
 use super::tree::Access;
 use super::work::Work;
-use super::{FileStorage, Mutex};
-use std::fs::{File, Metadata};
+use super::{FileStorage, Mutex, lock};
+use std::fs::File;
 use std::sync::atomic::Ordering;
-use std::sync::{MutexGuard, OnceLock, PoisonError};
+use std::sync::{MutexGuard, OnceLock};
 use std::time::{Duration, Instant};
 use swarm_core::id::{FileIndex, PieceIndex};
 
 /// Files share so many locks.
 const LOCKS: usize = 64;
 /// How often a seed looks whether its saved state is still there.
-const HOME_INTERVAL: Duration = Duration::from_secs(2);
+const STATE_INTERVAL: Duration = Duration::from_secs(2);
 
-/// Held while a file is written to, so that whoever compares it with its stamp does not take our own change for somebody
-/// else's. Writes to one file follow each other in the system anyway.
+/// Held while a file is written to, so that a comparison with its stamp does not take our own change for another program's.
+/// The system writes to one file one after the other anyway.
 #[derive(Debug, Default)]
 pub(super) struct Writing(OnceLock<Box<[Mutex<()>]>>);
 
@@ -35,7 +35,7 @@ impl Writing {
     }
 
     pub(super) fn lock(&self, file: FileIndex) -> MutexGuard<'_, ()> {
-        self.lock_of(file).lock().unwrap_or_else(PoisonError::into_inner)
+        lock(self.lock_of(file))
     }
 
     /// `None` if it is being written to.
@@ -46,9 +46,9 @@ impl Writing {
 
 impl FileStorage {
     /// Notes how an open file in the work folder looks after we have changed it. The file's lock is held.
-    pub(super) fn note_stamp(&self, file: FileIndex, part: &File) -> Result<Stamp, StorageError> {
+    pub(super) fn note_stamp(&self, file: FileIndex, unfinished: &File) -> Result<Stamp, StorageError> {
         let failed = |e| StorageError::io(&self.path_of(file, Place::Work), "look at", e);
-        let stamp = Stamp::of(&part.metadata().map_err(failed)?);
+        let stamp = Stamp::of(&unfinished.metadata().map_err(failed)?);
         self.table().stamps[file.idx()] = Some(stamp);
         Ok(stamp)
     }
@@ -58,10 +58,10 @@ impl FileStorage {
         &self,
         work: &Work,
         file: FileIndex,
-        part: &File,
+        unfinished: &File,
     ) -> Result<(), StorageError> {
         let before = self.table().stamps[file.idx()];
-        let now = self.note_stamp(file, part)?;
+        let now = self.note_stamp(file, unfinished)?;
         if before.is_some_and(|before| before != now) {
             self.doubt_file(Some(work), file)?;
         }
@@ -70,12 +70,12 @@ impl FileStorage {
 
     /// The same for what has the file's name in the work folder now, whatever it is. A file that was removed, cut or
     /// lengthened is made whole again, so that its pieces can be written.
-    pub(super) fn check_part(&self, work: &Work, file: FileIndex) -> Result<bool, StorageError> {
+    pub(super) fn check_unfinished(&self, work: &Work, file: FileIndex) -> Result<bool, StorageError> {
         let _writing = self.writing.lock(file);
-        self.check_locked_part(work, file)
+        self.check_locked(work, file)
     }
 
-    fn check_locked_part(&self, work: &Work, file: FileIndex) -> Result<bool, StorageError> {
+    fn check_locked(&self, work: &Work, file: FileIndex) -> Result<bool, StorageError> {
         let (expected, is_reserved) = {
             let table = self.table();
             let slot = &table.slots[file.idx()];
@@ -85,11 +85,11 @@ impl FileStorage {
             (table.stamps[file.idx()], slot.is_reserved)
         };
         let Some(expected) = expected else { return Ok(true) };
-        let part = work.folder.part(file);
-        if self.tree.find(&part)?.stamp() == Some(expected) {
+        let unfinished = work.folder.unfinished(file);
+        if self.tree.find(&unfinished)?.stamp() == Some(expected) {
             return Ok(true);
         }
-        work.folder.expect_there()?;
+        work.folder.check_in_place()?;
         self.handles.forget_file(self.id, file.0);
         self.table().stamps[file.idx()] = None;
         self.doubt_file(Some(work), file)?;
@@ -98,29 +98,29 @@ impl FileStorage {
             self.table().slots[file.idx()].is_reserved = false;
             self.allocate(work, file)?;
             self.table().slots[file.idx()].is_reserved = true;
-        } else if let Ok(part) = self.tree.open(&part, Access::Read) {
-            self.note_stamp(file, &part)?;
+        } else if let Ok(unfinished) = self.tree.open(&unfinished, Access::Read) {
+            self.note_stamp(file, &unfinished)?;
         }
         Ok(false)
     }
 
     /// Puts the pieces of a file in doubt.
     pub(super) fn doubt_file(&self, work: Option<&Work>, file: FileIndex) -> Result<(), StorageError> {
-        let pieces = pieces_in(&self.info, &self.info.files[file.idx()]);
+        let pieces = pieces_in(&self.info, self.entry(file));
         let doubted = {
             let mut table = self.table();
             table.changes += 1;
-            table.news.files.push(file);
+            table.new_doubts.files.push(file);
             let slot = &mut table.slots[file.idx()];
             slot.has_holes = false;
-            let was_vouched = std::mem::take(&mut slot.is_vouched) && slot.is_wanted;
-            if was_vouched && !self.is_seed {
+            let was_verified = std::mem::take(&mut slot.is_verified) && slot.is_wanted;
+            if was_verified && !self.is_seed {
                 // Its edges were not needed as long as it was known to be right as a whole.
                 for piece in pieces.clone() {
                     table.needed.insert(piece);
                 }
                 let unknown: Vec<_> = pieces.clone().filter(|&p| !table.have.has(p)).collect();
-                table.news.pieces.extend(unknown);
+                table.new_doubts.pieces.extend(unknown);
             }
             table.doubt(&self.info, pieces)
         };
@@ -133,14 +133,14 @@ impl FileStorage {
     /// Puts those pieces of a complete file in doubt that lie in holes. A file system that does not store zeros has holes
     /// where there is nothing wrong: this is done once for a file.
     pub(super) fn doubt_holes(&self, work: &Work, file: FileIndex) -> Result<bool, StorageError> {
-        let entry = &self.info.files[file.idx()];
+        let entry = self.entry(file);
         if self.table().slots[file.idx()].has_holes {
             return Ok(true);
         }
-        let part = self.open_file(file, Place::Work)?;
+        let unfinished = self.open_file(file, Place::Work)?;
         let piece_len = u64::from(self.info.geometry.piece_len());
         let (mut offset, mut pieces) = (0, Vec::new());
-        while let Some(hole) = sys::find_hole(&part, offset, entry.length) {
+        while let Some(hole) = sys::find_hole(&unfinished, offset, entry.length) {
             let piece = (entry.offset + hole) / piece_len;
             pieces.push(PieceIndex(piece as u32));
             offset = (piece + 1) * piece_len - entry.offset;
@@ -156,11 +156,10 @@ impl FileStorage {
 
     /// Compares a file under its final name with how it looked; if it differs, its pieces are in doubt.
     fn check_present(&self, file: FileIndex) -> Result<bool, StorageError> {
-        let path = &self.info.files[file.idx()].path;
+        let path = &self.entry(file).path;
         let Some(expected) = self.table().stamps[file.idx()] else { return Ok(true) };
         let found = if self.is_seed {
-            let meta = std::fs::metadata(self.tree.path_of(path)).ok().filter(Metadata::is_file);
-            meta.map(|meta| Stamp::of(&meta))
+            Stamp::followed(&self.tree.path_of(path))
         } else {
             self.tree.find(path)?.stamp()
         };
@@ -170,7 +169,7 @@ impl FileStorage {
         {
             let mut table = self.table();
             if table.stamps[file.idx()] != Some(expected) {
-                // Somebody else was quicker to notice.
+                // Another thread has noticed it meanwhile.
                 return Ok(false);
             }
             // With the time of now: what changes while it is checked is noticed too.
@@ -183,13 +182,8 @@ impl FileStorage {
 
     /// Compares every finished file with how it looked.
     pub(super) fn check_all_present(&self) -> Result<(), StorageError> {
-        for i in 0..self.info.files.len() {
-            let slot = self.table().slots[i];
-            if slot.place == Place::Present && slot.is_wanted {
-                self.check_present(FileIndex(i as u32))?;
-            }
-        }
-        Ok(())
+        let finished = self.table().files_where(|slot| slot.place == Place::Present && slot.is_wanted);
+        finished.into_iter().try_for_each(|file| self.check_present(file).map(drop))
     }
 
     /// What is about to be sent must be what was verified.
@@ -197,7 +191,7 @@ impl FileStorage {
         let is_same = match slice.place {
             Place::Present => self.check_present(slice.file)?,
             Place::Work => match (self.work(), self.writing.try_lock(slice.file)) {
-                (Some(work), Some(_writing)) => self.check_locked_part(&work, slice.file)?,
+                (Some(work), Some(_writing)) => self.check_locked(&work, slice.file)?,
                 _ => true,
             },
             _ => true,
@@ -205,17 +199,17 @@ impl FileStorage {
         if is_same {
             return Ok(());
         }
-        Err(StorageError::Changed { path: self.tree.path_of(&self.info.files[slice.file.idx()].path) })
+        Err(StorageError::Changed { path: self.final_path(slice.file) })
     }
 
-    /// If `verify` has found something wrong it removes the saved state: then nothing is believed any more.
-    pub(super) fn look_at_home(&self) -> Result<(), StorageError> {
-        let Some(home) = &self.home else { return Ok(()) };
-        if self.work().is_some() || !self.is_saved.load(Ordering::Acquire) || home.exists()? {
+    /// If `verify` has found something wrong it removes the saved state: then nothing is trusted any more.
+    pub(super) fn check_saved_state(&self) -> Result<(), StorageError> {
+        let Some(saved_state) = &self.saved_state else { return Ok(()) };
+        if self.work().is_some() || !self.is_saved.load(Ordering::Acquire) || saved_state.exists()? {
             return Ok(());
         }
         if self.is_saved.swap(false, Ordering::AcqRel) {
-            tracing::warn!("{}: is gone, all data is checked again", home.path().display());
+            tracing::warn!("{}: is gone, all data is checked again", saved_state.path().display());
             self.doubt_all_present()?;
         }
         Ok(())
@@ -223,21 +217,19 @@ impl FileStorage {
 
     /// Puts every finished file in doubt.
     pub(super) fn doubt_all_present(&self) -> Result<(), StorageError> {
-        let present = |i: &usize| self.table().slots[*i].place == Place::Present;
-        let files: Vec<usize> = (0..self.info.files.len()).filter(present).collect();
-        let work = self.work();
-        files.into_iter().try_for_each(|i| self.doubt_file(work.as_deref(), FileIndex(i as u32)))
+        let (work, files) = (self.work(), self.table().files_where(|slot| slot.place == Place::Present));
+        files.into_iter().try_for_each(|file| self.doubt_file(work.as_deref(), file))
     }
 
-    /// The same now and then, whatever is asked how often.
-    pub(super) fn look_at_home_sometimes(&self) -> Result<(), StorageError> {
+    /// The same, at most every two seconds.
+    pub(super) fn check_saved_state_sometimes(&self) -> Result<(), StorageError> {
         {
-            let Ok(mut looked_at) = self.looked_at.try_lock() else { return Ok(()) };
-            if looked_at.is_some_and(|at: Instant| at.elapsed() < HOME_INTERVAL) {
+            let Ok(mut state_checked) = self.state_checked.try_lock() else { return Ok(()) };
+            if state_checked.is_some_and(|at: Instant| at.elapsed() < STATE_INTERVAL) {
                 return Ok(());
             }
-            *looked_at = Some(Instant::now());
+            *state_checked = Some(Instant::now());
         }
-        self.look_at_home()
+        self.check_saved_state()
     }
 }

@@ -2,12 +2,12 @@
 
 use super::bulk::{BulkError, hash_pieces};
 use super::error::StorageError;
-use super::home::StateHome;
-use super::names;
+use super::saved::SavedState;
 use super::state::State;
 use super::sys::{self, Stamp};
 use super::tree::Tree;
 use super::work::WorkFolder;
+use super::{lock, names};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -53,8 +53,8 @@ impl Report {
     }
 }
 
-/// Hashes what is in `dir` (which holds the torrent's file or folder) on so many threads. `progress` is told, on any
-/// of them, how many bytes of the torrent are done.
+/// Hashes what is in `dir` (which holds the torrent's file or folder) on so many threads. `progress` is called, on any
+/// of them, with the bytes of the torrent that are done.
 ///
 /// # Errors
 /// If something that is there cannot be read. What is missing, too short or wrong is in the report.
@@ -89,7 +89,7 @@ pub fn run(
         },
         &|piece, hash| {
             let len = u64::from(info.payload_of(piece));
-            let (report, error) = &mut *found.lock().unwrap_or_else(PoisonError::into_inner);
+            let (report, error) = &mut *lock(&found);
             match hash {
                 Ok(hash) if hash == info.piece_hash(piece) => {
                     report.pieces_ok.insert(piece);
@@ -121,8 +121,7 @@ pub struct Looks(Vec<Option<Stamp>>);
 impl Looks {
     /// How the files at these paths look now.
     pub fn of(paths: impl IntoIterator<Item = PathBuf>) -> Looks {
-        let looks = paths.into_iter().map(|path| Some(Stamp::of(&fs::metadata(path).ok()?)));
-        Looks(looks.collect())
+        Looks(paths.into_iter().map(|path| Stamp::followed(&path)).collect())
     }
 }
 
@@ -137,23 +136,23 @@ pub fn begin_trust(info: &Info, dir: &Path, state_dir: &Path, before: &Looks) ->
     state.have = Bitfield::full(info.geometry.pieces());
     state.stamps =
         info.files.iter().zip(&before.0).map(|(file, &look)| look.filter(|_| !file.attr.pad)).collect();
-    state.vouched.fill(true);
+    state.verified.fill(true);
     state.boot_id = sys::boot_id();
-    StateHome::new(state_dir, info, &root).save(&state)
+    SavedState::new(state_dir, info, &root).save(&state)
 }
 
-/// Ends all trust in what was saved of a torrent in `dir`, since its data was found to be other than that says: nothing is
-/// believed at its next start, and a seed that runs checks everything again. `state_dir` is the user's state folder.
+/// Ends all trust in what was saved of a torrent in `dir`, since its data was found to be wrong: its next start, or a seed that
+/// runs, checks everything again. `state_dir` is the user's state folder.
 ///
 /// # Errors
 /// If what was saved can neither be removed nor marked.
 pub fn end_trust(info: &Info, dir: &Path, state_dir: Option<&Path>) -> Result<(), StorageError> {
     let root = dir.canonicalize().map_err(|e| StorageError::io(dir, "open", e))?;
     WorkFolder::distrust(&Tree::new(root.clone()), &info.name)?;
-    state_dir.map_or(Ok(()), |state_dir| StateHome::new(state_dir, info, &root).remove())
+    state_dir.map_or(Ok(()), |state_dir| SavedState::new(state_dir, info, &root).remove())
 }
 
-/// A file as far as its length tells, and how many bytes of it are there.
+/// The state of a file by its length, and how many bytes of it are there.
 fn look_at(path: &PathBuf, file: &FileEntry) -> Result<(FileState, u64), StorageError> {
     if is_unwritten_padding(path, file) || file.attr.symlink && file.symlink_target.is_none() {
         return Ok((FileState::Ok, u64::MAX));

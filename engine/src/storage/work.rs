@@ -2,30 +2,31 @@
 
 use super::error::StorageError;
 use super::journal::Journal;
+use super::lock;
 use super::names::is_name_error;
 use super::sys;
 use super::tree::{Access, Found, Tree};
 use crate::hash::sha1;
 use std::fs::File;
 use std::io::{Read, Seek, Write};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use swarm_core::id::FileIndex;
 use swarm_core::metainfo::PathRules;
 
 pub(super) const STATE: &str = "state";
 const JOURNAL: &str = "journal";
 const LOCK: &str = "lock";
-const SIDE: &str = "side";
-/// A file that says that nothing in this folder, or under final names, is to be believed.
+const PART_FILE: &str = "side";
+/// A file that says that nothing in this folder, or under final names, is to be trusted.
 const DISTRUST: &str = "distrust";
-const PART: &str = ".part";
+const UNFINISHED: &str = ".part";
 /// A folder, while the torrent's names are tried.
 const PROBE: &str = "names";
 
 /// How long a file's name may be, in bytes.
 const NAME_LEN_MAX: usize = 255;
 
-/// `.NAME.swarm`; for a very long name, enough of it to recognise, and a hash to tell it from others.
+/// `.NAME.swarm`; for a very long name, its beginning and a hash.
 fn folder_name(name: &str) -> String {
     let plain = format!(".{name}.swarm");
     if plain.len() <= NAME_LEN_MAX {
@@ -92,7 +93,7 @@ impl WorkFolder {
         }
     }
 
-    /// Has the next download that uses the folder check everything, if there is a folder. Whoever uses it now is not asked.
+    /// Has the next download that uses the folder check everything, if there is a folder, locked or not.
     pub(super) fn distrust(tree: &Tree, torrent_name: &str) -> Result<(), StorageError> {
         let short = folder_name(&PathRules::SHORT.sanitise(torrent_name.as_bytes()));
         for name in [folder_name(torrent_name), short] {
@@ -124,73 +125,57 @@ impl WorkFolder {
     }
 
     /// The path of an unfinished file, below the tree.
-    pub(super) fn part(&self, file: FileIndex) -> [String; 2] {
-        self.path(&format!("{}{PART}", file.0))
+    pub(super) fn unfinished(&self, file: FileIndex) -> [String; 2] {
+        self.path(&format!("{}{UNFINISHED}", file.0))
     }
 
     /// The unfinished files that are there.
-    pub(super) fn parts(&self) -> Result<Vec<FileIndex>, StorageError> {
+    pub(super) fn unfinished_files(&self) -> Result<Vec<FileIndex>, StorageError> {
         let names = self.tree.list(&self.folder())?;
-        Ok(names.iter().filter_map(|name| Some(FileIndex(name.strip_suffix(PART)?.parse().ok()?))).collect())
+        Ok(names
+            .iter()
+            .filter_map(|name| Some(FileIndex(name.strip_suffix(UNFINISHED)?.parse().ok()?)))
+            .collect())
     }
 
-    /// Moves a file that may be overwritten from its final place into this folder. One with other names (hard links) is
-    /// copied: what those names hold is not ours to change.
+    /// Moves a file that may be overwritten from its final place into this folder. One with other hard links is copied: what those
+    /// hold is not ours to change.
     pub(super) fn take(&self, path: &[String], file: FileIndex) -> Result<(), StorageError> {
-        let part = self.part(file);
+        let unfinished = self.unfinished(file);
         let mut original = self.tree.open(path, Access::Read)?;
         let failed = |action| move |e| StorageError::space(&self.tree.path_of(path), action, 0, e);
         if sys::links(&original.metadata().map_err(failed("look at"))?) == 1 {
-            return self.tree.rename(path, &part, true);
+            return self.tree.rename(path, &unfinished, true);
         }
-        self.tree.remove(&part)?;
-        let mut copy = self.tree.open(&part, Access::Create)?;
+        self.tree.remove(&unfinished)?;
+        let mut copy = self.tree.open(&unfinished, Access::Create)?;
         std::io::copy(&mut original, &mut copy).map_err(failed("copy"))?;
         self.tree.remove(path)
     }
 
-    /// The folder must be there, with the lock in it.
-    pub(super) fn expect_there(&self) -> Result<(), StorageError> {
-        if self.tree.find(&self.path(LOCK))? == Found::Nothing {
-            let path = self.tree.path_of(&self.folder());
-            return Err(StorageError::io(&path, "find", std::io::ErrorKind::NotFound.into()));
-        }
-        Ok(())
-    }
-
-    /// Drops a file's name here if it has others (hard links): what those names hold is not ours to change.
+    /// Removes an unfinished file that has other hard links: what those hold is not ours to change.
     pub(super) fn drop_linked(&self, file: FileIndex) -> Result<(), StorageError> {
-        let part = self.part(file);
-        let Ok(meta) = self.tree.open(&part, Access::Read).map(|part| part.metadata()) else { return Ok(()) };
-        if meta.is_ok_and(|meta| sys::links(&meta) > 1) { self.tree.remove(&part) } else { Ok(()) }
+        let unfinished = self.unfinished(file);
+        let Ok(meta) = self.tree.open(&unfinished, Access::Read).map(|unfinished| unfinished.metadata())
+        else {
+            return Ok(());
+        };
+        if meta.is_ok_and(|meta| sys::links(&meta) > 1) { self.tree.remove(&unfinished) } else { Ok(()) }
     }
 
-    /// The side file, if it is there.
-    pub(super) fn find_side(&self) -> Result<Option<File>, StorageError> {
-        match self.tree.open(&self.path(SIDE), Access::Write) {
-            Ok(file) => Ok(Some(file)),
-            Err(StorageError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(e) => Err(e),
-        }
+    /// The part file, if it is there.
+    pub(super) fn find_part_file(&self) -> Result<Option<File>, StorageError> {
+        self.tree.open_if_there(&self.path(PART_FILE), Access::Write)
     }
 
-    /// The side file.
-    pub(super) fn open_side(&self) -> Result<File, StorageError> {
-        self.tree.open(&self.path(SIDE), Access::Create)
-    }
-
-    /// The side file's path, for messages.
-    pub(super) fn side_path(&self) -> std::path::PathBuf {
-        self.tree.path_of(&self.path(SIDE))
+    /// The part file's path, for messages.
+    pub(super) fn part_file_path(&self) -> std::path::PathBuf {
+        self.tree.path_of(&self.path(PART_FILE))
     }
 
     /// The journal, if it is there, to be read.
     pub(super) fn find_journal(&self) -> Result<Option<File>, StorageError> {
-        match self.tree.open(&self.path(JOURNAL), Access::Read) {
-            Ok(file) => Ok(Some(file)),
-            Err(StorageError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(e) => Err(e),
-        }
+        self.tree.open_if_there(&self.path(JOURNAL), Access::Read)
     }
 
     /// An empty journal in the place of the one that may be there.
@@ -205,8 +190,7 @@ impl WorkFolder {
         Journal::create(file, self.tree.path_of(&path), info_hash, generation)
     }
 
-    /// Removes the folder of a download that came to nothing, unless it holds data. Files that were about to be overwritten may
-    /// have moved in already: those stay.
+    /// Removes the folder of a download that failed to open, unless it holds data, such as files that are to be overwritten.
     pub(super) fn abandon(self) {
         if self.holds_nothing().is_ok_and(|holds_nothing| holds_nothing) {
             let _ = self.remove();
@@ -254,18 +238,18 @@ impl WorkFolder {
 
     /// Whether it holds no data: neither unfinished files nor parts of such.
     pub(super) fn holds_nothing(&self) -> Result<bool, StorageError> {
-        Ok(self.parts()?.is_empty() && self.tree.find(&self.path(SIDE))? == Found::Nothing)
+        Ok(self.unfinished_files()?.is_empty() && self.tree.find(&self.path(PART_FILE))? == Found::Nothing)
     }
 
-    /// Removes the folder. The lock goes last, so that nobody finds the folder unlocked and half empty; and it is closed
-    /// before the folder goes, since some file systems keep a file that is removed while it is open under another name.
+    /// Removes the folder. The lock goes last, so that nobody finds the folder unlocked and half empty; and it is closed before the
+    /// folder goes, since some file systems keep a removed file under another name while it is open.
     pub(super) fn remove(self) -> Result<(), StorageError> {
         let cleared = self.remove_files();
         let WorkFolder { tree, name, .. } = self;
         cleared.and(tree.remove_dir(&[name]))
     }
 
-    /// The same for one that somebody else is about to let go of.
+    /// The same for a folder whose lock another thread still holds open.
     pub(super) fn remove_shared(&self) -> Result<(), StorageError> {
         self.remove_files().and(self.tree.remove_dir(&self.folder()))
     }
@@ -281,40 +265,38 @@ impl WorkFolder {
 #[derive(Debug)]
 pub(super) struct Work {
     pub(super) folder: WorkFolder,
-    /// Of the state that the journal goes on from.
-    pub(super) generation: u64,
     journal: Mutex<Journal>,
-    side: Mutex<Option<Arc<File>>>,
+    part_file: Mutex<Option<Arc<File>>>,
 }
 
 impl Work {
-    pub(super) fn new(folder: WorkFolder, generation: u64, journal: Journal, side: Option<File>) -> Work {
-        Work { folder, generation, journal: Mutex::new(journal), side: Mutex::new(side.map(Arc::new)) }
+    pub(super) fn new(folder: WorkFolder, journal: Journal, part_file: Option<File>) -> Work {
+        Work { folder, journal: Mutex::new(journal), part_file: Mutex::new(part_file.map(Arc::new)) }
     }
 
     /// Closes the files in the folder, then removes it.
-    pub(super) fn dissolve(self) -> Result<(), StorageError> {
+    pub(super) fn remove(self) -> Result<(), StorageError> {
         let Work { folder, .. } = self;
         folder.remove()
     }
 
     pub(super) fn journal(&self) -> MutexGuard<'_, Journal> {
-        self.journal.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.journal)
     }
 
-    /// The side file if something was ever written to it.
-    pub(super) fn find_side(&self) -> Option<Arc<File>> {
-        self.side.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// The part file if something was ever written to it.
+    pub(super) fn find_part_file(&self) -> Option<Arc<File>> {
+        lock(&self.part_file).clone()
     }
 
-    /// The side file, made if need be.
-    pub(super) fn side(&self) -> Result<Arc<File>, StorageError> {
-        let mut side = self.side.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(file) = &*side {
+    /// The part file, made if need be.
+    pub(super) fn part_file(&self) -> Result<Arc<File>, StorageError> {
+        let mut part_file = lock(&self.part_file);
+        if let Some(file) = &*part_file {
             return Ok(Arc::clone(file));
         }
-        let file = Arc::new(self.folder.open_side()?);
-        *side = Some(Arc::clone(&file));
+        let file = Arc::new(self.folder.tree.open(&self.folder.path(PART_FILE), Access::Create)?);
+        *part_file = Some(Arc::clone(&file));
         Ok(file)
     }
 }

@@ -1,23 +1,19 @@
-//! Writing: verified pieces to their files, blocks of slow ones to the side file.
+//! Writing: verified pieces to their files, blocks of slow ones to the part file.
 
 use super::error::StorageError;
 use super::read::Located;
 use super::sys::Stamp;
 use super::table::Place;
 use super::work::Work;
-use super::{FileStorage, PieceOutcome, Storage, sys};
+use super::{FileStorage, PieceOutcome, Storage, lock, sys};
 use crate::buffer::{PieceBuffer, Spill};
 use crate::hash::Sha1;
 use std::fs::File;
 use std::io::{self, IoSlice};
 use std::ops::Range;
 use std::path::Path;
-use std::sync::PoisonError;
 use swarm_core::geometry::BLOCK_LEN;
 use swarm_core::id::{FileIndex, PieceIndex};
-
-/// Slices that are handed on at a time: a 16 MiB piece in one go.
-const SLICES_MAX: usize = 1024;
 
 /// How much of what was spilled is read back at a time, in bytes.
 const CHUNK_LEN: usize = 64 * 1024;
@@ -54,7 +50,7 @@ impl FileStorage {
     /// See [`Storage::spill`].
     pub(super) fn spill_blocks(&self, spill: &Spill) -> Result<(), StorageError> {
         let work = self.work().ok_or_else(|| StorageError::Closed { path: self.path() })?;
-        let side = work.side()?;
+        let part_file = work.part_file()?;
         let piece_len = self.info.geometry.len_of(spill.piece());
         let start = self.info.geometry.offset_of(spill.piece());
         for run in spill.blocks().chunk_by(|(a, _), (b, _)| a + 1 == *b) {
@@ -65,8 +61,12 @@ impl FileStorage {
                     IoSlice::new(&block[..(piece_len - index * BLOCK_LEN).min(BLOCK_LEN) as usize])
                 })
                 .collect();
-            let written =
-                self.write_at(&side, &work.folder.side_path(), start + u64::from(first), &mut slices);
+            let written = self.write_at(
+                &part_file,
+                &work.folder.part_file_path(),
+                start + u64::from(first),
+                &mut slices,
+            );
             written.inspect_err(|e| self.note_lack(e))?;
         }
         let blocks = spill.blocks().iter().map(|(index, _)| *index);
@@ -127,12 +127,12 @@ impl FileStorage {
         let piece = buffer.piece();
         for slice in self.locate(piece, 0..buffer.piece_len()) {
             match slice.place {
-                Place::Pad if self.belies_padding(work, buffer, &slice)? => {
-                    self.make_file_of_padding(work, slice.file)?;
+                Place::Pad if self.is_nonzero(work, buffer, &slice)? => {
+                    self.make_pad_file(work, slice.file)?;
                     self.write_slice(work, buffer, &slice)?;
                 }
                 Place::Pad | Place::Empty | Place::Absent => {}
-                Place::Side => self.write_side(work, buffer, &slice)?,
+                Place::PartFile => self.write_to_part_file(work, buffer, &slice)?,
                 Place::Work => self.write_slice(work, buffer, &slice)?,
                 Place::Present if self.is_same(work, buffer, &slice)? => {}
                 Place::Present if self.overwrite => {
@@ -148,13 +148,8 @@ impl FileStorage {
     }
 
     /// Whether a right piece shows that what has a pad file's name is none: it holds something.
-    fn belies_padding(
-        &self,
-        work: &Work,
-        buffer: &PieceBuffer,
-        slice: &Located,
-    ) -> Result<bool, StorageError> {
-        if self.info.files[slice.file.idx()].is_padding_for_sure() {
+    fn is_nonzero(&self, work: &Work, buffer: &PieceBuffer, slice: &Located) -> Result<bool, StorageError> {
+        if self.entry(slice.file).is_padding_for_sure() {
             return Ok(false);
         }
         let mut is_zero = true;
@@ -166,8 +161,8 @@ impl FileStorage {
     }
 
     /// Makes a file of what was taken for padding by its name. What pieces before had of it are zeros, as it is now.
-    fn make_file_of_padding(&self, work: &Work, file: FileIndex) -> Result<(), StorageError> {
-        let _moving = self.moving.lock().unwrap_or_else(PoisonError::into_inner);
+    fn make_pad_file(&self, work: &Work, file: FileIndex) -> Result<(), StorageError> {
+        let _moving = lock(&self.moving);
         if self.table().slots[file.idx()].place != Place::Pad {
             return Ok(());
         }
@@ -180,7 +175,7 @@ impl FileStorage {
         let _writing = self.writing.lock(slice.file);
         let file = self.open_file(slice.file, Place::Work)?;
         self.expect_unchanged(work, slice.file, &file)?;
-        let path = self.tree.path_of(&self.info.files[slice.file.idx()].path);
+        let path = self.final_path(slice.file);
         let written = self.each_part(work, buffer, slice.range(), |at, slices| {
             self.write_at(&file, &path, slice.offset + u64::from(at - slice.at), slices)
         });
@@ -193,14 +188,19 @@ impl FileStorage {
     }
 
     /// Writes what is in memory; what was spilled is in its place already.
-    fn write_side(&self, work: &Work, buffer: &PieceBuffer, slice: &Located) -> Result<(), StorageError> {
-        let side = work.side()?;
+    fn write_to_part_file(
+        &self,
+        work: &Work,
+        buffer: &PieceBuffer,
+        slice: &Located,
+    ) -> Result<(), StorageError> {
+        let part_file = work.part_file()?;
         let start = self.info.geometry.offset_of(buffer.piece());
         for_memory(buffer, slice.range(), |at, slices| {
-            self.write_at(&side, &work.folder.side_path(), start + u64::from(at), slices)
+            self.write_at(&part_file, &work.folder.part_file_path(), start + u64::from(at), slices)
         })?;
         let mut table = self.table();
-        table.dirty.side = true;
+        table.dirty.part_file = true;
         table.dirty.bytes += slice.len;
         Ok(())
     }
@@ -226,16 +226,16 @@ impl FileStorage {
 
     /// Makes a file that was there before us one of ours, to be completed like any other.
     fn take_over(&self, work: &Work, file: FileIndex) -> Result<(), StorageError> {
-        let _moving = self.moving.lock().unwrap_or_else(PoisonError::into_inner);
+        let _moving = lock(&self.moving);
         if self.table().slots[file.idx()].place != Place::Present {
             return Ok(());
         }
-        work.folder.take(&self.info.files[file.idx()].path, file)?;
+        work.folder.take(&self.entry(file).path, file)?;
         self.handles.forget_file(self.id, file.0);
         let mut table = self.table();
         let slot = &mut table.slots[file.idx()];
         slot.place = Place::Work;
-        slot.is_vouched = false;
+        slot.is_verified = false;
         table.stamps[file.idx()] = None;
         drop(table);
         self.reserve_file(work, file)
@@ -255,7 +255,7 @@ impl FileStorage {
             .map_err(|e| StorageError::space(path, "write", len, e))
     }
 
-    /// Hands a range of a complete piece to `each` in order, with its place in the piece: as many slices at a time as
+    /// Calls `each` with a range of a complete piece in order, with its place in the piece: as many slices at a time as
     /// there are in memory, or a copy of what was spilled.
     fn each_part(
         &self,
@@ -283,68 +283,54 @@ impl FileStorage {
         if range.is_empty() {
             return Ok(());
         }
-        let side = work.side()?;
+        let part_file = work.part_file()?;
         let start = self.info.geometry.offset_of(buffer.piece());
         let mut buf = vec![0; range.len().min(CHUNK_LEN)];
         for at in range.clone().step_by(CHUNK_LEN) {
             let chunk = &mut buf[..CHUNK_LEN.min((range.end - at) as usize)];
-            let read = sys::read_at(&side, chunk, start + u64::from(at)).and_then(|read| match read {
+            let read = sys::read_at(&part_file, chunk, start + u64::from(at)).and_then(|read| match read {
                 n if n == chunk.len() => Ok(()),
                 _ => Err(io::ErrorKind::UnexpectedEof.into()),
             });
-            read.map_err(|e| StorageError::io(&work.folder.side_path(), "read", e))?;
+            read.map_err(|e| StorageError::io(&work.folder.part_file_path(), "read", e))?;
             each(at, &mut [IoSlice::new(chunk)])?;
         }
         Ok(())
     }
 
-    /// Gives back the side file's space that a piece took, but for what stays there for good.
+    /// Gives back the part file's space that a piece took, but for what stays there for good.
     fn free_spilled(&self, work: &Work, buffer: &PieceBuffer) {
         self.table().partial.remove(&buffer.piece());
         if !buffer.has_spilled() {
             return;
         }
-        let Some(side) = work.find_side() else { return };
+        let Some(part_file) = work.find_part_file() else { return };
         let start = self.info.geometry.offset_of(buffer.piece());
         for slice in self.locate(buffer.piece(), 0..buffer.piece_len()) {
-            if slice.place != Place::Side {
-                sys::punch_hole(&side, start + u64::from(slice.at), slice.len);
+            if slice.place != Place::PartFile {
+                sys::punch_hole(&part_file, start + u64::from(slice.at), slice.len);
             }
         }
     }
 }
 
-/// Hands the parts of a range that are in memory to `each`, in order.
+/// Calls `each` with the parts of a range that are in memory, in order.
 fn for_memory(
     buffer: &PieceBuffer,
     range: Range<u32>,
     mut each: impl FnMut(u32, &mut [IoSlice<'_>]) -> Result<(), StorageError>,
 ) -> Result<(), StorageError> {
-    let mut slices: Vec<IoSlice<'_>> = Vec::new();
-    let mut run = range.start;
-    let mut at = range.start;
-    while at < range.end {
-        let index = at / BLOCK_LEN;
-        let next = ((index + 1) * BLOCK_LEN).min(range.end);
-        match buffer.block(index) {
-            Some(bytes) => {
-                if slices.is_empty() {
-                    run = at;
-                }
-                let from = at - index * BLOCK_LEN;
-                slices.push(IoSlice::new(&bytes[from as usize..(from + next - at) as usize]));
-            }
-            None if !slices.is_empty() => {
-                each(run, &mut slices)?;
-                slices.clear();
-            }
-            None => {}
-        }
-        if slices.len() == SLICES_MAX {
-            each(run, &mut slices)?;
-            slices.clear();
-        }
-        at = next;
+    let slice = |index: u32| {
+        let block = index * BLOCK_LEN..((index + 1) * BLOCK_LEN).min(range.end);
+        let at = block.start.max(range.start);
+        let bytes = buffer.block(index)?;
+        Some((at, &bytes[(at - block.start) as usize..(block.end - block.start) as usize]))
+    };
+    let slices: Vec<(u32, &[u8])> =
+        (range.start / BLOCK_LEN..range.end.div_ceil(BLOCK_LEN)).filter_map(slice).collect();
+    for run in slices.chunk_by(|(at, bytes), (next, _)| at + bytes.len() as u32 == *next) {
+        let mut slices: Vec<IoSlice<'_>> = run.iter().map(|(_, bytes)| IoSlice::new(bytes)).collect();
+        each(run[0].0, &mut slices)?;
     }
-    if slices.is_empty() { Ok(()) } else { each(run, &mut slices) }
+    Ok(())
 }

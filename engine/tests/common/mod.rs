@@ -4,10 +4,10 @@
 pub mod tracker;
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use swarm_core::metainfo::{Content, Create, Metainfo, SourceFile};
-use swarm_engine::{AddTorrent, Session, SessionOptions, TorrentHandle};
+use swarm_engine::{AddTorrent, DhtOptions, Event, EventReceiver, Session, SessionOptions, TorrentHandle};
 use tempfile::TempDir;
 
 /// Defines each test once for IPv4 and once for IPv6.
@@ -68,6 +68,32 @@ pub fn session(ip: &str) -> Session {
     session_on(ip, |options| options)
 }
 
+/// A session whose DHT node starts from these.
+pub fn session_with_dht(ip: &str, bootstrap: &[SocketAddr]) -> Session {
+    let bootstrap = bootstrap.iter().map(SocketAddr::to_string);
+    session_on(ip, |options| options.dht(DhtOptions::bootstrap(bootstrap)))
+}
+
+/// The first event for which `is_it`.
+pub async fn until(events: &mut EventReceiver, is_it: impl Fn(&Event) -> bool) -> Event {
+    while let Some(event) = events.next().await {
+        if is_it(&event) {
+            return event;
+        }
+    }
+    panic!("the torrent ended before that");
+}
+
+/// Where a file of a torrent is below `dir`.
+pub fn path_of(metainfo: &Metainfo, dir: &Path, nth: usize) -> PathBuf {
+    dir.join(metainfo.info.files[nth].path.iter().collect::<PathBuf>())
+}
+
+/// The names in a folder.
+pub fn names_in(dir: &Path) -> Vec<std::ffi::OsString> {
+    std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name()).collect()
+}
+
 pub fn same_tree(a: &Path, b: &Path) {
     let list = |root: &Path| {
         let mut found = Vec::new();
@@ -115,6 +141,7 @@ pub struct Swarm {
     pub target: TempDir,
     pub metainfo: Arc<Metainfo>,
     pub seeder: Session,
+    pub seeding: TorrentHandle,
 }
 
 impl Swarm {
@@ -123,15 +150,24 @@ impl Swarm {
     }
 
     pub async fn of(ip: &str, files: &[(&str, usize)]) -> Swarm {
+        Swarm::in_pieces(ip, files, 16_384).await
+    }
+
+    pub async fn in_pieces(ip: &str, files: &[(&str, usize)], piece_length: u32) -> Swarm {
         let (source, target) = (TempDir::new().unwrap(), TempDir::new().unwrap());
-        let metainfo = publish(source.path(), files, 16_384);
+        let metainfo = publish(source.path(), files, piece_length);
         let seeder = session(ip);
-        seed(&seeder, &metainfo, source.path()).await;
-        Swarm { ip: ip.to_owned(), source, target, metainfo, seeder }
+        let seeding = seed(&seeder, &metainfo, source.path()).await;
+        Swarm { ip: ip.to_owned(), source, target, metainfo, seeder, seeding }
     }
 
     pub fn seeder_addr(&self) -> SocketAddr {
         self.seeder.listen_addrs()[0]
+    }
+
+    /// A download from the seed.
+    pub fn get(&self) -> AddTorrent {
+        get(&self.metainfo, self.target.path(), &[&self.seeder])
     }
 
     /// A download that knows no peers, only these trackers.

@@ -94,6 +94,15 @@ impl Scripted {
         format!("http://{}{path}", self.addr)
     }
 
+    /// The next requests up to one with this event.
+    pub async fn until_event(&mut self, event: &str) -> Vec<Url> {
+        let mut requests: Vec<Url> = Vec::new();
+        while requests.last().is_none_or(|url| parameter(url, "event").as_deref() != Some(event)) {
+            requests.push(self.request().await);
+        }
+        requests
+    }
+
     /// The next request, as a URL.
     pub async fn request(&mut self) -> Url {
         self.requests.recv().await.expect("the tracker runs")

@@ -9,6 +9,7 @@ pub mod pipeline;
 
 use crate::bitfield::Bitfield;
 use crate::id::{BlockRef, PeerId, PeerKey, PieceIndex};
+use crate::mse::Method;
 use crate::picker::Counted;
 use crate::rate::RateMeter;
 use crate::time::Time;
@@ -32,6 +33,8 @@ pub struct PeerInfo {
     pub fast: bool,
     /// Whether both sides speak the extension protocol (BEP 10).
     pub extended: bool,
+    /// What the stream is since an encrypted handshake (MSE), if it began with one.
+    pub encryption: Option<Method>,
 }
 
 impl PeerInfo {
@@ -111,6 +114,8 @@ pub struct Extensions {
     pub listen_addr: Option<SocketAddr>,
     /// Its address of the other family.
     pub(crate) other_ip: Option<IpAddr>,
+    /// It prefers encrypted connections (MSE).
+    pub(crate) prefers_encryption: bool,
     /// It takes no data from anyone (BEP 21).
     pub(crate) upload_only: bool,
     pub(crate) upload_only_id: Option<u8>,

@@ -94,7 +94,7 @@ pub struct Picker {
     have: Bitfield,
     /// Wanted and not had: unstarted, downloading, complete or doubted.
     missing: Bitfield,
-    doubted: Bitfield,
+    doubted: BTreeSet<PieceIndex>,
     unstarted: Bitfield,
     /// Empty while every piece is [`Priority::NORMAL`].
     priorities: Vec<Priority>,
@@ -135,7 +135,7 @@ impl Picker {
             have,
             unstarted: missing.clone(),
             missing,
-            doubted: Bitfield::empty(n),
+            doubted: BTreeSet::new(),
             priorities: Vec::new(),
             availability: Availability::new(n),
             downloading: BTreeMap::new(),
@@ -216,7 +216,7 @@ impl Picker {
         match self.downloading.get(&piece) {
             Some(downloading) if wanted => self.unrequested_blocks += downloading.unrequested(),
             Some(downloading) => self.unrequested_blocks -= downloading.unrequested(),
-            None if wanted && !self.doubted.has(piece) => {
+            None if wanted && !self.doubted.contains(&piece) => {
                 self.unstarted.insert(piece);
             }
             None => {
@@ -269,7 +269,7 @@ impl Picker {
             Some(downloading) if downloading.is_complete() => PieceState::Complete,
             Some(_) => PieceState::Downloading,
             None if self.have.has(piece) => PieceState::Have,
-            None if self.doubted.has(piece) => PieceState::Doubted,
+            None if self.doubted.contains(&piece) => PieceState::Doubted,
             None if self.missing.has(piece) => PieceState::Unstarted,
             None => PieceState::Unwanted,
         }
@@ -376,7 +376,7 @@ impl Picker {
         self.exclusive.remove(&piece);
         self.missing.remove(piece);
         self.unstarted.remove(piece);
-        self.doubted.remove(piece);
+        self.doubted.remove(&piece);
         self.have.insert(piece);
     }
 
@@ -384,8 +384,9 @@ impl Picker {
     /// [`Picker::piece_lost`] follows, and in the second case it is asked for if it is `wanted`. False, and nothing done, if it is
     /// being fetched.
     pub fn doubt(&mut self, piece: PieceIndex, wanted: bool) -> bool {
-        let is_idle =
-            !self.missing.has(piece) && !self.downloading.contains_key(&piece) && !self.doubted.has(piece);
+        let is_idle = !self.missing.has(piece)
+            && !self.downloading.contains_key(&piece)
+            && !self.doubted.contains(&piece);
         if !self.have.remove(piece) && !is_idle {
             return false;
         }
@@ -402,7 +403,7 @@ impl Picker {
 
     /// A doubted piece is bad.
     pub fn piece_lost(&mut self, piece: PieceIndex) {
-        if self.doubted.remove(piece) && self.missing.has(piece) {
+        if self.doubted.remove(&piece) && self.missing.has(piece) {
             self.unstarted.insert(piece);
         }
     }
@@ -463,7 +464,7 @@ impl Picker {
             let wanted = self.priority(piece) != Priority::SKIP && !have;
             assert_eq!(self.missing.has(piece), wanted, "missing {piece}");
             assert!(!(have && downloading.is_some()), "have and downloading {piece}");
-            let doubted = self.doubted.has(piece);
+            let doubted = self.doubted.contains(&piece);
             assert!(!(doubted && (have || downloading.is_some())), "doubted and more {piece}");
             let is_unstarted = self.state(piece) == PieceState::Unstarted;
             assert_eq!(self.unstarted.has(piece), is_unstarted, "unstarted {piece}");

@@ -2,6 +2,7 @@
 
 use super::discovery::Origin;
 use super::download::SUSPECTS_INTERVAL;
+use super::exchange::wants_encryption;
 use super::{Action, CloseReason, Event, TICK, Torrent};
 use crate::bitfield::Bitfield;
 use crate::id::{PeerKey, PieceIndex};
@@ -83,6 +84,7 @@ impl Torrent {
         }
         if !info.inbound {
             self.discovery.connected(info.addr);
+            self.discovery.note_encryption(info.addr, info.encryption.is_some());
         }
         let mut peer = Peer::new(key, info, self.geometry.pieces(), now);
         peer.pieces.counted = self.picker.peer_joined(peer.have());
@@ -122,6 +124,7 @@ impl Torrent {
             client: self.config.client.clone(),
             reqq: Some(self.config.requests_max),
             listen_port: self.port_for(addr),
+            prefers_encryption: self.config.prefers_encryption.then_some(true),
             your_ip: Some(addr.ip().to_canonical()),
             // Who seems to have nothing, and to want nothing, would be left by some (BEP 21).
             upload_only: Some(self.is_complete() && !self.is_super_seeding()),
@@ -367,6 +370,10 @@ impl Torrent {
             }
             peer.extensions.listen_addr = Some(addr);
             self.discovery.connected(addr);
+        }
+        peer.extensions.prefers_encryption = hello.prefers_encryption.unwrap_or(false);
+        if let Some(addr) = peer.extensions.listen_addr.filter(|_| wants_encryption(peer)) {
+            self.discovery.note_encryption(addr, true);
         }
         if !hello.client.is_empty() {
             peer.extensions.client = Some(hello.client);

@@ -100,6 +100,12 @@ impl Torrent {
         self.wake(now);
     }
 
+    /// Where to find the peers that it has, and the seeds that left once nothing was wanted any more.
+    pub fn known_peers(&self) -> impl Iterator<Item = SocketAddr> {
+        let connected = self.peers().filter_map(|peer| peer.extensions.listen_addr);
+        connected.chain(self.seeds_left.iter().copied())
+    }
+
     /// A seed leaves that is of no use as long as nothing is wanted.
     pub(super) fn note_seed_left(&mut self, addr: SocketAddr) {
         if self.seeds_left.len() == SEEDS_LEFT_MAX {

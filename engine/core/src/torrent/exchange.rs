@@ -38,7 +38,12 @@ impl Torrent {
         let Ok(PeerExchange { added, .. }) = PeerExchange::decode(payload) else { return };
         let wants_seeds = !self.is_complete();
         let useful = added.into_iter().filter(|(_, flags)| wants_seeds || !flags.contains(PeerFlags::SEED));
-        let addrs: Vec<SocketAddr> = useful.map(|(addr, _)| addr).collect();
+        let useful: Vec<(SocketAddr, PeerFlags)> = useful.collect();
+        for (addr, _) in useful.iter().filter(|(_, flags)| flags.contains(PeerFlags::ENCRYPTION)) {
+            self.discovery.add(*addr, origin);
+            self.discovery.note_encryption(*addr, true);
+        }
+        let addrs: Vec<SocketAddr> = useful.into_iter().map(|(addr, _)| addr).collect();
         self.handle_addresses(now, &addrs, origin);
     }
 
@@ -94,5 +99,11 @@ impl Torrent {
 fn flags_of(peer: &Peer) -> PeerFlags {
     let none = PeerFlags::default();
     let seed = if peer.have().is_full() || peer.extensions.upload_only { PeerFlags::SEED } else { none };
-    seed | if peer.info.inbound { none } else { PeerFlags::REACHABLE }
+    let encryption = if wants_encryption(peer) { PeerFlags::ENCRYPTION } else { none };
+    seed | encryption | if peer.info.inbound { none } else { PeerFlags::REACHABLE }
+}
+
+/// Whether a peer says so, or is connected in this way.
+pub(super) fn wants_encryption(peer: &Peer) -> bool {
+    peer.extensions.prefers_encryption || peer.info.encryption.is_some()
 }

@@ -76,6 +76,8 @@ pub struct Config {
     pub metadata: Option<Arc<[u8]>>,
     /// Peer exchange (BEP 11). Not in private torrents (BEP 27).
     pub exchange: bool,
+    /// Peers are told that we prefer encrypted connections (MSE).
+    pub prefers_encryption: bool,
     /// Whether peers are dialled and evicted in the order of their canonical priority (BEP 40), not at random. For swarms that anybody
     /// may join, where some might take every place.
     pub canonical_priority: bool,
@@ -101,6 +103,7 @@ impl Config {
             requests_max: 2_000,
             metadata: None,
             exchange: false,
+            prefers_encryption: false,
             canonical_priority: false,
             super_seeding: false,
             padding: Padding::default(),
@@ -148,7 +151,7 @@ pub struct Torrent {
     picker: Picker,
     uploads: Uploads,
     /// Until the metadata is known.
-    search: Option<Search>,
+    search: Option<Box<Search>>,
     peers: Peers,
     discovery: Discovery,
     /// Our addresses as peers report them, by family.
@@ -216,7 +219,7 @@ impl Torrent {
             discovery.use_canonical_priority(config.listen_port.unwrap_or(0));
         }
         Torrent {
-            search: Some(Search::new(config.info_hash)),
+            search: Some(Box::new(Search::new(config.info_hash))),
             uploads,
             discovery,
             votes: Default::default(),
@@ -282,7 +285,7 @@ impl Torrent {
         if self.stopped {
             return None;
         }
-        let search_at = self.search.as_ref().and_then(Search::poll_timeout);
+        let search_at = self.search.as_ref().and_then(|search| search.poll_timeout());
         let next_at = sooner(self.tick_at, self.discovery.poll_timeout());
         sooner(sooner(next_at, self.uploads.poll_timeout()), search_at)
     }

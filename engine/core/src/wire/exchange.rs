@@ -17,6 +17,8 @@ const LIMITS: Limits = Limits { depth_max: 8, tokens_max: 100, input_len_max: EX
 pub struct PeerFlags(pub u8);
 
 impl PeerFlags {
+    /// It prefers encrypted connections (MSE).
+    pub const ENCRYPTION: PeerFlags = PeerFlags(0x01);
     /// It downloads nothing (any more).
     pub const SEED: PeerFlags = PeerFlags(0x02);
     /// It speaks uTP.

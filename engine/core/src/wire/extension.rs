@@ -78,6 +78,8 @@ pub struct ExtensionHandshake {
     pub reqq: Option<u32>,
     /// `p`: the port on which the sender listens, never 0.
     pub listen_port: Option<u16>,
+    /// `e`: whether the sender prefers encrypted connections (MSE).
+    pub prefers_encryption: Option<bool>,
     /// `yourip`: the address at which the sender sees us.
     pub your_ip: Option<IpAddr>,
     /// `ipv4`: an IPv4 address of the sender.
@@ -100,6 +102,9 @@ impl ExtensionHandshake {
     fn try_encode(&self) -> Result<Vec<u8>, Error> {
         let mut encoder = Encoder::new().with_max_depth(3);
         encoder.emit_dict(|mut e| {
+            if let Some(prefers) = self.prefers_encryption {
+                e.emit_pair(b"e", u8::from(prefers))?;
+            }
             if let Some(ip) = self.ipv4 {
                 e.emit_pair_with(b"ipv4", |e| e.emit_bytes(&ip.octets()))?;
             }
@@ -153,6 +158,7 @@ impl ExtensionHandshake {
             client: bytes(b"v").map(clean_name).unwrap_or_default(),
             reqq: int(b"reqq").filter(|&n| n > 0).map(|n| u32::try_from(n).unwrap_or(u32::MAX)),
             listen_port: int(b"p").and_then(|n| u16::try_from(n).ok()).filter(|&port| port > 0),
+            prefers_encryption: int(b"e").map(|n| n != 0),
             your_ip: bytes(b"yourip").and_then(ip_from_bytes),
             ipv4: bytes(b"ipv4").and_then(|b| Some(Ipv4Addr::from(<[u8; 4]>::try_from(b).ok()?))),
             ipv6: bytes(b"ipv6").and_then(|b| Some(Ipv6Addr::from(<[u8; 16]>::try_from(b).ok()?))),
@@ -207,8 +213,15 @@ mod tests {
         let numbers =
             (prop::option::of(1..=u32::MAX), prop::option::of(1..=u16::MAX), prop::option::of(1..=u32::MAX));
         let ips = (prop::option::of(ip), any::<Option<Ipv4Addr>>(), any::<Option<Ipv6Addr>>());
-        (ids, "[ -~µü]{0,64}", numbers, ips, any::<Option<bool>>()).prop_map(
-            |(ids, client, (reqq, listen_port, metadata_size), (your_ip, ipv4, ipv6), upload_only)| {
+        let flags = (any::<Option<bool>>(), any::<Option<bool>>());
+        (ids, "[ -~µü]{0,64}", numbers, ips, flags).prop_map(
+            |(
+                ids,
+                client,
+                (reqq, listen_port, metadata_size),
+                (your_ip, ipv4, ipv6),
+                (upload_only, prefers_encryption),
+            )| {
                 ExtensionHandshake {
                     ipv4,
                     ipv6,
@@ -216,6 +229,7 @@ mod tests {
                     client,
                     reqq,
                     listen_port,
+                    prefers_encryption,
                     your_ip,
                     upload_only,
                     metadata_size,
@@ -260,6 +274,7 @@ mod tests {
             client: "libtorrent/2.0.9".to_owned(),
             reqq: Some(500),
             listen_port: None,
+            prefers_encryption: None,
             your_ip: Some(Ipv4Addr::LOCALHOST.into()),
             ipv4: None,
             ipv6: None,

@@ -66,7 +66,14 @@ pub fn addr(n: u32) -> SocketAddr {
 pub fn peer(n: u32) -> PeerInfo {
     let mut peer_id = [7; 20];
     peer_id[..4].copy_from_slice(&n.to_be_bytes());
-    PeerInfo { addr: addr(n), inbound: true, peer_id: PeerId(peer_id), fast: true, extended: true }
+    PeerInfo {
+        addr: addr(n),
+        inbound: true,
+        peer_id: PeerId(peer_id),
+        fast: true,
+        extended: true,
+        encryption: None,
+    }
 }
 
 /// The same from another address.

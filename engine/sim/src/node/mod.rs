@@ -415,7 +415,7 @@ impl Node {
     }
 
     /// TCP's handshake and then our own: the other side knows after three one-way delays, we after four.
-    fn dial(&mut self, now: Time, Dial { addr, patience }: Dial, net: &mut Network) {
+    fn dial(&mut self, now: Time, Dial { addr, patience, .. }: Dial, net: &mut Network) {
         let Some(to) = net.hosts.id_at(addr).filter(|_| self.online) else {
             return self.torrent.handle_connect_failed(now, addr);
         };
@@ -466,5 +466,6 @@ fn info(of: NodeId, inbound: bool, net: &Network) -> PeerInfo {
         peer_id: net.hosts.peer_id(of),
         fast: true,
         extended: true,
+        encryption: None,
     }
 }

@@ -97,7 +97,7 @@ fn wrong_piece_is_never_written() {
 #[test]
 fn spilled_blocks_are_verified_with_the_rest() {
     let (dir, torrent) = (tempfile::tempdir().unwrap(), mixed());
-    // `deep/run` is not wanted: its part goes to the side file for good.
+    // `deep/run` is not wanted: its part goes to the part file for good.
     let (storage, opened) =
         torrent.open(wanting(dir.path(), &[true, true, true, true, false, true, true])).unwrap();
     storage.reserve().unwrap();

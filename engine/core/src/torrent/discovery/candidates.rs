@@ -46,6 +46,8 @@ pub(super) struct Candidate {
     /// A tracker named it, perhaps besides others.
     pub(super) by_tracker: bool,
     pub(super) failures: u32,
+    /// It is known to want encrypted connections.
+    pub(super) wants_encryption: bool,
     /// When it may be dialled; `None`: at once.
     pub(super) retry_at: Option<Time>,
     priority: DialPriority,
@@ -60,6 +62,7 @@ impl Candidate {
             teller,
             by_tracker,
             failures: 0,
+            wants_encryption: false,
             retry_at: None,
             priority: DialPriority::default(),
         }
@@ -146,6 +149,11 @@ impl Candidates {
 
     pub(super) fn get(&self, addr: SocketAddr) -> Option<&Candidate> {
         self.by_addr.get(&addr)
+    }
+
+    /// For changes that its place among the others does not depend on.
+    pub(super) fn get_mut(&mut self, addr: SocketAddr) -> Option<&mut Candidate> {
+        self.by_addr.get_mut(&addr)
     }
 
     /// Adds a new address. If there are too many, the class that has most for its weight loses its last one.

@@ -93,6 +93,8 @@ pub struct Dial {
     pub addr: SocketAddr,
     /// How long the dial and the handshake may take.
     pub patience: Duration,
+    /// Whether the peer is known to want an encrypted connection (MSE).
+    pub encrypted: bool,
 }
 
 /// The addresses of one torrent.
@@ -197,6 +199,14 @@ impl Discovery {
         }
     }
 
+    /// Whether the peer at this address wants encrypted connections: it is said to, or only such a one came about.
+    pub fn note_encryption(&mut self, addr: SocketAddr, is_wanted: bool) {
+        let in_use = self.dialing.get_mut(&addr).or_else(|| self.connected.get_mut(&addr));
+        if let Some(candidate) = in_use.or_else(|| self.idle.get_mut(addr)) {
+            candidate.wants_encryption = is_wanted;
+        }
+    }
+
     fn put(&mut self, addr: SocketAddr, candidate: Candidate) {
         let canonical = self.priority(addr).map_or_else(|| self.rng.next_u64() as u32, |priority| !priority);
         self.idle.insert(addr, candidate, canonical);
@@ -234,7 +244,7 @@ impl Discovery {
         self.pace.dialled(now);
         self.dialing.insert(addr, candidate);
         let patience = pace::patience(candidate.failures, ready > parallel - half_open);
-        Some(Dial { addr, patience })
+        Some(Dial { addr, patience, encrypted: candidate.wants_encryption })
     }
 
     /// When to call [`dial`](Self::dial) again, if it waits for time alone.

@@ -62,12 +62,12 @@ impl Torrent {
 
     /// Whether a connected peer offers metadata within [`METADATA_LEN_MAX`].
     pub fn is_metadata_offered(&self) -> bool {
-        self.search.as_ref().is_some_and(Search::is_offered)
+        self.search.as_ref().is_some_and(|search| search.is_offered())
     }
 
     /// Bytes of metadata held and not verified.
     pub fn metadata_held(&self) -> u64 {
-        self.search.as_ref().map_or(0, Search::held_bytes)
+        self.search.as_ref().map_or(0, |search| search.held_bytes())
     }
 
     /// The extension messages that we take.

@@ -31,7 +31,7 @@ pub const IDLE_UPLINK: Duration = Duration::from_millis(250);
 pub(super) struct Uploads {
     choker: Choker,
     /// While this seed hides what it has.
-    super_seed: Option<SuperSeed>,
+    super_seed: Option<Box<SuperSeed>>,
     sent_whole: SentWhole,
     peers: ByPeer<State>,
     /// When to rechoke; `None`: at the next tick.
@@ -71,7 +71,7 @@ impl Uploads {
     pub(super) fn set_content(&mut self, pieces: u32, is_complete: bool, super_seeding: bool) {
         self.choker.set_policy(policy(is_complete));
         let hides = super_seeding && is_complete && (1..=super_seed::PIECES_MAX).contains(&pieces);
-        self.super_seed = hides.then(SuperSeed::new);
+        self.super_seed = hides.then(|| Box::new(SuperSeed::new()));
     }
 
     pub(super) fn left(&mut self, key: PeerKey) {

@@ -9,17 +9,17 @@ use swarm_core::metainfo::Info;
 
 /// One torrent's file in the state folder.
 #[derive(Debug)]
-pub(super) struct StateHome {
+pub(super) struct SavedState {
     tree: Tree,
     name: String,
 }
 
-impl StateHome {
+impl SavedState {
     /// For this torrent at the canonical path `destination`.
-    pub(super) fn new(dir: &Path, info: &Info, destination: &Path) -> StateHome {
+    pub(super) fn new(dir: &Path, info: &Info, destination: &Path) -> SavedState {
         let digest = sha1([destination.as_os_str().as_encoded_bytes()]);
         let place: String = digest[..8].iter().map(|b| format!("{b:02x}")).collect();
-        StateHome { tree: Tree::new(dir.to_owned()), name: format!("{}-{place}.state", info.info_hash) }
+        SavedState { tree: Tree::new(dir.to_owned()), name: format!("{}-{place}.state", info.info_hash) }
     }
 
     pub(super) fn path(&self) -> PathBuf {

@@ -1,6 +1,6 @@
 //! A torrent as the rest of the session sees it.
 
-use super::swarms::Swarm;
+use super::running::RunningTorrent;
 use super::torrent::TorrentDriver;
 use crate::net::handshake::Opened;
 use std::net::SocketAddr;
@@ -15,7 +15,7 @@ use swarm_core::torrent::discovery::Origin;
 use swarm_core::torrent::{CloseReason, Pressure};
 use swarm_core::wire::handshake::Handshake;
 
-impl Swarm for TorrentDriver {
+impl RunningTorrent for TorrentDriver {
     fn is_private(&self) -> bool {
         TorrentDriver::is_private(self)
     }
@@ -25,9 +25,7 @@ impl Swarm for TorrentDriver {
     }
 
     fn is_lonely(&self) -> bool {
-        let inner = self.inner.borrow();
-        // Whoever is connected may have no metadata, or lie.
-        !inner.core.has_metadata() || !inner.core.is_complete() && inner.core.peers().next().is_none()
+        TorrentDriver::is_lonely(self)
     }
 
     fn handshake(&self) -> Handshake {

@@ -9,13 +9,14 @@ use std::sync::Arc;
 use swarm_core::admission::{self, Holder};
 use swarm_core::id::{InfoHash, PeerKey, PieceIndex};
 use swarm_core::ip_filter::IpFilter;
+use swarm_core::mse::ObfuscatedHash;
 use swarm_core::time::Time;
 use swarm_core::torrent::Pressure;
 use swarm_core::torrent::discovery::Origin;
 use swarm_core::wire::handshake::Handshake;
 
-/// A running torrent. None of this may be called while the torrent is being changed, but for [`Swarm::pressure_changed`].
-pub(super) trait Swarm {
+/// A running torrent. None of this may be called while the torrent is being changed, but for [`RunningTorrent::pressure_changed`].
+pub(super) trait RunningTorrent {
     fn is_private(&self) -> bool;
     fn is_complete(&self) -> bool;
     /// Whether it wants data and has nobody to ask.
@@ -49,29 +50,42 @@ pub(super) trait Swarm {
 
 /// The running torrents by their info-hashes.
 #[derive(Default)]
-pub(super) struct Swarms(RefCell<BTreeMap<InfoHash, Rc<dyn Swarm>>>);
+pub(super) struct RunningTorrents {
+    by_hash: RefCell<BTreeMap<InfoHash, Rc<dyn RunningTorrent>>>,
+    /// How encrypted handshakes name them.
+    obfuscated: RefCell<BTreeMap<ObfuscatedHash, InfoHash>>,
+}
 
-impl Swarms {
-    pub(super) fn insert(&self, info_hash: InfoHash, swarm: Rc<dyn Swarm>) {
-        self.0.borrow_mut().insert(info_hash, swarm);
+impl RunningTorrents {
+    pub(super) fn insert(&self, info_hash: InfoHash, torrent: Rc<dyn RunningTorrent>) {
+        self.obfuscated.borrow_mut().insert(ObfuscatedHash::of(info_hash), info_hash);
+        self.by_hash.borrow_mut().insert(info_hash, torrent);
     }
 
-    pub(super) fn remove(&self, info_hash: InfoHash) -> Option<Rc<dyn Swarm>> {
-        self.0.borrow_mut().remove(&info_hash)
+    pub(super) fn remove(&self, info_hash: InfoHash) -> Option<Rc<dyn RunningTorrent>> {
+        self.obfuscated.borrow_mut().remove(&ObfuscatedHash::of(info_hash));
+        self.by_hash.borrow_mut().remove(&info_hash)
     }
 
-    pub(super) fn get(&self, info_hash: InfoHash) -> Option<Rc<dyn Swarm>> {
-        self.0.borrow().get(&info_hash).cloned()
+    pub(super) fn get(&self, info_hash: InfoHash) -> Option<Rc<dyn RunningTorrent>> {
+        self.by_hash.borrow().get(&info_hash).cloned()
+    }
+
+    /// The one that an encrypted handshake names.
+    pub(super) fn get_obfuscated(&self, hash: ObfuscatedHash) -> Option<Rc<dyn RunningTorrent>> {
+        let info_hash = *self.obfuscated.borrow().get(&hash)?;
+        self.get(info_hash)
     }
 
     /// The session ends: torrents are kept by nobody but their tasks.
     pub(super) fn clear(&self) {
-        self.0.borrow_mut().clear();
+        self.obfuscated.borrow_mut().clear();
+        self.by_hash.borrow_mut().clear();
     }
 
     /// All of them. They may come and go meanwhile.
-    pub(super) fn all(&self) -> Vec<Rc<dyn Swarm>> {
-        self.0.borrow().values().cloned().collect()
+    pub(super) fn all(&self) -> Vec<Rc<dyn RunningTorrent>> {
+        self.by_hash.borrow().values().cloned().collect()
     }
 
     /// The connection that is evicted for a newcomer from this address, if there are `peers_max` in all.
@@ -81,9 +95,9 @@ impl Swarms {
         now: Time,
         peers_max: usize,
     ) -> Option<(InfoHash, PeerKey)> {
-        let swarms = self.0.borrow();
-        let holders = swarms.iter().flat_map(|(&info_hash, swarm)| {
-            let holders = swarm.holders(now).into_iter();
+        let torrents = self.by_hash.borrow();
+        let holders = torrents.iter().flat_map(|(&info_hash, torrent)| {
+            let holders = torrent.holders(now).into_iter();
             holders.map(move |Holder { key, ip, standing, useful_at }| Holder {
                 key: (info_hash, key),
                 ip,

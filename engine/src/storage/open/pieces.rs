@@ -1,0 +1,163 @@
+//! Which pieces are there, and the table that a storage begins with.
+
+use super::files::Evidence;
+use super::known::Known;
+use super::{Findings, Opening};
+use crate::storage::options::{Mode, OpenOptions, Opened, Trust};
+use crate::storage::sys;
+use crate::storage::table::{Dirty, Doubts, Place, Slot, Table, pieces_in};
+use crate::storage::tree::{Access, Tree};
+use crate::storage::work::WorkFolder;
+use std::fs::File;
+use swarm_core::bitfield::Bitfield;
+use swarm_core::id::{FileIndex, PieceIndex};
+use swarm_core::metainfo::Info;
+
+/// A download's folder, and its part file if there is one.
+type Folder<'a> = (&'a WorkFolder, Option<&'a File>);
+
+impl Opening<'_> {
+    /// Sorts the pieces into those that are there, those to check, and the rest.
+    pub(super) fn classify(
+        &self,
+        known: &Known,
+        files: &[Evidence],
+        folder: Option<Folder<'_>>,
+    ) -> (Bitfield, Bitfield) {
+        let geometry = self.info.geometry;
+        let none = || Bitfield::empty(geometry.pieces());
+        let (mut have, mut recheck) = (none(), none());
+        let mut probe = Probe { tree: self.tree, folder, last: None };
+        for piece in geometry.piece_indices() {
+            let (mut is_readable, mut is_intact, mut is_present) = (true, true, true);
+            let mut is_taken = false;
+            for segment in self.info.segments(piece) {
+                let file = &files[segment.file.idx()];
+                is_readable &= segment.offset + segment.len <= file.available;
+                is_intact &= file.is_intact;
+                is_taken |= file.is_taken;
+                is_present &= matches!(file.place, Place::Present | Place::Pad);
+            }
+            if !is_readable {
+                continue;
+            }
+            let was_there = known.state.have.has(piece);
+            // After a crash there must be no holes in what was marked.
+            let may_lack = !known.state.is_clean && is_intact && was_there && folder.is_some();
+            is_intact &= !may_lack || probe.may_be_there(&self.info, files, piece);
+            if is_intact && (was_there || is_present && self.options.trust == Trust::Lengths) {
+                have.insert(piece);
+            } else if was_there
+                || is_present
+                || is_taken
+                || known.state.in_doubt.has(piece)
+                || known.is_suspect && probe.may_be_there(&self.info, files, piece)
+            {
+                recheck.insert(piece);
+            }
+        }
+        (have, recheck)
+    }
+}
+
+impl Findings {
+    pub(super) fn conclude(self, info: &Info, options: &OpenOptions) -> (Table, Opened) {
+        let slots = self.slots(info, options.trust);
+        let needed = self.needed(info, &slots, options.mode == Mode::Seed);
+        let Findings { known, files, have, recheck, .. } = self;
+        let indices = || (0..slots.len() as u32).map(FileIndex);
+        let is_absent = |file: &FileIndex| match slots[file.idx()].place {
+            Place::Absent => true,
+            // What there is of it counts.
+            Place::Present => files[file.idx()].available < info.files[file.idx()].length,
+            _ => false,
+        };
+        let partial = known.state.partial.iter().filter(|(piece, _)| needed.has(**piece));
+        let opened = Opened {
+            have: have.clone(),
+            recheck: recheck.clone(),
+            needed: needed.clone(),
+            partial: partial.map(|(piece, blocks)| (*piece, blocks.iter().copied().collect())).collect(),
+            absent: indices().filter(is_absent).collect(),
+            warnings: known.warnings,
+        };
+        let has_stamp = |file: &&Evidence| matches!(file.place, Place::Present | Place::Work);
+        let table = Table {
+            complete: indices().filter(|file| slots[file.idx()].is_complete()).collect(),
+            have,
+            in_doubt: recheck,
+            needed,
+            stamps: files.iter().map(|file| Some(file).filter(has_stamp)?.stamp).collect(),
+            slots,
+            new_doubts: Doubts::default(),
+            changes: 0,
+            dirty: Dirty::default(),
+            is_unsaved: false,
+            lacking_bytes: 0,
+            partial: known.state.partial,
+            is_begun: false,
+        };
+        (table, opened)
+    }
+
+    fn slots(&self, info: &Info, trust: Trust) -> Vec<Slot> {
+        let slots = info.files.iter().enumerate().map(|(i, file)| {
+            let was_complete = self.known.state.verified[i] || trust == Trust::Lengths;
+            let Evidence { place, is_intact, .. } = self.files[i];
+            Slot {
+                place,
+                is_wanted: self.wanted[i],
+                is_verified: place == Place::Present && is_intact && was_complete,
+                is_reserved: false,
+                is_made: false,
+                has_holes: false,
+                pieces_missing: pieces_in(info, file).filter(|&piece| !self.have.has(piece)).count() as u32,
+            }
+        });
+        slots.collect()
+    }
+
+    /// The pieces that the wanted files need.
+    fn needed(&self, info: &Info, slots: &[Slot], is_seed: bool) -> Bitfield {
+        let mut needed = Bitfield::empty(info.geometry.pieces());
+        for piece in info.geometry.piece_indices() {
+            let needs = |slot: &Slot| {
+                let is_settled = slot.is_verified && !self.have.has(piece) && !is_seed;
+                slot.is_wanted && slot.place != Place::Pad && !is_settled
+            };
+            if info.segments(piece).any(|segment| needs(&slots[segment.file.idx()])) {
+                needed.insert(piece);
+            }
+        }
+        needed
+    }
+}
+
+/// Looks for data in unfinished files, keeping the last one open since pieces come in order.
+struct Probe<'a> {
+    tree: &'a Tree,
+    folder: Option<Folder<'a>>,
+    last: Option<(FileIndex, File)>,
+}
+
+impl Probe<'_> {
+    /// Whether no part of a piece is known never to have been written.
+    fn may_be_there(&mut self, info: &Info, files: &[Evidence], piece: PieceIndex) -> bool {
+        let Some((folder, part_file)) = self.folder else { return true };
+        info.segments(piece).all(|segment| match files[segment.file.idx()].place {
+            Place::PartFile => part_file.is_some_and(|part_file| {
+                let offset = info.files[segment.file.idx()].offset + segment.offset;
+                sys::may_be_data(part_file, offset, segment.len)
+            }),
+            Place::Work => {
+                if self.last.as_ref().is_none_or(|(file, _)| *file != segment.file) {
+                    let opened = self.tree.open(&folder.unfinished(segment.file), Access::Read);
+                    self.last = opened.ok().map(|file| (segment.file, file));
+                }
+                let last = self.last.as_ref();
+                last.is_some_and(|(_, file)| sys::may_be_data(file, segment.offset, segment.len))
+            }
+            _ => true,
+        })
+    }
+}
