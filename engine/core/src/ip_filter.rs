@@ -11,77 +11,18 @@
 //! Empty lines, and those that begin with `#`, `;` or `//`, say nothing. Zeros before a number mean nothing: it is decimal.
 
 mod line;
+mod range;
 
-pub use line::{LineError, parse_line};
+pub use line::{LEVEL_MAX, parse_line};
+use range::Bounds;
+pub use range::{IpRange, LineError};
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
-/// The highest level of a line of an eMule `.dat` that is blocked.
-pub const LEVEL_MAX: u64 = 127;
 /// Most ranges that a filter is made of.
 pub const RANGES_MAX: usize = 4_000_000;
 /// How many bad lines are told of one by one.
 pub const BAD_LINES_MAX: usize = 5;
-
-/// Addresses from one to another, both included, of one family.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct IpRange(Bounds);
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Bounds {
-    V4(u32, u32),
-    V6(u128, u128),
-}
-
-impl IpRange {
-    /// From `first` to `last`. IPv4-mapped IPv6 addresses are IPv4.
-    ///
-    /// # Errors
-    /// If they are of two families, or `last` comes before `first`.
-    pub fn new(first: IpAddr, last: IpAddr) -> Result<IpRange, LineError> {
-        match (first.to_canonical(), last.to_canonical()) {
-            (IpAddr::V4(first), IpAddr::V4(last)) if first <= last => {
-                Ok(IpRange(Bounds::V4(first.to_bits(), last.to_bits())))
-            }
-            (IpAddr::V6(first), IpAddr::V6(last)) if first <= last => {
-                Ok(IpRange(Bounds::V6(first.to_bits(), last.to_bits())))
-            }
-            (IpAddr::V4(_), IpAddr::V4(_)) | (IpAddr::V6(_), IpAddr::V6(_)) => Err(LineError::Backwards),
-            _ => Err(LineError::TwoFamilies),
-        }
-    }
-
-    /// The network of `ip` whose addresses have their first `prefix_len` bits in common.
-    ///
-    /// # Errors
-    /// If addresses of this family have fewer bits.
-    pub fn network(ip: IpAddr, prefix_len: u32) -> Result<IpRange, LineError> {
-        let too_long = LineError::PrefixTooLong;
-        let (first, last): (IpAddr, IpAddr) = match ip {
-            IpAddr::V4(ip) => {
-                let host_bits = 32_u32.checked_sub(prefix_len).ok_or(too_long)?;
-                let hosts = u32::MAX.checked_shr(32 - host_bits).unwrap_or(0);
-                let ip = ip.to_bits();
-                (Ipv4Addr::from_bits(ip & !hosts).into(), Ipv4Addr::from_bits(ip | hosts).into())
-            }
-            IpAddr::V6(ip) => {
-                let host_bits = 128_u32.checked_sub(prefix_len).ok_or(too_long)?;
-                let hosts = u128::MAX.checked_shr(128 - host_bits).unwrap_or(0);
-                let ip = ip.to_bits();
-                (Ipv6Addr::from_bits(ip & !hosts).into(), Ipv6Addr::from_bits(ip | hosts).into())
-            }
-        };
-        IpRange::new(first, last)
-    }
-
-    /// How many more addresses it has than one.
-    fn span(self) -> u128 {
-        match self.0 {
-            Bounds::V4(first, last) => u128::from(last - first),
-            Bounds::V6(first, last) => last - first,
-        }
-    }
-}
 
 /// Which addresses are blocked. The default blocks none.
 ///

@@ -15,13 +15,14 @@
 
 mod message;
 
-pub use message::{DATAGRAM_LEN_MAX, GATEWAY_PORT};
+pub use message::{DATAGRAM_LEN_MAX, GATEWAY_PORT, Transport};
 
 use crate::rng::Rng;
 use crate::time::{Duration, Time};
 use message::{Answer, MapRequest};
 use std::collections::VecDeque;
 use std::fmt;
+
 use std::net::{IpAddr, Ipv4Addr};
 
 /// How long a mapping is asked for. That of who dies without a word lasts so long.
@@ -50,34 +51,6 @@ pub const RETRY_MAX: Duration = Duration::from_secs(3_600);
 pub const PORTS_TRIED: u32 = 4;
 /// How long the end waits for the gateway.
 pub const STOP_PATIENCE: Duration = Duration::from_secs(2);
-
-/// What is mapped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Transport {
-    /// TCP.
-    Tcp,
-    /// UDP.
-    Udp,
-}
-
-impl Transport {
-    /// The number that IP has for it.
-    fn number(self) -> u8 {
-        match self {
-            Transport::Tcp => 6,
-            Transport::Udp => 17,
-        }
-    }
-}
-
-impl fmt::Display for Transport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Transport::Tcp => "TCP",
-            Transport::Udp => "UDP",
-        })
-    }
-}
 
 /// How a port is mapped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,29 +1,10 @@
 //! What a line says.
 
-use super::{IpRange, LEVEL_MAX};
+use super::range::{IpRange, LineError};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// What is wrong with a line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum LineError {
-    /// It names no addresses.
-    #[error("names no range of addresses")]
-    NoRange,
-    /// The last address comes before the first one.
-    #[error("names a range that ends before it begins")]
-    Backwards,
-    /// One address is of IPv4, the other of IPv6.
-    #[error("names a range from IPv4 to IPv6")]
-    TwoFamilies,
-    /// A prefix of more bits than the addresses have.
-    #[error("names a prefix longer than an address")]
-    PrefixTooLong,
-    /// It is far longer than any that says something.
-    #[error("is too long")]
-    TooLong,
-}
-
+/// The highest level of a line of an eMule `.dat` that is blocked.
+pub const LEVEL_MAX: u64 = 127;
 /// What a line of a filter file blocks: nothing if it is empty, a comment, or of a level above [`LEVEL_MAX`].
 ///
 /// # Errors

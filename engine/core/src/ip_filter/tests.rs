@@ -1,5 +1,6 @@
 use super::*;
 use proptest::prelude::*;
+use std::net::Ipv4Addr;
 
 fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()

@@ -1,6 +1,6 @@
 //! The datagrams of PCP (RFC 6887) and of its predecessor NAT-PMP (RFC 6886), as far as mapping one port needs them.
 
-use super::Transport;
+use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// The port that gateways listen on.
@@ -15,6 +15,34 @@ const OP_ANNOUNCE: u8 = 0;
 const OP_MAP: u8 = 1;
 const PCP_HEADER_LEN: usize = 24;
 const PCP_MAP_LEN: usize = 60;
+
+/// What is mapped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Transport {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+}
+
+impl Transport {
+    /// The number that IP has for it.
+    pub(super) fn number(self) -> u8 {
+        match self {
+            Transport::Tcp => 6,
+            Transport::Udp => 17,
+        }
+    }
+}
+
+impl fmt::Display for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Transport::Tcp => "TCP",
+            Transport::Udp => "UDP",
+        })
+    }
+}
 
 /// What is asked for. A lifetime of 0 takes the mapping away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
