@@ -11,6 +11,7 @@ use std::future::pending;
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 use swarm_core::dht::{DATAGRAM_LEN_MAX, Event, Node, NodeConfig, NodeId};
 use swarm_core::id::InfoHash;
@@ -68,8 +69,8 @@ impl Dht {
             let is_known = !addr.ip().is_unspecified();
             Some(if is_known { NodeId::for_address(addr.ip(), &mut rng) } else { NodeId::random(&mut rng) })
         };
-        let config =
-            NodeConfig { id_v4: id(Family::V4), id_v6: id(Family::V6), secret, read_only, enforce_ids: true };
+        let (id_v4, id_v6, ip_filter) = (id(Family::V4), id(Family::V6), Arc::default());
+        let config = NodeConfig { id_v4, id_v6, secret, read_only, enforce_ids: true, ip_filter };
         let clock = Clock::start();
         let node = RefCell::new(Node::new(clock.now(), config, rng));
         Ok(Dht { node, sockets, wake: Notify::new(), clock })

@@ -38,6 +38,14 @@ pub enum Error {
         /// Why not.
         source: Arc<dyn std::error::Error + Send + Sync>,
     },
+    /// A file is no IP filter.
+    #[error("{}: {source}", .file.display())]
+    IpFilter {
+        /// The file.
+        file: std::path::PathBuf,
+        /// Why not.
+        source: Arc<crate::ip_filter::IpFilterError>,
+    },
     /// The session has this torrent already.
     #[error("the torrent {0} is in this session already")]
     AlreadyAdded(swarm_core::id::InfoHash),

@@ -34,11 +34,14 @@ pub mod dht;
 mod error;
 pub mod hash;
 mod http;
+mod ip_filter;
 mod net;
 mod session;
 mod storage;
+mod upnp;
 
 pub use error::{Error, ErrorKind, OptionError};
+pub use ip_filter::{IpFilterError, IpFilterSource};
 pub use session::{
     AddTorrent, Data, DhtOptions, Event, EventReceiver, FileReader, Files, InfoHashes, LISTEN_PORT_FIRST,
     Mode, PeerStats, Session, SessionEvents, SessionOptions, Source, State, TorrentHandle, TorrentId,
@@ -53,8 +56,10 @@ pub use storage::{PieceStorage, Stored};
 pub use storage::{StorageError, verify};
 pub use swarm_core::dht::MutableTorrentLink;
 pub use swarm_core::id::{FileIndex, InfoHash, PeerId, PieceIndex};
+pub use swarm_core::ip_filter::{IpFilter, IpRange};
 pub use swarm_core::metainfo::{Magnet, MagnetError, Metainfo, MetainfoError};
 pub use swarm_core::mse::{Encryption, Method as EncryptionMethod};
 pub use swarm_core::net::Family;
 pub use swarm_core::picker::{Order, Priority};
+pub use swarm_core::port_mapping::{Method as MappingMethod, Transport};
 pub use swarm_core::torrent::{CloseReason, Totals};

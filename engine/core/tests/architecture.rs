@@ -85,8 +85,20 @@ const LAYERS: &[(&str, &[&[&str]])] = &[
     (
         "engine/core/src",
         &[
-            &["bencode", "bitfield", "geometry", "id", "net", "padding", "rate", "rng", "time"],
-            &["admission", "choker", "dht", "lsd", "metainfo", "mse", "picker", "tracker", "webseed", "wire"],
+            &["bencode", "bitfield", "geometry", "id", "ip_filter", "net", "padding", "rate", "rng", "time"],
+            &[
+                "admission",
+                "choker",
+                "dht",
+                "lsd",
+                "metainfo",
+                "mse",
+                "picker",
+                "port_mapping",
+                "tracker",
+                "webseed",
+                "wire",
+            ],
             &["peer"],
             &["torrent"],
         ],
@@ -95,12 +107,12 @@ const LAYERS: &[(&str, &[&[&str]])] = &[
         "engine/src",
         &[
             &[],
-            &["clock", "hash"],
+            &["clock", "hash", "ip_filter"],
             &["buffer"],
             &["storage"],
             &["error"],
             &["create", "net"],
-            &["dht", "http"],
+            &["dht", "http", "upnp"],
             &["session"],
         ],
     ),
@@ -108,7 +120,10 @@ const LAYERS: &[(&str, &[&[&str]])] = &[
 
 /// Folders, below a crate's sources, whose files do not name each other in a circle (see [`circles`]).
 const WITHOUT_CIRCLES: &[(&str, &[&str])] = &[
-    ("engine/core/src", &["choker", "dht", "metainfo", "mse", "picker", "tracker", "webseed", "wire"]),
+    (
+        "engine/core/src",
+        &["choker", "dht", "metainfo", "mse", "picker", "port_mapping", "tracker", "webseed", "wire"],
+    ),
     ("engine/sim/src", &[""]),
     ("engine/src", &["session", "net", "http", "hash"]),
     ("cli/src", &[""]),

@@ -7,6 +7,7 @@
 pub(crate) mod connection;
 mod enciphered;
 pub(crate) mod encryption;
+pub(crate) mod gateway;
 pub(crate) mod handshake;
 pub(crate) mod outbox;
 pub(crate) mod reader;

@@ -1,6 +1,7 @@
 //! Accepting connections, up to the handshake that says which torrent they are for.
 
 use super::context::Context;
+use super::filter_state::What;
 use super::shares::UNFINISHED_MAX;
 use crate::net::handshake::{self, Named};
 use std::cell::RefCell;
@@ -37,6 +38,10 @@ impl Incoming {
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
             match listener.accept().await {
+                Ok((_, addr)) if self.context.ip_filter().is_blocked(addr.ip()) => {
+                    tracing::debug!(%addr, "incoming connection blocked by the IP filter");
+                    self.context.on_blocked(What::Incoming, 1);
+                }
                 Ok((stream, addr)) => {
                     if !self.context.may_accept() {
                         self.make_room();

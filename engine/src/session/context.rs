@@ -2,6 +2,10 @@
 
 use super::announce_udp::UdpTrackers;
 use super::dht::SessionDht;
+use super::event::Event;
+use super::events::EventSender;
+use super::filter_state::SessionFilter;
+use super::id::TorrentId;
 use super::limit::Limit;
 use super::lsd::SessionLsd;
 use super::options::SessionOptions;
@@ -72,7 +76,18 @@ pub(crate) struct Context {
     pub(super) lsd: RefCell<Option<Rc<SessionLsd>>>,
     pub(super) web_seed_clients: WebSeedClients,
     pub(super) clock: Clock,
+    pub(super) filter: SessionFilter,
+    /// The port at which the gateway passes on TCP to us, if it does.
+    pub(super) mapped_port: Cell<Option<u16>>,
+    /// The same for UDP.
+    pub(super) mapped_udp_port: Cell<Option<u16>>,
+    /// What happens to all torrents, and to none of them alone.
+    pub(super) events: SessionEventSender,
 }
+
+/// An event, and the torrent that it is about, if it is about one.
+pub(super) type SessionEvent = (Option<TorrentId>, Event);
+pub(super) type SessionEventSender = EventSender<SessionEvent>;
 
 impl Context {
     pub(crate) fn new(
@@ -81,6 +96,7 @@ impl Context {
         listening: Vec<SocketAddr>,
         workers: Arc<Workers>,
         seed: u64,
+        events: SessionEventSender,
     ) -> Context {
         let (binding, clock, mut rng) = (options.binding(), Clock::start(), Rng::new(seed));
         Context {
@@ -109,6 +125,10 @@ impl Context {
             lsd: RefCell::default(),
             web_seed_clients: WebSeedClients::new(binding.clone()),
             clock,
+            filter: SessionFilter::default(),
+            mapped_port: Cell::default(),
+            mapped_udp_port: Cell::default(),
+            events,
             binding,
             options,
         }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use swarm_core::id::{PeerId, PieceIndex};
 use swarm_core::mse::Method as EncryptionMethod;
 use swarm_core::net::Family;
+use swarm_core::port_mapping::{Method as MappingMethod, Transport};
 use swarm_core::torrent::{CloseReason, Totals};
 pub use swarm_core::webseed::{Fault as WebSeedFault, Penalty as WebSeedPenalty};
 
@@ -71,6 +72,44 @@ pub enum Event {
         fault: WebSeedFault,
         /// What that costs.
         penalty: WebSeedPenalty,
+    },
+    /// An IP filter is in force. Of no torrent.
+    IpFilterLoaded {
+        /// How many ranges it blocks, those that touch counted as one.
+        ranges: usize,
+        /// How many lines of its file say nothing, and are passed over.
+        bad_lines: u64,
+    },
+    /// The IP filter has refused something. Of no torrent. Sums since the session began; told every ten seconds at most.
+    IpFilterBlocked {
+        /// Connections that were dialled to us.
+        incoming: u64,
+        /// Addresses that were named for peers, each as often as it was named.
+        addresses: u64,
+        /// Requests to trackers.
+        trackers: u64,
+    },
+    /// The gateway passes on to us what comes for a port of its own. Of no torrent.
+    PortMapped {
+        /// Of TCP or UDP.
+        transport: Transport,
+        /// Our port.
+        port: u16,
+        /// How that was done.
+        method: MappingMethod,
+        /// The gateway's outer address, if it tells. Behind another NAT it is not the one that the world sees.
+        ip: Option<IpAddr>,
+        /// The port there.
+        external_port: u16,
+    },
+    /// It passes on nothing, for this reason; that is tried again. Of no torrent.
+    PortNotMapped {
+        /// Of TCP or UDP.
+        transport: Transport,
+        /// Our port.
+        port: u16,
+        /// Why.
+        reason: String,
     },
     /// It is paused: it has left the swarm.
     Paused,

@@ -241,13 +241,15 @@ impl EventReceiver {
 
 /// A stream of the events of all torrents of a session.
 #[derive(Debug)]
-pub struct SessionEvents(pub(super) Receiver<(TorrentId, Event)>);
+pub struct SessionEvents(pub(super) Receiver<(Option<TorrentId>, Event)>);
 
 impl SessionEvents {
-    /// The next event and its torrent; `None` once the session has ended and every event was seen. [`Event::Missed`] has no torrent.
+    /// The next event and its torrent; `None` once the session has ended and every event was seen. What concerns no torrent
+    /// alone has none: [`Event::Missed`], [`Event::IpFilterLoaded`], [`Event::IpFilterBlocked`],
+    /// [`Event::PortMapped`], [`Event::PortNotMapped`], and some warnings.
     pub async fn next(&mut self) -> Option<(Option<TorrentId>, Event)> {
         Some(match self.0.next().await? {
-            Received::Event((id, event)) => (Some(id), event),
+            Received::Event(event) => event,
             Received::Missed(count) => (None, Event::Missed { count }),
         })
     }

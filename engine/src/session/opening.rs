@@ -47,10 +47,9 @@ pub(super) fn spawn(
     id: TorrentId,
     options: AddTorrent,
     registry: &Arc<Registry>,
-    session_events: &EventSender<(TorrentId, Event)>,
 ) -> TorrentHandle {
     let (commands, inbox) = mpsc::unbounded_channel();
-    let events = TorrentEvents { id, own: EventSender::default(), session: session_events.clone() };
+    let events = TorrentEvents { id, own: EventSender::default(), session: context.events.clone() };
     let phase = Arc::new(watch::Sender::new(Phase::Running { complete: false }));
     let known: Arc<Known> = Arc::default();
     if let Some(metainfo) = options.source.metainfo() {

@@ -1,6 +1,7 @@
 //! Options of a session and of a torrent.
 
 use crate::error::{Error, OptionError};
+use crate::ip_filter::IpFilterSource;
 use crate::net::socket::Binding;
 pub use crate::net::socket::LISTEN_PORT_FIRST;
 use crate::storage::PieceStorage;
@@ -39,6 +40,10 @@ pub struct SessionOptions {
     pub(crate) pex: bool,
     pub(crate) encryption: Encryption,
     pub(crate) seed: Option<u64>,
+    pub(crate) port_mapping: bool,
+    pub(crate) gateway: Option<SocketAddr>,
+    pub(crate) ip_filter: Option<IpFilterSource>,
+    pub(crate) ip_filter_interval: Duration,
 }
 
 impl Default for SessionOptions {
@@ -65,6 +70,10 @@ impl SessionOptions {
             pex: true,
             encryption: Encryption::default(),
             seed: None,
+            port_mapping: true,
+            gateway: None,
+            ip_filter: None,
+            ip_filter_interval: Duration::from_secs(10),
         }
     }
 
@@ -152,6 +161,36 @@ impl SessionOptions {
     /// Determines every random choice of the protocol, but for the keys and pads of encrypted handshakes.
     pub fn random_seed(mut self, seed: u64) -> SessionOptions {
         self.seed = Some(seed);
+        self
+    }
+
+    /// Whether the gateway is asked to pass on what comes for the session's port, by PCP, NAT-PMP or UPnP: on unless given. A session that
+    /// listens on loopback only asks nobody.
+    pub fn port_mapping(mut self, on: bool) -> SessionOptions {
+        self.port_mapping = on;
+        self
+    }
+
+    /// Where the gateway is, which may be on loopback. No UPnP then.
+    #[cfg(feature = "__hooks")]
+    #[doc(hidden)]
+    pub fn gateway(mut self, gateway: impl Into<Option<SocketAddr>>) -> SessionOptions {
+        self.gateway = gateway.into();
+        self
+    }
+
+    /// Addresses that nothing is exchanged with: no peers, nodes of the DHT or trackers, whoever names them. A file is looked at every
+    /// ten seconds, and read again when it has changed; if that goes wrong, the old filter stays, and a warning tells of it.
+    pub fn ip_filter(mut self, filter: impl Into<Option<IpFilterSource>>) -> SessionOptions {
+        self.ip_filter = filter.into();
+        self
+    }
+
+    /// How often the file of the IP filter is looked at.
+    #[cfg(feature = "__hooks")]
+    #[doc(hidden)]
+    pub fn ip_filter_interval(mut self, interval: Duration) -> SessionOptions {
+        self.ip_filter_interval = interval;
         self
     }
 

@@ -86,6 +86,9 @@ pub(super) fn start_dht(context: &Rc<Context>) {
         hosts.extend(PUBLIC_NODES.map(str::to_owned));
     }
     let ours = Rc::new(SessionDht::new(dhts, Rc::clone(&context.torrents), context.listening.clone()));
+    for dht in &ours.dhts {
+        dht.with(|node, _| node.set_ip_filter(context.ip_filter()));
+    }
     *context.dht.borrow_mut() = Some(Rc::clone(&ours));
     for nth in 0..ours.dhts.len() {
         let ours = Rc::clone(&ours);

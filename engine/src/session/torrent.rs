@@ -6,10 +6,11 @@
 
 use super::command::Command;
 use super::connection::Connection;
-use super::context::Context;
+use super::context::{Context, SessionEventSender};
 use super::disk::{Disk, DiskResult};
 use super::event::{Event, State};
 use super::events::EventSender;
+use super::filter_state::What;
 use super::handle::{Known, Phase};
 use super::id::TorrentId;
 use super::limit::Limit;
@@ -103,13 +104,13 @@ pub(crate) struct TorrentDriver {
 pub(super) struct TorrentEvents {
     pub(super) id: TorrentId,
     pub(super) own: EventSender<Event>,
-    pub(super) session: EventSender<(TorrentId, Event)>,
+    pub(super) session: SessionEventSender,
 }
 
 impl TorrentEvents {
     pub(super) fn send(&self, event: Event) {
         self.own.send(&event);
-        self.session.send(&(self.id, event));
+        self.session.send(&(Some(self.id), event));
     }
 }
 
@@ -197,6 +198,8 @@ impl TorrentDriver {
             core.handle_listening(ip);
         }
         core.set_pressure(context.now(), context.pressure.get());
+        core.set_ip_filter(context.now(), context.ip_filter());
+        core.handle_mapped_port(context.mapped_port.get());
 
         TorrentDriver {
             info_hash,
@@ -320,6 +323,7 @@ impl TorrentDriver {
     pub(super) fn begin(self: &Rc<Self>) {
         let now = self.context.now();
         self.is_begun.set(true);
+        self.warn_of_blocked(&self.changed.borrow().peers);
         self.start_announcing();
         self.limits_changed();
         self.with(|inner| {
@@ -348,7 +352,17 @@ impl TorrentDriver {
     /// Somebody names peers.
     pub(crate) fn handle_addresses(self: &Rc<Self>, addrs: &[SocketAddr], origin: Origin) {
         let now = self.context.now();
+        if origin == Origin::User {
+            self.warn_of_blocked(addrs);
+        }
         self.with(|inner| inner.core.handle_addresses(now, addrs, origin));
+    }
+
+    /// The user names peers that his own filter blocks.
+    fn warn_of_blocked(&self, peers: &[SocketAddr]) {
+        let filter = self.context.ip_filter();
+        let blocked = peers.iter().filter(|peer| filter.is_blocked(peer.ip()));
+        blocked.for_each(|peer| self.warn(&format!("{peer}: the IP filter blocks this peer")));
     }
 
     /// The info dictionary has come, and has the right hash.
@@ -394,6 +408,7 @@ impl TorrentDriver {
         let timer = inner.core.poll_timeout();
         let result = input(&mut inner);
         self.drain(&mut inner);
+        self.context.on_blocked(What::Address, inner.core.take_addresses_blocked());
         // The torrent's own task sleeps until what was due first.
         let next = inner.core.poll_timeout();
         if next.is_some_and(|next| timer.is_none_or(|timer| next < timer)) {

@@ -119,6 +119,8 @@ pub enum CloseReason {
     Evicted,
     #[error("the address is banned")]
     Banned,
+    #[error("the IP filter blocks its address")]
+    Blocked,
     #[error("it sent a block that is not what the torrent holds")]
     CorruptBlock,
     #[error("a bitfield of {len} bytes does not fit the torrent")]

@@ -147,6 +147,8 @@ impl Totals {
 #[derive(Debug)]
 pub struct Torrent {
     config: Config,
+    /// The port that our gateway passes on to us.
+    mapped_port: Option<u16>,
     geometry: Geometry,
     rng: Rng,
     picker: Picker,
@@ -230,6 +232,7 @@ impl Torrent {
             stopped: false,
             departed: VecDeque::new(),
             config,
+            mapped_port: None,
             geometry: Geometry::EMPTY,
             rng,
             picker: Picker::new(Geometry::EMPTY, Bitfield::empty(0)),

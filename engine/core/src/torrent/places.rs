@@ -29,6 +29,9 @@ impl Torrent {
         if self.discovery.is_banned(info.addr) {
             return Some(CloseReason::Banned);
         }
+        if self.discovery.is_blocked(info.addr) {
+            return Some(CloseReason::Blocked);
+        }
         let duplicate = self.peers.values().find(|peer| peer.info.is_same_peer(info));
         if let Some((key, inbound)) = duplicate.map(|duplicate| (duplicate.key, duplicate.info.inbound)) {
             // Both sides dialled: both keep the connection that the lower peer id dialled.

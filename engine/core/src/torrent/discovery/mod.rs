@@ -7,6 +7,7 @@
 mod candidates;
 pub mod pace;
 
+use crate::ip_filter::IpFilter;
 use crate::net::{Family, Host, is_contactable, peer_priority};
 use crate::rng::Rng;
 use crate::time::{Duration, Time};
@@ -15,6 +16,7 @@ use candidates::{Candidate, Candidates, Class};
 use pace::Pace;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 
 /// How long an address rests after its first failure; doubled for each further one.
 pub const RETRY_FIRST: Duration = Duration::from_secs(2);
@@ -111,6 +113,9 @@ pub struct Discovery {
     /// Our external addresses by [`Family`], if canonical priorities are used (BEP 40).
     seen_at: Option<[SocketAddr; 2]>,
     bans: BTreeMap<Host, Time>,
+    filter: Arc<IpFilter>,
+    /// How often an address was passed over for the filter.
+    blocked: u64,
 }
 
 impl Discovery {
@@ -126,6 +131,8 @@ impl Discovery {
             own: BTreeSet::new(),
             seen_at: None,
             bans: BTreeMap::new(),
+            filter: Arc::default(),
+            blocked: 0,
         }
     }
 
@@ -176,6 +183,10 @@ impl Discovery {
     /// Adds an address, if it may be dialled.
     pub fn add(&mut self, addr: SocketAddr, origin: Origin) {
         if self.own.contains(&addr) || !is_dialable(addr, origin) || self.is_banned(addr) {
+            return;
+        }
+        if self.is_blocked(addr) {
+            self.blocked += 1;
             return;
         }
         let in_use = self.dialing.get_mut(&addr).or_else(|| self.connected.get_mut(&addr));
@@ -293,7 +304,10 @@ impl Discovery {
     /// Lets an address rest for longer after each failure, or drops it.
     fn rest(&mut self, now: Time, addr: SocketAddr, mut candidate: Candidate) {
         candidate.failures = (candidate.failures + 1).min(FAILURES_MAX);
-        if self.is_banned(addr) || (candidate.failures == FAILURES_MAX && candidate.class != Class::User) {
+        if self.is_banned(addr)
+            || self.is_blocked(addr)
+            || (candidate.failures == FAILURES_MAX && candidate.class != Class::User)
+        {
             return;
         }
         let rest = RETRY_FIRST * 2u32.pow(candidate.failures - 1);
@@ -334,6 +348,26 @@ impl Discovery {
         for addr in banned.collect::<Vec<_>>() {
             self.idle.remove(addr);
         }
+    }
+
+    /// From now on addresses that this filter blocks are neither dialled nor kept.
+    pub fn set_ip_filter(&mut self, filter: Arc<IpFilter>) {
+        self.filter = filter;
+        let idle = self.idle.iter().map(|(addr, _)| *addr);
+        for addr in idle.filter(|addr| self.is_blocked(*addr)).collect::<Vec<_>>() {
+            self.idle.remove(addr);
+            self.blocked += 1;
+        }
+    }
+
+    /// Whether the filter blocks the address.
+    pub fn is_blocked(&self, addr: SocketAddr) -> bool {
+        self.filter.is_blocked(addr.ip())
+    }
+
+    /// How often an address was passed over for the filter, since this was last asked.
+    pub fn take_blocked(&mut self) -> u64 {
+        std::mem::take(&mut self.blocked)
     }
 
     /// Removes the bans that have ended.

@@ -207,6 +207,18 @@ impl Announcer {
         self.request_more_peers(now);
     }
 
+    /// Peers of this family reach us at another port than before: tell the trackers now.
+    pub fn handle_port(&mut self, now: Time, family: Family, port: u16) {
+        let ours = self.config.ports.get_mut(&family);
+        if ours.is_some_and(|ours| std::mem::replace(ours, port) != port) {
+            self.walks
+                .iter_mut()
+                .filter(|walk| walk.family() == family)
+                .for_each(|walk| walk.on_address_change(now));
+            self.advance(now);
+        }
+    }
+
     /// Our addresses changed: tell the trackers now, also those that were out of reach.
     pub fn handle_address_change(&mut self, now: Time) {
         for walk in &mut self.walks {

@@ -360,6 +360,25 @@ fn each_family_finds_its_own_tracker() {
 }
 
 #[test]
+fn another_port_is_announced_at_once_to_the_trackers_of_its_family() {
+    let mut announcer = new(&[Family::V4, Family::V6], &[vec!["http://a.example/announce".to_owned()]], 1);
+    announcer.handle_start(at(0));
+    let told = |announcer: &mut Announcer, now| {
+        let mut told = Vec::new();
+        while let Some(action) = announcer.poll_action() {
+            announcer.handle_response(now, action.id, Ok(&response()));
+            told.push((action.family, action.request.port));
+        }
+        told
+    };
+    let ours: BTreeMap<Family, u16> = told(&mut announcer, at(0)).into_iter().collect();
+    announcer.handle_port(at(10), Family::V4, ours[&Family::V4]);
+    assert_eq!(told(&mut announcer, at(10)), [], "it is the same");
+    announcer.handle_port(at(11), Family::V4, 40_000);
+    assert_eq!(told(&mut announcer, at(11)), [(Family::V4, 40_000)]);
+}
+
+#[test]
 fn a_new_address_is_announced_at_once() {
     let mut announcer = announcer(&[&["a"]]);
     announcer.handle_start(at(0));
