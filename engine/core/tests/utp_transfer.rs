@@ -40,7 +40,6 @@ fn alone_it_takes_the_line_and_makes_a_queue_of_its_target() {
         println!("{name}: {share:.3} of the line with its start, median queue {queue:?}");
         assert!(share >= 0.90, "{name}: {share}");
         assert!(queue <= ms(110), "{name}: {queue:?}");
-        assert_eq!(world.accepted().delivered, world.accepted().delivered);
     }
 }
 

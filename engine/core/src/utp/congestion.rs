@@ -26,6 +26,8 @@ pub(super) struct Acked {
     pub(super) queue: Option<Duration>,
     /// The payload of a packet.
     pub(super) packet: u64,
+    /// When the latest of what has arrived was sent.
+    pub(super) sent_at: Time,
 }
 
 /// The congestion window.
@@ -37,12 +39,19 @@ pub(super) struct Congestion {
     slow_start_until: u64,
     /// Whether the window is what keeps us from sending more. Otherwise it has no reason to grow.
     is_limiting: bool,
+    /// When it was made smaller: what was sent before then met a queue that this window did not make.
+    shrunk_at: Option<Time>,
 }
 
 impl Congestion {
     pub(super) fn new() -> Congestion {
         let slow_start_until = WINDOW_MAX * FRACTION;
-        Congestion { window: WINDOW_INITIAL * FRACTION, slow_start_until, is_limiting: false }
+        Congestion {
+            window: WINDOW_INITIAL * FRACTION,
+            slow_start_until,
+            is_limiting: false,
+            shrunk_at: None,
+        }
     }
 
     /// How many bytes may be in flight.
@@ -59,21 +68,22 @@ impl Congestion {
         self.is_limiting = is_limiting;
     }
 
-    pub(super) fn on_acked(&mut self, acked: Acked) {
+    pub(super) fn on_acked(&mut self, now: Time, acked: Acked) {
         let queue = acked.queue.unwrap_or_default();
+        let is_answer = self.shrunk_at.is_none_or(|shrunk_at| acked.sent_at > shrunk_at);
+        let bytes = acked.bytes * FRACTION;
         if self.is_slow_start() && queue * 4 > TARGET * 3 {
             // The queue is what the window of one round trip ago has made; since then it has doubled.
-            self.shrink_to(self.window / 2, acked.packet);
+            self.shrink_to(now, self.window / 2, acked.packet);
             self.slow_start_until = self.window;
-            return;
-        }
-        let bytes = acked.bytes * FRACTION;
-        if queue > TARGET {
-            // Off by as much as the target again, it shrinks to half in a round trip (as in LEDBAT++): shrinking by no more than
-            // it grows, as RFC 6817 has it at least, a large window would take minutes to make room for others.
-            let (over, target) = (micros(queue - TARGET), micros(TARGET));
-            let less = (u128::from(bytes) * u128::from(over) / u128::from(target)) as u64;
-            self.shrink_to(self.window - less.min(bytes / 2).min(self.window / 2), acked.packet);
+        } else if queue > TARGET {
+            // Off by as much as the target again, it shrinks to half, once in a round trip (as in LEDBAT++): shrinking by no
+            // more than it grows, as RFC 6817 has it at least, a large window would take minutes to make room for others.
+            if is_answer {
+                let (over, target) = (micros(queue - TARGET), micros(TARGET));
+                let less = (u128::from(self.window) * u128::from(over) / u128::from(target)) as u64;
+                self.shrink_to(now, self.window - less.min(self.window / 2), acked.packet);
+            }
         } else if self.is_limiting {
             let more = if self.is_slow_start() {
                 // No further than to where it ends.
@@ -88,8 +98,8 @@ impl Congestion {
     }
 
     /// Something was lost, for the first time in this round trip.
-    pub(super) fn on_loss(&mut self, packet: u64) {
-        self.shrink_to(self.window / 2, packet);
+    pub(super) fn on_loss(&mut self, now: Time, packet: u64) {
+        self.shrink_to(now, self.window / 2, packet);
         self.slow_start_until = self.window;
     }
 
@@ -111,7 +121,8 @@ impl Congestion {
         }
     }
 
-    fn shrink_to(&mut self, window: u64, packet: u64) {
+    fn shrink_to(&mut self, now: Time, window: u64, packet: u64) {
+        self.shrunk_at = Some(now);
         self.window = window.max(WINDOW_MIN_PACKETS * packet * FRACTION);
     }
 }
@@ -131,19 +142,23 @@ mod tests {
 
     const PACKET: u64 = 1000;
 
+    fn at(ms: u64) -> Time {
+        Time::from_micros(ms * 1000)
+    }
+
     fn acked(bytes: u64, queue_ms: u64) -> Acked {
-        Acked { bytes, queue: Some(Duration::from_millis(queue_ms)), packet: PACKET }
+        Acked { bytes, queue: Some(Duration::from_millis(queue_ms)), packet: PACKET, sent_at: at(0) }
     }
 
     /// A window of `bytes`, out of slow start.
     fn steady(bytes: u64) -> Congestion {
-        Congestion { window: bytes * FRACTION, slow_start_until: 0, is_limiting: true }
+        Congestion { window: bytes * FRACTION, slow_start_until: 0, is_limiting: true, shrunk_at: None }
     }
 
     /// One round trip in which everything is acknowledged, packet by packet.
     fn round_trip(congestion: &mut Congestion, queue_ms: u64) {
         for _ in 0..congestion.window() / PACKET {
-            congestion.on_acked(acked(PACKET, queue_ms));
+            congestion.on_acked(at(1), acked(PACKET, queue_ms));
         }
     }
 
@@ -157,7 +172,7 @@ mod tests {
             round_trip(&mut congestion, 70);
         }
         let before = congestion.window();
-        congestion.on_acked(acked(PACKET, 80));
+        congestion.on_acked(at(1), acked(PACKET, 80));
         assert_eq!(congestion.window(), before / 2);
         assert!(!congestion.is_slow_start());
     }
@@ -168,12 +183,12 @@ mod tests {
             (0, 102_900, 103_000),
             (50, 101_400, 101_500),
             (100, 100_000, 100_000),
-            (110, 90_000, 91_000),
-            (200, 50_000, 61_000),
-            (900, 50_000, 61_000),
+            (110, 90_000, 90_000),
+            (200, 50_000, 50_000),
+            (900, 50_000, 50_000),
         ] {
             let mut congestion = steady(100_000);
-            (0..100).for_each(|_| congestion.on_acked(acked(PACKET, queue_ms)));
+            (0..100).for_each(|_| congestion.on_acked(at(1), acked(PACKET, queue_ms)));
             let window = congestion.window();
             assert!((least..=most).contains(&window), "{window} after a round trip with {queue_ms} ms");
         }
@@ -193,9 +208,12 @@ mod tests {
     #[test]
     fn the_window_has_a_floor() {
         let mut congestion = steady(100_000);
-        (0..100).for_each(|_| round_trip(&mut congestion, 1000));
+        for ms in 1..100 {
+            let sent_at = at(ms * 10 + 1);
+            congestion.on_acked(at(ms * 10 + 10), Acked { sent_at, ..acked(PACKET, 1000) });
+        }
         assert_eq!(congestion.window(), WINDOW_MIN_PACKETS * PACKET);
-        congestion.on_loss(PACKET);
+        congestion.on_loss(at(2000), PACKET);
         assert_eq!(congestion.window(), WINDOW_MIN_PACKETS * PACKET);
     }
 

@@ -58,6 +58,8 @@ pub(super) struct Outcome {
     pub(super) packets: usize,
     /// The shortest round trip of those that were sent once.
     pub(super) round_trip: Option<Duration>,
+    /// When the latest of them was sent.
+    pub(super) sent_at: Option<Time>,
     /// Something is lost that was sent after the last loss was noticed.
     pub(super) is_new_loss: bool,
     /// A probe of this size has arrived, or not.
@@ -242,7 +244,7 @@ impl Sent {
         packet.state = State::Acked;
         let (len, order, is_resent, probe) =
             (packet.content.len(), packet.order, packet.is_resent, packet.probe.take());
-        let took = now.since(packet.sent_at);
+        let (took, sent_at) = (now.since(packet.sent_at), packet.sent_at);
         if was_in_flight {
             self.in_flight -= len;
         }
@@ -253,6 +255,7 @@ impl Sent {
         // quicker than any other.
         if !is_resent {
             outcome.round_trip = Some(outcome.round_trip.map_or(took, |known| known.min(took)));
+            outcome.sent_at = outcome.sent_at.max(Some(sent_at));
         }
         if !is_resent || took >= least {
             self.latest_acked = self.latest_acked.max(Some(order));

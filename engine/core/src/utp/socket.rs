@@ -269,8 +269,8 @@ impl Socket {
 
     /// The time of [`Socket::poll_timeout`] has come.
     pub fn handle_timeout(&mut self, now: Time) {
-        while let Some(&(at, slot)) = self.wakes.first().filter(|(at, _)| *at <= now) {
-            self.wakes.remove(&(at, slot));
+        let later = self.wakes.split_off(&(now + Duration::from_micros(1), 0));
+        for (_, slot) in std::mem::replace(&mut self.wakes, later) {
             self.slots[slot as usize].wakes_at = None;
             if let Some(connection) = &mut self.slots[slot as usize].connection {
                 if connection.poll_timeout().is_some_and(|at| at <= now) {

@@ -25,8 +25,9 @@ pub struct Host {
     pub addr: SocketAddr,
     pub socket: Socket,
     pub streams: BTreeMap<ConnectionId, Stream>,
-    /// Whether what is delivered is read at once.
+    /// Whether what is delivered is read at once, and whether it has to be [`content`].
     pub reads: bool,
+    pub checks: bool,
     pub wakes_at: Option<Time>,
     /// Longest datagram that was sent, and how many.
     pub longest: usize,
@@ -45,6 +46,7 @@ impl Host {
             socket: Socket::new(config, rng),
             streams: BTreeMap::new(),
             reads: true,
+            checks: true,
             wakes_at: None,
             longest: 0,
             transmits: 0,
@@ -94,11 +96,11 @@ impl Host {
                 stream.kept_bytes_max = stream.kept_bytes_max.max(kept);
             }
             Place::Next { kept } => {
-                stream.deliver(payload);
+                stream.deliver(payload, self.checks);
                 for n in 1..=kept {
                     let seq = received.seq.wrapping_add(n as u16);
                     let (_, payload) = stream.kept.remove(&seq).expect("a kept packet");
-                    stream.deliver(&payload);
+                    stream.deliver(&payload, self.checks);
                 }
             }
         }
@@ -131,9 +133,10 @@ impl Host {
 }
 
 impl Stream {
-    fn deliver(&mut self, payload: &[u8]) {
+    fn deliver(&mut self, payload: &[u8], checks: bool) {
         let from = self.delivered;
-        let is_right = payload.iter().enumerate().all(|(n, byte)| *byte == content(from + n as u64));
+        let is_right =
+            !checks || payload.iter().enumerate().all(|(n, byte)| *byte == content(from + n as u64));
         assert!(is_right, "other bytes than were written, from {from} on");
         self.delivered += payload.len() as u64;
         self.unread += payload.len();

@@ -1,14 +1,16 @@
 //! Two hosts with a line between them, in virtual time: delay, rate, queue, loss, reordering, duplicates, and a clock that jumps.
 
-#![allow(dead_code, reason = "each test uses a part of it")]
+#![allow(dead_code, unused_imports, reason = "each test uses a part of it")]
 
 mod cubic;
 mod host;
 mod line;
+mod puppet;
 
 pub use cubic::Cubic;
-pub use host::{Host, Stream, content};
+pub use host::{Host, Stream};
 pub use line::{Line, Quality};
+pub use puppet::{Puppet, Seen};
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;

@@ -70,7 +70,7 @@ impl Connection {
         let least = self.round_trip.least().unwrap_or(Duration::ZERO);
         let mut outcome = self.sent.on_acked(now, least, count, packet.sack);
         let is_same_window = u64::from(header.window) == self.peer_window;
-        self.on_peer_window(header.window);
+        self.on_peer_window(now, header.window);
         if count > 0 || self.sent.is_empty() {
             self.duplicate_acks = 0;
         } else if header.kind == Kind::State && is_same_window && outcome.packets == 0 {
@@ -86,12 +86,19 @@ impl Connection {
         self.on_outcome(now, &outcome, header.timestamp_difference);
     }
 
-    fn on_peer_window(&mut self, window: u32) {
+    fn on_peer_window(&mut self, now: Time, window: u32) {
+        let had_room = self.peer_window > 0;
         self.peer_window = u64::from(window);
         self.peer_window_max = self.peer_window_max.max(self.peer_window);
-        if window > 0 {
-            self.force_at = None;
-            self.force_after = self.round_trip.timeout();
+        if window == 0 || had_room {
+            return;
+        }
+        (self.force_at, self.force_after) = (None, self.round_trip.timeout());
+        // What it had no room for goes again at once; but not more often than it would by the clock.
+        if self.round_trip.doublings() > 0 {
+            self.round_trip.progress();
+            self.sent.on_timeout();
+            self.retransmit_at = (!self.sent.is_empty()).then(|| now + self.round_trip.timeout());
         }
     }
 
@@ -107,11 +114,13 @@ impl Connection {
         }
         let packet = self.packet_len_max();
         if outcome.bytes > 0 {
-            self.congestion.on_acked(Acked { bytes: outcome.bytes, queue: self.queue.current(), packet });
+            let (bytes, queue, sent_at) =
+                (outcome.bytes, self.queue.current(), outcome.sent_at.unwrap_or_default());
+            self.congestion.on_acked(now, Acked { bytes, queue, packet, sent_at });
             self.news.has_acked = true;
         }
         if outcome.is_new_loss {
-            self.congestion.on_loss(packet);
+            self.congestion.on_loss(now, packet);
         }
         if outcome.packets > 0 {
             self.round_trip.progress();

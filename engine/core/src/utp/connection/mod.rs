@@ -256,7 +256,8 @@ impl Connection {
             Ack::At(at) => Some(at),
             _ => None,
         };
-        let keep_alive_at = (self.state == State::Connected).then(|| self.sent_at + KEEP_ALIVE);
+        let is_quiet = self.state == State::Connected && self.ack != Ack::Now;
+        let keep_alive_at = is_quiet.then(|| self.sent_at + KEEP_ALIVE);
         [
             self.retransmit_at,
             self.force_at,
@@ -310,7 +311,10 @@ impl Connection {
             self.mtu.on_probe_result(now, size, has_arrived);
         }
         if outcome.is_new_loss {
-            self.congestion.on_timeout(self.round_trip.doublings() == 0, self.packet_len_max());
+            // A peer without room drops what comes; that is no congestion.
+            if self.peer_window > 0 {
+                self.congestion.on_timeout(self.round_trip.doublings() == 0, self.packet_len_max());
+            }
             self.round_trip.back_off();
             self.silent_timeouts += 1;
             let count = self.round_trip.doublings();
