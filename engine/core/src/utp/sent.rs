@@ -445,7 +445,9 @@ mod tests {
     fn a_lost_probe_is_no_congestion() {
         let mut sent = Sent::new(FIRST);
         sent.push(at(0), Content::Data(0..10), Some(1472));
-        (1..5).for_each(|i| drop(sent.push(at(0), Content::Data(i * 10..i * 10 + 10), None)));
+        for i in 1..5 {
+            sent.push(at(0), Content::Data(i * 10..i * 10 + 10), None);
+        }
         let outcome = sent.on_acked(at(30), LEAST, 0, &sack(0, &[1, 2, 3, 4]));
         assert_eq!((outcome.is_new_loss, outcome.probe), (false, Some((1472, false))));
         assert_eq!(resent(&mut sent), [0]);
