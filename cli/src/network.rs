@@ -50,6 +50,16 @@ pub struct NetworkArgs {
     #[arg(long)]
     pub no_pex: bool,
 
+    /// Use TCP only
+    ///
+    /// uTP, on the UDP port of the same number, gives way to what else is on the line, and reaches some peers that TCP does not.
+    #[arg(long)]
+    pub no_utp: bool,
+
+    /// Use uTP only
+    #[arg(long, conflicts_with = "no_utp")]
+    pub no_tcp: bool,
+
     /// Encrypt connections to peers (MSE)
     ///
     /// This hides BitTorrent from networks that hinder it. It keeps nothing secret from who knows the torrent.
@@ -158,6 +168,8 @@ impl NetworkArgs {
             .download_limit(self.max_down)
             .dht((!self.no_dht).then(|| DhtOptions::bootstrap(self.dht_bootstrap.clone())))
             .pex(!self.no_pex)
+            .utp(!self.no_utp)
+            .tcp(!self.no_tcp)
             .encryption(self.encryption.into())
             .workers(self.tuning.workers.unwrap_or(0));
         if let Some(count) = self.max_peers {
