@@ -80,21 +80,27 @@ async fn many_streams_share_a_socket() {
 
 /// The peer is told, and does not have to wait until it notices.
 #[tokio::test]
-async fn a_session_that_stops_closes_its_streams() {
+async fn who_stops_closes_its_streams() {
     let source = TempDir::new().unwrap();
     let metainfo = publish(source.path(), &[("a.bin", 1_000_000)], 32_768);
-    let (seeder, getter) = (session(|options| options.tcp(false)), session(|options| options.tcp(false)));
-    let seeding = seed(&seeder, &metainfo, source.path()).await;
-    let target = TempDir::new().unwrap();
-    let torrent = getter.add(get(&metainfo, target.path(), &[&seeder]).download_limit(0)).await.unwrap();
-    peer_of(&seeding).await;
-    torrent.stop().await.unwrap();
-    let closed = async {
-        while !seeding.stats().await.unwrap().peer_list.is_empty() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
+    for whole_session in [false, true] {
+        let only_utp = || session(|options| options.tcp(false));
+        let (seeder, getter) = (only_utp(), only_utp());
+        let seeding = seed(&seeder, &metainfo, source.path()).await;
+        let target = TempDir::new().unwrap();
+        let torrent = getter.add(get(&metainfo, target.path(), &[&seeder]).download_limit(0)).await.unwrap();
+        peer_of(&seeding).await;
+        match whole_session {
+            true => getter.stop().await,
+            false => torrent.stop().await.unwrap(),
         }
-    };
-    tokio::time::timeout(Duration::from_secs(20), closed).await.expect("the connection ends");
+        let closed = async {
+            while !seeding.stats().await.unwrap().peer_list.is_empty() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), closed).await.expect("the connection ends");
+    }
 }
 
 #[tokio::test]

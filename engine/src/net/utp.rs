@@ -167,6 +167,16 @@ impl Utp {
         }
     }
 
+    /// The session ends: nobody is left to serve the streams, and their peers are told so, as far as the system takes it now.
+    pub(crate) fn shut_down(&self) {
+        {
+            let inner = &mut *self.inner.borrow_mut();
+            let open: Vec<ConnectionId> = inner.pipes.keys().copied().collect();
+            open.into_iter().for_each(|connection| inner.socket.handle_abort(self.clock.now(), connection));
+        }
+        self.flush();
+    }
+
     fn receive(&self, buffers: &mut Buffers, other: &impl Fn(SocketAddr, &[u8])) {
         for _ in 0..BATCHES_IN_A_ROW {
             let now = self.clock.now();

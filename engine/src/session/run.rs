@@ -45,6 +45,7 @@ pub(super) fn run(
         });
         serve(&context, &registry, &events, inbox).await;
         context.torrents.clear();
+        context.utps.borrow().iter().for_each(|utp| utp.shut_down());
     });
 }
 
