@@ -202,7 +202,7 @@ impl Discovery {
     pub fn note_utp(&mut self, addr: SocketAddr, has_answered: bool) {
         let in_use = self.dialing.get_mut(&addr).or_else(|| self.connected.get_mut(&addr));
         if let Some(candidate) = in_use.or_else(|| self.idle.get_mut(addr)) {
-            candidate.answered_utp = has_answered;
+            candidate.answered_utp = Some(has_answered);
         }
     }
 
@@ -243,7 +243,7 @@ impl Discovery {
         self.pace.dialled(now);
         self.dialing.insert(addr, candidate);
         let patience = pace::patience(candidate.failures, ready > parallel - half_open);
-        let utp = candidate.answered_utp || candidate.failures % 2 == 1;
+        let utp = candidate.answered_utp.unwrap_or(candidate.failures % 2 == 1);
         Some(Dial { addr, patience, encrypted: candidate.wants_encryption, utp })
     }
 
