@@ -63,6 +63,16 @@ pub struct NetworkArgs {
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub ip_filter: Option<PathBuf>,
 
+    /// Use TCP only
+    ///
+    /// uTP, on the UDP port of the same number, yields to other traffic, and reaches some peers that TCP does not.
+    #[arg(long)]
+    pub no_utp: bool,
+
+    /// Use uTP only
+    #[arg(long, conflicts_with = "no_utp")]
+    pub no_tcp: bool,
+
     /// Encrypt connections to peers (MSE)
     ///
     /// This hides BitTorrent from networks that hinder it. It keeps nothing secret from who knows the torrent.
@@ -178,6 +188,8 @@ impl NetworkArgs {
             .port_mapping(!self.no_port_mapping)
             .gateway(self.tuning.gateway)
             .ip_filter(self.ip_filter.clone().map(IpFilterSource::from))
+            .utp(!self.no_utp)
+            .tcp(!self.no_tcp)
             .encryption(self.encryption.into())
             .workers(self.tuning.workers.unwrap_or(0));
         if let Some(count) = self.max_peers {

@@ -5,24 +5,24 @@
 //! torrents, `swarm dht` one by itself.
 
 use crate::clock::Clock;
-use crate::net::socket;
+use crate::net::udp::{Buffers, UdpPort};
 use std::cell::RefCell;
 use std::future::pending;
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
-use swarm_core::dht::{DATAGRAM_LEN_MAX, Event, Node, NodeConfig, NodeId};
+use swarm_core::dht::{Event, Node, NodeConfig, NodeId};
 use swarm_core::id::InfoHash;
 use swarm_core::net::Family;
 use swarm_core::rng::Rng;
 use swarm_core::time::Time;
-use tokio::net::UdpSocket;
 use tokio::sync::Notify;
 
-/// How many datagrams are read before others on the thread get their turn.
-const READS_IN_A_ROW: usize = 64;
+/// How many batches of datagrams are read before others on the thread get their turn.
+const READS_IN_A_ROW: usize = 8;
 /// How long until names that did not resolve are tried again.
 const RESOLVE_RETRY: Duration = Duration::from_secs(60);
 
@@ -37,7 +37,9 @@ pub const PUBLIC_NODES: [&str; 3] =
 pub struct Dht {
     node: RefCell<Node>,
     /// By [`Family`].
-    sockets: [Option<UdpSocket>; 2],
+    sockets: [Option<Rc<UdpPort>>; 2],
+    /// Whether somebody else receives on them, and passes on what is for the node.
+    is_fed: bool,
     /// There is something to send, or the timer has changed.
     wake: Notify,
     clock: Clock,
@@ -51,18 +53,20 @@ impl Dht {
     /// # Errors
     /// What the system says if there can be no socket, or no random bytes.
     pub fn open(listen: &[SocketAddr], bind_device: Option<&str>, read_only: bool) -> io::Result<Dht> {
-        let mut secret = [0; 16];
-        getrandom::fill(&mut secret).map_err(io::Error::other)?;
-        let mut rng = Rng::new(getrandom::u64().map_err(io::Error::other)?);
         let mut sockets = [None, None];
         for family in Family::ALL {
             if let Some(addr) = listen.iter().find(|addr| Family::of(**addr) == family) {
-                let any_port = SocketAddr::new(addr.ip(), 0);
-                let socket =
-                    socket::udp(*addr, bind_device).or_else(|_| socket::udp(any_port, bind_device))?;
-                sockets[family as usize] = Some(socket);
+                sockets[family as usize] = Some(Rc::new(UdpPort::open(*addr, bind_device)?));
             }
         }
+        Dht::on(sockets, read_only, false)
+    }
+
+    /// A node on these sockets.
+    fn on(sockets: [Option<Rc<UdpPort>>; 2], read_only: bool, is_fed: bool) -> io::Result<Dht> {
+        let mut secret = [0; 16];
+        getrandom::fill(&mut secret).map_err(io::Error::other)?;
+        let mut rng = Rng::new(getrandom::u64().map_err(io::Error::other)?);
         let mut id = |family: Family| {
             let addr = sockets[family as usize].as_ref()?.local_addr().ok()?;
             // Who listens everywhere learns from others where it is.
@@ -73,7 +77,7 @@ impl Dht {
         let config = NodeConfig { id_v4, id_v6, secret, read_only, enforce_ids: true, ip_filter };
         let clock = Clock::start();
         let node = RefCell::new(Node::new(clock.now(), config, rng));
-        Ok(Dht { node, sockets, wake: Notify::new(), clock })
+        Ok(Dht { node, sockets, is_fed, wake: Notify::new(), clock })
     }
 
     /// A node for each address of one family: the first of each family belong together, and so on (BEP 45).
@@ -93,6 +97,31 @@ impl Dht {
             Dht::open(&addrs, bind_device, read_only)
         };
         (0..count).map(open).collect()
+    }
+
+    /// The same on sockets that somebody else receives on, who calls [`handle_datagram`](Self::handle_datagram).
+    pub(crate) fn on_all(ports: &[Rc<UdpPort>]) -> io::Result<Vec<Dht>> {
+        let of = |family| {
+            let is_of =
+                move |port: &&Rc<UdpPort>| port.local_addr().is_ok_and(|addr| Family::of(addr) == family);
+            ports.iter().filter(is_of).map(Rc::clone).collect::<Vec<_>>()
+        };
+        let (mut v4, mut v6) = (of(Family::V4).into_iter(), of(Family::V6).into_iter());
+        let mut dhts = Vec::new();
+        loop {
+            let sockets = [v4.next(), v6.next()];
+            if sockets.iter().all(Option::is_none) {
+                return Ok(dhts);
+            }
+            dhts.push(Dht::on(sockets, false, true)?);
+        }
+    }
+
+    /// A datagram has come on this socket: the node takes it if the socket is one of its own.
+    pub(crate) fn handle_datagram(&self, on: &Rc<UdpPort>, from: SocketAddr, datagram: &[u8]) {
+        if self.sockets.iter().flatten().any(|socket| Rc::ptr_eq(socket, on)) {
+            self.with(|node, now| node.handle_datagram(now, from, datagram));
+        }
     }
 
     /// The address of the socket of a family, if there is one.
@@ -156,7 +185,7 @@ impl Dht {
 
     /// Serves the sockets for as long as it is polled, and passes events on.
     pub async fn run(&self, mut on_event: impl FnMut(Event)) {
-        let mut buffer = [0; DATAGRAM_LEN_MAX + 1];
+        let mut buffers = (!self.is_fed).then(Buffers::new);
         for socket in self.sockets.iter().flatten() {
             // Until the runtime has seen that it is, sending at once fails.
             let _ = socket.writable().await;
@@ -179,8 +208,8 @@ impl Dht {
             }
             let [v4, v6] = &self.sockets;
             tokio::select! {
-                () = readable(v4.as_ref()) => self.receive(v4.as_ref(), &mut buffer),
-                () = readable(v6.as_ref()) => self.receive(v6.as_ref(), &mut buffer),
+                () = readable(v4.as_ref()), if !self.is_fed => self.receive(v4.as_ref(), &mut buffers),
+                () = readable(v6.as_ref()), if !self.is_fed => self.receive(v6.as_ref(), &mut buffers),
                 () = self.wake.notified() => {}
                 () = tokio::time::sleep(deadline) => {}
             }
@@ -194,18 +223,19 @@ impl Dht {
     /// Sends if that is possible at once: a datagram that does not fit may as well be lost.
     fn send(&self, to: SocketAddr, datagram: &[u8]) {
         if let Some(socket) = &self.sockets[Family::of(to) as usize]
-            && let Err(error) = socket.try_send_to(datagram, to)
+            && let Err(error) = socket.try_send(to, datagram, datagram.len())
         {
             tracing::trace!(%to, %error, "cannot send");
         }
     }
 
-    fn receive(&self, socket: Option<&UdpSocket>, buffer: &mut [u8]) {
-        let Some(socket) = socket else { return };
+    fn receive(&self, socket: Option<&Rc<UdpPort>>, buffers: &mut Option<Buffers>) {
+        let (Some(socket), Some(buffers)) = (socket, buffers) else { return };
         let mut node = self.node.borrow_mut();
         for _ in 0..READS_IN_A_ROW {
-            match socket.try_recv_from(buffer) {
-                Ok((len, from)) => node.handle_datagram(self.clock.now(), from, &buffer[..len]),
+            let each = |from, datagram: &[u8]| node.handle_datagram(self.clock.now(), from, datagram);
+            match socket.try_receive(buffers, each) {
+                Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 // Some systems report here that an earlier datagram found nobody.
                 Err(error) => tracing::trace!(%error, "cannot receive"),
@@ -280,7 +310,7 @@ impl Saved {
     }
 }
 
-async fn readable(socket: Option<&UdpSocket>) {
+async fn readable(socket: Option<&Rc<UdpPort>>) {
     match socket {
         Some(socket) if socket.readable().await.is_ok() => {}
         _ => pending().await,

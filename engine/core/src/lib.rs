@@ -64,5 +64,6 @@ pub mod rng;
 pub mod time;
 pub mod torrent;
 pub mod tracker;
+pub mod utp;
 pub mod webseed;
 pub mod wire;

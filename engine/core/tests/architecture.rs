@@ -96,6 +96,7 @@ const LAYERS: &[(&str, &[&[&str]])] = &[
                 "picker",
                 "port_mapping",
                 "tracker",
+                "utp",
                 "webseed",
                 "wire",
             ],
@@ -122,7 +123,7 @@ const LAYERS: &[(&str, &[&[&str]])] = &[
 const WITHOUT_CIRCLES: &[(&str, &[&str])] = &[
     (
         "engine/core/src",
-        &["choker", "dht", "metainfo", "mse", "picker", "port_mapping", "tracker", "webseed", "wire"],
+        &["choker", "dht", "metainfo", "mse", "picker", "port_mapping", "tracker", "utp", "webseed", "wire"],
     ),
     ("engine/sim/src", &[""]),
     ("engine/src", &["session", "net", "http", "hash"]),

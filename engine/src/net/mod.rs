@@ -13,4 +13,6 @@ pub(crate) mod outbox;
 pub(crate) mod reader;
 pub(crate) mod socket;
 pub(crate) mod transport;
+pub(crate) mod udp;
 mod unsent;
+pub(crate) mod utp;

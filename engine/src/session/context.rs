@@ -18,8 +18,10 @@ use crate::clock::Clock;
 use crate::hash::{Lane, Workers};
 use crate::http::webseed::WebSeedClients;
 use crate::net::encryption::Encryptor;
+use crate::net::handshake::Transport;
 use crate::net::reader::SCRATCH_LEN;
 use crate::net::socket::Binding;
+use crate::net::utp::Utp;
 use crate::storage::Handles;
 use std::cell::{Cell, RefCell};
 use std::net::{IpAddr, SocketAddr};
@@ -70,6 +72,8 @@ pub(crate) struct Context {
     pub(crate) rng: RefCell<Rng>,
     pub(super) routes: RefCell<Routes>,
     pub(super) udp_trackers: Rc<UdpTrackers>,
+    /// What carries uTP, for each address that we listen on.
+    pub(super) utps: RefCell<Vec<Rc<Utp>>>,
     /// The session's node of the DHT, if it takes part.
     pub(super) dht: RefCell<Option<Rc<SessionDht>>>,
     /// What of this session the local network is told, if it is.
@@ -121,6 +125,7 @@ impl Context {
             pressure: Cell::default(),
             rng: RefCell::new(rng),
             routes: RefCell::new(Routes::default()),
+            utps: RefCell::default(),
             dht: RefCell::default(),
             lsd: RefCell::default(),
             web_seed_clients: WebSeedClients::new(binding.clone()),
@@ -132,6 +137,20 @@ impl Context {
             binding,
             options,
         }
+    }
+
+    /// What to dial this address over, in this order.
+    pub(super) fn transports(&self, to: SocketAddr, utp_first: bool) -> Vec<Transport> {
+        let is_near = |utp: &&Rc<Utp>| {
+            utp.local_addr().is_ok_and(|ours| {
+                // What listens on this machine only reaches nobody else.
+                ours.is_ipv4() == to.is_ipv4() && (to.ip().is_loopback() || !ours.ip().is_loopback())
+            })
+        };
+        let utp = self.utps.borrow().iter().find(is_near).map(|utp| Transport::Utp(Rc::clone(utp)));
+        let tcp = self.options.tcp.then_some(Transport::Tcp);
+        let both = if utp_first { [utp, tcp] } else { [tcp, utp] };
+        both.into_iter().flatten().collect()
     }
 
     /// Sockets to peers, in whatever state.

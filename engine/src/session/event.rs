@@ -328,6 +328,8 @@ pub struct PeerStats {
     pub listen_addr: Option<SocketAddr>,
     /// Whether it dialled us.
     pub inbound: bool,
+    /// Whether the connection is over uTP; else it is over TCP.
+    pub utp: bool,
     /// What the stream is since an encrypted handshake (MSE); `None`: there was none.
     pub encryption: Option<EncryptionMethod>,
     /// What it calls itself.

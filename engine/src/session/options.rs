@@ -38,6 +38,8 @@ pub struct SessionOptions {
     pub(crate) dht: Option<DhtOptions>,
     pub(crate) lsd: Option<bool>,
     pub(crate) pex: bool,
+    pub(crate) tcp: bool,
+    pub(crate) utp: bool,
     pub(crate) encryption: Encryption,
     pub(crate) seed: Option<u64>,
     pub(crate) port_mapping: bool,
@@ -68,6 +70,8 @@ impl SessionOptions {
             dht: Some(DhtOptions::default()),
             lsd: None,
             pex: true,
+            tcp: true,
+            utp: true,
             encryption: Encryption::default(),
             seed: None,
             port_mapping: true,
@@ -152,6 +156,19 @@ impl SessionOptions {
         self
     }
 
+    /// Whether peers are dialled and accepted over TCP: they are, unless given.
+    pub fn tcp(mut self, on: bool) -> SessionOptions {
+        self.tcp = on;
+        self
+    }
+
+    /// Whether peers are dialled and accepted over uTP (BEP 29), on the UDP ports of the addresses that the session listens on: they
+    /// are, unless given. uTP gives way to what else is on the line.
+    pub fn utp(mut self, on: bool) -> SessionOptions {
+        self.utp = on;
+        self
+    }
+
     /// When connections to peers are encrypted (MSE): where nothing else works, unless given.
     pub fn encryption(mut self, encryption: Encryption) -> SessionOptions {
         self.encryption = encryption;
@@ -200,6 +217,9 @@ impl SessionOptions {
     }
 
     pub(crate) fn validate(&self) -> Result<(), OptionError> {
+        if !self.tcp && !self.utp {
+            return Err(OptionError::NoTransport);
+        }
         let counts = [
             ("peers_max", self.peers_max),
             ("half_open_max", self.half_open_max),

@@ -29,10 +29,12 @@ pub(super) fn run(
     local.block_on(runtime, async move {
         let context = Rc::new(context);
         let incoming = Rc::new(Incoming::new(&context));
-        for socket in sockets {
+        // Without TCP they have only kept the ports.
+        for socket in sockets.into_iter().filter(|_| context.options.tcp) {
             spawn_local(Rc::clone(&incoming).accept(socket));
         }
-        services::start_dht(&context);
+        let ports = services::start_utp(&context, &incoming);
+        services::start_dht(&context, &ports);
         services::start_lsd(&context);
         spawn_local(services::watch_addresses(Rc::clone(&context)));
         spawn_local(ip_filter::watch(Rc::clone(&context)));
@@ -46,6 +48,7 @@ pub(super) fn run(
         let mappings = PortMappings::start(&context);
         serve(&context, &registry, inbox, mappings).await;
         context.torrents.clear();
+        context.utps.borrow().iter().for_each(|utp| utp.shut_down());
     });
 }
 

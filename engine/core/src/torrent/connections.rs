@@ -85,6 +85,7 @@ impl Torrent {
         if !info.inbound {
             self.discovery.connected(info.addr);
             self.discovery.note_encryption(info.addr, info.encryption.is_some());
+            self.discovery.note_utp(info.addr, info.utp);
         }
         let mut peer = Peer::new(key, info, self.geometry.pieces(), now);
         peer.pieces.counted = self.picker.peer_joined(peer.have());

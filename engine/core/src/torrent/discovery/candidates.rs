@@ -48,6 +48,8 @@ pub(super) struct Candidate {
     pub(super) failures: u32,
     /// It is known to want encrypted connections.
     pub(super) wants_encryption: bool,
+    /// Whether it was reached over uTP last time, or over TCP.
+    pub(super) answered_utp: Option<bool>,
     /// When it may be dialled; `None`: at once.
     pub(super) retry_at: Option<Time>,
     priority: DialPriority,
@@ -63,6 +65,7 @@ impl Candidate {
             by_tracker,
             failures: 0,
             wants_encryption: false,
+            answered_utp: None,
             retry_at: None,
             priority: DialPriority::default(),
         }

@@ -95,6 +95,8 @@ pub struct Dial {
     pub patience: Duration,
     /// Whether the peer is known to want an encrypted connection (MSE).
     pub encrypted: bool,
+    /// Whether uTP is tried before TCP: the peer has answered so before, or it is uTP's turn.
+    pub utp: bool,
 }
 
 /// The addresses of one torrent.
@@ -207,6 +209,14 @@ impl Discovery {
         }
     }
 
+    /// Over what the peer at this address was reached.
+    pub fn note_utp(&mut self, addr: SocketAddr, has_answered: bool) {
+        let in_use = self.dialing.get_mut(&addr).or_else(|| self.connected.get_mut(&addr));
+        if let Some(candidate) = in_use.or_else(|| self.idle.get_mut(addr)) {
+            candidate.answered_utp = Some(has_answered);
+        }
+    }
+
     fn put(&mut self, addr: SocketAddr, candidate: Candidate) {
         let canonical = self.priority(addr).map_or_else(|| self.rng.next_u64() as u32, |priority| !priority);
         self.idle.insert(addr, candidate, canonical);
@@ -244,7 +254,8 @@ impl Discovery {
         self.pace.dialled(now);
         self.dialing.insert(addr, candidate);
         let patience = pace::patience(candidate.failures, ready > parallel - half_open);
-        Some(Dial { addr, patience, encrypted: candidate.wants_encryption })
+        let utp = candidate.answered_utp.unwrap_or(candidate.failures % 2 == 1);
+        Some(Dial { addr, patience, encrypted: candidate.wants_encryption, utp })
     }
 
     /// When to call [`dial`](Self::dial) again, if it waits for time alone.
