@@ -14,7 +14,9 @@ use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
+use swarm_core::ip_filter::IpFilter;
 use swarm_core::tracker::access::{Forbidden, UrlOrigin, check_web_seed_address, is_local};
 use swarm_core::webseed::FETCHES_MAX;
 use url::{Host, Url};
@@ -40,12 +42,19 @@ struct Kind {
 /// The clients of a session, each made when first needed.
 pub(crate) struct WebSeedClients {
     binding: Binding,
+    filter: RefCell<Arc<IpFilter>>,
     clients: RefCell<HashMap<Kind, Client>>,
 }
 
 impl WebSeedClients {
     pub(crate) fn new(binding: Binding) -> WebSeedClients {
-        WebSeedClients { binding, clients: RefCell::default() }
+        WebSeedClients { binding, filter: RefCell::default(), clients: RefCell::default() }
+    }
+
+    /// Connects to none of these addresses from now on. Connections that there are end with what is being fetched.
+    pub(crate) fn set_filter(&self, filter: Arc<IpFilter>) {
+        self.filter.replace(filter);
+        self.clients.borrow_mut().clear();
     }
 
     /// Asks for a part of what is at a URL, or for all of it. `redirected_from`: who sent us there.
@@ -62,6 +71,9 @@ impl WebSeedClients {
             _ => None,
         };
         if let Some(ip) = literal {
+            if self.filter.borrow().is_blocked(ip) {
+                return Err(Forbidden::Blocked(ip).into());
+            }
             check_web_seed_address(url, origin, ip, redirected_from)?;
         }
         let kind = Kind {
@@ -112,7 +124,7 @@ impl WebSeedClients {
             .http2_initial_connection_window_size(4 * STREAM_WINDOW)
             .no_gzip()
             .local_address(from)
-            .dns_resolver(Checked(kind))
+            .dns_resolver(Checked(kind, Arc::clone(&self.filter.borrow())))
             .tls_backend_preconfigured(tls)
             .no_proxy();
         #[cfg(target_os = "linux")]
@@ -134,18 +146,22 @@ fn forbidden(error: &(dyn std::error::Error + 'static)) -> Option<Forbidden> {
 }
 
 /// Names only addresses that may be connected to.
-struct Checked(Kind);
+struct Checked(Kind, Arc<IpFilter>);
 
 impl dns::Resolve for Checked {
     fn resolve(&self, name: dns::Name) -> dns::Resolving {
         let Kind { is_typed, has_query, from_public, .. } = self.0;
+        let filter = Arc::clone(&self.1);
         Box::pin(async move {
             let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
             let origin = if is_typed { UrlOrigin::Typed } else { UrlOrigin::Metainfo };
             let url = Url::parse(if has_query { "http://host/?" } else { "http://host/" })?;
             let mut refused = None;
             let allowed = found.filter(|addr| {
-                let verdict = check_web_seed_address(&url, origin, addr.ip(), from_public.then_some(PUBLIC));
+                let verdict = match filter.is_blocked(addr.ip()) {
+                    true => Err(Forbidden::Blocked(addr.ip())),
+                    false => check_web_seed_address(&url, origin, addr.ip(), from_public.then_some(PUBLIC)),
+                };
                 verdict.map_err(|reason| refused = Some(reason)).is_ok()
             });
             let allowed: Vec<SocketAddr> = allowed.collect();

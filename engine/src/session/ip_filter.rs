@@ -79,6 +79,7 @@ impl Context {
 
     fn put_in_force(&self, filter: Arc<IpFilter>) {
         *self.filter.filter.borrow_mut() = Arc::clone(&filter);
+        self.web_seed_clients.set_filter(Arc::clone(&filter));
         for dht in self.dht.borrow().iter().flat_map(|ours| &ours.dhts) {
             dht.with(|node, _| node.set_ip_filter(Arc::clone(&filter)));
         }

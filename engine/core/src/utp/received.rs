@@ -202,7 +202,9 @@ mod tests {
         assert_eq!(received.handle(2, Some(10)), Arrival::Taken(Place::Next { kept: 1 }));
         assert_eq!((received.ack(), sack(&received)), (3, vec![]));
         assert_eq!(received.handle(0, Some(10)), Arrival::Dropped, "an old one");
-        assert_eq!(received.window(), CAPACITY_INITIAL + 60 - 60);
+        assert_eq!(received.window(), CAPACITY_INITIAL - 60);
+        received.on_read(60);
+        assert_eq!(received.window(), CAPACITY_INITIAL + 60);
     }
 
     #[test]
