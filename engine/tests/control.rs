@@ -49,7 +49,7 @@ async fn a_paused_torrent_leaves_the_swarm_and_goes_on_when_resumed(ip: &str) {
     let stats = torrent.stats().await.unwrap();
     assert_eq!((stats.state, stats.peers, stats.rate_down), (State::Paused, 0, 0));
     assert!(stats.bytes_verified > 0 && stats.bytes_verified < stats.bytes_total);
-    torrent.set_limits(None, None);
+    torrent.set_download_limit(None);
     torrent.resume();
     torrent.completed().await.unwrap();
     let after = torrent.stats().await.unwrap();

@@ -164,10 +164,10 @@ impl Torrent {
             }
             Event::Warning(message) => self.warn(shared, &message),
             // For people, both are in the log.
-            Event::FileChanged { path } => {
+            Event::FileChanged { path, .. } => {
                 shared.cx.record_about(&self.about, &Record::FileChanged { path: &path });
             }
-            Event::DataBad { path, pieces } => {
+            Event::DataBad { path, pieces, .. } => {
                 shared.cx.record_about(&self.about, &Record::DataBad { path: &path, pieces });
             }
             Event::DiskStalled { error } => {

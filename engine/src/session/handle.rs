@@ -38,7 +38,7 @@ pub(super) struct Inner {
     pub(super) known: Arc<Known>,
     pub(super) commands: mpsc::UnboundedSender<Box<Command>>,
     pub(super) events: WeakEventSender<Event>,
-    /// Has every event since the start, for the first who asks.
+    /// Has the last events since the start, for the first who asks.
     pub(super) first: Mutex<Option<Receiver<Event>>>,
     /// Ends with the session.
     pub(super) phases: watch::Receiver<Phase>,
@@ -100,8 +100,8 @@ impl TorrentHandle {
         stats.await.map_err(|_| Error::Stopped)
     }
 
-    /// What happens. The first receiver also has what happened before it was asked for, the last events at least; later ones have what
-    /// happens from now on.
+    /// What happens. The first receiver also has what happened before it was asked for, the last 64 events of it; later ones have what
+    /// happens from now on. Each holds up to 4,096 events that have not been taken.
     pub fn events(&self) -> EventReceiver {
         let first = self.0.first.lock().unwrap_or_else(PoisonError::into_inner).take();
         EventReceiver(first.map(Receiver::claim).or_else(|| self.0.events.subscribe()))
@@ -124,9 +124,14 @@ impl TorrentHandle {
         self.command(Command::SetOrder(order));
     }
 
-    /// Sets or lifts this torrent's payload limits, in bytes/s.
-    pub fn set_limits(&self, upload: Option<u64>, download: Option<u64>) {
-        self.command(Command::SetLimits { upload, download });
+    /// Sets or lifts the limit of payload sent to this torrent's peers, in bytes/s.
+    pub fn set_upload_limit(&self, bytes_per_s: impl Into<Option<u64>>) {
+        self.command(Command::SetUploadLimit(bytes_per_s.into()));
+    }
+
+    /// Sets or lifts the limit of payload received from this torrent's peers, in bytes/s.
+    pub fn set_download_limit(&self, bytes_per_s: impl Into<Option<u64>>) {
+        self.command(Command::SetDownloadLimit(bytes_per_s.into()));
     }
 
     /// Tells the torrent of more peers.
@@ -162,9 +167,13 @@ impl TorrentHandle {
     /// Reads a file while it is downloaded: reading waits for what is missing, and has it downloaded first.
     ///
     /// # Errors
-    /// [`Error::Option`] if there is no such file; [`Error::Stopped`] if the torrent has ended, or its metadata is not here yet.
+    /// [`Error::Option`] if there is no such file; [`Error::NoMetadata`] before it is known which there are; [`Error::Stopped`] if the
+    /// torrent has ended.
     pub fn read(&self, file: FileIndex) -> Result<FileReader, Error> {
-        let metainfo = self.metainfo().ok_or(Error::Stopped)?;
+        if self.0.commands.is_closed() {
+            return Err(Error::Stopped);
+        }
+        let metainfo = self.metainfo().ok_or(Error::NoMetadata)?;
         FileReader::new(self.0.commands.clone(), metainfo, file)
     }
 
@@ -224,7 +233,7 @@ impl TorrentHandle {
 pub struct EventReceiver(Option<Receiver<Event>>);
 
 impl EventReceiver {
-    /// The next event; `None` once the torrent has ended and every event was seen. A receiver that falls behind by some thousand events
+    /// The next event; `None` once the torrent has ended and every event was seen. A receiver that falls behind by more than 4,096 events
     /// loses the oldest, and gets [`Event::Missed`] in their place.
     pub async fn next(&mut self) -> Option<Event> {
         Some(match self.0.as_mut()?.next().await? {
@@ -239,7 +248,8 @@ impl EventReceiver {
 pub struct SessionEvents(pub(super) Receiver<(TorrentId, Event)>);
 
 impl SessionEvents {
-    /// The next event and its torrent; `None` once the session has ended and every event was seen. [`Event::Missed`] has no torrent.
+    /// The next event and its torrent; `None` once the session has ended and every event was seen. A receiver that falls behind by more
+    /// than 4,096 events loses the oldest, and gets [`Event::Missed`] in their place, which has no torrent.
     pub async fn next(&mut self) -> Option<(Option<TorrentId>, Event)> {
         Some(match self.0.next().await? {
             Received::Event((id, event)) => (Some(id), event),
