@@ -32,6 +32,14 @@ pub enum Error {
         /// What the system said.
         source: Arc<io::Error>,
     },
+    /// A file could not be read.
+    #[error("{}: cannot be read", .path.display())]
+    Read {
+        /// Which.
+        path: std::path::PathBuf,
+        /// What the system said.
+        source: Arc<io::Error>,
+    },
     /// Something could not be fetched.
     #[error("{url}")]
     Fetch {
