@@ -446,6 +446,15 @@ async fn files_are_told_by_their_paths(ip: &str) {
         assert!(std::fs::read(path).unwrap() == content(FILES[nth as usize].1, nth.into()));
     }
     assert_eq!(torrent.file_path(file(5)), None);
+    // The names that a file system without `:` has taken.
+    let source = TempDir::new().unwrap();
+    let metainfo = publish(source.path(), &[("a:b", 20_000)], 16_384);
+    let renamed = source.path().canonicalize().unwrap().join("data/a_b");
+    std::fs::rename(source.path().join("data/a:b"), &renamed).unwrap();
+    let seeder = session(ip);
+    let torrent = seeder.add(AddTorrent::seed(metainfo, source.path())).await.unwrap();
+    torrent.completed().await.unwrap();
+    assert_eq!(torrent.file_path(file(0)), Some(renamed));
 }
 
 #[tokio::test]
