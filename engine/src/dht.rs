@@ -1,6 +1,6 @@
-//! The DHT on its sockets: one for each address family, with a [`Node`] behind them.
+//! The DHT on its sockets: one for each address family, with a node behind them.
 //!
-//! A [`Dht`] belongs to one thread. Somebody has to [`run`](Dht::run) it; whatever else is asked of it takes
+//! A [`Dht`] belongs to one thread, and needs a tokio runtime there. Somebody has to [`run`](Dht::run) it; whatever else is asked of it takes
 //! effect there and then, so that it needs neither locks nor channels. A session runs one beside its
 //! torrents, `swarm dht` one by itself.
 
@@ -14,8 +14,12 @@ use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
-use swarm_core::dht::{Event, Node, NodeConfig, NodeId};
+pub use swarm_core::dht::{
+    Announce, Event, Item, LookupId, NodeId, NodeInfo, Owner, Samples, mutable_torrent_value,
+};
+use swarm_core::dht::{Node, NodeConfig};
 use swarm_core::id::InfoHash;
+use swarm_core::ip_filter::IpFilter;
 use swarm_core::net::Family;
 use swarm_core::rng::Rng;
 use swarm_core::time::Time;
@@ -139,8 +143,56 @@ impl Dht {
         self.families().filter_map(|family| self.local_addr(family)).all(|addr| addr.ip().is_loopback())
     }
 
+    /// Looks for peers of a swarm. Gives [`Event::Peers`] as they are found, then [`Event::Done`].
+    pub fn get_peers(&self, family: Family, info_hash: InfoHash) -> LookupId {
+        self.with(|node, now| node.get_peers(now, family, info_hash))
+    }
+
+    /// The same, and tells the nodes nearest to the swarm's key that we are in it.
+    pub fn announce(&self, family: Family, info_hash: InfoHash, what: Announce) -> LookupId {
+        self.with(|node, now| node.announce(now, family, info_hash, what))
+    }
+
+    /// Asks how many peers a swarm has (BEP 33). Gives [`Event::Peers`] as well as they are found, then [`Event::Scraped`], then
+    /// [`Event::Done`].
+    pub fn scrape(&self, family: Family, info_hash: InfoHash) -> LookupId {
+        self.with(|node, now| node.scrape(now, family, info_hash))
+    }
+
+    /// Asks nodes near `target` which swarms they know peers of (BEP 51). Gives [`Event::Samples`] for each that answers, then
+    /// [`Event::Done`].
+    pub fn sample_infohashes(&self, family: Family, target: NodeId) -> LookupId {
+        self.with(|node, now| node.sample_infohashes(now, family, target))
+    }
+
+    /// Looks for the item kept at `target` (BEP 44); `salt` is that of a mutable one. Gives [`Event::Item`] for each newer version that
+    /// turns up, then [`Event::Done`].
+    pub fn get_item(&self, family: Family, target: NodeId, salt: &[u8]) -> LookupId {
+        self.with(|node, now| node.get_item(now, family, target, salt))
+    }
+
+    /// Has the nodes nearest to an item's place keep it (BEP 44); `cas` is the version that must be there.
+    pub fn put_item(&self, family: Family, item: Item, cas: Option<i64>) -> LookupId {
+        self.with(|node, now| node.put_item(now, family, item, cas))
+    }
+
+    /// Sees whether there is a node at an address, to know it if there is. Nothing if much is on its way already.
+    pub fn ping(&self, addr: SocketAddr) {
+        self.with(|node, now| node.ping(now, addr));
+    }
+
+    /// How many peers of how many swarms others have announced here.
+    pub fn stored(&self) -> (usize, usize) {
+        self.node.borrow().stored()
+    }
+
+    /// Neither asks nor answers nodes at these addresses from now on.
+    pub fn set_ip_filter(&self, filter: Arc<IpFilter>) {
+        self.with(|node, _| node.set_ip_filter(filter));
+    }
+
     /// Calls the node with the time.
-    pub fn with<R>(&self, act: impl FnOnce(&mut Node, Time) -> R) -> R {
+    fn with<R>(&self, act: impl FnOnce(&mut Node, Time) -> R) -> R {
         let result = act(&mut self.node.borrow_mut(), self.clock.now());
         self.wake.notify_one();
         result

@@ -138,7 +138,8 @@ async fn a_new_filter_ends_connections_and_an_empty_one_lets_them_in_again() {
     until(&mut at_seeder, |event| matches!(event, Event::PeerLeft { .. }).then_some(())).await;
     assert_eq!(swarm.seeder.torrents()[0].stats().await.unwrap().peers, 0);
     blocked(&mut at_seeder).await;
-    torrent.set_limits(None, None);
+    torrent.set_upload_limit(None);
+    torrent.set_download_limit(None);
     swarm.seeder.set_ip_filter(None).await.unwrap();
     torrent.completed().await.unwrap();
     swarm.check();

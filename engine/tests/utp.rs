@@ -51,7 +51,8 @@ async fn sessions_exchange_data_over_the_transport_that_both_have() {
         let peer = peer_of(&seeding).await;
         assert_eq!((peer.utp, peer.inbound), (over_utp, true), "{manner}");
         assert_eq!(peer.encryption.is_some(), encryption == Require, "{manner}");
-        torrent.set_limits(None, None);
+        torrent.set_upload_limit(None);
+        torrent.set_download_limit(None);
         torrent.completed().await.unwrap();
         same_tree(&source.path().join("data"), &target.path().join("data"));
     }

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use swarm_core::metainfo::{Content, Create, FileAttr, Metainfo, SourceFile};
 use swarm_engine::{
-    AddTorrent, Event, IpFilter, IpRange, Session, TorrentHandle, WebSeedFault, WebSeedPenalty,
+    AddTorrent, Event, IpFilter, IpFilterSource, IpRange, Session, TorrentHandle, WebSeedFault,
+    WebSeedPenalty,
 };
 use tempfile::TempDir;
 
@@ -330,7 +331,7 @@ async fn an_ip_filter_holds_for_web_seeds_too() {
     let origin = Origin::of(web.files.clone()).await;
     web.session = common::session_on("127.0.0.1", |options| {
         let [first, last] = ["127.0.0.0", "127.255.255.255"].map(|ip| ip.parse().unwrap());
-        options.ip_filter(IpFilter::new([IpRange::new(first, last).unwrap()]))
+        options.ip_filter(IpFilterSource::from(IpFilter::new([IpRange::new(first, last).unwrap()])))
     });
     for url in [origin.url("/"), origin.url("/").replace("127.0.0.1", "localhost")] {
         let target = TempDir::new().unwrap();

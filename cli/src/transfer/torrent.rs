@@ -171,10 +171,10 @@ impl Torrent {
                 self.on_web_seed_fault(shared, &url, file.as_deref(), &fault.to_string(), penalty);
             }
             // For people, both are in the log.
-            Event::FileChanged { path } => {
+            Event::FileChanged { path, .. } => {
                 shared.cx.record_about(&self.about, &Record::FileChanged { path: &path });
             }
-            Event::DataBad { path, pieces } => {
+            Event::DataBad { path, pieces, .. } => {
                 shared.cx.record_about(&self.about, &Record::DataBad { path: &path, pieces });
             }
             Event::DiskStalled { error } => {

@@ -153,7 +153,7 @@ impl SessionDht {
             let joined = self.joined.notified();
             let (found, mut items) = mpsc::unbounded_channel();
             for (nth, dht, family) in self.networks() {
-                let lookup = dht.with(|node, now| node.get_item(now, family, link.target(), &link.salt));
+                let lookup = dht.get_item(family, link.target(), &link.salt);
                 self.items.borrow_mut().insert((nth, lookup), found.clone());
             }
             drop(found);
@@ -184,7 +184,7 @@ impl SessionDht {
     pub(crate) fn learn(&self, addr: SocketAddr) {
         let family = Family::of(addr);
         let dhts = self.dhts.iter().filter(|dht| dht.local_addr(family).is_some());
-        dhts.for_each(|dht| dht.with(|node, now| node.ping(now, addr)));
+        dhts.for_each(|dht| dht.ping(addr));
     }
 
     /// Where a node of ours listens, for a peer of this family.
@@ -215,7 +215,7 @@ impl SessionDht {
             let implied_port =
                 mapped.is_none() && dht.local_addr(family).is_some_and(|addr| addr.port() == port);
             let what = Announce { port, implied_port, is_seed: torrent.is_complete() };
-            let lookup = dht.with(|node, now| node.announce(now, family, hash, what));
+            let lookup = dht.announce(family, hash, what);
             self.running.borrow_mut().insert((nth, lookup), hash);
             self.rounds.borrow_mut().entry(hash).or_default().open += 1;
         }

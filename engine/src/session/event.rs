@@ -5,7 +5,7 @@ use crate::storage::StorageError;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
-use swarm_core::id::{PeerId, PieceIndex};
+use swarm_core::id::{FileIndex, PeerId, PieceIndex};
 use swarm_core::mse::Method as EncryptionMethod;
 use swarm_core::net::Family;
 use swarm_core::port_mapping::{Method as MappingMethod, Transport};
@@ -122,12 +122,16 @@ pub enum Event {
     Warning(String),
     /// Another program has changed a file. It is not sent until it has been checked again.
     FileChanged {
-        /// The file, by its path in the torrent.
+        /// The file.
+        file: FileIndex,
+        /// Its path in the torrent.
         path: String,
     },
     /// Data that was there is bad now. It is no longer offered, and downloaded again if the download is not finished.
     DataBad {
-        /// A file that holds some of it, by its path in the torrent.
+        /// A file that holds some of it.
+        file: FileIndex,
+        /// Its path in the torrent.
         path: String,
         /// How many of its pieces are bad.
         pieces: u32,

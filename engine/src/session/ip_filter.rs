@@ -81,7 +81,7 @@ impl Context {
         *self.filter.filter.borrow_mut() = Arc::clone(&filter);
         self.web_seed_clients.set_filter(Arc::clone(&filter));
         for dht in self.dht.borrow().iter().flat_map(|ours| &ours.dhts) {
-            dht.with(|node, _| node.set_ip_filter(Arc::clone(&filter)));
+            dht.set_ip_filter(Arc::clone(&filter));
         }
         self.torrents.all().into_iter().for_each(|torrent| torrent.set_ip_filter(Arc::clone(&filter)));
     }

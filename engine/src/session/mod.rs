@@ -69,7 +69,8 @@ use tokio::sync::{mpsc, oneshot};
 pub(crate) enum Request {
     Add(Box<AddTorrent>, oneshot::Sender<Result<TorrentHandle, Error>>),
     Resolve(MutableTorrentLink, oneshot::Sender<Result<InfoHash, Error>>),
-    SetLimits { upload: Option<u64>, download: Option<u64> },
+    SetUploadLimit(Option<u64>),
+    SetDownloadLimit(Option<u64>),
     SetIpFilter(Option<IpFilterSource>, oneshot::Sender<Result<(), Error>>),
     Stop,
 }
@@ -155,7 +156,7 @@ impl Session {
     /// peers that trackers, the DHT and the link name; the same connections then bring the data.
     ///
     /// # Errors
-    /// [`Error::AlreadyAdded`]; [`Error::Option`] if an option makes no sense; [`Error::Stopped`] if the session has ended.
+    /// [`Error::AlreadyAdded`], with the torrent's id; [`Error::Option`] if an option makes no sense; [`Error::Stopped`] if the session has ended.
     pub async fn add(&self, torrent: AddTorrent) -> Result<TorrentHandle, Error> {
         torrent.validate()?;
         let (reply, handle) = oneshot::channel();
@@ -210,9 +211,14 @@ impl Session {
         found.await.map_err(|_| Error::Stopped)?
     }
 
-    /// Sets or lifts the limits for all torrents together, in bytes/s of payload.
-    pub fn set_limits(&self, upload: Option<u64>, download: Option<u64>) {
-        let _ = self.requests.send(Request::SetLimits { upload, download });
+    /// Sets or lifts the limit of payload sent to peers, all torrents together, in bytes/s.
+    pub fn set_upload_limit(&self, bytes_per_s: impl Into<Option<u64>>) {
+        let _ = self.requests.send(Request::SetUploadLimit(bytes_per_s.into()));
+    }
+
+    /// Sets or lifts the limit of payload received from peers, all torrents together, in bytes/s.
+    pub fn set_download_limit(&self, bytes_per_s: impl Into<Option<u64>>) {
+        let _ = self.requests.send(Request::SetDownloadLimit(bytes_per_s.into()));
     }
 
     /// Puts another IP filter in force, or none. Connections that it blocks end. Returns once that is done.

@@ -51,7 +51,8 @@ pub(super) fn spawn(
     let (commands, inbox) = mpsc::unbounded_channel();
     let events = TorrentEvents { id, own: EventSender::default(), session: context.events.clone() };
     let phase = Arc::new(watch::Sender::new(Phase::Running { complete: false }));
-    let known: Arc<Known> = Arc::default();
+    let dir = (!options.dir.as_os_str().is_empty()).then(|| options.dir.clone());
+    let known = Arc::new(Known { dir, ..Known::default() });
     if let Some(metainfo) = options.source.metainfo() {
         let _ = known.metainfo.set(Arc::clone(metainfo));
     }
@@ -305,6 +306,7 @@ impl TorrentDriver {
         };
         let (storage, opened) = self.until_it_fits(opening).await?;
         let _ = self.opened.set(Arc::clone(&storage));
+        self.known.set_location(storage.location());
         for warning in &opened.warnings {
             events.send(Event::Warning(warning.clone()));
         }

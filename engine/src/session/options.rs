@@ -7,13 +7,14 @@ pub use crate::net::socket::LISTEN_PORT_FIRST;
 use crate::storage::PieceStorage;
 #[cfg(feature = "__hooks")]
 use crate::storage::SpaceBudget;
+use std::io::Read as _;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use swarm_core::dht::MutableTorrentLink;
 use swarm_core::id::{FileIndex, InfoHash};
-use swarm_core::metainfo::{Magnet, MagnetError, Metainfo, parse_info_hash};
+use swarm_core::metainfo::{METAINFO_LEN_MAX, Magnet, MagnetError, Metainfo, parse_info_hash};
 use swarm_core::mse::Encryption;
 use swarm_core::picker::{Order, Priority};
 
@@ -283,6 +284,20 @@ impl Source {
         }
     }
 
+    /// Reads a metainfo file, and blocks meanwhile.
+    ///
+    /// # Errors
+    /// [`Error::Read`] if it cannot be read, [`Error::Metainfo`] if it is none.
+    pub fn from_file(path: impl AsRef<Path>) -> Result<Source, Error> {
+        let path = path.as_ref();
+        let mut bytes = Vec::new();
+        // One more byte tells that it is too long.
+        let read = std::fs::File::open(path)
+            .and_then(|file| file.take(METAINFO_LEN_MAX as u64 + 1).read_to_end(&mut bytes));
+        read.map_err(|e| Error::Read { path: path.to_owned(), source: Arc::new(e) })?;
+        Ok(Metainfo::parse(&bytes)?.into())
+    }
+
     /// The torrent's info-hash, unless only the DHT knows it.
     pub fn info_hash(&self) -> Option<InfoHash> {
         match self {
@@ -458,6 +473,21 @@ impl AddTorrent {
         AddTorrent::new(source.into(), dir.into(), Mode::Seed)
     }
 
+    /// Downloads into a storage of one's own instead of files. The options about files in the way do nothing then.
+    #[doc(hidden)]
+    pub fn download_to(source: impl Into<Source>, storage: Arc<dyn PieceStorage>) -> AddTorrent {
+        AddTorrent {
+            storage: Some(storage),
+            ..AddTorrent::new(source.into(), PathBuf::new(), Mode::Download)
+        }
+    }
+
+    /// Seeds what is in a storage of one's own.
+    #[doc(hidden)]
+    pub fn seed_from(source: impl Into<Source>, storage: Arc<dyn PieceStorage>) -> AddTorrent {
+        AddTorrent { storage: Some(storage), ..AddTorrent::new(source.into(), PathBuf::new(), Mode::Seed) }
+    }
+
     /// Gets the metadata of a link, and nothing else.
     pub fn metadata(source: impl Into<Source>) -> AddTorrent {
         AddTorrent::new(source.into(), PathBuf::new(), Mode::Metadata)
@@ -558,13 +588,6 @@ impl AddTorrent {
         self
     }
 
-    /// Where its pieces are kept instead of in files. Then its folder is not used, and neither are the options about files in the way.
-    #[doc(hidden)]
-    pub fn storage(mut self, storage: Arc<dyn PieceStorage>) -> AddTorrent {
-        self.storage = Some(storage);
-        self
-    }
-
     /// Makes the disk behave as if it were full beyond a budget.
     #[cfg(feature = "__hooks")]
     #[doc(hidden)]
@@ -628,5 +651,24 @@ mod tests {
         let mutable: Source = format!("magnet:?xs=urn:btpk:{}", "ab".repeat(32)).parse().unwrap();
         assert!(mutable.info_hash().is_none());
         assert!("release.meta".parse::<Source>().is_err());
+    }
+
+    #[test]
+    fn a_source_is_read_from_a_metainfo_file() {
+        let dir = tempfile::TempDir::new().unwrap();
+        let path = dir.path().join("a.meta");
+        assert!(matches!(Source::from_file(&path), Err(Error::Read { .. })));
+        std::fs::write(
+            &path,
+            "d4:infod6:lengthi5e4:name1:a12:piece lengthi16384e6:pieces20:aaaaaaaaaaaaaaaaaaaaee",
+        )
+        .unwrap();
+        assert!(
+            matches!(Source::from_file(&path), Ok(Source::Metainfo(metainfo)) if metainfo.info.name == "a")
+        );
+        let file = std::fs::File::create(&path).unwrap();
+        file.set_len(METAINFO_LEN_MAX as u64 * 2).unwrap();
+        let error = Source::from_file(&path).unwrap_err();
+        assert!(matches!(error, Error::Metainfo(swarm_core::metainfo::MetainfoError::TooLong(_))), "{error}");
     }
 }

@@ -67,9 +67,12 @@ async fn serve(
             Request::Resolve(link, reply) => {
                 drop(spawn_local(services::resolve_for(Rc::clone(context), link, reply)));
             }
-            Request::SetLimits { upload, download } => {
-                context.upload.set(context.now(), upload);
-                context.download.set(context.now(), download);
+            Request::SetUploadLimit(limit) => {
+                context.upload.set(context.now(), limit);
+                context.limits_changed();
+            }
+            Request::SetDownloadLimit(limit) => {
+                context.download.set(context.now(), limit);
                 context.limits_changed();
             }
             Request::SetIpFilter(source, reply) => {

@@ -127,7 +127,7 @@ pub(super) fn start_dht(context: &Rc<Context>, ports: &[Rc<UdpPort>]) {
     }
     let ours = Rc::new(SessionDht::new(dhts, Rc::clone(&context.torrents), context.listening.clone()));
     for dht in &ours.dhts {
-        dht.with(|node, _| node.set_ip_filter(context.ip_filter()));
+        dht.set_ip_filter(context.ip_filter());
     }
     *context.dht.borrow_mut() = Some(Rc::clone(&ours));
     for nth in 0..ours.dhts.len() {

@@ -601,9 +601,12 @@ impl TorrentDriver {
             // Before it begins, nobody is dialled: it does so with all that were added.
             Command::AddPeers(peers) if self.is_begun.get() => self.handle_addresses(&peers, Origin::User),
             Command::AddPeers(_) => {}
-            Command::SetLimits { upload, download } => {
-                self.upload.set(now, upload);
-                self.download.set(now, download);
+            Command::SetUploadLimit(limit) => {
+                self.upload.set(now, limit);
+                self.limits_changed();
+            }
+            Command::SetDownloadLimit(limit) => {
+                self.download.set(now, limit);
                 self.limits_changed();
             }
             Command::AddWebSeeds(_) if self.content.get().is_none() => {}

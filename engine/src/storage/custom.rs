@@ -33,7 +33,7 @@ pub enum Stored {
     Verified,
 }
 
-/// Where the pieces of one torrent are kept, if not in files: see [`AddTorrent::storage`](crate::AddTorrent::storage).
+/// Where the pieces of one torrent are kept, if not in files: see [`AddTorrent::download_to`](crate::AddTorrent::download_to).
 ///
 /// **Calls** come from worker threads, several at a time, and may block. [`open`](Self::open) comes first, then
 /// [`stored`](Self::stored) for each piece; after [`close`](Self::close) nothing comes but another `open` (the torrent was paused,
