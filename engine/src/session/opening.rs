@@ -3,7 +3,6 @@
 use super::announce::announcer;
 use super::command::Command;
 use super::context::Context;
-use super::disk::DiskResult;
 use super::event::{Event, State, TorrentStats};
 use super::events::EventSender;
 use super::handle::{self, Known, Phase, TorrentHandle};
@@ -128,12 +127,10 @@ pub(super) async fn start(
         }
         if next == Next::Restart {
             channels.phase.send_replace(Phase::Running { complete: false });
-            let (results_tx, results) = mpsc::unbounded_channel();
             carried.announcer.borrow_mut().handle_more_trackers(context.now(), &options.trackers);
-            let torrent =
-                TorrentDriver::new(Rc::clone(&context), options, info_hash, &channels, carried, results_tx);
+            let torrent = TorrentDriver::new(Rc::clone(&context), options, info_hash, &channels, carried);
             let torrent = Rc::new(torrent);
-            let ended = run(&torrent, results, &mut channels.commands).await;
+            let ended = run(&torrent, &mut channels.commands).await;
             // Whoever still holds the torrent holds no reader.
             carried = torrent.carry();
             next = ended?;
@@ -159,7 +156,6 @@ pub(super) async fn start(
 /// Runs a torrent until it ends or is to start again. One whose metainfo is known dials nobody before its data is known and checked.
 async fn run(
     torrent: &Rc<TorrentDriver>,
-    results: mpsc::UnboundedReceiver<Box<DiskResult>>,
     commands: &mut mpsc::UnboundedReceiver<Box<Command>>,
 ) -> Result<Next, Error> {
     let context = &torrent.context;
@@ -190,7 +186,7 @@ async fn run(
     torrent.begin();
     torrent.announce_on_dht();
     torrent.lsd().iter().for_each(|lsd| lsd.add(torrent.info_hash));
-    let result = torrent.run(results, commands).await;
+    let result = torrent.run(commands).await;
     torrent.lsd().iter().for_each(|lsd| lsd.remove(torrent.info_hash));
     result
 }

@@ -7,7 +7,7 @@
 use super::command::Command;
 use super::connection::Connection;
 use super::context::{Context, SessionEventSender};
-use super::disk::{Disk, DiskResult};
+use super::disk::{Disk, DiskResults};
 use super::event::{Event, State};
 use super::events::EventSender;
 use super::filter_state::What;
@@ -82,7 +82,7 @@ pub(crate) struct TorrentDriver {
     reconnect: RefCell<Vec<SocketAddr>>,
     /// The DHT nodes that its metainfo names were asked.
     pub(super) has_joined: Cell<bool>,
-    pub(super) disk_results: mpsc::UnboundedSender<Box<DiskResult>>,
+    pub(super) disk_results: DiskResults,
     pub(super) inner: RefCell<Inner>,
     /// Wakes the torrent's own task: its timer may have changed, or it is to end.
     pub(super) wake: Notify,
@@ -179,7 +179,6 @@ impl TorrentDriver {
         info_hash: InfoHash,
         channels: &Channels,
         carried: Carried,
-        disk_results: mpsc::UnboundedSender<Box<DiskResult>>,
     ) -> TorrentDriver {
         let Carried { peer_id, totals, announcer, readers, reconnect, dropped_web_seeds, has_joined } =
             carried;
@@ -218,7 +217,7 @@ impl TorrentDriver {
             opened: OnceCell::new(),
             events: channels.events.clone(),
             phase: Arc::clone(&channels.phase),
-            disk_results,
+            disk_results: DiskResults::default(),
             inner: RefCell::new(Inner {
                 core,
                 connections: BTreeMap::new(),
@@ -493,7 +492,6 @@ impl TorrentDriver {
     /// The torrent's own task: time, disk results, commands and trackers, until it is stopped or fails.
     pub(super) async fn run(
         self: &Rc<Self>,
-        mut results: mpsc::UnboundedReceiver<Box<DiskResult>>,
         commands: &mut mpsc::UnboundedReceiver<Box<Command>>,
     ) -> Result<Next, Error> {
         let mut next = None;
@@ -512,10 +510,10 @@ impl TorrentDriver {
                 () = async { opening.as_mut().expect("it is there").await }, if opening.is_some() => {
                     opening = None;
                 }
-                Some(result) = results.recv() => {
-                    self.on_disk_result(*result);
-                    while let Ok(result) = results.try_recv() {
-                        self.on_disk_result(*result);
+                result = self.disk_results.next() => {
+                    self.on_disk_result(result);
+                    while let Some(result) = self.disk_results.try_next() {
+                        self.on_disk_result(result);
                     }
                     self.context.on_memory_freed();
                 }
@@ -539,7 +537,7 @@ impl TorrentDriver {
         }
         let next = next.unwrap_or(Next::Stop);
         self.remember_peers();
-        Box::pin(self.shut_down(results, next)).await?;
+        Box::pin(self.shut_down(next)).await?;
         Ok(next)
     }
 
