@@ -53,7 +53,7 @@ fn signal(child: &Child, name: &str) {
 #[test]
 fn a_seed_ends_by_each_signal_with_its_own_status_and_tells_its_trackers() {
     for (name, times, status, reason) in
-        [("TERM", 1, 0, "terminated"), ("INT", 1, 130, "interrupted"), ("HUP", 2, 129, "hung_up")]
+        [("TERM", 2, 0, "terminated"), ("INT", 1, 130, "interrupted"), ("HUP", 2, 129, "hung_up")]
     {
         let dir = with_file(100_000);
         let (url, requests) = tracker();

@@ -102,6 +102,8 @@ async fn files_are_chosen_while_it_runs(ip: &str) {
     let torrent = getter.add(one).await.unwrap();
     let mut events = torrent.events();
     until(&mut events, |event| matches!(event, Event::Completed)).await;
+    let (stats, len) = (torrent.stats().await.unwrap(), swarm.metainfo.info.files[0].length);
+    assert_eq!((stats.bytes_total, stats.bytes_verified), (len, len), "not that of whole pieces");
     let wrong = torrent.set_files(Files::only([file(5)]));
     assert!(matches!(wrong, Err(Error::Option(OptionError::NoSuchFile { index: 5, files: 5 }))), "{wrong:?}");
     torrent.set_files(Files::all()).unwrap();

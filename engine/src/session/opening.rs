@@ -276,6 +276,7 @@ impl TorrentDriver {
         let (context, options, events) = (&*self.context, &self.options, &self.events);
         let info = &metainfo.info;
         let files = self.changed.borrow().files.resolve(info.files.len())?;
+        self.progress.set_files(info, files.as_deref());
         let (piece_len, buffer_len) = (info.geometry.piece_len(), context.pool.limit_bytes());
         if options.storage.is_some() && 2 * u64::from(piece_len) > buffer_len as u64 {
             return Err(OptionError::BufferTooSmall { piece_len, buffer_len }.into());
