@@ -1,6 +1,6 @@
 //! The errors of the public API.
 
-use crate::session::TorrentId;
+use crate::id::TorrentId;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;

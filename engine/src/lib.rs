@@ -34,6 +34,7 @@ pub mod dht;
 mod error;
 pub mod hash;
 mod http;
+mod id;
 mod ip_filter;
 mod net;
 mod session;

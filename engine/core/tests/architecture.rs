@@ -108,7 +108,7 @@ const LAYERS: &[(&str, &[&[&str]])] = &[
         "engine/src",
         &[
             &[],
-            &["clock", "hash", "ip_filter"],
+            &["clock", "hash", "id", "ip_filter"],
             &["buffer"],
             &["storage"],
             &["error"],

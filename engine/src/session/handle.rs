@@ -3,10 +3,10 @@
 use super::command::Command;
 use super::event::{Event, TorrentStats};
 use super::events::{Received, Receiver, WeakEventSender};
-use super::id::{InfoHashes, TorrentId};
 use super::options::Files;
 use super::reader::FileReader;
 use crate::Error;
+use crate::id::{InfoHashes, TorrentId};
 use crate::storage::Location;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

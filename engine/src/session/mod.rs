@@ -17,7 +17,6 @@ mod fetch;
 mod fetches;
 mod filter_state;
 mod handle;
-mod id;
 mod ip_filter;
 mod limit;
 mod lsd;
@@ -42,6 +41,7 @@ mod torrent;
 mod traffic;
 mod webseed;
 
+pub use crate::id::{InfoHashes, TorrentId};
 use context::{Context, SessionEvent, SessionEventSender};
 pub use event::{
     Event, PeerStats, State, TorrentStats, TrackerStats, TrackerStatus, Waiting, WebSeedFault,
@@ -49,7 +49,6 @@ pub use event::{
 };
 use events::Receiver;
 pub use handle::{EventReceiver, SessionEvents, TorrentHandle};
-pub use id::{InfoHashes, TorrentId};
 pub use options::{AddTorrent, DhtOptions, Files, LISTEN_PORT_FIRST, Mode, SessionOptions, Source};
 pub use reader::FileReader;
 use registry::Registry;
@@ -85,7 +84,7 @@ pub enum Data {
     Delete,
 }
 
-/// A running engine: its sockets, its threads and its torrents. Dropping it stops everything without ceremony,
+/// A running engine: its sockets, its threads and its torrents. Dropping it stops everything without saving state or announcing,
 /// as a crash would; [`Session::stop`] tells peers and trackers and saves state first.
 #[derive(Debug)]
 pub struct Session {

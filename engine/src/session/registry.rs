@@ -1,8 +1,8 @@
 //! The torrents of a session, for whoever asks for them.
 
 use super::handle::TorrentHandle;
-use super::id::TorrentId;
 use crate::Error;
+use crate::id::TorrentId;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use swarm_core::id::InfoHash;

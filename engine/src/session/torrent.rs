@@ -1,8 +1,8 @@
 //! A torrent on the network thread: the state machine, and who carries out what it wants.
 //!
 //! [`TorrentDriver`] holds the state that connections, disk results and trackers
-//! act on, always by the same steps: lock, hand the input to the state machine,
-//! drain its actions, unlock. Nothing here waits; tasks do.
+//! act on, always by the same steps: borrow it, hand the input to the state machine,
+//! drain its actions. Nothing here waits; tasks do.
 
 use super::command::Command;
 use super::connection::Connection;
@@ -12,7 +12,6 @@ use super::event::{Event, State};
 use super::events::EventSender;
 use super::filter_state::What;
 use super::handle::{Known, Phase};
-use super::id::TorrentId;
 use super::limit::Limit;
 use super::options::{AddTorrent, Mode, Source};
 use super::prepared::PreparedCache;
@@ -22,6 +21,7 @@ use super::registry::Registry;
 use super::webseed::WebSources;
 use crate::Error;
 use crate::buffer::PieceBuffer;
+use crate::id::TorrentId;
 use crate::storage::Storage;
 use std::cell::{Cell, OnceCell, RefCell, RefMut};
 use std::collections::{BTreeMap, BTreeSet};

@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 /// We send something at least this often, so that the other side does not take us for dead (BEP 3).
 pub const KEEP_ALIVE_AFTER: Duration = Duration::from_secs(100);
-/// A peer from which nothing has come for this long is taken for dead.
+/// A peer from which nothing has come for this long is closed as timed out.
 pub const SILENCE_MAX: Duration = Duration::from_secs(180);
 /// A connection that stood this long, or moved any data, was worth making: its end is no failure.
 const GOOD_AFTER: Duration = Duration::from_secs(60);
@@ -26,7 +26,7 @@ const GOOD_AFTER: Duration = Duration::from_secs(60);
 pub(super) const DEPARTED_MAX: usize = 512;
 
 impl Torrent {
-    /// Addresses of possible peers, and who told of them.
+    /// Addresses of possible peers, and their source.
     pub fn handle_addresses(&mut self, now: Time, addrs: &[SocketAddr], origin: Origin) {
         if self.stopped {
             return;
@@ -210,9 +210,9 @@ impl Torrent {
         if is_new {
             self.events.push_back(Event::PeerBanned { addr, reason: reason.clone() });
         }
-        let victims: Vec<PeerKey> =
+        let banned: Vec<PeerKey> =
             self.peers.values().filter(|p| self.discovery.is_banned(p.info.addr)).map(|p| p.key).collect();
-        victims.into_iter().for_each(|key| self.close(now, key, reason.clone()));
+        banned.into_iter().for_each(|key| self.close(now, key, reason.clone()));
         self.close(now, key, reason);
     }
 

@@ -29,7 +29,7 @@ pub const BAN_TIME: Duration = Duration::from_secs(3_600);
 /// How many bans are kept.
 pub const BANS_MAX: usize = 4_096;
 
-/// Who told us of an address.
+/// The source of an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
     /// The user. Any address is dialled.
@@ -83,7 +83,7 @@ pub struct Demand {
     /// How many may be half open at a time while a peer is connected.
     pub half_open_max: usize,
     /// No peer is connected.
-    pub is_alone: bool,
+    pub has_nobody: bool,
 }
 
 /// An address to dial.
@@ -235,14 +235,14 @@ impl Discovery {
     /// turns. Of one source, those that failed come last; the rest go by canonical priority, or at random.
     pub fn dial(&mut self, now: Time, demand: Demand) -> Option<Dial> {
         self.dial_at = None;
-        let Demand { here, wanted, half_open_max, is_alone } = demand;
+        let Demand { here, wanted, half_open_max, has_nobody } = demand;
         let ready = self.idle.ready(now);
         if ready == 0 {
             return None;
         }
         let (half_open, usual) = (self.dialing.len(), half_open_max.min(wanted));
-        let parallel = self.pace.parallel(now, is_alone, half_open, usual);
-        let is_wanted = is_alone || here + half_open < wanted;
+        let parallel = self.pace.parallel(now, has_nobody, half_open, usual);
+        let is_wanted = has_nobody || here + half_open < wanted;
         if !is_wanted || usual == 0 {
             return None;
         }

@@ -5,7 +5,7 @@ use swarm_core::id::{InfoHash, InfoHashV2};
 
 /// A torrent of a session: a number that no other torrent of the session gets, even once this one is removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct TorrentId(pub(super) u64);
+pub struct TorrentId(pub(crate) u64);
 
 impl TorrentId {
     /// The number, from 1 up.
