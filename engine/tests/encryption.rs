@@ -3,26 +3,15 @@
 
 mod common;
 
-use common::{get, publish, same_tree, seed, session_on};
+use common::{get, peer_of, publish, same_tree, seed, session_on};
 use std::fs;
 use std::sync::Arc;
-use std::time::Duration;
 use swarm_core::metainfo::Metainfo;
-use swarm_engine::{AddTorrent, Encryption, EncryptionMethod, Event, PeerStats, Session, TorrentHandle};
+use swarm_engine::{AddTorrent, Encryption, EncryptionMethod, Event, Session, TorrentHandle};
 use tempfile::TempDir;
 
 fn encrypted(encryption: Encryption) -> Session {
     session_on("127.0.0.1", |options| options.encryption(encryption))
-}
-
-/// The torrent's first peer, once it has one.
-async fn peer_of(torrent: &TorrentHandle) -> PeerStats {
-    loop {
-        if let Some(peer) = torrent.stats().await.unwrap().peer_list.pop() {
-            return peer;
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
 }
 
 #[tokio::test]

@@ -2,23 +2,13 @@
 
 mod common;
 
-use common::{get, publish, same_tree, seed, session_on};
+use common::{get, peer_of, publish, same_tree, seed, session_on, stats_until};
 use std::time::Duration;
-use swarm_engine::{Encryption, PeerStats, Session, SessionOptions, TorrentHandle};
+use swarm_engine::{Encryption, Session, SessionOptions, TorrentHandle};
 use tempfile::TempDir;
 
 fn session(options: impl FnOnce(SessionOptions) -> SessionOptions) -> Session {
     session_on("127.0.0.1", options)
-}
-
-/// The torrent's first peer, once it has one.
-async fn peer_of(torrent: &TorrentHandle) -> PeerStats {
-    loop {
-        if let Some(peer) = torrent.stats().await.unwrap().peer_list.pop() {
-            return peer;
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
 }
 
 #[tokio::test]
@@ -95,11 +85,7 @@ async fn who_stops_closes_its_streams() {
             true => getter.stop().await,
             false => torrent.stop().await.unwrap(),
         }
-        let closed = async {
-            while !seeding.stats().await.unwrap().peer_list.is_empty() {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        };
+        let closed = stats_until(&seeding, |stats| stats.peer_list.is_empty());
         tokio::time::timeout(Duration::from_secs(20), closed).await.expect("the connection ends");
     }
 }

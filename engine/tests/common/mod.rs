@@ -8,7 +8,10 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use swarm_core::metainfo::{Content, Create, Metainfo, SourceFile};
-use swarm_engine::{AddTorrent, DhtOptions, Event, EventReceiver, Session, SessionOptions, TorrentHandle};
+use swarm_engine::{
+    AddTorrent, DhtOptions, Event, EventReceiver, PeerStats, Session, SessionOptions, TorrentHandle,
+    TorrentStats,
+};
 use tempfile::TempDir;
 
 /// Defines each test once for IPv4 and once for IPv6.
@@ -73,6 +76,22 @@ pub fn session(ip: &str) -> Session {
 pub fn session_with_dht(ip: &str, bootstrap: &[SocketAddr]) -> Session {
     let bootstrap = bootstrap.iter().map(SocketAddr::to_string);
     session_on(ip, |options| options.dht(DhtOptions::bootstrap(bootstrap)))
+}
+
+/// Waits until a torrent stands like this. Each look waits for the session's thread, so that no sleep is needed.
+pub async fn stats_until(torrent: &TorrentHandle, is_it: impl Fn(&TorrentStats) -> bool) -> TorrentStats {
+    loop {
+        let stats = torrent.stats().await.unwrap();
+        if is_it(&stats) {
+            return stats;
+        }
+    }
+}
+
+/// The torrent's first peer, once it has one.
+pub async fn peer_of(torrent: &TorrentHandle) -> PeerStats {
+    let mut stats = stats_until(torrent, |stats| !stats.peer_list.is_empty()).await;
+    stats.peer_list.remove(0)
 }
 
 /// The first event for which `is_it`.
