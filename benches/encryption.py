@@ -6,7 +6,6 @@ It tells how many times the cipher's own CPU time encryption adds: at most 1.1 i
 """
 
 import argparse
-import json
 import os
 import shlex
 import statistics
@@ -17,7 +16,7 @@ import time
 from pathlib import Path
 
 # This one says where the others are.
-from transfer import ROOT, Torrent, Transfer, machine, size, size_text
+from transfer import Torrent, Transfer, keep, machine, size, size_text
 
 from contestants import Libtorrent, Swarm
 from harness import BIN, GIB, create, fill, free_port, seeded
@@ -126,14 +125,7 @@ def main():
     }
     results["runs"], results["cipher_cpu_s"] = measure(args.size, contestants, args.rounds)
     results["summary"] = summary(results["runs"], results["cipher_cpu_s"])
-    text = markdown(results)
-    print("\n" + text)
-    if args.name:
-        stem = f"{results['date']}-{results['machine']['cores']}core-{args.name}"
-        folder = ROOT / "benches/results"
-        folder.mkdir(exist_ok=True)
-        (folder / f"{stem}.json").write_text(json.dumps(results, indent=1) + "\n")
-        (folder / f"{stem}.md").write_text(text)
+    keep(results, markdown(results), args.name)
 
 
 if __name__ == "__main__":

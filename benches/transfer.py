@@ -373,6 +373,17 @@ def arguments():
     return args
 
 
+def keep(results, text, name):
+    """Prints the results, and keeps them in benches/results if they have a name."""
+    print("\n" + text)
+    if name:
+        stem = f"{results['date']}-{results['machine']['cores']}core-{name}"
+        folder = ROOT / "benches/results"
+        folder.mkdir(exist_ok=True)
+        (folder / f"{stem}.json").write_text(json.dumps(results, indent=1) + "\n")
+        (folder / f"{stem}.md").write_text(text)
+
+
 def main():
     args = arguments()
     contestants = [contestant() for contestant in ALL if contestant.name in args.only]
@@ -386,14 +397,7 @@ def main():
             measure(count, length, args.piece_length, contestants, args.rounds) for count, length in args.scenario
         ],
     }
-    text = markdown(results)
-    print("\n" + text)
-    if args.name:
-        stem = f"{results['date']}-{results['machine']['cores']}core-{args.name}"
-        folder = ROOT / "benches/results"
-        folder.mkdir(exist_ok=True)
-        (folder / f"{stem}.json").write_text(json.dumps(results, indent=1) + "\n")
-        (folder / f"{stem}.md").write_text(text)
+    keep(results, markdown(results), args.name)
 
 
 if __name__ == "__main__":
