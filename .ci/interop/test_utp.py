@@ -1,4 +1,4 @@
-"""uTP with libtorrent, each as source for us and as downloader from us. It is made to take nothing else, and its counters say so."""
+"""uTP with libtorrent, each as source for us and as downloader from us. Its settings have it take nothing else."""
 
 import shutil
 
