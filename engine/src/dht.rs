@@ -5,25 +5,32 @@
 //! torrents, `swarm dht` one by itself.
 
 use crate::clock::Clock;
-use crate::net::socket;
+use crate::net::datagrams::{DatagramSocket, is_unseen};
+use crate::net::names;
+use crate::net::socket::Binding;
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::future::pending;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
-use swarm_core::dht::{DATAGRAM_LEN_MAX, Event, Node, NodeConfig, NodeId};
+use swarm_core::dht::{Body, DATAGRAM_LEN_MAX, Event, Message, Node, NodeConfig, NodeId, Query, Question};
 use swarm_core::id::InfoHash;
 use swarm_core::net::Family;
+use swarm_core::proxy::Destination;
 use swarm_core::rng::Rng;
 use swarm_core::time::Time;
-use tokio::net::UdpSocket;
 use tokio::sync::Notify;
 
 /// How many datagrams are read before others on the thread get their turn.
 const READS_IN_A_ROW: usize = 64;
 /// How long until names that did not resolve are tried again.
 const RESOLVE_RETRY: Duration = Duration::from_secs(60);
+
+/// How many nodes are asked by their names, through a proxy, and how often until they answer.
+const NAMED_MAX: usize = 32;
+const NAMED_RETRY: Duration = Duration::from_secs(5);
 
 /// Most nodes that are saved.
 const SAVED_MAX: usize = 200;
@@ -36,7 +43,10 @@ pub const PUBLIC_NODES: [&str; 3] =
 pub struct Dht {
     node: RefCell<Node>,
     /// By [`Family`].
-    sockets: [Option<UdpSocket>; 2],
+    sockets: [Option<DatagramSocket>; 2],
+    /// Pings to nodes by their names, through a proxy, by their transactions.
+    named: RefCell<BTreeMap<Vec<u8>, Destination>>,
+    binding: Binding,
     /// There is something to send, or the timer has changed.
     wake: Notify,
     clock: Clock,
@@ -50,6 +60,17 @@ impl Dht {
     /// # Errors
     /// What the system says if there can be no socket, or no random bytes.
     pub fn open(listen: &[SocketAddr], bind_device: Option<&str>, read_only: bool) -> io::Result<Dht> {
+        let device = bind_device.map(str::to_owned);
+        Dht::open_by(listen, Binding { device, ..Binding::default() }, read_only)
+    }
+
+    /// The same, through a proxy if there is one: there is one socket then, for IPv4, and nobody is answered, since nobody could ask.
+    pub(crate) fn open_by(listen: &[SocketAddr], binding: Binding, read_only: bool) -> io::Result<Dht> {
+        let everywhere = [(Ipv4Addr::UNSPECIFIED, 0).into()];
+        let (listen, read_only) = match binding.proxy {
+            Some(_) => (&everywhere[..], true),
+            None => (listen, read_only),
+        };
         let mut secret = [0; 16];
         getrandom::fill(&mut secret).map_err(io::Error::other)?;
         let mut rng = Rng::new(getrandom::u64().map_err(io::Error::other)?);
@@ -57,22 +78,24 @@ impl Dht {
         for family in Family::ALL {
             if let Some(addr) = listen.iter().find(|addr| Family::of(**addr) == family) {
                 let any_port = SocketAddr::new(addr.ip(), 0);
-                let socket =
-                    socket::udp(*addr, bind_device).or_else(|_| socket::udp(any_port, bind_device))?;
+                let socket = DatagramSocket::open(*addr, &binding)
+                    .or_else(|_| DatagramSocket::open(any_port, &binding))?;
                 sockets[family as usize] = Some(socket);
             }
         }
         let mut id = |family: Family| {
-            let addr = sockets[family as usize].as_ref()?.local_addr().ok()?;
-            // Who listens everywhere learns from others where it is.
-            let is_known = !addr.ip().is_unspecified();
-            Some(if is_known { NodeId::for_address(addr.ip(), &mut rng) } else { NodeId::random(&mut rng) })
+            let addr = sockets[family as usize].as_ref()?.local_addr();
+            // Who listens everywhere, or through a proxy, learns from others where it is.
+            Some(match addr.filter(|addr| !addr.ip().is_unspecified()) {
+                Some(addr) => NodeId::for_address(addr.ip(), &mut rng),
+                None => NodeId::random(&mut rng),
+            })
         };
         let config =
             NodeConfig { id_v4: id(Family::V4), id_v6: id(Family::V6), secret, read_only, enforce_ids: true };
         let clock = Clock::start();
         let node = RefCell::new(Node::new(clock.now(), config, rng));
-        Ok(Dht { node, sockets, wake: Notify::new(), clock })
+        Ok(Dht { node, sockets, named: RefCell::default(), binding, wake: Notify::new(), clock })
     }
 
     /// A node for each address of one family: the first of each family belong together, and so on (BEP 45).
@@ -84,19 +107,32 @@ impl Dht {
         bind_device: Option<&str>,
         read_only: bool,
     ) -> io::Result<Vec<Dht>> {
+        let device = bind_device.map(str::to_owned);
+        Dht::open_all_by(listen, &Binding { device, ..Binding::default() }, read_only)
+    }
+
+    /// The same, through a proxy if there is one, and then one node.
+    pub(crate) fn open_all_by(
+        listen: &[SocketAddr],
+        binding: &Binding,
+        read_only: bool,
+    ) -> io::Result<Vec<Dht>> {
+        if binding.proxy.is_some() {
+            return Ok(vec![Dht::open_by(listen, binding.clone(), read_only)?]);
+        }
         let of = |family| listen.iter().copied().filter(move |addr| Family::of(*addr) == family);
         let count = Family::ALL.map(|family| of(family).count()).into_iter().max().unwrap_or(0);
         let open = |nth| {
             let addrs: Vec<SocketAddr> =
                 Family::ALL.into_iter().filter_map(|family| of(family).nth(nth)).collect();
-            Dht::open(&addrs, bind_device, read_only)
+            Dht::open_by(&addrs, binding.clone(), read_only)
         };
         (0..count).map(open).collect()
     }
 
     /// The address of the socket of a family, if there is one.
     pub fn local_addr(&self, family: Family) -> Option<SocketAddr> {
-        self.sockets[family as usize].as_ref()?.local_addr().ok()
+        self.sockets[family as usize].as_ref()?.local_addr()
     }
 
     /// The families that it takes part in.
@@ -104,9 +140,18 @@ impl Dht {
         Family::ALL.into_iter().filter(|family| self.sockets[*family as usize].is_some())
     }
 
+    /// Whether it goes through a proxy, where nobody can ask it anything.
+    pub(crate) fn is_relayed(&self) -> bool {
+        self.sockets.iter().flatten().any(DatagramSocket::is_relayed)
+    }
+
     /// Whether it can be reached from this machine only.
     pub fn is_local(&self) -> bool {
-        self.families().filter_map(|family| self.local_addr(family)).all(|addr| addr.ip().is_loopback())
+        !self.is_relayed()
+            && self
+                .families()
+                .filter_map(|family| self.local_addr(family))
+                .all(|addr| addr.ip().is_loopback())
     }
 
     /// Calls the node with the time.
@@ -138,10 +183,14 @@ impl Dht {
 
     /// Joins by nodes named as `HOST:PORT`, asking again for names that do not resolve until one does.
     pub async fn join(&self, hosts: &[String]) {
+        if self.is_relayed() {
+            return self.join_by_relay(hosts).await;
+        }
         loop {
             let mut found = Vec::new();
             for host in hosts {
-                match tokio::net::lookup_host(host).await {
+                let Some((name, port)) = Destination::parse(host).map(|host| host.parts()) else { continue };
+                match names::look_up(&name, port, &self.binding).await {
                     Ok(addrs) => found.extend(addrs),
                     Err(error) => tracing::info!(%host, %error, "cannot find a node to join the DHT by"),
                 }
@@ -153,12 +202,64 @@ impl Dht {
         }
     }
 
+    /// Joins through a proxy: nodes that are known by their names only are asked by these, and where they are shows who answers.
+    async fn join_by_relay(&self, hosts: &[String]) {
+        let Some(socket) = self.sockets.iter().flatten().next() else { return };
+        socket.opened().await;
+        let hosts = hosts.iter().filter_map(|host| Destination::parse(host));
+        let (named, known): (Vec<_>, Vec<_>) = hosts.partition(|host| host.addr().is_none());
+        let known: Vec<SocketAddr> = known.iter().filter_map(Destination::addr).collect();
+        if !known.is_empty() {
+            self.with(|node, now| node.join(now, &known));
+        }
+        for host in named.into_iter().take(NAMED_MAX) {
+            let mut transaction = vec![0; 8];
+            if getrandom::fill(&mut transaction).is_ok() {
+                self.named.borrow_mut().insert(transaction, host);
+            }
+        }
+        while self.ping_named() {
+            tokio::time::sleep(NAMED_RETRY).await;
+        }
+    }
+
+    /// Pings the nodes that have only names. Whether there are any.
+    fn ping_named(&self) -> bool {
+        let Some(socket) = self.sockets.iter().flatten().next() else { return false };
+        let Some(id) = self.node.borrow().id(Family::V4) else { return false };
+        let named = self.named.borrow();
+        for (transaction, host) in &*named {
+            let query = Query { id, want: Vec::new(), question: Question::Ping };
+            let (transaction, body) = (transaction.clone(), Body::Query(query));
+            let ping = Message { transaction, external_addr: None, read_only: true, body };
+            if let Err(error) = socket.try_send_to(&ping.encode(), host) {
+                tracing::trace!(%host, %error, "cannot send");
+            }
+        }
+        !named.is_empty()
+    }
+
+    /// A datagram has come: if one of the nodes that have only names has answered, it is known now.
+    fn handle_datagram(&self, node: &mut Node, from: SocketAddr, datagram: &[u8]) {
+        if is_unseen(from) {
+            return;
+        }
+        let mut named = self.named.borrow_mut();
+        if !named.is_empty()
+            && let Ok(Message { body: Body::Response(_), transaction, .. }) = Message::parse(datagram)
+            && named.remove(&transaction).is_some()
+        {
+            return node.join(self.clock.now(), &[from]);
+        }
+        node.handle_datagram(self.clock.now(), from, datagram);
+    }
+
     /// Serves the sockets for as long as it is polled, and passes events on.
     pub async fn run(&self, mut on_event: impl FnMut(Event)) {
         let mut buffer = [0; DATAGRAM_LEN_MAX + 1];
-        for socket in self.sockets.iter().flatten() {
+        for socket in self.sockets.iter().flatten().filter(|socket| !socket.is_relayed()) {
             // Until the runtime has seen that it is, sending at once fails.
-            let _ = socket.writable().await;
+            socket.opened().await;
         }
         loop {
             let deadline = {
@@ -193,18 +294,18 @@ impl Dht {
     /// Sends if that is possible at once: a datagram that does not fit may as well be lost.
     fn send(&self, to: SocketAddr, datagram: &[u8]) {
         if let Some(socket) = &self.sockets[Family::of(to) as usize]
-            && let Err(error) = socket.try_send_to(datagram, to)
+            && let Err(error) = socket.try_send_to(datagram, &to.into())
         {
             tracing::trace!(%to, %error, "cannot send");
         }
     }
 
-    fn receive(&self, socket: Option<&UdpSocket>, buffer: &mut [u8]) {
+    fn receive(&self, socket: Option<&DatagramSocket>, buffer: &mut [u8]) {
         let Some(socket) = socket else { return };
         let mut node = self.node.borrow_mut();
         for _ in 0..READS_IN_A_ROW {
             match socket.try_recv_from(buffer) {
-                Ok((len, from)) => node.handle_datagram(self.clock.now(), from, &buffer[..len]),
+                Ok((len, from)) => self.handle_datagram(&mut node, from, &buffer[..len]),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 // Some systems report here that an earlier datagram found nobody.
                 Err(error) => tracing::trace!(%error, "cannot receive"),
@@ -279,7 +380,7 @@ impl Saved {
     }
 }
 
-async fn readable(socket: Option<&UdpSocket>) {
+async fn readable(socket: Option<&DatagramSocket>) {
     match socket {
         Some(socket) if socket.readable().await.is_ok() => {}
         _ => pending().await,

@@ -57,4 +57,5 @@ pub use swarm_core::metainfo::{Magnet, MagnetError, Metainfo, MetainfoError};
 pub use swarm_core::mse::{Encryption, Method as EncryptionMethod};
 pub use swarm_core::net::Family;
 pub use swarm_core::picker::{Order, Priority};
+pub use swarm_core::proxy::{Proxy, ProxyUrlError};
 pub use swarm_core::torrent::{CloseReason, Totals};

@@ -57,6 +57,7 @@ pub mod net;
 pub mod padding;
 pub mod peer;
 pub mod picker;
+pub mod proxy;
 pub mod rate;
 pub mod rng;
 pub mod time;

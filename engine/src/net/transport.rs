@@ -18,6 +18,7 @@
 //! *uTP* shares one UDP socket, whose task has a queue for each stream: `ready` awaits that queue, the reads and writes copy from and to
 //! it (under the same guard), and the limit on unsent bytes is the length of the queue. The socket's task accepts as `TcpListener` does.
 
+use super::dial;
 use super::enciphered::Enciphered;
 use super::socket::{self, Binding};
 use super::unsent::UnsentLimit;
@@ -32,6 +33,7 @@ pub(crate) struct Stream {
     tcp: TcpStream,
     peer: SocketAddr,
     unsent: UnsentLimit,
+    is_proxied: bool,
     /// What transforms the bytes, if they are encrypted.
     enciphered: Option<Box<Enciphered>>,
     /// What an encrypted handshake came to, if there was one.
@@ -41,7 +43,8 @@ pub(crate) struct Stream {
 impl Stream {
     /// Dials over TCP.
     pub(crate) async fn connect_tcp(to: SocketAddr, binding: &Binding) -> io::Result<Stream> {
-        Ok(Stream::new(socket::connect_tcp(to, binding).await?, to))
+        let tcp = dial::connect_tcp(&to.into(), binding).await?;
+        Ok(Stream { is_proxied: binding.proxy.is_some(), ..Stream::new(tcp, to) })
     }
 
     /// Somebody has dialled us over TCP.
@@ -52,7 +55,7 @@ impl Stream {
 
     fn new(tcp: TcpStream, peer: SocketAddr) -> Stream {
         let unsent = UnsentLimit::new(&tcp);
-        Stream { tcp, peer, unsent, enciphered: None, encryption: None }
+        Stream { tcp, peer, unsent, is_proxied: false, enciphered: None, encryption: None }
     }
 
     /// An encrypted handshake is over: from now on bytes are transformed, if they are to be.
@@ -68,10 +71,13 @@ impl Stream {
 
     /// How the connection was made, in a few words.
     pub(crate) fn manner(&self) -> &'static str {
-        match self.encryption {
-            None => "TCP",
-            Some(Method::Plaintext) => "TCP, encrypted handshake",
-            Some(Method::Rc4) => "TCP, encrypted (RC4)",
+        match (self.encryption, self.is_proxied) {
+            (None, false) => "TCP",
+            (Some(Method::Plaintext), false) => "TCP, encrypted handshake",
+            (Some(Method::Rc4), false) => "TCP, encrypted (RC4)",
+            (None, true) => "TCP through the proxy",
+            (Some(Method::Plaintext), true) => "TCP through the proxy, encrypted handshake",
+            (Some(Method::Rc4), true) => "TCP through the proxy, encrypted (RC4)",
         }
     }
 

@@ -1,8 +1,8 @@
 //! Options of a session and of a torrent.
 
 use crate::error::{Error, OptionError};
-use crate::net::socket::Binding;
 pub use crate::net::socket::LISTEN_PORT_FIRST;
+use crate::net::socket::{Binding, ProxyHost};
 use crate::storage::PieceStorage;
 #[cfg(feature = "__hooks")]
 use crate::storage::SpaceBudget;
@@ -15,6 +15,7 @@ use swarm_core::id::{FileIndex, InfoHash};
 use swarm_core::metainfo::{Magnet, MagnetError, Metainfo, parse_info_hash};
 use swarm_core::mse::Encryption;
 use swarm_core::picker::{Order, Priority};
+use swarm_core::proxy::Proxy;
 
 /// How a session behaves. The default is what `swarm get` does: it listens on all interfaces, takes part in the DHT and in local
 /// service discovery, exchanges peers, and keeps no state.
@@ -38,6 +39,7 @@ pub struct SessionOptions {
     pub(crate) lsd: Option<bool>,
     pub(crate) pex: bool,
     pub(crate) encryption: Encryption,
+    proxy: Option<ProxyHost>,
     pub(crate) seed: Option<u64>,
 }
 
@@ -64,6 +66,7 @@ impl SessionOptions {
             lsd: None,
             pex: true,
             encryption: Encryption::default(),
+            proxy: None,
             seed: None,
         }
     }
@@ -149,6 +152,22 @@ impl SessionOptions {
         self
     }
 
+    /// A proxy, through which everything goes and nothing another way: if it is gone, nothing goes. It looks up the names of hosts. The
+    /// session then takes no part in local service discovery, tells nobody its addresses, and listens only where [`listen`](Self::listen)
+    /// says, since a proxy brings nobody to us. Over HTTP proxies, and over SOCKS5 proxies that refuse to relay datagrams, there is
+    /// no DHT and no UDP tracker.
+    ///
+    /// ```
+    /// use swarm_engine::{Proxy, SessionOptions};
+    /// let proxy: Proxy = "socks5://127.0.0.1:9050".parse()?;
+    /// let options = SessionOptions::new().proxy(proxy);
+    /// # Ok::<(), swarm_engine::ProxyUrlError>(())
+    /// ```
+    pub fn proxy(mut self, proxy: impl Into<Option<Proxy>>) -> SessionOptions {
+        self.proxy = proxy.into().map(ProxyHost::new);
+        self
+    }
+
     /// Determines every random choice of the protocol, but for the keys and pads of encrypted handshakes.
     pub fn random_seed(mut self, seed: u64) -> SessionOptions {
         self.seed = Some(seed);
@@ -157,7 +176,7 @@ impl SessionOptions {
 
     pub(crate) fn has_lsd(&self) -> bool {
         let is_local = !self.listen.is_empty() && self.listen.iter().all(|addr| addr.ip().is_loopback());
-        self.lsd.unwrap_or(!is_local)
+        self.lsd.unwrap_or(!is_local) && self.proxy.is_none()
     }
 
     pub(crate) fn validate(&self) -> Result<(), OptionError> {
@@ -174,7 +193,8 @@ impl SessionOptions {
 
     /// What the session's sockets are bound to.
     pub(super) fn binding(&self) -> Binding {
-        Binding { listen: self.listen.clone(), device: self.bind_device.clone() }
+        let (listen, device) = (self.listen.clone(), self.bind_device.clone());
+        Binding { listen, device, proxy: self.proxy.clone() }
     }
 }
 

@@ -77,7 +77,10 @@ pub(super) async fn save_dht(context: &Context) {
 /// Runs the session's node, if it is to have one.
 pub(super) fn start_dht(context: &Rc<Context>) {
     let Some(options) = &context.options.dht else { return };
-    let dhts = match Dht::open_all(&context.listening, context.binding.device.as_deref(), false) {
+    if context.binding.proxy.as_ref().is_some_and(|proxy| !proxy.carries_datagrams()) {
+        return tracing::info!("no DHT: the proxy carries no datagrams");
+    }
+    let dhts = match Dht::open_all_by(&context.listening, &context.binding, false) {
         Ok(dhts) => dhts,
         Err(error) => return tracing::warn!(%error, "no socket for the DHT"),
     };
