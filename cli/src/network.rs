@@ -1,5 +1,6 @@
 //! The options of commands that talk to peers, and the session that they ask for.
 
+use crate::proxy::ProxyArgs;
 use crate::units;
 use anyhow::Context as _;
 use clap::{Args, ValueEnum, ValueHint};
@@ -92,6 +93,9 @@ pub struct NetworkArgs {
     pub web_seeds: Vec<String>,
 
     #[command(flatten)]
+    pub proxy: ProxyArgs,
+
+    #[command(flatten)]
     pub tuning: TuningArgs,
 }
 
@@ -150,7 +154,10 @@ pub struct TuningArgs {
 
 impl NetworkArgs {
     /// A session as the user wants it.
-    pub fn session_options(&self) -> SessionOptions {
+    ///
+    /// # Errors
+    /// If the proxy makes no sense.
+    pub fn session_options(&self) -> anyhow::Result<SessionOptions> {
         let mut options = SessionOptions::new()
             .listen(self.listen.iter().copied())
             .bind_device(self.bind_device.clone())
@@ -158,6 +165,7 @@ impl NetworkArgs {
             .download_limit(self.max_down)
             .dht((!self.no_dht).then(|| DhtOptions::bootstrap(self.dht_bootstrap.clone())))
             .pex(!self.no_pex)
+            .proxy(self.proxy.proxy()?)
             .encryption(self.encryption.into())
             .workers(self.tuning.workers.unwrap_or(0));
         if let Some(count) = self.max_peers {
@@ -166,12 +174,12 @@ impl NetworkArgs {
         if let Some(dir) = self.state_dir() {
             options = options.state_dir(dir);
         }
-        if self.no_lsd { options.lsd(false) } else { options }
+        Ok(if self.no_lsd { options.lsd(false) } else { options })
     }
 
     /// Starts a session as the user wants it.
     pub fn start_session(&self) -> anyhow::Result<Session> {
-        let started = Session::start(self.session_options());
+        let started = Session::start(self.session_options()?);
         match &self.bind_device {
             Some(device) => started.with_context(|| format!("--bind-device: {device}")),
             None if !self.listen.is_empty() => started.context("--listen"),

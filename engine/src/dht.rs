@@ -7,7 +7,7 @@
 use crate::clock::Clock;
 use crate::net::datagrams::{DatagramSocket, is_unseen};
 use crate::net::names;
-use crate::net::socket::Binding;
+use crate::net::socket::{Binding, ProxyHost};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::future::pending;
@@ -18,7 +18,7 @@ use std::time::Duration;
 use swarm_core::dht::{Body, DATAGRAM_LEN_MAX, Event, Message, Node, NodeConfig, NodeId, Query, Question};
 use swarm_core::id::InfoHash;
 use swarm_core::net::Family;
-use swarm_core::proxy::Destination;
+use swarm_core::proxy::{Destination, Proxy};
 use swarm_core::rng::Rng;
 use swarm_core::time::Time;
 use tokio::sync::Notify;
@@ -62,6 +62,14 @@ impl Dht {
     pub fn open(listen: &[SocketAddr], bind_device: Option<&str>, read_only: bool) -> io::Result<Dht> {
         let device = bind_device.map(str::to_owned);
         Dht::open_by(listen, Binding { device, ..Binding::default() }, read_only)
+    }
+
+    /// A node that asks through a proxy, and answers nobody. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// As for [`open`](Self::open), or if the proxy carries no datagrams.
+    pub fn open_through(proxy: Proxy) -> io::Result<Dht> {
+        Dht::open_by(&[], Binding { proxy: Some(ProxyHost::new(proxy)), ..Binding::default() }, true)
     }
 
     /// The same, through a proxy if there is one: there is one socket then, for IPv4, and nobody is answered, since nobody could ask.
