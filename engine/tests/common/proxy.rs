@@ -160,8 +160,10 @@ async fn socks(mut stream: TcpStream, state: &State) -> std::io::Result<()> {
             let Ok(mut far) = TcpStream::connect(to).await else {
                 return state.say(&mut stream, &[5, 5, 0, 1, 0, 0, 0, 0, 0, 0]).await;
             };
-            // A name of no length as the bound address.
-            state.say(&mut stream, &[5, 0, 0, 3, 0, 0, 0]).await?;
+            // A name of no length as the bound address, which our own client takes, and other libraries do not.
+            let bound: &[u8] =
+                if address[0] == 3 { &[5, 0, 0, 1, 0, 0, 0, 0, 0, 0] } else { &[5, 0, 0, 3, 0, 0, 0] };
+            state.say(&mut stream, bound).await?;
             copy_bidirectional(&mut stream, &mut far).await.map(drop)
         }
         3 if state.manners.relays => {
