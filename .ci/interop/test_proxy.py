@@ -2,13 +2,12 @@
 each packet that goes elsewhere than to the proxy: names, datagrams, connections. There is a way for them, so that a leak shows."""
 
 import shutil
+import subprocess
 from pathlib import Path
 
 from clients import SwarmProcess, Tracker
-from harness import BIN, SOON, Case, Process, create, fill, seeded, until
+from harness import BIN, SOON, Case, Process, create, fill, missing, seeded, until
 from network import Network, ip
-
-import subprocess
 
 NAME = "outside.test"
 DANTE = """
@@ -27,6 +26,11 @@ RULES = """
 table inet count {{
   counter through {{ }}
   counter elsewhere {{ }}
+  counter answers {{ }}
+  chain in {{
+    type filter hook input priority 0;
+    ip saddr {proxy} meta l4proto udp counter name answers
+  }}
   chain out {{
     type filter hook output priority 0;
     oifname "lo" accept
@@ -39,8 +43,6 @@ table inet count {{
 
 
 def program(name):
-    from harness import missing
-
     return shutil.which(name) or shutil.which(name, path="/usr/sbin") or missing(f"{name} is not installed")
 
 
@@ -98,7 +100,10 @@ class Proxied(Case):
         conf = self.scratch / "dante.conf"
         conf.write_text(DANTE.format(ip=self.proxy.ip, port=1080))
         self.serve(program("danted"), "-f", conf)
-        self.assert_through(self.get(f"socks5://{self.proxy.ip}:1080", "udp"))
+        getter = self.get(f"socks5://{self.proxy.ip}:1080", "udp", "--seed")
+        # To the connect and to the announce.
+        until(lambda: self.packets("answers") >= 2, SOON, "the tracker's answers")
+        self.assert_through(getter)
 
     def test_microsocks(self):
         self.serve(program("microsocks"), "-i", self.proxy.ip, "-p", "1080", "-u", "user", "-P", "s3cret")
@@ -113,6 +118,10 @@ class Proxied(Case):
         conf.write_text("\n".join(lines + [f"ConnectPort {port}" for port in ports]) + "\n")
         self.serve(program("tinyproxy"), "-d", "-c", conf)
         self.assert_through(self.get(f"http://{self.proxy.ip}:8080"))
+
+    def test_without_a_proxy_the_counters_count(self):
+        self.get("", "http")
+        until(lambda: self.packets("elsewhere") > 0, SOON, "a packet that goes elsewhere")
 
     def test_nothing_goes_when_the_proxy_is_gone(self):
         getter = self.get(f"socks5://{self.proxy.ip}:1080", "udp")
