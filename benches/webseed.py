@@ -4,7 +4,8 @@
 - nginx serves from tmpfs. Small files are copied to tmpfs, the large one to the build folder's disk, after a `sync`: tmpfs would fill
   with zeros what ours reserves. Contestants take turns, so that a busy neighbour troubles all of them.
 - The clock starts when a process does and stops when it has ended. Every copy is compared with the original, then deleted.
-- `loopback` has no line between them: there the processors are measured, and ours has SHA-1 to do besides. `line` goes through two
+- `loopback` has no line between them: there the processors and the disk are measured: ours has SHA-1 to do
+  besides, and what it wrote is durable when it ends. `line` goes through two
   network namespaces and a `tbf` on either end; it needs root.
 - Small files: `aria2c -j16` with a list of URLs, ours with the torrent's metainfo.
 """

@@ -2,9 +2,11 @@
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use std::hint::black_box;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use swarm_core::bitfield::Bitfield;
 use swarm_core::geometry::{BLOCK_LEN, Geometry};
 use swarm_core::id::{BlockRef, PeerKey, PieceIndex};
+use swarm_core::ip_filter::{FilterReader, IpFilter, IpRange};
 use swarm_core::metainfo::Metainfo;
 use swarm_core::mse::{Cipher, PrivateKey};
 use swarm_core::picker::{Picker, PickerPeer};
@@ -105,5 +107,54 @@ fn hashing(c: &mut Criterion) {
     group.bench_function("1 MiB", |b| b.iter(|| swarm_engine::hash::sha1([black_box(&piece[..])])));
 }
 
-criterion_group!(benches, metainfo, encryption, decoder, picker, hashing);
+/// A million ranges of each family that do not touch, and what looking up one address among them takes.
+fn ip_filter(c: &mut Criterion) {
+    let mut rng = Rng::new(1);
+    let mut group = c.benchmark_group("IP filter");
+    let v4 = |n: u32| IpAddr::from(Ipv4Addr::from_bits(n * 4_000));
+    let v6 = |n: u32| IpAddr::from(Ipv6Addr::from_bits(0x2000 << 112 | u128::from(n) << 80));
+    let of = |at: &dyn Fn(u32) -> IpAddr| {
+        IpFilter::new((0..1_000_000).filter_map(|n| IpRange::new(at(n), at(n)).ok()))
+    };
+    for (name, filter, at) in [("IPv4", of(&v4), &v4 as &dyn Fn(u32) -> IpAddr), ("IPv6", of(&v6), &v6)] {
+        let bytes = filter.memory();
+        println!(
+            "IP filter/{name}: {} ranges in {:.1} MiB",
+            filter.ranges(),
+            bytes as f64 / f64::from(1 << 20)
+        );
+        // Half of them blocked, in no order, so that each look-up begins in cold memory.
+        let looked_up: Vec<IpAddr> = (0..65_536)
+            .map(|_| match (at(rng.below(1_000_000) as u32), rng.one_in(2)) {
+                (IpAddr::V4(ip), true) => Ipv4Addr::from_bits(ip.to_bits() + 1).into(),
+                (IpAddr::V6(ip), true) => Ipv6Addr::from_bits(ip.to_bits() + 1).into(),
+                (ip, _) => ip,
+            })
+            .collect();
+        group.throughput(Throughput::Elements(looked_up.len() as u64));
+        group.bench_function(format!("{name}, of 1000000 ranges"), |b| {
+            b.iter(|| looked_up.iter().filter(|ip| filter.is_blocked(**ip)).count());
+        });
+    }
+    let lines: Vec<String> = (0..100_000)
+        .map(|n| {
+            format!(
+                "{:03}.{:03}.{:03}.000 - {0:03}.{1:03}.{2:03}.255 , 000 , somebody",
+                n >> 16,
+                n >> 8 & 255,
+                n & 255
+            )
+        })
+        .collect();
+    group.throughput(Throughput::Elements(lines.len() as u64));
+    group.bench_function("100000 lines of .dat", |b| {
+        b.iter(|| {
+            let mut reader = FilterReader::default();
+            lines.iter().for_each(|line| reader.handle_line(black_box(line.as_bytes())));
+            reader.finish()
+        });
+    });
+}
+
+criterion_group!(benches, metainfo, encryption, decoder, picker, hashing, ip_filter);
 criterion_main!(benches);

@@ -4,7 +4,7 @@
 use crate::exit::Exit;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 use swarm_core::id::InfoHash;
 use swarm_core::torrent::Totals;
@@ -41,6 +41,25 @@ pub enum Record<'a> {
     },
     /// Where peers can reach us.
     Listening { addresses: &'a [SocketAddr] },
+    /// The gateway passes on to us what comes for a port of its own.
+    PortMapped {
+        /// `tcp` or `udp`.
+        transport: &'a str,
+        port: u16,
+        method: &'a str,
+        address: Option<IpAddr>,
+        external_port: u16,
+    },
+    /// It passes on nothing.
+    PortNotMapped { transport: &'a str, port: u16, reason: &'a str },
+    /// An IP filter is in force.
+    IpFilter {
+        ranges: usize,
+        /// Lines of its file that say nothing.
+        bad_lines: u64,
+    },
+    /// What the IP filter has refused since the start.
+    IpFilterBlocked { incoming: u64, addresses: u64, trackers: u64 },
     /// Existing data is known; peers are welcome.
     Checked { pieces_have: u32, pieces: u32 },
     /// How it goes, at most once a second.
@@ -129,6 +148,9 @@ pub struct Progress {
     pub seeds: usize,
     /// Why nothing moves; null while something does, or nothing needs to.
     pub waiting: Option<String>,
+    /// What the gateway does for us; for people only.
+    #[serde(skip)]
+    pub reach: Option<String>,
 }
 
 impl Progress {

@@ -45,6 +45,7 @@ impl Exit {
                 ErrorKind::Metainfo => Exit::Metainfo,
                 ErrorKind::Data => Exit::Data,
                 ErrorKind::Destination => Exit::Destination,
+                ErrorKind::Usage => Exit::Usage,
                 _ => Exit::Runtime,
             };
         }

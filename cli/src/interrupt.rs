@@ -1,5 +1,6 @@
 //! Ctrl-C, SIGTERM and SIGHUP: the first asks the command to end cleanly; a second Ctrl-C or SIGTERM ends it
-//! at once.
+//! at once. Whatever comes within half a second of the first is part of it: `timeout` and some service managers
+//! signal the process and then its group.
 //!
 //! A terminal that is closed sends SIGHUP more than once, so that one never cuts the end short. Who started
 //! the command so that it ignores SIGHUP (`nohup`) has it ignored.
@@ -15,6 +16,10 @@ pub fn refuse_long_files() {
     // A handler that does nothing of use is enough. Failing that, all is as the system has it.
     let _ = signal_hook::flag::register(signal_hook::consts::SIGXFSZ, std::sync::Arc::default());
 }
+
+/// Signals so soon after the first are the same request.
+#[cfg(unix)]
+const SAME_MILLIS: u64 = 500;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
@@ -74,23 +79,28 @@ impl Interrupt {
         #[cfg(unix)]
         {
             use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-            use std::sync::{Arc, atomic::AtomicBool};
+            use signal_hook::low_level;
+            use std::sync::Arc;
+            use std::sync::atomic::{AtomicU64, Ordering};
+            use std::time::Instant;
             use tokio::signal::unix::{SignalKind, signal};
+            // The exit happens inside the signal handler, so that it works whatever the threads are stuck in.
             let (interrupt, terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
             let hang_up = if ignores_hang_up() { None } else { Some(signal(SignalKind::hangup())?) };
-            let asked = Arc::new(AtomicBool::new(false));
-            for number in [SIGINT, SIGTERM] {
-                // In this order: the exit comes before the flag that arms it. It happens inside the signal
-                // handler, so that it works whatever the threads are stuck in.
-                signal_hook::flag::register_conditional_shutdown(
-                    number,
-                    Exit::Interrupted as i32,
-                    asked.clone(),
-                )?;
-                signal_hook::flag::register(number, asked.clone())?;
-            }
-            if hang_up.is_some() {
-                signal_hook::flag::register(SIGHUP, asked)?;
+            let (start, asked_at) = (Instant::now(), Arc::new(AtomicU64::new(0)));
+            let watched = [(SIGINT, true), (SIGTERM, true), (SIGHUP, false)];
+            for (number, ends) in watched.into_iter().filter(|&(n, _)| n != SIGHUP || hang_up.is_some()) {
+                let asked_at = Arc::clone(&asked_at);
+                let on_signal = move || {
+                    let now = start.elapsed().as_millis() as u64 + 1;
+                    let before = asked_at.compare_exchange(0, now, Ordering::Relaxed, Ordering::Relaxed);
+                    let is_again = before.is_err_and(|at| now.saturating_sub(at) >= SAME_MILLIS);
+                    if ends && is_again {
+                        low_level::exit(Exit::Interrupted as i32);
+                    }
+                };
+                // SAFETY: all that it calls is safe inside a signal handler: clock_gettime, atomics, _exit.
+                unsafe { low_level::register(number, on_signal)? };
             }
             Ok(Interrupt { interrupt, terminate, hang_up })
         }

@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum, ValueHint};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
-use swarm_engine::{AddTorrent, DhtOptions, Encryption, Session, SessionOptions};
+use swarm_engine::{AddTorrent, DhtOptions, Encryption, IpFilterSource, Session, SessionOptions};
 use url::{Host, Url};
 
 /// Network options of `seed`, `get`, `show --fetch` and `create --seed`.
@@ -50,6 +50,30 @@ pub struct NetworkArgs {
     /// Disable peer exchange (PEX)
     #[arg(long)]
     pub no_pex: bool,
+
+    /// Do not ask the gateway to pass on what comes for our port (PCP, NAT-PMP, UPnP)
+    ///
+    /// With --listen on loopback only, it is not asked anyway.
+    #[arg(long)]
+    pub no_port_mapping: bool,
+
+    /// Exchange nothing with the addresses in this file: CIDR lines, eMule .dat, PeerGuardian .p2p or .p2b, also in gzip
+    ///
+    /// It holds for peers, nodes of the DHT and trackers, whoever names them. The file is read again when it
+    /// changes.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub ip_filter: Option<PathBuf>,
+
+    /// Use TCP only
+    ///
+    /// uTP, on the UDP port of the same number, yields to other traffic, and reaches some peers that TCP does not.
+    /// With a proxy there is none.
+    #[arg(long)]
+    pub no_utp: bool,
+
+    /// Use uTP only
+    #[arg(long, conflicts_with = "no_utp")]
+    pub no_tcp: bool,
 
     /// Encrypt connections to peers (MSE)
     ///
@@ -147,6 +171,10 @@ pub struct TuningArgs {
     #[arg(long, hide = true, value_name = "DURATION", value_parser = units::parse_duration)]
     pub progress_interval: Option<Duration>,
 
+    /// Speak PCP and NAT-PMP with a gateway here, and no UPnP
+    #[arg(long, hide = true, value_name = "ADDR:PORT", value_parser = parse_address)]
+    gateway: Option<SocketAddr>,
+
     /// Hash, read and write on so many threads; default: one for each core
     #[arg(long, hide = true, value_name = "N", value_parser = units::whole::<usize>(1..=1024))]
     workers: Option<usize>,
@@ -166,6 +194,11 @@ impl NetworkArgs {
             .dht((!self.no_dht).then(|| DhtOptions::bootstrap(self.dht_bootstrap.clone())))
             .pex(!self.no_pex)
             .proxy(self.proxy.proxy()?)
+            .port_mapping(!self.no_port_mapping)
+            .gateway(self.tuning.gateway)
+            .ip_filter(self.ip_filter.clone().map(IpFilterSource::from))
+            .utp(!self.no_utp)
+            .tcp(!self.no_tcp)
             .encryption(self.encryption.into())
             .workers(self.tuning.workers.unwrap_or(0));
         if let Some(count) = self.max_peers {

@@ -213,6 +213,7 @@ fn situation(progress: &Progress) -> Vec<String> {
     if progress.is_complete() {
         parts.extend(shared(progress.bytes_up, progress.bytes_down, progress.bytes_total));
     }
+    parts.extend(progress.reach.clone());
     parts
 }
 

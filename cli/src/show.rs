@@ -101,7 +101,7 @@ impl Shown<'_> {
         Shown {
             name: &info.name,
             info_hash_v1: info.info_hash.to_string(),
-            info_hash_v2: metainfo.info_hash_v2.map(|hash| units::hex(&hash)),
+            info_hash_v2: metainfo.info_hash_v2.map(|hash| hash.to_string()),
             piece_length: info.geometry.piece_len(),
             pieces: info.geometry.pieces(),
             total_size: info.payload_len(),
@@ -142,7 +142,7 @@ fn table(metainfo: &Metainfo, paint: Paint) -> String {
     row("name", &info.name);
     row("info-hash", &info.info_hash.to_string());
     if let Some(v2) = metainfo.info_hash_v2 {
-        row("info-hash v2", &units::hex(&v2));
+        row("info-hash v2", &v2.to_string());
     }
     let bytes: u64 = files.iter().map(|file| file.length).sum();
     row("size", &format!("{} ({bytes} bytes) in {}", units::size(bytes), units::count(files.len(), "file")));

@@ -6,6 +6,7 @@ use crate::interrupt::Interrupt;
 use crate::network::default_state_dir;
 use crate::progress::WorkBar;
 use crate::selection::listed;
+use crate::transfer::Plan;
 use crate::{source, units};
 use anyhow::{Context as _, Result};
 use clap::{Args, ValueHint};
@@ -14,9 +15,9 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
 use swarm_core::metainfo::Info;
-use swarm_engine::SessionOptions;
 use swarm_engine::hash::Workers;
 use swarm_engine::verify::{self, FileState, Report};
+use swarm_engine::{Mode, SessionOptions};
 
 #[derive(Args, Debug)]
 #[command(after_long_help = EXAMPLES)]
@@ -65,15 +66,16 @@ struct VerifiedFile {
 pub async fn run(args: VerifyArgs, cx: &mut Context) -> Result<Exit> {
     let mut interrupt = Interrupt::install()?;
     let info = source::load(&args.source, &SessionOptions::default()).await?.info;
-    let path = args.dir.join(&info.name);
+    let dir = Plan::new(Mode::Seed, args.dir).dir_of(&info);
+    let path = dir.join(&info.name);
     let bar = WorkBar::new(&cx.console, "checking", info.payload_len());
     let (shown, layout) = (bar.clone(), Arc::clone(&info));
     let state_dir = args.state_dir.or_else(default_state_dir);
     let work = move || {
-        let report = verify::run(&layout, &args.dir, Workers::default_threads(), &|bytes| shown.set(bytes));
+        let report = verify::run(&layout, &dir, Workers::default_threads(), &|bytes| shown.set(bytes));
         let is_wrong = report.as_ref().is_ok_and(|report| report.pieces_wrong.count() > 0);
         let ended = match is_wrong {
-            true => verify::end_trust(&layout, &args.dir, state_dir.as_deref()),
+            true => verify::end_trust(&layout, &dir, state_dir.as_deref()),
             false => Ok(()),
         };
         (report, ended)

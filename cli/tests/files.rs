@@ -38,6 +38,8 @@ fn what_create_makes_show_shows_and_verify_accepts() {
     assert_eq!(paths.len(), tree(&root).len());
 
     let verified = run_ok(dir, ["verify", "release.meta", "data", "--json"]).json();
+    let itself = run_ok(dir, ["verify", "release.meta", "data/release", "--json"]).json();
+    assert_eq!(itself, verified, "the data itself is named, as `seed` takes it");
     assert_eq!(verified["pieces_ok"], shown["pieces"]);
     assert_eq!(verified["bytes_ok"], size);
     assert_eq!(verified["bad_pieces"], json!([]));

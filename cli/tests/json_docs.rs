@@ -6,7 +6,9 @@ use common::{Running, bytes, run_ok, write};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::net::{SocketAddr, UdpSocket};
 use std::path::Path;
+use std::thread;
 use tempfile::TempDir;
 
 const PIECE: usize = 64 << 10;
@@ -122,6 +124,25 @@ fn start(dir: &Path, args: &[&str]) -> Running {
     Running::start(dir, [args, &LOCAL[..]].concat())
 }
 
+/// A gateway that speaks NAT-PMP and grants what it is asked for.
+fn gateway() -> SocketAddr {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let addr = socket.local_addr().unwrap();
+    thread::spawn(move || {
+        let mut asked = [0; 100];
+        while let Ok((_, from)) = socket.recv_from(&mut asked) {
+            let head = [0, asked[1] | 0x80, 0, 0, 0, 0, 0, 1];
+            let answer = match asked[..2] {
+                [2, _] => [0, 0x80, 0, 1, 0, 0, 0, 0].to_vec(),
+                [0, 0] => [&head[..], &[203, 0, 113, 5]].concat(),
+                _ => [&head[..], &asked[4..12]].concat(),
+            };
+            let _ = socket.send_to(&answer, from);
+        }
+    });
+    addr
+}
+
 /// Every event that the page has, from commands over loopback.
 fn provoke(dir: &Path, seen: &mut Seen) {
     write(dir.join("data/file"), bytes(3, 64 * PIECE));
@@ -167,6 +188,22 @@ fn provoke(dir: &Path, seen: &mut Seen) {
     web.wait_for("complete");
     web.signal("TERM");
     assert_eq!(seen.all_of(web)["event"], "stopped");
+
+    // A gateway that grants the port, and one that is not there.
+    let (gateway, nobody) = (gateway(), UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap());
+    for (gateway, event) in [(gateway, "port_mapped"), (nobody, "port_not_mapped")] {
+        let mut mapped = get("mapped", &["--gateway", &gateway.to_string()]);
+        mapped.wait_for(event);
+        mapped.signal("INT");
+        assert_eq!(seen.all_of(mapped)["kind"], "interrupted");
+    }
+
+    // A peer that the filter blocks.
+    write(dir.join("filter"), "nobody:127.0.0.9-127.0.0.9\nnonsense\n");
+    let mut wary = get("wary", &["--peer", "127.0.0.9:6881", "--ip-filter", "filter"]);
+    wary.wait_for("ip_filter_blocked");
+    wary.signal("INT");
+    assert_eq!(seen.all_of(wary)["kind"], "interrupted");
 
     // A download whose file another program cuts.
     let mut changed = get("changed", &["--peer", &peer, "--max-down", "2MiB/s"]);

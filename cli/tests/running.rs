@@ -53,7 +53,7 @@ fn signal(child: &Child, name: &str) {
 #[test]
 fn a_seed_ends_by_each_signal_with_its_own_status_and_tells_its_trackers() {
     for (name, times, status, reason) in
-        [("TERM", 1, 0, "terminated"), ("INT", 1, 130, "interrupted"), ("HUP", 2, 129, "hung_up")]
+        [("TERM", 2, 0, "terminated"), ("INT", 1, 130, "interrupted"), ("HUP", 2, 129, "hung_up")]
     {
         let dir = with_file(100_000);
         let (url, requests) = tracker();
@@ -209,15 +209,15 @@ fn a_torrent_whose_only_web_seed_is_not_there_says_so() {
     // Strangers' URLs do not lead to this machine.
     let url = "http://127.0.0.1:1/file";
     run_ok(dir.path(), ["create", "data/file", "-l", "16KiB", "--web-seed", url]);
-    let (waiting, line) = waits_for(dir.path(), "file.meta", "progress");
-    assert!(
-        waiting.starts_with(&format!("no peers; web seed {url}: 127.0.0.1 is this machine")),
-        "{waiting}"
-    );
-    assert!(
-        waiting.ends_with("not used any more") && line.ends_with(&format!("waiting: {waiting}")),
-        "{line}"
-    );
+    let mut got = Running::start(dir.path(), [&["get", "file.meta", "-o", "out"], &LOCAL[..]].concat());
+    let fault = got.wait_for("web_seed_fault");
+    assert_eq!((&fault["penalty"], &fault["retry_in"]), (&"dropped".into(), &serde_json::Value::Null));
+    let why = fault["reason"].as_str().unwrap();
+    assert!(why.starts_with("127.0.0.1 is this machine"), "{why}");
+    let told = format!("no peers; web seed {url}: {why}; not used any more");
+    got.wait_until("progress", |event| event["waiting"] == told.as_str());
+    got.signal("TERM");
+    got.finish();
 }
 
 #[test]

@@ -1,13 +1,13 @@
 //! Downloads a torrent and tells what happens: `cargo run -p swarmbt-engine --example download -- FILE.meta DIR`
 
-use swarm_engine::{AddTorrent, Event, Metainfo, Session, SessionOptions};
+use swarm_engine::{AddTorrent, Event, Session, SessionOptions, Source};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let [file, dir] = std::array::from_fn(|nth| std::env::args().nth(nth + 1).expect("FILE.meta DIR"));
-    let metainfo = Metainfo::parse(&std::fs::read(file)?)?;
+    let source = Source::from_file(file)?;
     let session = Session::start(SessionOptions::new())?;
-    let torrent = session.add(AddTorrent::download(metainfo, dir)).await?;
+    let torrent = session.add(AddTorrent::download(source, dir)).await?;
     let mut events = torrent.events();
     while let Some(event) = events.next().await {
         println!("{event:?}");

@@ -22,7 +22,7 @@ impl PieceStorage for Memory {
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let source: Source = std::env::args().nth(1).expect("LINK").parse()?;
     let (session, memory) = (Session::start(SessionOptions::new())?, Arc::<Memory>::default());
-    session.add(AddTorrent::download(source, "").storage(memory.clone())).await?.completed().await?;
+    session.add(AddTorrent::download_to(source, memory.clone())).await?.completed().await?;
     session.stop().await;
     let bytes = memory.0.lock().unwrap().values().flatten().copied().collect::<Vec<_>>();
     println!("{} bytes, SHA-1 {:02x?}", bytes.len(), hash::sha1([&bytes[..]]));

@@ -1,8 +1,10 @@
 //! The errors of the public API.
 
+use crate::id::TorrentId;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use swarm_core::id::InfoHash;
 use swarm_core::metainfo::MetainfoError;
 
 /// Why something could not be done. One line that names the thing, what is wrong and, where there is
@@ -30,6 +32,14 @@ pub enum Error {
         /// What the system said.
         source: Arc<io::Error>,
     },
+    /// A file could not be read.
+    #[error("{}: cannot be read", .path.display())]
+    Read {
+        /// Which.
+        path: std::path::PathBuf,
+        /// What the system said.
+        source: Arc<io::Error>,
+    },
     /// Something could not be fetched.
     #[error("{url}")]
     Fetch {
@@ -38,9 +48,22 @@ pub enum Error {
         /// Why not.
         source: Arc<dyn std::error::Error + Send + Sync>,
     },
+    /// A file is no IP filter.
+    #[error("{}: {source}", .file.display())]
+    IpFilter {
+        /// The file.
+        file: std::path::PathBuf,
+        /// Why not.
+        source: Arc<crate::ip_filter::IpFilterError>,
+    },
     /// The session has this torrent already.
-    #[error("the torrent {0} is in this session already")]
-    AlreadyAdded(swarm_core::id::InfoHash),
+    #[error("the torrent {info_hash} is in this session already")]
+    AlreadyAdded {
+        /// Its info-hash.
+        info_hash: InfoHash,
+        /// Its number in the session.
+        id: TorrentId,
+    },
     /// A mutable torrent can be resolved over the DHT only.
     #[error("only the DHT knows what a mutable torrent is, and the session takes no part in it")]
     NoDht,
@@ -50,6 +73,9 @@ pub enum Error {
     /// An option makes no sense.
     #[error(transparent)]
     Option(#[from] OptionError),
+    /// It takes the torrent's metadata, which is not here yet: wait for [`metadata`](crate::TorrentHandle::metadata).
+    #[error("the torrent's metadata is not here yet")]
+    NoMetadata,
     /// The torrent or the session has been stopped.
     #[error("stopped")]
     Stopped,
@@ -86,7 +112,10 @@ pub enum ErrorKind {
     Data,
     /// No space, or no permission, at the destination.
     Destination,
-    /// The network or the system.
+    /// The call makes no sense, or not now: an option, a torrent that the session has already, a link without a DHT to ask, a file of
+    /// a torrent without metadata.
+    Usage,
+    /// The network or the system; and a torrent that has been stopped.
     Runtime,
 }
 
@@ -116,6 +145,9 @@ impl Error {
                 ErrorKind::Destination
             }
             Error::Storage(_) | Error::NothingToSeed { .. } => ErrorKind::Data,
+            Error::Option(_) | Error::AlreadyAdded { .. } | Error::NoDht | Error::NoMetadata => {
+                ErrorKind::Usage
+            }
             _ => ErrorKind::Runtime,
         }
     }
@@ -131,6 +163,9 @@ pub enum OptionError {
         /// Which.
         option: &'static str,
     },
+    /// Neither TCP nor uTP is left: uTP does not go through a proxy.
+    #[error("without TCP and uTP, which goes through no proxy, there is no way to a peer")]
+    NoTransport,
     /// The torrent has no such file.
     #[error("there is no file {index}: the torrent has {files}, numbered from 0")]
     NoSuchFile {

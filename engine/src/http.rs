@@ -36,6 +36,7 @@ use std::io::{self, Read};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
+use swarm_core::ip_filter::IpFilter;
 use swarm_core::net::Family;
 use swarm_core::proxy::Destination;
 use swarm_core::tracker::access::{Forbidden, UrlOrigin, check_address};
@@ -59,6 +60,8 @@ pub(crate) struct Request<'a> {
     pub origin: UrlOrigin,
     /// The one address family to use; `None`: whichever works.
     pub family: Option<Family>,
+    /// Addresses that are not connected to.
+    pub filter: Arc<IpFilter>,
     /// The addresses and the device that connections leave from.
     pub binding: &'a Binding,
     /// For everything: looking up, connecting, redirects, the whole body.
@@ -192,7 +195,11 @@ fn allowed(
     }
     let mut forbidden = None;
     addrs.retain(|addr| {
-        let verdict = check_address(url, request.origin, addr.ip(), redirected_from);
+        let ip = addr.ip();
+        let verdict = match request.filter.is_blocked(ip) {
+            true => Err(Forbidden::Blocked(ip)),
+            false => check_address(url, request.origin, ip, redirected_from),
+        };
         verdict.map_err(|reason| forbidden = Some(reason)).is_ok()
     });
     match forbidden {
@@ -276,6 +283,7 @@ pub(crate) async fn fetch(url: &Url, limit: usize, binding: &Binding) -> Result<
         url: url.clone(),
         origin: UrlOrigin::Typed,
         family: None,
+        filter: Arc::default(),
         binding,
         timeout: FETCH_TIMEOUT,
         body_len_max: limit,

@@ -7,11 +7,11 @@
 //!
 //! ```no_run
 //! # async fn download() -> Result<(), Box<dyn std::error::Error>> {
-//! use swarm_engine::{AddTorrent, Metainfo, Session, SessionOptions};
+//! use swarm_engine::{AddTorrent, Session, SessionOptions, Source};
 //!
-//! let metainfo = Metainfo::parse(&std::fs::read("release.meta")?)?;
+//! let source = Source::from_file("release.meta")?;
 //! let session = Session::start(SessionOptions::new())?;
-//! let torrent = session.add(AddTorrent::download(metainfo, "downloads")).await?;
+//! let torrent = session.add(AddTorrent::download(source, "downloads")).await?;
 //! torrent.completed().await?;
 //! session.stop().await;
 //! # Ok(())
@@ -34,11 +34,15 @@ pub mod dht;
 mod error;
 pub mod hash;
 mod http;
+mod id;
+mod ip_filter;
 mod net;
 mod session;
 mod storage;
+mod upnp;
 
 pub use error::{Error, ErrorKind, OptionError};
+pub use ip_filter::{IpFilterError, IpFilterSource};
 pub use session::{
     AddTorrent, Data, DhtOptions, Event, EventReceiver, FileReader, Files, InfoHashes, LISTEN_PORT_FIRST,
     Mode, PeerStats, Session, SessionEvents, SessionOptions, Source, State, TorrentHandle, TorrentId,
@@ -52,10 +56,16 @@ pub use storage::SpaceBudget;
 pub use storage::{PieceStorage, Stored};
 pub use storage::{StorageError, verify};
 pub use swarm_core::dht::MutableTorrentLink;
-pub use swarm_core::id::{FileIndex, InfoHash, PeerId, PieceIndex};
-pub use swarm_core::metainfo::{Magnet, MagnetError, Metainfo, MetainfoError};
+pub use swarm_core::geometry::Geometry;
+pub use swarm_core::id::{BlockRef, FileIndex, InfoHash, InfoHashV2, PeerId, PieceIndex};
+pub use swarm_core::ip_filter::{IpFilter, IpRange};
+pub use swarm_core::metainfo::{
+    FileAttr, FileEntry, Info, Magnet, MagnetError, Metainfo, MetainfoError, PieceHashes, Segment,
+};
 pub use swarm_core::mse::{Encryption, Method as EncryptionMethod};
 pub use swarm_core::net::Family;
+pub use swarm_core::padding::Padding;
 pub use swarm_core::picker::{Order, Priority};
+pub use swarm_core::port_mapping::{Method as MappingMethod, Transport};
 pub use swarm_core::proxy::{Proxy, ProxyUrlError};
 pub use swarm_core::torrent::{CloseReason, Totals};

@@ -7,7 +7,10 @@ use std::collections::BTreeSet;
 use std::io::SeekFrom;
 use std::sync::Arc;
 use swarm_core::id::FileIndex;
-use swarm_engine::{AddTorrent, Data, Error, Event, Files, OptionError, SessionOptions, Source, State};
+use swarm_engine::{
+    AddTorrent, Data, Error, ErrorKind, Event, Files, OptionError, SessionOptions, Source, State,
+    TorrentHandle, Waiting,
+};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
 
@@ -29,6 +32,11 @@ for_both_families![
     commands_may_come_while_data_is_opened,
     a_reader_waits_through_a_pause,
     trackers_hear_nothing_of_other_files,
+    completed_waits_for_what_is_wanted_and_no_more,
+    a_reader_of_what_is_not_downloaded_is_refused,
+    reading_takes_the_metadata,
+    a_limit_is_set_without_the_other,
+    files_are_told_by_their_paths,
 ];
 
 fn file(nth: u32) -> FileIndex {
@@ -49,7 +57,7 @@ async fn a_paused_torrent_leaves_the_swarm_and_goes_on_when_resumed(ip: &str) {
     let stats = torrent.stats().await.unwrap();
     assert_eq!((stats.state, stats.peers, stats.rate_down), (State::Paused, 0, 0));
     assert!(stats.bytes_verified > 0 && stats.bytes_verified < stats.bytes_total);
-    torrent.set_limits(None, None);
+    torrent.set_download_limit(None);
     torrent.resume();
     torrent.completed().await.unwrap();
     let after = torrent.stats().await.unwrap();
@@ -94,6 +102,8 @@ async fn files_are_chosen_while_it_runs(ip: &str) {
     let torrent = getter.add(one).await.unwrap();
     let mut events = torrent.events();
     until(&mut events, |event| matches!(event, Event::Completed)).await;
+    let (stats, len) = (torrent.stats().await.unwrap(), swarm.metainfo.info.files[0].length);
+    assert_eq!((stats.bytes_total, stats.bytes_verified), (len, len), "not that of whole pieces");
     let wrong = torrent.set_files(Files::only([file(5)]));
     assert!(matches!(wrong, Err(Error::Option(OptionError::NoSuchFile { index: 5, files: 5 }))), "{wrong:?}");
     torrent.set_files(Files::all()).unwrap();
@@ -318,6 +328,135 @@ async fn trackers_hear_nothing_of_other_files(ip: &str) {
     assert_eq!(started.count(), 1, "{told:?}");
     let downloaded = parameter(told.last().unwrap(), "downloaded").unwrap();
     assert_eq!(downloaded, swarm.metainfo.info.payload_len().to_string(), "both runs count");
+}
+
+/// Whether a torrent says at once that it is complete. What was asked of it before has taken effect by then.
+async fn is_complete(torrent: &TorrentHandle) -> bool {
+    tokio::select! {
+        biased;
+        done = torrent.completed() => done.is_ok(),
+        _ = async { torrent.stats().await.unwrap(); torrent.stats().await } => false,
+    }
+}
+
+async fn completed_waits_for_what_is_wanted_and_no_more(ip: &str) {
+    let swarm = Swarm::of(ip, FILES).await;
+    let getter = session(ip);
+    let link = AddTorrent::download(swarm.metainfo.info.info_hash, swarm.target.path()).hold(true);
+    let torrent = getter.add(link.peers(swarm.seeder.listen_addrs().iter().copied())).await.unwrap();
+    torrent.metadata().await.unwrap();
+    assert!(!is_complete(&torrent).await, "on hold");
+    let mut held = torrent.read(file(3)).unwrap();
+    torrent.set_files(Files::only([file(3)])).unwrap();
+    torrent.completed().await.unwrap();
+    assert_eq!(held.read_u8().await.unwrap(), content(1, 3)[0], "reading waits too");
+    drop(held);
+    let mut events = torrent.events();
+    torrent.pause();
+    until(&mut events, |event| matches!(event, Event::Paused)).await;
+    assert!(is_complete(&torrent).await, "paused, and all there");
+    torrent.set_files(Files::all()).unwrap();
+    assert!(!is_complete(&torrent).await, "paused, and not all there");
+    torrent.resume();
+    torrent.completed().await.unwrap();
+    swarm.check();
+    torrent.set_files(Files::only([])).unwrap();
+    torrent.completed().await.unwrap();
+    // One that only lacks everything.
+    let of_nothing = session(ip);
+    let none = TempDir::new().unwrap();
+    let nothing = get(&swarm.metainfo, none.path(), &[]).files(Files::only([]));
+    of_nothing.add(nothing).await.unwrap().completed().await.unwrap();
+    // A seed that lacks a file.
+    std::fs::remove_file(path_of(&swarm.metainfo, swarm.target.path(), 0)).unwrap();
+    let seeder = session(ip);
+    let partial = AddTorrent::seed(Arc::clone(&swarm.metainfo), swarm.target.path());
+    let partial = seeder.add(partial).await.unwrap();
+    partial.completed().await.unwrap();
+    let stats = partial.stats().await.unwrap();
+    assert!(stats.pieces_have < stats.pieces);
+    // Metadata alone never completes.
+    let searching = session(ip);
+    let link = AddTorrent::metadata(swarm.metainfo.info.info_hash);
+    let search = searching.add(link.peers(swarm.seeder.listen_addrs().iter().copied())).await.unwrap();
+    assert!(matches!(search.completed().await, Err(Error::Stopped)));
+    assert!(search.metainfo().is_some());
+}
+
+async fn a_reader_of_what_is_not_downloaded_is_refused(ip: &str) {
+    // No piece has a part of both.
+    let swarm = Swarm::in_pieces(ip, &[("a", 65_536), ("b", 300_000)], 16_384).await;
+    let getter = session(ip);
+    for files in [Files::only([file(0)]), Files::only([])] {
+        let torrent = getter.add(swarm.get().files(files)).await.unwrap();
+        torrent.completed().await.unwrap();
+        let error = torrent.read(file(1)).unwrap().read_u8().await.unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::NotFound);
+        getter.remove(torrent.id(), Data::Delete).await.unwrap();
+        let ended = torrent.read(file(1)).unwrap_err();
+        assert!(matches!(ended, Error::Stopped), "{ended:?}");
+    }
+}
+
+async fn reading_takes_the_metadata(ip: &str) {
+    let target = TempDir::new().unwrap();
+    let metainfo = publish(target.path(), FILES, 16_384);
+    let getter = session(ip);
+    let link = AddTorrent::download(metainfo.info.info_hash, target.path());
+    let torrent = getter.add(link).await.unwrap();
+    let error = torrent.read(file(0)).unwrap_err();
+    assert!(matches!(error, Error::NoMetadata), "{error:?}");
+    assert_eq!(error.kind(), ErrorKind::Usage);
+    torrent.stop().await.unwrap();
+    assert!(matches!(torrent.read(file(0)), Err(Error::Stopped)));
+}
+
+async fn a_limit_is_set_without_the_other(ip: &str) {
+    let swarm = Swarm::of(ip, FILES).await;
+    let getter = session(ip);
+    let torrent = getter.add(swarm.get().download_limit(0)).await.unwrap();
+    torrent.set_upload_limit(None);
+    getter.set_upload_limit(1_000_000);
+    let is_limited = async || matches!(torrent.stats().await.unwrap().waiting, Some(Waiting::Limit));
+    while !is_limited().await {
+        tokio::task::yield_now().await;
+    }
+    // So it is after it has started again.
+    torrent.recheck();
+    while !is_limited().await {
+        tokio::task::yield_now().await;
+    }
+    torrent.set_download_limit(None);
+    torrent.completed().await.unwrap();
+}
+
+async fn files_are_told_by_their_paths(ip: &str) {
+    let swarm = Swarm::of(ip, FILES).await;
+    let getter = session(ip);
+    let torrent = getter.add(swarm.get().paused(true)).await.unwrap();
+    assert_eq!(torrent.dir(), Some(swarm.target.path()));
+    until(&mut torrent.events(), |event| matches!(event, Event::Paused)).await;
+    assert_eq!((torrent.path(), torrent.file_path(file(0))), (None, None), "the names are not known yet");
+    torrent.resume();
+    torrent.completed().await.unwrap();
+    getter.stop().await;
+    let root = swarm.target.path().canonicalize().unwrap();
+    assert_eq!(torrent.path(), Some(root.join("data")));
+    for nth in 0..5 {
+        let path = torrent.file_path(file(nth)).unwrap();
+        assert_eq!(path, path_of(&swarm.metainfo, &root, nth as usize));
+        assert!(std::fs::read(path).unwrap() == content(FILES[nth as usize].1, nth.into()));
+    }
+    assert_eq!(torrent.file_path(file(5)), None);
+    // The names that a file system without `:` has taken.
+    let source = TempDir::new().unwrap();
+    let metainfo = publish(source.path(), &[("a:b", 20_000)], 16_384);
+    let renamed = source.path().canonicalize().unwrap().join("data/a_b");
+    std::fs::rename(source.path().join("data/a:b"), &renamed).unwrap();
+    let seeder = session(ip);
+    let torrent = seeder.add(AddTorrent::seed(metainfo, source.path())).await.unwrap();
+    torrent.completed().await.unwrap();
+    assert_eq!(torrent.file_path(file(0)), Some(renamed));
 }
 
 #[tokio::test]

@@ -160,7 +160,7 @@ impl Swarm {
     }
 
     fn download(&self) -> AddTorrent {
-        get(&self.metainfo, Path::new("/nowhere"), &[&self.seeder]).storage(self.memory.clone())
+        get_into(&self.metainfo, self.memory.clone(), &[&self.seeder])
     }
 
     fn assert_complete(&self) {
@@ -173,6 +173,12 @@ impl Swarm {
     }
 }
 
+/// A download into memory.
+fn get_into(metainfo: &Arc<Metainfo>, memory: Arc<Memory>, from: &[&Session]) -> AddTorrent {
+    let peers = from.iter().flat_map(|session| session.listen_addrs().to_vec());
+    AddTorrent::download_to(Arc::clone(metainfo), memory).peers(peers)
+}
+
 /// Seeds a published torrent from memory.
 async fn seed_from_memory(
     seeder: &Session,
@@ -180,7 +186,7 @@ async fn seed_from_memory(
     dir: &Path,
 ) -> (TorrentHandle, Arc<Memory>) {
     let memory = Memory::full(dir, metainfo);
-    let torrent = AddTorrent::seed(Arc::clone(metainfo), "/nowhere").storage(memory.clone());
+    let torrent = AddTorrent::seed_from(Arc::clone(metainfo), memory.clone());
     let torrent = seeder.add(torrent).await.unwrap();
     torrent.completed().await.unwrap();
     (torrent, memory)
@@ -206,14 +212,14 @@ async fn a_download_goes_into_memory(ip: &str) {
         (swarm.memory.state().writes.clone(), swarm.metainfo.info.geometry.piece_indices());
     writes.sort_unstable();
     assert!(writes.into_iter().eq(pieces), "each piece was written once");
-    assert!(!Path::new("/nowhere").exists());
+    assert_eq!((torrent.dir(), torrent.path(), torrent.file_path(FileIndex(0))), (None, None, None));
 }
 
 async fn a_link_is_downloaded_into_memory(ip: &str) {
     let swarm = Swarm::new(ip).await;
     let peers = swarm.seeder.listen_addrs().to_vec();
-    let link = AddTorrent::download(swarm.metainfo.info.info_hash, "/nowhere").peers(peers);
-    let torrent = swarm.getter.add(link.storage(swarm.memory.clone())).await.unwrap();
+    let link = AddTorrent::download_to(swarm.metainfo.info.info_hash, swarm.memory.clone()).peers(peers);
+    let torrent = swarm.getter.add(link).await.unwrap();
     torrent.completed().await.unwrap();
     swarm.assert_complete();
 }
@@ -310,7 +316,7 @@ async fn what_does_not_verify_is_never_written(ip: &str) {
     let liar = session(ip);
     let lying = AddTorrent::seed(swarm.metainfo.clone(), swarm.source.path()).poison(true);
     liar.add(lying).await.unwrap().completed().await.unwrap();
-    let download = get(&swarm.metainfo, Path::new("/nowhere"), &[&liar]).storage(swarm.memory.clone());
+    let download = get_into(&swarm.metainfo, swarm.memory.clone(), &[&liar]);
     let torrent = swarm.getter.add(download).await.unwrap();
     until(&mut torrent.events(), |event| matches!(event, Event::PeerBanned { .. })).await;
     assert!(swarm.memory.state().writes.is_empty());
@@ -379,7 +385,7 @@ async fn partial_pieces_are_dropped_when_memory_is_full(ip: &str) {
     }
     let memory = Arc::new(Memory::default());
     let from = seeders.iter().collect::<Vec<_>>();
-    let download = get(&metainfo, Path::new("/nowhere"), &from).storage(memory.clone());
+    let download = get_into(&metainfo, memory.clone(), &from);
     let torrent = getter.add(download).await.unwrap();
     let done = tokio::time::timeout(Duration::from_secs(30), torrent.completed()).await;
     done.expect("the download stood still").unwrap();
@@ -396,7 +402,7 @@ async fn what_waits_in_memory_does_not_stop_other_torrents(ip: &str) {
         let seeder = session_on(ip, |options| options.upload_limit(Some(200_000)));
         seed(&seeder, &metainfo, source.path()).await;
         let memory: Arc<Memory> = Arc::default();
-        let download = get(&metainfo, Path::new("/nowhere"), &[&seeder]).storage(memory);
+        let download = get_into(&metainfo, memory, &[&seeder]);
         let torrent = getter.add(download).await.unwrap();
         while torrent.stats().await.unwrap().bytes_unverified < 300_000 {
             tokio::task::yield_now().await;
@@ -407,7 +413,7 @@ async fn what_waits_in_memory_does_not_stop_other_torrents(ip: &str) {
     let (source, seeder, memory) = (TempDir::new().unwrap(), session(ip), Arc::new(Memory::default()));
     let metainfo = publish(source.path(), &[("b.bin", 2 << 20)], 512 << 10);
     seed(&seeder, &metainfo, source.path()).await;
-    let download = get(&metainfo, Path::new("/nowhere"), &[&seeder]).storage(memory.clone());
+    let download = get_into(&metainfo, memory.clone(), &[&seeder]);
     let torrent = getter.add(download).await.unwrap();
     let done = tokio::time::timeout(Duration::from_secs(60), torrent.completed()).await;
     done.expect("the download stood still").unwrap();

@@ -97,7 +97,7 @@ async fn private_torrents_stay_out_of_the_dht(ip: &str) {
         download(&getter, &public, &target).await;
     })
     .await;
-    let (_, swarms) = node.with(|node, _| node.stored());
+    let (_, swarms) = node.stored();
     assert_eq!(swarms, 1, "the private one began before the other");
 }
 
@@ -137,7 +137,7 @@ async fn a_session_has_a_node_for_each_address() {
             asking.join(&[node.to_string()]).await;
             loop {
                 let hash = metainfo.info.info_hash;
-                asking.with(|node, now| node.get_peers(now, Family::V4, hash));
+                asking.get_peers(Family::V4, hash);
                 let soon = tokio::time::timeout(Duration::from_millis(200), all.notified()).await;
                 if soon.is_ok() {
                     return;
@@ -169,7 +169,7 @@ async fn put(ip: &str, node: SocketAddr, item: &Item) {
     let put = async {
         publisher.join(&[node.to_string()]).await;
         for family in publisher.families() {
-            publisher.with(|node, now| node.put_item(now, family, item.clone(), None));
+            publisher.put_item(family, item.clone(), None);
         }
         kept.notified().await;
     };

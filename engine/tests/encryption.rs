@@ -55,7 +55,7 @@ async fn sessions_exchange_data_in_every_manner_that_both_take() {
         let torrent = getter.add(download).await.unwrap();
         assert_eq!(peer_of(&torrent).await.encryption, manner, "{dials:?} to {accepts:?}");
         assert_eq!(peer_of(&seeding).await.encryption, manner, "{dials:?} to {accepts:?}");
-        torrent.set_limits(None, None);
+        torrent.set_download_limit(None);
         torrent.completed().await.unwrap();
         same_tree(&source.path().join("data"), &target.path().join("data"));
     }
@@ -104,11 +104,11 @@ async fn a_file_that_is_cut_short_under_an_encrypted_upload_is_said_and_kills_no
     let (_getter, torrent, _events) = half_way(&metainfo, &seeder, &target).await;
     let path = source.path().join("data/a.bin");
     fs::File::options().write(true).open(&path).unwrap().set_len(LEN as u64 / 100).unwrap();
-    torrent.set_limits(None, None);
+    torrent.set_download_limit(None);
     loop {
         match said.next().await.unwrap() {
             Event::Warning(text) if text.contains("a.bin") => break,
-            Event::FileChanged { path } if path.contains("a.bin") => break,
+            Event::FileChanged { path, .. } if path.contains("a.bin") => break,
             _ => {}
         }
     }

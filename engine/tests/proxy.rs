@@ -17,7 +17,10 @@ use swarm_core::tracker::{AnnounceResponse, TrackerPeer};
 use swarm_core::wire::extension::ExtensionHandshake;
 use swarm_core::wire::handshake::{HANDSHAKE_LEN, Handshake};
 use swarm_engine::dht::Dht;
-use swarm_engine::{AddTorrent, DhtOptions, Event, Session, SessionOptions, TorrentHandle, Waiting};
+use swarm_engine::{
+    AddTorrent, DhtOptions, Event, IpFilter, IpFilterSource, IpRange, Session, SessionOptions, TorrentHandle,
+    Waiting,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, UdpSocket};
 
@@ -196,7 +199,7 @@ async fn the_dht_is_joined_by_name_over_a_relay_and_finds_peers() {
         () = test => {}
         () = node.run(|_| ()) => unreachable!("it has no end"),
     }
-    let peers = node.with(|node, _| node.stored().1);
+    let peers = node.stored().1;
     assert_eq!(peers, 1, "the seed is announced, who is behind the proxy is not");
 }
 
@@ -278,7 +281,7 @@ async fn when_the_proxy_is_gone_nothing_goes_and_when_it_is_back_the_transfer_go
     waiting(&torrent, |waiting| matches!(waiting, Waiting::Proxy(_))).await;
     let sent = swarm.seeding.stats().await.unwrap();
     assert_eq!(sent.peers, 0, "the connection has ended with the proxy, and no other was made");
-    getter.set_limits(None, None);
+    getter.set_download_limit(None);
     let proxy = Proxy::start_at(addr, Manners::default()).await;
     torrent.completed().await.unwrap();
     swarm.check();
@@ -324,6 +327,52 @@ async fn a_session_that_is_told_to_listen_does_and_says_where() {
     assert_eq!(parameter(&tracker.request().await, "port"), Some(port.to_string()));
     torrent.stop().await.unwrap();
     getter.stop().await;
+}
+
+#[tokio::test]
+async fn no_socket_is_opened_that_goes_past_the_proxy() {
+    let swarm = Swarm::new(IP).await;
+    let gateway = UdpSocket::bind((IP, 0)).await.unwrap();
+    for relays in [false, true] {
+        let proxy = Proxy::start(Manners { relays, ..Manners::default() }).await;
+        let options = behind(proxy.url("socks5", "")).listen([SocketAddr::new(IP.parse().unwrap(), 0)]);
+        let options = options.dht(DhtOptions::bootstrap([format!("{IP}:9")])).utp(true).port_mapping(true);
+        let getter = Session::start(options.gateway(gateway.local_addr().unwrap())).unwrap();
+        let torrent = getter.add(swarm.get()).await.unwrap();
+        torrent.completed().await.unwrap();
+        let udp = UdpSocket::bind(getter.listen_addrs()[0]).await;
+        assert!(udp.is_ok(), "neither uTP nor the DHT has the UDP port of the same number");
+        getter.stop().await;
+        swarm.forget();
+    }
+    assert!(gateway.try_recv(&mut [0; 64]).is_err(), "the gateway is asked for nothing");
+    let proxy = Proxy::start(Manners::default()).await;
+    let started = Session::start(behind(proxy.url("socks5", "")).tcp(false));
+    let Err(error) = started else { panic!("no way is left") };
+    assert!(error.to_string().contains("no way to a peer"), "{error}");
+}
+
+#[tokio::test]
+async fn the_ip_filter_holds_before_the_proxy_is_asked() {
+    let swarm = Swarm::new(IP).await;
+    let proxy = Proxy::start(Manners::default()).await;
+    let bad = "127.0.0.5".parse().unwrap();
+    let filter = IpFilter::new([IpRange::new(bad, bad).unwrap()]);
+    let getter = start(behind(proxy.url("socks5", "")).ip_filter(IpFilterSource::from(filter)));
+    let tracker = Scripted::always(IP, Say::ok(peers(&[SocketAddr::new(bad, 7)]))).await;
+    let torrent = swarm.download(&[tracker.url("/announce"), "http://127.0.0.5:8/announce".to_owned()]);
+    let torrent = torrent.peers([SocketAddr::new(bad, 9)]).web_seeds(["http://127.0.0.5:10/".to_owned()]);
+    let torrent = getter.add(torrent).await.unwrap();
+    until(&mut torrent.events(), |event| matches!(event, Event::WebSeedFault { .. })).await;
+    while proxy.asked().is_empty() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    torrent.add_peers([swarm.seeder_addr()]);
+    torrent.completed().await.unwrap();
+    swarm.check();
+    getter.stop().await;
+    let asked = proxy.asked();
+    assert!(asked.iter().all(|asked| !asked.starts_with("127.0.0.5")), "{asked:?}");
 }
 
 #[tokio::test]

@@ -231,7 +231,7 @@ async fn a_folder_that_has_gone_is_said_while_it_runs(ip: &str) {
     let error = stalled(&mut events).await;
     assert!(!error.is_no_space() && error.to_string().contains("moved or removed"), "{error}");
     std::fs::rename(&away, &folder).unwrap();
-    torrent.set_limits(None, None);
+    torrent.set_download_limit(None);
     torrent.completed().await.unwrap();
     swarm.check();
 }

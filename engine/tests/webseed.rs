@@ -8,7 +8,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use swarm_core::metainfo::{Content, Create, FileAttr, Metainfo, SourceFile};
-use swarm_engine::{AddTorrent, Event, Session, TorrentHandle, WebSeedFault, WebSeedPenalty};
+use swarm_engine::{
+    AddTorrent, Event, IpFilter, IpFilterSource, IpRange, Session, TorrentHandle, WebSeedFault,
+    WebSeedPenalty,
+};
 use tempfile::TempDir;
 
 const PIECE: u32 = 32_768;
@@ -320,6 +323,26 @@ async fn strangers_name_no_web_seed_on_this_machine_and_the_user_does() {
     let (_, fault, penalty) = faults(&torrent, 1).await.remove(0);
     assert!(matches!(fault, WebSeedFault::Forbidden(_)), "{fault}");
     assert_eq!((penalty, origin.asked().len()), (WebSeedPenalty::Dropped, 0));
+}
+
+#[tokio::test]
+async fn an_ip_filter_holds_for_web_seeds_too() {
+    let mut web = Web::of(ONE, PIECE);
+    let origin = Origin::of(web.files.clone()).await;
+    web.session = common::session_on("127.0.0.1", |options| {
+        let [first, last] = ["127.0.0.0", "127.255.255.255"].map(|ip| ip.parse().unwrap());
+        options.ip_filter(IpFilterSource::from(IpFilter::new([IpRange::new(first, last).unwrap()])))
+    });
+    for url in [origin.url("/"), origin.url("/").replace("127.0.0.1", "localhost")] {
+        let target = TempDir::new().unwrap();
+        let metainfo = (*web.metainfo).clone();
+        let download = AddTorrent::download(metainfo, target.path()).web_seeds([url]);
+        let torrent = web.session.add(download).await.unwrap();
+        let (_, fault, _) = faults(&torrent, 1).await.remove(0);
+        assert!(matches!(fault, WebSeedFault::Forbidden(_)), "{fault}");
+        web.session.remove(torrent.id(), swarm_engine::Data::Delete).await.unwrap();
+    }
+    assert!(origin.asked().is_empty());
 }
 
 /// Pad files, a `+`, spaces, and a name that is no UTF-8 text of ours.

@@ -135,17 +135,17 @@ impl<'a> Search<'a> {
         dht.join(hosts).await;
         let Some(query) = &self.query else { return pending().await };
         for family in dht.families() {
-            let lookup = dht.with(|node, now| match query {
-                Request::Peers(hash) => node.get_peers(now, family, *hash),
+            let lookup = match query {
+                Request::Peers(hash) => dht.get_peers(family, *hash),
                 Request::Announce(hash, port) => {
                     let what = Announce { port: *port, implied_port: false, is_seed: false };
-                    node.announce(now, family, *hash, what)
+                    dht.announce(family, *hash, what)
                 }
-                Request::Scrape(hash) => node.scrape(now, family, *hash),
-                Request::Sample(target) => node.sample_infohashes(now, family, *target),
-                Request::Get(target, salt) => node.get_item(now, family, *target, salt),
-                Request::Put(item) => node.put_item(now, family, item.clone(), None),
-            });
+                Request::Scrape(hash) => dht.scrape(family, *hash),
+                Request::Sample(target) => dht.sample_infohashes(family, *target),
+                Request::Get(target, salt) => dht.get_item(family, *target, salt),
+                Request::Put(item) => dht.put_item(family, item.clone(), None),
+            };
             self.state.borrow_mut().running.insert(lookup, family);
         }
         self.done.notified().await;

@@ -25,7 +25,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 use swarm_core::id::InfoHash;
 use swarm_core::metainfo::Metainfo;
-use swarm_engine::{Event, Files, Mode, Session, SessionEvents, Source, State, TorrentId};
+use swarm_engine::{Event, Files, Mode, Session, SessionEvents, Source, State, TorrentId, Transport};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
 
@@ -132,7 +132,7 @@ impl<'a> Transfers<'a> {
         // Progress never gets its events more often than this.
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Transfers {
-            shared: Shared { cx, plan, is_batch, addresses: Vec::new() },
+            shared: Shared { cx, plan, is_batch, addresses: Vec::new(), reach: None },
             network,
             torrents: Vec::new(),
             unopened: VecDeque::new(),
@@ -291,8 +291,11 @@ impl<'a> Transfers<'a> {
         if let Event::Missed { .. } = event {
             return self.on_missed().await;
         }
+        if id.is_none() {
+            return self.on_session_event(event);
+        }
         let is_it = |torrent: &Torrent| torrent.outcome.is_none() && torrent.id() == id;
-        let Some(n) = self.torrents.iter().position(is_it).filter(|_| id.is_some()) else { return };
+        let Some(n) = self.torrents.iter().position(is_it) else { return };
         let is_start = matches!(event, Event::Started { .. });
         let mut step = self.torrents[n].on_event(event, &mut self.shared).await;
         if is_start && step.is_continue() {
@@ -304,6 +307,47 @@ impl<'a> Transfers<'a> {
             }
         }
         self.take(n, step);
+    }
+
+    /// What concerns no torrent alone.
+    fn on_session_event(&mut self, event: Event) {
+        let cx = &mut *self.shared.cx;
+        let is_told = !self.shared.plan.is_metadata();
+        match event {
+            Event::Warning(warning) => cx.warn(&warning),
+            Event::IpFilterLoaded { ranges, bad_lines } if is_told => {
+                cx.record(&Record::IpFilter { ranges, bad_lines });
+                cx.console.note(&format!("the IP filter blocks {}", units::count(ranges, "range")));
+            }
+            Event::PortMapped { transport, port, method, ip, external_port } if is_told => {
+                let (name, method) = (transport.to_string().to_lowercase(), method.to_string());
+                let (address, transport_name) = (ip, &name);
+                cx.record(&Record::PortMapped {
+                    transport: transport_name,
+                    port,
+                    method: &method,
+                    address,
+                    external_port,
+                });
+                if transport == Transport::Tcp {
+                    self.shared.reach = Some(format!("port {external_port} mapped ({method})"));
+                    let at = ip.map_or_else(String::new, |ip| format!(" of {ip}"));
+                    let line = format!("the gateway passes on port {external_port}{at} by {method}");
+                    self.shared.cx.console.note(&line);
+                }
+            }
+            Event::PortNotMapped { transport, port, reason } if is_told => {
+                let name = transport.to_string().to_lowercase();
+                cx.record(&Record::PortNotMapped { transport: &name, port, reason: &reason });
+                if transport == Transport::Tcp {
+                    self.shared.reach = Some("port not mapped".to_owned());
+                }
+            }
+            Event::IpFilterBlocked { incoming, addresses, trackers } if is_told => {
+                cx.record(&Record::IpFilterBlocked { incoming, addresses, trackers });
+            }
+            _ => {}
+        }
     }
 
     /// We were too slow, perhaps since nobody read our output: whatever has happened shows in how the torrents stand.

@@ -33,6 +33,8 @@ pub struct Shared<'a> {
     pub is_batch: bool,
     /// Where peers can reach us.
     pub addresses: Vec<SocketAddr>,
+    /// What the gateway does for us, once that is known.
+    pub reach: Option<String>,
 }
 
 pub type Step = ControlFlow<Result<Exit>>;
@@ -169,10 +171,10 @@ impl Torrent {
                 self.on_web_seed_fault(shared, &url, file.as_deref(), &fault.to_string(), penalty);
             }
             // For people, both are in the log.
-            Event::FileChanged { path } => {
+            Event::FileChanged { path, .. } => {
                 shared.cx.record_about(&self.about, &Record::FileChanged { path: &path });
             }
-            Event::DataBad { path, pieces } => {
+            Event::DataBad { path, pieces, .. } => {
                 shared.cx.record_about(&self.about, &Record::DataBad { path: &path, pieces });
             }
             Event::DiskStalled { error } => {
@@ -297,6 +299,7 @@ impl Torrent {
         // A torrent that has ended has no figures.
         let Ok(stats) = handle.stats().await else { return GO_ON };
         self.progress = progress_of(&stats);
+        self.progress.reach.clone_from(&shared.reach);
         let is_checking = matches!(stats.state, State::Queued | State::Checking) && self.disk.is_none();
         if self.progress.bytes_down > before || is_checking || self.is_complete {
             self.came_at = Instant::now();
@@ -428,6 +431,7 @@ impl Torrent {
 
 fn progress_of(stats: &TorrentStats) -> Progress {
     Progress {
+        reach: None,
         bytes_total: stats.bytes_total,
         bytes_verified: stats.bytes_verified,
         bytes_unverified: stats.bytes_unverified,

@@ -190,6 +190,10 @@ impl Running {
         self.child.wait().unwrap();
     }
 
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
     /// Sends it the signal of this name.
     pub fn signal(&self, name: &str) {
         let pid = self.child.id().to_string();

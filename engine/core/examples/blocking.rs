@@ -257,6 +257,7 @@ fn shake_hands(mut stream: TcpStream, ours: &Handshake, inbound: bool) -> Result
         fast,
         extended,
         encryption: None,
+        utp: false,
     };
     Ok((stream, info))
 }

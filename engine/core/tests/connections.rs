@@ -161,3 +161,25 @@ fn extension_handshake_names_our_address_of_the_other_family() {
     assert_eq!(named(1, V6), (Some("192.0.2.50".parse().unwrap()), None));
     assert_eq!(named(2, V4), (None, None));
 }
+
+/// Which port the extension handshake to this peer names.
+fn port_told(swarm: &mut Swarm, n: u32, ip: &str) -> Option<u16> {
+    let actions = swarm.connect_as(n, peer_at(n, ip.parse().unwrap()));
+    our_hello(&actions).unwrap().listen_port
+}
+
+#[test]
+fn a_mapped_port_is_told_to_peers_outside_and_ours_to_those_on_our_network() {
+    let mut swarm = Swarm::new(
+        swarm_core::torrent::Config { listen_port: Some(6881), ..config() },
+        swarm_core::bitfield::Bitfield::empty(10),
+        1,
+    );
+    assert_eq!(port_told(&mut swarm, 1, "203.0.113.1"), Some(6881));
+    swarm.torrent.handle_mapped_port(Some(40_000));
+    assert_eq!(port_told(&mut swarm, 2, "203.0.113.2"), Some(40_000));
+    assert_eq!(port_told(&mut swarm, 3, "192.168.1.2"), Some(6881));
+    assert_eq!(port_told(&mut swarm, 4, "2001:db8::4"), Some(6881), "it is of IPv4");
+    swarm.torrent.handle_mapped_port(None);
+    assert_eq!(port_told(&mut swarm, 5, "203.0.113.5"), Some(6881));
+}

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 use swarm_core::dht::{
     Body, Event, Item, Message, Node, NodeConfig, NodeId, Owner, Query, Question, Response,
 };
@@ -20,6 +21,7 @@ fn node() -> Node {
         secret: [3; 16],
         read_only: false,
         enforce_ids: true,
+        ip_filter: Arc::default(),
     };
     Node::new(start(), config, Rng::new(1))
 }
@@ -359,6 +361,7 @@ fn read_only_node_does_not_answer(family: Family) {
         secret: [3; 16],
         read_only: true,
         enforce_ids: true,
+        ip_filter: Arc::default(),
     };
     let mut reader = Node::new(start(), config, Rng::new(1));
     let from = host(family, 1);

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 use swarm_core::dht::{Announce, Event, Item, LookupId, Node, NodeConfig, NodeId};
 use swarm_core::id::InfoHash;
 use swarm_core::net::Family;
@@ -47,6 +48,7 @@ impl Network {
             secret: [7; 16],
             read_only: false,
             enforce_ids: true,
+            ip_filter: Arc::default(),
         };
         self.nodes.insert(addr, Node::new(self.now, config, self.rng.fork()));
     }
@@ -243,6 +245,7 @@ fn many_ids_at_few_addresses_gain_nothing() {
             secret: [0; 16],
             read_only: false,
             enforce_ids: false,
+            ip_filter: Arc::default(),
         };
         network.nodes.insert(addr, Node::new(network.now, config, Rng::new(n.into())));
         network.with(addr, |node, now| node.join(now, &hosts[..1]));

@@ -22,8 +22,7 @@ fn describe(metainfo: &Metainfo) -> Result<String, std::fmt::Error> {
     let (total, pieces, len) = (info.geometry.total_len(), info.geometry.pieces(), info.geometry.piece_len());
     writeln!(text, "info-hash {}", info.info_hash)?;
     if let Some(hash) = metainfo.info_hash_v2 {
-        let hex: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
-        writeln!(text, "info-hash v2 {hex}")?;
+        writeln!(text, "info-hash v2 {hash}")?;
     }
     let kind = if info.single_file { "file" } else { "folder" };
     writeln!(text, "{kind} {:?}, {total} bytes, {pieces} pieces of {len}", info.name)?;

@@ -153,3 +153,47 @@ fn a_peer_is_dialled_again_in_the_way_that_came_about() {
         assert_eq!(dialled, Some(encryption.is_some()));
     }
 }
+
+/// The first dial of each address that these actions have, and whether it begins with uTP.
+fn dials(actions: &[Action]) -> Vec<(SocketAddr, bool)> {
+    let mut dials: Vec<_> = actions
+        .iter()
+        .filter_map(|action| match action {
+            Action::Connect(dial) => Some((dial.addr, dial.utp)),
+            _ => None,
+        })
+        .collect();
+    dials.sort();
+    dials
+}
+
+#[test]
+fn pex_tells_who_is_connected_over_utp_and_such_peers_are_dialled_so_first() {
+    let mut swarm = leecher(true);
+    dial(&mut swarm, 1);
+    let payload = PeerExchange {
+        added: vec![(addr(1_000), PeerFlags::UTP), (addr(1_001), PeerFlags::default())],
+        dropped: Vec::new(),
+    };
+    let message = Message::Extended { id: Extension::PeerExchange.local_id(), payload: payload.encode() };
+    assert_eq!(dials(&swarm.say(1, message)), [(addr(1_000), true), (addr(1_001), false)]);
+
+    swarm.connect_as(2, PeerInfo { inbound: false, utp: true, ..peer(2) });
+    swarm.connect_as(3, PeerInfo { inbound: false, ..peer(3) });
+    let told = told_in(&mut swarm, Duration::from_secs(100));
+    let flags: Vec<PeerFlags> =
+        told.iter().flat_map(|(_, message)| &message.added).map(|(_, flags)| *flags).collect();
+    assert_eq!(flags, [PeerFlags::REACHABLE | PeerFlags::UTP, PeerFlags::REACHABLE]);
+}
+
+#[test]
+fn a_peer_is_dialled_again_over_what_it_answered() {
+    for utp in [true, false] {
+        let mut swarm = leecher(true);
+        assert_eq!(dials(&swarm.announce(&[addr(2)])), [(addr(2), false)]);
+        swarm.connect_as(2, PeerInfo { inbound: false, utp, ..peer(2) });
+        swarm.disconnect(2);
+        let again = swarm.pass(Duration::from_secs(10));
+        assert_eq!(dials(&again).first(), Some(&(addr(2), utp)));
+    }
+}

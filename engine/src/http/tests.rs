@@ -62,7 +62,15 @@ async fn serve_for_ever(
 
 fn request<'a>(url: &str, binding: &'a Binding, timeout: Duration) -> Request<'a> {
     let url = Url::parse(url).unwrap();
-    Request { url, origin: UrlOrigin::Typed, family: None, binding, timeout, body_len_max: LIMIT }
+    Request {
+        url,
+        origin: UrlOrigin::Typed,
+        family: None,
+        filter: Arc::default(),
+        binding,
+        timeout,
+        body_len_max: LIMIT,
+    }
 }
 
 /// What is asked for, which decides who sends.

@@ -1,7 +1,8 @@
 //! Fetching parts of files from web seeds, through reqwest: connections are kept for the next part, and HTTP/2 is used where it is offered.
 //!
 //! A name is looked up, and its addresses are checked, whenever a connection is made: by the resolver that the client is given. An address in
-//! a URL is checked before each request. With a proxy names go to it, and none but its own is looked up. Redirects are followed by the caller, each as a URL of its own.
+//! a URL is checked before each request. With a proxy names go to it, and none but its own is looked
+//! up: the IP filter sees the addresses in URLs only. Redirects are followed by the caller, each as a URL of its own.
 
 use super::{AGENT, HttpError, UNSEEN, check_name, failed, root_cause, tls, tls_builder};
 use crate::net::names;
@@ -15,7 +16,9 @@ use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
+use swarm_core::ip_filter::IpFilter;
 use swarm_core::proxy::Destination;
 use swarm_core::tracker::access::{Forbidden, UrlOrigin, check_web_seed_address, is_local};
 use swarm_core::webseed::FETCHES_MAX;
@@ -42,12 +45,19 @@ struct Kind {
 /// The clients of a session, each made when first needed.
 pub(crate) struct WebSeedClients {
     binding: Binding,
+    filter: RefCell<Arc<IpFilter>>,
     clients: RefCell<HashMap<Kind, Client>>,
 }
 
 impl WebSeedClients {
     pub(crate) fn new(binding: Binding) -> WebSeedClients {
-        WebSeedClients { binding, clients: RefCell::default() }
+        WebSeedClients { binding, filter: RefCell::default(), clients: RefCell::default() }
+    }
+
+    /// Connects to none of these addresses from now on. Connections that there are end with what is being fetched.
+    pub(crate) fn set_filter(&self, filter: Arc<IpFilter>) {
+        self.filter.replace(filter);
+        self.clients.borrow_mut().clear();
     }
 
     /// Asks for a part of what is at a URL, or for all of it. `redirected_from`: who sent us there.
@@ -59,6 +69,9 @@ impl WebSeedClients {
         range: Range<u64>,
     ) -> Result<Response, HttpError> {
         if let Some(ip) = literal(url) {
+            if self.filter.borrow().is_blocked(ip) {
+                return Err(Forbidden::Blocked(ip).into());
+            }
             check_web_seed_address(url, origin, ip, redirected_from)?;
         }
         if let Some(to) = Destination::of_url(url).filter(|_| self.binding.proxy.is_some()) {
@@ -123,7 +136,7 @@ impl WebSeedClients {
             .tls_backend_preconfigured(tls)
             .no_proxy();
         let builder = match &self.binding.proxy {
-            None => builder.dns_resolver(Checked(kind)),
+            None => builder.dns_resolver(Checked(kind, Arc::clone(&self.filter.borrow()))),
             Some(host) => {
                 let proxy = Proxy::all(host.secret_url()).map_err(|_| failed("the proxy's URL is none"))?;
                 builder.dns_resolver(OfProxy(self.binding.clone())).proxy(proxy)
@@ -170,18 +183,22 @@ fn forbidden(error: &(dyn std::error::Error + 'static)) -> Option<Forbidden> {
 }
 
 /// Names only addresses that may be connected to.
-struct Checked(Kind);
+struct Checked(Kind, Arc<IpFilter>);
 
 impl dns::Resolve for Checked {
     fn resolve(&self, name: dns::Name) -> dns::Resolving {
         let Kind { is_typed, has_query, from_public, .. } = self.0;
+        let filter = Arc::clone(&self.1);
         Box::pin(async move {
             let found = names::look_up(name.as_str(), 0, &Binding::default()).await?;
             let origin = if is_typed { UrlOrigin::Typed } else { UrlOrigin::Metainfo };
             let url = Url::parse(if has_query { "http://host/?" } else { "http://host/" })?;
             let mut refused = None;
             let allowed = found.into_iter().filter(|addr| {
-                let verdict = check_web_seed_address(&url, origin, addr.ip(), from_public.then_some(PUBLIC));
+                let verdict = match filter.is_blocked(addr.ip()) {
+                    true => Err(Forbidden::Blocked(addr.ip())),
+                    false => check_web_seed_address(&url, origin, addr.ip(), from_public.then_some(PUBLIC)),
+                };
                 verdict.map_err(|reason| refused = Some(reason)).is_ok()
             });
             let allowed: Vec<SocketAddr> = allowed.collect();

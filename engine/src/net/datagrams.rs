@@ -1,10 +1,10 @@
-//! A socket for datagrams, the system's or through the proxy.
+//! Datagrams of one protocol, by a socket of the system's or through the proxy.
 //!
-//! A SOCKS5 proxy relays datagrams for as long as a connection to it stands ([`associate`](super::dial)). A task of the socket's own asks
+//! A SOCKS5 proxy relays datagrams for as long as a connection to it stands ([`associate`](super::dial)). A task of the [`Relay`]'s own asks
 //! for that, and asks again whenever it has ended, by and by: the proxy may have been restarted. Until it has been granted, nothing is sent.
 //!
-//! Who shares one socket for several protocols (uTP and the DHT) takes one of these, too: [`try_send_to`](DatagramSocket::try_send_to) and
-//! [`try_recv_from`](DatagramSocket::try_recv_from) are all that differs. Through a relay a datagram is up to 22 bytes longer.
+//! uTP goes through none: its path would be the [`UdpPort`](super::udp::UdpPort)'s batches, and through a relay a datagram is up to 22 bytes
+//! longer.
 
 use super::dial;
 use super::socket::{self, Binding, ProxyHost};
@@ -28,24 +28,58 @@ const DATAGRAM_LEN_MAX: usize = 1 << 16;
 /// Stands for who is known to the proxy only: an address of nobody, for examples.
 const UNSEEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 0)), 0);
 
-/// A socket for datagrams.
+/// A socket for datagrams to and from one place; with a proxy they may come from others too.
 #[derive(Debug)]
-pub(crate) struct DatagramSocket(Form);
-
-#[derive(Debug)]
-enum Form {
+pub(crate) enum DatagramSocket {
     Direct(UdpSocket),
-    Relayed(Relayed),
+    Relayed(Relay),
 }
 
-/// A relay, or the wish for one.
+impl DatagramSocket {
+    /// Opens one for a place. Needs a tokio runtime.
+    pub(crate) fn connect(to: &Destination, binding: &Binding) -> io::Result<DatagramSocket> {
+        match (&binding.proxy, to) {
+            (Some(_), _) => Relay::open(binding).map(DatagramSocket::Relayed),
+            (None, Destination::Addr(addr)) => {
+                socket::connect_udp(*addr, binding).map(DatagramSocket::Direct)
+            }
+            (None, Destination::Name(..)) => Err(io::ErrorKind::AddrNotAvailable.into()),
+        }
+    }
+
+    /// Waits until something has come.
+    pub(crate) async fn readable(&self) -> io::Result<()> {
+        match self {
+            DatagramSocket::Direct(socket) => socket.readable().await,
+            DatagramSocket::Relayed(relay) => relay.readable().await,
+        }
+    }
+
+    /// Sends to `to`, whom it was opened for; through a proxy, once it grants a relay or says why not.
+    pub(crate) async fn send(&self, datagram: &[u8], to: &Destination) -> io::Result<()> {
+        match self {
+            DatagramSocket::Direct(socket) => socket.send(datagram).await.map(drop),
+            DatagramSocket::Relayed(relay) => relay.send(datagram, to).await,
+        }
+    }
+
+    /// Takes a datagram that has come: its length, and from whom. Through a proxy that may be [nobody known](is_unseen).
+    pub(crate) fn try_recv_from(&self, into: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
+        match self {
+            DatagramSocket::Direct(socket) => socket.try_recv_from(into),
+            DatagramSocket::Relayed(relay) => relay.try_recv_from(into),
+        }
+    }
+}
+
+/// A relay at the proxy, or the wish for one.
 #[derive(Debug)]
-struct Relayed {
+pub(crate) struct Relay {
     link: watch::Receiver<Link>,
     task: AbortHandle,
 }
 
-impl Drop for Relayed {
+impl Drop for Relay {
     fn drop(&mut self) {
         self.task.abort();
     }
@@ -59,65 +93,27 @@ enum Link {
     Closed(Arc<str>),
 }
 
-impl DatagramSocket {
-    /// Opens one at this address for datagrams of everybody. With a proxy the address is of no meaning. Needs a tokio runtime.
-    pub(crate) fn open(addr: SocketAddr, binding: &Binding) -> io::Result<DatagramSocket> {
-        DatagramSocket::new(binding, || socket::udp(addr, binding.device.as_deref()))
+impl Relay {
+    /// Wants one of the proxy. Needs a tokio runtime.
+    pub(crate) fn open(binding: &Binding) -> io::Result<Relay> {
+        let proxy = binding.proxy.as_ref().filter(|proxy| proxy.carries_datagrams());
+        let proxy = proxy.ok_or_else(|| io::Error::other(ProxyError::NoDatagrams))?;
+        let (tell, link) = watch::channel(Link::Opening);
+        let task = tokio::spawn(keep_open(proxy.clone(), binding.clone(), tell)).abort_handle();
+        Ok(Relay { link, task })
     }
 
-    /// Opens one for datagrams to and from one place. With a proxy others may come too. Needs a tokio runtime.
-    pub(crate) fn connect(to: &Destination, binding: &Binding) -> io::Result<DatagramSocket> {
-        DatagramSocket::new(binding, || match to {
-            Destination::Addr(addr) => socket::connect_udp(*addr, binding),
-            Destination::Name(..) => Err(io::ErrorKind::AddrNotAvailable.into()),
-        })
-    }
-
-    fn new(binding: &Binding, direct: impl FnOnce() -> io::Result<UdpSocket>) -> io::Result<DatagramSocket> {
-        match &binding.proxy {
-            None => Ok(DatagramSocket(Form::Direct(direct()?))),
-            Some(proxy) if !proxy.carries_datagrams() => Err(io::Error::other(ProxyError::NoDatagrams)),
-            Some(proxy) => {
-                let (tell, link) = watch::channel(Link::Opening);
-                let task = tokio::spawn(keep_open(proxy.clone(), binding.clone(), tell)).abort_handle();
-                Ok(DatagramSocket(Form::Relayed(Relayed { link, task })))
-            }
-        }
-    }
-
-    /// Our own address; none through a proxy.
-    pub(crate) fn local_addr(&self) -> Option<SocketAddr> {
-        match &self.0 {
-            Form::Direct(socket) => socket.local_addr().ok(),
-            Form::Relayed(_) => None,
-        }
-    }
-
-    /// Whether it goes through a proxy.
-    pub(crate) fn is_relayed(&self) -> bool {
-        matches!(self.0, Form::Relayed(_))
-    }
-
-    /// Waits until it can be sent from. Through a proxy that may be never.
+    /// Waits until it can be sent from, which may be never.
     pub(crate) async fn opened(&self) {
-        match &self.0 {
-            Form::Direct(socket) => drop(socket.writable().await),
-            Form::Relayed(relayed) => {
-                let is_open = |link: &Link| matches!(link, Link::Open(_));
-                if relayed.link.clone().wait_for(is_open).await.is_err() {
-                    std::future::pending().await
-                }
-            }
+        let is_open = |link: &Link| matches!(link, Link::Open(_));
+        if self.link.clone().wait_for(is_open).await.is_err() {
+            std::future::pending().await
         }
     }
 
     /// Waits until something has come.
     pub(crate) async fn readable(&self) -> io::Result<()> {
-        let relayed = match &self.0 {
-            Form::Direct(socket) => return socket.readable().await,
-            Form::Relayed(relayed) => relayed,
-        };
-        let mut link = relayed.link.clone();
+        let mut link = self.link.clone();
         loop {
             let socket = match &*link.borrow_and_update() {
                 Link::Open(socket) => Some(Arc::clone(socket)),
@@ -138,53 +134,30 @@ impl DatagramSocket {
 
     /// Sends if that is possible at once.
     pub(crate) fn try_send_to(&self, datagram: &[u8], to: &Destination) -> io::Result<()> {
-        match (&self.0, to) {
-            (Form::Direct(socket), Destination::Addr(addr)) => socket.try_send_to(datagram, *addr).map(drop),
-            (Form::Direct(_), Destination::Name(..)) => Err(io::ErrorKind::AddrNotAvailable.into()),
-            (Form::Relayed(relayed), to) => {
-                let socket = relayed.socket()?;
-                socket.try_send(&wrap(to, datagram).map_err(io::Error::other)?).map(drop)
-            }
-        }
+        let socket = self.socket()?;
+        socket.try_send(&wrap(to, datagram).map_err(io::Error::other)?).map(drop)
     }
 
-    /// Sends from a socket that is connected to `to`; through a proxy, once it grants a relay or says why not.
-    pub(crate) async fn send(&self, datagram: &[u8], to: &Destination) -> io::Result<()> {
-        match &self.0 {
-            Form::Direct(socket) => socket.send(datagram).await.map(drop),
-            Form::Relayed(relayed) => {
-                let mut link = relayed.link.clone();
-                let is_known = |link: &Link| !matches!(link, Link::Opening);
-                link.wait_for(is_known).await.map_err(io::Error::other)?;
-                let socket = relayed.socket()?;
-                socket.send(&wrap(to, datagram).map_err(io::Error::other)?).await.map(drop)
-            }
-        }
+    /// Sends once the proxy grants it or says why not.
+    async fn send(&self, datagram: &[u8], to: &Destination) -> io::Result<()> {
+        let mut link = self.link.clone();
+        let is_known = |link: &Link| !matches!(link, Link::Opening);
+        link.wait_for(is_known).await.map_err(io::Error::other)?;
+        let socket = self.socket()?;
+        socket.send(&wrap(to, datagram).map_err(io::Error::other)?).await.map(drop)
     }
 
-    /// Takes a datagram that has come: its length, and from whom. Through a proxy that may be [nobody known](is_unseen).
+    /// Takes a datagram that has come: its length, and from whom, who may be [nobody known](is_unseen).
     pub(crate) fn try_recv_from(&self, into: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
-        match &self.0 {
-            Form::Direct(socket) => socket.try_recv_from(into),
-            Form::Relayed(relayed) => {
-                let socket = relayed.socket().map_err(|_| io::Error::from(io::ErrorKind::WouldBlock))?;
-                let mut received = vec![0; (into.len() + OVERHEAD_MAX).min(DATAGRAM_LEN_MAX)];
-                let len = socket.try_recv(&mut received)?;
-                let (from, datagram) = unwrap(&received[..len]).ok_or(io::ErrorKind::InvalidData)?;
-                let len = datagram.len().min(into.len());
-                into[..len].copy_from_slice(&datagram[..len]);
-                Ok((len, from.unwrap_or(UNSEEN)))
-            }
-        }
+        let socket = self.socket().map_err(|_| io::Error::from(io::ErrorKind::WouldBlock))?;
+        let mut received = vec![0; (into.len() + OVERHEAD_MAX).min(DATAGRAM_LEN_MAX)];
+        let len = socket.try_recv(&mut received)?;
+        let (from, datagram) = unwrap(&received[..len]).ok_or(io::ErrorKind::InvalidData)?;
+        let len = datagram.len().min(into.len());
+        into[..len].copy_from_slice(&datagram[..len]);
+        Ok((len, from.unwrap_or(UNSEEN)))
     }
-}
 
-/// Whether this stands for somebody whom only the proxy knows.
-pub(crate) fn is_unseen(from: SocketAddr) -> bool {
-    from == UNSEEN
-}
-
-impl Relayed {
     fn socket(&self) -> io::Result<Arc<UdpSocket>> {
         match &*self.link.borrow() {
             Link::Open(socket) => Ok(Arc::clone(socket)),
@@ -192,6 +165,11 @@ impl Relayed {
             Link::Closed(why) => Err(io::Error::other(why.to_string())),
         }
     }
+}
+
+/// Whether this stands for somebody whom only the proxy knows.
+pub(crate) fn is_unseen(from: SocketAddr) -> bool {
+    from == UNSEEN
 }
 
 /// Asks for a relay, again and again, for as long as somebody wants one.

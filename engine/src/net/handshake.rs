@@ -3,16 +3,19 @@
 use super::encryption::Encryptor;
 use super::socket::{self, Binding};
 use super::transport::Stream;
+use super::utp::Utp;
 use std::io;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::time::Duration;
 use swarm_core::id::InfoHash;
 use swarm_core::mse::ObfuscatedHash;
 use swarm_core::wire::handshake::{HANDSHAKE_LEN, Handshake, HandshakeError};
-use tokio::net::TcpStream;
 
 /// How long one who dials us may take over the handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long one whom we dial over uTP may take to answer: there may be TCP, or others.
+const UTP_PATIENCE: Duration = Duration::from_secs(4);
 /// The part of a handshake up to the info-hash, after which an acceptor knows which torrent is meant.
 const FRONT_LEN: usize = 48;
 /// The part that tells a plain handshake from an encrypted one.
@@ -40,16 +43,36 @@ struct Attempt {
     patience: Duration,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Transport {
+/// What carries an attempt.
+#[derive(Clone)]
+pub(crate) enum Transport {
     Tcp,
+    Utp(Rc<Utp>),
+}
+
+impl Transport {
+    fn is_utp(&self) -> bool {
+        matches!(self, Transport::Utp(_))
+    }
 }
 
 impl DialPlan {
-    /// Attempts over TCP, encrypted or not in this order. uTP is more of them.
-    pub(crate) fn new(addr: SocketAddr, patience: Duration, encrypted: &[bool]) -> DialPlan {
-        let attempt = |&encrypted| Attempt { transport: Transport::Tcp, encrypted, patience };
-        DialPlan { addr, attempts: encrypted.iter().map(attempt).collect() }
+    /// Attempts over each of these, encrypted or not in this order.
+    pub(crate) fn new(
+        addr: SocketAddr,
+        patience: Duration,
+        transports: &[Transport],
+        encrypted: &[bool],
+    ) -> DialPlan {
+        let over = |transport: &Transport| {
+            let transport = transport.clone();
+            encrypted.iter().map(move |&encrypted| Attempt {
+                transport: transport.clone(),
+                encrypted,
+                patience,
+            })
+        };
+        DialPlan { addr, attempts: transports.iter().flat_map(over).collect() }
     }
 }
 
@@ -70,10 +93,11 @@ pub(crate) async fn dial(
     pace: impl AsyncFn(),
 ) -> io::Result<Opened> {
     let mut failure = io::ErrorKind::AddrNotAvailable.into();
-    let (mut unreached, mut is_first) = (None, true);
+    let (mut unreached, mut is_first) = ([false; 2], true);
     for attempt in &plan.attempts {
         // Where nobody is reached, nobody is reached in another manner either.
-        if unreached == Some(attempt.transport) {
+        let is_unreached = &mut unreached[usize::from(attempt.transport.is_utp())];
+        if *is_unreached {
             continue;
         }
         if !std::mem::take(&mut is_first) {
@@ -84,7 +108,7 @@ pub(crate) async fn dial(
             // Another attempt would lack the same.
             Err(Failure::Unreached(error)) if socket::is_our_own_trouble(&error) => return Err(error),
             Err(Failure::Unreached(error)) => {
-                unreached = Some(attempt.transport);
+                *is_unreached = true;
                 failure = error;
             }
             Err(Failure::Refused(error)) => failure = error,
@@ -101,13 +125,17 @@ impl Attempt {
         encryptor: &Encryptor,
         ours: Handshake,
     ) -> Result<Opened, Failure> {
-        let until = tokio::time::Instant::now() + self.patience;
+        let now = tokio::time::Instant::now();
+        let until = now + self.patience;
+        // Where nobody listens, nobody says so.
+        let reached_until = if self.transport.is_utp() { until.min(now + UTP_PATIENCE) } else { until };
         let connected = async {
-            match self.transport {
+            match &self.transport {
                 Transport::Tcp => Stream::connect_tcp(addr, binding).await,
+                Transport::Utp(utp) => utp.connect(addr).await.map(Stream::over_utp),
             }
         };
-        let stream = within(until, connected).await.map_err(Failure::Unreached)?;
+        let stream = within(reached_until, connected).await.map_err(Failure::Unreached)?;
         let opened = async {
             match self.encrypted {
                 true => initiate_encrypted(stream, encryptor, ours).await,
@@ -157,12 +185,10 @@ pub(crate) enum Named {
 /// Exchanges handshakes with somebody who has dialled us. `find` says which torrent is meant and our handshake there, or
 /// `None` if we do not have it.
 pub(crate) async fn accept<T>(
-    stream: TcpStream,
-    addr: SocketAddr,
+    mut stream: Stream,
     encryptor: &Encryptor,
     find: impl Fn(Named) -> Option<(T, Handshake)>,
 ) -> io::Result<(T, Opened)> {
-    let mut stream = Stream::accepted_tcp(stream, addr)?;
     tokio::time::timeout(HANDSHAKE_TIMEOUT, async {
         let mut bytes = [0; HANDSHAKE_LEN];
         stream.read_exact(&mut bytes[..PROTOCOL_LEN]).await?;

@@ -50,6 +50,14 @@ impl ProxyHost {
 }
 
 impl Binding {
+    /// Fails if there is a proxy: for sockets that would go past it.
+    pub(super) fn refuse_past_proxy(&self) -> io::Result<()> {
+        match self.proxy {
+            Some(_) => Err(io::Error::other("this does not go through a proxy")),
+            None => Ok(()),
+        }
+    }
+
     /// The address that what goes to `to` leaves from, if one is chosen.
     pub(crate) fn source_ip(&self, to: IpAddr) -> Option<IpAddr> {
         let mut chosen = self.listen.iter().map(SocketAddr::ip).filter(|ip| !ip.is_unspecified());

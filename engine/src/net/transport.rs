@@ -10,18 +10,19 @@
 //! order, not that they are in the kernel. What is left in such a buffer is written by `ready`, which a connection always awaits. Bytes
 //! of a map are read under a guard, since a file that is cut short underneath it is a SIGBUS: such a write fails as the system's would.
 //!
+//! *uTP* shares one UDP socket, whose task has two queues for each stream (see [`utp`](super::utp)): `ready` awaits a change of them, the
+//! reads and writes copy from and to them (under the same guard), and the limit on unsent bytes is the length of one.
+//!
 //! # Another form
 //!
-//! [`Stream`] becomes an enum, and its methods tell the forms apart; nobody else does. [`DialPlan`](super::handshake::DialPlan) gets
-//! an attempt for it, and [`accept`](super::handshake::accept) looks at what comes first.
-//!
-//! *uTP* shares one UDP socket, whose task has a queue for each stream: `ready` awaits that queue, the reads and writes copy from and to
-//! it (under the same guard), and the limit on unsent bytes is the length of the queue. The socket's task accepts as `TcpListener` does.
+//! `Carrier` gets one more, and its methods tell the forms apart; nobody else does. [`DialPlan`](super::handshake::DialPlan) gets
+//! an attempt for it.
 
 use super::dial;
 use super::enciphered::Enciphered;
 use super::socket::{self, Binding};
 use super::unsent::UnsentLimit;
+use super::utp::UtpStream;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::SocketAddr;
 use swarm_core::mse::Method;
@@ -30,9 +31,8 @@ use tokio::net::TcpStream;
 
 /// A stream to a peer.
 pub(crate) struct Stream {
-    tcp: TcpStream,
+    carrier: Carrier,
     peer: SocketAddr,
-    unsent: UnsentLimit,
     is_proxied: bool,
     /// What transforms the bytes, if they are encrypted.
     enciphered: Option<Box<Enciphered>>,
@@ -40,22 +40,83 @@ pub(crate) struct Stream {
     encryption: Option<Method>,
 }
 
+/// What carries the bytes.
+enum Carrier {
+    Tcp { tcp: TcpStream, unsent: UnsentLimit },
+    Utp(UtpStream),
+}
+
+impl Carrier {
+    async fn ready(&mut self, interest: Interest) -> io::Result<Ready> {
+        match self {
+            Carrier::Tcp { tcp, unsent } => {
+                let ready = tcp.ready(interest).await?;
+                if ready.is_writable() {
+                    unsent.on_writable(tcp);
+                }
+                Ok(ready)
+            }
+            Carrier::Utp(stream) => Ok(stream.ready(interest).await),
+        }
+    }
+
+    fn unsent_max(&self) -> usize {
+        match self {
+            Carrier::Tcp { unsent, .. } => unsent.bytes(),
+            Carrier::Utp(stream) => stream.unsent_max(),
+        }
+    }
+
+    fn read(&mut self, into: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        match self {
+            Carrier::Tcp { tcp, .. } => tcp.try_read_vectored(into),
+            Carrier::Utp(stream) => stream.try_read_vectored(into),
+        }
+    }
+
+    /// Has bytes taken.
+    fn send(&mut self, bytes: &[IoSlice<'_>]) -> io::Result<usize> {
+        match self {
+            Carrier::Tcp { tcp, unsent } => {
+                let taken = tcp.try_write_vectored(bytes);
+                if taken.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::WouldBlock) {
+                    unsent.on_blocked();
+                }
+                taken
+            }
+            Carrier::Utp(stream) => stream.try_write_vectored(bytes),
+        }
+    }
+}
+
 impl Stream {
     /// Dials over TCP.
     pub(crate) async fn connect_tcp(to: SocketAddr, binding: &Binding) -> io::Result<Stream> {
         let tcp = dial::connect_tcp(&to.into(), binding).await?;
-        Ok(Stream { is_proxied: binding.proxy.is_some(), ..Stream::new(tcp, to) })
+        Ok(Stream { is_proxied: binding.proxy.is_some(), ..Stream::over_tcp(tcp, to) })
     }
 
     /// Somebody has dialled us over TCP.
     pub(crate) fn accepted_tcp(tcp: TcpStream, peer: SocketAddr) -> io::Result<Stream> {
         socket::prepare(&tcp)?;
-        Ok(Stream::new(tcp, peer))
+        Ok(Stream::over_tcp(tcp, peer))
     }
 
-    fn new(tcp: TcpStream, peer: SocketAddr) -> Stream {
+    fn over_tcp(tcp: TcpStream, peer: SocketAddr) -> Stream {
         let unsent = UnsentLimit::new(&tcp);
-        Stream { tcp, peer, unsent, is_proxied: false, enciphered: None, encryption: None }
+        let carrier = Carrier::Tcp { tcp, unsent };
+        Stream { carrier, peer, is_proxied: false, enciphered: None, encryption: None }
+    }
+
+    /// A connection over uTP, whoever has dialled.
+    pub(crate) fn over_utp(stream: UtpStream) -> Stream {
+        let peer = stream.peer_addr();
+        let carrier = Carrier::Utp(stream);
+        Stream { carrier, peer, is_proxied: false, enciphered: None, encryption: None }
+    }
+
+    pub(crate) fn is_utp(&self) -> bool {
+        matches!(self.carrier, Carrier::Utp(_))
     }
 
     /// An encrypted handshake is over: from now on bytes are transformed, if they are to be.
@@ -71,13 +132,16 @@ impl Stream {
 
     /// How the connection was made, in a few words.
     pub(crate) fn manner(&self) -> &'static str {
-        match (self.encryption, self.is_proxied) {
-            (None, false) => "TCP",
-            (Some(Method::Plaintext), false) => "TCP, encrypted handshake",
-            (Some(Method::Rc4), false) => "TCP, encrypted (RC4)",
-            (None, true) => "TCP through the proxy",
-            (Some(Method::Plaintext), true) => "TCP through the proxy, encrypted handshake",
-            (Some(Method::Rc4), true) => "TCP through the proxy, encrypted (RC4)",
+        match (self.is_utp(), self.is_proxied, self.encryption) {
+            (true, _, None) => "uTP",
+            (true, _, Some(Method::Plaintext)) => "uTP, encrypted handshake",
+            (true, _, Some(Method::Rc4)) => "uTP, encrypted (RC4)",
+            (false, false, None) => "TCP",
+            (false, false, Some(Method::Plaintext)) => "TCP, encrypted handshake",
+            (false, false, Some(Method::Rc4)) => "TCP, encrypted (RC4)",
+            (false, true, None) => "TCP through the proxy",
+            (false, true, Some(Method::Plaintext)) => "TCP through the proxy, encrypted handshake",
+            (false, true, Some(Method::Rc4)) => "TCP through the proxy, encrypted (RC4)",
         }
     }
 
@@ -87,7 +151,7 @@ impl Stream {
 
     /// How much may lie unsent below, in bytes: what is written cannot be overtaken or taken back.
     pub(crate) fn unsent_max(&self) -> usize {
-        self.unsent.bytes()
+        self.carrier.unsent_max()
     }
 
     /// Waits until it can be read from or written to, and tells which.
@@ -100,10 +164,7 @@ impl Stream {
                 None if has_unsent => Interest::WRITABLE,
                 None => std::future::pending().await,
             };
-            let ready = self.tcp.ready(awaited).await?;
-            if ready.is_writable() {
-                self.unsent.on_writable(&self.tcp);
-            }
+            let ready = self.carrier.ready(awaited).await?;
             if has_unsent && ready.is_writable() {
                 self.send_unsent()?;
             }
@@ -120,8 +181,8 @@ impl Stream {
 
     /// Has the system take what is enciphered, as far as it does.
     fn send_unsent(&mut self) -> io::Result<()> {
-        let Stream { tcp, unsent, enciphered: Some(enciphered), .. } = self else { return Ok(()) };
-        match enciphered.send_unsent(|bytes| send(tcp, unsent, bytes)) {
+        let Stream { carrier, enciphered: Some(enciphered), .. } = self else { return Ok(()) };
+        match enciphered.send_unsent(|bytes| carrier.send(bytes)) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
             result => result,
         }
@@ -129,7 +190,7 @@ impl Stream {
 
     /// Reads what is there: nothing at the end of the stream, and `WouldBlock` while nothing has come.
     pub(crate) fn try_read_vectored(&mut self, into: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-        let count = self.tcp.try_read_vectored(into)?;
+        let count = self.carrier.read(into)?;
         if let Some(enciphered) = &mut self.enciphered {
             enciphered.decipher(into, count);
             if !enciphered.is_needed() {
@@ -141,12 +202,12 @@ impl Stream {
 
     /// Takes some of these bytes, which leave in this order; `WouldBlock` if it takes none for now.
     pub(crate) fn try_write_vectored(&mut self, from: &[IoSlice<'_>]) -> io::Result<usize> {
-        let Stream { tcp, unsent, enciphered, .. } = self;
+        let Stream { carrier, enciphered, .. } = self;
         match enciphered {
-            None => send(tcp, unsent, from),
+            None => carrier.send(from),
             Some(enciphered) => {
-                let limit = unsent.bytes();
-                enciphered.write(from, limit, |bytes| send(tcp, unsent, bytes))
+                let limit = carrier.unsent_max();
+                enciphered.write(from, limit, |bytes| carrier.send(bytes))
             }
         }
     }
@@ -183,15 +244,6 @@ impl Stream {
         }
         Ok(())
     }
-}
-
-/// Has the system take bytes.
-fn send(tcp: &TcpStream, unsent: &mut UnsentLimit, bytes: &[IoSlice<'_>]) -> io::Result<usize> {
-    let taken = tcp.try_write_vectored(bytes);
-    if taken.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::WouldBlock) {
-        unsent.on_blocked();
-    }
-    taken
 }
 
 fn again_later(error: io::Error) -> io::Result<()> {

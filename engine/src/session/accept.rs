@@ -1,15 +1,18 @@
 //! Accepting connections, up to the handshake that says which torrent they are for.
 
 use super::context::Context;
+use super::filter_state::What;
 use super::shares::UNFINISHED_MAX;
 use crate::net::handshake::{self, Named};
+use crate::net::transport::Stream;
+use crate::net::utp::UtpStream;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::rc::Rc;
 use std::time::Duration;
 use swarm_core::admission::Unfinished;
-use tokio::net::TcpStream;
+use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, spawn_local};
 
 /// How long to wait when there are no more file descriptors for a new connection.
@@ -37,11 +40,18 @@ impl Incoming {
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
             match listener.accept().await {
+                Ok((_, addr)) if self.context.ip_filter().is_blocked(addr.ip()) => {
+                    tracing::debug!(%addr, "incoming connection blocked by the IP filter");
+                    self.context.on_blocked(What::Incoming, 1);
+                }
                 Ok((stream, addr)) => {
                     if !self.context.may_accept() {
                         self.make_room();
                     }
-                    self.enter(stream, addr);
+                    match Stream::accepted_tcp(stream, addr) {
+                        Ok(stream) => self.enter(stream),
+                        Err(error) => tracing::debug!(%addr, %error, "incoming connection lost"),
+                    }
                 }
                 // Most likely the system has no more file descriptors: who has not shaken hands gives one back.
                 Err(error) if self.make_room() => {
@@ -57,8 +67,16 @@ impl Incoming {
         }
     }
 
+    /// Accepts what has been dialled over uTP, for as long as the session lives.
+    pub(super) async fn accept_utp(self: Rc<Self>, mut arrivals: mpsc::UnboundedReceiver<UtpStream>) {
+        while let Some(stream) = arrivals.recv().await {
+            self.enter(Stream::over_utp(stream));
+        }
+    }
+
     /// Waits for a connection's handshake, for as long as nobody else needs its place more.
-    fn enter(self: &Rc<Self>, stream: TcpStream, addr: SocketAddr) {
+    fn enter(self: &Rc<Self>, stream: Stream) {
+        let addr = stream.peer_addr();
         let (number, gone) = self.unfinished.borrow_mut().arrive(addr.ip());
         gone.into_iter().for_each(|gone| self.close(gone));
         let incoming = Rc::clone(self);
@@ -72,7 +90,7 @@ impl Incoming {
                 let ours = torrent.handshake();
                 Some((torrent, ours))
             };
-            let opened = handshake::accept(stream, addr, &incoming.context.encryptor, find).await;
+            let opened = handshake::accept(stream, &incoming.context.encryptor, find).await;
             incoming.unfinished.borrow_mut().leave(number);
             incoming.tasks.borrow_mut().remove(&number);
             incoming.count();

@@ -2,6 +2,7 @@
 
 use super::context::Context;
 use super::event::Event;
+use super::filter_state::What;
 use super::options::{AddTorrent, Source};
 use super::torrent::TorrentDriver;
 use crate::http::{self, HttpError};
@@ -15,6 +16,7 @@ use swarm_core::id::{InfoHash, PeerId};
 use swarm_core::net::Family;
 use swarm_core::rng::Rng;
 use swarm_core::torrent::discovery::Origin;
+use swarm_core::tracker::access::Forbidden;
 use swarm_core::tracker::announcer::{
     AnnounceAction, AnnounceFailure, Announcer, AnnouncerConfig, NUMWANT_MAX, TRACKERS_MAX, TrackerState,
     TrackerUrls, Transfer,
@@ -61,6 +63,9 @@ pub(super) fn announcer(
     }
     for addr in context.listening.iter().filter(|_| context.binding.proxy.is_none()) {
         ports.entry(Family::of_ip(addr.ip())).or_insert(addr.port());
+    }
+    if let (Some(ours), Some(mapped)) = (ports.get_mut(&Family::V4), context.mapped_port.get()) {
+        *ours = mapped;
     }
     let config = AnnouncerConfig { info_hash, peer_id, ports, interval_min, private };
     Announcer::new(config, named, rng)
@@ -138,6 +143,9 @@ impl TorrentDriver {
 
     async fn announce(self: Rc<Self>, action: AnnounceAction) {
         let outcome = ask(&self.context, &action).await;
+        if let Err(AnnounceFailure::Forbidden(Forbidden::Blocked(_))) = outcome {
+            self.context.on_blocked(What::Tracker, 1);
+        }
         if let Ok((response, tracker)) = &outcome {
             let peers = peers_of(response, &action);
             let (url, external_ip) = (action.url.to_string(), response.external_ip);
@@ -211,6 +219,7 @@ async fn ask(
     let is_udp = action.url.scheme() == "udp";
     let url = if is_udp { action.url.clone() } else { action.request.url(&action.url) };
     let request = http::Request {
+        filter: context.ip_filter(),
         url,
         origin: action.origin,
         family: context.binding.proxy.is_none().then_some(action.family),

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use swarm_core::id::PeerKey;
 use swarm_core::metainfo::host_and_port;
-use swarm_core::net::Family;
+use swarm_core::net::{Family, is_local};
 use swarm_core::torrent::PORTS_MAX;
 use swarm_core::wire::Message;
 use tokio::task::spawn_local;
@@ -38,6 +38,9 @@ impl TorrentDriver {
     /// Tells a peer where our node listens.
     pub(super) fn send_dht_port(&self, key: PeerKey, addr: SocketAddr) {
         let port = self.dht().and_then(|dht| dht.port(Family::of(addr)));
+        let is_outside = Family::of(addr) == Family::V4 && !is_local(addr.ip());
+        let mapped = self.context.mapped_udp_port.get().filter(|_| is_outside);
+        let port = port.map(|port| mapped.unwrap_or(port));
         if let Some(port) = port
             && let Some(connection) =
                 self.inner.borrow_mut().connections.get_mut(&key).filter(|c| !c.is_closing())

@@ -19,7 +19,8 @@ pub(crate) enum Command {
     AddWebSeeds(Vec<String>),
     SetFiles(Files),
     SetOrder(Order),
-    SetLimits { upload: Option<u64>, download: Option<u64> },
+    SetUploadLimit(Option<u64>),
+    SetDownloadLimit(Option<u64>),
     Pause,
     Resume,
     Recheck,
@@ -43,9 +44,8 @@ impl Command {
             Command::AddWebSeeds(urls) => options.web_seeds.extend(urls.iter().cloned()),
             Command::SetFiles(files) => (options.files, options.hold) = (files.clone(), false),
             Command::SetOrder(order) => options.order = *order,
-            Command::SetLimits { upload, download } => {
-                (options.upload_limit, options.download_limit) = (*upload, *download);
-            }
+            Command::SetUploadLimit(limit) => options.upload_limit = *limit,
+            Command::SetDownloadLimit(limit) => options.download_limit = *limit,
             Command::Recheck => options.recheck = true,
             Command::Pause => options.paused = true,
             Command::Resume => options.paused = false,

@@ -26,7 +26,7 @@ impl TorrentDriver {
     }
 
     /// Dials a peer, once the session may.
-    pub(super) async fn dial(self: Rc<Self>, Dial { addr, patience, encrypted }: Dial) {
+    pub(super) async fn dial(self: Rc<Self>, Dial { addr, patience, encrypted, utp }: Dial) {
         let context = &self.context;
         let opened = {
             let _permit = context.half_open.acquire().await;
@@ -35,7 +35,8 @@ impl TorrentDriver {
                 return self.not_connected(addr, false);
             }
             let encryptor = &context.encryptor;
-            let plan = DialPlan::new(addr, patience, encryptor.policy.attempts(encrypted));
+            let transports = context.transports(addr, utp);
+            let plan = DialPlan::new(addr, patience, &transports, encryptor.policy.attempts(encrypted));
             let pace = async || context.dial_pace().await;
             handshake::dial(&plan, &context.binding, encryptor, self.handshake(), pace).await
         };
@@ -84,9 +85,9 @@ impl TorrentDriver {
         let ours = self.handshake().reserved;
         let both = |flag: Reserved| theirs.reserved.contains(flag) && ours.contains(flag);
         let (fast, extended) = (both(Reserved::FAST), both(Reserved::EXTENSION));
-        let encryption = stream.encryption();
+        let (encryption, utp) = (stream.encryption(), stream.is_utp());
         tracing::info!(%addr, inbound, over = stream.manner(), "connected");
-        let info = PeerInfo { addr, inbound, peer_id: theirs.peer_id, fast, extended, encryption };
+        let info = PeerInfo { addr, inbound, peer_id: theirs.peer_id, fast, extended, encryption, utp };
         let wake = Rc::new(Notify::new());
         let key = self.with(|inner| {
             inner.next_key += 1;

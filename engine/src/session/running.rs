@@ -5,8 +5,10 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
+use std::sync::Arc;
 use swarm_core::admission::{self, Holder};
 use swarm_core::id::{InfoHash, PeerKey, PieceIndex};
+use swarm_core::ip_filter::IpFilter;
 use swarm_core::mse::ObfuscatedHash;
 use swarm_core::time::Time;
 use swarm_core::torrent::Pressure;
@@ -26,7 +28,10 @@ pub(super) trait RunningTorrent {
     fn handle_addresses(self: Rc<Self>, addrs: &[SocketAddr], origin: Origin);
     /// Our own addresses have changed.
     fn addresses_changed(&self);
+    /// The gateway passes on what comes for the external port, or for none; peers of IPv4 reach us at `ours`.
+    fn port_mapped(self: Rc<Self>, external_port: Option<u16>, ours: u16);
     fn limits_changed(self: Rc<Self>);
+    fn set_ip_filter(self: Rc<Self>, filter: Arc<IpFilter>);
     fn pressure_changed(self: Rc<Self>, pressure: Pressure);
     /// Memory is full, and none comes free by itself.
     fn spill_if_full(&self);

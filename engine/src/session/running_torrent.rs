@@ -5,8 +5,11 @@ use super::torrent::TorrentDriver;
 use crate::net::handshake::Opened;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use swarm_core::admission::Holder;
 use swarm_core::id::{PeerKey, PieceIndex};
+use swarm_core::ip_filter::IpFilter;
+use swarm_core::net::Family;
 use swarm_core::time::Time;
 use swarm_core::torrent::discovery::Origin;
 use swarm_core::torrent::{CloseReason, Pressure};
@@ -42,8 +45,20 @@ impl RunningTorrent for TorrentDriver {
         self.wake.notify_one();
     }
 
+    fn port_mapped(self: Rc<Self>, external_port: Option<u16>, ours: u16) {
+        let now = self.context.now();
+        self.inner.borrow_mut().core.handle_mapped_port(external_port);
+        self.announcer.borrow_mut().handle_port(now, Family::V4, ours);
+        self.wake.notify_one();
+    }
+
     fn limits_changed(self: Rc<Self>) {
         TorrentDriver::limits_changed(&self);
+    }
+
+    fn set_ip_filter(self: Rc<Self>, filter: Arc<IpFilter>) {
+        let now = self.context.now();
+        self.with(|inner| inner.core.set_ip_filter(now, filter));
     }
 
     fn pressure_changed(self: Rc<Self>, pressure: Pressure) {

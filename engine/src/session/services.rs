@@ -1,18 +1,22 @@
-//! What runs beside the torrents of a session: the DHT, local discovery, and the watch on our own addresses.
+//! What runs beside the torrents of a session: uTP, the DHT, local discovery, and the watch on our own addresses.
 
+use super::accept::Incoming;
 use super::context::Context;
 use super::dht::SessionDht;
 use super::lsd::SessionLsd;
+use super::shares::UNFINISHED_MAX;
 use crate::Error;
 use crate::dht::{Dht, PUBLIC_NODES, Saved};
 use crate::hash::Lane;
 use crate::net::socket::route;
+use crate::net::udp::UdpPort;
+use crate::net::utp::Utp;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 use swarm_core::dht::MutableTorrentLink;
 use swarm_core::id::InfoHash;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::spawn_local;
 
 /// How often the known nodes are saved, beside when the session stops.
@@ -74,13 +78,50 @@ pub(super) async fn save_dht(context: &Context) {
     }
 }
 
-/// Runs the session's node, if it is to have one.
-pub(super) fn start_dht(context: &Rc<Context>) {
+/// Opens a UDP port for each address that the session listens on, for uTP and the DHT, and has uTP serve them; none without uTP, which
+/// goes through no proxy.
+pub(super) fn start_utp(context: &Rc<Context>, incoming: &Rc<Incoming>) -> Vec<Rc<UdpPort>> {
+    if !context.options.utp || context.binding.proxy.is_some() {
+        return Vec::new();
+    }
+    let (accepted, arrivals) = mpsc::unbounded_channel();
+    let connections_max = context.options.peers_max + context.options.half_open_max + UNFINISHED_MAX;
+    let mut ports = Vec::new();
+    for addr in &context.listening {
+        let opened = UdpPort::open(*addr, &context.binding).map(Rc::new).and_then(|port| {
+            let rng = context.rng.borrow_mut().fork();
+            let utp = Utp::new(Rc::clone(&port), context.clock, connections_max, rng, accepted.clone())?;
+            Ok((port, Rc::new(utp)))
+        });
+        match opened {
+            Ok((port, utp)) => {
+                context.utps.borrow_mut().push(Rc::clone(&utp));
+                let (for_dht, its) = (Rc::clone(context), Rc::clone(&port));
+                spawn_local(utp.run(move |from, datagram| {
+                    if let Some(ours) = &*for_dht.dht.borrow() {
+                        ours.dhts.iter().for_each(|dht| dht.handle_datagram(&its, from, datagram));
+                    }
+                }));
+                ports.push(port);
+            }
+            Err(error) => tracing::warn!(%addr, %error, "no socket for uTP"),
+        }
+    }
+    spawn_local(Rc::clone(incoming).accept_utp(arrivals));
+    ports
+}
+
+/// Runs the session's node, if it is to have one, on the ports that are there already, or on ports of its own.
+pub(super) fn start_dht(context: &Rc<Context>, ports: &[Rc<UdpPort>]) {
     let Some(options) = &context.options.dht else { return };
     if context.binding.proxy.as_ref().is_some_and(|proxy| !proxy.carries_datagrams()) {
         return tracing::info!("no DHT: the proxy carries no datagrams");
     }
-    let dhts = match Dht::open_all_by(&context.listening, &context.binding, false) {
+    let opened = match ports {
+        [] => Dht::open_all_by(&context.listening, &context.binding, false),
+        ports => Dht::on_all(ports, &context.binding),
+    };
+    let dhts = match opened {
         Ok(dhts) => dhts,
         Err(error) => return tracing::warn!(%error, "no socket for the DHT"),
     };
@@ -89,6 +130,9 @@ pub(super) fn start_dht(context: &Rc<Context>) {
         hosts.extend(PUBLIC_NODES.map(str::to_owned));
     }
     let ours = Rc::new(SessionDht::new(dhts, Rc::clone(&context.torrents), context.listening.clone()));
+    for dht in &ours.dhts {
+        dht.set_ip_filter(context.ip_filter());
+    }
     *context.dht.borrow_mut() = Some(Rc::clone(&ours));
     for nth in 0..ours.dhts.len() {
         let ours = Rc::clone(&ours);

@@ -39,7 +39,7 @@ impl TorrentDriver {
         let geometry = core.geometry();
         let (mut bytes_total, mut bytes_verified) = (0, 0);
         for piece in geometry.piece_indices().filter(|&p| self.is_wanted(core.have(), p)) {
-            let len = u64::from(self.content().metainfo.info.payload_of(piece));
+            let len = self.progress.wanted_in(&self.content().metainfo.info, piece);
             bytes_total += len;
             bytes_verified += if core.have().has(piece) { len } else { 0 };
         }
@@ -211,6 +211,7 @@ fn peer_stats(peer: &Peer, now: Time) -> PeerStats {
         addr: peer.info.addr,
         listen_addr: peer.extensions.listen_addr,
         inbound: peer.info.inbound,
+        utp: peer.info.utp,
         encryption: peer.info.encryption,
         peer_id: peer.info.peer_id,
         client: peer.extensions.client.clone().unwrap_or_else(|| client_name(&peer.info.peer_id)),

@@ -22,7 +22,6 @@ use swarm_core::geometry::Geometry;
 use swarm_core::id::PieceIndex;
 use swarm_core::time::{Duration, Time};
 use swarm_core::torrent::{PieceResult, Pressure};
-use tokio::sync::mpsc;
 
 /// How often written data is made durable, if it is not much.
 const SYNC_INTERVAL: Duration = Duration::from_secs(5);
@@ -48,11 +47,11 @@ fn block_digests(geometry: &Geometry, buffer: &crate::buffer::PieceBuffer) -> Ve
 
 impl TorrentDriver {
     pub(super) fn submit(&self, lane: Lane, job: impl FnOnce(&dyn Storage) -> DiskResult + Send + 'static) {
-        let (storage, tx) = (Arc::clone(&self.content().storage), self.disk_results.clone());
+        let (storage, results) = (Arc::clone(&self.content().storage), self.disk_results.clone());
         self.jobs.set(self.jobs.get() + 1);
         self.context.workers.submit(lane, move || {
             let result = catch_unwind(AssertUnwindSafe(|| job(&*storage)));
-            let _ = tx.send(Box::new(result.unwrap_or(DiskResult::Panicked)));
+            results.push(result.unwrap_or(DiskResult::Panicked));
         });
     }
 
@@ -373,11 +372,7 @@ impl TorrentDriver {
     }
 
     /// Ends everything in good order: connections, trackers (for a few seconds at most), state.
-    pub(super) async fn shut_down(
-        self: &Rc<Self>,
-        mut results: mpsc::UnboundedReceiver<Box<DiskResult>>,
-        next: Next,
-    ) -> Result<(), Error> {
+    pub(super) async fn shut_down(self: &Rc<Self>, next: Next) -> Result<(), Error> {
         self.with(|inner| {
             inner.state = State::Stopped;
             inner.disk.doubted.clear();
@@ -386,11 +381,11 @@ impl TorrentDriver {
         self.context.torrents.remove(self.info_hash);
         // What is being written is still taken note of: it need not be downloaded again.
         while self.jobs.get() > 0 {
-            let Some(result) = results.recv().await else { break };
-            self.on_disk_result(*result);
+            let result = self.disk_results.next().await;
+            self.on_disk_result(result);
             self.context.on_memory_freed();
         }
-        self.keep_partial_pieces(&mut results).await;
+        self.keep_partial_pieces().await;
         self.inner.borrow_mut().buffers.clear();
         self.context.on_memory_freed();
         if next != Next::Restart {
@@ -418,7 +413,7 @@ impl TorrentDriver {
     }
 
     /// Moves the blocks of unfinished pieces to the part file, for the next run to go on from. What does not fit is lost.
-    async fn keep_partial_pieces(&self, results: &mut mpsc::UnboundedReceiver<Box<DiskResult>>) {
+    async fn keep_partial_pieces(&self) {
         let pieces: Vec<PieceIndex> = self.inner.borrow().buffers.keys().copied().collect();
         for piece in pieces.into_iter().filter(|_| self.can_spill()) {
             let spill = match self.inner.borrow_mut().buffers.get_mut(&piece) {
@@ -426,9 +421,9 @@ impl TorrentDriver {
                 _ => continue,
             };
             self.submit_spill(spill);
-            let result = results.recv().await;
+            let result = self.disk_results.next().await;
             self.jobs.set(self.jobs.get() - 1);
-            if let Some(DiskResult::Spilled { result: Err(error), .. }) = result.map(|result| *result) {
+            if let DiskResult::Spilled { result: Err(error), .. } = result {
                 tracing::warn!(%error, "blocks of unfinished pieces are lost");
                 return;
             }

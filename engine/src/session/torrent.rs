@@ -1,17 +1,17 @@
 //! A torrent on the network thread: the state machine, and who carries out what it wants.
 //!
 //! [`TorrentDriver`] holds the state that connections, disk results and trackers
-//! act on, always by the same steps: lock, hand the input to the state machine,
-//! drain its actions, unlock. Nothing here waits; tasks do.
+//! act on, always by the same steps: borrow it, hand the input to the state machine,
+//! drain its actions. Nothing here waits; tasks do.
 
 use super::command::Command;
 use super::connection::Connection;
-use super::context::Context;
-use super::disk::{Disk, DiskResult};
+use super::context::{Context, SessionEventSender};
+use super::disk::{Disk, DiskResults};
 use super::event::{Event, State};
 use super::events::EventSender;
+use super::filter_state::What;
 use super::handle::{Known, Phase};
-use super::id::TorrentId;
 use super::limit::Limit;
 use super::options::{AddTorrent, Mode, Source};
 use super::prepared::PreparedCache;
@@ -21,6 +21,7 @@ use super::registry::Registry;
 use super::webseed::WebSources;
 use crate::Error;
 use crate::buffer::PieceBuffer;
+use crate::id::TorrentId;
 use crate::net::names;
 use crate::storage::Storage;
 use std::cell::{Cell, OnceCell, RefCell, RefMut};
@@ -83,7 +84,7 @@ pub(crate) struct TorrentDriver {
     reconnect: RefCell<Vec<SocketAddr>>,
     /// The DHT nodes that its metainfo names were asked.
     pub(super) has_joined: Cell<bool>,
-    pub(super) disk_results: mpsc::UnboundedSender<Box<DiskResult>>,
+    pub(super) disk_results: DiskResults,
     pub(super) inner: RefCell<Inner>,
     /// Wakes the torrent's own task: its timer may have changed, or it is to end.
     pub(super) wake: Notify,
@@ -105,13 +106,13 @@ pub(crate) struct TorrentDriver {
 pub(super) struct TorrentEvents {
     pub(super) id: TorrentId,
     pub(super) own: EventSender<Event>,
-    pub(super) session: EventSender<(TorrentId, Event)>,
+    pub(super) session: SessionEventSender,
 }
 
 impl TorrentEvents {
     pub(super) fn send(&self, event: Event) {
         self.own.send(&event);
-        self.session.send(&(self.id, event));
+        self.session.send(&(Some(self.id), event));
     }
 }
 
@@ -180,7 +181,6 @@ impl TorrentDriver {
         info_hash: InfoHash,
         channels: &Channels,
         carried: Carried,
-        disk_results: mpsc::UnboundedSender<Box<DiskResult>>,
     ) -> TorrentDriver {
         let Carried { peer_id, totals, announcer, readers, reconnect, dropped_web_seeds, has_joined } =
             carried;
@@ -200,6 +200,8 @@ impl TorrentDriver {
             core.handle_listening(ip);
         }
         core.set_pressure(context.now(), context.pressure.get());
+        core.set_ip_filter(context.now(), context.ip_filter());
+        core.handle_mapped_port(context.mapped_port.get());
 
         TorrentDriver {
             info_hash,
@@ -218,7 +220,7 @@ impl TorrentDriver {
             opened: OnceCell::new(),
             events: channels.events.clone(),
             phase: Arc::clone(&channels.phase),
-            disk_results,
+            disk_results: DiskResults::default(),
             inner: RefCell::new(Inner {
                 core,
                 connections: BTreeMap::new(),
@@ -323,6 +325,7 @@ impl TorrentDriver {
     pub(super) fn begin(self: &Rc<Self>) {
         let now = self.context.now();
         self.is_begun.set(true);
+        self.warn_of_blocked(&self.changed.borrow().peers);
         self.start_announcing();
         self.limits_changed();
         self.with(|inner| {
@@ -360,7 +363,17 @@ impl TorrentDriver {
     /// Somebody names peers.
     pub(crate) fn handle_addresses(self: &Rc<Self>, addrs: &[SocketAddr], origin: Origin) {
         let now = self.context.now();
+        if origin == Origin::User {
+            self.warn_of_blocked(addrs);
+        }
         self.with(|inner| inner.core.handle_addresses(now, addrs, origin));
+    }
+
+    /// The user names peers that his own filter blocks.
+    fn warn_of_blocked(&self, peers: &[SocketAddr]) {
+        let filter = self.context.ip_filter();
+        let blocked = peers.iter().filter(|peer| filter.is_blocked(peer.ip()));
+        blocked.for_each(|peer| self.warn(&format!("{peer}: the IP filter blocks this peer")));
     }
 
     /// The info dictionary has come, and has the right hash.
@@ -406,6 +419,7 @@ impl TorrentDriver {
         let timer = inner.core.poll_timeout();
         let result = input(&mut inner);
         self.drain(&mut inner);
+        self.context.on_blocked(What::Address, inner.core.take_addresses_blocked());
         // The torrent's own task sleeps until what was due first.
         let next = inner.core.poll_timeout();
         if next.is_some_and(|next| timer.is_none_or(|timer| next < timer)) {
@@ -490,7 +504,6 @@ impl TorrentDriver {
     /// The torrent's own task: time, disk results, commands and trackers, until it is stopped or fails.
     pub(super) async fn run(
         self: &Rc<Self>,
-        mut results: mpsc::UnboundedReceiver<Box<DiskResult>>,
         commands: &mut mpsc::UnboundedReceiver<Box<Command>>,
     ) -> Result<Next, Error> {
         let mut next = None;
@@ -509,10 +522,10 @@ impl TorrentDriver {
                 () = async { opening.as_mut().expect("it is there").await }, if opening.is_some() => {
                     opening = None;
                 }
-                Some(result) = results.recv() => {
-                    self.on_disk_result(*result);
-                    while let Ok(result) = results.try_recv() {
-                        self.on_disk_result(*result);
+                result = self.disk_results.next() => {
+                    self.on_disk_result(result);
+                    while let Some(result) = self.disk_results.try_next() {
+                        self.on_disk_result(result);
                     }
                     self.context.on_memory_freed();
                 }
@@ -536,7 +549,7 @@ impl TorrentDriver {
         }
         let next = next.unwrap_or(Next::Stop);
         self.remember_peers();
-        Box::pin(self.shut_down(results, next)).await?;
+        Box::pin(self.shut_down(next)).await?;
         Ok(next)
     }
 
@@ -598,9 +611,12 @@ impl TorrentDriver {
             // Before it begins, nobody is dialled: it does so with all that were added.
             Command::AddPeers(peers) if self.is_begun.get() => self.handle_addresses(&peers, Origin::User),
             Command::AddPeers(_) => {}
-            Command::SetLimits { upload, download } => {
-                self.upload.set(now, upload);
-                self.download.set(now, download);
+            Command::SetUploadLimit(limit) => {
+                self.upload.set(now, limit);
+                self.limits_changed();
+            }
+            Command::SetDownloadLimit(limit) => {
+                self.download.set(now, limit);
                 self.limits_changed();
             }
             Command::AddWebSeeds(_) if self.content.get().is_none() => {}

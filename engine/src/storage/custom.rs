@@ -1,7 +1,7 @@
 //! Storage that an embedder has made: whole, verified pieces go in, and any part of them comes out.
 //!
 //! The engine assembles and verifies pieces, checks what may be there, and keeps track of what is. There is no part file: if memory
-//! for received blocks runs out, the piece that has waited longest for one is dropped and requested again.
+//! for received blocks runs out, a partial piece for which no block comes, or else the smallest, is dropped and requested again.
 
 use super::prepared::{Bytes, Part, Prepared};
 use super::{Mode, OpenOptions, Opened, PieceOutcome, Storage, StorageError, Trust, lock};
@@ -33,7 +33,7 @@ pub enum Stored {
     Verified,
 }
 
-/// Where the pieces of one torrent are kept, if not in files: see [`AddTorrent::storage`](crate::AddTorrent::storage).
+/// Where the pieces of one torrent are kept, if not in files: see [`AddTorrent::download_to`](crate::AddTorrent::download_to).
 ///
 /// **Calls** come from worker threads, several at a time, and may block. [`open`](Self::open) comes first, then
 /// [`stored`](Self::stored) for each piece; after [`close`](Self::close) nothing comes but another `open` (the torrent was paused,

@@ -147,6 +147,11 @@ pub(crate) trait Storage: Send + Sync {
     /// Where the torrent's file or folder is, or will be: `DIR/NAME`.
     fn path(&self) -> PathBuf;
 
+    /// Where its files are, if that is in files.
+    fn location(&self) -> Option<Location> {
+        None
+    }
+
     /// Reserves the space of every wanted file, and leaves some of the volume to others. Called again after an error that
     /// [may pass](StorageError::may_pass), until it succeeds. What was reserved before it failed is given back.
     ///
@@ -239,6 +244,27 @@ pub(crate) trait Storage: Send + Sync {
     fn delete(&self) -> Result<(), StorageError>;
 }
 
+/// Where a torrent's files are, or will be, under the names that the file system takes.
+#[derive(Debug)]
+pub(crate) struct Location {
+    tree: Tree,
+    info: Arc<Info>,
+}
+
+impl Location {
+    /// Of the torrent's file or folder.
+    pub(crate) fn path(&self) -> PathBuf {
+        self.tree.path_of(&[&self.info.name])
+    }
+
+    /// Of a file; none if there is no such file, or it is never on disk: padding, and links that lead out of the torrent.
+    pub(crate) fn file_path(&self, file: FileIndex) -> Option<PathBuf> {
+        let entry = self.info.files.get(file.idx())?;
+        let is_made = !entry.attr.pad && (!entry.attr.symlink || entry.symlink_target.is_some());
+        is_made.then(|| self.tree.path_of(&entry.path))
+    }
+}
+
 /// Opens what an embedder has made for a torrent's pieces, or else its files.
 pub(crate) fn open(
     metainfo: &Metainfo,
@@ -294,6 +320,10 @@ impl FileStorage {
 impl Storage for FileStorage {
     fn path(&self) -> PathBuf {
         self.tree.path_of(&[&self.info.name])
+    }
+
+    fn location(&self) -> Option<Location> {
+        Some(Location { tree: self.tree.clone(), info: Arc::clone(&self.info) })
     }
 
     fn reserve(&self) -> Result<(), StorageError> {

@@ -3,7 +3,7 @@
 mod escaped;
 
 use super::{ADDRESSES_MAX, Metainfo, MetainfoError, URL_LEN_MAX};
-use crate::id::InfoHash;
+use crate::id::{InfoHash, InfoHashV2};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use std::fmt;
 use std::net::Ipv6Addr;
@@ -31,7 +31,7 @@ pub struct Magnet {
     /// `xt=urn:btih:`: which torrent.
     pub info_hash: InfoHash,
     /// `xt=urn:btmh:`: the same torrent's hash in BitTorrent v2, if it is a hybrid.
-    pub info_hash_v2: Option<[u8; 32]>,
+    pub info_hash_v2: Option<InfoHashV2>,
     /// `dn`: what to call it until its metadata is there.
     pub name: Option<String>,
     /// `xl`: bytes in all, as its maker says.
@@ -127,7 +127,7 @@ fn unnumbered(key: &str) -> &str {
     }
 }
 
-fn read_topic(urn: &str, v1: &mut Option<InfoHash>, v2: &mut Option<[u8; 32]>) -> Result<(), MagnetError> {
+fn read_topic(urn: &str, v1: &mut Option<InfoHash>, v2: &mut Option<InfoHashV2>) -> Result<(), MagnetError> {
     if let Some(text) = strip_prefix(urn, "urn:btih:") {
         let found = parse_info_hash(text).ok_or_else(|| MagnetError::InfoHash(text.to_owned()))?;
         match *v1 {
@@ -135,7 +135,7 @@ fn read_topic(urn: &str, v1: &mut Option<InfoHash>, v2: &mut Option<[u8; 32]>) -
             _ => *v1 = Some(found),
         }
     } else if let Some(text) = strip_prefix(urn, "urn:btmh:") {
-        let digits = text.strip_prefix(SHA256_MULTIHASH).and_then(decode_hex);
+        let digits = text.strip_prefix(SHA256_MULTIHASH).and_then(decode_hex).map(InfoHashV2);
         *v2 = Some(digits.ok_or_else(|| MagnetError::InfoHashV2(text.to_owned()))?);
     }
     // Another name for the same content, in some other network.
@@ -229,8 +229,7 @@ impl fmt::Display for Magnet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "magnet:?xt=urn:btih:{}", self.info_hash)?;
         if let Some(hash) = self.info_hash_v2 {
-            write!(f, "&xt=urn:btmh:{SHA256_MULTIHASH}")?;
-            hash.iter().try_for_each(|byte| write!(f, "{byte:02x}"))?;
+            write!(f, "&xt=urn:btmh:{SHA256_MULTIHASH}{hash}")?;
         }
         let mut text = |key: &str, value: &str| write!(f, "&{key}={}", utf8_percent_encode(value, ESCAPED));
         self.name.iter().try_for_each(|name| text("dn", name))?;
@@ -340,7 +339,7 @@ mod tests {
         (hashes, name, any::<Option<u64>>(), urls(), urls(), peers, selected).prop_map(
             |((v1, info_hash_v2), name, length, trackers, web_seeds, peers, selected)| Magnet {
                 info_hash: InfoHash(v1),
-                info_hash_v2,
+                info_hash_v2: info_hash_v2.map(InfoHashV2),
                 name,
                 length,
                 trackers,
@@ -457,7 +456,7 @@ mod tests {
         }
         let v2 = format!("1220{}", "ab".repeat(32));
         assert_eq!(error(&format!("magnet:?xt=urn:btmh:{v2}")), MagnetError::V2Only);
-        assert_eq!(link(&format!("&xt=urn:btmh:{v2}")).unwrap().info_hash_v2, Some([0xab; 32]));
+        assert_eq!(link(&format!("&xt=urn:btmh:{v2}")).unwrap().info_hash_v2, Some(InfoHashV2([0xab; 32])));
         assert_eq!(link("&xt=urn:btmh:1220ab"), Err(MagnetError::InfoHashV2("1220ab".to_owned())));
         let other = InfoHash([7; 20]);
         let two = link(&format!("&xt=urn:btih:{other}"));

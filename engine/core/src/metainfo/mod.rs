@@ -23,7 +23,7 @@ pub use path::{COMPONENT_LEN_MAX, PathRules};
 pub use piece_hashes::PieceHashes;
 
 use crate::geometry::Geometry;
-use crate::id::{FileIndex, InfoHash, PieceIndex};
+use crate::id::{FileIndex, InfoHash, InfoHashV2, PieceIndex};
 use crate::padding::Padding;
 use std::sync::Arc;
 
@@ -65,7 +65,7 @@ pub struct Metainfo {
     pub creation_date: Option<i64>,
     /// SHA-256 over the raw bytes of the info dictionary, if this is a hybrid of BitTorrent v1 and v2 (BEP
     /// 52).
-    pub info_hash_v2: Option<[u8; 32]>,
+    pub info_hash_v2: Option<InfoHashV2>,
     /// What was odd about the file, a line each. Safe to print: control characters are escaped.
     pub warnings: Vec<String>,
 }

@@ -5,6 +5,7 @@ use super::path::PathRules;
 use super::warnings::Warnings;
 use super::{ADDRESSES_MAX, METAINFO_LEN_MAX, Metainfo, MetainfoError, URL_LEN_MAX, info};
 use crate::bencode::{self, Limits, Value};
+use crate::id::InfoHashV2;
 use sha2::{Digest, Sha256};
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -68,7 +69,7 @@ impl Metainfo {
             },
             created_by: text("created by", &mut warnings),
             creation_date: read_date(root, &mut warnings),
-            info_hash_v2: is_hybrid.then(|| Sha256::digest(info_value.raw()).into()),
+            info_hash_v2: is_hybrid.then(|| InfoHashV2(Sha256::digest(info_value.raw()).into())),
             warnings: warnings.finish(),
         })
     }

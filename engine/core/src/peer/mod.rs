@@ -35,6 +35,8 @@ pub struct PeerInfo {
     pub extended: bool,
     /// What the stream is since an encrypted handshake (MSE), if it began with one.
     pub encryption: Option<Method>,
+    /// Whether the connection is over uTP.
+    pub utp: bool,
 }
 
 impl PeerInfo {

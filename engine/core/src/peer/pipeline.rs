@@ -146,11 +146,11 @@ impl Pipeline {
     /// Whether nothing has come for much longer than blocks of this peer use to take, if `held` is how long we may not have read
     /// them. How long it was silent before does not count for it.
     pub fn is_overdue(&self, now: Time, held: Duration) -> bool {
-        let patience = match self.gap {
+        let timeout = match self.gap {
             None => ROUND_TRIP_MAX + OVERDUE_AFTER,
             Some(gap) => self.round_trip_min + gap.min(GAP_MAX) * 4 + OVERDUE_AFTER,
         };
-        self.waiting_since().is_some_and(|since| now.since(since) >= patience.min(SNUB_AFTER) + held)
+        self.waiting_since().is_some_and(|since| now.since(since) >= timeout.min(SNUB_AFTER) + held)
     }
 
     /// How many requests should be outstanding at this rate.
@@ -251,14 +251,14 @@ impl Pipeline {
     }
 
     /// How long this peer may let requests lie before it is snubbed.
-    pub fn patience(&self) -> Duration {
+    pub fn timeout(&self) -> Duration {
         (self.gap.unwrap_or_default() * 3).clamp(SNUB_AFTER, SNUB_AFTER_MAX)
     }
 
     /// The requests that are lost: later ones have been answered for longer than it takes to answer all of them.
     pub fn lost(&self, now: Time) -> impl Iterator<Item = BlockRef> + '_ {
-        let patience = REQUEST_LOST_AFTER.max(self.gap.unwrap_or_default() * 2 * self.requests.len() as u32);
-        let is_lost = move |r: &&Outstanding| r.passed_at.is_some_and(|at| now.since(at) >= patience);
+        let timeout = REQUEST_LOST_AFTER.max(self.gap.unwrap_or_default() * 2 * self.requests.len() as u32);
+        let is_lost = move |r: &&Outstanding| r.passed_at.is_some_and(|at| now.since(at) >= timeout);
         self.requests.iter().filter(is_lost).map(|r| r.block)
     }
 

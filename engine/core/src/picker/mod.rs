@@ -411,7 +411,7 @@ impl Picker {
     }
 
     /// A complete piece did not verify, or its blocks were lost: all of it is asked for again. With
-    /// `exclusive` (who sent its blocks), by one peer at a time, so that the liar shows. What was taken for padding by its
+    /// `exclusive` (who sent its blocks), by one peer at a time, so that the corrupt sender shows. What was taken for padding by its
     /// name alone is now asked for too.
     pub fn piece_failed(&mut self, piece: PieceIndex, exclusive: Vec<PeerKey>) {
         if self.is_padding_assumed(piece) {

@@ -1,4 +1,4 @@
-//! Who lied: smart ban.
+//! Who sent corrupt blocks: smart ban.
 //!
 //! When a piece fails, each block's digest and sender are kept. When the piece
 //! later passes, the digests of the true blocks show exactly which senders
@@ -60,15 +60,15 @@ impl Blame {
     /// The piece passed with blocks of these digests.
     pub(super) fn piece_passed(&mut self, piece: PieceIndex, digests: &[[u8; 20]]) -> Vec<Verdict> {
         let of_piece = self.attempts.iter().filter(|(p, _)| *p == piece);
-        let mut liars: Vec<Verdict> = of_piece
+        let mut corrupt_senders: Vec<Verdict> = of_piece
             .flat_map(|(_, sent)| sent.iter().zip(digests))
             .filter(|((_, _, digest), truth)| digest != *truth && *digest != UNKNOWN && **truth != UNKNOWN)
             .map(|(&(peer, addr, _), _)| Verdict { peer, addr })
             .collect();
-        liars.sort_unstable();
-        liars.dedup();
+        corrupt_senders.sort_unstable();
+        corrupt_senders.dedup();
         self.attempts.retain(|(p, _)| *p != piece);
-        liars
+        corrupt_senders
     }
 }
 
@@ -81,14 +81,14 @@ mod tests {
     }
 
     #[test]
-    fn exactly_the_liars_are_blamed() {
+    fn smart_ban_blames_exactly_the_corrupt_senders() {
         let mut blame = Blame::default();
         let piece = PieceIndex(3);
         assert_eq!(blame.piece_failed(piece, vec![sent(1, 1), sent(2, 66), sent(3, 3)], false), None);
         assert_eq!(blame.piece_failed(piece, vec![sent(1, 1), sent(3, 2), sent(4, 77)], false), None);
         assert!(blame.is_suspect(piece));
-        let liars = blame.piece_passed(piece, &[[1; 20], [2; 20], [3; 20]]);
-        assert_eq!(liars.iter().map(|v| v.peer.0).collect::<Vec<_>>(), [2, 4]);
+        let corrupt_senders = blame.piece_passed(piece, &[[1; 20], [2; 20], [3; 20]]);
+        assert_eq!(corrupt_senders.iter().map(|v| v.peer.0).collect::<Vec<_>>(), [2, 4]);
         assert!(!blame.is_suspect(piece));
     }
 

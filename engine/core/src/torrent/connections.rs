@@ -6,17 +6,19 @@ use super::exchange::wants_encryption;
 use super::{Action, CloseReason, Event, TICK, Torrent};
 use crate::bitfield::Bitfield;
 use crate::id::{PeerKey, PieceIndex};
-use crate::net::Family;
+use crate::ip_filter::IpFilter;
+use crate::net::{Family, is_local};
 use crate::peer::budget::Cost;
 use crate::peer::{Due, Peer, PeerInfo};
 use crate::time::{Duration, Time};
 use crate::wire::Message;
 use crate::wire::extension::{self, EXTENSION_HANDSHAKE_ID, Extension, ExtensionHandshake};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 /// We send something at least this often, so that the other side does not take us for dead (BEP 3).
 pub const KEEP_ALIVE_AFTER: Duration = Duration::from_secs(100);
-/// A peer from which nothing has come for this long is taken for dead.
+/// A peer from which nothing has come for this long is closed as timed out.
 pub const SILENCE_MAX: Duration = Duration::from_secs(180);
 /// A connection that stood this long, or moved any data, was worth making: its end is no failure.
 const GOOD_AFTER: Duration = Duration::from_secs(60);
@@ -24,7 +26,7 @@ const GOOD_AFTER: Duration = Duration::from_secs(60);
 pub(super) const DEPARTED_MAX: usize = 512;
 
 impl Torrent {
-    /// Addresses of possible peers, and who told of them.
+    /// Addresses of possible peers, and their source.
     pub fn handle_addresses(&mut self, now: Time, addrs: &[SocketAddr], origin: Origin) {
         if self.stopped {
             return;
@@ -32,6 +34,20 @@ impl Torrent {
         addrs.iter().for_each(|&addr| self.discovery.add(addr, origin));
         self.dial(now);
         self.wake(now);
+    }
+
+    /// From now on nobody is dialled, kept or accepted whose address this filter blocks.
+    pub fn set_ip_filter(&mut self, now: Time, filter: Arc<IpFilter>) {
+        self.discovery.set_ip_filter(filter);
+        let blocked = self.peers.values().filter(|peer| self.discovery.is_blocked(peer.info.addr));
+        let keys: Vec<PeerKey> = blocked.map(|peer| peer.key).collect();
+        keys.into_iter().for_each(|key| self.close(now, key, CloseReason::Blocked));
+        self.wake(now);
+    }
+
+    /// How often an address was passed over because the filter blocks it, since this was last asked.
+    pub fn take_addresses_blocked(&mut self) -> u64 {
+        self.discovery.take_blocked()
     }
 
     /// An address that we were to dial did not become a connection.
@@ -69,6 +85,7 @@ impl Torrent {
         if !info.inbound {
             self.discovery.connected(info.addr);
             self.discovery.note_encryption(info.addr, info.encryption.is_some());
+            self.discovery.note_utp(info.addr, info.utp);
         }
         let mut peer = Peer::new(key, info, self.geometry.pieces(), now);
         peer.pieces.counted = self.picker.peer_joined(peer.have());
@@ -107,7 +124,7 @@ impl Torrent {
             ids: self.extensions().map(|e| (e, e.local_id())).collect(),
             client: self.config.client.clone(),
             reqq: Some(self.config.requests_max),
-            listen_port: self.config.listen_port,
+            listen_port: self.port_for(addr),
             prefers_encryption: self.config.prefers_encryption.then_some(true),
             your_ip: Some(addr.ip().to_canonical()),
             // Who seems to have nothing, and to want nothing, would be left by some (BEP 21).
@@ -115,6 +132,17 @@ impl Torrent {
             metadata_size: self.metadata_size(),
         };
         self.send(now, key, Message::Extended { id: EXTENSION_HANDSHAKE_ID, payload: hello.encode() });
+    }
+
+    /// Our gateway passes on what comes for this port of IPv4, or for none. Peers are told of it, but not those on our own network.
+    pub fn handle_mapped_port(&mut self, port: Option<u16>) {
+        self.mapped_port = port;
+    }
+
+    /// Where this peer reaches us.
+    fn port_for(&self, peer: SocketAddr) -> Option<u16> {
+        let is_outside = Family::of(peer) == Family::V4 && !is_local(peer.ip());
+        self.mapped_port.filter(|_| is_outside).or(self.config.listen_port)
     }
 
     /// The connection has ended, on whichever side.
@@ -182,9 +210,9 @@ impl Torrent {
         if is_new {
             self.events.push_back(Event::PeerBanned { addr, reason: reason.clone() });
         }
-        let victims: Vec<PeerKey> =
+        let banned: Vec<PeerKey> =
             self.peers.values().filter(|p| self.discovery.is_banned(p.info.addr)).map(|p| p.key).collect();
-        victims.into_iter().for_each(|key| self.close(now, key, reason.clone()));
+        banned.into_iter().for_each(|key| self.close(now, key, reason.clone()));
         self.close(now, key, reason);
     }
 

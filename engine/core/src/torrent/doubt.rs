@@ -37,14 +37,14 @@ impl Torrent {
         }
         self.uploads.forget_sent(&had);
         for key in self.peers.keys().collect::<Vec<_>>() {
-            self.take_back(now, key, &had);
+            self.retract(now, key, &had);
         }
         for piece in had.iter() {
-            if self.taken_back.is_empty() {
-                self.taken_back = Bitfield::empty(self.geometry.pieces());
+            if self.retracted.is_empty() {
+                self.retracted = Bitfield::empty(self.geometry.pieces());
             }
-            self.taken_back.insert(piece);
-            self.taken_back_at = Some(now);
+            self.retracted.insert(piece);
+            self.retracted_at = Some(now);
         }
         if doubted.count() > 0 {
             self.recount_interesting(now);
@@ -59,23 +59,25 @@ impl Torrent {
             return;
         }
         if is_right {
-            self.piece_is_here(now, piece);
+            self.on_piece_had(now, piece);
         } else {
             self.picker.piece_lost(piece);
-            let was_retracted = self.taken_back.has(piece);
+            let was_retracted = self.retracted.has(piece);
             // Who came later has not been told of it.
-            let was_here = |p: &&Peer| Some(p.times.connected_at) <= self.taken_back_at;
-            let misled = self.peers.values().filter(was_here);
-            let misled = misled.filter(|p| p.extensions.dont_have_id.is_none() && !p.have().has(piece));
-            let misled: Vec<PeerKey> = misled.filter(|_| was_retracted).map(|peer| peer.key).collect();
-            misled.into_iter().for_each(|key| self.close(now, key, CloseReason::PieceLost));
+            let was_here = |p: &&Peer| Some(p.times.connected_at) <= self.retracted_at;
+            let announced_to = self.peers.values().filter(was_here);
+            let announced_to =
+                announced_to.filter(|p| p.extensions.dont_have_id.is_none() && !p.have().has(piece));
+            let announced_to: Vec<PeerKey> =
+                announced_to.filter(|_| was_retracted).map(|peer| peer.key).collect();
+            announced_to.into_iter().for_each(|key| self.close(now, key, CloseReason::PieceLost));
             self.refill_all = true;
         }
         self.input_at = Some(now);
     }
 
     /// Rejects a peer's requests for these pieces, and sends it that they are not here.
-    fn take_back(&mut self, now: Time, key: PeerKey, pieces: &Bitfield) {
+    fn retract(&mut self, now: Time, key: PeerKey, pieces: &Bitfield) {
         let Some(peer) = self.peers.get(key) else { return };
         let lacked: Vec<PieceIndex> = pieces.iter().filter(|&piece| !peer.have().has(piece)).collect();
         if let Some(id) = peer.extensions.dont_have_id {

@@ -160,7 +160,7 @@ impl Torrent {
 
     fn on_written(&mut self, now: Time, piece: PieceIndex, digests: &[[u8; 20]]) {
         for verdict in self.blame.piece_passed(piece, digests) {
-            self.punish(now, verdict);
+            self.ban_corrupt_sender(now, verdict);
         }
         for sender in self.picker.senders(piece).into_iter().flatten() {
             let on_parole = self.peers.get_mut(sender).filter(|peer| peer.download.on_parole);
@@ -172,30 +172,30 @@ impl Torrent {
                 self.web.plan = true;
             }
         }
-        self.piece_is_here(now, piece);
+        self.on_piece_had(now, piece);
     }
 
     /// A piece is verified and on disk: HAVE goes to everyone.
-    pub(super) fn piece_is_here(&mut self, now: Time, piece: PieceIndex) {
+    pub(super) fn on_piece_had(&mut self, now: Time, piece: PieceIndex) {
         let was_missing = self.picker.missing().has(piece);
         self.picker.piece_done(piece);
-        if self.taken_back.has(piece) {
-            self.taken_back.remove(piece);
+        if self.retracted.has(piece) {
+            self.retracted.remove(piece);
         }
         self.actions.push_back(Action::BroadcastHave(piece));
         self.events.push_back(Event::PieceVerified(piece));
-        let mut satisfied = Vec::new();
+        let mut uninteresting = Vec::new();
         for peer in self.peers.values_mut() {
             peer.times.sent_at = now;
             peer.account.budget.earn(PER_PIECE);
             if was_missing && peer.have().has(piece) {
                 peer.pieces.interesting -= 1;
                 if peer.pieces.interesting == 0 {
-                    satisfied.push(peer.key);
+                    uninteresting.push(peer.key);
                 }
             }
         }
-        for key in satisfied {
+        for key in uninteresting {
             self.update_interest(now, key);
         }
         self.note_completion(now);
@@ -219,7 +219,7 @@ impl Torrent {
         let attempt = attempt.collect();
         let is_padding_assumed = self.picker.is_padding_assumed(piece);
         if let Some(verdict) = self.blame.piece_failed(piece, attempt, is_padding_assumed) {
-            self.punish(now, verdict);
+            self.ban_corrupt_sender(now, verdict);
         }
         if is_padding_assumed {
             // Web seeds are never asked for padding: they cannot help where it is none.
@@ -232,19 +232,19 @@ impl Torrent {
         let mut suspects: Vec<PeerKey> = senders.into_iter().flatten().filter(|_| all_are_known).collect();
         suspects.sort_unstable();
         suspects.dedup();
-        let liars: Vec<PeerKey> = suspects.iter().copied().filter(|&key| self.is_liar(key)).collect();
+        let corrupt: Vec<PeerKey> = suspects.iter().copied().filter(|&key| self.sent_corrupt(key)).collect();
         self.picker.piece_failed(piece, suspects);
-        liars.into_iter().for_each(|liar| self.picker.corrupt_sender_found(liar));
+        corrupt.into_iter().for_each(|key| self.picker.corrupt_sender_found(key));
         self.actions.push_back(Action::DropPiece(piece));
         self.refill_all = true;
     }
 
-    fn is_liar(&self, key: PeerKey) -> bool {
+    fn sent_corrupt(&self, key: PeerKey) -> bool {
         self.web_seeds().iter().any(|seed| seed.key() == key && seed.is_dropped())
             || self.addr_of(key).is_some_and(|addr| self.discovery.is_banned(addr))
     }
 
-    fn punish(&mut self, now: Time, verdict: Verdict) {
+    fn ban_corrupt_sender(&mut self, now: Time, verdict: Verdict) {
         match verdict.addr {
             Some(addr) => self.ban(now, addr, verdict.peer, CloseReason::CorruptBlock),
             None if self.web.by_key(verdict.peer).is_some() => self.drop_web_seed(now, verdict.peer),
@@ -258,7 +258,7 @@ impl Torrent {
         self.refill_all = true;
     }
 
-    /// Whether so little waits to be verified that peers on parole may send more: else a quick liar fills the queue before its first
+    /// Whether so little waits to be verified that peers on parole may send more: else a fast corrupt sender fills the queue before its first
     /// piece is hashed.
     fn has_room_for_parole(&self) -> bool {
         u64::from(self.verifying) * u64::from(self.geometry.piece_len()) < self.parole_bytes()
@@ -370,7 +370,7 @@ impl Torrent {
         let mut freed = self.picker.release_exclusive(key);
         // With BEP 6 each request still gets its block or its rejection. Without, none will be answered.
         if self.peers.get(key).is_some_and(|peer| !peer.info.fast) {
-            freed |= !self.take_back_requests(key).is_empty();
+            freed |= !self.cancel_requests(key).is_empty();
         }
         if freed {
             self.offer_to_all(now, key);
@@ -435,12 +435,12 @@ impl Torrent {
 
     /// Takes back all requests to the peer, so that others can be asked.
     pub(super) fn withdraw_requests(&mut self, key: PeerKey) -> Vec<BlockRef> {
-        let blocks = self.take_back_requests(key);
+        let blocks = self.cancel_requests(key);
         self.refill_all |= self.picker.release_exclusive(key) || !blocks.is_empty();
         blocks
     }
 
-    fn take_back_requests(&mut self, key: PeerKey) -> Vec<BlockRef> {
+    fn cancel_requests(&mut self, key: PeerKey) -> Vec<BlockRef> {
         let Some(peer) = self.peers.get_mut(key) else { return Vec::new() };
         let blocks = peer.download.pipeline.withdraw_all();
         for &block in &blocks {
@@ -500,8 +500,8 @@ impl Torrent {
         let held = self.held_for();
         for key in keys {
             let peer = &self.peers[key];
-            let patience = peer.download.pipeline.patience() + held;
-            if peer.download.pipeline.waiting_since().is_some_and(|since| now.since(since) >= patience) {
+            let timeout = peer.download.pipeline.timeout() + held;
+            if peer.download.pipeline.waiting_since().is_some_and(|since| now.since(since) >= timeout) {
                 let peer = self.peers.get_mut(key).expect("still here");
                 peer.download.pipeline.note_silence();
                 peer.download.snubbed = true;

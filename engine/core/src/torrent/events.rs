@@ -1,4 +1,4 @@
-//! What a torrent asks of its shell, what it tells, and what it is told of pieces.
+//! A torrent's actions and events, and the results of pieces.
 
 use super::discovery::Dial;
 use super::metadata::METADATA_LEN_MAX;
@@ -98,7 +98,7 @@ pub enum Pressure {
     None,
     /// Only pieces under way may be asked for.
     Low,
-    /// Nothing may be asked for.
+    /// Only blocks that are overdue at other peers may be asked for.
     Full,
 }
 
@@ -119,6 +119,8 @@ pub enum CloseReason {
     Evicted,
     #[error("the address is banned")]
     Banned,
+    #[error("the IP filter blocks its address")]
+    Blocked,
     #[error("it sent a block that is not what the torrent holds")]
     CorruptBlock,
     #[error("a bitfield of {len} bytes does not fit the torrent")]

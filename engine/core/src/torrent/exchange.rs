@@ -43,6 +43,10 @@ impl Torrent {
             self.discovery.add(*addr, origin);
             self.discovery.note_encryption(*addr, true);
         }
+        for (addr, _) in useful.iter().filter(|(_, flags)| flags.contains(PeerFlags::UTP)) {
+            self.discovery.add(*addr, origin);
+            self.discovery.note_utp(*addr, true);
+        }
         let addrs: Vec<SocketAddr> = useful.into_iter().map(|(addr, _)| addr).collect();
         self.handle_addresses(now, &addrs, origin);
     }
@@ -100,7 +104,8 @@ fn flags_of(peer: &Peer) -> PeerFlags {
     let none = PeerFlags::default();
     let seed = if peer.have().is_full() || peer.extensions.upload_only { PeerFlags::SEED } else { none };
     let encryption = if wants_encryption(peer) { PeerFlags::ENCRYPTION } else { none };
-    seed | encryption | if peer.info.inbound { none } else { PeerFlags::REACHABLE }
+    let utp = if peer.info.utp { PeerFlags::UTP } else { none };
+    seed | encryption | utp | if peer.info.inbound { none } else { PeerFlags::REACHABLE }
 }
 
 /// Whether a peer says so, or is connected in this way.

@@ -12,7 +12,7 @@
 //! | CHOKE, UNCHOKE | the requests that it takes back; then one refill | nothing | [`Cost::Change`] each, [`Cost::SwarmWide`] for a refill |
 //! | INTERESTED, NOT INTERESTED | 1; then one look at the peers | nothing | likewise; what we have lately pays for it ([`PER_PIECE`](crate::peer::budget::PER_PIECE)) |
 //! | REQUEST | 1 | [`Config::requests_max`](super::Config::requests_max) blocks; what does not fit, or may not be had, is refused | [`Cost::Refused`] for a refusal, [`Cost::Nothing`] within [`CHOKE_GRACE`](super::requests::CHOKE_GRACE) of our CHOKE; [`BAD_REQUESTS_MAX`](super::requests::BAD_REQUESTS_MAX) for what does not exist |
-//! | CANCEL | the requests that wait | nothing | [`Cost::Change`] each; who owes is not heard |
+//! | CANCEL | the requests that wait | nothing | [`Cost::Change`] each; ignored while over budget |
 //! | REJECT | the requests that are outstanding or were taken back; then one refill of all | [`REFUSALS_MAX`](super::download::REFUSALS_MAX) blocks | once for each request, else [`Cost::Refused`] |
 //! | ALLOWED_FAST | those before it; then one refill | [`ALLOWED_FAST_MAX`](super::download::ALLOWED_FAST_MAX) pieces | once for each piece |
 //! | block ([`Torrent::handle_block`]) | the requests that are outstanding or were taken back | its bytes, if they were asked for | [`UNREQUESTED_BLOCKS_MAX`](super::download::UNREQUESTED_BLOCKS_MAX) that were not |
@@ -110,7 +110,7 @@ impl Torrent {
         more.into_iter().for_each(|piece| self.on_have(now, key, piece));
     }
 
-    /// Charges a peer for what it says. Whether it could pay; who owes too much is closed.
+    /// Charges a peer for what it says. Whether it could pay; who is far over its budget is closed.
     pub(super) fn charge(&mut self, now: Time, key: PeerKey, cost: Cost) -> bool {
         let Some(peer) = self.peers.get_mut(key) else { return false };
         match peer.account.budget.charge(now, cost) {

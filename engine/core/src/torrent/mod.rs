@@ -150,6 +150,8 @@ impl Totals {
 #[derive(Debug)]
 pub struct Torrent {
     config: Config,
+    /// The port that our gateway passes on to us.
+    mapped_port: Option<u16>,
     geometry: Geometry,
     rng: Rng,
     picker: Picker,
@@ -165,9 +167,9 @@ pub struct Torrent {
     own_ips: [Option<IpAddr>; 2],
     blame: Blame,
     /// Pieces that were announced and later retracted (BEP 54).
-    taken_back: Bitfield,
+    retracted: Bitfield,
     /// When that last happened.
-    taken_back_at: Option<Time>,
+    retracted_at: Option<Time>,
     /// Seeds that left when nothing was wanted any more.
     seeds_left: VecDeque<SocketAddr>,
     pressure: Pressure,
@@ -233,14 +235,15 @@ impl Torrent {
             stopped: false,
             departed: VecDeque::new(),
             config,
+            mapped_port: None,
             geometry: Geometry::EMPTY,
             rng,
             picker: Picker::new(Geometry::EMPTY, Bitfield::empty(0)),
             peers: Peers::default(),
             web: WebSeeds::default(),
             blame: Blame::default(),
-            taken_back: Bitfield::empty(0),
-            taken_back_at: None,
+            retracted: Bitfield::empty(0),
+            retracted_at: None,
             seeds_left: VecDeque::new(),
             pressure: Pressure::None,
             download_limit: None,

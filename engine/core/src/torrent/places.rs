@@ -29,6 +29,9 @@ impl Torrent {
         if self.discovery.is_banned(info.addr) {
             return Some(CloseReason::Banned);
         }
+        if self.discovery.is_blocked(info.addr) {
+            return Some(CloseReason::Blocked);
+        }
         let duplicate = self.peers.values().find(|peer| peer.info.is_same_peer(info));
         if let Some((key, inbound)) = duplicate.map(|duplicate| (duplicate.key, duplicate.info.inbound)) {
             // Both sides dialled: both keep the connection that the lower peer id dialled.
@@ -124,13 +127,13 @@ impl Torrent {
     /// half of what we dial for, and who lets our requests lie fills nothing.
     pub(super) fn demand(&self, now: Time) -> Demand {
         let wanted = self.config.peers_wanted.min(self.config.peers_max);
-        let (mut here, mut useless, mut is_alone) = (0, 0, true);
+        let (mut here, mut useless, mut has_nobody) = (0, 0, true);
         let held = self.held_for();
         for peer in self.peers.values() {
             let is_of_use = self.standing(now, peer) >= Standing::Waiting;
             // Whoever has no metadata to give is nobody yet.
-            let is_somebody = !peer.info.inbound && peer.has_spoken() && self.has_metadata();
-            is_alone &= !is_of_use && !is_somebody;
+            let counts_as_connected = !peer.info.inbound && peer.has_spoken() && self.has_metadata();
+            has_nobody &= !is_of_use && !counts_as_connected;
             if !self.is_held_back() && (peer.download.snubbed || peer.download.pipeline.is_overdue(now, held))
             {
                 continue;
@@ -138,7 +141,7 @@ impl Torrent {
             if is_of_use || !peer.info.inbound { here += 1 } else { useless += 1 }
         }
         let here = here + useless.min(wanted / 2);
-        Demand { here, wanted, half_open_max: self.config.half_open_max, is_alone }
+        Demand { here, wanted, half_open_max: self.config.half_open_max, has_nobody }
     }
 
     /// This is our address, as a tracker or several peers see it.

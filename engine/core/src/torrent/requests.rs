@@ -46,9 +46,9 @@ impl Torrent {
         let is_possible = self.geometry.is_valid_request(block) && self.picker.have().has(block.piece);
         let is_allowed = !peer.flags.am_choking || peer.upload.allowed_fast.contains(&block.piece);
         // What a peer asks for that is here no longer is not its fault.
-        let is_taken_back = self.geometry.is_valid_request(block) && self.taken_back.has(block.piece);
+        let is_retracted = self.geometry.is_valid_request(block) && self.retracted.has(block.piece);
         let upload = &mut peer.upload;
-        if !is_possible && !is_taken_back {
+        if !is_possible && !is_retracted {
             upload.bad_requests += 1;
             if upload.bad_requests > BAD_REQUESTS_MAX {
                 return self.close(now, key, CloseReason::BadRequests);

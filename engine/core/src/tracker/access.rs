@@ -30,6 +30,9 @@ pub enum Forbidden {
     /// A link-local address that the user did not name himself.
     #[error("{0} is link-local; such a host must be named by hand")]
     LinkLocal(IpAddr),
+    /// The user does not want to have anything to do with this address.
+    #[error("the IP filter blocks {0}")]
+    Blocked(IpAddr),
     /// A redirect from a public address to a local one.
     #[error("a public server redirects to the local address {0}")]
     Redirect(IpAddr),

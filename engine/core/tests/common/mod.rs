@@ -73,6 +73,7 @@ pub fn peer(n: u32) -> PeerInfo {
         fast: true,
         extended: true,
         encryption: None,
+        utp: false,
     }
 }
 

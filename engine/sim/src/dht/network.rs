@@ -9,6 +9,7 @@ use crate::Trace;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use swarm_core::dht::{Event, Node, NodeConfig, NodeId, NodeInfo};
 use swarm_core::net::{Family, is_local};
 use swarm_core::rng::Rng;
@@ -198,7 +199,8 @@ impl Network {
         let id = NodeId::for_address(addr.ip(), &mut self.rng);
         let mut secret = [0; 16];
         self.rng.fill(&mut secret);
-        let config = NodeConfig { id_v4: Some(id), id_v6: None, secret, read_only: false, enforce_ids };
+        let (id_v4, ip_filter) = (Some(id), Arc::default());
+        let config = NodeConfig { id_v4, id_v6: None, secret, read_only: false, enforce_ids, ip_filter };
         let node = Node::new(self.now, config, self.rng.fork());
         self.add_host(addr, Program::Node(Box::new(node)))
     }

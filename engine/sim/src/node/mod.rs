@@ -500,5 +500,6 @@ fn info(of: NodeId, inbound: bool, net: &Network) -> PeerInfo {
         fast: true,
         extended: true,
         encryption: None,
+        utp: false,
     }
 }

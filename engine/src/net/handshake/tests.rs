@@ -12,7 +12,7 @@ use swarm_core::mse::Method;
 use swarm_core::rng::Rng;
 use swarm_core::wire::handshake::Reserved;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{LocalSet, spawn_local};
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -38,7 +38,7 @@ async fn accept_until_opened(listener: TcpListener, policy: Encryption, failed: 
     let encryptor = encryptor(policy);
     loop {
         let (tcp, addr) = listener.accept().await.unwrap();
-        match accept(tcp, addr, &encryptor, find).await {
+        match accept(Stream::accepted_tcp(tcp, addr).unwrap(), &encryptor, find).await {
             Ok((2, opened)) => return opened,
             Ok((other, _)) => panic!("torrent {other}"),
             Err(_) => failed.set(failed.get() + 1),
@@ -49,7 +49,8 @@ async fn accept_until_opened(listener: TcpListener, policy: Encryption, failed: 
 /// One dials torrent 2 of the other: both ends if they come together, and how many attempts failed.
 async fn meet(dials: Encryption, is_wanted: bool, accepts: Encryption) -> (io::Result<[Opened; 2]>, usize) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let plan = DialPlan::new(listener.local_addr().unwrap(), PATIENCE, dials.attempts(is_wanted));
+    let plan =
+        DialPlan::new(listener.local_addr().unwrap(), PATIENCE, &[Transport::Tcp], dials.attempts(is_wanted));
     let failed = Rc::new(Cell::new(0));
     let accepted = spawn_local(accept_until_opened(listener, accepts, Rc::clone(&failed)));
     let encryptor = encryptor(dials);
@@ -102,7 +103,8 @@ async fn who_connects_with_whom_and_how() {
 #[tokio::test]
 async fn where_nobody_listens_one_attempt_is_made() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let plan = DialPlan::new(listener.local_addr().unwrap(), PATIENCE, Allow.attempts(false));
+    let plan =
+        DialPlan::new(listener.local_addr().unwrap(), PATIENCE, &[Transport::Tcp], Allow.attempts(false));
     drop(listener);
     let again = Cell::new(0);
     let pace = async || again.set(again.get() + 1);
@@ -116,12 +118,15 @@ async fn a_peer_that_is_silent_to_one_kind_is_dialled_in_the_other() {
     // What a filter does that drops plain handshakes.
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let patience = Duration::from_millis(300);
-    let plan = DialPlan::new(listener.local_addr().unwrap(), patience, Allow.attempts(false));
+    let plan =
+        DialPlan::new(listener.local_addr().unwrap(), patience, &[Transport::Tcp], Allow.attempts(false));
     let meeting = async {
         let accepting = spawn_local(async move {
             let (_silent, _) = listener.accept().await.unwrap();
             let (tcp, addr) = listener.accept().await.unwrap();
-            accept(tcp, addr, &encryptor(Allow), find).await.map(|(_, opened)| opened.stream.encryption())
+            accept(Stream::accepted_tcp(tcp, addr).unwrap(), &encryptor(Allow), find)
+                .await
+                .map(|(_, opened)| opened.stream.encryption())
         });
         let again = Cell::new(0);
         let pace = async || again.set(again.get() + 1);
@@ -197,7 +202,7 @@ async fn say(bytes: &[u8], policy: Encryption) -> io::Error {
     let (tcp, addr) = listener.accept().await.unwrap();
     stranger.write_all(bytes).await.unwrap();
     let encryptor = encryptor(policy);
-    let accepting = accept(tcp, addr, &encryptor, find);
+    let accepting = accept(Stream::accepted_tcp(tcp, addr).unwrap(), &encryptor, find);
     let error = LocalSet::new().run_until(accepting).await.err().expect("no torrent was named");
     // It is not told anything that would not be said to everybody.
     let mut heard = Vec::new();
@@ -237,7 +242,7 @@ async fn two_handshakes_for_two_torrents_are_refused() {
     let meeting = async {
         let accepting = spawn_local(async move {
             let (tcp, addr) = listener.accept().await.unwrap();
-            accept(tcp, addr, &encryptor(Allow), find).await.map(|_| ())
+            accept(Stream::accepted_tcp(tcp, addr).unwrap(), &encryptor(Allow), find).await.map(|_| ())
         });
         let mut stream = Stream::connect_tcp(to, &Binding::default()).await.unwrap();
         let encryptor = encryptor(Allow);

@@ -34,6 +34,7 @@ use super::message::{Body, Message, MessageError, Query, Question, Response};
 use super::peers::PeerStore;
 use super::table::{BUCKET_LEN_MAX, Table};
 use super::token::Tokens;
+use crate::ip_filter::IpFilter;
 use crate::net::{ExternalIpVotes, Family, Host};
 use crate::rng::Rng;
 use crate::time::{Duration, Time};
@@ -41,6 +42,7 @@ use pace::Pace;
 use search::Search;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 /// From then on a query has failed. An answer that comes later is not known any more.
 pub const QUERY_TIMEOUT: Duration = Duration::from_secs(4);
@@ -70,12 +72,15 @@ pub struct NodeConfig {
     pub read_only: bool,
     /// Leave out nodes whose id is not one for their address (BEP 42).
     pub enforce_ids: bool,
+    /// Addresses that are neither asked nor answered.
+    pub ip_filter: Arc<IpFilter>,
 }
 
 impl NodeConfig {
-    /// Whether a node may be known: not with an id that its address must not have.
+    /// Whether a node may be known: not with an id that its address must not have, nor at a blocked address.
     fn accepts(&self, info: NodeInfo) -> bool {
-        !self.enforce_ids || info.id.is_allowed_for(info.addr.ip())
+        let ip = info.addr.ip();
+        (!self.enforce_ids || info.id.is_allowed_for(ip)) && !self.ip_filter.is_blocked(ip)
     }
 }
 
@@ -185,6 +190,11 @@ impl Node {
         self.peers.len()
     }
 
+    /// From now on whom this filter blocks is neither asked nor answered.
+    pub fn set_ip_filter(&mut self, filter: Arc<IpFilter>) {
+        self.config.ip_filter = filter;
+    }
+
     /// Joins by these bootstrap nodes: looks for our own neighbours. The first few dozen are remembered, and asked again
     /// whenever too few nodes are known.
     pub fn join(&mut self, now: Time, addrs: &[SocketAddr]) {
@@ -224,7 +234,8 @@ impl Node {
     pub fn handle_datagram(&mut self, now: Time, from: SocketAddr, datagram: &[u8]) {
         let from = SocketAddr::new(from.ip().to_canonical(), from.port());
         let family = Family::of(from);
-        if self.network(family).is_none() || from.port() == 0 {
+        let is_blocked = self.config.ip_filter.is_blocked(from.ip());
+        if self.network(family).is_none() || from.port() == 0 || is_blocked {
             return;
         }
         match Message::parse(datagram) {
@@ -337,7 +348,10 @@ impl Node {
             read_only: self.config.read_only,
             body: Body::Query(query),
         };
-        self.datagrams.push_back((to, message.encode()));
+        // One that was known before it was blocked fails like one that is gone.
+        if !self.config.ip_filter.is_blocked(to.ip()) {
+            self.datagrams.push_back((to, message.encode()));
+        }
     }
 
     /// Nodes of both families, if we take part in both and know too few of one.

@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 
 /// How many addresses are remembered.
 pub const ADDRESSES_MAX: usize = 2_000;
-/// This many addresses from one teller count as one.
+/// This many addresses from one source count as one.
 const NAMED_AT_ONCE: u32 = 16;
 
 /// The kind of source of an address. Each has a share of the set, and of the dials.
@@ -42,12 +42,14 @@ impl Class {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Candidate {
     pub(super) class: Class,
-    teller: Option<IpAddr>,
+    source: Option<IpAddr>,
     /// A tracker named it, perhaps besides others.
     pub(super) by_tracker: bool,
     pub(super) failures: u32,
     /// It is known to want encrypted connections.
     pub(super) wants_encryption: bool,
+    /// Whether it was reached over uTP last time, or over TCP.
+    pub(super) answered_utp: Option<bool>,
     /// When it may be dialled; `None`: at once.
     pub(super) retry_at: Option<Time>,
     priority: DialPriority,
@@ -55,14 +57,15 @@ pub(super) struct Candidate {
 
 impl Candidate {
     pub(super) fn new(origin: Origin) -> Candidate {
-        let (class, teller) = origin.class();
+        let (class, source) = origin.class();
         let by_tracker = matches!(origin, Origin::Tracker(_));
         Candidate {
             class,
-            teller,
+            source,
             by_tracker,
             failures: 0,
             wants_encryption: false,
+            answered_utp: None,
             retry_at: None,
             priority: DialPriority::default(),
         }
@@ -70,7 +73,7 @@ impl Candidate {
 
     /// The listen address of an inbound connection.
     pub(super) fn caller(ip: IpAddr) -> Candidate {
-        Candidate { class: Class::Caller, teller: Some(ip), ..Candidate::new(Origin::User) }
+        Candidate { class: Class::Caller, source: Some(ip), ..Candidate::new(Origin::User) }
     }
 
     pub(super) fn is_by_tracker_or_user(&self) -> bool {
@@ -84,10 +87,10 @@ impl Candidate {
 
     /// Another source names it: the one that counts most is kept.
     pub(super) fn named_by(&mut self, origin: Origin) {
-        let (class, teller) = origin.class();
+        let (class, source) = origin.class();
         self.by_tracker |= matches!(origin, Origin::Tracker(_));
         if class < self.class {
-            (self.class, self.teller) = (class, teller);
+            (self.class, self.source) = (class, source);
         }
     }
 }
@@ -96,7 +99,7 @@ impl Candidate {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 struct DialPriority {
     failures: u32,
-    /// How many addresses its host or its teller has, as a power of two.
+    /// How many addresses its host or its source has, as a power of two.
     crowd: u32,
     /// The canonical priority (BEP 40) with its bits inverted, or a random number.
     canonical: u32,
@@ -119,7 +122,7 @@ pub(super) struct Candidates {
     classes: [ByPriority; Class::ALL.len()],
     resting: BTreeSet<(Option<Time>, SocketAddr)>,
     hosts: BTreeMap<IpAddr, u32>,
-    tellers: BTreeMap<(Class, IpAddr), u32>,
+    by_source: BTreeMap<(Class, IpAddr), u32>,
     /// How many addresses have been looked at, for tests.
     #[cfg(test)]
     pub(super) work: u64,
@@ -160,7 +163,7 @@ impl Candidates {
     pub(super) fn insert(&mut self, addr: SocketAddr, mut candidate: Candidate, canonical: u32) {
         self.note_work();
         let host = add_one(&mut self.hosts, addr.ip().to_canonical());
-        let told = candidate.teller.map_or(1, |ip| add_one(&mut self.tellers, (candidate.class, ip)));
+        let told = candidate.source.map_or(1, |ip| add_one(&mut self.by_source, (candidate.class, ip)));
         let crowd = host.max(told / NAMED_AT_ONCE).max(1).ilog2();
         candidate.priority = DialPriority { failures: candidate.failures, crowd, canonical };
         self.classes[candidate.class as usize].all.insert((candidate.priority, addr));
@@ -184,7 +187,7 @@ impl Candidates {
         class.ready.remove(&(candidate.priority, addr));
         self.resting.remove(&(candidate.retry_at, addr));
         take_one(&mut self.hosts, addr.ip().to_canonical());
-        candidate.teller.into_iter().for_each(|ip| take_one(&mut self.tellers, (candidate.class, ip)));
+        candidate.source.into_iter().for_each(|ip| take_one(&mut self.by_source, (candidate.class, ip)));
         Some(candidate)
     }
 

@@ -7,6 +7,7 @@
 mod candidates;
 pub mod pace;
 
+use crate::ip_filter::IpFilter;
 use crate::net::{Family, Host, is_contactable, peer_priority};
 use crate::rng::Rng;
 use crate::time::{Duration, Time};
@@ -15,6 +16,7 @@ use candidates::{Candidate, Candidates, Class};
 use pace::Pace;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 
 /// How long an address rests after its first failure; doubled for each further one.
 pub const RETRY_FIRST: Duration = Duration::from_secs(2);
@@ -27,7 +29,7 @@ pub const BAN_TIME: Duration = Duration::from_secs(3_600);
 /// How many bans are kept.
 pub const BANS_MAX: usize = 4_096;
 
-/// Who told us of an address.
+/// The source of an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
     /// The user. Any address is dialled.
@@ -81,7 +83,7 @@ pub struct Demand {
     /// How many may be half open at a time while a peer is connected.
     pub half_open_max: usize,
     /// No peer is connected.
-    pub is_alone: bool,
+    pub has_nobody: bool,
 }
 
 /// An address to dial.
@@ -93,6 +95,8 @@ pub struct Dial {
     pub patience: Duration,
     /// Whether the peer is known to want an encrypted connection (MSE).
     pub encrypted: bool,
+    /// Whether uTP is tried before TCP: the peer has answered so before, or it is uTP's turn.
+    pub utp: bool,
 }
 
 /// The addresses of one torrent.
@@ -111,6 +115,9 @@ pub struct Discovery {
     /// Our external addresses by [`Family`], if canonical priorities are used (BEP 40).
     seen_at: Option<[SocketAddr; 2]>,
     bans: BTreeMap<Host, Time>,
+    filter: Arc<IpFilter>,
+    /// How often an address was passed over for the filter.
+    blocked: u64,
 }
 
 impl Discovery {
@@ -126,6 +133,8 @@ impl Discovery {
             own: BTreeSet::new(),
             seen_at: None,
             bans: BTreeMap::new(),
+            filter: Arc::default(),
+            blocked: 0,
         }
     }
 
@@ -178,6 +187,10 @@ impl Discovery {
         if self.own.contains(&addr) || !is_dialable(addr, origin) || self.is_banned(addr) {
             return;
         }
+        if self.is_blocked(addr) {
+            self.blocked += 1;
+            return;
+        }
         let in_use = self.dialing.get_mut(&addr).or_else(|| self.connected.get_mut(&addr));
         if let Some(candidate) = in_use {
             candidate.named_by(origin);
@@ -193,6 +206,14 @@ impl Discovery {
         let in_use = self.dialing.get_mut(&addr).or_else(|| self.connected.get_mut(&addr));
         if let Some(candidate) = in_use.or_else(|| self.idle.get_mut(addr)) {
             candidate.wants_encryption = is_wanted;
+        }
+    }
+
+    /// Over what the peer at this address was reached.
+    pub fn note_utp(&mut self, addr: SocketAddr, has_answered: bool) {
+        let in_use = self.dialing.get_mut(&addr).or_else(|| self.connected.get_mut(&addr));
+        if let Some(candidate) = in_use.or_else(|| self.idle.get_mut(addr)) {
+            candidate.answered_utp = Some(has_answered);
         }
     }
 
@@ -214,14 +235,14 @@ impl Discovery {
     /// turns. Of one source, those that failed come last; the rest go by canonical priority, or at random.
     pub fn dial(&mut self, now: Time, demand: Demand) -> Option<Dial> {
         self.dial_at = None;
-        let Demand { here, wanted, half_open_max, is_alone } = demand;
+        let Demand { here, wanted, half_open_max, has_nobody } = demand;
         let ready = self.idle.ready(now);
         if ready == 0 {
             return None;
         }
         let (half_open, usual) = (self.dialing.len(), half_open_max.min(wanted));
-        let parallel = self.pace.parallel(now, is_alone, half_open, usual);
-        let is_wanted = is_alone || here + half_open < wanted;
+        let parallel = self.pace.parallel(now, has_nobody, half_open, usual);
+        let is_wanted = has_nobody || here + half_open < wanted;
         if !is_wanted || usual == 0 {
             return None;
         }
@@ -233,7 +254,8 @@ impl Discovery {
         self.pace.dialled(now);
         self.dialing.insert(addr, candidate);
         let patience = pace::patience(candidate.failures, ready > parallel - half_open);
-        Some(Dial { addr, patience, encrypted: candidate.wants_encryption })
+        let utp = candidate.answered_utp.unwrap_or(candidate.failures % 2 == 1);
+        Some(Dial { addr, patience, encrypted: candidate.wants_encryption, utp })
     }
 
     /// When to call [`dial`](Self::dial) again, if it waits for time alone.
@@ -293,7 +315,10 @@ impl Discovery {
     /// Lets an address rest for longer after each failure, or drops it.
     fn rest(&mut self, now: Time, addr: SocketAddr, mut candidate: Candidate) {
         candidate.failures = (candidate.failures + 1).min(FAILURES_MAX);
-        if self.is_banned(addr) || (candidate.failures == FAILURES_MAX && candidate.class != Class::User) {
+        if self.is_banned(addr)
+            || self.is_blocked(addr)
+            || (candidate.failures == FAILURES_MAX && candidate.class != Class::User)
+        {
             return;
         }
         let rest = RETRY_FIRST * 2u32.pow(candidate.failures - 1);
@@ -334,6 +359,26 @@ impl Discovery {
         for addr in banned.collect::<Vec<_>>() {
             self.idle.remove(addr);
         }
+    }
+
+    /// From now on addresses that this filter blocks are neither dialled nor kept.
+    pub fn set_ip_filter(&mut self, filter: Arc<IpFilter>) {
+        self.filter = filter;
+        let idle = self.idle.iter().map(|(addr, _)| *addr);
+        for addr in idle.filter(|addr| self.is_blocked(*addr)).collect::<Vec<_>>() {
+            self.idle.remove(addr);
+            self.blocked += 1;
+        }
+    }
+
+    /// Whether the filter blocks the address.
+    pub fn is_blocked(&self, addr: SocketAddr) -> bool {
+        self.filter.is_blocked(addr.ip())
+    }
+
+    /// How often an address was passed over for the filter, since this was last asked.
+    pub fn take_blocked(&mut self) -> u64 {
+        std::mem::take(&mut self.blocked)
     }
 
     /// Removes the bans that have ended.

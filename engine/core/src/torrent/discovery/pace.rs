@@ -71,9 +71,9 @@ impl Pace {
     }
 
     /// How many addresses may be dialled at a time; with a peer connected, `usual`.
-    pub(super) fn parallel(&mut self, now: Time, is_alone: bool, half_open: usize, usual: usize) -> usize {
-        if !is_alone || half_open == 0 {
-            self.alone_since = is_alone.then_some(now);
+    pub(super) fn parallel(&mut self, now: Time, has_nobody: bool, half_open: usize, usual: usize) -> usize {
+        if !has_nobody || half_open == 0 {
+            self.alone_since = has_nobody.then_some(now);
         }
         match self.alone_since {
             None => usual,

@@ -2,10 +2,10 @@ use super::pace::{DIALS_BURST, DIALS_PER_S, PARALLEL_MAX, PATIENCE_MAX};
 use super::*;
 
 const STRANGER: Origin = Origin::Tracker(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)));
-const ALONE: Demand = Demand { here: 0, wanted: 50, half_open_max: 16, is_alone: true };
-const SEVERAL: Demand = Demand { here: 1, wanted: 50, half_open_max: 16, is_alone: false };
+const ALONE: Demand = Demand { here: 0, wanted: 50, half_open_max: 16, has_nobody: true };
+const SEVERAL: Demand = Demand { here: 1, wanted: 50, half_open_max: 16, has_nobody: false };
 /// No limit but those on the rate.
-const ALL: Demand = Demand { here: 0, wanted: 10_000, half_open_max: 10_000, is_alone: false };
+const ALL: Demand = Demand { here: 0, wanted: 10_000, half_open_max: 10_000, has_nobody: false };
 
 fn addr(text: &str) -> SocketAddr {
     text.parse().unwrap()

@@ -20,7 +20,7 @@ use crate::wire::{Extension, Message, MetadataMessage, metadata_pieces, metadata
 pub use claims::{BITFIELDS_LEN_MAX, CLAIMED_MAX};
 pub(super) use search::Search;
 use search::Verdict;
-pub use search::{ANSWER_TIMEOUT, ASSEMBLIES_LEN_MAX, METADATA_LEN_MAX, PARALLEL_MAX, SPOILED_MAX};
+pub use search::{ANSWER_TIMEOUT, ASSEMBLIES_LEN_MAX, FAILED_SIZES_MAX, METADATA_LEN_MAX, PARALLEL_MAX};
 pub use source::REQUESTS_PER_S_MAX;
 use std::sync::Arc;
 

@@ -3,7 +3,7 @@
 //! Nothing can be checked before the whole is there. So each peer has an assembly of its own, of the size that it claims: the
 //! first whose SHA-1 is right ends the search, and a wrong one is the fault of its sender alone. Peers that claim the same size
 //! begin at different pieces, and their pieces are combined as soon as they are whole, which is quick among honest peers; if
-//! the result is wrong, nothing is lost and nobody is blamed. A liar costs only its own connection: others are asked at the same
+//! the result is wrong, nothing is lost and nobody is blamed. A corrupt peer costs only its own connection: others are asked at the same
 //! time, a host gets at most [`REQUESTS_PER_S_MAX`](super::REQUESTS_PER_S_MAX) requests a second however often it connects, and
 //! the size of all assemblies is limited.
 
@@ -29,7 +29,7 @@ pub const TURN_MAX: Duration = Duration::from_secs(4);
 /// A peer that has sent nothing for this long is slow.
 pub const SLOW_AFTER: Duration = Duration::from_secs(2);
 /// How many sizes are remembered for which combined pieces were wrong.
-pub const SPOILED_MAX: usize = 256;
+pub const FAILED_SIZES_MAX: usize = 256;
 /// The timeout of the extension handshake and of each request.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(8);
 /// How long a peer may take in all while others wait for its share of the memory.
@@ -57,7 +57,7 @@ pub(in crate::torrent) struct Search {
     /// When each host was sent the requests of the last second.
     sent: BTreeMap<Host, VecDeque<Time>>,
     /// Sizes for which the combined pieces of several peers were wrong.
-    spoiled: BTreeSet<u32>,
+    failed_sizes: BTreeSet<u32>,
     /// Hosts that offered too large a dictionary, and its size.
     oversized: BTreeMap<Host, u32>,
     /// Messages about pieces that came meanwhile.
@@ -72,7 +72,7 @@ impl Search {
             info_hash,
             sources: BTreeMap::new(),
             sent: BTreeMap::new(),
-            spoiled: BTreeSet::new(),
+            failed_sizes: BTreeSet::new(),
             oversized: BTreeMap::new(),
             claims: Claims::default(),
             is_over: false,
@@ -167,7 +167,7 @@ impl Search {
             Outcome::Whole(bytes) if self.is_right(&bytes) => (true, Some(self.end(bytes))),
             Outcome::Whole(_) => {
                 // Without its pieces a combination may be right.
-                self.spoiled.clear();
+                self.failed_sizes.clear();
                 (true, Some(Verdict::Ban(key)))
             }
         }
@@ -188,7 +188,7 @@ impl Search {
         let parts: Vec<&[Option<Box<[u8]>>]> =
             self.sources.values().filter_map(|source| source.pieces_of(size)).collect();
         let held: u64 = self.sources.values().filter(|s| s.offers(size)).map(Source::held_bytes).sum();
-        if parts.len() < 2 || held < size.into() || self.spoiled.contains(&size) {
+        if parts.len() < 2 || held < size.into() || self.failed_sizes.contains(&size) {
             return None;
         }
         let piece = |nth: usize| parts.iter().find_map(|pieces| pieces.get(nth)?.as_deref());
@@ -197,14 +197,14 @@ impl Search {
         if self.is_right(&bytes) {
             return Some(self.end(bytes));
         }
-        if self.spoiled.len() >= SPOILED_MAX {
-            self.spoiled.clear();
+        if self.failed_sizes.len() >= FAILED_SIZES_MAX {
+            self.failed_sizes.clear();
         }
-        self.spoiled.insert(size);
+        self.failed_sizes.insert(size);
         None
     }
 
-    /// Closes peers that have timed out. `keeps` tells whether a peer is useful without metadata.
+    /// Closes peers that have timed out.
     pub(super) fn tick(&mut self, now: Time) -> Vec<Verdict> {
         if self.is_over || self.tick_at.is_none_or(|at| now < at) {
             return Vec::new();
@@ -212,7 +212,7 @@ impl Search {
         self.tick_at = Some(now + SEARCH_TICK);
         let claims = &self.claims;
         let late = self.sources.iter().filter(|(key, source)| {
-            source.owes_answer(now) || source.owes_handshake(now) && !claims.has_some(**key)
+            source.request_timed_out(now) || source.handshake_timed_out(now) && !claims.has_some(**key)
         });
         let reason = CloseReason::TimedOut { seconds: ANSWER_TIMEOUT.as_secs() };
         late.map(|(key, _)| Verdict::Close(*key, reason.clone())).collect()
@@ -223,7 +223,7 @@ impl Search {
         if self.is_over || self.sources.is_empty() {
             return Default::default();
         }
-        let gone = self.give_turns(now);
+        let gone = self.start_requests(now);
         self.sent.retain(|_, sent| {
             sent.retain(|at| now.since(*at) <= Duration::from_secs(1));
             !sent.is_empty()
@@ -238,15 +238,15 @@ impl Search {
     }
 
     /// Begins to ask waiting peers, in the order of their connections, as far as there is room.
-    fn give_turns(&mut self, now: Time) -> Option<Verdict> {
-        let mut brisk = self.sources.values().filter(|source| source.is_brisk(now)).count();
+    fn start_requests(&mut self, now: Time) -> Option<Verdict> {
+        let mut responsive = self.sources.values().filter(|source| source.is_responsive(now)).count();
         let mut claimed: u64 = self.sources.values().map(Source::claimed_bytes).sum();
         let waiting = self.sources.iter().filter(|(_, source)| source.is_waiting());
         let mut waiting: Vec<(Time, PeerKey, u64)> =
             waiting.map(|(key, source)| (source.connected_at, *key, source.offered_bytes())).collect();
         waiting.sort_unstable();
         for (_, key, size) in waiting {
-            if brisk >= PARALLEL_MAX {
+            if responsive >= PARALLEL_MAX {
                 break;
             }
             if claimed + size > ASSEMBLIES_LEN_MAX {
@@ -256,7 +256,7 @@ impl Search {
             let nth = alike.count();
             if let Some(source) = self.sources.get_mut(&key) {
                 source.begin(now, nth % PARALLEL_MAX);
-                (brisk, claimed) = (brisk + 1, claimed + size);
+                (responsive, claimed) = (responsive + 1, claimed + size);
             }
         }
         None

@@ -124,18 +124,18 @@ impl Source {
     }
 
     /// It is asked and not slow.
-    pub(super) fn is_brisk(&self, now: Time) -> bool {
+    pub(super) fn is_responsive(&self, now: Time) -> bool {
         let is_fresh = |begun_at| now.since(begun_at) < TURN_MAX && now.since(self.useful_at) < SLOW_AFTER;
         self.begun_at().is_some_and(is_fresh)
     }
 
     /// Its extension handshake has timed out.
-    pub(super) fn owes_handshake(&self, now: Time) -> bool {
+    pub(super) fn handshake_timed_out(&self, now: Time) -> bool {
         self.offer.is_none() && now.since(self.connected_at) >= ANSWER_TIMEOUT
     }
 
-    /// A request has timed out. An answer to another one excuses nothing.
-    pub(super) fn owes_answer(&self, now: Time) -> bool {
+    /// A request has timed out. An answer to another one does not reset it.
+    pub(super) fn request_timed_out(&self, now: Time) -> bool {
         let asked = self.assembly.iter().flat_map(|assembly| assembly.asked.values());
         asked.into_iter().any(|&at| now.since(at) >= ANSWER_TIMEOUT)
     }

@@ -16,7 +16,7 @@ pub const SENT_WHOLE_MAX: usize = 2_048;
 const SENT_PARTLY_MAX: usize = 32;
 /// The least time between two pieces that are hashed because peers ask for them again.
 pub const REHASH_INTERVAL: Duration = Duration::from_secs(10);
-/// A piece that was found right is not hashed again for this long.
+/// A piece that was hashed again is not hashed once more for this long.
 pub const REHASH_REST: Duration = Duration::from_secs(3_600);
 /// How many such pieces are remembered.
 const RESTING_MAX: usize = 512;

@@ -1,4 +1,4 @@
-//! What a peer makes of being unchoked.
+//! How a peer uses its upload slot.
 
 use crate::time::{Duration, Time};
 
@@ -8,10 +8,10 @@ const PATIENCE_MIN: Duration = Duration::from_secs(2);
 const PATIENCE_ROUND_TRIPS: u32 = 4;
 /// For how long an unused slot counts against a peer.
 const UNUSED_COUNTS_FOR: Duration = Duration::from_secs(10);
-/// A longer round trip is not believed.
+/// A longer round trip is clamped to this.
 const ROUND_TRIP_MAX: Duration = Duration::from_secs(5);
 
-/// What a peer makes of being unchoked.
+/// How a peer uses its upload slot.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Slot {
     /// Its socket takes no more of what it asked for.
@@ -82,7 +82,7 @@ impl Slot {
     }
 
     /// How long it may leave its slot unused while others wait.
-    pub(super) fn patience(&self) -> Duration {
+    pub(super) fn grace(&self) -> Duration {
         PATIENCE_MIN.max(self.round_trip.unwrap_or_default() * PATIENCE_ROUND_TRIPS)
     }
 }

@@ -92,9 +92,9 @@ impl Torrent {
     /// Whether a peer uses its slot, or has not had it for long. Who left its last one unused has to use it first. While we download,
     /// who has used it keeps it until the next rechoke: it is paid for with what it gives.
     fn is_held(&self, now: Time, peer: &Peer, slot: &Slot) -> bool {
-        let is_young = now.since(slot.idle_since()) < slot.patience();
-        let is_partner = !self.is_complete() && !slot.is_waited_for();
-        is_sent_to(peer, slot) || slot.unused == 0 && (is_young || is_partner)
+        let is_new = now.since(slot.idle_since()) < slot.grace();
+        let is_reciprocating = !self.is_complete() && !slot.is_waited_for();
+        is_sent_to(peer, slot) || slot.unused == 0 && (is_new || is_reciprocating)
     }
 
     /// Whether a peer leaves the slot that it has unused, or left its last one unused.
@@ -135,7 +135,7 @@ impl Torrent {
             slots.idle_since = slots.idle_since.max(Some(slot.idle_since()));
             if self.is_held(now, peer, slot) {
                 slots.held += 1;
-                let at = slot.idle_since() + slot.patience();
+                let at = slot.idle_since() + slot.grace();
                 slots.expires_at = Some(slots.expires_at.map_or(at, |first| first.min(at)));
             }
         }

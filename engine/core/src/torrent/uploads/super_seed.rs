@@ -299,7 +299,7 @@ impl Torrent {
         }
     }
 
-    /// Everyone hears of every piece that it lacks.
+    /// HAVE goes to everyone for every piece that it lacks.
     fn reveal_all(&mut self, now: Time) {
         self.announce_upload_only(now);
         let keys: Vec<PeerKey> = self.peers.keys().collect();

@@ -47,6 +47,8 @@ pub const NUMWANT_MAX: u32 = 200;
 pub const INTERVAL_MIN: Duration = Duration::from_secs(60);
 /// How long a stop waits for trackers to take note.
 pub const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long of that a `stopped` waits for the answer to the announce before it, lest it overtake that one.
+pub const STOP_PATIENCE: Duration = STOP_TIMEOUT.checked_div(2).expect("not by zero");
 
 /// What stays the same over the life of an announcer.
 #[derive(Clone, Debug)]
@@ -88,9 +90,9 @@ impl Default for Transfer {
 enum Phase {
     Idle,
     Running,
-    /// Waiting for the answers to `stopped`, at most until then.
+    /// Telling `stopped`, and waiting for the answers.
     Stopping {
-        deadline: Time,
+        since: Time,
     },
 }
 
@@ -106,8 +108,6 @@ pub struct Announcer {
     transfer: Transfer,
     phase: Phase,
     next_id: u64,
-    /// `stopped` announces without an answer.
-    stops: Vec<AnnounceId>,
     actions: VecDeque<AnnounceAction>,
 }
 
@@ -136,7 +136,6 @@ impl Announcer {
             transfer: Transfer::default(),
             phase: Phase::Idle,
             next_id: 0,
-            stops: Vec::new(),
             actions: VecDeque::new(),
         }
     }
@@ -147,7 +146,6 @@ impl Announcer {
             return;
         }
         self.phase = Phase::Running;
-        self.stops.clear();
         for walk in &mut self.walks {
             walk.on_start(now);
         }
@@ -170,20 +168,20 @@ impl Announcer {
     }
 
     /// The torrent stops: every tracker that lists us is told, and
-    /// [`is_stopped`](Self::is_stopped) after their answers or [`STOP_TIMEOUT`]. The answers to
-    /// other announces in flight are no longer needed.
+    /// [`is_stopped`](Self::is_stopped) after their answers or [`STOP_TIMEOUT`]. A tracker with an
+    /// announce in flight is told after the answer, or after [`STOP_PATIENCE`]: on another connection
+    /// `stopped` could arrive first.
     pub fn handle_stop(&mut self, now: Time) {
         if self.phase != Phase::Running {
             return;
         }
-        self.phase = Phase::Stopping { deadline: now + STOP_TIMEOUT };
-        self.actions.clear();
-        for walk in 0..self.walks.len() {
-            for tracker in self.walks[walk].on_stop() {
-                let id = self.act(walk, &Due { tracker, event: Some(Event::Stopped) });
-                self.stops.push(id);
-            }
-        }
+        self.phase = Phase::Stopping { since: now };
+        let is_news =
+            |action: &AnnounceAction| matches!(action.request.event, Some(Event::Completed | Event::Stopped));
+        let (news, unsent): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.actions).into_iter().partition(is_news);
+        self.actions = news.into();
+        self.walks.iter_mut().for_each(|walk| walk.on_stop(&unsent));
         self.advance(now);
     }
 
@@ -207,8 +205,23 @@ impl Announcer {
         self.request_more_peers(now);
     }
 
+    /// Peers of this family reach us at another port than before: tell the trackers now.
+    pub fn handle_port(&mut self, now: Time, family: Family, port: u16) {
+        let ours = self.config.ports.get_mut(&family);
+        if ours.is_some_and(|ours| std::mem::replace(ours, port) != port) {
+            self.walks
+                .iter_mut()
+                .filter(|walk| walk.family() == family)
+                .for_each(|walk| walk.on_address_change(now));
+            self.advance(now);
+        }
+    }
+
     /// Our addresses changed: tell the trackers now, also those that were out of reach.
     pub fn handle_address_change(&mut self, now: Time) {
+        if matches!(self.phase, Phase::Stopping { .. }) {
+            return;
+        }
         for walk in &mut self.walks {
             walk.on_address_change(now);
         }
@@ -223,9 +236,15 @@ impl Announcer {
         id: AnnounceId,
         response: Result<&AnnounceResponse, &AnnounceFailure>,
     ) {
-        self.stops.retain(|&stop| stop != id);
+        let is_running = self.phase == Phase::Running;
         if let Some(walk) = self.walks.iter_mut().find(|walk| walk.awaits(id)) {
             match response {
+                _ if !is_running || walk.is_leaving(id) => {
+                    walk.on_last_answer(id, response.is_ok());
+                    if is_running {
+                        walk.on_stop_over(now);
+                    }
+                }
                 Ok(response) => walk.on_success(now, id, response, &self.trackers, self.config.interval_min),
                 Err(failure) => walk.on_failure(now, id, failure, &self.trackers, &mut self.rng),
             }
@@ -257,7 +276,10 @@ impl Announcer {
         match self.phase {
             Phase::Idle => None,
             Phase::Running => self.walks.iter().filter_map(Walk::poll_timeout).min(),
-            Phase::Stopping { deadline } => Some(deadline),
+            Phase::Stopping { since } if self.walks.iter().any(Walk::holds_stop_back) => {
+                Some(since + STOP_PATIENCE)
+            }
+            Phase::Stopping { since } => Some(since + STOP_TIMEOUT),
         }
     }
 
@@ -309,9 +331,17 @@ impl Announcer {
                     }
                 }
             }
-            Phase::Stopping { deadline } => {
-                if self.stops.is_empty() || now >= deadline {
-                    self.stops.clear();
+            Phase::Stopping { since } => {
+                for walk in 0..self.walks.len() {
+                    if now >= since + STOP_PATIENCE {
+                        self.walks[walk].lose_patience();
+                    }
+                    while let Some(due) = self.walks[walk].stop_due() {
+                        let id = self.act(walk, &due);
+                        self.walks[walk].on_stop_sent(id, &due);
+                    }
+                }
+                if self.walks.iter().all(Walk::is_silent) || now >= since + STOP_TIMEOUT {
                     self.phase = Phase::Idle;
                 }
             }

@@ -1,6 +1,6 @@
 //! One address family's way through the tiers.
 
-use super::action::{AnnounceFailure, AnnounceId};
+use super::action::{AnnounceAction, AnnounceFailure, AnnounceId};
 use super::status::{TrackerState, TrackerStatus};
 use super::trackers::Tracker;
 use crate::net::Family;
@@ -50,7 +50,7 @@ struct InFlight {
 /// What we know of one tracker in this family.
 #[derive(Debug, Default)]
 struct Endpoint {
-    /// It has taken our `started`, and so lists us.
+    /// It has taken our `started`, and so lists us; until it is sent `stopped`.
     started: bool,
     /// Failures since the last success.
     failures: u32,
@@ -187,18 +187,62 @@ impl Walk {
         self.look(now);
     }
 
-    /// Forgets that trackers list us, and names those that do (or may, as an announce is under way).
-    pub fn on_stop(&mut self) -> Vec<usize> {
-        for sent in self.in_flight.drain(..) {
-            self.endpoints[sent.tracker].started = true;
-        }
+    /// From now on nothing is due but [`stop_due`](Self::stop_due). Those announces were never sent.
+    pub fn on_stop(&mut self, unsent: &[AnnounceAction]) {
+        self.in_flight.retain(|sent| !unsent.iter().any(|action| action.id == sent.id));
         self.current = None;
         self.next_at = None;
-        let listed = self.order.iter().copied().filter(|&tracker| self.endpoints[tracker].started).collect();
-        for endpoint in &mut self.endpoints {
-            endpoint.started = false;
+    }
+
+    /// A tracker that lists us, and has answered everything else, is to be told that we stop.
+    pub fn stop_due(&self) -> Option<Due> {
+        let is_busy = |tracker| self.in_flight.iter().any(|sent| sent.tracker == tracker);
+        let mut listed = self.order.iter().copied().filter(|&tracker| self.endpoints[tracker].started);
+        let tracker = listed.find(|&tracker| !is_busy(tracker))?;
+        Some(Due { tracker, event: Some(Event::Stopped) })
+    }
+
+    pub fn on_stop_sent(&mut self, id: AnnounceId, due: &Due) {
+        self.in_flight.push(InFlight { id, tracker: due.tracker, event: due.event });
+        self.endpoints[due.tracker].started = false;
+    }
+
+    /// Whether a `stopped` waits for the answer to an announce before it.
+    pub fn holds_stop_back(&self) -> bool {
+        self.in_flight.iter().any(|sent| sent.event != Some(Event::Stopped))
+    }
+
+    /// No longer waits for the answers to earlier announces: these trackers may list us.
+    pub fn lose_patience(&mut self) {
+        for sent in self.in_flight.extract_if(.., |sent| sent.event != Some(Event::Stopped)) {
+            self.endpoints[sent.tracker].started = true;
         }
-        listed
+    }
+
+    pub fn is_silent(&self) -> bool {
+        self.in_flight.is_empty()
+    }
+
+    /// Whether this announce tells that we stop.
+    pub fn is_leaving(&self, id: AnnounceId) -> bool {
+        self.in_flight.iter().any(|sent| sent.id == id && sent.event == Some(Event::Stopped))
+    }
+
+    /// A tracker that was told `stopped` may be told `started` again.
+    pub fn on_stop_over(&mut self, now: Time) {
+        if self.current.is_none() {
+            self.next_at = Some(now);
+        }
+    }
+
+    /// What has become of a `stopped`, or of an announce before it.
+    pub fn on_last_answer(&mut self, id: AnnounceId, is_success: bool) {
+        if let Some(sent) = self.take(id)
+            && is_success
+            && sent.event != Some(Event::Stopped)
+        {
+            self.endpoints[sent.tracker].started = true;
+        }
     }
 
     pub fn on_success(

@@ -197,15 +197,104 @@ fn stop_tells_each_tracker_that_lists_us() {
     assert_eq!(announcer.poll_timeout(), None);
 }
 
+/// Asserts that nothing is sent before `id` has its answer.
+fn stop_waits_for(announcer: &mut Announcer, id: AnnounceId) {
+    announcer.handle_stop(at(101));
+    assert_eq!(announcer.poll_action(), None, "on another connection `stopped` could overtake it");
+    assert!(!announcer.is_stopped());
+    announcer.handle_response(at(102), id, Ok(&response()));
+    assert!(!announcer.is_stopped());
+    assert_eq!(succeed(announcer, at(102)), ("a".into(), Some(Event::Stopped)));
+    assert!(announcer.is_stopped());
+}
+
+#[test]
+fn stopped_does_not_overtake_completed() {
+    let mut announcer = announcer(&[&["a"]]);
+    announcer.handle_start(at(0));
+    succeed(&mut announcer, at(0));
+    announcer.handle_completed(at(100));
+    let (completed, _, event) = one(&mut announcer);
+    assert_eq!(event, Some(Event::Completed));
+    stop_waits_for(&mut announcer, completed);
+}
+
+#[test]
+fn stopped_does_not_overtake_started() {
+    let mut announcer = announcer(&[&["a"]]);
+    announcer.handle_start(at(100));
+    let (started, ..) = one(&mut announcer);
+    stop_waits_for(&mut announcer, started);
+}
+
+#[test]
+fn started_does_not_overtake_stopped_nor_completed_started() {
+    let mut announcer = announcer(&[&["a"]]);
+    announcer.handle_start(at(0));
+    succeed(&mut announcer, at(0));
+    announcer.handle_stop(at(1));
+    let (stopped, ..) = one(&mut announcer);
+    announcer.handle_start(at(2));
+    assert_eq!(announcer.poll_action(), None);
+    announcer.handle_response(at(3), stopped, Ok(&response()));
+    let (started, _, event) = one(&mut announcer);
+    assert_eq!(event, Some(Event::Started));
+    announcer.handle_completed(at(4));
+    assert_eq!(announcer.poll_action(), None);
+    announcer.handle_response(at(5), started, Ok(&response()));
+    assert_eq!(one(&mut announcer).2, Some(Event::Completed));
+}
+
+#[test]
+fn a_stop_waits_for_each_tracker_on_its_own() {
+    let tiers = [vec!["http://a.example/announce".to_owned()]];
+    let mut announcer = new(&[Family::V4, Family::V6], &tiers, 1);
+    announcer.handle_start(at(0));
+    let ids = [announcer.poll_action().unwrap().id, announcer.poll_action().unwrap().id];
+    announcer.handle_response(at(0), ids[0], Ok(&response()));
+    announcer.handle_stop(at(1));
+    let first = announcer.poll_action().unwrap();
+    assert_eq!((first.family, first.request.event), (Family::V4, Some(Event::Stopped)));
+    announcer.handle_response(at(1), ids[1], Err(&NO_V6));
+    assert_eq!(announcer.poll_action(), None, "it does not list us");
+    announcer.handle_response(at(1), first.id, Ok(&response()));
+    assert!(announcer.is_stopped());
+}
+
+#[test]
+fn completed_is_told_though_the_stop_comes_before_it_is_sent() {
+    let mut announcer = announcer(&[&["a"]]);
+    announcer.handle_start(at(0));
+    succeed(&mut announcer, at(0));
+    announcer.handle_completed(at(100));
+    announcer.handle_stop(at(100));
+    assert_eq!(succeed(&mut announcer, at(100)).1, Some(Event::Completed));
+    assert_eq!(succeed(&mut announcer, at(100)).1, Some(Event::Stopped));
+    assert!(announcer.is_stopped());
+}
+
+#[test]
+fn an_announce_that_was_not_yet_sent_is_dropped_by_a_stop() {
+    let mut announcer = announcer(&[&["a"]]);
+    announcer.handle_start(at(0));
+    announcer.handle_stop(at(0));
+    assert_eq!(announcer.poll_action(), None);
+    assert!(announcer.is_stopped());
+}
+
 #[test]
 fn stop_is_bounded_in_time() {
     let mut announcer = announcer(&[&["a"]]);
     announcer.handle_start(at(0));
     let (started, ..) = one(&mut announcer);
     announcer.handle_stop(at(1));
+    let patience = announcer.poll_timeout().unwrap();
+    assert_eq!(patience, at(1) + STOP_PATIENCE);
+    announcer.handle_timeout(patience);
     let (_, host, event) = one(&mut announcer);
     assert_eq!((host.as_str(), event), ("a", Some(Event::Stopped)), "it may have listed us already");
-    announcer.handle_response(at(2), started, Ok(&response()));
+    announcer.handle_response(patience, started, Ok(&response()));
+    assert_eq!(announcer.poll_action(), None);
     let deadline = announcer.poll_timeout().unwrap();
     assert_eq!(deadline, at(1) + STOP_TIMEOUT);
     assert!(!announcer.is_stopped());
@@ -357,6 +446,25 @@ fn each_family_finds_its_own_tracker() {
         [working[0].url, working[1].url],
         ["http://only4.example/announce", "http://both.example/announce"]
     );
+}
+
+#[test]
+fn another_port_is_announced_at_once_to_the_trackers_of_its_family() {
+    let mut announcer = new(&[Family::V4, Family::V6], &[vec!["http://a.example/announce".to_owned()]], 1);
+    announcer.handle_start(at(0));
+    let told = |announcer: &mut Announcer, now| {
+        let mut told = Vec::new();
+        while let Some(action) = announcer.poll_action() {
+            announcer.handle_response(now, action.id, Ok(&response()));
+            told.push((action.family, action.request.port));
+        }
+        told
+    };
+    let ours: BTreeMap<Family, u16> = told(&mut announcer, at(0)).into_iter().collect();
+    announcer.handle_port(at(10), Family::V4, ours[&Family::V4]);
+    assert_eq!(told(&mut announcer, at(10)), [], "it is the same");
+    announcer.handle_port(at(11), Family::V4, 40_000);
+    assert_eq!(told(&mut announcer, at(11)), [(Family::V4, 40_000)]);
 }
 
 #[test]
@@ -513,9 +621,14 @@ proptest! {
                 Input::Answer { .. } => {}
                 Input::Want => announcer.request_more_peers(now),
                 Input::Completed => announcer.handle_completed(now),
-                Input::Stop => { announcer.handle_stop(now); in_flight.clear(); }
+                Input::Stop => announcer.handle_stop(now),
                 Input::Start => announcer.handle_start(now),
-                Input::AddressChange => { announcer.handle_address_change(now); in_flight.clear(); }
+                Input::AddressChange => {
+                    announcer.handle_address_change(now);
+                    if announcer.phase == Phase::Running {
+                        in_flight.clear();
+                    }
+                }
             }
             in_flight.extend(std::iter::from_fn(|| announcer.poll_action()));
             let regular = |family| {
@@ -523,7 +636,8 @@ proptest! {
             };
             for family in [Family::V4, Family::V6] {
                 prop_assert!(regular(family) <= PARALLEL_MAX);
-                if announcer.phase == Phase::Running && regular(family) == 0 {
+                let is_silent = in_flight.iter().all(|action| action.family != family);
+                if announcer.phase == Phase::Running && is_silent {
                     prop_assert!(announcer.poll_timeout().is_some_and(|next| next > now));
                     prop_assert!(announcer.poll_timeout().is_some_and(|next| next <= now + INTERVAL_MAX));
                 }

@@ -1,11 +1,11 @@
 //! What a torrent is called, in its session and on the network.
 
 use std::fmt;
-use swarm_core::id::InfoHash;
+use swarm_core::id::{InfoHash, InfoHashV2};
 
 /// A torrent of a session: a number that no other torrent of the session gets, even once this one is removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct TorrentId(pub(super) u64);
+pub struct TorrentId(pub(crate) u64);
 
 impl TorrentId {
     /// The number, from 1 up.
@@ -28,14 +28,14 @@ pub struct InfoHashes {
     /// SHA-1, of version 1.
     pub v1: Option<InfoHash>,
     /// SHA-256, of version 2. Known from the metainfo; swarms are joined by version 1 so far.
-    pub v2: Option<[u8; 32]>,
+    pub v2: Option<InfoHashV2>,
 }
 
 impl fmt::Display for InfoHashes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.v1, self.v2) {
             (Some(v1), _) => v1.fmt(f),
-            (None, Some(v2)) => v2.iter().try_for_each(|byte| write!(f, "{byte:02x}")),
+            (None, Some(v2)) => v2.fmt(f),
             (None, None) => f.write_str("unknown"),
         }
     }
