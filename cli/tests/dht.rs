@@ -137,7 +137,7 @@ fn a_mutable_torrents_link_is_enough_to_get_it(host: [&str; 2]) {
 
     assert_eq!(run_ok(dir.path(), ["magnet", link]).stdout.trim(), link);
     let alone = run(dir.path(), ["get", link, "--no-dht", host[0], host[1]]);
-    assert_eq!(alone.code, Some(1), "{alone:?}");
+    assert_eq!(alone.code, Some(2), "{alone:?}");
     assert!(alone.stderr.contains("only the DHT knows what a mutable torrent is"), "{alone:?}");
     let wrong = run(dir.path(), ["get", "magnet:?xs=urn:btpk:12"]);
     assert_eq!(wrong.code, Some(3), "{wrong:?}");
