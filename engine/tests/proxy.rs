@@ -359,14 +359,12 @@ async fn the_ip_filter_holds_before_the_proxy_is_asked() {
     let bad = "127.0.0.5".parse().unwrap();
     let filter = IpFilter::new([IpRange::new(bad, bad).unwrap()]);
     let getter = start(behind(proxy.url("socks5", "")).ip_filter(IpFilterSource::from(filter)));
-    let tracker = Scripted::always(IP, Say::ok(peers(&[SocketAddr::new(bad, 7)]))).await;
-    let torrent = swarm.download(&[tracker.url("/announce"), "http://127.0.0.5:8/announce".to_owned()]);
-    let torrent = torrent.peers([SocketAddr::new(bad, 9)]).web_seeds(["http://127.0.0.5:10/".to_owned()]);
-    let torrent = getter.add(torrent).await.unwrap();
-    until(&mut torrent.events(), |event| matches!(event, Event::WebSeedFault { .. })).await;
-    while proxy.asked().is_empty() {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    let tracker = "http://127.0.0.5:8/announce";
+    let torrent = swarm.download(&[tracker.to_owned()]).peers([SocketAddr::new(bad, 9)]);
+    let torrent = getter.add(torrent.web_seeds(["http://127.0.0.5:10/".to_owned()])).await.unwrap();
+    let (mut said, mut failed) = (torrent.events(), torrent.events());
+    until(&mut said, |event| matches!(event, Event::Warning(text) if text.starts_with(tracker))).await;
+    until(&mut failed, |event| matches!(event, Event::WebSeedFault { .. })).await;
     torrent.add_peers([swarm.seeder_addr()]);
     torrent.completed().await.unwrap();
     swarm.check();
