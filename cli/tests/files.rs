@@ -360,7 +360,7 @@ fn bash_completes_paths_commands_and_visible_options() {
     assert_eq!(bash_offers(dir, &["get", "--color", "al"]), ["always"]);
     assert_eq!(bash_offers(dir, &["see"]), ["seed"]);
     assert_eq!(bash_offers(dir, &["dht", "get-"]), ["get-peers"]);
-    assert_eq!(bash_offers(dir, &["get", "--no-p"]), ["--no-pex"]);
+    assert_eq!(bash_offers(dir, &["get", "--no-pe"]), ["--no-pex"]);
     assert_eq!(bash_offers(dir, &["get", "--inj"]), [""; 0]);
     assert_eq!(bash_offers(dir, &["completions", "ba"]), ["bash"]);
 }
