@@ -47,14 +47,6 @@ impl DatagramSocket {
         }
     }
 
-    /// Waits until something has come.
-    pub(crate) async fn readable(&self) -> io::Result<()> {
-        match self {
-            DatagramSocket::Direct(socket) => socket.readable().await,
-            DatagramSocket::Relayed(relay) => relay.readable().await,
-        }
-    }
-
     /// Sends to `to`, whom it was opened for; through a proxy, once it grants a relay or says why not.
     pub(crate) async fn send(&self, datagram: &[u8], to: &Destination) -> io::Result<()> {
         match self {
@@ -63,11 +55,19 @@ impl DatagramSocket {
         }
     }
 
-    /// Takes a datagram that has come: its length, and from whom. Through a proxy that may be [nobody known](is_unseen).
-    pub(crate) fn try_recv_from(&self, into: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
+    /// Waits for a datagram: its length, and from whom. Through a proxy that may be [nobody known](is_unseen). An error may say that nobody
+    /// listens there.
+    pub(crate) async fn recv_from(&self, into: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
         match self {
-            DatagramSocket::Direct(socket) => socket.try_recv_from(into),
-            DatagramSocket::Relayed(relay) => relay.try_recv_from(into),
+            // Unlike `readable`, this wakes up for errors too.
+            DatagramSocket::Direct(socket) => socket.recv_from(into).await,
+            DatagramSocket::Relayed(relay) => loop {
+                relay.readable().await?;
+                match relay.try_recv_from(into) {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    received => return received,
+                }
+            },
         }
     }
 }
@@ -209,4 +209,20 @@ async fn open(proxy: &ProxyHost, binding: &Binding) -> io::Result<(TcpStream, Ud
 async fn ended(mut control: TcpStream) {
     let mut nothing = [0; 64];
     while control.read(&mut nothing).await.is_ok_and(|len| len > 0) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_port_at_which_nobody_listens_ends_the_wait() {
+        let closed = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let socket = DatagramSocket::connect(&closed.into(), &Binding::default()).unwrap();
+        socket.send(b"hello", &closed.into()).await.unwrap();
+        let mut buffer = [0; 8];
+        let received = tokio::time::timeout(Duration::from_secs(10), socket.recv_from(&mut buffer)).await;
+        let error = received.expect("the system says so at once").unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+    }
 }

@@ -87,11 +87,6 @@ impl UdpTrackers {
     }
 }
 
-/// Whether an error says nothing of the tracker.
-fn passes(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::InvalidData)
-}
-
 async fn talk(
     trackers: Rc<UdpTrackers>,
     tracker: Destination,
@@ -125,7 +120,7 @@ async fn talk(
                 let deadline = now + ANNOUNCE_TIMEOUT;
                 outcomes.insert(client.handle_announce(now, announce, url_data.into(), deadline), outcome);
             }
-            ready = socket.readable() => match ready.and_then(|()| socket.try_recv_from(&mut received)) {
+            datagram = socket.recv_from(&mut received) => match datagram {
                 // Over a relay others may answer too.
                 Ok((_, from)) if !is_unseen(from) && tracker.addr().is_some_and(|addr| addr != from) => {}
                 Ok((len, from)) => {
@@ -134,7 +129,8 @@ async fn talk(
                     }
                     client.handle_datagram(clock.now(), &received[..len]);
                 }
-                Err(error) if passes(&error) => {}
+                // The relay has brought what makes no sense.
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => {}
                 Err(error) => client.handle_unreachable(&error.to_string()),
             },
             () = tokio::time::sleep_until(clock.instant(timeout.unwrap_or(Time::MAX))) => {
