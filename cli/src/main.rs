@@ -2,7 +2,7 @@
 //!
 //! [`app`] is on top: the command line, and from it to the exit status. Below it is a file or folder for each
 //! subcommand, with its options and a `run`. Below these is what they share: [`transfer`] (torrents in a
-//! session), [`selection`] (files of a torrent), [`network`] (options of whatever talks to peers), [`source`]
+//! session), [`selection`] (files of a torrent), [`network`] (options of whatever talks to peers), [`proxy`], [`source`]
 //! (metainfo from files and URLs, links), [`progress`] (bars), [`context`], [`console`] and [`terminal`]
 //! (where output goes), [`events`] (JSON for scripts), [`exit`] (statuses, and errors as one line), [`units`] (sizes,
 //! rates, durations), [`usage`] (wrong command lines) and [`interrupt`] (Ctrl-C). No file knows one above it.
@@ -24,6 +24,7 @@ mod magnet;
 mod man;
 mod network;
 mod progress;
+mod proxy;
 mod seed;
 mod selection;
 mod show;
@@ -38,5 +39,7 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     interrupt::refuse_long_files();
-    app::run(std::env::args_os(), console::Console::of_process()).into()
+    let args: Vec<_> = std::env::args_os().collect();
+    proxy::hide_passwords();
+    app::run(args, console::Console::of_process()).into()
 }

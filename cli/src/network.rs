@@ -1,5 +1,6 @@
 //! The options of commands that talk to peers, and the session that they ask for.
 
+use crate::proxy::ProxyArgs;
 use crate::units;
 use anyhow::Context as _;
 use clap::{Args, ValueEnum, ValueHint};
@@ -66,6 +67,7 @@ pub struct NetworkArgs {
     /// Use TCP only
     ///
     /// uTP, on the UDP port of the same number, yields to other traffic, and reaches some peers that TCP does not.
+    /// With a proxy there is none.
     #[arg(long)]
     pub no_utp: bool,
 
@@ -113,6 +115,9 @@ pub struct NetworkArgs {
     /// What `--web-seed` of `get` and `seed` says.
     #[arg(skip)]
     pub web_seeds: Vec<String>,
+
+    #[command(flatten)]
+    pub proxy: ProxyArgs,
 
     #[command(flatten)]
     pub tuning: TuningArgs,
@@ -177,7 +182,10 @@ pub struct TuningArgs {
 
 impl NetworkArgs {
     /// A session as the user wants it.
-    pub fn session_options(&self) -> SessionOptions {
+    ///
+    /// # Errors
+    /// If the proxy makes no sense.
+    pub fn session_options(&self) -> anyhow::Result<SessionOptions> {
         let mut options = SessionOptions::new()
             .listen(self.listen.iter().copied())
             .bind_device(self.bind_device.clone())
@@ -185,6 +193,7 @@ impl NetworkArgs {
             .download_limit(self.max_down)
             .dht((!self.no_dht).then(|| DhtOptions::bootstrap(self.dht_bootstrap.clone())))
             .pex(!self.no_pex)
+            .proxy(self.proxy.proxy()?)
             .port_mapping(!self.no_port_mapping)
             .gateway(self.tuning.gateway)
             .ip_filter(self.ip_filter.clone().map(IpFilterSource::from))
@@ -198,12 +207,12 @@ impl NetworkArgs {
         if let Some(dir) = self.state_dir() {
             options = options.state_dir(dir);
         }
-        if self.no_lsd { options.lsd(false) } else { options }
+        Ok(if self.no_lsd { options.lsd(false) } else { options })
     }
 
     /// Starts a session as the user wants it.
     pub fn start_session(&self) -> anyhow::Result<Session> {
-        let started = Session::start(self.session_options());
+        let started = Session::start(self.session_options()?);
         match &self.bind_device {
             Some(device) => started.with_context(|| format!("--bind-device: {device}")),
             None if !self.listen.is_empty() => started.context("--listen"),

@@ -40,7 +40,7 @@ pub struct ShowArgs {
 }
 
 pub async fn run(args: &ShowArgs, cx: &mut Context) -> Result<Exit> {
-    let options = args.network.session_options();
+    let options = args.network.session_options()?;
     let metainfo = match args.fetch {
         true => fetch(args, &options, cx).await?,
         false => source::load(&args.source, &options).await?,

@@ -5,8 +5,12 @@
 //! torrents, `swarm dht` one by itself.
 
 use crate::clock::Clock;
+use crate::net::datagrams::{Relay, is_unseen};
+use crate::net::names;
+use crate::net::socket::{Binding, ProxyHost};
 use crate::net::udp::{Buffers, UdpPort};
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::future::pending;
 use std::io;
 use std::net::SocketAddr;
@@ -17,10 +21,11 @@ use std::time::Duration;
 pub use swarm_core::dht::{
     Announce, Event, Item, LookupId, NodeId, NodeInfo, Owner, Samples, mutable_torrent_value,
 };
-use swarm_core::dht::{Node, NodeConfig};
+use swarm_core::dht::{Body, DATAGRAM_LEN_MAX, Message, Node, NodeConfig, Query, Question};
 use swarm_core::id::InfoHash;
 use swarm_core::ip_filter::IpFilter;
 use swarm_core::net::Family;
+use swarm_core::proxy::{Destination, Proxy};
 use swarm_core::rng::Rng;
 use swarm_core::time::Time;
 use tokio::sync::Notify;
@@ -30,6 +35,10 @@ const READS_IN_A_ROW: usize = 8;
 /// How long until names that did not resolve are tried again.
 const RESOLVE_RETRY: Duration = Duration::from_secs(60);
 
+/// How many nodes are asked by their names, through a proxy, and how often until they answer.
+const NAMED_MAX: usize = 32;
+const NAMED_RETRY: Duration = Duration::from_secs(5);
+
 /// Most nodes that are saved.
 const SAVED_MAX: usize = 200;
 
@@ -37,11 +46,20 @@ const SAVED_MAX: usize = 200;
 pub const PUBLIC_NODES: [&str; 3] =
     ["router.bittorrent.com:6881", "dht.transmissionbt.com:6881", "dht.libtorrent.org:25401"];
 
+/// What carries the datagrams of one family.
+enum Socket {
+    Direct(Rc<UdpPort>),
+    Relayed(Relay),
+}
+
 /// A node of the DHT on its sockets.
 pub struct Dht {
     node: RefCell<Node>,
-    /// By [`Family`].
-    sockets: [Option<Rc<UdpPort>>; 2],
+    /// By [`Family`]. Through a proxy there is one, for IPv4.
+    sockets: [Option<Socket>; 2],
+    /// Pings to nodes by their names, through a proxy, by their transactions.
+    named: RefCell<BTreeMap<Vec<u8>, Destination>>,
+    binding: Binding,
     /// Whether somebody else receives on them, and passes on what is for the node.
     is_fed: bool,
     /// There is something to send, or the timer has changed.
@@ -57,31 +75,51 @@ impl Dht {
     /// # Errors
     /// What the system says if there can be no socket, or no random bytes.
     pub fn open(listen: &[SocketAddr], bind_device: Option<&str>, read_only: bool) -> io::Result<Dht> {
+        Dht::open_by(listen, &on_device(bind_device), read_only)
+    }
+
+    /// A node that asks through a proxy, and answers nobody. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// As for [`open`](Self::open), or if the proxy carries no datagrams.
+    pub fn open_through(proxy: Proxy) -> io::Result<Dht> {
+        Dht::open_by(&[], &Binding { proxy: Some(ProxyHost::new(proxy)), ..Binding::default() }, true)
+    }
+
+    /// The same, through a proxy if there is one: nobody is answered then, since nobody could ask.
+    fn open_by(listen: &[SocketAddr], binding: &Binding, read_only: bool) -> io::Result<Dht> {
         let mut sockets = [None, None];
+        if binding.proxy.is_some() {
+            sockets[Family::V4 as usize] = Some(Socket::Relayed(Relay::open(binding)?));
+            return Dht::on(sockets, binding, true, false);
+        }
         for family in Family::ALL {
             if let Some(addr) = listen.iter().find(|addr| Family::of(**addr) == family) {
-                sockets[family as usize] = Some(Rc::new(UdpPort::open(*addr, bind_device)?));
+                sockets[family as usize] = Some(Socket::Direct(Rc::new(UdpPort::open(*addr, binding)?)));
             }
         }
-        Dht::on(sockets, read_only, false)
+        Dht::on(sockets, binding, read_only, false)
     }
 
     /// A node on these sockets.
-    fn on(sockets: [Option<Rc<UdpPort>>; 2], read_only: bool, is_fed: bool) -> io::Result<Dht> {
+    fn on(sockets: [Option<Socket>; 2], binding: &Binding, read_only: bool, is_fed: bool) -> io::Result<Dht> {
         let mut secret = [0; 16];
         getrandom::fill(&mut secret).map_err(io::Error::other)?;
         let mut rng = Rng::new(getrandom::u64().map_err(io::Error::other)?);
         let mut id = |family: Family| {
-            let addr = sockets[family as usize].as_ref()?.local_addr().ok()?;
-            // Who listens everywhere learns from others where it is.
-            let is_known = !addr.ip().is_unspecified();
-            Some(if is_known { NodeId::for_address(addr.ip(), &mut rng) } else { NodeId::random(&mut rng) })
+            let addr = sockets[family as usize].as_ref()?.local_addr();
+            // Who listens everywhere, or through a proxy, learns from others where it is.
+            Some(match addr.filter(|addr| !addr.ip().is_unspecified()) {
+                Some(addr) => NodeId::for_address(addr.ip(), &mut rng),
+                None => NodeId::random(&mut rng),
+            })
         };
         let (id_v4, id_v6, ip_filter) = (id(Family::V4), id(Family::V6), Arc::default());
         let config = NodeConfig { id_v4, id_v6, secret, read_only, enforce_ids: true, ip_filter };
         let clock = Clock::start();
         let node = RefCell::new(Node::new(clock.now(), config, rng));
-        Ok(Dht { node, sockets, is_fed, wake: Notify::new(), clock })
+        let (binding, named) = (binding.clone(), RefCell::default());
+        Ok(Dht { node, sockets, named, binding, is_fed, wake: Notify::new(), clock })
     }
 
     /// A node for each address of one family: the first of each family belong together, and so on (BEP 45).
@@ -93,18 +131,30 @@ impl Dht {
         bind_device: Option<&str>,
         read_only: bool,
     ) -> io::Result<Vec<Dht>> {
+        Dht::open_all_by(listen, &on_device(bind_device), read_only)
+    }
+
+    /// The same, through a proxy if there is one, and then one node.
+    pub(crate) fn open_all_by(
+        listen: &[SocketAddr],
+        binding: &Binding,
+        read_only: bool,
+    ) -> io::Result<Vec<Dht>> {
+        if binding.proxy.is_some() {
+            return Ok(vec![Dht::open_by(listen, binding, read_only)?]);
+        }
         let of = |family| listen.iter().copied().filter(move |addr| Family::of(*addr) == family);
         let count = Family::ALL.map(|family| of(family).count()).into_iter().max().unwrap_or(0);
         let open = |nth| {
             let addrs: Vec<SocketAddr> =
                 Family::ALL.into_iter().filter_map(|family| of(family).nth(nth)).collect();
-            Dht::open(&addrs, bind_device, read_only)
+            Dht::open_by(&addrs, binding, read_only)
         };
         (0..count).map(open).collect()
     }
 
     /// The same on sockets that somebody else receives on, who calls [`handle_datagram`](Self::handle_datagram).
-    pub(crate) fn on_all(ports: &[Rc<UdpPort>]) -> io::Result<Vec<Dht>> {
+    pub(crate) fn on_all(ports: &[Rc<UdpPort>], binding: &Binding) -> io::Result<Vec<Dht>> {
         let of = |family| {
             let is_of =
                 move |port: &&Rc<UdpPort>| port.local_addr().is_ok_and(|addr| Family::of(addr) == family);
@@ -113,24 +163,25 @@ impl Dht {
         let (mut v4, mut v6) = (of(Family::V4).into_iter(), of(Family::V6).into_iter());
         let mut dhts = Vec::new();
         loop {
-            let sockets = [v4.next(), v6.next()];
+            let sockets = [v4.next(), v6.next()].map(|port| port.map(Socket::Direct));
             if sockets.iter().all(Option::is_none) {
                 return Ok(dhts);
             }
-            dhts.push(Dht::on(sockets, false, true)?);
+            dhts.push(Dht::on(sockets, binding, false, true)?);
         }
     }
 
     /// A datagram has come on this socket: the node takes it if the socket is one of its own.
     pub(crate) fn handle_datagram(&self, on: &Rc<UdpPort>, from: SocketAddr, datagram: &[u8]) {
-        if self.sockets.iter().flatten().any(|socket| Rc::ptr_eq(socket, on)) {
+        let is_on = |socket: &Socket| matches!(socket, Socket::Direct(port) if Rc::ptr_eq(port, on));
+        if self.sockets.iter().flatten().any(is_on) {
             self.with(|node, now| node.handle_datagram(now, from, datagram));
         }
     }
 
     /// The address of the socket of a family, if there is one.
     pub fn local_addr(&self, family: Family) -> Option<SocketAddr> {
-        self.sockets[family as usize].as_ref()?.local_addr().ok()
+        self.sockets[family as usize].as_ref()?.local_addr()
     }
 
     /// The families that it takes part in.
@@ -138,9 +189,22 @@ impl Dht {
         Family::ALL.into_iter().filter(|family| self.sockets[*family as usize].is_some())
     }
 
+    /// What it goes through, if that is a proxy, where nobody can ask it anything.
+    fn relay(&self) -> Option<&Relay> {
+        self.sockets.iter().flatten().find_map(|socket| match socket {
+            Socket::Relayed(relay) => Some(relay),
+            Socket::Direct(_) => None,
+        })
+    }
+
+    pub(crate) fn is_relayed(&self) -> bool {
+        self.relay().is_some()
+    }
+
     /// Whether it can be reached from this machine only.
     pub fn is_local(&self) -> bool {
-        self.families().filter_map(|family| self.local_addr(family)).all(|addr| addr.ip().is_loopback())
+        let mut addrs = self.families().filter_map(|family| self.local_addr(family));
+        !self.is_relayed() && addrs.all(|addr| addr.ip().is_loopback())
     }
 
     /// Looks for peers of a swarm. Gives [`Event::Peers`] as they are found, then [`Event::Done`].
@@ -220,10 +284,14 @@ impl Dht {
 
     /// Joins by nodes named as `HOST:PORT`, asking again for names that do not resolve until one does.
     pub async fn join(&self, hosts: &[String]) {
+        if let Some(relay) = self.relay() {
+            return self.join_by_relay(relay, hosts).await;
+        }
         loop {
             let mut found = Vec::new();
             for host in hosts {
-                match tokio::net::lookup_host(host).await {
+                let Some((name, port)) = Destination::parse(host).map(|host| host.parts()) else { continue };
+                match names::look_up(&name, port, &self.binding).await {
                     Ok(addrs) => found.extend(addrs),
                     Err(error) => tracing::info!(%host, %error, "cannot find a node to join the DHT by"),
                 }
@@ -235,12 +303,64 @@ impl Dht {
         }
     }
 
+    /// Joins through a proxy: nodes that are known by their names only are asked by these, and where they are shows who answers.
+    async fn join_by_relay(&self, relay: &Relay, hosts: &[String]) {
+        relay.opened().await;
+        let hosts = hosts.iter().filter_map(|host| Destination::parse(host));
+        let (named, known): (Vec<_>, Vec<_>) = hosts.partition(|host| host.addr().is_none());
+        let known: Vec<SocketAddr> = known.iter().filter_map(Destination::addr).collect();
+        if !known.is_empty() {
+            self.with(|node, now| node.join(now, &known));
+        }
+        for host in named.into_iter().take(NAMED_MAX) {
+            let mut transaction = vec![0; 8];
+            if getrandom::fill(&mut transaction).is_ok() {
+                self.named.borrow_mut().insert(transaction, host);
+            }
+        }
+        while self.ping_named(relay) {
+            tokio::time::sleep(NAMED_RETRY).await;
+        }
+    }
+
+    /// Pings the nodes that have only names. Whether there are any.
+    fn ping_named(&self, relay: &Relay) -> bool {
+        let Some(id) = self.node.borrow().id(Family::V4) else { return false };
+        let named = self.named.borrow();
+        for (transaction, host) in &*named {
+            let query = Query { id, want: Vec::new(), question: Question::Ping };
+            let (transaction, body) = (transaction.clone(), Body::Query(query));
+            let ping = Message { transaction, external_addr: None, read_only: true, body };
+            if let Err(error) = relay.try_send_to(&ping.encode(), host) {
+                tracing::trace!(%host, %error, "cannot send");
+            }
+        }
+        !named.is_empty()
+    }
+
+    /// A datagram has come through the proxy: if one of the nodes that have only names has answered, it is known now.
+    fn handle_relayed(&self, node: &mut Node, from: SocketAddr, datagram: &[u8]) {
+        if is_unseen(from) {
+            return;
+        }
+        let mut named = self.named.borrow_mut();
+        if !named.is_empty()
+            && let Ok(Message { body: Body::Response(_), transaction, .. }) = Message::parse(datagram)
+            && named.remove(&transaction).is_some()
+        {
+            return node.join(self.clock.now(), &[from]);
+        }
+        node.handle_datagram(self.clock.now(), from, datagram);
+    }
+
     /// Serves the sockets for as long as it is polled, and passes events on.
     pub async fn run(&self, mut on_event: impl FnMut(Event)) {
-        let mut buffers = (!self.is_fed).then(Buffers::new);
+        let mut buffers = (!self.is_fed && !self.is_relayed()).then(Buffers::new);
         for socket in self.sockets.iter().flatten() {
             // Until the runtime has seen that it is, sending at once fails.
-            let _ = socket.writable().await;
+            if let Socket::Direct(port) = socket {
+                let _ = port.writable().await;
+            }
         }
         loop {
             let deadline = {
@@ -275,18 +395,29 @@ impl Dht {
     /// Sends if that is possible at once: a datagram that does not fit may as well be lost.
     fn send(&self, to: SocketAddr, datagram: &[u8]) {
         if let Some(socket) = &self.sockets[Family::of(to) as usize]
-            && let Err(error) = socket.try_send(to, datagram, datagram.len())
+            && let Err(error) = socket.try_send(to, datagram)
         {
             tracing::trace!(%to, %error, "cannot send");
         }
     }
 
-    fn receive(&self, socket: Option<&Rc<UdpPort>>, buffers: &mut Option<Buffers>) {
-        let (Some(socket), Some(buffers)) = (socket, buffers) else { return };
+    fn receive(&self, socket: Option<&Socket>, buffers: &mut Option<Buffers>) {
+        let Some(socket) = socket else { return };
         let mut node = self.node.borrow_mut();
         for _ in 0..READS_IN_A_ROW {
-            let each = |from, datagram: &[u8]| node.handle_datagram(self.clock.now(), from, datagram);
-            match socket.try_receive(buffers, each) {
+            let received = match (socket, &mut *buffers) {
+                (Socket::Direct(port), Some(buffers)) => port.try_receive(buffers, |from, datagram| {
+                    node.handle_datagram(self.clock.now(), from, datagram);
+                }),
+                (Socket::Direct(_), None) => return,
+                (Socket::Relayed(relay), _) => {
+                    let mut buffer = [0; DATAGRAM_LEN_MAX + 1];
+                    relay.try_recv_from(&mut buffer).map(|(len, from)| {
+                        self.handle_relayed(&mut node, from, &buffer[..len]);
+                    })
+                }
+            };
+            match received {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 // Some systems report here that an earlier datagram found nobody.
@@ -294,6 +425,35 @@ impl Dht {
             }
         }
     }
+}
+
+impl Socket {
+    /// Our own address; none through a proxy.
+    fn local_addr(&self) -> Option<SocketAddr> {
+        match self {
+            Socket::Direct(port) => port.local_addr().ok(),
+            Socket::Relayed(_) => None,
+        }
+    }
+
+    async fn readable(&self) -> io::Result<()> {
+        match self {
+            Socket::Direct(port) => port.readable().await,
+            Socket::Relayed(relay) => relay.readable().await,
+        }
+    }
+
+    fn try_send(&self, to: SocketAddr, datagram: &[u8]) -> io::Result<()> {
+        match self {
+            Socket::Direct(port) => port.try_send(to, datagram, datagram.len()),
+            Socket::Relayed(relay) => relay.try_send_to(datagram, &to.into()),
+        }
+    }
+}
+
+/// Without a proxy.
+fn on_device(device: Option<&str>) -> Binding {
+    Binding { device: device.map(str::to_owned), ..Binding::default() }
 }
 
 /// What a node keeps for another time: a text, one thing a line.
@@ -362,7 +522,7 @@ impl Saved {
     }
 }
 
-async fn readable(socket: Option<&Rc<UdpPort>>) {
+async fn readable(socket: Option<&Socket>) {
     match socket {
         Some(socket) if socket.readable().await.is_ok() => {}
         _ => pending().await,

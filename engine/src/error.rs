@@ -163,8 +163,8 @@ pub enum OptionError {
         /// Which.
         option: &'static str,
     },
-    /// Neither TCP nor uTP is left.
-    #[error("without TCP and uTP there is no way to a peer")]
+    /// Neither TCP nor uTP is left: uTP does not go through a proxy.
+    #[error("without TCP and uTP, which goes through no proxy, there is no way to a peer")]
     NoTransport,
     /// The torrent has no such file.
     #[error("there is no file {index}: the torrent has {files}, numbered from 0")]

@@ -10,6 +10,9 @@
 //! may deliver ([`tracker`]). Files that the user names by URL are fetched through reqwest ([`mod@file`]),
 //! whose endless interim answers only the time-out ends.
 //!
+//! With a proxy a name goes to it as it is, and where it leads is the proxy's business: addresses in URLs are checked as before, of names
+//! only those that mean the proxy's own machine are refused to strangers. Files are then fetched by the trackers' client too.
+//!
 //! Everything is made when first needed, so that a run without HTTP starts instantly.
 
 mod bounded;
@@ -18,6 +21,7 @@ mod tracker;
 pub(crate) mod webseed;
 
 use crate::Error;
+use crate::net::names;
 use crate::net::socket::Binding;
 use bytes::Bytes;
 use flate2::bufread::MultiGzDecoder;
@@ -29,20 +33,23 @@ use rustls::crypto::ring;
 use rustls::{ClientConfig, ConfigBuilder, WantsVerifier};
 use rustls_platform_verifier::BuilderVerifierExt;
 use std::io::{self, Read};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 use swarm_core::ip_filter::IpFilter;
 use swarm_core::net::Family;
+use swarm_core::proxy::Destination;
 use swarm_core::tracker::access::{Forbidden, UrlOrigin, check_address};
 use tokio::sync::OnceCell;
 use tokio::task::JoinSet;
-use url::{Host, Url};
+use url::Url;
 
 /// How long fetching a file may take in all.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(60);
 /// How many redirects are followed.
 const REDIRECTS_MAX: usize = 5;
+/// Stands for a server that only the proxy knows: an address of nobody, and no local one.
+pub(crate) const UNSEEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 0)), 0);
 /// The User-Agent.
 const AGENT: &str = concat!("Swarm/", env!("CARGO_PKG_VERSION"));
 
@@ -68,7 +75,7 @@ pub(crate) struct Request<'a> {
 pub(crate) struct Answer {
     pub status: StatusCode,
     pub body: Vec<u8>,
-    /// The server's address.
+    /// The server's address; with a proxy, if the URL has one.
     pub server: SocketAddr,
 }
 
@@ -103,7 +110,7 @@ pub(crate) async fn get(request: &Request<'_>) -> Result<Answer, HttpError> {
 /// Sends a GET request in one way or the other and follows redirects.
 async fn get_by<B>(
     request: &Request<'_>,
-    send: impl AsyncFn(&Request<'_>, &Url, Vec<SocketAddr>) -> Result<Reply<B>, HttpError>,
+    send: impl AsyncFn(&Request<'_>, &Url, Vec<Destination>) -> Result<Reply<B>, HttpError>,
 ) -> Result<Answer, HttpError>
 where
     B: Body<Data = Bytes, Error: std::error::Error + 'static> + Unpin,
@@ -112,9 +119,8 @@ where
         let mut url = request.url.clone();
         let mut redirected_from = None;
         for _ in 0..=REDIRECTS_MAX {
-            let found = look_up(&url).await?;
-            let addrs = allowed(request, &url, redirected_from, &found)?;
-            let Reply { response, server, _connection } = send(request, &url, addrs).await?;
+            let to = places(request, &url, redirected_from).await?;
+            let Reply { response, server, _connection } = send(request, &url, to).await?;
             match redirect(&url, &response)? {
                 Some(next) => (url, redirected_from) = (next, Some(server.ip())),
                 None => {
@@ -129,24 +135,47 @@ where
     answer.unwrap_or_else(|_| Err(failed("no answer in time")))
 }
 
-/// Where a request leads that is not made over HTTP: addresses that may be connected to, at least one.
-pub(crate) async fn addresses(request: &Request<'_>) -> Result<Vec<SocketAddr>, HttpError> {
-    let found = tokio::time::timeout(request.timeout, look_up(&request.url)).await;
-    let found = found.unwrap_or_else(|_| Err(failed("the host's name is not answered for in time")))?;
-    allowed(request, &request.url, None, &found)
+/// Where a request leads that is not made over HTTP: what may be connected to, at least one place.
+pub(crate) async fn destinations(request: &Request<'_>) -> Result<Vec<Destination>, HttpError> {
+    let found = tokio::time::timeout(request.timeout, places(request, &request.url, None)).await;
+    found.unwrap_or_else(|_| Err(failed("the host's name is not answered for in time")))
 }
 
-/// The addresses of a URL's host.
-async fn look_up(url: &Url) -> Result<Vec<SocketAddr>, HttpError> {
-    let port = url.port_or_known_default().ok_or_else(|| failed("the URL names no port"))?;
-    match url.host() {
-        Some(Host::Ipv4(ip)) => Ok(vec![(ip, port).into()]),
-        Some(Host::Ipv6(ip)) => Ok(vec![(ip, port).into()]),
-        Some(Host::Domain(name)) => {
-            let found = tokio::net::lookup_host((name, port)).await;
-            Ok(found.map_err(|e| failed(format!("cannot resolve {name}: {e}")))?.collect())
+/// Where a URL leads, as far as one may go there: addresses, or, for the proxy, a name.
+async fn places(
+    request: &Request<'_>,
+    url: &Url,
+    redirected_from: Option<IpAddr>,
+) -> Result<Vec<Destination>, HttpError> {
+    let to = Destination::of_url(url).ok_or_else(|| match url.host() {
+        None => failed("the URL names no host"),
+        Some(_) => failed("the URL names no port"),
+    })?;
+    let found = match to {
+        Destination::Addr(addr) => vec![addr],
+        name if request.binding.proxy.is_some() => {
+            check_name(&name, request.origin, redirected_from)?;
+            return Ok(vec![name]);
         }
-        None => Err(failed("the URL names no host")),
+        Destination::Name(name, port) => {
+            let found = names::look_up(&name, port, request.binding).await;
+            found.map_err(|e| failed(format!("cannot resolve {name}: {e}")))?
+        }
+    };
+    let addrs = allowed(request, url, redirected_from, &found)?;
+    Ok(addrs.into_iter().map(Destination::Addr).collect())
+}
+
+/// A stranger's URL, or a redirect, does not lead to the proxy's own machine.
+fn check_name(
+    name: &Destination,
+    origin: UrlOrigin,
+    redirected_from: Option<IpAddr>,
+) -> Result<(), HttpError> {
+    let is_strangers = origin != UrlOrigin::Typed || redirected_from.is_some();
+    match name.is_localhost() && is_strangers {
+        true => Err(failed(format!("{name} is the proxy itself"))),
+        false => Ok(()),
     }
 }
 
@@ -259,7 +288,11 @@ pub(crate) async fn fetch(url: &Url, limit: usize, binding: &Binding) -> Result<
         timeout: FETCH_TIMEOUT,
         body_len_max: limit,
     };
-    let answer = get_by(&request, file::send).await.and_then(|answer| match answer.status {
+    let answer = match binding.proxy {
+        Some(_) => get(&request).await,
+        None => get_by(&request, file::send).await,
+    };
+    let answer = answer.and_then(|answer| match answer.status {
         StatusCode::OK => Ok(answer.body),
         status => Err(failed(format!("the server answered {status}"))),
     });

@@ -67,4 +67,5 @@ pub use swarm_core::net::Family;
 pub use swarm_core::padding::Padding;
 pub use swarm_core::picker::{Order, Priority};
 pub use swarm_core::port_mapping::{Method as MappingMethod, Transport};
+pub use swarm_core::proxy::{Proxy, ProxyUrlError};
 pub use swarm_core::torrent::{CloseReason, Totals};

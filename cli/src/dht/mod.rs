@@ -10,6 +10,7 @@ use crate::events::About;
 use crate::exit::{Exit, Failure};
 use crate::interrupt::Interrupt;
 use crate::network::{parse_address, parse_bootstrap};
+use crate::proxy::ProxyArgs;
 use anyhow::{Context as _, Result};
 use clap::{Args, ValueHint};
 use std::future::{Future as _, pending, poll_fn};
@@ -43,6 +44,9 @@ pub struct DhtArgs {
     #[arg(long, global = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
     save: Option<PathBuf>,
 
+    #[command(flatten)]
+    proxy: ProxyArgs,
+
     /// Print events as JSON, one object a line
     #[arg(long, global = true)]
     pub json: bool,
@@ -70,7 +74,17 @@ async fn serve(args: DhtArgs, cx: &mut Context) -> Result<Exit> {
         (Ipv6Addr::UNSPECIFIED, LISTEN_PORT_FIRST).into(),
     ];
     let listen = if args.listen.is_empty() { &everywhere[..] } else { &args.listen };
-    let dhts = Dht::open_all(listen, None, query.is_some()).with_context(|| {
+    let proxy = args.proxy.proxy()?;
+    if proxy.is_some() && query.is_none() {
+        let why =
+            "a node for others is not reached through a proxy; ask it something, or give `--proxy none`";
+        return Err(Failure::new(Exit::Usage, why).into());
+    }
+    let opened = match proxy {
+        Some(proxy) => Dht::open_through(proxy).map(|dht| vec![dht]),
+        None => Dht::open_all(listen, None, query.is_some()),
+    };
+    let dhts = opened.with_context(|| {
         let option = if args.listen.is_empty() { "" } else { "--listen: " };
         format!("{option}cannot open a socket for the DHT")
     })?;

@@ -197,7 +197,10 @@ impl Peer {
         args.push(self.dir.clone().into());
         let listen = self.addr.to_string();
         // No state: the lab leaves nothing behind, and everything is checked.
-        args.extend(["--json", "--no-state", "--no-tracker", "--listen", &listen].map(OsString::from));
+        args.extend(
+            ["--json", "--no-state", "--no-tracker", "--proxy", "none", "--listen", &listen]
+                .map(OsString::from),
+        );
         let tuning = ["--announce-interval-min=1s", "--progress-interval=100ms", "--workers=2"];
         args.extend(tuning.map(OsString::from));
         args

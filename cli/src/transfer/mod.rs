@@ -201,7 +201,10 @@ impl<'a> Transfers<'a> {
             let Some((n, source)) = self.unopened.pop_front() else { return };
             let options = self.network.session_options();
             self.torrents[n].came_at = Instant::now();
-            self.opening.spawn(async move { (n, source::open(&source, &options).await) });
+            self.opening.spawn(async move {
+                let opened = async { source::open(&source, &options?).await };
+                (n, opened.await)
+            });
         }
     }
 

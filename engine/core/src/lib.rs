@@ -59,6 +59,7 @@ pub mod padding;
 pub mod peer;
 pub mod picker;
 pub mod port_mapping;
+pub mod proxy;
 pub mod rate;
 pub mod rng;
 pub mod time;

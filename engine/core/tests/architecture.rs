@@ -95,6 +95,7 @@ const LAYERS: &[(&str, &[&[&str]])] = &[
                 "mse",
                 "picker",
                 "port_mapping",
+                "proxy",
                 "tracker",
                 "utp",
                 "webseed",
@@ -123,7 +124,19 @@ const LAYERS: &[(&str, &[&[&str]])] = &[
 const WITHOUT_CIRCLES: &[(&str, &[&str])] = &[
     (
         "engine/core/src",
-        &["choker", "dht", "metainfo", "mse", "picker", "port_mapping", "tracker", "utp", "webseed", "wire"],
+        &[
+            "choker",
+            "dht",
+            "metainfo",
+            "mse",
+            "picker",
+            "port_mapping",
+            "proxy",
+            "tracker",
+            "utp",
+            "webseed",
+            "wire",
+        ],
     ),
     ("engine/sim/src", &[""]),
     ("engine/src", &["session", "net", "http", "hash"]),
@@ -308,6 +321,32 @@ fn no_files_name_each_other_in_a_circle() {
         for folder in *folders {
             let circle = files.circle(folder);
             assert!(circle.is_none(), "{src}: files name each other in a circle: {circle:?}");
+        }
+    }
+}
+
+#[test]
+fn nothing_goes_past_the_proxy() {
+    let opens =
+        ["TcpSocket", "TcpStream::connect", "UdpSocket::bind", "Socket::new(Domain", "Domain::for_address"];
+    for (path, code) in sources("engine/src") {
+        let (code, _) = code.split_once("#[cfg(test)]").unwrap_or((&code, ""));
+        let is_test = path.ends_with("/tests.rs");
+        for word in ["lookup_host", "ToSocketAddrs", "to_socket_addrs"] {
+            let may = is_test || path.ends_with("/net/names.rs");
+            assert!(may || !says(code, word), "{path}: names are looked up in net/names.rs only");
+        }
+        for word in opens {
+            let may = is_test || path.ends_with("/net/socket.rs");
+            assert!(
+                may || !says(code, word),
+                "{path} says `{word}`: sockets are opened in net/socket.rs only"
+            );
+        }
+        if path.ends_with("/net/socket.rs") {
+            for opener in ["fn udp(", "fn connect_udp(", "async fn connect_tcp("] {
+                assert!(code.contains(&format!("pub(super) {opener}")), "{opener}: for `net` only");
+            }
         }
     }
 }

@@ -7,6 +7,7 @@ use reqwest::{Body, Client, dns};
 use rustls::RootCertStore;
 use std::net::SocketAddr;
 use std::time::Duration;
+use swarm_core::proxy::Destination;
 use url::Url;
 
 /// How long connecting may take.
@@ -16,8 +17,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 pub(super) async fn send(
     request: &Request<'_>,
     url: &Url,
-    addrs: Vec<SocketAddr>,
+    to: Vec<Destination>,
 ) -> Result<Reply<Body>, HttpError> {
+    let addrs = to.iter().filter_map(Destination::addr).collect();
     let client = client(request, url, addrs).await?;
     let response = client.get(url.clone()).header(ACCEPT_ENCODING, "gzip").send().await;
     let response = response.map_err(|e| match e.is_connect() {

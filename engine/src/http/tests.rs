@@ -313,8 +313,8 @@ async fn no_addresses_are_asked_but_those_that_were_checked() {
     let binding = Binding::default();
     let url = format!("http://no.such.host.invalid:{}/", addr.port());
     let request = request(&url, &binding, MUCH_TIME);
-    assert_eq!(tracker::send(&request, &request.url, vec![addr]).await.unwrap().server, addr);
-    assert_eq!(file::send(&request, &request.url, vec![addr]).await.unwrap().server, addr);
+    assert_eq!(tracker::send(&request, &request.url, vec![addr.into()]).await.unwrap().server, addr);
+    assert_eq!(file::send(&request, &request.url, vec![addr.into()]).await.unwrap().server, addr);
 }
 
 #[test]

@@ -3,8 +3,9 @@
 //! before it), and so many more for the body ([`Bounded`]).
 
 use super::bounded::{Allowance, Bounded};
-use super::{AGENT, HttpError, Reply, Request, failed, root_cause, tls};
-use crate::net::socket::{Binding, connect_tcp};
+use super::{AGENT, HttpError, Reply, Request, UNSEEN, failed, root_cause, tls};
+use crate::net::dial::connect_tcp;
+use crate::net::socket::Binding;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
@@ -20,6 +21,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
+use swarm_core::proxy::Destination;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
@@ -35,10 +37,9 @@ pub(super) const HEAD_LEN_MAX: usize = 64 * 1024;
 pub(super) async fn send(
     request: &Request<'_>,
     url: &Url,
-    addrs: Vec<SocketAddr>,
+    to: Vec<Destination>,
 ) -> Result<Reply<Incoming>, HttpError> {
-    let stream = connect(addrs, request.binding).await.map_err(|e| root_cause(&e))?;
-    let server = stream.peer_addr().map_err(failed)?;
+    let (stream, server) = connect(to, request.binding).await.map_err(|e| root_cause(&e))?;
     let body_len_max = request.body_len_max;
     if url.scheme() == "https" {
         let name = match url.host() {
@@ -89,9 +90,21 @@ where
     Ok(Reply { response, server, _connection: Some(connections) })
 }
 
+/// Connects through the proxy, if there is one, or to one of these addresses. Also says who is there, as far as we know.
+async fn connect(to: Vec<Destination>, binding: &Binding) -> io::Result<(TcpStream, SocketAddr)> {
+    if binding.proxy.is_some() {
+        let to = to.first().ok_or(io::ErrorKind::AddrNotAvailable)?;
+        let stream = connect_tcp(to, binding).await?;
+        return Ok((stream, to.addr().unwrap_or(UNSEEN)));
+    }
+    let stream = connect_directly(to.iter().filter_map(Destination::addr).collect(), binding).await?;
+    let server = stream.peer_addr()?;
+    Ok((stream, server))
+}
+
 /// Connects to the first of these addresses that can be connected to; after a while also to those of the
 /// other family.
-async fn connect(mut addrs: Vec<SocketAddr>, binding: &Binding) -> io::Result<TcpStream> {
+async fn connect_directly(mut addrs: Vec<SocketAddr>, binding: &Binding) -> io::Result<TcpStream> {
     // With a source address of one family, the server's addresses of the other are left out.
     if let Some(from) = addrs.iter().find_map(|addr| binding.source_ip(addr.ip())) {
         addrs.retain(|addr| addr.is_ipv4() == from.is_ipv4());
@@ -116,7 +129,7 @@ async fn connect(mut addrs: Vec<SocketAddr>, binding: &Binding) -> io::Result<Tc
 async fn dial_any(addrs: &[SocketAddr], binding: &Binding) -> io::Result<TcpStream> {
     let mut last = Err(io::ErrorKind::AddrNotAvailable.into());
     for &addr in addrs {
-        last = connect_tcp(addr, binding).await;
+        last = connect_tcp(&addr.into(), binding).await;
         if last.is_ok() {
             break;
         }

@@ -1,13 +1,15 @@
 //! Fetching parts of files from web seeds, through reqwest: connections are kept for the next part, and HTTP/2 is used where it is offered.
 //!
 //! A name is looked up, and its addresses are checked, whenever a connection is made: by the resolver that the client is given. An address in
-//! a URL is checked before each request. Redirects are followed by the caller, each as a URL of its own.
+//! a URL is checked before each request. With a proxy names go to it, and none but its own is looked
+//! up: the IP filter sees the addresses in URLs only. Redirects are followed by the caller, each as a URL of its own.
 
-use super::{AGENT, HttpError, failed, root_cause, tls, tls_builder};
+use super::{AGENT, HttpError, UNSEEN, check_name, failed, root_cause, tls, tls_builder};
+use crate::net::names;
 use crate::net::socket::Binding;
 use reqwest::header::{ACCEPT_ENCODING, RANGE};
 use reqwest::redirect::Policy;
-use reqwest::{Client, Response, dns};
+use reqwest::{Client, Proxy, Response, dns};
 use rustls::RootCertStore;
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -17,6 +19,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 use swarm_core::ip_filter::IpFilter;
+use swarm_core::proxy::Destination;
 use swarm_core::tracker::access::{Forbidden, UrlOrigin, check_web_seed_address, is_local};
 use swarm_core::webseed::FETCHES_MAX;
 use url::{Host, Url};
@@ -65,16 +68,14 @@ impl WebSeedClients {
         redirected_from: Option<IpAddr>,
         range: Range<u64>,
     ) -> Result<Response, HttpError> {
-        let literal = match url.host() {
-            Some(Host::Ipv4(ip)) => Some(IpAddr::V4(ip)),
-            Some(Host::Ipv6(ip)) => Some(IpAddr::V6(ip)),
-            _ => None,
-        };
-        if let Some(ip) = literal {
+        if let Some(ip) = literal(url) {
             if self.filter.borrow().is_blocked(ip) {
                 return Err(Forbidden::Blocked(ip).into());
             }
             check_web_seed_address(url, origin, ip, redirected_from)?;
+        }
+        if let Some(to) = Destination::of_url(url).filter(|_| self.binding.proxy.is_some()) {
+            check_name(&to, origin, redirected_from)?;
         }
         let kind = Kind {
             https: url.scheme() == "https",
@@ -93,6 +94,14 @@ impl WebSeedClients {
             None if error.is_connect() => failed(format!("cannot connect: {}", root_cause(&error))),
             None => root_cause(&error.without_url()),
         })
+    }
+
+    /// Who has answered; with a proxy, as far as the URL says.
+    pub(crate) fn server_of(&self, url: &Url, response: &Response) -> Option<IpAddr> {
+        match self.binding.proxy {
+            Some(_) => Some(literal(url).unwrap_or(UNSEEN.ip())),
+            None => response.remote_addr().map(|addr| addr.ip()),
+        }
     }
 
     async fn client(&self, kind: Kind) -> Result<Client, HttpError> {
@@ -124,15 +133,43 @@ impl WebSeedClients {
             .http2_initial_connection_window_size(4 * STREAM_WINDOW)
             .no_gzip()
             .local_address(from)
-            .dns_resolver(Checked(kind, Arc::clone(&self.filter.borrow())))
             .tls_backend_preconfigured(tls)
             .no_proxy();
+        let builder = match &self.binding.proxy {
+            None => builder.dns_resolver(Checked(kind, Arc::clone(&self.filter.borrow()))),
+            Some(host) => {
+                let proxy = Proxy::all(host.secret_url()).map_err(|_| failed("the proxy's URL is none"))?;
+                builder.dns_resolver(OfProxy(self.binding.clone())).proxy(proxy)
+            }
+        };
         #[cfg(target_os = "linux")]
         let builder = match &self.binding.device {
             Some(device) => builder.interface(device),
             None => builder,
         };
         builder.build().map_err(|e| root_cause(&e))
+    }
+}
+
+/// The address that a URL has in place of a name.
+fn literal(url: &Url) -> Option<IpAddr> {
+    match url.host() {
+        Some(Host::Ipv4(ip)) => Some(IpAddr::V4(ip)),
+        Some(Host::Ipv6(ip)) => Some(IpAddr::V6(ip)),
+        _ => None,
+    }
+}
+
+/// Knows the proxy's own name and no other.
+struct OfProxy(Binding);
+
+impl dns::Resolve for OfProxy {
+    fn resolve(&self, name: dns::Name) -> dns::Resolving {
+        let binding = self.0.clone();
+        Box::pin(async move {
+            let found = names::look_up_proxy_by(name.as_str(), &binding).await?;
+            Ok(Box::new(found.into_iter()) as dns::Addrs)
+        })
     }
 }
 
@@ -153,11 +190,11 @@ impl dns::Resolve for Checked {
         let Kind { is_typed, has_query, from_public, .. } = self.0;
         let filter = Arc::clone(&self.1);
         Box::pin(async move {
-            let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
+            let found = names::look_up(name.as_str(), 0, &Binding::default()).await?;
             let origin = if is_typed { UrlOrigin::Typed } else { UrlOrigin::Metainfo };
             let url = Url::parse(if has_query { "http://host/?" } else { "http://host/" })?;
             let mut refused = None;
-            let allowed = found.filter(|addr| {
+            let allowed = found.into_iter().filter(|addr| {
                 let verdict = match filter.is_blocked(addr.ip()) {
                     true => Err(Forbidden::Blocked(addr.ip())),
                     false => check_web_seed_address(&url, origin, addr.ip(), from_public.then_some(PUBLIC)),

@@ -1,6 +1,15 @@
 //! Where packets to the world go first: the gateway of the default route.
 
-use std::net::{IpAddr, Ipv4Addr};
+use super::socket::{self, Binding};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use tokio::net::UdpSocket;
+
+/// A socket for datagrams to and from the gateway. With a proxy there is none. Needs a tokio runtime.
+pub(crate) fn connect(gateway: SocketAddr, binding: &Binding) -> io::Result<UdpSocket> {
+    binding.refuse_past_proxy()?;
+    socket::connect_udp(gateway, binding)
+}
 
 /// The gateway of the default route for IPv4, on this device if one is given; the one that the system prefers. Known on Linux only.
 pub(crate) fn default_gateway(device: Option<&str>) -> Option<Ipv4Addr> {

@@ -5,10 +5,13 @@
 //! through [`connection::Owner`]. Nothing here knows more of sessions and torrents.
 
 pub(crate) mod connection;
+pub(crate) mod datagrams;
+pub(crate) mod dial;
 mod enciphered;
 pub(crate) mod encryption;
 pub(crate) mod gateway;
 pub(crate) mod handshake;
+pub(crate) mod names;
 pub(crate) mod outbox;
 pub(crate) mod reader;
 pub(crate) mod socket;

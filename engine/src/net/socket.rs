@@ -4,6 +4,8 @@ use crate::Error;
 use socket2::{Domain, Socket, Type};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::sync::{Arc, Mutex};
+use swarm_core::proxy::Proxy;
 use tokio::net::{TcpStream, UdpSocket};
 
 /// The first port tried when none is asked for.
@@ -21,9 +23,41 @@ pub(crate) struct Binding {
     pub(crate) listen: Vec<SocketAddr>,
     /// The network device (Linux only).
     pub(crate) device: Option<String>,
+    /// Through whom everything goes, and nothing another way.
+    pub(crate) proxy: Option<ProxyHost>,
+}
+
+/// A proxy, and its address once it is known. Clones share that.
+#[derive(Clone, Debug)]
+pub(crate) struct ProxyHost {
+    pub(super) proxy: Arc<Proxy>,
+    pub(super) found: Arc<Mutex<Option<SocketAddr>>>,
+}
+
+impl ProxyHost {
+    pub(crate) fn new(proxy: Proxy) -> ProxyHost {
+        ProxyHost { proxy: Arc::new(proxy), found: Arc::default() }
+    }
+
+    /// Its URL with its password, for who speaks to it: never to be shown.
+    pub(crate) fn secret_url(&self) -> url::Url {
+        self.proxy.secret_url()
+    }
+
+    pub(crate) fn carries_datagrams(&self) -> bool {
+        self.proxy.carries_datagrams()
+    }
 }
 
 impl Binding {
+    /// Fails if there is a proxy: for sockets that would go past it.
+    pub(super) fn refuse_past_proxy(&self) -> io::Result<()> {
+        match self.proxy {
+            Some(_) => Err(io::Error::other("this does not go through a proxy")),
+            None => Ok(()),
+        }
+    }
+
     /// The address that what goes to `to` leaves from, if one is chosen.
     pub(crate) fn source_ip(&self, to: IpAddr) -> Option<IpAddr> {
         let mut chosen = self.listen.iter().map(SocketAddr::ip).filter(|ip| !ip.is_unspecified());
@@ -46,7 +80,8 @@ pub(crate) fn listen(binding: &Binding) -> Result<Vec<TcpListener>, Error> {
         listen_on(addr, binding.device.as_deref())
             .map_err(|e| Error::Listen { addr, source: std::sync::Arc::new(e) })
     };
-    if !binding.listen.is_empty() {
+    // Through a proxy nobody finds us, unless the user has seen to that.
+    if !binding.listen.is_empty() || binding.proxy.is_some() {
         return binding.listen.iter().map(|&addr| open(addr)).collect();
     }
     let mut last = None;
@@ -93,7 +128,7 @@ fn new_socket(addr: SocketAddr, kind: Type, device: Option<&str>) -> io::Result<
 }
 
 /// Opens a socket for datagrams of everybody. Needs a tokio runtime.
-pub(crate) fn udp(addr: SocketAddr, device: Option<&str>) -> io::Result<UdpSocket> {
+pub(super) fn udp(addr: SocketAddr, device: Option<&str>) -> io::Result<UdpSocket> {
     let socket = new_socket(addr, Type::DGRAM, device)?;
     if addr.is_ipv6() {
         socket.set_only_v6(true)?;
@@ -164,14 +199,14 @@ pub(crate) fn route(to: IpAddr, device: Option<&str>) -> Option<IpAddr> {
 }
 
 /// A socket for datagrams to and from one address.
-pub(crate) fn connect_udp(to: SocketAddr, binding: &Binding) -> io::Result<UdpSocket> {
+pub(super) fn connect_udp(to: SocketAddr, binding: &Binding) -> io::Result<UdpSocket> {
     let socket = binding.outgoing(to, Type::DGRAM)?;
     socket.connect(&to.into())?;
     UdpSocket::from_std(socket.into())
 }
 
-/// Connects over TCP.
-pub(crate) async fn connect_tcp(to: SocketAddr, binding: &Binding) -> io::Result<TcpStream> {
+/// Connects over TCP, without a proxy.
+pub(super) async fn connect_tcp(to: SocketAddr, binding: &Binding) -> io::Result<TcpStream> {
     let socket = binding.outgoing(to, Type::STREAM)?;
     let socket = tokio::net::TcpSocket::from_std_stream(socket.into());
     let stream = socket.connect(to).await?;

@@ -18,6 +18,7 @@
 //! `Carrier` gets one more, and its methods tell the forms apart; nobody else does. [`DialPlan`](super::handshake::DialPlan) gets
 //! an attempt for it.
 
+use super::dial;
 use super::enciphered::Enciphered;
 use super::socket::{self, Binding};
 use super::unsent::UnsentLimit;
@@ -32,6 +33,7 @@ use tokio::net::TcpStream;
 pub(crate) struct Stream {
     carrier: Carrier,
     peer: SocketAddr,
+    is_proxied: bool,
     /// What transforms the bytes, if they are encrypted.
     enciphered: Option<Box<Enciphered>>,
     /// What an encrypted handshake came to, if there was one.
@@ -90,7 +92,8 @@ impl Carrier {
 impl Stream {
     /// Dials over TCP.
     pub(crate) async fn connect_tcp(to: SocketAddr, binding: &Binding) -> io::Result<Stream> {
-        Ok(Stream::over_tcp(socket::connect_tcp(to, binding).await?, to))
+        let tcp = dial::connect_tcp(&to.into(), binding).await?;
+        Ok(Stream { is_proxied: binding.proxy.is_some(), ..Stream::over_tcp(tcp, to) })
     }
 
     /// Somebody has dialled us over TCP.
@@ -101,13 +104,15 @@ impl Stream {
 
     fn over_tcp(tcp: TcpStream, peer: SocketAddr) -> Stream {
         let unsent = UnsentLimit::new(&tcp);
-        Stream { carrier: Carrier::Tcp { tcp, unsent }, peer, enciphered: None, encryption: None }
+        let carrier = Carrier::Tcp { tcp, unsent };
+        Stream { carrier, peer, is_proxied: false, enciphered: None, encryption: None }
     }
 
     /// A connection over uTP, whoever has dialled.
     pub(crate) fn over_utp(stream: UtpStream) -> Stream {
         let peer = stream.peer_addr();
-        Stream { carrier: Carrier::Utp(stream), peer, enciphered: None, encryption: None }
+        let carrier = Carrier::Utp(stream);
+        Stream { carrier, peer, is_proxied: false, enciphered: None, encryption: None }
     }
 
     pub(crate) fn is_utp(&self) -> bool {
@@ -127,13 +132,16 @@ impl Stream {
 
     /// How the connection was made, in a few words.
     pub(crate) fn manner(&self) -> &'static str {
-        match (self.is_utp(), self.encryption) {
-            (false, None) => "TCP",
-            (false, Some(Method::Plaintext)) => "TCP, encrypted handshake",
-            (false, Some(Method::Rc4)) => "TCP, encrypted (RC4)",
-            (true, None) => "uTP",
-            (true, Some(Method::Plaintext)) => "uTP, encrypted handshake",
-            (true, Some(Method::Rc4)) => "uTP, encrypted (RC4)",
+        match (self.is_utp(), self.is_proxied, self.encryption) {
+            (true, _, None) => "uTP",
+            (true, _, Some(Method::Plaintext)) => "uTP, encrypted handshake",
+            (true, _, Some(Method::Rc4)) => "uTP, encrypted (RC4)",
+            (false, false, None) => "TCP",
+            (false, false, Some(Method::Plaintext)) => "TCP, encrypted handshake",
+            (false, false, Some(Method::Rc4)) => "TCP, encrypted (RC4)",
+            (false, true, None) => "TCP through the proxy",
+            (false, true, Some(Method::Plaintext)) => "TCP through the proxy, encrypted handshake",
+            (false, true, Some(Method::Rc4)) => "TCP through the proxy, encrypted (RC4)",
         }
     }
 

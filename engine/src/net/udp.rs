@@ -3,7 +3,7 @@
 //! Datagrams are received and sent in batches, joined and cut by the system where it can (GRO and GSO on Linux): quinn-udp does that, and
 //! what is left of it elsewhere.
 
-use super::socket;
+use super::socket::{self, Binding};
 use quinn_udp::{RecvMeta, Transmit, UdpSocketState};
 use std::io::{self, IoSliceMut};
 use std::net::SocketAddr;
@@ -32,8 +32,10 @@ pub(crate) struct UdpPort {
 }
 
 impl UdpPort {
-    /// Opens a socket at this address; if that is taken, on another port. Needs a tokio runtime.
-    pub(crate) fn open(addr: SocketAddr, device: Option<&str>) -> io::Result<UdpPort> {
+    /// Opens a socket at this address; if that is taken, on another port. With a proxy there is none. Needs a tokio runtime.
+    pub(crate) fn open(addr: SocketAddr, binding: &Binding) -> io::Result<UdpPort> {
+        binding.refuse_past_proxy()?;
+        let device = binding.device.as_deref();
         let any_port = SocketAddr::new(addr.ip(), 0);
         let socket = socket::udp(addr, device).or_else(|_| socket::udp(any_port, device))?;
         let state = UdpSocketState::new((&socket).into())?;

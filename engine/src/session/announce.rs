@@ -6,6 +6,8 @@ use super::filter_state::What;
 use super::options::{AddTorrent, Source};
 use super::torrent::TorrentDriver;
 use crate::http::{self, HttpError};
+use crate::net::names;
+use crate::net::socket::Binding;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
@@ -27,6 +29,9 @@ use url::Url;
 const LEFT_UNKNOWN: u64 = 16 * 1024;
 /// How long a tracker may take to answer over HTTP, redirects and all.
 const ANNOUNCE_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// What trackers hear where nobody can reach us: some refuse announces without a port, and nobody listens at this one.
+const PORT_OF_NOBODY: u16 = 1;
 
 /// How long the look-up of one peer's name may take.
 const LOOK_UP_TIMEOUT: Duration = Duration::from_secs(10);
@@ -51,7 +56,12 @@ pub(super) fn announcer(
     let private = options.source.metainfo().is_some_and(|metainfo| metainfo.info.private);
     let named = TrackerUrls { by_metainfo: &by_metainfo, by_user: &options.trackers };
     let mut ports = BTreeMap::new();
-    for addr in &context.listening {
+    if context.binding.proxy.is_some() {
+        // The proxy decides on the family. Nobody reaches us, but trackers turn away who says 0.
+        let port = context.listening.first().map_or(PORT_OF_NOBODY, SocketAddr::port);
+        ports.insert(Family::V4, port);
+    }
+    for addr in context.listening.iter().filter(|_| context.binding.proxy.is_none()) {
         ports.entry(Family::of_ip(addr.ip())).or_insert(addr.port());
     }
     if let (Some(ours), Some(mapped)) = (ports.get_mut(&Family::V4), context.mapped_port.get()) {
@@ -146,7 +156,9 @@ impl TorrentDriver {
             if let Some(oddity) = oddity(response, &action) {
                 self.warn(&format!("{}: {oddity}", action.url));
             }
-            self.context.routes.borrow_mut().note(*tracker, &self.context.binding);
+            if self.context.binding.proxy.is_none() {
+                self.context.routes.borrow_mut().note(*tracker, &self.context.binding);
+            }
             if let Some(ip) = response.external_ip {
                 self.inner.borrow_mut().core.handle_own_ip(ip);
             }
@@ -170,7 +182,7 @@ impl TorrentDriver {
 
     /// A tracker has named peers by their hosts' names.
     async fn look_up_peers(self: Rc<Self>, url: Url, names: Vec<(String, u16)>, tracker: IpAddr) {
-        let (found, lost) = look_up(&names).await;
+        let (found, lost) = look_up(&names, &self.context.binding).await;
         for (host, reason) in lost {
             self.warn(&format!("{url}: cannot find its peer {host}: {reason}"));
         }
@@ -210,7 +222,7 @@ async fn ask(
         filter: context.ip_filter(),
         url,
         origin: action.origin,
-        family: Some(action.family),
+        family: context.binding.proxy.is_none().then_some(action.family),
         binding: &context.binding,
         timeout: ANNOUNCE_TIMEOUT,
         body_len_max: REPLY_LEN_MAX,
@@ -242,14 +254,13 @@ fn oddity(response: &AnnounceResponse, action: &AnnounceAction) -> Option<&'stat
 }
 
 /// Looks up the peers that an answer names by their hosts' names; the names that lead nowhere, with why.
-async fn look_up(names: &[(String, u16)]) -> (Vec<SocketAddr>, Vec<(String, String)>) {
+async fn look_up(names: &[(String, u16)], binding: &Binding) -> (Vec<SocketAddr>, Vec<(String, String)>) {
     let (mut found, mut lost) = (Vec::new(), Vec::new());
     // One after the other: a tracker cannot make us ask for much at once.
     for (host, port) in names {
-        let addrs =
-            tokio::time::timeout(LOOK_UP_TIMEOUT, tokio::net::lookup_host((host.as_str(), *port))).await;
+        let addrs = tokio::time::timeout(LOOK_UP_TIMEOUT, names::look_up(host, *port, binding)).await;
         match addrs {
-            Ok(Ok(addrs)) => found.extend(addrs.take(NAME_ADDRESSES_MAX)),
+            Ok(Ok(addrs)) => found.extend(addrs.into_iter().take(NAME_ADDRESSES_MAX)),
             Ok(Err(error)) => lost.push((host.clone(), error.to_string())),
             Err(_) => lost.push((host.clone(), "the name is not answered for in time".to_owned())),
         }

@@ -5,6 +5,7 @@ use super::torrent::TorrentDriver;
 use super::traffic::ConnectionOwner;
 use crate::Error;
 use crate::net::connection;
+use crate::net::dial::trouble_with_proxy;
 use crate::net::handshake::{self, DialPlan, Opened};
 use crate::net::socket::is_our_own_trouble;
 use std::net::SocketAddr;
@@ -40,14 +41,23 @@ impl TorrentDriver {
             handshake::dial(&plan, &context.binding, encryptor, self.handshake(), pace).await
         };
         match opened {
-            Ok(opened) => self.connected(opened),
+            Ok(opened) => {
+                context.note_proxy(None);
+                self.connected(opened);
+            }
             Err(error) if is_our_own_trouble(&error) => {
                 context.lacks_descriptors();
                 self.not_connected(addr, false);
             }
             Err(error) => {
                 tracing::debug!(%addr, %error, "could not connect");
-                self.not_connected(addr, true);
+                let trouble = trouble_with_proxy(&error);
+                // That is not the peer's fault.
+                self.not_connected(addr, trouble.is_none());
+                if let Some(trouble) = trouble {
+                    self.warn(&trouble);
+                    context.note_proxy(Some(trouble));
+                }
             }
         }
     }

@@ -62,6 +62,8 @@ pub(crate) struct Context {
     pub(super) unfinished: Cell<usize>,
     /// When there was last no descriptor for a connection.
     short_at: Cell<Option<Time>>,
+    /// What was wrong with the proxy when a peer was last dialled.
+    proxy_trouble: RefCell<Option<String>>,
     dial_rate: Cell<DialRate>,
     /// Whose turn it is to check existing data: one torrent at a time keeps every worker busy, and disks seek less.
     pub(crate) checks: Semaphore,
@@ -117,6 +119,7 @@ impl Context {
             half_open: Rc::new(Semaphore::new(options.half_open_max.max(1))),
             unfinished: Cell::default(),
             short_at: Cell::default(),
+            proxy_trouble: RefCell::default(),
             shares,
             dial_rate: Cell::new(DialRate::of_session()),
             checks: Semaphore::new(1),
@@ -174,6 +177,16 @@ impl Context {
     /// The system has none, or our share is used up.
     pub(crate) fn lacks_descriptors(&self) {
         self.short_at.set(Some(self.now()));
+    }
+
+    /// The proxy has made a connection, or has not for this reason.
+    pub(super) fn note_proxy(&self, trouble: Option<String>) {
+        *self.proxy_trouble.borrow_mut() = trouble;
+    }
+
+    /// Why the proxy makes no connections, if it does not.
+    pub(super) fn trouble_with_proxy(&self) -> Option<String> {
+        self.proxy_trouble.borrow().clone()
     }
 
     /// The limit of descriptors, if that has kept connections out lately.

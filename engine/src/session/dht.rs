@@ -183,7 +183,7 @@ impl SessionDht {
     /// A peer says that there is a node beside it.
     pub(crate) fn learn(&self, addr: SocketAddr) {
         let family = Family::of(addr);
-        let dhts = self.dhts.iter().filter(|dht| dht.local_addr(family).is_some());
+        let dhts = self.dhts.iter().filter(|dht| dht.families().any(|ours| ours == family));
         dhts.for_each(|dht| dht.ping(addr));
     }
 
@@ -207,6 +207,13 @@ impl SessionDht {
         };
         self.schedule.borrow_mut().set(hash, Instant::now() + ANNOUNCE_INTERVAL);
         for (nth, dht, family) in self.networks() {
+            if dht.is_relayed() {
+                // Nobody reaches us where the proxy is: peers are looked for, and we are not announced.
+                let lookup = dht.get_peers(family, hash);
+                self.running.borrow_mut().insert((nth, lookup), hash);
+                self.rounds.borrow_mut().entry(hash).or_default().open += 1;
+                continue;
+            }
             let mut listening = self.listening.iter().filter(|addr| Family::of(**addr) == family);
             let Some(ours) = listening.nth(nth) else { continue };
             let mapped = self.mapped.get().filter(|(mapped, _)| mapped == ours).map(|(_, port)| port);

@@ -228,6 +228,9 @@ pub enum Waiting {
         /// How many the process may have.
         limit: usize,
     },
+    /// No connection is made, since the proxy makes none.
+    #[error("{0}")]
+    Proxy(String),
     /// The disk takes no more data.
     #[error("{0}")]
     Disk(Arc<StorageError>),

@@ -216,7 +216,8 @@ impl TorrentDriver {
                 }
                 return Ok(response);
             };
-            (at, from) = (next, response.remote_addr().map(|addr| addr.ip()));
+            let server = clients.server_of(&at, &response);
+            (at, from) = (next, server);
         }
         Err((Fault::Redirect(format!("more than {REDIRECTS_MAX} redirects")), Some(file)))
     }

@@ -2,8 +2,8 @@
 
 use crate::error::{Error, OptionError};
 use crate::ip_filter::IpFilterSource;
-use crate::net::socket::Binding;
 pub use crate::net::socket::LISTEN_PORT_FIRST;
+use crate::net::socket::{Binding, ProxyHost};
 use crate::storage::PieceStorage;
 #[cfg(feature = "__hooks")]
 use crate::storage::SpaceBudget;
@@ -17,6 +17,7 @@ use swarm_core::id::{FileIndex, InfoHash};
 use swarm_core::metainfo::{METAINFO_LEN_MAX, Magnet, MagnetError, Metainfo, parse_info_hash};
 use swarm_core::mse::Encryption;
 use swarm_core::picker::{Order, Priority};
+use swarm_core::proxy::Proxy;
 
 /// How a session behaves. The default is what `swarm get` does: it listens on all interfaces, takes part in the DHT and in local
 /// service discovery, exchanges peers, and keeps no state.
@@ -42,6 +43,7 @@ pub struct SessionOptions {
     pub(crate) tcp: bool,
     pub(crate) utp: bool,
     pub(crate) encryption: Encryption,
+    proxy: Option<ProxyHost>,
     pub(crate) seed: Option<u64>,
     pub(crate) port_mapping: bool,
     pub(crate) gateway: Option<SocketAddr>,
@@ -74,6 +76,7 @@ impl SessionOptions {
             tcp: true,
             utp: true,
             encryption: Encryption::default(),
+            proxy: None,
             seed: None,
             port_mapping: true,
             gateway: None,
@@ -164,7 +167,7 @@ impl SessionOptions {
     }
 
     /// Whether peers are dialled and accepted over uTP (BEP 29), on the UDP ports of the addresses that the session listens on: they
-    /// are, unless given. uTP gives way to what else is on the line.
+    /// are, unless given or the session has a [`proxy`](Self::proxy). uTP gives way to what else is on the line.
     pub fn utp(mut self, on: bool) -> SessionOptions {
         self.utp = on;
         self
@@ -173,6 +176,23 @@ impl SessionOptions {
     /// When connections to peers are encrypted (MSE): where nothing else works, unless given.
     pub fn encryption(mut self, encryption: Encryption) -> SessionOptions {
         self.encryption = encryption;
+        self
+    }
+
+    /// A proxy, through which everything goes and nothing another way: if it is gone, nothing goes. It looks up the names of hosts. The
+    /// session then takes no part in local service discovery, asks no gateway for a port, has no uTP, tells nobody its addresses, and
+    /// listens only where [`listen`](Self::listen) says, since a proxy brings nobody to us. Over HTTP proxies, and over SOCKS5 proxies that
+    /// refuse to relay datagrams, there is no DHT and no UDP tracker. Of hosts that the proxy looks up the IP filter does not know the
+    /// addresses.
+    ///
+    /// ```
+    /// use swarm_engine::{Proxy, SessionOptions};
+    /// let proxy: Proxy = "socks5://127.0.0.1:9050".parse()?;
+    /// let options = SessionOptions::new().proxy(proxy);
+    /// # Ok::<(), swarm_engine::ProxyUrlError>(())
+    /// ```
+    pub fn proxy(mut self, proxy: impl Into<Option<Proxy>>) -> SessionOptions {
+        self.proxy = proxy.into().map(ProxyHost::new);
         self
     }
 
@@ -214,11 +234,11 @@ impl SessionOptions {
 
     pub(crate) fn has_lsd(&self) -> bool {
         let is_local = !self.listen.is_empty() && self.listen.iter().all(|addr| addr.ip().is_loopback());
-        self.lsd.unwrap_or(!is_local)
+        self.lsd.unwrap_or(!is_local) && self.proxy.is_none()
     }
 
     pub(crate) fn validate(&self) -> Result<(), OptionError> {
-        if !self.tcp && !self.utp {
+        if !self.tcp && (!self.utp || self.proxy.is_some()) {
             return Err(OptionError::NoTransport);
         }
         let counts = [
@@ -234,7 +254,8 @@ impl SessionOptions {
 
     /// What the session's sockets are bound to.
     pub(super) fn binding(&self) -> Binding {
-        Binding { listen: self.listen.clone(), device: self.bind_device.clone() }
+        let (listen, device) = (self.listen.clone(), self.bind_device.clone());
+        Binding { listen, device, proxy: self.proxy.clone() }
     }
 }
 

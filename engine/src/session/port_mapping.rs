@@ -3,8 +3,8 @@
 
 use super::context::Context;
 use super::event::Event;
-use crate::net::gateway::{default_gateway, device_of};
-use crate::net::socket::{self, Binding, route};
+use crate::net::gateway::{self, default_gateway, device_of};
+use crate::net::socket::{Binding, route};
 use crate::upnp::{Done, UpnpPort};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -91,9 +91,8 @@ impl Port {
 
     fn way(&self) -> Way {
         let gateway = self.gateway();
-        let device = self.context.binding.device.clone();
-        let binding = Binding { listen: vec![self.ours], device };
-        let socket = gateway.and_then(|gateway| socket::connect_udp(gateway, &binding).ok());
+        let binding = Binding { listen: vec![self.ours], ..self.context.binding.clone() };
+        let socket = gateway.and_then(|gateway| gateway::connect(gateway, &binding).ok());
         let from = socket.as_ref().and_then(|socket| socket.local_addr().ok()).map(|addr| addr.ip());
         let chosen = Some(self.ours.ip()).filter(|ip| !ip.is_unspecified());
         let device = self.context.binding.device.as_deref();
@@ -252,10 +251,11 @@ async fn receive(socket: Option<&UdpSocket>, buffer: &mut [u8]) -> io::Result<us
 }
 
 impl Context {
-    /// The address whose port is to be mapped.
+    /// The address whose port is to be mapped. With a proxy the world is not to reach us past it.
     fn mapped_from(&self) -> Option<SocketAddr> {
         let is_tested = self.options.gateway.is_some();
-        self.options.port_mapping.then(|| to_map(&self.listening, is_tested)).flatten()
+        let is_wanted = self.options.port_mapping && self.binding.proxy.is_none();
+        is_wanted.then(|| to_map(&self.listening, is_tested)).flatten()
     }
 }
 

@@ -65,7 +65,7 @@ mod tests {
 
     #[test]
     fn where_the_address_is_given_nothing_is_watched() {
-        let binding = Binding { listen: vec!["127.0.0.1:0".parse().unwrap()], device: None };
+        let binding = Binding { listen: vec!["127.0.0.1:0".parse().unwrap()], ..Binding::default() };
         let mut routes = Routes::default();
         routes.note(ip("192.0.2.1"), &binding);
         routes.note(ip("::1"), &binding);

@@ -78,16 +78,17 @@ pub(super) async fn save_dht(context: &Context) {
     }
 }
 
-/// Opens a UDP port for each address that the session listens on, for uTP and the DHT, and has uTP serve them; none without uTP.
+/// Opens a UDP port for each address that the session listens on, for uTP and the DHT, and has uTP serve them; none without uTP, which
+/// goes through no proxy.
 pub(super) fn start_utp(context: &Rc<Context>, incoming: &Rc<Incoming>) -> Vec<Rc<UdpPort>> {
-    if !context.options.utp {
+    if !context.options.utp || context.binding.proxy.is_some() {
         return Vec::new();
     }
     let (accepted, arrivals) = mpsc::unbounded_channel();
     let connections_max = context.options.peers_max + context.options.half_open_max + UNFINISHED_MAX;
     let mut ports = Vec::new();
     for addr in &context.listening {
-        let opened = UdpPort::open(*addr, context.binding.device.as_deref()).map(Rc::new).and_then(|port| {
+        let opened = UdpPort::open(*addr, &context.binding).map(Rc::new).and_then(|port| {
             let rng = context.rng.borrow_mut().fork();
             let utp = Utp::new(Rc::clone(&port), context.clock, connections_max, rng, accepted.clone())?;
             Ok((port, Rc::new(utp)))
@@ -113,9 +114,12 @@ pub(super) fn start_utp(context: &Rc<Context>, incoming: &Rc<Incoming>) -> Vec<R
 /// Runs the session's node, if it is to have one, on the ports that are there already, or on ports of its own.
 pub(super) fn start_dht(context: &Rc<Context>, ports: &[Rc<UdpPort>]) {
     let Some(options) = &context.options.dht else { return };
+    if context.binding.proxy.as_ref().is_some_and(|proxy| !proxy.carries_datagrams()) {
+        return tracing::info!("no DHT: the proxy carries no datagrams");
+    }
     let opened = match ports {
-        [] => Dht::open_all(&context.listening, context.binding.device.as_deref(), false),
-        ports => Dht::on_all(ports),
+        [] => Dht::open_all_by(&context.listening, &context.binding, false),
+        ports => Dht::on_all(ports, &context.binding),
     };
     let dhts = match opened {
         Ok(dhts) => dhts,

@@ -103,6 +103,11 @@ impl TorrentDriver {
         if let Some((len, peers)) = inner.core.metadata_too_long() {
             return Some(Waiting::MetadataTooLong { len, limit: METADATA_LEN_MAX, peers });
         }
+        if inner.core.peers().next().is_none()
+            && let Some(trouble) = self.context.trouble_with_proxy()
+        {
+            return Some(Waiting::Proxy(trouble));
+        }
         if inner.core.peers().next().is_some() {
             return (!inner.core.is_metadata_offered()).then_some(Waiting::NoMetadata);
         }
@@ -153,6 +158,9 @@ impl TorrentDriver {
             return Some(Waiting::Limit);
         }
         if core.peers().next().is_none() {
+            if let Some(trouble) = self.context.trouble_with_proxy() {
+                return Some(Waiting::Proxy(trouble));
+            }
             if let Some(limit) = self.context.is_short_of_descriptors() {
                 return Some(Waiting::Descriptors { limit });
             }

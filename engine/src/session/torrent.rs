@@ -22,6 +22,7 @@ use super::webseed::WebSources;
 use crate::Error;
 use crate::buffer::PieceBuffer;
 use crate::id::TorrentId;
+use crate::net::names;
 use crate::storage::Storage;
 use std::cell::{Cell, OnceCell, RefCell, RefMut};
 use std::collections::{BTreeMap, BTreeSet};
@@ -31,9 +32,10 @@ use std::sync::Arc;
 use std::time::Duration;
 use swarm_core::bitfield::Bitfield;
 use swarm_core::id::{InfoHash, PeerId, PeerKey, PieceIndex};
-use swarm_core::metainfo::{Metainfo, host_and_port};
+use swarm_core::metainfo::Metainfo;
 use swarm_core::mse::Encryption;
 use swarm_core::picker::Priority;
+use swarm_core::proxy::Destination;
 use swarm_core::time::Time;
 use swarm_core::torrent::discovery::Origin;
 use swarm_core::torrent::metadata::Content as CoreContent;
@@ -190,6 +192,7 @@ impl TorrentDriver {
         config.prefers_encryption = context.options.encryption >= Encryption::Prefer;
         config.super_seeding = options.super_seeding;
         config.listen_port = context.listening.first().map(SocketAddr::port);
+        config.tells_own_ips = context.binding.proxy.is_none();
         config.peers_max = options.peers_max.max(1);
         config.peers_wanted = config.peers_wanted.min(config.peers_max);
         let mut core = Torrent::without_metadata(config);
@@ -331,17 +334,26 @@ impl TorrentDriver {
         });
         if let Source::Magnet(magnet) = &self.options.source {
             for (host, port) in &magnet.peers {
-                spawn_local(Rc::clone(self).look_up(host_and_port(host, *port)));
+                spawn_local(Rc::clone(self).look_up(Destination::new(host, *port)));
             }
         }
         self.drive_announcer();
     }
 
     /// Looks up a peer that the link names.
-    async fn look_up(self: Rc<Self>, peer: String) {
+    async fn look_up(self: Rc<Self>, peer: Destination) {
+        if let Some(addr) = peer.addr() {
+            return self.handle_addresses(&[addr], Origin::User);
+        }
+        if self.context.binding.proxy.is_some() {
+            return self.warn(&format!(
+                "the link's peer {peer} is passed over: with a proxy no names of peers are looked up"
+            ));
+        }
+        let (host, port) = peer.parts();
         while self.inner.borrow().state != State::Stopped {
-            match tokio::net::lookup_host(&peer).await {
-                Ok(addrs) => return self.handle_addresses(&addrs.collect::<Vec<_>>(), Origin::User),
+            match names::look_up(&host, port, &self.context.binding).await {
+                Ok(addrs) => return self.handle_addresses(&addrs, Origin::User),
                 Err(error) => tracing::info!(%peer, %error, "cannot find a peer of the link"),
             }
             tokio::time::sleep(LOOK_UP_RETRY).await;

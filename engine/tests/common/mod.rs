@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "not every test needs all of it")]
 
 pub mod origin;
+pub mod proxy;
 pub mod tracker;
 
 use std::net::SocketAddr;

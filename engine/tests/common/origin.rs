@@ -74,7 +74,7 @@ type Handler = dyn Fn(&Asked, &Files) -> Answer + Send + Sync;
 
 /// The server. It ends when this is dropped.
 pub struct Origin {
-    addr: SocketAddr,
+    pub addr: SocketAddr,
     pub asked: Arc<Mutex<Vec<Asked>>>,
     _tasks: JoinSet<()>,
 }

@@ -67,6 +67,8 @@ pub struct Config {
     pub client: String,
     /// The TCP port that peers can reach us at, if there is one.
     pub listen_port: Option<u16>,
+    /// Whether peers may be told our own addresses. They are so that a peer with two of ours notices.
+    pub tells_own_ips: bool,
     /// How many connections there may be.
     pub peers_max: usize,
     /// How many connections are dialled for; more are accepted, up to `peers_max`.
@@ -100,6 +102,7 @@ impl Config {
             peer_id,
             client: concat!("Swarm ", env!("CARGO_PKG_VERSION")).to_owned(),
             listen_port: None,
+            tells_own_ips: true,
             peers_max: 100,
             peers_wanted: 50,
             half_open_max: 16,

@@ -160,6 +160,7 @@ impl Torrent {
     pub(super) fn ips_to_name(&self, addr: SocketAddr) -> (Option<Ipv4Addr>, Option<Ipv6Addr>) {
         let of_other_family = |ip: &IpAddr| Family::of_ip(*ip) != Family::of(addr);
         let own = self.own_ips.iter().flatten().find(|ip| of_other_family(ip));
+        let own = own.filter(|_| self.config.tells_own_ips);
         match own {
             Some(IpAddr::V4(ip)) => (Some(*ip), None),
             Some(IpAddr::V6(ip)) => (None, Some(*ip)),

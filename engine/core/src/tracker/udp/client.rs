@@ -87,6 +87,11 @@ impl Client {
         }
     }
 
+    /// The tracker answers over this family: through a proxy that is not known before.
+    pub fn set_family(&mut self, family: Family) {
+        self.family = family;
+    }
+
     /// Makes an announce, with the [`url_data`](super::url_data) of the tracker's URL. Its outcome comes under the
     /// id that is returned, at `deadline` at the latest.
     pub fn handle_announce(
