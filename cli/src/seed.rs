@@ -93,7 +93,7 @@ fn last_argument(sources: &mut Vec<OsString>) -> Result<PathBuf> {
     let usage = |message: String| fail(Exit::Usage, message);
     let [_, last] = &sources[..] else {
         return match sources.len() {
-            0 | 1 => usage("DIR is missing".to_owned()),
+            0 | 1 => usage("DIR is missing: swarm seed SOURCE DIR".to_owned()),
             _ => usage("several sources need --dir DIR, the folder with their data".to_owned()),
         };
     };

@@ -165,7 +165,7 @@ fn a_seed_of_several_sources_asks_for_their_folder() {
             format!("http://a.example/b.meta: is a link, not the folder with the data; {mend}"),
         ),
         (&["metas/a.meta", "metas/b.meta", "data"], mend.to_owned()),
-        (&["metas/a.meta"], "DIR is missing".to_owned()),
+        (&["metas/a.meta"], "DIR is missing: swarm seed SOURCE DIR".to_owned()),
         (&["metas/a.meta", "data/b"], "data/b: is a file, not the folder that contains a".to_owned()),
     ] {
         let finished = run(dir.path(), [&["seed"], sources, &LOCAL[..]].concat());

@@ -170,12 +170,15 @@ impl Torrent {
             Event::WebSeedFault { url, file, fault, penalty } => {
                 self.on_web_seed_fault(shared, &url, file.as_deref(), &fault.to_string(), penalty);
             }
-            // For people, both are in the log.
             Event::FileChanged { path, .. } => {
                 shared.cx.record_about(&self.about, &Record::FileChanged { path: &path });
+                self.note(shared, &format!("{path}: changed by another program; checked again before it is sent"));
             }
             Event::DataBad { path, pieces, .. } => {
                 shared.cx.record_about(&self.about, &Record::DataBad { path: &path, pieces });
+                let of = if pieces == 1 { "1 piece is".to_owned() } else { format!("{pieces} pieces are") };
+                let mend = "no longer offered; put the right file back, then start again";
+                self.note(shared, &format!("{path}: {of} bad and {mend}"));
             }
             Event::DiskStalled { error } => {
                 self.on_disk_stalled(error.to_string(), error.is_no_space(), shared);

@@ -15,7 +15,7 @@ impl TorrentDriver {
         let doubts = self.content().storage.take_doubts();
         for file in doubts.files {
             let path = self.file_path(file);
-            tracing::warn!(path, "another program has changed a file; it is checked again before it is sent");
+            tracing::debug!(path, "another program has changed a file; it is checked again before it is sent");
             self.emit(Event::FileChanged { file, path });
         }
         if !doubts.pieces.is_empty() {
@@ -132,7 +132,7 @@ impl TorrentDriver {
         if inner.disk.doubted.is_over() {
             for (file, pieces) in std::mem::take(&mut inner.disk.doubted.bad) {
                 let path = self.file_path(file);
-                tracing::warn!(path, pieces, "data was found bad, and is no longer offered");
+                tracing::debug!(path, pieces, "data was found bad, and is no longer offered");
                 self.emit(Event::DataBad { file, path, pieces });
             }
         }
