@@ -172,7 +172,10 @@ impl Torrent {
             }
             Event::FileChanged { path, .. } => {
                 shared.cx.record_about(&self.about, &Record::FileChanged { path: &path });
-                self.note(shared, &format!("{path}: changed by another program; checked again before it is sent"));
+                self.note(
+                    shared,
+                    &format!("{path}: changed by another program; checked again before it is sent"),
+                );
             }
             Event::DataBad { path, pieces, .. } => {
                 shared.cx.record_about(&self.about, &Record::DataBad { path: &path, pieces });

@@ -15,7 +15,10 @@ impl TorrentDriver {
         let doubts = self.content().storage.take_doubts();
         for file in doubts.files {
             let path = self.file_path(file);
-            tracing::debug!(path, "another program has changed a file; it is checked again before it is sent");
+            tracing::debug!(
+                path,
+                "another program has changed a file; it is checked again before it is sent"
+            );
             self.emit(Event::FileChanged { file, path });
         }
         if !doubts.pieces.is_empty() {
