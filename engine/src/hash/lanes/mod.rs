@@ -62,7 +62,7 @@ impl Kernel {
     }
 
     /// Messages at once.
-    fn lanes(self) -> usize {
+    pub fn lanes(self) -> usize {
         match self {
             Kernel::Single => 1,
             Kernel::Avx2 => 8,
