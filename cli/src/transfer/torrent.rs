@@ -172,13 +172,19 @@ impl Torrent {
             }
             Event::FileChanged { path, .. } => {
                 shared.cx.record_about(&self.about, &Record::FileChanged { path: &path });
-                self.note(shared, &format!("{path}: changed by another program; checked again before it is sent"));
+                self.note(
+                    shared,
+                    &format!("{path}: changed by another program; checked again before it is sent"),
+                );
             }
             Event::DataBad { path, pieces, .. } => {
                 shared.cx.record_about(&self.about, &Record::DataBad { path: &path, pieces });
                 let of = if pieces == 1 { "1 piece is".to_owned() } else { format!("{pieces} pieces are") };
-                let mend = "no longer offered; put the right file back, then start again";
-                self.note(shared, &format!("{path}: {of} bad and {mend}"));
+                let next = match shared.plan.is_seed() || self.is_complete {
+                    true => "no longer offered until the right file is back",
+                    false => "downloaded again",
+                };
+                self.note(shared, &format!("{path}: {of} bad, and {next}"));
             }
             Event::DiskStalled { error } => {
                 self.on_disk_stalled(error.to_string(), error.is_no_space(), shared);

@@ -122,6 +122,7 @@ impl TorrentDriver {
             DiskResult::Space(Ok(())) => self.try_disk(inner, now),
             DiskResult::Space(Err(error)) => self.on_disk_error(inner, now, error),
             DiskResult::Checked { piece, result } => self.on_checked(inner, now, piece, result),
+            DiskResult::BadFiles(result) => self.on_bad_files(inner, now, result),
             DiskResult::Suspected { piece, result } => self.on_suspected(inner, now, piece, result),
             DiskResult::Finished(Ok(_)) => {
                 self.on_disk_works(inner);
