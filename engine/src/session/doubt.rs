@@ -63,7 +63,7 @@ impl TorrentDriver {
     }
 
     /// The same for every piece.
-    pub(super) fn believe_storage(&self, inner: &mut Inner, now: Time) {
+    pub(super) fn take_back_missing(&self, inner: &mut Inner, now: Time) {
         let pieces: Vec<PieceIndex> =
             inner.core.have().iter().filter(|&p| !self.content().storage.has(p)).collect();
         pieces.into_iter().for_each(|piece| self.take_back(inner, now, piece));

@@ -131,7 +131,7 @@ impl TorrentDriver {
             // When what has changed is right again, or fetched again, it is tried again.
             DiskResult::Finished(Err(StorageError::Changed { .. })) => {
                 inner.disk.finishing = false;
-                self.believe_storage(inner, now);
+                self.take_back_missing(inner, now);
                 if inner.core.is_complete() && inner.state != State::Stopped {
                     self.finish(inner);
                 }

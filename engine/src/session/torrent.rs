@@ -244,7 +244,7 @@ impl TorrentDriver {
     }
 
     /// The torrent's data is known and checked: from now on it has pieces.
-    pub(super) fn take_up(self: &Rc<Self>, metainfo: &Arc<Metainfo>, ready: Ready) {
+    pub(super) fn on_data_ready(self: &Rc<Self>, metainfo: &Arc<Metainfo>, ready: Ready) {
         let Ready { storage, have, mut needed, files, partial } = ready;
         if self.options.mode == Mode::Seed {
             needed = Bitfield::empty(0);
@@ -571,7 +571,7 @@ impl TorrentDriver {
     async fn open(self: Rc<Self>, metainfo: Arc<Metainfo>) {
         match self.prepare_data(&metainfo).await {
             _ if self.progress.is_aborted() => {}
-            Ok(ready) => self.take_up(&metainfo, ready),
+            Ok(ready) => self.on_data_ready(&metainfo, ready),
             Err(error) => self.fail(error),
         }
     }
