@@ -106,7 +106,7 @@ pub(crate) async fn dial(
         match attempt.make(plan.addr, binding, encryptor, ours).await {
             Ok(opened) => return Ok(opened),
             // Another attempt would lack the same.
-            Err(Failure::Unreached(error)) if socket::is_our_own_trouble(&error) => return Err(error),
+            Err(Failure::Unreached(error)) if socket::is_local_error(&error) => return Err(error),
             Err(Failure::Unreached(error)) => {
                 *is_unreached = true;
                 failure = error;

@@ -5,9 +5,9 @@ use super::torrent::TorrentDriver;
 use super::traffic::ConnectionOwner;
 use crate::Error;
 use crate::net::connection;
-use crate::net::dial::trouble_with_proxy;
+use crate::net::dial::proxy_error;
 use crate::net::handshake::{self, DialPlan, Opened};
-use crate::net::socket::is_our_own_trouble;
+use crate::net::socket::is_local_error;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use swarm_core::id::PeerKey;
@@ -45,18 +45,18 @@ impl TorrentDriver {
                 context.note_proxy(None);
                 self.connected(opened);
             }
-            Err(error) if is_our_own_trouble(&error) => {
+            Err(error) if is_local_error(&error) => {
                 context.lacks_descriptors();
                 self.not_connected(addr, false);
             }
             Err(error) => {
                 tracing::debug!(%addr, %error, "could not connect");
-                let trouble = trouble_with_proxy(&error);
+                let of_proxy = proxy_error(&error);
                 // That is not the peer's fault.
-                self.not_connected(addr, trouble.is_none());
-                if let Some(trouble) = trouble {
-                    self.warn(&trouble);
-                    context.note_proxy(Some(trouble));
+                self.not_connected(addr, of_proxy.is_none());
+                if let Some(error) = of_proxy {
+                    self.warn(&error);
+                    context.note_proxy(Some(error));
                 }
             }
         }

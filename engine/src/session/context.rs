@@ -40,7 +40,7 @@ const PRESSURE_LOW_PERCENT: usize = 60;
 const PRESSURE_FULL_PERCENT: usize = 85;
 
 /// How long a want of descriptors is given as the reason why nothing moves.
-const SHORTAGE_TOLD: Duration = Duration::from_secs(10);
+const SHORTAGE_REPORTED: Duration = Duration::from_secs(10);
 
 /// What all torrents of a session share on its network thread.
 pub(crate) struct Context {
@@ -63,7 +63,7 @@ pub(crate) struct Context {
     /// When there was last no descriptor for a connection.
     short_at: Cell<Option<Time>>,
     /// What was wrong with the proxy when a peer was last dialled.
-    proxy_trouble: RefCell<Option<String>>,
+    proxy_error: RefCell<Option<String>>,
     dial_rate: Cell<DialRate>,
     /// Whose turn it is to check existing data: one torrent at a time keeps every worker busy, and disks seek less.
     pub(crate) checks: Semaphore,
@@ -119,7 +119,7 @@ impl Context {
             half_open: Rc::new(Semaphore::new(options.half_open_max.max(1))),
             unfinished: Cell::default(),
             short_at: Cell::default(),
-            proxy_trouble: RefCell::default(),
+            proxy_error: RefCell::default(),
             shares,
             dial_rate: Cell::new(DialRate::of_session()),
             checks: Semaphore::new(1),
@@ -180,18 +180,18 @@ impl Context {
     }
 
     /// The proxy has made a connection, or has not for this reason.
-    pub(super) fn note_proxy(&self, trouble: Option<String>) {
-        *self.proxy_trouble.borrow_mut() = trouble;
+    pub(super) fn note_proxy(&self, error: Option<String>) {
+        *self.proxy_error.borrow_mut() = error;
     }
 
     /// Why the proxy makes no connections, if it does not.
-    pub(super) fn trouble_with_proxy(&self) -> Option<String> {
-        self.proxy_trouble.borrow().clone()
+    pub(super) fn proxy_error(&self) -> Option<String> {
+        self.proxy_error.borrow().clone()
     }
 
     /// The limit of descriptors, if that has kept connections out lately.
     pub(super) fn is_short_of_descriptors(&self) -> Option<usize> {
-        let lately = self.short_at.get().is_some_and(|at| self.now().since(at) < SHORTAGE_TOLD);
+        let lately = self.short_at.get().is_some_and(|at| self.now().since(at) < SHORTAGE_REPORTED);
         self.shares.descriptors.filter(|_| lately)
     }
 

@@ -5,6 +5,7 @@ mod announce;
 mod announce_dht;
 mod announce_udp;
 mod command;
+mod commands;
 mod connection;
 mod connections;
 mod context;
