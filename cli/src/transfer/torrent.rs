@@ -161,6 +161,14 @@ impl Torrent {
                 shared.cx.record_about(&self.about, &record);
                 self.note(shared, &format!("{addr}: banned: {reason}"));
             }
+            Event::Holepunched { addr, relay } => {
+                shared.cx.record_about(&self.about, &Record::Holepunched { address: addr, relay });
+            }
+            Event::HolepunchFailed { addr, relay, failure } => {
+                let reason = failure.to_string();
+                let record = Record::HolepunchFailed { address: addr, relay, reason: &reason };
+                shared.cx.record_about(&self.about, &record);
+            }
             Event::PeerLeft { addr, bytes_down, bytes_up }
                 if bytes_down + bytes_up > 0 && self.left.len() < PEERS_LEFT_MAX =>
             {
@@ -172,7 +180,10 @@ impl Torrent {
             }
             Event::FileChanged { path, .. } => {
                 shared.cx.record_about(&self.about, &Record::FileChanged { path: &path });
-                self.note(shared, &format!("{path}: changed by another program; checked again before it is sent"));
+                self.note(
+                    shared,
+                    &format!("{path}: changed by another program; checked again before it is sent"),
+                );
             }
             Event::DataBad { path, pieces, .. } => {
                 shared.cx.record_about(&self.about, &Record::DataBad { path: &path, pieces });
