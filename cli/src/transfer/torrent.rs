@@ -162,6 +162,14 @@ impl Torrent {
                 shared.cx.record_about(&self.about, &record);
                 self.note(shared, &format!("{addr}: banned: {reason}"));
             }
+            Event::Holepunched { addr, relay } => {
+                shared.cx.record_about(&self.about, &Record::Holepunched { address: addr, relay });
+            }
+            Event::HolepunchFailed { addr, relay, failure } => {
+                let reason = failure.to_string();
+                let record = Record::HolepunchFailed { address: addr, relay, reason: &reason };
+                shared.cx.record_about(&self.about, &record);
+            }
             Event::PeerLeft { addr, bytes_down, bytes_up }
                 if bytes_down + bytes_up > 0 && self.left.len() < PEERS_LEFT_MAX =>
             {

@@ -20,7 +20,7 @@ use crate::id::TorrentId;
 use crate::net::encryption::Encryptor;
 use crate::net::handshake::Transport;
 use crate::net::reader::SCRATCH_LEN;
-use crate::net::socket::Binding;
+use crate::net::socket::{Binding, route};
 use crate::net::utp::Utp;
 use crate::storage::Handles;
 use std::cell::{Cell, RefCell};
@@ -28,6 +28,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use swarm_core::id::{InfoHash, PeerKey};
+use swarm_core::net::is_local;
 use swarm_core::rng::Rng;
 use swarm_core::time::{Duration, Time};
 use swarm_core::torrent::Pressure;
@@ -95,6 +96,13 @@ pub(crate) struct Context {
 pub(super) type SessionEvent = (Option<TorrentId>, Event);
 pub(super) type SessionEventSender = EventSender<SessionEvent>;
 
+/// Whether the address may be one that the world sees: neither a private one nor one of a provider's NAT (RFC 6598).
+fn is_public(ip: IpAddr) -> bool {
+    let is_shared =
+        matches!(ip.to_canonical(), IpAddr::V4(ip) if ip.octets()[0] == 100 && ip.octets()[1] & 0xc0 == 64);
+    !is_local(ip) && !is_shared && !ip.is_unspecified()
+}
+
 impl Context {
     pub(crate) fn new(
         options: SessionOptions,
@@ -142,15 +150,34 @@ impl Context {
         }
     }
 
-    /// What to dial this address over, in this order.
-    pub(super) fn transports(&self, to: SocketAddr, utp_first: bool) -> Vec<Transport> {
+    /// What carries uTP to this address, if anything does.
+    pub(super) fn utp_to(&self, to: SocketAddr) -> Option<Rc<Utp>> {
         let is_near = |utp: &&Rc<Utp>| {
             utp.local_addr().is_ok_and(|ours| {
                 // What listens on this machine only reaches nobody else.
                 ours.is_ipv4() == to.is_ipv4() && (to.ip().is_loopback() || !ours.ip().is_loopback())
             })
         };
-        let utp = self.utps.borrow().iter().find(is_near).map(|utp| Transport::Utp(Rc::clone(utp)));
+        self.utps.borrow().iter().find(is_near).map(Rc::clone)
+    }
+
+    /// Whether what we send there goes through a NAT that passes nothing on to us by itself, as far as our own address tells. Over uTP, peers
+    /// there learn where that NAT has us, and can tell others.
+    pub(super) fn is_behind_nat(&self, to: SocketAddr) -> bool {
+        let device = self.binding.device.as_deref();
+        to.is_ipv4()
+            && is_public(to.ip())
+            && self.mapped_udp_port.get().is_none()
+            && self
+                .binding
+                .source_ip(to.ip())
+                .or_else(|| route(to.ip(), device))
+                .is_some_and(|ours| !is_public(ours))
+    }
+
+    /// What to dial this address over, in this order.
+    pub(super) fn transports(&self, to: SocketAddr, utp_first: bool) -> Vec<Transport> {
+        let utp = self.utp_to(to).map(Transport::Utp);
         let tcp = self.options.tcp.then_some(Transport::Tcp);
         let both = if utp_first { [utp, tcp] } else { [tcp, utp] };
         both.into_iter().flatten().collect()

@@ -212,6 +212,7 @@ fn peer_stats(peer: &Peer, now: Time) -> PeerStats {
         listen_addr: peer.extensions.listen_addr,
         inbound: peer.info.inbound,
         utp: peer.info.utp,
+        punched: peer.was_punched(),
         encryption: peer.info.encryption,
         peer_id: peer.info.peer_id,
         client: peer.extensions.client.clone().unwrap_or_else(|| client_name(&peer.info.peer_id)),

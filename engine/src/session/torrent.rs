@@ -187,6 +187,7 @@ impl TorrentDriver {
         let private = options.source.metainfo().is_some_and(|metainfo| metainfo.info.private);
         let mut config = Config::new(info_hash, peer_id, seed);
         config.exchange = context.options.pex && !private;
+        config.holepunch = !private && !context.utps.borrow().is_empty();
         config.canonical_priority = !private;
         config.prefers_encryption = context.options.encryption >= Encryption::Prefer;
         config.super_seeding = options.super_seeding;
@@ -447,6 +448,14 @@ impl TorrentDriver {
                 }
                 CoreEvent::PeerLeft { addr, bytes_down, bytes_up } => {
                     self.emit(Event::PeerLeft { addr, bytes_down, bytes_up });
+                }
+                CoreEvent::Holepunched { addr, relay } => {
+                    tracing::info!(%addr, %relay, "met by holepunching");
+                    self.emit(Event::Holepunched { addr, relay });
+                }
+                CoreEvent::HolepunchFailed { addr, relay, failure } => {
+                    tracing::info!(%addr, %relay, "holepunching failed: {failure}");
+                    self.emit(Event::HolepunchFailed { addr, relay, failure });
                 }
                 CoreEvent::WebSeedFault { seed, file_start, fault, penalty } => {
                     self.on_web_seed_fault(inner, seed, file_start, fault, penalty);
