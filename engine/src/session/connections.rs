@@ -84,7 +84,7 @@ impl TorrentDriver {
             Ok(opened) => self.connected(opened),
             Err(error) => {
                 tracing::debug!(%addr, %error, "no connection by holepunching");
-                self.not_punched(addr, !is_our_own_trouble(&error));
+                self.not_punched(addr, !is_local_error(&error));
             }
         }
     }
