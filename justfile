@@ -77,6 +77,11 @@ bench-world *ARGS:
     cargo build --release --workspace --bins
     SWARM_BIN="${CARGO_TARGET_DIR:-target}/release" benches/world.py {{ARGS}}
 
+# uTP beside TCP and libtorrent's uTP, over a shaped line and over a plain veth; needs root
+bench-utp *ARGS:
+    cargo build --release --workspace --bins
+    SWARM_BIN="${CARGO_TARGET_DIR:-target}/release" benches/utp.py {{ARGS}}
+
 # From a web server, beside curl and aria2; needs nginx, and root for the shaped line
 bench-webseed *ARGS:
     cargo build --release -p swarmbt

@@ -1,8 +1,9 @@
-"""libtorrent as one peer in a process of its own, for `transfer.py` and `world.py`:
-`libtorrent_peer.py META FOLDER [--stay] [--rc4] [--listen ADDRESS:PORT]`.
+"""libtorrent as one peer in a process of its own, for `transfer.py`, `world.py` and `utp.py`:
+`libtorrent_peer.py META FOLDER [--stay] [--rc4] [--utp] [--peer ADDRESS:PORT] [--listen ADDRESS:PORT]`.
 
 It imports the library, says `ready`, and starts when it reads a line. It says `complete` when everything is there, and then ends,
-or with `--stay` goes on seeding until it gets SIGTERM. With `--rc4` all connections are encrypted, with RC4 only.
+or with `--stay` goes on seeding until it gets SIGTERM. With `--rc4` all connections are encrypted, with RC4 only; with `--utp` all are
+over uTP.
 """
 
 import signal
@@ -37,6 +38,13 @@ RC4_ONLY = {
     "prefer_rc4": True,
 }
 
+UTP_ONLY = {
+    "enable_incoming_utp": True,
+    "enable_outgoing_utp": True,
+    "enable_incoming_tcp": False,
+    "enable_outgoing_tcp": False,
+}
+
 
 def main(meta, folder, *options):
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
@@ -44,10 +52,14 @@ def main(meta, folder, *options):
     sys.stdin.readline()
     listen = {"listen_interfaces": options[-1]} if "--listen" in options else {}
     encryption = RC4_ONLY if "--rc4" in options else {}
-    session = libtorrent.session({**SETTINGS, **encryption, **listen})
+    transport = UTP_ONLY if "--utp" in options else {}
+    session = libtorrent.session({**SETTINGS, **encryption, **transport, **listen})
     params = libtorrent.load_torrent_file(meta)
     params.save_path = folder
     params.flags &= ~(libtorrent.torrent_flags.auto_managed | libtorrent.torrent_flags.paused)
+    if "--peer" in options:
+        ip, port = options[options.index("--peer") + 1].rsplit(":", 1)
+        params.peers = [(ip, int(port))]
     torrent = session.add_torrent(params)
     while not torrent.status().is_seeding:
         session.wait_for_alert(20)

@@ -1,7 +1,7 @@
 """One torrent in one session of libtorrent, until SIGTERM. usage: libtorrent_peer.py METAINFO|MAGNET FOLDER ADDR:0 [--set NAME=VALUE]... [ADDR:PORT]...
 
-Prints events as `swarm --json` does: `listening` with `port`, `peers` with their `count` whenever that changes, `encryption` with
-the `kind` of a connection, once for each kind, and `complete`.
+Prints events as `swarm --json` does: `listening` with `port`, `peers` with their `count` whenever that changes, `connection` with
+its `transport` and its `encryption`, once for each such pair, `complete`, and at the end `counters` of the session.
 """
 
 import json
@@ -11,17 +11,28 @@ import sys
 import libtorrent as lt
 
 INTERVAL_MS = 50
+# A flag of `peer_info` that the binding has no name for.
+UTP_SOCKET = lt.peer_info.rc4_encrypted >> 2
+COUNTERS = "net.recv_payload_bytes", "net.sent_payload_bytes", "utp.utp_payload_pkts_in", "utp.utp_payload_pkts_out"
 
 
 def tell(event, **fields):
     print(json.dumps({"event": event, **fields}), flush=True)
 
 
-def kind_of(peer):
-    """How a connection is encrypted."""
+def encryption_of(peer):
     if peer.flags & lt.peer_info.rc4_encrypted:
         return "rc4"
     return "plaintext" if peer.flags & lt.peer_info.plaintext_encrypted else "none"
+
+
+def tell_counters(session):
+    session.post_session_stats()
+    while True:
+        session.wait_for_alert(1000)
+        for alert in session.pop_alerts():
+            if isinstance(alert, lt.session_stats_alert):
+                return tell("counters", **{name: alert.values[name] for name in COUNTERS})
 
 
 def main():
@@ -54,7 +65,7 @@ def main():
     for peer in peers:
         ip, port = peer.rsplit(":", 1)
         torrent.connect_peer((ip.strip("[]"), int(port)))
-    told, kinds, peers = set(), set(), 0
+    told, connections, peers = set(), set(), 0
     while not ended:
         if "listening" not in told and session.listen_port():
             told.add("listening")
@@ -63,15 +74,17 @@ def main():
             peers = count
             tell("peers", count=count)
         for peer in torrent.get_peer_info():
-            if not peer.flags & (lt.peer_info.connecting | lt.peer_info.handshake) and (kind := kind_of(peer)) not in kinds:
-                kinds.add(kind)
-                tell("encryption", kind=kind)
+            made = "utp" if peer.flags & UTP_SOCKET else "tcp", encryption_of(peer)
+            if not peer.flags & (lt.peer_info.connecting | lt.peer_info.handshake) and made not in connections:
+                connections.add(made)
+                tell("connection", transport=made[0], encryption=made[1])
         if "complete" not in told and torrent.status().is_seeding:
             told.add("complete")
             tell("complete", bytes_down=torrent.status().total_payload_download)
         session.wait_for_alert(INTERVAL_MS)
         for alert in session.pop_alerts():
             print(alert.message(), file=sys.stderr, flush=True)
+    tell_counters(session)
     session.remove_torrent(torrent)
     # Writes what it still holds, and waits for that.
     del torrent, session

@@ -34,13 +34,13 @@ class Network:
         self.namespaces = []
         atexit.register(self.remove)
         try:
-            switch = self._add("switch")
+            switch = self.add("switch")
         except AssertionError as error:
             missing(f"no network namespaces: {error}")
         ip("-n", switch, "link", "add", "bridge", "type", "bridge")
         ip("-n", switch, "link", "set", "bridge", "up")
         for number in range(1, count + 1):
-            host, port = self._add(number), f"port{number}"
+            host, port = self.add(number), f"port{number}"
             ip("link", "add", "uplink", "netns", host, "type", "veth", "peer", "name", port, "netns", switch)
             ip("-n", switch, "link", "set", port, "master", "bridge", "up")
             for address in (f"10.0.0.{number}/24", f"fd00::{number}/64"):
@@ -50,7 +50,7 @@ class Network:
             ip("-n", host, "link", "set", "lo", "up")
             ip("-n", host, "link", "set", "uplink", "up")
 
-    def _add(self, what):
+    def add(self, what):
         name = NAME.format(os.getpid(), what)
         ip("netns", "add", name)
         self.namespaces.append(name)

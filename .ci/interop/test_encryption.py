@@ -94,8 +94,8 @@ class Encryption(Case):
 
         def looks(*ends):
             theirs = next(end for end in ends if "libtorrent_peer" in str(end))
-            theirs.wait_event("encryption", SECONDS, kind=kind)
-            self.assertEqual([event["kind"] for event in theirs.events if event["event"] == "encryption"], [kind])
+            theirs.wait_event("connection", SECONDS, encryption=kind)
+            self.assertEqual([event["encryption"] for event in theirs.events if event["event"] == "connection"], [kind])
 
         self.transfer(source, downloader, looks)
         self.end()

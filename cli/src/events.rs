@@ -68,6 +68,10 @@ pub enum Record<'a> {
     PieceFailed { piece: u32 },
     /// A peer lied and is banned.
     PeerBanned { address: SocketAddr, reason: &'a str },
+    /// A connection came about by holepunching.
+    Holepunched { address: SocketAddr, relay: SocketAddr },
+    /// A peer could not be met by it.
+    HolepunchFailed { address: SocketAddr, relay: SocketAddr, reason: &'a str },
     /// Something is wrong with a web seed, or with one of its files. The transfer goes on.
     WebSeedFault {
         /// The web seed, as it was named.

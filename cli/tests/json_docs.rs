@@ -14,6 +14,9 @@ use tempfile::TempDir;
 const PIECE: usize = 64 << 10;
 const LOCAL: [&str; 3] = ["--listen", "127.0.0.1:0", "--no-dht"];
 
+/// Come only between hosts behind NATs: `.ci/interop/test_holepunch.py` reads them.
+const BETWEEN_HOSTS: [&str; 2] = ["holepunched", "holepunch_failed"];
+
 /// The fields of each event of the page, with their types; those of `create` are under its name.
 type Fields = BTreeMap<String, BTreeMap<String, String>>;
 
@@ -241,7 +244,7 @@ fn the_page_has_what_comes_and_what_it_has_comes() {
     let mut seen = Seen { documented: documented(&page), statuses: statuses(&page), fields: BTreeSet::new() };
     assert_eq!(seen.statuses.len(), 7, "{:?}", seen.statuses);
     provoke(dir.path(), &mut seen);
-    let documented = seen.documented.iter();
+    let documented = seen.documented.iter().filter(|(event, _)| !BETWEEN_HOSTS.contains(&event.as_str()));
     let missing: Vec<_> = documented
         .flat_map(|(event, fields)| fields.keys().map(move |field| (event.clone(), field.clone())))
         .filter(|field| !seen.fields.contains(field))

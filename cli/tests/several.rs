@@ -248,7 +248,7 @@ fn a_download_to_which_nothing_comes_gives_up_and_says_what_it_waited_for() {
         let (code, last) = got.finish();
         (code, last["kind"].as_str().unwrap().to_owned(), last["message"].as_str().unwrap().to_owned())
     };
-    let why = "nothing came for 300ms: no peers: there is no tracker and no DHT to ask";
+    let why = "nothing came for 300ms: no peers: there is no tracker and no DHT to ask; add --tracker URL or --peer ADDR:PORT";
     assert_eq!(stalled("metas/a.meta", &[]), (Some(4), "data".to_owned(), format!("out/a: {why}")));
     let hash = "631a31dd0a46257d5078c0dee4e66e26f73e42ac";
     assert_eq!(stalled(hash, &[]), (Some(4), "data".to_owned(), format!("{hash}: {why}")));

@@ -136,6 +136,24 @@ fn changed_file_is_not_sent_by_a_seed_that_runs() {
 }
 
 #[test]
+fn file_that_is_put_right_is_offered_again_by_a_seed_that_runs() {
+    let moved_away = |path: &Path| fs::rename(path, path.with_extension("away")).unwrap();
+    for (change, bad) in [(write_over as fn(&Path), 32), (moved_away, PIECES)] {
+        let dir = with_file();
+        let (mut seed, peer) = seed(dir.path(), "data", &[]);
+        change(&dir.path().join("data/file"));
+        let mut got = get(dir.path(), "out", &peer, &[]);
+        assert_eq!(seed.wait_for("data_bad")["pieces"], bad);
+        // Written in place, as `cp` does it.
+        write(dir.path().join("data/file"), bytes(3, PIECE * PIECES));
+        seed.wait_until("progress", |event| event["pieces_have"] == PIECES);
+        assert_eq!(seed.seen("file_changed").len(), 2);
+        got.complete();
+        assert!(fs::read(dir.path().join("out/file")).unwrap() == bytes(3, PIECE * PIECES));
+    }
+}
+
+#[test]
 fn file_that_takes_anothers_place_is_noticed_by_a_seed_that_runs() {
     let dir = with_file();
     let (mut seed, peer) = seed(dir.path(), "data", &[]);

@@ -44,10 +44,10 @@ mod upnp;
 pub use error::{Error, ErrorKind, OptionError};
 pub use ip_filter::{IpFilterError, IpFilterSource};
 pub use session::{
-    AddTorrent, Data, DhtOptions, Event, EventReceiver, FileReader, Files, InfoHashes, LISTEN_PORT_FIRST,
-    Mode, PeerStats, Session, SessionEvents, SessionOptions, Source, State, TorrentHandle, TorrentId,
-    TorrentStats, TrackerStats, TrackerStatus, Waiting, WebSeedFault, WebSeedPenalty, WebSeedStats,
-    WebSeedStatus, fetch,
+    AddTorrent, Data, DhtOptions, Event, EventReceiver, FileReader, Files, HolepunchFailure, InfoHashes,
+    LISTEN_PORT_FIRST, Mode, PeerStats, Session, SessionEvents, SessionOptions, Source, State, TorrentHandle,
+    TorrentId, TorrentStats, TrackerStats, TrackerStatus, Waiting, WebSeedFault, WebSeedPenalty,
+    WebSeedStats, WebSeedStatus, fetch,
 };
 #[cfg(feature = "__hooks")]
 #[doc(hidden)]

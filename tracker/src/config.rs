@@ -41,13 +41,13 @@ pub enum Source {
 /// What keeps a tracker within its machine's means, whatever comes in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Most swarms; when there are so many, one of few announcers gives way to a new one.
+    /// Most swarms; when there are so many, one of few announcers is evicted for a new one.
     pub swarms_max: usize,
     /// Most peers in one swarm, both address families together.
     pub peers_per_swarm_max: usize,
     /// Most peers in all swarms; one takes up to 64 bytes (IPv4).
     pub peers_max: usize,
-    /// Most connections at a time; for a further one, whoever is idle or slow gives way. Fewer where the
+    /// Most connections at a time; for a further one, whoever is idle or slow is evicted. Fewer where the
     /// process may not open so many files.
     pub connections_max: usize,
     /// How long a client may take for a request, from the connection or the last reply on.

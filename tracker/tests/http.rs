@@ -36,9 +36,9 @@ for_both_families![
     an_idle_connection_is_closed_in_time,
     who_takes_in_no_reply_is_cut_off,
     slow_clients_hold_nobody_up,
-    idle_connections_give_way_first,
-    slow_clients_give_way,
-    made_up_torrents_give_way,
+    idle_connections_are_evicted_first,
+    slow_clients_are_evicted,
+    made_up_torrents_are_evicted,
     stop_closes_idle_connections_and_the_port,
     stop_cuts_off_who_does_not_finish,
     dropping_the_handle_stops,
@@ -365,7 +365,7 @@ fn slow_clients() -> usize {
     500
 }
 
-async fn idle_connections_give_way_first(host: Host) {
+async fn idle_connections_are_evicted_first(host: Host) {
     let limits = Limits { connections_max: 2, ..Limits::default() };
     let tracker = Tracker::start(host, Config { limits, ..Config::default() });
     let mut slow = tracker.connect().await;
@@ -378,7 +378,7 @@ async fn idle_connections_give_way_first(host: Host) {
     assert_eq!(slow.reply().await.status, 200, "who is not idle is served");
 }
 
-async fn slow_clients_give_way(host: Host) {
+async fn slow_clients_are_evicted(host: Host) {
     const PLACES: usize = 20;
     let limits = Limits { connections_max: PLACES, ..Limits::default() };
     let tracker = Tracker::start(host, Config { limits, ..Config::default() });
@@ -395,7 +395,7 @@ async fn slow_clients_give_way(host: Host) {
     slow[0].closed().await;
 }
 
-async fn made_up_torrents_give_way(host: Host) {
+async fn made_up_torrents_are_evicted(host: Host) {
     let limits = Limits { swarms_max: 10, ..Limits::default() };
     let tracker = Tracker::start(host, Config { limits, ..Config::default() });
     for nth in 0..30 {

@@ -4,6 +4,7 @@
 mod plan;
 mod torrent;
 mod view;
+mod words;
 
 pub use self::plan::{Plan, SeedUntil, folder_of, parent_of};
 

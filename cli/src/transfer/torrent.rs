@@ -1,6 +1,7 @@
 //! One torrent of a command: what its events lead to, until it has done what it is there for.
 
 use super::plan::{Plan, SeedUntil};
+use super::words;
 use crate::context::Context;
 use crate::events::{About, Progress, Record, Traffic, seconds};
 use crate::exit::{self, Exit, printable};
@@ -8,7 +9,7 @@ use crate::interrupt::Signal;
 use crate::progress;
 use crate::selection::listed;
 use crate::units;
-use anyhow::{Error, Result};
+use anyhow::Result;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::ops::ControlFlow;
@@ -161,6 +162,14 @@ impl Torrent {
                 shared.cx.record_about(&self.about, &record);
                 self.note(shared, &format!("{addr}: banned: {reason}"));
             }
+            Event::Holepunched { addr, relay } => {
+                shared.cx.record_about(&self.about, &Record::Holepunched { address: addr, relay });
+            }
+            Event::HolepunchFailed { addr, relay, failure } => {
+                let reason = failure.to_string();
+                let record = Record::HolepunchFailed { address: addr, relay, reason: &reason };
+                shared.cx.record_about(&self.about, &record);
+            }
             Event::PeerLeft { addr, bytes_down, bytes_up }
                 if bytes_down + bytes_up > 0 && self.left.len() < PEERS_LEFT_MAX =>
             {
@@ -180,11 +189,14 @@ impl Torrent {
             Event::DataBad { path, pieces, .. } => {
                 shared.cx.record_about(&self.about, &Record::DataBad { path: &path, pieces });
                 let of = if pieces == 1 { "1 piece is".to_owned() } else { format!("{pieces} pieces are") };
-                let mend = "no longer offered; put the right file back, then start again";
-                self.note(shared, &format!("{path}: {of} bad and {mend}"));
+                let next = match shared.plan.is_seed() || self.is_complete {
+                    true => "no longer offered until the right file is back",
+                    false => "downloaded again",
+                };
+                self.note(shared, &format!("{path}: {of} bad, and {next}"));
             }
             Event::DiskStalled { error } => {
-                self.on_disk_stalled(error.to_string(), error.is_no_space(), shared);
+                self.on_disk_stalled(words::of_storage(&error), error.is_no_space(), shared);
             }
             Event::DiskResumed => {
                 (self.give_up_at, self.disk) = (None, None);
@@ -194,7 +206,7 @@ impl Torrent {
             Event::Completed => return self.on_completed(shared).await,
             Event::Failed(error) => {
                 let is_known = self.handle.as_ref().is_some_and(|handle| handle.metainfo().is_some());
-                let error = Error::from(error);
+                let error = words::failure(error);
                 return ControlFlow::Break(Err(match is_known {
                     true => error,
                     false => error.context(self.name.clone()),
@@ -450,7 +462,7 @@ fn progress_of(stats: &TorrentStats) -> Progress {
         bytes_wasted: stats.totals.bytes_wasted,
         peers: stats.peers,
         seeds: stats.seeds,
-        waiting: stats.waiting.as_ref().map(ToString::to_string),
+        waiting: stats.waiting.as_ref().map(words::of_waiting),
     }
 }
 

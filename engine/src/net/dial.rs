@@ -30,7 +30,7 @@ impl From<ProxyFailure> for io::Error {
 }
 
 /// What is wrong with the proxy, if a dial failed for that and not for whom it was to reach.
-pub(crate) fn trouble_with_proxy(error: &io::Error) -> Option<String> {
+pub(crate) fn proxy_error(error: &io::Error) -> Option<String> {
     let failure = error.get_ref()?.downcast_ref::<ProxyFailure>()?;
     match failure {
         ProxyFailure::Refused(error) if error.is_about_destination() => None,
@@ -67,7 +67,7 @@ async fn ask(
     mut asked: Handshake,
     binding: &Binding,
 ) -> io::Result<(TcpStream, Option<Relay>)> {
-    let unreachable = |error: io::Error| match socket::is_our_own_trouble(&error) {
+    let unreachable = |error: io::Error| match socket::is_local_error(&error) {
         true => error,
         false => ProxyFailure::Unreachable(proxy.proxy.to_string(), error).into(),
     };

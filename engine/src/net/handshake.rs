@@ -41,6 +41,8 @@ struct Attempt {
     transport: Transport,
     encrypted: bool,
     patience: Duration,
+    /// How long until somebody answers at all.
+    reach_patience: Duration,
 }
 
 /// What carries an attempt.
@@ -66,13 +68,29 @@ impl DialPlan {
     ) -> DialPlan {
         let over = |transport: &Transport| {
             let transport = transport.clone();
+            // Where nobody listens, nobody says so.
+            let reach_patience = if transport.is_utp() { patience.min(UTP_PATIENCE) } else { patience };
             encrypted.iter().map(move |&encrypted| Attempt {
                 transport: transport.clone(),
                 encrypted,
                 patience,
+                reach_patience,
             })
         };
         DialPlan { addr, attempts: transports.iter().flat_map(over).collect() }
+    }
+
+    /// For a peer that dials us at the same time, through two NATs: over uTP, and patiently.
+    pub(crate) fn punch(
+        addr: SocketAddr,
+        patience: Duration,
+        utp: Option<Rc<Utp>>,
+        encrypted: &[bool],
+    ) -> DialPlan {
+        let transports: Vec<Transport> = utp.map(Transport::Utp).into_iter().collect();
+        let mut plan = DialPlan::new(addr, patience, &transports, encrypted);
+        plan.attempts.iter_mut().for_each(|attempt| attempt.reach_patience = patience);
+        plan
     }
 }
 
@@ -84,13 +102,15 @@ enum Failure {
     Refused(io::Error),
 }
 
-/// Dials a peer and exchanges handshakes. `pace` is awaited before each attempt but the first.
+/// Dials a peer and exchanges handshakes. `pace` is awaited before each attempt but the first. Nothing is said to a peer that is no longer
+/// wanted once it has been reached: it may have dialled us meanwhile.
 pub(crate) async fn dial(
     plan: &DialPlan,
     binding: &Binding,
     encryptor: &Encryptor,
     ours: Handshake,
     pace: impl AsyncFn(),
+    is_wanted: impl Fn() -> bool,
 ) -> io::Result<Opened> {
     let mut failure = io::ErrorKind::AddrNotAvailable.into();
     let (mut unreached, mut is_first) = ([false; 2], true);
@@ -103,10 +123,10 @@ pub(crate) async fn dial(
         if !std::mem::take(&mut is_first) {
             pace().await;
         }
-        match attempt.make(plan.addr, binding, encryptor, ours).await {
+        match attempt.make(plan.addr, binding, encryptor, ours, &is_wanted).await {
             Ok(opened) => return Ok(opened),
             // Another attempt would lack the same.
-            Err(Failure::Unreached(error)) if socket::is_our_own_trouble(&error) => return Err(error),
+            Err(Failure::Unreached(error)) if socket::is_local_error(&error) => return Err(error),
             Err(Failure::Unreached(error)) => {
                 *is_unreached = true;
                 failure = error;
@@ -124,11 +144,10 @@ impl Attempt {
         binding: &Binding,
         encryptor: &Encryptor,
         ours: Handshake,
+        is_wanted: impl Fn() -> bool,
     ) -> Result<Opened, Failure> {
         let now = tokio::time::Instant::now();
-        let until = now + self.patience;
-        // Where nobody listens, nobody says so.
-        let reached_until = if self.transport.is_utp() { until.min(now + UTP_PATIENCE) } else { until };
+        let (until, reached_until) = (now + self.patience, now + self.reach_patience);
         let connected = async {
             match &self.transport {
                 Transport::Tcp => Stream::connect_tcp(addr, binding).await,
@@ -136,6 +155,9 @@ impl Attempt {
             }
         };
         let stream = within(reached_until, connected).await.map_err(Failure::Unreached)?;
+        if !is_wanted() {
+            return Err(Failure::Unreached(io::ErrorKind::AlreadyExists.into()));
+        }
         let opened = async {
             match self.encrypted {
                 true => initiate_encrypted(stream, encryptor, ours).await,

@@ -215,7 +215,7 @@ pub(super) async fn connect_tcp(to: SocketAddr, binding: &Binding) -> io::Result
 }
 
 /// Whether a dial failed for want of descriptors, ports or memory on this machine.
-pub(crate) fn is_our_own_trouble(error: &io::Error) -> bool {
+pub(crate) fn is_local_error(error: &io::Error) -> bool {
     use io::ErrorKind::{AddrInUse, AddrNotAvailable, OutOfMemory};
     #[cfg(unix)]
     let no_descriptors = matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS));

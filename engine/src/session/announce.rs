@@ -108,13 +108,13 @@ impl TorrentDriver {
 
     /// Lets the announcer look at the time and the transfer, and carries out what it wants.
     pub(super) fn drive_announcer(self: &Rc<Self>) {
-        let (now, transfer, is_lonely) = (self.context.now(), self.transfer(), self.is_lonely());
+        let (now, transfer, needs_peers) = (self.context.now(), self.transfer(), self.needs_peers());
         let mut announcer = self.announcer.borrow_mut();
         announcer.handle_transfer(transfer);
         if announcer.poll_timeout().is_some_and(|at| at <= now) {
             announcer.handle_timeout(now);
         }
-        if is_lonely {
+        if needs_peers {
             announcer.request_more_peers(now);
         }
         while let Some(action) = announcer.poll_action() {
@@ -123,7 +123,7 @@ impl TorrentDriver {
     }
 
     /// Whether it wants data and has nobody to ask.
-    pub(super) fn is_lonely(&self) -> bool {
+    pub(super) fn needs_peers(&self) -> bool {
         let core = &self.inner.borrow().core;
         // Whoever is connected may have no metadata, or lie.
         !core.has_metadata() || !core.is_complete() && core.peers().next().is_none()
@@ -153,8 +153,8 @@ impl TorrentDriver {
             if let Some(warning) = &response.warning {
                 self.warn(&format!("{}: {warning}", action.url));
             }
-            if let Some(oddity) = oddity(response, &action) {
-                self.warn(&format!("{}: {oddity}", action.url));
+            if let Some(warning) = reply_warning(response, &action) {
+                self.warn(&format!("{}: {warning}", action.url));
             }
             if self.context.binding.proxy.is_none() {
                 self.context.routes.borrow_mut().note(*tracker, &self.context.binding);
@@ -172,9 +172,9 @@ impl TorrentDriver {
         self.announcer.borrow_mut().handle_response(self.context.now(), action.id, answer);
         if let Err(failure) = &outcome {
             tracing::debug!(tracker = %action.url, family = %action.family, %failure, "announce failed");
-            let trouble = self.announcer.borrow_mut().failure_of(&action.url);
-            if let Some(trouble) = trouble {
-                self.warn(&format!("{}: {trouble}", action.url));
+            let failure = self.announcer.borrow_mut().failure_of(&action.url);
+            if let Some(failure) = failure {
+                self.warn(&format!("{}: {failure}", action.url));
             }
         }
         self.wake.notify_one();
@@ -244,7 +244,7 @@ async fn ask(
 }
 
 /// What the user should hear of how an answer lists its peers.
-fn oddity(response: &AnnounceResponse, action: &AnnounceAction) -> Option<&'static str> {
+fn reply_warning(response: &AnnounceResponse, action: &AnnounceAction) -> Option<&'static str> {
     let wants_peers = action.request.numwant != Some(0);
     match &response.oddities {
         odd if odd.lacks_peers && wants_peers => Some("its reply has no list of peers"),

@@ -5,9 +5,9 @@ use super::torrent::TorrentDriver;
 use super::traffic::ConnectionOwner;
 use crate::Error;
 use crate::net::connection;
-use crate::net::dial::trouble_with_proxy;
+use crate::net::dial::proxy_error;
 use crate::net::handshake::{self, DialPlan, Opened};
-use crate::net::socket::is_our_own_trouble;
+use crate::net::socket::is_local_error;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use swarm_core::id::PeerKey;
@@ -26,7 +26,11 @@ impl TorrentDriver {
     }
 
     /// Dials a peer, once the session may.
-    pub(super) async fn dial(self: Rc<Self>, Dial { addr, patience, encrypted, utp }: Dial) {
+    pub(super) async fn dial(self: Rc<Self>, dial: Dial) {
+        let Dial { addr, patience, encrypted, .. } = dial;
+        if dial.punch {
+            return self.punch(dial).await;
+        }
         let context = &self.context;
         let opened = {
             let _permit = context.half_open.acquire().await;
@@ -35,31 +39,59 @@ impl TorrentDriver {
                 return self.not_connected(addr, false);
             }
             let encryptor = &context.encryptor;
-            let transports = context.transports(addr, utp);
+            // Whoever is behind a NAT begins with uTP.
+            let utp_first = dial.utp != (!dial.is_transport_known && context.is_behind_nat(addr));
+            let transports = context.transports(addr, utp_first);
             let plan = DialPlan::new(addr, patience, &transports, encryptor.policy.attempts(encrypted));
             let pace = async || context.dial_pace().await;
-            handshake::dial(&plan, &context.binding, encryptor, self.handshake(), pace).await
+            handshake::dial(&plan, &context.binding, encryptor, self.handshake(), pace, || true).await
         };
         match opened {
             Ok(opened) => {
                 context.note_proxy(None);
                 self.connected(opened);
             }
-            Err(error) if is_our_own_trouble(&error) => {
+            Err(error) if is_local_error(&error) => {
                 context.lacks_descriptors();
                 self.not_connected(addr, false);
             }
             Err(error) => {
                 tracing::debug!(%addr, %error, "could not connect");
-                let trouble = trouble_with_proxy(&error);
+                let of_proxy = proxy_error(&error);
                 // That is not the peer's fault.
-                self.not_connected(addr, trouble.is_none());
-                if let Some(trouble) = trouble {
-                    self.warn(&trouble);
-                    context.note_proxy(Some(trouble));
+                self.not_connected(addr, of_proxy.is_none());
+                if let Some(error) = of_proxy {
+                    self.warn(&error);
+                    context.note_proxy(Some(error));
                 }
             }
         }
+    }
+
+    /// Dials a peer that dials us at the same time: at once, or its NAT and ours do not let anything through.
+    async fn punch(self: Rc<Self>, Dial { addr, patience, encrypted, .. }: Dial) {
+        let context = &self.context;
+        if !context.may_dial(addr.ip()) {
+            return self.not_punched(addr, false);
+        }
+        let encryptor = &context.encryptor;
+        let utp = context.utp_to(addr);
+        let plan = DialPlan::punch(addr, patience, utp, encryptor.policy.attempts(encrypted));
+        let is_wanted = || self.inner.borrow().core.is_punching(addr);
+        let pace = async || context.dial_pace().await;
+        let ours = self.handshake();
+        match handshake::dial(&plan, &context.binding, encryptor, ours, pace, is_wanted).await {
+            Ok(opened) => self.connected(opened),
+            Err(error) => {
+                tracing::debug!(%addr, %error, "no connection by holepunching");
+                self.not_punched(addr, !is_local_error(&error));
+            }
+        }
+    }
+
+    fn not_punched(self: &Rc<Self>, addr: SocketAddr, tried: bool) {
+        let now = self.context.now();
+        self.with(|inner| inner.core.handle_punch_failed(now, addr, tried));
     }
 
     /// An address could not be dialled: there is nobody (`tried`), or we lacked the means.
@@ -78,6 +110,7 @@ impl TorrentDriver {
         if !self.inner.borrow().core.is_full() && !self.context.make_place(addr.ip()) {
             if !inbound {
                 self.not_connected(addr, false);
+                self.not_punched(addr, false);
             }
             return;
         }
@@ -86,7 +119,10 @@ impl TorrentDriver {
         let both = |flag: Reserved| theirs.reserved.contains(flag) && ours.contains(flag);
         let (fast, extended) = (both(Reserved::FAST), both(Reserved::EXTENSION));
         let (encryption, utp) = (stream.encryption(), stream.is_utp());
-        tracing::info!(%addr, inbound, over = stream.manner(), "connected");
+        let is_punched = self.inner.borrow().core.is_punched(addr, inbound, utp);
+        let over =
+            if is_punched { format!("{}, punched", stream.manner()) } else { stream.manner().to_owned() };
+        tracing::info!(%addr, inbound, over, "connected");
         let info = PeerInfo { addr, inbound, peer_id: theirs.peer_id, fast, extended, encryption, utp };
         let wake = Rc::new(Notify::new());
         let key = self.with(|inner| {

@@ -20,7 +20,7 @@ use crate::id::TorrentId;
 use crate::net::encryption::Encryptor;
 use crate::net::handshake::Transport;
 use crate::net::reader::SCRATCH_LEN;
-use crate::net::socket::Binding;
+use crate::net::socket::{Binding, route};
 use crate::net::utp::Utp;
 use crate::storage::Handles;
 use std::cell::{Cell, RefCell};
@@ -28,6 +28,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use swarm_core::id::{InfoHash, PeerKey};
+use swarm_core::net::is_local;
 use swarm_core::rng::Rng;
 use swarm_core::time::{Duration, Time};
 use swarm_core::torrent::Pressure;
@@ -40,7 +41,7 @@ const PRESSURE_LOW_PERCENT: usize = 60;
 const PRESSURE_FULL_PERCENT: usize = 85;
 
 /// How long a want of descriptors is given as the reason why nothing moves.
-const SHORTAGE_TOLD: Duration = Duration::from_secs(10);
+const SHORTAGE_REPORTED: Duration = Duration::from_secs(10);
 
 /// What all torrents of a session share on its network thread.
 pub(crate) struct Context {
@@ -63,7 +64,7 @@ pub(crate) struct Context {
     /// When there was last no descriptor for a connection.
     short_at: Cell<Option<Time>>,
     /// What was wrong with the proxy when a peer was last dialled.
-    proxy_trouble: RefCell<Option<String>>,
+    proxy_error: RefCell<Option<String>>,
     dial_rate: Cell<DialRate>,
     /// Whose turn it is to check existing data: one torrent at a time keeps every worker busy, and disks seek less.
     pub(crate) checks: Semaphore,
@@ -95,6 +96,13 @@ pub(crate) struct Context {
 pub(super) type SessionEvent = (Option<TorrentId>, Event);
 pub(super) type SessionEventSender = EventSender<SessionEvent>;
 
+/// Whether the address may be one that the world sees: neither a private one nor one of a provider's NAT (RFC 6598).
+fn is_public(ip: IpAddr) -> bool {
+    let is_shared =
+        matches!(ip.to_canonical(), IpAddr::V4(ip) if ip.octets()[0] == 100 && ip.octets()[1] & 0xc0 == 64);
+    !is_local(ip) && !is_shared && !ip.is_unspecified()
+}
+
 impl Context {
     pub(crate) fn new(
         options: SessionOptions,
@@ -119,7 +127,7 @@ impl Context {
             half_open: Rc::new(Semaphore::new(options.half_open_max.max(1))),
             unfinished: Cell::default(),
             short_at: Cell::default(),
-            proxy_trouble: RefCell::default(),
+            proxy_error: RefCell::default(),
             shares,
             dial_rate: Cell::new(DialRate::of_session()),
             checks: Semaphore::new(1),
@@ -142,15 +150,34 @@ impl Context {
         }
     }
 
-    /// What to dial this address over, in this order.
-    pub(super) fn transports(&self, to: SocketAddr, utp_first: bool) -> Vec<Transport> {
+    /// What carries uTP to this address, if anything does.
+    pub(super) fn utp_to(&self, to: SocketAddr) -> Option<Rc<Utp>> {
         let is_near = |utp: &&Rc<Utp>| {
             utp.local_addr().is_ok_and(|ours| {
                 // What listens on this machine only reaches nobody else.
                 ours.is_ipv4() == to.is_ipv4() && (to.ip().is_loopback() || !ours.ip().is_loopback())
             })
         };
-        let utp = self.utps.borrow().iter().find(is_near).map(|utp| Transport::Utp(Rc::clone(utp)));
+        self.utps.borrow().iter().find(is_near).map(Rc::clone)
+    }
+
+    /// Whether what we send there goes through a NAT that passes nothing on to us by itself, as far as our own address tells. Over uTP, peers
+    /// there learn where that NAT has us, and can tell others.
+    pub(super) fn is_behind_nat(&self, to: SocketAddr) -> bool {
+        let device = self.binding.device.as_deref();
+        to.is_ipv4()
+            && is_public(to.ip())
+            && self.mapped_udp_port.get().is_none()
+            && self
+                .binding
+                .source_ip(to.ip())
+                .or_else(|| route(to.ip(), device))
+                .is_some_and(|ours| !is_public(ours))
+    }
+
+    /// What to dial this address over, in this order.
+    pub(super) fn transports(&self, to: SocketAddr, utp_first: bool) -> Vec<Transport> {
+        let utp = self.utp_to(to).map(Transport::Utp);
         let tcp = self.options.tcp.then_some(Transport::Tcp);
         let both = if utp_first { [utp, tcp] } else { [tcp, utp] };
         both.into_iter().flatten().collect()
@@ -180,18 +207,18 @@ impl Context {
     }
 
     /// The proxy has made a connection, or has not for this reason.
-    pub(super) fn note_proxy(&self, trouble: Option<String>) {
-        *self.proxy_trouble.borrow_mut() = trouble;
+    pub(super) fn note_proxy(&self, error: Option<String>) {
+        *self.proxy_error.borrow_mut() = error;
     }
 
     /// Why the proxy makes no connections, if it does not.
-    pub(super) fn trouble_with_proxy(&self) -> Option<String> {
-        self.proxy_trouble.borrow().clone()
+    pub(super) fn proxy_error(&self) -> Option<String> {
+        self.proxy_error.borrow().clone()
     }
 
     /// The limit of descriptors, if that has kept connections out lately.
     pub(super) fn is_short_of_descriptors(&self) -> Option<usize> {
-        let lately = self.short_at.get().is_some_and(|at| self.now().since(at) < SHORTAGE_TOLD);
+        let lately = self.short_at.get().is_some_and(|at| self.now().since(at) < SHORTAGE_REPORTED);
         self.shares.descriptors.filter(|_| lately)
     }
 

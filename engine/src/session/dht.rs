@@ -19,9 +19,9 @@ use tokio::time::Instant;
 /// How often a torrent is announced. Others forget it after half an hour.
 const ANNOUNCE_INTERVAL: Duration = Duration::from_secs(15 * 60);
 /// How often one is announced at least that nobody is connected to and that is not complete.
-const LONELY_INTERVAL: Duration = Duration::from_secs(30);
+const RETRY_INTERVAL_MAX: Duration = Duration::from_secs(30);
 /// The interval after an announcement that no node took or that found a download nobody; doubled for each further one.
-const IN_VAIN_INTERVAL: Duration = Duration::from_secs(1);
+const RETRY_INTERVAL_MIN: Duration = Duration::from_secs(1);
 /// How many torrents are announced at a time.
 const ANNOUNCING_MAX: usize = 16;
 
@@ -42,7 +42,7 @@ pub(crate) struct SessionDht {
     /// Who waits for the items that a search finds, until it is over.
     items: RefCell<BTreeMap<Search, mpsc::UnboundedSender<Item>>>,
     wake: Notify,
-    /// Wakes those whose searches have been in vain.
+    /// Wakes those whose searches have found nobody.
     joined: Notify,
 }
 
@@ -54,7 +54,7 @@ struct Round {
     /// Nodes that took it.
     stored: usize,
     /// Rounds in a row that no node took, or that found a download nobody, before this one.
-    in_vain: u32,
+    retries: u32,
 }
 
 /// When each torrent is to be announced next.
@@ -133,22 +133,22 @@ impl SessionDht {
         self.schedule.borrow_mut().remove(hash);
     }
 
-    /// There are nodes to ask: what has been in vain so far is tried again now.
+    /// There are nodes to ask: what has found nobody so far is tried again now.
     pub(super) fn hasten_all(&self) {
-        let vain: Vec<InfoHash> = self
+        let unanswered: Vec<InfoHash> = self
             .rounds
             .borrow()
             .iter()
-            .filter(|(_, round)| round.in_vain > 0)
+            .filter(|(_, round)| round.retries > 0)
             .map(|(hash, _)| *hash)
             .collect();
-        vain.into_iter().for_each(|hash| self.announce(hash));
+        unanswered.into_iter().for_each(|hash| self.announce(hash));
         self.joined.notify_waiters();
     }
 
     /// The torrent that the newest version of a mutable item names.
     pub(super) async fn resolve(&self, link: &MutableTorrentLink) -> Result<InfoHash, Error> {
-        let mut pause = IN_VAIN_INTERVAL;
+        let mut pause = RETRY_INTERVAL_MIN;
         loop {
             let joined = self.joined.notified();
             let (found, mut items) = mpsc::unbounded_channel();
@@ -168,7 +168,7 @@ impl SessionDht {
             }
             tokio::select! {
                 () = joined => {}
-                () = tokio::time::sleep(pause) => pause = LONELY_INTERVAL.min(2 * pause),
+                () = tokio::time::sleep(pause) => pause = RETRY_INTERVAL_MAX.min(2 * pause),
             }
         }
     }
@@ -256,8 +256,8 @@ impl SessionDht {
     /// An announcement is over on one network.
     fn on_announced(&self, hash: InfoHash, stored: usize) {
         self.wake.notify_one();
-        let is_lonely = self.torrents.get(hash).is_some_and(|torrent| torrent.is_lonely());
-        let (in_vain, longest) = {
+        let needs_peers = self.torrents.get(hash).is_some_and(|torrent| torrent.needs_peers());
+        let (retries, longest) = {
             let mut rounds = self.rounds.borrow_mut();
             let round = rounds.entry(hash).or_default();
             round.open = round.open.saturating_sub(1);
@@ -266,13 +266,13 @@ impl SessionDht {
                 return;
             }
             let was_taken = round.stored > 0;
-            let in_vain = if was_taken && !is_lonely { 0 } else { round.in_vain + 1 };
-            *round = Round { in_vain, ..Round::default() };
-            (in_vain, if was_taken { LONELY_INTERVAL } else { ANNOUNCE_INTERVAL })
+            let retries = if was_taken && !needs_peers { 0 } else { round.retries + 1 };
+            *round = Round { retries, ..Round::default() };
+            (retries, if was_taken { RETRY_INTERVAL_MAX } else { ANNOUNCE_INTERVAL })
         };
-        let again = match in_vain {
+        let again = match retries {
             0 => ANNOUNCE_INTERVAL,
-            n => longest.min(IN_VAIN_INTERVAL * 2u32.pow((n - 1).min(16))),
+            n => longest.min(RETRY_INTERVAL_MIN * 2u32.pow((n - 1).min(16))),
         };
         self.schedule.borrow_mut().hasten(hash, Instant::now() + again);
     }

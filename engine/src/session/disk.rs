@@ -32,6 +32,8 @@ pub(crate) enum DiskResult {
         piece: PieceIndex,
         result: Result<bool, StorageError>,
     },
+    /// Files with bad pieces were looked at: whether there are still some.
+    BadFiles(Result<bool, StorageError>),
     /// A piece that peers ask for again was hashed again.
     Suspected {
         piece: PieceIndex,
@@ -111,7 +113,7 @@ pub(super) struct Stall {
 impl Disk {
     pub(super) fn poll_timeout(&self) -> Option<Time> {
         let retry = self.stalled.as_ref().and_then(|stall| stall.retry_at);
-        [retry, self.sync_at.filter(|_| !self.syncing)].into_iter().flatten().min()
+        [retry, self.sync_at.filter(|_| !self.syncing), self.doubted.look_at].into_iter().flatten().min()
     }
 
     /// The piece's blocks are gone.
@@ -137,6 +139,8 @@ pub(super) struct Doubted {
     pub(super) under_way: usize,
     /// How many bad pieces were found in each file.
     pub(super) bad: BTreeMap<FileIndex, u32>,
+    /// When to look whether somebody has put bad files right.
+    pub(super) look_at: Option<Time>,
 }
 
 impl Doubted {
@@ -147,5 +151,6 @@ impl Doubted {
     /// The torrent ends: what was not looked at is looked at when it starts again.
     pub(super) fn clear(&mut self) {
         self.waiting.clear();
+        self.look_at = None;
     }
 }

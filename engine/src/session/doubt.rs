@@ -7,7 +7,10 @@ use super::torrent::{Inner, TorrentDriver};
 use crate::hash::Lane;
 use crate::storage::StorageError;
 use swarm_core::id::{FileIndex, PieceIndex};
-use swarm_core::time::Time;
+use swarm_core::time::{Duration, Time};
+
+/// How often files with bad pieces are looked at.
+const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 
 impl TorrentDriver {
     /// Takes up what the storage has found changed.
@@ -60,7 +63,7 @@ impl TorrentDriver {
     }
 
     /// The same for every piece.
-    pub(super) fn believe_storage(&self, inner: &mut Inner, now: Time) {
+    pub(super) fn take_back_missing(&self, inner: &mut Inner, now: Time) {
         let pieces: Vec<PieceIndex> =
             inner.core.have().iter().filter(|&p| !self.content().storage.has(p)).collect();
         pieces.into_iter().for_each(|piece| self.take_back(inner, now, piece));
@@ -126,8 +129,32 @@ impl TorrentDriver {
                 *inner.disk.doubted.bad.entry(segment.file).or_default() += 1;
             }
         }
+        self.look_at_bad_files_later(inner, now);
         inner.core.handle_piece_checked(now, piece, false);
         self.serve_readers(inner);
+    }
+
+    /// What is not downloaded any more may be put right by somebody.
+    pub(super) fn look_at_bad_files_later(&self, inner: &mut Inner, now: Time) {
+        if !self.content().storage.is_downloading() {
+            inner.disk.doubted.look_at.get_or_insert(now + LOOK_INTERVAL);
+        }
+    }
+
+    pub(super) fn look_at_bad_files_if_due(&self) {
+        let now = self.context.now();
+        let doubted = &mut self.inner.borrow_mut().disk.doubted;
+        if doubted.look_at.is_some_and(|at| at <= now) {
+            doubted.look_at = None;
+            self.submit(Lane::Check, |storage| DiskResult::BadFiles(storage.look_at_bad_files()));
+        }
+    }
+
+    pub(super) fn on_bad_files(&self, inner: &mut Inner, now: Time, result: Result<bool, StorageError>) {
+        // A folder that cannot be looked into may be back later.
+        if result.unwrap_or(true) {
+            self.look_at_bad_files_later(inner, now);
+        }
     }
 
     /// Once all has been looked at, says what was bad.

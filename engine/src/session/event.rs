@@ -9,6 +9,7 @@ use swarm_core::id::{FileIndex, PeerId, PieceIndex};
 use swarm_core::mse::Method as EncryptionMethod;
 use swarm_core::net::Family;
 use swarm_core::port_mapping::{Method as MappingMethod, Transport};
+pub use swarm_core::torrent::holepunch::HolepunchFailure;
 use swarm_core::torrent::{CloseReason, Totals};
 pub use swarm_core::webseed::{Fault as WebSeedFault, Penalty as WebSeedPenalty};
 
@@ -52,6 +53,22 @@ pub enum Event {
         bytes_down: u64,
         /// Sent to it, in bytes.
         bytes_up: u64,
+    },
+    /// A connection came about by holepunching (BEP 55): both sides dialled at a relay's word.
+    Holepunched {
+        /// The peer's address.
+        addr: SocketAddr,
+        /// The peer that is connected to both.
+        relay: SocketAddr,
+    },
+    /// A peer that is behind a NAT could not be met by holepunching.
+    HolepunchFailed {
+        /// The peer's address.
+        addr: SocketAddr,
+        /// The peer that was to have both dial each other.
+        relay: SocketAddr,
+        /// Why.
+        failure: HolepunchFailure,
     },
     /// A tracker answered.
     Announced {
@@ -337,6 +354,8 @@ pub struct PeerStats {
     pub inbound: bool,
     /// Whether the connection is over uTP; else it is over TCP.
     pub utp: bool,
+    /// Whether it came about by holepunching.
+    pub punched: bool,
     /// What the stream is since an encrypted handshake (MSE); `None`: there was none.
     pub encryption: Option<EncryptionMethod>,
     /// What it calls itself.

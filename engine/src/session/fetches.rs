@@ -13,7 +13,7 @@ use swarm_core::webseed::{Fault, FetchId, Penalty, Standing, WebSeedIndex, parse
 use tokio::task::spawn_local;
 
 /// How many faults of web seeds a watcher is told of. Others have a part in them, and in their number.
-const FAULTS_TOLD_MAX: usize = 1_000;
+const FAULTS_REPORTED_MAX: usize = 1_000;
 
 impl TorrentDriver {
     /// Its data is known and checked: web seeds may be asked for what is missing.
@@ -116,8 +116,8 @@ impl TorrentDriver {
             self.dropped_web_seeds.borrow_mut().insert(source.text.clone(), fault.clone());
         }
         tracing::debug!(url = source.text, ?file, %fault, ?penalty, "a web seed fails");
-        if inner.web.told < FAULTS_TOLD_MAX {
-            inner.web.told += 1;
+        if inner.web.faults_reported < FAULTS_REPORTED_MAX {
+            inner.web.faults_reported += 1;
             self.emit(Event::WebSeedFault { url: source.text.clone(), file, fault, penalty });
         }
     }

@@ -13,8 +13,8 @@ pub(super) struct SessionFilter {
     pub(super) source: RefCell<Option<IpFilterSource>>,
     pub(super) watch: RefCell<Option<Watch>>,
     pub(super) blocked: Cell<Blocked>,
-    /// When it was last told how much was refused, and how much that was.
-    pub(super) told: Cell<(Option<Time>, Blocked)>,
+    /// When it was last reported how much was refused, and how much that was.
+    pub(super) reported: Cell<(Option<Time>, Blocked)>,
 }
 
 /// How much was refused since the session began.

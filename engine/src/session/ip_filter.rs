@@ -12,8 +12,8 @@ use std::sync::Arc;
 use swarm_core::ip_filter::IpFilter;
 use swarm_core::time::Duration;
 
-/// How often it is told at most how much was refused.
-const TELL_INTERVAL: Duration = Duration::from_secs(10);
+/// How often it is reported at most how much was refused.
+const REPORT_INTERVAL: Duration = Duration::from_secs(10);
 
 impl Context {
     /// The filter in force.
@@ -35,13 +35,13 @@ impl Context {
         }
     }
 
-    /// Tells how much was refused, if that is news; at the end also if it was told just now.
+    /// Reports how much was refused, if that is news; at the end also if it was reported just now.
     pub(super) fn tell_blocked(&self, at_end: bool) {
-        let (told_at, told) = self.filter.told.get();
+        let (reported_at, reported) = self.filter.reported.get();
         let (now, blocked) = (self.now(), self.filter.blocked.get());
-        let is_time = at_end || told_at.is_none_or(|at| now.since(at) >= TELL_INTERVAL);
-        if blocked != told && is_time {
-            self.filter.told.set((Some(now), blocked));
+        let is_time = at_end || reported_at.is_none_or(|at| now.since(at) >= REPORT_INTERVAL);
+        if blocked != reported && is_time {
+            self.filter.reported.set((Some(now), blocked));
             let Blocked { incoming, addresses, trackers } = blocked;
             tracing::info!(incoming, addresses, trackers, "blocked by the IP filter so far");
             self.emit(Event::IpFilterBlocked { incoming, addresses, trackers });

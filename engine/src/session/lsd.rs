@@ -40,8 +40,8 @@ struct Network {
     group: SocketAddr,
     /// Where peers of this family reach us.
     port: u16,
-    hears: UdpSocket,
-    sends: UdpSocket,
+    listener: UdpSocket,
+    sender: UdpSocket,
 }
 
 impl SessionLsd {
@@ -92,7 +92,7 @@ impl SessionLsd {
     async fn announce(&self) {
         for network in &self.networks {
             // Until the runtime has seen that it is, sending at once fails.
-            let _ = network.sends.writable().await;
+            let _ = network.sender.writable().await;
         }
         loop {
             let now = self.clock.now();
@@ -114,7 +114,7 @@ impl SessionLsd {
         for network in &self.networks {
             let announcement = Announcement { port: network.port, ..announcement.clone() };
             let datagram = announcement.encode(network.group.ip());
-            if let Err(error) = network.sends.try_send_to(&datagram, network.group) {
+            if let Err(error) = network.sender.try_send_to(&datagram, network.group) {
                 tracing::debug!(group = %network.group, %error, "cannot announce to the local network");
             }
         }
@@ -123,7 +123,7 @@ impl SessionLsd {
     async fn listen(&self, network: &Network) {
         let mut buffer = [0; LSD_DATAGRAM_LEN_MAX + 1];
         loop {
-            match network.hears.recv_from(&mut buffer).await {
+            match network.listener.recv_from(&mut buffer).await {
                 Ok((len, from)) => self.on_datagram(from, &buffer[..len]),
                 Err(error) => tracing::debug!(%error, "cannot hear the local network"),
             }
@@ -165,7 +165,7 @@ fn open(ours: SocketAddr, device: Option<&str>) -> io::Result<Network> {
         Family::V4 => SocketAddr::from((LSD_GROUP_V4, LSD_PORT)),
         Family::V6 => SocketAddr::from((LSD_GROUP_V6, LSD_PORT)),
     };
-    let hears = socket::group_listener(group, ours.ip(), device)?;
-    let sends = socket::group_sender(ours.ip(), device)?;
-    Ok(Network { group, port: ours.port(), hears, sends })
+    let listener = socket::group_listener(group, ours.ip(), device)?;
+    let sender = socket::group_sender(ours.ip(), device)?;
+    Ok(Network { group, port: ours.port(), listener, sender })
 }

@@ -5,6 +5,7 @@ mod announce;
 mod announce_dht;
 mod announce_udp;
 mod command;
+mod commands;
 mod connection;
 mod connections;
 mod context;
@@ -44,8 +45,8 @@ mod webseed;
 pub use crate::id::{InfoHashes, TorrentId};
 use context::{Context, SessionEvent, SessionEventSender};
 pub use event::{
-    Event, PeerStats, State, TorrentStats, TrackerStats, TrackerStatus, Waiting, WebSeedFault,
-    WebSeedPenalty, WebSeedStats, WebSeedStatus,
+    Event, HolepunchFailure, PeerStats, State, TorrentStats, TrackerStats, TrackerStatus, Waiting,
+    WebSeedFault, WebSeedPenalty, WebSeedStats, WebSeedStatus,
 };
 use events::Receiver;
 pub use handle::{EventReceiver, SessionEvents, TorrentHandle};

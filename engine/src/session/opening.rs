@@ -34,11 +34,11 @@ use swarm_core::wire::peer_id;
 use tokio::sync::{mpsc, watch};
 use tokio::task::spawn_local;
 
-/// How often the progress of a check is told.
+/// How often the progress of a check is reported.
 const CHECK_EVENT_INTERVAL: Duration = Duration::from_millis(200);
 
 /// How many files that cannot be read are named.
-const UNREADABLE_TOLD_MAX: usize = 100;
+const UNREADABLE_REPORTED_MAX: usize = 100;
 
 /// Starts a torrent's task and returns its handle.
 pub(super) fn spawn(
@@ -165,7 +165,7 @@ async fn run(
         let over = tokio::select! {
             prepared = &mut preparing => match prepared {
                 Ok(ready) => {
-                    torrent.take_up(metainfo, ready);
+                    torrent.on_data_ready(metainfo, ready);
                     None
                 }
                 Err(error) => Some(Err(error)),
@@ -232,7 +232,7 @@ async fn paused(
         command.apply(options);
         match *command {
             Command::Stats(reply) => drop(reply.send(stats.clone())),
-            Command::Read(request) => drop(readers.take_up(request)),
+            Command::Read(request) => drop(readers.add(request)),
             Command::SetFiles(_) | Command::Recheck => {
                 channels.phase.send_replace(Phase::Running { complete: false });
             }
@@ -355,7 +355,7 @@ impl TorrentDriver {
             });
         };
         pieces.by_ref().take(context.workers.threads() * 2).for_each(submit);
-        let mut told_at = context.now();
+        let mut reported_at = context.now();
         let mut unreadable = BTreeSet::new();
         for done in 1..=of {
             let Some((piece, result)) = rx.recv().await else { break };
@@ -368,7 +368,7 @@ impl TorrentDriver {
                 Err(ref error @ StorageError::Io { ref path, ref source, .. })
                     if !error.is_too_many_files() =>
                 {
-                    if unreadable.len() < UNREADABLE_TOLD_MAX && unreadable.insert(path.clone()) {
+                    if unreadable.len() < UNREADABLE_REPORTED_MAX && unreadable.insert(path.clone()) {
                         let warning = format!("{}: cannot be read: {source}", path.display());
                         events.send(Event::Warning(warning));
                     }
@@ -390,8 +390,8 @@ impl TorrentDriver {
             if let Some(next) = pieces.next() {
                 submit(next);
             }
-            if context.now().since(told_at) >= CHECK_EVENT_INTERVAL || done == of {
-                told_at = context.now();
+            if context.now().since(reported_at) >= CHECK_EVENT_INTERVAL || done == of {
+                reported_at = context.now();
                 events.send(Event::Checking { done, of });
             }
         }

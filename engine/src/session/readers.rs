@@ -15,8 +15,8 @@ pub(super) struct Readers {
 }
 
 impl Readers {
-    /// Takes up what a reader asks for; tells where its window was before.
-    pub(super) fn take_up(&mut self, request: ReadRequest) -> Range<u32> {
+    /// Adds what a reader asks for; gives where its window was before.
+    pub(super) fn add(&mut self, request: ReadRequest) -> Range<u32> {
         let ReadRequest { reader, window, part } = request;
         // Readers lose interest when they seek, or are dropped.
         self.waiting.retain(|_, parts| {

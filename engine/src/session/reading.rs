@@ -15,7 +15,7 @@ impl TorrentDriver {
     pub(super) fn on_read(self: &Rc<Self>, request: ReadRequest) {
         self.with(|inner| {
             let window = request.window.clone();
-            let before = inner.readers.take_up(request);
+            let before = inner.readers.add(request);
             let may_download = self.content.get().is_none_or(|content| content.storage.is_downloading());
             if before != window && may_download {
                 self.move_windows(inner, before);

@@ -20,7 +20,7 @@ pub(super) trait RunningTorrent {
     fn is_private(&self) -> bool;
     fn is_complete(&self) -> bool;
     /// Whether it wants data and has nobody to ask.
-    fn is_lonely(&self) -> bool;
+    fn needs_peers(&self) -> bool;
     /// The handshake that it sends.
     fn handshake(&self) -> Handshake;
     /// A peer has dialled it.

@@ -24,8 +24,8 @@ impl RunningTorrent for TorrentDriver {
         self.inner.borrow().core.is_complete()
     }
 
-    fn is_lonely(&self) -> bool {
-        TorrentDriver::is_lonely(self)
+    fn needs_peers(&self) -> bool {
+        TorrentDriver::needs_peers(self)
     }
 
     fn handshake(&self) -> Handshake {

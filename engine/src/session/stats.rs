@@ -104,9 +104,9 @@ impl TorrentDriver {
             return Some(Waiting::MetadataTooLong { len, limit: METADATA_LEN_MAX, peers });
         }
         if inner.core.peers().next().is_none()
-            && let Some(trouble) = self.context.trouble_with_proxy()
+            && let Some(error) = self.context.proxy_error()
         {
-            return Some(Waiting::Proxy(trouble));
+            return Some(Waiting::Proxy(error));
         }
         if inner.core.peers().next().is_some() {
             return (!inner.core.is_metadata_offered()).then_some(Waiting::NoMetadata);
@@ -158,8 +158,8 @@ impl TorrentDriver {
             return Some(Waiting::Limit);
         }
         if core.peers().next().is_none() {
-            if let Some(trouble) = self.context.trouble_with_proxy() {
-                return Some(Waiting::Proxy(trouble));
+            if let Some(error) = self.context.proxy_error() {
+                return Some(Waiting::Proxy(error));
             }
             if let Some(limit) = self.context.is_short_of_descriptors() {
                 return Some(Waiting::Descriptors { limit });
@@ -212,6 +212,7 @@ fn peer_stats(peer: &Peer, now: Time) -> PeerStats {
         listen_addr: peer.extensions.listen_addr,
         inbound: peer.info.inbound,
         utp: peer.info.utp,
+        punched: peer.was_punched(),
         encryption: peer.info.encryption,
         peer_id: peer.info.peer_id,
         client: peer.extensions.client.clone().unwrap_or_else(|| client_name(&peer.info.peer_id)),

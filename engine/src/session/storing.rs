@@ -122,6 +122,7 @@ impl TorrentDriver {
             DiskResult::Space(Ok(())) => self.try_disk(inner, now),
             DiskResult::Space(Err(error)) => self.on_disk_error(inner, now, error),
             DiskResult::Checked { piece, result } => self.on_checked(inner, now, piece, result),
+            DiskResult::BadFiles(result) => self.on_bad_files(inner, now, result),
             DiskResult::Suspected { piece, result } => self.on_suspected(inner, now, piece, result),
             DiskResult::Finished(Ok(_)) => {
                 self.on_disk_works(inner);
@@ -130,7 +131,7 @@ impl TorrentDriver {
             // When what has changed is right again, or fetched again, it is tried again.
             DiskResult::Finished(Err(StorageError::Changed { .. })) => {
                 inner.disk.finishing = false;
-                self.believe_storage(inner, now);
+                self.take_back_missing(inner, now);
                 if inner.core.is_complete() && inner.state != State::Stopped {
                     self.finish(inner);
                 }

@@ -40,7 +40,6 @@ use swarm_core::time::Time;
 use swarm_core::torrent::discovery::Origin;
 use swarm_core::torrent::metadata::Content as CoreContent;
 use swarm_core::torrent::{Action, Config, Event as CoreEvent, Torrent, Totals};
-use swarm_core::tracker::access::UrlOrigin;
 use swarm_core::tracker::announcer::Announcer;
 use swarm_core::webseed::Fault;
 use swarm_core::wire::{DecodeLimits, Message};
@@ -68,7 +67,7 @@ pub(crate) struct TorrentDriver {
     /// The user has still to say which files are wanted.
     pub(super) is_held: Cell<bool>,
     /// Peers and trackers are tried.
-    is_begun: Cell<bool>,
+    pub(super) is_begun: Cell<bool>,
     /// How far its data is checked.
     pub(super) progress: Progress,
     /// Its storage, from when it is opened on.
@@ -188,6 +187,7 @@ impl TorrentDriver {
         let private = options.source.metainfo().is_some_and(|metainfo| metainfo.info.private);
         let mut config = Config::new(info_hash, peer_id, seed);
         config.exchange = context.options.pex && !private;
+        config.holepunch = !private && !context.utps.borrow().is_empty();
         config.canonical_priority = !private;
         config.prefers_encryption = context.options.encryption >= Encryption::Prefer;
         config.super_seeding = options.super_seeding;
@@ -245,7 +245,7 @@ impl TorrentDriver {
     }
 
     /// The torrent's data is known and checked: from now on it has pieces.
-    pub(super) fn take_up(self: &Rc<Self>, metainfo: &Arc<Metainfo>, ready: Ready) {
+    pub(super) fn on_data_ready(self: &Rc<Self>, metainfo: &Arc<Metainfo>, ready: Ready) {
         let Ready { storage, have, mut needed, files, partial } = ready;
         if self.options.mode == Mode::Seed {
             needed = Bitfield::empty(0);
@@ -281,6 +281,9 @@ impl TorrentDriver {
             self.move_windows(inner, 0..0);
             self.serve_readers(inner);
             self.start_web_seeds(inner);
+            if have_count < pieces {
+                self.look_at_bad_files_later(inner, now);
+            }
             // Whatever is complete already is none of the events.
             if inner.core.is_complete() {
                 self.was_complete.set(true);
@@ -446,6 +449,14 @@ impl TorrentDriver {
                 CoreEvent::PeerLeft { addr, bytes_down, bytes_up } => {
                     self.emit(Event::PeerLeft { addr, bytes_down, bytes_up });
                 }
+                CoreEvent::Holepunched { addr, relay } => {
+                    tracing::info!(%addr, %relay, "met by holepunching");
+                    self.emit(Event::Holepunched { addr, relay });
+                }
+                CoreEvent::HolepunchFailed { addr, relay, failure } => {
+                    tracing::info!(%addr, %relay, "holepunching failed: {failure}");
+                    self.emit(Event::HolepunchFailed { addr, relay, failure });
+                }
                 CoreEvent::WebSeedFault { seed, file_start, fault, penalty } => {
                     self.on_web_seed_fault(inner, seed, file_start, fault, penalty);
                 }
@@ -542,6 +553,7 @@ impl TorrentDriver {
             self.drive_announcer();
             self.sync_if_due();
             self.retry_disk_if_due();
+            self.look_at_bad_files_if_due();
         }
         if let Some(opening) = opening {
             self.progress.abort();
@@ -568,7 +580,7 @@ impl TorrentDriver {
     async fn open(self: Rc<Self>, metainfo: Arc<Metainfo>) {
         match self.prepare_data(&metainfo).await {
             _ if self.progress.is_aborted() => {}
-            Ok(ready) => self.take_up(&metainfo, ready),
+            Ok(ready) => self.on_data_ready(&metainfo, ready),
             Err(error) => self.fail(error),
         }
     }
@@ -598,49 +610,5 @@ impl TorrentDriver {
             dropped_web_seeds: self.dropped_web_seeds.take(),
             has_joined: self.has_joined.get(),
         }
-    }
-
-    /// Carries out a command. What comes next, if its run is to end.
-    pub(super) fn on_command(self: &Rc<Self>, command: Command) -> Option<Next> {
-        let now = self.context.now();
-        command.apply(&mut self.changed.borrow_mut());
-        match command {
-            Command::Stats(reply) => {
-                let _ = reply.send(self.stats());
-            }
-            // Before it begins, nobody is dialled: it does so with all that were added.
-            Command::AddPeers(peers) if self.is_begun.get() => self.handle_addresses(&peers, Origin::User),
-            Command::AddPeers(_) => {}
-            Command::SetUploadLimit(limit) => {
-                self.upload.set(now, limit);
-                self.limits_changed();
-            }
-            Command::SetDownloadLimit(limit) => {
-                self.download.set(now, limit);
-                self.limits_changed();
-            }
-            Command::AddWebSeeds(_) if self.content.get().is_none() => {}
-            Command::AddWebSeeds(urls) => {
-                self.with(|inner| self.add_web_seeds(inner, &urls, UrlOrigin::Typed));
-            }
-            Command::AddTrackers(urls) => self.announcer.borrow_mut().handle_more_trackers(now, &urls),
-            Command::Reannounce if !self.is_begun.get() => {}
-            Command::Reannounce => {
-                self.announcer.borrow_mut().request_more_peers(now);
-                self.announce_on_dht();
-            }
-            Command::SetOrder(order) => self.inner.borrow_mut().core.set_order(order),
-            Command::SetFiles(_) => {
-                let was_held = self.is_held.replace(false);
-                return (self.known.metainfo.get().is_some() && !was_held).then_some(Next::Restart);
-            }
-            Command::Read(request) => self.on_read(request),
-            Command::Recheck => return Some(Next::Restart),
-            Command::Pause => return Some(Next::Pause),
-            Command::Resume => {}
-            Command::Stop => return Some(Next::Stop),
-            Command::Delete => return Some(Next::Delete),
-        }
-        None
     }
 }

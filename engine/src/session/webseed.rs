@@ -62,6 +62,6 @@ pub(super) struct WebSources {
     /// How the metainfo spells the paths of files that have other names here.
     pub(super) names: Rc<BTreeMap<FileIndex, Vec<Vec<u8>>>>,
     pub(super) fetches: BTreeMap<FetchId, AbortHandle>,
-    /// How many faults were told of.
-    pub(super) told: usize,
+    /// How many faults were reported.
+    pub(super) faults_reported: usize,
 }

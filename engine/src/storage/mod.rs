@@ -196,6 +196,15 @@ pub(crate) trait Storage: Send + Sync {
         false
     }
 
+    /// Puts the bad pieces of files in doubt that somebody has changed since, and that stand still. Whether there are still bad
+    /// pieces. For what is not downloaded.
+    ///
+    /// # Errors
+    /// Whatever the system says.
+    fn look_at_bad_files(&self) -> Result<bool, StorageError> {
+        Ok(false)
+    }
+
     /// What was found changed since the last call. Called after whatever else was done with the storage.
     fn take_doubts(&self) -> Doubts {
         Doubts::default()
@@ -341,7 +350,13 @@ impl Storage for FileStorage {
 
     fn check_piece(&self, piece: PieceIndex) -> Result<bool, StorageError> {
         let changes = self.table().changes;
-        let is_right = self.hash_piece(piece)? == Some(self.info.piece_hash(piece));
+        let is_right = match self.hash_piece(piece) {
+            Ok(hash) => hash == Some(self.info.piece_hash(piece)),
+            Err(e) => {
+                self.note_bad(piece, changes);
+                return Err(e);
+            }
+        };
         if is_right {
             let work = self.work();
             match &work {
@@ -358,6 +373,7 @@ impl Storage for FileStorage {
                 table.in_doubt.remove(piece);
                 table.remove(&self.info, piece)
             };
+            self.note_bad(piece, changes);
             if let (true, Some(work)) = (was_had, self.work()) {
                 work.journal().doubt(&[piece])?;
             }
@@ -376,6 +392,10 @@ impl Storage for FileStorage {
 
     fn is_in_doubt(&self, piece: PieceIndex) -> bool {
         self.table().in_doubt.has(piece)
+    }
+
+    fn look_at_bad_files(&self) -> Result<bool, StorageError> {
+        self.doubt_mended_files()
     }
 
     fn take_doubts(&self) -> Doubts {

@@ -28,8 +28,14 @@ pub(super) fn open(original: Arc<Info>, options: OpenOptions) -> Result<(FileSto
     let is_seed = options.mode == Mode::Seed;
     if !is_seed {
         check_paths(&original)?;
-        std::fs::create_dir_all(&options.dir)
-            .map_err(|e| StorageError::space(&options.dir, "create", 0, e))?;
+        std::fs::create_dir_all(&options.dir).map_err(|e| {
+            // The deepest that is there.
+            let in_the_way = options.dir.ancestors().find(|path| path.symlink_metadata().is_ok());
+            match in_the_way.filter(|path| !path.is_dir()) {
+                Some(path) => StorageError::WrongKind { path: path.to_owned(), wanted: "a folder" },
+                None => StorageError::space(&options.dir, "create", 0, e),
+            }
+        })?;
     }
     let root = options.dir.canonicalize().map_err(|e| StorageError::io(&options.dir, "open", e))?;
     let saved_state = options.state_dir.as_ref().map(|dir| SavedState::new(dir, &original, &root));

@@ -76,6 +76,8 @@ pub(super) struct Table {
     pub(super) new_doubts: Doubts,
     /// How often a file was found changed.
     pub(super) changes: u64,
+    /// Pieces that were found bad, and their files, when nothing is downloaded any more.
+    pub(super) bad: Bad,
     /// What was written since the last sync began.
     pub(super) dirty: Dirty,
     /// Files in the work folder all of whose pieces are there.
@@ -96,6 +98,20 @@ pub struct Doubts {
     pub pieces: Vec<PieceIndex>,
     /// Files that somebody else has changed.
     pub files: Vec<FileIndex>,
+}
+
+/// What was found bad, to be checked again if somebody puts it right.
+#[derive(Debug, Default)]
+pub(super) struct Bad {
+    pub(super) pieces: BTreeSet<PieceIndex>,
+    pub(super) files: BTreeMap<FileIndex, BadFile>,
+}
+
+/// How a file looked when a piece of it was found bad, and when it was last looked at.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct BadFile {
+    pub(super) hashed: Option<Stamp>,
+    pub(super) seen: Option<Stamp>,
 }
 
 /// What a sync has to make durable.
@@ -136,6 +152,7 @@ impl Table {
     /// Counts a piece as had.
     pub(super) fn add(&mut self, info: &Info, piece: PieceIndex) {
         self.in_doubt.remove(piece);
+        self.bad.pieces.remove(&piece);
         if !self.have.insert(piece) {
             return;
         }
@@ -171,6 +188,30 @@ impl Table {
         }
         self.new_doubts.pieces.extend_from_slice(&doubted);
         doubted
+    }
+
+    /// A piece is bad that nobody downloads. With `is_stale` its file was found changed while it was hashed.
+    pub(super) fn note_bad(&mut self, info: &Info, piece: PieceIndex, is_stale: bool) {
+        self.bad.pieces.insert(piece);
+        for segment in info.segments(piece).filter(|segment| !info.files[segment.file.idx()].attr.pad) {
+            let hashed = self.stamps[segment.file.idx()].filter(|_| !is_stale);
+            let file = BadFile { hashed, seen: hashed };
+            if is_stale {
+                self.bad.files.insert(segment.file, file);
+            } else {
+                self.bad.files.entry(segment.file).or_insert(file);
+            }
+        }
+    }
+
+    /// The bad ones among these pieces have to be checked again.
+    pub(super) fn doubt_bad(&mut self, pieces: impl Iterator<Item = PieceIndex>) {
+        for piece in pieces {
+            if self.bad.pieces.remove(&piece) {
+                self.in_doubt.insert(piece);
+                self.new_doubts.pieces.push(piece);
+            }
+        }
     }
 
     /// The file is about to be made in the work folder, unless it is there.

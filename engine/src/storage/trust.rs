@@ -122,6 +122,10 @@ impl FileStorage {
                 let unknown: Vec<_> = pieces.clone().filter(|&p| !table.have.has(p)).collect();
                 table.new_doubts.pieces.extend(unknown);
             }
+            if work.is_none() {
+                table.bad.files.remove(&file);
+                table.doubt_bad(pieces.clone());
+            }
             table.doubt(&self.info, pieces)
         };
         match work {
@@ -156,13 +160,8 @@ impl FileStorage {
 
     /// Compares a file under its final name with how it looked; if it differs, its pieces are in doubt.
     fn check_present(&self, file: FileIndex) -> Result<bool, StorageError> {
-        let path = &self.entry(file).path;
         let Some(expected) = self.table().stamps[file.idx()] else { return Ok(true) };
-        let found = if self.is_seed {
-            Stamp::followed(&self.tree.path_of(path))
-        } else {
-            self.tree.find(path)?.stamp()
-        };
+        let found = self.look_at_present(file)?;
         if found == Some(expected) {
             return Ok(true);
         }
@@ -178,6 +177,49 @@ impl FileStorage {
         self.handles.forget_file(self.id, file.0);
         self.doubt_file(self.work().as_deref(), file)?;
         Ok(false)
+    }
+
+    /// How a file under its final name looks now.
+    fn look_at_present(&self, file: FileIndex) -> Result<Option<Stamp>, StorageError> {
+        let path = &self.entry(file).path;
+        if self.is_seed {
+            return Ok(Stamp::followed(&self.tree.path_of(path)));
+        }
+        Ok(self.tree.find(path)?.stamp())
+    }
+
+    /// A piece that is checked is bad, or cannot be read.
+    pub(super) fn note_bad(&self, piece: PieceIndex, changes: u64) {
+        if self.work().is_none() {
+            let mut table = self.table();
+            table.in_doubt.remove(piece);
+            let is_stale = table.changes != changes;
+            table.note_bad(&self.info, piece, is_stale);
+        }
+    }
+
+    /// See [`Storage::look_at_bad_files`](super::Storage::look_at_bad_files).
+    pub(super) fn doubt_mended_files(&self) -> Result<bool, StorageError> {
+        let files: Vec<FileIndex> = self.table().bad.files.keys().copied().collect();
+        for file in files {
+            let found = self.look_at_present(file)?;
+            let is_mended = {
+                let mut table = self.table();
+                let Some(bad) = table.bad.files.get_mut(&file) else { continue };
+                // A copy that goes on is not hashed again and again.
+                let is_mended = found != bad.hashed && found == bad.seen;
+                bad.seen = found;
+                if is_mended {
+                    table.stamps[file.idx()] = found;
+                }
+                is_mended
+            };
+            if is_mended {
+                self.handles.forget_file(self.id, file.0);
+                self.doubt_file(None, file)?;
+            }
+        }
+        Ok(!self.table().bad.pieces.is_empty())
     }
 
     /// Compares every finished file with how it looked.

@@ -2,7 +2,7 @@
 //!
 //! A task for each listening address accepts, a task for each connection serves. Nothing waits for a client:
 //! each has bounded time to send a request and to take in the reply, a bounded request size, and there is a
-//! bounded number of them, of whom one gives way to the next ([`places`]). A few tasks for each UDP socket
+//! bounded number of them, of whom one is evicted for the next ([`places`]). A few tasks for each UDP socket
 //! serve everybody.
 
 mod connection;
@@ -10,8 +10,8 @@ mod connection_ids;
 mod datagrams;
 mod places;
 mod proxy_protocol;
+mod rate_limited_log;
 mod respond;
-mod seldom;
 mod stats;
 mod udp;
 mod write_timeout;
@@ -33,7 +33,7 @@ use tokio::time::Instant;
 
 use self::connection_ids::ConnectionIds;
 use self::places::{Place, Places};
-use self::seldom::Seldom;
+use self::rate_limited_log::RateLimitedLog;
 use self::stats::Counters;
 pub use self::stats::Stats;
 use crate::clock::{Clock, SystemClock};
@@ -50,7 +50,7 @@ const BACKLOG: i32 = 1024;
 const SOCKET_BUFFER_LEN: usize = 64 * 1024;
 /// Pause after a failure to accept.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
-/// Pause when file descriptors have run out, for somebody to give way.
+/// Pause when file descriptors have run out, for somebody to be evicted.
 const DESCRIPTOR_RETRY: Duration = Duration::from_millis(5);
 /// File descriptors that connections leave to everything else: what the runtime needs, files that are read
 /// and written.
@@ -80,7 +80,7 @@ struct Shared {
     counters: Counters,
     rate_limiter: RateLimiter,
     places: Arc<Places>,
-    complaints: Complaints,
+    rate_limited_logs: RateLimitedLogs,
     /// What keeps the swarms over a restart.
     state: Option<StateFile>,
     connection_ids: ConnectionIds,
@@ -90,9 +90,9 @@ struct Shared {
 
 /// Warnings that are logged at most once a minute.
 #[derive(Default)]
-struct Complaints {
-    accept: Seldom,
-    udp: Seldom,
+struct RateLimitedLogs {
+    accept: RateLimitedLog,
+    udp: RateLimitedLog,
 }
 
 /// A tracker that has its addresses and does not serve yet.
@@ -181,7 +181,7 @@ impl Server {
             store: self.store,
             rate_limiter: RateLimiter::new(self.config.requests_per_minute_max),
             places: Places::new(places_max(self.config.limits.connections_max)),
-            complaints: Complaints::default(),
+            rate_limited_logs: RateLimitedLogs::default(),
             state: self.state,
             config: self.config,
             clock: self.clock,
@@ -325,7 +325,7 @@ async fn serve(
         }
     }
     tokio::select! {
-        () = keep_house(&shared) => {}
+        () = maintain(&shared) => {}
         () = until_stopped(stopped) => {}
     }
     workers.shutdown().await;
@@ -334,7 +334,7 @@ async fn serve(
 }
 
 /// What is to be done now and then.
-async fn keep_house(shared: &Arc<Shared>) {
+async fn maintain(shared: &Arc<Shared>) {
     let mut displaced = 0;
     let mut saved_at = Instant::now();
     loop {
@@ -421,11 +421,11 @@ async fn accept(listener: &TcpListener, shared: &Shared) -> (TcpStream, SocketAd
         if is_of_the_connection(&error) {
             continue;
         }
-        if shared.complaints.accept.take_turn(shared.clock.now()) {
+        if shared.rate_limited_logs.accept.is_due(shared.clock.now()) {
             tracing::warn!(%error, "cannot accept connections");
         }
-        let gives_way = is_out_of_descriptors(&error) && shared.places.shrink();
-        tokio::time::sleep(if gives_way { DESCRIPTOR_RETRY } else { ACCEPT_RETRY }).await;
+        let has_evicted = is_out_of_descriptors(&error) && shared.places.shrink();
+        tokio::time::sleep(if has_evicted { DESCRIPTOR_RETRY } else { ACCEPT_RETRY }).await;
     }
 }
 

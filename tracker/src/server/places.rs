@@ -1,7 +1,7 @@
 //! Places for connections.
 //!
 //! There is a bounded number of them, and anybody can open connections and leave them at that. So when a
-//! further client comes and no place is free, somebody gives way: the one whose last reply is longest ago, or
+//! further client comes and no place is free, somebody is evicted: the one whose last reply is longest ago, or
 //! else, where nobody has got a reply yet, the one that has been here longest without a whole request. Who
 //! asks at once and goes is not in danger.
 
@@ -14,18 +14,18 @@ use swarm_core::time::{Duration, Time};
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
-/// After further replies within this time a connection keeps its turn to give way, which costs nothing.
-const TURN_FOR: Duration = Duration::from_secs(1);
+/// After further replies within this time a connection keeps its place in the order of eviction, which costs nothing.
+const REORDER_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Places for connections.
 #[derive(Debug)]
 pub(super) struct Places {
-    seats: Mutex<Seats>,
+    slots: Mutex<Slots>,
     freed: Notify,
 }
 
 #[derive(Debug)]
-struct Seats {
+struct Slots {
     /// How many there may be.
     max: usize,
     /// How many there may be for now, while the process can open no more files.
@@ -44,7 +44,7 @@ struct Staying {
     abort: Option<AbortHandle>,
 }
 
-/// When a connection gives way, each by when that was, in the order of events.
+/// When a connection is evicted, each by when that was, in the order of events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Order {
     /// It has got a reply.
@@ -55,7 +55,7 @@ enum Order {
 
 impl Places {
     pub fn new(max: usize) -> Arc<Places> {
-        let seats = Seats {
+        let slots = Slots {
             max: max.max(1),
             max_for_now: usize::MAX,
             taken: 0,
@@ -63,15 +63,15 @@ impl Places {
             staying: HashMap::new(),
             order: BTreeSet::new(),
         };
-        Arc::new(Places { seats: Mutex::new(seats), freed: Notify::new() })
+        Arc::new(Places { slots: Mutex::new(slots), freed: Notify::new() })
     }
 
-    /// From now on there are so many. Further connections give way as others come.
+    /// From now on there are so many. Further connections are evicted as others come.
     pub fn set_max(&self, max: usize) {
         self.lock().max = max.max(1);
     }
 
-    /// A place, as soon as there is one; somebody gives way for it.
+    /// A place, as soon as there is one; somebody is evicted for it.
     pub async fn take(self: &Arc<Self>) -> Place {
         loop {
             let mut freed = pin!(self.freed.notified());
@@ -83,7 +83,7 @@ impl Places {
         }
     }
 
-    /// What ends the connection that has this place, should it give way.
+    /// What ends the connection that has this place, should it be evicted.
     pub fn set_abort(&self, id: u64, abort: AbortHandle) {
         match self.lock().staying.get_mut(&id) {
             Some(staying) => staying.abort = Some(abort),
@@ -92,17 +92,17 @@ impl Places {
         }
     }
 
-    /// No further file can be opened: some give way, and until [`Places::grow`] there are no more than now.
-    /// Whether anybody is there to give way.
+    /// No further file can be opened: some are evicted, and until [`Places::grow`] there are no more than now.
+    /// Whether anybody is there to evict.
     pub fn shrink(&self) -> bool {
-        let mut seats = self.lock();
-        let leaving = seats.taken - seats.staying.len();
-        let gives = (1 + seats.taken / 16).saturating_sub(leaving);
-        seats.max_for_now = seats.taken.saturating_sub(1 + seats.taken / 16).max(1);
+        let mut slots = self.lock();
+        let leaving = slots.taken - slots.staying.len();
+        let gives = (1 + slots.taken / 16).saturating_sub(leaving);
+        slots.max_for_now = slots.taken.saturating_sub(1 + slots.taken / 16).max(1);
         for _ in 0..gives {
-            seats.evict();
+            slots.evict();
         }
-        seats.taken > 0
+        slots.taken > 0
     }
 
     /// As many as before may be tried again.
@@ -110,12 +110,12 @@ impl Places {
         self.lock().max_for_now = usize::MAX;
     }
 
-    fn lock(&self) -> MutexGuard<'_, Seats> {
-        self.seats.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Slots> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Seats {
+impl Slots {
     /// A place if one is free, or else somebody is told to go.
     fn take(&mut self) -> Option<u64> {
         if self.taken >= self.max.min(self.max_for_now) {
@@ -144,7 +144,7 @@ impl Seats {
 pub(super) struct Place {
     places: Arc<Places>,
     id: u64,
-    /// When it last changed its turn to give way; zero before the first reply.
+    /// When its place in the order of eviction last changed; zero before the first reply.
     moved_us: AtomicU64,
 }
 
@@ -158,28 +158,28 @@ impl Place {
     pub fn served(&self, now: Time) {
         let now_us = now.as_micros().max(1);
         let moved_us = self.moved_us.load(Ordering::Relaxed);
-        if moved_us != 0 && now_us.saturating_sub(moved_us) < TURN_FOR.as_micros() as u64 {
+        if moved_us != 0 && now_us.saturating_sub(moved_us) < REORDER_INTERVAL.as_micros() as u64 {
             return;
         }
         self.moved_us.store(now_us, Ordering::Relaxed);
-        let mut seats = self.places.lock();
-        seats.next += 1;
-        let order = Order::Served(seats.next);
-        let Some(staying) = seats.staying.get_mut(&self.id) else { return };
+        let mut slots = self.places.lock();
+        slots.next += 1;
+        let order = Order::Served(slots.next);
+        let Some(staying) = slots.staying.get_mut(&self.id) else { return };
         let before = std::mem::replace(&mut staying.order, order);
-        seats.order.remove(&(before, self.id));
-        seats.order.insert((order, self.id));
+        slots.order.remove(&(before, self.id));
+        slots.order.insert((order, self.id));
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut seats = self.places.lock();
-        seats.taken -= 1;
-        if let Some(staying) = seats.staying.remove(&self.id) {
-            seats.order.remove(&(staying.order, self.id));
+        let mut slots = self.places.lock();
+        slots.taken -= 1;
+        if let Some(staying) = slots.staying.remove(&self.id) {
+            slots.order.remove(&(staying.order, self.id));
         }
-        drop(seats);
+        drop(slots);
         self.places.freed.notify_one();
     }
 }
@@ -205,21 +205,21 @@ mod tests {
     }
 
     fn leaving(places: &Places) -> Vec<u64> {
-        let seats = places.lock();
-        (1..=seats.next).filter(|id| !seats.staying.contains_key(id)).collect()
+        let slots = places.lock();
+        (1..=slots.next).filter(|id| !slots.staying.contains_key(id)).collect()
     }
 
     #[tokio::test]
     async fn who_was_served_longest_ago_goes_first_then_who_waits_longest() {
         let places = Places::new(4);
-        let mut seats = Vec::new();
+        let mut slots = Vec::new();
         for _ in 0..4 {
-            seats.push(sit(&places, places.take().await));
+            slots.push(sit(&places, places.take().await));
         }
-        seats[2].served(at(1));
-        seats[1].served(at(2));
-        seats[2].served(at(3));
-        let ids: Vec<_> = seats.iter().map(|seat| seat.id()).collect();
+        slots[2].served(at(1));
+        slots[1].served(at(2));
+        slots[2].served(at(3));
+        let ids: Vec<_> = slots.iter().map(|seat| seat.id()).collect();
         let mut seats_left = places.lock();
         let order: Vec<_> = seats_left.order.iter().map(|(_, id)| *id).collect();
         assert_eq!(order, [ids[1], ids[2], ids[0], ids[3]]);
@@ -257,16 +257,16 @@ mod tests {
     #[tokio::test]
     async fn without_descriptors_there_are_fewer_places_for_a_while() {
         let places = Places::new(100);
-        let mut seats = Vec::new();
+        let mut slots = Vec::new();
         for _ in 0..64 {
-            seats.push(sit(&places, places.take().await));
+            slots.push(sit(&places, places.take().await));
         }
         places.shrink();
         assert_eq!(leaving(&places), [1, 2, 3, 4, 5]);
         places.shrink();
         assert_eq!(leaving(&places).len(), 5, "those have not gone yet");
         assert_eq!(places.lock().take(), None);
-        seats.clear();
+        slots.clear();
         while places.lock().taken > 58 {
             tokio::task::yield_now().await;
         }

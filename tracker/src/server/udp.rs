@@ -44,7 +44,7 @@ pub(super) async fn serve(socket: Arc<UdpSocket>, shared: Arc<Shared>) {
     let mut batch = Batch::new();
     loop {
         if let Err(error) = batch.receive(&socket).await {
-            if shared.complaints.udp.take_turn(shared.clock.now()) {
+            if shared.rate_limited_logs.udp.is_due(shared.clock.now()) {
                 tracing::warn!(%error, "cannot receive over UDP");
             }
             tokio::time::sleep(ACCEPT_RETRY).await;

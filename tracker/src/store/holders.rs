@@ -1,20 +1,20 @@
-//! Which swarm gives way when there is no room for another.
+//! Which swarm is evicted when there is no room for another.
 //!
 //! Anybody can make up info-hashes, so a swarm that one network has to itself is worth little to the others.
 //! Each swarm that few networks share weighs on the network that has most of it, its holder: the more, the
 //! fewer share it and the more peers the holder has in it. When the tracker is full, the block of networks
 //! that all of this weighs heaviest on gives its heaviest swarm up. A swarm that [`SHARED_FROM`] networks
-//! share weighs nothing and never gives way.
+//! share weighs nothing and is never evicted.
 //!
 //! Everything here takes time in proportion to the logarithm of the number of swarms, and is kept of those
-//! swarms only that may give way.
+//! swarms only that may be evicted.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use swarm_core::id::InfoHash;
 
-/// From so many networks on, a swarm never gives way.
+/// From so many networks on, a swarm is never evicted.
 pub(super) const SHARED_FROM: u32 = 8;
 /// What each peer of its holder weighs in a swarm of one network, of two, and of more: some that work
 /// together are no better off than one.
@@ -56,7 +56,7 @@ pub(super) struct Standing {
 }
 
 impl Standing {
-    /// What weighs on the holder; nothing of a swarm that does not give way.
+    /// What weighs on the holder; nothing of a swarm that is not evicted.
     pub fn load(&self) -> Option<Load> {
         let each = WEIGHTS[(self.networks.max(1) as usize - 1).min(WEIGHTS.len() - 1)];
         (self.networks < SHARED_FROM).then(|| (self.holder, each * u64::from(self.held.max(1))))
@@ -66,7 +66,7 @@ impl Standing {
 /// On whom a swarm weighs, and how much.
 pub(super) type Load = (Network, u64);
 
-/// The swarms that may give way, by who holds them.
+/// The swarms that may be evicted, by who holds them.
 #[derive(Debug, Default)]
 pub(super) struct Holders {
     /// Each holder's swarms, the heaviest last.
@@ -109,7 +109,7 @@ impl Holders {
         }
     }
 
-    /// The swarm that is to give way to another one of `newcomer`, who is counted as if it had that already.
+    /// The swarm that is to be evicted for another one of `newcomer`, who is counted as if it had that already.
     pub fn first_to_go(&self, newcomer: Network) -> Option<InfoHash> {
         let &(heaviest, mut block) = self.blocks.last()?;
         let own = self.block_weights.get(&newcomer.block());

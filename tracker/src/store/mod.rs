@@ -4,7 +4,7 @@
 //! different torrents do not wait for each other. Info-hashes are hashes and spread by themselves.
 //! Lookup tables are keyed at random against crafted collisions; their order decides nothing.
 //!
-//! Memory is bounded by [`Limits`]. When there is no room, a swarm of few networks gives way, one of whoever
+//! Memory is bounded by [`Limits`]. When there is no room, a swarm of few networks is evicted, one of whoever
 //! has most (`holders`), so that who makes up torrents drives out only their own. If all swarms are shared by
 //! many, a torrent that is not known yet is refused, and a newcomer to one that is known learns of others but
 //! is not listed (and told so by a warning).
@@ -38,9 +38,9 @@ const SHARDS: usize = 64;
 /// The interval of a reply is up to this part longer than configured, so that peers that came
 /// together do not come back together.
 const INTERVAL_JITTER: u32 = 16;
-/// How many swarms may give way to one announce: what gives way may have no peers, where one lacks a place
+/// How many swarms may be evicted for one announce: what is evicted may have no peers, where one lacks a place
 /// for a peer.
-const GIVE_WAY_MAX: usize = 4;
+const EVICTED_MAX: usize = 4;
 /// What the store's clock shows in seconds at [`Time::ZERO`], so that what was saved before may be older.
 const EPOCH_S: u32 = 1 << 30;
 
@@ -210,24 +210,24 @@ impl Store {
             || self.swarms.load(Ordering::Relaxed) >= limits.swarms_max
     }
 
-    /// Makes room for what an announce adds, if it adds something and another swarm gives way. Whether there
+    /// Makes room for what an announce adds, if it adds something and another swarm is evicted. Whether there
     /// is room.
     #[cold]
     fn make_room(&self, limits: &Limits, request: &AnnounceRequest, source: IpAddr) -> bool {
-        let (founds, joins) = match self.shard(&request.info_hash).get(&request.info_hash) {
+        let (is_new_swarm, is_new_peer) = match self.shard(&request.info_hash).get(&request.info_hash) {
             None => (true, true),
             Some(swarm) => {
                 let listed = swarm.lists(source, request.port, &self.hasher);
                 (false, !listed && swarm.len() < limits.peers_per_swarm_max)
             }
         };
-        for _ in 0..GIVE_WAY_MAX {
+        for _ in 0..EVICTED_MAX {
             let no_peer_fits = self.peers.load(Ordering::Relaxed) >= limits.peers_max;
             let no_swarm_fits = self.swarms.load(Ordering::Relaxed) >= limits.swarms_max;
-            if !(joins && no_peer_fits || founds && no_swarm_fits) {
+            if !(is_new_peer && no_peer_fits || is_new_swarm && no_swarm_fits) {
                 return true;
             }
-            // Locked no longer than this, for what gives way locks its shard first.
+            // Locked no longer than this, for what is evicted locks its shard first.
             let first = self.holders().first_to_go(Network::of(source));
             match first {
                 Some(hash) if hash != request.info_hash => self.displace(&hash),

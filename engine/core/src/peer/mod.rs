@@ -5,6 +5,7 @@
 
 pub mod budget;
 pub(crate) mod exchange;
+pub mod holepunch;
 pub mod pipeline;
 
 use crate::bitfield::Bitfield;
@@ -15,6 +16,7 @@ use crate::rate::RateMeter;
 use crate::time::Time;
 use budget::Budget;
 use exchange::Exchange;
+use holepunch::HolepunchState;
 use pipeline::{Outstanding, Pipeline};
 use std::collections::{BTreeSet, VecDeque};
 use std::mem::{offset_of, size_of};
@@ -188,6 +190,7 @@ pub struct Peer {
     /// Payload that passed.
     pub traffic: Traffic,
     pub(crate) exchange: Exchange,
+    pub(crate) holepunch: HolepunchState,
 }
 
 // Every HAVE touches these, at a peer that is in no cache yet: they share one line.
@@ -236,6 +239,7 @@ impl Peer {
             },
             traffic: Traffic::default(),
             exchange: Exchange::new(now),
+            holepunch: HolepunchState::default(),
         }
     }
 
@@ -263,6 +267,11 @@ impl Peer {
     /// Whether blocks or metadata wait to be sent to it.
     pub fn has_uploads(&self) -> bool {
         !self.upload.queue.is_empty() || !self.upload.metadata_queue.is_empty()
+    }
+
+    /// Whether the connection came about by holepunching (BEP 55).
+    pub fn was_punched(&self) -> bool {
+        self.holepunch.was_punched
     }
 
     /// How many PORT messages came from it.

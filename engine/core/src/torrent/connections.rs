@@ -52,6 +52,7 @@ impl Torrent {
 
     /// An address that we were to dial did not become a connection.
     pub fn handle_connect_failed(&mut self, now: Time, addr: SocketAddr) {
+        self.ask_relay(now, addr);
         self.discovery.failed(now, addr);
         self.dial(now);
         self.wake(now);
@@ -78,6 +79,9 @@ impl Torrent {
                 _ if !info.inbound => self.discovery.failed(now, info.addr),
                 _ => {}
             }
+            if !info.inbound {
+                self.punches.give_up(info.addr);
+            }
             self.actions.push_back(Action::Close { peer: key, reason });
             self.wake(now);
             return;
@@ -87,8 +91,10 @@ impl Torrent {
             self.discovery.note_encryption(info.addr, info.encryption.is_some());
             self.discovery.note_utp(info.addr, info.utp);
         }
+        let was_punched = self.note_punched(&info);
         let mut peer = Peer::new(key, info, self.geometry.pieces(), now);
         peer.pieces.counted = self.picker.peer_joined(peer.have());
+        peer.holepunch.was_punched = was_punched;
         self.peers.insert(key, peer);
         self.search_joined(now, key);
         self.send_initial_messages(now, key);
@@ -317,6 +323,7 @@ impl Torrent {
             }
             Some(Extension::Metadata) => self.on_metadata(now, key, payload),
             Some(Extension::PeerExchange) => self.on_exchange(now, key, payload),
+            Some(Extension::Holepunch) => self.on_holepunch(now, key, payload),
             None => {
                 self.charge(now, key, Cost::Nothing);
             }
@@ -385,6 +392,7 @@ impl Torrent {
             (Extension::UploadOnly, &mut peer.extensions.upload_only_id),
             (Extension::Metadata, &mut peer.extensions.metadata_id),
             (Extension::PeerExchange, &mut peer.exchange.id),
+            (Extension::Holepunch, &mut peer.holepunch.id),
         ] {
             if let Some(&id) = hello.ids.get(&extension) {
                 *known = Some(id).filter(|&id| id != 0);

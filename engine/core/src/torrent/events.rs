@@ -1,6 +1,7 @@
 //! A torrent's actions and events, and the results of pieces.
 
 use super::discovery::Dial;
+use super::holepunch::HolepunchFailure;
 use super::metadata::METADATA_LEN_MAX;
 use crate::geometry::BLOCK_LEN;
 use crate::geometry::REQUEST_LEN_MAX;
@@ -62,6 +63,10 @@ pub enum Event {
     PeerBanned { addr: SocketAddr, reason: CloseReason },
     /// A connection has ended. `addr` is where the peer listens, if it has said so; else that of the connection.
     PeerLeft { addr: SocketAddr, bytes_down: u64, bytes_up: u64 },
+    /// A connection came about by holepunching: both sides dialled at a relay's word.
+    Holepunched { addr: SocketAddr, relay: SocketAddr },
+    /// We could not meet a peer by holepunching.
+    HolepunchFailed { addr: SocketAddr, relay: SocketAddr, failure: HolepunchFailure },
     /// Something is wrong with a web seed, or with the file there that begins at this byte of the torrent.
     WebSeedFault { seed: WebSeedIndex, file_start: Option<u64>, fault: Fault, penalty: Penalty },
     /// Every wanted piece is verified and written.

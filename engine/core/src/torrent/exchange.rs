@@ -5,6 +5,7 @@
 
 use super::Torrent;
 use super::discovery::Origin;
+use super::holepunch::endpoint_of;
 use crate::id::PeerKey;
 use crate::peer::Peer;
 use crate::peer::budget::Cost;
@@ -47,6 +48,14 @@ impl Torrent {
             self.discovery.add(*addr, origin);
             self.discovery.note_utp(*addr, true);
         }
+        let can_be_met = |flags: PeerFlags| {
+            let is_hidden = flags.contains(PeerFlags::UTP) && !flags.contains(PeerFlags::REACHABLE);
+            self.config.holepunch && (flags.contains(PeerFlags::HOLEPUNCH) || is_hidden)
+        };
+        for (addr, _) in useful.iter().filter(|(_, flags)| can_be_met(*flags)) {
+            self.discovery.add(*addr, origin);
+            self.discovery.note_relay(*addr, key);
+        }
         let addrs: Vec<SocketAddr> = useful.into_iter().map(|(addr, _)| addr).collect();
         self.handle_addresses(now, &addrs, origin);
     }
@@ -61,11 +70,8 @@ impl Torrent {
         if due.is_empty() {
             return;
         }
-        let here: BTreeMap<SocketAddr, PeerFlags> = self
-            .peers
-            .values()
-            .filter_map(|peer| Some((peer.extensions.listen_addr?, flags_of(peer))))
-            .collect();
+        let here: BTreeMap<SocketAddr, PeerFlags> =
+            self.peers.values().filter_map(|peer| Some((endpoint_of(peer)?, flags_of(peer)))).collect();
         for key in due {
             self.send_exchange(now, key, &here);
         }
@@ -75,10 +81,11 @@ impl Torrent {
         let Some(peer) = self.peers.get_mut(key) else { return };
         let Some(id) = peer.exchange.id else { return };
         let is_local = peer.info.addr.ip().to_canonical().is_loopback();
+        let itself = endpoint_of(peer);
         let sent = &mut peer.exchange.sent;
         // Addresses on loopback mean something on this machine only.
         let is_new = |addr: &SocketAddr| {
-            Some(*addr) != peer.extensions.listen_addr
+            Some(*addr) != itself
                 && !sent.contains(addr)
                 && (is_local || !addr.ip().to_canonical().is_loopback())
         };
@@ -105,7 +112,10 @@ fn flags_of(peer: &Peer) -> PeerFlags {
     let seed = if peer.have().is_full() || peer.extensions.upload_only { PeerFlags::SEED } else { none };
     let encryption = if wants_encryption(peer) { PeerFlags::ENCRYPTION } else { none };
     let utp = if peer.info.utp { PeerFlags::UTP } else { none };
-    seed | encryption | utp | if peer.info.inbound { none } else { PeerFlags::REACHABLE }
+    let holepunch = if peer.holepunch.id.is_some() { PeerFlags::HOLEPUNCH } else { none };
+    let is_reachable = !peer.info.inbound && !peer.was_punched();
+    let reachable = if is_reachable { PeerFlags::REACHABLE } else { none };
+    seed | encryption | utp | holepunch | reachable
 }
 
 /// Whether a peer says so, or is connected in this way.

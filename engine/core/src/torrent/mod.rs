@@ -8,7 +8,8 @@
 //! The work is split by what it reacts to: `messages` (dispatch, and what each message may cost), `connections` (connected peers and
 //! their pieces), `places` (who is evicted), `download` (our requests, blocks, pieces), `endgame` (blocks requested from several
 //! peers), `requests` (peers' requests), `uploads` (whom to send to: choking, slots, super-seeding), `doubt` (pieces that may be lost),
-//! `webseeds` (HTTP servers as sources), `blame` (smart ban), `discovery` (whom to dial), `exchange` (PEX), `metadata` (the info dictionary, fetched and served).
+//! `webseeds` (HTTP servers as sources), `blame` (smart ban), `discovery` (whom to dial), `exchange` (PEX), `holepunch`
+//! (peers behind NATs), `metadata` (the info dictionary, fetched and served).
 
 mod blame;
 mod connections;
@@ -18,6 +19,7 @@ mod download;
 mod endgame;
 mod events;
 pub mod exchange;
+pub mod holepunch;
 mod messages;
 pub mod metadata;
 mod peers;
@@ -41,6 +43,7 @@ use blame::Blame;
 use discovery::Discovery;
 pub use download::PAROLE_BYTES;
 pub use events::{Action, CloseReason, Event, PieceResult, Pressure};
+use holepunch::Punches;
 pub use messages::PORTS_MAX;
 use metadata::Search;
 use peers::Peers;
@@ -81,6 +84,8 @@ pub struct Config {
     pub metadata: Option<Arc<[u8]>>,
     /// Peer exchange (BEP 11). Not in private torrents (BEP 27).
     pub exchange: bool,
+    /// Holepunching (BEP 55), for which we have to speak uTP. Not in private torrents (BEP 27).
+    pub holepunch: bool,
     /// Peers are told that we prefer encrypted connections (MSE).
     pub prefers_encryption: bool,
     /// Whether peers are dialled and evicted in the order of their canonical priority (BEP 40), not at random. For swarms that anybody
@@ -109,6 +114,7 @@ impl Config {
             requests_max: 2_000,
             metadata: None,
             exchange: false,
+            holepunch: false,
             prefers_encryption: false,
             canonical_priority: false,
             super_seeding: false,
@@ -161,6 +167,7 @@ pub struct Torrent {
     peers: Peers,
     web: WebSeeds,
     discovery: Discovery,
+    punches: Punches,
     /// Our addresses as peers report them, by family.
     votes: [ExternalIpVotes; 2],
     /// Our addresses as others see them, by family, as far as they are known.
@@ -229,6 +236,7 @@ impl Torrent {
             search: Some(Box::new(Search::new(config.info_hash))),
             uploads,
             discovery,
+            punches: Punches::default(),
             votes: Default::default(),
             own_ips: [None; 2],
             was_complete: false,
@@ -316,6 +324,7 @@ impl Torrent {
         self.tick_web_seeds(now);
         self.tick_uploads(now);
         self.tick_exchange(now);
+        self.tick_holepunch(now);
         self.dial(now);
         let at_rest = self.peers.is_empty() && !self.discovery.is_waiting() && !self.is_waiting_for_web();
         self.tick_at = (!at_rest).then_some(now + TICK);

@@ -23,6 +23,8 @@ impl PeerFlags {
     pub const SEED: PeerFlags = PeerFlags(0x02);
     /// It speaks uTP.
     pub const UTP: PeerFlags = PeerFlags(0x04);
+    /// It takes part in holepunching (BEP 55).
+    pub const HOLEPUNCH: PeerFlags = PeerFlags(0x08);
     /// It was reached by dialling it.
     pub const REACHABLE: PeerFlags = PeerFlags(0x10);
 

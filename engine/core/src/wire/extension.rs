@@ -29,6 +29,8 @@ pub enum Extension {
     DontHave,
     /// "I want nothing any more", or again (BEP 21; the message is libtorrent's).
     UploadOnly,
+    /// Meeting peers behind NATs (BEP 55).
+    Holepunch,
     /// The info dictionary, piece by piece (BEP 9).
     Metadata,
     /// Addresses of other peers (BEP 11).
@@ -37,14 +39,20 @@ pub enum Extension {
 
 impl Extension {
     /// All of them.
-    pub const ALL: [Extension; 4] =
-        [Extension::DontHave, Extension::UploadOnly, Extension::Metadata, Extension::PeerExchange];
+    pub const ALL: [Extension; 5] = [
+        Extension::DontHave,
+        Extension::UploadOnly,
+        Extension::Holepunch,
+        Extension::Metadata,
+        Extension::PeerExchange,
+    ];
 
     /// The name in the handshake.
     pub const fn name(self) -> &'static str {
         match self {
             Extension::DontHave => "lt_donthave",
             Extension::UploadOnly => "upload_only",
+            Extension::Holepunch => "ut_holepunch",
             Extension::Metadata => "ut_metadata",
             Extension::PeerExchange => "ut_pex",
         }
@@ -266,6 +274,7 @@ mod tests {
         let ids = [
             (Extension::DontHave, 7),
             (Extension::UploadOnly, 3),
+            (Extension::Holepunch, 4),
             (Extension::Metadata, 2),
             (Extension::PeerExchange, 1),
         ];

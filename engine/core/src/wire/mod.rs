@@ -10,6 +10,7 @@ pub mod exchange;
 pub mod extension;
 pub mod fast;
 pub mod handshake;
+pub mod holepunch;
 pub mod message;
 pub mod metadata;
 

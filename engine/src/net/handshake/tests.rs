@@ -54,7 +54,7 @@ async fn meet(dials: Encryption, is_wanted: bool, accepts: Encryption) -> (io::R
     let failed = Rc::new(Cell::new(0));
     let accepted = spawn_local(accept_until_opened(listener, accepts, Rc::clone(&failed)));
     let encryptor = encryptor(dials);
-    let dialled = dial(&plan, &Binding::default(), &encryptor, handshake(2), async || {}).await;
+    let dialled = dial(&plan, &Binding::default(), &encryptor, handshake(2), async || {}, || true).await;
     let ends = match dialled {
         Ok(dialled) => Ok([dialled, accepted.await.unwrap()]),
         Err(error) => {
@@ -108,7 +108,7 @@ async fn where_nobody_listens_one_attempt_is_made() {
     drop(listener);
     let again = Cell::new(0);
     let pace = async || again.set(again.get() + 1);
-    let dialled = dial(&plan, &Binding::default(), &encryptor(Allow), handshake(2), pace).await;
+    let dialled = dial(&plan, &Binding::default(), &encryptor(Allow), handshake(2), pace, || true).await;
     assert_eq!(dialled.err().map(|error| error.kind()), Some(io::ErrorKind::ConnectionRefused));
     assert_eq!(again.get(), 0);
 }
@@ -130,7 +130,8 @@ async fn a_peer_that_is_silent_to_one_kind_is_dialled_in_the_other() {
         });
         let again = Cell::new(0);
         let pace = async || again.set(again.get() + 1);
-        let dialled = dial(&plan, &Binding::default(), &encryptor(Allow), handshake(2), pace).await.unwrap();
+        let dialled =
+            dial(&plan, &Binding::default(), &encryptor(Allow), handshake(2), pace, || true).await.unwrap();
         assert_eq!(dialled.stream.encryption(), Some(Method::Plaintext));
         assert_eq!(again.get(), 1, "another attempt waits for its turn");
         assert_eq!(accepting.await.unwrap().unwrap(), Some(Method::Plaintext));

@@ -5,7 +5,7 @@ use super::known::Known;
 use super::{Findings, Opening};
 use crate::storage::options::{Mode, OpenOptions, Opened, Trust};
 use crate::storage::sys;
-use crate::storage::table::{Dirty, Doubts, Place, Slot, Table, pieces_in};
+use crate::storage::table::{Bad, Dirty, Doubts, Place, Slot, Table, pieces_in};
 use crate::storage::tree::{Access, Tree};
 use crate::storage::work::WorkFolder;
 use std::fs::File;
@@ -91,6 +91,7 @@ impl Findings {
             slots,
             new_doubts: Doubts::default(),
             changes: 0,
+            bad: Bad::default(),
             dirty: Dirty::default(),
             is_unsaved: false,
             lacking_bytes: 0,

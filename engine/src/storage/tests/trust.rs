@@ -299,6 +299,54 @@ fn seed_stops_at_a_file_that_has_changed() {
 }
 
 #[test]
+fn bad_file_is_checked_again_once_it_is_changed_and_stands_still() {
+    let (dir, _states, torrent, storage) = checked_seed();
+    let path = torrent.path(dir.path(), 6);
+    fs::remove_file(&path).unwrap();
+    assert!(storage.prepare(PieceIndex(11), 0..100).is_err());
+    assert_eq!(settle_seed(&storage), (pieces(10..13), pieces(10..13)));
+    for len in [0, 0, 0, 5_000, 50_000] {
+        if len > 0 {
+            // A copy that is under way.
+            fs::write(&path, &torrent.file_bytes(6)[..len]).unwrap();
+        }
+        assert!(storage.look_at_bad_files().unwrap());
+        assert_eq!(storage.take_doubts(), Doubts::default());
+    }
+    fs::write(&path, torrent.file_bytes(6)).unwrap();
+    assert!(storage.look_at_bad_files().unwrap());
+    assert_eq!(storage.take_doubts(), Doubts::default());
+    assert!(!storage.look_at_bad_files().unwrap(), "they are in doubt");
+    assert_eq!(settle_seed(&storage), (pieces(10..13), vec![]));
+    assert!(storage.prepare(PieceIndex(11), 0..100).is_ok() && !storage.look_at_bad_files().unwrap());
+}
+
+#[test]
+fn file_that_is_put_right_while_it_is_hashed_is_checked_again() {
+    let (dir, _states, torrent, storage) = checked_seed();
+    let path = torrent.path(dir.path(), 6);
+    fs::write(&path, b"short").unwrap();
+    let before = storage.table().changes;
+    assert!(storage.prepare(PieceIndex(11), 0..100).is_err());
+    let first = storage.take_doubts().pieces;
+    // The hash that began before: its bytes were bad, and are right by the time that it ends.
+    fs::write(&path, torrent.file_bytes(6)).unwrap();
+    assert!(storage.prepare(PieceIndex(11), 0..100).is_err());
+    first.iter().for_each(|&piece| storage.note_bad(piece, before));
+    storage.take_doubts();
+    assert!(storage.look_at_bad_files().unwrap());
+    assert!(!storage.look_at_bad_files().unwrap());
+    assert_eq!(settle_seed(&storage), (pieces(10..13), vec![]));
+}
+
+/// Checks what is in doubt: which pieces were, and which of them are bad.
+fn settle_seed(storage: &FileStorage) -> (Vec<PieceIndex>, Vec<PieceIndex>) {
+    let doubted = storage.take_doubts().pieces;
+    let bad = doubted.iter().copied().filter(|&p| !storage.check_piece(p).unwrap()).collect();
+    (doubted, bad)
+}
+
+#[test]
 fn rotten_piece_is_no_longer_had() {
     let (dir, states, torrent, storage) = checked_seed();
     rot(&torrent.path(dir.path(), 6), 80_000);

@@ -1,4 +1,4 @@
-//! Who gives way when there is no room.
+//! Who is evicted when there is no room.
 
 use super::*;
 use crate::store::holders::SHARED_FROM;
@@ -109,7 +109,7 @@ fn there_is_no_share_while_there_is_room() {
 }
 
 #[test]
-fn one_swarm_gives_way_to_a_new_one() {
+fn one_swarm_is_evicted_for_a_new_one() {
     let mut bench = full_at(ROOM);
     for nth in 0..MADE_UP {
         found(&mut bench, torrent("made up", nth), V4).unwrap();
@@ -131,7 +131,7 @@ fn one_swarm_gives_way_to_a_new_one() {
 }
 
 #[test]
-fn a_swarm_that_many_networks_share_never_gives_way() {
+fn a_swarm_that_many_networks_share_is_never_evicted() {
     let mut bench = full_at(2);
     for nth in 0..2 {
         for source in (0..2 * SHARED_FROM).map(honest_source) {
@@ -153,7 +153,7 @@ fn a_swarm_that_many_networks_share_never_gives_way() {
 }
 
 #[test]
-fn nobody_makes_the_swarm_of_another_give_way() {
+fn nobody_evicts_the_swarm_of_another() {
     let mut bench = full_at(100);
     let (victim, attacker) = (ip("198.51.100.7"), ip("203.0.113.5"));
     found(&mut bench, torrent("victim", 0), victim).unwrap();
@@ -184,7 +184,7 @@ fn ports_of_one_address_do_not_fill_the_tracker() {
         bench.announce(ip("203.0.113.5"), &many);
     }
     for nth in 0..HONEST {
-        // A newcomer to a swarm that is known, and one that founds another.
+        // A newcomer to a swarm that is known, and one with another swarm.
         let joins = AnnounceRequest { info_hash: torrent("honest", nth), ..request(2, 5) };
         assert_eq!(bench.announce(V4, &joins).warning, None, "it is listed");
         found(&mut bench, torrent("new", nth), honest_source(nth)).unwrap();

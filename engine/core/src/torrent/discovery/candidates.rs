@@ -2,6 +2,7 @@
 //! address is found without a search.
 
 use super::Origin;
+use crate::id::PeerKey;
 use crate::time::Time;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -10,6 +11,9 @@ use std::net::{IpAddr, SocketAddr};
 pub const ADDRESSES_MAX: usize = 2_000;
 /// This many addresses from one source count as one.
 const NAMED_AT_ONCE: u32 = 16;
+
+/// How many of those that told of an address are remembered.
+pub(super) const RELAYS_MAX: usize = 2;
 
 /// The kind of source of an address. Each has a share of the set, and of the dials.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -50,6 +54,8 @@ pub(super) struct Candidate {
     pub(super) wants_encryption: bool,
     /// Whether it was reached over uTP last time, or over TCP.
     pub(super) answered_utp: Option<bool>,
+    /// Peers that told of it by PEX and can have us meet it (BEP 55), the last one first.
+    pub(super) relays: [Option<PeerKey>; RELAYS_MAX],
     /// When it may be dialled; `None`: at once.
     pub(super) retry_at: Option<Time>,
     priority: DialPriority,
@@ -66,6 +72,7 @@ impl Candidate {
             failures: 0,
             wants_encryption: false,
             answered_utp: None,
+            relays: [None; RELAYS_MAX],
             retry_at: None,
             priority: DialPriority::default(),
         }

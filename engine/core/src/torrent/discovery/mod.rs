@@ -7,6 +7,7 @@
 mod candidates;
 pub mod pace;
 
+use crate::id::PeerKey;
 use crate::ip_filter::IpFilter;
 use crate::net::{Family, Host, is_contactable, peer_priority};
 use crate::rng::Rng;
@@ -97,6 +98,10 @@ pub struct Dial {
     pub encrypted: bool,
     /// Whether uTP is tried before TCP: the peer has answered so before, or it is uTP's turn.
     pub utp: bool,
+    /// Whether it is known over what the peer answers; else it is only the one's or the other's turn.
+    pub is_transport_known: bool,
+    /// A relay has had the peer dial us at the same time (BEP 55): it is reached over uTP, or not at all.
+    pub punch: bool,
 }
 
 /// The addresses of one torrent.
@@ -203,18 +208,66 @@ impl Discovery {
 
     /// Whether the peer at this address wants encrypted connections: it is said to, or only such a one came about.
     pub fn note_encryption(&mut self, addr: SocketAddr, is_wanted: bool) {
-        let in_use = self.dialing.get_mut(&addr).or_else(|| self.connected.get_mut(&addr));
-        if let Some(candidate) = in_use.or_else(|| self.idle.get_mut(addr)) {
+        if let Some(candidate) = self.get_mut(addr) {
             candidate.wants_encryption = is_wanted;
         }
     }
 
     /// Over what the peer at this address was reached.
     pub fn note_utp(&mut self, addr: SocketAddr, has_answered: bool) {
-        let in_use = self.dialing.get_mut(&addr).or_else(|| self.connected.get_mut(&addr));
-        if let Some(candidate) = in_use.or_else(|| self.idle.get_mut(addr)) {
+        if let Some(candidate) = self.get_mut(addr) {
             candidate.answered_utp = Some(has_answered);
         }
+    }
+
+    /// This peer tells of an address, and can have us meet who is there (BEP 55).
+    pub(super) fn note_relay(&mut self, addr: SocketAddr, relay: PeerKey) {
+        let Some(candidate) = self.get_mut(addr) else { return };
+        if candidate.relays[0] != Some(relay) {
+            candidate.relays.rotate_right(1);
+            candidate.relays[0] = Some(relay);
+        }
+    }
+
+    /// It cannot after all.
+    pub(super) fn forget_relay(&mut self, addr: SocketAddr, relay: PeerKey) {
+        let Some(candidate) = self.get_mut(addr) else { return };
+        candidate.relays.iter_mut().filter(|known| **known == Some(relay)).for_each(|known| *known = None);
+    }
+
+    /// Who can have us meet who is there.
+    pub(super) fn relays(&self, addr: SocketAddr) -> impl IntoIterator<Item = PeerKey> + use<> {
+        self.get(addr).map(|candidate| candidate.relays).into_iter().flatten().flatten()
+    }
+
+    /// Whether the peer at this address is known to want encrypted connections.
+    pub(super) fn wants_encryption(&self, addr: SocketAddr) -> bool {
+        self.get(addr).is_some_and(|candidate| candidate.wants_encryption)
+    }
+
+    /// Whether another dial may go out now, at a relay's word.
+    pub(super) fn may_punch(&mut self, now: Time) -> bool {
+        let may_dial = self.pace.may_dial(now);
+        if may_dial {
+            self.pace.dialled(now);
+        }
+        may_dial
+    }
+
+    /// Whether dialling this address led to ourselves.
+    pub(super) fn is_known_as_own(&self, addr: SocketAddr) -> bool {
+        self.own.contains(&addr)
+    }
+
+    fn get(&self, addr: SocketAddr) -> Option<&Candidate> {
+        let in_use = self.dialing.get(&addr).or_else(|| self.connected.get(&addr));
+        in_use.or_else(|| self.idle.get(addr))
+    }
+
+    /// For changes that its place among the others does not depend on.
+    fn get_mut(&mut self, addr: SocketAddr) -> Option<&mut Candidate> {
+        let in_use = self.dialing.get_mut(&addr).or_else(|| self.connected.get_mut(&addr));
+        in_use.or_else(|| self.idle.get_mut(addr))
     }
 
     fn put(&mut self, addr: SocketAddr, candidate: Candidate) {
@@ -254,8 +307,13 @@ impl Discovery {
         self.pace.dialled(now);
         self.dialing.insert(addr, candidate);
         let patience = pace::patience(candidate.failures, ready > parallel - half_open);
+        // Where a relay can help, nobody waits long for an answer.
+        let can_be_met = candidate.relays.iter().any(Option::is_some);
+        let patience = if can_be_met { patience.min(pace::PATIENCE_FIRST) } else { patience };
         let utp = candidate.answered_utp.unwrap_or(candidate.failures % 2 == 1);
-        Some(Dial { addr, patience, encrypted: candidate.wants_encryption, utp })
+        let is_transport_known = candidate.answered_utp.is_some();
+        let encrypted = candidate.wants_encryption;
+        Some(Dial { addr, patience, encrypted, utp, is_transport_known, punch: false })
     }
 
     /// When to call [`dial`](Self::dial) again, if it waits for time alone.

@@ -78,6 +78,7 @@ impl Torrent {
             .into_iter()
             .chain(metadata)
             .chain(self.exchange_extension())
+            .chain(self.holepunch_extension())
     }
 
     /// Bytes in the metadata that we serve.
@@ -204,6 +205,7 @@ impl Torrent {
     /// The torrent is private: no peer exchange, and only those stay whom a tracker or the user named (BEP 27).
     pub fn handle_private(&mut self, now: Time) {
         self.config.exchange = false;
+        self.config.holepunch = false;
         self.close_unnamed(now);
     }
 

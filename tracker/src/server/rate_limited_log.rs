@@ -1,4 +1,4 @@
-//! A complaint that is not repeated all the time.
+//! A warning that is logged at most once a minute.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -7,15 +7,15 @@ use swarm_core::time::{Duration, Time};
 /// How often the log hears of what goes on and on.
 const EVERY: Duration = Duration::from_secs(60);
 
-/// Says when to complain: the first time, and once a minute.
+/// Says when to log a warning: the first time, and once a minute.
 #[derive(Debug, Default)]
-pub(super) struct Seldom {
+pub(super) struct RateLimitedLog {
     not_before_us: AtomicU64,
 }
 
-impl Seldom {
+impl RateLimitedLog {
     /// Whether it is time to say it; so, it is not for a minute.
-    pub fn take_turn(&self, now: Time) -> bool {
+    pub fn is_due(&self, now: Time) -> bool {
         let not_before_us = self.not_before_us.load(Ordering::Relaxed);
         let next_us = (now + EVERY).as_micros();
         now.as_micros() >= not_before_us
@@ -32,8 +32,8 @@ mod tests {
 
     #[test]
     fn it_is_due_once_a_minute() {
-        let seldom = Seldom::default();
-        let said = (0..600).filter(|&s| seldom.take_turn(Time::ZERO + Duration::from_secs(s))).count();
-        assert_eq!(said, 10);
+        let log = RateLimitedLog::default();
+        let logged = (0..600).filter(|&s| log.is_due(Time::ZERO + Duration::from_secs(s))).count();
+        assert_eq!(logged, 10);
     }
 }

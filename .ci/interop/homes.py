@@ -1,0 +1,78 @@
+"""Home networks: behind a router each, which lets nothing in that nobody asked for, on an internet of their own."""
+
+import shutil
+import subprocess
+
+from harness import Host, missing
+from network import Network, ip
+
+# The addresses mean the world, not a local network.
+INTERNET = "203.0.113.{}"
+
+# Packets that nobody asked for are dropped. An answer by ICMP would have the router remember them, and give the next packet of its own side to
+# the same place another port.
+ROUTER = """
+table inet filter {{
+    chain input {{ type filter hook input priority 0; policy drop; ct state established,related accept; iifname "home" accept; }}
+    chain forward {{ type filter hook forward priority 0; policy drop; ct state established,related accept; iifname "home" accept; jump MINIUPNPD; }}
+    chain MINIUPNPD {{ }}
+    chain prerouting {{ type nat hook prerouting priority -100; jump MINIUPNPD_PRE; }}
+    chain MINIUPNPD_PRE {{ }}
+    chain postrouting {{ type nat hook postrouting priority 100; {nat}; jump MINIUPNPD_POST; }}
+    chain MINIUPNPD_POST {{ }}
+}}
+"""
+
+# The port that a computer sends from is its port outside.
+KEEPS_PORTS = 'oifname "uplink" masquerade'
+# Datagrams all leave from one port, which is not the one that anybody listens on.
+CHANGES_PORTS = 'oifname "uplink" meta l4proto udp masquerade to :40000; oifname "uplink" masquerade'
+# Each conversation has a port of its own.
+SYMMETRIC = 'oifname "uplink" masquerade fully-random'
+
+
+def program(name):
+    return shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin") or missing(f"{name} is not installed")
+
+
+class Homes:
+    """`outside` hosts on the internet, and a home behind a router for each of these NATs."""
+
+    def __init__(self, outside, *nats):
+        self.nft = program("nft")
+        self.network = Network(outside + len(nats))
+        try:
+            self._build(outside, nats)
+        except BaseException:
+            self.remove()
+            raise
+
+    def _build(self, outside, nats):
+        self.outside, self.routers, self.homes = [], [], []
+        for number in range(1, outside + len(nats) + 1):
+            namespace, address = self.network.namespaces[number], INTERNET.format(number)
+            ip("-n", namespace, "address", "flush", "dev", "uplink")
+            ip("-n", namespace, "address", "add", f"{address}/24", "dev", "uplink")
+            hosts = self.outside if number <= outside else self.routers
+            hosts.append(Host(address, namespace))
+        for number, (router, nat) in enumerate(zip(self.routers, nats), 1):
+            self._add_home(number, router, nat)
+
+    def _add_home(self, number, router, nat):
+        home = self.network.add(f"home{number}")
+        ip("link", "add", "home", "netns", router.namespace, "type", "veth", "peer", "name", "uplink", "netns", home)
+        inner, address = f"192.168.{number}.1", f"192.168.{number}.2"
+        for namespace, device, own in ((router.namespace, "home", inner), (home, "uplink", address)):
+            ip("-n", namespace, "address", "add", f"{own}/24", "dev", device)
+            ip("-n", namespace, "link", "set", device, "up")
+        ip("-n", home, "link", "set", "lo", "up")
+        ip("-n", home, "route", "add", "default", "via", inner)
+        self.homes.append(Host(address, home))
+        subprocess.run(router.command("sysctl", "-qw", "net.ipv4.ip_forward=1"), check=True)
+        rules = ROUTER.format(nat=nat)
+        made = subprocess.run(router.command(self.nft, "-f", "-"), input=rules, capture_output=True, text=True)
+        if made.returncode != 0:
+            missing(f"no NAT in namespaces: {made.stderr.strip()}")
+
+    def remove(self):
+        self.network.remove()

@@ -1,0 +1,69 @@
+//! What the engine says, in the words and options of the command.
+
+use crate::exit::{Exit, Failure};
+use crate::units::size;
+use anyhow::Error;
+use swarm_engine::{StorageError, Waiting};
+
+/// Why a torrent has failed, with the exit status that the engine's error has.
+pub fn failure(error: swarm_engine::Error) -> Error {
+    match &error {
+        swarm_engine::Error::Storage(storage) => {
+            let text = of_storage(storage);
+            Failure::new(Exit::of(&error.into()), text).into()
+        }
+        _ => error.into(),
+    }
+}
+
+/// What is wrong with the files, or with the disk.
+pub fn of_storage(error: &StorageError) -> String {
+    match error {
+        StorageError::ForeignData { path } => format!(
+            "{}: is already there with other content; move it away, choose another folder with -o, or give --overwrite",
+            path.display()
+        ),
+        StorageError::NoSpace { path, needed: needed @ 1.. } => {
+            format!("{}: no space left on the disk: {} more are needed", path.display(), size(*needed))
+        }
+        StorageError::TooLarge { path, needed, total } => format!(
+            "{}: {} are still needed, and the volume has {} in all; choose another folder with -o, or fewer files \
+             with --files",
+            path.display(),
+            size(*needed),
+            size(*total)
+        ),
+        _ => error.to_string(),
+    }
+}
+
+/// Why nothing moves.
+pub fn of_waiting(waiting: &Waiting) -> String {
+    match waiting {
+        Waiting::NobodyToAsk { .. } => format!("{waiting}; add --tracker URL or --peer ADDR:PORT"),
+        Waiting::Disk(error) => of_storage(error),
+        _ => waiting.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::PathBuf;
+
+    #[test]
+    fn sizes_and_options_are_those_of_the_command() {
+        let path = PathBuf::from("out/a");
+        let full = StorageError::NoSpace { path: path.clone(), needed: 3 << 29 };
+        assert_eq!(of_storage(&full), "out/a: no space left on the disk: 1.5 GiB more are needed");
+        let full = StorageError::NoSpace { path: path.clone(), needed: 0 };
+        assert_eq!(of_storage(&full), "out/a: no space left on the disk");
+        let small = StorageError::TooLarge { path: path.clone(), needed: 1 << 40, total: 16 << 30 };
+        let told = "out/a: 1 TiB are still needed, and the volume has 16 GiB in all; choose another folder with -o, or \
+                    fewer files with --files";
+        assert_eq!(of_storage(&small), told);
+        let error = failure(StorageError::ForeignData { path }.into());
+        assert_eq!(Exit::of(&error), Exit::Data);
+        assert!(error.to_string().ends_with("or give --overwrite"), "{error}");
+    }
+}
