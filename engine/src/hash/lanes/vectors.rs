@@ -91,7 +91,7 @@ macro_rules! kernels {
             #[target_feature(enable = $features)]
             pub(in super::super) fn sha1(state: &mut [Words; 5], messages: &[&[u8]; LANES], count: usize) {
                 for at in (0..count).map(|block| block * 64) {
-                    let mut w = load_blocks(messages, at);
+                    let mut w = load_blocks!(messages, at);
                     let [mut a, mut b, mut c, mut d, mut e] = [
                         load(&state[0]), load(&state[1]), load(&state[2]), load(&state[3]), load(&state[4]),
                     ];
@@ -107,7 +107,7 @@ macro_rules! kernels {
             #[target_feature(enable = $features)]
             pub(in super::super) fn sha256(state: &mut [Words; 8], messages: &[&[u8]; LANES], count: usize) {
                 for at in (0..count).map(|block| block * 64) {
-                    let mut w = load_blocks(messages, at);
+                    let mut w = load_blocks!(messages, at);
                     let [mut a, mut b, mut c, mut d] =
                         [load(&state[0]), load(&state[1]), load(&state[2]), load(&state[3])];
                     let [mut e, mut f, mut g, mut h] =
@@ -213,24 +213,24 @@ kernels!(avx512, "avx512f,avx512bw", 16, __m512i, {
         ]
     }
 
-    /// The 16 words of the block at `at` of each message: one register for each word.
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw")]
-    fn load_blocks(messages: &[&[u8]; LANES], at: usize) -> [V; 16] {
-        let mut words = [_mm512_setzero_si512(); 16];
-        let (p, q) = (transpose(messages, 0, at), transpose(messages, 4, at));
-        let (r, s) = (transpose(messages, 8, at), transpose(messages, 12, at));
-        for i in 0..4 {
-            let (pq, rs) =
-                (_mm512_shuffle_i32x4::<0x44>(p[i], q[i]), _mm512_shuffle_i32x4::<0x44>(r[i], s[i]));
-            words[i] = _mm512_shuffle_i32x4::<0x88>(pq, rs);
-            words[4 + i] = _mm512_shuffle_i32x4::<0xdd>(pq, rs);
-            let (pq, rs) =
-                (_mm512_shuffle_i32x4::<0xee>(p[i], q[i]), _mm512_shuffle_i32x4::<0xee>(r[i], s[i]));
-            words[8 + i] = _mm512_shuffle_i32x4::<0x88>(pq, rs);
-            words[12 + i] = _mm512_shuffle_i32x4::<0xdd>(pq, rs);
-        }
-        words
+    /// The 16 words of the block at `at` of each message: one register for each word. A function would not be inlined.
+    macro_rules! load_blocks {
+        ($messages:ident, $at:ident) => {{
+            let mut words = [_mm512_setzero_si512(); 16];
+            let (p, q) = (transpose($messages, 0, $at), transpose($messages, 4, $at));
+            let (r, s) = (transpose($messages, 8, $at), transpose($messages, 12, $at));
+            for i in 0..4 {
+                let (pq, rs) =
+                    (_mm512_shuffle_i32x4::<0x44>(p[i], q[i]), _mm512_shuffle_i32x4::<0x44>(r[i], s[i]));
+                words[i] = _mm512_shuffle_i32x4::<0x88>(pq, rs);
+                words[4 + i] = _mm512_shuffle_i32x4::<0xdd>(pq, rs);
+                let (pq, rs) =
+                    (_mm512_shuffle_i32x4::<0xee>(p[i], q[i]), _mm512_shuffle_i32x4::<0xee>(r[i], s[i]));
+                words[8 + i] = _mm512_shuffle_i32x4::<0x88>(pq, rs);
+                words[12 + i] = _mm512_shuffle_i32x4::<0xdd>(pq, rs);
+            }
+            words
+        }};
     }
 });
 
@@ -324,18 +324,19 @@ kernels!(avx2, "avx2", 8, __m256i, {
         ]
     }
 
-    /// The 16 words of the block at `at` of each message: one register for each word.
-    #[inline]
-    #[target_feature(enable = "avx2")]
-    fn load_blocks(messages: &[&[u8]; LANES], at: usize) -> [V; 16] {
-        let mut words = [_mm256_setzero_si256(); 16];
-        for half in 0..2 {
-            let (p, q) = (transpose(messages, 0, at + 32 * half), transpose(messages, 4, at + 32 * half));
-            for i in 0..4 {
-                words[8 * half + i] = _mm256_permute2x128_si256::<0x20>(p[i], q[i]);
-                words[8 * half + 4 + i] = _mm256_permute2x128_si256::<0x31>(p[i], q[i]);
+    /// The 16 words of the block at `at` of each message: one register for each word. A function would not be inlined.
+    macro_rules! load_blocks {
+        ($messages:ident, $at:ident) => {{
+            let mut words = [_mm256_setzero_si256(); 16];
+            for half in 0..2 {
+                let (p, q) =
+                    (transpose($messages, 0, $at + 32 * half), transpose($messages, 4, $at + 32 * half));
+                for i in 0..4 {
+                    words[8 * half + i] = _mm256_permute2x128_si256::<0x20>(p[i], q[i]);
+                    words[8 * half + 4 + i] = _mm256_permute2x128_si256::<0x31>(p[i], q[i]);
+                }
             }
-        }
-        words
+            words
+        }};
     }
 });
