@@ -52,6 +52,11 @@ bench-encryption *ARGS:
     cargo build --release --workspace --bins
     SWARM_BIN="${CARGO_TARGET_DIR:-target}/release" benches/encryption.py {{ARGS}}
 
+# How quickly data is hashed, beside mktorrent, as in `just bench-hash --rounds 3`
+bench-hash *ARGS:
+    cargo build --release --workspace --bins
+    SWARM_BIN="${CARGO_TARGET_DIR:-target}/release" benches/hash.py {{ARGS}}
+
 # A download whose source stops near the end, as in `just bench-tail 5`
 bench-tail ROUNDS="5":
     cargo build --release --workspace --bins

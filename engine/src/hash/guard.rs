@@ -42,6 +42,47 @@ pub(crate) fn read<T>(
     if slot.faulted() { Err(ReadError::Hole) } else { Ok(value) }
 }
 
+/// A range of a map of a file that can be read for as long as this lives.
+pub(crate) struct Held {
+    map: MmapRaw,
+    range: Range<usize>,
+    #[cfg(target_os = "linux")]
+    slot: linux::Registered,
+}
+
+impl Held {
+    /// `None` if no guard can be had here and now: use `pread` instead.
+    ///
+    /// # Panics
+    /// If the range is not inside the map.
+    pub(crate) fn new(map: MmapRaw, range: Range<usize>) -> Option<Held> {
+        assert!(range.start <= range.end && range.end <= map.len(), "{range:?} of {}", map.len());
+        #[cfg(target_os = "linux")]
+        {
+            let start = map.as_ptr() as usize;
+            let slot = linux::Registered::new(start + range.start..start + range.end)?;
+            Some(Held { map, range, slot })
+        }
+        #[cfg(not(target_os = "linux"))]
+        None
+    }
+
+    /// The bytes; zeros from a hole on.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        // SAFETY: the range lies in a live read-only map, and the guard turns a missing page into zeros. Somebody may write
+        // the file meanwhile; the bytes are only ever hashed, so that this changes a result and nothing else.
+        unsafe { std::slice::from_raw_parts(self.map.as_ptr().add(self.range.start), self.range.len()) }
+    }
+
+    /// Whether there was a hole: what has been read is worthless then.
+    pub(crate) fn has_hole(&self) -> bool {
+        #[cfg(target_os = "linux")]
+        return self.slot.faulted();
+        #[cfg(not(target_os = "linux"))]
+        false
+    }
+}
+
 /// Runs `f` on bytes that may lie in a map of a file, where all are in the same one.
 #[cfg(target_os = "linux")]
 pub(crate) fn read_bytes<T>(bytes: &[u8], f: impl FnOnce(&[u8]) -> T) -> Result<T, ReadError> {
@@ -257,6 +298,15 @@ mod tests {
                 });
             }
         });
+    }
+
+    #[test]
+    fn what_is_held_reads_as_zeros_from_a_hole_on() {
+        let (file, map) = mapped_file();
+        let held = Held::new(map, 0..LEN).expect("a guard");
+        assert_eq!((sum(held.bytes()), held.has_hole()), (7 * LEN as u64, false));
+        file.set_len(LEN as u64 / 2).unwrap();
+        assert_eq!((sum(held.bytes()), held.has_hole()), (7 * LEN as u64 / 2, true));
     }
 
     /// Not a test of its own: what the child process of the next one does.

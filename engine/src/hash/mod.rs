@@ -6,6 +6,7 @@
 
 #[cfg_attr(not(target_os = "linux"), allow(dead_code))]
 pub(crate) mod guard;
+pub mod lanes;
 mod workers;
 
 pub use workers::{Job, Lane, Workers};

@@ -1,6 +1,8 @@
 //! Hashing every piece of a torrent on all cores, for `verify` and `create`.
 
-use super::scan::{ScanError, scan, zeros};
+use super::batch::{Batch, Open};
+use super::scan::zeros;
+use crate::hash::lanes::{Algorithm as _, Choice, Kernel, Sha1Lanes};
 use crate::hash::{Digest, Sha1};
 use std::fs::File;
 use std::io;
@@ -9,8 +11,14 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use swarm_core::id::{FileIndex, PieceIndex};
 use swarm_core::metainfo::Info;
 
-/// Each thread takes about this many bytes of neighbouring pieces at a time, so that it opens few files and reads ahead.
+/// Each thread takes at least this many bytes of neighbouring pieces at a time, so that it opens few files and reads ahead.
 const RUN_LEN: u32 = 8 << 20;
+
+/// As many pieces are hashed side by side as hold this many bytes, or as there are lanes.
+const BATCH_LEN: u32 = 1 << 20;
+
+/// More bytes are not hashed side by side: they would not stay in memory until they are reached.
+const BATCH_LEN_MAX: u32 = 256 << 20;
 
 /// Why a piece could not be hashed.
 #[derive(Debug)]
@@ -19,9 +27,6 @@ pub(crate) enum BulkError {
     Short(FileIndex),
     Io(FileIndex, io::Error),
 }
-
-/// Opens a file; `None` for padding that is on no disk.
-type Open<'a> = dyn Fn(FileIndex) -> io::Result<Option<File>> + Sync + 'a;
 
 /// Hashes all pieces for which `is_wanted`, with files as `open` gives them, and calls `each` with each result, in no
 /// order and on any thread. Stops early when `each` gives false.
@@ -33,25 +38,22 @@ pub(crate) fn hash_pieces(
     each: &(dyn Fn(PieceIndex, Result<Digest, BulkError>) -> bool + Sync),
 ) {
     let geometry = info.geometry;
-    let run = (RUN_LEN / geometry.piece_len()).max(1);
+    let choice = Sha1Lanes::choice();
+    let batch = pieces_at_once(choice, geometry.piece_len());
+    let fair_share = geometry.pieces().div_ceil(threads.max(1) as u32);
+    let run = (RUN_LEN / geometry.piece_len()).max(batch).min(fair_share).max(1);
     let runs = geometry.pieces().div_ceil(run);
     let (next, is_over) = (AtomicU32::new(0), AtomicBool::new(false));
     let work = || {
-        let mut reader = Reader { info, open, last: None, zeros: None };
-        loop {
+        let mut hasher =
+            Hasher { info, open, choice, batch, each, is_over: &is_over, last: None, zeros: None };
+        while !is_over.load(Ordering::Relaxed) {
             let n = next.fetch_add(1, Ordering::Relaxed);
             if n >= runs {
                 return;
             }
             let end = (n + 1).saturating_mul(run).min(geometry.pieces());
-            for piece in (n * run..end).map(PieceIndex).filter(|&piece| is_wanted(piece)) {
-                if is_over.load(Ordering::Relaxed) {
-                    return;
-                }
-                if !each(piece, reader.hash(piece)) {
-                    is_over.store(true, Ordering::Relaxed);
-                }
-            }
+            hasher.hash_run((n * run..end).map(PieceIndex).filter(|&piece| is_wanted(piece)));
         }
     };
     std::thread::scope(|scope| {
@@ -65,33 +67,64 @@ pub(crate) fn hash_pieces(
     });
 }
 
+/// How many pieces are hashed side by side.
+fn pieces_at_once(choice: Choice, piece_len: u32) -> u32 {
+    if choice.kernel == Kernel::Single {
+        return 1;
+    }
+    (BATCH_LEN / piece_len).max(choice.kernel.lanes() as u32).min((BATCH_LEN_MAX / piece_len).max(1))
+}
+
 /// One thread's way through the files.
-struct Reader<'a> {
+struct Hasher<'a> {
     info: &'a Info,
     open: &'a Open<'a>,
+    choice: Choice,
+    /// Pieces at once.
+    batch: u32,
+    each: &'a (dyn Fn(PieceIndex, Result<Digest, BulkError>) -> bool + Sync),
+    is_over: &'a AtomicBool,
     last: Option<(FileIndex, Arc<File>)>,
     /// The digest of so many zeros, since a torrent can have any number of pieces that are all padding.
     zeros: Option<(u32, Digest)>,
 }
 
-impl Reader<'_> {
-    fn hash(&mut self, piece: PieceIndex) -> Result<Digest, BulkError> {
-        if self.info.segments(piece).all(|s| self.info.files[s.file.idx()].is_padding_for_sure()) {
-            return Ok(self.hash_zeros(self.info.geometry.len_of(piece)));
-        }
-        let mut hasher = Sha1::default();
-        for segment in self.info.segments(piece) {
-            let index = segment.file;
-            let Some(file) = self.file(index).map_err(|e| BulkError::Io(index, e))? else {
-                zeros(segment.len, |bytes| hasher.update(bytes));
+impl Hasher<'_> {
+    /// Hashes these pieces, which are in order. While some are hashed, the system reads the next.
+    fn hash_run(&mut self, pieces: impl Iterator<Item = PieceIndex>) {
+        let mut pieces = pieces.peekable();
+        let mut loaded: Option<Batch<'_>> = None;
+        while !self.is_over.load(Ordering::Relaxed) {
+            let Some(first) = pieces.next() else { break };
+            if self.info.segments(first).all(|s| self.info.files[s.file.idx()].is_padding_for_sure()) {
+                let digest = self.hash_zeros(self.info.geometry.len_of(first));
+                self.tell(first, Ok(digest));
                 continue;
-            };
-            scan(&file, segment.offset, segment.len, |bytes| hasher.update(bytes)).map_err(|e| match e {
-                ScanError::Short => BulkError::Short(index),
-                ScanError::Io(e) => BulkError::Io(index, e),
-            })?;
+            }
+            let mut count = 1;
+            while count < self.batch && pieces.next_if_eq(&PieceIndex(first.0 + count)).is_some() {
+                count += 1;
+            }
+            let batch = Batch::load(self.info, first, count, self.open, &mut self.last);
+            if let Some(before) = loaded.replace(batch) {
+                self.finish(before);
+            }
         }
-        Ok(hasher.finish())
+        if let Some(last) = loaded {
+            self.finish(last);
+        }
+    }
+
+    fn finish(&self, batch: Batch<'_>) {
+        for (piece, result) in batch.hash(self.choice) {
+            self.tell(piece, result);
+        }
+    }
+
+    fn tell(&self, piece: PieceIndex, result: Result<Digest, BulkError>) {
+        if !self.is_over.load(Ordering::Relaxed) && !(self.each)(piece, result) {
+            self.is_over.store(true, Ordering::Relaxed);
+        }
     }
 
     fn hash_zeros(&mut self, len: u32) -> Digest {
@@ -103,20 +136,5 @@ impl Reader<'_> {
                 self.zeros.insert((len, hasher.finish())).1
             }
         }
-    }
-
-    fn file(&mut self, index: FileIndex) -> io::Result<Option<Arc<File>>> {
-        if self.info.files[index.idx()].is_padding_for_sure() {
-            return Ok(None);
-        }
-        if let Some((last, file)) = &self.last
-            && *last == index
-        {
-            return Ok(Some(Arc::clone(file)));
-        }
-        let Some(file) = (self.open)(index)? else { return Ok(None) };
-        let file = Arc::new(file);
-        self.last = Some((index, Arc::clone(&file)));
-        Ok(Some(file))
     }
 }

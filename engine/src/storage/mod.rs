@@ -42,6 +42,7 @@
 //! Everything blocks and may be called from any thread, at the same time for different pieces: [`crate::hash::Workers`] is meant for
 //! that. Calls for *one* piece follow each other.
 
+mod batch;
 pub(crate) mod bulk;
 mod custom;
 mod delete;

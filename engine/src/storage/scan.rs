@@ -14,7 +14,10 @@ pub(super) const MAP_LEN_MIN: u64 = 64 * 1024;
 const CHUNK_LEN: usize = 64 * 1024;
 
 /// Maps start at multiples of this, which is a multiple of every page size in use, in bytes.
-const MAP_ALIGN: u64 = 64 * 1024;
+pub(super) const MAP_ALIGN: u64 = 64 * 1024;
+
+/// Padding.
+pub(super) static ZEROS: [u8; CHUNK_LEN] = [0; CHUNK_LEN];
 
 /// Why a stretch could not be read.
 #[derive(Debug)]
@@ -68,7 +71,6 @@ pub(super) fn scan(
 
 /// Calls `each` with `len` zeros.
 pub(super) fn zeros(len: u64, mut each: impl FnMut(&[u8])) {
-    static ZEROS: [u8; CHUNK_LEN] = [0; CHUNK_LEN];
     for at in (0..len).step_by(CHUNK_LEN) {
         each(&ZEROS[..(len - at).min(CHUNK_LEN as u64) as usize]);
     }

@@ -267,6 +267,18 @@ pub(super) fn expect_random_reads(map: &memmap2::MmapRaw) {
     let _ = map;
 }
 
+/// Asks the system to read part of a file ahead, in order.
+pub(super) fn will_need(file: &File, offset: u64, len: u64) {
+    #[cfg(target_os = "linux")]
+    if let Err(error) =
+        rustix::fs::fadvise(file, offset, std::num::NonZeroU64::new(len), rustix::fs::Advice::WillNeed)
+    {
+        tracing::debug!(%error, "cannot advise that a file is read");
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = (file, offset, len);
+}
+
 /// The first byte from `offset` on, and before `end`, that lies in a hole or is merely reserved, where the file system
 /// says so.
 pub(super) fn find_hole(file: &File, offset: u64, end: u64) -> Option<u64> {

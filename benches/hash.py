@@ -1,0 +1,109 @@
+#!/usr/bin/env python3
+"""How quickly data is hashed: `swarm create` and `swarm verify` beside `mktorrent`, on all cores, of a file that is in the page cache; and
+one core with each kernel (`hash-lanes`). Rounds are interleaved, and what counts is the median of each round's ratio.
+"""
+
+import argparse
+import os
+import shlex
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+# This one says where the others are.
+from transfer import keep, machine, size, size_text
+
+from harness import BIN, GIB, create, fill, seeded
+
+MKTORRENT = "mktorrent -t 2"
+
+
+def timed(command):
+    begun = time.monotonic()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    _, status, usage = os.wait4(process.pid, 0)
+    wall = time.monotonic() - begun
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise AssertionError(f"{shlex.join(map(str, command))}: {process.stderr.read().decode()}")
+    return {"wall_s": round(wall, 3), "cpu_s": round(usage.ru_utime + usage.ru_stime, 3)}
+
+
+def measure(length, rounds):
+    runs = {MKTORRENT: [], "swarm create": [], "swarm verify": []}
+    with tempfile.TemporaryDirectory(prefix="swarm-hash-", dir="/dev/shm") as folder:
+        scratch = Path(folder)
+        file, meta, theirs, ours = (scratch / name for name in ("payload.bin", "payload.meta", "theirs.meta", "ours.meta"))
+        fill(file, length, seeded(1))
+        create(file, meta, "-l", "1MiB")
+        commands = {
+            MKTORRENT: ["mktorrent", "-t", "2", "-l", "20", "-o", theirs, file],
+            "swarm create": [BIN / "swarm", "create", file, "-l", "1MiB", "-o", ours],
+            "swarm verify": [BIN / "swarm", "verify", meta, file],
+        }
+        for number in range(1, rounds + 1):
+            for name, command in commands.items():
+                for old in (theirs, ours):
+                    old.unlink(missing_ok=True)
+                run = timed(command)
+                runs[name].append(run)
+                print(f"round {number}: {name:16} {run['wall_s']:.2f} s, CPU {run['cpu_s']:.2f} s", flush=True)
+    return runs
+
+
+def summary(runs):
+    walls = {name: [run["wall_s"] for run in of] for name, of in runs.items()}
+    return {
+        name: {
+            "wall_s": {"median": statistics.median(of), "min": min(of), "max": max(of)},
+            "cpu_s": statistics.median(run["cpu_s"] for run in runs[name]),
+            "times_mktorrent": round(statistics.median(theirs / wall for theirs, wall in zip(walls[MKTORRENT], of)), 2),
+        }
+        for name, of in walls.items()
+    }
+
+
+def markdown(results):
+    host = results["machine"]
+    lines = [f"# Hashing, {results['date']}", "", f"`{results['command']}`", ""]
+    lines += [f"{host['cpu']}, {host['cores']} cores, {host['kernel']}; tmpfs; load {host['load_before']:.2f} before."]
+    lines += [f"{size_text(results['bytes'])} in pieces of 1 MiB, {results['rounds']} interleaved rounds; medians.", ""]
+    lines += [f"- {name}: {version}" for name, version in results["versions"].items()]
+    lines += ["", "| | wall s (min to max) | CPU s | speed, mktorrent's being 1 |", "|---|---|---|---|"]
+    for name, of in results["summary"].items():
+        wall = of["wall_s"]
+        lines += [f"| {name} | {wall['median']:.2f} ({wall['min']:.2f} to {wall['max']:.2f}) | {of['cpu_s']:.2f} | {of['times_mktorrent']:.2f} |"]
+    lines += ["", "One core, messages in memory (`hash-lanes`):", ""]
+    lines += [f"- {line}" for line in results["lanes"]]
+    return "\n".join(lines) + "\n"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--size", type=size, default=4 * GIB)
+    parser.add_argument("--name", help="keep the results as benches/results/DATE-CORES-NAME.json and .md")
+    args = parser.parse_args()
+    if not shutil.which("mktorrent"):
+        sys.exit("mktorrent is not installed")
+    version = lambda *command: subprocess.run(command, capture_output=True, text=True).stdout.splitlines()[0]
+    results = {
+        "date": time.strftime("%Y-%m-%d"),
+        "command": shlex.join(["just", "bench-hash", *sys.argv[1:]]),
+        "machine": machine(),
+        "versions": {"mktorrent": version("mktorrent", "-h"), "swarm": version(BIN / "swarm", "--version")},
+        "rounds": args.rounds,
+        "bytes": args.size,
+        "lanes": subprocess.run([BIN / "hash-lanes"], check=True, capture_output=True, text=True).stdout.splitlines(),
+    }
+    results["runs"] = measure(args.size, args.rounds)
+    results["summary"] = summary(results["runs"])
+    keep(results, markdown(results), args.name)
+
+
+if __name__ == "__main__":
+    main()

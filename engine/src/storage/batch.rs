@@ -1,0 +1,171 @@
+//! Neighbouring pieces in memory at once, so that they can be hashed side by side.
+
+use super::bulk::BulkError;
+use super::scan::{MAP_ALIGN, MAP_LEN_MIN, ZEROS};
+use super::sys;
+use crate::hash::Digest;
+use crate::hash::guard::Held;
+use crate::hash::lanes::{Choice, Sha1Lanes, hash_many};
+use memmap2::MmapOptions;
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::sync::Arc;
+use swarm_core::id::{FileIndex, PieceIndex};
+use swarm_core::metainfo::Info;
+
+/// Opens a file; `None` for padding that is on no disk.
+pub(super) type Open<'a> = dyn Fn(FileIndex) -> io::Result<Option<File>> + Sync + 'a;
+
+/// Some neighbouring pieces, as far as they can be read.
+pub(super) struct Batch<'a> {
+    info: &'a Info,
+    first: PieceIndex,
+    count: u32,
+    slices: Vec<Slice>,
+}
+
+/// One file's slice of a batch.
+struct Slice {
+    file: FileIndex,
+    /// Where it lies in the torrent, in bytes.
+    range: Range<u64>,
+    bytes: Bytes,
+}
+
+enum Bytes {
+    Zeros,
+    Owned(Box<[u8]>),
+    Mapped { held: Held, file: Arc<File>, end: u64 },
+    Short,
+    Failed(io::Error),
+}
+
+impl<'a> Batch<'a> {
+    /// Maps or reads `count` pieces. `last` is the last file that was opened, which is often the next too.
+    pub(super) fn load(
+        info: &'a Info,
+        first: PieceIndex,
+        count: u32,
+        open: &Open<'_>,
+        last: &mut Option<(FileIndex, Arc<File>)>,
+    ) -> Batch<'a> {
+        let start = info.geometry.offset_of(first);
+        let end_piece = PieceIndex(first.0 + count - 1);
+        let end = info.geometry.offset_of(end_piece) + u64::from(info.geometry.len_of(end_piece));
+        let mut at = start;
+        let slices = info.segments_of(start, end - start).map(|segment| {
+            let range = at..at + segment.len;
+            at = range.end;
+            let file = match last {
+                Some((index, file)) if *index == segment.file => Ok(Some(Arc::clone(file))),
+                _ if info.files[segment.file.idx()].is_padding_for_sure() => Ok(None),
+                _ => open(segment.file).map(|file| file.map(Arc::new)),
+            };
+            let bytes = match file {
+                Ok(Some(file)) => {
+                    *last = Some((segment.file, Arc::clone(&file)));
+                    read(file, segment.offset, segment.len).unwrap_or_else(Bytes::Failed)
+                }
+                Ok(None) => Bytes::Zeros,
+                Err(e) => Bytes::Failed(e),
+            };
+            Slice { file: segment.file, range, bytes }
+        });
+        Batch { info, first, count, slices: slices.collect() }
+    }
+
+    /// The digest of each piece, or why there is none.
+    pub(super) fn hash(&self, choice: Choice) -> Vec<(PieceIndex, Result<Digest, BulkError>)> {
+        let pieces: Vec<PieceIndex> = (self.first.0..self.first.0 + self.count).map(PieceIndex).collect();
+        let mut slices = &self.slices[..];
+        let parts = pieces.iter().map(|&piece| {
+            let range = self.range_of(piece);
+            while slices.first().is_some_and(|slice| slice.range.end <= range.start) {
+                slices = &slices[1..];
+            }
+            let within = slices.iter().take_while(|slice| slice.range.start < range.end);
+            let mut parts = Vec::new();
+            within.for_each(|slice| slice.push_parts(&range, &mut parts));
+            parts
+        });
+        let parts: Vec<Vec<&[u8]>> = parts.collect();
+        let digests = hash_many::<Sha1Lanes>(choice, &parts);
+        // Whether mapped bytes were there is known only now.
+        let results =
+            pieces.iter().zip(digests).map(|(&piece, digest)| (piece, self.check(piece).map(|()| digest)));
+        results.collect()
+    }
+
+    fn range_of(&self, piece: PieceIndex) -> Range<u64> {
+        let start = self.info.geometry.offset_of(piece);
+        start..start + u64::from(self.info.geometry.len_of(piece))
+    }
+
+    /// Whether all of a piece could be read.
+    fn check(&self, piece: PieceIndex) -> Result<(), BulkError> {
+        let range = self.range_of(piece);
+        let begin = self.slices.partition_point(|slice| slice.range.end <= range.start);
+        let within = self.slices[begin..].iter().take_while(|slice| slice.range.start < range.end);
+        within.map(Slice::check).collect()
+    }
+}
+
+impl Slice {
+    /// The part of this slice that lies in a range of the torrent which it touches.
+    fn push_parts<'a>(&'a self, range: &Range<u64>, parts: &mut Vec<&'a [u8]>) {
+        let at = range.start.saturating_sub(self.range.start) as usize;
+        let end = (range.end.min(self.range.end) - self.range.start) as usize;
+        match &self.bytes {
+            Bytes::Zeros => {
+                let len = end - at;
+                parts.extend(std::iter::repeat_n(&ZEROS[..], len / ZEROS.len()));
+                parts.push(&ZEROS[..len % ZEROS.len()]);
+            }
+            Bytes::Owned(bytes) => parts.push(&bytes[at..end]),
+            Bytes::Mapped { held, .. } => parts.push(&held.bytes()[at..end]),
+            Bytes::Short | Bytes::Failed(_) => {}
+        }
+    }
+
+    fn check(&self) -> Result<(), BulkError> {
+        match &self.bytes {
+            Bytes::Short => Err(BulkError::Short(self.file)),
+            Bytes::Failed(e) => Err(BulkError::Io(self.file, again(e))),
+            Bytes::Mapped { held, file, end } if held.has_hole() => {
+                Err(match file.metadata().is_ok_and(|meta| meta.len() < *end) {
+                    true => BulkError::Short(self.file),
+                    false => BulkError::Io(self.file, io::Error::other("the disk could not be read")),
+                })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The same error once more, for another piece.
+fn again(e: &io::Error) -> io::Error {
+    e.raw_os_error().map_or_else(|| io::Error::new(e.kind(), e.to_string()), io::Error::from_raw_os_error)
+}
+
+/// Reads part of a file: large ones are mapped, and the system is told to read them now, in order, however they are hashed.
+fn read(file: Arc<File>, offset: u64, len: u64) -> io::Result<Bytes> {
+    let end = offset + len;
+    if file.metadata()?.len() < end {
+        return Ok(Bytes::Short);
+    }
+    if len >= MAP_LEN_MIN {
+        let start = offset / MAP_ALIGN * MAP_ALIGN;
+        let map = MmapOptions::new().offset(start).len((end - start) as usize).map_raw_read_only(&*file);
+        if let Ok(map) = map {
+            sys::will_need(&file, offset, len);
+            let range = (offset - start) as usize..map.len();
+            if let Some(held) = Held::new(map, range) {
+                return Ok(Bytes::Mapped { held, file, end });
+            }
+        }
+    }
+    let mut bytes = vec![0; len as usize].into_boxed_slice();
+    let read = sys::read_at(&file, &mut bytes, offset)?;
+    Ok(if read < bytes.len() { Bytes::Short } else { Bytes::Owned(bytes) })
+}
