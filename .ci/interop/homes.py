@@ -3,7 +3,7 @@
 import shutil
 import subprocess
 
-from harness import Host, missing
+from harness import Host, Process, missing
 from network import Network, ip
 
 # The addresses mean the world, not a local network.
@@ -21,6 +21,25 @@ table inet filter {{
     chain postrouting {{ type nat hook postrouting priority 100; {nat}; jump MINIUPNPD_POST; }}
     chain MINIUPNPD_POST {{ }}
 }}
+"""
+
+# It takes private addresses, and those of examples, for another NAT's, unless it is told which one the world sees.
+MINIUPNPD = """
+ext_ifname=uplink
+ext_ip=1.2.3.4
+listening_ip=home
+http_port=0
+enable_upnp=yes
+enable_natpmp=yes
+secure_mode=yes
+uuid=00000000-0000-0000-0000-000000000001
+upnp_table_name=filter
+upnp_nat_table_name=filter
+upnp_forward_chain=MINIUPNPD
+upnp_nat_chain=MINIUPNPD_PRE
+upnp_nat_postrouting_chain=MINIUPNPD_POST
+allow 1024-65535 0.0.0.0/0 1024-65535
+deny 0-65535 0.0.0.0/0 0-65535
 """
 
 # The port that a computer sends from is its port outside.
@@ -73,6 +92,25 @@ class Homes:
         made = subprocess.run(router.command(self.nft, "-f", "-"), input=rules, capture_output=True, text=True)
         if made.returncode != 0:
             missing(f"no NAT in namespaces: {made.stderr.strip()}")
+
+    def miniupnpd(self, number, scratch):
+        """Has a router pass on what computers behind it ask for."""
+        config = scratch / "miniupnpd.conf"
+        config.write_text(MINIUPNPD)
+        command = (program("miniupnpd"), "-d", "-f", config, "-P", scratch / "miniupnpd.pid")
+        gateway = Process(self.routers[number].command(*command))
+        gateway.wait_line("Listening for NAT-PMP")
+        return gateway
+
+    def let_out_only_to(self, number, address):
+        rule = ("insert", "rule", "inet", "filter", "forward", "iifname", "home", "ip", "daddr", "!=", address, "counter", "drop")
+        subprocess.run(self.routers[number].command(self.nft, *rule), check=True)
+
+    def kept_in(self, number):
+        """How many packets were not let out."""
+        chain = self.routers[number].command(self.nft, "list", "chain", "inet", "filter", "forward")
+        listed = subprocess.run(chain, capture_output=True, text=True, check=True).stdout
+        return int(listed.split("counter packets ")[1].split()[0])
 
     def remove(self):
         self.network.remove()

@@ -1,4 +1,4 @@
-"""One torrent in one session of libtorrent, until SIGTERM. usage: libtorrent_peer.py METAINFO|MAGNET FOLDER ADDR:0 [--set NAME=VALUE]... [ADDR:PORT]...
+"""One torrent in one session of libtorrent, until SIGTERM. usage: libtorrent_peer.py METAINFO|MAGNET FOLDER ADDR:0 [--no-pex] [--set NAME=VALUE]... [ADDR:PORT]...
 
 Prints events as `swarm --json` does: `listening` with `port`, `peers` with their `count` whenever that changes, `connection` with
 its `transport` and its `encryption`, once for each such pair, `complete`, and at the end `counters` of the session.
@@ -37,7 +37,9 @@ def tell_counters(session):
 
 def main():
     meta, folder, listen, *peers = sys.argv[1:]
-    settings = {}
+    settings, pex = {}, True
+    if peers[:1] == ["--no-pex"]:
+        peers, pex = peers[1:], False
     while peers[:1] == ["--set"]:
         name, value = peers[1].split("=")
         settings[name] = json.loads(value)
@@ -61,6 +63,8 @@ def main():
     params = lt.parse_magnet_uri(meta) if meta.startswith("magnet:") else lt.load_torrent_file(meta)
     params.save_path = folder
     params.flags &= ~(lt.torrent_flags.auto_managed | lt.torrent_flags.paused)
+    if not pex:
+        params.flags |= lt.torrent_flags.disable_pex
     torrent = session.add_torrent(params)
     for peer in peers:
         ip, port = peer.rsplit(":", 1)

@@ -1,6 +1,5 @@
 """Holepunching (BEP 55): a source and a downloader that are behind a router each, and meet by a third in the open who has none of the data."""
 
-import re
 import shutil
 
 from clients import Libtorrent, Swarm, SwarmProcess
@@ -15,6 +14,9 @@ LIBTORRENT = [
     for name, value in {"enable_outgoing_utp": "true", "enable_outgoing_tcp": "false", "enable_incoming_tcp": "false"}.items()
     for arg in ("--set", f"{name}={value}")
 ]
+
+# It fetches nothing to speak of. Who told of a peer may not be forgotten.
+LIBTORRENT_RELAY = ["--set", "download_rate_limit=1000", "--set", "enable_incoming_utp=true"]
 
 
 class Holepunch(Case):
@@ -64,3 +66,46 @@ class Holepunch(Case):
         self.seed(relay, "--no-pex")
         address = self.assert_punched(self.get(relay), relay)
         self.assertEqual(address, "203.0.113.3:40000")
+
+    def test_two_who_tell_each_other_of_peers(self):
+        # Either of them may dial first, and both may by chance do so at the same time.
+        self.internet(CHANGES_PORTS, KEEPS_PORTS)
+        relay = self.swarm_relay()
+        self.seed(relay)
+        self.get(relay).wait_complete(SECONDS)
+        self.assert_same(self.content, self.scratch / "copy/it")
+
+    def test_a_symmetric_nat_fails_by_name(self):
+        self.internet(SYMMETRIC, KEEPS_PORTS)
+        relay = self.swarm_relay()
+        self.seed(relay, "--no-pex")
+        getter = self.get(relay)
+        event = getter.wait_event("holepunch_failed", SECONDS)
+        self.assertEqual(event["relay"], relay.address)
+        self.assertIn("symmetric", event["reason"])
+        self.assertIn("holepunching failed: ", getter.wait_line("symmetric"))
+        self.assertIsNone(getter.find("holepunched"))
+        self.assertIsNone(getter.find("complete"))
+
+    def test_libtorrent_is_the_relay(self):
+        self.internet(KEEPS_PORTS, KEEPS_PORTS)
+        relay = self.start(Libtorrent.downloader(self.meta, self.scratch / "relay", [], *LIBTORRENT_RELAY, host=self.relay))
+        self.seed(relay, "--no-pex")
+        self.assert_punched(self.get(relay), relay)
+
+    def test_libtorrent_is_the_source(self):
+        self.internet(KEEPS_PORTS, KEEPS_PORTS)
+        relay = self.swarm_relay()
+        everywhere = Host("0.0.0.0", self.there.namespace)
+        self.start(Libtorrent.source(self.meta, self.material, "--no-pex", *LIBTORRENT, relay.address, host=everywhere))
+        self.assert_punched(self.get(relay), relay)
+
+    def test_libtorrent_is_the_downloader(self):
+        self.internet(KEEPS_PORTS, KEEPS_PORTS)
+        relay = self.swarm_relay()
+        seed = self.seed(relay, "--no-pex")
+        everywhere = Host("0.0.0.0", self.here.namespace)
+        getter = self.start(Libtorrent.downloader(self.meta, self.scratch / "copy", [relay.address], *LIBTORRENT, host=everywhere))
+        seed.wait_event("holepunched", SECONDS)
+        getter.wait_complete(SECONDS)
+        self.assert_same(self.content, self.scratch / "copy/it")

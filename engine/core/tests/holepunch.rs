@@ -22,6 +22,7 @@ use swarm_core::wire::holepunch::{Holepunch, HolepunchError};
 
 const PEX_ID: u8 = 9;
 const PUNCH_ID: u8 = 8;
+const NOT_REACHED: Option<HolepunchFailure> = Some(HolepunchFailure::NotReached);
 
 fn leecher() -> Swarm {
     let all = Config { exchange: true, holepunch: true, peers_max: 300, half_open_max: 300, ..config() };
@@ -199,11 +200,11 @@ fn holepunch_fails_by_name_if_the_relay_is_silent_or_nothing_comes_through() {
     let mut swarm = asked();
     say(&mut swarm, 1, Holepunch::Connect(addr(50)));
     swarm.pass(PUNCH_PATIENCE);
-    swarm.torrent.handle_punch_failed(swarm.now, addr(50), true);
+    swarm.torrent.handle_punch_failed(swarm.now, addr(50), NOT_REACHED);
     assert_eq!(failures(&mut swarm), [(addr(50), addr(1), HolepunchFailure::NotReached)]);
     // If it was theirs, it is their business.
     say(&mut swarm, 1, Holepunch::Connect(addr(51)));
-    swarm.torrent.handle_punch_failed(swarm.now, addr(51), true);
+    swarm.torrent.handle_punch_failed(swarm.now, addr(51), NOT_REACHED);
     assert_eq!(failures(&mut swarm), []);
 }
 
@@ -316,9 +317,27 @@ fn holepunch_target_is_made_to_dial_so_many_and_keeps_no_more() {
         (2..=100).map(|n| punches(&say(swarm, n, Holepunch::Connect(addr(5_000 + n)))).len()).sum()
     };
     assert_eq!(by_others(&mut swarm), PUNCHES_MAX - first.len());
-    first.iter().for_each(|addr| swarm.torrent.handle_punch_failed(swarm.now, *addr, true));
+    first.iter().for_each(|addr| swarm.torrent.handle_punch_failed(swarm.now, *addr, NOT_REACHED));
     swarm.drain();
     assert_eq!(by_others(&mut swarm), first.len());
+}
+
+#[test]
+fn holepunch_that_the_peer_ends_for_a_dial_of_its_own_comes_about_by_that() {
+    for comes in [true, false] {
+        let mut swarm = asked();
+        say(&mut swarm, 1, Holepunch::Connect(addr(50)));
+        swarm.torrent.handle_punch_failed(swarm.now, addr(50), Some(HolepunchFailure::Ended));
+        swarm.pass(Duration::from_secs(1));
+        if comes {
+            swarm.connect_as(50, PeerInfo { utp: true, ..peer(50) });
+            assert_eq!(successes(&mut swarm), [(addr(50), addr(1))]);
+            continue;
+        }
+        assert_eq!(failures(&mut swarm), []);
+        swarm.pass(PUNCH_PATIENCE);
+        assert_eq!(failures(&mut swarm), [(addr(50), addr(1), HolepunchFailure::Ended)]);
+    }
 }
 
 #[test]
@@ -328,7 +347,7 @@ fn holepunch_where_both_dials_get_through_is_one_connection() {
     say(&mut swarm, 1, Holepunch::Connect(addr(50)));
     swarm.connect_as(50, PeerInfo { utp: true, ..peer(50) });
     assert!(!swarm.torrent.is_punching(addr(50)));
-    swarm.torrent.handle_punch_failed(swarm.now, addr(50), true);
+    swarm.torrent.handle_punch_failed(swarm.now, addr(50), NOT_REACHED);
     assert_eq!(failures(&mut swarm), []);
 
     // Both have said something already: the lower peer id's dial stays, on both sides.

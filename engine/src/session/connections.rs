@@ -8,11 +8,13 @@ use crate::net::connection;
 use crate::net::dial::proxy_error;
 use crate::net::handshake::{self, DialPlan, Opened};
 use crate::net::socket::is_local_error;
+use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use swarm_core::id::PeerKey;
 use swarm_core::peer::PeerInfo;
 use swarm_core::torrent::discovery::Dial;
+use swarm_core::torrent::holepunch::HolepunchFailure;
 use swarm_core::wire::handshake::{HANDSHAKE_LEN, Handshake, Reserved};
 use tokio::sync::Notify;
 use tokio::task::spawn_local;
@@ -72,7 +74,7 @@ impl TorrentDriver {
     async fn punch(self: Rc<Self>, Dial { addr, patience, encrypted, .. }: Dial) {
         let context = &self.context;
         if !context.may_dial(addr.ip()) {
-            return self.not_punched(addr, false);
+            return self.not_punched(addr, None);
         }
         let encryptor = &context.encryptor;
         let utp = context.utp_to(addr);
@@ -84,14 +86,19 @@ impl TorrentDriver {
             Ok(opened) => self.connected(opened),
             Err(error) => {
                 tracing::debug!(%addr, %error, "no connection by holepunching");
-                self.not_punched(addr, !is_local_error(&error));
+                let failure = match error.kind() {
+                    _ if is_local_error(&error) => None,
+                    io::ErrorKind::TimedOut => Some(HolepunchFailure::NotReached),
+                    _ => Some(HolepunchFailure::Ended),
+                };
+                self.not_punched(addr, failure);
             }
         }
     }
 
-    fn not_punched(self: &Rc<Self>, addr: SocketAddr, tried: bool) {
+    fn not_punched(self: &Rc<Self>, addr: SocketAddr, failure: Option<HolepunchFailure>) {
         let now = self.context.now();
-        self.with(|inner| inner.core.handle_punch_failed(now, addr, tried));
+        self.with(|inner| inner.core.handle_punch_failed(now, addr, failure));
     }
 
     /// An address could not be dialled: there is nobody (`tried`), or we lacked the means.
@@ -110,7 +117,7 @@ impl TorrentDriver {
         if !self.inner.borrow().core.is_full() && !self.context.make_place(addr.ip()) {
             if !inbound {
                 self.not_connected(addr, false);
-                self.not_punched(addr, false);
+                self.not_punched(addr, None);
             }
             return;
         }

@@ -39,6 +39,8 @@ pub enum HolepunchFailure {
         "both sides dialled, and nothing came through; most likely one of the two NATs is symmetric (another port for each peer)"
     )]
     NotReached,
+    #[error("the peer was reached, and ended the connection")]
+    Ended,
 }
 
 /// Peers that are about to be met.
@@ -64,6 +66,8 @@ enum Stage {
     Dialling,
     /// The same, and it is connected already: its own dial came first.
     Met,
+    /// It has ended what we dialled: because it dials us, perhaps, as libtorrent does.
+    Ended { until: Time },
 }
 
 /// Where others can reach a peer, as far as is known. If it dialled us over uTP, that is where its datagrams come from: to be met there, it
@@ -89,13 +93,18 @@ impl Torrent {
         self.punches.find(addr, inbound, utp).is_some()
     }
 
-    /// What a relay told us to dial did not become a connection: there was no answer (`tried`), or we lacked the means.
-    pub fn handle_punch_failed(&mut self, now: Time, addr: SocketAddr, tried: bool) {
-        let Some(punch) = self.punches.by_addr.remove(&addr) else { return };
-        if punch.stage == Stage::Dialling && tried {
-            self.punch_failed(addr, punch, HolepunchFailure::NotReached);
-        }
+    /// What a relay told us to dial did not become a connection; `None`: we lacked the means.
+    pub fn handle_punch_failed(&mut self, now: Time, addr: SocketAddr, failure: Option<HolepunchFailure>) {
         self.wake(now);
+        let Some(mut punch) = self.punches.by_addr.remove(&addr) else { return };
+        match failure.filter(|_| punch.stage == Stage::Dialling) {
+            Some(HolepunchFailure::Ended) => {
+                punch.stage = Stage::Ended { until: now + PUNCH_PATIENCE };
+                self.punches.by_addr.insert(addr, punch);
+            }
+            Some(failure) => self.punch_failed(addr, punch, failure),
+            None => {}
+        }
     }
 
     /// An address could not be dialled: whoever told of it can have us meet, perhaps.
@@ -244,13 +253,21 @@ impl Torrent {
         }
     }
 
-    /// Gives up on relays that are silent.
+    /// Gives up on relays that are silent, and on peers that do not come.
     pub(super) fn tick_holepunch(&mut self, now: Time) {
-        let is_late = |punch: &Punch| matches!(punch.stage, Stage::Asked { until } if until <= now);
-        while let Some((&addr, &punch)) = self.punches.by_addr.iter().find(|(_, punch)| is_late(punch)) {
+        let late = |punch: &Punch| match punch.stage {
+            Stage::Asked { until } if until <= now => Some(HolepunchFailure::RelaySilent),
+            Stage::Ended { until } if until <= now => Some(HolepunchFailure::Ended),
+            _ => None,
+        };
+        let of = |(&addr, punch): (&SocketAddr, &Punch)| Some((addr, *punch, late(punch)?));
+        let gone: Vec<_> = self.punches.by_addr.iter().filter_map(of).collect();
+        for (addr, punch, failure) in gone {
             self.punches.by_addr.remove(&addr);
-            self.discovery.forget_relay(addr, punch.relay);
-            self.punch_failed(addr, punch, HolepunchFailure::RelaySilent);
+            if failure == HolepunchFailure::RelaySilent {
+                self.discovery.forget_relay(addr, punch.relay);
+            }
+            self.punch_failed(addr, punch, failure);
         }
     }
 
@@ -259,10 +276,11 @@ impl Torrent {
         let Some(addr) = self.punches.find(info.addr, info.inbound, info.utp) else { return false };
         let Some(punch) = self.punches.by_addr.get_mut(&addr) else { return false };
         let is_first = punch.stage != Stage::Met;
+        let is_dialled = info.inbound && !matches!(punch.stage, Stage::Ended { .. });
         // What is still being dialled is known until that has ended.
         punch.stage = Stage::Met;
         let relay = punch.relay_addr;
-        if !info.inbound {
+        if !is_dialled {
             self.punches.by_addr.remove(&addr);
         }
         if is_first {
