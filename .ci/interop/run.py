@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 import unittest
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -103,7 +104,9 @@ def main():
         and not any(part in test.id() for part in unwanted)
         and one_class in (None, class_of(test))
     ]
-    waiting = [] if one_class else sorted({class_of(test) for test in tests if getattr(test, "waits", False)})
+    classes = Counter(class_of(test) for test in tests if getattr(test, "waits", False))
+    # Those of many tests first, so that none of them is alone at the end.
+    waiting = [] if one_class else [name for name, _ in classes.most_common()]
     result = Result()
     unittest.TestSuite(test for test in tests if class_of(test) not in waiting).run(result)
     counts = [result.passed, len(result.failures) + len(result.errors), len(result.skipped)]
