@@ -34,7 +34,7 @@ bench-simulation *ARGS:
     cargo build --release -p swarmbt-sim --bin simulate
     SWARM_BIN="${CARGO_TARGET_DIR:-target}/release" benches/simulation.py {{ARGS}}
 
-# Against libtorrent, aria2 and Transmission, as in `just interop test_create`
+# Against libtorrent, qBittorrent, Transmission, rTorrent, aria2, rqbit and libutp, as in `just interop test_create`
 interop *TESTS:
     .ci/run interop {{TESTS}}
 

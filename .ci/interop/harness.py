@@ -265,6 +265,8 @@ class Case(unittest.TestCase):
     # What the test puts there at most; memory is used if there is room, else the build folder's disk.
     scratch_bytes = 64 * MIB
     on_disk = False
+    # Whether it mostly waits for others' clocks, on hosts of its own: it may run beside others.
+    waits = False
 
     def setUp(self):
         self.scratch = new_scratch(self.scratch_bytes, self.on_disk)

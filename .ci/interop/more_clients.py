@@ -101,16 +101,18 @@ class QBittorrent:
         return QBittorrentProcess(meta, folder, transport, encryption).wait_complete(SOON)
 
     @staticmethod
-    def downloader(meta, folder, transport, encryption):
+    def downloader(meta, folder, peers, transport, encryption):
         # It is told of peers by the tracker.
         return QBittorrentProcess(meta, folder, transport, encryption)
 
 
 class RTorrentProcess(Process):
+    POLICIES = {"off": "none", "require": "allow_incoming,try_outgoing,require,require_RC4", "handshake": "allow_incoming,try_outgoing,require,prefer_plaintext"}
+
     def __init__(self, meta, folder, encryption):
         port, self.home = free_port(), new_scratch(MIB)
         self.address, self.socket = LOOPBACK.endpoint(port), self.home / "socket"
-        required = "require,require_RC4" if encryption == "require" else "none"
+        policy = self.POLICIES[encryption]
         (self.home / "rc").write_text(
             f"""system.daemon.set = true
 network.bind_address.set = 127.0.0.1
@@ -119,7 +121,7 @@ network.scgi.open_local = {self.socket}
 directory.default.set = "{folder}"
 dht.mode.set = disable
 protocol.pex.set = no
-protocol.encryption.set = {required}
+protocol.encryption.set = {policy}
 """
         )
         folder.mkdir(parents=True, exist_ok=True)
@@ -145,8 +147,8 @@ protocol.encryption.set = {required}
         return self
 
     def connections(self):
-        peers = self.ask("p.multicall", self.hash, "", "p.is_encrypted=") or []
-        return {("tcp", "rc4" if encrypted else "none") for (encrypted,) in peers}
+        peers = self.ask("p.multicall", self.hash, "", "p.is_obfuscated=", "p.is_encrypted=") or []
+        return {("tcp", "rc4" if encrypted else "plaintext" if obfuscated else "none") for obfuscated, encrypted in peers}
 
     def stop(self):
         super().stop()
@@ -161,13 +163,13 @@ class RTorrent:
         return RTorrentProcess(meta, folder, encryption).wait_complete(SOON)
 
     @staticmethod
-    def downloader(meta, folder, transport, encryption):
+    def downloader(meta, folder, peers, transport, encryption):
         # It is told of peers by the tracker.
         return RTorrentProcess(meta, folder, encryption)
 
 
 class RqbitProcess(AskedProcess):
-    def __init__(self, meta, folder, transport):
+    def __init__(self, meta, folder, transport, *options):
         port, api_port = free_port(), free_port()
         self.address = LOOPBACK.endpoint(port)
         other = ["--experimental-enable-utp-listen", "--disable-tcp-listen", "--disable-tcp-connect"] if transport == "utp" else []
@@ -183,6 +185,7 @@ class RqbitProcess(AskedProcess):
             "download",
             "--overwrite",
             f"--output-folder={folder}",
+            *options,
             meta,
         ]
         super().__init__(args, new_scratch(MIB), api_port)
@@ -203,9 +206,9 @@ class Rqbit:
         return RqbitProcess(meta, folder, transport).wait_complete(SOON)
 
     @staticmethod
-    def downloader(meta, folder, transport, encryption):
-        # It is told of peers by the tracker.
-        return RqbitProcess(meta, folder, transport)
+    def downloader(meta, folder, peers, transport, encryption):
+        # It asks the tracker only once in a while.
+        return RqbitProcess(meta, folder, transport, "--initial-peers", ",".join(peers))
 
 
 class LibutpRelay(Process):

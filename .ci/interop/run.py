@@ -1,20 +1,28 @@
 #!/usr/bin/env python3
 """Runs the tests of this folder and counts them. usage: run.py [PART OF A NAME]...
 
-SWARM_BIN is the folder of `swarm` and `swarm-tracker`, SWARM_INTEROP_SKIP a list of parts of names to leave out.
+Those that mostly wait come last, each class in a process of its own, several at a time. SWARM_BIN is the folder of `swarm` and `swarm-tracker`, SWARM_INTEROP_SKIP a list of parts of names to leave out.
 """
 
 import os
+import re
 import signal
+import subprocess
 import sys
 import time
 import unittest
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
 from harness import BIN  # noqa: E402
+
+AT_A_TIME = 4
+# Set for a process that has one class to run.
+ONE_CLASS = "SWARM_INTEROP_CLASS"
 
 
 class Result(unittest.TestResult):
@@ -64,6 +72,21 @@ def tests_of(suite):
             yield test
 
 
+def class_of(test):
+    return f"{type(test).__module__}.{type(test).__qualname__}"
+
+
+def run_beside(name, wanted):
+    """Runs the class in a process of its own. Returns how many tests passed, failed and were skipped."""
+    child = subprocess.Popen(
+        [sys.executable, __file__, *wanted], env={**os.environ, ONE_CLASS: name}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    output = child.communicate()[0]
+    counts = re.search(r"^interop: (\d+) passed, (\d+) failed, (\d+) skipped$", output, re.M)
+    print(output[: counts.start()] if counts else output, end="", flush=True)
+    return [int(count) for count in counts.groups()] if counts else [0, 1, 0]
+
+
 def main():
     for program in ("swarm", "swarm-tracker"):
         if not (BIN / program).exists():
@@ -72,18 +95,26 @@ def main():
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     wanted = sys.argv[1:]
     unwanted = [part for part in os.environ.get("SWARM_INTEROP_SKIP", "").split(",") if part]
+    one_class = os.environ.get(ONE_CLASS)
     found = unittest.defaultTestLoader.discover(str(HERE), pattern="test_*.py")
-    suite = unittest.TestSuite(
+    tests = [
         test
         for test in tests_of(found)
         if (not wanted or any(part in test.id() for part in wanted))
         and not any(part in test.id() for part in unwanted)
-    )
+        and one_class in (None, class_of(test))
+    ]
+    classes = Counter(class_of(test) for test in tests if getattr(test, "waits", False))
+    # Those of many tests first, so that none of them is alone at the end.
+    waiting = [] if one_class else [name for name, _ in classes.most_common()]
     result = Result()
-    suite.run(result)
-    failed = len(result.failures) + len(result.errors)
-    print(f"interop: {result.passed} passed, {failed} failed, {len(result.skipped)} skipped")
-    sys.exit(1 if failed else 0)
+    unittest.TestSuite(test for test in tests if class_of(test) not in waiting).run(result)
+    counts = [result.passed, len(result.failures) + len(result.errors), len(result.skipped)]
+    with ThreadPoolExecutor(AT_A_TIME) as pool:
+        for more in pool.map(lambda name: run_beside(name, wanted), waiting):
+            counts = [sum(pair) for pair in zip(counts, more)]
+    print(f"interop: {counts[0]} passed, {counts[1]} failed, {counts[2]} skipped")
+    sys.exit(1 if counts[1] else 0)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """Each client with encryption off and required, over TCP and over uTP as far as it has it, as source for us and as downloader
 from us. We take nothing else, nor do they where they can be told so; both sides say how the connection was made."""
 
-import os
 import re
 import shutil
 from concurrent.futures import ThreadPoolExecutor
@@ -16,9 +15,18 @@ TRACKER_PORT = 6969
 LENGTH = 16 * MIB + 5
 # Slow enough that a connection can be looked at.
 LIMITS = "--max-up", "8MB/s", "--max-down", "8MB/s"
-TCP, UTP = [("tcp", "off"), ("tcp", "require")], [("utp", "off"), ("utp", "require")]
-# How we name them.
-MADE = {("tcp", "none"): "TCP", ("tcp", "rc4"): "TCP, encrypted (RC4)", ("utp", "none"): "uTP", ("utp", "rc4"): "uTP, encrypted (RC4)"}
+AT_A_TIME = 8
+
+# What the other client takes and gives, what we are told (`--encryption`), and how a connection is made between the two.
+OFF = [("off", "off")]
+DEFAULT_OFF = [("off", "allow"), ("off", "prefer")]
+REQUIRE = [("require", "require")]
+DEFAULT_REQUIRE = [("require", "allow"), ("require", "prefer")]
+HANDSHAKE = [("handshake", "allow"), ("handshake", "prefer")]
+MADE = {"off": "none", "require": "rc4", "handshake": "plaintext"}
+# How we name it.
+NAMES = {"none": "", "rc4": ", encrypted (RC4)", "plaintext": ", encrypted handshake"}
+TCP, UTP = ["tcp"], ["utp"]
 
 
 def ours(transport, encryption):
@@ -27,16 +35,18 @@ def ours(transport, encryption):
 
 def made_by_us(process):
     """How we say that our connections were made."""
-    said = re.findall(r"connected .*?over=\"?([^\"\n]*[^\" \n])", re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(process.output)))
-    return {next(made for made, name in MADE.items() if name == each) for each in said}
+    colours = r"\x1b\[[0-9;]*m"
+    said = re.findall(r"connected .*over=\"([^\"]*)\"", re.sub(colours, "", "\n".join(process.output)))
+    known = {f"{named}{name}": (transport, kind) for transport, named in (("tcp", "TCP"), ("utp", "uTP")) for kind, name in NAMES.items()}
+    return {known[each] for each in said}
 
 
 class LibtorrentForced:
     @staticmethod
     def settings(transport, encryption):
-        is_utp, policy = transport == "utp", 0 if encryption == "require" else 2
+        is_utp, policy = transport == "utp", 2 if encryption == "off" else 0
         settings = {f"enable_{way}_{which}": (which == "utp") == is_utp for way in ("incoming", "outgoing") for which in ("utp", "tcp")}
-        settings |= {"in_enc_policy": policy, "out_enc_policy": policy, "allowed_enc_level": 2}
+        settings |= {"in_enc_policy": policy, "out_enc_policy": policy, "allowed_enc_level": 1 if encryption == "handshake" else 2}
         return [arg for name, value in settings.items() for arg in ("--set", f"{name}={str(value).lower()}")]
 
     @classmethod
@@ -44,8 +54,8 @@ class LibtorrentForced:
         return Libtorrent.source(meta, folder, *cls.settings(transport, encryption))
 
     @classmethod
-    def downloader(cls, meta, folder, transport, encryption):
-        return Libtorrent.downloader(meta, folder, (), *cls.settings(transport, encryption))
+    def downloader(cls, meta, folder, peers, transport, encryption):
+        return Libtorrent.downloader(meta, folder, peers, *cls.settings(transport, encryption))
 
     @staticmethod
     def connections(process):
@@ -53,17 +63,19 @@ class LibtorrentForced:
 
 
 class Aria2Forced:
-    @staticmethod
-    def settings(encryption):
-        return ("--bt-force-encryption=true", "--bt-min-crypto-level=arc4") if encryption == "require" else ()
+    SETTINGS = {
+        "off": (),
+        "require": ("--bt-force-encryption=true", "--bt-min-crypto-level=arc4"),
+        "handshake": ("--bt-require-crypto=true", "--bt-min-crypto-level=plain"),
+    }
 
     @classmethod
     def source(cls, meta, folder, transport, encryption):
-        return Aria2.source(meta, folder, *cls.settings(encryption))
+        return Aria2.source(meta, folder, *cls.SETTINGS[encryption])
 
     @classmethod
-    def downloader(cls, meta, folder, transport, encryption):
-        return Aria2.downloader(meta, folder, (), *cls.settings(encryption))
+    def downloader(cls, meta, folder, peers, transport, encryption):
+        return Aria2.downloader(meta, folder, (), *cls.SETTINGS[encryption])
 
 
 class TransmissionEncrypted:
@@ -76,7 +88,7 @@ class TransmissionEncrypted:
         return Transmission.source(meta, folder, host, **cls.settings(*way))
 
     @classmethod
-    def downloader(cls, meta, folder, *way, host):
+    def downloader(cls, meta, folder, peers, *way, host):
         return Transmission.downloader(meta, folder, (), host, **cls.settings(*way))
 
     @staticmethod
@@ -88,7 +100,7 @@ class TransmissionEncrypted:
 
 
 class Transfer(Case):
-    """They find each other by a tracker, or we are told of them."""
+    """A downloader of theirs finds us by a tracker; ours is told of them."""
 
     scratch_bytes = 512 * MIB
     maxDiff = None
@@ -104,22 +116,23 @@ class Transfer(Case):
         cls.addClassCleanup(cls.tracker.stop)
 
     def torrent(self, *name):
-        """One of the same content and another info-hash, so that nobody meets who should not."""
+        """One of the same content and another info-hash, so that nobody meets who should not. Nor do they share a file:
+        rqbit touches its own, and what is touched is verified again."""
         content = self.scratch / " ".join(name)
-        os.link(self.content, content)
+        shutil.copyfile(self.content, content)
         return content, create(content, content.with_suffix(".meta"), "-a", self.tracker.url)
 
-    def transfer(self, client, we_seed, transport, encryption):
+    def transfer(self, client, we_seed, transport, theirs, encryption):
         """What went wrong, or None."""
-        way = f"{'to' if we_seed else 'from'} {client.__name__}, {transport}, {encryption}"
+        way = f"{'to' if we_seed else 'from'} {client.__name__} {transport} {theirs}, ours {encryption}"
         try:
-            content, meta = self.torrent(client.__name__, "to" if we_seed else "from", transport, encryption)
+            content, meta = self.torrent(way)
             copies = self.scratch / f"{content.name} copy"
-            we, they = self.ends(client, we_seed, meta, copies, transport, encryption)
+            we, they = self.ends(client, we_seed, meta, copies, (transport, theirs), ours(transport, encryption))
         except AssertionError as error:
             return f"{way}: {error}"
         try:
-            made = {(transport, "rc4" if encryption == "require" else "none")}
+            made = {(transport, MADE[theirs])}
             until(lambda: made_by_us(we), SECONDS, "we are connected")
             if hasattr(client, "connections"):
                 self.assertEqual(until(lambda: client.connections(they), SECONDS, "they are connected"), made)
@@ -128,16 +141,19 @@ class Transfer(Case):
             self.assert_same(content, copies / content.name)
             they.stop()
             self.check_counters(they, we_seed, transport)
+            we.stop()
+            content.unlink()
+            shutil.rmtree(copies)
         except AssertionError as error:
             return f"{way}: {error}\nwe: {we}\nthey: {they}"
 
-    def ends(self, client, we_seed, meta, copies, *way):
-        theirs = {} if self.they_at is LOOPBACK else {"host": self.they_at}
+    def ends(self, client, we_seed, meta, copies, way, args):
+        at = {} if self.they_at is LOOPBACK else {"host": self.they_at}
         if we_seed:
-            we = self.start(Swarm.source(meta, meta.parent, *ours(*way), host=self.we_at))
-            return we, self.start(client.downloader(meta, copies, *way, **theirs))
-        they = self.start(client.source(meta, meta.parent, *way, **theirs))
-        return self.start(Swarm.downloader(meta, copies, [they.address], *ours(*way), host=self.we_at)), they
+            we = self.start(Swarm.source(meta, meta.parent, *args, host=self.we_at))
+            return we, self.start(client.downloader(meta, copies, [we.address], *way, **at))
+        they = self.start(client.source(meta, meta.parent, *way, **at))
+        return self.start(Swarm.downloader(meta, copies, [they.address], *args, host=self.we_at)), they
 
     def check_counters(self, they, we_seed, transport):
         """libtorrent's, which it tells at its end."""
@@ -147,10 +163,11 @@ class Transfer(Case):
             self.assertEqual(packets > LENGTH // 65_536, transport == "utp", str(counters))
             self.assertGreaterEqual(counters[f"net.{'recv' if we_seed else 'sent'}_payload_bytes"], LENGTH)
 
-    def each(self, client, we_seed, ways):
-        """All at once, since most of the time is waiting for the client's clocks."""
-        with ThreadPoolExecutor(len(ways)) as pool:
-            failures = pool.map(lambda way: self.transfer(client, we_seed, *way), ways)
+    def each(self, client, transports, pairs):
+        """Both ways, at once, since most of the time is waiting for the client's clocks."""
+        ways = [(client, we_seed, transport, *pair) for we_seed in (False, True) for transport in transports for pair in pairs]
+        with ThreadPoolExecutor(AT_A_TIME) as pool:
+            failures = pool.map(lambda way: self.transfer(*way), ways)
             self.assertEqual("\n".join(filter(None, failures)), "")
 
 
@@ -159,37 +176,31 @@ class OnLoopback(Transfer):
     def hosts():
         return LOOPBACK, LOOPBACK, LOOPBACK
 
-    def test_libtorrent_to_swarm(self):
+    def test_libtorrent(self):
         Libtorrent.needed()
-        self.each(LibtorrentForced, False, TCP + UTP)
+        self.each(LibtorrentForced, TCP + UTP, OFF + REQUIRE + DEFAULT_OFF + DEFAULT_REQUIRE + HANDSHAKE)
 
-    def test_swarm_to_libtorrent(self):
-        Libtorrent.needed()
-        self.each(LibtorrentForced, True, TCP + UTP)
+    def test_libtorrent_as_it_comes(self):
+        # The other way it dials plainly whom a tracker names, and comes again after a minute.
+        content, meta = self.torrent("as it comes")
+        they = self.start(Libtorrent.source(meta, meta.parent))
+        copies = self.scratch / "copies"
+        we = self.start(Swarm.downloader(meta, copies, [they.address], "--encryption", "require", "-v"))
+        we.wait_complete(SECONDS)
+        self.assertEqual(made_by_us(we), {("tcp", "rc4")})
+        self.assert_same(content, copies / content.name)
 
-    def test_qbittorrent_to_swarm(self):
-        self.each(QBittorrent, False, TCP + UTP)
+    def test_qbittorrent(self):
+        self.each(QBittorrent, TCP + UTP, OFF + REQUIRE + DEFAULT_REQUIRE)
 
-    def test_swarm_to_qbittorrent(self):
-        self.each(QBittorrent, True, TCP + UTP)
+    def test_rtorrent(self):
+        self.each(RTorrent, TCP, OFF + REQUIRE + DEFAULT_REQUIRE + HANDSHAKE[:1])
 
-    def test_rtorrent_to_swarm(self):
-        self.each(RTorrent, False, TCP)
+    def test_aria2(self):
+        self.each(Aria2Forced, TCP, OFF + REQUIRE + DEFAULT_REQUIRE + HANDSHAKE[:1])
 
-    def test_swarm_to_rtorrent(self):
-        self.each(RTorrent, True, TCP)
-
-    def test_aria2_to_swarm(self):
-        self.each(Aria2Forced, False, TCP)
-
-    def test_swarm_to_aria2(self):
-        self.each(Aria2Forced, True, TCP)
-
-    def test_rqbit_to_swarm(self):
-        self.each(Rqbit, False, [("tcp", "off"), ("utp", "off")])
-
-    def test_swarm_to_rqbit(self):
-        self.each(Rqbit, True, [("tcp", "off"), ("utp", "off")])
+    def test_rqbit(self):
+        self.each(Rqbit, TCP + UTP, OFF)
 
     def test_libutp_to_swarm(self):
         """We dial libutp, behind which is a source over TCP."""
@@ -222,6 +233,7 @@ class OnLoopback(Transfer):
 class InNamespaces(Transfer):
     """Transmission takes no peers on loopback."""
 
+    waits = True
     tracker_port = TRACKER_PORT
 
     @classmethod
@@ -230,8 +242,5 @@ class InNamespaces(Transfer):
         cls.addClassCleanup(network.remove)
         return [network.host(number, 4) for number in (1, 2, 3)]
 
-    def test_transmission_to_swarm(self):
-        self.each(TransmissionEncrypted, False, TCP + UTP)
-
-    def test_swarm_to_transmission(self):
-        self.each(TransmissionEncrypted, True, TCP + UTP)
+    def test_transmission(self):
+        self.each(TransmissionEncrypted, TCP + UTP, OFF + REQUIRE + DEFAULT_REQUIRE[:1])

@@ -187,6 +187,8 @@ class InNamespaces(Case):
     """aria2 and Transmission in our DHT, each as a seed and as a downloader of nothing but an info-hash. Their DHTs take no
     addresses on loopback, and aria2's is there for IPv4 only."""
 
+    waits = True
+
     def setUp(self):
         super().setUp()
         self.network = Network(3)

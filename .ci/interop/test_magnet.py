@@ -63,6 +63,7 @@ class MagnetIpv6(Magnet):
 class Namespaces(WithLink):
     """Transmission takes no peers on loopback."""
 
+    waits = True
     version = 4
 
     def setUp(self):

@@ -92,6 +92,7 @@ class Payload:
 
 
 class Matrix(Case):
+    waits = True
     scratch_bytes = 1024 * MIB
     # A failure tells the last words of each client.
     maxDiff = None

@@ -85,6 +85,8 @@ class Behind(Case):
 
 
 class Miniupnpd(Behind):
+    waits = True
+
     def setUp(self):
         super().setUp()
         self.program = shutil.which("miniupnpd", path="/usr/sbin:/sbin") or shutil.which("miniupnpd")

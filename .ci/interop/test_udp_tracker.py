@@ -31,6 +31,7 @@ class Aria2:
 
 
 class UdpTrackerTest(Case):
+    waits = True
     scratch_bytes = 128 * MIB
 
     def setUp(self):
