@@ -264,7 +264,7 @@ async fn a_destination_that_the_proxy_cannot_reach_is_not_the_proxys_fault() {
         while proxy.asked().is_empty() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        waiting(&torrent, |waiting| matches!(waiting, Waiting::NoPeers)).await;
+        waiting(&torrent, |waiting| matches!(waiting, Waiting::Unreachable { .. })).await;
         getter.stop().await;
     }
 }

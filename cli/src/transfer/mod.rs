@@ -341,7 +341,7 @@ impl<'a> Transfers<'a> {
                 let name = transport.to_string().to_lowercase();
                 cx.record(&Record::PortNotMapped { transport: &name, port, reason: &reason });
                 if transport == Transport::Tcp {
-                    self.shared.reach = Some("port not mapped".to_owned());
+                    self.shared.reach = Some(words::NOT_MAPPED.to_owned());
                 }
             }
             Event::IpFilterBlocked { incoming, addresses, trackers } if is_told => {

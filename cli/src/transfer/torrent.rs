@@ -316,8 +316,7 @@ impl Torrent {
         let Some(handle) = &self.handle else { return self.on_stall(shared) };
         // A torrent that has ended has no figures.
         let Ok(stats) = handle.stats().await else { return GO_ON };
-        self.progress = progress_of(&stats);
-        self.progress.reach.clone_from(&shared.reach);
+        self.progress = progress_of(&stats, shared.reach.as_deref());
         let is_checking = matches!(stats.state, State::Queued | State::Checking) && self.disk.is_none();
         if self.progress.bytes_down > before || is_checking || self.is_complete {
             self.came_at = Instant::now();
@@ -371,7 +370,7 @@ impl Torrent {
         if self.handle.is_some() && (self.is_complete || shared.plan.is_seed()) {
             return self.stopped(signal.reason(), signal.exit_of_service(), shared).await;
         }
-        let kept = self.stats().await.map(|stats| kept(&progress_of(&stats), self.disk.is_some()));
+        let kept = self.stats().await.map(|stats| kept(&progress_of(&stats, None), self.disk.is_some()));
         let kept = kept.map_or(String::new(), |kept| format!(", {kept}"));
         let what = self.label();
         fail(signal.exit(), format!("{what}: interrupted{kept}; the same command again goes on from here"))
@@ -399,7 +398,7 @@ impl Torrent {
     /// What has been received and sent, by peers that have left and peers that are here.
     async fn traffic(&mut self) -> Traffic {
         let Some(stats) = self.stats().await else { return Traffic::default() };
-        self.progress = progress_of(&stats);
+        self.progress = progress_of(&stats, None);
         let mut peers = self.left.clone();
         for peer in stats.peer_list.iter().filter(|peer| peer.bytes_down + peer.bytes_up > 0) {
             add(&mut peers, peer.listen_addr.unwrap_or(peer.addr), peer.bytes_down, peer.bytes_up);
@@ -447,9 +446,9 @@ impl Torrent {
     }
 }
 
-fn progress_of(stats: &TorrentStats) -> Progress {
+fn progress_of(stats: &TorrentStats, reach: Option<&str>) -> Progress {
     Progress {
-        reach: None,
+        reach: reach.map(str::to_owned),
         bytes_total: stats.bytes_total,
         bytes_verified: stats.bytes_verified,
         bytes_unverified: stats.bytes_unverified,
@@ -462,7 +461,7 @@ fn progress_of(stats: &TorrentStats) -> Progress {
         bytes_wasted: stats.totals.bytes_wasted,
         peers: stats.peers,
         seeds: stats.seeds,
-        waiting: stats.waiting.as_ref().map(words::of_waiting),
+        waiting: stats.waiting.as_ref().map(|waiting| words::of_waiting(waiting, reach)),
     }
 }
 

@@ -37,9 +37,15 @@ pub fn of_storage(error: &StorageError) -> String {
     }
 }
 
-/// Why nothing moves.
-pub fn of_waiting(waiting: &Waiting) -> String {
+/// What the gateway does for us, where it does nothing.
+pub const NOT_MAPPED: &str = "port not mapped";
+
+/// Why nothing moves; `reach` is what the gateway does for us.
+pub fn of_waiting(waiting: &Waiting, reach: Option<&str>) -> String {
     match waiting {
+        Waiting::NoPeers | Waiting::Unreachable { .. } if reach == Some(NOT_MAPPED) => {
+            format!("{waiting}; our port is not mapped, so they may not reach us either")
+        }
         Waiting::NobodyToAsk { .. } => format!("{waiting}; add --tracker URL or --peer ADDR:PORT"),
         Waiting::Disk(error) => of_storage(error),
         _ => waiting.to_string(),

@@ -48,6 +48,7 @@ pub mod bencode;
 pub mod bitfield;
 pub mod choker;
 pub mod dht;
+pub mod fields;
 pub mod geometry;
 pub mod id;
 pub mod ip_filter;

@@ -85,7 +85,19 @@ const LAYERS: &[(&str, &[&[&str]])] = &[
     (
         "engine/core/src",
         &[
-            &["bencode", "bitfield", "geometry", "id", "ip_filter", "net", "padding", "rate", "rng", "time"],
+            &[
+                "bencode",
+                "bitfield",
+                "fields",
+                "geometry",
+                "id",
+                "ip_filter",
+                "net",
+                "padding",
+                "rate",
+                "rng",
+                "time",
+            ],
             &[
                 "admission",
                 "choker",

@@ -102,6 +102,16 @@ enum Failure {
     Refused(io::Error),
 }
 
+/// Somebody was reached, and did not take the handshake.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+struct Refusal(io::Error);
+
+/// Whether a dial failed after somebody was reached.
+pub(crate) fn is_refusal(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|error| error.is::<Refusal>())
+}
+
 /// Dials a peer and exchanges handshakes. `pace` is awaited before each attempt but the first. Nothing is said to a peer that is no longer
 /// wanted once it has been reached: it may have dialled us meanwhile.
 pub(crate) async fn dial(
@@ -131,7 +141,7 @@ pub(crate) async fn dial(
                 *is_unreached = true;
                 failure = error;
             }
-            Err(Failure::Refused(error)) => failure = error,
+            Err(Failure::Refused(error)) => failure = io::Error::new(error.kind(), Refusal(error)),
         }
     }
     Err(failure)

@@ -59,6 +59,7 @@ impl TorrentDriver {
             }
             Err(error) => {
                 tracing::debug!(%addr, %error, "could not connect");
+                self.inner.borrow_mut().is_refused |= handshake::is_refusal(&error);
                 let of_proxy = proxy_error(&error);
                 // That is not the peer's fault.
                 self.not_connected(addr, of_proxy.is_none());
@@ -133,6 +134,7 @@ impl TorrentDriver {
         let info = PeerInfo { addr, inbound, peer_id: theirs.peer_id, fast, extended, encryption, utp };
         let wake = Rc::new(Notify::new());
         let key = self.with(|inner| {
+            inner.is_refused = false;
             inner.next_key += 1;
             let key = PeerKey(inner.next_key);
             inner.connections.insert(key, Connection::new(&wake, fast));

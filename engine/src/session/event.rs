@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 use swarm_core::id::{FileIndex, PeerId, PieceIndex};
-use swarm_core::mse::Method as EncryptionMethod;
+use swarm_core::mse::{Encryption, Method as EncryptionMethod};
 use swarm_core::net::Family;
 use swarm_core::port_mapping::{Method as MappingMethod, Transport};
 pub use swarm_core::torrent::holepunch::HolepunchFailure;
@@ -197,6 +197,23 @@ pub enum Waiting {
     /// No peer is known or reached.
     #[error("no peers")]
     NoPeers,
+    /// The filter blocks each address that was named.
+    #[error("no peers: the IP filter blocks each address that was named")]
+    Filtered,
+    /// Nobody is where peers should be.
+    #[error("no peers: nobody answers at {}{}", say_addresses(*.addresses), say_utp(*.only_utp))]
+    Unreachable {
+        /// How many addresses are known.
+        addresses: usize,
+        /// Whether they are dialled over uTP only.
+        only_utp: bool,
+    },
+    /// Somebody is there, and does not complete the handshake.
+    #[error("no peers: who was reached {}", say_refused(*.encryption))]
+    Refused {
+        /// What this session wants of connections.
+        encryption: Encryption,
+    },
     /// No peer is known, and the tracker cannot tell of any.
     #[error("no peers; tracker: {0}")]
     Tracker(String),
@@ -255,6 +272,24 @@ pub enum Waiting {
 
 fn also(local: bool) -> &'static str {
     if local { ", only the local network" } else { "" }
+}
+
+fn say_addresses(count: usize) -> String {
+    if count == 1 { "the one known address".to_owned() } else { format!("any of {count} known addresses") }
+}
+
+fn say_utp(only: bool) -> &'static str {
+    if only { " over uTP, and TCP is off" } else { "" }
+}
+
+fn say_refused(encryption: Encryption) -> &'static str {
+    match encryption {
+        Encryption::Require => "did not take an encrypted handshake, and encryption is required",
+        Encryption::Off => {
+            "did not take the handshake; perhaps encryption is required there, and it is off here"
+        }
+        _ => "did not take the handshake",
+    }
 }
 
 fn say_peers(count: usize) -> String {

@@ -111,7 +111,7 @@ impl TorrentDriver {
         if inner.core.peers().next().is_some() {
             return (!inner.core.is_metadata_offered()).then_some(Waiting::NoMetadata);
         }
-        Some(self.no_peers())
+        Some(self.no_peers(inner))
     }
 
     /// Why there are no peers, and no web seed serves.
@@ -126,23 +126,40 @@ impl TorrentDriver {
         let best = web_seeds.into_iter().min_by_key(|seed| rank(&seed.status));
         Some(match best {
             Some(WebSeedStats { url, status, .. }) => Waiting::WebSeed { url, status },
-            None => self.no_peers(),
+            None => self.no_peers(inner),
         })
     }
 
     /// Why there are no peers.
-    fn no_peers(&self) -> Waiting {
+    fn no_peers(&self, inner: &Inner) -> Waiting {
         let names_peers = match &self.options.source {
             Source::Magnet(magnet) => !magnet.peers.is_empty(),
             _ => false,
         };
-        let ways = Ways {
-            announcer: &self.announcer.borrow(),
-            dht: self.dht().is_some(),
-            local: self.lsd().is_some(),
-            named: names_peers || !self.options.peers.is_empty(),
-        };
-        ways.waiting()
+        let (known, failed) = inner.core.addresses_known_and_failed();
+        if known == 0 && inner.is_any_blocked {
+            return Waiting::Filtered;
+        }
+        let announcer = self.announcer.borrow();
+        let trackers = || announcer.trackers().map(|tracker| tracker.state);
+        let asks = trackers().any(|state| !matches!(state, TrackerState::Unsupported(_)));
+        let is_named = names_peers || !self.options.peers.is_empty();
+        if !asks && self.dht().is_none() && !is_named {
+            return Waiting::NobodyToAsk { local: self.lsd().is_some() };
+        }
+        let serves = trackers().any(|state| state == TrackerState::Working);
+        let failure = trackers().find_map(|state| match state {
+            TrackerState::Failed(why) => Some(Waiting::Tracker(why.to_owned())),
+            _ => None,
+        });
+        let options = &self.context.options;
+        match failure.filter(|_| !serves) {
+            Some(failure) => failure,
+            None if failed < known => Waiting::NoPeers,
+            None if inner.is_refused => Waiting::Refused { encryption: options.encryption },
+            None if known > 0 => Waiting::Unreachable { addresses: known, only_utp: !options.tcp },
+            None => Waiting::NoPeers,
+        }
     }
 
     /// Why nothing moves, if something should.
@@ -173,36 +190,6 @@ impl TorrentDriver {
             return Some(Waiting::Choked);
         }
         Some(Waiting::Silent)
-    }
-}
-
-/// Whom a swarm without peers can ask for some.
-pub(super) struct Ways<'a> {
-    pub(super) announcer: &'a Announcer,
-    /// Whether the DHT is asked.
-    pub(super) dht: bool,
-    /// Whether the local network is asked.
-    pub(super) local: bool,
-    /// Whether the user or the link names peers.
-    pub(super) named: bool,
-}
-
-impl Ways<'_> {
-    /// Why there are no peers.
-    pub(super) fn waiting(&self) -> Waiting {
-        let trackers = || self.announcer.trackers().map(|tracker| tracker.state);
-        let asks = trackers().any(|state| !matches!(state, TrackerState::Unsupported(_)));
-        let serves = trackers().any(|state| state == TrackerState::Working);
-        let failed = trackers().find_map(|state| match state {
-            TrackerState::Failed(why) => Some(Waiting::Tracker(why.to_owned())),
-            _ => None,
-        });
-        let Ways { dht, local, named, .. } = *self;
-        match failed.filter(|_| !serves) {
-            _ if !asks && !dht && !named => Waiting::NobodyToAsk { local },
-            Some(failed) => failed,
-            None => Waiting::NoPeers,
-        }
     }
 }
 

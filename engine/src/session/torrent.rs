@@ -170,6 +170,10 @@ pub(crate) struct Inner {
     pub(super) state: State,
     pub(super) web: WebSources,
     pub(super) next_key: u32,
+    /// Whether the IP filter has blocked an address of a peer.
+    pub(super) is_any_blocked: bool,
+    /// Whether somebody has refused our handshake since a peer was connected last.
+    pub(super) is_refused: bool,
 }
 
 impl TorrentDriver {
@@ -231,6 +235,8 @@ impl TorrentDriver {
                 state: State::Checking,
                 web: WebSources::default(),
                 next_key: 0,
+                is_any_blocked: false,
+                is_refused: false,
             }),
             wake: Notify::new(),
             failure: RefCell::new(None),
@@ -422,7 +428,9 @@ impl TorrentDriver {
         let timer = inner.core.poll_timeout();
         let result = input(&mut inner);
         self.drain(&mut inner);
-        self.context.on_blocked(What::Address, inner.core.take_addresses_blocked());
+        let blocked = inner.core.take_addresses_blocked();
+        inner.is_any_blocked |= blocked > 0;
+        self.context.on_blocked(What::Address, blocked);
         // The torrent's own task sleeps until what was due first.
         let next = inner.core.poll_timeout();
         if next.is_some_and(|next| timer.is_none_or(|timer| next < timer)) {

@@ -1,5 +1,6 @@
 //! The datagrams of PCP (RFC 6887) and of its predecessor NAT-PMP (RFC 6886), as far as mapping one port needs them.
 
+use crate::fields::Fields;
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -123,25 +124,6 @@ pub(super) fn nat_pmp_map(request: MapRequest) -> Vec<u8> {
 /// NAT-PMP: asks for the outer address.
 pub(super) fn nat_pmp_address() -> Vec<u8> {
     vec![NAT_PMP, 0]
-}
-
-/// Reads big-endian numbers one after the other.
-struct Fields<'a>(&'a [u8]);
-
-impl Fields<'_> {
-    fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
-        let (taken, rest) = self.0.split_first_chunk::<N>()?;
-        self.0 = rest;
-        Some(*taken)
-    }
-
-    fn u16(&mut self) -> Option<u16> {
-        self.take().map(u16::from_be_bytes)
-    }
-
-    fn u32(&mut self) -> Option<u32> {
-        self.take().map(u32::from_be_bytes)
-    }
 }
 
 /// Reads an answer; `None` if it is none.

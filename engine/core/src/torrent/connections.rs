@@ -50,6 +50,11 @@ impl Torrent {
         self.discovery.take_blocked()
     }
 
+    /// How many addresses are known that are not connected, and how many of these have failed when they were last dialled.
+    pub fn addresses_known_and_failed(&self) -> (usize, usize) {
+        self.discovery.known_and_failed()
+    }
+
     /// An address that we were to dial did not become a connection.
     pub fn handle_connect_failed(&mut self, now: Time, addr: SocketAddr) {
         self.ask_relay(now, addr);

@@ -339,6 +339,12 @@ impl Discovery {
         self.idle.len()
     }
 
+    /// How many addresses are known that are not connected, and how many of these have failed when they were last dialled.
+    pub fn known_and_failed(&self) -> (usize, usize) {
+        let known = || self.idle.iter().map(|(_, candidate)| candidate).chain(self.dialing.values());
+        (known().count(), known().filter(|candidate| candidate.failures > 0).count())
+    }
+
     /// How many of these have not failed yet. Those from peers are left out, since all may be lies. Counts up to about `max`.
     pub fn untried_of_others_than_peers(&self, max: usize) -> usize {
         self.idle.count_untried_of_others_than_peers(max)

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use url::Url;
 
+use crate::fields::Fields;
 use crate::id::{InfoHash, PeerId};
 use crate::net::{Family, compact_len, write_compact};
 use crate::tracker::announce::{AnnounceRequest, AnnounceResponse, Event};
@@ -136,25 +137,6 @@ pub fn url_data(url: &Url) -> String {
     data
 }
 
-/// The next field of fixed length.
-fn take<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], PacketError> {
-    let (field, tail) = rest.split_first_chunk().ok_or(PacketError::TooShort)?;
-    *rest = tail;
-    Ok(*field)
-}
-
-fn take_u16(rest: &mut &[u8]) -> Result<u16, PacketError> {
-    take(rest).map(u16::from_be_bytes)
-}
-
-fn take_u32(rest: &mut &[u8]) -> Result<u32, PacketError> {
-    take(rest).map(u32::from_be_bytes)
-}
-
-fn take_u64(rest: &mut &[u8]) -> Result<u64, PacketError> {
-    take(rest).map(u64::from_be_bytes)
-}
-
 impl Request {
     /// Reads a datagram as a server gets it. What follows the fields of a connect and the options of an announce
     /// is left to later extensions, as BEP 15 asks.
@@ -162,19 +144,18 @@ impl Request {
     /// # Errors
     /// When it is not a request of this protocol.
     pub fn parse(datagram: &[u8]) -> Result<Request, PacketError> {
-        let rest = &mut &*datagram;
-        let connection = ConnectionId(take_u64(rest)?);
-        let action = take_u32(rest)?;
-        let transaction = TransactionId(take_u32(rest)?);
+        let mut fields = Fields(datagram);
+        let connection = ConnectionId(fields.u64().ok_or(PacketError::TooShort)?);
+        let (action, transaction) = read_head(&mut fields)?;
         match action {
             CONNECT if connection.0 == PROTOCOL_ID => Ok(Request::Connect { transaction }),
             CONNECT => Err(PacketError::NotAConnect),
             ANNOUNCE => {
-                let announce = read_announce(rest)?;
-                Ok(Request::Announce { connection, transaction, announce, url_data: read_url_data(rest) })
+                let announce = read_announce(&mut fields).ok_or(PacketError::TooShort)?;
+                Ok(Request::Announce { connection, transaction, announce, url_data: read_url_data(fields.0) })
             }
             SCRAPE => {
-                let (hashes, []) = rest.as_chunks() else { return Err(PacketError::WrongHashes) };
+                let (hashes, []) = fields.0.as_chunks() else { return Err(PacketError::WrongHashes) };
                 if hashes.is_empty() || hashes.len() > SCRAPE_HASHES_MAX {
                     return Err(PacketError::WrongHashes);
                 }
@@ -214,23 +195,23 @@ impl Request {
     }
 }
 
-fn read_announce(rest: &mut &[u8]) -> Result<AnnounceRequest, PacketError> {
-    let info_hash = InfoHash(take(rest)?);
-    let peer_id = PeerId(take(rest)?);
-    let [downloaded, left, uploaded] = [take_u64(rest)?, take_u64(rest)?, take_u64(rest)?];
-    let event = match take_u32(rest)? {
+fn read_announce(fields: &mut Fields<'_>) -> Option<AnnounceRequest> {
+    let info_hash = InfoHash(fields.take()?);
+    let peer_id = PeerId(fields.take()?);
+    let [downloaded, left, uploaded] = [fields.u64()?, fields.u64()?, fields.u64()?];
+    let event = match fields.u32()? {
         1 => Some(Event::Completed),
         2 => Some(Event::Started),
         3 => Some(Event::Stopped),
         _ => None,
     };
     // A client that could name any address could point a swarm at a stranger.
-    let _address = take_u32(rest)?;
-    let key = Some(take_u32(rest)?);
-    let numwant = i32::from_be_bytes(take(rest)?).try_into().ok();
-    let port = take_u16(rest)?;
+    let _address = fields.u32()?;
+    let key = Some(fields.u32()?);
+    let numwant = fields.i32()?.try_into().ok();
+    let port = fields.u16()?;
     let (format, tracker_id) = (PeerFormat::Compact, None);
-    Ok(AnnounceRequest {
+    Some(AnnounceRequest {
         info_hash,
         peer_id,
         port,
@@ -293,14 +274,17 @@ impl Response {
     /// # Errors
     /// When it is not a response of this protocol.
     pub fn parse(datagram: &[u8], family: Family) -> Result<Response, PacketError> {
-        let rest = &mut &*datagram;
-        let action = take_u32(rest)?;
-        let transaction = TransactionId(take_u32(rest)?);
+        let mut fields = Fields(datagram);
+        let (action, transaction) = read_head(&mut fields)?;
         match action {
-            CONNECT => Ok(Response::Connect { transaction, connection: ConnectionId(take_u64(rest)?) }),
+            CONNECT => {
+                let connection = ConnectionId(fields.u64().ok_or(PacketError::TooShort)?);
+                Ok(Response::Connect { transaction, connection })
+            }
             ANNOUNCE => {
-                let [interval, incomplete, complete] = [count(rest)?, count(rest)?, count(rest)?];
-                let peers = rest.chunks_exact(compact_len(family)).filter_map(compact_peer);
+                let [interval, incomplete, complete] =
+                    read_counts(&mut fields).ok_or(PacketError::TooShort)?;
+                let peers = fields.0.chunks_exact(compact_len(family)).filter_map(compact_peer);
                 let response = AnnounceResponse {
                     interval: Duration::from_secs(interval.into()),
                     min_interval: None,
@@ -316,16 +300,15 @@ impl Response {
                 Ok(Response::Announce { transaction, response })
             }
             SCRAPE => {
-                let (entries, _) = rest.as_chunks::<12>();
+                let (entries, _) = fields.0.as_chunks::<12>();
                 let read = |entry: &[u8; 12]| {
-                    let rest = &mut entry.as_slice();
-                    let [complete, downloaded, incomplete] = [count(rest)?, count(rest)?, count(rest)?];
-                    Ok(ScrapeStats { complete, incomplete, downloaded })
+                    let [complete, downloaded, incomplete] = read_counts(&mut Fields(entry))?;
+                    Some(ScrapeStats { complete, incomplete, downloaded })
                 };
-                let stats = entries.iter().take(SCRAPE_HASHES_MAX).map(read).collect::<Result<_, _>>()?;
+                let stats = entries.iter().take(SCRAPE_HASHES_MAX).filter_map(read).collect();
                 Ok(Response::Scrape { transaction, stats })
             }
-            ERROR => Ok(Response::Error { transaction, message: reply::text(rest) }),
+            ERROR => Ok(Response::Error { transaction, message: reply::text(fields.0) }),
             other => Err(PacketError::UnknownAction(other)),
         }
     }
@@ -370,9 +353,15 @@ impl Response {
     }
 }
 
-/// A number that clients take for a signed one.
-fn count(rest: &mut &[u8]) -> Result<u32, PacketError> {
-    Ok(u32::try_from(i32::from_be_bytes(take(rest)?)).unwrap_or(0))
+fn read_head(fields: &mut Fields<'_>) -> Result<(u32, TransactionId), PacketError> {
+    let head = fields.u32().zip(fields.u32());
+    head.map(|(action, transaction)| (action, TransactionId(transaction))).ok_or(PacketError::TooShort)
+}
+
+/// Three numbers that clients take for signed ones.
+fn read_counts(fields: &mut Fields<'_>) -> Option<[u32; 3]> {
+    let mut count = || Some(u32::try_from(fields.i32()?).unwrap_or(0));
+    Some([count()?, count()?, count()?])
 }
 
 fn write_count(number: u32, out: &mut Vec<u8>) {

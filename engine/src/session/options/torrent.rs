@@ -1,0 +1,436 @@
+//! Options of a torrent: what it is, what for, and which files of it.
+
+use crate::error::{Error, OptionError};
+use crate::storage::PieceStorage;
+#[cfg(feature = "__hooks")]
+use crate::storage::SpaceBudget;
+use std::io::Read as _;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use swarm_core::dht::MutableTorrentLink;
+use swarm_core::id::{FileIndex, InfoHash};
+use swarm_core::metainfo::{METAINFO_LEN_MAX, Magnet, MagnetError, Metainfo, parse_info_hash};
+use swarm_core::picker::{Order, Priority};
+
+/// What a torrent's data is there for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Mode {
+    /// Get what is missing, then seed.
+    Download,
+    /// Serve what is there; nothing is ever written to the data.
+    Seed,
+    /// Get the metadata of a link, then end.
+    Metadata,
+}
+
+/// What names a torrent.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Source {
+    /// Everything about it.
+    Metainfo(Arc<Metainfo>),
+    /// Its info-hash, and perhaps trackers and peers: the metadata comes from peers (BEP 9).
+    Magnet(Box<Magnet>),
+    /// The link of a mutable torrent (BEP 46): the DHT knows its info-hash.
+    Mutable(MutableTorrentLink),
+}
+
+impl Source {
+    pub(in crate::session) fn metainfo(&self) -> Option<&Arc<Metainfo>> {
+        match self {
+            Source::Metainfo(metainfo) => Some(metainfo),
+            _ => None,
+        }
+    }
+
+    /// Reads a metainfo file, and blocks meanwhile.
+    ///
+    /// # Errors
+    /// [`Error::Read`] if it cannot be read, [`Error::Metainfo`] if it is none.
+    pub fn from_file(path: impl AsRef<Path>) -> Result<Source, Error> {
+        let path = path.as_ref();
+        let mut bytes = Vec::new();
+        // One more byte tells that it is too long.
+        let read = std::fs::File::open(path)
+            .and_then(|file| file.take(METAINFO_LEN_MAX as u64 + 1).read_to_end(&mut bytes));
+        read.map_err(|e| Error::Read { path: path.to_owned(), source: Arc::new(e) })?;
+        Ok(Metainfo::parse(&bytes)?.into())
+    }
+
+    /// The torrent's info-hash, unless only the DHT knows it.
+    pub fn info_hash(&self) -> Option<InfoHash> {
+        match self {
+            Source::Metainfo(metainfo) => Some(metainfo.info.info_hash),
+            Source::Magnet(magnet) => Some(magnet.info_hash),
+            Source::Mutable(_) => None,
+        }
+    }
+}
+
+/// A magnet link, the link of a mutable torrent, or an info-hash in hexadecimal or base32.
+impl std::str::FromStr for Source {
+    type Err = MagnetError;
+
+    fn from_str(text: &str) -> Result<Source, MagnetError> {
+        if let Some(info_hash) = parse_info_hash(text) {
+            return Ok(info_hash.into());
+        }
+        match text.parse::<Magnet>() {
+            Ok(magnet) => Ok(magnet.into()),
+            Err(error) => text.parse().map(Source::Mutable).map_err(|_| error),
+        }
+    }
+}
+
+impl From<Arc<Metainfo>> for Source {
+    fn from(metainfo: Arc<Metainfo>) -> Source {
+        Source::Metainfo(metainfo)
+    }
+}
+
+impl From<Metainfo> for Source {
+    fn from(metainfo: Metainfo) -> Source {
+        Source::Metainfo(Arc::new(metainfo))
+    }
+}
+
+impl From<Magnet> for Source {
+    fn from(magnet: Magnet) -> Source {
+        Source::Magnet(Box::new(magnet))
+    }
+}
+
+impl From<InfoHash> for Source {
+    fn from(info_hash: InfoHash) -> Source {
+        Magnet::new(info_hash).into()
+    }
+}
+
+impl From<MutableTorrentLink> for Source {
+    fn from(link: MutableTorrentLink) -> Source {
+        Source::Mutable(link)
+    }
+}
+
+/// Which files of a torrent are wanted, and how much.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Files(Choice);
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+enum Choice {
+    #[default]
+    All,
+    Only(Vec<FileIndex>),
+    Each(Vec<Priority>),
+}
+
+impl Files {
+    /// All files.
+    pub fn all() -> Files {
+        Files::default()
+    }
+
+    /// Only these files, by their index in the metainfo.
+    pub fn only(files: impl IntoIterator<Item = FileIndex>) -> Files {
+        Files(Choice::Only(files.into_iter().collect()))
+    }
+
+    /// A priority for each file of the metainfo. What is [`Priority::SKIP`] is not downloaded.
+    pub fn priorities(priorities: impl IntoIterator<Item = Priority>) -> Files {
+        Files(Choice::Each(priorities.into_iter().collect()))
+    }
+
+    /// The priority of each of so many files; `None` if all are wanted alike.
+    pub(in crate::session) fn resolve(&self, files: usize) -> Result<Option<Vec<Priority>>, OptionError> {
+        match &self.0 {
+            Choice::All => Ok(None),
+            Choice::Each(each) if each.len() == files => Ok(Some(each.clone())),
+            Choice::Each(each) => Err(OptionError::FileCount { given: each.len(), files }),
+            Choice::Only(only) => {
+                let mut each = vec![Priority::SKIP; files];
+                for file in only {
+                    *each.get_mut(file.idx()).ok_or(OptionError::NoSuchFile { index: file.0, files })? =
+                        Priority::NORMAL;
+                }
+                Ok(Some(each))
+            }
+        }
+    }
+}
+
+/// A torrent to add to a session.
+///
+/// ```
+/// use swarm_engine::{AddTorrent, Source};
+/// let link: Source = "magnet:?xt=urn:btih:6a9759bffd5c0af65319979fb7832189f4f3c35d".parse()?;
+/// let torrent = AddTorrent::download(link, "downloads").download_limit(1_000_000);
+/// # Ok::<(), swarm_engine::MagnetError>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct AddTorrent {
+    pub(crate) source: Source,
+    pub(crate) dir: PathBuf,
+    pub(crate) mode: Mode,
+    pub(crate) files: Files,
+    pub(crate) hold: bool,
+    pub(crate) paused: bool,
+    pub(crate) order: Order,
+    pub(crate) peers: Vec<SocketAddr>,
+    pub(crate) trackers: Vec<String>,
+    pub(crate) web_seeds: Vec<String>,
+    pub(crate) use_metainfo_trackers: bool,
+    pub(crate) announce_interval_min: Duration,
+    pub(crate) super_seeding: bool,
+    pub(crate) peers_max: usize,
+    pub(crate) upload_limit: Option<u64>,
+    pub(crate) download_limit: Option<u64>,
+    pub(crate) overwrite: bool,
+    pub(crate) recheck: bool,
+    pub(crate) storage: Option<Arc<dyn PieceStorage>>,
+    #[cfg(feature = "__hooks")]
+    pub(crate) space: Option<Arc<SpaceBudget>>,
+    #[cfg(feature = "__hooks")]
+    pub(crate) poison: bool,
+}
+
+impl AddTorrent {
+    fn new(source: Source, dir: PathBuf, mode: Mode) -> AddTorrent {
+        AddTorrent {
+            source,
+            dir,
+            mode,
+            files: Files::all(),
+            hold: false,
+            paused: false,
+            order: Order::RarestFirst,
+            peers: Vec::new(),
+            trackers: Vec::new(),
+            web_seeds: Vec::new(),
+            use_metainfo_trackers: true,
+            announce_interval_min: Duration::from_secs(60),
+            super_seeding: true,
+            peers_max: 100,
+            upload_limit: None,
+            download_limit: None,
+            overwrite: false,
+            recheck: false,
+            storage: None,
+            #[cfg(feature = "__hooks")]
+            space: None,
+            #[cfg(feature = "__hooks")]
+            poison: false,
+        }
+    }
+
+    /// Downloads into `dir`, the folder that is to hold the torrent's file or folder. It need not exist.
+    pub fn download(source: impl Into<Source>, dir: impl Into<PathBuf>) -> AddTorrent {
+        AddTorrent::new(source.into(), dir.into(), Mode::Download)
+    }
+
+    /// Seeds what lies in `dir`, the folder that holds the torrent's file or folder.
+    pub fn seed(source: impl Into<Source>, dir: impl Into<PathBuf>) -> AddTorrent {
+        AddTorrent::new(source.into(), dir.into(), Mode::Seed)
+    }
+
+    /// Downloads into a storage of one's own instead of files. The options about files in the way do nothing then.
+    #[doc(hidden)]
+    pub fn download_to(source: impl Into<Source>, storage: Arc<dyn PieceStorage>) -> AddTorrent {
+        AddTorrent {
+            storage: Some(storage),
+            ..AddTorrent::new(source.into(), PathBuf::new(), Mode::Download)
+        }
+    }
+
+    /// Seeds what is in a storage of one's own.
+    #[doc(hidden)]
+    pub fn seed_from(source: impl Into<Source>, storage: Arc<dyn PieceStorage>) -> AddTorrent {
+        AddTorrent { storage: Some(storage), ..AddTorrent::new(source.into(), PathBuf::new(), Mode::Seed) }
+    }
+
+    /// Gets the metadata of a link, and nothing else.
+    pub fn metadata(source: impl Into<Source>) -> AddTorrent {
+        AddTorrent::new(source.into(), PathBuf::new(), Mode::Metadata)
+    }
+
+    /// Which files are wanted.
+    pub fn files(mut self, files: Files) -> AddTorrent {
+        self.files = files;
+        self
+    }
+
+    /// Waits, once the metadata of a link is here, until [`TorrentHandle::set_files`](crate::TorrentHandle::set_files) says which
+    /// files are wanted.
+    pub fn hold(mut self, on: bool) -> AddTorrent {
+        self.hold = on;
+        self
+    }
+
+    /// Whether it is added [paused](crate::TorrentHandle::pause).
+    pub fn paused(mut self, on: bool) -> AddTorrent {
+        self.paused = on;
+        self
+    }
+
+    /// The order in which pieces are started.
+    pub fn order(mut self, order: Order) -> AddTorrent {
+        self.order = order;
+        self
+    }
+
+    /// Peers to connect to, besides those that trackers name.
+    pub fn peers(mut self, peers: impl IntoIterator<Item = SocketAddr>) -> AddTorrent {
+        self.peers = peers.into_iter().collect();
+        self
+    }
+
+    /// Trackers to use, a tier each, besides those of the metainfo or link. Unlike those, they may be anywhere on this machine and
+    /// network.
+    pub fn trackers(mut self, urls: impl IntoIterator<Item = impl Into<String>>) -> AddTorrent {
+        self.trackers = urls.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Web seeds to use (BEP 19), besides those of the metainfo or link: URLs of a single file, or of the folder that holds the torrent's.
+    /// Unlike those, they may be anywhere on this machine and network.
+    pub fn web_seeds(mut self, urls: impl IntoIterator<Item = impl Into<String>>) -> AddTorrent {
+        self.web_seeds = urls.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Whether the trackers of the metainfo or link are used.
+    pub fn use_metainfo_trackers(mut self, on: bool) -> AddTorrent {
+        self.use_metainfo_trackers = on;
+        self
+    }
+
+    /// The shortest interval between two announces that a tracker may impose: a minute unless given. A tracker of one's own may be
+    /// trusted with less.
+    pub fn announce_interval_min(mut self, interval: Duration) -> AddTorrent {
+        self.announce_interval_min = interval;
+        self
+    }
+
+    /// Whether a seed that knows of no other copy reveals each piece once before it reveals any again (super-seeding, BEP 16). It does
+    /// so only while there are enough peers to copy pieces from one another, and hides less while its uplink idles.
+    pub fn super_seeding(mut self, on: bool) -> AddTorrent {
+        self.super_seeding = on;
+        self
+    }
+
+    /// Connections of this torrent: 100 unless given.
+    pub fn peers_max(mut self, count: usize) -> AddTorrent {
+        self.peers_max = count;
+        self
+    }
+
+    /// Payload sent to peers of this torrent, in bytes/s.
+    pub fn upload_limit(mut self, bytes_per_s: impl Into<Option<u64>>) -> AddTorrent {
+        self.upload_limit = bytes_per_s.into();
+        self
+    }
+
+    /// Payload received from peers of this torrent, in bytes/s.
+    pub fn download_limit(mut self, bytes_per_s: impl Into<Option<u64>>) -> AddTorrent {
+        self.download_limit = bytes_per_s.into();
+        self
+    }
+
+    /// Whether files in the way that are not this torrent's may be overwritten.
+    pub fn overwrite(mut self, on: bool) -> AddTorrent {
+        self.overwrite = on;
+        self
+    }
+
+    /// Whether to check all data even if saved state says that it is good.
+    pub fn recheck(mut self, on: bool) -> AddTorrent {
+        self.recheck = on;
+        self
+    }
+
+    /// Makes the disk behave as if it were full beyond a budget.
+    #[cfg(feature = "__hooks")]
+    #[doc(hidden)]
+    pub fn space(mut self, budget: Arc<SpaceBudget>) -> AddTorrent {
+        self.space = Some(budget);
+        self
+    }
+
+    /// Makes every block that is sent corrupt.
+    #[cfg(feature = "__hooks")]
+    #[doc(hidden)]
+    pub fn poison(mut self, on: bool) -> AddTorrent {
+        self.poison = on;
+        self
+    }
+
+    #[cfg(feature = "__hooks")]
+    pub(in crate::session) fn is_poisoned(&self) -> bool {
+        self.poison
+    }
+
+    #[cfg(not(feature = "__hooks"))]
+    pub(in crate::session) fn is_poisoned(&self) -> bool {
+        false
+    }
+
+    pub(in crate::session) fn validate(&self) -> Result<(), Error> {
+        if self.peers_max == 0 {
+            return Err(OptionError::Zero { option: "peers_max" }.into());
+        }
+        if let Some(metainfo) = self.source.metainfo() {
+            self.files.resolve(metainfo.info.files.len())?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_those_of_the_torrent() {
+        let file = FileIndex;
+        assert_eq!(Files::all().resolve(3), Ok(None));
+        let only = Files::only([file(2), file(0)]).resolve(3).unwrap().unwrap();
+        assert_eq!(only, [Priority::NORMAL, Priority::SKIP, Priority::NORMAL]);
+        let wrong = Files::only([file(3)]).resolve(3);
+        assert_eq!(wrong, Err(OptionError::NoSuchFile { index: 3, files: 3 }));
+        let wrong = Files::priorities([Priority::HIGH]).resolve(3);
+        assert_eq!(wrong, Err(OptionError::FileCount { given: 1, files: 3 }));
+    }
+
+    #[test]
+    fn a_source_is_parsed_from_what_people_paste() {
+        let hash = "6a9759bffd5c0af65319979fb7832189f4f3c35d";
+        for text in [hash.to_owned(), format!("magnet:?xt=urn:btih:{hash}")] {
+            let source: Source = text.parse().unwrap();
+            assert_eq!(source.info_hash().unwrap().to_string(), hash);
+        }
+        let mutable: Source = format!("magnet:?xs=urn:btpk:{}", "ab".repeat(32)).parse().unwrap();
+        assert!(mutable.info_hash().is_none());
+        assert!("release.meta".parse::<Source>().is_err());
+    }
+
+    #[test]
+    fn a_source_is_read_from_a_metainfo_file() {
+        let dir = tempfile::TempDir::new().unwrap();
+        let path = dir.path().join("a.meta");
+        assert!(matches!(Source::from_file(&path), Err(Error::Read { .. })));
+        std::fs::write(
+            &path,
+            "d4:infod6:lengthi5e4:name1:a12:piece lengthi16384e6:pieces20:aaaaaaaaaaaaaaaaaaaaee",
+        )
+        .unwrap();
+        assert!(
+            matches!(Source::from_file(&path), Ok(Source::Metainfo(metainfo)) if metainfo.info.name == "a")
+        );
+        let file = std::fs::File::create(&path).unwrap();
+        file.set_len(METAINFO_LEN_MAX as u64 * 2).unwrap();
+        let error = Source::from_file(&path).unwrap_err();
+        assert!(matches!(error, Error::Metainfo(swarm_core::metainfo::MetainfoError::TooLong(_))), "{error}");
+    }
+}

@@ -1,0 +1,74 @@
+//! What is said of a torrent to which nothing comes.
+
+mod common;
+
+use common::{get, publish, seed, session_on, stats_until};
+use std::net::SocketAddr;
+use swarm_engine::{AddTorrent, Encryption, IpFilter, IpRange, SessionOptions, Waiting};
+use tempfile::TempDir;
+
+const IP: &str = "127.0.0.1";
+
+/// What a download in a session with these options says in the end, if it knows this peer only.
+async fn says(
+    options: impl FnOnce(SessionOptions) -> SessionOptions,
+    peer: SocketAddr,
+    is_it: impl Fn(&Waiting) -> bool,
+) -> String {
+    let (source, target) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let metainfo = publish(source.path(), &[("a.bin", 100_000)], 16_384);
+    let session = session_on(IP, options);
+    let torrent = AddTorrent::download(metainfo, target.path()).peers([peer]);
+    let torrent = session.add(torrent).await.unwrap();
+    let stats = stats_until(&torrent, |stats| stats.waiting.as_ref().is_some_and(&is_it)).await;
+    session.stop().await;
+    stats.waiting.unwrap().to_string()
+}
+
+/// An address at which nobody listens.
+fn nobody() -> SocketAddr {
+    std::net::UdpSocket::bind((IP, 0)).unwrap().local_addr().unwrap()
+}
+
+#[tokio::test]
+async fn peers_that_do_not_answer_are_counted() {
+    let unreachable = |waiting: &Waiting| matches!(waiting, Waiting::Unreachable { .. });
+    let said = says(|options| options, nobody(), unreachable).await;
+    assert_eq!(said, "no peers: nobody answers at the one known address");
+    let said = says(|options| options.tcp(false), nobody(), unreachable).await;
+    assert_eq!(said, "no peers: nobody answers at the one known address over uTP, and TCP is off");
+}
+
+#[tokio::test]
+async fn filter_that_blocks_all_is_named() {
+    let peer: SocketAddr = "127.0.0.5:6881".parse().unwrap();
+    let filter = IpFilter::new([IpRange::new(peer.ip(), peer.ip()).unwrap()]);
+    let filtered = |waiting: &Waiting| matches!(waiting, Waiting::Filtered);
+    let said = says(|options| options.ip_filter(Some(filter.into())), peer, filtered).await;
+    assert_eq!(said, "no peers: the IP filter blocks each address that was named");
+}
+
+#[tokio::test]
+async fn encryption_that_the_peer_does_not_take_is_named() {
+    use Encryption::{Off, Require};
+    for (ours, theirs, reason) in [
+        (Require, Off, "did not take an encrypted handshake, and encryption is required"),
+        (Off, Require, "perhaps encryption is required there, and it is off here"),
+    ] {
+        let (source, target) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+        let metainfo = publish(source.path(), &[("a.bin", 100_000)], 16_384);
+        let with = |encryption| session_on(IP, |options| options.encryption(encryption));
+        let (seeder, getter) = (with(theirs), with(ours));
+        seed(&seeder, &metainfo, source.path()).await;
+        let torrent = getter.add(get(&metainfo, target.path(), &[&seeder])).await.unwrap();
+        let stats = stats_until(
+            &torrent,
+            |stats| matches!(&stats.waiting, Some(Waiting::Refused { encryption }) if *encryption == ours),
+        )
+        .await;
+        let said = stats.waiting.unwrap().to_string();
+        assert!(said.contains(reason), "{said}");
+        getter.stop().await;
+        seeder.stop().await;
+    }
+}
