@@ -114,7 +114,7 @@ class Hosts:
     def __init__(self, line=None, loss=0):
         # The switch of this network is the router.
         network = self.network = Network(0)
-        self.namespaces = [network._add(name) for name in ("source", "downloader")]
+        self.namespaces = [network.add(name) for name in ("source", "downloader")]
         self.wire = None
         try:
             self._connect(line)
