@@ -172,7 +172,10 @@ impl Torrent {
             }
             Event::FileChanged { path, .. } => {
                 shared.cx.record_about(&self.about, &Record::FileChanged { path: &path });
-                self.note(shared, &format!("{path}: changed by another program; checked again before it is sent"));
+                self.note(
+                    shared,
+                    &format!("{path}: changed by another program; checked again before it is sent"),
+                );
             }
             Event::DataBad { path, pieces, .. } => {
                 shared.cx.record_about(&self.about, &Record::DataBad { path: &path, pieces });
@@ -401,6 +404,7 @@ impl Torrent {
         penalty: WebSeedPenalty,
     ) {
         let (name, retry_in, next) = match penalty {
+            WebSeedPenalty::InOrder => ("in_order", None, "it is asked for one file at a time from now on"),
             WebSeedPenalty::Paused(wait) => ("paused", Some(wait), "it is tried again in"),
             WebSeedPenalty::Dropped => ("dropped", None, "it is not used any more"),
             WebSeedPenalty::FilePaused(wait) => ("file_paused", Some(wait), "the file is tried again in"),

@@ -25,7 +25,7 @@ const RATE_ASSUMED: u64 = 128 * 1024;
 pub(super) struct WebSeeds {
     seeds: Vec<WebSeed>,
     fetches: u64,
-    /// Since when there have been peers.
+    /// Since when peers have had what we lack.
     peers_since: Option<Time>,
     /// When one of the last gaps may be taken.
     last_gap_at: Option<Time>,
@@ -108,6 +108,13 @@ impl Torrent {
         }
     }
 
+    /// Bytes have come that lie before the blocks of a fetch, from a server that sends files from their starts.
+    pub fn handle_fetch_skipped(&mut self, now: Time, id: FetchId) {
+        if let Some((_, seed)) = self.web.by_fetch(id) {
+            seed.heard(now, id);
+        }
+    }
+
     /// A block of a fetch has come. True if its bytes are to be kept; else they are to be dropped.
     pub fn handle_fetch_block(&mut self, now: Time, id: FetchId, block: BlockRef) -> bool {
         let Some((_, seed)) = self.web.by_fetch(id) else { return false };
@@ -153,7 +160,7 @@ impl Torrent {
             return self.plan_later(now);
         };
         self.events.push_back(Event::WebSeedFault { seed: index, file_start, fault, penalty });
-        if matches!(penalty, Penalty::Paused(_) | Penalty::Dropped) {
+        if matches!(penalty, Penalty::Paused(_) | Penalty::Dropped | Penalty::InOrder) {
             // What else it was asked for would meet the same.
             self.cancel_fetches(index);
         }
@@ -197,6 +204,11 @@ impl Torrent {
         if self.peers.is_empty() {
             self.web.peers_since = None;
             return false;
+        }
+        if self.peers.values().all(|peer| peer.pieces.interesting == 0) {
+            // They have nothing to serve, so they do not serve badly: what we lack is a gap.
+            self.web.peers_since = None;
+            return true;
         }
         let since = *self.web.peers_since.get_or_insert(now);
         let of_web: u64 = self.web.seeds.iter().map(|seed| seed.bytes_per_s(now)).sum();
@@ -251,6 +263,7 @@ impl Torrent {
             key: seed.key(),
             have: seed.have(),
             next: seed.next_piece(),
+            in_order: seed.is_in_order(),
             gaps_only,
             share: self.share(gaps_only),
             only_continue: self.pressure != Pressure::None && self.picker.bytes_in_downloading() > 0,
@@ -287,6 +300,7 @@ impl Torrent {
         let held_back = self.is_held_back();
         let usable = self.web.seeds.iter().filter(|seed| !seed.is_dropped()).count();
         let has_others = usable > 1 || self.peers.values().any(|peer| peer.pieces.interesting > 0);
+        let idle_rate = self.web.seeds.iter().filter_map(|seed| seed.idle_rate(now)).max();
         for at in 0..self.web.seeds.len() {
             let seed = &mut self.web.seeds[at];
             seed.tick(now);
@@ -294,7 +308,7 @@ impl Torrent {
                 seed.excuse(now);
                 continue;
             }
-            while let Some((id, fault)) = self.web.seeds[at].given_up(now, held, has_others) {
+            while let Some((id, fault)) = self.web.seeds[at].given_up(now, held, has_others, idle_rate) {
                 self.cancel_fetch(id);
                 self.note_fault(now, WebSeedIndex(at as u32), fault, None);
             }
