@@ -175,6 +175,21 @@ fn peers_that_serve_badly_have_their_time_and_then_the_web_seed_helps() {
 }
 
 #[test]
+fn peers_that_have_nothing_yet_do_not_serve_badly() {
+    let mut web = Web::new(1);
+    web.then(|swarm| {
+        swarm.connect(1);
+        swarm.say(1, Message::HaveNone)
+    });
+    web.serve();
+    web.pass(PEERS_GIVEN * 2);
+    web.then(|swarm| swarm.say(1, bitfield([PIECES - 1])));
+    web.serve();
+    assert!(!web.asked().contains(&(PIECES - 1)), "what a peer has is left to it: {:?}", web.asked());
+    assert!(web.fetches.len() <= 2);
+}
+
+#[test]
 fn downloaders_with_the_same_peers_fetch_different_shares() {
     let share = |id: u8| {
         let mut config = config();
@@ -186,7 +201,10 @@ fn downloaders_with_the_same_peers_fetch_different_shares() {
             swarm.connect_as(other, info);
             swarm.say(other, Message::HaveNone);
         }
-        Web::of(swarm, 1).asked()
+        let mut web = Web::of(swarm, 1);
+        assert_eq!(web.fetches.is_empty(), id > 1, "one begins after the other");
+        web.pass(Duration::from_secs(1));
+        web.asked()
     };
     for (id, first) in [(1, 0), (2, 16), (3, 32), (4, 48)] {
         let asked = share(id);

@@ -13,6 +13,12 @@ use std::ops::Range;
 
 /// How long peers have to show how well they serve.
 pub const PEERS_GIVEN: Duration = Duration::from_secs(10);
+/// How long the first fetch waits for the first peer, while some are dialled.
+const FIRST_PEER_WAIT: Duration = Duration::from_secs(1);
+/// How long it waits for each downloader whose turn is earlier: pieces then come one after the other, and can be passed on, not all at once...
+const TURN: Duration = Duration::from_millis(100);
+/// ... up to this.
+const TURN_WAIT_MAX: Duration = Duration::from_secs(5);
 /// Peers serve badly if a web seed is so many times as quick.
 const MUCH_QUICKER: u64 = 8;
 /// The longest time that a piece of the last gaps is left to others.
@@ -25,6 +31,8 @@ const RATE_ASSUMED: u64 = 128 * 1024;
 pub(super) struct WebSeeds {
     seeds: Vec<WebSeed>,
     fetches: u64,
+    /// When there first was one.
+    since: Option<Time>,
     /// Since when peers have had what we lack.
     peers_since: Option<Time>,
     /// When one of the last gaps may be taken.
@@ -77,6 +85,7 @@ impl Torrent {
             return None;
         }
         let index = WebSeedIndex(index as u32);
+        self.web.since.get_or_insert(now);
         self.web.seeds.push(WebSeed::new(index, self.geometry.pieces()));
         self.plan_later(now);
         Some(index)
@@ -218,6 +227,24 @@ impl Torrent {
         now.since(since) < PEERS_GIVEN || of_peers.saturating_mul(MUCH_QUICKER) >= of_web
     }
 
+    /// When the first fetch may begin. Of downloaders that start together one after the other begins, in the order of their ids.
+    fn first_fetch_at(&self, now: Time) -> Time {
+        let Some(since) = self.web.since else { return now };
+        if self.peers.is_empty() {
+            return if self.discovery.half_open() > 0 { since + FIRST_PEER_WAIT } else { now };
+        }
+        let (nth, _) = self.rank();
+        since + TURN_WAIT_MAX.min(TURN * nth)
+    }
+
+    /// How many downloaders have a lower id than we, and how many there are with us, as far as we are connected.
+    fn rank(&self) -> (u32, u32) {
+        let others = self.peers.values().filter(|peer| !peer.have().is_full());
+        others.fold((0, 1), |(before, all), peer| {
+            (before + u32::from(peer.info.peer_id < self.config.peer_id), all + 1)
+        })
+    }
+
     /// The pieces to fetch first: one part of as many as there are downloaders, in the order of their ids. Those of them that fetch from the
     /// same web seed take the other parts.
     fn share(&self, beside_peers: bool) -> Range<u32> {
@@ -225,11 +252,8 @@ impl Torrent {
         if !beside_peers {
             return 0..pieces;
         }
-        let others = self.peers.values().filter(|peer| !peer.have().is_full());
-        let (before, others) = others.fold((0, 1), |(before, all), peer| {
-            (before + u64::from(peer.info.peer_id < self.config.peer_id), all + 1)
-        });
-        let start_of = |nth: u64| (u64::from(pieces) * nth / others) as u32;
+        let (before, others) = self.rank();
+        let start_of = |nth: u32| (u64::from(pieces) * u64::from(nth) / u64::from(others)) as u32;
         start_of(before)..start_of(before + 1)
     }
 
@@ -245,6 +269,10 @@ impl Torrent {
             return;
         }
         let gaps_only = self.is_served_by_peers(now);
+        if self.web.fetches == 0 && now < self.first_fetch_at(now) {
+            self.web.plan = true;
+            return;
+        }
         for at in 0..self.web.seeds.len() {
             while self.start_fetch(now, WebSeedIndex(at as u32), gaps_only) {}
         }
