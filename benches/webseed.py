@@ -4,9 +4,10 @@
 - nginx serves from tmpfs. Small files are copied to tmpfs, the large one to the build folder's disk, after a `sync`: tmpfs would fill
   with zeros what ours reserves. Contestants take turns, so that a busy neighbour troubles all of them.
 - The clock starts when a process does and stops when it has ended. Every copy is compared with the original, then deleted.
-- `loopback` has no line between them: there the processors and the disk are measured: ours has SHA-1 to do
-  besides, and what it wrote is durable when it ends. `line` goes through two
-  network namespaces and a `tbf` on either end; it needs root.
+- `loopback` has no line between them: there the processors and the disk are measured. Ours has SHA-1 to do besides, on the core that
+  curl leaves idle, so neighbours cost it more than curl: `idle` says how much of the processors was idle in the second before each round.
+  What ours wrote is durable when it ends, hence `curl, synced` beside it. `line` goes through two network namespaces and a `tbf` on either
+  end; it needs root.
 - Small files: `aria2c -j16` with a list of URLs, ours with the torrent's metainfo.
 """
 
@@ -103,10 +104,24 @@ def timed(command, out, original):
     return {"s": round(took, 3), "cpu_s": round(cpu, 2)}
 
 
+def idle_share():
+    """How much of the processors' time nobody uses, over a second."""
+
+    def times():
+        user, nice, system, idle, iowait, *rest = map(int, Path("/proc/stat").read_text().split("\n")[0].split()[1:])
+        return idle + iowait, user + nice + system + idle + iowait + sum(rest[:3])
+
+    idle, total = times()
+    time.sleep(1)
+    idle_after, total_after = times()
+    return round((idle_after - idle) / (total_after - total), 3)
+
+
 def rounds(count, contestants, out, original, what):
     results = []
     for number in range(1, count + 1):
-        results.append({name: timed(command, out, original) for name, command in contestants.items()})
+        idle = idle_share()
+        results.append({"idle": idle} | {name: timed(command, out, original) for name, command in contestants.items()})
         print(f"{what}, round {number}: {results[-1]}", flush=True)
     middle = {name: statistics.median(one[name]["s"] for one in results) for name in contestants}
     other = next(name for name in middle if name != "swarm")
@@ -124,7 +139,8 @@ def large(args, scratch, ip="127.0.0.1", server_on=lambda command: command, clie
     server = Nginx(folder, scratch, ip, server_on)
     try:
         curl = ["curl", "-s", "-o", out / file.name, f"{server.url}/{file.name}"]
-        contestants = {"curl": client_on(curl), "swarm": client_on(swarm(meta, server.url, out))}
+        synced = ["sh", "-c", '"$@" && sync -d "$0"', curl[3], *curl]
+        contestants = {"curl": client_on(curl), "curl, synced": client_on(synced), "swarm": client_on(swarm(meta, server.url, out))}
         return {"bytes": length} | rounds(args.rounds, contestants, out, file, f"one file, {what}")
     finally:
         server.stop()

@@ -1,10 +1,13 @@
 """Web seeds (BEP 19): downloads from real web servers and from bad ones, and what other clients make of our torrents with web seeds."""
 
+import os
 import time
+from unittest import mock
 
 from clients import Aria2, Libtorrent, Swarm
 from harness import MIB, SOON, Case, create, fill, seeded, small_files, swarm
-from web import S3, Bad, Caddy, Lighttpd, Nginx
+from network import Network
+from web import S3, Bad, Caddy, Lighttpd, Nginx, NginxTls
 
 NO_PEERS = ("--no-dht", "--no-lsd")
 
@@ -24,16 +27,16 @@ class WebSeed(Case):
         fill(root / "50% é#?[1]+.bin", 3 * MIB, seeded(1))
         return root
 
-    def get(self, content, url, *args, status=0, **options):
+    def get(self, content, url, *args, more=()):
         meta = self.scratch / f"{content.name}.meta"
         if not meta.exists():
             create(content, meta, "-l", "64KiB")
         urls = [arg for each in [url, *args] for arg in ("--web-seed", each)]
-        process = self.start(Swarm.downloader(meta, self.out, (), *NO_PEERS, *urls))
+        process = self.start(Swarm.downloader(meta, self.out, (), *NO_PEERS, *urls, *more))
         return process
 
-    def whole(self, content, url, *args):
-        process = self.get(content, url, *args).expect(0, 120)
+    def whole(self, content, url, *args, **options):
+        process = self.get(content, url, *args, **options).expect(0, 120)
         self.assert_same(content, self.out / content.name)
         return process
 
@@ -54,6 +57,13 @@ class RealServers(WebSeed):
 
     def test_caddy(self):
         self.both(Caddy)
+
+    def test_http2_where_the_server_offers_it(self):
+        large = self.large()
+        server = self.start(NginxTls(self.www))
+        with mock.patch.dict(os.environ, SSL_CERT_FILE=str(server.certificate)):
+            process = self.whole(large, server.url, more=["-v"])
+        self.assertIn("HTTP/2.0", process.wait_line("a web seed answers"))
 
     def test_s3_public_objects(self):
         self.both(S3)
@@ -79,7 +89,14 @@ class BadServers(WebSeed):
         return bad
 
     def test_a_whole_file_instead_of_a_range(self):
-        self.bad(lambda h, body, *_: h.reply(200, body) if _[0] else h.good(body, *_), "whole file", "file_dropped")
+        self.bad(lambda h, body, *_: h.reply(200, body) if _[0] else h.good(body, *_), "whole file", "in_order")
+
+    def test_no_ranges_at_all(self):
+        for content in (self.large(), self.tree(30)):
+            plain = self.start(Bad(self.www, lambda h, body, *_: h.reply(200, body)))
+            self.whole(content, plain.url)
+            files = 1 if content.is_file() else sum(path.is_file() for path in content.rglob("*"))
+            self.assertLessEqual(len(plain.asked), 2 * files)
 
     def test_another_range(self):
         def other(h, body, first, last):
@@ -175,3 +192,23 @@ class OtherClients(WebSeed):
         create(large, meta, "-w", server.url)
         link = swarm("show", meta, "--json").events[0]["magnet"]
         self.assertIn("ws=http%3A%2F%2F127.0.0.1", link)
+
+
+class Links(WebSeed):
+    """On hosts of their own: a link is a stranger's word, which leads to no server on our own machine."""
+
+    def test_a_link_with_a_web_seed_and_a_peer_that_has_little_but_the_metadata(self):
+        network = Network(2)
+        self.addCleanup(network.remove)
+        source, downloader = network.host(1, 4), network.host(2, 4)
+        large, meta, little = self.large(4 * MIB), self.scratch / "it.meta", self.scratch / "little"
+        little.mkdir()
+        bytes_of_it = large.read_bytes()
+        (little / large.name).write_bytes(bytes_of_it[:MIB] + bytes(len(bytes_of_it) - MIB))
+        server = self.start(Nginx(self.www, source))
+        create(large, meta, "-w", server.url)
+        peer = self.start(Swarm.source(meta, little, "--partial", host=source))
+        link = swarm("show", meta, "--json").events[0]["magnet"]
+        process = self.start(Swarm.downloader(link, self.out, [peer.address], *NO_PEERS, host=downloader)).expect(0, 120)
+        self.assert_same(large, self.out / large.name)
+        self.assertEqual(process.find("complete")["web_seeds"][0]["url"], server.url)

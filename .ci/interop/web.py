@@ -2,9 +2,9 @@
 
 import http.server
 import shutil
+import subprocess
 import sys
 import threading
-import urllib.error
 import urllib.request
 
 from clients import program
@@ -14,21 +14,16 @@ from harness import LOOPBACK, MIB, SOON, Process, free_port, missing, new_scratc
 class Server:
     """A server of the files below a folder. `url` is the folder's."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, host=LOOPBACK):
         self.scratch = new_scratch(MIB)
-        self.port = free_port()
-        self.url = f"http://{LOOPBACK.endpoint(self.port)}/"
-        self.process = Process(self.command(folder))
+        self.host, self.port = host, host.free_port()
+        self.url = f"http://{host.endpoint(self.port)}/"
+        self.process = Process(host.command(*self.command(folder)))
         until(lambda: self.answers(), SOON, f"{type(self).__name__} serves: {self.process}")
 
     def answers(self):
-        try:
-            urllib.request.urlopen(self.url).close()
-        except urllib.error.HTTPError:
-            pass
-        except OSError:
-            return False
-        return True
+        probe = self.host.command("curl", "-sk", "-o", "/dev/null", self.url)
+        return subprocess.run(probe).returncode == 0
 
     def stop(self):
         self.process.stop()
@@ -41,9 +36,24 @@ class Nginx(Server):
         config = self.scratch / "nginx.conf"
         config.write_text(
             f"daemon off; master_process off; pid {self.scratch}/pid; error_log {self.scratch}/log; events {{}}"
-            f"http {{ access_log off; {temp} server {{ listen 127.0.0.1:{self.port}; root '{folder}'; }} }}"
+            f"http {{ access_log off; {temp} server {{ listen {self.host.endpoint(self.port)}{self.tls()}; root '{folder}'; }} }}"
         )
         return [program("nginx"), "-c", config]
+
+    def tls(self):
+        return ""
+
+
+class NginxTls(Nginx):
+    """With HTTP/2, and a certificate of its own."""
+
+    def tls(self):
+        self.url = self.url.replace("http:", "https:")
+        self.certificate, key = self.scratch / "certificate.pem", self.scratch / "key.pem"
+        name = ["-subj", "/CN=it", "-addext", f"subjectAltName=IP:{self.host.ip}", "-addext", "basicConstraints=critical,CA:FALSE"]
+        new = [program("openssl"), "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", self.certificate]
+        subprocess.run([*new, *name], check=True, capture_output=True)
+        return f" ssl http2; ssl_certificate {self.certificate}; ssl_certificate_key {key}"
 
 
 class Lighttpd(Server):
@@ -63,7 +73,7 @@ class Caddy(Server):
 class S3:
     """moto's S3. Objects are public; `presigned` is the URL of one that is signed."""
 
-    BUCKET = "releases"
+    BUCKET, host = "releases", LOOPBACK
 
     def __init__(self, folder):
         try:

@@ -112,7 +112,7 @@ pub struct NetworkArgs {
     #[arg(skip)]
     pub super_seed: SuperSeed,
 
-    /// What `--web-seed` of `get` and `seed` says.
+    /// What `--web-seed` of `get` says.
     #[arg(skip)]
     pub web_seeds: Vec<String>,
 

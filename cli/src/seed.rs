@@ -2,7 +2,7 @@
 
 use crate::context::Context;
 use crate::exit::{Exit, fail, printable};
-use crate::network::{NetworkArgs, SuperSeed, parse_web_seed};
+use crate::network::{NetworkArgs, SuperSeed};
 use crate::source;
 use crate::transfer::{self, Plan};
 use anyhow::Result;
@@ -40,13 +40,6 @@ pub struct SeedArgs {
     #[arg(long, value_name = "WHEN", value_enum, default_value_t)]
     super_seed: SuperSeed,
 
-    /// Fetch from this web server too (BEP 19); repeatable
-    ///
-    /// URL is that of a single file, or of the folder that holds the torrent's file or folder. Beside peers a web seed is
-    /// asked only for what none of them has.
-    #[arg(long = "web-seed", value_name = "URL", value_parser = parse_web_seed)]
-    web_seeds: Vec<String>,
-
     /// Print events as JSON, one object a line
     #[arg(long)]
     pub json: bool,
@@ -74,7 +67,6 @@ The data is checked first, unless saved state shows that it was and has not chan
 
 pub async fn run(mut args: SeedArgs, cx: &mut Context) -> Result<Exit> {
     args.network.super_seed = args.super_seed;
-    args.network.web_seeds = std::mem::take(&mut args.web_seeds);
     let dir = match args.dir.take() {
         Some(dir) => dir,
         None => last_argument(&mut args.sources)?,

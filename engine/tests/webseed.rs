@@ -113,11 +113,57 @@ async fn first_fault(
 const ONE: &[(&str, usize)] = &[("a.bin", 3_000_000)];
 
 #[tokio::test]
-async fn a_whole_file_instead_of_a_part_costs_the_file() {
+async fn a_server_that_sends_whole_files_only_is_told_of_and_asked_in_order() {
     let whole = |asked: &Asked, file: &[u8]| is_range(asked).then(|| Answer::new(200, file));
     let (file, fault, penalty) = first_fault(ONE, whole).await;
-    assert_eq!((file.as_deref(), penalty), (Some("data/a.bin"), WebSeedPenalty::FileDropped));
+    assert_eq!((file.as_deref(), penalty), (Some("data/a.bin"), WebSeedPenalty::InOrder));
     assert_eq!(fault, WebSeedFault::NoRanges);
+}
+
+/// A server that knows no ranges.
+async fn without_ranges(files: BTreeMap<String, Vec<u8>>) -> Origin {
+    Origin::with(files, |asked, files| Answer::new(200, &*files[&asked.path])).await
+}
+
+#[tokio::test]
+async fn a_server_without_ranges_sends_a_large_file_once() {
+    // More than one fetch takes.
+    let web = Web::of(&[("a.bin", 40_000_000)], PIECE);
+    let origin = without_ranges(web.files.clone()).await;
+    let torrent = web.start(&[origin.url("/")]).await;
+    torrent.completed().await.unwrap();
+    web.check();
+    assert_eq!(origin.asked().len(), 1, "what comes of one answer serves all fetches");
+}
+
+#[tokio::test]
+async fn a_server_without_ranges_sends_each_of_many_files() {
+    let web = Web::of(FILES, PIECE);
+    let origin = without_ranges(web.files.clone()).await;
+    let torrent = web.start(&[origin.url("/")]).await;
+    torrent.completed().await.unwrap();
+    web.check();
+    assert!(origin.asked().len() <= 2 * FILES.len(), "{} requests", origin.asked().len());
+}
+
+#[tokio::test]
+async fn a_server_that_begins_anew_forever_loses_the_file() {
+    let web = Web::of(ONE, PIECE);
+    let origin = Origin::with(web.files.clone(), |asked, files| {
+        let mut answer = Answer::new(200, &*files[&asked.path]);
+        answer.claimed_len = Some(answer.body.len());
+        answer.body.truncate(answer.body.len() * 9 / 10);
+        answer.close = true;
+        answer
+    })
+    .await;
+    let torrent = web.start(&[origin.url("/")]).await;
+    let told: Vec<_> =
+        faults(&torrent, 4).await.into_iter().map(|(_, fault, penalty)| (fault, penalty)).collect();
+    assert_eq!(told[0], (WebSeedFault::NoRanges, WebSeedPenalty::InOrder));
+    assert!(told[1..3].iter().all(|(fault, _)| *fault == WebSeedFault::TooLittle), "{told:?}");
+    assert_eq!(told[3], (WebSeedFault::NoRanges, WebSeedPenalty::FileDropped));
+    assert_eq!(origin.asked().len(), 3);
 }
 
 #[tokio::test]
@@ -311,6 +357,31 @@ async fn a_server_that_closes_after_each_answer_serves_all_the_same() {
     let torrent = web.start(&[origin.url("/")]).await;
     torrent.completed().await.unwrap();
     web.check();
+}
+
+#[tokio::test]
+async fn mirrors_share_the_work_and_a_dead_one_holds_up_nothing() {
+    let web = Web::of(&[("a.bin", 40_000_000)], PIECE);
+    let mirrors = [Origin::of(web.files.clone()).await, Origin::of(web.files.clone()).await];
+    let dead = "http://127.0.0.1:1/".to_owned();
+    let torrent = web.start(&[dead, mirrors[0].url("/"), mirrors[1].url("/")]).await;
+    torrent.completed().await.unwrap();
+    web.check();
+    let served = mirrors.each_ref().map(Origin::bytes_asked);
+    assert!(served.iter().all(|&bytes| bytes > 1_000_000), "{served:?}");
+    assert_eq!(served.iter().sum::<usize>(), 40_000_000, "each byte once");
+}
+
+/// Linux has all of 127.0.0.0/8 on loopback.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn requests_leave_from_the_address_that_the_session_is_bound_to() {
+    let mut web = Web::of(ONE, PIECE);
+    web.session = session("127.0.0.2");
+    let origin = Origin::of(web.files.clone()).await;
+    web.start(&[origin.url("/")]).await.completed().await.unwrap();
+    let own: std::net::IpAddr = [127, 0, 0, 2].into();
+    assert!(origin.asked().iter().all(|asked| asked.from == own), "{:?}", origin.asked()[0].from);
 }
 
 #[tokio::test]

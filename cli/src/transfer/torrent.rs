@@ -415,6 +415,7 @@ impl Torrent {
         penalty: WebSeedPenalty,
     ) {
         let (name, retry_in, next) = match penalty {
+            WebSeedPenalty::InOrder => ("in_order", None, "it is asked for one file at a time from now on"),
             WebSeedPenalty::Paused(wait) => ("paused", Some(wait), "it is tried again in"),
             WebSeedPenalty::Dropped => ("dropped", None, "it is not used any more"),
             WebSeedPenalty::FilePaused(wait) => ("file_paused", Some(wait), "the file is tried again in"),

@@ -9,7 +9,7 @@ use swarm_core::id::{BlockRef, PieceIndex};
 use swarm_core::picker::{Order, Priority};
 use swarm_core::time::Duration;
 use swarm_core::torrent::{Action, Event, PEERS_GIVEN, PieceResult};
-use swarm_core::webseed::{Fault, FetchId, Penalty, SILENT_AFTER, Standing};
+use swarm_core::webseed::{Fault, FetchId, OVERDUE, Penalty, SILENT_AFTER, Standing};
 use swarm_core::wire::Message;
 
 const PIECES: u32 = 64;
@@ -175,6 +175,21 @@ fn peers_that_serve_badly_have_their_time_and_then_the_web_seed_helps() {
 }
 
 #[test]
+fn peers_that_have_nothing_yet_do_not_serve_badly() {
+    let mut web = Web::new(1);
+    web.then(|swarm| {
+        swarm.connect(1);
+        swarm.say(1, Message::HaveNone)
+    });
+    web.serve();
+    web.pass(PEERS_GIVEN * 2);
+    web.then(|swarm| swarm.say(1, bitfield([PIECES - 1])));
+    web.serve();
+    assert!(!web.asked().contains(&(PIECES - 1)), "what a peer has is left to it: {:?}", web.asked());
+    assert!(web.fetches.len() <= 2);
+}
+
+#[test]
 fn downloaders_with_the_same_peers_fetch_different_shares() {
     let share = |id: u8| {
         let mut config = config();
@@ -186,7 +201,10 @@ fn downloaders_with_the_same_peers_fetch_different_shares() {
             swarm.connect_as(other, info);
             swarm.say(other, Message::HaveNone);
         }
-        Web::of(swarm, 1).asked()
+        let mut web = Web::of(swarm, 1);
+        assert_eq!(web.fetches.is_empty(), id > 1, "one begins after the other");
+        web.pass(Duration::from_secs(1));
+        web.asked()
     };
     for (id, first) in [(1, 0), (2, 16), (3, 32), (4, 48)] {
         let asked = share(id);
@@ -236,12 +254,69 @@ fn a_silent_web_seed_is_given_up_and_paused() {
     assert_eq!(web.fetches.len(), 1, "it is tried again");
 }
 
+/// Two web seeds, the first of which has been asked for a piece and sends so many blocks of it; the other has brought the rest.
+fn all_but_the_first_ones(blocks: usize) -> Web {
+    let mut web = Web::new(2);
+    if blocks > 0 {
+        web.serve_blocks(blocks);
+    }
+    let first = web.fetches.remove(0);
+    while !web.fetches.is_empty() {
+        web.serve();
+    }
+    assert!(!web.swarm.torrent.is_complete());
+    web.fetches.push(first);
+    web
+}
+
+#[test]
+fn a_silent_web_seed_does_not_hold_up_the_end() {
+    let mut web = all_but_the_first_ones(0);
+    web.pass(OVERDUE + Duration::from_secs(2));
+    assert_eq!(web.penalties().len(), 1);
+    assert_eq!(web.fetches.len(), 1, "the other takes over");
+    web.serve();
+    assert!(web.swarm.torrent.is_complete());
+}
+
+#[test]
+fn a_slow_web_seed_does_not_hold_up_the_end() {
+    let mut web = all_but_the_first_ones(1);
+    for _ in 0..OVERDUE.as_secs() + 2 {
+        if web.cancelled.is_empty() {
+            web.serve_blocks(1);
+        }
+        web.pass(Duration::from_secs(1));
+    }
+    assert_eq!(web.cancelled.len(), 1);
+    web.serve();
+    assert!(web.swarm.torrent.is_complete());
+}
+
 #[test]
 fn a_lost_file_is_left_out_and_the_rest_goes_on() {
     let mut web = Web::new(1);
     let (first, len) = (u64::from(web.asked()[0]), u64::from(BLOCKS * BLOCK_LEN));
     web.fail(Fault::Status { status: 404 }, Some(first * len + 5..first * len + 10));
     assert!(!web.asked().is_empty() && !web.asked().contains(&(first as u32)), "{:?}", web.asked());
+}
+
+#[test]
+fn a_server_without_ranges_is_asked_in_order_one_run_at_a_time() {
+    let mut web = Web::new(1);
+    let all = u64::from(PIECES * BLOCKS * BLOCK_LEN);
+    web.fail(Fault::NoRanges, Some(0..all));
+    assert_eq!(web.penalties(), [Penalty::InOrder]);
+    let mut next = 0;
+    for _ in 0..3 {
+        assert_eq!(web.fetches.len(), 1);
+        assert_eq!(web.asked()[0], next, "each run goes on where the last one ended");
+        next = web.asked().last().unwrap() + 1;
+        web.serve();
+    }
+    assert!(next < PIECES);
+    web.fail(Fault::NoRanges, Some(0..all));
+    assert_eq!(web.penalties(), [Penalty::FileDropped]);
 }
 
 #[test]

@@ -5,7 +5,7 @@
 
 use super::torrent::TorrentDriver;
 use super::traffic::{LIMITED_READ_LEN, allowance};
-use super::webseed::WebSource;
+use super::webseed::{Body, WebSource};
 use crate::buffer::{BLOCK_BYTES, Block};
 use crate::http::HttpError;
 use hyper::StatusCode;
@@ -24,8 +24,6 @@ use url::Url;
 
 /// How many redirects are followed for one file.
 const REDIRECTS_MAX: usize = 5;
-/// A server that ignores ranges may send so much before the part that is wanted.
-const SKIPPED_MAX: u64 = 256 * 1024;
 /// The longest wait for a rate limit before it is looked at again.
 const LIMIT_LOOK: Duration = Duration::from_millis(500);
 
@@ -139,45 +137,67 @@ impl TorrentDriver {
         range: &Range<u64>,
         assembler: &mut Assembler,
     ) -> Result<u64, Stop> {
-        let mut response = self.ask(source, file, url, range).await?;
+        let len = self.content().metainfo.info.files[file.idx()].length;
+        let (mut body, end) = match source.take_whole(file, range) {
+            Some(body) => (body, len),
+            None => self.answer(source, file, url, range).await?,
+        };
+        if (body.at() < range.start || end > range.end) && !source.in_order.replace(true) {
+            // The state machine is to choose what suits that, and may go on with this body.
+            source.whole.replace(Some((file, body)));
+            return Err((Fault::NoRanges, Some(file)));
+        }
+        let skip = range.start - body.at();
+        source.skipped.set(source.skipped.get() + skip);
+        if source.skipped.get() > self.content().metainfo.info.payload_len() {
+            return Err((Fault::NoRanges, Some(file)));
+        }
+        let now = self.context.now();
+        assembler.torrent.with(|inner| inner.core.handle_fetch_answered(now, assembler.id));
+        let until = range.end.min(end);
+        while body.at() < until {
+            self.wait_for_limits().await;
+            let is_skipped = body.at() < range.start;
+            let to = if is_skipped { range.start } else { until };
+            let chunk = body.next(to - body.at()).await.map_err(|error| (broken(error), None))?;
+            let Some(chunk) = chunk else { return Err((Fault::TooLittle, None)) };
+            let now = self.context.now();
+            self.context.download.take(now, chunk.len() as u64);
+            self.download.take(now, chunk.len() as u64);
+            if is_skipped {
+                assembler.torrent.with(|inner| inner.core.handle_fetch_skipped(now, assembler.id));
+            } else {
+                assembler.put(&chunk).await;
+            }
+        }
+        if end > until {
+            source.whole.replace(Some((file, body)));
+        } else if let Ok(Some(_)) = body.next(1).await {
+            // At the end of the body the connection is free for the next request.
+            return Err((Fault::WrongRange, Some(file)));
+        }
+        Ok(until - range.start)
+    }
+
+    /// Asks for a part of a file: what comes, and where in the file it ends.
+    async fn answer(
+        &self,
+        source: &WebSource,
+        file: FileIndex,
+        url: &Url,
+        range: &Range<u64>,
+    ) -> Result<(Body, u64), Stop> {
+        let response = self.ask(source, file, url, range).await?;
         if !source.has_answered.replace(true) {
             let (addr, over) = (response.remote_addr(), response.version());
             tracing::info!(?addr, ?over, url = source.text, "a web seed answers");
         }
         let len = self.content().metainfo.info.files[file.idx()].length;
-        let Part { skip, take, ends } = check(&response, len, range).map_err(|fault| match fault {
+        let part = check(&response, len, range).map_err(|fault| match fault {
             Fault::Busy { .. } => (fault, None),
             fault => (fault, Some(file)),
         })?;
-        let now = self.context.now();
-        assembler.torrent.with(|inner| inner.core.handle_fetch_answered(now, assembler.id));
-        let (mut skip, mut left) = (skip, take);
-        while left > 0 {
-            self.wait_for_limits().await;
-            let chunk = response.chunk().await.map_err(|error| (broken(error), None))?;
-            let Some(mut chunk) = chunk else { return Err((Fault::TooLittle, None)) };
-            let now = self.context.now();
-            self.context.download.take(now, chunk.len() as u64);
-            self.download.take(now, chunk.len() as u64);
-            let skipped = skip.min(chunk.len() as u64);
-            skip -= skipped;
-            chunk = chunk.split_off(skipped as usize);
-            let too_much = chunk.len() as u64 > left;
-            chunk.truncate(usize::try_from(left).unwrap_or(usize::MAX));
-            left -= chunk.len() as u64;
-            assembler.put(&chunk).await;
-            if too_much && ends {
-                return Err((Fault::WrongRange, Some(file)));
-            }
-        }
-        // At the end of the body the connection is free for the next request.
-        if ends
-            && let Ok(Some(more)) = response.chunk().await
-            && !more.is_empty()
-        {
-            return Err((Fault::WrongRange, Some(file)));
-        }
-        Ok(take)
+        Ok((Body::new(response, part.start), part.end))
     }
 
     /// Sends a request, and follows redirects: each file's is kept for the file.
@@ -259,17 +279,9 @@ impl TorrentDriver {
     }
 }
 
-/// What of a body is wanted.
-#[derive(Debug, PartialEq, Eq)]
-struct Part {
-    skip: u64,
-    take: u64,
-    /// Whether the body ends there.
-    ends: bool,
-}
-
-/// Whether an answer is to what was asked: a part of a file of `len` bytes.
-fn check(response: &Response, len: u64, range: &Range<u64>) -> Result<Part, Fault> {
+/// Whether an answer is to what was asked, of a file of `len` bytes: which part of it comes, the one that was asked for, the beginning of that, or
+/// the whole file.
+fn check(response: &Response, len: u64, range: &Range<u64>) -> Result<Range<u64>, Fault> {
     check_head(response.status(), response.headers(), response.content_length(), len, range)
 }
 
@@ -279,7 +291,7 @@ fn check_head(
     body_len: Option<u64>,
     len: u64,
     range: &Range<u64>,
-) -> Result<Part, Fault> {
+) -> Result<Range<u64>, Fault> {
     let encoding = headers.get(CONTENT_ENCODING).map(|encoding| String::from_utf8_lossy(encoding.as_bytes()));
     match encoding {
         Some(encoding) if status.is_success() && !matches!(&*encoding, "" | "identity") => {
@@ -287,12 +299,10 @@ fn check_head(
         }
         _ => {}
     }
-    let take = range.end - range.start;
     match status {
         StatusCode::OK => match body_len {
             Some(found) if found != len => Err(Fault::WrongLength { found, expected: len }),
-            _ if range.start > SKIPPED_MAX => Err(Fault::NoRanges),
-            _ => Ok(Part { skip: range.start, take, ends: range.end == len }),
+            _ => Ok(0..len),
         },
         StatusCode::PARTIAL_CONTENT => {
             let (first, last, found) = content_range(headers).ok_or(Fault::WrongRange)?;
@@ -306,7 +316,7 @@ fn check_head(
             let take = last - first + 1;
             match body_len {
                 Some(body_len) if body_len != take => Err(Fault::WrongRange),
-                _ => Ok(Part { skip: 0, take, ends: true }),
+                _ => Ok(first..last + 1),
             }
         }
         StatusCode::RANGE_NOT_SATISFIABLE => match content_range_len(headers) {
@@ -397,16 +407,16 @@ mod tests {
         lines: &[(&str, &str)],
         body: Option<u64>,
         range: Range<u64>,
-    ) -> Result<Part, Fault> {
+    ) -> Result<Range<u64>, Fault> {
         check_head(StatusCode::from_u16(status).unwrap(), &head(lines), body, 1_000_000, &range)
     }
 
     #[test]
     fn the_part_asked_for_is_taken_and_no_other() {
         let part = |range: &str| answer(206, &[("content-range", range)], None, 100..200);
-        assert_eq!(part("bytes 100-199/1000000"), Ok(Part { skip: 0, take: 100, ends: true }));
-        assert_eq!(part("bytes 100-199/*"), Ok(Part { skip: 0, take: 100, ends: true }));
-        assert_eq!(part("bytes 100-149/1000000"), Ok(Part { skip: 0, take: 50, ends: true }));
+        assert_eq!(part("bytes 100-199/1000000"), Ok(100..200));
+        assert_eq!(part("bytes 100-199/*"), Ok(100..200));
+        assert_eq!(part("bytes 100-149/1000000"), Ok(100..150));
         for wrong in [
             "bytes 0-99/1000000",
             "bytes 100-200/1000000",
@@ -427,10 +437,9 @@ mod tests {
     }
 
     #[test]
-    fn a_whole_file_is_taken_where_little_comes_before() {
-        assert_eq!(answer(200, &[], Some(1_000_000), 0..5), Ok(Part { skip: 0, take: 5, ends: false }));
-        assert_eq!(answer(200, &[], None, 5..1_000_000), Ok(Part { skip: 5, take: 999_995, ends: true }));
-        assert_eq!(answer(200, &[], Some(1_000_000), 900_000..900_001), Err(Fault::NoRanges));
+    fn a_whole_file_is_taken_if_it_is_the_right_one() {
+        assert_eq!(answer(200, &[], Some(1_000_000), 900_000..900_001), Ok(0..1_000_000));
+        assert_eq!(answer(200, &[], None, 5..1_000_000), Ok(0..1_000_000));
         let login = answer(200, &[("content-type", "text/html")], Some(300), 0..1_000_000);
         assert_eq!(login, Err(Fault::WrongLength { found: 300, expected: 1_000_000 }));
     }

@@ -77,6 +77,7 @@ impl TorrentDriver {
 
     pub(super) fn cancel_fetch(&self, inner: &mut Inner, id: FetchId) {
         inner.web.fetches.remove(&id).into_iter().for_each(|task| task.abort());
+        inner.web.sources.iter().for_each(|source| drop(source.whole.take()));
     }
 
     /// A fetch has come to its end, or is stopped by a fault, of a file or of the URL.
@@ -94,6 +95,13 @@ impl TorrentDriver {
                 }
             }
         });
+        // What no next fetch goes on with is not kept open.
+        let inner = self.inner.borrow();
+        for (seed, source) in inner.core.web_seeds().iter().zip(&inner.web.sources) {
+            if seed.standing(now) != Standing::Fetching {
+                source.whole.take();
+            }
+        }
     }
 
     /// Tells of a fault.

@@ -1,7 +1,7 @@
 //! A web server for tests: it serves files from memory, well or badly.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
@@ -18,6 +18,8 @@ pub struct Asked {
     pub headers: BTreeMap<String, String>,
     /// Which connection it came over, counted from zero.
     pub connection: usize,
+    /// Who asked.
+    pub from: IpAddr,
 }
 
 /// What is sent back.
@@ -133,6 +135,7 @@ async fn serve(
     files: &Files,
     log: &Mutex<Vec<Asked>>,
 ) -> std::io::Result<()> {
+    let from = stream.peer_addr()?.ip();
     let mut stream = BufReader::new(stream);
     loop {
         let mut first = String::new();
@@ -152,7 +155,7 @@ async fn serve(
             let (first, last) = range.strip_prefix("bytes=")?.split_once('-')?;
             Some((first.parse().ok()?, last.parse().ok()?))
         });
-        let asked = Asked { method, path, range, headers, connection };
+        let asked = Asked { method, path, range, headers, connection, from };
         log.lock().unwrap().push(asked.clone());
         let answer = handler(&asked, files);
         if answer.silent {

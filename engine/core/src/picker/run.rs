@@ -15,6 +15,8 @@ pub struct RunSource<'a> {
     pub have: &'a Bitfield,
     /// The piece after its last run.
     pub next: Option<PieceIndex>,
+    /// Whether the run is to begin as soon after the last one as it can, or else as early as it can.
+    pub in_order: bool,
     /// Whether only pieces are taken that no connected peer has.
     pub gaps_only: bool,
     /// The pieces that are ours to take first, where others take theirs.
@@ -31,7 +33,8 @@ impl Picker {
     /// torrent, but for padding between them.
     ///
     /// It begins with what is left of a piece under way; else where the last run ended, if that is free; else at the start of the largest
-    /// gap of our share, the first time anywhere in it; else, where others have shares too, at a random piece of theirs.
+    /// gap of our share, the first time anywhere in it; else, where others have shares too, at a random piece of theirs. In order it goes on
+    /// with the next free piece instead, or from the first.
     pub fn pick_run(
         &mut self,
         source: &RunSource<'_>,
@@ -99,6 +102,9 @@ impl Picker {
 
     fn choose_start(&self, source: &RunSource<'_>, priority: Priority, rng: &mut Rng) -> Option<PieceIndex> {
         let is_free = |piece| self.priority(piece) == priority && self.may_take(source, piece);
+        if source.in_order {
+            return self.choose_next(source, is_free);
+        }
         let is_sequential = self.order == Order::Sequential;
         let share = source.share.clone();
         let next = source.next.filter(|next| !is_sequential && share.contains(&next.0));
@@ -135,6 +141,23 @@ impl Picker {
             }
             Some(_) => Some(PieceIndex(largest.0)),
         }
+    }
+
+    /// The first free piece after the last run; if there is none, the first of all.
+    fn choose_next(
+        &self,
+        source: &RunSource<'_>,
+        is_free: impl Fn(PieceIndex) -> bool,
+    ) -> Option<PieceIndex> {
+        let (mut first, mut next) = (None, None);
+        self.missing.for_each_common(source.have, |piece| {
+            if is_free(piece) {
+                first = first.or(Some(piece));
+                next = Some(piece).filter(|&piece| source.next.is_none_or(|after| piece >= after));
+            }
+            next.is_none()
+        });
+        next.or(first)
     }
 
     /// Takes blocks of a piece, up to `left` bytes. Whether the run may go on in the next piece.

@@ -7,12 +7,10 @@ use crate::peer::Peer;
 use crate::peer::pipeline::{Outstanding, REQUESTS_MIN};
 use crate::picker::REQUESTED_FROM_MAX;
 use crate::time::{Duration, Time};
-use crate::webseed::WebSeed;
+use crate::webseed::{self, WebSeed};
 
 /// The time until an overdue block comes, in effect never.
 const OVERDUE: Duration = Duration::from_secs(3_600);
-/// What is asked of a web seed is overdue when none of it has come for so long.
-const WEB_SEED_OVERDUE: Duration = Duration::from_secs(5);
 /// How many of a peer's requests are looked at for overdue ones, the oldest first.
 const OVERDUE_LOOKED_AT: usize = 16;
 
@@ -97,7 +95,7 @@ impl Pace {
     fn of_web_seed(seed: &WebSeed, now: Time) -> Pace {
         let block_time =
             Duration::from_micros(u64::from(BLOCK_LEN) * 1_000_000 / seed.bytes_per_s(now).max(1_024));
-        Pace { block_time, silence: Duration::ZERO, overdue: seed.silence(now) >= WEB_SEED_OVERDUE, now }
+        Pace { block_time, silence: Duration::ZERO, overdue: seed.silence(now) >= webseed::OVERDUE, now }
     }
 
     /// When the block of this request, the `index`-th in the queue, should come, from now on.

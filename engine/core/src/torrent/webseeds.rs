@@ -13,6 +13,12 @@ use std::ops::Range;
 
 /// How long peers have to show how well they serve.
 pub const PEERS_GIVEN: Duration = Duration::from_secs(10);
+/// How long the first fetch waits for the first peer, while some are dialled.
+const FIRST_PEER_WAIT: Duration = Duration::from_secs(1);
+/// How long it waits for each downloader whose turn is earlier: pieces then come one after the other, and can be passed on, not all at once...
+const TURN: Duration = Duration::from_millis(100);
+/// ... up to this.
+const TURN_WAIT_MAX: Duration = Duration::from_secs(5);
 /// Peers serve badly if a web seed is so many times as quick.
 const MUCH_QUICKER: u64 = 8;
 /// The longest time that a piece of the last gaps is left to others.
@@ -25,7 +31,9 @@ const RATE_ASSUMED: u64 = 128 * 1024;
 pub(super) struct WebSeeds {
     seeds: Vec<WebSeed>,
     fetches: u64,
-    /// Since when there have been peers.
+    /// When there first was one.
+    since: Option<Time>,
+    /// Since when peers have had what we lack.
     peers_since: Option<Time>,
     /// When one of the last gaps may be taken.
     last_gap_at: Option<Time>,
@@ -77,6 +85,7 @@ impl Torrent {
             return None;
         }
         let index = WebSeedIndex(index as u32);
+        self.web.since.get_or_insert(now);
         self.web.seeds.push(WebSeed::new(index, self.geometry.pieces()));
         self.plan_later(now);
         Some(index)
@@ -105,6 +114,13 @@ impl Torrent {
     pub fn handle_fetch_answered(&mut self, now: Time, id: FetchId) {
         if let Some((_, seed)) = self.web.by_fetch(id) {
             seed.answered(now, id);
+        }
+    }
+
+    /// Bytes have come that lie before the blocks of a fetch, from a server that sends files from their starts.
+    pub fn handle_fetch_skipped(&mut self, now: Time, id: FetchId) {
+        if let Some((_, seed)) = self.web.by_fetch(id) {
+            seed.heard(now, id);
         }
     }
 
@@ -153,7 +169,7 @@ impl Torrent {
             return self.plan_later(now);
         };
         self.events.push_back(Event::WebSeedFault { seed: index, file_start, fault, penalty });
-        if matches!(penalty, Penalty::Paused(_) | Penalty::Dropped) {
+        if matches!(penalty, Penalty::Paused(_) | Penalty::Dropped | Penalty::InOrder) {
             // What else it was asked for would meet the same.
             self.cancel_fetches(index);
         }
@@ -198,12 +214,35 @@ impl Torrent {
             self.web.peers_since = None;
             return false;
         }
+        if self.peers.values().all(|peer| peer.pieces.interesting == 0) {
+            // They have nothing to serve, so they do not serve badly: what we lack is a gap.
+            self.web.peers_since = None;
+            return true;
+        }
         let since = *self.web.peers_since.get_or_insert(now);
         let of_web: u64 = self.web.seeds.iter().map(|seed| seed.bytes_per_s(now)).sum();
         let of_peers = self.rate_down.bytes_per_s(now).saturating_sub(of_web);
         let known = self.web.seeds.iter().filter(|seed| !seed.is_dropped()).map(WebSeed::rate_known).max();
         let of_web = known.filter(|&rate| rate > 0).unwrap_or(RATE_ASSUMED);
         now.since(since) < PEERS_GIVEN || of_peers.saturating_mul(MUCH_QUICKER) >= of_web
+    }
+
+    /// When the first fetch may begin. Of downloaders that start together one after the other begins, in the order of their ids.
+    fn first_fetch_at(&self, now: Time) -> Time {
+        let Some(since) = self.web.since else { return now };
+        if self.peers.is_empty() {
+            return if self.discovery.half_open() > 0 { since + FIRST_PEER_WAIT } else { now };
+        }
+        let (nth, _) = self.rank();
+        since + TURN_WAIT_MAX.min(TURN * nth)
+    }
+
+    /// How many downloaders have a lower id than we, and how many there are with us, as far as we are connected.
+    fn rank(&self) -> (u32, u32) {
+        let others = self.peers.values().filter(|peer| !peer.have().is_full());
+        others.fold((0, 1), |(before, all), peer| {
+            (before + u32::from(peer.info.peer_id < self.config.peer_id), all + 1)
+        })
     }
 
     /// The pieces to fetch first: one part of as many as there are downloaders, in the order of their ids. Those of them that fetch from the
@@ -213,11 +252,8 @@ impl Torrent {
         if !beside_peers {
             return 0..pieces;
         }
-        let others = self.peers.values().filter(|peer| !peer.have().is_full());
-        let (before, others) = others.fold((0, 1), |(before, all), peer| {
-            (before + u64::from(peer.info.peer_id < self.config.peer_id), all + 1)
-        });
-        let start_of = |nth: u64| (u64::from(pieces) * nth / others) as u32;
+        let (before, others) = self.rank();
+        let start_of = |nth: u32| (u64::from(pieces) * u64::from(nth) / u64::from(others)) as u32;
         start_of(before)..start_of(before + 1)
     }
 
@@ -233,6 +269,10 @@ impl Torrent {
             return;
         }
         let gaps_only = self.is_served_by_peers(now);
+        if self.web.fetches == 0 && now < self.first_fetch_at(now) {
+            self.web.plan = true;
+            return;
+        }
         for at in 0..self.web.seeds.len() {
             while self.start_fetch(now, WebSeedIndex(at as u32), gaps_only) {}
         }
@@ -251,6 +291,7 @@ impl Torrent {
             key: seed.key(),
             have: seed.have(),
             next: seed.next_piece(),
+            in_order: seed.is_in_order(),
             gaps_only,
             share: self.share(gaps_only),
             only_continue: self.pressure != Pressure::None && self.picker.bytes_in_downloading() > 0,
@@ -287,6 +328,7 @@ impl Torrent {
         let held_back = self.is_held_back();
         let usable = self.web.seeds.iter().filter(|seed| !seed.is_dropped()).count();
         let has_others = usable > 1 || self.peers.values().any(|peer| peer.pieces.interesting > 0);
+        let idle_rate = self.web.seeds.iter().filter_map(|seed| seed.idle_rate(now)).max();
         for at in 0..self.web.seeds.len() {
             let seed = &mut self.web.seeds[at];
             seed.tick(now);
@@ -294,7 +336,7 @@ impl Torrent {
                 seed.excuse(now);
                 continue;
             }
-            while let Some((id, fault)) = self.web.seeds[at].given_up(now, held, has_others) {
+            while let Some((id, fault)) = self.web.seeds[at].given_up(now, held, has_others, idle_rate) {
                 self.cancel_fetch(id);
                 self.note_fault(now, WebSeedIndex(at as u32), fault, None);
             }

@@ -69,6 +69,8 @@ pub enum Fault {
 /// What a [`Fault`] costs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Penalty {
+    /// From now on it is asked for one thing at a time, in order: it sends files from their starts only.
+    InOrder,
     /// The file is not asked for there for so long.
     FilePaused(Duration),
     /// The file is not asked for there any more.

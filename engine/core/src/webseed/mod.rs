@@ -43,6 +43,8 @@ const QUEUE_TIME: Duration = Duration::from_secs(2);
 const FETCH_LEN_MIN: u64 = 64 * 1024;
 /// A fetch for which no block has come for so long is given up.
 pub const SILENT_AFTER: Duration = Duration::from_secs(30);
+/// The same while another web seed has nothing to do.
+pub const OVERDUE: Duration = Duration::from_secs(5);
 /// A fetch that would take longer than this from now on is given up if others could serve it...
 const TOO_SLOW: Duration = Duration::from_secs(120);
 /// ... once it has gone on for so long.
@@ -122,6 +124,8 @@ pub struct WebSeed {
     last_fault: Option<Fault>,
     /// A piece with blocks of its has been verified.
     proven: bool,
+    /// It sends files from their starts only.
+    in_order: bool,
     pub(crate) fetches: BTreeMap<FetchId, Fetch>,
     /// The piece after the last one that it was asked for.
     next_piece: Option<PieceIndex>,
@@ -146,6 +150,7 @@ impl WebSeed {
             dropped: false,
             last_fault: None,
             proven: false,
+            in_order: false,
             fetches: BTreeMap::new(),
             next_piece: None,
             rate: RateMeter::default(),
@@ -210,6 +215,11 @@ impl WebSeed {
         self.next_piece
     }
 
+    /// Whether it sends files from their starts only: what it is asked for goes on where the last run ended, if it can.
+    pub(crate) fn is_in_order(&self) -> bool {
+        self.in_order
+    }
+
     /// How many files cannot be had there, for now or for good.
     pub fn lost_files(&self) -> usize {
         self.lost_files.len()
@@ -239,6 +249,7 @@ impl WebSeed {
         }
         let bounds = if beside_peers { OUTSTANDING_BESIDE_PEERS } else { OUTSTANDING };
         let fetches_max = match beside_peers {
+            _ if self.in_order => 1,
             true => FETCHES_BESIDE_PEERS,
             false if self.bytes / self.requests.max(1) < SMALL_REQUEST => FETCHES_MAX,
             false => FETCHES_LARGE,
@@ -262,6 +273,11 @@ impl WebSeed {
     pub(crate) fn answered(&mut self, now: Time, id: FetchId) {
         self.requests += 1;
         (self.failures, self.file_faults) = (0, 0);
+        self.heard(now, id);
+    }
+
+    /// Something of a fetch has come.
+    pub(crate) fn heard(&mut self, now: Time, id: FetchId) {
         self.fetches.get_mut(&id).into_iter().for_each(|fetch| fetch.heard_at = now);
     }
 
@@ -280,7 +296,13 @@ impl WebSeed {
 
     /// A fetch has ended. The blocks that have not come.
     pub(crate) fn ended(&mut self, id: FetchId) -> Vec<BlockRef> {
-        self.fetches.remove(&id).map(|fetch| fetch.blocks.into()).unwrap_or_default()
+        let left: Vec<BlockRef> =
+            self.fetches.remove(&id).map(|fetch| fetch.blocks.into()).unwrap_or_default();
+        if !left.is_empty() && self.in_order {
+            // The stream that would have gone on there has ended too.
+            self.next_piece = None;
+        }
+        left
     }
 
     /// A piece with blocks of its has been verified.
@@ -288,20 +310,36 @@ impl WebSeed {
         self.proven = true;
     }
 
-    /// The first fetch that does not get on, and why. `held`: how long we ourselves may hold things up.
-    pub(crate) fn given_up(&self, now: Time, held: Duration, has_others: bool) -> Option<(FetchId, Fault)> {
+    /// How fast it would take over what another does not bring, if it has nothing to do.
+    pub(crate) fn idle_rate(&self, now: Time) -> Option<u64> {
+        (self.proven && self.standing(now) == Standing::Idle).then_some(self.rate_known)
+    }
+
+    /// The first fetch that does not get on, and why. `held`: how long we ourselves may hold things up. `idle_rate`: how fast another web seed
+    /// could bring it, that has nothing to do.
+    pub(crate) fn given_up(
+        &self,
+        now: Time,
+        held: Duration,
+        has_others: bool,
+        idle_rate: Option<u64>,
+    ) -> Option<(FetchId, Fault)> {
+        let silent_after = if idle_rate.is_some() { OVERDUE } else { SILENT_AFTER };
         let is_slow = |fetch: &Fetch| {
             let age = now.since(fetch.started_at);
             let rate = fetch.received * 1_000_000 / (age.as_micros() as u64).max(1);
-            has_others
-                && held.is_zero()
-                && age >= SLOW_AFTER
-                && fetch.outstanding() > rate.saturating_mul(TOO_SLOW.as_secs())
+            let takes = |rate: u64| Duration::from_secs(fetch.outstanding() / rate.max(1));
+            let is_slower = idle_rate.is_some_and(|other| takes(rate) > takes(other) * 2 + OVERDUE);
+            let (after, is_slower) = match has_others && takes(rate) > TOO_SLOW {
+                true => (SLOW_AFTER, true),
+                false => (OVERDUE, is_slower),
+            };
+            held.is_zero() && age >= after && is_slower
         };
         self.fetches.iter().find_map(|(&id, fetch)| {
             let silence = now.since(fetch.heard_at);
             match () {
-                () if silence >= SILENT_AFTER + held => {
+                () if silence >= silent_after + held => {
                     Some((id, Fault::Silent { seconds: silence.as_secs() }))
                 }
                 () if is_slow(fetch) => Some((id, Fault::TooSlow)),
@@ -330,6 +368,10 @@ impl WebSeed {
             return None;
         }
         self.last_fault = Some(fault.clone());
+        if *fault == Fault::NoRanges && !self.in_order {
+            (self.in_order, self.next_piece) = (true, None);
+            return Some(Penalty::InOrder);
+        }
         Some(self.penalty(now, fault, file, geometry, rng))
     }
 

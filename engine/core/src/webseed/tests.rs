@@ -137,10 +137,13 @@ fn a_silent_fetch_is_given_up_but_not_for_our_own_delay() {
     case.prove();
     case.seed.started(case.now, FetchId(1), vec![case.geometry.block(PieceIndex(0), 0)]);
     case.now += SILENT_AFTER;
-    assert_eq!(case.seed.given_up(case.now, SECOND, true), None);
-    assert!(matches!(case.seed.given_up(case.now, Duration::ZERO, true), Some((_, Fault::Silent { .. }))));
+    assert_eq!(case.seed.given_up(case.now, SECOND, true, None), None);
+    assert!(matches!(
+        case.seed.given_up(case.now, Duration::ZERO, true, None),
+        Some((_, Fault::Silent { .. }))
+    ));
     case.seed.excuse(case.now);
-    assert_eq!(case.seed.given_up(case.now, Duration::ZERO, true), None);
+    assert_eq!(case.seed.given_up(case.now, Duration::ZERO, true, None), None);
 }
 
 #[test]
@@ -154,6 +157,6 @@ fn a_crawling_fetch_is_given_up_where_there_are_others() {
         case.now += 5 * SECOND;
         case.seed.received(case.now, FetchId(1), *block);
     }
-    assert_eq!(case.seed.given_up(case.now, Duration::ZERO, false), None);
-    assert_eq!(case.seed.given_up(case.now, Duration::ZERO, true), Some((FetchId(1), Fault::TooSlow)));
+    assert_eq!(case.seed.given_up(case.now, Duration::ZERO, false, None), None);
+    assert_eq!(case.seed.given_up(case.now, Duration::ZERO, true, None), Some((FetchId(1), Fault::TooSlow)));
 }
