@@ -142,6 +142,51 @@ fn an_encrypted_swarm_copes_with_the_same() {
 }
 
 #[test]
+fn a_swarm_over_utp_copes_with_the_same() {
+    for more in [&[][..], &["--encrypt"][..]] {
+        let args = [&["--utp", "--fault=kill-peer", "--fault=corrupt-peer"][..], more].concat();
+        let report = succeed(&args);
+        assert!(report["faults"].as_array().unwrap().iter().all(|fault| fault["survived"] == true));
+    }
+}
+
+/// The arguments of each peer of a lab that is under way.
+#[cfg(target_os = "linux")]
+fn arguments_of_peers(args: &[&str]) -> Vec<String> {
+    let dir = TempDir::new().unwrap();
+    let args = [&["--size=8MiB", "--fault=slow-peer", "--json"], args].concat();
+    let mut child = lab(dir.path(), &args).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    // The source is the first of four.
+    let started = lines.by_ref().filter(|line| line.as_ref().unwrap().contains("peer_started"));
+    assert_eq!(started.take(4).count(), 4);
+    let is_peer = |path: &Path| {
+        let status = fs::read_to_string(path.join("status")).unwrap_or_default();
+        status.lines().any(|line| line == format!("PPid:\t{}", child.id()))
+    };
+    let processes = fs::read_dir("/proc").unwrap().map(|entry| entry.unwrap().path());
+    let peers = processes.filter(|path| is_peer(path));
+    let arguments = peers.map(|path| fs::read_to_string(path.join("cmdline")).unwrap_or_default());
+    let arguments = arguments.filter(|line| line.contains("\0get\0") || line.contains("\0seed\0")).collect();
+    rustix::process::kill_process(rustix::process::Pid::from_child(&child), rustix::process::Signal::TERM)
+        .unwrap();
+    child.wait().unwrap();
+    arguments
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn each_peer_is_told_what_connections_to_make() {
+    for (flag, of_peers) in [("--utp", "--no-tcp"), ("--encrypt", "--encryption=require")] {
+        for (args, count) in [(&[][..], 0), (&[flag][..], 4)] {
+            let arguments = arguments_of_peers(args);
+            let told = arguments.iter().filter(|line| line.split('\0').any(|arg| arg == of_peers)).count();
+            assert_eq!((arguments.len(), told), (4, count), "{arguments:?}");
+        }
+    }
+}
+
+#[test]
 fn all_faults_at_once() {
     let args: Vec<String> = FAULTS.iter().map(|fault| format!("--fault={fault}")).collect();
     let report = succeed(&args.iter().map(String::as_str).collect::<Vec<_>>());

@@ -83,6 +83,10 @@ pub struct LabArgs {
     #[arg(long)]
     encrypt: bool,
 
+    /// Connect peers over uTP only
+    #[arg(long)]
+    utp: bool,
+
     /// Write a report: JUnit XML if the name ends in .xml, else JSON
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     report: Option<PathBuf>,
@@ -112,6 +116,7 @@ Examples:
   swarm lab --trackerless
   swarm lab --web-seed --peers 20
   swarm lab --encrypt
+  swarm lab --utp
 
 Every peer is a process with an address of its own in 127.0.0.0/8; nothing leaves this machine. The exit status is 0 if \
 every downloader's copy is complete and, compared byte by byte, identical; else it is 4.";
@@ -138,6 +143,7 @@ async fn lab(args: LabArgs, cx: &mut Context) -> Result<Exit> {
         trackerless: args.trackerless,
         web_seed: args.web_seed,
         encrypt: args.encrypt,
+        utp: args.utp,
     };
     if plan.web_seed && plan.faults.contains(&Fault::LateSeed) {
         let message = "--fault late-seed needs the source, whose place --web-seed takes";

@@ -25,6 +25,8 @@ pub struct Plan {
     pub web_seed: bool,
     /// Every connection is encrypted.
     pub encrypt: bool,
+    /// Every connection is over uTP.
+    pub utp: bool,
 }
 
 pub struct Outcome {

@@ -195,6 +195,9 @@ impl<'a> Swarm<'a> {
         if self.plan.encrypt {
             add("--encryption=require".to_owned());
         }
+        if self.plan.utp {
+            add("--no-tcp".to_owned());
+        }
         let len = self.material.len();
         match peer.role {
             Role::Downloader => add("--seed=forever".to_owned()),
