@@ -113,6 +113,30 @@ fn dont_have_is_sent_for_a_doubted_piece_and_requests_of_it_are_rejected() {
     assert_eq!(swarm.next_upload(2), None);
 }
 
+/// Else a peer without BEP 6 would wait for them for ever.
+#[test]
+fn requests_of_a_doubted_piece_wait_where_they_cannot_be_rejected() {
+    let mut swarm = seed();
+    plain_leecher(&mut swarm, 1);
+    for piece in [3, 4, 5, 6] {
+        swarm.say(1, Message::Request(block(piece, 0)));
+    }
+    doubt(&mut swarm, &[3, 5], false);
+    for request in [block(3, 1), block(5, 1)] {
+        swarm.say(1, Message::Request(request));
+    }
+    swarm.say(1, Message::Cancel(block(3, 1)));
+    assert_eq!([(); 3].map(|()| swarm.next_upload(1)), [Some(block(4, 0)), Some(block(6, 0)), None]);
+    let actions = checked(&mut swarm, 3, true);
+    assert!(
+        actions.iter().any(|action| matches!(action, Action::Upload(_))),
+        "the shell is told: {actions:?}"
+    );
+    assert_eq!([(); 2].map(|()| swarm.next_upload(1)), [Some(block(3, 0)), None]);
+    checked(&mut swarm, 5, true);
+    assert_eq!([(); 3].map(|()| swarm.next_upload(1)), [Some(block(5, 0)), Some(block(5, 1)), None]);
+}
+
 #[test]
 fn have_follows_when_a_doubted_piece_is_right_and_not_when_it_is_bad() {
     let mut swarm = seed();

@@ -149,6 +149,8 @@ pub(crate) struct Download {
 pub(crate) struct Upload {
     /// The blocks that wait to be sent, oldest first.
     pub(crate) queue: VecDeque<BlockRef>,
+    /// Requests of pieces in doubt, by a peer that cannot be told that they are rejected: they wait until it is known.
+    pub(crate) held: Vec<BlockRef>,
     /// Pieces that we answer requests for even while we choke it (BEP 6).
     pub(crate) allowed_fast: Vec<PieceIndex>,
     /// Since when `am_choking` is what it is.
@@ -231,6 +233,7 @@ impl Peer {
             },
             upload: Upload {
                 queue: VecDeque::new(),
+                held: Vec::new(),
                 allowed_fast: Vec::new(),
                 choke_changed_at: now,
                 bad_requests: 0,

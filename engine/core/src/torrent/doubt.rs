@@ -1,8 +1,9 @@
 //! Pieces in doubt: their files were changed, or peers ask for them again.
 //!
 //! A piece in doubt is neither offered nor asked for until the shell has hashed it again. Peers that
-//! understand it get a dont-have at once (BEP 54), and a HAVE if it turns out right. To the others its requests are rejected, and if
-//! it is bad those that lack it are closed: when they come back they get our present bitfield.
+//! understand it get a dont-have at once (BEP 54), and a HAVE if it turns out right. Requests of it are rejected; those of peers
+//! without BEP 6, which cannot be told so, wait. If it is bad those that lack it and know no BEP 54 are closed: when they come back
+//! they get our present bitfield.
 
 use super::discovery::Origin;
 use super::{CloseReason, Torrent};
@@ -60,6 +61,7 @@ impl Torrent {
         }
         if is_right {
             self.on_piece_had(now, piece);
+            self.release_held(now, piece, true);
         } else {
             self.picker.piece_lost(piece);
             let was_retracted = self.retracted.has(piece);
@@ -71,12 +73,13 @@ impl Torrent {
             let announced_to: Vec<PeerKey> =
                 announced_to.filter(|_| was_retracted).map(|peer| peer.key).collect();
             announced_to.into_iter().for_each(|key| self.close(now, key, CloseReason::PieceLost));
+            self.release_held(now, piece, false);
             self.refill_all = true;
         }
         self.input_at = Some(now);
     }
 
-    /// Rejects a peer's requests for these pieces, and sends it that they are not here.
+    /// Rejects a peer's requests for these pieces, or has them wait, and sends it that they are not here.
     fn retract(&mut self, now: Time, key: PeerKey, pieces: &Bitfield) {
         let Some(peer) = self.peers.get(key) else { return };
         let lacked: Vec<PieceIndex> = pieces.iter().filter(|&piece| !peer.have().has(piece)).collect();

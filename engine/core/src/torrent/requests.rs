@@ -2,8 +2,9 @@
 
 use super::{Action, CloseReason, Torrent};
 use crate::bitfield::Bitfield;
-use crate::id::{BlockRef, PeerKey};
+use crate::id::{BlockRef, PeerKey, PieceIndex};
 use crate::peer::budget::Cost;
+use crate::picker::PieceState;
 use crate::time::{Duration, Time};
 use crate::wire::{Message, fast};
 use std::collections::VecDeque;
@@ -54,6 +55,11 @@ impl Torrent {
                 return self.close(now, key, CloseReason::BadRequests);
             }
         }
+        let in_doubt = is_retracted && self.picker.state(block.piece) == PieceState::Doubted;
+        if in_doubt && !peer.info.fast && is_allowed && upload.held.len() < self.config.requests_max as usize
+        {
+            return upload.held.push(block);
+        }
         if !is_possible || !is_allowed || upload.queue.len() >= self.config.requests_max as usize {
             // What was on its way when we choked it is not its fault.
             let crossed = peer.flags.am_choking
@@ -92,13 +98,33 @@ impl Torrent {
         let allowed = std::mem::take(&mut peer.upload.allowed_fast);
         self.reject_queued(now, key, |block| allowed.contains(&block.piece));
         if let Some(peer) = self.peers.get_mut(key) {
+            peer.upload.held.clear();
             peer.upload.allowed_fast = allowed;
         }
     }
 
-    /// These pieces are not here any more.
+    /// These pieces are in doubt.
     pub(super) fn reject_pieces(&mut self, now: Time, key: PeerKey, pieces: &Bitfield) {
+        if let Some(peer) = self.peers.get_mut(key).filter(|peer| !peer.info.fast) {
+            let upload = &mut peer.upload;
+            upload.held.extend(upload.queue.iter().filter(|block| pieces.has(block.piece)));
+            upload.held.truncate(self.config.requests_max as usize);
+        }
         self.reject_queued(now, key, |block| !pieces.has(block.piece));
+    }
+
+    /// The requests of this piece that wait until it is known what it is: now they are served, or forgotten.
+    pub(super) fn release_held(&mut self, now: Time, piece: PieceIndex, is_here: bool) {
+        let keys: Vec<PeerKey> =
+            self.peers.values().filter(|peer| !peer.upload.held.is_empty()).map(|peer| peer.key).collect();
+        for key in keys {
+            let Some(peer) = self.peers.get_mut(key) else { continue };
+            let held = std::mem::take(&mut peer.upload.held);
+            let (released, held) = held.into_iter().partition(|block| block.piece == piece);
+            peer.upload.held = held;
+            let released: Vec<BlockRef> = if is_here { released } else { Vec::new() };
+            released.into_iter().for_each(|block| self.on_request(now, key, block));
+        }
     }
 
     pub(super) fn on_cancel(&mut self, now: Time, key: PeerKey, block: BlockRef) {
@@ -107,6 +133,7 @@ impl Torrent {
             return;
         }
         let Some(peer) = self.peers.get_mut(key) else { return };
+        peer.upload.held.retain(|&held| held != block);
         let queue = &mut peer.upload.queue;
         let at = queue.iter().position(|&b| b == block);
         self.work.set(self.work.get() + at.unwrap_or(queue.len()) as u64);

@@ -10,8 +10,14 @@ pub const SACK_LEN_MAX: usize = 252;
 const VERSION: u8 = 1;
 const EXTENSION_NONE: u8 = 0;
 const EXTENSION_SACK: u8 = 1;
+/// Eight bytes that nobody uses. libutp (Transmission, µTorrent) drops packets that begin with an extension above this one,
+/// but skips those further on.
+const EXTENSION_BITS: u8 = 2;
+const EXTENSION_BITS_LEN: usize = 8;
 /// Nobody knows this extension, so everybody skips it: it makes a probe of the path's MTU as long as it should be.
 const EXTENSION_PADDING: u8 = 0x70;
+/// The least that a packet can be padded by: eight bytes that nobody uses, and an empty extension, with their heads.
+pub(super) const PADDING_MIN: usize = 2 + EXTENSION_BITS_LEN + 2;
 
 /// What a packet is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,10 +133,11 @@ impl<'a> Packet<'a> {
 
 impl Header {
     /// Appends the header to `out`, with a selective ACK of these bits unless there are none, and with `padding` bytes
-    /// that say nothing (0, or at least 2).
+    /// that say nothing (0, or at least 12).
     pub fn encode(&self, sack: &[u8], padding: usize, out: &mut Vec<u8>) {
-        debug_assert!(sack.len() <= SACK_LEN_MAX && sack.len().is_multiple_of(4) && padding != 1);
-        let after_sack = if padding > 0 { EXTENSION_PADDING } else { EXTENSION_NONE };
+        debug_assert!(sack.len() <= SACK_LEN_MAX && sack.len().is_multiple_of(4));
+        debug_assert!(padding == 0 || padding >= PADDING_MIN);
+        let after_sack = if padding > 0 { EXTENSION_BITS } else { EXTENSION_NONE };
         let first = if sack.is_empty() { after_sack } else { EXTENSION_SACK };
         out.extend_from_slice(&[(self.kind as u8) << 4 | VERSION, first]);
         out.extend_from_slice(&self.connection_id.to_be_bytes());
@@ -143,12 +150,17 @@ impl Header {
             out.extend_from_slice(&[after_sack, sack.len() as u8]);
             out.extend_from_slice(sack);
         }
-        pad(padding, out);
+        if padding > 0 {
+            pad(padding, out);
+        }
     }
 }
 
 /// Appends a chain of extensions of this many bytes together.
 fn pad(mut bytes: usize, out: &mut Vec<u8>) {
+    out.extend_from_slice(&[EXTENSION_PADDING, EXTENSION_BITS_LEN as u8]);
+    out.resize(out.len() + EXTENSION_BITS_LEN, 0);
+    bytes -= 2 + EXTENSION_BITS_LEN;
     while bytes > 1 {
         let most = bytes.min(2 + 255);
         // One byte alone would be no extension.
@@ -193,7 +205,7 @@ mod tests {
         fn what_is_encoded_is_read_again(
             header in headers(),
             words in 0usize..=SACK_LEN_MAX / 4,
-            padding in prop_oneof![Just(0usize), 2usize..1500],
+            padding in prop_oneof![Just(0usize), PADDING_MIN..1500],
             payload in proptest::collection::vec(any::<u8>(), 0..64),
         ) {
             let sack: Vec<u8> = (0..words * 4).map(|i| i as u8).collect();
@@ -242,6 +254,26 @@ mod tests {
         assert_eq!((packet.sack, packet.payload), (&[1, 0, 0, 0x80][..], &[][..]));
         for cut in HEADER_LEN..datagram.len() {
             assert_eq!(Packet::parse(&datagram[..cut]), Err(PacketError::Extension), "cut at {cut}");
+        }
+    }
+
+    // libutp drops what begins with an extension above 2 (`UTP_Version`), and extension bits (2) of another length than 8.
+    #[test]
+    fn padding_is_skipped_by_libutp() {
+        let header = Header {
+            kind: Kind::Data,
+            connection_id: 1,
+            timestamp: 0,
+            timestamp_difference: 0,
+            window: 0,
+            seq: 1,
+            ack: 0,
+        };
+        for padding in PADDING_MIN..1500 {
+            let mut datagram = Vec::new();
+            header.encode(&[], padding, &mut datagram);
+            assert_eq!((datagram[1], datagram[HEADER_LEN + 1]), (2, 8));
+            assert_eq!(datagram.len(), HEADER_LEN + padding);
         }
     }
 

@@ -23,6 +23,9 @@ const SPAN_MAX: usize = 4096;
 const BYTES_PER_PACKET: u64 = 1100;
 const SPAN_MIN: usize = 16;
 
+/// A probe of the path's MTU is sent when so many packets of its payload's length wait behind it.
+const PROBE_FOLLOWERS: u64 = 4;
+
 impl Connection {
     /// The next packet, its header appended to `out`.
     pub(in crate::utp) fn poll_transmit(&mut self, now: Time, out: &mut Vec<u8>) -> Option<Sending> {
@@ -72,7 +75,9 @@ impl Connection {
                 return None;
             }
             let content = Content::Data(self.packed_to..self.packed_to + len);
-            let probe = if self.is_forced { None } else { self.mtu.probe(now) };
+            // What follows tells soon that it was lost. A message alone would have to wait for a timeout.
+            let is_followed = waiting - len >= len * PROBE_FOLLOWERS;
+            let probe = if self.is_forced || !is_followed { None } else { self.mtu.probe(now) };
             if probe.is_some() {
                 self.mtu.on_probe_sent();
             }
