@@ -67,7 +67,7 @@ pub struct NetworkArgs {
     /// Use TCP only
     ///
     /// uTP, on the UDP port of the same number, yields to other traffic, and reaches some peers that TCP does not.
-    /// With a proxy there is none.
+    /// It goes through a SOCKS5 proxy that relays datagrams, and through no other.
     #[arg(long)]
     pub no_utp: bool,
 

@@ -164,7 +164,7 @@ pub enum OptionError {
         option: &'static str,
     },
     /// Neither TCP nor uTP is left: uTP does not go through a proxy.
-    #[error("without TCP and uTP, which goes through no proxy, there is no way to a peer")]
+    #[error("without TCP and uTP, which goes through SOCKS5 proxies only, there is no way to a peer")]
     NoTransport,
     /// The torrent has no such file.
     #[error("there is no file {index}: the torrent has {files}, numbered from 0")]

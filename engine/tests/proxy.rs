@@ -5,7 +5,7 @@ mod common;
 use common::origin::Origin;
 use common::proxy::{Manners, Proxy};
 use common::tracker::{Say, Scripted, parameter, peers};
-use common::{Swarm, seed, session_with_dht, until};
+use common::{Swarm, peer_of, seed, session_with_dht, until};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -174,6 +174,30 @@ async fn a_udp_tracker_is_asked_by_name_over_a_relay_at_the_proxys_own_address()
     let torrent = getter.add(swarm.download(&[format!("udp://{addr}/announce")])).await.unwrap();
     torrent.completed().await.unwrap();
     swarm.check();
+    getter.stop().await;
+}
+
+#[tokio::test]
+async fn utp_goes_over_a_relay_and_nothing_goes_where_there_is_none() {
+    let swarm = Swarm::new(IP).await;
+    let proxy = Proxy::start(Manners { relays: true, ..Manners::default() }).await;
+    let getter = start(behind(proxy.url("socks5", "")).tcp(false));
+    let torrent = getter.add(swarm.get().download_limit(0)).await.unwrap();
+    assert!(peer_of(&torrent).await.utp);
+    torrent.set_download_limit(None);
+    torrent.completed().await.unwrap();
+    swarm.check();
+    getter.stop().await;
+    let (asked, datagrams) = (proxy.asked(), format!("udp {}", swarm.seeder_addr()));
+    assert_eq!(asked[0], "udp");
+    assert!(asked.len() > 10 && asked[1..].iter().all(|asked| *asked == datagrams), "{asked:?}");
+
+    swarm.forget();
+    let proxy = Proxy::start(Manners::default()).await;
+    let getter = start(behind(proxy.url("socks5", "")).tcp(false));
+    let torrent = getter.add(swarm.get()).await.unwrap();
+    let said = waiting(&torrent, |waiting| matches!(waiting, Waiting::Proxy(_))).await.to_string();
+    assert!(said.contains("does not"), "{said}");
     getter.stop().await;
 }
 
@@ -347,7 +371,7 @@ async fn no_socket_is_opened_that_goes_past_the_proxy() {
     }
     assert!(gateway.try_recv(&mut [0; 64]).is_err(), "the gateway is asked for nothing");
     let proxy = Proxy::start(Manners::default()).await;
-    let started = Session::start(behind(proxy.url("socks5", "")).tcp(false));
+    let started = Session::start(behind(proxy.url("http", "")).tcp(false));
     let Err(error) = started else { panic!("no way is left") };
     assert!(error.to_string().contains("no way to a peer"), "{error}");
 }

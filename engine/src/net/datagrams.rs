@@ -2,9 +2,6 @@
 //!
 //! A SOCKS5 proxy relays datagrams for as long as a connection to it stands ([`associate`](super::dial)). A task of the [`Relay`]'s own asks
 //! for that, and asks again whenever it has ended, by and by: the proxy may have been restarted. Until it has been granted, nothing is sent.
-//!
-//! uTP goes through none: its path would be the [`UdpPort`](super::udp::UdpPort)'s batches, and through a relay a datagram is up to 22 bytes
-//! longer.
 
 use super::dial;
 use super::socket::{self, Binding, ProxyHost};
@@ -111,6 +108,22 @@ impl Relay {
         }
     }
 
+    /// Waits until the proxy has granted it, or says why not.
+    pub(super) async fn granted(&self) -> io::Result<()> {
+        let mut link = self.link.clone();
+        let is_known = |link: &Link| !matches!(link, Link::Opening);
+        link.wait_for(is_known).await.map_err(io::Error::other)?;
+        self.socket().map(drop)
+    }
+
+    /// Waits until it takes datagrams.
+    pub(super) async fn writable(&self) -> io::Result<()> {
+        match self.socket() {
+            Ok(socket) => socket.writable().await,
+            Err(_) => std::future::pending().await,
+        }
+    }
+
     /// Waits until something has come.
     pub(crate) async fn readable(&self) -> io::Result<()> {
         let mut link = self.link.clone();
@@ -140,9 +153,7 @@ impl Relay {
 
     /// Sends once the proxy grants it or says why not.
     async fn send(&self, datagram: &[u8], to: &Destination) -> io::Result<()> {
-        let mut link = self.link.clone();
-        let is_known = |link: &Link| !matches!(link, Link::Opening);
-        link.wait_for(is_known).await.map_err(io::Error::other)?;
+        self.granted().await?;
         let socket = self.socket()?;
         socket.send(&wrap(to, datagram).map_err(io::Error::other)?).await.map(drop)
     }
@@ -162,7 +173,7 @@ impl Relay {
         match &*self.link.borrow() {
             Link::Open(socket) => Ok(Arc::clone(socket)),
             Link::Opening => Err(io::ErrorKind::NotConnected.into()),
-            Link::Closed(why) => Err(io::Error::other(why.to_string())),
+            Link::Closed(why) => Err(dial::no_relay(why)),
         }
     }
 }

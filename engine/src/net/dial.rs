@@ -4,7 +4,7 @@ use super::names;
 use super::socket::{self, Binding, ProxyHost};
 use std::io;
 use std::net::SocketAddr;
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 use swarm_core::proxy::{Destination, Handshake, ProxyError, Relay};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -21,6 +21,14 @@ enum ProxyFailure {
     /// It says no.
     #[error(transparent)]
     Refused(#[from] ProxyError),
+    /// It relays no datagrams for now.
+    #[error("{0}")]
+    NoRelay(Arc<str>),
+}
+
+/// The proxy relays no datagrams, for this reason.
+pub(super) fn no_relay(why: &Arc<str>) -> io::Error {
+    ProxyFailure::NoRelay(Arc::clone(why)).into()
 }
 
 impl From<ProxyFailure> for io::Error {

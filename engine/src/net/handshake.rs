@@ -1,5 +1,6 @@
 //! Opening connections: the one place that dials and the one that accepts, and the 68 bytes that both begin with.
 
+use super::dial::proxy_error;
 use super::encryption::Encryptor;
 use super::socket::{self, Binding};
 use super::transport::Stream;
@@ -122,7 +123,7 @@ pub(crate) async fn dial(
     pace: impl AsyncFn(),
     is_wanted: impl Fn() -> bool,
 ) -> io::Result<Opened> {
-    let mut failure = io::ErrorKind::AddrNotAvailable.into();
+    let mut failure = None;
     let (mut unreached, mut is_first) = ([false; 2], true);
     for attempt in &plan.attempts {
         // Where nobody is reached, nobody is reached in another manner either.
@@ -137,14 +138,18 @@ pub(crate) async fn dial(
             Ok(opened) => return Ok(opened),
             // Another attempt would lack the same.
             Err(Failure::Unreached(error)) if socket::is_local_error(&error) => return Err(error),
+            // What is wrong with the proxy says nothing of the peer; what an earlier attempt found does.
+            Err(Failure::Unreached(error)) if proxy_error(&error).is_some() => {
+                return Err(failure.unwrap_or(error));
+            }
             Err(Failure::Unreached(error)) => {
                 *is_unreached = true;
-                failure = error;
+                failure = Some(error);
             }
-            Err(Failure::Refused(error)) => failure = io::Error::new(error.kind(), Refusal(error)),
+            Err(Failure::Refused(error)) => failure = Some(io::Error::new(error.kind(), Refusal(error))),
         }
     }
-    Err(failure)
+    Err(failure.unwrap_or_else(|| io::ErrorKind::AddrNotAvailable.into()))
 }
 
 impl Attempt {

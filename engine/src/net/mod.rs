@@ -19,3 +19,4 @@ pub(crate) mod transport;
 pub(crate) mod udp;
 mod unsent;
 pub(crate) mod utp;
+pub(crate) mod utp_port;

@@ -110,9 +110,9 @@ impl Stream {
 
     /// A connection over uTP, whoever has dialled.
     pub(crate) fn over_utp(stream: UtpStream) -> Stream {
-        let peer = stream.peer_addr();
+        let (peer, is_proxied) = (stream.peer_addr(), stream.is_relayed());
         let carrier = Carrier::Utp(stream);
-        Stream { carrier, peer, is_proxied: false, enciphered: None, encryption: None }
+        Stream { carrier, peer, is_proxied, enciphered: None, encryption: None }
     }
 
     pub(crate) fn is_utp(&self) -> bool {
@@ -133,15 +133,18 @@ impl Stream {
     /// How the connection was made, in a few words.
     pub(crate) fn manner(&self) -> &'static str {
         match (self.is_utp(), self.is_proxied, self.encryption) {
-            (true, _, None) => "uTP",
-            (true, _, Some(Method::Plaintext)) => "uTP, encrypted handshake",
-            (true, _, Some(Method::Rc4)) => "uTP, encrypted (RC4)",
+            (true, false, None) => "uTP",
+            (true, false, Some(Method::Plaintext)) => "uTP, encrypted handshake",
+            (true, false, Some(Method::Rc4)) => "uTP, encrypted (RC4)",
             (false, false, None) => "TCP",
             (false, false, Some(Method::Plaintext)) => "TCP, encrypted handshake",
             (false, false, Some(Method::Rc4)) => "TCP, encrypted (RC4)",
             (false, true, None) => "TCP through the proxy",
             (false, true, Some(Method::Plaintext)) => "TCP through the proxy, encrypted handshake",
             (false, true, Some(Method::Rc4)) => "TCP through the proxy, encrypted (RC4)",
+            (true, true, None) => "uTP through the proxy",
+            (true, true, Some(Method::Plaintext)) => "uTP through the proxy, encrypted handshake",
+            (true, true, Some(Method::Rc4)) => "uTP through the proxy, encrypted (RC4)",
         }
     }
 

@@ -13,6 +13,8 @@ use tokio::net::UdpSocket;
 /// How many buffers one call of the system fills, and how long each is: as long as what it joins.
 const BATCH: usize = 8;
 const BUFFER_LEN: usize = 1 << 16;
+/// How much one datagram may take that is received by itself.
+const SINGLE_LEN: usize = 1 << 14;
 /// What the system is asked to keep for us, and for the net, in bytes.
 const SYSTEM_BUFFER: usize = 4 << 20;
 
@@ -22,6 +24,11 @@ pub(crate) struct Buffers(Vec<u8>);
 impl Buffers {
     pub(crate) fn new() -> Buffers {
         Buffers(vec![0; BATCH * BUFFER_LEN])
+    }
+
+    /// Room for one datagram of a size that goes through a network in one piece.
+    pub(super) fn for_one(&mut self) -> &mut [u8] {
+        &mut self.0[..SINGLE_LEN]
     }
 }
 

@@ -3,7 +3,8 @@
 //! One task has the socket: it receives, hands on what is not uTP's, and sends. Streams are used by the tasks of their connections, on the
 //! same thread. A stream's bytes lie in two queues: what was written and the peer does not have, and what was received and nobody has read.
 
-use super::udp::{Buffers, UdpPort};
+use super::udp::Buffers;
+use super::utp_port::UtpPort;
 use crate::clock::Clock;
 use crate::hash::guard;
 use std::cell::RefCell;
@@ -29,7 +30,7 @@ const BATCH_LEN_MAX: usize = 62_000;
 
 /// What carries the uTP streams of one UDP socket.
 pub(crate) struct Utp {
-    port: Rc<UdpPort>,
+    port: UtpPort,
     inner: RefCell<Inner>,
     /// There is something to send, or the timer has changed.
     wake: Notify,
@@ -97,7 +98,7 @@ impl Queues {
 impl Utp {
     /// Has a socket carry streams, so many at most. Those that others dial are passed on.
     pub(crate) fn new(
-        port: Rc<UdpPort>,
+        port: UtpPort,
         clock: Clock,
         connections_max: usize,
         mut rng: Rng,
@@ -105,7 +106,7 @@ impl Utp {
     ) -> io::Result<Utp> {
         let mut secret = [0; 16];
         getrandom::fill(&mut secret).map_err(io::Error::other)?;
-        let (receive_capacity_max, accepts) = (RECEIVE_CAPACITY_MAX, true);
+        let (receive_capacity_max, accepts) = (RECEIVE_CAPACITY_MAX, !port.is_relayed());
         let config = Config { connections_max, receive_capacity_max, accepts, secret };
         let inner = Inner {
             socket: Socket::new(config, rng.fork()),
@@ -117,12 +118,14 @@ impl Utp {
         Ok(Utp { port, inner: RefCell::new(inner), wake: Notify::new(), clock, accepted })
     }
 
-    pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.port.local_addr()
+    /// Whether this address can be dialled.
+    pub(crate) fn reaches(&self, to: SocketAddr) -> bool {
+        self.port.reaches(to)
     }
 
     /// Dials.
     pub(crate) async fn connect(self: &Rc<Self>, to: SocketAddr) -> io::Result<UtpStream> {
+        self.port.opened().await?;
         let stream = {
             let inner = &mut *self.inner.borrow_mut();
             let connection = inner.socket.handle_connect(self.clock.now(), to);
@@ -338,6 +341,11 @@ pub(crate) struct UtpStream {
 }
 
 impl UtpStream {
+    /// Whether it goes through the proxy.
+    pub(super) fn is_relayed(&self) -> bool {
+        self.utp.port.is_relayed()
+    }
+
     pub(crate) fn peer_addr(&self) -> SocketAddr {
         self.peer
     }

@@ -152,20 +152,15 @@ impl Context {
 
     /// What carries uTP to this address, if anything does.
     pub(super) fn utp_to(&self, to: SocketAddr) -> Option<Rc<Utp>> {
-        let is_near = |utp: &&Rc<Utp>| {
-            utp.local_addr().is_ok_and(|ours| {
-                // What listens on this machine only reaches nobody else.
-                ours.is_ipv4() == to.is_ipv4() && (to.ip().is_loopback() || !ours.ip().is_loopback())
-            })
-        };
-        self.utps.borrow().iter().find(is_near).map(Rc::clone)
+        self.utps.borrow().iter().find(|utp| utp.reaches(to)).map(Rc::clone)
     }
 
     /// Whether what we send there goes through a NAT that passes nothing on to us by itself, as far as our own address tells. Over uTP, peers
     /// there learn where that NAT has us, and can tell others.
     pub(super) fn is_behind_nat(&self, to: SocketAddr) -> bool {
         let device = self.binding.device.as_deref();
-        to.is_ipv4()
+        self.binding.proxy.is_none()
+            && to.is_ipv4()
             && is_public(to.ip())
             && self.mapped_udp_port.get().is_none()
             && self

@@ -233,7 +233,8 @@ impl SessionOptions {
     }
 
     pub(crate) fn validate(&self) -> Result<(), OptionError> {
-        if !self.tcp && (!self.utp || self.proxy.is_some()) {
+        let is_past_proxy = self.proxy.as_ref().is_some_and(|proxy| !proxy.carries_datagrams());
+        if !self.tcp && (!self.utp || is_past_proxy) {
             return Err(OptionError::NoTransport);
         }
         let counts = [

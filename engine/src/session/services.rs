@@ -10,7 +10,10 @@ use crate::dht::{Dht, PUBLIC_NODES, Saved};
 use crate::hash::Lane;
 use crate::net::socket::route;
 use crate::net::udp::UdpPort;
-use crate::net::utp::Utp;
+use crate::net::utp::{Utp, UtpStream};
+use crate::net::utp_port::UtpPort;
+use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
@@ -78,37 +81,62 @@ pub(super) async fn save_dht(context: &Context) {
     }
 }
 
-/// Opens a UDP port for each address that the session listens on, for uTP and the DHT, and has uTP serve them; none without uTP, which
-/// goes through no proxy.
+/// Opens a UDP port for each address that the session listens on, for uTP and the DHT, and has uTP serve them; none without uTP. With a
+/// proxy uTP goes through that, and has no port of ours.
 pub(super) fn start_utp(context: &Rc<Context>, incoming: &Rc<Incoming>) -> Vec<Rc<UdpPort>> {
-    if !context.options.utp || context.binding.proxy.is_some() {
+    if !context.options.utp {
         return Vec::new();
     }
     let (accepted, arrivals) = mpsc::unbounded_channel();
-    let connections_max = context.options.peers_max + context.options.half_open_max + UNFINISHED_MAX;
     let mut ports = Vec::new();
-    for addr in &context.listening {
-        let opened = UdpPort::open(*addr, &context.binding).map(Rc::new).and_then(|port| {
-            let rng = context.rng.borrow_mut().fork();
-            let utp = Utp::new(Rc::clone(&port), context.clock, connections_max, rng, accepted.clone())?;
-            Ok((port, Rc::new(utp)))
-        });
-        match opened {
-            Ok((port, utp)) => {
-                context.utps.borrow_mut().push(Rc::clone(&utp));
-                let (for_dht, its) = (Rc::clone(context), Rc::clone(&port));
-                spawn_local(utp.run(move |from, datagram| {
-                    if let Some(ours) = &*for_dht.dht.borrow() {
-                        ours.dhts.iter().for_each(|dht| dht.handle_datagram(&its, from, datagram));
-                    }
-                }));
-                ports.push(port);
+    match &context.binding.proxy {
+        Some(proxy) if proxy.carries_datagrams() => {
+            let started = serve_utp(context, UtpPort::relayed(&context.binding), &accepted, |_, _| {});
+            if let Err(error) = started {
+                tracing::warn!(%error, "no uTP through the proxy");
             }
-            Err(error) => tracing::warn!(%addr, %error, "no socket for uTP"),
+        }
+        Some(_) => {}
+        None => {
+            for addr in &context.listening {
+                let opened = UdpPort::open(*addr, &context.binding).map(Rc::new).and_then(|port| {
+                    let (for_dht, its) = (Rc::clone(context), Rc::clone(&port));
+                    serve_utp(
+                        context,
+                        UtpPort::Direct(Rc::clone(&port)),
+                        &accepted,
+                        move |from, datagram| {
+                            if let Some(ours) = &*for_dht.dht.borrow() {
+                                ours.dhts.iter().for_each(|dht| dht.handle_datagram(&its, from, datagram));
+                            }
+                        },
+                    )?;
+                    Ok(port)
+                });
+                match opened {
+                    Ok(port) => ports.push(port),
+                    Err(error) => tracing::warn!(%addr, %error, "no socket for uTP"),
+                }
+            }
         }
     }
     spawn_local(Rc::clone(incoming).accept_utp(arrivals));
     ports
+}
+
+/// Has uTP serve a port; datagrams of others go to `other`.
+fn serve_utp(
+    context: &Rc<Context>,
+    port: UtpPort,
+    accepted: &mpsc::UnboundedSender<UtpStream>,
+    other: impl Fn(SocketAddr, &[u8]) + 'static,
+) -> io::Result<()> {
+    let rng = context.rng.borrow_mut().fork();
+    let connections_max = context.options.peers_max + context.options.half_open_max + UNFINISHED_MAX;
+    let utp = Rc::new(Utp::new(port, context.clock, connections_max, rng, accepted.clone())?);
+    context.utps.borrow_mut().push(Rc::clone(&utp));
+    spawn_local(utp.run(other));
+    Ok(())
 }
 
 /// Runs the session's node, if it is to have one, on the ports that are there already, or on ports of its own.

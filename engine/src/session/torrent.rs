@@ -191,7 +191,7 @@ impl TorrentDriver {
         let private = options.source.metainfo().is_some_and(|metainfo| metainfo.info.private);
         let mut config = Config::new(info_hash, peer_id, seed);
         config.exchange = context.options.pex && !private;
-        config.holepunch = !private && !context.utps.borrow().is_empty();
+        config.holepunch = !private && context.binding.proxy.is_none() && !context.utps.borrow().is_empty();
         config.canonical_priority = !private;
         config.prefers_encryption = context.options.encryption >= Encryption::Prefer;
         config.super_seeding = options.super_seeding;
