@@ -100,7 +100,8 @@ mod linux {
         /// Hands on what has arrived.
         fn hand_on(&mut self, to: &File) {
             let now = Instant::now();
-            while let Some((_, frame)) = self.frames.pop_front_if(|(at, _)| *at <= now) {
+            while self.frames.front().is_some_and(|(at, _)| *at <= now) {
+                let Some((_, frame)) = self.frames.pop_front() else { return };
                 // A device that is down takes nothing.
                 let _ = rustix::io::write(to, &frame);
                 self.spare.push(frame);

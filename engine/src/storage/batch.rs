@@ -106,8 +106,8 @@ impl<'a> Batch<'a> {
     fn check(&self, piece: PieceIndex) -> Result<(), BulkError> {
         let range = self.range_of(piece);
         let begin = self.slices.partition_point(|slice| slice.range.end <= range.start);
-        let within = self.slices[begin..].iter().take_while(|slice| slice.range.start < range.end);
-        within.map(Slice::check).collect()
+        let mut within = self.slices[begin..].iter().take_while(|slice| slice.range.start < range.end);
+        within.try_for_each(Slice::check)
     }
 }
 

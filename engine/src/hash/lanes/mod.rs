@@ -83,11 +83,19 @@ impl fmt::Display for Kernel {
 
 /// What is quickest on this machine for an algorithm.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Choice {
     /// How to hash when there are messages enough.
     pub kernel: Kernel,
     /// From how many messages on that is quicker than one message after the other.
     pub messages_min: usize,
+}
+
+impl Choice {
+    /// This kernel, however few messages there are.
+    pub fn always(kernel: Kernel) -> Choice {
+        Choice { kernel, messages_min: 1 }
+    }
 }
 
 /// SHA-1 or SHA-256, as far as several messages at once are concerned.
@@ -115,10 +123,12 @@ pub trait Algorithm {
 
 /// SHA-1, of pieces of BitTorrent v1.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct Sha1Lanes;
 
 /// SHA-256, of leaves of BitTorrent v2.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct Sha256Lanes;
 
 impl Algorithm for Sha1Lanes {
