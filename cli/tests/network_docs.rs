@@ -33,7 +33,7 @@ fn each_network_option_has_an_example_that_is_taken() {
     assert!(options.len() > 15, "{options:?}");
     for option in &options {
         let has_it = |example: &&str| example.split(' ').any(|word| word == option);
-        assert!(examples.iter().any(|example| has_it(example)), "docs/network.md has no example of {option}");
+        assert!(examples.iter().any(has_it), "docs/network.md has no example of {option}");
     }
     // No torrent is there, so that nothing is sent: what is wrong with the options is said before.
     write(dir.path().join("release/file"), bytes(1, 10));
