@@ -61,11 +61,11 @@ class Swarm(contestants.Swarm):
 
 
 class SwarmUtp(Swarm):
-    name, transport = "swarm", ["--no-tcp"]
+    name, carrier, transport = "swarm", "udp", ["--no-tcp"]
 
 
 class SwarmTcp(Swarm):
-    name, transport = "swarm, TCP", ["--no-utp"]
+    name, carrier, transport = "swarm, TCP", "tcp", ["--no-utp"]
 
 
 class Libtorrent(contestants.Libtorrent):
@@ -83,11 +83,11 @@ class Libtorrent(contestants.Libtorrent):
 
 
 class LibtorrentUtp(Libtorrent):
-    name, transport = "libtorrent", ["--utp"]
+    name, carrier, transport = "libtorrent", "udp", ["--utp"]
 
 
 class LibtorrentTcp(Libtorrent):
-    name, transport = "libtorrent, TCP", []
+    name, carrier, transport = "libtorrent, TCP", "tcp", []
 
 
 def pairs_of():
@@ -312,11 +312,13 @@ def mbit(length, seconds):
 
 
 def whole_transfer(contest, hosts):
-    probe = Probe(hosts)
+    probe, before, length = Probe(hosts), hosts.received(), contest.torrent.file.stat().st_size
     contest.go()
     took = contest.wait_complete()
-    result = {"s": round(took, 3), "mbit": mbit(contest.torrent.file.stat().st_size, took), "queue_ms": probe.queue_ms()}
-    result |= contest.cpu()
+    result = {"s": round(took, 3), "mbit": mbit(length, took), "queue_ms": probe.queue_ms()} | contest.cpu()
+    came = {name: count - before[name] for name, count in hosts.received().items()}
+    if came[contest.source.carrier] < length:
+        raise AssertionError(f"{contest.source.name} to {contest.downloader.name}: not over {contest.source.carrier}: {came}")
     contest.compare()
     return result
 

@@ -78,7 +78,7 @@ async fn mapping(events: &mut SessionEvents) -> Event {
 async fn trackers_are_told_the_port_that_the_world_sees_and_the_end_takes_it_away() {
     let swarm = Swarm::new("127.0.0.1").await;
     let mut gateway = Gateway::granting().await;
-    let session = behind(&gateway, |options| options);
+    let session = behind(&gateway, |options| options.utp(false));
     let ours = session.listen_addrs()[0].port();
     let mut events = session.events();
     let mapped = mapping(&mut events).await;
@@ -127,21 +127,25 @@ async fn a_torrent_that_was_there_before_announces_again_when_the_port_is_anothe
 }
 
 #[tokio::test]
-async fn udp_is_mapped_where_the_dht_listens_on_the_same_port() {
-    let gateway = Gateway::granting().await;
-    let nobody: Vec<String> = Vec::new();
-    let session = behind(&gateway, |options| options.dht(DhtOptions::bootstrap(nobody)));
-    let mut events = session.events();
-    let mut transports = Vec::new();
-    for _ in 0..2 {
-        let mapped = mapping(&mut events).await;
-        let Event::PortMapped { transport, port, .. } = mapped else { panic!("{mapped:?}") };
-        assert_eq!(port, session.listen_addrs()[0].port());
-        transports.push(transport);
+async fn udp_is_mapped_where_the_dht_or_utp_listens_on_the_same_port() {
+    for has_dht in [true, false] {
+        let gateway = Gateway::granting().await;
+        let session = behind(&gateway, |options| match has_dht {
+            true => options.utp(false).dht(DhtOptions::bootstrap(Vec::<String>::new())),
+            false => options.utp(true),
+        });
+        let mut events = session.events();
+        let mut transports = Vec::new();
+        for _ in 0..2 {
+            let mapped = mapping(&mut events).await;
+            let Event::PortMapped { transport, port, .. } = mapped else { panic!("{mapped:?}") };
+            assert_eq!(port, session.listen_addrs()[0].port());
+            transports.push(transport);
+        }
+        transports.sort();
+        assert_eq!(transports, [Transport::Tcp, Transport::Udp]);
+        session.stop().await;
     }
-    transports.sort();
-    assert_eq!(transports, [Transport::Tcp, Transport::Udp]);
-    session.stop().await;
 }
 
 #[tokio::test]

@@ -37,7 +37,10 @@ impl PortMappings {
         let (stop, stopped) = watch::channel(false);
         let mut tasks = Vec::new();
         if let Some(ours) = context.mapped_from() {
-            let udp = context.dht.borrow().iter().any(|dht| dht.port(Family::V4) == Some(ours.port()));
+            let is_ours = |addr: SocketAddr| addr.is_ipv4() && addr.port() == ours.port();
+            let has_utp = context.utps.borrow().iter().any(|utp| utp.local_addr().is_ok_and(is_ours));
+            let has_dht = context.dht.borrow().iter().any(|dht| dht.port(Family::V4) == Some(ours.port()));
+            let udp = has_utp || has_dht;
             for transport in [Some(Transport::Tcp), udp.then_some(Transport::Udp)].into_iter().flatten() {
                 let port = Port::new(Rc::clone(context), ours, transport);
                 tasks.push(spawn_local(port.keep(stopped.clone())));
