@@ -118,6 +118,11 @@ impl Utp {
         Ok(Utp { port, inner: RefCell::new(inner), wake: Notify::new(), clock, accepted })
     }
 
+    /// Where it listens, if nothing lies between.
+    pub(crate) fn local_addr(&self) -> Option<SocketAddr> {
+        self.port.local_addr()
+    }
+
     /// Whether this address can be dialled.
     pub(crate) fn reaches(&self, to: SocketAddr) -> bool {
         self.port.reaches(to)

@@ -29,15 +29,21 @@ impl UtpPort {
         matches!(self, UtpPort::Relayed { .. })
     }
 
+    /// Where it listens, if nothing lies between.
+    pub(crate) fn local_addr(&self) -> Option<SocketAddr> {
+        match self {
+            UtpPort::Direct(port) => port.local_addr().ok(),
+            UtpPort::Relayed { .. } => None,
+        }
+    }
+
     /// Whether it reaches this address.
     pub(crate) fn reaches(&self, to: SocketAddr) -> bool {
-        match self {
-            UtpPort::Direct(port) => port.local_addr().is_ok_and(|ours| {
+        self.is_relayed()
+            || self.local_addr().is_some_and(|ours| {
                 // What listens on this machine only reaches nobody else.
                 ours.is_ipv4() == to.is_ipv4() && (to.ip().is_loopback() || !ours.ip().is_loopback())
-            }),
-            UtpPort::Relayed { .. } => true,
-        }
+            })
     }
 
     /// Waits until there is a way, which the proxy may refuse.

@@ -38,7 +38,7 @@ impl PortMappings {
         let mut tasks = Vec::new();
         if let Some(ours) = context.mapped_from() {
             let is_ours = |addr: SocketAddr| addr.is_ipv4() && addr.port() == ours.port();
-            let has_utp = context.utps.borrow().iter().any(|utp| utp.local_addr().is_ok_and(is_ours));
+            let has_utp = context.utps.borrow().iter().any(|utp| utp.local_addr().is_some_and(is_ours));
             let has_dht = context.dht.borrow().iter().any(|dht| dht.port(Family::V4) == Some(ours.port()));
             let udp = has_utp || has_dht;
             for transport in [Some(Transport::Tcp), udp.then_some(Transport::Udp)].into_iter().flatten() {
