@@ -14,6 +14,10 @@ pub const WINDOW_INITIAL: u64 = 5280;
 /// No window is larger.
 pub const WINDOW_MAX: u64 = 64 << 20;
 
+/// After a loss, another one says nothing new for so long, or for three round trips if those are shorter. libutp and libtorrent wait
+/// as long; where losses come by chance and not from a queue, who waits less gets less.
+const LOSS_INTERVAL: Duration = Duration::from_millis(100);
+
 /// Parts of a byte, so that small growth is not lost.
 const FRACTION: u64 = 1024;
 
@@ -41,6 +45,8 @@ pub(super) struct Congestion {
     is_limiting: bool,
     /// When it was made smaller: what was sent before then met a queue that this window did not make.
     shrunk_at: Option<Time>,
+    /// When it was made smaller for a loss.
+    lost_at: Option<Time>,
 }
 
 impl Congestion {
@@ -51,6 +57,7 @@ impl Congestion {
             slow_start_until,
             is_limiting: false,
             shrunk_at: None,
+            lost_at: None,
         }
     }
 
@@ -97,8 +104,13 @@ impl Congestion {
         }
     }
 
-    /// Something was lost, for the first time in this round trip.
-    pub(super) fn on_loss(&mut self, now: Time, packet: u64) {
+    /// Something was lost, for the first time in this round trip, which takes so long.
+    pub(super) fn on_loss(&mut self, now: Time, packet: u64, round_trip: Duration) {
+        let interval = LOSS_INTERVAL.min(round_trip * 3);
+        if self.lost_at.is_some_and(|lost_at| now.since(lost_at) < interval) {
+            return;
+        }
+        self.lost_at = Some(now);
         self.shrink_to(now, self.window / 2, packet);
         self.slow_start_until = self.window;
     }
@@ -152,7 +164,13 @@ mod tests {
 
     /// A window of `bytes`, out of slow start.
     fn steady(bytes: u64) -> Congestion {
-        Congestion { window: bytes * FRACTION, slow_start_until: 0, is_limiting: true, shrunk_at: None }
+        Congestion {
+            window: bytes * FRACTION,
+            slow_start_until: 0,
+            is_limiting: true,
+            shrunk_at: None,
+            lost_at: None,
+        }
     }
 
     /// One round trip in which everything is acknowledged, packet by packet.
@@ -213,8 +231,21 @@ mod tests {
             congestion.on_acked(at(ms * 10 + 10), Acked { sent_at, ..acked(PACKET, 1000) });
         }
         assert_eq!(congestion.window(), WINDOW_MIN_PACKETS * PACKET);
-        congestion.on_loss(at(2000), PACKET);
+        congestion.on_loss(at(2000), PACKET, Duration::from_millis(40));
         assert_eq!(congestion.window(), WINDOW_MIN_PACKETS * PACKET);
+    }
+
+    #[test]
+    fn losses_that_come_together_shrink_the_window_once() {
+        for (round_trip_ms, later_ms, halves) in
+            [(40, 99, 1), (40, 100, 2), (400, 99, 1), (10, 29, 1), (10, 30, 2)]
+        {
+            let mut congestion = steady(100_000);
+            let round_trip = Duration::from_millis(round_trip_ms);
+            congestion.on_loss(at(1000), PACKET, round_trip);
+            congestion.on_loss(at(1000 + later_ms), PACKET, round_trip);
+            assert_eq!(congestion.window(), 100_000 >> halves, "{later_ms} ms later, {round_trip_ms} ms");
+        }
     }
 
     #[test]

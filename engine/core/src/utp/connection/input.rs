@@ -120,7 +120,7 @@ impl Connection {
             self.news.has_acked = true;
         }
         if outcome.is_new_loss {
-            self.congestion.on_loss(now, packet);
+            self.congestion.on_loss(now, packet, self.round_trip.smoothed().unwrap_or_default());
         }
         if outcome.packets > 0 {
             self.round_trip.progress();
