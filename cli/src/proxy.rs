@@ -15,9 +15,9 @@ const VARIABLES: [&str; 2] = ["all_proxy", "ALL_PROXY"];
 /// Which proxy to use.
 #[derive(Args, Clone, Debug, Default)]
 pub struct ProxyArgs {
-    /// Send everything through this proxy, and nothing another way: socks5://[USER:PASSWORD@]HOST:PORT or http://…
+    /// Send everything through this proxy, and nothing another way: socks5://USER:PASSWORD@HOST:PORT or http://…
     ///
-    /// Names are looked up by the proxy. SOCKS5 carries UDP too (DHT, UDP trackers) if the proxy does. `none`: no proxy, whatever
+    /// Names are looked up by the proxy. SOCKS5 carries UDP too (uTP, DHT, UDP trackers) if the proxy does. `none`: no proxy, whatever
     /// the environment says. Without this option and --proxy-file, the variables all_proxy and ALL_PROXY are used.
     #[arg(long, global = true, value_name = "URL")]
     proxy: Option<Secret>,
