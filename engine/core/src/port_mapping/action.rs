@@ -68,14 +68,14 @@ pub struct Mapping {
 /// What the library for UPnP is to do, one thing at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Upnp {
-    /// Map this external port, for so long; 0 is for good. The answer is [`PortMapper::handle_upnp`].
+    /// Map this external port, for so long; 0 is for good. The answer is [`PortMapper::handle_upnp`](super::PortMapper::handle_upnp).
     Map {
         /// The port that the world is to see.
         external_port: u16,
         /// In seconds.
         lifetime_s: u32,
     },
-    /// Take the mapping of this external port away. The answer is [`PortMapper::handle_upnp_removed`].
+    /// Take the mapping of this external port away. The answer is [`PortMapper::handle_upnp_removed`](super::PortMapper::handle_upnp_removed).
     Remove {
         /// The port that the world sees.
         external_port: u16,
@@ -96,7 +96,7 @@ pub enum UpnpError {
 /// What to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Send this to the gateway's [`GATEWAY_PORT`].
+    /// Send this to the gateway's [`GATEWAY_PORT`](super::GATEWAY_PORT).
     Send(Vec<u8>),
     /// Have the library do this.
     Upnp(Upnp),

@@ -4,8 +4,7 @@
 //! relay has both dial each other. Initiator and *target* do so over uTP from the listening socket, so that each one's datagrams open
 //! its NAT for the other's. The relay keeps nothing of it.
 //!
-//! A NAT has ports of its own: where a peer is met is where its datagrams come from, not where it says that it listens
-//! ([`endpoint_of`]).
+//! A NAT has ports of its own: where a peer is met is where its datagrams come from, not where it says that it listens.
 
 use super::discovery::{Dial, Origin, is_dialable};
 use super::{Action, Event, Torrent};
