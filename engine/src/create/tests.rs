@@ -210,6 +210,35 @@ fn hashes_are_those_of_the_pieces() {
     }
 }
 
+/// Files of many sizes, so that some pieces are mapped and some are read, some lie in one file and some in hundreds, and some are more
+/// than is read into memory at once.
+#[test]
+fn pieces_hash_alike_however_they_are_read() {
+    use sha1::Digest as _;
+    let dir = tempfile::tempdir().unwrap();
+    let mut all = Vec::new();
+    for n in 0..600_usize {
+        let len = match n {
+            0 => 3_000_000,
+            100 => 70_000,
+            200 => 0,
+            300 => 1 << 20,
+            n => n * 97 % 40_000,
+        };
+        let bytes: Vec<u8> = (0..len).map(|at| (at * 7 + n * 131 + at / 251) as u8).collect();
+        write(dir.path(), &format!("{n:03}"), &bytes);
+        all.extend(bytes);
+    }
+    let source = walk(dir.path(), &WalkOptions::default()).unwrap();
+    for piece_length in [1 << 14, 1 << 17, 1 << 20, 1 << 24] {
+        let expected: Vec<u8> = all.chunks(piece_length).flat_map(sha1::Sha1::digest).collect();
+        for threads in [1, 3] {
+            let found = hash(&source, piece_length as u32, threads, &|_| ()).unwrap();
+            assert!(found == expected, "{piece_length} bytes a piece, {threads} threads");
+        }
+    }
+}
+
 #[test]
 fn file_that_changes_is_named() {
     let (dir, torrent) = hashed();

@@ -17,9 +17,48 @@ use swarm_core::metainfo::Info;
 /// Opens a file; `None` for padding that is on no disk.
 pub(super) type Open<'a> = dyn Fn(FileIndex) -> io::Result<Option<File>> + Sync + 'a;
 
+/// So much of a batch is read into memory at most; what is mapped does not count.
+const OWNED_MAX: u64 = 8 << 20;
+
+/// A batch maps so many files at most.
+const MAPS_MAX: usize = 32;
+
+/// What a batch would take, before anything is opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Cost {
+    owned: u64,
+    maps: usize,
+}
+
+impl Cost {
+    /// That of a piece by itself.
+    pub(super) fn of(info: &Info, piece: PieceIndex) -> Cost {
+        let mut cost = Cost::default();
+        for segment in info.segments(piece).filter(|s| !info.files[s.file.idx()].is_padding_for_sure()) {
+            match may_be_mapped(segment.len) {
+                true => cost.maps += 1,
+                false => cost.owned += segment.len,
+            }
+        }
+        cost
+    }
+
+    /// That of both, if it is not too much.
+    pub(super) fn and(self, other: Cost) -> Option<Cost> {
+        let both = Cost { owned: self.owned + other.owned, maps: self.maps + other.maps };
+        (both.owned <= OWNED_MAX && both.maps <= MAPS_MAX).then_some(both)
+    }
+}
+
+fn may_be_mapped(len: u64) -> bool {
+    // Maps are guarded on Linux only.
+    cfg!(target_os = "linux") && len >= MAP_LEN_MIN
+}
+
 /// Some neighbouring pieces, as far as they can be read.
 pub(super) struct Batch<'a> {
     info: &'a Info,
+    open: &'a Open<'a>,
     first: PieceIndex,
     count: u32,
     slices: Vec<Slice>,
@@ -36,7 +75,10 @@ struct Slice {
 enum Bytes {
     Zeros,
     Owned(Box<[u8]>),
-    Mapped { held: Held, file: Arc<File>, end: u64 },
+    /// The map, and how long the file must be.
+    Mapped(Held, u64),
+    /// There is no map or no guard to be had now.
+    Unmapped,
     Short,
     Failed(io::Error),
 }
@@ -47,7 +89,7 @@ impl<'a> Batch<'a> {
         info: &'a Info,
         first: PieceIndex,
         count: u32,
-        open: &Open<'_>,
+        open: &'a Open<'a>,
         last: &mut Option<(FileIndex, Arc<File>)>,
     ) -> Batch<'a> {
         let start = info.geometry.offset_of(first);
@@ -65,18 +107,18 @@ impl<'a> Batch<'a> {
             let bytes = match file {
                 Ok(Some(file)) => {
                     *last = Some((segment.file, Arc::clone(&file)));
-                    read(file, segment.offset, segment.len).unwrap_or_else(Bytes::Failed)
+                    read(&file, segment.offset, segment.len).unwrap_or_else(Bytes::Failed)
                 }
                 Ok(None) => Bytes::Zeros,
                 Err(e) => Bytes::Failed(e),
             };
             Slice { file: segment.file, range, bytes }
         });
-        Batch { info, first, count, slices: slices.collect() }
+        Batch { info, open, first, count, slices: slices.collect() }
     }
 
-    /// The digest of each piece, or why there is none.
-    pub(super) fn hash(&self, choice: Choice) -> Vec<(PieceIndex, Result<Digest, BulkError>)> {
+    /// The digest of each piece, or why there is none; `None` for those that have to be read bit by bit.
+    pub(super) fn hash(&self, choice: Choice) -> Vec<(PieceIndex, Option<Result<Digest, BulkError>>)> {
         let pieces: Vec<PieceIndex> = (self.first.0..self.first.0 + self.count).map(PieceIndex).collect();
         let mut slices = &self.slices[..];
         let parts = pieces.iter().map(|&piece| {
@@ -92,8 +134,10 @@ impl<'a> Batch<'a> {
         let parts: Vec<Vec<&[u8]>> = parts.collect();
         let digests = hash_many::<Sha1Lanes>(choice, &parts);
         // Whether mapped bytes were there is known only now.
-        let results =
-            pieces.iter().zip(digests).map(|(&piece, digest)| (piece, self.check(piece).map(|()| digest)));
+        let results = pieces.iter().zip(digests).map(|(&piece, digest)| {
+            let is_whole = self.slices_of(piece).all(|slice| !matches!(slice.bytes, Bytes::Unmapped));
+            (piece, is_whole.then(|| self.check(piece).map(|()| digest)))
+        });
         results.collect()
     }
 
@@ -102,12 +146,30 @@ impl<'a> Batch<'a> {
         start..start + u64::from(self.info.geometry.len_of(piece))
     }
 
-    /// Whether all of a piece could be read.
-    fn check(&self, piece: PieceIndex) -> Result<(), BulkError> {
+    fn slices_of(&self, piece: PieceIndex) -> impl Iterator<Item = &Slice> {
         let range = self.range_of(piece);
         let begin = self.slices.partition_point(|slice| slice.range.end <= range.start);
-        let mut within = self.slices[begin..].iter().take_while(|slice| slice.range.start < range.end);
-        within.try_for_each(Slice::check)
+        self.slices[begin..].iter().take_while(move |slice| slice.range.start < range.end)
+    }
+
+    /// Whether all of a piece could be read.
+    fn check(&self, piece: PieceIndex) -> Result<(), BulkError> {
+        self.slices_of(piece).try_for_each(|slice| match &slice.bytes {
+            Bytes::Short => Err(BulkError::Short(slice.file)),
+            Bytes::Failed(e) => Err(BulkError::Io(slice.file, again(e))),
+            Bytes::Mapped(held, end) if held.has_hole() => Err(self.why_hole(slice.file, *end)),
+            _ => Ok(()),
+        })
+    }
+
+    fn why_hole(&self, file: FileIndex, end: u64) -> BulkError {
+        let opened = (self.open)(file);
+        let is_short = opened
+            .is_ok_and(|file| file.is_none_or(|file| file.metadata().is_ok_and(|meta| meta.len() < end)));
+        match is_short {
+            true => BulkError::Short(file),
+            false => BulkError::Io(file, io::Error::other("the disk could not be read")),
+        }
     }
 }
 
@@ -123,22 +185,8 @@ impl Slice {
                 parts.push(&ZEROS[..len % ZEROS.len()]);
             }
             Bytes::Owned(bytes) => parts.push(&bytes[at..end]),
-            Bytes::Mapped { held, .. } => parts.push(&held.bytes()[at..end]),
-            Bytes::Short | Bytes::Failed(_) => {}
-        }
-    }
-
-    fn check(&self) -> Result<(), BulkError> {
-        match &self.bytes {
-            Bytes::Short => Err(BulkError::Short(self.file)),
-            Bytes::Failed(e) => Err(BulkError::Io(self.file, again(e))),
-            Bytes::Mapped { held, file, end } if held.has_hole() => {
-                Err(match file.metadata().is_ok_and(|meta| meta.len() < *end) {
-                    true => BulkError::Short(self.file),
-                    false => BulkError::Io(self.file, io::Error::other("the disk could not be read")),
-                })
-            }
-            _ => Ok(()),
+            Bytes::Mapped(held, _) => parts.push(&held.bytes()[at..end]),
+            Bytes::Unmapped | Bytes::Short | Bytes::Failed(_) => {}
         }
     }
 }
@@ -149,23 +197,22 @@ fn again(e: &io::Error) -> io::Error {
 }
 
 /// Reads part of a file: large ones are mapped, and the system is told to read them now, in order, however they are hashed.
-fn read(file: Arc<File>, offset: u64, len: u64) -> io::Result<Bytes> {
+fn read(file: &File, offset: u64, len: u64) -> io::Result<Bytes> {
     let end = offset + len;
     if file.metadata()?.len() < end {
         return Ok(Bytes::Short);
     }
-    if len >= MAP_LEN_MIN {
+    if may_be_mapped(len) {
         let start = offset / MAP_ALIGN * MAP_ALIGN;
-        let map = MmapOptions::new().offset(start).len((end - start) as usize).map_raw_read_only(&*file);
-        if let Ok(map) = map {
-            sys::will_need(&file, offset, len);
-            let range = (offset - start) as usize..map.len();
-            if let Some(held) = Held::new(map, range) {
-                return Ok(Bytes::Mapped { held, file, end });
-            }
-        }
+        let Ok(map) = MmapOptions::new().offset(start).len((end - start) as usize).map_raw_read_only(file)
+        else {
+            return Ok(Bytes::Unmapped);
+        };
+        sys::will_need(file, offset, len);
+        let range = (offset - start) as usize..map.len();
+        return Ok(Held::new(map, range).map_or(Bytes::Unmapped, |held| Bytes::Mapped(held, end)));
     }
     let mut bytes = vec![0; len as usize].into_boxed_slice();
-    let read = sys::read_at(&file, &mut bytes, offset)?;
+    let read = sys::read_at(file, &mut bytes, offset)?;
     Ok(if read < bytes.len() { Bytes::Short } else { Bytes::Owned(bytes) })
 }

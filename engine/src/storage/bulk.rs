@@ -1,7 +1,7 @@
 //! Hashing every piece of a torrent on all cores, for `verify` and `create`.
 
-use super::batch::{Batch, Open};
-use super::scan::zeros;
+use super::batch::{Batch, Cost, Open};
+use super::scan::{ScanError, scan, zeros};
 use crate::hash::lanes::{Algorithm as _, Choice, Kernel, Sha1Lanes};
 use crate::hash::{Digest, Sha1};
 use std::fs::File;
@@ -17,7 +17,7 @@ const RUN_LEN: u32 = 8 << 20;
 /// As many pieces are hashed side by side as hold this many bytes, or as there are lanes.
 const BATCH_LEN: u32 = 1 << 20;
 
-/// More bytes are not hashed side by side: they would not stay in memory until they are reached.
+/// More bytes are not hashed side by side: the system would not keep them in memory until they are reached.
 const BATCH_LEN_MAX: u32 = 256 << 20;
 
 /// Why a piece could not be hashed.
@@ -101,9 +101,19 @@ impl Hasher<'_> {
                 self.tell(first, Ok(digest));
                 continue;
             }
+            let Some(mut cost) = Cost::of(self.info, first).and(Cost::default()) else {
+                let result = self.hash_alone(first);
+                self.tell(first, result);
+                continue;
+            };
             let mut count = 1;
-            while count < self.batch && pieces.next_if_eq(&PieceIndex(first.0 + count)).is_some() {
-                count += 1;
+            while count < self.batch
+                && let next = PieceIndex(first.0 + count)
+                && pieces.peek() == Some(&next)
+                && let Some(both) = cost.and(Cost::of(self.info, next))
+            {
+                pieces.next();
+                (cost, count) = (both, count + 1);
             }
             let batch = Batch::load(self.info, first, count, self.open, &mut self.last);
             if let Some(before) = loaded.replace(batch) {
@@ -115,10 +125,43 @@ impl Hasher<'_> {
         }
     }
 
-    fn finish(&self, batch: Batch<'_>) {
+    fn finish(&mut self, batch: Batch<'_>) {
         for (piece, result) in batch.hash(self.choice) {
+            let result = result.unwrap_or_else(|| self.hash_alone(piece));
             self.tell(piece, result);
         }
+    }
+
+    /// Hashes a piece that takes too much memory or too many maps otherwise, as it is read.
+    fn hash_alone(&mut self, piece: PieceIndex) -> Result<Digest, BulkError> {
+        let mut hasher = Sha1::default();
+        for segment in self.info.segments(piece) {
+            let index = segment.file;
+            let Some(file) = self.file(index).map_err(|e| BulkError::Io(index, e))? else {
+                zeros(segment.len, |bytes| hasher.update(bytes));
+                continue;
+            };
+            scan(&file, segment.offset, segment.len, |bytes| hasher.update(bytes)).map_err(|e| match e {
+                ScanError::Short => BulkError::Short(index),
+                ScanError::Io(e) => BulkError::Io(index, e),
+            })?;
+        }
+        Ok(hasher.finish())
+    }
+
+    fn file(&mut self, index: FileIndex) -> io::Result<Option<Arc<File>>> {
+        if let Some((last, file)) = &self.last
+            && *last == index
+        {
+            return Ok(Some(Arc::clone(file)));
+        }
+        if self.info.files[index.idx()].is_padding_for_sure() {
+            return Ok(None);
+        }
+        let Some(file) = (self.open)(index)? else { return Ok(None) };
+        let file = Arc::new(file);
+        self.last = Some((index, Arc::clone(&file)));
+        Ok(Some(file))
     }
 
     fn tell(&self, piece: PieceIndex, result: Result<Digest, BulkError>) {
