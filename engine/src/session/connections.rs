@@ -114,6 +114,15 @@ impl TorrentDriver {
     /// Handshakes have been exchanged: the connection gets a task, if it has a place.
     pub(super) fn connected(self: &Rc<Self>, Opened { stream, theirs, inbound }: Opened) {
         let (now, addr) = (self.context.now(), stream.peer_addr());
+        // Nobody goes for one that the torrent turns away.
+        if self.inner.borrow().core.is_unwelcome(addr) {
+            tracing::debug!(%addr, inbound, "banned, or blocked by the IP filter");
+            if !inbound {
+                self.not_connected(addr, true);
+                self.not_punched(addr, None);
+            }
+            return;
+        }
         // Where the torrent itself is full, this one may take the place of another of its own.
         if !self.inner.borrow().core.is_full() && !self.context.make_place(addr.ip()) {
             if !inbound {

@@ -45,6 +45,11 @@ impl Torrent {
         (self.is_full() && !self.evict_for(now, info)).then_some(CloseReason::TooManyPeers)
     }
 
+    /// Whether nobody is taken from this host, whoever it is: it is banned, or the IP filter blocks it.
+    pub fn is_unwelcome(&self, addr: SocketAddr) -> bool {
+        self.discovery.is_banned(addr) || self.discovery.is_blocked(addr)
+    }
+
     /// Whether there are as many connections as allowed. Another one may still take the place of one of them.
     pub fn is_full(&self) -> bool {
         self.peers.len() >= self.config.peers_max
