@@ -74,7 +74,9 @@ impl TorrentDriver {
     /// Dials a peer that dials us at the same time: at once, or its NAT and ours do not let anything through.
     async fn punch(self: Rc<Self>, Dial { addr, patience, encrypted, .. }: Dial) {
         let context = &self.context;
-        if !context.may_dial(addr.ip()) {
+        // One relay may be connected with us in many torrents. Who waits comes too late.
+        let permit = context.punching.try_acquire();
+        if permit.is_err() || !context.may_dial(addr.ip()) || !context.may_dial_at_once() {
             return self.not_punched(addr, None);
         }
         let encryptor = &context.encryptor;
