@@ -32,6 +32,9 @@ impl Torrent {
         if self.discovery.is_blocked(info.addr) {
             return Some(CloseReason::Blocked);
         }
+        if !info.inbound && self.discovery.is_given_up(info.addr) {
+            return Some(CloseReason::Private);
+        }
         let duplicate = self.peers.values().find(|peer| peer.info.is_same_peer(info));
         if let Some((key, inbound)) = duplicate.map(|duplicate| (duplicate.key, duplicate.info.inbound)) {
             // Both sides dialled: both keep the connection that the lower peer id dialled.
