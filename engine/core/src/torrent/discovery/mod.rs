@@ -318,9 +318,6 @@ impl Discovery {
         self.pace.dialled(now);
         self.dialing.insert(addr, candidate);
         let patience = pace::patience(candidate.failures, ready > parallel - half_open);
-        // Where a relay can help, nobody waits long for an answer.
-        let can_be_met = candidate.relays.iter().any(Option::is_some);
-        let patience = if can_be_met { patience.min(pace::PATIENCE_FIRST) } else { patience };
         let utp = candidate.answered_utp.unwrap_or(candidate.failures % 2 == 1);
         let is_transport_known = candidate.answered_utp.is_some();
         let encrypted = candidate.wants_encryption;
