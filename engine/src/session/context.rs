@@ -266,11 +266,8 @@ impl Context {
     /// Whether the session may dial now, which it then does.
     pub(crate) fn may_dial_at_once(&self) -> bool {
         let (mut rate, now) = (self.dial_rate.get(), self.now());
-        let may_dial = rate.next_at(now) <= now;
-        if may_dial {
-            rate.take(now);
-            self.dial_rate.set(rate);
-        }
+        let may_dial = rate.take_at_once(now);
+        self.dial_rate.set(rate);
         may_dial
     }
 
