@@ -81,6 +81,19 @@ async fn whoever_dials_from_a_blocked_address_is_closed_at_once() {
 }
 
 #[tokio::test]
+async fn whoever_dials_over_utp_from_a_blocked_address_gets_no_handshake() {
+    let swarm = Swarm::new("127.0.0.1").await;
+    let mut events = swarm.seeder.events();
+    swarm.seeder.set_ip_filter(IpFilterSource::from(only("127.0.0.5"))).await.unwrap();
+    let getter = session_on("127.0.0.5", |options| options.tcp(false));
+    let torrent = getter.add(swarm.get()).await.unwrap();
+    let [incoming, ..] = blocked(&mut events).await;
+    assert!(incoming >= 1);
+    assert_eq!(torrent.stats().await.unwrap().peers, 0);
+    getter.stop().await;
+}
+
+#[tokio::test]
 async fn nobody_is_dialled_at_a_blocked_address_whoever_names_it() {
     let swarm = Swarm::new("127.0.0.1").await;
     let (bad, trap) = ("127.0.0.5", tokio::net::TcpListener::bind("127.0.0.5:0").await.unwrap());

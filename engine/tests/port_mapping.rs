@@ -105,6 +105,26 @@ async fn trackers_are_told_the_port_that_the_world_sees_and_the_end_takes_it_awa
 }
 
 #[tokio::test]
+async fn without_tcp_only_udp_is_mapped_and_its_port_is_told() {
+    let swarm = Swarm::new("127.0.0.1").await;
+    let mut gateway = Gateway::granting().await;
+    let session = behind(&gateway, |options| options.tcp(false));
+    let mapped = mapping(&mut session.events()).await;
+    assert!(
+        matches!(mapped, Event::PortMapped { transport: Transport::Udp, external_port: OUTER_PORT, .. }),
+        "{mapped:?}"
+    );
+    let mut tracker = Scripted::always("127.0.0.1", Say::ok(peers(&[swarm.seeder_addr()]))).await;
+    let _torrent = session.add(swarm.download(&[tracker.url("/announce")])).await.unwrap();
+    assert_eq!(parameter(&tracker.request().await, "port"), Some(OUTER_PORT.to_string()));
+    session.stop().await;
+    let udp = 17;
+    while let Ok(request) = gateway.asked.try_recv() {
+        assert_eq!(request[36], udp, "the protocol");
+    }
+}
+
+#[tokio::test]
 async fn a_torrent_that_was_there_before_announces_again_when_the_port_is_another() {
     let swarm = Swarm::new("127.0.0.1").await;
     let (open, opened) = tokio::sync::watch::channel(false);

@@ -201,6 +201,38 @@ async fn utp_goes_over_a_relay_and_nothing_goes_where_there_is_none() {
     getter.stop().await;
 }
 
+/// Most proxies carry TCP only: Tor, and `ssh -D`.
+#[tokio::test]
+async fn a_peer_whose_turn_it_is_over_utp_is_reached_over_tcp_where_the_proxy_has_no_relay() {
+    let swarm = Swarm::new(IP).await;
+    let proxy = Proxy::start(Manners::default()).await;
+    // It hangs up until a relay has been refused. So the first dial, over both, fails, and the next one begins with uTP.
+    let front = TcpListener::bind((IP, 0)).await.unwrap();
+    let (addr, seeder) = (front.local_addr().unwrap(), swarm.seeder_addr());
+    let getter = start(behind(proxy.url("socks5", "")));
+    let transfer = async {
+        let torrent = getter.add(swarm.download(&[]).peers([addr])).await.unwrap();
+        torrent.completed().await.unwrap();
+    };
+    let serve = async {
+        let mut is_refused = false;
+        loop {
+            let (mut stream, _) = front.accept().await.unwrap();
+            is_refused |= proxy.refused() > 0;
+            if is_refused {
+                let mut to = tokio::net::TcpStream::connect(seeder).await.unwrap();
+                tokio::spawn(async move { tokio::io::copy_bidirectional(&mut stream, &mut to).await });
+            }
+        }
+    };
+    tokio::select! {
+        () = transfer => {}
+        () = serve => {}
+    }
+    swarm.check();
+    getter.stop().await;
+}
+
 #[tokio::test]
 async fn the_dht_is_joined_by_name_over_a_relay_and_finds_peers() {
     let swarm = Swarm::new(IP).await;

@@ -11,10 +11,13 @@ use swarm_core::ip_filter::{IpFilter, parse_line};
 use swarm_core::peer::PeerInfo;
 use swarm_core::peer::holepunch::{WISH_INTERVAL, WISHES_BURST};
 use swarm_core::time::Duration;
-use swarm_core::torrent::discovery::Dial;
 use swarm_core::torrent::discovery::pace::PATIENCE_FIRST;
-use swarm_core::torrent::holepunch::{HolepunchFailure, PUNCH_PATIENCE, PUNCHES_MAX, RELAY_PATIENCE};
-use swarm_core::torrent::{Action, Config, Event};
+use swarm_core::torrent::discovery::{Dial, RETRY_FIRST};
+use swarm_core::torrent::holepunch::{
+    HolepunchFailure, PUNCH_PATIENCE, PUNCHES_MAX, PUNCHES_OF_OTHERS_MAX, PUNCHES_OF_RELAY_MAX,
+    RELAY_PATIENCE,
+};
+use swarm_core::torrent::{Action, CloseReason, Config, Event, PieceResult};
 use swarm_core::wire::Message;
 use swarm_core::wire::exchange::{PeerExchange, PeerFlags};
 use swarm_core::wire::extension::{Extension, ExtensionHandshake};
@@ -122,9 +125,18 @@ fn holepunch_is_announced_and_heard_only_where_it_is_on() {
 fn holepunch_ends_when_the_torrent_turns_out_to_be_private() {
     let mut swarm = leecher();
     join(&mut swarm, 1, peer(1));
-    swarm.announce(&[addr(1)]);
+    swarm.announce(&[addr(1), addr(62)]);
+    let dialled = dials(&tell(&mut swarm, 1, &[(addr(61), PeerFlags::default())]));
+    assert_eq!(dialled[0].addr, addr(61));
+    assert_eq!(punches(&say(&mut swarm, 1, Holepunch::Connect(addr(63)))), [addr(63)]);
     swarm.torrent.handle_private(swarm.now);
-    swarm.drain();
+    assert_eq!(closed(&swarm.drain()), [], "who is named stays");
+    assert!(!swarm.torrent.is_punching(addr(63)));
+    // What was being dialled comes too late, but for who is named.
+    for (n, reason) in [(61, Some(CloseReason::Private)), (62, None), (63, Some(CloseReason::Private))] {
+        let gone = closed(&swarm.connect_as(n, PeerInfo { inbound: false, utp: true, ..peer(n) }));
+        assert_eq!(gone.first().map(|(_, reason)| reason.clone()), reason, "{n}");
+    }
     assert_eq!(punches(&say(&mut swarm, 1, Holepunch::Connect(addr(60)))), []);
 }
 
@@ -146,6 +158,20 @@ fn holepunch_initiator_asks_who_told_of_a_peer_that_it_cannot_dial() {
         assert_eq!(dial.patience <= PATIENCE_FIRST, is_asked, "{flags:?}");
         assert_eq!(told(&fail(&mut swarm, addr(50))).len(), usize::from(is_asked), "{flags:?}");
     }
+}
+
+#[test]
+fn holepunch_initiator_waits_as_long_as_ever_once_the_relay_has_left() {
+    let mut swarm = leecher();
+    join(&mut swarm, 1, peer(1));
+    let told = tell(&mut swarm, 1, &[(addr(50), PeerFlags::HOLEPUNCH)]);
+    assert_eq!(dials(&told)[0].patience, PATIENCE_FIRST);
+    fail(&mut swarm, addr(50));
+    swarm.torrent.handle_disconnected(swarm.now, PeerKey(1));
+    let actions = swarm.pass(RETRY_FIRST);
+    let dials = dials(&actions);
+    let again = dials.iter().find(|dial| dial.addr == addr(50)).expect("another dial");
+    assert!(again.patience > PATIENCE_FIRST);
 }
 
 #[test]
@@ -189,6 +215,21 @@ fn holepunch_that_a_relay_refuses_goes_to_the_next_one_and_then_fails_by_name() 
     assert_eq!(told(&say(&mut swarm, 1, unsupported)), []);
     let failure = HolepunchFailure::Refused(HolepunchError::NoSupport);
     assert_eq!(failures(&mut swarm), [(addr(50), addr(1), failure)]);
+}
+
+#[test]
+fn holepunch_goes_to_the_next_relay_if_one_is_silent() {
+    let mut swarm = leecher();
+    for relay in 1..=2 {
+        join(&mut swarm, relay, peer(relay));
+        tell(&mut swarm, relay, &[(addr(50), PeerFlags::HOLEPUNCH)]);
+    }
+    assert_eq!(told(&fail(&mut swarm, addr(50))), [(2, Holepunch::Rendezvous(addr(50)))]);
+    let actions = swarm.pass(RELAY_PATIENCE);
+    assert_eq!(told(&actions), [(1, Holepunch::Rendezvous(addr(50)))]);
+    assert_eq!(failures(&mut swarm), []);
+    swarm.pass(RELAY_PATIENCE);
+    assert_eq!(failures(&mut swarm), [(addr(50), addr(1), HolepunchFailure::RelaySilent)]);
 }
 
 #[test]
@@ -283,17 +324,25 @@ fn holepunch_target_dials_at_once_unless_it_would_not_have_that_peer() {
     swarm.torrent.handle_mapped_port(Some(7_000));
     let filter = IpFilter::new(parse_line(b"10.0.0.61").unwrap());
     swarm.torrent.set_ip_filter(swarm.now, Arc::new(filter));
+    swarm.verifies = false;
+    let piece = swarm.connect_seed(63)[0].piece;
+    swarm.serve(63, usize::MAX);
+    swarm.verified(piece, PieceResult::Corrupt { digests: vec![[7; 20]] });
+    let is_ban = |event: &Event| matches!(event, Event::PeerBanned { .. });
+    assert!(swarm.events().iter().any(is_ban));
+    swarm.disconnect(63);
     for unwanted in [
         addr(1),
         addr(61),
+        addr(63),
         "127.0.0.1:6881".parse().unwrap(),
         "224.0.0.1:6881".parse().unwrap(),
         "10.9.9.9:7000".parse().unwrap(),
         "198.51.100.7:6881".parse().unwrap(),
         "10.0.0.62:0".parse().unwrap(),
     ] {
-        assert_eq!(told(&say(&mut swarm, 1, Holepunch::Connect(unwanted))), []);
-        assert_eq!(punches(&say(&mut swarm, 1, Holepunch::Connect(unwanted))), [], "{unwanted}");
+        let actions = say(&mut swarm, 1, Holepunch::Connect(unwanted));
+        assert_eq!((told(&actions), punches(&actions)), (Vec::new(), Vec::new()), "{unwanted}");
     }
     assert_eq!(punches(&say(&mut swarm, 1, Holepunch::Connect(addr(60)))), [addr(60)]);
 
@@ -305,18 +354,24 @@ fn holepunch_target_dials_at_once_unless_it_would_not_have_that_peer() {
 }
 
 #[test]
-fn holepunch_target_is_made_to_dial_so_many_and_keeps_no_more() {
+fn holepunch_target_is_made_to_dial_so_many_and_keeps_room_for_its_own() {
     let mut swarm = leecher();
     (1..=100).for_each(|n| join(&mut swarm, n, peer(n)));
     // One relay names one after the other.
     let named = (1_000..3_000).flat_map(|n| punches(&say(&mut swarm, 1, Holepunch::Connect(addr(n)))));
     let first: Vec<SocketAddr> = named.collect();
-    assert_eq!(first.len(), PUNCHES_MAX.min(WISHES_BURST as usize));
+    assert_eq!(first.len(), PUNCHES_OF_RELAY_MAX);
     // So do all others, while these dials take their time.
     let by_others = |swarm: &mut Swarm| -> usize {
         (2..=100).map(|n| punches(&say(swarm, n, Holepunch::Connect(addr(5_000 + n)))).len()).sum()
     };
-    assert_eq!(by_others(&mut swarm), PUNCHES_MAX - first.len());
+    assert_eq!(by_others(&mut swarm), PUNCHES_OF_OTHERS_MAX - first.len());
+    // We still meet whom we want.
+    let own = PUNCHES_MAX - PUNCHES_OF_OTHERS_MAX;
+    for n in 200..200 + own as u32 {
+        tell(&mut swarm, n - 180, &[(addr(n), PeerFlags::HOLEPUNCH)]);
+        assert_eq!(told(&fail(&mut swarm, addr(n))), [(n - 180, Holepunch::Rendezvous(addr(n)))]);
+    }
     first.iter().for_each(|addr| swarm.torrent.handle_punch_failed(swarm.now, *addr, NOT_REACHED));
     swarm.drain();
     assert_eq!(by_others(&mut swarm), first.len());

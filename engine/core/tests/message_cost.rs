@@ -7,10 +7,12 @@ use swarm_core::bitfield::Bitfield;
 use swarm_core::geometry::BLOCK_LEN;
 use swarm_core::id::{BlockRef, PeerKey, PieceIndex};
 use swarm_core::peer::PeerInfo;
+use swarm_core::peer::holepunch::WISHES_BURST;
 use swarm_core::rng::Rng;
 use swarm_core::time::Duration;
 use swarm_core::torrent::{Action, CloseReason, Config};
 use swarm_core::wire::extension::{EXTENSION_HANDSHAKE_ID, Extension, ExtensionHandshake};
+use swarm_core::wire::holepunch::{Holepunch, HolepunchError};
 use swarm_core::wire::{Message, MetadataMessage};
 
 const PIECES: u32 = 30_000;
@@ -40,7 +42,7 @@ fn extended(extension: Extension, payload: Vec<u8>) -> Sent {
     Sent::Message(Message::Extended { id: extension.local_id(), payload })
 }
 
-const KINDS: [Kind; 27] = [
+const KINDS: [Kind; 29] = [
     ("keep-alive", |_| Sent::Message(Message::KeepAlive)),
     ("choke", |_| Sent::Message(Message::Choke)),
     ("unchoke", |_| Sent::Message(Message::Unchoke)),
@@ -62,7 +64,12 @@ const KINDS: [Kind; 27] = [
     ("allowed fast", |n| Sent::Message(Message::AllowedFast(PieceIndex(n % PIECES)))),
     ("block", |n| Sent::Block(first(n, BLOCK_LEN))),
     ("extension handshake", |n| {
-        let ids = [(Extension::Metadata, 3), (Extension::PeerExchange, 4), (Extension::UploadOnly, 5)];
+        let ids = [
+            (Extension::Metadata, 3),
+            (Extension::PeerExchange, 4),
+            (Extension::UploadOnly, 5),
+            (Extension::Holepunch, 6),
+        ];
         let hello = ExtensionHandshake {
             ids: ids.into(),
             client: n.to_string(),
@@ -77,6 +84,8 @@ const KINDS: [Kind; 27] = [
     ("upload only", |n| extended(Extension::UploadOnly, vec![n as u8 % 2])),
     ("metadata", |n| extended(Extension::Metadata, MetadataMessage::Request(n % 8).encode())),
     ("peer exchange", |_| extended(Extension::PeerExchange, b"d5:added6:abcdefe".to_vec())),
+    ("rendezvous", |n| extended(Extension::Holepunch, Holepunch::Rendezvous(addr(n)).encode())),
+    ("holepunch connect", |n| extended(Extension::Holepunch, Holepunch::Connect(addr(n)).encode())),
     ("unknown", |_| Sent::Message(Message::Extended { id: 99, payload: vec![1; 20] })),
 ];
 
@@ -92,6 +101,7 @@ impl Busy {
         let config = Config {
             metadata: Some(vec![0; 100_000].into()),
             exchange: true,
+            holepunch: true,
             super_seeding,
             peers_max: 200,
             ..config()
@@ -239,6 +249,29 @@ fn flood_of_any_message_or_pair_is_cheap_for_a_seed() {
 #[test]
 fn flood_of_any_message_or_pair_is_cheap_for_a_super_seed() {
     every_kind_and_pair(Bitfield::full(PIECES), true, &[Message::Interested], "a super-seed");
+}
+
+/// Whoever takes part in holepunching (BEP 55) has the peers looked at while its wishes last, and no more.
+#[test]
+fn flood_of_holepunching_costs_what_its_wishes_do() {
+    let hello = ExtensionHandshake { ids: [(Extension::Holepunch, 6)].into(), ..Default::default() };
+    let hello = Message::Extended { id: EXTENSION_HANDSHAKE_ID, payload: hello.encode() };
+    let kinds: [Kind; 4] = [
+        ("rendezvous", |n| extended(Extension::Holepunch, Holepunch::Rendezvous(addr(1_000 + n)).encode())),
+        ("connect", |n| extended(Extension::Holepunch, Holepunch::Connect(addr(1_000 + n)).encode())),
+        ("connect to who is here", |_| extended(Extension::Holepunch, Holepunch::Connect(addr(1)).encode())),
+        ("error", |n| {
+            let error = Holepunch::Error(addr(1_000 + n), HolepunchError::NoSupport);
+            extended(Extension::Holepunch, error.encode())
+        }),
+    ];
+    let mut busy = Busy::new(half(), false);
+    for kind in kinds {
+        let (steps, _, count, _) = busy.flood(std::slice::from_ref(&hello), &[kind], false, 1);
+        let seconds = MESSAGES / 20_000;
+        let looks = u64::from(WISHES_BURST + seconds) * u64::from(PEERS);
+        assert!(steps <= 2 * u64::from(count) + looks, "{}: {count} cost {steps} steps", kind.0);
+    }
 }
 
 /// Small pieces on a quick line: everybody tells everybody of thousands of pieces a second, and changes its mind as often.

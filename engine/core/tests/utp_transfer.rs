@@ -2,9 +2,10 @@
 
 mod utp_world;
 
+use swarm_core::rng::Rng;
 use swarm_core::time::Duration;
-use swarm_core::utp::CloseReason;
-use utp_world::{Cubic, MIB, Quality, World};
+use swarm_core::utp::{CloseReason, Config};
+use utp_world::{Cubic, Host, MIB, Quality, World, config};
 
 const fn s(s: u64) -> Duration {
     Duration::from_secs(s)
@@ -136,6 +137,16 @@ fn all_arrives_whatever_the_line_does() {
         assert_eq!(world.accepted().closed, Some(CloseReason::Done), "seed {seed}");
         assert!(world.hosts.iter().all(|host| host.socket.poll_timeout().is_none()), "no clocks are left");
     }
+}
+
+#[test]
+fn nothing_is_longer_than_a_relay_can_pass_on_whole() {
+    let mut world = World::new(5, Quality::default());
+    let config = Config { datagram_len_max: 1430, ..config(100) };
+    world.hosts[0] = Host::new("10.0.0.1:1000", config, Rng::new(9));
+    let connection = world.dial(1 << 32);
+    world.run_for(s(6));
+    assert_eq!(world.hosts[0].socket.path(connection).expect("a path").datagram_len_max, 1430);
 }
 
 #[test]

@@ -123,7 +123,7 @@ pub(crate) async fn dial(
     pace: impl AsyncFn(),
     is_wanted: impl Fn() -> bool,
 ) -> io::Result<Opened> {
-    let mut failure = None;
+    let (mut failure, mut no_relay) = (None, None);
     let (mut unreached, mut is_first) = ([false; 2], true);
     for attempt in &plan.attempts {
         // Where nobody is reached, nobody is reached in another manner either.
@@ -138,9 +138,13 @@ pub(crate) async fn dial(
             Ok(opened) => return Ok(opened),
             // Another attempt would lack the same.
             Err(Failure::Unreached(error)) if socket::is_local_error(&error) => return Err(error),
-            // What is wrong with the proxy says nothing of the peer; what an earlier attempt found does.
+            // What is wrong with the proxy says nothing of the peer; what another attempt finds does. Many carry TCP only.
             Err(Failure::Unreached(error)) if proxy_error(&error).is_some() => {
-                return Err(failure.unwrap_or(error));
+                if !attempt.transport.is_utp() {
+                    return Err(failure.unwrap_or(error));
+                }
+                *is_unreached = true;
+                no_relay = Some(error);
             }
             Err(Failure::Unreached(error)) => {
                 *is_unreached = true;
@@ -149,7 +153,7 @@ pub(crate) async fn dial(
             Err(Failure::Refused(error)) => failure = Some(io::Error::new(error.kind(), Refusal(error))),
         }
     }
-    Err(failure.unwrap_or_else(|| io::ErrorKind::AddrNotAvailable.into()))
+    Err(failure.or(no_relay).unwrap_or_else(|| io::ErrorKind::AddrNotAvailable.into()))
 }
 
 impl Attempt {

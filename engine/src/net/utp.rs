@@ -21,6 +21,9 @@ use tokio::sync::{Notify, mpsc};
 
 /// How many batches are received before others on the thread get their turn.
 const BATCHES_IN_A_ROW: usize = 8;
+/// How long a datagram may be that a proxy relays: what Ethernet takes, without the headers of IPv6 (40), UDP (8) and SOCKS5 (22 with an
+/// address of IPv6). More would go in fragments.
+const RELAYED_LEN_MAX: usize = 1500 - 40 - 8 - 22;
 /// How much may wait that is not on its way yet, in bytes: it cannot be overtaken any more.
 const UNSENT_MAX: usize = 128 * 1024;
 /// How many bytes of one connection may wait to be read, or to be put in order.
@@ -107,7 +110,8 @@ impl Utp {
         let mut secret = [0; 16];
         getrandom::fill(&mut secret).map_err(io::Error::other)?;
         let (receive_capacity_max, accepts) = (RECEIVE_CAPACITY_MAX, !port.is_relayed());
-        let config = Config { connections_max, receive_capacity_max, accepts, secret };
+        let datagram_len_max = if accepts { usize::MAX } else { RELAYED_LEN_MAX };
+        let config = Config { connections_max, receive_capacity_max, datagram_len_max, accepts, secret };
         let inner = Inner {
             socket: Socket::new(config, rng.fork()),
             pipes: BTreeMap::new(),

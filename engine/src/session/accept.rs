@@ -8,7 +8,7 @@ use crate::net::transport::Stream;
 use crate::net::utp::UtpStream;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::time::Duration;
 use swarm_core::admission::Unfinished;
@@ -40,10 +40,7 @@ impl Incoming {
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
             match listener.accept().await {
-                Ok((_, addr)) if self.context.ip_filter().is_blocked(addr.ip()) => {
-                    tracing::debug!(%addr, "incoming connection blocked by the IP filter");
-                    self.context.on_blocked(What::Incoming, 1);
-                }
+                Ok((_, addr)) if self.is_blocked(addr) => {}
                 Ok((stream, addr)) => {
                     if !self.context.may_accept() {
                         self.make_room();
@@ -70,8 +67,21 @@ impl Incoming {
     /// Accepts what has been dialled over uTP, for as long as the session lives.
     pub(super) async fn accept_utp(self: Rc<Self>, mut arrivals: mpsc::UnboundedReceiver<UtpStream>) {
         while let Some(stream) = arrivals.recv().await {
-            self.enter(Stream::over_utp(stream));
+            let stream = Stream::over_utp(stream);
+            if !self.is_blocked(stream.peer_addr()) {
+                self.enter(stream);
+            }
         }
+    }
+
+    /// Whether the IP filter blocks who has dialled us, which is counted.
+    fn is_blocked(&self, addr: SocketAddr) -> bool {
+        let is_blocked = self.context.ip_filter().is_blocked(addr.ip());
+        if is_blocked {
+            tracing::debug!(%addr, "incoming connection blocked by the IP filter");
+            self.context.on_blocked(What::Incoming, 1);
+        }
+        is_blocked
     }
 
     /// Waits for a connection's handshake, for as long as nobody else needs its place more.

@@ -74,7 +74,9 @@ impl TorrentDriver {
     /// Dials a peer that dials us at the same time: at once, or its NAT and ours do not let anything through.
     async fn punch(self: Rc<Self>, Dial { addr, patience, encrypted, .. }: Dial) {
         let context = &self.context;
-        if !context.may_dial(addr.ip()) {
+        // One relay may be connected with us in many torrents. Who waits comes too late.
+        let permit = context.punching.try_acquire();
+        if permit.is_err() || !context.may_dial(addr.ip()) || !context.may_dial_at_once() {
             return self.not_punched(addr, None);
         }
         let encryptor = &context.encryptor;
@@ -114,6 +116,15 @@ impl TorrentDriver {
     /// Handshakes have been exchanged: the connection gets a task, if it has a place.
     pub(super) fn connected(self: &Rc<Self>, Opened { stream, theirs, inbound }: Opened) {
         let (now, addr) = (self.context.now(), stream.peer_addr());
+        // Nobody goes for one that the torrent turns away.
+        if self.inner.borrow().core.is_unwelcome(addr) {
+            tracing::debug!(%addr, inbound, "banned, or blocked by the IP filter");
+            if !inbound {
+                self.not_connected(addr, true);
+                self.not_punched(addr, None);
+            }
+            return;
+        }
         // Where the torrent itself is full, this one may take the place of another of its own.
         if !self.inner.borrow().core.is_full() && !self.context.make_place(addr.ip()) {
             if !inbound {

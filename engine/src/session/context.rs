@@ -59,6 +59,8 @@ pub(crate) struct Context {
     pub(super) torrents: Rc<RunningTorrents>,
     pub(crate) encryptor: Encryptor,
     pub(crate) half_open: Rc<Semaphore>,
+    /// As `half_open`, for dials at the word of a relay (BEP 55), which cannot wait.
+    pub(crate) punching: Semaphore,
     /// How many accepted connections have not shaken hands.
     pub(super) unfinished: Cell<usize>,
     /// When there was last no descriptor for a connection.
@@ -125,6 +127,7 @@ impl Context {
             scratch: RefCell::new(vec![0; SCRATCH_LEN]),
             torrents: Rc::default(),
             half_open: Rc::new(Semaphore::new(options.half_open_max.max(1))),
+            punching: Semaphore::new(options.half_open_max.max(1)),
             unfinished: Cell::default(),
             short_at: Cell::default(),
             proxy_error: RefCell::default(),
@@ -258,6 +261,14 @@ impl Context {
         if at > now {
             tokio::time::sleep_until(self.instant(at)).await;
         }
+    }
+
+    /// Whether the session may dial now, which it then does.
+    pub(crate) fn may_dial_at_once(&self) -> bool {
+        let (mut rate, now) = (self.dial_rate.get(), self.now());
+        let may_dial = rate.take_at_once(now);
+        self.dial_rate.set(rate);
+        may_dial
     }
 
     /// Looks at how full the pool is, and tells the torrents if that has become another matter.

@@ -32,7 +32,8 @@ pub(super) struct PortMappings {
 }
 
 impl PortMappings {
-    /// Has the gateway pass on what comes for the port that the session listens on, over TCP, and over UDP if it hears that there.
+    /// Has the gateway pass on what comes for the port that the session listens on, over TCP if it takes that, and over UDP if it
+    /// hears that there.
     pub(super) fn start(context: &Rc<Context>) -> PortMappings {
         let (stop, stopped) = watch::channel(false);
         let mut tasks = Vec::new();
@@ -41,7 +42,10 @@ impl PortMappings {
             let has_utp = context.utps.borrow().iter().any(|utp| utp.local_addr().is_some_and(is_ours));
             let has_dht = context.dht.borrow().iter().any(|dht| dht.port(Family::V4) == Some(ours.port()));
             let udp = has_utp || has_dht;
-            for transport in [Some(Transport::Tcp), udp.then_some(Transport::Udp)].into_iter().flatten() {
+            let tcp = context.options.tcp;
+            for transport in
+                [tcp.then_some(Transport::Tcp), udp.then_some(Transport::Udp)].into_iter().flatten()
+            {
                 let port = Port::new(Rc::clone(context), ours, transport);
                 tasks.push(spawn_local(port.keep(stopped.clone())));
             }
@@ -220,7 +224,10 @@ impl Port {
     fn tell(&self, external_port: Option<u16>) {
         if self.transport == Transport::Udp {
             self.context.mapped_udp_port.set(external_port);
-        } else if self.context.mapped_port.replace(external_port) != external_port {
+        }
+        // One port is told for both. Without TCP it is that of uTP.
+        let is_told = self.transport == Transport::Tcp || !self.context.options.tcp;
+        if is_told && self.context.mapped_port.replace(external_port) != external_port {
             let ours = external_port.unwrap_or(self.ours.port());
             self.context
                 .torrents

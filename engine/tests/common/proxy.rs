@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
@@ -36,6 +37,8 @@ struct State {
     manners: Manners,
     /// What was asked for, as `HOST:PORT`; relays as `udp`, datagrams as `udp HOST:PORT`.
     asked: Mutex<Vec<String>>,
+    /// How often it was asked for what it does not do.
+    refused: AtomicUsize,
 }
 
 impl Proxy {
@@ -46,7 +49,7 @@ impl Proxy {
     pub async fn start_at(addr: SocketAddr, manners: Manners) -> Proxy {
         let listener = TcpListener::bind(addr).await.expect("a free port");
         let addr = listener.local_addr().unwrap();
-        let state = Arc::new(State { manners, asked: Mutex::default() });
+        let state = Arc::new(State { manners, asked: Mutex::default(), refused: AtomicUsize::new(0) });
         let mut tasks = JoinSet::new();
         let shared = Arc::clone(&state);
         tasks.spawn(async move {
@@ -68,6 +71,11 @@ impl Proxy {
 
     pub fn asked(&self) -> Vec<String> {
         self.state.asked.lock().unwrap().clone()
+    }
+
+    /// How often it was asked for a relay, and has none.
+    pub fn refused(&self) -> usize {
+        self.state.refused.load(Ordering::Relaxed)
     }
 
     /// Ends it with all its connections.
@@ -171,7 +179,10 @@ async fn socks(mut stream: TcpStream, state: &State) -> std::io::Result<()> {
             state.note("udp".to_owned());
             relay(stream, state).await
         }
-        _ => state.say(&mut stream, &[5, 7, 0, 1, 0, 0, 0, 0, 0, 0]).await,
+        _ => {
+            state.refused.fetch_add(1, Ordering::Relaxed);
+            state.say(&mut stream, &[5, 7, 0, 1, 0, 0, 0, 0, 0, 0]).await
+        }
     }
 }
 

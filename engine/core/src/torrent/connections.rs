@@ -1,6 +1,7 @@
 //! Who is connected, which pieces they have, and whom to dial.
 
 use super::discovery::Origin;
+use super::discovery::pace::PATIENCE_FIRST;
 use super::download::SUSPECTS_INTERVAL;
 use super::exchange::wants_encryption;
 use super::{Action, CloseReason, Event, TICK, Torrent};
@@ -454,7 +455,12 @@ impl Torrent {
             return;
         }
         let demand = self.demand(now);
-        while let Some(dial) = self.discovery.dial(now, demand) {
+        while let Some(mut dial) = self.discovery.dial(now, demand) {
+            // Where a relay can help, nobody waits long for an answer.
+            let mut relays = self.discovery.relays(dial.addr).into_iter();
+            if self.config.holepunch && relays.any(|key| self.peers.contains_key(key)) {
+                dial.patience = dial.patience.min(PATIENCE_FIRST);
+            }
             self.actions.push_back(Action::Connect(dial));
         }
     }

@@ -20,6 +20,10 @@ use std::net::SocketAddr;
 
 /// How many peers may be about to be met at a time.
 pub const PUNCHES_MAX: usize = 32;
+/// How many of them at others' wish: there is always room for our own.
+pub const PUNCHES_OF_OTHERS_MAX: usize = PUNCHES_MAX * 3 / 4;
+/// How many of these at one relay's word.
+pub const PUNCHES_OF_RELAY_MAX: usize = PUNCHES_MAX / 4;
 /// How long a dial may take that goes through two NATs: until the third SYN is answered, or is not.
 pub const PUNCH_PATIENCE: Duration = Duration::from_secs(8);
 /// How long a relay may take to answer.
@@ -109,7 +113,8 @@ impl Torrent {
     /// An address could not be dialled: whoever told of it can have us meet, perhaps.
     pub(super) fn ask_relay(&mut self, now: Time, addr: SocketAddr) {
         let is_new = !self.punches.by_addr.contains_key(&addr) && self.punches.by_addr.len() < PUNCHES_MAX;
-        if !self.config.holepunch || !is_new || self.is_full() || self.is_connected_with(addr) {
+        let is_fit = is_new && !self.is_unwelcome(addr);
+        if !self.config.holepunch || !is_fit || self.is_full() || self.is_connected_with(addr) {
             return;
         }
         let relays = self.discovery.relays(addr);
@@ -210,16 +215,25 @@ impl Torrent {
         let Some(peer) = self.peers.get_mut(key) else { return };
         let (relay_addr, may_wish) = (peer.info.addr, peer.holepunch.wishes.take(now));
         let asked_at = self.punches.find_asked(to, key);
-        let has_room = asked_at.is_some() || may_wish && self.punches.by_addr.len() < PUNCHES_MAX;
+        if asked_at.is_none() && !(may_wish && self.punches.has_room(key)) {
+            return;
+        }
         let is_under_way = self.punches.by_addr.get(&to).is_some_and(|punch| !punch.is_asked());
         let relay_ip = relay_addr.ip();
         let is_fit = is_dialable(to, Origin::Peer(relay_ip))
             && is_local(to.ip()) == is_local(relay_ip)
             && !self.is_ours(to)
-            && !self.discovery.is_banned(to)
-            && !self.discovery.is_blocked(to);
-        let is_wanted = !self.stopped && !self.is_full() && !self.is_connected_with(to);
-        if is_under_way || !has_room || !is_fit || !is_wanted || !self.discovery.may_punch(now) {
+            && !self.is_unwelcome(to);
+        if is_under_way || !is_fit || self.stopped || self.is_full() {
+            return;
+        }
+        self.count(self.peers.len());
+        if self.is_connected_with(to) {
+            // We need not be told again.
+            asked_at.map(|addr| self.punches.by_addr.remove(&addr));
+            return;
+        }
+        if !self.discovery.may_punch(now) {
             return;
         }
         let asked = [asked_at, Some(to)].map(|addr| self.punches.by_addr.remove(&addr?));
@@ -237,18 +251,23 @@ impl Torrent {
         }));
     }
 
-    /// The relay cannot do what we asked for. Another one may.
+    /// The relay cannot do what we asked for.
     fn on_holepunch_error(&mut self, now: Time, key: PeerKey, to: SocketAddr, error: HolepunchError) {
         let is_asked = |punch: &&Punch| punch.relay == key && punch.is_asked();
         let Some(punch) = self.punches.by_addr.get(&to).filter(is_asked).copied() else {
             self.charge(now, key, Cost::Nothing);
             return;
         };
+        self.ask_another(now, to, punch, HolepunchFailure::Refused(error));
+    }
+
+    /// A relay was of no use. Another one may be.
+    fn ask_another(&mut self, now: Time, to: SocketAddr, punch: Punch, failure: HolepunchFailure) {
         self.punches.by_addr.remove(&to);
-        self.discovery.forget_relay(to, key);
+        self.discovery.forget_relay(to, punch.relay);
         self.ask_relay(now, to);
         if !self.punches.by_addr.contains_key(&to) {
-            self.punch_failed(to, punch, HolepunchFailure::Refused(error));
+            self.punch_failed(to, punch, failure);
         }
     }
 
@@ -262,10 +281,11 @@ impl Torrent {
         let of = |(&addr, punch): (&SocketAddr, &Punch)| Some((addr, *punch, late(punch)?));
         let gone: Vec<_> = self.punches.by_addr.iter().filter_map(of).collect();
         for (addr, punch, failure) in gone {
-            self.punches.by_addr.remove(&addr);
             if failure == HolepunchFailure::RelaySilent {
-                self.discovery.forget_relay(addr, punch.relay);
+                self.ask_another(now, addr, punch, failure);
+                continue;
             }
+            self.punches.by_addr.remove(&addr);
             self.punch_failed(addr, punch, failure);
         }
     }
@@ -309,6 +329,14 @@ impl Punch {
 }
 
 impl Punches {
+    /// Whether one more may be dialled at this relay's word, which we have not asked.
+    fn has_room(&self, relay: PeerKey) -> bool {
+        let of_others = || self.by_addr.values().filter(|punch| !punch.is_ours);
+        self.by_addr.len() < PUNCHES_MAX
+            && of_others().count() < PUNCHES_OF_OTHERS_MAX
+            && of_others().filter(|punch| punch.relay == relay).count() < PUNCHES_OF_RELAY_MAX
+    }
+
     /// Nothing comes of the dial.
     pub(super) fn give_up(&mut self, addr: SocketAddr) {
         self.by_addr.remove(&addr);

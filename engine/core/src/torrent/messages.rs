@@ -20,7 +20,7 @@
 //! | `lt_donthave` | 1; without BEP 6, the requests outstanding if some are for that piece | nothing | [`Cost::Nothing`] for as many as there are pieces, then [`Cost::Change`] each |
 //! | `upload_only` | 1 | a flag | [`Cost::Change`] each |
 //! | `ut_metadata` | its length; a piece when the shell takes it ([`Torrent::next_metadata`]) | [`METADATA_ASKED_MAX`](super::metadata::METADATA_ASKED_MAX) numbers | three copies in all, then [`Cost::Refused`] |
-//! | `ut_holepunch` | 1; a rendezvous looks at the peers | nothing as a relay; else [`PUNCHES_MAX`](super::holepunch::PUNCHES_MAX) addresses that are being dialled | [`WISHES_BURST`](crate::peer::holepunch::WISHES_BURST), then one a second; [`Cost::Refused`] each |
+//! | `ut_holepunch` | 1; one look at the peers while the budget lasts | nothing as a relay; else [`PUNCHES_OF_RELAY_MAX`](super::holepunch::PUNCHES_OF_RELAY_MAX) addresses that are being dialled | [`WISHES_BURST`](crate::peer::holepunch::WISHES_BURST), then one a second; [`Cost::Refused`] for a rendezvous, else [`Cost::Change`] |
 //! | `ut_pex` | its length | addresses, within the limits of [`discovery`](super::discovery) | once in [`EXCHANGE_INTERVAL_MIN`](super::exchange::EXCHANGE_INTERVAL_MIN), else [`Cost::Nothing`] |
 //!
 //! A refill looks at each piece that is missing a bounded number of times, whatever comes of it. What the words in the last column cost, and

@@ -32,6 +32,9 @@ impl Torrent {
         if self.discovery.is_blocked(info.addr) {
             return Some(CloseReason::Blocked);
         }
+        if !info.inbound && self.discovery.is_given_up(info.addr) {
+            return Some(CloseReason::Private);
+        }
         let duplicate = self.peers.values().find(|peer| peer.info.is_same_peer(info));
         if let Some((key, inbound)) = duplicate.map(|duplicate| (duplicate.key, duplicate.info.inbound)) {
             // Both sides dialled: both keep the connection that the lower peer id dialled.
@@ -43,6 +46,11 @@ impl Torrent {
             self.close(now, key, CloseReason::Duplicate);
         }
         (self.is_full() && !self.evict_for(now, info)).then_some(CloseReason::TooManyPeers)
+    }
+
+    /// Whether nobody is taken from this host, whoever it is: it is banned, or the IP filter blocks it.
+    pub fn is_unwelcome(&self, addr: SocketAddr) -> bool {
+        self.discovery.is_banned(addr) || self.discovery.is_blocked(addr)
     }
 
     /// Whether there are as many connections as allowed. Another one may still take the place of one of them.

@@ -27,6 +27,8 @@ pub struct Config {
     pub connections_max: usize,
     /// How many bytes of one connection may wait to be read or put in order.
     pub receive_capacity_max: usize,
+    /// How long a datagram may be that we send, if less than Ethernet takes: a relay puts something before each.
+    pub datagram_len_max: usize,
     /// Whether others may dial us.
     pub accepts: bool,
     /// What SYNs' answers are known by; nobody else may know it.
@@ -170,6 +172,7 @@ impl Socket {
             send_id: receive_id.wrapping_add(1),
             seq: self.rng.next_u64() as u16,
             receive_capacity_max: self.config.receive_capacity_max,
+            datagram_len_max: self.config.datagram_len_max,
         };
         let slot = self.insert(Connection::connect(now, start))?;
         self.touched(slot);
@@ -227,6 +230,7 @@ impl Socket {
                     send_id: receive_id.wrapping_sub(1),
                     seq,
                     receive_capacity_max: self.config.receive_capacity_max,
+                    datagram_len_max: self.config.datagram_len_max,
                 };
                 let slot = self.insert(Connection::accept(now, start, header.seq))?;
                 self.events.push_back(Event::Accepted { connection: self.id(slot), peer: from });

@@ -83,7 +83,13 @@ pub struct World {
 }
 
 pub fn config(connections_max: usize) -> Config {
-    Config { connections_max, receive_capacity_max: 4 * MIB, accepts: true, secret: [7; 16] }
+    Config {
+        connections_max,
+        receive_capacity_max: 4 * MIB,
+        datagram_len_max: usize::MAX,
+        accepts: true,
+        secret: [7; 16],
+    }
 }
 
 impl World {

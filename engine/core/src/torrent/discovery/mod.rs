@@ -123,6 +123,8 @@ pub struct Discovery {
     filter: Arc<IpFilter>,
     /// How often an address was passed over for the filter.
     blocked: u64,
+    /// Since [`keep_named`](Self::keep_named).
+    only_named: bool,
 }
 
 impl Discovery {
@@ -140,6 +142,7 @@ impl Discovery {
             bans: BTreeMap::new(),
             filter: Arc::default(),
             blocked: 0,
+            only_named: false,
         }
     }
 
@@ -178,13 +181,21 @@ impl Discovery {
         self.connected.get(&addr).is_some_and(Candidate::is_by_tracker_or_user)
     }
 
-    /// Forgets unused addresses, except those that a tracker or the user named.
+    /// Forgets addresses, except those that a tracker or the user named, and those that are connected. What is being dialled is not
+    /// wanted any more.
     pub fn keep_named(&mut self) {
+        self.only_named = true;
+        self.dialing.retain(|_, candidate| candidate.is_by_tracker_or_user());
         let others = self.idle.iter().filter(|(_, candidate)| !candidate.is_by_tracker_or_user());
         let others: Vec<SocketAddr> = others.map(|(addr, _)| *addr).collect();
         for addr in others {
             self.idle.remove(addr);
         }
+    }
+
+    /// Whether we have dialled this address, and then forgotten it.
+    pub(super) fn is_given_up(&self, addr: SocketAddr) -> bool {
+        self.only_named && !self.dialing.contains_key(&addr)
     }
 
     /// Adds an address, if it may be dialled.
@@ -307,9 +318,6 @@ impl Discovery {
         self.pace.dialled(now);
         self.dialing.insert(addr, candidate);
         let patience = pace::patience(candidate.failures, ready > parallel - half_open);
-        // Where a relay can help, nobody waits long for an answer.
-        let can_be_met = candidate.relays.iter().any(Option::is_some);
-        let patience = if can_be_met { patience.min(pace::PATIENCE_FIRST) } else { patience };
         let utp = candidate.answered_utp.unwrap_or(candidate.failures % 2 == 1);
         let is_transport_known = candidate.answered_utp.is_some();
         let encrypted = candidate.wants_encryption;

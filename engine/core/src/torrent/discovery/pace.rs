@@ -55,6 +55,15 @@ impl DialRate {
     pub fn take(&mut self, now: Time) {
         self.full_at = Some(self.full_at.map_or(now, |at| at.max(now)) + self.interval);
     }
+
+    /// A dial goes out that cannot wait, if it need not.
+    pub fn take_at_once(&mut self, now: Time) -> bool {
+        let may_dial = self.next_at(now) <= now;
+        if may_dial {
+            self.take(now);
+        }
+        may_dial
+    }
 }
 
 /// The pace of one torrent's dials.

@@ -284,3 +284,12 @@ fn dial_rate_alone_delays_a_dial_with_room() {
     assert_eq!(next.since(now), Duration::from_secs(1) / DIALS_PER_S);
     assert_eq!(dialled(&mut d, next, ALL).len(), 1);
 }
+
+/// A relay may be connected with us in any number of torrents (BEP 55).
+#[test]
+fn dials_that_cannot_wait_keep_the_sessions_pace() {
+    let (mut rate, now) = (pace::DialRate::of_session(), Time::from_micros(1));
+    let taken = |rate: &mut pace::DialRate, at| (0..10_000).filter(|_| rate.take_at_once(at)).count() as u32;
+    assert_eq!(taken(&mut rate, now), pace::DIALS_BURST);
+    assert_eq!(taken(&mut rate, now + Duration::from_millis(100)), pace::SESSION_DIALS_PER_S / 10);
+}

@@ -7,6 +7,7 @@ mod claims;
 mod search;
 mod source;
 
+use super::holepunch::Punches;
 use super::{Action, CloseReason, Event, Torrent};
 use crate::admission::Standing;
 use crate::bitfield::Bitfield;
@@ -206,6 +207,7 @@ impl Torrent {
     pub fn handle_private(&mut self, now: Time) {
         self.config.exchange = false;
         self.config.holepunch = false;
+        self.punches = Punches::default();
         self.close_unnamed(now);
     }
 

@@ -82,6 +82,7 @@ pub(super) struct Start {
     /// The number of our first packet.
     pub(super) seq: u16,
     pub(super) receive_capacity_max: usize,
+    pub(super) datagram_len_max: usize,
 }
 
 #[derive(Clone, Debug)]
@@ -143,7 +144,7 @@ impl Connection {
             round_trip: RoundTrip::default(),
             queue: QueueDelay::default(),
             congestion: Congestion::new(),
-            mtu: PathMtu::new(base, limit),
+            mtu: PathMtu::new(base, limit.min(start.datagram_len_max)),
             written_to: 0,
             packed_to: 0,
             peer_window: 0,
