@@ -320,6 +320,19 @@ async fn redirects_without_end_cost_the_file() {
 }
 
 #[tokio::test]
+async fn a_redirect_to_a_url_that_is_too_long_costs_the_file() {
+    let long = |asked: &Asked, _: &[u8]| {
+        Some(Answer::new(302, "").header("location", format!("{}?{}", asked.path, "x".repeat(4_096))))
+    };
+    let (file, fault, penalty) = first_fault(ONE, long).await;
+    assert!(
+        matches!(&fault, WebSeedFault::Redirect(why) if file.is_some() && why.contains("4096")),
+        "{fault}"
+    );
+    assert!(matches!(penalty, WebSeedPenalty::FilePaused(_)));
+}
+
+#[tokio::test]
 async fn a_server_that_is_not_there_pauses_the_url() {
     let web = Web::of(ONE, PIECE);
     let torrent = web.start(&["http://127.0.0.1:1/".to_owned()]).await;

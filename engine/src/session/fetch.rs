@@ -18,6 +18,7 @@ use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 use swarm_core::geometry::Geometry;
 use swarm_core::id::{BlockRef, FileIndex};
+use swarm_core::metainfo::URL_LEN_MAX;
 use swarm_core::torrent::Pressure;
 use swarm_core::webseed::{Fault, FetchId};
 use url::Url;
@@ -360,6 +361,9 @@ fn redirect(url: &Url, response: &Response) -> Result<Option<Url>, Fault> {
     let next = location.to_str().ok().and_then(|location| url.join(location).ok());
     let next = next.ok_or_else(|| Fault::Redirect("it redirects to what is not a URL".to_owned()))?;
     match next.scheme() {
+        _ if next.as_str().len() > URL_LEN_MAX => {
+            Err(Fault::Redirect(format!("it redirects to a URL of more than {URL_LEN_MAX} bytes")))
+        }
         "http" | "https" => Ok(Some(next)),
         other => {
             Err(Fault::Redirect(format!("it redirects to a {other}: URL, which is not http: or https:")))
