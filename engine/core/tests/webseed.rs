@@ -320,6 +320,19 @@ fn a_server_without_ranges_is_asked_in_order_one_run_at_a_time() {
 }
 
 #[test]
+fn a_server_without_ranges_is_not_slow_while_it_sends_what_lies_before() {
+    for bytes_per_s in [1_000_000, 1_000] {
+        let mut web = Web::new(2);
+        let (id, _) = web.fetches[0];
+        for _ in 0..30 {
+            web.swarm.torrent.handle_fetch_skipped(web.swarm.now, id, bytes_per_s);
+            web.pass(Duration::from_secs(1));
+        }
+        assert_eq!(web.cancelled.contains(&id), bytes_per_s == 1_000, "{bytes_per_s} bytes/s");
+    }
+}
+
+#[test]
 fn idle_peers_take_over_what_a_web_seed_does_not_send() {
     let mut web = Web::of(Swarm::new(config(), all_but(PIECES, &[7]), BLOCKS), 1);
     assert_eq!(web.asked(), [7]);

@@ -149,8 +149,7 @@ impl TorrentDriver {
             return Err((Fault::NoRanges, Some(file)));
         }
         let skip = range.start - body.at();
-        source.skipped.set(source.skipped.get() + skip);
-        if source.skipped.get() > self.content().metainfo.info.payload_len() {
+        if skip > 0 && source.skipped.get() + skip > self.content().metainfo.info.payload_len() {
             return Err((Fault::NoRanges, Some(file)));
         }
         let now = self.context.now();
@@ -166,7 +165,9 @@ impl TorrentDriver {
             self.context.download.take(now, chunk.len() as u64);
             self.download.take(now, chunk.len() as u64);
             if is_skipped {
-                assembler.torrent.with(|inner| inner.core.handle_fetch_skipped(now, assembler.id));
+                let len = chunk.len() as u64;
+                source.skipped.set(source.skipped.get() + len);
+                assembler.torrent.with(|inner| inner.core.handle_fetch_skipped(now, assembler.id, len));
             } else {
                 assembler.put(&chunk).await;
             }

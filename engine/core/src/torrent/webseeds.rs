@@ -118,9 +118,9 @@ impl Torrent {
     }
 
     /// Bytes have come that lie before the blocks of a fetch, from a server that sends files from their starts.
-    pub fn handle_fetch_skipped(&mut self, now: Time, id: FetchId) {
+    pub fn handle_fetch_skipped(&mut self, now: Time, id: FetchId, bytes: u64) {
         if let Some((_, seed)) = self.web.by_fetch(id) {
-            seed.heard(now, id);
+            seed.skipped(now, id, bytes);
         }
     }
 

@@ -78,6 +78,8 @@ pub(crate) struct Fetch {
     started_at: Time,
     heard_at: Time,
     received: u64,
+    /// What has come that lies before its blocks.
+    skipped: u64,
 }
 
 impl Fetch {
@@ -265,7 +267,7 @@ impl WebSeed {
     /// Blocks are asked of it.
     pub(crate) fn started(&mut self, now: Time, id: FetchId, blocks: Vec<BlockRef>) {
         self.next_piece = blocks.last().map(|block| PieceIndex(block.piece.0 + 1));
-        let fetch = Fetch { blocks: blocks.into(), started_at: now, heard_at: now, received: 0 };
+        let fetch = Fetch { blocks: blocks.into(), started_at: now, heard_at: now, received: 0, skipped: 0 };
         self.fetches.insert(id, fetch);
     }
 
@@ -273,12 +275,15 @@ impl WebSeed {
     pub(crate) fn answered(&mut self, now: Time, id: FetchId) {
         self.requests += 1;
         (self.failures, self.file_faults) = (0, 0);
-        self.heard(now, id);
+        self.fetches.get_mut(&id).into_iter().for_each(|fetch| fetch.heard_at = now);
     }
 
-    /// Something of a fetch has come.
-    pub(crate) fn heard(&mut self, now: Time, id: FetchId) {
-        self.fetches.get_mut(&id).into_iter().for_each(|fetch| fetch.heard_at = now);
+    /// Bytes of a fetch have come that lie before its blocks.
+    pub(crate) fn skipped(&mut self, now: Time, id: FetchId, bytes: u64) {
+        if let Some(fetch) = self.fetches.get_mut(&id) {
+            fetch.heard_at = now;
+            fetch.skipped += bytes;
+        }
     }
 
     /// A block of a fetch has come. Whether it was asked for.
@@ -327,7 +332,7 @@ impl WebSeed {
         let silent_after = if idle_rate.is_some() { OVERDUE } else { SILENT_AFTER };
         let is_slow = |fetch: &Fetch| {
             let age = now.since(fetch.started_at);
-            let rate = fetch.received * 1_000_000 / (age.as_micros() as u64).max(1);
+            let rate = (fetch.received + fetch.skipped) * 1_000_000 / (age.as_micros() as u64).max(1);
             let takes = |rate: u64| Duration::from_secs(fetch.outstanding() / rate.max(1));
             let is_slower = idle_rate.is_some_and(|other| takes(rate) > takes(other) * 2 + OVERDUE);
             let (after, is_slower) = match has_others && takes(rate) > TOO_SLOW {
