@@ -186,7 +186,47 @@ fn peers_that_have_nothing_yet_do_not_serve_badly() {
     web.then(|swarm| swarm.say(1, bitfield([PIECES - 1])));
     web.serve();
     assert!(!web.asked().contains(&(PIECES - 1)), "what a peer has is left to it: {:?}", web.asked());
-    assert!(web.fetches.len() <= 2);
+}
+
+#[test]
+fn a_peer_that_stays_empty_does_not_slow_a_web_seed_for_ever() {
+    let mut web = Web::new(1);
+    web.then(|swarm| {
+        swarm.connect(1);
+        swarm.say(1, Message::HaveNone)
+    });
+    web.serve();
+    web.pass(Duration::from_secs(1));
+    assert!(web.fetches.len() <= 2, "it may yet have something");
+    web.pass(PEERS_GIVEN);
+    assert_eq!(web.fetches.len(), 4);
+}
+
+#[test]
+fn the_last_gaps_are_left_to_idle_peers_for_a_bounded_time() {
+    const PEERS: u32 = 8;
+    let mut swarm = Swarm::leecher(PIECES, BLOCKS);
+    for other in 1..=PEERS {
+        let mut info = peer(other);
+        info.peer_id.0 = [0; 20];
+        swarm.connect_as(other, info);
+        swarm.say(other, Message::HaveNone);
+    }
+    let mut web = Web::of(swarm, 1);
+    let mut idle = Duration::ZERO;
+    while !web.swarm.torrent.is_complete() {
+        let is_idle = web.fetches.is_empty();
+        let time = Duration::from_millis(if is_idle { 100 } else { 1_000 });
+        web.pass(time);
+        match is_idle {
+            true => idle += time,
+            false => web.serve(),
+        }
+        assert!(
+            idle <= Duration::from_secs(18),
+            "ten seconds, and up to one for each piece until it is looked at"
+        );
+    }
 }
 
 #[test]

@@ -86,6 +86,11 @@ impl Fetch {
     fn outstanding(&self) -> u64 {
         self.blocks.iter().map(|block| u64::from(block.len)).sum()
     }
+
+    /// What has come per second since it was asked for.
+    fn rate(&self, now: Time) -> u64 {
+        (self.received + self.skipped) * 1_000_000 / (now.since(self.started_at).as_micros() as u64).max(1)
+    }
 }
 
 /// A file that could not be had from a URL.
@@ -134,6 +139,8 @@ pub struct WebSeed {
     rate: RateMeter,
     /// The rate at the last block.
     rate_known: u64,
+    /// The rate of the fetch that last brought a block, in bytes/s.
+    fetch_rate: u64,
     bytes: u64,
     requests: u64,
 }
@@ -157,6 +164,7 @@ impl WebSeed {
             next_piece: None,
             rate: RateMeter::default(),
             rate_known: 0,
+            fetch_rate: 0,
             bytes: 0,
             requests: 0,
         }
@@ -210,6 +218,11 @@ impl WebSeed {
     /// The same when it was last asked.
     pub fn rate_known(&self) -> u64 {
         self.rate_known
+    }
+
+    /// How fast the fetch was that last brought a block, from when it was asked for.
+    pub(crate) fn fetch_rate(&self) -> u64 {
+        self.fetch_rate
     }
 
     /// The piece after the last one that it was asked for.
@@ -293,6 +306,7 @@ impl WebSeed {
         fetch.blocks.remove(at);
         fetch.heard_at = now;
         fetch.received += u64::from(block.len);
+        self.fetch_rate = fetch.rate(now);
         self.bytes += u64::from(block.len);
         self.rate.add(now, u64::from(block.len));
         self.rate_known = self.rate.bytes_per_s(now);
@@ -331,8 +345,7 @@ impl WebSeed {
     ) -> Option<(FetchId, Fault)> {
         let silent_after = if idle_rate.is_some() { OVERDUE } else { SILENT_AFTER };
         let is_slow = |fetch: &Fetch| {
-            let age = now.since(fetch.started_at);
-            let rate = (fetch.received + fetch.skipped) * 1_000_000 / (age.as_micros() as u64).max(1);
+            let (age, rate) = (now.since(fetch.started_at), fetch.rate(now));
             let takes = |rate: u64| Duration::from_secs(fetch.outstanding() / rate.max(1));
             let is_slower = idle_rate.is_some_and(|other| takes(rate) > takes(other) * 2 + OVERDUE);
             let (after, is_slower) = match has_others && takes(rate) > TOO_SLOW {
