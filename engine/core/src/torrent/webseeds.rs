@@ -16,7 +16,7 @@ pub const PEERS_GIVEN: Duration = Duration::from_secs(10);
 /// How long the first fetch waits for the first peer, while some are dialled.
 const FIRST_PEER_WAIT: Duration = Duration::from_secs(1);
 /// How long it waits for each downloader whose turn is earlier: pieces then come one after the other, and can be passed on, not all at once...
-const TURN: Duration = Duration::from_millis(100);
+const TURN: Duration = Duration::from_millis(150);
 /// ... up to this.
 const TURN_WAIT_MAX: Duration = Duration::from_secs(5);
 /// Peers serve badly if a web seed is so many times as quick.
@@ -37,6 +37,8 @@ pub(super) struct WebSeeds {
     peers_since: Option<Time>,
     /// Since when all peers have had nothing that we lack.
     nothing_since: Option<Time>,
+    /// When the first fetch may begin, if it waits for its turn.
+    turn_at: Option<Time>,
     /// When one of the last gaps may be taken.
     last_gap_at: Option<Time>,
     /// For how long the last gaps have been left to others, in all.
@@ -98,6 +100,18 @@ impl Torrent {
     /// The web seeds, in the order in which they were added.
     pub fn web_seeds(&self) -> &[WebSeed] {
         &self.web.seeds
+    }
+
+    /// When there is something to do, beside what each tick does.
+    pub(super) fn web_seeds_timeout(&self) -> Option<Time> {
+        self.web.turn_at
+    }
+
+    pub(super) fn handle_web_seeds_timeout(&mut self, now: Time) {
+        if self.web.turn_at.is_some_and(|at| at <= now) {
+            self.web.turn_at = None;
+            self.plan_later(now);
+        }
     }
 
     fn plan_later(&mut self, now: Time) {
@@ -273,6 +287,7 @@ impl Torrent {
         if !std::mem::take(&mut self.web.plan) || self.web.seeds.is_empty() {
             return;
         }
+        self.web.turn_at = None;
         if !self.is_waiting_for_web() {
             return self.cancel_all_fetches();
         }
@@ -280,8 +295,9 @@ impl Torrent {
             return;
         }
         let gaps_only = self.is_served_by_peers(now);
-        if self.web.fetches == 0 && now < self.first_fetch_at(now) {
-            self.web.plan = true;
+        let first_at = self.first_fetch_at(now);
+        if self.web.fetches == 0 && now < first_at {
+            (self.web.plan, self.web.turn_at) = (true, Some(first_at));
             return;
         }
         for at in 0..self.web.seeds.len() {
