@@ -167,6 +167,32 @@ async fn a_server_that_begins_anew_forever_loses_the_file() {
 }
 
 #[tokio::test]
+async fn a_file_that_begins_anew_forever_costs_no_other_file() {
+    let web = Web::of(&[("a.bin", 3_000_000), ("z.bin", 300_000)], PIECE);
+    let origin = Origin::with(web.files.clone(), |asked, files| {
+        let mut answer = Answer::new(200, &*files[&asked.path]);
+        if asked.path == "/data/a.bin" {
+            answer.claimed_len = Some(answer.body.len());
+            answer.body.truncate(answer.body.len() * 9 / 10);
+            answer.close = true;
+        }
+        answer
+    })
+    .await;
+    let torrent = web.start(&[origin.url("/")]).await;
+    let (mut events, mut dropped) = (torrent.events(), Vec::new());
+    // More than comes of the one.
+    while torrent.stats().await.unwrap().bytes_verified < 2_900_000 {
+        match events.next().await.expect("the torrent goes on") {
+            Event::WebSeedFault { file, penalty: WebSeedPenalty::FileDropped, .. } => dropped.push(file),
+            _ => {}
+        }
+        assert!(dropped.len() <= 1, "{dropped:?}");
+    }
+    assert_eq!(dropped, [Some("data/a.bin".to_owned())]);
+}
+
+#[tokio::test]
 async fn another_part_than_the_one_asked_for_costs_the_file() {
     let other = |asked: &Asked, file: &[u8]| {
         let (first, last) = asked.range?;
@@ -316,6 +342,19 @@ async fn redirects_without_end_cost_the_file() {
     let around = |asked: &Asked, _: &[u8]| Some(Answer::new(302, "").header("location", &asked.path));
     let (file, fault, penalty) = first_fault(ONE, around).await;
     assert!(file.is_some() && matches!(fault, WebSeedFault::Redirect(_)), "{fault}");
+    assert!(matches!(penalty, WebSeedPenalty::FilePaused(_)));
+}
+
+#[tokio::test]
+async fn a_redirect_to_a_url_that_is_too_long_costs_the_file() {
+    let long = |asked: &Asked, _: &[u8]| {
+        Some(Answer::new(302, "").header("location", format!("{}?{}", asked.path, "x".repeat(4_096))))
+    };
+    let (file, fault, penalty) = first_fault(ONE, long).await;
+    assert!(
+        matches!(&fault, WebSeedFault::Redirect(why) if file.is_some() && why.contains("4096")),
+        "{fault}"
+    );
     assert!(matches!(penalty, WebSeedPenalty::FilePaused(_)));
 }
 

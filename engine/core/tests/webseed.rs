@@ -13,6 +13,8 @@ use swarm_core::webseed::{Fault, FetchId, OVERDUE, Penalty, SILENT_AFTER, Standi
 use swarm_core::wire::Message;
 
 const PIECES: u32 = 64;
+/// By how much later each downloader begins than the one before.
+const TURN: Duration = Duration::from_millis(150);
 /// 256 KiB pieces.
 const BLOCKS: u32 = 16;
 
@@ -186,7 +188,44 @@ fn peers_that_have_nothing_yet_do_not_serve_badly() {
     web.then(|swarm| swarm.say(1, bitfield([PIECES - 1])));
     web.serve();
     assert!(!web.asked().contains(&(PIECES - 1)), "what a peer has is left to it: {:?}", web.asked());
-    assert!(web.fetches.len() <= 2);
+}
+
+#[test]
+fn a_peer_that_stays_empty_does_not_slow_a_web_seed_for_ever() {
+    let mut web = Web::new(1);
+    web.then(|swarm| {
+        swarm.connect(1);
+        swarm.say(1, Message::HaveNone)
+    });
+    web.serve();
+    web.pass(Duration::from_secs(1));
+    assert!(web.fetches.len() <= 2, "it may yet have something");
+    web.pass(PEERS_GIVEN);
+    assert_eq!(web.fetches.len(), 4);
+}
+
+#[test]
+fn the_last_gaps_are_left_to_idle_peers_for_a_bounded_time() {
+    const PEERS: u32 = 8;
+    let mut swarm = Swarm::leecher(PIECES, BLOCKS);
+    for other in 1..=PEERS {
+        let mut info = peer(other);
+        info.peer_id.0 = [0; 20];
+        swarm.connect_as(other, info);
+        swarm.say(other, Message::HaveNone);
+    }
+    let mut web = Web::of(swarm, 1);
+    let mut idle = Duration::ZERO;
+    while !web.swarm.torrent.is_complete() {
+        let is_idle = web.fetches.is_empty();
+        let time = Duration::from_millis(if is_idle { 100 } else { 2_000 });
+        web.pass(time);
+        match is_idle {
+            true => idle += time,
+            false => web.serve(),
+        }
+        assert!(idle <= Duration::from_secs(11), "ten seconds, looked at each second: {idle:?}");
+    }
 }
 
 #[test]
@@ -202,8 +241,13 @@ fn downloaders_with_the_same_peers_fetch_different_shares() {
             swarm.say(other, Message::HaveNone);
         }
         let mut web = Web::of(swarm, 1);
-        assert_eq!(web.fetches.is_empty(), id > 1, "one begins after the other");
-        web.pass(Duration::from_secs(1));
+        for _ in 1..id {
+            assert!(web.fetches.is_empty(), "one begins after the other");
+            let turn_at = START + TURN * (u32::from(id) - 1);
+            assert_eq!(web.swarm.torrent.poll_timeout(), Some(turn_at), "it asks to be woken");
+            web.pass(TURN);
+        }
+        assert!(!web.fetches.is_empty(), "{id} waits for its turn and no longer");
         web.asked()
     };
     for (id, first) in [(1, 0), (2, 16), (3, 32), (4, 48)] {
@@ -317,6 +361,19 @@ fn a_server_without_ranges_is_asked_in_order_one_run_at_a_time() {
     assert!(next < PIECES);
     web.fail(Fault::NoRanges, Some(0..all));
     assert_eq!(web.penalties(), [Penalty::FileDropped]);
+}
+
+#[test]
+fn a_server_without_ranges_is_not_slow_while_it_sends_what_lies_before() {
+    for bytes_per_s in [1_000_000, 1_000] {
+        let mut web = Web::new(2);
+        let (id, _) = web.fetches[0];
+        for _ in 0..30 {
+            web.swarm.torrent.handle_fetch_skipped(web.swarm.now, id, bytes_per_s);
+            web.pass(Duration::from_secs(1));
+        }
+        assert_eq!(web.cancelled.contains(&id), bytes_per_s == 1_000, "{bytes_per_s} bytes/s");
+    }
 }
 
 #[test]

@@ -18,6 +18,7 @@ use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 use swarm_core::geometry::Geometry;
 use swarm_core::id::{BlockRef, FileIndex};
+use swarm_core::metainfo::URL_LEN_MAX;
 use swarm_core::torrent::Pressure;
 use swarm_core::webseed::{Fault, FetchId};
 use url::Url;
@@ -148,8 +149,7 @@ impl TorrentDriver {
             return Err((Fault::NoRanges, Some(file)));
         }
         let skip = range.start - body.at();
-        source.skipped.set(source.skipped.get() + skip);
-        if source.skipped.get() > self.content().metainfo.info.payload_len() {
+        if skip > 0 && source.skipped.get() + skip > self.content().metainfo.info.payload_len() {
             return Err((Fault::NoRanges, Some(file)));
         }
         let now = self.context.now();
@@ -165,7 +165,9 @@ impl TorrentDriver {
             self.context.download.take(now, chunk.len() as u64);
             self.download.take(now, chunk.len() as u64);
             if is_skipped {
-                assembler.torrent.with(|inner| inner.core.handle_fetch_skipped(now, assembler.id));
+                let len = chunk.len() as u64;
+                source.skipped.set(source.skipped.get() + len);
+                assembler.torrent.with(|inner| inner.core.handle_fetch_skipped(now, assembler.id, len));
             } else {
                 assembler.put(&chunk).await;
             }
@@ -360,6 +362,9 @@ fn redirect(url: &Url, response: &Response) -> Result<Option<Url>, Fault> {
     let next = location.to_str().ok().and_then(|location| url.join(location).ok());
     let next = next.ok_or_else(|| Fault::Redirect("it redirects to what is not a URL".to_owned()))?;
     match next.scheme() {
+        _ if next.as_str().len() > URL_LEN_MAX => {
+            Err(Fault::Redirect(format!("it redirects to a URL of more than {URL_LEN_MAX} bytes")))
+        }
         "http" | "https" => Ok(Some(next)),
         other => {
             Err(Fault::Redirect(format!("it redirects to a {other}: URL, which is not http: or https:")))

@@ -304,6 +304,7 @@ impl Torrent {
         }
         let search_at = self.search.as_ref().and_then(|search| search.poll_timeout());
         let next_at = sooner(self.tick_at, self.discovery.poll_timeout());
+        let next_at = sooner(next_at, self.web_seeds_timeout());
         sooner(sooner(next_at, self.uploads.poll_timeout()), search_at)
     }
 
@@ -313,6 +314,7 @@ impl Torrent {
             self.dial(now);
         }
         self.handle_uploads_timeout(now);
+        self.handle_web_seeds_timeout(now);
         self.tick_search(now);
         if self.tick_at.is_none_or(|at| now < at) {
             return;

@@ -16,12 +16,12 @@ pub const PEERS_GIVEN: Duration = Duration::from_secs(10);
 /// How long the first fetch waits for the first peer, while some are dialled.
 const FIRST_PEER_WAIT: Duration = Duration::from_secs(1);
 /// How long it waits for each downloader whose turn is earlier: pieces then come one after the other, and can be passed on, not all at once...
-const TURN: Duration = Duration::from_millis(100);
+const TURN: Duration = Duration::from_millis(150);
 /// ... up to this.
 const TURN_WAIT_MAX: Duration = Duration::from_secs(5);
 /// Peers serve badly if a web seed is so many times as quick.
 const MUCH_QUICKER: u64 = 8;
-/// The longest time that a piece of the last gaps is left to others.
+/// For how long the last gaps are left to others, in all.
 const LAST_GAP_WAIT_MAX: Duration = Duration::from_secs(10);
 /// What a web seed is taken to give that has not been asked yet, in bytes/s.
 const RATE_ASSUMED: u64 = 128 * 1024;
@@ -35,8 +35,14 @@ pub(super) struct WebSeeds {
     since: Option<Time>,
     /// Since when peers have had what we lack.
     peers_since: Option<Time>,
+    /// Since when all peers have had nothing that we lack.
+    nothing_since: Option<Time>,
+    /// When the first fetch may begin, if it waits for its turn.
+    turn_at: Option<Time>,
     /// When one of the last gaps may be taken.
     last_gap_at: Option<Time>,
+    /// For how long the last gaps have been left to others, in all.
+    last_gap_waits: Duration,
     /// Something may be asked of them again.
     pub(super) plan: bool,
 }
@@ -96,6 +102,18 @@ impl Torrent {
         &self.web.seeds
     }
 
+    /// When there is something to do, beside what each tick does.
+    pub(super) fn web_seeds_timeout(&self) -> Option<Time> {
+        self.web.turn_at
+    }
+
+    pub(super) fn handle_web_seeds_timeout(&mut self, now: Time) {
+        if self.web.turn_at.is_some_and(|at| at <= now) {
+            self.web.turn_at = None;
+            self.plan_later(now);
+        }
+    }
+
     fn plan_later(&mut self, now: Time) {
         self.web.plan = true;
         self.input_at = Some(now);
@@ -118,9 +136,9 @@ impl Torrent {
     }
 
     /// Bytes have come that lie before the blocks of a fetch, from a server that sends files from their starts.
-    pub fn handle_fetch_skipped(&mut self, now: Time, id: FetchId) {
+    pub fn handle_fetch_skipped(&mut self, now: Time, id: FetchId, bytes: u64) {
         if let Some((_, seed)) = self.web.by_fetch(id) {
-            seed.heard(now, id);
+            seed.skipped(now, id, bytes);
         }
     }
 
@@ -211,20 +229,27 @@ impl Torrent {
     /// Whether only what no connected peer has is asked of web seeds.
     fn is_served_by_peers(&mut self, now: Time) -> bool {
         if self.peers.is_empty() {
-            self.web.peers_since = None;
+            (self.web.peers_since, self.web.nothing_since) = (None, None);
             return false;
         }
         if self.peers.values().all(|peer| peer.pieces.interesting == 0) {
             // They have nothing to serve, so they do not serve badly: what we lack is a gap.
             self.web.peers_since = None;
+            self.web.nothing_since.get_or_insert(now);
             return true;
         }
+        self.web.nothing_since = None;
         let since = *self.web.peers_since.get_or_insert(now);
         let of_web: u64 = self.web.seeds.iter().map(|seed| seed.bytes_per_s(now)).sum();
         let of_peers = self.rate_down.bytes_per_s(now).saturating_sub(of_web);
         let known = self.web.seeds.iter().filter(|seed| !seed.is_dropped()).map(WebSeed::rate_known).max();
         let of_web = known.filter(|&rate| rate > 0).unwrap_or(RATE_ASSUMED);
         now.since(since) < PEERS_GIVEN || of_peers.saturating_mul(MUCH_QUICKER) >= of_web
+    }
+
+    /// Whether there are peers that may fetch what we lack, or may come to serve it: little of it is asked for at a time.
+    fn may_peers_get_it(&self, now: Time) -> bool {
+        self.web.nothing_since.is_none_or(|since| now.since(since) < PEERS_GIVEN)
     }
 
     /// When the first fetch may begin. Of downloaders that start together one after the other begins, in the order of their ids.
@@ -262,6 +287,7 @@ impl Torrent {
         if !std::mem::take(&mut self.web.plan) || self.web.seeds.is_empty() {
             return;
         }
+        self.web.turn_at = None;
         if !self.is_waiting_for_web() {
             return self.cancel_all_fetches();
         }
@@ -269,8 +295,9 @@ impl Torrent {
             return;
         }
         let gaps_only = self.is_served_by_peers(now);
-        if self.web.fetches == 0 && now < self.first_fetch_at(now) {
-            self.web.plan = true;
+        let first_at = self.first_fetch_at(now);
+        if self.web.fetches == 0 && now < first_at {
+            (self.web.plan, self.web.turn_at) = (true, Some(first_at));
             return;
         }
         for at in 0..self.web.seeds.len() {
@@ -285,7 +312,8 @@ impl Torrent {
             return false;
         }
         let seed = &self.web.seeds[index.0 as usize];
-        let Some(room) = seed.room(now, self.geometry.piece_len(), gaps_only) else { return false };
+        let is_little = gaps_only && self.may_peers_get_it(now);
+        let Some(room) = seed.room(now, self.geometry.piece_len(), is_little) else { return false };
         let room = room.min(under_limit.saturating_mul(BLOCK_LEN.into()));
         let source = RunSource {
             key: seed.key(),
@@ -299,14 +327,16 @@ impl Torrent {
         let peers = self.peers.len();
         if gaps_only && self.picker.has_last_gaps_only(&source, peers) {
             // Somebody may be fetching each of them: who waits that long need not fetch it.
-            let piece_time = Duration::from_micros(
-                u64::from(self.geometry.piece_len()) * 1_000_000 / seed.rate_known().max(1),
-            )
-            .min(LAST_GAP_WAIT_MAX);
-            let rng = &mut self.rng;
-            let mut wait =
-                || piece_time + Duration::from_micros(rng.below(piece_time.as_micros() as u64 + 1));
-            if now < *self.web.last_gap_at.get_or_insert_with(|| now + wait()) {
+            let piece_micros = u64::from(self.geometry.piece_len()) * 1_000_000 / seed.fetch_rate().max(1);
+            let left = LAST_GAP_WAIT_MAX.saturating_sub(self.web.last_gap_waits);
+            let (rng, waits) = (&mut self.rng, &mut self.web.last_gap_waits);
+            let wait = || {
+                let micros = piece_micros.saturating_add(rng.below(piece_micros.saturating_add(1)));
+                let wait = Duration::from_micros(micros).min(left);
+                *waits += wait;
+                now + wait
+            };
+            if now < *self.web.last_gap_at.get_or_insert_with(wait) {
                 return false;
             }
             self.web.last_gap_at = None;

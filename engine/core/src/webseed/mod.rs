@@ -78,11 +78,18 @@ pub(crate) struct Fetch {
     started_at: Time,
     heard_at: Time,
     received: u64,
+    /// What has come that lies before its blocks.
+    skipped: u64,
 }
 
 impl Fetch {
     fn outstanding(&self) -> u64 {
         self.blocks.iter().map(|block| u64::from(block.len)).sum()
+    }
+
+    /// What has come per second since it was asked for.
+    fn rate(&self, now: Time) -> u64 {
+        (self.received + self.skipped) * 1_000_000 / (now.since(self.started_at).as_micros() as u64).max(1)
     }
 }
 
@@ -132,6 +139,8 @@ pub struct WebSeed {
     rate: RateMeter,
     /// The rate at the last block.
     rate_known: u64,
+    /// The rate of the fetch that last brought a block, in bytes/s.
+    fetch_rate: u64,
     bytes: u64,
     requests: u64,
 }
@@ -155,6 +164,7 @@ impl WebSeed {
             next_piece: None,
             rate: RateMeter::default(),
             rate_known: 0,
+            fetch_rate: 0,
             bytes: 0,
             requests: 0,
         }
@@ -208,6 +218,11 @@ impl WebSeed {
     /// The same when it was last asked.
     pub fn rate_known(&self) -> u64 {
         self.rate_known
+    }
+
+    /// How fast the fetch was that last brought a block, from when it was asked for.
+    pub(crate) fn fetch_rate(&self) -> u64 {
+        self.fetch_rate
     }
 
     /// The piece after the last one that it was asked for.
@@ -265,7 +280,7 @@ impl WebSeed {
     /// Blocks are asked of it.
     pub(crate) fn started(&mut self, now: Time, id: FetchId, blocks: Vec<BlockRef>) {
         self.next_piece = blocks.last().map(|block| PieceIndex(block.piece.0 + 1));
-        let fetch = Fetch { blocks: blocks.into(), started_at: now, heard_at: now, received: 0 };
+        let fetch = Fetch { blocks: blocks.into(), started_at: now, heard_at: now, received: 0, skipped: 0 };
         self.fetches.insert(id, fetch);
     }
 
@@ -273,12 +288,15 @@ impl WebSeed {
     pub(crate) fn answered(&mut self, now: Time, id: FetchId) {
         self.requests += 1;
         (self.failures, self.file_faults) = (0, 0);
-        self.heard(now, id);
+        self.fetches.get_mut(&id).into_iter().for_each(|fetch| fetch.heard_at = now);
     }
 
-    /// Something of a fetch has come.
-    pub(crate) fn heard(&mut self, now: Time, id: FetchId) {
-        self.fetches.get_mut(&id).into_iter().for_each(|fetch| fetch.heard_at = now);
+    /// Bytes of a fetch have come that lie before its blocks.
+    pub(crate) fn skipped(&mut self, now: Time, id: FetchId, bytes: u64) {
+        if let Some(fetch) = self.fetches.get_mut(&id) {
+            fetch.heard_at = now;
+            fetch.skipped += bytes;
+        }
     }
 
     /// A block of a fetch has come. Whether it was asked for.
@@ -288,6 +306,7 @@ impl WebSeed {
         fetch.blocks.remove(at);
         fetch.heard_at = now;
         fetch.received += u64::from(block.len);
+        self.fetch_rate = fetch.rate(now);
         self.bytes += u64::from(block.len);
         self.rate.add(now, u64::from(block.len));
         self.rate_known = self.rate.bytes_per_s(now);
@@ -326,8 +345,7 @@ impl WebSeed {
     ) -> Option<(FetchId, Fault)> {
         let silent_after = if idle_rate.is_some() { OVERDUE } else { SILENT_AFTER };
         let is_slow = |fetch: &Fetch| {
-            let age = now.since(fetch.started_at);
-            let rate = fetch.received * 1_000_000 / (age.as_micros() as u64).max(1);
+            let (age, rate) = (now.since(fetch.started_at), fetch.rate(now));
             let takes = |rate: u64| Duration::from_secs(fetch.outstanding() / rate.max(1));
             let is_slower = idle_rate.is_some_and(|other| takes(rate) > takes(other) * 2 + OVERDUE);
             let (after, is_slower) = match has_others && takes(rate) > TOO_SLOW {
