@@ -143,7 +143,29 @@ async fn a_server_without_ranges_sends_each_of_many_files() {
     let torrent = web.start(&[origin.url("/")]).await;
     torrent.completed().await.unwrap();
     web.check();
-    assert!(origin.asked().len() <= 2 * FILES.len(), "{} requests", origin.asked().len());
+    // One for each that has bytes; and the first of all, if it was for another than the first file.
+    let with_bytes = FILES.iter().filter(|(_, len)| *len > 0).count();
+    assert!(origin.asked().len() <= with_bytes + 1, "{} requests", origin.asked().len());
+}
+
+#[tokio::test]
+async fn the_answer_that_shows_that_there_are_no_ranges_serves_what_follows() {
+    let web = Web::of(&[("a.bin", 40_000_000)], PIECE);
+    let count = std::sync::atomic::AtomicUsize::new(0);
+    let origin = Origin::with(web.files.clone(), move |asked, files| {
+        let file = &files[&asked.path];
+        match count.fetch_add(1, std::sync::atomic::Ordering::Relaxed) {
+            0 => Answer::part(asked, file),
+            1 => Answer::new(200, &**file),
+            // Those that were sent at the same time.
+            _ => Answer { silent: true, ..Answer::new(200, "") },
+        }
+    })
+    .await;
+    let torrent = web.start(&[origin.url("/")]).await;
+    let faults = faults(&torrent, 2).await;
+    assert!(matches!(&faults[..], [(_, WebSeedFault::NoRanges, WebSeedPenalty::InOrder)]), "{faults:?}");
+    web.check();
 }
 
 #[tokio::test]

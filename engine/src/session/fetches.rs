@@ -77,7 +77,17 @@ impl TorrentDriver {
 
     pub(super) fn cancel_fetch(&self, inner: &mut Inner, id: FetchId) {
         inner.web.fetches.remove(&id).into_iter().for_each(|task| task.abort());
-        inner.web.sources.iter().for_each(|source| drop(source.whole.take()));
+        self.drop_idle_bodies(inner);
+    }
+
+    /// What no next fetch goes on with is not kept open.
+    fn drop_idle_bodies(&self, inner: &Inner) {
+        let now = self.context.now();
+        for (seed, source) in inner.core.web_seeds().iter().zip(&inner.web.sources) {
+            if seed.standing(now) != Standing::Fetching {
+                source.whole.take();
+            }
+        }
     }
 
     /// A fetch has come to its end, or is stopped by a fault, of a file or of the URL.
@@ -95,13 +105,7 @@ impl TorrentDriver {
                 }
             }
         });
-        // What no next fetch goes on with is not kept open.
-        let inner = self.inner.borrow();
-        for (seed, source) in inner.core.web_seeds().iter().zip(&inner.web.sources) {
-            if seed.standing(now) != Standing::Fetching {
-                source.whole.take();
-            }
-        }
+        self.drop_idle_bodies(&self.inner.borrow());
     }
 
     /// Tells of a fault.
