@@ -205,9 +205,9 @@ async fn a_file_that_begins_anew_forever_costs_no_other_file() {
     let (mut events, mut dropped) = (torrent.events(), Vec::new());
     // More than comes of the one.
     while torrent.stats().await.unwrap().bytes_verified < 2_900_000 {
-        match events.next().await.expect("the torrent goes on") {
-            Event::WebSeedFault { file, penalty: WebSeedPenalty::FileDropped, .. } => dropped.push(file),
-            _ => {}
+        let event = events.next().await.expect("the torrent goes on");
+        if let Event::WebSeedFault { file, penalty: WebSeedPenalty::FileDropped, .. } = event {
+            dropped.push(file);
         }
         assert!(dropped.len() <= 1, "{dropped:?}");
     }
