@@ -141,7 +141,7 @@ class Miniupnpd(Behind):
         self.miniupnpd()
         seed = self.seed()
         seed.wait_event("port_mapped", transport="tcp")
-        until(lambda: self.mapped() == 1, SOON, "the port is mapped, and nothing else")
+        until(lambda: self.mapped() == 2, SOON, "the port is mapped over TCP and UDP, and nothing else")
         seed.stop()
         until(lambda: self.mapped() == 0, SOON, "the mapping is taken away")
 
@@ -156,7 +156,7 @@ class Miniupnpd(Behind):
         self.assertEqual(self.mapped(), 0)
         self.miniupnpd()
         # It is asked for a sign of life each minute.
-        until(lambda: self.mapped() == 1, 90, "the port is mapped again")
+        until(lambda: self.mapped() == 2, 90, "the port is mapped again")
         self.assert_reached(PORT)
 
     def test_a_router_that_refuses_is_named(self):
