@@ -5,7 +5,7 @@ mod common;
 use common::origin::Origin;
 use common::proxy::{Manners, Proxy};
 use common::tracker::{Say, Scripted, parameter, peers};
-use common::{Swarm, peer_of, seed, session_with_dht, until};
+use common::{Swarm, peer_of, seed, session_with_dht, stats_until, until};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -49,12 +49,8 @@ async fn gets_it_all(swarm: &Swarm, options: SessionOptions) {
 }
 
 async fn waiting(torrent: &TorrentHandle, is_it: impl Fn(&Waiting) -> bool) -> Waiting {
-    loop {
-        match torrent.stats().await.unwrap().waiting {
-            Some(waiting) if is_it(&waiting) => return waiting,
-            _ => tokio::time::sleep(Duration::from_millis(20)).await,
-        }
-    }
+    let stats = stats_until(torrent, |stats| stats.waiting.as_ref().is_some_and(&is_it)).await;
+    stats.waiting.expect("it was there")
 }
 
 #[tokio::test]
@@ -317,10 +313,8 @@ async fn a_destination_that_the_proxy_cannot_reach_is_not_the_proxys_fault() {
         let proxy = Proxy::start(Manners { refuses: Some(code), ..Manners::default() }).await;
         let getter = start(behind(proxy.url("socks5", "")));
         let torrent = getter.add(swarm.get()).await.unwrap();
-        while proxy.asked().is_empty() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
         waiting(&torrent, |waiting| matches!(waiting, Waiting::Unreachable { .. })).await;
+        assert!(!proxy.asked().is_empty(), "answer {code}");
         getter.stop().await;
     }
 }
