@@ -67,7 +67,7 @@ fn picker(c: &mut Criterion) {
         })
         .collect();
     let fresh = || {
-        let mut picker = Picker::new(geometry, Bitfield::empty(pieces));
+        let mut picker = Picker::new(geometry.clone(), Bitfield::empty(pieces));
         for have in &haves {
             picker.peer_joined(have);
         }

@@ -1,6 +1,6 @@
 //! What the benchmarks share: made-up torrents of a given size.
 
-use swarm_core::metainfo::{Content, Create, SourceFile};
+use swarm_core::metainfo::{Content, Create, Hashes, SourceFile};
 
 /// A metainfo file of this many pieces and files, with hashes of nothing in particular.
 ///
@@ -18,5 +18,5 @@ pub fn metainfo(pieces: u32, files: u32) -> Vec<u8> {
     };
     let create =
         Create::new("made up".to_owned(), Content::Folder((0..files).map(file).collect()), piece_length);
-    create.encode(&vec![7; pieces as usize * 20]).expect("a valid torrent")
+    create.encode(Hashes::v1(&vec![7; pieces as usize * 20])).expect("a valid torrent")
 }

@@ -9,13 +9,13 @@ use crate::progress::WorkBar;
 use crate::transfer::{self, Plan, folder_of, parent_of};
 use crate::units;
 use anyhow::{Context as _, Result};
-use clap::{Args, ValueHint};
+use clap::{Args, ValueEnum, ValueHint};
 use serde::Serialize;
 use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 use swarm_core::geometry::PIECE_LEN_MAX;
-use swarm_core::metainfo::{self, Content, Metainfo, default_piece_length};
+use swarm_core::metainfo::{self, Content, Format, Metainfo, default_piece_length};
 use swarm_engine::create::{CreateError, Source, WalkOptions, check_pattern, hash, walk};
 use swarm_engine::hash::Workers;
 use swarm_engine::{Mode, verify};
@@ -58,6 +58,10 @@ pub struct CreateArgs {
     /// Default: the shortest from 16KiB to 16MiB that gives at most 2,048 pieces.
     #[arg(short = 'l', long, value_name = "SIZE", value_parser = parse_piece_length)]
     piece_length: Option<u32>,
+
+    /// Set the versions of BitTorrent that it is for. Many clients read v1 only
+    #[arg(long, value_enum, default_value_t = FormatArg::V1)]
+    format: FormatArg,
 
     /// Set the torrent's name. Default: that of PATH
     #[arg(long, value_parser = parse_name)]
@@ -128,6 +132,27 @@ Examples:
 
 The network options are for --seed.";
 
+/// Versions of BitTorrent.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum FormatArg {
+    /// Version 1
+    V1,
+    /// Version 2 (BEP 52)
+    V2,
+    /// Both
+    Hybrid,
+}
+
+impl From<FormatArg> for Format {
+    fn from(format: FormatArg) -> Format {
+        match format {
+            FormatArg::V1 => Format::V1,
+            FormatArg::V2 => Format::V2,
+            FormatArg::Hybrid => Format::Hybrid,
+        }
+    }
+}
+
 /// Trackers of which any will do.
 #[derive(Clone, Debug)]
 struct Tier(Vec<String>);
@@ -138,7 +163,8 @@ struct Created<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     event: Option<&'static str>,
     name: &'a str,
-    info_hash_v1: String,
+    info_hash_v1: Option<String>,
+    info_hash_v2: Option<String>,
     piece_length: u32,
     pieces: u32,
     total_size: u64,
@@ -164,23 +190,26 @@ pub async fn run(args: CreateArgs, cx: &mut Context) -> Result<Exit> {
         cx.warn("a private torrent without a tracker finds no peers; name one with -a");
     }
     let path = args.path.clone();
-    let source = interrupt.during(move || walk(&path, &options)).await??;
+    let mut source = interrupt.during(move || walk(&path, &options)).await??;
     for (path, why) in &source.skipped {
         cx.warn(&format!("{} {why}; it is left out", path.display()));
     }
     tell_idle_patterns(&source, args.force, cx)?;
     let dir = if args.seed { Some(seed_dir(&args.path, &name)?) } else { None };
     let piece_length = args.piece_length.unwrap_or_else(|| default_piece_length(source.total_len()));
+    let format = args.format.into();
     let bar = WorkBar::new(&cx.console, "hashing", source.total_len());
+    source.arrange(format, piece_length);
     let hashing = bar.clone();
     let work = interrupt.during(move || {
         let before = source.looks();
-        let hashes = hash(&source, piece_length, Workers::default_threads(), &|bytes| hashing.set(bytes));
+        let hashes =
+            hash(&source, format, piece_length, Workers::default_threads(), &|bytes| hashing.set(bytes));
         (source, hashes, before)
     });
     let (source, hashes, before) = bar.show_until(work, &mut cx.console).await?;
     let network = args.network.clone();
-    let bytes = args.into_metainfo(name, source.content, piece_length).encode(&hashes?)?;
+    let bytes = args.into_metainfo(name, source.content, piece_length).encode(hashes?.hashes())?;
     output.write(&bytes)?;
     let metainfo = Metainfo::parse(&bytes)?;
     print(&metainfo, &output.path, dir.is_some(), cx);
@@ -206,6 +235,7 @@ impl CreateArgs {
     fn into_metainfo(self, name: String, content: Content, piece_length: u32) -> metainfo::Create {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok();
         let mut create = metainfo::Create::new(name, content, piece_length);
+        create.format = self.format.into();
         create.private = self.private;
         create.source = self.source;
         create.trackers = self.announce.into_iter().map(|url| vec![url]).collect();
@@ -355,7 +385,8 @@ fn print(metainfo: &Metainfo, output: &Path, is_event: bool, cx: &mut Context) {
     let created = Created {
         event: is_event.then_some("created"),
         name: &info.name,
-        info_hash_v1: info.info_hash.to_string(),
+        info_hash_v1: info.info_hash_v1().map(|hash| hash.to_string()),
+        info_hash_v2: info.info_hash_v2.map(|hash| hash.to_string()),
         piece_length: info.geometry.piece_len(),
         pieces: info.geometry.pieces(),
         total_size: info.payload_len(),
@@ -371,7 +402,8 @@ fn print(metainfo: &Metainfo, output: &Path, is_event: bool, cx: &mut Context) {
         }
         return;
     }
-    let Created { total_size, pieces, piece_length, output, info_hash_v1, magnet, .. } = created;
+    let Created { total_size, pieces, piece_length, output, info_hash_v1, info_hash_v2, magnet, .. } =
+        created;
     cx.console.say(&printable(&format!(
         "{output}: {} in {}, {} of {}, in {}",
         units::size(total_size),
@@ -380,7 +412,11 @@ fn print(metainfo: &Metainfo, output: &Path, is_event: bool, cx: &mut Context) {
         units::size(piece_length.into()),
         units::duration(cx.start.elapsed()),
     )));
-    cx.console.say(&format!("info-hash {info_hash_v1}"));
+    for (label, hash) in [("info-hash", info_hash_v1), ("info-hash v2", info_hash_v2)] {
+        if let Some(hash) = hash {
+            cx.console.say(&format!("{label} {hash}"));
+        }
+    }
     cx.console.say(&magnet);
 }
 

@@ -26,7 +26,7 @@ pub enum Record<'a> {
         /// SOURCE as given.
         source: &'a str,
         name: &'a str,
-        info_hash_v1: String,
+        info_hash_v1: Option<String>,
         piece_length: u32,
         pieces: u32,
         total_size: u64,

@@ -67,7 +67,7 @@ async fn fetch(args: &ShowArgs, options: &SessionOptions, cx: &mut Context) -> R
 #[derive(Serialize)]
 struct Shown<'a> {
     name: &'a str,
-    info_hash_v1: String,
+    info_hash_v1: Option<String>,
     info_hash_v2: Option<String>,
     piece_length: u32,
     pieces: u32,
@@ -100,8 +100,8 @@ impl Shown<'_> {
         let info = &metainfo.info;
         Shown {
             name: &info.name,
-            info_hash_v1: info.info_hash.to_string(),
-            info_hash_v2: metainfo.info_hash_v2.map(|hash| hash.to_string()),
+            info_hash_v1: info.info_hash_v1().map(|hash| hash.to_string()),
+            info_hash_v2: info.info_hash_v2.map(|hash| hash.to_string()),
             piece_length: info.geometry.piece_len(),
             pieces: info.geometry.pieces(),
             total_size: info.payload_len(),
@@ -140,8 +140,10 @@ fn table(metainfo: &Metainfo, paint: Paint) -> String {
     let info = &metainfo.info;
     let files: Vec<_> = files(metainfo).collect();
     row("name", &info.name);
-    row("info-hash", &info.info_hash.to_string());
-    if let Some(v2) = metainfo.info_hash_v2 {
+    if let Some(v1) = info.info_hash_v1() {
+        row("info-hash", &v1.to_string());
+    }
+    if let Some(v2) = info.info_hash_v2 {
         row("info-hash v2", &v2.to_string());
     }
     let bytes: u64 = files.iter().map(|file| file.length).sum();

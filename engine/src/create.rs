@@ -1,4 +1,4 @@
-//! From files on disk to the piece hashes of a torrent.
+//! From files on disk to the hashes of a torrent's pieces.
 //!
 //! [`walk`] finds the files, in an order that does not depend on the file system; [`hash`] hashes them on all
 //! cores. What comes out goes into [`swarm_core::metainfo::Create`].
@@ -18,8 +18,12 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use swarm_core::geometry::{Geometry, GeometryError};
-use swarm_core::id::{FileIndex, InfoHash};
-use swarm_core::metainfo::{Content, FILES_MAX, FileAttr, FileEntry, Info, padding_of};
+use swarm_core::id::{FileIndex, InfoHash, InfoHashV2, PieceIndex};
+use swarm_core::merkle::Node;
+use swarm_core::metainfo::{
+    Content, FILES_MAX, FileAttr, FileEntry, Format, Hashes, Info, PieceHash, pad_files, padding_of,
+    sort_tree,
+};
 
 /// Which files become part of a torrent.
 #[derive(Clone, Debug, Default)]
@@ -138,24 +142,43 @@ impl Source {
         Looks::of((0..count as u32).map(|n| self.path_of(FileIndex(n))))
     }
 
+    /// Puts the files into the order that a format has, with the padding that it needs.
+    pub fn arrange(&mut self, format: Format, piece_length: u32) {
+        if let Content::Folder(files) = &mut self.content
+            && format.has_v2()
+        {
+            sort_tree(files);
+            if format.has_v1() {
+                *files = pad_files(std::mem::take(files), piece_length);
+            }
+        }
+    }
+
     /// The torrent's layout, as far as hashing needs it.
-    fn layout(&self, piece_length: u32) -> Result<Info, CreateError> {
+    fn layout(&self, format: Format, piece_length: u32) -> Result<Info, CreateError> {
         let lengths: Vec<(u64, FileAttr)> = match &self.content {
             Content::File { length, attr } => vec![(*length, *attr)],
             Content::Folder(files) => files.iter().map(|file| (file.length, file.attr)).collect(),
         };
         let mut offset = 0u64;
+        let align = if format.has_v1() { 1 } else { u64::from(piece_length) };
         let files = lengths.into_iter().map(|(length, attr)| {
-            let file = FileEntry { path: Vec::new(), length, offset, attr, symlink_target: None };
-            offset = offset.saturating_add(length);
+            let file =
+                FileEntry { path: Vec::new(), length, offset, attr, symlink_target: None, pieces_root: None };
+            offset = offset.saturating_add(length.checked_next_multiple_of(align).unwrap_or(u64::MAX));
             file
         });
         let files: Vec<FileEntry> = files.collect();
         Ok(Info {
             info_hash: InfoHash([0; 20]),
+            info_hash_v2: format.has_v2().then_some(InfoHashV2([0; 32])),
             name: String::new(),
-            geometry: Geometry::new(offset, u64::from(piece_length))?,
-            piece_hashes: Vec::new().into(),
+            geometry: match format.has_v1() {
+                true => Geometry::new(offset, u64::from(piece_length))?,
+                false => Geometry::of_files(files.iter().map(|file| file.length), u64::from(piece_length))?,
+            },
+            piece_hashes: format.has_v1().then(|| Vec::new().into()),
+            piece_nodes: None,
             padding: padding_of(&files),
             files,
             single_file: matches!(self.content, Content::File { .. }),
@@ -165,19 +188,54 @@ impl Source {
     }
 }
 
-/// Hashes all pieces on so many threads; gives the digests one after the other, 20 bytes each. `progress` is
+/// What the pieces of a torrent hash to, in the versions that it is for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Hashed {
+    /// SHA-1 of each piece, 20 bytes apiece: version 1.
+    pub sha1: Vec<u8>,
+    /// For each piece, the node that covers it in its file's hash tree: version 2.
+    pub nodes: Vec<Node>,
+}
+
+impl Hashed {
+    /// As [`Create::encode`](swarm_core::metainfo::Create::encode) takes them.
+    pub fn hashes(&self) -> Hashes<'_> {
+        Hashes { sha1: &self.sha1, nodes: &self.nodes }
+    }
+
+    fn of(info: &Info) -> Hashed {
+        let (pieces, format) = (info.geometry.pieces() as usize, info.format());
+        Hashed {
+            sha1: vec![0; if format.has_v1() { 20 * pieces } else { 0 }],
+            nodes: vec![[0; 32]; if format.has_v2() { pieces } else { 0 }],
+        }
+    }
+
+    fn set(&mut self, piece: PieceIndex, hash: PieceHash) {
+        if let Some(sha1) = hash.sha1 {
+            self.sha1[piece.idx() * 20..][..20].copy_from_slice(&sha1);
+        }
+        if let Some(node) = hash.node {
+            self.nodes[piece.idx()] = node;
+        }
+    }
+}
+
+/// Hashes all pieces on so many threads, reading once. The files are [arranged](Source::arrange) for the format. `progress` is
 /// called, on any of the threads, with the number of bytes that are done.
 ///
 /// # Errors
 /// [`CreateError::Changed`] if a file's length is not what [`walk`] found; if something cannot be read.
 pub fn hash(
     source: &Source,
+    format: Format,
     piece_length: u32,
     threads: usize,
     progress: &(dyn Fn(u64) + Sync),
-) -> Result<Vec<u8>, CreateError> {
-    let info = source.layout(piece_length)?;
-    let hashes = Mutex::new((vec![0; info.geometry.pieces() as usize * 20], None));
+) -> Result<Hashed, CreateError> {
+    let info = source.layout(format, piece_length)?;
+    let hashes = Mutex::new((Hashed::of(&info), None));
     let done = AtomicU64::new(0);
     hash_pieces(
         &info,
@@ -187,7 +245,7 @@ pub fn hash(
         &|piece, hash| {
             let (hashes, error) = &mut *hashes.lock().unwrap_or_else(PoisonError::into_inner);
             match hash {
-                Ok(hash) => hashes[piece.idx() * 20..][..20].copy_from_slice(&hash),
+                Ok(hash) => hashes.set(piece, hash),
                 Err(BulkError::Short(file)) => {
                     *error = Some(CreateError::Changed { path: source.path_of(file) })
                 }
@@ -195,7 +253,7 @@ pub fn hash(
                     *error = Some(CreateError::io(&source.path_of(file), "read", e))
                 }
             }
-            let len = u64::from(info.geometry.len_of(piece));
+            let len = u64::from(info.payload_of(piece));
             progress(done.fetch_add(len, Ordering::Relaxed) + len);
             error.is_none()
         },

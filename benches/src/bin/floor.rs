@@ -56,7 +56,7 @@ fn receive(mut stream: TcpStream, info: &Info, mut file: &File) -> anyhow::Resul
     for index in info.geometry.piece_indices() {
         let piece = &mut buffer[..info.geometry.len_of(index) as usize];
         stream.read_exact(piece)?;
-        ensure!(sha1([&*piece]) == info.piece_hash(index), "piece {index} does not verify");
+        ensure!(Some(sha1([&*piece])) == info.piece_hash(index).sha1, "piece {index} does not verify");
         file.write_all(piece)?;
     }
     Ok(())
@@ -78,7 +78,9 @@ mod tests {
     fn info_of(bytes: &[u8]) -> Arc<Info> {
         let hashes: Vec<u8> = bytes.chunks(PIECE_LEN).flat_map(|piece| sha1([piece])).collect();
         let content = Content::File { length: bytes.len() as u64, attr: Default::default() };
-        let meta = Create::new("payload".to_owned(), content, PIECE_LEN as u32).encode(&hashes).unwrap();
+        let meta = Create::new("payload".to_owned(), content, PIECE_LEN as u32)
+            .encode(swarm_core::metainfo::Hashes::v1(&hashes))
+            .unwrap();
         Metainfo::parse(&meta).unwrap().info
     }
 

@@ -76,10 +76,11 @@ fn create(path: &Path, scratch: &Path) -> Result<(PathBuf, Vec<String>)> {
     let name = path.file_name().and_then(OsStr::to_str);
     let name = name.with_context(|| format!("{}: the name is not UTF-8", label()))?.to_owned();
     let piece_length = default_piece_length(source.total_len());
-    let hashes = hash(&source, piece_length, Workers::default_threads(), &|_| {})?;
+    let hashes = hash(&source, Format::V1, piece_length, Workers::default_threads(), &|_| {})?;
     let warn = |(path, why): &(PathBuf, &str)| format!("{} {why}; it is left out", path.display());
     let warnings = source.skipped.iter().map(warn).collect();
-    let bytes = Create::new(name, source.content, piece_length).encode(&hashes).with_context(label)?;
+    let bytes =
+        Create::new(name, source.content, piece_length).encode(hashes.hashes()).with_context(label)?;
     let metainfo_path = scratch.join("lab.meta");
     fs::write(&metainfo_path, bytes).with_context(|| label_of(&metainfo_path))?;
     Ok((metainfo_path, warnings))

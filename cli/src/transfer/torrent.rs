@@ -227,7 +227,7 @@ impl Torrent {
         let record = Record::Metadata {
             source: self.about.source.as_deref().unwrap_or_default(),
             name: &info.name,
-            info_hash_v1: info.info_hash.to_string(),
+            info_hash_v1: info.info_hash_v1().map(|hash| hash.to_string()),
             piece_length: info.geometry.piece_len(),
             pieces: info.geometry.pieces(),
             total_size: info.payload_len(),

@@ -53,14 +53,17 @@ impl Driver {
     /// Opens the file, and hashes what is in it.
     pub fn open(torrent: &Path, output: &Path, peer_id: PeerId) -> Result<Driver> {
         let metainfo = Metainfo::parse(&std::fs::read(torrent)?)?;
-        let geometry = metainfo.info.geometry;
+        if !metainfo.info.format().has_v1() {
+            return Err("version 2 alone is more than this example can".into());
+        }
+        let geometry = metainfo.info.geometry.clone();
         let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(output)?;
         file.set_len(geometry.total_len())?;
         let mut have = Bitfield::empty(geometry.pieces());
         for piece in geometry.piece_indices() {
             let whole = BlockRef { piece, begin: 0, len: geometry.len_of(piece) };
             let bytes = read_at(&mut file, &geometry, whole)?;
-            if Sha1::digest(&bytes)[..] == metainfo.info.piece_hash(piece) {
+            if metainfo.info.piece_hash(piece).sha1 == Some(Sha1::digest(&bytes).into()) {
                 have.insert(piece);
             }
         }
@@ -184,12 +187,12 @@ impl Driver {
     }
 
     fn verify(&mut self, piece: PieceIndex) -> Result<()> {
-        let geometry = *self.torrent.geometry();
+        let geometry = self.torrent.geometry().clone();
         let blocks = (0..geometry.blocks_in(piece)).map(|index| geometry.block(piece, index));
         let blocks: Vec<Vec<u8>> = blocks.filter_map(|block| self.blocks.remove(&block)).collect();
         let digests = blocks.iter().map(|block| Sha1::digest(block).into()).collect();
         let bytes = blocks.concat();
-        let result = if Sha1::digest(&bytes)[..] == self.metainfo.info.piece_hash(piece) {
+        let result = if self.metainfo.info.piece_hash(piece).sha1 == Some(Sha1::digest(&bytes).into()) {
             self.file.seek(SeekFrom::Start(geometry.offset_of(piece)))?;
             self.file.write_all(&bytes)?;
             PieceResult::Written { digests }
@@ -204,7 +207,7 @@ impl Driver {
         while let Some(message) = self.torrent.next_metadata(self.now(), peer) {
             self.send(peer, &message);
         }
-        let geometry = *self.torrent.geometry();
+        let geometry = self.torrent.geometry().clone();
         while let Some(block) = self.torrent.next_upload(self.now(), peer) {
             let bytes = read_at(&mut self.file, &geometry, block)?;
             self.write(peer, &[&wire::piece_header(block)[..], &bytes].concat());

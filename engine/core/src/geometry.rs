@@ -1,6 +1,7 @@
 //! Where pieces, blocks and bytes lie. The one place that knows their arithmetic.
 
 use crate::id::{BlockRef, PieceIndex};
+use std::sync::Arc;
 
 /// The unit that is requested from a peer, in bytes. Every client uses this size.
 pub const BLOCK_LEN: u32 = 16 * 1024;
@@ -12,12 +13,17 @@ pub const REQUEST_LEN_MAX: u32 = 128 * 1024;
 /// The largest piece that we accept, in bytes.
 pub const PIECE_LEN_MAX: u32 = 256 * 1024 * 1024;
 
-/// How a torrent's bytes divide into pieces and blocks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How a torrent's bytes divide into pieces and blocks. Cheap to clone.
+///
+/// In version 1 all pieces are of one length but the last. In version 2 (BEP 52) each file begins with a piece of its own, and its last
+/// piece is as short as it is: between the files lie bytes that are nobody's.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Geometry {
     total_len: u64,
     piece_len: u32,
     pieces: u32,
+    /// Of version 2: the last pieces of files that are shorter than others, ascending, with their lengths.
+    short: Option<Arc<[(PieceIndex, u32)]>>,
 }
 
 /// Why a geometry is impossible.
@@ -34,23 +40,34 @@ pub enum GeometryError {
 
 impl Geometry {
     /// That of a torrent of which nothing is known: no pieces.
-    pub const EMPTY: Geometry = Geometry { total_len: 0, piece_len: BLOCK_LEN, pieces: 0 };
+    pub const EMPTY: Geometry = Geometry { total_len: 0, piece_len: BLOCK_LEN, pieces: 0, short: None };
 
     /// The geometry of `total_len` bytes in pieces of `piece_len` bytes, the last one possibly shorter.
     ///
     /// # Errors
     /// When `piece_len` is zero or above [`PIECE_LEN_MAX`], or the pieces cannot be numbered.
     pub fn new(total_len: u64, piece_len: u64) -> Result<Geometry, GeometryError> {
-        let len = u32::try_from(piece_len)
-            .ok()
-            .filter(|&len| len > 0 && len <= PIECE_LEN_MAX)
-            .ok_or(GeometryError::PieceLength(piece_len))?;
-        let count = total_len.div_ceil(piece_len);
-        let pieces = u32::try_from(count)
-            .ok()
-            .filter(|&n| n < i32::MAX as u32)
-            .ok_or(GeometryError::TooManyPieces(count))?;
-        Ok(Geometry { total_len, piece_len: len, pieces })
+        let len = checked_piece_len(piece_len)?;
+        let pieces = checked_count(total_len.div_ceil(piece_len))?;
+        Ok(Geometry { total_len, piece_len: len, pieces, short: None })
+    }
+
+    /// The geometry of files of these lengths in version 2, each beginning with a piece of its own.
+    ///
+    /// # Errors
+    /// As for [`Geometry::new`], or when the lengths add up to more than 2^64 bytes.
+    pub fn of_files(lens: impl IntoIterator<Item = u64>, piece_len: u64) -> Result<Geometry, GeometryError> {
+        let len = checked_piece_len(piece_len)?;
+        let (mut total_len, mut pieces, mut short) = (0u64, 0, Vec::new());
+        for file in lens {
+            total_len = total_len.checked_add(file).ok_or(GeometryError::TooManyPieces(u64::MAX))?;
+            pieces = checked_count(u64::from(pieces) + file.div_ceil(piece_len))?;
+            let rest = (file % piece_len) as u32;
+            if rest > 0 {
+                short.push((PieceIndex(pieces - 1), rest));
+            }
+        }
+        Ok(Geometry { total_len, piece_len: len, pieces, short: Some(short.into()) })
     }
 
     /// Bytes in the torrent, pad files included.
@@ -58,7 +75,7 @@ impl Geometry {
         self.total_len
     }
 
-    /// Bytes in each piece but the last.
+    /// Bytes in each piece but the last one, of the torrent or, in version 2, of a file.
     pub fn piece_len(&self) -> u32 {
         self.piece_len
     }
@@ -84,6 +101,10 @@ impl Geometry {
     /// If there is no such piece.
     pub fn len_of(&self, piece: PieceIndex) -> u32 {
         assert!(self.contains(piece), "piece {piece} of {}", self.pieces);
+        if let Some(short) = &self.short {
+            let found = short.binary_search_by_key(&piece, |&(piece, _)| piece);
+            return found.map_or(self.piece_len, |at| short[at].1);
+        }
         let rest = self.total_len - self.offset_of(piece);
         rest.min(u64::from(self.piece_len)) as u32
     }
@@ -127,9 +148,30 @@ impl Geometry {
     }
 }
 
+fn checked_piece_len(len: u64) -> Result<u32, GeometryError> {
+    let checked = u32::try_from(len).ok().filter(|&len| len > 0 && len <= PIECE_LEN_MAX);
+    checked.ok_or(GeometryError::PieceLength(len))
+}
+
+fn checked_count(pieces: u64) -> Result<u32, GeometryError> {
+    let checked = u32::try_from(pieces).ok().filter(|&n| n < i32::MAX as u32);
+    checked.ok_or(GeometryError::TooManyPieces(pieces))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn files_of_version_2_begin_with_a_piece() {
+        let g = Geometry::of_files([40_000, 0, 32_768, 1], 32_768).unwrap();
+        assert_eq!((g.pieces(), g.total_len()), (4, 72_769));
+        assert_eq!(g.piece_indices().map(|p| g.len_of(p)).collect::<Vec<_>>(), [32_768, 7_232, 32_768, 1]);
+        assert_eq!(g.piece_indices().map(|p| g.blocks_in(p)).collect::<Vec<_>>(), [2, 1, 2, 1]);
+        assert_eq!(g.offset_of(PieceIndex(3)), 3 * 32_768);
+        assert!(!g.is_valid_request(BlockRef { piece: PieceIndex(1), begin: 0, len: 16_384 }));
+        assert!(Geometry::of_files([u64::MAX, 1], 32_768).is_err());
+    }
 
     #[test]
     fn last_piece_and_block_are_short() {

@@ -70,6 +70,13 @@ impl fmt::Debug for InfoHash {
     }
 }
 
+impl InfoHashV2 {
+    /// Its first 20 bytes, which stand for it in handshakes, announces and the DHT.
+    pub fn truncated(&self) -> InfoHash {
+        InfoHash(*self.0.first_chunk().expect("32 bytes"))
+    }
+}
+
 impl fmt::Display for InfoHashV2 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|b| write!(f, "{b:02x}"))

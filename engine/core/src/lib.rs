@@ -53,6 +53,7 @@ pub mod geometry;
 pub mod id;
 pub mod ip_filter;
 pub mod lsd;
+pub mod merkle;
 pub mod metainfo;
 pub mod mse;
 pub mod net;

@@ -92,6 +92,7 @@ const LAYERS: &[(&str, &[&[&str]])] = &[
                 "geometry",
                 "id",
                 "ip_filter",
+                "merkle",
                 "net",
                 "padding",
                 "rate",

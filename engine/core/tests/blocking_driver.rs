@@ -7,7 +7,7 @@ use blocking::Driver;
 use sha1::{Digest, Sha1};
 use std::net::{Ipv4Addr, TcpListener};
 use swarm_core::id::PeerId;
-use swarm_core::metainfo::{Content, Create, FileAttr};
+use swarm_core::metainfo::{Content, Create, FileAttr, Hashes};
 use swarm_core::torrent::Torrent;
 
 #[test]
@@ -22,7 +22,7 @@ fn blocking_driver_downloads_from_another_over_tcp() {
         65_536,
     );
     let (torrent, whole, copy) = (dir.join("t"), dir.join("whole"), dir.join("copy"));
-    std::fs::write(&torrent, create.encode(&hashes).unwrap()).unwrap();
+    std::fs::write(&torrent, create.encode(Hashes::v1(&hashes)).unwrap()).unwrap();
     std::fs::write(&whole, &data).unwrap();
 
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();

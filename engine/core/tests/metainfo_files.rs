@@ -4,7 +4,8 @@
 use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
-use swarm_core::metainfo::{Content, Create, Metainfo, PathRules, SourceFile};
+use swarm_core::id::InfoHashV2;
+use swarm_core::metainfo::{Content, Create, Hashes, Metainfo, PathRules, SourceFile};
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata/metainfo")
@@ -15,13 +16,23 @@ fn read(name: &str) -> Metainfo {
     Metainfo::parse_for(&bytes, PathRules::UNIX).expect("a metainfo file")
 }
 
+fn hashes_of(metainfo: &Metainfo) -> Hashes<'_> {
+    let info = &metainfo.info;
+    Hashes {
+        sha1: info.piece_hashes.as_deref().unwrap_or_default(),
+        nodes: info.piece_nodes.as_deref().unwrap_or_default(),
+    }
+}
+
 /// All that is in a metainfo file, one line for each thing.
 fn describe(metainfo: &Metainfo) -> Result<String, std::fmt::Error> {
     let mut text = String::new();
     let info = &metainfo.info;
     let (total, pieces, len) = (info.geometry.total_len(), info.geometry.pieces(), info.geometry.piece_len());
-    writeln!(text, "info-hash {}", info.info_hash)?;
-    if let Some(hash) = metainfo.info_hash_v2 {
+    if let Some(hash) = info.info_hash_v1() {
+        writeln!(text, "info-hash {hash}")?;
+    }
+    if let Some(hash) = metainfo.info.info_hash_v2 {
         writeln!(text, "info-hash v2 {hash}")?;
     }
     let kind = if info.single_file { "file" } else { "folder" };
@@ -34,6 +45,9 @@ fn describe(metainfo: &Metainfo) -> Result<String, std::fmt::Error> {
         }
         if let Some(target) = &file.symlink_target {
             write!(text, " to {:?}", target.join("/"))?;
+        }
+        if let Some(root) = &file.pieces_root {
+            write!(text, ", root {}", InfoHashV2(*root))?;
         }
         writeln!(text)?;
     }
@@ -113,6 +127,7 @@ fn recipe(metainfo: &Metainfo) -> Create {
         ),
     };
     Create {
+        format: info.format(),
         private: info.private,
         source: info.source.clone(),
         trackers: metainfo.trackers.clone(),
@@ -127,9 +142,15 @@ fn recipe(metainfo: &Metainfo) -> Create {
 
 #[test]
 fn what_libtorrent_makes_we_make_byte_for_byte() {
-    for name in ["libtorrent-v1-folder", "libtorrent-v1-file", "libtorrent-v1-executable"] {
+    for name in [
+        "libtorrent-v1-folder",
+        "libtorrent-v1-file",
+        "libtorrent-v1-executable",
+        "libtorrent-v2-only",
+        "libtorrent-hybrid",
+    ] {
         let metainfo = read(&format!("{name}.torrent"));
-        let bytes = recipe(&metainfo).encode(&metainfo.info.piece_hashes).expect("it can be made");
+        let bytes = recipe(&metainfo).encode(hashes_of(&metainfo)).expect("it can be made");
         let again = Metainfo::parse_for(&bytes, PathRules::UNIX).expect("it can be read");
         assert_eq!(
             again.info_bytes.escape_ascii().to_string(),

@@ -64,13 +64,14 @@ pub(crate) struct Disk {
 
 impl Disk {
     pub(crate) fn new(config: DiskConfig, geometry: Geometry, have: Bitfield, mut rng: Rng) -> Disk {
+        let used = have.iter().map(|piece| u64::from(geometry.len_of(piece))).sum();
         Disk {
             config,
             geometry,
             unreadable: config.unreadable_one_in.map_or(0, |n| rng.below(n.max(1).into()) as u32),
             rng,
             busy_until: Time::ZERO,
-            used: have.iter().map(|piece| u64::from(geometry.len_of(piece))).sum(),
+            used,
             writes: 0,
             synced: have.clone(),
             written: have,

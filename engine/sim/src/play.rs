@@ -201,7 +201,7 @@ impl Director<'_> {
     /// A host wants one file in ten, and one in ten of those first. A piece is wanted if any file in it is. It is told
     /// of the source: its neighbours may not want what it wants.
     fn select(&mut self, world: &mut World, id: NodeId) {
-        let geometry = *world.torrent(id).geometry();
+        let geometry = world.torrent(id).geometry().clone();
         if self.files.is_empty() {
             let len = geometry.total_len();
             self.files = (1..FILES).map(|_| self.rng.below(len + 1)).chain([len]).collect();

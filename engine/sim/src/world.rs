@@ -134,7 +134,8 @@ impl World {
         let have = if config.seed { Bitfield::full(pieces) } else { Bitfield::empty(pieces) };
         self.hosts.all.push(Host { delay: config.delay, peer_id: PeerId([0; 20]) });
         self.delay_min = self.delay_min.min(config.delay);
-        let disk = config.disk.map(|disk| Disk::new(disk, self.geometry, have.clone(), self.rng.fork()));
+        let disk =
+            config.disk.map(|disk| Disk::new(disk, self.geometry.clone(), have.clone(), self.rng.fork()));
         let torrent = self.torrent_for(id, have);
         let mut node = Node::new(id, config, torrent, self.now);
         node.scale = self.scale;
@@ -176,7 +177,7 @@ impl World {
         config.seed = self.rng.next_u64();
         self.rng.fill(&mut config.peer_id.0);
         self.hosts.all[id.0 as usize].peer_id = config.peer_id;
-        let mut torrent = Torrent::new(config, self.geometry, have);
+        let mut torrent = Torrent::new(config, self.geometry.clone(), have);
         self.hosts.web_seeds.iter().for_each(|_| _ = torrent.add_web_seed(self.now));
         torrent
     }

@@ -34,7 +34,7 @@ fn source() -> NodeConfig {
 #[test]
 fn one_to_one_runs_at_the_rate_of_the_uplink() {
     let geometry = geometry(64, 16);
-    let (mut world, _) = swarm(geometry, 1, &[source(), NodeConfig::default()]);
+    let (mut world, _) = swarm(geometry.clone(), 1, &[source(), NodeConfig::default()]);
     assert!(world.run(seconds(60), World::is_complete));
     let ideal = Rate::mbit_per_s(100).time_for(geometry.total_len());
     let took = world.now().since(Time::ZERO);
@@ -84,7 +84,7 @@ fn a_swarm_completes_and_shares_the_work() {
     let geometry = geometry(256, 16);
     let mut hosts = vec![source()];
     hosts.resize(9, NodeConfig::default());
-    let (mut world, ids) = swarm(geometry, 2, &hosts);
+    let (mut world, ids) = swarm(geometry.clone(), 2, &hosts);
     assert!(world.run(seconds(120), World::is_complete));
     let sent = world.torrent(ids[0]).totals().bytes_up;
     assert!(sent < 2 * geometry.total_len(), "the source sent {sent} bytes for 8 copies");
@@ -146,7 +146,7 @@ fn a_peer_that_freezes_near_the_end_costs_little() {
             hosts[3].behaviour = Behaviour::FreezesAt(at);
         }
         hosts.push(NodeConfig { down: Rate::mbit_per_s(2_000), ..NodeConfig::default() });
-        let (mut world, _) = swarm(geometry, 3, &hosts);
+        let (mut world, _) = swarm(geometry.clone(), 3, &hosts);
         assert!(world.run(seconds(60), World::is_complete));
         world.now()
     };
@@ -161,7 +161,7 @@ fn a_frozen_peer_in_the_middle_does_not_hold_its_blocks() {
     let geometry = geometry(256, 4);
     let mut hosts = vec![source(), source(), NodeConfig::default()];
     hosts[0].behaviour = Behaviour::FreezesAt(Time::from_micros(500_000));
-    let (mut world, ids) = swarm(geometry, 4, &hosts);
+    let (mut world, ids) = swarm(geometry.clone(), 4, &hosts);
     assert!(world.run(seconds(60), World::is_complete));
     assert!(world.torrent(ids[2]).totals().bytes_wasted < geometry.total_len() / 20);
 }

@@ -167,7 +167,7 @@ fn links_are_kept_or_followed() {
     let followed = walk(dir.path(), &WalkOptions { follow_symlinks: true, ..options }).unwrap();
     assert_eq!(files(&followed), [".hidden", "a-b", "a/in", "a/x", "abs", "b", "out"]);
     assert!(followed.skipped.iter().any(|(path, _)| path.ends_with("gone")));
-    hash(&followed, 16_384, 2, &|_| {}).unwrap();
+    hash(&followed, Format::V1, 16_384, 2, &|_| {}).unwrap();
 }
 
 #[test]
@@ -204,7 +204,7 @@ fn hashes_are_those_of_the_pieces() {
     let source = walk(&dir.path().join("t"), &WalkOptions::default()).unwrap();
     for threads in [1, 4] {
         let last = AtomicU64::new(0);
-        let hashes = hash(&source, 32_768, threads, &|done| note(&last, done));
+        let hashes = hash(&source, Format::V1, 32_768, threads, &|done| note(&last, done));
         assert!(hashes.unwrap()[..] == torrent.info.piece_hashes[..]);
         assert_eq!(last.into_inner(), torrent.data.len() as u64);
     }
@@ -233,7 +233,7 @@ fn pieces_hash_alike_however_they_are_read() {
     for piece_length in [1 << 14, 1 << 17, 1 << 20, 1 << 24] {
         let expected: Vec<u8> = all.chunks(piece_length).flat_map(sha1::Sha1::digest).collect();
         for threads in [1, 3] {
-            let found = hash(&source, piece_length as u32, threads, &|_| ()).unwrap();
+            let found = hash(&source, Format::V1, piece_length as u32, threads, &|_| ()).unwrap();
             assert!(found == expected, "{piece_length} bytes a piece, {threads} threads");
         }
     }
@@ -246,10 +246,10 @@ fn file_that_changes_is_named() {
     for (file, len) in [(0, 99_999), (0, 100_001), (2, 29_000_000)] {
         let path = torrent.path(dir.path(), file);
         fs::File::options().write(true).open(&path).unwrap().set_len(len).unwrap();
-        let error = hash(&source, 32_768, 2, &|_| {}).unwrap_err();
+        let error = hash(&source, Format::V1, 32_768, 2, &|_| {}).unwrap_err();
         assert!(matches!(&error, CreateError::Changed { path: p } if *p == path), "{error}");
         torrent.lay_out(dir.path());
     }
     fs::remove_file(torrent.path(dir.path(), 0)).unwrap();
-    assert!(matches!(hash(&source, 32_768, 2, &|_| {}), Err(CreateError::Io { .. })));
+    assert!(matches!(hash(&source, Format::V1, 32_768, 2, &|_| {}), Err(CreateError::Io { .. })));
 }

@@ -1,14 +1,15 @@
-//! Hashing: SHA-1 of pieces, over blocks in memory and over mapped files, and the threads that do it.
+//! Hashing of pieces, over blocks in memory and over mapped files, and the threads that do it.
 //!
-//! Everything that verifies a whole piece goes through [`sha1()`] or, when the bytes come bit by bit,
-//! [`Sha1`]; that is where several messages at once in the lanes of a vector register will find their place.
-//! The `sha1` crate picks the processor's SHA instructions by itself where they exist.
+//! A piece by itself goes through [`PieceHasher`], many at once through [`lanes`]. The crates `sha1` and `sha2` pick the processor's
+//! SHA instructions by themselves where they exist.
 
 #[cfg_attr(not(target_os = "linux"), allow(dead_code))]
 pub(crate) mod guard;
 pub mod lanes;
+pub(crate) mod piece;
 mod workers;
 
+pub use piece::{PieceHasher, piece_hash};
 pub use workers::{Job, Lane, Workers};
 
 use sha1::Digest as _;

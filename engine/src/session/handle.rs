@@ -73,10 +73,9 @@ impl TorrentHandle {
     /// What it goes by on the network.
     pub fn info_hashes(&self) -> InfoHashes {
         let Known { info_hash, metainfo, .. } = &*self.0.known;
-        InfoHashes {
-            v1: info_hash.get().copied(),
-            v2: metainfo.get().and_then(|metainfo| metainfo.info_hash_v2),
-        }
+        let v2 = metainfo.get().and_then(|metainfo| metainfo.info.info_hash_v2);
+        let v1 = info_hash.get().copied().filter(|&hash| v2.is_none_or(|v2| v2.truncated() != hash));
+        InfoHashes { v1, v2 }
     }
 
     /// What the torrent is; `None` until the metadata of a link is here.

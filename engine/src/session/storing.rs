@@ -64,7 +64,7 @@ impl TorrentDriver {
             return inner.core.handle_piece_result(self.context.now(), piece, PieceResult::NotWritten);
         }
         let Some(buffer) = inner.buffers.remove(&piece) else { return };
-        let geometry = *inner.core.geometry();
+        let geometry = inner.core.geometry().clone();
         inner.disk.writing += u64::from(geometry.len_of(piece));
         self.submit(Lane::Transfer, move |storage| {
             let mut of_blocks = if digests { block_digests(&geometry, &buffer) } else { Vec::new() };

@@ -260,11 +260,11 @@ impl TorrentDriver {
             Rc::make_mut(&mut self.changed.borrow_mut()).recheck = false;
         }
         let (info, now) = (&metainfo.info, self.context.now());
-        let geometry = info.geometry;
+        let geometry = &info.geometry;
         let (have_count, pieces) = (have.count(), have.len());
         let content = CoreContent {
             metadata: Arc::clone(&metainfo.info_bytes),
-            geometry,
+            geometry: geometry.clone(),
             have,
             padding: info.padding.clone(),
             private: info.private,
@@ -278,8 +278,8 @@ impl TorrentDriver {
                 inner.core.have().iter_zeros().map(|piece| (piece, self.priority_of(piece))).collect();
             inner.core.set_priorities(now, priorities);
             for (piece, blocks) in partial {
-                let padding = metainfo.info.padding.blocks_in(&geometry, piece);
-                let buffer = PieceBuffer::with_padding(&geometry, piece, padding.into_iter());
+                let padding = metainfo.info.padding.blocks_in(geometry, piece);
+                let buffer = PieceBuffer::with_padding(geometry, piece, padding.into_iter());
                 inner.buffers.insert(piece, buffer.with_spilled(&blocks));
                 inner.core.restore_blocks(piece, &blocks);
             }

@@ -3,16 +3,18 @@
 use super::bulk::BulkError;
 use super::scan::{MAP_ALIGN, MAP_LEN_MIN, ZEROS};
 use super::sys;
-use crate::hash::Digest;
 use crate::hash::guard::Held;
-use crate::hash::lanes::{Choice, Sha1Lanes, hash_many};
+use crate::hash::lanes::{Algorithm as _, Sha1Lanes, Sha256Lanes, hash_many};
+use crate::hash::piece::joined;
 use memmap2::MmapOptions;
 use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
+use swarm_core::geometry::BLOCK_LEN;
 use swarm_core::id::{FileIndex, PieceIndex};
-use swarm_core::metainfo::Info;
+use swarm_core::merkle::Node;
+use swarm_core::metainfo::{Info, PieceHash};
 
 /// Opens a file; `None` for padding that is on no disk.
 pub(super) type Open<'a> = dyn Fn(FileIndex) -> io::Result<Option<File>> + Sync + 'a;
@@ -95,10 +97,9 @@ impl<'a> Batch<'a> {
         let start = info.geometry.offset_of(first);
         let end_piece = PieceIndex(first.0 + count - 1);
         let end = info.geometry.offset_of(end_piece) + u64::from(info.geometry.len_of(end_piece));
-        let mut at = start;
         let slices = info.segments_of(start, end - start).map(|segment| {
+            let at = info.files[segment.file.idx()].offset + segment.offset;
             let range = at..at + segment.len;
-            at = range.end;
             let file = match last {
                 Some((index, file)) if *index == segment.file => Ok(Some(Arc::clone(file))),
                 _ if info.files[segment.file.idx()].is_padding_for_sure() => Ok(None),
@@ -117,8 +118,8 @@ impl<'a> Batch<'a> {
         Batch { info, open, first, count, slices: slices.collect() }
     }
 
-    /// The digest of each piece, or why there is none; `None` for those that have to be read bit by bit.
-    pub(super) fn hash(&self, choice: Choice) -> Vec<(PieceIndex, Option<Result<Digest, BulkError>>)> {
+    /// What each piece hashes to, or why that is not known; `None` for those that have to be read bit by bit.
+    pub(super) fn hash(&self) -> Vec<(PieceIndex, Option<Result<PieceHash, BulkError>>)> {
         let pieces: Vec<PieceIndex> = (self.first.0..self.first.0 + self.count).map(PieceIndex).collect();
         let mut slices = &self.slices[..];
         let parts = pieces.iter().map(|&piece| {
@@ -132,13 +133,35 @@ impl<'a> Batch<'a> {
             parts
         });
         let parts: Vec<Vec<&[u8]>> = parts.collect();
-        let digests = hash_many::<Sha1Lanes>(choice, &parts);
+        let sha1 = match self.info.format().has_v1() {
+            true => hash_many::<Sha1Lanes>(Sha1Lanes::choice(), &parts).into_iter().map(Some).collect(),
+            false => vec![None; pieces.len()],
+        };
+        let leaves = self.hash_leaves(&pieces, &parts);
+        let mut leaves = &leaves[..];
         // Whether mapped bytes were there is known only now.
-        let results = pieces.iter().zip(digests).map(|(&piece, digest)| {
+        let results = pieces.iter().zip(sha1).map(|(&piece, sha1)| {
+            let shape = self.info.piece_shape(piece);
             let is_whole = self.slices_of(piece).all(|slice| !matches!(slice.bytes, Bytes::Unmapped));
-            (piece, is_whole.then(|| self.check(piece).map(|()| digest)))
+            let result = is_whole.then(|| self.check(piece));
+            let own = leaves.split_off(..shape.tree.map_or(0, |tree| tree.leaves())).unwrap_or_default();
+            (piece, result.map(|checked| checked.map(|()| joined(shape, sha1, own))))
         });
         results.collect()
+    }
+
+    /// The leaves of these pieces, one after the other, given their parts. Of what could not be read they are anything, but there are as
+    /// many.
+    fn hash_leaves(&self, pieces: &[PieceIndex], parts: &[Vec<&[u8]>]) -> Vec<Node> {
+        let mut blocks: Vec<Vec<&[u8]>> = Vec::new();
+        for (&piece, parts) in pieces.iter().zip(parts) {
+            let Some(tree) = self.info.piece_shape(piece).tree else { continue };
+            // A piece of version 2 lies in one file, and so in one part that is not padding.
+            let bytes = parts.first().copied().unwrap_or_default();
+            let mut leaves = bytes[..bytes.len().min(tree.len as usize)].chunks(BLOCK_LEN as usize);
+            blocks.extend((0..tree.leaves()).map(|_| leaves.next().into_iter().collect()));
+        }
+        hash_many::<Sha256Lanes>(Sha256Lanes::choice(), &blocks)
     }
 
     fn range_of(&self, piece: PieceIndex) -> Range<u64> {

@@ -2,14 +2,15 @@
 
 use super::batch::{Batch, Cost, Open};
 use super::scan::{ScanError, scan, zeros};
-use crate::hash::lanes::{Algorithm as _, Choice, Kernel, Sha1Lanes};
-use crate::hash::{Digest, Sha1};
+use crate::hash::PieceHasher;
+use crate::hash::lanes::{Algorithm as _, Sha1Lanes, Sha256Lanes};
 use std::fs::File;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use swarm_core::geometry::BLOCK_LEN;
 use swarm_core::id::{FileIndex, PieceIndex};
-use swarm_core::metainfo::Info;
+use swarm_core::metainfo::{Format, Info, PieceHash};
 
 /// Each thread takes at least this many bytes of neighbouring pieces at a time, so that it opens few files and reads ahead.
 const RUN_LEN: u32 = 8 << 20;
@@ -35,18 +36,16 @@ pub(crate) fn hash_pieces(
     threads: usize,
     is_wanted: &(dyn Fn(PieceIndex) -> bool + Sync),
     open: &Open<'_>,
-    each: &(dyn Fn(PieceIndex, Result<Digest, BulkError>) -> bool + Sync),
+    each: &(dyn Fn(PieceIndex, Result<PieceHash, BulkError>) -> bool + Sync),
 ) {
-    let geometry = info.geometry;
-    let choice = Sha1Lanes::choice();
-    let batch = pieces_at_once(choice, geometry.piece_len());
+    let geometry = &info.geometry;
+    let batch = pieces_at_once(info.format(), geometry.piece_len());
     let fair_share = geometry.pieces().div_ceil(threads.max(1) as u32);
     let run = (RUN_LEN / geometry.piece_len()).max(batch).min(fair_share).max(1);
     let runs = geometry.pieces().div_ceil(run);
     let (next, is_over) = (AtomicU32::new(0), AtomicBool::new(false));
     let work = || {
-        let mut hasher =
-            Hasher { info, open, choice, batch, each, is_over: &is_over, last: None, zeros: None };
+        let mut hasher = Hasher { info, open, batch, each, is_over: &is_over, last: None, zeros: None };
         while !is_over.load(Ordering::Relaxed) {
             let n = next.fetch_add(1, Ordering::Relaxed);
             if n >= runs {
@@ -68,25 +67,29 @@ pub(crate) fn hash_pieces(
 }
 
 /// How many pieces are hashed side by side.
-fn pieces_at_once(choice: Choice, piece_len: u32) -> u32 {
-    if choice.kernel == Kernel::Single {
+fn pieces_at_once(format: Format, piece_len: u32) -> u32 {
+    // The messages are pieces in version 1, and blocks in version 2: of those a piece has many.
+    let lanes = match format {
+        Format::V2 => Sha256Lanes::choice().kernel.lanes() as u32 * BLOCK_LEN / piece_len,
+        Format::V1 | Format::Hybrid => Sha1Lanes::choice().kernel.lanes() as u32,
+    };
+    if lanes == 1 {
         return 1;
     }
-    (BATCH_LEN / piece_len).max(choice.kernel.lanes() as u32).min((BATCH_LEN_MAX / piece_len).max(1))
+    (BATCH_LEN / piece_len).max(lanes).min((BATCH_LEN_MAX / piece_len).max(1))
 }
 
 /// One thread's way through the files.
 struct Hasher<'a> {
     info: &'a Info,
     open: &'a Open<'a>,
-    choice: Choice,
     /// Pieces at once.
     batch: u32,
-    each: &'a (dyn Fn(PieceIndex, Result<Digest, BulkError>) -> bool + Sync),
+    each: &'a (dyn Fn(PieceIndex, Result<PieceHash, BulkError>) -> bool + Sync),
     is_over: &'a AtomicBool,
     last: Option<(FileIndex, Arc<File>)>,
     /// The digest of so many zeros, since a torrent can have any number of pieces that are all padding.
-    zeros: Option<(u32, Digest)>,
+    zeros: Option<(u32, PieceHash)>,
 }
 
 impl Hasher<'_> {
@@ -97,7 +100,7 @@ impl Hasher<'_> {
         while !self.is_over.load(Ordering::Relaxed) {
             let Some(first) = pieces.next() else { break };
             if self.info.segments(first).all(|s| self.info.files[s.file.idx()].is_padding_for_sure()) {
-                let digest = self.hash_zeros(self.info.geometry.len_of(first));
+                let digest = self.hash_zeros(first);
                 self.tell(first, Ok(digest));
                 continue;
             }
@@ -126,15 +129,15 @@ impl Hasher<'_> {
     }
 
     fn finish(&mut self, batch: Batch<'_>) {
-        for (piece, result) in batch.hash(self.choice) {
+        for (piece, result) in batch.hash() {
             let result = result.unwrap_or_else(|| self.hash_alone(piece));
             self.tell(piece, result);
         }
     }
 
     /// Hashes a piece that takes too much memory or too many maps otherwise, as it is read.
-    fn hash_alone(&mut self, piece: PieceIndex) -> Result<Digest, BulkError> {
-        let mut hasher = Sha1::default();
+    fn hash_alone(&mut self, piece: PieceIndex) -> Result<PieceHash, BulkError> {
+        let mut hasher = PieceHasher::new(self.info.piece_shape(piece));
         for segment in self.info.segments(piece) {
             let index = segment.file;
             let Some(file) = self.file(index).map_err(|e| BulkError::Io(index, e))? else {
@@ -164,17 +167,18 @@ impl Hasher<'_> {
         Ok(Some(file))
     }
 
-    fn tell(&self, piece: PieceIndex, result: Result<Digest, BulkError>) {
+    fn tell(&self, piece: PieceIndex, result: Result<PieceHash, BulkError>) {
         if !self.is_over.load(Ordering::Relaxed) && !(self.each)(piece, result) {
             self.is_over.store(true, Ordering::Relaxed);
         }
     }
 
-    fn hash_zeros(&mut self, len: u32) -> Digest {
+    fn hash_zeros(&mut self, piece: PieceIndex) -> PieceHash {
+        let len = self.info.geometry.len_of(piece);
         match self.zeros {
             Some((of, digest)) if of == len => digest,
             _ => {
-                let mut hasher = Sha1::default();
+                let mut hasher = PieceHasher::new(self.info.piece_shape(piece));
                 zeros(len.into(), |bytes| hasher.update(bytes));
                 self.zeros.insert((len, hasher.finish())).1
             }

@@ -6,7 +6,7 @@
 use super::prepared::{Bytes, Part, Prepared};
 use super::{Mode, OpenOptions, Opened, PieceOutcome, Storage, StorageError, Trust, lock};
 use crate::buffer::{PieceBuffer, Spill};
-use crate::hash::{Sha1, sha1};
+use crate::hash::{PieceHasher, piece_hash};
 use std::fmt;
 use std::io;
 use std::ops::Range;
@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use swarm_core::bitfield::Bitfield;
 use swarm_core::geometry::BLOCK_LEN;
 use swarm_core::id::{FileIndex, PieceIndex};
-use swarm_core::metainfo::{Info, Metainfo};
+use swarm_core::metainfo::{Info, Metainfo, PieceHash};
 
 /// How much of a piece is read at a time to check it.
 const CHUNK_LEN: u32 = 256 * 1024;
@@ -171,9 +171,10 @@ impl Custom {
         result.map_err(|e| error(&self.info, action, needed, e))
     }
 
-    fn hash(&self, piece: PieceIndex) -> io::Result<[u8; 20]> {
+    fn hash(&self, piece: PieceIndex) -> io::Result<PieceHash> {
         let len = self.info.geometry.len_of(piece);
-        let (mut hasher, mut buf) = (Sha1::default(), vec![0; len.min(CHUNK_LEN) as usize]);
+        let mut hasher = PieceHasher::new(self.info.piece_shape(piece));
+        let mut buf = vec![0; len.min(CHUNK_LEN) as usize];
         for begin in (0..len).step_by(CHUNK_LEN as usize) {
             let chunk = &mut buf[..(len - begin).min(CHUNK_LEN) as usize];
             self.pieces.read(piece, begin, chunk)?;
@@ -204,7 +205,7 @@ impl Storage for Custom {
         let (piece, len) = (buffer.piece(), buffer.piece_len());
         let blocks = 0..len.div_ceil(BLOCK_LEN);
         let parts: Vec<&[u8]> = blocks.map(|index| buffer.block(index).expect("a complete piece")).collect();
-        if sha1(parts.iter().copied()) != self.info.piece_hash(piece) {
+        if piece_hash(self.info.piece_shape(piece), parts.iter().copied()) != self.info.piece_hash(piece) {
             return PieceOutcome::HashMismatch(buffer);
         }
         match self.failed("write", len.into(), self.pieces.write(piece, &parts)) {

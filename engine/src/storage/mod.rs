@@ -88,7 +88,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 use swarm_core::id::{FileIndex, PieceIndex};
-use swarm_core::metainfo::{FileEntry, Info, Metainfo};
+use swarm_core::metainfo::{FileEntry, Info, Metainfo, PieceHash};
 use table::{Doubts, Table};
 use tree::Tree;
 use trust::Writing;
@@ -123,7 +123,7 @@ pub struct FileStorage {
     /// Whether data was lost in a sync. Held during a sync.
     syncing: Mutex<bool>,
     /// The digest of a whole piece of zeros.
-    hash_of_zeros: OnceLock<[u8; 20]>,
+    hash_of_zeros: OnceLock<PieceHash>,
     /// Held while a file moves into the work folder.
     moving: Mutex<()>,
 }

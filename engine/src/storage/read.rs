@@ -7,12 +7,13 @@ use super::scan::{MAP_LEN_MIN, ScanError, scan, zeros};
 use super::table::Place;
 use super::tree::Access;
 use super::{FileStorage, lock, sys};
-use crate::hash::Sha1;
+use crate::hash::PieceHasher;
 use std::fs::File;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 use swarm_core::id::{FileIndex, PieceIndex};
+use swarm_core::metainfo::PieceHash;
 
 /// One file's slice of a piece, and where the file's bytes are.
 #[derive(Clone, Copy, Debug)]
@@ -106,9 +107,9 @@ impl FileStorage {
     }
 
     /// See [`Storage::check_piece`]. `None` if the piece cannot be read as a whole.
-    pub(super) fn hash_piece(&self, piece: PieceIndex) -> Result<Option<[u8; 20]>, StorageError> {
+    pub(super) fn hash_piece(&self, piece: PieceIndex) -> Result<Option<PieceHash>, StorageError> {
         let slices = self.locate(piece, 0..self.info.geometry.len_of(piece));
-        let mut hasher = Sha1::default();
+        let mut hasher = PieceHasher::new(self.info.piece_shape(piece));
         if slices.iter().all(|slice| slice.place == Place::Pad) {
             let hash = || {
                 slices.iter().for_each(|slice| zeros(slice.len, |bytes| hasher.update(bytes)));

@@ -66,9 +66,11 @@ pub(crate) fn info_of(name: &str, piece_len: u64, files: &[(&str, Content)]) -> 
     let piece_hashes: Vec<u8> = data.chunks(piece_len as usize).flat_map(|piece| sha1([piece])).collect();
     let info = Info {
         info_hash: InfoHash(sha1([name.as_bytes(), &data[..]])),
+        info_hash_v2: None,
         name: name.to_owned(),
         geometry: Geometry::new(data.len() as u64, piece_len).unwrap(),
-        piece_hashes: PieceHashes::from(piece_hashes),
+        piece_hashes: Some(PieceHashes::from(piece_hashes)),
+        piece_nodes: None,
         padding: padding_of(&entries),
         files: entries,
         single_file: files.len() == 1 && files[0].0.is_empty(),

@@ -7,13 +7,14 @@ use super::table::Place;
 use super::work::Work;
 use super::{FileStorage, PieceOutcome, Storage, lock, sys};
 use crate::buffer::{PieceBuffer, Spill};
-use crate::hash::Sha1;
+use crate::hash::PieceHasher;
 use std::fs::File;
 use std::io::{self, IoSlice};
 use std::ops::Range;
 use std::path::Path;
 use swarm_core::geometry::BLOCK_LEN;
 use swarm_core::id::{FileIndex, PieceIndex};
+use swarm_core::metainfo::PieceHash;
 
 /// How much of what was spilled is read back at a time, in bytes.
 const CHUNK_LEN: usize = 64 * 1024;
@@ -114,8 +115,8 @@ impl FileStorage {
         }
     }
 
-    fn digest(&self, work: &Work, buffer: &PieceBuffer) -> Result<[u8; 20], StorageError> {
-        let mut hasher = Sha1::default();
+    fn digest(&self, work: &Work, buffer: &PieceBuffer) -> Result<PieceHash, StorageError> {
+        let mut hasher = PieceHasher::new(self.info.piece_shape(buffer.piece()));
         self.each_part(work, buffer, 0..buffer.piece_len(), |_, slices| {
             slices.iter().for_each(|slice| hasher.update(slice));
             Ok(())

@@ -1,11 +1,14 @@
 //! Writing metainfo files.
 //!
 //! Pure: walking folders and hashing pieces is the caller's part. The same files in the same order, name and
-//! piece length give the info-hash that libtorrent (2.1.1, `v1_only`) gives, byte for byte.
+//! piece length give the info-hashes that libtorrent (2.1.1) gives, byte for byte.
 
 use super::path::PathRules;
-use super::{FileAttr, Metainfo, MetainfoError};
+use super::{FileAttr, Format, Metainfo, MetainfoError};
+use crate::geometry::BLOCK_LEN;
+use crate::merkle::{self, Node};
 use bendy::encoding::{Encoder, Error as BendyError, SingleItemEncoder, SortedDictEncoder, ToBencode};
+use std::collections::BTreeMap;
 
 /// The smallest piece that [`default_piece_length`] chooses, in bytes.
 const DEFAULT_PIECE_LEN_MIN: u64 = 16 * 1024;
@@ -29,6 +32,52 @@ pub fn default_piece_length(total: u64) -> u32 {
 /// which the filesystem lists them.
 pub fn sort_files(files: &mut [SourceFile]) {
     files.sort_by_cached_key(|file| file.path.join("/"));
+}
+
+/// Puts files in the order of a file tree of version 2: folder by folder, by the bytes of their names.
+///
+/// That is not the order of [`sort_files`]: here `a/x` comes before `a-b`.
+pub fn sort_tree(files: &mut [SourceFile]) {
+    files.sort_by(|a, b| a.path.cmp(&b.path));
+}
+
+/// Puts padding between files, so that each begins with a piece of its own, as hybrids need (BEP 47). There is none after the
+/// last one.
+pub fn pad_files(files: Vec<SourceFile>, piece_length: u32) -> Vec<SourceFile> {
+    let piece_length = u64::from(piece_length);
+    let (mut padded, mut offset) = (Vec::with_capacity(files.len()), 0u64);
+    for file in files {
+        let rest = offset % piece_length;
+        if rest > 0 && file.length > 0 {
+            let length = piece_length - rest;
+            padded.push(SourceFile {
+                path: vec![".pad".to_owned(), length.to_string()],
+                length,
+                attr: FileAttr { pad: true, ..FileAttr::default() },
+                symlink_target: None,
+            });
+            offset += length;
+        }
+        offset += file.length;
+        padded.push(file);
+    }
+    padded
+}
+
+/// What the pieces of a torrent hash to.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Hashes<'a> {
+    /// SHA-1 of each piece, 20 bytes apiece. Not used in version 2 alone.
+    pub sha1: &'a [u8],
+    /// For each piece, the node that covers it in its file's hash tree. Not used in version 1.
+    pub nodes: &'a [Node],
+}
+
+impl<'a> Hashes<'a> {
+    /// Those of version 1.
+    pub fn v1(sha1: &'a [u8]) -> Hashes<'a> {
+        Hashes { sha1, nodes: &[] }
+    }
 }
 
 /// A file to put into a torrent.
@@ -56,8 +105,8 @@ pub enum Content {
         /// BEP 47 attributes, of which only `executable` and `hidden` make sense.
         attr: FileAttr,
     },
-    /// A folder, called as the torrent. The files are in the order of the torrent's bytes; see
-    /// [`sort_files`].
+    /// A folder, called as the torrent. The files are in the order of the torrent's bytes; see [`sort_files`], and for version 2
+    /// [`sort_tree`] and [`pad_files`].
     Folder(Vec<SourceFile>),
 }
 
@@ -71,6 +120,8 @@ pub struct Create {
     pub content: Content,
     /// Bytes in each piece but the last; see [`default_piece_length`].
     pub piece_length: u32,
+    /// For which versions of the protocol it is.
+    pub format: Format,
     /// Peers come from the trackers only (BEP 27).
     pub private: bool,
     /// Makes the info-hash differ from that of the same files elsewhere.
@@ -111,6 +162,7 @@ impl Create {
             name,
             content,
             piece_length,
+            format: Format::V1,
             private: false,
             source: None,
             trackers: Vec::new(),
@@ -122,19 +174,36 @@ impl Create {
         }
     }
 
-    /// The metainfo file's bytes, given the SHA-1 of each piece, 20 bytes apiece. They have been read back:
-    /// what was put in is what is found in them.
+    /// The metainfo file's bytes, given what its pieces hash to. They have been read back: what was put in is what is found in
+    /// them.
     ///
     /// # Errors
-    /// When there are no files, the hashes are not as many as the pieces, a path cannot be in a torrent, or a
-    /// limit of [`Metainfo::parse`] is exceeded.
-    pub fn encode(&self, piece_hashes: &[u8]) -> Result<Vec<u8>, CreateError> {
-        let mut encoder = Encoder::new().with_max_depth(LEVELS);
-        let written = encoder.emit_with(|e| e.emit_dict(|e| self.emit(e, piece_hashes)));
+    /// When there are no files, the hashes are not as many as the pieces, a path cannot be in a torrent, files are not in the order of
+    /// the format, or a limit of [`Metainfo::parse`] is exceeded.
+    pub fn encode(&self, hashes: Hashes<'_>) -> Result<Vec<u8>, CreateError> {
+        let tree = match self.format.has_v2() {
+            true => Some(Tree::of(self, hashes.nodes)?),
+            false => None,
+        };
+        let depth = tree.as_ref().map_or(0, |tree| tree.depth);
+        let mut encoder = Encoder::new().with_max_depth(LEVELS.max(TREE_LEVELS + depth));
+        let written = encoder.emit_with(|e| e.emit_dict(|e| self.emit(e, hashes.sha1, tree.as_ref())));
         let bytes = written.and_then(|()| encoder.get_output());
         let bytes = bytes.expect("keys are sorted and levels counted in this module");
         self.check(&Metainfo::parse_for(&bytes, PathRules::UNIX)?)?;
         Ok(bytes)
+    }
+
+    /// Pieces that there must be.
+    fn pieces(&self) -> u32 {
+        let count = |length: u64| length.div_ceil(self.piece_length.into());
+        let all = match &self.content {
+            Content::File { length, .. } => count(*length),
+            Content::Folder(files) => {
+                files.iter().filter(|file| !file.attr.pad).map(|file| count(file.length)).sum()
+            }
+        };
+        u32::try_from(all).unwrap_or(u32::MAX)
     }
 
     /// Whether all files came back under their own paths.
@@ -143,7 +212,8 @@ impl Create {
             return Err(CreateError::Path(self.name.clone()));
         }
         let Content::Folder(files) = &self.content else { return Ok(()) };
-        for (file, read) in files.iter().zip(&read.info.files) {
+        let files = files.iter().filter(|file| self.format.has_v1() || !file.attr.pad);
+        for (file, read) in files.zip(&read.info.files) {
             // Others would take a file of such a name for padding, and never fetch it.
             if read.path[1..] != file.path || read.has_padding_name() && !file.attr.pad {
                 return Err(CreateError::Path(file.path.join("/")));
@@ -155,7 +225,12 @@ impl Create {
         Ok(())
     }
 
-    fn emit(&self, mut dict: SortedDictEncoder<'_>, piece_hashes: &[u8]) -> Result<(), BendyError> {
+    fn emit(
+        &self,
+        mut dict: SortedDictEncoder<'_>,
+        sha1: &[u8],
+        tree: Option<&Tree<'_>>,
+    ) -> Result<(), BendyError> {
         let urls = self.trackers.iter().flatten();
         if let Some(first) = urls.clone().next() {
             dict.emit_pair(b"announce", first)?;
@@ -167,12 +242,21 @@ impl Create {
         emit_some(&mut dict, b"comment", self.comment.as_ref())?;
         emit_some(&mut dict, b"created by", self.created_by.as_ref())?;
         emit_some(&mut dict, b"creation date", self.creation_date)?;
-        dict.emit_pair_with(b"info", |e| e.emit_dict(|e| self.emit_info(e, piece_hashes)))?;
+        dict.emit_pair_with(b"info", |e| e.emit_dict(|e| self.emit_info(e, sha1, tree)))?;
         if !self.nodes.is_empty() {
             dict.emit_pair_with(b"nodes", |e| {
                 e.emit_list(|e| {
                     self.nodes.iter().try_for_each(|(host, port)| {
                         e.emit_list(|e| e.emit_str(host).and_then(|()| e.emit_int(*port)))
+                    })
+                })
+            })?;
+        }
+        if let Some(tree) = tree {
+            dict.emit_pair_with(b"piece layers", |e| {
+                e.emit_dict(|mut e| {
+                    tree.layers.iter().try_for_each(|(root, layer)| {
+                        e.emit_pair_with(root, |e| e.emit_bytes(layer.as_flattened()))
                     })
                 })
             })?;
@@ -183,17 +267,34 @@ impl Create {
         }
     }
 
-    fn emit_info(&self, mut dict: SortedDictEncoder<'_>, piece_hashes: &[u8]) -> Result<(), BendyError> {
+    fn emit_info(
+        &self,
+        mut dict: SortedDictEncoder<'_>,
+        sha1: &[u8],
+        tree: Option<&Tree<'_>>,
+    ) -> Result<(), BendyError> {
+        let has_v1 = self.format.has_v1();
+        if let Content::File { attr, .. } = &self.content
+            && has_v1
+        {
+            emit_attr(&mut dict, *attr)?;
+        }
+        if let Some(tree) = tree {
+            dict.emit_pair_with(b"file tree", |e| tree.emit(e, &tree.files, 0))?;
+        }
         match &self.content {
-            Content::File { length, attr } => {
-                emit_attr(&mut dict, *attr)?;
-                dict.emit_pair(b"length", length)?;
-            }
-            Content::Folder(files) => dict.emit_pair(b"files", files)?,
+            Content::File { length, .. } if has_v1 => dict.emit_pair(b"length", length)?,
+            Content::Folder(files) if has_v1 => dict.emit_pair(b"files", files)?,
+            _ => {}
+        }
+        if tree.is_some() {
+            dict.emit_pair(b"meta version", 2)?;
         }
         dict.emit_pair(b"name", &self.name)?;
         dict.emit_pair(b"piece length", self.piece_length)?;
-        dict.emit_pair_with(b"pieces", |e| e.emit_bytes(piece_hashes))?;
+        if has_v1 {
+            dict.emit_pair_with(b"pieces", |e| e.emit_bytes(sha1))?;
+        }
         if self.private {
             dict.emit_pair(b"private", 1)?;
         }
@@ -203,6 +304,102 @@ impl Create {
 
 /// The metainfo, its info dictionary, `files`, a file, `path`.
 const LEVELS: usize = 5;
+
+/// The metainfo, its info dictionary, `file tree`, the entry of a file, what is said of it, `symlink path`.
+const TREE_LEVELS: usize = 6;
+
+/// The file tree of version 2, with the hashes that belong to it.
+struct Tree<'a> {
+    /// In the tree's order.
+    files: Vec<TreeFile<'a>>,
+    /// By root; each once, as files that are the same share theirs.
+    layers: BTreeMap<Node, &'a [Node]>,
+    /// Folders that the deepest file is in, and itself.
+    depth: usize,
+}
+
+struct TreeFile<'a> {
+    path: &'a [String],
+    length: u64,
+    attr: FileAttr,
+    symlink_target: Option<&'a [String]>,
+    root: Option<Node>,
+}
+
+impl<'a> Tree<'a> {
+    fn of(create: &'a Create, nodes: &'a [Node]) -> Result<Tree<'a>, CreateError> {
+        let piece_length = u64::from(create.piece_length);
+        if !create.piece_length.is_power_of_two() || create.piece_length < BLOCK_LEN {
+            return Err(MetainfoError::PieceLengthV2(create.piece_length).into());
+        }
+        let mut tree = Tree { files: Vec::new(), layers: BTreeMap::new(), depth: 0 };
+        let mut rest = nodes;
+        let mut add = |path: &'a [String], length: u64, attr, symlink_target: Option<&'a [String]>| {
+            let count = usize::try_from(length.div_ceil(piece_length)).unwrap_or(usize::MAX);
+            let wrong = MetainfoError::PieceCount { found: nodes.len(), expected: create.pieces() };
+            let layer = rest.split_off(..count).ok_or(wrong)?;
+            let root = (length > 0).then(|| {
+                let tree = merkle::Tree::new(length, create.piece_length);
+                merkle::root(layer, tree.piece_layer(), tree.height() - tree.piece_layer())
+            });
+            if let (Some(root), 2..) = (root, layer.len()) {
+                tree.layers.insert(root, layer);
+            }
+            tree.depth = tree.depth.max(path.len());
+            tree.files.push(TreeFile { path, length, attr, symlink_target, root });
+            Ok::<(), MetainfoError>(())
+        };
+        match &create.content {
+            Content::File { length, attr } => add(std::slice::from_ref(&create.name), *length, *attr, None)?,
+            Content::Folder(files) => {
+                for file in files.iter().filter(|file| !file.attr.pad) {
+                    add(&file.path, file.length, file.attr, file.symlink_target.as_deref())?;
+                }
+            }
+        }
+        let is_sorted = tree.files.is_sorted_by(|a, b| a.path < b.path);
+        let taken = tree.files.windows(2).find(|pair| pair[1].path.starts_with(pair[0].path) || !is_sorted);
+        match taken {
+            Some(pair) => Err(CreateError::Path(pair[1].path.join("/"))),
+            None => Ok(tree),
+        }
+    }
+
+    /// Writes the entries of these files, which share their first `depth` path components.
+    fn emit(
+        &self,
+        encoder: SingleItemEncoder<'_>,
+        files: &[TreeFile<'_>],
+        depth: usize,
+    ) -> Result<(), BendyError> {
+        encoder.emit_dict(|mut dict| {
+            for entry in files.chunk_by(|a, b| a.path[depth] == b.path[depth]) {
+                let name = entry[0].path[depth].as_bytes();
+                match entry {
+                    [file] if file.path.len() == depth + 1 => dict.emit_pair_with(name, |e| {
+                        e.emit_dict(|mut e| e.emit_pair_with(b"", |e| e.emit_dict(|e| file.emit(e))))
+                    })?,
+                    _ => dict.emit_pair_with(name, |e| self.emit(e, entry, depth + 1))?,
+                }
+            }
+            Ok(())
+        })
+    }
+}
+
+impl TreeFile<'_> {
+    fn emit(&self, mut dict: SortedDictEncoder<'_>) -> Result<(), BendyError> {
+        emit_attr(&mut dict, self.attr)?;
+        dict.emit_pair(b"length", self.length)?;
+        if let Some(root) = &self.root {
+            dict.emit_pair_with(b"pieces root", |e| e.emit_bytes(root))?;
+        }
+        match self.symlink_target {
+            Some(target) => dict.emit_pair(b"symlink path", target),
+            None => Ok(()),
+        }
+    }
+}
 
 impl ToBencode for SourceFile {
     const MAX_DEPTH: usize = 2;

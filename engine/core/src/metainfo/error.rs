@@ -14,9 +14,6 @@ pub enum MetainfoError {
     /// It is not bencoded data at all.
     #[error("not a metainfo file: {0}")]
     Bencode(#[from] BencodeError),
-    /// Only the parts that BitTorrent v2 needs are there.
-    #[error("BitTorrent v2 is not supported yet")]
-    V2Only,
     /// Neither version 1 nor 2 (BEP 52).
     #[error("BitTorrent version {0} is not known")]
     UnknownVersion(i64),
@@ -40,6 +37,20 @@ pub enum MetainfoError {
     /// The lengths of the files do not add up to a number.
     #[error("the files' lengths add up to more than 2^64 bytes")]
     TotalTooLong,
+    /// A piece length that version 2 does not have.
+    #[error("`info.piece length` is {0}: in version 2 it is a power of two from 16 KiB up")]
+    PieceLengthV2(u32),
+    /// The layer of a file's pieces is not there.
+    #[error("`piece layers` has nothing for {0:?}, which has more than one piece")]
+    LayerMissing(String),
+    /// The layer of a file's pieces does not lead to its root.
+    #[error(
+        "`piece layers` has a layer for {0:?} that is too short, too long, or does not match its `pieces root`"
+    )]
+    LayerWrong(String),
+    /// A hybrid describes two different torrents.
+    #[error("the parts for version 1 and 2 differ: {0}")]
+    HalvesDiffer(String),
     /// Impossible pieces.
     #[error("`info.piece length` is not usable: {0}")]
     Geometry(#[from] GeometryError),

@@ -1,14 +1,17 @@
 //! Reading the info dictionary.
 
+use super::entry::{Spelling, UNSIGNED, raw_path, read_attr, read_length, read_link, unsigned};
+use super::layers;
 use super::path::{PathRules, PathTable};
 use super::piece_hashes::PieceHashes;
+use super::tree::{self, FileTree};
 use super::warnings::Warnings;
-use super::{FILES_MAX, FileAttr, FileEntry, Info, MetainfoError, PATH_DEPTH_MAX, padding_of};
+use super::{FILES_MAX, FileAttr, FileEntry, Format, Info, MetainfoError, PATH_DEPTH_MAX, padding_of};
 use crate::bencode::{self, Dict, Limits, List, Value};
 use crate::geometry::{BLOCK_LEN, Geometry};
-use crate::id::{FileIndex, InfoHash};
-use encoding_rs::Encoding;
+use crate::id::{FileIndex, InfoHash, InfoHashV2};
 use sha1::{Digest, Sha1};
+use sha2::Sha256;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,7 +25,10 @@ impl Info {
     pub fn parse(bytes: &[u8]) -> Result<Info, MetainfoError> {
         let document = bencode::parse(bytes, &Limits::default())?;
         let dict = document.root().as_dict().ok_or_else(|| field("info", "a dictionary"))?;
-        read(dict, bytes, &bytes.into(), Spelling::of(PathRules::native()), &mut Warnings::default())
+        let spelling = Spelling::of(PathRules::native());
+        let mut info = read(dict, bytes, &bytes.into(), spelling, &mut Warnings::default())?;
+        layers::read(&mut info, None)?;
+        Ok(info)
     }
 
     /// The paths in an info dictionary as its maker wrote them, of those files whose names are others here; the torrent's name first.
@@ -34,10 +40,17 @@ impl Info {
         let utf8 = keys.name_utf8.filter(|name| name.as_str().is_some());
         let Some(name) = utf8.or(keys.name).and_then(Value::as_bytes) else { return BTreeMap::new() };
         let lists = keys.files.and_then(Value::as_list);
-        let raw = lists.into_iter().flat_map(|list| list.iter()).map(|file| raw_file_path(name, file));
-        let raw: Vec<Vec<&[u8]>> = match self.single_file {
-            true => vec![vec![name]],
-            false => raw.collect(),
+        let listed = lists.into_iter().flat_map(|list| list.iter()).map(|file| raw_file_path(name, file));
+        let raw: Vec<Vec<&[u8]>> = match (self.format(), keys.file_tree) {
+            (Format::V2, Some(tree)) => {
+                let rules = Spelling::of(PathRules::native());
+                let tree = tree::read(tree, &self.name, rules, &mut Warnings::default());
+                let root = if self.single_file { None } else { Some(name) };
+                let files = tree.into_iter().flat_map(|tree| tree.files);
+                files.map(|file| root.into_iter().chain(file.raw).collect()).collect()
+            }
+            _ if self.single_file => vec![vec![name]],
+            _ => listed.collect(),
         };
         let all = self.files.iter().zip(raw).zip(0..);
         all.filter(|((file, raw), _)| !file.path.iter().map(String::as_bytes).eq(raw.iter().copied()))
@@ -66,48 +79,6 @@ impl Info {
 
 fn field(field: impl Into<String>, expected: &'static str) -> MetainfoError {
     MetainfoError::Field { field: field.into(), expected }
-}
-
-/// How a torrent's names are read.
-#[derive(Clone, Copy)]
-pub(super) struct Spelling {
-    rules: PathRules,
-    /// Of names that are not UTF-8, as files from before that was the rule say.
-    encoding: Option<&'static Encoding>,
-}
-
-impl Spelling {
-    /// Names in UTF-8 that suit these rules.
-    pub(super) fn of(rules: PathRules) -> Spelling {
-        Spelling { rules, encoding: None }
-    }
-
-    /// Names in the encoding that a metainfo file's `encoding` says, if it is one.
-    pub(super) fn with_encoding(self, label: Option<&[u8]>) -> Spelling {
-        // "CP936" and its like are no labels of the standard that browsers follow.
-        let of_page = |number: &[u8]| match number {
-            b"932" => Some(encoding_rs::SHIFT_JIS),
-            b"936" => Some(encoding_rs::GBK),
-            b"949" => Some(encoding_rs::EUC_KR),
-            b"950" => Some(encoding_rs::BIG5),
-            number => Encoding::for_label(&[b"windows-", number].concat()),
-        };
-        let encoding = label.and_then(|label| {
-            let upper = label.to_ascii_uppercase();
-            let page = upper.strip_prefix(b"CP").or_else(|| upper.strip_prefix(b"MS"));
-            Encoding::for_label(label).or_else(|| of_page(page?))
-        });
-        Spelling { encoding: encoding.filter(|&encoding| encoding != encoding_rs::UTF_8), ..self }
-    }
-
-    /// A name as it is meant; bytes that the encoding does not have are left as they are.
-    pub(super) fn decode(self, raw: &[u8]) -> Cow<'_, [u8]> {
-        let decoded = self
-            .encoding
-            .filter(|_| !raw.is_ascii())
-            .and_then(|encoding| encoding.decode_without_bom_handling_and_without_replacement(raw));
-        decoded.map_or(Cow::Borrowed(raw), |text| Cow::Owned(text.into_owned().into_bytes()))
-    }
 }
 
 /// The keys of an info dictionary that we know, found in one pass.
@@ -149,14 +120,15 @@ impl<'a> Keys<'a> {
         keys
     }
 
-    /// Refuses what has no v1 part. A hybrid has all that v1 needs, whatever else it has.
-    fn check_version(&self) -> Result<(), MetainfoError> {
+    /// Which versions it is for. A file tree without a version, which nobody writes, is passed over where version 1 is there.
+    fn format(&self) -> Result<Format, MetainfoError> {
         let version = self.meta_version.and_then(Value::as_int).unwrap_or(1);
-        if !(1..=2).contains(&version) {
-            return Err(MetainfoError::UnknownVersion(version));
+        match (version, self.pieces) {
+            (1, _) => Ok(Format::V1),
+            (2, None) => Ok(Format::V2),
+            (2, Some(_)) => Ok(Format::Hybrid),
+            _ => Err(MetainfoError::UnknownVersion(version)),
         }
-        let is_v2 = version == 2 || self.file_tree.is_some();
-        if is_v2 && self.pieces.is_none() { Err(MetainfoError::V2Only) } else { Ok(()) }
     }
 }
 
@@ -169,29 +141,147 @@ pub(super) fn read(
     warnings: &mut Warnings,
 ) -> Result<Info, MetainfoError> {
     let keys = Keys::of(dict);
-    keys.check_version()?;
-    let name = read_name(&keys, spelling, warnings)?;
-    let (files, single_file) = match keys.files {
-        Some(list) => {
-            let list = list.as_list().ok_or_else(|| field("info.files", "a list"))?;
-            let piece_length = keys.piece_length.and_then(unsigned).unwrap_or_default();
-            (read_files(list, &name, piece_length, spelling, warnings)?, false)
+    let format = keys.format()?;
+    let mut name = read_name(&keys, spelling, warnings)?;
+    let tree = match format.has_v2() {
+        true => {
+            let tree = keys.file_tree.ok_or_else(|| field("info.file tree", "a dictionary"))?;
+            Some(tree::read(tree, &name, spelling, warnings)?)
         }
-        None => (vec![read_single(&keys, &name)?], true),
+        false => None,
     };
-    let total = files.last().map_or(0, |file| file.offset + file.length);
-    let geometry = read_geometry(&keys, total, warnings)?;
+    let (files, single_file, geometry) = match &tree {
+        Some(tree) if !format.has_v1() => read_v2(&keys, tree, &mut name, spelling, warnings)?,
+        tree => read_v1(&keys, tree.as_ref(), &name, spelling, warnings)?,
+    };
+    let info_hash_v2 = format.has_v2().then(|| InfoHashV2(Sha256::digest(raw).into()));
+    let info_hash = match info_hash_v2 {
+        Some(hash) if !format.has_v1() => hash.truncated(),
+        _ => InfoHash(Sha1::digest(raw).into()),
+    };
     Ok(Info {
-        info_hash: InfoHash(Sha1::digest(raw).into()),
+        info_hash,
+        info_hash_v2,
         name,
+        piece_hashes: match format.has_v1() {
+            true => Some(read_pieces(&keys, raw, kept, &geometry)?),
+            false => None,
+        },
+        piece_nodes: None,
         geometry,
-        piece_hashes: read_pieces(&keys, raw, kept, geometry)?,
         padding: padding_of(&files),
         files,
         single_file,
         private: read_private(&keys, warnings),
         source: keys.source.and_then(|value| warnings.text(value, "info.source")),
     })
+}
+
+type Files = (Vec<FileEntry>, bool, Geometry);
+
+/// Reads the files of version 1. Those of a hybrid get the roots of their trees.
+fn read_v1(
+    keys: &Keys<'_>,
+    tree: Option<&FileTree<'_>>,
+    name: &str,
+    spelling: Spelling,
+    warnings: &mut Warnings,
+) -> Result<Files, MetainfoError> {
+    let (mut files, single_file) = match keys.files {
+        Some(list) => {
+            let list = list.as_list().ok_or_else(|| field("info.files", "a list"))?;
+            let piece_length = keys.piece_length.and_then(unsigned).unwrap_or_default();
+            (read_files(list, name, piece_length, spelling, warnings)?, false)
+        }
+        None => (vec![read_single(keys, name)?], true),
+    };
+    let total = files.last().map_or(0, |file| file.offset + file.length);
+    let geometry = read_geometry(keys, total, warnings)?;
+    if let Some(tree) = tree {
+        check_v2_piece_len(&geometry)?;
+        join_halves(keys, &mut files, single_file, tree, &geometry)?;
+    }
+    Ok((files, single_file, geometry))
+}
+
+/// Reads the files of version 2 alone. A single file's own name is also the torrent's.
+fn read_v2(
+    keys: &Keys<'_>,
+    tree: &FileTree<'_>,
+    name: &mut String,
+    spelling: Spelling,
+    warnings: &mut Warnings,
+) -> Result<Files, MetainfoError> {
+    let piece_len =
+        keys.piece_length.and_then(unsigned).ok_or_else(|| field("info.piece length", UNSIGNED))?;
+    let mut files: Vec<FileEntry> = tree.files.iter().map(|file| file.entry.clone()).collect();
+    let geometry = Geometry::of_files(files.iter().map(|file| file.length), piece_len)?;
+    check_v2_piece_len(&geometry)?;
+    let mut offset = 0u64;
+    for file in &mut files {
+        file.offset = offset;
+        offset += file.length.next_multiple_of(piece_len);
+    }
+    match tree.is_single {
+        true => name.clone_from(&files[0].path[0]),
+        false => settle_paths(&mut files, spelling.rules, warnings),
+    }
+    Ok((files, tree.is_single, geometry))
+}
+
+fn check_v2_piece_len(geometry: &Geometry) -> Result<(), MetainfoError> {
+    let len = geometry.piece_len();
+    let is_fine = len.is_power_of_two() && len >= BLOCK_LEN;
+    if is_fine { Ok(()) } else { Err(MetainfoError::PieceLengthV2(len)) }
+}
+
+/// Checks that both halves of a hybrid describe the same files in the same pieces, and gives the files of the first the roots of the
+/// second. There may be padding after the last file or not.
+fn join_halves(
+    keys: &Keys<'_>,
+    files: &mut [FileEntry],
+    single_file: bool,
+    tree: &FileTree<'_>,
+    geometry: &Geometry,
+) -> Result<(), MetainfoError> {
+    let piece_len = u64::from(geometry.piece_len());
+    let raw_name = keys.name_utf8.or(keys.name).and_then(Value::as_bytes).unwrap_or_default();
+    let lists = keys.files.and_then(Value::as_list);
+    let mut raws = lists.into_iter().flat_map(|list| list.iter()).map(|file| raw_file_path(&[], file));
+    let mut of_tree = tree.files.iter();
+    let mut pieces = 0;
+    for file in files {
+        let raw = raws.next().unwrap_or_else(|| vec![&[], raw_name]);
+        if file.attr.pad {
+            continue;
+        }
+        let path = file.path.join("/");
+        let differs = |why: &str| MetainfoError::HalvesDiffer(format!("{path:?} {why}"));
+        let other = of_tree.next().ok_or_else(|| differs("is missing in version 2"))?;
+        if raw[1..] != other.raw[..] {
+            let name = String::from_utf8_lossy(&other.raw.join(&b'/')).into_owned();
+            return Err(differs(&format!("is {name:?} in version 2")));
+        }
+        if file.length != other.entry.length || file.attr.symlink != other.entry.attr.symlink {
+            return Err(differs("has another length or kind in version 2"));
+        }
+        if file.length > 0 && file.offset != pieces * piece_len {
+            return Err(differs("does not begin with a piece"));
+        }
+        pieces += file.length.div_ceil(piece_len);
+        file.pieces_root = other.entry.pieces_root;
+    }
+    if let Some(other) = of_tree.next() {
+        let name = String::from_utf8_lossy(&other.raw.join(&b'/')).into_owned();
+        return Err(MetainfoError::HalvesDiffer(format!("{name:?} is missing in version 1")));
+    }
+    if single_file != tree.is_single {
+        return Err(MetainfoError::HalvesDiffer("one is a folder, the other a file".to_owned()));
+    }
+    if pieces != u64::from(geometry.pieces()) {
+        return Err(MetainfoError::HalvesDiffer("version 1 has pieces of padding alone".to_owned()));
+    }
+    Ok(())
 }
 
 fn read_name(keys: &Keys<'_>, spelling: Spelling, warnings: &mut Warnings) -> Result<String, MetainfoError> {
@@ -209,7 +299,14 @@ fn read_single(keys: &Keys<'_>, name: &str) -> Result<FileEntry, MetainfoError> 
     let length = keys.length.and_then(unsigned).ok_or_else(|| field("info.length", UNSIGNED))?;
     // One file can be neither padding nor a link to another.
     let attr = FileAttr { pad: false, symlink: false, ..read_attr(keys.attr) };
-    Ok(FileEntry { path: vec![name.to_owned()], length, offset: 0, attr, symlink_target: None })
+    Ok(FileEntry {
+        path: vec![name.to_owned()],
+        length,
+        offset: 0,
+        attr,
+        symlink_target: None,
+        pieces_root: None,
+    })
 }
 
 fn read_geometry(keys: &Keys<'_>, total: u64, warnings: &mut Warnings) -> Result<Geometry, MetainfoError> {
@@ -225,7 +322,7 @@ fn read_pieces(
     keys: &Keys<'_>,
     raw: &[u8],
     kept: &Arc<[u8]>,
-    geometry: Geometry,
+    geometry: &Geometry,
 ) -> Result<PieceHashes, MetainfoError> {
     let pieces =
         keys.pieces.and_then(Value::as_bytes).ok_or_else(|| field("info.pieces", "a byte string"))?;
@@ -251,16 +348,6 @@ fn read_private(keys: &Keys<'_>, warnings: &mut Warnings) -> bool {
         },
         |int| int != 0,
     )
-}
-
-const UNSIGNED: &str = "an integer from zero up";
-
-fn unsigned(value: Value<'_>) -> Option<u64> {
-    value.as_int().and_then(|int| u64::try_from(int).ok())
-}
-
-fn read_attr(value: Option<Value<'_>>) -> FileAttr {
-    FileAttr::from_letters(value.and_then(Value::as_bytes).unwrap_or_default())
 }
 
 /// Reads all files, and gives each its place below the torrent's folder `name`.
@@ -314,9 +401,7 @@ fn read_file(
         }
     }
     let attr = read_attr(attr);
-    // A link takes no part of the torrent's bytes, whatever its length says (BEP 47).
-    let length = if attr.symlink { Some(0) } else { length.and_then(unsigned) };
-    let length = length.ok_or_else(|| field(at(".length"), UNSIGNED))?;
+    let length = read_length(attr, length).ok_or_else(|| field(at(".length"), UNSIGNED))?;
     let utf8 = path_utf8.filter(|list| list.iter().all(|name| name.as_str().is_some())).and_then(raw_path);
     let raw: Vec<Cow<'_, [u8]>> = match utf8 {
         Some(raw) => raw.map(Cow::Borrowed).collect(),
@@ -339,17 +424,8 @@ fn read_file(
             format!("file {index}: {:?} becomes {:?}", String::from_utf8_lossy(&raw), path[1..].join("/"))
         });
     }
-    let mut symlink_target = None;
-    if attr.symlink {
-        symlink_target = symlink_path.and_then(raw_path).and_then(|raw| read_target(raw, spelling));
-        if symlink_target.is_none() {
-            warnings.add(|| {
-                let link = path[1..].join("/");
-                format!("file {index}: the link {link:?} leads nowhere in the torrent's folder: left out")
-            });
-        }
-    }
-    Ok(FileEntry { path, length, offset, attr, symlink_target })
+    let symlink_target = read_link(attr, symlink_path, &path, spelling, warnings);
+    Ok(FileEntry { path, length, offset, attr, symlink_target, pieces_root: None })
 }
 
 /// The path of a file as it is, below the torrent's name.
@@ -364,24 +440,6 @@ fn raw_file_path<'a>(name: &'a [u8], file: Value<'a>) -> Vec<&'a [u8]> {
     }
     let components = utf8.or(path).and_then(raw_path).into_iter().flatten();
     std::iter::once(name).chain(components).collect()
-}
-
-/// The components of a path as they are, if it has any and all of them are byte strings.
-fn raw_path<'a>(list: List<'a>) -> Option<impl Iterator<Item = &'a [u8]> + Clone> {
-    let is_path = list.iter().next().is_some() && list.iter().all(|name| name.as_bytes().is_some());
-    is_path.then(|| list.iter().filter_map(Value::as_bytes))
-}
-
-/// A link's target below the torrent's folder; `None` for one that leads out of it, or that cannot be named.
-fn read_target<'a>(raw: impl Iterator<Item = &'a [u8]>, spelling: Spelling) -> Option<Vec<String>> {
-    let rules = spelling.rules;
-    let is_plain = |name: &[u8]| {
-        let is_split = rules == PathRules::WINDOWS && name.contains(&b'\\');
-        !is_split && PathRules::UNIX.sanitise(name).as_bytes() == name
-    };
-    let raw: Vec<Cow<'_, [u8]>> = raw.map(|name| spelling.decode(name)).collect();
-    let all_plain = raw.len() < PATH_DEPTH_MAX && raw.iter().all(|name| is_plain(name));
-    all_plain.then(|| raw.iter().map(|name| rules.sanitise(name)).collect())
 }
 
 /// Makes the paths of all files that are written to disk unique, and lets links follow what was renamed.

@@ -28,9 +28,9 @@ const SHA256_MULTIHASH: &str = "1220";
 /// A magnet link.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Magnet {
-    /// `xt=urn:btih:`: which torrent.
+    /// `xt=urn:btih:`: which torrent. Of one for version 2 alone, [`info_hash_v2`](Magnet::info_hash_v2) cut to 20 bytes.
     pub info_hash: InfoHash,
-    /// `xt=urn:btmh:`: the same torrent's hash in BitTorrent v2, if it is a hybrid.
+    /// `xt=urn:btmh:`: its hash in version 2, if it has one (BEP 52).
     pub info_hash_v2: Option<InfoHashV2>,
     /// `dn`: what to call it until its metadata is there.
     pub name: Option<String>,
@@ -57,11 +57,8 @@ pub enum MagnetError {
     #[error("a link of {0} bytes is longer than the limit of {LINK_LEN_MAX} bytes")]
     TooLong(usize),
     /// It names no torrent.
-    #[error("no `xt=urn:btih:` names a torrent")]
+    #[error("no `xt=urn:btih:` or `xt=urn:btmh:` names a torrent")]
     NoInfoHash,
-    /// It names a torrent of BitTorrent v2 only.
-    #[error("BitTorrent v2 is not supported yet")]
-    V2Only,
     /// An info-hash that is none.
     #[error("`{0}` is not an info-hash: that is 40 hexadecimal or 32 base32 digits")]
     InfoHash(String),
@@ -112,9 +109,8 @@ impl FromStr for Magnet {
                 _ => {}
             }
         }
-        let missing =
-            if magnet.info_hash_v2.is_some() { MagnetError::V2Only } else { MagnetError::NoInfoHash };
-        magnet.info_hash = info_hash.ok_or(missing)?;
+        let v2 = || magnet.info_hash_v2.map(|hash| hash.truncated());
+        magnet.info_hash = info_hash.or_else(v2).ok_or(MagnetError::NoInfoHash)?;
         Ok(magnet)
     }
 }
@@ -227,9 +223,13 @@ pub fn host_and_port(host: &str, port: u16) -> String {
 
 impl fmt::Display for Magnet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "magnet:?xt=urn:btih:{}", self.info_hash)?;
+        f.write_str("magnet:?")?;
+        if let Some(hash) = self.info_hash_v1() {
+            write!(f, "xt=urn:btih:{hash}")?;
+        }
         if let Some(hash) = self.info_hash_v2 {
-            write!(f, "&xt=urn:btmh:{SHA256_MULTIHASH}{hash}")?;
+            let separator = if self.info_hash_v1().is_some() { "&" } else { "" };
+            write!(f, "{separator}xt=urn:btmh:{SHA256_MULTIHASH}{hash}")?;
         }
         let mut text = |key: &str, value: &str| write!(f, "&{key}={}", utf8_percent_encode(value, ESCAPED));
         self.name.iter().try_for_each(|name| text("dn", name))?;
@@ -266,6 +266,12 @@ impl Magnet {
         }
     }
 
+    /// The SHA-1 info-hash, unless the torrent is for version 2 alone.
+    pub fn info_hash_v1(&self) -> Option<InfoHash> {
+        let is_v2 = self.info_hash_v2.is_some_and(|hash| hash.truncated() == self.info_hash);
+        (!is_v2).then_some(self.info_hash)
+    }
+
     /// Which of so many files the link selects; `None` if it selects all, by saying nothing of it.
     pub fn wanted(&self, files: usize) -> Option<Vec<bool>> {
         if self.selected.is_empty() {
@@ -286,7 +292,7 @@ impl Metainfo {
     /// A magnet link to this torrent: its info-hashes, name, size, trackers and web seeds.
     pub fn magnet(&self) -> Magnet {
         Magnet {
-            info_hash_v2: self.info_hash_v2,
+            info_hash_v2: self.info.info_hash_v2,
             name: Some(self.info.name.clone()),
             length: Some(self.info.payload_len()),
             trackers: self.trackers.iter().flatten().cloned().collect(),
@@ -455,7 +461,9 @@ mod tests {
             assert_eq!(error(&format!("magnet:?xt=urn:btih:{hash}")), MagnetError::InfoHash(hash.to_owned()));
         }
         let v2 = format!("1220{}", "ab".repeat(32));
-        assert_eq!(error(&format!("magnet:?xt=urn:btmh:{v2}")), MagnetError::V2Only);
+        let only: Magnet = format!("magnet:?xt=urn:btmh:{v2}").parse().unwrap();
+        assert_eq!((only.info_hash, only.info_hash_v1()), (InfoHash([0xab; 20]), None));
+        assert_eq!(only.to_string().parse(), Ok(only));
         assert_eq!(link(&format!("&xt=urn:btmh:{v2}")).unwrap().info_hash_v2, Some(InfoHashV2([0xab; 32])));
         assert_eq!(link("&xt=urn:btmh:1220ab"), Err(MagnetError::InfoHashV2("1220ab".to_owned())));
         let other = InfoHash([7; 20]);

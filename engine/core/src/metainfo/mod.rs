@@ -1,29 +1,35 @@
-//! What a torrent is: the metainfo file and its info dictionary (BEP 3, 5, 12, 19, 27, 47).
+//! What a torrent is: the metainfo file and its info dictionary (BEP 3, 5, 12, 19, 27, 47, 52).
 //!
 //! [`Metainfo::parse`] reads what others made: lenient where files in the wild are, strict where a wrong
 //! guess would harm, with a warning for whatever it passes over. [`Create`] makes new ones. [`PathRules`]
 //! keeps a stranger's file names from meaning more than a name.
 
 mod create;
+mod entry;
 mod error;
 mod info;
+mod layers;
 mod magnet;
 mod parse;
 mod path;
 mod piece_hashes;
+mod tree;
 mod warnings;
 
 #[cfg(test)]
 mod tests;
 
-pub use create::{Content, Create, CreateError, SourceFile, default_piece_length, sort_files};
+pub use create::{
+    Content, Create, CreateError, Hashes, SourceFile, default_piece_length, pad_files, sort_files, sort_tree,
+};
 pub use error::MetainfoError;
 pub use magnet::{Magnet, MagnetError, decode_base32, host_and_port, parse_info_hash};
 pub use path::{COMPONENT_LEN_MAX, PathRules};
-pub use piece_hashes::PieceHashes;
+pub use piece_hashes::{PieceHash, PieceHashes, PieceNodes, PieceShape, PieceTree};
 
 use crate::geometry::Geometry;
 use crate::id::{FileIndex, InfoHash, InfoHashV2, PieceIndex};
+use crate::merkle::{Node, Tree};
 use crate::padding::Padding;
 use std::sync::Arc;
 
@@ -63,24 +69,50 @@ pub struct Metainfo {
     pub created_by: Option<String>,
     /// When it was made, in seconds since 1970, as far as its maker can be believed.
     pub creation_date: Option<i64>,
-    /// SHA-256 over the raw bytes of the info dictionary, if this is a hybrid of BitTorrent v1 and v2 (BEP
-    /// 52).
-    pub info_hash_v2: Option<InfoHashV2>,
     /// What was odd about the file, a line each. Safe to print: control characters are escaped.
     pub warnings: Vec<String>,
+}
+
+/// Which versions of the protocol a torrent is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    /// Version 1 alone.
+    #[default]
+    V1,
+    /// Version 2 alone (BEP 52).
+    V2,
+    /// Both: two info-hashes, two swarms, the same bytes.
+    Hybrid,
+}
+
+impl Format {
+    /// Whether version 1 is among them.
+    pub fn has_v1(self) -> bool {
+        self != Format::V2
+    }
+
+    /// Whether version 2 is among them.
+    pub fn has_v2(self) -> bool {
+        self != Format::V1
+    }
 }
 
 /// The info dictionary: what is distributed, and how to know that it is right.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Info {
-    /// SHA-1 over the raw bytes as found.
+    /// SHA-1 over the raw bytes as found; in version 2 alone [`info_hash_v2`](Info::info_hash_v2) cut to 20 bytes.
     pub info_hash: InfoHash,
+    /// SHA-256 over the raw bytes as found, if there is a part of version 2 (BEP 52).
+    pub info_hash_v2: Option<InfoHashV2>,
     /// The file or folder's name: one safe path component.
     pub name: String,
     /// How the bytes divide into pieces.
     pub geometry: Geometry,
-    /// SHA-1 of each piece, 20 bytes apiece.
-    pub piece_hashes: PieceHashes,
+    /// SHA-1 of each piece, 20 bytes apiece; `None` in version 2 alone.
+    pub piece_hashes: Option<PieceHashes>,
+    /// The roots of the pieces' blocks, once they are known; `None` in version 1. They stand in the metainfo file beside the info
+    /// dictionary, or come from peers.
+    pub piece_nodes: Option<PieceNodes>,
     /// In the order of the torrent's bytes, pad files included.
     pub files: Vec<FileEntry>,
     /// Where the pad files among them lie.
@@ -109,6 +141,8 @@ pub struct FileEntry {
     /// name first. Only with [`FileAttr::symlink`]; a link without one led out of the torrent's folder
     /// and must not be made.
     pub symlink_target: Option<Vec<String>>,
+    /// The root of its blocks' hash tree (BEP 52). Of version 2 only, and not of empty and pad files.
+    pub pieces_root: Option<Node>,
 }
 
 /// BEP 47 attributes of a file.
@@ -189,13 +223,59 @@ impl Info {
         self.padding.payload_in(&self.geometry, piece)
     }
 
-    /// The SHA-1 that this piece must have.
+    /// The info-hash of version 1, if it has that.
+    pub fn info_hash_v1(&self) -> Option<InfoHash> {
+        self.format().has_v1().then_some(self.info_hash)
+    }
+
+    /// Which versions of the protocol it is for.
+    pub fn format(&self) -> Format {
+        match (&self.piece_hashes, self.info_hash_v2) {
+            (_, None) => Format::V1,
+            (None, Some(_)) => Format::V2,
+            (Some(_), Some(_)) => Format::Hybrid,
+        }
+    }
+
+    /// Whether all is known that pieces are verified with. In version 2 the info dictionary alone may not be enough.
+    pub fn can_verify(&self) -> bool {
+        self.info_hash_v2.is_none() || self.piece_nodes.is_some()
+    }
+
+    /// What this piece must hash to.
+    ///
+    /// # Panics
+    /// If there is no such piece, or [`can_verify`](Info::can_verify) is false.
+    pub fn piece_hash(&self, piece: PieceIndex) -> PieceHash {
+        let node = || self.piece_nodes.as_ref().expect("the nodes of the pieces are known").of(piece);
+        PieceHash {
+            sha1: self.piece_hashes.as_ref().map(|hashes| hashes.of(piece)),
+            node: self.info_hash_v2.map(|_| node()),
+        }
+    }
+
+    /// How this piece is hashed.
     ///
     /// # Panics
     /// If there is no such piece.
-    pub fn piece_hash(&self, piece: PieceIndex) -> [u8; 20] {
-        let at = piece.idx() * 20;
-        self.piece_hashes[at..at + 20].try_into().expect("20 bytes")
+    pub fn piece_shape(&self, piece: PieceIndex) -> PieceShape {
+        let tree = self.info_hash_v2.map(|_| {
+            let file = &self.files[self.file_at(self.geometry.offset_of(piece))];
+            let layer = Tree::new(file.length, self.geometry.piece_len()).piece_layer();
+            PieceTree { len: self.payload_of(piece), layer }
+        });
+        PieceShape { sha1: self.piece_hashes.is_some(), tree }
+    }
+
+    /// The tree of a file, if it has one.
+    pub fn tree(&self, file: FileIndex) -> Option<Tree> {
+        let file = &self.files[file.idx()];
+        file.pieces_root.map(|_| Tree::new(file.length, self.geometry.piece_len()))
+    }
+
+    /// The file that holds this byte.
+    fn file_at(&self, offset: u64) -> usize {
+        self.files.partition_point(|file| file.offset + file.length <= offset)
     }
 
     /// The files that a piece lies in, in order; pad files included, empty files not.
@@ -207,7 +287,7 @@ impl Info {
     /// The files that `len` bytes from `start` lie in, in order; pad files included, empty files not.
     pub fn segments_of(&self, start: u64, len: u64) -> impl Iterator<Item = Segment> + '_ {
         let end = start + len;
-        let first = self.files.partition_point(|f| f.offset + f.length <= start);
+        let first = self.file_at(start);
         self.files[first..]
             .iter()
             .enumerate()

@@ -1,12 +1,10 @@
 //! Reading a metainfo file.
 
-use super::info::Spelling;
+use super::entry::Spelling;
 use super::path::PathRules;
 use super::warnings::Warnings;
-use super::{ADDRESSES_MAX, METAINFO_LEN_MAX, Metainfo, MetainfoError, URL_LEN_MAX, info};
+use super::{ADDRESSES_MAX, METAINFO_LEN_MAX, Metainfo, MetainfoError, URL_LEN_MAX, info, layers};
 use crate::bencode::{self, Limits, Value};
-use crate::id::InfoHashV2;
-use sha2::{Digest, Sha256};
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -19,8 +17,7 @@ impl Metainfo {
     /// What a download needs must be right; anything else that is not is left out with a warning.
     ///
     /// # Errors
-    /// When the bytes are not a metainfo file, one that contradicts itself, one that exceeds a limit, or one
-    /// for BitTorrent v2 only.
+    /// When the bytes are not a metainfo file, one that contradicts itself, or one that exceeds a limit.
     pub fn parse(bytes: &[u8]) -> Result<Metainfo, MetainfoError> {
         Metainfo::parse_for(bytes, PathRules::native())
     }
@@ -48,8 +45,8 @@ impl Metainfo {
         let label = root.get(b"encoding").or_else(|| info_dict.get(b"encoding")).and_then(Value::as_bytes);
         let spelling = Spelling::of(rules).with_encoding(label);
         let info_bytes: Arc<[u8]> = info_value.raw().into();
-        let info = info::read(info_dict, info_value.raw(), &info_bytes, spelling, &mut warnings)?;
-        let is_hybrid = info_dict.get(b"meta version").and_then(Value::as_int) == Some(2);
+        let mut info = info::read(info_dict, info_value.raw(), &info_bytes, spelling, &mut warnings)?;
+        layers::read(&mut info, root.get(b"piece layers"))?;
         let text = |key: &'static str, warnings: &mut Warnings| warnings.text(root.get(key.as_bytes())?, key);
         Ok(Metainfo {
             info: Arc::new(info),
@@ -69,7 +66,6 @@ impl Metainfo {
             },
             created_by: text("created by", &mut warnings),
             creation_date: read_date(root, &mut warnings),
-            info_hash_v2: is_hybrid.then(|| InfoHashV2(Sha256::digest(info_value.raw()).into())),
             warnings: warnings.finish(),
         })
     }

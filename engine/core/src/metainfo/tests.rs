@@ -139,7 +139,7 @@ fn names_that_a_file_system_does_not_take_are_changed_in_the_same_way_each_time(
 #[test]
 fn a_file_that_others_take_for_padding_is_not_put_into_a_torrent() {
     let path = "a/_____padding_file_3";
-    assert_eq!(create(vec![file(path)]).encode(&[]), Err(CreateError::Path(path.to_owned())));
+    assert_eq!(create(vec![file(path)]).encode(Hashes::v1(&[])), Err(CreateError::Path(path.to_owned())));
 }
 
 #[test]
@@ -191,7 +191,7 @@ fn other_systems_have_other_rules() {
         file("nul/x"),
         link("m", "nul/x"),
     ])
-    .encode(&[])
+    .encode(Hashes::v1(&[]))
     .unwrap();
     let parse = |rules| Metainfo::parse_for(&bytes, rules).unwrap();
     let paths =
@@ -262,15 +262,15 @@ fn everything_that_is_put_in_comes_out() {
         ..Create::new("name".to_owned(), content, 16_384)
     };
     let hashes = [7; 40];
-    let metainfo = Metainfo::parse(&create.encode(&hashes).unwrap()).unwrap();
+    let metainfo = Metainfo::parse(&create.encode(Hashes::v1(&hashes)).unwrap()).unwrap();
     assert_eq!(metainfo.trackers, [urls(&["a", "b"]), urls(&["c"])]);
     assert_eq!((metainfo.web_seeds, metainfo.nodes), (create.web_seeds, create.nodes));
     assert_eq!((metainfo.comment, metainfo.created_by), (create.comment, create.created_by));
-    assert_eq!((metainfo.creation_date, metainfo.info_hash_v2), (create.creation_date, None));
+    assert_eq!((metainfo.creation_date, metainfo.info.info_hash_v2), (create.creation_date, None));
     assert!(metainfo.warnings.is_empty(), "{:?}", metainfo.warnings);
     let info = metainfo.info;
     assert_eq!((&*info.name, info.single_file, info.private), ("name", false, true));
-    assert_eq!((info.source.clone(), &info.piece_hashes[..]), (create.source, &hashes[..]));
+    assert_eq!((info.source.clone(), &info.piece_hashes.as_ref().unwrap()[..]), (create.source, &hashes[..]));
     assert_eq!((info.geometry.total_len(), info.geometry.pieces()), (20_005, 2));
     let read: Vec<_> = info.files.iter().map(|f| (f.path.join("/"), f.length, f.attr.letters())).collect();
     let expected = [("b", 20_000, "x"), ("a/empty", 0, ""), ("a/.x", 5, "h"), ("l", 0, "l")];
@@ -284,14 +284,17 @@ fn one_tracker_needs_no_tiers_and_nothing_leaves_nothing() {
     let mut create =
         Create::new("n".to_owned(), Content::File { length: 0, attr: FileAttr::default() }, 16_384);
     let info = "d6:lengthi0e4:name1:n12:piece lengthi16384e6:pieces0:e";
-    assert_eq!(create.encode(&[]).unwrap(), torrent(info));
+    assert_eq!(create.encode(Hashes::v1(&[])).unwrap(), torrent(info));
     create.trackers = vec![vec!["udp://t".to_owned()]];
-    assert_eq!(create.encode(&[]).unwrap(), format!("d8:announce7:udp://t4:info{info}e").into_bytes());
+    assert_eq!(
+        create.encode(Hashes::v1(&[])).unwrap(),
+        format!("d8:announce7:udp://t4:info{info}e").into_bytes()
+    );
 }
 
 #[test]
 fn what_cannot_be_read_back_is_not_made() {
-    let fails = |files: Vec<SourceFile>| create(files).encode(&[]).unwrap_err();
+    let fails = |files: Vec<SourceFile>| create(files).encode(Hashes::v1(&[])).unwrap_err();
     let path = |path: &str| CreateError::Path(path.to_owned());
     assert_eq!(fails(vec![file("../x")]), path("../x"));
     assert_eq!(fails(vec![file("a//b")]), path("a//b"));
@@ -306,10 +309,13 @@ fn what_cannot_be_read_back_is_not_made() {
     let huge = SourceFile { length: u64::MAX, ..file("a") };
     assert!(matches!(fails(vec![huge]), CreateError::Metainfo(_)));
     assert!(matches!(
-        Create { piece_length: 0, ..create(vec![file("a")]) }.encode(&[]),
+        Create { piece_length: 0, ..create(vec![file("a")]) }.encode(Hashes::v1(&[])),
         Err(CreateError::Metainfo(_))
     ));
-    assert_eq!(Create { name: "..".to_owned(), ..create(vec![file("a")]) }.encode(&[]), Err(path("..")));
+    assert_eq!(
+        Create { name: "..".to_owned(), ..create(vec![file("a")]) }.encode(Hashes::v1(&[])),
+        Err(path(".."))
+    );
 }
 
 #[test]
@@ -318,7 +324,7 @@ fn magnet_links_escape_what_would_end_a_parameter() {
     create.name = "a&b=c d é+".to_owned();
     create.trackers = vec![vec!["http://t/announce?x=1&y=2".to_owned()], vec!["udp://u:80".to_owned()]];
     create.web_seeds = vec!["http://w/~a_b-c.d".to_owned()];
-    let metainfo = Metainfo::parse(&create.encode(&[]).unwrap()).unwrap();
+    let metainfo = Metainfo::parse(&create.encode(Hashes::v1(&[])).unwrap()).unwrap();
     assert_eq!(
         metainfo.magnet().to_string(),
         format!(
@@ -332,7 +338,7 @@ fn magnet_links_escape_what_would_end_a_parameter() {
 /// Everything that the types promise of a torrent that was read.
 fn assert_sound(metainfo: &Metainfo) {
     let info = &metainfo.info;
-    assert_eq!(info.piece_hashes.len(), 20 * info.geometry.pieces() as usize);
+    assert_eq!(info.piece_hashes.as_ref().unwrap().len(), 20 * info.geometry.pieces() as usize);
     let mut offset = 0;
     for file in &info.files {
         assert_eq!((file.offset, &file.path[0]), (offset, &info.name));
@@ -367,7 +373,7 @@ proptest! {
         create.private = true;
         create.trackers = vec![vec!["http://a".to_owned(), "http://b".to_owned()]];
         create.nodes = vec![("h".to_owned(), 1)];
-        let mut bytes = create.encode(&[0; 20]).unwrap();
+        let mut bytes = create.encode(Hashes::v1(&[0; 20])).unwrap();
         let at = at.index(bytes.len());
         let end = bytes.len().min(at + len);
         bytes.splice(at..end, with);
@@ -389,7 +395,7 @@ proptest! {
         sort_files(&mut files);
         let total: u64 = files.iter().map(|file| file.length).sum();
         let hashes = vec![1; 20 * total.div_ceil(16_384) as usize];
-        let bytes = create(files.clone()).encode(&hashes).unwrap();
+        let bytes = create(files.clone()).encode(Hashes::v1(&hashes)).unwrap();
         let metainfo = Metainfo::parse_for(&bytes, PathRules::UNIX).unwrap();
         assert_sound(&metainfo);
         prop_assert!(metainfo.warnings.is_empty());
@@ -404,7 +410,7 @@ fn renamed_paths_are_as_their_maker_wrote_them() {
     let file = |name: &str| SourceFile { path: vec![name.to_owned()], length: 1, ..SourceFile::default() };
     let files = vec![file("plain"), file("a:b"), file("c+d")];
     let create = Create::new("dir?".to_owned(), Content::Folder(files), 16_384);
-    let bytes = create.encode(&[0; 20]).unwrap();
+    let bytes = create.encode(Hashes::v1(&[0; 20])).unwrap();
     let unix = Metainfo::parse_for(&bytes, PathRules::UNIX).unwrap();
     assert!(unix.info.renamed_paths(&unix.info_bytes).is_empty());
     let windows = Metainfo::parse_for(&bytes, PathRules::WINDOWS).unwrap();
@@ -416,7 +422,7 @@ fn renamed_paths_are_as_their_maker_wrote_them() {
 #[test]
 fn http_seeds_are_read_and_nothing_else() {
     let create = Create::new("f".to_owned(), Content::File { length: 1, attr: FileAttr::default() }, 16_384);
-    let mut bytes = create.encode(&[0; 20]).unwrap();
+    let mut bytes = create.encode(Hashes::v1(&[0; 20])).unwrap();
     bytes.splice(1..1, b"9:httpseedsl17:http://h/seed.phpe".iter().copied());
     let metainfo = Metainfo::parse(&bytes).unwrap();
     assert_eq!(metainfo.http_seeds.len(), 1);

@@ -154,7 +154,7 @@ impl Picker {
     /// nothing else is not wanted, until somebody gives it a priority.
     pub fn set_padding(&mut self, padding: Padding) {
         debug_assert!(self.downloading.is_empty(), "some pieces are downloading already");
-        let geometry = self.geometry;
+        let geometry = self.geometry.clone();
         for piece in padding.pieces(&geometry).filter(|&piece| padding.covers(&geometry, piece)) {
             self.set_priority(piece, Priority::SKIP);
         }

@@ -167,7 +167,7 @@ impl Picker {
             self.unrequested_blocks += downloading.unrequested();
             self.downloading.insert(piece, downloading);
         }
-        let geometry = self.geometry;
+        let geometry = &self.geometry;
         let Some(downloading) = self.downloading.get_mut(&piece) else { return false };
         let before = downloading.unrequested();
         // A run that has begun goes on only at the very start of a piece.

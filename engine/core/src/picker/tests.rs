@@ -69,7 +69,7 @@ impl Run {
     fn new(seed: u64) -> Run {
         let geometry = geometry(6, 3);
         let mut rng = Rng::new(seed);
-        let mut picker = Picker::new(geometry, Bitfield::empty(6));
+        let mut picker = Picker::new(geometry.clone(), Bitfield::empty(6));
         let (mut haves, mut counted) = (Vec::new(), Vec::new());
         for _ in 0..PEERS {
             let mut have = Bitfield::empty(6);

@@ -276,13 +276,14 @@ impl Torrent {
 
     /// The geometry is known.
     fn set_content(&mut self, geometry: Geometry, have: Bitfield) {
+        let pieces = geometry.pieces();
+        self.picker = Picker::new(geometry.clone(), have);
         self.geometry = geometry;
-        self.picker = Picker::new(geometry, have);
         self.picker.set_padding(std::mem::take(&mut self.config.padding));
-        self.web.set_pieces(geometry.pieces());
+        self.web.set_pieces(pieces);
         self.was_complete = self.is_complete();
         let super_seeding = self.config.super_seeding && self.peers.is_empty();
-        self.uploads.set_content(geometry.pieces(), self.was_complete, super_seeding);
+        self.uploads.set_content(pieces, self.was_complete, super_seeding);
     }
 
     /// What the shell is to do next. Drain until `None` after every input.

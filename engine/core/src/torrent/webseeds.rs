@@ -180,10 +180,10 @@ impl Torrent {
     }
 
     fn note_fault(&mut self, now: Time, index: WebSeedIndex, fault: Fault, file: Option<Range<u64>>) {
-        let (geometry, rng) = (self.geometry, &mut self.rng);
+        let rng = &mut self.rng;
         let seed = &mut self.web.seeds[index.0 as usize];
         let file_start = file.as_ref().map(|file| file.start);
-        let Some(penalty) = seed.fault(now, &fault, file, &geometry, rng) else {
+        let Some(penalty) = seed.fault(now, &fault, file, &self.geometry, rng) else {
             return self.plan_later(now);
         };
         self.events.push_back(Event::WebSeedFault { seed: index, file_start, fault, penalty });

@@ -24,7 +24,7 @@ impl Opening<'_> {
         files: &[Evidence],
         folder: Option<Folder<'_>>,
     ) -> (Bitfield, Bitfield) {
-        let geometry = self.info.geometry;
+        let geometry = &self.info.geometry;
         let none = || Bitfield::empty(geometry.pieces());
         let (mut have, mut recheck) = (none(), none());
         let mut probe = Probe { tree: self.tree, folder, last: None };

@@ -1,0 +1,112 @@
+//! What a piece hashes to, from its bytes in order.
+
+use super::{Digest, Sha1};
+use sha2::{Digest as _, Sha256};
+use swarm_core::geometry::BLOCK_LEN;
+use swarm_core::merkle::Node;
+use swarm_core::metainfo::{PieceHash, PieceShape, PieceTree};
+
+/// Hashes a piece whose bytes come in parts, in order, with the padding at its end.
+#[derive(Clone, Debug)]
+pub struct PieceHasher {
+    sha1: Option<Sha1>,
+    leaves: Option<Leaves>,
+}
+
+/// The leaves of version 2 (BEP 52).
+#[derive(Clone, Debug)]
+struct Leaves {
+    tree: PieceTree,
+    /// The block that has begun, and how many of its bytes are there.
+    block: Sha256,
+    block_len: usize,
+    /// Bytes of the file that are still to come.
+    left: usize,
+    done: Vec<Node>,
+}
+
+impl PieceHasher {
+    /// Of a piece of this shape.
+    pub fn new(shape: PieceShape) -> PieceHasher {
+        let leaves = shape.tree.map(|tree| Leaves {
+            tree,
+            block: Sha256::default(),
+            block_len: 0,
+            left: tree.len as usize,
+            done: Vec::with_capacity(tree.leaves()),
+        });
+        PieceHasher { sha1: shape.sha1.then(Sha1::default), leaves }
+    }
+
+    /// Adds the next part.
+    pub fn update(&mut self, part: &[u8]) {
+        if let Some(sha1) = &mut self.sha1 {
+            sha1.update(part);
+        }
+        if let Some(leaves) = &mut self.leaves {
+            leaves.update(part);
+        }
+    }
+
+    /// What all parts together hash to.
+    pub fn finish(self) -> PieceHash {
+        let node = self.leaves.map(|leaves| leaves.tree.node(&leaves.done));
+        PieceHash { sha1: self.sha1.map(Sha1::finish), node }
+    }
+
+    /// The leaves of all parts, in version 2.
+    pub fn into_leaves(self) -> Option<Vec<Node>> {
+        self.leaves.map(|leaves| leaves.done)
+    }
+}
+
+impl Leaves {
+    fn update(&mut self, part: &[u8]) {
+        let mut part = &part[..part.len().min(self.left)];
+        self.left -= part.len();
+        while !part.is_empty() {
+            let (now, rest) = part.split_at(part.len().min(BLOCK_LEN as usize - self.block_len));
+            self.block.update(now);
+            self.block_len += now.len();
+            part = rest;
+            if self.block_len == BLOCK_LEN as usize || part.is_empty() && self.left == 0 {
+                self.done.push(self.block.finalize_reset().into());
+                self.block_len = 0;
+            }
+        }
+    }
+}
+
+/// What a piece hashes to, whose bytes are all here.
+pub fn piece_hash<'a>(shape: PieceShape, parts: impl IntoIterator<Item = &'a [u8]>) -> PieceHash {
+    let mut hasher = PieceHasher::new(shape);
+    parts.into_iter().for_each(|part| hasher.update(part));
+    hasher.finish()
+}
+
+/// From what the lanes gave: the SHA-1 of the piece, and its leaves.
+pub(crate) fn joined(shape: PieceShape, sha1: Option<Digest>, leaves: &[Node]) -> PieceHash {
+    PieceHash { sha1, node: shape.tree.map(|tree| tree.node(leaves)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hash::sha1;
+    use swarm_core::merkle;
+
+    #[test]
+    fn parts_of_any_length_give_the_same_leaves() {
+        let bytes: Vec<u8> = (0..100_000u32).map(|n| (n % 251) as u8).collect();
+        for len in [1, 16_383, 16_384, 16_385, 65_536, 99_999] {
+            let tree = PieceTree { len, layer: 3 };
+            let shape = PieceShape { sha1: true, tree: Some(tree) };
+            let leaves: Vec<Node> = bytes[..len as usize].chunks(16_384).map(merkle::leaf).collect();
+            let expected = PieceHash { sha1: Some(sha1([&bytes[..]])), node: Some(tree.node(&leaves)) };
+            for part in [1, 100, 16_384, 20_000, 100_000] {
+                assert_eq!(piece_hash(shape, bytes.chunks(part)), expected, "{len} bytes in parts of {part}");
+            }
+            assert_eq!(joined(shape, expected.sha1, &leaves), expected);
+        }
+    }
+}
