@@ -3,19 +3,20 @@
 use crate::context::Context;
 use crate::events::seconds;
 use crate::exit::{Exit, Failure, fail, printable};
+use crate::format::FormatArg;
 use crate::interrupt::Interrupt;
 use crate::network::{NetworkArgs, parse_node, parse_tracker, parse_web_seed};
 use crate::progress::WorkBar;
 use crate::transfer::{self, Plan, folder_of, parent_of};
 use crate::units;
 use anyhow::{Context as _, Result};
-use clap::{Args, ValueEnum, ValueHint};
+use clap::{Args, ValueHint};
 use serde::Serialize;
 use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 use swarm_core::geometry::PIECE_LEN_MAX;
-use swarm_core::metainfo::{self, Content, Format, Metainfo, default_piece_length};
+use swarm_core::metainfo::{self, Content, Metainfo, default_piece_length};
 use swarm_engine::create::{CreateError, Source, WalkOptions, check_pattern, hash, walk};
 use swarm_engine::hash::Workers;
 use swarm_engine::{Mode, verify};
@@ -131,27 +132,6 @@ Examples:
   swarm create release.iso -a http://tracker.example:6969/announce --seed
 
 The network options are for --seed.";
-
-/// Versions of BitTorrent.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub enum FormatArg {
-    /// Version 1
-    V1,
-    /// Version 2 (BEP 52)
-    V2,
-    /// Both
-    Hybrid,
-}
-
-impl From<FormatArg> for Format {
-    fn from(format: FormatArg) -> Format {
-        match format {
-            FormatArg::V1 => Format::V1,
-            FormatArg::V2 => Format::V2,
-            FormatArg::Hybrid => Format::Hybrid,
-        }
-    }
-}
 
 /// Trackers of which any will do.
 #[derive(Clone, Debug)]

@@ -16,6 +16,7 @@ mod create;
 mod dht;
 mod events;
 mod exit;
+mod format;
 mod get;
 mod interrupt;
 mod lab;

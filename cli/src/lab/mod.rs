@@ -26,6 +26,7 @@ use self::swarm::{Swarm, interrupted};
 use crate::context::Context;
 use crate::events::About;
 use crate::exit::{Exit, Failure, fail, label_of};
+use crate::format::FormatArg;
 use crate::interrupt::Interrupt;
 use crate::selection::listed;
 use crate::units;
@@ -66,6 +67,10 @@ pub struct LabArgs {
     /// Size of the generated data
     #[arg(long, value_name = "SIZE", default_value = "256MiB", value_parser = parse_size, conflicts_with = "source")]
     size: u64,
+
+    /// Set the versions of BitTorrent of the torrent that is made
+    #[arg(long, value_enum, default_value_t = FormatArg::V1)]
+    format: FormatArg,
 
     /// Inject a fault; repeatable
     #[arg(long = "fault", value_name = "KIND", value_enum)]
@@ -117,6 +122,7 @@ Examples:
   swarm lab --web-seed --peers 20
   swarm lab --encrypt
   swarm lab --utp
+  swarm lab --format hybrid
 
 Every peer is a process with an address of its own in 127.0.0.0/8; nothing leaves this machine. The exit status is 0 if \
 every downloader's copy is complete and, compared byte by byte, identical; else it is 4.";
@@ -195,17 +201,17 @@ async fn prepare(
     interrupt: &mut Interrupt,
 ) -> Result<Material> {
     let stop = Arc::new(AtomicBool::new(false));
-    let (dir, asked) = (scratch.to_owned(), Arc::clone(&stop));
+    let (dir, asked, format) = (scratch.to_owned(), Arc::clone(&stop), args.format.into());
     let mut work = match args.source.clone() {
         Some(source) => {
             cx.console.note(&format!("reading {}", label_of(&source)));
-            tokio::task::spawn_blocking(move || Material::given(&source, &dir))
+            tokio::task::spawn_blocking(move || Material::given(&source, format, &dir))
         }
         None => {
             let size = args.size;
             require_space(scratch, size.saturating_mul(u64::from(args.peers) + 1))?;
             cx.console.note(&format!("generating {}", units::size(size)));
-            tokio::task::spawn_blocking(move || Material::generated(size, &dir, &asked))
+            tokio::task::spawn_blocking(move || Material::generated(size, format, &dir, &asked))
         }
     };
     let material = tokio::select! {

@@ -41,25 +41,23 @@ pub fn sort_tree(files: &mut [SourceFile]) {
     files.sort_by(|a, b| a.path.cmp(&b.path));
 }
 
-/// Puts padding between files, so that each begins with a piece of its own, as hybrids need (BEP 47). There is none after the
-/// last one.
+/// Puts padding after files, so that each begins with a piece of its own, as hybrids need (BEP 47). There is some after the
+/// last one too, unless it is alone, as libtorrent has it.
 pub fn pad_files(files: Vec<SourceFile>, piece_length: u32) -> Vec<SourceFile> {
-    let piece_length = u64::from(piece_length);
-    let (mut padded, mut offset) = (Vec::with_capacity(files.len()), 0u64);
+    if files.len() == 1 {
+        return files;
+    }
+    let padding = |length: u64| SourceFile {
+        path: vec![".pad".to_owned(), length.to_string()],
+        length,
+        attr: FileAttr { pad: true, ..FileAttr::default() },
+        symlink_target: None,
+    };
+    let mut padded = Vec::with_capacity(2 * files.len());
     for file in files {
-        let rest = offset % piece_length;
-        if rest > 0 && file.length > 0 {
-            let length = piece_length - rest;
-            padded.push(SourceFile {
-                path: vec![".pad".to_owned(), length.to_string()],
-                length,
-                attr: FileAttr { pad: true, ..FileAttr::default() },
-                symlink_target: None,
-            });
-            offset += length;
-        }
-        offset += file.length;
+        let rest = file.length % u64::from(piece_length);
         padded.push(file);
+        padded.extend((rest > 0).then(|| padding(u64::from(piece_length) - rest)));
     }
     padded
 }
