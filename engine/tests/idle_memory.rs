@@ -44,7 +44,8 @@ fn publish(dir: &std::path::Path, name: &str) -> Metainfo {
     std::fs::File::create(dir.join(name)).unwrap().set_len(length).unwrap();
     let hash = swarm_engine::hash::sha1([&[0; PIECE_LEN as usize][..]]);
     let create = Create::new(name.to_owned(), Content::File { length, attr: Default::default() }, PIECE_LEN);
-    Metainfo::parse(&create.encode(&hash.repeat(PIECES as usize)).unwrap()).unwrap()
+    Metainfo::parse(&create.encode(swarm_core::metainfo::Hashes::v1(&hash.repeat(PIECES as usize))).unwrap())
+        .unwrap()
 }
 
 #[tokio::test]

@@ -113,7 +113,7 @@ async fn four_take_a_piece(ip: &str) -> Vec<(PieceIndex, bool)> {
     let seeding = seeder.add(AddTorrent::seed(metainfo.clone(), source.path())).await.unwrap();
     seeding.completed().await.unwrap();
     let (addr, info) = (seeder.listen_addrs()[0], &metainfo.info);
-    let connect = |name| Peer::connect(addr, info.info_hash, info.geometry, name);
+    let connect = |name| Peer::connect(addr, info.info_hash, info.geometry.clone(), name);
     let (mut a, mut b, mut c, mut d) = tokio::join!(connect(1), connect(2), connect(3), connect(4));
     let (a, b, c, d) = tokio::join!(a.take_a_piece(), b.take_a_piece(), c.take_a_piece(), d.take_a_piece());
     vec![a, b, c, d]

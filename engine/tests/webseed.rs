@@ -500,7 +500,10 @@ async fn pads_are_never_asked_for_and_names_are_encoded() {
     });
     let create = Create::new("data".to_owned(), Content::Folder(entries.collect()), 65_536);
     let hashes: Vec<[u8; 20]> = all.chunks(65_536).map(|piece| swarm_engine::hash::sha1([piece])).collect();
-    let metainfo = Arc::new(Metainfo::parse(&create.encode(hashes.as_flattened()).unwrap()).unwrap());
+    let metainfo = Arc::new(
+        Metainfo::parse(&create.encode(swarm_core::metainfo::Hashes::v1(hashes.as_flattened())).unwrap())
+            .unwrap(),
+    );
     let origin = Origin::of(files.clone()).await;
     let session = session("127.0.0.1");
     let download = get(&metainfo, target.path(), &[]).web_seeds([origin.url("")]);
@@ -585,7 +588,10 @@ async fn a_single_file_is_at_the_url_itself_with_its_query() {
     );
     let hashes: Vec<[u8; 20]> =
         bytes.chunks(PIECE as usize).map(|piece| swarm_engine::hash::sha1([piece])).collect();
-    let metainfo = Arc::new(Metainfo::parse(&create.encode(hashes.as_flattened()).unwrap()).unwrap());
+    let metainfo = Arc::new(
+        Metainfo::parse(&create.encode(swarm_core::metainfo::Hashes::v1(hashes.as_flattened())).unwrap())
+            .unwrap(),
+    );
     let path = "/bucket/key?X-Amz-Signature=a%2Bb&X-Amz-Expires=60";
     let origin = Origin::of([(path.to_owned(), bytes.clone())].into()).await;
     let session = session("127.0.0.1");

@@ -70,6 +70,39 @@ impl fmt::Debug for InfoHash {
     }
 }
 
+/// The info-hashes that a torrent goes by on the network. A hybrid torrent (BEP 52) has both; a mutable torrent (BEP 46) has none
+/// before it is resolved.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct InfoHashes {
+    /// SHA-1, of version 1.
+    pub v1: Option<InfoHash>,
+    /// SHA-256, of version 2.
+    pub v2: Option<InfoHashV2>,
+}
+
+impl InfoHashes {
+    /// The 20 bytes that stand for each of them in handshakes, announces and the DHT; that of version 1 first.
+    pub fn swarms(self) -> impl Iterator<Item = InfoHash> {
+        self.v1.into_iter().chain(self.v2.map(|v2| v2.truncated()))
+    }
+}
+
+impl From<InfoHash> for InfoHashes {
+    fn from(v1: InfoHash) -> InfoHashes {
+        InfoHashes { v1: Some(v1), v2: None }
+    }
+}
+
+impl fmt::Display for InfoHashes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.v1, self.v2) {
+            (Some(v1), _) => v1.fmt(f),
+            (None, Some(v2)) => v2.fmt(f),
+            (None, None) => f.write_str("unknown"),
+        }
+    }
+}
+
 impl InfoHashV2 {
     /// Its first 20 bytes, which stand for it in handshakes, announces and the DHT.
     pub fn truncated(&self) -> InfoHash {

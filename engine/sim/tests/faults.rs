@@ -89,7 +89,7 @@ fn the_peers_of_a_crashed_host_find_out_by_themselves() {
 fn a_full_disk_is_waited_for() {
     let geometry = geometry(64, 4);
     let disk = DiskConfig { size: Some(geometry.total_len() / 2), ..DiskConfig::default() };
-    let (mut world, ids) = swarm(geometry, 4, &[source(), with_disk(disk)]);
+    let (mut world, ids) = swarm(geometry.clone(), 4, &[source(), with_disk(disk)]);
     world.run(seconds(30), World::is_complete);
     assert!(world.torrent(ids[1]).is_disk_stalled());
     let (have, down) = (world.torrent(ids[1]).have().count(), world.torrent(ids[1]).totals().bytes_down);
@@ -129,7 +129,7 @@ fn what_one_seed_cannot_read_another_gives() {
 fn a_slow_disk_holds_its_host_to_its_rate() {
     let geometry = geometry(256, 4);
     let disk = DiskConfig { rate: Some(Rate::mbit_per_s(20)), ..DiskConfig::default() };
-    let (mut world, _) = swarm(geometry, 7, &[source(), with_disk(disk)]);
+    let (mut world, _) = swarm(geometry.clone(), 7, &[source(), with_disk(disk)]);
     assert!(world.run(seconds(60), World::is_complete));
     let disk_time = Rate::mbit_per_s(20).time_for(geometry.total_len());
     let took = world.now().since(Time::ZERO);

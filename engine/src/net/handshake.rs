@@ -9,9 +9,9 @@ use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
-use swarm_core::id::InfoHash;
+use swarm_core::id::{InfoHash, InfoHashes, PeerId};
 use swarm_core::mse::ObfuscatedHash;
-use swarm_core::wire::handshake::{HANDSHAKE_LEN, Handshake, HandshakeError};
+use swarm_core::wire::handshake::{HANDSHAKE_LEN, Handshake, HandshakeError, Reserved};
 
 /// How long one who dials us may take over the handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -25,10 +25,41 @@ const PROTOCOL_LEN: usize = 20;
 /// A connection on which handshakes have been exchanged.
 pub(crate) struct Opened {
     pub(crate) stream: Stream,
-    /// The peer's handshake.
+    /// The peer's handshake. [`Reserved::V2`] is set in it if, and only if, version 2 is spoken.
     pub(crate) theirs: Handshake,
     /// Whether the peer dialled us.
     pub(crate) inbound: bool,
+}
+
+/// What we say in handshakes about a torrent.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ours {
+    pub(crate) reserved: Reserved,
+    pub(crate) info_hashes: InfoHashes,
+    pub(crate) peer_id: PeerId,
+}
+
+impl Ours {
+    /// The handshake that names the torrent so. With the SHA-1 info-hash of a hybrid it says that we know version 2 too (BEP 52).
+    fn naming(&self, info_hash: InfoHash) -> Handshake {
+        let upgrade = self.info_hashes.v2.is_some() && !self.is_v2(info_hash);
+        let reserved = if upgrade { self.reserved | Reserved::V2 } else { self.reserved };
+        Handshake { reserved, info_hash, peer_id: self.peer_id }
+    }
+
+    /// The handshake that answers one with this info-hash and these bits.
+    fn answering(&self, info_hash: InfoHash, theirs: Reserved) -> Handshake {
+        let upgraded = self.info_hashes.v2.filter(|_| theirs.contains(Reserved::V2));
+        self.naming(upgraded.map_or(info_hash, |v2| v2.truncated()))
+    }
+
+    fn goes_by(&self, info_hash: InfoHash) -> bool {
+        self.info_hashes.swarms().any(|swarm| swarm == info_hash)
+    }
+
+    fn is_v2(&self, info_hash: InfoHash) -> bool {
+        self.info_hashes.v2.is_some_and(|v2| v2.truncated() == info_hash)
+    }
 }
 
 /// How to reach a peer: attempts, made one after the other until one succeeds.
@@ -119,13 +150,16 @@ pub(crate) async fn dial(
     plan: &DialPlan,
     binding: &Binding,
     encryptor: &Encryptor,
-    ours: Handshake,
+    ours: Ours,
     pace: impl AsyncFn(),
     is_wanted: impl Fn() -> bool,
 ) -> io::Result<Opened> {
     let (mut failure, mut no_relay) = (None, None);
     let (mut unreached, mut is_first) = ([false; 2], true);
-    for attempt in &plan.attempts {
+    // Some know a hybrid by one of its info-hashes only.
+    let swarms = ours.info_hashes.swarms();
+    let attempts = swarms.flat_map(|swarm| plan.attempts.iter().map(move |attempt| (swarm, attempt)));
+    for (swarm, attempt) in attempts {
         // Where nobody is reached, nobody is reached in another manner either.
         let is_unreached = &mut unreached[usize::from(attempt.transport.is_utp())];
         if *is_unreached {
@@ -134,7 +168,7 @@ pub(crate) async fn dial(
         if !std::mem::take(&mut is_first) {
             pace().await;
         }
-        match attempt.make(plan.addr, binding, encryptor, ours, &is_wanted).await {
+        match attempt.make(plan.addr, binding, encryptor, (ours, swarm), &is_wanted).await {
             Ok(opened) => return Ok(opened),
             // Another attempt would lack the same.
             Err(Failure::Unreached(error)) if socket::is_local_error(&error) => return Err(error),
@@ -162,7 +196,7 @@ impl Attempt {
         addr: SocketAddr,
         binding: &Binding,
         encryptor: &Encryptor,
-        ours: Handshake,
+        ours: (Ours, InfoHash),
         is_wanted: impl Fn() -> bool,
     ) -> Result<Opened, Failure> {
         let now = tokio::time::Instant::now();
@@ -191,8 +225,8 @@ async fn within<T>(until: tokio::time::Instant, what: impl Future<Output = io::R
     tokio::time::timeout_at(until, what).await.unwrap_or_else(|late| Err(late.into()))
 }
 
-async fn initiate(mut stream: Stream, ours: Handshake) -> io::Result<Opened> {
-    stream.write_all(&ours.encode()).await?;
+async fn initiate(mut stream: Stream, (ours, swarm): (Ours, InfoHash)) -> io::Result<Opened> {
+    stream.write_all(&ours.naming(swarm).encode()).await?;
     be_answered(stream, ours).await
 }
 
@@ -200,20 +234,28 @@ async fn initiate(mut stream: Stream, ours: Handshake) -> io::Result<Opened> {
 async fn initiate_encrypted(
     mut stream: Stream,
     encryptor: &Encryptor,
-    ours: Handshake,
+    (ours, swarm): (Ours, InfoHash),
 ) -> io::Result<Opened> {
-    encryptor.initiate(&mut stream, ours.info_hash, &ours.encode()).await?;
+    encryptor.initiate(&mut stream, swarm, &ours.naming(swarm).encode()).await?;
     be_answered(stream, ours).await
 }
 
-async fn be_answered(mut stream: Stream, ours: Handshake) -> io::Result<Opened> {
+async fn be_answered(mut stream: Stream, ours: Ours) -> io::Result<Opened> {
     let mut bytes = [0; HANDSHAKE_LEN];
     stream.read_exact(&mut bytes[..FRONT_LEN]).await?;
-    if decoded(Handshake::decode_info_hash(&bytes[..FRONT_LEN]))? != ours.info_hash {
+    let answered = decoded(Handshake::decode_info_hash(&bytes[..FRONT_LEN]))?;
+    if !ours.goes_by(answered) {
         return Err(invalid("the peer answered for another torrent"));
     }
     stream.read_exact(&mut bytes[FRONT_LEN..]).await?;
-    Ok(Opened { stream, theirs: decoded(Handshake::decode(&bytes))?, inbound: false })
+    let theirs = decoded(Handshake::decode(&bytes))?;
+    Ok(Opened { stream, theirs: speaking(theirs, ours.is_v2(answered)), inbound: false })
+}
+
+/// A peer's handshake, that says whether version 2 is spoken.
+fn speaking(theirs: Handshake, is_v2: bool) -> Handshake {
+    let without = theirs.reserved.without(Reserved::V2);
+    Handshake { reserved: if is_v2 { without | Reserved::V2 } else { without }, ..theirs }
 }
 
 /// How one who dials us names a torrent.
@@ -223,12 +265,12 @@ pub(crate) enum Named {
     Obfuscated(ObfuscatedHash),
 }
 
-/// Exchanges handshakes with somebody who has dialled us. `find` says which torrent is meant and our handshake there, or
+/// Exchanges handshakes with somebody who has dialled us. `find` says which torrent is meant, by which info-hash, and what we say there, or
 /// `None` if we do not have it.
 pub(crate) async fn accept<T>(
     mut stream: Stream,
     encryptor: &Encryptor,
-    find: impl Fn(Named) -> Option<(T, Handshake)>,
+    find: impl Fn(Named) -> Option<(T, InfoHash, Ours)>,
 ) -> io::Result<(T, Opened)> {
     tokio::time::timeout(HANDSHAKE_TIMEOUT, async {
         let mut bytes = [0; HANDSHAKE_LEN];
@@ -242,18 +284,18 @@ pub(crate) async fn accept<T>(
             stream.read_exact(&mut bytes[PROTOCOL_LEN..FRONT_LEN]).await?;
             let info_hash = decoded(Handshake::decode_info_hash(&bytes[..FRONT_LEN]))?;
             let found = find(Named::Plainly(info_hash)).ok_or_else(|| invalid("no such torrent here"))?;
-            return answer(stream, bytes, found).await;
+            return answer(stream, bytes, found.0, found.2).await;
         }
         let obfuscated = |hash| {
-            let (torrent, ours) = find(Named::Obfuscated(hash))?;
-            Some(((torrent, ours), ours.info_hash))
+            let (torrent, info_hash, ours) = find(Named::Obfuscated(hash))?;
+            Some(((torrent, ours), info_hash))
         };
         let found = encryptor.accept(&mut stream, &bytes[..PROTOCOL_LEN], obfuscated).await?;
         stream.read_exact(&mut bytes[..FRONT_LEN]).await?;
-        if decoded(Handshake::decode_info_hash(&bytes[..FRONT_LEN]))? != found.1.info_hash {
+        if !found.1.goes_by(decoded(Handshake::decode_info_hash(&bytes[..FRONT_LEN]))?) {
             return Err(invalid("the handshakes are for two torrents"));
         }
-        answer(stream, bytes, found).await
+        answer(stream, bytes, found.0, found.1).await
     })
     .await?
 }
@@ -262,11 +304,15 @@ pub(crate) async fn accept<T>(
 async fn answer<T>(
     mut stream: Stream,
     mut bytes: [u8; HANDSHAKE_LEN],
-    (torrent, ours): (T, Handshake),
+    torrent: T,
+    ours: Ours,
 ) -> io::Result<(T, Opened)> {
-    stream.write_all(&ours.encode()).await?;
+    let (named, theirs) = decoded(Handshake::decode_front(&bytes[..FRONT_LEN]))?;
+    let answer = ours.answering(named, theirs);
+    stream.write_all(&answer.encode()).await?;
     stream.read_exact(&mut bytes[FRONT_LEN..]).await?;
-    Ok((torrent, Opened { stream, theirs: decoded(Handshake::decode(&bytes))?, inbound: true }))
+    let theirs = speaking(decoded(Handshake::decode(&bytes))?, ours.is_v2(answer.info_hash));
+    Ok((torrent, Opened { stream, theirs, inbound: true }))
 }
 
 /// What a part of a handshake says.

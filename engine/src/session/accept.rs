@@ -93,12 +93,13 @@ impl Incoming {
         let task = spawn_local(async move {
             let find = |named| {
                 let torrents = &incoming.context.torrents;
-                let torrent = match named {
-                    Named::Plainly(info_hash) => torrents.get(info_hash)?,
-                    Named::Obfuscated(hash) => torrents.get_obfuscated(hash)?,
+                let info_hash = match named {
+                    Named::Plainly(info_hash) => info_hash,
+                    Named::Obfuscated(hash) => torrents.revealed(hash)?,
                 };
-                let ours = torrent.handshake();
-                Some((torrent, ours))
+                let torrent = torrents.get(info_hash)?;
+                let ours = torrent.ours();
+                Some((torrent, info_hash, ours))
             };
             let opened = handshake::accept(stream, &incoming.context.encryptor, find).await;
             incoming.unfinished.borrow_mut().leave(number);

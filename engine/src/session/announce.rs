@@ -142,7 +142,7 @@ impl TorrentDriver {
     }
 
     async fn announce(self: Rc<Self>, action: AnnounceAction) {
-        let outcome = ask(&self.context, &action).await;
+        let outcome = self.ask_for_swarms(&action).await;
         if let Err(AnnounceFailure::Forbidden(Forbidden::Blocked(_))) = outcome {
             self.context.on_blocked(What::Tracker, 1);
         }
@@ -178,6 +178,27 @@ impl TorrentDriver {
             }
         }
         self.wake.notify_one();
+    }
+
+    /// Announces under each info-hash of the torrent: for a tracker a hybrid is two torrents. The answer is the first that there is, with
+    /// the peers of all.
+    async fn ask_for_swarms(
+        &self,
+        action: &AnnounceAction,
+    ) -> Result<(AnnounceResponse, IpAddr), AnnounceFailure> {
+        let mut outcome = ask(&self.context, action).await;
+        for swarm in self.swarms().filter(|&swarm| swarm != action.request.info_hash) {
+            let mut other = action.clone();
+            other.request.info_hash = swarm;
+            match (&mut outcome, ask(&self.context, &other).await) {
+                (Ok((first, _)), Ok((other, _))) => first.peers.extend(other.peers),
+                (Err(_), Ok(other)) => outcome = Ok(other),
+                (_, Err(failure)) => {
+                    tracing::debug!(tracker = %other.url, %swarm, %failure, "announce failed")
+                }
+            }
+        }
+        outcome
     }
 
     /// A tracker has named peers by their hosts' names.

@@ -5,7 +5,7 @@ use super::lsd::SessionLsd;
 use super::torrent::{Inner, TorrentDriver};
 use std::net::SocketAddr;
 use std::rc::Rc;
-use swarm_core::id::PeerKey;
+use swarm_core::id::{InfoHash, PeerKey};
 use swarm_core::metainfo::host_and_port;
 use swarm_core::net::{Family, is_local};
 use swarm_core::torrent::PORTS_MAX;
@@ -23,10 +23,23 @@ impl TorrentDriver {
         self.context.lsd.borrow().clone().filter(|_| !self.is_private())
     }
 
+    /// Makes it known under all of its info-hashes: to those who dial us, on the DHT, and to the local network.
+    pub(super) fn join_swarms(&self) {
+        self.context.torrents.insert_others(self.info_hash, self.swarms());
+        self.announce_on_dht();
+        self.lsd().iter().for_each(|lsd| self.swarms().for_each(|swarm| lsd.add(swarm)));
+    }
+
+    /// The info-hashes under which it has peers: its name in the session, and of a hybrid the other.
+    pub(super) fn swarms(&self) -> impl Iterator<Item = InfoHash> + use<> {
+        let name = self.info_hash;
+        std::iter::once(name).chain(self.known.info_hashes().swarms().filter(move |&swarm| swarm != name))
+    }
+
     /// Announces it on the DHT; the first time, the nodes that the metainfo names are asked too.
     pub(super) fn announce_on_dht(&self) {
         let Some(dht) = self.dht() else { return };
-        dht.announce(self.info_hash);
+        self.swarms().for_each(|swarm| dht.announce(swarm));
         let Some(metainfo) = self.options.source.metainfo() else { return };
         if !self.has_joined.replace(true) && !metainfo.nodes.is_empty() {
             let nodes = metainfo.nodes.iter().take(swarm_core::dht::BUCKET_LEN_MAX);

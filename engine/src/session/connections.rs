@@ -6,7 +6,7 @@ use super::traffic::ConnectionOwner;
 use crate::Error;
 use crate::net::connection;
 use crate::net::dial::proxy_error;
-use crate::net::handshake::{self, DialPlan, Opened};
+use crate::net::handshake::{self, DialPlan, Opened, Ours};
 use crate::net::socket::is_local_error;
 use std::io;
 use std::net::SocketAddr;
@@ -15,16 +15,16 @@ use swarm_core::id::PeerKey;
 use swarm_core::peer::PeerInfo;
 use swarm_core::torrent::discovery::Dial;
 use swarm_core::torrent::holepunch::HolepunchFailure;
-use swarm_core::wire::handshake::{HANDSHAKE_LEN, Handshake, Reserved};
+use swarm_core::wire::handshake::{HANDSHAKE_LEN, Reserved};
 use tokio::sync::Notify;
 use tokio::task::spawn_local;
 
 impl TorrentDriver {
-    /// The handshake that we send.
-    pub(super) fn handshake(&self) -> Handshake {
+    /// What we say in handshakes.
+    pub(super) fn ours(&self) -> Ours {
         let extensions = Reserved::FAST | Reserved::EXTENSION;
         let reserved = if self.dht().is_some() { extensions | Reserved::DHT } else { extensions };
-        Handshake { reserved, info_hash: self.info_hash, peer_id: self.peer_id }
+        Ours { reserved, info_hashes: self.known.info_hashes(), peer_id: self.peer_id }
     }
 
     /// Dials a peer, once the session may.
@@ -46,7 +46,7 @@ impl TorrentDriver {
             let transports = context.transports(addr, utp_first);
             let plan = DialPlan::new(addr, patience, &transports, encryptor.policy.attempts(encrypted));
             let pace = async || context.dial_pace().await;
-            handshake::dial(&plan, &context.binding, encryptor, self.handshake(), pace, || true).await
+            handshake::dial(&plan, &context.binding, encryptor, self.ours(), pace, || true).await
         };
         match opened {
             Ok(opened) => {
@@ -84,7 +84,7 @@ impl TorrentDriver {
         let plan = DialPlan::punch(addr, patience, utp, encryptor.policy.attempts(encrypted));
         let is_wanted = || self.inner.borrow().core.is_punching(addr);
         let pace = async || context.dial_pace().await;
-        let ours = self.handshake();
+        let ours = self.ours();
         match handshake::dial(&plan, &context.binding, encryptor, ours, pace, is_wanted).await {
             Ok(opened) => self.connected(opened),
             Err(error) => {
@@ -134,7 +134,7 @@ impl TorrentDriver {
             return;
         }
         self.count_upload(now, HANDSHAKE_LEN);
-        let ours = self.handshake().reserved;
+        let ours = self.ours().reserved;
         let both = |flag: Reserved| theirs.reserved.contains(flag) && ours.contains(flag);
         let (fast, extended) = (both(Reserved::FAST), both(Reserved::EXTENSION));
         let (encryption, utp) = (stream.encryption(), stream.is_utp());

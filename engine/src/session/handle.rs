@@ -6,12 +6,12 @@ use super::events::{Received, Receiver, WeakEventSender};
 use super::options::Files;
 use super::reader::FileReader;
 use crate::Error;
-use crate::id::{InfoHashes, TorrentId};
+use crate::id::TorrentId;
 use crate::storage::Location;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use swarm_core::id::{FileIndex, InfoHash};
+use swarm_core::id::{FileIndex, InfoHashes};
 use swarm_core::metainfo::Metainfo;
 use swarm_core::picker::Order;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -26,7 +26,8 @@ pub(crate) enum Phase {
 /// What is known of a torrent so far.
 #[derive(Debug, Default)]
 pub(super) struct Known {
-    pub(super) info_hash: OnceLock<InfoHash>,
+    /// Those that it was added with, or that it was resolved to.
+    pub(super) info_hashes: OnceLock<InfoHashes>,
     pub(super) metainfo: OnceLock<Arc<Metainfo>>,
     /// The folder that it was added with.
     pub(super) dir: Option<PathBuf>,
@@ -35,6 +36,12 @@ pub(super) struct Known {
 }
 
 impl Known {
+    /// Its info-hashes, as far as they are known.
+    pub(super) fn info_hashes(&self) -> InfoHashes {
+        let of_metainfo = self.metainfo.get().map(|metainfo| metainfo.info.info_hashes());
+        of_metainfo.or_else(|| self.info_hashes.get().copied()).unwrap_or_default()
+    }
+
     pub(super) fn set_location(&self, location: Option<Location>) {
         *self.location.lock().unwrap_or_else(PoisonError::into_inner) = location;
     }
@@ -72,10 +79,7 @@ impl TorrentHandle {
 
     /// What it goes by on the network.
     pub fn info_hashes(&self) -> InfoHashes {
-        let Known { info_hash, metainfo, .. } = &*self.0.known;
-        let v2 = metainfo.get().and_then(|metainfo| metainfo.info.info_hash_v2);
-        let v1 = info_hash.get().copied().filter(|&hash| v2.is_none_or(|v2| v2.truncated() != hash));
-        InfoHashes { v1, v2 }
+        self.0.known.info_hashes()
     }
 
     /// What the torrent is; `None` until the metadata of a link is here.

@@ -42,7 +42,7 @@ mod torrent;
 mod traffic;
 mod webseed;
 
-pub use crate::id::{InfoHashes, TorrentId};
+pub use crate::id::TorrentId;
 use context::{Context, SessionEvent, SessionEventSender};
 pub use event::{
     Event, HolepunchFailure, PeerStats, State, TorrentStats, TrackerStats, TrackerStatus, Waiting,
@@ -54,6 +54,7 @@ pub use options::{AddTorrent, DhtOptions, Files, LISTEN_PORT_FIRST, Mode, Sessio
 pub use reader::FileReader;
 use registry::Registry;
 use shares::Shares;
+pub use swarm_core::id::InfoHashes;
 
 use crate::Error;
 use crate::hash::Workers;

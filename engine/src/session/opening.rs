@@ -55,8 +55,8 @@ pub(super) fn spawn(
     if let Some(metainfo) = options.source.metainfo() {
         let _ = known.metainfo.set(Arc::clone(metainfo));
     }
-    if let Some(info_hash) = options.source.info_hash() {
-        let _ = known.info_hash.set(info_hash);
+    if options.source.info_hash().is_some() {
+        let _ = known.info_hashes.set(options.source.info_hashes());
     }
     let handle = TorrentHandle::new(handle::Inner {
         id,
@@ -79,7 +79,8 @@ pub(super) fn spawn(
         let result = match task.await {
             Ok(result) => result,
             Err(panic) => {
-                let torrent = known.info_hash.get().and_then(|hash| context.torrents.remove(*hash));
+                let name = known.info_hashes.get().and_then(|hashes| hashes.swarms().next());
+                let torrent = name.and_then(|name| context.torrents.remove(name));
                 if let Some(torrent) = torrent {
                     torrent.abandon();
                 }
@@ -107,11 +108,12 @@ pub(super) async fn start(
         let link = link.clone();
         let found = Box::pin(resolve_unless_paused(&context, &link, &mut options, &mut channels)).await?;
         let Some(found) = found else { return Ok(()) };
-        channels.registry.claim(found, channels.events.id)?;
-        let _ = channels.known.info_hash.set(found);
+        channels.registry.claim(found.into(), channels.events.id)?;
+        let _ = channels.known.info_hashes.set(found.into());
         Rc::make_mut(&mut options).source = found.into();
     }
-    let Some(&info_hash) = channels.known.info_hash.get() else { return Err(Error::Stopped) };
+    // It keeps this one as its name in the session, whatever others it turns out to have.
+    let Some(info_hash) = options.source.info_hash() else { return Err(Error::Stopped) };
     let mut carried = first(&context, &options, info_hash);
     loop {
         let mut next = Next::Restart;
@@ -184,10 +186,9 @@ async fn run(
     }
     context.torrents.insert(torrent.info_hash, Rc::clone(torrent) as Rc<dyn RunningTorrent>);
     torrent.begin();
-    torrent.announce_on_dht();
-    torrent.lsd().iter().for_each(|lsd| lsd.add(torrent.info_hash));
+    torrent.join_swarms();
     let result = torrent.run(commands).await;
-    torrent.lsd().iter().for_each(|lsd| lsd.remove(torrent.info_hash));
+    torrent.lsd().iter().for_each(|lsd| torrent.swarms().for_each(|swarm| lsd.remove(swarm)));
     result
 }
 
@@ -432,7 +433,9 @@ impl TorrentDriver {
     pub(super) fn keep_private(&self, inner: &mut Inner) {
         inner.core.handle_private(self.context.now());
         self.announcer.borrow_mut().handle_private();
-        self.lsd().iter().for_each(|lsd| lsd.remove(self.info_hash));
-        self.dht().iter().for_each(|dht| dht.forget(self.info_hash));
+        for swarm in self.swarms() {
+            self.lsd().iter().for_each(|lsd| lsd.remove(swarm));
+            self.dht().iter().for_each(|dht| dht.forget(swarm));
+        }
     }
 }

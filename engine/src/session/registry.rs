@@ -5,7 +5,7 @@ use crate::Error;
 use crate::id::TorrentId;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use swarm_core::id::InfoHash;
+use swarm_core::id::{InfoHash, InfoHashes};
 
 /// Handles of the torrents that have not ended.
 #[derive(Debug, Default)]
@@ -30,15 +30,19 @@ impl Registry {
         TorrentId(torrents.last_id)
     }
 
-    /// Gives an info-hash to a torrent.
+    /// Gives info-hashes to a torrent: all of them, or none.
     ///
     /// # Errors
-    /// [`Error::AlreadyAdded`] if another torrent has it.
-    pub(super) fn claim(&self, info_hash: InfoHash, id: TorrentId) -> Result<(), Error> {
-        match *self.torrents().by_hash.entry(info_hash).or_insert(id) {
-            owner if owner == id => Ok(()),
-            id => Err(Error::AlreadyAdded { info_hash, id }),
+    /// [`Error::AlreadyAdded`] if another torrent has one of them.
+    pub(super) fn claim(&self, info_hashes: InfoHashes, id: TorrentId) -> Result<(), Error> {
+        let mut torrents = self.torrents();
+        for info_hash in info_hashes.swarms() {
+            if let Some(&id) = torrents.by_hash.get(&info_hash).filter(|owner| **owner != id) {
+                return Err(Error::AlreadyAdded { info_hash, id });
+            }
         }
+        torrents.by_hash.extend(info_hashes.swarms().map(|info_hash| (info_hash, id)));
+        Ok(())
     }
 
     pub(super) fn insert(&self, handle: TorrentHandle) {
@@ -48,9 +52,8 @@ impl Registry {
     /// The torrent has ended.
     pub(super) fn remove(&self, id: TorrentId) {
         let mut torrents = self.torrents();
-        if let Some(info_hash) = torrents.handles.remove(&id).and_then(|handle| handle.info_hashes().v1) {
-            torrents.by_hash.remove(&info_hash);
-        }
+        torrents.handles.remove(&id);
+        torrents.by_hash.retain(|_, owner| *owner != id);
     }
 
     pub(super) fn all(&self) -> Vec<TorrentHandle> {

@@ -100,7 +100,7 @@ async fn serve(
 
 fn add(context: &Rc<Context>, registry: &Arc<Registry>, torrent: AddTorrent) -> Result<TorrentHandle, Error> {
     let id = registry.next_id();
-    torrent.source.info_hash().map_or(Ok(()), |info_hash| registry.claim(info_hash, id))?;
+    registry.claim(torrent.source.info_hashes(), id)?;
     let handle = opening::spawn(Rc::clone(context), id, torrent, registry);
     registry.insert(handle.clone());
     Ok(handle)

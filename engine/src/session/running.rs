@@ -1,6 +1,6 @@
 //! The torrents that run, as far as the rest of the session has to do with them.
 
-use crate::net::handshake::Opened;
+use crate::net::handshake::{Opened, Ours};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -13,7 +13,6 @@ use swarm_core::mse::ObfuscatedHash;
 use swarm_core::time::Time;
 use swarm_core::torrent::Pressure;
 use swarm_core::torrent::discovery::Origin;
-use swarm_core::wire::handshake::Handshake;
 
 /// A running torrent. None of this may be called while the torrent is being changed, but for [`RunningTorrent::pressure_changed`].
 pub(super) trait RunningTorrent {
@@ -21,8 +20,8 @@ pub(super) trait RunningTorrent {
     fn is_complete(&self) -> bool;
     /// Whether it wants data and has nobody to ask.
     fn needs_peers(&self) -> bool;
-    /// The handshake that it sends.
-    fn handshake(&self) -> Handshake;
+    /// What it says in handshakes.
+    fn ours(&self) -> Ours;
     /// A peer has dialled it.
     fn connected(self: Rc<Self>, opened: Opened);
     fn handle_addresses(self: Rc<Self>, addrs: &[SocketAddr], origin: Origin);
@@ -48,10 +47,12 @@ pub(super) trait RunningTorrent {
     fn abandon(&self);
 }
 
-/// The running torrents by their info-hashes.
+/// The running torrents by the info-hashes that are their names in the session.
 #[derive(Default)]
 pub(super) struct RunningTorrents {
     by_hash: RefCell<BTreeMap<InfoHash, Rc<dyn RunningTorrent>>>,
+    /// The other info-hashes of hybrid torrents, and those above.
+    others: RefCell<BTreeMap<InfoHash, InfoHash>>,
     /// How encrypted handshakes name them.
     obfuscated: RefCell<BTreeMap<ObfuscatedHash, InfoHash>>,
 }
@@ -62,24 +63,41 @@ impl RunningTorrents {
         self.by_hash.borrow_mut().insert(info_hash, torrent);
     }
 
-    pub(super) fn remove(&self, info_hash: InfoHash) -> Option<Rc<dyn RunningTorrent>> {
-        self.obfuscated.borrow_mut().remove(&ObfuscatedHash::of(info_hash));
-        self.by_hash.borrow_mut().remove(&info_hash)
+    /// The torrent of this name goes by these info-hashes too.
+    pub(super) fn insert_others(&self, name: InfoHash, others: impl Iterator<Item = InfoHash>) {
+        for other in others.filter(|&other| other != name) {
+            self.obfuscated.borrow_mut().insert(ObfuscatedHash::of(other), other);
+            self.others.borrow_mut().insert(other, name);
+        }
     }
 
+    pub(super) fn remove(&self, name: InfoHash) -> Option<Rc<dyn RunningTorrent>> {
+        let mut obfuscated = self.obfuscated.borrow_mut();
+        obfuscated.remove(&ObfuscatedHash::of(name));
+        self.others.borrow_mut().retain(|&other, of| {
+            if *of == name {
+                obfuscated.remove(&ObfuscatedHash::of(other));
+            }
+            *of != name
+        });
+        self.by_hash.borrow_mut().remove(&name)
+    }
+
+    /// The one that goes by this info-hash.
     pub(super) fn get(&self, info_hash: InfoHash) -> Option<Rc<dyn RunningTorrent>> {
-        self.by_hash.borrow().get(&info_hash).cloned()
+        let name = self.others.borrow().get(&info_hash).copied().unwrap_or(info_hash);
+        self.by_hash.borrow().get(&name).cloned()
     }
 
-    /// The one that an encrypted handshake names.
-    pub(super) fn get_obfuscated(&self, hash: ObfuscatedHash) -> Option<Rc<dyn RunningTorrent>> {
-        let info_hash = *self.obfuscated.borrow().get(&hash)?;
-        self.get(info_hash)
+    /// The info-hash that an encrypted handshake names.
+    pub(super) fn revealed(&self, hash: ObfuscatedHash) -> Option<InfoHash> {
+        self.obfuscated.borrow().get(&hash).copied()
     }
 
     /// The session ends: torrents are kept by nobody but their tasks.
     pub(super) fn clear(&self) {
         self.obfuscated.borrow_mut().clear();
+        self.others.borrow_mut().clear();
         self.by_hash.borrow_mut().clear();
     }
 

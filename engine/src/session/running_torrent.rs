@@ -2,7 +2,7 @@
 
 use super::running::RunningTorrent;
 use super::torrent::TorrentDriver;
-use crate::net::handshake::Opened;
+use crate::net::handshake::{Opened, Ours};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -13,7 +13,6 @@ use swarm_core::net::Family;
 use swarm_core::time::Time;
 use swarm_core::torrent::discovery::Origin;
 use swarm_core::torrent::{CloseReason, Pressure};
-use swarm_core::wire::handshake::Handshake;
 
 impl RunningTorrent for TorrentDriver {
     fn is_private(&self) -> bool {
@@ -28,8 +27,8 @@ impl RunningTorrent for TorrentDriver {
         TorrentDriver::needs_peers(self)
     }
 
-    fn handshake(&self) -> Handshake {
-        TorrentDriver::handshake(self)
+    fn ours(&self) -> Ours {
+        TorrentDriver::ours(self)
     }
 
     fn connected(self: Rc<Self>, opened: Opened) {

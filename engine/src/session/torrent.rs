@@ -190,6 +190,7 @@ impl TorrentDriver {
         let seed = context.rng.borrow_mut().next_u64();
         let private = options.source.metainfo().is_some_and(|metainfo| metainfo.info.private);
         let mut config = Config::new(info_hash, peer_id, seed);
+        config.info_hash_v2 = options.source.info_hashes().v2;
         config.exchange = context.options.pex && !private;
         config.holepunch = !private && context.binding.proxy.is_none() && !context.utps.borrow().is_empty();
         config.canonical_priority = !private;
@@ -394,6 +395,8 @@ impl TorrentDriver {
                     self.keep_private(inner);
                 }
                 let _ = self.known.metainfo.set(Arc::new(metainfo));
+                // It may be a hybrid, of which the link named one half.
+                self.join_swarms();
                 // Whoever waits for it looks again.
                 self.phase.send_modify(|_| {});
                 self.emit(Event::MetadataReceived);

@@ -41,6 +41,7 @@ pub(crate) fn info_of(name: &str, piece_len: u64, files: &[(&str, Content)]) -> 
             offset,
             attr: FileAttr::default(),
             symlink_target: None,
+            pieces_root: None,
         };
         match *content {
             Content::Random(length) | Content::Program(length) | Content::FalsePad(length) => {

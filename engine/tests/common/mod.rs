@@ -8,7 +8,7 @@ pub mod tracker;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use swarm_core::metainfo::{Content, Create, Metainfo, SourceFile};
+use swarm_core::metainfo::{Content, Create, Hashes, Metainfo, SourceFile};
 use swarm_engine::{
     AddTorrent, DhtOptions, Event, EventReceiver, PeerStats, Session, SessionOptions, TorrentHandle,
     TorrentStats,
@@ -61,7 +61,7 @@ pub fn publish(dir: &Path, files: &[(&str, usize)], piece_length: u32) -> Arc<Me
     let hashes: Vec<[u8; 20]> =
         all.chunks(piece_length as usize).map(|piece| swarm_engine::hash::sha1([piece])).collect();
     let create = Create::new("data".to_owned(), Content::Folder(sources), piece_length);
-    Arc::new(Metainfo::parse(&create.encode(hashes.as_flattened()).unwrap()).unwrap())
+    Arc::new(Metainfo::parse(&create.encode(Hashes::v1(hashes.as_flattened())).unwrap()).unwrap())
 }
 
 pub fn session_on(ip: &str, change: impl FnOnce(SessionOptions) -> SessionOptions) -> Session {

@@ -3,7 +3,7 @@
 mod escaped;
 
 use super::{ADDRESSES_MAX, Metainfo, MetainfoError, URL_LEN_MAX};
-use crate::id::{InfoHash, InfoHashV2};
+use crate::id::{InfoHash, InfoHashV2, InfoHashes};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use std::fmt;
 use std::net::Ipv6Addr;
@@ -264,6 +264,11 @@ impl Magnet {
             peers: Vec::new(),
             selected: Vec::new(),
         }
+    }
+
+    /// All info-hashes that it names.
+    pub fn info_hashes(&self) -> InfoHashes {
+        InfoHashes { v1: self.info_hash_v1(), v2: self.info_hash_v2 }
     }
 
     /// The SHA-1 info-hash, unless the torrent is for version 2 alone.

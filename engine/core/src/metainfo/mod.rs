@@ -28,7 +28,7 @@ pub use path::{COMPONENT_LEN_MAX, PathRules};
 pub use piece_hashes::{PieceHash, PieceHashes, PieceNodes, PieceShape, PieceTree};
 
 use crate::geometry::Geometry;
-use crate::id::{FileIndex, InfoHash, InfoHashV2, PieceIndex};
+use crate::id::{FileIndex, InfoHash, InfoHashV2, InfoHashes, PieceIndex};
 use crate::merkle::{Node, Tree};
 use crate::padding::Padding;
 use std::sync::Arc;
@@ -221,6 +221,11 @@ impl Info {
     /// If there is no such piece.
     pub fn payload_of(&self, piece: PieceIndex) -> u32 {
         self.padding.payload_in(&self.geometry, piece)
+    }
+
+    /// All info-hashes that it has.
+    pub fn info_hashes(&self) -> InfoHashes {
+        InfoHashes { v1: self.info_hash_v1(), v2: self.info_hash_v2 }
     }
 
     /// The info-hash of version 1, if it has that.

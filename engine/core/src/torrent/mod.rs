@@ -30,7 +30,7 @@ mod webseeds;
 
 use crate::bitfield::Bitfield;
 use crate::geometry::Geometry;
-use crate::id::{BlockRef, InfoHash, PeerId, PeerKey, PieceIndex};
+use crate::id::{BlockRef, InfoHash, InfoHashV2, InfoHashes, PeerId, PeerKey, PieceIndex};
 use crate::net::ExternalIpVotes;
 use crate::padding::Padding;
 use crate::peer::{Due, Peer};
@@ -64,6 +64,8 @@ pub const TICK: Duration = Duration::from_secs(1);
 pub struct Config {
     /// Which torrent this is.
     pub info_hash: InfoHash,
+    /// That of version 2 if it is known. [`info_hash`](Config::info_hash) may be the start of it.
+    pub info_hash_v2: Option<InfoHashV2>,
     /// What we call ourselves in handshakes.
     pub peer_id: PeerId,
     /// The software's name and version, for extension handshakes.
@@ -100,10 +102,17 @@ pub struct Config {
 }
 
 impl Config {
+    /// The hashes that the info dictionary must have.
+    fn info_hashes(&self) -> InfoHashes {
+        let is_v2 = self.info_hash_v2.is_some_and(|v2| v2.truncated() == self.info_hash);
+        InfoHashes { v1: (!is_v2).then_some(self.info_hash), v2: self.info_hash_v2 }
+    }
+
     /// The defaults for this torrent.
     pub fn new(info_hash: InfoHash, peer_id: PeerId, seed: u64) -> Config {
         Config {
             info_hash,
+            info_hash_v2: None,
             peer_id,
             client: concat!("Swarm ", env!("CARGO_PKG_VERSION")).to_owned(),
             listen_port: None,
@@ -233,7 +242,7 @@ impl Torrent {
             discovery.use_canonical_priority(config.listen_port.unwrap_or(0));
         }
         Torrent {
-            search: Some(Box::new(Search::new(config.info_hash))),
+            search: Some(Box::new(Search::new(config.info_hashes()))),
             uploads,
             discovery,
             punches: Punches::default(),

@@ -23,6 +23,9 @@ impl Reserved {
     pub const DHT: Reserved = Reserved(1);
     /// The fast extension (BEP 6): HAVE ALL, HAVE NONE, SUGGEST, REJECT, ALLOWED FAST.
     pub const FAST: Reserved = Reserved(1 << 2);
+    /// In a handshake with the SHA-1 info-hash of a hybrid torrent: the sender knows version 2 too, and the answer may name that hash
+    /// (BEP 52).
+    pub const V2: Reserved = Reserved(1 << 4);
     /// Extension messages (BEP 10).
     pub const EXTENSION: Reserved = Reserved(1 << 20);
 
@@ -34,6 +37,11 @@ impl Reserved {
     /// As they go over the wire.
     pub const fn to_bytes(self) -> [u8; 8] {
         self.0.to_be_bytes()
+    }
+
+    /// Without the bits of `other`.
+    pub const fn without(self, other: Reserved) -> Reserved {
+        Reserved(self.0 & !other.0)
     }
 
     /// Whether every bit of `other` is set.
@@ -93,6 +101,15 @@ impl Handshake {
         }))
     }
 
+    /// The info-hash and the reserved bytes, as [`decode_info_hash`](Handshake::decode_info_hash) finds the first.
+    ///
+    /// # Errors
+    /// As soon as the first bytes are not those of the protocol.
+    pub fn decode_front(buf: &[u8]) -> Result<Option<(InfoHash, Reserved)>, HandshakeError> {
+        let info_hash = Handshake::decode_info_hash(buf)?;
+        Ok(info_hash.zip(bytes_at(buf, 20).map(Reserved::from_bytes)))
+    }
+
     /// The info-hash alone, which is there before the peer id. An acceptor needs no more to choose the
     /// torrent and to answer; a peer that only asks who listens (a NAT check) sends no more until then.
     ///
@@ -128,6 +145,7 @@ mod tests {
         assert_eq!(set(Reserved::DHT, 7), 0x01);
         assert_eq!(set(Reserved::FAST, 7), 0x04);
         assert_eq!(set(Reserved::EXTENSION, 5), 0x10);
+        assert_eq!(set(Reserved::V2, 7), 0x10);
         assert_eq!(Reserved::FAST | Reserved::EXTENSION, BOTH);
         assert!(BOTH.contains(Reserved::FAST));
         assert!(!BOTH.contains(Reserved::DHT));

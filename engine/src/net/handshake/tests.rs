@@ -26,10 +26,16 @@ fn handshake(torrent: u8) -> Handshake {
 }
 
 /// Has torrents 1 and 2.
-fn find(named: Named) -> Option<(u8, Handshake)> {
-    (1..3).map(|torrent| (torrent, handshake(torrent))).find(|(_, ours)| match named {
-        Named::Plainly(hash) => hash == ours.info_hash,
-        Named::Obfuscated(hash) => hash == ObfuscatedHash::of(ours.info_hash),
+fn ours(torrent: u8) -> Ours {
+    let Handshake { reserved, info_hash, peer_id } = handshake(torrent);
+    Ours { reserved, info_hashes: info_hash.into(), peer_id }
+}
+
+fn find(named: Named) -> Option<(u8, InfoHash, Ours)> {
+    let of = |torrent| (torrent, handshake(torrent).info_hash, ours(torrent));
+    (1..3).map(of).find(|(_, info_hash, _)| match named {
+        Named::Plainly(hash) => hash == *info_hash,
+        Named::Obfuscated(hash) => hash == ObfuscatedHash::of(*info_hash),
     })
 }
 
@@ -54,7 +60,7 @@ async fn meet(dials: Encryption, is_wanted: bool, accepts: Encryption) -> (io::R
     let failed = Rc::new(Cell::new(0));
     let accepted = spawn_local(accept_until_opened(listener, accepts, Rc::clone(&failed)));
     let encryptor = encryptor(dials);
-    let dialled = dial(&plan, &Binding::default(), &encryptor, handshake(2), async || {}, || true).await;
+    let dialled = dial(&plan, &Binding::default(), &encryptor, ours(2), async || {}, || true).await;
     let ends = match dialled {
         Ok(dialled) => Ok([dialled, accepted.await.unwrap()]),
         Err(error) => {
@@ -108,7 +114,7 @@ async fn where_nobody_listens_one_attempt_is_made() {
     drop(listener);
     let again = Cell::new(0);
     let pace = async || again.set(again.get() + 1);
-    let dialled = dial(&plan, &Binding::default(), &encryptor(Allow), handshake(2), pace, || true).await;
+    let dialled = dial(&plan, &Binding::default(), &encryptor(Allow), ours(2), pace, || true).await;
     assert_eq!(dialled.err().map(|error| error.kind()), Some(io::ErrorKind::ConnectionRefused));
     assert_eq!(again.get(), 0);
 }
@@ -131,7 +137,7 @@ async fn a_peer_that_is_silent_to_one_kind_is_dialled_in_the_other() {
         let again = Cell::new(0);
         let pace = async || again.set(again.get() + 1);
         let dialled =
-            dial(&plan, &Binding::default(), &encryptor(Allow), handshake(2), pace, || true).await.unwrap();
+            dial(&plan, &Binding::default(), &encryptor(Allow), ours(2), pace, || true).await.unwrap();
         assert_eq!(dialled.stream.encryption(), Some(Method::Plaintext));
         assert_eq!(again.get(), 1, "another attempt waits for its turn");
         assert_eq!(accepting.await.unwrap().unwrap(), Some(Method::Plaintext));

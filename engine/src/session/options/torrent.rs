@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use swarm_core::dht::MutableTorrentLink;
-use swarm_core::id::{FileIndex, InfoHash};
+use swarm_core::id::{FileIndex, InfoHash, InfoHashes};
 use swarm_core::metainfo::{METAINFO_LEN_MAX, Magnet, MagnetError, Metainfo, parse_info_hash};
 use swarm_core::picker::{Order, Priority};
 
@@ -60,12 +60,17 @@ impl Source {
         Ok(Metainfo::parse(&bytes)?.into())
     }
 
-    /// The torrent's info-hash, unless only the DHT knows it.
+    /// The torrent's info-hash, unless only the DHT knows it; in version 2 alone cut to 20 bytes.
     pub fn info_hash(&self) -> Option<InfoHash> {
+        self.info_hashes().swarms().next()
+    }
+
+    /// All of its info-hashes that are known.
+    pub fn info_hashes(&self) -> InfoHashes {
         match self {
-            Source::Metainfo(metainfo) => Some(metainfo.info.info_hash),
-            Source::Magnet(magnet) => Some(magnet.info_hash),
-            Source::Mutable(_) => None,
+            Source::Metainfo(metainfo) => metainfo.info.info_hashes(),
+            Source::Magnet(magnet) => magnet.info_hashes(),
+            Source::Mutable(_) => InfoHashes::default(),
         }
     }
 }

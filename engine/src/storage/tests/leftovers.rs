@@ -5,9 +5,9 @@ use super::*;
 fn other() -> Torrent {
     let mut other = mixed();
     Arc::make_mut(&mut other.info).info_hash = InfoHash([1; 20]);
-    let mut hashes = other.info.piece_hashes.to_vec();
+    let mut hashes = other.info.piece_hashes.as_ref().unwrap().to_vec();
     hashes[25] ^= 1;
-    Arc::make_mut(&mut other.info).piece_hashes = hashes.into();
+    Arc::make_mut(&mut other.info).piece_hashes = Some(hashes.into());
     other
 }
 

@@ -105,7 +105,7 @@ fn holes_that_are_right_are_checked_once() {
     torrent.data[64 * 1024..128 * 1024].fill(0);
     let hashes: Vec<u8> =
         torrent.data.chunks(32 * 1024).flat_map(|piece| crate::hash::sha1([piece])).collect();
-    Arc::make_mut(&mut torrent.info).piece_hashes = hashes.into();
+    Arc::make_mut(&mut torrent.info).piece_hashes = Some(hashes.into());
     let (storage, opened) = torrent.download(dir.path());
     storage.reserve().unwrap();
     torrent.fetch(&storage, &opened);

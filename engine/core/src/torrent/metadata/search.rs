@@ -1,7 +1,7 @@
 //! The search for the info dictionary of a torrent when only the info-hash is known (BEP 9).
 //!
 //! Nothing can be checked before the whole is there. So each peer has an assembly of its own, of the size that it claims: the
-//! first whose SHA-1 is right ends the search, and a wrong one is the fault of its sender alone. Peers that claim the same size
+//! first whose hash is right ends the search, and a wrong one is the fault of its sender alone. Peers that claim the same size
 //! begin at different pieces, and their pieces are combined as soon as they are whole, which is quick among honest peers; if
 //! the result is wrong, nothing is lost and nobody is blamed. A corrupt peer costs only its own connection: others are asked at the same
 //! time, a host gets at most [`REQUESTS_PER_S_MAX`](super::REQUESTS_PER_S_MAX) requests a second however often it connects, and
@@ -10,12 +10,13 @@
 use super::claims::Claims;
 use super::source::{Outcome, Source};
 use crate::admission::Standing;
-use crate::id::{InfoHash, PeerKey};
+use crate::id::{InfoHashes, PeerKey};
 use crate::net::Host;
 use crate::time::{Duration, Time};
 use crate::torrent::CloseReason;
 use crate::wire::{MetadataMessage, metadata_pieces};
 use sha1::{Digest, Sha1};
+use sha2::Sha256;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// The largest info dictionary that is fetched, in bytes.
@@ -52,7 +53,7 @@ pub(super) enum Verdict {
 /// The search for one torrent's info dictionary, among its connected peers.
 #[derive(Debug)]
 pub(in crate::torrent) struct Search {
-    info_hash: InfoHash,
+    wanted: InfoHashes,
     sources: BTreeMap<PeerKey, Source>,
     /// When each host was sent the requests of the last second.
     sent: BTreeMap<Host, VecDeque<Time>>,
@@ -67,9 +68,9 @@ pub(in crate::torrent) struct Search {
 }
 
 impl Search {
-    pub(in crate::torrent) fn new(info_hash: InfoHash) -> Search {
+    pub(in crate::torrent) fn new(wanted: InfoHashes) -> Search {
         Search {
-            info_hash,
+            wanted,
             sources: BTreeMap::new(),
             sent: BTreeMap::new(),
             failed_sizes: BTreeSet::new(),
@@ -174,7 +175,9 @@ impl Search {
     }
 
     fn is_right(&self, bytes: &[u8]) -> bool {
-        InfoHash(Sha1::digest(bytes).into()) == self.info_hash
+        let InfoHashes { v1, v2 } = self.wanted;
+        v1.is_none_or(|v1| v1.0 == <[u8; 20]>::from(Sha1::digest(bytes)))
+            && v2.is_none_or(|v2| v2.0 == <[u8; 32]>::from(Sha256::digest(bytes)))
     }
 
     fn end(&mut self, bytes: Vec<u8>) -> Verdict {
