@@ -28,7 +28,7 @@ use crate::events::About;
 use crate::exit::{Exit, Failure, fail, label_of};
 use crate::interrupt::Interrupt;
 use crate::selection::listed;
-use crate::units;
+use crate::{source, units};
 use anyhow::{Context as _, Result};
 use clap::{Args, ValueHint};
 use std::collections::BTreeMap;
@@ -52,7 +52,7 @@ const SPACE_SPARE: u64 = 16 * 1024 * 1024;
 #[command(after_long_help = EXAMPLES)]
 pub struct LabArgs {
     /// A file or folder to distribute, or a metainfo file with its data beside it. Default: generated data
-    #[arg(value_name = "PATH|SOURCE", value_hint = ValueHint::AnyPath)]
+    #[arg(value_name = "PATH|SOURCE", value_parser = source::parser(), value_hint = ValueHint::AnyPath)]
     source: Option<OsString>,
 
     /// Number of downloaders
