@@ -103,15 +103,10 @@ impl TorrentDriver {
         if let Some((len, peers)) = inner.core.metadata_too_long() {
             return Some(Waiting::MetadataTooLong { len, limit: METADATA_LEN_MAX, peers });
         }
-        if inner.core.peers().next().is_none()
-            && let Some(error) = self.context.proxy_error()
-        {
-            return Some(Waiting::Proxy(error));
-        }
         if inner.core.peers().next().is_some() {
             return (!inner.core.is_metadata_offered()).then_some(Waiting::NoMetadata);
         }
-        Some(self.no_peers(inner))
+        Some(self.context.proxy_error().map_or_else(|| self.no_peers(inner), Waiting::Proxy))
     }
 
     /// Why there are no peers, and no web seed serves.
@@ -171,7 +166,7 @@ impl TorrentDriver {
         if core.is_complete() || rate_down > 0 {
             return None;
         }
-        if self.download.is_zero() || self.context.download.is_zero() {
+        if [&self.download, &self.context.download].iter().any(|limit| limit.rate() == Some(0)) {
             return Some(Waiting::Limit);
         }
         if core.peers().next().is_none() {
