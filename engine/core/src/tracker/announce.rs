@@ -75,12 +75,11 @@ pub struct AnnounceRequest {
 impl AnnounceRequest {
     /// The URL to fetch: the tracker's own, its query kept (a passkey is often in it), ours appended.
     pub fn url(&self, tracker: &Url) -> Url {
-        let mut query = String::with_capacity(320);
-        if let Some(own) = tracker.query().filter(|own| !own.is_empty()) {
-            query.push_str(own);
-            query.push('&');
-        }
-        self.push_query(&mut query);
+        let ours = self.to_query();
+        let query = match tracker.query() {
+            None | Some("") => ours,
+            Some(own) => format!("{own}&{ours}"),
+        };
         let mut url = tracker.clone();
         url.set_query(Some(&query));
         url.set_fragment(None);
@@ -89,15 +88,10 @@ impl AnnounceRequest {
 
     /// The parameters as a query string, percent-encoded, without a leading `?`.
     pub fn to_query(&self) -> String {
-        let mut query = String::with_capacity(320);
-        self.push_query(&mut query);
-        query
-    }
-
-    fn push_query(&self, out: &mut String) {
+        let mut out = String::with_capacity(320);
         let mut bytes = |name: &str, value: &[u8]| {
             out.push_str(name);
-            query::push_encoded(out, value);
+            query::push_encoded(&mut out, value);
         };
         bytes("info_hash=", &self.info_hash.0);
         bytes("&peer_id=", &self.peer_id.0);
@@ -122,6 +116,7 @@ impl AnnounceRequest {
         if let Some(id) = &self.tracker_id {
             bytes("&trackerid=", id);
         }
+        out
     }
 
     /// Reads the query of an announce as a server gets it, without the leading `?`.
