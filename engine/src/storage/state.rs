@@ -9,9 +9,8 @@ use super::sys::Stamp;
 use super::table::Partial;
 use super::tree::{Access, Found, Tree};
 use crate::hash::sha1;
-use bendy::encoding::{Encoder, Error as BendyError};
 use std::io::{Read, Write};
-use swarm_core::bencode::{Limits, parse};
+use swarm_core::bencode::{Limits, parse, write_dict};
 use swarm_core::bitfield::Bitfield;
 use swarm_core::id::{InfoHash, PieceIndex};
 use swarm_core::metainfo::Info;
@@ -114,27 +113,23 @@ impl State {
             .collect();
         let boot_id = self.boot_id.as_deref().unwrap_or_default();
         let generation = self.generation.to_le_bytes();
-        let body = bencode(|e| {
-            e.emit_dict(|mut e| {
-                e.emit_pair_with(b"boot id", |e| e.emit_bytes(boot_id.as_bytes()))?;
-                e.emit_pair(b"clean", i64::from(self.is_clean))?;
-                e.emit_pair_with(b"files", |e| e.emit_bytes(&files))?;
-                e.emit_pair_with(b"generation", |e| e.emit_bytes(&generation))?;
-                e.emit_pair_with(b"have", |e| e.emit_bytes(&self.have.to_wire()))?;
-                e.emit_pair_with(b"in doubt", |e| e.emit_bytes(&self.in_doubt.to_wire()))?;
-                e.emit_pair_with(b"info hash", |e| e.emit_bytes(&self.info_hash.0))?;
-                if !self.partial.is_empty() {
-                    e.emit_pair_with(b"partial", |e| e.emit_bytes(&encode_partial(&self.partial)))?;
-                }
-                e.emit_pair_with(b"stamps", |e| e.emit_bytes(&stamps))?;
-                e.emit_pair(b"version", VERSION)
-            })
+        let body = write_dict(|mut e| {
+            e.emit_pair_with(b"boot id", |e| e.emit_bytes(boot_id.as_bytes()))?;
+            e.emit_pair(b"clean", i64::from(self.is_clean))?;
+            e.emit_pair_with(b"files", |e| e.emit_bytes(&files))?;
+            e.emit_pair_with(b"generation", |e| e.emit_bytes(&generation))?;
+            e.emit_pair_with(b"have", |e| e.emit_bytes(&self.have.to_wire()))?;
+            e.emit_pair_with(b"in doubt", |e| e.emit_bytes(&self.in_doubt.to_wire()))?;
+            e.emit_pair_with(b"info hash", |e| e.emit_bytes(&self.info_hash.0))?;
+            if !self.partial.is_empty() {
+                e.emit_pair_with(b"partial", |e| e.emit_bytes(&encode_partial(&self.partial)))?;
+            }
+            e.emit_pair_with(b"stamps", |e| e.emit_bytes(&stamps))?;
+            e.emit_pair(b"version", VERSION)
         });
-        bencode(|e| {
-            e.emit_dict(|mut e| {
-                e.emit_pair_with(b"body", |e| e.emit_bytes(&body))?;
-                e.emit_pair_with(b"sha1", |e| e.emit_bytes(&sha1([&body[..]])))
-            })
+        write_dict(|mut e| {
+            e.emit_pair_with(b"body", |e| e.emit_bytes(&body))?;
+            e.emit_pair_with(b"sha1", |e| e.emit_bytes(&sha1([&body[..]])))
         })
     }
 
@@ -173,11 +168,6 @@ impl State {
             is_clean: int(b"clean")? != 0,
         })
     }
-}
-
-fn bencode(emit: impl FnOnce(&mut Encoder) -> Result<(), BendyError>) -> Vec<u8> {
-    let mut encoder = Encoder::new();
-    emit(&mut encoder).and_then(|()| encoder.get_output()).expect("keys are sorted and depth is two")
 }
 
 /// No stamp is all zeros: a file has an inode or a time.

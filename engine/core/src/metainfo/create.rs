@@ -5,6 +5,7 @@
 
 use super::path::PathRules;
 use super::{FileAttr, Metainfo, MetainfoError};
+use crate::bencode::emit_some;
 use bendy::encoding::{Encoder, Error as BendyError, SingleItemEncoder, SortedDictEncoder, ToBencode};
 
 /// The smallest piece that [`default_piece_length`] chooses, in bytes.
@@ -220,12 +221,4 @@ impl ToBencode for SourceFile {
 fn emit_attr(dict: &mut SortedDictEncoder<'_>, attr: FileAttr) -> Result<(), BendyError> {
     let letters = attr.letters();
     emit_some(dict, b"attr", Some(letters).filter(|letters| !letters.is_empty()))
-}
-
-fn emit_some<T: ToBencode>(
-    dict: &mut SortedDictEncoder<'_>,
-    key: &[u8],
-    value: Option<T>,
-) -> Result<(), BendyError> {
-    value.map_or(Ok(()), |value| dict.emit_pair(key, value))
 }
