@@ -9,16 +9,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-from harness import BIN, LOOPBACK, MIB, SOON, Process, missing, new_scratch, until
+from harness import BIN, LOOPBACK, MIB, SOON, Process, missing, new_scratch, program, until
 
 try:
     import libtorrent
 except ImportError:
     libtorrent = None
-
-
-def program(name):
-    return shutil.which(name) or missing(f"{name} is not installed")
 
 
 class Tracker(Process):

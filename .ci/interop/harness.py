@@ -45,6 +45,10 @@ def missing(reason):
     raise unittest.SkipTest(reason)
 
 
+def program(name):
+    return shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin") or missing(f"{name} is not installed")
+
+
 GIVEN_PORTS, GIVING = set(), threading.Lock()
 # Connections are made from ports above these, so that none of them can take one before whoever was given it opens it.
 PORTS = range(10_000, 32_768)

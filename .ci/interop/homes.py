@@ -1,9 +1,8 @@
 """Home networks: behind a router each, which lets nothing in that nobody asked for, on an internet of their own."""
 
-import shutil
 import subprocess
 
-from harness import Host, Process, missing
+from harness import Host, Process, missing, program
 from network import Network, ip
 
 # The addresses mean the world, not a local network.
@@ -13,8 +12,8 @@ INTERNET = "203.0.113.{}"
 # the same place another port.
 ROUTER = """
 table inet filter {{
-    chain input {{ type filter hook input priority 0; policy drop; ct state established,related accept; iifname "home" accept; }}
-    chain forward {{ type filter hook forward priority 0; policy drop; ct state established,related accept; iifname "home" accept; jump MINIUPNPD; }}
+    chain input {{ type filter hook input priority 0; policy drop; ct state established,related accept; iifname "{inside}" accept; }}
+    chain forward {{ type filter hook forward priority 0; policy drop; ct state established,related accept; iifname "{inside}" accept; jump MINIUPNPD; }}
     chain MINIUPNPD {{ }}
     chain prerouting {{ type nat hook prerouting priority -100; jump MINIUPNPD_PRE; }}
     chain MINIUPNPD_PRE {{ }}
@@ -24,21 +23,25 @@ table inet filter {{
 """
 
 # It takes private addresses, and those of examples, for another NAT's, unless it is told which one the world sees.
+TOLD = "1.2.3.4"
 MINIUPNPD = """
-ext_ifname=uplink
-ext_ip=1.2.3.4
-listening_ip=home
+ext_ifname={outside}
+ext_ip={told}
+listening_ip={inside}
 http_port=0
-enable_upnp=yes
-enable_natpmp=yes
+enable_upnp={upnp}
+enable_natpmp={pmp}
 secure_mode=yes
+min_lifetime=120
+max_lifetime=86400
+notify_interval=30
 uuid=00000000-0000-0000-0000-000000000001
 upnp_table_name=filter
 upnp_nat_table_name=filter
 upnp_forward_chain=MINIUPNPD
 upnp_nat_chain=MINIUPNPD_PRE
 upnp_nat_postrouting_chain=MINIUPNPD_POST
-allow 1024-65535 0.0.0.0/0 1024-65535
+{rule} 1024-65535 0.0.0.0/0 1024-65535
 deny 0-65535 0.0.0.0/0 0-65535
 """
 
@@ -50,8 +53,23 @@ CHANGES_PORTS = 'oifname "uplink" meta l4proto udp masquerade to :40000; oifname
 SYMMETRIC = 'oifname "uplink" masquerade fully-random'
 
 
-def program(name):
-    return shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin") or missing(f"{name} is not installed")
+def route(router, inside, nat):
+    """Makes a host the router of a home on its device `inside`."""
+    subprocess.run(router.command("sysctl", "-qw", "net.ipv4.ip_forward=1"), check=True)
+    rules = ROUTER.format(inside=inside, nat=nat)
+    made = subprocess.run(router.command(program("nft"), "-f", "-"), input=rules, capture_output=True, text=True)
+    if made.returncode != 0:
+        missing(f"no NAT in namespaces: {made.stderr.strip()}")
+
+
+def miniupnpd(router, scratch, inside, outside, upnp="yes", pmp="yes", rule="allow"):
+    """Has a router pass on what computers on its device `inside` ask for."""
+    config, pid = scratch / "miniupnpd.conf", scratch / "miniupnpd.pid"
+    config.write_text(MINIUPNPD.format(inside=inside, outside=outside, told=TOLD, upnp=upnp, pmp=pmp, rule=rule))
+    pid.unlink(missing_ok=True)
+    gateway = Process(router.command(program("miniupnpd"), "-d", "-f", config, "-P", pid))
+    gateway.wait_line("Listening for NAT-PMP" if pmp == "yes" else "HTTP listening")
+    return gateway
 
 
 class Homes:
@@ -87,20 +105,11 @@ class Homes:
         ip("-n", home, "link", "set", "lo", "up")
         ip("-n", home, "route", "add", "default", "via", inner)
         self.homes.append(Host(address, home))
-        subprocess.run(router.command("sysctl", "-qw", "net.ipv4.ip_forward=1"), check=True)
-        rules = ROUTER.format(nat=nat)
-        made = subprocess.run(router.command(self.nft, "-f", "-"), input=rules, capture_output=True, text=True)
-        if made.returncode != 0:
-            missing(f"no NAT in namespaces: {made.stderr.strip()}")
+        route(router, "home", nat)
 
     def miniupnpd(self, number, scratch):
         """Has a router pass on what computers behind it ask for."""
-        config = scratch / "miniupnpd.conf"
-        config.write_text(MINIUPNPD)
-        command = (program("miniupnpd"), "-d", "-f", config, "-P", scratch / "miniupnpd.pid")
-        gateway = Process(self.routers[number].command(*command))
-        gateway.wait_line("Listening for NAT-PMP")
-        return gateway
+        return miniupnpd(self.routers[number], scratch, inside="home", outside="uplink")
 
     def let_out_only_to(self, number, address):
         rule = ("insert", "rule", "inet", "filter", "forward", "iifname", "home", "ip", "daddr", "!=", address, "counter", "drop")

@@ -8,8 +8,7 @@ import urllib.error
 import urllib.request
 import xmlrpc.client
 
-from clients import program
-from harness import LOOPBACK, MIB, ROOT, SOON, Process, free_port, missing, new_scratch, until
+from harness import LOOPBACK, MIB, ROOT, SOON, Process, free_port, missing, new_scratch, program, until
 
 TOOLS = ROOT / "target/tools/bin"
 

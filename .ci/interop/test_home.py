@@ -2,8 +2,8 @@
 but holepunching by a third peer, or a proxy."""
 
 from clients import Swarm, SwarmProcess, Tracker
-from harness import BIN, SOON, Case, Host, Process, create, fill, seeded, until
-from homes import CHANGES_PORTS, KEEPS_PORTS, Homes, program
+from harness import BIN, SOON, Case, Host, Process, create, fill, program, seeded, until
+from homes import CHANGES_PORTS, KEEPS_PORTS, Homes
 
 QUIET = ("--no-dht", "--no-lsd", "-v")
 

@@ -5,46 +5,15 @@ import subprocess
 import sys
 
 from clients import Swarm, SwarmProcess
-from harness import SOON, Case, Host, Process, create, fill, missing, seeded, until
+from harness import SOON, Case, Host, Process, create, fill, program, seeded, until
+from homes import TOLD, miniupnpd, route
 from network import Network, ip
 
 # In the home network of `Network`; the router is its host 1, the home computer its host 2.
 ROUTER, HOME = "10.0.0.1", "10.0.0.2"
-# Of the link outside. miniupnpd takes private addresses for another NAT's, unless it is told which one the world sees.
-OUTER, OUTSIDE, TOLD = "172.30.0.1", "172.30.0.9", "1.2.3.4"
+# Of the link outside.
+OUTER, OUTSIDE = "172.30.0.1", "172.30.0.9"
 PORT = 6881
-
-CHAINS = """
-table inet filter {
-    chain forward { type filter hook forward priority 0; policy drop; ct state established,related accept; iifname "uplink" accept; jump MINIUPNPD; }
-    chain MINIUPNPD { }
-    chain prerouting { type nat hook prerouting priority -100; jump MINIUPNPD_PRE; }
-    chain MINIUPNPD_PRE { }
-    chain postrouting { type nat hook postrouting priority 100; oifname "wan" masquerade; jump MINIUPNPD_POST; }
-    chain MINIUPNPD_POST { }
-}
-"""
-
-CONFIG = """
-ext_ifname=wan
-ext_ip={told}
-listening_ip=uplink
-http_port=0
-enable_upnp={upnp}
-enable_natpmp={pmp}
-secure_mode=yes
-min_lifetime=120
-max_lifetime=86400
-notify_interval=30
-uuid=00000000-0000-0000-0000-000000000001
-upnp_table_name=filter
-upnp_nat_table_name=filter
-upnp_forward_chain=MINIUPNPD
-upnp_nat_chain=MINIUPNPD_PRE
-upnp_nat_postrouting_chain=MINIUPNPD_POST
-{rule} 1024-65535 0.0.0.0/0 1024-65535
-deny 0-65535 0.0.0.0/0 0-65535
-"""
 
 
 class Behind(Case):
@@ -63,7 +32,6 @@ class Behind(Case):
             ip("-n", namespace, "address", "add", f"{address}/24", "dev", "wan")
             ip("-n", namespace, "link", "set", "wan", "up")
         ip("-n", self.home.namespace, "route", "add", "default", "via", ROUTER)
-        subprocess.run(self.router.command("sysctl", "-qw", "net.ipv4.ip_forward=1"), check=True)
         self.content = fill(self.scratch / "it", 1_000_000, seeded(1))
         self.meta = create(self.content, self.scratch / "it.meta")
 
@@ -89,25 +57,12 @@ class Miniupnpd(Behind):
 
     def setUp(self):
         super().setUp()
-        self.program = shutil.which("miniupnpd", path="/usr/sbin:/sbin") or shutil.which("miniupnpd")
-        nft = shutil.which("nft", path="/usr/sbin:/sbin") or shutil.which("nft")
-        if not self.program or not nft:
-            missing("miniupnpd-nftables and nftables are not installed")
-        self.nft = nft
-        rules = self.scratch / "rules"
-        rules.write_text(CHAINS)
-        made = subprocess.run(self.router.command(nft, "-f", rules), capture_output=True, text=True)
-        if made.returncode != 0:
-            missing(f"no NAT in namespaces: {made.stderr.strip()}")
+        self.nft = program("nft")
+        program("miniupnpd")
+        route(self.router, "uplink", 'oifname "wan" masquerade')
 
-    def miniupnpd(self, upnp="yes", pmp="yes", rule="allow"):
-        config = self.scratch / "miniupnpd.conf"
-        config.write_text(CONFIG.format(told=TOLD, upnp=upnp, pmp=pmp, rule=rule))
-        pid = self.scratch / "pid"
-        pid.unlink(missing_ok=True)
-        gateway = Process(self.router.command(self.program, "-d", "-f", config, "-P", pid))
-        gateway.wait_line("Listening for NAT-PMP" if pmp == "yes" else "HTTP listening")
-        return self.start(gateway)
+    def miniupnpd(self, **options):
+        return self.start(miniupnpd(self.router, self.scratch, inside="uplink", outside="wan", **options))
 
     def clock(self):
         """For how many seconds the router says that it runs."""

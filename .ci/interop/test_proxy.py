@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 from clients import SwarmProcess, Tracker
-from harness import BIN, SOON, Case, Process, create, fill, missing, seeded, until
+from harness import BIN, SOON, Case, Process, create, fill, program, seeded, until
 from network import Network, ip
 
 NAME = "outside.test"
@@ -40,10 +40,6 @@ table inet count {{
   }}
 }}
 """
-
-
-def program(name):
-    return shutil.which(name) or shutil.which(name, path="/usr/sbin") or missing(f"{name} is not installed")
 
 
 class Proxied(Case):

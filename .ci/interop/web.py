@@ -7,8 +7,7 @@ import sys
 import threading
 import urllib.request
 
-from clients import program
-from harness import LOOPBACK, MIB, SOON, Process, free_port, missing, new_scratch, until
+from harness import LOOPBACK, MIB, SOON, Process, free_port, missing, new_scratch, program, until
 
 
 class Server:

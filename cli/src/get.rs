@@ -20,7 +20,7 @@ use swarm_engine::Mode;
 #[command(after_long_help = EXAMPLES)]
 pub struct GetArgs {
     /// Metainfo files, URLs of them, magnet links or info-hashes
-    #[arg(value_name = "SOURCE", value_hint = ValueHint::FilePath, long_help = source::HELP_SEVERAL, required = true)]
+    #[arg(value_name = "SOURCE", value_parser = source::parser(), value_hint = ValueHint::FilePath, long_help = source::HELP_SEVERAL, required = true)]
     sources: Vec<OsString>,
 
     /// Download into this folder; created if missing

@@ -11,7 +11,7 @@ use swarm_engine::SessionOptions;
 #[derive(Args, Debug)]
 pub struct MagnetArgs {
     /// A metainfo file, a URL of one, an info-hash, or a magnet link to normalize
-    #[arg(value_name = "SOURCE", value_hint = ValueHint::FilePath, long_help = source::HELP)]
+    #[arg(value_name = "SOURCE", value_parser = source::parser(), value_hint = ValueHint::FilePath, long_help = source::HELP)]
     source: OsString,
 }
 

@@ -1,13 +1,14 @@
 //! The options of commands that talk to peers, and the session that they ask for.
 
+use crate::exit::{Exit, Failure};
 use crate::proxy::ProxyArgs;
 use crate::units;
-use anyhow::Context as _;
 use clap::{Args, ValueEnum, ValueHint};
+use std::io::ErrorKind::AddrInUse;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
-use swarm_engine::{AddTorrent, DhtOptions, Encryption, IpFilterSource, Session, SessionOptions};
+use swarm_engine::{AddTorrent, DhtOptions, Encryption, Error, IpFilterSource, Session, SessionOptions};
 use url::{Host, Url};
 
 /// Network options of `seed`, `get`, `show --fetch` and `create --seed`.
@@ -212,12 +213,21 @@ impl NetworkArgs {
 
     /// Starts a session as the user wants it.
     pub fn start_session(&self) -> anyhow::Result<Session> {
-        let started = Session::start(self.session_options()?);
-        match &self.bind_device {
-            Some(device) => started.with_context(|| format!("--bind-device: {device}")),
-            None if !self.listen.is_empty() => started.context("--listen"),
-            None => Ok(started?),
-        }
+        Session::start(self.session_options()?).map_err(|error| {
+            let option = match (&error, &self.bind_device) {
+                (Error::IpFilter { .. }, _) => "--ip-filter".to_owned(),
+                (_, Some(device)) => format!("--bind-device: {device}"),
+                _ if self.listen.is_empty() => return error.into(),
+                _ => "--listen".to_owned(),
+            };
+            match &error {
+                Error::Listen { addr, source } if source.kind() == AddrInUse => {
+                    let mend = "another program listens there; choose another port";
+                    Failure::new(Exit::Runtime, format!("{option}: cannot listen on {addr}: {mend}")).into()
+                }
+                _ => anyhow::Error::new(error).context(option),
+            }
+        })
     }
 
     fn super_seeding(&self) -> bool {

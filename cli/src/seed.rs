@@ -16,7 +16,7 @@ use swarm_engine::Mode;
 pub struct SeedArgs {
     /// Metainfo files, folders of them, URLs, magnet links or info-hashes; without --dir one of them, then
     /// DIR
-    #[arg(value_name = "SOURCE", value_hint = ValueHint::AnyPath, long_help = source::HELP_SEVERAL, required = true)]
+    #[arg(value_name = "SOURCE", value_parser = source::parser(), value_hint = ValueHint::AnyPath, long_help = source::HELP_SEVERAL, required = true)]
     sources: Vec<OsString>,
 
     /// The folder that contains each torrent's file or folder; nothing is written to it

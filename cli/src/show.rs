@@ -20,7 +20,7 @@ use swarm_engine::SessionOptions;
 #[derive(Args, Debug)]
 pub struct ShowArgs {
     /// A metainfo file or a URL of one; with --fetch also a magnet link or an info-hash
-    #[arg(value_name = "SOURCE", value_hint = ValueHint::FilePath, long_help = source::HELP_FETCH)]
+    #[arg(value_name = "SOURCE", value_parser = source::parser(), value_hint = ValueHint::FilePath, long_help = source::HELP_FETCH)]
     source: OsString,
 
     /// Fetch the metadata of a magnet link or info-hash from peers (BEP 9)

@@ -2,6 +2,7 @@
 
 use crate::exit::{Exit, Failure, fail, label_of, printable};
 use anyhow::{Context as _, Result};
+use clap::builder::{PathBufValueParser, TypedValueParser};
 use std::ffi::{OsStr, OsString};
 use std::fs::{File, Metadata};
 use std::io::Read as _;
@@ -42,6 +43,11 @@ The torrent, in one of these forms:
   x.meta, x.torrent    a metainfo file
   https://host/x.meta  the URL of a metainfo file
 A magnet link or an info-hash does not contain the piece hashes; `swarm show --fetch` and `swarm get` fetch them from peers.";
+
+/// Takes a SOURCE; an empty one, as an unset variable gives it, is refused with the name of the argument.
+pub fn parser() -> impl TypedValueParser<Value = OsString> {
+    PathBufValueParser::new().map(PathBuf::into_os_string)
+}
 
 #[derive(Debug)]
 pub enum Source {

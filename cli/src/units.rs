@@ -122,11 +122,6 @@ pub fn rate(bytes_per_s: u64) -> String {
     size(bytes_per_s) + "/s"
 }
 
-/// Bytes in hexadecimal.
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 /// A number of things: `1 peer`, `12 peers`.
 pub fn count(n: usize, noun: &str) -> String {
     format!("{n} {noun}{}", if n == 1 { "" } else { "s" })

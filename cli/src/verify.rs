@@ -23,7 +23,7 @@ use swarm_engine::{Mode, SessionOptions};
 #[command(after_long_help = EXAMPLES)]
 pub struct VerifyArgs {
     /// A metainfo file or a URL of one
-    #[arg(value_name = "SOURCE", value_hint = ValueHint::FilePath, long_help = source::HELP_METAINFO)]
+    #[arg(value_name = "SOURCE", value_parser = source::parser(), value_hint = ValueHint::FilePath, long_help = source::HELP_METAINFO)]
     source: OsString,
 
     /// The folder that contains the torrent's file or folder

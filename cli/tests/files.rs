@@ -453,11 +453,21 @@ fn what_an_option_names_and_cannot_be_used_is_told_with_the_option_and_the_cause
             "--bind-device: none: cannot listen on 127.0.0.1:0: ",
             "No such device (os error 19)",
         ),
+        (&[&get[..], &["127.0.0.1:0", "--ip-filter", "none"]].concat(), "--ip-filter: none: ", MISSING),
     ] {
         let refused = run(dir, args);
         let last = refused.stderr.lines().last().unwrap();
         assert_eq!(last, format!("swarm: {line}{cause}"), "{refused:?}");
     }
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = taken.local_addr().unwrap().to_string();
+    let refused = run(dir, [&get[..], &[&addr]].concat());
+    let why = "another program listens there; choose another port";
+    assert!(
+        refused.stderr.ends_with(&format!("swarm: --listen: cannot listen on {addr}: {why}\n")),
+        "{refused:?}"
+    );
+    assert_eq!(refused.code, Some(1));
     let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let url = format!("http://{nobody}/x.meta");
     let refused = run(dir, ["show", &url]).stderr;

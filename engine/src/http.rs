@@ -6,27 +6,24 @@
 //! checked and to another when it is used. Redirects are followed here, by the same steps, and no
 //! connection outlives its request: what was checked for one URL does not serve another.
 //!
-//! Trackers, which strangers' metainfo names, are asked by a client of our own that bounds each byte a server
-//! may deliver ([`tracker`]). Files that the user names by URL are fetched through reqwest ([`mod@file`]),
-//! whose endless interim answers only the time-out ends.
+//! Trackers and whoever serves a file are asked by a client of our own that bounds each byte a server may deliver
+//! ([`client`]).
 //!
 //! With a proxy a name goes to it as it is, and where it leads is the proxy's business: addresses in URLs are checked as before, of names
-//! only those that mean the proxy's own machine are refused to strangers. Files are then fetched by the trackers' client too.
+//! only those that mean the proxy's own machine are refused to strangers.
 //!
 //! Everything is made when first needed, so that a run without HTTP starts instantly.
 
 mod bounded;
-mod file;
-mod tracker;
+mod client;
 pub(crate) mod webseed;
 
 use crate::Error;
 use crate::net::names;
 use crate::net::socket::Binding;
-use bytes::Bytes;
 use flate2::bufread::MultiGzDecoder;
 use http_body_util::BodyExt;
-use hyper::body::Body;
+use hyper::body::{Body, Incoming};
 use hyper::header::{CONTENT_ENCODING, LOCATION};
 use hyper::{Response, StatusCode};
 use rustls::crypto::ring;
@@ -95,32 +92,21 @@ fn failed(what: impl ToString) -> HttpError {
 }
 
 /// The head of an answer, and what its body comes from.
-struct Reply<B> {
-    response: Response<B>,
+struct Reply {
+    response: Response<Incoming>,
     server: SocketAddr,
-    /// Ends when this is dropped, if nobody else sees to that.
-    _connection: Option<JoinSet<hyper::Result<()>>>,
+    /// Ends when this is dropped.
+    _connection: JoinSet<hyper::Result<()>>,
 }
 
-/// Sends a GET request to a tracker and follows redirects, at most [`REDIRECTS_MAX`]. Needs a tokio runtime.
+/// Sends a GET request and follows redirects, at most [`REDIRECTS_MAX`]. Needs a tokio runtime.
 pub(crate) async fn get(request: &Request<'_>) -> Result<Answer, HttpError> {
-    get_by(request, tracker::send).await
-}
-
-/// Sends a GET request in one way or the other and follows redirects.
-async fn get_by<B>(
-    request: &Request<'_>,
-    send: impl AsyncFn(&Request<'_>, &Url, Vec<Destination>) -> Result<Reply<B>, HttpError>,
-) -> Result<Answer, HttpError>
-where
-    B: Body<Data = Bytes, Error: std::error::Error + 'static> + Unpin,
-{
     let follow = async {
         let mut url = request.url.clone();
         let mut redirected_from = None;
         for _ in 0..=REDIRECTS_MAX {
             let to = places(request, &url, redirected_from).await?;
-            let Reply { response, server, _connection } = send(request, &url, to).await?;
+            let Reply { response, server, _connection } = client::send(request, &url, to).await?;
             match redirect(&url, &response)? {
                 Some(next) => (url, redirected_from) = (next, Some(server.ip())),
                 None => {
@@ -226,7 +212,7 @@ fn tls_builder() -> Result<ConfigBuilder<ClientConfig, WantsVerifier>, rustls::E
 }
 
 /// Where a response sends us, if it does.
-fn redirect<B>(url: &Url, response: &Response<B>) -> Result<Option<Url>, HttpError> {
+fn redirect(url: &Url, response: &Response<Incoming>) -> Result<Option<Url>, HttpError> {
     use StatusCode as S;
     let status = response.status();
     let redirects =
@@ -243,10 +229,7 @@ fn redirect<B>(url: &Url, response: &Response<B>) -> Result<Option<Url>, HttpErr
 }
 
 /// The body of a response, if it is not longer than `limit` bytes, before decompression and after.
-async fn body<B>(response: Response<B>, limit: usize) -> Result<Vec<u8>, HttpError>
-where
-    B: Body<Data = Bytes, Error: std::error::Error + 'static> + Unpin,
-{
+async fn body(response: Response<Incoming>, limit: usize) -> Result<Vec<u8>, HttpError> {
     let too_long = |len: &str| failed(format!("the answer{len} is longer than {limit} bytes"));
     let is_gzip = response.headers().get(CONTENT_ENCODING).is_some_and(|encoding| encoding == "gzip");
     let mut body = response.into_body();
@@ -288,11 +271,7 @@ pub(crate) async fn fetch(url: &Url, limit: usize, binding: &Binding) -> Result<
         timeout: FETCH_TIMEOUT,
         body_len_max: limit,
     };
-    let answer = match binding.proxy {
-        Some(_) => get(&request).await,
-        None => get_by(&request, file::send).await,
-    };
-    let answer = answer.and_then(|answer| match answer.status {
+    let answer = get(&request).await.and_then(|answer| match answer.status {
         StatusCode::OK => Ok(answer.body),
         status => Err(failed(format!("the server answered {status}"))),
     });

@@ -46,8 +46,8 @@ pub use ip_filter::{IpFilterError, IpFilterSource};
 pub use session::{
     AddTorrent, Data, DhtOptions, Event, EventReceiver, FileReader, Files, HolepunchFailure, InfoHashes,
     LISTEN_PORT_FIRST, Mode, PeerStats, Session, SessionEvents, SessionOptions, Source, State, TorrentHandle,
-    TorrentId, TorrentStats, TrackerStats, TrackerStatus, Waiting, WebSeedFault, WebSeedPenalty,
-    WebSeedStats, WebSeedStatus, fetch,
+    TorrentId, TorrentStats, TrackerStats, Waiting, WebSeedFault, WebSeedPenalty, WebSeedStats,
+    WebSeedStatus, fetch,
 };
 #[cfg(feature = "__hooks")]
 #[doc(hidden)]
@@ -69,3 +69,4 @@ pub use swarm_core::picker::{Order, Priority};
 pub use swarm_core::port_mapping::{Method as MappingMethod, Transport};
 pub use swarm_core::proxy::{Proxy, ProxyUrlError};
 pub use swarm_core::torrent::{CloseReason, Totals};
+pub use swarm_core::tracker::announcer::TrackerStatus;

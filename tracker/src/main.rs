@@ -13,23 +13,50 @@ use clap::{ColorChoice, Parser};
 use swarm_tracker::{AllowList, BindError, Config, Handle, Server, Tls};
 use tracing_subscriber::filter::LevelFilter;
 
-use crate::settings::{LogFormat, Settings, exit_with_usage_error};
+use crate::settings::{LogFormat, Settings, usage_line};
 
 /// Where clients expect a tracker.
 const PORT_DEFAULT: u16 = 6969;
 
 fn main() -> ExitCode {
-    // Help ends with exit status 0, usage errors with 2.
-    let flags = Settings::parse();
-    let settings = flags.clone().with_file().unwrap_or_else(|error| exit_with_usage_error(&error));
-    let config = settings.tracker().unwrap_or_else(|error| exit_with_usage_error(&error));
+    let flags = match Settings::try_parse() {
+        Ok(flags) => flags,
+        Err(error) if error.use_stderr() => return wrong_usage(&usage_line(&error.render().to_string())),
+        Err(help) => help.exit(),
+    };
+    let settings = match flags.clone().with_file() {
+        Ok(settings) => settings,
+        Err(error) => return wrong_usage(&one_line(&error)),
+    };
+    let config = match settings.tracker() {
+        Ok(config) => config,
+        Err(error) => return wrong_usage(&one_line(&error)),
+    };
     match run(&flags, settings, config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("swarm-tracker: {error:#}");
+            eprintln!("swarm-tracker: {}", one_line(&error));
             ExitCode::FAILURE
         }
     }
+}
+
+fn wrong_usage(line: &str) -> ExitCode {
+    eprintln!("swarm-tracker: {line}");
+    ExitCode::from(2)
+}
+
+/// The error and its causes, without those that an error has in its own words.
+fn one_line(error: &anyhow::Error) -> String {
+    let mut line = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if line.is_empty() {
+            line = cause;
+        } else if !line.ends_with(&cause) {
+            line = format!("{line}: {cause}");
+        }
+    }
+    line
 }
 
 /// Serves by `settings`, which are `flags` and the configuration file that they name.
@@ -59,7 +86,7 @@ fn run(flags: &Settings, mut settings: Settings, config: Config) -> anyhow::Resu
         while signals.next().await == Signal::Reload {
             match reload(flags, &settings, &tracker) {
                 Ok(taken) => settings = taken,
-                Err(error) => tracing::error!("keeping what was read before: {error:#}"),
+                Err(error) => tracing::error!("keeping what was read before: {}", one_line(&error)),
             }
         }
         tracker.stop().await;

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use clap::{ArgAction, ColorChoice, CommandFactory, Parser, ValueEnum};
+use clap::{ArgAction, ColorChoice, Parser, ValueEnum};
 use serde::Deserialize;
 use swarm_tracker::{Config, Limits, Source};
 
@@ -170,8 +170,12 @@ impl Settings {
     pub fn with_file(self) -> anyhow::Result<Settings> {
         let Some(path) = &self.config else { return Ok(self) };
         let file = read(path)?;
-        let file = toml::from_str(&file).with_context(|| path.display().to_string())?;
-        Ok(self.over(file))
+        let settings = toml::from_str(&file).map_err(|error: toml::de::Error| {
+            let before = error.span().and_then(|span| file.get(..span.start)).unwrap_or_default();
+            let (line, message) = (before.matches('\n').count() + 1, error.message().replace('\n', "; "));
+            anyhow::anyhow!("{}: line {line}: {message}", path.display())
+        })?;
+        Ok(self.over(settings))
     }
 
     fn over(self, file: Settings) -> Settings {
@@ -287,9 +291,14 @@ impl Settings {
     }
 }
 
-/// Ends the program as clap does after wrong usage.
-pub fn exit_with_usage_error(error: &anyhow::Error) -> ! {
-    Settings::command().error(clap::error::ErrorKind::ValueValidation, format!("{error:#}")).exit()
+/// The parser's message of several lines as one: what is wrong, then its tips.
+pub fn usage_line(message: &str) -> String {
+    let paragraphs = message.split("\n\n").map(|text| text.split_whitespace().collect::<Vec<_>>().join(" "));
+    let told = paragraphs.filter_map(|text| match text.strip_prefix("error: ") {
+        Some(wrong) => Some(wrong.to_owned()),
+        None => text.starts_with("tip: ").then_some(text),
+    });
+    told.chain(["see swarm-tracker --help".to_owned()]).collect::<Vec<_>>().join("; ")
 }
 
 /// The content of a file that the user named.
@@ -331,6 +340,8 @@ impl FromStr for Span {
 
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory as _;
+
     use super::*;
 
     #[test]

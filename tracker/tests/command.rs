@@ -264,7 +264,8 @@ fn a_configuration_file_is_heeded() {
     let wrong = output(&["--config", path.to_str().unwrap()]);
     assert_eq!(wrong.status.code(), Some(2));
     let said = String::from_utf8(wrong.stderr).unwrap();
-    assert!(said.contains("tracker.toml") && said.contains("listen = 7"), "{said}");
+    let start = format!("swarm-tracker: {}: line 1: invalid type: integer `7`, ", path.display());
+    assert!(said.starts_with(&start) && said.lines().count() == 1, "{said}");
 }
 
 #[test]
@@ -294,6 +295,14 @@ fn a_missing_file_is_named() {
     let allow = output(&["--listen", "127.0.0.1:0", "--allow-list", "/nonexistent/hashes"]);
     assert_eq!(allow.status.code(), Some(1));
     assert!(String::from_utf8(allow.stderr).unwrap().contains("cannot read /nonexistent/hashes"));
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("hashes");
+    std::fs::write(&path, "release.meta\n").unwrap();
+    let broken = output(&["--listen", "127.0.0.1:0", "--allow-list", path.to_str().unwrap()]);
+    assert_eq!(broken.status.code(), Some(1));
+    let said = String::from_utf8(broken.stderr).unwrap();
+    let why = "line 1: an info-hash is 40 hexadecimal digits";
+    assert_eq!(said, format!("swarm-tracker: {}: {why}\n", path.display()));
     let config = output(&["--config", "/nonexistent/config"]);
     assert_eq!(config.status.code(), Some(2));
     assert!(String::from_utf8(config.stderr).unwrap().contains("cannot read /nonexistent/config"));
@@ -311,7 +320,7 @@ fn a_port_in_use_is_one_clear_line() {
 }
 
 #[test]
-fn bad_flags_are_usage_errors() {
+fn bad_flags_are_usage_errors_of_one_line() {
     for flags in [
         ["--listen", "nowhere"],
         ["--listen", "127.0.0.1"],
@@ -323,9 +332,15 @@ fn bad_flags_are_usage_errors() {
         let output = output(&flags);
         assert_eq!(output.status.code(), Some(2), "{flags:?}");
         assert!(output.stdout.is_empty());
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(said.starts_with("swarm-tracker: "), "{said}");
+        assert!(flags.iter().any(|flag| said.contains(flag)), "{said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
     }
     let contradiction = output(&["--interval", "1m", "--peer-timeout", "30s", "--listen", "127.0.0.1:0"]);
     assert_eq!(contradiction.status.code(), Some(2));
+    let said = String::from_utf8(contradiction.stderr).unwrap();
+    assert_eq!(said, "swarm-tracker: peer-timeout must be longer than interval\n");
 }
 
 #[test]

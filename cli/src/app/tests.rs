@@ -26,6 +26,8 @@ fn a_usage_error_is_one_line_and_status_2() {
         ("show x y", "y: one argument too many"),
         ("show x --jsn", "--jsn: no such option; did you mean --json?"),
         ("show x -x", "-x: no such option"),
+        ("get ", "SOURCE: needs a value"),
+        ("lab ", "PATH|SOURCE: needs a value"),
         ("show x --color", "--color: needs a value: auto, always or never"),
         ("show x --color=nevr", "--color: nevr is not auto, always or never; did you mean never?"),
         ("show x --json=1", "--json: takes no value such as 1"),

@@ -8,6 +8,7 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 use swarm_core::dht::{Item, MutableTorrentLink, NodeId, SALT_LEN_MAX, VALUE_LEN_MAX, mutable_torrent_value};
+use swarm_core::hex::{hex, unhex};
 use swarm_core::id::InfoHash;
 
 #[derive(Clone, Debug, Subcommand)]
@@ -154,10 +155,7 @@ fn secret_key(file: &Path) -> Result<[u8; 32]> {
     let name = file.display();
     match std::fs::read_to_string(file) {
         Ok(text) => {
-            let digits = text.trim();
-            let byte = |at: usize| u8::from_str_radix(digits.get(at..at + 2)?, 16).ok();
-            let bytes: Option<Vec<u8>> = (0..digits.len()).step_by(2).map(byte).collect();
-            let key = bytes.and_then(|bytes| bytes.try_into().ok());
+            let key = unhex(text.trim()).and_then(|bytes| bytes.try_into().ok());
             key.with_context(|| format!("--key: {name}: is not a key of 64 hexadecimal digits"))
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -167,7 +165,7 @@ fn secret_key(file: &Path) -> Result<[u8; 32]> {
             options.write(true).create_new(true);
             #[cfg(unix)]
             std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-            let written = options.open(file).and_then(|mut file| writeln!(file, "{}", units::hex(&key)));
+            let written = options.open(file).and_then(|mut file| writeln!(file, "{}", hex(&key)));
             written.with_context(|| format!("--key: {name}: cannot write"))?;
             Ok(key)
         }

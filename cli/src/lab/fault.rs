@@ -8,7 +8,7 @@ use serde::Serialize;
 pub enum Fault {
     /// One more peer claims to be a seed and sends corrupt blocks
     CorruptPeer,
-    /// A downloader is killed half-way and restarted
+    /// A downloader is killed after a third of the data and restarted
     KillPeer,
     /// A downloader is slow, both ways
     SlowPeer,

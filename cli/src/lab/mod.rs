@@ -29,13 +29,13 @@ use crate::exit::{Exit, Failure, fail, label_of};
 use crate::format::FormatArg;
 use crate::interrupt::Interrupt;
 use crate::selection::listed;
-use crate::units;
+use crate::{source, units};
 use anyhow::{Context as _, Result};
 use clap::{Args, ValueHint};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::{self, File};
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -53,7 +53,7 @@ const SPACE_SPARE: u64 = 16 * 1024 * 1024;
 #[command(after_long_help = EXAMPLES)]
 pub struct LabArgs {
     /// A file or folder to distribute, or a metainfo file with its data beside it. Default: generated data
-    #[arg(value_name = "PATH|SOURCE", value_hint = ValueHint::AnyPath)]
+    #[arg(value_name = "PATH|SOURCE", value_parser = source::parser(), value_hint = ValueHint::AnyPath)]
     source: Option<OsString>,
 
     /// Number of downloaders
@@ -335,14 +335,15 @@ fn write_report(report: &Report, path: &Path) -> Result<()> {
     };
     let mut file = open_report(path)?;
     let written = file.set_len(0).and_then(|()| file.write_all(text.as_bytes()));
-    written.with_context(|| unwritable(path))
+    written.map_err(|error| unwritable(path, error))
 }
 
 fn open_report(path: &Path) -> Result<File> {
     // What is there from before stays until there is something new.
-    File::options().create(true).append(true).open(path).with_context(|| unwritable(path))
+    File::options().create(true).append(true).open(path).map_err(|error| unwritable(path, error))
 }
 
-fn unwritable(path: &Path) -> Failure {
-    Failure::new(Exit::Destination, format!("--report: {}: cannot write", label_of(path)))
+fn unwritable(path: &Path, error: io::Error) -> anyhow::Error {
+    let failure = Failure::new(Exit::of_write(&error), format!("--report: {}: cannot write", label_of(path)));
+    anyhow::Error::new(error).context(failure)
 }

@@ -1,5 +1,6 @@
 //! Identifiers, each its own type so that a piece is never taken for a file.
 
+use crate::hex::{shown_in_hex, unhex};
 use std::fmt;
 use std::str::FromStr;
 
@@ -58,18 +59,6 @@ impl fmt::Display for PieceIndex {
     }
 }
 
-impl fmt::Display for InfoHash {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|b| write!(f, "{b:02x}"))
-    }
-}
-
-impl fmt::Debug for InfoHash {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "InfoHash({self})")
-    }
-}
-
 /// The info-hashes that a torrent goes by on the network. A hybrid torrent (BEP 52) has both; a mutable torrent (BEP 46) has none
 /// before it is resolved.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -110,17 +99,7 @@ impl InfoHashV2 {
     }
 }
 
-impl fmt::Display for InfoHashV2 {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|b| write!(f, "{b:02x}"))
-    }
-}
-
-impl fmt::Debug for InfoHashV2 {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "InfoHashV2({self})")
-    }
-}
+shown_in_hex!(InfoHash, InfoHashV2);
 
 /// The text is not 40 hexadecimal digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -130,16 +109,7 @@ pub struct ParseInfoHashError;
 impl FromStr for InfoHash {
     type Err = ParseInfoHashError;
     fn from_str(s: &str) -> Result<InfoHash, ParseInfoHashError> {
-        let digits = s.as_bytes();
-        if digits.len() != 40 {
-            return Err(ParseInfoHashError);
-        }
-        let mut hash = [0; 20];
-        for (byte, pair) in hash.iter_mut().zip(digits.chunks(2)) {
-            let digit = |c: u8| (c as char).to_digit(16).ok_or(ParseInfoHashError);
-            *byte = (digit(pair[0])? * 16 + digit(pair[1])?) as u8;
-        }
-        Ok(InfoHash(hash))
+        unhex(s).and_then(|hash| hash.try_into().ok()).map(InfoHash).ok_or(ParseInfoHashError)
     }
 }
 

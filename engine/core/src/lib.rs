@@ -50,6 +50,7 @@ pub mod choker;
 pub mod dht;
 pub mod fields;
 pub mod geometry;
+pub mod hex;
 pub mod id;
 pub mod ip_filter;
 pub mod lsd;

@@ -68,21 +68,30 @@ pub(crate) const fn compact_len(family: Family) -> usize {
 
 /// Appends an address in compact form.
 pub(crate) fn write_compact(addr: SocketAddr, out: &mut Vec<u8>) {
-    match addr.ip().to_canonical() {
-        IpAddr::V4(ip) => out.extend_from_slice(&ip.octets()),
-        IpAddr::V6(ip) => out.extend_from_slice(&ip.octets()),
-    }
+    out.extend_from_slice(&write_ip(addr.ip().to_canonical()));
     out.extend_from_slice(&addr.port().to_be_bytes());
 }
 
 /// The address whose compact form is exactly these 6 or 18 bytes. Its port may be 0.
 pub(crate) fn read_compact(bytes: &[u8]) -> Option<SocketAddr> {
     let (ip, port) = bytes.split_last_chunk::<2>()?;
-    let ip = match ip.len() {
-        4 => Ipv4Addr::from(<[u8; 4]>::try_from(ip).ok()?).into(),
-        _ => Ipv6Addr::from(<[u8; 16]>::try_from(ip).ok()?).to_canonical(),
-    };
-    Some(SocketAddr::new(ip, u16::from_be_bytes(*port)))
+    Some(SocketAddr::new(read_ip(ip)?.to_canonical(), u16::from_be_bytes(*port)))
+}
+
+/// The 4 or 16 bytes of an address.
+pub(crate) fn write_ip(ip: IpAddr) -> Vec<u8> {
+    match ip {
+        IpAddr::V4(ip) => ip.octets().to_vec(),
+        IpAddr::V6(ip) => ip.octets().to_vec(),
+    }
+}
+
+/// The address of exactly these 4 or 16 bytes.
+pub(crate) fn read_ip(bytes: &[u8]) -> Option<IpAddr> {
+    match bytes.len() {
+        4 => Some(Ipv4Addr::from(<[u8; 4]>::try_from(bytes).ok()?).into()),
+        _ => Some(Ipv6Addr::from(<[u8; 16]>::try_from(bytes).ok()?).into()),
+    }
 }
 
 /// Whether an address means something on this machine or a local network only. BEP 42 does not bind ids to such addresses.

@@ -138,11 +138,6 @@ impl PortMapper {
         mapper
     }
 
-    /// What is mapped.
-    pub fn transport(&self) -> Transport {
-        self.transport
-    }
-
     /// How it is mapped now.
     pub fn mapping(&self) -> Option<Mapping> {
         self.mapped.map(|mapped| mapped.mapping)

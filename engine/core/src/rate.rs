@@ -30,11 +30,6 @@ pub struct RateMeter {
 }
 
 impl RateMeter {
-    /// A meter that has seen nothing.
-    pub fn new() -> RateMeter {
-        RateMeter::default()
-    }
-
     /// Counts `bytes` that passed at `now`. Time does not run backwards; if it does, they count as of
     /// the latest time seen.
     pub fn add(&mut self, now: Time, bytes: u64) {

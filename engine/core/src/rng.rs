@@ -71,11 +71,6 @@ impl Rng {
         }
     }
 
-    /// One of `items`, or `None` if there are none.
-    pub fn choose<'a, T>(&mut self, items: &'a [T]) -> Option<&'a T> {
-        (!items.is_empty()).then(|| &items[self.index(items.len())])
-    }
-
     /// An independent generator, for a part that must not disturb this stream.
     pub fn fork(&mut self) -> Rng {
         Rng::new(self.next_u64())

@@ -90,6 +90,7 @@ const LAYERS: &[(&str, &[&[&str]])] = &[
                 "bitfield",
                 "fields",
                 "geometry",
+                "hex",
                 "id",
                 "ip_filter",
                 "merkle",

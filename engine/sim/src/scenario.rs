@@ -6,6 +6,8 @@ use crate::config::{Behaviour, NodeConfig};
 use crate::disk::DiskConfig;
 use crate::socket::Buffers;
 use crate::world::Checks;
+use clap::builder::TypedValueParser;
+use clap::value_parser;
 use std::fmt::Write as _;
 use swarm_core::geometry::BLOCK_LEN;
 use swarm_core::rng::Rng;
@@ -15,39 +17,58 @@ use swarm_core::time::Duration;
 const OUTAGE_MIN: Duration = Duration::from_secs(20);
 
 /// What a scenario is run with.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(clap::Args, Clone, Copy, Debug, PartialEq)]
 pub struct Params {
     /// Hosts besides the source.
+    #[arg(long, default_value_t = Params::default().peers, value_parser = value_parser!(u32).range(1..=1_000_000))]
     pub peers: u32,
     /// Pieces of the torrent.
+    #[arg(long, default_value_t = Params::default().pieces, value_parser = value_parser!(u32).range(1..=1_000_000))]
     pub pieces: u32,
     /// Blocks of each piece.
+    #[arg(long, default_value_t = Params::default().blocks_per_piece, value_parser = value_parser!(u32).range(1..=1_024))]
     pub blocks_per_piece: u32,
-    /// What a piece stands for, in bytes. Rates are scaled so that a piece of fewer blocks takes as long to send.
+    /// What a piece stands for, in bytes (on the command line in KiB). Rates are scaled so that a piece of fewer blocks takes as long
+    /// to send.
+    #[arg(long = "piece-kib", value_name = "KIB", default_value = "1024", value_parser = kib())]
     pub piece_len: u64,
     /// Connections of each host, about.
+    #[arg(long, default_value_t = Params::default().degree, value_parser = value_parser!(u32).range(2..=1_000))]
     pub degree: u32,
     /// The ordinary uplink, in Mbit/s.
+    #[arg(long = "up", default_value_t = Params::default().up_mbit_per_s, value_parser = value_parser!(u64).range(1..=1_000_000))]
     pub up_mbit_per_s: u64,
     /// One-way delay of a path on average, in milliseconds; paths differ from it by half of it either way.
+    #[arg(long = "delay", default_value_t = Params::default().delay_ms, value_parser = value_parser!(u64).range(0..=10_000))]
     pub delay_ms: u64,
     /// How much the delay of each message may differ from its path's, in milliseconds either way; by half of it
     /// at the most.
+    #[arg(long, default_value_t = 0, value_parser = value_parser!(u64).range(0..=10_000))]
     pub jitter_ms: u64,
     /// How many of a thousand messages or blocks are lost and sent again.
+    #[arg(long, default_value_t = 0, value_parser = value_parser!(u32).range(0..=500))]
     pub loss_permille: u32,
     /// How much of its line's rate a connection may have on its way, in milliseconds, before its sender waits for the receiver:
     /// what the queues between them hold. With 0 there is no end to them.
+    #[arg(long, default_value_t = Params::default().queue_ms, value_parser = value_parser!(u64).range(0..=10_000))]
     pub queue_ms: u64,
     /// Whether hosts learn of each other from a tracker; else each is told of its neighbours. Some scenarios have
     /// a tracker anyway.
+    #[arg(long)]
     pub tracker: bool,
     /// Determines everything else.
+    #[arg(long, default_value_t = 1)]
     pub seed: u64,
     /// How often invariants are checked.
+    #[arg(skip = Checks::Never)]
     pub checks: Checks,
     /// How many threads run it, which changes nothing but the time that takes.
+    #[arg(skip = 1_usize)]
     pub threads: usize,
+}
+
+fn kib() -> impl TypedValueParser<Value = u64> {
+    value_parser!(u64).range(1..=262_144).map(|kib| kib * 1024)
 }
 
 impl Default for Params {

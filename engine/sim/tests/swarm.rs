@@ -171,7 +171,7 @@ fn unwanted_pieces_are_left_alone_and_sequential_order_is_kept() {
     let (mut world, ids) = swarm(geometry(16, 2), 5, &[source(), NodeConfig::default()]);
     world.with_torrent(ids[1], |torrent, now| {
         torrent.set_order(Order::Sequential);
-        (0..8).for_each(|p| torrent.set_priority(now, PieceIndex(p), Priority::SKIP));
+        torrent.set_priorities(now, (0..8).map(|p| (PieceIndex(p), Priority::SKIP)));
     });
     assert!(world.run(seconds(20), World::is_complete));
     assert_eq!(
@@ -225,7 +225,7 @@ fn a_super_seed_finds_out_what_those_want_who_do_not_want_everything() {
         (0..7).map(|i| world.join(NodeConfig { seed: i == 0, ..NodeConfig::default() })).collect();
     for &id in &ids[1..] {
         world.with_torrent(id, |torrent, now| {
-            (0..60).for_each(|p| torrent.set_priority(now, PieceIndex(p), Priority::SKIP));
+            torrent.set_priorities(now, (0..60).map(|p| (PieceIndex(p), Priority::SKIP)));
         });
     }
     ids.iter().for_each(|&id| world.introduce(id));

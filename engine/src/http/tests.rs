@@ -1,4 +1,4 @@
-use super::tracker::HEAD_LEN_MAX;
+use super::client::HEAD_LEN_MAX;
 use super::*;
 use flate2::{Compress, Compression, FlushCompress};
 use std::future::Future;
@@ -73,27 +73,8 @@ fn request<'a>(url: &str, binding: &'a Binding, timeout: Duration) -> Request<'a
     }
 }
 
-/// What is asked for, which decides who sends.
-#[derive(Clone, Copy, Debug)]
-enum Way {
-    Tracker,
-    File,
-}
-
-const WAYS: [Way; 2] = [Way::Tracker, Way::File];
-
-impl Way {
-    async fn get(self, request: &Request<'_>) -> Result<Answer, HttpError> {
-        match self {
-            Way::Tracker => get(request).await,
-            Way::File => get_by(request, file::send).await,
-        }
-    }
-
-    async fn get_from(self, addr: SocketAddr) -> Result<Answer, HttpError> {
-        let binding = Binding::default();
-        self.get(&request(&format!("http://{addr}/announce"), &binding, MUCH_TIME)).await
-    }
+async fn get_from(addr: SocketAddr) -> Result<Answer, HttpError> {
+    get(&request(&format!("http://{addr}/announce"), &Binding::default(), MUCH_TIME)).await
 }
 
 fn reason(result: Result<Answer, HttpError>) -> String {
@@ -117,79 +98,67 @@ fn zeros_to_repeat(count: usize) -> (Vec<u8>, Vec<u8>) {
 
 #[tokio::test]
 async fn a_body_arrives_with_its_servers_address() {
-    for way in WAYS {
-        let addr = serve_bytes(with_body("", b"hello")).await;
-        let answer = way.get_from(addr).await.unwrap();
-        assert_eq!(
-            (answer.status, answer.body.as_slice(), answer.server),
-            (StatusCode::OK, b"hello".as_slice(), addr)
-        );
-    }
+    let addr = serve_bytes(with_body("", b"hello")).await;
+    let answer = get_from(addr).await.unwrap();
+    assert_eq!(
+        (answer.status, answer.body.as_slice(), answer.server),
+        (StatusCode::OK, b"hello".as_slice(), addr)
+    );
 }
 
 #[tokio::test]
 async fn a_body_may_be_as_long_as_the_limit_and_no_longer() {
-    for way in WAYS {
-        let addr = serve_bytes(with_body("", &vec![7; LIMIT])).await;
-        assert_eq!(way.get_from(addr).await.unwrap().body.len(), LIMIT);
-        let addr = serve_bytes(with_body("", &vec![7; LIMIT + 1])).await;
-        assert!(reason(way.get_from(addr).await).contains("longer than 1048576 bytes"));
-    }
+    let addr = serve_bytes(with_body("", &vec![7; LIMIT])).await;
+    assert_eq!(get_from(addr).await.unwrap().body.len(), LIMIT);
+    let addr = serve_bytes(with_body("", &vec![7; LIMIT + 1])).await;
+    assert!(reason(get_from(addr).await).contains("longer than 1048576 bytes"));
 }
 
 #[tokio::test]
 async fn an_endless_body_is_left_at_the_limit() {
-    for way in WAYS {
-        let (addr, mut gone) =
-            serve_for_ever(b"HTTP/1.1 200 OK\r\n\r\n", vec![b'x'; 65_536], Duration::ZERO).await;
-        assert!(reason(way.get_from(addr).await).contains("longer than"));
-        gone.recv().await.unwrap();
-    }
+    let (addr, mut gone) =
+        serve_for_ever(b"HTTP/1.1 200 OK\r\n\r\n", vec![b'x'; 65_536], Duration::ZERO).await;
+    assert!(reason(get_from(addr).await).contains("longer than"));
+    gone.recv().await.unwrap();
 }
 
 #[tokio::test]
 async fn compressed_bodies_are_read() {
-    for way in WAYS {
-        let (mut body, zeros) = zeros_to_repeat(1000);
-        body.extend_from_slice(&zeros);
-        // An empty last block, the checksum of a thousand zeros, their number.
-        let mut sum = flate2::Crc::new();
-        sum.update(&[0; 1000]);
-        body.extend([3, 0].into_iter().chain(sum.sum().to_le_bytes()).chain(1000u32.to_le_bytes()));
-        let addr = serve_bytes(with_body("Content-Encoding: gzip\r\n", &body)).await;
-        assert_eq!(way.get_from(addr).await.unwrap().body, [0; 1000]);
+    let (mut body, zeros) = zeros_to_repeat(1000);
+    body.extend_from_slice(&zeros);
+    // An empty last block, the checksum of a thousand zeros, their number.
+    let mut sum = flate2::Crc::new();
+    sum.update(&[0; 1000]);
+    body.extend([3, 0].into_iter().chain(sum.sum().to_le_bytes()).chain(1000u32.to_le_bytes()));
+    let addr = serve_bytes(with_body("Content-Encoding: gzip\r\n", &body)).await;
+    assert_eq!(get_from(addr).await.unwrap().body, [0; 1000]);
 
-        let end = body.len() - 6;
-        body[end] ^= 1;
-        let addr = serve_bytes(with_body("Content-Encoding: gzip\r\n", &body)).await;
-        reason(way.get_from(addr).await);
-        let addr = serve_bytes(with_body("Content-Encoding: gzip\r\n", b"not compressed at all")).await;
-        reason(way.get_from(addr).await);
-    }
+    let end = body.len() - 6;
+    body[end] ^= 1;
+    let addr = serve_bytes(with_body("Content-Encoding: gzip\r\n", &body)).await;
+    reason(get_from(addr).await);
+    let addr = serve_bytes(with_body("Content-Encoding: gzip\r\n", b"not compressed at all")).await;
+    reason(get_from(addr).await);
 }
 
 #[tokio::test]
 async fn a_bomb_is_left_at_the_limit() {
-    for way in WAYS {
-        let (mut head, block) = zeros_to_repeat(16 << 20);
-        head.splice(0..0, *b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n");
-        let (addr, mut gone) = serve_for_ever(&head, block, Duration::ZERO).await;
-        assert!(reason(way.get_from(addr).await).contains("longer than"));
-        gone.recv().await.unwrap();
-    }
+    let (mut head, block) = zeros_to_repeat(16 << 20);
+    head.splice(0..0, *b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n");
+    let (addr, mut gone) = serve_for_ever(&head, block, Duration::ZERO).await;
+    assert!(reason(get_from(addr).await).contains("longer than"));
+    gone.recv().await.unwrap();
 }
 
 #[tokio::test]
 async fn time_counts_as_a_whole() {
-    for way in WAYS {
-        // Each byte comes in time, all of them do not.
-        let (addr, mut gone) =
-            serve_for_ever(b"HTTP/1.1 200 OK\r\n\r\n", vec![b'x'], Duration::from_millis(5)).await;
-        let binding = Binding::default();
-        let request = request(&format!("http://{addr}/"), &binding, Duration::from_millis(200));
-        assert_eq!(reason(way.get(&request).await), "no answer in time");
-        gone.recv().await.unwrap();
-    }
+    // Each byte comes in time, all of them do not.
+    let (addr, mut gone) =
+        serve_for_ever(b"HTTP/1.1 200 OK\r\n\r\n", vec![b'x'], Duration::from_millis(5)).await;
+    let binding = Binding::default();
+    let request = request(&format!("http://{addr}/"), &binding, Duration::from_millis(200));
+    assert_eq!(reason(get(&request).await), "no answer in time");
+    gone.recv().await.unwrap();
 }
 
 /// How many bytes a server may send that never comes to the point: what is allowed, and what the system holds
@@ -197,7 +166,7 @@ async fn time_counts_as_a_whole() {
 const ENDLESS_LEN_MAX: usize = HEAD_LEN_MAX + (16 << 20);
 
 /// What a server says again and again after `first`, until the client leaves, and how many bytes that are.
-async fn endless(way: Way, first: &[u8], then: &[u8]) -> (HttpError, usize) {
+async fn endless(first: &[u8], then: &[u8]) -> (HttpError, usize) {
     let (gone, mut is_gone) = tokio::sync::mpsc::unbounded_channel();
     let (first, then) = (first.to_vec(), then.repeat(100));
     let addr = serve(move |mut stream| {
@@ -212,99 +181,76 @@ async fn endless(way: Way, first: &[u8], then: &[u8]) -> (HttpError, usize) {
         }
     })
     .await;
-    let error = way.get_from(addr).await.unwrap_err();
+    let error = get_from(addr).await.unwrap_err();
     (error, is_gone.recv().await.unwrap())
 }
 
 #[tokio::test]
-async fn endless_interim_answers_of_a_tracker_are_left() {
+async fn endless_interim_answers_are_left() {
     for interim in ["HTTP/1.1 100 Continue\r\n\r\n", "HTTP/1.1 103 Early Hints\r\nLink: </>\r\n\r\n"] {
-        let (error, sent) = endless(Way::Tracker, b"", interim.as_bytes()).await;
+        let (error, sent) = endless(b"", interim.as_bytes()).await;
         assert!(error.to_string().contains("the answer takes more than 65536 bytes"), "{error}");
         assert!(sent <= ENDLESS_LEN_MAX, "{sent}");
     }
     let few = "HTTP/1.1 100 Continue\r\n\r\n".repeat(20).into_bytes();
     let addr = serve_bytes([few, with_body("", b"hello")].concat()).await;
-    for way in WAYS {
-        assert_eq!(way.get_from(addr).await.unwrap().body, b"hello");
-    }
-}
-
-#[tokio::test]
-async fn endless_interim_answers_to_a_file_end_in_time() {
-    let interim = b"HTTP/1.1 100 Continue\r\n\r\n".repeat(100);
-    let (addr, mut gone) = serve_for_ever(b"", interim, Duration::ZERO).await;
-    let binding = Binding::default();
-    let request = request(&format!("http://{addr}/"), &binding, Duration::from_millis(200));
-    assert_eq!(reason(Way::File.get(&request).await), "no answer in time");
-    gone.recv().await.unwrap();
+    assert_eq!(get_from(addr).await.unwrap().body, b"hello");
 }
 
 #[tokio::test]
 async fn endless_heads_and_empty_bodies_are_left() {
-    for way in WAYS {
-        let (_, sent) = endless(way, b"HTTP/1.1 200 OK\r\n", b"X: y\r\n").await;
-        assert!(sent <= ENDLESS_LEN_MAX, "{sent}");
-        // Stored blocks of nothing: compressed data without end, and not a byte in it.
-        let gzip = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
-        let head = [b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n".as_slice(), &gzip].concat();
-        let (error, sent) = endless(way, &head, &[0, 0, 0, 0xff, 0xff]).await;
-        assert!(error.to_string().contains("longer than"), "{error}");
-        assert!(sent <= ENDLESS_LEN_MAX, "{sent}");
-        // Chunks that say much and hold little.
-        let chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
-        let (_, sent) = endless(way, chunked, b"1;an=extension-that-is-long\r\nx\r\n").await;
-        assert!(sent <= ENDLESS_LEN_MAX, "{sent}");
-    }
+    let (_, sent) = endless(b"HTTP/1.1 200 OK\r\n", b"X: y\r\n").await;
+    assert!(sent <= ENDLESS_LEN_MAX, "{sent}");
+    // Stored blocks of nothing: compressed data without end, and not a byte in it.
+    let gzip = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
+    let head = [b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n".as_slice(), &gzip].concat();
+    let (error, sent) = endless(&head, &[0, 0, 0, 0xff, 0xff]).await;
+    assert!(error.to_string().contains("longer than"), "{error}");
+    assert!(sent <= ENDLESS_LEN_MAX, "{sent}");
+    // Chunks that say much and hold little.
+    let chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let (_, sent) = endless(chunked, b"1;an=extension-that-is-long\r\nx\r\n").await;
+    assert!(sent <= ENDLESS_LEN_MAX, "{sent}");
 }
 
 #[tokio::test]
 async fn names_and_passwords_are_sent() {
-    for way in WAYS {
-        let (heard, mut hears) = tokio::sync::mpsc::unbounded_channel();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let addr = listener.local_addr().unwrap();
-        tokio::spawn(async move {
-            let (mut stream, _) = listener.accept().await.unwrap();
-            let mut request = Vec::new();
-            while !request.ends_with(b"\r\n\r\n") {
-                request.push(stream.read_u8().await.unwrap());
-            }
-            stream.write_all(&with_body("", b"hello")).await.unwrap();
-            heard.send(String::from_utf8(request).unwrap()).unwrap();
-        });
-        let url = format!("http://me:p%40ss@{addr}/announce?a=%20b&c={{}}#fragment");
-        assert_eq!(way.get(&request(&url, &Binding::default(), MUCH_TIME)).await.unwrap().body, b"hello");
-        let heard = hears.recv().await.unwrap();
-        assert!(heard.starts_with("GET /announce?a=%20b&c={} HTTP/1.1\r\n"), "{heard}");
-        assert!(heard.contains(&format!("host: {addr}\r\n")), "{heard}");
-        assert!(heard.contains("authorization: Basic bWU6cEBzcw==\r\n"), "{heard}");
-    }
+    let (heard, mut hears) = tokio::sync::mpsc::unbounded_channel();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut request = Vec::new();
+        while !request.ends_with(b"\r\n\r\n") {
+            request.push(stream.read_u8().await.unwrap());
+        }
+        stream.write_all(&with_body("", b"hello")).await.unwrap();
+        heard.send(String::from_utf8(request).unwrap()).unwrap();
+    });
+    let url = format!("http://me:p%40ss@{addr}/announce?a=%20b&c={{}}#fragment");
+    assert_eq!(get(&request(&url, &Binding::default(), MUCH_TIME)).await.unwrap().body, b"hello");
+    let heard = hears.recv().await.unwrap();
+    assert!(heard.starts_with("GET /announce?a=%20b&c={} HTTP/1.1\r\n"), "{heard}");
+    assert!(heard.contains(&format!("host: {addr}\r\n")), "{heard}");
+    assert!(heard.contains("authorization: Basic bWU6cEBzcw==\r\n"), "{heard}");
 }
 
 #[tokio::test]
 async fn redirects_are_followed_a_few_times() {
-    for way in WAYS {
-        let last = serve_bytes(with_body("", b"here")).await;
-        let to = |location: &str| serve_bytes(format!("HTTP/1.1 302 Found\r\nLocation: {location}\r\n\r\n"));
-        let first = to(&format!("http://{last}/elsewhere")).await;
-        let answer = way.get_from(first).await.unwrap();
-        assert_eq!((answer.body.as_slice(), answer.server), (b"here".as_slice(), last));
+    let last = serve_bytes(with_body("", b"here")).await;
+    let to = |location: &str| serve_bytes(format!("HTTP/1.1 302 Found\r\nLocation: {location}\r\n\r\n"));
+    let first = to(&format!("http://{last}/elsewhere")).await;
+    let answer = get_from(first).await.unwrap();
+    assert_eq!((answer.body.as_slice(), answer.server), (b"here".as_slice(), last));
 
-        assert_eq!(reason(way.get_from(to("/announce?again").await).await), "more than 5 redirects");
-        let odd = [
-            "ftp://127.0.0.1/announce",
-            "file:///etc/passwd",
-            "udp://127.0.0.1:6969/announce",
-            "http://",
-            "//[",
-        ];
-        for location in odd {
-            let said = reason(way.get_from(to(location).await).await);
-            assert!(said.starts_with("it redirects to"), "{location}: {said}");
-        }
-        assert_eq!(way.get_from(serve_bytes("HTTP/1.1 302 Found\r\n\r\n").await).await.unwrap().status, 302);
+    assert_eq!(reason(get_from(to("/announce?again").await).await), "more than 5 redirects");
+    let odd =
+        ["ftp://127.0.0.1/announce", "file:///etc/passwd", "udp://127.0.0.1:6969/announce", "http://", "//["];
+    for location in odd {
+        let said = reason(get_from(to(location).await).await);
+        assert!(said.starts_with("it redirects to"), "{location}: {said}");
     }
+    assert_eq!(get_from(serve_bytes("HTTP/1.1 302 Found\r\n\r\n").await).await.unwrap().status, 302);
 }
 
 #[tokio::test]
@@ -313,8 +259,7 @@ async fn no_addresses_are_asked_but_those_that_were_checked() {
     let binding = Binding::default();
     let url = format!("http://no.such.host.invalid:{}/", addr.port());
     let request = request(&url, &binding, MUCH_TIME);
-    assert_eq!(tracker::send(&request, &request.url, vec![addr.into()]).await.unwrap().server, addr);
-    assert_eq!(file::send(&request, &request.url, vec![addr.into()]).await.unwrap().server, addr);
+    assert_eq!(client::send(&request, &request.url, vec![addr.into()]).await.unwrap().server, addr);
 }
 
 #[test]
@@ -358,10 +303,8 @@ fn a_family_uses_its_own_addresses() {
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn connections_go_through_the_given_device() {
-    for way in WAYS {
-        let url = format!("http://{}/", serve_bytes(with_body("", b"hello")).await);
-        let through = |device: &str| Binding { device: Some(device.to_owned()), ..Default::default() };
-        assert_eq!(way.get(&request(&url, &through("lo"), MUCH_TIME)).await.unwrap().body, b"hello");
-        reason(way.get(&request(&url, &through("no-such-device"), MUCH_TIME)).await);
-    }
+    let url = format!("http://{}/", serve_bytes(with_body("", b"hello")).await);
+    let through = |device: &str| Binding { device: Some(device.to_owned()), ..Default::default() };
+    assert_eq!(get(&request(&url, &through("lo"), MUCH_TIME)).await.unwrap().body, b"hello");
+    reason(get(&request(&url, &through("no-such-device"), MUCH_TIME)).await);
 }

@@ -17,16 +17,15 @@ use swarm_core::net::Family;
 use swarm_core::rng::Rng;
 use swarm_core::torrent::discovery::Origin;
 use swarm_core::tracker::access::Forbidden;
+use swarm_core::tracker::announce::LEFT_UNKNOWN;
 use swarm_core::tracker::announcer::{
-    AnnounceAction, AnnounceFailure, Announcer, AnnouncerConfig, NUMWANT_MAX, TRACKERS_MAX, TrackerState,
+    AnnounceAction, AnnounceFailure, Announcer, AnnouncerConfig, NUMWANT_MAX, TRACKERS_MAX, TrackerStatus,
     TrackerUrls, Transfer,
 };
 use swarm_core::tracker::{AnnounceResponse, REPLY_LEN_MAX, ReplyError};
 use tokio::task::spawn_local;
 use url::Url;
 
-/// What trackers hear to be left while nobody knows: anything but nothing, which is what seeds say.
-const LEFT_UNKNOWN: u64 = 16 * 1024;
 /// How long a tracker may take to answer over HTTP, redirects and all.
 const ANNOUNCE_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -75,10 +74,10 @@ pub(super) fn announcer(
 fn warnings(announcer: &Announcer) -> Vec<String> {
     let unusable: BTreeMap<&str, &str> = announcer
         .trackers()
-        .filter_map(|tracker| match tracker.state {
+        .filter_map(|tracker| match tracker.status {
             // They are for browsers, and beside others in many links.
-            TrackerState::Unsupported(_) if tracker.url.starts_with("ws") => None,
-            TrackerState::Unsupported(why) => Some((tracker.url, why)),
+            TrackerStatus::Unsupported(_) if tracker.url.starts_with("ws") => None,
+            TrackerStatus::Unsupported(why) => Some((tracker.url, why)),
             _ => None,
         })
         .collect();

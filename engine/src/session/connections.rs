@@ -1,23 +1,30 @@
 //! A torrent's connections: who is dialled, and who has come.
 
 use super::connection::Connection;
+use super::event::State;
 use super::torrent::TorrentDriver;
 use super::traffic::ConnectionOwner;
 use crate::Error;
 use crate::net::connection;
 use crate::net::dial::proxy_error;
 use crate::net::handshake::{self, DialPlan, Opened, Ours};
+use crate::net::names;
 use crate::net::socket::is_local_error;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::time::Duration;
 use swarm_core::id::PeerKey;
 use swarm_core::peer::PeerInfo;
-use swarm_core::torrent::discovery::Dial;
+use swarm_core::proxy::Destination;
+use swarm_core::torrent::discovery::{Dial, Origin};
 use swarm_core::torrent::holepunch::HolepunchFailure;
 use swarm_core::wire::handshake::{HANDSHAKE_LEN, Reserved};
 use tokio::sync::Notify;
 use tokio::task::spawn_local;
+
+/// How long until a name of the link that did not resolve is tried again.
+const LOOK_UP_RETRY: Duration = Duration::from_secs(60);
 
 impl TorrentDriver {
     /// What we say in handshakes.
@@ -25,6 +32,42 @@ impl TorrentDriver {
         let extensions = Reserved::FAST | Reserved::EXTENSION;
         let reserved = if self.dht().is_some() { extensions | Reserved::DHT } else { extensions };
         Ours { reserved, info_hashes: self.known.info_hashes(), peer_id: self.peer_id }
+    }
+
+    /// Looks up a peer that the link names.
+    pub(super) async fn look_up(self: Rc<Self>, peer: Destination) {
+        if let Some(addr) = peer.addr() {
+            return self.handle_addresses(&[addr], Origin::User);
+        }
+        if self.context.binding.proxy.is_some() {
+            return self.warn(&format!(
+                "the link's peer {peer} is passed over: with a proxy no names of peers are looked up"
+            ));
+        }
+        let (host, port) = peer.parts();
+        while self.inner.borrow().state != State::Stopped {
+            match names::look_up(&host, port, &self.context.binding).await {
+                Ok(addrs) => return self.handle_addresses(&addrs, Origin::User),
+                Err(error) => tracing::info!(%peer, %error, "cannot find a peer of the link"),
+            }
+            tokio::time::sleep(LOOK_UP_RETRY).await;
+        }
+    }
+
+    /// Somebody names peers.
+    pub(crate) fn handle_addresses(self: &Rc<Self>, addrs: &[SocketAddr], origin: Origin) {
+        let now = self.context.now();
+        if origin == Origin::User {
+            self.warn_of_blocked(addrs);
+        }
+        self.with(|inner| inner.core.handle_addresses(now, addrs, origin));
+    }
+
+    /// The user names peers that his own filter blocks.
+    pub(super) fn warn_of_blocked(&self, peers: &[SocketAddr]) {
+        let filter = self.context.ip_filter();
+        let blocked = peers.iter().filter(|peer| filter.is_blocked(peer.ip()));
+        blocked.for_each(|peer| self.warn(&format!("{peer}: the IP filter blocks this peer")));
     }
 
     /// Dials a peer, once the session may.

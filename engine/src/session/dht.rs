@@ -135,14 +135,9 @@ impl SessionDht {
 
     /// There are nodes to ask: what has found nobody so far is tried again now.
     pub(super) fn hasten_all(&self) {
-        let unanswered: Vec<InfoHash> = self
-            .rounds
-            .borrow()
-            .iter()
-            .filter(|(_, round)| round.retries > 0)
-            .map(|(hash, _)| *hash)
-            .collect();
-        unanswered.into_iter().for_each(|hash| self.announce(hash));
+        let rounds = self.rounds.borrow();
+        let unanswered = rounds.iter().filter(|(_, round)| round.retries > 0).map(|(hash, _)| *hash);
+        unanswered.for_each(|hash| self.announce(hash));
         self.joined.notify_waiters();
     }
 
@@ -207,22 +202,21 @@ impl SessionDht {
         };
         self.schedule.borrow_mut().set(hash, Instant::now() + ANNOUNCE_INTERVAL);
         for (nth, dht, family) in self.networks() {
-            if dht.is_relayed() {
-                // Nobody reaches us where the proxy is: peers are looked for, and we are not announced.
-                let lookup = dht.get_peers(family, hash);
-                self.running.borrow_mut().insert((nth, lookup), hash);
-                self.rounds.borrow_mut().entry(hash).or_default().open += 1;
-                continue;
-            }
-            let mut listening = self.listening.iter().filter(|addr| Family::of(**addr) == family);
-            let Some(ours) = listening.nth(nth) else { continue };
-            let mapped = self.mapped.get().filter(|(mapped, _)| mapped == ours).map(|(_, port)| port);
-            let port = mapped.unwrap_or(ours.port());
-            // Who takes the port that the datagram comes from may take one that the gateway has made up for it.
-            let implied_port =
-                mapped.is_none() && dht.local_addr(family).is_some_and(|addr| addr.port() == port);
-            let what = Announce { port, implied_port, is_seed: torrent.is_complete() };
-            let lookup = dht.announce(family, hash, what);
+            // Nobody reaches us where the proxy is: peers are looked for, and we are not announced.
+            let lookup = match dht.is_relayed() {
+                true => dht.get_peers(family, hash),
+                false => {
+                    let mut listening = self.listening.iter().filter(|addr| Family::of(**addr) == family);
+                    let Some(ours) = listening.nth(nth) else { continue };
+                    let mapped = self.mapped.get().filter(|(mapped, _)| mapped == ours).map(|(_, port)| port);
+                    let port = mapped.unwrap_or(ours.port());
+                    // Who takes the port that the datagram comes from may take one that the gateway has made up for it.
+                    let implied_port =
+                        mapped.is_none() && dht.local_addr(family).is_some_and(|addr| addr.port() == port);
+                    let what = Announce { port, implied_port, is_seed: torrent.is_complete() };
+                    dht.announce(family, hash, what)
+                }
+            };
             self.running.borrow_mut().insert((nth, lookup), hash);
             self.rounds.borrow_mut().entry(hash).or_default().open += 1;
         }

@@ -11,6 +11,7 @@ use swarm_core::net::Family;
 use swarm_core::port_mapping::{Method as MappingMethod, Transport};
 pub use swarm_core::torrent::holepunch::HolepunchFailure;
 use swarm_core::torrent::{CloseReason, Totals};
+use swarm_core::tracker::announcer::TrackerStatus;
 pub use swarm_core::webseed::{Fault as WebSeedFault, Penalty as WebSeedPenalty};
 
 /// Something that happened to a torrent. Events come in order; a receiver that is too slow loses the
@@ -417,30 +418,6 @@ pub struct PeerStats {
     pub peer_interested: bool,
     /// It lets our requests lie.
     pub snubbed: bool,
-}
-
-/// How a tracker stands.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum TrackerStatus {
-    /// It was not needed so far.
-    #[error("not needed so far")]
-    NotContacted,
-    /// It is being asked.
-    #[error("announcing")]
-    Announcing,
-    /// It has answered.
-    #[error("working")]
-    Working,
-    /// It is never asked, for this reason.
-    #[error("{0}")]
-    Unsupported(String),
-    /// Its host has no address of the family.
-    #[error("{0}")]
-    NoAddress(String),
-    /// The last announce failed: what the tracker, the network or the system said.
-    #[error("{0}")]
-    Failed(String),
 }
 
 /// A tracker at one moment, as one address family knows it.

@@ -191,8 +191,8 @@ impl TorrentDriver {
     ) -> Result<(Body, u64), Stop> {
         let response = self.ask(source, file, url, range).await?;
         if !source.has_answered.replace(true) {
-            let (addr, over) = (response.remote_addr(), response.version());
-            tracing::info!(?addr, ?over, url = source.text, "a web seed answers");
+            let (addr, over) = (response.remote_addr().map(tracing::field::display), response.version());
+            tracing::info!(addr, ?over, url = source.text, "a web seed answers");
         }
         let len = self.content().metainfo.info.files[file.idx()].length;
         let part = check(&response, len, range).map_err(|fault| match fault {

@@ -35,15 +35,6 @@ impl Limit {
         self.0.borrow().as_ref().map(|account| account.bucket.rate())
     }
 
-    pub(crate) fn is_set(&self) -> bool {
-        self.0.borrow().is_some()
-    }
-
-    /// Whether nothing may pass at all.
-    pub(crate) fn is_zero(&self) -> bool {
-        self.0.borrow().as_ref().is_some_and(|account| account.bucket.rate() == 0)
-    }
-
     /// When the next bytes may pass: now, or later.
     pub(crate) fn next_at(&self, now: Time) -> Time {
         let mut account = self.0.borrow_mut();

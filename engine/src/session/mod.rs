@@ -45,8 +45,8 @@ mod webseed;
 pub use crate::id::TorrentId;
 use context::{Context, SessionEvent, SessionEventSender};
 pub use event::{
-    Event, HolepunchFailure, PeerStats, State, TorrentStats, TrackerStats, TrackerStatus, Waiting,
-    WebSeedFault, WebSeedPenalty, WebSeedStats, WebSeedStatus,
+    Event, HolepunchFailure, PeerStats, State, TorrentStats, TrackerStats, Waiting, WebSeedFault,
+    WebSeedPenalty, WebSeedStats, WebSeedStatus,
 };
 use events::Receiver;
 pub use handle::{EventReceiver, SessionEvents, TorrentHandle};

@@ -1,5 +1,18 @@
 //! Options of a session and of a torrent.
 
+/// Methods of a builder that set the field of their name.
+macro_rules! setters {
+    ($($(#[$meta:meta])* $field:ident($value:ident: $type:ty);)*) => {
+        $(
+            $(#[$meta])*
+            pub fn $field(mut self, $value: $type) -> Self {
+                self.$field = $value.into();
+                self
+            }
+        )*
+    };
+}
+
 mod torrent;
 
 pub use self::torrent::{AddTorrent, Files, Mode, Source};
@@ -87,90 +100,71 @@ impl SessionOptions {
         self
     }
 
-    /// The network device that every socket is bound to (Linux only).
-    pub fn bind_device(mut self, device: impl Into<Option<String>>) -> SessionOptions {
-        self.bind_device = device.into();
-        self
-    }
+    setters! {
+        /// The network device that every socket is bound to (Linux only).
+        bind_device(device: impl Into<Option<String>>);
 
-    /// Payload sent to peers, all torrents together, in bytes/s.
-    pub fn upload_limit(mut self, bytes_per_s: impl Into<Option<u64>>) -> SessionOptions {
-        self.upload_limit = bytes_per_s.into();
-        self
-    }
+        /// Payload sent to peers, all torrents together, in bytes/s.
+        upload_limit(bytes_per_s: impl Into<Option<u64>>);
 
-    /// Payload received from peers, all torrents together, in bytes/s.
-    pub fn download_limit(mut self, bytes_per_s: impl Into<Option<u64>>) -> SessionOptions {
-        self.download_limit = bytes_per_s.into();
-        self
-    }
+        /// Payload received from peers, all torrents together, in bytes/s.
+        download_limit(bytes_per_s: impl Into<Option<u64>>);
 
-    /// Connections, all torrents together: 500 unless given.
-    pub fn peers_max(mut self, count: usize) -> SessionOptions {
-        self.peers_max = count;
-        self
-    }
+        /// Connections, all torrents together: 500 unless given.
+        peers_max(count: usize);
 
-    /// Connections being made, all torrents together: 128 unless given, since most addresses may be silent.
-    pub fn half_open_max(mut self, count: usize) -> SessionOptions {
-        self.half_open_max = count;
-        self
-    }
+        /// Connections being made, all torrents together: 128 unless given, since most addresses may be silent.
+        half_open_max(count: usize);
 
-    /// Memory for received blocks that are not yet written, in bytes, all torrents together: 32 MiB unless given. What does not fit
-    /// waits in the sockets, or in a part file if pieces are larger than this.
-    pub fn buffer_bytes(mut self, bytes: usize) -> SessionOptions {
-        self.buffer_bytes = bytes;
-        self
-    }
+        /// Memory for received blocks that are not yet written, in bytes, all torrents together: 32 MiB unless given. What does not fit
+        /// waits in the sockets, or in a part file if pieces are larger than this.
+        buffer_bytes(bytes: usize);
 
-    /// Threads that hash, read and write. 0, the default: one for each core.
-    pub fn workers(mut self, threads: usize) -> SessionOptions {
-        self.workers = threads;
-        self
+        /// Threads that hash, read and write. 0, the default: one for each core.
+        workers(threads: usize);
+
+        /// The DHT, which finds peers without a tracker (BEP 5). `None`: the session takes no part in it.
+        dht(dht: impl Into<Option<DhtOptions>>);
+
+        /// Whether torrents that are not private are announced to the local network, and looked for there (BEP 14). Unless given, they are
+        /// if the session listens on more than loopback.
+        lsd(on: bool);
+
+        /// Whether peers of torrents that are not private tell each other of peers (PEX, BEP 11).
+        pex(on: bool);
+
+        /// Whether peers are dialled and accepted over TCP: they are, unless given.
+        tcp(on: bool);
+
+        /// Whether peers are dialled and accepted over uTP (BEP 29), on the UDP ports of the addresses that the session listens on: they
+        /// are, unless given or the session has a [`proxy`](Self::proxy). uTP gives way to what else is on the line.
+        utp(on: bool);
+
+        /// When connections to peers are encrypted (MSE): where nothing else works, unless given.
+        encryption(encryption: Encryption);
+
+        /// Whether the gateway is asked to pass on what comes for the session's port, by PCP, NAT-PMP or UPnP: on unless given. A session that
+        /// listens on loopback only asks nobody.
+        port_mapping(on: bool);
+
+        /// Where the gateway is, which may be on loopback. No UPnP then.
+        #[cfg(feature = "__hooks")]
+        #[doc(hidden)]
+        gateway(gateway: impl Into<Option<SocketAddr>>);
+
+        /// Addresses that nothing is exchanged with: no peers, nodes of the DHT or trackers, whoever names them. A file is looked at every
+        /// ten seconds, and read again when it has changed; if that goes wrong, the old filter stays, and a warning tells of it.
+        ip_filter(filter: impl Into<Option<IpFilterSource>>);
+
+        /// How often the file of the IP filter is looked at.
+        #[cfg(feature = "__hooks")]
+        #[doc(hidden)]
+        ip_filter_interval(interval: Duration);
     }
 
     /// Where the state that makes restarts quick is kept. Without it complete data is checked at each start.
     pub fn state_dir(mut self, dir: impl Into<PathBuf>) -> SessionOptions {
         self.state_dir = Some(dir.into());
-        self
-    }
-
-    /// The DHT, which finds peers without a tracker (BEP 5). `None`: the session takes no part in it.
-    pub fn dht(mut self, dht: impl Into<Option<DhtOptions>>) -> SessionOptions {
-        self.dht = dht.into();
-        self
-    }
-
-    /// Whether torrents that are not private are announced to the local network, and looked for there (BEP 14). Unless given, they are
-    /// if the session listens on more than loopback.
-    pub fn lsd(mut self, on: bool) -> SessionOptions {
-        self.lsd = Some(on);
-        self
-    }
-
-    /// Whether peers of torrents that are not private tell each other of peers (PEX, BEP 11).
-    pub fn pex(mut self, on: bool) -> SessionOptions {
-        self.pex = on;
-        self
-    }
-
-    /// Whether peers are dialled and accepted over TCP: they are, unless given.
-    pub fn tcp(mut self, on: bool) -> SessionOptions {
-        self.tcp = on;
-        self
-    }
-
-    /// Whether peers are dialled and accepted over uTP (BEP 29), on the UDP ports of the addresses that the session listens on: they
-    /// are, unless given or the session has a [`proxy`](Self::proxy). uTP gives way to what else is on the line.
-    pub fn utp(mut self, on: bool) -> SessionOptions {
-        self.utp = on;
-        self
-    }
-
-    /// When connections to peers are encrypted (MSE): where nothing else works, unless given.
-    pub fn encryption(mut self, encryption: Encryption) -> SessionOptions {
-        self.encryption = encryption;
         self
     }
 
@@ -194,36 +188,6 @@ impl SessionOptions {
     /// Determines every random choice of the protocol, but for the keys and pads of encrypted handshakes.
     pub fn random_seed(mut self, seed: u64) -> SessionOptions {
         self.seed = Some(seed);
-        self
-    }
-
-    /// Whether the gateway is asked to pass on what comes for the session's port, by PCP, NAT-PMP or UPnP: on unless given. A session that
-    /// listens on loopback only asks nobody.
-    pub fn port_mapping(mut self, on: bool) -> SessionOptions {
-        self.port_mapping = on;
-        self
-    }
-
-    /// Where the gateway is, which may be on loopback. No UPnP then.
-    #[cfg(feature = "__hooks")]
-    #[doc(hidden)]
-    pub fn gateway(mut self, gateway: impl Into<Option<SocketAddr>>) -> SessionOptions {
-        self.gateway = gateway.into();
-        self
-    }
-
-    /// Addresses that nothing is exchanged with: no peers, nodes of the DHT or trackers, whoever names them. A file is looked at every
-    /// ten seconds, and read again when it has changed; if that goes wrong, the old filter stays, and a warning tells of it.
-    pub fn ip_filter(mut self, filter: impl Into<Option<IpFilterSource>>) -> SessionOptions {
-        self.ip_filter = filter.into();
-        self
-    }
-
-    /// How often the file of the IP filter is looked at.
-    #[cfg(feature = "__hooks")]
-    #[doc(hidden)]
-    pub fn ip_filter_interval(mut self, interval: Duration) -> SessionOptions {
-        self.ip_filter_interval = interval;
         self
     }
 

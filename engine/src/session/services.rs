@@ -72,12 +72,13 @@ async fn join_dht(context: &Context, ours: &SessionDht, mut hosts: Vec<String>) 
 pub(super) async fn save_dht(context: &Context) {
     let (Some(ours), Some(file)) = (context.dht.borrow().clone(), saved_in(context)) else { return };
     let state = Saved::of(&ours.dhts);
+    let name = file.display().to_string();
     let save = move || {
         file.parent().map_or(Ok(()), std::fs::create_dir_all)?;
         state.write(&file)
     };
     if let Ok(Err(error)) = context.on_worker(Lane::Transfer, save).await {
-        tracing::warn!(%error, "cannot save the nodes of the DHT");
+        tracing::warn!(file = name, %error, "cannot save the nodes of the DHT");
     }
 }
 

@@ -1,8 +1,6 @@
 //! A torrent at one moment, for those who watch.
 
-use super::event::{
-    PeerStats, State, TorrentStats, TrackerStats, TrackerStatus, Waiting, WebSeedStats, WebSeedStatus,
-};
+use super::event::{PeerStats, State, TorrentStats, TrackerStats, Waiting, WebSeedStats, WebSeedStatus};
 use super::options::{Mode, Source};
 use super::torrent::{Inner, TorrentDriver};
 use std::sync::Arc;
@@ -12,7 +10,7 @@ use swarm_core::peer::Peer;
 use swarm_core::time::Time;
 use swarm_core::torrent::metadata::METADATA_LEN_MAX;
 use swarm_core::torrent::{Torrent, Totals};
-use swarm_core::tracker::announcer::{Announcer, TrackerState};
+use swarm_core::tracker::announcer::{Announcer, TrackerStatus};
 use swarm_core::wire::client_name;
 
 impl TorrentDriver {
@@ -103,15 +101,10 @@ impl TorrentDriver {
         if let Some((len, peers)) = inner.core.metadata_too_long() {
             return Some(Waiting::MetadataTooLong { len, limit: METADATA_LEN_MAX, peers });
         }
-        if inner.core.peers().next().is_none()
-            && let Some(error) = self.context.proxy_error()
-        {
-            return Some(Waiting::Proxy(error));
-        }
         if inner.core.peers().next().is_some() {
             return (!inner.core.is_metadata_offered()).then_some(Waiting::NoMetadata);
         }
-        Some(self.no_peers(inner))
+        Some(self.context.proxy_error().map_or_else(|| self.no_peers(inner), Waiting::Proxy))
     }
 
     /// Why there are no peers, and no web seed serves.
@@ -141,15 +134,15 @@ impl TorrentDriver {
             return Waiting::Filtered;
         }
         let announcer = self.announcer.borrow();
-        let trackers = || announcer.trackers().map(|tracker| tracker.state);
-        let asks = trackers().any(|state| !matches!(state, TrackerState::Unsupported(_)));
+        let trackers = || announcer.trackers().map(|tracker| tracker.status);
+        let asks = trackers().any(|status| !matches!(status, TrackerStatus::Unsupported(_)));
         let is_named = names_peers || !self.options.peers.is_empty();
         if !asks && self.dht().is_none() && !is_named {
             return Waiting::NobodyToAsk { local: self.lsd().is_some() };
         }
-        let serves = trackers().any(|state| state == TrackerState::Working);
-        let failure = trackers().find_map(|state| match state {
-            TrackerState::Failed(why) => Some(Waiting::Tracker(why.to_owned())),
+        let serves = trackers().any(|status| status == TrackerStatus::Working);
+        let failure = trackers().find_map(|status| match status {
+            TrackerStatus::Failed(why) => Some(Waiting::Tracker(why)),
             _ => None,
         });
         let options = &self.context.options;
@@ -171,7 +164,7 @@ impl TorrentDriver {
         if core.is_complete() || rate_down > 0 {
             return None;
         }
-        if self.download.is_zero() || self.context.download.is_zero() {
+        if [&self.download, &self.context.download].iter().any(|limit| limit.rate() == Some(0)) {
             return Some(Waiting::Limit);
         }
         if core.peers().next().is_none() {
@@ -217,19 +210,11 @@ fn peer_stats(peer: &Peer, now: Time) -> PeerStats {
 }
 
 fn trackers(announcer: &Announcer, now: Time) -> Vec<TrackerStats> {
-    let status = |state: TrackerState<'_>| match state {
-        TrackerState::Unsupported(why) => TrackerStatus::Unsupported(why.to_owned()),
-        TrackerState::Announcing => TrackerStatus::Announcing,
-        TrackerState::Working => TrackerStatus::Working,
-        TrackerState::NoAddress(why) => TrackerStatus::NoAddress(why.to_owned()),
-        TrackerState::Failed(why) => TrackerStatus::Failed(why.to_owned()),
-        _ => TrackerStatus::NotContacted,
-    };
     let all = announcer.trackers();
     all.map(|t| TrackerStats {
         url: t.url.to_owned(),
         family: t.family,
-        status: status(t.state),
+        status: t.status,
         peers: t.peers as usize,
         seeds: t.complete,
         leechers: t.incomplete,

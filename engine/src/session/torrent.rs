@@ -22,14 +22,12 @@ use super::webseed::WebSources;
 use crate::Error;
 use crate::buffer::PieceBuffer;
 use crate::id::TorrentId;
-use crate::net::names;
 use crate::storage::Storage;
 use std::cell::{Cell, OnceCell, RefCell, RefMut};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 use swarm_core::bitfield::Bitfield;
 use swarm_core::id::{InfoHash, PeerId, PeerKey, PieceIndex};
 use swarm_core::metainfo::Metainfo;
@@ -50,8 +48,6 @@ use tokio::task::spawn_local;
 const RECONNECTED_MAX: usize = 100;
 /// How many different warnings a watcher gets.
 const WARNINGS_MAX: usize = 1_000;
-/// How long until a name of the link that did not resolve is tried again.
-const LOOK_UP_RETRY: Duration = Duration::from_secs(60);
 
 /// One torrent on the network thread.
 pub(crate) struct TorrentDriver {
@@ -348,42 +344,6 @@ impl TorrentDriver {
             }
         }
         self.drive_announcer();
-    }
-
-    /// Looks up a peer that the link names.
-    async fn look_up(self: Rc<Self>, peer: Destination) {
-        if let Some(addr) = peer.addr() {
-            return self.handle_addresses(&[addr], Origin::User);
-        }
-        if self.context.binding.proxy.is_some() {
-            return self.warn(&format!(
-                "the link's peer {peer} is passed over: with a proxy no names of peers are looked up"
-            ));
-        }
-        let (host, port) = peer.parts();
-        while self.inner.borrow().state != State::Stopped {
-            match names::look_up(&host, port, &self.context.binding).await {
-                Ok(addrs) => return self.handle_addresses(&addrs, Origin::User),
-                Err(error) => tracing::info!(%peer, %error, "cannot find a peer of the link"),
-            }
-            tokio::time::sleep(LOOK_UP_RETRY).await;
-        }
-    }
-
-    /// Somebody names peers.
-    pub(crate) fn handle_addresses(self: &Rc<Self>, addrs: &[SocketAddr], origin: Origin) {
-        let now = self.context.now();
-        if origin == Origin::User {
-            self.warn_of_blocked(addrs);
-        }
-        self.with(|inner| inner.core.handle_addresses(now, addrs, origin));
-    }
-
-    /// The user names peers that his own filter blocks.
-    fn warn_of_blocked(&self, peers: &[SocketAddr]) {
-        let filter = self.context.ip_filter();
-        let blocked = peers.iter().filter(|peer| filter.is_blocked(peer.ip()));
-        blocked.for_each(|peer| self.warn(&format!("{peer}: the IP filter blocks this peer")));
     }
 
     /// The info dictionary has come, and has the right hash.

@@ -317,7 +317,7 @@ impl TorrentDriver {
 
 /// How many bytes may pass under these limits, at most `chunk` if any is set; or when they may.
 pub(super) fn allowance(now: Time, chunk: u64, limits: [&Limit; 2]) -> Result<usize, Time> {
-    if limits.iter().all(|limit| !limit.is_set()) {
+    if limits.iter().all(|limit| limit.rate().is_none()) {
         return Ok(usize::MAX);
     }
     let at = limits.iter().map(|limit| limit.next_at(now)).max().unwrap_or(now);

@@ -5,6 +5,7 @@ use super::state::{Loaded, State};
 use super::tree::{Found, Tree};
 use crate::hash::sha1;
 use std::path::{Path, PathBuf};
+use swarm_core::hex::hex;
 use swarm_core::metainfo::Info;
 
 /// One torrent's file in the state folder.
@@ -18,7 +19,7 @@ impl SavedState {
     /// For this torrent at the canonical path `destination`.
     pub(super) fn new(dir: &Path, info: &Info, destination: &Path) -> SavedState {
         let digest = sha1([destination.as_os_str().as_encoded_bytes()]);
-        let place: String = digest[..8].iter().map(|b| format!("{b:02x}")).collect();
+        let place = hex(&digest[..8]);
         SavedState { tree: Tree::new(dir.to_owned()), name: format!("{}-{place}.state", info.info_hash) }
     }
 

@@ -9,10 +9,8 @@ use super::sys::Stamp;
 use super::table::Partial;
 use super::tree::{Access, Found, Tree};
 use crate::hash::sha1;
-use bendy::decoding::{Decoder, Object};
-use bendy::encoding::{Encoder, Error as BendyError};
-use std::collections::BTreeMap;
 use std::io::{Read, Write};
+use swarm_core::bencode::{Limits, parse, write_dict};
 use swarm_core::bitfield::Bitfield;
 use swarm_core::id::{InfoHash, PieceIndex};
 use swarm_core::metainfo::Info;
@@ -115,71 +113,61 @@ impl State {
             .collect();
         let boot_id = self.boot_id.as_deref().unwrap_or_default();
         let generation = self.generation.to_le_bytes();
-        let body = bencode(|e| {
-            e.emit_dict(|mut e| {
-                e.emit_pair_with(b"boot id", |e| e.emit_bytes(boot_id.as_bytes()))?;
-                e.emit_pair(b"clean", i64::from(self.is_clean))?;
-                e.emit_pair_with(b"files", |e| e.emit_bytes(&files))?;
-                e.emit_pair_with(b"generation", |e| e.emit_bytes(&generation))?;
-                e.emit_pair_with(b"have", |e| e.emit_bytes(&self.have.to_wire()))?;
-                e.emit_pair_with(b"in doubt", |e| e.emit_bytes(&self.in_doubt.to_wire()))?;
-                e.emit_pair_with(b"info hash", |e| e.emit_bytes(&self.info_hash.0))?;
-                if !self.partial.is_empty() {
-                    e.emit_pair_with(b"partial", |e| e.emit_bytes(&encode_partial(&self.partial)))?;
-                }
-                e.emit_pair_with(b"stamps", |e| e.emit_bytes(&stamps))?;
-                e.emit_pair(b"version", VERSION)
-            })
+        let body = write_dict(|mut e| {
+            e.emit_pair_with(b"boot id", |e| e.emit_bytes(boot_id.as_bytes()))?;
+            e.emit_pair(b"clean", i64::from(self.is_clean))?;
+            e.emit_pair_with(b"files", |e| e.emit_bytes(&files))?;
+            e.emit_pair_with(b"generation", |e| e.emit_bytes(&generation))?;
+            e.emit_pair_with(b"have", |e| e.emit_bytes(&self.have.to_wire()))?;
+            e.emit_pair_with(b"in doubt", |e| e.emit_bytes(&self.in_doubt.to_wire()))?;
+            e.emit_pair_with(b"info hash", |e| e.emit_bytes(&self.info_hash.0))?;
+            if !self.partial.is_empty() {
+                e.emit_pair_with(b"partial", |e| e.emit_bytes(&encode_partial(&self.partial)))?;
+            }
+            e.emit_pair_with(b"stamps", |e| e.emit_bytes(&stamps))?;
+            e.emit_pair(b"version", VERSION)
         });
-        bencode(|e| {
-            e.emit_dict(|mut e| {
-                e.emit_pair_with(b"body", |e| e.emit_bytes(&body))?;
-                e.emit_pair_with(b"sha1", |e| e.emit_bytes(&sha1([&body[..]])))
-            })
+        write_dict(|mut e| {
+            e.emit_pair_with(b"body", |e| e.emit_bytes(&body))?;
+            e.emit_pair_with(b"sha1", |e| e.emit_bytes(&sha1([&body[..]])))
         })
     }
 
     /// `None` for anything but a state of this format whose sizes fit the torrent, if it is this torrent's.
     fn decode(bytes: &[u8], info: &Info) -> Option<State> {
-        let outer = Fields::read(bytes)?;
-        let body = outer.bytes(b"body")?;
-        if outer.bytes(b"sha1")? != sha1([body]) {
+        let outer = parse(bytes, &Limits::default()).ok()?;
+        let body = outer.root().get(b"body")?.as_bytes()?;
+        if outer.root().get(b"sha1")?.as_bytes()? != sha1([body]) {
             return None;
         }
-        let body = Fields::read(body)?;
-        if body.int(b"version")? != VERSION {
+        let body = parse(body, &Limits::default()).ok()?;
+        let int = |key: &[u8]| body.root().get(key)?.as_int();
+        let bytes = |key: &[u8]| body.root().get(key)?.as_bytes();
+        if int(b"version")? != VERSION {
             return None;
         }
-        let info_hash = InfoHash(body.bytes(b"info hash")?.try_into().ok()?);
+        let info_hash = InfoHash(bytes(b"info hash")?.try_into().ok()?);
         if info_hash != info.info_hash {
             return Some(State { info_hash, ..State::new(info) });
         }
         let pieces = info.geometry.pieces();
-        let (stamps, files) = (body.bytes(b"stamps")?, body.bytes(b"files")?);
+        let (stamps, files) = (bytes(b"stamps")?, bytes(b"files")?);
         if stamps.len() != info.files.len() * STAMP_LEN || files.len() != info.files.len() {
             return None;
         }
         Some(State {
             info_hash,
-            generation: u64::from_le_bytes(body.bytes(b"generation")?.try_into().ok()?),
-            have: Bitfield::from_wire(body.bytes(b"have")?, pieces)?,
-            in_doubt: Bitfield::from_wire(body.bytes(b"in doubt")?, pieces)?,
+            generation: u64::from_le_bytes(bytes(b"generation")?.try_into().ok()?),
+            have: Bitfield::from_wire(bytes(b"have")?, pieces)?,
+            in_doubt: Bitfield::from_wire(bytes(b"in doubt")?, pieces)?,
             stamps: stamps.chunks_exact(STAMP_LEN).map(stamp_of_bytes).collect(),
             in_part_file: files.iter().map(|flags| flags & 1 != 0).collect(),
             verified: files.iter().map(|flags| flags & 2 != 0).collect(),
-            partial: body
-                .bytes(b"partial")
-                .map_or(Some(Partial::new()), |bytes| decode_partial(bytes, info))?,
-            boot_id: Some(str::from_utf8(body.bytes(b"boot id")?).ok()?.to_owned())
-                .filter(|id| !id.is_empty()),
-            is_clean: body.int(b"clean")? != 0,
+            partial: bytes(b"partial").map_or(Some(Partial::new()), |bytes| decode_partial(bytes, info))?,
+            boot_id: Some(str::from_utf8(bytes(b"boot id")?).ok()?.to_owned()).filter(|id| !id.is_empty()),
+            is_clean: int(b"clean")? != 0,
         })
     }
-}
-
-fn bencode(emit: impl FnOnce(&mut Encoder) -> Result<(), BendyError>) -> Vec<u8> {
-    let mut encoder = Encoder::new();
-    emit(&mut encoder).and_then(|()| encoder.get_output()).expect("keys are sorted and depth is two")
 }
 
 /// No stamp is all zeros: a file has an inode or a time.
@@ -226,48 +214,6 @@ fn stamp_of_bytes(bytes: &[u8]) -> Option<Stamp> {
     let word = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("8 bytes"));
     let stamp = Stamp { len: word(0), mtime_ns: word(8) as i64, ino: word(16) };
     (stamp != Stamp { len: 0, mtime_ns: 0, ino: 0 }).then_some(stamp)
-}
-
-/// The byte strings and integers of a dictionary.
-struct Fields<'a>(BTreeMap<&'a [u8], Field<'a>>);
-
-enum Field<'a> {
-    Bytes(&'a [u8]),
-    Int(i64),
-}
-
-impl<'a> Fields<'a> {
-    /// `None` unless this is one dictionary of byte strings and integers, and nothing after it.
-    fn read(bytes: &'a [u8]) -> Option<Fields<'a>> {
-        let mut decoder = Decoder::new(bytes).with_max_depth(1);
-        let mut fields = BTreeMap::new();
-        {
-            let mut dict = decoder.next_object().ok()??.try_into_dictionary().ok()?;
-            while let Some((key, value)) = dict.next_pair().ok()? {
-                let field = match value {
-                    Object::Bytes(bytes) => Field::Bytes(bytes),
-                    Object::Integer(digits) => Field::Int(digits.parse().ok()?),
-                    _ => return None,
-                };
-                fields.insert(key, field);
-            }
-        }
-        matches!(decoder.next_object(), Ok(None)).then_some(Fields(fields))
-    }
-
-    fn bytes(&self, key: &[u8]) -> Option<&'a [u8]> {
-        match self.0.get(key)? {
-            Field::Bytes(bytes) => Some(bytes),
-            Field::Int(_) => None,
-        }
-    }
-
-    fn int(&self, key: &[u8]) -> Option<i64> {
-        match self.0.get(key)? {
-            Field::Int(int) => Some(*int),
-            Field::Bytes(_) => None,
-        }
-    }
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use crate::hash::sha1;
 use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::sync::{Arc, Mutex, MutexGuard};
+use swarm_core::hex::hex;
 use swarm_core::id::FileIndex;
 use swarm_core::metainfo::PathRules;
 
@@ -33,9 +34,8 @@ fn folder_name(name: &str) -> String {
         return plain;
     }
     let digest = sha1([name.as_bytes()]);
-    let hex: String = digest[..8].iter().map(|b| format!("{b:02x}")).collect();
     let end = (0..=200).rev().find(|&at| name.is_char_boundary(at)).unwrap_or(0);
-    format!(".{}.{hex}.swarm", &name[..end])
+    format!(".{}.{}.swarm", &name[..end], hex(&digest[..8]))
 }
 
 /// Whether a torrent of this name could pass for the work folder of another, with a forged state in it.

@@ -18,8 +18,12 @@
 //! # Ok::<(), swarm_core::bencode::BencodeError>(())
 //! ```
 
+mod write;
+
 use std::collections::HashSet;
 use std::fmt;
+pub(crate) use write::emit_some;
+pub use write::write_dict;
 
 /// How deep lists and dictionaries may nest. A hybrid torrent nests one level for each folder.
 pub const DEPTH_MAX: usize = 100;

@@ -1,10 +1,10 @@
 //! Node ids, their distance, and what an address may call itself (BEP 42).
 
+use crate::hex::shown_in_hex;
 use crate::id::InfoHash;
 use crate::net::is_local;
 use crate::rng::Rng;
 use crc32c::crc32c;
-use std::fmt;
 use std::net::IpAddr;
 
 /// A place in the DHT's space of 160 bits: a node, or a key that nodes near it answer for.
@@ -78,17 +78,7 @@ impl From<InfoHash> for NodeId {
     }
 }
 
-impl fmt::Display for NodeId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|b| write!(f, "{b:02x}"))
-    }
-}
-
-impl fmt::Debug for NodeId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "NodeId({self})")
-    }
-}
+shown_in_hex!(NodeId);
 
 /// The first three bytes of the ids of `ip`, of which 21 bits count.
 fn prefix(ip: IpAddr, last_byte: u8) -> [u8; 3] {

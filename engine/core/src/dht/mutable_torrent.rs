@@ -4,6 +4,7 @@
 use super::id::NodeId;
 use super::items::{Item, SALT_LEN_MAX, mutable_target};
 use crate::bencode::{self, Limits, Value};
+use crate::hex::{hex, unhex};
 use crate::id::InfoHash;
 use std::fmt;
 use std::str::FromStr;
@@ -44,12 +45,8 @@ impl MutableTorrentLink {
 
 impl fmt::Display for MutableTorrentLink {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("magnet:?xs=urn:btpk:")?;
-        self.key.iter().try_for_each(|byte| write!(f, "{byte:02x}"))?;
-        if !self.salt.is_empty() {
-            f.write_str("&s=")?;
-        }
-        self.salt.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        write!(f, "magnet:?xs=urn:btpk:{}", hex(&self.key))?;
+        if self.salt.is_empty() { Ok(()) } else { write!(f, "&s={}", hex(&self.salt)) }
     }
 }
 
@@ -65,12 +62,6 @@ impl FromStr for MutableTorrentLink {
         let salt = salt.filter(|salt| salt.len() <= SALT_LEN_MAX).ok_or(MutableTorrentLinkError::BadSalt)?;
         Ok(MutableTorrentLink { key, salt })
     }
-}
-
-fn unhex(digits: &str) -> Option<Vec<u8>> {
-    let digit = |byte: u8| char::from(byte).to_digit(16).map(|digit| digit as u8);
-    let (pairs, []) = digits.as_bytes().as_chunks::<2>() else { return None };
-    pairs.iter().map(|[high, low]| Some(digit(*high)? << 4 | digit(*low)?)).collect()
 }
 
 /// The value of an item that holds this info-hash.

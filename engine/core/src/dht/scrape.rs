@@ -4,6 +4,7 @@
 //! addresses: those of all together are put into one, whose number of bits tells how many addresses there are, about.
 
 use crate::id::InfoHash;
+use crate::net::write_ip;
 use sha1::{Digest, Sha1};
 use std::fmt;
 use std::net::IpAddr;
@@ -33,10 +34,7 @@ impl fmt::Debug for Filter {
 
 /// The bits that stand for an address.
 fn bits_of(ip: IpAddr) -> [usize; 2] {
-    let hash = match ip.to_canonical() {
-        IpAddr::V4(ip) => Sha1::digest(ip.octets()),
-        IpAddr::V6(ip) => Sha1::digest(ip.octets()),
-    };
+    let hash = Sha1::digest(write_ip(ip.to_canonical()));
     [[hash[0], hash[1]], [hash[2], hash[3]]].map(|at| usize::from(u16::from_le_bytes(at)) % FILTER_BITS)
 }
 

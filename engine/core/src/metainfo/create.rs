@@ -5,6 +5,7 @@
 
 use super::path::PathRules;
 use super::{FileAttr, Format, Metainfo, MetainfoError};
+use crate::bencode::emit_some;
 use crate::geometry::BLOCK_LEN;
 use crate::merkle::{self, Node};
 use bendy::encoding::{Encoder, Error as BendyError, SingleItemEncoder, SortedDictEncoder, ToBencode};
@@ -206,6 +207,14 @@ impl Create {
 
     /// Whether all files came back under their own paths.
     fn check(&self, read: &Metainfo) -> Result<(), CreateError> {
+        if let Content::Folder(files) = &self.content
+            && read.info.single_file
+        {
+            // Version 2 cannot tell a folder of one file from that file.
+            let is_same =
+                files.iter().filter(|file| !file.attr.pad).all(|file| file.path == read.info.files[0].path);
+            return if is_same { Ok(()) } else { Err(CreateError::Path(self.name.clone())) };
+        }
         if read.info.name != self.name {
             return Err(CreateError::Path(self.name.clone()));
         }
@@ -415,12 +424,4 @@ impl ToBencode for SourceFile {
 fn emit_attr(dict: &mut SortedDictEncoder<'_>, attr: FileAttr) -> Result<(), BendyError> {
     let letters = attr.letters();
     emit_some(dict, b"attr", Some(letters).filter(|letters| !letters.is_empty()))
-}
-
-fn emit_some<T: ToBencode>(
-    dict: &mut SortedDictEncoder<'_>,
-    key: &[u8],
-    value: Option<T>,
-) -> Result<(), BendyError> {
-    value.map_or(Ok(()), |value| dict.emit_pair(key, value))
 }

@@ -44,7 +44,7 @@ impl Info {
         let raw: Vec<Vec<&[u8]>> = match (self.format(), keys.file_tree) {
             (Format::V2, Some(tree)) => {
                 let rules = Spelling::of(PathRules::native());
-                let tree = tree::read(tree, &self.name, rules, &mut Warnings::default());
+                let tree = tree::read(tree, &self.name, false, rules, &mut Warnings::default());
                 let root = if self.single_file { None } else { Some(name) };
                 let files = tree.into_iter().flat_map(|tree| tree.files);
                 files.map(|file| root.into_iter().chain(file.raw).collect()).collect()
@@ -146,7 +146,7 @@ pub(super) fn read(
     let tree = match format.has_v2() {
         true => {
             let tree = keys.file_tree.ok_or_else(|| field("info.file tree", "a dictionary"))?;
-            Some(tree::read(tree, &name, spelling, warnings)?)
+            Some(tree::read(tree, &name, keys.files.is_some(), spelling, warnings)?)
         }
         false => None,
     };

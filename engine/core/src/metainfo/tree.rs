@@ -21,10 +21,12 @@ pub(super) struct FileTree<'a> {
     pub(super) is_single: bool,
 }
 
-/// Reads the files of `tree`, whose offsets are left at 0. `name` goes in front of their paths, unless the tree is a single file.
+/// Reads the files of `tree`, whose offsets are left at 0. `name` goes in front of their paths, unless the tree is a single file: one that
+/// is alone in its tree, if it is not known to be in a folder from version 1.
 pub(super) fn read<'a>(
     tree: Value<'a>,
     name: &str,
+    is_folder: bool,
     spelling: Spelling,
     warnings: &mut Warnings,
 ) -> Result<FileTree<'a>, MetainfoError> {
@@ -54,7 +56,7 @@ pub(super) fn read<'a>(
             None => open.push(dict.iter()),
         }
     }
-    let is_single = matches!(&files[..], [file] if file.raw.len() == 1 && !file.entry.attr.symlink);
+    let is_single = !is_folder && matches!(&files[..], [file] if file.raw.len() == 1);
     match &mut files[..] {
         [] => return Err(MetainfoError::NoFiles),
         [file] if is_single => drop(file.entry.path.remove(0)),

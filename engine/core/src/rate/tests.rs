@@ -16,7 +16,7 @@ fn close(measured: u64, expected: u64, percent: u64) -> bool {
 
 #[test]
 fn a_steady_rate_is_known_after_a_second_and_stays() {
-    let mut meter = RateMeter::new();
+    let mut meter = RateMeter::default();
     for second in 0..30 {
         let from = 12_345 + second * 1_000;
         feed(&mut meter, from, from + 999, 10, 10_000);
@@ -27,7 +27,7 @@ fn a_steady_rate_is_known_after_a_second_and_stays() {
 
 #[test]
 fn a_stopped_transfer_fades_within_five_seconds() {
-    let mut meter = RateMeter::new();
+    let mut meter = RateMeter::default();
     feed(&mut meter, 0, 10_000, 10, 10_000);
     let half = meter.bytes_per_s(at(12_500));
     assert!(close(half, 500_000, 12), "{half}");
@@ -36,7 +36,7 @@ fn a_stopped_transfer_fades_within_five_seconds() {
 
 #[test]
 fn a_resumed_transfer_is_young_again() {
-    let mut meter = RateMeter::new();
+    let mut meter = RateMeter::default();
     feed(&mut meter, 0, 10_000, 10, 10_000);
     feed(&mut meter, 60_000, 60_999, 10, 20_000);
     let rate = meter.bytes_per_s(at(61_000));
@@ -45,7 +45,7 @@ fn a_resumed_transfer_is_young_again() {
 
 #[test]
 fn a_dripping_peer_does_not_look_fast() {
-    let mut meter = RateMeter::new();
+    let mut meter = RateMeter::default();
     feed(&mut meter, 0, 60_000, 6_000, 16_384);
     let rate = meter.bytes_per_s(at(60_001));
     assert!(rate <= 16_384 / 4, "{rate}");
@@ -53,7 +53,7 @@ fn a_dripping_peer_does_not_look_fast() {
 
 #[test]
 fn a_clock_that_steps_back_does_no_harm() {
-    let mut meter = RateMeter::new();
+    let mut meter = RateMeter::default();
     meter.add(at(10_000), 500);
     meter.add(at(1_000), 500);
     assert_eq!(meter.bytes_per_s(at(1_000)), 1_000);
@@ -71,7 +71,7 @@ proptest! {
         steps in prop::collection::vec((0u64..900, 1u64..100_000), 1..200),
         look_after_ms in 0u64..6_000,
     ) {
-        let (mut meter, mut log, mut now) = (RateMeter::new(), Vec::new(), 77);
+        let (mut meter, mut log, mut now) = (RateMeter::default(), Vec::new(), 77);
         for (pause, bytes) in steps {
             now += pause;
             meter.add(at(now), bytes);

@@ -78,24 +78,6 @@ impl Torrent {
     /// Transmission and others begin with an extension handshake and a PORT. aria2 says it again where that is shorter than
     /// the HAVEs: what is new in it counts.
     pub(super) fn on_pieces(&mut self, now: Time, key: PeerKey, message: &Message) {
-        if self.peers.get(key).is_none_or(|peer| peer.pieces.is_known) {
-            return self.on_more_pieces(now, key, message);
-        }
-        let pieces = self.geometry.pieces();
-        match message {
-            Message::Bitfield(bytes) => match Bitfield::from_wire(bytes, pieces) {
-                Some(have) => self.on_bitfield(now, key, have),
-                None => self.close(now, key, CloseReason::BitfieldLength { len: bytes.len() }),
-            },
-            Message::HaveAll => self.on_bitfield(now, key, Bitfield::full(pieces)),
-            _ => self.on_bitfield(now, key, Bitfield::empty(pieces)),
-        }
-    }
-
-    fn on_more_pieces(&mut self, now: Time, key: PeerKey, message: &Message) {
-        // Once for reading it, once for what may follow.
-        self.charge(now, key, Cost::SwarmWide);
-        self.charge(now, key, Cost::SwarmWide);
         let pieces = self.geometry.pieces();
         let have = match message {
             Message::Bitfield(bytes) => match Bitfield::from_wire(bytes, pieces) {
@@ -103,8 +85,14 @@ impl Torrent {
                 None => return self.close(now, key, CloseReason::BitfieldLength { len: bytes.len() }),
             },
             Message::HaveAll => Bitfield::full(pieces),
-            _ => return,
+            _ => Bitfield::empty(pieces),
         };
+        if self.peers.get(key).is_some_and(|peer| !peer.pieces.is_known) {
+            return self.on_bitfield(now, key, have);
+        }
+        // Once for reading it, once for what may follow.
+        self.charge(now, key, Cost::SwarmWide);
+        self.charge(now, key, Cost::SwarmWide);
         self.count(have.words().len());
         let Some(peer) = self.peers.get(key) else { return };
         let more: Vec<PieceIndex> = have.iter_without(peer.have()).collect();

@@ -352,12 +352,7 @@ impl Torrent {
         self.input_at = Some(now);
     }
 
-    /// Changes a piece's priority.
-    pub fn set_priority(&mut self, now: Time, piece: PieceIndex, priority: Priority) {
-        self.set_priorities(now, [(piece, priority)]);
-    }
-
-    /// The same for several pieces, at the cost of one.
+    /// Changes the priorities of pieces; of several at the cost of one.
     pub fn set_priorities(
         &mut self,
         now: Time,

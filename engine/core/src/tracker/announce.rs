@@ -4,15 +4,15 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use bendy::encoding::{Encoder, Error as BendyError, SingleItemEncoder};
+use bendy::encoding::AsString;
 use url::Url;
 
 use super::peers::{PeerFormat, ReplyOddities, TrackerPeer, read_peers, write_peers};
 use super::query::{self, RequestError};
 use super::reply::{self, ReplyError};
-use crate::bencode::Value;
+use crate::bencode::{self, Value, emit_some};
 use crate::id::{InfoHash, PeerId};
-use crate::net::Family;
+use crate::net::{Family, write_ip};
 
 /// What `left` says while the length is unknown, as with a magnet link: not zero, so that the
 /// tracker does not take us for a seed.
@@ -75,12 +75,11 @@ pub struct AnnounceRequest {
 impl AnnounceRequest {
     /// The URL to fetch: the tracker's own, its query kept (a passkey is often in it), ours appended.
     pub fn url(&self, tracker: &Url) -> Url {
-        let mut query = String::with_capacity(320);
-        if let Some(own) = tracker.query().filter(|own| !own.is_empty()) {
-            query.push_str(own);
-            query.push('&');
-        }
-        self.push_query(&mut query);
+        let ours = self.to_query();
+        let query = match tracker.query() {
+            None | Some("") => ours,
+            Some(own) => format!("{own}&{ours}"),
+        };
         let mut url = tracker.clone();
         url.set_query(Some(&query));
         url.set_fragment(None);
@@ -89,15 +88,10 @@ impl AnnounceRequest {
 
     /// The parameters as a query string, percent-encoded, without a leading `?`.
     pub fn to_query(&self) -> String {
-        let mut query = String::with_capacity(320);
-        self.push_query(&mut query);
-        query
-    }
-
-    fn push_query(&self, out: &mut String) {
+        let mut out = String::with_capacity(320);
         let mut bytes = |name: &str, value: &[u8]| {
             out.push_str(name);
-            query::push_encoded(out, value);
+            query::push_encoded(&mut out, value);
         };
         bytes("info_hash=", &self.info_hash.0);
         bytes("&peer_id=", &self.peer_id.0);
@@ -122,6 +116,7 @@ impl AnnounceRequest {
         if let Some(id) = &self.tracker_id {
             bytes("&trackerid=", id);
         }
+        out
     }
 
     /// Reads the query of an announce as a server gets it, without the leading `?`.
@@ -254,41 +249,16 @@ impl AnnounceResponse {
     /// The reply as a server sends it. In compact form peers of both families go to their own keys;
     /// peers without a known id get no `peer id`.
     pub fn encode(&self, format: PeerFormat) -> Vec<u8> {
-        let mut encoder = Encoder::new();
-        encoder
-            .emit_with(|e| self.encode_into(format, e))
-            .and_then(|()| encoder.get_output())
-            .expect("keys are in order and each has a value")
-    }
-
-    fn encode_into(&self, format: PeerFormat, encoder: SingleItemEncoder<'_>) -> Result<(), BendyError> {
-        encoder.emit_dict(|mut dict| {
-            for (key, count) in [(b"complete".as_slice(), self.complete), (b"downloaded", self.downloaded)] {
-                if let Some(count) = count {
-                    dict.emit_pair(key, count)?;
-                }
-            }
-            if let Some(ip) = self.external_ip {
-                dict.emit_pair_with(b"external ip", |e| match ip {
-                    IpAddr::V4(ip) => e.emit_bytes(&ip.octets()),
-                    IpAddr::V6(ip) => e.emit_bytes(&ip.octets()),
-                })?;
-            }
-            if let Some(count) = self.incomplete {
-                dict.emit_pair(b"incomplete", count)?;
-            }
+        bencode::write_dict(|mut dict| {
+            emit_some(&mut dict, b"complete", self.complete)?;
+            emit_some(&mut dict, b"downloaded", self.downloaded)?;
+            emit_some(&mut dict, b"external ip", self.external_ip.map(|ip| AsString(write_ip(ip))))?;
+            emit_some(&mut dict, b"incomplete", self.incomplete)?;
             dict.emit_pair(b"interval", self.interval.as_secs())?;
-            if let Some(min_interval) = self.min_interval {
-                dict.emit_pair(b"min interval", min_interval.as_secs())?;
-            }
+            emit_some(&mut dict, b"min interval", self.min_interval.map(|interval| interval.as_secs()))?;
             write_peers(&self.peers, format, &mut dict)?;
-            if let Some(id) = &self.tracker_id {
-                dict.emit_pair_with(b"tracker id", |e| e.emit_bytes(id))?;
-            }
-            if let Some(warning) = &self.warning {
-                dict.emit_pair(b"warning message", warning.as_str())?;
-            }
-            Ok(())
+            emit_some(&mut dict, b"tracker id", self.tracker_id.as_ref().map(AsString))?;
+            emit_some(&mut dict, b"warning message", self.warning.as_ref())
         })
     }
 }

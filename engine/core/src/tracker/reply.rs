@@ -1,12 +1,11 @@
 //! What announce and scrape replies have in common: failure, text, time.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 use std::time::Duration;
-
-use bendy::encoding::Encoder;
 
 use super::peers::REPLY_PEERS_MAX;
 use crate::bencode::{self, BencodeError, Dict, Document, Limits, Value};
+use crate::net::read_ip;
 
 /// Most bytes of a tracker's reply that a client reads.
 pub const REPLY_LEN_MAX: usize = 1 << 20;
@@ -48,18 +47,14 @@ pub enum ReplyError {
 
 /// A reply that says no (BEP 3's `failure reason`, BEP 31's `retry in`).
 pub fn encode_failure(reason: &str, retry: Option<RetryIn>) -> Vec<u8> {
-    let mut encoder = Encoder::new();
-    encoder
-        .emit_dict(|mut dict| {
-            dict.emit_pair(b"failure reason", reason)?;
-            match retry {
-                Some(RetryIn::After(delay)) => dict.emit_pair(b"retry in", delay.as_secs().div_ceil(60)),
-                Some(RetryIn::Never) => dict.emit_pair(b"retry in", "never"),
-                None => Ok(()),
-            }
-        })
-        .and_then(|()| encoder.get_output())
-        .expect("keys are in order and each has a value")
+    bencode::write_dict(|mut dict| {
+        dict.emit_pair(b"failure reason", reason)?;
+        match retry {
+            Some(RetryIn::After(delay)) => dict.emit_pair(b"retry in", delay.as_secs().div_ceil(60)),
+            Some(RetryIn::Never) => dict.emit_pair(b"retry in", "never"),
+            None => Ok(()),
+        }
+    })
 }
 
 /// The bencoded value that a body starts with: some trackers end it with a line break.
@@ -100,11 +95,6 @@ pub(super) fn text(bytes: &[u8]) -> String {
 
 /// An address as 4 or 16 bytes (BEP 24), or written out.
 pub(super) fn ip(bytes: &[u8]) -> Option<IpAddr> {
-    if let Ok(octets) = <[u8; 4]>::try_from(bytes) {
-        return Some(Ipv4Addr::from(octets).into());
-    }
-    if let Ok(octets) = <[u8; 16]>::try_from(bytes) {
-        return Some(Ipv6Addr::from(octets).to_canonical());
-    }
-    std::str::from_utf8(bytes).ok()?.parse().ok()
+    let ip = read_ip(bytes).map(|ip| ip.to_canonical());
+    ip.or_else(|| std::str::from_utf8(bytes).ok()?.parse().ok())
 }

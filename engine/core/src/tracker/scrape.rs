@@ -2,13 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use bendy::encoding::Encoder;
 use url::Url;
 
 pub use super::query::SCRAPE_HASHES_MAX;
 use super::query::{self, RequestError};
 use super::reply::{self, ReplyError};
-use crate::bencode::Value;
+use crate::bencode::{self, Value};
 use crate::id::InfoHash;
 
 /// Which torrents a client asks about.
@@ -104,25 +103,21 @@ impl ScrapeResponse {
 
     /// The reply as a server sends it.
     pub fn encode(&self) -> Vec<u8> {
-        let mut encoder = Encoder::new();
-        encoder
-            .emit_dict(|mut dict| {
-                dict.emit_pair_with(b"files", |e| {
-                    e.emit_dict(|mut files| {
-                        self.files.iter().try_for_each(|(hash, stats)| {
-                            files.emit_pair_with(&hash.0, |e| {
-                                e.emit_dict(|mut entry| {
-                                    entry.emit_pair(b"complete", stats.complete)?;
-                                    entry.emit_pair(b"downloaded", stats.downloaded)?;
-                                    entry.emit_pair(b"incomplete", stats.incomplete)
-                                })
+        bencode::write_dict(|mut dict| {
+            dict.emit_pair_with(b"files", |e| {
+                e.emit_dict(|mut files| {
+                    self.files.iter().try_for_each(|(hash, stats)| {
+                        files.emit_pair_with(&hash.0, |e| {
+                            e.emit_dict(|mut entry| {
+                                entry.emit_pair(b"complete", stats.complete)?;
+                                entry.emit_pair(b"downloaded", stats.downloaded)?;
+                                entry.emit_pair(b"incomplete", stats.incomplete)
                             })
                         })
                     })
                 })
             })
-            .and_then(|()| encoder.get_output())
-            .expect("a BTreeMap's keys are in order and each has a value")
+        })
     }
 }
 

@@ -3,7 +3,6 @@
 use super::decode::EXTENDED_LEN_MAX;
 use crate::bencode::{self, BencodeError, Limits, Value};
 use crate::net::{Family, compact_len, read_compact, write_compact};
-use bendy::encoding::{Encoder, Error};
 use std::net::SocketAddr;
 use std::ops::BitOr;
 
@@ -53,10 +52,6 @@ pub struct PeerExchange {
 impl PeerExchange {
     /// The payload of an [`Extension::PeerExchange`](super::extension::Extension::PeerExchange) message.
     pub fn encode(&self) -> Vec<u8> {
-        self.try_encode().expect("sorted keys and plain values always encode")
-    }
-
-    fn try_encode(&self) -> Result<Vec<u8>, Error> {
         let (mut added, mut added6, mut dropped, mut dropped6) =
             <(Packed, Packed, Packed, Packed)>::default();
         for (addr, flags) in &self.added {
@@ -68,16 +63,14 @@ impl PeerExchange {
             let packed = if Family::of(*addr) == Family::V4 { &mut dropped } else { &mut dropped6 };
             write_compact(*addr, &mut packed.addrs);
         }
-        let mut encoder = Encoder::new().with_max_depth(2);
-        encoder.emit_dict(|mut e| {
+        bencode::write_dict(|mut e| {
             e.emit_pair_with(b"added", |e| e.emit_bytes(&added.addrs))?;
             e.emit_pair_with(b"added.f", |e| e.emit_bytes(&added.flags))?;
             e.emit_pair_with(b"added6", |e| e.emit_bytes(&added6.addrs))?;
             e.emit_pair_with(b"added6.f", |e| e.emit_bytes(&added6.flags))?;
             e.emit_pair_with(b"dropped", |e| e.emit_bytes(&dropped.addrs))?;
             e.emit_pair_with(b"dropped6", |e| e.emit_bytes(&dropped6.addrs))
-        })?;
-        encoder.get_output()
+        })
     }
 
     /// Reads a payload, up to [`EXCHANGED_MAX`] of each. Whether the addresses make sense is up to the reader.

@@ -3,9 +3,10 @@
 //! A peer may send its handshake again: what it then leaves out stays as it was.
 
 use super::decode::EXTENDED_LEN_MAX;
-use crate::bencode::{BencodeError, Limits, Value, parse};
+use crate::bencode::{self, BencodeError, Limits, Value, emit_some, parse};
 use crate::id::PieceIndex;
-use bendy::encoding::{Encoder, Error};
+use crate::net::{read_ip, write_ip};
+use bendy::encoding::AsString;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -104,45 +105,19 @@ pub struct ExtensionHandshake {
 impl ExtensionHandshake {
     /// The payload of the extension message with id [`EXTENSION_HANDSHAKE_ID`].
     pub fn encode(&self) -> Vec<u8> {
-        self.try_encode().expect("sorted keys and plain values always encode")
-    }
-
-    fn try_encode(&self) -> Result<Vec<u8>, Error> {
-        let mut encoder = Encoder::new().with_max_depth(3);
-        encoder.emit_dict(|mut e| {
-            if let Some(prefers) = self.prefers_encryption {
-                e.emit_pair(b"e", u8::from(prefers))?;
-            }
-            if let Some(ip) = self.ipv4 {
-                e.emit_pair_with(b"ipv4", |e| e.emit_bytes(&ip.octets()))?;
-            }
-            if let Some(ip) = self.ipv6 {
-                e.emit_pair_with(b"ipv6", |e| e.emit_bytes(&ip.octets()))?;
-            }
+        bencode::write_dict(|mut e| {
+            emit_some(&mut e, b"e", self.prefers_encryption.map(u8::from))?;
+            emit_some(&mut e, b"ipv4", self.ipv4.map(|ip| AsString(ip.octets())))?;
+            emit_some(&mut e, b"ipv6", self.ipv6.map(|ip| AsString(ip.octets())))?;
             let ids: BTreeMap<&str, u8> = self.ids.iter().map(|(ext, id)| (ext.name(), *id)).collect();
             e.emit_pair(b"m", ids)?;
-            if let Some(size) = self.metadata_size {
-                e.emit_pair(b"metadata_size", size)?;
-            }
-            if let Some(port) = self.listen_port {
-                e.emit_pair(b"p", port)?;
-            }
-            if let Some(reqq) = self.reqq {
-                e.emit_pair(b"reqq", reqq)?;
-            }
-            if let Some(upload_only) = self.upload_only {
-                e.emit_pair(b"upload_only", u8::from(upload_only))?;
-            }
-            if !self.client.is_empty() {
-                e.emit_pair(b"v", self.client.as_str())?;
-            }
-            match self.your_ip {
-                Some(IpAddr::V4(ip)) => e.emit_pair_with(b"yourip", |e| e.emit_bytes(&ip.octets())),
-                Some(IpAddr::V6(ip)) => e.emit_pair_with(b"yourip", |e| e.emit_bytes(&ip.octets())),
-                None => Ok(()),
-            }
-        })?;
-        encoder.get_output()
+            emit_some(&mut e, b"metadata_size", self.metadata_size)?;
+            emit_some(&mut e, b"p", self.listen_port)?;
+            emit_some(&mut e, b"reqq", self.reqq)?;
+            emit_some(&mut e, b"upload_only", self.upload_only.map(u8::from))?;
+            emit_some(&mut e, b"v", Some(self.client.as_str()).filter(|client| !client.is_empty()))?;
+            emit_some(&mut e, b"yourip", self.your_ip.map(|ip| AsString(write_ip(ip))))
+        })
     }
 
     /// Reads a payload. A field of the wrong type or out of its range counts as unsaid: clients get these
@@ -167,7 +142,7 @@ impl ExtensionHandshake {
             reqq: int(b"reqq").filter(|&n| n > 0).map(|n| u32::try_from(n).unwrap_or(u32::MAX)),
             listen_port: int(b"p").and_then(|n| u16::try_from(n).ok()).filter(|&port| port > 0),
             prefers_encryption: int(b"e").map(|n| n != 0),
-            your_ip: bytes(b"yourip").and_then(ip_from_bytes),
+            your_ip: bytes(b"yourip").and_then(read_ip),
             ipv4: bytes(b"ipv4").and_then(|b| Some(Ipv4Addr::from(<[u8; 4]>::try_from(b).ok()?))),
             ipv6: bytes(b"ipv6").and_then(|b| Some(Ipv6Addr::from(<[u8; 16]>::try_from(b).ok()?))),
             upload_only: int(b"upload_only").map(|n| n != 0),
@@ -194,11 +169,6 @@ pub fn encode_piece(piece: PieceIndex) -> Vec<u8> {
 /// Reads the payload of an [`Extension::DontHave`] message; `None` if it has another length.
 pub fn decode_piece(payload: &[u8]) -> Option<PieceIndex> {
     payload.try_into().ok().map(|bytes| PieceIndex(u32::from_be_bytes(bytes)))
-}
-
-fn ip_from_bytes(bytes: &[u8]) -> Option<IpAddr> {
-    let v4 = || <[u8; 4]>::try_from(bytes).map(IpAddr::from);
-    v4().or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from)).ok()
 }
 
 /// A name that is safe to show: cut to size, without control characters, and without those that turn the

@@ -17,8 +17,6 @@ const INFO_HASH_END: usize = 48;
 pub struct Reserved(u64);
 
 impl Reserved {
-    /// Nothing beyond BEP 3.
-    pub const NONE: Reserved = Reserved(0);
     /// A DHT node that listens where a PORT message says (BEP 5).
     pub const DHT: Reserved = Reserved(1);
     /// The fast extension (BEP 6): HAVE ALL, HAVE NONE, SUGGEST, REJECT, ALLOWED FAST.

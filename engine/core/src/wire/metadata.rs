@@ -4,8 +4,7 @@
 //! data message the bytes follow it, outside of the bencoding.
 
 use super::decode::EXTENDED_LEN_MAX;
-use crate::bencode::{self, BencodeError, Limits, Value};
-use bendy::encoding::Encoder;
+use crate::bencode::{self, BencodeError, Limits, Value, emit_some};
 
 /// The length of every piece of the metadata but the last, in bytes.
 pub const METADATA_PIECE_LEN: u32 = 16 * 1024;
@@ -38,14 +37,11 @@ impl<'a> MetadataMessage<'a> {
             MetadataMessage::Data { piece, total_size, bytes } => (1, piece, Some(total_size), bytes),
             MetadataMessage::Reject(piece) => (2, piece, None, &[][..]),
         };
-        let mut encoder = Encoder::new().with_max_depth(2);
-        let encoded = encoder.emit_dict(|mut e| {
+        let mut payload = bencode::write_dict(|mut e| {
             e.emit_pair(b"msg_type", kind)?;
             e.emit_pair(b"piece", piece)?;
-            total_size.map_or(Ok(()), |size| e.emit_pair(b"total_size", size))
+            emit_some(&mut e, b"total_size", total_size)
         });
-        encoded.expect("sorted keys and plain values always encode");
-        let mut payload = encoder.get_output().expect("one whole dictionary");
         payload.extend_from_slice(bytes);
         payload
     }

@@ -17,21 +17,11 @@ struct Args {
     /// Which scenario; see --list.
     #[arg(long, default_value = "lookup")]
     scenario: String,
-    /// Nodes.
-    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(20..=1_000_000))]
-    nodes: u32,
-    /// Lookups.
-    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
-    lookups: u32,
+    #[command(flatten)]
+    params: Params,
     /// Make the tables up as joining would; nodes join one after another unless there are more than 10,000.
     #[arg(long)]
     generated: bool,
-    /// Lose so many of 1,000 datagrams.
-    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=999))]
-    loss: u64,
-    /// Determines everything else.
-    #[arg(long, default_value_t = 1)]
-    seed: u64,
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
@@ -50,7 +40,7 @@ fn main() -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     if let Some(folder) = &args.report {
-        report(&args, folder)?;
+        report(&args.params, folder)?;
         return Ok(ExitCode::SUCCESS);
     }
     let Some(scenario) = Scenario::named(&args.scenario) else {
@@ -58,17 +48,13 @@ fn main() -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::from(2));
     };
     let tables = args.generated.then_some(Tables::Generated);
-    let run = Run::of(scenario, &params(&args, args.nodes, tables));
+    let run = Run::of(scenario, &Params { tables, ..args.params });
     if args.json {
         println!("{}", run.json());
     } else {
         run.print();
     }
     Ok(ExitCode::SUCCESS)
-}
-
-fn params(args: &Args, nodes: u32, tables: Option<Tables>) -> Params {
-    Params { nodes, lookups: args.lookups as usize, tables, loss_permille: args.loss, seed: args.seed }
 }
 
 /// A scenario, what it was run with, and what came of it.
@@ -147,13 +133,13 @@ impl Run {
 
 /// Every scenario at 1,000 nodes and more, by powers of ten; and lookups at the sizes between, with generated tables
 /// beside joined ones.
-fn report(args: &Args, folder: &Path) -> anyhow::Result<()> {
+fn report(params: &Params, folder: &Path) -> anyhow::Result<()> {
     let mut runs: Vec<Run> = Vec::new();
     let mut add = |name: &str, nodes: u32, tables: Option<Tables>| {
-        if nodes <= args.nodes
+        if nodes <= params.nodes
             && let Some(scenario) = Scenario::named(name)
         {
-            let run = Run::of(scenario, &params(args, nodes, tables));
+            let run = Run::of(scenario, &Params { nodes, tables, ..*params });
             run.print();
             runs.push(run);
         }

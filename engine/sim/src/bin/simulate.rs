@@ -20,43 +20,8 @@ struct Args {
     /// Which scenario; see --list.
     #[arg(long, default_value = "flash-crowd")]
     scenario: String,
-    /// Hosts besides the source.
-    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    peers: u32,
-    /// Pieces of the torrent.
-    #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    pieces: u32,
-    /// Blocks of each piece.
-    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=1_024))]
-    blocks_per_piece: u32,
-    /// KiB that a piece stands for, however many blocks it has.
-    #[arg(long, default_value_t = 1024, value_parser = clap::value_parser!(u64).range(1..=262_144))]
-    piece_kib: u64,
-    /// Connections of each host.
-    #[arg(long, default_value_t = 40, value_parser = clap::value_parser!(u32).range(2..=1_000))]
-    degree: u32,
-    /// The ordinary uplink in Mbit/s.
-    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
-    up: u64,
-    /// One-way delay of a path in milliseconds, give or take half.
-    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(0..=10_000))]
-    delay: u64,
-    /// How many milliseconds the delay of each message may differ from its path's, either way; half of it at the most.
-    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=10_000))]
-    jitter_ms: u64,
-    /// Of a thousand messages or blocks, how many are lost and sent again.
-    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=500))]
-    loss_permille: u32,
-    /// How much of its line's rate a connection may have on its way, in milliseconds, before its sender waits for the
-    /// receiver; 0 for no end.
-    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u64).range(0..=10_000))]
-    queue_ms: u64,
-    /// Hosts learn of each other from a tracker.
-    #[arg(long)]
-    tracker: bool,
-    /// Determines everything else.
-    #[arg(long, default_value_t = 1)]
-    seed: u64,
+    #[command(flatten)]
+    params: Params,
     /// Threads to share the hosts out to; the outcome is the same. Without this as many as there are processors, and one
     /// for every 500 hosts at the most.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1_000))]
@@ -90,7 +55,7 @@ const HOSTS_PER_THREAD_MIN: usize = 500;
 
 impl Args {
     fn threads(&self) -> usize {
-        let is_worth = (self.peers as usize / HOSTS_PER_THREAD_MIN).max(1);
+        let is_worth = (self.params.peers as usize / HOSTS_PER_THREAD_MIN).max(1);
         let by_default = || std::thread::available_parallelism().map_or(1, usize::from).min(is_worth);
         self.threads.map_or_else(by_default, usize::from)
     }
@@ -107,7 +72,7 @@ fn main() -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::from(2));
     };
     if let Some(count) = args.random {
-        return Ok(random(args.seed, count, args.seconds_max));
+        return Ok(random(args.params.seed, count, args.seconds_max));
     }
     let started = Instant::now();
     let outcome = match scenario.run(&params(&args)) {
@@ -136,22 +101,7 @@ fn params(args: &Args) -> Params {
         Some(seconds) => Checks::Every(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)),
         None => Checks::Never,
     };
-    Params {
-        peers: args.peers,
-        pieces: args.pieces,
-        blocks_per_piece: args.blocks_per_piece,
-        piece_len: args.piece_kib * 1024,
-        degree: args.degree,
-        up_mbit_per_s: args.up,
-        delay_ms: args.delay,
-        jitter_ms: args.jitter_ms,
-        loss_permille: args.loss_permille,
-        queue_ms: args.queue_ms,
-        tracker: args.tracker,
-        seed: args.seed,
-        checks,
-        threads: args.threads(),
-    }
+    Params { checks, threads: args.threads(), ..args.params }
 }
 
 /// Runs small random swarms from this seed on, until one fails or the time is up.
@@ -197,7 +147,7 @@ impl Run<'_> {
         let percentile = |permille| outcome.time_of(permille).map(|time| time.as_secs_f64());
         json!({
             "scenario": self.args.scenario,
-            "seed": self.args.seed,
+            "seed": self.args.params.seed,
             "command": params(self.args).replay(&self.args.scenario),
             "t_min": outcome.t_min.as_secs_f64(),
             "t_last": outcome.t_last.as_secs_f64(),
@@ -226,10 +176,10 @@ impl Run<'_> {
     }
 
     fn print(&self) {
-        let (args, outcome) = (self.args, &self.outcome);
+        let (args, params, outcome) = (self.args, &self.args.params, &self.outcome);
         println!(
             "{} with {} peers and {} pieces, seed {}",
-            args.scenario, args.peers, args.pieces, args.seed
+            args.scenario, params.peers, params.pieces, params.seed
         );
         println!("  the bound         {:9.3} s", outcome.t_min.as_secs_f64());
         for (who, time) in [
@@ -268,7 +218,7 @@ impl Run<'_> {
             std::fs::write(&file, text).with_context(|| format!("{}: cannot write", file.display()))
         };
         write("json", format!("{:#}\n", self.json()))?;
-        write("svg", completion(&format!("{scenario}, {} peers", self.args.peers), &self.outcome)?)
+        write("svg", completion(&format!("{scenario}, {} peers", self.args.params.peers), &self.outcome)?)
     }
 }
 

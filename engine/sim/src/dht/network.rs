@@ -6,8 +6,7 @@
 
 use super::sybil::Sybil;
 use crate::Trace;
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use swarm_core::dht::{Event, Node, NodeConfig, NodeId, NodeInfo};
@@ -94,30 +93,6 @@ enum What {
     Alarm(Alarm),
 }
 
-/// Ordered by time, then by when it came into the queue.
-struct Entry {
-    at: Time,
-    sequence: u64,
-    what: What,
-}
-
-impl PartialEq for Entry {
-    fn eq(&self, other: &Entry) -> bool {
-        self.cmp(other).is_eq()
-    }
-}
-impl Eq for Entry {}
-impl PartialOrd for Entry {
-    fn partial_cmp(&self, other: &Entry) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-impl Ord for Entry {
-    fn cmp(&self, other: &Entry) -> std::cmp::Ordering {
-        (self.at, self.sequence).cmp(&(other.at, other.sequence))
-    }
-}
-
 /// A network of DHT nodes on a virtual clock.
 pub struct Network {
     now: Time,
@@ -125,7 +100,8 @@ pub struct Network {
     loss_permille: u64,
     hosts: Vec<Host>,
     by_addr: BTreeMap<SocketAddr, HostId>,
-    queue: BinaryHeap<Reverse<Entry>>,
+    /// By time, then by when it came into the queue.
+    queue: BTreeMap<(Time, u64), What>,
     sequence: u64,
     happened: VecDeque<Happening>,
     traffic: Traffic,
@@ -141,7 +117,7 @@ impl Network {
             loss_permille,
             hosts: Vec::new(),
             by_addr: BTreeMap::new(),
-            queue: BinaryHeap::new(),
+            queue: BTreeMap::new(),
             sequence: 0,
             happened: VecDeque::new(),
             traffic: Traffic::default(),
@@ -282,7 +258,7 @@ impl Network {
 
     fn enter(&mut self, at: Time, what: What) {
         self.sequence += 1;
-        self.queue.push(Reverse(Entry { at, sequence: self.sequence, what }));
+        self.queue.insert((at, self.sequence), what);
     }
 
     /// Lets time pass until something happens that is to be known, at most until `end`.
@@ -291,18 +267,15 @@ impl Network {
             if let Some(happening) = self.happened.pop_front() {
                 return Some(happening);
             }
-            match self.queue.peek() {
-                Some(Reverse(entry)) if entry.at <= end => {}
-                _ => {
-                    self.now = self.now.max(end);
-                    return None;
-                }
-            }
-            let Reverse(entry) = self.queue.pop()?;
-            self.now = entry.at;
-            match entry.what {
+            let Some(next) = self.queue.first_entry().filter(|next| next.key().0 <= end) else {
+                self.now = self.now.max(end);
+                return None;
+            };
+            let ((at, _), what) = next.remove_entry();
+            self.now = at;
+            match what {
                 What::Alarm(alarm) => return Some(Happening::Alarm(alarm)),
-                What::Timer(host) => self.on_timer(host, entry.at),
+                What::Timer(host) => self.on_timer(host, at),
                 What::Datagram { from, to, bytes } => self.on_datagram(from, to, &bytes),
             }
         }

@@ -7,6 +7,7 @@ use super::network::{Alarm, Happening, HostId, Network, Traffic};
 use super::report::{Outcome, Sample};
 use super::sybil::Sybil;
 use super::tables::{BOOTSTRAP_NODES, generated, join, joined};
+use clap::value_parser;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -41,17 +42,22 @@ const SYBIL_ADDRESSES: usize = 10;
 const SYBIL_GREETINGS: usize = 40;
 
 /// What a scenario is run with.
-#[derive(Clone, Copy, Debug)]
+#[derive(clap::Args, Clone, Copy, Debug)]
 pub struct Params {
     /// Nodes.
+    #[arg(long, default_value_t = 1_000, value_parser = value_parser!(u32).range(20..=1_000_000))]
     pub nodes: u32,
     /// Lookups; as many announcements come before.
-    pub lookups: usize,
+    #[arg(long, default_value_t = 1_000, value_parser = value_parser!(u32).range(1..=100_000))]
+    pub lookups: u32,
     /// How the nodes come by their tables; `None`: joined up to [`JOINED_MAX`].
+    #[arg(skip)]
     pub tables: Option<Tables>,
     /// Of 1,000 datagrams so many are lost.
+    #[arg(long = "loss", default_value_t = 0, value_parser = value_parser!(u64).range(0..=999))]
     pub loss_permille: u64,
     /// Determines everything else.
+    #[arg(long, default_value_t = 1)]
     pub seed: u64,
 }
 
@@ -130,13 +136,14 @@ impl Scenario {
             Tables::Joined => joined(&mut network, params.nodes, enforce_ids),
             Tables::Generated => generated(&mut network, params.nodes, enforce_ids),
         };
-        let trials = Vec::with_capacity(params.lookups);
+        let lookups = params.lookups as usize;
+        let trials = Vec::with_capacity(lookups);
         let mut run = Run { network, population, enforce_ids, trials, running: BTreeMap::new() };
         match self.kind {
-            Kind::Nothing => run.plain(params.lookups, |_| ()),
-            Kind::Deaths => run.plain(params.lookups, Run::kill_some),
-            Kind::Churn => run.churn(params.lookups),
-            Kind::Attack { enforce_ids } => run.attack(params.lookups, enforce_ids),
+            Kind::Nothing => run.plain(lookups, |_| ()),
+            Kind::Deaths => run.plain(lookups, Run::kill_some),
+            Kind::Churn => run.churn(lookups),
+            Kind::Attack { enforce_ids } => run.attack(lookups, enforce_ids),
         }
         let samples = run.trials.iter().filter_map(|trial| trial.sample(&run.network));
         Outcome::of(samples.collect(), &run.network)

@@ -9,7 +9,7 @@ use crate::basics::NodeId;
 use crate::config::{Behaviour, NodeConfig};
 use crate::network::Network;
 use crate::path::Paths;
-use crate::queue::{Arrival, Short, Web, What};
+use crate::queue::{Arrival, Short, What};
 use crate::shell::Shell;
 use crate::socket::{Buffers, Socket};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -113,11 +113,11 @@ pub(crate) struct Node {
     /// How often it has started again.
     pub(crate) life: u32,
     pub(crate) bans: Vec<SocketAddr>,
-    /// Who sent corrupt blocks that it kept.
     /// Which web seed each fetch under way is from.
     pub(crate) fetches: BTreeMap<FetchId, WebSeedIndex>,
     /// Fetches that it serves as a web seed.
     pub(crate) served: VecDeque<Served>,
+    /// Who sent corrupt blocks that it kept.
     pub(crate) deceived_by: BTreeSet<NodeId>,
     /// Totals of earlier lives.
     pub(crate) past: Totals,
@@ -252,10 +252,10 @@ impl Node {
             What::Incoming(from) => self.on_incoming(now, from, key, net),
             What::Accepted { by, key: remote_key } => self.on_accepted(now, key, by, remote_key, net),
             What::Tracker(answer) => self.on_tracker(now, *answer, net),
-            What::Web(web) if what_len(&web) > 0 => {
-                let len = what_len(&web);
-                self.downlink_free_at = self.downlink_free_at.max(now) + self.config.down.time_for(len);
-                self.downlink.push_back(Received { at: self.downlink_free_at, key, what: What::Web(web) });
+            What::Web(_) if what.payload() > 0 => {
+                let time = self.config.down.time_for(what.payload());
+                self.downlink_free_at = self.downlink_free_at.max(now) + time;
+                self.downlink.push_back(Received { at: self.downlink_free_at, key, what });
             }
             What::Web(web) => self.on_web(now, *web, net),
             What::Refused => {
@@ -483,14 +483,6 @@ impl Node {
 const HAVE_LEN: u64 = 9;
 /// Bytes of a REQUEST, CANCEL or REJECT message.
 const REQUEST_LEN: u64 = 17;
-
-/// Bytes of payload.
-fn what_len(web: &Web) -> u64 {
-    match web {
-        Web::Block { block, .. } => block.len.into(),
-        _ => 0,
-    }
-}
 
 fn info(of: NodeId, inbound: bool, net: &Network) -> PeerInfo {
     PeerInfo {

@@ -131,37 +131,44 @@ pub struct Sha1Lanes;
 #[non_exhaustive]
 pub struct Sha256Lanes;
 
+/// What is the same for both but for the function's name.
+macro_rules! lanes {
+    ($function:ident) => {
+        fn choice() -> Choice {
+            static CHOICE: OnceLock<Choice> = OnceLock::new();
+            *CHOICE.get_or_init(choose::<Self>)
+        }
+
+        fn compress_many(kernel: Kernel, states: &mut [Self::State], messages: &[&[u8]], count: usize) {
+            assert!(kernel.is_available(), "{kernel} on this machine");
+            match kernel {
+                #[cfg(target_arch = "x86_64")]
+                // SAFETY: the processor has AVX-512.
+                Kernel::Avx512 => side_by_side(states, messages, |states, messages| unsafe {
+                    vectors::avx512::$function(states, messages, count)
+                }),
+                #[cfg(target_arch = "x86_64")]
+                // SAFETY: the processor has AVX2.
+                Kernel::Avx2 => side_by_side(states, messages, |states, messages| unsafe {
+                    vectors::avx2::$function(states, messages, count)
+                }),
+                _ => one_by_one::<Self>(states, messages, count),
+            }
+        }
+    };
+}
+
 impl Algorithm for Sha1Lanes {
     type State = [u32; 5];
     type Digest = [u8; 20];
 
     const INIT: [u32; 5] = [0x6745_2301, 0xefcd_ab89, 0x98ba_dcfe, 0x1032_5476, 0xc3d2_e1f0];
 
-    fn choice() -> Choice {
-        static CHOICE: OnceLock<Choice> = OnceLock::new();
-        *CHOICE.get_or_init(choose::<Self>)
-    }
-
     fn compress(state: &mut [u32; 5], blocks: &[[u8; 64]]) {
         sha1::block_api::compress(state, blocks);
     }
 
-    fn compress_many(kernel: Kernel, states: &mut [[u32; 5]], messages: &[&[u8]], count: usize) {
-        assert!(kernel.is_available(), "{kernel} on this machine");
-        match kernel {
-            #[cfg(target_arch = "x86_64")]
-            // SAFETY: the processor has AVX-512.
-            Kernel::Avx512 => side_by_side(states, messages, |states, messages| unsafe {
-                vectors::avx512::sha1(states, messages, count)
-            }),
-            #[cfg(target_arch = "x86_64")]
-            // SAFETY: the processor has AVX2.
-            Kernel::Avx2 => side_by_side(states, messages, |states, messages| unsafe {
-                vectors::avx2::sha1(states, messages, count)
-            }),
-            _ => one_by_one::<Self>(states, messages, count),
-        }
-    }
+    lanes!(sha1);
 }
 
 impl Algorithm for Sha256Lanes {
@@ -173,31 +180,11 @@ impl Algorithm for Sha256Lanes {
         0x6a09_e667, 0xbb67_ae85, 0x3c6e_f372, 0xa54f_f53a, 0x510e_527f, 0x9b05_688c, 0x1f83_d9ab, 0x5be0_cd19,
     ];
 
-    fn choice() -> Choice {
-        static CHOICE: OnceLock<Choice> = OnceLock::new();
-        *CHOICE.get_or_init(choose::<Self>)
-    }
-
     fn compress(state: &mut [u32; 8], blocks: &[[u8; 64]]) {
         sha2::block_api::compress256(state, blocks);
     }
 
-    fn compress_many(kernel: Kernel, states: &mut [[u32; 8]], messages: &[&[u8]], count: usize) {
-        assert!(kernel.is_available(), "{kernel} on this machine");
-        match kernel {
-            #[cfg(target_arch = "x86_64")]
-            // SAFETY: the processor has AVX-512.
-            Kernel::Avx512 => side_by_side(states, messages, |states, messages| unsafe {
-                vectors::avx512::sha256(states, messages, count)
-            }),
-            #[cfg(target_arch = "x86_64")]
-            // SAFETY: the processor has AVX2.
-            Kernel::Avx2 => side_by_side(states, messages, |states, messages| unsafe {
-                vectors::avx2::sha256(states, messages, count)
-            }),
-            _ => one_by_one::<Self>(states, messages, count),
-        }
-    }
+    lanes!(sha256);
 }
 
 fn one_by_one<A: Algorithm>(states: &mut [A::State], messages: &[&[u8]], count: usize) {

@@ -69,7 +69,14 @@ macro_rules! sha256_rounds {
 
 /// One module for each kind of register, with its own names for the same operations.
 macro_rules! kernels {
-    ($name:ident, $features:literal, $lanes:literal, $vector:ident, {$($operations:item)*}) => {
+    (
+        $name:ident, $features:literal, $lanes:literal, $vector:ident,
+        {$(
+            $(#[doc = $doc:literal])*
+            fn $operation:ident $(<$(const $shift:ident: i32),*>)? ($($arg:ident: $of:ty),*) $(-> $result:ty)? $body:block
+        )*},
+        {$load_blocks:item}
+    ) => {
         pub(super) mod $name {
             use super::super::{SHA1_K, SHA256_K};
             use std::arch::x86_64::*;
@@ -79,7 +86,14 @@ macro_rules! kernels {
             type V = $vector;
             type Words = [u32; LANES];
 
-            $($operations)*
+            $(
+                $(#[doc = $doc])*
+                #[inline]
+                #[target_feature(enable = $features)]
+                fn $operation $(<$(const $shift: i32),*>)? ($($arg: $of),*) $(-> $result)? $body
+            )*
+
+            $load_blocks
 
             #[inline]
             #[target_feature(enable = $features)]
@@ -123,220 +137,186 @@ macro_rules! kernels {
 /// Bytes of each word in big-endian order, for both halves of 256 bits and all quarters of 512.
 const SWAP: [i32; 4] = [0x0001_0203, 0x0405_0607, 0x0809_0a0b, 0x0c0d_0e0f];
 
-kernels!(avx512, "avx512f,avx512bw", 16, __m512i, {
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw")]
-    fn splat(word: u32) -> V {
-        _mm512_set1_epi32(word.cast_signed())
-    }
+kernels!(
+    avx512,
+    "avx512f,avx512bw",
+    16,
+    __m512i,
+    {
+        fn splat(word: u32) -> V {
+            _mm512_set1_epi32(word.cast_signed())
+        }
 
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw")]
-    fn load(words: &Words) -> V {
-        // SAFETY: 16 words are 64 bytes; the load needs no alignment.
-        unsafe { _mm512_loadu_si512(words.as_ptr().cast()) }
-    }
+        fn load(words: &Words) -> V {
+            // SAFETY: 16 words are 64 bytes; the load needs no alignment.
+            unsafe { _mm512_loadu_si512(words.as_ptr().cast()) }
+        }
 
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw")]
-    fn store(words: &mut Words, v: V) {
-        // SAFETY: 16 words are 64 bytes; the store needs no alignment.
-        unsafe { _mm512_storeu_si512(words.as_mut_ptr().cast(), v) }
-    }
+        fn store(words: &mut Words, v: V) {
+            // SAFETY: 16 words are 64 bytes; the store needs no alignment.
+            unsafe { _mm512_storeu_si512(words.as_mut_ptr().cast(), v) }
+        }
 
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw")]
-    fn add(a: V, b: V) -> V {
-        _mm512_add_epi32(a, b)
-    }
+        fn add(a: V, b: V) -> V {
+            _mm512_add_epi32(a, b)
+        }
 
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw")]
-    fn xor(a: V, b: V) -> V {
-        _mm512_xor_si512(a, b)
-    }
+        fn xor(a: V, b: V) -> V {
+            _mm512_xor_si512(a, b)
+        }
 
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw")]
-    fn xor3(a: V, b: V, c: V) -> V {
-        _mm512_ternarylogic_epi32::<0x96>(a, b, c)
-    }
+        fn xor3(a: V, b: V, c: V) -> V {
+            _mm512_ternarylogic_epi32::<0x96>(a, b, c)
+        }
 
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw")]
-    fn choose(a: V, b: V, c: V) -> V {
-        _mm512_ternarylogic_epi32::<0xca>(a, b, c)
-    }
+        fn choose(a: V, b: V, c: V) -> V {
+            _mm512_ternarylogic_epi32::<0xca>(a, b, c)
+        }
 
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw")]
-    fn majority(a: V, b: V, c: V) -> V {
-        _mm512_ternarylogic_epi32::<0xe8>(a, b, c)
-    }
+        fn majority(a: V, b: V, c: V) -> V {
+            _mm512_ternarylogic_epi32::<0xe8>(a, b, c)
+        }
 
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw")]
-    fn rotate_left<const N: i32, const REST: i32>(v: V) -> V {
-        _mm512_rol_epi32::<N>(v)
-    }
+        fn rotate_left<const N: i32, const REST: i32>(v: V) -> V {
+            _mm512_rol_epi32::<N>(v)
+        }
 
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw")]
-    fn shift_right<const N: i32>(v: V) -> V {
-        _mm512_srl_epi32(v, _mm_cvtsi32_si128(N))
-    }
+        fn shift_right<const N: i32>(v: V) -> V {
+            _mm512_srl_epi32(v, _mm_cvtsi32_si128(N))
+        }
 
-    /// One block of one message, its words as numbers.
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw")]
-    fn load_block(message: &[u8], at: usize) -> V {
-        let block: &[u8; 64] = message[at..at + 64].try_into().expect("64 bytes");
-        let [a, b, c, d] = super::SWAP;
-        // SAFETY: the block is 64 bytes; the load needs no alignment.
-        let block = unsafe { _mm512_loadu_si512(block.as_ptr().cast()) };
-        _mm512_shuffle_epi8(block, _mm512_set4_epi32(d, c, b, a))
-    }
+        /// One block of one message, its words as numbers.
+        fn load_block(message: &[u8], at: usize) -> V {
+            let block: &[u8; 64] = message[at..at + 64].try_into().expect("64 bytes");
+            let [a, b, c, d] = super::SWAP;
+            // SAFETY: the block is 64 bytes; the load needs no alignment.
+            let block = unsafe { _mm512_loadu_si512(block.as_ptr().cast()) };
+            _mm512_shuffle_epi8(block, _mm512_set4_epi32(d, c, b, a))
+        }
 
-    /// Four rows of a matrix of words as four columns in each of the four quarters.
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw")]
-    fn transpose(messages: &[&[u8]; LANES], first: usize, at: usize) -> [V; 4] {
-        let [a, b] = [load_block(messages[first], at), load_block(messages[first + 1], at)];
-        let [c, d] = [load_block(messages[first + 2], at), load_block(messages[first + 3], at)];
-        let (ab, cd) = (_mm512_unpacklo_epi32(a, b), _mm512_unpacklo_epi32(c, d));
-        let (ef, gh) = (_mm512_unpackhi_epi32(a, b), _mm512_unpackhi_epi32(c, d));
-        [
-            _mm512_unpacklo_epi64(ab, cd),
-            _mm512_unpackhi_epi64(ab, cd),
-            _mm512_unpacklo_epi64(ef, gh),
-            _mm512_unpackhi_epi64(ef, gh),
-        ]
-    }
-
-    /// The 16 words of the block at `at` of each message: one register for each word. A function would not be inlined.
-    macro_rules! load_blocks {
-        ($messages:ident, $at:ident) => {{
-            let mut words = [_mm512_setzero_si512(); 16];
-            let (p, q) = (transpose($messages, 0, $at), transpose($messages, 4, $at));
-            let (r, s) = (transpose($messages, 8, $at), transpose($messages, 12, $at));
-            for i in 0..4 {
-                let (pq, rs) =
-                    (_mm512_shuffle_i32x4::<0x44>(p[i], q[i]), _mm512_shuffle_i32x4::<0x44>(r[i], s[i]));
-                words[i] = _mm512_shuffle_i32x4::<0x88>(pq, rs);
-                words[4 + i] = _mm512_shuffle_i32x4::<0xdd>(pq, rs);
-                let (pq, rs) =
-                    (_mm512_shuffle_i32x4::<0xee>(p[i], q[i]), _mm512_shuffle_i32x4::<0xee>(r[i], s[i]));
-                words[8 + i] = _mm512_shuffle_i32x4::<0x88>(pq, rs);
-                words[12 + i] = _mm512_shuffle_i32x4::<0xdd>(pq, rs);
-            }
-            words
-        }};
-    }
-});
-
-kernels!(avx2, "avx2", 8, __m256i, {
-    #[inline]
-    #[target_feature(enable = "avx2")]
-    fn splat(word: u32) -> V {
-        _mm256_set1_epi32(word.cast_signed())
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx2")]
-    fn load(words: &Words) -> V {
-        // SAFETY: 8 words are 32 bytes; the load needs no alignment.
-        unsafe { _mm256_loadu_si256(words.as_ptr().cast()) }
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx2")]
-    fn store(words: &mut Words, v: V) {
-        // SAFETY: 8 words are 32 bytes; the store needs no alignment.
-        unsafe { _mm256_storeu_si256(words.as_mut_ptr().cast(), v) }
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx2")]
-    fn add(a: V, b: V) -> V {
-        _mm256_add_epi32(a, b)
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx2")]
-    fn xor(a: V, b: V) -> V {
-        _mm256_xor_si256(a, b)
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx2")]
-    fn xor3(a: V, b: V, c: V) -> V {
-        xor(xor(a, b), c)
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx2")]
-    fn choose(a: V, b: V, c: V) -> V {
-        xor(c, _mm256_and_si256(a, xor(b, c)))
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx2")]
-    fn majority(a: V, b: V, c: V) -> V {
-        xor(b, _mm256_and_si256(xor(a, b), xor(b, c)))
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx2")]
-    fn rotate_left<const N: i32, const REST: i32>(v: V) -> V {
-        _mm256_or_si256(_mm256_slli_epi32::<N>(v), _mm256_srli_epi32::<REST>(v))
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx2")]
-    fn shift_right<const N: i32>(v: V) -> V {
-        _mm256_srli_epi32::<N>(v)
-    }
-
-    /// Half a block of one message, its words as numbers.
-    #[inline]
-    #[target_feature(enable = "avx2")]
-    fn load_half(message: &[u8], at: usize) -> V {
-        let half: &[u8; 32] = message[at..at + 32].try_into().expect("32 bytes");
-        let [a, b, c, d] = super::SWAP;
-        // SAFETY: the half is 32 bytes; the load needs no alignment.
-        let half = unsafe { _mm256_loadu_si256(half.as_ptr().cast()) };
-        _mm256_shuffle_epi8(half, _mm256_set_epi32(d, c, b, a, d, c, b, a))
-    }
-
-    /// Four rows of a matrix of words as four columns in each of the two halves.
-    #[inline]
-    #[target_feature(enable = "avx2")]
-    fn transpose(messages: &[&[u8]; LANES], first: usize, at: usize) -> [V; 4] {
-        let [a, b] = [load_half(messages[first], at), load_half(messages[first + 1], at)];
-        let [c, d] = [load_half(messages[first + 2], at), load_half(messages[first + 3], at)];
-        let (ab, cd) = (_mm256_unpacklo_epi32(a, b), _mm256_unpacklo_epi32(c, d));
-        let (ef, gh) = (_mm256_unpackhi_epi32(a, b), _mm256_unpackhi_epi32(c, d));
-        [
-            _mm256_unpacklo_epi64(ab, cd),
-            _mm256_unpackhi_epi64(ab, cd),
-            _mm256_unpacklo_epi64(ef, gh),
-            _mm256_unpackhi_epi64(ef, gh),
-        ]
-    }
-
-    /// The 16 words of the block at `at` of each message: one register for each word. A function would not be inlined.
-    macro_rules! load_blocks {
-        ($messages:ident, $at:ident) => {{
-            let mut words = [_mm256_setzero_si256(); 16];
-            for half in 0..2 {
-                let (p, q) =
-                    (transpose($messages, 0, $at + 32 * half), transpose($messages, 4, $at + 32 * half));
+        /// Four rows of a matrix of words as four columns in each of the four quarters.
+        fn transpose(messages: &[&[u8]; LANES], first: usize, at: usize) -> [V; 4] {
+            let [a, b] = [load_block(messages[first], at), load_block(messages[first + 1], at)];
+            let [c, d] = [load_block(messages[first + 2], at), load_block(messages[first + 3], at)];
+            let (ab, cd) = (_mm512_unpacklo_epi32(a, b), _mm512_unpacklo_epi32(c, d));
+            let (ef, gh) = (_mm512_unpackhi_epi32(a, b), _mm512_unpackhi_epi32(c, d));
+            [
+                _mm512_unpacklo_epi64(ab, cd),
+                _mm512_unpackhi_epi64(ab, cd),
+                _mm512_unpacklo_epi64(ef, gh),
+                _mm512_unpackhi_epi64(ef, gh),
+            ]
+        }
+    },
+    {
+        /// The 16 words of the block at `at` of each message: one register for each word. A function would not be inlined.
+        macro_rules! load_blocks {
+            ($messages:ident, $at:ident) => {{
+                let mut words = [_mm512_setzero_si512(); 16];
+                let (p, q) = (transpose($messages, 0, $at), transpose($messages, 4, $at));
+                let (r, s) = (transpose($messages, 8, $at), transpose($messages, 12, $at));
                 for i in 0..4 {
-                    words[8 * half + i] = _mm256_permute2x128_si256::<0x20>(p[i], q[i]);
-                    words[8 * half + 4 + i] = _mm256_permute2x128_si256::<0x31>(p[i], q[i]);
+                    let (pq, rs) =
+                        (_mm512_shuffle_i32x4::<0x44>(p[i], q[i]), _mm512_shuffle_i32x4::<0x44>(r[i], s[i]));
+                    words[i] = _mm512_shuffle_i32x4::<0x88>(pq, rs);
+                    words[4 + i] = _mm512_shuffle_i32x4::<0xdd>(pq, rs);
+                    let (pq, rs) =
+                        (_mm512_shuffle_i32x4::<0xee>(p[i], q[i]), _mm512_shuffle_i32x4::<0xee>(r[i], s[i]));
+                    words[8 + i] = _mm512_shuffle_i32x4::<0x88>(pq, rs);
+                    words[12 + i] = _mm512_shuffle_i32x4::<0xdd>(pq, rs);
                 }
-            }
-            words
-        }};
+                words
+            }};
+        }
     }
-});
+);
+
+kernels!(
+    avx2,
+    "avx2",
+    8,
+    __m256i,
+    {
+        fn splat(word: u32) -> V {
+            _mm256_set1_epi32(word.cast_signed())
+        }
+
+        fn load(words: &Words) -> V {
+            // SAFETY: 8 words are 32 bytes; the load needs no alignment.
+            unsafe { _mm256_loadu_si256(words.as_ptr().cast()) }
+        }
+
+        fn store(words: &mut Words, v: V) {
+            // SAFETY: 8 words are 32 bytes; the store needs no alignment.
+            unsafe { _mm256_storeu_si256(words.as_mut_ptr().cast(), v) }
+        }
+
+        fn add(a: V, b: V) -> V {
+            _mm256_add_epi32(a, b)
+        }
+
+        fn xor(a: V, b: V) -> V {
+            _mm256_xor_si256(a, b)
+        }
+
+        fn xor3(a: V, b: V, c: V) -> V {
+            xor(xor(a, b), c)
+        }
+
+        fn choose(a: V, b: V, c: V) -> V {
+            xor(c, _mm256_and_si256(a, xor(b, c)))
+        }
+
+        fn majority(a: V, b: V, c: V) -> V {
+            xor(b, _mm256_and_si256(xor(a, b), xor(b, c)))
+        }
+
+        fn rotate_left<const N: i32, const REST: i32>(v: V) -> V {
+            _mm256_or_si256(_mm256_slli_epi32::<N>(v), _mm256_srli_epi32::<REST>(v))
+        }
+
+        fn shift_right<const N: i32>(v: V) -> V {
+            _mm256_srli_epi32::<N>(v)
+        }
+
+        /// Half a block of one message, its words as numbers.
+        fn load_half(message: &[u8], at: usize) -> V {
+            let half: &[u8; 32] = message[at..at + 32].try_into().expect("32 bytes");
+            let [a, b, c, d] = super::SWAP;
+            // SAFETY: the half is 32 bytes; the load needs no alignment.
+            let half = unsafe { _mm256_loadu_si256(half.as_ptr().cast()) };
+            _mm256_shuffle_epi8(half, _mm256_set_epi32(d, c, b, a, d, c, b, a))
+        }
+
+        /// Four rows of a matrix of words as four columns in each of the two halves.
+        fn transpose(messages: &[&[u8]; LANES], first: usize, at: usize) -> [V; 4] {
+            let [a, b] = [load_half(messages[first], at), load_half(messages[first + 1], at)];
+            let [c, d] = [load_half(messages[first + 2], at), load_half(messages[first + 3], at)];
+            let (ab, cd) = (_mm256_unpacklo_epi32(a, b), _mm256_unpacklo_epi32(c, d));
+            let (ef, gh) = (_mm256_unpackhi_epi32(a, b), _mm256_unpackhi_epi32(c, d));
+            [
+                _mm256_unpacklo_epi64(ab, cd),
+                _mm256_unpackhi_epi64(ab, cd),
+                _mm256_unpacklo_epi64(ef, gh),
+                _mm256_unpackhi_epi64(ef, gh),
+            ]
+        }
+    },
+    {
+        /// The 16 words of the block at `at` of each message: one register for each word. A function would not be inlined.
+        macro_rules! load_blocks {
+            ($messages:ident, $at:ident) => {{
+                let mut words = [_mm256_setzero_si256(); 16];
+                for half in 0..2 {
+                    let (p, q) =
+                        (transpose($messages, 0, $at + 32 * half), transpose($messages, 4, $at + 32 * half));
+                    for i in 0..4 {
+                        words[8 * half + i] = _mm256_permute2x128_si256::<0x20>(p[i], q[i]);
+                        words[8 * half + 4 + i] = _mm256_permute2x128_si256::<0x31>(p[i], q[i]);
+                    }
+                }
+                words
+            }};
+        }
+    }
+);

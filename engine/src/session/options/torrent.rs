@@ -260,29 +260,55 @@ impl AddTorrent {
         AddTorrent::new(source.into(), PathBuf::new(), Mode::Metadata)
     }
 
-    /// Which files are wanted.
-    pub fn files(mut self, files: Files) -> AddTorrent {
-        self.files = files;
-        self
-    }
+    setters! {
+        /// Which files are wanted.
+        files(files: Files);
 
-    /// Waits, once the metadata of a link is here, until [`TorrentHandle::set_files`](crate::TorrentHandle::set_files) says which
-    /// files are wanted.
-    pub fn hold(mut self, on: bool) -> AddTorrent {
-        self.hold = on;
-        self
-    }
+        /// Waits, once the metadata of a link is here, until [`TorrentHandle::set_files`](crate::TorrentHandle::set_files) says which
+        /// files are wanted.
+        hold(on: bool);
 
-    /// Whether it is added [paused](crate::TorrentHandle::pause).
-    pub fn paused(mut self, on: bool) -> AddTorrent {
-        self.paused = on;
-        self
-    }
+        /// Whether it is added [paused](crate::TorrentHandle::pause).
+        paused(on: bool);
 
-    /// The order in which pieces are started.
-    pub fn order(mut self, order: Order) -> AddTorrent {
-        self.order = order;
-        self
+        /// The order in which pieces are started.
+        order(order: Order);
+
+        /// Whether the trackers of the metainfo or link are used.
+        use_metainfo_trackers(on: bool);
+
+        /// The shortest interval between two announces that a tracker may impose: a minute unless given. A tracker of one's own may be
+        /// trusted with less.
+        announce_interval_min(interval: Duration);
+
+        /// Whether a seed that knows of no other copy reveals each piece once before it reveals any again (super-seeding, BEP 16). It does
+        /// so only while there are enough peers to copy pieces from one another, and hides less while its uplink idles.
+        super_seeding(on: bool);
+
+        /// Connections of this torrent: 100 unless given.
+        peers_max(count: usize);
+
+        /// Payload sent to peers of this torrent, in bytes/s.
+        upload_limit(bytes_per_s: impl Into<Option<u64>>);
+
+        /// Payload received from peers of this torrent, in bytes/s.
+        download_limit(bytes_per_s: impl Into<Option<u64>>);
+
+        /// Whether files in the way that are not this torrent's may be overwritten.
+        overwrite(on: bool);
+
+        /// Whether to check all data even if saved state says that it is good.
+        recheck(on: bool);
+
+        /// Makes the disk behave as if it were full beyond a budget.
+        #[cfg(feature = "__hooks")]
+        #[doc(hidden)]
+        space(budget: Arc<SpaceBudget>);
+
+        /// Makes every block that is sent corrupt.
+        #[cfg(feature = "__hooks")]
+        #[doc(hidden)]
+        poison(on: bool);
     }
 
     /// Peers to connect to, besides those that trackers name.
@@ -302,72 +328,6 @@ impl AddTorrent {
     /// Unlike those, they may be anywhere on this machine and network.
     pub fn web_seeds(mut self, urls: impl IntoIterator<Item = impl Into<String>>) -> AddTorrent {
         self.web_seeds = urls.into_iter().map(Into::into).collect();
-        self
-    }
-
-    /// Whether the trackers of the metainfo or link are used.
-    pub fn use_metainfo_trackers(mut self, on: bool) -> AddTorrent {
-        self.use_metainfo_trackers = on;
-        self
-    }
-
-    /// The shortest interval between two announces that a tracker may impose: a minute unless given. A tracker of one's own may be
-    /// trusted with less.
-    pub fn announce_interval_min(mut self, interval: Duration) -> AddTorrent {
-        self.announce_interval_min = interval;
-        self
-    }
-
-    /// Whether a seed that knows of no other copy reveals each piece once before it reveals any again (super-seeding, BEP 16). It does
-    /// so only while there are enough peers to copy pieces from one another, and hides less while its uplink idles.
-    pub fn super_seeding(mut self, on: bool) -> AddTorrent {
-        self.super_seeding = on;
-        self
-    }
-
-    /// Connections of this torrent: 100 unless given.
-    pub fn peers_max(mut self, count: usize) -> AddTorrent {
-        self.peers_max = count;
-        self
-    }
-
-    /// Payload sent to peers of this torrent, in bytes/s.
-    pub fn upload_limit(mut self, bytes_per_s: impl Into<Option<u64>>) -> AddTorrent {
-        self.upload_limit = bytes_per_s.into();
-        self
-    }
-
-    /// Payload received from peers of this torrent, in bytes/s.
-    pub fn download_limit(mut self, bytes_per_s: impl Into<Option<u64>>) -> AddTorrent {
-        self.download_limit = bytes_per_s.into();
-        self
-    }
-
-    /// Whether files in the way that are not this torrent's may be overwritten.
-    pub fn overwrite(mut self, on: bool) -> AddTorrent {
-        self.overwrite = on;
-        self
-    }
-
-    /// Whether to check all data even if saved state says that it is good.
-    pub fn recheck(mut self, on: bool) -> AddTorrent {
-        self.recheck = on;
-        self
-    }
-
-    /// Makes the disk behave as if it were full beyond a budget.
-    #[cfg(feature = "__hooks")]
-    #[doc(hidden)]
-    pub fn space(mut self, budget: Arc<SpaceBudget>) -> AddTorrent {
-        self.space = Some(budget);
-        self
-    }
-
-    /// Makes every block that is sent corrupt.
-    #[cfg(feature = "__hooks")]
-    #[doc(hidden)]
-    pub fn poison(mut self, on: bool) -> AddTorrent {
-        self.poison = on;
         self
     }
 

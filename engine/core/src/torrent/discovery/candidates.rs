@@ -136,10 +136,6 @@ pub(super) struct Candidates {
 }
 
 impl Candidates {
-    pub(super) fn len(&self) -> usize {
-        self.by_addr.len()
-    }
-
     pub(super) fn is_empty(&self) -> bool {
         self.by_addr.is_empty()
     }

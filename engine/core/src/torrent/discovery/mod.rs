@@ -329,22 +329,9 @@ impl Discovery {
         self.dial_at
     }
 
-    /// All known addresses, those in use first, then by source; with each, whether a tracker named it.
-    pub fn addresses(&self) -> impl Iterator<Item = (SocketAddr, bool)> {
-        let in_use = [&self.connected, &self.dialing].into_iter().flatten();
-        let mut idle: Vec<_> = self.idle.iter().collect();
-        idle.sort_by_key(|(_, candidate)| (candidate.class, candidate.failures));
-        in_use.chain(idle).map(|(addr, candidate)| (*addr, candidate.by_tracker))
-    }
-
     /// How many addresses are being dialled.
     pub fn half_open(&self) -> usize {
         self.dialing.len()
-    }
-
-    /// How many addresses may be dialled, now or later.
-    pub fn idle_count(&self) -> usize {
-        self.idle.len()
     }
 
     /// How many addresses are known that are not connected, and how many of these have failed when they were last dialled.

@@ -24,7 +24,7 @@ use std::collections::{BTreeMap, VecDeque};
 use url::Url;
 
 pub use action::{AnnounceAction, AnnounceFailure, AnnounceId};
-pub use status::{TrackerState, TrackerStatus};
+pub use status::{TrackerStatus, TrackerView};
 pub use trackers::{TRACKERS_MAX, TrackerUrls};
 pub use walk::{
     BACKOFF_MAX, BACKOFF_MIN, EARLY_DEFAULT, HOST_PARALLEL_MAX, HOST_PAUSE, INTERVAL_MAX, PARALLEL_MAX,
@@ -293,21 +293,21 @@ impl Announcer {
     /// family, or may do so yet. That it has no address of one family is the last thing to tell.
     pub fn failure_of(&self, url: &Url) -> Option<String> {
         let tracker = self.trackers.iter().position(|known| known.target.as_ref() == Ok(url))?;
-        let states = || self.walks.iter().map(|walk| walk.state(tracker, &self.trackers));
-        if states().any(|state| matches!(state, TrackerState::Announcing | TrackerState::Working)) {
+        let statuses = || self.walks.iter().map(|walk| walk.status(tracker, &self.trackers));
+        if statuses().any(|status| matches!(status, TrackerStatus::Announcing | TrackerStatus::Working)) {
             return None;
         }
-        let failed = states().find_map(|state| match state {
-            TrackerState::Failed(reason) => Some(reason),
+        let failed = statuses().find_map(|status| match status {
+            TrackerStatus::Failed(reason) => Some(reason),
             _ => None,
         });
         let absent = || {
-            states().find_map(|state| match state {
-                TrackerState::NoAddress(reason) => Some(reason),
+            statuses().find_map(|status| match status {
+                TrackerStatus::NoAddress(reason) => Some(reason),
                 _ => None,
             })
         };
-        failed.or_else(absent).map(str::to_owned)
+        failed.or_else(absent)
     }
 
     /// How many trackers are never asked, as there are more than [`TRACKERS_MAX`].
@@ -316,8 +316,8 @@ impl Announcer {
     }
 
     /// Each tracker in each address family, in the order in which they are tried.
-    pub fn trackers(&self) -> impl Iterator<Item = TrackerStatus<'_>> {
-        self.walks.iter().flat_map(|walk| walk.statuses(&self.trackers))
+    pub fn trackers(&self) -> impl Iterator<Item = TrackerView<'_>> {
+        self.walks.iter().flat_map(|walk| walk.views(&self.trackers))
     }
 
     fn advance(&mut self, now: Time) {

@@ -1,7 +1,7 @@
 //! One address family's way through the tiers.
 
 use super::action::{AnnounceAction, AnnounceFailure, AnnounceId};
-use super::status::{TrackerState, TrackerStatus};
+use super::status::{TrackerStatus, TrackerView};
 use super::trackers::Tracker;
 use crate::net::Family;
 use crate::rng::Rng;
@@ -56,15 +56,12 @@ struct Endpoint {
     failures: u32,
     /// After a failure: when it may be tried again; `None` if it does not want to hear from us.
     retry_at: Option<Time>,
-    last_error: Option<String>,
-    /// Whether that was that its host has no address of this family.
-    no_address: bool,
-    warning: Option<String>,
+    /// How the last announce ended.
+    status: TrackerStatus,
     tracker_id: Option<Vec<u8>>,
     peers: u32,
     complete: Option<u32>,
     incomplete: Option<u32>,
-    last_success: Option<Time>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -257,15 +254,13 @@ impl Walk {
         let endpoint = &mut self.endpoints[sent.tracker];
         endpoint.started = true;
         endpoint.failures = 0;
-        endpoint.last_error = None;
-        endpoint.warning.clone_from(&response.warning);
+        endpoint.status = TrackerStatus::Working;
         if response.tracker_id.is_some() {
             endpoint.tracker_id.clone_from(&response.tracker_id);
         }
         endpoint.peers = u32::try_from(response.peers.len()).unwrap_or(u32::MAX);
         endpoint.complete = response.complete;
         endpoint.incomplete = response.incomplete;
-        endpoint.last_success = Some(now);
 
         self.answered = true;
         // Of several that were asked together and answer, the one that comes first in the tiers is used.
@@ -297,8 +292,10 @@ impl Walk {
         let Some(sent) = self.take(id) else { return };
         let endpoint = &mut self.endpoints[sent.tracker];
         endpoint.failures = endpoint.failures.saturating_add(1);
-        endpoint.last_error = Some(failure.to_string());
-        endpoint.no_address = matches!(failure, AnnounceFailure::NoAddress(_));
+        endpoint.status = match failure {
+            AnnounceFailure::NoAddress(_) => TrackerStatus::NoAddress(failure.to_string()),
+            _ => TrackerStatus::Failed(failure.to_string()),
+        };
         endpoint.retry_at = backoff(endpoint.failures, failure, rng).map(|delay| now + delay);
         if self.current.is_none() {
             self.patient_until = None;
@@ -390,36 +387,28 @@ impl Walk {
         }
     }
 
-    pub fn state<'a>(&'a self, at: usize, trackers: &'a [Tracker]) -> TrackerState<'a> {
-        let endpoint = &self.endpoints[at];
-        let announcing = self.in_flight.iter().any(|sent| sent.tracker == at);
-        match (&trackers[at].target, &endpoint.last_error) {
-            (Err(reason), _) => TrackerState::Unsupported(reason),
-            (Ok(_), _) if announcing => TrackerState::Announcing,
-            (Ok(_), Some(error)) if endpoint.no_address => TrackerState::NoAddress(error),
-            (Ok(_), Some(error)) => TrackerState::Failed(error),
-            (Ok(_), None) if endpoint.last_success.is_some() => TrackerState::Working,
-            (Ok(_), None) => TrackerState::NotContacted,
+    pub fn status(&self, at: usize, trackers: &[Tracker]) -> TrackerStatus {
+        match trackers[at].target {
+            Err(reason) => TrackerStatus::Unsupported(reason),
+            Ok(_) if self.in_flight.iter().any(|sent| sent.tracker == at) => TrackerStatus::Announcing,
+            Ok(_) => self.endpoints[at].status.clone(),
         }
     }
 
-    pub fn statuses<'a>(&'a self, trackers: &'a [Tracker]) -> impl Iterator<Item = TrackerStatus<'a>> {
+    pub fn views<'a>(&'a self, trackers: &'a [Tracker]) -> impl Iterator<Item = TrackerView<'a>> {
         self.order.iter().map(|&at| {
             let endpoint = &self.endpoints[at];
             let next_announce = match self.current {
                 Some(current) if current.tracker == at => self.next_at,
                 _ => endpoint.retry_at.filter(|_| endpoint.failures > 0),
             };
-            TrackerStatus {
+            TrackerView {
                 url: &trackers[at].url,
-                tier: trackers[at].tier,
                 family: self.family,
-                state: self.state(at, trackers),
-                warning: endpoint.warning.as_deref(),
+                status: self.status(at, trackers),
                 peers: endpoint.peers,
                 complete: endpoint.complete,
                 incomplete: endpoint.incomplete,
-                last_success: endpoint.last_success,
                 next_announce,
             }
         })

@@ -1,4 +1,4 @@
-//! Sending to a tracker. Strangers' metainfo names it, so it is left when it talks on and on: a connection
+//! Sending a request. Strangers may have named the server, so it is left when it talks on and on: a connection
 //! may deliver so many bytes until the head of the answer is whole (there may be any number of interim ones
 //! before it), and so many more for the body ([`Bounded`]).
 
@@ -10,7 +10,6 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use http_body_util::Empty;
-use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, HOST, USER_AGENT};
 use hyper_util::rt::TokioIo;
@@ -28,18 +27,17 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
 use url::{Host, Position, Url};
 
+/// How long an address is tried.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long one address family is tried alone before the other is tried too.
 const HEAD_START: Duration = Duration::from_millis(300);
 /// Longest head of an answer, in bytes, with all interim answers before it.
 pub(super) const HEAD_LEN_MAX: usize = 64 * 1024;
 
 /// Asks one of these addresses, whatever the host's name, and nobody else.
-pub(super) async fn send(
-    request: &Request<'_>,
-    url: &Url,
-    to: Vec<Destination>,
-) -> Result<Reply<Incoming>, HttpError> {
-    let (stream, server) = connect(to, request.binding).await.map_err(|e| root_cause(&e))?;
+pub(super) async fn send(request: &Request<'_>, url: &Url, to: Vec<Destination>) -> Result<Reply, HttpError> {
+    let connected = connect(to, request.binding).await;
+    let (stream, server) = connected.map_err(|e| failed(format!("cannot connect: {}", root_cause(&e))))?;
     let body_len_max = request.body_len_max;
     if url.scheme() == "https" {
         let name = match url.host() {
@@ -56,12 +54,7 @@ pub(super) async fn send(
     }
 }
 
-async fn talk<S>(
-    stream: S,
-    server: SocketAddr,
-    url: &Url,
-    body_len_max: usize,
-) -> Result<Reply<Incoming>, HttpError>
+async fn talk<S>(stream: S, server: SocketAddr, url: &Url, body_len_max: usize) -> Result<Reply, HttpError>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -87,7 +80,7 @@ where
     let response = sender.send_request(get).await.map_err(|e| root_cause(&e))?;
     // What each byte of a body takes at most in chunks of one byte.
     allowance.add(body_len_max.saturating_mul(6));
-    Ok(Reply { response, server, _connection: Some(connections) })
+    Ok(Reply { response, server, _connection: connections })
 }
 
 /// Connects through the proxy, if there is one, or to one of these addresses. Also says who is there, as far as we know.
@@ -129,7 +122,8 @@ async fn connect_directly(mut addrs: Vec<SocketAddr>, binding: &Binding) -> io::
 async fn dial_any(addrs: &[SocketAddr], binding: &Binding) -> io::Result<TcpStream> {
     let mut last = Err(io::ErrorKind::AddrNotAvailable.into());
     for &addr in addrs {
-        last = connect_tcp(&addr.into(), binding).await;
+        let dialled = tokio::time::timeout(CONNECT_TIMEOUT, connect_tcp(&addr.into(), binding)).await;
+        last = dialled.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
         if last.is_ok() {
             break;
         }
