@@ -143,14 +143,14 @@ fn a_link_does_not_say_what_is_in_it() {
 #[test]
 fn what_is_no_source_is_status_3() {
     for (source, wrong) in [
-        ("magnet:?dn=x", "no `xt=urn:btih:` names a torrent"),
+        ("magnet:?dn=x", "no `xt=urn:btih:` or `xt=urn:btmh:` names a torrent"),
         (
             "magnet:?xt=urn:btih:631a31dd",
             "`631a31dd` is not an info-hash: that is 40 hexadecimal or 32 base32 digits",
         ),
         (
-            "magnet:?xt=urn:btmh:1220caf1e1c30e81cb361b9ee167c4aa64228a7fa4fa9f6105232b28ad099f3a302e",
-            "BitTorrent v2 is not supported yet",
+            "magnet:?xt=urn:btmh:1220caf1e1",
+            "`1220caf1e1` is not a v2 info-hash: that is `1220` and 64 hexadecimal digits",
         ),
         ("http://[", "is not a valid URL: invalid IPv6 address"),
     ] {
