@@ -16,11 +16,17 @@ use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 use swarm_core::geometry::PIECE_LEN_MAX;
-use swarm_core::metainfo::{self, Content, Metainfo, default_piece_length};
+use swarm_core::metainfo::{self, Content, Format, Metainfo, default_piece_length};
 use swarm_engine::create::{CreateError, Source, WalkOptions, check_pattern, hash, walk};
 use swarm_engine::hash::Workers;
 use swarm_engine::{Mode, verify};
 use tempfile::{NamedTempFile, PersistError};
+
+/// How many pieces clients with libtorrent 2 take at most.
+const LIBTORRENT_PIECES_MAX: u64 = 2_097_152;
+
+/// How long metadata from peers may be for clients with libtorrent 2, in bytes.
+const LIBTORRENT_METADATA_LEN_MAX: u64 = 30 * 1024 * 1024;
 
 /// The shortest pieces that can be asked for, in bytes: a block.
 const PIECE_LEN_MIN: u64 = swarm_core::geometry::BLOCK_LEN as u64;
@@ -177,7 +183,8 @@ pub async fn run(args: CreateArgs, cx: &mut Context) -> Result<Exit> {
     tell_idle_patterns(&source, args.force, cx)?;
     let dir = if args.seed { Some(seed_dir(&args.path, &name)?) } else { None };
     let piece_length = args.piece_length.unwrap_or_else(|| default_piece_length(source.total_len()));
-    let format = args.format.into();
+    let format: Format = args.format.into();
+    warn_of_size(format, source.total_len(), piece_length, cx);
     let bar = WorkBar::new(&cx.console, "hashing", source.total_len());
     source.arrange(format, piece_length);
     let hashing = bar.clone();
@@ -199,7 +206,23 @@ pub async fn run(args: CreateArgs, cx: &mut Context) -> Result<Exit> {
         saved.unwrap_or_else(|error| cx.warn(&format!("{error}; all data is checked again")));
     }
     let plan = Plan { needs_all: true, ..Plan::new(Mode::Seed, dir) };
-    transfer::seed(metainfo, &output.path.into_os_string(), plan, &network, cx, &mut interrupt).await
+    transfer::run_one(metainfo, &output.path.into_os_string(), plan, &network, cx, &mut interrupt).await
+}
+
+/// What others do not take is told before it is hashed.
+fn warn_of_size(format: Format, len: u64, piece_length: u32, cx: &mut Context) {
+    let pieces = len.div_ceil(piece_length.into());
+    if pieces > LIBTORRENT_PIECES_MAX {
+        cx.warn(&format!(
+            "{pieces} pieces are more than clients with libtorrent take ({LIBTORRENT_PIECES_MAX}); choose longer ones with -l"
+        ));
+    } else if format.has_v1() && 20 * pieces > LIBTORRENT_METADATA_LEN_MAX {
+        cx.warn(&format!(
+            "with {pieces} pieces the metadata is longer than clients with libtorrent take for a magnet link ({}); choose \
+             longer ones with -l, or give people the metainfo file",
+            units::size(LIBTORRENT_METADATA_LEN_MAX)
+        ));
+    }
 }
 
 /// The folder that holds the data by the torrent's name.

@@ -27,6 +27,7 @@ pub enum Record<'a> {
         source: &'a str,
         name: &'a str,
         info_hash_v1: Option<String>,
+        info_hash_v2: Option<String>,
         piece_length: u32,
         pieces: u32,
         total_size: u64,

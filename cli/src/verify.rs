@@ -3,10 +3,10 @@
 use crate::context::Context;
 use crate::exit::{Exit, fail, printable};
 use crate::interrupt::Interrupt;
-use crate::network::default_state_dir;
+use crate::network::NetworkArgs;
 use crate::progress::WorkBar;
 use crate::selection::listed;
-use crate::transfer::Plan;
+use crate::transfer::{self, Plan, SeedUntil};
 use crate::{source, units};
 use anyhow::{Context as _, Result};
 use clap::{Args, ValueHint};
@@ -30,23 +30,28 @@ pub struct VerifyArgs {
     #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
     dir: PathBuf,
 
-    /// The folder with the saved state of `seed` and `get`. Default: $XDG_STATE_HOME/swarm, or
-    /// ~/.local/state/swarm
-    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
-    state_dir: Option<PathBuf>,
+    /// Fetch what is not right from the swarm, into place, as `get --overwrite` does
+    ///
+    /// Pieces that are right stay as they are. A program that has a damaged file open keeps the old one.
+    #[arg(long)]
+    repair: bool,
 
-    /// Print one JSON object
+    /// Print one JSON object; with --repair, if something is not right, the events of `get` instead
     #[arg(long)]
     pub json: bool,
+
+    #[command(flatten)]
+    network: NetworkArgs,
 }
 
 const EXAMPLES: &str = "\
-Example:
+Examples:
   swarm verify release.meta downloads
+  swarm verify release.meta downloads --repair
 
 The exit status is 0 if all data verifies, and 4 if not. A file is `ok`, `missing`, `short`, `long` or `corrupt` (one of its \
-pieces does not verify). Data is not changed. If something is corrupt, saved state that differs is deleted, so that \
-`seed` and `get` check again, also a seed that runs.";
+pieces does not verify). Without --repair data is not changed. If something is corrupt, saved state that differs is deleted, so that \
+`seed` and `get` check again, also a seed that runs. The network options are for --repair.";
 
 #[derive(Serialize)]
 struct Verified {
@@ -65,12 +70,13 @@ struct VerifiedFile {
 
 pub async fn run(args: VerifyArgs, cx: &mut Context) -> Result<Exit> {
     let mut interrupt = Interrupt::install()?;
-    let info = source::load(&args.source, &SessionOptions::default()).await?.info;
+    let metainfo = source::load(&args.source, &SessionOptions::default()).await?;
+    let info = Arc::clone(&metainfo.info);
     let dir = Plan::new(Mode::Seed, args.dir).dir_of(&info);
     let path = dir.join(&info.name);
     let bar = WorkBar::new(&cx.console, "checking", info.payload_len());
     let (shown, layout) = (bar.clone(), Arc::clone(&info));
-    let state_dir = args.state_dir.or_else(default_state_dir);
+    let (state_dir, data) = (args.network.state_dir(), dir.clone());
     let work = move || {
         let report = verify::run(&layout, &dir, Workers::default_threads(), &|bytes| shown.set(bytes));
         let is_wrong = report.as_ref().is_ok_and(|report| report.pieces_wrong.count() > 0);
@@ -87,9 +93,22 @@ pub async fn run(args: VerifyArgs, cx: &mut Context) -> Result<Exit> {
     }
     let verified = Verified::of(&info, &report);
     let is_ok = report.is_ok();
-    print(&verified, &path.display().to_string(), is_ok, cx);
+    // What is to be repaired has the events of `get`.
+    if is_ok || !args.repair || !cx.console.is_json() {
+        print(&verified, &path.display().to_string(), is_ok, cx);
+    }
     if is_ok {
         return Ok(Exit::Done);
+    }
+    if args.repair {
+        cx.one_object = false;
+        let plan = Plan {
+            overwrite: true,
+            recheck: true,
+            until: SeedUntil::Complete,
+            ..Plan::new(Mode::Download, data)
+        };
+        return transfer::run_one(metainfo, &args.source, plan, &args.network, cx, &mut interrupt).await;
     }
     let bad = verified.files.iter().filter(|file| file.state != "ok").count();
     let message = format!(

@@ -240,3 +240,34 @@ fn whole_pieces_of_a_short_file_count() {
     assert_eq!(complete["bytes_down"], half);
     assert_same(dir.path());
 }
+
+#[test]
+fn verify_repairs_what_is_wrong_and_fetches_little_else() {
+    for format in ["v1", "v2", "hybrid"] {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path();
+        let good = |name: &str| bytes(name.len() as u64, 400_000);
+        let names = ["corrupt", "long", "missing", "as it is", "short"];
+        for name in names {
+            write(dir.join("data/x").join(name), good(name));
+            write(dir.join("out/x").join(name), good(name));
+        }
+        run_ok(dir, ["create", "data/x", "-l", "16KiB", "--format", format, "-o", "file.meta"]);
+        let mut corrupt = good("corrupt");
+        corrupt[200_000] ^= 1;
+        write(dir.join("out/x/corrupt"), corrupt);
+        write(dir.join("out/x/long"), [good("long"), vec![0]].concat());
+        write(dir.join("out/x/short"), &good("short")[..300_000]);
+        fs::remove_file(dir.join("out/x/missing")).unwrap();
+        assert_eq!(run(dir, ["verify", "file.meta", "out"]).code, Some(4));
+        let (_seed, peer) = seed(dir, "data", &[]);
+        let args = ["verify", "file.meta", "out", "--repair", "--peer", &peer];
+        let complete = Running::start(dir, [&args[..], &LOCAL[..]].concat()).complete();
+        assert!(
+            complete["bytes_down"].as_u64() < Some(400_000 + 100_000 + 12 * 16_384),
+            "{format}: {complete}"
+        );
+        assert_same(dir);
+        run_ok(dir, ["verify", "file.meta", "out"]);
+    }
+}

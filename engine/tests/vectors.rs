@@ -6,6 +6,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use swarm_core::id::InfoHash;
+use swarm_core::merkle;
 use swarm_core::metainfo::decode_base32;
 use swarm_core::mse::Cipher;
 use swarm_core::net::peer_priority;
@@ -13,7 +14,6 @@ use swarm_core::tracker::announce::AnnounceRequest;
 use swarm_core::wire::extension::{EXTENSION_HANDSHAKE_ID, Extension, ExtensionHandshake};
 use swarm_core::wire::fast::allowed_fast_set;
 use swarm_core::wire::{DecodeLimits, Decoded, Message, decode};
-use swarm_core::merkle;
 use swarm_engine::hash::lanes::{Algorithm as _, Sha256Lanes, hash_many};
 use swarm_engine::hash::sha1;
 

@@ -54,8 +54,8 @@ pub async fn run(sources: &[OsString], plan: Plan, network: &NetworkArgs, cx: &m
     transfers.finish(result).await
 }
 
-/// Seeds a torrent whose metainfo is known, as [`run`] does.
-pub async fn seed(
+/// Transfers a torrent whose metainfo is known, as [`run`] does.
+pub async fn run_one(
     metainfo: Metainfo,
     source: &OsString,
     plan: Plan,

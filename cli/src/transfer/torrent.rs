@@ -228,6 +228,7 @@ impl Torrent {
             source: self.about.source.as_deref().unwrap_or_default(),
             name: &info.name,
             info_hash_v1: info.info_hash_v1().map(|hash| hash.to_string()),
+            info_hash_v2: info.info_hash_v2.map(|hash| hash.to_string()),
             piece_length: info.geometry.piece_len(),
             pieces: info.geometry.pieces(),
             total_size: info.payload_len(),

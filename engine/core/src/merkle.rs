@@ -32,23 +32,32 @@ pub fn padding(layer: u32) -> Node {
 }
 
 /// The node `height` layers above these neighbours, which begin at a multiple of `2^height` in their layer `base`. What is missing at
-/// the end is padding.
+/// the end is padding. Takes no memory but for a node in each layer.
 ///
 /// # Panics
 /// If there are more nodes than lie below one such node.
 pub fn root(nodes: &[Node], base: u32, height: u32) -> Node {
-    let mut nodes = nodes.to_vec();
     assert!(nodes.len() as u64 <= 1u64 << height, "{} nodes under one", nodes.len());
-    let mut pad = padding(base);
-    for _ in 0..height {
-        let parents = nodes.len().div_ceil(2);
-        for at in 0..parents {
-            nodes[at] = parent(&nodes[2 * at], nodes.get(2 * at + 1).unwrap_or(&pad));
+    // Left siblings that wait for their right ones, from the top down, with their layers above the base.
+    let mut waiting: Vec<(u32, Node)> = Vec::new();
+    for node in nodes {
+        let (mut layer, mut node) = (0, *node);
+        while let Some((_, left)) = waiting.pop_if(|(of, _)| *of == layer) {
+            (layer, node) = (layer + 1, parent(&left, &node));
         }
-        nodes.truncate(parents);
-        pad = parent(&pad, &pad);
+        waiting.push((layer, node));
     }
-    nodes.first().copied().unwrap_or(pad)
+    let Some((mut layer, mut node)) = waiting.pop() else { return padding(base + height) };
+    let mut pad = padding(base + layer);
+    while layer < height {
+        node = match waiting.pop_if(|(of, _)| *of == layer) {
+            Some((_, left)) => parent(&left, &node),
+            None => parent(&node, &pad),
+        };
+        pad = parent(&pad, &pad);
+        layer += 1;
+    }
+    node
 }
 
 /// The measures of one file's tree.

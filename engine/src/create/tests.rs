@@ -239,6 +239,47 @@ fn pieces_hash_alike_however_they_are_read() {
     }
 }
 
+/// Files of lengths about the edges of blocks and pieces; each format is checked with the files of an independent reading.
+#[test]
+fn pieces_of_version_2_hash_to_the_nodes_of_their_files() {
+    use crate::storage::verify;
+    use swarm_core::merkle::{self, Tree};
+    use swarm_core::metainfo::{Create, Metainfo};
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("t");
+    let lengths = [0, 1, 16_383, 16_384, 16_385, 65_535, 65_536, 65_537, 300_000, 3_000_000];
+    let content = |n: usize| -> Vec<u8> { (0..lengths[n]).map(|at| (at * 7 + n + at / 251) as u8).collect() };
+    (0..lengths.len()).for_each(|n| write(&root, &format!("{n:02}"), &content(n)));
+    for format in [Format::V2, Format::Hybrid] {
+        for piece_length in [1 << 14, 1 << 16, 1 << 20] {
+            let mut source = walk(&root, &WalkOptions::default()).unwrap();
+            source.arrange(format, piece_length);
+            let found = hash(&source, format, piece_length, 2, &|_| ()).unwrap();
+            let mut nodes: Vec<Node> = Vec::new();
+            for n in 1..lengths.len() {
+                let bytes = content(n);
+                let tree = Tree::new(bytes.len() as u64, piece_length);
+                let pieces = bytes.chunks(piece_length as usize);
+                nodes.extend(pieces.map(|piece| {
+                    let leaves: Vec<Node> = piece.chunks(16_384).map(merkle::leaf).collect();
+                    tree.piece_node(&leaves)
+                }));
+            }
+            assert!(found.nodes == nodes, "{format:?}, {piece_length} bytes a piece");
+            let create = Create { format, ..Create::new("t".to_owned(), source.content, piece_length) };
+            let info = Metainfo::parse(&create.encode(found.hashes()).unwrap()).unwrap().info;
+            let report = verify::run(&info, dir.path(), 2, &|_| ()).unwrap();
+            assert!(report.is_ok() && report.bytes_ok == info.payload_len(), "{report:?}");
+            let mut bytes = content(9);
+            bytes[1_000_000] ^= 1;
+            write(&root, "09", &bytes);
+            let report = verify::run(&info, dir.path(), 2, &|_| ()).unwrap();
+            assert_eq!(report.pieces_wrong.count(), 1);
+            write(&root, "09", &content(9));
+        }
+    }
+}
+
 #[test]
 fn file_that_changes_is_named() {
     let (dir, torrent) = hashed();

@@ -32,7 +32,7 @@ pub const DEPTH_MAX: usize = 100;
 pub const TOKENS_MAX: usize = 4_000_000;
 
 /// How long a document may be, in bytes.
-pub const INPUT_LEN_MAX: usize = 64 * 1024 * 1024;
+pub const INPUT_LEN_MAX: usize = 256 * 1024 * 1024;
 
 /// Where reading stops before it costs too much.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -15,17 +15,16 @@ impl Info {
     }
 
     /// Takes over the piece layers, one for each of [`layered_files`](Info::layered_files), which have been checked.
-    pub fn set_piece_layers(&mut self, layers: impl IntoIterator<Item = Vec<Node>>) {
+    pub fn set_piece_layers<L: AsRef<[Node]>>(&mut self, layers: impl IntoIterator<Item = L>) {
         let mut layers = layers.into_iter();
         let mut nodes: Vec<Node> = Vec::with_capacity(self.geometry.pieces() as usize);
         for file in &self.files {
             let Some(root) = file.pieces_root else { continue };
             match file.length > u64::from(self.geometry.piece_len()) {
-                true => nodes.extend(layers.next().into_iter().flatten()),
+                true => layers.next().iter().for_each(|layer| nodes.extend_from_slice(layer.as_ref())),
                 false => nodes.push(root),
             }
         }
-        // A hybrid may end in padding that begins a piece: then its last piece has no node and is no piece of version 2.
         assert_eq!(nodes.len(), self.geometry.pieces() as usize, "a layer is missing or too long");
         self.piece_nodes = Some(PieceNodes::from(nodes));
     }
@@ -48,14 +47,14 @@ pub(super) fn read(info: &mut Info, layers: Option<Value<'_>>) -> Result<(), Met
         None if info.layered_files().next().is_some() => return Ok(()),
         None => BTreeMap::new(),
     };
-    let layers: Result<Vec<Vec<Node>>, MetainfoError> = info
+    let layers: Result<Vec<&[Node]>, MetainfoError> = info
         .layered_files()
         .map(|(file, tree, root)| {
             let path = || file.path.join("/");
             let layer = found.get(&root[..]).ok_or_else(|| MetainfoError::LayerMissing(path()))?;
             let (nodes, rest) = layer.as_chunks::<32>();
             match rest.is_empty() && tree.is_piece_layer(&root, nodes) {
-                true => Ok(nodes.to_vec()),
+                true => Ok(nodes),
                 false => Err(MetainfoError::LayerWrong(path())),
             }
         })

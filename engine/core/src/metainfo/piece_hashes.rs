@@ -60,7 +60,7 @@ impl fmt::Debug for PieceHashes {
 
 /// For each piece of a torrent of version 2, the node that covers it in its file's hash tree. Clones share them.
 #[derive(Clone, PartialEq, Eq)]
-pub struct PieceNodes(Arc<[Node]>);
+pub struct PieceNodes(Arc<Vec<Node>>);
 
 impl PieceNodes {
     /// That of one piece.
@@ -74,7 +74,7 @@ impl PieceNodes {
 
 impl From<Vec<Node>> for PieceNodes {
     fn from(nodes: Vec<Node>) -> PieceNodes {
-        PieceNodes(nodes.into())
+        PieceNodes(Arc::new(nodes))
     }
 }
 
