@@ -3,6 +3,8 @@
 mod utp_world;
 
 use proptest::prelude::*;
+use std::sync::Arc;
+use swarm_core::ip_filter::{IpFilter, IpRange};
 use swarm_core::time::Duration;
 use swarm_core::utp::{
     ANSWERS_MAX, CAPACITY_INITIAL, CloseReason, FIN_WAIT, HEADER_LEN, Header, Kind, LINGER_MAX, RESETS_PER_S,
@@ -76,6 +78,28 @@ fn state_begins_with_the_first_data_that_proves_the_answer_was_received() {
         let sent = puppet.sent();
         assert_eq!((sent[0].header.seq, sent[0].header.ack), (puppet.ack.wrapping_add(1), 8));
     }
+}
+
+/// No answer to a SYN, no RESET, and no state, even by what was a valid answer before.
+#[test]
+fn strangers_at_blocked_addresses_get_no_answer_and_leave_nothing() {
+    let mut puppet = Puppet::stranger(20);
+    let answer = syn(&mut puppet, 40, 7);
+    let ip = puppet.addr.ip();
+    let filter = IpFilter::new([IpRange::new(ip, ip).unwrap()]);
+    puppet.host.socket.set_ip_filter(Arc::new(filter));
+    for n in 0..100 {
+        puppet.send(Header { connection_id: n, ..puppet.header(Kind::Syn) }, &[], &[]);
+    }
+    (puppet.send_id, puppet.seq, puppet.ack) = (41, 8, answer.seq.wrapping_sub(1));
+    for kind in [Kind::Data, Kind::State, Kind::Fin, Kind::Reset] {
+        puppet.send(puppet.header(kind), &[], b"x");
+    }
+    assert!(puppet.sent().is_empty() && puppet.host.socket.is_empty());
+    assert_eq!((puppet.host.socket.take_blocked(), puppet.host.socket.take_blocked()), (100, 0));
+    puppet.host.socket.set_ip_filter(Arc::default());
+    puppet.send(puppet.header(Kind::Data), &[], &[0]);
+    assert_eq!(puppet.host.socket.len(), 1);
 }
 
 #[test]
