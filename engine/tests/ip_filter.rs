@@ -68,7 +68,9 @@ fn put(file: &Path, text: &str) {
 
 #[tokio::test]
 async fn whoever_dials_from_a_blocked_address_is_closed_at_once() {
-    let session = filtered("127.0.0.1", only("127.0.0.5"));
+    let session = session_on("127.0.0.1", |options| options);
+    // Its sockets are there once it takes this.
+    session.set_ip_filter(IpFilterSource::from(only("127.0.0.5"))).await.unwrap();
     let mut events = session.events();
     let addr = session.listen_addrs()[0];
     let socket = TcpSocket::new_v4().unwrap();
@@ -96,7 +98,9 @@ async fn whoever_dials_over_utp_from_a_blocked_address_gets_no_handshake() {
 /// Not even that somebody is here.
 #[tokio::test]
 async fn a_utp_syn_from_a_blocked_address_gets_no_answer() {
-    let session = filtered("127.0.0.1", only("127.0.0.5"));
+    let session = session_on("127.0.0.1", |options| options);
+    // Its sockets are there once it takes this.
+    session.set_ip_filter(IpFilterSource::from(only("127.0.0.5"))).await.unwrap();
     let mut events = session.events();
     let addr = session.listen_addrs()[0];
     let blocked_one = UdpSocket::bind("127.0.0.5:0").await.unwrap();

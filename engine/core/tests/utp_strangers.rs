@@ -3,14 +3,17 @@
 mod utp_world;
 
 use proptest::prelude::*;
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use swarm_core::ip_filter::{IpFilter, IpRange};
-use swarm_core::time::Duration;
+use swarm_core::rng::Rng;
+use swarm_core::time::{Duration, Time};
 use swarm_core::utp::{
-    ANSWERS_MAX, CAPACITY_INITIAL, CloseReason, FIN_WAIT, HEADER_LEN, Header, Kind, LINGER_MAX, RESETS_PER_S,
-    SILENCE_MAX, SYNS_MAX,
+    ANSWERS_MAX, CAPACITY_INITIAL, CloseReason, FIN_WAIT, HEADER_LEN, Header, Kind, LINGER_MAX, Packet,
+    RESETS_PER_S, SILENCE_MAX, SYNS_MAX, Socket,
 };
-use utp_world::{MIB, Puppet, Quality, World};
+use utp_world::{MIB, Puppet, Quality, World, config};
 
 const fn s(s: u64) -> Duration {
     Duration::from_secs(s)
@@ -134,6 +137,24 @@ fn resets_are_limited_in_rate() {
     puppet.wait(2000);
     puppet.send(puppet.header(Kind::Reset), &[], &[]);
     assert!(puppet.sent().is_empty());
+}
+
+#[test]
+fn each_peer_is_told_when_its_connection_is_aborted() {
+    const COUNT: u16 = 2 * RESETS_PER_S as u16;
+    let now = Time::from_micros(1_000_000);
+    let mut socket = Socket::new(config(COUNT.into()), Rng::new(21));
+    let peer = |n: u16| SocketAddr::from(([10, 0, 0, 9], 1 + n));
+    let connections: Vec<_> = (0..COUNT).map(|n| socket.handle_connect(now, peer(n)).unwrap()).collect();
+    connections.into_iter().for_each(|connection| socket.handle_abort(now, connection));
+    let mut told = BTreeSet::new();
+    let mut out = Vec::new();
+    while let Some(transmit) = socket.poll_transmit(now, &mut out) {
+        assert_eq!(Packet::parse(&out).unwrap().header.kind, Kind::Reset);
+        told.insert(transmit.to);
+        out.clear();
+    }
+    assert_eq!(told, (0..COUNT).map(peer).collect());
 }
 
 #[test]

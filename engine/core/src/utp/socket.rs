@@ -289,7 +289,7 @@ impl Socket {
         if let Some(slot) = self.find(connection) {
             if let Some(connection) = &self.slots[slot as usize].connection {
                 let start = *connection.start();
-                self.strangers.reset(now, start.peer, start.send_id, connection.received_seq());
+                self.strangers.abort(now, start.peer, start.send_id, connection.received_seq());
             }
             self.remove(slot);
         }
