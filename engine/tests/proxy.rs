@@ -458,3 +458,18 @@ async fn a_metainfo_file_leads_to_no_service_of_the_proxys_machine() {
     assert_eq!(proxy.asked(), Vec::<String>::new());
     getter.stop().await;
 }
+
+/// Not even where the user's own tracker sends us there.
+#[tokio::test]
+async fn a_redirect_leads_to_no_service_of_the_proxys_machine() {
+    let swarm = Swarm::new(IP).await;
+    let tracker = Scripted::always(IP, Say::redirect("http://localhost:8080/announce")).await;
+    let proxy = Proxy::start(Manners::default()).await;
+    let getter = start(behind(proxy.url("socks5", "")));
+    let torrent = getter.add(swarm.download(&[tracker.url("/announce")])).await.unwrap();
+    until(&mut torrent.events(), |event| matches!(event, Event::Warning(_))).await;
+    torrent.stop().await.unwrap();
+    let asked = proxy.asked();
+    assert!(!asked.is_empty() && asked.iter().all(|host| host.starts_with(IP)), "{asked:?}");
+    getter.stop().await;
+}
