@@ -205,6 +205,29 @@ fn a_peer_that_stays_empty_does_not_slow_a_web_seed_for_ever() {
 }
 
 #[test]
+fn who_shows_pieces_and_gives_none_does_not_hold_up_a_web_seed_again_and_again() {
+    let mut web = Web::of(Swarm::leecher(4_096, BLOCKS), 1);
+    web.then(|swarm| {
+        swarm.connect(1);
+        swarm.say(1, Message::HaveNone)
+    });
+    let mut held_up = Duration::ZERO;
+    for second in 0..45 {
+        match second % 9 {
+            0 => web.then(|swarm| swarm.say(1, Message::Have(PieceIndex(0)))),
+            8 => web.then(|swarm| swarm.say(1, dont_have(0))),
+            _ => {}
+        }
+        for _ in 0..web.fetches.len() {
+            web.serve();
+        }
+        held_up += Duration::from_secs(u64::from(web.fetches.len() <= 2));
+        web.pass(Duration::from_secs(1));
+    }
+    assert!(held_up <= PEERS_GIVEN * 2 + Duration::from_secs(2), "{held_up:?}");
+}
+
+#[test]
 fn the_last_gaps_are_left_to_idle_peers_for_a_bounded_time() {
     const PEERS: u32 = 8;
     let mut swarm = Swarm::leecher(PIECES, BLOCKS);
