@@ -59,6 +59,14 @@ impl Answer {
         self
     }
 
+    /// The same, but the connection ends after so many bytes of the body.
+    pub fn cut_to(mut self, len: usize) -> Answer {
+        self.claimed_len = Some(self.body.len());
+        self.body.truncate(len);
+        self.close = true;
+        self
+    }
+
     /// The part of a file that is asked for, as a good server sends it.
     pub fn part(asked: &Asked, file: &[u8]) -> Answer {
         let Some((first, last)) = asked.range else { return Answer::new(200, file) };
