@@ -400,7 +400,7 @@ async fn a_server_that_closes_after_each_answer_serves_all_the_same() {
         answer
     })
     .await;
-    let torrent = web.whole_from(&origin).await;
+    web.whole_from(&origin).await;
 }
 
 #[tokio::test]
@@ -532,7 +532,7 @@ async fn large_pieces_over_many_files_come_within_little_memory() {
     let mut web = Web::of(&files, 16 << 20);
     web.session = session_on("127.0.0.1", |options| options.buffer_bytes(4 << 20));
     let origin = Origin::of(web.files.clone()).await;
-    let torrent = web.whole_from(&origin).await;
+    web.whole_from(&origin).await;
 }
 
 #[tokio::test]
