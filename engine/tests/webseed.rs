@@ -487,6 +487,8 @@ async fn pads_are_never_asked_for_and_names_are_encoded() {
     });
     let create = Create::new("data".to_owned(), Content::Folder(entries.collect()), 65_536);
     let metainfo = created(&create, &all, 65_536);
+    // Of the pad file.
+    files.remove("");
     let origin = Origin::of(files.clone()).await;
     let session = session("127.0.0.1");
     let download = get(&metainfo, target.path(), &[]).web_seeds([origin.url("")]);
