@@ -9,8 +9,9 @@
   is, and nothing kept between runs. The
   source has checked its data, and the tracker knows it, before the clock starts. Then all downloaders start at the same moment;
   each one's time ends when it says that it is complete, and it goes on serving. Every copy is compared afterwards.
-- The simulator runs the same swarm, at the same rate, with blocks and queues of the same size and without delay, and its prediction
+- The simulator runs the same swarm, at the same rate, with blocks and queues of the same size and as long a delay, and its prediction
   stands beside.
+- With `--delay` each line is a `delay-line`, a process that carries frames (netem is not in every kernel). It takes its share of the processors.
 - How busy the processors were is told too: where they are short, it is not the lines that are measured.
 """
 
@@ -37,6 +38,8 @@ from transfer import Peer, busy_cpu_s, machine, size  # noqa: E402
 
 # Shaping: what may pass at once, and how long the queue is in time. A switch's port holds about as much.
 BURST, QUEUE = "64kb", "50ms"
+# What a device of a wire with a delay holds, in frames, beside that queue.
+TAP_QUEUE = 10_000
 PROBES, PROBE_S, PROBE_SETTLE_S = 3, 4, 1
 RUN_S_MAX = 180
 TRACKER_PORT, PEER_PORT, PROBE_PORT = 6969, 6881, 5001
@@ -93,12 +96,15 @@ class WebSeed(Swarm):
 class Hosts:
     """Hosts 0, 1, 2 and so on, each behind a line of this rate, and with this congestion control."""
 
-    def __init__(self, count, mbit, congestion_control):
+    def __init__(self, count, mbit, congestion_control, delay_ms=0):
         from network import Network, ip
 
         self.network = Network(count)
         self.switch = self.network.namespaces[0]
         self.tracker = "10.0.0.254"
+        self.wires = []
+        for number in range(1, count + 1) if delay_ms else ():
+            self.wires.append(self._delay(number, delay_ms / 4))
         ip("-n", self.switch, "link", "set", "lo", "up")
         ip("-n", self.switch, "address", "add", f"{self.tracker}/24", "dev", "bridge")
         for number in range(1, count + 1):
@@ -107,6 +113,19 @@ class Hosts:
                 subprocess.run(["tc", "-n", namespace, "qdisc", "add", "dev", device, *shape], check=True)
             route = ["10.0.0.0/24", "dev", "uplink", "proto", "kernel", "scope", "link"]
             ip("-n", self.network.namespaces[number], "route", "replace", *route, "congctl", congestion_control)
+
+    def _delay(self, number, ms):
+        """Puts a wire that takes its time in the place of a host's veth. From one host to another a packet passes two of them."""
+        from network import ip
+
+        host, port = self.network.namespaces[number], f"port{number}"
+        ip("-n", host, "link", "delete", "uplink")
+        wire = Peer([BIN / "delay-line", ms, f"{host}:uplink", f"{self.switch}:{port}"]).go()
+        wire.wait_for("ready")
+        ip("-n", self.switch, "link", "set", port, "txqueuelen", TAP_QUEUE, "master", "bridge", "up")
+        ip("-n", host, "address", "add", f"{self.ip(number - 1)}/24", "dev", "uplink")
+        ip("-n", host, "link", "set", "uplink", "txqueuelen", TAP_QUEUE, "up")
+        return wire
 
     def ip(self, number):
         return f"10.0.0.{number + 1}"
@@ -118,6 +137,8 @@ class Hosts:
         return ["ip", "netns", "exec", self.switch, *command]
 
     def remove(self):
+        for wire in self.wires:
+            wire.stop()
         self.network.remove()
 
     def goodput_mbit(self):
@@ -232,11 +253,11 @@ def seeds_known(hosts):
     return json.loads(contestants.output_of(*hosts.on_switch([sys.executable, "-c", fetch, url])))["seeds"]
 
 
-def predict(count, pieces, piece_length, mbit):
+def predict(count, pieces, piece_length, mbit, delay_ms):
     """Last and median peer over the bound, as the simulator has it: medians over several seeds."""
     runs = []
     for seed in SIMULATED_SEEDS:
-        command = f"--scenario symmetric --peers {count} --pieces {pieces} --piece-kib {piece_length // 1024} --blocks-per-piece {piece_length // 16384} --up {mbit} --delay 0 --queue-ms {QUEUE.removesuffix('ms')} --seed {seed} --json"
+        command = f"--scenario symmetric --peers {count} --pieces {pieces} --piece-kib {piece_length // 1024} --blocks-per-piece {piece_length // 16384} --up {mbit} --delay {round(delay_ms / 2)} --queue-ms {QUEUE.removesuffix('ms')} --seed {seed} --json"
         runs.append(json.loads(contestants.output_of(BIN / "simulate", *command.split())))
     middle = lambda key: round(statistics.median(run[key] for run in runs), 4)
     return {"last_ratio": middle("ratio"), "median_ratio": middle("ratio_median"), "seeds": list(SIMULATED_SEEDS)}
@@ -252,6 +273,7 @@ def arguments():
     parser.add_argument("--size", type=size, default=512 * MIB)
     parser.add_argument("--piece-length", type=size, default=MIB, metavar="SIZE")
     parser.add_argument("--rate", type=int, default=100, metavar="MBIT", help="of each line, in Mbit/s")
+    parser.add_argument("--delay", type=float, default=0, metavar="MS", help="of a round trip between two hosts [default: none]")
     parser.add_argument("--congestion-control", default="cubic", metavar="NAME", help="of every host [default: cubic, Linux's own default]")
     names = [contestant.name for contestant in ALL]
     parser.add_argument("--only", metavar="NAME", action="append", choices=names, help="repeatable [default: swarm, libtorrent]")
@@ -271,7 +293,7 @@ def main():
     chosen = [contestant() for contestant in ALL if contestant.name in args.only]
     pieces = -(-args.size // args.piece_length)
     rounds = []
-    hosts = Hosts(args.peers + 1, args.rate, args.congestion_control)
+    hosts = Hosts(args.peers + 1, args.rate, args.congestion_control, args.delay)
     scratch = Path(tempfile.mkdtemp(prefix="swarm-world-", dir="/dev/shm"))
     try:
         torrent = Torrent(scratch, args.size, args.piece_length, f"http://{hosts.tracker}:{TRACKER_PORT}/announce")
@@ -288,7 +310,7 @@ def main():
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
         hosts.remove()
-    prediction = predict(args.peers, pieces, args.piece_length, round(rounds[0]["goodput_mbit"]))
+    prediction = predict(args.peers, pieces, args.piece_length, round(rounds[0]["goodput_mbit"]), args.delay)
     print(f"simulated: {prediction}")
     middle = {c.name: statistics.median(one[c.name]["last_ratio"] for one in rounds) for c in chosen}
     print("last peer over the bound, medians: " + ", ".join(f"{name} {ratio:.4f}" for name, ratio in middle.items()))
@@ -298,7 +320,7 @@ def main():
             "command": shlex.join(["just", "bench-world", *sys.argv[1:]]),
             "machine": machine(),
             "versions": {contestant.name: contestant.version() for contestant in chosen},
-            "lines": {"rate_mbit": args.rate, "burst": BURST, "queue": QUEUE, "congestion_control": args.congestion_control},
+            "lines": {"rate_mbit": args.rate, "delay_ms": args.delay, "burst": BURST, "queue": QUEUE, "congestion_control": args.congestion_control},
             "peers": args.peers,
             "bytes": args.size,
             "piece_length": args.piece_length,

@@ -22,6 +22,15 @@ table inet filter {{
 }}
 """
 
+# With IPv6 everybody has addresses of the world, and a router only keeps out what nobody asked for.
+INTERNET6 = "2001:db8::{}"
+FIREWALL6 = """
+table inet filter {
+    chain input { type filter hook input priority 0; policy drop; ct state established,related accept; meta l4proto ipv6-icmp accept; }
+    chain forward { type filter hook forward priority 0; policy drop; ct state established,related accept; iifname "home" accept; }
+}
+"""
+
 # It takes private addresses, and those of examples, for another NAT's, unless it is told which one the world sees.
 TOLD = "1.2.3.4"
 MINIUPNPD = """
@@ -55,8 +64,12 @@ SYMMETRIC = 'oifname "uplink" masquerade fully-random'
 
 def route(router, inside, nat):
     """Makes a host the router of a home on its device `inside`."""
-    subprocess.run(router.command("sysctl", "-qw", "net.ipv4.ip_forward=1"), check=True)
-    rules = ROUTER.format(inside=inside, nat=nat)
+    forward(router, "net.ipv4.ip_forward", ROUTER.format(inside=inside, nat=nat))
+
+
+def forward(router, setting, rules):
+    """Has a host pass on what these rules let through."""
+    subprocess.run(router.command("sysctl", "-qw", f"{setting}=1"), check=True)
     made = subprocess.run(router.command(program("nft"), "-f", "-"), input=rules, capture_output=True, text=True)
     if made.returncode != 0:
         missing(f"no NAT in namespaces: {made.stderr.strip()}")
@@ -123,3 +136,35 @@ class Homes:
 
     def remove(self):
         self.network.remove()
+
+
+class Homes6(Homes):
+    """The same with IPv6: `homes` of them, behind a firewall each."""
+
+    def __init__(self, outside, homes):
+        super().__init__(outside, *[None] * homes)
+
+    def _build(self, outside, nats):
+        self.outside, self.routers, self.homes = [], [], []
+        count = outside + len(nats)
+        for number in range(1, count + 1):
+            namespace, address = self.network.namespaces[number], INTERNET6.format(number)
+            # Routers find their neighbours by link-local addresses.
+            ip("-n", namespace, "address", "flush", "dev", "uplink", "scope", "global")
+            ip("-n", namespace, "address", "add", f"{address}/64", "dev", "uplink", "nodad")
+            hosts = self.outside if number <= outside else self.routers
+            hosts.append(Host(address, namespace))
+        for number, router in enumerate(self.routers, 1):
+            home = self.network.add(f"home{number}")
+            ip("link", "add", "home", "netns", router.namespace, "type", "veth", "peer", "name", "uplink", "netns", home)
+            inner, address = f"2001:db8:{number}::1", f"2001:db8:{number}::2"
+            for namespace, device, own in ((router.namespace, "home", inner), (home, "uplink", address)):
+                ip("-n", namespace, "address", "add", f"{own}/64", "dev", device, "nodad")
+                ip("-n", namespace, "link", "set", device, "up")
+            ip("-n", home, "link", "set", "lo", "up")
+            ip("-6", "-n", home, "route", "add", "default", "via", inner)
+            for other in self.outside + self.routers:
+                if other is not router:
+                    ip("-6", "-n", other.namespace, "route", "add", f"2001:db8:{number}::/64", "via", router.ip)
+            self.homes.append(Host(address, home))
+            forward(router, "net.ipv6.conf.all.forwarding", FIREWALL6)

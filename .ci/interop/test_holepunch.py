@@ -4,7 +4,7 @@ import shutil
 
 from clients import Libtorrent, Swarm, SwarmProcess
 from harness import Case, Host, create, fill, new_scratch, seeded
-from homes import CHANGES_PORTS, KEEPS_PORTS, SYMMETRIC, Homes
+from homes import CHANGES_PORTS, KEEPS_PORTS, SYMMETRIC, Homes, Homes6
 
 SECONDS = 60
 QUIET = ("--no-dht", "--no-lsd", "--no-port-mapping", "-v")
@@ -28,7 +28,9 @@ class Holepunch(Case):
         cls.meta = create(cls.content, cls.material / "it.meta")
 
     def internet(self, *nats):
-        homes = Homes(1, *nats)
+        self.take(Homes(1, *nats))
+
+    def take(self, homes):
         self.addCleanup(homes.remove)
         (self.relay,), (self.here, self.there) = homes.outside, homes.homes
 
@@ -66,6 +68,13 @@ class Holepunch(Case):
         self.seed(relay, "--no-pex")
         address = self.assert_punched(self.get(relay), relay)
         self.assertEqual(address, "203.0.113.3:40000")
+
+    def test_two_behind_firewalls_over_ipv6(self):
+        self.take(Homes6(1, 2))
+        relay = self.swarm_relay()
+        seed = self.seed(relay, "--no-pex")
+        self.assert_punched(self.get(relay), relay)
+        seed.wait_event("holepunched", SECONDS)
 
     def test_two_who_tell_each_other_of_peers(self):
         # Either of them may dial first, and both may by chance do so at the same time.

@@ -5,11 +5,18 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from clients import SwarmProcess, Tracker
+from clients import Libtorrent, SwarmProcess, Tracker
 from harness import BIN, SOON, Case, Process, create, fill, program, seeded, until
 from network import Network, ip
 
 NAME = "outside.test"
+LENGTH = 3_000_000
+LIBTORRENT_UTP = [
+    arg
+    for way in ("incoming", "outgoing")
+    for which in ("utp", "tcp")
+    for arg in ("--set", f"enable_{way}_{which}={str(which == 'utp').lower()}")
+]
 DANTE = """
 logoutput: stderr
 internal: {ip} port = {port}
@@ -57,7 +64,7 @@ class Proxied(Case):
         ip("-n", self.here.namespace, "route", "add", "default", "via", self.outside.ip)
         rules = RULES.format(proxy=self.proxy.ip)
         subprocess.run(self.here.command(nft, "-f", "-"), input=rules, text=True, check=True)
-        self.content = fill(self.scratch / "it", 3_000_000, seeded(1))
+        self.content = fill(self.scratch / "it", LENGTH, seeded(1))
         self.meta = create(self.content, self.scratch / "it.meta")
         self.port = self.outside.free_port()
         udp = ("--listen-udp", self.outside.endpoint(self.port))
@@ -72,6 +79,12 @@ class Proxied(Case):
         listed = subprocess.run(self.here.command(*nft), capture_output=True, text=True, check=True).stdout
         return int(listed.split("packets ")[1].split()[0])
 
+    def serve_dante(self):
+        conf = self.scratch / "dante.conf"
+        conf.write_text(DANTE.format(ip=self.proxy.ip, port=1080))
+        self.serve(program("danted"), "-f", conf)
+        return f"socks5://{self.proxy.ip}:1080"
+
     def serve(self, *command):
         """Runs a proxy, and waits until it listens."""
         self.process = self.start(Process(self.proxy.command(*command)))
@@ -80,10 +93,10 @@ class Proxied(Case):
         ).stdout.strip()
         until(listens, SOON, "the proxy listens")
 
-    def get(self, proxy, scheme="http", *args):
+    def get(self, proxy, scheme="http", *args, peer=None):
         tracker = f"{scheme}://{NAME}:{self.port}/announce"
         command = (BIN / "swarm", "get", self.meta, "-o", self.scratch / "copy", "--json", "--no-state")
-        command += ("--tracker", tracker, "--peer", self.seed.address, *args)
+        command += ("--tracker", tracker, "--peer", peer or self.seed.address, *args)
         return self.start(Process(self.here.command(*command), env={"ALL_PROXY": proxy}))
 
     def assert_through(self, getter):
@@ -93,13 +106,24 @@ class Proxied(Case):
         self.assertEqual(self.packets("elsewhere"), 0)
 
     def test_dante_carries_a_udp_tracker_too(self):
-        conf = self.scratch / "dante.conf"
-        conf.write_text(DANTE.format(ip=self.proxy.ip, port=1080))
-        self.serve(program("danted"), "-f", conf)
-        getter = self.get(f"socks5://{self.proxy.ip}:1080", "udp", "--seed")
+        getter = self.get(self.serve_dante(), "udp", "--seed")
         # To the connect and to the announce.
         until(lambda: self.packets("answers") >= 2, SOON, "the tracker's answers")
         self.assert_through(getter)
+
+    def test_dante_carries_utp_to_libtorrent(self):
+        # Nobody else has it.
+        self.seed.stop()
+        source = self.start(Libtorrent.source(self.meta, self.scratch, *LIBTORRENT_UTP, host=self.outside))
+        getter = self.get(self.serve_dante(), "http", "--no-tcp", "-v", peer=source.address)
+        self.assert_through(getter)
+        self.assertIn("uTP through the proxy", getter.wait_line("connected addr=" + source.address))
+        packets = LENGTH // 1500
+        self.assertGreater(self.packets("answers"), packets)
+        source.stop()
+        counters = source.find("counters")
+        self.assertGreater(counters["utp.utp_payload_pkts_out"], packets, str(counters))
+        self.assertGreaterEqual(counters["net.sent_payload_bytes"], LENGTH)
 
     def test_microsocks(self):
         self.serve(program("microsocks"), "-i", self.proxy.ip, "-p", "1080", "-u", "user", "-P", "s3cret")

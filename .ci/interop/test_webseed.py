@@ -1,12 +1,13 @@
 """Web seeds (BEP 19): downloads from real web servers and from bad ones, and what other clients make of our torrents with web seeds."""
 
+import json
 import os
 import time
 from unittest import mock
 
 from clients import Aria2, Libtorrent, Swarm
-from harness import MIB, SOON, Case, create, fill, seeded, small_files, swarm
-from network import Network
+from harness import MIB, SOON, Case, Host, create, fill, seeded, small_files, swarm
+from network import Network, ip
 from web import S3, Bad, Caddy, Lighttpd, Nginx, NginxTls
 
 NO_PEERS = ("--no-dht", "--no-lsd")
@@ -192,6 +193,35 @@ class OtherClients(WebSeed):
         create(large, meta, "-w", server.url)
         link = swarm("show", meta, "--json").events[0]["magnet"]
         self.assertIn("ws=http%3A%2F%2F127.0.0.1", link)
+
+
+class Devices(WebSeed):
+    """Two hosts with two lines between them, one of which packets would take by themselves."""
+
+    def received(self, host, device):
+        return json.loads(ip("-n", host.namespace, "-s", "-json", "link", "show", "dev", device))[0]["stats64"]["rx"]["bytes"]
+
+    def test_a_chosen_device_is_the_only_way_to_a_web_seed(self):
+        network = Network(2)
+        self.addCleanup(network.remove)
+        source, downloader = network.host(1, 4), Host("0.0.0.0", network.host(2, 4).namespace)
+        ip("link", "add", "aside", "netns", source.namespace, "type", "veth", "peer", "name", "aside", "netns", downloader.namespace)
+        for host, address in ((source, "10.0.1.1"), (downloader, "10.0.1.2")):
+            ip("-n", host.namespace, "address", "add", f"{address}/24", "dev", "aside")
+            ip("-n", host.namespace, "link", "set", "aside", "up")
+        # Worse than the one over the first line.
+        ip("-n", downloader.namespace, "route", "add", "10.0.0.0/24", "dev", "aside", "metric", 500)
+        large, server = self.large(4 * MIB), self.start(Nginx(self.www, source))
+        meta = self.scratch / "it.meta"
+        create(large, meta)
+        for device, other in (("aside", "uplink"), ("uplink", "aside")):
+            before, other_before = self.received(downloader, device), self.received(downloader, other)
+            out = self.out / device
+            args = (*NO_PEERS, "--web-seed", server.url, "--bind-device", device)
+            self.start(Swarm.downloader(meta, out, (), *args, host=downloader)).expect(0, SOON)
+            self.assert_same(large, out / large.name)
+            self.assertGreater(self.received(downloader, device) - before, 4 * MIB)
+            self.assertLess(self.received(downloader, other) - other_before, 10_000)
 
 
 class Links(WebSeed):

@@ -49,13 +49,13 @@ pub const PUBLIC_NODES: [&str; 3] =
 /// What carries the datagrams of one family.
 enum Socket {
     Direct(Rc<UdpPort>),
-    Relayed(Relay),
+    Relayed(Rc<Relay>),
 }
 
 /// A node of the DHT on its sockets.
 pub struct Dht {
     node: RefCell<Node>,
-    /// By [`Family`]. Through a proxy there is one, for IPv4.
+    /// By [`Family`]. Through a proxy there is one for both.
     sockets: [Option<Socket>; 2],
     /// Pings to nodes by their names, through a proxy, by their transactions.
     named: RefCell<BTreeMap<Vec<u8>, Destination>>,
@@ -88,11 +88,13 @@ impl Dht {
 
     /// The same, through a proxy if there is one: nobody is answered then, since nobody could ask.
     fn open_by(listen: &[SocketAddr], binding: &Binding, read_only: bool) -> io::Result<Dht> {
-        let mut sockets = [None, None];
         if binding.proxy.is_some() {
-            sockets[Family::V4 as usize] = Some(Socket::Relayed(Relay::open(binding)?));
+            // Whether the proxy has a way for a family shows in who answers.
+            let relay = Rc::new(Relay::open(binding)?);
+            let sockets = Family::ALL.map(|_| Some(Socket::Relayed(Rc::clone(&relay))));
             return Dht::on(sockets, binding, true, false);
         }
+        let mut sockets = [None, None];
         for family in Family::ALL {
             if let Some(addr) = listen.iter().find(|addr| Family::of(**addr) == family) {
                 sockets[family as usize] = Some(Socket::Direct(Rc::new(UdpPort::open(*addr, binding)?)));
@@ -192,7 +194,7 @@ impl Dht {
     /// What it goes through, if that is a proxy, where nobody can ask it anything.
     fn relay(&self) -> Option<&Relay> {
         self.sockets.iter().flatten().find_map(|socket| match socket {
-            Socket::Relayed(relay) => Some(relay),
+            Socket::Relayed(relay) => Some(&**relay),
             Socket::Direct(_) => None,
         })
     }

@@ -9,6 +9,7 @@ use igd_next::{AddPortError, GatewayIpVersion, PortMappingProtocol, SearchError,
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 use swarm_core::port_mapping::{Transport, Trouble, Upnp, UpnpError};
+use tokio::sync::watch;
 
 /// How long devices may take to answer the search.
 const SEARCH_TIMEOUT: Duration = Duration::from_secs(5);
@@ -22,6 +23,8 @@ pub(crate) struct UpnpPort {
     client: SocketAddr,
     protocol: PortMappingProtocol,
     gateway: Option<Gateway<Tokio>>,
+    /// Whether it is over: then no device is searched for.
+    stopped: watch::Receiver<bool>,
 }
 
 /// What has come of a request.
@@ -32,12 +35,17 @@ pub(crate) enum Done {
 
 impl UpnpPort {
     /// A port of ours, on this address.
-    pub(crate) fn new(client: Ipv4Addr, port: u16, transport: Transport) -> UpnpPort {
+    pub(crate) fn new(
+        client: Ipv4Addr,
+        port: u16,
+        transport: Transport,
+        stopped: watch::Receiver<bool>,
+    ) -> UpnpPort {
         let protocol = match transport {
             Transport::Tcp => PortMappingProtocol::TCP,
             Transport::Udp => PortMappingProtocol::UDP,
         };
-        UpnpPort { client: (client, port).into(), protocol, gateway: None }
+        UpnpPort { client: (client, port).into(), protocol, gateway: None, stopped }
     }
 
     /// Does what is to be done.
@@ -82,12 +90,17 @@ impl UpnpPort {
     }
 
     async fn search(&self) -> Result<Gateway<Tokio>, Trouble> {
+        let mut stopped = self.stopped.clone();
         let mut options = SearchOptions::default();
         options.bind_addr = SocketAddr::new(self.client.ip(), 0);
         options.timeout = Some(SEARCH_TIMEOUT);
         options.single_search_timeout = Some(SEARCH_TIMEOUT);
         options.gateway_ip_version = GatewayIpVersion::V4;
-        let found = search_gateway(options).await;
+        let found = tokio::select! {
+            biased;
+            _ = stopped.wait_for(|&is_stopped| is_stopped) => return Err(Trouble::Silent),
+            found = search_gateway(options) => found,
+        };
         found.map_err(|error| match error {
             SearchError::NoResponseWithinTimeout => Trouble::Silent,
             SearchError::IoError(_) => Trouble::Unreachable,
@@ -101,4 +114,20 @@ fn shortened(text: &str) -> String {
     let text: String = text.chars().filter(|c| !c.is_control()).collect();
     let end = text.char_indices().map(|(at, _)| at).take_while(|at| *at <= TEXT_LEN_MAX).last().unwrap_or(0);
     if text.len() <= TEXT_LEN_MAX { text } else { format!("{}…", &text[..end]) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_end_does_not_wait_for_a_search() {
+        let (stop, stopped) = watch::channel(false);
+        let mut port = UpnpPort::new(Ipv4Addr::LOCALHOST, 6_881, Transport::Tcp, stopped);
+        stop.send_replace(true);
+        let began = tokio::time::Instant::now();
+        port.run(Upnp::Map { external_port: 6_881, lifetime_s: 60 }).await;
+        assert!(matches!(port.run(Upnp::Remove { external_port: 6_881 }).await, Done::Removed));
+        assert_eq!(began.elapsed(), Duration::ZERO);
+    }
 }

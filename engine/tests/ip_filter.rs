@@ -12,7 +12,7 @@ use swarm_engine::{
 };
 use tempfile::TempDir;
 use tokio::io::AsyncReadExt;
-use tokio::net::TcpSocket;
+use tokio::net::{TcpSocket, UdpSocket};
 
 /// Far less than a test may take, and enough looks for it.
 const INTERVAL: Duration = Duration::from_millis(20);
@@ -68,7 +68,9 @@ fn put(file: &Path, text: &str) {
 
 #[tokio::test]
 async fn whoever_dials_from_a_blocked_address_is_closed_at_once() {
-    let session = filtered("127.0.0.1", only("127.0.0.5"));
+    let session = session_on("127.0.0.1", |options| options);
+    // Its sockets are there once it takes this.
+    session.set_ip_filter(IpFilterSource::from(only("127.0.0.5"))).await.unwrap();
     let mut events = session.events();
     let addr = session.listen_addrs()[0];
     let socket = TcpSocket::new_v4().unwrap();
@@ -91,6 +93,30 @@ async fn whoever_dials_over_utp_from_a_blocked_address_gets_no_handshake() {
     assert!(incoming >= 1);
     assert_eq!(torrent.stats().await.unwrap().peers, 0);
     getter.stop().await;
+}
+
+/// Not even that somebody is here.
+#[tokio::test]
+async fn a_utp_syn_from_a_blocked_address_gets_no_answer() {
+    let session = session_on("127.0.0.1", |options| options);
+    // Its sockets are there once it takes this.
+    session.set_ip_filter(IpFilterSource::from(only("127.0.0.5"))).await.unwrap();
+    let mut events = session.events();
+    let addr = session.listen_addrs()[0];
+    let blocked_one = UdpSocket::bind("127.0.0.5:0").await.unwrap();
+    let other = UdpSocket::bind("127.0.0.6:0").await.unwrap();
+    let mut syn = [0; 20];
+    (syn[0], syn[2], syn[17]) = (0x41, 9, 1);
+    for socket in [&blocked_one, &other] {
+        socket.send_to(&syn, addr).await.unwrap();
+    }
+    let mut answer = [0; 64];
+    let (len, from) = other.recv_from(&mut answer).await.unwrap();
+    assert_eq!((len, answer[0], from), (20, 0x21, addr), "a STATE");
+    // Datagrams are answered in the order in which they come.
+    assert!(blocked_one.try_recv_from(&mut answer).is_err());
+    assert_eq!(blocked(&mut events).await, [1, 0, 0]);
+    session.stop().await;
 }
 
 #[tokio::test]

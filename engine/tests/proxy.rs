@@ -231,13 +231,19 @@ async fn a_peer_whose_turn_it_is_over_utp_is_reached_over_tcp_where_the_proxy_ha
 
 #[tokio::test]
 async fn the_dht_is_joined_by_name_over_a_relay_and_finds_peers() {
-    let swarm = Swarm::new(IP).await;
-    let node = Dht::open(&[SocketAddr::new(IP.parse().unwrap(), 0)], None, false).unwrap();
-    let addr = node.local_addr(Family::V4).unwrap();
+    for (ip, family) in [(IP, Family::V4), ("::1", Family::V6)] {
+        finds_peers_by_the_dht(ip, family).await;
+    }
+}
+
+async fn finds_peers_by_the_dht(ip: &str, family: Family) {
+    let swarm = Swarm::new(ip).await;
+    let node = Dht::open(&[SocketAddr::new(ip.parse().unwrap(), 0)], None, false).unwrap();
+    let addr = node.local_addr(family).unwrap();
     let names = names(&[("node.test", addr)]);
     let proxy = Proxy::start(Manners { names, relays: true, ..Manners::default() }).await;
     let test = async {
-        let seeder = session_with_dht(IP, &[addr]);
+        let seeder = session_with_dht(ip, &[addr]);
         seed(&seeder, &swarm.metainfo, swarm.source.path()).await;
         let bootstrap = DhtOptions::bootstrap([format!("node.test:{}", addr.port())]);
         let getter = start(behind(proxy.url("socks5", "")).dht(bootstrap));
@@ -450,5 +456,20 @@ async fn a_metainfo_file_leads_to_no_service_of_the_proxys_machine() {
         torrent.stop().await.unwrap();
     }
     assert_eq!(proxy.asked(), Vec::<String>::new());
+    getter.stop().await;
+}
+
+/// Not even where the user's own tracker sends us there.
+#[tokio::test]
+async fn a_redirect_leads_to_no_service_of_the_proxys_machine() {
+    let swarm = Swarm::new(IP).await;
+    let tracker = Scripted::always(IP, Say::redirect("http://localhost:8080/announce")).await;
+    let proxy = Proxy::start(Manners::default()).await;
+    let getter = start(behind(proxy.url("socks5", "")));
+    let torrent = getter.add(swarm.download(&[tracker.url("/announce")])).await.unwrap();
+    until(&mut torrent.events(), |event| matches!(event, Event::Warning(_))).await;
+    torrent.stop().await.unwrap();
+    let asked = proxy.asked();
+    assert!(!asked.is_empty() && asked.iter().all(|host| host.starts_with(IP)), "{asked:?}");
     getter.stop().await;
 }

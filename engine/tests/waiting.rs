@@ -6,6 +6,8 @@ use common::{get, publish, seed, session_on, stats_until};
 use std::net::SocketAddr;
 use swarm_engine::{AddTorrent, Encryption, IpFilter, IpRange, SessionOptions, Waiting};
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
 
 const IP: &str = "127.0.0.1";
 
@@ -70,5 +72,41 @@ async fn encryption_that_the_peer_does_not_take_is_named() {
         assert!(said.contains(reason), "{said}");
         getter.stop().await;
         seeder.stop().await;
+    }
+}
+
+/// A peer without extensions that says this after its handshake, and then nothing more.
+async fn peer_that_says(messages: &'static [u8]) -> SocketAddr {
+    let listener = TcpListener::bind((IP, 0)).await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        loop {
+            let mut stream = listener.accept().await.unwrap().0;
+            let mut handshake = [0; 68];
+            stream.read_exact(&mut handshake).await.unwrap();
+            handshake[20..28].fill(0);
+            handshake[48..].fill(b'x');
+            stream.write_all(&handshake).await.unwrap();
+            stream.write_all(messages).await.unwrap();
+            // What it is sent is read, and forgotten.
+            tokio::spawn(async move { tokio::io::copy(&mut stream, &mut tokio::io::sink()).await });
+        }
+    });
+    addr
+}
+
+#[tokio::test]
+async fn peers_that_give_nothing_are_told_apart() {
+    const BITFIELD: [u8; 6] = [0, 0, 0, 2, 5, 0b1111_1110];
+    const UNCHOKING: [u8; 11] = [0, 0, 0, 2, 5, 0b1111_1110, 0, 0, 0, 1, 1];
+    let silent: [(&'static [u8], _); 3] = [
+        (&[], "no connected peer has what is missing"),
+        (&BITFIELD, "all peers choke us"),
+        (&UNCHOKING, "peers do not answer"),
+    ];
+    for (messages, reason) in silent {
+        let peer = peer_that_says(messages).await;
+        let said = says(|options| options, peer, |waiting| waiting.to_string() == reason);
+        assert_eq!(said.await, reason);
     }
 }

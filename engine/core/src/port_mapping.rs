@@ -50,7 +50,7 @@ pub const RETRY_FIRST: Duration = Duration::from_secs(60);
 pub const RETRY_MAX: Duration = Duration::from_secs(3_600);
 /// How many other external ports are tried by UPnP if somebody else has ours.
 pub const PORTS_TRIED: u32 = 4;
-/// How long the end waits for the gateway.
+/// How long the end waits for a gateway that has answered before.
 pub const STOP_PATIENCE: Duration = Duration::from_secs(2);
 
 /// A request that is on its way.
@@ -98,6 +98,8 @@ pub struct PortMapper {
     retry_at: Option<Time>,
     upnp_lifetime_s: u32,
     conflicts: u32,
+    /// The gateway has answered a datagram.
+    heard: bool,
     /// The library is busy; what it says to a question that is not waited for any more counts for nothing.
     upnp_stale: u32,
     stop_at: Option<Time>,
@@ -128,6 +130,7 @@ impl PortMapper {
             retry_at: None,
             upnp_lifetime_s: LIFETIME.as_secs() as u32,
             conflicts: 0,
+            heard: false,
             upnp_stale: 0,
             stop_at: None,
             stopping: false,
@@ -152,13 +155,14 @@ impl PortMapper {
         self.lose(Trouble::Expired);
         self.forget_question();
         self.rounds_failed = 0;
-        (self.epoch, self.outer_ip) = (None, None);
+        (self.epoch, self.outer_ip, self.heard) = (None, None, false);
         self.begin_round(now);
     }
 
     /// A datagram has come from the gateway.
     pub fn handle_datagram(&mut self, now: Time, datagram: &[u8]) {
         let Some(answer) = message::parse(datagram) else { return };
+        self.heard = true;
         match answer {
             Answer::OtherVersion => self.on_other_version(now),
             Answer::Pcp { result, epoch_s, lifetime_s, map } => {
@@ -302,13 +306,16 @@ impl PortMapper {
         self.actions.clear();
         // What was asked for just now may be granted.
         let Some(method) = self.mapping().map(|mapping| mapping.method).or(was_asked) else { return };
-        self.stop_at = Some(now + STOP_PATIENCE);
-        match method {
-            Method::Upnp => {
-                let external_port = self.mapping().map_or(self.port, |mapping| mapping.port);
-                self.actions.push_back(Action::Upnp(Upnp::Remove { external_port }));
-            }
-            method => self.ask(now, method),
+        if method == Method::Upnp {
+            let external_port = self.mapping().map_or(self.port, |mapping| mapping.port);
+            self.actions.push_back(Action::Upnp(Upnp::Remove { external_port }));
+        } else {
+            self.ask(now, method);
+        }
+        // Most networks have no gateway that answers: nobody waits for one to say good-bye.
+        match method == Method::Upnp || self.heard {
+            true => self.stop_at = Some(now + STOP_PATIENCE),
+            false => self.asked = None,
         }
     }
 

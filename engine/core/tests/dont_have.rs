@@ -5,7 +5,7 @@ mod common;
 use common::*;
 use std::collections::BTreeMap;
 use swarm_core::bitfield::Bitfield;
-use swarm_core::id::PieceIndex;
+use swarm_core::id::{BlockRef, PeerKey, PieceIndex};
 use swarm_core::peer::PeerInfo;
 use swarm_core::time::Duration;
 use swarm_core::torrent::{Action, CloseReason, Config, Event, REHASH_INTERVAL, REHASH_REST};
@@ -135,6 +135,111 @@ fn requests_of_a_doubted_piece_wait_where_they_cannot_be_rejected() {
     assert_eq!([(); 2].map(|()| swarm.next_upload(1)), [Some(block(3, 0)), None]);
     checked(&mut swarm, 5, true);
     assert_eq!([(); 3].map(|()| swarm.next_upload(1)), [Some(block(5, 0)), Some(block(5, 1)), None]);
+}
+
+/// As many as may wait, no matter where they wait: none of those that were taken is forgotten when a piece comes into doubt.
+#[test]
+fn requests_that_wait_for_a_doubted_piece_are_all_served_once_it_is_right() {
+    let config = Config { requests_max: 40, ..config() };
+    let mut swarm = Swarm::new(config, Bitfield::full(PIECES), 2);
+    plain_leecher(&mut swarm, 1);
+    let asked: Vec<_> = (0..20).flat_map(|piece| [block(piece, 0), block(piece, 1)]).collect();
+    doubt(&mut swarm, &(0..10).collect::<Vec<_>>(), false);
+    for &request in &asked {
+        assert_eq!(sent(&swarm.say(1, Message::Request(request))), [] as [&Message; 0]);
+    }
+    doubt(&mut swarm, &(10..20).collect::<Vec<_>>(), false);
+    let mut served = Vec::new();
+    for piece in 0..20 {
+        checked(&mut swarm, piece, true);
+        served.extend(std::iter::from_fn(|| swarm.next_upload(1)));
+    }
+    assert_eq!(served, asked);
+}
+
+#[test]
+fn requests_without_fast_that_find_no_room_are_answered_by_a_choke() {
+    let config = Config { requests_max: 4, ..config() };
+    let mut swarm = Swarm::new(config, Bitfield::full(PIECES), 2);
+    plain_leecher(&mut swarm, 1);
+    swarm.connect(2);
+    swarm.say(2, Message::Interested);
+    doubt(&mut swarm, &[0], false);
+    for request in [block(0, 0), block(0, 1), block(1, 0), block(1, 1)] {
+        assert_eq!(sent(&swarm.say(1, Message::Request(request))), [] as [&Message; 0]);
+        swarm.say(2, Message::Request(BlockRef { piece: PieceIndex(2), ..request }));
+    }
+    assert_eq!(sent(&swarm.say(1, Message::Request(block(2, 0)))), [&Message::Choke]);
+    assert_eq!(sent(&swarm.say(2, Message::Request(block(3, 0)))), [&Message::Reject(block(3, 0))]);
+    checked(&mut swarm, 0, true);
+    assert_eq!(swarm.next_upload(1), None, "all of them are taken back");
+}
+
+#[test]
+fn requests_that_could_not_be_read_wait_or_are_refused() {
+    let mut swarm = seed();
+    plain_leecher(&mut swarm, 1);
+    leecher(&mut swarm, 2);
+    for n in [1, 2] {
+        for piece in [3, 4] {
+            swarm.say(n, Message::Request(block(piece, 0)));
+            assert_eq!(swarm.next_upload(n), Some(block(piece, 0)));
+        }
+    }
+    doubt(&mut swarm, &[3], false);
+    let mut fail = |n: u32, piece| {
+        swarm.torrent.handle_upload_failed(swarm.now, PeerKey(n), block(piece, 0));
+        swarm.drain()
+    };
+    assert_eq!(sent(&fail(2, 3)), [&Message::Reject(block(3, 0))]);
+    assert_eq!(sent(&fail(1, 3)), [] as [&Message; 0]);
+    checked(&mut swarm, 3, true);
+    assert_eq!(swarm.next_upload(1), Some(block(3, 0)));
+    swarm.torrent.handle_upload_failed(swarm.now, PeerKey(1), block(4, 0));
+    assert_eq!(sent(&swarm.drain()), [&Message::Choke]);
+}
+
+/// A look at a doubted piece costs what waits for it, not what waits for others.
+#[test]
+fn requests_that_wait_for_other_pieces_cost_nothing() {
+    const PEERS: u32 = 3;
+    let pieces = 1_000;
+    let mut swarm = Swarm::seed(pieces, 2);
+    for n in 1..=PEERS {
+        plain_leecher(&mut swarm, n);
+    }
+    doubt(&mut swarm, &(0..pieces).collect::<Vec<_>>(), false);
+    let mut taken = 0;
+    for n in 1..=PEERS {
+        for piece in 0..pieces {
+            swarm.say_unchecked(n, Message::Request(block(piece, 0)));
+            taken += u64::from(!swarm.view(n).flags.am_choking);
+        }
+    }
+    assert_eq!(taken, u64::from(PEERS * pieces), "all wait");
+    let before = swarm.torrent.work();
+    for piece in 0..pieces {
+        checked(&mut swarm, piece, true);
+        let served = (1..=PEERS).filter(|&n| swarm.next_upload(n) == Some(block(piece, 0))).count();
+        assert_eq!(served, PEERS as usize);
+    }
+    let work = swarm.torrent.work() - before;
+    assert!(work >= taken, "what is served is counted: {work}");
+    assert!(work < 10 * taken, "{work} steps for {taken} requests");
+}
+
+/// Taking back what waits is looked for, and counted.
+#[test]
+fn cancels_of_what_waits_for_a_doubted_piece_are_counted() {
+    let mut swarm = seed();
+    plain_leecher(&mut swarm, 1);
+    doubt(&mut swarm, &[3], false);
+    for _ in 0..1_000 {
+        swarm.say(1, Message::Request(block(3, 0)));
+    }
+    let before = swarm.torrent.work();
+    swarm.say(1, Message::Cancel(block(3, 1)));
+    assert!(swarm.torrent.work() - before >= 1_000);
 }
 
 #[test]

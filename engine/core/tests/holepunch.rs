@@ -265,6 +265,29 @@ fn holepunch_relay_has_both_dial_where_their_datagrams_come_from() {
     assert_eq!(told(&say(&mut swarm, 3, Holepunch::Rendezvous(two))), both);
 }
 
+/// All three roles; and nobody is sent to an address of the other family.
+#[test]
+fn holepunch_works_over_ipv6() {
+    let at = |n: u32, port| SocketAddr::new(format!("2600::{n}").parse().unwrap(), port);
+    let over_ipv6 = |n: u32| PeerInfo { addr: at(n, 40_000), utp: true, ..peer(n) };
+    let mut swarm = leecher();
+    join(&mut swarm, 1, over_ipv6(1));
+    join(&mut swarm, 2, over_ipv6(2));
+    join(&mut swarm, 3, behind_nat(3));
+    let both = [(1, Holepunch::Connect(at(2, 40_000))), (2, Holepunch::Connect(at(1, 40_000)))];
+    assert_eq!(told(&say(&mut swarm, 1, Holepunch::Rendezvous(at(2, 40_000)))), both);
+    let across = told(&say(&mut swarm, 1, Holepunch::Rendezvous(behind_nat(3).addr)));
+    assert!(matches!(across[..], [(1, Holepunch::Error(..))]), "{across:?}");
+
+    tell(&mut swarm, 1, &[(at(50, 6881), PeerFlags::HOLEPUNCH)]);
+    assert_eq!(told(&fail(&mut swarm, at(50, 6881))), [(1, Holepunch::Rendezvous(at(50, 6881)))]);
+    assert_eq!(punches(&say(&mut swarm, 1, Holepunch::Connect(at(50, 6881)))), [at(50, 6881)]);
+    swarm.connect_as(50, PeerInfo { inbound: false, utp: true, addr: at(50, 6881), ..peer(50) });
+    assert_eq!(successes(&mut swarm), [(at(50, 6881), at(1, 40_000))]);
+    // Who is to be met dials at once.
+    assert_eq!(punches(&say(&mut swarm, 2, Holepunch::Connect(at(60, 7000)))), [at(60, 7000)]);
+}
+
 #[test]
 fn holepunch_relay_says_why_it_cannot() {
     let mut swarm = leecher();

@@ -137,7 +137,7 @@ fn what_was_never_taken_was_never_lost() {
     puppet.now = until;
     assert_eq!(puppet.host.socket.path(connection).unwrap().window, window);
     let sent = data(&puppet.sent());
-    assert!(sent.len() >= 9 && sent.windows(2).all(|pair| pair[1] == pair[0].wrapping_add(1)));
+    assert!(sent.len() >= 8 && sent.windows(2).all(|pair| pair[1] == pair[0].wrapping_add(1)));
 }
 
 // arvidn/libtorrent#5836, #509: datagrams longer than the path takes, again and again.
@@ -148,6 +148,23 @@ fn only_probes_are_longer_than_the_path() {
     let has_come = |world: &World| world.hosts[1].streams.values().any(|s| s.delivered == 10 * MIB as u64);
     assert!(world.run_until(s(20), has_come));
     assert!(world.lines[0].dropped <= 12, "{} were too long", world.lines[0].dropped);
+}
+
+// What is on its way when a path becomes narrower cannot be sent again in shorter packets: it goes in pieces, and nothing else does.
+#[test]
+fn a_path_that_becomes_narrower_ends_no_connection() {
+    let mut world = World::new(17, Quality { rate: 1_000_000, ..Quality::default() });
+    let connection = world.dial(4 * MIB as u64);
+    let is_half = |world: &World| world.hosts[1].streams.values().any(|s| s.delivered >= 2 * MIB as u64);
+    assert!(world.run_until(s(20), is_half));
+    let in_flight = world.hosts[0].socket.path(connection).unwrap().window;
+    world.lines.iter_mut().for_each(|line| line.quality.mtu = 1300);
+    world.hosts[0].fragments = 0;
+    let has_come = |world: &World| world.accepted().delivered == 4 * MIB as u64;
+    assert!(world.run_until(s(30), has_come), "{} bytes have come", world.accepted().delivered);
+    assert_eq!(world.hosts[0].streams[&connection].closed, None);
+    let fragments = world.hosts[0].fragments;
+    assert!(fragments > 0 && fragments * 1000 <= 2 * in_flight, "{fragments} with {in_flight} in flight");
 }
 
 // bittorrent/libutp#79: a path that takes no probe stalled whoever wrote little.

@@ -3,12 +3,17 @@
 mod utp_world;
 
 use proptest::prelude::*;
-use swarm_core::time::Duration;
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use swarm_core::ip_filter::{IpFilter, IpRange};
+use swarm_core::rng::Rng;
+use swarm_core::time::{Duration, Time};
 use swarm_core::utp::{
-    ANSWERS_MAX, CAPACITY_INITIAL, CloseReason, FIN_WAIT, HEADER_LEN, Header, Kind, LINGER_MAX, RESETS_PER_S,
-    SILENCE_MAX, SYNS_MAX,
+    ANSWERS_MAX, CAPACITY_INITIAL, CloseReason, FIN_WAIT, HEADER_LEN, Header, Kind, LINGER_MAX, Packet,
+    RESETS_PER_S, SILENCE_MAX, SYNS_MAX, Socket,
 };
-use utp_world::{MIB, Puppet, Quality, World};
+use utp_world::{MIB, Puppet, Quality, World, config};
 
 const fn s(s: u64) -> Duration {
     Duration::from_secs(s)
@@ -78,6 +83,28 @@ fn state_begins_with_the_first_data_that_proves_the_answer_was_received() {
     }
 }
 
+/// No answer to a SYN, no RESET, and no state, even by what was a valid answer before.
+#[test]
+fn strangers_at_blocked_addresses_get_no_answer_and_leave_nothing() {
+    let mut puppet = Puppet::stranger(20);
+    let answer = syn(&mut puppet, 40, 7);
+    let ip = puppet.addr.ip();
+    let filter = IpFilter::new([IpRange::new(ip, ip).unwrap()]);
+    puppet.host.socket.set_ip_filter(Arc::new(filter));
+    for n in 0..100 {
+        puppet.send(Header { connection_id: n, ..puppet.header(Kind::Syn) }, &[], &[]);
+    }
+    (puppet.send_id, puppet.seq, puppet.ack) = (41, 8, answer.seq.wrapping_sub(1));
+    for kind in [Kind::Data, Kind::State, Kind::Fin, Kind::Reset] {
+        puppet.send(puppet.header(kind), &[], b"x");
+    }
+    assert!(puppet.sent().is_empty() && puppet.host.socket.is_empty());
+    assert_eq!((puppet.host.socket.take_blocked(), puppet.host.socket.take_blocked()), (100, 0));
+    puppet.host.socket.set_ip_filter(Arc::default());
+    puppet.send(puppet.header(Kind::Data), &[], &[0]);
+    assert_eq!(puppet.host.socket.len(), 1);
+}
+
 #[test]
 fn a_first_packet_that_is_overtaken_is_waited_for() {
     let mut puppet = Puppet::stranger(3);
@@ -110,6 +137,24 @@ fn resets_are_limited_in_rate() {
     puppet.wait(2000);
     puppet.send(puppet.header(Kind::Reset), &[], &[]);
     assert!(puppet.sent().is_empty());
+}
+
+#[test]
+fn each_peer_is_told_when_its_connection_is_aborted() {
+    const COUNT: u16 = 2 * RESETS_PER_S as u16;
+    let now = Time::from_micros(1_000_000);
+    let mut socket = Socket::new(config(COUNT.into()), Rng::new(21));
+    let peer = |n: u16| SocketAddr::from(([10, 0, 0, 9], 1 + n));
+    let connections: Vec<_> = (0..COUNT).map(|n| socket.handle_connect(now, peer(n)).unwrap()).collect();
+    connections.into_iter().for_each(|connection| socket.handle_abort(now, connection));
+    let mut told = BTreeSet::new();
+    let mut out = Vec::new();
+    while let Some(transmit) = socket.poll_transmit(now, &mut out) {
+        assert_eq!(Packet::parse(&out).unwrap().header.kind, Kind::Reset);
+        told.insert(transmit.to);
+        out.clear();
+    }
+    assert_eq!(told, (0..COUNT).map(peer).collect());
 }
 
 #[test]

@@ -4,8 +4,8 @@ mod utp_world;
 
 use swarm_core::rng::Rng;
 use swarm_core::time::Duration;
-use swarm_core::utp::{CloseReason, Config};
-use utp_world::{Cubic, Host, MIB, Quality, World, config};
+use swarm_core::utp::{CloseReason, Config, HEADER_LEN};
+use utp_world::{Cubic, Host, MIB, Puppet, Quality, World, config};
 
 const fn s(s: u64) -> Duration {
     Duration::from_secs(s)
@@ -147,6 +147,30 @@ fn nothing_is_longer_than_a_relay_can_pass_on_whole() {
     let connection = world.dial(1 << 32);
     world.run_for(s(6));
     assert_eq!(world.hosts[0].socket.path(connection).expect("a path").datagram_len_max, 1430);
+}
+
+/// The window of the path, and that of the peer.
+#[test]
+fn mtu_probes_go_within_both_windows() {
+    let (mut puppet, connection) = Puppet::dialled(18);
+    let window = puppet.host.socket.path(connection).unwrap().window;
+    puppet.host.write(connection, 100_000);
+    let sent = puppet.sent();
+    let longest = sent.iter().map(|seen| seen.datagram).max().unwrap();
+    assert_eq!(longest, 1472, "the first packet probes");
+    let bytes: usize = sent.iter().map(|seen| seen.datagram - HEADER_LEN).sum();
+    assert!(bytes as u64 <= window, "{bytes} of {window}");
+
+    for room in [400, 1000, 1500, 3000] {
+        let (mut puppet, connection) = Puppet::dialled(19);
+        puppet.window = room;
+        puppet.state(&[]);
+        puppet.host.write(connection, 100_000);
+        let bytes: usize = puppet.sent().iter().map(|seen| seen.datagram - HEADER_LEN).sum();
+        // What is padded takes no room over there once it has come, so the rest of the room is used.
+        assert!(bytes <= room as usize + if room < 3000 { 0 } else { 1472 - 548 }, "{bytes} of {room}");
+        assert!(bytes > 0);
+    }
 }
 
 #[test]

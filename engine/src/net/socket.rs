@@ -127,6 +127,27 @@ fn new_socket(addr: SocketAddr, kind: Type, device: Option<&str>) -> io::Result<
     Ok(socket)
 }
 
+/// Whether the datagrams of a socket may be cut into pieces on their way. If not, the system says nothing of what it has learnt of the path:
+/// whoever sends finds out (RFC 8899), as `quinn-udp` has it.
+#[cfg(target_os = "linux")]
+pub(super) fn set_may_fragment(socket: &UdpSocket, may: bool) -> io::Result<()> {
+    use rustix::net::sockopt::{Ipv4PathMtuDiscovery, Ipv6PathMtuDiscovery};
+    use rustix::net::sockopt::{set_ip_mtu_discover, set_ipv6_mtu_discover};
+    let set = if socket.local_addr()?.is_ipv4() {
+        let how = if may { Ipv4PathMtuDiscovery::DONT } else { Ipv4PathMtuDiscovery::PROBE };
+        set_ip_mtu_discover(socket, how)
+    } else {
+        let how = if may { Ipv6PathMtuDiscovery::DONT } else { Ipv6PathMtuDiscovery::PROBE };
+        set_ipv6_mtu_discover(socket, how)
+    };
+    Ok(set?)
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(super) fn set_may_fragment(_: &UdpSocket, _: bool) -> io::Result<()> {
+    Ok(())
+}
+
 /// Opens a socket for datagrams of everybody. Needs a tokio runtime.
 pub(super) fn udp(addr: SocketAddr, device: Option<&str>) -> io::Result<UdpSocket> {
     let socket = new_socket(addr, Type::DGRAM, device)?;

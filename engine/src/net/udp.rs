@@ -89,6 +89,14 @@ impl UdpPort {
         Ok(())
     }
 
+    /// Sends one datagram that may be cut into pieces on its way, which all others may not.
+    pub(crate) fn try_send_in_pieces(&self, to: SocketAddr, datagram: &[u8]) -> io::Result<()> {
+        socket::set_may_fragment(&self.socket, true)?;
+        let sent = self.try_send(to, datagram, datagram.len());
+        socket::set_may_fragment(&self.socket, false)?;
+        sent
+    }
+
     /// Sends datagrams that lie one after the other: each of `segment` bytes, but for the last, which may be shorter.
     pub(crate) fn try_send(&self, to: SocketAddr, contents: &[u8], segment: usize) -> io::Result<()> {
         let segment_size = (contents.len() > segment).then_some(segment);

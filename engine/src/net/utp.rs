@@ -13,7 +13,9 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
+use swarm_core::ip_filter::IpFilter;
 use swarm_core::rng::Rng;
 use swarm_core::utp::{CloseReason, Config, ConnectionId, Event, Place, Received, Socket, is_utp};
 use tokio::io::{Interest, Ready};
@@ -21,9 +23,9 @@ use tokio::sync::{Notify, mpsc};
 
 /// How many batches are received before others on the thread get their turn.
 const BATCHES_IN_A_ROW: usize = 8;
-/// How long a datagram may be that a proxy relays: what Ethernet takes, without the headers of IPv6 (40), UDP (8) and SOCKS5 (22 with an
-/// address of IPv6). More would go in fragments.
-const RELAYED_LEN_MAX: usize = 1500 - 40 - 8 - 22;
+/// How long a datagram may be that a proxy relays: what every path of IPv6 takes, without the headers of IPv6 (40), UDP (8) and SOCKS5 (22
+/// with an address of IPv6). What becomes of a longer one on the other side is the proxy's affair, so probes would prove little.
+const RELAYED_LEN_MAX: usize = 1280 - 40 - 8 - 22;
 /// How much may wait that is not on its way yet, in bytes: it cannot be overtaken any more.
 const UNSENT_MAX: usize = 128 * 1024;
 /// How many bytes of one connection may wait to be read, or to be put in order.
@@ -47,8 +49,8 @@ struct Inner {
     /// Streams that somebody has dialled to us.
     arrived: Vec<(ConnectionId, SocketAddr)>,
     batch: Batch,
-    /// A datagram that did not fit into it.
-    next: Option<(SocketAddr, Vec<u8>)>,
+    /// A datagram that did not fit into it, and whether it may be cut into pieces.
+    next: Option<(SocketAddr, Vec<u8>, bool)>,
 }
 
 /// Datagrams to one address, all of one length but the last.
@@ -57,6 +59,8 @@ struct Batch {
     bytes: Vec<u8>,
     segment: usize,
     to: Option<SocketAddr>,
+    /// It is one, and may be cut into pieces.
+    may_fragment: bool,
 }
 
 /// The bytes of one stream.
@@ -83,6 +87,34 @@ struct Queues {
 impl Queues {
     fn unsent(&self) -> usize {
         (self.acked_to + self.outgoing.len() as u64).saturating_sub(self.sent_to) as usize
+    }
+
+    /// The peer has the stream up to there.
+    fn on_acked(&mut self, to: u64) {
+        self.outgoing.drain(..(to - self.acked_to) as usize);
+        self.acked_to = to;
+        // An idle stream keeps no memory.
+        if self.outgoing.is_empty() {
+            self.outgoing = VecDeque::new();
+        }
+    }
+
+    /// What has come is next in the stream, with so many after it that came before.
+    fn deliver(&mut self, seq: u16, payload: &[u8], kept: usize) {
+        self.incoming.extend(payload);
+        for n in 1..=kept {
+            let next = self.kept.remove(&seq.wrapping_add(n as u16));
+            self.incoming.extend(next.unwrap_or_default());
+        }
+        // What came from beyond the end was never to be.
+        if self.has_ended {
+            self.kept.clear();
+        }
+    }
+
+    /// Nobody will read.
+    fn forget_incoming(&mut self) {
+        (self.incoming, self.kept) = Default::default();
     }
 
     fn append_outgoing(&mut self, range: &Range<u64>, out: &mut Vec<u8>) {
@@ -132,6 +164,11 @@ impl Utp {
         self.port.reaches(to)
     }
 
+    /// From now on strangers at addresses that this filter blocks are not answered.
+    pub(crate) fn set_ip_filter(&self, filter: Arc<IpFilter>) {
+        self.inner.borrow_mut().socket.set_ip_filter(filter);
+    }
+
     /// Dials.
     pub(crate) async fn connect(self: &Rc<Self>, to: SocketAddr) -> io::Result<UtpStream> {
         self.port.opened().await?;
@@ -156,8 +193,8 @@ impl Utp {
         Ok(stream)
     }
 
-    /// Serves the socket for as long as it is polled. Datagrams of others go to `other`.
-    pub(crate) async fn run(self: Rc<Self>, other: impl Fn(SocketAddr, &[u8])) {
+    /// Serves the socket for as long as it is polled. Datagrams of others go to `other`; `blocked` is told how many the filter has refused.
+    pub(crate) async fn run(self: Rc<Self>, other: impl Fn(SocketAddr, &[u8]), blocked: impl Fn(u64)) {
         let mut buffers = Buffers::new();
         loop {
             let is_blocked = self.flush();
@@ -167,7 +204,10 @@ impl Utp {
             let far = tokio::time::Instant::now() + Duration::from_secs(3_600);
             tokio::select! {
                 readable = self.port.readable() => match readable {
-                    Ok(()) => self.receive(&mut buffers, &other),
+                    Ok(()) => {
+                        self.receive(&mut buffers, &other);
+                        blocked(self.inner.borrow_mut().socket.take_blocked());
+                    }
                     Err(error) => return tracing::warn!(%error, "cannot receive datagrams"),
                 },
                 () = self.wake.notified() => {}
@@ -221,7 +261,12 @@ impl Utp {
         }
         loop {
             if let Some(to) = inner.batch.to {
-                match self.port.try_send(to, &inner.batch.bytes, inner.batch.segment) {
+                let Batch { bytes, segment, may_fragment, .. } = &inner.batch;
+                let sent = match may_fragment {
+                    true => self.port.try_send_in_pieces(to, bytes),
+                    false => self.port.try_send(to, bytes, *segment),
+                };
+                match sent {
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => return true,
                     // It is as good as lost: too long for a device, or there is no way.
                     Err(error) => tracing::trace!(%to, %error, "cannot send"),
@@ -270,9 +315,7 @@ impl Inner {
             match event {
                 Event::Accepted { .. } | Event::Connected { .. } => queues.is_connected = true,
                 Event::Acked { to, .. } => {
-                    let count = (to - queues.acked_to) as usize;
-                    queues.outgoing.drain(..count);
-                    queues.acked_to = to;
+                    queues.on_acked(to);
                 }
                 Event::Ended { .. } => queues.has_ended = true,
                 Event::Closed { reason, .. } => {
@@ -296,11 +339,7 @@ impl Inner {
         match place {
             Place::Keep => drop(queues.kept.insert(seq, payload.to_vec())),
             Place::Next { kept } => {
-                queues.incoming.extend(payload);
-                for n in 1..=kept {
-                    let next = queues.kept.remove(&seq.wrapping_add(n as u16));
-                    queues.incoming.extend(next.unwrap_or_default());
-                }
+                queues.deliver(seq, payload, kept);
                 pipe.changed.notify_one();
             }
         }
@@ -308,14 +347,15 @@ impl Inner {
 
     /// Fills the batch, which is empty, with datagrams that may go together.
     fn fill(&mut self, clock: Clock, segments_max: usize) {
-        let Batch { bytes, segment, to } = &mut self.batch;
+        let Batch { bytes, segment, to, may_fragment } = &mut self.batch;
         bytes.clear();
-        if let Some((next_to, next)) = self.next.take() {
-            (*to, *segment) = (Some(next_to), next.len());
+        *may_fragment = false;
+        if let Some((next_to, next, alone)) = self.next.take() {
+            (*to, *segment, *may_fragment) = (Some(next_to), next.len(), alone);
             bytes.extend_from_slice(&next);
         }
         let mut segments = bytes.len().min(1);
-        while segments < segments_max && bytes.len() + *segment <= BATCH_LEN_MAX {
+        while !*may_fragment && segments < segments_max && bytes.len() + *segment <= BATCH_LEN_MAX {
             let from = bytes.len();
             let Some(transmit) = self.socket.poll_transmit(clock.now(), bytes) else { return };
             if let Some(pipe) = transmit.connection.and_then(|id| self.pipes.get(&id)) {
@@ -326,10 +366,10 @@ impl Inner {
             }
             let len = bytes.len() - from;
             match to {
-                None => (*to, *segment) = (Some(transmit.to), len),
-                Some(to) if *to == transmit.to && len <= *segment => {}
+                None => (*to, *segment, *may_fragment) = (Some(transmit.to), len, transmit.may_fragment),
+                Some(to) if *to == transmit.to && len <= *segment && !transmit.may_fragment => {}
                 Some(_) => {
-                    self.next = Some((transmit.to, bytes.split_off(from)));
+                    self.next = Some((transmit.to, bytes.split_off(from), transmit.may_fragment));
                     return;
                 }
             }
@@ -448,9 +488,38 @@ impl UtpStream {
 impl Drop for UtpStream {
     fn drop(&mut self) {
         let utp = &self.utp;
+        // It may linger, to deliver what was written.
+        self.pipe.queues.borrow_mut().forget_incoming();
         let inner = &mut *utp.inner.borrow_mut();
         inner.socket.handle_close(utp.clock.now(), self.connection);
         inner.events();
         utp.wake.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_keeps_no_memory_that_it_does_not_need() {
+        let mut queues = Queues::default();
+        queues.outgoing.extend([7; 100_000]);
+        queues.on_acked(60_000);
+        assert_eq!(queues.outgoing.len(), 40_000);
+        queues.on_acked(100_000);
+        assert_eq!(queues.outgoing.capacity(), 0);
+
+        for seq in [3, 4, 9] {
+            queues.kept.insert(seq, vec![seq as u8; 10]);
+        }
+        queues.deliver(2, &[2; 10], 2);
+        assert_eq!((queues.incoming.len(), queues.kept.len()), (30, 1));
+        queues.has_ended = true;
+        queues.deliver(5, &[5; 10], 0);
+        assert_eq!((queues.incoming.len(), queues.kept.len()), (40, 0), "beyond the end");
+        queues.kept.insert(7, vec![0; 10]);
+        queues.forget_incoming();
+        assert_eq!((queues.incoming.capacity(), queues.kept.len()), (0, 0));
     }
 }

@@ -106,6 +106,14 @@ impl UtpPort {
         }
     }
 
+    /// As [`UdpPort::try_send_in_pieces`]. What a proxy relays is short enough, and what it does with that is its own affair.
+    pub(super) fn try_send_in_pieces(&self, to: SocketAddr, datagram: &[u8]) -> io::Result<()> {
+        match self {
+            UtpPort::Direct(port) => port.try_send_in_pieces(to, datagram),
+            UtpPort::Relayed { .. } => self.try_send(to, datagram, datagram.len()),
+        }
+    }
+
     /// As [`UdpPort::try_send`].
     pub(super) fn try_send(&self, to: SocketAddr, contents: &[u8], segment: usize) -> io::Result<()> {
         match self {

@@ -80,6 +80,9 @@ impl Context {
     fn put_in_force(&self, filter: Arc<IpFilter>) {
         *self.filter.filter.borrow_mut() = Arc::clone(&filter);
         self.web_seed_clients.set_filter(Arc::clone(&filter));
+        for utp in &*self.utps.borrow() {
+            utp.set_ip_filter(Arc::clone(&filter));
+        }
         for dht in self.dht.borrow().iter().flat_map(|ours| &ours.dhts) {
             dht.set_ip_filter(Arc::clone(&filter));
         }

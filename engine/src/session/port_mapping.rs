@@ -121,7 +121,7 @@ impl Port {
         let mut way = self.way();
         let mut mapper = PortMapper::new(self.context.now(), self.transport, port, way.route, rng);
         let (asks, done) = (mpsc::unbounded_channel(), mpsc::unbounded_channel());
-        let (asks, mut done) = (self.start_upnp(asks, done.0), done.1);
+        let (asks, mut done) = (self.start_upnp(asks, done.0, stopped.clone()), done.1);
         let mut buffer = [0; DATAGRAM_LEN_MAX + 1];
         let mut look_at = tokio::time::Instant::now() + ROUTE_INTERVAL;
         loop {
@@ -177,6 +177,7 @@ impl Port {
         &self,
         (asks, mut asked): Asks,
         done: mpsc::UnboundedSender<Done>,
+        stopped: watch::Receiver<bool>,
     ) -> mpsc::UnboundedSender<Ask> {
         let (port, transport) = (self.ours.port(), self.transport);
         spawn_local(async move {
@@ -184,7 +185,7 @@ impl Port {
             while let Some((client, what)) = asked.recv().await {
                 let (_, port) = match at.take() {
                     Some(same) if same.0 == client => at.insert(same),
-                    _ => at.insert((client, UpnpPort::new(client, port, transport))),
+                    _ => at.insert((client, UpnpPort::new(client, port, transport, stopped.clone()))),
                 };
                 if done.send(port.run(what).await).is_err() {
                     return;

@@ -3,6 +3,7 @@
 use super::accept::Incoming;
 use super::context::Context;
 use super::dht::SessionDht;
+use super::filter_state::What;
 use super::lsd::SessionLsd;
 use super::shares::UNFINISHED_MAX;
 use crate::Error;
@@ -135,8 +136,10 @@ fn serve_utp(
     let rng = context.rng.borrow_mut().fork();
     let connections_max = context.options.peers_max + context.options.half_open_max + UNFINISHED_MAX;
     let utp = Rc::new(Utp::new(port, context.clock, connections_max, rng, accepted.clone())?);
+    utp.set_ip_filter(context.ip_filter());
     context.utps.borrow_mut().push(Rc::clone(&utp));
-    spawn_local(utp.run(other));
+    let context = Rc::clone(context);
+    spawn_local(utp.run(other, move |times| context.on_blocked(What::Incoming, times)));
     Ok(())
 }
 

@@ -188,10 +188,11 @@ async fn socks(mut stream: TcpStream, state: &State) -> std::io::Result<()> {
 
 async fn relay(mut control: TcpStream, state: &State) -> std::io::Result<()> {
     let (inner, outer) = (UdpSocket::bind("127.0.0.1:0").await?, UdpSocket::bind("127.0.0.1:0").await?);
+    let outer_v6 = UdpSocket::bind("[::1]:0").await?;
     let [high, low] = inner.local_addr()?.port().to_be_bytes();
     // An empty address: the proxy's own.
     state.say(&mut control, &[5, 0, 0, 1, 0, 0, 0, 0, high, low]).await?;
-    let (mut from_client, mut from_others) = (vec![0; 4096], vec![0; 4096]);
+    let (mut from_client, mut from_others, mut from_v6) = (vec![0; 4096], vec![0; 4096], vec![0; 4096]);
     let mut client = None;
     loop {
         tokio::select! {
@@ -201,6 +202,7 @@ async fn relay(mut control: TcpStream, state: &State) -> std::io::Result<()> {
                 let (host, skip) = host_of(&from_client[3..len]).unwrap();
                 state.note(format!("udp {host}"));
                 if let Some(to) = state.find(&host) {
+                    let outer = if to.is_ipv4() { &outer } else { &outer_v6 };
                     outer.send_to(&from_client[3 + skip..len], to).await?;
                 }
             }
@@ -211,6 +213,13 @@ async fn relay(mut control: TcpStream, state: &State) -> std::io::Result<()> {
                     // What is a part of a datagram is none.
                     inner.send_to(&[&[0, 0, 1], &head[3..], b"a part"].concat(), client).await?;
                     inner.send_to(&[&head, &from_others[..len]].concat(), client).await?;
+                }
+            }
+            got = outer_v6.recv_from(&mut from_v6) => {
+                let (len, SocketAddr::V6(from)) = got? else { continue };
+                let head = [&[0, 0, 0, 4], &from.ip().octets()[..], &from.port().to_be_bytes()].concat();
+                if let Some(client) = client {
+                    inner.send_to(&[&head, &from_v6[..len]].concat(), client).await?;
                 }
             }
             end = control.read_u8() => return end.map(drop),

@@ -5,6 +5,7 @@
 
 pub mod budget;
 pub(crate) mod exchange;
+pub(crate) mod held;
 pub mod holepunch;
 pub mod pipeline;
 
@@ -16,6 +17,7 @@ use crate::rate::RateMeter;
 use crate::time::Time;
 use budget::Budget;
 use exchange::Exchange;
+use held::Held;
 use holepunch::HolepunchState;
 use pipeline::{Outstanding, Pipeline};
 use std::collections::{BTreeSet, VecDeque};
@@ -150,7 +152,7 @@ pub(crate) struct Upload {
     /// The blocks that wait to be sent, oldest first.
     pub(crate) queue: VecDeque<BlockRef>,
     /// Requests of pieces in doubt, by a peer that cannot be told that they are rejected: they wait until it is known.
-    pub(crate) held: Vec<BlockRef>,
+    pub(crate) held: Held,
     /// Pieces that we answer requests for even while we choke it (BEP 6).
     pub(crate) allowed_fast: Vec<PieceIndex>,
     /// Since when `am_choking` is what it is.
@@ -160,6 +162,13 @@ pub(crate) struct Upload {
     pub(crate) metadata_queue: VecDeque<u32>,
     /// How many pieces of the metadata were sent or wait.
     pub(crate) metadata_pieces: u32,
+}
+
+impl Upload {
+    /// How many of its requests wait.
+    pub(crate) fn requests(&self) -> usize {
+        self.queue.len() + self.held.len()
+    }
 }
 
 /// Payload that passed, in bytes.
@@ -233,7 +242,7 @@ impl Peer {
             },
             upload: Upload {
                 queue: VecDeque::new(),
-                held: Vec::new(),
+                held: Held::default(),
                 allowed_fast: Vec::new(),
                 choke_changed_at: now,
                 bad_requests: 0,

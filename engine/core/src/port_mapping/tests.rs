@@ -474,6 +474,18 @@ fn at_the_end_our_mapping_is_taken_away_and_nothing_else() {
 }
 
 #[test]
+fn the_end_does_not_wait_for_a_gateway_that_has_never_answered() {
+    let mut home = Home::new(Gateway::Silent);
+    home.mapper.handle_stop(home.now);
+    assert!(!home.mapper.is_stopped(), "the request is to be sent first");
+    home.drain();
+    let last = &home.sent.last().unwrap().1;
+    assert_eq!((last[1], &last[4..8]), (1, &[0; 4][..]), "what it may have granted is taken away");
+    assert!(home.mapper.is_stopped());
+    assert_eq!(home.mapper.poll_timeout(), None);
+}
+
+#[test]
 fn the_end_waits_for_a_silent_gateway_only_so_long_and_for_nothing_if_nothing_was_asked() {
     let mut home = Home::new(Gateway::Pcp { result: 0 });
     home.gateway = Gateway::Silent;

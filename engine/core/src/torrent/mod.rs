@@ -474,7 +474,7 @@ impl Torrent {
             );
             assert!(peer.download.pipeline.len() <= crate::peer::pipeline::REQUESTS_MAX as usize);
             let requests_max = self.config.requests_max as usize;
-            assert!(peer.upload.queue.len() <= requests_max && peer.upload.held.len() <= requests_max);
+            assert!(peer.upload.requests() <= requests_max);
             let is_held_back =
                 self.is_held_back() || self.room_on_parole(peer) == 0 || self.room_under_limit() == 0;
             let is_idle = !peer.flags.peer_choking && peer.download.pipeline.is_empty() && !is_held_back;

@@ -3,6 +3,7 @@
 use super::{Action, CloseReason, Torrent};
 use crate::bitfield::Bitfield;
 use crate::id::{BlockRef, PeerKey, PieceIndex};
+use crate::peer::Upload;
 use crate::peer::budget::Cost;
 use crate::picker::PieceState;
 use crate::time::{Duration, Time};
@@ -56,28 +57,44 @@ impl Torrent {
             }
         }
         let in_doubt = is_retracted && self.picker.state(block.piece) == PieceState::Doubted;
-        if in_doubt && !peer.info.fast && is_allowed && upload.held.len() < self.config.requests_max as usize
-        {
+        let has_room = upload.requests() < self.config.requests_max as usize;
+        if in_doubt && !peer.info.fast && is_allowed && has_room {
             return upload.held.push(block);
         }
-        if !is_possible || !is_allowed || upload.queue.len() >= self.config.requests_max as usize {
+        if !is_possible || !is_allowed || !has_room {
             // What was on its way when we choked it is not its fault.
             let crossed = peer.flags.am_choking
                 && peer.traffic.bytes_up > 0
                 && now.since(upload.choke_changed_at) < CHOKE_GRACE;
             self.charge(now, key, if crossed { Cost::Nothing } else { Cost::Refused });
-            // Without BEP 6 there is no way to say no: a choked peer knows, the others are ignored.
-            return self.reject(now, key, block);
+            let was_right = is_allowed && (is_possible || in_doubt);
+            return if was_right { self.refuse(now, key, block) } else { self.reject(now, key, block) };
         }
+        self.queue(now, key, block);
+    }
+
+    /// A block waits to be sent.
+    fn queue(&mut self, now: Time, key: PeerKey, block: BlockRef) {
+        let Some(peer) = self.peers.get_mut(key) else { return };
         peer.times.useful_at = now;
-        let was_idle = upload.queue.is_empty();
-        upload.queue.push_back(block);
+        let was_idle = peer.upload.queue.is_empty();
+        peer.upload.queue.push_back(block);
         self.uploads.on_request(now, peer);
         if was_idle {
             self.actions.push_back(Action::Upload(key));
         }
     }
 
+    /// A request that the peer was free to make is not served. Without BEP 6 only a CHOKE says so: it takes back all that it asked for.
+    fn refuse(&mut self, now: Time, key: PeerKey, block: BlockRef) {
+        if self.peers.get(key).is_some_and(|peer| peer.info.fast) {
+            self.reject(now, key, block);
+        } else {
+            self.choke(now, key);
+        }
+    }
+
+    /// Without BEP 6 there is no way to say this: a choked peer knows, and who asks for what is not here is ignored.
     fn reject(&mut self, now: Time, key: PeerKey, block: BlockRef) {
         if self.peers.get(key).is_some_and(|peer| peer.info.fast) {
             self.send(now, key, Message::Reject(block));
@@ -106,24 +123,22 @@ impl Torrent {
     /// These pieces are in doubt.
     pub(super) fn reject_pieces(&mut self, now: Time, key: PeerKey, pieces: &Bitfield) {
         if let Some(peer) = self.peers.get_mut(key).filter(|peer| !peer.info.fast) {
-            let upload = &mut peer.upload;
-            upload.held.extend(upload.queue.iter().filter(|block| pieces.has(block.piece)));
-            upload.held.truncate(self.config.requests_max as usize);
+            let Upload { queue, held, .. } = &mut peer.upload;
+            queue.iter().filter(|block| pieces.has(block.piece)).for_each(|&block| held.push(block));
         }
         self.reject_queued(now, key, |block| !pieces.has(block.piece));
     }
 
-    /// The requests of this piece that wait until it is known what it is: now they are served, or forgotten.
+    /// The requests of this piece that wait until it is known what it is: now they are served, or forgotten by those who were told
+    /// that it is lost.
     pub(super) fn release_held(&mut self, now: Time, piece: PieceIndex, is_here: bool) {
-        let keys: Vec<PeerKey> =
-            self.peers.values().filter(|peer| !peer.upload.held.is_empty()).map(|peer| peer.key).collect();
-        for key in keys {
-            let Some(peer) = self.peers.get_mut(key) else { continue };
-            let held = std::mem::take(&mut peer.upload.held);
-            let (released, held) = held.into_iter().partition(|block| block.piece == piece);
-            peer.upload.held = held;
-            let released: Vec<BlockRef> = if is_here { released } else { Vec::new() };
-            released.into_iter().for_each(|block| self.on_request(now, key, block));
+        let mut released = Vec::new();
+        for peer in self.peers.values_mut() {
+            released.extend(peer.upload.held.take(piece).into_iter().map(|block| (peer.key, block)));
+        }
+        self.count(self.peers.len() + released.len());
+        if is_here {
+            released.into_iter().for_each(|(key, block)| self.queue(now, key, block));
         }
     }
 
@@ -133,13 +148,14 @@ impl Torrent {
             return;
         }
         let Some(peer) = self.peers.get_mut(key) else { return };
-        peer.upload.held.retain(|&held| held != block);
-        let queue = &mut peer.upload.queue;
+        let Upload { queue, held, .. } = &mut peer.upload;
         let at = queue.iter().position(|&b| b == block);
-        self.work.set(self.work.get() + at.unwrap_or(queue.len()) as u64);
-        let Some(at) = at else { return };
-        queue.remove(at);
-        self.reject(now, key, block);
+        let looked_at = at.unwrap_or(queue.len()) + held.cancel(block);
+        let was_queued = at.and_then(|at| queue.remove(at)).is_some();
+        self.count(looked_at);
+        if was_queued {
+            self.reject(now, key, block);
+        }
     }
 
     /// The next block to send to this peer, which is taken to be sent now; `None` if it wants none or may have none.
@@ -167,7 +183,12 @@ impl Torrent {
         self.totals.bytes_up -= u64::from(block.len);
         if let Some(peer) = self.peers.get_mut(key) {
             peer.traffic.bytes_up -= u64::from(block.len);
+            let has_room = peer.upload.requests() < self.config.requests_max as usize;
+            let in_doubt = self.picker.state(block.piece) == PieceState::Doubted;
+            if in_doubt && has_room && !peer.info.fast && !peer.flags.am_choking {
+                return peer.upload.held.push(block);
+            }
         }
-        self.reject(now, key, block);
+        self.refuse(now, key, block);
     }
 }

@@ -3,7 +3,7 @@
 //! Alone they are asked for everything, in long runs. A web seed is somebody's bill: beside peers it is asked only for what none of them
 //! has (the first copy), until they turn out to serve much worse than it would.
 
-use super::{Action, Event, Pressure, Torrent};
+use super::{Action, Event, Pressure, TICK, Torrent};
 use crate::geometry::BLOCK_LEN;
 use crate::id::{BlockRef, PeerKey, PieceIndex};
 use crate::picker::RunSource;
@@ -11,7 +11,7 @@ use crate::time::{Duration, Time};
 use crate::webseed::{Fault, FetchId, Penalty, WEB_SEEDS_MAX, WebSeed, WebSeedIndex};
 use std::ops::Range;
 
-/// How long peers have to show how well they serve.
+/// How long peers may be there without giving before web seeds serve regardless of them.
 pub const PEERS_GIVEN: Duration = Duration::from_secs(10);
 /// How long the first fetch waits for the first peer, while some are dialled.
 const FIRST_PEER_WAIT: Duration = Duration::from_secs(1);
@@ -26,6 +26,16 @@ const LAST_GAP_WAIT_MAX: Duration = Duration::from_secs(10);
 /// What a web seed is taken to give that has not been asked yet, in bytes/s.
 const RATE_ASSUMED: u64 = 128 * 1024;
 
+/// For how long peers have been there and not given, since they last gave. What they show does not count.
+#[derive(Debug, Default)]
+struct Patience {
+    looked_at: Time,
+    /// While some had what we lack.
+    interesting: Duration,
+    /// While none had.
+    empty: Duration,
+}
+
 /// The web seeds of a torrent.
 #[derive(Debug, Default)]
 pub(super) struct WebSeeds {
@@ -33,10 +43,8 @@ pub(super) struct WebSeeds {
     fetches: u64,
     /// When there first was one.
     since: Option<Time>,
-    /// Since when peers have had what we lack.
-    peers_since: Option<Time>,
-    /// Since when all peers have had nothing that we lack.
-    nothing_since: Option<Time>,
+    /// What peers have of our patience.
+    patience: Patience,
     /// When the first fetch may begin, if it waits for its turn.
     turn_at: Option<Time>,
     /// When one of the last gaps may be taken.
@@ -226,30 +234,43 @@ impl Torrent {
         (0..self.web.seeds.len()).for_each(|at| self.cancel_fetches(WebSeedIndex(at as u32)));
     }
 
-    /// Whether only what no connected peer has is asked of web seeds.
-    fn is_served_by_peers(&mut self, now: Time) -> bool {
-        if self.peers.is_empty() {
-            (self.web.peers_since, self.web.nothing_since) = (None, None);
-            return false;
-        }
-        if self.peers.values().all(|peer| peer.pieces.interesting == 0) {
-            // They have nothing to serve, so they do not serve badly: what we lack is a gap.
-            self.web.peers_since = None;
-            self.web.nothing_since.get_or_insert(now);
-            return true;
-        }
-        self.web.nothing_since = None;
-        let since = *self.web.peers_since.get_or_insert(now);
+    /// Whether peers give about as much as a web seed would.
+    fn do_peers_give(&self, now: Time) -> bool {
         let of_web: u64 = self.web.seeds.iter().map(|seed| seed.bytes_per_s(now)).sum();
         let of_peers = self.rate_down.bytes_per_s(now).saturating_sub(of_web);
         let known = self.web.seeds.iter().filter(|seed| !seed.is_dropped()).map(WebSeed::rate_known).max();
         let of_web = known.filter(|&rate| rate > 0).unwrap_or(RATE_ASSUMED);
-        now.since(since) < PEERS_GIVEN || of_peers.saturating_mul(MUCH_QUICKER) >= of_web
+        of_peers.saturating_mul(MUCH_QUICKER) >= of_web
+    }
+
+    fn are_peers_interesting(&self) -> bool {
+        self.peers.values().any(|peer| peer.pieces.interesting > 0)
+    }
+
+    /// Counts the time in which peers do not give.
+    fn spend_patience(&mut self, now: Time) {
+        let gives = self.do_peers_give(now);
+        let (is_interesting, is_held_back) = (self.are_peers_interesting(), self.is_held_back());
+        let patience = &mut self.web.patience;
+        let passed = now.since(std::mem::replace(&mut patience.looked_at, now));
+        match () {
+            () if gives => *patience = Patience { looked_at: now, ..Patience::default() },
+            () if self.peers.is_empty() || is_held_back => {}
+            () if is_interesting => patience.interesting += passed.min(TICK),
+            () => patience.empty += passed.min(TICK),
+        }
+    }
+
+    /// Whether only what no connected peer has is asked of web seeds. Peers that have nothing to serve do not serve badly: what we lack is a
+    /// gap.
+    fn is_served_by_peers(&self) -> bool {
+        let is_patient = self.web.patience.interesting < PEERS_GIVEN;
+        !self.peers.is_empty() && (is_patient || !self.are_peers_interesting())
     }
 
     /// Whether there are peers that may fetch what we lack, or may come to serve it: little of it is asked for at a time.
-    fn may_peers_get_it(&self, now: Time) -> bool {
-        self.web.nothing_since.is_none_or(|since| now.since(since) < PEERS_GIVEN)
+    fn may_peers_get_it(&self) -> bool {
+        self.are_peers_interesting() || self.web.patience.empty < PEERS_GIVEN
     }
 
     /// When the first fetch may begin. Of downloaders that start together one after the other begins, in the order of their ids.
@@ -291,10 +312,11 @@ impl Torrent {
         if !self.is_waiting_for_web() {
             return self.cancel_all_fetches();
         }
+        self.spend_patience(now);
         if self.is_held_back() {
             return;
         }
-        let gaps_only = self.is_served_by_peers(now);
+        let gaps_only = self.is_served_by_peers();
         let first_at = self.first_fetch_at(now);
         if self.web.fetches == 0 && now < first_at {
             (self.web.plan, self.web.turn_at) = (true, Some(first_at));
@@ -312,7 +334,7 @@ impl Torrent {
             return false;
         }
         let seed = &self.web.seeds[index.0 as usize];
-        let is_little = gaps_only && self.may_peers_get_it(now);
+        let is_little = gaps_only && self.may_peers_get_it();
         let Some(room) = seed.room(now, self.geometry.piece_len(), is_little) else { return false };
         let room = room.min(under_limit.saturating_mul(BLOCK_LEN.into()));
         let source = RunSource {

@@ -34,8 +34,11 @@ pub(super) enum Arrival {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Slot {
     Missing,
-    Kept(usize),
+    Kept(u16),
 }
+
+/// One packet makes as many slots as it is ahead by.
+const _: () = assert!(AHEAD_MAX * size_of::<Slot>() <= 16 << 10);
 
 /// The receiving half of a connection.
 #[derive(Clone, Debug)]
@@ -120,13 +123,15 @@ impl Received {
                 let mut kept = 0;
                 while let Some(Slot::Kept(len)) = self.ahead.front().copied().filter(|_| !self.is_ended) {
                     self.ahead.pop_front();
-                    self.kept -= len + KEPT_OVERHEAD;
-                    self.deliver(len);
+                    self.kept -= usize::from(len) + KEPT_OVERHEAD;
+                    self.deliver(len.into());
                     kept += 1;
                 }
-                if !self.is_ended {
-                    // The place of what is now next.
-                    self.ahead.pop_front();
+                // The place of what is now next.
+                self.ahead.pop_front();
+                if self.ahead.is_empty() {
+                    // What was once far ahead takes no memory for the rest of the connection.
+                    self.ahead = VecDeque::new();
                 }
                 Arrival::Taken(Place::Next { kept })
             }
@@ -146,13 +151,16 @@ impl Received {
 
     fn keep(&mut self, at: usize, len: usize) -> Arrival {
         let is_here = self.ahead.get(at).is_some_and(|slot| *slot != Slot::Missing);
-        if is_here || len + KEPT_OVERHEAD > self.window() {
+        let Some(slot) = u16::try_from(len).ok().filter(|_| !is_here).map(Slot::Kept) else {
+            return Arrival::Dropped;
+        };
+        if len + KEPT_OVERHEAD > self.window() {
             return Arrival::Dropped;
         }
         if self.ahead.len() <= at {
             self.ahead.resize(at + 1, Slot::Missing);
         }
-        self.ahead[at] = Slot::Kept(len);
+        self.ahead[at] = slot;
         self.kept += len + KEPT_OVERHEAD;
         Arrival::Taken(Place::Keep)
     }
@@ -186,6 +194,17 @@ mod tests {
         let mut out = Vec::new();
         received.write_sack(252, &mut out);
         out
+    }
+
+    #[test]
+    fn what_was_once_far_ahead_takes_no_memory_afterwards() {
+        let mut received = Received::new(1, MIB);
+        assert_eq!(received.handle(1 + AHEAD_MAX as u16, Some(1)), KEEP);
+        for seq in 1..=AHEAD_MAX as u16 {
+            assert!(received.ahead.capacity() > 0);
+            received.handle(seq, Some(1));
+        }
+        assert_eq!((received.ahead.capacity(), received.kept), (0, 0));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! acknowledged; this goes for what was sent again, too. Transmissions are judged in that order and once each, so an
 //! acknowledgement costs what it acknowledges, and no more.
 
+use super::packet::HEADER_LEN;
 use crate::time::{Duration, Time};
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -47,6 +48,13 @@ struct Packet {
     is_resent: bool,
     /// The size of the datagram, if that was a probe of the path's MTU.
     probe: Option<usize>,
+}
+
+impl Packet {
+    /// How many bytes of the window it takes: of a probe all that follows the header, padding as well.
+    fn len_in_flight(&self) -> u64 {
+        self.probe.map_or(self.content.len(), |size| size.saturating_sub(HEADER_LEN) as u64)
+    }
 }
 
 /// What an acknowledgement has changed.
@@ -146,17 +154,11 @@ impl Sent {
     /// Notes a packet that is sent for the first time; returns its number.
     pub(super) fn push(&mut self, now: Time, content: Content, probe: Option<usize>) -> u16 {
         let (seq, index) = (self.next_seq(), self.first + self.packets.len() as u64);
-        self.in_flight += content.len();
         self.unacked += content.len();
         let order = self.note_transmission(index);
-        self.packets.push_back(Packet {
-            content,
-            state: State::InFlight,
-            order,
-            sent_at: now,
-            is_resent: false,
-            probe,
-        });
+        let packet = Packet { content, state: State::InFlight, order, sent_at: now, is_resent: false, probe };
+        self.in_flight += packet.len_in_flight();
+        self.packets.push_back(packet);
         seq
     }
 
@@ -242,11 +244,12 @@ impl Sent {
         let Some(packet) = self.packet(index).filter(|packet| packet.state != State::Acked) else { return };
         let was_in_flight = packet.state == State::InFlight;
         packet.state = State::Acked;
+        let in_flight = packet.len_in_flight();
         let (len, order, is_resent, probe) =
             (packet.content.len(), packet.order, packet.is_resent, packet.probe.take());
         let (took, sent_at) = (now.since(packet.sent_at), packet.sent_at);
         if was_in_flight {
-            self.in_flight -= len;
+            self.in_flight -= in_flight;
         }
         self.unacked -= len;
         outcome.bytes += len;
@@ -287,7 +290,7 @@ impl Sent {
             return;
         };
         packet.state = State::Lost;
-        let (len, order, probe) = (packet.content.len(), packet.order, packet.probe.take());
+        let (len, order, probe) = (packet.len_in_flight(), packet.order, packet.probe.take());
         self.in_flight -= len;
         self.lost.push_back(index);
         if let Some(size) = probe {

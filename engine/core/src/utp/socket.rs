@@ -4,11 +4,13 @@ use super::connection::{CloseReason, Connection, Start};
 use super::packet::{Header, Kind, Packet};
 use super::received::{CAPACITY_INITIAL, Place};
 use super::stranger::{Opening, Strangers};
+use crate::ip_filter::IpFilter;
 use crate::rng::Rng;
 use crate::time::{Duration, Time};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::ops::Range;
+use std::sync::Arc;
 
 /// So many packets of one connection leave before those of the next.
 const TURN_MAX: usize = 64;
@@ -93,7 +95,7 @@ pub struct Transmit {
     pub connection: Option<ConnectionId>,
     /// These bytes of it follow the header.
     pub payload: Range<u64>,
-    /// It has been lost several times: it may be sent without "don't fragment".
+    /// It is longer than what passes the path now, and cannot be sent otherwise: to be sent without "don't fragment".
     pub may_fragment: bool,
 }
 
@@ -124,6 +126,9 @@ pub struct Socket {
     config: Config,
     rng: Rng,
     strangers: Strangers,
+    ip_filter: Arc<IpFilter>,
+    /// SYNs of blocked addresses that nobody has asked about.
+    blocked: u64,
     slots: Vec<Slot>,
     free: Vec<u32>,
     /// By the peer, and the number that its packets are marked with.
@@ -141,6 +146,8 @@ impl Socket {
             strangers: Strangers::new(config.secret),
             config,
             rng,
+            ip_filter: Arc::default(),
+            blocked: 0,
             slots: Vec::new(),
             free: Vec::new(),
             by_peer: BTreeMap::new(),
@@ -149,6 +156,16 @@ impl Socket {
             turn: 0,
             events: VecDeque::new(),
         }
+    }
+
+    /// From now on strangers at addresses that this filter blocks get no answer, and nothing is kept of them. Connections stay.
+    pub fn set_ip_filter(&mut self, ip_filter: Arc<IpFilter>) {
+        self.ip_filter = ip_filter;
+    }
+
+    /// How many SYNs the filter has blocked since this was last asked.
+    pub fn take_blocked(&mut self) -> u64 {
+        std::mem::take(&mut self.blocked)
     }
 
     /// How many connections there are.
@@ -202,6 +219,10 @@ impl Socket {
     }
 
     fn handle_syn(&mut self, now: Time, from: SocketAddr, header: &Header) {
+        if self.ip_filter.is_blocked(from.ip()) {
+            self.blocked += 1;
+            return;
+        }
         let is_known = self.by_peer.contains_key(&(from, header.connection_id.wrapping_add(1)));
         if self.config.accepts && !is_known && self.len() < self.config.connections_max {
             self.strangers.on_syn(now, from, header, CAPACITY_INITIAL as u32);
@@ -222,6 +243,9 @@ impl Socket {
     /// A packet for which there is no connection: the first of a new one, perhaps.
     fn handle_stranger(&mut self, now: Time, from: SocketAddr, header: &Header) -> Option<u32> {
         let receive_id = header.connection_id;
+        if self.ip_filter.is_blocked(from.ip()) {
+            return None;
+        }
         match self.strangers.opening(from, header) {
             Opening::First { seq } if self.config.accepts => {
                 let start = Start {
@@ -265,7 +289,7 @@ impl Socket {
         if let Some(slot) = self.find(connection) {
             if let Some(connection) = &self.slots[slot as usize].connection {
                 let start = *connection.start();
-                self.strangers.reset(now, start.peer, start.send_id, connection.received_seq());
+                self.strangers.abort(now, start.peer, start.send_id, connection.received_seq());
             }
             self.remove(slot);
         }

@@ -92,11 +92,16 @@ impl Strangers {
         }
         if self.resets_left > 0 {
             self.resets_left -= 1;
-            let (timestamp, kind) = (now.as_micros() as u32, Kind::Reset);
-            let (timestamp_difference, window, seq) = (0, 0, 0);
-            let answer = Header { kind, connection_id, timestamp, timestamp_difference, window, seq, ack };
-            self.push(peer, answer);
+            self.abort(now, peer, connection_id, ack);
         }
+    }
+
+    /// Tells a peer that its connection is over, however many strangers ask.
+    pub(super) fn abort(&mut self, now: Time, peer: SocketAddr, connection_id: u16, ack: u16) {
+        let (timestamp, kind) = (now.as_micros() as u32, Kind::Reset);
+        let (timestamp_difference, window, seq) = (0, 0, 0);
+        let answer = Header { kind, connection_id, timestamp, timestamp_difference, window, seq, ack };
+        self.push(peer, answer);
     }
 
     fn push(&mut self, peer: SocketAddr, answer: Header) {

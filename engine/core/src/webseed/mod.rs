@@ -27,8 +27,8 @@ pub const WEB_SEEDS_MAX: usize = 100;
 pub const FETCHES_MAX: usize = 16;
 /// ... where they are for large ones, ...
 pub const FETCHES_LARGE: usize = 4;
-/// ... and while peers serve the rest.
-pub const FETCHES_BESIDE_PEERS: usize = 2;
+/// ... and while peers serve the rest. What each of many downloaders has asked for and not got is nobody's yet, and may come twice.
+pub const FETCHES_BESIDE_PEERS: usize = 1;
 /// Requests for fewer bytes than this, in the mean, are small.
 const SMALL_REQUEST: u64 = 256 * 1024;
 /// How much a URL is asked for before a piece of its has been verified, unless pieces are larger.

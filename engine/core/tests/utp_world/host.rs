@@ -32,6 +32,10 @@ pub struct Host {
     /// Longest datagram that was sent, and how many.
     pub longest: usize,
     pub transmits: u64,
+    /// Whether the last datagram may be cut into pieces.
+    pub may_fragment: bool,
+    /// How many might be.
+    pub fragments: u64,
 }
 
 /// The byte at this place of every stream.
@@ -50,6 +54,8 @@ impl Host {
             wakes_at: None,
             longest: 0,
             transmits: 0,
+            may_fragment: false,
+            fragments: 0,
         }
     }
 
@@ -70,9 +76,11 @@ impl Host {
             assert!(stream.acked <= transmit.payload.start || transmit.payload.is_empty(), "given away");
             assert!(transmit.payload.end <= stream.written, "never written");
         }
-        out.extend(transmit.payload.map(content));
+        out.extend(transmit.payload.clone().map(content));
         self.longest = self.longest.max(out.len());
         self.transmits += 1;
+        self.may_fragment = transmit.may_fragment;
+        self.fragments += u64::from(transmit.may_fragment);
         self.events();
         Some(out)
     }

@@ -134,7 +134,8 @@ impl World {
         for from in 0..2 {
             while let Some(datagram) = self.hosts[from].poll_transmit(self.now) {
                 let datagram = if from == 1 { shifted(datagram, self.clock_offset) } else { datagram };
-                self.send(from, Cargo::Datagram(datagram));
+                let may_fragment = self.hosts[from].may_fragment;
+                self.send_as(from, Cargo::Datagram(datagram), may_fragment);
             }
             let wake = self.hosts[from].socket.poll_timeout();
             if let Some(at) = wake.filter(|at| self.hosts[from].wakes_at != Some(*at)) {
@@ -148,7 +149,14 @@ impl World {
     }
 
     fn send(&mut self, from: usize, cargo: Cargo) {
-        let arrivals = self.lines[from].send(self.now, cargo.len(), matches!(cargo, Cargo::Datagram(_)));
+        self.send_as(from, cargo, false);
+    }
+
+    /// One that may be cut into pieces is never too long for the line.
+    fn send_as(&mut self, from: usize, cargo: Cargo, may_fragment: bool) {
+        let line = &mut self.lines[from];
+        let len = if may_fragment { cargo.len().min(line.quality.mtu) } else { cargo.len() };
+        let arrivals = line.send(self.now, len, matches!(cargo, Cargo::Datagram(_)));
         let mut cargo = Some(cargo);
         for (n, at) in arrivals.iter().enumerate() {
             let this = match (&cargo, n + 1 == arrivals.len()) {

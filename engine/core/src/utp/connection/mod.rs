@@ -144,7 +144,7 @@ impl Connection {
             round_trip: RoundTrip::default(),
             queue: QueueDelay::default(),
             congestion: Congestion::new(),
-            mtu: PathMtu::new(base, limit.min(start.datagram_len_max)),
+            mtu: PathMtu::new(base.min(start.datagram_len_max), limit.min(start.datagram_len_max)),
             written_to: 0,
             packed_to: 0,
             peer_window: 0,

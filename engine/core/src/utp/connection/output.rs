@@ -11,7 +11,7 @@ use std::ops::Range;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::utp) struct Sending {
     pub(in crate::utp) payload: Range<u64>,
-    /// It has been lost several times: routers may cut it into pieces.
+    /// It is longer than what passes now: routers may cut it into pieces.
     pub(in crate::utp) may_fragment: bool,
 }
 
@@ -75,9 +75,7 @@ impl Connection {
                 return None;
             }
             let content = Content::Data(self.packed_to..self.packed_to + len);
-            // What follows tells soon that it was lost. A message alone would have to wait for a timeout.
-            let is_followed = waiting - len >= len * PROBE_FOLLOWERS;
-            let probe = if self.is_forced || !is_followed { None } else { self.mtu.probe(now) };
+            let probe = self.probe_for(now, len, waiting);
             if probe.is_some() {
                 self.mtu.on_probe_sent();
             }
@@ -94,6 +92,18 @@ impl Connection {
             return Some(self.numbered(now, seq, &Content::Fin, 0, out));
         }
         None
+    }
+
+    /// How long the packet of the next `len` bytes is made to probe the path's MTU, if it is.
+    fn probe_for(&mut self, now: Time, len: u64, waiting: u64) -> Option<usize> {
+        // What follows tells soon that it was lost. A message alone would have to wait for a timeout.
+        let is_followed = waiting - len >= len * PROBE_FOLLOWERS;
+        let size = self.mtu.probe(now).filter(|_| is_followed && !self.is_forced)?;
+        // Both windows have to take all of it, and one more packet.
+        let both = (size - HEADER_LEN) as u64 + len;
+        let has_room = self.sent.in_flight() + both <= self.congestion.window()
+            && self.sent.unacked() + both <= self.peer_window;
+        has_room.then_some(size)
     }
 
     /// Whether the window has room for so many bytes. Whatever it says, one packet may be on its way.
@@ -160,8 +170,9 @@ impl Connection {
         if self.retransmit_at.is_none() {
             self.retransmit_at = Some(now + self.round_trip.timeout());
         }
-        let sending = self.packet(now, self.header(now, kind, seq), padding, out);
-        Sending { payload, ..sending }
+        self.packet(now, self.header(now, kind, seq), padding, out);
+        let may_fragment = content.len() > self.packet_len_max();
+        Sending { payload, may_fragment }
     }
 
     fn state_packet(&mut self, now: Time, out: &mut Vec<u8>) -> Sending {
@@ -188,7 +199,7 @@ impl Connection {
     fn packet(&mut self, now: Time, header: Header, padding: usize, out: &mut Vec<u8>) -> Sending {
         header.encode(&[], padding, out);
         self.on_told(now);
-        Sending { payload: 0..0, may_fragment: self.round_trip.doublings() >= 2 }
+        Sending { payload: 0..0, may_fragment: false }
     }
 
     /// The peer is told what has come, and how much room there is.
