@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
-"""How quickly data is hashed: `swarm create` and `swarm verify` beside `mktorrent`, on all cores, of a file that is in the page cache; and
-one core with each kernel (`hash-lanes`). Rounds are interleaved, and what counts is the median of each round's ratio.
+"""How quickly data is hashed: `swarm create` and `swarm verify` of v1 beside `mktorrent`, `verify` of v2 beside libtorrent with two hashing
+threads, and `create` of a hybrid beside v1 and v2 one after the other, on all cores, of a file that is in the page cache; and one core with
+each kernel (`hash-lanes`). Rounds are interleaved, and what counts is the median of each round's ratio.
 """
 
 import argparse
@@ -20,31 +21,58 @@ from transfer import keep, machine, size, size_text
 from harness import BIN, GIB, create, fill, seeded
 
 MKTORRENT = "mktorrent -t 2"
+LIBTORRENT = "libtorrent check v2"
+# Checks a torrent, and prints how long that took without starting Python.
+LIBTORRENT_CHECK = """
+import sys, time
+import libtorrent as lt
+settings = {"enable_dht": False, "enable_lsd": False, "enable_upnp": False, "enable_natpmp": False, "listen_interfaces": "127.0.0.1:0",
+            "hashing_threads": 2, "checking_mem_usage": 2048, "alert_mask": lt.alert.category_t.status_notification}
+session = lt.session(settings)
+params = lt.load_torrent_file(sys.argv[1])
+params.save_path = sys.argv[2]
+params.flags &= ~(lt.torrent_flags.auto_managed | lt.torrent_flags.paused)
+begun = time.monotonic()
+torrent = session.add_torrent(params)
+while not torrent.status().is_seeding:
+    session.wait_for_alert(20)
+    session.pop_alerts()
+print(time.monotonic() - begun)
+"""
 
 
 def timed(command):
     begun = time.monotonic()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     _, status, usage = os.wait4(process.pid, 0)
     wall = time.monotonic() - begun
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
-        raise AssertionError(f"{shlex.join(map(str, command))}: {process.stderr.read().decode()}")
+        raise AssertionError(f"{shlex.join(map(str, command))}: {process.stderr.read()}")
+    if command[1] == "-c":
+        wall = float(process.stdout.read())
     return {"wall_s": round(wall, 3), "cpu_s": round(usage.ru_utime + usage.ru_stime, 3)}
 
 
 def measure(length, rounds):
-    runs = {MKTORRENT: [], "swarm create": [], "swarm verify": []}
     with tempfile.TemporaryDirectory(prefix="swarm-hash-", dir="/dev/shm") as folder:
         scratch = Path(folder)
         file, meta, theirs, ours = (scratch / name for name in ("payload.bin", "payload.meta", "theirs.meta", "ours.meta"))
+        meta_v2 = scratch / "v2.meta"
         fill(file, length, seeded(1))
         create(file, meta, "-l", "1MiB")
+        create(file, meta_v2, "-l", "1MiB", "--format", "v2")
+        made = lambda form: [BIN / "swarm", "create", file, "-l", "1MiB", "-o", ours, "--format", form]
         commands = {
             MKTORRENT: ["mktorrent", "-t", "2", "-l", "20", "-o", theirs, file],
-            "swarm create": [BIN / "swarm", "create", file, "-l", "1MiB", "-o", ours],
+            "swarm create": made("v1"),
+            "swarm create v2": made("v2"),
+            "swarm create hybrid": made("hybrid"),
             "swarm verify": [BIN / "swarm", "verify", meta, file],
+            "swarm verify v2": [BIN / "swarm", "verify", meta_v2, file],
+            LIBTORRENT: [sys.executable, "-c", LIBTORRENT_CHECK, meta_v2, scratch],
         }
+        runs = {name: [] for name in commands}
         for number in range(1, rounds + 1):
             for name, command in commands.items():
                 for old in (theirs, ours):
@@ -62,9 +90,16 @@ def summary(runs):
             "wall_s": {"median": statistics.median(of), "min": min(of), "max": max(of)},
             "cpu_s": statistics.median(run["cpu_s"] for run in runs[name]),
             "times_mktorrent": round(statistics.median(theirs / wall for theirs, wall in zip(walls[MKTORRENT], of)), 2),
+            "times_libtorrent": round(statistics.median(theirs / wall for theirs, wall in zip(walls[LIBTORRENT], of)), 2),
         }
         for name, of in walls.items()
     }
+
+
+def hybrid_to_both(runs):
+    """The time for a hybrid, that for v1 and v2 one after the other being 1."""
+    v1, v2, both = ([run["wall_s"] for run in runs[f"swarm create{form}"]] for form in ("", " v2", " hybrid"))
+    return round(statistics.median(hybrid / (one + two) for one, two, hybrid in zip(v1, v2, both)), 3)
 
 
 def markdown(results):
@@ -73,10 +108,11 @@ def markdown(results):
     lines += [f"{host['cpu']}, {host['cores']} cores, {host['kernel']}; tmpfs; load {host['load_before']:.2f} before."]
     lines += [f"{size_text(results['bytes'])} in pieces of 1 MiB, {results['rounds']} interleaved rounds; medians.", ""]
     lines += [f"- {name}: {version}" for name, version in results["versions"].items()]
-    lines += ["", "| | wall s (min to max) | CPU s | speed, mktorrent's being 1 |", "|---|---|---|---|"]
+    lines += ["", "| | wall s (min to max) | CPU s | speed, mktorrent's being 1 | libtorrent's being 1 |", "|---|---|---|---|---|"]
     for name, of in results["summary"].items():
         wall = of["wall_s"]
-        lines += [f"| {name} | {wall['median']:.2f} ({wall['min']:.2f} to {wall['max']:.2f}) | {of['cpu_s']:.2f} | {of['times_mktorrent']:.2f} |"]
+        lines += [f"| {name} | {wall['median']:.2f} ({wall['min']:.2f} to {wall['max']:.2f}) | {of['cpu_s']:.2f} | {of['times_mktorrent']:.2f} | {of['times_libtorrent']:.2f} |"]
+    lines += ["", f"A hybrid takes {results['hybrid_to_both']} × the time of v1 and v2 one after the other."]
     lines += ["", "One core, messages in memory (`hash-lanes`):", ""]
     lines += [f"- {line}" for line in results["lanes"]]
     return "\n".join(lines) + "\n"
@@ -90,18 +126,21 @@ def main():
     args = parser.parse_args()
     if not shutil.which("mktorrent"):
         sys.exit("mktorrent is not installed")
+    import libtorrent
+
     version = lambda *command: subprocess.run(command, capture_output=True, text=True).stdout.splitlines()[0]
     results = {
         "date": time.strftime("%Y-%m-%d"),
         "command": shlex.join(["just", "bench-hash", *sys.argv[1:]]),
         "machine": machine(),
-        "versions": {"mktorrent": version("mktorrent", "-h"), "swarm": version(BIN / "swarm", "--version")},
+        "versions": {"mktorrent": version("mktorrent", "-h"), "libtorrent": libtorrent.__version__, "swarm": version(BIN / "swarm", "--version")},
         "rounds": args.rounds,
         "bytes": args.size,
         "lanes": subprocess.run([BIN / "hash-lanes"], check=True, capture_output=True, text=True).stdout.splitlines(),
     }
     results["runs"] = measure(args.size, args.rounds)
     results["summary"] = summary(results["runs"])
+    results["hybrid_to_both"] = hybrid_to_both(results["runs"])
     keep(results, markdown(results), args.name)
 
 

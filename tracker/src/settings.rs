@@ -23,7 +23,11 @@ use swarm_tracker::{Config, Limits, Source};
 /// A tracker that starts without its swarms asks peers of small swarms to come again after the minimum
 /// interval, until a whole interval has passed.
 #[derive(Clone, Debug, Default, Parser, Deserialize)]
-#[command(name = "swarm-tracker", version)]
+#[command(
+    name = "swarm-tracker",
+    version,
+    after_help = "Exit status: 0 after SIGINT or SIGTERM, 1 if it cannot run, 2 if a flag or a setting is wrong."
+)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct Settings {
     /// Take what is not set here from this TOML file; its keys are the flags' long names

@@ -25,7 +25,7 @@ pub enum Forbidden {
     #[error("{0} is not the address of a host")]
     NotAHost(IpAddr),
     /// A tracker on this machine, named by a metainfo file, whose path does not say that it is one.
-    #[error("{0} is this machine, and the path does not start with /announce")]
+    #[error("{0} is this machine, where metainfo and links may name only paths that start with /announce")]
     Loopback(IpAddr),
     /// A link-local address that the user did not name himself.
     #[error("{0} is link-local; such a host must be named by hand")]
