@@ -73,6 +73,7 @@ impl Torrent {
         let was_idle = upload.queue.is_empty();
         upload.queue.push_back(block);
         self.uploads.on_request(now, peer);
+        self.note_block_asked(key, block);
         if was_idle {
             self.actions.push_back(Action::Upload(key));
         }
