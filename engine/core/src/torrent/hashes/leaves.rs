@@ -44,7 +44,7 @@ pub(super) struct Suspects {
     /// The leaves of pieces that failed before and are not here yet.
     known: BTreeMap<PieceIndex, Vec<Node>>,
     /// Who was asked in vain and may answer yet.
-    late: Vec<(PeerKey, HashRange)>,
+    late: Vec<(PeerKey, HashRange, PieceIndex)>,
 }
 
 /// How many requests that were given up are remembered.
@@ -53,16 +53,16 @@ const LATE_MAX: usize = 64;
 impl Suspects {
     fn give_up(&mut self, piece: PieceIndex) -> Option<Suspect> {
         let suspect = self.waiting.remove(&piece)?;
-        self.late.extend(suspect.asked.iter().map(|key| (*key, suspect.range)));
+        self.late.extend(suspect.asked.iter().map(|key| (*key, suspect.range, piece)));
         let excess = self.late.len().saturating_sub(LATE_MAX);
         self.late.drain(..excess);
         Some(suspect)
     }
 
-    /// Whether an answer is to a request that was given up.
-    fn take_late(&mut self, key: PeerKey, range: &HashRange) -> bool {
-        let at = self.late.iter().position(|(other, late)| *other == key && late == range);
-        at.map(|at| self.late.remove(at)).is_some()
+    /// The piece whose leaves a peer was asked for, if it answers a request that was given up.
+    fn take_late(&mut self, key: PeerKey, range: &HashRange) -> Option<PieceIndex> {
+        let at = self.late.iter().position(|(other, late, _)| *other == key && late == range)?;
+        Some(self.late.remove(at).2)
     }
 
     fn asked(&self, key: PeerKey, range: &HashRange) -> Option<PieceIndex> {
@@ -153,8 +153,9 @@ impl Torrent {
     /// Whether these hashes were asked for to tell blocks apart.
     pub(super) fn on_leaves(&mut self, now: Time, key: PeerKey, answer: &Hashes) -> bool {
         let Some(hashes) = &mut self.hashes else { return false };
-        let Some(piece) = hashes.suspects.asked(key, &answer.range) else {
-            return hashes.suspects.take_late(key, &answer.range);
+        let asked = hashes.suspects.asked(key, &answer.range);
+        let Some(piece) = asked.or_else(|| hashes.suspects.take_late(key, &answer.range)) else {
+            return false;
         };
         let Some((below, nodes)) = hashes.trees.below(piece).zip(hashes.trees.piece_nodes()) else {
             return true;
@@ -166,8 +167,8 @@ impl Torrent {
             return true;
         }
         let leaves = answer.hashes[..below.leaves()].to_vec();
-        let Some(suspect) = hashes.suspects.give_up(piece) else { return true };
-        hashes.suspects.late.retain(|late| *late != (key, answer.range));
+        let Some(suspect) = asked.and_then(|piece| hashes.suspects.give_up(piece)) else { return true };
+        hashes.suspects.late.retain(|late| *late != (key, answer.range, piece));
         if !self.drop_bad_blocks(now, piece, &leaves, &suspect.digests) {
             self.drop_failed(now, piece, suspect.digests);
         }
@@ -235,7 +236,7 @@ impl Torrent {
     pub(super) fn on_leaves_reject(&mut self, now: Time, key: PeerKey, range: &HashRange) -> bool {
         let Some(hashes) = &mut self.hashes else { return false };
         let Some(piece) = hashes.suspects.asked(key, range) else {
-            return hashes.suspects.take_late(key, range);
+            return hashes.suspects.take_late(key, range).is_some();
         };
         self.ask_others(now, piece, key);
         true
@@ -275,7 +276,7 @@ impl Torrent {
 
     pub(super) fn leaves_left(&mut self, now: Time, key: PeerKey) {
         if let Some(hashes) = &mut self.hashes {
-            hashes.suspects.late.retain(|(other, _)| *other != key);
+            hashes.suspects.late.retain(|(other, ..)| *other != key);
         }
         let asked = self.suspects().into_iter().filter(|(.., asked)| asked.contains(&key));
         let asked: Vec<PieceIndex> = asked.map(|(piece, ..)| piece).collect();
