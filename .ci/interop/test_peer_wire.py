@@ -291,8 +291,9 @@ def _(test):
     peer.hear_until(UNCHOKE)
     peer.send(REQUEST, words(3, 0, BLOCK))
     test.assertEqual(peer.hear_until(PIECE)[-1][1], words(3, 0) + test.block(3))
-    # Differs from the row: there are no hashes of v2 to ask for yet.
-    test.assert_closes(message(HASH_REQUEST, bytes(48)), reserved=FAST | EXTENSION | V2)
+    peer.send(HASH_REQUEST, bytes(48))
+    test.assertEqual(peer.hear_until(HASH_REJECT)[-1][1], bytes(48))
+    peer.ping()
 
 
 @script("reject_fast")

@@ -139,3 +139,37 @@ class Poison(Case):
             with open(content / "edges" / "9", "r+b") as file:
                 file.seek(3 * PIECE + 5)
                 file.write(byte)
+
+
+class BadBlocks(Case):
+    """Among who sends is one that sends nothing right. The leaves of the others tell its blocks apart."""
+
+    scratch_bytes = 256 * MIB
+    PIECE = 1 << 20
+
+    def setUp(self):
+        super().setUp()
+        self.content = self.scratch / "source" / "content"
+        for i, length in enumerate((20 * MIB + 5, 1)):
+            fill(self.content / f"{i}", length, seeded(i))
+
+    def poisoned(self, form, source, downloader):
+        """What the downloader says in the end."""
+        meta = create(self.content, self.scratch / f"{form}.meta", "-f", "--format", form, "-l", "1MiB")
+        copy = self.scratch / f"{form} from {source.name} to {downloader.name}"
+        with source.source(meta, self.content.parent) as seed:
+            with Swarm.source(meta, self.content.parent, "--inject-poison") as liar:
+                with downloader.downloader(meta, copy, [seed.address, liar.address]) as get:
+                    done = get.wait_complete(SECONDS)
+        self.assert_same(self.content, copy / self.content.name)
+        return done
+
+    def test_a_liar_costs_what_it_sends(self):
+        for form in FORMATS:
+            for source, downloader in ((Swarm, Swarm), (Libtorrent, Swarm), (Swarm, Libtorrent)):
+                with self.subTest(form=form, source=source.name, downloader=downloader.name):
+                    done = self.poisoned(form, source, downloader)
+                    if downloader is Swarm:
+                        self.assertGreater(done["pieces_failed"], 0)
+                        sent = min(peer["bytes_down"] for peer in done["peers"])
+                        self.assertLessEqual(done["bytes_corrupt"], sent)

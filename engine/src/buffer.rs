@@ -312,6 +312,17 @@ impl PieceBuffer {
         self.slots.iter().any(|slot| matches!(slot, Slot::Spilled))
     }
 
+    /// Forgets the blocks of these indices: they are to come again.
+    pub fn forget(&mut self, blocks: &[u32]) {
+        for &index in blocks {
+            let slot = &mut self.slots[index as usize];
+            self.in_memory -= usize::from(matches!(slot, Slot::Memory(_)));
+            if !matches!(slot, Slot::Padding) {
+                *slot = Slot::Missing;
+            }
+        }
+    }
+
     /// Takes the blocks out of memory for [`Storage::spill`](crate::storage::Storage::spill). Afterwards,
     /// call [`spilled`](Self::spilled) or, if that failed, [`restore`](Self::restore); until then the piece
     /// does not count as complete.
@@ -433,6 +444,10 @@ mod tests {
         assert_eq!(piece.block(2).unwrap().len(), 100);
         assert_eq!(piece.block(0).unwrap().len(), BLOCK_BYTES);
         assert_eq!((piece.bytes_in_memory(), pool.used_bytes()), (3 * BLOCK_BYTES, 3 * BLOCK_BYTES));
+        piece.forget(&[1]);
+        assert!(!piece.is_complete());
+        assert_eq!((piece.bytes_in_memory(), pool.used_bytes()), (2 * BLOCK_BYTES, 2 * BLOCK_BYTES));
+        assert!(piece.insert(1, pool.take().unwrap()) && piece.is_complete());
         drop(piece);
         assert_eq!(pool.used_bytes(), 0);
     }

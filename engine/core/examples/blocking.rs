@@ -182,6 +182,8 @@ impl Driver {
             // It adds no web seeds.
             Action::Fetch { .. } | Action::CancelFetch(_) => {}
             Action::CheckPiece(_) => {}
+            // Of version 2.
+            Action::DropBlocks { .. } | Action::HashLeaves { .. } => {}
         }
         Ok(())
     }
@@ -261,6 +263,7 @@ fn shake_hands(mut stream: TcpStream, ours: &Handshake, inbound: bool) -> Result
         extended,
         encryption: None,
         utp: false,
+        v2: false,
     };
     Ok((stream, info))
 }

@@ -162,7 +162,7 @@ impl HashRange {
         let mut node = root(stretch, self.base_layer, self.own_layers());
         let mut index = self.index >> self.own_layers();
         for uncle in uncles {
-            node = if index % 2 == 0 { parent(&node, uncle) } else { parent(uncle, &node) };
+            node = if index.is_multiple_of(2) { parent(&node, uncle) } else { parent(uncle, &node) };
             index /= 2;
         }
         Some((self.base_layer + self.own_layers() + self.uncles(), index, node))

@@ -399,6 +399,7 @@ fn content(world: &World, private: bool) -> Content {
         geometry: geometry(100, 1),
         have: Bitfield::empty(100),
         padding: Padding::default(),
+        hashes: None,
         private,
     }
 }

@@ -29,6 +29,7 @@ pub mod scenario;
 mod shell;
 mod socket;
 mod tracker;
+mod v2;
 mod watch;
 mod world;
 

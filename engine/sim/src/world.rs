@@ -11,10 +11,12 @@ use crate::queue::Inbox;
 use crate::shell::{self, Habit, Shell};
 use crate::socket::Buffers;
 use crate::tracker::{self, Tracker};
+use crate::v2;
 use std::net::{Ipv4Addr, SocketAddr};
 use swarm_core::bitfield::Bitfield;
-use swarm_core::geometry::Geometry;
+use swarm_core::geometry::{Geometry, GeometryError};
 use swarm_core::id::{InfoHash, PeerId, PieceIndex};
+use swarm_core::metainfo::HashTrees;
 use swarm_core::rng::Rng;
 use swarm_core::time::{Duration, Time};
 use swarm_core::torrent::discovery::Origin;
@@ -80,6 +82,18 @@ impl World {
         }
     }
 
+    /// An empty world for one torrent of version 2, with files of these lengths, none empty. Blocks that are bad are told apart by
+    /// their leaves, which hosts ask each other for.
+    ///
+    /// # Errors
+    /// If there can be no such pieces.
+    pub fn of_files(files: &[u64], piece_len: u32, seed: u64) -> Result<World, GeometryError> {
+        let info = v2::info(files, piece_len)?;
+        let mut world = World::new(info.geometry.clone(), seed);
+        world.template.hashes = HashTrees::of(&info);
+        Ok(world)
+    }
+
     /// What hosts that join from now on are configured with, but for their peer ids and seeds.
     pub fn template(&mut self) -> &mut Config {
         &mut self.template
@@ -140,6 +154,7 @@ impl World {
         let mut node = Node::new(id, config, torrent, self.now);
         node.scale = self.scale;
         node.buffers = self.buffers;
+        node.is_v2 = self.template.hashes.is_some();
         node.check = (self.checks == Checks::EveryStep).then(Box::<StepCheck>::default);
         if !self.faults.is_none() {
             node.paths = Some(Box::new(Paths::new(self.faults, self.rng.fork())));

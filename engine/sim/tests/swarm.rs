@@ -231,3 +231,31 @@ fn a_super_seed_finds_out_what_those_want_who_do_not_want_everything() {
     ids.iter().for_each(|&id| world.introduce(id));
     assert!(world.run(seconds(120), World::is_complete));
 }
+
+/// A poison mix: how many bytes came in vain to those who download, until all have everything.
+fn poisoned(mut world: World, poisoners: usize) -> u64 {
+    let poisoner = NodeConfig { seed: true, behaviour: Behaviour::Poisoner, ..NodeConfig::default() };
+    let mut hosts = vec![source(); 2];
+    hosts.extend(vec![poisoner; poisoners]);
+    hosts.extend(vec![NodeConfig::default(); 8]);
+    world.set_checks(swarm_sim::Checks::Every(Duration::from_secs(1)));
+    let ids: Vec<NodeId> = hosts.into_iter().map(|host| world.join(host)).collect();
+    ids.iter().for_each(|&id| world.introduce(id));
+    assert!(world.run(seconds(600), World::is_complete));
+    assert!(world.bans().all(|(_, banned)| (2..2 + poisoners as u32).contains(&banned.0)));
+    let honest = ids.iter().skip(2 + poisoners);
+    honest.map(|&id| world.totals(id).bytes_corrupt).sum()
+}
+
+#[test]
+fn a_bad_block_costs_a_block_in_version_2_and_a_piece_in_version_1() {
+    let (pieces, piece_len) = (64u32, 32 * BLOCK_LEN);
+    let len = u64::from(pieces) * u64::from(piece_len);
+    let (mut v1, mut v2) = (0, 0);
+    for seed in 0..3 {
+        v1 += poisoned(World::new(Geometry::new(len, piece_len.into()).unwrap(), seed), 3);
+        v2 += poisoned(World::of_files(&[len - 100_000, 100_000], piece_len, seed).unwrap(), 3);
+    }
+    println!("{v1} bytes in vain in version 1, {v2} in version 2");
+    assert!(v2 * 2 < v1, "{v1} bytes in vain in version 1, {v2} in version 2");
+}

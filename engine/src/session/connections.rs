@@ -185,7 +185,8 @@ impl TorrentDriver {
         let over =
             if is_punched { format!("{}, punched", stream.manner()) } else { stream.manner().to_owned() };
         tracing::info!(%addr, inbound, over, "connected");
-        let info = PeerInfo { addr, inbound, peer_id: theirs.peer_id, fast, extended, encryption, utp };
+        let v2 = theirs.reserved.contains(Reserved::V2);
+        let info = PeerInfo { addr, inbound, peer_id: theirs.peer_id, fast, extended, encryption, utp, v2 };
         let wake = Rc::new(Notify::new());
         let key = self.with(|inner| {
             inner.is_refused = false;

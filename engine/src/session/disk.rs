@@ -6,6 +6,7 @@ use crate::storage::{PieceOutcome, Prepared, StorageError};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use swarm_core::id::{FileIndex, PieceIndex};
+use swarm_core::merkle::Node;
 use swarm_core::time::Time;
 use tokio::sync::Notify;
 
@@ -38,6 +39,12 @@ pub(crate) enum DiskResult {
     Suspected {
         piece: PieceIndex,
         result: Result<bool, StorageError>,
+    },
+    /// Pieces were read again for their leaves.
+    Leaves {
+        first: PieceIndex,
+        pieces: u32,
+        leaves: Result<Vec<Node>, StorageError>,
     },
     Finished(Result<Vec<FileIndex>, StorageError>),
     /// A defect: the job ended without a result.

@@ -232,6 +232,9 @@ pub enum Waiting {
         /// How it stands.
         status: WebSeedStatus,
     },
+    /// The hashes of the pieces are not in the metadata, and have not come from peers yet (BEP 52).
+    #[error("waiting for the hashes of the pieces from peers")]
+    PieceHashes,
     /// Peers are connected, and none of them has the metadata.
     #[error("no connected peer has the metadata")]
     NoMetadata,

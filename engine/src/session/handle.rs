@@ -29,6 +29,8 @@ pub(super) struct Known {
     /// Those that it was added with, or that it was resolved to.
     pub(super) info_hashes: OnceLock<InfoHashes>,
     pub(super) metainfo: OnceLock<Arc<Metainfo>>,
+    /// The same without piece layers, which peers are asked for.
+    pub(super) incomplete: OnceLock<Arc<Metainfo>>,
     /// The folder that it was added with.
     pub(super) dir: Option<PathBuf>,
     /// Where its files are, since they were opened.
@@ -38,7 +40,8 @@ pub(super) struct Known {
 impl Known {
     /// Its info-hashes, as far as they are known.
     pub(super) fn info_hashes(&self) -> InfoHashes {
-        let of_metainfo = self.metainfo.get().map(|metainfo| metainfo.info.info_hashes());
+        let metainfo = self.metainfo.get().or(self.incomplete.get());
+        let of_metainfo = metainfo.map(|metainfo| metainfo.info.info_hashes());
         of_metainfo.or_else(|| self.info_hashes.get().copied()).unwrap_or_default()
     }
 
@@ -82,7 +85,7 @@ impl TorrentHandle {
         self.0.known.info_hashes()
     }
 
-    /// What the torrent is; `None` until the metadata of a link is here.
+    /// What the torrent is; `None` until the metadata of a link is here, and the piece layers of a metainfo file that lacks them.
     pub fn metainfo(&self) -> Option<Arc<Metainfo>> {
         self.0.known.metainfo.get().cloned()
     }

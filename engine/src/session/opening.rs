@@ -52,7 +52,7 @@ pub(super) fn spawn(
     let phase = Arc::new(watch::Sender::new(Phase::Running { complete: false }));
     let dir = (!options.dir.as_os_str().is_empty()).then(|| options.dir.clone());
     let known = Arc::new(Known { dir, ..Known::default() });
-    if let Some(metainfo) = options.source.metainfo() {
+    if let Some(metainfo) = options.source.metainfo().filter(|metainfo| metainfo.info.can_verify()) {
         let _ = known.metainfo.set(Arc::clone(metainfo));
     }
     if options.source.info_hash().is_some() {

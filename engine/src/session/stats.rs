@@ -101,6 +101,9 @@ impl TorrentDriver {
         if let Some((len, peers)) = inner.core.metadata_too_long() {
             return Some(Waiting::MetadataTooLong { len, limit: METADATA_LEN_MAX, peers });
         }
+        if inner.core.wants_layers() && inner.core.peers().next().is_some() {
+            return Some(Waiting::PieceHashes);
+        }
         if inner.core.peers().next().is_some() {
             return (!inner.core.is_metadata_offered()).then_some(Waiting::NoMetadata);
         }

@@ -11,15 +11,17 @@ use super::options::Mode;
 use super::prepared::RangeKey;
 use super::torrent::{Inner, Next, TorrentDriver};
 use crate::Error;
-use crate::buffer::Spill;
+use crate::buffer::{PieceBuffer, Spill};
 use crate::hash::{self, Lane};
 use crate::storage::{PieceOutcome, Prepared, Storage, StorageError};
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
-use swarm_core::geometry::Geometry;
+use swarm_core::geometry::BLOCK_LEN;
 use swarm_core::id::PieceIndex;
+use swarm_core::merkle::{self, Node};
+use swarm_core::metainfo::Info;
 use swarm_core::time::{Duration, Time};
 use swarm_core::torrent::{PieceResult, Pressure};
 
@@ -39,10 +41,21 @@ fn fault_retry(failures: u32) -> Duration {
     FAULT_RETRY_MAX.min(SPACE_RETRY * 2_u32.saturating_pow(failures.min(10)))
 }
 
-/// SHA-1 of each block that is in memory; zeros for those that are not.
-fn block_digests(geometry: &Geometry, buffer: &crate::buffer::PieceBuffer) -> Vec<[u8; 20]> {
-    let digest = |index| buffer.block(index).map_or([0; 20], |block| hash::sha1([block]));
-    (0..geometry.blocks_in(buffer.piece())).map(digest).collect()
+/// The digest of each block that is in memory, as [`PieceResult`] wants it; zeros for those that are not.
+fn block_digests(info: &Info, buffer: &PieceBuffer) -> Vec<[u8; 20]> {
+    let piece = buffer.piece();
+    let tree = info.piece_shape(piece).tree;
+    let digest = |index: u32| {
+        let Some(block) = buffer.block(index) else { return [0; 20] };
+        match tree.and_then(|tree| tree.len.checked_sub(index * BLOCK_LEN)).filter(|&rest| rest > 0) {
+            Some(rest) => {
+                let leaf = merkle::leaf(&block[..block.len().min(rest as usize)]);
+                *leaf.first_chunk().expect("a leaf is longer")
+            }
+            None => hash::sha1([block]),
+        }
+    };
+    (0..info.geometry.blocks_in(piece)).map(digest).collect()
 }
 
 impl TorrentDriver {
@@ -64,15 +77,26 @@ impl TorrentDriver {
             return inner.core.handle_piece_result(self.context.now(), piece, PieceResult::NotWritten);
         }
         let Some(buffer) = inner.buffers.remove(&piece) else { return };
-        let geometry = inner.core.geometry().clone();
-        inner.disk.writing += u64::from(geometry.len_of(piece));
+        let info = Arc::clone(&self.content().metainfo.info);
+        inner.disk.writing += u64::from(info.geometry.len_of(piece));
         self.submit(Lane::Transfer, move |storage| {
-            let mut of_blocks = if digests { block_digests(&geometry, &buffer) } else { Vec::new() };
+            let mut of_blocks = if digests { block_digests(&info, &buffer) } else { Vec::new() };
             let outcome = storage.verify_and_write(buffer);
             if let PieceOutcome::HashMismatch(buffer) = &outcome {
-                of_blocks = block_digests(&geometry, buffer);
+                of_blocks = block_digests(&info, buffer);
             }
             DiskResult::Piece { piece, outcome, digests: of_blocks }
+        });
+    }
+
+    /// Has pieces read again, to send their leaves.
+    pub(super) fn hash_leaves(&self, first: PieceIndex, pieces: u32) {
+        let info = Arc::clone(&self.content().metainfo.info);
+        self.submit(Lane::Check, move |storage| {
+            let all = (first.0..first.0 + pieces).map(PieceIndex);
+            let leaves: Result<Vec<Vec<Node>>, StorageError> =
+                all.map(|piece| storage.leaves(piece, info.piece_shape(piece).tree)).collect();
+            DiskResult::Leaves { first, pieces, leaves: leaves.map(|leaves| leaves.concat()) }
         });
     }
 
@@ -124,6 +148,10 @@ impl TorrentDriver {
             DiskResult::Checked { piece, result } => self.on_checked(inner, now, piece, result),
             DiskResult::BadFiles(result) => self.on_bad_files(inner, now, result),
             DiskResult::Suspected { piece, result } => self.on_suspected(inner, now, piece, result),
+            DiskResult::Leaves { first, pieces, leaves } => {
+                let leaves = leaves.inspect_err(|error| tracing::debug!(%first, %error, "no leaves"));
+                inner.core.handle_leaves(now, first, pieces, leaves.ok());
+            }
             DiskResult::Finished(Ok(_)) => {
                 self.on_disk_works(inner);
                 self.on_finished(inner);
@@ -161,7 +189,11 @@ impl TorrentDriver {
                 inner.disk.sync_at.get_or_insert(now + SYNC_INTERVAL);
                 PieceResult::Written { digests }
             }
-            PieceOutcome::HashMismatch(_) => PieceResult::Corrupt { digests },
+            PieceOutcome::HashMismatch(buffer) => {
+                // The torrent says what is dropped.
+                inner.buffers.insert(piece, buffer);
+                PieceResult::Corrupt { digests }
+            }
             PieceOutcome::Failed { error, buffer } => {
                 inner.buffers.insert(piece, buffer);
                 self.on_disk_error(inner, now, error);

@@ -29,13 +29,16 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use swarm_core::bitfield::Bitfield;
+use swarm_core::geometry::BLOCK_LEN;
 use swarm_core::id::{InfoHash, PeerId, PeerKey, PieceIndex};
-use swarm_core::metainfo::Metainfo;
+use swarm_core::merkle::Node;
+use swarm_core::metainfo::{HashTrees, Info, Metainfo, MetainfoError};
 use swarm_core::mse::Encryption;
 use swarm_core::picker::Priority;
 use swarm_core::proxy::Destination;
 use swarm_core::time::Time;
 use swarm_core::torrent::discovery::Origin;
+use swarm_core::torrent::hashes::{CHUNK, PIECE_LAYERS_LEN_MAX};
 use swarm_core::torrent::metadata::Content as CoreContent;
 use swarm_core::torrent::{Action, Config, Event as CoreEvent, Torrent, Totals};
 use swarm_core::tracker::announcer::Announcer;
@@ -48,6 +51,11 @@ use tokio::task::spawn_local;
 const RECONNECTED_MAX: usize = 100;
 /// How many different warnings a watcher gets.
 const WARNINGS_MAX: usize = 1_000;
+
+/// How many hashes of one layer are asked for at once; `None` in version 1.
+fn hashes_asked_at_once(info: &Info) -> Option<u32> {
+    info.info_hash_v2.map(|_| CHUNK.max(info.geometry.piece_len() / BLOCK_LEN))
+}
 
 /// One torrent on the network thread.
 pub(crate) struct TorrentDriver {
@@ -264,6 +272,7 @@ impl TorrentDriver {
             geometry: geometry.clone(),
             have,
             padding: info.padding.clone(),
+            hashes: HashTrees::of(info),
             private: info.private,
         };
         let metainfo = Arc::clone(metainfo);
@@ -317,14 +326,24 @@ impl TorrentDriver {
 
     /// Whether it is known to be private.
     pub(super) fn is_private(&self) -> bool {
-        self.known.metainfo.get().is_some_and(|metainfo| metainfo.info.private)
+        let metainfo = self.known.metainfo.get().or(self.known.incomplete.get());
+        metainfo.is_some_and(|metainfo| metainfo.info.private)
     }
 
     /// What connections may be sent.
     pub(crate) fn decode_limits(&self) -> DecodeLimits {
-        self.content.get().map_or_else(DecodeLimits::default, |content| {
-            DecodeLimits::for_pieces(content.metainfo.info.geometry.pieces())
-        })
+        let limits = match self.content.get() {
+            Some(content) => DecodeLimits::for_pieces(content.metainfo.info.geometry.pieces()),
+            None => DecodeLimits::default(),
+        };
+        match self.known.metainfo.get().or(self.known.incomplete.get()) {
+            Some(metainfo) => match hashes_asked_at_once(&metainfo.info) {
+                Some(hashes) => limits.with_hashes(hashes),
+                None => limits,
+            },
+            // It may be of version 2.
+            None => limits.with_hashes(CHUNK),
+        }
     }
 
     /// The first things that happen: peers and trackers are tried.
@@ -334,7 +353,9 @@ impl TorrentDriver {
         self.warn_of_blocked(&self.changed.borrow().peers);
         self.start_announcing();
         self.limits_changed();
+        let unverifiable = self.options.source.metainfo().filter(|metainfo| !metainfo.info.can_verify());
         self.with(|inner| {
+            unverifiable.into_iter().for_each(|metainfo| self.want_layers(inner, Arc::clone(metainfo)));
             inner.core.handle_addresses(now, &self.changed.borrow().peers, Origin::User);
             inner.core.handle_addresses(now, &self.reconnect.take(), Origin::Found);
         });
@@ -354,16 +375,44 @@ impl TorrentDriver {
                 if metainfo.info.private {
                     self.keep_private(inner);
                 }
-                let _ = self.known.metainfo.set(Arc::new(metainfo));
-                // It may be a hybrid, of which the link named one half.
-                self.join_swarms();
-                // Whoever waits for it looks again.
-                self.phase.send_modify(|_| {});
-                self.emit(Event::MetadataReceived);
-                self.wake.notify_one();
+                let metainfo = Arc::new(metainfo);
+                match metainfo.info.can_verify() {
+                    true => self.on_metainfo(metainfo),
+                    false => self.want_layers(inner, metainfo),
+                }
             }
             Err(error) => self.fail(error.into()),
         }
+    }
+
+    /// What a link stands for is known, and its pieces can be verified.
+    fn on_metainfo(&self, metainfo: Arc<Metainfo>) {
+        let _ = self.known.metainfo.set(metainfo);
+        // It may be a hybrid, of which the link named one half.
+        self.join_swarms();
+        // Whoever waits for it looks again.
+        self.phase.send_modify(|_| {});
+        self.emit(Event::MetadataReceived);
+        self.wake.notify_one();
+    }
+
+    /// Its piece layers are not in the info dictionary: peers are asked for them.
+    fn want_layers(&self, inner: &mut Inner, metainfo: Arc<Metainfo>) {
+        let len = u64::from(metainfo.info.geometry.pieces()) * size_of::<Node>() as u64;
+        if len > PIECE_LAYERS_LEN_MAX {
+            return self.fail(MetainfoError::LayersTooLong(len).into());
+        }
+        let trees = HashTrees::of(&metainfo.info);
+        let _ = self.known.incomplete.set(metainfo);
+        self.join_swarms();
+        trees.into_iter().for_each(|trees| inner.core.handle_layers_wanted(self.context.now(), trees));
+    }
+
+    /// The piece layers have come, and have the right roots.
+    fn on_layers(&self, layers: Vec<Vec<Node>>) {
+        let Some(mut metainfo) = self.known.incomplete.get().cloned() else { return };
+        Arc::make_mut(&mut Arc::make_mut(&mut metainfo).info).set_piece_layers(layers);
+        self.on_metainfo(metainfo);
     }
 
     pub(super) fn emit(&self, event: Event) {
@@ -433,6 +482,7 @@ impl TorrentDriver {
                 }
                 CoreEvent::Completed => self.finish(inner),
                 CoreEvent::MetadataReceived(bytes) => self.on_metadata(inner, &bytes),
+                CoreEvent::PieceLayersReceived(layers) => self.on_layers(layers),
                 _ => {}
             }
         }
@@ -466,6 +516,10 @@ impl TorrentDriver {
             }
             Action::VerifyPiece { piece, digests } => self.complete_piece(inner, piece, digests),
             Action::CheckPiece(piece) => self.suspect(piece),
+            Action::HashLeaves { first, pieces } => self.hash_leaves(first, pieces),
+            Action::DropBlocks { piece, blocks } => {
+                inner.buffers.get_mut(&piece).into_iter().for_each(|buffer| buffer.forget(&blocks));
+            }
             Action::Fetch { id, seed, blocks } => self.start_fetch(inner, id, seed, blocks),
             Action::CancelFetch(id) => self.cancel_fetch(inner, id),
             Action::DropPiece(piece) => {

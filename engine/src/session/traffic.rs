@@ -216,7 +216,7 @@ impl TorrentDriver {
                 Some(block) => block,
                 None => {
                     let peer = inner.core.peer(key)?;
-                    if !peer.has_uploads() {
+                    if !peer.has_uploads() && !inner.core.has_hashes(key) {
                         return None;
                     }
                     if let Err(at) =
@@ -224,7 +224,8 @@ impl TorrentDriver {
                     {
                         return Some(at);
                     }
-                    if let Some(message) = inner.core.next_metadata(now, key) {
+                    let message = inner.core.next_metadata(now, key);
+                    if let Some(message) = message.or_else(|| inner.core.next_hashes(now, key)) {
                         connection.outbox.push_message(&message);
                         self.count_upload(now, connection.outbox.take_uncharged());
                         continue;

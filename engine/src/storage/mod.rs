@@ -87,8 +87,10 @@ use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
+use swarm_core::geometry::BLOCK_LEN;
 use swarm_core::id::{FileIndex, PieceIndex};
-use swarm_core::metainfo::{FileEntry, Info, Metainfo, PieceHash};
+use swarm_core::merkle::{self, Node};
+use swarm_core::metainfo::{FileEntry, Info, Metainfo, PieceHash, PieceTree};
 use table::{Doubts, Table};
 use tree::Tree;
 use trust::Writing;
@@ -138,6 +140,9 @@ pub enum PieceOutcome {
     /// It is right, but could not be stored. It may be tried again.
     Failed { error: StorageError, buffer: PieceBuffer },
 }
+
+/// How much is read at a time for leaves, in bytes.
+const LEAVES_CHUNK: u32 = 1 << 20;
 
 /// Where a torrent's pieces are: its [files](FileStorage), or whatever an [embedder](PieceStorage) has made for them.
 ///
@@ -221,6 +226,25 @@ pub(crate) trait Storage: Send + Sync {
     /// # Panics
     /// If there is no such range.
     fn prepare(&self, piece: PieceIndex, range: Range<u32>) -> Result<Prepared, StorageError>;
+
+    /// The leaves of a piece that is here, of as many of its bytes as `tree` says (BEP 52); none without it.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    fn leaves(&self, piece: PieceIndex, tree: Option<PieceTree>) -> Result<Vec<Node>, StorageError> {
+        let len = tree.map_or(0, |tree| tree.len);
+        let (mut leaves, mut block) = (Vec::new(), vec![0; BLOCK_LEN as usize]);
+        for start in (0..len).step_by(LEAVES_CHUNK as usize) {
+            let end = len.min(start + LEAVES_CHUNK);
+            let bytes = self.prepare(piece, start..end)?;
+            for begin in (start..end).step_by(BLOCK_LEN as usize) {
+                let block = &mut block[..(end - begin).min(BLOCK_LEN) as usize];
+                bytes.copy_to(begin, block)?;
+                leaves.push(merkle::leaf(block));
+            }
+        }
+        Ok(leaves)
+    }
 
     /// Bytes written since the last [`sync`](Self::sync) began.
     fn unsynced_bytes(&self) -> u64 {

@@ -48,6 +48,12 @@ pub enum MetainfoError {
         "`piece layers` has a layer for {0:?} that is too short, too long, or does not match its `pieces root`"
     )]
     LayerWrong(String),
+    /// The piece layers, which peers would have to send, are longer than is taken.
+    #[error(
+        "the hashes of the pieces are {0} bytes, more than the {METAINFO_LEN_MAX} that are fetched from peers: a metainfo file with \
+         `piece layers` has them"
+    )]
+    LayersTooLong(u64),
     /// A hybrid describes two different torrents.
     #[error("the parts for version 1 and 2 differ: {0}")]
     HalvesDiffer(String),

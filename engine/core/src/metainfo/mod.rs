@@ -14,6 +14,7 @@ mod parse;
 mod path;
 mod piece_hashes;
 mod tree;
+mod trees;
 mod warnings;
 
 #[cfg(test)]
@@ -26,6 +27,7 @@ pub use error::MetainfoError;
 pub use magnet::{Magnet, MagnetError, decode_base32, host_and_port, parse_info_hash};
 pub use path::{COMPONENT_LEN_MAX, PathRules};
 pub use piece_hashes::{PieceHash, PieceHashes, PieceNodes, PieceShape, PieceTree};
+pub use trees::{FileTree, HashTrees};
 
 use crate::geometry::Geometry;
 use crate::id::{FileIndex, InfoHash, InfoHashV2, InfoHashes, PieceIndex};

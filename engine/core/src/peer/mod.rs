@@ -41,6 +41,9 @@ pub struct PeerInfo {
     pub encryption: Option<Method>,
     /// Whether the connection is over uTP.
     pub utp: bool,
+    /// Whether it speaks version 2 of the protocol (BEP 52), as the bit in its handshake says, or its info-hash. In a torrent of version
+    /// 2 alone everybody does.
+    pub v2: bool,
 }
 
 impl PeerInfo {

@@ -291,6 +291,17 @@ impl DownloadingPiece {
         true
     }
 
+    /// A block that was received is bad.
+    pub(super) fn fail(&mut self, index: u32) {
+        let state = &mut self.blocks[index as usize];
+        if matches!(state, BlockState::Received(_)) {
+            *state = BlockState::Unrequested;
+            self.received -= 1;
+            self.unrequested += 1;
+            self.first_unrequested = self.first_unrequested.min(index);
+        }
+    }
+
     pub(super) fn senders(&self) -> Vec<Option<PeerKey>> {
         let sender = |state: &BlockState| match state {
             BlockState::Received(peer) => *peer,

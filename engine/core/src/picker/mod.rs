@@ -438,6 +438,18 @@ impl Picker {
         }
     }
 
+    /// These blocks of a complete piece are bad, and the others are not: they are asked for again.
+    pub fn blocks_failed(&mut self, piece: PieceIndex, blocks: &[u32]) {
+        let Some(downloading) = self.downloading.get_mut(&piece) else { return };
+        let before = downloading.unrequested();
+        downloading.set_exclusive(Vec::new());
+        blocks.iter().for_each(|&index| downloading.fail(index));
+        if self.missing.has(piece) {
+            self.unrequested_blocks += downloading.unrequested() - before;
+        }
+        self.exclusive.remove(&piece);
+    }
+
     /// The pieces with some blocks received and some not, the one that has waited longest for a block first.
     pub fn partial_by_age(&self) -> Vec<PieceIndex> {
         let partial = self

@@ -171,6 +171,7 @@ impl Torrent {
                 reason,
                 CloseReason::TimedOut { .. }
                     | CloseReason::PieceLost
+                    | CloseReason::Version2
                     | CloseReason::NoMetadata
                     | CloseReason::BadMetadata
             );
@@ -183,6 +184,7 @@ impl Torrent {
         self.withdraw_requests(key);
         let Some(peer) = self.peers.remove(key) else { return };
         self.search.iter_mut().for_each(|search| search.left(key));
+        self.hashes_left(now, key);
         self.picker.peer_left(peer.have(), peer.pieces.counted);
         self.uploads.left(key);
         self.input_at = Some(now);

@@ -179,6 +179,7 @@ impl Torrent {
     pub(super) fn on_piece_had(&mut self, now: Time, piece: PieceIndex) {
         let was_missing = self.picker.missing().has(piece);
         self.picker.piece_done(piece);
+        self.forget_leaves(piece);
         if self.retracted.has(piece) {
             self.retracted.remove(piece);
         }
@@ -203,8 +204,15 @@ impl Torrent {
 
     fn on_corrupt(&mut self, now: Time, piece: PieceIndex, digests: Vec<[u8; 20]>) {
         self.totals.pieces_failed += 1;
-        self.totals.bytes_corrupt += u64::from(self.picker.padding().payload_in(&self.geometry, piece));
         self.events.push_back(Event::PieceFailed(piece));
+        if !self.tell_apart(now, piece, &digests) {
+            self.drop_failed(now, piece, digests);
+        }
+    }
+
+    /// A piece has failed, and nothing tells its blocks apart: all of it is asked for again.
+    pub(super) fn drop_failed(&mut self, now: Time, piece: PieceIndex, digests: Vec<[u8; 20]>) {
+        self.totals.bytes_corrupt += u64::from(self.picker.padding().payload_in(&self.geometry, piece));
         let senders = self.picker.senders(piece);
         let padding: BTreeSet<usize> =
             self.picker.padding_blocks(piece).map(|index| index as usize).collect();
@@ -244,14 +252,15 @@ impl Torrent {
             || self.addr_of(key).is_some_and(|addr| self.discovery.is_banned(addr))
     }
 
-    fn ban_corrupt_sender(&mut self, now: Time, verdict: Verdict) {
+    pub(super) fn ban_corrupt_sender(&mut self, now: Time, verdict: Verdict) {
         match verdict.addr {
             Some(addr) => self.ban(now, addr, verdict.peer, CloseReason::CorruptBlock),
             None if self.web.by_key(verdict.peer).is_some() => self.drop_web_seed(now, verdict.peer),
             None => return,
         }
         self.picker.corrupt_sender_found(verdict.peer);
-        for piece in self.picker.only_from(verdict.peer) {
+        let doubtful = self.picker.only_from(verdict.peer).into_iter();
+        for piece in doubtful.filter(|&piece| !self.is_told_apart(piece)).collect::<Vec<_>>() {
             self.picker.piece_failed(piece, Vec::new());
             self.actions.push_back(Action::DropPiece(piece));
         }

@@ -6,6 +6,7 @@ use super::metadata::METADATA_LEN_MAX;
 use crate::geometry::BLOCK_LEN;
 use crate::geometry::REQUEST_LEN_MAX;
 use crate::id::{BlockRef, PeerKey, PieceIndex};
+use crate::merkle::Node;
 use crate::webseed::{Fault, FetchId, Penalty, WebSeedIndex};
 use crate::wire::Message;
 use std::net::SocketAddr;
@@ -20,7 +21,8 @@ pub enum Action {
     },
     /// Send HAVE to every connected peer.
     BroadcastHave(PieceIndex),
-    /// Blocks wait for [`crate::torrent::Torrent::next_upload`], or metadata for [`crate::torrent::Torrent::next_metadata`].
+    /// Blocks wait for [`crate::torrent::Torrent::next_upload`], metadata for [`crate::torrent::Torrent::next_metadata`], or hashes for
+    /// [`crate::torrent::Torrent::next_hashes`].
     Upload(PeerKey),
     /// Close the connection; the torrent has forgotten it already.
     Close {
@@ -37,6 +39,17 @@ pub enum Action {
     },
     /// Forget the received blocks of this piece.
     DropPiece(PieceIndex),
+    /// Forget these received blocks of a piece, by index. The others are right.
+    DropBlocks {
+        piece: PieceIndex,
+        blocks: Vec<u32>,
+    },
+    /// Read these pieces again, which are here, and report the leaves of their blocks in the file
+    /// ([`crate::torrent::Torrent::handle_leaves`]). Of version 2 only.
+    HashLeaves {
+        first: PieceIndex,
+        pieces: u32,
+    },
     /// Fetch these blocks from a web seed, in this order. Report each that comes, then the end, or what is wrong.
     Fetch {
         id: FetchId,
@@ -74,21 +87,24 @@ pub enum Event {
     /// The info dictionary is here, and has the right hash: what follows from it is to be told with
     /// [`crate::torrent::Torrent::handle_metadata`].
     MetadataReceived(Vec<u8>),
+    /// The piece layers of all files of more than one piece are here, in the files' order, and have the right roots.
+    PieceLayersReceived(Vec<Vec<Node>>),
     /// The disk does not take a piece; nothing more is asked for until it does.
     DiskStalled(PieceIndex),
 }
 
-/// What became of a complete piece.
+/// What became of a complete piece. In version 2 a block's digest is the first 20 bytes of its leaf: of the SHA-256 of its bytes in the
+/// file. A corrupt piece's blocks stay where they are until an action says otherwise.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PieceResult {
     /// It verified and is written.
     Written {
-        /// SHA-1 of each block, if they were asked for; zeros for a block whose bytes were not at hand.
+        /// The digest of each block (SHA-1 in version 1), if they were asked for; zeros for a block whose bytes were not at hand.
         digests: Vec<[u8; 20]>,
     },
     /// It did not verify.
     Corrupt {
-        /// SHA-1 of each block; zeros for a block whose bytes were not at hand.
+        /// The digest of each block; zeros for a block whose bytes were not at hand.
         digests: Vec<[u8; 20]>,
     },
     /// It verified, but the disk did not take it. The shell keeps the blocks.
@@ -156,8 +172,12 @@ pub enum CloseReason {
     BadMetadata,
     #[error("it sent metadata of another torrent")]
     WrongMetadata,
+    #[error("it sent hashes that do not lead to the root of their file")]
+    WrongHashes,
     #[error("which pieces are here has changed")]
     PieceLost,
+    #[error("the torrent turns out to be of version 2 too: it is met again")]
+    Version2,
     #[error("the torrent is private, and none of its trackers named this peer")]
     Private,
     #[error("the torrent was stopped")]

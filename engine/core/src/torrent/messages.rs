@@ -21,6 +21,10 @@
 //! | `upload_only` | 1 | a flag | [`Cost::Change`] each |
 //! | `ut_metadata` | its length; a piece when the shell takes it ([`Torrent::next_metadata`]) | [`METADATA_ASKED_MAX`](super::metadata::METADATA_ASKED_MAX) numbers | three copies in all, then [`Cost::Refused`] |
 //! | `ut_holepunch` | 1; one look at the peers while the budget lasts | nothing as a relay; else [`PUNCHES_OF_RELAY_MAX`](super::holepunch::PUNCHES_OF_RELAY_MAX) addresses that are being dialled | [`WISHES_BURST`](crate::peer::holepunch::WISHES_BURST), then one a second; [`Cost::Refused`] for a rendezvous, else [`Cost::Change`] |
+//! | HASH REQUEST for hashes of pieces | 1, and when the shell takes the answer ([`Torrent::next_hashes`]) at most 1,024 hashes | [`HASHES_ASKED_MAX`](super::hashes::HASHES_ASKED_MAX) ranges | three copies of all, then [`Cost::SwarmWide`] each, or a refusal for [`Cost::Refused`] |
+//! | HASH REQUEST for leaves | 1; the shell hashes pieces again, within [`LEAF_BYTES_OF_HOST_PER_S`](super::hashes::LEAF_BYTES_OF_HOST_PER_S) and [`LEAF_BYTES_PER_S`](super::hashes::LEAF_BYTES_PER_S) | [`LEAVES_ASKED_MAX`](super::hashes::LEAVES_ASKED_MAX) ranges, [`LEAVES_OWED_MAX`](super::hashes::LEAVES_OWED_MAX) if each follows a request for a block | [`Cost::Change`] each, [`Cost::Refused`] for a refusal |
+//! | HASHES | its hashes, and as many more as prove them | what was asked for | once for each request, else [`Cost::SwarmWide`] |
+//! | HASH REJECT | 1; one look at the peers if it was asked | nothing | once for each request, else [`Cost::Refused`] |
 //! | `ut_pex` | its length | addresses, within the limits of [`discovery`](super::discovery) | once in [`EXCHANGE_INTERVAL_MIN`](super::exchange::EXCHANGE_INTERVAL_MIN), else [`Cost::Nothing`] |
 //!
 //! A refill looks at each piece that is missing a bounded number of times, whatever comes of it. What the words in the last column cost, and
@@ -68,6 +72,9 @@ impl Torrent {
             Message::Reject(block) => self.on_reject(now, key, *block),
             Message::AllowedFast(piece) => self.on_allowed_fast(now, key, *piece),
             Message::Extended { id, payload } => self.on_extended(now, key, *id, payload),
+            Message::HashRequest(range) => self.on_hash_request(now, key, range),
+            Message::Hashes(answer) => self.on_hashes(now, key, answer),
+            Message::HashReject(range) => self.on_hash_reject(now, key, range),
             Message::KeepAlive | Message::Suggest(_) | Message::Port(_) => {
                 self.charge(now, key, Cost::Nothing);
             }
@@ -155,6 +162,7 @@ impl Torrent {
         }
         self.plan_web_seeds(now);
         self.ask_for_metadata(now);
+        self.ask_for_layers(now);
     }
 
     /// The consequences of all that has come from a peer.

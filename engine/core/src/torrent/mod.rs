@@ -9,7 +9,7 @@
 //! their pieces), `places` (who is evicted), `download` (our requests, blocks, pieces), `endgame` (blocks requested from several
 //! peers), `requests` (peers' requests), `uploads` (whom to send to: choking, slots, super-seeding), `doubt` (pieces that may be lost),
 //! `webseeds` (HTTP servers as sources), `blame` (smart ban), `discovery` (whom to dial), `exchange` (PEX), `holepunch`
-//! (peers behind NATs), `metadata` (the info dictionary, fetched and served).
+//! (peers behind NATs), `metadata` (the info dictionary, fetched and served), `hashes` (hash trees of version 2, likewise).
 
 mod blame;
 mod connections;
@@ -19,6 +19,7 @@ mod download;
 mod endgame;
 mod events;
 pub mod exchange;
+pub mod hashes;
 pub mod holepunch;
 mod messages;
 pub mod metadata;
@@ -31,6 +32,7 @@ mod webseeds;
 use crate::bitfield::Bitfield;
 use crate::geometry::Geometry;
 use crate::id::{BlockRef, InfoHash, InfoHashV2, InfoHashes, PeerId, PeerKey, PieceIndex};
+use crate::metainfo::HashTrees;
 use crate::net::ExternalIpVotes;
 use crate::padding::Padding;
 use crate::peer::{Due, Peer};
@@ -43,6 +45,7 @@ use blame::Blame;
 use discovery::Discovery;
 pub use download::PAROLE_BYTES;
 pub use events::{Action, CloseReason, Event, PieceResult, Pressure};
+use hashes::HashExchange;
 use holepunch::Punches;
 pub use messages::PORTS_MAX;
 use metadata::Search;
@@ -97,6 +100,8 @@ pub struct Config {
     pub super_seeding: bool,
     /// Which of the torrent's bytes are padding.
     pub padding: Padding,
+    /// Its hash trees, in version 2.
+    pub hashes: Option<Arc<HashTrees>>,
     /// Determines every random choice.
     pub seed: u64,
 }
@@ -128,6 +133,7 @@ impl Config {
             canonical_priority: false,
             super_seeding: false,
             padding: Padding::default(),
+            hashes: None,
             seed,
         }
     }
@@ -173,6 +179,8 @@ pub struct Torrent {
     uploads: Uploads,
     /// Until the metadata is known.
     search: Option<Box<Search>>,
+    /// In version 2.
+    hashes: Option<Box<HashExchange>>,
     peers: Peers,
     web: WebSeeds,
     discovery: Discovery,
@@ -243,6 +251,7 @@ impl Torrent {
         }
         Torrent {
             search: Some(Box::new(Search::new(config.info_hashes()))),
+            hashes: None,
             uploads,
             discovery,
             punches: Punches::default(),
@@ -289,6 +298,7 @@ impl Torrent {
         self.picker = Picker::new(geometry.clone(), have);
         self.geometry = geometry;
         self.picker.set_padding(std::mem::take(&mut self.config.padding));
+        self.hashes = self.config.hashes.take().map(|trees| Box::new(HashExchange::new(trees)));
         self.web.set_pieces(pieces);
         self.was_complete = self.is_complete();
         let super_seeding = self.config.super_seeding && self.peers.is_empty();
@@ -315,6 +325,7 @@ impl Torrent {
         let search_at = self.search.as_ref().and_then(|search| search.poll_timeout());
         let next_at = sooner(self.tick_at, self.discovery.poll_timeout());
         let next_at = sooner(next_at, self.web_seeds_timeout());
+        let next_at = sooner(next_at, self.hashes_timeout());
         sooner(sooner(next_at, self.uploads.poll_timeout()), search_at)
     }
 
@@ -326,6 +337,7 @@ impl Torrent {
         self.handle_uploads_timeout(now);
         self.handle_web_seeds_timeout(now);
         self.tick_search(now);
+        self.handle_hashes_timeout(now);
         if self.tick_at.is_none_or(|at| now < at) {
             return;
         }
@@ -337,6 +349,7 @@ impl Torrent {
         self.tick_uploads(now);
         self.tick_exchange(now);
         self.tick_holepunch(now);
+        self.tick_hashes(now);
         self.dial(now);
         let at_rest = self.peers.is_empty() && !self.discovery.is_waiting() && !self.is_waiting_for_web();
         self.tick_at = (!at_rest).then_some(now + TICK);
@@ -349,6 +362,9 @@ impl Torrent {
             self.refill_all = true;
         }
         self.pressure = pressure;
+        if pressure == Pressure::Full {
+            self.give_up_all_leaves(now);
+        }
         self.input_at = Some(now);
     }
 

@@ -80,6 +80,7 @@ impl Torrent {
         let was_idle = peer.upload.queue.is_empty();
         peer.upload.queue.push_back(block);
         self.uploads.on_request(now, peer);
+        self.note_block_asked(key, block);
         if was_idle {
             self.actions.push_back(Action::Upload(key));
         }

@@ -4,9 +4,10 @@
 //! its length, or says that more must come. The length prefix and the id are judged as soon as
 //! they are there, so a peer never makes us wait, or find room, for a body that we would refuse.
 
-use super::message::{Message, PIECE_HEADER_LEN, id};
+use super::message::{Hashes, Message, PIECE_HEADER_LEN, RANGE_LEN, id};
 use crate::geometry::BLOCK_LEN;
 use crate::id::{BlockRef, PieceIndex};
+use crate::merkle::{HASHES_MAX, HashRange, Node};
 use std::ops::RangeInclusive;
 
 /// The longest block that we accept, in bytes: we never ask for more.
@@ -22,23 +23,45 @@ pub const BITFIELD_LEN_MAX: u32 = 256 * 1024;
 /// The longest message, id included, while the number of pieces is unknown, in bytes.
 pub const MESSAGE_LEN_MAX: u32 = 1 + BITFIELD_LEN_MAX;
 
+/// Hashes that prove what a HASHES says: at most one for each layer.
+const PROOF_LEN_MAX: u32 = 32;
+
+/// The length of a message that says a range of hashes and no more, id included.
+const RANGE_ONLY: u32 = 1 + RANGE_LEN as u32;
+
 /// What a decoder accepts on one connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DecodeLimits {
     /// The exact length of a BITFIELD's payload in bytes, or `None` while the number of pieces is
     /// unknown; then up to [`BITFIELD_LEN_MAX`].
     pub bitfield_len: Option<u32>,
+    /// How many hashes of one layer a HASHES may have, at most [`HASHES_MAX`]; their proof comes on top. `None` for a torrent of version
+    /// 1, where there are no messages about hashes.
+    pub hashes: Option<u32>,
 }
 
 impl DecodeLimits {
     /// The limits for a torrent of `pieces` pieces.
     pub fn for_pieces(pieces: u32) -> DecodeLimits {
-        DecodeLimits { bitfield_len: Some(pieces.div_ceil(8)) }
+        DecodeLimits { bitfield_len: Some(pieces.div_ceil(8)), hashes: None }
+    }
+
+    /// The same with messages about hashes, of which this many of one layer are asked for at a time.
+    pub fn with_hashes(self, count: u32) -> DecodeLimits {
+        DecodeLimits { hashes: Some(count), ..self }
+    }
+
+    /// The longest HASHES, id included; `None` if there are none.
+    fn hashes_len_max(&self) -> Option<u32> {
+        let count = self.hashes?.min(HASHES_MAX) + PROOF_LEN_MAX;
+        Some(1 + RANGE_LEN as u32 + count * size_of::<Node>() as u32)
     }
 
     /// The longest message that any id allows, in bytes after the length prefix.
     fn message_len_max(&self) -> u32 {
-        self.bitfield_len.map_or(MESSAGE_LEN_MAX, |len| len.saturating_add(1).max(2 + EXTENDED_LEN_MAX))
+        let len_max =
+            self.bitfield_len.map_or(MESSAGE_LEN_MAX, |len| len.saturating_add(1).max(2 + EXTENDED_LEN_MAX));
+        len_max.max(self.hashes_len_max().unwrap_or(0))
     }
 }
 
@@ -140,6 +163,9 @@ fn lengths(id: u8, limits: &DecodeLimits) -> Option<(&'static str, RangeInclusiv
         id::REJECT => ("reject", 13..=13),
         id::ALLOWED_FAST => ("allowed fast", 5..=5),
         id::EXTENDED => ("extended", 2..=2 + EXTENDED_LEN_MAX),
+        id::HASH_REQUEST if limits.hashes.is_some() => ("hash request", RANGE_ONLY..=RANGE_ONLY),
+        id::HASHES => ("hashes", RANGE_ONLY + size_of::<Node>() as u32..=limits.hashes_len_max()?),
+        id::HASH_REJECT if limits.hashes.is_some() => ("hash reject", RANGE_ONLY..=RANGE_ONLY),
         _ => return None,
     })
 }
@@ -147,7 +173,8 @@ fn lengths(id: u8, limits: &DecodeLimits) -> Option<(&'static str, RangeInclusiv
 fn check_len(id: u8, len: u32, limits: &DecodeLimits) -> Result<(), WireError> {
     let (message, allowed) = lengths(id, limits).ok_or(WireError::UnknownMessage { id })?;
     let (min, max) = (*allowed.start(), *allowed.end());
-    if allowed.contains(&len) {
+    let is_whole = || id != id::HASHES || (len - RANGE_ONLY).is_multiple_of(size_of::<Node>() as u32);
+    if allowed.contains(&len) && is_whole() {
         Ok(())
     } else if len > max && min < max {
         Err(WireError::TooLong { message, len, max })
@@ -180,7 +207,24 @@ fn message(id: u8, body: &[u8]) -> Option<Message> {
             let (&id, payload) = body.split_first()?;
             Message::Extended { id, payload: payload.to_vec() }
         }
+        id::HASH_REQUEST => Message::HashRequest(Box::new(range(body)?)),
+        id::HASHES => {
+            let (hashes, _) = body.get(RANGE_LEN..)?.as_chunks();
+            Message::Hashes(Box::new(Hashes { range: range(body)?, hashes: hashes.to_vec() }))
+        }
+        id::HASH_REJECT => Message::HashReject(Box::new(range(body)?)),
         _ => return None,
+    })
+}
+
+/// The range that a message about hashes begins with.
+fn range(body: &[u8]) -> Option<HashRange> {
+    Some(HashRange {
+        pieces_root: *body.first_chunk()?,
+        base_layer: word(body, 32)?,
+        index: word(body, 36)?,
+        length: word(body, 40)?,
+        proof_layers: word(body, 44)?,
     })
 }
 

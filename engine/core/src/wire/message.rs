@@ -1,6 +1,7 @@
 //! The messages that follow a handshake.
 
 use crate::id::{BlockRef, PieceIndex};
+use crate::merkle::{HashRange, Node};
 
 /// A message of the peer protocol, but for PIECE, whose payload stays outside this crate.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,6 +43,21 @@ pub enum Message {
         /// The extension's bytes.
         payload: Vec<u8>,
     },
+    /// Send me these hashes of a file's tree (BEP 52).
+    HashRequest(Box<HashRange>),
+    /// The hashes that you have asked for (BEP 52).
+    Hashes(Box<Hashes>),
+    /// I will not send these hashes (BEP 52).
+    HashReject(Box<HashRange>),
+}
+
+/// An answer to a request for hashes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hashes {
+    /// What was asked for.
+    pub range: HashRange,
+    /// The hashes of the base layer, then those that prove them, from the lowest layer up.
+    pub hashes: Vec<Node>,
 }
 
 /// The byte after the length prefix, which says what a message is.
@@ -62,7 +78,13 @@ pub(super) mod id {
     pub const REJECT: u8 = 16;
     pub const ALLOWED_FAST: u8 = 17;
     pub const EXTENDED: u8 = 20;
+    pub const HASH_REQUEST: u8 = 21;
+    pub const HASHES: u8 = 22;
+    pub const HASH_REJECT: u8 = 23;
 }
+
+/// Bytes of the range that each message about hashes begins with.
+pub(super) const RANGE_LEN: usize = 48;
 
 /// Bytes of a PIECE message before the block itself.
 pub const PIECE_HEADER_LEN: usize = 13;
@@ -83,6 +105,8 @@ impl Message {
             Message::Request(_) | Message::Cancel(_) | Message::Reject(_) => 17,
             Message::Bitfield(bits) => 5 + bits.len(),
             Message::Extended { payload, .. } => 6 + payload.len(),
+            Message::HashRequest(_) | Message::HashReject(_) => 5 + RANGE_LEN,
+            Message::Hashes(answer) => 5 + RANGE_LEN + answer.hashes.len() * size_of::<Node>(),
         }
     }
 
@@ -105,6 +129,11 @@ impl Message {
             Message::Reject(block) => put_block(out, id::REJECT, *block),
             Message::AllowedFast(piece) => put(out, id::ALLOWED_FAST, &[&piece.0.to_be_bytes()]),
             Message::Extended { id, payload } => put(out, id::EXTENDED, &[&[*id], payload]),
+            Message::HashRequest(range) => put(out, id::HASH_REQUEST, &[&range_bytes(range)]),
+            Message::Hashes(answer) => {
+                put(out, id::HASHES, &[&range_bytes(&answer.range), answer.hashes.as_flattened()]);
+            }
+            Message::HashReject(range) => put(out, id::HASH_REJECT, &[&range_bytes(range)]),
         }
     }
 }
@@ -122,6 +151,17 @@ pub fn piece_header(block: BlockRef) -> [u8; PIECE_HEADER_LEN] {
 
 fn put_block(out: &mut Vec<u8>, id: u8, block: BlockRef) {
     put(out, id, &[&block.piece.0.to_be_bytes(), &block.begin.to_be_bytes(), &block.len.to_be_bytes()]);
+}
+
+fn range_bytes(range: &HashRange) -> [u8; RANGE_LEN] {
+    let mut bytes = [0; RANGE_LEN];
+    let (root, numbers) = bytes.split_at_mut(32);
+    root.copy_from_slice(&range.pieces_root);
+    let values = [range.base_layer, range.index, range.length, range.proof_layers];
+    for (to, value) in numbers.chunks_mut(4).zip(values) {
+        to.copy_from_slice(&value.to_be_bytes());
+    }
+    bytes
 }
 
 fn put(out: &mut Vec<u8>, id: u8, body: &[&[u8]]) {

@@ -5,15 +5,20 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use swarm_core::bitfield::Bitfield;
 use swarm_core::geometry::{BLOCK_LEN, Geometry};
-use swarm_core::id::{BlockRef, InfoHash, PeerId, PeerKey, PieceIndex};
+use swarm_core::id::{BlockRef, InfoHash, InfoHashV2, PeerId, PeerKey, PieceIndex};
+use swarm_core::merkle::{self, HashRange, Node, Tree};
+use swarm_core::metainfo::{FileAttr, FileEntry, HashTrees, Info, PieceNodes};
+use swarm_core::padding::Padding;
 use swarm_core::peer::{Peer, PeerInfo};
 use swarm_core::time::{Duration, Time};
 use swarm_core::torrent::discovery::Origin;
 use swarm_core::torrent::{Action, CloseReason, Config, Event, PieceResult, Torrent};
 use swarm_core::wire::Message;
 use swarm_core::wire::extension::{EXTENSION_HANDSHAKE_ID, Extension, ExtensionHandshake, encode_piece};
+use swarm_core::wire::message::Hashes;
 
 pub const OUR_ID: PeerId = PeerId([5; 20]);
 pub const START: Time = Time::from_micros(1);
@@ -74,6 +79,7 @@ pub fn peer(n: u32) -> PeerInfo {
         extended: true,
         encryption: None,
         utp: false,
+        v2: false,
     }
 }
 
@@ -91,7 +97,121 @@ pub fn written() -> PieceResult {
     PieceResult::Written { digests: Vec::new() }
 }
 
+/// The leaf of a block, which stands for its bytes.
+pub fn leaf_of(piece: u32, nth: u32) -> Node {
+    merkle::leaf(&[piece.to_be_bytes(), nth.to_be_bytes()].concat())
+}
+
+/// The digests of a piece of so many blocks, of which these are not what they should be.
+pub fn digests_of(piece: u32, blocks: u32, bad: &[u32]) -> Vec<[u8; 20]> {
+    let digest = |nth| leaf_of(if bad.contains(&nth) { piece + 1_000_000 } else { piece }, nth);
+    (0..blocks).map(|nth| digest(nth)[..20].try_into().unwrap()).collect()
+}
+
+/// A torrent of version 2 alone with files of these lengths, in blocks, and pieces of so many blocks.
+pub fn info_v2(files: &[u32], blocks: u32) -> Info {
+    let piece_len = blocks * BLOCK_LEN;
+    let lens: Vec<u64> = files.iter().map(|&len| u64::from(len) * u64::from(BLOCK_LEN)).collect();
+    let geometry = Geometry::of_files(lens.iter().copied(), piece_len.into()).unwrap();
+    let (mut entries, mut nodes, mut first) = (Vec::new(), Vec::new(), 0);
+    for (&len, n) in lens.iter().zip(0..) {
+        let tree = Tree::new(len, piece_len);
+        let pieces = len.div_ceil(piece_len.into()) as u32;
+        let start = nodes.len();
+        for piece in first..first + pieces {
+            let leaves: Vec<Node> =
+                (0..geometry.blocks_in(PieceIndex(piece))).map(|nth| leaf_of(piece, nth)).collect();
+            nodes.push(tree.piece_node(&leaves));
+        }
+        let layer = tree.piece_layer();
+        entries.push(FileEntry {
+            path: vec!["t".into(), n.to_string()],
+            length: len,
+            offset: u64::from(first) * u64::from(piece_len),
+            attr: FileAttr::default(),
+            symlink_target: None,
+            pieces_root: Some(merkle::root(&nodes[start..], layer, tree.height() - layer)),
+        });
+        first += pieces;
+    }
+    Info {
+        info_hash: InfoHash([1; 20]),
+        info_hash_v2: Some(InfoHashV2([1; 32])),
+        name: "t".into(),
+        geometry,
+        piece_hashes: None,
+        piece_nodes: Some(PieceNodes::from(nodes)),
+        files: entries,
+        padding: Padding::default(),
+        single_file: false,
+        private: false,
+        source: None,
+    }
+}
+
+/// A range of the tree of a file.
+pub fn range(
+    info: &Info,
+    file: usize,
+    base_layer: u32,
+    index: u32,
+    length: u32,
+    proof_layers: u32,
+) -> HashRange {
+    let pieces_root = info.files[file].pieces_root.unwrap();
+    HashRange { pieces_root, base_layer, index, length, proof_layers }
+}
+
+pub fn hash_requests(actions: &[Action], n: u32) -> Vec<HashRange> {
+    let range = |message: &Message| match message {
+        Message::HashRequest(range) => Some(**range),
+        _ => None,
+    };
+    sent_to(actions, n).into_iter().filter_map(range).collect()
+}
+
+pub fn hash_rejects(actions: &[Action], n: u32) -> usize {
+    sent_to(actions, n).into_iter().filter(|message| matches!(message, Message::HashReject(_))).count()
+}
+
+/// The answer that somebody gives who has the whole tree.
+pub fn true_hashes(info: &Info, range: HashRange) -> Vec<Node> {
+    let piece_len = info.geometry.piece_len();
+    let file = info.files.iter().find(|file| file.pieces_root == Some(range.pieces_root)).unwrap();
+    let (tree, first) = (Tree::new(file.length, piece_len), (file.offset / u64::from(piece_len)) as u32);
+    let per_piece = piece_len / BLOCK_LEN;
+    let leaf = |index: u32| leaf_of(first + index / per_piece, index % per_piece);
+    range.answer(&tree, |layer, index| {
+        let end = (u64::from(index + 1) << layer).min(tree.nodes(0)) as u32;
+        let leaves: Vec<Node> = ((index << layer)..end).map(leaf).collect();
+        merkle::root(&leaves, 0, layer)
+    })
+}
+
+pub fn hashes(range: HashRange, hashes: Vec<Node>) -> Message {
+    Message::Hashes(Box::new(Hashes { range, hashes }))
+}
+
 impl Swarm {
+    /// A torrent of version 2 of which we have these pieces.
+    pub fn v2(info: &Arc<Info>, have: Bitfield) -> Swarm {
+        let config = Config { hashes: HashTrees::of(info), ..config() };
+        Swarm::of(Torrent::new(config, info.geometry.clone(), have))
+    }
+
+    /// What the peer is sent of hashes, as far as it is ready.
+    pub fn next_hashes(&mut self, n: u32) -> Option<(HashRange, Vec<Node>)> {
+        match self.torrent.next_hashes(self.now, PeerKey(n))? {
+            Message::Hashes(answer) => Some((answer.range, answer.hashes)),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// The peer asks for hashes.
+    pub fn ask_hashes(&mut self, n: u32, range: HashRange) -> Vec<Action> {
+        self.say(n, Message::HashRequest(Box::new(range)))
+    }
+
     /// The pieces have so many blocks each.
     pub fn new(config: Config, have: Bitfield, blocks: u32) -> Swarm {
         Swarm::of(Torrent::new(config, geometry(have.len(), blocks), have))

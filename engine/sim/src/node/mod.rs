@@ -12,8 +12,10 @@ use crate::path::Paths;
 use crate::queue::{Arrival, Short, What};
 use crate::shell::Shell;
 use crate::socket::{Buffers, Socket};
+use crate::v2;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
+use swarm_core::geometry::BLOCK_LEN;
 use swarm_core::id::{BlockRef, PeerKey, PieceIndex};
 use swarm_core::peer::PeerInfo;
 use swarm_core::time::{Duration, Time};
@@ -90,6 +92,8 @@ pub(crate) struct Node {
     pub(crate) uplink_free_at: Option<Time>,
     /// How many bytes each byte of a simulated block stands for.
     pub(crate) scale: u64,
+    /// Whether its torrent is of version 2.
+    pub(crate) is_v2: bool,
     /// Bytes of other messages that have gone out since and share the uplink, in parts of a simulated byte.
     pub(crate) control_bytes: u64,
     pub(crate) downlink: VecDeque<Received>,
@@ -140,6 +144,7 @@ impl Node {
             uplink: VecDeque::new(),
             uplink_free_at: None,
             scale: 1,
+            is_v2: false,
             control_bytes: 0,
             downlink: VecDeque::new(),
             downlink_free_at: Time::ZERO,
@@ -315,17 +320,39 @@ impl Node {
         self.note_pressure(now);
     }
 
-    /// Whether the piece is corrupt, and what stands for the SHA-1 of each block.
+    /// Whether the piece is corrupt, and what stands for the digest of each block.
     fn digests(&self, piece: PieceIndex) -> (bool, Vec<[u8; 20]>) {
         let bad = self.corrupt.get(&piece);
         let digest = |index: u32| {
             let begin = self.torrent.geometry().block(piece, index).begin;
             let is_bad = bad.is_some_and(|bad| bad.contains(&begin));
+            if self.is_v2 {
+                let [lowest, leaf @ ..] = v2::leaf(piece, index);
+                let mut digest = [lowest ^ u8::from(is_bad); 20];
+                digest[1..].copy_from_slice(&leaf[..19]);
+                return digest;
+            }
             let mut digest = [u8::from(is_bad) + 1; 20];
             digest[..4].copy_from_slice(&index.to_be_bytes());
             digest
         };
         (bad.is_some(), (0..self.torrent.geometry().blocks_in(piece)).map(digest).collect())
+    }
+
+    /// The leaves of pieces that it has.
+    fn hash_leaves(&mut self, now: Time, first: PieceIndex, pieces: u32) {
+        let geometry = self.torrent.geometry();
+        let all = (first.0..first.0 + pieces).flat_map(|piece| v2::leaves(geometry, PieceIndex(piece)));
+        let leaves = all.collect();
+        self.torrent.handle_leaves(now, first, pieces, Some(leaves));
+    }
+
+    fn drop_blocks(&mut self, piece: PieceIndex, blocks: &[u32]) {
+        let Some(corrupt) = self.corrupt.get_mut(&piece) else { return };
+        blocks.iter().for_each(|&index| _ = corrupt.remove(&(index * BLOCK_LEN)));
+        if corrupt.is_empty() {
+            self.corrupt.remove(&piece);
+        }
     }
 
     /// Carries out what the torrent wants.
@@ -368,6 +395,9 @@ impl Node {
                 }
             }
             Action::Upload(peer) => {
+                while let Some(hashes) = self.torrent.next_hashes(now, peer) {
+                    self.send(now, peer, hashes, net);
+                }
                 if let Some(buffers) = self.buffers {
                     self.fill_socket(now, peer, buffers, net);
                 } else if let Some(link) = self.links.get_mut(peer.0 as usize).and_then(Option::as_mut)
@@ -389,6 +419,8 @@ impl Node {
             Action::CancelFetch(id) => self.cancel_fetch(now, id, net),
             // Simulated disks do not rot.
             Action::CheckPiece(_) => {}
+            Action::HashLeaves { first, pieces } => self.hash_leaves(now, first, pieces),
+            Action::DropBlocks { piece, blocks } => self.drop_blocks(piece, &blocks),
             Action::DropPiece(piece) => {
                 self.corrupt.remove(&piece);
             }
@@ -408,6 +440,9 @@ impl Node {
             Message::Request(_) | Message::Cancel(_) | Message::Reject(_) => REQUEST_LEN * self.scale,
             Message::Bitfield(bits) => 5 + bits.len() as u64,
             Message::Extended { payload, .. } => 6 + payload.len() as u64,
+            Message::HashRequest(_) | Message::Hashes(_) | Message::HashReject(_) => {
+                message.encoded_len() as u64
+            }
             _ => 5,
         };
         self.control_bytes += len;
@@ -493,5 +528,6 @@ fn info(of: NodeId, inbound: bool, net: &Network) -> PeerInfo {
         extended: true,
         encryption: None,
         utp: false,
+        v2: false,
     }
 }

@@ -13,6 +13,7 @@ use crate::admission::Standing;
 use crate::bitfield::Bitfield;
 use crate::geometry::Geometry;
 use crate::id::PeerKey;
+use crate::metainfo::HashTrees;
 use crate::net::Host;
 use crate::padding::Padding;
 use crate::peer::budget::Cost;
@@ -43,6 +44,8 @@ pub struct Content {
     pub have: Bitfield,
     /// Which of its bytes are padding.
     pub padding: Padding,
+    /// Its hash trees, in version 2; the nodes of the pieces are known.
+    pub hashes: Option<Arc<HashTrees>>,
     /// Only its trackers and the user name peers (BEP 27).
     pub private: bool,
 }
@@ -221,6 +224,7 @@ impl Torrent {
         // A private torrent's metadata is for those who got it from its tracker's site (BEP 27).
         self.config.metadata = (!content.private).then_some(content.metadata);
         self.config.padding = content.padding;
+        self.config.hashes = content.hashes;
         self.set_content(content.geometry, content.have);
         for peer in self.peers.values_mut() {
             peer.pieces.have = Bitfield::empty(self.geometry.pieces());

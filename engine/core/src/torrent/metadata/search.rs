@@ -81,6 +81,17 @@ impl Search {
         }
     }
 
+    /// The info dictionary has come from elsewhere.
+    pub(in crate::torrent) fn end_in_vain(&mut self) {
+        self.is_over = true;
+        self.sources.values_mut().for_each(Source::drop_assembly);
+    }
+
+    /// Whether a peer says that it has the metadata, or pieces.
+    pub(in crate::torrent) fn may_have_metadata(&self, key: PeerKey) -> bool {
+        self.sources.get(&key).is_some_and(Source::has_offer) || self.claims.has_some(key)
+    }
+
     /// A peer has connected.
     pub(super) fn joined(&mut self, now: Time, key: PeerKey, host: Host) {
         self.sources.insert(key, Source::new(host, now));
@@ -129,8 +140,13 @@ impl Search {
 
     /// The peer's extension handshake, with the number of the message and the size, if it has named them.
     pub(super) fn on_offer(&mut self, now: Time, key: PeerKey, size: Option<u32>) -> Option<Verdict> {
-        let source = self.sources.get_mut(&key).filter(|_| !self.is_over)?;
+        let source = self.sources.get_mut(&key)?;
         match size {
+            // Who has metadata has hashes.
+            _ if self.is_over => {
+                source.offer(now, size?);
+                None
+            }
             Some(size) if size > METADATA_LEN_MAX => {
                 if self.oversized.len() < OVERSIZED_MAX || self.oversized.contains_key(&source.host) {
                     self.oversized.insert(source.host, size);

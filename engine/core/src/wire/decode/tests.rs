@@ -6,6 +6,12 @@ fn any_block() -> impl Strategy<Value = BlockRef> {
     any::<(u32, u32, u32)>().prop_map(|(piece, begin, len)| BlockRef { piece: PieceIndex(piece), begin, len })
 }
 
+fn any_range() -> impl Strategy<Value = HashRange> {
+    any::<(Node, u32, u32, u32, u32)>().prop_map(|(pieces_root, base_layer, index, length, proof_layers)| {
+        HashRange { pieces_root, base_layer, index, length, proof_layers }
+    })
+}
+
 fn any_message() -> impl Strategy<Value = Message> {
     let piece = any::<u32>().prop_map(PieceIndex);
     prop_oneof![
@@ -24,6 +30,10 @@ fn any_message() -> impl Strategy<Value = Message> {
         Just(Message::HaveNone),
         any_block().prop_map(Message::Reject),
         piece.prop_map(Message::AllowedFast),
+        any_range().prop_map(|range| Message::HashRequest(Box::new(range))),
+        any_range().prop_map(|range| Message::HashReject(Box::new(range))),
+        (any_range(), prop::collection::vec(any::<Node>(), 1..20))
+            .prop_map(|(range, hashes)| Message::Hashes(Box::new(Hashes { range, hashes }))),
         (any::<u8>(), prop::collection::vec(any::<u8>(), 0..300))
             .prop_map(|(id, payload)| Message::Extended { id, payload }),
     ]
@@ -58,7 +68,9 @@ fn header(len: u32, id: u8) -> [u8; 5] {
     [a, b, c, d, id]
 }
 
-const UNKNOWN: DecodeLimits = DecodeLimits { bitfield_len: None };
+const UNKNOWN: DecodeLimits = DecodeLimits { bitfield_len: None, hashes: Some(512) };
+/// Of a torrent of version 1.
+const V1: DecodeLimits = DecodeLimits { bitfield_len: None, hashes: None };
 
 proptest! {
     #[test]
@@ -90,8 +102,9 @@ proptest! {
     fn nothing_panics_or_takes_more_than_there_is(
         bytes in prop_oneof![prop::collection::vec(any::<u8>(), 0..100), message_like()],
         bitfield_len in prop::option::of(any::<u32>()),
+        hashes in prop::option::of(any::<u32>()),
     ) {
-        if let Ok(Some((decoded, used))) = decode(&bytes, &DecodeLimits { bitfield_len }) {
+        if let Ok(Some((decoded, used))) = decode(&bytes, &DecodeLimits { bitfield_len, hashes }) {
             prop_assert!(used <= bytes.len());
             prop_assert_eq!(encode(&decoded), &bytes[..used]);
         }
@@ -123,7 +136,12 @@ fn every_kind_has_its_limit() {
     assert!(matches!(refused(1, id::EXTENDED), WireError::BadLength { .. }));
 
     accepted(1 + BITFIELD_LEN_MAX, id::BITFIELD);
-    assert_eq!(refused(20, 21), WireError::UnknownMessage { id: 21 });
+    assert_eq!(refused(20, 19), WireError::UnknownMessage { id: 19 });
+    for id in [id::HASH_REQUEST, id::HASHES, id::HASH_REJECT] {
+        assert_eq!(decode(&header(81, id), &V1), Err(WireError::UnknownMessage { id }), "version 1");
+    }
+    assert_eq!(refused(48, id::HASH_REQUEST), WireError::BadLength { message: "hash request", len: 48 });
+    assert_eq!(refused(50, id::HASH_REJECT), WireError::BadLength { message: "hash reject", len: 50 });
 }
 
 #[test]
@@ -168,4 +186,23 @@ fn known_bytes_of_each_form() {
     assert_eq!(bytes(Message::Port(6881)), [0, 0, 0, 3, 9, 0x1a, 0xe1]);
     assert_eq!(bytes(Message::Bitfield(vec![0xf0])), [0, 0, 0, 2, 5, 0xf0]);
     assert_eq!(bytes(Message::Extended { id: 3, payload: b"de".to_vec() }), [0, 0, 0, 4, 20, 3, b'd', b'e']);
+}
+
+#[test]
+fn hashes_are_as_many_as_may_be_asked_for() {
+    let longest = 49 + 32 * (512 + 32);
+    let of = |len| decode(&header(len, id::HASHES), &UNKNOWN);
+    assert_eq!(of(longest), Ok(None));
+    assert_eq!(
+        of(longest + 32),
+        Err(WireError::TooLong { message: "hashes", len: longest + 32, max: longest })
+    );
+    for len in [1, 49, 80, 82, longest - 1] {
+        assert_eq!(of(len), Err(WireError::BadLength { message: "hashes", len }), "{len}");
+    }
+    let all = DecodeLimits { hashes: Some(u32::MAX), ..UNKNOWN };
+    assert_eq!(decode(&header(49 + 32 * (HASHES_MAX + 32), id::HASHES), &all), Ok(None));
+    assert!(decode(&header(49 + 32 * (HASHES_MAX + 33), id::HASHES), &all).is_err());
+    let small = DecodeLimits::for_pieces(8).with_hashes(HASHES_MAX);
+    assert_eq!(decode(&header(49 + 32 * (HASHES_MAX + 32), id::HASHES), &small), Ok(None));
 }
