@@ -238,7 +238,11 @@ async fn a_metainfo_file_reaches_no_other_service_of_this_machine(ip: &str) {
     let swarm = Swarm::new(ip).await;
     let reply = Say::ok(peers(&[swarm.seeder_addr()]));
     for (path, by_metainfo, expected) in [
-        ("/admin?reboot=1", true, "is this machine, where metainfo and links may name only paths that start with /announce"),
+        (
+            "/admin?reboot=1",
+            true,
+            "is this machine, where metainfo and links may name only paths that start with /announce",
+        ),
         ("/announce?key=1", true, "1 peers"),
         ("/admin?reboot=1", false, "1 peers"),
     ] {

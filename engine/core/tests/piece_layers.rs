@@ -9,7 +9,7 @@ use swarm_core::merkle::{HashRange, Node};
 use swarm_core::metainfo::{HashTrees, Info};
 use swarm_core::peer::PeerInfo;
 use swarm_core::time::Duration;
-use swarm_core::torrent::hashes::{CHUNK, LAYERS_OUTSTANDING_MAX, LAYERS_TIMEOUT};
+use swarm_core::torrent::hashes::{CHUNK, HYBRID_PATIENCE, LAYERS_OUTSTANDING_MAX, LAYERS_TIMEOUT};
 use swarm_core::torrent::metadata::Content;
 use swarm_core::torrent::{Action, CloseReason, Event, Torrent};
 use swarm_core::wire::Message;
@@ -206,4 +206,35 @@ fn piece_layers_of_a_hybrid_are_asked_of_those_that_speak_version_2() {
         Action::Send { peer, message } => peer.0 != 2 || !matches!(message, Message::HashRequest(_)),
         _ => true,
     }));
+}
+
+#[test]
+fn piece_layers_of_a_hybrid_that_nobody_has_are_done_without() {
+    let info = Info { piece_hashes: Some(vec![0; 200].into()), ..info_v2(&[40], 4) };
+    let bare = Arc::new(Info { piece_nodes: None, ..info });
+    let second = Duration::from_secs(1);
+    let is_missing = |swarm: &mut Swarm| swarm.events().contains(&Event::PieceLayersMissing);
+    for (named, is_done_without) in [(config(), true), (by_version_2(), false)] {
+        let mut swarm = Swarm::of(Torrent::without_metadata(named));
+        swarm.torrent.handle_layers_wanted(swarm.now, HashTrees::of(&bare).unwrap());
+        swarm.drain();
+        swarm.pass(HYBRID_PATIENCE * 2);
+        assert!(!is_missing(&mut swarm), "peers may come yet");
+        swarm.connect(1);
+        swarm.connect_as(2, PeerInfo { v2: true, ..peer(2) });
+        swarm.pass(HYBRID_PATIENCE * 2);
+        assert!(!is_missing(&mut swarm), "one may have them yet");
+        swarm.disconnect(2);
+        swarm.pass(HYBRID_PATIENCE - second);
+        assert!(!is_missing(&mut swarm));
+        swarm.pass(second * 3);
+        assert_eq!(is_missing(&mut swarm), is_done_without, "who named version 2 alone wants its hashes");
+    }
+}
+
+/// A torrent that was named by its info-hash of version 2 alone.
+fn by_version_2() -> swarm_core::torrent::Config {
+    let mut hash = [1; 32];
+    hash[20..].fill(2);
+    swarm_core::torrent::Config { info_hash_v2: Some(swarm_core::id::InfoHashV2(hash)), ..config() }
 }

@@ -21,6 +21,7 @@ mod handle;
 mod ip_filter;
 mod limit;
 mod lsd;
+mod metadata;
 mod opening;
 mod options;
 mod port_mapping;

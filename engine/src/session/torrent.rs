@@ -31,14 +31,13 @@ use std::sync::Arc;
 use swarm_core::bitfield::Bitfield;
 use swarm_core::geometry::BLOCK_LEN;
 use swarm_core::id::{InfoHash, PeerId, PeerKey, PieceIndex};
-use swarm_core::merkle::Node;
-use swarm_core::metainfo::{HashTrees, Info, Metainfo, MetainfoError};
+use swarm_core::metainfo::{HashTrees, Info, Metainfo};
 use swarm_core::mse::Encryption;
 use swarm_core::picker::Priority;
 use swarm_core::proxy::Destination;
 use swarm_core::time::Time;
 use swarm_core::torrent::discovery::Origin;
-use swarm_core::torrent::hashes::{CHUNK, PIECE_LAYERS_LEN_MAX};
+use swarm_core::torrent::hashes::CHUNK;
 use swarm_core::torrent::metadata::Content as CoreContent;
 use swarm_core::torrent::{Action, Config, Event as CoreEvent, Torrent, Totals};
 use swarm_core::tracker::announcer::Announcer;
@@ -367,54 +366,6 @@ impl TorrentDriver {
         self.drive_announcer();
     }
 
-    /// The info dictionary has come, and has the right hash.
-    fn on_metadata(&self, inner: &mut Inner, bytes: &[u8]) {
-        let Source::Magnet(magnet) = &self.options.source else { return };
-        match Metainfo::from_magnet(magnet, bytes) {
-            Ok(metainfo) => {
-                if metainfo.info.private {
-                    self.keep_private(inner);
-                }
-                let metainfo = Arc::new(metainfo);
-                match metainfo.info.can_verify() {
-                    true => self.on_metainfo(metainfo),
-                    false => self.want_layers(inner, metainfo),
-                }
-            }
-            Err(error) => self.fail(error.into()),
-        }
-    }
-
-    /// What a link stands for is known, and its pieces can be verified.
-    fn on_metainfo(&self, metainfo: Arc<Metainfo>) {
-        let _ = self.known.metainfo.set(metainfo);
-        // It may be a hybrid, of which the link named one half.
-        self.join_swarms();
-        // Whoever waits for it looks again.
-        self.phase.send_modify(|_| {});
-        self.emit(Event::MetadataReceived);
-        self.wake.notify_one();
-    }
-
-    /// Its piece layers are not in the info dictionary: peers are asked for them.
-    fn want_layers(&self, inner: &mut Inner, metainfo: Arc<Metainfo>) {
-        let len = u64::from(metainfo.info.geometry.pieces()) * size_of::<Node>() as u64;
-        if len > PIECE_LAYERS_LEN_MAX {
-            return self.fail(MetainfoError::LayersTooLong(len).into());
-        }
-        let trees = HashTrees::of(&metainfo.info);
-        let _ = self.known.incomplete.set(metainfo);
-        self.join_swarms();
-        trees.into_iter().for_each(|trees| inner.core.handle_layers_wanted(self.context.now(), trees));
-    }
-
-    /// The piece layers have come, and have the right roots.
-    fn on_layers(&self, layers: Vec<Vec<Node>>) {
-        let Some(mut metainfo) = self.known.incomplete.get().cloned() else { return };
-        Arc::make_mut(&mut Arc::make_mut(&mut metainfo).info).set_piece_layers(layers);
-        self.on_metainfo(metainfo);
-    }
-
     pub(super) fn emit(&self, event: Event) {
         self.events.send(event);
     }
@@ -483,6 +434,7 @@ impl TorrentDriver {
                 CoreEvent::Completed => self.finish(inner),
                 CoreEvent::MetadataReceived(bytes) => self.on_metadata(inner, &bytes),
                 CoreEvent::PieceLayersReceived(layers) => self.on_layers(layers),
+                CoreEvent::PieceLayersMissing => self.go_on_without_v2(),
                 _ => {}
             }
         }

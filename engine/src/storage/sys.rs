@@ -347,6 +347,14 @@ pub(super) fn try_lock(file: &File) -> io::Result<bool> {
     }
 }
 
+/// Frees the lock, also where others have the file open by the same opening.
+pub(super) fn unlock(file: &File) {
+    #[cfg(unix)]
+    let _ = rustix::fs::flock(file, rustix::fs::FlockOperation::Unlock);
+    #[cfg(not(unix))]
+    let _ = file;
+}
+
 /// Makes a file executable for those who may read it.
 pub(super) fn make_executable(file: &File) -> io::Result<()> {
     #[cfg(unix)]

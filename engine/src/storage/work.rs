@@ -48,7 +48,17 @@ pub(super) fn looks_like_work_folder(name: &str) -> bool {
 pub(super) struct WorkFolder {
     tree: Tree,
     name: String,
-    lock: File,
+    lock: Lock,
+}
+
+/// The locked file. A program that is being started at that moment holds the file open too, so closing it is not enough.
+#[derive(Debug)]
+struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        sys::unlock(&self.0);
+    }
 }
 
 impl WorkFolder {
@@ -80,13 +90,13 @@ impl WorkFolder {
                 continue;
             }
             let _ = file.set_len(0).and_then(|()| write!(file, "{}", std::process::id()));
-            return Ok(WorkFolder { tree: tree.clone(), name, lock: file });
+            return Ok(WorkFolder { tree: tree.clone(), name, lock: Lock(file) });
         }
     }
 
     /// Finds out whether the folder is still where it was when it was locked.
     pub(super) fn check_in_place(&self) -> Result<(), StorageError> {
-        match is_at(&self.tree, &[&self.name, LOCK], &self.lock) {
+        match is_at(&self.tree, &[&self.name, LOCK], &self.lock.0) {
             Ok(true) => Ok(()),
             Err(StorageError::Io { source, .. }) if sys::is_too_many_files(&source) => Ok(()),
             Ok(false) | Err(_) => Err(StorageError::Gone { path: self.tree.path_of(&self.folder()) }),
@@ -320,6 +330,18 @@ fn pid_in(lock: &mut File) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_folder_is_free_even_while_a_program_that_starts_has_its_lock_open() {
+        let dir = tempfile::tempdir().unwrap();
+        let tree = Tree::new(dir.path().to_owned());
+        let folder = WorkFolder::lock(&tree, "t").unwrap();
+        let inherited = folder.lock.0.try_clone().unwrap();
+        assert!(matches!(WorkFolder::lock(&tree, "t"), Err(StorageError::Locked { .. })));
+        drop(folder);
+        WorkFolder::lock(&tree, "t").unwrap();
+        drop(inherited);
+    }
 
     #[test]
     fn second_one_is_told_who_is_first() {

@@ -244,6 +244,13 @@ impl Info {
         }
     }
 
+    /// A hybrid as the torrent of version 1 that it is too.
+    pub fn without_v2(&self) -> Info {
+        let mut info = Info { info_hash_v2: None, piece_nodes: None, ..self.clone() };
+        info.files.iter_mut().for_each(|file| file.pieces_root = None);
+        info
+    }
+
     /// Whether all is known that pieces are verified with. In version 2 the info dictionary alone may not be enough.
     pub fn can_verify(&self) -> bool {
         self.info_hash_v2.is_none() || self.piece_nodes.is_some()

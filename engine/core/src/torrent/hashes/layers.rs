@@ -22,6 +22,8 @@ pub const LAYERS_OUTSTANDING_MAX: usize = 8;
 pub const LAYERS_TIMEOUT: Duration = Duration::from_secs(4);
 /// The most bytes of piece layers that are fetched: what a metainfo file may hold.
 pub const PIECE_LAYERS_LEN_MAX: u64 = METAINFO_LEN_MAX as u64;
+/// How long peers of version 2 are waited for beside others, before a hybrid whose SHA-1 info-hash is known goes on without that version.
+pub const HYBRID_PATIENCE: Duration = Duration::from_secs(30);
 /// After this time somebody idle is asked too.
 const SLOW_AFTER: Duration = Duration::from_secs(1);
 /// How many peers are asked for the same hashes.
@@ -69,6 +71,8 @@ pub(super) struct LayerSearch {
     /// How many chunks are missing.
     missing: usize,
     peers: BTreeMap<PeerKey, OfPeer>,
+    /// Since when there have been peers, and none to ask.
+    nobody_since: Option<Time>,
 }
 
 fn chunks_of(tree: &Tree) -> u32 {
@@ -87,6 +91,7 @@ impl LayerSearch {
             again: VecDeque::new(),
             got: BTreeMap::new(),
             peers: BTreeMap::new(),
+            nobody_since: None,
         }
     }
 
@@ -281,6 +286,24 @@ impl Torrent {
         if let Some(layers) = self.hashes.as_mut().and_then(|hashes| hashes.layers.as_mut()) {
             layers.tick(now);
             self.ask_for_layers(now);
+            self.look_for_version_2(now);
+        }
+    }
+
+    /// A hybrid can do without version 2, where nobody speaks it.
+    fn look_for_version_2(&mut self, now: Time) {
+        let is_v1 = self.config.info_hashes().v1.is_some();
+        self.count(self.peers.len());
+        let is_there = self.peers.values().any(|peer| self.speaks_v2(peer));
+        let Some(hashes) = self.hashes.as_mut().filter(|hashes| is_v1 && hashes.trees.is_hybrid()) else {
+            return;
+        };
+        let Some(layers) = &mut hashes.layers else { return };
+        if is_there || self.peers.is_empty() {
+            layers.nobody_since = None;
+        } else if now.since(*layers.nobody_since.get_or_insert(now)) >= HYBRID_PATIENCE {
+            self.hashes = None;
+            self.events.push_back(Event::PieceLayersMissing);
         }
     }
 }
