@@ -139,12 +139,23 @@ impl Geometry {
         (rest > 0 && block.len == rest.min(BLOCK_LEN)).then_some(block.begin / BLOCK_LEN)
     }
 
-    /// Whether a request by someone else lies inside its piece and is not longer than anyone may ask for.
+    /// How far into this piece others may ask. libtorrent before 2.1 asks for whole blocks at the end of a file of version 2, as if padding
+    /// followed; it gets zeros there.
+    ///
+    /// # Panics
+    /// If there is no such piece.
+    pub fn requests_end(&self, piece: PieceIndex) -> u32 {
+        let len = self.len_of(piece);
+        if self.short.is_some() { len.next_multiple_of(BLOCK_LEN) } else { len }
+    }
+
+    /// Whether a request by someone else begins inside its piece, ends where it may, and is not longer than anyone may ask for.
     pub fn is_valid_request(&self, block: BlockRef) -> bool {
         self.contains(block.piece)
             && block.len > 0
             && block.len <= REQUEST_LEN_MAX
-            && block.begin.checked_add(block.len).is_some_and(|end| end <= self.len_of(block.piece))
+            && block.begin < self.len_of(block.piece)
+            && block.begin.checked_add(block.len).is_some_and(|end| end <= self.requests_end(block.piece))
     }
 }
 
@@ -169,7 +180,9 @@ mod tests {
         assert_eq!(g.piece_indices().map(|p| g.len_of(p)).collect::<Vec<_>>(), [32_768, 7_232, 32_768, 1]);
         assert_eq!(g.piece_indices().map(|p| g.blocks_in(p)).collect::<Vec<_>>(), [2, 1, 2, 1]);
         assert_eq!(g.offset_of(PieceIndex(3)), 3 * 32_768);
-        assert!(!g.is_valid_request(BlockRef { piece: PieceIndex(1), begin: 0, len: 16_384 }));
+        let may = |piece, begin, len| g.is_valid_request(BlockRef { piece: PieceIndex(piece), begin, len });
+        assert!(may(1, 0, 7_232) && may(1, 0, 16_384), "the last block may be asked for as if it were whole");
+        assert!(!may(1, 0, 16_385) && !may(1, 7_232, 1) && !may(0, 0, 32_769));
         assert!(Geometry::of_files([u64::MAX, 1], 32_768).is_err());
     }
 

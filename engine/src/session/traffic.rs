@@ -309,7 +309,7 @@ impl TorrentDriver {
         waiting: Option<PeerKey>,
     ) {
         let Some(peer) = inner.core.peer(key) else { return };
-        let end = inner.core.geometry().len_of(first.piece);
+        let end = inner.core.geometry().requests_end(first.piece);
         let range = asked_range(first, peer.upload_queue(), read_ahead, end);
         inner.prepared.preparing(first.piece, range.clone(), waiting);
         self.submit_prepare((first.piece, range.start), range);

@@ -246,7 +246,9 @@ impl Storage for Custom {
 
     fn prepare(&self, piece: PieceIndex, range: Range<u32>) -> Result<Prepared, StorageError> {
         let mut bytes = vec![0; range.len()].into_boxed_slice();
-        let read = self.pieces.read(piece, range.start, &mut bytes);
+        // What lies beyond a file of version 2 is zeros to whoever asks.
+        let len = range.end.min(self.info.geometry.len_of(piece)) - range.start;
+        let read = self.pieces.read(piece, range.start, &mut bytes[..len as usize]);
         read.map_err(|e| StorageError::io(&self.path(), "read", e))?;
         let part = Part { end: range.end, bytes: Bytes::Owned(bytes) };
         Ok(Prepared::new(range, vec![part]))

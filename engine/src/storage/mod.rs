@@ -433,10 +433,15 @@ impl Storage for FileStorage {
     fn prepare(&self, piece: PieceIndex, range: Range<u32>) -> Result<Prepared, StorageError> {
         self.check_saved_state_sometimes()?;
         let mut parts = Vec::new();
-        for slice in self.locate(piece, range.clone()) {
+        let end = range.end.min(self.info.geometry.len_of(piece));
+        for slice in self.locate(piece, range.start..end) {
             self.look_before_reading(&slice)?;
             self.prepare_slice(&slice, &mut parts)?;
         }
+        // What lies beyond a file of version 2 is zeros to whoever asks.
+        parts.extend(
+            (end < range.end).then_some(prepared::Part { end: range.end, bytes: prepared::Bytes::Zeros }),
+        );
         Ok(Prepared::new(range, parts))
     }
 
