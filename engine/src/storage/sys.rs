@@ -173,6 +173,12 @@ fn write_once_at(file: &File, bufs: &[IoSlice<'_>], offset: u64) -> io::Result<u
     std::os::windows::fs::FileExt::seek_write(file, &bufs[0], offset)
 }
 
+/// Whether so many bytes of a file have their disk space, and hold data.
+pub(super) fn is_whole(file: &File, len: u64) -> bool {
+    let is_long = |meta: Metadata| meta.len() >= len && allocated(&meta) >= len;
+    file.metadata().is_ok_and(is_long) && find_hole(file, 0, len).is_none()
+}
+
 /// Gives a file `len` bytes of disk from `offset` on, keeping what is there. `keep_len` leaves the file's length.
 /// Where the file system cannot promise space, the file grows with holes if the space is there right now.
 pub(super) fn reserve(file: &File, offset: u64, len: u64, keep_len: bool) -> io::Result<()> {

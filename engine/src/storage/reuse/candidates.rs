@@ -145,6 +145,10 @@ impl Candidates {
         self.get(found).origin
     }
 
+    pub(super) fn warn(&mut self, warning: String) {
+        self.warnings.push(warning);
+    }
+
     pub(super) fn warnings(&self) -> &[String] {
         &self.warnings
     }

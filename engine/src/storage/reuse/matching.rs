@@ -8,7 +8,7 @@ use crate::storage::table::pieces_in;
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::ops::Range;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use swarm_core::bitfield::Bitfield;
 use swarm_core::id::{FileIndex, PieceIndex};
@@ -19,6 +19,19 @@ const LIKE_MAX: usize = 10_000;
 
 /// So many files of one name are compared with the path of a wanted file of that name.
 const NAMESAKES_MAX: usize = 1_000;
+
+/// So many times the bytes of the wanted files are hashed at most, and [`HASHED_MIN`]: a torrent must not keep the machine busy by files
+/// that have the length of many that are here.
+const HASHED_MAX: u64 = 8;
+
+/// What may be hashed for any torrent, in bytes.
+const HASHED_MIN: u64 = 256 << 20;
+
+/// How much may be hashed for these files.
+pub(super) fn budget_for(info: &Info, wanted: &[FileIndex]) -> u64 {
+    let all: u64 = wanted.iter().map(|file| info.files[file.idx()].length).sum();
+    all.saturating_mul(HASHED_MAX).saturating_add(HASHED_MIN)
+}
 
 /// The pieces of a file that lie in no other but padding.
 pub(super) fn inside(info: &Info, index: FileIndex) -> Inside {
@@ -63,6 +76,8 @@ pub(super) struct Matching<'a> {
     /// Pieces that are there.
     pub(super) have: &'a Bitfield,
     pub(super) threads: usize,
+    /// Bytes that may still be hashed.
+    pub(super) budget: AtomicU64,
     pub(super) goes_on: &'a (dyn Fn() -> bool + Sync),
 }
 
@@ -87,6 +102,11 @@ enum Likeness {
 }
 
 impl Matching<'_> {
+    /// Whether as much was hashed as may be.
+    pub(super) fn is_exhausted(&self) -> bool {
+        self.budget.load(Ordering::Relaxed) == 0
+    }
+
     /// What there is of these files.
     pub(super) fn find(&self, wanted: &[FileIndex]) -> Vec<ReusableFile> {
         let mut groups: BTreeMap<(u64, u64, u32), Vec<Inside>> = BTreeMap::new();
@@ -106,7 +126,7 @@ impl Matching<'_> {
             }
             let mut group = Group::new(self, files);
             for (candidate, likeness, namesakes) in self.ranked(&group) {
-                if !(self.goes_on)() {
+                if !(self.goes_on)() || self.is_exhausted() {
                     break;
                 }
                 match group.files[0].file.count {
@@ -227,6 +247,15 @@ impl Matching<'_> {
         each: &(dyn Fn(u32, PieceHash) + Sync),
     ) {
         let first = shape.first.0;
+        let count = pieces.clone().filter(|&piece| is_wanted(piece)).count() as u64;
+        let cost = count * u64::from(self.info.geometry.piece_len());
+        let charged =
+            self.budget.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(cost));
+        if charged.is_err() {
+            // Nothing more is compared.
+            self.budget.store(0, Ordering::Relaxed);
+            return;
+        }
         hash_range(
             self.info,
             first + pieces.start..first + pieces.end,

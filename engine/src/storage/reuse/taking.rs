@@ -1,7 +1,7 @@
 //! Cloning and copying what was found into the work folder.
 
 use super::candidates::{Candidates, Wanted};
-use super::matching::Matching;
+use super::matching::{Matching, budget_for};
 use super::{Part, Reusable, ReusableFile, ReuseSources};
 use crate::storage::error::StorageError;
 use crate::storage::table::{Place, Slot, Table, pieces_in};
@@ -35,9 +35,14 @@ impl FileStorage {
             return Ok(Reusable::default());
         }
         let entries = wanted.iter().map(|file| self.entry(*file));
-        let candidates = Candidates::find(sources, &Wanted::of(entries), goes_on);
-        let matching = Matching { info: &self.info, candidates: &candidates, have: &have, threads, goes_on };
+        let mut candidates = Candidates::find(sources, &Wanted::of(entries), goes_on);
+        let budget = budget_for(&self.info, &wanted).into();
+        let matching =
+            Matching { info: &self.info, candidates: &candidates, have: &have, threads, budget, goes_on };
         let mut files = matching.find(&wanted);
+        if matching.is_exhausted() {
+            candidates.warn("too many files are like those of the torrent: not all were compared".to_owned());
+        }
         let mut refused = HashSet::new();
         for found in &mut files {
             if !goes_on() {

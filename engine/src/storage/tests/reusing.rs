@@ -327,3 +327,23 @@ fn what_is_missing_is_told_and_what_is_stopped_ends() {
     // One file may be named too.
     assert_eq!(take(&storage, &find(&storage, &below(&torrent.path(old.path(), 0)))).len(), 10);
 }
+
+#[test]
+fn files_of_the_same_length_without_end_are_not_hashed_without_end() {
+    // Each lies in its pieces in a way of its own, so that a candidate is hashed anew for each of them.
+    let paths: Vec<String> = (0..40).map(|n| format!("f{n}")).collect();
+    let torrent: Vec<_> = paths.iter().map(|path| (&*path.clone().leak(), 2 * MIB + 1)).collect();
+    let files: Vec<_> = torrent.iter().map(|&(path, len)| (path, Content::Random(len))).collect();
+    let torrent = Torrent::new("t", MIB, &files);
+    let (old, new) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    for n in 0..30 {
+        let file = fs::File::create(old.path().join(format!("{n}"))).unwrap();
+        file.set_len(2 * MIB + 1).unwrap();
+        std::os::unix::fs::FileExt::write_at(&file, &[n], 0).unwrap();
+    }
+    // 1,200 pairs, each of at least a piece.
+    let (storage, _) = torrent.download(new.path());
+    let found = find(&storage, &below(old.path()));
+    assert_eq!(found.pieces().map(Bitfield::count), Some(0));
+    assert_eq!(found.warnings().len(), 1, "{:?}", found.warnings());
+}
