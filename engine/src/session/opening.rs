@@ -334,7 +334,9 @@ impl TorrentDriver {
                 return Err(Error::NothingToSeed { path });
             }
         }
-        Ok(Ready { storage, have, needed: opened.needed, files, partial: opened.partial })
+        // What is there by now needs no blocks any more.
+        let partial = opened.partial.into_iter().filter(|(piece, _)| !have.has(*piece)).collect();
+        Ok(Ready { storage, have, needed: opened.needed, files, partial })
     }
 
     /// Checks the pieces that are in doubt, several at a time, once it is this torrent's turn.

@@ -438,6 +438,8 @@ impl Storage for FileStorage {
                 Some(work) => {
                     self.mark_read(piece);
                     self.add_written(work, piece)?;
+                    // Blocks that an earlier run has left of it are of no use any more.
+                    self.table().partial.remove(&piece);
                 }
                 None => self.table().add(&self.info, piece),
             }

@@ -257,6 +257,26 @@ fn what_is_in_place_stays_and_what_has_begun_is_completed() {
 }
 
 #[test]
+fn blocks_of_a_piece_that_was_found_are_forgotten() {
+    let torrent = files(&[("a", 128 * KIB)]);
+    let (old, new) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (storage, _) = torrent.download(new.path());
+    storage.reserve().unwrap();
+    torrent.write(&storage, PieceIndex(0));
+    let mut buffer = PieceBuffer::new(&torrent.info.geometry, PieceIndex(2));
+    torrent.receive(&mut buffer, 0..1);
+    storage.spill(&buffer.take_for_spill()).unwrap();
+    storage.close().unwrap();
+    let (storage, opened) = torrent.download(new.path());
+    assert_eq!(opened.partial.len(), 1);
+    torrent.lay_out(old.path());
+    assert_eq!(take(&storage, &find(&storage, &below(old.path()))).len(), 3);
+    storage.finish().unwrap();
+    torrent.assert_complete(new.path());
+    assert_eq!(names(new.path()), ["t"], "no work folder stays behind");
+}
+
+#[test]
 fn unwanted_files_are_not_looked_for() {
     let torrent = files(&[("a", 64 * KIB), ("b", 64 * KIB)]);
     let (old, new) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
