@@ -2,21 +2,23 @@
 
 use crate::context::Context;
 use crate::events::seconds;
-use crate::exit::{Exit, Failure, fail, printable};
+use crate::exit::{Exit, Failure, fail, label_of, printable};
 use crate::format::FormatArg;
 use crate::interrupt::Interrupt;
 use crate::network::{NetworkArgs, parse_node, parse_tracker, parse_web_seed};
 use crate::progress::WorkBar;
 use crate::transfer::{self, Plan, folder_of, parent_of};
-use crate::units;
+use crate::{source, units};
 use anyhow::{Context as _, Result};
 use clap::{Args, ValueHint};
 use serde::Serialize;
+use std::ffi::OsString;
 use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::SystemTime;
 use swarm_core::geometry::PIECE_LEN_MAX;
-use swarm_core::metainfo::{self, Content, Format, Metainfo, default_piece_length};
+use swarm_core::metainfo::{self, Content, Format, Info, Metainfo, default_piece_length};
 use swarm_engine::create::{CreateError, Source, WalkOptions, check_pattern, hash, walk};
 use swarm_engine::hash::Workers;
 use swarm_engine::{Mode, verify};
@@ -66,9 +68,16 @@ pub struct CreateArgs {
     #[arg(short = 'l', long, value_name = "SIZE", value_parser = parse_piece_length)]
     piece_length: Option<u32>,
 
-    /// Set the versions of BitTorrent that it is for. Many clients read v1 only
-    #[arg(long, value_enum, default_value_t = FormatArg::V1)]
-    format: FormatArg,
+    /// Set the versions of BitTorrent that it is for. Default: v1; many clients read no other
+    #[arg(long, value_enum)]
+    format: Option<FormatArg>,
+
+    /// Make it another version of this torrent, so that both share as much as possible
+    ///
+    /// The piece length and the format are those of OLD, a metainfo file or a URL of one. Its files keep their order, and new ones come
+    /// after them; if it has padding (BEP 47), so has the new one. Who has OLD gets the new one with `swarm get --reuse`.
+    #[arg(long, value_name = "OLD", value_parser = source::parser(), value_hint = ValueHint::FilePath)]
+    like: Option<OsString>,
 
     /// Set the torrent's name. Default: that of PATH
     #[arg(long, value_parser = parse_name)]
@@ -136,6 +145,7 @@ Examples:
   swarm create release.iso --tier http://a.example/announce,udp://b.example:80
   swarm create release.iso -w https://example.org/release.iso
   swarm create release.iso -a http://tracker.example:6969/announce --seed
+  swarm create app-1.1 --like app-1.0.meta
 
 The network options are for --seed.";
 
@@ -175,6 +185,10 @@ pub async fn run(args: CreateArgs, cx: &mut Context) -> Result<Exit> {
     if args.private && args.announce.is_empty() && args.tiers.is_empty() {
         cx.warn("a private torrent without a tracker finds no peers; name one with -a");
     }
+    let like = match &args.like {
+        Some(like) => Some(args.like(like).await?),
+        None => None,
+    };
     let path = args.path.clone();
     let mut source = interrupt.during(move || walk(&path, &options)).await??;
     for (path, why) in &source.skipped {
@@ -182,11 +196,19 @@ pub async fn run(args: CreateArgs, cx: &mut Context) -> Result<Exit> {
     }
     tell_idle_patterns(&source, args.force, cx)?;
     let dir = if args.seed { Some(seed_dir(&args.path, &name)?) } else { None };
-    let piece_length = args.piece_length.unwrap_or_else(|| default_piece_length(source.total_len()));
-    let format: Format = args.format.into();
+    let (format, piece_length) = match &like {
+        Some(like) => (like.format(), like.geometry.piece_len()),
+        None => {
+            let default = || default_piece_length(source.total_len());
+            (args.format.map_or(Format::V1, Into::into), args.piece_length.unwrap_or_else(default))
+        }
+    };
     warn_of_size(format, source.total_len(), piece_length, cx);
     let bar = WorkBar::new(&cx.console, "hashing", source.total_len());
-    source.arrange(format, piece_length);
+    match &like {
+        Some(like) => source.arrange_like(like),
+        None => source.arrange(format, piece_length),
+    }
     let hashing = bar.clone();
     let work = interrupt.during(move || {
         let before = source.looks();
@@ -196,7 +218,7 @@ pub async fn run(args: CreateArgs, cx: &mut Context) -> Result<Exit> {
     });
     let (source, hashes, before) = bar.show_until(work, &mut cx.console).await?;
     let network = args.network.clone();
-    let bytes = args.into_metainfo(name, source.content, piece_length).encode(hashes?.hashes())?;
+    let bytes = args.into_metainfo(name, source.content, format, piece_length).encode(hashes?.hashes())?;
     output.write(&bytes)?;
     let metainfo = Metainfo::parse(&bytes)?;
     print(&metainfo, &output.path, dir.is_some(), cx);
@@ -235,10 +257,37 @@ fn seed_dir(path: &Path, name: &str) -> Result<PathBuf> {
 }
 
 impl CreateArgs {
-    fn into_metainfo(self, name: String, content: Content, piece_length: u32) -> metainfo::Create {
+    /// The torrent that the new one is to be like.
+    async fn like(&self, like: &OsString) -> Result<Arc<Info>> {
+        let loaded = source::load(like, &self.network.session_options()?).await;
+        let info = loaded.context("--like")?.info;
+        let old = label_of(like);
+        let differs = |flag: &str, of_old: &str| {
+            fail(
+                Exit::Usage,
+                format!("{flag}: differs from --like {old}, which has {of_old}; leave one of the two out"),
+            )
+        };
+        let piece_len = info.geometry.piece_len();
+        if self.piece_length.is_some_and(|len| len != piece_len) {
+            return differs("--piece-length", &format!("pieces of {}", units::size(piece_len.into())));
+        }
+        if self.format.is_some_and(|format| Format::from(format) != info.format()) {
+            return differs("--format", &format!("the format {}", FormatArg::from(info.format())));
+        }
+        Ok(info)
+    }
+
+    fn into_metainfo(
+        self,
+        name: String,
+        content: Content,
+        format: Format,
+        piece_length: u32,
+    ) -> metainfo::Create {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok();
         let mut create = metainfo::Create::new(name, content, piece_length);
-        create.format = self.format.into();
+        create.format = format;
         create.private = self.private;
         create.source = self.source;
         create.trackers = self.announce.into_iter().map(|url| vec![url]).collect();

@@ -61,6 +61,16 @@ pub enum Record<'a> {
     },
     /// What the IP filter has refused since the start.
     IpFilterBlocked { incoming: u64, addresses: u64, trackers: u64 },
+    /// Other files on this machine have been looked at.
+    Reused {
+        /// Bytes of the wanted files that came from them, verified.
+        bytes: u64,
+        bytes_total: u64,
+        /// Of `bytes`, those that take no space of their own.
+        bytes_cloned: u64,
+        /// The folders and files that they came from.
+        from: &'a [String],
+    },
     /// Existing data is known; peers are welcome.
     Checked { pieces_have: u32, pieces: u32 },
     /// How it goes, at most once a second.

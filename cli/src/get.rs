@@ -7,7 +7,7 @@ use crate::selection::{Selection, parse_glob, parse_indices};
 use crate::source;
 use crate::transfer::{self, Plan, SeedUntil};
 use crate::units;
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use clap::{Args, ValueHint};
 use globset::Glob;
 use std::ffi::OsString;
@@ -63,6 +63,14 @@ pub struct GetArgs {
     #[arg(long)]
     recheck: bool,
 
+    /// Take what this folder has of the torrent, under whatever names, instead of downloading it; repeatable
+    ///
+    /// Files of the same content, and those pieces of changed files that are still the same, are cloned where the file system can have
+    /// files share their space (Btrfs, XFS), else copied, and then verified. What --state-dir knows of complete torrents is taken too.
+    /// Links in DIR are not followed. If there is no DIR, the status is 1.
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    reuse: Vec<PathBuf>,
+
     /// When the disk is full, wait this long for space, then exit with status 5
     ///
     /// Without this, the download waits until there is space. Other disk errors are retried in any case.
@@ -102,6 +110,7 @@ Examples:
   swarm get release.meta --select-file 1,3-5 --stall-timeout 10m
   swarm get release.meta --seed=2.0 --json
   swarm get a.meta b.torrent -o downloads
+  swarm get app-1.1.meta --reuse app-1.0
   swarm get 'magnet:?xt=urn:btih:...'
 
 A file gets its final name once all of its pieces are verified. Run the same command again to resume an interrupted \
@@ -120,12 +129,16 @@ pub async fn run(mut args: GetArgs, cx: &mut Context) -> Result<Exit> {
             "--select-file: the files of several torrents have no common index; --files takes patterns";
         return fail(Exit::Usage, message);
     }
+    for dir in &args.reuse {
+        dir.metadata().with_context(|| format!("--reuse: {}: cannot open", dir.display()))?;
+    }
     args.network.web_seeds = args.web_seeds;
     let plan = Plan {
         selection: Selection { globs: args.files, indices: args.select_file },
         sequential: args.sequential,
         overwrite: args.overwrite,
         recheck: args.recheck,
+        reuse: args.reuse,
         until: args.seed,
         space_wait: args.space_wait,
         stall_timeout: args.stall_timeout,

@@ -169,6 +169,8 @@ fn provoke(dir: &Path, seen: &mut Seen) {
     assert_eq!(seen.all_of(full)["event"], "complete");
     let full = get("too-full", &["--peer", &peer, "--inject-disk-full", "300KiB,1h", "--space-wait", "50ms"]);
     assert_eq!(seen.all_of(full)["kind"], "destination");
+    let reused = get("reused", &["--reuse", "data"]);
+    assert_eq!(seen.all_of(reused)["event"], "complete");
     let full = get("full", &["--files", "nothing"]);
     assert_eq!(seen.all_of(full)["kind"], "usage");
 

@@ -12,6 +12,7 @@ pub use walk::walk;
 use crate::storage::bulk::{BulkError, hash_pieces};
 use crate::storage::verify::Looks;
 use filter::Filter;
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -149,6 +150,24 @@ impl Source {
         {
             sort_tree(files);
             if format.has_v1() {
+                *files = pad_files(std::mem::take(files), piece_length);
+            }
+        }
+    }
+
+    /// Puts the files into the order that they have in another version of the torrent, new ones after those, so that both share as many
+    /// pieces as they can; with padding if that one has any, for its piece length. In version 2 the order is given.
+    pub fn arrange_like(&mut self, other: &Info) {
+        let piece_length = other.geometry.piece_len();
+        self.arrange(other.format(), piece_length);
+        if let Content::Folder(files) = &mut self.content
+            && !other.format().has_v2()
+        {
+            let places = other.files.iter().filter(|file| !file.attr.pad && file.path.len() > 1);
+            let places: BTreeMap<&[String], usize> = places.map(|file| &file.path[1..]).zip(0..).collect();
+            // What is new keeps its order.
+            files.sort_by_key(|file| places.get(&file.path[..]).copied().unwrap_or(usize::MAX));
+            if other.files.iter().any(|file| file.attr.pad) {
                 *files = pad_files(std::mem::take(files), piece_length);
             }
         }

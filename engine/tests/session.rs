@@ -29,6 +29,7 @@ for_both_families![
     files_wanted_one_after_another_are_fetched_once,
     little_memory_never_makes_a_download_stand_still,
     nothing_to_seed_is_an_error,
+    what_one_torrent_has_serves_another_of_the_session,
 ];
 
 /// Waits until a torrent says that it cannot write, and why.
@@ -308,4 +309,30 @@ async fn nothing_to_seed_is_an_error(ip: &str) {
     let torrent = session.add(AddTorrent::seed(metainfo, other.path())).await.unwrap();
     let error = torrent.completed().await.unwrap_err();
     assert!(error.to_string().contains("nothing here is right"), "{error}");
+}
+
+async fn what_one_torrent_has_serves_another_of_the_session(ip: &str) {
+    let (source, target) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let (old, new) = (source.path().join("old"), source.path().join("new"));
+    std::fs::create_dir_all(&old).unwrap();
+    std::fs::create_dir_all(&new).unwrap();
+    let before = publish(&old, &[("a", 300_000), ("b", 200_000)], 32_768);
+    let after = publish(&new, &[("a", 300_000), ("b", 200_000), ("c", 1_000)], 16_384);
+    let (getter, seeder) = (session(ip), session(ip));
+    seed(&getter, &before, &old).await;
+    seed(&seeder, &after, &new).await;
+    let torrent = getter.add(get(&after, target.path(), &[&seeder])).await.unwrap();
+    let mut events = torrent.events();
+    torrent.completed().await.unwrap();
+    same_tree(&new.join("data"), &target.path().join("data"));
+    let down = torrent.stats().await.unwrap().totals.bytes_down;
+    assert!(down <= 16_384, "{down}");
+    let reused = until(&mut events, |event| matches!(event, Event::Reused { .. } | Event::Completed)).await;
+    let is_it = |from: &[std::path::PathBuf]| from == [old.canonicalize().unwrap().join("data")];
+    assert!(
+        matches!(&reused, Event::Reused { bytes, from, .. } if *bytes + down == 501_000 && is_it(from)),
+        "{reused:?}"
+    );
+    getter.stop().await;
+    seeder.stop().await;
 }

@@ -33,6 +33,8 @@ pub struct Plan {
     pub sequential: bool,
     pub overwrite: bool,
     pub recheck: bool,
+    /// Folders whose files are taken instead of downloaded.
+    pub reuse: Vec<PathBuf>,
     /// Whether missing pieces are an error from the start.
     pub needs_all: bool,
     pub until: SeedUntil,
@@ -56,6 +58,7 @@ impl Plan {
             sequential: false,
             overwrite: false,
             recheck: false,
+            reuse: Vec::new(),
             needs_all: false,
             until: SeedUntil::Interrupted,
             space_wait: None,
@@ -97,6 +100,10 @@ impl Plan {
             .overwrite(self.overwrite)
             .recheck(self.recheck)
             .poison(self.poison);
+        let torrent = match &self.reuse[..] {
+            [] => torrent,
+            dirs => torrent.reuse(dirs),
+        };
         network.apply(match space {
             Some(budget) => torrent.space(budget),
             None => torrent,

@@ -153,6 +153,12 @@ impl Torrent {
         match event {
             Event::MetadataReceived => return self.on_metadata(shared),
             Event::Checking { done, of } => self.checking = Some((done, of)),
+            Event::Reused { bytes, bytes_total, bytes_cloned, from } => {
+                let from: Vec<_> = from.iter().map(|path| path.to_string_lossy().into_owned()).collect();
+                let record = Record::Reused { bytes, bytes_total, bytes_cloned, from: &from };
+                shared.cx.record_about(&self.about, &record);
+                self.note(shared, &printable(&words::reused(bytes, bytes_total, &from)));
+            }
             Event::Started { have, pieces } => return self.on_started(have, pieces, shared),
             Event::PieceFailed(piece) => {
                 shared.cx.record_about(&self.about, &Record::PieceFailed { piece: piece.0 });

@@ -52,6 +52,22 @@ pub fn of_waiting(waiting: &Waiting, reach: Option<&str>) -> String {
     }
 }
 
+/// How much of a torrent was here already, and where.
+pub fn reused(bytes: u64, bytes_total: u64, from: &[String]) -> String {
+    if bytes == 0 {
+        return "nothing was found to reuse".to_owned();
+    }
+    let (named, more) = from.split_at(from.len().min(ORIGINS_NAMED_MAX));
+    let mut places = named.join(", ");
+    if !more.is_empty() {
+        places = format!("{places} and {} more", more.len());
+    }
+    format!("reused {} of {} from {places}", size(bytes), size(bytes_total))
+}
+
+/// How many of the places that something was reused from are named.
+const ORIGINS_NAMED_MAX: usize = 3;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -71,5 +87,13 @@ mod tests {
         let error = failure(StorageError::ForeignData { path }.into());
         assert_eq!(Exit::of(&error), Exit::Data);
         assert!(error.to_string().ends_with("or give --overwrite"), "{error}");
+    }
+
+    #[test]
+    fn what_was_reused_is_told_with_some_of_the_places() {
+        let from: Vec<String> = ["a", "b", "c", "d", "e"].map(str::to_owned).into();
+        assert_eq!(reused(3 << 29, 2 << 30, &from[..1]), "reused 1.5 GiB of 2 GiB from a");
+        assert_eq!(reused(1024, 2048, &from), "reused 1 KiB of 2 KiB from a, b, c and 2 more");
+        assert_eq!(reused(0, 2048, &from), "nothing was found to reuse");
     }
 }

@@ -3,6 +3,7 @@
 use crate::Error;
 use crate::storage::StorageError;
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use swarm_core::id::{FileIndex, PeerId, PieceIndex};
@@ -27,6 +28,17 @@ pub enum Event {
         done: u32,
         /// Pieces to check.
         of: u32,
+    },
+    /// Files that were on this machine already have been looked at for what is missing of the wanted ones.
+    Reused {
+        /// What they had: bytes of wanted files in pieces that were verified.
+        bytes: u64,
+        /// Bytes of all wanted files.
+        bytes_total: u64,
+        /// Of `bytes`, those in files that share their space on the disk with the ones that they come from.
+        bytes_cloned: u64,
+        /// Where it comes from: folders and files that were [given](crate::AddTorrent::reuse), and data of other torrents.
+        from: Vec<PathBuf>,
     },
     /// The torrent is ready: existing data is known, peers are welcome.
     Started {

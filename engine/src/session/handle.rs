@@ -48,6 +48,11 @@ impl Known {
     pub(super) fn set_location(&self, location: Option<Location>) {
         *self.location.lock().unwrap_or_else(PoisonError::into_inner) = location;
     }
+
+    /// Where its files are, if they have been opened.
+    pub(super) fn location(&self) -> Option<Location> {
+        self.location.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 /// A torrent in a session. Clones are handles to the same torrent; dropping them changes nothing.

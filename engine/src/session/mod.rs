@@ -31,6 +31,7 @@ mod reader;
 mod readers;
 mod reading;
 mod registry;
+mod reusing;
 mod routes;
 mod run;
 mod running;

@@ -17,7 +17,7 @@ use super::torrent::{Carried, Channels, Inner, Next, TorrentDriver, TorrentEvent
 use crate::error::{Error, OptionError};
 use crate::hash::Lane;
 use crate::id::TorrentId;
-use crate::storage::{self, OpenOptions, Opened, Storage, StorageError, Trust};
+use crate::storage::{self, OpenOptions, Storage, StorageError, Trust};
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -309,13 +309,20 @@ impl TorrentDriver {
             events.send(Event::Warning(warning.clone()));
         }
         opened.have.iter().for_each(|piece| self.progress.add(info, piece));
-        let have = self.check(info, &storage, &opened).await?;
+        let mut have = self.check(info, &storage, opened.have.clone(), &opened.recheck).await?;
+        let reusable = match options.mode == Mode::Download && opened.needed.has_other_than(&have) {
+            true => self.find_reusable(&storage).await?,
+            false => None,
+        };
         if options.mode == Mode::Download && opened.needed.has_other_than(&have) {
             let reserving = || {
                 let storage = Arc::clone(&storage);
                 move || storage.reserve()
             };
             self.until_it_fits(reserving).await?;
+        }
+        if let Some(reusable) = reusable {
+            have = self.reuse(info, &storage, have, reusable).await?;
         }
         if options.mode == Mode::Seed {
             for &file in &opened.absent {
@@ -327,19 +334,21 @@ impl TorrentDriver {
                 return Err(Error::NothingToSeed { path });
             }
         }
-        Ok(Ready { storage, have, needed: opened.needed, files, partial: opened.partial })
+        // What is there by now needs no blocks any more.
+        let partial = opened.partial.into_iter().filter(|(piece, _)| !have.has(*piece)).collect();
+        Ok(Ready { storage, have, needed: opened.needed, files, partial })
     }
 
     /// Checks the pieces that are in doubt, several at a time, once it is this torrent's turn.
-    async fn check(
+    pub(super) async fn check(
         &self,
         info: &Info,
         storage: &Arc<dyn Storage>,
-        opened: &Opened,
+        mut have: Bitfield,
+        recheck: &Bitfield,
     ) -> Result<Bitfield, Error> {
         let (context, events, progress) = (&*self.context, &self.events, &self.progress);
-        let mut have = opened.have.clone();
-        let of = opened.recheck.count();
+        let of = recheck.count();
         if of == 0 {
             return Ok(have);
         }
@@ -347,7 +356,7 @@ impl TorrentDriver {
         progress.checking.set(true);
         events.send(Event::Checking { done: 0, of });
         let (tx, mut rx) = mpsc::unbounded_channel();
-        let mut pieces = opened.recheck.iter();
+        let mut pieces = recheck.iter();
         let submit = |piece: PieceIndex| {
             let (storage, tx) = (Arc::clone(storage), tx.clone());
             context.workers.submit(Lane::Check, move || {
@@ -400,7 +409,10 @@ impl TorrentDriver {
     }
 
     /// Does something on a worker, and again for as long as the disk is full or there are no descriptors.
-    async fn until_it_fits<R: Send + 'static, J: FnOnce() -> Result<R, StorageError> + Send + 'static>(
+    pub(super) async fn until_it_fits<
+        R: Send + 'static,
+        J: FnOnce() -> Result<R, StorageError> + Send + 'static,
+    >(
         &self,
         job: impl Fn() -> J,
     ) -> Result<R, Error> {

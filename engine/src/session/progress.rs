@@ -5,6 +5,7 @@ use crate::Error;
 use crate::storage::Storage;
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use swarm_core::bitfield::Bitfield;
 use swarm_core::id::PieceIndex;
 use swarm_core::metainfo::Info;
@@ -21,18 +22,23 @@ pub(super) struct Progress {
     /// Bytes that nobody wants: of pad files, and of files that were not chosen. `None`: of pad files.
     unwanted: RefCell<Option<Padding>>,
     /// The data is of no use any more: whoever opens it stops as soon as its job on a worker has ended, since that may hold locks.
-    is_aborted: Cell<bool>,
+    is_aborted: Arc<AtomicBool>,
     aborted: Notify,
 }
 
 impl Progress {
     pub(super) fn abort(&self) {
-        self.is_aborted.set(true);
+        self.is_aborted.store(true, Ordering::Relaxed);
         self.aborted.notify_one();
     }
 
     pub(super) fn is_aborted(&self) -> bool {
-        self.is_aborted.get()
+        self.is_aborted.load(Ordering::Relaxed)
+    }
+
+    /// The same for a job on a worker, which can end early.
+    pub(super) fn abort_flag(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.is_aborted)
     }
 
     /// Waits for something, unless the data is of no use any more.

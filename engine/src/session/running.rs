@@ -1,6 +1,7 @@
 //! The torrents that run, as far as the rest of the session has to do with them.
 
 use crate::net::handshake::{Opened, Ours};
+use crate::storage::Location;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -20,6 +21,8 @@ pub(super) trait RunningTorrent {
     fn is_complete(&self) -> bool;
     /// Whether it wants data and has nobody to ask.
     fn needs_peers(&self) -> bool;
+    /// Where its files are, if they are known.
+    fn location(&self) -> Option<Location>;
     /// What it says in handshakes.
     fn ours(&self) -> Ours;
     /// A peer has dialled it.
@@ -104,6 +107,13 @@ impl RunningTorrents {
     /// All of them. They may come and go meanwhile.
     pub(super) fn all(&self) -> Vec<Rc<dyn RunningTorrent>> {
         self.by_hash.borrow().values().cloned().collect()
+    }
+
+    /// Where the files of all torrents but this one are.
+    pub(super) fn locations_but(&self, name: InfoHash) -> Vec<Location> {
+        let torrents = self.by_hash.borrow();
+        let others = torrents.iter().filter(|(other, _)| **other != name);
+        others.filter_map(|(_, torrent)| torrent.location()).collect()
     }
 
     /// The connection that is evicted for a newcomer from this address, if there are `peers_max` in all.

@@ -3,6 +3,7 @@
 use super::running::RunningTorrent;
 use super::torrent::TorrentDriver;
 use crate::net::handshake::{Opened, Ours};
+use crate::storage::Location;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -25,6 +26,10 @@ impl RunningTorrent for TorrentDriver {
 
     fn needs_peers(&self) -> bool {
         TorrentDriver::needs_peers(self)
+    }
+
+    fn location(&self) -> Option<Location> {
+        self.known.location()
     }
 
     fn ours(&self) -> Ours {

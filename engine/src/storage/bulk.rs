@@ -6,6 +6,7 @@ use crate::hash::PieceHasher;
 use crate::hash::lanes::{Algorithm as _, Sha1Lanes, Sha256Lanes};
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use swarm_core::geometry::BLOCK_LEN;
@@ -38,11 +39,24 @@ pub(crate) fn hash_pieces(
     open: &Open<'_>,
     each: &(dyn Fn(PieceIndex, Result<PieceHash, BulkError>) -> bool + Sync),
 ) {
+    hash_range(info, 0..info.geometry.pieces(), threads, is_wanted, open, each);
+}
+
+/// The same for some neighbouring pieces.
+pub(super) fn hash_range(
+    info: &Info,
+    pieces: Range<u32>,
+    threads: usize,
+    is_wanted: &(dyn Fn(PieceIndex) -> bool + Sync),
+    open: &Open<'_>,
+    each: &(dyn Fn(PieceIndex, Result<PieceHash, BulkError>) -> bool + Sync),
+) {
     let geometry = &info.geometry;
+    let count = pieces.len() as u32;
     let batch = pieces_at_once(info.format(), geometry.piece_len());
-    let fair_share = geometry.pieces().div_ceil(threads.max(1) as u32);
+    let fair_share = count.div_ceil(threads.max(1) as u32);
     let run = (RUN_LEN / geometry.piece_len()).max(batch).min(fair_share).max(1);
-    let runs = geometry.pieces().div_ceil(run);
+    let runs = count.div_ceil(run);
     let (next, is_over) = (AtomicU32::new(0), AtomicBool::new(false));
     let work = || {
         let mut hasher = Hasher { info, open, batch, each, is_over: &is_over, last: None, zeros: None };
@@ -51,8 +65,9 @@ pub(crate) fn hash_pieces(
             if n >= runs {
                 return;
             }
-            let end = (n + 1).saturating_mul(run).min(geometry.pieces());
-            hasher.hash_run((n * run..end).map(PieceIndex).filter(|&piece| is_wanted(piece)));
+            let end = (n + 1).saturating_mul(run).min(count);
+            let run = pieces.start + n * run..pieces.start + end;
+            hasher.hash_run(run.map(PieceIndex).filter(|&piece| is_wanted(piece)));
         }
     };
     std::thread::scope(|scope| {

@@ -37,6 +37,11 @@
 //! then compared instead of written. With [`OpenOptions::overwrite`] such a file is moved into the work folder and completed. Unwanted
 //! files stay as they are.
 //!
+//! # Files that are elsewhere
+//!
+//! What a download is told to [reuse](reuse) is cloned or copied into the work folder and checked there like what an earlier run has left:
+//! the files that it comes from are only read, and what changes meanwhile is downloaded.
+//!
 //! # Threads
 //!
 //! Everything blocks and may be called from any thread, at the same time for different pieces: [`crate::hash::Workers`] is meant for
@@ -55,6 +60,7 @@ mod options;
 mod prepared;
 mod read;
 mod reserve;
+mod reuse;
 mod saved;
 mod scan;
 mod space;
@@ -77,6 +83,7 @@ pub use error::StorageError;
 pub use handles::{HandleLimits, Handles};
 pub use options::{Mode, OpenOptions, Opened, Trust};
 pub use prepared::Prepared;
+pub(crate) use reuse::{Reusable, ReuseSources};
 pub use space::SpaceBudget;
 
 use crate::buffer::{PieceBuffer, Spill};
@@ -165,6 +172,33 @@ pub(crate) trait Storage: Send + Sync {
     /// [`StorageError::NoSpace`] with the bytes that must come free; [`StorageError::TooLarge`] if the volume
     /// could never hold it; [`StorageError::Gone`]; whatever the system says.
     fn reserve(&self) -> Result<(), StorageError>;
+
+    /// Finds what is elsewhere on this machine of the wanted files, and clones files that can be cloned: that takes no space. Reads
+    /// on so many threads for as long as `goes_on`. Before [`reserve`](Self::reserve).
+    ///
+    /// # Errors
+    /// Whatever the system says of our own files. What is wrong with others is no error.
+    fn find_reusable(
+        &self,
+        _sources: &ReuseSources,
+        _threads: usize,
+        _goes_on: &(dyn Fn() -> bool + Sync),
+    ) -> Result<Reusable, StorageError> {
+        Ok(Reusable::default())
+    }
+
+    /// Copies what was found and could not be cloned, after [`reserve`](Self::reserve). The pieces to pass to
+    /// [`check_piece`](Self::check_piece) are those of the [`Reusable`]. Can be called again after an error.
+    ///
+    /// # Errors
+    /// As [`spill`](Self::spill).
+    fn copy_reusable(
+        &self,
+        _reusable: &Reusable,
+        _goes_on: &(dyn Fn() -> bool + Sync),
+    ) -> Result<(), StorageError> {
+        Ok(())
+    }
 
     /// Verifies a complete piece, writes it and notes it in the journal, while it is in the CPU's cache. Space must have been
     /// [reserved](Self::reserve).
@@ -279,7 +313,7 @@ pub(crate) trait Storage: Send + Sync {
 }
 
 /// Where a torrent's files are, or will be, under the names that the file system takes.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Location {
     tree: Tree,
     info: Arc<Info>,
@@ -364,6 +398,23 @@ impl Storage for FileStorage {
         self.reserve_all()
     }
 
+    fn find_reusable(
+        &self,
+        sources: &ReuseSources,
+        threads: usize,
+        goes_on: &(dyn Fn() -> bool + Sync),
+    ) -> Result<Reusable, StorageError> {
+        self.find_and_clone(sources, threads, goes_on)
+    }
+
+    fn copy_reusable(
+        &self,
+        reusable: &Reusable,
+        goes_on: &(dyn Fn() -> bool + Sync),
+    ) -> Result<(), StorageError> {
+        self.copy_found(reusable, goes_on)
+    }
+
     fn verify_and_write(&self, buffer: PieceBuffer) -> PieceOutcome {
         self.verify_then_write(buffer)
     }
@@ -387,6 +438,8 @@ impl Storage for FileStorage {
                 Some(work) => {
                     self.mark_read(piece);
                     self.add_written(work, piece)?;
+                    // Blocks that an earlier run has left of it are of no use any more.
+                    self.table().partial.remove(&piece);
                 }
                 None => self.table().add(&self.info, piece),
             }

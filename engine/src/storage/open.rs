@@ -162,7 +162,7 @@ impl Opening<'_> {
         let findings = Findings { known, files, wanted, have, recheck };
         // From now on files change: what is known so far is saved, with how they look now.
         let state = findings.state(&self.info);
-        state.save(self.tree, &folder.folder(), STATE)?;
+        state.save(self.tree, &folder.folder(), STATE, None)?;
         if is_distrusted {
             folder.end_distrust()?;
         }

@@ -130,7 +130,12 @@ impl FileStorage {
         let length = self.entry(file).length;
         let unfinished = self.tree.open(&work.folder.unfinished(file), Access::Create)?;
         self.expect_unchanged(work, file, &unfinished)?;
-        let reserved = sys::reserve(&unfinished, 0, length, false).and_then(|()| {
+        // Where blocks are shared with another file, some file systems ask for room for all of them once more.
+        let reserved = match sys::is_whole(&unfinished, length) {
+            true => Ok(()),
+            false => sys::reserve(&unfinished, 0, length, false),
+        };
+        let reserved = reserved.and_then(|()| {
             // One that was taken over may be longer.
             if unfinished.metadata()?.len() > length { unfinished.set_len(length) } else { Ok(()) }
         });

@@ -10,7 +10,8 @@ use super::table::Partial;
 use super::tree::{Access, Found, Tree};
 use crate::hash::sha1;
 use std::io::{Read, Write};
-use swarm_core::bencode::{Limits, parse, write_dict};
+use std::path::{Path, PathBuf};
+use swarm_core::bencode::{Document, Limits, parse, write_dict};
 use swarm_core::bitfield::Bitfield;
 use swarm_core::id::{InfoHash, PieceIndex};
 use swarm_core::metainfo::Info;
@@ -93,11 +94,18 @@ impl State {
 
     /// Puts the state at `path` below `tree`, in the place of one that may be there, so that at any moment there is
     /// either the old one or the new.
-    pub(super) fn save(&self, tree: &Tree, folder: &[String], name: &str) -> Result<(), StorageError> {
+    /// `data` is where the torrent's file or folder is, if the state is not beside it.
+    pub(super) fn save(
+        &self,
+        tree: &Tree,
+        folder: &[String],
+        name: &str,
+        data: Option<&Path>,
+    ) -> Result<(), StorageError> {
         let at = |name: &str| folder.iter().cloned().chain([name.to_owned()]).collect::<Vec<String>>();
         let (new, old) = (at(&format!("{name}.new")), at(name));
         tree.remove(&new)?;
-        let bytes = self.encode();
+        let bytes = self.encode(data);
         let mut file = tree.open(&new, Access::Create)?;
         let written = file.write_all(&bytes).and_then(|()| file.sync_all());
         written.map_err(|e| StorageError::space(&tree.path_of(&new), "write", bytes.len() as u64, e))?;
@@ -105,7 +113,7 @@ impl State {
         tree.sync_dir(folder)
     }
 
-    fn encode(&self) -> Vec<u8> {
+    fn encode(&self, data: Option<&Path>) -> Vec<u8> {
         let stamps: Vec<u8> = self.stamps.iter().flat_map(|stamp| stamp_bytes(*stamp)).collect();
         let files = self.in_part_file.iter().zip(&self.verified);
         let files: Vec<u8> = files
@@ -116,6 +124,9 @@ impl State {
         let body = write_dict(|mut e| {
             e.emit_pair_with(b"boot id", |e| e.emit_bytes(boot_id.as_bytes()))?;
             e.emit_pair(b"clean", i64::from(self.is_clean))?;
+            if let Some(data) = data {
+                e.emit_pair_with(b"data", |e| e.emit_bytes(data.as_os_str().as_encoded_bytes()))?;
+            }
             e.emit_pair_with(b"files", |e| e.emit_bytes(&files))?;
             e.emit_pair_with(b"generation", |e| e.emit_bytes(&generation))?;
             e.emit_pair_with(b"have", |e| e.emit_bytes(&self.have.to_wire()))?;
@@ -136,11 +147,7 @@ impl State {
     /// `None` for anything but a state of this format whose sizes fit the torrent, if it is this torrent's.
     fn decode(bytes: &[u8], info: &Info) -> Option<State> {
         let outer = parse(bytes, &Limits::default()).ok()?;
-        let body = outer.root().get(b"body")?.as_bytes()?;
-        if outer.root().get(b"sha1")?.as_bytes()? != sha1([body]) {
-            return None;
-        }
-        let body = parse(body, &Limits::default()).ok()?;
+        let body = parse(body_of(&outer)?, &Limits::default()).ok()?;
         let int = |key: &[u8]| body.root().get(key)?.as_int();
         let bytes = |key: &[u8]| body.root().get(key)?.as_bytes();
         if int(b"version")? != VERSION {
@@ -168,6 +175,24 @@ impl State {
             is_clean: int(b"clean")? != 0,
         })
     }
+}
+
+/// What is in the outer dictionary, unless it is damaged.
+fn body_of<'a>(outer: &'a Document<'_>) -> Option<&'a [u8]> {
+    let body = outer.root().get(b"body")?.as_bytes()?;
+    (outer.root().get(b"sha1")?.as_bytes()? == sha1([body])).then_some(body)
+}
+
+/// Where the data of any torrent is, by the state that these bytes are.
+pub(super) fn data_of(bytes: &[u8]) -> Option<PathBuf> {
+    let outer = parse(bytes, &Limits::default()).ok()?;
+    let body = parse(body_of(&outer)?, &Limits::default()).ok()?;
+    let data = body.root().get(b"data")?.as_bytes()?;
+    #[cfg(unix)]
+    let data: &std::ffi::OsStr = std::os::unix::ffi::OsStrExt::from_bytes(data);
+    #[cfg(not(unix))]
+    let data = str::from_utf8(data).ok()?;
+    Some(PathBuf::from(data)).filter(|path| path.is_absolute())
 }
 
 /// No stamp is all zeros: a file has an inode or a time.
@@ -244,14 +269,14 @@ mod tests {
     fn comes_back_as_it_was() {
         let info = info();
         for state in [State::new(&info), sample(&info)] {
-            assert_eq!(State::decode(&state.encode(), &info), Some(state));
+            assert_eq!(State::decode(&state.encode(None), &info), Some(state));
         }
     }
 
     #[test]
     fn tells_another_torrent_and_refuses_another_shape() {
         let info = info();
-        let bytes = sample(&info).encode();
+        let bytes = sample(&info).encode(Some(Path::new("/a/b")));
         let other = Info { info_hash: InfoHash([9; 20]), ..info.clone() };
         assert_eq!(State::decode(&bytes, &other).unwrap().info_hash, info.info_hash);
         let fewer = Info { files: info.files[..1].to_vec(), ..info };
@@ -262,7 +287,7 @@ mod tests {
         #[test]
         fn any_damage_is_noticed(at in any::<prop::sample::Index>(), flip in 1u8.., cut in any::<bool>()) {
             let info = info();
-            let mut bytes = sample(&info).encode();
+            let mut bytes = sample(&info).encode(Some(Path::new("/a/b")));
             let at = at.index(bytes.len());
             if cut { bytes.truncate(at) } else { bytes[at] ^= flip }
             prop_assert_eq!(State::decode(&bytes, &info), None);
@@ -283,7 +308,7 @@ mod tests {
         let path = ["sub", "state"];
         assert!(matches!(State::load(&tree, &path, &info), Ok(Loaded::Nothing)));
         for state in [sample(&info), State::new(&info)] {
-            state.save(&tree, &folder, "state").unwrap();
+            state.save(&tree, &folder, "state", None).unwrap();
             assert!(matches!(State::load(&tree, &path, &info), Ok(Loaded::State(s)) if s == state));
         }
         assert_eq!(tree.list(&folder).unwrap(), ["state"]);

@@ -310,7 +310,7 @@ impl FileStorage {
         }
         let mut state = self.state();
         state.generation = work.journal().generation.wrapping_add(1);
-        state.save(&self.tree, &work.folder.folder(), STATE)
+        state.save(&self.tree, &work.folder.folder(), STATE, None)
     }
 
     /// Saves the state of a seed or a finished download, if there is something new.

@@ -92,6 +92,46 @@ pub(super) fn write_all_at(file: &File, mut bufs: &mut [IoSlice<'_>], mut offset
     Ok(())
 }
 
+/// Makes `to`, an empty file, share all the blocks of `from`, if their file system can do that.
+pub(super) fn clone_file(from: &File, to: &File) -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    return Ok(rustix::fs::ioctl_ficlone(to, from)?);
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = (from, to);
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
+
+/// As [`copy_range`], within the system where that can be done: a file system may then share blocks, or copy on its server. What
+/// cannot be read ends the copy, and is no error.
+pub(super) fn copy_within(from: &File, from_at: u64, to: &File, to_at: u64, len: u64) -> io::Result<()> {
+    let mut done = 0;
+    #[cfg(target_os = "linux")]
+    while done < len {
+        let (mut from_now, mut to_now) = (from_at + done, to_at + done);
+        let wanted = (len - done).min(COPY_LEN) as usize;
+        match rustix::fs::copy_file_range(from, Some(&mut from_now), to, Some(&mut to_now), wanted) {
+            Ok(0) => return Ok(()),
+            Ok(n) => done += n as u64,
+            // Whatever it is, reading and writing tells it apart.
+            Err(_) => break,
+        }
+    }
+    let mut buf = vec![0; (len - done).min(1 << 20) as usize];
+    while done < len {
+        let wanted = buf.len().min((len - done) as usize);
+        let Ok(read @ 1..) = read_at(from, &mut buf[..wanted], from_at + done) else { return Ok(()) };
+        write_all_at(to, &mut [IoSlice::new(&buf[..read])], to_at + done)?;
+        done += read as u64;
+    }
+    Ok(())
+}
+
+/// How much the system is asked to copy at a time, so that it does not take long to end.
+#[cfg(target_os = "linux")]
+const COPY_LEN: u64 = 64 << 20;
+
 /// Copies a range from one file to another; where the first one ends, so does the copy.
 pub(super) fn copy_range(from: &File, from_at: u64, to: &File, to_at: u64, len: u64) -> io::Result<()> {
     let mut buf = vec![0; len.min(1 << 20) as usize];
@@ -131,6 +171,12 @@ fn write_once_at(file: &File, bufs: &[IoSlice<'_>], offset: u64) -> io::Result<u
 #[cfg(windows)]
 fn write_once_at(file: &File, bufs: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {
     std::os::windows::fs::FileExt::seek_write(file, &bufs[0], offset)
+}
+
+/// Whether so many bytes of a file have their disk space, and hold data.
+pub(super) fn is_whole(file: &File, len: u64) -> bool {
+    let is_long = |meta: Metadata| meta.len() >= len && allocated(&meta) >= len;
+    file.metadata().is_ok_and(is_long) && find_hole(file, 0, len).is_none()
 }
 
 /// Gives a file `len` bytes of disk from `offset` on, keeping what is there. `keep_len` leaves the file's length.

@@ -93,7 +93,7 @@ impl fmt::Debug for PieceNodes {
 }
 
 /// What a piece hashes to, in each version that its torrent is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct PieceHash {
     /// SHA-1 of the whole piece, padding included: version 1.
     pub sha1: Option<[u8; 20]>,

@@ -194,6 +194,7 @@ pub struct AddTorrent {
     pub(crate) download_limit: Option<u64>,
     pub(crate) overwrite: bool,
     pub(crate) recheck: bool,
+    pub(crate) reuse: Option<Vec<PathBuf>>,
     pub(crate) storage: Option<Arc<dyn PieceStorage>>,
     #[cfg(feature = "__hooks")]
     pub(crate) space: Option<Arc<SpaceBudget>>,
@@ -222,6 +223,7 @@ impl AddTorrent {
             download_limit: None,
             overwrite: false,
             recheck: false,
+            reuse: None,
             storage: None,
             #[cfg(feature = "__hooks")]
             space: None,
@@ -314,6 +316,15 @@ impl AddTorrent {
     /// Peers to connect to, besides those that trackers name.
     pub fn peers(mut self, peers: impl IntoIterator<Item = SocketAddr>) -> AddTorrent {
         self.peers = peers.into_iter().collect();
+        self
+    }
+
+    /// Before anything is downloaded, takes what these folders and files have of the wanted files, under whatever names: a file of the
+    /// same content, or pieces of it at the same places. Where the file system can do that they share their space on the disk. So is done
+    /// with what the session's state folder knows of complete torrents, which is all with no folder at all. What other torrents of the
+    /// session have is reused in any case. [`Event::Reused`](crate::Event::Reused) tells how much that was.
+    pub fn reuse(mut self, dirs: impl IntoIterator<Item = impl Into<PathBuf>>) -> AddTorrent {
+        self.reuse = Some(dirs.into_iter().map(Into::into).collect());
         self
     }
 

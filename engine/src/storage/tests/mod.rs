@@ -15,6 +15,7 @@ mod leftovers;
 mod never_outside;
 mod odd_names;
 mod resuming;
+mod reusing;
 mod seeding;
 mod trust;
 mod what_is_already_there;

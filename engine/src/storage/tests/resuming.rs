@@ -130,13 +130,13 @@ fn after_a_power_cut_what_looks_like_data_is_checked_but_not_trusted() {
         panic!("no state")
     };
     saved.boot_id = Some("another".to_owned());
-    saved.save(&tree, &[], "state").unwrap();
+    saved.save(&tree, &[], "state", None).unwrap();
     let (storage, opened) = torrent.download(dir.path());
     assert_eq!(set(&opened.have), marked);
     assert!(opened.recheck.has(PieceIndex(1)) && opened.recheck.has(PieceIndex(5)));
     drop(storage);
     // A file that has been written to since the last that the journal knows of is checked as a whole.
-    saved.save(&tree, &[], "state").unwrap();
+    saved.save(&tree, &[], "state", None).unwrap();
     let part = fs::File::options().write(true).open(dir.path().join(".mixed.swarm/0.part")).unwrap();
     part.set_modified(std::time::SystemTime::now() + std::time::Duration::from_secs(60)).unwrap();
     let (storage, opened) = torrent.download(dir.path());
