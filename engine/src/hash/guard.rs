@@ -74,13 +74,6 @@ impl Held {
         unsafe { std::slice::from_raw_parts(self.map.as_ptr().add(self.range.start), self.range.len()) }
     }
 
-    /// Has the system map all pages at once, which costs less than one after the other when they are touched.
-    pub(crate) fn populate(&self) {
-        // Where it does not know this, or there is a hole, pages come as they are touched.
-        #[cfg(target_os = "linux")]
-        let _ = self.map.advise_range(memmap2::Advice::PopulateRead, self.range.start, self.range.len());
-    }
-
     /// Whether there was a hole: what has been read is worthless then.
     pub(crate) fn has_hole(&self) -> bool {
         #[cfg(target_os = "linux")]

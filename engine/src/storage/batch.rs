@@ -121,11 +121,6 @@ impl<'a> Batch<'a> {
     /// What each piece hashes to, or why that is not known; `None` for those that have to be read bit by bit.
     pub(super) fn hash(&self) -> Vec<(PieceIndex, Option<Result<PieceHash, BulkError>>)> {
         let pieces: Vec<PieceIndex> = (self.first.0..self.first.0 + self.count).map(PieceIndex).collect();
-        for slice in &self.slices {
-            if let Bytes::Mapped(held, _) = &slice.bytes {
-                held.populate();
-            }
-        }
         let mut slices = &self.slices[..];
         let parts = pieces.iter().map(|&piece| {
             let range = self.range_of(piece);
