@@ -1,7 +1,7 @@
 //! Query strings with raw bytes in them: an info-hash is 20 arbitrary bytes, percent-encoded, so
 //! nothing here may assume UTF-8.
 
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode, percent_encode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 
 /// All but RFC 3986's unreserved characters.
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -45,8 +45,22 @@ pub(super) fn pairs(query: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
 /// The decoded bytes of a value: `%xx` is a byte, `+` a space (as HTML forms and Go's library write
 /// it), all else itself. A `%` that no two digits follow is itself too.
 pub(super) fn decoded(value: &[u8]) -> impl Iterator<Item = u8> + '_ {
-    let parts = value.split(|&byte| byte == b'+').enumerate();
-    parts.flat_map(|(n, part)| (n > 0).then_some(b' ').into_iter().chain(percent_decode(part)))
+    // By hand, as each announce comes through here.
+    let mut rest = value;
+    std::iter::from_fn(move || {
+        let (&first, tail) = rest.split_first()?;
+        if let (b'%', Some(byte)) = (first, hex_pair(tail)) {
+            rest = &tail[2..];
+            return Some(byte);
+        }
+        rest = tail;
+        Some(if first == b'+' { b' ' } else { first })
+    })
+}
+
+fn hex_pair(digits: &[u8]) -> Option<u8> {
+    let digit = |at: usize| (*digits.get(at)? as char).to_digit(16);
+    Some((digit(0)? * 16 + digit(1)?) as u8)
 }
 
 /// A value that must be exactly 20 bytes.
