@@ -68,7 +68,11 @@ pub(crate) const fn compact_len(family: Family) -> usize {
 
 /// Appends an address in compact form.
 pub(crate) fn write_compact(addr: SocketAddr, out: &mut Vec<u8>) {
-    out.extend_from_slice(&write_ip(addr.ip().to_canonical()));
+    // No buffer of its own: a tracker's reply has many.
+    match addr.ip().to_canonical() {
+        IpAddr::V4(ip) => out.extend_from_slice(&ip.octets()),
+        IpAddr::V6(ip) => out.extend_from_slice(&ip.octets()),
+    }
     out.extend_from_slice(&addr.port().to_be_bytes());
 }
 
