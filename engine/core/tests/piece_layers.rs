@@ -236,5 +236,5 @@ fn piece_layers_of_a_hybrid_that_nobody_has_are_done_without() {
 fn by_version_2() -> swarm_core::torrent::Config {
     let mut hash = [1; 32];
     hash[20..].fill(2);
-    swarm_core::torrent::Config { info_hash_v2: Some(swarm_core::id::InfoHashV2(hash)), ..config() }
+    swarm_core::torrent::Config { info_hash_v2: Some(Box::new(swarm_core::id::InfoHashV2(hash))), ..config() }
 }

@@ -26,8 +26,8 @@ pub(crate) enum Phase {
 /// What is known of a torrent so far.
 #[derive(Debug, Default)]
 pub(super) struct Known {
-    /// Those that it was added with, or that it was resolved to.
-    pub(super) info_hashes: OnceLock<InfoHashes>,
+    /// Those that a link named, or that it was resolved to. Boxed, since most torrents have none.
+    pub(super) info_hashes: OnceLock<Box<InfoHashes>>,
     pub(super) metainfo: OnceLock<Arc<Metainfo>>,
     /// The same without piece layers, which peers are asked for.
     pub(super) incomplete: OnceLock<Arc<Metainfo>>,
@@ -42,7 +42,7 @@ impl Known {
     pub(super) fn info_hashes(&self) -> InfoHashes {
         let metainfo = self.metainfo.get().or(self.incomplete.get());
         let of_metainfo = metainfo.map(|metainfo| metainfo.info.info_hashes());
-        of_metainfo.or_else(|| self.info_hashes.get().copied()).unwrap_or_default()
+        of_metainfo.or_else(|| self.info_hashes.get().map(|hashes| **hashes)).unwrap_or_default()
     }
 
     pub(super) fn set_location(&self, location: Option<Location>) {

@@ -55,8 +55,8 @@ pub(super) fn spawn(
     if let Some(metainfo) = options.source.metainfo().filter(|metainfo| metainfo.info.can_verify()) {
         let _ = known.metainfo.set(Arc::clone(metainfo));
     }
-    if options.source.info_hash().is_some() {
-        let _ = known.info_hashes.set(options.source.info_hashes());
+    if options.source.metainfo().is_none() && options.source.info_hash().is_some() {
+        let _ = known.info_hashes.set(Box::new(options.source.info_hashes()));
     }
     let handle = TorrentHandle::new(handle::Inner {
         id,
@@ -79,7 +79,8 @@ pub(super) fn spawn(
         let result = match task.await {
             Ok(result) => result,
             Err(panic) => {
-                let name = known.info_hashes.get().and_then(|hashes| hashes.swarms().next());
+                let named = known.info_hashes.get().map_or_else(|| known.info_hashes(), |hashes| **hashes);
+                let name = named.swarms().next();
                 let torrent = name.and_then(|name| context.torrents.remove(name));
                 if let Some(torrent) = torrent {
                     torrent.abandon();
@@ -109,7 +110,7 @@ pub(super) async fn start(
         let found = Box::pin(resolve_unless_paused(&context, &link, &mut options, &mut channels)).await?;
         let Some(found) = found else { return Ok(()) };
         channels.registry.claim(found.into(), channels.events.id)?;
-        let _ = channels.known.info_hashes.set(found.into());
+        let _ = channels.known.info_hashes.set(Box::new(found.into()));
         Rc::make_mut(&mut options).source = found.into();
     }
     // It keeps this one as its name in the session, whatever others it turns out to have.

@@ -193,7 +193,7 @@ impl TorrentDriver {
         let seed = context.rng.borrow_mut().next_u64();
         let private = options.source.metainfo().is_some_and(|metainfo| metainfo.info.private);
         let mut config = Config::new(info_hash, peer_id, seed);
-        config.info_hash_v2 = options.source.info_hashes().v2;
+        config.info_hash_v2 = options.source.info_hashes().v2.map(Box::new);
         config.exchange = context.options.pex && !private;
         config.holepunch = !private && context.binding.proxy.is_none() && !context.utps.borrow().is_empty();
         config.canonical_priority = !private;

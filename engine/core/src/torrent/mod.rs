@@ -68,7 +68,7 @@ pub struct Config {
     /// Which torrent this is.
     pub info_hash: InfoHash,
     /// That of version 2 if it is known. [`info_hash`](Config::info_hash) may be the start of it.
-    pub info_hash_v2: Option<InfoHashV2>,
+    pub info_hash_v2: Option<Box<InfoHashV2>>,
     /// What we call ourselves in handshakes.
     pub peer_id: PeerId,
     /// The software's name and version, for extension handshakes.
@@ -109,8 +109,9 @@ pub struct Config {
 impl Config {
     /// The hashes that the info dictionary must have.
     fn info_hashes(&self) -> InfoHashes {
-        let is_v2 = self.info_hash_v2.is_some_and(|v2| v2.truncated() == self.info_hash);
-        InfoHashes { v1: (!is_v2).then_some(self.info_hash), v2: self.info_hash_v2 }
+        let v2 = self.info_hash_v2.as_deref().copied();
+        let is_v2 = v2.is_some_and(|v2| v2.truncated() == self.info_hash);
+        InfoHashes { v1: (!is_v2).then_some(self.info_hash), v2 }
     }
 
     /// The defaults for this torrent.
