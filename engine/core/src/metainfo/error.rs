@@ -34,6 +34,9 @@ pub enum MetainfoError {
     /// A path has more than [`PATH_DEPTH_MAX`] components.
     #[error("`info.files[{0}].path` has more than {PATH_DEPTH_MAX} components")]
     PathTooDeep(usize),
+    /// The paths of the files in a file tree take too much room.
+    #[error("the paths of the files in `info.file tree` are too long together")]
+    PathsTooLong,
     /// The lengths of the files do not add up to a number.
     #[error("the files' lengths add up to more than 2^64 bytes")]
     TotalTooLong,

@@ -428,3 +428,20 @@ fn http_seeds_are_read_and_nothing_else() {
     assert_eq!(metainfo.http_seeds.len(), 1);
     assert!(metainfo.web_seeds.is_empty() && metainfo.magnet().web_seeds.is_empty());
 }
+
+/// A folder is named once, and stands in the path of each of its files.
+#[test]
+fn a_deep_file_tree_costs_no_more_than_its_paths_may() {
+    let depth = 90;
+    let file = |n: usize| format!("6:{n:06}d0:d6:lengthi0eee");
+    let torrent = |files: usize| {
+        let name = format!("200:{}d", "x".repeat(200)).repeat(depth);
+        let files: String = (0..files).map(file).collect();
+        format!(
+            "d4:infod9:file treed{name}{files}{}e12:meta versioni2e4:name1:n12:piece lengthi16384eee",
+            "e".repeat(depth)
+        )
+    };
+    assert!(Metainfo::parse(torrent(1_000).as_bytes()).is_ok());
+    assert_eq!(Metainfo::parse(torrent(10_000).as_bytes()), Err(MetainfoError::PathsTooLong));
+}

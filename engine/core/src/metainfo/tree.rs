@@ -6,6 +6,11 @@ use super::{FILES_MAX, FileAttr, FileEntry, MetainfoError, PATH_DEPTH_MAX};
 use crate::bencode::{Dict, Value};
 use crate::merkle::{NO_LEAF, Node};
 
+/// What the paths of all files together may take, in bytes: their names, and so much for each. In a tree a folder is named once, however many
+/// files lie in it, so that a short file can mean very long paths; in version 1 each path is written out.
+const PATHS_LEN_MAX: usize = 64 * 1024 * 1024;
+const NAME_COST: usize = 16;
+
 /// A file of the tree.
 pub(super) struct TreeFile<'a> {
     /// The path below the torrent's folder as its maker wrote it.
@@ -35,6 +40,7 @@ pub(super) fn read<'a>(
     let mut path: Vec<&[u8]> = Vec::new();
     // Folders that have been entered, each with what is left of it.
     let mut open: Vec<_> = vec![root.iter()];
+    let mut paths_len = 0;
     while let Some(folder) = open.last_mut() {
         let Some((key, value)) = folder.next() else {
             open.pop();
@@ -49,6 +55,10 @@ pub(super) fn read<'a>(
         match file_of(dict) {
             Some(_) if files.len() == FILES_MAX => return Err(MetainfoError::TooManyFiles(FILES_MAX + 1)),
             Some(properties) => {
+                paths_len += path.iter().map(|name| name.len() + NAME_COST).sum::<usize>();
+                if paths_len > PATHS_LEN_MAX {
+                    return Err(MetainfoError::PathsTooLong);
+                }
                 files.push(read_file(properties, &path, name, spelling, warnings)?);
                 path.pop();
             }
