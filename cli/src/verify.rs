@@ -15,9 +15,9 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
 use swarm_core::metainfo::Info;
+use swarm_engine::Mode;
 use swarm_engine::hash::Workers;
 use swarm_engine::verify::{self, FileState, Report};
-use swarm_engine::{Mode, SessionOptions};
 
 #[derive(Args, Debug)]
 #[command(after_long_help = EXAMPLES)]
@@ -70,7 +70,7 @@ struct VerifiedFile {
 
 pub async fn run(args: VerifyArgs, cx: &mut Context) -> Result<Exit> {
     let mut interrupt = Interrupt::install()?;
-    let metainfo = source::load(&args.source, &SessionOptions::default()).await?;
+    let metainfo = source::load(&args.source, &args.network.session_options()?).await?;
     let info = Arc::clone(&metainfo.info);
     let dir = Plan::new(Mode::Seed, args.dir).dir_of(&info);
     let path = dir.join(&info.name);

@@ -185,19 +185,23 @@ impl TorrentDriver {
         &self,
         action: &AnnounceAction,
     ) -> Result<(AnnounceResponse, IpAddr), AnnounceFailure> {
-        let mut outcome = ask(&self.context, action).await;
-        for swarm in self.swarms().filter(|&swarm| swarm != action.request.info_hash) {
-            let mut other = action.clone();
-            other.request.info_hash = swarm;
-            match (&mut outcome, ask(&self.context, &other).await) {
-                (Ok((first, _)), Ok((other, _))) => first.peers.extend(other.peers),
-                (Err(_), Ok(other)) => outcome = Ok(other),
-                (_, Err(failure)) => {
-                    tracing::debug!(tracker = %other.url, %swarm, %failure, "announce failed")
-                }
+        let Some(swarm) = self.swarms().find(|&swarm| swarm != action.request.info_hash) else {
+            return ask(&self.context, action).await;
+        };
+        let mut other = action.clone();
+        other.request.info_hash = swarm;
+        // At once: a tracker that says nothing is not waited for twice.
+        match tokio::join!(ask(&self.context, action), ask(&self.context, &other)) {
+            (Ok((mut first, tracker)), Ok((other, _))) => {
+                first.peers.extend(other.peers);
+                Ok((first, tracker))
+            }
+            (Err(_), Ok(other)) => Ok(other),
+            (first, Err(failure)) => {
+                tracing::debug!(tracker = %other.url, %swarm, %failure, "announce failed");
+                first
             }
         }
-        outcome
     }
 
     /// A tracker has named peers by their hosts' names.
