@@ -109,6 +109,8 @@ pub struct Picker {
     parole: BTreeSet<(PeerKey, PieceIndex)>,
     /// Blocks of downloading pieces that are wanted and not requested.
     unrequested_blocks: u32,
+    /// Counts pieces that nobody had and then somebody.
+    appeared: u64,
     /// Counts blocks that came, as a clock for the age of partial pieces.
     arrivals: u64,
     /// Counts pieces and words of pieces that were looked at.
@@ -144,6 +146,7 @@ impl Picker {
             exclusive: BTreeSet::new(),
             parole: BTreeSet::new(),
             unrequested_blocks: 0,
+            appeared: 0,
             arrivals: 0,
             work: Cell::new(0),
             choices: Vec::new(),
@@ -243,12 +246,22 @@ impl Picker {
 
     /// A peer has got one more piece.
     pub fn peer_got(&mut self, piece: PieceIndex) {
+        self.appeared += u64::from(self.is_nowhere(piece));
         self.availability.change_piece(piece, 1);
     }
 
     /// A peer has a piece no more.
     pub fn peer_lost(&mut self, piece: PieceIndex) {
         self.availability.change_piece(piece, -1);
+    }
+
+    /// How many pieces neither we nor connected peers had when we, or a connected peer, got them.
+    pub fn appeared(&self) -> u64 {
+        self.appeared
+    }
+
+    fn is_nowhere(&self, piece: PieceIndex) -> bool {
+        !self.have.has(piece) && self.availability.of(piece) == 0
     }
 
     /// In how many connected peers this piece is.
@@ -374,6 +387,7 @@ impl Picker {
 
     /// A complete piece is verified and written.
     pub fn piece_done(&mut self, piece: PieceIndex) {
+        self.appeared += u64::from(self.is_nowhere(piece));
         self.downloading.remove(&piece);
         self.exclusive.remove(&piece);
         self.missing.remove(piece);

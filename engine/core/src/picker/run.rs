@@ -60,20 +60,6 @@ impl Picker {
         }
     }
 
-    /// Whether [`Picker::pick_run`] has only pieces of others' shares to choose from, and no more than `max`.
-    pub fn has_last_gaps_only(&self, source: &RunSource<'_>, max: usize) -> bool {
-        let mut others = 0;
-        let mut is_ours = false;
-        self.missing.for_each_common(source.have, |piece| {
-            if self.may_take(source, piece) {
-                others += 1;
-                is_ours |= source.share.contains(&piece.0) || self.downloading.contains_key(&piece);
-            }
-            others <= max && !is_ours
-        });
-        others <= max && !is_ours
-    }
-
     fn may_take(&self, source: &RunSource<'_>, piece: PieceIndex) -> bool {
         let is_free = match self.downloading.get(&piece) {
             Some(downloading) => {

@@ -167,9 +167,8 @@ impl Torrent {
             if let Some(peer) = on_parole {
                 peer.download.on_parole = false;
                 self.picker.parole_ended(sender);
-            } else if let Some(seed) = self.web.by_key(sender) {
-                seed.proved();
-                self.web.plan = true;
+            } else {
+                self.on_web_piece(sender, piece);
             }
         }
         self.on_piece_had(now, piece);

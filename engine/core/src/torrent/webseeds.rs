@@ -8,21 +8,15 @@ use crate::geometry::BLOCK_LEN;
 use crate::id::{BlockRef, PeerKey, PieceIndex};
 use crate::picker::RunSource;
 use crate::time::{Duration, Time};
-use crate::webseed::{Fault, FetchId, Penalty, WEB_SEEDS_MAX, WebSeed, WebSeedIndex};
+use crate::webseed::{Fault, FetchId, Penalty, Place, Turns, WEB_SEEDS_MAX, WebSeed, WebSeedIndex};
 use std::ops::Range;
 
 /// How long peers may be there without giving before web seeds serve regardless of them.
 pub const PEERS_GIVEN: Duration = Duration::from_secs(10);
 /// How long the first fetch waits for the first peer, while some are dialled.
 const FIRST_PEER_WAIT: Duration = Duration::from_secs(1);
-/// How long it waits for each downloader whose turn is earlier: pieces then come one after the other, and can be passed on, not all at once...
-const TURN: Duration = Duration::from_millis(150);
-/// ... up to this.
-const TURN_WAIT_MAX: Duration = Duration::from_secs(5);
 /// Peers serve badly if a web seed is so many times as quick.
 const MUCH_QUICKER: u64 = 8;
-/// For how long the last gaps are left to others, in all.
-const LAST_GAP_WAIT_MAX: Duration = Duration::from_secs(10);
 /// What a web seed is taken to give that has not been asked yet, in bytes/s.
 const RATE_ASSUMED: u64 = 128 * 1024;
 
@@ -45,12 +39,10 @@ pub(super) struct WebSeeds {
     since: Option<Time>,
     /// What peers have of our patience.
     patience: Patience,
-    /// When the first fetch may begin, if it waits for its turn.
+    /// Whose turn it is, of those that fetch.
+    turns: Turns,
+    /// When the next fetch may begin, if it waits for that.
     turn_at: Option<Time>,
-    /// When one of the last gaps may be taken.
-    last_gap_at: Option<Time>,
-    /// For how long the last gaps have been left to others, in all.
-    last_gap_waits: Duration,
     /// Something may be asked of them again.
     pub(super) plan: bool,
 }
@@ -202,6 +194,16 @@ impl Torrent {
         self.plan_later(now);
     }
 
+    /// A piece with blocks of a web seed has been verified.
+    pub(super) fn on_web_piece(&mut self, seed: PeerKey, piece: PieceIndex) {
+        let Some(seed) = self.web.by_key(seed) else { return };
+        seed.proved();
+        self.web.plan = true;
+        if self.picker.availability(piece) > 0 {
+            self.web.turns.met_another();
+        }
+    }
+
     /// A web seed has lied.
     pub(super) fn drop_web_seed(&mut self, now: Time, key: PeerKey) {
         let at = self.web.seeds.iter().position(|seed| seed.key() == key && !seed.is_dropped());
@@ -273,21 +275,35 @@ impl Torrent {
         self.are_peers_interesting() || self.web.patience.empty < PEERS_GIVEN
     }
 
-    /// When the first fetch may begin. Of downloaders that start together one after the other begins, in the order of their ids.
-    fn first_fetch_at(&self, now: Time) -> Time {
+    /// When the next fetch may begin.
+    fn next_fetch_at(&mut self, now: Time, gaps_only: bool) -> Time {
         let Some(since) = self.web.since else { return now };
         if self.peers.is_empty() {
-            return if self.discovery.half_open() > 0 { since + FIRST_PEER_WAIT } else { now };
+            let is_first = self.web.fetches == 0 && self.discovery.half_open() > 0;
+            return if is_first { since + FIRST_PEER_WAIT } else { now };
         }
-        let (nth, _) = self.rank();
-        since + TURN_WAIT_MAX.min(TURN * nth)
+        if !gaps_only || !self.may_peers_get_it() {
+            return now;
+        }
+        let piece_len = self.geometry.piece_len();
+        let runs = self.web.seeds.iter().filter(|seed| !seed.is_dropped());
+        let Some(run) = runs.map(|seed| seed.run_beside_peers(piece_len)).max() else { return now };
+        let (appeared, place) = (self.appeared(), self.place());
+        let is_starved = !self.are_peers_interesting();
+        self.web.turns.next_at(now, appeared, place, run, is_starved)
+    }
+
+    /// Bytes of pieces that nobody had and somebody has got since.
+    fn appeared(&self) -> u64 {
+        self.picker.appeared() * u64::from(self.geometry.piece_len())
     }
 
     /// How many downloaders have a lower id than we, and how many there are with us, as far as we are connected.
-    fn rank(&self) -> (u32, u32) {
+    fn place(&self) -> Place {
         let others = self.peers.values().filter(|peer| !peer.have().is_full());
-        others.fold((0, 1), |(before, all), peer| {
-            (before + u32::from(peer.info.peer_id < self.config.peer_id), all + 1)
+        others.fold(Place { before: 0, all: 1 }, |place, peer| Place {
+            before: place.before + u32::from(peer.info.peer_id < self.config.peer_id),
+            all: place.all + 1,
         })
     }
 
@@ -298,8 +314,8 @@ impl Torrent {
         if !beside_peers {
             return 0..pieces;
         }
-        let (before, others) = self.rank();
-        let start_of = |nth: u32| (u64::from(pieces) * u64::from(nth) / u64::from(others)) as u32;
+        let Place { before, all } = self.place();
+        let start_of = |nth: u32| (u64::from(pieces) * u64::from(nth) / u64::from(all)) as u32;
         start_of(before)..start_of(before + 1)
     }
 
@@ -317,9 +333,9 @@ impl Torrent {
             return;
         }
         let gaps_only = self.is_served_by_peers();
-        let first_at = self.first_fetch_at(now);
-        if self.web.fetches == 0 && now < first_at {
-            (self.web.plan, self.web.turn_at) = (true, Some(first_at));
+        let next_at = self.next_fetch_at(now, gaps_only);
+        if now < next_at {
+            (self.web.plan, self.web.turn_at) = (true, Some(next_at));
             return;
         }
         for at in 0..self.web.seeds.len() {
@@ -346,23 +362,6 @@ impl Torrent {
             share: self.share(gaps_only),
             only_continue: self.pressure != Pressure::None && self.picker.bytes_in_downloading() > 0,
         };
-        let peers = self.peers.len();
-        if gaps_only && self.picker.has_last_gaps_only(&source, peers) {
-            // Somebody may be fetching each of them: who waits that long need not fetch it.
-            let piece_micros = u64::from(self.geometry.piece_len()) * 1_000_000 / seed.fetch_rate().max(1);
-            let left = LAST_GAP_WAIT_MAX.saturating_sub(self.web.last_gap_waits);
-            let (rng, waits) = (&mut self.rng, &mut self.web.last_gap_waits);
-            let wait = || {
-                let micros = piece_micros.saturating_add(rng.below(piece_micros.saturating_add(1)));
-                let wait = Duration::from_micros(micros).min(left);
-                *waits += wait;
-                now + wait
-            };
-            if now < *self.web.last_gap_at.get_or_insert_with(wait) {
-                return false;
-            }
-            self.web.last_gap_at = None;
-        }
         let mut blocks = Vec::new();
         self.picker.pick_run(&source, room, &mut self.rng, &mut blocks);
         if blocks.is_empty() {
@@ -370,6 +369,11 @@ impl Torrent {
         }
         let id = FetchId(self.web.fetches);
         self.web.fetches += 1;
+        if is_little {
+            let bytes = blocks.iter().map(|block| u64::from(block.len)).sum();
+            let (appeared, place) = (self.appeared(), self.place());
+            self.web.turns.begun(appeared, place, bytes);
+        }
         self.actions.push_back(Action::Fetch { id, seed: index, blocks: blocks.clone() });
         self.web.seeds[index.0 as usize].started(now, id, blocks);
         true

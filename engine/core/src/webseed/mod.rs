@@ -8,6 +8,7 @@ mod fault;
 mod location;
 #[cfg(test)]
 mod tests;
+mod turns;
 
 use crate::bitfield::Bitfield;
 use crate::geometry::Geometry;
@@ -20,23 +21,25 @@ pub use fault::{Fault, Penalty};
 pub use location::{file_url, parse_url};
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
+pub use turns::{Place, SLOT, Turns};
 
 /// How many web seeds a torrent uses; more are passed over.
 pub const WEB_SEEDS_MAX: usize = 100;
 /// How many fetches one URL serves at a time, where requests are for small files, ...
 pub const FETCHES_MAX: usize = 16;
-/// ... where they are for large ones, ...
+/// ... and where they are for large ones. While peers serve the rest it is one: what each of many downloaders has asked for and not got is
+/// nobody's yet, and may come twice.
 pub const FETCHES_LARGE: usize = 4;
-/// ... and while peers serve the rest. What each of many downloaders has asked for and not got is nobody's yet, and may come twice.
-pub const FETCHES_BESIDE_PEERS: usize = 1;
 /// Requests for fewer bytes than this, in the mean, are small.
 const SMALL_REQUEST: u64 = 256 * 1024;
 /// How much a URL is asked for before a piece of its has been verified, unless pieces are larger.
 pub const PROBE_LEN: u64 = 256 * 1024;
 /// How much is outstanding at a URL at the most, and at the least.
 const OUTSTANDING: Range<u64> = 4 << 20..16 << 20;
-/// The same while peers serve the rest.
-const OUTSTANDING_BESIDE_PEERS: Range<u64> = 256 << 10..4 << 20;
+/// The same while peers serve the rest, unless pieces are larger...
+const RUN_BESIDE_PEERS: Range<u64> = 256 << 10..4 << 20;
+/// ... and as time at the rate of the last fetch.
+const RUN_TIME: Duration = Duration::from_millis(250);
 /// How much should be outstanding, as time at the present rate.
 const QUEUE_TIME: Duration = Duration::from_secs(2);
 /// The shortest fetch. A slow server gets short ones, so that others can have the rest.
@@ -220,11 +223,6 @@ impl WebSeed {
         self.rate_known
     }
 
-    /// How fast the fetch was that last brought a block, from when it was asked for.
-    pub(crate) fn fetch_rate(&self) -> u64 {
-        self.fetch_rate
-    }
-
     /// The piece after the last one that it was asked for.
     pub(crate) fn next_piece(&self) -> Option<PieceIndex> {
         self.next_piece
@@ -262,19 +260,27 @@ impl WebSeed {
         if !self.proven {
             return self.fetches.is_empty().then_some(PROBE_LEN.max(u64::from(piece_len)));
         }
-        let bounds = if beside_peers { OUTSTANDING_BESIDE_PEERS } else { OUTSTANDING };
-        let fetches_max = match beside_peers {
-            _ if self.in_order => 1,
-            true => FETCHES_BESIDE_PEERS,
-            false if self.bytes / self.requests.max(1) < SMALL_REQUEST => FETCHES_MAX,
-            false => FETCHES_LARGE,
+        if beside_peers {
+            return self.fetches.is_empty().then(|| self.run_beside_peers(piece_len));
+        }
+        let fetches_max = match () {
+            () if self.in_order => 1,
+            () if self.bytes / self.requests.max(1) < SMALL_REQUEST => FETCHES_MAX,
+            () => FETCHES_LARGE,
         };
         if self.fetches.len() >= fetches_max {
             return None;
         }
-        let wanted = self.rate_known.saturating_mul(QUEUE_TIME.as_secs()).clamp(bounds.start, bounds.end);
+        let wanted =
+            self.rate_known.saturating_mul(QUEUE_TIME.as_secs()).clamp(OUTSTANDING.start, OUTSTANDING.end);
         let fetch_len = (wanted / fetches_max as u64).max(FETCH_LEN_MIN);
         (self.outstanding() + fetch_len <= wanted).then_some(fetch_len)
+    }
+
+    /// How many bytes a fetch takes while peers serve the rest.
+    pub(crate) fn run_beside_peers(&self, piece_len: u32) -> u64 {
+        let run = self.fetch_rate.saturating_mul(RUN_TIME.as_micros() as u64) / 1_000_000;
+        run.clamp(RUN_BESIDE_PEERS.start, RUN_BESIDE_PEERS.end).max(piece_len.into())
     }
 
     /// Blocks are asked of it.

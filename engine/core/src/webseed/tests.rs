@@ -114,7 +114,7 @@ fn what_is_outstanding_is_bounded_whatever_the_rate() {
     case.prove();
     for beside_peers in [false, true] {
         for rate in [0, 1_000, 1_000_000, u64::MAX] {
-            case.seed.rate_known = rate;
+            (case.seed.rate_known, case.seed.fetch_rate) = (rate, rate);
             let (mut asked, mut fetches) = (0, 0);
             while let Some(room) = case.seed.room(case.now, 1 << 20, beside_peers) {
                 let blocks =
@@ -124,7 +124,7 @@ fn what_is_outstanding_is_bounded_whatever_the_rate() {
                 case.seed.started(case.now, FetchId(fetches), blocks);
                 fetches += 1;
             }
-            let bound = if beside_peers { OUTSTANDING_BESIDE_PEERS } else { OUTSTANDING };
+            let bound = if beside_peers { RUN_BESIDE_PEERS } else { OUTSTANDING };
             assert!(fetches >= 1 && asked <= bound.end, "{asked} bytes in {fetches} at {rate}");
             case.seed.fetches.clear();
         }
