@@ -36,12 +36,14 @@ mod routes;
 mod run;
 mod running;
 mod running_torrent;
+mod scrubbing;
 mod services;
 mod shares;
 mod stats;
 mod storing;
 mod torrent;
 mod traffic;
+mod unchecked;
 mod webseed;
 
 pub use crate::id::TorrentId;

@@ -22,6 +22,7 @@ use swarm_core::geometry::BLOCK_LEN;
 use swarm_core::id::PieceIndex;
 use swarm_core::merkle::{self, Node};
 use swarm_core::metainfo::Info;
+use swarm_core::picker::Priority;
 use swarm_core::time::{Duration, Time};
 use swarm_core::torrent::{PieceResult, Pressure};
 
@@ -147,6 +148,11 @@ impl TorrentDriver {
             DiskResult::Space(Err(error)) => self.on_disk_error(inner, now, error),
             DiskResult::Checked { piece, result } => self.on_checked(inner, now, piece, result),
             DiskResult::BadFiles(result) => self.on_bad_files(inner, now, result),
+            DiskResult::Scrubbed { piece, result } => {
+                self.on_suspected(inner, now, piece, result);
+                self.scrubbing.get().iter().for_each(|scrub| scrub.read.notify_one());
+            }
+            DiskResult::Unchecked(results) => self.on_unchecked(inner, now, results),
             DiskResult::Suspected { piece, result } => self.on_suspected(inner, now, piece, result),
             DiskResult::Leaves { first, pieces, leaves } => {
                 let leaves = leaves.inspect_err(|error| tracing::debug!(%first, %error, "no leaves"));
@@ -194,12 +200,24 @@ impl TorrentDriver {
                 inner.buffers.insert(piece, buffer);
                 PieceResult::Corrupt { digests }
             }
+            PieceOutcome::Failed {
+                error: StorageError::Changed { .. } | StorageError::Closed { .. },
+                ..
+            } if !self.content().storage.is_downloading() => {
+                // It was to be mended, and its file is another's now.
+                inner.core.handle_piece_result(now, piece, PieceResult::NotWritten);
+                inner.core.drop_piece(now, piece);
+                return inner.core.set_priorities(now, [(piece, Priority::SKIP)]);
+            }
             PieceOutcome::Failed { error, buffer } => {
                 inner.buffers.insert(piece, buffer);
                 self.on_disk_error(inner, now, error);
                 PieceResult::NotWritten
             }
         };
+        if matches!(result, PieceResult::Written { .. }) && inner.disk.is_mended(piece) {
+            self.tell_mended(piece);
+        }
         let is_written = matches!(result, PieceResult::Written { .. });
         inner.core.handle_piece_result(now, piece, result);
         if is_written && !self.content().storage.has(piece) {
@@ -211,7 +229,11 @@ impl TorrentDriver {
     /// What may pass is waited for; anything else ends the torrent.
     pub(super) fn on_disk_error(&self, inner: &mut Inner, now: Time, error: StorageError) {
         if !error.may_pass() {
-            return self.fail(error.into());
+            // A seed goes on with what it has.
+            return match self.options.mode {
+                Mode::Seed => self.warn(&error.to_string()),
+                _ => self.fail(error.into()),
+            };
         }
         let is_full = error.is_no_space();
         let error = Arc::new(error);
@@ -359,7 +381,7 @@ impl TorrentDriver {
         }
     }
 
-    fn on_prepared(
+    pub(super) fn on_prepared(
         &self,
         inner: &mut Inner,
         now: Time,
@@ -409,6 +431,7 @@ impl TorrentDriver {
         self.with(|inner| {
             inner.state = State::Stopped;
             inner.disk.doubted.clear();
+            inner.disk.clear_unchecked();
             inner.core.handle_stop(self.context.now());
         });
         self.context.torrents.remove(self.info_hash);

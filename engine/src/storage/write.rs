@@ -24,7 +24,7 @@ impl FileStorage {
     pub(super) fn verify_then_write(&self, buffer: PieceBuffer) -> PieceOutcome {
         assert!(buffer.is_complete(), "piece {} is not complete", buffer.piece());
         let Some(work) = self.work() else {
-            return PieceOutcome::Failed { error: StorageError::Closed { path: self.path() }, buffer };
+            return self.verify_then_mend(buffer, None);
         };
         let written = self.digest(&work, &buffer).and_then(|digest| {
             if digest != self.info.piece_hash(buffer.piece()) {
@@ -136,6 +136,9 @@ impl FileStorage {
                 Place::PartFile => self.write_to_part_file(work, buffer, &slice)?,
                 Place::Work => self.write_slice(work, buffer, &slice)?,
                 Place::Present if self.is_same(work, buffer, &slice)? => {}
+                Place::Present if self.mends_piece(piece) && !buffer.has_spilled() => {
+                    self.mend_slice(buffer, &slice)?;
+                }
                 Place::Present if self.overwrite => {
                     self.take_over(work, slice.file)?;
                     self.write_slice(work, buffer, &slice)?;
@@ -316,7 +319,7 @@ impl FileStorage {
 }
 
 /// Calls `each` with the parts of a range that are in memory, in order.
-fn for_memory(
+pub(super) fn for_memory(
     buffer: &PieceBuffer,
     range: Range<u32>,
     mut each: impl FnMut(u32, &mut [IoSlice<'_>]) -> Result<(), StorageError>,
