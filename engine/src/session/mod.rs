@@ -44,6 +44,7 @@ mod storing;
 mod torrent;
 mod traffic;
 mod unchecked;
+mod verifying;
 mod webseed;
 
 pub use crate::id::TorrentId;

@@ -18,6 +18,7 @@ use super::prepared::PreparedCache;
 use super::progress::{Progress, Ready};
 use super::readers::Readers;
 use super::registry::Registry;
+use super::verifying::CompletePieces;
 use super::webseed::WebSources;
 use crate::Error;
 use crate::buffer::PieceBuffer;
@@ -87,6 +88,8 @@ pub(crate) struct TorrentDriver {
     /// The DHT nodes that its metainfo names were asked.
     pub(super) has_joined: Cell<bool>,
     pub(super) disk_results: DiskResults,
+    /// Pieces that wait for a worker.
+    pub(super) complete: OnceCell<CompletePieces>,
     pub(super) inner: RefCell<Inner>,
     pub(super) scrubbing: OnceCell<Box<Scrubbing>>,
     /// Wakes the torrent's own task: its timer may have changed, or it is to end.
@@ -230,6 +233,7 @@ impl TorrentDriver {
             events: channels.events.clone(),
             phase: Arc::clone(&channels.phase),
             disk_results: DiskResults::default(),
+            complete: OnceCell::new(),
             inner: RefCell::new(Inner {
                 core,
                 connections: BTreeMap::new(),

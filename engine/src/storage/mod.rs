@@ -216,6 +216,11 @@ pub(crate) trait Storage: Send + Sync {
     /// If the buffer is not [complete](PieceBuffer::is_complete).
     fn verify_and_write(&self, buffer: PieceBuffer) -> PieceOutcome;
 
+    /// As [`verify_and_write`](Self::verify_and_write), several pieces one after the other; they may be hashed side by side.
+    fn verify_and_write_all(&self, buffers: Vec<PieceBuffer>) -> Vec<PieceOutcome> {
+        buffers.into_iter().map(|buffer| self.verify_and_write(buffer)).collect()
+    }
+
     /// Whether blocks of partial pieces can be [spilled](Self::spill).
     fn can_spill(&self) -> bool {
         true
@@ -470,7 +475,12 @@ impl Storage for FileStorage {
     }
 
     fn verify_and_write(&self, buffer: PieceBuffer) -> PieceOutcome {
-        self.verify_then_write(buffer)
+        self.verify_then_write(buffer, None)
+    }
+
+    fn verify_and_write_all(&self, buffers: Vec<PieceBuffer>) -> Vec<PieceOutcome> {
+        let hashes = self.hash_received(&buffers).into_iter();
+        buffers.into_iter().zip(hashes).map(|(buffer, hash)| self.verify_then_write(buffer, hash)).collect()
     }
 
     fn spill(&self, spill: &Spill) -> Result<(), StorageError> {
