@@ -99,9 +99,15 @@ pub enum Record<'a> {
     Warning { message: &'a str },
     /// Another program has changed a file. It is not sent until it has been checked again.
     FileChanged { path: &'a str },
-    /// Pieces in this file are bad now. They are no longer offered, and downloaded again if the download is
-    /// not finished.
-    DataBad { path: &'a str, pieces: u32 },
+    /// Pieces in this file are bad now. They are no longer offered.
+    DataBad {
+        path: &'a str,
+        pieces: u32,
+        /// Whether some of them are downloaded again.
+        refetched: bool,
+    },
+    /// A piece in this file was bad, and has been fetched again.
+    DataMended { path: &'a str, piece: u32 },
     /// The disk takes no more data; the transfer waits.
     DiskStalled {
         reason: &'a str,

@@ -53,6 +53,13 @@ pub struct GetArgs {
     )]
     seed: SeedUntil,
 
+    /// While it seeds, read all data again over time, at this rate, to find what has rotted on the disk
+    ///
+    /// What is bad is no longer sent, is named, and is fetched again from peers into its place. Without this, it is when somebody asks for
+    /// it. Several torrents take turns; a round takes at least an hour.
+    #[arg(long, value_name = "RATE", value_parser = units::parse_rate)]
+    scrub: Option<u64>,
+
     /// Overwrite existing files that differ
     ///
     /// Without this, they end the command with status 4 and stay as they are.
@@ -139,6 +146,7 @@ pub async fn run(mut args: GetArgs, cx: &mut Context) -> Result<Exit> {
         overwrite: args.overwrite,
         recheck: args.recheck,
         reuse: args.reuse,
+        scrub: args.scrub,
         until: args.seed,
         space_wait: args.space_wait,
         stall_timeout: args.stall_timeout,

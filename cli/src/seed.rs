@@ -5,6 +5,7 @@ use crate::exit::{Exit, fail, printable};
 use crate::network::{NetworkArgs, SuperSeed};
 use crate::source;
 use crate::transfer::{self, Plan};
+use crate::units;
 use anyhow::Result;
 use clap::{Args, ValueHint};
 use std::ffi::OsString;
@@ -19,7 +20,8 @@ pub struct SeedArgs {
     #[arg(value_name = "SOURCE", value_parser = source::parser(), value_hint = ValueHint::AnyPath, long_help = source::HELP_SEVERAL, required = true)]
     sources: Vec<OsString>,
 
-    /// The folder that contains each torrent's file or folder; nothing is written to it
+    /// The folder that contains each torrent's file or folder; nothing is written to it but what --scrub
+    /// mends
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     dir: Option<PathBuf>,
 
@@ -32,6 +34,14 @@ pub struct SeedArgs {
     /// Check all data, even if saved state is valid
     #[arg(long)]
     recheck: bool,
+
+    /// Read all data again over time, at this rate, to find what has rotted on the disk
+    ///
+    /// What is bad is no longer sent, is named, and is fetched again from peers into its place: so something is written to DIR after all,
+    /// but only where a piece was right while its file looked as it does now. It seeds even if pieces are missing or corrupt, as with
+    /// --partial. Several torrents take turns; a round takes at least an hour.
+    #[arg(long, value_name = "RATE", value_parser = units::parse_rate)]
+    scrub: Option<u64>,
 
     /// Super-seeding (BEP 16): as the only seed, send each piece once before sending any again
     ///
@@ -60,9 +70,11 @@ Examples:
   swarm seed release.iso.meta .
   swarm seed --dir /srv/files a.meta b.meta
   swarm seed --dir /srv/files /srv/metainfo
+  swarm seed release.iso.meta . --scrub 10M
   swarm seed https://example.org/release.iso.meta /srv/files --max-up 80Mbit/s
 
-The data is checked first, unless saved state shows that it was and has not changed. Ctrl-C, SIGTERM and SIGHUP announce \
+The data is checked first, unless saved state shows that it was and has not changed; then each piece is checked before it is sent \
+the first time. Ctrl-C, SIGTERM and SIGHUP announce \
 `stopped` to trackers, save state, and end the command with status 130, 0 and 129.";
 
 pub async fn run(mut args: SeedArgs, cx: &mut Context) -> Result<Exit> {
@@ -72,7 +84,8 @@ pub async fn run(mut args: SeedArgs, cx: &mut Context) -> Result<Exit> {
         None => last_argument(&mut args.sources)?,
     };
     let plan = Plan {
-        needs_all: !args.partial,
+        needs_all: !args.partial && args.scrub.is_none(),
+        scrub: args.scrub,
         recheck: args.recheck,
         poison: args.inject_poison,
         ..Plan::new(Mode::Seed, dir)

@@ -218,6 +218,17 @@ fn provoke(dir: &Path, seen: &mut Seen) {
     changed.wait_for("data_bad");
     seen.all_of(changed);
 
+    // A seed whose data has rotted, and that has it fetched again.
+    get("rotten", &["--peer", &peer]).complete();
+    let file = fs::File::options().write(true).open(dir.join("rotten/file")).unwrap();
+    let time = file.metadata().unwrap().modified().unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, b"rot", 9).unwrap();
+    file.set_modified(time).unwrap();
+    let mut mended = start(dir, &["seed", "file.meta", "rotten", "--scrub", "1G", "--peer", &peer]);
+    mended.wait_for("data_mended");
+    mended.signal("TERM");
+    assert_eq!(seen.all_of(mended)["reason"], "terminated");
+
     let mut poisoner = start(dir, &["seed", "file.meta", "data", "--inject-poison"]);
     let mut poisoned = get("poisoned", &["--peer", &poisoner.address()]);
     poisoned.wait_for("peer_banned");

@@ -35,6 +35,8 @@ pub struct Plan {
     pub recheck: bool,
     /// Folders whose files are taken instead of downloaded.
     pub reuse: Vec<PathBuf>,
+    /// The rate at which all data is read again over time.
+    pub scrub: Option<u64>,
     /// Whether missing pieces are an error from the start.
     pub needs_all: bool,
     pub until: SeedUntil,
@@ -59,6 +61,7 @@ impl Plan {
             overwrite: false,
             recheck: false,
             reuse: Vec::new(),
+            scrub: None,
             needs_all: false,
             until: SeedUntil::Interrupted,
             space_wait: None,
@@ -99,6 +102,7 @@ impl Plan {
             .order(if self.sequential { Order::Sequential } else { Order::RarestFirst })
             .overwrite(self.overwrite)
             .recheck(self.recheck)
+            .scrub(self.scrub)
             .poison(self.poison);
         let torrent = match &self.reuse[..] {
             [] => torrent,

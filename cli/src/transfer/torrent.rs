@@ -192,14 +192,18 @@ impl Torrent {
                     &format!("{path}: changed by another program; checked again before it is sent"),
                 );
             }
-            Event::DataBad { path, pieces, .. } => {
-                shared.cx.record_about(&self.about, &Record::DataBad { path: &path, pieces });
+            Event::DataBad { path, pieces, refetched, .. } => {
+                shared.cx.record_about(&self.about, &Record::DataBad { path: &path, pieces, refetched });
                 let of = if pieces == 1 { "1 piece is".to_owned() } else { format!("{pieces} pieces are") };
-                let next = match shared.plan.is_seed() || self.is_complete {
-                    true => "no longer offered until the right file is back",
-                    false => "downloaded again",
+                let next = match refetched {
+                    true => "downloaded again",
+                    false => "no longer offered until the right file is back",
                 };
                 self.note(shared, &format!("{path}: {of} bad, and {next}"));
+            }
+            Event::DataMended { path, piece, .. } => {
+                shared.cx.record_about(&self.about, &Record::DataMended { path: &path, piece: piece.0 });
+                self.note(shared, &format!("{path}: piece {piece} was bad, and has been downloaded again"));
             }
             Event::DiskStalled { error } => {
                 self.on_disk_stalled(words::of_storage(&error), error.is_no_space(), shared);

@@ -65,6 +65,7 @@ pub mod port_mapping;
 pub mod proxy;
 pub mod rate;
 pub mod rng;
+pub mod scrub;
 pub mod time;
 pub mod torrent;
 pub mod tracker;

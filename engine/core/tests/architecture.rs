@@ -110,6 +110,7 @@ const LAYERS: &[(&str, &[&[&str]])] = &[
                 "picker",
                 "port_mapping",
                 "proxy",
+                "scrub",
                 "tracker",
                 "utp",
                 "webseed",

@@ -83,6 +83,33 @@ impl Held {
     }
 }
 
+/// Bytes of a map that somebody else keeps alive, which can be read for as long as this lives.
+pub(crate) struct Watched(#[cfg(target_os = "linux")] linux::Registered);
+
+impl Watched {
+    /// `None` if no guard can be had here and now. Where there are no guards, none of the bytes may lie in maps of files.
+    pub(crate) fn new(bytes: &[u8]) -> Option<Watched> {
+        #[cfg(target_os = "linux")]
+        {
+            let start = bytes.as_ptr() as usize;
+            linux::Registered::new(start..start + bytes.len()).map(Watched)
+        }
+        #[cfg(not(target_os = "linux"))]
+        {
+            let _ = bytes;
+            Some(Watched())
+        }
+    }
+
+    /// Whether there was a hole: what has been read is worthless then.
+    pub(crate) fn has_hole(&self) -> bool {
+        #[cfg(target_os = "linux")]
+        return self.0.faulted();
+        #[cfg(not(target_os = "linux"))]
+        false
+    }
+}
+
 /// Runs `f` on bytes that may lie in a map of a file, where all are in the same one.
 #[cfg(target_os = "linux")]
 pub(crate) fn read_bytes<T>(bytes: &[u8], f: impl FnOnce(&[u8]) -> T) -> Result<T, ReadError> {

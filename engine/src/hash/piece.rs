@@ -1,5 +1,6 @@
 //! What a piece hashes to, from its bytes in order.
 
+use super::lanes::{Algorithm as _, Sha1Lanes, Sha256Lanes, hash_many};
 use super::{Digest, Sha1};
 use sha2::{Digest as _, Sha256};
 use swarm_core::geometry::BLOCK_LEN;
@@ -84,9 +85,43 @@ pub fn piece_hash<'a>(shape: PieceShape, parts: impl IntoIterator<Item = &'a [u8
     hasher.finish()
 }
 
-/// From what the lanes gave: the SHA-1 of the piece, and its leaves.
-pub(crate) fn joined(shape: PieceShape, sha1: Option<Digest>, leaves: &[Node]) -> PieceHash {
-    PieceHash { sha1, node: shape.tree.map(|tree| tree.node(leaves)) }
+/// What several pieces of one torrent hash to, of each its bytes in parts: side by side, where that is quicker. Of a piece whose bytes are
+/// not all there it is anything.
+pub(crate) fn piece_hashes(shapes: &[PieceShape], pieces: &[Vec<&[u8]>]) -> Vec<PieceHash> {
+    let sha1: Vec<Option<Digest>> = match shapes.iter().any(|shape| shape.sha1) {
+        true => hash_many::<Sha1Lanes>(Sha1Lanes::choice(), pieces).into_iter().map(Some).collect(),
+        false => vec![None; pieces.len()],
+    };
+    let mut blocks: Vec<Vec<&[u8]>> = Vec::new();
+    for (shape, parts) in shapes.iter().zip(pieces) {
+        push_blocks(shape.tree.map_or(0, |tree| tree.len), parts, &mut blocks);
+    }
+    let leaves = hash_many::<Sha256Lanes>(Sha256Lanes::choice(), &blocks);
+    let mut leaves = &leaves[..];
+    let hashes = shapes.iter().zip(sha1).map(|(shape, sha1)| {
+        let own = leaves.split_off(..shape.tree.map_or(0, |tree| tree.leaves())).unwrap_or_default();
+        PieceHash { sha1, node: shape.tree.map(|tree| tree.node(own)) }
+    });
+    hashes.collect()
+}
+
+/// Cuts the first `len` bytes of a piece into blocks. Those whose bytes are not there are shorter.
+fn push_blocks<'a>(len: u32, parts: &[&'a [u8]], blocks: &mut Vec<Vec<&'a [u8]>>) {
+    let (mut parts, mut part) = (parts.iter(), &[][..]);
+    for at in (0..len).step_by(BLOCK_LEN as usize) {
+        let mut lacking = (len - at).min(BLOCK_LEN) as usize;
+        let mut block = Vec::with_capacity(1);
+        while lacking > 0 {
+            if part.is_empty() {
+                let Some(next) = parts.next() else { break };
+                part = next;
+            }
+            let (now, rest) = part.split_at(part.len().min(lacking));
+            (part, lacking) = (rest, lacking - now.len());
+            block.push(now);
+        }
+        blocks.push(block);
+    }
 }
 
 #[cfg(test)]
@@ -105,8 +140,14 @@ mod tests {
             let expected = PieceHash { sha1: Some(sha1([&bytes[..]])), node: Some(tree.node(&leaves)) };
             for part in [1, 100, 16_384, 20_000, 100_000] {
                 assert_eq!(piece_hash(shape, bytes.chunks(part)), expected, "{len} bytes in parts of {part}");
+                let pieces = [bytes.chunks(part).collect(), vec![], bytes.chunks(part).collect()];
+                let hashes = piece_hashes(&[shape, PieceShape { sha1: true, tree: None }, shape], &pieces);
+                assert_eq!(
+                    [hashes[0], hashes[2]],
+                    [expected; 2],
+                    "{len} bytes in parts of {part}, side by side"
+                );
             }
-            assert_eq!(joined(shape, expected.sha1, &leaves), expected);
         }
     }
 }

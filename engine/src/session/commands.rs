@@ -26,6 +26,7 @@ impl TorrentDriver {
                 self.download.set(now, limit);
                 self.limits_changed();
             }
+            Command::SetScrub(_) => self.on_scrub_set(),
             Command::AddWebSeeds(_) if self.content.get().is_none() => {}
             Command::AddWebSeeds(urls) => {
                 self.with(|inner| self.add_web_seeds(inner, &urls, UrlOrigin::Typed));

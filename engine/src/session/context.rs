@@ -70,6 +70,8 @@ pub(crate) struct Context {
     dial_rate: Cell<DialRate>,
     /// Whose turn it is to check existing data: one torrent at a time keeps every worker busy, and disks seek less.
     pub(crate) checks: Semaphore,
+    /// Whose turn it is to read its data again over time.
+    pub(crate) scrubs: Semaphore,
     pub(crate) connections: Cell<usize>,
     /// Wakes the connections that stopped reading for want of memory.
     pub(crate) memory_freed: Notify,
@@ -134,6 +136,7 @@ impl Context {
             shares,
             dial_rate: Cell::new(DialRate::of_session()),
             checks: Semaphore::new(1),
+            scrubs: Semaphore::new(1),
             connections: Cell::new(0),
             memory_freed: Notify::new(),
             pressure: Cell::default(),

@@ -1,9 +1,11 @@
 //! What is under way between a torrent and its disk.
 
+use super::command::ReadPart;
 use super::prepared::RangeKey;
 use crate::buffer::Spill;
-use crate::storage::{PieceOutcome, Prepared, StorageError};
-use std::collections::{BTreeMap, VecDeque};
+use crate::storage::{Checked, PieceOutcome, Prepared, StorageError};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use swarm_core::id::{FileIndex, PieceIndex};
 use swarm_core::merkle::Node;
@@ -40,6 +42,13 @@ pub(crate) enum DiskResult {
         piece: PieceIndex,
         result: Result<bool, StorageError>,
     },
+    /// A piece was read again over time.
+    Scrubbed {
+        piece: PieceIndex,
+        result: Result<bool, StorageError>,
+    },
+    /// Pieces that saved state vouches for were hashed before they are sent.
+    Unchecked(Vec<Checked>),
     /// Pieces were read again for their leaves.
     Leaves {
         first: PieceIndex,
@@ -105,6 +114,8 @@ pub(super) struct Disk {
     /// `finish` is to be tried again when there is space.
     pub(super) unfinished: bool,
     pub(super) doubted: Doubted,
+    /// Made when it is first needed: most torrents rest.
+    unchecked: Option<Box<Unchecked>>,
 }
 
 /// The disk takes no data.
@@ -121,6 +132,20 @@ impl Disk {
     pub(super) fn poll_timeout(&self) -> Option<Time> {
         let retry = self.stalled.as_ref().and_then(|stall| stall.retry_at);
         [retry, self.sync_at.filter(|_| !self.syncing), self.doubted.look_at].into_iter().flatten().min()
+    }
+
+    /// The torrent ends: nothing waits to be checked any more.
+    pub(super) fn clear_unchecked(&mut self) {
+        self.unchecked.iter_mut().for_each(|unchecked| unchecked.clear());
+    }
+
+    /// Whether the piece, which is here again, had rotted.
+    pub(super) fn is_mended(&mut self, piece: PieceIndex) -> bool {
+        self.unchecked.as_mut().is_some_and(|unchecked| unchecked.mending.remove(&piece))
+    }
+
+    pub(super) fn unchecked(&mut self) -> &mut Unchecked {
+        self.unchecked.get_or_insert_default()
     }
 
     /// The piece's blocks are gone.
@@ -144,8 +169,8 @@ impl Disk {
 pub(super) struct Doubted {
     pub(super) waiting: VecDeque<PieceIndex>,
     pub(super) under_way: usize,
-    /// How many bad pieces were found in each file.
-    pub(super) bad: BTreeMap<FileIndex, u32>,
+    /// How many bad pieces were found in each file, and whether some of them are fetched again.
+    pub(super) bad: BTreeMap<FileIndex, (u32, bool)>,
     /// When to look whether somebody has put bad files right.
     pub(super) look_at: Option<Time>,
 }
@@ -160,4 +185,67 @@ impl Doubted {
         self.waiting.clear();
         self.look_at = None;
     }
+}
+
+/// What waits until pieces that saved state vouches for have been hashed. As many ranges as connections wait for or are about to, and as
+/// many parts as readers do.
+#[derive(Debug, Default)]
+pub(super) struct Unchecked {
+    /// Those that no worker has been given yet.
+    pub(super) asked: VecDeque<PieceIndex>,
+    pub(super) under_way: usize,
+    pub(super) waiting: BTreeMap<PieceIndex, WaitingForCheck>,
+    /// Pieces that have rotted, and are fetched again into files that were complete.
+    pub(super) mending: BTreeSet<PieceIndex>,
+}
+
+/// What waits for one piece.
+#[derive(Debug, Default)]
+pub(super) struct WaitingForCheck {
+    /// To be prepared.
+    pub(super) ranges: Vec<Range<u32>>,
+    /// To be read.
+    pub(super) parts: Vec<ReadPart>,
+}
+
+impl Unchecked {
+    /// What waits for this piece, which is to be hashed before others.
+    pub(super) fn ask_now(&mut self, piece: PieceIndex) -> &mut WaitingForCheck {
+        if let Some(at) = self.asked.iter().position(|asked| *asked == piece) {
+            self.asked.remove(at);
+            self.asked.push_front(piece);
+        } else if !self.waiting.contains_key(&piece) {
+            self.asked.push_front(piece);
+        }
+        self.waiting.entry(piece).or_default()
+    }
+
+    /// Whether somebody waits for the next one already.
+    pub(super) fn is_urgent(&self) -> bool {
+        let next = self.asked.front().and_then(|piece| self.waiting.get(piece));
+        next.is_some_and(|waiting| !waiting.ranges.is_empty() || !waiting.parts.is_empty())
+    }
+
+    /// What waits for this piece, which is to be hashed.
+    pub(super) fn ask(&mut self, piece: PieceIndex) -> &mut WaitingForCheck {
+        self.waiting.entry(piece).or_insert_with(|| {
+            self.asked.push_back(piece);
+            WaitingForCheck::default()
+        })
+    }
+
+    /// The torrent ends.
+    pub(super) fn clear(&mut self) {
+        self.asked.clear();
+        self.waiting.clear();
+    }
+}
+
+/// What wakes a scrub.
+#[derive(Debug, Default)]
+pub(super) struct Scrubbing {
+    /// A piece has been read.
+    pub(super) read: Notify,
+    /// Its rate is another.
+    pub(super) changed: Notify,
 }

@@ -3,7 +3,7 @@
 use super::disk::DiskResult;
 use super::event::Event;
 use super::options::Mode;
-use super::torrent::{Inner, TorrentDriver};
+use super::torrent::{Content, Inner, TorrentDriver};
 use crate::hash::Lane;
 use crate::storage::StorageError;
 use swarm_core::id::{FileIndex, PieceIndex};
@@ -34,12 +34,23 @@ impl TorrentDriver {
     /// Nothing of these pieces is offered or sent for now.
     fn withdraw(&self, inner: &mut Inner, now: Time, pieces: &[PieceIndex]) {
         pieces.iter().for_each(|&piece| inner.prepared.forget(piece));
-        inner.core.handle_pieces_doubted(now, pieces, self.content().storage.is_downloading());
+        let storage = &self.content().storage;
+        let is_wanted = |piece: &PieceIndex| storage.is_downloading() || storage.mends(*piece);
+        let (wanted, others): (Vec<PieceIndex>, Vec<PieceIndex>) =
+            pieces.iter().copied().partition(is_wanted);
+        for (pieces, is_wanted) in [(wanted, true), (others, false)] {
+            if !pieces.is_empty() {
+                inner.core.handle_pieces_doubted(now, &pieces, is_wanted);
+            }
+        }
+        for &piece in pieces {
+            self.fail_unchecked(inner, now, piece, StorageError::Changed { path: storage.path() });
+        }
     }
 
-    /// Looks at the next ones, unless the disk fails just now.
+    /// Looks at the next ones, unless the disk fails just now. What a seed may not mend keeps it from reading nothing.
     pub(super) fn check_doubted(&self, inner: &mut Inner) {
-        if inner.disk.stalled_by().is_some() {
+        if inner.disk.stalled_by().is_some() && self.options.mode != Mode::Seed {
             return;
         }
         let doubted = &mut inner.disk.doubted;
@@ -84,14 +95,31 @@ impl TorrentDriver {
         piece: PieceIndex,
         result: Result<bool, StorageError>,
     ) {
-        // A file of ours has its final name by now, and is not to be overwritten: the piece is bad all the same.
-        let is_bad = matches!(result, Ok(false) | Err(StorageError::ForeignData { .. }));
-        if is_bad {
-            self.take_back(inner, now, piece);
-            self.tell_bad(inner);
-        } else if let Err(error) = result {
-            self.warn(&error.to_string());
+        match result {
+            Ok(true) => {}
+            // A file of ours has its final name by now, and is not to be overwritten: the piece is bad all the same.
+            Ok(false) | Err(StorageError::ForeignData { .. }) => self.on_rot(inner, now, piece),
+            // That has been told of already.
+            Err(StorageError::Changed { .. }) => {}
+            Err(error) => self.warn(&error.to_string()),
         }
+    }
+
+    /// A piece that counted as had is bad.
+    pub(super) fn on_rot(&self, inner: &mut Inner, now: Time, piece: PieceIndex) {
+        if !inner.core.have().has(piece) {
+            // It was found out otherwise meanwhile.
+            let path = self.content().storage.path();
+            return self.fail_unchecked(inner, now, piece, StorageError::Changed { path });
+        }
+        // Whoever waits for it to be checked waits for it to be here again, if it may be.
+        let waiting = inner.disk.unchecked().waiting.get_mut(&piece);
+        let parts = waiting.map(|waiting| std::mem::take(&mut waiting.parts)).unwrap_or_default();
+        if !parts.is_empty() {
+            inner.readers.waiting.entry(piece).or_default().extend(parts);
+        }
+        self.take_back(inner, now, piece);
+        self.tell_bad(inner);
     }
 
     pub(super) fn on_checked(
@@ -124,10 +152,17 @@ impl TorrentDriver {
 
     fn on_bad(&self, inner: &mut Inner, now: Time, piece: PieceIndex) {
         tracing::debug!(%piece, "a piece that was there is bad");
-        for segment in self.content().metainfo.info.segments(piece) {
-            if !self.content().metainfo.info.files[segment.file.idx()].attr.pad {
-                *inner.disk.doubted.bad.entry(segment.file).or_default() += 1;
+        let Content { storage, metainfo, .. } = self.content();
+        let is_mended = storage.mends(piece);
+        for segment in metainfo.info.segments(piece) {
+            if !metainfo.info.files[segment.file.idx()].attr.pad {
+                let (pieces, is_refetched) = inner.disk.doubted.bad.entry(segment.file).or_default();
+                *pieces += 1;
+                *is_refetched |= is_mended || storage.is_downloading();
             }
+        }
+        if is_mended {
+            inner.disk.unchecked().mending.insert(piece);
         }
         self.look_at_bad_files_later(inner, now);
         inner.core.handle_piece_checked(now, piece, false);
@@ -160,11 +195,21 @@ impl TorrentDriver {
     /// Once all has been looked at, says what was bad.
     fn tell_bad(&self, inner: &mut Inner) {
         if inner.disk.doubted.is_over() {
-            for (file, pieces) in std::mem::take(&mut inner.disk.doubted.bad) {
+            for (file, (pieces, refetched)) in std::mem::take(&mut inner.disk.doubted.bad) {
                 let path = self.file_path(file);
                 tracing::debug!(path, pieces, "data was found bad, and is no longer offered");
-                self.emit(Event::DataBad { file, path, pieces });
+                self.emit(Event::DataBad { file, path, pieces, refetched });
             }
+        }
+    }
+
+    /// A piece that was bad has been fetched again into its files.
+    pub(super) fn tell_mended(&self, piece: PieceIndex) {
+        let info = &self.content().metainfo.info;
+        for segment in info.segments(piece).filter(|segment| !info.files[segment.file.idx()].attr.pad) {
+            let path = self.file_path(segment.file);
+            tracing::debug!(%piece, path, "data that was bad has been fetched again");
+            self.emit(Event::DataMended { file: segment.file, path, piece });
         }
     }
 

@@ -157,7 +157,7 @@ pub enum Event {
         /// Its path in the torrent.
         path: String,
     },
-    /// Data that was there is bad now. It is no longer offered, and downloaded again if the download is not finished.
+    /// Data that was there is bad now. It is no longer offered.
     DataBad {
         /// A file that holds some of it.
         file: FileIndex,
@@ -165,6 +165,19 @@ pub enum Event {
         path: String,
         /// How many of its pieces are bad.
         pieces: u32,
+        /// Whether some of them are fetched again: those of a download that is not finished, and those of files that look as they did when
+        /// they were right and may be written, on a seed only with [`scrub`](crate::AddTorrent::scrub). The others are offered again when
+        /// somebody has put them right.
+        refetched: bool,
+    },
+    /// Data that was bad has been fetched again, into its place in a complete file, and is offered again.
+    DataMended {
+        /// A file that holds some of it.
+        file: FileIndex,
+        /// Its path in the torrent.
+        path: String,
+        /// The piece.
+        piece: PieceIndex,
     },
     /// The disk takes no more data; the torrent goes on when it does.
     DiskStalled {

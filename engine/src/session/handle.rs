@@ -180,6 +180,11 @@ impl TorrentHandle {
         self.command(Command::SetDownloadLimit(bytes_per_s.into()));
     }
 
+    /// Reads all data again over time, at so many bytes/s, or no more: see [`AddTorrent::scrub`](crate::AddTorrent::scrub).
+    pub fn set_scrub(&self, bytes_per_s: impl Into<Option<u64>>) {
+        self.command(Command::SetScrub(bytes_per_s.into()));
+    }
+
     /// Tells the torrent of more peers.
     pub fn add_peers(&self, peers: impl IntoIterator<Item = SocketAddr>) {
         self.command(Command::AddPeers(peers.into_iter().collect()));

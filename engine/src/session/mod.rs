@@ -36,12 +36,15 @@ mod routes;
 mod run;
 mod running;
 mod running_torrent;
+mod scrubbing;
 mod services;
 mod shares;
 mod stats;
 mod storing;
 mod torrent;
 mod traffic;
+mod unchecked;
+mod verifying;
 mod webseed;
 
 pub use crate::id::TorrentId;

@@ -46,7 +46,7 @@ impl TorrentDriver {
     /// A piece is here: whoever waits for it reads it.
     pub(super) fn read_waiting(&self, inner: &mut Inner, piece: PieceIndex) {
         let parts = inner.readers.waiting.remove(&piece).unwrap_or_default();
-        parts.into_iter().for_each(|part| self.read_part(part));
+        parts.into_iter().for_each(|part| self.read_part(inner, part));
     }
 
     /// Whoever waits for what is there reads it. Where nothing more is downloaded, nobody waits for the rest.
@@ -56,14 +56,24 @@ impl TorrentDriver {
         let pieces: Vec<PieceIndex> = inner.readers.waiting.keys().copied().filter(here).collect();
         pieces.into_iter().for_each(|piece| self.read_waiting(inner, piece));
         if !content.storage.is_downloading() {
-            for part in std::mem::take(&mut inner.readers.waiting).into_values().flatten() {
+            let (mended, others): (BTreeMap<_, _>, BTreeMap<_, _>) =
+                std::mem::take(&mut inner.readers.waiting)
+                    .into_iter()
+                    .partition(|(piece, _)| content.storage.mends(*piece));
+            inner.readers.waiting = mended;
+            for part in others.into_values().flatten() {
                 let why = "the piece is not there, and its file is not downloaded";
                 let _ = part.reply.send(Err(io::Error::new(io::ErrorKind::NotFound, why)));
             }
         }
     }
 
-    fn read_part(&self, part: ReadPart) {
+    /// Reads a part of a piece that is here, after that has been checked.
+    pub(super) fn read_part(&self, inner: &mut Inner, part: ReadPart) {
+        if self.content().storage.is_unchecked(part.piece) {
+            inner.disk.unchecked().ask_now(part.piece).parts.push(part);
+            return self.check_unchecked(inner);
+        }
         let storage = Arc::clone(&self.content().storage);
         self.context.workers.submit(Lane::Transfer, move || {
             let ReadPart { piece, range, reply } = part;

@@ -11,17 +11,16 @@ use super::options::Mode;
 use super::prepared::RangeKey;
 use super::torrent::{Inner, Next, TorrentDriver};
 use crate::Error;
-use crate::buffer::{PieceBuffer, Spill};
-use crate::hash::{self, Lane};
+use crate::buffer::Spill;
+use crate::hash::Lane;
 use crate::storage::{PieceOutcome, Prepared, Storage, StorageError};
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
-use swarm_core::geometry::BLOCK_LEN;
 use swarm_core::id::PieceIndex;
-use swarm_core::merkle::{self, Node};
-use swarm_core::metainfo::Info;
+use swarm_core::merkle::Node;
+use swarm_core::picker::Priority;
 use swarm_core::time::{Duration, Time};
 use swarm_core::torrent::{PieceResult, Pressure};
 
@@ -39,23 +38,6 @@ const PARTIAL_IDLE: Duration = Duration::from_secs(5);
 /// How long a disk that has failed is left alone.
 fn fault_retry(failures: u32) -> Duration {
     FAULT_RETRY_MAX.min(SPACE_RETRY * 2_u32.saturating_pow(failures.min(10)))
-}
-
-/// The digest of each block that is in memory, as [`PieceResult`] wants it; zeros for those that are not.
-fn block_digests(info: &Info, buffer: &PieceBuffer) -> Vec<[u8; 20]> {
-    let piece = buffer.piece();
-    let tree = info.piece_shape(piece).tree;
-    let digest = |index: u32| {
-        let Some(block) = buffer.block(index) else { return [0; 20] };
-        match tree.and_then(|tree| tree.len.checked_sub(index * BLOCK_LEN)).filter(|&rest| rest > 0) {
-            Some(rest) => {
-                let leaf = merkle::leaf(&block[..block.len().min(rest as usize)]);
-                *leaf.first_chunk().expect("a leaf is longer")
-            }
-            None => hash::sha1([block]),
-        }
-    };
-    (0..info.geometry.blocks_in(piece)).map(digest).collect()
 }
 
 impl TorrentDriver {
@@ -79,13 +61,13 @@ impl TorrentDriver {
         let Some(buffer) = inner.buffers.remove(&piece) else { return };
         let info = Arc::clone(&self.content().metainfo.info);
         inner.disk.writing += u64::from(info.geometry.len_of(piece));
-        self.submit(Lane::Transfer, move |storage| {
-            let mut of_blocks = if digests { block_digests(&info, &buffer) } else { Vec::new() };
-            let outcome = storage.verify_and_write(buffer);
-            if let PieceOutcome::HashMismatch(buffer) = &outcome {
-                of_blocks = block_digests(&info, buffer);
-            }
-            DiskResult::Piece { piece, outcome, digests: of_blocks }
+        let complete = self.complete.get_or_init(Default::default).clone();
+        complete.push(buffer, digests);
+        let results = self.disk_results.clone();
+        let storage = Arc::clone(&self.content().storage);
+        self.jobs.set(self.jobs.get() + 1);
+        self.context.workers.submit(Lane::Transfer, move || {
+            complete.take().verify(&*storage, &info, |result| results.push(result));
         });
     }
 
@@ -147,6 +129,11 @@ impl TorrentDriver {
             DiskResult::Space(Err(error)) => self.on_disk_error(inner, now, error),
             DiskResult::Checked { piece, result } => self.on_checked(inner, now, piece, result),
             DiskResult::BadFiles(result) => self.on_bad_files(inner, now, result),
+            DiskResult::Scrubbed { piece, result } => {
+                self.on_suspected(inner, now, piece, result);
+                self.scrubbing.get().iter().for_each(|scrub| scrub.read.notify_one());
+            }
+            DiskResult::Unchecked(results) => self.on_unchecked(inner, now, results),
             DiskResult::Suspected { piece, result } => self.on_suspected(inner, now, piece, result),
             DiskResult::Leaves { first, pieces, leaves } => {
                 let leaves = leaves.inspect_err(|error| tracing::debug!(%first, %error, "no leaves"));
@@ -194,12 +181,24 @@ impl TorrentDriver {
                 inner.buffers.insert(piece, buffer);
                 PieceResult::Corrupt { digests }
             }
+            PieceOutcome::Failed {
+                error: StorageError::Changed { .. } | StorageError::Closed { .. },
+                ..
+            } if !self.content().storage.is_downloading() => {
+                // It was to be mended, and its file is another's now.
+                inner.core.handle_piece_result(now, piece, PieceResult::NotWritten);
+                inner.core.drop_piece(now, piece);
+                return inner.core.set_priorities(now, [(piece, Priority::SKIP)]);
+            }
             PieceOutcome::Failed { error, buffer } => {
                 inner.buffers.insert(piece, buffer);
                 self.on_disk_error(inner, now, error);
                 PieceResult::NotWritten
             }
         };
+        if matches!(result, PieceResult::Written { .. }) && inner.disk.is_mended(piece) {
+            self.tell_mended(piece);
+        }
         let is_written = matches!(result, PieceResult::Written { .. });
         inner.core.handle_piece_result(now, piece, result);
         if is_written && !self.content().storage.has(piece) {
@@ -211,7 +210,11 @@ impl TorrentDriver {
     /// What may pass is waited for; anything else ends the torrent.
     pub(super) fn on_disk_error(&self, inner: &mut Inner, now: Time, error: StorageError) {
         if !error.may_pass() {
-            return self.fail(error.into());
+            // A seed goes on with what it has.
+            return match self.options.mode {
+                Mode::Seed => self.warn(&error.to_string()),
+                _ => self.fail(error.into()),
+            };
         }
         let is_full = error.is_no_space();
         let error = Arc::new(error);
@@ -359,7 +362,7 @@ impl TorrentDriver {
         }
     }
 
-    fn on_prepared(
+    pub(super) fn on_prepared(
         &self,
         inner: &mut Inner,
         now: Time,
@@ -409,6 +412,7 @@ impl TorrentDriver {
         self.with(|inner| {
             inner.state = State::Stopped;
             inner.disk.doubted.clear();
+            inner.disk.clear_unchecked();
             inner.core.handle_stop(self.context.now());
         });
         self.context.torrents.remove(self.info_hash);

@@ -7,7 +7,7 @@
 use super::command::Command;
 use super::connection::Connection;
 use super::context::{Context, SessionEventSender};
-use super::disk::{Disk, DiskResults};
+use super::disk::{Disk, DiskResults, Scrubbing};
 use super::event::{Event, State};
 use super::events::EventSender;
 use super::filter_state::What;
@@ -18,6 +18,7 @@ use super::prepared::PreparedCache;
 use super::progress::{Progress, Ready};
 use super::readers::Readers;
 use super::registry::Registry;
+use super::verifying::CompletePieces;
 use super::webseed::WebSources;
 use crate::Error;
 use crate::buffer::PieceBuffer;
@@ -87,7 +88,10 @@ pub(crate) struct TorrentDriver {
     /// The DHT nodes that its metainfo names were asked.
     pub(super) has_joined: Cell<bool>,
     pub(super) disk_results: DiskResults,
+    /// Pieces that wait for a worker.
+    pub(super) complete: OnceCell<CompletePieces>,
     pub(super) inner: RefCell<Inner>,
+    pub(super) scrubbing: OnceCell<Box<Scrubbing>>,
     /// Wakes the torrent's own task: its timer may have changed, or it is to end.
     pub(super) wake: Notify,
     pub(super) failure: RefCell<Option<Error>>,
@@ -229,6 +233,7 @@ impl TorrentDriver {
             events: channels.events.clone(),
             phase: Arc::clone(&channels.phase),
             disk_results: DiskResults::default(),
+            complete: OnceCell::new(),
             inner: RefCell::new(Inner {
                 core,
                 connections: BTreeMap::new(),
@@ -242,6 +247,7 @@ impl TorrentDriver {
                 is_any_blocked: false,
                 is_refused: false,
             }),
+            scrubbing: OnceCell::new(),
             wake: Notify::new(),
             failure: RefCell::new(None),
             warned: RefCell::default(),
@@ -275,10 +281,15 @@ impl TorrentDriver {
             private: info.private,
         };
         let metainfo = Arc::clone(metainfo);
+        storage.set_mending(self.changed.borrow().scrub.is_some());
+        let mendable = storage.mendable();
         let _ = self.content.set(Content { metainfo: Arc::clone(&metainfo), storage, needed, files });
         self.emit(Event::Started { have: have_count, pieces });
         self.with(|inner| {
             inner.core.handle_metadata(now, content);
+            if !mendable.is_empty() {
+                inner.disk.unchecked().mending.extend(mendable);
+            }
             let priorities: Vec<_> =
                 inner.core.have().iter_zeros().map(|piece| (piece, self.priority_of(piece))).collect();
             inner.core.set_priorities(now, priorities);
@@ -295,8 +306,8 @@ impl TorrentDriver {
             if have_count < pieces {
                 self.look_at_bad_files_later(inner, now);
             }
-            // Whatever is complete already is none of the events.
-            if inner.core.is_complete() {
+            // Whatever is complete already is none of the events. A seed is, whatever it lacks.
+            if inner.core.is_complete() || self.options.mode == Mode::Seed {
                 self.was_complete.set(true);
                 self.finish(inner);
             }
@@ -306,8 +317,11 @@ impl TorrentDriver {
 
     /// How much a piece is wanted: as much as the files that it has a part in.
     pub(super) fn priority_of(&self, piece: PieceIndex) -> Priority {
-        let Content { metainfo, needed, files, .. } = self.content();
-        if self.options.mode == Mode::Seed || !needed.has(piece) {
+        let Content { metainfo, needed, files, storage } = self.content();
+        if self.options.mode == Mode::Seed {
+            return if storage.mends(piece) { Priority::NORMAL } else { Priority::SKIP };
+        }
+        if !needed.has(piece) {
             return Priority::SKIP;
         }
         let Some(files) = files else { return Priority::NORMAL };
@@ -497,6 +511,7 @@ impl TorrentDriver {
         let mut next = None;
         let mut alone = false;
         let mut opening = None;
+        let mut scrub = None;
         while next.is_none() && self.failure.borrow().is_none() {
             if self.is_done_with_metadata() {
                 break;
@@ -504,12 +519,16 @@ impl TorrentDriver {
             if opening.is_none() {
                 opening = self.to_open().map(|metainfo| Box::pin(Rc::clone(self).open(metainfo)));
             }
+            if scrub.is_none() && self.is_to_be_scrubbed() {
+                scrub = Some(Box::pin(Rc::clone(self).scrub()));
+            }
             let deadline = self.next_deadline();
             tokio::select! {
                 () = self.wake.notified() => {}
                 () = async { opening.as_mut().expect("it is there").await }, if opening.is_some() => {
                     opening = None;
                 }
+                () = async { scrub.as_mut().expect("it is there").await }, if scrub.is_some() => scrub = None,
                 result = self.disk_results.next() => {
                     self.on_disk_result(result);
                     while let Some(result) = self.disk_results.try_next() {
@@ -532,6 +551,7 @@ impl TorrentDriver {
             self.retry_disk_if_due();
             self.look_at_bad_files_if_due();
         }
+        drop(scrub);
         if let Some(opening) = opening {
             self.progress.abort();
             opening.await;

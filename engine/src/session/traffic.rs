@@ -285,6 +285,7 @@ impl TorrentDriver {
 
     /// Has what a peer asked for next brought into memory while this range is sent.
     fn prepare_ahead(self: &Rc<Self>, inner: &mut Inner, key: PeerKey) {
+        self.check_ahead(inner, key);
         let (Some(peer), Some(connection)) = (inner.core.peer(key), inner.connections.get(&key)) else {
             return;
         };
@@ -312,7 +313,8 @@ impl TorrentDriver {
         let end = inner.core.geometry().requests_end(first.piece);
         let range = asked_range(first, peer.upload_queue(), read_ahead, end);
         inner.prepared.preparing(first.piece, range.clone(), waiting);
-        self.submit_prepare((first.piece, range.start), range);
+        self.prepare_checked(inner, first.piece, range);
+        self.check_ahead(inner, key);
     }
 }
 

@@ -4,16 +4,13 @@ use super::bulk::BulkError;
 use super::scan::{MAP_ALIGN, MAP_LEN_MIN, ZEROS};
 use super::sys;
 use crate::hash::guard::Held;
-use crate::hash::lanes::{Algorithm as _, Sha1Lanes, Sha256Lanes, hash_many};
-use crate::hash::piece::joined;
+use crate::hash::piece::piece_hashes;
 use memmap2::MmapOptions;
 use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
-use swarm_core::geometry::BLOCK_LEN;
 use swarm_core::id::{FileIndex, PieceIndex};
-use swarm_core::merkle::Node;
 use swarm_core::metainfo::{Info, PieceHash};
 
 /// Opens a file; `None` for padding that is on no disk.
@@ -133,35 +130,14 @@ impl<'a> Batch<'a> {
             parts
         });
         let parts: Vec<Vec<&[u8]>> = parts.collect();
-        let sha1 = match self.info.format().has_v1() {
-            true => hash_many::<Sha1Lanes>(Sha1Lanes::choice(), &parts).into_iter().map(Some).collect(),
-            false => vec![None; pieces.len()],
-        };
-        let leaves = self.hash_leaves(&pieces, &parts);
-        let mut leaves = &leaves[..];
+        let shapes: Vec<_> = pieces.iter().map(|&piece| self.info.piece_shape(piece)).collect();
+        let hashes = piece_hashes(&shapes, &parts);
         // Whether mapped bytes were there is known only now.
-        let results = pieces.iter().zip(sha1).map(|(&piece, sha1)| {
-            let shape = self.info.piece_shape(piece);
+        let results = pieces.into_iter().zip(hashes).map(|(piece, hash)| {
             let is_whole = self.slices_of(piece).all(|slice| !matches!(slice.bytes, Bytes::Unmapped));
-            let result = is_whole.then(|| self.check(piece));
-            let own = leaves.split_off(..shape.tree.map_or(0, |tree| tree.leaves())).unwrap_or_default();
-            (piece, result.map(|checked| checked.map(|()| joined(shape, sha1, own))))
+            (piece, is_whole.then(|| self.check(piece).map(|()| hash)))
         });
         results.collect()
-    }
-
-    /// The leaves of these pieces, one after the other, given their parts. Of what could not be read they are anything, but there are as
-    /// many.
-    fn hash_leaves(&self, pieces: &[PieceIndex], parts: &[Vec<&[u8]>]) -> Vec<Node> {
-        let mut blocks: Vec<Vec<&[u8]>> = Vec::new();
-        for (&piece, parts) in pieces.iter().zip(parts) {
-            let Some(tree) = self.info.piece_shape(piece).tree else { continue };
-            // A piece of version 2 lies in one file, and so in one part that is not padding.
-            let bytes = parts.first().copied().unwrap_or_default();
-            let mut leaves = bytes[..bytes.len().min(tree.len as usize)].chunks(BLOCK_LEN as usize);
-            blocks.extend((0..tree.leaves()).map(|_| leaves.next().into_iter().collect()));
-        }
-        hash_many::<Sha256Lanes>(Sha256Lanes::choice(), &blocks)
     }
 
     fn range_of(&self, piece: PieceIndex) -> Range<u64> {

@@ -15,7 +15,7 @@
 //! A file gets its final name, `DIR/NAME/…`, when all its pieces are verified *and durable*. So a name from a torrent touches the disk
 //! only once, and what has its final name is complete, even after a power cut, or not ours. Empty files, then symbolic links, come
 //! last. Then the work folder is removed, unless it holds bytes of unwanted files, from which a later download goes on. What stays is
-//! a small state in the user's state folder (if the caller names one), by info-hash and destination. Seeding writes only there.
+//! a small state in the user's state folder (if the caller names one), by info-hash and destination. Seeding writes only there, and what it mends.
 //!
 //! Blocks of unfinished pieces move to the part file when memory is short and when the download stops. The state of a clean stop says
 //! which are there. They are not verified: the piece is, once it is complete. `kill -9` loses those since the last stop.
@@ -29,6 +29,10 @@
 //! their final names, before a download is finished, before anything is read to be sent, and when the state is used again. What
 //! differs is [in doubt](Storage::take_doubts), and the caller checks it. If [`verify`] finds a piece wrong, it
 //! [ends](verify::end_trust) all of this trust.
+//!
+//! What the state vouches for is [unchecked](check) until it has been read: it is hashed before any of it is sent. Everything is read
+//! again over time if a caller [scrubs](Storage::scrub_piece). A piece that is bad though its files look as they did when it was right has
+//! rotted, and may be [mended](mend) in place.
 //!
 //! # Files that are already there
 //!
@@ -49,11 +53,13 @@
 
 mod batch;
 pub(crate) mod bulk;
+mod check;
 mod custom;
 mod delete;
 mod error;
 mod handles;
 mod journal;
+mod mend;
 mod names;
 mod open;
 mod options;
@@ -78,6 +84,7 @@ pub mod verify;
 mod work;
 mod write;
 
+pub(crate) use check::Checked;
 pub use custom::{PieceStorage, Stored};
 pub use error::StorageError;
 pub use handles::{HandleLimits, Handles};
@@ -91,7 +98,7 @@ use saved::SavedState;
 use std::fs::File;
 use std::ops::Range;
 use std::path::PathBuf;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 use swarm_core::geometry::BLOCK_LEN;
@@ -125,6 +132,8 @@ pub struct FileStorage {
     left_over: Mutex<Option<[String; 1]>>,
     /// Held while a file in the work folder is written to.
     writing: Writing,
+    /// Whether pieces that have rotted may be written.
+    may_mend: AtomicBool,
     /// Whether the user's state folder has a state of complete files.
     is_saved: AtomicBool,
     /// When that was last checked.
@@ -207,6 +216,11 @@ pub(crate) trait Storage: Send + Sync {
     /// If the buffer is not [complete](PieceBuffer::is_complete).
     fn verify_and_write(&self, buffer: PieceBuffer) -> PieceOutcome;
 
+    /// As [`verify_and_write`](Self::verify_and_write), several pieces one after the other; they may be hashed side by side.
+    fn verify_and_write_all(&self, buffers: Vec<PieceBuffer>) -> Vec<PieceOutcome> {
+        buffers.into_iter().map(|buffer| self.verify_and_write(buffer)).collect()
+    }
+
     /// Whether blocks of partial pieces can be [spilled](Self::spill).
     fn can_spill(&self) -> bool {
         true
@@ -226,6 +240,51 @@ pub(crate) trait Storage: Send + Sync {
     /// [`StorageError::ForeignData`] if it lies in one file alone that we did not put there, and does not match; whatever the system
     /// says. A missing or short file is no error: the piece is not right.
     fn check_piece(&self, piece: PieceIndex) -> Result<bool, StorageError>;
+
+    /// Whether the piece counts as had and nobody has read it since the storage was opened: it is not to be sent before
+    /// [`check_unchecked`](Self::check_unchecked) has said that it is right.
+    fn is_unchecked(&self, _piece: PieceIndex) -> bool {
+        false
+    }
+
+    /// Leaves those of these pieces that are [unchecked](Self::is_unchecked).
+    fn retain_unchecked(&self, pieces: &mut Vec<PieceIndex>) {
+        pieces.retain(|piece| self.is_unchecked(*piece));
+    }
+
+    /// As [`check_piece`](Self::check_piece), for several pieces that are [unchecked](Self::is_unchecked): side by side, and perhaps with
+    /// others. None is told of that another call checks already. A file that cannot be read, or that somebody has changed, is an error
+    /// and says nothing of the piece.
+    fn check_unchecked(&self, pieces: &[PieceIndex]) -> Vec<Checked> {
+        pieces.iter().map(|&piece| (piece, self.check_piece(piece))).collect()
+    }
+
+    /// Reads a piece that is had from the disk once more: whether it is right. If it is not, what follows is as with
+    /// [`check_piece`](Self::check_piece).
+    ///
+    /// # Errors
+    /// As there, and [`StorageError::Changed`] if somebody has changed the file.
+    fn scrub_piece(&self, piece: PieceIndex) -> Result<bool, StorageError> {
+        self.check_piece(piece)
+    }
+
+    /// Where to go on with [`scrub_piece`](Self::scrub_piece).
+    fn scrubbed(&self) -> PieceIndex {
+        PieceIndex(0)
+    }
+
+    /// Whether a seed may write pieces that have rotted; others always do.
+    fn set_mending(&self, _on: bool) {}
+
+    /// Whether a piece that is bad, or in doubt, has rotted, and may be written in its place once it is here again.
+    fn mends(&self, _piece: PieceIndex) -> bool {
+        false
+    }
+
+    /// All pieces that it [mends](Self::mends).
+    fn mendable(&self) -> Vec<PieceIndex> {
+        Vec::new()
+    }
 
     /// Whether the piece counts as had.
     fn has(&self, piece: PieceIndex) -> bool;
@@ -416,7 +475,12 @@ impl Storage for FileStorage {
     }
 
     fn verify_and_write(&self, buffer: PieceBuffer) -> PieceOutcome {
-        self.verify_then_write(buffer)
+        self.verify_then_write(buffer, None)
+    }
+
+    fn verify_and_write_all(&self, buffers: Vec<PieceBuffer>) -> Vec<PieceOutcome> {
+        let hashes = self.hash_received(&buffers).into_iter();
+        buffers.into_iter().zip(hashes).map(|(buffer, hash)| self.verify_then_write(buffer, hash)).collect()
     }
 
     fn spill(&self, spill: &Spill) -> Result<(), StorageError> {
@@ -424,43 +488,46 @@ impl Storage for FileStorage {
     }
 
     fn check_piece(&self, piece: PieceIndex) -> Result<bool, StorageError> {
-        let changes = self.table().changes;
-        let is_right = match self.hash_piece(piece) {
-            Ok(hash) => hash == Some(self.info.piece_hash(piece)),
-            Err(e) => {
-                self.note_bad(piece, changes);
-                return Err(e);
-            }
-        };
-        if is_right {
-            let work = self.work();
-            match &work {
-                Some(work) => {
-                    self.mark_read(piece);
-                    self.add_written(work, piece)?;
-                    // Blocks that an earlier run has left of it are of no use any more.
-                    self.table().partial.remove(&piece);
-                }
-                None => self.table().add(&self.info, piece),
-            }
-            self.doubt_if_changed(work.as_deref(), piece, changes)?;
-        } else {
-            let was_had = {
-                let mut table = self.table();
-                table.in_doubt.remove(piece);
-                table.remove(&self.info, piece)
-            };
-            self.note_bad(piece, changes);
-            if let (true, Some(work)) = (was_had, self.work()) {
-                work.journal().doubt(&[piece])?;
-            }
-            self.refuse_foreign(piece)?;
-        }
-        if self.work().is_none() && self.table().in_doubt.count() == 0 {
-            // A seed's check is over, and is not repeated if the process is killed. Failing that, `close` tries again.
-            let _ = self.save_state().inspect_err(|e| tracing::warn!("{e}"));
-        }
-        Ok(is_right)
+        self.check_one(piece)
+    }
+
+    fn is_unchecked(&self, piece: PieceIndex) -> bool {
+        self.table().is_unchecked(piece)
+    }
+
+    fn retain_unchecked(&self, pieces: &mut Vec<PieceIndex>) {
+        let table = self.table();
+        pieces.retain(|piece| table.is_unchecked(*piece));
+    }
+
+    fn check_unchecked(&self, pieces: &[PieceIndex]) -> Vec<Checked> {
+        self.check_together(pieces)
+    }
+
+    fn scrub_piece(&self, piece: PieceIndex) -> Result<bool, StorageError> {
+        self.scrub_one(piece)
+    }
+
+    fn scrubbed(&self) -> PieceIndex {
+        self.table().rot.as_ref().map_or(PieceIndex(0), |rot| rot.scrubbed.0)
+    }
+
+    fn set_mending(&self, on: bool) {
+        self.may_mend.store(on || !self.is_seed, Ordering::Relaxed);
+    }
+
+    fn mends(&self, piece: PieceIndex) -> bool {
+        self.mends_piece(piece)
+    }
+
+    fn mendable(&self) -> Vec<PieceIndex> {
+        let table = self.table();
+        let rot = table.rot.as_ref().filter(|_| self.may_mend.load(Ordering::Relaxed));
+        rot.map_or_else(Vec::new, |rot| rot.rotten.iter().collect())
+    }
+
+    fn can_spill(&self) -> bool {
+        self.work().is_some()
     }
 
     fn has(&self, piece: PieceIndex) -> bool {

@@ -83,6 +83,7 @@ pub(super) fn open(original: Arc<Info>, options: OpenOptions) -> Result<(FileSto
         left_over: Mutex::default(),
         writing: Writing::default(),
         is_saved: AtomicBool::new(is_saved),
+        may_mend: AtomicBool::new(!is_seed),
         state_checked: Mutex::default(),
         syncing: Mutex::default(),
         hash_of_zeros: std::sync::OnceLock::new(),
@@ -191,6 +192,8 @@ impl Findings {
             verified: verified.map(|(file, &was)| was && is_known(file)).collect(),
             in_part_file: self.files.iter().map(|file| file.place == Place::PartFile).collect(),
             partial: self.known.state.partial.clone(),
+            rotten: self.known.state.rotten.clone(),
+            scrubbed: self.known.state.scrubbed,
             boot_id: sys::boot_id(),
             is_clean: false,
         }

@@ -3,6 +3,7 @@
 use super::error::StorageError;
 use super::handles::Map;
 use super::sys::{self, Stamp};
+use crate::hash::guard::Watched;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -134,6 +135,20 @@ impl Prepared {
     /// [`StorageError::Truncated`] with the file that is too short now; [`StorageError::Changed`] if it was changed.
     pub fn check(&self) -> Result<(), StorageError> {
         self.0.parts.iter().try_for_each(Part::check)
+    }
+
+    /// Guards for everything in maps, so that the [slices](Self::slices) can be read: all bytes there. `None` if there are not enough.
+    pub(super) fn watch(&self) -> Option<Vec<Watched>> {
+        let mut start = self.0.range.start;
+        let mapped = self.0.parts.iter().filter_map(|part| {
+            let len = part.end - std::mem::replace(&mut start, part.end);
+            let Bytes::Mapped { map, at, .. } = &part.bytes else { return None };
+            assert!(at + len as usize <= map.raw.len(), "a prepared part lies in its map");
+            // SAFETY: as in `slices`; only the addresses are looked at.
+            let bytes = unsafe { std::slice::from_raw_parts(map.raw.as_ptr().add(*at), len as usize) };
+            Some(Watched::new(bytes))
+        });
+        mapped.collect()
     }
 
     /// Something in these maps could not be read: they are not used again.

@@ -71,7 +71,7 @@ impl FileStorage {
             let opened = self.handles.file(key, || match (place, self.work()) {
                 (Place::Work, Some(work)) => self.tree.open(&work.folder.unfinished(file), Access::Write),
                 (Place::Work, None) => Err(StorageError::not_found(&self.final_path(file), "open")),
-                _ if self.is_seed => open_followed(&self.final_path(file)),
+                _ if self.is_seed => open_followed(&self.final_path(file), false),
                 _ => self.tree.open(path, Access::Read),
             });
             let now = self.table().slots[file.idx()].place;
@@ -90,7 +90,7 @@ impl FileStorage {
     }
 
     /// The file that holds a slice, and the slice's offset in it.
-    fn source(&self, slice: &Located) -> Result<(Arc<File>, u64), StorageError> {
+    pub(super) fn source(&self, slice: &Located) -> Result<(Arc<File>, u64), StorageError> {
         if slice.place == Place::PartFile {
             let offset = self.entry(slice.file).offset + slice.offset;
             return Ok((self.part_file()?, offset));
@@ -159,6 +159,23 @@ impl FileStorage {
         stamp.map_or(length, |stamp| stamp.len.min(length))
     }
 
+    /// Whether the system has all of a file's slice in memory, as far as it can be told.
+    pub(super) fn is_in_memory(&self, slice: &Located) -> bool {
+        let file_len = self.expected_len(slice);
+        let key = FileKey { storage: self.id, file: slice.file.0, writable: false };
+        let (mut offset, end) = (slice.offset, slice.offset + slice.len);
+        while offset < end && end <= file_len {
+            let len = (end - offset).min(WINDOW_LEN - offset % WINDOW_LEN);
+            let mapped = self.handles.map(key, offset, file_len, || self.open_file(slice.file, slice.place));
+            let Ok(Some(map)) = mapped else { return false };
+            if !sys::is_in_memory(&map.raw, (offset - map.start) as usize, len as usize) {
+                return false;
+            }
+            offset += len;
+        }
+        offset == end
+    }
+
     /// Maps a slice, window by window.
     fn prepare_mapped(&self, slice: &Located, parts: &mut Vec<Part>) -> Result<(), StorageError> {
         let file_len = self.expected_len(slice);
@@ -225,9 +242,9 @@ impl FileStorage {
 }
 
 /// Opens a seed's file, which may be a link to wherever the user keeps it.
-fn open_followed(path: &std::path::Path) -> Result<File, StorageError> {
+pub(super) fn open_followed(path: &std::path::Path, to_write: bool) -> Result<File, StorageError> {
     let mut options = File::options();
-    options.read(true);
+    options.read(true).write(to_write);
     #[cfg(unix)]
     // A pipe in the file's place must not block.
     std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, libc::O_NONBLOCK);

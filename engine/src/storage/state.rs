@@ -43,6 +43,10 @@ pub(super) struct State {
     /// edges are not there.
     pub(super) verified: Vec<bool>,
     pub(super) partial: Partial,
+    /// Pieces that have rotted, and are to be fetched again.
+    pub(super) rotten: Bitfield,
+    /// Where a scrub goes on.
+    pub(super) scrubbed: PieceIndex,
     /// See [`super::sys::boot_id`].
     pub(super) boot_id: Option<String>,
     /// Whether the download was stopped cleanly.
@@ -72,6 +76,8 @@ impl State {
             in_part_file: vec![false; info.files.len()],
             verified: vec![false; info.files.len()],
             partial: Partial::new(),
+            rotten: Bitfield::empty(info.geometry.pieces()),
+            scrubbed: PieceIndex(0),
             boot_id: None,
             is_clean: true,
         }
@@ -135,6 +141,12 @@ impl State {
             if !self.partial.is_empty() {
                 e.emit_pair_with(b"partial", |e| e.emit_bytes(&encode_partial(&self.partial)))?;
             }
+            if self.rotten.count() > 0 {
+                e.emit_pair_with(b"rotten", |e| e.emit_bytes(&self.rotten.to_wire()))?;
+            }
+            if self.scrubbed.0 > 0 {
+                e.emit_pair(b"scrubbed", i64::from(self.scrubbed.0))?;
+            }
             e.emit_pair_with(b"stamps", |e| e.emit_bytes(&stamps))?;
             e.emit_pair(b"version", VERSION)
         });
@@ -171,6 +183,9 @@ impl State {
             in_part_file: files.iter().map(|flags| flags & 1 != 0).collect(),
             verified: files.iter().map(|flags| flags & 2 != 0).collect(),
             partial: bytes(b"partial").map_or(Some(Partial::new()), |bytes| decode_partial(bytes, info))?,
+            rotten: bytes(b"rotten")
+                .map_or(Some(Bitfield::empty(pieces)), |bytes| Bitfield::from_wire(bytes, pieces))?,
+            scrubbed: PieceIndex(u32::try_from(int(b"scrubbed").unwrap_or(0)).ok()?),
             boot_id: Some(str::from_utf8(bytes(b"boot id")?).ok()?.to_owned()).filter(|id| !id.is_empty()),
             is_clean: int(b"clean")? != 0,
         })
@@ -259,6 +274,8 @@ mod tests {
         state.stamps[1] = Some(Stamp { len: 50_000, mtime_ns: -1, ino: u64::MAX });
         state.in_part_file[0] = true;
         state.verified[1] = true;
+        state.rotten.insert(PieceIndex(3));
+        state.scrubbed = PieceIndex(4);
         state.boot_id = Some("abc".to_owned());
         state.generation = u64::MAX;
         state.is_clean = false;

@@ -11,6 +11,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use swarm_core::bitfield::Bitfield;
 use swarm_core::id::{FileIndex, PieceIndex};
 use swarm_core::metainfo::FileEntry;
 
@@ -32,7 +33,7 @@ impl FileStorage {
 
     /// A wrong piece that lies in one file that we did not put there cannot be repaired without overwriting.
     pub(super) fn refuse_foreign(&self, piece: PieceIndex) -> Result<(), StorageError> {
-        if self.is_seed || self.overwrite {
+        if self.is_seed || self.overwrite || self.mends_piece(piece) {
             return Ok(());
         }
         let slices = self.locate(piece, 0..self.info.geometry.len_of(piece));
@@ -287,6 +288,11 @@ impl FileStorage {
         if has_nothing && self.work().is_some_and(|work| self.is_unused(&work)) {
             self.remove_work_folder();
         }
+        {
+            let mut table = self.table();
+            let is_scrubbed = table.rot.as_ref().is_some_and(|rot| rot.scrubbed.1 > 0);
+            table.is_unsaved |= is_scrubbed;
+        }
         let saved = self.sync_and_mark().and_then(|_| match self.work() {
             Some(work) => self.save_in_folder(&work),
             None => Ok(()),
@@ -320,7 +326,11 @@ impl FileStorage {
             return Ok(());
         }
         self.check_saved_state()?;
-        self.table().is_unsaved = false;
+        {
+            let mut table = self.table();
+            table.is_unsaved = false;
+            table.rot.iter_mut().for_each(|rot| rot.scrubbed.1 = 0);
+        }
         saved_state.save(&self.state()).inspect_err(|_| self.table().is_unsaved = true)?;
         self.is_saved.store(true, Ordering::Release);
         Ok(())
@@ -328,6 +338,7 @@ impl FileStorage {
 
     fn state(&self) -> State {
         let table = self.table();
+        let rot = table.rot.as_deref();
         State {
             info_hash: self.info.info_hash,
             generation: 0,
@@ -337,6 +348,8 @@ impl FileStorage {
             in_part_file: table.slots.iter().map(|slot| slot.place == Place::PartFile).collect(),
             verified: table.slots.iter().map(Slot::is_finished).collect(),
             partial: table.partial.clone(),
+            rotten: rot.map_or_else(|| Bitfield::empty(table.have.len()), |rot| rot.rotten.clone()),
+            scrubbed: rot.map_or(PieceIndex(0), |rot| rot.scrubbed.0),
             boot_id: sys::boot_id(),
             is_clean: true,
         }

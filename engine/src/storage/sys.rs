@@ -313,6 +313,47 @@ pub(super) fn expect_random_reads(map: &memmap2::MmapRaw) {
     let _ = map;
 }
 
+/// Whether the system has all of part of a map in memory already. To who may not write the file it may say so of anything.
+pub(super) fn is_in_memory(map: &memmap2::MmapRaw, offset: usize, len: usize) -> bool {
+    #[cfg(target_os = "linux")]
+    {
+        assert!(offset + len <= map.len(), "a range of the map");
+        // SAFETY: `sysconf` only reads.
+        let page_len = usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096);
+        let start = offset / page_len * page_len;
+        let mut pages = vec![0_u8; (offset + len - start).div_ceil(page_len)];
+        // SAFETY: the range lies in a live map, it starts at a page, and there is a byte for each of its pages.
+        let looked = unsafe {
+            libc::mincore(map.as_mut_ptr().add(start).cast(), offset + len - start, pages.as_mut_ptr())
+        };
+        looked == 0 && pages.iter().all(|page| page & 1 != 0)
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = (map, offset, len);
+        false
+    }
+}
+
+/// Has the system forget what it holds in memory of part of a file, as far as nobody has it mapped and it is on the disk: then
+/// what is read next is what the disk has. Of a page at an end all of it.
+pub(super) fn forget_cached(file: &File, offset: u64, len: u64) {
+    /// A multiple of every page size in use, in bytes.
+    #[cfg(target_os = "linux")]
+    const ALIGN: u64 = 64 << 10;
+    #[cfg(target_os = "linux")]
+    let (offset, len) =
+        (offset / ALIGN * ALIGN, (offset + len).next_multiple_of(ALIGN) - offset / ALIGN * ALIGN);
+    #[cfg(target_os = "linux")]
+    if let Err(error) =
+        rustix::fs::fadvise(file, offset, std::num::NonZeroU64::new(len), rustix::fs::Advice::DontNeed)
+    {
+        tracing::debug!(%error, "cannot advise that a file is not needed");
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = (file, offset, len);
+}
+
 /// Asks the system to read part of a file ahead, in order.
 pub(super) fn will_need(file: &File, offset: u64, len: u64) {
     #[cfg(target_os = "linux")]

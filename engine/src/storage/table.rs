@@ -66,6 +66,8 @@ pub(super) struct Table {
     pub(super) have: Bitfield,
     /// Pieces that may be there and were not checked yet.
     pub(super) in_doubt: Bitfield,
+    /// What is to be known of files that rot; `None` if that is nothing.
+    pub(super) rot: Option<Box<Rot>>,
     /// What the wanted files need.
     pub(super) needed: Bitfield,
     pub(super) slots: Vec<Slot>,
@@ -89,6 +91,30 @@ pub(super) struct Table {
     pub(super) partial: Partial,
     /// Space was reserved in this run: files may be written to from now on.
     pub(super) is_begun: bool,
+}
+
+/// What is known of files that rot without any sign.
+#[derive(Debug)]
+pub(super) struct Rot {
+    /// Pieces that an earlier run vouches for, and that nobody has read in this one. All of them are had.
+    pub(super) unchecked: Bitfield,
+    /// Of these, those that are being read.
+    pub(super) checking: BTreeSet<PieceIndex>,
+    /// Pieces that were right when their files looked as they do now: if they are not, that is rot.
+    pub(super) rotten: Bitfield,
+    /// Where a scrub goes on, and how many bytes it has read since that was saved.
+    pub(super) scrubbed: (PieceIndex, u64),
+}
+
+impl Rot {
+    pub(super) fn none(pieces: u32) -> Rot {
+        let none = || Bitfield::empty(pieces);
+        Rot { unchecked: none(), checking: BTreeSet::new(), rotten: none(), scrubbed: (PieceIndex(0), 0) }
+    }
+
+    pub(super) fn is_nothing(&self) -> bool {
+        self.unchecked.count() + self.rotten.count() + self.scrubbed.0.0 == 0
+    }
 }
 
 /// What can no longer be relied on.
@@ -153,6 +179,7 @@ impl Table {
     pub(super) fn add(&mut self, info: &Info, piece: PieceIndex) {
         self.in_doubt.remove(piece);
         self.bad.pieces.remove(&piece);
+        self.set_rotten(piece, false);
         if !self.have.insert(piece) {
             return;
         }
@@ -171,6 +198,7 @@ impl Table {
         if !self.have.remove(piece) {
             return false;
         }
+        self.set_checked(piece);
         for segment in info.segments(piece) {
             self.slots[segment.file.idx()].pieces_missing += 1;
         }
@@ -188,6 +216,46 @@ impl Table {
         }
         self.new_doubts.pieces.extend_from_slice(&doubted);
         doubted
+    }
+
+    pub(super) fn rot(&mut self) -> &mut Rot {
+        let pieces = self.have.len();
+        self.rot.get_or_insert_with(|| Box::new(Rot::none(pieces)))
+    }
+
+    pub(super) fn is_unchecked(&self, piece: PieceIndex) -> bool {
+        self.rot.as_ref().is_some_and(|rot| rot.unchecked.has(piece))
+    }
+
+    /// A piece has been read, or is not had any more.
+    pub(super) fn set_checked(&mut self, piece: PieceIndex) {
+        if let Some(rot) = &mut self.rot {
+            rot.unchecked.remove(piece);
+        }
+    }
+
+    /// Whether a piece was right when its files looked as they do now.
+    pub(super) fn is_rotten(&self, piece: PieceIndex) -> bool {
+        self.rot.as_ref().is_some_and(|rot| rot.rotten.has(piece))
+    }
+
+    pub(super) fn set_rotten(&mut self, piece: PieceIndex, on: bool) {
+        if on {
+            self.rot().rotten.insert(piece);
+        } else if let Some(rot) = &mut self.rot {
+            rot.rotten.remove(piece);
+        }
+    }
+
+    /// A piece that was right is bad, and its files look as they did. They are no longer known to be right as a whole.
+    pub(super) fn note_rot(&mut self, info: &Info, piece: PieceIndex, is_seed: bool) {
+        self.set_rotten(piece, true);
+        for segment in info.segments(piece) {
+            self.slots[segment.file.idx()].is_verified = false;
+        }
+        if !is_seed {
+            self.needed.insert(piece);
+        }
     }
 
     /// A piece is bad that nobody downloads. With `is_stale` its file was found changed while it was hashed.

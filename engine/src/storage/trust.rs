@@ -111,6 +111,9 @@ impl FileStorage {
             let mut table = self.table();
             table.changes += 1;
             table.new_doubts.files.push(file);
+            for piece in pieces.clone() {
+                table.set_rotten(piece, false);
+            }
             let slot = &mut table.slots[file.idx()];
             slot.has_holes = false;
             let was_verified = std::mem::take(&mut slot.is_verified) && slot.is_wanted;
@@ -180,7 +183,7 @@ impl FileStorage {
     }
 
     /// How a file under its final name looks now.
-    fn look_at_present(&self, file: FileIndex) -> Result<Option<Stamp>, StorageError> {
+    pub(super) fn look_at_present(&self, file: FileIndex) -> Result<Option<Stamp>, StorageError> {
         let path = &self.entry(file).path;
         if self.is_seed {
             return Ok(Stamp::followed(&self.tree.path_of(path)));
@@ -257,10 +260,23 @@ impl FileStorage {
         Ok(())
     }
 
-    /// Puts every finished file in doubt.
+    /// Puts every finished file in doubt, though it looks as it did.
     pub(super) fn doubt_all_present(&self) -> Result<(), StorageError> {
         let (work, files) = (self.work(), self.table().files_where(|slot| slot.place == Place::Present));
-        files.into_iter().try_for_each(|file| self.doubt_file(work.as_deref(), file))
+        let had = self.table().have.clone();
+        for file in files {
+            let rotten: Vec<PieceIndex> = {
+                let table = self.table();
+                let pieces = pieces_in(&self.info, self.entry(file));
+                pieces.filter(|piece| had.has(*piece) || table.is_rotten(*piece)).collect()
+            };
+            self.doubt_file(work.as_deref(), file)?;
+            let mut table = self.table();
+            for piece in rotten {
+                table.set_rotten(piece, true);
+            }
+        }
+        Ok(())
     }
 
     /// The same, at most every two seconds.

@@ -8,6 +8,7 @@ use super::work::Work;
 use super::{FileStorage, PieceOutcome, Storage, lock, sys};
 use crate::buffer::{PieceBuffer, Spill};
 use crate::hash::PieceHasher;
+use crate::hash::piece::piece_hashes;
 use std::fs::File;
 use std::io::{self, IoSlice};
 use std::ops::Range;
@@ -20,13 +21,29 @@ use swarm_core::metainfo::PieceHash;
 const CHUNK_LEN: usize = 64 * 1024;
 
 impl FileStorage {
-    /// See [`Storage::verify_and_write`].
-    pub(super) fn verify_then_write(&self, buffer: PieceBuffer) -> PieceOutcome {
+    /// What each of these pieces hashes to; `None` for those that are not all in memory.
+    pub(super) fn hash_received(&self, buffers: &[PieceBuffer]) -> Vec<Option<PieceHash>> {
+        let parts = buffers.iter().map(|buffer| {
+            let blocks = 0..buffer.piece_len().div_ceil(BLOCK_LEN);
+            blocks.map(|index| buffer.block(index)).collect::<Option<Vec<&[u8]>>>()
+        });
+        let parts: Vec<_> = parts.collect();
+        let is_whole: Vec<bool> = parts.iter().map(Option::is_some).collect();
+        let whole = || buffers.iter().zip(&is_whole).filter(|(_, is_whole)| **is_whole);
+        let shapes: Vec<_> = whole().map(|(buffer, _)| self.info.piece_shape(buffer.piece())).collect();
+        let parts: Vec<_> = parts.into_iter().flatten().collect();
+        let mut hashes = piece_hashes(&shapes, &parts).into_iter();
+        is_whole.into_iter().map(|is_whole| is_whole.then(|| hashes.next()).flatten()).collect()
+    }
+
+    /// See [`Storage::verify_and_write`]. `hash` is the piece's, if it is known.
+    pub(super) fn verify_then_write(&self, buffer: PieceBuffer, hash: Option<PieceHash>) -> PieceOutcome {
         assert!(buffer.is_complete(), "piece {} is not complete", buffer.piece());
         let Some(work) = self.work() else {
-            return PieceOutcome::Failed { error: StorageError::Closed { path: self.path() }, buffer };
+            return self.verify_then_mend(buffer, hash);
         };
-        let written = self.digest(&work, &buffer).and_then(|digest| {
+        let digest = hash.map_or_else(|| self.digest(&work, &buffer), Ok);
+        let written = digest.and_then(|digest| {
             if digest != self.info.piece_hash(buffer.piece()) {
                 return Ok(false);
             }
@@ -136,6 +153,9 @@ impl FileStorage {
                 Place::PartFile => self.write_to_part_file(work, buffer, &slice)?,
                 Place::Work => self.write_slice(work, buffer, &slice)?,
                 Place::Present if self.is_same(work, buffer, &slice)? => {}
+                Place::Present if self.mends_piece(piece) && !buffer.has_spilled() => {
+                    self.mend_slice(buffer, &slice)?;
+                }
                 Place::Present if self.overwrite => {
                     self.take_over(work, slice.file)?;
                     self.write_slice(work, buffer, &slice)?;
@@ -316,7 +336,7 @@ impl FileStorage {
 }
 
 /// Calls `each` with the parts of a range that are in memory, in order.
-fn for_memory(
+pub(super) fn for_memory(
     buffer: &PieceBuffer,
     range: Range<u32>,
     mut each: impl FnMut(u32, &mut [IoSlice<'_>]) -> Result<(), StorageError>,

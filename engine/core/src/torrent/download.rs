@@ -136,7 +136,7 @@ impl Torrent {
         self.input_at = Some(now);
     }
 
-    /// The received blocks of a piece that is not complete are given up, for want of memory: it is asked for again.
+    /// The received blocks of a piece that is not complete, or that the disk did not take, are given up: it is asked for again.
     pub fn drop_piece(&mut self, now: Time, piece: PieceIndex) {
         let asked = self.peers.values().flat_map(|peer| {
             let blocks = peer.download.pipeline.iter().map(|request| request.block);
@@ -145,6 +145,7 @@ impl Torrent {
         for (key, block) in asked.collect::<Vec<_>>() {
             self.cancel(now, key, block);
         }
+        self.unwritten.retain(|unwritten| *unwritten != piece);
         let before = self.picker.bytes_in_downloading();
         self.picker.piece_failed(piece, Vec::new());
         self.totals.bytes_wasted += before - self.picker.bytes_in_downloading();

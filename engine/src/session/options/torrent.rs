@@ -20,7 +20,7 @@ use swarm_core::picker::{Order, Priority};
 pub enum Mode {
     /// Get what is missing, then seed.
     Download,
-    /// Serve what is there; nothing is ever written to the data.
+    /// Serve what is there; nothing is ever written to the data, but what [`AddTorrent::scrub`] mends.
     Seed,
     /// Get the metadata of a link, then end.
     Metadata,
@@ -192,6 +192,7 @@ pub struct AddTorrent {
     pub(crate) peers_max: usize,
     pub(crate) upload_limit: Option<u64>,
     pub(crate) download_limit: Option<u64>,
+    pub(crate) scrub: Option<u64>,
     pub(crate) overwrite: bool,
     pub(crate) recheck: bool,
     pub(crate) reuse: Option<Vec<PathBuf>>,
@@ -221,6 +222,7 @@ impl AddTorrent {
             peers_max: 100,
             upload_limit: None,
             download_limit: None,
+            scrub: None,
             overwrite: false,
             recheck: false,
             reuse: None,
@@ -295,6 +297,12 @@ impl AddTorrent {
 
         /// Payload received from peers of this torrent, in bytes/s.
         download_limit(bytes_per_s: impl Into<Option<u64>>);
+
+        /// Reads all data that is there again over time, in order, at so many bytes/s, to find what has rotted: that is no longer sent,
+        /// [told of](crate::Event::DataBad), and fetched again from peers. So a seed too writes to its files, but only what was right when
+        /// a file looked as it does now. The torrents of a session take turns; a round takes at least an hour. On systems other than Linux
+        /// what is read may come from memory.
+        scrub(bytes_per_s: impl Into<Option<u64>>);
 
         /// Whether files in the way that are not this torrent's may be overwritten.
         overwrite(on: bool);

@@ -34,7 +34,14 @@ impl Known {
 
     /// Whatever is there is checked.
     pub(super) fn trust_nothing(&mut self, info: &Info) {
-        self.state = State { generation: self.state.generation, ..State::new(info) };
+        let known = std::mem::replace(&mut self.state, State::new(info));
+        // What was right and is not any more, though its files look as they did, has rotted.
+        let mut rotten = known.rotten;
+        known.have.iter().for_each(|piece| {
+            rotten.insert(piece);
+        });
+        let State { generation, stamps, .. } = known;
+        self.state = State { generation, stamps, rotten, ..State::new(info) };
         self.is_suspect = true;
     }
 

@@ -5,7 +5,7 @@ use super::known::Known;
 use super::{Findings, Opening};
 use crate::storage::options::{Mode, OpenOptions, Opened, Trust};
 use crate::storage::sys;
-use crate::storage::table::{Bad, Dirty, Doubts, Place, Slot, Table, pieces_in};
+use crate::storage::table::{Bad, Dirty, Doubts, Place, Rot, Slot, Table, pieces_in};
 use crate::storage::tree::{Access, Tree};
 use crate::storage::work::WorkFolder;
 use std::fs::File;
@@ -81,9 +81,21 @@ impl Findings {
             absent: indices().filter(is_absent).collect(),
             warnings: known.warnings,
         };
+        let mut rot = Rot { unchecked: have.clone(), ..Rot::none(have.len()) };
+        rot.scrubbed.0 = known.state.scrubbed;
+        for piece in known.state.rotten.iter().filter(|piece| !have.has(*piece)) {
+            let files = info.segments(piece).map(|segment| &files[segment.file.idx()]);
+            let (is_complete, is_intact) = files.fold((false, true), |(is_complete, is_intact), file| {
+                (is_complete || file.place == Place::Present, is_intact && file.is_intact)
+            });
+            if is_complete && is_intact {
+                rot.rotten.insert(piece);
+            }
+        }
         let has_stamp = |file: &&Evidence| matches!(file.place, Place::Present | Place::Work);
         let table = Table {
             complete: indices().filter(|file| slots[file.idx()].is_complete()).collect(),
+            rot: Some(rot).filter(|rot| !rot.is_nothing()).map(Box::new),
             have,
             in_doubt: recheck,
             needed,

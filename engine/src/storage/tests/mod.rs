@@ -16,6 +16,7 @@ mod never_outside;
 mod odd_names;
 mod resuming;
 mod reusing;
+mod rot;
 mod seeding;
 mod trust;
 mod what_is_already_there;

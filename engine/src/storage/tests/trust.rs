@@ -1,5 +1,6 @@
 //! What others do to our files is noticed, and checked again.
 
+use super::rot::rot;
 use super::*;
 use crate::storage::verify;
 use std::time::{Duration, SystemTime};
@@ -354,14 +355,6 @@ fn rotten_piece_is_no_longer_had() {
     storage.close().unwrap();
     let (_, opened) = torrent.open(with_state(seeding(dir.path()), states.path())).unwrap();
     assert!(!opened.have.has(PieceIndex(12)) && opened.have.has(PieceIndex(11)));
-}
-
-/// Changes a byte, and nothing that shows it.
-fn rot(path: &Path, at: u64) {
-    let time = fs::metadata(path).unwrap().modified().unwrap();
-    let file = fs::File::options().write(true).open(path).unwrap();
-    std::os::unix::fs::FileExt::write_all_at(&file, &[77], at).unwrap();
-    file.set_modified(time).unwrap();
 }
 
 #[test]

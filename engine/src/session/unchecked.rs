@@ -1,0 +1,105 @@
+//! Pieces that saved state vouches for: nobody is sent any of them before this process has hashed them, since files rot without any sign.
+//!
+//! What is asked for waits, as it does for the disk.
+
+use super::disk::{DiskResult, WaitingForCheck};
+use super::torrent::{Inner, TorrentDriver};
+use crate::hash::Lane;
+use crate::storage::{Checked, StorageError};
+use std::io;
+use std::ops::Range;
+use swarm_core::id::{PeerKey, PieceIndex};
+use swarm_core::time::Time;
+
+/// How much a worker is given at a time, in bytes: whoever asks for the first piece waits for the last one too.
+const ASKED_LEN: u32 = 16 << 20;
+
+impl TorrentDriver {
+    /// Has a range of a piece brought into memory, after its piece has been checked.
+    pub(super) fn prepare_checked(&self, inner: &mut Inner, piece: PieceIndex, range: Range<u32>) {
+        if !self.content().storage.is_unchecked(piece) {
+            return self.submit_prepare((piece, range.start), range);
+        }
+        inner.disk.unchecked().ask_now(piece).ranges.push(range);
+        self.check_unchecked(inner);
+    }
+
+    /// Has all pieces checked that a peer has asked for: they are to be right by the time it is their turn.
+    pub(super) fn check_ahead(&self, inner: &mut Inner, key: PeerKey) {
+        let Some(peer) = inner.core.peer(key) else { return };
+        let mut pieces: Vec<PieceIndex> = Vec::new();
+        for block in peer.upload_queue() {
+            if pieces.last() != Some(&block.piece) {
+                pieces.push(block.piece);
+            }
+        }
+        self.content().storage.retain_unchecked(&mut pieces);
+        if pieces.is_empty() {
+            return;
+        }
+        for piece in pieces {
+            inner.disk.unchecked().ask(piece);
+        }
+        self.check_unchecked(inner);
+    }
+
+    /// Gives what was asked for to the workers: while they are busy, more comes together. What nobody waits for yet leaves a worker to
+    /// those who do.
+    pub(super) fn check_unchecked(&self, inner: &mut Inner) {
+        let most = (ASKED_LEN / inner.core.geometry().piece_len()).max(1) as usize;
+        let unchecked = inner.disk.unchecked();
+        while !unchecked.asked.is_empty() {
+            let jobs_max = if unchecked.is_urgent() { self.context.workers.threads() } else { 1 };
+            if unchecked.under_way >= jobs_max {
+                return;
+            }
+            unchecked.under_way += 1;
+            let pieces: Vec<_> = unchecked.asked.drain(..unchecked.asked.len().min(most)).collect();
+            self.submit(Lane::Transfer, move |storage| {
+                DiskResult::Unchecked(storage.check_unchecked(&pieces))
+            });
+        }
+    }
+
+    pub(super) fn on_unchecked(&self, inner: &mut Inner, now: Time, results: Vec<Checked>) {
+        inner.disk.unchecked().under_way -= 1;
+        for (piece, result) in results {
+            match result {
+                Ok(true) => {
+                    let waiting = inner.disk.unchecked().waiting.remove(&piece).unwrap_or_default();
+                    waiting
+                        .ranges
+                        .into_iter()
+                        .for_each(|range| self.submit_prepare((piece, range.start), range));
+                    waiting.parts.into_iter().for_each(|part| self.read_part(inner, part));
+                }
+                Ok(false) | Err(StorageError::ForeignData { .. }) => self.on_rot(inner, now, piece),
+                Err(error) => self.fail_unchecked(inner, now, piece, error),
+            }
+        }
+        self.check_unchecked(inner);
+    }
+
+    /// What waits for a piece is not to be had now.
+    pub(super) fn fail_unchecked(
+        &self,
+        inner: &mut Inner,
+        now: Time,
+        piece: PieceIndex,
+        error: StorageError,
+    ) {
+        let Some(WaitingForCheck { ranges, parts }) = inner.disk.unchecked().waiting.remove(&piece) else {
+            return;
+        };
+        for part in parts {
+            let _ = part.reply.send(Err(io::Error::other(error.to_string())));
+        }
+        let mut error = Some(error);
+        for range in ranges {
+            // It is told of once.
+            let error =
+                error.take().unwrap_or_else(|| StorageError::Changed { path: self.content().storage.path() });
+            self.on_prepared(inner, now, (piece, range.start), Err(error));
+        }
+    }
+}

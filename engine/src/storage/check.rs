@@ -1,0 +1,282 @@
+//! Reading pieces to find out whether they are right: those in doubt, those that an earlier run vouches for, and all of them over time.
+//!
+//! What the saved state vouches for is *unchecked* until this process has read it: a file can rot without any sign. Such a piece is
+//! hashed before any of it is sent, several side by side where that is quicker ([`Storage::check_unchecked`]).
+
+use super::error::StorageError;
+use super::prepared::Prepared;
+use super::read::Located;
+use super::scan::{MAP_LEN_MIN, zeros};
+use super::table::Place;
+use super::{FileStorage, Storage, sys};
+use crate::hash::PieceHasher;
+use crate::hash::lanes::{Algorithm as _, Sha1Lanes, Sha256Lanes};
+use crate::hash::piece::piece_hashes;
+use std::sync::atomic::Ordering;
+use swarm_core::geometry::BLOCK_LEN;
+use swarm_core::id::PieceIndex;
+use swarm_core::metainfo::{Format, PieceHash};
+
+/// Pieces that nobody has asked for yet are checked beside those that are, up to so many bytes together, if the system has them in
+/// memory: nobody waits long for them, and hardly anything is read from a disk in vain.
+const BATCH_LEN_MAX: u64 = 64 << 20;
+/// So much of what is checked together is read into our own memory at most, in bytes.
+const OWNED_MAX: u64 = 8 << 20;
+/// As many small pieces are checked together as hold this many bytes.
+const BATCH_LEN_MIN: u32 = 1 << 20;
+/// A scrub reads so much at a time, in bytes.
+const SCRUB_CHUNK: usize = 256 << 10;
+/// How much a scrub reads until where it is is saved, in bytes.
+const SCRUBBED_SAVED_EVERY: u64 = 4 << 30;
+
+/// What was found of a piece.
+pub(crate) type Checked = (PieceIndex, Result<bool, StorageError>);
+
+impl FileStorage {
+    /// See [`Storage::check_piece`].
+    pub(super) fn check_one(&self, piece: PieceIndex) -> Result<bool, StorageError> {
+        let changes = self.table().changes;
+        let is_right = match self.hash_piece(piece) {
+            Ok(hash) => hash == Some(self.info.piece_hash(piece)),
+            Err(e) => {
+                self.note_bad(piece, changes);
+                return Err(e);
+            }
+        };
+        if is_right {
+            let work = self.work();
+            match &work {
+                Some(work) => {
+                    self.mark_read(piece);
+                    self.add_written(work, piece)?;
+                    // Blocks that an earlier run has left of it are of no use any more.
+                    self.table().partial.remove(&piece);
+                }
+                None => self.table().add(&self.info, piece),
+            }
+            self.table().set_checked(piece);
+            self.doubt_if_changed(work.as_deref(), piece, changes)?;
+        } else {
+            let looks_as_before = self.looks_as_before(piece);
+            let was_had = {
+                let mut table = self.table();
+                table.in_doubt.remove(piece);
+                let was_had = table.remove(&self.info, piece);
+                if was_had && looks_as_before {
+                    table.note_rot(&self.info, piece, self.is_seed);
+                }
+                was_had
+            };
+            self.note_bad(piece, changes);
+            if let (true, Some(work)) = (was_had, self.work()) {
+                work.journal().doubt(&[piece])?;
+            }
+            self.refuse_foreign(piece)?;
+        }
+        if self.work().is_none() && self.table().in_doubt.count() == 0 {
+            // A seed's check is over, and is not repeated if the process is killed. Failing that, `close` tries again.
+            let _ = self.save_state().inspect_err(|e| tracing::warn!("{e}"));
+        }
+        Ok(is_right)
+    }
+
+    /// See [`Storage::check_unchecked`].
+    pub(super) fn check_together(&self, asked: &[PieceIndex]) -> Vec<Checked> {
+        let mut results = Vec::with_capacity(asked.len());
+        let mut pieces = Vec::with_capacity(asked.len());
+        {
+            let mut table = self.table();
+            for &piece in asked {
+                if table.is_unchecked(piece) {
+                    // Whoever checks it already tells.
+                    pieces.extend(table.rot().checking.insert(piece).then_some(piece));
+                } else if table.have.has(piece) {
+                    results.push((piece, Ok(true)));
+                }
+            }
+        }
+        self.add_following(&mut pieces);
+        let (mut prepared, mut owned) = (Vec::with_capacity(pieces.len()), 0);
+        for &piece in &pieces {
+            let needed = self.len_in_own_memory(piece);
+            if owned + needed > OWNED_MAX {
+                self.check_prepared(std::mem::take(&mut prepared), &mut results);
+                owned = 0;
+            }
+            if needed > OWNED_MAX {
+                results.push((piece, self.check_one(piece)));
+                continue;
+            }
+            owned += needed;
+            match self.prepare(piece, 0..self.info.geometry.len_of(piece)) {
+                Ok(bytes) => prepared.push((piece, bytes)),
+                Err(e) => results.push((piece, Err(e))),
+            }
+        }
+        self.check_prepared(prepared, &mut results);
+        let mut table = self.table();
+        pieces.iter().for_each(|piece| {
+            table.rot().checking.remove(piece);
+        });
+        results
+    }
+
+    fn check_prepared(&self, prepared: Vec<(PieceIndex, Prepared)>, results: &mut Vec<Checked>) {
+        for (piece, hash) in self.hash_together(&prepared) {
+            let is_right = hash == Some(self.info.piece_hash(piece));
+            if is_right {
+                self.table().set_checked(piece);
+            }
+            // Another look says what is wrong, and all that follows from it.
+            results.push((piece, if is_right { Ok(true) } else { self.check_one(piece) }));
+        }
+    }
+
+    /// How much of a piece is not mapped to be read, in bytes.
+    fn len_in_own_memory(&self, piece: PieceIndex) -> u64 {
+        let slices = self.locate(piece, 0..self.info.geometry.len_of(piece)).into_iter();
+        slices
+            .filter(|slice| slice.place != Place::Pad && !self.is_mapped(slice))
+            .map(|slice| slice.len)
+            .sum()
+    }
+
+    fn is_mapped(&self, slice: &Located) -> bool {
+        cfg!(target_os = "linux")
+            && matches!(slice.place, Place::Work | Place::Present)
+            && self.entry(slice.file).length >= MAP_LEN_MIN
+    }
+
+    /// Adds the pieces that follow these, as many as there are lanes for.
+    fn add_following(&self, pieces: &mut Vec<PieceIndex>) {
+        let piece_len = self.info.geometry.piece_len();
+        let lanes = match self.info.format() {
+            Format::V2 => Sha256Lanes::choice().kernel.lanes() as u32 * BLOCK_LEN / piece_len,
+            Format::V1 | Format::Hybrid => Sha1Lanes::choice().kernel.lanes() as u32,
+        };
+        let most = match lanes {
+            0 | 1 => return,
+            lanes => (BATCH_LEN_MIN / piece_len).max(lanes) as usize,
+        };
+        let most = most.min((BATCH_LEN_MAX / u64::from(piece_len)) as usize);
+        for first in pieces.clone() {
+            let mut next = PieceIndex(first.0 + 1);
+            while pieces.len() < most && self.is_worth_adding(next) {
+                if self.table().rot().checking.insert(next) {
+                    pieces.push(next);
+                }
+                next.0 += 1;
+            }
+        }
+    }
+
+    /// Whether a piece is to be checked some time, and in memory now.
+    fn is_worth_adding(&self, piece: PieceIndex) -> bool {
+        if !self.info.geometry.contains(piece) || !self.table().is_unchecked(piece) {
+            return false;
+        }
+        let slices = self.locate(piece, 0..self.info.geometry.len_of(piece));
+        let is_here = |slice: &Located| self.is_mapped(slice) && self.is_in_memory(slice);
+        slices.iter().all(|slice| slice.place == Place::Pad || is_here(slice))
+    }
+
+    /// What these hash to; `None` for what could not be read.
+    fn hash_together(&self, prepared: &[(PieceIndex, Prepared)]) -> Vec<(PieceIndex, Option<PieceHash>)> {
+        let watched: Vec<_> = prepared.iter().map(|(_, bytes)| bytes.watch()).collect();
+        let guarded = || prepared.iter().zip(&watched).filter(|(_, watched)| watched.is_some());
+        let shapes: Vec<_> = guarded().map(|((piece, _), _)| self.info.piece_shape(*piece)).collect();
+        let parts: Vec<Vec<&[u8]>> = guarded()
+            .map(|((piece, bytes), _)| bytes.slices(0, self.info.geometry.len_of(*piece)).collect())
+            .collect();
+        let mut hashes = piece_hashes(&shapes, &parts).into_iter();
+        let found = prepared.iter().zip(&watched).map(|((piece, bytes), watched)| {
+            let hash = watched.as_ref().and_then(|watched| {
+                let hash = hashes.next();
+                if watched.iter().any(|watched| watched.has_hole()) {
+                    bytes.leave_maps();
+                    return None;
+                }
+                hash
+            });
+            (*piece, hash)
+        });
+        found.collect()
+    }
+
+    /// See [`Storage::scrub_piece`].
+    pub(super) fn scrub_one(&self, piece: PieceIndex) -> Result<bool, StorageError> {
+        self.check_saved_state_sometimes()?;
+        let is_had = self.has(piece);
+        let is_right = is_had && self.hash_from_disk(piece)? == Some(self.info.piece_hash(piece));
+        // Another look says what is wrong, and all that follows from it.
+        let is_right = if is_had && !is_right { self.check_one(piece)? } else { is_right };
+        let is_due = {
+            let mut table = self.table();
+            let read = u64::from(self.info.geometry.len_of(piece));
+            let scrubbed = &mut table.rot().scrubbed;
+            *scrubbed = (PieceIndex((piece.0 + 1) % self.info.geometry.pieces()), scrubbed.1 + read);
+            let is_due = scrubbed.1 >= SCRUBBED_SAVED_EVERY;
+            if is_right {
+                table.set_checked(piece);
+            }
+            table.is_unsaved |= is_due;
+            is_due && self.is_seed
+        };
+        if is_due {
+            let _ = self.save_state().inspect_err(|e| tracing::warn!("{e}"));
+        }
+        Ok(is_right)
+    }
+
+    /// As [`Self::hash_piece`], from the disk as far as the system lets us, and so that it keeps in memory what it had there and no more.
+    fn hash_from_disk(&self, piece: PieceIndex) -> Result<Option<PieceHash>, StorageError> {
+        let mut hasher = PieceHasher::new(self.info.piece_shape(piece));
+        let mut buf = Vec::new();
+        for slice in self.locate(piece, 0..self.info.geometry.len_of(piece)) {
+            self.look_before_reading(&slice)?;
+            if slice.place == Place::Pad {
+                zeros(slice.len, |bytes| hasher.update(bytes));
+                continue;
+            }
+            let (file, offset) = self.source(&slice)?;
+            let was_in_memory =
+                matches!(slice.place, Place::Work | Place::Present) && self.is_in_memory(&slice);
+            sys::forget_cached(&file, offset, slice.len);
+            buf.resize(SCRUB_CHUNK.min(slice.len as usize).max(buf.len()), 0);
+            for at in (0..slice.len).step_by(SCRUB_CHUNK) {
+                let chunk = &mut buf[..SCRUB_CHUNK.min((slice.len - at) as usize)];
+                let read = sys::read_at(&file, chunk, offset + at)
+                    .map_err(|e| StorageError::io(&self.path_of(slice.file, slice.place), "read", e))?;
+                if read < chunk.len() {
+                    return Ok(None);
+                }
+                hasher.update(chunk);
+            }
+            if !was_in_memory {
+                sys::forget_cached(&file, offset, slice.len);
+            }
+        }
+        Ok(Some(hasher.finish()))
+    }
+
+    /// Whether a piece lies in complete files, and these look as they did when it was found right.
+    fn looks_as_before(&self, piece: PieceIndex) -> bool {
+        let slices = self.locate(piece, 0..self.info.geometry.len_of(piece));
+        let is_downloading = self.is_downloading();
+        let looks_as_before = slices.iter().all(|slice| match slice.place {
+            Place::Pad => true,
+            Place::Present => {
+                let expected = self.table().stamps[slice.file.idx()];
+                expected.is_some() && self.look_at_present(slice.file).is_ok_and(|found| found == expected)
+            }
+            // What is still written is written anyway.
+            _ => is_downloading,
+        });
+        looks_as_before && slices.iter().any(|slice| slice.place == Place::Present)
+    }
+
+    /// Whether the piece is bad, was right when its files looked as they do, and may be written in its place.
+    pub(super) fn mends_piece(&self, piece: PieceIndex) -> bool {
+        self.may_mend.load(Ordering::Relaxed) && self.table().is_rotten(piece)
+    }
+}
