@@ -52,6 +52,8 @@ pub(crate) mod bulk;
 mod custom;
 mod delete;
 mod error;
+#[cfg(feature = "__hooks")]
+pub(crate) mod fuzz;
 mod handles;
 mod journal;
 mod names;
