@@ -8,6 +8,10 @@ check:
 test:
     cargo test --workspace
 
+# A fuzz target by coverage, as in `just fuzz hash_exchange -max_total_time=300`; without a name: which there are. Needs g++
+fuzz NAME="" *ARGS="-max_total_time=60":
+    engine/fuzz/run.sh "{{NAME}}" {{ARGS}}
+
 # The simulated swarms
 sim:
     cargo test -p swarmbt-sim

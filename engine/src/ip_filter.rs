@@ -136,6 +136,12 @@ fn load_file(path: &Path) -> Result<Loaded, IpFilterError> {
     }
 }
 
+/// The filter that a file of these bytes is, without gzip; for fuzz targets.
+#[cfg(feature = "__hooks")]
+pub fn read_bytes(bytes: &[u8]) -> Option<IpFilter> {
+    Some(read(&mut bytes.take(FILE_LEN_MAX + 1)).ok()?.finish().0)
+}
+
 fn read<R: BufRead>(input: &mut io::Take<R>) -> Result<FilterReader, IpFilterError> {
     let start = input.fill_buf()?;
     let format = |what, mend| Err(IpFilterError::Format { what, mend });

@@ -52,6 +52,16 @@ pub use session::{
 #[cfg(feature = "__hooks")]
 #[doc(hidden)]
 pub use storage::SpaceBudget;
+
+/// Parsers of this crate alone, for the fuzz targets.
+#[cfg(feature = "__hooks")]
+#[doc(hidden)]
+pub mod fuzz {
+    pub use crate::ip_filter::read_bytes as ip_filter;
+    pub use crate::session::check_answer as answer;
+    pub use crate::storage::fuzz::{journal, state, states};
+}
+
 #[doc(hidden)]
 pub use storage::{PieceStorage, Stored};
 pub use storage::{StorageError, verify};

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 /// of their libraries.
 const CRATES: &[(&str, &str, &[&str])] = &[
     ("swarmbt-core", "engine/core", &[]),
+    ("swarmbt-fuzz", "engine/fuzz", &["swarm-core", "swarm-engine", "swarm-tracker"]),
     ("swarmbt-sim", "engine/sim", &["swarm-core", "swarm-tracker"]),
     ("swarmbt-engine", "engine", &["swarm-core"]),
     ("swarmbt-tracker", "tracker", &["swarm-core"]),

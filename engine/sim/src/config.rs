@@ -2,6 +2,7 @@
 
 use crate::basics::Rate;
 use crate::disk::DiskConfig;
+use swarm_core::metainfo::Format;
 use swarm_core::time::{Duration, Time};
 
 /// How a host differs from an honest one.
@@ -47,12 +48,14 @@ pub struct NodeConfig {
     pub seed: bool,
     /// Whether it lies or sleeps.
     pub behaviour: Behaviour,
+    /// The versions of the protocol that it speaks, of those that the torrent is for.
+    pub format: Format,
     /// Its disk, if that is not taken to be fast, large and without faults.
     pub disk: Option<DiskConfig>,
 }
 
 impl Default for NodeConfig {
-    /// 100 Mbit/s up, twice that down, 10 ms to the middle, nothing to begin with, honest.
+    /// 100 Mbit/s up, twice that down, 10 ms to the middle, nothing to begin with, honest, and speaks every version.
     fn default() -> NodeConfig {
         NodeConfig {
             up: Rate::mbit_per_s(100),
@@ -60,6 +63,7 @@ impl Default for NodeConfig {
             delay: Duration::from_millis(10),
             seed: false,
             behaviour: Behaviour::Honest,
+            format: Format::Hybrid,
             disk: None,
         }
     }

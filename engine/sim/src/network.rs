@@ -5,6 +5,7 @@ use crate::queue::{Arrival, Inbox, What};
 use crate::tracker::{self, Announce};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use swarm_core::id::{PeerId, PeerKey};
+use swarm_core::metainfo::Format;
 use swarm_core::time::{Duration, Time};
 use swarm_core::tracker::AnnounceAction;
 
@@ -18,6 +19,8 @@ const FIRST_IP: u32 = 0x0a00_0001;
 pub(crate) struct Host {
     pub(crate) delay: Duration,
     pub(crate) peer_id: PeerId,
+    /// The versions of the protocol that it speaks.
+    pub(crate) format: Format,
 }
 
 /// Who is where. Nothing of it changes while nodes run.
@@ -40,6 +43,17 @@ impl Hosts {
     pub(crate) fn are_apart(&self, a: NodeId, b: NodeId) -> bool {
         let side = |id: NodeId| self.sides.get(id.0 as usize).copied().unwrap_or(false);
         !self.sides.is_empty() && side(a) != side(b)
+    }
+
+    /// Whether both speak the same version of the protocol, and so are in the same swarm.
+    pub(crate) fn share_version(&self, a: NodeId, b: NodeId) -> bool {
+        let speaks = |id: NodeId| self.all[id.0 as usize].format;
+        speaks(a).has_v1() && speaks(b).has_v1() || self.share_v2(a, b)
+    }
+
+    /// Whether both speak version 2.
+    pub(crate) fn share_v2(&self, a: NodeId, b: NodeId) -> bool {
+        self.all[a.0 as usize].format.has_v2() && self.all[b.0 as usize].format.has_v2()
     }
 
     pub(crate) fn addr_of(&self, id: NodeId) -> SocketAddr {

@@ -12,6 +12,7 @@ use crate::world::World;
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use swarm_core::geometry::{BLOCK_LEN, Geometry, GeometryError};
+use swarm_core::metainfo::{CreateError, Format};
 use swarm_core::picker::Priority;
 use swarm_core::rng::Rng;
 use swarm_core::time::{Duration, Time};
@@ -22,6 +23,8 @@ const PATIENCE: u32 = 20;
 const PATIENCE_MIN: Duration = Duration::from_secs(600);
 /// So many times within the bound is looked how far everyone is.
 const SAMPLES_PER_BOUND: u32 = 100;
+/// Files of a hybrid.
+const HYBRID_FILES: u32 = 5;
 /// Files of the torrent where peers want some of them only.
 const FILES: u32 = 1_000;
 
@@ -32,6 +35,9 @@ pub enum Failure {
     /// The parameters make no torrent.
     #[error(transparent)]
     Geometry(#[from] GeometryError),
+    /// The parameters make no torrent of version 2.
+    #[error(transparent)]
+    Create(#[from] CreateError),
     /// Something does not hold that must.
     #[error("broken after {:.6} s: {what}\nreplay: {replay}", at.since(Time::ZERO).as_secs_f64())]
     Broken {
@@ -75,7 +81,10 @@ impl Scenario {
             let graph = near_regular(cast.hosts.len() as u32, params.degree, &mut rng);
             return Ok(coding::run(&cast.hosts, graph, &geometry, rng));
         }
-        let mut world = World::new(geometry, rng.next_u64());
+        let mut world = match cast.is_hybrid {
+            true => hybrid(total_len, params.blocks_per_piece, &mut rng)?,
+            false => World::new(geometry, rng.next_u64()),
+        };
         world.set_scale(params.piece_len / simulated_len);
         let watch = Watch::new(stage.bound / SAMPLES_PER_BOUND);
         let played = catch_unwind(AssertUnwindSafe(|| play(&mut world, cast, params, watch, &mut rng)));
@@ -85,6 +94,16 @@ impl Scenario {
             replay: params.replay(self.name),
         })
     }
+}
+
+/// A world around a hybrid of some files, whose lengths are random, of so many bytes together.
+fn hybrid(total_len: u64, blocks_per_piece: u32, rng: &mut Rng) -> Result<World, CreateError> {
+    let mut ends: Vec<u64> = (1..HYBRID_FILES).map(|_| rng.below(total_len)).chain([total_len]).collect();
+    ends.sort_unstable();
+    let starts = std::iter::once(0).chain(ends.iter().copied());
+    let lengths: Vec<u64> = starts.zip(&ends).map(|(start, end)| end - start).collect();
+    let piece_len = blocks_per_piece.next_power_of_two() * BLOCK_LEN;
+    World::of_files(&lengths, piece_len, Format::Hybrid, rng.next_u64())
 }
 
 fn message_of(panic: &(dyn Any + Send)) -> String {
@@ -112,6 +131,10 @@ fn play(world: &mut World, mut cast: Cast, params: &Params, mut watch: Watch, rn
     if !has_tracker {
         for (id, others) in near_regular(ids.len() as u32, params.degree, rng) {
             world.tell(id, &others);
+            // Not everybody may have a neighbour who speaks the same version.
+            if cast.is_hybrid {
+                world.tell(id, &[NodeId(0)]);
+            }
         }
     }
     cast.steps.sort_by_key(|(at, _)| *at);

@@ -10,6 +10,7 @@ use clap::builder::TypedValueParser;
 use clap::value_parser;
 use std::fmt::Write as _;
 use swarm_core::geometry::BLOCK_LEN;
+use swarm_core::metainfo::Format;
 use swarm_core::rng::Rng;
 use swarm_core::time::Duration;
 
@@ -159,6 +160,8 @@ pub(crate) struct Cast {
     pub(crate) source_leaves: bool,
     /// Each block is a piece.
     pub(crate) is_split: bool,
+    /// The torrent is a hybrid of several files.
+    pub(crate) is_hybrid: bool,
     /// Ideal network coding takes the place of pieces and chokers.
     pub(crate) is_coded: bool,
 }
@@ -231,6 +234,15 @@ impl Stage {
 
     fn with_behaviour(&self, percent: usize, rng: &mut Rng, behaviour: Behaviour) -> Cast {
         self.with_some(percent, rng, |host| host.behaviour = behaviour)
+    }
+
+    /// A flash crowd around a hybrid in which of four peers one speaks version 1 alone and one version 2 alone.
+    fn hybrid(&self, poisoners_percent: usize, rng: &mut Rng) -> Cast {
+        let mut cast = self.with_behaviour(poisoners_percent, rng, Behaviour::Poisoner);
+        for (host, n) in cast.hosts.iter_mut().skip(1).zip(0..) {
+            host.format = [Format::Hybrid, Format::V1, Format::Hybrid, Format::V2][n % 4];
+        }
+        Cast { is_hybrid: true, ..cast }
     }
 
     fn with_disk(&self, percent: usize, rng: &mut Rng, disk: DiskConfig) -> Cast {
@@ -328,6 +340,16 @@ pub const SCENARIOS: &[Scenario] = &[
         name: "poisoners-30",
         about: "three peers in ten send corrupt blocks",
         cast: |stage, rng| stage.with_behaviour(30, rng, Behaviour::Poisoner),
+    },
+    Scenario {
+        name: "hybrid",
+        about: "a hybrid of five files: of four peers one speaks version 1 alone and one version 2 alone, which never meet each other",
+        cast: |stage, rng| stage.hybrid(0, rng),
+    },
+    Scenario {
+        name: "hybrid-poisoners",
+        about: "the same with one peer in ten that sends corrupt blocks",
+        cast: |stage, rng| stage.hybrid(10, rng),
     },
     Scenario {
         name: "free-riders",

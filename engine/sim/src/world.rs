@@ -14,9 +14,9 @@ use crate::tracker::{self, Tracker};
 use crate::v2;
 use std::net::{Ipv4Addr, SocketAddr};
 use swarm_core::bitfield::Bitfield;
-use swarm_core::geometry::{Geometry, GeometryError};
+use swarm_core::geometry::Geometry;
 use swarm_core::id::{InfoHash, PeerId, PieceIndex};
-use swarm_core::metainfo::HashTrees;
+use swarm_core::metainfo::{CreateError, Format, HashTrees};
 use swarm_core::rng::Rng;
 use swarm_core::time::{Duration, Time};
 use swarm_core::torrent::discovery::Origin;
@@ -82,15 +82,16 @@ impl World {
         }
     }
 
-    /// An empty world for one torrent of version 2, with files of these lengths, none empty. Blocks that are bad are told apart by
-    /// their leaves, which hosts ask each other for.
+    /// An empty world for one torrent with files of these lengths. In version 2 blocks that are bad are told apart by their leaves, which
+    /// hosts ask each other for. In a hybrid there may be hosts that speak version 1 or 2 alone: they do not meet each other.
     ///
     /// # Errors
-    /// If there can be no such pieces.
-    pub fn of_files(files: &[u64], piece_len: u32, seed: u64) -> Result<World, GeometryError> {
-        let info = v2::info(files, piece_len)?;
+    /// If there can be no such torrent.
+    pub fn of_files(files: &[u64], piece_len: u32, format: Format, seed: u64) -> Result<World, CreateError> {
+        let info = v2::info(files, piece_len, format)?;
         let mut world = World::new(info.geometry.clone(), seed);
         world.template.hashes = HashTrees::of(&info);
+        world.template.padding = info.padding.clone();
         Ok(world)
     }
 
@@ -146,7 +147,8 @@ impl World {
         let id = NodeId(self.lanes.nodes.len() as u32);
         let pieces = self.geometry.pieces();
         let have = if config.seed { Bitfield::full(pieces) } else { Bitfield::empty(pieces) };
-        self.hosts.all.push(Host { delay: config.delay, peer_id: PeerId([0; 20]) });
+        let format = config.format;
+        self.hosts.all.push(Host { delay: config.delay, peer_id: PeerId([0; 20]), format });
         self.delay_min = self.delay_min.min(config.delay);
         let disk =
             config.disk.map(|disk| Disk::new(disk, self.geometry.clone(), have.clone(), self.rng.fork()));
@@ -154,7 +156,7 @@ impl World {
         let mut node = Node::new(id, config, torrent, self.now);
         node.scale = self.scale;
         node.buffers = self.buffers;
-        node.is_v2 = self.template.hashes.is_some();
+        node.trees = self.template.hashes.clone().filter(|_| format.has_v2());
         node.check = (self.checks == Checks::EveryStep).then(Box::<StepCheck>::default);
         if !self.faults.is_none() {
             node.paths = Some(Box::new(Paths::new(self.faults, self.rng.fork())));
@@ -190,6 +192,7 @@ impl World {
     fn torrent_for(&mut self, id: NodeId, have: Bitfield) -> Torrent {
         let mut config = self.template.clone();
         config.seed = self.rng.next_u64();
+        config.hashes = config.hashes.filter(|_| self.hosts.all[id.0 as usize].format.has_v2());
         self.rng.fill(&mut config.peer_id.0);
         self.hosts.all[id.0 as usize].peer_id = config.peer_id;
         let mut torrent = Torrent::new(config, self.geometry.clone(), have);
@@ -197,13 +200,13 @@ impl World {
         torrent
     }
 
-    /// Tells a host of every other one that is there, as a tracker would.
+    /// Tells a host of every other one that is there and in the same swarm, as a tracker would.
     pub fn introduce(&mut self, id: NodeId) {
         let others: Vec<NodeId> = self.ids().filter(|other| self.is_online(*other)).collect();
         self.tell(id, &others);
     }
 
-    /// Tells a host of these others.
+    /// Tells a host of these others, as far as they are in the same swarm.
     pub fn tell(&mut self, id: NodeId, of: &[NodeId]) {
         let is_peer = |id: &NodeId| !self.hosts.web_seeds.contains(id);
         if !is_peer(&id) {
@@ -211,7 +214,7 @@ impl World {
         }
         let addrs: Vec<SocketAddr> = of
             .iter()
-            .filter(|other| **other != id && is_peer(other))
+            .filter(|other| **other != id && is_peer(other) && self.hosts.share_version(id, **other))
             .map(|other| self.hosts.addr_of(*other))
             .collect();
         self.with(id, |node, now| {

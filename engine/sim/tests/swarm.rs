@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use swarm_core::geometry::{BLOCK_LEN, Geometry};
 use swarm_core::id::PieceIndex;
+use swarm_core::metainfo::Format;
 use swarm_core::padding::Padding;
 use swarm_core::picker::{Order, Priority};
 use swarm_core::time::{Duration, Time};
@@ -232,6 +233,41 @@ fn a_super_seed_finds_out_what_those_want_who_do_not_want_everything() {
     assert!(world.run(seconds(120), World::is_complete));
 }
 
+#[test]
+fn peers_of_both_versions_carry_a_hybrid_between_those_of_one() {
+    for (format, other) in [(Format::V1, Format::V2), (Format::V2, Format::V1)] {
+        let lengths = [5 * 65_536 + 1_000, 0, 100, 30 * 65_536 - 7];
+        let mut world = World::of_files(&lengths, 4 * BLOCK_LEN, Format::Hybrid, 3).unwrap();
+        let host = |format| NodeConfig { format, ..NodeConfig::default() };
+        let hosts = [
+            NodeConfig { format, ..source() },
+            host(other),
+            host(other),
+            host(Format::Hybrid),
+            host(format),
+            { host(Format::Hybrid) },
+        ];
+        let ids: Vec<NodeId> = hosts.into_iter().map(|host| world.join(host)).collect();
+        ids.iter().for_each(|&id| world.introduce(id));
+        // Whoever meets knows what the other speaks.
+        let meets_its_own = |world: &World| {
+            ids.iter().all(|&id| {
+                let format = world.config(id).format;
+                world
+                    .torrent(id)
+                    .peers()
+                    .all(|peer| if peer.info.v2 { format.has_v2() } else { format.has_v1() })
+            })
+        };
+        let mut is_apart = true;
+        assert!(world.run(seconds(300), |world| {
+            is_apart &= meets_its_own(world);
+            world.is_complete()
+        }));
+        assert!(is_apart && world.bytes_of_sources() > 0);
+    }
+}
+
 /// A poison mix: how many bytes came in vain to those who download, until all have everything.
 fn poisoned(mut world: World, poisoners: usize) -> u64 {
     let poisoner = NodeConfig { seed: true, behaviour: Behaviour::Poisoner, ..NodeConfig::default() };
@@ -251,11 +287,15 @@ fn poisoned(mut world: World, poisoners: usize) -> u64 {
 fn a_bad_block_costs_a_block_in_version_2_and_a_piece_in_version_1() {
     let (pieces, piece_len) = (64u32, 32 * BLOCK_LEN);
     let len = u64::from(pieces) * u64::from(piece_len);
-    let (mut v1, mut v2) = (0, 0);
-    for seed in 0..3 {
-        v1 += poisoned(World::new(Geometry::new(len, piece_len.into()).unwrap(), seed), 3);
-        v2 += poisoned(World::of_files(&[len - 100_000, 100_000], piece_len, seed).unwrap(), 3);
-    }
-    println!("{v1} bytes in vain in version 1, {v2} in version 2");
-    assert!(v2 * 2 < v1, "{v1} bytes in vain in version 1, {v2} in version 2");
+    let of = |format| {
+        let of_seed =
+            |seed| poisoned(World::of_files(&[len - 100_000, 100_000], piece_len, format, seed).unwrap(), 3);
+        (0..3).map(of_seed).sum::<u64>()
+    };
+    let [v1, v2, hybrid] = [Format::V1, Format::V2, Format::Hybrid].map(of);
+    println!("{v1} bytes in vain in version 1, {v2} in version 2, {hybrid} in a hybrid");
+    assert!(
+        v2 * 2 < v1 && hybrid * 2 < v1,
+        "{v1} bytes in vain in version 1, {v2} in version 2, {hybrid} in a hybrid"
+    );
 }

@@ -287,6 +287,21 @@ fn check(response: &Response, len: u64, range: &Range<u64>) -> Result<Range<u64>
     check_head(response.status(), response.headers(), response.content_length(), len, range)
 }
 
+/// Which part comes with an answer of these headers (Content-Range, Content-Encoding, Retry-After); for fuzz targets.
+#[cfg(feature = "__hooks")]
+pub fn check_answer(
+    status: u16,
+    headers: [Option<&[u8]>; 3],
+    body_len: Option<u64>,
+    len: u64,
+    range: Range<u64>,
+) -> Option<Range<u64>> {
+    let values = headers.map(|value| value.and_then(|value| value.try_into().ok()));
+    let names = [CONTENT_RANGE, CONTENT_ENCODING, RETRY_AFTER];
+    let headers = names.into_iter().zip(values).filter_map(|(name, value)| Some((name, value?))).collect();
+    check_head(StatusCode::from_u16(status).ok()?, &headers, body_len, len, &range).ok()
+}
+
 fn check_head(
     status: StatusCode,
     headers: &HeaderMap,

@@ -54,6 +54,8 @@ pub use event::{
     WebSeedPenalty, WebSeedStats, WebSeedStatus,
 };
 use events::Receiver;
+#[cfg(feature = "__hooks")]
+pub use fetch::check_answer;
 pub use handle::{EventReceiver, SessionEvents, TorrentHandle};
 pub use options::{AddTorrent, DhtOptions, Files, LISTEN_PORT_FIRST, Mode, SessionOptions, Source};
 pub use reader::FileReader;

@@ -30,7 +30,7 @@ use swarm_core::id::{FileIndex, InfoHash, PieceIndex};
 /// Bytes of a record, and of the header.
 pub(super) const RECORD_LEN: u64 = 32;
 
-const BODY_LEN: usize = 24;
+pub(super) const BODY_LEN: usize = 24;
 const MAGIC: &[u8; 4] = b"SWJ1";
 
 const KIND_PIECE: u32 = 1;
@@ -39,7 +39,7 @@ const KIND_FILE: u32 = 3;
 const KIND_STAMP: u32 = 4;
 const KIND_DOUBT: u32 = 5;
 
-type Record = [u8; RECORD_LEN as usize];
+pub(super) type Record = [u8; RECORD_LEN as usize];
 
 /// The end of a journal, to append to.
 #[derive(Debug)]
@@ -168,7 +168,7 @@ fn stamp_records(
 }
 
 /// The header, which does not show the generation, and the check that does depend on it.
-fn header(info_hash: InfoHash, generation: u64) -> (Record, [u8; 8]) {
+pub(super) fn header(info_hash: InfoHash, generation: u64) -> (Record, [u8; 8]) {
     let mut record = [0; RECORD_LEN as usize];
     record[..4].copy_from_slice(MAGIC);
     record[4..BODY_LEN].copy_from_slice(&info_hash.0);
@@ -177,7 +177,7 @@ fn header(info_hash: InfoHash, generation: u64) -> (Record, [u8; 8]) {
     (record, check)
 }
 
-fn check_of(previous: &[u8; 8], body: &[u8]) -> [u8; 8] {
+pub(super) fn check_of(previous: &[u8; 8], body: &[u8]) -> [u8; 8] {
     sha1([&previous[..], body])[..8].try_into().expect("20 bytes hold 8")
 }
 

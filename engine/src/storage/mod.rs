@@ -57,6 +57,8 @@ mod check;
 mod custom;
 mod delete;
 mod error;
+#[cfg(feature = "__hooks")]
+pub(crate) mod fuzz;
 mod handles;
 mod journal;
 mod mend;

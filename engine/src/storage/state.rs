@@ -119,7 +119,7 @@ impl State {
         tree.sync_dir(folder)
     }
 
-    fn encode(&self, data: Option<&Path>) -> Vec<u8> {
+    pub(super) fn encode(&self, data: Option<&Path>) -> Vec<u8> {
         let stamps: Vec<u8> = self.stamps.iter().flat_map(|stamp| stamp_bytes(*stamp)).collect();
         let files = self.in_part_file.iter().zip(&self.verified);
         let files: Vec<u8> = files
@@ -150,14 +150,11 @@ impl State {
             e.emit_pair_with(b"stamps", |e| e.emit_bytes(&stamps))?;
             e.emit_pair(b"version", VERSION)
         });
-        write_dict(|mut e| {
-            e.emit_pair_with(b"body", |e| e.emit_bytes(&body))?;
-            e.emit_pair_with(b"sha1", |e| e.emit_bytes(&sha1([&body[..]])))
-        })
+        sealed(&body)
     }
 
     /// `None` for anything but a state of this format whose sizes fit the torrent, if it is this torrent's.
-    fn decode(bytes: &[u8], info: &Info) -> Option<State> {
+    pub(super) fn decode(bytes: &[u8], info: &Info) -> Option<State> {
         let outer = parse(bytes, &Limits::default()).ok()?;
         let body = parse(body_of(&outer)?, &Limits::default()).ok()?;
         let int = |key: &[u8]| body.root().get(key)?.as_int();
@@ -192,8 +189,16 @@ impl State {
     }
 }
 
+/// The outer dictionary of this body.
+pub(super) fn sealed(body: &[u8]) -> Vec<u8> {
+    write_dict(|mut e| {
+        e.emit_pair_with(b"body", |e| e.emit_bytes(body))?;
+        e.emit_pair_with(b"sha1", |e| e.emit_bytes(&sha1([body])))
+    })
+}
+
 /// What is in the outer dictionary, unless it is damaged.
-fn body_of<'a>(outer: &'a Document<'_>) -> Option<&'a [u8]> {
+pub(super) fn body_of<'a>(outer: &'a Document<'_>) -> Option<&'a [u8]> {
     let body = outer.root().get(b"body")?.as_bytes()?;
     (outer.root().get(b"sha1")?.as_bytes()? == sha1([body])).then_some(body)
 }

@@ -7,6 +7,7 @@ use super::path::PathRules;
 use super::{FileAttr, Format, Metainfo, MetainfoError};
 use crate::bencode::emit_some;
 use crate::geometry::BLOCK_LEN;
+use crate::id::PieceIndex;
 use crate::merkle::{self, Node};
 use bendy::encoding::{Encoder, Error as BendyError, SingleItemEncoder, SortedDictEncoder, ToBencode};
 use std::collections::BTreeMap;
@@ -191,6 +192,32 @@ impl Create {
         let bytes = bytes.expect("keys are sorted and levels counted in this module");
         self.check(&Metainfo::parse_for(&bytes, PathRules::UNIX)?)?;
         Ok(bytes)
+    }
+
+    /// For each piece, the node that covers it in its file's hash tree, given the leaf of each of its blocks: [`Hashes::nodes`].
+    ///
+    /// # Panics
+    /// If the piece length is not 16 KiB times a power of two.
+    pub fn piece_nodes(&self, mut leaf: impl FnMut(PieceIndex, u32) -> Node) -> Vec<Node> {
+        let mut nodes = Vec::new();
+        let mut add = |length: u64| {
+            let tree = merkle::Tree::new(length, self.piece_length);
+            let (mut left, per_piece) = (tree.nodes(0), self.piece_length / BLOCK_LEN);
+            while left > 0 {
+                let (piece, count) = (PieceIndex(nodes.len() as u32), left.min(per_piece.into()));
+                let leaves: Vec<Node> = (0..count as u32).map(|nth| leaf(piece, nth)).collect();
+                nodes.push(tree.piece_node(&leaves));
+                left -= count;
+            }
+        };
+        match &self.content {
+            Content::File { length, .. } => add(*length),
+            Content::Folder(files) => {
+                let files = files.iter().filter(|file| file.length > 0 && !file.attr.pad);
+                files.for_each(|file| add(file.length));
+            }
+        }
+        nodes
     }
 
     /// Pieces that there must be.

@@ -145,15 +145,18 @@ fn read_nodes(root: Value<'_>, warnings: &mut Warnings) -> Vec<(String, u16)> {
         warnings.ignored("nodes", "a list");
         return Vec::new();
     };
-    let mut nodes = Vec::new();
+    let (mut nodes, mut seen) = (Vec::new(), HashSet::new());
     for node in list.iter() {
         match read_node(node) {
-            Some(node) if nodes.contains(&node) => {}
+            Some(node) if seen.contains(&node) => {}
             Some(_) if nodes.len() >= ADDRESSES_MAX => {
                 warnings.add(|| format!("`nodes`: all after {ADDRESSES_MAX} are ignored"));
                 break;
             }
-            Some(node) => nodes.push(node),
+            Some(node) => {
+                seen.insert(node.clone());
+                nodes.push(node);
+            }
             None => warnings.add(|| "`nodes`: something that is not a host and port is ignored".to_owned()),
         }
     }

@@ -8,10 +8,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use swarm_core::bitfield::Bitfield;
 use swarm_core::geometry::{BLOCK_LEN, Geometry};
-use swarm_core::id::{BlockRef, InfoHash, InfoHashV2, PeerId, PeerKey, PieceIndex};
+use swarm_core::id::{BlockRef, InfoHash, PeerId, PeerKey, PieceIndex};
 use swarm_core::merkle::{self, HashRange, Node, Tree};
-use swarm_core::metainfo::{FileAttr, FileEntry, HashTrees, Info, PieceNodes};
-use swarm_core::padding::Padding;
+use swarm_core::metainfo::{self, Content, Create, Format, HashTrees, Info, Metainfo, SourceFile};
 use swarm_core::peer::{Peer, PeerInfo};
 use swarm_core::time::{Duration, Time};
 use swarm_core::torrent::discovery::Origin;
@@ -110,43 +109,17 @@ pub fn digests_of(piece: u32, blocks: u32, bad: &[u32]) -> Vec<[u8; 20]> {
 
 /// A torrent of version 2 alone with files of these lengths, in blocks, and pieces of so many blocks.
 pub fn info_v2(files: &[u32], blocks: u32) -> Info {
-    let piece_len = blocks * BLOCK_LEN;
-    let lens: Vec<u64> = files.iter().map(|&len| u64::from(len) * u64::from(BLOCK_LEN)).collect();
-    let geometry = Geometry::of_files(lens.iter().copied(), piece_len.into()).unwrap();
-    let (mut entries, mut nodes, mut first) = (Vec::new(), Vec::new(), 0);
-    for (&len, n) in lens.iter().zip(0..) {
-        let tree = Tree::new(len, piece_len);
-        let pieces = len.div_ceil(piece_len.into()) as u32;
-        let start = nodes.len();
-        for piece in first..first + pieces {
-            let leaves: Vec<Node> =
-                (0..geometry.blocks_in(PieceIndex(piece))).map(|nth| leaf_of(piece, nth)).collect();
-            nodes.push(tree.piece_node(&leaves));
-        }
-        let layer = tree.piece_layer();
-        entries.push(FileEntry {
-            path: vec!["t".into(), n.to_string()],
-            length: len,
-            offset: u64::from(first) * u64::from(piece_len),
-            attr: FileAttr::default(),
-            symlink_target: None,
-            pieces_root: Some(merkle::root(&nodes[start..], layer, tree.height() - layer)),
-        });
-        first += pieces;
-    }
-    Info {
-        info_hash: InfoHash([1; 20]),
-        info_hash_v2: Some(InfoHashV2([1; 32])),
-        name: "t".into(),
-        geometry,
-        piece_hashes: None,
-        piece_nodes: Some(PieceNodes::from(nodes)),
-        files: entries,
-        padding: Padding::default(),
-        single_file: false,
-        private: false,
-        source: None,
-    }
+    let file = |(&len, n): (&u32, usize)| SourceFile {
+        path: vec![format!("{n:03}")],
+        length: u64::from(len) * u64::from(BLOCK_LEN),
+        ..SourceFile::default()
+    };
+    let files = files.iter().zip(0..).map(file).collect();
+    let create = Create::new("t".to_owned(), Content::Folder(files), blocks * BLOCK_LEN);
+    let create = Create { format: Format::V2, ..create };
+    let nodes = create.piece_nodes(|piece, nth| leaf_of(piece.0, nth));
+    let bytes = create.encode(metainfo::Hashes { sha1: &[], nodes: &nodes }).unwrap();
+    (*Metainfo::parse(&bytes).unwrap().info).clone()
 }
 
 /// A range of the tree of a file.

@@ -15,8 +15,10 @@ use crate::socket::{Buffers, Socket};
 use crate::v2;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use swarm_core::geometry::BLOCK_LEN;
 use swarm_core::id::{BlockRef, PeerKey, PieceIndex};
+use swarm_core::metainfo::HashTrees;
 use swarm_core::peer::PeerInfo;
 use swarm_core::time::{Duration, Time};
 use swarm_core::torrent::discovery::Dial;
@@ -92,8 +94,8 @@ pub(crate) struct Node {
     pub(crate) uplink_free_at: Option<Time>,
     /// How many bytes each byte of a simulated block stands for.
     pub(crate) scale: u64,
-    /// Whether its torrent is of version 2.
-    pub(crate) is_v2: bool,
+    /// In version 2.
+    pub(crate) trees: Option<Arc<HashTrees>>,
     /// Bytes of other messages that have gone out since and share the uplink, in parts of a simulated byte.
     pub(crate) control_bytes: u64,
     pub(crate) downlink: VecDeque<Received>,
@@ -144,7 +146,7 @@ impl Node {
             uplink: VecDeque::new(),
             uplink_free_at: None,
             scale: 1,
-            is_v2: false,
+            trees: None,
             control_bytes: 0,
             downlink: VecDeque::new(),
             downlink_free_at: Time::ZERO,
@@ -326,7 +328,7 @@ impl Node {
         let digest = |index: u32| {
             let begin = self.torrent.geometry().block(piece, index).begin;
             let is_bad = bad.is_some_and(|bad| bad.contains(&begin));
-            if self.is_v2 {
+            if self.trees.is_some() {
                 let [lowest, leaf @ ..] = v2::leaf(piece, index);
                 let mut digest = [lowest ^ u8::from(is_bad); 20];
                 digest[1..].copy_from_slice(&leaf[..19]);
@@ -341,9 +343,10 @@ impl Node {
 
     /// The leaves of pieces that it has.
     fn hash_leaves(&mut self, now: Time, first: PieceIndex, pieces: u32) {
-        let geometry = self.torrent.geometry();
-        let all = (first.0..first.0 + pieces).flat_map(|piece| v2::leaves(geometry, PieceIndex(piece)));
-        let leaves = all.collect();
+        let Some(trees) = &self.trees else { return };
+        let blocks = |piece| trees.below(piece).map_or(0, |below| below.leaves());
+        let all = (first.0..first.0 + pieces).map(PieceIndex);
+        let leaves = all.flat_map(|piece| v2::leaves(blocks(piece), piece)).collect();
         self.torrent.handle_leaves(now, first, pieces, Some(leaves));
     }
 
@@ -492,18 +495,37 @@ impl Node {
         if net.hosts.are_apart(self.id, from) {
             return net.leave(from, now + DIAL_TIMEOUT, their_key, What::Refused);
         }
+        if !net.hosts.share_version(self.id, from) {
+            // To it this is a torrent of another info-hash.
+            let delay = net.hosts.delay_between(self.id, from);
+            return net.leave(from, now + delay, their_key, What::Refused);
+        }
         let key = self.new_link(from, Some(their_key), net);
         let at = self.arrival_of_message(key, now, net.hosts.delay_between(self.id, from));
         net.leave(from, at, their_key, What::Accepted { by: self.id, key });
-        self.torrent.handle_connected(now, key, info(from, true, net));
+        self.torrent.handle_connected(now, key, self.info(from, true, net));
     }
 
     fn on_accepted(&mut self, now: Time, key: PeerKey, by: NodeId, remote_key: PeerKey, net: &mut Network) {
         if let Some(link) = &mut self.links[key.0 as usize] {
             link.remote_key = Some(remote_key);
-            self.torrent.handle_connected(now, key, info(by, false, net));
+            self.torrent.handle_connected(now, key, self.info(by, false, net));
         } else {
             self.reset(now, by, remote_key, net);
+        }
+    }
+
+    /// What is known of a peer.
+    fn info(&self, of: NodeId, inbound: bool, net: &Network) -> PeerInfo {
+        PeerInfo {
+            addr: net.hosts.addr_of(of),
+            inbound,
+            peer_id: net.hosts.peer_id(of),
+            fast: true,
+            extended: true,
+            encryption: None,
+            utp: false,
+            v2: net.hosts.share_v2(self.id, of),
         }
     }
 
@@ -518,16 +540,3 @@ impl Node {
 const HAVE_LEN: u64 = 9;
 /// Bytes of a REQUEST, CANCEL or REJECT message.
 const REQUEST_LEN: u64 = 17;
-
-fn info(of: NodeId, inbound: bool, net: &Network) -> PeerInfo {
-    PeerInfo {
-        addr: net.hosts.addr_of(of),
-        inbound,
-        peer_id: net.hosts.peer_id(of),
-        fast: true,
-        extended: true,
-        encryption: None,
-        utp: false,
-        v2: false,
-    }
-}
