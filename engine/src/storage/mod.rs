@@ -144,6 +144,8 @@ pub enum PieceOutcome {
     Ok,
     /// It is wrong. Nothing was written, and blocks that had been spilled are gone.
     HashMismatch(PieceBuffer),
+    /// Of a hybrid: one of its hashes holds, and the other does not. Nothing was written.
+    Contradictory,
     /// It is right, but could not be stored. It may be tried again.
     Failed { error: StorageError, buffer: PieceBuffer },
 }
@@ -278,6 +280,12 @@ pub(crate) trait Storage: Send + Sync {
             }
         }
         Ok(leaves)
+    }
+
+    /// The digest of each block that is on disk of a piece of version 2, as [`PieceResult`](swarm_core::torrent::PieceResult) has them;
+    /// zeros for those that cannot be read. Nothing if blocks cannot be [kept](crate::buffer::PieceBuffer::with_in_place) where they are.
+    fn block_digests(&self, _piece: PieceIndex) -> Vec<[u8; 20]> {
+        Vec::new()
     }
 
     /// Bytes written since the last [`sync`](Self::sync) began.
@@ -426,6 +434,10 @@ impl Storage for FileStorage {
     fn check_piece(&self, piece: PieceIndex) -> Result<bool, StorageError> {
         let changes = self.table().changes;
         let is_right = match self.hash_piece(piece) {
+            Ok(hash) if hash.is_some_and(|hash| self.info.is_contradicted_by(piece, hash)) => {
+                self.note_bad(piece, changes);
+                return Err(StorageError::contradiction(&self.info, piece));
+            }
             Ok(hash) => hash == Some(self.info.piece_hash(piece)),
             Err(e) => {
                 self.note_bad(piece, changes);
@@ -496,6 +508,10 @@ impl Storage for FileStorage {
             (end < range.end).then_some(prepared::Part { end: range.end, bytes: prepared::Bytes::Zeros }),
         );
         Ok(Prepared::new(range, parts))
+    }
+
+    fn block_digests(&self, piece: PieceIndex) -> Vec<[u8; 20]> {
+        self.digest_blocks(piece)
     }
 
     fn unsynced_bytes(&self) -> u64 {
