@@ -189,7 +189,10 @@ async fn run(
     torrent.begin();
     torrent.join_swarms();
     let result = torrent.run(commands).await;
-    torrent.lsd().iter().for_each(|lsd| torrent.swarms().for_each(|swarm| lsd.remove(swarm)));
+    // Unless it was the same as another one.
+    let left = torrent.swarms().filter(|&swarm| context.torrents.get(swarm).is_none());
+    let left: Vec<InfoHash> = left.collect();
+    torrent.lsd().iter().for_each(|lsd| left.iter().for_each(|&swarm| lsd.remove(swarm)));
     result
 }
 

@@ -63,6 +63,8 @@ pub(crate) struct TorrentDriver {
     pub(super) options: Rc<AddTorrent>,
     /// The options as they have been changed since, for when it starts again.
     pub(super) changed: RefCell<Rc<AddTorrent>>,
+    /// Which torrents the session has.
+    pub(super) registry: Arc<Registry>,
     /// What is known of it.
     pub(super) known: Arc<Known>,
     /// What it holds, once that is known and checked.
@@ -215,6 +217,7 @@ impl TorrentDriver {
             info_hash,
             upload: Limit::new(options.upload_limit),
             download: Limit::new(options.download_limit),
+            registry: Arc::clone(&channels.registry),
             known: Arc::clone(&channels.known),
             content: OnceCell::new(),
             changed: RefCell::new(Rc::clone(&options)),
