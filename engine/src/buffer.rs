@@ -193,6 +193,8 @@ enum Slot {
     Spilling,
     /// In the part file.
     Spilled,
+    /// On disk, where it belongs, and right when it was last looked at.
+    InPlace,
     /// Known to be zeros: in no memory.
     Padding,
 }
@@ -201,7 +203,7 @@ static ZEROS: [u8; BLOCK_BYTES] = [0; BLOCK_BYTES];
 
 /// The blocks of one piece that have arrived, in memory or spilled to the part file.
 ///
-/// Each block is in exactly one of five states: missing, in memory, being spilled, spilled, padding.
+/// Each block is in exactly one of six states: missing, in memory, being spilled, spilled, in place, padding.
 #[derive(Debug)]
 pub struct PieceBuffer {
     piece: PieceIndex,
@@ -269,6 +271,25 @@ impl PieceBuffer {
             }
         }
         self
+    }
+
+    /// The same, of a piece that is on disk and bad, of which these blocks are right.
+    ///
+    /// # Panics
+    /// If there is no such block.
+    pub fn with_in_place(mut self, blocks: &[u32]) -> PieceBuffer {
+        for &index in blocks {
+            let slot = &mut self.slots[index as usize];
+            if matches!(slot, Slot::Missing) {
+                *slot = Slot::InPlace;
+            }
+        }
+        self
+    }
+
+    /// Whether this block is on disk, where it belongs.
+    pub fn is_in_place(&self, block_index: u32) -> bool {
+        matches!(self.slots.get(block_index as usize), Some(Slot::InPlace))
     }
 
     /// The piece.
@@ -360,7 +381,7 @@ impl PieceBuffer {
         let bytes: &[u8; BLOCK_BYTES] = match self.slots.get(block_index as usize)? {
             Slot::Memory(block) => block,
             Slot::Padding => &ZEROS,
-            Slot::Missing | Slot::Spilling | Slot::Spilled => return None,
+            Slot::Missing | Slot::Spilling | Slot::Spilled | Slot::InPlace => return None,
         };
         let rest = self.len - block_index * BLOCK_LEN;
         Some(&bytes[..rest.min(BLOCK_LEN) as usize])

@@ -139,6 +139,7 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Error::Metainfo(_) => ErrorKind::Metainfo,
+            Error::Storage(error) if error.is_contradiction() => ErrorKind::Metainfo,
             Error::Storage(error)
                 if error.is_no_space() || error.is_too_large() || error.is_permission_denied() =>
             {

@@ -269,11 +269,25 @@ impl<'a> Transfers<'a> {
     fn end_double(&mut self, n: usize, info_hash: InfoHash) -> bool {
         let same = self.torrents.iter().find(|torrent| torrent.about.info_hash == Some(info_hash));
         let Some(same) = same else { return false };
-        let warning = format!("{}: is the same torrent as {}", self.torrents[n].name, same.name);
+        self.end_as_double(n, same.name.clone());
+        true
+    }
+
+    /// Ends a torrent that turned out to be the same as another one of this command; false if that is none.
+    fn end_double_of(&mut self, n: usize, other: TorrentId) -> bool {
+        let Some(same) = self.torrents.iter().find(|torrent| torrent.id() == Some(other)) else {
+            return false;
+        };
+        self.end_as_double(n, same.name.clone());
+        true
+    }
+
+    fn end_as_double(&mut self, n: usize, same: String) {
+        self.view.finish(n);
+        let warning = format!("{}: is the same torrent as {same}", self.torrents[n].name);
         self.shared.cx.warn(&warning);
         self.torrents[n].is_double = true;
         self.torrents[n].outcome = Some(Ok(Exit::Done));
-        true
     }
 
     async fn add(&mut self, n: usize, source: Source, files: Files) -> Result<()> {
@@ -297,6 +311,11 @@ impl<'a> Transfers<'a> {
         }
         let is_it = |torrent: &Torrent| torrent.outcome.is_none() && torrent.id() == id;
         let Some(n) = self.torrents.iter().position(is_it) else { return };
+        if let Event::Failed(swarm_engine::Error::AlreadyAdded { id: other, .. }) = &event
+            && self.end_double_of(n, *other)
+        {
+            return;
+        }
         let is_start = matches!(event, Event::Started { .. });
         let mut step = self.torrents[n].on_event(event, &mut self.shared).await;
         if is_start && step.is_continue() {

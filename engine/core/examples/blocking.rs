@@ -183,7 +183,10 @@ impl Driver {
             Action::Fetch { .. } | Action::CancelFetch(_) => {}
             Action::CheckPiece(_) => {}
             // Of version 2.
-            Action::DropBlocks { .. } | Action::HashLeaves { .. } => {}
+            Action::DropBlocks { .. }
+            | Action::HashLeaves { .. }
+            | Action::HashBlocks(_)
+            | Action::KeepBlocks { .. } => {}
         }
         Ok(())
     }

@@ -9,6 +9,7 @@ use swarm_core::geometry::BLOCK_LEN;
 use swarm_core::id::PieceIndex;
 use swarm_core::merkle::HashRange;
 use swarm_core::metainfo::Info;
+use swarm_core::peer::PeerInfo;
 use swarm_core::time::Duration;
 use swarm_core::torrent::hashes::{LEAVES_ASKED_OF, LEAVES_TIMEOUT, SUSPECTS_MAX};
 use swarm_core::torrent::{Action, CloseReason, Event, PieceResult, Pressure};
@@ -171,12 +172,66 @@ fn bad_block_leaves_that_do_not_lead_to_the_piece_ban_their_sender() {
 
 #[test]
 fn bad_block_that_leaves_do_not_show_costs_the_piece() {
-    // All leaves are right, and the SHA-1 of a hybrid is not.
     let info = info();
     let mut swarm = halves(&info);
     witness(&mut swarm, 3);
     swarm.verified(PIECE, corrupt(&[]));
     assert_eq!(dropped(&swarm.say(3, hashes(leaves(), true_hashes(&info, leaves())))).len(), 1);
+}
+
+/// The same torrent as a hybrid.
+fn hybrid() -> Arc<Info> {
+    let mut hybrid = Info::clone(&info());
+    hybrid.piece_hashes = Some(vec![0; 20 * hybrid.geometry.pieces() as usize].into());
+    Arc::new(hybrid)
+}
+
+fn contradicted(swarm: &mut Swarm) -> Vec<PieceIndex> {
+    let piece = |event| match event {
+        Event::HashesContradict(piece) => Some(piece),
+        _ => None,
+    };
+    swarm.events().into_iter().filter_map(piece).collect()
+}
+
+#[test]
+fn contradiction_of_a_hybrid_is_told_and_blamed_on_nobody() {
+    // By the shell, which has both hashes.
+    let mut swarm = halves(&hybrid());
+    let actions = swarm.verified(PIECE, PieceResult::Contradictory);
+    assert_eq!(contradicted(&mut swarm), [PIECE]);
+    assert_eq!((dropped(&actions).len(), closed(&actions)), (0, vec![]));
+    // By leaves that are all right.
+    let mut swarm = halves(&hybrid());
+    swarm.connect_as(3, PeerInfo { v2: true, ..peer(3) });
+    swarm.say(3, Message::Have(PIECE));
+    swarm.verified(PIECE, corrupt(&[]));
+    let mut actions = swarm.say(3, hashes(leaves(), true_hashes(&hybrid(), leaves())));
+    assert_eq!(contradicted(&mut swarm), [PIECE]);
+    actions.extend(swarm.pass(Duration::from_secs(60)));
+    assert_eq!((dropped(&actions).len(), closed(&actions)), (0, vec![]));
+    assert_eq!(requests(&actions), [], "no other bytes will do");
+}
+
+#[test]
+fn contradiction_takes_every_block_to_be_right() {
+    // One block is bad: that is a liar, whatever the other hash says.
+    let mut swarm = halves(&hybrid());
+    swarm.connect_as(3, PeerInfo { v2: true, ..peer(3) });
+    swarm.say(3, Message::Have(PIECE));
+    swarm.verified(PIECE, corrupt(&[2]));
+    let actions = swarm.say(3, hashes(leaves(), true_hashes(&hybrid(), leaves())));
+    assert_eq!((contradicted(&mut swarm), dropped(&actions)), (vec![], vec![vec![2]]));
+    assert_eq!(closed(&actions), [(1, CloseReason::CorruptBlock)]);
+    // Or the bytes of one are not at hand.
+    let mut swarm = halves(&hybrid());
+    swarm.connect_as(3, PeerInfo { v2: true, ..peer(3) });
+    swarm.say(3, Message::Have(PIECE));
+    let mut digests = digests_of(PIECE.0, BLOCKS, &[]);
+    digests[7] = [0; 20];
+    swarm.verified(PIECE, PieceResult::Corrupt { digests });
+    let actions = swarm.say(3, hashes(leaves(), true_hashes(&hybrid(), leaves())));
+    assert_eq!((contradicted(&mut swarm), dropped(&actions)), (vec![], vec![vec![7]]));
 }
 
 #[test]

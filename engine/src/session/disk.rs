@@ -55,6 +55,11 @@ pub(crate) enum DiskResult {
         pieces: u32,
         leaves: Result<Vec<Node>, StorageError>,
     },
+    /// The blocks of a piece that is on disk were hashed.
+    BlocksHashed {
+        piece: PieceIndex,
+        digests: Vec<[u8; 20]>,
+    },
     Finished(Result<Vec<FileIndex>, StorageError>),
     /// A defect: the job ended without a result.
     Panicked,

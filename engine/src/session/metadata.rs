@@ -3,9 +3,13 @@
 use super::event::Event;
 use super::options::Source;
 use super::torrent::{Inner, TorrentDriver};
+use crate::Error;
+use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 use swarm_core::merkle::Node;
 use swarm_core::metainfo::{HashTrees, Metainfo, MetainfoError};
+use swarm_core::torrent::discovery::Origin;
 use swarm_core::torrent::hashes::PIECE_LAYERS_LEN_MAX;
 
 impl TorrentDriver {
@@ -17,6 +21,9 @@ impl TorrentDriver {
                 if metainfo.info.private {
                     self.keep_private(inner);
                 }
+                if let Err(error) = self.claim_names(inner, &metainfo) {
+                    return self.fail(error);
+                }
                 let metainfo = Arc::new(metainfo);
                 match metainfo.info.can_verify() {
                     true => self.on_metainfo(metainfo),
@@ -25,6 +32,32 @@ impl TorrentDriver {
             }
             Err(error) => self.fail(error.into()),
         }
+    }
+
+    /// A link may have named one half of a hybrid, and another torrent of the session the other: then they are the same, the one that was
+    /// added later ends, and the other gets its peers.
+    fn claim_names(&self, inner: &mut Inner, metainfo: &Metainfo) -> Result<(), Error> {
+        let names = metainfo.info.info_hashes();
+        let Err(error) = self.registry.claim(names, self.events.id) else { return Ok(()) };
+        let Error::AlreadyAdded { info_hash, id } = error else { return Err(error) };
+        let other = self.context.torrents.get(info_hash);
+        if id < self.events.id {
+            let peers = self.peers_to_give(inner);
+            other.into_iter().for_each(|other| Rc::clone(&other).handle_addresses(&peers, Origin::Found));
+            return Err(error);
+        }
+        self.registry.take_over(names, self.events.id);
+        if let Some(other) = other {
+            let peers = other.end_as(Error::AlreadyAdded { info_hash: self.info_hash, id: self.events.id });
+            inner.core.handle_addresses(self.context.now(), &peers, Origin::Found);
+        }
+        Ok(())
+    }
+
+    /// Where to find the peers that it has, and those that its user has named.
+    pub(super) fn peers_to_give(&self, inner: &Inner) -> Vec<SocketAddr> {
+        let named = self.changed.borrow().peers.clone();
+        inner.core.known_peers().chain(named).collect()
     }
 
     /// What a link stands for is known, and its pieces can be verified.

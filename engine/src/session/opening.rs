@@ -189,7 +189,10 @@ async fn run(
     torrent.begin();
     torrent.join_swarms();
     let result = torrent.run(commands).await;
-    torrent.lsd().iter().for_each(|lsd| torrent.swarms().for_each(|swarm| lsd.remove(swarm)));
+    // Unless it was the same as another one.
+    let left = torrent.swarms().filter(|&swarm| context.torrents.get(swarm).is_none());
+    let left: Vec<InfoHash> = left.collect();
+    torrent.lsd().iter().for_each(|lsd| left.iter().for_each(|&swarm| lsd.remove(swarm)));
     result
 }
 
@@ -292,7 +295,12 @@ impl TorrentDriver {
         };
         let open = OpenOptions {
             state_dir: context.options.state_dir.clone(),
-            trust: if options.recheck { Trust::Nothing } else { Trust::State },
+            trust: match &options.found {
+                Some(report) if report.is_of(info) => Trust::Found(Arc::clone(report)),
+                Some(_) => Trust::Nothing,
+                None if options.recheck => Trust::Nothing,
+                None => Trust::State,
+            },
             overwrite: options.overwrite,
             handles: Arc::clone(&context.handles),
             #[cfg(feature = "__hooks")]
@@ -310,7 +318,8 @@ impl TorrentDriver {
             events.send(Event::Warning(warning.clone()));
         }
         opened.have.iter().for_each(|piece| self.progress.add(info, piece));
-        let mut have = self.check(info, &storage, opened.have.clone(), &opened.recheck).await?;
+        let mut damaged = opened.damaged;
+        let mut have = self.check(info, &storage, opened.have.clone(), &opened.recheck, &mut damaged).await?;
         let reusable = match options.mode == Mode::Download && opened.needed.has_other_than(&have) {
             true => self.find_reusable(&storage).await?,
             false => None,
@@ -323,7 +332,7 @@ impl TorrentDriver {
             self.until_it_fits(reserving).await?;
         }
         if let Some(reusable) = reusable {
-            have = self.reuse(info, &storage, have, reusable).await?;
+            have = self.reuse(info, &storage, have, reusable, &mut damaged).await?;
         }
         if options.mode == Mode::Seed {
             for &file in &opened.absent {
@@ -337,16 +346,20 @@ impl TorrentDriver {
         }
         // What is there by now needs no blocks any more.
         let partial = opened.partial.into_iter().filter(|(piece, _)| !have.has(*piece)).collect();
-        Ok(Ready { storage, have, needed: opened.needed, files, partial })
+        if options.storage.is_some() {
+            damaged = Bitfield::empty(damaged.len());
+        }
+        Ok(Ready { storage, have, damaged, needed: opened.needed, files, partial })
     }
 
-    /// Checks the pieces that are in doubt, several at a time, once it is this torrent's turn.
+    /// Checks the pieces that are in doubt, several at a time, once it is this torrent's turn. Those that are bad are added to `damaged`.
     pub(super) async fn check(
         &self,
         info: &Info,
         storage: &Arc<dyn Storage>,
         mut have: Bitfield,
         recheck: &Bitfield,
+        damaged: &mut Bitfield,
     ) -> Result<Bitfield, Error> {
         let (context, events, progress) = (&*self.context, &self.events, &self.progress);
         let of = recheck.count();
@@ -397,6 +410,8 @@ impl TorrentDriver {
             if is_right {
                 have.insert(piece);
                 progress.add(info, piece);
+            } else {
+                damaged.insert(piece);
             }
             if let Some(next) = pieces.next() {
                 submit(next);

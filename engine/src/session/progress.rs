@@ -88,6 +88,8 @@ impl Progress {
 pub(super) struct Ready {
     pub(super) storage: Arc<dyn Storage>,
     pub(super) have: Bitfield,
+    /// What does not verify of what is on disk.
+    pub(super) damaged: Bitfield,
     /// What the wanted files need.
     pub(super) needed: Bitfield,
     /// The priority of each file; `None`: all are wanted alike.

@@ -45,6 +45,11 @@ impl Registry {
         Ok(())
     }
 
+    /// Gives all of these info-hashes to a torrent, whoever has them.
+    pub(super) fn take_over(&self, info_hashes: InfoHashes, id: TorrentId) {
+        self.torrents().by_hash.extend(info_hashes.swarms().map(|info_hash| (info_hash, id)));
+    }
+
     pub(super) fn insert(&self, handle: TorrentHandle) {
         self.torrents().handles.insert(handle.id(), handle);
     }

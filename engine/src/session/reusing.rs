@@ -45,6 +45,7 @@ impl TorrentDriver {
         storage: &Arc<dyn Storage>,
         had: Bitfield,
         reusable: Reusable,
+        damaged: &mut Bitfield,
     ) -> Result<Bitfield, Error> {
         let progress = &self.progress;
         let reusable = Arc::new(reusable);
@@ -55,7 +56,7 @@ impl TorrentDriver {
         };
         self.until_it_fits(copying).await?;
         let have = match reusable.pieces() {
-            Some(pieces) => self.check(info, storage, had.clone(), pieces).await?,
+            Some(pieces) => self.check(info, storage, had.clone(), pieces, damaged).await?,
             None => had.clone(),
         };
         let (mut bytes, mut bytes_cloned) = (0, 0);

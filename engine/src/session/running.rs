@@ -1,5 +1,6 @@
 //! The torrents that run, as far as the rest of the session has to do with them.
 
+use crate::Error;
 use crate::net::handshake::{Opened, Ours};
 use crate::storage::Location;
 use std::cell::RefCell;
@@ -46,6 +47,8 @@ pub(super) trait RunningTorrent {
     fn holders(&self, now: Time) -> Vec<Holder<PeerKey>>;
     /// Closes a connection: one of another torrent needs its place more.
     fn evict(self: Rc<Self>, key: PeerKey);
+    /// It turns out to be the same as another torrent, and ends with this error. Where to find its peers.
+    fn end_as(&self, error: Error) -> Vec<SocketAddr>;
     /// Its task has ended by a defect: its connections end too.
     fn abandon(&self);
 }
@@ -76,7 +79,10 @@ impl RunningTorrents {
 
     pub(super) fn remove(&self, name: InfoHash) -> Option<Rc<dyn RunningTorrent>> {
         let mut obfuscated = self.obfuscated.borrow_mut();
-        obfuscated.remove(&ObfuscatedHash::of(name));
+        // Another torrent may go by that name by now, which turned out to be the same.
+        if !self.others.borrow().contains_key(&name) {
+            obfuscated.remove(&ObfuscatedHash::of(name));
+        }
         self.others.borrow_mut().retain(|&other, of| {
             if *of == name {
                 obfuscated.remove(&ObfuscatedHash::of(other));

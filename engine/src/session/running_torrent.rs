@@ -2,6 +2,7 @@
 
 use super::running::RunningTorrent;
 use super::torrent::TorrentDriver;
+use crate::Error;
 use crate::net::handshake::{Opened, Ours};
 use crate::storage::Location;
 use std::net::SocketAddr;
@@ -97,6 +98,11 @@ impl RunningTorrent for TorrentDriver {
     fn evict(self: Rc<Self>, key: PeerKey) {
         let now = self.context.now();
         self.with(|inner| inner.core.evict(now, key));
+    }
+
+    fn end_as(&self, error: Error) -> Vec<SocketAddr> {
+        self.fail(error);
+        self.peers_to_give(&self.inner.borrow())
     }
 
     fn abandon(&self) {

@@ -82,6 +82,21 @@ impl TorrentDriver {
         });
     }
 
+    /// Has what is on disk of a bad piece told apart.
+    pub(super) fn hash_blocks(&self, piece: PieceIndex) {
+        self.submit(Lane::Check, move |storage| DiskResult::BlocksHashed {
+            piece,
+            digests: storage.block_digests(piece),
+        });
+    }
+
+    /// These blocks of a piece are right where they are on disk.
+    pub(super) fn keep_blocks(inner: &mut Inner, piece: PieceIndex, blocks: &[u32]) {
+        let core = &inner.core;
+        let buffer = PieceBuffer::with_padding(core.geometry(), piece, core.padding_blocks(piece));
+        inner.buffers.insert(piece, buffer.with_in_place(blocks));
+    }
+
     pub(super) fn submit_prepare(&self, window: RangeKey, range: Range<u32>) {
         self.submit(Lane::Transfer, move |storage| DiskResult::Prepared {
             window,
@@ -139,6 +154,9 @@ impl TorrentDriver {
                 let leaves = leaves.inspect_err(|error| tracing::debug!(%first, %error, "no leaves"));
                 inner.core.handle_leaves(now, first, pieces, leaves.ok());
             }
+            DiskResult::BlocksHashed { piece, digests } => {
+                inner.core.handle_blocks_hashed(now, piece, &digests);
+            }
             DiskResult::Finished(Ok(_)) => {
                 self.on_disk_works(inner);
                 self.on_finished(inner);
@@ -190,6 +208,7 @@ impl TorrentDriver {
                 inner.core.drop_piece(now, piece);
                 return inner.core.set_priorities(now, [(piece, Priority::SKIP)]);
             }
+            PieceOutcome::Contradictory => PieceResult::Contradictory,
             PieceOutcome::Failed { error, buffer } => {
                 inner.buffers.insert(piece, buffer);
                 self.on_disk_error(inner, now, error);

@@ -23,7 +23,7 @@ use super::webseed::WebSources;
 use crate::Error;
 use crate::buffer::PieceBuffer;
 use crate::id::TorrentId;
-use crate::storage::Storage;
+use crate::storage::{Storage, StorageError};
 use std::cell::{Cell, OnceCell, RefCell, RefMut};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -64,6 +64,8 @@ pub(crate) struct TorrentDriver {
     pub(super) options: Rc<AddTorrent>,
     /// The options as they have been changed since, for when it starts again.
     pub(super) changed: RefCell<Rc<AddTorrent>>,
+    /// Which torrents the session has.
+    pub(super) registry: Arc<Registry>,
     /// What is known of it.
     pub(super) known: Arc<Known>,
     /// What it holds, once that is known and checked.
@@ -219,6 +221,7 @@ impl TorrentDriver {
             info_hash,
             upload: Limit::new(options.upload_limit),
             download: Limit::new(options.download_limit),
+            registry: Arc::clone(&channels.registry),
             known: Arc::clone(&channels.known),
             content: OnceCell::new(),
             changed: RefCell::new(Rc::clone(&options)),
@@ -262,12 +265,15 @@ impl TorrentDriver {
 
     /// The torrent's data is known and checked: from now on it has pieces.
     pub(super) fn on_data_ready(self: &Rc<Self>, metainfo: &Arc<Metainfo>, ready: Ready) {
-        let Ready { storage, have, mut needed, files, partial } = ready;
+        let Ready { storage, have, damaged, mut needed, files, partial } = ready;
         if self.options.mode == Mode::Seed {
             needed = Bitfield::empty(0);
         }
         if self.options.recheck {
             Rc::make_mut(&mut self.changed.borrow_mut()).recheck = false;
+        }
+        if self.options.found.is_some() {
+            Rc::make_mut(&mut self.changed.borrow_mut()).found = None;
         }
         let (info, now) = (&metainfo.info, self.context.now());
         let geometry = &info.geometry;
@@ -299,6 +305,7 @@ impl TorrentDriver {
                 inner.buffers.insert(piece, buffer.with_spilled(&blocks));
                 inner.core.restore_blocks(piece, &blocks);
             }
+            inner.core.handle_pieces_damaged(now, damaged.iter());
             inner.core.set_order(self.changed.borrow().order);
             self.move_windows(inner, 0..0);
             self.serve_readers(inner);
@@ -445,6 +452,9 @@ impl TorrentDriver {
                 CoreEvent::WebSeedFault { seed, file_start, fault, penalty } => {
                     self.on_web_seed_fault(inner, seed, file_start, fault, penalty);
                 }
+                CoreEvent::HashesContradict(piece) => {
+                    self.fail(StorageError::contradiction(&self.content().metainfo.info, piece).into());
+                }
                 CoreEvent::Completed => self.finish(inner),
                 CoreEvent::MetadataReceived(bytes) => self.on_metadata(inner, &bytes),
                 CoreEvent::PieceLayersReceived(layers) => self.on_layers(layers),
@@ -486,6 +496,8 @@ impl TorrentDriver {
             Action::DropBlocks { piece, blocks } => {
                 inner.buffers.get_mut(&piece).into_iter().for_each(|buffer| buffer.forget(&blocks));
             }
+            Action::HashBlocks(piece) => self.hash_blocks(piece),
+            Action::KeepBlocks { piece, blocks } => Self::keep_blocks(inner, piece, &blocks),
             Action::Fetch { id, seed, blocks } => self.start_fetch(inner, id, seed, blocks),
             Action::CancelFetch(id) => self.cancel_fetch(inner, id),
             Action::DropPiece(piece) => {

@@ -37,6 +37,10 @@ impl FileStorage {
     pub(super) fn check_one(&self, piece: PieceIndex) -> Result<bool, StorageError> {
         let changes = self.table().changes;
         let is_right = match self.hash_piece(piece) {
+            Ok(hash) if hash.is_some_and(|hash| self.info.is_contradicted_by(piece, hash)) => {
+                self.note_bad(piece, changes);
+                return Err(StorageError::contradiction(&self.info, piece));
+            }
             Ok(hash) => hash == Some(self.info.piece_hash(piece)),
             Err(e) => {
                 self.note_bad(piece, changes);

@@ -4,6 +4,7 @@
 //! for received blocks runs out, a partial piece for which no block comes, or else the smallest, is dropped and requested again.
 
 use super::prepared::{Bytes, Part, Prepared};
+use super::scan::ZEROS;
 use super::{Mode, OpenOptions, Opened, PieceOutcome, Storage, StorageError, Trust, lock};
 use crate::buffer::{PieceBuffer, Spill};
 use crate::hash::{PieceHasher, piece_hash};
@@ -16,7 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use swarm_core::bitfield::Bitfield;
 use swarm_core::geometry::BLOCK_LEN;
 use swarm_core::id::{FileIndex, PieceIndex};
-use swarm_core::metainfo::{Info, Metainfo, PieceHash};
+use swarm_core::metainfo::{Format, Info, Metainfo, PieceHash};
 
 /// How much of a piece is read at a time to check it.
 const CHUNK_LEN: u32 = 256 * 1024;
@@ -155,6 +156,7 @@ impl Custom {
             have: have.clone(),
             recheck,
             needed: needed.clone(),
+            damaged: none(),
             partial: Vec::new(),
             absent: Vec::new(),
             warnings: Vec::new(),
@@ -184,6 +186,15 @@ impl Custom {
     }
 }
 
+/// Leaves the first `len` bytes of these.
+fn cut(parts: &mut Vec<&[u8]>, len: usize) {
+    let mut left = len;
+    for part in parts.iter_mut() {
+        *part = &part[..part.len().min(left)];
+        left -= part.len();
+    }
+}
+
 /// An error of an embedder's storage. The torrent's name stands for the path.
 fn error(info: &Info, action: &'static str, needed: u64, error: io::Error) -> StorageError {
     StorageError::space(info.name.as_ref(), action, needed, error)
@@ -204,8 +215,23 @@ impl Storage for Custom {
     fn verify_and_write(&self, buffer: PieceBuffer) -> PieceOutcome {
         let (piece, len) = (buffer.piece(), buffer.piece_len());
         let blocks = 0..len.div_ceil(BLOCK_LEN);
-        let parts: Vec<&[u8]> = blocks.map(|index| buffer.block(index).expect("a complete piece")).collect();
-        if piece_hash(self.info.piece_shape(piece), parts.iter().copied()) != self.info.piece_hash(piece) {
+        let mut parts: Vec<&[u8]> =
+            blocks.map(|index| buffer.block(index).expect("a complete piece")).collect();
+        if self.info.format() == Format::Hybrid
+            && !self.info.padding.is_assumed_in(&self.info.geometry, piece)
+        {
+            // Whatever came in the place of what is padding for sure does not count.
+            cut(&mut parts, self.info.payload_of(piece) as usize);
+            let padding = (len - self.info.payload_of(piece)) as usize;
+            parts.extend(std::iter::repeat_n(&ZEROS[..], padding / ZEROS.len()));
+            parts.push(&ZEROS[..padding % ZEROS.len()]);
+            parts.retain(|part| !part.is_empty());
+        }
+        let hash = piece_hash(self.info.piece_shape(piece), parts.iter().copied());
+        if self.info.is_contradicted_by(piece, hash) {
+            return PieceOutcome::Contradictory;
+        }
+        if hash != self.info.piece_hash(piece) {
             return PieceOutcome::HashMismatch(buffer);
         }
         match self.failed("write", len.into(), self.pieces.write(piece, &parts)) {
@@ -227,6 +253,9 @@ impl Storage for Custom {
 
     fn check_piece(&self, piece: PieceIndex) -> Result<bool, StorageError> {
         let is_right = match self.hash(piece) {
+            Ok(hash) if self.info.is_contradicted_by(piece, hash) => {
+                return Err(StorageError::contradiction(&self.info, piece));
+            }
             Ok(hash) => hash == self.info.piece_hash(piece),
             Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof) => false,
             Err(e) => return Err(StorageError::io(&self.path(), "read", e)),

@@ -3,6 +3,8 @@
 use super::sys;
 use std::io;
 use std::path::{Path, PathBuf};
+use swarm_core::id::PieceIndex;
+use swarm_core::metainfo::Info;
 
 /// Why something could not be read or stored.
 #[derive(Debug, thiserror::Error)]
@@ -117,6 +119,18 @@ pub enum StorageError {
         /// The file.
         path: PathBuf,
     },
+    /// The torrent is a hybrid whose two hashes of a piece belong to different data.
+    #[error(
+        "{}: the torrent contradicts itself: its hashes of version 1 and of version 2 for piece {piece} belong to different data; get a right \
+         metainfo file from whoever made it",
+        .path.display()
+    )]
+    HashesContradict {
+        /// The file.
+        path: PathBuf,
+        /// The piece.
+        piece: PieceIndex,
+    },
     /// The storage was closed, or its download is finished.
     #[error("{}: is closed, and nothing more can be written", .path.display())]
     Closed {
@@ -163,6 +177,18 @@ impl StorageError {
         } else {
             StorageError::io(path, action, source)
         }
+    }
+
+    /// This piece of a hybrid contradicts itself.
+    pub(crate) fn contradiction(info: &Info, piece: PieceIndex) -> StorageError {
+        let file =
+            info.segments(piece).next().map(|segment| info.files[segment.file.idx()].path.iter().collect());
+        StorageError::HashesContradict { path: file.unwrap_or_default(), piece }
+    }
+
+    /// Whether the torrent contradicts itself.
+    pub fn is_contradiction(&self) -> bool {
+        matches!(self, StorageError::HashesContradict { .. })
     }
 
     /// Something that should be there is not.

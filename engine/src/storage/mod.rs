@@ -155,6 +155,8 @@ pub enum PieceOutcome {
     Ok,
     /// It is wrong. Nothing was written, and blocks that had been spilled are gone.
     HashMismatch(PieceBuffer),
+    /// Of a hybrid: one of its hashes holds, and the other does not. Nothing was written.
+    Contradictory,
     /// It is right, but could not be stored. It may be tried again.
     Failed { error: StorageError, buffer: PieceBuffer },
 }
@@ -339,6 +341,12 @@ pub(crate) trait Storage: Send + Sync {
             }
         }
         Ok(leaves)
+    }
+
+    /// The digest of each block that is on disk of a piece of version 2, as [`PieceResult`](swarm_core::torrent::PieceResult) has them;
+    /// zeros for those that cannot be read. Nothing if blocks cannot be [kept](crate::buffer::PieceBuffer::with_in_place) where they are.
+    fn block_digests(&self, _piece: PieceIndex) -> Vec<[u8; 20]> {
+        Vec::new()
     }
 
     /// Bytes written since the last [`sync`](Self::sync) began.
@@ -565,6 +573,10 @@ impl Storage for FileStorage {
             (end < range.end).then_some(prepared::Part { end: range.end, bytes: prepared::Bytes::Zeros }),
         );
         Ok(Prepared::new(range, parts))
+    }
+
+    fn block_digests(&self, piece: PieceIndex) -> Vec<[u8; 20]> {
+        self.digest_blocks(piece)
     }
 
     fn unsynced_bytes(&self) -> u64 {

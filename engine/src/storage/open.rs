@@ -121,6 +121,7 @@ struct Findings {
     wanted: Vec<bool>,
     have: Bitfield,
     recheck: Bitfield,
+    damaged: Bitfield,
 }
 
 impl Opening<'_> {
@@ -132,16 +133,19 @@ impl Opening<'_> {
         let files = self.info.files.iter().zip(&known.state.stamps);
         let files: Vec<Evidence> = files.map(|(file, saved)| self.seed_file(file, *saved)).collect();
         let wanted = vec![true; files.len()];
-        let (have, recheck) = self.classify(&known, &files, None);
-        Ok(Findings { known, files, wanted, have, recheck })
+        let (have, recheck, damaged) = self.classify(&known, &files, None);
+        Ok(Findings { known, files, wanted, have, recheck, damaged })
     }
 
     /// The findings, an empty journal, and the part file if there is one.
     fn download(&self, folder: &WorkFolder) -> Result<(Findings, Journal, Option<File>), StorageError> {
         let mut known = self.known_in(folder)?;
         let is_distrusted = folder.is_distrusted()?;
-        if is_distrusted || self.options.trust == Trust::Nothing {
+        if is_distrusted || matches!(self.options.trust, Trust::Nothing | Trust::Found(_)) {
             known.trust_nothing(&self.info);
+        }
+        if let Trust::Found(report) = &self.options.trust {
+            known.trust_report(report);
         }
         let wanted = match &self.options.mode {
             Mode::Download { wanted: Some(wanted) } => wanted.clone(),
@@ -150,7 +154,7 @@ impl Opening<'_> {
         assert_eq!(wanted.len(), self.info.files.len(), "one choice for each file");
         let part_file = folder.find_part_file()?;
         let files = self.find_files(folder, &known, &wanted, part_file.as_ref())?;
-        let (have, recheck) = self.classify(&known, &files, Some((folder, part_file.as_ref())));
+        let (have, recheck, damaged) = self.classify(&known, &files, Some((folder, part_file.as_ref())));
         let part_file_len = len_of(part_file.as_ref());
         known.state.partial.retain(|&piece, blocks| {
             let start = self.info.geometry.offset_of(piece);
@@ -160,7 +164,7 @@ impl Opening<'_> {
             });
             !have.has(piece) && !recheck.has(piece) && !blocks.is_empty()
         });
-        let findings = Findings { known, files, wanted, have, recheck };
+        let findings = Findings { known, files, wanted, have, recheck, damaged };
         // From now on files change: what is known so far is saved, with how they look now.
         let state = findings.state(&self.info);
         state.save(self.tree, &folder.folder(), STATE, None)?;

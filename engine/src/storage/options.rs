@@ -2,6 +2,7 @@
 
 use super::handles::Handles;
 use super::space::SpaceBudget;
+use super::verify::Report;
 use std::path::PathBuf;
 use std::sync::Arc;
 use swarm_core::bitfield::Bitfield;
@@ -55,13 +56,15 @@ pub enum Mode {
 }
 
 /// What is trusted of what is already there.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Trust {
     /// The saved state, as far as the files' lengths and times bear it out.
     #[default]
     State,
     /// Nothing: every piece is checked.
     Nothing,
+    /// What was found by reading it all just now, of files that have not changed since. The rest is checked.
+    Found(Arc<Report>),
     /// Files of the right length are right. For data that the caller has just made or checked.
     Lengths,
 }
@@ -74,6 +77,8 @@ pub struct Opened {
     /// Pieces to pass to [`Storage::check_piece`](super::Storage::check_piece) before they are announced or
     /// downloaded. No piece is in both sets.
     pub recheck: Bitfield,
+    /// Pieces of which something is on disk, and known not to verify. Those that fail a check come to these.
+    pub damaged: Bitfield,
     /// Pieces that the wanted files need, those in `have` included. When all of them are there, call
     /// [`Storage::finish`](super::Storage::finish).
     pub needed: Bitfield,

@@ -12,7 +12,9 @@ use std::fs::File;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
+use swarm_core::geometry::BLOCK_LEN;
 use swarm_core::id::{FileIndex, PieceIndex};
+use swarm_core::merkle;
 use swarm_core::metainfo::PieceHash;
 
 /// One file's slice of a piece, and where the file's bytes are.
@@ -139,6 +141,48 @@ impl FileStorage {
             }
         }
         Ok(Some(hasher.finish()))
+    }
+
+    /// See [`Storage::block_digests`](super::Storage::block_digests).
+    pub(super) fn digest_blocks(&self, piece: PieceIndex) -> Vec<[u8; 20]> {
+        let len = self.info.piece_shape(piece).tree.map_or(0, |tree| tree.len);
+        let mut buf = vec![0; len.min(BLOCK_LEN) as usize];
+        let digest = |begin: u32| {
+            let block = &mut buf[..(len - begin).min(BLOCK_LEN) as usize];
+            let end = begin + block.len() as u32;
+            match self.read_in_place(piece, begin..end, block) {
+                Ok(true) => *merkle::leaf(block).first_chunk().expect("a leaf is longer"),
+                _ => [0; 20],
+            }
+        };
+        (0..len).step_by(BLOCK_LEN as usize).map(digest).collect()
+    }
+
+    /// Reads a range of a piece from where it belongs; false if the files end before it does.
+    pub(super) fn read_in_place(
+        &self,
+        piece: PieceIndex,
+        range: Range<u32>,
+        buf: &mut [u8],
+    ) -> Result<bool, StorageError> {
+        let start = range.start;
+        for slice in self.locate(piece, range) {
+            let at = (slice.at - start) as usize;
+            let part = &mut buf[at..at + slice.len as usize];
+            match slice.place {
+                Place::Pad => part.fill(0),
+                Place::Absent | Place::Empty => return Ok(false),
+                _ => {
+                    let (file, offset) = self.source(&slice)?;
+                    let read = sys::read_at(&file, part, offset)
+                        .map_err(|e| StorageError::io(&self.path_of(slice.file, slice.place), "read", e))?;
+                    if read < part.len() {
+                        return Ok(false);
+                    }
+                }
+            }
+        }
+        Ok(true)
     }
 
     pub(super) fn prepare_slice(&self, slice: &Located, parts: &mut Vec<Part>) -> Result<(), StorageError> {

@@ -92,11 +92,28 @@ impl FileStorage {
         }
         let mut right = Vec::with_capacity(complete.len());
         for &file in complete {
+            self.cut_to_length(work, file)?;
             if self.check_unfinished(work, file)? && self.doubt_holes(work, file)? {
                 right.push(file);
             }
         }
         Ok(right)
+    }
+
+    /// A file that was taken over complete may go on beyond its end.
+    fn cut_to_length(&self, work: &Work, file: FileIndex) -> Result<(), StorageError> {
+        let length = self.entry(file).length;
+        let is_long = |stamp: Option<Stamp>| stamp.is_some_and(|stamp| stamp.len > length);
+        if !is_long(self.table().stamps[file.idx()]) {
+            return Ok(());
+        }
+        let _writing = self.writing.lock(file);
+        let unfinished = self.open_file(file, Place::Work)?;
+        self.expect_unchanged(work, file, &unfinished)?;
+        let cut = unfinished.set_len(length).and_then(|()| unfinished.sync_all());
+        cut.map_err(|e| StorageError::io(&self.final_path(file), "cut", e))?;
+        let stamp = self.note_stamp(file, &unfinished)?;
+        work.journal().stamp(file, stamp)
     }
 
     /// `is_lost` becomes true if the system could not write what it had taken: it reports that only once.

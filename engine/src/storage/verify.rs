@@ -28,6 +28,8 @@ pub struct Report {
     pub bytes_ok: u64,
     /// The state of each file of the metainfo; pad files are always right.
     pub files: Vec<FileState>,
+    /// How the files looked before they were read.
+    pub(super) looks: Vec<Option<Stamp>>,
 }
 
 /// What is the matter with a file.
@@ -47,6 +49,11 @@ pub enum FileState {
 }
 
 impl Report {
+    /// Whether it has as many pieces and files as this torrent.
+    pub(crate) fn is_of(&self, info: &Info) -> bool {
+        self.pieces_ok.len() == info.geometry.pieces() && self.files.len() == info.files.len()
+    }
+
     /// Whether everything is as the torrent says.
     pub fn is_ok(&self) -> bool {
         self.pieces_ok.is_full() && self.files.iter().all(|&state| state == FileState::Ok)
@@ -57,7 +64,8 @@ impl Report {
 /// of them, with the bytes of the torrent that are done.
 ///
 /// # Errors
-/// If something that is there cannot be read. What is missing, too short or wrong is in the report.
+/// If something that is there cannot be read, or the torrent is a hybrid that contradicts itself. What is missing, too short or wrong is in
+/// the report.
 pub fn run(
     info: &Info,
     dir: &Path,
@@ -68,6 +76,9 @@ pub fn run(
     let named = names::for_reading(&Arc::new(info.clone()), dir);
     let info = &*named;
     let path_of = |file: FileIndex| tree.path_of(&info.files[file.idx()].path);
+    let stamps =
+        info.files.iter().map(|file| Stamp::followed(&tree.path_of(&file.path)).filter(|_| !file.attr.pad));
+    let stamps = stamps.collect();
     let looks = info.files.iter().map(|file| look_at(&tree.path_of(&file.path), file));
     let looks: Vec<(FileState, u64)> = looks.collect::<Result<_, _>>()?;
     let readable = readable_pieces(info, &looks);
@@ -75,7 +86,8 @@ pub fn run(
     let none = || Bitfield::empty(info.geometry.pieces());
     let done = AtomicU64::new(info.payload_len() - len_of(info, &readable));
     progress(done.load(Ordering::Relaxed));
-    let found = Mutex::new((Report { pieces_ok: none(), pieces_wrong: none(), bytes_ok: 0, files }, None));
+    let report = Report { pieces_ok: none(), pieces_wrong: none(), bytes_ok: 0, files, looks: stamps };
+    let found = Mutex::new((report, None));
     hash_pieces(
         info,
         threads,
@@ -94,6 +106,9 @@ pub fn run(
                 Ok(hash) if hash == info.piece_hash(piece) => {
                     report.pieces_ok.insert(piece);
                     report.bytes_ok += len;
+                }
+                Ok(hash) if info.is_contradicted_by(piece, hash) => {
+                    *error = Some(StorageError::contradiction(info, piece));
                 }
                 Ok(_) => blame(info, piece, report),
                 // It was long enough a moment ago.

@@ -2,6 +2,7 @@
 
 use super::error::StorageError;
 use super::read::Located;
+use super::scan::zeros;
 use super::sys::Stamp;
 use super::table::Place;
 use super::work::Work;
@@ -15,10 +16,16 @@ use std::ops::Range;
 use std::path::Path;
 use swarm_core::geometry::BLOCK_LEN;
 use swarm_core::id::{FileIndex, PieceIndex};
-use swarm_core::metainfo::PieceHash;
+use swarm_core::metainfo::{Format, PieceHash};
 
 /// How much of what was spilled is read back at a time, in bytes.
 const CHUNK_LEN: usize = 64 * 1024;
+
+/// What came of a piece that was to be written.
+enum Written {
+    Right,
+    Wrong { is_contradiction: bool },
+}
 
 impl FileStorage {
     /// What each of these pieces hashes to; `None` for those that are not all in memory.
@@ -45,18 +52,24 @@ impl FileStorage {
         let digest = hash.map_or_else(|| self.digest(&work, &buffer), Ok);
         let written = digest.and_then(|digest| {
             if digest != self.info.piece_hash(buffer.piece()) {
-                return Ok(false);
+                return Ok(Written::Wrong {
+                    is_contradiction: self.info.is_contradicted_by(buffer.piece(), digest),
+                });
             }
             let changes = self.table().changes;
             self.write_piece(&work, &buffer)?;
             self.add_written(&work, buffer.piece())?;
             self.doubt_if_changed(Some(&work), buffer.piece(), changes)?;
-            Ok(true)
+            Ok(Written::Right)
         });
         match written {
-            Ok(is_right) => {
+            Ok(written) => {
                 self.free_spilled(&work, &buffer);
-                if is_right { PieceOutcome::Ok } else { PieceOutcome::HashMismatch(buffer) }
+                match written {
+                    Written::Right => PieceOutcome::Ok,
+                    Written::Wrong { is_contradiction: true } => PieceOutcome::Contradictory,
+                    Written::Wrong { .. } => PieceOutcome::HashMismatch(buffer),
+                }
             }
             Err(error) => {
                 self.note_lack(&error);
@@ -133,11 +146,20 @@ impl FileStorage {
     }
 
     fn digest(&self, work: &Work, buffer: &PieceBuffer) -> Result<PieceHash, StorageError> {
-        let mut hasher = PieceHasher::new(self.info.piece_shape(buffer.piece()));
-        self.each_part(work, buffer, 0..buffer.piece_len(), |_, slices| {
+        let (piece, len) = (buffer.piece(), buffer.piece_len());
+        let mut hasher = PieceHasher::new(self.info.piece_shape(piece));
+        // Whatever came in the place of what is padding for sure does not count.
+        let end = match self.info.format() {
+            Format::Hybrid if !self.info.padding.is_assumed_in(&self.info.geometry, piece) => {
+                self.info.payload_of(piece)
+            }
+            _ => len,
+        };
+        self.each_part(work, buffer, 0..end, |_, slices| {
             slices.iter().for_each(|slice| hasher.update(slice));
             Ok(())
         })?;
+        zeros(u64::from(len - end), |bytes| hasher.update(bytes));
         Ok(hasher.finish())
     }
 
@@ -197,7 +219,7 @@ impl FileStorage {
         let file = self.open_file(slice.file, Place::Work)?;
         self.expect_unchanged(work, slice.file, &file)?;
         let path = self.final_path(slice.file);
-        let written = self.each_part(work, buffer, slice.range(), |at, slices| {
+        let written = self.each_new_part(work, buffer, slice.range(), |at, slices| {
             self.write_at(&file, &path, slice.offset + u64::from(at - slice.at), slices)
         });
         self.note_stamp(slice.file, &file)?;
@@ -277,7 +299,7 @@ impl FileStorage {
     }
 
     /// Calls `each` with a range of a complete piece in order, with its place in the piece: as many slices at a time as
-    /// there are in memory, or a copy of what was spilled.
+    /// there are in memory, or a copy of what was spilled or is in its place already.
     fn each_part(
         &self,
         work: &Work,
@@ -285,13 +307,64 @@ impl FileStorage {
         range: Range<u32>,
         mut each: impl FnMut(u32, &mut [IoSlice<'_>]) -> Result<(), StorageError>,
     ) -> Result<(), StorageError> {
+        self.each_of(work, buffer, range, true, &mut each)
+    }
+
+    /// The same without what is in its place already.
+    fn each_new_part(
+        &self,
+        work: &Work,
+        buffer: &PieceBuffer,
+        range: Range<u32>,
+        mut each: impl FnMut(u32, &mut [IoSlice<'_>]) -> Result<(), StorageError>,
+    ) -> Result<(), StorageError> {
+        self.each_of(work, buffer, range, false, &mut each)
+    }
+
+    fn each_of(
+        &self,
+        work: &Work,
+        buffer: &PieceBuffer,
+        range: Range<u32>,
+        with_in_place: bool,
+        each: &mut impl FnMut(u32, &mut [IoSlice<'_>]) -> Result<(), StorageError>,
+    ) -> Result<(), StorageError> {
         let mut done = range.start;
+        let on_disk = |range: Range<u32>, each: &mut _| {
+            for (part, is_in_place) in stretches(buffer, range) {
+                match is_in_place {
+                    true if with_in_place => self.each_in_place(buffer, part, each)?,
+                    true => {}
+                    false => self.each_spilled(work, buffer, part, each)?,
+                }
+            }
+            Ok(())
+        };
         for_memory(buffer, range.clone(), |at, slices| {
-            self.each_spilled(work, buffer, done..at, &mut each)?;
+            on_disk(done..at, each)?;
             done = at + slices.iter().map(|slice| slice.len() as u32).sum::<u32>();
             each(at, slices)
         })?;
-        self.each_spilled(work, buffer, done..range.end, &mut each)
+        on_disk(done..range.end, each)
+    }
+
+    /// What is in its place on disk. What cannot be read there is zeros: then the piece does not verify, and these blocks are fetched.
+    fn each_in_place(
+        &self,
+        buffer: &PieceBuffer,
+        range: Range<u32>,
+        each: &mut impl FnMut(u32, &mut [IoSlice<'_>]) -> Result<(), StorageError>,
+    ) -> Result<(), StorageError> {
+        let mut buf = vec![0; range.len().min(CHUNK_LEN)];
+        for at in range.clone().step_by(CHUNK_LEN) {
+            let chunk = &mut buf[..CHUNK_LEN.min((range.end - at) as usize)];
+            let end = at + chunk.len() as u32;
+            if !self.read_in_place(buffer.piece(), at..end, chunk).unwrap_or_default() {
+                chunk.fill(0);
+            }
+            each(at, &mut [IoSlice::new(chunk)])?;
+        }
+        Ok(())
     }
 
     fn each_spilled(
@@ -333,6 +406,23 @@ impl FileStorage {
             }
         }
     }
+}
+
+/// The parts of a range that is not in memory, in order, and whether each is in its place on disk.
+fn stretches(buffer: &PieceBuffer, range: Range<u32>) -> Vec<(Range<u32>, bool)> {
+    let mut parts: Vec<(Range<u32>, bool)> = Vec::new();
+    let mut at = range.start;
+    while at < range.end {
+        let index = at / BLOCK_LEN;
+        let end = ((index + 1) * BLOCK_LEN).min(range.end);
+        let is_in_place = buffer.is_in_place(index);
+        match parts.last_mut() {
+            Some((last, kind)) if *kind == is_in_place => last.end = end,
+            _ => parts.push((at..end, is_in_place)),
+        }
+        at = end;
+    }
+    parts
 }
 
 /// Calls `each` with the parts of a range that are in memory, in order.

@@ -268,6 +268,22 @@ impl Info {
         }
     }
 
+    /// Whether this is a hybrid that contradicts itself, given what the bytes of a piece hash to, with zeros where there is padding for
+    /// sure: one of the two hashes holds, whoever they came from, and the other does not.
+    ///
+    /// # Panics
+    /// As [`piece_hash`](Info::piece_hash).
+    pub fn is_contradicted_by(&self, piece: PieceIndex, found: PieceHash) -> bool {
+        let expected = self.piece_hash(piece);
+        let is_hybrid = expected.sha1.is_some() && expected.node.is_some();
+        match (found.sha1 == expected.sha1, found.node == expected.node) {
+            (true, false) => is_hybrid,
+            // That covers no padding: what only its name says is padding may hold something.
+            (false, true) => is_hybrid && !self.padding.is_assumed_in(&self.geometry, piece),
+            _ => false,
+        }
+    }
+
     /// How this piece is hashed.
     ///
     /// # Panics

@@ -69,7 +69,7 @@ pub enum PieceState {
     Complete,
     /// Verified and written.
     Have,
-    /// It was had and is being verified again, or is verified though nobody wants it.
+    /// It was had and is being verified again, or is verified though nobody wants it; or it is held back.
     Doubted,
 }
 
@@ -415,6 +415,11 @@ impl Picker {
             self.missing.insert(piece);
         }
         self.doubted.insert(piece)
+    }
+
+    /// An unstarted piece is not to be asked for until [`Picker::piece_lost`]. False, and nothing done, if it is none.
+    pub fn hold_back(&mut self, piece: PieceIndex) -> bool {
+        self.unstarted.remove(piece) && self.doubted.insert(piece)
     }
 
     /// A doubted piece is bad.

@@ -238,6 +238,7 @@ impl Torrent {
         peer.pieces.interesting = have.count_common(self.picker.missing());
         peer.pieces.have = have;
         peer.pieces.is_known = true;
+        self.note_witness();
         if self.peers[key].have().is_full() {
             // This seed is not the only one.
             self.stop_super_seeding(now);

@@ -63,7 +63,9 @@ impl Torrent {
             self.on_piece_had(now, piece);
             self.release_held(now, piece, true);
         } else {
-            self.picker.piece_lost(piece);
+            if !self.may_repair(piece) {
+                self.picker.piece_lost(piece);
+            }
             let was_retracted = self.retracted.has(piece);
             // Who came later has not been told of it.
             let was_here = |p: &&Peer| Some(p.times.connected_at) <= self.retracted_at;

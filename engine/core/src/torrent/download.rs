@@ -87,7 +87,7 @@ impl Torrent {
         }
     }
 
-    fn verify_piece(&mut self, piece: PieceIndex) {
+    pub(super) fn verify_piece(&mut self, piece: PieceIndex) {
         let digests = self.blame.is_suspect(piece);
         self.verifying += 1;
         self.actions.push_back(Action::VerifyPiece { piece, digests });
@@ -119,6 +119,7 @@ impl Torrent {
         match result {
             PieceResult::Written { digests } => self.on_written(now, piece, &digests),
             PieceResult::Corrupt { digests } => self.on_corrupt(now, piece, digests),
+            PieceResult::Contradictory => self.on_contradiction(piece),
             PieceResult::NotWritten => {
                 self.unwritten.push(piece);
                 self.events.push_back(Event::DiskStalled(piece));
@@ -208,6 +209,11 @@ impl Torrent {
         if !self.tell_apart(now, piece, &digests) {
             self.drop_failed(now, piece, digests);
         }
+    }
+
+    /// One hash of a piece holds over its bytes, and the other does not: no bytes will do.
+    pub(super) fn on_contradiction(&mut self, piece: PieceIndex) {
+        self.events.push_back(Event::HashesContradict(piece));
     }
 
     /// A piece has failed, and nothing tells its blocks apart: all of it is asked for again.

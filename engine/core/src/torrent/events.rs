@@ -50,6 +50,14 @@ pub enum Action {
         first: PieceIndex,
         pieces: u32,
     },
+    /// Hash the blocks of this piece that are on disk, and report them ([`crate::torrent::Torrent::handle_blocks_hashed`]). Of version 2
+    /// only.
+    HashBlocks(PieceIndex),
+    /// These blocks of a piece, by index, are right where they lie on disk: they count as received, and are not to be written.
+    KeepBlocks {
+        piece: PieceIndex,
+        blocks: Vec<u32>,
+    },
     /// Fetch these blocks from a web seed, in this order. Report each that comes, then the end, or what is wrong.
     Fetch {
         id: FetchId,
@@ -82,6 +90,9 @@ pub enum Event {
     HolepunchFailed { addr: SocketAddr, relay: SocketAddr, failure: HolepunchFailure },
     /// Something is wrong with a web seed, or with the file there that begins at this byte of the torrent.
     WebSeedFault { seed: WebSeedIndex, file_start: Option<u64>, fault: Fault, penalty: Penalty },
+    /// Of this piece of a hybrid one hash holds and the other does not: its metainfo contradicts itself, and the piece can never be had. It
+    /// is asked for no more, and nobody is blamed.
+    HashesContradict(PieceIndex),
     /// Every wanted piece is verified and written.
     Completed,
     /// The info dictionary is here, and has the right hash: what follows from it is to be told with
@@ -95,8 +106,8 @@ pub enum Event {
     DiskStalled(PieceIndex),
 }
 
-/// What became of a complete piece. In version 2 a block's digest is the first 20 bytes of its leaf: of the SHA-256 of its bytes in the
-/// file. A corrupt piece's blocks stay where they are until an action says otherwise.
+/// What became of a complete piece. What is padding for sure counts as zeros, whatever came. In version 2 a block's digest is the first 20
+/// bytes of its leaf: of the SHA-256 of its bytes in the file. A corrupt piece's blocks stay where they are until an action says otherwise.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PieceResult {
     /// It verified and is written.
@@ -109,6 +120,8 @@ pub enum PieceResult {
         /// The digest of each block; zeros for a block whose bytes were not at hand.
         digests: Vec<[u8; 20]>,
     },
+    /// Of a hybrid: one of its hashes holds and the other does not ([`Info::is_contradicted_by`](crate::metainfo::Info::is_contradicted_by)).
+    Contradictory,
     /// It verified, but the disk did not take it. The shell keeps the blocks.
     NotWritten,
 }

@@ -163,6 +163,7 @@ impl Torrent {
         self.plan_web_seeds(now);
         self.ask_for_metadata(now);
         self.ask_for_layers(now);
+        self.ask_for_repairs(now);
     }
 
     /// The consequences of all that has come from a peer.

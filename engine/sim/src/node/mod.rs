@@ -422,6 +422,8 @@ impl Node {
             Action::CancelFetch(id) => self.cancel_fetch(now, id, net),
             // Simulated disks do not rot.
             Action::CheckPiece(_) => {}
+            Action::HashBlocks(piece) => self.torrent.handle_blocks_hashed(now, piece, &[]),
+            Action::KeepBlocks { .. } => {}
             Action::HashLeaves { first, pieces } => self.hash_leaves(now, first, pieces),
             Action::DropBlocks { piece, blocks } => self.drop_blocks(piece, &blocks),
             Action::DropPiece(piece) => {

@@ -4,6 +4,7 @@ use crate::error::{Error, OptionError};
 use crate::storage::PieceStorage;
 #[cfg(feature = "__hooks")]
 use crate::storage::SpaceBudget;
+use crate::storage::verify::Report;
 use std::io::Read as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -195,6 +196,7 @@ pub struct AddTorrent {
     pub(crate) scrub: Option<u64>,
     pub(crate) overwrite: bool,
     pub(crate) recheck: bool,
+    pub(crate) found: Option<Arc<Report>>,
     pub(crate) reuse: Option<Vec<PathBuf>>,
     pub(crate) storage: Option<Arc<dyn PieceStorage>>,
     #[cfg(feature = "__hooks")]
@@ -225,6 +227,7 @@ impl AddTorrent {
             scrub: None,
             overwrite: false,
             recheck: false,
+            found: None,
             reuse: None,
             storage: None,
             #[cfg(feature = "__hooks")]
@@ -309,6 +312,10 @@ impl AddTorrent {
 
         /// Whether to check all data even if saved state says that it is good.
         recheck(on: bool);
+
+        /// What [`verify::run`](crate::verify::run) has just found in `dir`: of files that have not changed since, nothing is read again. A
+        /// report of another torrent counts for nothing.
+        found(report: impl Into<Option<Arc<Report>>>);
 
         /// Makes the disk behave as if it were full beyond a budget.
         #[cfg(feature = "__hooks")]

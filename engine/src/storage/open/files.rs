@@ -70,9 +70,9 @@ impl Opening<'_> {
         let unfinished: BTreeSet<FileIndex> = folder.unfinished_files()?.into_iter().collect();
         let part_file_len = len_of(part_file);
         let is_fresh = self.tree.find(std::slice::from_ref(&self.info.name))? == Found::Nothing;
-        let files = self.info.files.iter().zip(wanted).enumerate().map(|(i, (file, &is_wanted))| {
+        let places = self.info.files.iter().zip(wanted).enumerate().map(|(i, (file, &is_wanted))| {
             if file.is_padding_for_sure() {
-                return Ok(Evidence::PAD);
+                return Ok(None);
             }
             let index = FileIndex(i as u32);
             let found = match is_fresh {
@@ -84,11 +84,19 @@ impl Opening<'_> {
             let is_right = found.stamp().is_some_and(|stamp| stamp.len == file.length);
             if file.attr.pad && !is_unfinished && !is_right {
                 // Padding by its name, and nothing is there that says otherwise.
-                return Ok(Evidence::PAD);
+                return Ok(None);
             }
+            let saved = known.state.stamps[i];
+            let is_ours = known.state.verified[i] && saved.is_some() && saved == found.stamp();
+            Ok(Some((self.place(file, is_wanted, is_ours, found, is_unfinished)?, found)))
+        });
+        // Nothing is moved before it is known that nothing is in the way.
+        let places: Vec<Option<(Place, Found)>> = places.collect::<Result<_, StorageError>>()?;
+        let files = self.info.files.iter().zip(places).enumerate().map(|(i, (file, place))| {
+            let Some((place, found)) = place else { return Ok(Evidence::PAD) };
+            let index = FileIndex(i as u32);
+            let is_unfinished = unfinished.contains(&index);
             let (state, saved) = (&known.state, known.state.stamps[i]);
-            let is_ours = state.verified[i] && saved.is_some() && saved == found.stamp();
-            let place = self.place(file, is_wanted, is_ours, found, is_unfinished)?;
             Ok(match place {
                 Place::PartFile => Evidence {
                     available: part_file_len.saturating_sub(file.offset),
@@ -108,10 +116,9 @@ impl Opening<'_> {
                         self.take_from_part_file(folder, index, part_file, state)?;
                     }
                     let stamp = self.tree.find(&folder.unfinished(index))?.stamp();
-                    Evidence {
-                        is_taken: is_taken && stamp.is_some(),
-                        ..Evidence::of(place, stamp, |_| false)
-                    }
+                    // Whatever its length, what was found in it just now need not be read again.
+                    let is_known = |stamp| known.wrong.is_some() && is_taken && saved == Some(stamp);
+                    Evidence { is_taken: is_taken && stamp.is_some(), ..Evidence::of(place, stamp, is_known) }
                 }
                 _ => Evidence::of(place, found.stamp(), |stamp| {
                     saved == Some(stamp) || self.trusts_length(file, stamp.len)

@@ -5,8 +5,10 @@ use crate::storage::error::StorageError;
 use crate::storage::journal;
 use crate::storage::state::{Loaded, State};
 use crate::storage::sys::{self, Stamp};
+use crate::storage::verify::{FileState, Report};
 use crate::storage::work::{STATE, WorkFolder};
 use std::fs::File;
+use swarm_core::bitfield::Bitfield;
 use swarm_core::metainfo::Info;
 
 /// What an earlier run left, and how far it can be trusted.
@@ -16,6 +18,8 @@ pub(super) struct Known {
     pub(super) is_suspect: bool,
     /// The machine was started anew since, without a clean stop: the end of the journal may be lost, and the latest times of files.
     is_other_boot: bool,
+    /// Pieces that were read just now and found bad, in files that look as they did then.
+    pub(super) wrong: Option<Bitfield>,
     /// It comes from the user's state folder.
     pub(super) is_saved: bool,
     pub(super) warnings: Vec<String>,
@@ -27,6 +31,7 @@ impl Known {
             state: State::new(info),
             is_suspect: false,
             is_other_boot: false,
+            wrong: None,
             is_saved: false,
             warnings: Vec::new(),
         }
@@ -43,6 +48,15 @@ impl Known {
         let State { generation, stamps, .. } = known;
         self.state = State { generation, stamps, rotten, ..State::new(info) };
         self.is_suspect = true;
+    }
+
+    /// What was found just now of files under their final names. Nothing else is trusted.
+    pub(super) fn trust_report(&mut self, report: &Report) {
+        self.state.have = report.pieces_ok.clone();
+        self.state.stamps.clone_from(&report.looks);
+        self.state.verified = report.files.iter().map(|&file| file == FileState::Ok).collect();
+        self.state.is_clean = true;
+        self.wrong = Some(report.pieces_wrong.clone());
     }
 
     /// Whether an unfinished file is as we left it.

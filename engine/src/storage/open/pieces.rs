@@ -10,6 +10,7 @@ use crate::storage::tree::{Access, Tree};
 use crate::storage::work::WorkFolder;
 use std::fs::File;
 use swarm_core::bitfield::Bitfield;
+use swarm_core::geometry::BLOCK_LEN;
 use swarm_core::id::{FileIndex, PieceIndex};
 use swarm_core::metainfo::Info;
 
@@ -17,16 +18,16 @@ use swarm_core::metainfo::Info;
 type Folder<'a> = (&'a WorkFolder, Option<&'a File>);
 
 impl Opening<'_> {
-    /// Sorts the pieces into those that are there, those to check, and the rest.
+    /// Sorts the pieces into those that are there, those to check, those that are bad at least in part, and the rest.
     pub(super) fn classify(
         &self,
         known: &Known,
         files: &[Evidence],
         folder: Option<Folder<'_>>,
-    ) -> (Bitfield, Bitfield) {
+    ) -> (Bitfield, Bitfield, Bitfield) {
         let geometry = &self.info.geometry;
         let none = || Bitfield::empty(geometry.pieces());
-        let (mut have, mut recheck) = (none(), none());
+        let (mut have, mut recheck, mut damaged) = (none(), none(), none());
         let mut probe = Probe { tree: self.tree, folder, last: None };
         for piece in geometry.piece_indices() {
             let (mut is_readable, mut is_intact, mut is_present) = (true, true, true);
@@ -39,6 +40,10 @@ impl Opening<'_> {
                 is_present &= matches!(file.place, Place::Present | Place::Pad);
             }
             if !is_readable {
+                // Of a file that is too short there may be some blocks.
+                if is_taken && self.begins(files, piece) {
+                    damaged.insert(piece);
+                }
                 continue;
             }
             let was_there = known.state.have.has(piece);
@@ -47,6 +52,8 @@ impl Opening<'_> {
             is_intact &= !may_lack || probe.may_be_there(&self.info, files, piece);
             if is_intact && (was_there || is_present && self.options.trust == Trust::Lengths) {
                 have.insert(piece);
+            } else if is_intact && known.wrong.as_ref().is_some_and(|wrong| wrong.has(piece)) {
+                damaged.insert(piece);
             } else if was_there
                 || is_present
                 || is_taken
@@ -56,15 +63,21 @@ impl Opening<'_> {
                 recheck.insert(piece);
             }
         }
-        (have, recheck)
+        (have, recheck, damaged)
+    }
+
+    /// Whether the first block of a piece can be read.
+    fn begins(&self, files: &[Evidence], piece: PieceIndex) -> bool {
+        let first = self.info.segments(piece).next();
+        first.is_some_and(|first| first.offset + u64::from(BLOCK_LEN) <= files[first.file.idx()].available)
     }
 }
 
 impl Findings {
     pub(super) fn conclude(self, info: &Info, options: &OpenOptions) -> (Table, Opened) {
-        let slots = self.slots(info, options.trust);
+        let slots = self.slots(info, &options.trust);
         let needed = self.needed(info, &slots, options.mode == Mode::Seed);
-        let Findings { known, files, have, recheck, .. } = self;
+        let Findings { known, files, have, recheck, damaged, .. } = self;
         let indices = || (0..slots.len() as u32).map(FileIndex);
         let is_absent = |file: &FileIndex| match slots[file.idx()].place {
             Place::Absent => true,
@@ -76,6 +89,7 @@ impl Findings {
         let opened = Opened {
             have: have.clone(),
             recheck: recheck.clone(),
+            damaged,
             needed: needed.clone(),
             partial: partial.map(|(piece, blocks)| (*piece, blocks.iter().copied().collect())).collect(),
             absent: indices().filter(is_absent).collect(),
@@ -113,9 +127,9 @@ impl Findings {
         (table, opened)
     }
 
-    fn slots(&self, info: &Info, trust: Trust) -> Vec<Slot> {
+    fn slots(&self, info: &Info, trust: &Trust) -> Vec<Slot> {
         let slots = info.files.iter().enumerate().map(|(i, file)| {
-            let was_complete = self.known.state.verified[i] || trust == Trust::Lengths;
+            let was_complete = self.known.state.verified[i] || *trust == Trust::Lengths;
             let Evidence { place, is_intact, .. } = self.files[i];
             Slot {
                 place,

@@ -8,6 +8,7 @@ use super::super::blame::{UNKNOWN, Verdict};
 use super::super::{Action, Pressure, Torrent};
 use crate::id::{PeerKey, PieceIndex};
 use crate::merkle::{HASHES_MAX, HashRange, Node};
+use crate::metainfo::HashTrees;
 use crate::time::{Duration, Time};
 use crate::wire::Message;
 use crate::wire::message::Hashes;
@@ -45,6 +46,15 @@ pub(super) struct Suspects {
     known: BTreeMap<PieceIndex, Vec<Node>>,
     /// Who was asked in vain and may answer yet.
     late: Vec<(PeerKey, HashRange, PieceIndex)>,
+}
+
+/// The leaves of a piece, all of them, with no proof: the piece's own node is known. `None` if they are one, or too many.
+pub(super) fn leaves_of(trees: &HashTrees, piece: PieceIndex) -> Option<HashRange> {
+    let file = trees.of_piece(piece)?;
+    let layer = file.tree.piece_layer();
+    let length = 1u32.checked_shl(layer).filter(|length| (2..=HASHES_MAX).contains(length))?;
+    let index = (piece.0 - file.first.0) << layer;
+    Some(HashRange { pieces_root: file.root, base_layer: 0, index, length, proof_layers: layer - 1 })
 }
 
 /// How many requests that were given up are remembered.
@@ -89,8 +99,7 @@ impl Torrent {
         if let Some(leaves) = hashes.suspects.known.get(&piece).cloned() {
             return self.drop_bad_blocks(now, piece, &leaves, digests);
         }
-        let layer = file.tree.piece_layer();
-        if layer == 0 {
+        if file.tree.piece_layer() == 0 {
             // It is one block.
             let leaf = hashes.trees.piece_nodes().map(|nodes| nodes.of(piece));
             return leaf.is_some_and(|leaf| self.drop_bad_blocks(now, piece, &[leaf], digests));
@@ -98,13 +107,10 @@ impl Torrent {
         let waiting = hashes.suspects.waiting.len();
         let bytes = (waiting as u64 + 1) * u64::from(hashes.trees.piece_len());
         let has_room = waiting < SUSPECTS_MAX && (waiting == 0 || bytes <= SUSPECTS_LEN_MAX);
-        let length = 1u32.checked_shl(layer).filter(|&length| length <= HASHES_MAX);
-        let Some(length) = length.filter(|_| has_room && self.pressure != Pressure::Full) else {
+        let range = leaves_of(&hashes.trees, piece);
+        let Some(range) = range.filter(|_| has_room && self.pressure != Pressure::Full) else {
             return false;
         };
-        let index = (piece.0 - file.first.0) << layer;
-        let (pieces_root, proof_layers) = (file.root, layer - 1);
-        let range = HashRange { pieces_root, base_layer: 0, index, length, proof_layers };
         let give_up_at = now + LEAVES_TIMEOUT;
         let (asked, tried) = (Vec::new(), Vec::new());
         let suspect = Suspect { digests: digests.to_vec(), range, asked, tried, give_up_at };
@@ -191,7 +197,12 @@ impl Torrent {
             .map(|(index, (_, digest))| (index, *digest != UNKNOWN))
             .collect();
         if bad.is_empty() {
-            return false;
+            // The hash of version 2 holds: if there is another, it is that which does not.
+            let is_hybrid = self.hashes.as_ref().is_some_and(|hashes| hashes.trees.is_hybrid());
+            if is_hybrid {
+                self.on_contradiction(piece);
+            }
+            return is_hybrid;
         }
         let blocks: Vec<u32> = bad.iter().map(|(index, _)| *index).collect();
         let senders = self.picker.senders(piece);
@@ -203,13 +214,7 @@ impl Torrent {
         let lens = blocks.iter().map(|&index| u64::from(self.geometry.block(piece, index).len));
         self.totals.bytes_corrupt += lens.sum::<u64>();
         self.picker.blocks_failed(piece, &blocks);
-        if let Some(hashes) = &mut self.hashes {
-            let known = &mut hashes.suspects.known;
-            if known.len() >= KNOWN_MAX && !known.contains_key(&piece) {
-                known.pop_first();
-            }
-            known.insert(piece, leaves.to_vec());
-        }
+        self.remember_leaves(piece, leaves);
         self.actions.push_back(Action::DropBlocks { piece, blocks });
         for peer in blamed {
             let addr = self.addr_of(peer);
@@ -218,6 +223,16 @@ impl Torrent {
         self.refill_all = true;
         self.input_at = Some(now);
         true
+    }
+
+    /// The leaves of a piece are known, until it is here.
+    pub(super) fn remember_leaves(&mut self, piece: PieceIndex, leaves: &[Node]) {
+        let Some(hashes) = &mut self.hashes else { return };
+        let known = &mut hashes.suspects.known;
+        if known.len() >= KNOWN_MAX && !known.contains_key(&piece) {
+            known.pop_first();
+        }
+        known.insert(piece, leaves.to_vec());
     }
 
     /// Whether the blocks that are here of a piece are known to be right, all but those that came since it failed.

@@ -1,13 +1,15 @@
 //! The hashes of version 2 (BEP 52): served to peers, and got from them.
 //!
-//! Three things are done with them. `serve` answers peers' requests: for the piece layer from what is known of every piece, for leaves by
+//! Four things are done with them. `serve` answers peers' requests: for the piece layer from what is known of every piece, for leaves by
 //! having the shell hash pieces again. `layers` gets the piece layers of a torrent that began without them, as magnet links do.
-//! `leaves` tells the blocks of a failed piece apart, so that only the bad ones are asked for again.
+//! `leaves` tells the blocks of a failed piece apart, so that only the bad ones are asked for again. `repair` does so for pieces that are on
+//! disk and do not verify.
 //!
 //! Torrents of version 1 have none of this.
 
 mod layers;
 mod leaves;
+mod repair;
 mod serve;
 
 use super::{CloseReason, Torrent};
@@ -22,6 +24,8 @@ use layers::LayerSearch;
 pub use layers::{CHUNK, HYBRID_PATIENCE, LAYERS_OUTSTANDING_MAX, LAYERS_TIMEOUT, PIECE_LAYERS_LEN_MAX};
 use leaves::Suspects;
 pub use leaves::{LEAVES_ASKED_OF, LEAVES_TIMEOUT, SUSPECTS_MAX};
+use repair::Repairs;
+pub use repair::{REPAIR_RATE, REPAIRS_ASKED_MAX, REPAIRS_MAX};
 use serve::Serving;
 pub use serve::{
     HASHES_ASKED_MAX, LEAF_BYTES_BURST, LEAF_BYTES_OF_HOST_BURST, LEAF_BYTES_OF_HOST_PER_S, LEAF_BYTES_PER_S,
@@ -37,11 +41,19 @@ pub(super) struct HashExchange {
     /// While the piece layers are not known.
     layers: Option<LayerSearch>,
     suspects: Suspects,
+    /// Once there are any.
+    repairs: Option<Box<Repairs>>,
 }
 
 impl HashExchange {
     pub(super) fn new(trees: Arc<HashTrees>) -> HashExchange {
-        HashExchange { trees, serving: Serving::default(), layers: None, suspects: Suspects::default() }
+        HashExchange {
+            trees,
+            serving: Serving::default(),
+            layers: None,
+            suspects: Suspects::default(),
+            repairs: None,
+        }
     }
 }
 
@@ -54,14 +66,20 @@ impl Torrent {
     /// A peer sends hashes.
     pub(super) fn on_hashes(&mut self, now: Time, key: PeerKey, answer: &Hashes) {
         self.count(answer.hashes.len());
-        if !self.on_layer(now, key, answer) && !self.on_leaves(now, key, answer) {
+        let is_asked = self.on_layer(now, key, answer)
+            || self.on_leaves(now, key, answer)
+            || self.on_repair_leaves(now, key, answer);
+        if !is_asked {
             self.charge(now, key, Cost::SwarmWide);
         }
     }
 
     /// A peer does not send hashes that it was asked for.
     pub(super) fn on_hash_reject(&mut self, now: Time, key: PeerKey, range: &HashRange) {
-        if !self.on_layer_reject(now, key, range) && !self.on_leaves_reject(now, key, range) {
+        let is_asked = self.on_layer_reject(now, key, range)
+            || self.on_leaves_reject(now, key, range)
+            || self.on_repair_reject(now, key, range);
+        if !is_asked {
             self.charge(now, key, Cost::Refused);
         }
     }
@@ -79,6 +97,7 @@ impl Torrent {
         hashes.serving.left(key);
         hashes.layers.iter_mut().for_each(|layers| layers.left(key));
         self.leaves_left(now, key);
+        self.repair_left(key);
     }
 
     /// Time has passed: a second.
@@ -87,6 +106,7 @@ impl Torrent {
             self.tick_serving(now);
             self.tick_layers(now);
             self.tick_leaves(now);
+            self.tick_repairs(now);
         }
     }
 }
