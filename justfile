@@ -61,6 +61,11 @@ bench-hash *ARGS:
     cargo build --release --workspace --bins
     SWARM_BIN="${CARGO_TARGET_DIR:-target}/release" benches/hash.py {{ARGS}}
 
+# What four million pieces cost in memory and time, beside an eighth of them; needs root for the copies' file system
+bench-size *ARGS:
+    cargo build --release -p swarmbt
+    SWARM_BIN="${CARGO_TARGET_DIR:-target}/release" benches/size.py {{ARGS}}
+
 # A download whose source stops near the end, as in `just bench-tail 5`
 bench-tail ROUNDS="5":
     cargo build --release --workspace --bins

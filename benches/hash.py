@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
 """How quickly data is hashed: `swarm create` and `swarm verify` of v1 beside `mktorrent`, `verify` of v2 beside libtorrent with two hashing
 threads, and `create` of a hybrid beside v1 and v2 one after the other, on all cores, of a file that is in the page cache; and one core with
-each kernel (`hash-lanes`). Rounds are interleaved, and what counts is the median of each round's ratio.
+each kernel (`hash-lanes`). Then `verify` of a file that is on a disk and not in the page cache, beside `cat`. Rounds are interleaved, and
+what counts is the median of each round's ratio.
 """
 
 import argparse
+import json
 import os
 import shlex
 import shutil
@@ -83,6 +85,48 @@ def measure(length, rounds):
     return runs
 
 
+def evict(file):
+    """Has the system forget what it has in memory of a file, and of no other."""
+    with open(file, "rb") as opened:
+        os.fsync(opened.fileno())
+        os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+CAT = "cat"
+
+
+def measure_cold(length, rounds):
+    """From a disk: that of the build folder."""
+    build = Path(os.environ.get("CARGO_TARGET_DIR", Path(__file__).resolve().parents[1] / "target"))
+    with tempfile.TemporaryDirectory(prefix="swarm-hash-", dir=build) as folder:
+        scratch = Path(folder)
+        file, meta, meta_v2 = (scratch / name for name in ("payload.bin", "payload.meta", "v2.meta"))
+        fill(file, length, seeded(1))
+        create(file, meta, "-l", "1MiB")
+        create(file, meta_v2, "-l", "1MiB", "--format", "v2")
+        made = lambda form: [BIN / "swarm", "create", file, "-l", "1MiB", "-o", scratch / "made.meta", "-f", "--format", form]
+        commands = {
+            CAT: ["sh", "-c", 'exec cat "$0" > /dev/null', file],
+            "swarm verify": [BIN / "swarm", "verify", meta, file],
+            "swarm verify v2": [BIN / "swarm", "verify", meta_v2, file],
+            "swarm create": made("v1"),
+        }
+        runs = {name: [] for name in commands}
+        for number in range(1, rounds + 1):
+            for name, command in commands.items():
+                evict(file)
+                run = timed(command)
+                runs[name].append(run)
+                print(f"cold, round {number}: {name:16} {run['wall_s']:.2f} s, CPU {run['cpu_s']:.2f} s", flush=True)
+    return runs
+
+
+def summary_cold(runs):
+    of = lambda name: [run["wall_s"] for run in runs[name]]
+    speeds = {name: round(statistics.median(cat / wall for cat, wall in zip(of(CAT), of(name))), 3) for name in runs}
+    return {name: {"wall_s": statistics.median(of(name)), "speed_of_cat": speed} for name, speed in speeds.items()}
+
+
 def summary(runs):
     walls = {name: [run["wall_s"] for run in of] for name, of in runs.items()}
     return {
@@ -113,6 +157,8 @@ def markdown(results):
         wall = of["wall_s"]
         lines += [f"| {name} | {wall['median']:.2f} ({wall['min']:.2f} to {wall['max']:.2f}) | {of['cpu_s']:.2f} | {of['times_mktorrent']:.2f} | {of['times_libtorrent']:.2f} |"]
     lines += ["", f"A hybrid takes {results['hybrid_to_both']} × the time of v1 and v2 one after the other."]
+    lines += ["", f"From a disk, {size_text(results['cold']['bytes'])} that are not in the page cache ({results['cold']['rounds']} rounds), `cat`'s speed being 1:", ""]
+    lines += [f"- {name}: {of['speed_of_cat']:.2f} ({of['wall_s']:.2f} s)" for name, of in results["cold"]["summary"].items()]
     lines += ["", "One core, messages in memory (`hash-lanes`):", ""]
     lines += [f"- {line}" for line in results["lanes"]]
     return "\n".join(lines) + "\n"
@@ -122,8 +168,13 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--size", type=size, default=4 * GIB)
+    parser.add_argument("--cold", type=size, default=2 * GIB, help="length of the file that is read from a disk")
+    parser.add_argument("--only-cold", action="store_true", help="measure that alone, and keep nothing")
     parser.add_argument("--name", help="keep the results as benches/results/DATE-CORES-NAME.json and .md")
     args = parser.parse_args()
+    if args.only_cold:
+        print(json.dumps(summary_cold(measure_cold(args.cold, args.rounds)), indent=1))
+        return
     if not shutil.which("mktorrent"):
         sys.exit("mktorrent is not installed")
     import libtorrent
@@ -140,6 +191,8 @@ def main():
     }
     results["runs"] = measure(args.size, args.rounds)
     results["summary"] = summary(results["runs"])
+    cold = measure_cold(args.cold, args.rounds)
+    results["cold"] = {"bytes": args.cold, "rounds": args.rounds, "runs": cold, "summary": summary_cold(cold)}
     results["hybrid_to_both"] = hybrid_to_both(results["runs"])
     keep(results, markdown(results), args.name)
 

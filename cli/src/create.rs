@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 use swarm_core::geometry::PIECE_LEN_MAX;
-use swarm_core::metainfo::{self, Content, Format, Info, Metainfo, default_piece_length};
+use swarm_core::metainfo::{self, Content, Format, Info, METAINFO_LEN_MAX, Metainfo, default_piece_length};
 use swarm_engine::create::{CreateError, Source, WalkOptions, check_pattern, hash, walk};
 use swarm_engine::hash::Workers;
 use swarm_engine::{Mode, verify};
@@ -203,12 +203,12 @@ pub async fn run(args: CreateArgs, cx: &mut Context) -> Result<Exit> {
             (args.format.map_or(Format::V1, Into::into), args.piece_length.unwrap_or_else(default))
         }
     };
-    warn_of_size(format, source.total_len(), piece_length, cx);
     let bar = WorkBar::new(&cx.console, "hashing", source.total_len());
     match &like {
         Some(like) => source.arrange_like(like),
         None => source.arrange(format, piece_length),
     }
+    check_size(&source, format, piece_length, cx)?;
     let hashing = bar.clone();
     let work = interrupt.during(move || {
         let before = source.looks();
@@ -231,9 +231,17 @@ pub async fn run(args: CreateArgs, cx: &mut Context) -> Result<Exit> {
     transfer::run_one(metainfo, &output.path.into_os_string(), plan, &network, cx, &mut interrupt).await
 }
 
-/// What others do not take is told before it is hashed.
-fn warn_of_size(format: Format, len: u64, piece_length: u32, cx: &mut Context) {
-    let pieces = len.div_ceil(piece_length.into());
+/// What nobody could read is refused, and what others do not take is told, before it is hashed.
+fn check_size(source: &Source, format: Format, piece_length: u32, cx: &mut Context) -> Result<()> {
+    let pieces = source.pieces(format, piece_length);
+    if source.hashes_len(format, piece_length) > METAINFO_LEN_MAX as u64 {
+        let message = format!(
+            "{}: the hashes of {pieces} pieces are longer than a metainfo file may be ({}); choose longer pieces with -l",
+            source.path.display(),
+            units::size(METAINFO_LEN_MAX as u64),
+        );
+        return fail(Exit::Usage, message);
+    }
     if pieces > LIBTORRENT_PIECES_MAX {
         cx.warn(&format!(
             "{pieces} pieces are more than clients with libtorrent take ({LIBTORRENT_PIECES_MAX}); choose longer ones with -l"
@@ -245,6 +253,7 @@ fn warn_of_size(format: Format, len: u64, piece_length: u32, cx: &mut Context) {
             units::size(LIBTORRENT_METADATA_LEN_MAX)
         ));
     }
+    Ok(())
 }
 
 /// The folder that holds the data by the torrent's name.

@@ -125,6 +125,32 @@ impl Source {
         }
     }
 
+    /// How many pieces a torrent of these files has, once they are [arranged](Source::arrange) for its format.
+    pub fn pieces(&self, format: Format, piece_length: u32) -> u64 {
+        let count = |len: u64| len.div_ceil(piece_length.into());
+        match format.has_v2() {
+            true => self.lengths().map(count).sum(),
+            false => count(self.total_len()),
+        }
+    }
+
+    /// How long the hashes in its metainfo file are together, in bytes: of version 2 those of files of more than one piece.
+    pub fn hashes_len(&self, format: Format, piece_length: u32) -> u64 {
+        let v1 = if format.has_v1() { self.pieces(format, piece_length) } else { 0 };
+        let count = |len: u64| if len > piece_length.into() { len.div_ceil(piece_length.into()) } else { 0 };
+        let v2: u64 = if format.has_v2() { self.lengths().map(count).sum() } else { 0 };
+        v1 * 20 + v2 * 32
+    }
+
+    /// The lengths of all files but padding.
+    fn lengths(&self) -> impl Iterator<Item = u64> + '_ {
+        let (single, files) = match &self.content {
+            Content::File { length, .. } => (Some(*length), &[][..]),
+            Content::Folder(files) => (None, &files[..]),
+        };
+        single.into_iter().chain(files.iter().filter(|file| !file.attr.pad).map(|file| file.length))
+    }
+
     fn path_of(&self, file: FileIndex) -> PathBuf {
         match &self.content {
             Content::File { .. } => self.path.clone(),

@@ -265,7 +265,7 @@ async fn metadata_over_the_limit_is_named_and_waited_for(ip: &str) {
     // One peer's word does not end it.
     loop {
         if let Some(waiting @ Waiting::MetadataTooLong { .. }) = searching.stats().await.unwrap().waiting {
-            let text = "the metadata is longer than the limit of 33554432 bytes: it has 100000000 by the word of 1 peer";
+            let text = "the metadata is longer than the limit of 50331648 bytes: it has 100000000 by the word of 1 peer";
             assert_eq!(waiting.to_string(), text);
             return;
         }

@@ -47,6 +47,9 @@ pub fn of_waiting(waiting: &Waiting, reach: Option<&str>) -> String {
             format!("{waiting}; our port is not mapped, so they may not reach us either")
         }
         Waiting::NobodyToAsk { .. } => format!("{waiting}; add --tracker URL or --peer ADDR:PORT"),
+        Waiting::MetadataTooLong { .. } => {
+            format!("{waiting}; if that is true, only its metainfo file will do: get that instead of a link")
+        }
         Waiting::Disk(error) => of_storage(error),
         _ => waiting.to_string(),
     }

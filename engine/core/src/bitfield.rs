@@ -141,17 +141,31 @@ impl Bitfield {
     }
 
     /// Calls `f` with each piece that is in both sets, in order, until it returns false.
-    pub fn for_each_common(&self, other: &Bitfield, mut f: impl FnMut(PieceIndex) -> bool) {
-        for (i, (a, b)) in self.words().iter().zip(other.words()).enumerate() {
-            let mut word = a & b;
+    pub fn for_each_common(&self, other: &Bitfield, f: impl FnMut(PieceIndex) -> bool) {
+        self.for_each_common_around(other, PieceIndex(0), f);
+    }
+
+    /// The same from a piece on, and then from the first one; pieces of the same word come before it. Returns how many words were
+    /// looked at.
+    pub fn for_each_common_around(
+        &self,
+        other: &Bitfield,
+        start: PieceIndex,
+        mut f: impl FnMut(PieceIndex) -> bool,
+    ) -> usize {
+        let (ours, others) = (self.words(), other.words());
+        let (end, start) = (ours.len().min(others.len()), start.idx() / 64);
+        for (nth, i) in (start..end).chain(0..start.min(end)).enumerate() {
+            let mut word = ours[i] & others[i];
             while word != 0 {
                 let bit = word.leading_zeros();
                 word &= !(1 << (63 - bit));
                 if !f(PieceIndex(i as u32 * 64 + bit)) {
-                    return;
+                    return nth + 1;
                 }
             }
         }
+        end
     }
 }
 
@@ -163,7 +177,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn agrees_with_a_set(len in 1u32..300, edits in prop::collection::vec((any::<bool>(), any::<u32>()), 0..200)) {
+        fn agrees_with_a_set(len in 1u32..300, start in any::<u32>(), edits in prop::collection::vec((any::<bool>(), any::<u32>()), 0..200)) {
             let (mut field, mut set) = (Bitfield::empty(len), BTreeSet::new());
             for (add, n) in edits {
                 let p = PieceIndex(n % len);
@@ -181,6 +195,14 @@ mod tests {
             let mut common = Vec::new();
             field.for_each_common(&Bitfield::full(len), |p| { common.push(p); true });
             prop_assert!(common.iter().eq(set.iter()));
+            let mut around = Vec::new();
+            let start = PieceIndex(start % len);
+            let words = field.for_each_common_around(&back, start, |p| { around.push(p); true });
+            prop_assert_eq!(words, field.words().len());
+            let word = start.0 / 64;
+            prop_assert!(around.is_sorted_by_key(|p| ((p.0 / 64 + words as u32 - word) % words as u32, *p)));
+            around.sort_unstable();
+            prop_assert_eq!(&around, &common);
             prop_assert_eq!(field.count_common(&back) as usize, set.len());
             prop_assert_eq!(field.count_common(&Bitfield::empty(len)), 0);
         }

@@ -10,7 +10,7 @@ use std::io::{self, IoSliceMut};
 use swarm_core::id::BlockRef;
 use swarm_core::wire::{DecodeLimits, Decoded, Message, WireError, decode, decode::message_len};
 
-/// Bytes of the scratch buffer. Longer than the longest message, so that a whole one always fits.
+/// Bytes of the scratch buffer: for what is read at a time, and what was carried over from the last time.
 pub(crate) const SCRATCH_LEN: usize = 512 * 1024;
 /// A message of at least so many bytes is read into memory of its own, so that each byte of it is moved once, however few come at a time.
 const GATHERED_LEN_MIN: usize = 1_024;
@@ -180,9 +180,9 @@ impl Reader {
             bytes = &bytes[used..];
         }
         if let Some(len) = rest_len.filter(|len| *len >= GATHERED_LEN_MIN) {
-            let mut gathered = Vec::with_capacity(len);
-            gathered.extend_from_slice(bytes);
-            gathered.resize(len, 0);
+            // Zeros from the system: what never comes takes no memory.
+            let mut gathered = vec![0; len];
+            gathered[..bytes.len()].copy_from_slice(bytes);
             self.gathering = Some(Gathering { bytes: gathered, filled: bytes.len() });
         } else {
             self.carry.extend_from_slice(bytes);

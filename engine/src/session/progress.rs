@@ -13,12 +13,21 @@ use swarm_core::padding::Padding;
 use swarm_core::picker::Priority;
 use tokio::sync::Notify;
 
+/// What is here of a torrent that runs, as it was counted last.
+#[derive(Default)]
+struct Counted {
+    have: Option<Bitfield>,
+    bytes_have: u64,
+    bytes_needed: Option<u64>,
+}
+
 /// How far the check of a torrent's data is.
 #[derive(Default)]
 pub(super) struct Progress {
     pub(super) checking: Cell<bool>,
     pieces_have: Cell<u32>,
     bytes_have: Cell<u64>,
+    counted: RefCell<Counted>,
     /// Bytes that nobody wants: of pad files, and of files that were not chosen. `None`: of pad files.
     unwanted: RefCell<Option<Padding>>,
     /// The data is of no use any more: whoever opens it stops as soon as its job on a worker has ended, since that may hold locks.
@@ -62,6 +71,22 @@ impl Progress {
     /// Bytes of a piece that belong to wanted files.
     pub(super) fn wanted_in(&self, info: &Info, piece: PieceIndex) -> u64 {
         self.unwanted.borrow().as_ref().unwrap_or(&info.padding).payload_in(&info.geometry, piece).into()
+    }
+
+    /// Bytes of wanted files in the pieces that are needed, and in those of them that are here; without `needed`, all that are here are.
+    /// Only what has come or gone since the last call is counted, so that it may be called often.
+    pub(super) fn count(&self, info: &Info, needed: Option<&Bitfield>, have: &Bitfield) -> (u64, u64) {
+        let counted = &mut *self.counted.borrow_mut();
+        let before = counted.have.get_or_insert_with(|| Bitfield::empty(have.len()));
+        let is_needed = |piece: &PieceIndex| needed.is_none_or(|needed| needed.has(*piece));
+        let come = have.iter_without(before).filter(is_needed);
+        counted.bytes_have += come.map(|piece| self.wanted_in(info, piece)).sum::<u64>();
+        let gone = before.iter_without(have).filter(is_needed);
+        counted.bytes_have -= gone.map(|piece| self.wanted_in(info, piece)).sum::<u64>();
+        before.clone_from(have);
+        let all = |needed: &Bitfield| needed.iter().map(|piece| self.wanted_in(info, piece)).sum();
+        let bytes_needed = needed.map(|needed| *counted.bytes_needed.get_or_insert_with(|| all(needed)));
+        (bytes_needed.unwrap_or(counted.bytes_have), counted.bytes_have)
     }
 
     pub(super) fn add(&self, info: &Info, piece: PieceIndex) {

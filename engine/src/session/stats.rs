@@ -4,8 +4,6 @@ use super::event::{PeerStats, State, TorrentStats, TrackerStats, Waiting, WebSee
 use super::options::{Mode, Source};
 use super::torrent::{Inner, TorrentDriver};
 use std::sync::Arc;
-use swarm_core::bitfield::Bitfield;
-use swarm_core::id::PieceIndex;
 use swarm_core::peer::Peer;
 use swarm_core::time::Time;
 use swarm_core::torrent::metadata::METADATA_LEN_MAX;
@@ -14,14 +12,6 @@ use swarm_core::tracker::announcer::{Announcer, TrackerStatus};
 use swarm_core::wire::client_name;
 
 impl TorrentDriver {
-    /// The pieces that this torrent is to have in the end.
-    fn is_wanted(&self, have: &Bitfield, piece: PieceIndex) -> bool {
-        match self.options.mode {
-            Mode::Seed => have.has(piece),
-            Mode::Download | Mode::Metadata => self.content().needed.has(piece),
-        }
-    }
-
     /// What has been transferred since the torrent was added.
     pub(super) fn totals(&self, core: &Torrent) -> Totals {
         self.totals_before.plus(core.totals())
@@ -31,16 +21,10 @@ impl TorrentDriver {
         let now = self.context.now();
         let inner = self.inner.borrow();
         let core = &inner.core;
-        if self.content.get().is_none() {
-            return self.stats_before(&inner, now);
-        }
-        let geometry = core.geometry();
-        let (mut bytes_total, mut bytes_verified) = (0, 0);
-        for piece in geometry.piece_indices().filter(|&p| self.is_wanted(core.have(), p)) {
-            let len = self.progress.wanted_in(&self.content().metainfo.info, piece);
-            bytes_total += len;
-            bytes_verified += if core.have().has(piece) { len } else { 0 };
-        }
+        let Some(content) = self.content.get() else { return self.stats_before(&inner, now) };
+        // What a seed has is all that it wants.
+        let needed = (self.options.mode != Mode::Seed).then_some(&content.needed);
+        let (bytes_total, bytes_verified) = self.progress.count(&content.metainfo.info, needed, core.have());
         let (rate_down, rate_up) = core.rates(now);
         let state = match inner.state {
             State::Checking if core.is_complete() => State::Seeding,
@@ -52,7 +36,7 @@ impl TorrentDriver {
             bytes_total,
             bytes_verified,
             bytes_unverified: core.bytes_unverified(),
-            pieces: geometry.pieces(),
+            pieces: core.geometry().pieces(),
             pieces_have: core.have().count(),
             rate_down,
             rate_up,

@@ -296,8 +296,8 @@ impl TorrentDriver {
             if !mendable.is_empty() {
                 inner.disk.unchecked().mending.extend(mendable);
             }
-            let priorities: Vec<_> =
-                inner.core.have().iter_zeros().map(|piece| (piece, self.priority_of(piece))).collect();
+            let have = inner.core.have().clone();
+            let priorities = have.iter_zeros().map(|piece| (piece, self.priority_of(piece)));
             inner.core.set_priorities(now, priorities);
             for (piece, blocks) in partial {
                 let padding = metainfo.info.padding.blocks_in(geometry, piece);

@@ -25,10 +25,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{BufReader, IoSlice, Read};
 use std::path::PathBuf;
+use swarm_core::bitfield::Bitfield;
 use swarm_core::id::{FileIndex, InfoHash, PieceIndex};
 
 /// Bytes of a record, and of the header.
 pub(super) const RECORD_LEN: u64 = 32;
+
+/// How many records are written at a time, of what may be about every piece.
+const RECORDS_AT_ONCE: usize = 4_096;
 
 pub(super) const BODY_LEN: usize = 24;
 const MAGIC: &[u8; 4] = b"SWJ1";
@@ -57,18 +61,42 @@ pub(super) struct Journal {
 }
 
 /// What a journal says.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub(super) struct Replay {
     /// Pieces that are durable.
-    pub(super) marked: Vec<PieceIndex>,
-    /// Pieces that were written after the last mark.
-    pub(super) unmarked: Vec<PieceIndex>,
+    pub(super) marked: Bitfield,
+    /// Pieces that were written after the last mark, and the number of the first record that says so.
+    pub(super) unmarked: BTreeMap<PieceIndex, u64>,
     /// Files that were complete and durable, as they looked then.
     pub(super) files: Vec<(FileIndex, Stamp)>,
     /// How files looked that we wrote to last.
     pub(super) stamps: BTreeMap<FileIndex, Stamp>,
     /// Pieces that were taken back and not found right since.
     pub(super) doubted: BTreeSet<PieceIndex>,
+}
+
+impl Replay {
+    fn nothing(pieces: u32) -> Replay {
+        Replay {
+            marked: Bitfield::empty(pieces),
+            unmarked: BTreeMap::new(),
+            files: Vec::new(),
+            stamps: BTreeMap::new(),
+            doubted: BTreeSet::new(),
+        }
+    }
+
+    /// The data behind the first `records` piece records is durable. What waits for a mark is never much, however long the journal is.
+    fn mark(&mut self, records: u64) {
+        let marked = &mut self.marked;
+        self.unmarked.retain(|&piece, &mut at| {
+            let is_marked = at <= records;
+            if is_marked {
+                marked.insert(piece);
+            }
+            !is_marked
+        });
+    }
 }
 
 impl Journal {
@@ -104,7 +132,10 @@ impl Journal {
 
     /// Takes back what was said of these pieces.
     pub(super) fn doubt(&mut self, pieces: &[PieceIndex]) -> Result<(), StorageError> {
-        self.append(&pieces.iter().map(|piece| (KIND_DOUBT, piece.0, 0, 0)).collect::<Vec<_>>())
+        let mut some = pieces.chunks(RECORDS_AT_ONCE);
+        some.try_for_each(|some| {
+            self.append(&some.iter().map(|piece| (KIND_DOUBT, piece.0, 0, 0)).collect::<Vec<_>>())
+        })
     }
 
     /// Number of piece records: what a mark may cover, if all data behind them is made durable after this was called.
@@ -194,14 +225,12 @@ pub(super) fn replay(
         let mut record: Record = [0; RECORD_LEN as usize];
         journal.read_exact(&mut record).ok().map(|()| record)
     };
-    let mut replay = Replay::default();
+    let mut replay = Replay::nothing(pieces);
     let (expected, mut check) = header(info_hash, generation);
     if next() != Some(expected) {
         return replay;
     }
-    // The number of each piece's record that counts: the first one since it was last taken back.
-    let mut written: BTreeMap<PieceIndex, u64> = BTreeMap::new();
-    let (mut records, mut marked) = (0, 0);
+    let mut records = 0;
     while let Some(record) = next() {
         let (body, found) = record.split_at(BODY_LEN);
         check = check_of(&check, body);
@@ -213,11 +242,15 @@ pub(super) fn replay(
         let kind = u32::from_le_bytes(body[..4].try_into().expect("4 bytes"));
         match kind {
             KIND_PIECE if index < pieces => {
+                let piece = PieceIndex(index);
                 records += 1;
-                written.entry(PieceIndex(index)).or_insert(records);
-                replay.doubted.remove(&PieceIndex(index));
+                // The record that counts is the first one since the piece was last taken back.
+                if !replay.marked.has(piece) {
+                    replay.unmarked.entry(piece).or_insert(records);
+                }
+                replay.doubted.remove(&piece);
             }
-            KIND_MARK if word(8) <= records => marked = marked.max(word(8)),
+            KIND_MARK if word(8) <= records => replay.mark(word(8)),
             KIND_FILE | KIND_STAMP if (index as usize) < files.len() => {
                 let stamp = Stamp { len: files[index as usize], mtime_ns: word(8) as i64, ino: word(16) };
                 replay.stamps.insert(FileIndex(index), stamp);
@@ -226,15 +259,14 @@ pub(super) fn replay(
                 }
             }
             KIND_DOUBT if index < pieces => {
-                written.remove(&PieceIndex(index));
-                replay.doubted.insert(PieceIndex(index));
+                let piece = PieceIndex(index);
+                replay.marked.remove(piece);
+                replay.unmarked.remove(&piece);
+                replay.doubted.insert(piece);
             }
             _ => break,
         }
     }
-    let is_marked = |record: u64| record <= marked;
-    replay.marked = written.iter().filter(|(_, at)| is_marked(**at)).map(|(piece, _)| *piece).collect();
-    replay.unmarked = written.iter().filter(|(_, at)| !is_marked(**at)).map(|(piece, _)| *piece).collect();
     replay
 }
 
@@ -288,8 +320,8 @@ mod tests {
     fn says_what_was_written_and_what_was_marked() {
         let (bytes, _) = journal(&[Some(1), Some(2), None, Some(3)]);
         let replay = read(&bytes);
-        assert_eq!(replay.marked, [PieceIndex(1), PieceIndex(2)]);
-        assert_eq!(replay.unmarked, [PieceIndex(3)]);
+        assert!(replay.marked.iter().eq([PieceIndex(1), PieceIndex(2)]));
+        assert!(replay.unmarked.into_keys().eq([PieceIndex(3)]));
         let (written, complete) =
             (Stamp { len: 10, mtime_ns: 1, ino: 2 }, Stamp { len: 20, mtime_ns: 5, ino: 6 });
         assert_eq!(replay.files, [(FileIndex(1), complete)]);
@@ -309,16 +341,17 @@ mod tests {
         let mut bytes = vec![0; journal.len as usize];
         sys::read_at(&file, &mut bytes, 0).unwrap();
         let replay = read(&bytes);
-        assert_eq!((replay.marked, replay.unmarked), (vec![PieceIndex(3)], vec![PieceIndex(2)]));
+        assert!(replay.marked.iter().eq([PieceIndex(3)]) && replay.unmarked.into_keys().eq([PieceIndex(2)]));
         assert_eq!(replay.doubted, [PieceIndex(1), PieceIndex(9)].into());
     }
 
     #[test]
     fn another_torrents_or_states_journal_says_nothing() {
         let (bytes, _) = journal(&[Some(1), None]);
-        assert_eq!(replay(&bytes[..], InfoHash([4; 20]), 7, PIECES, &FILES), Replay::default());
-        assert_eq!(replay(&bytes[..], HASH, 8, PIECES, &FILES), Replay::default());
-        assert_eq!(replay(&bytes[..], HASH, 7, 1, &FILES), Replay::default(), "no such piece");
+        let nothing = Replay::nothing(PIECES);
+        assert_eq!(replay(&bytes[..], InfoHash([4; 20]), 7, PIECES, &FILES), nothing);
+        assert_eq!(replay(&bytes[..], HASH, 8, PIECES, &FILES), nothing);
+        assert_eq!(replay(&bytes[..], HASH, 7, 1, &FILES), Replay::nothing(1), "no such piece");
     }
 
     #[test]
@@ -328,7 +361,7 @@ mod tests {
             let mut zeroed = bytes.clone();
             zeroed[len..].fill(0);
             for journal in [&bytes[..len], &zeroed] {
-                let trusted: BTreeSet<_> = read(journal).marked.into_iter().collect();
+                let trusted: BTreeSet<_> = read(journal).marked.iter().collect();
                 assert!(trusted.is_subset(really_marked(&marked, len)), "{len} bytes");
             }
         }
@@ -356,7 +389,7 @@ mod tests {
                 intact = intact.min(lost);
             }
             let replay = read(&bytes);
-            let trusted: BTreeSet<_> = replay.marked.into_iter().collect();
+            let trusted: BTreeSet<_> = replay.marked.iter().collect();
             prop_assert!(trusted.is_subset(&marked.last().unwrap().1));
             prop_assert!(really_marked(&marked, intact).is_subset(&trusted), "intact marks are kept");
         }

@@ -2,6 +2,7 @@
 
 use std::fs::{File, Metadata};
 use std::io::{self, IoSlice};
+use std::ops::Range;
 use std::path::Path;
 
 /// Most slices that one system call takes (Linux's `IOV_MAX`).
@@ -278,24 +279,25 @@ pub(super) fn release_reserved(file: &File) {
     let _ = file;
 }
 
-/// Whether all of a range may hold data: none of it is known to be a hole or merely reserved.
-pub(super) fn may_be_data(file: &File, offset: u64, len: u64) -> bool {
+/// The first stretch at or behind an offset that may hold data: what lies before it and right behind it is known to be a hole or merely
+/// reserved. Looking for where it ends takes as long as it has parts on the disk.
+pub(super) fn next_data(file: &File, offset: u64) -> Range<u64> {
     #[cfg(target_os = "linux")]
     {
         use rustix::fs::{SeekFrom, seek};
         use rustix::io::Errno;
-        let has_data = match seek(file, SeekFrom::Data(offset)) {
-            Ok(at) => at == offset,
-            Err(Errno::NXIO) => false,
+        let start = match seek(file, SeekFrom::Data(offset)) {
+            Ok(at) => at,
+            Err(Errno::NXIO) => return u64::MAX..u64::MAX,
             // A file system that cannot tell.
-            Err(_) => true,
+            Err(_) => return offset..u64::MAX,
         };
-        has_data && seek(file, SeekFrom::Hole(offset)).map_or(true, |at| at >= offset + len)
+        start..seek(file, SeekFrom::Hole(start)).unwrap_or(u64::MAX)
     }
     #[cfg(not(target_os = "linux"))]
     {
-        let _ = (file, offset, len);
-        true
+        let _ = file;
+        offset..u64::MAX
     }
 }
 

@@ -190,7 +190,7 @@ impl Create {
         let written = encoder.emit_with(|e| e.emit_dict(|e| self.emit(e, hashes.sha1, tree.as_ref())));
         let bytes = written.and_then(|()| encoder.get_output());
         let bytes = bytes.expect("keys are sorted and levels counted in this module");
-        self.check(&Metainfo::parse_for(&bytes, PathRules::UNIX)?)?;
+        self.check(&Metainfo::check(&bytes, PathRules::UNIX)?)?;
         Ok(bytes)
     }
 

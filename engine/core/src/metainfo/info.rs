@@ -1,7 +1,7 @@
 //! Reading the info dictionary.
 
 use super::entry::{Spelling, UNSIGNED, raw_path, read_attr, read_length, read_link, unsigned};
-use super::layers;
+use super::layers::{self, Hashes};
 use super::path::{PathRules, PathTable};
 use super::piece_hashes::PieceHashes;
 use super::tree::{self, FileTree};
@@ -27,7 +27,7 @@ impl Info {
         let dict = document.root().as_dict().ok_or_else(|| field("info", "a dictionary"))?;
         let spelling = Spelling::of(PathRules::native());
         let mut info = read(dict, bytes, &bytes.into(), spelling, &mut Warnings::default())?;
-        layers::read(&mut info, None)?;
+        layers::read(&mut info, None, Hashes::Kept)?;
         Ok(info)
     }
 
@@ -132,7 +132,8 @@ impl<'a> Keys<'a> {
     }
 }
 
-/// Reads the info dictionary `dict`, whose bytes as found are `raw`; `kept` is a copy of them to keep.
+/// Reads the info dictionary `dict`, whose bytes as found are `raw`; `kept` is a copy of them to keep, or nothing if the hashes in it
+/// are not to be kept.
 pub(super) fn read(
     dict: Dict<'_>,
     raw: &[u8],
@@ -332,6 +333,9 @@ fn read_pieces(
     let (found, expected) = (pieces.len() / 20, geometry.pieces());
     if found as u64 != u64::from(expected) {
         return Err(MetainfoError::PieceCount { found, expected });
+    }
+    if kept.is_empty() {
+        return Ok(PieceHashes::within(kept, 0..0));
     }
     // Both lie in the same buffer.
     let start = pieces.as_ptr().addr() - raw.as_ptr().addr();

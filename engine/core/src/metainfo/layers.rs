@@ -5,6 +5,14 @@ use crate::bencode::Value;
 use crate::merkle::{Node, Tree};
 use std::collections::BTreeMap;
 
+/// What becomes of the hashes in a metainfo file.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Hashes {
+    Kept,
+    /// They are only looked at.
+    Checked,
+}
+
 impl Info {
     /// The files whose piece layer is not in the info dictionary: those of more than one piece, as their place among the files, their
     /// tree and their root.
@@ -31,7 +39,7 @@ impl Info {
 }
 
 /// Reads `piece layers`. Where the whole dictionary is missing, as in files made from magnet links, peers have to be asked.
-pub(super) fn read(info: &mut Info, layers: Option<Value<'_>>) -> Result<(), MetainfoError> {
+pub(super) fn read(info: &mut Info, layers: Option<Value<'_>>, hashes: Hashes) -> Result<(), MetainfoError> {
     if info.info_hash_v2.is_none() {
         return Ok(());
     }
@@ -59,6 +67,9 @@ pub(super) fn read(info: &mut Info, layers: Option<Value<'_>>) -> Result<(), Met
             }
         })
         .collect();
-    info.set_piece_layers(layers?);
+    let layers = layers?;
+    if hashes == Hashes::Kept {
+        info.set_piece_layers(layers);
+    }
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! Reading a metainfo file.
 
 use super::entry::Spelling;
+use super::layers::Hashes;
 use super::path::PathRules;
 use super::warnings::Warnings;
 use super::{ADDRESSES_MAX, METAINFO_LEN_MAX, Metainfo, MetainfoError, URL_LEN_MAX, info, layers};
@@ -27,6 +28,15 @@ impl Metainfo {
     /// # Errors
     /// As for [`Metainfo::parse`].
     pub fn parse_for(bytes: &[u8], rules: PathRules) -> Result<Metainfo, MetainfoError> {
+        Metainfo::read(bytes, rules, Hashes::Kept)
+    }
+
+    /// Reads it all, and keeps neither the hashes nor the info dictionary, which may be as long as the file.
+    pub(super) fn check(bytes: &[u8], rules: PathRules) -> Result<Metainfo, MetainfoError> {
+        Metainfo::read(bytes, rules, Hashes::Checked)
+    }
+
+    fn read(bytes: &[u8], rules: PathRules, hashes: Hashes) -> Result<Metainfo, MetainfoError> {
         if bytes.len() > METAINFO_LEN_MAX {
             return Err(MetainfoError::TooLong(bytes.len()));
         }
@@ -44,9 +54,12 @@ impl Metainfo {
         let info_dict = info_value.as_dict().ok_or_else(missing)?;
         let label = root.get(b"encoding").or_else(|| info_dict.get(b"encoding")).and_then(Value::as_bytes);
         let spelling = Spelling::of(rules).with_encoding(label);
-        let info_bytes: Arc<[u8]> = info_value.raw().into();
+        let info_bytes: Arc<[u8]> = match hashes {
+            Hashes::Kept => info_value.raw().into(),
+            Hashes::Checked => Arc::default(),
+        };
         let mut info = info::read(info_dict, info_value.raw(), &info_bytes, spelling, &mut warnings)?;
-        layers::read(&mut info, root.get(b"piece layers"))?;
+        layers::read(&mut info, root.get(b"piece layers"), hashes)?;
         let text = |key: &'static str, warnings: &mut Warnings| warnings.text(root.get(key.as_bytes())?, key);
         Ok(Metainfo {
             info: Arc::new(info),

@@ -7,6 +7,9 @@ use crate::id::{BlockRef, PeerKey, PieceIndex};
 use crate::rng::Rng;
 use std::cmp::Reverse;
 
+/// With more equally urgent pieces to start, so many are looked at for a choice.
+pub const LOOKED_AT_MAX: u64 = 8_192;
+
 /// A peer, as far as choosing blocks for it needs to know.
 #[derive(Clone, Copy, Debug)]
 pub struct PickerPeer<'a> {
@@ -135,12 +138,21 @@ impl Picker {
         self.downloading.insert(piece, downloading);
     }
 
-    /// The pieces to start, up to `max`: the most urgent first, then the rarest, ties at random.
+    /// The pieces to start, up to `max`: the most urgent first, then the rarest, ties at random. Of very many that are equally urgent, it
+    /// is the rarest of [`LOOKED_AT_MAX`] neighbours, elsewhere each time: else the time for each piece would grow with their number.
     fn choose_unstarted(&self, have: &Bitfield, max: usize, rng: &mut Rng, choices: &mut Vec<Choice>) {
         choices.clear();
-        let mut looked_at = self.unstarted.words().len() as u64;
+        let is_equal = self.uncommon == 0;
+        let (start, looked_at_max) = match self.order {
+            Order::Sequential if is_equal => (0, max as u64),
+            Order::RarestFirst if is_equal && u64::from(self.unstarted.count()) > LOOKED_AT_MAX => {
+                (rng.below(self.unstarted.len().into()), LOOKED_AT_MAX.max(max as u64))
+            }
+            _ => (0, u64::MAX),
+        };
+        let mut looked_at = 0;
         let mut worst = None;
-        self.unstarted.for_each_common(have, |piece| {
+        let words = self.unstarted.for_each_common_around(have, PieceIndex(start as u32), |piece| {
             looked_at += 1;
             let rarity = match self.order {
                 Order::RarestFirst => self.availability.rarity(piece),
@@ -148,7 +160,7 @@ impl Picker {
             };
             let urgency = Reverse(self.priority(piece));
             if worst.is_some_and(|(u, r, _)| (urgency, rarity) > (u, r)) {
-                return true;
+                return looked_at < looked_at_max;
             }
             let tie = rng.next_u64();
             if worst.is_none_or(|worst| (urgency, rarity, tie) < worst) {
@@ -160,10 +172,10 @@ impl Picker {
                 worst = Some((urgency, rarity, tie));
                 choices.truncate(max);
             }
-            true
+            looked_at < looked_at_max
         });
         keep_first(choices, max);
-        self.count(looked_at);
+        self.count(looked_at + words as u64);
     }
 }
 

@@ -25,7 +25,7 @@ use crate::id::{BlockRef, PeerKey, PieceIndex};
 use crate::padding::Padding;
 use availability::Availability;
 pub use availability::Counted;
-pub use choose::PickerPeer;
+pub use choose::{LOOKED_AT_MAX, PickerPeer};
 pub use downloading::REQUESTED_FROM_MAX;
 use downloading::{BlockState, DownloadingPiece};
 pub use run::RunSource;
@@ -100,6 +100,8 @@ pub struct Picker {
     unstarted: Bitfield,
     /// Empty while every piece is [`Priority::NORMAL`].
     priorities: Vec<Priority>,
+    /// Pieces whose priority is neither [`Priority::NORMAL`] nor [`Priority::SKIP`].
+    uncommon: u32,
     availability: Availability,
     /// Pieces downloading or complete.
     downloading: BTreeMap<PieceIndex, DownloadingPiece>,
@@ -141,6 +143,7 @@ impl Picker {
             missing,
             doubted: BTreeSet::new(),
             priorities: Vec::new(),
+            uncommon: 0,
             availability: Availability::new(n),
             downloading: BTreeMap::new(),
             exclusive: BTreeSet::new(),
@@ -201,7 +204,9 @@ impl Picker {
             }
             self.priorities = vec![Priority::NORMAL; self.geometry.pieces() as usize];
         }
-        self.priorities[piece.idx()] = priority;
+        let is_uncommon = |priority| u32::from(priority != Priority::NORMAL && priority != Priority::SKIP);
+        let before = std::mem::replace(&mut self.priorities[piece.idx()], priority);
+        self.uncommon = self.uncommon + is_uncommon(priority) - is_uncommon(before);
     }
 
     /// Changes the priority of a piece. A downloading piece that is no longer wanted is finished all the
@@ -509,5 +514,8 @@ impl Picker {
             }
         }
         assert_eq!(unrequested, self.unrequested_blocks, "unrequested blocks");
+        let common = [Priority::NORMAL, Priority::SKIP];
+        let uncommon = self.priorities.iter().filter(|priority| !common.contains(priority)).count();
+        assert_eq!(uncommon, self.uncommon as usize, "uncommon priorities");
     }
 }

@@ -80,8 +80,8 @@ impl Picker {
             if highest.is_none_or(|highest| priority > highest) && self.may_take(source, piece) {
                 highest = Some(priority);
             }
-            // Without priorities one piece says it.
-            highest.is_none() || !self.priorities.is_empty()
+            // Where all are equal one piece says it.
+            highest.is_none() || self.uncommon > 0
         });
         highest
     }

@@ -7,7 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 const PEERS: u32 = 5;
 
 fn geometry(pieces: u32, blocks: u32) -> Geometry {
-    Geometry::new(u64::from(pieces * blocks * BLOCK_LEN), u64::from(blocks * BLOCK_LEN)).unwrap()
+    let piece_len = u64::from(blocks * BLOCK_LEN);
+    Geometry::new(u64::from(pieces) * piece_len, piece_len).unwrap()
 }
 
 fn source(key: u32, have: &Bitfield) -> PickerPeer<'_> {
@@ -305,4 +306,76 @@ fn an_owner_that_is_too_slow_for_a_failed_piece_gets_help() {
         picker.duplicate(picks[0], PeerKey(3), REQUESTED_FROM_MAX),
         "what the owner was asked for may be had elsewhere too"
     );
+}
+
+/// What a hundred choices of eight pieces cost, of a seed and of a peer that has a tenth.
+fn cost_of_choices(pieces: u32, order: Order) -> u64 {
+    let mut picker = Picker::new(geometry(pieces, 1), Bitfield::empty(pieces));
+    picker.set_order(order);
+    let (seed, mut few) = (Bitfield::full(pieces), Bitfield::empty(pieces));
+    for n in (0..pieces).step_by(10) {
+        few.insert(PieceIndex(n));
+    }
+    picker.peer_joined(&seed);
+    picker.peer_joined(&few);
+    let before = picker.work();
+    for n in 0..100 {
+        let (mut rng, mut picks) = (Rng::new(n), Vec::new());
+        picker.pick(source(1, &seed), 8, &mut rng, &mut picks);
+        picker.pick(source(2, &few), 8, &mut rng, &mut picks);
+        assert_eq!(picks.len(), 16);
+        for block in picks {
+            picker.received(block, PeerKey(1), |_| {});
+            picker.piece_done(block.piece);
+        }
+    }
+    picker.work() - before
+}
+
+#[test]
+fn a_choice_costs_no_more_among_more_pieces() {
+    for order in [Order::RarestFirst, Order::Sequential] {
+        let (some, many) = (cost_of_choices(100_000, order), cost_of_choices(3_200_000, order));
+        assert!(many <= some + some / 4, "{order:?}: {some} steps of 100,000 pieces, {many} of 3,200,000");
+    }
+}
+
+#[test]
+fn of_very_many_pieces_the_rarest_nearby_are_chosen_all_over_the_torrent() {
+    let pieces = 64 * LOOKED_AT_MAX as u32;
+    let mut picker = Picker::new(geometry(pieces, 1), Bitfield::empty(pieces));
+    let (full, mut common) = (Bitfield::full(pieces), Bitfield::full(pieces));
+    // Every thousandth piece is rare.
+    for n in (0..pieces).step_by(1_000) {
+        common.remove(PieceIndex(n));
+    }
+    picker.peer_joined(&full);
+    picker.peer_joined(&common);
+    let (mut rng, mut eighths) = (Rng::new(1), BTreeSet::new());
+    for _ in 0..40 {
+        let mut picks = Vec::new();
+        picker.pick(source(1, &full), 2, &mut rng, &mut picks);
+        assert!(picks.iter().all(|block| block.piece.0.is_multiple_of(1_000)), "{picks:?}");
+        eighths.extend(picks.iter().map(|block| block.piece.0 / (pieces / 8)));
+    }
+    assert_eq!(eighths.len(), 8);
+}
+
+#[test]
+fn of_very_many_pieces_the_urgent_come_first() {
+    let pieces = 64 * LOOKED_AT_MAX as u32;
+    let mut picker = Picker::new(geometry(pieces, 1), Bitfield::empty(pieces));
+    let (full, mut rng) = (Bitfield::full(pieces), Rng::new(1));
+    picker.set_priority(PieceIndex(123_456), Priority::HIGH);
+    let mut picks = Vec::new();
+    picker.pick(source(1, &full), 3, &mut rng, &mut picks);
+    assert_eq!(picks[0].piece, PieceIndex(123_456));
+    // What nobody wants any more is no reason to look at all.
+    picker.received(picks[0], PeerKey(1), |_| {});
+    picker.piece_done(PieceIndex(123_456));
+    picker.set_priority(PieceIndex(123_456), Priority::NORMAL);
+    picker.check_invariants();
+    let before = picker.work();
+    picker.pick(source(1, &full), 3, &mut rng, &mut picks);
+    assert!(picker.work() - before < 2 * LOOKED_AT_MAX);
 }

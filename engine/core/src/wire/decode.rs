@@ -17,8 +17,8 @@ pub const BLOCK_LEN_MAX: u32 = BLOCK_LEN;
 /// (16 KiB, BEP 9) and a first list of peers (BEP 11), which is far below.
 pub const EXTENDED_LEN_MAX: u32 = 64 * 1024;
 
-/// The longest BITFIELD while the number of pieces is unknown, in bytes: two million pieces.
-pub const BITFIELD_LEN_MAX: u32 = 256 * 1024;
+/// The longest BITFIELD while the number of pieces is unknown, in bytes: four million pieces.
+pub const BITFIELD_LEN_MAX: u32 = 512 * 1024;
 
 /// The longest message, id included, while the number of pieces is unknown, in bytes.
 pub const MESSAGE_LEN_MAX: u32 = 1 + BITFIELD_LEN_MAX;

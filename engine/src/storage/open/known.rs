@@ -72,10 +72,10 @@ impl Known {
         let lengths: Vec<u64> = info.files.iter().map(|file| file.length).collect();
         let (pieces, state) = (info.geometry.pieces(), &mut self.state);
         let replay = journal::replay(journal, info.info_hash, state.generation, pieces, &lengths);
-        for piece in replay.unmarked {
+        for piece in replay.unmarked.into_keys() {
             state.in_doubt.insert(piece);
         }
-        for piece in replay.marked {
+        for piece in replay.marked.iter() {
             state.have.insert(piece);
         }
         for (file, _) in replay.files {

@@ -9,6 +9,7 @@ use crate::storage::table::{Bad, Dirty, Doubts, Place, Rot, Slot, Table, pieces_
 use crate::storage::tree::{Access, Tree};
 use crate::storage::work::WorkFolder;
 use std::fs::File;
+use std::ops::Range;
 use swarm_core::bitfield::Bitfield;
 use swarm_core::geometry::BLOCK_LEN;
 use swarm_core::id::{FileIndex, PieceIndex};
@@ -28,7 +29,7 @@ impl Opening<'_> {
         let geometry = &self.info.geometry;
         let none = || Bitfield::empty(geometry.pieces());
         let (mut have, mut recheck, mut damaged) = (none(), none(), none());
-        let mut probe = Probe { tree: self.tree, folder, last: None };
+        let mut probe = Probe { tree: self.tree, folder, last: None, stretch: None };
         for piece in geometry.piece_indices() {
             let (mut is_readable, mut is_intact, mut is_present) = (true, true, true);
             let mut is_taken = false;
@@ -165,6 +166,34 @@ struct Probe<'a> {
     tree: &'a Tree,
     folder: Option<Folder<'a>>,
     last: Option<(FileIndex, File)>,
+    stretch: Option<Stretch>,
+}
+
+/// What was found when a file was looked at last. It stands for all pieces in it: looking for each of them would take longer the more
+/// there are.
+struct Stretch {
+    /// `None`: the part file.
+    of: Option<FileIndex>,
+    /// From here on, up to the data, there is none.
+    from: u64,
+    data: Range<u64>,
+}
+
+impl Stretch {
+    /// Whether all of a range may be data. `look` gives the first stretch of data at or behind an offset.
+    fn may_be_data(
+        known: &mut Option<Stretch>,
+        of: Option<FileIndex>,
+        range: Range<u64>,
+        look: impl FnOnce(u64) -> Range<u64>,
+    ) -> bool {
+        let is_known =
+            |known: &Stretch| known.of == of && (known.from..known.data.end).contains(&range.start);
+        if !known.as_ref().is_some_and(is_known) {
+            *known = Some(Stretch { of, from: range.start, data: look(range.start) });
+        }
+        known.as_ref().is_some_and(|known| known.data.start <= range.start && range.end <= known.data.end)
+    }
 }
 
 impl Probe<'_> {
@@ -174,17 +203,56 @@ impl Probe<'_> {
         info.segments(piece).all(|segment| match files[segment.file.idx()].place {
             Place::PartFile => part_file.is_some_and(|part_file| {
                 let offset = info.files[segment.file.idx()].offset + segment.offset;
-                sys::may_be_data(part_file, offset, segment.len)
+                let range = offset..offset + segment.len;
+                Stretch::may_be_data(&mut self.stretch, None, range, |at| sys::next_data(part_file, at))
             }),
             Place::Work => {
                 if self.last.as_ref().is_none_or(|(file, _)| *file != segment.file) {
                     let opened = self.tree.open(&folder.unfinished(segment.file), Access::Read);
                     self.last = opened.ok().map(|file| (segment.file, file));
                 }
+                let (range, of) = (segment.offset..segment.offset + segment.len, Some(segment.file));
                 let last = self.last.as_ref();
-                last.is_some_and(|(_, file)| sys::may_be_data(file, segment.offset, segment.len))
+                last.is_some_and(|(_, file)| {
+                    Stretch::may_be_data(&mut self.stretch, of, range, |at| sys::next_data(file, at))
+                })
             }
             _ => true,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_stretch_of_data_is_looked_for_once() {
+        // Of a hundred thousand pieces, all are there but two, and one in part.
+        const LEN: u64 = 16_384;
+        let holes = [10 * LEN..11 * LEN, 500 * LEN + 7..500 * LEN + 9, 99_999 * LEN..100_000 * LEN];
+        let mut looks = 0;
+        let mut known = None;
+        let mut lacking = Vec::new();
+        for piece in 0..100_000 {
+            let look = |at: u64| {
+                looks += 1;
+                let start = holes.iter().find(|hole| hole.contains(&at)).map_or(at, |hole| hole.end);
+                let end = holes.iter().map(|hole| hole.start).find(|&hole| hole > start);
+                start..end.unwrap_or(u64::MAX)
+            };
+            let range = piece * LEN..(piece + 1) * LEN;
+            if !Stretch::may_be_data(&mut known, Some(FileIndex(0)), range, look) {
+                lacking.push(piece);
+            }
+        }
+        assert_eq!(lacking, [10, 500, 99_999]);
+        assert!(looks <= 6, "{looks}");
+        let mut looked = false;
+        Stretch::may_be_data(&mut known, None, 0..LEN, |at| {
+            looked = true;
+            at..u64::MAX
+        });
+        assert!(looked, "another file is another matter");
     }
 }

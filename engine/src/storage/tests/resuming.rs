@@ -61,6 +61,29 @@ fn after_a_clean_stop_everything_is_trusted() {
 }
 
 #[test]
+fn state_is_written_in_changes_and_not_whole() {
+    const PIECES: u64 = 600;
+    let dir = tempfile::tempdir().unwrap();
+    let torrent = Torrent::new("t", 16 * KIB, &[("a", Content::Random(PIECES * 16 * KIB))]);
+    let (storage, _) = torrent.download(dir.path());
+    storage.reserve().unwrap();
+    let of = |name: &str| fs::metadata(dir.path().join(".t.swarm").join(name)).unwrap();
+    let (state, header) = (of("state"), of("journal").len());
+    for (piece, n) in torrent.pieces().zip(1..) {
+        let before = of("journal").len();
+        torrent.write(&storage, piece);
+        assert_eq!(of("journal").len() - before, 2 * journal::RECORD_LEN, "a piece, and how its file looks");
+        if n % 100 == 0 {
+            storage.sync().unwrap();
+        }
+    }
+    assert_eq!((of("state").ino(), of("state").len()), (state.ino(), state.len()));
+    let records = (of("journal").len() - header) / journal::RECORD_LEN;
+    assert_eq!(records, 2 * PIECES + PIECES / 100 + 1, "a mark for each sync, and the complete file");
+    assert!(state.len() < PIECES / 4 + 500, "{} bytes for {PIECES} pieces", state.len());
+}
+
+#[test]
 fn after_a_clean_stop_a_changed_file_is_checked() {
     let (dir, torrent) = (tempfile::tempdir().unwrap(), mixed());
     let (storage, ..) = interrupted(dir.path(), &torrent);

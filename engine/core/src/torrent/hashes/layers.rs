@@ -190,14 +190,26 @@ impl LayerSearch {
         late.into_iter().for_each(|chunk| self.give_back(chunk));
     }
 
-    /// All layers, in the order of the files.
-    fn finish(self, trees: &HashTrees) -> Vec<Vec<Node>> {
-        let layer_of = |root: Node| {
-            let file = self.files.partition_point(|(other, _)| *other < root) as u32;
-            let chunks = self.got.range((file, 0)..(file + 1, 0));
-            chunks.flat_map(|(_, nodes)| nodes).copied().collect()
+    /// All layers, in the order of the files. Chunks go as they are copied: there may be as much of them as of the torrent's metainfo.
+    fn finish(mut self, trees: &HashTrees) -> Vec<Vec<Node>> {
+        let number_of = |root: Node| self.files.partition_point(|(other, _)| *other < root) as u32;
+        let numbers: Vec<u32> = trees.layered().map(|(root, _)| number_of(root)).collect();
+        let mut uses = vec![0u32; self.files.len()];
+        numbers.iter().for_each(|&file| uses[file as usize] += 1);
+        let layer_of = |file: u32| {
+            let (_, tree) = self.files[file as usize];
+            let mut layer = Vec::with_capacity(tree.nodes(tree.piece_layer()) as usize);
+            uses[file as usize] -= 1;
+            for chunk in (0..chunks_of(&tree)).map(|index| (file, index)) {
+                match uses[file as usize] {
+                    0 => layer.extend(self.got.remove(&chunk).into_iter().flatten()),
+                    // Another file is the same.
+                    _ => layer.extend_from_slice(&self.got[&chunk]),
+                }
+            }
+            layer
         };
-        trees.layered().map(|(root, _)| layer_of(root)).collect()
+        numbers.into_iter().map(layer_of).collect()
     }
 }
 

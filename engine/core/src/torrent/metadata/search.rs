@@ -19,8 +19,12 @@ use sha1::{Digest, Sha1};
 use sha2::Sha256;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-/// The largest info dictionary that is fetched, in bytes.
-pub const METADATA_LEN_MAX: u32 = 32 * 1024 * 1024;
+/// The largest info dictionary that is fetched, in bytes: one with the piece hashes of as many pieces as libtorrent takes (2,097,152, so
+/// 40 MiB), and with many files.
+///
+/// Nothing of it can be checked until the last byte is there, and whoever lies about its size has us keep what he sends: not much in a
+/// second, but up to [`ASSEMBLIES_LEN_MAX`] for each link that is being fetched.
+pub const METADATA_LEN_MAX: u32 = 48 * 1024 * 1024;
 /// The limit of all assemblies together, in bytes.
 pub const ASSEMBLIES_LEN_MAX: u64 = 2 * METADATA_LEN_MAX as u64;
 /// How many peers are asked at a time, slow ones not counted.
@@ -33,8 +37,9 @@ pub const SLOW_AFTER: Duration = Duration::from_secs(2);
 pub const FAILED_SIZES_MAX: usize = 256;
 /// The timeout of the extension handshake and of each request.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(8);
-/// How long a peer may take in all while others wait for its share of the memory.
-pub const ASSEMBLY_TIME_MAX: Duration = Duration::from_secs(240);
+/// How long a peer may take in all while others wait for its share of the memory: enough for [`METADATA_LEN_MAX`] at
+/// [`REQUESTS_PER_S_MAX`](super::REQUESTS_PER_S_MAX).
+pub const ASSEMBLY_TIME_MAX: Duration = Duration::from_secs(360);
 /// How many hosts are remembered that offer more than [`METADATA_LEN_MAX`].
 const OVERSIZED_MAX: usize = 64;
 /// How often timeouts are checked while a peer is connected.

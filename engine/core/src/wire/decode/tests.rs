@@ -147,7 +147,7 @@ fn every_kind_has_its_limit() {
 #[test]
 fn a_length_beyond_every_limit_is_refused_before_the_id() {
     let error = decode(&[0xff; 4], &UNKNOWN).unwrap_err();
-    assert_eq!(error.to_string(), "message of 4294967295 bytes is longer than 262145");
+    assert_eq!(error.to_string(), "message of 4294967295 bytes is longer than 524289");
     assert!(decode(&(MESSAGE_LEN_MAX + 1).to_be_bytes(), &UNKNOWN).is_err());
     // A torrent so large that its own bitfield is longer must still work.
     let large = DecodeLimits::for_pieces(u32::MAX);
