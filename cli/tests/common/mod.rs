@@ -1,6 +1,9 @@
 //! Running the `swarm` binary: to its end, or line by line while it runs.
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
+#[path = "daemon.rs"]
+pub mod daemon;
+
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
