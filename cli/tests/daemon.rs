@@ -87,6 +87,39 @@ fn kept(torrent: &Value) -> Value {
     fields.iter().map(|field| torrent[field].clone()).collect()
 }
 
+/// Adds a torrent by each way that there is, and sets something of each kind. The number of the one that is paused.
+fn add_each_way(daemon: &Daemon, dir: &Path, peer: &str) -> i64 {
+    let meta = |name: &str| dir.join(format!("metas/{name}.meta"));
+    let by_file = ["metas/file.meta", "--category", "iso", "--tag", "b", "--tag", "a", "--sequential"];
+    assert_eq!(daemon.ctl(&[&["add"], &by_file[..]].concat())["name"], "file");
+    daemon.ctl(&["add", &web_server(fs::read(meta("url")).unwrap())]);
+    let link = run_ok(dir, ["magnet", "metas/magnet.meta"]).stdout;
+    daemon.ctl(&["add", link.trim(), "--peer", peer]);
+    fs::copy(meta("watched"), dir.join("watched/w.torrent")).unwrap();
+    let paused = daemon.ctl(&["add", "metas/paused.meta", "--paused"])["id"].as_i64().unwrap();
+    daemon.ctl(&["add", "metas/tree.meta"]);
+    daemon.ctl(&["limit", "tree", "--up", "1MB/s", "--ratio", "7", "--seed-time", "none"]);
+    daemon.ctl(&["files", "tree", "--skip", "1-2", "--first", "0"]);
+    daemon.ctl(&["queue", "tree", "--to", "top"]);
+    let is_taken = || dir.join("watched/w.torrent.added").exists().then_some(());
+    daemon.wait_for(is_taken, || daemon.get("/api/v1/torrents"));
+    paused
+}
+
+/// Waits until all six are known, and some of their data has come, but not all.
+fn wait_for_the_middle(daemon: &Daemon, paused: i64) {
+    let is_in_the_middle = || {
+        let all = daemon.ctl(&["list"]);
+        let all = all.as_array().unwrap();
+        let knows_all = all.len() == 6 && all.iter().all(|one| one["bytes_total"].as_u64() > Some(0));
+        let some: u64 = all.iter().filter_map(|one| one["bytes_verified"].as_u64()).sum();
+        let is_whole = all.iter().filter(|one| one["id"] != paused).all(|one| one["state"] == "seeding");
+        assert!(!is_whole, "all of it came before it could be killed");
+        (knows_all && some > 300_000).then_some(())
+    };
+    daemon.wait_for(is_in_the_middle, || daemon.get("/api/v1/torrents"));
+}
+
 #[test]
 fn torrents_of_each_source_come_back_after_kill_9_in_the_middle_of_a_download() {
     let dir = with(&["file", "url", "magnet", "watched", "paused", "tree"]);
@@ -95,49 +128,13 @@ fn torrents_of_each_source_come_back_after_kill_9_in_the_middle_of_a_download() 
     let options = ["--watch-dir", "watched", "--peer", &peer];
     fs::create_dir(path("watched")).unwrap();
     let daemon = Daemon::start(dir.path(), &options);
-
-    let file = daemon.ctl(&[
-        "add",
-        "metas/file.meta",
-        "--category",
-        "iso",
-        "--tag",
-        "b",
-        "--tag",
-        "a",
-        "--sequential",
-    ]);
-    assert_eq!(file["name"], "file");
-    let url = web_server(fs::read(path("metas/url.meta")).unwrap());
-    daemon.ctl(&["add", &url]);
-    let link = run_ok(dir.path(), ["magnet", "metas/magnet.meta"]).stdout;
-    daemon.ctl(&["add", link.trim(), "--peer", &peer]);
-    fs::copy(path("metas/watched.meta"), path("watched/w.torrent")).unwrap();
-    let paused = daemon.ctl(&["add", "metas/paused.meta", "--paused"])["id"].as_i64().unwrap();
-    let tree_id = daemon.ctl(&["add", "metas/tree.meta"])["id"].as_i64().unwrap();
-    daemon.ctl(&["limit", "tree", "--up", "1MB/s", "--ratio", "7", "--seed-time", "none"]);
-    daemon.ctl(&["files", "tree", "--skip", "1-2", "--first", "0"]);
-    daemon.ctl(&["queue", "tree", "--to", "top"]);
-    daemon.wait_for(
-        || path("watched/w.torrent.added").exists().then_some(()),
-        || daemon.get("/api/v1/torrents"),
-    );
-
-    // In the middle of it: metadata has come, and some of the data.
-    daemon.wait_for(
-        || {
-            let all = daemon.ctl(&["list"]);
-            let all = all.as_array().unwrap();
-            let knows_all = all.len() == 6 && all.iter().all(|one| one["bytes_total"].as_u64() > Some(0));
-            let some: u64 = all.iter().filter_map(|one| one["bytes_verified"].as_u64()).sum();
-            let is_whole = all.iter().filter(|one| one["id"] != paused).all(|one| one["state"] == "seeding");
-            assert!(!is_whole, "all of it came before it could be killed");
-            (knows_all && some > 300_000).then_some(())
-        },
-        || daemon.get("/api/v1/torrents"),
-    );
-    let before = daemon.ctl(&["list"]);
-    let files_before = daemon.ctl(&["files", "tree"]);
+    let paused = add_each_way(&daemon, dir.path(), &peer);
+    wait_for_the_middle(&daemon, paused);
+    let priorities = |daemon: &Daemon| {
+        let files = daemon.ctl(&["files", "tree"]);
+        files.as_array().unwrap().iter().map(|file| file["priority"].as_u64().unwrap()).collect::<Vec<_>>()
+    };
+    let (before, priorities_before) = (daemon.ctl(&["list"]), priorities(&daemon));
     let Daemon { process, .. } = daemon;
     process.kill();
 
@@ -145,11 +142,7 @@ fn torrents_of_each_source_come_back_after_kill_9_in_the_middle_of_a_download() 
     let after = daemon.ctl(&["list"]);
     let fields = |list: &Value| list.as_array().unwrap().iter().map(kept).collect::<Vec<_>>();
     assert_eq!(fields(&before), fields(&after));
-    let priorities = |files: &Value| {
-        let files = files.as_array().unwrap().iter();
-        files.map(|file| file["priority"].as_u64().unwrap()).collect::<Vec<_>>()
-    };
-    assert_eq!(priorities(&files_before), priorities(&daemon.ctl(&["files", "tree"])));
+    assert_eq!(priorities_before, priorities(&daemon));
     for one in after.as_array().unwrap() {
         let id = one["id"].as_i64().unwrap();
         match id == paused {
@@ -165,10 +158,7 @@ fn torrents_of_each_source_come_back_after_kill_9_in_the_middle_of_a_download() 
     }
     assert!(!path("downloads/paused").exists());
     // What was not wanted is not there.
-    let got = tree(&path("downloads/tree"));
-    assert_eq!(got.len(), tree(&path("data/tree")).len() - 2);
-    assert_eq!(daemon.torrent(tree_id)["ratio_limit"], 7.0);
-
+    assert_eq!(tree(&path("downloads/tree")).len(), tree(&path("data/tree")).len() - 2);
     daemon.ctl(&["resume", "paused"]);
     daemon.wait(paused, |one| one["state"] == "seeding");
     daemon.stop();
@@ -317,6 +307,45 @@ fn a_database_that_is_newer_damaged_or_in_use_is_named_and_left_alone() {
     fs::write(&database, whole).unwrap();
     let daemon = Daemon::start(dir.path(), &[]);
     assert_eq!(daemon.torrent(1)["name"], "a");
+}
+
+/// Limits how long the files of a process may become; `None` lifts the limit.
+fn limit_files(pid: u32, len: Option<u64>) {
+    use rustix::process::{Pid, Resource, Rlimit, prlimit};
+    let pid = Pid::from_raw(pid as i32);
+    prlimit(pid, Resource::Fsize, Rlimit { current: len, maximum: None }).unwrap();
+}
+
+#[test]
+fn a_database_that_takes_nothing_refuses_changes_and_loses_none_that_was_answered() {
+    let dir = with(&["a", "b"]);
+    let daemon = Daemon::start(dir.path(), &[]);
+    daemon.ctl(&["add", "metas/a.meta", "--paused", "--category", "before"]);
+    limit_files(daemon.process.pid(), Some(100));
+    let add = daemon.ctl_any(&["add", "metas/b.meta", "--paused"]);
+    assert!(add.code == Some(1) && add.stderr.contains("daemon.db: "), "{add:?}");
+    let edit = daemon.request("PATCH", "/api/v1/torrents/1", Some(json!({"category": "lost"})));
+    assert!(matches!(edit.status, 500 | 507), "{edit:?}");
+    assert_eq!(daemon.request("DELETE", "/api/v1/torrents/1", None).status, edit.status);
+    assert_eq!(daemon.raw("GET", "/health", &["host: localhost"], b"").status, 503);
+    // What was refused has not happened, here or on disk.
+    let list = daemon.ctl(&["list"]);
+    let names =
+        |list: &Value| list.as_array().unwrap().iter().map(|one| one["name"].clone()).collect::<Vec<_>>();
+    assert_eq!((names(&list), &list[0]["category"]), (vec!["a".into()], &json!("before")));
+    let Daemon { process, .. } = daemon;
+    process.kill();
+    let daemon = Daemon::start(dir.path(), &[]);
+    let list = daemon.ctl(&["list"]);
+    assert_eq!((names(&list), &list[0]["category"]), (vec!["a".into()], &json!("before")));
+
+    // It goes on as soon as the disk does.
+    limit_files(daemon.process.pid(), Some(100));
+    assert_eq!(daemon.ctl_any(&["add", "metas/b.meta", "--paused"]).code, Some(1));
+    limit_files(daemon.process.pid(), None);
+    daemon.ctl(&["add", "metas/b.meta", "--paused"]);
+    assert_eq!(daemon.raw("GET", "/health", &["host: localhost"], b"").status, 200);
+    assert_eq!(daemon.ctl(&["list"]).as_array().unwrap().len(), 2);
 }
 
 #[test]

@@ -1,309 +1,28 @@
 //! `swarm ctl`: what a daemon is told, and what it tells, over its Unix socket.
 
+mod args;
 mod client;
 mod show;
+
+pub use args::CtlArgs;
 
 use crate::context::Context;
 use crate::exit::{Exit, fail, label_of, printable};
 use crate::interrupt::Interrupt;
-use crate::network::{default_state_dir, parse_tracker, parse_web_seed};
-use crate::units;
+use crate::network::default_state_dir;
 use anyhow::{Context as _, Result};
-use clap::{Args, Subcommand, ValueEnum, ValueHint};
+use args::{
+    AddArgs, Ctl, EventsArgs, FilesArgs, Limit, LimitArgs, ListArgs, PeersArgs, QueueArgs, RemoveArgs,
+    ResumeArgs, Several, TrackersArgs, WebSeedsArgs,
+};
+use clap::ValueEnum as _;
 use client::{Body, Client};
 use http_body_util::BodyExt as _;
 use hyper::Method;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
-
-#[derive(Args, Debug)]
-#[command(after_long_help = EXAMPLES)]
-pub struct CtlArgs {
-    /// The daemon's Unix socket. Default: daemon/socket in the state folder
-    #[arg(long, global = true, value_name = "PATH", value_hint = ValueHint::FilePath)]
-    socket: Option<PathBuf>,
-
-    /// Print what the daemon answers, as JSON
-    #[arg(long, global = true)]
-    pub json: bool,
-
-    #[command(subcommand)]
-    command: Ctl,
-}
-
-const EXAMPLES: &str = "\
-Examples:
-  swarm ctl add release.meta 'magnet:?xt=urn:btih:…' --category iso
-  swarm ctl list
-  swarm ctl files 7 --skip 0,3-5
-  swarm ctl limit --down 10MB/s
-  swarm ctl remove 7 --delete-data
-
-TORRENT is its number in the list, its info-hash, or its name. There has to be a daemon: `swarm daemon` starts one.";
-
-#[derive(Debug, Subcommand)]
-enum Ctl {
-    /// Add torrents
-    Add(Box<AddArgs>),
-    /// List torrents
-    List(ListArgs),
-    /// Show a torrent
-    Show(One),
-    /// Pause torrents
-    Pause(Several),
-    /// Resume torrents, also those that have failed
-    Resume(ResumeArgs),
-    /// Remove torrents, and keep their data unless told otherwise
-    Remove(RemoveArgs),
-    /// Check all data of torrents again
-    Recheck(Several),
-    /// Announce torrents to their trackers now, as far as these allow
-    Reannounce(Several),
-    /// List a torrent's files, or choose which are wanted
-    Files(FilesArgs),
-    /// Limit rates and seeding: of torrents, or of all together
-    Limit(LimitArgs),
-    /// Move torrents in the queue
-    Queue(QueueArgs),
-    /// List a torrent's peers, or add some
-    Peers(PeersArgs),
-    /// List a torrent's trackers, or add some
-    Trackers(TrackersArgs),
-    /// List a torrent's web seeds, or add some
-    WebSeeds(WebSeedsArgs),
-    /// Print what happens, until interrupted
-    Events(EventsArgs),
-    /// Show the daemon as a whole
-    Session,
-}
-
-#[derive(Args, Debug)]
-struct One {
-    /// Its number, info-hash or name
-    torrent: String,
-}
-
-#[derive(Args, Debug)]
-struct Several {
-    /// Their numbers, info-hashes or names
-    #[arg(value_name = "TORRENT", required = true)]
-    torrents: Vec<String>,
-}
-
-#[derive(Args, Debug)]
-struct AddArgs {
-    /// Metainfo files, their URLs, magnet links or info-hashes
-    #[arg(value_name = "SOURCE", required = true, value_hint = ValueHint::AnyPath)]
-    sources: Vec<OsString>,
-
-    /// Download to this folder, or to one of this name below the daemon's
-    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
-    dir: Option<PathBuf>,
-
-    /// Add them paused
-    #[arg(long)]
-    paused: bool,
-
-    /// Seed what is there already; nothing is written to the data
-    #[arg(long)]
-    seed: bool,
-
-    /// Run them without a turn in the queue
-    #[arg(long)]
-    force: bool,
-
-    /// Download pieces in their order
-    #[arg(long)]
-    sequential: bool,
-
-    /// Put them into this category
-    #[arg(long, value_name = "NAME")]
-    category: Option<String>,
-
-    /// Give them this tag; repeatable
-    #[arg(long = "tag", value_name = "NAME")]
-    tags: Vec<String>,
-
-    /// Connect to this peer; repeatable
-    #[arg(long = "peer", value_name = "ADDR:PORT")]
-    peers: Vec<String>,
-}
-
-#[derive(Args, Debug)]
-struct ListArgs {
-    /// Only torrents in this state
-    #[arg(long, value_name = "STATE")]
-    state: Option<String>,
-
-    /// Only torrents of this category
-    #[arg(long, value_name = "NAME")]
-    category: Option<String>,
-
-    /// Only torrents with this tag
-    #[arg(long, value_name = "NAME")]
-    tag: Option<String>,
-}
-
-#[derive(Args, Debug)]
-struct ResumeArgs {
-    #[command(flatten)]
-    several: Several,
-
-    /// Run them without a turn in the queue from now on
-    #[arg(long)]
-    force: bool,
-}
-
-#[derive(Args, Debug)]
-struct RemoveArgs {
-    #[command(flatten)]
-    several: Several,
-
-    /// Delete what was verified of their data, and what is unfinished
-    #[arg(long)]
-    delete_data: bool,
-}
-
-#[derive(Args, Debug)]
-struct FilesArgs {
-    #[command(flatten)]
-    one: One,
-
-    /// Do not download these files, as in 0,3-5
-    #[arg(long, value_name = "FILES", value_parser = parse_files)]
-    skip: Option<FileList>,
-
-    /// Download these files
-    #[arg(long, value_name = "FILES", value_parser = parse_files)]
-    want: Option<FileList>,
-
-    /// Download these files before the others
-    #[arg(long, value_name = "FILES", value_parser = parse_files)]
-    first: Option<FileList>,
-}
-
-#[derive(Clone, Debug)]
-struct FileList(Vec<u32>);
-
-/// How many files may be named at once.
-const FILES_MAX: usize = 500_000;
-
-fn parse_files(text: &str) -> Result<FileList, &'static str> {
-    const WRONG: &str = "is no list of files; write it as in 0,3-5";
-    let mut files = Vec::new();
-    for part in text.split(',') {
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
-        let (first, last): (u32, u32) = (first.parse().map_err(|_| WRONG)?, last.parse().map_err(|_| WRONG)?);
-        if first > last || (last - first) as usize >= FILES_MAX - files.len() {
-            return Err(WRONG);
-        }
-        files.extend(first..=last);
-    }
-    Ok(FileList(files))
-}
-
-#[derive(Args, Debug)]
-struct LimitArgs {
-    /// Their numbers, info-hashes or names; without any, the limits are of all together
-    #[arg(value_name = "TORRENT")]
-    torrents: Vec<String>,
-
-    /// Limit the upload rate, as in 10MB/s; `none` lifts the limit
-    #[arg(long, value_name = "RATE", value_parser = parse_limit)]
-    up: Option<Limit>,
-
-    /// Limit the download rate; `none` lifts the limit
-    #[arg(long, value_name = "RATE", value_parser = parse_limit)]
-    down: Option<Limit>,
-
-    /// Stop when this many times the size is sent; `none`, or `default` for the daemon's own
-    #[arg(long, value_name = "RATIO", value_parser = parse_ratio, requires = "torrents")]
-    ratio: Option<Value>,
-
-    /// Stop when seeded for this long; `none`, or `default` for the daemon's own
-    #[arg(long, value_name = "DURATION", value_parser = parse_seed_time, requires = "torrents")]
-    seed_time: Option<Value>,
-}
-
-/// A rate, or none.
-#[derive(Clone, Copy, Debug)]
-struct Limit(Option<u64>);
-
-fn parse_limit(text: &str) -> Result<Limit, String> {
-    if text == "none" { Ok(Limit(None)) } else { units::parse_rate(text).map(|rate| Limit(Some(rate))) }
-}
-
-fn parse_ratio(text: &str) -> Result<Value, &'static str> {
-    match text.parse::<f64>() {
-        _ if matches!(text, "none" | "default") => Ok(text.into()),
-        Ok(ratio) if ratio.is_finite() && ratio >= 0.0 => Ok(ratio.into()),
-        _ => Err("is not a number from 0 up, none or default"),
-    }
-}
-
-fn parse_seed_time(text: &str) -> Result<Value, String> {
-    match text {
-        "none" | "default" => Ok(text.into()),
-        _ => units::parse_duration(text).map(|time: Duration| time.as_secs().into()),
-    }
-}
-
-#[derive(Args, Debug)]
-struct QueueArgs {
-    #[command(flatten)]
-    several: Several,
-
-    /// Where to
-    #[arg(long, value_name = "PLACE", value_enum)]
-    to: PlaceArg,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum PlaceArg {
-    Top,
-    Up,
-    Down,
-    Bottom,
-}
-
-#[derive(Args, Debug)]
-struct PeersArgs {
-    #[command(flatten)]
-    one: One,
-
-    /// Connect to this peer; repeatable
-    #[arg(long, value_name = "ADDR:PORT")]
-    add: Vec<String>,
-}
-
-#[derive(Args, Debug)]
-struct TrackersArgs {
-    #[command(flatten)]
-    one: One,
-
-    /// Announce to this tracker too; repeatable
-    #[arg(long, value_name = "URL", value_parser = parse_tracker)]
-    add: Vec<String>,
-}
-
-#[derive(Args, Debug)]
-struct WebSeedsArgs {
-    #[command(flatten)]
-    one: One,
-
-    /// Use this web seed too; repeatable
-    #[arg(long, value_name = "URL", value_parser = parse_web_seed)]
-    add: Vec<String>,
-}
-
-#[derive(Args, Debug)]
-struct EventsArgs {
-    /// Only events of this torrent
-    torrent: Option<String>,
-}
+use std::path::Path;
 
 pub async fn run(args: CtlArgs, cx: &mut Context) -> Result<Exit> {
     let socket = args.socket.or_else(|| Some(crate::daemon::socket_in(&default_state_dir()?)));
@@ -585,19 +304,6 @@ impl Daemon<'_> {
                     self.cx.console.result(&line);
                 }
             }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn files_are_listed_with_ranges() {
-        assert_eq!(parse_files("0,3-5").unwrap().0, [0, 3, 4, 5]);
-        for wrong in ["", "a", "5-3", "1-", "0-4294967295", "1,,2"] {
-            assert!(parse_files(wrong).is_err(), "{wrong}");
         }
     }
 }

@@ -197,6 +197,11 @@ impl Running {
         self.child.try_wait().unwrap().is_none()
     }
 
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends it the signal of this name.
     pub fn signal(&self, name: &str) {
         let pid = self.child.id().to_string();
