@@ -5,7 +5,7 @@ use crate::context::Context;
 use crate::exit::{Exit, fail, one_line};
 use crate::logging::{self, LogFormat};
 use crate::units::UNITS_HELP;
-use crate::{completions, create, dht, get, lab, magnet, man, seed, show, usage, verify};
+use crate::{completions, create, ctl, daemon, dht, get, lab, magnet, man, seed, show, usage, verify};
 use anyhow::{Context as _, Result};
 use clap::{ArgAction, Args, ColorChoice, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use std::ffi::OsString;
@@ -75,6 +75,10 @@ enum Command {
     Seed(Box<seed::SeedArgs>),
     /// Download torrents
     Get(Box<get::GetArgs>),
+    /// Run the daemon, which keeps torrents over restarts
+    Daemon(Box<daemon::DaemonArgs>),
+    /// Control a running daemon
+    Ctl(ctl::CtlArgs),
     /// Run a swarm on this machine and compare every copy
     Lab(Box<lab::LabArgs>),
     /// Run a DHT node, or query the DHT
@@ -88,7 +92,7 @@ enum Command {
 impl Command {
     /// Whether `--json` means one object, in place of events.
     fn prints_one_object(&self) -> bool {
-        matches!(self, Command::Show(_) | Command::Verify(_))
+        matches!(self, Command::Show(_) | Command::Verify(_) | Command::Ctl(_))
     }
 
     fn is_json(&self) -> bool {
@@ -98,6 +102,8 @@ impl Command {
             Command::Verify(args) => args.json,
             Command::Seed(args) => args.json,
             Command::Get(args) => args.json,
+            Command::Daemon(args) => args.json,
+            Command::Ctl(args) => args.json,
             Command::Lab(args) => args.json,
             Command::Dht(args) => args.json,
             Command::Magnet(_) | Command::Completions(_) | Command::Man(_) => false,
@@ -113,7 +119,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>, console: Console) -> Exit {
     if option(&args, "--log").is_some_and(|format| format.eq_ignore_ascii_case("json")) {
         cx.console.set_log_json();
     }
-    let result = match parse(args) {
+    let result = match parse(args.clone()) {
         Err(error) => on_clap_error(&error, &mut cx.console),
         Ok(Cli { common, command }) => {
             cx.console.configure(common.quiet, common.color);
@@ -122,7 +128,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>, console: Console) -> Exit {
                 cx.console.set_json();
             }
             logging::start(common.log, common.verbose, common.quiet, common.color, cx.console.bars().clone());
-            dispatch(command, &mut cx)
+            dispatch(command, args, &mut cx)
         }
     };
     let exit = match result {
@@ -141,7 +147,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>, console: Console) -> Exit {
     }
 }
 
-fn dispatch(command: Command, cx: &mut Context) -> Result<Exit> {
+fn dispatch(command: Command, argv: Vec<OsString>, cx: &mut Context) -> Result<Exit> {
     // One thread: the session brings its own, and a command should start at once.
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
@@ -154,6 +160,13 @@ fn dispatch(command: Command, cx: &mut Context) -> Result<Exit> {
             Command::Show(args) => show::run(&args, cx).await,
             Command::Lab(args) => lab::run(*args, cx).await,
             Command::Magnet(args) => magnet::run(&args, cx).await,
+            Command::Daemon(mut args) => {
+                args.argv = argv;
+                let cli = Cli::command();
+                let command = cli.find_subcommand("daemon").context("a defect in the command line")?;
+                daemon::run(*args, &parse_daemon, command, cx).await
+            }
+            Command::Ctl(args) => ctl::run(args, cx).await,
             Command::Dht(args) => dht::run(args, cx).await,
             Command::Completions(args) => completions::run(&args, &Cli::command(), cx),
             Command::Man(args) => man::run(&args, Cli::command(), cx),
@@ -162,6 +175,14 @@ fn dispatch(command: Command, cx: &mut Context) -> Result<Exit> {
     // An interrupted command does not wait for what it left running.
     runtime.shutdown_background();
     result
+}
+
+/// The options of `swarm daemon` in another command line.
+fn parse_daemon(args: Vec<OsString>) -> Result<daemon::DaemonArgs, clap::Error> {
+    match Cli::from_arg_matches(&Cli::command().try_get_matches_from(args)?)?.command {
+        Command::Daemon(args) => Ok(*args),
+        _ => Err(clap::Error::new(clap::error::ErrorKind::InvalidSubcommand)),
+    }
 }
 
 fn parse(args: Vec<OsString>) -> Result<Cli, clap::Error> {

@@ -72,10 +72,16 @@ pub struct Interrupt {
 impl Interrupt {
     /// Takes over the signals, for the rest of the process's life. Needs a tokio runtime.
     pub fn install() -> Result<Interrupt> {
-        Interrupt::take_over().context("cannot watch for signals")
+        Interrupt::take_over(true).context("cannot watch for signals")
     }
 
-    fn take_over() -> io::Result<Interrupt> {
+    /// The same for a service: to it SIGHUP is no request to end, and comes as often as somebody likes.
+    pub fn install_for_service() -> Result<Interrupt> {
+        Interrupt::take_over(false).context("cannot watch for signals")
+    }
+
+    #[cfg_attr(not(unix), allow(unused_variables))]
+    fn take_over(hang_up_ends: bool) -> io::Result<Interrupt> {
         #[cfg(unix)]
         {
             use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -89,7 +95,9 @@ impl Interrupt {
             let hang_up = if ignores_hang_up() { None } else { Some(signal(SignalKind::hangup())?) };
             let (start, asked_at) = (Instant::now(), Arc::new(AtomicU64::new(0)));
             let watched = [(SIGINT, true), (SIGTERM, true), (SIGHUP, false)];
-            for (number, ends) in watched.into_iter().filter(|&(n, _)| n != SIGHUP || hang_up.is_some()) {
+            for (number, ends) in
+                watched.into_iter().filter(|&(n, _)| n != SIGHUP || hang_up_ends && hang_up.is_some())
+            {
                 let asked_at = Arc::clone(&asked_at);
                 let on_signal = move || {
                     let now = start.elapsed().as_millis() as u64 + 1;
@@ -125,7 +133,7 @@ impl Interrupt {
         }
     }
 
-    /// Waits for the first signal.
+    /// Waits for the next signal.
     pub async fn wait(&mut self) -> Signal {
         #[cfg(unix)]
         {

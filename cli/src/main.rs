@@ -13,6 +13,8 @@ mod completions;
 mod console;
 mod context;
 mod create;
+mod ctl;
+mod daemon;
 mod dht;
 mod events;
 mod exit;

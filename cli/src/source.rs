@@ -183,7 +183,7 @@ async fn read(source: &OsStr, options: &SessionOptions) -> Result<Vec<u8>> {
     }
 }
 
-fn read_file(path: &Path) -> Result<Vec<u8>> {
+pub fn read_file(path: &Path) -> Result<Vec<u8>> {
     let file = File::open(path).context("cannot open")?;
     let len = file.metadata().ok().filter(Metadata::is_file).map_or(0, |metadata| metadata.len());
     if len > METAINFO_LEN_MAX as u64 {

@@ -70,7 +70,8 @@ pub use swarm_core::geometry::Geometry;
 pub use swarm_core::id::{BlockRef, FileIndex, InfoHash, InfoHashV2, PeerId, PieceIndex};
 pub use swarm_core::ip_filter::{IpFilter, IpRange};
 pub use swarm_core::metainfo::{
-    FileAttr, FileEntry, Info, Magnet, MagnetError, Metainfo, MetainfoError, PieceHashes, Segment,
+    FileAttr, FileEntry, Info, METAINFO_LEN_MAX, Magnet, MagnetError, Metainfo, MetainfoError, PieceHashes,
+    Segment,
 };
 pub use swarm_core::mse::{Encryption, Method as EncryptionMethod};
 pub use swarm_core::net::Family;
@@ -79,4 +80,5 @@ pub use swarm_core::picker::{Order, Priority};
 pub use swarm_core::port_mapping::{Method as MappingMethod, Transport};
 pub use swarm_core::proxy::{Proxy, ProxyUrlError};
 pub use swarm_core::torrent::{CloseReason, Totals};
+pub use swarm_core::tracker::access::UrlOrigin;
 pub use swarm_core::tracker::announcer::TrackerStatus;

@@ -8,7 +8,7 @@ use std::io::SeekFrom;
 use std::sync::Arc;
 use swarm_core::id::FileIndex;
 use swarm_engine::{
-    AddTorrent, Data, Error, ErrorKind, Event, Files, OptionError, SessionOptions, Source, State,
+    AddTorrent, Data, Error, ErrorKind, Event, Files, InfoHash, OptionError, SessionOptions, Source, State,
     TorrentHandle, Waiting,
 };
 use tempfile::TempDir;
@@ -23,6 +23,8 @@ for_both_families![
     a_reader_of_a_file_that_is_not_wanted_has_it_downloaded,
     removing_deletes_only_the_torrents_files,
     removing_leaves_what_was_never_verified,
+    removing_deletes_what_an_earlier_session_has_verified,
+    the_active_torrents_and_their_files_are_told,
     torrents_are_found_by_id_and_hash,
     a_session_tells_of_all_its_torrents,
     a_tracker_is_added_while_it_runs,
@@ -188,6 +190,48 @@ async fn removing_leaves_what_was_never_verified(ip: &str) {
     getter.remove(torrent.id(), Data::Delete).await.unwrap();
     assert!(!path_of(&metainfo, target.path(), 0).exists());
     assert_eq!(std::fs::read(&path).unwrap(), b"mine");
+}
+
+async fn removing_deletes_what_an_earlier_session_has_verified(ip: &str) {
+    let swarm = Swarm::of(ip, FILES).await;
+    let state = TempDir::new().unwrap();
+    let session = || session_on(ip, |options| options.state_dir(state.path()));
+    for unfinished in [false, true] {
+        let getter = session();
+        let limit = unfinished.then_some(500_000);
+        let torrent = getter.add(swarm.get().download_limit(limit)).await.unwrap();
+        match unfinished {
+            true => {
+                drop(until(&mut torrent.events(), |event| matches!(event, Event::PieceVerified(_))).await)
+            }
+            false => torrent.completed().await.unwrap(),
+        }
+        getter.stop().await;
+        std::fs::create_dir_all(swarm.target.path().join("data")).unwrap();
+        std::fs::write(swarm.target.path().join("data/notes"), "mine").unwrap();
+        let getter = session();
+        let torrent = getter.add(swarm.get().paused(true)).await.unwrap();
+        getter.remove(torrent.id(), Data::Delete).await.unwrap();
+        assert_eq!(names_in(swarm.target.path()), ["data"], "unfinished: {unfinished}");
+        assert_eq!(names_in(&swarm.target.path().join("data")), ["notes"]);
+    }
+}
+
+async fn the_active_torrents_and_their_files_are_told(ip: &str) {
+    let swarm = Swarm::of(ip, FILES).await;
+    let getter = session(ip);
+    let torrent = getter.add(swarm.get().download_limit(500_000)).await.unwrap();
+    let idle = getter.add(AddTorrent::download(InfoHash([7; 20]), "nowhere")).await.unwrap();
+    assert_eq!(idle.file_progress().await.unwrap(), None);
+    until(&mut torrent.events(), |event| matches!(event, Event::PieceVerified(_))).await;
+    assert_eq!(getter.active().await.unwrap(), [torrent.id()]);
+    torrent.set_download_limit(None);
+    torrent.completed().await.unwrap();
+    let lengths: Vec<u64> = swarm.metainfo.info.files.iter().map(|file| file.length).collect();
+    assert_eq!(torrent.file_progress().await.unwrap(), Some(lengths));
+    torrent.pause();
+    until(&mut torrent.events(), |event| matches!(event, Event::Paused)).await;
+    assert!(getter.active().await.unwrap().is_empty());
 }
 
 async fn torrents_are_found_by_id_and_hash(ip: &str) {

@@ -1,6 +1,9 @@
 //! Running the `swarm` binary: to its end, or line by line while it runs.
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
+#[path = "daemon.rs"]
+pub mod daemon;
+
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -192,6 +195,11 @@ impl Running {
 
     pub fn is_running(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// Sends it the signal of this name.

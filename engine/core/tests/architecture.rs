@@ -15,7 +15,8 @@ const CRATES: &[(&str, &str, &[&str])] = &[
     ("swarmbt-sim", "engine/sim", &["swarm-core", "swarm-tracker"]),
     ("swarmbt-engine", "engine", &["swarm-core"]),
     ("swarmbt-tracker", "tracker", &["swarm-core"]),
-    ("swarmbt", "cli", &["swarm-core", "swarm-engine", "swarm-tracker"]),
+    ("swarmbt-daemon", "cli/daemon", &["swarm-engine"]),
+    ("swarmbt", "cli", &["swarm-core", "swarm-daemon", "swarm-engine", "swarm-tracker"]),
     ("swarmbt-benches", "benches", &["swarm-core", "swarm-engine", "swarm-sim", "swarm-tracker"]),
 ];
 

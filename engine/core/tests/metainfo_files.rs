@@ -161,6 +161,19 @@ fn what_libtorrent_makes_we_make_byte_for_byte() {
 }
 
 #[test]
+fn what_is_encoded_again_says_the_same() {
+    let paths = fs::read_dir(folder()).expect("testdata").map(|entry| entry.expect("a file").path());
+    let known = paths.filter_map(|path| Metainfo::parse_for(&fs::read(path).ok()?, PathRules::UNIX).ok());
+    let mut count = 0;
+    for metainfo in known {
+        let again = Metainfo::parse_for(&metainfo.encode(), PathRules::UNIX).expect("a metainfo file");
+        assert_eq!(Metainfo { warnings: Vec::new(), ..again }, Metainfo { warnings: Vec::new(), ..metainfo });
+        count += 1;
+    }
+    assert!(count > 20, "{count} files");
+}
+
+#[test]
 fn libtorrents_order_is_ours() {
     let metainfo = read("libtorrent-v1-folder.torrent");
     let Content::Folder(files) = recipe(&metainfo).content else { panic!("not a folder") };

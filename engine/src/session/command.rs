@@ -8,6 +8,7 @@ use std::ops::Range;
 use std::rc::Rc;
 use swarm_core::id::PieceIndex;
 use swarm_core::picker::Order;
+use swarm_core::tracker::access::UrlOrigin;
 use tokio::sync::oneshot;
 
 /// What a torrent's task is asked to do.
@@ -15,8 +16,9 @@ use tokio::sync::oneshot;
 pub(crate) enum Command {
     Stats(oneshot::Sender<TorrentStats>),
     AddPeers(Vec<SocketAddr>),
-    AddTrackers(Vec<String>),
-    AddWebSeeds(Vec<String>),
+    FileProgress(oneshot::Sender<Option<Vec<u64>>>),
+    AddTrackers(Vec<String>, UrlOrigin),
+    AddWebSeeds(Vec<String>, UrlOrigin),
     SetFiles(Files),
     SetOrder(Order),
     SetUploadLimit(Option<u64>),
@@ -35,14 +37,20 @@ pub(crate) enum Command {
 impl Command {
     pub(super) fn apply(&self, options: &mut Rc<AddTorrent>) {
         let command = self;
-        if matches!(command, Command::Stats(_) | Command::Read(_)) {
+        if matches!(command, Command::Stats(_) | Command::FileProgress(_) | Command::Read(_)) {
             return;
         }
         let options = Rc::make_mut(options);
         match command {
             Command::AddPeers(peers) => options.peers.extend(peers),
-            Command::AddTrackers(urls) => options.trackers.extend(urls.iter().cloned()),
-            Command::AddWebSeeds(urls) => options.web_seeds.extend(urls.iter().cloned()),
+            Command::AddTrackers(urls, UrlOrigin::Typed) => options.trackers.extend(urls.iter().cloned()),
+            Command::AddTrackers(urls, UrlOrigin::Metainfo) => {
+                options.trackers_found.extend(urls.iter().cloned());
+            }
+            Command::AddWebSeeds(urls, UrlOrigin::Typed) => options.web_seeds.extend(urls.iter().cloned()),
+            Command::AddWebSeeds(urls, UrlOrigin::Metainfo) => {
+                options.web_seeds_found.extend(urls.iter().cloned());
+            }
             Command::SetFiles(files) => (options.files, options.hold) = (files.clone(), false),
             Command::SetOrder(order) => options.order = *order,
             Command::SetUploadLimit(limit) => options.upload_limit = *limit,

@@ -4,7 +4,6 @@ use super::command::Command;
 use super::torrent::{Next, TorrentDriver};
 use std::rc::Rc;
 use swarm_core::torrent::discovery::Origin;
-use swarm_core::tracker::access::UrlOrigin;
 
 impl TorrentDriver {
     /// Carries out a command. What comes next, if its run is to end.
@@ -27,11 +26,16 @@ impl TorrentDriver {
                 self.limits_changed();
             }
             Command::SetScrub(_) => self.on_scrub_set(),
-            Command::AddWebSeeds(_) if self.content.get().is_none() => {}
-            Command::AddWebSeeds(urls) => {
-                self.with(|inner| self.add_web_seeds(inner, &urls, UrlOrigin::Typed));
+            Command::FileProgress(reply) => {
+                let _ = reply.send(self.file_progress());
             }
-            Command::AddTrackers(urls) => self.announcer.borrow_mut().handle_more_trackers(now, &urls),
+            Command::AddWebSeeds(..) if self.content.get().is_none() => {}
+            Command::AddWebSeeds(urls, origin) => {
+                self.with(|inner| self.add_web_seeds(inner, &urls, origin));
+            }
+            Command::AddTrackers(urls, origin) => {
+                self.announcer.borrow_mut().handle_more_trackers(now, &urls, origin);
+            }
             Command::Reannounce if !self.is_begun.get() => {}
             Command::Reannounce => {
                 self.announcer.borrow_mut().request_more_peers(now);

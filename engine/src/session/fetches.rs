@@ -26,12 +26,16 @@ impl TorrentDriver {
             Source::Magnet(magnet) => &magnet.web_seeds,
             _ => &metainfo.web_seeds,
         };
-        let typed = self.changed.borrow().web_seeds.clone();
+        let (typed, found) = {
+            let options = self.changed.borrow();
+            (options.web_seeds.clone(), options.web_seeds_found.clone())
+        };
         if typed.len() + of_source.len() > 0 {
             inner.web.names = Rc::new(metainfo.info.renamed_paths(&metainfo.info_bytes));
         }
         self.add_web_seeds(inner, &typed, UrlOrigin::Typed);
         self.add_web_seeds(inner, of_source, UrlOrigin::Metainfo);
+        self.add_web_seeds(inner, &found, UrlOrigin::Metainfo);
     }
 
     /// Uses these URLs too.

@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use swarm_core::id::{FileIndex, InfoHashes};
 use swarm_core::metainfo::Metainfo;
 use swarm_core::picker::Order;
+use swarm_core::tracker::access::UrlOrigin;
 use tokio::sync::{mpsc, oneshot, watch};
 
 /// How a torrent's task stands, for those who wait for it.
@@ -146,6 +147,16 @@ impl TorrentHandle {
         stats.await.map_err(|_| Error::Stopped)
     }
 
+    /// For each file of the metainfo, how many of its bytes are in verified pieces; `None` before its data is known, and while it is paused.
+    ///
+    /// # Errors
+    /// [`Error::Stopped`] if it has ended.
+    pub async fn file_progress(&self) -> Result<Option<Vec<u64>>, Error> {
+        let (reply, progress) = oneshot::channel();
+        self.0.commands.send(Box::new(Command::FileProgress(reply))).map_err(|_| Error::Stopped)?;
+        progress.await.map_err(|_| Error::Stopped)
+    }
+
     /// What happens. The first receiver also has what happened before it was asked for, the last 64 events of it; later ones have what
     /// happens from now on. Each holds up to 4,096 events that have not been taken.
     pub fn events(&self) -> EventReceiver {
@@ -192,12 +203,23 @@ impl TorrentHandle {
 
     /// Announces to these trackers too, each in a tier of its own.
     pub fn add_trackers(&self, urls: impl IntoIterator<Item = impl Into<String>>) {
-        self.command(Command::AddTrackers(urls.into_iter().map(Into::into).collect()));
+        self.add_trackers_from(UrlOrigin::Typed, urls);
+    }
+
+    /// The same for trackers that somebody else has named: with [`UrlOrigin::Metainfo`] they lead to no more places than those of a
+    /// metainfo file.
+    pub fn add_trackers_from(&self, origin: UrlOrigin, urls: impl IntoIterator<Item = impl Into<String>>) {
+        self.command(Command::AddTrackers(urls.into_iter().map(Into::into).collect(), origin));
     }
 
     /// Uses these web seeds too (BEP 19).
     pub fn add_web_seeds(&self, urls: impl IntoIterator<Item = impl Into<String>>) {
-        self.command(Command::AddWebSeeds(urls.into_iter().map(Into::into).collect()));
+        self.add_web_seeds_from(UrlOrigin::Typed, urls);
+    }
+
+    /// The same for web seeds that somebody else has named.
+    pub fn add_web_seeds_from(&self, origin: UrlOrigin, urls: impl IntoIterator<Item = impl Into<String>>) {
+        self.command(Command::AddWebSeeds(urls.into_iter().map(Into::into).collect(), origin));
     }
 
     /// Announces to trackers and the DHT now, as far as their shortest intervals allow it.

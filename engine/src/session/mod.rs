@@ -76,6 +76,7 @@ use tokio::sync::{mpsc, oneshot};
 /// What the network thread is asked to do.
 pub(crate) enum Request {
     Add(Box<AddTorrent>, oneshot::Sender<Result<TorrentHandle, Error>>),
+    Active(oneshot::Sender<Vec<TorrentId>>),
     Resolve(MutableTorrentLink, oneshot::Sender<Result<InfoHash, Error>>),
     SetUploadLimit(Option<u64>),
     SetDownloadLimit(Option<u64>),
@@ -185,6 +186,17 @@ impl Session {
     /// The torrent with this info-hash, unless it has ended.
     pub fn find(&self, info_hash: InfoHash) -> Option<TorrentHandle> {
         self.registry.find(info_hash)
+    }
+
+    /// The torrents that have connected peers, or web seeds to ask. Who watches many torrents, most of them idle, need not ask the others how
+    /// they stand: their events tell when that changes.
+    ///
+    /// # Errors
+    /// [`Error::Stopped`] if the session has ended.
+    pub async fn active(&self) -> Result<Vec<TorrentId>, Error> {
+        let (reply, active) = oneshot::channel();
+        self.requests.send(Request::Active(reply)).map_err(|_| Error::Stopped)?;
+        active.await.map_err(|_| Error::Stopped)
     }
 
     /// Stops a torrent and forgets it. Its files stay, or are deleted with what is saved about them: those that were verified, and

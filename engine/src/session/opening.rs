@@ -30,6 +30,7 @@ use swarm_core::metainfo::{Info, Metainfo};
 use swarm_core::picker::Priority;
 use swarm_core::time::Duration;
 use swarm_core::torrent::Totals;
+use swarm_core::tracker::access::UrlOrigin;
 use swarm_core::wire::peer_id;
 use tokio::sync::{mpsc, watch};
 use tokio::task::spawn_local;
@@ -130,7 +131,16 @@ pub(super) async fn start(
         }
         if next == Next::Restart {
             channels.phase.send_replace(Phase::Running { complete: false });
-            carried.announcer.borrow_mut().handle_more_trackers(context.now(), &options.trackers);
+            carried.announcer.borrow_mut().handle_more_trackers(
+                context.now(),
+                &options.trackers,
+                UrlOrigin::Typed,
+            );
+            carried.announcer.borrow_mut().handle_more_trackers(
+                context.now(),
+                &options.trackers_found,
+                UrlOrigin::Metainfo,
+            );
             let torrent = TorrentDriver::new(Rc::clone(&context), options, info_hash, &channels, carried);
             let torrent = Rc::new(torrent);
             let ended = run(&torrent, &mut channels.commands).await;
@@ -147,12 +157,69 @@ pub(super) async fn start(
         match next {
             Next::Stop => return Ok(()),
             Next::Delete => {
-                // What was never opened is not known to be the torrent's.
-                let Some(storage) = opened else { return Ok(()) };
-                return Ok(context.on_worker(Lane::Transfer, move || storage.delete()).await??);
+                return delete(&context, &options, opened).await;
             }
             Next::Pause | Next::Restart => {}
         }
+    }
+}
+
+/// Deletes what is known to be the torrent's. What has not run is opened for that: saved state says what was verified.
+async fn delete(
+    context: &Context,
+    options: &AddTorrent,
+    opened: Option<Arc<dyn Storage>>,
+) -> Result<(), Error> {
+    let (metainfo, custom) = (options.source.metainfo().cloned(), options.storage.clone());
+    let open = match &metainfo {
+        Some(metainfo) if opened.is_none() && options.mode != Mode::Metadata => {
+            let files = options.files.resolve(metainfo.info.files.len())?;
+            Some(open_options(context, options, &metainfo.info, files.as_deref()))
+        }
+        _ => None,
+    };
+    let delete = move || -> Result<(), StorageError> {
+        let storage = match (opened, open, metainfo) {
+            (Some(storage), _, _) => storage,
+            (None, Some(open), Some(metainfo)) => {
+                let (storage, _) = storage::open(&metainfo, custom, open)?;
+                storage.close()?;
+                storage
+            }
+            _ => return Ok(()),
+        };
+        storage.delete()
+    };
+    Ok(context.on_worker(Lane::Transfer, delete).await??)
+}
+
+/// How the torrent's files are opened.
+fn open_options(
+    context: &Context,
+    options: &AddTorrent,
+    info: &Info,
+    files: Option<&[Priority]>,
+) -> OpenOptions {
+    let mode = match options.mode {
+        Mode::Seed => storage::Mode::Seed,
+        Mode::Download | Mode::Metadata => {
+            let wanted = |each: &[Priority]| each.iter().map(|file| *file != Priority::SKIP).collect();
+            storage::Mode::Download { wanted: files.map(wanted) }
+        }
+    };
+    OpenOptions {
+        state_dir: context.options.state_dir.clone(),
+        trust: match &options.found {
+            Some(report) if report.is_of(info) => Trust::Found(Arc::clone(report)),
+            Some(_) => Trust::Nothing,
+            None if options.recheck => Trust::Nothing,
+            None => Trust::State,
+        },
+        overwrite: options.overwrite,
+        handles: Arc::clone(&context.handles),
+        #[cfg(feature = "__hooks")]
+        budget: options.space.clone(),
+        ..OpenOptions::new(options.dir.clone(), mode)
     }
 }
 
@@ -237,6 +304,7 @@ async fn paused(
         command.apply(options);
         match *command {
             Command::Stats(reply) => drop(reply.send(stats.clone())),
+            Command::FileProgress(reply) => drop(reply.send(None)),
             Command::Read(request) => drop(readers.add(request)),
             Command::SetFiles(_) | Command::Recheck => {
                 channels.phase.send_replace(Phase::Running { complete: false });
@@ -286,27 +354,7 @@ impl TorrentDriver {
         if options.storage.is_some() && 2 * u64::from(piece_len) > buffer_len as u64 {
             return Err(OptionError::BufferTooSmall { piece_len, buffer_len }.into());
         }
-        let mode = match options.mode {
-            Mode::Seed => storage::Mode::Seed,
-            Mode::Download | Mode::Metadata => {
-                let wanted = |each: &Vec<Priority>| each.iter().map(|file| *file != Priority::SKIP).collect();
-                storage::Mode::Download { wanted: files.as_ref().map(wanted) }
-            }
-        };
-        let open = OpenOptions {
-            state_dir: context.options.state_dir.clone(),
-            trust: match &options.found {
-                Some(report) if report.is_of(info) => Trust::Found(Arc::clone(report)),
-                Some(_) => Trust::Nothing,
-                None if options.recheck => Trust::Nothing,
-                None => Trust::State,
-            },
-            overwrite: options.overwrite,
-            handles: Arc::clone(&context.handles),
-            #[cfg(feature = "__hooks")]
-            budget: options.space.clone(),
-            ..OpenOptions::new(options.dir.clone(), mode)
-        };
+        let open = open_options(context, options, info, files.as_deref());
         let opening = || {
             let (metainfo, custom, open) = (Arc::clone(metainfo), options.storage.clone(), open.clone());
             move || storage::open(&metainfo, custom, open)

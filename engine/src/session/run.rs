@@ -64,6 +64,10 @@ async fn serve(
             Request::Add(torrent, reply) => {
                 let _ = reply.send(add(context, registry, *torrent));
             }
+            Request::Active(reply) => {
+                let active = context.torrents.all().into_iter().filter(|torrent| torrent.is_active());
+                let _ = reply.send(active.map(|torrent| torrent.id()).collect());
+            }
             Request::Resolve(link, reply) => {
                 drop(spawn_local(services::resolve_for(Rc::clone(context), link, reply)));
             }

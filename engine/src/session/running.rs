@@ -1,6 +1,7 @@
 //! The torrents that run, as far as the rest of the session has to do with them.
 
 use crate::Error;
+use crate::id::TorrentId;
 use crate::net::handshake::{Opened, Ours};
 use crate::storage::Location;
 use std::cell::RefCell;
@@ -18,7 +19,10 @@ use swarm_core::torrent::discovery::Origin;
 
 /// A running torrent. None of this may be called while the torrent is being changed, but for [`RunningTorrent::pressure_changed`].
 pub(super) trait RunningTorrent {
+    fn id(&self) -> TorrentId;
     fn is_private(&self) -> bool;
+    /// Whether peers are connected, or web seeds asked.
+    fn is_active(&self) -> bool;
     fn is_complete(&self) -> bool;
     /// Whether it wants data and has nobody to ask.
     fn needs_peers(&self) -> bool;

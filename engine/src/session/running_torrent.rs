@@ -3,6 +3,7 @@
 use super::running::RunningTorrent;
 use super::torrent::TorrentDriver;
 use crate::Error;
+use crate::id::TorrentId;
 use crate::net::handshake::{Opened, Ours};
 use crate::storage::Location;
 use std::net::SocketAddr;
@@ -17,8 +18,17 @@ use swarm_core::torrent::discovery::Origin;
 use swarm_core::torrent::{CloseReason, Pressure};
 
 impl RunningTorrent for TorrentDriver {
+    fn id(&self) -> TorrentId {
+        self.events.id
+    }
+
     fn is_private(&self) -> bool {
         TorrentDriver::is_private(self)
+    }
+
+    fn is_active(&self) -> bool {
+        let inner = self.inner.borrow();
+        inner.core.peers().next().is_some() || !inner.web.sources.is_empty()
     }
 
     fn is_complete(&self) -> bool {

@@ -50,6 +50,17 @@ impl TorrentDriver {
         }
     }
 
+    /// For each file, how many of its bytes are in verified pieces, once its data is known.
+    pub(super) fn file_progress(&self) -> Option<Vec<u64>> {
+        let info = &self.content.get()?.metainfo.info;
+        let inner = self.inner.borrow();
+        let mut files = vec![0; info.files.len()];
+        for piece in inner.core.have().iter() {
+            info.segments(piece).for_each(|segment| files[segment.file.idx()] += segment.len);
+        }
+        Some(files)
+    }
+
     /// The same once its connections have ended.
     pub(super) fn stats_at_rest(&self) -> TorrentStats {
         TorrentStats {

@@ -11,7 +11,7 @@ use super::options::Mode;
 use super::prepared::RangeKey;
 use super::torrent::{Inner, Next, TorrentDriver};
 use crate::Error;
-use crate::buffer::Spill;
+use crate::buffer::{PieceBuffer, Spill};
 use crate::hash::Lane;
 use crate::storage::{PieceOutcome, Prepared, Storage, StorageError};
 use std::ops::Range;

@@ -5,6 +5,7 @@
 //! keeps a stranger's file names from meaning more than a name.
 
 mod create;
+mod encode;
 mod entry;
 mod error;
 mod info;

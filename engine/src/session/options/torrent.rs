@@ -187,6 +187,9 @@ pub struct AddTorrent {
     pub(crate) peers: Vec<SocketAddr>,
     pub(crate) trackers: Vec<String>,
     pub(crate) web_seeds: Vec<String>,
+    /// Those that were added since, and that metainfo could have named.
+    pub(crate) trackers_found: Vec<String>,
+    pub(crate) web_seeds_found: Vec<String>,
     pub(crate) use_metainfo_trackers: bool,
     pub(crate) announce_interval_min: Duration,
     pub(crate) super_seeding: bool,
@@ -218,6 +221,8 @@ impl AddTorrent {
             peers: Vec::new(),
             trackers: Vec::new(),
             web_seeds: Vec::new(),
+            trackers_found: Vec::new(),
+            web_seeds_found: Vec::new(),
             use_metainfo_trackers: true,
             announce_interval_min: Duration::from_secs(60),
             super_seeding: true,

@@ -193,12 +193,12 @@ impl Announcer {
         self.advance(now);
     }
 
-    /// The user names more trackers, each a tier of its own. Those that are known already come to count as the user's.
-    pub fn handle_more_trackers(&mut self, now: Time, urls: &[String]) {
+    /// More trackers are named, each a tier of its own. Those that are known already come to count as the user's, if it is he who names them.
+    pub fn handle_more_trackers(&mut self, now: Time, urls: &[String], origin: UrlOrigin) {
         for url in urls {
             let at = self.trackers.len();
             let tier = self.trackers.last().map_or(0, |tracker| tracker.tier + 1);
-            if add_tracker(&mut self.trackers, url, UrlOrigin::Typed, tier) && self.trackers.len() > at {
+            if add_tracker(&mut self.trackers, url, origin, tier) && self.trackers.len() > at {
                 self.walks.iter_mut().for_each(|walk| walk.on_tracker_added(now));
             }
         }

@@ -1,0 +1,191 @@
+//! From what somebody gives, a file, an address or a link, to a torrent for the manager.
+
+use crate::config::Rules;
+use crate::folders;
+use crate::torrents::book::What;
+use crate::torrents::{Edit, Goal, New, Options, Refusal};
+use serde::{Deserialize, Deserializer, Serialize};
+use std::path::PathBuf;
+use std::sync::Arc;
+use swarm_engine::{METAINFO_LEN_MAX, Metainfo, SessionOptions, Source};
+use url::Url;
+use utoipa::{IntoParams, ToSchema};
+
+/// How long a link may be, in bytes.
+const LINK_LEN_MAX: usize = 64 * 1024;
+
+/// What is wanted of a torrent that is added. In a query, lists are separated by commas.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema, IntoParams)]
+#[serde(default, deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct AddOptions {
+    /// The folder for its file or folder: absolute, or below the one of the configuration. Default: that one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    #[param(value_type = Option<String>)]
+    pub dir: Option<PathBuf>,
+    /// Whether it is added paused.
+    pub paused: bool,
+    /// Whether its data is there already, and only to be read.
+    pub seed: bool,
+    /// Whether it runs without a turn in the queue.
+    pub forced: bool,
+    /// Whether pieces are started in their order.
+    pub sequential: bool,
+    /// The limit of payload sent, in bytes/s.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub upload_limit: Option<u64>,
+    /// The limit of payload received, in bytes/s.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub download_limit: Option<u64>,
+    /// It stops when it has sent this many times its size: a number, "none" or "default".
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Goal<f64>>)]
+    #[param(value_type = Option<String>)]
+    pub ratio_limit: Option<Goal<f64>>,
+    /// It stops when it has seeded for so many seconds: a number, "none" or "default".
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Goal<u64>>)]
+    #[param(value_type = Option<String>)]
+    pub seed_time_limit: Option<Goal<u64>>,
+    /// Its category.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub category: Option<String>,
+    /// Its tags.
+    #[serde(deserialize_with = "list", skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<String>,
+    /// Trackers, beside its own.
+    #[serde(deserialize_with = "list", skip_serializing_if = "Vec::is_empty")]
+    pub trackers: Vec<String>,
+    /// Peers to connect to, as ADDR:PORT.
+    #[serde(deserialize_with = "list", skip_serializing_if = "Vec::is_empty")]
+    pub peers: Vec<String>,
+}
+
+/// A list, or a text with commas.
+fn list<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Given {
+        List(Vec<String>),
+        Text(String),
+    }
+    Ok(match Given::deserialize(deserializer)? {
+        Given::List(list) => list,
+        Given::Text(text) => text.split(',').filter(|one| !one.is_empty()).map(str::to_owned).collect(),
+    })
+}
+
+fn invalid(error: impl ToString) -> Refusal {
+    Refusal::Invalid(error.to_string())
+}
+
+impl AddOptions {
+    fn options(&self) -> Result<Options, Refusal> {
+        let peers = self.peers.iter().map(|peer| {
+            peer.parse()
+                .map_err(|_| Refusal::Invalid(format!("{peer}: is no peer; write it as in 192.0.2.7:6881")))
+        });
+        let edit = Edit {
+            paused: Some(self.paused),
+            forced: Some(self.forced),
+            sequential: Some(self.sequential),
+            upload_limit: self.upload_limit.map(Some),
+            download_limit: self.download_limit.map(Some),
+            ratio_limit: self.ratio_limit,
+            seed_time_limit: self.seed_time_limit,
+            category: self.category.clone().map(Some),
+            tags: Some(self.tags.clone()),
+            trackers: self.trackers.clone(),
+            peers: peers.collect::<Result<_, _>>()?,
+            ..Edit::default()
+        };
+        edit.check()?;
+        let mut options = Options { seed: self.seed, ..Options::default() };
+        edit.apply(&mut options)?;
+        Ok(options)
+    }
+}
+
+/// A torrent of the bytes of a metainfo file.
+///
+/// # Errors
+/// If they are none, or the options make no sense.
+pub async fn of_bytes(bytes: Vec<u8>, options: AddOptions, rules: Arc<Rules>) -> Result<New, Refusal> {
+    blocking(move || {
+        let metainfo = Metainfo::parse(&bytes).map_err(invalid)?;
+        new(What::Metainfo(Arc::new(metainfo)), &options, &rules)
+    })
+    .await
+}
+
+/// A torrent of a link, an info-hash or the address of a metainfo file, which is fetched first.
+///
+/// # Errors
+/// If it is none of these, cannot be fetched, or the options make no sense.
+pub async fn of_source(
+    text: &str,
+    options: AddOptions,
+    rules: Arc<Rules>,
+    session: &SessionOptions,
+) -> Result<New, Refusal> {
+    if text.len() > LINK_LEN_MAX {
+        return Err(Refusal::Invalid(format!("a link has at most {LINK_LEN_MAX} bytes")));
+    }
+    let scheme = text.split_once(':').map_or("", |(scheme, _)| scheme).to_ascii_lowercase();
+    if matches!(scheme.as_str(), "http" | "https") {
+        let url = Url::parse(text).map_err(invalid)?;
+        let fetched = swarm_engine::fetch(&url, METAINFO_LEN_MAX, session).await;
+        let bytes = fetched.map_err(|error| Refusal::Fetch(crate::manager::said(&error)))?;
+        return of_bytes(bytes, options, rules).await;
+    }
+    let source: Source = text.trim().parse().map_err(invalid)?;
+    let name = match &source {
+        Source::Magnet(magnet) => magnet.name.clone().unwrap_or_else(|| magnet.info_hash.to_string()),
+        _ => text.trim().to_owned(),
+    };
+    let hashes = source.info_hashes();
+    let what = What::Link { text: text.trim().to_owned(), name, hashes };
+    blocking(move || new(what, &options, &rules)).await
+}
+
+fn new(what: What, options: &AddOptions, rules: &Rules) -> Result<New, Refusal> {
+    let dir = folders::resolve(options.dir.as_deref(), &rules.dir, &rules.allow_dirs)?;
+    Ok(New { what, dir, options: options.options()? })
+}
+
+/// What looks at files, or parses for long, does not hold up others.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Refusal> + Send + 'static,
+) -> Result<T, Refusal> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|_| Refusal::Engine("a defect: it ended early".to_owned()))?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::torrents::goals::GoalWord;
+
+    #[test]
+    fn options_come_in_json_and_in_queries() {
+        let json: AddOptions =
+            serde_json::from_str(r#"{"tags": ["a", "b"], "ratio_limit": 1.5, "paused": true}"#).unwrap();
+        let query: AddOptions =
+            axum::extract::Query::try_from_uri(&"/?tags=a,b&ratio_limit=1.5&paused=true".parse().unwrap())
+                .unwrap()
+                .0;
+        assert_eq!(json, query);
+        assert_eq!(
+            (&json.tags[..], json.ratio_limit),
+            (&["a".to_owned(), "b".to_owned()][..], Some(Goal::Value(1.5)))
+        );
+        let query = |text: &str| axum::extract::Query::<AddOptions>::try_from_uri(&text.parse().unwrap());
+        assert_eq!(
+            query("/?seed_time_limit=none").unwrap().0.seed_time_limit,
+            Some(Goal::Word(GoalWord::None))
+        );
+        assert!(query("/?seed_time_limit=soon").is_err() && query("/?run=rm").is_err());
+    }
+}

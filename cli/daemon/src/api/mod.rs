@@ -1,0 +1,137 @@
+//! The daemon's own API: HTTP and JSON under `/api/v1`, described by `/api/v1/openapi.json`, which is made of this code.
+//!
+//! [`serve`] has the sockets. Each request passes [`crate::auth`] first. What changes something is sent to the manager; what only reads is
+//! answered from the table, or by the session's own word about a torrent.
+
+mod details;
+mod error;
+mod events;
+pub mod serve;
+mod session;
+mod torrents;
+
+use crate::auth::{Access, Via};
+use crate::config::Rules;
+use crate::manager::Counters;
+use crate::manager::commands::Handle;
+use crate::metrics::HttpCounters;
+use crate::notice::Notice;
+use crate::table::Shared;
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse as _, Response};
+use error::ApiError;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use swarm_engine::SessionOptions;
+use tokio::sync::{broadcast, watch};
+use utoipa::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+/// What requests are answered from.
+#[derive(Debug)]
+pub struct App {
+    /// The manager.
+    pub manager: Handle,
+    /// What readers see.
+    pub table: Shared,
+    /// What happens.
+    pub notices: broadcast::Sender<Notice>,
+    /// The rules in force.
+    pub rules: watch::Receiver<Arc<Rules>>,
+    /// Who gets in.
+    pub access: Access,
+    /// How the session behaves: what is fetched leaves by the same ways.
+    pub session: SessionOptions,
+    /// Where peers can reach us.
+    pub listening: Vec<SocketAddr>,
+    /// Sums of the manager.
+    pub counters: Arc<Counters>,
+    /// Sums of requests.
+    pub http: HttpCounters,
+    /// Streams of events that are open.
+    pub streams: AtomicUsize,
+    /// When it was started, in seconds since 1970.
+    pub started_at: i64,
+    /// Whether it is ending.
+    pub stopping: watch::Receiver<bool>,
+}
+
+type AppState = State<Arc<App>>;
+
+/// The API's description.
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Swarm daemon",
+        description = "Torrents of a `swarm daemon`. Over TCP each request needs `Authorization: Bearer TOKEN`; the token is in the \
+file `token` of the daemon's state folder. Sizes are in bytes, rates in bytes per second, times in seconds since 1970. \
+An error is `{\"error\": {\"kind\": ..., \"message\": ...}}`. New fields may come at any time: pass over what you do not know.",
+        license(name = "MIT OR Apache-2.0")
+    ),
+    components(schemas(error::ErrorBody, crate::table::Summary))
+)]
+struct Description;
+
+/// All routes.
+pub fn router(app: Arc<App>) -> Router {
+    let (router, description) = OpenApiRouter::with_openapi(Description::openapi())
+        .routes(routes!(torrents::list, torrents::add))
+        .routes(routes!(torrents::show, torrents::edit, torrents::remove))
+        .routes(routes!(torrents::pause))
+        .routes(routes!(torrents::resume))
+        .routes(routes!(torrents::recheck))
+        .routes(routes!(torrents::reannounce))
+        .routes(routes!(torrents::metainfo))
+        .routes(routes!(details::files, details::set_files))
+        .routes(routes!(details::peers, details::add_peers))
+        .routes(routes!(details::trackers, details::add_trackers))
+        .routes(routes!(details::web_seeds, details::add_web_seeds))
+        .routes(routes!(events::events))
+        .routes(routes!(session::session, session::edit))
+        .routes(routes!(session::health))
+        .routes(routes!(session::metrics))
+        .split_for_parts();
+    let description = description.to_json().expect("a description becomes JSON");
+    let description = bytes::Bytes::from(description);
+    let described = move || {
+        let description = description.clone();
+        async move { ([(axum::http::header::CONTENT_TYPE, "application/json")], description) }
+    };
+    router
+        .route("/api/v1/openapi.json", axum::routing::get(described))
+        .fallback(|| async {
+            ApiError::not_found("there is nothing here; /api/v1/openapi.json tells what there is")
+        })
+        .method_not_allowed_fallback(|| async { ApiError::method() })
+        .layer(from_fn_with_state(Arc::clone(&app), admit))
+        .with_state(app)
+}
+
+/// Lets a request pass, or not; and counts it.
+async fn admit(State(app): AppState, request: Request, next: Next) -> Response {
+    let via = request.extensions().get::<Via>().copied();
+    let rules = app.rules.borrow().clone();
+    let checked = match via {
+        Some(via) => app.access.check(via, request.method(), request.uri(), request.headers(), &rules.hosts),
+        // Whoever builds the router forgot it.
+        None => Err(crate::auth::Denied::Token),
+    };
+    let mut response = match checked {
+        Ok(()) => next.run(request).await,
+        Err(denied) => ApiError::from(denied).into_response(),
+    };
+    app.http.count(response.status());
+    let headers = response.headers_mut();
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    // Nothing of this is a page.
+    headers
+        .entry(CONTENT_SECURITY_POLICY)
+        .or_insert(HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"));
+    response
+}

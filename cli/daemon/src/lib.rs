@@ -1,0 +1,247 @@
+//! The daemon of Swarm: torrents that outlive restarts, and an HTTP API to them. `docs/daemon.md` of the project is its design.
+//!
+//! [`Daemon::start`] opens the database and the session, takes up what was kept, and serves. The command line of `swarm daemon` is around
+//! it.
+
+#![warn(clippy::exhaustive_enums, clippy::exhaustive_structs)]
+#![allow(clippy::exhaustive_structs, clippy::exhaustive_enums, reason = "only the command line uses it")]
+
+mod adding;
+pub mod api;
+pub mod auth;
+mod config;
+mod folders;
+mod manager;
+mod metrics;
+mod notice;
+pub mod store;
+pub mod table;
+pub mod torrents;
+
+pub use adding::AddOptions;
+pub use config::{Config, Prepare, Rules};
+
+use api::{App, serve};
+use auth::{Access, Token};
+use manager::Running;
+use manager::commands::Limits;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use store::thread::StoreThread;
+use store::{ALIVE_AT, Loaded, Store, StoreError};
+use swarm_engine::{Metainfo, Session};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use torrents::{Book, Id, Record};
+
+/// The database's name in the daemon's folder.
+const DATABASE: &str = "daemon.db";
+/// The token's.
+const TOKEN: &str = "token";
+
+/// Why the daemon does not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The database cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The session does not start.
+    #[error(transparent)]
+    Session(#[from] swarm_engine::Error),
+    /// A file or folder cannot be used.
+    #[error("{}: cannot {what}: {source}", .path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// What was tried.
+        what: &'static str,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A socket cannot be opened.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// Where.
+        address: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Without a token only loopback is listened on.
+    #[error("{0}: without a token (no-auth) only this machine may be listened on")]
+    OpenToAll(SocketAddr),
+    /// The system refuses something.
+    #[error("cannot {what}: {source}")]
+    System {
+        /// What was tried.
+        what: &'static str,
+        /// What the system said.
+        source: std::io::Error,
+    },
+}
+
+/// A daemon that runs.
+#[derive(Debug)]
+pub struct Daemon {
+    manager: Running,
+    stop: watch::Sender<bool>,
+    servers: JoinSet<()>,
+    http: Vec<SocketAddr>,
+    socket: Option<PathBuf>,
+    torrents: usize,
+}
+
+impl Daemon {
+    /// Starts a daemon. Needs a tokio runtime, in which it runs until [`stop`](Self::stop).
+    ///
+    /// # Errors
+    /// If something that it needs cannot be had: then nothing has changed.
+    pub async fn start(config: Config) -> Result<Daemon, StartError> {
+        if let Some(addr) = config.http.iter().find(|addr| !config.auth && !addr.ip().is_loopback()) {
+            return Err(StartError::OpenToAll(*addr));
+        }
+        make_dir(&config.state_dir)?;
+        let (store, loaded) = open(config.state_dir.join(DATABASE)).await?;
+        let token = match config.auth {
+            true => Some(token(&config.state_dir.join(TOKEN))?),
+            false => None,
+        };
+        let mut tcp = Vec::new();
+        for &addr in &config.http {
+            let listen = |source| StartError::Listen { address: addr.to_string(), source };
+            tcp.push(serve::listen(addr).await.map_err(listen)?);
+        }
+        let http = tcp.iter().filter_map(|listener| listener.local_addr().ok()).collect();
+        let session = Session::start(config.session.clone())?;
+        #[cfg(unix)]
+        let unix = match &config.socket {
+            Some(path) => Some(listen_unix(path).await?),
+            None => None,
+        };
+        let store = StoreThread::start(store)
+            .map_err(|source| StartError::System { what: "start a thread", source })?;
+        let alive_at = loaded.settings.get(ALIVE_AT).and_then(|text| text.parse().ok());
+        let limits = Limits::of_settings(&loaded.settings);
+        let torrents = loaded.records.len();
+        let book = Book::load(parsed(loaded.records, loaded.metainfo), loaded.last_id);
+        let manager = manager::start(
+            book,
+            alive_at,
+            limits,
+            store,
+            session,
+            config.prepare.clone(),
+            config.rules.clone(),
+        );
+        let (stop, stopping) = watch::channel(false);
+        let router = api::router(Arc::new(App {
+            manager: manager.handle.clone(),
+            table: manager.table.clone(),
+            notices: manager.notices.clone(),
+            rules: manager.rules.clone(),
+            access: Access { token },
+            session: config.session.clone(),
+            listening: manager.listening.clone(),
+            counters: Arc::clone(&manager.counters),
+            http: metrics::HttpCounters::default(),
+            streams: Default::default(),
+            started_at: manager::now(),
+            stopping: stopping.clone(),
+        }));
+        let mut servers = JoinSet::new();
+        for listener in tcp {
+            servers.spawn(serve::tcp(listener, router.clone(), stopping.clone()));
+        }
+        #[cfg(unix)]
+        if let Some(listener) = unix {
+            servers.spawn(serve::unix(listener, router, stopping));
+        }
+        tokio::spawn(manager::watch::watch(manager.handle.clone(), manager.rules.clone(), config.session));
+        Ok(Daemon { manager, stop, servers, http, socket: config.socket, torrents })
+    }
+
+    /// Where HTTP is served.
+    pub fn http(&self) -> &[SocketAddr] {
+        &self.http
+    }
+
+    /// Where peers can reach it.
+    pub fn listening(&self) -> &[SocketAddr] {
+        &self.manager.listening
+    }
+
+    /// How many torrents were kept from before.
+    pub fn torrents(&self) -> usize {
+        self.torrents
+    }
+
+    /// Has other rules in force.
+    pub async fn reload(&self, rules: Rules) {
+        // It is not ending: that is ours to say.
+        let _ = self.manager.handle.reload(rules).await;
+    }
+
+    /// Ends it: requests are answered, peers and trackers told, everything saved.
+    pub async fn stop(mut self) {
+        let _ = self.stop.send(true);
+        self.manager.handle.stop().await;
+        while self.servers.join_next().await.is_some() {}
+        self.manager.ended().await;
+        if let Some(path) = &self.socket {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+/// Opens the database on a thread that may block.
+async fn open(path: PathBuf) -> Result<(Store, Loaded), StartError> {
+    let opened = tokio::task::spawn_blocking(move || {
+        let store = Store::open(&path)?;
+        let loaded = store.load()?;
+        Ok::<_, StoreError>((store, loaded))
+    });
+    let defect =
+        |error| StartError::System { what: "open the database", source: std::io::Error::other(error) };
+    Ok(opened.await.map_err(defect)??)
+}
+
+/// Records with what their metainfo says. One that cannot be read any more leaves a torrent without, which says so when it is to run.
+fn parsed(records: Vec<Record>, mut bytes: BTreeMap<Id, Vec<u8>>) -> Vec<(Record, Option<Arc<Metainfo>>)> {
+    let parse = |record: Record| {
+        let metainfo = bytes.remove(&record.id).and_then(|bytes| match Metainfo::parse(&bytes) {
+            Ok(metainfo) => Some(Arc::new(metainfo)),
+            Err(error) => {
+                tracing::error!(torrent = %record.id, %error, "the metainfo that was kept cannot be read");
+                None
+            }
+        });
+        (record, metainfo)
+    };
+    records.into_iter().map(parse).collect()
+}
+
+/// Makes the daemon's folder, which only its owner may enter.
+fn make_dir(path: &Path) -> Result<(), StartError> {
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    let file = |source| StartError::File { path: path.to_owned(), what: "make the folder", source };
+    builder.create(path).map_err(file)
+}
+
+fn token(path: &Path) -> Result<Token, StartError> {
+    let file = |source| StartError::File { path: path.to_owned(), what: "use it as the token", source };
+    Token::load_or_make(path).map_err(file)
+}
+
+#[cfg(unix)]
+async fn listen_unix(path: &Path) -> Result<tokio::net::UnixListener, StartError> {
+    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        make_dir(folder)?;
+    }
+    let listen = |source| StartError::Listen { address: path.display().to_string(), source };
+    serve::listen_unix(path).await.map_err(listen)
+}

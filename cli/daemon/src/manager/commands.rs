@@ -1,0 +1,221 @@
+//! What the manager is asked to do, and how it does it: plan, commit, apply, and answer when readers see it.
+
+use super::{Manager, now};
+use crate::config::Rules;
+use crate::torrents::{Edit, Id, New, Refusal};
+use std::sync::Arc;
+use swarm_engine::Data;
+use tokio::sync::{mpsc, oneshot};
+
+/// The names of the limits among what users have set.
+const UPLOAD: &str = "upload_limit";
+const DOWNLOAD: &str = "download_limit";
+
+type Reply<T> = oneshot::Sender<Result<T, Refusal>>;
+
+/// What the manager is asked to do.
+#[derive(Debug)]
+pub(super) enum Command {
+    Add(Box<New>, Reply<Id>),
+    Edit(Vec<Id>, Box<Edit>, Reply<()>),
+    Remove(Id, Data, Reply<()>),
+    Reannounce(Id, Reply<()>),
+    Limits(Limits, Reply<()>),
+    Reload(Box<Rules>, Reply<()>),
+    Ping(Reply<()>),
+    Stop(oneshot::Sender<()>),
+}
+
+/// The limits of all torrents together, as far as they are set anew: in bytes/s, `None` for none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Of payload sent.
+    pub upload: Option<Option<u64>>,
+    /// Of payload received.
+    pub download: Option<Option<u64>>,
+}
+
+/// Asks the manager. Clones ask the same one.
+#[derive(Clone, Debug)]
+pub struct Handle(mpsc::Sender<Command>);
+
+impl Handle {
+    pub(super) fn new(commands: mpsc::Sender<Command>) -> Handle {
+        Handle(commands)
+    }
+
+    async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, Refusal> {
+        let (reply, answer) = oneshot::channel();
+        self.0.send(command(reply)).await.map_err(|_| Refusal::Stopping)?;
+        answer.await.unwrap_or(Err(Refusal::Stopping))
+    }
+
+    /// Adds a torrent.
+    ///
+    /// # Errors
+    /// Why not.
+    pub async fn add(&self, new: New) -> Result<Id, Refusal> {
+        self.ask(|reply| Command::Add(Box::new(new), reply)).await
+    }
+
+    /// Changes torrents: all of them, or none.
+    ///
+    /// # Errors
+    /// Why not.
+    pub async fn edit(&self, ids: Vec<Id>, edit: Edit) -> Result<(), Refusal> {
+        self.ask(|reply| Command::Edit(ids, Box::new(edit), reply)).await
+    }
+
+    /// Removes a torrent, and returns once it is gone.
+    ///
+    /// # Errors
+    /// Why not. If its data could not be deleted, it stays, paused.
+    pub async fn remove(&self, id: Id, data: Data) -> Result<(), Refusal> {
+        self.ask(|reply| Command::Remove(id, data, reply)).await
+    }
+
+    /// Announces a torrent now, as far as its trackers allow.
+    ///
+    /// # Errors
+    /// If there is no such torrent.
+    pub async fn reannounce(&self, id: Id) -> Result<(), Refusal> {
+        self.ask(|reply| Command::Reannounce(id, reply)).await
+    }
+
+    /// Sets limits of all torrents together, over those of the configuration.
+    ///
+    /// # Errors
+    /// If they could not be written.
+    pub async fn set_limits(&self, limits: Limits) -> Result<(), Refusal> {
+        self.ask(|reply| Command::Limits(limits, reply)).await
+    }
+
+    /// Has other rules in force.
+    ///
+    /// # Errors
+    /// If the daemon is ending.
+    pub async fn reload(&self, rules: Rules) -> Result<(), Refusal> {
+        self.ask(|reply| Command::Reload(Box::new(rules), reply)).await
+    }
+
+    /// Returns once the manager has done what it was asked before.
+    ///
+    /// # Errors
+    /// [`Refusal::Stopping`] if it is not there any more, [`Refusal::Store`] if the database takes nothing.
+    pub async fn ping(&self) -> Result<(), Refusal> {
+        self.ask(Command::Ping).await
+    }
+
+    /// Ends the daemon's torrents, saving everything. Returns once that is done.
+    pub async fn stop(&self) {
+        let (done, ended) = oneshot::channel();
+        if self.0.send(Command::Stop(done)).await.is_ok() {
+            let _ = ended.await;
+        }
+    }
+}
+
+impl Limits {
+    /// What users have set before, as it was kept.
+    pub(crate) fn of_settings(settings: &std::collections::BTreeMap<String, String>) -> Limits {
+        let limit = |name: &str| settings.get(name).map(|text| text.parse().ok());
+        Limits { upload: limit(UPLOAD), download: limit(DOWNLOAD) }
+    }
+}
+
+impl Manager {
+    pub(super) async fn on_command(&mut self, command: Command) {
+        match command {
+            Command::Add(new, reply) => {
+                let added = self.add(*new).await;
+                self.answer(reply, added).await;
+            }
+            Command::Edit(ids, edit, reply) => {
+                let edited = self.edit(&ids, &edit).await;
+                self.answer(reply, edited).await;
+            }
+            Command::Remove(id, data, reply) => match self.book.plan_removal(id, data) {
+                Ok(change) => match self.commit(change).await {
+                    Ok(()) => self.live.entry(id).or_default().waiters.push(reply),
+                    Err(error) => drop(reply.send(Err(error))),
+                },
+                Err(error) => drop(reply.send(Err(error))),
+            },
+            Command::Reannounce(id, reply) => {
+                let known = self.book.get(id).ok_or_else(|| Refusal::NoSuchTorrent(id.to_string()));
+                if let Some(told) = self.live.get(&id).and_then(|live| live.told.as_ref()) {
+                    told.handle.reannounce();
+                }
+                let _ = reply.send(known.map(|_| ()));
+            }
+            Command::Limits(limits, reply) => {
+                let set = self.set_limits(limits).await;
+                let _ = reply.send(set);
+            }
+            Command::Reload(rules, reply) => {
+                self.reload(*rules);
+                self.answer(reply, Ok(())).await;
+            }
+            Command::Ping(reply) => {
+                let message = "the database takes nothing".to_owned();
+                let state =
+                    if self.store_fails { Err(Refusal::Store { message, is_full: false }) } else { Ok(()) };
+                let _ = reply.send(state);
+            }
+            Command::Stop(_) => {}
+        }
+    }
+
+    /// Answers once readers see what was done.
+    async fn answer<T>(&mut self, reply: Reply<T>, result: Result<T, Refusal>) {
+        self.settle().await;
+        let _ = reply.send(result);
+    }
+
+    async fn add(&mut self, new: New) -> Result<Id, Refusal> {
+        let (id, change) = self.book.plan_add(new, now())?;
+        self.commit(change).await?;
+        self.live.entry(id).or_default();
+        Ok(id)
+    }
+
+    async fn edit(&mut self, ids: &[Id], edit: &Edit) -> Result<(), Refusal> {
+        let change = self.book.plan_edit(ids, edit)?;
+        self.commit(change).await?;
+        for id in ids {
+            if edit.paused == Some(false) || edit.recheck {
+                // Whatever ended it may be mended.
+                self.live.entry(*id).or_default().failure = None;
+            }
+        }
+        Ok(())
+    }
+
+    async fn set_limits(&mut self, limits: Limits) -> Result<(), Refusal> {
+        let named = [(UPLOAD, limits.upload), (DOWNLOAD, limits.download)];
+        let settings: Vec<_> = named
+            .into_iter()
+            .filter_map(|(name, limit)| {
+                Some((name, Some(limit?.map_or_else(String::new, |n| n.to_string()))))
+            })
+            .collect();
+        let result = self.store.run(move |store| store.set(&settings)).await;
+        self.on_written(&result);
+        result.map_err(|error| super::refusal(&error))?;
+        self.limits.upload = limits.upload.or(self.limits.upload);
+        self.limits.download = limits.download.or(self.limits.download);
+        let rules = Rules::clone(&self.rules.borrow());
+        self.reload(rules);
+        Ok(())
+    }
+
+    /// Has these rules in force, but for what users have set over them.
+    fn reload(&mut self, mut rules: Rules) {
+        rules.upload_limit = self.limits.upload.unwrap_or(rules.upload_limit);
+        rules.download_limit = self.limits.download.unwrap_or(rules.download_limit);
+        self.session.set_upload_limit(rules.upload_limit);
+        self.session.set_download_limit(rules.download_limit);
+        self.rules.send_replace(Arc::new(rules));
+        self.turns_changed = true;
+    }
+}

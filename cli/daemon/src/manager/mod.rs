@@ -1,0 +1,493 @@
+//! The one owner of the torrents: a task that takes commands and the session's events, one after the other.
+//!
+//! [`commands`] are planned, committed and applied; [`events`] of the session and looks at its torrents change records too.
+//! After each step [`Manager::settle`] tells the session what differs ([`engine`]) and publishes the table. What takes long, such as
+//! removing data ([`removal`]), is done beside it, and its end comes back as one more input.
+
+pub mod commands;
+mod engine;
+mod events;
+mod removal;
+pub mod watch;
+
+use crate::config::{Prepare, Rules};
+use crate::notice::{Notice, What};
+use crate::store::StoreError;
+use crate::store::thread::StoreThread;
+use crate::table::{Row, Shared, State, Summary};
+use crate::torrents::book::Torrent;
+use crate::torrents::{Book, Change, Goal, Id, Refusal, Totals};
+use commands::{Command, Handle, Limits};
+use engine::Told;
+pub use engine::said;
+use removal::Removed;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use swarm_engine::{Session, SessionEvents, TorrentId};
+use tokio::sync::{broadcast, mpsc, oneshot, watch as watching};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+/// How often torrents are looked at.
+const TICK: Duration = Duration::from_secs(1);
+/// How often totals and progress are written.
+const SAVE_INTERVAL: Duration = Duration::from_secs(60);
+/// How long removals may go on when the daemon ends.
+const REMOVALS_TIMEOUT: Duration = Duration::from_secs(10);
+/// How many commands wait at most.
+const COMMANDS_MAX: usize = 256;
+/// How many notices somebody who watches may fall behind.
+const NOTICES_MAX: usize = 4_096;
+/// How many events of the session are taken before anything else is done.
+const EVENTS_AT_ONCE: usize = 4_096;
+
+/// Sums for `/metrics`. They never go down.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Payload received, in bytes.
+    pub bytes_down: AtomicU64,
+    /// Payload sent, in bytes.
+    pub bytes_up: AtomicU64,
+    /// Transactions.
+    pub commits: AtomicU64,
+    /// Transactions that failed.
+    pub commits_failed: AtomicU64,
+}
+
+/// What is observed of a torrent, and forgotten at the end.
+#[derive(Debug, Default)]
+struct Live {
+    /// The torrent in the session, as it was told to be.
+    told: Option<Told>,
+    /// What it has transferred before it was added to the session.
+    before: Totals,
+    state: swarm_engine::State,
+    rates: (u64, u64),
+    peers: usize,
+    seeds: usize,
+    waiting: Option<String>,
+    checking: Option<(u32, u32)>,
+    /// What ended it in the session, or keeps it from being there.
+    failure: Option<String>,
+    is_removed: bool,
+    /// Who waits for its removal.
+    waiters: Vec<oneshot::Sender<Result<(), Refusal>>>,
+}
+
+/// The task's state.
+#[derive(Debug)]
+pub struct Manager {
+    book: Book,
+    live: BTreeMap<Id, Live>,
+    by_engine: BTreeMap<TorrentId, Id>,
+    /// Those that are to run.
+    runs: BTreeSet<Id>,
+    store: StoreThread,
+    session: Arc<Session>,
+    prepare: Prepare,
+    rules: watching::Sender<Arc<Rules>>,
+    table: Shared,
+    notices: broadcast::Sender<Notice>,
+    counters: Arc<Counters>,
+    /// Of whom the session and the table may have to hear.
+    touched: BTreeSet<Id>,
+    /// Whose stats are to be looked at.
+    looks: BTreeSet<Id>,
+    /// Whose stats were not at rest when they were looked at last.
+    busy: BTreeSet<Id>,
+    /// Whose records are not written as they are.
+    unsaved: BTreeSet<Id>,
+    turns_changed: bool,
+    saved_at: Instant,
+    /// What users have set over the rules.
+    limits: Limits,
+    /// Whether the last write failed: then the log has heard of it.
+    store_fails: bool,
+    removed: mpsc::UnboundedSender<Removed>,
+    /// What removes data.
+    removals: JoinSet<()>,
+}
+
+/// A manager that runs.
+#[derive(Debug)]
+pub struct Running {
+    /// Takes commands.
+    pub handle: Handle,
+    /// What readers see.
+    pub table: Shared,
+    /// What happens.
+    pub notices: broadcast::Sender<Notice>,
+    /// The rules in force.
+    pub rules: watching::Receiver<Arc<Rules>>,
+    /// Sums.
+    pub counters: Arc<Counters>,
+    /// Where peers can reach us.
+    pub listening: Vec<std::net::SocketAddr>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+/// Seconds since 1970.
+pub fn now() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64)
+}
+
+/// Starts the task with what was kept. `alive_at` is when the daemon before was alive last.
+pub fn start(
+    book: Book,
+    alive_at: Option<i64>,
+    limits: Limits,
+    store: StoreThread,
+    session: Session,
+    prepare: Prepare,
+    mut rules: Rules,
+) -> Running {
+    rules.upload_limit = limits.upload.unwrap_or(rules.upload_limit);
+    rules.download_limit = limits.download.unwrap_or(rules.download_limit);
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
+    let table = Shared::new(crate::table::Table::new(since));
+    let (commands, inbox) = mpsc::channel(COMMANDS_MAX);
+    let (rules, rules_seen) = watching::channel(Arc::new(rules));
+    let (notices, _) = broadcast::channel(NOTICES_MAX);
+    let counters = Arc::new(Counters::default());
+    let (removed, removals) = mpsc::unbounded_channel();
+    let listening = session.listen_addrs().to_vec();
+    let mut manager = Manager {
+        book,
+        live: BTreeMap::new(),
+        by_engine: BTreeMap::new(),
+        runs: BTreeSet::new(),
+        store,
+        session: Arc::new(session),
+        prepare,
+        rules,
+        table: table.clone(),
+        notices: notices.clone(),
+        counters: Arc::clone(&counters),
+        touched: BTreeSet::new(),
+        looks: BTreeSet::new(),
+        busy: BTreeSet::new(),
+        unsaved: BTreeSet::new(),
+        turns_changed: true,
+        saved_at: Instant::now(),
+        limits,
+        store_fails: false,
+        removed,
+        removals: JoinSet::new(),
+    };
+    manager.begin(alive_at);
+    let task = tokio::spawn(manager.run(inbox, removals));
+    let handle = Handle::new(commands);
+    Running { handle, table, notices, rules: rules_seen, counters, listening, task }
+}
+
+impl Running {
+    /// Waits for the end, which [`Handle::stop`] asks for.
+    pub async fn ended(self) {
+        let _ = self.task.await;
+    }
+}
+
+impl Manager {
+    /// What the daemon before has left is taken up.
+    fn begin(&mut self, alive_at: Option<i64>) {
+        let ids: Vec<Id> = self.book.iter().map(|torrent| torrent.record.id).collect();
+        for id in ids {
+            self.live.entry(id).or_default();
+            self.touched.insert(id);
+            let was_running = self.book.get(id).is_some_and(|torrent| torrent.record.running_since.is_some());
+            if was_running {
+                // After a crash. It ran as long as anybody knows.
+                self.book.update(id, |record| {
+                    let until = alive_at.or(record.running_since).unwrap_or(0);
+                    record.count_time(until, false);
+                });
+                self.unsaved.insert(id);
+            }
+        }
+        let rules = self.rules.borrow().clone();
+        self.session.set_upload_limit(rules.upload_limit);
+        self.session.set_download_limit(rules.download_limit);
+    }
+
+    async fn run(
+        mut self,
+        mut commands: mpsc::Receiver<Command>,
+        mut removals: mpsc::UnboundedReceiver<Removed>,
+    ) {
+        let mut events = self.session.events();
+        let mut tick = interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        self.settle().await;
+        let stopped = loop {
+            tokio::select! {
+                command = commands.recv() => match command {
+                    Some(Command::Stop(done)) => break Some(done),
+                    Some(command) => self.on_command(command).await,
+                    None => break None,
+                },
+                Some(removed) = removals.recv() => self.on_removed(removed).await,
+                event = events.next() => match event {
+                    Some(event) => self.on_events(event, &mut events).await,
+                    None => break None,
+                },
+                _ = tick.tick() => self.on_tick().await,
+            }
+            self.settle().await;
+        };
+        commands.close();
+        self.stop().await;
+        if let Some(done) = stopped {
+            let _ = done.send(());
+        }
+    }
+
+    /// Takes an event, and others that are there already.
+    async fn on_events(
+        &mut self,
+        first: (Option<TorrentId>, swarm_engine::Event),
+        events: &mut SessionEvents,
+    ) {
+        self.on_event(first.0, first.1);
+        for _ in 1..EVENTS_AT_ONCE {
+            let next = std::pin::pin!(events.next());
+            match futures_util::FutureExt::now_or_never(next) {
+                Some(Some((id, event))) => self.on_event(id, event),
+                _ => break,
+            }
+        }
+        self.look().await;
+    }
+
+    async fn on_tick(&mut self) {
+        if let Ok(active) = self.session.active().await {
+            let active = active.into_iter().filter_map(|id| self.by_engine.get(&id).copied());
+            self.looks.extend(active);
+        }
+        self.looks.append(&mut self.busy);
+        self.look().await;
+        self.check_goals().await;
+        if self.saved_at.elapsed() >= SAVE_INTERVAL {
+            self.save().await;
+        }
+    }
+
+    /// Tells the session what differs, and readers what is new.
+    async fn settle(&mut self) {
+        if std::mem::take(&mut self.turns_changed) {
+            self.give_turns();
+        }
+        while let Some(id) = self.touched.pop_first() {
+            self.tell(id).await;
+            self.publish(id);
+        }
+    }
+
+    fn give_turns(&mut self) {
+        let turns = self.rules.borrow().turns;
+        let live = &self.live;
+        let runs = self.book.running(turns, |id| live.get(&id).is_some_and(|live| live.failure.is_some()));
+        self.touched.extend(runs.symmetric_difference(&self.runs).copied());
+        let now = now();
+        for &id in runs.symmetric_difference(&self.runs) {
+            let runs_on = runs.contains(&id);
+            self.book.update(id, |record| record.count_time(now, runs_on));
+            self.unsaved.insert(id);
+        }
+        self.runs = runs;
+    }
+
+    fn publish(&mut self, id: Id) {
+        let (Some(torrent), Some(live)) = (self.book.get(id), self.live.get(&id)) else { return };
+        let row = row(torrent, live, self.runs.contains(&id));
+        let summary = Arc::clone(&row.summary);
+        let revision = self.table.write(|table| table.put(row).then(|| table.revision()));
+        if let Some(revision) = revision {
+            self.notify(Some(id), What::Torrent { revision, torrent: summary });
+        }
+    }
+
+    fn notify(&self, id: Option<Id>, what: What) {
+        // Nobody may be watching.
+        let _ = self.notices.send(Notice { id, what });
+    }
+
+    /// Writes a change and takes it over.
+    async fn commit(&mut self, change: Change) -> Result<(), Refusal> {
+        let written = change.clone();
+        let result = self.store.run(move |store| store.commit(&written)).await;
+        self.on_written(&result);
+        result.map_err(|error| refusal(&error))?;
+        for id in self.book.apply(change) {
+            self.touched.insert(id);
+        }
+        self.turns_changed = true;
+        Ok(())
+    }
+
+    /// The same for what nobody waits for. If it fails, the torrent is looked at again, which leads to the same change.
+    async fn commit_later(&mut self, id: Id, change: Change) -> bool {
+        let is_done = self.commit(change).await.is_ok();
+        if !is_done {
+            self.busy.insert(id);
+        }
+        is_done
+    }
+
+    fn on_written(&mut self, result: &Result<(), StoreError>) {
+        self.counters.commits.fetch_add(1, Relaxed);
+        let fails = result.is_err();
+        if let Err(error) = result {
+            self.counters.commits_failed.fetch_add(1, Relaxed);
+            if !self.store_fails {
+                tracing::error!(%error, "the database takes nothing; it is tried again");
+            }
+        } else if self.store_fails {
+            tracing::info!("the database takes changes again");
+        }
+        self.store_fails = fails;
+    }
+
+    async fn check_goals(&mut self) {
+        let (goals, now) = (self.rules.borrow().goals, now());
+        let reached: Vec<_> = self
+            .runs
+            .iter()
+            .filter_map(|&id| {
+                let seconds = self.book.get(id)?.record.seconds_seeding(now);
+                self.book.plan_goal(id, &goals, seconds).map(|(goal, change)| (id, goal, change))
+            })
+            .collect();
+        for (id, goal, change) in reached {
+            if self.commit_later(id, change).await {
+                self.notify(Some(id), What::GoalReached { goal });
+            }
+        }
+    }
+
+    /// Writes what has changed and nobody asked for.
+    async fn save(&mut self) {
+        self.saved_at = Instant::now();
+        let ids = std::mem::take(&mut self.unsaved);
+        let put: Vec<_> = ids.iter().filter_map(|&id| self.book.get(id)).map(|t| t.record.clone()).collect();
+        let alive = (!self.runs.is_empty() || !put.is_empty()).then(now);
+        let Some(alive) = alive else { return };
+        let change = Change { put, ..Change::default() };
+        let result = self.store.run(move |store| store.save(&change, alive)).await;
+        self.on_written(&result);
+        if result.is_err() {
+            self.unsaved.extend(ids);
+        }
+    }
+
+    /// The daemon ends: the session stops, and all is written.
+    async fn stop(mut self) {
+        let now = now();
+        let ids: Vec<Id> = self.runs.iter().copied().collect();
+        self.looks.extend(&ids);
+        self.look().await;
+        for id in ids {
+            self.book.update(id, |record| record.count_time(now, false));
+            self.unsaved.insert(id);
+        }
+        self.save().await;
+        let Manager { session, store, mut removals, .. } = self;
+        // What is not done by then is done at the next start.
+        let removed = async { while removals.join_next().await.is_some() {} };
+        let _ = tokio::time::timeout(REMOVALS_TIMEOUT, removed).await;
+        removals.shutdown().await;
+        if let Some(session) = Arc::into_inner(session) {
+            session.stop().await;
+        }
+        drop(store);
+    }
+}
+
+fn refusal(error: &StoreError) -> Refusal {
+    Refusal::Store { message: error.to_string(), is_full: error.is_full() }
+}
+
+/// What readers see of a torrent.
+fn row(torrent: &Torrent, live: &Live, runs: bool) -> Row {
+    let Torrent { record, metainfo, conflict } = torrent;
+    let options = &record.options;
+    let state = state(torrent, live, runs);
+    let is_there = live.told.is_some() && runs;
+    let goal = |is_default: bool| !is_default;
+    let summary = Summary {
+        id: record.id,
+        info_hash: record.hashes.swarms().next().map(|hash| hash.to_string()),
+        info_hash_v1: record.hashes.v1.map(|hash| hash.to_string()),
+        info_hash_v2: record.hashes.v2.map(|hash| hash.to_string()),
+        name: record.name.clone(),
+        dir: record.dir.clone(),
+        state,
+        waiting: live.waiting.clone().filter(|_| is_there),
+        error: live.failure.clone().or_else(|| conflict.as_ref().map(ToString::to_string)),
+        paused: options.paused,
+        stopped_by: record.stopped_by,
+        forced: options.forced,
+        seed: options.seed,
+        sequential: options.sequential,
+        position: options.position,
+        bytes_total: record.progress.bytes_total,
+        bytes_verified: record.progress.bytes_verified,
+        pieces: record.progress.pieces,
+        pieces_have: record.progress.pieces_have,
+        pieces_checked: live.checking.filter(|_| state == State::Checking).map(|(done, _)| done),
+        pieces_to_check: live.checking.filter(|_| state == State::Checking).map(|(_, of)| of),
+        rate_down: if is_there { live.rates.0 } else { 0 },
+        rate_up: if is_there { live.rates.1 } else { 0 },
+        peers: if is_there { live.peers } else { 0 },
+        seeds: if is_there { live.seeds } else { 0 },
+        bytes_down: record.totals.bytes_down,
+        bytes_up: record.totals.bytes_up,
+        ratio: record.ratio(),
+        seconds_active: record.totals.seconds_active,
+        seconds_seeding: record.totals.seconds_seeding,
+        running_since: record.running_since,
+        added_at: record.added_at,
+        completed_at: record.completed_at,
+        upload_limit: options.upload_limit,
+        download_limit: options.download_limit,
+        ratio_limit: Some(options.ratio_limit).filter(|limit| goal(is_default(limit))),
+        seed_time_limit: Some(options.seed_time_limit).filter(|limit| goal(is_default(limit))),
+        category: options.category.clone(),
+        tags: options.tags.clone(),
+    };
+    Row {
+        summary: Arc::new(summary),
+        metainfo: metainfo.clone(),
+        link: record.link.clone(),
+        handle: live.told.as_ref().map(|told| told.handle.clone()),
+        priorities: options.priorities.as_deref().map(Arc::from),
+        trackers: Arc::from(&options.trackers[..]),
+        web_seeds: Arc::from(&options.web_seeds[..]),
+    }
+}
+
+fn is_default<T>(goal: &Goal<T>) -> bool {
+    matches!(goal, Goal::Default | Goal::Word(crate::torrents::goals::GoalWord::Default))
+}
+
+fn state(torrent: &Torrent, live: &Live, runs: bool) -> State {
+    let record = &torrent.record;
+    if record.removing.is_some() {
+        State::Removing
+    } else if record.options.paused {
+        State::Paused
+    } else if live.failure.is_some() || torrent.conflict.is_some() {
+        State::Failed
+    } else if !runs {
+        State::Queued
+    } else {
+        match live.state {
+            swarm_engine::State::Metadata => State::Metadata,
+            swarm_engine::State::Downloading => State::Downloading,
+            swarm_engine::State::Seeding => State::Seeding,
+            _ if record.link.is_some() => State::Metadata,
+            _ => State::Checking,
+        }
+    }
+}

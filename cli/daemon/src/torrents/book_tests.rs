@@ -1,0 +1,167 @@
+use super::*;
+use crate::torrents::record::Totals;
+
+/// Metainfo of a torrent with these files, all of one byte.
+fn metainfo(name: &str, files: &[&str]) -> Arc<Metainfo> {
+    let list: String = files
+        .iter()
+        .map(|path| {
+            let path: String = path.split('/').map(|part| format!("{}:{part}", part.len())).collect();
+            format!("d6:lengthi1e4:pathl{path}ee")
+        })
+        .collect();
+    let content = if files.is_empty() { "6:lengthi1e".to_owned() } else { format!("5:filesl{list}e") };
+    let info =
+        format!("{content}4:name{}:{name}12:piece lengthi16384e6:pieces20:{}", name.len(), "a".repeat(20));
+    Arc::new(Metainfo::parse(format!("d4:infod{info}ee").as_bytes()).unwrap())
+}
+
+fn new(name: &str, files: &[&str], dir: &str) -> New {
+    New { what: What::Metainfo(metainfo(name, files)), dir: dir.into(), options: Options::default() }
+}
+
+fn add(book: &mut Book, new: New) -> Result<Id, Refusal> {
+    let (id, change) = book.plan_add(new, 1)?;
+    book.apply(change);
+    Ok(id)
+}
+
+#[test]
+fn the_same_torrent_and_the_same_path_are_refused_by_name() {
+    let mut book = Book::default();
+    let first = add(&mut book, new("a", &["1"], "/d")).unwrap();
+    let again = add(&mut book, new("a", &["1"], "/other")).unwrap_err();
+    assert_eq!(again, Refusal::AlreadyAdded { id: first, name: "a".into() });
+    let taken = add(&mut book, new("a", &["2"], "/d")).unwrap_err();
+    assert_eq!(taken, Refusal::PathTaken { path: "/d/a".into(), id: first, name: "a".into() });
+    add(&mut book, new("a", &["2"], "/other")).unwrap();
+    let inside = add(&mut book, new("1", &[], "/d/a")).unwrap_err();
+    assert!(matches!(inside, Refusal::PathTaken { id, .. } if id == first), "{inside}");
+    add(&mut book, new("3", &[], "/d/a")).unwrap();
+    // What only reads may share.
+    let seed = New { options: Options { seed: true, ..Options::default() }, ..new("a", &["4"], "/d") };
+    add(&mut book, seed).unwrap();
+}
+
+#[test]
+fn nothing_changes_before_a_plan_is_applied() {
+    let mut book = Book::default();
+    let (first, _) = book.plan_add(new("a", &[], "/d"), 1).unwrap();
+    assert!(book.get(first).is_none());
+    let id = add(&mut book, new("a", &[], "/d")).unwrap();
+    let edit = Edit { paused: Some(true), ..Edit::default() };
+    let change = book.plan_edit(&[id], &edit).unwrap();
+    assert!(!book.get(id).unwrap().record.options.paused);
+    book.apply(change);
+    assert!(book.get(id).unwrap().record.options.paused);
+    let none = book.plan_edit(&[id, Id(99)], &edit).unwrap_err();
+    assert_eq!(none, Refusal::NoSuchTorrent("99".into()));
+}
+
+#[test]
+fn a_number_is_never_given_twice() {
+    let mut book = Book::load(Vec::new(), 7);
+    let id = add(&mut book, new("a", &[], "/d")).unwrap();
+    assert_eq!(id, Id(8));
+    book.apply(Change::gone(id));
+    assert_eq!(add(&mut book, new("a", &[], "/d")).unwrap(), Id(9), "the path and the hash are free again");
+}
+
+#[test]
+fn a_link_owns_its_path_once_its_metadata_is_here_and_else_waits() {
+    let mut book = Book::default();
+    let theirs = metainfo("a", &["1"]);
+    let link = |metainfo: &Metainfo| New {
+        what: What::Link {
+            text: metainfo.magnet().to_string(),
+            name: "a link".into(),
+            hashes: metainfo.info.info_hashes(),
+        },
+        dir: "/d".into(),
+        options: Options::default(),
+    };
+    let (one, other) = (metainfo("a", &["2"]), metainfo("a", &["3"]));
+    let first = add(&mut book, link(&one)).unwrap();
+    let second = add(&mut book, link(&other)).unwrap();
+    assert!(matches!(add(&mut book, link(&one)), Err(Refusal::AlreadyAdded { .. })));
+    for (id, metainfo) in [(first, &one), (second, &other)] {
+        let change = book.plan_metadata(id, Arc::clone(metainfo)).unwrap();
+        book.apply(change);
+    }
+    assert_eq!(book.get(first).unwrap().conflict, None);
+    let waits = book.get(second).unwrap();
+    assert_eq!(waits.conflict, Some(Refusal::PathTaken { path: "/d/a".into(), id: first, name: "a".into() }));
+    assert!(!book.running(queue::Turns::default(), |_| false).contains(&second));
+    let resume = Edit { paused: Some(false), ..Edit::default() };
+    assert!(matches!(book.plan_edit(&[second], &resume), Err(Refusal::PathTaken { .. })));
+    assert!(add(&mut book, New { what: What::Metainfo(theirs), ..new("a", &["1"], "/d") }).is_err());
+
+    book.apply(Change::gone(first));
+    let change = book.plan_edit(&[second], &resume).unwrap();
+    book.apply(change);
+    assert_eq!(book.get(second).unwrap().conflict, None);
+}
+
+#[test]
+fn priorities_need_metadata_and_files_that_there_are() {
+    let mut book = Book::default();
+    let id = add(&mut book, new("a", &["1", "2", "3"], "/d")).unwrap();
+    let edit = |file, priority| Edit { priorities: BTreeMap::from([(file, priority)]), ..Edit::default() };
+    let change = book.plan_edit(&[id], &edit(1, 0)).unwrap();
+    book.apply(change);
+    assert_eq!(book.get(id).unwrap().record.options.priorities.as_deref(), Some(&[4, 0, 4][..]));
+    assert!(matches!(book.plan_edit(&[id], &edit(3, 0)), Err(Refusal::Invalid(_))));
+    let hash = metainfo("b", &[]).info.info_hashes();
+    let link = What::Link { text: "magnet:".into(), name: "b".into(), hashes: hash };
+    let id = add(&mut book, New { what: link, ..new("b", &[], "/d") }).unwrap();
+    assert_eq!(book.plan_edit(&[id], &edit(0, 0)), Err(Refusal::NoMetadata));
+}
+
+#[test]
+fn torrents_move_in_the_queue_and_few_others_change() {
+    let mut book = Book::default();
+    let ids: Vec<Id> =
+        ["a", "b", "c", "d"].map(|name| add(&mut book, new(name, &[], "/d")).unwrap()).to_vec();
+    let order = |book: &Book| {
+        let mut all: Vec<_> =
+            book.iter().map(|t| (t.record.options.position, t.record.name.clone())).collect();
+        all.sort();
+        all.into_iter().map(|(_, name)| name).collect::<String>()
+    };
+    for (moved, place, expected, changed) in [
+        (&ids[2..3], Place::Top, "cabd", 1),
+        (&ids[0..1], Place::Down, "cbad", 2),
+        (&ids[0..2], Place::Up, "bacd", 3),
+        (&ids[1..2], Place::Up, "bacd", 0),
+        (&ids[1..2], Place::Bottom, "acdb", 1),
+        (&ids[2..4], Place::Top, "cdab", 2),
+    ] {
+        let change = book.plan_edit(moved, &Edit { position: Some(place), ..Edit::default() }).unwrap();
+        let others = change.put.iter().filter(|r| r.options.position != book.position(r.id)).count();
+        assert_eq!(others, changed, "{place:?} {expected}");
+        book.apply(change);
+        assert_eq!(order(&book), expected, "{place:?}");
+    }
+}
+
+#[test]
+fn what_a_goal_has_stopped_goes_on_when_somebody_resumes_it() {
+    let mut book = Book::default();
+    let id = add(&mut book, new("a", &[], "/d")).unwrap();
+    book.update(id, |record| record.totals = Totals { bytes_up: 10, ..Totals::default() });
+    let goals = goals::Goals { ratio: Some(2.0), seed_time: None };
+    assert!(book.plan_goal(id, &goals, 0).is_none());
+    let completed = book.plan_completed(id, 5).unwrap();
+    book.apply(completed);
+    let (why, change) = book.plan_goal(id, &goals, 0).unwrap();
+    assert_eq!(why, StoppedBy::Ratio);
+    book.apply(change);
+    assert!(book.get(id).unwrap().record.options.paused);
+    let change = book.plan_edit(&[id], &Edit { paused: Some(false), ..Edit::default() }).unwrap();
+    book.apply(change);
+    assert!(book.plan_goal(id, &goals, 0).is_none());
+    let new_goal = Edit { ratio_limit: Some(goals::Goal::Value(3.0)), ..Edit::default() };
+    let change = book.plan_edit(&[id], &new_goal).unwrap();
+    book.apply(change);
+    assert!(book.plan_goal(id, &goals, 0).is_some());
+}

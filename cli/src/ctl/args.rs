@@ -1,0 +1,308 @@
+//! The options of `swarm ctl`.
+
+use crate::network::{parse_tracker, parse_web_seed};
+use crate::units;
+use clap::{Args, Subcommand, ValueEnum, ValueHint};
+use serde_json::Value;
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+#[derive(Args, Debug)]
+#[command(after_long_help = EXAMPLES)]
+pub struct CtlArgs {
+    /// The daemon's Unix socket. Default: daemon/socket in the state folder
+    #[arg(long, global = true, value_name = "PATH", value_hint = ValueHint::FilePath)]
+    pub socket: Option<PathBuf>,
+
+    /// Print what the daemon answers, as JSON
+    #[arg(long, global = true)]
+    pub json: bool,
+
+    #[command(subcommand)]
+    pub command: Ctl,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  swarm ctl add release.meta 'magnet:?xt=urn:btih:…' --category iso
+  swarm ctl list
+  swarm ctl files 7 --skip 0,3-5
+  swarm ctl limit --down 10MB/s
+  swarm ctl remove 7 --delete-data
+
+TORRENT is its number in the list, its info-hash, or its name. There has to be a daemon: `swarm daemon` starts one.";
+
+#[derive(Debug, Subcommand)]
+pub enum Ctl {
+    /// Add torrents
+    Add(Box<AddArgs>),
+    /// List torrents
+    List(ListArgs),
+    /// Show a torrent
+    Show(One),
+    /// Pause torrents
+    Pause(Several),
+    /// Resume torrents, also those that have failed
+    Resume(ResumeArgs),
+    /// Remove torrents, and keep their data unless told otherwise
+    Remove(RemoveArgs),
+    /// Check all data of torrents again
+    Recheck(Several),
+    /// Announce torrents to their trackers now, as far as these allow
+    Reannounce(Several),
+    /// List a torrent's files, or choose which are wanted
+    Files(FilesArgs),
+    /// Limit rates and seeding: of torrents, or of all together
+    Limit(LimitArgs),
+    /// Move torrents in the queue
+    Queue(QueueArgs),
+    /// List a torrent's peers, or add some
+    Peers(PeersArgs),
+    /// List a torrent's trackers, or add some
+    Trackers(TrackersArgs),
+    /// List a torrent's web seeds, or add some
+    WebSeeds(WebSeedsArgs),
+    /// Print what happens, until interrupted
+    Events(EventsArgs),
+    /// Show the daemon as a whole
+    Session,
+}
+
+#[derive(Args, Debug)]
+pub struct One {
+    /// Its number, info-hash or name
+    pub torrent: String,
+}
+
+#[derive(Args, Debug)]
+pub struct Several {
+    /// Their numbers, info-hashes or names
+    #[arg(value_name = "TORRENT", required = true)]
+    pub torrents: Vec<String>,
+}
+
+#[derive(Args, Debug)]
+pub struct AddArgs {
+    /// Metainfo files, their URLs, magnet links or info-hashes
+    #[arg(value_name = "SOURCE", required = true, value_hint = ValueHint::AnyPath)]
+    pub sources: Vec<OsString>,
+
+    /// Download to this folder, or to one of this name below the daemon's
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub dir: Option<PathBuf>,
+
+    /// Add them paused
+    #[arg(long)]
+    pub paused: bool,
+
+    /// Seed what is there already; nothing is written to the data
+    #[arg(long)]
+    pub seed: bool,
+
+    /// Run them without a turn in the queue
+    #[arg(long)]
+    pub force: bool,
+
+    /// Download pieces in their order
+    #[arg(long)]
+    pub sequential: bool,
+
+    /// Put them into this category
+    #[arg(long, value_name = "NAME")]
+    pub category: Option<String>,
+
+    /// Give them this tag; repeatable
+    #[arg(long = "tag", value_name = "NAME")]
+    pub tags: Vec<String>,
+
+    /// Connect to this peer; repeatable
+    #[arg(long = "peer", value_name = "ADDR:PORT")]
+    pub peers: Vec<String>,
+}
+
+#[derive(Args, Debug)]
+pub struct ListArgs {
+    /// Only torrents in this state
+    #[arg(long, value_name = "STATE")]
+    pub state: Option<String>,
+
+    /// Only torrents of this category
+    #[arg(long, value_name = "NAME")]
+    pub category: Option<String>,
+
+    /// Only torrents with this tag
+    #[arg(long, value_name = "NAME")]
+    pub tag: Option<String>,
+}
+
+#[derive(Args, Debug)]
+pub struct ResumeArgs {
+    #[command(flatten)]
+    pub several: Several,
+
+    /// Run them without a turn in the queue from now on
+    #[arg(long)]
+    pub force: bool,
+}
+
+#[derive(Args, Debug)]
+pub struct RemoveArgs {
+    #[command(flatten)]
+    pub several: Several,
+
+    /// Delete what was verified of their data, and what is unfinished
+    #[arg(long)]
+    pub delete_data: bool,
+}
+
+#[derive(Args, Debug)]
+pub struct FilesArgs {
+    #[command(flatten)]
+    pub one: One,
+
+    /// Do not download these files, as in 0,3-5
+    #[arg(long, value_name = "FILES", value_parser = parse_files)]
+    pub skip: Option<FileList>,
+
+    /// Download these files
+    #[arg(long, value_name = "FILES", value_parser = parse_files)]
+    pub want: Option<FileList>,
+
+    /// Download these files before the others
+    #[arg(long, value_name = "FILES", value_parser = parse_files)]
+    pub first: Option<FileList>,
+}
+
+#[derive(Clone, Debug)]
+pub struct FileList(pub Vec<u32>);
+
+/// How many files may be named at once.
+const FILES_MAX: usize = 500_000;
+
+fn parse_files(text: &str) -> Result<FileList, &'static str> {
+    const WRONG: &str = "is no list of files; write it as in 0,3-5";
+    let mut files = Vec::new();
+    for part in text.split(',') {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let (first, last): (u32, u32) = (first.parse().map_err(|_| WRONG)?, last.parse().map_err(|_| WRONG)?);
+        if first > last || (last - first) as usize >= FILES_MAX - files.len() {
+            return Err(WRONG);
+        }
+        files.extend(first..=last);
+    }
+    Ok(FileList(files))
+}
+
+#[derive(Args, Debug)]
+pub struct LimitArgs {
+    /// Their numbers, info-hashes or names; without any, the limits are of all together
+    #[arg(value_name = "TORRENT")]
+    pub torrents: Vec<String>,
+
+    /// Limit the upload rate, as in 10MB/s; `none` lifts the limit
+    #[arg(long, value_name = "RATE", value_parser = parse_limit)]
+    pub up: Option<Limit>,
+
+    /// Limit the download rate; `none` lifts the limit
+    #[arg(long, value_name = "RATE", value_parser = parse_limit)]
+    pub down: Option<Limit>,
+
+    /// Stop when this many times the size is sent; `none`, or `default` for the daemon's own
+    #[arg(long, value_name = "RATIO", value_parser = parse_ratio, requires = "torrents")]
+    pub ratio: Option<Value>,
+
+    /// Stop when seeded for this long; `none`, or `default` for the daemon's own
+    #[arg(long, value_name = "DURATION", value_parser = parse_seed_time, requires = "torrents")]
+    pub seed_time: Option<Value>,
+}
+
+/// A rate, or none.
+#[derive(Clone, Copy, Debug)]
+pub struct Limit(pub Option<u64>);
+
+fn parse_limit(text: &str) -> Result<Limit, String> {
+    if text == "none" { Ok(Limit(None)) } else { units::parse_rate(text).map(|rate| Limit(Some(rate))) }
+}
+
+fn parse_ratio(text: &str) -> Result<Value, &'static str> {
+    match text.parse::<f64>() {
+        _ if matches!(text, "none" | "default") => Ok(text.into()),
+        Ok(ratio) if ratio.is_finite() && ratio >= 0.0 => Ok(ratio.into()),
+        _ => Err("is not a number from 0 up, none or default"),
+    }
+}
+
+fn parse_seed_time(text: &str) -> Result<Value, String> {
+    match text {
+        "none" | "default" => Ok(text.into()),
+        _ => units::parse_duration(text).map(|time: Duration| time.as_secs().into()),
+    }
+}
+
+#[derive(Args, Debug)]
+pub struct QueueArgs {
+    #[command(flatten)]
+    pub several: Several,
+
+    /// Where to
+    #[arg(long, value_name = "PLACE", value_enum)]
+    pub to: PlaceArg,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum PlaceArg {
+    Top,
+    Up,
+    Down,
+    Bottom,
+}
+
+#[derive(Args, Debug)]
+pub struct PeersArgs {
+    #[command(flatten)]
+    pub one: One,
+
+    /// Connect to this peer; repeatable
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub add: Vec<String>,
+}
+
+#[derive(Args, Debug)]
+pub struct TrackersArgs {
+    #[command(flatten)]
+    pub one: One,
+
+    /// Announce to this tracker too; repeatable
+    #[arg(long, value_name = "URL", value_parser = parse_tracker)]
+    pub add: Vec<String>,
+}
+
+#[derive(Args, Debug)]
+pub struct WebSeedsArgs {
+    #[command(flatten)]
+    pub one: One,
+
+    /// Use this web seed too; repeatable
+    #[arg(long, value_name = "URL", value_parser = parse_web_seed)]
+    pub add: Vec<String>,
+}
+
+#[derive(Args, Debug)]
+pub struct EventsArgs {
+    /// Only events of this torrent
+    pub torrent: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_listed_with_ranges() {
+        assert_eq!(parse_files("0,3-5").unwrap().0, [0, 3, 4, 5]);
+        for wrong in ["", "a", "5-3", "1-", "0-4294967295", "1,,2"] {
+            assert!(parse_files(wrong).is_err(), "{wrong}");
+        }
+    }
+}

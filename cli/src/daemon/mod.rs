@@ -1,0 +1,325 @@
+//! `swarm daemon`: one process for many torrents, over restarts. The daemon itself is the crate `swarm_daemon`; here is what the user says
+//! to it: options, the configuration file and signals.
+
+mod file;
+
+use crate::context::Context;
+use crate::events::Stamped;
+use crate::exit::{Exit, Failure, fail};
+use crate::interrupt::{Interrupt, Signal};
+use crate::network::{NetworkArgs, parse_address};
+use crate::{units, usage};
+use anyhow::{Context as _, Result};
+use clap::{Args, Command, ValueHint};
+use file::Settings;
+use serde::Serialize;
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use swarm_daemon::torrents::goals::Goals;
+use swarm_daemon::torrents::queue::Turns;
+use swarm_daemon::{Config, Daemon, Prepare, Rules, StartError};
+
+/// Where HTTP is served unless an option says otherwise.
+const HTTP: ([u8; 4], u16) = ([127, 0, 0, 1], 6868);
+/// The folder of the daemon in the state folder.
+const FOLDER: &str = "daemon";
+/// Its Unix socket there.
+const SOCKET: &str = "socket";
+
+#[derive(Args, Clone, Debug)]
+#[command(after_long_help = EXAMPLES)]
+pub struct DaemonArgs {
+    /// Take what is not set here from this TOML file; its keys are the long names of the options
+    ///
+    /// SIGHUP has it read again. What changed there takes effect for dir, allow-dir, watch-dir, http-host, the limits,
+    /// max-active-downloads, max-active-seeds, seed-ratio and seed-time; the log names what needs a restart.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub config: Option<PathBuf>,
+
+    /// Download to this folder, unless a torrent has another. Default: ~/Downloads
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    dir: Option<PathBuf>,
+
+    /// Let clients name this folder and those below it for torrents too; repeatable
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    allow_dir: Vec<PathBuf>,
+
+    /// Add what is put into this folder: .torrent and .meta files, and links in .magnet files
+    ///
+    /// A file is renamed to NAME.added or NAME.failed then.
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    watch_dir: Option<PathBuf>,
+
+    /// Serve `swarm ctl` on this Unix socket. Default: daemon/socket in the state folder
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath)]
+    socket: Option<PathBuf>,
+
+    /// Serve HTTP on this address; repeatable. Default: 127.0.0.1:6868
+    #[arg(long, value_name = "ADDR:PORT", value_parser = parse_address)]
+    http: Vec<SocketAddr>,
+
+    /// Serve no HTTP, only the Unix socket
+    #[arg(long, conflicts_with = "http")]
+    no_http: bool,
+
+    /// Answer to HTTP clients that know this host by this name; repeatable
+    #[arg(long, value_name = "NAME")]
+    http_host: Vec<String>,
+
+    /// Answer to HTTP clients without a token: to everybody on this machine
+    #[arg(long)]
+    no_auth: bool,
+
+    /// Let at most so many torrents download at a time; others wait in the queue
+    #[arg(long, value_name = "N", value_parser = units::whole::<usize>(0..=1_000_000))]
+    max_active_downloads: Option<usize>,
+
+    /// Let at most so many torrents seed at a time
+    #[arg(long, value_name = "N", value_parser = units::whole::<usize>(0..=1_000_000))]
+    max_active_seeds: Option<usize>,
+
+    /// Stop a torrent when it has sent this many times its size
+    #[arg(long, value_name = "RATIO", value_parser = parse_ratio)]
+    seed_ratio: Option<f64>,
+
+    /// Stop a torrent when it has seeded for this long
+    #[arg(long, value_name = "DURATION", value_parser = units::parse_duration)]
+    seed_time: Option<Duration>,
+
+    /// Print events as JSON, one object a line
+    #[arg(long)]
+    pub json: bool,
+
+    #[command(flatten)]
+    network: NetworkArgs,
+
+    /// The command line.
+    #[arg(skip)]
+    pub argv: Vec<OsString>,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  swarm daemon --dir /srv/downloads
+  swarm daemon --config /etc/swarm.toml
+  swarm ctl add release.meta && swarm ctl list
+
+Torrents come back as they were after a restart. Clients over HTTP need the token in daemon/token of the state folder; \
+the Unix socket is for its owner alone.";
+
+/// What of the configuration file a running daemon takes anew.
+const RELOADED: [&str; 10] = [
+    "dir",
+    "allow-dir",
+    "watch-dir",
+    "http-host",
+    "max-up",
+    "max-down",
+    "max-active-downloads",
+    "max-active-seeds",
+    "seed-ratio",
+    "seed-time",
+];
+
+fn parse_ratio(text: &str) -> Result<f64, &'static str> {
+    let ratio = text.parse().ok().filter(|ratio: &f64| ratio.is_finite() && *ratio >= 0.0);
+    ratio.ok_or("is not a number from 0 up, as in 1.5")
+}
+
+/// What a daemon prints for scripts.
+#[derive(Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+enum Record<'a> {
+    /// Where peers can reach it.
+    Listening { addresses: &'a [SocketAddr] },
+    /// It answers.
+    Serving { http: &'a [SocketAddr], socket: Option<&'a Path>, torrents: usize },
+    /// The configuration was read again.
+    Reloaded { taken: &'a [&'a str], kept: &'a [&'a str] },
+    /// It was told to end.
+    Stopped { reason: &'a str },
+}
+
+/// Parses a command line to the options of this command.
+pub type Parse<'a> = &'a dyn Fn(Vec<OsString>) -> Result<DaemonArgs, clap::Error>;
+
+pub async fn run(args: DaemonArgs, parse: Parse<'_>, command: &Command, cx: &mut Context) -> Result<Exit> {
+    let mut interrupt = Interrupt::install_for_service()?;
+    let mut file = read_file(&args, parse, command)?;
+    let args = with_file(&args, &file, parse)?;
+    let config = args.config()?;
+    let token = config.auth.then(|| config.state_dir.join("token"));
+    let socket = config.socket.clone();
+    let daemon = Daemon::start(config).await.map_err(failure)?;
+    record(cx, &Record::Listening { addresses: daemon.listening() });
+    let torrents = daemon.torrents();
+    record(cx, &Record::Serving { http: daemon.http(), socket: socket.as_deref(), torrents });
+    say_where(cx, &daemon, socket.as_deref(), token.as_deref());
+    let signal = loop {
+        match interrupt.wait().await {
+            Signal::HangUp => {
+                // What is wrong with the file is told; the daemon goes on as it is.
+                if let Err(error) = reload(&daemon, &args, &mut file, parse, command, cx).await {
+                    cx.console.error(&crate::exit::one_line(&error));
+                }
+            }
+            signal => break signal,
+        }
+    };
+    cx.console.note("stopping; once more to stop at once");
+    daemon.stop().await;
+    record(cx, &Record::Stopped { reason: signal.reason() });
+    Ok(signal.exit_of_service())
+}
+
+fn record(cx: &mut Context, record: &Record<'_>) {
+    if cx.has_events() {
+        let stamped = Stamped::now(record, cx.start);
+        cx.console.json(&stamped);
+    }
+}
+
+fn say_where(cx: &mut Context, daemon: &Daemon, socket: Option<&Path>, token: Option<&Path>) {
+    let count = units::count(daemon.torrents(), "torrent");
+    let listening: Vec<String> = daemon.listening().iter().map(ToString::to_string).collect();
+    cx.console.note(&format!("{count}; peers reach it at {}", listening.join(", ")));
+    for addr in daemon.http() {
+        let with = token.map_or(String::new(), |token| format!(", with the token in {}", token.display()));
+        cx.console.note(&format!("serving http://{addr}/api/v1/{with}"));
+    }
+    if let Some(socket) = socket {
+        cx.console.note(&format!("serving `swarm ctl` at {}", socket.display()));
+    }
+}
+
+/// The settings of the configuration file, each tried by itself, so that what is wrong is found on its line.
+fn read_file(args: &DaemonArgs, parse: Parse<'_>, command: &Command) -> Result<Settings> {
+    let Some(path) = &args.config else { return Ok(Settings::new()) };
+    let takes =
+        |name: &str| command.get_arguments().any(|arg| arg.get_long() == Some(name) && !arg.is_hide_set());
+    let settings = file::read(path, takes)?;
+    for setting in settings.values() {
+        let argv =
+            ["swarm", "daemon"].into_iter().map(OsString::from).chain(setting.arguments.iter().cloned());
+        if let Err(error) = parse(argv.collect()) {
+            let told = usage::line(&error);
+            return Err(file::wrong(path, setting.line, told.strip_prefix("--").unwrap_or(&told)).into());
+        }
+    }
+    Ok(settings)
+}
+
+/// The options of the command line, and of the file what is not among them.
+fn with_file(args: &DaemonArgs, file: &Settings, parse: Parse<'_>) -> Result<DaemonArgs> {
+    if file.is_empty() {
+        return Ok(args.clone());
+    }
+    let is_given = |name: &str| {
+        args.argv.iter().filter_map(|arg| arg.to_str()?.strip_prefix("--")).any(|arg| {
+            let rest = arg.strip_prefix(name);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('='))
+        })
+    };
+    let more =
+        file.iter().filter(|(name, _)| !is_given(name)).flat_map(|(_, setting)| setting.arguments.clone());
+    // Options may stand anywhere after the command's name.
+    let argv = args.argv.iter().cloned().chain(more).collect();
+    let mut merged = parse(argv).map_err(|error| Failure::new(Exit::Usage, usage::line(&error)))?;
+    merged.argv.clone_from(&args.argv);
+    Ok(merged)
+}
+
+async fn reload(
+    daemon: &Daemon,
+    args: &DaemonArgs,
+    file: &mut Settings,
+    parse: Parse<'_>,
+    command: &Command,
+    cx: &mut Context,
+) -> Result<()> {
+    if args.config.is_none() {
+        return Ok(());
+    }
+    let new = read_file(args, parse, command)?;
+    let arguments =
+        |settings: &Settings, name: &str| settings.get(name).map(|setting| setting.arguments.clone());
+    let names: std::collections::BTreeSet<&String> = file.keys().chain(new.keys()).collect();
+    let changed =
+        names.into_iter().map(String::as_str).filter(|name| arguments(file, name) != arguments(&new, name));
+    let (taken, kept): (Vec<&str>, Vec<&str>) = changed.partition(|name| RELOADED.contains(name));
+    let rules = with_file(args, &new, parse)?.rules()?;
+    daemon.reload(rules).await;
+    record(cx, &Record::Reloaded { taken: &taken, kept: &kept });
+    cx.console.note(&format!("the configuration was read again; changed: {}", named(&taken)));
+    if !kept.is_empty() {
+        cx.warn(&format!("changed, and needs a restart: {}", named(&kept)));
+    }
+    *file = new;
+    Ok(())
+}
+
+fn named(names: &[&str]) -> String {
+    if names.is_empty() { "nothing".to_owned() } else { names.join(", ") }
+}
+
+fn failure(error: StartError) -> anyhow::Error {
+    let exit = match &error {
+        StartError::Store(error) if error.is_full() => Exit::Destination,
+        StartError::OpenToAll(_) => Exit::Usage,
+        _ => Exit::Runtime,
+    };
+    match error {
+        StartError::Session(error) => error.into(),
+        error => Failure::new(exit, error.to_string()).into(),
+    }
+}
+
+/// The Unix socket of a daemon with this state folder.
+pub fn socket_in(state_dir: &Path) -> PathBuf {
+    state_dir.join(FOLDER).join(SOCKET)
+}
+
+impl DaemonArgs {
+    fn config(&self) -> Result<Config> {
+        let Some(state_dir) = self.network.state_dir() else {
+            return fail(
+                Exit::Usage,
+                "a daemon keeps its torrents in the state folder: --state-dir names one",
+            );
+        };
+        let network = self.network.clone();
+        let http = match (self.no_http, &self.http[..]) {
+            (true, _) => Vec::new(),
+            (false, []) => vec![HTTP.into()],
+            (false, addrs) => addrs.to_vec(),
+        };
+        Ok(Config {
+            session: self.network.session_options()?,
+            prepare: Prepare(Arc::new(move |torrent| network.apply(torrent))),
+            socket: Some(self.socket.clone().unwrap_or_else(|| socket_in(&state_dir))).filter(|_| cfg!(unix)),
+            state_dir: state_dir.join(FOLDER),
+            http,
+            auth: !self.no_auth,
+            rules: self.rules()?,
+        })
+    }
+
+    fn rules(&self) -> Result<Rules> {
+        let downloads = || std::env::home_dir().map(|home| home.join("Downloads"));
+        let dir = self.dir.clone().or_else(downloads);
+        let dir = dir.context("there is no home folder to download to; --dir names one")?;
+        Ok(Rules {
+            dir,
+            allow_dirs: self.allow_dir.clone(),
+            watch_dir: self.watch_dir.clone(),
+            hosts: self.http_host.clone(),
+            turns: Turns { downloads: self.max_active_downloads, seeds: self.max_active_seeds },
+            goals: Goals { ratio: self.seed_ratio, seed_time: self.seed_time.map(|time| time.as_secs()) },
+            upload_limit: self.network.max_up,
+            download_limit: self.network.max_down,
+        })
+    }
+}

@@ -1,0 +1,325 @@
+//! The daemon's API over HTTP: lists, increments, events, metrics; and who must not get in, or too far.
+
+mod common;
+
+use common::daemon::{Daemon, refused, state};
+use common::{Running, bytes, run_ok, write};
+use serde_json::{Value, json};
+use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::TcpStream;
+use std::path::Path;
+use std::time::Duration;
+use tempfile::TempDir;
+
+/// A folder with so many small torrents in `metas`.
+fn with(count: usize) -> TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join("metas")).unwrap();
+    for nth in 0..count {
+        write(dir.path().join(format!("data/t{nth}")), bytes(nth as u64, 100_000));
+        let (data, output) = (format!("data/t{nth}"), format!("metas/t{nth}.meta"));
+        run_ok(dir.path(), ["create", &data, "-o", &output, "-l", "16KiB"]);
+    }
+    dir
+}
+
+fn metainfo(dir: &Path, nth: usize) -> Vec<u8> {
+    fs::read(dir.join(format!("metas/t{nth}.meta"))).unwrap()
+}
+
+/// Uploads a metainfo file.
+fn upload(daemon: &Daemon, query: &str, bytes: &[u8]) -> common::daemon::Answer {
+    let token = format!("authorization: Bearer {}", daemon.token);
+    let headers = ["host: localhost", &token, "content-type: application/x-bittorrent"];
+    daemon.raw("POST", &format!("/api/v1/torrents{query}"), &headers, bytes)
+}
+
+#[test]
+fn lists_come_in_pages_and_increments() {
+    let dir = with(5);
+    let daemon = Daemon::start(dir.path(), &[]);
+    for nth in 0..5 {
+        let answer = upload(&daemon, "?paused=true&tags=x", &metainfo(dir.path(), nth));
+        assert_eq!(answer.status, 201, "{answer:?}");
+        assert_eq!(answer.json()["name"], format!("t{nth}"));
+    }
+    let ids = |page: &Value| {
+        page["torrents"].as_array().unwrap().iter().map(|one| one["id"].clone()).collect::<Vec<_>>()
+    };
+    let first = daemon.get("/api/v1/torrents?limit=3");
+    assert_eq!(
+        (ids(&first), &first["next"], &first["full"]),
+        (vec![1.into(), 2.into(), 3.into()], &3.into(), &true.into())
+    );
+    let rest = daemon.get("/api/v1/torrents?limit=3&after=3");
+    assert_eq!((ids(&rest), &rest["next"]), (vec![4.into(), 5.into()], &Value::Null));
+    assert_eq!(ids(&daemon.get("/api/v1/torrents?state=seeding")), Vec::<Value>::new());
+    assert_eq!(ids(&daemon.get("/api/v1/torrents?state=paused&tag=x")).len(), 5);
+
+    let since = first["revision"].as_u64().unwrap();
+    let nothing = daemon.get(&format!("/api/v1/torrents?since={since}"));
+    assert_eq!((ids(&nothing), &nothing["full"]), (Vec::new(), &false.into()));
+    daemon.ctl(&["limit", "t3", "--up", "5k"]);
+    daemon.ctl(&["remove", "t0"]);
+    let news = daemon.get(&format!("/api/v1/torrents?since={since}"));
+    assert_eq!((ids(&news), &news["removed"]), (vec![4.into()], &json!([1])));
+    assert_eq!(daemon.get("/api/v1/torrents?since=1")["full"], true, "of another time");
+
+    let hash = daemon.torrent(2)["info_hash"].as_str().unwrap().to_owned();
+    assert_eq!(daemon.get(&format!("/api/v1/torrents/{hash}"))["id"], 2);
+    let back = daemon.request("GET", "/api/v1/torrents/2/metainfo", None);
+    assert_eq!(back.status, 200);
+    for (path, status) in [("/api/v1/torrents/99", 404), ("/api/v1/torrents/x", 404), ("/nowhere", 404)] {
+        let answer = daemon.request("GET", path, None);
+        assert_eq!(answer.status, status, "{path}");
+        assert!(answer.json()["error"]["message"].is_string());
+    }
+    assert_eq!(daemon.request("PUT", "/api/v1/torrents/2", None).status, 405);
+}
+
+#[test]
+fn what_makes_no_sense_is_refused_by_name_and_changes_nothing() {
+    let dir = with(1);
+    let daemon = Daemon::start(dir.path(), &[]);
+    assert_eq!(upload(&daemon, "?paused=true", &metainfo(dir.path(), 0)).status, 201);
+    let before = daemon.torrent(1);
+    for (body, named) in [
+        (json!({"upload_limit": 0}), "upload_limit"),
+        (json!({"ratio_limit": -1}), "ratio_limit"),
+        (json!({"ratio_limit": "soon"}), "none"),
+        (json!({"run": "rm -rf /"}), "run"),
+        (json!({"tags": ["a,b"]}), "a,b"),
+        (json!({"position": "first"}), "first"),
+    ] {
+        let answer = daemon.request("PATCH", "/api/v1/torrents/1", Some(body));
+        let message = answer.json()["error"]["message"].as_str().unwrap().to_owned();
+        assert!(answer.status == 400 && message.contains(named), "{message}");
+    }
+    for source in ["", "x", "magnet:?dn=x", "ftp://a/b.torrent", "/etc/passwd", "file:///etc/passwd"] {
+        let answer = daemon.request("POST", "/api/v1/torrents", Some(json!({"source": source})));
+        assert_eq!(answer.status, 400, "{source}: {answer:?}");
+    }
+    let gone =
+        daemon.request("POST", "/api/v1/torrents", Some(json!({"source": "http://127.0.0.1:1/x.torrent"})));
+    assert_eq!(gone.status, 502, "{gone:?}");
+    assert_eq!(upload(&daemon, "", b"no metainfo").status, 400);
+    let again = upload(&daemon, "", &metainfo(dir.path(), 0));
+    assert_eq!((again.status, &again.json()["error"]["id"]), (409, &json!(1)));
+    for (path, body) in [
+        ("/api/v1/torrents/1/files", json!({"priorities": {"1": 0}})),
+        ("/api/v1/torrents/1/files", json!({"priorities": {"0": 8}})),
+        ("/api/v1/torrents/1/peers", json!({"peers": ["localhost"]})),
+        ("/api/v1/torrents/1/trackers", json!({"urls": ["file:///etc/passwd"]})),
+    ] {
+        let method = if path.ends_with("files") { "PATCH" } else { "POST" };
+        assert_eq!(daemon.request(method, path, Some(body)).status, 400, "{path}");
+    }
+    assert_eq!(daemon.torrent(1), before);
+}
+
+#[test]
+fn only_who_has_the_token_and_knows_this_host_gets_in() {
+    let dir = with(1);
+    let daemon = Daemon::start(dir.path(), &["--http-host", "nas.example"]);
+    let right = format!("authorization: Bearer {}", daemon.token);
+    let get = |path: &str, headers: &[&str]| {
+        let answer = daemon.raw("GET", path, headers, b"");
+        (answer.status, answer.json()["error"]["kind"].as_str().unwrap_or_default().to_owned())
+    };
+    let list = "/api/v1/torrents";
+    assert_eq!(get(list, &["host: localhost", &right]).0, 200);
+    assert_eq!(get(list, &["host: nas.example:443", &right]).0, 200);
+    for wrong in ["", "authorization: Bearer wrong", "authorization: Basic d3Jvbmc=", "cookie: token=x"] {
+        let headers: Vec<&str> =
+            ["host: localhost", wrong].into_iter().filter(|header| !header.is_empty()).collect();
+        for path in [list, "/metrics", "/api/v1/openapi.json", "/nowhere", "/api/v1/events"] {
+            assert_eq!(get(path, &headers), (401, "token".into()), "{wrong} {path}");
+        }
+    }
+    // DNS rebinding: the page's own name leads here.
+    for host in ["host: evil.example", "host: evil.example:6868", "host: localhost.evil.example", "x: y"] {
+        assert_eq!(get(list, &[host, &right]), (421, "host".into()), "{host}");
+    }
+    for from in [
+        "origin: http://evil.example",
+        "origin: null",
+        "sec-fetch-site: cross-site",
+        "sec-fetch-site: same-site",
+    ] {
+        assert_eq!(get(list, &["host: localhost", &right, from]), (403, "origin".into()), "{from}");
+    }
+    // A form of a page can send text, and nothing in JSON.
+    let body = json!({"source": "magnet:?xt=urn:btih:631a31dd0a46257d5078c0dee4e66e26f73e42ac"}).to_string();
+    for kind in ["content-type: text/plain", "content-type: application/x-www-form-urlencoded", "x: y"] {
+        let answer = daemon.raw("POST", list, &["host: localhost", &right, kind], body.as_bytes());
+        assert_eq!(answer.status, 415, "{kind}");
+    }
+    let healthy = daemon.raw("GET", "/health", &["host: 127.0.0.1"], b"");
+    assert_eq!((healthy.status, &*healthy.body), (200, "ok\n"));
+    assert!(healthy.head.to_lowercase().contains("x-content-type-options: nosniff"), "{}", healthy.head);
+    assert_eq!(daemon.get(list)["torrents"], json!([]));
+
+    use std::os::unix::fs::PermissionsExt as _;
+    for name in ["token", "socket", "daemon.db"] {
+        let mode = state(dir.path()).join(name).metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o077, 0, "{name}");
+    }
+    daemon.stop();
+    let (code, told) = refused(dir.path(), &["--no-auth", "--http", "0.0.0.0:0"]);
+    assert!(code == Some(2) && told.contains("without a token"), "{told}");
+    let daemon = Daemon::start(dir.path(), &["--no-auth"]);
+    assert_eq!(daemon.raw("GET", list, &["host: localhost"], b"").status, 200);
+    assert_eq!(daemon.raw("GET", list, &["host: evil.example"], b"").status, 421);
+}
+
+#[test]
+fn what_is_too_long_is_not_read_and_folders_are_those_of_the_configuration() {
+    let dir = with(2);
+    for name in ["allowed", "private"] {
+        fs::create_dir(dir.path().join(name)).unwrap();
+    }
+    fs::create_dir(dir.path().join("downloads")).unwrap();
+    std::os::unix::fs::symlink(dir.path().join("private"), dir.path().join("downloads/link")).unwrap();
+    let daemon = Daemon::start(dir.path(), &["--allow-dir", "allowed"]);
+    // Refused by its length, before any of it comes.
+    let token = &daemon.token;
+    let mut stream = TcpStream::connect(&daemon.http).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    let kind = "content-type: application/x-bittorrent\r\ncontent-length: 300000000";
+    write!(
+        stream,
+        "POST /api/v1/torrents HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {token}\r\n{kind}\r\n\r\n"
+    )
+    .unwrap();
+    let mut line = String::new();
+    BufReader::new(stream).read_line(&mut line).unwrap();
+    assert!(line.starts_with("HTTP/1.1 413 "), "{line}");
+    let answer = daemon.request("PATCH", "/api/v1/session", Some(json!({"x": "y".repeat(2 << 20)})));
+    assert_eq!(answer.status, 413);
+    let private = dir.path().join("private");
+    let private = private.to_str().unwrap();
+    for given in [private, "/", "..", "../private", "downloads/../../private", "link", "link/new", "/etc"] {
+        let query = format!("?paused=true&dir={}", given.replace('/', "%2F"));
+        let answer = upload(&daemon, &query, &metainfo(dir.path(), 0));
+        assert!(matches!(answer.status, 400 | 403), "{given}: {answer:?}");
+        let body = json!({"source": "631a31dd0a46257d5078c0dee4e66e26f73e42ac", "dir": given});
+        let answer = daemon.request("POST", "/api/v1/torrents", Some(body));
+        assert!(matches!(answer.status, 400 | 403), "{given}: {answer:?}");
+    }
+    let allowed = dir.path().join("allowed/new").to_str().unwrap().replace('/', "%2F");
+    for (nth, given) in [allowed.as_str(), "below"].into_iter().enumerate() {
+        let answer = upload(&daemon, &format!("?paused=true&dir={given}"), &metainfo(dir.path(), nth));
+        assert_eq!(answer.status, 201, "{answer:?}");
+    }
+}
+
+#[test]
+fn trackers_that_clients_add_lead_where_those_of_metainfo_may() {
+    let dir = with(1);
+    let daemon = Daemon::start(dir.path(), &[]);
+    upload(&daemon, "", &metainfo(dir.path(), 0));
+    let urls = json!({"urls": ["http://127.0.0.1:9/admin?delete=all", "http://127.0.0.1:9/announce"]});
+    assert_eq!(daemon.request("POST", "/api/v1/torrents/1/trackers", Some(urls)).status, 204);
+    let is_refused = |trackers: &Value, url: &str, what: &str| {
+        let of = |tracker: &&Value| tracker["url"].as_str().unwrap().contains(url);
+        let status = |tracker: &Value| tracker["status"].as_str().unwrap_or_default().contains(what);
+        trackers.as_array().unwrap().iter().filter(of).any(status)
+    };
+    daemon.wait_for(
+        || {
+            let trackers = daemon.get("/api/v1/torrents/1/trackers");
+            let both = is_refused(&trackers, "/admin", "/announce")
+                && !is_refused(&trackers, ":9/announce", "metainfo");
+            both.then_some(())
+        },
+        || daemon.get("/api/v1/torrents/1/trackers"),
+    );
+}
+
+/// Lines of a stream of events that is asked for by hand.
+fn events(daemon: &Daemon) -> BufReader<TcpStream> {
+    let mut stream = TcpStream::connect(&daemon.http).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    let token = &daemon.token;
+    write!(stream, "GET /api/v1/events HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {token}\r\n\r\n")
+        .unwrap();
+    let mut stream = BufReader::new(stream);
+    let mut line = String::new();
+    while line != "\r\n" {
+        line.clear();
+        stream.read_line(&mut line).unwrap();
+    }
+    stream
+}
+
+fn next_event(stream: &mut BufReader<TcpStream>, is_it: impl Fn(&Value) -> bool) -> Value {
+    loop {
+        let mut line = String::new();
+        assert!(stream.read_line(&mut line).unwrap() > 0, "the stream has ended");
+        if let Some(data) = line.strip_prefix("data: ") {
+            let event: Value = serde_json::from_str(data).unwrap();
+            if is_it(&event) {
+                return event;
+            }
+        }
+    }
+}
+
+#[test]
+fn events_tell_of_a_torrent_from_its_addition_to_its_removal() {
+    let dir = with(1);
+    let args =
+        ["seed", "metas/t0.meta", "data", "--listen", "127.0.0.1:0", "--no-dht", "--state-dir", "seed-state"];
+    let mut seed = Running::start(dir.path(), args);
+    let peer = seed.address();
+    let daemon = Daemon::start(dir.path(), &["--peer", &peer]);
+    let mut stream = events(&daemon);
+    upload(&daemon, "", &metainfo(dir.path(), 0));
+    let added = next_event(&mut stream, |event| event["event"] == "torrent");
+    assert_eq!((&added["id"], &added["torrent"]["name"]), (&1.into(), &"t0".into()));
+    // Looks at torrents and their own events may come in either order.
+    let mut missing = vec!["checked", "complete", "seeding"];
+    while !missing.is_empty() {
+        let event = next_event(&mut stream, |_| true);
+        let is_seeding =
+            event["torrent"]["state"] == "seeding" && event["torrent"]["bytes_verified"] == 100_000;
+        missing.retain(|what| event["event"] != *what && !(is_seeding && *what == "seeding"));
+    }
+    daemon.ctl(&["remove", "1"]);
+    let removed = next_event(&mut stream, |event| event["event"] == "removed");
+    assert_eq!(removed["id"], 1);
+
+    let metrics = daemon.request("GET", "/metrics", None);
+    for line in [
+        "swarm_received_bytes_total 100000",
+        "swarm_torrents{state=\"seeding\"} 0",
+        "swarm_event_streams 1",
+        "# EOF",
+    ] {
+        assert!(metrics.body.contains(line), "{line}: {}", metrics.body);
+    }
+    daemon.stop();
+}
+
+#[test]
+fn each_route_is_described() {
+    let dir = with(0);
+    let daemon = Daemon::start(dir.path(), &[]);
+    let described = daemon.get("/api/v1/openapi.json");
+    let paths = described["paths"].as_object().unwrap();
+    for (path, methods) in [
+        ("/api/v1/torrents", &["get", "post"][..]),
+        ("/api/v1/torrents/{torrent}", &["get", "patch", "delete"]),
+        ("/api/v1/torrents/{torrent}/files", &["get", "patch"]),
+        ("/api/v1/torrents/{torrent}/peers", &["get", "post"]),
+        ("/api/v1/events", &["get"]),
+        ("/health", &["get"]),
+    ] {
+        for method in methods {
+            assert!(paths[path][method]["responses"].is_object(), "{method} {path}");
+            assert!(paths[path][method]["summary"].is_string(), "{method} {path}");
+        }
+    }
+    assert!(described["components"]["schemas"]["Summary"]["properties"]["bytes_verified"].is_object());
+}
