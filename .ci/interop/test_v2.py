@@ -1,6 +1,8 @@
 """BitTorrent v2 (BEP 52), alone and in hybrids: with libtorrent on either side, from files and from links, and with peers between that know
 one version only."""
 
+import shutil
+
 from clients import Libtorrent, Swarm, Tracker
 from harness import MIB, Case, create, fill, seeded, swarm
 from more_clients import QBittorrent
@@ -195,3 +197,30 @@ class BadBlocks(Case):
                     self.assertGreater(done["pieces_failed"], 0)
                     sent = min(peer["bytes_down"] for peer in done["peers"])
                     self.assertLessEqual(done["bytes_corrupt"], sent)
+
+
+class Repair(Case):
+    """Of a damaged copy only bad blocks are fetched, with leaves that libtorrent has as well."""
+
+    scratch_bytes = 128 * MIB
+    BLOCK = 16 << 10
+
+    def test_bad_blocks_alone_are_fetched(self):
+        content = self.scratch / "source" / "content"
+        for i, length in enumerate((10 * MIB + 5, 3 * MIB)):
+            fill(content / f"{i}", length, seeded(i))
+        for form in FORMATS:
+            meta = create(content, self.scratch / f"{form}.meta", "--format", form, "-l", "1MiB")
+            for source in CLIENTS:
+                with self.subTest(form=form, source=source.name):
+                    copy = self.scratch / f"{form} of {source.name}"
+                    shutil.copytree(content.parent, copy)
+                    with open(copy / "content" / "0", "r+b") as file:
+                        for block in (0, 17, 18, 300):
+                            file.seek(block * self.BLOCK + 9)
+                            file.write(b"not what it was")
+                    with source.source(meta, content.parent) as seed:
+                        done = swarm("verify", meta, copy, "--repair", "--json", "--peer", seed.address, "--listen", "127.0.0.1:0").events[-1]
+                    self.assertEqual(done["event"], "complete")
+                    self.assertLessEqual(done["bytes_down"], 4 * self.BLOCK)
+                    self.assert_same(content, copy / "content")

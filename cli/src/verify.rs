@@ -8,7 +8,7 @@ use crate::progress::WorkBar;
 use crate::selection::listed;
 use crate::transfer::{self, Plan, SeedUntil};
 use crate::{source, units};
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use clap::{Args, ValueHint};
 use serde::Serialize;
 use std::ffi::OsString;
@@ -30,9 +30,11 @@ pub struct VerifyArgs {
     #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
     dir: PathBuf,
 
-    /// Fetch what is not right from the swarm, into place, as `get --overwrite` does
+    /// Fetch what is not right from the swarm, into place
     ///
-    /// Pieces that are right stay as they are. A program that has a damaged file open keeps the old one.
+    /// What is right stays as it is, and is not read again: pieces, and in version 2 also the blocks (16 KiB) of bad pieces, where peers
+    /// have hashes of blocks. A file that is too long is cut. While it is mended, a damaged file is in the work folder .NAME.swarm; run
+    /// the same command again to go on after an interruption.
     #[arg(long)]
     repair: bool,
 
@@ -87,7 +89,10 @@ pub async fn run(args: VerifyArgs, cx: &mut Context) -> Result<Exit> {
         (report, ended)
     };
     let (report, ended) = bar.show_until(interrupt.during(work), &mut cx.console).await?;
-    let report = report.context("cannot verify")?;
+    let report = report.map_err(|error| match error.is_contradiction() {
+        true => swarm_engine::Error::Storage(Arc::new(error)).into(),
+        false => anyhow::Error::from(error).context("cannot verify"),
+    })?;
     if let Err(error) = ended {
         cx.warn(&format!("{error}; use --recheck the next time that this is seeded or downloaded"));
     }
@@ -102,9 +107,12 @@ pub async fn run(args: VerifyArgs, cx: &mut Context) -> Result<Exit> {
     }
     if args.repair {
         cx.one_object = false;
+        for file in verified.files.iter().filter(|file| file.state == "long") {
+            cx.warn(&format!("{}: what is beyond its end will be cut off", printable(&file.path)));
+        }
         let plan = Plan {
             overwrite: true,
-            recheck: true,
+            found: Some(Arc::new(report)),
             until: SeedUntil::Complete,
             ..Plan::new(Mode::Download, data)
         };

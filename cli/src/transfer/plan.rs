@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use swarm_core::metainfo::Info;
 use swarm_core::picker::Order;
+use swarm_engine::verify::Report;
 use swarm_engine::{AddTorrent, Files, Mode, Source, SpaceBudget};
 
 /// When to stop once everything is there.
@@ -33,6 +34,8 @@ pub struct Plan {
     pub sequential: bool,
     pub overwrite: bool,
     pub recheck: bool,
+    /// What was found in `dir` just now, so that it is not read again.
+    pub found: Option<Arc<Report>>,
     /// Folders whose files are taken instead of downloaded.
     pub reuse: Vec<PathBuf>,
     /// The rate at which all data is read again over time.
@@ -60,6 +63,7 @@ impl Plan {
             sequential: false,
             overwrite: false,
             recheck: false,
+            found: None,
             reuse: Vec::new(),
             scrub: None,
             needs_all: false,
@@ -103,6 +107,7 @@ impl Plan {
             .overwrite(self.overwrite)
             .recheck(self.recheck)
             .scrub(self.scrub)
+            .found(self.found.clone())
             .poison(self.poison);
         let torrent = match &self.reuse[..] {
             [] => torrent,

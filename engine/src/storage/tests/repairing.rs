@@ -127,7 +127,7 @@ fn good_blocks_of_a_bad_piece_stay_where_they_are() {
         storage.reserve().unwrap();
         for piece in opened.damaged.iter() {
             let digests = storage.block_digests(piece);
-            let right = torrent.bytes(piece).chunks(len).map(|block| merkle::leaf(block));
+            let right = torrent.bytes(piece).chunks(len).map(merkle::leaf);
             let bad: Vec<u32> = (0..)
                 .zip(right.zip(&digests))
                 .filter(|(_, (leaf, digest))| leaf[..20] != digest[..])

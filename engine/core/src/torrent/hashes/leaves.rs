@@ -181,8 +181,8 @@ impl Torrent {
         true
     }
 
-    /// The leaves of a piece that failed are known: bad blocks are dropped and asked for again, and who sent them is banned. False if
-    /// by the leaves there are none.
+    /// The leaves of a piece that failed are known: bad blocks are dropped and asked for again, and who sent them is banned. If there are
+    /// none by the leaves, a hybrid contradicts itself, and otherwise it is false.
     fn drop_bad_blocks(
         &mut self,
         now: Time,
