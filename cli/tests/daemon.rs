@@ -254,6 +254,39 @@ fn a_removal_deletes_what_it_is_told_to_also_of_what_has_not_run_since() {
 }
 
 #[test]
+fn totals_outlive_a_restart_and_a_seed_is_only_read() {
+    let dir = with(&["a", "tree"]);
+    let (_seed, peer) = seed(dir.path(), &[]);
+    let daemon = Daemon::start(dir.path(), &["--peer", &peer, "--allow-dir", "data"]);
+    let data = dir.path().join("data");
+    daemon.ctl(&["add", "metas/a.meta"]);
+    daemon.wait(1, |torrent| torrent["state"] == "seeding");
+    let before = tree(&data);
+    daemon.ctl(&["add", "metas/tree.meta", "--seed", "--dir", data.to_str().unwrap()]);
+    let seeding = daemon.wait(2, |torrent| torrent["state"] == "seeding");
+    assert_eq!((&seeding["bytes_verified"], &seeding["bytes_down"]), (&seeding["bytes_total"], &json!(0)));
+    // A second torrent of the same files is no conflict as long as nobody writes.
+    run_ok(dir.path(), ["create", "data/tree", "-o", "again.meta", "-l", "64KiB"]);
+    daemon.ctl(&["add", "again.meta", "--seed", "--dir", data.to_str().unwrap()]);
+    daemon.wait(3, |torrent| torrent["state"] == "seeding");
+    let downloaded = daemon.torrent(1);
+    assert_eq!(
+        (&downloaded["bytes_down"], &downloaded["pieces_have"]),
+        (&json!(600_000), &downloaded["pieces"])
+    );
+    daemon.stop();
+
+    let daemon = Daemon::start(dir.path(), &["--allow-dir", "data"]);
+    let again = daemon.wait(1, |torrent| torrent["state"] == "seeding");
+    for field in ["bytes_down", "completed_at", "added_at", "bytes_verified", "pieces_have"] {
+        assert_eq!(again[field], downloaded[field], "{field}");
+    }
+    daemon.wait(2, |torrent| torrent["state"] == "seeding");
+    daemon.stop();
+    assert_eq!(tree(&data), before);
+}
+
+#[test]
 fn the_queue_gives_turns_in_its_order_and_goals_end_seeding() {
     let dir = with(&["a", "b", "c"]);
     let (_seed, peer) = seed(dir.path(), &["--max-up", "300k"]);

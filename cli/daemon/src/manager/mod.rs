@@ -193,7 +193,7 @@ impl Manager {
     /// What the daemon before has left is taken up.
     fn begin(&mut self, alive_at: Option<i64>) {
         let ids: Vec<Id> = self.book.iter().map(|torrent| torrent.record.id).collect();
-        for id in ids {
+        for &id in &ids {
             self.live.entry(id).or_default();
             self.touched.insert(id);
             let was_running = self.book.get(id).is_some_and(|torrent| torrent.record.running_since.is_some());
@@ -205,6 +205,12 @@ impl Manager {
                 });
                 self.unsaved.insert(id);
             }
+        }
+        // Readers see all of it before the first of them is answered.
+        self.turns_changed = false;
+        self.give_turns();
+        for id in ids {
+            self.publish(id);
         }
         let rules = self.rules.borrow().clone();
         self.session.set_upload_limit(rules.upload_limit);
