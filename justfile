@@ -66,6 +66,11 @@ bench-size *ARGS:
     cargo build --release -p swarmbt
     SWARM_BIN="${CARGO_TARGET_DIR:-target}/release" benches/size.py {{ARGS}}
 
+# What a peer that sends corrupt blocks costs, in version 1, version 2 and a hybrid, as in `just bench-poison --rounds 3`
+bench-poison *ARGS:
+    cargo build --release -p swarmbt
+    SWARM_BIN="${CARGO_TARGET_DIR:-target}/release" benches/poison.py {{ARGS}}
+
 # A download whose source stops near the end, as in `just bench-tail 5`
 bench-tail ROUNDS="5":
     cargo build --release --workspace --bins

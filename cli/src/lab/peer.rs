@@ -154,6 +154,7 @@ impl Peer {
         self.traffic.bytes_down += traffic.bytes_down;
         self.traffic.bytes_up += traffic.bytes_up;
         self.traffic.bytes_wasted += traffic.bytes_wasted;
+        self.traffic.bytes_corrupt += traffic.bytes_corrupt;
         self.traffic.peers.extend(traffic.peers);
         self.traffic.web_seeds.extend(traffic.web_seeds);
     }

@@ -50,6 +50,8 @@ pub struct PeerReport {
     pub bytes_from_peers: u64,
     /// Received and dropped: twice asked for, or no longer wanted.
     pub bytes_wasted: u64,
+    /// Received in pieces that did not verify; in version 2 in blocks, where the bad ones could be told apart.
+    pub bytes_corrupt: u64,
     /// Pieces that did not verify.
     pub pieces_failed: u64,
     pub faults: Vec<Fault>,
@@ -195,6 +197,7 @@ impl PeerReport {
             bytes_from_source: from_source,
             bytes_from_peers: peer.traffic.bytes_down.saturating_sub(from_source),
             bytes_wasted: peer.traffic.bytes_wasted,
+            bytes_corrupt: peer.traffic.bytes_corrupt,
             pieces_failed: peer.pieces_failed,
             faults: peer.faults.clone(),
         }

@@ -280,6 +280,11 @@ fn below(report: &Report, columns: usize) -> Vec<String> {
         report.copies_from_source,
         report.share_from_source * 100.0
     )];
+    let corrupt: u64 = report.peers.iter().map(|peer| peer.bytes_corrupt).sum();
+    if corrupt > 0 {
+        let bad: u64 = report.peers.iter().map(|peer| peer.pieces_failed).sum();
+        lines.push(format!("Corrupt: {} in {}.", units::size(corrupt), units::count(bad as usize, "piece")));
+    }
     for ban in &report.banned {
         let who = ban.peer.clone().unwrap_or_else(|| ban.address.to_string());
         lines.push(format!("Banned: {who} ({}), by {} peers.", ban.reason, ban.by.len()));
@@ -342,6 +347,7 @@ mod tests {
             bytes_from_source: (1_000 << 20) - 1,
             bytes_from_peers: (1_000 << 30) - 1,
             bytes_wasted: (1_000 << 20) - 1,
+            bytes_corrupt: 0,
             pieces_failed: 1_234,
             faults: faults.to_vec(),
         };

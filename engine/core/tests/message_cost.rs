@@ -3,14 +3,17 @@
 mod common;
 
 use common::*;
+use std::sync::{Arc, LazyLock};
 use swarm_core::bitfield::Bitfield;
 use swarm_core::geometry::BLOCK_LEN;
 use swarm_core::id::{BlockRef, PeerKey, PieceIndex};
+use swarm_core::merkle::HashRange;
+use swarm_core::metainfo::{HashTrees, Info};
 use swarm_core::peer::PeerInfo;
 use swarm_core::peer::holepunch::WISHES_BURST;
 use swarm_core::rng::Rng;
 use swarm_core::time::Duration;
-use swarm_core::torrent::{Action, CloseReason, Config};
+use swarm_core::torrent::{Action, CloseReason, Config, Torrent};
 use swarm_core::wire::extension::{EXTENSION_HANDSHAKE_ID, Extension, ExtensionHandshake};
 use swarm_core::wire::holepunch::{Holepunch, HolepunchError};
 use swarm_core::wire::{Message, MetadataMessage};
@@ -38,11 +41,31 @@ fn first(n: u32, len: u32) -> BlockRef {
     BlockRef { len, ..block(n % PIECES, 0) }
 }
 
+/// A torrent of version 2 of as many pieces.
+static V2: LazyLock<Arc<Info>> = LazyLock::new(|| Arc::new(info_v2(&[PIECES], 1)));
+/// The same with fewer pieces of several blocks, so that there are leaves.
+static V2_LEAVES: LazyLock<Arc<Info>> = LazyLock::new(|| Arc::new(info_v2(&[PIECES], 4)));
+
+/// A range of 512 hashes of a layer, and its proof.
+fn hashes_of(info: &Info, n: u32, base_layer: u32) -> HashRange {
+    let index = (n % (info.geometry.pieces() / 512)) * 512;
+    range(info, 0, base_layer, index, 512, 14 - base_layer)
+}
+
+fn hash_request(range: HashRange) -> Sent {
+    Sent::Message(Message::HashRequest(Box::new(range)))
+}
+
+/// Hashes that nobody has asked for.
+fn unasked(range: HashRange) -> Sent {
+    Sent::Message(hashes(range, vec![[7; 32]; range.hashes() as usize]))
+}
+
 fn extended(extension: Extension, payload: Vec<u8>) -> Sent {
     Sent::Message(Message::Extended { id: extension.local_id(), payload })
 }
 
-const KINDS: [Kind; 29] = [
+const KINDS: [Kind; 32] = [
     ("keep-alive", |_| Sent::Message(Message::KeepAlive)),
     ("choke", |_| Sent::Message(Message::Choke)),
     ("unchoke", |_| Sent::Message(Message::Unchoke)),
@@ -87,16 +110,39 @@ const KINDS: [Kind; 29] = [
     ("rendezvous", |n| extended(Extension::Holepunch, Holepunch::Rendezvous(addr(n)).encode())),
     ("holepunch connect", |n| extended(Extension::Holepunch, Holepunch::Connect(addr(n)).encode())),
     ("unknown", |_| Sent::Message(Message::Extended { id: 99, payload: vec![1; 20] })),
+    ("hash request", |n| hash_request(hashes_of(&V2, n, 0))),
+    ("hashes", |n| unasked(hashes_of(&V2, n, 0))),
+    ("hash reject", |n| Sent::Message(Message::HashReject(Box::new(hashes_of(&V2, n, 0))))),
+];
+
+/// What can be said about the hashes of a torrent whose pieces have several blocks.
+const HASH_KINDS: [Kind; 8] = [
+    ("request for leaves", |n| hash_request(hashes_of(&V2_LEAVES, n, 0))),
+    ("request for the same leaves", |_| hash_request(hashes_of(&V2_LEAVES, 3, 0))),
+    ("request for a layer", |n| hash_request(hashes_of(&V2_LEAVES, n, 2))),
+    ("request for what is no layer of anybody's", |n| hash_request(hashes_of(&V2_LEAVES, n, 1))),
+    ("request of no file", |n| {
+        hash_request(HashRange { pieces_root: [7; 32], ..hashes_of(&V2_LEAVES, n, 0) })
+    }),
+    ("unasked leaves", |n| unasked(hashes_of(&V2_LEAVES, n, 0))),
+    ("reject of leaves", |n| Sent::Message(Message::HashReject(Box::new(hashes_of(&V2_LEAVES, n, 0))))),
+    ("request of a block", |n| Sent::Message(Message::Request(block(n % (PIECES / 4), 0)))),
 ];
 
 /// A torrent of which many peers have a part, that we and they are busy with.
 struct Busy {
     swarm: Swarm,
     next: u32,
+    /// How many leaves a piece has.
+    leaves: u32,
 }
 
 impl Busy {
     fn new(have: Bitfield, super_seeding: bool) -> Busy {
+        Busy::of(&V2, have, super_seeding)
+    }
+
+    fn of(info: &Arc<Info>, have: Bitfield, super_seeding: bool) -> Busy {
         let is_seed = have.is_full();
         let config = Config {
             metadata: Some(vec![0; 100_000].into()),
@@ -104,15 +150,19 @@ impl Busy {
             holepunch: true,
             super_seeding,
             peers_max: 200,
+            hashes: HashTrees::of(info),
             ..config()
         };
-        let mut busy = Busy { swarm: Swarm::new(config, have, 1), next: 0 };
+        let pieces = info.geometry.pieces();
+        let swarm = Swarm::of(Torrent::new(config, info.geometry.clone(), have));
+        let mut busy = Busy { swarm, next: 0, leaves: info.geometry.piece_len() / BLOCK_LEN };
         busy.swarm.verifies = false;
         let mut rng = Rng::new(7);
         for nth in 0..PEERS - 1 {
             let n = busy.connect(nth % 3 != 0);
-            let mut bits = vec![0; PIECES.div_ceil(8) as usize];
+            let mut bits = vec![0; pieces.div_ceil(8) as usize];
             rng.fill(&mut bits);
+            clear_spare_bits(&mut bits, pieces);
             busy.say(n, &Message::Bitfield(bits));
             if nth % 2 == 0 {
                 busy.say(n, &Message::Unchoke);
@@ -147,6 +197,17 @@ impl Busy {
             match action {
                 Action::Send { peer, .. } => sent += usize::from(peer.0 == n),
                 Action::Close { peer, reason } if peer.0 == n => closed = Some(reason),
+                Action::Upload(peer) => {
+                    while self.swarm.torrent.next_hashes(self.swarm.now, peer).is_some() {
+                        sent += usize::from(peer.0 == n);
+                    }
+                }
+                Action::HashLeaves { first, pieces } => {
+                    let all = (first.0..first.0 + pieces)
+                        .flat_map(|piece| (0..self.leaves).map(move |nth| (piece, nth)));
+                    let leaves = all.map(|(piece, nth)| leaf_of(piece, nth)).collect();
+                    self.swarm.torrent.handle_leaves(self.swarm.now, first, pieces, Some(leaves));
+                }
                 _ => {}
             }
         }
@@ -206,6 +267,13 @@ impl Busy {
     }
 }
 
+/// Bits beyond the last piece are zero.
+fn clear_spare_bits(bits: &mut [u8], pieces: u32) {
+    if let (Some(last), rest @ 1..) = (bits.last_mut(), pieces % 8) {
+        *last &= 0xff << (8 - rest);
+    }
+}
+
 fn half() -> Bitfield {
     let mut have = Bitfield::empty(PIECES);
     for piece in (0..PIECES).step_by(2) {
@@ -249,6 +317,22 @@ fn flood_of_any_message_or_pair_is_cheap_for_a_seed() {
 #[test]
 fn flood_of_any_message_or_pair_is_cheap_for_a_super_seed() {
     every_kind_and_pair(Bitfield::full(PIECES), true, &[Message::Interested], "a super-seed");
+}
+
+/// Requests for hashes, hashes and rejects (BEP 52), alone and in pairs.
+#[test]
+fn flood_of_hash_messages_is_cheap() {
+    let pieces = V2_LEAVES.geometry.pieces();
+    for (have, first) in
+        [(all_but(pieces, &[5]), Message::HaveAll), (Bitfield::full(pieces), Message::Interested)]
+    {
+        let mut busy = Busy::of(&V2_LEAVES, have, false);
+        for (nth, kind) in HASH_KINDS.iter().enumerate() {
+            for other in &HASH_KINDS[nth..] {
+                busy.check(std::slice::from_ref(&first), &[*kind, *other], "a torrent of version 2");
+            }
+        }
+    }
 }
 
 /// Whoever takes part in holepunching (BEP 55) has the peers looked at while its wishes last, and no more.

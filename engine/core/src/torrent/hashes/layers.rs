@@ -259,6 +259,7 @@ impl Torrent {
         let Some(layers) = &mut hashes.layers else { return false };
         let Some(chunk) = layers.take_asked(key, &answer.range) else { return false };
         let (root, tree) = layers.files[chunk.0 as usize];
+        self.work.set(self.work.get() + answer.hashes.len() as u64);
         if answer.range.climb(&answer.hashes) != Some((tree.height(), 0, root)) {
             layers.give_back(chunk);
             self.ban_for_hashes(now, key);

@@ -166,6 +166,7 @@ impl Torrent {
         let Some((below, nodes)) = hashes.trees.below(piece).zip(hashes.trees.piece_nodes()) else {
             return true;
         };
+        self.work.set(self.work.get() + answer.hashes.len() as u64);
         let is_right = answer.range.climb(&answer.hashes).is_some_and(|(.., node)| node == nodes.of(piece));
         if !is_right {
             // Others are asked when it has left.

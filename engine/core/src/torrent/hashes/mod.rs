@@ -65,7 +65,6 @@ impl Torrent {
 
     /// A peer sends hashes.
     pub(super) fn on_hashes(&mut self, now: Time, key: PeerKey, answer: &Hashes) {
-        self.count(answer.hashes.len());
         let is_asked = self.on_layer(now, key, answer)
             || self.on_leaves(now, key, answer)
             || self.on_repair_leaves(now, key, answer);

@@ -261,6 +261,7 @@ impl Torrent {
     /// Whether these hashes were asked for to repair a piece.
     pub(super) fn on_repair_leaves(&mut self, now: Time, key: PeerKey, answer: &Hashes) -> bool {
         let Some(piece) = self.take_witness(key, &answer.range) else { return false };
+        self.count(answer.hashes.len());
         let Some(hashes) = &self.hashes else { return true };
         let Some((below, nodes)) = hashes.trees.below(piece).zip(hashes.trees.piece_nodes()) else {
             return true;
