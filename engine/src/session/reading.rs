@@ -70,7 +70,7 @@ impl TorrentDriver {
 
     /// Reads a part of a piece that is here, after that has been checked.
     pub(super) fn read_part(&self, inner: &mut Inner, part: ReadPart) {
-        if self.content().storage.is_unchecked(part.piece) {
+        if !self.is_checked(part.piece) {
             inner.disk.unchecked().ask_now(part.piece).parts.push(part);
             return self.check_unchecked(inner);
         }

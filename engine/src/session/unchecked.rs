@@ -17,11 +17,18 @@ const ASKED_LEN: u32 = 16 << 20;
 impl TorrentDriver {
     /// Has a range of a piece brought into memory, after its piece has been checked.
     pub(super) fn prepare_checked(&self, inner: &mut Inner, piece: PieceIndex, range: Range<u32>) {
-        if !self.content().storage.is_unchecked(piece) {
+        if self.is_checked(piece) {
             return self.submit_prepare((piece, range.start), range);
         }
         inner.disk.unchecked().ask_now(piece).ranges.push(range);
         self.check_unchecked(inner);
+    }
+
+    /// Whether a piece may be sent. A worker may have found it bad just now, and its word of that be on its way.
+    pub(super) fn is_checked(&self, piece: PieceIndex) -> bool {
+        let storage = &self.content().storage;
+        // In this order: what is found bad is no longer unchecked, and no longer had.
+        !storage.is_unchecked(piece) && storage.has(piece)
     }
 
     /// Has all pieces checked that a peer has asked for: they are to be right by the time it is their turn.

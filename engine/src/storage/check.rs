@@ -5,7 +5,7 @@
 
 use super::error::StorageError;
 use super::prepared::Prepared;
-use super::read::Located;
+use super::read::{Located, Use};
 use super::scan::{MAP_LEN_MIN, zeros};
 use super::table::Place;
 use super::{FileStorage, Storage, sys};
@@ -20,6 +20,8 @@ use swarm_core::metainfo::{Format, PieceHash};
 /// Pieces that nobody has asked for yet are checked beside those that are, up to so many bytes together, if the system has them in
 /// memory: nobody waits long for them, and hardly anything is read from a disk in vain.
 const BATCH_LEN_MAX: u64 = 64 << 20;
+/// So many pieces are looked at to find those.
+const LOOKED_AT_MAX: usize = 1 << 14;
 /// So much of what is checked together is read into our own memory at most, in bytes.
 const OWNED_MAX: u64 = 8 << 20;
 /// As many small pieces are checked together as hold this many bytes.
@@ -96,6 +98,8 @@ impl FileStorage {
                     pieces.extend(table.rot().checking.insert(piece).then_some(piece));
                 } else if table.have.has(piece) {
                     results.push((piece, Ok(true)));
+                } else {
+                    results.push((piece, Err(StorageError::Changed { path: self.path() })));
                 }
             }
         }
@@ -112,7 +116,7 @@ impl FileStorage {
                 continue;
             }
             owned += needed;
-            match self.prepare(piece, 0..self.info.geometry.len_of(piece)) {
+            match self.prepare_as(piece, 0..self.info.geometry.len_of(piece), Use::Read) {
                 Ok(bytes) => prepared.push((piece, bytes)),
                 Err(e) => results.push((piece, Err(e))),
             }
@@ -151,7 +155,7 @@ impl FileStorage {
             && self.entry(slice.file).length >= MAP_LEN_MIN
     }
 
-    /// Adds the pieces that follow these, as many as there are lanes for.
+    /// Adds pieces that follow these, as many as there are lanes for.
     fn add_following(&self, pieces: &mut Vec<PieceIndex>) {
         let piece_len = self.info.geometry.piece_len();
         let lanes = match self.info.format() {
@@ -163,22 +167,28 @@ impl FileStorage {
             lanes => (BATCH_LEN_MIN / piece_len).max(lanes) as usize,
         };
         let most = most.min((BATCH_LEN_MAX / u64::from(piece_len)) as usize);
-        for first in pieces.clone() {
-            let mut next = PieceIndex(first.0 + 1);
-            while pieces.len() < most && self.is_worth_adding(next) {
-                if self.table().rot().checking.insert(next) {
-                    pieces.push(next);
-                }
-                next.0 += 1;
+        let Some(&first) = pieces.first() else { return };
+        for piece in self.next_unchecked(first, 2 * most) {
+            if pieces.len() >= most {
+                return;
+            }
+            if self.is_worth_adding(piece) && self.table().rot().checking.insert(piece) {
+                pieces.push(piece);
             }
         }
     }
 
-    /// Whether a piece is to be checked some time, and in memory now.
+    /// So many unchecked pieces that nobody checks now, from this one on and then from the first; not for a long search.
+    fn next_unchecked(&self, first: PieceIndex, most: usize) -> Vec<PieceIndex> {
+        let table = self.table();
+        let Some(rot) = &table.rot else { return Vec::new() };
+        let is_free = |piece: &PieceIndex| rot.unchecked.has(*piece) && !rot.checking.contains(piece);
+        let all = (first.0..rot.unchecked.len()).chain(0..first.0).map(PieceIndex);
+        all.take(LOOKED_AT_MAX).filter(is_free).take(most).collect()
+    }
+
+    /// Whether a piece that is to be checked some time is in memory now.
     fn is_worth_adding(&self, piece: PieceIndex) -> bool {
-        if !self.info.geometry.contains(piece) || !self.table().is_unchecked(piece) {
-            return false;
-        }
         let slices = self.locate(piece, 0..self.info.geometry.len_of(piece));
         let is_here = |slice: &Located| self.is_mapped(slice) && self.is_in_memory(slice);
         slices.iter().all(|slice| slice.place == Place::Pad || is_here(slice))

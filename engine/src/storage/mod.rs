@@ -15,7 +15,8 @@
 //! A file gets its final name, `DIR/NAME/…`, when all its pieces are verified *and durable*. So a name from a torrent touches the disk
 //! only once, and what has its final name is complete, even after a power cut, or not ours. Empty files, then symbolic links, come
 //! last. Then the work folder is removed, unless it holds bytes of unwanted files, from which a later download goes on. What stays is
-//! a small state in the user's state folder (if the caller names one), by info-hash and destination. Seeding writes only there, and what it mends.
+//! a small state in the user's state folder (if the caller names one), by info-hash and destination. Seeding writes only there, and what
+//! it mends.
 //!
 //! Blocks of unfinished pieces move to the part file when memory is short and when the download stops. The state of a clean stop says
 //! which are there. They are not verified: the piece is, once it is complete. `kill -9` loses those since the last stop.
@@ -96,6 +97,7 @@ pub(crate) use reuse::{Reusable, ReuseSources};
 pub use space::SpaceBudget;
 
 use crate::buffer::{PieceBuffer, Spill};
+use read::Use;
 use saved::SavedState;
 use std::fs::File;
 use std::ops::Range;
@@ -561,18 +563,7 @@ impl Storage for FileStorage {
     }
 
     fn prepare(&self, piece: PieceIndex, range: Range<u32>) -> Result<Prepared, StorageError> {
-        self.check_saved_state_sometimes()?;
-        let mut parts = Vec::new();
-        let end = range.end.min(self.info.geometry.len_of(piece));
-        for slice in self.locate(piece, range.start..end) {
-            self.look_before_reading(&slice)?;
-            self.prepare_slice(&slice, &mut parts)?;
-        }
-        // What lies beyond a file of version 2 is zeros to whoever asks.
-        parts.extend(
-            (end < range.end).then_some(prepared::Part { end: range.end, bytes: prepared::Bytes::Zeros }),
-        );
-        Ok(Prepared::new(range, parts))
+        self.prepare_as(piece, range, Use::Send)
     }
 
     fn block_digests(&self, piece: PieceIndex) -> Vec<[u8; 20]> {

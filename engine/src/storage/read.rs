@@ -2,7 +2,7 @@
 
 use super::error::StorageError;
 use super::handles::{FileKey, Map, WINDOW_LEN};
-use super::prepared::{Bytes, Part};
+use super::prepared::{Bytes, Part, Prepared};
 use super::scan::{MAP_LEN_MIN, ScanError, scan, zeros};
 use super::table::Place;
 use super::tree::Access;
@@ -16,6 +16,16 @@ use swarm_core::geometry::BLOCK_LEN;
 use swarm_core::id::{FileIndex, PieceIndex};
 use swarm_core::merkle;
 use swarm_core::metainfo::PieceHash;
+
+/// What bytes are prepared for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Use {
+    /// They are mapped, and every page is there: the network thread never waits for one.
+    Send,
+    /// They are read on this thread, under [guards](super::prepared::Prepared::watch): pages that are read one after the other are mapped
+    /// so at less cost.
+    Read,
+}
 
 /// One file's slice of a piece, and where the file's bytes are.
 #[derive(Clone, Copy, Debug)]
@@ -185,11 +195,35 @@ impl FileStorage {
         Ok(true)
     }
 
-    pub(super) fn prepare_slice(&self, slice: &Located, parts: &mut Vec<Part>) -> Result<(), StorageError> {
+    /// See [`Storage::prepare`](super::Storage::prepare).
+    pub(super) fn prepare_as(
+        &self,
+        piece: PieceIndex,
+        range: Range<u32>,
+        wanted_to: Use,
+    ) -> Result<Prepared, StorageError> {
+        self.check_saved_state_sometimes()?;
+        let mut parts = Vec::new();
+        let end = range.end.min(self.info.geometry.len_of(piece));
+        for slice in self.locate(piece, range.start..end) {
+            self.look_before_reading(&slice)?;
+            self.prepare_slice(&slice, wanted_to, &mut parts)?;
+        }
+        // What lies beyond a file of version 2 is zeros to whoever asks.
+        parts.extend((end < range.end).then_some(Part { end: range.end, bytes: Bytes::Zeros }));
+        Ok(Prepared::new(range, parts))
+    }
+
+    fn prepare_slice(
+        &self,
+        slice: &Located,
+        wanted_to: Use,
+        parts: &mut Vec<Part>,
+    ) -> Result<(), StorageError> {
         match slice.place {
             Place::Pad => parts.push(Part { end: slice.range().end, bytes: Bytes::Zeros }),
             Place::Work | Place::Present if self.entry(slice.file).length >= MAP_LEN_MIN => {
-                self.prepare_mapped(slice, parts)?;
+                self.prepare_mapped(slice, wanted_to, parts)?;
             }
             _ => parts.push(self.read_owned(slice)?),
         }
@@ -221,7 +255,12 @@ impl FileStorage {
     }
 
     /// Maps a slice, window by window.
-    fn prepare_mapped(&self, slice: &Located, parts: &mut Vec<Part>) -> Result<(), StorageError> {
+    fn prepare_mapped(
+        &self,
+        slice: &Located,
+        wanted_to: Use,
+        parts: &mut Vec<Part>,
+    ) -> Result<(), StorageError> {
         let file_len = self.expected_len(slice);
         if slice.offset + slice.len > file_len {
             return Err(self.truncated(slice, &*self.open_file(slice.file, slice.place)?));
@@ -236,7 +275,7 @@ impl FileStorage {
             let mapped =
                 self.handles.map(key, offset, file_len, || self.open_file(slice.file, slice.place))?;
             parts.push(match mapped {
-                Some(map) => match self.populate(&rest, &map, file_len)? {
+                Some(map) => match self.populate(&rest, &map, file_len, wanted_to)? {
                     Some(bytes) => Part { end, bytes },
                     None => self.read_owned(&rest)?,
                 },
@@ -253,12 +292,20 @@ impl FileStorage {
         slice: &Located,
         map: &Arc<Map>,
         file_len: u64,
+        wanted_to: Use,
     ) -> Result<Option<Bytes>, StorageError> {
         if map.file.metadata().map_or(0, |meta| meta.len()) < file_len {
             return Err(self.truncated(slice, &map.file));
         }
         let at = (slice.offset - map.start) as usize;
-        match sys::populate(&map.raw, at, slice.len as usize) {
+        let populated = match wanted_to {
+            Use::Send => sys::populate(&map.raw, at, slice.len as usize),
+            Use::Read => {
+                sys::will_need(&map.file, slice.offset, slice.len);
+                Ok(cfg!(target_os = "linux"))
+            }
+        };
+        match populated {
             Ok(true) => {}
             Ok(false) => return Ok(None),
             // The file was cut just now, or the disk could not be read.

@@ -59,6 +59,9 @@ fn rot_under_trusted_state_is_found_before_it_is_sent_and_not_trusted_again() {
     assert!(opened.have.is_full() && storage.is_unchecked(ROTTEN), "nothing shows it");
     assert!(found(&storage, &[PieceIndex(11), ROTTEN]).contains(&(ROTTEN, false)));
     assert!(!storage.has(ROTTEN) && storage.has(PieceIndex(11)) && !storage.is_unchecked(PieceIndex(11)));
+    // Who asks for it once more hears that it is not here.
+    let again = storage.check_unchecked(&[ROTTEN]);
+    assert!(matches!(&again[..], [(ROTTEN, Err(StorageError::Changed { .. }))]), "{again:?}");
     // As if it were killed now.
     drop(storage);
     let (storage, opened) = seed.open();
