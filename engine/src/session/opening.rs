@@ -229,28 +229,10 @@ async fn run(
     commands: &mut mpsc::UnboundedReceiver<Box<Command>>,
 ) -> Result<Next, Error> {
     let context = &torrent.context;
-    if let Some(metainfo) = &torrent.to_open() {
-        // What only lasts for a moment takes no room afterwards.
-        let mut preparing = Box::pin(torrent.prepare_data(metainfo));
-        let over = tokio::select! {
-            prepared = &mut preparing => match prepared {
-                Ok(ready) => {
-                    torrent.on_data_ready(metainfo, ready);
-                    None
-                }
-                Err(error) => Some(Err(error)),
-            },
-            next = Box::pin(commanded(torrent, commands)) => {
-                torrent.progress.abort();
-                let _ = preparing.as_mut().await;
-                Some(Ok(next))
-            }
-        };
-        drop(preparing);
-        if let Some(over) = over {
-            Box::pin(torrent.abandon_data()).await?;
-            return over;
-        }
+    if let Some(metainfo) = &torrent.to_open()
+        && let Some(over) = Box::pin(prepare(torrent, commands, metainfo)).await
+    {
+        return over;
     }
     context.torrents.insert(torrent.info_hash, Rc::clone(torrent) as Rc<dyn RunningTorrent>);
     torrent.begin();
@@ -261,6 +243,31 @@ async fn run(
     let left: Vec<InfoHash> = left.collect();
     torrent.lsd().iter().for_each(|lsd| left.iter().for_each(|&swarm| lsd.remove(swarm)));
     result
+}
+
+/// Makes a torrent's data ready, unless its run ends before that.
+async fn prepare(
+    torrent: &Rc<TorrentDriver>,
+    commands: &mut mpsc::UnboundedReceiver<Box<Command>>,
+    metainfo: &Arc<Metainfo>,
+) -> Option<Result<Next, Error>> {
+    let mut preparing = Box::pin(torrent.prepare_data(metainfo));
+    let over = tokio::select! {
+        prepared = &mut preparing => match prepared {
+            Ok(ready) => {
+                torrent.on_data_ready(metainfo, ready);
+                return None;
+            }
+            Err(error) => Err(error),
+        },
+        next = Box::pin(commanded(torrent, commands)) => {
+            torrent.progress.abort();
+            let _ = preparing.as_mut().await;
+            Ok(next)
+        }
+    };
+    drop(preparing);
+    Some(Box::pin(torrent.abandon_data()).await.and(over))
 }
 
 /// Takes commands until one ends the run.

@@ -27,7 +27,7 @@ pub(super) struct Progress {
     pub(super) checking: Cell<bool>,
     pieces_have: Cell<u32>,
     bytes_have: Cell<u64>,
-    counted: RefCell<Counted>,
+    counted: RefCell<Option<Box<Counted>>>,
     /// Bytes that nobody wants: of pad files, and of files that were not chosen. `None`: of pad files.
     unwanted: RefCell<Option<Padding>>,
     /// The data is of no use any more: whoever opens it stops as soon as its job on a worker has ended, since that may hold locks.
@@ -68,6 +68,10 @@ impl Progress {
         self.unwanted.replace(Some(Padding::new(stretches)));
     }
 
+    fn unwanted_len(&self, info: &Info) -> u64 {
+        self.unwanted.borrow().as_ref().unwrap_or(&info.padding).total_len()
+    }
+
     /// Bytes of a piece that belong to wanted files.
     pub(super) fn wanted_in(&self, info: &Info, piece: PieceIndex) -> u64 {
         self.unwanted.borrow().as_ref().unwrap_or(&info.padding).payload_in(&info.geometry, piece).into()
@@ -76,7 +80,14 @@ impl Progress {
     /// Bytes of wanted files in the pieces that are needed, and in those of them that are here; without `needed`, all that are here are.
     /// Only what has come or gone since the last call is counted, so that it may be called often.
     pub(super) fn count(&self, info: &Info, needed: Option<&Bitfield>, have: &Bitfield) -> (u64, u64) {
-        let counted = &mut *self.counted.borrow_mut();
+        let mut counted = self.counted.borrow_mut();
+        if needed.is_none() && have.is_full() {
+            // Nothing to count, and nothing to remember.
+            *counted = None;
+            let all = info.geometry.total_len() - self.unwanted_len(info);
+            return (all, all);
+        }
+        let counted = counted.get_or_insert_default();
         let before = counted.have.get_or_insert_with(|| Bitfield::empty(have.len()));
         let is_needed = |piece: &PieceIndex| needed.is_none_or(|needed| needed.has(*piece));
         let come = have.iter_without(before).filter(is_needed);
@@ -97,10 +108,7 @@ impl Progress {
     pub(super) fn stats(&self, info: Option<&Info>) -> TorrentStats {
         TorrentStats {
             state: if self.checking.get() { State::Checking } else { State::Queued },
-            bytes_total: info.map_or(0, |info| {
-                info.geometry.total_len()
-                    - self.unwanted.borrow().as_ref().unwrap_or(&info.padding).total_len()
-            }),
+            bytes_total: info.map_or(0, |info| info.geometry.total_len() - self.unwanted_len(info)),
             bytes_verified: self.bytes_have.get(),
             pieces: info.map_or(0, |info| info.geometry.pieces()),
             pieces_have: self.pieces_have.get(),

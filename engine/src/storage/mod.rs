@@ -567,7 +567,11 @@ impl Storage for FileStorage {
     }
 
     fn block_digests(&self, piece: PieceIndex) -> Vec<[u8; 20]> {
-        self.digest_blocks(piece)
+        // A complete file is mended by whole pieces.
+        match self.work().is_some() && !self.mends_piece(piece) {
+            true => self.digest_blocks(piece),
+            false => Vec::new(),
+        }
     }
 
     fn unsynced_bytes(&self) -> u64 {

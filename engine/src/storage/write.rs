@@ -28,10 +28,11 @@ enum Written {
 }
 
 impl FileStorage {
-    /// What each of these pieces hashes to; `None` for those that are not all in memory.
+    /// What each of these pieces hashes to; `None` for those that are not all in memory, or not as they came.
     pub(super) fn hash_received(&self, buffers: &[PieceBuffer]) -> Vec<Option<PieceHash>> {
         let parts = buffers.iter().map(|buffer| {
-            let blocks = 0..buffer.piece_len().div_ceil(BLOCK_LEN);
+            let counts_all = self.len_that_counts(buffer) == buffer.piece_len();
+            let blocks = 0..counts_all.then(|| buffer.piece_len().div_ceil(BLOCK_LEN))?;
             blocks.map(|index| buffer.block(index)).collect::<Option<Vec<&[u8]>>>()
         });
         let parts: Vec<_> = parts.collect();
@@ -148,19 +149,23 @@ impl FileStorage {
     fn digest(&self, work: &Work, buffer: &PieceBuffer) -> Result<PieceHash, StorageError> {
         let (piece, len) = (buffer.piece(), buffer.piece_len());
         let mut hasher = PieceHasher::new(self.info.piece_shape(piece));
-        // Whatever came in the place of what is padding for sure does not count.
-        let end = match self.info.format() {
-            Format::Hybrid if !self.info.padding.is_assumed_in(&self.info.geometry, piece) => {
-                self.info.payload_of(piece)
-            }
-            _ => len,
-        };
+        let end = self.len_that_counts(buffer);
         self.each_part(work, buffer, 0..end, |_, slices| {
             slices.iter().for_each(|slice| hasher.update(slice));
             Ok(())
         })?;
         zeros(u64::from(len - end), |bytes| hasher.update(bytes));
         Ok(hasher.finish())
+    }
+
+    /// How many bytes of a piece count as they came. Whatever came in the place of what is padding for sure does not.
+    fn len_that_counts(&self, buffer: &PieceBuffer) -> u32 {
+        match self.info.format() {
+            Format::Hybrid if !self.info.padding.is_assumed_in(&self.info.geometry, buffer.piece()) => {
+                self.info.payload_of(buffer.piece())
+            }
+            _ => buffer.piece_len(),
+        }
     }
 
     fn write_piece(&self, work: &Work, buffer: &PieceBuffer) -> Result<(), StorageError> {

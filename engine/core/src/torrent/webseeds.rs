@@ -40,7 +40,7 @@ pub(super) struct WebSeeds {
     /// What peers have of our patience.
     patience: Patience,
     /// Whose turn it is, of those that fetch.
-    turns: Turns,
+    turns: Option<Box<Turns>>,
     /// When the next fetch may begin, if it waits for that.
     turn_at: Option<Time>,
     /// Something may be asked of them again.
@@ -200,7 +200,7 @@ impl Torrent {
         seed.proved();
         self.web.plan = true;
         if self.picker.availability(piece) > 0 {
-            self.web.turns.met_another();
+            self.web.turns.iter_mut().for_each(|turns| turns.met_another());
         }
     }
 
@@ -290,7 +290,7 @@ impl Torrent {
         let Some(run) = runs.map(|seed| seed.run_beside_peers(piece_len)).max() else { return now };
         let (appeared, place) = (self.appeared(), self.place());
         let is_starved = !self.are_peers_interesting();
-        self.web.turns.next_at(now, appeared, place, run, is_starved)
+        self.web.turns.get_or_insert_default().next_at(now, appeared, place, run, is_starved)
     }
 
     /// Bytes of pieces that nobody had and somebody has got since.
@@ -372,7 +372,7 @@ impl Torrent {
         if is_little {
             let bytes = blocks.iter().map(|block| u64::from(block.len)).sum();
             let (appeared, place) = (self.appeared(), self.place());
-            self.web.turns.begun(appeared, place, bytes);
+            self.web.turns.get_or_insert_default().begun(appeared, place, bytes);
         }
         self.actions.push_back(Action::Fetch { id, seed: index, blocks: blocks.clone() });
         self.web.seeds[index.0 as usize].started(now, id, blocks);

@@ -1,25 +1,31 @@
 use super::*;
-use crate::create;
 use crate::storage::verify::{self, Report};
 use swarm_core::geometry::Geometry;
 use swarm_core::merkle;
-use swarm_core::metainfo::{Create, Format, Info};
+use swarm_core::metainfo::{Content as Shared, Create, Format, Hashes, Info, SourceFile, pad_files};
 
 const PIECE_LEN: u32 = 8 * BLOCK_LEN;
 
-/// A torrent in this format of the file `x` in the folder `from`, of some pieces and a bit.
-fn torrent(from: &Path, format: Format) -> Torrent {
-    let (info, data) =
+/// What is made of these bytes, in which the files end there.
+fn made(create: Create, data: &[u8], ends: &[usize]) -> Arc<Info> {
+    let nodes = create.piece_nodes(|piece, nth| {
+        let start = (piece.0 * PIECE_LEN + nth * BLOCK_LEN) as usize;
+        let end = ends.iter().find(|&&end| end > start).expect("a block of a file");
+        merkle::leaf(&data[start..(start + BLOCK_LEN as usize).min(*end)])
+    });
+    let sha1: Vec<u8> =
+        data.chunks(PIECE_LEN as usize).flat_map(|piece| crate::hash::sha1([piece])).collect();
+    Metainfo::parse(&create.encode(Hashes { sha1: &sha1, nodes: &nodes }).unwrap()).unwrap().info
+}
+
+/// A torrent in this format of the file `x`, of some pieces and a bit.
+fn torrent(format: Format) -> Torrent {
+    let (_, data) =
         super::super::testing::info_of("x", PIECE_LEN.into(), &[("", Content::Random(1_000_000))]);
-    let path = from.join("x");
-    fs::write(&path, &data).unwrap();
-    let source = create::walk(&path, &create::WalkOptions::default()).unwrap();
-    let hashed = create::hash(&source, format, PIECE_LEN, 2, &|_| ()).unwrap();
-    let mut create = Create::new("x".to_owned(), source.content.clone(), PIECE_LEN);
-    create.format = format;
-    let made = Metainfo::parse(&create.encode(hashed.hashes()).unwrap()).unwrap();
-    assert_eq!(made.info.geometry.total_len(), info.geometry.total_len());
-    Torrent { info: made.info, data, pool: crate::buffer::BlockPool::new(64 << 20) }
+    let content = Shared::File { length: data.len() as u64, attr: Default::default() };
+    let create = Create { format, ..Create::new("x".to_owned(), content, PIECE_LEN) };
+    let info = made(create, &data, &[data.len()]);
+    Torrent { info, data, pool: crate::buffer::BlockPool::new(64 << 20) }
 }
 
 fn overwriting(dir: &Path, trust: Trust) -> OpenOptions {
@@ -112,8 +118,8 @@ fn nothing_moves_if_something_is_in_the_way() {
 #[test]
 fn good_blocks_of_a_bad_piece_stay_where_they_are() {
     for format in [Format::V2, Format::Hybrid] {
-        let (dir, source) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let torrent = torrent(source.path(), format);
+        let dir = tempfile::tempdir().unwrap();
+        let torrent = torrent(format);
         // Two bad blocks in the second piece, and one in the last, which is short.
         let len = BLOCK_LEN as usize;
         let mut bytes = spoilt(&torrent, 9 * len);
@@ -154,8 +160,8 @@ fn in_place(geometry: &Geometry, piece: PieceIndex, blocks: &[u32]) -> PieceBuff
 
 #[test]
 fn blocks_in_place_that_have_changed_do_not_verify() {
-    let (dir, source) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let torrent = torrent(source.path(), Format::V2);
+    let dir = tempfile::tempdir().unwrap();
+    let torrent = torrent(Format::V2);
     fs::write(dir.path().join("x"), spoilt(&torrent, 0)).unwrap();
     let (storage, _) = torrent.open(overwriting(dir.path(), found(&torrent, dir.path()))).unwrap();
     storage.reserve().unwrap();
@@ -174,8 +180,8 @@ fn blocks_in_place_that_have_changed_do_not_verify() {
 
 #[test]
 fn short_file_begins_with_blocks_that_count() {
-    let (dir, source) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let torrent = torrent(source.path(), Format::V2);
+    let dir = tempfile::tempdir().unwrap();
+    let torrent = torrent(Format::V2);
     // A piece, and three blocks and a bit of the second.
     let len = PIECE_LEN as usize + 3 * BLOCK_LEN as usize + 100;
     fs::write(dir.path().join("x"), &torrent.data[..len]).unwrap();
@@ -199,8 +205,8 @@ fn contradictory(torrent: &Torrent) -> Torrent {
 
 #[test]
 fn hybrid_that_contradicts_itself_is_found_out_by_its_right_bytes_alone() {
-    let (dir, source) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let torrent = contradictory(&torrent(source.path(), Format::Hybrid));
+    let dir = tempfile::tempdir().unwrap();
+    let torrent = contradictory(&torrent(Format::Hybrid));
     let (storage, opened) = torrent.download(dir.path());
     storage.reserve().unwrap();
     let (first, second) = (PieceIndex(0), PieceIndex(1));
@@ -231,28 +237,30 @@ fn hybrid_that_contradicts_itself_is_found_out_by_its_right_bytes_alone() {
 
 #[test]
 fn lies_in_the_place_of_padding_are_no_contradiction() {
-    let (dir, source) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let data = source.path().join("data");
-    fs::create_dir(&data).unwrap();
-    fs::write(data.join("a"), vec![1; 20_000]).unwrap();
-    fs::write(data.join("b"), vec![2; 20_000]).unwrap();
-    let mut walked = create::walk(&data, &create::WalkOptions::default()).unwrap();
-    walked.arrange(Format::Hybrid, PIECE_LEN);
-    let hashed = create::hash(&walked, Format::Hybrid, PIECE_LEN, 2, &|_| ()).unwrap();
-    let mut create = Create::new("data".to_owned(), walked.content.clone(), PIECE_LEN);
-    create.format = Format::Hybrid;
-    let info = Metainfo::parse(&create.encode(hashed.hashes()).unwrap()).unwrap().info;
-    let mut bytes = vec![1; 20_000];
-    bytes.resize(PIECE_LEN as usize, 0);
-    let torrent = Torrent { info, data: bytes, pool: crate::buffer::BlockPool::new(64 << 20) };
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str| SourceFile { path: vec![name.to_owned()], length: 20_000, ..Default::default() };
+    let files = pad_files(vec![file("a"), file("b")], PIECE_LEN);
+    let content = Shared::Folder(files);
+    let create = Create { format: Format::Hybrid, ..Create::new("data".to_owned(), content, PIECE_LEN) };
+    let mut data = vec![1; 20_000];
+    data.resize(PIECE_LEN as usize, 0);
+    data.extend([2; 20_000]);
+    let ends = [20_000, data.len()];
+    let torrent =
+        Torrent { info: made(create, &data, &ends), data, pool: crate::buffer::BlockPool::new(64 << 20) };
     let (storage, _) = torrent.download(dir.path());
     storage.reserve().unwrap();
     // The second block ends with padding, and that is not zeros.
-    let mut buffer = torrent.received(PieceIndex(0));
-    buffer.forget(&[1]);
-    let mut block = torrent.pool.take().unwrap();
-    block.fill(1);
-    buffer.insert(1, block);
-    assert!(matches!(storage.verify_and_write(buffer), PieceOutcome::Ok), "nothing of it is kept");
+    let lying = || {
+        let mut buffer = torrent.received(PieceIndex(0));
+        buffer.forget(&[1]);
+        let mut block = torrent.pool.take().unwrap();
+        block.fill(1);
+        buffer.insert(1, block);
+        buffer
+    };
+    let outcomes = storage.verify_and_write_all(vec![lying()]);
+    assert!(matches!(outcomes[..], [PieceOutcome::Ok]), "hashed side by side");
+    assert!(matches!(storage.verify_and_write(lying()), PieceOutcome::Ok), "nothing of it is kept");
     assert!(storage.check_piece(PieceIndex(0)).unwrap());
 }
