@@ -6,7 +6,8 @@ use swarm_sim::scenario::{Params, Scenario};
 
 /// Twenty downloaders on equal lines, from a source that is a peer or a web server. Nothing is scaled: fetches are as long as in life.
 fn twenty(scenario: &str, pieces: u32, seed: u64) -> Outcome {
-    let params = Params { pieces, blocks_per_piece: 16, piece_len: 256 << 10, up_mbit_per_s: 20, ..large(seed) };
+    let params =
+        Params { pieces, blocks_per_piece: 16, piece_len: 256 << 10, up_mbit_per_s: 20, ..large(seed) };
     run(scenario, &params)
 }
 
