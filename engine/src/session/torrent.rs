@@ -74,6 +74,8 @@ pub(crate) struct TorrentDriver {
     pub(super) is_held: Cell<bool>,
     /// Peers and trackers are tried.
     pub(super) is_begun: Cell<bool>,
+    /// How many trackers are being asked.
+    pub(super) announces: Cell<u32>,
     /// How far its data is checked.
     pub(super) progress: Progress,
     /// Its storage, from when it is opened on.
@@ -231,6 +233,7 @@ impl TorrentDriver {
             has_joined: Cell::new(has_joined),
             is_held: Cell::new(options.hold),
             is_begun: Cell::new(false),
+            announces: Cell::new(0),
             progress: Progress::default(),
             opened: OnceCell::new(),
             events: channels.events.clone(),
@@ -385,6 +388,7 @@ impl TorrentDriver {
             }
         }
         self.drive_announcer();
+        self.note_announces();
     }
 
     pub(super) fn emit(&self, event: Event) {
