@@ -131,6 +131,7 @@ impl Daemon {
             book,
             alive_at,
             settings,
+            loaded.bans,
             store,
             session,
             config.prepare.clone(),

@@ -1,5 +1,6 @@
 //! What the manager is asked to do, and how it does it: plan, commit, apply, and answer when readers see it.
 
+use super::operations::Operation;
 use super::{Manager, now};
 use crate::config::Rules;
 use crate::settings::SettingsEdit;
@@ -18,6 +19,7 @@ pub(super) enum Command {
     Reannounce(Id, Reply<()>),
     Settings(Box<SettingsEdit>, Reply<()>),
     Labels(LabelsEdit, Reply<()>),
+    Operation(Box<Operation>),
     Reload(Box<Rules>, Reply<()>),
     Ping(Reply<()>),
     Stop(oneshot::Sender<()>),
@@ -124,6 +126,7 @@ impl Manager {
                 let set = self.set_settings(&edit).await;
                 self.answer(reply, set).await;
             }
+            Command::Operation(operation) => self.on_operation(*operation).await,
             Command::Labels(edit, reply) => {
                 let set = self.set_labels(edit).await;
                 self.answer(reply, set).await;
@@ -156,6 +159,12 @@ impl Manager {
     }
 
     async fn edit(&mut self, ids: &[Id], edit: &Edit) -> Result<(), Refusal> {
+        if edit.first_last.is_some() {
+            return Err(Refusal::NotBuilt("first_last"));
+        }
+        if edit.tiers.is_some() || !edit.tracker_edits.is_empty() || !edit.web_seeds_removed.is_empty() {
+            return Err(Refusal::NotBuilt("removing and replacing trackers and web seeds"));
+        }
         let change = self.book.plan_edit(ids, edit)?;
         self.commit(change).await?;
         for id in ids {

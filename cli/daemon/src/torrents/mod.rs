@@ -1,9 +1,11 @@
 //! Torrents as the daemon keeps them: records, and what follows from them. No I/O here; time comes as an argument.
 //!
 //! [`record`] is what is kept of a torrent, [`edit`] what users change of it, [`labels`] what several have in common, [`queue`] says who
-//! has a turn, [`goals`] when enough was seeded, [`schedule`] when other limits hold, [`paths`] who may write where. [`book`] holds all torrents and works out what a command would change: a [`Change`], which is
+//! has a turn, [`goals`] when enough was seeded, [`schedule`] when other limits hold, [`paths`] who may write where, [`addresses`] which
+//! trackers and web seeds there are. [`book`] holds all torrents and works out what a command would change: a [`Change`], which is
 //! written first and applied then.
 
+pub mod addresses;
 pub mod book;
 pub mod edit;
 pub mod goals;
@@ -13,11 +15,12 @@ pub mod queue;
 pub mod record;
 pub mod schedule;
 
+pub use addresses::TrackerEdit;
 pub use book::{Book, Change, New};
 pub use edit::{Edit, Place};
 pub use goals::Goal;
 pub use labels::{Category, CategoryEdit, Labels, LabelsEdit, SharedLimits};
-pub use record::{Id, Options, Progress, Record, Totals};
+pub use record::{Id, Moving, Options, Progress, Record, Totals};
 
 use std::path::PathBuf;
 
@@ -61,6 +64,9 @@ pub enum Refusal {
     /// It takes the torrent's metadata, which is not here yet.
     #[error("it is not known yet which files the torrent has")]
     NoMetadata,
+    /// The torrent's files are being moved.
+    #[error("the torrent's files are being moved")]
+    Moving,
     /// The torrent is being removed.
     #[error("the torrent is being removed")]
     Removing,
@@ -81,6 +87,9 @@ pub enum Refusal {
     /// The session refuses it.
     #[error("{0}")]
     Engine(String),
+    /// It is named, and not there yet.
+    #[error("{0}: not built yet")]
+    NotBuilt(&'static str),
     /// The daemon is ending.
     #[error("the daemon is ending")]
     Stopping,
