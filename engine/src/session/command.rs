@@ -3,6 +3,7 @@
 use super::event::TorrentStats;
 use super::options::{AddTorrent, Files};
 use super::pieces::PieceMap;
+use super::rate_group::RateGroup;
 use std::io;
 use std::net::SocketAddr;
 use std::ops::Range;
@@ -25,6 +26,7 @@ pub(crate) enum Command {
     SetOrder(Order),
     SetUploadLimit(Option<u64>),
     SetDownloadLimit(Option<u64>),
+    SetRateGroups(Vec<RateGroup>),
     SetScrub(Option<u64>),
     Pause,
     Resume,
@@ -60,6 +62,7 @@ impl Command {
             Command::SetOrder(order) => options.order = *order,
             Command::SetUploadLimit(limit) => options.upload_limit = *limit,
             Command::SetDownloadLimit(limit) => options.download_limit = *limit,
+            Command::SetRateGroups(groups) => options.rate_groups.clone_from(groups),
             Command::SetScrub(rate) => options.scrub = *rate,
             Command::Recheck => options.recheck = true,
             Command::Pause => options.paused = true,

@@ -16,6 +16,7 @@ use super::limit::Limit;
 use super::options::{AddTorrent, Mode, Source};
 use super::prepared::PreparedCache;
 use super::progress::{Progress, Ready};
+use super::rate_group::GroupLimits;
 use super::readers::Readers;
 use super::registry::Registry;
 use super::verifying::CompletePieces;
@@ -80,6 +81,8 @@ pub(crate) struct TorrentDriver {
     pub(super) opened: OnceCell<Arc<dyn Storage>>,
     pub(super) upload: Limit,
     pub(super) download: Limit,
+    /// Limits that it shares with others.
+    pub(super) groups: RefCell<Vec<Rc<GroupLimits>>>,
     pub(super) events: TorrentEvents,
     pub(super) phase: Arc<watch::Sender<Phase>>,
     /// What was transferred before it was paused or started again.
@@ -221,6 +224,7 @@ impl TorrentDriver {
             info_hash,
             upload: Limit::new(options.upload_limit),
             download: Limit::new(options.download_limit),
+            groups: RefCell::new(context.rate_groups.of(&options.rate_groups)),
             registry: Arc::clone(&channels.registry),
             known: Arc::clone(&channels.known),
             content: OnceCell::new(),
@@ -509,9 +513,8 @@ impl TorrentDriver {
 
     /// The session's or the torrent's limits have changed.
     pub(crate) fn limits_changed(self: &Rc<Self>) {
-        let limits = [self.context.download.rate(), self.download.rate()];
-        let now = self.context.now();
-        self.with(|inner| inner.core.set_download_limit(now, limits.into_iter().flatten().min()));
+        let (now, limit) = (self.context.now(), self.download_limit());
+        self.with(|inner| inner.core.set_download_limit(now, limit));
         self.wake_connections();
     }
 
