@@ -6,6 +6,7 @@
 mod details;
 mod error;
 mod events;
+mod impatient;
 mod labels;
 pub mod serve;
 mod session;
