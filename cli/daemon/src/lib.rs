@@ -9,8 +9,10 @@
 mod adding;
 pub mod api;
 pub mod auth;
+mod completion;
 mod config;
 mod folders;
+pub mod import;
 mod manager;
 mod metrics;
 mod notice;
@@ -20,6 +22,7 @@ pub mod table;
 pub mod torrents;
 
 pub use adding::AddOptions;
+pub use completion::Program;
 pub use config::{Config, Prepare, Rules};
 
 use api::{App, serve};
@@ -179,6 +182,12 @@ impl Daemon {
     /// How many torrents were kept from before.
     pub fn torrents(&self) -> usize {
         self.torrents
+    }
+
+    /// Takes over the torrents of another program. What is here already is passed over.
+    pub async fn import(&self, import: &import::Import) -> import::Report {
+        let rules = self.manager.rules.borrow().clone();
+        import::run(import, &self.manager.handle, rules).await
     }
 
     /// Has other rules in force.

@@ -2,6 +2,7 @@
 
 mod args;
 mod client;
+mod shared;
 mod show;
 
 pub use args::CtlArgs;
@@ -60,6 +61,10 @@ pub async fn run(args: CtlArgs, cx: &mut Context) -> Result<Exit> {
         Ctl::WebSeeds(WebSeedsArgs { one, add }) => {
             daemon.list_or_add(&one.torrent, "/web-seeds", "urls", add, show::web_seeds).await?;
         }
+        Ctl::Settings(args) => daemon.settings(*args).await?,
+        Ctl::Categories(args) => daemon.categories(args).await?,
+        Ctl::Tags(args) => daemon.tags(args).await?,
+        Ctl::TrackerLimits(args) => daemon.tracker_limits(args).await?,
         Ctl::Events(EventsArgs { torrent }) => return daemon.events(torrent).await,
         Ctl::Session => {
             let session = daemon.client.get("/api/v1/session").await?;

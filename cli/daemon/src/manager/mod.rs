@@ -4,9 +4,12 @@
 //! After each step [`Manager::settle`] tells the session what differs ([`engine`]) and publishes the table. What takes long, such as
 //! removing data ([`removal`]), is done beside it, and its end comes back as one more input.
 
+mod beneath;
 pub mod commands;
+mod completion;
 mod engine;
 mod events;
+mod groups;
 mod labels;
 pub mod operations;
 mod removal;
@@ -22,8 +25,10 @@ use crate::table::{Row, Shared, State, Summary};
 use crate::torrents::book::Torrent;
 use crate::torrents::{Book, Change, Goal, Id, Labels, Refusal, Totals, addresses};
 use commands::{Command, Handle};
+use completion::Programs;
 use engine::Told;
 pub use engine::said;
+use groups::Groups;
 use removal::Removed;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -73,6 +78,8 @@ struct Live {
     peers: usize,
     seeds: usize,
     waiting: Option<String>,
+    /// Why the disk takes nothing, as when what is to be written does not fit.
+    stalled: Option<String>,
     checking: Option<(u32, u32)>,
     /// What ended it in the session, or keeps it from being there.
     failure: Option<String>,
@@ -109,6 +116,10 @@ pub struct Manager {
     /// What holds of the daemon as a whole.
     standing: watching::Sender<Arc<Standing>>,
     labels: watching::Sender<Arc<Labels>>,
+    /// Limits that torrents share, as the session was told them.
+    groups: Groups,
+    /// Programs that run because a torrent is complete, and torrents whose turn that is.
+    programs: Programs,
     /// Whether the last write failed: then the log has heard of it.
     store_fails: bool,
     removed: mpsc::UnboundedSender<Removed>,
@@ -186,6 +197,8 @@ pub fn start(
         saved_at: Instant::now(),
         standing,
         labels,
+        groups: Groups::default(),
+        programs: Programs::default(),
         store_fails: false,
         removed,
         removals: JoinSet::new(),
@@ -221,6 +234,7 @@ impl Manager {
         for &id in &ids {
             self.live.entry(id).or_default();
             self.touched.insert(id);
+            self.note_due(id);
             let was_running = self.book.get(id).is_some_and(|torrent| torrent.record.running_since.is_some());
             if was_running {
                 // After a crash. It ran as long as anybody knows.
@@ -237,6 +251,7 @@ impl Manager {
         for id in ids {
             self.publish(id);
         }
+        self.tell_groups();
         let rules = self.rules.borrow().clone();
         self.session.set_upload_limit(rules.upload_limit);
         self.session.set_download_limit(rules.download_limit);
@@ -300,6 +315,7 @@ impl Manager {
         self.look().await;
         self.check_goals().await;
         self.check_schedule();
+        self.run_programs().await;
         if self.saved_at.elapsed() >= SAVE_INTERVAL {
             self.save().await;
         }
@@ -353,6 +369,7 @@ impl Manager {
         result.map_err(|error| refusal(&error))?;
         for id in self.book.apply(change) {
             self.touched.insert(id);
+            self.note_due(id);
         }
         self.publish_labels();
         self.turns_changed = true;
@@ -425,11 +442,12 @@ impl Manager {
             self.unsaved.insert(id);
         }
         self.save().await;
-        let Manager { session, store, mut removals, .. } = self;
+        let Manager { session, store, mut removals, programs, .. } = self;
         // What is not done by then is done at the next start.
         let removed = async { while removals.join_next().await.is_some() {} };
         let _ = tokio::time::timeout(REMOVALS_TIMEOUT, removed).await;
         removals.shutdown().await;
+        programs.end().await;
         if let Some(session) = Arc::into_inner(session) {
             session.stop().await;
         }
@@ -459,7 +477,7 @@ fn row(torrent: &Torrent, live: &Live, runs: bool) -> Row {
         moving_to: record.moving.as_ref().map(|moving| moving.dir.clone()),
         dir: record.dir.clone(),
         state,
-        waiting: live.waiting.clone().filter(|_| is_there),
+        waiting: live.stalled.clone().or_else(|| live.waiting.clone()).filter(|_| is_there),
         error: live.failure.clone().or_else(|| conflict.as_ref().map(ToString::to_string)),
         paused: options.paused,
         stopped_by: record.stopped_by,

@@ -2,6 +2,7 @@
 
 use super::Manager;
 use super::engine::{said, source};
+use crate::folders;
 use crate::notice::What;
 use crate::torrents::{Change, Id, Refusal};
 use std::time::Duration;
@@ -21,6 +22,7 @@ impl Manager {
     /// Begins to remove a torrent, unless that has begun.
     pub(super) fn remove_data(&mut self, id: Id) {
         let engine = self.engine_id(id);
+        let rules = self.rules.borrow().clone();
         let Some(torrent) = self.book.get(id) else { return };
         let Some(data) = torrent.record.removing else { return };
         let live = self.live.entry(id).or_default();
@@ -36,10 +38,18 @@ impl Manager {
                 false => AddTorrent::download(source, &torrent.record.dir).paused(true),
             })
         });
+        let dir = torrent.record.dir.clone();
         // Those that have ended are of no use any more.
         while self.removals.try_join_next().is_some() {}
         self.removals.spawn(async move {
             let result = async {
+                if data == Data::Delete {
+                    // What is deleted lies where it was added, whatever was put there since.
+                    let check = move || folders::check(&dir, &rules.dir, &rules.allow_dirs);
+                    let checked =
+                        tokio::task::spawn_blocking(check).await.map_err(|error| error.to_string())?;
+                    checked.map_err(|error| error.to_string())?;
+                }
                 let engine = match add.transpose()? {
                     Some(add) => Some(session.add(add).await.map_err(|error| said(&error))?.id()),
                     None => engine,

@@ -1,5 +1,4 @@
 use super::*;
-use crate::torrents::record::Totals;
 
 /// Metainfo of a torrent with these files, all of one byte.
 fn metainfo(name: &str, files: &[&str]) -> Arc<Metainfo> {
@@ -18,7 +17,7 @@ fn metainfo(name: &str, files: &[&str]) -> Arc<Metainfo> {
 
 fn new(name: &str, files: &[&str], dir: &str) -> New {
     let what = What::Metainfo(metainfo(name, files));
-    New { what, dir: dir.into(), is_default_dir: false, options: Options::default() }
+    New { what, dir: dir.into(), is_default_dir: false, options: Options::default(), past: None }
 }
 
 fn add(book: &mut Book, new: New) -> Result<Id, Refusal> {
@@ -79,6 +78,7 @@ fn a_link_owns_its_path_once_its_metadata_is_here_and_else_waits() {
             hashes: metainfo.info.info_hashes(),
         },
         is_default_dir: false,
+        past: None,
         dir: "/d".into(),
         options: Options::default(),
     };
@@ -153,7 +153,7 @@ fn what_a_goal_has_stopped_goes_on_when_somebody_resumes_it() {
     book.update(id, |record| record.totals = Totals { bytes_up: 10, ..Totals::default() });
     let goals = goals::Goals { ratio: Some(2.0), seed_time: None };
     assert!(book.plan_goal(id, &goals, 0).is_none());
-    let completed = book.plan_completed(id, 5).unwrap();
+    let completed = book.plan_completed(id, 5, true).unwrap();
     book.apply(completed);
     let (why, change) = book.plan_goal(id, &goals, 0).unwrap();
     assert_eq!(why, StoppedBy::Ratio);
@@ -208,4 +208,19 @@ fn a_category_or_tag_that_is_removed_leaves_its_torrents() {
         assert_eq!((options.category.as_deref(), &options.tags[..]), (names, &["s".to_owned()][..]));
     }
     assert_eq!(book.labels().tags.len(), 1);
+}
+
+#[test]
+fn a_program_is_due_once_for_what_was_downloaded() {
+    let mut book = Book::default();
+    let id = add(&mut book, new("a", &[], "/d")).unwrap();
+    let is_due = |change: &Change| change.put[0].program_due;
+    assert!(!is_due(&book.plan_completed(id, 5, true).unwrap()), "all was there from the start");
+    book.update(id, |record| record.totals.bytes_down = 1);
+    assert!(!is_due(&book.plan_completed(id, 5, false).unwrap()), "there is none to run");
+    let completed = book.plan_completed(id, 5, true).unwrap();
+    assert!(is_due(&completed));
+    book.apply(completed);
+    assert_eq!(book.plan_completed(id, 6, true), None);
+    assert!(!is_due(&book.plan_incomplete(id).unwrap()));
 }
