@@ -27,18 +27,9 @@ fn with(names: &[&str]) -> TempDir {
 
 /// A seed of one of them, and its address.
 fn seed(dir: &Path, name: &str) -> (Running, String) {
-    let meta = format!("metas/{name}.meta");
-    let args = [
-        "seed",
-        &meta,
-        "data",
-        "--listen",
-        "127.0.0.1:0",
-        "--no-dht",
-        "--no-tracker",
-        "--state-dir",
-        "seed-state",
-    ];
+    let (meta, state) = (format!("metas/{name}.meta"), format!("seed-state-{name}"));
+    let args =
+        ["seed", &meta, "data", "--listen", "127.0.0.1:0", "--no-dht", "--no-tracker", "--state-dir", &state];
     let mut seed = Running::start(dir, args);
     let address = seed.address();
     seed.wait_for("checked");
@@ -93,6 +84,30 @@ fn categories_tags_and_settings_come_back_after_a_kill() {
     daemon.ctl(&["tags", "--remove", "new"]);
     let torrent = daemon.torrent(added["id"].as_i64().unwrap());
     assert_eq!((&torrent["category"], &torrent["tags"]), (&json!(null), &json!([])));
+}
+
+/// Two torrents share a limit that lets next to nothing pass, until it is lifted.
+#[test]
+fn a_category_holds_its_torrents_back_together() {
+    let dir = with(&["a", "b"]);
+    let seeds = ["a", "b"].map(|name| seed(dir.path(), name));
+    let daemon = Daemon::start(dir.path(), &["--no-tracker"]);
+    daemon.ctl(&["categories", "--create", "slow", "--down", "1kB/s"]);
+    for (name, (_, address)) in ["a", "b"].iter().zip(&seeds) {
+        let meta = format!("metas/{name}.meta");
+        daemon.ctl(&["add", &meta, "--category", "slow", "--peer", address]);
+    }
+    for id in [1, 2] {
+        let held = daemon.wait(id, |one| one["state"] == "downloading" && one["peers"] == 1);
+        assert!(held["bytes_down"].as_u64() < Some(100_000), "{held}");
+    }
+    // One leaves it, for the other it is lifted.
+    let answer = daemon.request("PATCH", "/api/v1/torrents/1", Some(json!({"category": null})));
+    assert_eq!(answer.status, 204, "{answer:?}");
+    daemon.wait(1, |one| one["state"] == "seeding");
+    assert_eq!(daemon.torrent(2)["state"], "downloading");
+    daemon.ctl(&["categories", "--edit", "slow", "--down", "none"]);
+    daemon.wait(2, |one| one["state"] == "seeding");
 }
 
 #[test]

@@ -97,7 +97,9 @@ fn entry(what: What, resume: Value<'_>) -> Result<Entry, String> {
         |key: &str| get(key).and_then(Value::as_str).filter(|text| !text.is_empty()).map(str::to_owned);
     let list = |key: &str| get(key).and_then(Value::as_list).into_iter().flat_map(|list| list.iter());
     let limit = |key: &str| Some(natural(get(key))).filter(|limit| *limit > 0);
-    let is_paused = is_set(get("paused"));
+    // libtorrent pauses and resumes by itself what it manages.
+    let is_managed = is_set(get("auto_managed"));
+    let is_paused = is_set(get("paused")) && !is_managed;
     let priorities: Vec<u8> = list("file_priority")
         .map(|one| u8::try_from(natural(Some(one))).map_or(7, |one| one.min(7)))
         .collect();
@@ -108,7 +110,7 @@ fn entry(what: What, resume: Value<'_>) -> Result<Entry, String> {
     let tiers = tiers(list("trackers"));
     let options = Options {
         // What is neither paused nor managed was forced.
-        forced: !is_paused && get("auto_managed").is_some_and(|managed| managed.as_int() == Some(0)),
+        forced: !is_paused && !is_managed && get("auto_managed").is_some(),
         paused: is_paused,
         sequential: is_set(get("sequential_download")),
         first_last: is_set(get("qBt-firstLastPiecePriority")),

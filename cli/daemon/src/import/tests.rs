@@ -108,6 +108,20 @@ fn what_qbittorrent_has_set_is_taken_over() {
 }
 
 #[test]
+fn qbittorrent_has_stopped_what_is_paused_and_not_managed() {
+    let dir = TempDir::new().unwrap();
+    write(&dir, "1.torrent", &torrent("t"));
+    for (paused, managed, expected) in
+        [(0, 0, (false, true)), (0, 1, (false, false)), (1, 0, (true, false)), (1, 1, (false, false))]
+    {
+        let fields = vec![("paused", B::N(paused)), ("auto_managed", B::N(managed)), ("save_path", t("/d"))];
+        let path = write(&dir, "1.fastresume", &B::D(fields).bytes());
+        let options = qbittorrent::read(&path).unwrap().options;
+        assert_eq!((options.paused, options.forced), expected, "paused {paused}, managed {managed}");
+    }
+}
+
+#[test]
 fn what_qbittorrent_has_renamed_is_left_out() {
     let dir = TempDir::new().unwrap();
     write(&dir, "1.torrent", &torrent("t"));
