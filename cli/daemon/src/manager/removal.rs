@@ -1,15 +1,15 @@
 //! Removing torrents, with their data or without: beside the manager, since it takes as long as disks and trackers take.
 
 use super::Manager;
+use super::beneath::check_folders;
 use super::engine::{said, source};
-use crate::folders;
 use crate::notice::What;
 use crate::torrents::{Change, Id, Refusal};
 use std::time::Duration;
 use swarm_engine::{AddTorrent, Data};
 
 /// How long after a failure the end of a removal is written again.
-const WRITE_RETRY: Duration = Duration::from_secs(10);
+pub(super) const WRITE_RETRY: Duration = Duration::from_secs(10);
 
 /// A removal has ended.
 #[derive(Debug)]
@@ -33,10 +33,12 @@ impl Manager {
         // What does not run is opened once more, to delete what is known to be its own.
         let closed = engine.is_none() && data == Data::Delete && torrent.metainfo.is_some();
         let add = closed.then(|| {
-            source(torrent).map(|source| match torrent.record.options.seed {
-                true => AddTorrent::seed(source, &torrent.record.dir).paused(true),
-                false => AddTorrent::download(source, &torrent.record.dir).paused(true),
-            })
+            source(torrent)
+                .map(|source| match torrent.record.options.seed {
+                    true => AddTorrent::seed(source, &torrent.record.dir),
+                    false => AddTorrent::download(source, &torrent.record.dir),
+                })
+                .map(|add| add.paused(true).layout(torrent.record.layout.clone()))
         });
         let dir = torrent.record.dir.clone();
         // Those that have ended are of no use any more.
@@ -45,10 +47,7 @@ impl Manager {
             let result = async {
                 if data == Data::Delete {
                     // What is deleted lies where it was added, whatever was put there since.
-                    let check = move || folders::check(&dir, &rules.dir, &rules.allow_dirs);
-                    let checked =
-                        tokio::task::spawn_blocking(check).await.map_err(|error| error.to_string())?;
-                    checked.map_err(|error| error.to_string())?;
+                    check_folders(vec![dir], rules).await?;
                 }
                 let engine = match add.transpose()? {
                     Some(add) => Some(session.add(add).await.map_err(|error| said(&error))?.id()),
