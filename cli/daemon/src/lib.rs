@@ -9,17 +9,21 @@
 mod adding;
 pub mod api;
 pub mod auth;
+mod completion;
 mod config;
 mod folders;
+pub mod import;
 mod manager;
 mod metrics;
 mod notice;
 pub mod settings;
 pub mod store;
+pub mod stream;
 pub mod table;
 pub mod torrents;
 
 pub use adding::AddOptions;
+pub use completion::Program;
 pub use config::{Config, Prepare, Rules};
 
 use api::{App, serve};
@@ -114,7 +118,7 @@ impl Daemon {
             let listen = |source| StartError::Listen { address: addr.to_string(), source };
             tcp.push(serve::listen(addr).await.map_err(listen)?);
         }
-        let http = tcp.iter().filter_map(|listener| listener.local_addr().ok()).collect();
+        let http: Vec<SocketAddr> = tcp.iter().filter_map(|listener| listener.local_addr().ok()).collect();
         let session = Session::start(config.session.clone())?;
         #[cfg(unix)]
         let unix = match &config.socket {
@@ -148,8 +152,10 @@ impl Daemon {
             access: Access { token },
             session: config.session.clone(),
             listening: manager.listening.clone(),
+            serving: http.clone(),
             counters: Arc::clone(&manager.counters),
             http: metrics::HttpCounters::default(),
+            players: Default::default(),
             streams: Default::default(),
             started_at: manager::now(),
             stopping: stopping.clone(),
@@ -179,6 +185,12 @@ impl Daemon {
     /// How many torrents were kept from before.
     pub fn torrents(&self) -> usize {
         self.torrents
+    }
+
+    /// Takes over the torrents of another program. What is here already is passed over.
+    pub async fn import(&self, import: &import::Import) -> import::Report {
+        let rules = self.manager.rules.borrow().clone();
+        import::run(import, &self.manager.handle, rules).await
     }
 
     /// Has other rules in force.
