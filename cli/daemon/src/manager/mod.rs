@@ -7,21 +7,26 @@
 pub mod commands;
 mod engine;
 mod events;
+mod labels;
+pub mod operations;
 mod removal;
+mod settings;
 pub mod watch;
 
 use crate::config::{Prepare, Rules};
 use crate::notice::{Notice, What};
+use crate::settings::{Settings, Standing};
 use crate::store::StoreError;
 use crate::store::thread::StoreThread;
 use crate::table::{Row, Shared, State, Summary};
 use crate::torrents::book::Torrent;
-use crate::torrents::{Book, Change, Goal, Id, Refusal, Totals};
-use commands::{Command, Handle, Limits};
+use crate::torrents::{Book, Change, Goal, Id, Labels, Refusal, Totals, addresses};
+use commands::{Command, Handle};
 use engine::Told;
 pub use engine::said;
 use removal::Removed;
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -101,8 +106,9 @@ pub struct Manager {
     unsaved: BTreeSet<Id>,
     turns_changed: bool,
     saved_at: Instant,
-    /// What users have set over the rules.
-    limits: Limits,
+    /// What holds of the daemon as a whole.
+    standing: watching::Sender<Arc<Standing>>,
+    labels: watching::Sender<Arc<Labels>>,
     /// Whether the last write failed: then the log has heard of it.
     store_fails: bool,
     removed: mpsc::UnboundedSender<Removed>,
@@ -121,6 +127,10 @@ pub struct Running {
     pub notices: broadcast::Sender<Notice>,
     /// The rules in force.
     pub rules: watching::Receiver<Arc<Rules>>,
+    /// What holds of the daemon as a whole.
+    pub standing: watching::Receiver<Arc<Standing>>,
+    /// Categories, tags and limits of trackers.
+    pub labels: watching::Receiver<Arc<Labels>>,
     /// Sums.
     pub counters: Arc<Counters>,
     /// Where peers can reach us.
@@ -137,14 +147,17 @@ pub fn now() -> i64 {
 pub fn start(
     book: Book,
     alive_at: Option<i64>,
-    limits: Limits,
+    settings: Settings,
+    bans: BTreeSet<IpAddr>,
     store: StoreThread,
     session: Session,
     prepare: Prepare,
-    mut rules: Rules,
+    rules: Rules,
 ) -> Running {
-    rules.upload_limit = limits.upload.unwrap_or(rules.upload_limit);
-    rules.download_limit = limits.download.unwrap_or(rules.download_limit);
+    let standing = settings::standing(rules, settings);
+    let rules = standing.rules();
+    let (standing, standing_seen) = watching::channel(Arc::new(standing));
+    let (labels, labels_seen) = watching::channel(Arc::clone(book.labels()));
     let since = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
     let table = Shared::new(crate::table::Table::new(since));
     let (commands, inbox) = mpsc::channel(COMMANDS_MAX);
@@ -171,15 +184,27 @@ pub fn start(
         unsaved: BTreeSet::new(),
         turns_changed: true,
         saved_at: Instant::now(),
-        limits,
+        standing,
+        labels,
         store_fails: false,
         removed,
         removals: JoinSet::new(),
     };
+    manager.apply_bans(bans);
     manager.begin(alive_at);
     let task = tokio::spawn(manager.run(inbox, removals));
     let handle = Handle::new(commands);
-    Running { handle, table, notices, rules: rules_seen, counters, listening, task }
+    Running {
+        handle,
+        table,
+        notices,
+        rules: rules_seen,
+        standing: standing_seen,
+        labels: labels_seen,
+        counters,
+        listening,
+        task,
+    }
 }
 
 impl Running {
@@ -274,6 +299,7 @@ impl Manager {
         self.looks.append(&mut self.busy);
         self.look().await;
         self.check_goals().await;
+        self.check_schedule();
         if self.saved_at.elapsed() >= SAVE_INTERVAL {
             self.save().await;
         }
@@ -328,6 +354,7 @@ impl Manager {
         for id in self.book.apply(change) {
             self.touched.insert(id);
         }
+        self.publish_labels();
         self.turns_changed = true;
         Ok(())
     }
@@ -426,7 +453,10 @@ fn row(torrent: &Torrent, live: &Live, runs: bool) -> Row {
         info_hash: record.hashes.swarms().next().map(|hash| hash.to_string()),
         info_hash_v1: record.hashes.v1.map(|hash| hash.to_string()),
         info_hash_v2: record.hashes.v2.map(|hash| hash.to_string()),
-        name: record.name.clone(),
+        name: record.shown_name().to_owned(),
+        own_name: record.name.clone(),
+        path: record.root(),
+        moving_to: record.moving.as_ref().map(|moving| moving.dir.clone()),
         dir: record.dir.clone(),
         state,
         waiting: live.waiting.clone().filter(|_| is_there),
@@ -436,6 +466,7 @@ fn row(torrent: &Torrent, live: &Live, runs: bool) -> Row {
         forced: options.forced,
         seed: options.seed,
         sequential: options.sequential,
+        first_last: options.first_last,
         position: options.position,
         bytes_total: record.progress.bytes_total,
         bytes_verified: record.progress.bytes_verified,
@@ -468,8 +499,9 @@ fn row(torrent: &Torrent, live: &Live, runs: bool) -> Row {
         link: record.link.clone(),
         handle: live.told.as_ref().map(|told| told.handle.clone()),
         priorities: options.priorities.as_deref().map(Arc::from),
-        trackers: Arc::from(&options.trackers[..]),
-        web_seeds: Arc::from(&options.web_seeds[..]),
+        tiers: addresses::tiers(options, metainfo.as_deref(), record.link.as_deref()).into(),
+        web_seeds: addresses::web_seeds(options, metainfo.as_deref(), record.link.as_deref()).into(),
+        layout: Arc::new(record.layout.clone()),
     }
 }
 
@@ -481,6 +513,8 @@ fn state(torrent: &Torrent, live: &Live, runs: bool) -> State {
     let record = &torrent.record;
     if record.removing.is_some() {
         State::Removing
+    } else if record.moving.is_some() && live.failure.is_none() {
+        State::Moving
     } else if record.options.paused {
         State::Paused
     } else if live.failure.is_some() || torrent.conflict.is_some() {

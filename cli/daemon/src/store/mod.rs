@@ -4,15 +4,17 @@
 //! not know. Each of its methods that changes something is one transaction; once it has returned, a power cut does not undo it.
 //! [`thread`] is the store for async code.
 
+mod labels;
 mod rows;
 mod schema;
 pub mod thread;
 
-use crate::torrents::{Change, Id, Record};
+use crate::torrents::{Change, Id, Labels, Record};
 use rusqlite::{Connection, ErrorCode, OpenFlags};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read as _, Write as _};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -126,10 +128,14 @@ pub struct Loaded {
     pub records: Vec<Record>,
     /// What is known of them beyond that, as bytes of metainfo files.
     pub metainfo: BTreeMap<Id, Vec<u8>>,
+    /// Categories, tags and limits of trackers.
+    pub labels: Labels,
     /// What users set of the daemon.
     pub settings: BTreeMap<String, String>,
     /// The highest number that was ever given to a torrent.
     pub last_id: i64,
+    /// Addresses that are banned.
+    pub bans: BTreeSet<IpAddr>,
 }
 
 impl Store {
@@ -170,7 +176,12 @@ impl Store {
         let settings = settings.collect::<rusqlite::Result<_>>()?;
         let last_id = "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'torrents'";
         let last_id = self.connection.query_row(last_id, [], |row| row.get(0))?;
-        Ok(Loaded { records: rows::load(&self.connection)?, metainfo, settings, last_id })
+        let mut statement = self.connection.prepare("SELECT address FROM bans")?;
+        let bans = statement.query_map([], |row| row.get::<_, String>(0))?;
+        let bans = bans.collect::<rusqlite::Result<Vec<_>>>()?;
+        let bans = bans.iter().filter_map(|address| address.parse().ok()).collect();
+        let (records, labels) = (rows::load(&self.connection)?, labels::load(&self.connection)?);
+        Ok(Loaded { records, metainfo, labels, settings, last_id, bans })
     }
 
     /// Writes a change, all of it or nothing.
@@ -191,14 +202,32 @@ impl Store {
         self.set(&[(ALIVE_AT, Some(alive_at.to_string()))])
     }
 
+    /// Writes which addresses are banned.
+    ///
+    /// # Errors
+    /// If that cannot be written: then nothing has changed.
+    pub fn set_bans(&mut self, bans: &BTreeSet<IpAddr>) -> Result<(), StoreError> {
+        let mut write = || {
+            let transaction = self.connection.transaction()?;
+            transaction.execute("DELETE FROM bans", [])?;
+            {
+                let mut statement = transaction.prepare("INSERT INTO bans (address) VALUES (?1)")?;
+                bans.iter().try_for_each(|address| statement.execute([address.to_string()]).map(drop))?;
+            }
+            transaction.commit()
+        };
+        write().map_err(|source| StoreError::of(&self.path, source))
+    }
+
     /// Writes settings; `None` takes one away.
     ///
     /// # Errors
     /// If they cannot be written: then none has changed.
-    pub fn set(&mut self, settings: &[(&str, Option<String>)]) -> Result<(), StoreError> {
+    pub fn set<N: AsRef<str>>(&mut self, settings: &[(N, Option<String>)]) -> Result<(), StoreError> {
         let mut write = || {
             let transaction = self.connection.transaction()?;
             for (name, value) in settings {
+                let name = name.as_ref();
                 match value {
                     Some(value) => transaction.execute(
                         "INSERT OR REPLACE INTO settings (name, value) VALUES (?1, ?2)",
@@ -219,6 +248,9 @@ fn write(connection: &mut Connection, change: &Change) -> rusqlite::Result<()> {
     for (id, metainfo) in &change.metainfo {
         let sql = "INSERT OR REPLACE INTO metainfo (torrent, bytes) VALUES (?1, ?2)";
         transaction.execute(sql, rusqlite::params![id.0, metainfo.encode()])?;
+    }
+    if let Some(labels) = &change.labels {
+        labels::put(&transaction, labels)?;
     }
     for id in &change.gone {
         transaction.execute("DELETE FROM torrents WHERE id = ?1", [id.0])?;

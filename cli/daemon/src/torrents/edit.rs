@@ -1,7 +1,9 @@
 //! What users change of a torrent.
 
 use super::Refusal;
+use super::addresses::TrackerEdit;
 use super::goals::Goal;
+use super::labels::{check_label, check_limit};
 use super::record::Options;
 use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::BTreeMap;
@@ -10,13 +12,13 @@ use url::Url;
 use utoipa::ToSchema;
 
 /// How many trackers, web seeds or peers users may add to a torrent.
-const ADDRESSES_MAX: usize = 1_000;
+pub const ADDRESSES_MAX: usize = 1_000;
 /// How long a URL may be, in bytes.
 const URL_LEN_MAX: usize = 4_096;
 /// How many tags a torrent may have.
 const TAGS_MAX: usize = 100;
-/// How long a tag or a category may be, in bytes.
-const LABEL_LEN_MAX: usize = 255;
+/// How long the name of a torrent in lists may be, in bytes.
+const NAME_LEN_MAX: usize = 1_024;
 /// The highest priority of a file.
 const PRIORITY_MAX: u8 = 7;
 
@@ -24,6 +26,10 @@ const PRIORITY_MAX: u8 = 7;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Edit {
+    /// What it is called in lists; null: by its own name. Its files keep theirs.
+    #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub name: Option<Option<String>>,
     /// Whether it takes no part in its swarm. Resuming a torrent that a goal has stopped has it go on beyond that goal.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub paused: Option<bool>,
@@ -33,6 +39,9 @@ pub struct Edit {
     /// Whether pieces are started in their order.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sequential: Option<bool>,
+    /// Whether the first and the last piece of each file are downloaded first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first_last: Option<bool>,
     /// The limit of payload sent, in bytes/s; null lifts it.
     #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<u64>)]
@@ -54,6 +63,12 @@ pub struct Edit {
     /// All of its tags.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tags: Option<Vec<String>>,
+    /// Tags to give it, beside those that it has.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub add_tags: Vec<String>,
+    /// Tags to take away.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub remove_tags: Vec<String>,
     /// Where it goes in the queue.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub position: Option<Place>,
@@ -63,9 +78,18 @@ pub struct Edit {
     /// Other priorities, by the indices of the files.
     #[serde(skip)]
     pub priorities: BTreeMap<u32, u8>,
-    /// Trackers to add.
+    /// Trackers to add, a tier each.
     #[serde(skip)]
     pub trackers: Vec<String>,
+    /// All of its trackers, in tiers, in the place of those that it has.
+    #[serde(skip)]
+    pub tiers: Option<Vec<Vec<String>>>,
+    /// Other changes of its trackers, one after the other.
+    #[serde(skip)]
+    pub tracker_edits: Vec<TrackerEdit>,
+    /// Web seeds to remove.
+    #[serde(skip)]
+    pub web_seeds_removed: Vec<String>,
     /// Web seeds to add.
     #[serde(skip)]
     pub web_seeds: Vec<String>,
@@ -114,26 +138,28 @@ impl Edit {
             return invalid(format!("seed_time_limit: {seconds} is out of range"));
         }
         for (name, limit) in [("upload_limit", self.upload_limit), ("download_limit", self.download_limit)] {
-            if limit.flatten().is_some_and(|limit| limit == 0 || i64::try_from(limit).is_err()) {
-                return invalid(format!("{name}: is a number of bytes/s from 1 up; null lifts the limit"));
-            }
+            check_limit(name, limit.flatten())?;
         }
-        let labels = self.tags.iter().flatten().chain(self.category.iter().flatten());
-        for label in labels {
-            if label.is_empty() || label.len() > LABEL_LEN_MAX || label.contains([',', '\n', '\r', '\0']) {
-                return invalid(format!(
-                    "{label:?}: a tag or category has 1 to {LABEL_LEN_MAX} bytes, and no comma"
-                ));
-            }
+        if let Some(Some(name)) = &self.name
+            && (name.trim().is_empty() || name.len() > NAME_LEN_MAX || name.contains(char::is_control))
+        {
+            return invalid(format!("name: has 1 to {NAME_LEN_MAX} bytes, and no control characters"));
         }
-        if self.tags.as_ref().is_some_and(|tags| tags.len() > TAGS_MAX) {
-            return invalid(format!("tags: at most {TAGS_MAX}"));
-        }
+        let labels = self.tags.iter().flatten().chain(&self.add_tags).chain(self.category.iter().flatten());
+        labels.into_iter().try_for_each(|label| check_label(label))?;
         if let Some((file, priority)) = self.priorities.iter().find(|(_, priority)| **priority > PRIORITY_MAX)
         {
             return invalid(format!("file {file}: {priority} is not a priority from 0 to {PRIORITY_MAX}"));
         }
-        self.trackers.iter().try_for_each(|url| check_url(url, &["http", "https", "udp"]))?;
+        let named = self.tracker_edits.iter().filter_map(|edit| match edit {
+            TrackerEdit::Add { url, .. } | TrackerEdit::Replace { with: url, .. } => Some(url),
+            TrackerEdit::Remove { .. } => None,
+        });
+        let trackers = self.trackers.iter().chain(self.tiers.iter().flatten().flatten()).chain(named);
+        trackers.into_iter().try_for_each(|url| check_url(url, &["http", "https", "udp"]))?;
+        if self.tracker_edits.len().max(self.web_seeds_removed.len()) > ADDRESSES_MAX {
+            return invalid(format!("at most {ADDRESSES_MAX} trackers or web seeds at once"));
+        }
         self.web_seeds.iter().try_for_each(|url| check_url(url, &["http", "https"]))?;
         match self.peers.iter().find(|peer| peer.port() == 0) {
             Some(peer) => invalid(format!("{peer}: has port 0, where no peer can listen")),
@@ -151,22 +177,33 @@ impl Edit {
                 *to = from.clone();
             }
         }
+        set(&mut options.name, self.name.as_ref());
         set(&mut options.paused, self.paused.as_ref());
         set(&mut options.forced, self.forced.as_ref());
         set(&mut options.sequential, self.sequential.as_ref());
+        set(&mut options.first_last, self.first_last.as_ref());
         set(&mut options.upload_limit, self.upload_limit.as_ref());
         set(&mut options.download_limit, self.download_limit.as_ref());
         set(&mut options.ratio_limit, self.ratio_limit.as_ref());
         set(&mut options.seed_time_limit, self.seed_time_limit.as_ref());
         set(&mut options.category, self.category.as_ref());
         if let Some(tags) = &self.tags {
-            options.tags = tags.clone();
-            options.tags.sort();
-            options.tags.dedup();
+            options.tags.clone_from(tags);
+        }
+        options.tags.retain(|tag| !self.remove_tags.contains(tag));
+        options.tags.extend(self.add_tags.iter().cloned());
+        options.tags.sort();
+        options.tags.dedup();
+        if options.tags.len() > TAGS_MAX {
+            return invalid(format!("tags: at most {TAGS_MAX}"));
         }
         options.recheck |= self.recheck;
-        add("trackers", &mut options.trackers, &self.trackers)?;
-        add("web seeds", &mut options.web_seeds, &self.web_seeds)?;
+        match &mut options.tiers {
+            Some(tiers) => add_tiers(tiers, &self.trackers)?,
+            None => add("trackers", &mut options.trackers, &self.trackers)?,
+        }
+        let web_seeds = options.all_web_seeds.as_mut().unwrap_or(&mut options.web_seeds);
+        add("web seeds", web_seeds, &self.web_seeds)?;
         add("peers", &mut options.peers, &self.peers)
     }
 }
@@ -181,6 +218,18 @@ fn add<T: Clone + PartialEq>(what: &str, to: &mut Vec<T>, more: &[T]) -> Result<
         invalid(format!("{what}: at most {ADDRESSES_MAX} may be added"))
     } else {
         Ok(())
+    }
+}
+
+fn add_tiers(tiers: &mut Vec<Vec<String>>, more: &[String]) -> Result<(), Refusal> {
+    for url in more {
+        if !tiers.iter().flatten().any(|known| known == url) {
+            tiers.push(vec![url.clone()]);
+        }
+    }
+    match tiers.iter().map(Vec::len).sum::<usize>() > ADDRESSES_MAX {
+        true => invalid(format!("trackers: at most {ADDRESSES_MAX}")),
+        false => Ok(()),
     }
 }
 
@@ -217,6 +266,8 @@ mod tests {
         edit(r#"{"ratio_limit": "none", "tags": ["b", "a", "b"]}"#).apply(&mut options).unwrap();
         assert_eq!(options.ratio_limit, Goal::Word(GoalWord::None));
         assert_eq!(options.tags, ["a", "b"]);
+        edit(r#"{"add_tags": ["c", "a"], "remove_tags": ["b", "x"]}"#).apply(&mut options).unwrap();
+        assert_eq!(options.tags, ["a", "c"]);
         assert!(serde_json::from_str::<Edit>(r#"{"dir": "/etc"}"#).is_err());
     }
 
