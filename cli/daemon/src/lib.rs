@@ -14,6 +14,7 @@ mod folders;
 mod manager;
 mod metrics;
 mod notice;
+mod qbittorrent;
 pub mod settings;
 pub mod store;
 pub mod table;
@@ -138,6 +139,9 @@ impl Daemon {
             config.rules.clone(),
         );
         let (stop, stopping) = watch::channel(false);
+        let qbittorrent = qbittorrent::Shared::default();
+        let log = Arc::clone(&qbittorrent.log);
+        tokio::spawn(qbittorrent::log::watch(log, manager.notices.subscribe(), manager.table.clone()));
         let router = api::router(Arc::new(App {
             manager: manager.handle.clone(),
             table: manager.table.clone(),
@@ -146,6 +150,7 @@ impl Daemon {
             standing: manager.standing.clone(),
             labels: manager.labels.clone(),
             access,
+            qbittorrent,
             session: config.session.clone(),
             listening: manager.listening.clone(),
             counters: Arc::clone(&manager.counters),

@@ -56,6 +56,8 @@ pub struct App {
     pub labels: watch::Receiver<Arc<Labels>>,
     /// Who gets in.
     pub access: Access,
+    /// What the qBittorrent WebAPI remembers.
+    pub qbittorrent: crate::qbittorrent::Shared,
     /// How the session behaves: what is fetched leaves by the same ways.
     pub session: SessionOptions,
     /// Where peers can reach us.
@@ -121,6 +123,7 @@ pub fn router(app: Arc<App>) -> Router {
     };
     router
         .route("/api/v1/openapi.json", axum::routing::get(described))
+        .merge(crate::qbittorrent::router())
         .fallback(|| async {
             ApiError::not_found("there is nothing here; /api/v1/openapi.json tells what there is")
         })
@@ -165,6 +168,9 @@ async fn admit(State(app): AppState, mut request: Request, next: Next) -> Respon
         (Ok(caller), None) => {
             caller.and_then(|caller| request.extensions_mut().insert(caller));
             next.run(request).await
+        }
+        (Err(denied), _) if request.uri().path().starts_with("/api/v2/") => {
+            crate::qbittorrent::denied(denied)
         }
         (Err(denied), _) => ApiError::from(denied).into_response(),
     };
