@@ -28,7 +28,7 @@ use auth::{Access, Token};
 use manager::Running;
 use settings::Settings;
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use store::thread::StoreThread;
@@ -179,7 +179,11 @@ impl Daemon {
     /// The link to the page that lets its reader in; only if its token was made at this start.
     pub fn first_link(&self) -> Option<String> {
         let token = self.first_token.as_ref()?.reveal();
-        self.http.first().map(|addr| format!("http://{addr}/?token={token}"))
+        let mut addr = *self.http.first()?;
+        if addr.ip().is_unspecified() {
+            addr.set_ip(if addr.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() });
+        }
+        Some(format!("http://{addr}/?token={token}"))
     }
 
     /// Where peers can reach it.

@@ -173,7 +173,12 @@ pub type Parse<'a> = &'a dyn Fn(Vec<OsString>) -> Result<DaemonArgs, clap::Error
 
 pub async fn run(args: DaemonArgs, parse: Parse<'_>, command: &Command, cx: &mut Context) -> Result<Exit> {
     if let Some(Then::Password(password)) = &args.then {
-        let Some(folder) = args.network.state_dir() else {
+        // The file has its say in which folder that is.
+        let mut plain = args.clone();
+        let end = plain.argv.iter().rposition(|arg| arg == "password");
+        plain.argv.truncate(end.unwrap_or(plain.argv.len()));
+        let file = read_file(&plain, parse, command)?;
+        let Some(folder) = with_file(&plain, &file, parse)?.network.state_dir() else {
             return fail(Exit::Usage, "the password is kept in the state folder: --state-dir names one");
         };
         return password::run(password, &folder.join(FOLDER), cx);

@@ -82,7 +82,7 @@ type AppState = State<Arc<App>>;
     info(
         title = "Swarm daemon",
         description = "Torrents of a `swarm daemon`. Over TCP each request needs `Authorization: Bearer TOKEN`; the token is in the \
-file `token` of the daemon's state folder. Sizes are in bytes, rates in bytes per second, times in seconds since 1970. \
+file `token` of the daemon's state folder. The user's name and password (`Basic`), and the cookie of who has logged in, do too. Sizes are in bytes, rates in bytes per second, times in seconds since 1970. \
 An error is `{\"error\": {\"kind\": ..., \"message\": ...}}`. New fields may come at any time: pass over what you do not know.",
         license(name = "MIT OR Apache-2.0")
     ),
