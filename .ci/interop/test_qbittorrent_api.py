@@ -214,7 +214,7 @@ class Clients(Case):
         path = create(self.daemon.dir / "show", self.scratch / "show.torrent")
         self.metainfo = path.read_bytes()
         shown = subprocess.run([BIN / "swarm", "show", "--json", path], capture_output=True, text=True, check=True)
-        self.hash = json.loads(shown.stdout)["info_hash"]
+        self.hash = json.loads(shown.stdout)["info_hash_v1"]
 
     def talk(self, client, **more):
         client(self.daemon.api(), USER, PASSWORD, self.metainfo, self.hash, self.daemon.dir, **more)
