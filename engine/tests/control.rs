@@ -478,7 +478,7 @@ async fn files_are_told_by_their_paths(ip: &str) {
     let swarm = Swarm::of(ip, FILES).await;
     let getter = session(ip);
     let torrent = getter.add(swarm.get().paused(true)).await.unwrap();
-    assert_eq!(torrent.dir(), Some(swarm.target.path()));
+    assert_eq!(torrent.dir().as_deref(), Some(swarm.target.path()));
     until(&mut torrent.events(), |event| matches!(event, Event::Paused)).await;
     assert_eq!((torrent.path(), torrent.file_path(file(0))), (None, None), "the names are not known yet");
     torrent.resume();

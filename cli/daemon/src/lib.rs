@@ -17,6 +17,7 @@ mod notice;
 mod qbittorrent;
 pub mod settings;
 pub mod store;
+pub mod stream;
 pub mod table;
 pub mod torrents;
 
@@ -115,7 +116,7 @@ impl Daemon {
             let listen = |source| StartError::Listen { address: addr.to_string(), source };
             tcp.push(serve::listen(addr).await.map_err(listen)?);
         }
-        let http = tcp.iter().filter_map(|listener| listener.local_addr().ok()).collect();
+        let http: Vec<SocketAddr> = tcp.iter().filter_map(|listener| listener.local_addr().ok()).collect();
         let session = Session::start(config.session.clone())?;
         #[cfg(unix)]
         let unix = match &config.socket {
@@ -153,8 +154,10 @@ impl Daemon {
             qbittorrent,
             session: config.session.clone(),
             listening: manager.listening.clone(),
+            serving: http.clone(),
             counters: Arc::clone(&manager.counters),
             http: metrics::HttpCounters::default(),
+            players: Default::default(),
             streams: Default::default(),
             started_at: manager::now(),
             stopping: stopping.clone(),

@@ -187,6 +187,8 @@ pub struct Row {
     pub web_seeds: Arc<[String]>,
     /// Other names of its files on disk.
     pub layout: Arc<Layout>,
+    /// What its streams are asked for by, if anybody has.
+    pub stream_token: Option<Arc<str>>,
 }
 
 impl Row {

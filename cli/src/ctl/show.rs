@@ -257,3 +257,19 @@ pub fn event(event: &Value) -> Option<String> {
     };
     Some(printable(&format!("{about}{what}")))
 }
+
+/// How many pieces a line has.
+const PIECES_IN_LINE: usize = 64;
+
+/// A torrent's pieces, a character each: `#` is there, `+` is partly there, `.` is not.
+pub fn pieces(cx: &mut Context, pieces: &Value) {
+    let letter = |state: char| match state {
+        '2' => '#',
+        '1' => '+',
+        _ => '.',
+    };
+    let letters: Vec<char> = text(pieces, "states").chars().map(letter).collect();
+    for line in letters.chunks(PIECES_IN_LINE) {
+        cx.console.result(&line.iter().collect::<String>());
+    }
+}

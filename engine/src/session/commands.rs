@@ -42,6 +42,18 @@ impl TorrentDriver {
                 self.announcer.borrow_mut().request_more_peers(now);
                 self.announce_on_dht();
             }
+            Command::SetTrackers(tiers) => {
+                self.announcer.borrow_mut().handle_trackers(now, &tiers);
+            }
+            Command::SetFirstLast(_) => self.refresh_priorities(),
+            // It is connected anew, to those that are left.
+            Command::SetWebSeeds(_) => {
+                return self.content.get().is_some().then_some(Next::Restart);
+            }
+            Command::Relocate(request) => {
+                *self.relocation.borrow_mut() = Some(request);
+                return Some(Next::Relocate);
+            }
             Command::SetOrder(order) => self.inner.borrow_mut().core.set_order(order),
             Command::SetFiles(_) => {
                 let was_held = self.is_held.replace(false);

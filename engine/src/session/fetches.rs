@@ -22,7 +22,9 @@ impl TorrentDriver {
             return;
         }
         let metainfo = &self.content().metainfo;
+        let replaced = self.changed.borrow().web_seeds_of_source.clone();
         let of_source = match &self.options.source {
+            _ if replaced.is_some() => replaced.as_deref().unwrap_or_default(),
             Source::Magnet(magnet) => &magnet.web_seeds,
             _ => &metainfo.web_seeds,
         };

@@ -32,6 +32,7 @@ mod reader;
 mod readers;
 mod reading;
 mod registry;
+mod relocating;
 mod reusing;
 mod routes;
 mod run;

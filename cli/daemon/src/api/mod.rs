@@ -7,8 +7,10 @@ mod details;
 mod error;
 mod events;
 mod labels;
+mod operations;
 pub mod serve;
 mod session;
+mod stream;
 mod torrents;
 
 use crate::auth::{Access, Cookie, Denied, Via};
@@ -62,10 +64,14 @@ pub struct App {
     pub session: SessionOptions,
     /// Where peers can reach us.
     pub listening: Vec<SocketAddr>,
+    /// Where HTTP is served over TCP.
+    pub serving: Vec<SocketAddr>,
     /// Sums of the manager.
     pub counters: Arc<Counters>,
     /// Sums of requests.
     pub http: HttpCounters,
+    /// Streams of files that are open.
+    pub players: crate::stream::Streams,
     /// Streams of events that are open.
     pub streams: AtomicUsize,
     /// When it was started, in seconds since 1970.
@@ -102,8 +108,13 @@ pub fn router(app: Arc<App>) -> Router {
         .routes(routes!(torrents::metainfo))
         .routes(routes!(details::files, details::set_files))
         .routes(routes!(details::peers, details::add_peers))
-        .routes(routes!(details::trackers, details::add_trackers))
-        .routes(routes!(details::web_seeds, details::add_web_seeds))
+        .routes(routes!(details::trackers, details::add_trackers, details::edit_trackers))
+        .routes(routes!(details::web_seeds, details::add_web_seeds, details::remove_web_seeds))
+        .routes(routes!(operations::move_to))
+        .routes(routes!(operations::rename))
+        .routes(routes!(operations::pieces))
+        .routes(routes!(operations::bans, operations::ban, operations::unban))
+        .routes(routes!(stream::open))
         .routes(routes!(events::events))
         .routes(routes!(session::session, session::edit))
         .routes(routes!(labels::categories, labels::create_category))
@@ -124,6 +135,8 @@ pub fn router(app: Arc<App>) -> Router {
     router
         .route("/api/v1/openapi.json", axum::routing::get(described))
         .merge(crate::qbittorrent::router())
+        .route("/stream/{token}/{file}", axum::routing::any(stream::file))
+        .route("/stream/{token}/{file}/{name}", axum::routing::any(stream::named))
         .fallback(|| async {
             ApiError::not_found("there is nothing here; /api/v1/openapi.json tells what there is")
         })

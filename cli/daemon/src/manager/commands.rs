@@ -146,7 +146,7 @@ impl Manager {
     }
 
     /// Answers once readers see what was done.
-    async fn answer<T>(&mut self, reply: Reply<T>, result: Result<T, Refusal>) {
+    pub(super) async fn answer<T>(&mut self, reply: Reply<T>, result: Result<T, Refusal>) {
         self.settle().await;
         let _ = reply.send(result);
     }
@@ -159,18 +159,13 @@ impl Manager {
     }
 
     async fn edit(&mut self, ids: &[Id], edit: &Edit) -> Result<(), Refusal> {
-        if edit.first_last.is_some() {
-            return Err(Refusal::NotBuilt("first_last"));
-        }
-        if edit.tiers.is_some() || !edit.tracker_edits.is_empty() || !edit.web_seeds_removed.is_empty() {
-            return Err(Refusal::NotBuilt("removing and replacing trackers and web seeds"));
-        }
         let change = self.book.plan_edit(ids, edit)?;
         self.commit(change).await?;
         for id in ids {
             if edit.paused == Some(false) || edit.recheck {
                 // Whatever ended it may be mended.
-                self.live.entry(*id).or_default().failure = None;
+                let live = self.live.entry(*id).or_default();
+                (live.failure, live.trouble) = (None, None);
             }
         }
         Ok(())

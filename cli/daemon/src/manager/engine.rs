@@ -15,12 +15,15 @@ pub(super) struct Told {
     /// It was added by a link, and waits for which files are wanted.
     held: bool,
     sequential: bool,
+    first_last: bool,
     upload_limit: Option<u64>,
     download_limit: Option<u64>,
     priorities: Option<Vec<u8>>,
     recheck: bool,
     trackers: usize,
     web_seeds: usize,
+    tiers: Option<Vec<Vec<String>>>,
+    all_web_seeds: Option<Vec<String>>,
     peers: usize,
 }
 
@@ -30,6 +33,12 @@ impl Manager {
         let Some(torrent) = self.book.get(id) else { return };
         if torrent.record.removing.is_some() {
             return self.remove_data(id);
+        }
+        if torrent.record.moving.is_some() {
+            return self.move_files(id);
+        }
+        if self.live.get(&id).is_some_and(|live| live.is_apart) {
+            return;
         }
         let runs = self.runs.contains(&id);
         let live = self.live.entry(id).or_default();
@@ -80,12 +89,15 @@ impl Told {
             paused: false,
             held: record.link.is_some(),
             sequential: options.sequential,
+            first_last: options.first_last,
             upload_limit: options.upload_limit,
             download_limit: options.download_limit,
             priorities: options.priorities.clone(),
             recheck: options.recheck,
             trackers: options.trackers.len(),
             web_seeds: options.web_seeds.len(),
+            tiers: options.tiers.clone(),
+            all_web_seeds: options.all_web_seeds.clone(),
             peers: options.peers.len(),
         }
     }
@@ -102,6 +114,21 @@ fn update(told: &mut Told, torrent: &Torrent, runs: bool) {
     }
     if std::mem::replace(&mut told.sequential, options.sequential) != options.sequential {
         handle.set_order(order(options.sequential));
+    }
+    if std::mem::replace(&mut told.first_last, options.first_last) != options.first_last {
+        handle.set_first_last(options.first_last);
+    }
+    if told.tiers != options.tiers
+        && let Some(tiers) = &options.tiers
+    {
+        handle.set_trackers(tiers.iter().cloned());
+        told.tiers.clone_from(&options.tiers);
+    }
+    if told.all_web_seeds != options.all_web_seeds
+        && let Some(urls) = &options.all_web_seeds
+    {
+        handle.set_web_seeds(urls);
+        told.all_web_seeds.clone_from(&options.all_web_seeds);
     }
     let trackers = options.trackers.get(told.trackers..).unwrap_or_default();
     if !trackers.is_empty() {
@@ -140,7 +167,7 @@ fn update(told: &mut Told, torrent: &Torrent, runs: bool) {
 
 /// A torrent for the session. What users have added over the API counts as if the metainfo named it: it may lead to fewer places than what
 /// stands in the configuration.
-fn add_torrent(torrent: &Torrent) -> Result<AddTorrent, String> {
+pub(super) fn add_torrent(torrent: &Torrent) -> Result<AddTorrent, String> {
     let record = &torrent.record;
     let options = &record.options;
     let source = source(torrent)?;
@@ -152,6 +179,8 @@ fn add_torrent(torrent: &Torrent) -> Result<AddTorrent, String> {
         .hold(record.link.is_some())
         .files(files(options.priorities.as_deref()))
         .order(order(options.sequential))
+        .first_last(options.first_last)
+        .layout(record.layout.clone())
         .upload_limit(options.upload_limit)
         .download_limit(options.download_limit)
         .recheck(options.recheck))

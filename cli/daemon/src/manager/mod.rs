@@ -24,6 +24,7 @@ use crate::torrents::{Book, Change, Goal, Id, Labels, Refusal, Totals, addresses
 use commands::{Command, Handle};
 use engine::Told;
 pub use engine::said;
+use operations::Moved;
 use removal::Removed;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -77,6 +78,14 @@ struct Live {
     /// What ended it in the session, or keeps it from being there.
     failure: Option<String>,
     is_removed: bool,
+    /// Something is done with it beside this task, and the session is told nothing meanwhile.
+    is_apart: bool,
+    /// The move of its files was asked for in this process: nothing is half done.
+    moves_anew: bool,
+    /// What went wrong with it and has not ended it.
+    trouble: Option<String>,
+    /// Who waits for a rename.
+    renames: Vec<oneshot::Sender<Result<(), Refusal>>>,
     /// Who waits for its removal.
     waiters: Vec<oneshot::Sender<Result<(), Refusal>>>,
 }
@@ -114,6 +123,9 @@ pub struct Manager {
     removed: mpsc::UnboundedSender<Removed>,
     /// What removes data.
     removals: JoinSet<()>,
+    moved: mpsc::UnboundedSender<Moved>,
+    /// What moves files.
+    moves: JoinSet<()>,
 }
 
 /// A manager that runs.
@@ -165,6 +177,7 @@ pub fn start(
     let (notices, _) = broadcast::channel(NOTICES_MAX);
     let counters = Arc::new(Counters::default());
     let (removed, removals) = mpsc::unbounded_channel();
+    let (moved, moves) = mpsc::unbounded_channel();
     let listening = session.listen_addrs().to_vec();
     let mut manager = Manager {
         book,
@@ -189,10 +202,12 @@ pub fn start(
         store_fails: false,
         removed,
         removals: JoinSet::new(),
+        moved,
+        moves: JoinSet::new(),
     };
     manager.apply_bans(bans);
     manager.begin(alive_at);
-    let task = tokio::spawn(manager.run(inbox, removals));
+    let task = tokio::spawn(manager.run(inbox, removals, moves));
     let handle = Handle::new(commands);
     Running {
         handle,
@@ -246,6 +261,7 @@ impl Manager {
         mut self,
         mut commands: mpsc::Receiver<Command>,
         mut removals: mpsc::UnboundedReceiver<Removed>,
+        mut moves: mpsc::UnboundedReceiver<Moved>,
     ) {
         let mut events = self.session.events();
         let mut tick = interval(TICK);
@@ -258,6 +274,7 @@ impl Manager {
                     Some(command) => self.on_command(command).await,
                     None => break None,
                 },
+                Some(moved) = moves.recv() => self.on_moved(moved).await,
                 Some(removed) = removals.recv() => self.on_removed(removed).await,
                 event = events.next() => match event {
                     Some(event) => self.on_events(event, &mut events).await,
@@ -425,7 +442,9 @@ impl Manager {
             self.unsaved.insert(id);
         }
         self.save().await;
-        let Manager { session, store, mut removals, .. } = self;
+        let Manager { session, store, mut removals, mut moves, .. } = self;
+        // They go on at the next start.
+        moves.shutdown().await;
         // What is not done by then is done at the next start.
         let removed = async { while removals.join_next().await.is_some() {} };
         let _ = tokio::time::timeout(REMOVALS_TIMEOUT, removed).await;
@@ -460,7 +479,11 @@ fn row(torrent: &Torrent, live: &Live, runs: bool) -> Row {
         dir: record.dir.clone(),
         state,
         waiting: live.waiting.clone().filter(|_| is_there),
-        error: live.failure.clone().or_else(|| conflict.as_ref().map(ToString::to_string)),
+        error: live
+            .failure
+            .clone()
+            .or_else(|| conflict.as_ref().map(ToString::to_string))
+            .or(live.trouble.clone()),
         paused: options.paused,
         stopped_by: record.stopped_by,
         forced: options.forced,
@@ -502,6 +525,7 @@ fn row(torrent: &Torrent, live: &Live, runs: bool) -> Row {
         tiers: addresses::tiers(options, metainfo.as_deref(), record.link.as_deref()).into(),
         web_seeds: addresses::web_seeds(options, metainfo.as_deref(), record.link.as_deref()).into(),
         layout: Arc::new(record.layout.clone()),
+        stream_token: record.stream_token.as_deref().map(Arc::from),
     }
 }
 
@@ -513,7 +537,7 @@ fn state(torrent: &Torrent, live: &Live, runs: bool) -> State {
     let record = &torrent.record;
     if record.removing.is_some() {
         State::Removing
-    } else if record.moving.is_some() && live.failure.is_none() {
+    } else if record.moving.is_some() {
         State::Moving
     } else if record.options.paused {
         State::Paused

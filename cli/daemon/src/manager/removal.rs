@@ -8,7 +8,7 @@ use std::time::Duration;
 use swarm_engine::{AddTorrent, Data};
 
 /// How long after a failure the end of a removal is written again.
-const WRITE_RETRY: Duration = Duration::from_secs(10);
+pub(super) const WRITE_RETRY: Duration = Duration::from_secs(10);
 
 /// A removal has ended.
 #[derive(Debug)]
@@ -31,10 +31,12 @@ impl Manager {
         // What does not run is opened once more, to delete what is known to be its own.
         let closed = engine.is_none() && data == Data::Delete && torrent.metainfo.is_some();
         let add = closed.then(|| {
-            source(torrent).map(|source| match torrent.record.options.seed {
-                true => AddTorrent::seed(source, &torrent.record.dir).paused(true),
-                false => AddTorrent::download(source, &torrent.record.dir).paused(true),
-            })
+            source(torrent)
+                .map(|source| match torrent.record.options.seed {
+                    true => AddTorrent::seed(source, &torrent.record.dir),
+                    false => AddTorrent::download(source, &torrent.record.dir),
+                })
+                .map(|add| add.paused(true).layout(torrent.record.layout.clone()))
         });
         // Those that have ended are of no use any more.
         while self.removals.try_join_next().is_some() {}

@@ -209,3 +209,53 @@ fn a_category_or_tag_that_is_removed_leaves_its_torrents() {
     }
     assert_eq!(book.labels().tags.len(), 1);
 }
+
+#[test]
+fn a_move_respects_the_places_of_others_and_those_they_move_to() {
+    let mut book = Book::default();
+    let first = add(&mut book, new("a", &["1", "sub/2"], "/d")).unwrap();
+    let second = add(&mut book, new("b", &["1"], "/d")).unwrap();
+    let taken = |refusal: Result<Change, Refusal>| matches!(refusal, Err(Refusal::PathTaken { .. }));
+    assert!(taken(book.plan_rename(second, "b", "a")));
+    // Where one goes is its own from then on.
+    let change = book.plan_relocation(first, "/e".into()).unwrap();
+    book.apply(change);
+    assert_eq!(book.get(first).unwrap().record.root(), Some("/d/a".into()), "it is not there yet");
+    assert!(taken(book.plan_rename(second, "b", "a")), "it is still here");
+    let there = add(&mut book, new("a", &["3"], "/e")).unwrap_err();
+    assert!(matches!(there, Refusal::PathTaken { id, .. } if id == first), "{there}");
+    assert_eq!(book.plan_relocation(first, "/f".into()).unwrap_err(), Refusal::Moving);
+    assert_eq!(book.plan_removal(first, Data::Keep).unwrap_err(), Refusal::Moving);
+    let change = book.plan_moved(first, true).unwrap();
+    book.apply(change);
+    let record = &book.get(first).unwrap().record;
+    assert_eq!((record.root(), &record.moving), (Some("/e/a".into()), &None));
+    let change = book.plan_rename(second, "b", "a").unwrap();
+    book.apply(change);
+    // It fails: the place is free again, and the old one is kept.
+    let change = book.plan_moved(second, false).unwrap();
+    book.apply(change);
+    assert_eq!(book.get(second).unwrap().record.root(), Some("/d/b".into()));
+    add(&mut book, new("a", &["4"], "/d")).unwrap();
+    assert!(taken(book.plan_rename(second, "b", "a")));
+}
+
+#[test]
+fn renamed_files_are_where_others_may_not_be() {
+    let mut book = Book::default();
+    let first = add(&mut book, new("a", &["1", "2"], "/d")).unwrap();
+    let inside = add(&mut book, new("x", &[], "/d/a")).unwrap();
+    let refused = book.plan_rename(first, "a/1", "a/x").unwrap_err();
+    assert!(matches!(refused, Refusal::PathTaken { id, .. } if id == inside), "{refused}");
+    let change = book.plan_rename(first, "a/1", "a/y").unwrap();
+    book.apply(change);
+    let change = book.plan_moved(first, true).unwrap();
+    book.apply(change);
+    let refused = add(&mut book, new("y", &[], "/d/a")).unwrap_err();
+    assert!(matches!(refused, Refusal::PathTaken { id, .. } if id == first), "{refused}");
+    add(&mut book, new("1", &[], "/d/a")).unwrap();
+    for (from, to) in [("a/1", "a/3"), ("a/y", "../y"), ("a/y", "a/2"), ("a", "b/c")] {
+        assert!(matches!(book.plan_rename(first, from, to), Err(Refusal::Invalid(_))), "{from} {to}");
+    }
+    assert_eq!(book.plan_rename(first, "a/y", "a/y"), Ok(Change::default()));
+}

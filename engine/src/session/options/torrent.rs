@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use swarm_core::dht::MutableTorrentLink;
 use swarm_core::id::{FileIndex, InfoHash, InfoHashes};
-use swarm_core::metainfo::{METAINFO_LEN_MAX, Magnet, MagnetError, Metainfo, parse_info_hash};
+use swarm_core::metainfo::{Layout, METAINFO_LEN_MAX, Magnet, MagnetError, Metainfo, parse_info_hash};
 use swarm_core::picker::{Order, Priority};
 
 /// What a torrent's data is there for.
@@ -190,6 +190,11 @@ pub struct AddTorrent {
     /// Those that were added since, and that metainfo could have named.
     pub(crate) trackers_found: Vec<String>,
     pub(crate) web_seeds_found: Vec<String>,
+    /// In the place of those of its source.
+    pub(crate) tiers: Option<Vec<Vec<String>>>,
+    pub(crate) web_seeds_of_source: Option<Vec<String>>,
+    pub(crate) first_last: bool,
+    pub(crate) layout: Layout,
     pub(crate) use_metainfo_trackers: bool,
     pub(crate) announce_interval_min: Duration,
     pub(crate) super_seeding: bool,
@@ -223,6 +228,10 @@ impl AddTorrent {
             web_seeds: Vec::new(),
             trackers_found: Vec::new(),
             web_seeds_found: Vec::new(),
+            tiers: None,
+            web_seeds_of_source: None,
+            first_last: false,
+            layout: Layout::default(),
             use_metainfo_trackers: true,
             announce_interval_min: Duration::from_secs(60),
             super_seeding: true,
@@ -285,6 +294,12 @@ impl AddTorrent {
 
         /// The order in which pieces are started.
         order(order: Order);
+
+        /// Whether the first and the last piece of each file that is wanted come before all others: players want those to begin.
+        first_last(on: bool);
+
+        /// Other names of the torrent's files on disk than those in its metainfo. It has to be the same each time.
+        layout(layout: Layout);
 
         /// Whether the trackers of the metainfo or link are used.
         use_metainfo_trackers(on: bool);
@@ -378,6 +393,7 @@ impl AddTorrent {
         }
         if let Some(metainfo) = self.source.metainfo() {
             self.files.resolve(metainfo.info.files.len())?;
+            self.layout.apply(&metainfo.info).map_err(OptionError::from)?;
         }
         Ok(())
     }
