@@ -41,10 +41,10 @@ impl Accept for TcpListener {
     type Stream = TcpStream;
 
     async fn accept(&self) -> std::io::Result<Option<(TcpStream, Via)>> {
-        let (stream, _) = TcpListener::accept(self).await?;
+        let (stream, peer) = TcpListener::accept(self).await?;
         let _ = stream.set_nodelay(true);
         let local = stream.local_addr()?;
-        Ok(Some((stream, Via::Tcp(local))))
+        Ok(Some((stream, Via::Tcp { local, peer })))
     }
 }
 
