@@ -17,6 +17,7 @@ mod notice;
 pub mod store;
 pub mod table;
 pub mod torrents;
+pub mod transmission;
 
 pub use adding::AddOptions;
 pub use config::{Config, Prepare, Rules};
@@ -32,7 +33,7 @@ use std::sync::Arc;
 use store::thread::StoreThread;
 use store::{ALIVE_AT, Loaded, Store, StoreError};
 use swarm_engine::{Metainfo, Session};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use torrents::{Book, Id, Record};
 
@@ -91,6 +92,7 @@ pub struct Daemon {
     http: Vec<SocketAddr>,
     socket: Option<PathBuf>,
     torrents: usize,
+    close: Arc<Notify>,
 }
 
 impl Daemon {
@@ -137,6 +139,9 @@ impl Daemon {
             config.rules.clone(),
         );
         let (stop, stopping) = watch::channel(false);
+        let close = Arc::new(Notify::new());
+        let transmission = transmission::Shared::new()
+            .map_err(|source| StartError::System { what: "get random bytes", source })?;
         let router = api::router(Arc::new(App {
             manager: manager.handle.clone(),
             table: manager.table.clone(),
@@ -149,6 +154,9 @@ impl Daemon {
             http: metrics::HttpCounters::default(),
             streams: Default::default(),
             started_at: manager::now(),
+            state_dir: config.state_dir.clone(),
+            transmission,
+            close: Arc::clone(&close),
             stopping: stopping.clone(),
         }));
         let mut servers = JoinSet::new();
@@ -160,7 +168,7 @@ impl Daemon {
             servers.spawn(serve::unix(listener, router, stopping));
         }
         tokio::spawn(manager::watch::watch(manager.handle.clone(), manager.rules.clone(), config.session));
-        Ok(Daemon { manager, stop, servers, http, socket: config.socket, torrents })
+        Ok(Daemon { manager, stop, servers, http, socket: config.socket, torrents, close })
     }
 
     /// Where HTTP is served.
@@ -176,6 +184,11 @@ impl Daemon {
     /// How many torrents were kept from before.
     pub fn torrents(&self) -> usize {
         self.torrents
+    }
+
+    /// Waits until a client asks for its end, which is [`stop`](Self::stop)'s to bring about.
+    pub async fn close_asked(&self) {
+        self.close.notified().await;
     }
 
     /// Has other rules in force.

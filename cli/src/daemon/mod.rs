@@ -158,21 +158,25 @@ pub async fn run(args: DaemonArgs, parse: Parse<'_>, command: &Command, cx: &mut
     let torrents = daemon.torrents();
     record(cx, &Record::Serving { http: daemon.http(), socket: socket.as_deref(), torrents });
     say_where(cx, &daemon, socket.as_deref(), token.as_deref());
-    let signal = loop {
-        match interrupt.wait().await {
+    let (reason, exit) = loop {
+        let signal = tokio::select! {
+            signal = interrupt.wait() => signal,
+            () = daemon.close_asked() => break ("closed", Exit::Done),
+        };
+        match signal {
             Signal::HangUp => {
                 // What is wrong with the file is told; the daemon goes on as it is.
                 if let Err(error) = reload(&daemon, &args, &mut file, parse, command, cx).await {
                     cx.console.error(&crate::exit::one_line(&error));
                 }
             }
-            signal => break signal,
+            signal => break (signal.reason(), signal.exit_of_service()),
         }
     };
     cx.console.note("stopping; once more to stop at once");
     daemon.stop().await;
-    record(cx, &Record::Stopped { reason: signal.reason() });
-    Ok(signal.exit_of_service())
+    record(cx, &Record::Stopped { reason });
+    Ok(exit)
 }
 
 fn record(cx: &mut Context, record: &Record<'_>) {

@@ -4,7 +4,7 @@
 //! answered from the table, or by the session's own word about a torrent.
 
 mod details;
-mod error;
+pub(crate) mod error;
 mod events;
 pub mod serve;
 mod session;
@@ -17,6 +17,7 @@ use crate::manager::commands::Handle;
 use crate::metrics::HttpCounters;
 use crate::notice::Notice;
 use crate::table::Shared;
+use crate::transmission;
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderValue, X_CONTENT_TYPE_OPTIONS};
@@ -24,10 +25,11 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
 use error::ApiError;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use swarm_engine::SessionOptions;
-use tokio::sync::{broadcast, watch};
+use tokio::sync::{Notify, broadcast, watch};
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -57,6 +59,12 @@ pub struct App {
     pub streams: AtomicUsize,
     /// When it was started, in seconds since 1970.
     pub started_at: i64,
+    /// The daemon's own folder.
+    pub state_dir: PathBuf,
+    /// What the RPC of Transmission keeps between requests.
+    pub transmission: transmission::Shared,
+    /// Told that the daemon is to end.
+    pub close: Arc<Notify>,
     /// Whether it is ending.
     pub stopping: watch::Receiver<bool>,
 }
@@ -103,6 +111,7 @@ pub fn router(app: Arc<App>) -> Router {
         async move { ([(axum::http::header::CONTENT_TYPE, "application/json")], description) }
     };
     router
+        .merge(transmission::router())
         .route("/api/v1/openapi.json", axum::routing::get(described))
         .fallback(|| async {
             ApiError::not_found("there is nothing here; /api/v1/openapi.json tells what there is")
