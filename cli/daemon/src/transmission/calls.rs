@@ -4,6 +4,7 @@ use super::change::{self, Source};
 use super::dialect::{Asked as _, Call, Code, Fault, Outcome, Params};
 use super::fields::{self, Live, Needs, Scene, Torrents};
 use super::ids::{Chosen, choose};
+use super::kept::{RATE, kilobytes};
 use super::session::{self, Facts};
 use crate::adding;
 use crate::api::App;
@@ -12,8 +13,8 @@ use crate::manager::now;
 use crate::manager::operations::Files;
 use crate::table::{Row, State};
 use crate::torrents::book::What;
-use crate::torrents::{Edit, Id, New, Place, Refusal};
-use futures_util::stream::{self, StreamExt as _};
+use crate::torrents::{CategoryEdit, Edit, Id, LabelsEdit, New, Place, Refusal};
+use futures_util::future::join_all;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io::Read as _;
@@ -76,8 +77,8 @@ pub async fn carry_out(app: &App, call: &Call) -> Done {
                 "the daemon reads its filter of addresses (ip-filter) again by itself, whenever the file changes",
             ));
         }
-        "group_get" => group_get(params),
-        "group_set" => group_set(params)?,
+        "group_get" => group_get(app, params),
+        "group_set" => group_set(app, params).await?,
         _ => return Err(Fault::of(Code::Method)),
     };
     Ok(Outcome::Values(values))
@@ -116,7 +117,11 @@ async fn torrent_get(app: &App, call: &Call) -> Done {
         queue,
         kept: app.transmission.memory.torrents(),
     };
-    let torrents = stream::iter(rows).map(|row| look(row, needs)).buffered(AT_A_TIME).collect().await;
+    let mut torrents = Vec::with_capacity(rows.len());
+    let mut rows = rows.into_iter();
+    while rows.len() > 0 {
+        torrents.extend(join_all(rows.by_ref().take(AT_A_TIME).map(|row| look(row, needs))).await);
+    }
     let is_table = params.text("format") == Some("table");
     Ok(Outcome::List(Torrents { dialect: call.dialect, is_table, fields, torrents, removed, scene }))
 }
@@ -170,18 +175,19 @@ async fn change(app: &App, edits: Vec<(Id, Edit)>) -> Result<Params, Fault> {
     }
 }
 
-async fn each(app: &App, params: &Params, edit: impl Fn(&Row) -> Option<Edit>) -> Result<Params, Fault> {
+async fn each(app: &App, params: &Params, edit: fn(&Row) -> Option<Edit>) -> Result<Params, Fault> {
     let rows = chosen(app, params).rows;
-    change(app, rows.iter().filter_map(|row| Some((row.summary.id, edit(row)?))).collect()).await
+    let edits = rows.iter().filter_map(|row| Some((row.summary.id, edit(row)?))).collect();
+    change(app, edits).await
 }
 
 async fn start(app: &App, params: &Params, at_once: bool) -> Result<Params, Fault> {
-    each(app, params, |row| {
-        let rests = matches!(row.summary.state, State::Paused | State::Failed);
-        let edit = Edit { paused: Some(false), forced: Some(at_once), ..Edit::default() };
-        (rests || at_once).then_some(edit)
-    })
-    .await
+    let rows = chosen(app, params).rows;
+    let edit = Edit { paused: Some(false), forced: Some(at_once), ..Edit::default() };
+    // One that runs goes on as it is.
+    let rests = |row: &&Row| at_once || matches!(row.summary.state, State::Paused | State::Failed);
+    let edits = rows.iter().filter(rests).map(|row| (row.summary.id, edit.clone())).collect();
+    change(app, edits).await
 }
 
 async fn queue(app: &App, params: &Params, place: Place) -> Result<Params, Fault> {
@@ -201,24 +207,27 @@ async fn torrent_set(app: &App, params: &Params) -> Result<Params, Fault> {
         let mut kept = app.transmission.memory.torrent(id);
         edits.push((id, change::edit(params, row, &mut kept, peers_max)?, kept));
     }
-    let table = app.table.read();
-    edits.iter().for_each(|(id, _, kept)| app.transmission.memory.keep(*id, *kept, &table));
-    drop(table);
+    {
+        let table = app.table.read();
+        edits.iter().for_each(|(id, _, kept)| app.transmission.memory.keep(*id, *kept, &table));
+    }
     change(app, edits.into_iter().map(|(id, edit, _)| (id, edit)).collect()).await
 }
 
 async fn torrent_remove(app: &App, params: &Params) -> Result<Params, Fault> {
     let data = if params.flag("delete_local_data") == Some(true) { Data::Delete } else { Data::Keep };
     let ids = chosen(app, params).ids();
-    let removed = stream::iter(ids).map(|id| app.manager.remove(id, data)).buffer_unordered(AT_A_TIME);
-    let failed = removed.filter_map(async |done| match done {
-        Ok(()) | Err(Refusal::NoSuchTorrent(_) | Refusal::Removing) => None,
-        Err(refusal) => Some(refusal),
-    });
-    match std::pin::pin!(failed).collect::<Vec<_>>().await.into_iter().next() {
-        Some(refusal) => Err(refusal.into()),
-        None => Ok(Params::new()),
+    let mut failed = None;
+    for ids in ids.chunks(AT_A_TIME) {
+        for done in join_all(ids.iter().map(|id| app.manager.remove(*id, data))).await {
+            if let Err(refusal) = done
+                && !matches!(refusal, Refusal::NoSuchTorrent(_) | Refusal::Removing)
+            {
+                failed.get_or_insert(refusal);
+            }
+        }
     }
+    failed.map_or_else(|| Ok(Params::new()), |refusal| Err(refusal.into()))
 }
 
 async fn torrent_reannounce(app: &App, params: &Params) -> Result<Params, Fault> {
@@ -319,11 +328,11 @@ fn read_metainfo(path: &str, rules: &crate::config::Rules) -> Result<Vec<u8>, Re
 }
 
 fn facts(app: &App, with_space: bool) -> Facts {
-    let rules = app.rules.borrow().clone();
-    let free = if with_space { space(&rules.dir).ok().map(|(free, _)| free) } else { None };
+    let standing = app.standing.borrow().clone();
+    let free = if with_space { space(&standing.configured.dir).ok().map(|(free, _)| free) } else { None };
     Facts {
         free,
-        rules,
+        standing,
         session: app.session.facts(),
         session_id: app.transmission.session_id.clone(),
         state_dir: app.state_dir.clone(),
@@ -333,9 +342,9 @@ fn facts(app: &App, with_space: bool) -> Facts {
 }
 
 async fn session_set(app: &App, params: &Params) -> Result<Params, Fault> {
-    let (limits, kept) = facts(app, false).set(params)?;
-    if limits != Default::default() {
-        app.manager.set_limits(limits).await?;
+    let (edit, kept) = facts(app, false).set(params)?;
+    if edit != Default::default() {
+        app.manager.set_settings(edit).await?;
     }
     app.transmission.memory.keep_session(kept);
     Ok(Params::new())
@@ -430,13 +439,50 @@ async fn port_test(app: &App, params: &Params) -> Result<Params, Fault> {
     Err(Fault { code: Code::Http, text: Some(text.to_owned()), result })
 }
 
-fn group_get(_params: &Params) -> Params {
-    Params::from_iter([("group".to_owned(), Value::Array(Vec::new()))])
+/// Categories, which limits are shared in here.
+fn group_get(app: &App, params: &Params) -> Params {
+    let named = |name: &str| match params.get("name") {
+        None => true,
+        Some(Value::Array(names)) => names.is_empty() || names.iter().any(|one| one == name),
+        Some(one) => one == name,
+    };
+    let labels = app.labels.borrow().clone();
+    let groups = labels.categories.iter().filter(|(name, _)| named(name));
+    let shown = groups.map(|(name, category)| {
+        let (up, down) = (category.limits.upload_limit, category.limits.download_limit);
+        json!({
+            "honors_session_limits": true,
+            "name": name,
+            "speed_limit_down": down.map_or(0, kilobytes),
+            "speed_limit_down_enabled": down.is_some(),
+            "speed_limit_up": up.map_or(0, kilobytes),
+            "speed_limit_up_enabled": up.is_some(),
+        })
+    });
+    Params::from_iter([("group".to_owned(), shown.collect())])
 }
 
-fn group_set(params: &Params) -> Result<Params, Fault> {
-    if params.text("name").is_none_or(|name| name.trim().is_empty()) {
+async fn group_set(app: &App, params: &Params) -> Result<Params, Fault> {
+    let name = params.text("name").unwrap_or_default().trim().to_owned();
+    if name.is_empty() {
         return Err(Fault::params("No group name given"));
     }
-    Err(Fault::params("not built yet: limits of groups"))
+    if params.flag("honors_session_limits") == Some(false) {
+        return Err(Fault::params("limits of all torrents hold for those of a group, too"));
+    }
+    let known = app.labels.borrow().categories.get(&name).map(|category| category.limits);
+    let now = known.unwrap_or_default();
+    // A limit that does not count is not remembered.
+    let set = |key: &str, on: &str, now| change::limit(params, [key, on], now, &mut 0, RATE);
+    let edit = CategoryEdit {
+        dir: None,
+        upload_limit: set("speed_limit_up", "speed_limit_up_enabled", now.upload_limit),
+        download_limit: set("speed_limit_down", "speed_limit_down_enabled", now.download_limit),
+    };
+    let edit = match known {
+        Some(_) => LabelsEdit::EditCategory(name, edit),
+        None => LabelsEdit::CreateCategory(name, edit),
+    };
+    app.manager.set_labels(edit).await?;
+    Ok(Params::new())
 }

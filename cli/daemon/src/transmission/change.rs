@@ -2,7 +2,7 @@
 
 use super::dialect::{Asked as _, Code, Fault, Params, whole};
 use super::fields::mode;
-use super::kept::{Kept, bytes, kilobytes};
+use super::kept::{Kept, RATE, Unit};
 use super::parts::{self, HIGH, LOW, NORMAL};
 use crate::adding::AddOptions;
 use crate::table::{Row, Summary};
@@ -27,8 +27,9 @@ pub fn edit(params: &Params, row: &Row, kept: &mut Kept, peers_max: usize) -> Re
         ..Edit::default()
     };
     edit.download_limit =
-        limit(params, ["download_limit", "download_limited"], summary.download_limit, &mut kept.down);
-    edit.upload_limit = limit(params, ["upload_limit", "upload_limited"], summary.upload_limit, &mut kept.up);
+        limit(params, ["download_limit", "download_limited"], summary.download_limit, &mut kept.down, RATE);
+    edit.upload_limit =
+        limit(params, ["upload_limit", "upload_limited"], summary.upload_limit, &mut kept.up, RATE);
     goals(params, summary, kept, &mut edit)?;
     let mut shown: Vec<u8> = parts::files(row).map(|file| file.priority).collect();
     choose_files(params, &mut shown, true)?;
@@ -61,19 +62,25 @@ fn refuse(params: &Params, peers_max: usize) -> Result<(), Fault> {
 }
 
 /// A value and whether it counts, of which one may be left out.
-pub fn limit(params: &Params, keys: [&str; 2], now: Option<u64>, kept: &mut u64) -> Option<Option<u64>> {
+pub fn limit(
+    params: &Params,
+    keys: [&str; 2],
+    now: Option<u64>,
+    kept: &mut u64,
+    unit: Unit,
+) -> Option<Option<u64>> {
     let value = params.whole(keys[0]).map(|value| u64::try_from(value).unwrap_or(0));
     let counts = params.flag(keys[1]);
     if value.is_none() && counts.is_none() {
         return None;
     }
     // In its place, until it counts again.
-    *kept = value.or(now.map(kilobytes)).unwrap_or(*kept);
+    *kept = value.or(now.map(unit.shown)).unwrap_or(*kept);
     let is_limited = counts.unwrap_or(now.is_some());
     match (is_limited, value, now) {
         (false, _, _) => Some(None),
         (true, None, Some(now)) => Some(Some(now)),
-        (true, _, _) => Some(Some(bytes(*kept))),
+        (true, _, _) => Some(Some((unit.meant)(*kept))),
     }
 }
 

@@ -9,22 +9,50 @@ use std::sync::{Mutex, PoisonError};
 /// How many torrents are remembered before those are forgotten that are not there any more.
 const FORGET_FROM: usize = 1_000;
 
-/// Of a torrent, or of all together.
+/// Of a torrent, or of all together. Rates are in kB/s.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Kept {
-    /// In kB/s.
     pub up: u64,
-    /// In kB/s.
     pub down: u64,
     pub ratio: f64,
     pub minutes: u64,
+    /// These of all together alone.
+    pub alternative_up: u64,
+    pub alternative_down: u64,
+    pub downloads: u64,
+    pub seeds: u64,
 }
 
 impl Default for Kept {
     fn default() -> Kept {
-        Kept { up: 100, down: 100, ratio: 2.0, minutes: 30 }
+        let (downloads, seeds) = (5, 10);
+        Kept {
+            up: 100,
+            down: 100,
+            ratio: 2.0,
+            minutes: 30,
+            alternative_up: 50,
+            alternative_down: 50,
+            downloads,
+            seeds,
+        }
     }
 }
+
+/// How a value is written by clients, and here.
+#[derive(Clone, Copy, Debug)]
+pub struct Unit {
+    pub shown: fn(u64) -> u64,
+    pub meant: fn(u64) -> u64,
+}
+
+/// A rate.
+pub const RATE: Unit = Unit { shown: kilobytes, meant: bytes };
+/// A number of things.
+pub const COUNT: Unit = Unit { shown: |count| count, meant: |count| count };
+/// A time: minutes, and seconds.
+pub const TIME: Unit =
+    Unit { shown: |seconds| seconds.div_ceil(60), meant: |minutes| minutes.saturating_mul(60) };
 
 /// In kB/s, rounded.
 pub fn kilobytes(bytes: u64) -> u64 {

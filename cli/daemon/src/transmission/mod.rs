@@ -110,9 +110,7 @@ async fn answer(app: &App, body: Body) -> Result<Option<Vec<u8>>, ApiError> {
     let is_long = outline.long.is_some();
     match dialect::read(&outline) {
         dialect::Request::One(Ok(call)) if is_long && call.method != "torrent_add" => Err(too_long()),
-        dialect::Request::One(call) => {
-            Ok(one(app, call).await)
-        }
+        dialect::Request::One(call) => Ok(one(app, call).await),
         dialect::Request::Batch(_) if is_long => Err(too_long()),
         dialect::Request::Batch(calls) => {
             let mut answers = Vec::new();

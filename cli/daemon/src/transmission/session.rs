@@ -2,9 +2,9 @@
 
 use super::change;
 use super::dialect::{Asked as _, Code, Fault, Params};
-use super::kept::{Kept, kilobytes};
-use crate::config::Rules;
-use crate::manager::commands::Limits;
+use super::kept::{COUNT, Kept, RATE, TIME, Unit, kilobytes};
+use crate::settings::{SettingsEdit, Standing};
+use crate::torrents::goals::{Goal, GoalWord};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,7 +20,7 @@ const VERSION: &str = concat!("4.1.0 (swarm ", env!("CARGO_PKG_VERSION"), ")");
 /// What is shown of the daemon.
 #[derive(Clone, Debug)]
 pub struct Facts {
-    pub rules: Arc<Rules>,
+    pub standing: Arc<Standing>,
     pub session: SessionFacts,
     pub session_id: String,
     pub state_dir: PathBuf,
@@ -61,6 +61,8 @@ const FIXED: &[(&str, &str)] = &[
     ("queue_stalled_enabled", ""),
     ("queue_stalled_minutes", ""),
     ("rename_partial_files", ""),
+    ("sequential_download", ""),
+    ("start_added_torrents", ""),
     ("reqq", ""),
     ("trash_original_torrent_files", ""),
 ];
@@ -114,34 +116,36 @@ impl Facts {
     }
 
     fn of_limits(&self) -> Value {
-        let Facts { rules, kept, .. } = self;
+        let (settings, kept) = (&self.standing.settings, &self.kept);
+        let (limits, turns, goals) = (self.standing.limits(), self.standing.turns(), self.standing.goals());
+        let schedule = settings.schedule;
         json!({
-            "alt_speed_down": 50,
-            "alt_speed_enabled": false,
-            "alt_speed_time_begin": 540,
-            "alt_speed_time_day": 127,
-            "alt_speed_time_enabled": false,
-            "alt_speed_time_end": 1_020,
-            "alt_speed_up": 50,
-            "download_queue_enabled": rules.turns.downloads.is_some(),
-            "download_queue_size": rules.turns.downloads.unwrap_or(5),
-            "idle_seeding_limit": rules.goals.seed_time.map_or(kept.minutes, |seconds| seconds.div_ceil(60)),
-            "idle_seeding_limit_enabled": rules.goals.seed_time.is_some(),
+            "alt_speed_down": settings.alternative_download_limit.map_or(kept.alternative_down, kilobytes),
+            "alt_speed_enabled": self.standing.alternative,
+            "alt_speed_time_begin": schedule.from,
+            "alt_speed_time_day": from_sunday(schedule.days),
+            "alt_speed_time_enabled": schedule.enabled,
+            "alt_speed_time_end": schedule.to,
+            "alt_speed_up": settings.alternative_upload_limit.map_or(kept.alternative_up, kilobytes),
+            "download_queue_enabled": turns.downloads.is_some(),
+            "download_queue_size": turns.downloads.map_or(kept.downloads, |count| count as u64),
+            "idle_seeding_limit": goals.seed_time.map_or(kept.minutes, TIME.shown),
+            "idle_seeding_limit_enabled": goals.seed_time.is_some(),
             "queue_stalled_enabled": false,
             "queue_stalled_minutes": 30,
-            "seed_queue_enabled": rules.turns.seeds.is_some(),
-            "seed_queue_size": rules.turns.seeds.unwrap_or(10),
-            "seed_ratio_limit": rules.goals.ratio.unwrap_or(kept.ratio),
-            "seed_ratio_limited": rules.goals.ratio.is_some(),
-            "speed_limit_down": rules.download_limit.map_or(kept.down, kilobytes),
-            "speed_limit_down_enabled": rules.download_limit.is_some(),
-            "speed_limit_up": rules.upload_limit.map_or(kept.up, kilobytes),
-            "speed_limit_up_enabled": rules.upload_limit.is_some(),
+            "seed_queue_enabled": turns.seeds.is_some(),
+            "seed_queue_size": turns.seeds.map_or(kept.seeds, |count| count as u64),
+            "seed_ratio_limit": goals.ratio.unwrap_or(kept.ratio),
+            "seed_ratio_limited": goals.ratio.is_some(),
+            "speed_limit_down": limits.download_limit.map_or(kept.down, kilobytes),
+            "speed_limit_down_enabled": limits.download_limit.is_some(),
+            "speed_limit_up": limits.upload_limit.map_or(kept.up, kilobytes),
+            "speed_limit_up_enabled": limits.upload_limit.is_some(),
         })
     }
 
     fn of_folders(&self) -> Value {
-        let dir = self.rules.dir.to_string_lossy();
+        let dir = self.standing.configured.dir.to_string_lossy();
         json!({
             "cache_size_mib": 0,
             "config_dir": self.state_dir.to_string_lossy(),
@@ -183,9 +187,9 @@ impl Facts {
         })
     }
 
-    /// What `session_set` means: limits, and what is remembered after that. What stands in the configuration alone is refused, and nothing
+    /// What `session_set` means: settings, and what is remembered after that. What stands in the configuration alone is refused, and nothing
     /// done, if it is to be other than it is.
-    pub fn set(&self, params: &Params) -> Result<(Limits, Kept), Fault> {
+    pub fn set(&self, params: &Params) -> Result<(SettingsEdit, Kept), Fault> {
         let now = self.all();
         for (key, given) in params {
             if let Some((_, option)) = FIXED.iter().find(|(fixed, _)| fixed == key)
@@ -194,24 +198,81 @@ impl Facts {
                 return Err(refused(key, option));
             }
         }
-        let mut kept = self.kept;
-        let rules = &self.rules;
-        let limits = Limits {
-            upload: change::limit(
-                params,
-                ["speed_limit_up", "speed_limit_up_enabled"],
-                rules.upload_limit,
-                &mut kept.up,
-            ),
-            download: change::limit(
-                params,
-                ["speed_limit_down", "speed_limit_down_enabled"],
-                rules.download_limit,
-                &mut kept.down,
-            ),
-        };
-        Ok((limits, kept))
+        Ok(self.wishes(params))
     }
+
+    fn wishes(&self, params: &Params) -> (SettingsEdit, Kept) {
+        let mut kept = self.kept;
+        let standing = &self.standing;
+        let (limits, turns, goals) = (standing.limits(), standing.turns(), standing.goals());
+        let set = |name: &str, now: Option<u64>, kept: &mut u64, unit: Unit| {
+            change::limit(params, [name, &on(name)], now, kept, unit).map(goal)
+        };
+        let count = |turns: Option<usize>| turns.map(|count| count as u64);
+        let mut edit = SettingsEdit {
+            upload_limit: set("speed_limit_up", limits.upload_limit, &mut kept.up, RATE),
+            download_limit: set("speed_limit_down", limits.download_limit, &mut kept.down, RATE),
+            max_active_downloads: set(
+                "download_queue_size",
+                count(turns.downloads),
+                &mut kept.downloads,
+                COUNT,
+            ),
+            max_active_seeds: set("seed_queue_size", count(turns.seeds), &mut kept.seeds, COUNT),
+            seed_time_limit: set("idle_seeding_limit", goals.seed_time, &mut kept.minutes, TIME),
+            ..SettingsEdit::default()
+        };
+        let (ratio, is_limited) = (params.number("seed_ratio_limit"), params.flag("seed_ratio_limited"));
+        if ratio.is_some() || is_limited.is_some() {
+            kept.ratio = ratio.or(goals.ratio).unwrap_or(kept.ratio).max(0.0);
+            edit.ratio_limit = Some(goal(is_limited.unwrap_or(goals.ratio.is_some()).then_some(kept.ratio)));
+        }
+        self.alternative(params, &mut kept, &mut edit);
+        (edit, kept)
+    }
+
+    fn alternative(&self, params: &Params, kept: &mut Kept, edit: &mut SettingsEdit) {
+        let settings = &self.standing.settings;
+        edit.alternative = params.flag("alt_speed_enabled");
+        let mut schedule = settings.schedule;
+        let minute =
+            |key: &str, now: u16| params.whole(key).and_then(|minute| minute.try_into().ok()).unwrap_or(now);
+        schedule.from = minute("alt_speed_time_begin", schedule.from);
+        schedule.to = minute("alt_speed_time_end", schedule.to);
+        schedule.enabled = params.flag("alt_speed_time_enabled").unwrap_or(schedule.enabled);
+        let days = params.whole("alt_speed_time_day").and_then(|days| u8::try_from(days).ok());
+        schedule.days = days.map_or(schedule.days, from_monday);
+        edit.schedule = Some(schedule).filter(|schedule| *schedule != settings.schedule);
+        // To clients they are always some number, which counts as soon as they hold.
+        let begins = edit.alternative == Some(true) || schedule.enabled && !settings.schedule.enabled;
+        let set = |key: &str, now: Option<u64>, kept: &mut u64| {
+            let given = params.whole(key).map(|rate| u64::try_from(rate).unwrap_or(0));
+            *kept = given.unwrap_or(*kept);
+            (given.is_some() || begins && now.is_none()).then(|| Some((RATE.meant)(*kept)))
+        };
+        edit.alternative_upload_limit =
+            set("alt_speed_up", settings.alternative_upload_limit, &mut kept.alternative_up);
+        edit.alternative_download_limit =
+            set("alt_speed_down", settings.alternative_download_limit, &mut kept.alternative_down);
+    }
+}
+
+/// The key that tells whether another counts.
+fn on(key: &str) -> String {
+    format!("{}_enabled", key.strip_suffix("_size").unwrap_or(key))
+}
+
+fn goal<T>(limit: Option<T>) -> Goal<T> {
+    limit.map_or(Goal::Word(GoalWord::None), Goal::Value)
+}
+
+/// Days as clients count them, bit 0 for Sunday, of days from Monday on.
+fn from_sunday(days: u8) -> u8 {
+    (days << 1 | days >> 6) & 0x7f
+}
+
+fn from_monday(days: u8) -> u8 {
+    (days & 0x7f) >> 1 | (days & 1) << 6
 }
 
 fn refused(key: &str, option: &str) -> Fault {
