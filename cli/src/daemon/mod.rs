@@ -2,6 +2,7 @@
 //! to it: options, the configuration file and signals.
 
 mod file;
+mod password;
 
 use crate::context::Context;
 use crate::events::Stamped;
@@ -10,7 +11,7 @@ use crate::interrupt::{Interrupt, Signal};
 use crate::network::{NetworkArgs, parse_address};
 use crate::{units, usage};
 use anyhow::{Context as _, Result};
-use clap::{Args, Command, ValueHint};
+use clap::{Args, Command, Subcommand, ValueHint};
 use file::Settings;
 use serde::Serialize;
 use std::ffi::OsString;
@@ -30,8 +31,11 @@ const FOLDER: &str = "daemon";
 const SOCKET: &str = "socket";
 
 #[derive(Args, Clone, Debug)]
-#[command(after_long_help = EXAMPLES)]
+#[command(after_long_help = EXAMPLES, subcommand_negates_reqs = true)]
 pub struct DaemonArgs {
+    #[command(subcommand)]
+    then: Option<Then>,
+
     /// Take what is not set here from this TOML file; its keys are the long names of the options
     ///
     /// SIGHUP has it read again. What changed there takes effect for dir, allow-dir, watch-dir, http-host, the limits,
@@ -69,7 +73,11 @@ pub struct DaemonArgs {
     #[arg(long, value_name = "NAME")]
     http_host: Vec<String>,
 
-    /// Answer to HTTP clients without a token: to everybody on this machine
+    /// The user who has the password that `swarm daemon password` sets
+    #[arg(long, value_name = "NAME", default_value = "swarm", value_parser = parse_user)]
+    user: String,
+
+    /// Answer to HTTP clients without a token or a password: to everybody on this machine
     #[arg(long)]
     no_auth: bool,
 
@@ -101,13 +109,25 @@ pub struct DaemonArgs {
     pub argv: Vec<OsString>,
 }
 
+/// What is done in place of running a daemon.
+#[derive(Subcommand, Clone, Debug)]
+enum Then {
+    /// Set the password that clients over HTTP log in with, read from the terminal or standard input
+    ///
+    /// Its hash goes to daemon/password in the state folder (--state-dir before this word names one). A daemon that runs takes it at once,
+    /// and whoever was logged in is logged out.
+    Password(password::PasswordArgs),
+}
+
 const EXAMPLES: &str = "\
 Examples:
   swarm daemon --dir /srv/downloads
   swarm daemon --config /etc/swarm.toml
+  swarm daemon password
   swarm ctl add release.meta && swarm ctl list
 
-Torrents come back as they were after a restart. Clients over HTTP need the token in daemon/token of the state folder; \
+Torrents come back as they were after a restart. Clients over HTTP need the token in daemon/token of the state folder, \
+or the password; \
 the Unix socket is for its owner alone.";
 
 /// What of the configuration file a running daemon takes anew.
@@ -129,6 +149,11 @@ fn parse_ratio(text: &str) -> Result<f64, &'static str> {
     ratio.ok_or("is not a number from 0 up, as in 1.5")
 }
 
+fn parse_user(text: &str) -> Result<String, &'static str> {
+    let is_plain = (1..=255).contains(&text.len()) && !text.contains([':', '\0', '\n', '\r']);
+    if is_plain { Ok(text.to_owned()) } else { Err("is not a name of 1 to 255 bytes without a colon") }
+}
+
 /// What a daemon prints for scripts.
 #[derive(Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
@@ -147,6 +172,12 @@ enum Record<'a> {
 pub type Parse<'a> = &'a dyn Fn(Vec<OsString>) -> Result<DaemonArgs, clap::Error>;
 
 pub async fn run(args: DaemonArgs, parse: Parse<'_>, command: &Command, cx: &mut Context) -> Result<Exit> {
+    if let Some(Then::Password(password)) = &args.then {
+        let Some(folder) = args.network.state_dir() else {
+            return fail(Exit::Usage, "the password is kept in the state folder: --state-dir names one");
+        };
+        return password::run(password, &folder.join(FOLDER), cx);
+    }
     let mut interrupt = Interrupt::install_for_service()?;
     let mut file = read_file(&args, parse, command)?;
     let args = with_file(&args, &file, parse)?;
@@ -193,6 +224,10 @@ fn say_where(cx: &mut Context, daemon: &Daemon, socket: Option<&Path>, token: Op
     for addr in daemon.http() {
         let with = token.map_or(String::new(), |token| format!(", with the token in {}", token.display()));
         cx.console.note(&format!("serving http://{addr}/api/v1/{with}"));
+    }
+    if let Some(link) = daemon.first_link() {
+        cx.console
+            .note(&format!("open {link} in a browser on this machine; the link lets in whoever has it"));
     }
     if let Some(socket) = socket {
         cx.console.note(&format!("serving `swarm ctl` at {}", socket.display()));
@@ -306,6 +341,7 @@ impl DaemonArgs {
             socket: Some(self.socket.clone().unwrap_or_else(|| socket_in(&state_dir))).filter(|_| cfg!(unix)),
             state_dir: state_dir.join(FOLDER),
             http,
+            user: self.user.clone(),
             auth: !self.no_auth,
             rules: self.rules()?,
         })

@@ -246,7 +246,8 @@ async fn set_location(app: &App, params: &Params) -> Result<Params, Fault> {
         return Err(Fault::new(Code::NotAbsolute, "new location path is not absolute"));
     }
     let files = if params.flag("move") == Some(true) { Files::Move } else { Files::Leave };
-    let dir = adding::folder(location.into(), app.rules.borrow().clone()).await?;
+    let rules = app.rules.borrow().clone();
+    let dir = adding::folder(location.into(), rules).await?;
     for id in chosen(app, params).ids() {
         app.manager.move_to(id, dir.clone(), files).await?;
     }
@@ -254,23 +255,29 @@ async fn set_location(app: &App, params: &Params) -> Result<Params, Fault> {
 }
 
 async fn rename(app: &App, params: &Params) -> Result<Params, Fault> {
-    let [row] = &chosen(app, params).rows[..] else {
+    let rows = chosen(app, params).rows;
+    let [row] = &rows[..] else {
         return Err(Fault::params("torrent_rename_path requires 1 torrent"));
     };
     let id = row.summary.id;
     let (path, name) = (params.text("path").unwrap_or_default(), params.text("name").unwrap_or_default());
     let values = json!({"id": id, "name": name, "path": path}).as_object().cloned().unwrap_or_default();
-    let renamed = async {
-        let to = change::renamed(path, name)?;
-        app.manager.rename(id, path.to_owned(), to).await.map_err(Fault::from)?;
-        if !path.contains('/') {
-            // It is what clients show, too.
-            let name = Some((name != row.summary.own_name).then(|| name.to_owned()));
-            app.manager.edit(vec![id], Edit { name, ..Edit::default() }).await.map_err(Fault::from)?;
-        }
-        Ok(values.clone())
-    };
-    renamed.await.map_err(|fault: Fault| Fault { code: Code::System, result: values.clone(), ..fault })
+    match rename_to(app, row, path, name).await {
+        Ok(()) => Ok(values),
+        Err(fault) => Err(Fault { code: Code::System, result: values, ..fault }),
+    }
+}
+
+async fn rename_to(app: &App, row: &Row, path: &str, name: &str) -> Result<(), Fault> {
+    let id = row.summary.id;
+    let to = change::renamed(path, name)?;
+    app.manager.rename(id, path.to_owned(), to).await?;
+    if !path.contains('/') {
+        // It is what clients show, too.
+        let name = Some((name != row.summary.own_name).then(|| name.to_owned()));
+        app.manager.edit(vec![id], Edit { name, ..Edit::default() }).await?;
+    }
+    Ok(())
 }
 
 async fn torrent_add(app: &App, params: &Params) -> Result<Params, Fault> {
@@ -441,7 +448,8 @@ async fn port_test(app: &App, params: &Params) -> Result<Params, Fault> {
 
 /// Categories, which limits are shared in here.
 fn group_get(app: &App, params: &Params) -> Params {
-    let named = |name: &str| match params.get("name") {
+    // There are clients that say `group` for it.
+    let named = |name: &str| match params.get("name").or(params.get("group")) {
         None => true,
         Some(Value::Array(names)) => names.is_empty() || names.iter().any(|one| one == name),
         Some(one) => one == name,

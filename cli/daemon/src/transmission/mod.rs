@@ -33,6 +33,8 @@ use std::sync::Arc;
 use subtle::ConstantTimeEq as _;
 use swarm_engine::METAINFO_LEN_MAX;
 
+/// Where it is.
+pub const PATH: &str = "/transmission/rpc";
 /// How long a body may be: a metainfo file in base64, and what is around it.
 const BODY_LEN_MAX: usize = METAINFO_LEN_MAX / 3 * 4 + outline::BODY_LEN_MAX;
 const SESSION_ID: HeaderName = HeaderName::from_static("x-transmission-session-id");
@@ -66,7 +68,7 @@ impl Shared {
 
 /// The routes.
 pub fn router() -> Router<Arc<App>> {
-    Router::new().route("/transmission/rpc", any(rpc))
+    Router::new().route(PATH, any(rpc))
 }
 
 async fn rpc(State(app): State<Arc<App>>, request: Request) -> Response {
