@@ -89,7 +89,7 @@ class Content:
         self.path = scratch / "content" / name
         for nth, length in enumerate([300_000, 70_000, 5_000]):
             fill(self.path / f"file{nth}.bin", length, seeded(seed * 10 + nth))
-        arguments = [part for url in trackers for part in ("--tracker", url)]
+        arguments = [part for url in trackers for part in ("-a", url)]
         self.meta = create(self.path, scratch / f"{name}.torrent", "-l", "16KiB", *arguments)
         self.base64 = base64.b64encode(self.meta.read_bytes()).decode()
 
@@ -165,7 +165,7 @@ class TransmissionRemote(Rpc):
     def test_torrents_are_added(self):
         content = self.content(), self.content(), self.content()
         url = self.served()
-        self.remote("-a", content[0].meta, "--start-paused", "-w", self.daemon.more)
+        self.remote("-a", content[0].meta, "-S", "-w", self.daemon.more)
         self.assertEqual(self.daemon.get(1, "name", "status", "download_dir"), ["torrent1", STOPPED, str(self.daemon.more)])
         self.remote("-a", f"{url}/torrent2.torrent")
         self.assertEqual(self.daemon.get(2, "name", "status", "download_dir"), ["torrent2", DOWNLOADING, str(self.daemon.downloads)])
@@ -191,7 +191,11 @@ class TransmissionRemote(Rpc):
         data = broken.read_bytes()
         broken.write_bytes(bytes(20_000) + data[20_000:])
         self.remote("-t", id, "-v")
-        until(lambda: self.daemon.get(id, "left_until_done") > 0, SOON, "the check finds it")
+        until(lambda: "other content" in self.daemon.get(id, "error_string"), SOON, "the check finds it")
+        self.assertEqual(self.daemon.get(id, "status", "error"), [STOPPED, 3])
+        broken.write_bytes(data)
+        self.remote("-t", id, "-s")
+        self.until_status(id, SEEDING)
         self.remote("-t", id, "-S")
         self.until_status(id, STOPPED)
         self.remote("-t", "all", "-s")
@@ -277,7 +281,7 @@ class TransmissionRemote(Rpc):
             self.assertIn(words, shown)
         self.assertIn("torrent1/file2.bin", self.remote("-t", id, "-if"))
         self.assertRegex(self.remote("-t", id, "-ip"), r"127\.0\.0\.1\s.*I.*swarm|127\.0\.0\.1\s.*I")
-        self.assertRegex(self.remote("-t", id, "-ic"), "1{23}")
+        self.assertIn("1" * 23, "".join(self.remote("-t", id, "-ic").split()))
         self.assertIn(TRACKER, self.remote("-t", id, "-it"))
         session = self.remote("-si")
         self.assertIn(f"Download directory: {self.daemon.downloads}", session)
@@ -296,7 +300,7 @@ class TransmissionRemote(Rpc):
         self.assertEqual(self.daemon.session("seed_ratio_limited"), [False])
         self.remote("-asd", "30", "-asu", "20", "-as")
         self.assertEqual(self.daemon.session("alt_speed_down", "alt_speed_up", "alt_speed_enabled"), [30, 20, True])
-        self.remote("-AS", "-asc", "--alt-speed-time-begin", "0130", "--alt-speed-time-end", "0200", "--alt-speed-days", "1,7")
+        self.remote("-AS", "-asc", "--alt-speed-time-begin", "0130", "--alt-speed-time-end", "0200", "--alt-speed-days", "6,7")
         self.assertEqual(self.daemon.session("alt_speed_time_begin", "alt_speed_time_end", "alt_speed_time_enabled"), [90, 120, True])
         self.assertEqual(self.daemon.session("alt_speed_time_day"), [65])
         self.remote("-ASC")
@@ -323,7 +327,7 @@ class TransmissionRemote(Rpc):
 
     def test_a_wrong_password_does_not_get_in(self):
         self.daemon.token += "x"
-        self.assertIn("401", self.remote("-l", status=1))
+        self.assertIn("the token is missing or wrong", self.remote("-l", status=1))
 
 
 class TransmissionRpc(Rpc):
@@ -602,7 +606,7 @@ class Dialogues(Rpc):
         ]:
             found = self.daemon.post(request, **headers)
             self.assertEqual(found[0], status, headers)
-        self.assertIn("Basic", self.daemon.post(request, Authorization="")[1].get_all("WWW-Authenticate"))
+        self.assertTrue(self.daemon.post(request, Authorization="")[1]["WWW-Authenticate"].startswith("Basic "))
         self.assertEqual(self.daemon.count(), 0)
         # Too long for anything but a metainfo file.
         long = json.dumps({"method": "torrent-get", "arguments": {"ids": list(range(400_000))}})

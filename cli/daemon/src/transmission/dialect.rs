@@ -44,9 +44,7 @@ pub enum Code {
     Unrecognized = 4,
     System = 5,
     FileIndex = 6,
-    PieceIndex = 7,
     Http = 8,
-    Corrupt = 9,
     Blocklist = 10,
 }
 
@@ -65,9 +63,7 @@ impl Code {
             Code::Unrecognized => "unrecognized info",
             Code::System => "system error",
             Code::FileIndex => "file index out of range",
-            Code::PieceIndex => "piece index out of range",
             Code::Http => "HTTP error from backend service",
-            Code::Corrupt => "invalid or corrupt torrent file",
             Code::Blocklist => "couldn't parse any valid blocklist rules",
         }
     }
@@ -151,7 +147,11 @@ fn read_one(value: Value, is_batch: bool) -> Result<Call, Value> {
             let params = object(request.remove("arguments"));
             let params = params.into_iter().map(|(key, value)| {
                 let key = names::newer(&key);
-                let value = if key == "fields" || key == "ids" { newer_words(value) } else { value };
+                let value = match &*key {
+                    "fields" | "ids" => newer_words(value),
+                    "encryption" if value == "tolerated" => "allowed".into(),
+                    _ => value,
+                };
                 (key, value)
             });
             let id = request.remove("tag").filter(|tag| tag.is_i64() || tag.is_u64());

@@ -21,6 +21,7 @@ macro_rules! fields {
         pub enum Field { $($field,)* }
 
         impl Field {
+            #[cfg(test)]
             pub const ALL: &[Field] = &[$(Field::$field,)*];
 
             /// Its key.

@@ -27,6 +27,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header}
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::any;
 use dialect::{Answer, Call};
+use futures_util::StreamExt as _;
 use kept::Memory;
 use serde_json::Value;
 use std::sync::Arc;
@@ -68,12 +69,14 @@ impl Shared {
 
 /// The routes.
 pub fn router() -> Router<Arc<App>> {
-    Router::new().route(PATH, any(rpc))
+    // Some clients put a slash after it.
+    Router::new().route(PATH, any(rpc)).route(&format!("{PATH}/"), any(rpc))
 }
 
 async fn rpc(State(app): State<Arc<App>>, request: Request) -> Response {
     let (head, body) = request.into_parts();
     if !app.transmission.is_named_by(&head.headers) {
+        drain(body).await;
         return conflict(&app.transmission.session_id);
     }
     if head.method != Method::POST {
@@ -84,6 +87,20 @@ async fn rpc(State(app): State<Arc<App>>, request: Request) -> Response {
         Ok(None) => StatusCode::NO_CONTENT.into_response(),
         Err(error) => error.into_response(),
     }
+}
+
+/// Takes what a client sends, for not all of them look at an answer before they have sent everything.
+async fn drain(body: Body) {
+    let mut left = BODY_LEN_MAX;
+    let mut parts = body.into_data_stream();
+    let taken = async {
+        while let Some(Ok(part)) = parts.next().await
+            && part.len() <= left
+        {
+            left -= part.len();
+        }
+    };
+    let _ = tokio::time::timeout(error::BODY_TIMEOUT, taken).await;
 }
 
 /// Clients take the session id from this. Some of them read the page.
@@ -108,9 +125,13 @@ async fn answer(app: &App, body: Body) -> Result<Option<Vec<u8>>, ApiError> {
         let message = format!("the body is longer than {} bytes, and adds no torrent", outline::BODY_LEN_MAX);
         ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "too_long", message)
     };
-    let outline = outline::outline(&body).ok_or_else(too_long)?;
-    let is_long = outline.long.is_some();
-    match dialect::read(&outline) {
+    let (request, is_long) = {
+        let outline = outline::outline(&body).ok_or_else(too_long)?;
+        (dialect::read(&outline), outline.long.is_some())
+    };
+    // It may be as long as a metainfo file, of which there is a copy now.
+    drop(body);
+    match request {
         dialect::Request::One(Ok(call)) if is_long && call.method != "torrent_add" => Err(too_long()),
         dialect::Request::One(call) => Ok(one(app, call).await),
         dialect::Request::Batch(_) if is_long => Err(too_long()),

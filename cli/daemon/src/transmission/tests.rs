@@ -93,6 +93,8 @@ fn a_call_of_the_older_dialect_means_the_same_as_one_of_json_rpc() {
     // A tag that is no number is not told back; nor is there one if there was none.
     assert_eq!(call(r#"{"method": "session-stats", "tag": "x"}"#).id, None);
     assert_eq!(call(r#"{"method": "session-stats"}"#).params, Params::new());
+    let encryption = call(r#"{"method": "session-set", "arguments": {"encryption": "tolerated"}}"#);
+    assert_eq!(encryption.params["encryption"], "allowed");
     // In JSON-RPC names are as they are.
     assert_eq!(call(r#"{"jsonrpc": "2.0", "method": "torrent-get", "id": "a"}"#).method, "torrent-get");
 }
