@@ -233,7 +233,7 @@ impl View<'_> {
     /// In how many seconds it is complete, or has reached its ratio; -1: that is no question, -2: nobody knows.
     fn eta(&self) -> i64 {
         let summary = self.summary();
-        let at = |bytes: u64, rate: u64| if rate > 0 { (bytes / rate) as i64 } else { -2 };
+        let at = |bytes: u64, rate: u64| bytes.checked_div(rate).map_or(-2, |seconds| seconds as i64);
         match summary.state {
             State::Downloading => at(self.left(), summary.rate_down),
             State::Metadata => -2,

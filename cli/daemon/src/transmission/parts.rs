@@ -222,6 +222,9 @@ fn tracker_shown(tier: usize, url: &str, of: Option<&TrackerStats>, now: i64) ->
         _ => 0,
     };
     let works = status == Some(&TrackerStatus::Working);
+    let has_announced = works || matches!(status, Some(TrackerStatus::Failed(_)));
+    // When that was is not known; clients would show the age of 1970.
+    let at = if has_announced { now } else { 0 };
     let result = match status {
         Some(TrackerStatus::Working) => "Success".to_owned(),
         Some(TrackerStatus::Failed(_) | TrackerStatus::Unsupported(_) | TrackerStatus::NoAddress(_)) => {
@@ -232,10 +235,10 @@ fn tracker_shown(tier: usize, url: &str, of: Option<&TrackerStats>, now: i64) ->
     let count = |count: Option<u32>| count.map_or(-1, i64::from);
     json!({
         "announce": url, "announce_state": state, "download_count": -1, "downloader_count": -1,
-        "has_announced": works || matches!(status, Some(TrackerStatus::Failed(_))), "has_scraped": false, "host": host(url),
+        "has_announced": has_announced, "has_scraped": false, "host": host(url),
         "id": tracker_id(url), "is_backup": false, "last_announce_peer_count": of.map_or(0, |of| of.peers),
-        "last_announce_result": result, "last_announce_start_time": 0, "last_announce_succeeded": works,
-        "last_announce_time": 0, "last_announce_timed_out": false, "last_scrape_result": "", "last_scrape_start_time": 0,
+        "last_announce_result": result, "last_announce_start_time": at, "last_announce_succeeded": works,
+        "last_announce_time": at, "last_announce_timed_out": false, "last_scrape_result": "", "last_scrape_start_time": 0,
         "last_scrape_succeeded": false, "last_scrape_time": 0, "last_scrape_timed_out": false,
         "leecher_count": count(of.and_then(|of| of.leechers)), "next_announce_time": next, "next_scrape_time": 0,
         "scrape": scrape(url), "scrape_state": 0, "seeder_count": count(of.and_then(|of| of.seeds)),
