@@ -22,6 +22,7 @@ pub mod store;
 pub mod stream;
 pub mod table;
 pub mod torrents;
+pub mod transmission;
 
 pub use adding::AddOptions;
 pub use completion::Program;
@@ -38,7 +39,7 @@ use std::sync::Arc;
 use store::thread::StoreThread;
 use store::{ALIVE_AT, Loaded, Store, StoreError};
 use swarm_engine::{Metainfo, Session};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use torrents::{Book, Id, Record};
 
@@ -100,6 +101,7 @@ pub struct Daemon {
     first_token: Option<Token>,
     socket: Option<PathBuf>,
     torrents: usize,
+    close: Arc<Notify>,
 }
 
 impl Daemon {
@@ -146,6 +148,9 @@ impl Daemon {
         let qbittorrent = qbittorrent::Shared::default();
         let log = Arc::clone(&qbittorrent.log);
         tokio::spawn(qbittorrent::log::watch(log, manager.notices.subscribe(), manager.table.clone()));
+        let close = Arc::new(Notify::new());
+        let transmission = transmission::Shared::new()
+            .map_err(|source| StartError::System { what: "get random bytes", source })?;
         let router = api::router(Arc::new(App {
             manager: manager.handle.clone(),
             table: manager.table.clone(),
@@ -163,6 +168,9 @@ impl Daemon {
             players: Default::default(),
             streams: Default::default(),
             started_at: manager::now(),
+            state_dir: config.state_dir.clone(),
+            transmission,
+            close: Arc::clone(&close),
             stopping: stopping.clone(),
         }));
         let mut servers = JoinSet::new();
@@ -174,7 +182,7 @@ impl Daemon {
             servers.spawn(serve::unix(listener, router, stopping));
         }
         tokio::spawn(manager::watch::watch(manager.handle.clone(), manager.rules.clone(), config.session));
-        Ok(Daemon { manager, stop, servers, http, first_token, socket: config.socket, torrents })
+        Ok(Daemon { manager, stop, servers, http, first_token, socket: config.socket, torrents, close })
     }
 
     /// Where HTTP is served.
@@ -206,6 +214,11 @@ impl Daemon {
     pub async fn import(&self, import: &import::Import) -> import::Report {
         let rules = self.manager.rules.borrow().clone();
         import::run(import, &self.manager.handle, rules).await
+    }
+
+    /// Waits until a client asks for its end, which is [`stop`](Self::stop)'s to bring about.
+    pub async fn close_asked(&self) {
+        self.close.notified().await;
     }
 
     /// Has other rules in force.

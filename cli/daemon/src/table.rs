@@ -15,6 +15,8 @@ use utoipa::ToSchema;
 
 /// How many removed torrents are remembered. Who has missed more gets the whole table.
 const REMOVED_MAX: usize = 10_000;
+/// For how many seconds it is known which revision the table had when.
+const MARKS_MAX: usize = 120;
 
 /// What a torrent does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, ToSchema)]
@@ -148,6 +150,8 @@ pub struct Summary {
     pub seconds_seeding: u64,
     /// Since when it runs, as far as that is not in the two before; null if it does not.
     pub running_since: Option<i64>,
+    /// When it has sent or received payload last, as far as that is known since the daemon was started.
+    pub active_at: Option<i64>,
     /// When it was added.
     pub added_at: i64,
     /// When everything wanted was there.
@@ -208,6 +212,8 @@ pub struct Table {
     /// Who has not seen the table after this revision gets all of it.
     whole_until: u64,
     bans: Arc<BTreeSet<IpAddr>>,
+    /// Revisions of the last seconds: when, in seconds since 1970, and which.
+    marks: VecDeque<(i64, u64)>,
 }
 
 /// An answer to who asks for the table.
@@ -251,7 +257,25 @@ impl Table {
             revision,
             whole_until: revision,
             bans: Arc::default(),
+            marks: VecDeque::new(),
         }
+    }
+
+    /// Notes which revision the table has now, in seconds since 1970.
+    pub fn mark(&mut self, now: i64) {
+        if self.marks.back().is_some_and(|(at, _)| *at >= now) {
+            return;
+        }
+        self.marks.push_back((now, self.revision));
+        if self.marks.len() > MARKS_MAX {
+            self.marks.pop_front();
+        }
+    }
+
+    /// A revision that the table had at this time or before.
+    pub fn revision_at(&self, time: i64) -> u64 {
+        let mark = self.marks.iter().rev().find(|(at, _)| *at <= time);
+        mark.map_or(self.whole_until, |(_, revision)| *revision)
     }
 
     /// Takes over a torrent's row; whether lists show something new.
@@ -290,6 +314,16 @@ impl Table {
     /// A torrent's row.
     pub fn get(&self, id: Id) -> Option<&Row> {
         self.rows.get(&id).map(|(row, _)| row)
+    }
+
+    /// How many torrents there are.
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
     }
 
     /// All rows, by number.

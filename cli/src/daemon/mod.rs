@@ -225,17 +225,22 @@ pub async fn run(args: DaemonArgs, parse: Parse<'_>, command: &Command, cx: &mut
     let torrents = daemon.torrents();
     record(cx, &Record::Serving { http: daemon.http(), socket: socket.as_deref(), torrents });
     say_where(cx, &daemon, socket.as_deref(), token.as_deref());
-    let mut imports = args.imports().into_iter();
-    let signal = loop {
-        let signal = match imports.next() {
-            None => interrupt.wait().await,
-            Some(import) => tokio::select! {
-                signal = interrupt.wait() => signal,
-                report = daemon.import(&import) => {
-                    say_imported(cx, &report);
-                    continue;
-                }
-            },
+    let mut imports = args.imports().into_iter().peekable();
+    let (reason, exit) = loop {
+        let imported = async {
+            match imports.peek() {
+                Some(import) => daemon.import(import).await,
+                None => std::future::pending().await,
+            }
+        };
+        let signal = tokio::select! {
+            signal = interrupt.wait() => signal,
+            () = daemon.close_asked() => break ("closed", Exit::Done),
+            report = imported => {
+                imports.next();
+                say_imported(cx, &report);
+                continue;
+            }
         };
         match signal {
             Signal::HangUp => {
@@ -244,13 +249,13 @@ pub async fn run(args: DaemonArgs, parse: Parse<'_>, command: &Command, cx: &mut
                     cx.console.error(&crate::exit::one_line(&error));
                 }
             }
-            signal => break signal,
+            signal => break (signal.reason(), signal.exit_of_service()),
         }
     };
     cx.console.note("stopping; once more to stop at once");
     daemon.stop().await;
-    record(cx, &Record::Stopped { reason: signal.reason() });
-    Ok(signal.exit_of_service())
+    record(cx, &Record::Stopped { reason });
+    Ok(exit)
 }
 
 fn record(cx: &mut Context, record: &Record<'_>) {

@@ -60,7 +60,9 @@ use events::Receiver;
 #[cfg(feature = "__hooks")]
 pub use fetch::check_answer;
 pub use handle::{EventReceiver, SessionEvents, TorrentHandle};
-pub use options::{AddTorrent, DhtOptions, Files, LISTEN_PORT_FIRST, Mode, SessionOptions, Source};
+pub use options::{
+    AddTorrent, DhtOptions, Files, LISTEN_PORT_FIRST, Mode, SessionFacts, SessionOptions, Source,
+};
 pub use pieces::{PieceMap, PieceStatus};
 pub use rate_group::RateGroup;
 pub use reader::FileReader;

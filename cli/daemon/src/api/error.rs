@@ -14,7 +14,7 @@ use std::time::Duration;
 use utoipa::ToSchema;
 
 /// How long the body of a request may take to come.
-const BODY_TIMEOUT: Duration = Duration::from_secs(60);
+pub const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a body in JSON may be, in bytes.
 pub const JSON_LEN_MAX: usize = 1024 * 1024;
 

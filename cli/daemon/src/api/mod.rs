@@ -4,7 +4,7 @@
 //! answered from the table, or by the session's own word about a torrent.
 
 mod details;
-mod error;
+pub(crate) mod error;
 mod events;
 mod impatient;
 mod labels;
@@ -23,21 +23,23 @@ use crate::notice::Notice;
 use crate::settings::Standing;
 use crate::table::Shared;
 use crate::torrents::Labels;
+use crate::transmission;
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderValue, LOCATION, REFERRER_POLICY, SET_COOKIE,
-    X_CONTENT_TYPE_OPTIONS,
+    WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
 };
 use axum::http::{Method, StatusCode};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
 use error::ApiError;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use swarm_engine::SessionOptions;
-use tokio::sync::{broadcast, watch};
+use tokio::sync::{Notify, broadcast, watch};
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -77,6 +79,12 @@ pub struct App {
     pub streams: AtomicUsize,
     /// When it was started, in seconds since 1970.
     pub started_at: i64,
+    /// The daemon's own folder.
+    pub state_dir: PathBuf,
+    /// What the RPC of Transmission keeps between requests.
+    pub transmission: transmission::Shared,
+    /// Told that the daemon is to end.
+    pub close: Arc<Notify>,
     /// Whether it is ending.
     pub stopping: watch::Receiver<bool>,
 }
@@ -134,6 +142,7 @@ pub fn router(app: Arc<App>) -> Router {
         async move { ([(axum::http::header::CONTENT_TYPE, "application/json")], description) }
     };
     router
+        .merge(transmission::router())
         .route("/api/v1/openapi.json", axum::routing::get(described))
         .merge(crate::qbittorrent::router())
         .route("/stream/{token}/{file}", axum::routing::any(stream::file))
@@ -171,6 +180,7 @@ fn linked(app: &App, request: &Request) -> Option<Response> {
 async fn admit(State(app): AppState, mut request: Request, next: Next) -> Response {
     let via = request.extensions().get::<Via>().copied();
     let rules = app.rules.borrow().clone();
+    let is_rpc = request.uri().path().starts_with(transmission::PATH);
     let (method, uri, headers) = (request.method(), request.uri(), request.headers());
     let checked = match via {
         Some(via) => app.access.check(via, method, uri, headers, &rules.hosts).await,
@@ -189,7 +199,12 @@ async fn admit(State(app): AppState, mut request: Request, next: Next) -> Respon
         (Err(denied), _) => ApiError::from(denied).into_response(),
     };
     app.http.count(response.status());
+    let is_denied = response.status() == StatusCode::UNAUTHORIZED;
     let headers = response.headers_mut();
+    if is_rpc && is_denied {
+        // Its clients know no other.
+        headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"Swarm\""));
+    }
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     // Nothing of this is a page.

@@ -105,6 +105,9 @@ impl Manager {
         let Some(live) = self.live.get_mut(&id) else { return };
         live.state = stats.state;
         live.rates = (stats.rate_down, stats.rate_up);
+        if live.rates != (0, 0) {
+            live.active_at = Some(now());
+        }
         (live.peers, live.seeds) = (stats.peers, stats.seeds);
         live.waiting = stats.waiting.as_ref().map(ToString::to_string);
         if stats.state != State::Checking {

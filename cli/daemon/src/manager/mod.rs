@@ -76,6 +76,7 @@ struct Live {
     before: Totals,
     state: swarm_engine::State,
     rates: (u64, u64),
+    active_at: Option<i64>,
     peers: usize,
     seeds: usize,
     waiting: Option<String>,
@@ -324,6 +325,7 @@ impl Manager {
     }
 
     async fn on_tick(&mut self) {
+        self.table.write(|table| table.mark(now()));
         if let Ok(active) = self.session.active().await {
             let active = active.into_iter().filter_map(|id| self.by_engine.get(&id).copied());
             self.looks.extend(active);
@@ -525,6 +527,7 @@ fn row(torrent: &Torrent, live: &Live, runs: bool) -> Row {
         seconds_active: record.totals.seconds_active,
         seconds_seeding: record.totals.seconds_seeding,
         running_since: record.running_since,
+        active_at: live.active_at,
         added_at: record.added_at,
         completed_at: record.completed_at,
         upload_limit: options.upload_limit,

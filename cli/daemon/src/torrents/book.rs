@@ -455,6 +455,13 @@ impl Book {
                 let moved = moved_up(order.into_iter().rev().collect(), &moved);
                 moved.into_iter().rev().zip(positions).collect()
             }
+            Place::At(place) => {
+                let (chosen, mut others): (Vec<Id>, Vec<Id>) =
+                    order.into_iter().partition(|id| moved.contains(id));
+                let place = others.len().min(place as usize);
+                others.splice(place..place, chosen);
+                others.into_iter().zip(positions).collect()
+            }
         };
         for (id, position) in places.into_iter().filter(|&(id, position)| self.position(id) != position) {
             let record = put.entry(id).or_insert_with(|| self.torrents[&id].record.clone());
