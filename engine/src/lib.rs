@@ -45,9 +45,9 @@ pub use error::{Error, ErrorKind, OptionError};
 pub use ip_filter::{IpFilterError, IpFilterSource};
 pub use session::{
     AddTorrent, Data, DhtOptions, Event, EventReceiver, FileReader, Files, HolepunchFailure, InfoHashes,
-    LISTEN_PORT_FIRST, Mode, PeerStats, Session, SessionEvents, SessionOptions, Source, State, TorrentHandle,
-    TorrentId, TorrentStats, TrackerStats, Waiting, WebSeedFault, WebSeedPenalty, WebSeedStats,
-    WebSeedStatus, fetch,
+    LISTEN_PORT_FIRST, Mode, PeerStats, PieceMap, PieceStatus, Session, SessionEvents, SessionOptions,
+    Source, State, TorrentHandle, TorrentId, TorrentStats, TrackerStats, Waiting, WebSeedFault,
+    WebSeedPenalty, WebSeedStats, WebSeedStatus, fetch,
 };
 #[cfg(feature = "__hooks")]
 #[doc(hidden)]
@@ -70,8 +70,8 @@ pub use swarm_core::geometry::Geometry;
 pub use swarm_core::id::{BlockRef, FileIndex, InfoHash, InfoHashV2, PeerId, PieceIndex};
 pub use swarm_core::ip_filter::{IpFilter, IpRange};
 pub use swarm_core::metainfo::{
-    FileAttr, FileEntry, Info, METAINFO_LEN_MAX, Magnet, MagnetError, Metainfo, MetainfoError, PieceHashes,
-    Segment,
+    FileAttr, FileEntry, Info, Layout, LayoutError, METAINFO_LEN_MAX, Magnet, MagnetError, Metainfo,
+    MetainfoError, PieceHashes, Segment,
 };
 pub use swarm_core::mse::{Encryption, Method as EncryptionMethod};
 pub use swarm_core::net::Family;

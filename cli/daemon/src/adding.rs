@@ -149,6 +149,14 @@ pub async fn of_source(
     blocking(move || new(what, &options, &rules)).await
 }
 
+/// The folder that a client means, if it may be used.
+///
+/// # Errors
+/// If it may not, or cannot be looked at.
+pub async fn folder(given: PathBuf, rules: Arc<Rules>) -> Result<PathBuf, Refusal> {
+    blocking(move || folders::resolve(Some(&given), &rules.dir, &rules.allow_dirs)).await
+}
+
 fn new(what: What, options: &AddOptions, rules: &Rules) -> Result<New, Refusal> {
     let dir = folders::resolve(options.dir.as_deref(), &rules.dir, &rules.allow_dirs)?;
     Ok(New { what, dir, options: options.options()? })

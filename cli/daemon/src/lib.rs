@@ -130,6 +130,7 @@ impl Daemon {
             book,
             alive_at,
             limits,
+            loaded.bans,
             store,
             session,
             config.prepare.clone(),

@@ -6,10 +6,11 @@
 use crate::torrents::record::StoppedBy;
 use crate::torrents::{Goal, Id};
 use serde::Serialize;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
-use swarm_engine::{Metainfo, TorrentHandle};
+use swarm_engine::{FileIndex, Layout, Metainfo, TorrentHandle};
 use utoipa::ToSchema;
 
 /// How many removed torrents are remembered. Who has missed more gets the whole table.
@@ -35,13 +36,15 @@ pub enum State {
     Paused,
     /// It has ended by an error, and waits until it is resumed.
     Failed,
+    /// Its files are being moved or renamed.
+    Moving,
     /// It is being removed.
     Removing,
 }
 
 impl State {
     /// All of them.
-    pub const ALL: [State; 8] = [
+    pub const ALL: [State; 9] = [
         State::Metadata,
         State::Checking,
         State::Downloading,
@@ -49,6 +52,7 @@ impl State {
         State::Queued,
         State::Paused,
         State::Failed,
+        State::Moving,
         State::Removing,
     ];
 
@@ -62,6 +66,7 @@ impl State {
             State::Queued => "queued",
             State::Paused => "paused",
             State::Failed => "failed",
+            State::Moving => "moving",
             State::Removing => "removing",
         }
     }
@@ -78,11 +83,19 @@ pub struct Summary {
     pub info_hash_v1: Option<String>,
     /// Its info-hash of version 2.
     pub info_hash_v2: Option<String>,
-    /// Its name.
+    /// What users call it, or else its own name.
     pub name: String,
+    /// The name in its metainfo.
+    pub own_name: String,
     /// The folder that holds its file or folder.
     #[schema(value_type = String)]
     pub dir: PathBuf,
+    /// Its file or folder itself; null while its name is not known.
+    #[schema(value_type = Option<String>)]
+    pub path: Option<PathBuf>,
+    /// The folder that its files are being moved to.
+    #[schema(value_type = Option<String>)]
+    pub moving_to: Option<PathBuf>,
     /// What it does.
     pub state: State,
     /// Why nothing moves, for people; null while something does, or nothing needs to.
@@ -99,6 +112,8 @@ pub struct Summary {
     pub seed: bool,
     /// Whether pieces are started in their order.
     pub sequential: bool,
+    /// Whether the first and the last piece of each file are downloaded first.
+    pub first_last: bool,
     /// Its place in the queue: lower is sooner. Only the order means something.
     pub position: i64,
     /// Bytes wanted; 0 while they are not known.
@@ -166,10 +181,19 @@ pub struct Row {
     pub handle: Option<TorrentHandle>,
     /// Priorities of its files, unless all are wanted alike.
     pub priorities: Option<Arc<[u8]>>,
-    /// Trackers that users added.
-    pub trackers: Arc<[String]>,
-    /// Web seeds that users added.
+    /// All of its trackers, in tiers.
+    pub tiers: Arc<[Vec<String>]>,
+    /// All of its web seeds.
     pub web_seeds: Arc<[String]>,
+    /// Other names of its files on disk.
+    pub layout: Arc<Layout>,
+}
+
+impl Row {
+    /// A file's path in the torrent as it is on disk, the torrent's name first; `None` if there is no such file, or it is not known yet.
+    pub fn file_path(&self, file: FileIndex) -> Option<Vec<String>> {
+        self.layout.path_of(&self.metainfo.as_ref()?.info, file)
+    }
 }
 
 /// All rows.
@@ -181,6 +205,7 @@ pub struct Table {
     revision: u64,
     /// Who has not seen the table after this revision gets all of it.
     whole_until: u64,
+    bans: Arc<BTreeSet<IpAddr>>,
 }
 
 /// An answer to who asks for the table.
@@ -220,6 +245,7 @@ impl Table {
             removed: VecDeque::new(),
             revision,
             whole_until: revision,
+            bans: Arc::default(),
         }
     }
 
@@ -269,6 +295,16 @@ impl Table {
     /// All rows, by number.
     pub fn iter(&self) -> impl Iterator<Item = &Row> {
         self.rows.values().map(|(row, _)| row)
+    }
+
+    /// Addresses that users have banned.
+    pub fn bans(&self) -> Arc<BTreeSet<IpAddr>> {
+        Arc::clone(&self.bans)
+    }
+
+    /// Others are banned now.
+    pub fn set_bans(&mut self, bans: BTreeSet<IpAddr>) {
+        self.bans = Arc::new(bans);
     }
 
     /// The revision of the last change.

@@ -54,6 +54,14 @@ impl IpFilter {
         merge(&mut self.v6, |last| last.checked_add(1));
     }
 
+    /// The same with these ranges too.
+    pub fn and(&self, ranges: impl IntoIterator<Item = IpRange>) -> IpFilter {
+        let mut filter = self.clone();
+        ranges.into_iter().for_each(|range| filter.push(range));
+        filter.sort();
+        filter
+    }
+
     /// Whether nothing is to be exchanged with this address.
     pub fn is_blocked(&self, ip: IpAddr) -> bool {
         match ip.to_canonical() {

@@ -76,7 +76,7 @@ impl Incoming {
 
     /// Whether the IP filter blocks who has dialled us, which is counted.
     fn is_blocked(&self, addr: SocketAddr) -> bool {
-        let is_blocked = self.context.ip_filter().is_blocked(addr.ip());
+        let is_blocked = self.context.peer_filter().is_blocked(addr.ip());
         if is_blocked {
             tracing::debug!(%addr, "incoming connection blocked by the IP filter");
             self.context.on_blocked(What::Incoming, 1);

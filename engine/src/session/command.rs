@@ -2,6 +2,7 @@
 
 use super::event::TorrentStats;
 use super::options::{AddTorrent, Files};
+use super::pieces::PieceMap;
 use std::io;
 use std::net::SocketAddr;
 use std::ops::Range;
@@ -17,6 +18,7 @@ pub(crate) enum Command {
     Stats(oneshot::Sender<TorrentStats>),
     AddPeers(Vec<SocketAddr>),
     FileProgress(oneshot::Sender<Option<Vec<u64>>>),
+    Pieces(oneshot::Sender<Option<Box<PieceMap>>>),
     AddTrackers(Vec<String>, UrlOrigin),
     AddWebSeeds(Vec<String>, UrlOrigin),
     SetFiles(Files),
@@ -37,7 +39,10 @@ pub(crate) enum Command {
 impl Command {
     pub(super) fn apply(&self, options: &mut Rc<AddTorrent>) {
         let command = self;
-        if matches!(command, Command::Stats(_) | Command::FileProgress(_) | Command::Read(_)) {
+        if matches!(
+            command,
+            Command::Stats(_) | Command::FileProgress(_) | Command::Pieces(_) | Command::Read(_)
+        ) {
             return;
         }
         let options = Rc::make_mut(options);

@@ -29,6 +29,7 @@ impl TorrentDriver {
             Command::FileProgress(reply) => {
                 let _ = reply.send(self.file_progress());
             }
+            Command::Pieces(reply) => drop(reply.send(self.piece_map().map(Box::new))),
             Command::AddWebSeeds(..) if self.content.get().is_none() => {}
             Command::AddWebSeeds(urls, origin) => {
                 self.with(|inner| self.add_web_seeds(inner, &urls, origin));

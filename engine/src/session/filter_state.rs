@@ -3,13 +3,17 @@
 use crate::ip_filter::{IpFilterSource, Watch};
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
-use swarm_core::ip_filter::IpFilter;
+use swarm_core::ip_filter::{IpFilter, IpRange};
 use swarm_core::time::Time;
 
 /// What is in force, and how much it has refused.
 #[derive(Default)]
 pub(super) struct SessionFilter {
     pub(super) filter: RefCell<Arc<IpFilter>>,
+    /// Addresses that are banned for peers.
+    pub(super) banned: RefCell<Vec<IpRange>>,
+    /// The filter with these.
+    pub(super) of_peers: RefCell<Arc<IpFilter>>,
     pub(super) source: RefCell<Option<IpFilterSource>>,
     pub(super) watch: RefCell<Option<Watch>>,
     pub(super) blocked: Cell<Blocked>,

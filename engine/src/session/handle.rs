@@ -4,6 +4,7 @@ use super::command::Command;
 use super::event::{Event, TorrentStats};
 use super::events::{Received, Receiver, WeakEventSender};
 use super::options::Files;
+use super::pieces::PieceMap;
 use super::reader::FileReader;
 use crate::Error;
 use crate::id::TorrentId;
@@ -155,6 +156,16 @@ impl TorrentHandle {
         let (reply, progress) = oneshot::channel();
         self.0.commands.send(Box::new(Command::FileProgress(reply))).map_err(|_| Error::Stopped)?;
         progress.await.map_err(|_| Error::Stopped)
+    }
+
+    /// How each piece stands, and in how many connected peers it is; `None` before its data is known, and while it is paused.
+    ///
+    /// # Errors
+    /// [`Error::Stopped`] if it has ended.
+    pub async fn pieces(&self) -> Result<Option<PieceMap>, Error> {
+        let (reply, pieces) = oneshot::channel();
+        self.0.commands.send(Box::new(Command::Pieces(reply))).map_err(|_| Error::Stopped)?;
+        Ok(pieces.await.map_err(|_| Error::Stopped)?.map(|pieces| *pieces))
     }
 
     /// What happens. The first receiver also has what happened before it was asked for, the last 64 events of it; later ones have what

@@ -6,10 +6,11 @@ use super::filter_state::{Blocked, What};
 use crate::Error;
 use crate::hash::Lane;
 use crate::ip_filter::{self, IpFilterSource, Loaded, Look, Stamp, Watch};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
-use swarm_core::ip_filter::IpFilter;
+use swarm_core::ip_filter::{IpFilter, IpRange};
 use swarm_core::time::Duration;
 
 /// How often it is reported at most how much was refused.
@@ -19,6 +20,31 @@ impl Context {
     /// The filter in force.
     pub(super) fn ip_filter(&self) -> Arc<IpFilter> {
         Arc::clone(&self.filter.filter.borrow())
+    }
+
+    /// The same for peers, some of whom may be banned beside it.
+    pub(super) fn peer_filter(&self) -> Arc<IpFilter> {
+        Arc::clone(&self.filter.of_peers.borrow())
+    }
+
+    /// From now on peers at these addresses are banned, and no others.
+    pub(super) fn set_banned(&self, addresses: &[IpAddr]) {
+        *self.filter.banned.borrow_mut() = addresses.iter().copied().map(IpRange::from).collect();
+        self.filter_peers();
+    }
+
+    fn filter_peers(&self) {
+        let filter = self.ip_filter();
+        let banned = self.filter.banned.borrow();
+        let filter = match banned.is_empty() {
+            true => filter,
+            false => Arc::new(filter.and(banned.iter().copied())),
+        };
+        *self.filter.of_peers.borrow_mut() = Arc::clone(&filter);
+        for utp in &*self.utps.borrow() {
+            utp.set_ip_filter(Arc::clone(&filter));
+        }
+        self.torrents.all().into_iter().for_each(|torrent| torrent.set_ip_filter(Arc::clone(&filter)));
     }
 
     /// The filter has refused something, so many times.
@@ -80,13 +106,10 @@ impl Context {
     fn put_in_force(&self, filter: Arc<IpFilter>) {
         *self.filter.filter.borrow_mut() = Arc::clone(&filter);
         self.web_seed_clients.set_filter(Arc::clone(&filter));
-        for utp in &*self.utps.borrow() {
-            utp.set_ip_filter(Arc::clone(&filter));
-        }
         for dht in self.dht.borrow().iter().flat_map(|ours| &ours.dhts) {
             dht.set_ip_filter(Arc::clone(&filter));
         }
-        self.torrents.all().into_iter().for_each(|torrent| torrent.set_ip_filter(Arc::clone(&filter)));
+        self.filter_peers();
     }
 
     fn filter_file(&self) -> String {

@@ -24,6 +24,7 @@ mod lsd;
 mod metadata;
 mod opening;
 mod options;
+mod pieces;
 mod port_mapping;
 mod prepared;
 mod progress;
@@ -58,6 +59,7 @@ use events::Receiver;
 pub use fetch::check_answer;
 pub use handle::{EventReceiver, SessionEvents, TorrentHandle};
 pub use options::{AddTorrent, DhtOptions, Files, LISTEN_PORT_FIRST, Mode, SessionOptions, Source};
+pub use pieces::{PieceMap, PieceStatus};
 pub use reader::FileReader;
 use registry::Registry;
 use shares::Shares;
@@ -67,7 +69,7 @@ use crate::Error;
 use crate::hash::Workers;
 use crate::ip_filter::IpFilterSource;
 use crate::net::socket;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use swarm_core::dht::MutableTorrentLink;
 use swarm_core::id::InfoHash;
@@ -80,6 +82,7 @@ pub(crate) enum Request {
     Resolve(MutableTorrentLink, oneshot::Sender<Result<InfoHash, Error>>),
     SetUploadLimit(Option<u64>),
     SetDownloadLimit(Option<u64>),
+    SetBanned(Vec<IpAddr>),
     SetIpFilter(Option<IpFilterSource>, oneshot::Sender<Result<(), Error>>),
     Stop,
 }
@@ -249,6 +252,12 @@ impl Session {
         let (reply, done) = oneshot::channel();
         self.requests.send(Request::SetIpFilter(filter.into(), reply)).map_err(|_| Error::Stopped)?;
         done.await.map_err(|_| Error::Stopped)?
+    }
+
+    /// Bans peers at these addresses, and no others: connections to them end, and nobody there is dialled or accepted. Trackers, web
+    /// seeds and nodes of the DHT there are not concerned, unlike by the [IP filter](Self::set_ip_filter).
+    pub fn set_banned(&self, addresses: impl IntoIterator<Item = IpAddr>) {
+        let _ = self.requests.send(Request::SetBanned(addresses.into_iter().collect()));
     }
 
     /// Stops every torrent, saving its state, and ends the session's threads.

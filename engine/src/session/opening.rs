@@ -312,6 +312,7 @@ async fn paused(
         match *command {
             Command::Stats(reply) => drop(reply.send(stats.clone())),
             Command::FileProgress(reply) => drop(reply.send(None)),
+            Command::Pieces(reply) => drop(reply.send(None)),
             Command::Read(request) => drop(readers.add(request)),
             Command::SetFiles(_) | Command::Recheck => {
                 channels.phase.send_replace(Phase::Running { complete: false });

@@ -79,6 +79,7 @@ async fn serve(
                 context.download.set(context.now(), limit);
                 context.limits_changed();
             }
+            Request::SetBanned(addresses) => context.set_banned(&addresses),
             Request::SetIpFilter(source, reply) => {
                 let context = Rc::clone(context);
                 spawn_local(async move { reply.send(ip_filter::replace(&context, source).await) });

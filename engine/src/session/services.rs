@@ -136,7 +136,7 @@ fn serve_utp(
     let rng = context.rng.borrow_mut().fork();
     let connections_max = context.options.peers_max + context.options.half_open_max + UNFINISHED_MAX;
     let utp = Rc::new(Utp::new(port, context.clock, connections_max, rng, accepted.clone())?);
-    utp.set_ip_filter(context.ip_filter());
+    utp.set_ip_filter(context.peer_filter());
     context.utps.borrow_mut().push(Rc::clone(&utp));
     let context = Rc::clone(context);
     spawn_local(utp.run(other, move |times| context.on_blocked(What::Incoming, times)));

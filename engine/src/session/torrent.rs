@@ -214,7 +214,7 @@ impl TorrentDriver {
             core.handle_listening(ip);
         }
         core.set_pressure(context.now(), context.pressure.get());
-        core.set_ip_filter(context.now(), context.ip_filter());
+        core.set_ip_filter(context.now(), context.peer_filter());
         core.handle_mapped_port(context.mapped_port.get());
 
         TorrentDriver {

@@ -53,7 +53,7 @@ pub async fn files(State(app): AppState, path: PathOf) -> Result<Json<Vec<FileSh
     let files = metainfo.info.files.iter().enumerate().filter(|(_, file)| !file.attr.pad);
     let shown = files.map(|(at, file)| FileShown {
         index: at as u32,
-        path: file.path.join("/"),
+        path: row.file_path(FileIndex(at as u32)).unwrap_or_default().join("/"),
         length: file.length,
         priority: priority(at),
         disk_path: row.handle.as_ref().and_then(|handle| handle.file_path(FileIndex(at as u32))),
@@ -212,8 +212,7 @@ pub async fn trackers(State(app): AppState, path: PathOf) -> Result<Json<Vec<Tra
         });
         return Ok(Json(shown.collect()));
     }
-    let of_metainfo = row.metainfo.iter().flat_map(|metainfo| metainfo.trackers.iter().flatten());
-    let shown = of_metainfo.chain(row.trackers.iter()).map(|url| TrackerShown {
+    let shown = row.tiers.iter().flatten().map(|url| TrackerShown {
         url: url.clone(),
         family: None,
         status: None,
@@ -276,9 +275,12 @@ pub async fn web_seeds(State(app): AppState, path: PathOf) -> Result<Json<Vec<We
         });
         return Ok(Json(shown.collect()));
     }
-    let of_metainfo = row.metainfo.iter().flat_map(|metainfo| metainfo.web_seeds.iter());
-    let shown = of_metainfo.chain(row.web_seeds.iter());
-    let shown = shown.map(|url| WebSeedShown { url: url.clone(), status: None, bytes_down: 0, rate_down: 0 });
+    let shown = row.web_seeds.iter().map(|url| WebSeedShown {
+        url: url.clone(),
+        status: None,
+        bytes_down: 0,
+        rate_down: 0,
+    });
     Ok(Json(shown.collect()))
 }
 

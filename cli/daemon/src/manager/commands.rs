@@ -1,5 +1,6 @@
 //! What the manager is asked to do, and how it does it: plan, commit, apply, and answer when readers see it.
 
+use super::operations::Operation;
 use super::{Manager, now};
 use crate::config::Rules;
 use crate::torrents::{Edit, Id, New, Refusal};
@@ -20,6 +21,7 @@ pub(super) enum Command {
     Edit(Vec<Id>, Box<Edit>, Reply<()>),
     Remove(Id, Data, Reply<()>),
     Reannounce(Id, Reply<()>),
+    Operation(Box<Operation>),
     Limits(Limits, Reply<()>),
     Reload(Box<Rules>, Reply<()>),
     Ping(Reply<()>),
@@ -44,7 +46,7 @@ impl Handle {
         Handle(commands)
     }
 
-    async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, Refusal> {
+    pub(super) async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, Refusal> {
         let (reply, answer) = oneshot::channel();
         self.0.send(command(reply)).await.map_err(|_| Refusal::Stopping)?;
         answer.await.unwrap_or(Err(Refusal::Stopping))
@@ -148,6 +150,7 @@ impl Manager {
                 }
                 let _ = reply.send(known.map(|_| ()));
             }
+            Command::Operation(operation) => self.on_operation(*operation).await,
             Command::Limits(limits, reply) => {
                 let set = self.set_limits(limits).await;
                 let _ = reply.send(set);
@@ -180,6 +183,12 @@ impl Manager {
     }
 
     async fn edit(&mut self, ids: &[Id], edit: &Edit) -> Result<(), Refusal> {
+        if edit.first_last.is_some() {
+            return Err(Refusal::NotBuilt("first_last"));
+        }
+        if edit.tiers.is_some() || !edit.tracker_edits.is_empty() || !edit.web_seeds_removed.is_empty() {
+            return Err(Refusal::NotBuilt("removing and replacing trackers and web seeds"));
+        }
         let change = self.book.plan_edit(ids, edit)?;
         self.commit(change).await?;
         for id in ids {

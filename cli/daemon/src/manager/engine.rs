@@ -2,12 +2,10 @@
 
 use super::{Live, Manager};
 use crate::torrents::book::Torrent;
-use crate::torrents::{Id, Record};
+use crate::torrents::{Id, Record, addresses};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use swarm_engine::{
-    AddTorrent, Error, Files, Magnet, Metainfo, Order, Priority, Source, TorrentHandle, UrlOrigin,
-};
+use swarm_engine::{AddTorrent, Error, Files, Metainfo, Order, Priority, Source, TorrentHandle, UrlOrigin};
 
 /// A torrent in the session, as it was told to be.
 #[derive(Debug)]
@@ -162,23 +160,29 @@ fn add_torrent(torrent: &Torrent) -> Result<AddTorrent, String> {
 /// What the session knows a torrent by.
 pub(super) fn source(torrent: &Torrent) -> Result<Source, String> {
     let options = &torrent.record.options;
+    let is_edited = !options.trackers.is_empty()
+        || !options.web_seeds.is_empty()
+        || options.tiers.is_some()
+        || options.all_web_seeds.is_some();
+    let link = torrent.record.link.as_deref();
+    let metainfo = torrent.metainfo.as_deref();
+    let tiers = || addresses::tiers(options, metainfo, link);
+    let web_seeds = || addresses::web_seeds(options, metainfo, link);
     if let Some(metainfo) = &torrent.metainfo {
-        if options.trackers.is_empty() && options.web_seeds.is_empty() {
-            return Ok(Arc::clone(metainfo).into());
-        }
-        let mut metainfo = Metainfo::clone(metainfo);
-        metainfo.trackers.extend(options.trackers.iter().map(|url| vec![url.clone()]));
-        metainfo.web_seeds.extend(options.web_seeds.iter().cloned());
-        return Ok(metainfo.into());
+        return Ok(match is_edited {
+            true => {
+                Metainfo { trackers: tiers(), web_seeds: web_seeds(), ..Metainfo::clone(metainfo) }.into()
+            }
+            false => Arc::clone(metainfo).into(),
+        });
     }
-    let link = torrent.record.link.as_deref().ok_or("neither its metainfo nor a link is known")?;
+    let link = link.ok_or("neither its metainfo nor a link is known")?;
     let source: Source = link.parse().map_err(|error| format!("{link}: {error}"))?;
     Ok(match source {
-        Source::Magnet(magnet) => {
-            let mut magnet: Magnet = *magnet;
-            magnet.trackers.extend(options.trackers.iter().cloned());
-            magnet.web_seeds.extend(options.web_seeds.iter().cloned());
-            magnet.into()
+        Source::Magnet(mut magnet) => {
+            magnet.trackers = tiers().into_iter().flatten().collect();
+            magnet.web_seeds = web_seeds();
+            Source::Magnet(magnet)
         }
         other => other,
     })

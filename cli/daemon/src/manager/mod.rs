@@ -7,6 +7,7 @@
 pub mod commands;
 mod engine;
 mod events;
+pub mod operations;
 mod removal;
 pub mod watch;
 
@@ -16,12 +17,13 @@ use crate::store::StoreError;
 use crate::store::thread::StoreThread;
 use crate::table::{Row, Shared, State, Summary};
 use crate::torrents::book::Torrent;
-use crate::torrents::{Book, Change, Goal, Id, Refusal, Totals};
+use crate::torrents::{Book, Change, Goal, Id, Refusal, Totals, addresses};
 use commands::{Command, Handle, Limits};
 use engine::Told;
 pub use engine::said;
 use removal::Removed;
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -138,6 +140,7 @@ pub fn start(
     book: Book,
     alive_at: Option<i64>,
     limits: Limits,
+    bans: BTreeSet<IpAddr>,
     store: StoreThread,
     session: Session,
     prepare: Prepare,
@@ -176,6 +179,7 @@ pub fn start(
         removed,
         removals: JoinSet::new(),
     };
+    manager.apply_bans(bans);
     manager.begin(alive_at);
     let task = tokio::spawn(manager.run(inbox, removals));
     let handle = Handle::new(commands);
@@ -426,7 +430,10 @@ fn row(torrent: &Torrent, live: &Live, runs: bool) -> Row {
         info_hash: record.hashes.swarms().next().map(|hash| hash.to_string()),
         info_hash_v1: record.hashes.v1.map(|hash| hash.to_string()),
         info_hash_v2: record.hashes.v2.map(|hash| hash.to_string()),
-        name: record.name.clone(),
+        name: record.shown_name().to_owned(),
+        own_name: record.name.clone(),
+        path: record.root(),
+        moving_to: record.moving.as_ref().map(|moving| moving.dir.clone()),
         dir: record.dir.clone(),
         state,
         waiting: live.waiting.clone().filter(|_| is_there),
@@ -436,6 +443,7 @@ fn row(torrent: &Torrent, live: &Live, runs: bool) -> Row {
         forced: options.forced,
         seed: options.seed,
         sequential: options.sequential,
+        first_last: options.first_last,
         position: options.position,
         bytes_total: record.progress.bytes_total,
         bytes_verified: record.progress.bytes_verified,
@@ -468,8 +476,9 @@ fn row(torrent: &Torrent, live: &Live, runs: bool) -> Row {
         link: record.link.clone(),
         handle: live.told.as_ref().map(|told| told.handle.clone()),
         priorities: options.priorities.as_deref().map(Arc::from),
-        trackers: Arc::from(&options.trackers[..]),
-        web_seeds: Arc::from(&options.web_seeds[..]),
+        tiers: addresses::tiers(options, metainfo.as_deref(), record.link.as_deref()).into(),
+        web_seeds: addresses::web_seeds(options, metainfo.as_deref(), record.link.as_deref()).into(),
+        layout: Arc::new(record.layout.clone()),
     }
 }
 
@@ -481,6 +490,8 @@ fn state(torrent: &Torrent, live: &Live, runs: bool) -> State {
     let record = &torrent.record;
     if record.removing.is_some() {
         State::Removing
+    } else if record.moving.is_some() && live.failure.is_none() {
+        State::Moving
     } else if record.options.paused {
         State::Paused
     } else if live.failure.is_some() || torrent.conflict.is_some() {

@@ -10,9 +10,10 @@ pub mod thread;
 
 use crate::torrents::{Change, Id, Record};
 use rusqlite::{Connection, ErrorCode, OpenFlags};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read as _, Write as _};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -130,6 +131,8 @@ pub struct Loaded {
     pub settings: BTreeMap<String, String>,
     /// The highest number that was ever given to a torrent.
     pub last_id: i64,
+    /// Addresses that are banned.
+    pub bans: BTreeSet<IpAddr>,
 }
 
 impl Store {
@@ -170,7 +173,11 @@ impl Store {
         let settings = settings.collect::<rusqlite::Result<_>>()?;
         let last_id = "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'torrents'";
         let last_id = self.connection.query_row(last_id, [], |row| row.get(0))?;
-        Ok(Loaded { records: rows::load(&self.connection)?, metainfo, settings, last_id })
+        let mut statement = self.connection.prepare("SELECT address FROM bans")?;
+        let bans = statement.query_map([], |row| row.get::<_, String>(0))?;
+        let bans = bans.collect::<rusqlite::Result<Vec<_>>>()?;
+        let bans = bans.iter().filter_map(|address| address.parse().ok()).collect();
+        Ok(Loaded { records: rows::load(&self.connection)?, metainfo, settings, last_id, bans })
     }
 
     /// Writes a change, all of it or nothing.
@@ -189,6 +196,23 @@ impl Store {
     pub fn save(&mut self, change: &Change, alive_at: i64) -> Result<(), StoreError> {
         self.commit(change)?;
         self.set(&[(ALIVE_AT, Some(alive_at.to_string()))])
+    }
+
+    /// Writes which addresses are banned.
+    ///
+    /// # Errors
+    /// If that cannot be written: then nothing has changed.
+    pub fn set_bans(&mut self, bans: &BTreeSet<IpAddr>) -> Result<(), StoreError> {
+        let mut write = || {
+            let transaction = self.connection.transaction()?;
+            transaction.execute("DELETE FROM bans", [])?;
+            {
+                let mut statement = transaction.prepare("INSERT INTO bans (address) VALUES (?1)")?;
+                bans.iter().try_for_each(|address| statement.execute([address.to_string()]).map(drop))?;
+            }
+            transaction.commit()
+        };
+        write().map_err(|source| StoreError::of(&self.path, source))
     }
 
     /// Writes settings; `None` takes one away.

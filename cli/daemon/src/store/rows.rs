@@ -2,24 +2,26 @@
 
 use crate::torrents::goals::{Goal, GoalWord};
 use crate::torrents::record::StoppedBy;
-use crate::torrents::{Id, Options, Progress, Record, Totals};
+use crate::torrents::{Id, Moving, Options, Progress, Record, Totals};
 use rusqlite::types::Type;
 use rusqlite::{Connection, Row, named_params};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use swarm_engine::{Data, InfoHash, InfoHashV2, InfoHashes};
+use swarm_engine::{Data, FileIndex, InfoHash, InfoHashV2, InfoHashes, Layout};
 
 const PUT: &str = "
 INSERT INTO torrents (id, info_hash_v1, info_hash_v2, name, link, dir, added_at, completed_at, stopped_by, removing, paused, forced,
     seed, sequential, recheck, priorities, upload_limit, download_limit, ratio_limit, seed_time_limit, trackers, web_seeds, peers, tags,
     category, position, bytes_down, bytes_up, seconds_active, seconds_seeding, running_since, bytes_total, bytes_verified, pieces,
-    pieces_have)
+    pieces_have, shown_name, first_last, tiers, all_web_seeds, layout, moving_dir, moving_layout, stream_token)
 VALUES (:id, :info_hash_v1, :info_hash_v2, :name, :link, :dir, :added_at, :completed_at, :stopped_by, :removing, :paused, :forced,
     :seed, :sequential, :recheck, :priorities, :upload_limit, :download_limit, :ratio_limit, :seed_time_limit, :trackers, :web_seeds,
     :peers, :tags, :category, :position, :bytes_down, :bytes_up, :seconds_active, :seconds_seeding, :running_since, :bytes_total,
-    :bytes_verified, :pieces, :pieces_have)
+    :bytes_verified, :pieces, :pieces_have, :shown_name, :first_last, :tiers, :all_web_seeds, :layout, :moving_dir, :moving_layout,
+    :stream_token)
 ON CONFLICT (id) DO UPDATE SET info_hash_v1 = excluded.info_hash_v1, info_hash_v2 = excluded.info_hash_v2, name = excluded.name,
     link = excluded.link, dir = excluded.dir, completed_at = excluded.completed_at, stopped_by = excluded.stopped_by,
     removing = excluded.removing, paused = excluded.paused, forced = excluded.forced, seed = excluded.seed,
@@ -29,7 +31,9 @@ ON CONFLICT (id) DO UPDATE SET info_hash_v1 = excluded.info_hash_v1, info_hash_v
     tags = excluded.tags, category = excluded.category, position = excluded.position, bytes_down = excluded.bytes_down,
     bytes_up = excluded.bytes_up, seconds_active = excluded.seconds_active, seconds_seeding = excluded.seconds_seeding,
     running_since = excluded.running_since, bytes_total = excluded.bytes_total, bytes_verified = excluded.bytes_verified,
-    pieces = excluded.pieces, pieces_have = excluded.pieces_have";
+    pieces = excluded.pieces, pieces_have = excluded.pieces_have, shown_name = excluded.shown_name,
+    first_last = excluded.first_last, tiers = excluded.tiers, all_web_seeds = excluded.all_web_seeds, layout = excluded.layout,
+    moving_dir = excluded.moving_dir, moving_layout = excluded.moving_layout, stream_token = excluded.stream_token";
 
 /// Below zero in a column of goals: none.
 const NO_GOAL: i64 = -1;
@@ -75,6 +79,14 @@ pub fn put(connection: &Connection, records: &[Record]) -> rusqlite::Result<()> 
             ":bytes_verified": whole(progress.bytes_verified),
             ":pieces": progress.pieces,
             ":pieces_have": progress.pieces_have,
+            ":shown_name": options.name,
+            ":first_last": options.first_last,
+            ":tiers": options.tiers.as_ref().map(json),
+            ":all_web_seeds": options.all_web_seeds.as_ref().map(json),
+            ":layout": layout_json(&record.layout),
+            ":moving_dir": record.moving.as_ref().map(|moving| bytes_of(&moving.dir)),
+            ":moving_layout": record.moving.as_ref().and_then(|moving| layout_json(&moving.layout)),
+            ":stream_token": record.stream_token,
         })?;
     }
     Ok(())
@@ -113,6 +125,10 @@ fn record(row: &Row<'_>) -> rusqlite::Result<Record> {
         tags: from_json(row, "tags")?,
         category: row.get("category")?,
         position: row.get("position")?,
+        name: row.get("shown_name")?,
+        first_last: row.get("first_last")?,
+        tiers: maybe_json(row, "tiers")?,
+        all_web_seeds: maybe_json(row, "all_web_seeds")?,
     };
     Ok(Record {
         id: Id(row.get("id")?),
@@ -146,6 +162,12 @@ fn record(row: &Row<'_>) -> rusqlite::Result<Record> {
             "delete" => Some(Data::Delete),
             _ => None,
         })?,
+        layout: layout(row, "layout")?,
+        moving: match row.get::<_, Option<Vec<u8>>>("moving_dir")? {
+            Some(dir) => Some(Moving { dir: path_of(dir), layout: layout(row, "moving_layout")? }),
+            None => None,
+        },
+        stream_token: row.get("stream_token")?,
     })
 }
 
@@ -181,6 +203,33 @@ fn json(list: &impl Serialize) -> String {
 fn from_json<T: DeserializeOwned>(row: &Row<'_>, column: &str) -> rusqlite::Result<T> {
     let text = row.get::<_, String>(column)?;
     serde_json::from_str(&text).map_err(|error| unreadable(format!("{column}: {error}")))
+}
+
+fn maybe_json<T: DeserializeOwned>(row: &Row<'_>, column: &str) -> rusqlite::Result<Option<T>> {
+    match row.get::<_, Option<String>>(column)? {
+        Some(_) => from_json(row, column).map(Some),
+        None => Ok(None),
+    }
+}
+
+/// Other names of a torrent's files, as they are stored.
+#[derive(Serialize, Deserialize)]
+struct StoredLayout {
+    root: Option<String>,
+    files: BTreeMap<u32, Vec<String>>,
+}
+
+fn layout_json(layout: &Layout) -> Option<String> {
+    let files = layout.files().iter().map(|(file, path)| (file.0, path.clone())).collect();
+    let stored = StoredLayout { root: layout.root().map(str::to_owned), files };
+    (!layout.is_empty()).then(|| json(&stored))
+}
+
+fn layout(row: &Row<'_>, column: &str) -> rusqlite::Result<Layout> {
+    let stored: Option<StoredLayout> = maybe_json(row, column)?;
+    Ok(stored.map_or_else(Layout::default, |StoredLayout { root, files }| {
+        Layout::new(root, files.into_iter().map(|(file, path)| (FileIndex(file), path)).collect())
+    }))
 }
 
 /// A column that holds a number from 0 up.

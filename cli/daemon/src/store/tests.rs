@@ -1,9 +1,9 @@
 use super::*;
 use crate::torrents::goals::{Goal, GoalWord};
 use crate::torrents::record::StoppedBy;
-use crate::torrents::{Options, Progress, Totals};
+use crate::torrents::{Moving, Options, Progress, Totals};
 use std::sync::Arc;
-use swarm_engine::{Data, InfoHash, InfoHashV2, InfoHashes, Metainfo};
+use swarm_engine::{Data, FileIndex, InfoHash, InfoHashV2, InfoHashes, Layout, Metainfo};
 use tempfile::TempDir;
 
 fn metainfo() -> Arc<Metainfo> {
@@ -36,6 +36,10 @@ fn full(id: i64) -> Record {
             category: Some("c".into()),
             tags: vec!["t".into()],
             position: -3,
+            name: Some("shown".into()),
+            first_last: true,
+            tiers: Some(vec![vec!["http://d/".into()], vec!["udp://e:1".into()]]),
+            all_web_seeds: Some(vec![]),
         },
         totals: Totals { bytes_down: 1, bytes_up: 2, seconds_active: 3, seconds_seeding: 4 },
         progress: Progress { bytes_total: 5, bytes_verified: 6, pieces: 7, pieces_have: 8 },
@@ -44,6 +48,12 @@ fn full(id: i64) -> Record {
         running_since: Some(11),
         stopped_by: Some(StoppedBy::SeedTime),
         removing: Some(Data::Delete),
+        layout: Layout::new(
+            Some("other".into()),
+            BTreeMap::from([(FileIndex(3), vec!["a".into(), "ü".into()])]),
+        ),
+        moving: Some(Moving { dir: "/srv/c".into(), layout: Layout::default() }),
+        stream_token: Some("abc".into()),
     }
 }
 
@@ -71,12 +81,16 @@ fn everything_of_a_record_comes_back() {
         store.save(&put(&records[1..]), 77).unwrap();
         store.set(&[("a", Some("1".into())), ("b", Some(String::new()))]).unwrap();
         store.set(&[("a", None)]).unwrap();
+        store.set_bans(&BTreeSet::from([[10, 0, 0, 9].into()])).unwrap();
+        store.set_bans(&BTreeSet::from([[10, 0, 0, 1].into(), "2001:db8::1".parse().unwrap()])).unwrap();
     }
     let loaded = Store::open(&at(&dir)).unwrap().load().unwrap();
     assert_eq!(loaded.records, records);
     assert_eq!(Metainfo::parse(&loaded.metainfo[&Id(1)]).unwrap(), *metainfo());
     let settings: Vec<_> = loaded.settings.iter().map(|(name, value)| (&**name, &**value)).collect();
     assert_eq!(settings, [("alive_at", "77"), ("b", "")]);
+    let bans: Vec<_> = loaded.bans.iter().map(ToString::to_string).collect();
+    assert_eq!(bans, ["10.0.0.1", "2001:db8::1"]);
 }
 
 #[test]

@@ -6,7 +6,7 @@
 use super::edit::{Edit, Place};
 use super::paths::Claims;
 use super::record::{Id, Options, Record, StoppedBy};
-use super::{Refusal, goals, queue};
+use super::{Refusal, addresses, goals, queue};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -155,6 +155,12 @@ impl Book {
             let torrent = self.expect(id)?;
             let mut record = torrent.record.clone();
             edit.apply(&mut record.options)?;
+            addresses::edit(
+                &mut record.options,
+                edit,
+                torrent.metainfo.as_deref(),
+                torrent.record.link.as_deref(),
+            )?;
             if edit.ratio_limit.is_some() || edit.seed_time_limit.is_some() {
                 record.stopped_by = None;
             }
@@ -298,7 +304,8 @@ impl Book {
     }
 
     fn already(&self, id: Id) -> Refusal {
-        let name = self.torrents.get(&id).map(|torrent| torrent.record.name.clone()).unwrap_or_default();
+        let name =
+            self.torrents.get(&id).map(|torrent| torrent.record.shown_name().to_owned()).unwrap_or_default();
         Refusal::AlreadyAdded { id, name }
     }
 
@@ -316,7 +323,8 @@ impl Book {
             },
         });
         let Some((id, path)) = conflict else { return Ok(()) };
-        let name = self.torrents.get(&id).map(|torrent| torrent.record.name.clone()).unwrap_or_default();
+        let name =
+            self.torrents.get(&id).map(|torrent| torrent.record.shown_name().to_owned()).unwrap_or_default();
         Err(Refusal::PathTaken { path, id, name })
     }
 

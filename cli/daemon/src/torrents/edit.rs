@@ -1,6 +1,7 @@
 //! What users change of a torrent.
 
 use super::Refusal;
+use super::addresses::TrackerEdit;
 use super::goals::Goal;
 use super::record::Options;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -10,13 +11,15 @@ use url::Url;
 use utoipa::ToSchema;
 
 /// How many trackers, web seeds or peers users may add to a torrent.
-const ADDRESSES_MAX: usize = 1_000;
+pub const ADDRESSES_MAX: usize = 1_000;
 /// How long a URL may be, in bytes.
 const URL_LEN_MAX: usize = 4_096;
 /// How many tags a torrent may have.
 const TAGS_MAX: usize = 100;
 /// How long a tag or a category may be, in bytes.
 const LABEL_LEN_MAX: usize = 255;
+/// How long the name of a torrent in lists may be, in bytes.
+const NAME_LEN_MAX: usize = 1_024;
 /// The highest priority of a file.
 const PRIORITY_MAX: u8 = 7;
 
@@ -24,6 +27,10 @@ const PRIORITY_MAX: u8 = 7;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Edit {
+    /// What it is called in lists; null: by its own name. Its files keep theirs.
+    #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub name: Option<Option<String>>,
     /// Whether it takes no part in its swarm. Resuming a torrent that a goal has stopped has it go on beyond that goal.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub paused: Option<bool>,
@@ -33,6 +40,9 @@ pub struct Edit {
     /// Whether pieces are started in their order.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sequential: Option<bool>,
+    /// Whether the first and the last piece of each file are downloaded first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first_last: Option<bool>,
     /// The limit of payload sent, in bytes/s; null lifts it.
     #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<u64>)]
@@ -63,9 +73,18 @@ pub struct Edit {
     /// Other priorities, by the indices of the files.
     #[serde(skip)]
     pub priorities: BTreeMap<u32, u8>,
-    /// Trackers to add.
+    /// Trackers to add, a tier each.
     #[serde(skip)]
     pub trackers: Vec<String>,
+    /// All of its trackers, in tiers, in the place of those that it has.
+    #[serde(skip)]
+    pub tiers: Option<Vec<Vec<String>>>,
+    /// Other changes of its trackers, one after the other.
+    #[serde(skip)]
+    pub tracker_edits: Vec<TrackerEdit>,
+    /// Web seeds to remove.
+    #[serde(skip)]
+    pub web_seeds_removed: Vec<String>,
     /// Web seeds to add.
     #[serde(skip)]
     pub web_seeds: Vec<String>,
@@ -118,6 +137,11 @@ impl Edit {
                 return invalid(format!("{name}: is a number of bytes/s from 1 up; null lifts the limit"));
             }
         }
+        if let Some(Some(name)) = &self.name
+            && (name.trim().is_empty() || name.len() > NAME_LEN_MAX || name.contains(char::is_control))
+        {
+            return invalid(format!("name: has 1 to {NAME_LEN_MAX} bytes, and no control characters"));
+        }
         let labels = self.tags.iter().flatten().chain(self.category.iter().flatten());
         for label in labels {
             if label.is_empty() || label.len() > LABEL_LEN_MAX || label.contains([',', '\n', '\r', '\0']) {
@@ -133,7 +157,15 @@ impl Edit {
         {
             return invalid(format!("file {file}: {priority} is not a priority from 0 to {PRIORITY_MAX}"));
         }
-        self.trackers.iter().try_for_each(|url| check_url(url, &["http", "https", "udp"]))?;
+        let named = self.tracker_edits.iter().filter_map(|edit| match edit {
+            TrackerEdit::Add { url, .. } | TrackerEdit::Replace { with: url, .. } => Some(url),
+            TrackerEdit::Remove { .. } => None,
+        });
+        let trackers = self.trackers.iter().chain(self.tiers.iter().flatten().flatten()).chain(named);
+        trackers.into_iter().try_for_each(|url| check_url(url, &["http", "https", "udp"]))?;
+        if self.tracker_edits.len().max(self.web_seeds_removed.len()) > ADDRESSES_MAX {
+            return invalid(format!("at most {ADDRESSES_MAX} trackers or web seeds at once"));
+        }
         self.web_seeds.iter().try_for_each(|url| check_url(url, &["http", "https"]))?;
         match self.peers.iter().find(|peer| peer.port() == 0) {
             Some(peer) => invalid(format!("{peer}: has port 0, where no peer can listen")),
@@ -151,9 +183,11 @@ impl Edit {
                 *to = from.clone();
             }
         }
+        set(&mut options.name, self.name.as_ref());
         set(&mut options.paused, self.paused.as_ref());
         set(&mut options.forced, self.forced.as_ref());
         set(&mut options.sequential, self.sequential.as_ref());
+        set(&mut options.first_last, self.first_last.as_ref());
         set(&mut options.upload_limit, self.upload_limit.as_ref());
         set(&mut options.download_limit, self.download_limit.as_ref());
         set(&mut options.ratio_limit, self.ratio_limit.as_ref());
@@ -165,8 +199,12 @@ impl Edit {
             options.tags.dedup();
         }
         options.recheck |= self.recheck;
-        add("trackers", &mut options.trackers, &self.trackers)?;
-        add("web seeds", &mut options.web_seeds, &self.web_seeds)?;
+        match &mut options.tiers {
+            Some(tiers) => add_tiers(tiers, &self.trackers)?,
+            None => add("trackers", &mut options.trackers, &self.trackers)?,
+        }
+        let web_seeds = options.all_web_seeds.as_mut().unwrap_or(&mut options.web_seeds);
+        add("web seeds", web_seeds, &self.web_seeds)?;
         add("peers", &mut options.peers, &self.peers)
     }
 }
@@ -181,6 +219,18 @@ fn add<T: Clone + PartialEq>(what: &str, to: &mut Vec<T>, more: &[T]) -> Result<
         invalid(format!("{what}: at most {ADDRESSES_MAX} may be added"))
     } else {
         Ok(())
+    }
+}
+
+fn add_tiers(tiers: &mut Vec<Vec<String>>, more: &[String]) -> Result<(), Refusal> {
+    for url in more {
+        if !tiers.iter().flatten().any(|known| known == url) {
+            tiers.push(vec![url.clone()]);
+        }
+    }
+    match tiers.iter().map(Vec::len).sum::<usize>() > ADDRESSES_MAX {
+        true => invalid(format!("trackers: at most {ADDRESSES_MAX}")),
+        false => Ok(()),
     }
 }
 

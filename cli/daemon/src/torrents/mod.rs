@@ -1,9 +1,10 @@
 //! Torrents as the daemon keeps them: records, and what follows from them. No I/O here; time comes as an argument.
 //!
 //! [`record`] is what is kept of a torrent, [`edit`] what users change of it, [`queue`] says who has a turn, [`goals`] when enough was
-//! seeded, [`paths`] who may write where. [`book`] holds all torrents and works out what a command would change: a [`Change`], which is
+//! seeded, [`paths`] who may write where, [`addresses`] which trackers and web seeds there are. [`book`] holds all torrents and works out what a command would change: a [`Change`], which is
 //! written first and applied then.
 
+pub mod addresses;
 pub mod book;
 pub mod edit;
 pub mod goals;
@@ -11,10 +12,11 @@ pub mod paths;
 pub mod queue;
 pub mod record;
 
+pub use addresses::TrackerEdit;
 pub use book::{Book, Change, New};
 pub use edit::{Edit, Place};
 pub use goals::Goal;
-pub use record::{Id, Options, Progress, Record, Totals};
+pub use record::{Id, Moving, Options, Progress, Record, Totals};
 
 use std::path::PathBuf;
 
@@ -52,6 +54,9 @@ pub enum Refusal {
     /// It takes the torrent's metadata, which is not here yet.
     #[error("it is not known yet which files the torrent has")]
     NoMetadata,
+    /// The torrent's files are being moved.
+    #[error("the torrent's files are being moved")]
+    Moving,
     /// The torrent is being removed.
     #[error("the torrent is being removed")]
     Removing,
@@ -72,6 +77,9 @@ pub enum Refusal {
     /// The session refuses it.
     #[error("{0}")]
     Engine(String),
+    /// It is named, and not there yet.
+    #[error("{0}: not built yet")]
+    NotBuilt(&'static str),
     /// The daemon is ending.
     #[error("the daemon is ending")]
     Stopping,

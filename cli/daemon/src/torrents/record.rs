@@ -6,7 +6,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
-use swarm_engine::{Data, InfoHashes};
+use swarm_engine::{Data, InfoHashes, Layout};
 use utoipa::ToSchema;
 
 /// A torrent's number in this daemon. Never given twice.
@@ -58,6 +58,21 @@ pub struct Record {
     pub stopped_by: Option<StoppedBy>,
     /// It is being removed, and this becomes of its data.
     pub removing: Option<Data>,
+    /// Other names of its files on disk.
+    pub layout: Layout,
+    /// Where its files are being moved to.
+    pub moving: Option<Moving>,
+    /// What its streams are asked for by, if ever one was.
+    pub stream_token: Option<String>,
+}
+
+/// Where a torrent's files are to be.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Moving {
+    /// The folder that is to hold its file or folder: absolute, without links.
+    pub dir: PathBuf,
+    /// Their names there.
+    pub layout: Layout,
 }
 
 /// What users set of a torrent.
@@ -69,8 +84,12 @@ pub struct Options {
     pub forced: bool,
     /// Its data is only read, never written.
     pub seed: bool,
+    /// What it is called in lists, if not by its own name.
+    pub name: Option<String>,
     /// Pieces are started in their order.
     pub sequential: bool,
+    /// The first and the last piece of each file are downloaded first.
+    pub first_last: bool,
     /// All data is to be checked when it starts next.
     pub recheck: bool,
     /// The priority of each file; `None`: all are wanted alike.
@@ -87,6 +106,10 @@ pub struct Options {
     pub trackers: Vec<String>,
     /// Web seeds that users added.
     pub web_seeds: Vec<String>,
+    /// All of its trackers, in tiers, once users have done more than to add some.
+    pub tiers: Option<Vec<Vec<String>>>,
+    /// All of its web seeds, once users have removed some.
+    pub all_web_seeds: Option<Vec<String>>,
     /// Peers that users added.
     pub peers: Vec<SocketAddr>,
     /// Its category.
@@ -146,7 +169,12 @@ impl Record {
 
     /// Where its file or folder is; `None` while its name is not known.
     pub fn root(&self) -> Option<PathBuf> {
-        self.link.is_none().then(|| self.dir.join(&self.name))
+        self.link.is_none().then(|| self.dir.join(self.layout.root().unwrap_or(&self.name)))
+    }
+
+    /// What lists call it.
+    pub fn shown_name(&self) -> &str {
+        self.options.name.as_deref().unwrap_or(&self.name)
     }
 
     /// How long it has seeded, in seconds, up to now.

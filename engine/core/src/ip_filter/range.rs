@@ -33,6 +33,15 @@ pub(super) enum Bounds {
     V6(u128, u128),
 }
 
+impl From<IpAddr> for IpRange {
+    fn from(ip: IpAddr) -> IpRange {
+        match ip.to_canonical() {
+            IpAddr::V4(ip) => IpRange(Bounds::V4(ip.to_bits(), ip.to_bits())),
+            IpAddr::V6(ip) => IpRange(Bounds::V6(ip.to_bits(), ip.to_bits())),
+        }
+    }
+}
+
 impl IpRange {
     /// From `first` to `last`. IPv4-mapped IPv6 addresses are IPv4.
     ///

@@ -10,6 +10,7 @@ mod entry;
 mod error;
 mod info;
 mod layers;
+mod layout;
 mod magnet;
 mod parse;
 mod path;
@@ -25,6 +26,7 @@ pub use create::{
     Content, Create, CreateError, Hashes, SourceFile, default_piece_length, pad_files, sort_files, sort_tree,
 };
 pub use error::MetainfoError;
+pub use layout::{Layout, LayoutError};
 pub use magnet::{Magnet, MagnetError, decode_base32, host_and_port, parse_info_hash};
 pub use path::{COMPONENT_LEN_MAX, PathRules};
 pub use piece_hashes::{PieceHash, PieceHashes, PieceNodes, PieceShape, PieceTree};

@@ -104,7 +104,7 @@ impl PathRules {
     }
 
     /// What is equal for names that are the same file.
-    fn fold(self, name: &str) -> Cow<'_, str> {
+    pub(super) fn fold(self, name: &str) -> Cow<'_, str> {
         if !self.folds_names || (name.is_ascii() && !name.bytes().any(|b| b.is_ascii_uppercase())) {
             return Cow::Borrowed(name);
         }

@@ -36,7 +36,7 @@ use crate::metainfo::HashTrees;
 use crate::net::ExternalIpVotes;
 use crate::padding::Padding;
 use crate::peer::{Due, Peer};
-use crate::picker::{Order, Picker, PickerPeer, Priority};
+use crate::picker::{Order, Picker, PickerPeer, PieceState, Priority};
 use crate::rate::RateMeter;
 use crate::rng::Rng;
 use crate::time::{Duration, Time};
@@ -396,6 +396,16 @@ impl Torrent {
     /// The pieces that are wanted and not yet had.
     pub fn missing(&self) -> &Bitfield {
         self.picker.missing()
+    }
+
+    /// How a piece stands.
+    pub fn piece_state(&self, piece: PieceIndex) -> PieceState {
+        self.picker.state(piece)
+    }
+
+    /// In how many connected peers a piece is.
+    pub fn availability(&self, piece: PieceIndex) -> u32 {
+        self.picker.availability(piece)
     }
 
     /// The blocks of a piece under way that are padding, and nobody is asked for.
