@@ -14,6 +14,7 @@ mod folders;
 mod manager;
 mod metrics;
 mod notice;
+mod page;
 pub mod store;
 pub mod table;
 pub mod torrents;
@@ -137,6 +138,8 @@ impl Daemon {
             config.rules.clone(),
         );
         let (stop, stopping) = watch::channel(false);
+        let history = page::history::History::default();
+        tokio::spawn(history.clone().run(manager.table.clone(), stopping.clone()));
         let router = api::router(Arc::new(App {
             manager: manager.handle.clone(),
             table: manager.table.clone(),
@@ -148,6 +151,7 @@ impl Daemon {
             counters: Arc::clone(&manager.counters),
             http: metrics::HttpCounters::default(),
             streams: Default::default(),
+            history,
             started_at: manager::now(),
             stopping: stopping.clone(),
         }));

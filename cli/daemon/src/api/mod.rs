@@ -4,8 +4,8 @@
 //! answered from the table, or by the session's own word about a torrent.
 
 mod details;
-mod error;
-mod events;
+pub(crate) mod error;
+pub(crate) mod events;
 pub mod serve;
 mod session;
 mod torrents;
@@ -55,6 +55,8 @@ pub struct App {
     pub http: HttpCounters,
     /// Streams of events that are open.
     pub streams: AtomicUsize,
+    /// Rates over the last minutes, for the page.
+    pub history: crate::page::history::History,
     /// When it was started, in seconds since 1970.
     pub started_at: i64,
     /// Whether it is ending.
@@ -104,6 +106,7 @@ pub fn router(app: Arc<App>) -> Router {
     };
     router
         .route("/api/v1/openapi.json", axum::routing::get(described))
+        .merge(crate::page::router(&app))
         .fallback(|| async {
             ApiError::not_found("there is nothing here; /api/v1/openapi.json tells what there is")
         })

@@ -88,7 +88,6 @@ fn chosen<'a>(ctx: &Ctx, pairs: impl Iterator<Item = (&'a str, &'a str)>) -> Vec
 #[template(path = "remove.html")]
 struct RemovePage {
     frame: Frame,
-    in_dialog: bool,
     ids: String,
     names: Vec<String>,
     count: usize,
@@ -115,7 +114,6 @@ fn question(ctx: &Ctx, ids: &[Id]) -> PageResult<Response> {
     let ids_text = ids.iter().map(Id::to_string).collect::<Vec<_>>().join(",");
     html(&RemovePage {
         frame: ctx.frame("remove", ""),
-        in_dialog: ctx.in_dialog,
         ids: ids_text,
         more: ids.len() - names.len(),
         names,

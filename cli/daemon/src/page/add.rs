@@ -25,7 +25,6 @@ const FIELD_LEN_MAX: usize = 256 * 1024;
 #[template(path = "add.html")]
 struct AddPage {
     frame: Frame,
-    in_dialog: bool,
     dir: String,
     /// Links to begin with.
     links: String,
@@ -39,7 +38,6 @@ pub async fn form(ctx: Ctx, RawQuery(query): RawQuery) -> PageResult<Response> {
     let links = links.map(|(_, link)| link.chars().take(FIELD_LEN_MAX).collect::<String>()).collect::<Vec<_>>();
     html(&AddPage {
         frame: ctx.frame("add", ""),
-        in_dialog: ctx.in_dialog,
         dir: ctx.app.rules.borrow().dir.display().to_string(),
         links: links.join("\n"),
         categories: super::options::categories(&ctx),

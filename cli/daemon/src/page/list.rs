@@ -93,6 +93,7 @@ pub fn label(summary: &Summary) -> &'static str {
         State::Queued => "Queued",
         State::Paused => "Paused",
         State::Failed => "Failed",
+        State::Moving => "Moving",
         State::Removing => "Removing",
     }
 }

@@ -14,6 +14,7 @@ pub mod history;
 mod icons;
 mod list;
 mod options;
+mod pieces;
 mod query;
 mod settings;
 
@@ -61,6 +62,7 @@ pub fn router(app: &Arc<App>) -> Router<Arc<App>> {
         .route("/t/{torrent}/peers", get(detail::peers).post(options::add_peers))
         .route("/t/{torrent}/trackers", get(detail::trackers).post(options::add_trackers))
         .route("/t/{torrent}/web-seeds", post(options::add_web_seeds))
+        .route("/t/{torrent}/rename", get(options::ask_name).post(options::rename))
         .route("/t/{torrent}/options", get(options::show).post(options::save))
         .route_layer(from_fn_with_state(Arc::clone(app), around))
         .route("/assets/{name}", get(assets::serve))
@@ -102,6 +104,7 @@ impl Ctx {
             sums: Sums::of(&self.app.table),
             names: &NAMES,
             can_leave: self.app.access.token.is_some(),
+            is_part: self.in_dialog,
         }
     }
 
@@ -162,6 +165,8 @@ pub struct Frame {
     pub names: &'static Names,
     /// Whether there is a way out: without a token nobody is in.
     pub can_leave: bool,
+    /// Only what changes of a page, or what goes into the dialog.
+    pub is_part: bool,
 }
 
 /// The fields of a form.

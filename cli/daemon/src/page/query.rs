@@ -73,7 +73,7 @@ impl Group {
             Group::Downloading => matches!(summary.state, State::Downloading | State::Metadata),
             Group::Seeding => summary.state == State::Seeding,
             Group::Complete => summary.bytes_total > 0 && summary.bytes_verified >= summary.bytes_total,
-            Group::Waiting => matches!(summary.state, State::Queued | State::Checking),
+            Group::Waiting => matches!(summary.state, State::Queued | State::Checking | State::Moving),
             Group::Paused => summary.state == State::Paused,
             Group::Failed => summary.state == State::Failed || summary.error.is_some(),
         }
