@@ -143,7 +143,7 @@ struct OverviewPage {
 }
 
 /// Whether only what changes is asked for.
-fn wants_part(query: &str) -> bool {
+pub fn wants_part(query: &str) -> bool {
     form_urlencoded::parse(query.as_bytes()).any(|(name, _)| name == "part")
 }
 

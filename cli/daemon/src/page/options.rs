@@ -9,7 +9,6 @@ use crate::torrents::{Edit, Goal, Id, TrackerEdit};
 use askama::Template;
 use axum::extract::{Path, RawQuery};
 use axum::response::Response;
-use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use swarm_engine::FileIndex;
@@ -83,11 +82,9 @@ pub fn tags(text: &str) -> Vec<String> {
     text.split(',').map(str::trim).filter(|tag| !tag.is_empty()).map(str::to_owned).collect()
 }
 
-/// Categories that are in use.
+/// Categories that there are.
 pub fn categories(ctx: &Ctx) -> Vec<String> {
-    let table = ctx.app.table.read();
-    let used: BTreeSet<&String> = table.iter().filter_map(|row| row.summary.category.as_ref()).collect();
-    used.into_iter().take(CATEGORIES_MAX).cloned().collect()
+    ctx.app.labels.borrow().categories.keys().take(CATEGORIES_MAX).cloned().collect()
 }
 
 /// What can be changed of it.
