@@ -38,6 +38,8 @@ pub struct Config {
     pub socket: Option<PathBuf>,
     /// Addresses for HTTP.
     pub http: Vec<SocketAddr>,
+    /// The name of the user who has the password.
+    pub user: String,
     /// Whether who comes over HTTP needs the token. Without it only loopback is listened on.
     pub auth: bool,
     /// What can change while it runs.

@@ -42,6 +42,8 @@ use torrents::{Book, Id, Record};
 const DATABASE: &str = "daemon.db";
 /// The token's.
 const TOKEN: &str = "token";
+/// That of the password's hash.
+pub const PASSWORD: &str = "password";
 
 /// Why the daemon does not start.
 #[derive(Debug, thiserror::Error)]
@@ -91,6 +93,7 @@ pub struct Daemon {
     stop: watch::Sender<bool>,
     servers: JoinSet<()>,
     http: Vec<SocketAddr>,
+    first_token: Option<Token>,
     socket: Option<PathBuf>,
     torrents: usize,
 }
@@ -106,10 +109,7 @@ impl Daemon {
         }
         make_dir(&config.state_dir)?;
         let (store, loaded) = open(config.state_dir.join(DATABASE)).await?;
-        let token = match config.auth {
-            true => Some(token(&config.state_dir.join(TOKEN))?),
-            false => None,
-        };
+        let (access, first_token) = access(&config)?;
         let mut tcp = Vec::new();
         for &addr in &config.http {
             let listen = |source| StartError::Listen { address: addr.to_string(), source };
@@ -141,14 +141,15 @@ impl Daemon {
         let (stop, stopping) = watch::channel(false);
         let history = page::history::History::default();
         tokio::spawn(history.clone().run(manager.table.clone(), stopping.clone()));
-        let router = api::router(Arc::new(App {
+        let rules = manager.rules.clone();
+        let router = page::based(api::router(Arc::new(App {
             manager: manager.handle.clone(),
             table: manager.table.clone(),
             notices: manager.notices.clone(),
             rules: manager.rules.clone(),
             standing: manager.standing.clone(),
             labels: manager.labels.clone(),
-            access: Access { token },
+            access,
             session: config.session.clone(),
             listening: manager.listening.clone(),
             counters: Arc::clone(&manager.counters),
@@ -157,7 +158,7 @@ impl Daemon {
             history,
             started_at: manager::now(),
             stopping: stopping.clone(),
-        }));
+        })), rules);
         let mut servers = JoinSet::new();
         for listener in tcp {
             servers.spawn(serve::tcp(listener, router.clone(), stopping.clone()));
@@ -167,12 +168,18 @@ impl Daemon {
             servers.spawn(serve::unix(listener, router, stopping));
         }
         tokio::spawn(manager::watch::watch(manager.handle.clone(), manager.rules.clone(), config.session));
-        Ok(Daemon { manager, stop, servers, http, socket: config.socket, torrents })
+        Ok(Daemon { manager, stop, servers, http, first_token, socket: config.socket, torrents })
     }
 
     /// Where HTTP is served.
     pub fn http(&self) -> &[SocketAddr] {
         &self.http
+    }
+
+    /// The link to the page that lets its reader in; only if its token was made at this start.
+    pub fn first_link(&self) -> Option<String> {
+        let token = self.first_token.as_ref()?.reveal();
+        self.http.first().map(|addr| format!("http://{addr}/?token={token}"))
     }
 
     /// Where peers can reach it.
@@ -231,7 +238,10 @@ fn parsed(records: Vec<Record>, mut bytes: BTreeMap<Id, Vec<u8>>) -> Vec<(Record
 }
 
 /// Makes the daemon's folder, which only its owner may enter.
-fn make_dir(path: &Path) -> Result<(), StartError> {
+///
+/// # Errors
+/// If it cannot be made.
+pub fn make_dir(path: &Path) -> Result<(), StartError> {
     let mut builder = std::fs::DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]
@@ -240,9 +250,20 @@ fn make_dir(path: &Path) -> Result<(), StartError> {
     builder.create(path).map_err(file)
 }
 
-fn token(path: &Path) -> Result<Token, StartError> {
-    let file = |source| StartError::File { path: path.to_owned(), what: "use it as the token", source };
-    Token::load_or_make(path).map_err(file)
+/// Who gets in, and the token if it was made now.
+fn access(config: &Config) -> Result<(Access, Option<Token>), StartError> {
+    let (token, password) = (config.state_dir.join(TOKEN), config.state_dir.join(PASSWORD));
+    let file = |path: &Path, what| {
+        let path = path.to_owned();
+        move |source| StartError::File { path, what, source }
+    };
+    let made = match config.auth {
+        true => Some(Token::load_or_make(&token).map_err(file(&token, "use it as the token"))?),
+        false => None,
+    };
+    let first = made.as_ref().filter(|(_, is_new)| *is_new).map(|(token, _)| token.clone());
+    let access = Access::new(made.map(|(token, _)| token), &config.user, &password);
+    Ok((access.map_err(file(&password, "use it as the password"))?, first))
 }
 
 #[cfg(unix)]

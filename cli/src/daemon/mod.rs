@@ -2,6 +2,7 @@
 //! to it: options, the configuration file and signals.
 
 mod file;
+mod password;
 
 use crate::context::Context;
 use crate::events::Stamped;
@@ -10,17 +11,18 @@ use crate::interrupt::{Interrupt, Signal};
 use crate::network::{NetworkArgs, parse_address};
 use crate::{units, usage};
 use anyhow::{Context as _, Result};
-use clap::{Args, Command, ValueHint};
+use clap::{Args, Command, Subcommand, ValueHint};
 use file::Settings;
 use serde::Serialize;
 use std::ffi::OsString;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use swarm_daemon::torrents::goals::Goals;
 use swarm_daemon::torrents::queue::Turns;
 use swarm_daemon::{Config, Daemon, Prepare, Rules, StartError};
+use swarm_engine::IpRange;
 
 /// Where HTTP is served unless an option says otherwise.
 const HTTP: ([u8; 4], u16) = ([127, 0, 0, 1], 6868);
@@ -30,11 +32,15 @@ const FOLDER: &str = "daemon";
 const SOCKET: &str = "socket";
 
 #[derive(Args, Clone, Debug)]
-#[command(after_long_help = EXAMPLES)]
+#[command(after_long_help = EXAMPLES, subcommand_negates_reqs = true)]
 pub struct DaemonArgs {
+    #[command(subcommand)]
+    then: Option<Then>,
+
     /// Take what is not set here from this TOML file; its keys are the long names of the options
     ///
-    /// SIGHUP has it read again. What changed there takes effect for dir, allow-dir, watch-dir, http-host, the limits,
+    /// SIGHUP has it read again. What changed there takes effect for dir, allow-dir, watch-dir, http-host,
+    /// http-base, trusted-proxy, the limits,
     /// max-active-downloads, max-active-seeds, seed-ratio and seed-time; the log names what needs a restart.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub config: Option<PathBuf>,
@@ -69,7 +75,19 @@ pub struct DaemonArgs {
     #[arg(long, value_name = "NAME")]
     http_host: Vec<String>,
 
-    /// Answer to HTTP clients without a token: to everybody on this machine
+    /// The user who has the password that `swarm daemon password` sets
+    #[arg(long, value_name = "NAME", default_value = "swarm", value_parser = parse_user)]
+    user: String,
+
+    /// Have the links of the page begin with this path, where a proxy has put the daemon below it
+    #[arg(long, value_name = "PATH", value_parser = parse_base, default_value = "")]
+    http_base: String,
+
+    /// Believe what this proxy says of a client's host, scheme and address: an address, or a network as in 10.0.0.0/8; repeatable
+    #[arg(long, value_name = "ADDR", value_parser = parse_proxy)]
+    trusted_proxy: Vec<IpRange>,
+
+    /// Answer to HTTP clients without a token or a password: to everybody on this machine
     #[arg(long)]
     no_auth: bool,
 
@@ -101,21 +119,35 @@ pub struct DaemonArgs {
     pub argv: Vec<OsString>,
 }
 
+/// What is done in place of running a daemon.
+#[derive(Subcommand, Clone, Debug)]
+enum Then {
+    /// Set the password that clients over HTTP log in with, read from the terminal or standard input
+    ///
+    /// Its hash goes to daemon/password in the state folder (--state-dir before this word names one). A daemon that runs takes it at once,
+    /// and whoever was logged in is logged out.
+    Password(password::PasswordArgs),
+}
+
 const EXAMPLES: &str = "\
 Examples:
   swarm daemon --dir /srv/downloads
   swarm daemon --config /etc/swarm.toml
+  swarm daemon password
   swarm ctl add release.meta && swarm ctl list
 
-Torrents come back as they were after a restart. Clients over HTTP need the token in daemon/token of the state folder; \
+Torrents come back as they were after a restart. Clients over HTTP need the token in daemon/token of the state folder, \
+or the password; \
 the Unix socket is for its owner alone.";
 
 /// What of the configuration file a running daemon takes anew.
-const RELOADED: [&str; 10] = [
+const RELOADED: [&str; 12] = [
     "dir",
     "allow-dir",
     "watch-dir",
     "http-host",
+    "http-base",
+    "trusted-proxy",
     "max-up",
     "max-down",
     "max-active-downloads",
@@ -127,6 +159,34 @@ const RELOADED: [&str; 10] = [
 fn parse_ratio(text: &str) -> Result<f64, &'static str> {
     let ratio = text.parse().ok().filter(|ratio: &f64| ratio.is_finite() && *ratio >= 0.0);
     ratio.ok_or("is not a number from 0 up, as in 1.5")
+}
+
+fn parse_base(text: &str) -> Result<String, &'static str> {
+    let base = text.trim_end_matches('/');
+    let is_plain = |part: &str| {
+        !part.is_empty()
+            && !matches!(part, "." | "..")
+            && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte))
+    };
+    match base.is_empty() || base.strip_prefix('/').is_some_and(|rest| rest.split('/').all(is_plain)) {
+        true => Ok(base.to_owned()),
+        false => Err("is not a path as in /swarm, of letters, digits, - . _ and ~"),
+    }
+}
+
+fn parse_proxy(text: &str) -> Result<IpRange, &'static str> {
+    let wrong = "is not an address, nor a network as in 10.0.0.0/8";
+    let (ip, len) = text.split_once('/').map_or((text, None), |(ip, len)| (ip, Some(len)));
+    let ip: IpAddr = ip.parse().map_err(|_| wrong)?;
+    match len {
+        None => Ok(ip.into()),
+        Some(len) => len.parse().ok().and_then(|len| IpRange::network(ip, len).ok()).ok_or(wrong),
+    }
+}
+
+fn parse_user(text: &str) -> Result<String, &'static str> {
+    let is_plain = (1..=255).contains(&text.len()) && !text.contains([':', '\0', '\n', '\r']);
+    if is_plain { Ok(text.to_owned()) } else { Err("is not a name of 1 to 255 bytes without a colon") }
 }
 
 /// What a daemon prints for scripts.
@@ -147,6 +207,12 @@ enum Record<'a> {
 pub type Parse<'a> = &'a dyn Fn(Vec<OsString>) -> Result<DaemonArgs, clap::Error>;
 
 pub async fn run(args: DaemonArgs, parse: Parse<'_>, command: &Command, cx: &mut Context) -> Result<Exit> {
+    if let Some(Then::Password(password)) = &args.then {
+        let Some(folder) = args.network.state_dir() else {
+            return fail(Exit::Usage, "the password is kept in the state folder: --state-dir names one");
+        };
+        return password::run(password, &folder.join(FOLDER), cx);
+    }
     let mut interrupt = Interrupt::install_for_service()?;
     let mut file = read_file(&args, parse, command)?;
     let args = with_file(&args, &file, parse)?;
@@ -189,6 +255,10 @@ fn say_where(cx: &mut Context, daemon: &Daemon, socket: Option<&Path>, token: Op
     for addr in daemon.http() {
         let with = token.map_or(String::new(), |token| format!(", with the token in {}", token.display()));
         cx.console.note(&format!("serving http://{addr}/api/v1/{with}"));
+    }
+    if let Some(link) = daemon.first_link() {
+        cx.console
+            .note(&format!("open {link} in a browser on this machine; the link lets in whoever has it"));
     }
     if let Some(socket) = socket {
         cx.console.note(&format!("serving `swarm ctl` at {}", socket.display()));
@@ -302,6 +372,7 @@ impl DaemonArgs {
             socket: Some(self.socket.clone().unwrap_or_else(|| socket_in(&state_dir))).filter(|_| cfg!(unix)),
             state_dir: state_dir.join(FOLDER),
             http,
+            user: self.user.clone(),
             auth: !self.no_auth,
             rules: self.rules()?,
         })
@@ -316,6 +387,8 @@ impl DaemonArgs {
             allow_dirs: self.allow_dir.clone(),
             watch_dir: self.watch_dir.clone(),
             hosts: self.http_host.clone(),
+            base: self.http_base.clone(),
+            proxies: self.trusted_proxy.clone(),
             turns: Turns { downloads: self.max_active_downloads, seeds: self.max_active_seeds },
             goals: Goals { ratio: self.seed_ratio, seed_time: self.seed_time.map(|time| time.as_secs()) },
             upload_limit: self.network.max_up,

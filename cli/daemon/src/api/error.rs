@@ -102,6 +102,7 @@ impl From<Denied> for ApiError {
             Denied::Host => (StatusCode::MISDIRECTED_REQUEST, "host"),
             Denied::Origin => (StatusCode::FORBIDDEN, "origin"),
             Denied::Token => (StatusCode::UNAUTHORIZED, "token"),
+            Denied::TooMany(_) => (StatusCode::TOO_MANY_REQUESTS, "too_many_attempts"),
         };
         ApiError::new(status, kind, denied.to_string())
     }

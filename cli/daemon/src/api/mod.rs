@@ -11,18 +11,24 @@ pub mod serve;
 mod session;
 mod torrents;
 
-use crate::auth::{Access, Via};
+use crate::auth::proxy::{self, Scheme};
+use crate::auth::{Access, Cookie, Denied, Via};
 use crate::config::Rules;
 use crate::manager::Counters;
 use crate::manager::commands::Handle;
 use crate::metrics::HttpCounters;
 use crate::notice::Notice;
+use crate::page::login;
 use crate::settings::Standing;
 use crate::table::Shared;
 use crate::torrents::Labels;
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use axum::http::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderValue, LOCATION, REFERRER_POLICY, SET_COOKIE,
+    X_CONTENT_TYPE_OPTIONS,
+};
+use axum::http::{Method, StatusCode};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
 use error::ApiError;
@@ -128,18 +134,53 @@ pub fn router(app: Arc<App>) -> Router {
         .with_state(app)
 }
 
-/// Lets a request pass, or not; and counts it.
-async fn admit(State(app): AppState, request: Request, next: Next) -> Response {
-    let via = request.extensions().get::<Via>().copied();
-    let rules = app.rules.borrow().clone();
-    let checked = match via {
-        Some(via) => app.access.check(via, request.method(), request.uri(), request.headers(), &rules.hosts),
-        // Whoever builds the router forgot it.
-        None => Err(crate::auth::Denied::Token),
-    };
-    let mut response = match checked {
-        Ok(()) => next.run(request).await,
+/// Who comes by the page's link with the token gets a cookie in its place, and the address without it.
+fn linked(app: &App, request: &Request) -> Option<Response> {
+    if request.method() != Method::GET || request.uri().path() != "/" {
+        return None;
+    }
+    let query = request.uri().query()?;
+    let (_, given) = url::form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "token")?;
+    let is_https = request.extensions().get::<Scheme>().is_some_and(|scheme| scheme.is_https);
+    Some(match app.access.login_by_token(&given) {
+        // Relative, for a proxy may have put us below a path.
+        Ok(key) => {
+            let headers = [
+                (LOCATION, HeaderValue::from_static("./")),
+                (SET_COOKIE, Cookie::Page.set(key, is_https)),
+                (REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
+            ];
+            (StatusCode::SEE_OTHER, headers).into_response()
+        }
         Err(denied) => ApiError::from(denied).into_response(),
+    })
+}
+
+/// Lets a request pass, or not; and counts it.
+async fn admit(State(app): AppState, mut request: Request, next: Next) -> Response {
+    let rules = app.rules.borrow().clone();
+    let mut via = request.extensions().get::<Via>().copied();
+    if let Some(via) = &mut via {
+        let (mut parts, body) = request.into_parts();
+        let scheme = proxy::unwrap(via, &mut parts.uri, &mut parts.headers, &rules);
+        parts.extensions.insert(*via);
+        parts.extensions.insert(scheme);
+        request = Request::from_parts(parts, body);
+    }
+    let (method, uri, headers) = (request.method(), request.uri(), request.headers());
+    let checked = match via {
+        Some(via) => app.access.check(via, method, uri, headers, &rules.hosts).await,
+        // Whoever builds the router forgot it.
+        None => Err(Denied::Token),
+    };
+    let mut response = match (checked, linked(&app, &request)) {
+        (Ok(_) | Err(Denied::Token), Some(response)) => response,
+        (Ok(caller), None) => {
+            caller.and_then(|caller| request.extensions_mut().insert(caller));
+            next.run(request).await
+        }
+        (Err(denied), _) => login::answer(&app, &request, denied)
+            .unwrap_or_else(|| ApiError::from(denied).into_response()),
     };
     app.http.count(response.status());
     let headers = response.headers_mut();

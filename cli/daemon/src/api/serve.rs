@@ -37,9 +37,9 @@ pub async fn tcp(listener: TcpListener, router: Router, mut stop: watch::Receive
             () = stopped(&mut stop) => break,
         };
         match accepted {
-            Ok((stream, _)) => {
+            Ok((stream, peer)) => {
                 let _ = stream.set_nodelay(true);
-                let via = Via::Tcp(stream.local_addr().unwrap_or(local));
+                let via = Via::Tcp { local: stream.local_addr().unwrap_or(local), peer };
                 let (router, stop) = (router.clone(), stop.clone());
                 tokio::spawn(async move {
                     talk(stream, via, router, stop).await;

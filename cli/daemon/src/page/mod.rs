@@ -13,6 +13,7 @@ mod graph;
 pub mod history;
 mod icons;
 mod list;
+pub mod login;
 mod options;
 mod pieces;
 mod query;
@@ -20,19 +21,21 @@ mod settings;
 
 use crate::api::App;
 use crate::api::error::{ApiError, JSON_LEN_MAX, whole};
+use crate::config::Rules;
 use crate::torrents::{Id, Refusal};
 use askama::Template;
 use assets::{NAMES, Names};
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, FromRequest, FromRequestParts, Request, State};
 use axum::http::request::Parts;
-use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
-use axum::middleware::{Next, from_fn_with_state};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
+use axum::middleware::{Next, from_fn_with_state, map_request};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use list::Sums;
 use std::convert::Infallible;
 use std::sync::Arc;
+use tokio::sync::watch;
 use url::form_urlencoded;
 
 pub use assets::is_one as is_asset;
@@ -64,6 +67,8 @@ pub fn router(app: &Arc<App>) -> Router<Arc<App>> {
         .route("/t/{torrent}/web-seeds", post(options::add_web_seeds))
         .route("/t/{torrent}/rename", get(options::ask_name).post(options::rename))
         .route("/t/{torrent}/options", get(options::show).post(options::save))
+        .route("/login", get(login::form).post(login::login))
+        .route("/logout", post(login::logout))
         .route_layer(from_fn_with_state(Arc::clone(app), around))
         .route("/assets/{name}", get(assets::serve))
 }
@@ -103,7 +108,7 @@ impl Ctx {
             live: format!("{}{live}", self.base),
             sums: Sums::of(&self.app.table),
             names: &NAMES,
-            can_leave: self.app.access.token.is_some(),
+            can_leave: !self.app.access.is_open(),
             is_part: self.in_dialog,
         }
     }
@@ -288,13 +293,39 @@ async fn around(State(app): State<Arc<App>>, request: Request, next: Next) -> Re
     if let Some(fault) = response.extensions_mut().remove::<Fault>() {
         response = show_fault(&ctx, fault);
     }
-    let headers = response.headers_mut();
+    dress(response.headers_mut());
+    response
+}
+
+/// What holds for what is a page.
+fn dress(headers: &mut HeaderMap) {
     headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
     headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("same-origin"));
     let same = HeaderValue::from_static("same-origin");
     headers.insert(HeaderName::from_static("cross-origin-opener-policy"), same.clone());
     headers.insert(HeaderName::from_static("cross-origin-resource-policy"), same);
-    response
+}
+
+/// The routes below the path that a proxy has put the daemon at, and without it: some proxies take it off.
+pub fn based(router: Router, rules: watch::Receiver<Arc<Rules>>) -> Router {
+    let strip = move |mut request: Request| {
+        let base = rules.borrow().base.clone();
+        if let Some(uri) = without(&base, request.uri()) {
+            *request.uri_mut() = uri;
+        }
+        std::future::ready(request)
+    };
+    Router::new().fallback_service(router).layer(map_request(strip))
+}
+
+fn without(base: &str, uri: &Uri) -> Option<Uri> {
+    let rest = uri.path_and_query()?.as_str().strip_prefix(base)?;
+    if base.is_empty() || !rest.starts_with('/') {
+        return None;
+    }
+    let mut parts = uri.clone().into_parts();
+    parts.path_and_query = Some(rest.parse().ok()?);
+    Uri::from_parts(parts).ok()
 }
 
 fn show_fault(ctx: &Ctx, fault: Fault) -> Response {
@@ -319,6 +350,16 @@ fn show_fault(ctx: &Ctx, fault: Fault) -> Response {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_base_is_taken_off_where_it_is_there() {
+        let without = |base: &str, uri: &str| without(base, &uri.parse().unwrap()).map(|uri| uri.to_string());
+        assert_eq!(without("/swarm", "/swarm/t/5?x=1").as_deref(), Some("/t/5?x=1"));
+        assert_eq!(without("/swarm", "/swarm/").as_deref(), Some("/"));
+        for (base, uri) in [("", "/t/5"), ("/swarm", "/t/5"), ("/swarm", "/swarmed/"), ("/swarm", "/swarm")] {
+            assert_eq!(without(base, uri), None, "{base} {uri}");
+        }
+    }
 
     #[test]
     fn the_way_back_stays_on_this_host() {
