@@ -142,23 +142,26 @@ impl Daemon {
         let history = page::history::History::default();
         tokio::spawn(history.clone().run(manager.table.clone(), stopping.clone()));
         let rules = manager.rules.clone();
-        let router = page::based(api::router(Arc::new(App {
-            manager: manager.handle.clone(),
-            table: manager.table.clone(),
-            notices: manager.notices.clone(),
-            rules: manager.rules.clone(),
-            standing: manager.standing.clone(),
-            labels: manager.labels.clone(),
-            access,
-            session: config.session.clone(),
-            listening: manager.listening.clone(),
-            counters: Arc::clone(&manager.counters),
-            http: metrics::HttpCounters::default(),
-            streams: Default::default(),
-            history,
-            started_at: manager::now(),
-            stopping: stopping.clone(),
-        })), rules);
+        let router = page::based(
+            api::router(Arc::new(App {
+                manager: manager.handle.clone(),
+                table: manager.table.clone(),
+                notices: manager.notices.clone(),
+                rules: manager.rules.clone(),
+                standing: manager.standing.clone(),
+                labels: manager.labels.clone(),
+                access,
+                session: config.session.clone(),
+                listening: manager.listening.clone(),
+                counters: Arc::clone(&manager.counters),
+                http: metrics::HttpCounters::default(),
+                streams: Default::default(),
+                history,
+                started_at: manager::now(),
+                stopping: stopping.clone(),
+            })),
+            rules,
+        );
         let mut servers = JoinSet::new();
         for listener in tcp {
             servers.spawn(serve::tcp(listener, router.clone(), stopping.clone()));

@@ -179,8 +179,9 @@ async fn admit(State(app): AppState, mut request: Request, next: Next) -> Respon
             caller.and_then(|caller| request.extensions_mut().insert(caller));
             next.run(request).await
         }
-        (Err(denied), _) => login::answer(&app, &request, denied)
-            .unwrap_or_else(|| ApiError::from(denied).into_response()),
+        (Err(denied), _) => {
+            login::answer(&app, &request, denied).unwrap_or_else(|| ApiError::from(denied).into_response())
+        }
     };
     app.http.count(response.status());
     let headers = response.headers_mut();

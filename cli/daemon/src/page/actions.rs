@@ -77,7 +77,8 @@ pub async fn several(ctx: Ctx, fields: Fields) -> PageResult<Response> {
 
 /// The torrents that are named, each once, as far as they are here: boxes that are checked, and all others in one field.
 fn chosen<'a>(ctx: &Ctx, pairs: impl Iterator<Item = (&'a str, &'a str)>) -> Vec<Id> {
-    let named = pairs.filter(|(name, _)| matches!(*name, "id" | "ids")).flat_map(|(_, value)| value.split(','));
+    let named =
+        pairs.filter(|(name, _)| matches!(*name, "id" | "ids")).flat_map(|(_, value)| value.split(','));
     let ids: BTreeSet<Id> = named.filter_map(|id| id.trim().parse().ok()).collect();
     let table = ctx.app.table.read();
     ids.into_iter().filter(|id| table.get(*id).is_some()).collect()

@@ -4,8 +4,8 @@ use super::{Ctx, Fault, Frame, PageResult, format, html};
 use crate::adding::{self, AddOptions};
 use crate::torrents::New;
 use askama::Template;
-use axum::extract::multipart::{Field, Multipart, MultipartRejection};
 use axum::extract::RawQuery;
+use axum::extract::multipart::{Field, Multipart, MultipartRejection};
 use axum::response::Response;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -35,7 +35,8 @@ struct AddPage {
 pub async fn form(ctx: Ctx, RawQuery(query): RawQuery) -> PageResult<Response> {
     let query = query.unwrap_or_default();
     let links = form_urlencoded::parse(query.as_bytes()).filter(|(name, _)| name == "link");
-    let links = links.map(|(_, link)| link.chars().take(FIELD_LEN_MAX).collect::<String>()).collect::<Vec<_>>();
+    let links =
+        links.map(|(_, link)| link.chars().take(FIELD_LEN_MAX).collect::<String>()).collect::<Vec<_>>();
     html(&AddPage {
         frame: ctx.frame("add", ""),
         dir: ctx.app.rules.borrow().dir.display().to_string(),
@@ -86,7 +87,9 @@ impl Form {
         let text = text.trim();
         let options = &mut self.options;
         match &*name {
-            "links" => self.links.extend(text.lines().map(str::trim).filter(|l| !l.is_empty()).map(str::to_owned)),
+            "links" => {
+                self.links.extend(text.lines().map(str::trim).filter(|l| !l.is_empty()).map(str::to_owned))
+            }
             "dir" if !text.is_empty() => options.dir = Some(PathBuf::from(text)),
             "category" if !text.is_empty() => options.category = Some(text.to_owned()),
             "tags" => options.tags = super::options::tags(text),
@@ -107,7 +110,8 @@ fn broken(error: axum::extract::multipart::MultipartError) -> Fault {
 pub async fn add(ctx: Ctx, multipart: Result<Multipart, MultipartRejection>) -> PageResult<Response> {
     let multipart = multipart.map_err(|rejection| Fault::invalid(rejection.body_text()))?;
     let read = tokio::time::timeout(BODY_TIMEOUT, Form::read(multipart)).await;
-    let Form { links, files, options } = read.map_err(|_| Fault::invalid("the form does not come in time"))??;
+    let Form { links, files, options } =
+        read.map_err(|_| Fault::invalid("the form does not come in time"))??;
     if links.is_empty() && files.is_empty() {
         return Err(Fault::invalid("name a link, an info-hash or an address, or choose a file"));
     }

@@ -85,7 +85,8 @@ pub fn is_one(path: &str) -> bool {
 
 /// Serves one.
 pub async fn serve(Path(name): Path<String>, headers: HeaderMap) -> Response {
-    let Some(asset) = ASSETS.iter().zip(all_names()).find(|(_, known)| **known == name).map(|(asset, _)| asset)
+    let Some(asset) =
+        ASSETS.iter().zip(all_names()).find(|(_, known)| **known == name).map(|(asset, _)| asset)
     else {
         return (StatusCode::NOT_FOUND, "there is no such file\n").into_response();
     };

@@ -5,7 +5,7 @@ use super::list;
 use super::pieces::{self, Map};
 use super::query::left;
 use super::{Ctx, Frame, PageResult, format, html};
-use crate::table::{Row, State};
+use crate::table::Row;
 use crate::torrents::Id;
 use askama::Template;
 use axum::extract::{Path, RawQuery};
@@ -24,9 +24,8 @@ pub struct NameOf(pub Id);
 impl NameOf {
     /// Whether a path is of this torrent.
     pub fn is_in(&self, path: &str) -> bool {
-        path.split_once("/t/").is_some_and(|(_, rest)| {
-            rest.split(['/', '?']).next().is_some_and(|id| id == self.0.to_string())
-        })
+        path.split_once("/t/")
+            .is_some_and(|(_, rest)| rest.split(['/', '?']).next().is_some_and(|id| id == self.0.to_string()))
     }
 }
 
@@ -50,7 +49,6 @@ pub struct Head {
     pub ratio: String,
     pub is_paused: bool,
     pub is_forced: bool,
-    pub is_removing: bool,
     pub files: Option<usize>,
     pub peers: usize,
 }
@@ -77,7 +75,6 @@ impl Head {
             ratio: format!("{:.2}", summary.ratio),
             is_paused: summary.paused,
             is_forced: summary.forced,
-            is_removing: summary.state == State::Removing,
             files: files.map(|files| files.filter(|file| !file.attr.pad).count()),
             peers: summary.peers,
         }
@@ -102,7 +99,8 @@ fn facts(row: &Row, now: i64) -> Vec<Fact> {
         }
     };
     let seeding = summary.running_since.filter(|_| summary.completed_at.is_some());
-    let seeding = summary.seconds_seeding + seeding.map_or(0, |since| u64::try_from(now - since).unwrap_or(0));
+    let seeding =
+        summary.seconds_seeding + seeding.map_or(0, |since| u64::try_from(now - since).unwrap_or(0));
     let metainfo = row.metainfo.as_deref();
     let when = |time: i64| format!("{} ({})", format::ago(now, time), format::stamp(time));
     put("Received", Some(format::size(summary.bytes_down)), false);
@@ -115,7 +113,11 @@ fn facts(row: &Row, now: i64) -> Vec<Fact> {
     put("Added", Some(when(summary.added_at)), false);
     put("Complete", summary.completed_at.map(when), false);
     put("Seeded for", (seeding > 0).then(|| format::span(seeding)), false);
-    put("Pieces", metainfo.map(|metainfo| pieces_of(summary.pieces, metainfo.info.geometry.piece_len())), false);
+    put(
+        "Pieces",
+        metainfo.map(|metainfo| pieces_of(summary.pieces, metainfo.info.geometry.piece_len())),
+        false,
+    );
     let private = metainfo.filter(|metainfo| metainfo.info.private);
     put("Private", private.map(|_| "peers come from its trackers only".to_owned()), false);
     put("Made", metainfo.and_then(|metainfo| metainfo.creation_date).map(when), false);
@@ -191,7 +193,6 @@ struct FilesPage {
     head: Head,
     files: Vec<FileView>,
     search: String,
-    from: usize,
     total: usize,
     before: Option<usize>,
     after: Option<usize>,
@@ -241,7 +242,9 @@ pub async fn files(ctx: Ctx, Path(id): Path<i64>, RawQuery(query): RawQuery) -> 
             name: format::name(name),
             size: format::size(length),
             thousandths: done.map(|done| if length == 0 { 1_000 } else { format::thousandths(done, length) }),
-            percent: done.map(|done| if length == 0 { "100 %".into() } else { format::percent(done, length) }).unwrap_or_default(),
+            percent: done
+                .map(|done| if length == 0 { "100 %".into() } else { format::percent(done, length) })
+                .unwrap_or_default(),
             priority: row.priorities.as_deref().and_then(|each| each.get(at).copied()).unwrap_or(4),
         }
     });
@@ -249,7 +252,6 @@ pub async fn files(ctx: Ctx, Path(id): Path<i64>, RawQuery(query): RawQuery) -> 
         frame: frame(&ctx, id, &query),
         head: Head::of(&row, "files"),
         files: shown.collect(),
-        from,
         total,
         before: from.checked_sub(FILES_MAX),
         after: Some(from + FILES_MAX).filter(|after| *after < total),
@@ -299,7 +301,13 @@ pub async fn peers(ctx: Ctx, Path(id): Path<i64>, RawQuery(query): RawQuery) -> 
         let mut how = vec![if peer.utp { "uTP" } else { "TCP" }];
         how.extend(peer.encryption.is_some().then_some("encrypted"));
         how.extend(peer.inbound.then_some("incoming"));
-        let state = match (peer.snubbed, peer.am_interested, peer.peer_choking, peer.peer_interested, peer.am_choking) {
+        let state = match (
+            peer.snubbed,
+            peer.am_interested,
+            peer.peer_choking,
+            peer.peer_interested,
+            peer.am_choking,
+        ) {
             (true, ..) => "lets requests lie",
             (_, true, false, ..) => "gives",
             (_, true, true, ..) => "lets us wait",
@@ -380,8 +388,15 @@ fn tracker_views(row: &Row, stats: Option<&TorrentStats>) -> Vec<TrackerView> {
     let known = stats.map(|stats| &stats.trackers[..]).unwrap_or_default();
     let maybe = |count: Option<u32>| count.map(|count| count.to_string()).unwrap_or_default();
     let mut views = Vec::new();
-    for (tier, url) in row.tiers.iter().enumerate().flat_map(|(tier, urls)| urls.iter().map(move |url| (tier, url))) {
-        let view = || TrackerView { url: url.clone(), shown: format::name(url), tier: tier + 1, ..TrackerView::default() };
+    for (tier, url) in
+        row.tiers.iter().enumerate().flat_map(|(tier, urls)| urls.iter().map(move |url| (tier, url)))
+    {
+        let view = || TrackerView {
+            url: url.clone(),
+            shown: format::name(url),
+            tier: tier + 1,
+            ..TrackerView::default()
+        };
         let of_url: Vec<_> = known.iter().filter(|tracker| tracker.url == *url).collect();
         if of_url.is_empty() {
             views.push(TrackerView { is_first: true, ..view() });

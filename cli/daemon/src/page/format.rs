@@ -124,11 +124,17 @@ mod tests {
 
     #[test]
     fn numbers_are_as_people_write_them() {
-        assert_eq!((size(0), size(16_384), size(1_500_000)), ("0 B".into(), "16 KiB".into(), "1.4 MiB".into()));
+        assert_eq!(
+            (size(0), size(16_384), size(1_500_000)),
+            ("0 B".into(), "16 KiB".into(), "1.4 MiB".into())
+        );
         assert_eq!((rate_if_any(0), rate(2_048)), (String::new(), "2 KiB/s".into()));
         assert_eq!((percent(1, 2), percent(999_999, 1_000_000)), ("50 %".into(), "99.9 %".into()));
         assert_eq!((percent(5, 5), percent(7, 0), thousandths(9, 3)), ("100 %".into(), "0 %".into(), 1_000));
-        assert_eq!((span(59), span(3_700), span(90_000)), ("59 s".into(), "1 h 1 min".into(), "1 d 1 h".into()));
+        assert_eq!(
+            (span(59), span(3_700), span(90_000)),
+            ("59 s".into(), "1 h 1 min".into(), "1 d 1 h".into())
+        );
     }
 
     #[test]

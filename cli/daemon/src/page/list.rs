@@ -8,7 +8,7 @@ use askama::Template;
 use axum::extract::RawQuery;
 use axum::response::Response;
 use std::collections::BTreeMap;
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::hash::{DefaultHasher, Hasher as _};
 use std::sync::Arc;
 use url::form_urlencoded;
 

@@ -54,7 +54,8 @@ pub fn answer(app: &App, request: &Request, denied: Denied) -> Option<Response> 
 /// Where they may go from here: a page of ours.
 fn inside<'a>(base: &str, to: &'a str) -> Option<&'a str> {
     // As part of a URL, so that nothing that leads elsewhere passes.
-    path_of(&format!("http://host{to}")).filter(|path| path.starts_with(&format!("{base}/")) && path == to)?;
+    path_of(&format!("http://host{to}"))
+        .filter(|path| path.starts_with(&format!("{base}/")) && path == to)?;
     Some(to)
 }
 
@@ -94,8 +95,10 @@ pub async fn login(
 /// Ends the session.
 pub async fn logout(ctx: Ctx, headers: HeaderMap) -> Response {
     ctx.app.access.logout(&headers);
-    let to = HeaderValue::try_from(format!("{}/login", ctx.base)).unwrap_or(HeaderValue::from_static("/login"));
-    (StatusCode::SEE_OTHER, [(header::LOCATION, to), (header::SET_COOKIE, Cookie::Page.clear())]).into_response()
+    let to =
+        HeaderValue::try_from(format!("{}/login", ctx.base)).unwrap_or(HeaderValue::from_static("/login"));
+    (StatusCode::SEE_OTHER, [(header::LOCATION, to), (header::SET_COOKIE, Cookie::Page.clear())])
+        .into_response()
 }
 
 #[cfg(test)]

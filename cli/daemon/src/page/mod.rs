@@ -340,7 +340,11 @@ fn show_fault(ctx: &Ctx, fault: Fault) -> Response {
             StatusCode::FORBIDDEN => "That is not allowed",
             _ => "That did not work",
         };
-        let page = FaultPage { frame: ctx.frame("fault", ""), title: title.to_owned(), message: format::text(&message) };
+        let page = FaultPage {
+            frame: ctx.frame("fault", ""),
+            title: title.to_owned(),
+            message: format::text(&message),
+        };
         html(&page).unwrap_or_else(|_| ().into_response())
     };
     *response.status_mut() = status;
@@ -364,7 +368,13 @@ mod tests {
     #[test]
     fn the_way_back_stays_on_this_host() {
         assert_eq!(path_of("http://localhost:1/t/5?x=1").as_deref(), Some("/t/5?x=1"));
-        for bad in ["http://localhost", "http://localhost//evil.example/", "javascript:alert(1)", "/t/5", "http://a/\\b"] {
+        for bad in [
+            "http://localhost",
+            "http://localhost//evil.example/",
+            "javascript:alert(1)",
+            "/t/5",
+            "http://a/\\b",
+        ] {
             assert_eq!(path_of(bad), None, "{bad}");
         }
     }

@@ -51,8 +51,11 @@ pub fn bytes(name: &str, text: &str) -> PageResult<Option<u64>> {
     if text.is_empty() {
         return Ok(None);
     }
-    let number = text.replace(',', ".").parse::<f64>().ok().filter(|number| number.is_finite() && *number > 0.0);
-    let number = number.ok_or_else(|| Fault::invalid(format!("{name}: {} is not a number of MiB/s above 0", format::name(text))))?;
+    let number =
+        text.replace(',', ".").parse::<f64>().ok().filter(|number| number.is_finite() && *number > 0.0);
+    let number = number.ok_or_else(|| {
+        Fault::invalid(format!("{name}: {} is not a number of MiB/s above 0", format::name(text)))
+    })?;
     // More than the largest number is none that anything reaches.
     Ok(Some(((number * MIB) as u64).max(1)))
 }
@@ -70,7 +73,8 @@ fn goal<T: std::str::FromStr>(name: &str, kind: &str, value: &str) -> PageResult
         "none" => Ok(Goal::Word(GoalWord::None)),
         "value" => {
             let number = value.replace(',', ".").parse().ok();
-            let wrong = || Fault::invalid(format!("{name}: {} is not a number from 0 up", format::name(value)));
+            let wrong =
+                || Fault::invalid(format!("{name}: {} is not a number from 0 up", format::name(value)));
             number.map(Goal::Value).ok_or_else(wrong)
         }
         _ => Ok(Goal::Default),
@@ -107,7 +111,11 @@ pub async fn show(ctx: Ctx, Path(id): Path<i64>, RawQuery(query): RawQuery) -> P
         ratio_kind: kind(&ratio_limit),
         ratio: if let Goal::Value(ratio) = ratio_limit { ratio.to_string() } else { String::new() },
         time_kind: kind(&seed_time_limit),
-        minutes: if let Goal::Value(time) = seed_time_limit { (time / 60).to_string() } else { String::new() },
+        minutes: if let Goal::Value(time) = seed_time_limit {
+            (time / 60).to_string()
+        } else {
+            String::new()
+        },
         category: summary.category.clone().unwrap_or_default(),
         categories: categories(&ctx),
         tags: summary.tags.join(", "),
@@ -180,12 +188,14 @@ async fn place(ctx: &Ctx, id: Id, fields: &Fields) -> PageResult<Response> {
 /// Priorities of files: of those whose field has the file's index, or of all that were searched for.
 pub async fn files(ctx: Ctx, Path(id): Path<i64>, fields: Fields) -> PageResult<Response> {
     let row = ctx.row(id)?;
-    let priority = |text: &str| text.parse::<u8>().map_err(|_| Fault::invalid("a priority is a number from 0 to 7"));
+    let priority =
+        |text: &str| text.parse::<u8>().map_err(|_| Fault::invalid("a priority is a number from 0 to 7"));
     let priorities = if fields.has("all") {
         let all = priority(fields.get("all"))?;
         detail::files_with(&row, fields.get("q")).into_iter().map(|at| (at as u32, all)).collect()
     } else {
-        let named = fields.iter().filter_map(|(name, value)| Some((name.strip_prefix('f')?.parse().ok()?, value)));
+        let named =
+            fields.iter().filter_map(|(name, value)| Some((name.strip_prefix('f')?.parse().ok()?, value)));
         named.map(|(at, value): (u32, &str)| Ok((at, priority(value)?))).collect::<PageResult<_>>()?
     };
     ctx.app.manager.edit(vec![Id(id)], Edit { priorities, ..Edit::default() }).await?;
@@ -209,12 +219,7 @@ pub async fn ask_name(ctx: Ctx, Path(id): Path<i64>, RawQuery(query): RawQuery) 
     let file = file.and_then(|(_, at)| at.parse().ok()).unwrap_or(0);
     let path = row.file_path(FileIndex(file)).ok_or_else(|| Fault::invalid("there is no such file"))?;
     let path = path.join("/");
-    html(&RenamePage {
-        frame: ctx.frame("torrent", ""),
-        id,
-        name: format::name(&row.summary.name),
-        path,
-    })
+    html(&RenamePage { frame: ctx.frame("torrent", ""), id, name: format::name(&row.summary.name), path })
 }
 
 /// Gives a file another path.
@@ -233,7 +238,8 @@ pub async fn add_peers(ctx: Ctx, Path(id): Path<i64>, fields: Fields) -> PageRes
         return Ok(ctx.done("Banned; the settings list whom"));
     }
     let parse = |peer: &str| {
-        let wrong = || Fault::invalid(format!("{}: is no peer; write it as in 192.0.2.7:6881", format::name(peer)));
+        let wrong =
+            || Fault::invalid(format!("{}: is no peer; write it as in 192.0.2.7:6881", format::name(peer)));
         peer.parse::<SocketAddr>().map_err(|_| wrong())
     };
     let peers = fields.get("peers").split_whitespace().map(parse).collect::<PageResult<Vec<_>>>()?;
@@ -255,7 +261,9 @@ pub async fn add_trackers(ctx: Ctx, Path(id): Path<i64>, fields: Fields) -> Page
     let edit = match removed.is_empty() {
         true if added.is_empty() => return Err(Fault::invalid("name a tracker")),
         true => Edit { trackers: added, ..Edit::default() },
-        false => Edit { tracker_edits: vec![TrackerEdit::Remove { url: removed.to_owned() }], ..Edit::default() },
+        false => {
+            Edit { tracker_edits: vec![TrackerEdit::Remove { url: removed.to_owned() }], ..Edit::default() }
+        }
     };
     ctx.app.manager.edit(vec![Id(id)], edit).await?;
     Ok(ctx.done(if removed.is_empty() { "Added" } else { "Removed" }))

@@ -196,7 +196,10 @@ impl ListQuery {
     pub fn wants(&self, summary: &Summary, search: &str) -> bool {
         let has = |hash: &Option<String>| hash.as_deref().is_some_and(|hash| hash.starts_with(search));
         self.group.has(summary)
-            && self.category.as_ref().is_none_or(|category| summary.category.as_deref().unwrap_or_default() == category)
+            && self
+                .category
+                .as_ref()
+                .is_none_or(|category| summary.category.as_deref().unwrap_or_default() == category)
             && self.tag.as_ref().is_none_or(|tag| summary.tags.contains(tag))
             && (search.is_empty()
                 || summary.name.to_lowercase().contains(search)
@@ -240,7 +243,11 @@ impl ListQuery {
     }
 }
 
-fn one_of<T: Copy + Default>(all: impl IntoIterator<Item = T>, name: fn(T) -> &'static str, value: &str) -> T {
+fn one_of<T: Copy + Default>(
+    all: impl IntoIterator<Item = T>,
+    name: fn(T) -> &'static str,
+    value: &str,
+) -> T {
     all.into_iter().find(|one| name(*one) == value).unwrap_or_default()
 }
 
@@ -284,7 +291,10 @@ mod tests {
         assert_eq!((&*query.search, query.group, query.sort), ("a&b<script>", Group::Paused, Sort::Name));
         assert_eq!(ListQuery::parse(&query.encode()), query);
         let plain = ListQuery::parse("state=x&sort=&count=99999999&from=-1&other=1&q=%ff");
-        assert_eq!((plain.group, plain.sort, plain.count, plain.from), (Group::All, Sort::Added, COUNT_MAX, 0));
+        assert_eq!(
+            (plain.group, plain.sort, plain.count, plain.from),
+            (Group::All, Sort::Added, COUNT_MAX, 0)
+        );
         assert_eq!(ListQuery::parse(&format!("q={}", "x".repeat(10_000))).search.len(), SEARCH_LEN_MAX);
     }
 
@@ -310,6 +320,9 @@ mod tests {
         };
         assert_eq!((order(""), order("reverse=1")), (vec![3, 2, 1], vec![1, 2, 3]));
         assert_eq!((order("sort=name"), order("sort=name&reverse=1")), (vec![2, 1, 3], vec![3, 1, 2]));
-        assert_eq!((order("sort=progress"), order("sort=progress&reverse=1")), (vec![3, 1, 2], vec![1, 2, 3]));
+        assert_eq!(
+            (order("sort=progress"), order("sort=progress&reverse=1")),
+            (vec![3, 1, 2], vec![1, 2, 3])
+        );
     }
 }

@@ -89,7 +89,11 @@ pub async fn show(ctx: Ctx, RawQuery(query): RawQuery) -> PageResult<Response> {
         scheduled: settings.schedule.enabled,
         from: clock(settings.schedule.from),
         to: clock(settings.schedule.to),
-        days: DAYS.iter().enumerate().map(|(day, name)| (day, *name, settings.schedule.days >> day & 1 == 1)).collect(),
+        days: DAYS
+            .iter()
+            .enumerate()
+            .map(|(day, name)| (day, *name, settings.schedule.days >> day & 1 == 1))
+            .collect(),
         max_active_downloads: text(turns.downloads),
         max_active_seeds: text(turns.seeds),
         ratio: text(goals.ratio),
@@ -161,12 +165,15 @@ pub async fn save(ctx: Ctx, fields: Fields) -> PageResult<Response> {
         },
         "goals" => SettingsEdit {
             ratio_limit: goal(number("ratio", fields.get("ratio"))?),
-            seed_time_limit: goal(number::<u64>("minutes", fields.get("minutes"))?.map(|time| time.saturating_mul(60))),
+            seed_time_limit: goal(
+                number::<u64>("minutes", fields.get("minutes"))?.map(|time| time.saturating_mul(60)),
+            ),
             ..none
         },
         "category" | "tags" => return save_labels(&ctx, &fields).await,
         "unban" => {
-            let address: IpAddr = fields.get("address").parse().map_err(|_| Fault::invalid("that is no address"))?;
+            let address: IpAddr =
+                fields.get("address").parse().map_err(|_| Fault::invalid("that is no address"))?;
             ctx.app.manager.unban(vec![address]).await?;
             return Ok(ctx.done_at("The ban is lifted", Some("/settings")));
         }
@@ -182,9 +189,10 @@ async fn save_labels(ctx: &Ctx, fields: &Fields) -> PageResult<Response> {
     let edit = match (fields.get("what"), removes) {
         ("category", true) => LabelsEdit::RemoveCategories(vec![name]),
         ("category", false) => {
+            let rules = ctx.app.rules.borrow().clone();
             let dir = match fields.get("dir") {
                 "" => None,
-                dir => Some(adding::folder(PathBuf::from(dir), ctx.app.rules.borrow().clone()).await?),
+                dir => Some(adding::folder(PathBuf::from(dir), rules).await?),
             };
             let edit = CategoryEdit {
                 dir: Some(dir),
@@ -221,7 +229,10 @@ mod tests {
 
     #[test]
     fn times_of_day_are_read_as_they_are_shown() {
-        assert_eq!((clock(510), minute("08:30").unwrap(), minute("08:30:00").unwrap()), ("08:30".into(), 510, 510));
+        assert_eq!(
+            (clock(510), minute("08:30").unwrap(), minute("08:30:00").unwrap()),
+            ("08:30".into(), 510, 510)
+        );
         for wrong in ["", "24:00", "8", "08:60", "a:b", "08:1ü"] {
             assert!(minute(wrong).is_err(), "{wrong}");
         }
