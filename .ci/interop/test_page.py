@@ -1,5 +1,6 @@
 """The daemon's web page in headless Chromium: each action with its effect, ten thousand torrents, keys, a proxy before it."""
 
+import contextlib
 import http.client
 import json
 import urllib.error
@@ -99,8 +100,9 @@ class Entering(PageCase):
         for headers in [{"origin": "http://evil.example"}, {"sec-fetch-site": "cross-site"}, {}]:
             connection = http.client.HTTPConnection(host, int(port), timeout=SOON)
             form = {"authorization": f"Bearer {daemon.token}", "content-type": "application/x-www-form-urlencoded"}
-            connection.request("POST", "/remove", f"ids={number}&data=delete", {**form, **headers})
-            self.assertEqual(connection.getresponse().status, 403, headers)
+            with contextlib.closing(connection):
+                connection.request("POST", "/remove", f"ids={number}&data=delete", {**form, **headers})
+                self.assertEqual(connection.getresponse().status, 403, headers)
         self.assertEqual(len(daemon.torrents()), 1)
 
 
@@ -461,8 +463,9 @@ class Proxied(PageCase):
 
         def status(**headers):
             connection = http.client.HTTPConnection(host, int(port), timeout=SOON)
-            connection.request("GET", "/health", headers={name.replace("_", "-"): value for name, value in headers.items()})
-            return connection.getresponse().status
+            with contextlib.closing(connection):
+                connection.request("GET", "/health", headers={name.replace("_", "-"): value for name, value in headers.items()})
+                return connection.getresponse().status
 
         self.assertEqual(status(host="nas.example"), 200)
         self.assertEqual(status(host="evil.example"), 421)

@@ -396,3 +396,27 @@ impl DaemonArgs {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_base_is_a_plain_path() {
+        for (text, base) in [("", ""), ("/", ""), ("/swarm", "/swarm"), ("/a/b-c.d/", "/a/b-c.d")] {
+            assert_eq!(parse_base(text).as_deref(), Ok(base));
+        }
+        for wrong in ["swarm", "//evil.example", "/a b", "/a//b", "/..", "/a?b", "/\"x", "http://a/"] {
+            assert!(parse_base(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_proxy_is_an_address_or_a_network() {
+        assert_eq!(parse_proxy("10.0.0.1/8"), parse_proxy("10.0.0.0/8"));
+        assert!(parse_proxy("::1").is_ok() && parse_proxy("fd00::/8").is_ok());
+        for wrong in ["", "localhost", "10.0.0.0/33", "10.0.0.0/", "10.0.0.0/x", "10.0.0.0-10.0.0.9"] {
+            assert!(parse_proxy(wrong).is_err(), "{wrong}");
+        }
+    }
+}

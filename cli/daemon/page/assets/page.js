@@ -22,7 +22,7 @@
     // What came before it was open is not told.
     source.onopen = () => { offline(false); look(); };
     source.onmessage = look;
-    source.onerror = () => { offline(true); if (source.readyState === EventSource.CLOSED) disconnect(); };
+    source.onerror = () => { offline(true); if (source.readyState === EventSource.CLOSED) { disconnect(); look(); } };
     // Peers and trackers change without a word.
     timer = setInterval(() => { if (source?.readyState === EventSource.OPEN && !list) look(); else if (!source) connect(); }, list ? QUIET : 3000);
   }

@@ -431,3 +431,7 @@ fn web_seed_views(row: &Row, stats: Option<&TorrentStats>) -> Vec<WebSeedView> {
     };
     row.web_seeds.iter().map(view).collect()
 }
+
+#[cfg(test)]
+#[path = "detail_tests.rs"]
+mod tests;

@@ -291,7 +291,11 @@ async fn around(State(app): State<Arc<App>>, request: Request, next: Next) -> Re
         }
     };
     if let Some(fault) = response.extensions_mut().remove::<Fault>() {
-        response = show_fault(&ctx, fault);
+        response = match is_form || !ctx.is_htmx || fault.status != StatusCode::NOT_FOUND {
+            true => show_fault(&ctx, fault),
+            // Somebody looks at a torrent that was removed.
+            false => [("hx-redirect", format!("{}/", ctx.base))].into_response(),
+        };
     }
     dress(response.headers_mut());
     response

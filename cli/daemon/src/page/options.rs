@@ -128,8 +128,8 @@ pub async fn save(ctx: Ctx, Path(id): Path<i64>, fields: Fields) -> PageResult<R
     let none = Edit::default();
     let edit = match fields.get("what") {
         "limits" => Edit {
-            upload_limit: Some(bytes("upload", fields.get("upload_limit"))?),
-            download_limit: Some(bytes("download", fields.get("download_limit"))?),
+            upload_limit: Some(bytes("up", fields.get("upload_limit"))?),
+            download_limit: Some(bytes("down", fields.get("download_limit"))?),
             ..none
         },
         "goals" => {

@@ -11,6 +11,8 @@ const COUNT: usize = 60;
 const COUNT_MAX: usize = 240;
 /// How much of what is searched for counts, in characters.
 const SEARCH_LEN_MAX: usize = 200;
+/// From how many digits on something can be the beginning of an info-hash. With fewer, any word would find some.
+const HASH_LEN_MIN: usize = 6;
 
 /// Torrents that belong together for those who look for one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -194,7 +196,9 @@ impl ListQuery {
 
     /// Whether a torrent is one of those that are looked at. `search` is what is searched for, in lower case.
     pub fn wants(&self, summary: &Summary, search: &str) -> bool {
-        let has = |hash: &Option<String>| hash.as_deref().is_some_and(|hash| hash.starts_with(search));
+        let is_hash = search.len() >= HASH_LEN_MIN;
+        let has =
+            |hash: &Option<String>| is_hash && hash.as_deref().is_some_and(|hash| hash.starts_with(search));
         self.group.has(summary)
             && self
                 .category
