@@ -16,6 +16,7 @@ pub mod import;
 mod manager;
 mod metrics;
 mod notice;
+mod page;
 mod qbittorrent;
 pub mod settings;
 pub mod store;
@@ -151,7 +152,9 @@ impl Daemon {
         let close = Arc::new(Notify::new());
         let transmission = transmission::Shared::new()
             .map_err(|source| StartError::System { what: "get random bytes", source })?;
-        let router = api::router(Arc::new(App {
+        let history = page::history::History::default();
+        tokio::spawn(history.clone().run(manager.table.clone(), stopping.clone()));
+        let app = Arc::new(App {
             manager: manager.handle.clone(),
             table: manager.table.clone(),
             notices: manager.notices.clone(),
@@ -167,12 +170,14 @@ impl Daemon {
             http: metrics::HttpCounters::default(),
             players: Default::default(),
             streams: Default::default(),
+            history,
             started_at: manager::now(),
             state_dir: config.state_dir.clone(),
             transmission,
             close: Arc::clone(&close),
             stopping: stopping.clone(),
-        }));
+        });
+        let router = page::based(api::router(app), manager.rules.clone());
         let mut servers = JoinSet::new();
         for listener in tcp {
             servers.spawn(serve::tcp(listener, router.clone(), stopping.clone()));
