@@ -159,7 +159,7 @@ pub async fn folder(given: PathBuf, rules: Arc<Rules>) -> Result<PathBuf, Refusa
 
 fn new(what: What, options: &AddOptions, rules: &Rules) -> Result<New, Refusal> {
     let dir = folders::resolve(options.dir.as_deref(), &rules.dir, &rules.allow_dirs)?;
-    Ok(New { what, dir, options: options.options()? })
+    Ok(New { what, dir, is_default_dir: options.dir.is_none(), options: options.options()? })
 }
 
 /// What looks at files, or parses for long, does not hold up others.

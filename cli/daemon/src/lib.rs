@@ -14,6 +14,7 @@ mod folders;
 mod manager;
 mod metrics;
 mod notice;
+pub mod settings;
 pub mod store;
 pub mod stream;
 pub mod table;
@@ -25,7 +26,7 @@ pub use config::{Config, Prepare, Rules};
 use api::{App, serve};
 use auth::{Access, Token};
 use manager::Running;
-use manager::commands::Limits;
+use settings::Settings;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -124,13 +125,13 @@ impl Daemon {
         let store = StoreThread::start(store)
             .map_err(|source| StartError::System { what: "start a thread", source })?;
         let alive_at = loaded.settings.get(ALIVE_AT).and_then(|text| text.parse().ok());
-        let limits = Limits::of_settings(&loaded.settings);
+        let settings = Settings::of_kept(&loaded.settings);
         let torrents = loaded.records.len();
-        let book = Book::load(parsed(loaded.records, loaded.metainfo), loaded.last_id);
+        let book = Book::load(parsed(loaded.records, loaded.metainfo), loaded.labels, loaded.last_id);
         let manager = manager::start(
             book,
             alive_at,
-            limits,
+            settings,
             loaded.bans,
             store,
             session,
@@ -143,6 +144,8 @@ impl Daemon {
             table: manager.table.clone(),
             notices: manager.notices.clone(),
             rules: manager.rules.clone(),
+            standing: manager.standing.clone(),
+            labels: manager.labels.clone(),
             access: Access { token },
             session: config.session.clone(),
             listening: manager.listening.clone(),

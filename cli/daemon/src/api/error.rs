@@ -69,6 +69,8 @@ impl From<Refusal> for ApiError {
             Refusal::PathTaken { id, .. } => (StatusCode::CONFLICT, "path_taken", Some(*id)),
             Refusal::Folder(_) => (StatusCode::FORBIDDEN, "folder", None),
             Refusal::Invalid(_) => (StatusCode::BAD_REQUEST, "invalid", None),
+            Refusal::NoSuchCategory(_) => (StatusCode::NOT_FOUND, "not_found", None),
+            Refusal::CategoryExists(_) => (StatusCode::CONFLICT, "category_exists", None),
             Refusal::NoMetadata => (StatusCode::CONFLICT, "no_metadata", None),
             Refusal::Removing => (StatusCode::CONFLICT, "removing", None),
             Refusal::Moving => (StatusCode::CONFLICT, "moving", None),

@@ -6,6 +6,7 @@
 mod details;
 mod error;
 mod events;
+mod labels;
 mod operations;
 pub mod serve;
 mod session;
@@ -18,7 +19,9 @@ use crate::manager::Counters;
 use crate::manager::commands::Handle;
 use crate::metrics::HttpCounters;
 use crate::notice::Notice;
+use crate::settings::Standing;
 use crate::table::Shared;
+use crate::torrents::Labels;
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderValue, X_CONTENT_TYPE_OPTIONS};
@@ -45,6 +48,10 @@ pub struct App {
     pub notices: broadcast::Sender<Notice>,
     /// The rules in force.
     pub rules: watch::Receiver<Arc<Rules>>,
+    /// What holds of the daemon as a whole, and what users have set of it.
+    pub standing: watch::Receiver<Arc<Standing>>,
+    /// Categories, tags and limits of trackers.
+    pub labels: watch::Receiver<Arc<Labels>>,
     /// Who gets in.
     pub access: Access,
     /// How the session behaves: what is fetched leaves by the same ways.
@@ -104,6 +111,12 @@ pub fn router(app: Arc<App>) -> Router {
         .routes(routes!(stream::open))
         .routes(routes!(events::events))
         .routes(routes!(session::session, session::edit))
+        .routes(routes!(labels::categories, labels::create_category))
+        .routes(routes!(labels::edit_category, labels::remove_category))
+        .routes(routes!(labels::tags, labels::create_tags))
+        .routes(routes!(labels::remove_tag))
+        .routes(routes!(labels::tracker_limits))
+        .routes(routes!(labels::limit_tracker))
         .routes(routes!(session::health))
         .routes(routes!(session::metrics))
         .split_for_parts();

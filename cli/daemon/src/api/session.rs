@@ -3,15 +3,16 @@
 use super::AppState;
 use super::error::{self, ApiError, ErrorBody};
 use super::torrents::Result;
-use crate::manager::commands::Limits;
 use crate::metrics::Sources;
+use crate::settings::{SettingsEdit, Standing};
 use crate::table::State as TorrentState;
+use crate::torrents::schedule::Schedule;
 use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::Serialize;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -34,10 +35,14 @@ pub struct Session {
     /// The folder for torrents whose folder is not said.
     #[schema(value_type = String)]
     dir: PathBuf,
-    /// The limit of payload sent, all torrents together.
+    /// The limit of payload sent that holds now, all torrents together.
     upload_limit: Option<u64>,
-    /// The limit of payload received, all torrents together.
+    /// The limit of payload received that holds now, all torrents together.
     download_limit: Option<u64>,
+    /// Whether these are the alternative limits.
+    alternative: bool,
+    /// What holds for all torrents together.
+    settings: Shown,
     /// Payload received per second, now.
     rate_down: u64,
     /// Payload sent per second, now.
@@ -52,10 +57,50 @@ pub struct Session {
     revision: u64,
 }
 
+/// What holds for all torrents together: what users have set, or else what the configuration says. Null is none.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Shown {
+    /// The limit of payload sent, while the alternative ones do not hold.
+    upload_limit: Option<u64>,
+    /// The limit of payload received, while the alternative ones do not hold.
+    download_limit: Option<u64>,
+    /// The alternative limit of payload sent.
+    alternative_upload_limit: Option<u64>,
+    /// The alternative limit of payload received.
+    alternative_download_limit: Option<u64>,
+    /// When the alternative limits hold by themselves.
+    schedule: Schedule,
+    /// How many torrents may download at a time.
+    max_active_downloads: Option<usize>,
+    /// How many torrents may seed at a time.
+    max_active_seeds: Option<usize>,
+    /// A ratio at which torrents stop that have none of their own.
+    ratio_limit: Option<f64>,
+    /// A time of seeding at which torrents stop that have none of their own, in seconds.
+    seed_time_limit: Option<u64>,
+}
+
+impl Shown {
+    fn of(standing: &Standing) -> Shown {
+        let (limits, turns, goals) = (standing.limits(), standing.turns(), standing.goals());
+        Shown {
+            upload_limit: limits.upload_limit,
+            download_limit: limits.download_limit,
+            alternative_upload_limit: standing.settings.alternative_upload_limit,
+            alternative_download_limit: standing.settings.alternative_download_limit,
+            schedule: standing.settings.schedule,
+            max_active_downloads: turns.downloads,
+            max_active_seeds: turns.seeds,
+            ratio_limit: goals.ratio,
+            seed_time_limit: goals.seed_time,
+        }
+    }
+}
+
 /// Shows the daemon as a whole
 #[utoipa::path(get, path = "/api/v1/session", responses((status = 200, body = Session)))]
 pub async fn session(State(app): AppState) -> Json<Session> {
-    let rules = app.rules.borrow().clone();
+    let (rules, standing) = (app.rules.borrow().clone(), app.standing.borrow().clone());
     let table = app.table.read();
     let mut torrents: BTreeMap<&str, usize> =
         TorrentState::ALL.iter().map(|state| (state.name(), 0)).collect();
@@ -72,6 +117,8 @@ pub async fn session(State(app): AppState) -> Json<Session> {
         dir: rules.dir.clone(),
         upload_limit: rules.upload_limit,
         download_limit: rules.download_limit,
+        alternative: standing.alternative,
+        settings: Shown::of(&standing),
         rate_down: rates.0,
         rate_up: rates.1,
         bytes_down: app.counters.bytes_down.load(Relaxed),
@@ -81,33 +128,12 @@ pub async fn session(State(app): AppState) -> Json<Session> {
     })
 }
 
-/// What can be changed of the daemon as a whole. What is left out stays.
-#[derive(Debug, Default, Deserialize, ToSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct SessionBody {
-    /// The limit of payload sent, all torrents together, in bytes/s; null lifts it.
-    #[serde(deserialize_with = "given")]
-    #[schema(value_type = Option<u64>)]
-    upload_limit: Option<Option<u64>>,
-    /// The limit of payload received, all torrents together, in bytes/s; null lifts it.
-    #[serde(deserialize_with = "given")]
-    #[schema(value_type = Option<u64>)]
-    download_limit: Option<Option<u64>>,
-}
-
-fn given<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Option<Option<u64>>, D::Error> {
-    Option::deserialize(deserializer).map(Some)
-}
-
-/// Changes the limits of all torrents together, over those of the configuration
-#[utoipa::path(patch, path = "/api/v1/session", request_body = SessionBody,
+/// Changes what holds for all torrents together, over what the configuration says
+#[utoipa::path(patch, path = "/api/v1/session", request_body = SettingsEdit,
     responses((status = 204), (status = 400, body = ErrorBody), (status = 507, body = ErrorBody)))]
 pub async fn edit(State(app): AppState, headers: HeaderMap, body: Body) -> Result<StatusCode> {
-    let SessionBody { upload_limit, download_limit } = error::json(&headers, body).await?;
-    if [upload_limit, download_limit].contains(&Some(Some(0))) {
-        return Err(ApiError::invalid("a limit is a number of bytes/s from 1 up; null lifts it"));
-    }
-    app.manager.set_limits(Limits { upload: upload_limit, download: download_limit }).await?;
+    let edit: SettingsEdit = error::json(&headers, body).await?;
+    app.manager.set_settings(edit).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

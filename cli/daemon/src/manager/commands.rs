@@ -3,14 +3,10 @@
 use super::operations::Operation;
 use super::{Manager, now};
 use crate::config::Rules;
-use crate::torrents::{Edit, Id, New, Refusal};
-use std::sync::Arc;
+use crate::settings::SettingsEdit;
+use crate::torrents::{Edit, Id, LabelsEdit, New, Refusal};
 use swarm_engine::Data;
 use tokio::sync::{mpsc, oneshot};
-
-/// The names of the limits among what users have set.
-const UPLOAD: &str = "upload_limit";
-const DOWNLOAD: &str = "download_limit";
 
 type Reply<T> = oneshot::Sender<Result<T, Refusal>>;
 
@@ -22,19 +18,11 @@ pub(super) enum Command {
     Remove(Id, Data, Reply<()>),
     Reannounce(Id, Reply<()>),
     Operation(Box<Operation>),
-    Limits(Limits, Reply<()>),
+    Settings(Box<SettingsEdit>, Reply<()>),
+    Labels(LabelsEdit, Reply<()>),
     Reload(Box<Rules>, Reply<()>),
     Ping(Reply<()>),
     Stop(oneshot::Sender<()>),
-}
-
-/// The limits of all torrents together, as far as they are set anew: in bytes/s, `None` for none.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Limits {
-    /// Of payload sent.
-    pub upload: Option<Option<u64>>,
-    /// Of payload received.
-    pub download: Option<Option<u64>>,
 }
 
 /// Asks the manager. Clones ask the same one.
@@ -84,14 +72,6 @@ impl Handle {
         self.ask(|reply| Command::Reannounce(id, reply)).await
     }
 
-    /// Sets limits of all torrents together, over those of the configuration.
-    ///
-    /// # Errors
-    /// If they could not be written.
-    pub async fn set_limits(&self, limits: Limits) -> Result<(), Refusal> {
-        self.ask(|reply| Command::Limits(limits, reply)).await
-    }
-
     /// Has other rules in force.
     ///
     /// # Errors
@@ -114,14 +94,6 @@ impl Handle {
         if self.0.send(Command::Stop(done)).await.is_ok() {
             let _ = ended.await;
         }
-    }
-}
-
-impl Limits {
-    /// What users have set before, as it was kept.
-    pub(crate) fn of_settings(settings: &std::collections::BTreeMap<String, String>) -> Limits {
-        let limit = |name: &str| settings.get(name).map(|text| text.parse().ok());
-        Limits { upload: limit(UPLOAD), download: limit(DOWNLOAD) }
     }
 }
 
@@ -151,9 +123,13 @@ impl Manager {
                 let _ = reply.send(known.map(|_| ()));
             }
             Command::Operation(operation) => self.on_operation(*operation).await,
-            Command::Limits(limits, reply) => {
-                let set = self.set_limits(limits).await;
-                let _ = reply.send(set);
+            Command::Settings(edit, reply) => {
+                let set = self.set_settings(&edit).await;
+                self.answer(reply, set).await;
+            }
+            Command::Labels(edit, reply) => {
+                let set = self.set_labels(edit).await;
+                self.answer(reply, set).await;
             }
             Command::Reload(rules, reply) => {
                 self.reload(*rules);
@@ -193,33 +169,5 @@ impl Manager {
             }
         }
         Ok(())
-    }
-
-    async fn set_limits(&mut self, limits: Limits) -> Result<(), Refusal> {
-        let named = [(UPLOAD, limits.upload), (DOWNLOAD, limits.download)];
-        let settings: Vec<_> = named
-            .into_iter()
-            .filter_map(|(name, limit)| {
-                Some((name, Some(limit?.map_or_else(String::new, |n| n.to_string()))))
-            })
-            .collect();
-        let result = self.store.run(move |store| store.set(&settings)).await;
-        self.on_written(&result);
-        result.map_err(|error| super::refusal(&error))?;
-        self.limits.upload = limits.upload.or(self.limits.upload);
-        self.limits.download = limits.download.or(self.limits.download);
-        let rules = Rules::clone(&self.rules.borrow());
-        self.reload(rules);
-        Ok(())
-    }
-
-    /// Has these rules in force, but for what users have set over them.
-    fn reload(&mut self, mut rules: Rules) {
-        rules.upload_limit = self.limits.upload.unwrap_or(rules.upload_limit);
-        rules.download_limit = self.limits.download.unwrap_or(rules.download_limit);
-        self.session.set_upload_limit(rules.upload_limit);
-        self.session.set_download_limit(rules.download_limit);
-        self.rules.send_replace(Arc::new(rules));
-        self.turns_changed = true;
     }
 }

@@ -7,18 +7,21 @@
 pub mod commands;
 mod engine;
 mod events;
+mod labels;
 pub mod operations;
 mod removal;
+mod settings;
 pub mod watch;
 
 use crate::config::{Prepare, Rules};
 use crate::notice::{Notice, What};
+use crate::settings::{Settings, Standing};
 use crate::store::StoreError;
 use crate::store::thread::StoreThread;
 use crate::table::{Row, Shared, State, Summary};
 use crate::torrents::book::Torrent;
-use crate::torrents::{Book, Change, Goal, Id, Refusal, Totals, addresses};
-use commands::{Command, Handle, Limits};
+use crate::torrents::{Book, Change, Goal, Id, Labels, Refusal, Totals, addresses};
+use commands::{Command, Handle};
 use engine::Told;
 pub use engine::said;
 use operations::Moved;
@@ -112,8 +115,9 @@ pub struct Manager {
     unsaved: BTreeSet<Id>,
     turns_changed: bool,
     saved_at: Instant,
-    /// What users have set over the rules.
-    limits: Limits,
+    /// What holds of the daemon as a whole.
+    standing: watching::Sender<Arc<Standing>>,
+    labels: watching::Sender<Arc<Labels>>,
     /// Whether the last write failed: then the log has heard of it.
     store_fails: bool,
     removed: mpsc::UnboundedSender<Removed>,
@@ -135,6 +139,10 @@ pub struct Running {
     pub notices: broadcast::Sender<Notice>,
     /// The rules in force.
     pub rules: watching::Receiver<Arc<Rules>>,
+    /// What holds of the daemon as a whole.
+    pub standing: watching::Receiver<Arc<Standing>>,
+    /// Categories, tags and limits of trackers.
+    pub labels: watching::Receiver<Arc<Labels>>,
     /// Sums.
     pub counters: Arc<Counters>,
     /// Where peers can reach us.
@@ -151,15 +159,17 @@ pub fn now() -> i64 {
 pub fn start(
     book: Book,
     alive_at: Option<i64>,
-    limits: Limits,
+    settings: Settings,
     bans: BTreeSet<IpAddr>,
     store: StoreThread,
     session: Session,
     prepare: Prepare,
-    mut rules: Rules,
+    rules: Rules,
 ) -> Running {
-    rules.upload_limit = limits.upload.unwrap_or(rules.upload_limit);
-    rules.download_limit = limits.download.unwrap_or(rules.download_limit);
+    let standing = settings::standing(rules, settings);
+    let rules = standing.rules();
+    let (standing, standing_seen) = watching::channel(Arc::new(standing));
+    let (labels, labels_seen) = watching::channel(Arc::clone(book.labels()));
     let since = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
     let table = Shared::new(crate::table::Table::new(since));
     let (commands, inbox) = mpsc::channel(COMMANDS_MAX);
@@ -187,7 +197,8 @@ pub fn start(
         unsaved: BTreeSet::new(),
         turns_changed: true,
         saved_at: Instant::now(),
-        limits,
+        standing,
+        labels,
         store_fails: false,
         removed,
         removals: JoinSet::new(),
@@ -198,7 +209,17 @@ pub fn start(
     manager.begin(alive_at);
     let task = tokio::spawn(manager.run(inbox, removals, moves));
     let handle = Handle::new(commands);
-    Running { handle, table, notices, rules: rules_seen, counters, listening, task }
+    Running {
+        handle,
+        table,
+        notices,
+        rules: rules_seen,
+        standing: standing_seen,
+        labels: labels_seen,
+        counters,
+        listening,
+        task,
+    }
 }
 
 impl Running {
@@ -295,6 +316,7 @@ impl Manager {
         self.looks.append(&mut self.busy);
         self.look().await;
         self.check_goals().await;
+        self.check_schedule();
         if self.saved_at.elapsed() >= SAVE_INTERVAL {
             self.save().await;
         }
@@ -349,6 +371,7 @@ impl Manager {
         for id in self.book.apply(change) {
             self.touched.insert(id);
         }
+        self.publish_labels();
         self.turns_changed = true;
         Ok(())
     }

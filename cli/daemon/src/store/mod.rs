@@ -4,11 +4,12 @@
 //! not know. Each of its methods that changes something is one transaction; once it has returned, a power cut does not undo it.
 //! [`thread`] is the store for async code.
 
+mod labels;
 mod rows;
 mod schema;
 pub mod thread;
 
-use crate::torrents::{Change, Id, Record};
+use crate::torrents::{Change, Id, Labels, Record};
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions, TryLockError};
@@ -127,6 +128,8 @@ pub struct Loaded {
     pub records: Vec<Record>,
     /// What is known of them beyond that, as bytes of metainfo files.
     pub metainfo: BTreeMap<Id, Vec<u8>>,
+    /// Categories, tags and limits of trackers.
+    pub labels: Labels,
     /// What users set of the daemon.
     pub settings: BTreeMap<String, String>,
     /// The highest number that was ever given to a torrent.
@@ -177,7 +180,8 @@ impl Store {
         let bans = statement.query_map([], |row| row.get::<_, String>(0))?;
         let bans = bans.collect::<rusqlite::Result<Vec<_>>>()?;
         let bans = bans.iter().filter_map(|address| address.parse().ok()).collect();
-        Ok(Loaded { records: rows::load(&self.connection)?, metainfo, settings, last_id, bans })
+        let (records, labels) = (rows::load(&self.connection)?, labels::load(&self.connection)?);
+        Ok(Loaded { records, metainfo, labels, settings, last_id, bans })
     }
 
     /// Writes a change, all of it or nothing.
@@ -219,10 +223,11 @@ impl Store {
     ///
     /// # Errors
     /// If they cannot be written: then none has changed.
-    pub fn set(&mut self, settings: &[(&str, Option<String>)]) -> Result<(), StoreError> {
+    pub fn set<N: AsRef<str>>(&mut self, settings: &[(N, Option<String>)]) -> Result<(), StoreError> {
         let mut write = || {
             let transaction = self.connection.transaction()?;
             for (name, value) in settings {
+                let name = name.as_ref();
                 match value {
                     Some(value) => transaction.execute(
                         "INSERT OR REPLACE INTO settings (name, value) VALUES (?1, ?2)",
@@ -243,6 +248,9 @@ fn write(connection: &mut Connection, change: &Change) -> rusqlite::Result<()> {
     for (id, metainfo) in &change.metainfo {
         let sql = "INSERT OR REPLACE INTO metainfo (torrent, bytes) VALUES (?1, ?2)";
         transaction.execute(sql, rusqlite::params![id.0, metainfo.encode()])?;
+    }
+    if let Some(labels) = &change.labels {
+        labels::put(&transaction, labels)?;
     }
     for id in &change.gone {
         transaction.execute("DELETE FROM torrents WHERE id = ?1", [id.0])?;

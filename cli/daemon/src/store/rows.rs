@@ -239,7 +239,7 @@ fn natural(row: &Row<'_>, column: &str) -> rusqlite::Result<u64> {
 }
 
 /// SQLite's whole numbers go to 2^63 - 1.
-fn whole(number: u64) -> i64 {
+pub fn whole(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
@@ -260,21 +260,21 @@ fn goal<T: Copy>(stored: Option<T>, is_none: impl Fn(T) -> bool) -> Goal<T> {
 }
 
 #[cfg(unix)]
-fn bytes_of(path: &Path) -> Vec<u8> {
+pub fn bytes_of(path: &Path) -> Vec<u8> {
     std::os::unix::ffi::OsStrExt::as_bytes(path.as_os_str()).to_vec()
 }
 
 #[cfg(unix)]
-fn path_of(bytes: Vec<u8>) -> PathBuf {
+pub fn path_of(bytes: Vec<u8>) -> PathBuf {
     <OsString as std::os::unix::ffi::OsStringExt>::from_vec(bytes).into()
 }
 
 #[cfg(not(unix))]
-fn bytes_of(path: &Path) -> Vec<u8> {
+pub fn bytes_of(path: &Path) -> Vec<u8> {
     path.to_string_lossy().into_owned().into_bytes()
 }
 
 #[cfg(not(unix))]
-fn path_of(bytes: Vec<u8>) -> PathBuf {
+pub fn path_of(bytes: Vec<u8>) -> PathBuf {
     OsString::from(String::from_utf8_lossy(&bytes).into_owned()).into()
 }

@@ -1,7 +1,7 @@
 use super::*;
 use crate::torrents::goals::{Goal, GoalWord};
 use crate::torrents::record::StoppedBy;
-use crate::torrents::{Moving, Options, Progress, Totals};
+use crate::torrents::{Category, Moving, Options, Progress, SharedLimits, Totals};
 use std::sync::Arc;
 use swarm_engine::{Data, FileIndex, InfoHash, InfoHashV2, InfoHashes, Layout, Metainfo};
 use tempfile::TempDir;
@@ -98,7 +98,7 @@ fn what_is_gone_takes_its_metainfo_along_and_its_number_stays_taken() {
     let dir = TempDir::new().unwrap();
     {
         let mut store = Store::open(&at(&dir)).unwrap();
-        let change = Change { put: vec![full(5)], metainfo: vec![(Id(5), metainfo())], gone: Vec::new() };
+        let change = Change { put: vec![full(5)], metainfo: vec![(Id(5), metainfo())], ..Change::default() };
         store.commit(&change).unwrap();
         store.commit(&Change::gone(Id(5))).unwrap();
     }
@@ -169,6 +169,43 @@ fn an_older_database_is_migrated_in_one_go() {
     assert_eq!(store.load().unwrap().records, [full(1)]);
     drop(store);
     drop(Store::open_with(&at(&dir), &later).unwrap());
+}
+
+/// What version 1 knew of categories is in the torrents, and limits are numbers or nothing.
+#[test]
+fn categories_tags_and_settings_of_version_1_are_taken_over() {
+    let dir = TempDir::new().unwrap();
+    {
+        let mut store = Store::open_with(&at(&dir), &schema::MIGRATIONS[..1]).unwrap();
+        rows::put(&store.connection, &[full(1), Record { id: Id(2), ..Record::default() }]).unwrap();
+        store.set(&[("upload_limit", Some(String::new())), ("download_limit", Some("7".into()))]).unwrap();
+    }
+    let loaded = Store::open(&at(&dir)).unwrap().load().unwrap();
+    assert_eq!(loaded.labels.categories.keys().collect::<Vec<_>>(), ["c"]);
+    assert_eq!(loaded.labels.tags.iter().collect::<Vec<_>>(), ["t"]);
+    let settings = crate::settings::Settings::of_kept(&loaded.settings);
+    assert_eq!(
+        (settings.upload_limit, settings.download_limit),
+        (Goal::Word(GoalWord::None), Goal::Value(7))
+    );
+}
+
+#[test]
+fn labels_come_back() {
+    let dir = TempDir::new().unwrap();
+    let limits = SharedLimits { upload_limit: Some(5), download_limit: None };
+    let mut labels = Labels::default();
+    labels.categories.insert("a".into(), Category { dir: Some("/srv/a".into()), limits });
+    labels.categories.insert("b".into(), Category::default());
+    labels.tags.insert("t".into());
+    labels.trackers.insert("tracker.example.org".into(), limits);
+    for labels in [labels, Labels::default()] {
+        let mut store = Store::open(&at(&dir)).unwrap();
+        let change = Change { labels: Some(Arc::new(labels.clone())), ..Change::default() };
+        store.commit(&change).unwrap();
+        drop(store);
+        assert_eq!(Store::open(&at(&dir)).unwrap().load().unwrap().labels, labels);
+    }
 }
 
 #[test]

@@ -6,6 +6,7 @@
 mod operations;
 
 use super::edit::{Edit, Place};
+use super::labels::{Labels, LabelsEdit};
 use super::paths::Claims;
 use super::record::{Id, Options, Record, StoppedBy};
 use super::{Refusal, addresses, goals, queue};
@@ -26,6 +27,8 @@ pub struct New {
     pub what: What,
     /// The folder for its file or folder: absolute, without links.
     pub dir: PathBuf,
+    /// Whether that is the folder of whoever names none, so that its category's comes before it.
+    pub is_default_dir: bool,
     /// What the user wants of it; the position counts for nothing.
     pub options: Options,
 }
@@ -55,6 +58,8 @@ pub struct Change {
     pub metainfo: Vec<(Id, Arc<Metainfo>)>,
     /// Torrents that are gone.
     pub gone: Vec<Id>,
+    /// Categories, tags and limits of trackers, if they are others then.
+    pub labels: Option<Arc<Labels>>,
 }
 
 /// A torrent and what it is, as far as that is known.
@@ -74,13 +79,14 @@ pub struct Book {
     torrents: BTreeMap<Id, Torrent>,
     by_hash: BTreeMap<InfoHash, Id>,
     claims: Claims,
+    labels: Arc<Labels>,
     last_id: i64,
 }
 
 impl Book {
     /// All torrents as they were when the daemon ended; `last_id` is the highest number that was ever given.
-    pub fn load(torrents: Vec<(Record, Option<Arc<Metainfo>>)>, last_id: i64) -> Book {
-        let mut book = Book { last_id, ..Book::default() };
+    pub fn load(torrents: Vec<(Record, Option<Arc<Metainfo>>)>, labels: Labels, last_id: i64) -> Book {
+        let mut book = Book { labels: Arc::new(labels), last_id, ..Book::default() };
         for (record, metainfo) in torrents {
             book.last_id = book.last_id.max(record.id.0);
             book.put(record, metainfo);
@@ -96,6 +102,11 @@ impl Book {
     /// All of them, by number.
     pub fn iter(&self) -> impl Iterator<Item = &Torrent> {
         self.torrents.values()
+    }
+
+    /// Categories, tags and limits of trackers.
+    pub fn labels(&self) -> &Arc<Labels> {
+        &self.labels
     }
 
     /// The torrent that goes by one of these info-hashes.
@@ -136,14 +147,17 @@ impl Book {
             (None, Some(_)) => return Err(Refusal::NoMetadata),
             _ => {}
         }
-        let mut record =
-            Record { id, hashes, name, link, dir: new.dir, options, added_at: now, ..Record::default() };
+        let category = options.category.as_ref().and_then(|category| self.labels.categories.get(category));
+        let dir = category.and_then(|category| category.dir.clone()).filter(|_| new.is_default_dir);
+        let dir = dir.unwrap_or(new.dir);
+        let mut record = Record { id, hashes, name, link, dir, options, added_at: now, ..Record::default() };
         if let Some(metainfo) = &metainfo {
             expect_progress(&mut record, metainfo);
             self.check_path(&record, metainfo)?;
         }
         let metainfo = metainfo.map(|metainfo| (id, metainfo)).into_iter().collect();
-        Ok((id, Change { put: vec![record], metainfo, gone: Vec::new() }))
+        let labels = self.with_labels_of(&[&record])?;
+        Ok((id, Change { put: vec![record], metainfo, labels, ..Change::default() }))
     }
 
     /// What an edit changes of these torrents: of all, or of none.
@@ -179,7 +193,51 @@ impl Book {
         if let Some(place) = edit.position {
             self.plan_move(ids, place, &mut put);
         }
-        Ok(Change { put: put.into_values().collect(), ..Change::default() })
+        let labels = self.with_labels_of(&put.values().collect::<Vec<_>>())?;
+        Ok(Change { put: put.into_values().collect(), labels, ..Change::default() })
+    }
+
+    /// What an edit of categories, tags or limits of trackers changes.
+    ///
+    /// # Errors
+    /// Why it makes no sense.
+    pub fn plan_labels(&self, edit: LabelsEdit) -> Result<Change, Refusal> {
+        let mut labels = Labels::clone(&self.labels);
+        labels.apply(edit)?;
+        let is_gone = |category: &String| !labels.categories.contains_key(category);
+        let put = self.torrents.values().filter_map(|Torrent { record, .. }| {
+            let category = record.options.category.clone();
+            let had = (category.is_some(), record.options.tags.len());
+            let category = category.filter(|category| !is_gone(category));
+            let tags = record.options.tags.iter().filter(|tag| labels.tags.contains(*tag));
+            let tags: Vec<String> = tags.cloned().collect();
+            let is_other = had != (category.is_some(), tags.len());
+            is_other.then(|| {
+                let mut record = record.clone();
+                (record.options.category, record.options.tags) = (category, tags);
+                record
+            })
+        });
+        Ok(Change { put: put.collect(), labels: Some(Arc::new(labels)), ..Change::default() })
+    }
+
+    /// The labels with those of these records, if one of them is new.
+    fn with_labels_of(&self, records: &[&Record]) -> Result<Option<Arc<Labels>>, Refusal> {
+        let is_known = |record: &&Record| {
+            let options = &record.options;
+            let has_tag = |tag: &String| self.labels.tags.contains(tag);
+            let category = options.category.as_ref();
+            category.is_none_or(|category| self.labels.categories.contains_key(category))
+                && options.tags.iter().all(has_tag)
+        };
+        if records.iter().all(is_known) {
+            return Ok(None);
+        }
+        let mut labels = Labels::clone(&self.labels);
+        for record in records {
+            labels.take_up(record.options.category.as_deref(), &record.options.tags)?;
+        }
+        Ok(Some(Arc::new(labels)))
     }
 
     /// What it changes that the metadata of a link is here. A torrent that may not write there waits, with the reason.
@@ -195,7 +253,7 @@ impl Book {
             record.options.priorities = selected(torrent.record.link.as_deref(), metainfo.info.files.len());
         }
         expect_progress(&mut record, &metainfo);
-        Some(Change { put: vec![record], metainfo: vec![(id, metainfo)], gone: Vec::new() })
+        Some(Change { put: vec![record], metainfo: vec![(id, metainfo)], ..Change::default() })
     }
 
     /// What it changes that everything wanted is there.
@@ -262,6 +320,7 @@ impl Book {
             let known = known.or_else(|| self.torrents.get(&record.id)?.metainfo.clone());
             self.put(record, known);
         }
+        self.labels = change.labels.unwrap_or_else(|| Arc::clone(&self.labels));
         for id in change.gone {
             ids.push(id);
             if let Some(torrent) = self.torrents.remove(&id) {

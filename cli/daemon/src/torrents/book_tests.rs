@@ -17,7 +17,8 @@ fn metainfo(name: &str, files: &[&str]) -> Arc<Metainfo> {
 }
 
 fn new(name: &str, files: &[&str], dir: &str) -> New {
-    New { what: What::Metainfo(metainfo(name, files)), dir: dir.into(), options: Options::default() }
+    let what = What::Metainfo(metainfo(name, files));
+    New { what, dir: dir.into(), is_default_dir: false, options: Options::default() }
 }
 
 fn add(book: &mut Book, new: New) -> Result<Id, Refusal> {
@@ -60,7 +61,7 @@ fn nothing_changes_before_a_plan_is_applied() {
 
 #[test]
 fn a_number_is_never_given_twice() {
-    let mut book = Book::load(Vec::new(), 7);
+    let mut book = Book::load(Vec::new(), Labels::default(), 7);
     let id = add(&mut book, new("a", &[], "/d")).unwrap();
     assert_eq!(id, Id(8));
     book.apply(Change::gone(id));
@@ -77,6 +78,7 @@ fn a_link_owns_its_path_once_its_metadata_is_here_and_else_waits() {
             name: "a link".into(),
             hashes: metainfo.info.info_hashes(),
         },
+        is_default_dir: false,
         dir: "/d".into(),
         options: Options::default(),
     };
@@ -214,4 +216,46 @@ fn renamed_files_are_where_others_may_not_be() {
         assert!(matches!(book.plan_rename(first, from, to), Err(Refusal::Invalid(_))), "{from} {to}");
     }
     assert_eq!(book.plan_rename(first, "a/y", "a/y"), Ok(Change::default()));
+}
+
+#[test]
+fn a_torrent_goes_to_its_categorys_folder_unless_it_names_one() {
+    let mut book = Book::default();
+    let edit = crate::torrents::CategoryEdit { dir: Some(Some("/iso".into())), ..Default::default() };
+    book.apply(book.plan_labels(LabelsEdit::CreateCategory("iso".into(), edit)).unwrap());
+    let of = |name: &str, category: &str, is_default_dir| {
+        let options = Options { category: Some(category.into()), ..Options::default() };
+        New { options, is_default_dir, ..new(name, &[], "/d") }
+    };
+    let dir_of = |book: &Book, id| book.get(id).unwrap().record.dir.clone();
+    let id = add(&mut book, of("a", "iso", true)).unwrap();
+    assert_eq!(dir_of(&book, id), PathBuf::from("/iso"));
+    let id = add(&mut book, of("b", "iso", false)).unwrap();
+    assert_eq!(dir_of(&book, id), PathBuf::from("/d"));
+    let id = add(&mut book, of("c", "new", true)).unwrap();
+    assert_eq!(dir_of(&book, id), PathBuf::from("/d"));
+    assert!(book.labels().categories.contains_key("new"), "what a torrent has is there");
+}
+
+#[test]
+fn a_category_or_tag_that_is_removed_leaves_its_torrents() {
+    let mut book = Book::default();
+    let ids = ["a", "b"].map(|name| add(&mut book, new(name, &[], "/d")).unwrap());
+    let edit = Edit {
+        category: Some(Some("c".into())),
+        tags: Some(vec!["s".into(), "t".into()]),
+        ..Edit::default()
+    };
+    book.apply(book.plan_edit(&ids[..1], &edit).unwrap());
+    for (removal, names) in [
+        (LabelsEdit::RemoveTags(vec!["t".into(), "none".into()]), Some("c")),
+        (LabelsEdit::RemoveCategories(vec!["c".into()]), None),
+    ] {
+        let change = book.plan_labels(removal).unwrap();
+        assert_eq!(change.put.len(), 1, "nobody else changes");
+        book.apply(change);
+        let options = &book.get(ids[0]).unwrap().record.options;
+        assert_eq!((options.category.as_deref(), &options.tags[..]), (names, &["s".to_owned()][..]));
+    }
+    assert_eq!(book.labels().tags.len(), 1);
 }

@@ -3,6 +3,7 @@
 use super::Refusal;
 use super::addresses::TrackerEdit;
 use super::goals::Goal;
+use super::labels::{check_label, check_limit};
 use super::record::Options;
 use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::BTreeMap;
@@ -16,8 +17,6 @@ pub const ADDRESSES_MAX: usize = 1_000;
 const URL_LEN_MAX: usize = 4_096;
 /// How many tags a torrent may have.
 const TAGS_MAX: usize = 100;
-/// How long a tag or a category may be, in bytes.
-const LABEL_LEN_MAX: usize = 255;
 /// How long the name of a torrent in lists may be, in bytes.
 const NAME_LEN_MAX: usize = 1_024;
 /// The highest priority of a file.
@@ -64,6 +63,12 @@ pub struct Edit {
     /// All of its tags.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tags: Option<Vec<String>>,
+    /// Tags to give it, beside those that it has.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub add_tags: Vec<String>,
+    /// Tags to take away.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub remove_tags: Vec<String>,
     /// Where it goes in the queue.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub position: Option<Place>,
@@ -133,26 +138,15 @@ impl Edit {
             return invalid(format!("seed_time_limit: {seconds} is out of range"));
         }
         for (name, limit) in [("upload_limit", self.upload_limit), ("download_limit", self.download_limit)] {
-            if limit.flatten().is_some_and(|limit| limit == 0 || i64::try_from(limit).is_err()) {
-                return invalid(format!("{name}: is a number of bytes/s from 1 up; null lifts the limit"));
-            }
+            check_limit(name, limit.flatten())?;
         }
         if let Some(Some(name)) = &self.name
             && (name.trim().is_empty() || name.len() > NAME_LEN_MAX || name.contains(char::is_control))
         {
             return invalid(format!("name: has 1 to {NAME_LEN_MAX} bytes, and no control characters"));
         }
-        let labels = self.tags.iter().flatten().chain(self.category.iter().flatten());
-        for label in labels {
-            if label.is_empty() || label.len() > LABEL_LEN_MAX || label.contains([',', '\n', '\r', '\0']) {
-                return invalid(format!(
-                    "{label:?}: a tag or category has 1 to {LABEL_LEN_MAX} bytes, and no comma"
-                ));
-            }
-        }
-        if self.tags.as_ref().is_some_and(|tags| tags.len() > TAGS_MAX) {
-            return invalid(format!("tags: at most {TAGS_MAX}"));
-        }
+        let labels = self.tags.iter().flatten().chain(&self.add_tags).chain(self.category.iter().flatten());
+        labels.into_iter().try_for_each(|label| check_label(label))?;
         if let Some((file, priority)) = self.priorities.iter().find(|(_, priority)| **priority > PRIORITY_MAX)
         {
             return invalid(format!("file {file}: {priority} is not a priority from 0 to {PRIORITY_MAX}"));
@@ -194,9 +188,14 @@ impl Edit {
         set(&mut options.seed_time_limit, self.seed_time_limit.as_ref());
         set(&mut options.category, self.category.as_ref());
         if let Some(tags) = &self.tags {
-            options.tags = tags.clone();
-            options.tags.sort();
-            options.tags.dedup();
+            options.tags.clone_from(tags);
+        }
+        options.tags.retain(|tag| !self.remove_tags.contains(tag));
+        options.tags.extend(self.add_tags.iter().cloned());
+        options.tags.sort();
+        options.tags.dedup();
+        if options.tags.len() > TAGS_MAX {
+            return invalid(format!("tags: at most {TAGS_MAX}"));
         }
         options.recheck |= self.recheck;
         match &mut options.tiers {
@@ -267,6 +266,8 @@ mod tests {
         edit(r#"{"ratio_limit": "none", "tags": ["b", "a", "b"]}"#).apply(&mut options).unwrap();
         assert_eq!(options.ratio_limit, Goal::Word(GoalWord::None));
         assert_eq!(options.tags, ["a", "b"]);
+        edit(r#"{"add_tags": ["c", "a"], "remove_tags": ["b", "x"]}"#).apply(&mut options).unwrap();
+        assert_eq!(options.tags, ["a", "c"]);
         assert!(serde_json::from_str::<Edit>(r#"{"dir": "/etc"}"#).is_err());
     }
 

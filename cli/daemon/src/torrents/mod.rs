@@ -1,21 +1,25 @@
 //! Torrents as the daemon keeps them: records, and what follows from them. No I/O here; time comes as an argument.
 //!
-//! [`record`] is what is kept of a torrent, [`edit`] what users change of it, [`queue`] says who has a turn, [`goals`] when enough was
-//! seeded, [`paths`] who may write where, [`addresses`] which trackers and web seeds there are. [`book`] holds all torrents and works out what a command would change: a [`Change`], which is
+//! [`record`] is what is kept of a torrent, [`edit`] what users change of it, [`labels`] what several have in common, [`queue`] says who
+//! has a turn, [`goals`] when enough was seeded, [`schedule`] when other limits hold, [`paths`] who may write where, [`addresses`] which
+//! trackers and web seeds there are. [`book`] holds all torrents and works out what a command would change: a [`Change`], which is
 //! written first and applied then.
 
 pub mod addresses;
 pub mod book;
 pub mod edit;
 pub mod goals;
+pub mod labels;
 pub mod paths;
 pub mod queue;
 pub mod record;
+pub mod schedule;
 
 pub use addresses::TrackerEdit;
 pub use book::{Book, Change, New};
 pub use edit::{Edit, Place};
 pub use goals::Goal;
+pub use labels::{Category, CategoryEdit, Labels, LabelsEdit, SharedLimits};
 pub use record::{Id, Moving, Options, Progress, Record, Totals};
 
 use std::path::PathBuf;
@@ -51,6 +55,12 @@ pub enum Refusal {
     /// What was asked for makes no sense.
     #[error("{0}")]
     Invalid(String),
+    /// There is no such category.
+    #[error("there is no category {0}")]
+    NoSuchCategory(String),
+    /// There is one of that name.
+    #[error("there is a category {0} already")]
+    CategoryExists(String),
     /// It takes the torrent's metadata, which is not here yet.
     #[error("it is not known yet which files the torrent has")]
     NoMetadata,
