@@ -323,3 +323,46 @@ fn each_route_is_described() {
     }
     assert!(described["components"]["schemas"]["Summary"]["properties"]["bytes_verified"].is_object());
 }
+
+/// Runs `swarm daemon password` with this line as its standard input.
+fn set_password(dir: &Path, line: &str) -> (Option<i32>, String) {
+    let mut child = common::swarm(dir)
+        .args(["daemon", "password"])
+        .stdin(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(line.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    (output.status.code(), String::from_utf8(output.stderr).unwrap())
+}
+
+#[test]
+fn a_password_is_set_while_it_runs_and_the_link_lets_in_once_told() {
+    let dir = with(0);
+    let (code, told) = set_password(dir.path(), "short\n");
+    assert!(code == Some(2) && told.contains("8 characters"), "{code:?} {told}");
+    let daemon = Daemon::start(dir.path(), &["--user", "me"]);
+    let list = |headers: &[&str]| daemon.raw("GET", "/api/v1/torrents", headers, b"").status;
+    // me:correct horse
+    let basic = "authorization: Basic bWU6Y29ycmVjdCBob3JzZQ==";
+    assert_eq!(list(&["host: localhost", basic]), 401);
+    assert_eq!(set_password(dir.path(), "correct horse\n").0, Some(0));
+    assert_eq!(list(&["host: localhost", basic]), 200);
+    let link = |token: &str| daemon.raw("GET", &format!("/?token={token}"), &["host: localhost"], b"");
+    assert_eq!(link("wrong").status, 401);
+    let answer = link(&daemon.token);
+    assert_eq!(answer.status, 303, "{answer:?}");
+    let set = answer.head.lines().find_map(|line| line.strip_prefix("set-cookie: ")).unwrap();
+    for part in ["HttpOnly", "SameSite=Strict", "Path=/"] {
+        assert!(set.contains(part), "{set}");
+    }
+    let cookie = format!("cookie: {}", set.split(';').next().unwrap());
+    assert_eq!(list(&["host: localhost", &cookie]), 200);
+    assert_eq!(list(&["host: localhost", &cookie, "origin: http://evil.example"]), 403);
+    assert_eq!(list(&["host: evil.example", &cookie]), 421);
+    assert_eq!(set_password(dir.path(), "battery staple\n").0, Some(0));
+    assert_eq!(list(&["host: localhost", &cookie]), 401);
+    assert_eq!(list(&["host: localhost", basic]), 401);
+    daemon.stop();
+}

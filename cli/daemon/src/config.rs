@@ -1,5 +1,6 @@
 //! What the daemon is told at its start, and what of it can change while it runs.
 
+use crate::completion::Program;
 use crate::torrents::goals::Goals;
 use crate::torrents::queue::Turns;
 use std::fmt;
@@ -38,6 +39,8 @@ pub struct Config {
     pub socket: Option<PathBuf>,
     /// Addresses for HTTP.
     pub http: Vec<SocketAddr>,
+    /// The name of the user who has the password.
+    pub user: String,
     /// Whether who comes over HTTP needs the token. Without it only loopback is listened on.
     pub auth: bool,
     /// What can change while it runs.
@@ -60,6 +63,8 @@ pub struct Rules {
     pub turns: Turns,
     /// When a torrent has been seeded enough.
     pub goals: Goals,
+    /// The program to run when a torrent is complete.
+    pub on_complete: Option<Program>,
     /// The limit of payload sent, in bytes/s.
     pub upload_limit: Option<u64>,
     /// The limit of payload received, in bytes/s.

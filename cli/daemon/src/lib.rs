@@ -9,18 +9,23 @@
 mod adding;
 pub mod api;
 pub mod auth;
+mod completion;
 mod config;
 mod folders;
+pub mod import;
 mod manager;
 mod metrics;
 mod notice;
+mod qbittorrent;
 pub mod settings;
 pub mod store;
 pub mod stream;
 pub mod table;
 pub mod torrents;
+pub mod transmission;
 
 pub use adding::AddOptions;
+pub use completion::Program;
 pub use config::{Config, Prepare, Rules};
 
 use api::{App, serve};
@@ -28,13 +33,13 @@ use auth::{Access, Token};
 use manager::Running;
 use settings::Settings;
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use store::thread::StoreThread;
 use store::{ALIVE_AT, Loaded, Store, StoreError};
 use swarm_engine::{Metainfo, Session};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use torrents::{Book, Id, Record};
 
@@ -42,6 +47,8 @@ use torrents::{Book, Id, Record};
 const DATABASE: &str = "daemon.db";
 /// The token's.
 const TOKEN: &str = "token";
+/// That of the password's hash.
+pub const PASSWORD: &str = "password";
 
 /// Why the daemon does not start.
 #[derive(Debug, thiserror::Error)]
@@ -91,8 +98,10 @@ pub struct Daemon {
     stop: watch::Sender<bool>,
     servers: JoinSet<()>,
     http: Vec<SocketAddr>,
+    first_token: Option<Token>,
     socket: Option<PathBuf>,
     torrents: usize,
+    close: Arc<Notify>,
 }
 
 impl Daemon {
@@ -106,10 +115,7 @@ impl Daemon {
         }
         make_dir(&config.state_dir)?;
         let (store, loaded) = open(config.state_dir.join(DATABASE)).await?;
-        let token = match config.auth {
-            true => Some(token(&config.state_dir.join(TOKEN))?),
-            false => None,
-        };
+        let (access, first_token) = access(&config)?;
         let mut tcp = Vec::new();
         for &addr in &config.http {
             let listen = |source| StartError::Listen { address: addr.to_string(), source };
@@ -139,6 +145,12 @@ impl Daemon {
             config.rules.clone(),
         );
         let (stop, stopping) = watch::channel(false);
+        let qbittorrent = qbittorrent::Shared::default();
+        let log = Arc::clone(&qbittorrent.log);
+        tokio::spawn(qbittorrent::log::watch(log, manager.notices.subscribe(), manager.table.clone()));
+        let close = Arc::new(Notify::new());
+        let transmission = transmission::Shared::new()
+            .map_err(|source| StartError::System { what: "get random bytes", source })?;
         let router = api::router(Arc::new(App {
             manager: manager.handle.clone(),
             table: manager.table.clone(),
@@ -146,7 +158,8 @@ impl Daemon {
             rules: manager.rules.clone(),
             standing: manager.standing.clone(),
             labels: manager.labels.clone(),
-            access: Access { token },
+            access,
+            qbittorrent,
             session: config.session.clone(),
             listening: manager.listening.clone(),
             serving: http.clone(),
@@ -155,6 +168,9 @@ impl Daemon {
             players: Default::default(),
             streams: Default::default(),
             started_at: manager::now(),
+            state_dir: config.state_dir.clone(),
+            transmission,
+            close: Arc::clone(&close),
             stopping: stopping.clone(),
         }));
         let mut servers = JoinSet::new();
@@ -166,12 +182,22 @@ impl Daemon {
             servers.spawn(serve::unix(listener, router, stopping));
         }
         tokio::spawn(manager::watch::watch(manager.handle.clone(), manager.rules.clone(), config.session));
-        Ok(Daemon { manager, stop, servers, http, socket: config.socket, torrents })
+        Ok(Daemon { manager, stop, servers, http, first_token, socket: config.socket, torrents, close })
     }
 
     /// Where HTTP is served.
     pub fn http(&self) -> &[SocketAddr] {
         &self.http
+    }
+
+    /// The link to the page that lets its reader in; only if its token was made at this start.
+    pub fn first_link(&self) -> Option<String> {
+        let token = self.first_token.as_ref()?.reveal();
+        let mut addr = *self.http.first()?;
+        if addr.ip().is_unspecified() {
+            addr.set_ip(if addr.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() });
+        }
+        Some(format!("http://{addr}/?token={token}"))
     }
 
     /// Where peers can reach it.
@@ -182,6 +208,17 @@ impl Daemon {
     /// How many torrents were kept from before.
     pub fn torrents(&self) -> usize {
         self.torrents
+    }
+
+    /// Takes over the torrents of another program. What is here already is passed over.
+    pub async fn import(&self, import: &import::Import) -> import::Report {
+        let rules = self.manager.rules.borrow().clone();
+        import::run(import, &self.manager.handle, rules).await
+    }
+
+    /// Waits until a client asks for its end, which is [`stop`](Self::stop)'s to bring about.
+    pub async fn close_asked(&self) {
+        self.close.notified().await;
     }
 
     /// Has other rules in force.
@@ -230,7 +267,10 @@ fn parsed(records: Vec<Record>, mut bytes: BTreeMap<Id, Vec<u8>>) -> Vec<(Record
 }
 
 /// Makes the daemon's folder, which only its owner may enter.
-fn make_dir(path: &Path) -> Result<(), StartError> {
+///
+/// # Errors
+/// If it cannot be made.
+pub fn make_dir(path: &Path) -> Result<(), StartError> {
     let mut builder = std::fs::DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]
@@ -239,9 +279,20 @@ fn make_dir(path: &Path) -> Result<(), StartError> {
     builder.create(path).map_err(file)
 }
 
-fn token(path: &Path) -> Result<Token, StartError> {
-    let file = |source| StartError::File { path: path.to_owned(), what: "use it as the token", source };
-    Token::load_or_make(path).map_err(file)
+/// Who gets in, and the token if it was made now.
+fn access(config: &Config) -> Result<(Access, Option<Token>), StartError> {
+    let (token, password) = (config.state_dir.join(TOKEN), config.state_dir.join(PASSWORD));
+    let file = |path: &Path, what| {
+        let path = path.to_owned();
+        move |source| StartError::File { path, what, source }
+    };
+    let made = match config.auth {
+        true => Some(Token::load_or_make(&token).map_err(file(&token, "use it as the token"))?),
+        false => None,
+    };
+    let first = made.as_ref().filter(|(_, is_new)| *is_new).map(|(token, _)| token.clone());
+    let access = Access::new(made.map(|(token, _)| token), &config.user, &password);
+    Ok((access.map_err(file(&password, "use it as the password"))?, first))
 }
 
 #[cfg(unix)]

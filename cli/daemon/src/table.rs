@@ -15,6 +15,8 @@ use utoipa::ToSchema;
 
 /// How many removed torrents are remembered. Who has missed more gets the whole table.
 const REMOVED_MAX: usize = 10_000;
+/// For how many seconds it is known which revision the table had when.
+const MARKS_MAX: usize = 120;
 
 /// What a torrent does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, ToSchema)]
@@ -148,6 +150,8 @@ pub struct Summary {
     pub seconds_seeding: u64,
     /// Since when it runs, as far as that is not in the two before; null if it does not.
     pub running_since: Option<i64>,
+    /// When it has sent or received payload last, as far as that is known since the daemon was started.
+    pub active_at: Option<i64>,
     /// When it was added.
     pub added_at: i64,
     /// When everything wanted was there.
@@ -203,11 +207,13 @@ impl Row {
 pub struct Table {
     rows: BTreeMap<Id, (Row, u64)>,
     by_revision: BTreeMap<u64, Id>,
-    removed: VecDeque<(u64, Id)>,
+    removed: VecDeque<(u64, Id, Option<String>)>,
     revision: u64,
     /// Who has not seen the table after this revision gets all of it.
     whole_until: u64,
     bans: Arc<BTreeSet<IpAddr>>,
+    /// Revisions of the last seconds: when, in seconds since 1970, and which.
+    marks: VecDeque<(i64, u64)>,
 }
 
 /// An answer to who asks for the table.
@@ -222,6 +228,9 @@ pub struct Page {
     pub torrents: Vec<Arc<Summary>>,
     /// Numbers of torrents that have been removed; none in a full answer.
     pub removed: Vec<Id>,
+    /// Their info-hashes.
+    #[serde(skip)]
+    pub removed_hashes: Vec<String>,
     /// There are more: of a full answer ask for those `after` this number, else `since` the revision above.
     pub next: Option<Id>,
 }
@@ -248,7 +257,25 @@ impl Table {
             revision,
             whole_until: revision,
             bans: Arc::default(),
+            marks: VecDeque::new(),
         }
+    }
+
+    /// Notes which revision the table has now, in seconds since 1970.
+    pub fn mark(&mut self, now: i64) {
+        if self.marks.back().is_some_and(|(at, _)| *at >= now) {
+            return;
+        }
+        self.marks.push_back((now, self.revision));
+        if self.marks.len() > MARKS_MAX {
+            self.marks.pop_front();
+        }
+    }
+
+    /// A revision that the table had at this time or before.
+    pub fn revision_at(&self, time: i64) -> u64 {
+        let mark = self.marks.iter().rev().find(|(at, _)| *at <= time);
+        mark.map_or(self.whole_until, |(_, revision)| *revision)
     }
 
     /// Takes over a torrent's row; whether lists show something new.
@@ -273,12 +300,12 @@ impl Table {
 
     /// A torrent is gone.
     pub fn remove(&mut self, id: Id) {
-        let Some((_, revision)) = self.rows.remove(&id) else { return };
+        let Some((row, revision)) = self.rows.remove(&id) else { return };
         self.by_revision.remove(&revision);
         self.revision += 1;
-        self.removed.push_back((self.revision, id));
+        self.removed.push_back((self.revision, id, row.summary.info_hash.clone()));
         if self.removed.len() > REMOVED_MAX
-            && let Some((revision, _)) = self.removed.pop_front()
+            && let Some((revision, ..)) = self.removed.pop_front()
         {
             self.whole_until = revision;
         }
@@ -287,6 +314,16 @@ impl Table {
     /// A torrent's row.
     pub fn get(&self, id: Id) -> Option<&Row> {
         self.rows.get(&id).map(|(row, _)| row)
+    }
+
+    /// How many torrents there are.
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
     }
 
     /// All rows, by number.
@@ -324,7 +361,7 @@ impl Table {
         let mut rows = rows.filter(|summary| wants(summary));
         let torrents: Vec<_> = rows.by_ref().take(limit).map(Arc::clone).collect();
         let next = rows.next().and(torrents.last()).map(|last| last.id);
-        Page { revision: self.revision, full: true, torrents, removed: Vec::new(), next }
+        Page { revision: self.revision, full: true, torrents, next, ..Page::default() }
     }
 
     /// Filters do not hold here: a torrent that was wanted may not be any more, and who asks has to hear of it.
@@ -337,8 +374,15 @@ impl Table {
             _ => self.revision,
         };
         let torrents = shown.iter().filter_map(|(_, id)| self.get(**id)).map(|row| Arc::clone(&row.summary));
-        let removed = self.removed.iter().filter(|(at, _)| *at > since && *at <= revision).map(|(_, id)| *id);
-        Page { revision, full: false, torrents: torrents.collect(), removed: removed.collect(), next }
+        let removed = || self.removed.iter().filter(|(at, ..)| *at > since && *at <= revision);
+        Page {
+            revision,
+            full: false,
+            torrents: torrents.collect(),
+            removed: removed().map(|(_, id, _)| *id).collect(),
+            removed_hashes: removed().filter_map(|(.., hash)| hash.clone()).collect(),
+            next,
+        }
     }
 }
 

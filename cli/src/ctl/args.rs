@@ -1,5 +1,6 @@
 //! The options of `swarm ctl`.
 
+use super::shared::{CategoriesArgs, SettingsArgs, TagsArgs, TrackerLimitsArgs};
 use crate::network::{parse_tracker, parse_web_seed};
 use crate::units;
 use clap::{Args, Subcommand, ValueEnum, ValueHint};
@@ -76,6 +77,14 @@ pub enum Ctl {
     Trackers(TrackersArgs),
     /// List a torrent's web seeds, or change them
     WebSeeds(WebSeedsArgs),
+    /// Show or change what holds for all torrents together
+    Settings(Box<SettingsArgs>),
+    /// List categories, or make, change or remove one
+    Categories(CategoriesArgs),
+    /// List tags, or make or remove some
+    Tags(TagsArgs),
+    /// List limits that the torrents of a tracker share, or set some
+    TrackerLimits(TrackerLimitsArgs),
     /// Print what happens, until interrupted
     Events(EventsArgs),
     /// Show the daemon as a whole
@@ -234,11 +243,11 @@ pub struct LimitArgs {
 #[derive(Clone, Copy, Debug)]
 pub struct Limit(pub Option<u64>);
 
-fn parse_limit(text: &str) -> Result<Limit, String> {
+pub fn parse_limit(text: &str) -> Result<Limit, String> {
     if text == "none" { Ok(Limit(None)) } else { units::parse_rate(text).map(|rate| Limit(Some(rate))) }
 }
 
-fn parse_ratio(text: &str) -> Result<Value, &'static str> {
+pub fn parse_ratio(text: &str) -> Result<Value, &'static str> {
     match text.parse::<f64>() {
         _ if matches!(text, "none" | "default") => Ok(text.into()),
         Ok(ratio) if ratio.is_finite() && ratio >= 0.0 => Ok(ratio.into()),
@@ -246,7 +255,7 @@ fn parse_ratio(text: &str) -> Result<Value, &'static str> {
     }
 }
 
-fn parse_seed_time(text: &str) -> Result<Value, String> {
+pub fn parse_seed_time(text: &str) -> Result<Value, String> {
     match text {
         "none" | "default" => Ok(text.into()),
         _ => units::parse_duration(text).map(|time: Duration| time.as_secs().into()),

@@ -3,6 +3,7 @@
 mod args;
 mod client;
 mod operations;
+mod shared;
 mod show;
 
 pub use args::CtlArgs;
@@ -62,6 +63,10 @@ pub async fn run(args: CtlArgs, cx: &mut Context) -> Result<Exit> {
         Ctl::WebSeeds(WebSeedsArgs { one, add, .. }) => {
             daemon.list_or_add(&one.torrent, "/web-seeds", "urls", add, show::web_seeds).await?;
         }
+        Ctl::Settings(args) => daemon.settings(*args).await?,
+        Ctl::Categories(args) => daemon.categories(args).await?,
+        Ctl::Tags(args) => daemon.tags(args).await?,
+        Ctl::TrackerLimits(args) => daemon.tracker_limits(args).await?,
         Ctl::Move(MoveArgs { one, dir, leave }) => {
             let body = json!({ "dir": dir.to_string_lossy(), "files": !leave });
             daemon.one(&one.torrent, Method::POST, "/move", body).await?;

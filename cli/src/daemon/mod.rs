@@ -2,15 +2,16 @@
 //! to it: options, the configuration file and signals.
 
 mod file;
+mod password;
 
 use crate::context::Context;
 use crate::events::Stamped;
-use crate::exit::{Exit, Failure, fail};
+use crate::exit::{Exit, Failure, fail, printable};
 use crate::interrupt::{Interrupt, Signal};
 use crate::network::{NetworkArgs, parse_address};
 use crate::{units, usage};
 use anyhow::{Context as _, Result};
-use clap::{Args, Command, ValueHint};
+use clap::{Args, Command, Subcommand, ValueHint};
 use file::Settings;
 use serde::Serialize;
 use std::ffi::OsString;
@@ -18,9 +19,10 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+use swarm_daemon::import::{From, Import, Report};
 use swarm_daemon::torrents::goals::Goals;
 use swarm_daemon::torrents::queue::Turns;
-use swarm_daemon::{Config, Daemon, Prepare, Rules, StartError};
+use swarm_daemon::{Config, Daemon, Prepare, Program, Rules, StartError};
 
 /// Where HTTP is served unless an option says otherwise.
 const HTTP: ([u8; 4], u16) = ([127, 0, 0, 1], 6868);
@@ -30,12 +32,15 @@ const FOLDER: &str = "daemon";
 const SOCKET: &str = "socket";
 
 #[derive(Args, Clone, Debug)]
-#[command(after_long_help = EXAMPLES)]
+#[command(after_long_help = EXAMPLES, subcommand_negates_reqs = true)]
 pub struct DaemonArgs {
+    #[command(subcommand)]
+    then: Option<Then>,
+
     /// Take what is not set here from this TOML file; its keys are the long names of the options
     ///
     /// SIGHUP has it read again. What changed there takes effect for dir, allow-dir, watch-dir, http-host, the limits,
-    /// max-active-downloads, max-active-seeds, seed-ratio and seed-time; the log names what needs a restart.
+    /// max-active-downloads, max-active-seeds, seed-ratio, seed-time and on-complete; the log names what needs a restart.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub config: Option<PathBuf>,
 
@@ -69,7 +74,11 @@ pub struct DaemonArgs {
     #[arg(long, value_name = "NAME")]
     http_host: Vec<String>,
 
-    /// Answer to HTTP clients without a token: to everybody on this machine
+    /// The user who has the password that `swarm daemon password` sets
+    #[arg(long, value_name = "NAME", default_value = "swarm", value_parser = parse_user)]
+    user: String,
+
+    /// Answer to HTTP clients without a token or a password: to everybody on this machine
     #[arg(long)]
     no_auth: bool,
 
@@ -89,6 +98,31 @@ pub struct DaemonArgs {
     #[arg(long, value_name = "DURATION", value_parser = units::parse_duration)]
     seed_time: Option<Duration>,
 
+    /// Run this program when a torrent is complete: its path, then its arguments, each with an --on-complete of its own
+    ///
+    /// {path}, {name}, {hash}, {dir}, {category} and {id} in an argument stand for what the torrent has. There is no shell, and each
+    /// completion runs it once at most. Best set in the configuration file, as a list.
+    #[arg(long, value_name = "ARG", allow_hyphen_values = true)]
+    on_complete: Vec<String>,
+
+    /// Run at most so many of these programs at a time
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = units::whole::<usize>(1..=100))]
+    on_complete_at_once: usize,
+
+    /// End such a program when it has taken this long
+    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = units::parse_duration)]
+    on_complete_timeout: Duration,
+
+    /// Take over the torrents of a qBittorrent: from its folder BT_backup, which is only read
+    ///
+    /// Their data stays where it is, in folders that may be used, and is checked. What is here already is passed over.
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    import_qbittorrent: Option<PathBuf>,
+
+    /// Take over the torrents of a Transmission: from its folder with torrents and resume in it, which is only read
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    import_transmission: Option<PathBuf>,
+
     /// Print events as JSON, one object a line
     #[arg(long)]
     pub json: bool,
@@ -101,17 +135,29 @@ pub struct DaemonArgs {
     pub argv: Vec<OsString>,
 }
 
+/// What is done in place of running a daemon.
+#[derive(Subcommand, Clone, Debug)]
+enum Then {
+    /// Set the password that clients over HTTP log in with, read from the terminal or standard input
+    ///
+    /// Its hash goes to daemon/password in the state folder (--state-dir before this word names one). A daemon that runs takes it at once,
+    /// and whoever was logged in is logged out.
+    Password(password::PasswordArgs),
+}
+
 const EXAMPLES: &str = "\
 Examples:
   swarm daemon --dir /srv/downloads
   swarm daemon --config /etc/swarm.toml
+  swarm daemon password
   swarm ctl add release.meta && swarm ctl list
 
-Torrents come back as they were after a restart. Clients over HTTP need the token in daemon/token of the state folder; \
+Torrents come back as they were after a restart. Clients over HTTP need the token in daemon/token of the state folder, \
+or the password; \
 the Unix socket is for its owner alone.";
 
 /// What of the configuration file a running daemon takes anew.
-const RELOADED: [&str; 10] = [
+const RELOADED: [&str; 13] = [
     "dir",
     "allow-dir",
     "watch-dir",
@@ -122,11 +168,19 @@ const RELOADED: [&str; 10] = [
     "max-active-seeds",
     "seed-ratio",
     "seed-time",
+    "on-complete",
+    "on-complete-at-once",
+    "on-complete-timeout",
 ];
 
 fn parse_ratio(text: &str) -> Result<f64, &'static str> {
     let ratio = text.parse().ok().filter(|ratio: &f64| ratio.is_finite() && *ratio >= 0.0);
     ratio.ok_or("is not a number from 0 up, as in 1.5")
+}
+
+fn parse_user(text: &str) -> Result<String, &'static str> {
+    let is_plain = (1..=255).contains(&text.len()) && !text.contains([':', '\0', '\n', '\r']);
+    if is_plain { Ok(text.to_owned()) } else { Err("is not a name of 1 to 255 bytes without a colon") }
 }
 
 /// What a daemon prints for scripts.
@@ -137,6 +191,8 @@ enum Record<'a> {
     Listening { addresses: &'a [SocketAddr] },
     /// It answers.
     Serving { http: &'a [SocketAddr], socket: Option<&'a Path>, torrents: usize },
+    /// Torrents of another program were taken over.
+    Imported { from: &'a str, dir: &'a Path, added: usize, known: usize, skipped: usize },
     /// The configuration was read again.
     Reloaded { taken: &'a [&'a str], kept: &'a [&'a str] },
     /// It was told to end.
@@ -147,6 +203,17 @@ enum Record<'a> {
 pub type Parse<'a> = &'a dyn Fn(Vec<OsString>) -> Result<DaemonArgs, clap::Error>;
 
 pub async fn run(args: DaemonArgs, parse: Parse<'_>, command: &Command, cx: &mut Context) -> Result<Exit> {
+    if let Some(Then::Password(password)) = &args.then {
+        // The file has its say in which folder that is.
+        let mut plain = args.clone();
+        let end = plain.argv.iter().rposition(|arg| arg == "password");
+        plain.argv.truncate(end.unwrap_or(plain.argv.len()));
+        let file = read_file(&plain, parse, command)?;
+        let Some(folder) = with_file(&plain, &file, parse)?.network.state_dir() else {
+            return fail(Exit::Usage, "the password is kept in the state folder: --state-dir names one");
+        };
+        return password::run(password, &folder.join(FOLDER), cx);
+    }
     let mut interrupt = Interrupt::install_for_service()?;
     let mut file = read_file(&args, parse, command)?;
     let args = with_file(&args, &file, parse)?;
@@ -158,21 +225,37 @@ pub async fn run(args: DaemonArgs, parse: Parse<'_>, command: &Command, cx: &mut
     let torrents = daemon.torrents();
     record(cx, &Record::Serving { http: daemon.http(), socket: socket.as_deref(), torrents });
     say_where(cx, &daemon, socket.as_deref(), token.as_deref());
-    let signal = loop {
-        match interrupt.wait().await {
+    let mut imports = args.imports().into_iter().peekable();
+    let (reason, exit) = loop {
+        let imported = async {
+            match imports.peek() {
+                Some(import) => daemon.import(import).await,
+                None => std::future::pending().await,
+            }
+        };
+        let signal = tokio::select! {
+            signal = interrupt.wait() => signal,
+            () = daemon.close_asked() => break ("closed", Exit::Done),
+            report = imported => {
+                imports.next();
+                say_imported(cx, &report);
+                continue;
+            }
+        };
+        match signal {
             Signal::HangUp => {
                 // What is wrong with the file is told; the daemon goes on as it is.
                 if let Err(error) = reload(&daemon, &args, &mut file, parse, command, cx).await {
                     cx.console.error(&crate::exit::one_line(&error));
                 }
             }
-            signal => break signal,
+            signal => break (signal.reason(), signal.exit_of_service()),
         }
     };
     cx.console.note("stopping; once more to stop at once");
     daemon.stop().await;
-    record(cx, &Record::Stopped { reason: signal.reason() });
-    Ok(signal.exit_of_service())
+    record(cx, &Record::Stopped { reason });
+    Ok(exit)
 }
 
 fn record(cx: &mut Context, record: &Record<'_>) {
@@ -190,9 +273,35 @@ fn say_where(cx: &mut Context, daemon: &Daemon, socket: Option<&Path>, token: Op
         let with = token.map_or(String::new(), |token| format!(", with the token in {}", token.display()));
         cx.console.note(&format!("serving http://{addr}/api/v1/{with}"));
     }
+    if let Some(link) = daemon.first_link() {
+        cx.console
+            .note(&format!("open {link} in a browser on this machine; the link lets in whoever has it"));
+    }
     if let Some(socket) = socket {
         cx.console.note(&format!("serving `swarm ctl` at {}", socket.display()));
     }
+}
+
+/// How many entries that were left out are named.
+const SKIPPED_SHOWN: usize = 100;
+
+fn say_imported(cx: &mut Context, report: &Report) {
+    let Report { from, dir, added, known, skipped } = report;
+    for (entry, why) in skipped.iter().take(SKIPPED_SHOWN) {
+        cx.warn(&format!("{}: left out: {}", printable(entry), printable(why)));
+    }
+    let more = skipped.len().saturating_sub(SKIPPED_SHOWN);
+    if more > 0 {
+        cx.warn(&format!("and {more} more were left out"));
+    }
+    let from = from.name();
+    record(cx, &Record::Imported { from, dir, added: *added, known: *known, skipped: skipped.len() });
+    let counts = format!("{known} known already, {} left out", skipped.len());
+    cx.console.note(&format!(
+        "{}: imported {} of {from}; {counts}",
+        dir.display(),
+        units::count(*added, "torrent")
+    ));
 }
 
 /// The settings of the configuration file, each tried by itself, so that what is wrong is found on its line.
@@ -204,9 +313,15 @@ fn read_file(args: &DaemonArgs, parse: Parse<'_>, command: &Command) -> Result<S
     for setting in settings.values() {
         let argv =
             ["swarm", "daemon"].into_iter().map(OsString::from).chain(setting.arguments.iter().cloned());
-        if let Err(error) = parse(argv.collect()) {
-            let told = usage::line(&error);
-            return Err(file::wrong(path, setting.line, told.strip_prefix("--").unwrap_or(&told)).into());
+        match parse(argv.collect()) {
+            Ok(args) => {
+                let program = args.program();
+                program.map_err(|error| file::wrong(path, setting.line, &error.to_string()))?;
+            }
+            Err(error) => {
+                let told = usage::line(&error);
+                return Err(file::wrong(path, setting.line, told.strip_prefix("--").unwrap_or(&told)).into());
+            }
         }
     }
     Ok(settings)
@@ -302,9 +417,31 @@ impl DaemonArgs {
             socket: Some(self.socket.clone().unwrap_or_else(|| socket_in(&state_dir))).filter(|_| cfg!(unix)),
             state_dir: state_dir.join(FOLDER),
             http,
+            user: self.user.clone(),
             auth: !self.no_auth,
             rules: self.rules()?,
         })
+    }
+
+    /// The program to run when a torrent is complete.
+    fn program(&self) -> Result<Option<Program>> {
+        if self.on_complete.is_empty() {
+            return Ok(None);
+        }
+        let program = Program {
+            arguments: self.on_complete.clone(),
+            at_once: self.on_complete_at_once,
+            timeout: self.on_complete_timeout,
+        };
+        program.check().map_err(|error| Failure::new(Exit::Usage, format!("on-complete: {error}")))?;
+        Ok(Some(program))
+    }
+
+    fn imports(&self) -> Vec<Import> {
+        let qbittorrent = self.import_qbittorrent.clone().map(|dir| Import { from: From::QBittorrent, dir });
+        let transmission =
+            self.import_transmission.clone().map(|dir| Import { from: From::Transmission, dir });
+        qbittorrent.into_iter().chain(transmission).collect()
     }
 
     fn rules(&self) -> Result<Rules> {
@@ -317,6 +454,7 @@ impl DaemonArgs {
             watch_dir: self.watch_dir.clone(),
             hosts: self.http_host.clone(),
             turns: Turns { downloads: self.max_active_downloads, seeds: self.max_active_seeds },
+            on_complete: self.program()?,
             goals: Goals { ratio: self.seed_ratio, seed_time: self.seed_time.map(|time| time.as_secs()) },
             upload_limit: self.network.max_up,
             download_limit: self.network.max_down,

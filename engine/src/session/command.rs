@@ -3,6 +3,7 @@
 use super::event::TorrentStats;
 use super::options::{AddTorrent, Files};
 use super::pieces::PieceMap;
+use super::rate_group::RateGroup;
 use super::relocating::Request as Relocate;
 use std::io;
 use std::net::SocketAddr;
@@ -30,6 +31,7 @@ pub(crate) enum Command {
     Relocate(Box<Relocate>),
     SetUploadLimit(Option<u64>),
     SetDownloadLimit(Option<u64>),
+    SetRateGroups(Vec<RateGroup>),
     SetScrub(Option<u64>),
     Pause,
     Resume,
@@ -74,6 +76,7 @@ impl Command {
             }
             Command::SetUploadLimit(limit) => options.upload_limit = *limit,
             Command::SetDownloadLimit(limit) => options.download_limit = *limit,
+            Command::SetRateGroups(groups) => options.rate_groups.clone_from(groups),
             Command::SetScrub(rate) => options.scrub = *rate,
             Command::Recheck => options.recheck = true,
             Command::Pause => options.paused = true,

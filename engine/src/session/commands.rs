@@ -25,6 +25,10 @@ impl TorrentDriver {
                 self.download.set(now, limit);
                 self.limits_changed();
             }
+            Command::SetRateGroups(groups) => {
+                self.groups.replace(self.context.rate_groups.of(&groups));
+                self.limits_changed();
+            }
             Command::SetScrub(_) => self.on_scrub_set(),
             Command::FileProgress(reply) => {
                 let _ = reply.send(self.file_progress());

@@ -35,6 +35,9 @@ impl TorrentDriver {
         if typed.len() + of_source.len() > 0 {
             inner.web.names = Rc::new(metainfo.info.renamed_paths(&metainfo.info_bytes));
         }
+        if !self.is_begun.get() {
+            inner.core.set_asking_trackers(self.context.now(), true);
+        }
         self.add_web_seeds(inner, &typed, UrlOrigin::Typed);
         self.add_web_seeds(inner, of_source, UrlOrigin::Metainfo);
         self.add_web_seeds(inner, &found, UrlOrigin::Metainfo);

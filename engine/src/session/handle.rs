@@ -5,6 +5,7 @@ use super::event::{Event, TorrentStats};
 use super::events::{Received, Receiver, WeakEventSender};
 use super::options::Files;
 use super::pieces::PieceMap;
+use super::rate_group::RateGroup;
 use super::reader::FileReader;
 use super::relocating::Request as Relocate;
 use crate::error::{Error, OptionError};
@@ -231,6 +232,11 @@ impl TorrentHandle {
     /// Sets or lifts the limit of payload received from this torrent's peers, in bytes/s.
     pub fn set_download_limit(&self, bytes_per_s: impl Into<Option<u64>>) {
         self.command(Command::SetDownloadLimit(bytes_per_s.into()));
+    }
+
+    /// Puts the torrent into these groups, and no others: it shares their [limits](crate::Session::set_rate_group).
+    pub fn set_rate_groups(&self, groups: impl Into<Vec<RateGroup>>) {
+        self.command(Command::SetRateGroups(groups.into()));
     }
 
     /// Reads all data again over time, at so many bytes/s, or no more: see [`AddTorrent::scrub`](crate::AddTorrent::scrub).

@@ -219,6 +219,47 @@ impl SessionOptions {
     }
 }
 
+/// What a session was told, for those who show it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SessionFacts {
+    /// Connections, all torrents together.
+    pub peers_max: usize,
+    /// Whether it takes part in the DHT.
+    pub dht: bool,
+    /// Whether torrents are announced to the local network.
+    pub lsd: bool,
+    /// Whether peers tell each other of peers.
+    pub pex: bool,
+    /// Whether peers are dialled and accepted over TCP.
+    pub tcp: bool,
+    /// The same over uTP.
+    pub utp: bool,
+    /// When connections to peers are encrypted.
+    pub encryption: Encryption,
+    /// Whether the gateway is asked to pass on what comes for its port.
+    pub port_mapping: bool,
+    /// Whether there are addresses that nothing is exchanged with.
+    pub ip_filter: bool,
+}
+
+impl SessionOptions {
+    /// What of this others may want to show.
+    pub fn facts(&self) -> SessionFacts {
+        SessionFacts {
+            peers_max: self.peers_max,
+            dht: self.dht.is_some(),
+            lsd: self.has_lsd(),
+            pex: self.pex,
+            tcp: self.tcp,
+            utp: self.utp && self.proxy.is_none(),
+            encryption: self.encryption,
+            port_mapping: self.port_mapping && self.proxy.is_none(),
+            ip_filter: self.ip_filter.is_some(),
+        }
+    }
+}
+
 /// A session's node of the DHT. It listens on the session's addresses, over UDP.
 #[derive(Clone, Debug, Default)]
 pub struct DhtOptions {

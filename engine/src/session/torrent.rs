@@ -16,6 +16,7 @@ use super::limit::Limit;
 use super::options::{AddTorrent, Mode, Source};
 use super::prepared::PreparedCache;
 use super::progress::{Progress, Ready};
+use super::rate_group::GroupLimits;
 use super::readers::Readers;
 use super::registry::Registry;
 use super::relocating::Request as Relocate;
@@ -77,12 +78,16 @@ pub(crate) struct TorrentDriver {
     pub(super) is_held: Cell<bool>,
     /// Peers and trackers are tried.
     pub(super) is_begun: Cell<bool>,
+    /// How many trackers are being asked.
+    pub(super) announces: Cell<u32>,
     /// How far its data is checked.
     pub(super) progress: Progress,
     /// Its storage, from when it is opened on.
     pub(super) opened: OnceCell<Arc<dyn Storage>>,
     pub(super) upload: Limit,
     pub(super) download: Limit,
+    /// Limits that it shares with others.
+    pub(super) groups: RefCell<Vec<Rc<GroupLimits>>>,
     pub(super) events: TorrentEvents,
     pub(super) phase: Arc<watch::Sender<Phase>>,
     /// What was transferred before it was paused or started again.
@@ -230,6 +235,7 @@ impl TorrentDriver {
             info_hash,
             upload: Limit::new(options.upload_limit),
             download: Limit::new(options.download_limit),
+            groups: RefCell::new(context.rate_groups.of(&options.rate_groups)),
             registry: Arc::clone(&channels.registry),
             known: Arc::clone(&channels.known),
             content: OnceCell::new(),
@@ -240,6 +246,7 @@ impl TorrentDriver {
             has_joined: Cell::new(has_joined),
             is_held: Cell::new(options.hold),
             is_begun: Cell::new(false),
+            announces: Cell::new(0),
             progress: Progress::default(),
             opened: OnceCell::new(),
             events: channels.events.clone(),
@@ -419,6 +426,7 @@ impl TorrentDriver {
             }
         }
         self.drive_announcer();
+        self.note_announces();
     }
 
     pub(super) fn emit(&self, event: Event) {
@@ -543,9 +551,8 @@ impl TorrentDriver {
 
     /// The session's or the torrent's limits have changed.
     pub(crate) fn limits_changed(self: &Rc<Self>) {
-        let limits = [self.context.download.rate(), self.download.rate()];
-        let now = self.context.now();
-        self.with(|inner| inner.core.set_download_limit(now, limits.into_iter().flatten().min()));
+        let (now, limit) = (self.context.now(), self.download_limit());
+        self.with(|inner| inner.core.set_download_limit(now, limit));
         self.wake_connections();
     }
 

@@ -14,7 +14,7 @@ use std::time::Duration;
 use utoipa::ToSchema;
 
 /// How long the body of a request may take to come.
-const BODY_TIMEOUT: Duration = Duration::from_secs(60);
+pub const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a body in JSON may be, in bytes.
 pub const JSON_LEN_MAX: usize = 1024 * 1024;
 
@@ -68,6 +68,7 @@ impl From<Refusal> for ApiError {
             Refusal::AlreadyAdded { id, .. } => (StatusCode::CONFLICT, "already_added", Some(*id)),
             Refusal::PathTaken { id, .. } => (StatusCode::CONFLICT, "path_taken", Some(*id)),
             Refusal::Folder(_) => (StatusCode::FORBIDDEN, "folder", None),
+            Refusal::TooLarge { .. } => (StatusCode::INSUFFICIENT_STORAGE, "too_large", None),
             Refusal::Invalid(_) => (StatusCode::BAD_REQUEST, "invalid", None),
             Refusal::NoSuchCategory(_) => (StatusCode::NOT_FOUND, "not_found", None),
             Refusal::CategoryExists(_) => (StatusCode::CONFLICT, "category_exists", None),
@@ -92,6 +93,7 @@ impl From<Denied> for ApiError {
             Denied::Host => (StatusCode::MISDIRECTED_REQUEST, "host"),
             Denied::Origin => (StatusCode::FORBIDDEN, "origin"),
             Denied::Token => (StatusCode::UNAUTHORIZED, "token"),
+            Denied::TooMany(_) => (StatusCode::TOO_MANY_REQUESTS, "too_many_attempts"),
         };
         ApiError::new(status, kind, denied.to_string())
     }

@@ -4,8 +4,9 @@
 //! answered from the table, or by the session's own word about a torrent.
 
 mod details;
-mod error;
+pub(crate) mod error;
 mod events;
+mod impatient;
 mod labels;
 mod operations;
 pub mod serve;
@@ -13,7 +14,7 @@ mod session;
 mod stream;
 mod torrents;
 
-use crate::auth::{Access, Via};
+use crate::auth::{Access, Cookie, Denied, Via};
 use crate::config::Rules;
 use crate::manager::Counters;
 use crate::manager::commands::Handle;
@@ -22,17 +23,23 @@ use crate::notice::Notice;
 use crate::settings::Standing;
 use crate::table::Shared;
 use crate::torrents::Labels;
+use crate::transmission;
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use axum::http::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderValue, LOCATION, REFERRER_POLICY, SET_COOKIE,
+    WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
+};
+use axum::http::{Method, StatusCode};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
 use error::ApiError;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use swarm_engine::SessionOptions;
-use tokio::sync::{broadcast, watch};
+use tokio::sync::{Notify, broadcast, watch};
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -54,6 +61,8 @@ pub struct App {
     pub labels: watch::Receiver<Arc<Labels>>,
     /// Who gets in.
     pub access: Access,
+    /// What the qBittorrent WebAPI remembers.
+    pub qbittorrent: crate::qbittorrent::Shared,
     /// How the session behaves: what is fetched leaves by the same ways.
     pub session: SessionOptions,
     /// Where peers can reach us.
@@ -70,6 +79,12 @@ pub struct App {
     pub streams: AtomicUsize,
     /// When it was started, in seconds since 1970.
     pub started_at: i64,
+    /// The daemon's own folder.
+    pub state_dir: PathBuf,
+    /// What the RPC of Transmission keeps between requests.
+    pub transmission: transmission::Shared,
+    /// Told that the daemon is to end.
+    pub close: Arc<Notify>,
     /// Whether it is ending.
     pub stopping: watch::Receiver<bool>,
 }
@@ -82,7 +97,7 @@ type AppState = State<Arc<App>>;
     info(
         title = "Swarm daemon",
         description = "Torrents of a `swarm daemon`. Over TCP each request needs `Authorization: Bearer TOKEN`; the token is in the \
-file `token` of the daemon's state folder. Sizes are in bytes, rates in bytes per second, times in seconds since 1970. \
+file `token` of the daemon's state folder. The user's name and password (`Basic`), and the cookie of who has logged in, do too. Sizes are in bytes, rates in bytes per second, times in seconds since 1970. \
 An error is `{\"error\": {\"kind\": ..., \"message\": ...}}`. New fields may come at any time: pass over what you do not know.",
         license(name = "MIT OR Apache-2.0")
     ),
@@ -127,7 +142,9 @@ pub fn router(app: Arc<App>) -> Router {
         async move { ([(axum::http::header::CONTENT_TYPE, "application/json")], description) }
     };
     router
+        .merge(transmission::router())
         .route("/api/v1/openapi.json", axum::routing::get(described))
+        .merge(crate::qbittorrent::router())
         .route("/stream/{token}/{file}", axum::routing::any(stream::file))
         .route("/stream/{token}/{file}/{name}", axum::routing::any(stream::named))
         .fallback(|| async {
@@ -138,21 +155,56 @@ pub fn router(app: Arc<App>) -> Router {
         .with_state(app)
 }
 
+/// Who comes by the page's link with the token gets a cookie in its place, and the address without it.
+fn linked(app: &App, request: &Request) -> Option<Response> {
+    if request.method() != Method::GET || request.uri().path() != "/" {
+        return None;
+    }
+    let query = request.uri().query()?;
+    let (_, given) = url::form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "token")?;
+    Some(match app.access.login_by_token(&given) {
+        // Relative, for a proxy may have put us below a path.
+        Ok(key) => {
+            let headers = [
+                (LOCATION, HeaderValue::from_static("./")),
+                (SET_COOKIE, Cookie::Page.set(key, false)),
+                (REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
+            ];
+            (StatusCode::SEE_OTHER, headers).into_response()
+        }
+        Err(denied) => ApiError::from(denied).into_response(),
+    })
+}
+
 /// Lets a request pass, or not; and counts it.
-async fn admit(State(app): AppState, request: Request, next: Next) -> Response {
+async fn admit(State(app): AppState, mut request: Request, next: Next) -> Response {
     let via = request.extensions().get::<Via>().copied();
     let rules = app.rules.borrow().clone();
+    let is_rpc = request.uri().path().starts_with(transmission::PATH);
+    let (method, uri, headers) = (request.method(), request.uri(), request.headers());
     let checked = match via {
-        Some(via) => app.access.check(via, request.method(), request.uri(), request.headers(), &rules.hosts),
+        Some(via) => app.access.check(via, method, uri, headers, &rules.hosts).await,
         // Whoever builds the router forgot it.
-        None => Err(crate::auth::Denied::Token),
+        None => Err(Denied::Token),
     };
-    let mut response = match checked {
-        Ok(()) => next.run(request).await,
-        Err(denied) => ApiError::from(denied).into_response(),
+    let mut response = match (checked, linked(&app, &request)) {
+        (Ok(_) | Err(Denied::Token), Some(response)) => response,
+        (Ok(caller), None) => {
+            caller.and_then(|caller| request.extensions_mut().insert(caller));
+            next.run(request).await
+        }
+        (Err(denied), _) if request.uri().path().starts_with("/api/v2/") => {
+            crate::qbittorrent::denied(denied)
+        }
+        (Err(denied), _) => ApiError::from(denied).into_response(),
     };
     app.http.count(response.status());
+    let is_denied = response.status() == StatusCode::UNAUTHORIZED;
     let headers = response.headers_mut();
+    if is_rpc && is_denied {
+        // Its clients know no other.
+        headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"Swarm\""));
+    }
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     // Nothing of this is a page.

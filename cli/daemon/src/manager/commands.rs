@@ -17,9 +17,9 @@ pub(super) enum Command {
     Edit(Vec<Id>, Box<Edit>, Reply<()>),
     Remove(Id, Data, Reply<()>),
     Reannounce(Id, Reply<()>),
-    Operation(Box<Operation>),
     Settings(Box<SettingsEdit>, Reply<()>),
     Labels(LabelsEdit, Reply<()>),
+    Operation(Box<Operation>),
     Reload(Box<Rules>, Reply<()>),
     Ping(Reply<()>),
     Stop(oneshot::Sender<()>),
@@ -122,11 +122,11 @@ impl Manager {
                 }
                 let _ = reply.send(known.map(|_| ()));
             }
-            Command::Operation(operation) => self.on_operation(*operation).await,
             Command::Settings(edit, reply) => {
                 let set = self.set_settings(&edit).await;
                 self.answer(reply, set).await;
             }
+            Command::Operation(operation) => self.on_operation(*operation).await,
             Command::Labels(edit, reply) => {
                 let set = self.set_labels(edit).await;
                 self.answer(reply, set).await;

@@ -5,7 +5,9 @@ use crate::torrents::book::Torrent;
 use crate::torrents::{Id, Record, addresses};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use swarm_engine::{AddTorrent, Error, Files, Metainfo, Order, Priority, Source, TorrentHandle, UrlOrigin};
+use swarm_engine::{
+    AddTorrent, Error, Files, Metainfo, Order, Priority, RateGroup, Source, TorrentHandle, UrlOrigin,
+};
 
 /// A torrent in the session, as it was told to be.
 #[derive(Debug)]
@@ -18,6 +20,7 @@ pub(super) struct Told {
     first_last: bool,
     upload_limit: Option<u64>,
     download_limit: Option<u64>,
+    groups: Vec<RateGroup>,
     priorities: Option<Vec<u8>>,
     recheck: bool,
     trackers: usize,
@@ -43,15 +46,30 @@ impl Manager {
         let runs = self.runs.contains(&id);
         let live = self.live.entry(id).or_default();
         match &mut live.told {
-            Some(told) => update(told, torrent, runs),
+            Some(told) => {
+                let groups = self.groups.of(torrent);
+                if told.groups != groups {
+                    told.handle.set_rate_groups(groups.clone());
+                    told.groups = groups;
+                }
+                // What is to run again is looked at again: its folder may be another by now.
+                if runs && told.paused && !self.may_use_folder(id).await {
+                    return;
+                }
+                self.update(id, runs);
+            }
             None if runs => self.add_to_session(id).await,
             None => {}
         }
     }
 
     async fn add_to_session(&mut self, id: Id) {
+        if !self.may_use_folder(id).await {
+            return;
+        }
         let Some(torrent) = self.book.get(id) else { return };
-        let added = match add_torrent(torrent) {
+        let groups = self.groups.of(torrent);
+        let added = match add_torrent(torrent).map(|add| add.rate_groups(groups.clone())) {
             Ok(add) => self.session.add((self.prepare.0)(add)).await.map_err(|error| error.to_string()),
             Err(error) => Err(error),
         };
@@ -63,12 +81,19 @@ impl Manager {
                 handle.add_peers(torrent.record.options.peers.iter().copied());
                 live.before = torrent.record.totals;
                 live.state = swarm_engine::State::Queued;
-                live.told = Some(Told::new(handle, &torrent.record));
+                live.told = Some(Told::new(handle, &torrent.record, groups));
             }
             Err(error) => {
                 live.failure = Some(error);
                 self.turns_changed = true;
             }
+        }
+    }
+
+    fn update(&mut self, id: Id, runs: bool) {
+        let (Some(torrent), Some(live)) = (self.book.get(id), self.live.get_mut(&id)) else { return };
+        if let Some(told) = &mut live.told {
+            update(told, torrent, runs);
         }
     }
 
@@ -82,7 +107,7 @@ impl Manager {
 }
 
 impl Told {
-    fn new(handle: TorrentHandle, record: &Record) -> Told {
+    fn new(handle: TorrentHandle, record: &Record, groups: Vec<RateGroup>) -> Told {
         let options = &record.options;
         Told {
             handle,
@@ -92,6 +117,7 @@ impl Told {
             first_last: options.first_last,
             upload_limit: options.upload_limit,
             download_limit: options.download_limit,
+            groups,
             priorities: options.priorities.clone(),
             recheck: options.recheck,
             trackers: options.trackers.len(),

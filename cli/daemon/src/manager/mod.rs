@@ -4,9 +4,12 @@
 //! After each step [`Manager::settle`] tells the session what differs ([`engine`]) and publishes the table. What takes long, such as
 //! removing data ([`removal`]), is done beside it, and its end comes back as one more input.
 
+mod beneath;
 pub mod commands;
+mod completion;
 mod engine;
 mod events;
+mod groups;
 mod labels;
 pub mod operations;
 mod removal;
@@ -22,8 +25,10 @@ use crate::table::{Row, Shared, State, Summary};
 use crate::torrents::book::Torrent;
 use crate::torrents::{Book, Change, Goal, Id, Labels, Refusal, Totals, addresses};
 use commands::{Command, Handle};
+use completion::Programs;
 use engine::Told;
 pub use engine::said;
+use groups::Groups;
 use operations::Moved;
 use removal::Removed;
 use std::collections::{BTreeMap, BTreeSet};
@@ -71,9 +76,12 @@ struct Live {
     before: Totals,
     state: swarm_engine::State,
     rates: (u64, u64),
+    active_at: Option<i64>,
     peers: usize,
     seeds: usize,
     waiting: Option<String>,
+    /// Why the disk takes nothing, as when what is to be written does not fit.
+    stalled: Option<String>,
     checking: Option<(u32, u32)>,
     /// What ended it in the session, or keeps it from being there.
     failure: Option<String>,
@@ -118,6 +126,10 @@ pub struct Manager {
     /// What holds of the daemon as a whole.
     standing: watching::Sender<Arc<Standing>>,
     labels: watching::Sender<Arc<Labels>>,
+    /// Limits that torrents share, as the session was told them.
+    groups: Groups,
+    /// Programs that run because a torrent is complete, and torrents whose turn that is.
+    programs: Programs,
     /// Whether the last write failed: then the log has heard of it.
     store_fails: bool,
     removed: mpsc::UnboundedSender<Removed>,
@@ -199,6 +211,8 @@ pub fn start(
         saved_at: Instant::now(),
         standing,
         labels,
+        groups: Groups::default(),
+        programs: Programs::default(),
         store_fails: false,
         removed,
         removals: JoinSet::new(),
@@ -236,6 +250,7 @@ impl Manager {
         for &id in &ids {
             self.live.entry(id).or_default();
             self.touched.insert(id);
+            self.note_due(id);
             let was_running = self.book.get(id).is_some_and(|torrent| torrent.record.running_since.is_some());
             if was_running {
                 // After a crash. It ran as long as anybody knows.
@@ -252,6 +267,7 @@ impl Manager {
         for id in ids {
             self.publish(id);
         }
+        self.tell_groups();
         let rules = self.rules.borrow().clone();
         self.session.set_upload_limit(rules.upload_limit);
         self.session.set_download_limit(rules.download_limit);
@@ -309,6 +325,7 @@ impl Manager {
     }
 
     async fn on_tick(&mut self) {
+        self.table.write(|table| table.mark(now()));
         if let Ok(active) = self.session.active().await {
             let active = active.into_iter().filter_map(|id| self.by_engine.get(&id).copied());
             self.looks.extend(active);
@@ -317,6 +334,7 @@ impl Manager {
         self.look().await;
         self.check_goals().await;
         self.check_schedule();
+        self.run_programs().await;
         if self.saved_at.elapsed() >= SAVE_INTERVAL {
             self.save().await;
         }
@@ -370,6 +388,7 @@ impl Manager {
         result.map_err(|error| refusal(&error))?;
         for id in self.book.apply(change) {
             self.touched.insert(id);
+            self.note_due(id);
         }
         self.publish_labels();
         self.turns_changed = true;
@@ -442,13 +461,14 @@ impl Manager {
             self.unsaved.insert(id);
         }
         self.save().await;
-        let Manager { session, store, mut removals, mut moves, .. } = self;
+        let Manager { session, store, mut removals, mut moves, programs, .. } = self;
         // They go on at the next start.
         moves.shutdown().await;
         // What is not done by then is done at the next start.
         let removed = async { while removals.join_next().await.is_some() {} };
         let _ = tokio::time::timeout(REMOVALS_TIMEOUT, removed).await;
         removals.shutdown().await;
+        programs.end().await;
         if let Some(session) = Arc::into_inner(session) {
             session.stop().await;
         }
@@ -478,7 +498,7 @@ fn row(torrent: &Torrent, live: &Live, runs: bool) -> Row {
         moving_to: record.moving.as_ref().map(|moving| moving.dir.clone()),
         dir: record.dir.clone(),
         state,
-        waiting: live.waiting.clone().filter(|_| is_there),
+        waiting: live.stalled.clone().or_else(|| live.waiting.clone()).filter(|_| is_there),
         error: live
             .failure
             .clone()
@@ -507,6 +527,7 @@ fn row(torrent: &Torrent, live: &Live, runs: bool) -> Row {
         seconds_active: record.totals.seconds_active,
         seconds_seeding: record.totals.seconds_seeding,
         running_since: record.running_since,
+        active_at: live.active_at,
         added_at: record.added_at,
         completed_at: record.completed_at,
         upload_limit: options.upload_limit,

@@ -1,6 +1,7 @@
 //! What is done with a torrent beyond its options: its files moved and renamed, addresses banned, streams let in.
 
 use super::Manager;
+use super::beneath::check_folders;
 use super::commands::{Command, Handle};
 use super::engine::{add_torrent, said};
 use super::removal::WRITE_RETRY;
@@ -172,6 +173,7 @@ impl Manager {
     pub(super) fn move_files(&mut self, id: Id) {
         let Some(torrent) = self.book.get(id) else { return };
         let Some(Moving { dir, layout }) = torrent.record.moving.clone() else { return };
+        let from = torrent.record.dir.clone();
         // One that does not run is in the session only for this.
         let add = add_torrent(torrent).map(|add| add.paused(true));
         let live = self.live.entry(id).or_default();
@@ -181,9 +183,11 @@ impl Manager {
         let resumes = !std::mem::take(&mut live.moves_anew);
         let handle = live.told.as_ref().map(|told| told.handle.clone());
         let (session, moved) = (self.session(), self.moved.clone());
+        let (folders, rules) = (vec![from, dir.clone()], self.rules.borrow().clone());
         while self.moves.try_join_next().is_some() {}
         self.moves.spawn(async move {
             let result = async {
+                check_folders(folders, rules).await?;
                 match handle {
                     Some(handle) => handle.move_to(dir, layout, resumes).await.map_err(|error| said(&error)),
                     None => {

@@ -7,7 +7,7 @@
 mod media;
 mod range;
 
-use crate::auth::{Access, Denied, Via};
+use crate::auth::{Denied, Via, check_place};
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
@@ -191,9 +191,8 @@ pub async fn serve(listener: TcpListener, token: String, file: StreamFile, stop:
 async fn one_file(State(state): State<Arc<(String, StreamFile, Streams)>>, request: Request) -> Response {
     let (parts, _) = request.into_parts();
     let (token, file, streams) = &*state;
-    let access = Access { token: None };
     let via = parts.extensions.get::<Via>().copied();
-    let check = |via| access.check(via, &parts.method, &parts.uri, &parts.headers, &[]);
+    let check = |via| check_place(via, &parts.uri, &parts.headers, &[]);
     if let Err(denied) = via.map_or(Err(Denied::Token), check) {
         return refuse(StatusCode::FORBIDDEN, denied.to_string());
     }

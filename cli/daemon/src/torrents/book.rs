@@ -8,7 +8,7 @@ mod operations;
 use super::edit::{Edit, Place};
 use super::labels::{Labels, LabelsEdit};
 use super::paths::Claims;
-use super::record::{Id, Options, Record, StoppedBy};
+use super::record::{Id, Options, Record, StoppedBy, Totals};
 use super::{Refusal, addresses, goals, queue};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -31,6 +31,19 @@ pub struct New {
     pub is_default_dir: bool,
     /// What the user wants of it; the position counts for nothing.
     pub options: Options,
+    /// What it was before, if it comes from another program.
+    pub past: Option<Past>,
+}
+
+/// What a torrent was in another program.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Past {
+    /// When it was added, in seconds since 1970.
+    pub added_at: Option<i64>,
+    /// When everything wanted was there, in seconds since 1970. Its data is checked all the same.
+    pub completed_at: Option<i64>,
+    /// What it has transferred.
+    pub totals: Totals,
 }
 
 /// What a torrent is added by.
@@ -150,7 +163,19 @@ impl Book {
         let category = options.category.as_ref().and_then(|category| self.labels.categories.get(category));
         let dir = category.and_then(|category| category.dir.clone()).filter(|_| new.is_default_dir);
         let dir = dir.unwrap_or(new.dir);
-        let mut record = Record { id, hashes, name, link, dir, options, added_at: now, ..Record::default() };
+        let past = new.past.unwrap_or_default();
+        let mut record = Record {
+            id,
+            hashes,
+            name,
+            link,
+            dir,
+            options,
+            added_at: past.added_at.unwrap_or(now),
+            completed_at: past.completed_at,
+            totals: past.totals,
+            ..Record::default()
+        };
         if let Some(metainfo) = &metainfo {
             expect_progress(&mut record, metainfo);
             self.check_path(&record, metainfo)?;
@@ -257,16 +282,19 @@ impl Book {
     }
 
     /// What it changes that everything wanted is there.
-    pub fn plan_completed(&self, id: Id, now: i64) -> Option<Change> {
+    /// A program that is to be run then is due, unless all was there before anything was received.
+    pub fn plan_completed(&self, id: Id, now: i64, has_program: bool) -> Option<Change> {
         let record = &self.torrents.get(&id)?.record;
         let is_news = record.completed_at.is_none() && !record.options.seed;
-        is_news.then(|| Change::of(Record { completed_at: Some(now), ..record.clone() }))
+        let program_due = has_program && record.totals.bytes_down > 0;
+        is_news.then(|| Change::of(Record { completed_at: Some(now), program_due, ..record.clone() }))
     }
 
     /// What it changes that something wanted is missing, as it may after a recheck, or when more files are wanted.
     pub fn plan_incomplete(&self, id: Id) -> Option<Change> {
         let record = &self.torrents.get(&id)?.record;
-        record.completed_at.is_some().then(|| Change::of(Record { completed_at: None, ..record.clone() }))
+        let incomplete = || Record { completed_at: None, program_due: false, ..record.clone() };
+        record.completed_at.is_some().then(|| Change::of(incomplete()))
     }
 
     /// What it changes that all data has been checked.
@@ -426,6 +454,13 @@ impl Book {
             Place::Down => {
                 let moved = moved_up(order.into_iter().rev().collect(), &moved);
                 moved.into_iter().rev().zip(positions).collect()
+            }
+            Place::At(place) => {
+                let (chosen, mut others): (Vec<Id>, Vec<Id>) =
+                    order.into_iter().partition(|id| moved.contains(id));
+                let place = others.len().min(place as usize);
+                others.splice(place..place, chosen);
+                others.into_iter().zip(positions).collect()
             }
         };
         for (id, position) in places.into_iter().filter(|&(id, position)| self.position(id) != position) {

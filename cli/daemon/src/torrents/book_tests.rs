@@ -1,5 +1,4 @@
 use super::*;
-use crate::torrents::record::Totals;
 
 /// Metainfo of a torrent with these files, all of one byte.
 fn metainfo(name: &str, files: &[&str]) -> Arc<Metainfo> {
@@ -18,7 +17,7 @@ fn metainfo(name: &str, files: &[&str]) -> Arc<Metainfo> {
 
 fn new(name: &str, files: &[&str], dir: &str) -> New {
     let what = What::Metainfo(metainfo(name, files));
-    New { what, dir: dir.into(), is_default_dir: false, options: Options::default() }
+    New { what, dir: dir.into(), is_default_dir: false, options: Options::default(), past: None }
 }
 
 fn add(book: &mut Book, new: New) -> Result<Id, Refusal> {
@@ -79,6 +78,7 @@ fn a_link_owns_its_path_once_its_metadata_is_here_and_else_waits() {
             hashes: metainfo.info.info_hashes(),
         },
         is_default_dir: false,
+        past: None,
         dir: "/d".into(),
         options: Options::default(),
     };
@@ -153,7 +153,7 @@ fn what_a_goal_has_stopped_goes_on_when_somebody_resumes_it() {
     book.update(id, |record| record.totals = Totals { bytes_up: 10, ..Totals::default() });
     let goals = goals::Goals { ratio: Some(2.0), seed_time: None };
     assert!(book.plan_goal(id, &goals, 0).is_none());
-    let completed = book.plan_completed(id, 5).unwrap();
+    let completed = book.plan_completed(id, 5, true).unwrap();
     book.apply(completed);
     let (why, change) = book.plan_goal(id, &goals, 0).unwrap();
     assert_eq!(why, StoppedBy::Ratio);
@@ -166,6 +166,63 @@ fn what_a_goal_has_stopped_goes_on_when_somebody_resumes_it() {
     let change = book.plan_edit(&[id], &new_goal).unwrap();
     book.apply(change);
     assert!(book.plan_goal(id, &goals, 0).is_some());
+}
+
+#[test]
+fn a_torrent_goes_to_its_categorys_folder_unless_it_names_one() {
+    let mut book = Book::default();
+    let edit = crate::torrents::CategoryEdit { dir: Some(Some("/iso".into())), ..Default::default() };
+    book.apply(book.plan_labels(LabelsEdit::CreateCategory("iso".into(), edit)).unwrap());
+    let of = |name: &str, category: &str, is_default_dir| {
+        let options = Options { category: Some(category.into()), ..Options::default() };
+        New { options, is_default_dir, ..new(name, &[], "/d") }
+    };
+    let dir_of = |book: &Book, id| book.get(id).unwrap().record.dir.clone();
+    let id = add(&mut book, of("a", "iso", true)).unwrap();
+    assert_eq!(dir_of(&book, id), PathBuf::from("/iso"));
+    let id = add(&mut book, of("b", "iso", false)).unwrap();
+    assert_eq!(dir_of(&book, id), PathBuf::from("/d"));
+    let id = add(&mut book, of("c", "new", true)).unwrap();
+    assert_eq!(dir_of(&book, id), PathBuf::from("/d"));
+    assert!(book.labels().categories.contains_key("new"), "what a torrent has is there");
+}
+
+#[test]
+fn a_category_or_tag_that_is_removed_leaves_its_torrents() {
+    let mut book = Book::default();
+    let ids = ["a", "b"].map(|name| add(&mut book, new(name, &[], "/d")).unwrap());
+    let edit = Edit {
+        category: Some(Some("c".into())),
+        tags: Some(vec!["s".into(), "t".into()]),
+        ..Edit::default()
+    };
+    book.apply(book.plan_edit(&ids[..1], &edit).unwrap());
+    for (removal, names) in [
+        (LabelsEdit::RemoveTags(vec!["t".into(), "none".into()]), Some("c")),
+        (LabelsEdit::RemoveCategories(vec!["c".into()]), None),
+    ] {
+        let change = book.plan_labels(removal).unwrap();
+        assert_eq!(change.put.len(), 1, "nobody else changes");
+        book.apply(change);
+        let options = &book.get(ids[0]).unwrap().record.options;
+        assert_eq!((options.category.as_deref(), &options.tags[..]), (names, &["s".to_owned()][..]));
+    }
+    assert_eq!(book.labels().tags.len(), 1);
+}
+
+#[test]
+fn a_program_is_due_once_for_what_was_downloaded() {
+    let mut book = Book::default();
+    let id = add(&mut book, new("a", &[], "/d")).unwrap();
+    let is_due = |change: &Change| change.put[0].program_due;
+    assert!(!is_due(&book.plan_completed(id, 5, true).unwrap()), "all was there from the start");
+    book.update(id, |record| record.totals.bytes_down = 1);
+    assert!(!is_due(&book.plan_completed(id, 5, false).unwrap()), "there is none to run");
+    let completed = book.plan_completed(id, 5, true).unwrap();
+    assert!(is_due(&completed));
+    book.apply(completed);
+    assert_eq!(book.plan_completed(id, 6, true), None);
+    assert!(!is_due(&book.plan_incomplete(id).unwrap()));
 }
 
 #[test]
@@ -216,46 +273,4 @@ fn renamed_files_are_where_others_may_not_be() {
         assert!(matches!(book.plan_rename(first, from, to), Err(Refusal::Invalid(_))), "{from} {to}");
     }
     assert_eq!(book.plan_rename(first, "a/y", "a/y"), Ok(Change::default()));
-}
-
-#[test]
-fn a_torrent_goes_to_its_categorys_folder_unless_it_names_one() {
-    let mut book = Book::default();
-    let edit = crate::torrents::CategoryEdit { dir: Some(Some("/iso".into())), ..Default::default() };
-    book.apply(book.plan_labels(LabelsEdit::CreateCategory("iso".into(), edit)).unwrap());
-    let of = |name: &str, category: &str, is_default_dir| {
-        let options = Options { category: Some(category.into()), ..Options::default() };
-        New { options, is_default_dir, ..new(name, &[], "/d") }
-    };
-    let dir_of = |book: &Book, id| book.get(id).unwrap().record.dir.clone();
-    let id = add(&mut book, of("a", "iso", true)).unwrap();
-    assert_eq!(dir_of(&book, id), PathBuf::from("/iso"));
-    let id = add(&mut book, of("b", "iso", false)).unwrap();
-    assert_eq!(dir_of(&book, id), PathBuf::from("/d"));
-    let id = add(&mut book, of("c", "new", true)).unwrap();
-    assert_eq!(dir_of(&book, id), PathBuf::from("/d"));
-    assert!(book.labels().categories.contains_key("new"), "what a torrent has is there");
-}
-
-#[test]
-fn a_category_or_tag_that_is_removed_leaves_its_torrents() {
-    let mut book = Book::default();
-    let ids = ["a", "b"].map(|name| add(&mut book, new(name, &[], "/d")).unwrap());
-    let edit = Edit {
-        category: Some(Some("c".into())),
-        tags: Some(vec!["s".into(), "t".into()]),
-        ..Edit::default()
-    };
-    book.apply(book.plan_edit(&ids[..1], &edit).unwrap());
-    for (removal, names) in [
-        (LabelsEdit::RemoveTags(vec!["t".into(), "none".into()]), Some("c")),
-        (LabelsEdit::RemoveCategories(vec!["c".into()]), None),
-    ] {
-        let change = book.plan_labels(removal).unwrap();
-        assert_eq!(change.put.len(), 1, "nobody else changes");
-        book.apply(change);
-        let options = &book.get(ids[0]).unwrap().record.options;
-        assert_eq!((options.category.as_deref(), &options.tags[..]), (names, &["s".to_owned()][..]));
-    }
-    assert_eq!(book.labels().tags.len(), 1);
 }

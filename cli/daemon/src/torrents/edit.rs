@@ -110,6 +110,8 @@ pub enum Place {
     Down,
     /// After all others.
     Bottom,
+    /// After so many others.
+    At(u32),
 }
 
 /// A value that is there, be it null.

@@ -1,6 +1,7 @@
 //! Options of a torrent: what it is, what for, and which files of it.
 
 use crate::error::{Error, OptionError};
+use crate::session::rate_group::RateGroup;
 use crate::storage::PieceStorage;
 #[cfg(feature = "__hooks")]
 use crate::storage::SpaceBudget;
@@ -201,6 +202,7 @@ pub struct AddTorrent {
     pub(crate) peers_max: usize,
     pub(crate) upload_limit: Option<u64>,
     pub(crate) download_limit: Option<u64>,
+    pub(crate) rate_groups: Vec<RateGroup>,
     pub(crate) scrub: Option<u64>,
     pub(crate) overwrite: bool,
     pub(crate) recheck: bool,
@@ -238,6 +240,7 @@ impl AddTorrent {
             peers_max: 100,
             upload_limit: None,
             download_limit: None,
+            rate_groups: Vec::new(),
             scrub: None,
             overwrite: false,
             recheck: false,
@@ -320,6 +323,9 @@ impl AddTorrent {
 
         /// Payload received from peers of this torrent, in bytes/s.
         download_limit(bytes_per_s: impl Into<Option<u64>>);
+
+        /// The groups whose [limits](crate::Session::set_rate_group) it shares.
+        rate_groups(groups: impl Into<Vec<RateGroup>>);
 
         /// Reads all data that is there again over time, in order, at so many bytes/s, to find what has rotted: that is no longer sent,
         /// [told of](crate::Event::DataBad), and fetched again from peers. So a seed too writes to its files, but only what was right when
