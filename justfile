@@ -76,6 +76,11 @@ bench-tail ROUNDS="5":
     cargo build --release --workspace --bins
     benches/tail.py {{ROUNDS}}
 
+# How long a player waits that streams, as in `just bench-streaming --sources 8`
+bench-streaming *ARGS:
+    cargo build --release --workspace --bins
+    SWARM_BIN="${CARGO_TARGET_DIR:-target}/release" benches/streaming.py {{ARGS}}
+
 # From an info-hash alone to the metadata, on a private DHT of 50 nodes
 bench-cold-start *ARGS:
     cargo build --release --workspace --bins

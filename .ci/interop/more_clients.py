@@ -5,6 +5,7 @@ import os
 import shutil
 import socket
 import urllib.error
+import urllib.parse
 import urllib.request
 import xmlrpc.client
 
@@ -26,9 +27,11 @@ class AskedProcess(Process):
         self.home, self.api = home, f"http://127.0.0.1:{api_port}"
         super().__init__(args, env={"HOME": str(home)})
 
-    def ask(self, path):
+    def ask(self, path, **form):
+        """What it answers, asked with a form or without; None while it does not, or if that is no JSON."""
+        body = urllib.parse.urlencode(form).encode() if form else None
         try:
-            with urllib.request.urlopen(self.api + path, timeout=SOON) as answer:
+            with urllib.request.urlopen(self.api + path, body, timeout=SOON) as answer:
                 return json.load(answer)
         except (OSError, ValueError, urllib.error.HTTPError):
             return None

@@ -53,7 +53,7 @@ pub struct CommonArgs {
     verbose: u8,
 
     /// Log format
-    #[arg(long, global = true, value_name = "FORMAT", value_enum, default_value_t)]
+    #[arg(long, alias = "log-format", global = true, value_name = "FORMAT", value_enum, default_value_t)]
     log: LogFormat,
 
     /// When to use colours

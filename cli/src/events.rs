@@ -71,6 +71,13 @@ pub enum Record<'a> {
         /// The folders and files that they came from.
         from: &'a [String],
     },
+    /// A file of the torrent can be played while it is downloaded.
+    Stream {
+        /// The file, the torrent's name first.
+        path: &'a str,
+        /// Where, on this machine.
+        address: &'a str,
+    },
     /// Existing data is known; peers are welcome.
     Checked { pieces_have: u32, pieces: u32 },
     /// How it goes, at most once a second.

@@ -45,6 +45,13 @@ pub struct GetArgs {
     #[arg(long)]
     sequential: bool,
 
+    /// Print an address on this machine that plays a file while it is downloaded
+    ///
+    /// What a player asks for comes first. It is the largest file of audio or video among those that --files selects, or else the largest.
+    /// The command goes on until it is interrupted, unless --seed names a ratio or a time.
+    #[arg(long)]
+    stream: bool,
+
     /// Seed when complete: forever (also without a value), up to a ratio such as 2.0, or for a time such as
     /// 30m
     #[arg(
@@ -116,6 +123,7 @@ Examples:
   swarm get release.meta -o downloads --files '*.iso' --max-down 80Mbit/s
   swarm get release.meta --select-file 1,3-5 --stall-timeout 10m
   swarm get release.meta --seed=2.0 --json
+  swarm get film.torrent --stream --files '*.mkv'
   swarm get a.meta b.torrent -o downloads
   swarm get app-1.1.meta --reuse app-1.0
   swarm get 'magnet:?xt=urn:btih:...'
@@ -136,6 +144,9 @@ pub async fn run(mut args: GetArgs, cx: &mut Context) -> Result<Exit> {
             "--select-file: the files of several torrents have no common index; --files takes patterns";
         return fail(Exit::Usage, message);
     }
+    if args.stream && source::may_be_several(&args.sources) {
+        return fail(Exit::Usage, "--stream: one torrent at a time can be played");
+    }
     for dir in &args.reuse {
         dir.metadata().with_context(|| format!("--reuse: {}: cannot open", dir.display()))?;
     }
@@ -147,7 +158,11 @@ pub async fn run(mut args: GetArgs, cx: &mut Context) -> Result<Exit> {
         recheck: args.recheck,
         reuse: args.reuse,
         scrub: args.scrub,
-        until: args.seed,
+        until: match args.seed {
+            SeedUntil::Complete if args.stream => SeedUntil::Interrupted,
+            until => until,
+        },
+        stream: args.stream,
         space_wait: args.space_wait,
         stall_timeout: args.stall_timeout,
         simulated_disk: args.inject_disk_full,

@@ -18,6 +18,8 @@ pub enum LogFormat {
     Text,
     /// A JSON object a line.
     Json,
+    /// To the journal of systemd, with each field as one of its own; where there is none, text.
+    Journald,
 }
 
 /// Starts logging: errors and warnings, with each `-v` a level more of our own crates, with `-q` nothing.
@@ -38,9 +40,18 @@ pub fn start(format: LogFormat, verbosity: u8, quiet: bool, color: ColorWhen, ba
     let has_ansi = color.applies(io::stderr().is_terminal()) && format == LogFormat::Text;
     let lines =
         tracing_subscriber::fmt::layer().with_writer(Stderr { bars, format, has_ansi }).with_ansi(has_ansi);
+    if format == LogFormat::Journald {
+        // Fields go there as they are, each with its length: they cannot deceive, and `journalctl` escapes what it shows.
+        if let Ok(journal) = tracing_journald::layer() {
+            let _ = tracing_subscriber::registry().with(filter).with(journal).try_init();
+            return;
+        }
+    }
     // A process has one log; in tests, where many commands run in one process, the first has it.
     let _ = match format {
-        LogFormat::Text => tracing_subscriber::registry().with(filter).with(lines).try_init(),
+        LogFormat::Text | LogFormat::Journald => {
+            tracing_subscriber::registry().with(filter).with(lines).try_init()
+        }
         LogFormat::Json => tracing_subscriber::registry().with(filter).with(lines.json()).try_init(),
     };
 }
@@ -59,14 +70,14 @@ fn harmless(line: &str, format: LogFormat, has_ansi: bool) -> Cow<'_, str> {
     let text = line.strip_suffix('\n').unwrap_or(line);
     // Control characters in JSON strings are escaped already.
     let is_harmful = |c: char| {
-        let is_control = c.is_control() && format == LogFormat::Text && !(has_ansi && c == '\x1b');
+        let is_control = c.is_control() && format != LogFormat::Json && !(has_ansi && c == '\x1b');
         is_control || is_deceptive(c)
     };
     if !text.contains(is_harmful) {
         return Cow::Borrowed(line);
     }
     let escape = |c: char| match format {
-        LogFormat::Text => c.escape_default().to_string(),
+        LogFormat::Text | LogFormat::Journald => c.escape_default().to_string(),
         LogFormat::Json => c.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("\\u{unit:04x}")).collect(),
     };
     Cow::Owned(escaped(text, is_harmful, escape) + &line[text.len()..])

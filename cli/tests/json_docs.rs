@@ -171,6 +171,11 @@ fn provoke(dir: &Path, seen: &mut Seen) {
     assert_eq!(seen.all_of(full)["kind"], "destination");
     let reused = get("reused", &["--reuse", "data"]);
     assert_eq!(seen.all_of(reused)["event"], "complete");
+    let mut streamed = get("streamed", &["--peer", &peer, "--stream"]);
+    streamed.wait_for("stream");
+    streamed.wait_for("complete");
+    streamed.signal("TERM");
+    assert_eq!(seen.all_of(streamed)["event"], "stopped");
     let full = get("full", &["--files", "nothing"]);
     assert_eq!(seen.all_of(full)["kind"], "usage");
 

@@ -175,6 +175,12 @@ pub enum OptionError {
         /// How many files there are.
         files: usize,
     },
+    /// Files cannot have these names.
+    #[error(transparent)]
+    Layout(#[from] swarm_core::metainfo::LayoutError),
+    /// The torrent has no files, or not any of its own: its data is kept elsewhere.
+    #[error("the torrent's data is not in files")]
+    NoFiles,
     /// Priorities were given for more or for fewer files than there are.
     #[error("{given} priorities for {files} files")]
     FileCount {

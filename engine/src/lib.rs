@@ -45,9 +45,9 @@ pub use error::{Error, ErrorKind, OptionError};
 pub use ip_filter::{IpFilterError, IpFilterSource};
 pub use session::{
     AddTorrent, Data, DhtOptions, Event, EventReceiver, FileReader, Files, HolepunchFailure, InfoHashes,
-    LISTEN_PORT_FIRST, Mode, PeerStats, PieceMap, PieceStatus, Session, SessionEvents, SessionFacts,
-    SessionOptions, Source, State, TorrentHandle, TorrentId, TorrentStats, TrackerStats, Waiting,
-    WebSeedFault, WebSeedPenalty, WebSeedStats, WebSeedStatus, fetch,
+    LISTEN_PORT_FIRST, Mode, PeerStats, PieceMap, PieceStatus, RateGroup, Session, SessionEvents,
+    SessionFacts, SessionOptions, Source, State, TorrentHandle, TorrentId, TorrentStats, TrackerStats,
+    Waiting, WebSeedFault, WebSeedPenalty, WebSeedStats, WebSeedStatus, fetch,
 };
 #[cfg(feature = "__hooks")]
 #[doc(hidden)]

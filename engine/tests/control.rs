@@ -8,8 +8,8 @@ use std::io::SeekFrom;
 use std::sync::Arc;
 use swarm_core::id::FileIndex;
 use swarm_engine::{
-    AddTorrent, Data, Error, ErrorKind, Event, Files, InfoHash, OptionError, SessionOptions, Source, State,
-    TorrentHandle, Waiting,
+    AddTorrent, Data, Error, ErrorKind, Event, Files, InfoHash, OptionError, RateGroup, SessionOptions,
+    Source, State, TorrentHandle, Waiting,
 };
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
@@ -38,6 +38,7 @@ for_both_families![
     a_reader_of_what_is_not_downloaded_is_refused,
     reading_takes_the_metadata,
     a_limit_is_set_without_the_other,
+    a_group_shares_a_limit,
     files_are_told_by_their_paths,
 ];
 
@@ -474,11 +475,41 @@ async fn a_limit_is_set_without_the_other(ip: &str) {
     torrent.completed().await.unwrap();
 }
 
+/// What two torrents of a group move together is bounded by its limit, and what is in no group is not.
+async fn a_group_shares_a_limit(ip: &str) {
+    const LIMIT: u64 = 400_000;
+    let swarms = [
+        Swarm::of(ip, &[("one", 300_000)]).await,
+        Swarm::of(ip, &[("two", 300_000)]).await,
+        Swarm::of(ip, &[("free", 300_000)]).await,
+    ];
+    let getter = session(ip);
+    let group = RateGroup(7);
+    getter.set_rate_group(group, None, Some(0));
+    let one = getter.add(swarms[0].get().rate_groups([group])).await.unwrap();
+    let two = getter.add(swarms[1].get()).await.unwrap();
+    two.set_rate_groups([group]);
+    let free = getter.add(swarms[2].get()).await.unwrap();
+    free.completed().await.unwrap();
+    let is_limited = async |torrent: &TorrentHandle| {
+        matches!(torrent.stats().await.unwrap().waiting, Some(Waiting::Limit))
+    };
+    while !is_limited(&one).await || !is_limited(&two).await {
+        tokio::task::yield_now().await;
+    }
+    let start = std::time::Instant::now();
+    getter.set_rate_group(group, None, Some(LIMIT));
+    one.completed().await.unwrap();
+    two.completed().await.unwrap();
+    let least = std::time::Duration::from_secs_f64((600_000 - LIMIT / 4) as f64 / LIMIT as f64);
+    assert!(start.elapsed() >= least, "both in {:?}", start.elapsed());
+}
+
 async fn files_are_told_by_their_paths(ip: &str) {
     let swarm = Swarm::of(ip, FILES).await;
     let getter = session(ip);
     let torrent = getter.add(swarm.get().paused(true)).await.unwrap();
-    assert_eq!(torrent.dir(), Some(swarm.target.path()));
+    assert_eq!(torrent.dir().as_deref(), Some(swarm.target.path()));
     until(&mut torrent.events(), |event| matches!(event, Event::Paused)).await;
     assert_eq!((torrent.path(), torrent.file_path(file(0))), (None, None), "the names are not known yet");
     torrent.resume();

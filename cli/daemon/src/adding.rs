@@ -159,7 +159,12 @@ pub async fn folder(given: PathBuf, rules: Arc<Rules>) -> Result<PathBuf, Refusa
 
 fn new(what: What, options: &AddOptions, rules: &Rules) -> Result<New, Refusal> {
     let dir = folders::resolve(options.dir.as_deref(), &rules.dir, &rules.allow_dirs)?;
-    Ok(New { what, dir, is_default_dir: options.dir.is_none(), options: options.options()? })
+    if let What::Metainfo(metainfo) = &what
+        && !options.seed
+    {
+        folders::expect_room(&dir, metainfo.info.payload_len())?;
+    }
+    Ok(New { what, dir, is_default_dir: options.dir.is_none(), options: options.options()?, past: None })
 }
 
 /// What looks at files, or parses for long, does not hold up others.

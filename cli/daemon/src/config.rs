@@ -1,5 +1,6 @@
 //! What the daemon is told at its start, and what of it can change while it runs.
 
+use crate::completion::Program;
 use crate::torrents::goals::Goals;
 use crate::torrents::queue::Turns;
 use std::fmt;
@@ -62,6 +63,8 @@ pub struct Rules {
     pub turns: Turns,
     /// When a torrent has been seeded enough.
     pub goals: Goals,
+    /// The program to run when a torrent is complete.
+    pub on_complete: Option<Program>,
     /// The limit of payload sent, in bytes/s.
     pub upload_limit: Option<u64>,
     /// The limit of payload received, in bytes/s.

@@ -9,18 +9,23 @@
 mod adding;
 pub mod api;
 pub mod auth;
+mod completion;
 mod config;
 mod folders;
+pub mod import;
 mod manager;
 mod metrics;
 mod notice;
+mod qbittorrent;
 pub mod settings;
 pub mod store;
+pub mod stream;
 pub mod table;
 pub mod torrents;
 pub mod transmission;
 
 pub use adding::AddOptions;
+pub use completion::Program;
 pub use config::{Config, Prepare, Rules};
 
 use api::{App, serve};
@@ -28,7 +33,7 @@ use auth::{Access, Token};
 use manager::Running;
 use settings::Settings;
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use store::thread::StoreThread;
@@ -116,7 +121,7 @@ impl Daemon {
             let listen = |source| StartError::Listen { address: addr.to_string(), source };
             tcp.push(serve::listen(addr).await.map_err(listen)?);
         }
-        let http = tcp.iter().filter_map(|listener| listener.local_addr().ok()).collect();
+        let http: Vec<SocketAddr> = tcp.iter().filter_map(|listener| listener.local_addr().ok()).collect();
         let session = Session::start(config.session.clone())?;
         #[cfg(unix)]
         let unix = match &config.socket {
@@ -143,6 +148,9 @@ impl Daemon {
         let close = Arc::new(Notify::new());
         let transmission = transmission::Shared::new()
             .map_err(|source| StartError::System { what: "get random bytes", source })?;
+        let qbittorrent = qbittorrent::Shared::default();
+        let log = Arc::clone(&qbittorrent.log);
+        tokio::spawn(qbittorrent::log::watch(log, manager.notices.subscribe(), manager.table.clone()));
         let router = api::router(Arc::new(App {
             manager: manager.handle.clone(),
             table: manager.table.clone(),
@@ -151,10 +159,13 @@ impl Daemon {
             standing: manager.standing.clone(),
             labels: manager.labels.clone(),
             access,
+            qbittorrent,
             session: config.session.clone(),
             listening: manager.listening.clone(),
+            serving: http.clone(),
             counters: Arc::clone(&manager.counters),
             http: metrics::HttpCounters::default(),
+            players: Default::default(),
             streams: Default::default(),
             started_at: manager::now(),
             state_dir: config.state_dir.clone(),
@@ -182,7 +193,11 @@ impl Daemon {
     /// The link to the page that lets its reader in; only if its token was made at this start.
     pub fn first_link(&self) -> Option<String> {
         let token = self.first_token.as_ref()?.reveal();
-        self.http.first().map(|addr| format!("http://{addr}/?token={token}"))
+        let mut addr = *self.http.first()?;
+        if addr.ip().is_unspecified() {
+            addr.set_ip(if addr.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() });
+        }
+        Some(format!("http://{addr}/?token={token}"))
     }
 
     /// Where peers can reach it.
@@ -198,6 +213,12 @@ impl Daemon {
     /// Waits until a client asks for its end, which is [`stop`](Self::stop)'s to bring about.
     pub async fn close_asked(&self) {
         self.close.notified().await;
+    }
+
+    /// Takes over the torrents of another program. What is here already is passed over.
+    pub async fn import(&self, import: &import::Import) -> import::Report {
+        let rules = self.manager.rules.borrow().clone();
+        import::run(import, &self.manager.handle, rules).await
     }
 
     /// Has other rules in force.

@@ -107,6 +107,11 @@ pub enum What {
         /// Which: `ratio` or `seed_time`.
         goal: crate::torrents::record::StoppedBy,
     },
+    /// The program that is run on completion has ended.
+    ProgramEnded {
+        /// How: its exit status, or what went wrong.
+        status: String,
+    },
     /// It has ended by an error.
     Failed {
         /// Why.

@@ -191,6 +191,8 @@ pub struct Row {
     pub web_seeds: Arc<[String]>,
     /// Other names of its files on disk.
     pub layout: Arc<Layout>,
+    /// What its streams are asked for by, if anybody has.
+    pub stream_token: Option<Arc<str>>,
 }
 
 impl Row {
@@ -205,7 +207,7 @@ impl Row {
 pub struct Table {
     rows: BTreeMap<Id, (Row, u64)>,
     by_revision: BTreeMap<u64, Id>,
-    removed: VecDeque<(u64, Id)>,
+    removed: VecDeque<(u64, Id, Option<String>)>,
     revision: u64,
     /// Who has not seen the table after this revision gets all of it.
     whole_until: u64,
@@ -226,6 +228,9 @@ pub struct Page {
     pub torrents: Vec<Arc<Summary>>,
     /// Numbers of torrents that have been removed; none in a full answer.
     pub removed: Vec<Id>,
+    /// Their info-hashes.
+    #[serde(skip)]
+    pub removed_hashes: Vec<String>,
     /// There are more: of a full answer ask for those `after` this number, else `since` the revision above.
     pub next: Option<Id>,
 }
@@ -295,12 +300,12 @@ impl Table {
 
     /// A torrent is gone.
     pub fn remove(&mut self, id: Id) {
-        let Some((_, revision)) = self.rows.remove(&id) else { return };
+        let Some((row, revision)) = self.rows.remove(&id) else { return };
         self.by_revision.remove(&revision);
         self.revision += 1;
-        self.removed.push_back((self.revision, id));
+        self.removed.push_back((self.revision, id, row.summary.info_hash.clone()));
         if self.removed.len() > REMOVED_MAX
-            && let Some((revision, _)) = self.removed.pop_front()
+            && let Some((revision, ..)) = self.removed.pop_front()
         {
             self.whole_until = revision;
         }
@@ -356,7 +361,7 @@ impl Table {
         let mut rows = rows.filter(|summary| wants(summary));
         let torrents: Vec<_> = rows.by_ref().take(limit).map(Arc::clone).collect();
         let next = rows.next().and(torrents.last()).map(|last| last.id);
-        Page { revision: self.revision, full: true, torrents, removed: Vec::new(), next }
+        Page { revision: self.revision, full: true, torrents, next, ..Page::default() }
     }
 
     /// Filters do not hold here: a torrent that was wanted may not be any more, and who asks has to hear of it.
@@ -369,8 +374,15 @@ impl Table {
             _ => self.revision,
         };
         let torrents = shown.iter().filter_map(|(_, id)| self.get(**id)).map(|row| Arc::clone(&row.summary));
-        let removed = self.removed.iter().filter(|(at, _)| *at > since && *at <= revision).map(|(_, id)| *id);
-        Page { revision, full: false, torrents: torrents.collect(), removed: removed.collect(), next }
+        let removed = || self.removed.iter().filter(|(at, ..)| *at > since && *at <= revision);
+        Page {
+            revision,
+            full: false,
+            torrents: torrents.collect(),
+            removed: removed().map(|(_, id, _)| *id).collect(),
+            removed_hashes: removed().filter_map(|(.., hash)| hash.clone()).collect(),
+            next,
+        }
     }
 }
 

@@ -1,10 +1,12 @@
 //! The options of `swarm ctl`.
 
+use super::shared::{CategoriesArgs, SettingsArgs, TagsArgs, TrackerLimitsArgs};
 use crate::network::{parse_tracker, parse_web_seed};
 use crate::units;
 use clap::{Args, Subcommand, ValueEnum, ValueHint};
 use serde_json::Value;
 use std::ffi::OsString;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -57,12 +59,32 @@ pub enum Ctl {
     Limit(LimitArgs),
     /// Move torrents in the queue
     Queue(QueueArgs),
+    /// Move a torrent's files to another folder
+    Move(MoveArgs),
+    /// Rename a torrent, or a file or folder of it
+    Rename(RenameArgs),
+    /// Choose in which order pieces are downloaded
+    Order(OrderArgs),
+    /// Show which pieces are there
+    Pieces(One),
+    /// Print addresses of a torrent's files for players
+    Stream(One),
+    /// Ban addresses, lift bans, or list them
+    Ban(BanArgs),
     /// List a torrent's peers, or add some
     Peers(PeersArgs),
-    /// List a torrent's trackers, or add some
+    /// List a torrent's trackers, or change them
     Trackers(TrackersArgs),
-    /// List a torrent's web seeds, or add some
+    /// List a torrent's web seeds, or change them
     WebSeeds(WebSeedsArgs),
+    /// Show or change what holds for all torrents together
+    Settings(Box<SettingsArgs>),
+    /// List categories, or make, change or remove one
+    Categories(CategoriesArgs),
+    /// List tags, or make or remove some
+    Tags(TagsArgs),
+    /// List limits that the torrents of a tracker share, or set some
+    TrackerLimits(TrackerLimitsArgs),
     /// Print what happens, until interrupted
     Events(EventsArgs),
     /// Show the daemon as a whole
@@ -221,11 +243,11 @@ pub struct LimitArgs {
 #[derive(Clone, Copy, Debug)]
 pub struct Limit(pub Option<u64>);
 
-fn parse_limit(text: &str) -> Result<Limit, String> {
+pub fn parse_limit(text: &str) -> Result<Limit, String> {
     if text == "none" { Ok(Limit(None)) } else { units::parse_rate(text).map(|rate| Limit(Some(rate))) }
 }
 
-fn parse_ratio(text: &str) -> Result<Value, &'static str> {
+pub fn parse_ratio(text: &str) -> Result<Value, &'static str> {
     match text.parse::<f64>() {
         _ if matches!(text, "none" | "default") => Ok(text.into()),
         Ok(ratio) if ratio.is_finite() && ratio >= 0.0 => Ok(ratio.into()),
@@ -233,7 +255,7 @@ fn parse_ratio(text: &str) -> Result<Value, &'static str> {
     }
 }
 
-fn parse_seed_time(text: &str) -> Result<Value, String> {
+pub fn parse_seed_time(text: &str) -> Result<Value, String> {
     match text {
         "none" | "default" => Ok(text.into()),
         _ => units::parse_duration(text).map(|time: Duration| time.as_secs().into()),
@@ -276,6 +298,18 @@ pub struct TrackersArgs {
     /// Announce to this tracker too; repeatable
     #[arg(long, value_name = "URL", value_parser = parse_tracker)]
     pub add: Vec<String>,
+
+    /// Put those that are added into this tier, counted from 0
+    #[arg(long, requires = "add")]
+    pub tier: Option<usize>,
+
+    /// Announce to this tracker no more; repeatable
+    #[arg(long, value_name = "URL")]
+    pub remove: Vec<String>,
+
+    /// Announce to another tracker in the place of one; repeatable
+    #[arg(long, value_names = ["URL", "NEW"], num_args = 2)]
+    pub replace: Vec<String>,
 }
 
 #[derive(Args, Debug)]
@@ -286,6 +320,70 @@ pub struct WebSeedsArgs {
     /// Use this web seed too; repeatable
     #[arg(long, value_name = "URL", value_parser = parse_web_seed)]
     pub add: Vec<String>,
+
+    /// Use this web seed no more; repeatable
+    #[arg(long, value_name = "URL", conflicts_with = "add")]
+    pub remove: Vec<String>,
+}
+
+#[derive(Args, Debug)]
+pub struct MoveArgs {
+    #[command(flatten)]
+    pub one: One,
+
+    /// The folder to move it to, or one of this name below the daemon's
+    #[arg(value_hint = ValueHint::DirPath)]
+    pub dir: PathBuf,
+
+    /// Move no files: what is in DIR is checked, and what is in the old folder stays
+    #[arg(long)]
+    pub leave: bool,
+}
+
+#[derive(Args, Debug)]
+pub struct RenameArgs {
+    #[command(flatten)]
+    pub one: One,
+
+    /// The file or folder to rename, with the torrent's own name first, as `files` lists them. Without it, the name in lists changes
+    #[arg(long, value_name = "PATH")]
+    pub path: Option<String>,
+
+    /// What it is to be called: a whole path for PATH, a name for the torrent
+    pub to: String,
+}
+
+#[derive(Args, Debug)]
+pub struct OrderArgs {
+    #[command(flatten)]
+    pub several: Several,
+
+    /// Download pieces in their order
+    #[arg(long, value_name = "on|off", value_parser = parse_switch)]
+    pub sequential: Option<bool>,
+
+    /// Download the first and the last piece of each file before all others
+    #[arg(long, value_name = "on|off", value_parser = parse_switch)]
+    pub first_last: Option<bool>,
+}
+
+fn parse_switch(text: &str) -> Result<bool, &'static str> {
+    match text {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        _ => Err("is not on or off"),
+    }
+}
+
+#[derive(Args, Debug)]
+pub struct BanArgs {
+    /// Addresses without ports; without any, those that are banned are listed
+    #[arg(value_name = "ADDR")]
+    pub addresses: Vec<IpAddr>,
+
+    /// Lift their bans
+    #[arg(long, requires = "addresses")]
+    pub lift: bool,
 }
 
 #[derive(Args, Debug)]

@@ -2,6 +2,8 @@
 
 mod args;
 mod client;
+mod operations;
+mod shared;
 mod show;
 
 pub use args::CtlArgs;
@@ -12,8 +14,8 @@ use crate::interrupt::Interrupt;
 use crate::network::default_state_dir;
 use anyhow::{Context as _, Result};
 use args::{
-    AddArgs, Ctl, EventsArgs, FilesArgs, Limit, LimitArgs, ListArgs, PeersArgs, QueueArgs, RemoveArgs,
-    ResumeArgs, Several, TrackersArgs, WebSeedsArgs,
+    AddArgs, Ctl, EventsArgs, FilesArgs, Limit, LimitArgs, ListArgs, MoveArgs, PeersArgs, QueueArgs,
+    RemoveArgs, RenameArgs, ResumeArgs, Several, WebSeedsArgs,
 };
 use clap::ValueEnum as _;
 use client::{Body, Client};
@@ -54,12 +56,31 @@ pub async fn run(args: CtlArgs, cx: &mut Context) -> Result<Exit> {
         Ctl::Peers(PeersArgs { one, add }) => {
             daemon.list_or_add(&one.torrent, "/peers", "peers", add, show::peers).await?;
         }
-        Ctl::Trackers(TrackersArgs { one, add }) => {
-            daemon.list_or_add(&one.torrent, "/trackers", "urls", add, show::trackers).await?;
+        Ctl::Trackers(args) => daemon.trackers(args).await?,
+        Ctl::WebSeeds(WebSeedsArgs { one, remove, .. }) if !remove.is_empty() => {
+            daemon.one(&one.torrent, Method::DELETE, "/web-seeds", json!({ "urls": remove })).await?;
         }
-        Ctl::WebSeeds(WebSeedsArgs { one, add }) => {
+        Ctl::WebSeeds(WebSeedsArgs { one, add, .. }) => {
             daemon.list_or_add(&one.torrent, "/web-seeds", "urls", add, show::web_seeds).await?;
         }
+        Ctl::Settings(args) => daemon.settings(*args).await?,
+        Ctl::Categories(args) => daemon.categories(args).await?,
+        Ctl::Tags(args) => daemon.tags(args).await?,
+        Ctl::TrackerLimits(args) => daemon.tracker_limits(args).await?,
+        Ctl::Move(MoveArgs { one, dir, leave }) => {
+            let body = json!({ "dir": dir.to_string_lossy(), "files": !leave });
+            daemon.one(&one.torrent, Method::POST, "/move", body).await?;
+        }
+        Ctl::Rename(RenameArgs { one, path: None, to }) => {
+            daemon.one(&one.torrent, Method::PATCH, "", json!({ "name": to })).await?;
+        }
+        Ctl::Rename(RenameArgs { one, path: Some(from), to }) => {
+            daemon.one(&one.torrent, Method::POST, "/rename", json!({ "from": from, "to": to })).await?;
+        }
+        Ctl::Order(args) => daemon.order(&args).await?,
+        Ctl::Pieces(one) => daemon.shown(&one.torrent, "/pieces", show::pieces).await?,
+        Ctl::Stream(one) => daemon.stream(&one.torrent).await?,
+        Ctl::Ban(args) => daemon.ban(args).await?,
         Ctl::Events(EventsArgs { torrent }) => return daemon.events(torrent).await,
         Ctl::Session => {
             let session = daemon.client.get("/api/v1/session").await?;

@@ -15,7 +15,7 @@ fn number(value: &Value, field: &str) -> u64 {
 }
 
 /// Prints a table: its columns are as wide as they have to be, the last one as it is. Those in `right` end at the same column.
-fn table(cx: &mut Context, head: &[&str], right: &[usize], rows: &[Vec<String>]) {
+pub fn table(cx: &mut Context, head: &[&str], right: &[usize], rows: &[Vec<String>]) {
     let head = head.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
     let width = |column: usize| {
         let cells = std::iter::once(&head).chain(rows).map(|row| row[column].chars().count());
@@ -248,6 +248,7 @@ pub fn event(event: &Value) -> Option<String> {
         }
         "complete" => "complete".to_owned(),
         "goal_reached" => format!("stopped: its goal is reached ({})", text(event, "goal")),
+        "program_ended" => format!("its program has ended: {}", text(event, "status")),
         "failed" | "warning" => format!("{}: {}", text(event, "event"), text(event, "message")),
         "disk_stalled" => format!("the disk takes nothing: {}", text(event, "reason")),
         "disk_resumed" => "the disk takes data again".to_owned(),
@@ -256,4 +257,20 @@ pub fn event(event: &Value) -> Option<String> {
         _ => return None,
     };
     Some(printable(&format!("{about}{what}")))
+}
+
+/// How many pieces a line has.
+const PIECES_IN_LINE: usize = 64;
+
+/// A torrent's pieces, a character each: `#` is there, `+` is partly there, `.` is not.
+pub fn pieces(cx: &mut Context, pieces: &Value) {
+    let letter = |state: char| match state {
+        '2' => '#',
+        '1' => '+',
+        _ => '.',
+    };
+    let letters: Vec<char> = text(pieces, "states").chars().map(letter).collect();
+    for line in letters.chunks(PIECES_IN_LINE) {
+        cx.console.result(&line.iter().collect::<String>());
+    }
 }

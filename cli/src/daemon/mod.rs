@@ -6,7 +6,7 @@ mod password;
 
 use crate::context::Context;
 use crate::events::Stamped;
-use crate::exit::{Exit, Failure, fail};
+use crate::exit::{Exit, Failure, fail, printable};
 use crate::interrupt::{Interrupt, Signal};
 use crate::network::{NetworkArgs, parse_address};
 use crate::{units, usage};
@@ -19,9 +19,10 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+use swarm_daemon::import::{From, Import, Report};
 use swarm_daemon::torrents::goals::Goals;
 use swarm_daemon::torrents::queue::Turns;
-use swarm_daemon::{Config, Daemon, Prepare, Rules, StartError};
+use swarm_daemon::{Config, Daemon, Prepare, Program, Rules, StartError};
 
 /// Where HTTP is served unless an option says otherwise.
 const HTTP: ([u8; 4], u16) = ([127, 0, 0, 1], 6868);
@@ -39,7 +40,7 @@ pub struct DaemonArgs {
     /// Take what is not set here from this TOML file; its keys are the long names of the options
     ///
     /// SIGHUP has it read again. What changed there takes effect for dir, allow-dir, watch-dir, http-host, the limits,
-    /// max-active-downloads, max-active-seeds, seed-ratio and seed-time; the log names what needs a restart.
+    /// max-active-downloads, max-active-seeds, seed-ratio, seed-time and on-complete; the log names what needs a restart.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub config: Option<PathBuf>,
 
@@ -97,6 +98,31 @@ pub struct DaemonArgs {
     #[arg(long, value_name = "DURATION", value_parser = units::parse_duration)]
     seed_time: Option<Duration>,
 
+    /// Run this program when a torrent is complete: its path, then its arguments, each with an --on-complete of its own
+    ///
+    /// {path}, {name}, {hash}, {dir}, {category} and {id} in an argument stand for what the torrent has. There is no shell, and each
+    /// completion runs it once at most. Best set in the configuration file, as a list.
+    #[arg(long, value_name = "ARG", allow_hyphen_values = true)]
+    on_complete: Vec<String>,
+
+    /// Run at most so many of these programs at a time
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = units::whole::<usize>(1..=100))]
+    on_complete_at_once: usize,
+
+    /// End such a program when it has taken this long
+    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = units::parse_duration)]
+    on_complete_timeout: Duration,
+
+    /// Take over the torrents of a qBittorrent: from its folder BT_backup, which is only read
+    ///
+    /// Their data stays where it is, in folders that may be used, and is checked. What is here already is passed over.
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    import_qbittorrent: Option<PathBuf>,
+
+    /// Take over the torrents of a Transmission: from its folder with torrents and resume in it, which is only read
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    import_transmission: Option<PathBuf>,
+
     /// Print events as JSON, one object a line
     #[arg(long)]
     pub json: bool,
@@ -131,7 +157,7 @@ or the password; \
 the Unix socket is for its owner alone.";
 
 /// What of the configuration file a running daemon takes anew.
-const RELOADED: [&str; 10] = [
+const RELOADED: [&str; 13] = [
     "dir",
     "allow-dir",
     "watch-dir",
@@ -142,6 +168,9 @@ const RELOADED: [&str; 10] = [
     "max-active-seeds",
     "seed-ratio",
     "seed-time",
+    "on-complete",
+    "on-complete-at-once",
+    "on-complete-timeout",
 ];
 
 fn parse_ratio(text: &str) -> Result<f64, &'static str> {
@@ -162,6 +191,8 @@ enum Record<'a> {
     Listening { addresses: &'a [SocketAddr] },
     /// It answers.
     Serving { http: &'a [SocketAddr], socket: Option<&'a Path>, torrents: usize },
+    /// Torrents of another program were taken over.
+    Imported { from: &'a str, dir: &'a Path, added: usize, known: usize, skipped: usize },
     /// The configuration was read again.
     Reloaded { taken: &'a [&'a str], kept: &'a [&'a str] },
     /// It was told to end.
@@ -173,7 +204,12 @@ pub type Parse<'a> = &'a dyn Fn(Vec<OsString>) -> Result<DaemonArgs, clap::Error
 
 pub async fn run(args: DaemonArgs, parse: Parse<'_>, command: &Command, cx: &mut Context) -> Result<Exit> {
     if let Some(Then::Password(password)) = &args.then {
-        let Some(folder) = args.network.state_dir() else {
+        // The file has its say in which folder that is.
+        let mut plain = args.clone();
+        let end = plain.argv.iter().rposition(|arg| arg == "password");
+        plain.argv.truncate(end.unwrap_or(plain.argv.len()));
+        let file = read_file(&plain, parse, command)?;
+        let Some(folder) = with_file(&plain, &file, parse)?.network.state_dir() else {
             return fail(Exit::Usage, "the password is kept in the state folder: --state-dir names one");
         };
         return password::run(password, &folder.join(FOLDER), cx);
@@ -189,10 +225,21 @@ pub async fn run(args: DaemonArgs, parse: Parse<'_>, command: &Command, cx: &mut
     let torrents = daemon.torrents();
     record(cx, &Record::Serving { http: daemon.http(), socket: socket.as_deref(), torrents });
     say_where(cx, &daemon, socket.as_deref(), token.as_deref());
+    let mut imports = args.imports().into_iter();
     let (reason, exit) = loop {
+        let import = async {
+            match imports.next() {
+                Some(import) => daemon.import(&import).await,
+                None => std::future::pending().await,
+            }
+        };
         let signal = tokio::select! {
             signal = interrupt.wait() => signal,
             () = daemon.close_asked() => break ("closed", Exit::Done),
+            report = import => {
+                say_imported(cx, &report);
+                continue;
+            }
         };
         match signal {
             Signal::HangUp => {
@@ -234,6 +281,28 @@ fn say_where(cx: &mut Context, daemon: &Daemon, socket: Option<&Path>, token: Op
     }
 }
 
+/// How many entries that were left out are named.
+const SKIPPED_SHOWN: usize = 100;
+
+fn say_imported(cx: &mut Context, report: &Report) {
+    let Report { from, dir, added, known, skipped } = report;
+    for (entry, why) in skipped.iter().take(SKIPPED_SHOWN) {
+        cx.warn(&format!("{}: left out: {}", printable(entry), printable(why)));
+    }
+    let more = skipped.len().saturating_sub(SKIPPED_SHOWN);
+    if more > 0 {
+        cx.warn(&format!("and {more} more were left out"));
+    }
+    let from = from.name();
+    record(cx, &Record::Imported { from, dir, added: *added, known: *known, skipped: skipped.len() });
+    let counts = format!("{known} known already, {} left out", skipped.len());
+    cx.console.note(&format!(
+        "{}: imported {} of {from}; {counts}",
+        dir.display(),
+        units::count(*added, "torrent")
+    ));
+}
+
 /// The settings of the configuration file, each tried by itself, so that what is wrong is found on its line.
 fn read_file(args: &DaemonArgs, parse: Parse<'_>, command: &Command) -> Result<Settings> {
     let Some(path) = &args.config else { return Ok(Settings::new()) };
@@ -243,9 +312,15 @@ fn read_file(args: &DaemonArgs, parse: Parse<'_>, command: &Command) -> Result<S
     for setting in settings.values() {
         let argv =
             ["swarm", "daemon"].into_iter().map(OsString::from).chain(setting.arguments.iter().cloned());
-        if let Err(error) = parse(argv.collect()) {
-            let told = usage::line(&error);
-            return Err(file::wrong(path, setting.line, told.strip_prefix("--").unwrap_or(&told)).into());
+        match parse(argv.collect()) {
+            Ok(args) => {
+                let program = args.program();
+                program.map_err(|error| file::wrong(path, setting.line, &error.to_string()))?;
+            }
+            Err(error) => {
+                let told = usage::line(&error);
+                return Err(file::wrong(path, setting.line, told.strip_prefix("--").unwrap_or(&told)).into());
+            }
         }
     }
     Ok(settings)
@@ -347,6 +422,27 @@ impl DaemonArgs {
         })
     }
 
+    /// The program to run when a torrent is complete.
+    fn program(&self) -> Result<Option<Program>> {
+        if self.on_complete.is_empty() {
+            return Ok(None);
+        }
+        let program = Program {
+            arguments: self.on_complete.clone(),
+            at_once: self.on_complete_at_once,
+            timeout: self.on_complete_timeout,
+        };
+        program.check().map_err(|error| Failure::new(Exit::Usage, format!("on-complete: {error}")))?;
+        Ok(Some(program))
+    }
+
+    fn imports(&self) -> Vec<Import> {
+        let qbittorrent = self.import_qbittorrent.clone().map(|dir| Import { from: From::QBittorrent, dir });
+        let transmission =
+            self.import_transmission.clone().map(|dir| Import { from: From::Transmission, dir });
+        qbittorrent.into_iter().chain(transmission).collect()
+    }
+
     fn rules(&self) -> Result<Rules> {
         let downloads = || std::env::home_dir().map(|home| home.join("Downloads"));
         let dir = self.dir.clone().or_else(downloads);
@@ -357,6 +453,7 @@ impl DaemonArgs {
             watch_dir: self.watch_dir.clone(),
             hosts: self.http_host.clone(),
             turns: Turns { downloads: self.max_active_downloads, seeds: self.max_active_seeds },
+            on_complete: self.program()?,
             goals: Goals { ratio: self.seed_ratio, seed_time: self.seed_time.map(|time| time.as_secs()) },
             upload_limit: self.network.max_up,
             download_limit: self.network.max_down,

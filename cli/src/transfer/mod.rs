@@ -2,6 +2,7 @@
 //! has done what it is there for.
 
 mod plan;
+mod stream;
 mod torrent;
 mod view;
 mod words;

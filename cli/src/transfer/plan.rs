@@ -32,6 +32,8 @@ pub struct Plan {
     pub dir: PathBuf,
     pub selection: Selection,
     pub sequential: bool,
+    /// Whether a file is served to players.
+    pub stream: bool,
     pub overwrite: bool,
     pub recheck: bool,
     /// What was found in `dir` just now, so that it is not read again.
@@ -61,6 +63,7 @@ impl Plan {
             dir,
             selection: Selection::default(),
             sequential: false,
+            stream: false,
             overwrite: false,
             recheck: false,
             found: None,
@@ -104,6 +107,7 @@ impl Plan {
             .hold(is_link && !self.is_metadata())
             .files(files)
             .order(if self.sequential { Order::Sequential } else { Order::RarestFirst })
+            .first_last(self.stream)
             .overwrite(self.overwrite)
             .recheck(self.recheck)
             .scrub(self.scrub)

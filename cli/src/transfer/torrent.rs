@@ -1,6 +1,7 @@
 //! One torrent of a command: what its events lead to, until it has done what it is there for.
 
 use super::plan::{Plan, SeedUntil};
+use super::stream::{self, Stream};
 use super::words;
 use crate::context::Context;
 use crate::events::{About, Progress, Record, Traffic, seconds};
@@ -85,6 +86,8 @@ pub struct Torrent {
     /// The simulated limit of the disk, and when it is lifted.
     budget: Option<Arc<SpaceBudget>>,
     lift_at: Option<Instant>,
+    /// What is served to players.
+    stream: Option<Stream>,
     /// When enough has been seeded.
     stop_at: Option<Instant>,
     /// Whether it was looked at since the last tick.
@@ -112,6 +115,7 @@ impl Torrent {
             give_up_at: None,
             budget: None,
             lift_at: None,
+            stream: None,
             stop_at: None,
             skips_tick: false,
         }
@@ -286,7 +290,32 @@ impl Torrent {
         if !shared.cx.console.has_bars() {
             self.note(shared, &format!("{have} of {pieces} pieces are here"));
         }
+        if shared.plan.stream && self.stream.is_none() {
+            return self.start_stream(shared);
+        }
         GO_ON
+    }
+
+    /// Tells where a file can be played.
+    fn start_stream(&mut self, shared: &mut Shared<'_>) -> Step {
+        let Some(handle) = self.handle.clone() else { return GO_ON };
+        let Some(metainfo) = handle.metainfo() else { return GO_ON };
+        let started = shared
+            .plan
+            .selection
+            .wanted(&metainfo, self.link.as_ref())
+            .and_then(|wanted| stream::start(&handle, wanted.as_deref()));
+        match started {
+            Ok(Some(stream)) => {
+                let Stream { address, path, .. } = &stream;
+                shared.cx.record_about(&self.about, &Record::Stream { path, address });
+                shared.cx.console.say(&format!("{} plays at {address}", printable(path)));
+                self.stream = Some(stream);
+                GO_ON
+            }
+            Ok(None) => GO_ON,
+            Err(error) => ControlFlow::Break(Err(error)),
+        }
     }
 
     fn on_disk_stalled(&mut self, reason: String, is_full: bool, shared: &mut Shared<'_>) {

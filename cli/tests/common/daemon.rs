@@ -1,7 +1,7 @@
 //! A daemon as a process, and requests to it.
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
-use super::{Finished, Running, run, swarm};
+use super::{Finished, Running, run, swarm, swarm_by};
 use serde_json::{Value, json};
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 
 /// Longer than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How long nothing happens before what is waited for is asked for anyway.
+const LOOK_ANYWAY: Duration = Duration::from_millis(250);
 
 pub struct Daemon {
     pub process: Running,
@@ -37,7 +39,7 @@ impl Daemon {
     pub fn start(dir: &Path, more: &[&str]) -> Daemon {
         let local = ["daemon", "--listen", "127.0.0.1:0", "--no-dht", "--http", "127.0.0.1:0"];
         let args = [&local[..], &["--dir", "downloads"], more].concat();
-        let mut process = Running::start(dir, args);
+        let mut process = Running::spawn(dying_with_us(dir, &args));
         let serving = process.wait_for("serving");
         let http = serving["http"][0].as_str().unwrap().to_owned();
         let token = std::fs::read_to_string(state(dir).join("token")).unwrap_or_default().trim().to_owned();
@@ -98,16 +100,39 @@ impl Daemon {
         self.wait_for(|| Some(self.torrent(id)).filter(|torrent| is_it(torrent)), || self.torrent(id))
     }
 
-    /// Asks again and again until there is what is waited for.
+    /// Asks whenever something has happened, until there is what is waited for.
     pub fn wait_for<T>(&self, ask: impl Fn() -> Option<T>, else_show: impl Fn() -> Value) -> T {
         let start = Instant::now();
+        let mut events = self.events();
         loop {
             if let Some(found) = ask() {
                 return found;
             }
             assert!(start.elapsed() < PATIENCE, "it does not happen: {:#}", else_show());
-            std::thread::sleep(Duration::from_millis(20));
+            // Not all that is waited for is an event: after a while it is asked anyway.
+            let mut line = [0; 4_096];
+            if matches!(events.read(&mut line), Ok(0)) {
+                events = self.events();
+            }
         }
+    }
+
+    /// A stream of events. Nothing that happens after this returns is missed.
+    fn events(&self) -> TcpStream {
+        let mut stream = TcpStream::connect(&self.http).unwrap();
+        let token = &self.token;
+        let request = format!(
+            "GET /api/v1/events HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {token}\r\n\r\n"
+        );
+        stream.write_all(request.as_bytes()).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut byte = [0];
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") && matches!(stream.read(&mut byte), Ok(1)) {
+            head.push(byte[0]);
+        }
+        stream.set_read_timeout(Some(LOOK_ANYWAY)).unwrap();
+        stream
     }
 
     /// Ends it by SIGTERM.
@@ -116,6 +141,20 @@ impl Daemon {
         let (code, last) = self.process.finish();
         assert_eq!((code, &last["event"]), (Some(0), &json!("stopped")));
     }
+}
+
+/// The command, which ends when this thread does, however that comes: no daemon is left behind by a test that was killed.
+fn dying_with_us(dir: &Path, args: &[&str]) -> std::process::Command {
+    const SETPRIV: &str = "/usr/bin/setpriv";
+    let plain = swarm(dir);
+    if !cfg!(target_os = "linux") || !Path::new(SETPRIV).exists() {
+        let mut plain = plain;
+        plain.args(args);
+        return plain;
+    }
+    let mut command = swarm_by(dir, SETPRIV);
+    command.args(["--pdeathsig", "KILL"]).arg(plain.get_program()).args(args);
+    command
 }
 
 /// The daemon's own folder.

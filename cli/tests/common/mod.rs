@@ -42,7 +42,12 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 /// The binary, in `dir`, without anything from the tester's own environment.
 pub fn swarm(dir: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_swarm"));
+    swarm_by(dir, env!("CARGO_BIN_EXE_swarm"))
+}
+
+/// The same for a program that runs it.
+pub fn swarm_by(dir: &Path, program: &str) -> Command {
+    let mut command = Command::new(program);
     command.current_dir(dir).env_clear().env("HOME", dir.join("home")).stdin(Stdio::null());
     command
 }

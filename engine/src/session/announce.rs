@@ -117,8 +117,15 @@ impl TorrentDriver {
             announcer.request_more_peers(now);
         }
         while let Some(action) = announcer.poll_action() {
+            self.announces.set(self.announces.get() + 1);
             spawn_local(Rc::clone(self).announce(action));
         }
+    }
+
+    /// Tells whether trackers have yet to answer.
+    pub(super) fn note_announces(self: &Rc<Self>) {
+        let (now, is_asking) = (self.context.now(), self.announces.get() > 0);
+        self.with(|inner| inner.core.set_asking_trackers(now, is_asking));
     }
 
     /// Whether it wants data and has nobody to ask.
@@ -167,6 +174,8 @@ impl TorrentDriver {
                 spawn_local(Rc::clone(&self).look_up_peers(action.url.clone(), names, *tracker));
             }
         }
+        self.announces.set(self.announces.get() - 1);
+        self.note_announces();
         let answer = outcome.as_ref().map(|(response, _)| response);
         self.announcer.borrow_mut().handle_response(self.context.now(), action.id, answer);
         if let Err(failure) = &outcome {

@@ -3,6 +3,8 @@
 use super::event::TorrentStats;
 use super::options::{AddTorrent, Files};
 use super::pieces::PieceMap;
+use super::rate_group::RateGroup;
+use super::relocating::Request as Relocate;
 use std::io;
 use std::net::SocketAddr;
 use std::ops::Range;
@@ -23,8 +25,13 @@ pub(crate) enum Command {
     AddWebSeeds(Vec<String>, UrlOrigin),
     SetFiles(Files),
     SetOrder(Order),
+    SetFirstLast(bool),
+    SetTrackers(Vec<Vec<String>>),
+    SetWebSeeds(Vec<String>),
+    Relocate(Box<Relocate>),
     SetUploadLimit(Option<u64>),
     SetDownloadLimit(Option<u64>),
+    SetRateGroups(Vec<RateGroup>),
     SetScrub(Option<u64>),
     Pause,
     Resume,
@@ -58,8 +65,18 @@ impl Command {
             }
             Command::SetFiles(files) => (options.files, options.hold) = (files.clone(), false),
             Command::SetOrder(order) => options.order = *order,
+            Command::SetFirstLast(on) => options.first_last = *on,
+            Command::SetTrackers(tiers) => {
+                options.trackers_found.clear();
+                options.tiers = Some(tiers.clone());
+            }
+            Command::SetWebSeeds(urls) => {
+                options.web_seeds_found.clear();
+                options.web_seeds_of_source = Some(urls.clone());
+            }
             Command::SetUploadLimit(limit) => options.upload_limit = *limit,
             Command::SetDownloadLimit(limit) => options.download_limit = *limit,
+            Command::SetRateGroups(groups) => options.rate_groups.clone_from(groups),
             Command::SetScrub(rate) => options.scrub = *rate,
             Command::Recheck => options.recheck = true,
             Command::Pause => options.paused = true,

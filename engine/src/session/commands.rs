@@ -25,6 +25,10 @@ impl TorrentDriver {
                 self.download.set(now, limit);
                 self.limits_changed();
             }
+            Command::SetRateGroups(groups) => {
+                self.groups.replace(self.context.rate_groups.of(&groups));
+                self.limits_changed();
+            }
             Command::SetScrub(_) => self.on_scrub_set(),
             Command::FileProgress(reply) => {
                 let _ = reply.send(self.file_progress());
@@ -41,6 +45,18 @@ impl TorrentDriver {
             Command::Reannounce => {
                 self.announcer.borrow_mut().request_more_peers(now);
                 self.announce_on_dht();
+            }
+            Command::SetTrackers(tiers) => {
+                self.announcer.borrow_mut().handle_trackers(now, &tiers);
+            }
+            Command::SetFirstLast(_) => self.refresh_priorities(),
+            // It is connected anew, to those that are left.
+            Command::SetWebSeeds(_) => {
+                return self.content.get().is_some().then_some(Next::Restart);
+            }
+            Command::Relocate(request) => {
+                *self.relocation.borrow_mut() = Some(request);
+                return Some(Next::Relocate);
             }
             Command::SetOrder(order) => self.inner.borrow_mut().core.set_order(order),
             Command::SetFiles(_) => {

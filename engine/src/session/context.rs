@@ -8,6 +8,7 @@ use super::filter_state::SessionFilter;
 use super::limit::Limit;
 use super::lsd::SessionLsd;
 use super::options::SessionOptions;
+use super::rate_group::RateGroups;
 use super::routes::Routes;
 use super::running::RunningTorrents;
 use super::shares::Shares;
@@ -55,6 +56,7 @@ pub(crate) struct Context {
     pub(crate) handles: Arc<Handles>,
     pub(crate) upload: Limit,
     pub(crate) download: Limit,
+    pub(super) rate_groups: RateGroups,
     pub(crate) scratch: RefCell<Vec<u8>>,
     pub(super) torrents: Rc<RunningTorrents>,
     pub(crate) encryptor: Encryptor,
@@ -126,6 +128,7 @@ impl Context {
             handles: Arc::new(Handles::new(shares.files)),
             upload: Limit::new(options.upload_limit),
             download: Limit::new(options.download_limit),
+            rate_groups: RateGroups::default(),
             scratch: RefCell::new(vec![0; SCRATCH_LEN]),
             torrents: Rc::default(),
             half_open: Rc::new(Semaphore::new(options.half_open_max.max(1))),

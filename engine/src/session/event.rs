@@ -210,6 +210,8 @@ pub enum State {
     Downloading,
     /// Everything wanted is there.
     Seeding,
+    /// Its files are being moved.
+    Moving,
     /// It takes no part in the swarm until it is resumed.
     Paused,
     /// It has ended, by request or by an error.

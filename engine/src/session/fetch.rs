@@ -4,7 +4,7 @@
 //! is ended from outside, by the state machine's clock.
 
 use super::torrent::TorrentDriver;
-use super::traffic::{LIMITED_READ_LEN, allowance};
+use super::traffic::LIMITED_READ_LEN;
 use super::webseed::{Body, WebSource};
 use crate::buffer::{BLOCK_BYTES, Block};
 use crate::http::HttpError;
@@ -162,8 +162,7 @@ impl TorrentDriver {
             let chunk = body.next(to - body.at()).await.map_err(|error| (broken(error), None))?;
             let Some(chunk) = chunk else { return Err((Fault::TooLittle, None)) };
             let now = self.context.now();
-            self.context.download.take(now, chunk.len() as u64);
-            self.download.take(now, chunk.len() as u64);
+            self.count_download(now, chunk.len());
             if is_skipped {
                 let len = chunk.len() as u64;
                 source.skipped.set(source.skipped.get() + len);
@@ -245,9 +244,7 @@ impl TorrentDriver {
     }
 
     async fn wait_for_limits(&self) {
-        while let Err(at) =
-            allowance(self.context.now(), LIMITED_READ_LEN, [&self.context.download, &self.download])
-        {
+        while let Err(at) = self.download_allowance(self.context.now(), LIMITED_READ_LEN) {
             let look = self.context.now() + LIMIT_LOOK;
             tokio::time::sleep_until(self.context.instant(at.min(look))).await;
         }

@@ -22,7 +22,9 @@ impl TorrentDriver {
             return;
         }
         let metainfo = &self.content().metainfo;
+        let replaced = self.changed.borrow().web_seeds_of_source.clone();
         let of_source = match &self.options.source {
+            _ if replaced.is_some() => replaced.as_deref().unwrap_or_default(),
             Source::Magnet(magnet) => &magnet.web_seeds,
             _ => &metainfo.web_seeds,
         };
@@ -32,6 +34,9 @@ impl TorrentDriver {
         };
         if typed.len() + of_source.len() > 0 {
             inner.web.names = Rc::new(metainfo.info.renamed_paths(&metainfo.info_bytes));
+        }
+        if !self.is_begun.get() {
+            inner.core.set_asking_trackers(self.context.now(), true);
         }
         self.add_web_seeds(inner, &typed, UrlOrigin::Typed);
         self.add_web_seeds(inner, of_source, UrlOrigin::Metainfo);

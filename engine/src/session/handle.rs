@@ -5,15 +5,17 @@ use super::event::{Event, TorrentStats};
 use super::events::{Received, Receiver, WeakEventSender};
 use super::options::Files;
 use super::pieces::PieceMap;
+use super::rate_group::RateGroup;
 use super::reader::FileReader;
-use crate::Error;
+use super::relocating::Request as Relocate;
+use crate::error::{Error, OptionError};
 use crate::id::TorrentId;
 use crate::storage::Location;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use swarm_core::id::{FileIndex, InfoHashes};
-use swarm_core::metainfo::Metainfo;
+use swarm_core::metainfo::{Layout, Metainfo};
 use swarm_core::picker::Order;
 use swarm_core::tracker::access::UrlOrigin;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -33,13 +35,17 @@ pub(super) struct Known {
     pub(super) metainfo: OnceLock<Arc<Metainfo>>,
     /// The same without piece layers, which peers are asked for.
     pub(super) incomplete: OnceLock<Arc<Metainfo>>,
-    /// The folder that it was added with.
-    pub(super) dir: Option<PathBuf>,
+    /// The folder that it was added with, or moved to.
+    pub(super) dir: Mutex<Option<PathBuf>>,
     /// Where its files are, since they were opened.
     pub(super) location: Mutex<Option<Location>>,
 }
 
 impl Known {
+    pub(super) fn set_dir(&self, dir: PathBuf) {
+        *self.dir.lock().unwrap_or_else(PoisonError::into_inner) = Some(dir);
+    }
+
     /// Its info-hashes, as far as they are known.
     pub(super) fn info_hashes(&self) -> InfoHashes {
         let metainfo = self.metainfo.get().or(self.incomplete.get());
@@ -98,8 +104,8 @@ impl TorrentHandle {
     }
 
     /// The folder that was given for its file or folder. `None` if it is kept elsewhere, or only its metadata is wanted.
-    pub fn dir(&self) -> Option<&Path> {
-        self.0.known.dir.as_deref()
+    pub fn dir(&self) -> Option<PathBuf> {
+        self.0.known.dir.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Where the torrent's file or folder is, or will be: an absolute path. `None` until its files have been opened, which they are at
@@ -192,6 +198,32 @@ impl TorrentHandle {
         self.command(Command::SetOrder(order));
     }
 
+    /// Whether the first and the last piece of each file come before all others from now on.
+    pub fn set_first_last(&self, on: bool) {
+        self.command(Command::SetFirstLast(on));
+    }
+
+    /// Moves the torrent's files below another folder, which may be on another file system, and gives them these names there. What is
+    /// verified stays so. Meanwhile the torrent is [`Moving`](super::State::Moving), and takes part in nothing; then it goes on as before. Returns
+    /// once that is done.
+    ///
+    /// Files are renamed where that can be done, else copied, synced, compared in length, and removed when all are at the new place. After a
+    /// crash they are at one of the two places, or partly at each, and none is lost: add the torrent with the old folder and names,
+    /// [paused](crate::AddTorrent::paused), and call this again with `resumes`. Then what is at the new place already counts as moved.
+    ///
+    /// # Errors
+    /// [`Error::Storage`] if something is there, or the system refuses: then all is where it was. [`Error::Option`] if files cannot have these
+    /// names, or its data is not in files; [`Error::Stopped`] if it is stopped meanwhile.
+    pub async fn move_to(&self, dir: impl Into<PathBuf>, layout: Layout, resumes: bool) -> Result<(), Error> {
+        if let Some(metainfo) = self.metainfo() {
+            layout.apply(&metainfo.info).map_err(OptionError::from)?;
+        }
+        let (reply, done) = oneshot::channel();
+        let request = Relocate { dir: dir.into(), layout, resumes, reply };
+        self.0.commands.send(Box::new(Command::Relocate(Box::new(request)))).map_err(|_| Error::Stopped)?;
+        done.await.map_err(|_| Error::Stopped)?
+    }
+
     /// Sets or lifts the limit of payload sent to this torrent's peers, in bytes/s.
     pub fn set_upload_limit(&self, bytes_per_s: impl Into<Option<u64>>) {
         self.command(Command::SetUploadLimit(bytes_per_s.into()));
@@ -200,6 +232,11 @@ impl TorrentHandle {
     /// Sets or lifts the limit of payload received from this torrent's peers, in bytes/s.
     pub fn set_download_limit(&self, bytes_per_s: impl Into<Option<u64>>) {
         self.command(Command::SetDownloadLimit(bytes_per_s.into()));
+    }
+
+    /// Puts the torrent into these groups, and no others: it shares their [limits](crate::Session::set_rate_group).
+    pub fn set_rate_groups(&self, groups: impl Into<Vec<RateGroup>>) {
+        self.command(Command::SetRateGroups(groups.into()));
     }
 
     /// Reads all data again over time, at so many bytes/s, or no more: see [`AddTorrent::scrub`](crate::AddTorrent::scrub).
@@ -221,6 +258,19 @@ impl TorrentHandle {
     /// metainfo file.
     pub fn add_trackers_from(&self, origin: UrlOrigin, urls: impl IntoIterator<Item = impl Into<String>>) {
         self.command(Command::AddTrackers(urls.into_iter().map(Into::into).collect(), origin));
+    }
+
+    /// Announces to these trackers, in tiers, instead of those of its metainfo or link and those that were added by
+    /// [`add_trackers_from`](Self::add_trackers_from) as if they were. Trackers of [`AddTorrent::trackers`](crate::AddTorrent::trackers) and
+    /// [`add_trackers`](Self::add_trackers) stay. Those that go are told that we stop.
+    pub fn set_trackers(&self, tiers: impl IntoIterator<Item = Vec<String>>) {
+        self.command(Command::SetTrackers(tiers.into_iter().collect()));
+    }
+
+    /// Uses these web seeds instead of those of its metainfo or link and those that were added as if they were. If it is running, its
+    /// connections end and are made again.
+    pub fn set_web_seeds(&self, urls: impl IntoIterator<Item = impl Into<String>>) {
+        self.command(Command::SetWebSeeds(urls.into_iter().map(Into::into).collect()));
     }
 
     /// Uses these web seeds too (BEP 19).

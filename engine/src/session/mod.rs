@@ -28,10 +28,12 @@ mod pieces;
 mod port_mapping;
 mod prepared;
 mod progress;
+mod rate_group;
 mod reader;
 mod readers;
 mod reading;
 mod registry;
+mod relocating;
 mod reusing;
 mod routes;
 mod run;
@@ -62,6 +64,7 @@ pub use options::{
     AddTorrent, DhtOptions, Files, LISTEN_PORT_FIRST, Mode, SessionFacts, SessionOptions, Source,
 };
 pub use pieces::{PieceMap, PieceStatus};
+pub use rate_group::RateGroup;
 pub use reader::FileReader;
 use registry::Registry;
 use shares::Shares;
@@ -84,6 +87,7 @@ pub(crate) enum Request {
     Resolve(MutableTorrentLink, oneshot::Sender<Result<InfoHash, Error>>),
     SetUploadLimit(Option<u64>),
     SetDownloadLimit(Option<u64>),
+    SetRateGroup(RateGroup, Option<u64>, Option<u64>),
     SetBanned(Vec<IpAddr>),
     SetIpFilter(Option<IpFilterSource>, oneshot::Sender<Result<(), Error>>),
     Stop,
@@ -244,6 +248,12 @@ impl Session {
     /// Sets or lifts the limit of payload received from peers, all torrents together, in bytes/s.
     pub fn set_download_limit(&self, bytes_per_s: impl Into<Option<u64>>) {
         let _ = self.requests.send(Request::SetDownloadLimit(bytes_per_s.into()));
+    }
+
+    /// Sets or lifts limits that the torrents of a group share, of payload sent and received, in bytes/s. They hold beside the session's
+    /// and the torrents' own.
+    pub fn set_rate_group(&self, group: RateGroup, upload: Option<u64>, download: Option<u64>) {
+        let _ = self.requests.send(Request::SetRateGroup(group, upload, download));
     }
 
     /// Puts another IP filter in force, or none. Connections that it blocks end. Returns once that is done.

@@ -10,6 +10,7 @@ use super::options::{AddTorrent, Mode, Source};
 use super::progress::{Progress, Ready};
 use super::readers::Readers;
 use super::registry::Registry;
+use super::relocating::relocate;
 use super::running::RunningTorrent;
 use super::services::resolve;
 use super::storing::SPACE_RETRY;
@@ -28,9 +29,10 @@ use swarm_core::dht::MutableTorrentLink;
 use swarm_core::id::{InfoHash, PieceIndex};
 use swarm_core::metainfo::{Info, Metainfo};
 use swarm_core::picker::Priority;
-use swarm_core::time::Duration;
+use swarm_core::time::{Duration, Time};
 use swarm_core::torrent::Totals;
 use swarm_core::tracker::access::UrlOrigin;
+use swarm_core::tracker::announcer::Announcer;
 use swarm_core::wire::peer_id;
 use tokio::sync::{mpsc, watch};
 use tokio::task::spawn_local;
@@ -52,7 +54,7 @@ pub(super) fn spawn(
     let events = TorrentEvents { id, own: EventSender::default(), session: context.events.clone() };
     let phase = Arc::new(watch::Sender::new(Phase::Running { complete: false }));
     let dir = (!options.dir.as_os_str().is_empty()).then(|| options.dir.clone());
-    let known = Arc::new(Known { dir, ..Known::default() });
+    let known = Arc::new(Known { dir: Mutex::new(dir), ..Known::default() });
     if let Some(metainfo) = options.source.metainfo().filter(|metainfo| metainfo.info.can_verify()) {
         let _ = known.metainfo.set(Arc::clone(metainfo));
     }
@@ -73,6 +75,7 @@ pub(super) fn spawn(
         events: events.clone(),
         phase: Arc::clone(&phase),
         known: Arc::clone(&known),
+        relocation: None,
     };
     let registry = Arc::clone(registry);
     let task = spawn_local(start(Rc::clone(&context), Rc::new(options), channels));
@@ -127,41 +130,56 @@ pub(super) async fn start(
             next = Next::Pause;
             while next == Next::Pause {
                 next = Box::pin(paused(&mut options, &stats, &mut carried.readers, &mut channels)).await;
+                if next == Next::Relocate {
+                    next =
+                        relocate(&context, &mut options, &stats, &mut carried.readers, &mut channels).await;
+                    opened = None;
+                    // It is resumed, or waits for that.
+                    next = if next == Next::Restart && options.paused { Next::Pause } else { next };
+                }
             }
         }
         if next == Next::Restart {
             channels.phase.send_replace(Phase::Running { complete: false });
-            carried.announcer.borrow_mut().handle_more_trackers(
-                context.now(),
-                &options.trackers,
-                UrlOrigin::Typed,
-            );
-            carried.announcer.borrow_mut().handle_more_trackers(
-                context.now(),
-                &options.trackers_found,
-                UrlOrigin::Metainfo,
-            );
+            name_trackers(&mut carried.announcer.borrow_mut(), context.now(), &options);
             let torrent = TorrentDriver::new(Rc::clone(&context), options, info_hash, &channels, carried);
             let torrent = Rc::new(torrent);
             let ended = run(&torrent, &mut channels.commands).await;
             // Whoever still holds the torrent holds no reader.
             carried = torrent.carry();
             next = ended?;
-            last_stats = (next == Next::Pause).then(|| Box::new(torrent.stats_at_rest()));
+            last_stats =
+                matches!(next, Next::Pause | Next::Relocate).then(|| Box::new(torrent.stats_at_rest()));
             options = Rc::clone(&torrent.changed.borrow());
             opened = torrent.opened.get().cloned().or(opened);
+            channels.relocation = torrent.relocation.take();
             if let Some(metainfo) = channels.known.metainfo.get() {
                 Rc::make_mut(&mut options).source = Arc::clone(metainfo).into();
             }
+        }
+        if next == Next::Relocate {
+            let stats = last_stats.take().unwrap_or_default();
+            next = relocate(&context, &mut options, &stats, &mut carried.readers, &mut channels).await;
+            opened = None;
+            last_stats = Some(stats);
         }
         match next {
             Next::Stop => return Ok(()),
             Next::Delete => {
                 return delete(&context, &options, opened).await;
             }
-            Next::Pause | Next::Restart => {}
+            Next::Pause | Next::Restart | Next::Relocate => {}
         }
     }
+}
+
+/// What has become of a torrent's trackers while it did not run.
+fn name_trackers(announcer: &mut Announcer, now: Time, options: &AddTorrent) {
+    if let Some(tiers) = &options.tiers {
+        announcer.handle_trackers(now, tiers);
+    }
+    announcer.handle_more_trackers(now, &options.trackers, UrlOrigin::Typed);
+    announcer.handle_more_trackers(now, &options.trackers_found, UrlOrigin::Metainfo);
 }
 
 /// Deletes what is known to be the torrent's. What has not run is opened for that: saved state says what was verified.
@@ -219,6 +237,7 @@ fn open_options(
         handles: Arc::clone(&context.handles),
         #[cfg(feature = "__hooks")]
         budget: options.space.clone(),
+        layout: options.layout.clone(),
         ..OpenOptions::new(options.dir.clone(), mode)
     }
 }
@@ -300,7 +319,7 @@ fn first(context: &Context, options: &AddTorrent, info_hash: InfoHash) -> Carrie
 }
 
 /// Takes commands of a torrent that does not run, until one asks for something else.
-async fn paused(
+pub(super) async fn paused(
     options: &mut Rc<AddTorrent>,
     stats: &TorrentStats,
     readers: &mut Readers,
@@ -316,6 +335,10 @@ async fn paused(
             Command::Read(request) => drop(readers.add(request)),
             Command::SetFiles(_) | Command::Recheck => {
                 channels.phase.send_replace(Phase::Running { complete: false });
+            }
+            Command::Relocate(request) => {
+                channels.relocation = Some(request);
+                return Next::Relocate;
             }
             Command::Pause => return Next::Pause,
             Command::Resume => return Next::Restart,
@@ -343,6 +366,9 @@ async fn resolve_unless_paused(
         tokio::select! {
             found = resolve(context, link), if !is_paused => return found.map(Some),
             next = paused(options, &stats, &mut readers, channels) => {
+                if next == Next::Relocate {
+                    relocate(context, options, &stats, &mut readers, channels).await;
+                }
                 if matches!(next, Next::Stop | Next::Delete) {
                     return Ok(None);
                 }

@@ -29,6 +29,8 @@ pub struct FileReader {
     start: u64,
     len: u64,
     pos: u64,
+    /// Nothing behind this is downloaded for the reader.
+    ahead_max: u64,
     id: u64,
     /// What has been read and not been taken, from `pos` on.
     buffer: Vec<u8>,
@@ -48,7 +50,18 @@ impl FileReader {
         let &FileEntry { offset: start, length: len, .. } = files.get(file.idx()).ok_or(none)?;
         let id = LAST.fetch_add(1, Ordering::Relaxed);
         let (buffer, taken) = (Vec::new(), 0);
-        Ok(FileReader { commands, metainfo, start, len, pos: 0, id, buffer, taken, pending: None })
+        Ok(FileReader {
+            commands,
+            metainfo,
+            start,
+            len,
+            pos: 0,
+            ahead_max: len,
+            id,
+            buffer,
+            taken,
+            pending: None,
+        })
     }
 
     /// The file's length, in bytes.
@@ -61,6 +74,11 @@ impl FileReader {
         self.len == 0
     }
 
+    /// Has nothing downloaded ahead that lies at this position or behind it, for who will not read so far.
+    pub fn limit_ahead(&mut self, end: u64) {
+        self.ahead_max = end;
+    }
+
     /// Asks for the bytes at the current position: to the end of their piece, or as many as are read at a time.
     fn request(&self) -> io::Result<oneshot::Receiver<io::Result<Vec<u8>>>> {
         let geometry = &self.metainfo.info.geometry;
@@ -69,7 +87,8 @@ impl FileReader {
         let (piece, begin) = (at / piece_len, at % piece_len);
         let end = (file_end - piece * piece_len).min(piece_len).min(begin + READ_LEN_MAX);
         let window = (WINDOW_BYTES / piece_len).max(WINDOW_PIECES_MIN.into());
-        let window_end = (piece + window).min(file_end.div_ceil(piece_len));
+        let ahead_end = (self.start + self.ahead_max.max(self.pos + 1)).min(file_end);
+        let window_end = (piece + window).min(ahead_end.div_ceil(piece_len));
         let (reply, received) = oneshot::channel();
         let part = ReadPart { piece: PieceIndex(piece as u32), range: begin as u32..end as u32, reply };
         let request =

@@ -1,7 +1,7 @@
 //! A torrent and the readers of its files: what they wait for is downloaded first, and read when it is there.
 
 use super::command::{ReadPart, ReadRequest};
-use super::torrent::{Inner, TorrentDriver};
+use super::torrent::{FIRST, Inner, TorrentDriver};
 use crate::hash::Lane;
 use std::collections::BTreeMap;
 use std::io;
@@ -10,6 +10,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use swarm_core::id::PieceIndex;
 use swarm_core::picker::Priority;
+
+/// So many pieces of a window are downloaded strictly one after the other; those behind them as they are rare.
+const STEPS: u8 = 64;
 
 impl TorrentDriver {
     pub(super) fn on_read(self: &Rc<Self>, request: ReadRequest) {
@@ -34,8 +37,8 @@ impl TorrentDriver {
         for window in inner.readers.windows.values() {
             for piece in window.clone() {
                 // The sooner it is needed the higher, and above what files may have.
-                let step = (piece - window.start).min(2) as u8;
-                let wanted = Priority(Priority::HIGH.0 + 3 - step);
+                let step = (piece - window.start).min(STEPS.into()) as u8;
+                let wanted = Priority(FIRST.0 + 1 + STEPS - step);
                 let highest = priorities.entry(PieceIndex(piece)).or_insert(wanted);
                 *highest = wanted.max(*highest);
             }

@@ -80,6 +80,10 @@ async fn serve(
                 context.limits_changed();
             }
             Request::SetBanned(addresses) => context.set_banned(&addresses),
+            Request::SetRateGroup(group, upload, download) => {
+                context.rate_groups.set(context.now(), group, upload, download);
+                context.limits_changed();
+            }
             Request::SetIpFilter(source, reply) => {
                 let context = Rc::clone(context);
                 spawn_local(async move { reply.send(ip_filter::replace(&context, source).await) });

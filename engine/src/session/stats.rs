@@ -162,7 +162,7 @@ impl TorrentDriver {
         if core.is_complete() || rate_down > 0 {
             return None;
         }
-        if [&self.download, &self.context.download].iter().any(|limit| limit.rate() == Some(0)) {
+        if self.download_limit() == Some(0) {
             return Some(Waiting::Limit);
         }
         if core.peers().next().is_none() {

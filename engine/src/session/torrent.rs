@@ -16,8 +16,10 @@ use super::limit::Limit;
 use super::options::{AddTorrent, Mode, Source};
 use super::prepared::PreparedCache;
 use super::progress::{Progress, Ready};
+use super::rate_group::GroupLimits;
 use super::readers::Readers;
 use super::registry::Registry;
+use super::relocating::Request as Relocate;
 use super::verifying::CompletePieces;
 use super::webseed::WebSources;
 use crate::Error;
@@ -32,7 +34,7 @@ use std::sync::Arc;
 use swarm_core::bitfield::Bitfield;
 use swarm_core::geometry::BLOCK_LEN;
 use swarm_core::id::{InfoHash, PeerId, PeerKey, PieceIndex};
-use swarm_core::metainfo::{HashTrees, Info, Metainfo};
+use swarm_core::metainfo::{HashTrees, Info, Metainfo, Segment};
 use swarm_core::mse::Encryption;
 use swarm_core::picker::Priority;
 use swarm_core::proxy::Destination;
@@ -49,6 +51,8 @@ use tokio::task::spawn_local;
 
 /// How many connected peers a torrent that starts again dials at once.
 const RECONNECTED_MAX: usize = 100;
+/// What the first and the last piece of a file have where they come first: more than any file.
+pub(super) const FIRST: Priority = Priority(Priority::HIGH.0 + 1);
 /// How many different warnings a watcher gets.
 const WARNINGS_MAX: usize = 1_000;
 
@@ -74,12 +78,16 @@ pub(crate) struct TorrentDriver {
     pub(super) is_held: Cell<bool>,
     /// Peers and trackers are tried.
     pub(super) is_begun: Cell<bool>,
+    /// How many trackers are being asked.
+    pub(super) announces: Cell<u32>,
     /// How far its data is checked.
     pub(super) progress: Progress,
     /// Its storage, from when it is opened on.
     pub(super) opened: OnceCell<Arc<dyn Storage>>,
     pub(super) upload: Limit,
     pub(super) download: Limit,
+    /// Limits that it shares with others.
+    pub(super) groups: RefCell<Vec<Rc<GroupLimits>>>,
     pub(super) events: TorrentEvents,
     pub(super) phase: Arc<watch::Sender<Phase>>,
     /// What was transferred before it was paused or started again.
@@ -103,6 +111,8 @@ pub(crate) struct TorrentDriver {
     pub(super) was_complete: Cell<bool>,
     /// Jobs that workers do for this torrent.
     pub(super) jobs: Cell<usize>,
+    /// Where its files are to be moved once it has ended.
+    pub(super) relocation: RefCell<Option<Box<Relocate>>>,
     /// Web seeds that are not used any more, and why.
     pub(super) dropped_web_seeds: RefCell<BTreeMap<String, Fault>>,
     /// What we call ourselves.
@@ -142,6 +152,8 @@ pub(super) struct Channels {
     pub(super) events: TorrentEvents,
     pub(super) phase: Arc<watch::Sender<Phase>>,
     pub(super) known: Arc<Known>,
+    /// Where the files of a torrent that does not run are to be moved.
+    pub(super) relocation: Option<Box<Relocate>>,
 }
 
 /// How a torrent's run has ended.
@@ -155,6 +167,8 @@ pub(super) enum Next {
     Pause,
     /// It starts again, with other options.
     Restart,
+    /// Its files are moved, and it starts again.
+    Relocate,
 }
 
 /// What a torrent takes along when it is paused or starts again.
@@ -221,6 +235,7 @@ impl TorrentDriver {
             info_hash,
             upload: Limit::new(options.upload_limit),
             download: Limit::new(options.download_limit),
+            groups: RefCell::new(context.rate_groups.of(&options.rate_groups)),
             registry: Arc::clone(&channels.registry),
             known: Arc::clone(&channels.known),
             content: OnceCell::new(),
@@ -231,6 +246,7 @@ impl TorrentDriver {
             has_joined: Cell::new(has_joined),
             is_held: Cell::new(options.hold),
             is_begun: Cell::new(false),
+            announces: Cell::new(0),
             progress: Progress::default(),
             opened: OnceCell::new(),
             events: channels.events.clone(),
@@ -256,6 +272,7 @@ impl TorrentDriver {
             warned: RefCell::default(),
             was_complete: Cell::new(false),
             jobs: Cell::new(0),
+            relocation: RefCell::default(),
             dropped_web_seeds: RefCell::new(dropped_web_seeds),
             peer_id,
             options,
@@ -296,9 +313,7 @@ impl TorrentDriver {
             if !mendable.is_empty() {
                 inner.disk.unchecked().mending.extend(mendable);
             }
-            let have = inner.core.have().clone();
-            let priorities = have.iter_zeros().map(|piece| (piece, self.priority_of(piece)));
-            inner.core.set_priorities(now, priorities);
+            self.set_priorities(inner);
             for (piece, blocks) in partial {
                 let padding = metainfo.info.padding.blocks_in(geometry, piece);
                 let buffer = PieceBuffer::with_padding(geometry, piece, padding.into_iter());
@@ -322,6 +337,23 @@ impl TorrentDriver {
         self.wake_connections();
     }
 
+    /// Gives all that is missing the priority that it has by its files.
+    fn set_priorities(&self, inner: &mut Inner) {
+        let have = inner.core.have().clone();
+        let priorities = have.iter_zeros().map(|piece| (piece, self.priority_of(piece)));
+        inner.core.set_priorities(self.context.now(), priorities);
+    }
+
+    /// The same once that has changed; what readers wait for comes first still.
+    pub(super) fn refresh_priorities(self: &Rc<Self>) {
+        if self.content.get().is_some() {
+            self.with(|inner| {
+                self.set_priorities(inner);
+                self.move_windows(inner, 0..0);
+            });
+        }
+    }
+
     /// How much a piece is wanted: as much as the files that it has a part in.
     pub(super) fn priority_of(&self, piece: PieceIndex) -> Priority {
         let Content { metainfo, needed, files, storage } = self.content();
@@ -331,9 +363,18 @@ impl TorrentDriver {
         if !needed.has(piece) {
             return Priority::SKIP;
         }
-        let Some(files) = files else { return Priority::NORMAL };
-        let segments = metainfo.info.segments(piece);
-        segments.map(|segment| files[segment.file.idx()]).max().unwrap_or(Priority::NORMAL)
+        let first_last = self.changed.borrow().first_last;
+        if files.is_none() && !first_last {
+            return Priority::NORMAL;
+        }
+        let mut highest = Priority::SKIP;
+        for Segment { file, offset, len } in metainfo.info.segments(piece) {
+            let of_file = files.as_ref().map_or(Priority::NORMAL, |files| files[file.idx()]);
+            let is_edge = || offset == 0 || offset + len == metainfo.info.files[file.idx()].length;
+            let is_first = first_last && of_file > Priority::SKIP && is_edge();
+            highest = highest.max(if is_first { FIRST } else { of_file });
+        }
+        if highest == Priority::SKIP { Priority::NORMAL } else { highest }
     }
 
     /// What it holds.
@@ -385,6 +426,7 @@ impl TorrentDriver {
             }
         }
         self.drive_announcer();
+        self.note_announces();
     }
 
     pub(super) fn emit(&self, event: Event) {
@@ -509,9 +551,8 @@ impl TorrentDriver {
 
     /// The session's or the torrent's limits have changed.
     pub(crate) fn limits_changed(self: &Rc<Self>) {
-        let limits = [self.context.download.rate(), self.download.rate()];
-        let now = self.context.now();
-        self.with(|inner| inner.core.set_download_limit(now, limits.into_iter().flatten().min()));
+        let (now, limit) = (self.context.now(), self.download_limit());
+        self.with(|inner| inner.core.set_download_limit(now, limit));
         self.wake_connections();
     }
 

@@ -66,12 +66,11 @@ impl Owner for ConnectionOwner {
                 return Ok(ReadWait::Peer);
             }
             let now = context.now();
-            let (len_max, may_be_payload) =
-                match allowance(now, LIMITED_READ_LEN, [&context.download, &torrent.download]) {
-                    Ok(len_max) => (len_max, true),
-                    Err(at) if self.in_debt || reader.is_in_block() => return Ok(ReadWait::Until(at)),
-                    Err(_) => (CONTROL_READ_LEN, false),
-                };
+            let (len_max, may_be_payload) = match torrent.download_allowance(now, LIMITED_READ_LEN) {
+                Ok(len_max) => (len_max, true),
+                Err(at) if self.in_debt || reader.is_in_block() => return Ok(ReadWait::Until(at)),
+                Err(_) => (CONTROL_READ_LEN, false),
+            };
             let mut scratch = context.scratch.borrow_mut();
             let read = torrent.with(|inner| {
                 reader.read(stream, &mut scratch, len_max, &mut Input { torrent, inner, key, now })
@@ -80,8 +79,7 @@ impl Owner for ConnectionOwner {
             context.update_pressure();
             torrent.spill_if_full();
             let (payload, progress) = read.map_err(|e| e.to_string())?;
-            context.download.take(now, payload as u64);
-            torrent.download.take(now, payload as u64);
+            torrent.count_download(now, payload);
             self.in_debt = payload > 0 && !may_be_payload;
             match progress {
                 Progress::Eof => return Err("the peer closed the connection".to_owned()),
@@ -196,14 +194,6 @@ impl Inner {
 }
 
 impl TorrentDriver {
-    /// Notes that bytes leave, of whatever kind.
-    pub(super) fn count_upload(&self, now: Time, bytes: usize) {
-        if bytes > 0 {
-            self.context.upload.take(now, bytes as u64);
-            self.upload.take(now, bytes as u64);
-        }
-    }
-
     /// Fills a connection's queue with blocks, and with metadata. If a rate limit stops it, says until when.
     fn queue_blocks(self: &Rc<Self>, inner: &mut Inner, key: PeerKey, unsent_max: usize) -> Option<Time> {
         loop {
@@ -219,9 +209,7 @@ impl TorrentDriver {
                     if !peer.has_uploads() && !inner.core.has_hashes(key) {
                         return None;
                     }
-                    if let Err(at) =
-                        allowance(now, u64::from(BLOCK_LEN), [&self.context.upload, &self.upload])
-                    {
+                    if let Err(at) = self.upload_allowance(now, u64::from(BLOCK_LEN)) {
                         return Some(at);
                     }
                     let message = inner.core.next_metadata(now, key);
@@ -319,10 +307,14 @@ impl TorrentDriver {
 }
 
 /// How many bytes may pass under these limits, at most `chunk` if any is set; or when they may.
-pub(super) fn allowance(now: Time, chunk: u64, limits: [&Limit; 2]) -> Result<usize, Time> {
-    if limits.iter().all(|limit| limit.rate().is_none()) {
+pub(super) fn allowance<'a>(
+    now: Time,
+    chunk: u64,
+    limits: impl Iterator<Item = &'a Limit> + Clone,
+) -> Result<usize, Time> {
+    if limits.clone().all(|limit| limit.rate().is_none()) {
         return Ok(usize::MAX);
     }
-    let at = limits.iter().map(|limit| limit.next_at(now)).max().unwrap_or(now);
+    let at = limits.map(|limit| limit.next_at(now)).max().unwrap_or(now);
     if at > now { Err(at) } else { Ok(chunk as usize) }
 }

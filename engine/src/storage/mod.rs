@@ -68,6 +68,7 @@ mod open;
 mod options;
 mod prepared;
 mod read;
+mod relocate;
 mod reserve;
 mod reuse;
 mod saved;
@@ -93,6 +94,7 @@ pub use error::StorageError;
 pub use handles::{HandleLimits, Handles};
 pub use options::{Mode, OpenOptions, Opened, Trust};
 pub use prepared::Prepared;
+pub(crate) use relocate::{Relocation, Spot, relocate};
 pub(crate) use reuse::{Reusable, ReuseSources};
 pub use space::SpaceBudget;
 

@@ -25,6 +25,13 @@ use swarm_core::metainfo::{FileEntry, Info};
 
 /// Opens a torrent's files: see [`FileStorage::open`].
 pub(super) fn open(original: Arc<Info>, options: OpenOptions) -> Result<(FileStorage, Opened), StorageError> {
+    let original = match options.layout.is_empty() {
+        true => original,
+        false => {
+            let named = options.layout.apply(&original);
+            Arc::new(named.map_err(|e| StorageError::UnsafePath { path: e.to_string() })?)
+        }
+    };
     let is_seed = options.mode == Mode::Seed;
     if !is_seed {
         check_paths(&original)?;
@@ -94,7 +101,7 @@ pub(super) fn open(original: Arc<Info>, options: OpenOptions) -> Result<(FileSto
 }
 
 /// Nothing in a torrent's paths may reach outside, whoever read its metainfo.
-fn check_paths(info: &Info) -> Result<(), StorageError> {
+pub(super) fn check_paths(info: &Info) -> Result<(), StorageError> {
     let is_plain =
         |name: &String| !name.is_empty() && name != "." && name != ".." && !name.contains(['/', '\0']);
     let is_safe = |path: &[String]| path.first() == Some(&info.name) && path.iter().all(is_plain);

@@ -7,12 +7,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use swarm_core::bitfield::Bitfield;
 use swarm_core::id::{FileIndex, PieceIndex};
+use swarm_core::metainfo::Layout;
 
 /// How to open a torrent's files.
 #[derive(Clone, Debug)]
 pub struct OpenOptions {
     /// The folder that holds, or will hold, the torrent's file or folder.
     pub dir: PathBuf,
+    /// Other names of the files than those of the torrent.
+    pub layout: Layout,
     /// Whether files are written or only read.
     pub mode: Mode,
     /// Where the state of complete torrents is kept, so that a restart needs no check; `None` for nowhere. Not inside the
@@ -33,6 +36,7 @@ impl OpenOptions {
     pub fn new(dir: impl Into<PathBuf>, mode: Mode) -> OpenOptions {
         OpenOptions {
             dir: dir.into(),
+            layout: Layout::default(),
             mode,
             state_dir: None,
             trust: Trust::State,

@@ -113,6 +113,24 @@ impl Tree {
         }
     }
 
+    /// Moves whatever is at `from` to a place below another folder, where nothing may be, creating folders on the way.
+    pub(super) fn rename_to(
+        &self,
+        from: &[impl AsRef<str>],
+        other: &Tree,
+        to: &[impl AsRef<str>],
+    ) -> Result<(), StorageError> {
+        let renamed = other.at(to, true, "move a file to", |to_dir, to_name| {
+            self.walk(from, false, |from_dir, from_name| from_dir.rename(from_name, to_dir, to_name, false))
+        });
+        match renamed {
+            Err(e) if e.has_kind(io::ErrorKind::AlreadyExists) => {
+                Err(StorageError::ForeignData { path: other.path_of(to) })
+            }
+            renamed => renamed,
+        }
+    }
+
     /// Makes a folder, and those on the way; whether it was not there before.
     pub(super) fn make_dir(&self, path: &[impl AsRef<str>]) -> Result<bool, StorageError> {
         self.at(path, true, "create", |dir, name| dir.make_dir(name))

@@ -16,13 +16,13 @@ use swarm_core::metainfo::PathRules;
 
 pub(super) const STATE: &str = "state";
 const JOURNAL: &str = "journal";
-const LOCK: &str = "lock";
+pub(super) const LOCK: &str = "lock";
 const PART_FILE: &str = "side";
 /// A file that says that nothing in this folder, or under final names, is to be trusted.
 const DISTRUST: &str = "distrust";
 const UNFINISHED: &str = ".part";
 /// A folder, while the torrent's names are tried.
-const PROBE: &str = "names";
+pub(super) const PROBE: &str = "names";
 
 /// How long a file's name may be, in bytes.
 const NAME_LEN_MAX: usize = 255;
@@ -72,6 +72,17 @@ impl WorkFolder {
             }
             locked => locked,
         }
+    }
+
+    /// Locks the folder if there is one.
+    pub(super) fn find(tree: &Tree, torrent_name: &str) -> Result<Option<WorkFolder>, StorageError> {
+        let short = folder_name(&PathRules::SHORT.sanitise(torrent_name.as_bytes()));
+        for name in [folder_name(torrent_name), short] {
+            if matches!(tree.find(&[name.as_str(), LOCK]), Ok(Found::File(_))) {
+                return WorkFolder::lock_called(tree, name, torrent_name).map(Some);
+            }
+        }
+        Ok(None)
     }
 
     fn lock_called(tree: &Tree, name: String, torrent_name: &str) -> Result<WorkFolder, StorageError> {
@@ -249,6 +260,15 @@ impl WorkFolder {
     /// Whether it holds no data: neither unfinished files nor parts of such.
     pub(super) fn holds_nothing(&self) -> Result<bool, StorageError> {
         Ok(self.unfinished_files()?.is_empty() && self.tree.find(&self.path(PART_FILE))? == Found::Nothing)
+    }
+
+    /// Removes the folder if there is nothing of a download in it.
+    pub(super) fn remove_if_bare(self) -> Result<(), StorageError> {
+        let names = self.tree.list(&self.folder())?;
+        match names.iter().all(|name| [LOCK, PROBE, super::relocate::COPY].contains(&name.as_str())) {
+            true => self.remove(),
+            false => Ok(()),
+        }
     }
 
     /// Removes the folder. The lock goes last, so that nobody finds the folder unlocked and half empty; and it is closed before the

@@ -4,7 +4,7 @@ use super::AppState;
 use super::error::{self, ApiError, ErrorBody};
 use super::torrents::{PathOf, Result, find};
 use crate::table::Row;
-use crate::torrents::{Edit, Refusal};
+use crate::torrents::{Edit, Refusal, TrackerEdit};
 use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
@@ -180,6 +180,8 @@ pub async fn add_peers(
 pub struct TrackerShown {
     /// Its URL.
     url: String,
+    /// Its tier, counted from 0; null if the configuration names it.
+    tier: Option<usize>,
     /// `IPv4` or `IPv6`; null while the torrent does not run.
     family: Option<String>,
     /// How it stands, for people.
@@ -202,6 +204,7 @@ pub async fn trackers(State(app): AppState, path: PathOf) -> Result<Json<Vec<Tra
     let known = stats(&row).await.map(|stats| stats.trackers).unwrap_or_default();
     if !known.is_empty() {
         let shown = known.into_iter().map(|tracker| TrackerShown {
+            tier: row.tiers.iter().position(|urls| urls.contains(&tracker.url)),
             url: tracker.url,
             family: Some(tracker.family.to_string()),
             status: Some(tracker.status.to_string()),
@@ -212,8 +215,10 @@ pub async fn trackers(State(app): AppState, path: PathOf) -> Result<Json<Vec<Tra
         });
         return Ok(Json(shown.collect()));
     }
-    let shown = row.tiers.iter().flatten().map(|url| TrackerShown {
+    let all = row.tiers.iter().enumerate().flat_map(|(tier, urls)| urls.iter().map(move |url| (tier, url)));
+    let shown = all.map(|(tier, url)| TrackerShown {
         url: url.clone(),
+        tier: Some(tier),
         family: None,
         status: None,
         peers: None,
@@ -224,7 +229,67 @@ pub async fn trackers(State(app): AppState, path: PathOf) -> Result<Json<Vec<Tra
     Ok(Json(shown.collect()))
 }
 
-/// Addresses to add.
+/// Changes of a torrent's trackers, carried out in this order.
+#[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct TrackersBody {
+    /// All of them, in tiers, in the place of those that there are.
+    tiers: Option<Vec<Vec<String>>>,
+    /// Some to remove.
+    remove: Vec<String>,
+    /// Others in the place of some: by the old URL the new one.
+    replace: BTreeMap<String, String>,
+    /// More of them.
+    add: Vec<TrackerToAdd>,
+}
+
+/// A tracker to add.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TrackerToAdd {
+    /// Its URL.
+    url: String,
+    /// Its tier, counted from 0; one of its own after all others, if there is none or no such tier.
+    tier: Option<usize>,
+}
+
+/// Changes a torrent's trackers: all of it, or nothing. Those of the configuration are not concerned
+#[utoipa::path(patch, path = "/api/v1/torrents/{torrent}/trackers", params(("torrent" = String, Path)), request_body = TrackersBody,
+    responses((status = 204), (status = 400, body = ErrorBody), (status = 404, body = ErrorBody)))]
+pub async fn edit_trackers(
+    State(app): AppState,
+    path: PathOf,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<StatusCode> {
+    let TrackersBody { tiers, remove, replace, add } = error::json(&headers, body).await?;
+    let removed = remove.into_iter().map(|url| TrackerEdit::Remove { url });
+    let replaced = replace.into_iter().map(|(url, with)| TrackerEdit::Replace { url, with });
+    let tier_of = |tier: Option<usize>| tier.unwrap_or(usize::MAX);
+    let added =
+        add.into_iter().map(|TrackerToAdd { url, tier }| TrackerEdit::Add { url, tier: tier_of(tier) });
+    let tracker_edits = removed.chain(replaced).chain(added).collect();
+    let id = find(&app, path)?.summary.id;
+    app.manager.edit(vec![id], Edit { tiers, tracker_edits, ..Edit::default() }).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Removes web seeds, also those of the metainfo
+#[utoipa::path(delete, path = "/api/v1/torrents/{torrent}/web-seeds", params(("torrent" = String, Path)), request_body = UrlsBody,
+    responses((status = 204), (status = 400, body = ErrorBody), (status = 404, body = ErrorBody)))]
+pub async fn remove_web_seeds(
+    State(app): AppState,
+    path: PathOf,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<StatusCode> {
+    let UrlsBody { urls } = error::json(&headers, body).await?;
+    let id = find(&app, path)?.summary.id;
+    app.manager.edit(vec![id], Edit { web_seeds_removed: urls, ..Edit::default() }).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Addresses of trackers or web seeds.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct UrlsBody {

@@ -68,6 +68,7 @@ impl From<Refusal> for ApiError {
             Refusal::AlreadyAdded { id, .. } => (StatusCode::CONFLICT, "already_added", Some(*id)),
             Refusal::PathTaken { id, .. } => (StatusCode::CONFLICT, "path_taken", Some(*id)),
             Refusal::Folder(_) => (StatusCode::FORBIDDEN, "folder", None),
+            Refusal::TooLarge { .. } => (StatusCode::INSUFFICIENT_STORAGE, "too_large", None),
             Refusal::Invalid(_) => (StatusCode::BAD_REQUEST, "invalid", None),
             Refusal::NoSuchCategory(_) => (StatusCode::NOT_FOUND, "not_found", None),
             Refusal::CategoryExists(_) => (StatusCode::CONFLICT, "category_exists", None),

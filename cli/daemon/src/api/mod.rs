@@ -6,9 +6,12 @@
 mod details;
 pub(crate) mod error;
 mod events;
+mod impatient;
 mod labels;
+mod operations;
 pub mod serve;
 mod session;
+mod stream;
 mod torrents;
 
 use crate::auth::{Access, Cookie, Denied, Via};
@@ -58,14 +61,20 @@ pub struct App {
     pub labels: watch::Receiver<Arc<Labels>>,
     /// Who gets in.
     pub access: Access,
+    /// What the qBittorrent WebAPI remembers.
+    pub qbittorrent: crate::qbittorrent::Shared,
     /// How the session behaves: what is fetched leaves by the same ways.
     pub session: SessionOptions,
     /// Where peers can reach us.
     pub listening: Vec<SocketAddr>,
+    /// Where HTTP is served over TCP.
+    pub serving: Vec<SocketAddr>,
     /// Sums of the manager.
     pub counters: Arc<Counters>,
     /// Sums of requests.
     pub http: HttpCounters,
+    /// Streams of files that are open.
+    pub players: crate::stream::Streams,
     /// Streams of events that are open.
     pub streams: AtomicUsize,
     /// When it was started, in seconds since 1970.
@@ -88,7 +97,7 @@ type AppState = State<Arc<App>>;
     info(
         title = "Swarm daemon",
         description = "Torrents of a `swarm daemon`. Over TCP each request needs `Authorization: Bearer TOKEN`; the token is in the \
-file `token` of the daemon's state folder. Sizes are in bytes, rates in bytes per second, times in seconds since 1970. \
+file `token` of the daemon's state folder. The user's name and password (`Basic`), and the cookie of who has logged in, do too. Sizes are in bytes, rates in bytes per second, times in seconds since 1970. \
 An error is `{\"error\": {\"kind\": ..., \"message\": ...}}`. New fields may come at any time: pass over what you do not know.",
         license(name = "MIT OR Apache-2.0")
     ),
@@ -108,8 +117,13 @@ pub fn router(app: Arc<App>) -> Router {
         .routes(routes!(torrents::metainfo))
         .routes(routes!(details::files, details::set_files))
         .routes(routes!(details::peers, details::add_peers))
-        .routes(routes!(details::trackers, details::add_trackers))
-        .routes(routes!(details::web_seeds, details::add_web_seeds))
+        .routes(routes!(details::trackers, details::add_trackers, details::edit_trackers))
+        .routes(routes!(details::web_seeds, details::add_web_seeds, details::remove_web_seeds))
+        .routes(routes!(operations::move_to))
+        .routes(routes!(operations::rename))
+        .routes(routes!(operations::pieces))
+        .routes(routes!(operations::bans, operations::ban, operations::unban))
+        .routes(routes!(stream::open))
         .routes(routes!(events::events))
         .routes(routes!(session::session, session::edit))
         .routes(routes!(labels::categories, labels::create_category))
@@ -130,6 +144,9 @@ pub fn router(app: Arc<App>) -> Router {
     router
         .merge(transmission::router())
         .route("/api/v1/openapi.json", axum::routing::get(described))
+        .merge(crate::qbittorrent::router())
+        .route("/stream/{token}/{file}", axum::routing::any(stream::file))
+        .route("/stream/{token}/{file}/{name}", axum::routing::any(stream::named))
         .fallback(|| async {
             ApiError::not_found("there is nothing here; /api/v1/openapi.json tells what there is")
         })
@@ -175,6 +192,9 @@ async fn admit(State(app): AppState, mut request: Request, next: Next) -> Respon
         (Ok(caller), None) => {
             caller.and_then(|caller| request.extensions_mut().insert(caller));
             next.run(request).await
+        }
+        (Err(denied), _) if request.uri().path().starts_with("/api/v2/") => {
+            crate::qbittorrent::denied(denied)
         }
         (Err(denied), _) => ApiError::from(denied).into_response(),
     };

@@ -1,5 +1,6 @@
 //! Sockets for HTTP, and their connections.
 
+use super::impatient::Impatient;
 use crate::auth::Via;
 use axum::Router;
 use axum::extract::Request;
@@ -11,7 +12,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tower_service::Service as _;
 
@@ -23,43 +24,58 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 const HEAD_LEN_MAX: usize = 64 * 1024;
 /// After a failure to take a connection.
 const ACCEPT_RETRY: Duration = Duration::from_millis(200);
+/// How long a client may take nothing of an answer.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long requests may go on after the end was asked for.
 const END_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Serves what comes over TCP until `stop` says so.
-pub async fn tcp(listener: TcpListener, router: Router, mut stop: watch::Receiver<bool>) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    let Ok(local) = listener.local_addr() else { return };
-    loop {
-        let place = Arc::clone(&places).acquire_owned().await;
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = stopped(&mut stop) => break,
-        };
-        match accepted {
-            Ok((stream, peer)) => {
-                let _ = stream.set_nodelay(true);
-                let via = Via::Tcp { local: stream.local_addr().unwrap_or(local), peer };
-                let (router, stop) = (router.clone(), stop.clone());
-                tokio::spawn(async move {
-                    talk(stream, via, router, stop).await;
-                    drop(place);
-                });
-            }
-            Err(error) => {
-                tracing::debug!(%error, "a connection is not taken");
-                tokio::time::sleep(ACCEPT_RETRY).await;
-            }
-        }
+/// A socket that connections come from.
+trait Accept {
+    type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+
+    /// The next connection, and how it came; `None` if it may not.
+    async fn accept(&self) -> std::io::Result<Option<(Self::Stream, Via)>>;
+}
+
+impl Accept for TcpListener {
+    type Stream = TcpStream;
+
+    async fn accept(&self) -> std::io::Result<Option<(TcpStream, Via)>> {
+        let (stream, peer) = TcpListener::accept(self).await?;
+        let _ = stream.set_nodelay(true);
+        let local = stream.local_addr()?;
+        Ok(Some((stream, Via::Tcp { local, peer })))
     }
-    drain(&places).await;
+}
+
+/// The Unix socket, and the user whom it is for.
+#[cfg(unix)]
+struct Owned(tokio::net::UnixListener, Option<u32>);
+
+#[cfg(unix)]
+impl Accept for Owned {
+    type Stream = tokio::net::UnixStream;
+
+    async fn accept(&self) -> std::io::Result<Option<(Self::Stream, Via)>> {
+        let (stream, _) = self.0.accept().await?;
+        let is_ours = stream.peer_cred().is_ok_and(|peer| peer.uid() == 0 || Some(peer.uid()) == self.1);
+        Ok(is_ours.then_some((stream, Via::Unix)))
+    }
+}
+
+/// Serves what comes over TCP until `stop` says so.
+pub async fn tcp(listener: TcpListener, router: Router, stop: watch::Receiver<bool>) {
+    serve(listener, router, stop).await;
 }
 
 /// The same for the Unix socket, and only for this user and root.
 #[cfg(unix)]
-pub async fn unix(listener: tokio::net::UnixListener, router: Router, mut stop: watch::Receiver<bool>) {
+pub async fn unix(listener: tokio::net::UnixListener, router: Router, stop: watch::Receiver<bool>) {
+    serve(Owned(listener, own_uid()), router, stop).await;
+}
+
+async fn serve(listener: impl Accept, router: Router, mut stop: watch::Receiver<bool>) {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    let ours = own_uid();
     loop {
         let place = Arc::clone(&places).acquire_owned().await;
         let accepted = tokio::select! {
@@ -67,18 +83,14 @@ pub async fn unix(listener: tokio::net::UnixListener, router: Router, mut stop: 
             () = stopped(&mut stop) => break,
         };
         match accepted {
-            Ok((stream, _)) => {
-                let is_ours =
-                    stream.peer_cred().is_ok_and(|peer| peer.uid() == 0 || Some(peer.uid()) == ours);
-                if !is_ours {
-                    continue;
-                }
+            Ok(Some((stream, via))) => {
                 let (router, stop) = (router.clone(), stop.clone());
                 tokio::spawn(async move {
-                    talk(stream, Via::Unix, router, stop).await;
+                    talk(Impatient::new(stream, WRITE_TIMEOUT), via, router, stop).await;
                     drop(place);
                 });
             }
+            Ok(None) => {}
             Err(error) => {
                 tracing::debug!(%error, "a connection is not taken");
                 tokio::time::sleep(ACCEPT_RETRY).await;

@@ -29,6 +29,9 @@ pub struct Session {
     /// Where peers can reach it.
     #[schema(value_type = Vec<String>)]
     listening: Vec<SocketAddr>,
+    /// Where HTTP is served over TCP.
+    #[schema(value_type = Vec<String>)]
+    http: Vec<SocketAddr>,
     /// The folder for torrents whose folder is not said.
     #[schema(value_type = String)]
     dir: PathBuf,
@@ -110,6 +113,7 @@ pub async fn session(State(app): AppState) -> Json<Session> {
         version: env!("CARGO_PKG_VERSION"),
         started_at: app.started_at,
         listening: app.listening.clone(),
+        http: app.serving.clone(),
         dir: rules.dir.clone(),
         upload_limit: rules.upload_limit,
         download_limit: rules.download_limit,

@@ -193,11 +193,9 @@ impl Access {
         hosts: &[String],
     ) -> Result<Option<Caller>, Denied> {
         let by = |by| Ok(Some(Caller { via, by }));
-        let Via::Tcp { local, .. } = via else { return by(By::Socket) };
-        let host = one(headers, header::HOST).or_else(|| uri.authority().map(ToString::to_string));
-        let host = host.filter(|host| is_ours(host, local, hosts)).ok_or(Denied::Host)?;
-        if !is_same_origin(headers, &host) {
-            return Err(Denied::Origin);
+        check_place(via, uri, headers, hosts)?;
+        if via == Via::Unix {
+            return by(By::Socket);
         }
         let Some(token) = &self.token else { return by(By::Open) };
         // A session comes first: what a proxy before us has let somebody in by may be among the headers too.
@@ -342,12 +340,24 @@ impl Access {
     }
 }
 
-/// Where everybody may go: what tells nothing, for those who watch whether the daemon is alive, and where one logs in.
+/// Whether a request names one of our hosts, and no page of another origin sends it.
+///
+/// # Errors
+/// What is wrong.
+pub fn check_place(via: Via, uri: &Uri, headers: &HeaderMap, hosts: &[String]) -> Result<(), Denied> {
+    let Via::Tcp { local, .. } = via else { return Ok(()) };
+    let host = one(headers, header::HOST).or_else(|| uri.authority().map(ToString::to_string));
+    let host = host.filter(|host| is_ours(host, local, hosts)).ok_or(Denied::Host)?;
+    if is_same_origin(headers, &host) { Ok(()) } else { Err(Denied::Origin) }
+}
+
+/// Where everybody may go: what tells nothing, for those who watch whether the daemon is alive, where one logs in, and streams, which have
+/// tokens of their own that players can give.
 fn is_for_all(method: &Method, path: &str) -> bool {
     match path {
         "/health" => method == Method::GET,
         "/api/v2/auth/login" => true,
-        _ => false,
+        _ => path.starts_with("/stream/"),
     }
 }
 

@@ -116,7 +116,9 @@ async fn a_token_is_asked_for_but_for_health_and_login() {
     assert_eq!(guard.check(&none, "/").await, Err(Denied::Token));
     assert_eq!(guard.check(&none, "/health").await, Ok(None));
     assert_eq!(guard.check(&none, "/api/v2/auth/login").await, Ok(None));
-    for path in ["/health/x", "/api/v2/auth/login/", "/api/v2/auth/logout", "/api/v2//auth/login"] {
+    assert_eq!(guard.check(&none, "/stream/token/1").await, Ok(None), "streams have tokens of their own");
+    for path in ["/stream", "/health/x", "/api/v2/auth/login/", "/api/v2/auth/logout", "/api/v2//auth/login"]
+    {
         assert_eq!(guard.check(&none, path).await, Err(Denied::Token), "{path}");
     }
     let uri = "/".parse().unwrap();

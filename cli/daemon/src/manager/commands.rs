@@ -17,9 +17,9 @@ pub(super) enum Command {
     Edit(Vec<Id>, Box<Edit>, Reply<()>),
     Remove(Id, Data, Reply<()>),
     Reannounce(Id, Reply<()>),
-    Operation(Box<Operation>),
     Settings(Box<SettingsEdit>, Reply<()>),
     Labels(LabelsEdit, Reply<()>),
+    Operation(Box<Operation>),
     Reload(Box<Rules>, Reply<()>),
     Ping(Reply<()>),
     Stop(oneshot::Sender<()>),
@@ -122,11 +122,11 @@ impl Manager {
                 }
                 let _ = reply.send(known.map(|_| ()));
             }
-            Command::Operation(operation) => self.on_operation(*operation).await,
             Command::Settings(edit, reply) => {
                 let set = self.set_settings(&edit).await;
                 self.answer(reply, set).await;
             }
+            Command::Operation(operation) => self.on_operation(*operation).await,
             Command::Labels(edit, reply) => {
                 let set = self.set_labels(edit).await;
                 self.answer(reply, set).await;
@@ -146,7 +146,7 @@ impl Manager {
     }
 
     /// Answers once readers see what was done.
-    async fn answer<T>(&mut self, reply: Reply<T>, result: Result<T, Refusal>) {
+    pub(super) async fn answer<T>(&mut self, reply: Reply<T>, result: Result<T, Refusal>) {
         self.settle().await;
         let _ = reply.send(result);
     }
@@ -159,18 +159,13 @@ impl Manager {
     }
 
     async fn edit(&mut self, ids: &[Id], edit: &Edit) -> Result<(), Refusal> {
-        if edit.first_last.is_some() {
-            return Err(Refusal::NotBuilt("first_last"));
-        }
-        if edit.tiers.is_some() || !edit.tracker_edits.is_empty() || !edit.web_seeds_removed.is_empty() {
-            return Err(Refusal::NotBuilt("removing and replacing trackers and web seeds"));
-        }
         let change = self.book.plan_edit(ids, edit)?;
         self.commit(change).await?;
         for id in ids {
             if edit.paused == Some(false) || edit.recheck {
                 // Whatever ended it may be mended.
-                self.live.entry(*id).or_default().failure = None;
+                let live = self.live.entry(*id).or_default();
+                (live.failure, live.trouble) = (None, None);
             }
         }
         Ok(())

@@ -5,7 +5,9 @@ use crate::torrents::book::Torrent;
 use crate::torrents::{Id, Record, addresses};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use swarm_engine::{AddTorrent, Error, Files, Metainfo, Order, Priority, Source, TorrentHandle, UrlOrigin};
+use swarm_engine::{
+    AddTorrent, Error, Files, Metainfo, Order, Priority, RateGroup, Source, TorrentHandle, UrlOrigin,
+};
 
 /// A torrent in the session, as it was told to be.
 #[derive(Debug)]
@@ -15,12 +17,16 @@ pub(super) struct Told {
     /// It was added by a link, and waits for which files are wanted.
     held: bool,
     sequential: bool,
+    first_last: bool,
     upload_limit: Option<u64>,
     download_limit: Option<u64>,
+    groups: Vec<RateGroup>,
     priorities: Option<Vec<u8>>,
     recheck: bool,
     trackers: usize,
     web_seeds: usize,
+    tiers: Option<Vec<Vec<String>>>,
+    all_web_seeds: Option<Vec<String>>,
     peers: usize,
 }
 
@@ -31,18 +37,39 @@ impl Manager {
         if torrent.record.removing.is_some() {
             return self.remove_data(id);
         }
+        if torrent.record.moving.is_some() {
+            return self.move_files(id);
+        }
+        if self.live.get(&id).is_some_and(|live| live.is_apart) {
+            return;
+        }
         let runs = self.runs.contains(&id);
         let live = self.live.entry(id).or_default();
         match &mut live.told {
-            Some(told) => update(told, torrent, runs),
+            Some(told) => {
+                let groups = self.groups.of(torrent);
+                if told.groups != groups {
+                    told.handle.set_rate_groups(groups.clone());
+                    told.groups = groups;
+                }
+                // What is to run again is looked at again: its folder may be another by now.
+                if runs && told.paused && !self.may_use_folder(id).await {
+                    return;
+                }
+                self.update(id, runs);
+            }
             None if runs => self.add_to_session(id).await,
             None => {}
         }
     }
 
     async fn add_to_session(&mut self, id: Id) {
+        if !self.may_use_folder(id).await {
+            return;
+        }
         let Some(torrent) = self.book.get(id) else { return };
-        let added = match add_torrent(torrent) {
+        let groups = self.groups.of(torrent);
+        let added = match add_torrent(torrent).map(|add| add.rate_groups(groups.clone())) {
             Ok(add) => self.session.add((self.prepare.0)(add)).await.map_err(|error| error.to_string()),
             Err(error) => Err(error),
         };
@@ -54,12 +81,19 @@ impl Manager {
                 handle.add_peers(torrent.record.options.peers.iter().copied());
                 live.before = torrent.record.totals;
                 live.state = swarm_engine::State::Queued;
-                live.told = Some(Told::new(handle, &torrent.record));
+                live.told = Some(Told::new(handle, &torrent.record, groups));
             }
             Err(error) => {
                 live.failure = Some(error);
                 self.turns_changed = true;
             }
+        }
+    }
+
+    fn update(&mut self, id: Id, runs: bool) {
+        let (Some(torrent), Some(live)) = (self.book.get(id), self.live.get_mut(&id)) else { return };
+        if let Some(told) = &mut live.told {
+            update(told, torrent, runs);
         }
     }
 
@@ -73,19 +107,23 @@ impl Manager {
 }
 
 impl Told {
-    fn new(handle: TorrentHandle, record: &Record) -> Told {
+    fn new(handle: TorrentHandle, record: &Record, groups: Vec<RateGroup>) -> Told {
         let options = &record.options;
         Told {
             handle,
             paused: false,
             held: record.link.is_some(),
             sequential: options.sequential,
+            first_last: options.first_last,
             upload_limit: options.upload_limit,
             download_limit: options.download_limit,
+            groups,
             priorities: options.priorities.clone(),
             recheck: options.recheck,
             trackers: options.trackers.len(),
             web_seeds: options.web_seeds.len(),
+            tiers: options.tiers.clone(),
+            all_web_seeds: options.all_web_seeds.clone(),
             peers: options.peers.len(),
         }
     }
@@ -102,6 +140,21 @@ fn update(told: &mut Told, torrent: &Torrent, runs: bool) {
     }
     if std::mem::replace(&mut told.sequential, options.sequential) != options.sequential {
         handle.set_order(order(options.sequential));
+    }
+    if std::mem::replace(&mut told.first_last, options.first_last) != options.first_last {
+        handle.set_first_last(options.first_last);
+    }
+    if told.tiers != options.tiers
+        && let Some(tiers) = &options.tiers
+    {
+        handle.set_trackers(tiers.iter().cloned());
+        told.tiers.clone_from(&options.tiers);
+    }
+    if told.all_web_seeds != options.all_web_seeds
+        && let Some(urls) = &options.all_web_seeds
+    {
+        handle.set_web_seeds(urls);
+        told.all_web_seeds.clone_from(&options.all_web_seeds);
     }
     let trackers = options.trackers.get(told.trackers..).unwrap_or_default();
     if !trackers.is_empty() {
@@ -140,7 +193,7 @@ fn update(told: &mut Told, torrent: &Torrent, runs: bool) {
 
 /// A torrent for the session. What users have added over the API counts as if the metainfo named it: it may lead to fewer places than what
 /// stands in the configuration.
-fn add_torrent(torrent: &Torrent) -> Result<AddTorrent, String> {
+pub(super) fn add_torrent(torrent: &Torrent) -> Result<AddTorrent, String> {
     let record = &torrent.record;
     let options = &record.options;
     let source = source(torrent)?;
@@ -152,6 +205,8 @@ fn add_torrent(torrent: &Torrent) -> Result<AddTorrent, String> {
         .hold(record.link.is_some())
         .files(files(options.priorities.as_deref()))
         .order(order(options.sequential))
+        .first_last(options.first_last)
+        .layout(record.layout.clone())
         .upload_limit(options.upload_limit)
         .download_limit(options.download_limit)
         .recheck(options.recheck))

@@ -39,13 +39,21 @@ impl Manager {
                 self.on_ended(id);
             }
             Event::Stopped => self.on_ended(id),
+            Event::DiskStalled { error } => {
+                live.stalled = Some(error.to_string());
+                self.touched.insert(id);
+                self.looks.insert(id);
+            }
+            Event::DiskResumed => {
+                live.stalled = None;
+                self.touched.insert(id);
+                self.looks.insert(id);
+            }
             Event::MetadataReceived
             | Event::Started { .. }
             | Event::Completed
             | Event::Paused
-            | Event::DataBad { .. }
-            | Event::DiskStalled { .. }
-            | Event::DiskResumed => {
+            | Event::DataBad { .. } => {
                 live.checking = None;
                 self.looks.insert(id);
             }
@@ -54,6 +62,9 @@ impl Manager {
     }
 
     fn on_ended(&mut self, id: Id) {
+        if let Some(live) = self.live.get_mut(&id) {
+            live.stalled = None;
+        }
         let failure = self.live.get(&id).and_then(|live| live.failure.clone());
         if let Some(message) =
             failure.filter(|_| self.book.get(id).is_some_and(|t| t.record.removing.is_none()))
@@ -151,7 +162,7 @@ impl Manager {
         }
         let now = now();
         let change = match stats.state {
-            State::Seeding => self.book.plan_completed(id, now),
+            State::Seeding => self.book.plan_completed(id, now, self.rules.borrow().on_complete.is_some()),
             _ => self.book.plan_incomplete(id),
         };
         let Some(mut change) = change else { return };

@@ -21,15 +21,18 @@ impl Manager {
         self.commit(change).await
     }
 
-    /// Shows readers the labels, if they are others.
-    pub(super) fn publish_labels(&self) {
+    /// Shows readers the labels, if they are others, and has the session keep to their limits.
+    pub(super) fn publish_labels(&mut self) {
         let labels = self.book.labels();
-        self.labels.send_if_modified(|shown| {
+        let is_news = self.labels.send_if_modified(|shown| {
             let is_news = !Arc::ptr_eq(shown, labels);
             if is_news {
                 *shown = Arc::clone(labels);
             }
             is_news
         });
+        if is_news {
+            self.tell_groups();
+        }
     }
 }

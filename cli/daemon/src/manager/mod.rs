@@ -4,9 +4,12 @@
 //! After each step [`Manager::settle`] tells the session what differs ([`engine`]) and publishes the table. What takes long, such as
 //! removing data ([`removal`]), is done beside it, and its end comes back as one more input.
 
+mod beneath;
 pub mod commands;
+mod completion;
 mod engine;
 mod events;
+mod groups;
 mod labels;
 pub mod operations;
 mod removal;
@@ -22,8 +25,11 @@ use crate::table::{Row, Shared, State, Summary};
 use crate::torrents::book::Torrent;
 use crate::torrents::{Book, Change, Goal, Id, Labels, Refusal, Totals, addresses};
 use commands::{Command, Handle};
+use completion::Programs;
 use engine::Told;
 pub use engine::said;
+use groups::Groups;
+use operations::Moved;
 use removal::Removed;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -74,10 +80,20 @@ struct Live {
     peers: usize,
     seeds: usize,
     waiting: Option<String>,
+    /// Why the disk takes nothing, as when what is to be written does not fit.
+    stalled: Option<String>,
     checking: Option<(u32, u32)>,
     /// What ended it in the session, or keeps it from being there.
     failure: Option<String>,
     is_removed: bool,
+    /// Something is done with it beside this task, and the session is told nothing meanwhile.
+    is_apart: bool,
+    /// The move of its files was asked for in this process: nothing is half done.
+    moves_anew: bool,
+    /// What went wrong with it and has not ended it.
+    trouble: Option<String>,
+    /// Who waits for a rename.
+    renames: Vec<oneshot::Sender<Result<(), Refusal>>>,
     /// Who waits for its removal.
     waiters: Vec<oneshot::Sender<Result<(), Refusal>>>,
 }
@@ -110,11 +126,18 @@ pub struct Manager {
     /// What holds of the daemon as a whole.
     standing: watching::Sender<Arc<Standing>>,
     labels: watching::Sender<Arc<Labels>>,
+    /// Limits that torrents share, as the session was told them.
+    groups: Groups,
+    /// Programs that run because a torrent is complete, and torrents whose turn that is.
+    programs: Programs,
     /// Whether the last write failed: then the log has heard of it.
     store_fails: bool,
     removed: mpsc::UnboundedSender<Removed>,
     /// What removes data.
     removals: JoinSet<()>,
+    moved: mpsc::UnboundedSender<Moved>,
+    /// What moves files.
+    moves: JoinSet<()>,
 }
 
 /// A manager that runs.
@@ -166,6 +189,7 @@ pub fn start(
     let (notices, _) = broadcast::channel(NOTICES_MAX);
     let counters = Arc::new(Counters::default());
     let (removed, removals) = mpsc::unbounded_channel();
+    let (moved, moves) = mpsc::unbounded_channel();
     let listening = session.listen_addrs().to_vec();
     let mut manager = Manager {
         book,
@@ -187,13 +211,17 @@ pub fn start(
         saved_at: Instant::now(),
         standing,
         labels,
+        groups: Groups::default(),
+        programs: Programs::default(),
         store_fails: false,
         removed,
         removals: JoinSet::new(),
+        moved,
+        moves: JoinSet::new(),
     };
     manager.apply_bans(bans);
     manager.begin(alive_at);
-    let task = tokio::spawn(manager.run(inbox, removals));
+    let task = tokio::spawn(manager.run(inbox, removals, moves));
     let handle = Handle::new(commands);
     Running {
         handle,
@@ -222,6 +250,7 @@ impl Manager {
         for &id in &ids {
             self.live.entry(id).or_default();
             self.touched.insert(id);
+            self.note_due(id);
             let was_running = self.book.get(id).is_some_and(|torrent| torrent.record.running_since.is_some());
             if was_running {
                 // After a crash. It ran as long as anybody knows.
@@ -238,6 +267,7 @@ impl Manager {
         for id in ids {
             self.publish(id);
         }
+        self.tell_groups();
         let rules = self.rules.borrow().clone();
         self.session.set_upload_limit(rules.upload_limit);
         self.session.set_download_limit(rules.download_limit);
@@ -247,6 +277,7 @@ impl Manager {
         mut self,
         mut commands: mpsc::Receiver<Command>,
         mut removals: mpsc::UnboundedReceiver<Removed>,
+        mut moves: mpsc::UnboundedReceiver<Moved>,
     ) {
         let mut events = self.session.events();
         let mut tick = interval(TICK);
@@ -259,6 +290,7 @@ impl Manager {
                     Some(command) => self.on_command(command).await,
                     None => break None,
                 },
+                Some(moved) = moves.recv() => self.on_moved(moved).await,
                 Some(removed) = removals.recv() => self.on_removed(removed).await,
                 event = events.next() => match event {
                     Some(event) => self.on_events(event, &mut events).await,
@@ -302,6 +334,7 @@ impl Manager {
         self.look().await;
         self.check_goals().await;
         self.check_schedule();
+        self.run_programs().await;
         if self.saved_at.elapsed() >= SAVE_INTERVAL {
             self.save().await;
         }
@@ -355,6 +388,7 @@ impl Manager {
         result.map_err(|error| refusal(&error))?;
         for id in self.book.apply(change) {
             self.touched.insert(id);
+            self.note_due(id);
         }
         self.publish_labels();
         self.turns_changed = true;
@@ -427,11 +461,14 @@ impl Manager {
             self.unsaved.insert(id);
         }
         self.save().await;
-        let Manager { session, store, mut removals, .. } = self;
+        let Manager { session, store, mut removals, mut moves, programs, .. } = self;
+        // They go on at the next start.
+        moves.shutdown().await;
         // What is not done by then is done at the next start.
         let removed = async { while removals.join_next().await.is_some() {} };
         let _ = tokio::time::timeout(REMOVALS_TIMEOUT, removed).await;
         removals.shutdown().await;
+        programs.end().await;
         if let Some(session) = Arc::into_inner(session) {
             session.stop().await;
         }
@@ -461,8 +498,12 @@ fn row(torrent: &Torrent, live: &Live, runs: bool) -> Row {
         moving_to: record.moving.as_ref().map(|moving| moving.dir.clone()),
         dir: record.dir.clone(),
         state,
-        waiting: live.waiting.clone().filter(|_| is_there),
-        error: live.failure.clone().or_else(|| conflict.as_ref().map(ToString::to_string)),
+        waiting: live.stalled.clone().or_else(|| live.waiting.clone()).filter(|_| is_there),
+        error: live
+            .failure
+            .clone()
+            .or_else(|| conflict.as_ref().map(ToString::to_string))
+            .or(live.trouble.clone()),
         paused: options.paused,
         stopped_by: record.stopped_by,
         forced: options.forced,
@@ -505,6 +546,7 @@ fn row(torrent: &Torrent, live: &Live, runs: bool) -> Row {
         tiers: addresses::tiers(options, metainfo.as_deref(), record.link.as_deref()).into(),
         web_seeds: addresses::web_seeds(options, metainfo.as_deref(), record.link.as_deref()).into(),
         layout: Arc::new(record.layout.clone()),
+        stream_token: record.stream_token.as_deref().map(Arc::from),
     }
 }
 
@@ -516,7 +558,7 @@ fn state(torrent: &Torrent, live: &Live, runs: bool) -> State {
     let record = &torrent.record;
     if record.removing.is_some() {
         State::Removing
-    } else if record.moving.is_some() && live.failure.is_none() {
+    } else if record.moving.is_some() {
         State::Moving
     } else if record.options.paused {
         State::Paused

@@ -1,6 +1,7 @@
 //! Removing torrents, with their data or without: beside the manager, since it takes as long as disks and trackers take.
 
 use super::Manager;
+use super::beneath::check_folders;
 use super::engine::{said, source};
 use crate::notice::What;
 use crate::torrents::{Change, Id, Refusal};
@@ -8,7 +9,7 @@ use std::time::Duration;
 use swarm_engine::{AddTorrent, Data};
 
 /// How long after a failure the end of a removal is written again.
-const WRITE_RETRY: Duration = Duration::from_secs(10);
+pub(super) const WRITE_RETRY: Duration = Duration::from_secs(10);
 
 /// A removal has ended.
 #[derive(Debug)]
@@ -21,6 +22,7 @@ impl Manager {
     /// Begins to remove a torrent, unless that has begun.
     pub(super) fn remove_data(&mut self, id: Id) {
         let engine = self.engine_id(id);
+        let rules = self.rules.borrow().clone();
         let Some(torrent) = self.book.get(id) else { return };
         let Some(data) = torrent.record.removing else { return };
         let live = self.live.entry(id).or_default();
@@ -31,15 +33,22 @@ impl Manager {
         // What does not run is opened once more, to delete what is known to be its own.
         let closed = engine.is_none() && data == Data::Delete && torrent.metainfo.is_some();
         let add = closed.then(|| {
-            source(torrent).map(|source| match torrent.record.options.seed {
-                true => AddTorrent::seed(source, &torrent.record.dir).paused(true),
-                false => AddTorrent::download(source, &torrent.record.dir).paused(true),
-            })
+            source(torrent)
+                .map(|source| match torrent.record.options.seed {
+                    true => AddTorrent::seed(source, &torrent.record.dir),
+                    false => AddTorrent::download(source, &torrent.record.dir),
+                })
+                .map(|add| add.paused(true).layout(torrent.record.layout.clone()))
         });
+        let dir = torrent.record.dir.clone();
         // Those that have ended are of no use any more.
         while self.removals.try_join_next().is_some() {}
         self.removals.spawn(async move {
             let result = async {
+                if data == Data::Delete {
+                    // What is deleted lies where it was added, whatever was put there since.
+                    check_folders(vec![dir], rules).await?;
+                }
                 let engine = match add.transpose()? {
                     Some(add) => Some(session.add(add).await.map_err(|error| said(&error))?.id()),
                     None => engine,

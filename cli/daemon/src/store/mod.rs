@@ -176,11 +176,11 @@ impl Store {
         let settings = settings.collect::<rusqlite::Result<_>>()?;
         let last_id = "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'torrents'";
         let last_id = self.connection.query_row(last_id, [], |row| row.get(0))?;
+        let (records, labels) = (rows::load(&self.connection)?, labels::load(&self.connection)?);
         let mut statement = self.connection.prepare("SELECT address FROM bans")?;
         let bans = statement.query_map([], |row| row.get::<_, String>(0))?;
         let bans = bans.collect::<rusqlite::Result<Vec<_>>>()?;
         let bans = bans.iter().filter_map(|address| address.parse().ok()).collect();
-        let (records, labels) = (rows::load(&self.connection)?, labels::load(&self.connection)?);
         Ok(Loaded { records, metainfo, labels, settings, last_id, bans })
     }
 

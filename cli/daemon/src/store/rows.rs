@@ -16,12 +16,13 @@ const PUT: &str = "
 INSERT INTO torrents (id, info_hash_v1, info_hash_v2, name, link, dir, added_at, completed_at, stopped_by, removing, paused, forced,
     seed, sequential, recheck, priorities, upload_limit, download_limit, ratio_limit, seed_time_limit, trackers, web_seeds, peers, tags,
     category, position, bytes_down, bytes_up, seconds_active, seconds_seeding, running_since, bytes_total, bytes_verified, pieces,
-    pieces_have, shown_name, first_last, tiers, all_web_seeds, layout, moving_dir, moving_layout, stream_token)
+    pieces_have, shown_name, first_last, tiers, all_web_seeds, layout, moving_dir, moving_layout, stream_token,
+    program_due)
 VALUES (:id, :info_hash_v1, :info_hash_v2, :name, :link, :dir, :added_at, :completed_at, :stopped_by, :removing, :paused, :forced,
     :seed, :sequential, :recheck, :priorities, :upload_limit, :download_limit, :ratio_limit, :seed_time_limit, :trackers, :web_seeds,
     :peers, :tags, :category, :position, :bytes_down, :bytes_up, :seconds_active, :seconds_seeding, :running_since, :bytes_total,
     :bytes_verified, :pieces, :pieces_have, :shown_name, :first_last, :tiers, :all_web_seeds, :layout, :moving_dir, :moving_layout,
-    :stream_token)
+    :stream_token, :program_due)
 ON CONFLICT (id) DO UPDATE SET info_hash_v1 = excluded.info_hash_v1, info_hash_v2 = excluded.info_hash_v2, name = excluded.name,
     link = excluded.link, dir = excluded.dir, completed_at = excluded.completed_at, stopped_by = excluded.stopped_by,
     removing = excluded.removing, paused = excluded.paused, forced = excluded.forced, seed = excluded.seed,
@@ -33,7 +34,8 @@ ON CONFLICT (id) DO UPDATE SET info_hash_v1 = excluded.info_hash_v1, info_hash_v
     running_since = excluded.running_since, bytes_total = excluded.bytes_total, bytes_verified = excluded.bytes_verified,
     pieces = excluded.pieces, pieces_have = excluded.pieces_have, shown_name = excluded.shown_name,
     first_last = excluded.first_last, tiers = excluded.tiers, all_web_seeds = excluded.all_web_seeds, layout = excluded.layout,
-    moving_dir = excluded.moving_dir, moving_layout = excluded.moving_layout, stream_token = excluded.stream_token";
+    moving_dir = excluded.moving_dir, moving_layout = excluded.moving_layout, stream_token = excluded.stream_token,
+    program_due = excluded.program_due";
 
 /// Below zero in a column of goals: none.
 const NO_GOAL: i64 = -1;
@@ -87,6 +89,7 @@ pub fn put(connection: &Connection, records: &[Record]) -> rusqlite::Result<()> 
             ":moving_dir": record.moving.as_ref().map(|moving| bytes_of(&moving.dir)),
             ":moving_layout": record.moving.as_ref().and_then(|moving| layout_json(&moving.layout)),
             ":stream_token": record.stream_token,
+            ":program_due": record.program_due,
         })?;
     }
     Ok(())
@@ -168,6 +171,7 @@ fn record(row: &Row<'_>) -> rusqlite::Result<Record> {
             None => None,
         },
         stream_token: row.get("stream_token")?,
+        program_due: row.get("program_due")?,
     })
 }
 

@@ -6,8 +6,12 @@ use rusqlite::{Connection, Transaction};
 pub const APPLICATION_ID: i32 = 0x7377_726d;
 
 /// What makes each version of the one before. Never changed, only added to.
-pub const MIGRATIONS: &[&str] =
-    &[include_str!("1.sql"), include_str!("2-operations.sql"), include_str!("3-labels.sql")];
+pub const MIGRATIONS: &[&str] = &[
+    include_str!("1.sql"),
+    include_str!("2-operations.sql"),
+    include_str!("3-labels.sql"),
+    include_str!("4-completion.sql"),
+];
 
 /// Brings a database to the last of these versions, in one transaction.
 pub fn migrate(connection: &mut Connection, from: usize, migrations: &[&str]) -> rusqlite::Result<()> {

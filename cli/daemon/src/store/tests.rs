@@ -54,6 +54,7 @@ fn full(id: i64) -> Record {
         ),
         moving: Some(Moving { dir: "/srv/c".into(), layout: Layout::default() }),
         stream_token: Some("abc".into()),
+        program_due: true,
     }
 }
 
@@ -171,13 +172,22 @@ fn an_older_database_is_migrated_in_one_go() {
     drop(Store::open_with(&at(&dir), &later).unwrap());
 }
 
-/// What version 1 knew of categories is in the torrents, and limits are numbers or nothing.
+/// What versions before knew of categories is in the torrents, and limits are numbers or nothing.
 #[test]
-fn categories_tags_and_settings_of_version_1_are_taken_over() {
+fn categories_tags_and_settings_of_older_versions_are_taken_over() {
     let dir = TempDir::new().unwrap();
     {
         let mut store = Store::open_with(&at(&dir), &schema::MIGRATIONS[..1]).unwrap();
-        rows::put(&store.connection, &[full(1), Record { id: Id(2), ..Record::default() }]).unwrap();
+        let numbers = "added_at, paused, forced, seed, sequential, recheck, position, bytes_down, bytes_up, seconds_active, \
+            seconds_seeding, bytes_total, bytes_verified, pieces, pieces_have";
+        let zeros = ["0"; 15].join(", ");
+        for (category, tags) in [("'c'", "[\"t\"]"), ("NULL", "[]")] {
+            let sql = format!(
+                "INSERT INTO torrents (name, dir, trackers, web_seeds, peers, tags, category, {numbers}) \
+                 VALUES ('a', x'2f', '[]', '[]', '[]', '{tags}', {category}, {zeros})"
+            );
+            store.connection.execute(&sql, []).unwrap();
+        }
         store.set(&[("upload_limit", Some(String::new())), ("download_limit", Some("7".into()))]).unwrap();
     }
     let loaded = Store::open(&at(&dir)).unwrap().load().unwrap();

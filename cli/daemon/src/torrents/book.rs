@@ -3,15 +3,17 @@
 //! First [`plan_add`](Book::plan_add) or another `plan_*` says what would change; the caller writes that down; then
 //! [`apply`](Book::apply) takes it over. Nothing changes before that, so what could not be written has not happened.
 
+mod operations;
+
 use super::edit::{Edit, Place};
 use super::labels::{Labels, LabelsEdit};
 use super::paths::Claims;
-use super::record::{Id, Options, Record, StoppedBy};
+use super::record::{Id, Options, Record, StoppedBy, Totals};
 use super::{Refusal, addresses, goals, queue};
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
-use swarm_engine::{Data, InfoHash, InfoHashes, Magnet, Metainfo};
+use swarm_engine::{Data, FileIndex, InfoHash, InfoHashes, Magnet, Metainfo};
 
 /// How many torrents there may be.
 const TORRENTS_MAX: usize = 100_000;
@@ -29,6 +31,19 @@ pub struct New {
     pub is_default_dir: bool,
     /// What the user wants of it; the position counts for nothing.
     pub options: Options,
+    /// What it was before, if it comes from another program.
+    pub past: Option<Past>,
+}
+
+/// What a torrent was in another program.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Past {
+    /// When it was added, in seconds since 1970.
+    pub added_at: Option<i64>,
+    /// When everything wanted was there, in seconds since 1970. Its data is checked all the same.
+    pub completed_at: Option<i64>,
+    /// What it has transferred.
+    pub totals: Totals,
 }
 
 /// What a torrent is added by.
@@ -148,7 +163,19 @@ impl Book {
         let category = options.category.as_ref().and_then(|category| self.labels.categories.get(category));
         let dir = category.and_then(|category| category.dir.clone()).filter(|_| new.is_default_dir);
         let dir = dir.unwrap_or(new.dir);
-        let mut record = Record { id, hashes, name, link, dir, options, added_at: now, ..Record::default() };
+        let past = new.past.unwrap_or_default();
+        let mut record = Record {
+            id,
+            hashes,
+            name,
+            link,
+            dir,
+            options,
+            added_at: past.added_at.unwrap_or(now),
+            completed_at: past.completed_at,
+            totals: past.totals,
+            ..Record::default()
+        };
         if let Some(metainfo) = &metainfo {
             expect_progress(&mut record, metainfo);
             self.check_path(&record, metainfo)?;
@@ -255,16 +282,19 @@ impl Book {
     }
 
     /// What it changes that everything wanted is there.
-    pub fn plan_completed(&self, id: Id, now: i64) -> Option<Change> {
+    /// A program that is to be run then is due, unless all was there before anything was received.
+    pub fn plan_completed(&self, id: Id, now: i64, has_program: bool) -> Option<Change> {
         let record = &self.torrents.get(&id)?.record;
         let is_news = record.completed_at.is_none() && !record.options.seed;
-        is_news.then(|| Change::of(Record { completed_at: Some(now), ..record.clone() }))
+        let program_due = has_program && record.totals.bytes_down > 0;
+        is_news.then(|| Change::of(Record { completed_at: Some(now), program_due, ..record.clone() }))
     }
 
     /// What it changes that something wanted is missing, as it may after a recheck, or when more files are wanted.
     pub fn plan_incomplete(&self, id: Id) -> Option<Change> {
         let record = &self.torrents.get(&id)?.record;
-        record.completed_at.is_some().then(|| Change::of(Record { completed_at: None, ..record.clone() }))
+        let incomplete = || Record { completed_at: None, program_due: false, ..record.clone() };
+        record.completed_at.is_some().then(|| Change::of(incomplete()))
     }
 
     /// What it changes that all data has been checked.
@@ -290,9 +320,14 @@ impl Book {
     /// What the wish to remove a torrent changes.
     ///
     /// # Errors
-    /// If there is no such torrent, or it is being removed already.
+    /// If there is no such torrent, it is being removed already, or its files are being moved.
     pub fn plan_removal(&self, id: Id, data: Data) -> Result<Change, Refusal> {
-        Ok(Change::of(Record { removing: Some(data), ..self.expect(id)?.record.clone() }))
+        let record = self.expect(id)?.record.clone();
+        // It goes as soon as they are at one place.
+        if record.moving.is_some() {
+            return Err(Refusal::Moving);
+        }
+        Ok(Change::of(Record { removing: Some(data), ..record }))
     }
 
     /// What it changes that its data could not be removed: it stays, paused.
@@ -336,7 +371,7 @@ impl Book {
                 self.by_hash.remove(&hash);
             }
         });
-        if let Some(root) = record.root() {
+        for root in operations::roots(record, true) {
             self.claims.release(&root, record.id);
         }
     }
@@ -351,7 +386,7 @@ impl Book {
             self.by_hash.entry(hash).or_insert(id);
         }
         let conflict = metainfo.as_ref().and_then(|metainfo| self.check_path(&record, metainfo).err());
-        if let Some(root) = record.root().filter(|_| record.writes() && conflict.is_none()) {
+        for root in operations::roots(&record, record.writes() && conflict.is_none()) {
             self.claims.claim(root, id);
         }
         self.torrents.insert(id, Torrent { record, metainfo, conflict });
@@ -375,16 +410,32 @@ impl Book {
             return Ok(());
         }
         let conflict = self.claims.conflict(&root, Some(record.id), |other| match other {
-            None => files_of(&record.dir, metainfo),
-            Some(other) => match self.torrents.get(&other) {
-                Some(Torrent { record, metainfo: Some(metainfo), .. }) => files_of(&record.dir, metainfo),
-                _ => Vec::new(),
-            },
+            None => files_of(record, metainfo),
+            Some(other) => self.files_of_other(other),
         });
-        let Some((id, path)) = conflict else { return Ok(()) };
+        match conflict {
+            None => Ok(()),
+            Some((id, path)) => Err(self.taken(id, path)),
+        }
+    }
+
+    /// Where another torrent's files are, and where they go.
+    fn files_of_other(&self, id: Id) -> Vec<PathBuf> {
+        let Some(Torrent { record, metainfo: Some(metainfo), .. }) = self.torrents.get(&id) else {
+            return Vec::new();
+        };
+        let mut files = files_of(record, metainfo);
+        if let Some(moving) = &record.moving {
+            let there = Record { dir: moving.dir.clone(), layout: moving.layout.clone(), ..record.clone() };
+            files.extend(files_of(&there, metainfo));
+        }
+        files
+    }
+
+    fn taken(&self, id: Id, path: PathBuf) -> Refusal {
         let name =
             self.torrents.get(&id).map(|torrent| torrent.record.shown_name().to_owned()).unwrap_or_default();
-        Err(Refusal::PathTaken { path, id, name })
+        Refusal::PathTaken { path, id, name }
     }
 
     /// Gives torrents another place in the queue. Nobody's position changes but theirs, and those of whom they change places with.
@@ -445,9 +496,10 @@ fn moved_up(mut order: Vec<Id>, moved: &BTreeSet<Id>) -> Vec<Id> {
 }
 
 /// The absolute paths of a torrent's files.
-fn files_of(dir: &Path, metainfo: &Metainfo) -> Vec<PathBuf> {
-    let files = metainfo.info.files.iter().filter(|file| !file.attr.pad);
-    files.map(|file| file.path.iter().fold(dir.to_owned(), |path, name| path.join(name))).collect()
+fn files_of(record: &Record, metainfo: &Metainfo) -> Vec<PathBuf> {
+    let files = metainfo.info.files.iter().enumerate().filter(|(_, file)| !file.attr.pad);
+    let paths = files.filter_map(|(at, _)| record.layout.path_of(&metainfo.info, FileIndex(at as u32)));
+    paths.map(|path| path.iter().fold(record.dir.clone(), |path, name| path.join(name))).collect()
 }
 
 fn expect_files(given: usize, files: usize) -> Result<(), Refusal> {

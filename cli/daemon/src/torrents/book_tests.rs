@@ -1,5 +1,4 @@
 use super::*;
-use crate::torrents::record::Totals;
 
 /// Metainfo of a torrent with these files, all of one byte.
 fn metainfo(name: &str, files: &[&str]) -> Arc<Metainfo> {
@@ -18,7 +17,7 @@ fn metainfo(name: &str, files: &[&str]) -> Arc<Metainfo> {
 
 fn new(name: &str, files: &[&str], dir: &str) -> New {
     let what = What::Metainfo(metainfo(name, files));
-    New { what, dir: dir.into(), is_default_dir: false, options: Options::default() }
+    New { what, dir: dir.into(), is_default_dir: false, options: Options::default(), past: None }
 }
 
 fn add(book: &mut Book, new: New) -> Result<Id, Refusal> {
@@ -79,6 +78,7 @@ fn a_link_owns_its_path_once_its_metadata_is_here_and_else_waits() {
             hashes: metainfo.info.info_hashes(),
         },
         is_default_dir: false,
+        past: None,
         dir: "/d".into(),
         options: Options::default(),
     };
@@ -153,7 +153,7 @@ fn what_a_goal_has_stopped_goes_on_when_somebody_resumes_it() {
     book.update(id, |record| record.totals = Totals { bytes_up: 10, ..Totals::default() });
     let goals = goals::Goals { ratio: Some(2.0), seed_time: None };
     assert!(book.plan_goal(id, &goals, 0).is_none());
-    let completed = book.plan_completed(id, 5).unwrap();
+    let completed = book.plan_completed(id, 5, true).unwrap();
     book.apply(completed);
     let (why, change) = book.plan_goal(id, &goals, 0).unwrap();
     assert_eq!(why, StoppedBy::Ratio);
@@ -208,4 +208,69 @@ fn a_category_or_tag_that_is_removed_leaves_its_torrents() {
         assert_eq!((options.category.as_deref(), &options.tags[..]), (names, &["s".to_owned()][..]));
     }
     assert_eq!(book.labels().tags.len(), 1);
+}
+
+#[test]
+fn a_program_is_due_once_for_what_was_downloaded() {
+    let mut book = Book::default();
+    let id = add(&mut book, new("a", &[], "/d")).unwrap();
+    let is_due = |change: &Change| change.put[0].program_due;
+    assert!(!is_due(&book.plan_completed(id, 5, true).unwrap()), "all was there from the start");
+    book.update(id, |record| record.totals.bytes_down = 1);
+    assert!(!is_due(&book.plan_completed(id, 5, false).unwrap()), "there is none to run");
+    let completed = book.plan_completed(id, 5, true).unwrap();
+    assert!(is_due(&completed));
+    book.apply(completed);
+    assert_eq!(book.plan_completed(id, 6, true), None);
+    assert!(!is_due(&book.plan_incomplete(id).unwrap()));
+}
+
+#[test]
+fn a_move_respects_the_places_of_others_and_those_they_move_to() {
+    let mut book = Book::default();
+    let first = add(&mut book, new("a", &["1", "sub/2"], "/d")).unwrap();
+    let second = add(&mut book, new("b", &["1"], "/d")).unwrap();
+    let taken = |refusal: Result<Change, Refusal>| matches!(refusal, Err(Refusal::PathTaken { .. }));
+    assert!(taken(book.plan_rename(second, "b", "a")));
+    // Where one goes is its own from then on.
+    let change = book.plan_relocation(first, "/e".into()).unwrap();
+    book.apply(change);
+    assert_eq!(book.get(first).unwrap().record.root(), Some("/d/a".into()), "it is not there yet");
+    assert!(taken(book.plan_rename(second, "b", "a")), "it is still here");
+    let there = add(&mut book, new("a", &["3"], "/e")).unwrap_err();
+    assert!(matches!(there, Refusal::PathTaken { id, .. } if id == first), "{there}");
+    assert_eq!(book.plan_relocation(first, "/f".into()).unwrap_err(), Refusal::Moving);
+    assert_eq!(book.plan_removal(first, Data::Keep).unwrap_err(), Refusal::Moving);
+    let change = book.plan_moved(first, true).unwrap();
+    book.apply(change);
+    let record = &book.get(first).unwrap().record;
+    assert_eq!((record.root(), &record.moving), (Some("/e/a".into()), &None));
+    let change = book.plan_rename(second, "b", "a").unwrap();
+    book.apply(change);
+    // It fails: the place is free again, and the old one is kept.
+    let change = book.plan_moved(second, false).unwrap();
+    book.apply(change);
+    assert_eq!(book.get(second).unwrap().record.root(), Some("/d/b".into()));
+    add(&mut book, new("a", &["4"], "/d")).unwrap();
+    assert!(taken(book.plan_rename(second, "b", "a")));
+}
+
+#[test]
+fn renamed_files_are_where_others_may_not_be() {
+    let mut book = Book::default();
+    let first = add(&mut book, new("a", &["1", "2"], "/d")).unwrap();
+    let inside = add(&mut book, new("x", &[], "/d/a")).unwrap();
+    let refused = book.plan_rename(first, "a/1", "a/x").unwrap_err();
+    assert!(matches!(refused, Refusal::PathTaken { id, .. } if id == inside), "{refused}");
+    let change = book.plan_rename(first, "a/1", "a/y").unwrap();
+    book.apply(change);
+    let change = book.plan_moved(first, true).unwrap();
+    book.apply(change);
+    let refused = add(&mut book, new("y", &[], "/d/a")).unwrap_err();
+    assert!(matches!(refused, Refusal::PathTaken { id, .. } if id == first), "{refused}");
+    add(&mut book, new("1", &[], "/d/a")).unwrap();
+    for (from, to) in [("a/1", "a/3"), ("a/y", "../y"), ("a/y", "a/2"), ("a", "b/c")] {
+        assert!(matches!(book.plan_rename(first, from, to), Err(Refusal::Invalid(_))), "{from} {to}");
+    }
+    assert_eq!(book.plan_rename(first, "a/y", "a/y"), Ok(Change::default()));
 }

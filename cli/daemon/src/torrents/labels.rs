@@ -142,13 +142,13 @@ impl Labels {
                 None => return Err(Refusal::NoSuchCategory(name)),
             },
             LabelsEdit::RemoveCategories(names) => {
-                names.iter().for_each(|name| drop(self.categories.remove(name)));
+                self.categories.retain(|name, _| !names.contains(name));
             }
             LabelsEdit::CreateTags(tags) => {
                 tags.iter().try_for_each(|tag| check_label(tag))?;
                 self.tags.extend(tags);
             }
-            LabelsEdit::RemoveTags(tags) => tags.iter().for_each(|tag| drop(self.tags.remove(tag))),
+            LabelsEdit::RemoveTags(tags) => self.tags.retain(|tag| !tags.contains(tag)),
             LabelsEdit::LimitTracker(host, limits) => {
                 limits.check()?;
                 let host = check_host(&host)?;

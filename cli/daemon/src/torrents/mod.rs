@@ -52,6 +52,16 @@ pub enum Refusal {
     /// The folder is none of those that may be used.
     #[error("{}: is not below a folder that may be used; the configuration names them (dir, allow-dir)", .0.display())]
     Folder(PathBuf),
+    /// It is larger than the file system that it is to go to.
+    #[error("{}: cannot hold {needed} bytes: its file system has {size}", .dir.display())]
+    TooLarge {
+        /// The folder.
+        dir: PathBuf,
+        /// What the torrent takes, in bytes.
+        needed: u64,
+        /// What the file system has, in bytes.
+        size: u64,
+    },
     /// What was asked for makes no sense.
     #[error("{0}")]
     Invalid(String),

@@ -62,6 +62,8 @@ pub struct Record {
     pub layout: Layout,
     /// Where its files are being moved to.
     pub moving: Option<Moving>,
+    /// It is complete, and the program that is run then has not had its turn.
+    pub program_due: bool,
     /// What its streams are asked for by, if ever one was.
     pub stream_token: Option<String>,
 }

@@ -1,7 +1,7 @@
 //! Which blocks to ask a peer for next.
 
 use super::downloading::DownloadingPiece;
-use super::{Choice, Order, Picker};
+use super::{Choice, Order, Picker, Priority};
 use crate::bitfield::Bitfield;
 use crate::id::{BlockRef, PeerKey, PieceIndex};
 use crate::rng::Rng;
@@ -30,6 +30,9 @@ impl Picker {
     pub fn pick(&mut self, source: PickerPeer<'_>, count: usize, rng: &mut Rng, out: &mut Vec<BlockRef>) {
         let end = out.len() + count;
         let mut choices = std::mem::take(&mut self.choices);
+        if count > 0 && self.urgent > 0 && source.may_start {
+            self.start_urgent(source, count, rng, &mut choices);
+        }
         if count > 0 && self.unrequested_blocks > 0 {
             self.choose_downloading(source, count, true, &mut choices);
             self.take(source.key, &choices, end, out);
@@ -125,6 +128,36 @@ impl Picker {
             }
         }
         keep_first(choices, max);
+    }
+
+    /// Starts urgent pieces: those before the ones that were begun, and those behind them as far as they are needed.
+    fn start_urgent(
+        &mut self,
+        source: PickerPeer<'_>,
+        count: usize,
+        rng: &mut Rng,
+        choices: &mut Vec<Choice>,
+    ) {
+        let may_fill = |(piece, downloading): &(&PieceIndex, &DownloadingPiece)| {
+            self.priority(**piece) > Priority::HIGH
+                && self.may_continue(source, **piece, downloading)
+                && self.is_fitting(source, downloading)
+        };
+        let (mut first, mut begun) = (Priority::HIGH, 0);
+        for (piece, downloading) in self.downloading.iter().filter(may_fill) {
+            first = first.max(self.priority(*piece));
+            begun += downloading.unrequested() as usize;
+        }
+        self.count(self.downloading.len() as u64);
+        let blocks = self.geometry.blocks_in(PieceIndex(0)).max(1) as usize;
+        self.choose_unstarted(source.have, count.div_ceil(blocks), rng, choices);
+        for &(Reverse(priority), .., piece) in &*choices {
+            if priority > first || priority > Priority::HIGH && begun < count {
+                self.start(piece, source);
+                begun += blocks;
+            }
+        }
+        choices.clear();
     }
 
     fn start(&mut self, piece: PieceIndex, source: PickerPeer<'_>) {

@@ -42,7 +42,8 @@ impl Priority {
     pub const SKIP: Priority = Priority(0);
     /// What every piece has unless someone says otherwise.
     pub const NORMAL: Priority = Priority(4);
-    /// Before every other piece.
+    /// Before every other piece of a file. What is still higher is urgent: somebody waits for it, and it is started before anything else is
+    /// continued.
     pub const HIGH: Priority = Priority(7);
 }
 
@@ -102,6 +103,8 @@ pub struct Picker {
     priorities: Vec<Priority>,
     /// Pieces whose priority is neither [`Priority::NORMAL`] nor [`Priority::SKIP`].
     uncommon: u32,
+    /// Pieces more urgent than [`Priority::HIGH`].
+    urgent: u32,
     availability: Availability,
     /// Pieces downloading or complete.
     downloading: BTreeMap<PieceIndex, DownloadingPiece>,
@@ -144,6 +147,7 @@ impl Picker {
             doubted: BTreeSet::new(),
             priorities: Vec::new(),
             uncommon: 0,
+            urgent: 0,
             availability: Availability::new(n),
             downloading: BTreeMap::new(),
             exclusive: BTreeSet::new(),
@@ -207,6 +211,8 @@ impl Picker {
         let is_uncommon = |priority| u32::from(priority != Priority::NORMAL && priority != Priority::SKIP);
         let before = std::mem::replace(&mut self.priorities[piece.idx()], priority);
         self.uncommon = self.uncommon + is_uncommon(priority) - is_uncommon(before);
+        let is_urgent = |priority| u32::from(priority > Priority::HIGH);
+        self.urgent = self.urgent + is_urgent(priority) - is_urgent(before);
     }
 
     /// Changes the priority of a piece. A downloading piece that is no longer wanted is finished all the
@@ -302,6 +308,11 @@ impl Picker {
                 && self.downloading.get(&piece).is_some_and(|downloading| downloading.unrequested() > 0)
         };
         self.unstarted.has(piece) || is_downloading()
+    }
+
+    /// Whether some missing piece is more urgent than [`Priority::HIGH`].
+    pub fn has_urgent(&self) -> bool {
+        self.urgent > 0 && self.missing.iter().any(|piece| self.priority(piece) > Priority::HIGH)
     }
 
     /// Whether this piece is downloading or complete.

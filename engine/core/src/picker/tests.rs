@@ -379,3 +379,25 @@ fn of_very_many_pieces_the_urgent_come_first() {
     picker.pick(source(1, &full), 3, &mut rng, &mut picks);
     assert!(picker.work() - before < 2 * LOOKED_AT_MAX);
 }
+
+#[test]
+fn what_somebody_waits_for_is_started_before_anything_is_continued() {
+    let geometry = geometry(8, 4);
+    let mut picker = Picker::new(geometry, Bitfield::empty(8));
+    let (have, mut rng) = (Bitfield::full(8), Rng::new(1));
+    let mut pick = |picker: &mut Picker, count| {
+        let mut out = Vec::new();
+        picker.pick(source(1, &have), count, &mut rng, &mut out);
+        out.into_iter().map(|block| block.piece.0).collect::<Vec<_>>()
+    };
+    let first = pick(&mut picker, 1)[0];
+    let (soon, later) = ((first + 1) % 8, (first + 2) % 8);
+    picker.set_priority(PieceIndex(later), Priority(Priority::HIGH.0 + 1));
+    picker.set_priority(PieceIndex(soon), Priority(Priority::HIGH.0 + 2));
+    assert_eq!(pick(&mut picker, 3), [soon; 3]);
+    assert_eq!(pick(&mut picker, 6), [soon, later, later, later, later, first], "then what was begun");
+    // What is merely wanted first waits for that.
+    let high = (first + 3) % 8;
+    picker.set_priority(PieceIndex(high), Priority::HIGH);
+    assert_eq!(pick(&mut picker, 3), [first, first, high]);
+}

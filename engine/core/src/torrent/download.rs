@@ -15,6 +15,10 @@ use std::collections::BTreeSet;
 /// Under a download limit, no more is asked for than comes in this time, but for a few blocks: what peers have sent and we
 /// may not read yet can neither be cancelled nor asked of somebody else.
 pub const LIMITED_QUEUE_TIME: Duration = Duration::from_secs(10);
+/// The same while somebody waits for what comes: he may soon want something else.
+pub const URGENT_QUEUE_TIME: Duration = Duration::from_millis(500);
+/// How often it is looked for blocks that somebody waits for too long.
+const URGENT_INTERVAL: Duration = Duration::from_millis(50);
 /// A peer that sends more blocks than this that we never asked for is closed.
 pub const UNREQUESTED_BLOCKS_MAX: u32 = 64;
 /// How many blocks that a peer refused once may be asked of it again; beyond that the first refusal is final.
@@ -340,9 +344,15 @@ impl Torrent {
     /// Chooses up to `room` blocks to ask a peer for. When memory is short, open pieces are filled before one is started; when
     /// it is full, only what is overdue elsewhere is asked for.
     fn pick(&mut self, now: Time, key: PeerKey, room: usize, picks: &mut Vec<BlockRef>) {
+        let looked = self.urgent_looked_at;
+        if looked.is_none_or(|at| now.since(at) >= URGENT_INTERVAL) && self.picker.has_urgent() {
+            self.urgent_looked_at = Some(now);
+            self.pick_duplicates(now, key, picks);
+        }
         let peer = &self.peers[key];
         let on_parole = peer.download.on_parole;
         let outstanding = peer.download.pipeline.len();
+        let room = room.saturating_sub(picks.len());
         if self.pressure != Pressure::Full {
             let may_start = self.pressure == Pressure::None;
             let source = PickerPeer { key, have: peer.have(), may_start, on_parole };
@@ -492,7 +502,11 @@ impl Torrent {
     /// How many more blocks peers may be asked for under the limit.
     pub(super) fn room_under_limit(&self) -> usize {
         let Some(rate) = self.download_limit else { return usize::MAX };
-        let blocks = rate.saturating_mul(LIMITED_QUEUE_TIME.as_secs()) / u64::from(BLOCK_LEN);
+        let time = match self.picker.has_urgent() {
+            true => URGENT_QUEUE_TIME,
+            false => LIMITED_QUEUE_TIME,
+        };
+        let blocks = rate.saturating_mul(time.as_micros() as u64) / 1_000_000 / u64::from(BLOCK_LEN);
         (blocks as usize).max(REQUESTS_MIN).saturating_sub(self.outstanding())
     }
 

@@ -5,19 +5,21 @@ use crate::geometry::BLOCK_LEN;
 use crate::id::{BlockRef, PeerKey};
 use crate::peer::Peer;
 use crate::peer::pipeline::{Outstanding, REQUESTS_MIN};
-use crate::picker::REQUESTED_FROM_MAX;
+use crate::picker::{Priority, REQUESTED_FROM_MAX};
 use crate::time::{Duration, Time};
 use crate::webseed::{self, WebSeed};
 
 /// The time until an overdue block comes, in effect never.
 const OVERDUE: Duration = Duration::from_secs(3_600);
+/// Somebody waits for a block that takes longer than this to come: another peer is asked too, if it is quicker.
+const URGENT_AFTER: Duration = Duration::from_millis(500);
 /// How many of a peer's requests are looked at for overdue ones, the oldest first.
 const OVERDUE_LOOKED_AT: usize = 16;
 
 impl Torrent {
     /// Endgame: every missing block is requested somewhere, and this peer is idle. It is also asked for the blocks that will
     /// come last, if it should be at least twice as quick as whoever was asked first. While memory is short this begins
-    /// earlier, with overdue blocks only: they hold up the pieces that would free it.
+    /// earlier, with overdue blocks only: they hold up the pieces that would free it. So it does with blocks that a reader waits for.
     pub(super) fn pick_duplicates(&mut self, now: Time, key: PeerKey, picks: &mut Vec<BlockRef>) {
         let peer = &self.peers[key];
         if peer.download.snubbed {
@@ -25,7 +27,8 @@ impl Torrent {
         }
         let is_endgame = self.picker.is_endgame();
         let held = self.held_for();
-        let looked_at = if is_endgame { usize::MAX } else { OVERDUE_LOOKED_AT };
+        let is_urgent = self.picker.has_urgent();
+        let looked_at = if is_endgame || is_urgent { usize::MAX } else { OVERDUE_LOOKED_AT };
         let mut late: Vec<(BlockRef, Duration, PeerKey)> = Vec::new();
         for other in self.peers.values().filter(|other| other.key != key) {
             let pace = Pace::of(other, now, held);
@@ -43,7 +46,12 @@ impl Torrent {
         late.sort_unstable();
         let holders = late.clone();
         late.dedup_by_key(|(block, ..)| *block);
-        late.retain(|(_, eta, _)| is_endgame || *eta == OVERDUE);
+        let is_waited_for = |block: &BlockRef| self.picker.priority(block.piece) > Priority::HIGH;
+        late.retain(|(block, eta, _)| match is_urgent && !is_endgame {
+            // Others have time.
+            true => is_waited_for(block) && *eta >= URGENT_AFTER,
+            false => is_endgame || *eta == OVERDUE,
+        });
         late.sort_by_key(|&(block, eta, _)| (std::cmp::Reverse(eta), block));
         let pace = Pace::of(peer, now, held);
         let room = match self.pressure {
@@ -55,7 +63,8 @@ impl Torrent {
             let ours = peer.download.pipeline.round_trip_min()
                 + pace.of_nth(peer.download.pipeline.len() + picks.len());
             // Each peer gets a few overdue blocks at a time: it may not send them either, and others can be tried meanwhile.
-            let room = if eta == OVERDUE { room.min(REQUESTS_MIN) } else { room };
+            let is_extra = eta == OVERDUE || is_urgent && !is_endgame;
+            let room = if is_extra { room.min(REQUESTS_MIN) } else { room };
             if picks.len() >= room || ours * 2 >= eta {
                 break;
             }

@@ -177,6 +177,8 @@ pub struct Torrent {
     geometry: Geometry,
     rng: Rng,
     picker: Picker,
+    /// When it was last looked for blocks that a reader waits for too long.
+    urgent_looked_at: Option<Time>,
     uploads: Uploads,
     /// Until the metadata is known.
     search: Option<Box<Search>>,
@@ -266,6 +268,7 @@ impl Torrent {
             geometry: Geometry::EMPTY,
             rng,
             picker: Picker::new(Geometry::EMPTY, Bitfield::empty(0)),
+            urgent_looked_at: None,
             peers: Peers::default(),
             web: WebSeeds::default(),
             blame: Blame::default(),

@@ -13,10 +13,12 @@ use std::ops::Range;
 
 /// How long peers may be there without giving before web seeds serve regardless of them.
 pub const PEERS_GIVEN: Duration = Duration::from_secs(10);
-/// How long the first fetch waits for the first peer, while some are dialled.
+/// How long the first fetch waits for the first peer, while trackers are asked or peers dialled.
 const FIRST_PEER_WAIT: Duration = Duration::from_secs(1);
 /// Peers serve badly if a web seed is so many times as quick.
 const MUCH_QUICKER: u64 = 8;
+/// Of so many known addresses nobody waits for more.
+const COMING_MAX: usize = 100;
 /// What a web seed is taken to give that has not been asked yet, in bytes/s.
 const RATE_ASSUMED: u64 = 128 * 1024;
 
@@ -30,6 +32,14 @@ struct Patience {
     empty: Duration,
 }
 
+/// What a turn depends on: it is worked out again when one of these changes, and each tick.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Seen {
+    appeared: u64,
+    peers: usize,
+    pieces: u32,
+}
+
 /// The web seeds of a torrent.
 #[derive(Debug, Default)]
 pub(super) struct WebSeeds {
@@ -37,12 +47,14 @@ pub(super) struct WebSeeds {
     fetches: u64,
     /// When there first was one.
     since: Option<Time>,
+    is_asking_trackers: bool,
     /// What peers have of our patience.
     patience: Patience,
     /// Whose turn it is, of those that fetch.
     turns: Option<Box<Turns>>,
-    /// When the next fetch may begin, if it waits for that.
+    /// When the next fetch may begin, if it waits for that, and what was known when that was worked out.
     turn_at: Option<Time>,
+    seen: Seen,
     /// Something may be asked of them again.
     pub(super) plan: bool,
 }
@@ -110,6 +122,13 @@ impl Torrent {
     pub(super) fn handle_web_seeds_timeout(&mut self, now: Time) {
         if self.web.turn_at.is_some_and(|at| at <= now) {
             self.web.turn_at = None;
+            self.plan_later(now);
+        }
+    }
+
+    /// Whether trackers are being asked for peers: those who have been named were told before. The first fetch waits for that, for a moment.
+    pub fn set_asking_trackers(&mut self, now: Time, is_asking: bool) {
+        if std::mem::replace(&mut self.web.is_asking_trackers, is_asking) != is_asking {
             self.plan_later(now);
         }
     }
@@ -275,12 +294,17 @@ impl Torrent {
         self.are_peers_interesting() || self.web.patience.empty < PEERS_GIVEN
     }
 
+    fn seen(&self) -> Seen {
+        let pieces = self.picker.have().count();
+        Seen { appeared: self.picker.appeared(), peers: self.peers.len(), pieces }
+    }
+
     /// When the next fetch may begin.
-    fn next_fetch_at(&mut self, now: Time, gaps_only: bool) -> Time {
+    fn next_fetch_at(&mut self, now: Time, gaps_only: bool, place: Place) -> Time {
         let Some(since) = self.web.since else { return now };
         if self.peers.is_empty() {
-            let is_first = self.web.fetches == 0 && self.discovery.half_open() > 0;
-            return if is_first { since + FIRST_PEER_WAIT } else { now };
+            let may_come = self.web.is_asking_trackers || self.discovery.is_waiting();
+            return if self.web.fetches == 0 && may_come { since + FIRST_PEER_WAIT } else { now };
         }
         if !gaps_only || !self.may_peers_get_it() {
             return now;
@@ -288,7 +312,7 @@ impl Torrent {
         let piece_len = self.geometry.piece_len();
         let runs = self.web.seeds.iter().filter(|seed| !seed.is_dropped());
         let Some(run) = runs.map(|seed| seed.run_beside_peers(piece_len)).max() else { return now };
-        let (appeared, place) = (self.appeared(), self.place());
+        let appeared = self.appeared();
         let is_starved = !self.are_peers_interesting();
         self.web.turns.get_or_insert_default().next_at(now, appeared, place, run, is_starved)
     }
@@ -298,30 +322,39 @@ impl Torrent {
         self.picker.appeared() * u64::from(self.geometry.piece_len())
     }
 
-    /// How many downloaders have a lower id than we, and how many there are with us, as far as we are connected.
+    /// How many downloaders have a lower id than we, and how many there are with us, as far as we are connected. Before our first fetch those count
+    /// too who are known and not connected yet: as many of their ids are lower as can be expected.
     fn place(&self) -> Place {
         let others = self.peers.values().filter(|peer| !peer.have().is_full());
-        others.fold(Place { before: 0, all: 1 }, |place, peer| Place {
+        let place = others.fold(Place { before: 0, all: 1 }, |place, peer| Place {
             before: place.before + u32::from(peer.info.peer_id < self.config.peer_id),
             all: place.all + 1,
-        })
+        });
+        if self.web.fetches > 0 {
+            return place;
+        }
+        let coming = self.discovery.half_open() + self.discovery.untried_of_others_than_peers(COMING_MAX);
+        let coming = coming.min(COMING_MAX) as u32;
+        let lower = coming * u32::from(self.config.peer_id.0[19]) / 256;
+        Place { before: place.before + lower, all: place.all + coming }
     }
 
     /// The pieces to fetch first: one part of as many as there are downloaders, in the order of their ids. Those of them that fetch from the
     /// same web seed take the other parts.
-    fn share(&self, beside_peers: bool) -> Range<u32> {
+    fn share(&self, place: Option<Place>) -> Range<u32> {
         let pieces = self.geometry.pieces();
-        if !beside_peers {
-            return 0..pieces;
-        }
-        let Place { before, all } = self.place();
+        let Some(Place { before, all }) = place else { return 0..pieces };
         let start_of = |nth: u32| (u64::from(pieces) * u64::from(nth) / u64::from(all)) as u32;
         start_of(before)..start_of(before + 1)
     }
 
     /// Asks web seeds for as much as there is room for.
     pub(super) fn plan_web_seeds(&mut self, now: Time) {
-        if !std::mem::take(&mut self.web.plan) || self.web.seeds.is_empty() {
+        if self.web.seeds.is_empty() {
+            return;
+        }
+        let has_news = self.web.turn_at.is_some() && self.web.seen != self.seen();
+        if !std::mem::take(&mut self.web.plan) && !has_news {
             return;
         }
         self.web.turn_at = None;
@@ -333,33 +366,38 @@ impl Torrent {
             return;
         }
         let gaps_only = self.is_served_by_peers();
-        let next_at = self.next_fetch_at(now, gaps_only);
+        let place = self.place();
+        let next_at = self.next_fetch_at(now, gaps_only, place);
         if now < next_at {
-            (self.web.plan, self.web.turn_at) = (true, Some(next_at));
+            (self.web.turn_at, self.web.seen) = (Some(next_at), self.seen());
             return;
         }
+        let place = gaps_only.then_some(place);
         for at in 0..self.web.seeds.len() {
-            while self.start_fetch(now, WebSeedIndex(at as u32), gaps_only) {}
+            while self.start_fetch(now, WebSeedIndex(at as u32), place) {}
         }
     }
 
-    fn start_fetch(&mut self, now: Time, index: WebSeedIndex, gaps_only: bool) -> bool {
+    /// Begins one fetch; beside peers, at our place among them, only of what they have not.
+    fn start_fetch(&mut self, now: Time, index: WebSeedIndex, place: Option<Place>) -> bool {
         let under_limit = self.room_under_limit() as u64;
         let is_fetching = self.web.seeds.iter().any(|seed| !seed.fetches.is_empty());
         if under_limit == 0 || self.pressure != Pressure::None && is_fetching {
             return false;
         }
         let seed = &self.web.seeds[index.0 as usize];
-        let is_little = gaps_only && self.may_peers_get_it();
-        let Some(room) = seed.room(now, self.geometry.piece_len(), is_little) else { return false };
+        let beside_peers = place.filter(|_| self.may_peers_get_it());
+        let Some(room) = seed.room(now, self.geometry.piece_len(), beside_peers.is_some()) else {
+            return false;
+        };
         let room = room.min(under_limit.saturating_mul(BLOCK_LEN.into()));
         let source = RunSource {
             key: seed.key(),
             have: seed.have(),
             next: seed.next_piece(),
             in_order: seed.is_in_order(),
-            gaps_only,
-            share: self.share(gaps_only),
+            gaps_only: place.is_some(),
+            share: self.share(place),
             only_continue: self.pressure != Pressure::None && self.picker.bytes_in_downloading() > 0,
         };
         let mut blocks = Vec::new();
@@ -369,9 +407,9 @@ impl Torrent {
         }
         let id = FetchId(self.web.fetches);
         self.web.fetches += 1;
-        if is_little {
+        if let Some(place) = beside_peers {
             let bytes = blocks.iter().map(|block| u64::from(block.len)).sum();
-            let (appeared, place) = (self.appeared(), self.place());
+            let appeared = self.appeared();
             self.web.turns.get_or_insert_default().begun(appeared, place, bytes);
         }
         self.actions.push_back(Action::Fetch { id, seed: index, blocks: blocks.clone() });

@@ -9,12 +9,21 @@ use crate::time::{Duration, Time};
 
 /// What a slot that nobody uses takes.
 pub const SLOT: Duration = Duration::from_millis(150);
+/// So many unused slots are waited for by whom nobody has anything for.
+const STARVED: u64 = 6;
 /// Nobody waits longer without anything appearing.
 pub const WAIT_MAX: Duration = Duration::from_secs(5);
+/// So long others may keep coming before the first fetch.
+const SETTLE_MAX: Duration = Duration::from_secs(1);
 /// How many fetches are under way together.
 const TOGETHER: u64 = 2;
 /// Sizes of a round are counted in hundredths of a slot.
 const SLOT_SHARE: u64 = 100;
+
+/// What so many unused slots take.
+fn wait_of(slots: u64) -> Duration {
+    WAIT_MAX.min(SLOT * u32::try_from(slots).unwrap_or(u32::MAX).min(100))
+}
 
 /// A downloader's place among those that share web seeds.
 #[derive(Clone, Copy, Debug)]
@@ -33,48 +42,59 @@ pub struct Turns {
     appeared_at: Option<Time>,
     /// How much has to have appeared when it is our turn; `None` before the first one.
     turn: Option<u64>,
-    /// How many slots a round has.
+    /// Before that: since when we wait, how many downloaders there are, and since when so many.
+    since: Option<Time>,
+    all: u32,
+    all_since: Time,
+    /// How many slots a round has, in hundredths.
     round: u64,
     /// What had appeared when our last fetch began.
     appeared_before: u64,
 }
 
 impl Turns {
-    /// When the next fetch may begin, which would take `run` bytes. `starved`: nobody has anything for us, so that a single unused slot
-    /// is waited for.
+    /// When the next fetch may begin, which would take `run` bytes. `starved`: nobody has anything for us, so that fewer unused slots are
+    /// waited for.
     pub fn next_at(&mut self, now: Time, appeared: u64, place: Place, run: u64, starved: bool) -> Time {
         let since = *self.appeared_at.get_or_insert(now);
         if appeared != self.appeared {
             (self.appeared, self.appeared_at) = (appeared, Some(now));
         }
-        let is_first = self.turn.is_none() && appeared == 0;
-        let slots = match self.turn {
-            // Others are still coming, and who they are decides on the place.
-            None if is_first => u64::from(place.before) + 1,
-            None => u64::from(place.before).saturating_sub(appeared / run + TOGETHER),
-            Some(turn) => turn.saturating_sub(appeared + TOGETHER * run).div_ceil(run),
-        };
-        let slots = if starved && !is_first { slots.min(1) } else { slots };
-        let since = self.appeared_at.unwrap_or(since);
-        since + WAIT_MAX.min(SLOT * u32::try_from(slots).unwrap_or(u32::MAX).min(100))
+        let Some(turn) = self.turn else { return self.first_at(now, appeared, place, run) };
+        let slots = turn.saturating_sub(appeared + TOGETHER * run).div_ceil(run);
+        let slots = if starved { slots.min(STARVED) } else { slots };
+        self.appeared_at.unwrap_or(since) + wait_of(slots)
+    }
+
+    /// When the first fetch may begin. While others are still coming, they decide on our place.
+    fn first_at(&mut self, now: Time, appeared: u64, place: Place, run: u64) -> Time {
+        let since = *self.since.get_or_insert(now);
+        if place.before == 0 {
+            return now;
+        }
+        if place.all != self.all {
+            (self.all, self.all_since) = (place.all, now);
+        }
+        let settled_at = (self.all_since + SLOT).min(since + SETTLE_MAX);
+        if now < settled_at {
+            return settled_at;
+        }
+        self.turn = Some(appeared.saturating_add(u64::from(place.before).saturating_mul(run)));
+        self.appeared_at = Some(now);
+        now + wait_of(u64::from(place.before).saturating_sub(TOGETHER))
     }
 
     /// A fetch of so many bytes begins.
     pub fn begun(&mut self, appeared: u64, place: Place, bytes: u64) {
         let due = appeared + TOGETHER * bytes;
-        let turn = match self.turn {
-            None => {
-                self.round = u64::from(place.all) * SLOT_SHARE;
-                u64::from(place.before).saturating_mul(bytes)
-            }
+        let turn = self.turn.unwrap_or(appeared);
+        if self.round == 0 {
+            self.round = u64::from(place.all) * SLOT_SHARE;
+        } else if turn > due {
             // Slots were not used: there are fewer to come than we thought.
-            Some(turn) if turn > due => {
-                let seen = (appeared - self.appeared_before) * SLOT_SHARE / bytes;
-                self.round = self.round.min(seen).max(SLOT_SHARE);
-                turn
-            }
-            Some(turn) => turn,
-        };
+            let seen = (appeared - self.appeared_before) * SLOT_SHARE / bytes;
+            self.round = self.round.min(seen).max(SLOT_SHARE);
+        }
         self.turn = Some(turn.min(due) + self.round.saturating_mul(bytes) / SLOT_SHARE);
         self.appeared_before = appeared;
     }
@@ -96,17 +116,38 @@ mod tests {
         Place { before, all: 20 }
     }
 
+    /// Turns of one whose place is known.
+    fn settled(place: Place) -> Turns {
+        let mut turns = Turns::default();
+        turns.next_at(NOW - SETTLE_MAX, 0, place, RUN, false);
+        turns.next_at(NOW, 0, place, RUN, false);
+        turns
+    }
+
     #[test]
     fn the_first_fetches_begin_one_after_the_other_and_a_piece_that_appears_brings_the_next() {
-        for before in 0..20 {
-            let mut turns = Turns::default();
-            let at = turns.next_at(NOW, 0, place(before), RUN, true);
-            assert_eq!(at, NOW + SLOT * (before + 1), "nothing has appeared: by the clock");
+        for before in 1..20 {
+            let mut turns = settled(place(before));
+            let at = turns.next_at(NOW, 0, place(before), RUN, false);
+            let left = before.saturating_sub(TOGETHER as u32);
+            assert_eq!(at, NOW + SLOT * left, "nothing has appeared: by the clock");
             let later = NOW + SLOT;
             let at = turns.next_at(later, RUN, place(before), RUN, false);
-            let left = before.saturating_sub(1 + TOGETHER as u32);
-            assert_eq!(at, later + SLOT * left, "those who come next may begin");
+            assert_eq!(at, later + SLOT * left.saturating_sub(1), "those who come next may begin");
         }
+    }
+
+    #[test]
+    fn others_who_are_still_coming_are_waited_for_and_not_for_long() {
+        let mut turns = Turns::default();
+        assert_eq!(turns.next_at(NOW, 0, Place { before: 0, all: 5 }, RUN, true), NOW, "it is the first");
+        assert_eq!(turns.next_at(NOW, 0, Place { before: 1, all: 5 }, RUN, true), NOW + SLOT);
+        let later = NOW + SLOT;
+        assert_eq!(turns.next_at(later, 0, Place { before: 1, all: 6 }, RUN, true), later + SLOT);
+        let last = NOW + SETTLE_MAX - Duration::from_millis(1);
+        assert_eq!(turns.next_at(last, 0, Place { before: 1, all: 7 }, RUN, true), NOW + SETTLE_MAX);
+        let end = NOW + SETTLE_MAX;
+        assert_eq!(turns.next_at(end, 0, Place { before: 1, all: 8 }, RUN, true), end);
     }
 
     #[test]
@@ -120,7 +161,8 @@ mod tests {
         turns.begun(appeared, place(0), RUN);
         let at = turns.next_at(NOW + SLOT, appeared, place(0), RUN, false);
         assert_eq!(at, NOW + SLOT * 21, "a round later");
-        assert_eq!(turns.next_at(NOW + SLOT, appeared, place(0), RUN, true), NOW + SLOT * 2, "starved");
+        let at = turns.next_at(NOW + SLOT, appeared, place(0), RUN, true);
+        assert_eq!(at, NOW + SLOT * (1 + STARVED as u32), "starved");
         // It begins all the same, after five have appeared: a round has five slots.
         let appeared = appeared + 5 * RUN;
         turns.begun(appeared, place(0), RUN);
@@ -130,8 +172,8 @@ mod tests {
 
     #[test]
     fn nobody_waits_long_whoever_comes_before() {
-        let mut turns = Turns::default();
         let place = Place { before: u32::MAX, all: u32::MAX };
+        let mut turns = settled(place);
         assert_eq!(turns.next_at(NOW, 0, place, RUN, false), NOW + WAIT_MAX);
         turns.begun(0, place, u64::from(u32::MAX));
         (0..100).for_each(|_| turns.met_another());

@@ -1,6 +1,7 @@
 //! Options of a torrent: what it is, what for, and which files of it.
 
 use crate::error::{Error, OptionError};
+use crate::session::rate_group::RateGroup;
 use crate::storage::PieceStorage;
 #[cfg(feature = "__hooks")]
 use crate::storage::SpaceBudget;
@@ -12,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use swarm_core::dht::MutableTorrentLink;
 use swarm_core::id::{FileIndex, InfoHash, InfoHashes};
-use swarm_core::metainfo::{METAINFO_LEN_MAX, Magnet, MagnetError, Metainfo, parse_info_hash};
+use swarm_core::metainfo::{Layout, METAINFO_LEN_MAX, Magnet, MagnetError, Metainfo, parse_info_hash};
 use swarm_core::picker::{Order, Priority};
 
 /// What a torrent's data is there for.
@@ -190,12 +191,18 @@ pub struct AddTorrent {
     /// Those that were added since, and that metainfo could have named.
     pub(crate) trackers_found: Vec<String>,
     pub(crate) web_seeds_found: Vec<String>,
+    /// In the place of those of its source.
+    pub(crate) tiers: Option<Vec<Vec<String>>>,
+    pub(crate) web_seeds_of_source: Option<Vec<String>>,
+    pub(crate) first_last: bool,
+    pub(crate) layout: Layout,
     pub(crate) use_metainfo_trackers: bool,
     pub(crate) announce_interval_min: Duration,
     pub(crate) super_seeding: bool,
     pub(crate) peers_max: usize,
     pub(crate) upload_limit: Option<u64>,
     pub(crate) download_limit: Option<u64>,
+    pub(crate) rate_groups: Vec<RateGroup>,
     pub(crate) scrub: Option<u64>,
     pub(crate) overwrite: bool,
     pub(crate) recheck: bool,
@@ -223,12 +230,17 @@ impl AddTorrent {
             web_seeds: Vec::new(),
             trackers_found: Vec::new(),
             web_seeds_found: Vec::new(),
+            tiers: None,
+            web_seeds_of_source: None,
+            first_last: false,
+            layout: Layout::default(),
             use_metainfo_trackers: true,
             announce_interval_min: Duration::from_secs(60),
             super_seeding: true,
             peers_max: 100,
             upload_limit: None,
             download_limit: None,
+            rate_groups: Vec::new(),
             scrub: None,
             overwrite: false,
             recheck: false,
@@ -286,6 +298,12 @@ impl AddTorrent {
         /// The order in which pieces are started.
         order(order: Order);
 
+        /// Whether the first and the last piece of each file that is wanted come before all others: players want those to begin.
+        first_last(on: bool);
+
+        /// Other names of the torrent's files on disk than those in its metainfo. It has to be the same each time.
+        layout(layout: Layout);
+
         /// Whether the trackers of the metainfo or link are used.
         use_metainfo_trackers(on: bool);
 
@@ -305,6 +323,9 @@ impl AddTorrent {
 
         /// Payload received from peers of this torrent, in bytes/s.
         download_limit(bytes_per_s: impl Into<Option<u64>>);
+
+        /// The groups whose [limits](crate::Session::set_rate_group) it shares.
+        rate_groups(groups: impl Into<Vec<RateGroup>>);
 
         /// Reads all data that is there again over time, in order, at so many bytes/s, to find what has rotted: that is no longer sent,
         /// [told of](crate::Event::DataBad), and fetched again from peers. So a seed too writes to its files, but only what was right when
@@ -378,6 +399,7 @@ impl AddTorrent {
         }
         if let Some(metainfo) = self.source.metainfo() {
             self.files.resolve(metainfo.info.files.len())?;
+            self.layout.apply(&metainfo.info).map_err(OptionError::from)?;
         }
         Ok(())
     }

@@ -14,6 +14,7 @@ mod full_disks;
 mod leftovers;
 mod never_outside;
 mod odd_names;
+mod relocating;
 mod repairing;
 mod resuming;
 mod reusing;

@@ -205,6 +205,31 @@ impl Announcer {
         self.request_more_peers(now);
     }
 
+    /// These are the trackers from now on, in tiers, beside those that the user has named. What is known of those that stay is kept; those
+    /// that go and list us are told that we stop.
+    pub fn handle_trackers(&mut self, now: Time, tiers: &[Vec<String>]) {
+        let typed = self.trackers.iter().filter(|tracker| tracker.origin == UrlOrigin::Typed);
+        let typed: Vec<String> = typed.map(|tracker| tracker.url.clone()).collect();
+        let (trackers, left_out) = trackers(TrackerUrls { by_metainfo: tiers, by_user: &typed });
+        let place = |old: &Tracker| trackers.iter().position(|new| new.url == old.url);
+        let places: Vec<Option<usize>> = self.trackers.iter().map(place).collect();
+        if self.phase == Phase::Running {
+            for walk in 0..self.walks.len() {
+                let gone = (0..places.len()).filter(|&at| places[at].is_none());
+                let gone: Vec<usize> = gone.filter(|&at| self.walks[walk].is_listed(at)).collect();
+                for tracker in gone {
+                    self.act(walk, &Due { tracker, event: Some(Event::Stopped) });
+                }
+            }
+        }
+        self.trackers = trackers;
+        self.left_out = left_out;
+        for walk in &mut self.walks {
+            walk.on_trackers_replaced(now, &places, &self.trackers);
+        }
+        self.advance(now);
+    }
+
     /// Peers of this family reach us at another port than before: tell the trackers now.
     pub fn handle_port(&mut self, now: Time, family: Family, port: u16) {
         let ours = self.config.ports.get_mut(&family);

@@ -136,6 +136,44 @@ impl Walk {
         }
     }
 
+    /// Whether this tracker lists us.
+    pub fn is_listed(&self, tracker: usize) -> bool {
+        self.endpoints[tracker].started
+    }
+
+    /// These are the trackers now: each of the old ones is at one of these `places`, or gone. Those that stay are tried in the order in which
+    /// they were within their tier.
+    pub fn on_trackers_replaced(&mut self, now: Time, places: &[Option<usize>], trackers: &[Tracker]) {
+        let mut endpoints: Vec<Endpoint> = trackers.iter().map(|_| Endpoint::default()).collect();
+        for (old, place) in std::mem::take(&mut self.endpoints).into_iter().zip(places) {
+            if let Some(place) = place {
+                endpoints[*place] = old;
+            }
+        }
+        self.endpoints = endpoints;
+        let mut order: Vec<usize> = self.order.iter().filter_map(|&old| places[old]).collect();
+        let more = (0..trackers.len()).filter(|at| !order.contains(at)).collect::<Vec<_>>();
+        order.extend(more);
+        order.sort_by_key(|&at| trackers[at].tier);
+        self.order = order;
+        self.hosts = vec![None; trackers.len()];
+        self.in_flight.retain_mut(|sent| match places[sent.tracker] {
+            Some(place) => {
+                sent.tracker = place;
+                true
+            }
+            None => false,
+        });
+        let current = self.current.take();
+        self.current =
+            current.and_then(|current| Some(Current { tracker: places[current.tracker]?, ..current }));
+        if self.current.is_none()
+            && (current.is_some() || self.next_at.is_some() || self.in_flight.is_empty())
+        {
+            self.look(now);
+        }
+    }
+
     pub fn family(&self) -> Family {
         self.family
     }

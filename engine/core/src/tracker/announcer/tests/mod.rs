@@ -480,3 +480,48 @@ proptest! {
         }
     }
 }
+
+fn url(name: &str) -> String {
+    format!("http://{name}.example/announce")
+}
+
+#[test]
+fn replaced_trackers_keep_what_is_known_and_those_that_go_are_told() {
+    let mut announcer = announcer(&[&["a"], &["b"]]);
+    announcer.handle_start(at(0));
+    assert_eq!(succeed(&mut announcer, at(1)), ("a".into(), Some(Event::Started)));
+    // One that stays in use is not asked again; the order is new.
+    announcer.handle_trackers(at(2), &[vec![url("c")], vec![url("a")]]);
+    assert_eq!(announcer.poll_action(), None);
+    assert_eq!(announcer.poll_timeout(), Some(at(1801)));
+    let urls: Vec<&str> = announcer.trackers().map(|view| view.url).collect();
+    assert_eq!(urls, [url("c"), url("a")]);
+    // One that goes is told, and another is looked for.
+    announcer.handle_trackers(at(3), &[vec![url("c")]]);
+    let told = announcer.poll_action().expect("it lists us");
+    assert_eq!((told.url.host_str(), told.request.event), (Some("a.example"), Some(Event::Stopped)));
+    assert_eq!(succeed(&mut announcer, at(4)), ("c".into(), Some(Event::Started)));
+    announcer.handle_response(at(5), told.id, Ok(&response()));
+    assert_eq!(announcer.poll_action(), None, "that answer changes nothing");
+    // It may come back.
+    announcer.handle_trackers(at(6), &[vec![url("a")]]);
+    assert_eq!(announcer.poll_action().expect("c is told").request.event, Some(Event::Stopped));
+    assert_eq!(succeed(&mut announcer, at(7)), ("a".into(), Some(Event::Started)));
+    announcer.handle_trackers(at(8), &[]);
+    assert_eq!(announcer.trackers().count(), 0);
+    assert_eq!(announcer.poll_action().expect("a is told").request.event, Some(Event::Stopped));
+    assert_eq!((announcer.poll_action(), announcer.poll_timeout()), (None, None));
+}
+
+#[test]
+fn an_answer_of_a_tracker_that_went_meanwhile_changes_nothing() {
+    let mut announcer = announcer(&[&["a"]]);
+    announcer.handle_start(at(0));
+    let (id, ..) = one(&mut announcer);
+    announcer.handle_trackers(at(1), &[vec![url("b")]]);
+    let (of_b, host, event) = one(&mut announcer);
+    assert_eq!((host.as_str(), event), ("b", Some(Event::Started)));
+    announcer.handle_response(at(2), id, Ok(&response()));
+    announcer.handle_response(at(3), of_b, Ok(&response()));
+    assert_eq!(announcer.poll_timeout(), Some(at(1803)));
+}

@@ -1,0 +1,190 @@
+use super::*;
+use crate::torrents::goals::{Goal, GoalWord};
+use tempfile::TempDir;
+
+/// Bencoding of text, numbers, lists and dictionaries, as other programs write it.
+enum B {
+    N(i64),
+    T(String),
+    L(Vec<B>),
+    D(Vec<(&'static str, B)>),
+}
+
+impl B {
+    fn bytes(&self) -> Vec<u8> {
+        match self {
+            B::N(number) => format!("i{number}e").into_bytes(),
+            B::T(text) => format!("{}:{text}", text.len()).into_bytes(),
+            B::L(list) => [b"l".to_vec(), list.iter().flat_map(B::bytes).collect(), b"e".to_vec()].concat(),
+            B::D(fields) => {
+                let mut fields: Vec<_> = fields.iter().collect();
+                fields.sort_by_key(|(key, _)| *key);
+                let fields =
+                    fields.into_iter().flat_map(|(key, value)| [t(key).bytes(), value.bytes()].concat());
+                [b"d".to_vec(), fields.collect(), b"e".to_vec()].concat()
+            }
+        }
+    }
+}
+
+fn t(text: &str) -> B {
+    B::T(text.to_owned())
+}
+
+fn torrent(name: &str) -> Vec<u8> {
+    let file = |name: &str| B::D(vec![("length", B::N(1)), ("path", B::L(vec![t(name)]))]);
+    let info = B::D(vec![
+        ("files", B::L(vec![file("a"), file("b")])),
+        ("name", t(name)),
+        ("piece length", B::N(16_384)),
+        ("pieces", t(&"a".repeat(20))),
+    ]);
+    B::D(vec![("announce", t("http://tracker.example.org/")), ("info", info)]).bytes()
+}
+
+fn write(dir: &TempDir, name: &str, bytes: &[u8]) -> PathBuf {
+    let path = dir.path().join(name);
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(&path, bytes).unwrap();
+    path
+}
+
+#[test]
+fn what_qbittorrent_has_set_is_taken_over() {
+    let dir = TempDir::new().unwrap();
+    write(&dir, "BT_backup/11.torrent", &torrent("t"));
+    write(&dir, "BT_backup/00.fastresume", b"not bencoded");
+    write(&dir, "BT_backup/queue", b"11\n");
+    write(&dir, "categories.json", br#"{"iso": {"save_path": "/srv/iso"}, "other": {"save_path": ""}}"#);
+    let resume = B::D(vec![
+        ("save_path", t("/srv/data")),
+        ("qBt-savePath", t("/srv/later")),
+        ("qBt-category", t("iso")),
+        ("qBt-tags", B::L(vec![t("x"), t("y")])),
+        ("qBt-name", t("shown")),
+        ("qBt-ratioLimit", B::N(1_500)),
+        ("qBt-seedingTimeLimit", B::N(-1)),
+        ("paused", B::N(0)),
+        ("auto_managed", B::N(0)),
+        ("sequential_download", B::N(1)),
+        ("file_priority", B::L(vec![B::N(0), B::N(7)])),
+        ("upload_rate_limit", B::N(1_000)),
+        ("download_rate_limit", B::N(-1)),
+        ("total_downloaded", B::N(5)),
+        ("total_uploaded", B::N(6)),
+        ("active_time", B::N(70)),
+        ("seeding_time", B::N(60)),
+        ("added_time", B::N(1_000)),
+        ("completed_time", B::N(0)),
+        ("pieces", t("\u{1}")),
+        ("trackers", B::L(vec![B::L(vec![t("http://other.example.org/")])])),
+    ]);
+    write(&dir, "BT_backup/11.fastresume", &resume.bytes());
+    let Found { files, categories } = qbittorrent::find(dir.path()).unwrap();
+    let names: Vec<_> = files.iter().map(|path| path.file_name().unwrap().to_str().unwrap()).collect();
+    assert_eq!(names, ["11.fastresume", "00.fastresume"], "in the order of its queue");
+    assert_eq!(categories["iso"], Some("/srv/iso".into()));
+    assert_eq!(categories["other"], None);
+    let Entry { what, dir: folder, options, past } = qbittorrent::read(&files[0]).unwrap();
+    assert!(matches!(what, What::Metainfo(metainfo) if metainfo.info.name == "t"));
+    assert_eq!(folder, PathBuf::from("/srv/data"));
+    assert_eq!((options.paused, options.forced, options.sequential), (false, true, true));
+    assert_eq!(
+        (options.category.as_deref(), &options.tags[..]),
+        (Some("iso"), &["x".to_owned(), "y".to_owned()][..])
+    );
+    assert_eq!((options.name.as_deref(), options.priorities), (Some("shown"), Some(vec![0, 7])));
+    assert_eq!((options.upload_limit, options.download_limit), (Some(1_000), None));
+    assert_eq!(options.ratio_limit, Goal::Value(1.5));
+    assert_eq!(options.seed_time_limit, Goal::Word(GoalWord::None));
+    assert_eq!(options.tiers, Some(vec![vec!["http://other.example.org/".to_owned()]]));
+    assert_eq!((past.added_at, past.completed_at), (Some(1_000), Some(1_000)));
+    let totals = past.totals;
+    assert_eq!(
+        (totals.bytes_down, totals.bytes_up, totals.seconds_active, totals.seconds_seeding),
+        (5, 6, 70, 60)
+    );
+    assert!(qbittorrent::read(&files[1]).unwrap_err().contains("00.fastresume"));
+}
+
+#[test]
+fn qbittorrent_has_stopped_what_is_paused_and_not_managed() {
+    let dir = TempDir::new().unwrap();
+    write(&dir, "1.torrent", &torrent("t"));
+    for (paused, managed, expected) in
+        [(0, 0, (false, true)), (0, 1, (false, false)), (1, 0, (true, false)), (1, 1, (false, false))]
+    {
+        let fields = vec![("paused", B::N(paused)), ("auto_managed", B::N(managed)), ("save_path", t("/d"))];
+        let path = write(&dir, "1.fastresume", &B::D(fields).bytes());
+        let options = qbittorrent::read(&path).unwrap().options;
+        assert_eq!((options.paused, options.forced), expected, "paused {paused}, managed {managed}");
+    }
+}
+
+#[test]
+fn what_qbittorrent_has_renamed_is_left_out() {
+    let dir = TempDir::new().unwrap();
+    write(&dir, "1.torrent", &torrent("t"));
+    for (fields, why) in [
+        (vec![("mapped_files", B::L(vec![t("x"), t("y")])), ("save_path", t("/d"))], "other names"),
+        (vec![("paused", B::N(1))], "save_path"),
+    ] {
+        let path = write(&dir, "1.fastresume", &B::D(fields).bytes());
+        let error = qbittorrent::read(&path).unwrap_err();
+        assert!(error.contains(why), "{error}");
+    }
+}
+
+#[test]
+fn what_transmission_has_set_is_taken_over_by_old_and_new_names() {
+    let dir = TempDir::new().unwrap();
+    let path = write(&dir, "torrents/t.torrent", &torrent("t"));
+    for (added, speed) in [("added-date", "speed-limit-up"), ("added_date", "speed_limit_up")] {
+        let resume = B::D(vec![
+            ("destination", t("/srv/data")),
+            ("name", t("t")),
+            ("paused", B::N(1)),
+            ("downloaded", B::N(5)),
+            ("uploaded", B::N(6)),
+            (added, B::N(1_000)),
+            ("done-date", B::N(2_000)),
+            ("downloading-time-seconds", B::N(10)),
+            ("seeding-time-seconds", B::N(60)),
+            ("dnd", B::L(vec![B::N(1), B::N(0)])),
+            ("priority", B::L(vec![B::N(0), B::N(1)])),
+            ("labels", B::L(vec![t("x")])),
+            ("files", B::L(vec![t("t/a"), t("t/b")])),
+            (speed, B::D(vec![("speed-Bps", B::N(1_000)), ("use-speed-limit", B::N(1))])),
+            ("ratio-limit", B::D(vec![("ratio-limit", t("2.500000")), ("ratio-mode", B::N(1))])),
+        ]);
+        write(&dir, "resume/t.resume", &resume.bytes());
+        assert_eq!(transmission::find(dir.path()).unwrap().files, [path.clone()]);
+        let Entry { dir: folder, options, past, .. } = transmission::read(&path).unwrap();
+        assert_eq!((folder, options.paused), (PathBuf::from("/srv/data"), true));
+        assert_eq!((options.priorities, &options.tags[..]), (Some(vec![0, 7]), &["x".to_owned()][..]));
+        assert_eq!((options.upload_limit, options.ratio_limit), (Some(1_000), Goal::Value(2.5)));
+        assert_eq!((past.added_at, past.completed_at), (Some(1_000), Some(2_000)));
+        assert_eq!((past.totals.seconds_active, past.totals.seconds_seeding), (70, 60));
+    }
+    let renamed = B::D(vec![("destination", t("/d")), ("files", B::L(vec![t("t/a"), t("t/c")]))]);
+    write(&dir, "resume/t.resume", &renamed.bytes());
+    assert!(transmission::read(&path).unwrap_err().contains("other names"));
+}
+
+#[test]
+fn folders_that_may_not_be_used_and_odd_labels_are_not_taken_over() {
+    let dir = TempDir::new().unwrap();
+    let allowed = dir.path().join("allowed");
+    std::fs::create_dir(&allowed).unwrap();
+    let rules = Rules { dir: allowed.clone(), ..Rules::default() };
+    let entry = |dir: PathBuf| Entry {
+        what: What::Metainfo(metainfo_of(&torrent("t")).unwrap()),
+        dir,
+        options: Options { tags: vec!["a,b".into(), "c".into(), "c".into()], ..Options::default() },
+        past: Past::default(),
+    };
+    assert_eq!(new(entry(allowed), &rules).unwrap().options.tags, ["c"]);
+    for folder in [dir.path().to_owned(), "relative".into(), "/".into()] {
+        assert!(new(entry(folder), &rules).is_err());
+    }
+}
