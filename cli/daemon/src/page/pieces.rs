@@ -56,8 +56,6 @@ pub struct Map {
     pub words: String,
     /// How many whole copies the connected peers have together, and the share of pieces of which there is one more.
     pub copies: String,
-    /// Whether any of them has a piece.
-    pub has_peers: bool,
 }
 
 /// Draws the pieces.
@@ -85,7 +83,6 @@ pub fn draw(map: &PieceMap) -> Map {
             "{have} of {count} pieces are here, {coming} on their way; {nowhere} of those missing are at no connected peer."
         ),
         copies: copies(&map.availability),
-        has_peers: map.availability.iter().any(|peers| *peers > 0),
     }
 }
 

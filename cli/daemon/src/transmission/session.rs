@@ -145,7 +145,9 @@ impl Facts {
     }
 
     fn of_folders(&self) -> Value {
-        let dir = self.standing.configured.dir.to_string_lossy();
+        let configured = &self.standing.configured;
+        let dir = configured.dir.to_string_lossy();
+        let script = configured.on_complete.as_ref().and_then(|program| program.arguments.first());
         json!({
             "cache_size_mib": 0,
             "config_dir": self.state_dir.to_string_lossy(),
@@ -157,8 +159,8 @@ impl Facts {
             "rename_partial_files": false,
             "script_torrent_added_enabled": false,
             "script_torrent_added_filename": "",
-            "script_torrent_done_enabled": false,
-            "script_torrent_done_filename": "",
+            "script_torrent_done_enabled": script.is_some(),
+            "script_torrent_done_filename": script.map(String::as_str).unwrap_or_default(),
             "script_torrent_done_seeding_enabled": false,
             "script_torrent_done_seeding_filename": "",
             "sequential_download": false,
