@@ -137,9 +137,7 @@ impl Daemon {
         let book = Book::load(parsed(loaded.records, loaded.metainfo), loaded.labels, loaded.last_id);
         let manager = manager::start(
             book,
-            alive_at,
-            settings,
-            loaded.bans,
+            manager::Kept { alive_at, settings, bans: loaded.bans },
             store,
             session,
             config.prepare.clone(),

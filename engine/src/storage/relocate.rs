@@ -216,8 +216,8 @@ impl Mover<'_> {
     fn steps(&self) -> Result<Vec<(Vec<String>, Vec<String>, Option<Vec<String>>)>, StorageError> {
         let is_same_place = self.from.tree.root() == self.to.tree.root();
         let files = self.from.info.files.iter().zip(&self.to.info.files);
-        let files = files
-            .filter(|(from, to)| !from.is_padding_for_sure() && !(is_same_place && from.path == to.path));
+        let files =
+            files.filter(|(from, to)| !(from.is_padding_for_sure() || is_same_place && from.path == to.path));
         let mut steps: Vec<_> =
             files.map(|(from, to)| (from.path.clone(), to.path.clone(), to.symlink_target.clone())).collect();
         if let (Some(from), Some(to)) = (self.from.folder, self.to.folder)

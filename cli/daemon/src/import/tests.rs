@@ -158,7 +158,7 @@ fn what_transmission_has_set_is_taken_over_by_old_and_new_names() {
             ("ratio-limit", B::D(vec![("ratio-limit", t("2.500000")), ("ratio-mode", B::N(1))])),
         ]);
         write(&dir, "resume/t.resume", &resume.bytes());
-        assert_eq!(transmission::find(dir.path()).unwrap().files, [path.clone()]);
+        assert_eq!(transmission::find(dir.path()).unwrap().files, std::slice::from_ref(&path));
         let Entry { dir: folder, options, past, .. } = transmission::read(&path).unwrap();
         assert_eq!((folder, options.paused), (PathBuf::from("/srv/data"), true));
         assert_eq!((options.priorities, &options.tags[..]), (Some(vec![0, 7]), &["x".to_owned()][..]));

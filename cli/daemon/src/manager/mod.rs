@@ -167,17 +167,27 @@ pub fn now() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64)
 }
 
-/// Starts the task with what was kept. `alive_at` is when the daemon before was alive last.
+/// What was kept beside the torrents.
+#[derive(Debug)]
+pub struct Kept {
+    /// When the daemon before was alive last.
+    pub alive_at: Option<i64>,
+    /// What users set.
+    pub settings: Settings,
+    /// Addresses that are banned.
+    pub bans: BTreeSet<IpAddr>,
+}
+
+/// Starts the task with what was kept.
 pub fn start(
     book: Book,
-    alive_at: Option<i64>,
-    settings: Settings,
-    bans: BTreeSet<IpAddr>,
+    kept: Kept,
     store: StoreThread,
     session: Session,
     prepare: Prepare,
     rules: Rules,
 ) -> Running {
+    let Kept { alive_at, settings, bans } = kept;
     let standing = settings::standing(rules, settings);
     let rules = standing.rules();
     let (standing, standing_seen) = watching::channel(Arc::new(standing));

@@ -205,16 +205,17 @@ impl Manager {
     }
 
     pub(super) async fn on_moved(&mut self, Moved { id, result, is_restart }: Moved) {
-        if !is_restart && let Some(change) = self.book.plan_moved(id, result.is_ok()) {
-            if self.commit(change).await.is_err() {
-                // The files are where they are; the database has to hear of it.
-                let moved = self.moved.clone();
-                tokio::spawn(async move {
-                    tokio::time::sleep(WRITE_RETRY).await;
-                    let _ = moved.send(Moved { id, result, is_restart });
-                });
-                return;
-            }
+        if !is_restart
+            && let Some(change) = self.book.plan_moved(id, result.is_ok())
+            && self.commit(change).await.is_err()
+        {
+            // The files are where they are; the database has to hear of it.
+            let moved = self.moved.clone();
+            tokio::spawn(async move {
+                tokio::time::sleep(WRITE_RETRY).await;
+                let _ = moved.send(Moved { id, result, is_restart });
+            });
+            return;
         }
         let live = self.live.entry(id).or_default();
         live.is_apart = false;

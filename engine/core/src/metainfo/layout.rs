@@ -65,8 +65,10 @@ impl Layout {
     /// A file's path, its torrent's name first; `None` if there is no such file.
     pub fn path_of(&self, info: &Info, file: FileIndex) -> Option<Vec<String>> {
         let entry = info.files.get(file.idx())?;
-        let below =
-            self.files.get(&file).map_or_else(|| entry.path.get(1..).unwrap_or_default(), |path| path);
+        let below = match self.files.get(&file) {
+            Some(path) => path,
+            None => entry.path.get(1..).unwrap_or_default(),
+        };
         let root = self.root.as_ref().unwrap_or(&info.name);
         Some(std::iter::once(root).chain(below).cloned().collect())
     }
