@@ -66,7 +66,7 @@ impl Layout {
     pub fn path_of(&self, info: &Info, file: FileIndex) -> Option<Vec<String>> {
         let entry = info.files.get(file.idx())?;
         let below =
-            self.files.get(&file).map_or_else(|| entry.path.get(1..).unwrap_or_default(), |path| path);
+            self.files.get(&file).map_or_else(|| entry.path.get(1..).unwrap_or_default(), Vec::as_slice);
         let root = self.root.as_ref().unwrap_or(&info.name);
         Some(std::iter::once(root).chain(below).cloned().collect())
     }
