@@ -22,7 +22,7 @@ fn with() -> TempDir {
         let (data, output) = (format!("data/{name}"), format!("{name}.meta"));
         run_ok(
             dir.path(),
-            ["create", &data, "-o", &output, "-l", "16KiB", "--tracker", "http://127.0.0.1:9/a"],
+            ["create", &data, "-o", &output, "-l", "16KiB", "--announce", "http://127.0.0.1:9/a"],
         );
     }
     dir

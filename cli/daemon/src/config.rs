@@ -7,7 +7,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use swarm_engine::{AddTorrent, SessionOptions};
+use swarm_engine::{AddTorrent, IpRange, SessionOptions};
 
 /// What each torrent gets before it is added to the session, such as the trackers of the command line.
 #[derive(Clone)]
@@ -59,6 +59,10 @@ pub struct Rules {
     pub watch_dir: Option<PathBuf>,
     /// Names that clients may know this host by, beside loopback's and its addresses.
     pub hosts: Vec<String>,
+    /// What the paths of all links begin with, such as `/swarm`, where a proxy has put the daemon below a path; empty if nothing.
+    pub base: String,
+    /// Proxies whose word about a client's host, scheme and address is taken.
+    pub proxies: Vec<IpRange>,
     /// How many torrents may run at the same time.
     pub turns: Turns,
     /// When a torrent has been seeded enough.

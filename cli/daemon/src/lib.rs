@@ -16,6 +16,7 @@ pub mod import;
 mod manager;
 mod metrics;
 mod notice;
+mod page;
 mod qbittorrent;
 pub mod settings;
 pub mod store;
@@ -145,13 +146,15 @@ impl Daemon {
             config.rules.clone(),
         );
         let (stop, stopping) = watch::channel(false);
-        let close = Arc::new(Notify::new());
-        let transmission = transmission::Shared::new()
-            .map_err(|source| StartError::System { what: "get random bytes", source })?;
         let qbittorrent = qbittorrent::Shared::default();
         let log = Arc::clone(&qbittorrent.log);
         tokio::spawn(qbittorrent::log::watch(log, manager.notices.subscribe(), manager.table.clone()));
-        let router = api::router(Arc::new(App {
+        let close = Arc::new(Notify::new());
+        let transmission = transmission::Shared::new()
+            .map_err(|source| StartError::System { what: "get random bytes", source })?;
+        let history = page::history::History::default();
+        tokio::spawn(history.clone().run(manager.table.clone(), stopping.clone()));
+        let app = Arc::new(App {
             manager: manager.handle.clone(),
             table: manager.table.clone(),
             notices: manager.notices.clone(),
@@ -167,12 +170,14 @@ impl Daemon {
             http: metrics::HttpCounters::default(),
             players: Default::default(),
             streams: Default::default(),
+            history,
             started_at: manager::now(),
             state_dir: config.state_dir.clone(),
             transmission,
             close: Arc::clone(&close),
             stopping: stopping.clone(),
-        }));
+        });
+        let router = page::based(api::router(app), manager.rules.clone());
         let mut servers = JoinSet::new();
         for listener in tcp {
             servers.spawn(serve::tcp(listener, router.clone(), stopping.clone()));
@@ -210,15 +215,15 @@ impl Daemon {
         self.torrents
     }
 
-    /// Waits until a client asks for its end, which is [`stop`](Self::stop)'s to bring about.
-    pub async fn close_asked(&self) {
-        self.close.notified().await;
-    }
-
     /// Takes over the torrents of another program. What is here already is passed over.
     pub async fn import(&self, import: &import::Import) -> import::Report {
         let rules = self.manager.rules.borrow().clone();
         import::run(import, &self.manager.handle, rules).await
+    }
+
+    /// Waits until a client asks for its end, which is [`stop`](Self::stop)'s to bring about.
+    pub async fn close_asked(&self) {
+        self.close.notified().await;
     }
 
     /// Has other rules in force.

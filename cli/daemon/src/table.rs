@@ -326,6 +326,11 @@ impl Table {
         self.rows.is_empty()
     }
 
+    /// When lists showed something new of a torrent last.
+    pub fn revision_of(&self, id: Id) -> Option<u64> {
+        self.rows.get(&id).map(|(_, revision)| *revision)
+    }
+
     /// All rows, by number.
     pub fn iter(&self) -> impl Iterator<Item = &Row> {
         self.rows.values().map(|(row, _)| row)

@@ -15,7 +15,7 @@ use clap::{Args, Command, Subcommand, ValueHint};
 use file::Settings;
 use serde::Serialize;
 use std::ffi::OsString;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +23,7 @@ use swarm_daemon::import::{From, Import, Report};
 use swarm_daemon::torrents::goals::Goals;
 use swarm_daemon::torrents::queue::Turns;
 use swarm_daemon::{Config, Daemon, Prepare, Program, Rules, StartError};
+use swarm_engine::IpRange;
 
 /// Where HTTP is served unless an option says otherwise.
 const HTTP: ([u8; 4], u16) = ([127, 0, 0, 1], 6868);
@@ -39,8 +40,9 @@ pub struct DaemonArgs {
 
     /// Take what is not set here from this TOML file; its keys are the long names of the options
     ///
-    /// SIGHUP has it read again. What changed there takes effect for dir, allow-dir, watch-dir, http-host, the limits,
-    /// max-active-downloads, max-active-seeds, seed-ratio, seed-time and on-complete; the log names what needs a restart.
+    /// SIGHUP has it read again. What changed there takes effect for dir, allow-dir, watch-dir, http-host, http-base,
+    /// trusted-proxy, the limits, max-active-downloads, max-active-seeds, seed-ratio, seed-time and on-complete; the log names
+    /// what needs a restart.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub config: Option<PathBuf>,
 
@@ -77,6 +79,14 @@ pub struct DaemonArgs {
     /// The user who has the password that `swarm daemon password` sets
     #[arg(long, value_name = "NAME", default_value = "swarm", value_parser = parse_user)]
     user: String,
+
+    /// Have the links of the page begin with this path, where a proxy has put the daemon below it
+    #[arg(long, value_name = "PATH", value_parser = parse_base, default_value = "")]
+    http_base: String,
+
+    /// Believe what this proxy says of a client's host, scheme and address: an address, or a network as in 10.0.0.0/8; repeatable
+    #[arg(long, value_name = "ADDR", value_parser = parse_proxy)]
+    trusted_proxy: Vec<IpRange>,
 
     /// Answer to HTTP clients without a token or a password: to everybody on this machine
     #[arg(long)]
@@ -157,11 +167,13 @@ or the password; \
 the Unix socket is for its owner alone.";
 
 /// What of the configuration file a running daemon takes anew.
-const RELOADED: [&str; 13] = [
+const RELOADED: [&str; 15] = [
     "dir",
     "allow-dir",
     "watch-dir",
     "http-host",
+    "http-base",
+    "trusted-proxy",
     "max-up",
     "max-down",
     "max-active-downloads",
@@ -176,6 +188,29 @@ const RELOADED: [&str; 13] = [
 fn parse_ratio(text: &str) -> Result<f64, &'static str> {
     let ratio = text.parse().ok().filter(|ratio: &f64| ratio.is_finite() && *ratio >= 0.0);
     ratio.ok_or("is not a number from 0 up, as in 1.5")
+}
+
+fn parse_base(text: &str) -> Result<String, &'static str> {
+    let base = text.trim_end_matches('/');
+    let is_plain = |part: &str| {
+        !part.is_empty()
+            && !matches!(part, "." | "..")
+            && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte))
+    };
+    match base.is_empty() || base.strip_prefix('/').is_some_and(|rest| rest.split('/').all(is_plain)) {
+        true => Ok(base.to_owned()),
+        false => Err("is not a path as in /swarm, of letters, digits, - . _ and ~"),
+    }
+}
+
+fn parse_proxy(text: &str) -> Result<IpRange, &'static str> {
+    let wrong = "is not an address, nor a network as in 10.0.0.0/8";
+    let (ip, len) = text.split_once('/').map_or((text, None), |(ip, len)| (ip, Some(len)));
+    let ip: IpAddr = ip.parse().map_err(|_| wrong)?;
+    match len {
+        None => Ok(ip.into()),
+        Some(len) => len.parse().ok().and_then(|len| IpRange::network(ip, len).ok()).ok_or(wrong),
+    }
 }
 
 fn parse_user(text: &str) -> Result<String, &'static str> {
@@ -225,18 +260,19 @@ pub async fn run(args: DaemonArgs, parse: Parse<'_>, command: &Command, cx: &mut
     let torrents = daemon.torrents();
     record(cx, &Record::Serving { http: daemon.http(), socket: socket.as_deref(), torrents });
     say_where(cx, &daemon, socket.as_deref(), token.as_deref());
-    let mut imports = args.imports().into_iter();
+    let mut imports = args.imports().into_iter().peekable();
     let (reason, exit) = loop {
-        let import = async {
-            match imports.next() {
-                Some(import) => daemon.import(&import).await,
+        let imported = async {
+            match imports.peek() {
+                Some(import) => daemon.import(import).await,
                 None => std::future::pending().await,
             }
         };
         let signal = tokio::select! {
             signal = interrupt.wait() => signal,
             () = daemon.close_asked() => break ("closed", Exit::Done),
-            report = import => {
+            report = imported => {
+                imports.next();
                 say_imported(cx, &report);
                 continue;
             }
@@ -452,11 +488,37 @@ impl DaemonArgs {
             allow_dirs: self.allow_dir.clone(),
             watch_dir: self.watch_dir.clone(),
             hosts: self.http_host.clone(),
+            base: self.http_base.clone(),
+            proxies: self.trusted_proxy.clone(),
             turns: Turns { downloads: self.max_active_downloads, seeds: self.max_active_seeds },
             on_complete: self.program()?,
             goals: Goals { ratio: self.seed_ratio, seed_time: self.seed_time.map(|time| time.as_secs()) },
             upload_limit: self.network.max_up,
             download_limit: self.network.max_down,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_base_is_a_plain_path() {
+        for (text, base) in [("", ""), ("/", ""), ("/swarm", "/swarm"), ("/a/b-c.d/", "/a/b-c.d")] {
+            assert_eq!(parse_base(text).as_deref(), Ok(base));
+        }
+        for wrong in ["swarm", "//evil.example", "/a b", "/a//b", "/..", "/a?b", "/\"x", "http://a/"] {
+            assert!(parse_base(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_proxy_is_an_address_or_a_network() {
+        assert_eq!(parse_proxy("10.0.0.1/8"), parse_proxy("10.0.0.0/8"));
+        assert!(parse_proxy("::1").is_ok() && parse_proxy("fd00::/8").is_ok());
+        for wrong in ["", "localhost", "10.0.0.0/33", "10.0.0.0/", "10.0.0.0/x", "10.0.0.0-10.0.0.9"] {
+            assert!(parse_proxy(wrong).is_err(), "{wrong}");
+        }
     }
 }

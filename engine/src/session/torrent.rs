@@ -367,14 +367,14 @@ impl TorrentDriver {
         if files.is_none() && !first_last {
             return Priority::NORMAL;
         }
-        let mut highest = Priority::SKIP;
+        let mut highest = None;
         for Segment { file, offset, len } in metainfo.info.segments(piece) {
             let of_file = files.as_ref().map_or(Priority::NORMAL, |files| files[file.idx()]);
             let is_edge = || offset == 0 || offset + len == metainfo.info.files[file.idx()].length;
             let is_first = first_last && of_file > Priority::SKIP && is_edge();
-            highest = highest.max(if is_first { FIRST } else { of_file });
+            highest = highest.max(Some(if is_first { FIRST } else { of_file }));
         }
-        if highest == Priority::SKIP { Priority::NORMAL } else { highest }
+        highest.unwrap_or(Priority::NORMAL)
     }
 
     /// What it holds.

@@ -48,6 +48,16 @@ impl ApiError {
         ApiError { status, info: ErrorInfo { kind, message: message.into(), id: None } }
     }
 
+    /// Its status.
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// What is wrong, for people.
+    pub fn message(&self) -> &str {
+        &self.info.message
+    }
+
     pub fn not_found(message: impl Into<String>) -> ApiError {
         ApiError::new(StatusCode::NOT_FOUND, "not_found", message)
     }

@@ -21,6 +21,9 @@ use utoipa::IntoParams;
 /// How many streams of events may be open.
 const STREAMS_MAX: usize = 64;
 
+/// How long the page is left alone after each event.
+const LOOK_INTERVAL: std::time::Duration = std::time::Duration::from_millis(800);
+
 /// What of the events is wanted.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(default, deny_unknown_fields)]
@@ -73,6 +76,40 @@ pub async fn events(
         };
         let event = Event::default().json_data(&notice).unwrap_or_default();
         Some((Ok(event), (notices, stopping, place)))
+    });
+    Ok(Sse::new(stream).keep_alive(KeepAlive::default()))
+}
+
+/// Tells the page that it should look again: the table's revision, once a second at most. Of one torrent if it is named.
+pub async fn changes(
+    State(app): AppState,
+    query: std::result::Result<Query<EventsQuery>, QueryRejection>,
+) -> Result<Sse<impl Stream<Item = std::result::Result<Event, Infallible>>>> {
+    let Query(query) = query?;
+    let only = match query.torrent {
+        Some(name) => Some(find(&app, PathOf::Ok(Path(name)))?.summary.id),
+        None => None,
+    };
+    let place = Place::take(&app)?;
+    let table = app.table.clone();
+    let first = (app.notices.subscribe(), app.stopping.clone(), place);
+    let stream = unfold(first, move |(mut notices, mut stopping, place)| {
+        let table = table.clone();
+        async move {
+            let seen = async {
+                next(&mut notices, only).await?;
+                tokio::time::sleep(LOOK_INTERVAL).await;
+                // What came meanwhile is seen by the same look.
+                notices = notices.resubscribe();
+                Some(())
+            };
+            tokio::select! {
+                seen = seen => seen?,
+                _ = stopping.wait_for(|stopping| *stopping) => return None,
+            }
+            let event = Event::default().data(table.read().revision().to_string());
+            Some((Ok(event), (notices, stopping, place)))
+        }
     });
     Ok(Sse::new(stream).keep_alive(KeepAlive::default()))
 }

@@ -5,7 +5,7 @@
 
 mod details;
 pub(crate) mod error;
-mod events;
+pub(crate) mod events;
 mod impatient;
 mod labels;
 mod operations;
@@ -14,12 +14,14 @@ mod session;
 mod stream;
 mod torrents;
 
+use crate::auth::proxy::{self, Scheme};
 use crate::auth::{Access, Cookie, Denied, Via};
 use crate::config::Rules;
 use crate::manager::Counters;
 use crate::manager::commands::Handle;
 use crate::metrics::HttpCounters;
 use crate::notice::Notice;
+use crate::page::login;
 use crate::settings::Standing;
 use crate::table::Shared;
 use crate::torrents::Labels;
@@ -77,6 +79,8 @@ pub struct App {
     pub players: crate::stream::Streams,
     /// Streams of events that are open.
     pub streams: AtomicUsize,
+    /// Rates over the last minutes, for the page.
+    pub history: crate::page::history::History,
     /// When it was started, in seconds since 1970.
     pub started_at: i64,
     /// The daemon's own folder.
@@ -145,6 +149,7 @@ pub fn router(app: Arc<App>) -> Router {
         .merge(transmission::router())
         .route("/api/v1/openapi.json", axum::routing::get(described))
         .merge(crate::qbittorrent::router())
+        .merge(crate::page::router(&app))
         .route("/stream/{token}/{file}", axum::routing::any(stream::file))
         .route("/stream/{token}/{file}/{name}", axum::routing::any(stream::named))
         .fallback(|| async {
@@ -162,12 +167,13 @@ fn linked(app: &App, request: &Request) -> Option<Response> {
     }
     let query = request.uri().query()?;
     let (_, given) = url::form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "token")?;
+    let is_https = request.extensions().get::<Scheme>().is_some_and(|scheme| scheme.is_https);
     Some(match app.access.login_by_token(&given) {
         // Relative, for a proxy may have put us below a path.
         Ok(key) => {
             let headers = [
                 (LOCATION, HeaderValue::from_static("./")),
-                (SET_COOKIE, Cookie::Page.set(key, false)),
+                (SET_COOKIE, Cookie::Page.set(key, is_https)),
                 (REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
             ];
             (StatusCode::SEE_OTHER, headers).into_response()
@@ -178,8 +184,15 @@ fn linked(app: &App, request: &Request) -> Option<Response> {
 
 /// Lets a request pass, or not; and counts it.
 async fn admit(State(app): AppState, mut request: Request, next: Next) -> Response {
-    let via = request.extensions().get::<Via>().copied();
     let rules = app.rules.borrow().clone();
+    let mut via = request.extensions().get::<Via>().copied();
+    if let Some(via) = &mut via {
+        let (mut parts, body) = request.into_parts();
+        let scheme = proxy::unwrap(via, &mut parts.uri, &mut parts.headers, &rules);
+        parts.extensions.insert(*via);
+        parts.extensions.insert(scheme);
+        request = Request::from_parts(parts, body);
+    }
     let is_rpc = request.uri().path().starts_with(transmission::PATH);
     let (method, uri, headers) = (request.method(), request.uri(), request.headers());
     let checked = match via {
@@ -196,7 +209,9 @@ async fn admit(State(app): AppState, mut request: Request, next: Next) -> Respon
         (Err(denied), _) if request.uri().path().starts_with("/api/v2/") => {
             crate::qbittorrent::denied(denied)
         }
-        (Err(denied), _) => ApiError::from(denied).into_response(),
+        (Err(denied), _) => {
+            login::answer(&app, &request, denied).unwrap_or_else(|| ApiError::from(denied).into_response())
+        }
     };
     app.http.count(response.status());
     let is_denied = response.status() == StatusCode::UNAUTHORIZED;

@@ -11,6 +11,7 @@
 mod attempts;
 mod hosts;
 pub mod password;
+pub mod proxy;
 mod sessions;
 mod token;
 
@@ -356,8 +357,8 @@ pub fn check_place(via: Via, uri: &Uri, headers: &HeaderMap, hosts: &[String]) -
 fn is_for_all(method: &Method, path: &str) -> bool {
     match path {
         "/health" => method == Method::GET,
-        "/api/v2/auth/login" => true,
-        _ => path.starts_with("/stream/"),
+        "/api/v2/auth/login" | "/login" => true,
+        path => path.starts_with("/stream/") || crate::page::is_asset(path),
     }
 }
 
