@@ -265,7 +265,22 @@ impl Manager {
         self.on_written(&result);
         result.map_err(|error| super::refusal(&error))?;
         self.apply_bans(bans);
+        if !on {
+            self.name_peers_again().await;
+        }
         Ok(())
+    }
+
+    /// Peers that users added and that were banned are dialled again.
+    async fn name_peers_again(&self) {
+        // Once the session has answered, the bans are lifted.
+        let _ = self.session.active().await;
+        for (id, live) in &self.live {
+            let peers = self.book.get(*id).map(|torrent| &torrent.record.options.peers);
+            if let (Some(told), Some(peers)) = (&live.told, peers.filter(|peers| !peers.is_empty())) {
+                told.handle.add_peers(peers.iter().copied());
+            }
+        }
     }
 
     /// Has these bans in force.
