@@ -181,6 +181,9 @@ class Actions(PageCase):
         browser.click("form[action$='/trackers'].lines .button")
         browser.said("Added")
         browser.shows("#trackers", "udp://127.0.0.1:9")
+        browser.click("#trackers [value^='udp:']")
+        browser.said("Removed")
+        until(lambda: "udp:" not in browser.text("#trackers"), SOON, "one tracker less")
         browser.type("#seeds-new", "http://127.0.0.1:9/one")
         browser.click("form[action$='/web-seeds'].lines .button")
         browser.shows("#web-seeds", "http://127.0.0.1:9/one")
@@ -208,7 +211,22 @@ class Actions(PageCase):
         browser.click("[name=all][value='0']")
         until(lambda: {one["priority"] for one in daemon.api("GET", f"/torrents/{number}/files")} == {0}, SOON, "nothing wanted")
 
+        browser.click("#n1")
+        until(lambda: browser.script("return document.querySelector('#rename-to')?.value") == "tree/deep/b.txt", SOON, "the path")
+        browser.type("#rename-to", "tree/deep/c.txt")
+        browser.click("dialog .primary")
+        browser.said("Renamed")
+        self.assertIn("tree/deep/c.txt", [one["path"] for one in daemon.api("GET", f"/torrents/{number}/files")])
+
         browser.open(f"{tab}/options")
+        browser.type("#o-dir", str(self.scratch / "elsewhere"))
+        browser.click("[name=files][value=leave]")
+        browser.click("form:has(#o-dir) .button")
+        browser.said("another folder")
+        self.becomes(daemon, number, dir=str((self.scratch / "elsewhere").resolve()))
+        browser.type("#o-dir", "/etc")
+        browser.click("form:has(#o-dir) .button")
+        browser.said("may be used")
         browser.type("#o-name", "another name")
         browser.type("#o-tags", "x, y")
         browser.click("form:has(#o-name) .button")
@@ -239,7 +257,7 @@ class Actions(PageCase):
         browser.click("form:has(#s-category) .button")
         browser.shows("summary", "films & <more>")
         self.assertEqual([one["name"] for one in daemon.api("GET", "/categories")], ["films & <more>"])
-        browser.check(self, daemon.url, but=["400"])
+        browser.check(self, daemon.url, but=["400", "403"])
 
     def test_removal_asks_first(self):
         daemon, browser = self.daemon(), self.browser()
@@ -270,12 +288,32 @@ class Actions(PageCase):
         browser.shows("#rows", "No torrents yet")
         browser.check(self, daemon.url)
 
-    def test_a_download_is_seen_to_go_on(self):
+    def seeder(self, length, rate):
+        """A torrent `big`, and where a seeder of it is."""
         seeder = self.start(Process([
-            BIN / "swarm", "seed", self.metainfo("big", 6 * MIB), self.scratch / "data/big", "--json", "--listen", "127.0.0.1:0", "--no-dht",
-            "--state-dir", self.scratch / "seeder", "--max-up", "3MiB/s",
+            BIN / "swarm", "seed", self.metainfo("big", length), self.scratch / "data/big", "--json", "--listen", "127.0.0.1:0", "--no-dht",
+            "--state-dir", self.scratch / "seeder", "--max-up", rate,
         ]))  # fmt: skip
-        peer = seeder.wait_event("listening")["addresses"][0]
+        return seeder.wait_event("listening")["addresses"][0]
+
+    def test_a_peer_is_banned_and_let_back(self):
+        peer = self.seeder(6 * MIB, "100KiB/s")
+        daemon, browser = self.daemon(), self.browser()
+        daemon.add(self.scratch / "big.meta", peers=peer)
+        self.sign_in(browser, daemon)
+        browser.open(f"{daemon.url}/t/1/peers")
+        browser.shows("#peers", peer)
+        browser.click("#ban1")
+        browser.said("Banned")
+        browser.shows("#peers", "No peer is connected")
+        browser.open(f"{daemon.url}/settings")
+        browser.shows("section:has(#s-bans)", "127.0.0.1")
+        browser.click("[aria-label='Lift the ban of 127.0.0.1']")
+        browser.shows("section:has(#s-bans)", "Nobody is banned")
+        browser.check(self, daemon.url)
+
+    def test_a_download_is_seen_to_go_on(self):
+        peer = self.seeder(6 * MIB, "3MiB/s")
         daemon, browser = self.daemon(), self.browser()
         self.sign_in(browser, daemon)
         daemon.add(self.scratch / "big.meta", peers=peer)

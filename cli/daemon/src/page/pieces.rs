@@ -55,7 +55,8 @@ pub struct Map {
     /// What it shows, in words.
     pub words: String,
     /// How many whole copies the connected peers have together, and the share of pieces of which there is one more.
-    pub copies: String,
+    /// `None` if they have nothing.
+    pub copies: Option<String>,
 }
 
 /// Draws the pieces.
@@ -99,10 +100,11 @@ fn cell(statuses: &[PieceStatus], at_peers: &[u32]) -> Cell {
     }
 }
 
-fn copies(availability: &[u32]) -> String {
-    let Some(fewest) = availability.iter().min() else { return "0".to_owned() };
+fn copies(availability: &[u32]) -> Option<String> {
+    let fewest = availability.iter().min()?;
     let more = availability.iter().filter(|peers| *peers > fewest).count();
-    format!("{:.2}", f64::from(*fewest) + more as f64 / availability.len() as f64)
+    let copies = f64::from(*fewest) + more as f64 / availability.len() as f64;
+    (copies > 0.0).then(|| format!("{copies:.2}"))
 }
 
 #[cfg(test)]
@@ -124,7 +126,7 @@ mod tests {
         assert_eq!(classes, ["have", "coming", "missing", "nowhere"]);
         assert_eq!((drawn.per_cell, drawn.height), (1, 8));
         assert_eq!(drawn.paths[2].1, "M20 0h8v8h-8z");
-        assert_eq!(drawn.copies, "0.50");
+        assert_eq!(drawn.copies.as_deref(), Some("0.50"));
         assert!(drawn.words.starts_with("1 of 4 pieces are here, 1 on their way; 1 of"), "{}", drawn.words);
     }
 
@@ -136,8 +138,8 @@ mod tests {
         let drawn = draw(&map(&statuses, &vec![3; 1_000_000]));
         assert_eq!((drawn.per_cell, drawn.height), (1_042, 158));
         let size: usize = drawn.paths.iter().map(|(_, path)| path.len()).sum();
-        assert!(size < 30_000 && drawn.copies == "3.00", "{size}");
+        assert!(size < 30_000 && drawn.copies.as_deref() == Some("3.00"), "{size}");
         let nothing = draw(&PieceMap::default());
-        assert!(nothing.paths.is_empty() && nothing.height == 1 && nothing.copies == "0");
+        assert!(nothing.paths.is_empty() && nothing.height == 1 && nothing.copies.is_none());
     }
 }
