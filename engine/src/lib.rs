@@ -65,6 +65,7 @@ pub mod fuzz {
 #[doc(hidden)]
 pub use storage::{PieceStorage, Stored};
 pub use storage::{StorageError, verify};
+pub use swarm_core::bencode;
 pub use swarm_core::dht::MutableTorrentLink;
 pub use swarm_core::geometry::Geometry;
 pub use swarm_core::id::{BlockRef, FileIndex, InfoHash, InfoHashV2, PeerId, PieceIndex};

@@ -111,7 +111,7 @@ fn a_bad_value_is_told_with_its_option_and_the_mend() {
             "0",
             "is not a whole number from 1 to 65535",
         ),
-        ("show x --log", "xml", "is not text or json"),
+        ("show x --log", "xml", "is not text, json or journald"),
     ] {
         let (command, option) = args.rsplit_once(' ').unwrap();
         let value_of = format!("{option}={value}");

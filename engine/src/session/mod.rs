@@ -1,6 +1,7 @@
 //! Sessions: one network thread, its torrents, and handles to them.
 
 mod accept;
+mod allowances;
 mod announce;
 mod announce_dht;
 mod announce_udp;

@@ -131,8 +131,14 @@ pub(super) async fn start(
             while next == Next::Pause {
                 next = Box::pin(paused(&mut options, &stats, &mut carried.readers, &mut channels)).await;
                 if next == Next::Relocate {
-                    next =
-                        relocate(&context, &mut options, &stats, &mut carried.readers, &mut channels).await;
+                    next = Box::pin(relocate(
+                        &context,
+                        &mut options,
+                        &stats,
+                        &mut carried.readers,
+                        &mut channels,
+                    ))
+                    .await;
                     opened = None;
                     // It is resumed, or waits for that.
                     next = if next == Next::Restart && options.paused { Next::Pause } else { next };
@@ -159,7 +165,8 @@ pub(super) async fn start(
         }
         if next == Next::Relocate {
             let stats = last_stats.take().unwrap_or_default();
-            next = relocate(&context, &mut options, &stats, &mut carried.readers, &mut channels).await;
+            next =
+                Box::pin(relocate(&context, &mut options, &stats, &mut carried.readers, &mut channels)).await;
             opened = None;
             last_stats = Some(stats);
         }
@@ -367,7 +374,7 @@ async fn resolve_unless_paused(
             found = resolve(context, link), if !is_paused => return found.map(Some),
             next = paused(options, &stats, &mut readers, channels) => {
                 if next == Next::Relocate {
-                    relocate(context, options, &stats, &mut readers, channels).await;
+                    Box::pin(relocate(context, options, &stats, &mut readers, channels)).await;
                 }
                 if matches!(next, Next::Stop | Next::Delete) {
                     return Ok(None);

@@ -1,5 +1,5 @@
 //! Torrents of other programs, taken over: what they are, where their data is, and what was set of them. Their folders are only read. Data
-//! stays where it is, and counts as far as it has been checked. [`qbittorrent`] and [`transmission`] read what those programs keep.
+//! stays where it is, and counts as far as it has been checked. `qbittorrent` and `transmission` read what those programs keep.
 
 mod qbittorrent;
 mod transmission;
@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use swarm_core::bencode::{self, Limits, Value};
+use swarm_engine::bencode::{self, Limits, Value};
 use swarm_engine::{Metainfo, Source};
 
 /// How long a file beside a metainfo file may be, in bytes.

@@ -9,8 +9,8 @@ use crate::torrents::goals::{Goal, GoalWord};
 use crate::torrents::{Options, Totals};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use swarm_core::bencode::Value;
 use swarm_engine::METAINFO_LEN_MAX;
+use swarm_engine::bencode::Value;
 
 /// Where `categories.json` may be, as seen from `BT_backup`: beside it, in a profile, and where it is on Linux.
 const CATEGORIES: [&str; 4] = [

@@ -9,8 +9,8 @@ use crate::torrents::goals::{Goal, GoalWord};
 use crate::torrents::{Options, Totals};
 use std::collections::BTreeMap;
 use std::path::Path;
-use swarm_core::bencode::Value;
 use swarm_engine::METAINFO_LEN_MAX;
+use swarm_engine::bencode::Value;
 
 /// How long a `.magnet` file may be, in bytes.
 const MAGNET_LEN_MAX: usize = 64 * 1024;

@@ -39,7 +39,7 @@ pub struct Category {
 /// What is to be changed of a category. What is left out stays.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CategoryEdit {
-    /// Its folder, as [`crate::folders::resolve`] gives it.
+    /// Its folder, as `folders::resolve` gives it.
     pub dir: Option<Option<PathBuf>>,
     /// The limit of payload sent.
     pub upload_limit: Option<Option<u64>>,

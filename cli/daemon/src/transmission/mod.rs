@@ -1,8 +1,8 @@
 //! The RPC of Transmission at `/transmission/rpc`, for programs that know it: the dialect of 2.x to 4.0 (up to RPC version 17), and the
 //! JSON-RPC 2.0 of 4.1. `docs/apis.md` of the project says where it differs.
 //!
-//! [`dialect`] reads calls and writes answers, [`ids`], [`fields`], [`change`] and [`session`] say what they mean, all without I/O;
-//! [`calls`] carries them out.
+//! `dialect` reads calls and writes answers, `ids`, `fields`, `change` and `session` say what they mean, all without I/O;
+//! `calls` carries them out.
 
 mod calls;
 mod change;

@@ -3,7 +3,7 @@
 use super::path::PathRules;
 use super::{Info, PATH_DEPTH_MAX};
 use crate::id::FileIndex;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// How long a path of a file may be, in bytes, with a separator between its names.
 const PATH_LEN_MAX: usize = 4_096;
@@ -130,7 +130,7 @@ impl Layout {
             }
             check(rules, path)?;
         }
-        let mut moved = HashMap::new();
+        let mut moved = BTreeMap::new();
         for (index, entry) in (0..).map(FileIndex).zip(&mut named.files) {
             let path = self.path_of(info, index).unwrap_or_default();
             if let Some(before) = self.files.get(&index).and_then(|_| info.files.get(index.idx())) {
@@ -171,7 +171,7 @@ fn check(rules: PathRules, path: &[String]) -> Result<(), LayoutError> {
 fn expect_unique(info: &Info, rules: PathRules) -> Result<(), LayoutError> {
     let fold = |path: &[String]| path.iter().map(|name| rules.fold(name)).collect::<Vec<_>>().join("/");
     let files = || info.files.iter().filter(|file| !file.is_padding_for_sure());
-    let mut taken = HashSet::new();
+    let mut taken = BTreeSet::new();
     for file in files() {
         if !taken.insert(fold(&file.path)) {
             return Err(LayoutError::Taken(file.path.join("/")));
