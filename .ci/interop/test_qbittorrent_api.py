@@ -25,7 +25,7 @@ VERSION = "2026.10.1"
 USER, PASSWORD = "admin", "adminadmin"
 WEB, WEB_NAME = "198.51.100.7", "github.com"
 # How many tests of the suite pass at least.
-PASSED_MIN = 280
+PASSED_MIN = 370
 # How long the suite may take.
 SUITE_SECONDS = 900
 
@@ -195,11 +195,14 @@ class Suite(Case):
             kinds = {child.tag for child in case}
             bad = kinds & {"failure", "error"}
             outcome = "failed" if bad else "skipped" if "skipped" in kinds else "passed"
-            text = next((child.get("message", "") for child in case if child.tag in ("failure", "error")), "")
+            text = next((child.get("message", "") for child in case if child.tag in ("failure", "error", "skipped")), "")
             outcomes[outcome].append(f"{case.get('classname')}::{case.get('name')} {text[:160]}")
         counts = ", ".join(f"{len(names)} {outcome}" for outcome, names in outcomes.items())
         print(f"  qbittorrent-api {VERSION}: {counts}; left out: {', '.join(LEFT_OUT)}", flush=True)
-        self.assertEqual(outcomes["failed"], [], counts)
+        if outcomes["failed"]:
+            self.fail("\n".join([counts, *outcomes["failed"]]))
+        # All that it skips by itself is of other versions of the API.
+        self.assertEqual([name for name in outcomes["skipped"] if "testing 2.11.4; needs" not in name], [])
         self.assertGreaterEqual(len(outcomes["passed"]), PASSED_MIN)
 
 
