@@ -2,7 +2,7 @@
 
 use super::event::TorrentStats;
 use super::options::{AddTorrent, Files};
-use super::pieces::PieceMap;
+use super::piece_map::PieceMap;
 use super::rate_group::RateGroup;
 use super::relocating::Request as Relocate;
 use std::io;

@@ -4,7 +4,7 @@ use super::command::Command;
 use super::event::{Event, TorrentStats};
 use super::events::{Received, Receiver, WeakEventSender};
 use super::options::Files;
-use super::pieces::PieceMap;
+use super::piece_map::PieceMap;
 use super::rate_group::RateGroup;
 use super::reader::FileReader;
 use super::relocating::Request as Relocate;

@@ -25,6 +25,7 @@ mod lsd;
 mod metadata;
 mod opening;
 mod options;
+mod piece_map;
 mod pieces;
 mod port_mapping;
 mod prepared;
@@ -64,7 +65,7 @@ pub use handle::{EventReceiver, SessionEvents, TorrentHandle};
 pub use options::{
     AddTorrent, DhtOptions, Files, LISTEN_PORT_FIRST, Mode, SessionFacts, SessionOptions, Source,
 };
-pub use pieces::{PieceMap, PieceStatus};
+pub use piece_map::{PieceMap, PieceStatus};
 pub use rate_group::RateGroup;
 pub use reader::FileReader;
 use registry::Registry;
