@@ -4,7 +4,7 @@ use super::event::TorrentStats;
 use super::options::{AddTorrent, Files};
 use super::piece_map::PieceMap;
 use super::rate_group::RateGroup;
-use super::relocating::Request as Relocate;
+use super::relocation::Request as Relocate;
 use std::io;
 use std::net::SocketAddr;
 use std::ops::Range;

@@ -7,7 +7,7 @@ use super::options::Files;
 use super::piece_map::PieceMap;
 use super::rate_group::RateGroup;
 use super::reader::FileReader;
-use super::relocating::Request as Relocate;
+use super::relocation::Request as Relocate;
 use crate::error::{Error, OptionError};
 use crate::id::TorrentId;
 use crate::storage::Location;

@@ -3,10 +3,11 @@
 use super::announce::announcer;
 use super::command::Command;
 use super::context::Context;
-use super::event::{Event, State, TorrentStats};
+use super::event::{Event, State};
 use super::events::EventSender;
 use super::handle::{self, Known, Phase, TorrentHandle};
 use super::options::{AddTorrent, Mode, Source};
+use super::pausing::paused;
 use super::progress::{Progress, Ready};
 use super::readers::Readers;
 use super::registry::Registry;
@@ -322,37 +323,6 @@ fn first(context: &Context, options: &AddTorrent, info_hash: InfoHash) -> Carrie
         reconnect: Vec::new(),
         dropped_web_seeds: Default::default(),
         has_joined: false,
-    }
-}
-
-/// Takes commands of a torrent that does not run, until one asks for something else.
-pub(super) async fn paused(
-    options: &mut Rc<AddTorrent>,
-    stats: &TorrentStats,
-    readers: &mut Readers,
-    channels: &mut Channels,
-) -> Next {
-    loop {
-        let Some(command) = channels.commands.recv().await else { std::future::pending().await };
-        command.apply(options);
-        match *command {
-            Command::Stats(reply) => drop(reply.send(stats.clone())),
-            Command::FileProgress(reply) => drop(reply.send(None)),
-            Command::Pieces(reply) => drop(reply.send(None)),
-            Command::Read(request) => drop(readers.add(request)),
-            Command::SetFiles(_) | Command::Recheck => {
-                channels.phase.send_replace(Phase::Running { complete: false });
-            }
-            Command::Relocate(request) => {
-                channels.relocation = Some(request);
-                return Next::Relocate;
-            }
-            Command::Pause => return Next::Pause,
-            Command::Resume => return Next::Restart,
-            Command::Stop => return Next::Stop,
-            Command::Delete => return Next::Delete,
-            _ => {}
-        }
     }
 }
 

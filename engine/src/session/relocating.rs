@@ -2,28 +2,18 @@
 
 use super::context::Context;
 use super::event::{State, TorrentStats};
-use super::opening::paused;
 use super::options::{AddTorrent, Mode};
+use super::pausing::paused;
 use super::readers::Readers;
+use super::relocation::Request;
 use super::torrent::{Channels, Next};
 use crate::error::{Error, OptionError};
 use crate::storage::{Location, Relocation, Spot, StorageError, relocate as move_files};
-use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use swarm_core::metainfo::{Info, Layout};
+use swarm_core::metainfo::Info;
 use tokio::sync::oneshot;
-
-/// Where a torrent's files are to be.
-#[derive(Debug)]
-pub(crate) struct Request {
-    pub(super) dir: PathBuf,
-    pub(super) layout: Layout,
-    /// It was begun before.
-    pub(super) resumes: bool,
-    pub(super) reply: oneshot::Sender<Result<(), Error>>,
-}
 
 /// Moves the files of a torrent that does not run, and takes commands meanwhile. What comes next: it starts again, unless it was asked to end.
 pub(super) async fn relocate(

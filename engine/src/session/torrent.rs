@@ -19,7 +19,7 @@ use super::progress::{Progress, Ready};
 use super::rate_group::GroupLimits;
 use super::readers::Readers;
 use super::registry::Registry;
-use super::relocating::Request as Relocate;
+use super::relocation::Request as Relocate;
 use super::verifying::CompletePieces;
 use super::webseed::WebSources;
 use crate::Error;
