@@ -1,14 +1,13 @@
 //! The options of `swarm ctl`.
 
 use super::shared::{CategoriesArgs, SettingsArgs, TagsArgs, TrackerLimitsArgs};
+use super::values::{Limit, parse_limit, parse_ratio, parse_seed_time};
 use crate::network::{parse_tracker, parse_web_seed};
-use crate::units;
 use clap::{Args, Subcommand, ValueEnum, ValueHint};
 use serde_json::Value;
 use std::ffi::OsString;
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::time::Duration;
 
 #[derive(Args, Debug)]
 #[command(after_long_help = EXAMPLES)]
@@ -237,29 +236,6 @@ pub struct LimitArgs {
     /// Stop when seeded for this long; `none`, or `default` for the daemon's own
     #[arg(long, value_name = "DURATION", value_parser = parse_seed_time, requires = "torrents")]
     pub seed_time: Option<Value>,
-}
-
-/// A rate, or none.
-#[derive(Clone, Copy, Debug)]
-pub struct Limit(pub Option<u64>);
-
-pub fn parse_limit(text: &str) -> Result<Limit, String> {
-    if text == "none" { Ok(Limit(None)) } else { units::parse_rate(text).map(|rate| Limit(Some(rate))) }
-}
-
-pub fn parse_ratio(text: &str) -> Result<Value, &'static str> {
-    match text.parse::<f64>() {
-        _ if matches!(text, "none" | "default") => Ok(text.into()),
-        Ok(ratio) if ratio.is_finite() && ratio >= 0.0 => Ok(ratio.into()),
-        _ => Err("is not a number from 0 up, none or default"),
-    }
-}
-
-pub fn parse_seed_time(text: &str) -> Result<Value, String> {
-    match text {
-        "none" | "default" => Ok(text.into()),
-        _ => units::parse_duration(text).map(|time: Duration| time.as_secs().into()),
-    }
 }
 
 #[derive(Args, Debug)]

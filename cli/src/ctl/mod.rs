@@ -5,6 +5,7 @@ mod client;
 mod operations;
 mod shared;
 mod show;
+mod values;
 
 pub use args::CtlArgs;
 
@@ -14,8 +15,8 @@ use crate::interrupt::Interrupt;
 use crate::network::default_state_dir;
 use anyhow::{Context as _, Result};
 use args::{
-    AddArgs, Ctl, EventsArgs, FilesArgs, Limit, LimitArgs, ListArgs, MoveArgs, PeersArgs, QueueArgs,
-    RemoveArgs, RenameArgs, ResumeArgs, Several, WebSeedsArgs,
+    AddArgs, Ctl, EventsArgs, FilesArgs, LimitArgs, ListArgs, MoveArgs, PeersArgs, QueueArgs, RemoveArgs,
+    RenameArgs, ResumeArgs, Several, WebSeedsArgs,
 };
 use clap::ValueEnum as _;
 use client::{Body, Client};
@@ -25,6 +26,7 @@ use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::Path;
+use values::Limit;
 
 pub async fn run(args: CtlArgs, cx: &mut Context) -> Result<Exit> {
     let socket = args.socket.or_else(|| Some(crate::daemon::socket_in(&default_state_dir()?)));

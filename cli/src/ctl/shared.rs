@@ -1,8 +1,8 @@
 //! `swarm ctl settings`, `categories`, `tags` and `tracker-limits`: what holds for all torrents together, or for several.
 
 use super::Daemon;
-use super::args::{Limit, parse_limit, parse_ratio, parse_seed_time};
 use super::client::Body;
+use super::values::{Limit, parse_limit, parse_ratio, parse_seed_time};
 use crate::context::Context;
 use crate::exit::{Exit, fail, printable};
 use crate::units;
