@@ -1,6 +1,6 @@
 //! The options of `swarm ctl`.
 
-use super::shared::{CategoriesArgs, SettingsArgs, TagsArgs, TrackerLimitsArgs};
+use super::shared_args::{CategoriesArgs, SettingsArgs, TagsArgs, TrackerLimitsArgs};
 use super::values::{Limit, parse_limit, parse_ratio, parse_seed_time};
 use crate::network::{parse_tracker, parse_web_seed};
 use clap::{Args, Subcommand, ValueEnum, ValueHint};

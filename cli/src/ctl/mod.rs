@@ -4,6 +4,7 @@ mod args;
 mod client;
 mod operations;
 mod shared;
+mod shared_args;
 mod show;
 mod values;
 
