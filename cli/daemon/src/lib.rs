@@ -24,6 +24,7 @@ pub mod stream;
 pub mod table;
 pub mod torrents;
 pub mod transmission;
+pub mod units;
 
 pub use adding::AddOptions;
 pub use completion::Program;

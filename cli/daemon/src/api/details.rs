@@ -1,8 +1,8 @@
 //! What a torrent consists of: files, peers, trackers, web seeds.
 
-use super::AppState;
 use super::error::{self, ApiError, ErrorBody};
 use super::torrents::{PathOf, Result, find};
+use super::{App, AppState};
 use crate::table::Row;
 use crate::torrents::{Edit, Refusal, TrackerEdit};
 use axum::Json;
@@ -283,10 +283,7 @@ pub async fn remove_web_seeds(
     headers: HeaderMap,
     body: Body,
 ) -> Result<StatusCode> {
-    let UrlsBody { urls } = error::json(&headers, body).await?;
-    let id = find(&app, path)?.summary.id;
-    app.manager.edit(vec![id], Edit { web_seeds_removed: urls, ..Edit::default() }).await?;
-    Ok(StatusCode::NO_CONTENT)
+    edit_urls(&app, path, &headers, body, |urls| Edit { web_seeds_removed: urls, ..Edit::default() }).await
 }
 
 /// Addresses of trackers or web seeds.
@@ -295,6 +292,20 @@ pub async fn remove_web_seeds(
 pub struct UrlsBody {
     /// URLs.
     urls: Vec<String>,
+}
+
+/// Has these addresses change a torrent.
+async fn edit_urls(
+    app: &App,
+    path: PathOf,
+    headers: &HeaderMap,
+    body: Body,
+    edit: impl FnOnce(Vec<String>) -> Edit,
+) -> Result<StatusCode> {
+    let UrlsBody { urls } = error::json(headers, body).await?;
+    let id = find(app, path)?.summary.id;
+    app.manager.edit(vec![id], edit(urls)).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// Adds trackers, a tier each. They may lead where those of a metainfo file may
@@ -306,10 +317,7 @@ pub async fn add_trackers(
     headers: HeaderMap,
     body: Body,
 ) -> Result<StatusCode> {
-    let UrlsBody { urls } = error::json(&headers, body).await?;
-    let id = find(&app, path)?.summary.id;
-    app.manager.edit(vec![id], Edit { trackers: urls, ..Edit::default() }).await?;
-    Ok(StatusCode::NO_CONTENT)
+    edit_urls(&app, path, &headers, body, |urls| Edit { trackers: urls, ..Edit::default() }).await
 }
 
 /// A web seed.
@@ -358,8 +366,5 @@ pub async fn add_web_seeds(
     headers: HeaderMap,
     body: Body,
 ) -> Result<StatusCode> {
-    let UrlsBody { urls } = error::json(&headers, body).await?;
-    let id = find(&app, path)?.summary.id;
-    app.manager.edit(vec![id], Edit { web_seeds: urls, ..Edit::default() }).await?;
-    Ok(StatusCode::NO_CONTENT)
+    edit_urls(&app, path, &headers, body, |urls| Edit { web_seeds: urls, ..Edit::default() }).await
 }

@@ -85,7 +85,6 @@ impl From<Refusal> for ApiError {
             Refusal::NoMetadata => (StatusCode::CONFLICT, "no_metadata", None),
             Refusal::Removing => (StatusCode::CONFLICT, "removing", None),
             Refusal::Moving => (StatusCode::CONFLICT, "moving", None),
-            Refusal::NotBuilt(_) => (StatusCode::NOT_IMPLEMENTED, "not_built", None),
             Refusal::TooMany(_) => (StatusCode::CONFLICT, "too_many", None),
             Refusal::Store { is_full: true, .. } => (StatusCode::INSUFFICIENT_STORAGE, "disk_full", None),
             Refusal::Store { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "store", None),

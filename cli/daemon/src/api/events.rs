@@ -62,11 +62,7 @@ pub async fn events(
     State(app): AppState,
     query: std::result::Result<Query<EventsQuery>, QueryRejection>,
 ) -> Result<Sse<impl Stream<Item = std::result::Result<Event, Infallible>>>> {
-    let Query(query) = query?;
-    let only = match query.torrent {
-        Some(name) => Some(find(&app, PathOf::Ok(Path(name)))?.summary.id),
-        None => None,
-    };
+    let only = wanted(&app, query)?;
     let place = Place::take(&app)?;
     let first = (app.notices.subscribe(), app.stopping.clone(), place);
     let stream = unfold(first, move |(mut notices, mut stopping, place)| async move {
@@ -85,11 +81,7 @@ pub async fn changes(
     State(app): AppState,
     query: std::result::Result<Query<EventsQuery>, QueryRejection>,
 ) -> Result<Sse<impl Stream<Item = std::result::Result<Event, Infallible>>>> {
-    let Query(query) = query?;
-    let only = match query.torrent {
-        Some(name) => Some(find(&app, PathOf::Ok(Path(name)))?.summary.id),
-        None => None,
-    };
+    let only = wanted(&app, query)?;
     let place = Place::take(&app)?;
     let table = app.table.clone();
     let first = (app.notices.subscribe(), app.stopping.clone(), place);
@@ -112,6 +104,12 @@ pub async fn changes(
         }
     });
     Ok(Sse::new(stream).keep_alive(KeepAlive::default()))
+}
+
+/// The torrent that is asked for, if it is one.
+fn wanted(app: &App, query: std::result::Result<Query<EventsQuery>, QueryRejection>) -> Result<Option<Id>> {
+    let Query(query) = query?;
+    query.torrent.map(|name| Ok(find(app, PathOf::Ok(Path(name)))?.summary.id)).transpose()
 }
 
 async fn next(notices: &mut Receiver<Notice>, only: Option<Id>) -> Option<Notice> {

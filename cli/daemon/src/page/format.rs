@@ -1,28 +1,11 @@
 //! Numbers, times and names as people read them. Templates escape what comes from here.
 
+pub use crate::units::{rate, size};
+
 /// Longest name in a list, in characters. What is longer would not fit any screen.
 const NAME_LEN_MAX: usize = 300;
 /// Longest text elsewhere.
 const TEXT_LEN_MAX: usize = 4_000;
-
-/// Bytes, as the command line shows them.
-pub fn size(bytes: u64) -> String {
-    const UNITS: [&str; 7] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
-    let mut value = bytes as f64;
-    let mut unit = 0;
-    // 1023.95 would be shown as 1024.0.
-    while value >= 1023.95 && unit + 1 < UNITS.len() {
-        value /= 1024.0;
-        unit += 1;
-    }
-    let decimals = usize::from(bytes.trailing_zeros() < 10 * unit as u32 && bytes > 0);
-    format!("{value:.decimals$} {}", UNITS[unit])
-}
-
-/// Bytes per second.
-pub fn rate(bytes_per_s: u64) -> String {
-    size(bytes_per_s) + "/s"
-}
 
 /// The same; nothing where nothing moves.
 pub fn rate_if_any(bytes_per_s: u64) -> String {

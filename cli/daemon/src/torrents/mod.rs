@@ -97,9 +97,6 @@ pub enum Refusal {
     /// The session refuses it.
     #[error("{0}")]
     Engine(String),
-    /// It is named, and not there yet.
-    #[error("{0}: not built yet")]
-    NotBuilt(&'static str),
     /// The daemon is ending.
     #[error("the daemon is ending")]
     Stopping,
