@@ -1,7 +1,8 @@
 //! A torrent and the readers of its files: what they wait for is downloaded first, and read when it is there.
 
 use super::command::{ReadPart, ReadRequest};
-use super::torrent::{FIRST, Inner, TorrentDriver};
+use super::priorities::FIRST;
+use super::torrent::{Inner, TorrentDriver};
 use crate::hash::Lane;
 use std::collections::BTreeMap;
 use std::io;

@@ -34,7 +34,7 @@ use std::sync::Arc;
 use swarm_core::bitfield::Bitfield;
 use swarm_core::geometry::BLOCK_LEN;
 use swarm_core::id::{InfoHash, PeerId, PeerKey, PieceIndex};
-use swarm_core::metainfo::{HashTrees, Info, Metainfo, Segment};
+use swarm_core::metainfo::{HashTrees, Info, Metainfo};
 use swarm_core::mse::Encryption;
 use swarm_core::picker::Priority;
 use swarm_core::proxy::Destination;
@@ -51,10 +51,6 @@ use tokio::task::spawn_local;
 
 /// How many connected peers a torrent that starts again dials at once.
 const RECONNECTED_MAX: usize = 100;
-/// What the first and the last piece of a file have where they come first: more than any file.
-pub(super) const FIRST: Priority = Priority(Priority::HIGH.0 + 1);
-/// How many different warnings a watcher gets.
-const WARNINGS_MAX: usize = 1_000;
 
 /// How many hashes of one layer are asked for at once; `None` in version 1.
 fn hashes_asked_at_once(info: &Info) -> Option<u32> {
@@ -142,7 +138,7 @@ pub(super) struct Content {
     /// Empty for a seed, which needs none.
     pub(super) needed: Bitfield,
     /// The priority of each file; `None`: all are wanted alike.
-    files: Option<Vec<Priority>>,
+    pub(super) files: Option<Vec<Priority>>,
 }
 
 /// Where a torrent's task hears and speaks.
@@ -337,46 +333,6 @@ impl TorrentDriver {
         self.wake_connections();
     }
 
-    /// Gives all that is missing the priority that it has by its files.
-    fn set_priorities(&self, inner: &mut Inner) {
-        let have = inner.core.have().clone();
-        let priorities = have.iter_zeros().map(|piece| (piece, self.priority_of(piece)));
-        inner.core.set_priorities(self.context.now(), priorities);
-    }
-
-    /// The same once that has changed; what readers wait for comes first still.
-    pub(super) fn refresh_priorities(self: &Rc<Self>) {
-        if self.content.get().is_some() {
-            self.with(|inner| {
-                self.set_priorities(inner);
-                self.move_windows(inner, 0..0);
-            });
-        }
-    }
-
-    /// How much a piece is wanted: as much as the files that it has a part in.
-    pub(super) fn priority_of(&self, piece: PieceIndex) -> Priority {
-        let Content { metainfo, needed, files, storage } = self.content();
-        if self.options.mode == Mode::Seed {
-            return if storage.mends(piece) { Priority::NORMAL } else { Priority::SKIP };
-        }
-        if !needed.has(piece) {
-            return Priority::SKIP;
-        }
-        let first_last = self.changed.borrow().first_last;
-        if files.is_none() && !first_last {
-            return Priority::NORMAL;
-        }
-        let mut highest = None;
-        for Segment { file, offset, len } in metainfo.info.segments(piece) {
-            let of_file = files.as_ref().map_or(Priority::NORMAL, |files| files[file.idx()]);
-            let is_edge = || offset == 0 || offset + len == metainfo.info.files[file.idx()].length;
-            let is_first = first_last && of_file > Priority::SKIP && is_edge();
-            highest = highest.max(Some(if is_first { FIRST } else { of_file }));
-        }
-        highest.unwrap_or(Priority::NORMAL)
-    }
-
     /// What it holds.
     ///
     /// # Panics
@@ -427,25 +383,6 @@ impl TorrentDriver {
         }
         self.drive_announcer();
         self.note_announces();
-    }
-
-    pub(super) fn emit(&self, event: Event) {
-        self.events.send(event);
-    }
-
-    /// Tells the watcher something that does not end the torrent, once. Others may have a part in the text
-    /// (a tracker, a peer): beyond [`WARNINGS_MAX`] different ones nothing more is told.
-    pub(super) fn warn(&self, warning: &str) {
-        let mut warned = self.warned.borrow_mut();
-        if warned.len() < WARNINGS_MAX && warned.insert(warning.to_owned()) {
-            self.emit(Event::Warning(warning.to_owned()));
-        }
-    }
-
-    /// Ends the torrent with an error; the first one counts.
-    pub(crate) fn fail(&self, error: Error) {
-        self.failure.borrow_mut().get_or_insert(error);
-        self.wake.notify_one();
     }
 
     /// Hands an input to the state machine and carries out what it wants.

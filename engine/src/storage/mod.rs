@@ -62,6 +62,7 @@ mod error;
 pub(crate) mod fuzz;
 mod handles;
 mod journal;
+mod location;
 mod mend;
 mod names;
 mod open;
@@ -92,6 +93,7 @@ pub(crate) use check::Checked;
 pub use custom::{PieceStorage, Stored};
 pub use error::StorageError;
 pub use handles::{HandleLimits, Handles};
+pub(crate) use location::Location;
 pub use options::{Mode, OpenOptions, Opened, Trust};
 pub use prepared::Prepared;
 pub(crate) use relocate::{Relocation, Spot, relocate};
@@ -383,27 +385,6 @@ pub(crate) trait Storage: Send + Sync {
 
     /// Deletes, once it is closed, what is known to be the torrent's.
     fn delete(&self) -> Result<(), StorageError>;
-}
-
-/// Where a torrent's files are, or will be, under the names that the file system takes.
-#[derive(Clone, Debug)]
-pub(crate) struct Location {
-    tree: Tree,
-    info: Arc<Info>,
-}
-
-impl Location {
-    /// Of the torrent's file or folder.
-    pub(crate) fn path(&self) -> PathBuf {
-        self.tree.path_of(&[&self.info.name])
-    }
-
-    /// Of a file; none if there is no such file, or it is never on disk: padding, and links that lead out of the torrent.
-    pub(crate) fn file_path(&self, file: FileIndex) -> Option<PathBuf> {
-        let entry = self.info.files.get(file.idx())?;
-        let is_made = !entry.attr.pad && (!entry.attr.symlink || entry.symlink_target.is_some());
-        is_made.then(|| self.tree.path_of(&entry.path))
-    }
 }
 
 /// Opens what an embedder has made for a torrent's pieces, or else its files.
