@@ -251,6 +251,30 @@ fn peers_that_fetch_nothing_have_slots_kept_free_for_a_bounded_time() {
     }
 }
 
+/// Whoever begins before it knows of others begins with them, and all at once.
+#[test]
+fn the_first_fetch_waits_for_what_trackers_say_and_not_for_long() {
+    let asking = || {
+        let mut swarm = Swarm::leecher(PIECES, BLOCKS);
+        swarm.torrent.set_asking_trackers(START, true);
+        let web = Web::of(swarm, 1);
+        assert!(web.fetches.is_empty(), "a tracker may name somebody");
+        web
+    };
+    let mut web = asking();
+    web.then(|swarm| {
+        swarm.torrent.set_asking_trackers(START, false);
+        swarm.drain()
+    });
+    assert!(!web.fetches.is_empty(), "there is nobody else");
+
+    let mut web = asking();
+    web.pass(Duration::from_secs(1) - Duration::from_millis(1));
+    assert!(web.fetches.is_empty());
+    web.pass(Duration::from_millis(1));
+    assert!(!web.fetches.is_empty(), "the tracker takes too long");
+}
+
 #[test]
 fn downloaders_with_the_same_peers_fetch_different_shares() {
     let share = |id: u8, slots: u32| {
