@@ -6,6 +6,7 @@ use common::*;
 use swarm_core::bitfield::Bitfield;
 use swarm_core::geometry::BLOCK_LEN;
 use swarm_core::id::{BlockRef, PeerKey, PieceIndex};
+use swarm_core::picker::Priority;
 use swarm_core::time::Duration;
 use swarm_core::torrent::{Action, CloseReason, PieceResult, Pressure};
 use swarm_core::wire::Message;
@@ -88,6 +89,24 @@ fn piece_that_is_dropped_for_want_of_memory_is_cancelled_and_requested_again() {
         waiting.extend(requests(&swarm.send_block(1, block).1));
     }
     assert!(swarm.torrent.is_complete());
+}
+
+/// What is overdue holds the memory that the urgent piece has to wait for.
+#[test]
+fn overdue_blocks_are_asked_of_others_while_memory_is_full_also_when_a_reader_waits() {
+    for urgent in [None, Some(Priority(Priority::HIGH.0 + 1))] {
+        let mut swarm = leecher();
+        let asked = swarm.connect_seed(1);
+        swarm.send_block(1, asked[0]);
+        swarm.torrent.set_pressure(swarm.now, Pressure::Full);
+        let unstarted =
+            (0..).map(PieceIndex).find(|piece| asked.iter().all(|block| block.piece != *piece)).unwrap();
+        swarm.torrent.set_priorities(swarm.now, urgent.into_iter().map(|priority| (unstarted, priority)));
+        swarm.drain();
+        let mut again = swarm.connect_seed(2);
+        (0..30).for_each(|_| again.extend(requests(&swarm.pass(Duration::from_secs(1)))));
+        assert!(again.iter().any(|block| asked.contains(block)), "{urgent:?}: {again:?}");
+    }
 }
 
 #[test]

@@ -103,7 +103,7 @@ pub struct Picker {
     priorities: Vec<Priority>,
     /// Pieces whose priority is neither [`Priority::NORMAL`] nor [`Priority::SKIP`].
     uncommon: u32,
-    /// Pieces more urgent than [`Priority::HIGH`].
+    /// Missing pieces that are more urgent than [`Priority::HIGH`].
     urgent: u32,
     availability: Availability,
     /// Pieces downloading or complete.
@@ -211,23 +211,36 @@ impl Picker {
         let is_uncommon = |priority| u32::from(priority != Priority::NORMAL && priority != Priority::SKIP);
         let before = std::mem::replace(&mut self.priorities[piece.idx()], priority);
         self.uncommon = self.uncommon + is_uncommon(priority) - is_uncommon(before);
-        let is_urgent = |priority| u32::from(priority > Priority::HIGH);
-        self.urgent = self.urgent + is_urgent(priority) - is_urgent(before);
+    }
+
+    fn is_urgent(&self, piece: PieceIndex) -> bool {
+        self.missing.has(piece) && self.priority(piece) > Priority::HIGH
+    }
+
+    /// Changes what is missing, or how much it is wanted, and keeps count of what is urgent.
+    fn change<R>(&mut self, piece: PieceIndex, change: impl FnOnce(&mut Picker) -> R) -> R {
+        let was_urgent = self.is_urgent(piece);
+        let result = change(self);
+        self.urgent = self.urgent + u32::from(self.is_urgent(piece)) - u32::from(was_urgent);
+        result
     }
 
     /// Changes the priority of a piece. A downloading piece that is no longer wanted is finished all the
     /// same if its blocks are on their way, but nothing more is requested.
     pub fn set_priority(&mut self, piece: PieceIndex, priority: Priority) {
         let was = self.priority(piece);
-        self.put_priority(piece, priority);
-        if self.have.has(piece) || (was == Priority::SKIP) == (priority == Priority::SKIP) {
-            return;
-        }
         let wanted = priority != Priority::SKIP;
-        if wanted {
-            self.missing.insert(piece);
-        } else {
-            self.missing.remove(piece);
+        let is_other = !self.have.has(piece) && (was != Priority::SKIP) != wanted;
+        self.change(piece, |picker| {
+            picker.put_priority(piece, priority);
+            if is_other && wanted {
+                picker.missing.insert(piece);
+            } else if is_other {
+                picker.missing.remove(piece);
+            }
+        });
+        if !is_other {
+            return;
         }
         match self.downloading.get(&piece) {
             Some(downloading) if wanted => self.unrequested_blocks += downloading.unrequested(),
@@ -312,7 +325,7 @@ impl Picker {
 
     /// Whether some missing piece is more urgent than [`Priority::HIGH`].
     pub fn has_urgent(&self) -> bool {
-        self.urgent > 0 && self.missing.iter().any(|piece| self.priority(piece) > Priority::HIGH)
+        self.urgent > 0
     }
 
     /// Whether this piece is downloading or complete.
@@ -406,7 +419,7 @@ impl Picker {
         self.appeared += u64::from(self.is_nowhere(piece));
         self.downloading.remove(&piece);
         self.exclusive.remove(&piece);
-        self.missing.remove(piece);
+        self.change(piece, |picker| picker.missing.remove(piece));
         self.unstarted.remove(piece);
         self.doubted.remove(&piece);
         self.have.insert(piece);
@@ -422,14 +435,16 @@ impl Picker {
         if !self.have.remove(piece) && !is_idle {
             return false;
         }
-        if !wanted {
-            self.put_priority(piece, Priority::SKIP);
-        } else if self.priority(piece) == Priority::SKIP {
-            self.put_priority(piece, Priority::NORMAL);
-        }
-        if wanted {
-            self.missing.insert(piece);
-        }
+        self.change(piece, |picker| {
+            if !wanted {
+                picker.put_priority(piece, Priority::SKIP);
+            } else if picker.priority(piece) == Priority::SKIP {
+                picker.put_priority(piece, Priority::NORMAL);
+            }
+            if wanted {
+                picker.missing.insert(piece);
+            }
+        });
         self.doubted.insert(piece)
     }
 
@@ -528,5 +543,7 @@ impl Picker {
         let common = [Priority::NORMAL, Priority::SKIP];
         let uncommon = self.priorities.iter().filter(|priority| !common.contains(priority)).count();
         assert_eq!(uncommon, self.uncommon as usize, "uncommon priorities");
+        let urgent = self.missing.iter().filter(|piece| self.priority(*piece) > Priority::HIGH).count();
+        assert_eq!(urgent, self.urgent as usize, "urgent pieces");
     }
 }

@@ -52,7 +52,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         3 => (any::<usize>(), prop::bool::weighted(0.8)).prop_map(|(n, ok)| Step::Finish(n, ok)),
         2 => (peer.clone(), any::<u32>()).prop_map(|(p, n)| Step::Got(p, n)),
         1 => (peer.clone(), any::<u32>()).prop_map(|(p, n)| Step::Lost(p, n)),
-        1 => (any::<u32>(), 0u8..3).prop_map(|(n, p)| Step::Priority(n, p)),
+        1 => (any::<u32>(), 0u8..10).prop_map(|(n, p)| Step::Priority(n, p)),
         1 => peer.prop_map(Step::Leave),
     ];
     prop::collection::vec(step, 1..120)

@@ -47,10 +47,11 @@ impl Torrent {
         let holders = late.clone();
         late.dedup_by_key(|(block, ..)| *block);
         let is_waited_for = |block: &BlockRef| self.picker.priority(block.piece) > Priority::HIGH;
-        late.retain(|(block, eta, _)| match is_urgent && !is_endgame {
-            // Others have time.
-            true => is_waited_for(block) && *eta >= URGENT_AFTER,
-            false => is_endgame || *eta == OVERDUE,
+        // Others have time, unless they hold memory that is short.
+        let is_short = self.pressure != Pressure::None || !is_urgent;
+        late.retain(|(block, eta, _)| {
+            let is_late = is_urgent && is_waited_for(block) && *eta >= URGENT_AFTER;
+            is_endgame || is_late || is_short && *eta == OVERDUE
         });
         late.sort_by_key(|&(block, eta, _)| (std::cmp::Reverse(eta), block));
         let pace = Pace::of(peer, now, held);
