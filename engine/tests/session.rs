@@ -2,7 +2,9 @@
 
 mod common;
 
-use common::{FILES, Swarm, get, names_in, publish, same_tree, seed, session, session_on, until};
+use common::{
+    FILES, Swarm, get, names_in, publish, same_tree, seed, session, session_on, stats_until, until,
+};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,10 +13,11 @@ use swarm_core::wire::handshake::{Handshake, Reserved};
 use swarm_engine::{AddTorrent, Event, EventReceiver, Files, StorageError};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 for_both_families![
     one_to_one,
+    a_peer_that_breaks_off_while_blocks_wait_for_it_puts_no_file_in_doubt,
     what_is_said_while_data_is_opened_counts,
     downloaders_serve_each_other_and_an_interrupted_one_goes_on,
     a_poisoner_is_banned_and_the_download_completes,
@@ -335,4 +338,45 @@ async fn what_one_torrent_has_serves_another_of_the_session(ip: &str) {
     );
     getter.stop().await;
     seeder.stop().await;
+}
+
+/// A connection that breaks says nothing about the files whose blocks it was to carry.
+async fn a_peer_that_breaks_off_while_blocks_wait_for_it_puts_no_file_in_doubt(ip: &str) {
+    const BLOCKS: u32 = 400;
+    let swarm = Swarm::of(ip, &[("a.bin", BLOCKS as usize * 16_384)]).await;
+    let mut events = swarm.seeding.events();
+    // Whether it shows first in what is read or in what is written is up to the system.
+    for _ in 0..20 {
+        break_off(&swarm, BLOCKS).await;
+    }
+    swarm.seeding.stop().await.unwrap();
+    while let Some(event) = events.next().await {
+        assert!(!matches!(event, Event::Warning(_) | Event::FileChanged { .. }), "{event:?}");
+    }
+}
+
+/// Asks for so many blocks, reads next to nothing, and goes.
+async fn break_off(swarm: &Swarm, blocks: u32) {
+    const UNCHOKE: [u8; 5] = [0, 0, 0, 1, 1];
+    let addr = swarm.seeder_addr();
+    let socket = if addr.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }.unwrap();
+    socket.set_recv_buffer_size(4_096).unwrap();
+    let mut peer = socket.connect(addr).await.unwrap();
+    let mut said = b"\x13BitTorrent protocol\0\0\0\0\0\0\0\0".to_vec();
+    said.extend(swarm.metainfo.info.info_hash.0);
+    said.extend(b"-XX0001-123456789012\0\0\0\x01\x02");
+    peer.write_all(&said).await.unwrap();
+    let mut heard = Vec::new();
+    while !heard.windows(UNCHOKE.len()).any(|bytes| bytes == UNCHOKE) {
+        assert_ne!(peer.read_buf(&mut heard).await.unwrap(), 0);
+    }
+    let before = swarm.seeding.stats().await.unwrap().totals.bytes_up;
+    for piece in 0..blocks {
+        let request = [&[0, 0, 0, 13, 6][..], &piece.to_be_bytes(), &[0; 4], &16_384_u32.to_be_bytes()];
+        peer.write_all(&request.concat()).await.unwrap();
+    }
+    stats_until(&swarm.seeding, |stats| stats.totals.bytes_up > before).await;
+    // What it has not read has the system say so at once.
+    drop(peer);
+    stats_until(&swarm.seeding, |stats| stats.peers == 0).await;
 }

@@ -127,6 +127,16 @@ fn cut_short() -> io::Error {
     io::ErrorKind::UnexpectedEof.into()
 }
 
+/// Whether that is what the system has said, and not that the connection has failed.
+pub(crate) fn is_cut_short(error: &io::Error) -> bool {
+    #[cfg(unix)]
+    return error.raw_os_error() == Some(libc::EFAULT);
+    #[cfg(windows)]
+    return error.kind() == io::ErrorKind::UnexpectedEof || error.raw_os_error() == Some(10_014);
+    #[cfg(not(any(unix, windows)))]
+    return error.kind() == io::ErrorKind::UnexpectedEof;
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -7,7 +7,7 @@
 pub(crate) mod connection;
 pub(crate) mod datagrams;
 pub(crate) mod dial;
-mod enciphered;
+pub(crate) mod enciphered;
 pub(crate) mod encryption;
 pub(crate) mod gateway;
 pub(crate) mod handshake;

@@ -7,6 +7,7 @@ use super::torrent::{Inner, TorrentDriver};
 use crate::buffer::{Block, PieceBuffer};
 use crate::clock::Clock;
 use crate::net::connection::{Owner, ReadWait, WriteWait};
+use crate::net::enciphered::is_cut_short;
 use crate::net::outbox::UNREAD_MAX;
 use crate::net::reader::{Progress, Reader, Sink};
 use crate::net::transport::Stream;
@@ -130,8 +131,8 @@ impl Owner for ConnectionOwner {
                     return Ok(WriteWait::Socket(deadline));
                 }
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) if !is_cut_short(&e) => return Err(e.to_string()),
                 Err(e) => {
-                    // EFAULT: a file has been cut short underneath its map.
                     outbox.blocks().for_each(Prepared::leave_maps);
                     for error in outbox.blocks().filter_map(|data| data.check().err()) {
                         torrent.warn(&error.to_string());
