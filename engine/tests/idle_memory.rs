@@ -35,8 +35,8 @@ static COUNTING: Counting = Counting;
 
 const PIECES: u64 = 1_000;
 const PIECE_LEN: u32 = 16_384;
-/// The most that a torrent at rest may take, in bytes: its metadata included. Ten thousand are to fit into 300 MiB.
-const IDLE_MAX: usize = 31_000;
+/// The most that a torrent at rest may take, in bytes: its metadata included.
+const IDLE_MAX: usize = 30 * 1024;
 
 /// A torrent of zeros, whose file takes no space on the disk.
 fn publish(dir: &std::path::Path, name: &str) -> Metainfo {

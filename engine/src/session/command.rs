@@ -31,7 +31,7 @@ pub(crate) enum Command {
     Relocate(Box<Relocate>),
     SetUploadLimit(Option<u64>),
     SetDownloadLimit(Option<u64>),
-    SetRateGroups(Vec<RateGroup>),
+    SetRateGroups(Box<[RateGroup]>),
     SetScrub(Option<u64>),
     Pause,
     Resume,

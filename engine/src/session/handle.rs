@@ -235,7 +235,7 @@ impl TorrentHandle {
     }
 
     /// Puts the torrent into these groups, and no others: it shares their [limits](crate::Session::set_rate_group).
-    pub fn set_rate_groups(&self, groups: impl Into<Vec<RateGroup>>) {
+    pub fn set_rate_groups(&self, groups: impl Into<Box<[RateGroup]>>) {
         self.command(Command::SetRateGroups(groups.into()));
     }
 

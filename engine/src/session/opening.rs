@@ -120,7 +120,8 @@ pub(super) async fn start(
     }
     // It keeps this one as its name in the session, whatever others it turns out to have.
     let Some(info_hash) = options.source.info_hash() else { return Err(Error::Stopped) };
-    let mut carried = first(&context, &options, info_hash);
+    // In a box, so that it takes no room while the torrent runs.
+    let mut carried = Box::new(first(&context, &options, info_hash));
     loop {
         let mut next = Next::Restart;
         if options.paused {
@@ -153,7 +154,7 @@ pub(super) async fn start(
             let torrent = Rc::new(torrent);
             let ended = run(&torrent, &mut channels.commands).await;
             // Whoever still holds the torrent holds no reader.
-            carried = torrent.carry();
+            carried = Box::new(torrent.carry());
             next = ended?;
             last_stats =
                 matches!(next, Next::Pause | Next::Relocate).then(|| Box::new(torrent.stats_at_rest()));

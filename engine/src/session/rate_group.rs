@@ -42,7 +42,7 @@ impl RateGroups {
     }
 
     /// The limits of a torrent in these groups.
-    pub(super) fn of(&self, groups: &[RateGroup]) -> Vec<Rc<GroupLimits>> {
+    pub(super) fn of(&self, groups: &[RateGroup]) -> Box<[Rc<GroupLimits>]> {
         groups.iter().map(|group| self.get(*group)).collect()
     }
 }

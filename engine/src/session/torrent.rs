@@ -83,7 +83,7 @@ pub(crate) struct TorrentDriver {
     pub(super) upload: Limit,
     pub(super) download: Limit,
     /// Limits that it shares with others.
-    pub(super) groups: RefCell<Vec<Rc<GroupLimits>>>,
+    pub(super) groups: RefCell<Box<[Rc<GroupLimits>]>>,
     pub(super) events: TorrentEvents,
     pub(super) phase: Arc<watch::Sender<Phase>>,
     /// What was transferred before it was paused or started again.
@@ -197,15 +197,19 @@ pub(crate) struct Inner {
 
 impl TorrentDriver {
     /// A torrent of which no more is known than its info-hash.
+    #[expect(
+        clippy::boxed_local,
+        reason = "the frame of a torrent's task has no room for it while the torrent runs"
+    )]
     pub(super) fn new(
         context: Rc<Context>,
         options: Rc<AddTorrent>,
         info_hash: InfoHash,
         channels: &Channels,
-        carried: Carried,
+        carried: Box<Carried>,
     ) -> TorrentDriver {
         let Carried { peer_id, totals, announcer, readers, reconnect, dropped_web_seeds, has_joined } =
-            carried;
+            *carried;
         let seed = context.rng.borrow_mut().next_u64();
         let private = options.source.metainfo().is_some_and(|metainfo| metainfo.info.private);
         let mut config = Config::new(info_hash, peer_id, seed);

@@ -36,7 +36,7 @@ struct Patience {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Seen {
     appeared: u64,
-    peers: usize,
+    peers: u32,
     pieces: u32,
 }
 
@@ -296,7 +296,7 @@ impl Torrent {
 
     fn seen(&self) -> Seen {
         let pieces = self.picker.have().count();
-        Seen { appeared: self.picker.appeared(), peers: self.peers.len(), pieces }
+        Seen { appeared: self.picker.appeared(), peers: self.peers.len() as u32, pieces }
     }
 
     /// When the next fetch may begin.

@@ -202,7 +202,7 @@ pub struct AddTorrent {
     pub(crate) peers_max: usize,
     pub(crate) upload_limit: Option<u64>,
     pub(crate) download_limit: Option<u64>,
-    pub(crate) rate_groups: Vec<RateGroup>,
+    pub(crate) rate_groups: Box<[RateGroup]>,
     pub(crate) scrub: Option<u64>,
     pub(crate) overwrite: bool,
     pub(crate) recheck: bool,
@@ -240,7 +240,7 @@ impl AddTorrent {
             peers_max: 100,
             upload_limit: None,
             download_limit: None,
-            rate_groups: Vec::new(),
+            rate_groups: Box::default(),
             scrub: None,
             overwrite: false,
             recheck: false,
@@ -325,7 +325,7 @@ impl AddTorrent {
         download_limit(bytes_per_s: impl Into<Option<u64>>);
 
         /// The groups whose [limits](crate::Session::set_rate_group) it shares.
-        rate_groups(groups: impl Into<Vec<RateGroup>>);
+        rate_groups(groups: impl Into<Box<[RateGroup]>>);
 
         /// Reads all data that is there again over time, in order, at so many bytes/s, to find what has rotted: that is no longer sent,
         /// [told of](crate::Event::DataBad), and fetched again from peers. So a seed too writes to its files, but only what was right when
