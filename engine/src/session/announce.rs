@@ -103,8 +103,8 @@ impl TorrentDriver {
             let mut announcer = self.announcer.borrow_mut();
             let waits = !needs_peers && announcer.trackers().next().is_some();
             let at = if waits { self.context.announce_turns.next_start(now) } else { now };
+            announcer.set_spread(at > now);
             if at > now {
-                announcer.set_spread(true);
                 self.announces_from.set(Some(at));
             } else {
                 announcer.handle_start(now);
