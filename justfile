@@ -81,6 +81,11 @@ bench-streaming *ARGS:
     cargo build --release --workspace --bins
     SWARM_BIN="${CARGO_TARGET_DIR:-target}/release" benches/streaming.py {{ARGS}}
 
+# Ten thousand torrents in one daemon, beside qBittorrent and Transmission, which must be installed, as in `just bench-many --torrents 1000`
+bench-many *ARGS:
+    cargo build --release -p swarmbt
+    SWARM_BIN="${CARGO_TARGET_DIR:-target}/release" benches/many.py {{ARGS}}
+
 # From an info-hash alone to the metadata, on a private DHT of 50 nodes
 bench-cold-start *ARGS:
     cargo build --release --workspace --bins

@@ -38,6 +38,7 @@ mod id;
 mod ip_filter;
 mod net;
 mod session;
+mod spool;
 mod storage;
 mod upnp;
 
@@ -49,6 +50,7 @@ pub use session::{
     SessionFacts, SessionOptions, Source, State, TorrentHandle, TorrentId, TorrentStats, TrackerStats,
     Waiting, WebSeedFault, WebSeedPenalty, WebSeedStats, WebSeedStatus, fetch,
 };
+pub use spool::MetainfoSpool;
 #[cfg(feature = "__hooks")]
 #[doc(hidden)]
 pub use storage::SpaceBudget;

@@ -40,7 +40,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use store::thread::StoreThread;
 use store::{ALIVE_AT, Loaded, Store, StoreError};
-use swarm_engine::{Metainfo, Session};
+use swarm_engine::{Metainfo, MetainfoSpool, Session};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use torrents::{Book, Id, Record};
@@ -116,7 +116,12 @@ impl Daemon {
             return Err(StartError::OpenToAll(*addr));
         }
         make_dir(&config.state_dir)?;
-        let (store, loaded) = open(config.state_dir.join(DATABASE)).await?;
+        let spool = MetainfoSpool::new(&config.state_dir).map_err(|source| StartError::File {
+            path: config.state_dir.clone(),
+            what: "make a file in it",
+            source,
+        })?;
+        let (store, loaded, metainfo) = open(config.state_dir.join(DATABASE), spool.clone()).await?;
         let (access, first_token) = access(&config)?;
         let mut tcp = Vec::new();
         for &addr in &config.http {
@@ -135,11 +140,12 @@ impl Daemon {
         let alive_at = loaded.settings.get(ALIVE_AT).and_then(|text| text.parse().ok());
         let settings = Settings::of_kept(&loaded.settings);
         let torrents = loaded.records.len();
-        let book = Book::load(parsed(loaded.records, loaded.metainfo), loaded.labels, loaded.last_id);
+        let book = Book::load(with_metainfo(loaded.records, metainfo), loaded.labels, loaded.last_id);
         let manager = manager::start(
             book,
             manager::Kept { alive_at, settings, bans: loaded.bans },
             store,
+            spool,
             session,
             config.prepare.clone(),
             config.rules.clone(),
@@ -243,31 +249,38 @@ impl Daemon {
     }
 }
 
+/// What is known of torrents beyond their records.
+type KnownMetainfo = BTreeMap<Id, Arc<Metainfo>>;
+
 /// Opens the database on a thread that may block.
-async fn open(path: PathBuf) -> Result<(Store, Loaded), StartError> {
+async fn open(path: PathBuf, spool: MetainfoSpool) -> Result<(Store, Loaded, KnownMetainfo), StartError> {
     let opened = tokio::task::spawn_blocking(move || {
         let store = Store::open(&path)?;
         let loaded = store.load()?;
-        Ok::<_, StoreError>((store, loaded))
+        let mut metainfo = BTreeMap::new();
+        store.each_metainfo(|id, bytes| {
+            match Metainfo::parse(bytes) {
+                Ok(known) => drop(metainfo.insert(id, Arc::new(spool.keep(known)))),
+                // It leaves a torrent without, which says so when it is to run.
+                Err(error) => {
+                    tracing::error!(torrent = %id, %error, "the metainfo that was kept cannot be read");
+                }
+            }
+        })?;
+        Ok::<_, StoreError>((store, loaded, metainfo))
     });
     let defect =
         |error| StartError::System { what: "open the database", source: std::io::Error::other(error) };
     Ok(opened.await.map_err(defect)??)
 }
 
-/// Records with what their metainfo says. One that cannot be read any more leaves a torrent without, which says so when it is to run.
-fn parsed(records: Vec<Record>, mut bytes: BTreeMap<Id, Vec<u8>>) -> Vec<(Record, Option<Arc<Metainfo>>)> {
-    let parse = |record: Record| {
-        let metainfo = bytes.remove(&record.id).and_then(|bytes| match Metainfo::parse(&bytes) {
-            Ok(metainfo) => Some(Arc::new(metainfo)),
-            Err(error) => {
-                tracing::error!(torrent = %record.id, %error, "the metainfo that was kept cannot be read");
-                None
-            }
-        });
+/// Records with what else is known.
+fn with_metainfo(records: Vec<Record>, mut known: KnownMetainfo) -> Vec<(Record, Option<Arc<Metainfo>>)> {
+    let with = |record: Record| {
+        let metainfo = known.remove(&record.id);
         (record, metainfo)
     };
-    records.into_iter().map(parse).collect()
+    records.into_iter().map(with).collect()
 }
 
 /// Makes the daemon's folder, which only its owner may enter.

@@ -4,6 +4,7 @@ mod accept;
 mod allowances;
 mod announce;
 mod announce_dht;
+mod announce_turns;
 mod announce_udp;
 mod command;
 mod commands;
