@@ -182,7 +182,7 @@ class ExpiryTest(SharedTest):
         # 1002 goes on announcing, the others are gone.
         until(lambda: self.b.told(1002) == set(), SOON, "who is silent is told of no more")
         self.assertEqual(self.a.scrape(), (0, 1, 1))
-        self.assertEqual(self.a.scrape(b"b" * 20), (0, 0, 0))
+        until(lambda: self.a.scrape(b"b" * 20) == (0, 0, 0), SOON, "nobody is left there")
         until(lambda: self.redis("DBSIZE") == "0", SOON, "the store is empty")
 
 
@@ -266,6 +266,7 @@ class AccessTest(Case):
 
     def test_users_passwords_and_what_they_may(self):
         redis = Redis(self)
+        self.assertIn("DB index is out of range", self.refused("--store", redis.url(db=99)))
         redis("ACL", "SETUSER", "tracker", "on", ">s3cret", *ACL.split())
         redis("ACL", "SETUSER", "reader", "on", ">s3cret", "~swarm:*", "+@read", "+time", "+dbsize")
         redis("ACL", "SETUSER", "default", "off")
@@ -287,7 +288,6 @@ class AccessTest(Case):
         said = self.refused("--store", redis.url("reader:s3cret@"))
         self.assertIn("NOPERM", said)
         self.assertIn("docs/tracker.md", said)
-        self.assertIn("DB index is out of range", self.refused("--store", redis.url("tracker:s3cret@", db=99)))
         self.assertIn("rediss://", self.refused("--store", "http://tracker:s3cret@127.0.0.1", status=2))
         for log in tracker.output:
             self.assertNotIn("s3cret", log)
@@ -343,20 +343,21 @@ class BoundsTest(Case):
 
     def test_made_up_torrents_and_peers_are_bounded(self):
         redis = Redis(self)
-        trackers = [self.start(Tracker("--store", redis.url(), "--max-swarms", "500", "--max-peers", "2000")) for _ in range(2)]
+        trackers = [self.start(Tracker("--store", redis.url(), "--max-swarms", "200", "--max-peers", "800")) for _ in range(2)]
         made_up = [UdpClient(tracker.udp_port) for tracker in trackers]
         keys = []
-        for number in range(6000):
-            made_up[number % 2].announce(1 + number % 60000, info_hash=struct.pack(">I", number) * 5)
-            if number % 500 == 0:
+        for number in range(2000):
+            made_up[number % 2].announce(1 + number, info_hash=struct.pack(">I", number) * 5)
+            if number % 100 == 0:
                 keys.append(int(redis("DBSIZE")))
         # Each tracker keeps within its own limits, and takes out of the store what it drops.
-        self.assertLessEqual(max(keys), 1100, keys)
+        self.assertLessEqual(max(keys), 450, keys)
+        self.assertGreater(max(keys), 150, keys)
         # In one torrent too.
-        for number in range(6000):
+        for number in range(2400):
             made_up[number % 2].announce(1 + number, info_hash=b"c" * 20)
-        self.assertLessEqual(int(redis("ZCARD", "swarm:{.cccccccccccccccccccc}4")), 4100)
+        self.assertLessEqual(int(redis("ZCARD", "swarm:{.cccccccccccccccccccc}4")), 1700)
         # Whoever comes from elsewhere finds room.
         tracker = trackers[0]
         tracker.announce(1001, info_hash=b"d" * 20)
-        self.assertLessEqual(tracker.stats()["peers"], 2000)
+        self.assertLessEqual(tracker.stats()["peers"], 800)

@@ -165,8 +165,13 @@ impl Announce {
         self.want > 0 && self.standing != Standing::Stops
     }
 
-    /// Which peers to ask for in a swarm as large as it was last; none if that is not known. One more than wanted, who may
-    /// be the peer itself.
+    /// Whether to ask for leechers by what they are: where they begin changes with each seed, which matters in a small swarm.
+    fn by_score(&self) -> bool {
+        let leechers = self.view.peers.saturating_sub(self.view.seeds) as usize;
+        self.leechers_only && leechers <= self.want + 1
+    }
+
+    /// Which peers to ask for in a swarm as large as it was last. One more than wanted, who may be the peer itself.
     fn ranks(&self) -> Vec<Ranks> {
         let want = self.want + 1;
         let first = if self.leechers_only { self.view.seeds as usize } else { 0 };
@@ -264,10 +269,10 @@ impl Announce {
         }
         let downloaded = answers.number()?;
         let mut peers = Vec::with_capacity(if self.is_told() { self.want + 1 } else { 0 });
-        let parts = match (self.is_told(), self.view.peers) {
-            (false, _) => 0,
-            (true, 0) => 1,
-            (true, _) => self.ranks().len(),
+        let parts = match self.view.peers {
+            _ if !self.is_told() => 0,
+            peers if peers > 0 && !self.by_score() => self.ranks().len(),
+            _ => 1,
         };
         for _ in 0..parts {
             answers.peers(&mut peers)?;
@@ -517,7 +522,9 @@ mod tests {
         assert_eq!(asked(&first).last().unwrap(), &format!("ZRANDMEMBER {key}4 51"));
         let known = announce(10, 2, 50, true, 0);
         assert!(asked(&known)[0].starts_with("ZADD"), "it was swept a short while ago");
-        assert_eq!(asked(&known).last().unwrap(), &format!("ZRANGE {key}4 2 52"));
+        assert_eq!(asked(&known).last().unwrap(), &format!("ZRANGE {key}4 (0 +inf BYSCORE LIMIT 0 51"));
+        let all = Announce { leechers_only: false, ..known.clone() };
+        assert_eq!(asked(&all).last().unwrap(), &format!("ZRANGE {key}4 0 50"));
         let variants = [
             first,
             known.clone(),

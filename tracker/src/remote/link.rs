@@ -1,5 +1,6 @@
 //! The connection to the store: a single one, on which announces go in batches, and several batches at a time.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,7 +25,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const BATCH_MAX: usize = 64;
 const BATCHES_MAX: usize = 4;
 /// After these a connection is no longer of use: another one may lead to a store that takes announces.
-const LOST: [&str; 6] = ["READONLY", "LOADING", "MASTERDOWN", "NOAUTH", "WRONGPASS", "CLUSTERDOWN"];
+const LOST: [&str; 4] = ["READONLY", "LOADING", "MASTERDOWN", "NOAUTH"];
 
 /// What is asked of the store. Who asks is told by its absence that there is no answer.
 pub(super) enum Job {
@@ -79,11 +80,8 @@ impl Link {
         announces.iter().for_each(|announce| announce.ask(clock.now_s(), &mut commands));
         scrape.ask(clock.now_s(), &mut commands);
         match send(connection.clone(), commands).await?.all_well() {
-            Err(refused) if is_lost(&refused) => Err(Failed { reason: refused.message, refused: false }),
-            // It is full or forbids something for now, which is known of as soon as somebody announces.
-            Err(refused) if refused.code != "OOM" && refused.code != "MISCONF" => {
-                Err(Failed { reason: with_mend(&refused), refused: true })
-            }
+            // It is full or cannot write for now, which is told as soon as somebody announces.
+            Err(refused) if refused.code != "OOM" && refused.code != "MISCONF" => Err(turned_away(&refused)),
             _ => Ok(Link { connection, clock }),
         }
     }
@@ -253,13 +251,20 @@ fn is_lost(refused: &Refused) -> bool {
     LOST.contains(&refused.code.as_str())
 }
 
+/// It does not let us do what we have to, or is not ready yet.
+fn turned_away(refused: &Refused) -> Failed {
+    Failed { reason: with_mend(refused), refused: !is_lost(refused) || refused.code == "NOAUTH" }
+}
+
 fn failed(error: &RedisError) -> Failed {
-    let refused = !error.is_io_error() && !error.code().is_some_and(|code| LOST.contains(&code));
-    let auth = error.kind() == redis::ErrorKind::AuthenticationFailed || error.code() == Some("WRONGPASS");
-    if auth {
-        let said = error.detail().unwrap_or("the user or the password is wrong").to_owned();
-        return Failed { reason: format!("wrong user or password ({said})"), refused: true };
+    if error.kind() == redis::ErrorKind::AuthenticationFailed || error.code() == Some("WRONGPASS") {
+        return Failed { reason: "wrong user or password".into(), refused: true };
     }
+    // A certificate that is not trusted comes as this.
+    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<io::Error>());
+    let is_bad_data = source.is_some_and(|error| error.kind() == io::ErrorKind::InvalidData);
+    let refused =
+        is_bad_data || !error.is_io_error() && !error.code().is_some_and(|code| LOST.contains(&code));
     let reason =
         if error.is_timeout() { "it does not answer".into() } else { error.to_string().replace('\n', " ") };
     Failed { reason, refused }
