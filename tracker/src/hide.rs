@@ -1,6 +1,7 @@
 //! Keeps passwords out of the list of processes.
 
-/// Takes the users and passwords of URLs out of the arguments that the system shows, where it lets us (Linux).
+/// Takes the users and passwords of URLs out of the arguments that the system shows, where it lets us
+/// (Linux).
 pub fn hide_passwords() {
     let _ = hide();
 }
@@ -13,7 +14,8 @@ fn hide() -> Option<()> {
     if secrets.is_empty() {
         return Some(());
     }
-    // After the name of the program, which may hold anything, the 46th number is where the arguments begin (proc(5)).
+    // After the name of the program, which may hold anything, the 46th number is where the arguments begin
+    // (proc(5)).
     let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
     let start: u64 = stat.rsplit_once(')')?.1.split_whitespace().nth(45)?.parse().ok()?;
     let memory = std::fs::OpenOptions::new().write(true).open("/proc/self/mem").ok()?;

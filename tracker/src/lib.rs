@@ -1,8 +1,9 @@
 //! A BitTorrent tracker: introduces the peers of a swarm to each other over HTTP (BEP 3, 7, 23, 24, 48)
 //! and UDP (BEP 15, 41).
 //!
-//! [`store::Store`] is who is in which swarm, without sockets or a clock. [`Server`] puts it on the
-//! network, and shares the swarms with other trackers in a [`SharedStore`]. The binary `swarm-tracker` is a thin shell around both; other programs embed a server:
+//! [`store::Store`] is who is in which swarm, without sockets or a clock. [`Server`] puts it on the network,
+//! and shares the swarms with other trackers in a [`SharedStore`]. The binary `swarm-tracker` is a thin shell
+//! around both; other programs embed a server:
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")]

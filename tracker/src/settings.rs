@@ -18,8 +18,8 @@ use swarm_tracker::{Config, Limits, SharedStore, Source};
 /// JSON, and /metrics for Prometheus.
 ///
 /// SIGHUP reads the files again: the allow list, the certificate and the configuration file. What changed
-/// there is taken, except listen, listen-udp, listen-tls, behind-proxy, state, store, store-file, store-ca and log,
-/// which need a restart; the log names those.
+/// there is taken, except listen, listen-udp, listen-tls, behind-proxy, state, store, store-file, store-ca and
+/// log, which need a restart; the log names those.
 ///
 /// A tracker that starts without its swarms asks peers of small swarms to come again after the minimum
 /// interval, until a whole interval has passed.
@@ -114,8 +114,8 @@ pub struct Settings {
     #[arg(long, value_name = "N")]
     pub max_connections: Option<usize>,
 
-    /// Share the swarms with other trackers in this Redis: redis://USER:PASSWORD@HOST:PORT/DB, or rediss:// for
-    /// TLS. Better in --store-file or in the variable SWARM_TRACKER_STORE, where the password is not seen
+    /// Share the swarms with other trackers in this Redis: redis://USER:PASSWORD@HOST:PORT/DB, or rediss://
+    /// for TLS. Better in --store-file or in the variable SWARM_TRACKER_STORE, where the password is not seen
     #[arg(long, value_name = "URL", conflicts_with = "store_file")]
     pub store: Option<Secret>,
 
@@ -305,7 +305,8 @@ impl Settings {
         (settings, Changes { taken, kept })
     }
 
-    /// The store that is shared with other trackers, if one is named; `variable` is what the environment says.
+    /// The store that is shared with other trackers, if one is named; `variable` is what the environment
+    /// says.
     ///
     /// # Errors
     /// When it cannot be made out.

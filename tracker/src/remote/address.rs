@@ -34,8 +34,8 @@ pub enum SharedStoreError {
 }
 
 impl SharedStore {
-    /// Reads `redis://USER:PASSWORD@HOST:PORT/DB`, or `rediss://` for TLS. `trusted` are certificates in PEM; without them
-    /// those are trusted that the system trusts.
+    /// Reads `redis://USER:PASSWORD@HOST:PORT/DB`, or `rediss://` for TLS. `trusted` are certificates in PEM;
+    /// without them those are trusted that the system trusts.
     ///
     /// # Errors
     /// When the URL or the certificates make no sense.

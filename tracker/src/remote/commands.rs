@@ -1,11 +1,13 @@
 //! What an announce and a scrape say to the store, and what it answers. Pure: bytes in, bytes out.
 //!
-//! A swarm is a sorted set for each address family. A member is a peer, its address and port as in a compact reply. A score is
-//! when it last announced, in seconds on the store's clock, and below zero for a seed. So a set begins with its seeds, and whoever
-//! has been silent for too long is around zero. A key ends by itself when nobody has announced for as long as a peer is listed.
+//! A swarm is a sorted set for each address family. A member is a peer, its address and port as in a compact
+//! reply. A score is when it last announced, in seconds on the store's clock, and below zero for a seed. So a
+//! set begins with its seeds, and whoever has been silent for too long is around zero. A key ends by itself
+//! when nobody has announced for as long as a peer is listed.
 //!
-//! Commands and no script: a script takes the store three times as long. So a command cannot depend on what another one says, and
-//! what has to be known before comes from the last reply about that swarm, its [`View`].
+//! Commands and no script: a script takes the store three times as long. So a command cannot depend on what
+//! another one says, and what has to be known before comes from the last reply about that swarm, its
+//! [`View`].
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -165,13 +167,15 @@ impl Announce {
         self.want > 0 && self.standing != Standing::Stops
     }
 
-    /// Whether to ask for leechers by what they are: where they begin changes with each seed, which matters in a small swarm.
+    /// Whether to ask for leechers by what they are: where they begin changes with each seed, which matters
+    /// in a small swarm.
     fn by_score(&self) -> bool {
         let leechers = self.view.peers.saturating_sub(self.view.seeds) as usize;
         self.leechers_only && leechers <= self.want + 1
     }
 
-    /// Which peers to ask for in a swarm as large as it was last. One more than wanted, who may be the peer itself.
+    /// Which peers to ask for in a swarm as large as it was last. One more than wanted, who may be the peer
+    /// itself.
     fn ranks(&self) -> Vec<Ranks> {
         let want = self.want + 1;
         let first = if self.leechers_only { self.view.seeds as usize } else { 0 };
@@ -328,8 +332,8 @@ pub(crate) struct Earlier {
     pub age_s: u32,
 }
 
-/// Lists peers of one family that announced while the store was away. Of those that it has listed as what they are, a leecher
-/// or a seed, the later time counts.
+/// Lists peers of one family that announced while the store was away. Of those that it has listed as what
+/// they are, a leecher or a seed, the later time counts.
 pub(super) fn restore(
     info_hash: &InfoHash,
     peers: &[Earlier],

@@ -1,4 +1,5 @@
-//! The connection to the store: a single one, on which announces go in batches, and several batches at a time.
+//! The connection to the store: a single one, on which announces go in batches, and several batches at a
+//! time.
 
 use std::io;
 use std::sync::Arc;

@@ -1,8 +1,9 @@
-//! A store that several trackers share, so that a peer that announces to one of them is told of by all, and any of them may die.
+//! A store that several trackers share, so that a peer that announces to one of them is told of by all, and
+//! any of them may die.
 //!
-//! It is Redis. Each announce goes there and back once, together with others ([`link`]); the store expires what nobody announces
-//! any more ([`commands`]). Beside it each tracker keeps what was announced to it in a [`Store`](crate::store::Store) of its own, and
-//! answers from there while the shared one gives no answer.
+//! It is Redis. Each announce goes there and back once, together with others ([`link`]); the store expires
+//! what nobody announces any more ([`commands`]). Beside it each tracker keeps what was announced to it in a
+//! [`Store`](crate::store::Store) of its own, and answers from there while the shared one gives no answer.
 
 mod address;
 mod commands;
@@ -29,7 +30,8 @@ use self::link::{Failed, Job, Link};
 const WAITING_MAX: usize = 16 * 1024;
 /// Most peers in one command.
 const PEERS_MAX: usize = 500;
-/// A store that takes announces again has to do so for this long before we say so, and each complaint stands for as long.
+/// A store that takes announces again has to do so for this long before we say so, and each complaint stands
+/// for as long.
 const STEADY: Duration = Duration::from_secs(10);
 
 /// How it goes with the store that trackers share.

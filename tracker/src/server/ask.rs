@@ -1,5 +1,5 @@
-//! Announces and scrapes where several trackers share a store: it is asked, and what this very tracker knows is told when
-//! there is no answer.
+//! Announces and scrapes where several trackers share a store: it is asked, and what this very tracker knows
+//! is told when there is no answer.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;

@@ -76,7 +76,7 @@ pub struct BindError {
 struct Shared {
     config: Config,
     store: Store,
-    /// The store that several trackers share, if there is one. `store` is what was announced to this one then.
+    /// The store that several trackers share, if there is one. `store` is what this one knows itself then.
     remote: Option<Remote>,
     clock: Box<dyn Clock>,
     /// Gives each connection its own generator.
@@ -166,8 +166,8 @@ impl Server {
         Ok(self)
     }
 
-    /// Shares the swarms with other trackers in this store. What was announced to this tracker is told whenever the store does
-    /// not answer, and is told to it when it is there again. It need not be there yet.
+    /// Shares the swarms with other trackers in this store. What was announced to this tracker is told whenever
+    /// the store does not answer, and is told to it when it is there again. It need not be there yet.
     ///
     /// # Errors
     /// When it is there and does not let us do what we have to.
@@ -189,7 +189,7 @@ impl Server {
         getrandom::fill(&mut key).expect("the operating system gives random numbers");
         let now = self.clock.now();
         let loaded = self.state.as_ref().and_then(|state| state.load(&self.store, now));
-        // Who knows the swarms as they were an interval ago knows them, as does a store that was there all the time.
+        // Who knows the swarms as they were an interval ago knows them. So does a store that was there meanwhile.
         let is_shared = self.remote.as_ref().is_some_and(Unused::is_up);
         if !is_shared
             && loaded.is_none_or(|loaded| loaded.peers == 0 || loaded.away_s > self.config.interval.as_secs())

@@ -99,7 +99,7 @@ pub struct Stats {
     pub udp_connects: u64,
     /// Datagrams that make no sense or name no valid connection id, since the start.
     pub udp_dropped: u64,
-    /// The store that trackers share, if there is one. Swarms and peers are those that announced to this tracker.
+    /// The store that trackers share, if there is one. Swarms and peers are those that this one knows itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shared_store: Option<SharedStoreStats>,
 }

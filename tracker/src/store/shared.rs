@@ -1,5 +1,5 @@
-//! What a tracker needs of its own store when it shares another one with other trackers: this one then is its memory of what was
-//! announced to it.
+//! What a tracker needs of its own store when it shares another one with other trackers: this one then is its
+//! memory of what was announced to it.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -118,8 +118,8 @@ impl Store {
         }
     }
 
-    /// Takes note of peers of whom the shared store told, as long as few are known here: somebody has to tell of them when it
-    /// is away.
+    /// Takes note of peers of whom the shared store told, as long as few are known here: somebody has to tell
+    /// of them when it is away.
     pub(crate) fn hear(&self, now: Time, info_hash: &InfoHash, peers: &[SocketAddr]) {
         let rules = self.rules();
         let enough = rules.config.numwant_default as usize;
@@ -144,7 +144,8 @@ impl Store {
         self.note_standing(info_hash, Some(before), Some(swarm.standing()));
     }
 
-    /// The shared store has no room for a new swarm of a peer at `source`: what weighs heaviest here gives way to it.
+    /// The shared store has no room for a new swarm of a peer at `source`: what weighs heaviest here gives
+    /// way to it.
     pub(crate) fn give_way(&self, info_hash: &InfoHash, source: IpAddr) {
         let first = self.holders().first_to_go(Network::of(source.to_canonical()));
         if let Some(hash) = first.filter(|hash| hash != info_hash) {
