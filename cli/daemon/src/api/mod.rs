@@ -93,6 +93,13 @@ pub struct App {
     pub stopping: watch::Receiver<bool>,
 }
 
+impl App {
+    /// What holds for a torrent that is added now.
+    pub fn terms(&self) -> crate::adding::Terms {
+        crate::adding::Terms { rules: self.rules.borrow().clone(), labels: self.labels.borrow().clone() }
+    }
+}
+
 type AppState = State<Arc<App>>;
 
 /// The API's description.
