@@ -134,7 +134,7 @@ pub fn router(app: Arc<App>) -> Router {
         .routes(routes!(operations::rename))
         .routes(routes!(operations::pieces))
         .routes(routes!(operations::bans, operations::ban, operations::unban))
-        .routes(routes!(stream::open))
+        .routes(routes!(stream::open, stream::close))
         .routes(routes!(events::events))
         .routes(routes!(session::session, session::edit))
         .routes(routes!(labels::categories, labels::create_category))
