@@ -20,7 +20,8 @@ INSTALL_SECONDS = 120
 def installed():
     """Flood's program, installed once for all runs."""
     node, npm = program("node"), program("npm")
-    tools = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "tools" / f"flood-{VERSION}"
+    # Beside the other tools that are kept from run to run.
+    tools = Path(os.environ.get("SWARM_TOOLS", ROOT / "target/tools/bin")).resolve().parent / f"flood-{VERSION}"
     start = tools / "node_modules/flood/dist/index.js"
     if not start.exists():
         shutil.rmtree(tools, ignore_errors=True)
