@@ -75,6 +75,7 @@ class Flood(Process):
 
 class Drives(Case):
     scratch_bytes = 64 * MIB
+    waits = True
 
     def setUp(self):
         super().setUp()

@@ -621,7 +621,11 @@ fn addresses_of_streams_end_when_they_are_taken_back_and_with_their_torrent() {
     assert!(rest.len() < LEN - begin.len(), "all of it came");
     let next = open();
     assert!(next != address && status(&next) == 200);
-    daemon.ctl(&["remove", &id.to_string()]);
+    daemon.ctl(&["stream", "film.mkv", "--end"]);
     assert_eq!(status(&next), 404);
+    let last = open();
+    assert_eq!(status(&last), 200);
+    daemon.ctl(&["remove", &id.to_string()]);
+    assert_eq!(status(&last), 404);
     assert_eq!(daemon.request("DELETE", "/api/v1/torrents/99/stream", None).status, 404);
 }
