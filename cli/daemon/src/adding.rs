@@ -8,11 +8,14 @@ use serde::{Deserialize, Deserializer, Serialize};
 use std::path::PathBuf;
 use std::sync::Arc;
 use swarm_engine::{Error, METAINFO_LEN_MAX, Metainfo, SessionOptions, Source};
+use tokio::sync::Semaphore;
 use url::Url;
 use utoipa::{IntoParams, ToSchema};
 
 /// How long a link may be, in bytes.
 const LINK_LEN_MAX: usize = 64 * 1024;
+/// How many metainfo files are fetched at a time: a server may send as much as the longest has.
+static FETCHES: Semaphore = Semaphore::const_new(8);
 
 /// What holds when a torrent is added.
 #[derive(Clone, Debug, Default)]
@@ -160,6 +163,7 @@ pub async fn of_source(
 /// What is at a URL. Nothing of this machine and network is asked, unless that is allowed: a client that may add torrents, or whoever
 /// writes what it adds, is not to reach what trusts us there.
 async fn fetch(url: &Url, allow_private: bool, session: &SessionOptions) -> Result<Vec<u8>, Refusal> {
+    let _place = FETCHES.acquire().await.map_err(|_| Refusal::Stopping)?;
     let fetched = match allow_private {
         true => swarm_engine::fetch(url, METAINFO_LEN_MAX, session).await,
         false => swarm_engine::fetch_public(url, METAINFO_LEN_MAX, session).await,
