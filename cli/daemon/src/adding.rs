@@ -229,16 +229,14 @@ mod tests {
                 }),
             }
         };
-        let torrent = |len: &str| {
-            let text = format!(
-                "d4:infod6:lengthi{len}e4:name1:t12:piece lengthi536870912e6:pieces20:aaaaaaaaaaaaaaaaaaaaee"
-            );
+        let torrent = || {
+            let text = "d4:infod6:lengthi5e4:name1:t12:piece lengthi16384e6:pieces20:aaaaaaaaaaaaaaaaaaaaee";
             What::Metainfo(Arc::new(Metainfo::parse(text.as_bytes()).unwrap()))
         };
         let options = AddOptions { category: Some("other".into()), ..AddOptions::default() };
-        let added = new(torrent("5"), &options, &terms("other")).unwrap();
+        let added = new(torrent(), &options, &terms("other")).unwrap();
         assert_eq!((added.dir, added.is_default_dir), (at("other"), false));
-        let refused = new(torrent("5"), &options, &terms("home")).map(|new| new.dir);
+        let refused = new(torrent(), &options, &terms("home")).map(|new| new.dir);
         assert_eq!(refused, Err(Refusal::Folder(at("other"))), "it may not be used any more");
         // What is there now is a link to elsewhere.
         std::fs::remove_dir(at("other")).unwrap();
@@ -247,7 +245,7 @@ mod tests {
             std::os::unix::fs::symlink("/", at("other")).unwrap();
             let terms =
                 Terms { rules: Arc::new(Rules { dir: at("home"), ..Rules::default() }), ..terms("home") };
-            assert!(new(torrent("5"), &options, &terms).is_err());
+            assert!(new(torrent(), &options, &terms).is_err());
         }
     }
 
