@@ -48,7 +48,7 @@ pub use session::{
     AddTorrent, Data, DhtOptions, Event, EventReceiver, FileReader, Files, HolepunchFailure, InfoHashes,
     LISTEN_PORT_FIRST, Mode, PeerStats, PieceMap, PieceStatus, RateGroup, Session, SessionEvents,
     SessionFacts, SessionOptions, Source, State, TorrentHandle, TorrentId, TorrentStats, TrackerStats,
-    Waiting, WebSeedFault, WebSeedPenalty, WebSeedStats, WebSeedStatus, fetch,
+    Waiting, WebSeedFault, WebSeedPenalty, WebSeedStats, WebSeedStatus, fetch, fetch_public,
 };
 pub use spool::MetainfoSpool;
 #[cfg(feature = "__hooks")]

@@ -63,6 +63,8 @@ pub struct Rules {
     pub base: String,
     /// Proxies whose word about a client's host, scheme and address is taken.
     pub proxies: Vec<IpRange>,
+    /// Whether metainfo files are fetched from this machine and network too, for who names their URLs.
+    pub allow_private_urls: bool,
     /// How many torrents may run at the same time.
     pub turns: Turns,
     /// When a torrent has been seeded enough.

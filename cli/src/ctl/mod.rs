@@ -82,7 +82,7 @@ pub async fn run(args: CtlArgs, cx: &mut Context) -> Result<Exit> {
         }
         Ctl::Order(args) => daemon.order(&args).await?,
         Ctl::Pieces(one) => daemon.shown(&one.torrent, "/pieces", show::pieces).await?,
-        Ctl::Stream(one) => daemon.stream(&one.torrent).await?,
+        Ctl::Stream(args) => daemon.stream(&args).await?,
         Ctl::Ban(args) => daemon.ban(args).await?,
         Ctl::Events(EventsArgs { torrent }) => return daemon.events(torrent).await,
         Ctl::Session => {

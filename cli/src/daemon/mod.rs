@@ -41,7 +41,7 @@ pub struct DaemonArgs {
     /// Take what is not set here from this TOML file; its keys are the long names of the options
     ///
     /// SIGHUP has it read again. What changed there takes effect for dir, allow-dir, watch-dir, http-host, http-base,
-    /// trusted-proxy, the limits, max-active-downloads, max-active-seeds, seed-ratio, seed-time and on-complete; the log names
+    /// trusted-proxy, allow-private-urls, the limits, max-active-downloads, max-active-seeds, seed-ratio, seed-time and on-complete; the log names
     /// what needs a restart.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub config: Option<PathBuf>,
@@ -91,6 +91,12 @@ pub struct DaemonArgs {
     /// Answer to HTTP clients without a token or a password: to everybody on this machine
     #[arg(long)]
     no_auth: bool,
+
+    /// Fetch metainfo files that clients name by their URLs from this machine and network too
+    ///
+    /// For indexers that run there, such as Prowlarr or Jackett. Without it only public addresses are asked, also after redirects.
+    #[arg(long)]
+    allow_private_urls: bool,
 
     /// Let at most so many torrents download at a time; others wait in the queue
     #[arg(long, value_name = "N", value_parser = units::whole::<usize>(0..=1_000_000))]
@@ -167,13 +173,14 @@ or the password; \
 the Unix socket is for its owner alone.";
 
 /// What of the configuration file a running daemon takes anew.
-const RELOADED: [&str; 15] = [
+const RELOADED: [&str; 16] = [
     "dir",
     "allow-dir",
     "watch-dir",
     "http-host",
     "http-base",
     "trusted-proxy",
+    "allow-private-urls",
     "max-up",
     "max-down",
     "max-active-downloads",
@@ -490,6 +497,7 @@ impl DaemonArgs {
             hosts: self.http_host.clone(),
             base: self.http_base.clone(),
             proxies: self.trusted_proxy.clone(),
+            allow_private_urls: self.allow_private_urls,
             turns: Turns { downloads: self.max_active_downloads, seeds: self.max_active_seeds },
             on_complete: self.program()?,
             goals: Goals { ratio: self.seed_ratio, seed_time: self.seed_time.map(|time| time.as_secs()) },

@@ -282,6 +282,7 @@ async fn ask(
         filter: context.ip_filter(),
         url,
         origin: action.origin,
+        public_only: false,
         family: context.binding.proxy.is_none().then_some(action.family),
         binding: &context.binding,
         timeout: ANNOUNCE_TIMEOUT,
