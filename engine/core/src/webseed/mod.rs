@@ -21,7 +21,7 @@ pub use fault::{Fault, Penalty};
 pub use location::{file_url, parse_url};
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
-pub use turns::{Place, SLOT, Turns};
+pub use turns::{Place, QUIET, SLOT, Turns};
 
 /// How many web seeds a torrent uses; more are passed over.
 pub const WEB_SEEDS_MAX: usize = 100;

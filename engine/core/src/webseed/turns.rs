@@ -13,7 +13,8 @@ pub const SLOT: Duration = Duration::from_millis(150);
 const STARVED: u64 = 6;
 /// Nobody waits longer without anything appearing.
 pub const WAIT_MAX: Duration = Duration::from_secs(5);
-/// So long others may keep coming before the first fetch.
+/// When nobody new has come for so long, those who are there are all; and for how long they may keep coming at most.
+pub const QUIET: Duration = Duration::from_millis(300);
 const SETTLE_MAX: Duration = Duration::from_secs(1);
 /// How many fetches are under way together.
 const TOGETHER: u64 = 2;
@@ -75,7 +76,7 @@ impl Turns {
         if place.all != self.all {
             (self.all, self.all_since) = (place.all, now);
         }
-        let settled_at = (self.all_since + SLOT).min(since + SETTLE_MAX);
+        let settled_at = (self.all_since + QUIET).min(since + SETTLE_MAX);
         if now < settled_at {
             return settled_at;
         }
@@ -141,9 +142,9 @@ mod tests {
     fn others_who_are_still_coming_are_waited_for_and_not_for_long() {
         let mut turns = Turns::default();
         assert_eq!(turns.next_at(NOW, 0, Place { before: 0, all: 5 }, RUN, true), NOW, "it is the first");
-        assert_eq!(turns.next_at(NOW, 0, Place { before: 1, all: 5 }, RUN, true), NOW + SLOT);
-        let later = NOW + SLOT;
-        assert_eq!(turns.next_at(later, 0, Place { before: 1, all: 6 }, RUN, true), later + SLOT);
+        assert_eq!(turns.next_at(NOW, 0, Place { before: 1, all: 5 }, RUN, true), NOW + QUIET);
+        let later = NOW + QUIET;
+        assert_eq!(turns.next_at(later, 0, Place { before: 1, all: 6 }, RUN, true), later + QUIET);
         let last = NOW + SETTLE_MAX - Duration::from_millis(1);
         assert_eq!(turns.next_at(last, 0, Place { before: 1, all: 7 }, RUN, true), NOW + SETTLE_MAX);
         let end = NOW + SETTLE_MAX;
