@@ -117,7 +117,9 @@ async fn feed<F: Future<Output = bool>>(every: Duration, answers: impl Fn() -> F
 /// How often the watchdog is to be fed at least.
 fn watchdog() -> Option<Duration> {
     #[cfg(unix)]
-    return sd_notify::watchdog_enabled().filter(|period| !period.is_zero());
+    {
+        sd_notify::watchdog_enabled().filter(|period| !period.is_zero())
+    }
     #[cfg(not(unix))]
     None
 }

@@ -48,7 +48,9 @@ pub async fn feed_watchdog(looks: impl Fn()) {
 /// How often the watchdog is to be fed at least.
 fn watchdog() -> Option<Duration> {
     #[cfg(unix)]
-    return sd_notify::watchdog_enabled().filter(|period| !period.is_zero());
+    {
+        sd_notify::watchdog_enabled().filter(|period| !period.is_zero())
+    }
     #[cfg(not(unix))]
     None
 }

@@ -132,17 +132,7 @@ impl Daemon {
     /// # Errors
     /// If something that it needs cannot be had: then nothing has changed.
     pub async fn start_on(sockets: Sockets, mut config: Config) -> Result<Daemon, StartError> {
-        #[cfg(unix)]
-        if !sockets.unix.is_empty() {
-            // Who has opened them removes them.
-            config.socket = None;
-        }
-        if !sockets.tcp.is_empty() {
-            config.http = sockets.tcp.iter().filter_map(|listener| listener.local_addr().ok()).collect();
-        }
-        if let Some(addr) = config.http.iter().find(|addr| !config.auth && !addr.ip().is_loopback()) {
-            return Err(StartError::OpenToAll(*addr));
-        }
+        take_over(&sockets, &mut config)?;
         make_dir(&config.state_dir)?;
         let (store, loaded) = open(config.state_dir.join(DATABASE)).await?;
         let (access, first_token) = access(&config)?;
@@ -266,6 +256,22 @@ impl Daemon {
         if let Some(path) = &self.socket {
             let _ = std::fs::remove_file(path);
         }
+    }
+}
+
+/// Has sockets that are open already take the place of those in the configuration.
+fn take_over(sockets: &Sockets, config: &mut Config) -> Result<(), StartError> {
+    #[cfg(unix)]
+    if !sockets.unix.is_empty() {
+        // Who has opened them removes them.
+        config.socket = None;
+    }
+    if !sockets.tcp.is_empty() {
+        config.http = sockets.tcp.iter().filter_map(|listener| listener.local_addr().ok()).collect();
+    }
+    match config.http.iter().find(|addr| !config.auth && !addr.ip().is_loopback()) {
+        Some(addr) => Err(StartError::OpenToAll(*addr)),
+        None => Ok(()),
     }
 }
 
