@@ -45,6 +45,7 @@ class Daemon(Process):
 
 
 class PageCase(Case):
+    waits = True
     scratch_bytes = 128 * MIB
 
     def setUp(self):

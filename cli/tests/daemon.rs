@@ -97,9 +97,11 @@ fn add_each_way(daemon: &Daemon, dir: &Path, peer: &str) -> i64 {
     daemon.ctl(&["add", link.trim(), "--peer", peer]);
     fs::copy(meta("watched"), dir.join("watched/w.torrent")).unwrap();
     let paused = daemon.ctl(&["add", "metas/paused.meta", "--paused"])["id"].as_i64().unwrap();
-    daemon.ctl(&["add", "metas/tree.meta"]);
+    // It starts when its files are chosen, so that nothing of the others has come.
+    daemon.ctl(&["add", "metas/tree.meta", "--paused"]);
     daemon.ctl(&["limit", "tree", "--up", "1MB/s", "--ratio", "7", "--seed-time", "none"]);
     daemon.ctl(&["files", "tree", "--skip", "1-2", "--first", "0"]);
+    daemon.ctl(&["resume", "tree"]);
     daemon.ctl(&["queue", "tree", "--to", "top"]);
     let is_taken = || dir.join("watched/w.torrent.added").exists().then_some(());
     daemon.wait_for(is_taken, || daemon.get("/api/v1/torrents"));

@@ -9,7 +9,7 @@ use swarm_core::id::{BlockRef, PieceIndex};
 use swarm_core::picker::{Order, Priority};
 use swarm_core::time::Duration;
 use swarm_core::torrent::{Action, Event, PEERS_GIVEN, PieceResult};
-use swarm_core::webseed::{Fault, FetchId, OVERDUE, Penalty, SILENT_AFTER, SLOT, Standing};
+use swarm_core::webseed::{Fault, FetchId, OVERDUE, Penalty, QUIET, SILENT_AFTER, SLOT, Standing};
 use swarm_core::wire::Message;
 
 const PIECES: u32 = 64;
@@ -277,7 +277,7 @@ fn the_first_fetch_waits_for_what_trackers_say_and_not_for_long() {
 
 #[test]
 fn downloaders_with_the_same_peers_fetch_different_shares() {
-    let share = |id: u8, slots: u32| {
+    let share = |id: u8, turns: &[Duration]| {
         let mut config = config();
         config.peer_id.0 = [id; 20];
         let mut swarm = Swarm::new(config, Bitfield::empty(PIECES), BLOCKS);
@@ -288,18 +288,19 @@ fn downloaders_with_the_same_peers_fetch_different_shares() {
             swarm.say(other, Message::HaveNone);
         }
         let mut web = Web::of(swarm, 1);
-        for slot in 1..=slots {
+        for &wait in turns {
             assert!(web.fetches.is_empty(), "{id} is not the first");
-            let turn_at = START + SLOT * slot;
+            let turn_at = web.swarm.now + wait;
             assert_eq!(web.swarm.torrent.poll_timeout(), Some(turn_at), "it asks to be woken");
-            web.pass(SLOT);
+            web.pass(wait);
         }
         assert!(!web.fetches.is_empty(), "{id} waits for its turn and no longer");
         web.asked()
     };
-    // Whoever is not the first looks for a slot whether others come; two begin together.
-    for (id, first, slots) in [(1, 0, 0), (2, 16, 1), (3, 32, 1), (4, 48, 2)] {
-        let asked = share(id, slots);
+    // Whoever is not the first looks for a while whether others come; two begin together.
+    let turns: [&[Duration]; 4] = [&[], &[QUIET], &[QUIET], &[QUIET, SLOT]];
+    for ((id, first), turns) in [(1, 0), (2, 16), (3, 32), (4, 48)].into_iter().zip(turns) {
+        let asked = share(id, turns);
         assert!(asked.len() == 1 && (first..first + 16).contains(&asked[0]), "{id}: {asked:?}");
     }
 }

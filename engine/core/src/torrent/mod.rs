@@ -56,8 +56,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use uploads::Uploads;
 pub use uploads::{REHASH_INTERVAL, REHASH_REST, SENT_WHOLE_MAX};
-pub use webseeds::PEERS_GIVEN;
 use webseeds::WebSeeds;
+pub use webseeds::{COMING_FOR, PEERS_GIVEN};
 
 /// How often slow things are looked at: snubbing, keep-alive, idle connections.
 pub const TICK: Duration = Duration::from_secs(1);

@@ -1,6 +1,6 @@
 //! Turns of downloaders that share a web seed.
 //!
-//! Each has one fetch, and nobody is told what others fetch. Begun all at once, the fetches would share the web seed's line, and all
+//! Each has one fetch. Begun all at once, the fetches would share the web seed's line, and all
 //! of their pieces would come at the same late moment, while nobody has anything to pass on. So each goes by what appears in the swarm: pieces
 //! that nobody had. There are as many slots in a round as downloaders; who has begun a fetch begins the next one when a round has
 //! appeared. That keeps a few fetches under way, and everybody's share of them the same. A slot that nobody uses passes after a time.
@@ -8,12 +8,13 @@
 use crate::time::{Duration, Time};
 
 /// What a slot that nobody uses takes.
-pub const SLOT: Duration = Duration::from_millis(150);
+pub const SLOT: Duration = Duration::from_millis(100);
 /// So many unused slots are waited for by whom nobody has anything for.
 const STARVED: u64 = 6;
 /// Nobody waits longer without anything appearing.
 pub const WAIT_MAX: Duration = Duration::from_secs(5);
-/// So long others may keep coming before the first fetch.
+/// When nobody new has come for so long, those who are there are all; and for how long they may keep coming at most.
+pub const QUIET: Duration = Duration::from_millis(150);
 const SETTLE_MAX: Duration = Duration::from_secs(1);
 /// How many fetches are under way together.
 const TOGETHER: u64 = 2;
@@ -75,7 +76,7 @@ impl Turns {
         if place.all != self.all {
             (self.all, self.all_since) = (place.all, now);
         }
-        let settled_at = (self.all_since + SLOT).min(since + SETTLE_MAX);
+        let settled_at = (self.all_since + QUIET).min(since + SETTLE_MAX);
         if now < settled_at {
             return settled_at;
         }
@@ -141,9 +142,9 @@ mod tests {
     fn others_who_are_still_coming_are_waited_for_and_not_for_long() {
         let mut turns = Turns::default();
         assert_eq!(turns.next_at(NOW, 0, Place { before: 0, all: 5 }, RUN, true), NOW, "it is the first");
-        assert_eq!(turns.next_at(NOW, 0, Place { before: 1, all: 5 }, RUN, true), NOW + SLOT);
-        let later = NOW + SLOT;
-        assert_eq!(turns.next_at(later, 0, Place { before: 1, all: 6 }, RUN, true), later + SLOT);
+        assert_eq!(turns.next_at(NOW, 0, Place { before: 1, all: 5 }, RUN, true), NOW + QUIET);
+        let later = NOW + QUIET;
+        assert_eq!(turns.next_at(later, 0, Place { before: 1, all: 6 }, RUN, true), later + QUIET);
         let last = NOW + SETTLE_MAX - Duration::from_millis(1);
         assert_eq!(turns.next_at(last, 0, Place { before: 1, all: 7 }, RUN, true), NOW + SETTLE_MAX);
         let end = NOW + SETTLE_MAX;

@@ -83,6 +83,7 @@ impl Torrent {
             .chain(metadata)
             .chain(self.exchange_extension())
             .chain(self.holepunch_extension())
+            .chain(self.is_waiting_for_web().then_some(Extension::WebFetching))
     }
 
     /// Bytes in the metadata that we serve.
