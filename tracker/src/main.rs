@@ -2,12 +2,14 @@
 #![forbid(unsafe_code)]
 
 mod hide;
+mod service;
 mod settings;
 
 use std::io::{ErrorKind, IsTerminal};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use clap::{ColorChoice, Parser};
@@ -97,13 +99,33 @@ fn run(
         for addr in tracker.local_udp_addrs() {
             eprintln!("listening on udp://{addr}/announce");
         }
+        let tracker = Arc::new(tracker);
+        service::ready("serving");
+        let looked_at = Arc::clone(&tracker);
+        // Its figures come from every part of the store: a part that is stuck keeps the watchdog hungry.
+        let feeding = tokio::spawn(service::feed_watchdog(move || {
+            let _ = looked_at.stats();
+        }));
         while signals.next().await == Signal::Reload {
+            service::reloading();
             match reload(flags, &settings, &tracker) {
-                Ok(taken) => settings = taken,
-                Err(error) => tracing::error!("keeping what was read before: {}", one_line(&error)),
+                Ok(taken) => {
+                    settings = taken;
+                    service::ready("serving");
+                }
+                Err(error) => {
+                    let why = one_line(&error);
+                    tracing::error!("keeping what was read before: {why}");
+                    service::ready(&format!("keeping what was read before: {why}"));
+                }
             }
         }
-        tracker.stop().await;
+        service::stopping();
+        feeding.abort();
+        let _ = feeding.await;
+        if let Some(tracker) = Arc::into_inner(tracker) {
+            tracker.stop().await;
+        }
         Ok(())
     })
 }

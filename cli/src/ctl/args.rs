@@ -12,7 +12,7 @@ use std::path::PathBuf;
 #[derive(Args, Debug)]
 #[command(after_long_help = EXAMPLES)]
 pub struct CtlArgs {
-    /// The daemon's Unix socket. Default: daemon/socket in the state folder
+    /// The daemon's Unix socket. Default: daemon/socket in the state folder, or else that of the system's daemon
     #[arg(long, global = true, value_name = "PATH", value_hint = ValueHint::FilePath)]
     pub socket: Option<PathBuf>,
 
