@@ -38,6 +38,17 @@ class DaemonCase(Case):
         self.assertEqual(done.returncode, 0, done.stderr)
         return json.loads(done.stdout) if done.stdout.strip() else None
 
+    def small_disk(self, size):
+        if os.geteuid() != 0:
+            missing("a small disk cannot be mounted without root")
+        small = self.scratch / "small"
+        small.mkdir()
+        done = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}m", "none", small], capture_output=True, text=True)
+        if done.returncode != 0:
+            missing(f"a small disk cannot be mounted: {done.stderr.strip()}")
+        self.addCleanup(subprocess.run, ["umount", "--lazy", small], check=True)
+        return small
+
 
 class Import(DaemonCase):
     def torrent(self):
@@ -108,17 +119,6 @@ class Import(DaemonCase):
 
 
 class Space(DaemonCase):
-    def small_disk(self, size):
-        if os.geteuid() != 0:
-            missing("a small disk cannot be mounted without root")
-        small = self.scratch / "small"
-        small.mkdir()
-        done = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}m", "none", small], capture_output=True, text=True)
-        if done.returncode != 0:
-            missing(f"a small disk cannot be mounted: {done.stderr.strip()}")
-        self.addCleanup(subprocess.run, ["umount", "--lazy", small], check=True)
-        return small
-
     def test_what_does_not_fit_now_waits_and_what_never_can_is_refused(self):
         fits, never = (fill(self.scratch / f"{size}.bin", size * MIB, seeded(size)) for size in (12, 24))
         metas = [create(content, content.with_suffix(".meta"), "-l", "64KiB") for content in (fits, never)]

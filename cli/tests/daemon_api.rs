@@ -292,10 +292,15 @@ fn events_tell_of_a_torrent_from_its_addition_to_its_removal() {
         "swarm_received_bytes_total 100000",
         "swarm_torrents{state=\"seeding\"} 0",
         "swarm_event_streams 1",
-        "# EOF",
+        "# TYPE swarm_http_requests_total counter",
     ] {
         assert!(metrics.body.contains(line), "{line}: {}", metrics.body);
     }
+    assert!(
+        metrics.head.to_lowercase().contains("content-type: text/plain; version=0.0.4"),
+        "{}",
+        metrics.head
+    );
     daemon.stop();
 }
 

@@ -146,10 +146,13 @@ impl Manager {
                 self.answer(reply, Ok(())).await;
             }
             Command::Ping(reply) => {
-                let message = "the database takes nothing".to_owned();
-                let state =
-                    if self.store_fails { Err(Refusal::Store { message, is_full: false }) } else { Ok(()) };
-                let _ = reply.send(state);
+                // Without a path in it: who asks may be anybody.
+                let why = |is_full| if is_full { ": its disk is full" } else { "" };
+                let refusal = |is_full| Refusal::Store {
+                    message: format!("the database takes nothing{}", why(is_full)),
+                    is_full,
+                };
+                let _ = reply.send(self.store_fails.map_or(Ok(()), |is_full| Err(refusal(is_full))));
             }
             Command::Stop(_) => {}
         }
