@@ -138,7 +138,8 @@ class Process:
         pipe.close()
 
     def __str__(self):
-        tail = [json.dumps(event) for event in self.events[-8:]] + self.output[-24:]
+        told = [event for event in self.events[:-1] if event.get("event") != "progress"] + self.events[-1:]
+        tail = [json.dumps(event) for event in told[-8:]] + self.output[-24:]
         return " ".join(self.args) + "".join(f"\n      {line}" for line in tail)
 
     def find(self, name, **fields):

@@ -122,9 +122,9 @@ class Transfer(Case):
         shutil.copyfile(self.content, content)
         return content, create(content, content.with_suffix(".meta"), "-a", self.tracker.url)
 
-    def transfer(self, client, we_seed, transport, theirs, encryption):
+    def transfer(self, client, we_seed, transport, theirs, encryption, more=""):
         """What went wrong, or None."""
-        way = f"{'to' if we_seed else 'from'} {client.__name__} {transport} {theirs}, ours {encryption}"
+        way = f"{'to' if we_seed else 'from'} {client.__name__} {transport} {theirs}, ours {encryption}{more}"
         try:
             content, meta = self.torrent(way)
             copies = self.scratch / f"{content.name} copy"
@@ -147,6 +147,14 @@ class Transfer(Case):
         except AssertionError as error:
             return f"{way}: {error}\nwe: {we}\nthey: {they}"
 
+    def tried(self, client, *way):
+        """What went wrong, also in a second try where an encrypted handshake with the client fails now and then by its own fault."""
+        failure = self.transfer(client, *way)
+        if failure and getattr(client, "miscounts_secrets", False) and way[2] != "off":
+            print(f"  note    {client.__name__} is tried again: {failure}", flush=True)
+            failure = self.transfer(client, *way, more=" again")
+        return failure
+
     def ends(self, client, we_seed, meta, copies, way, args):
         at = {} if self.they_at is LOOPBACK else {"host": self.they_at}
         if we_seed:
@@ -167,7 +175,7 @@ class Transfer(Case):
         """Both ways, at once, since most of the time is waiting for the client's clocks."""
         ways = [(client, we_seed, transport, *pair) for we_seed in (False, True) for transport in transports for pair in pairs]
         with ThreadPoolExecutor(AT_A_TIME) as pool:
-            failures = pool.map(lambda way: self.transfer(*way), ways)
+            failures = pool.map(lambda way: self.tried(*way), ways)
             self.assertEqual("\n".join(filter(None, failures)), "")
 
 

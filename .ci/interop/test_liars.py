@@ -20,6 +20,7 @@ def withholding(content):
 
 
 class Liars(Case):
+    waits = True
     host = LOOPBACK
 
     def setUp(self):

@@ -47,6 +47,7 @@ def script(*names):
 
 
 class PeerWire(Case):
+    waits = True
     host = LOOPBACK
 
     def setUp(self):

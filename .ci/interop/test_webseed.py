@@ -78,6 +78,8 @@ class RealServers(WebSeed):
 class BadServers(WebSeed):
     """Each costs that file or that URL a pause or its place, and shows by name; a good server beside it serves the rest."""
 
+    waits = True
+
     def bad(self, answer, reason, penalty, content=None):
         content = content or self.large(4 * MIB)
         bad, good = self.start(Bad(self.www, answer)), self.start(Bad(self.www, lambda h, *asked: h.good(*asked)))

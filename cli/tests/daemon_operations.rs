@@ -364,6 +364,51 @@ fn get_serves_what_it_downloads() {
     assert_eq!(get.finish().1["event"], "stopped");
 }
 
+#[test]
+fn addresses_of_streams_end_when_they_are_taken_back_and_with_their_torrent() {
+    let dir = tempfile::tempdir().unwrap();
+    const LEN: usize = 24 << 20;
+    write(dir.path().join("data/film.mkv"), bytes(3, LEN));
+    fs::create_dir(dir.path().join("metas")).unwrap();
+    run_ok(dir.path(), ["create", "data/film.mkv", "-o", "metas/film.meta", "-l", "1MiB"]);
+    let daemon = Daemon::start(dir.path(), &["--allow-dir", "data"]);
+    let id =
+        daemon.ctl(&["add", "metas/film.meta", "--seed", "--dir", dir.path().join("data").to_str().unwrap()])
+            ["id"]
+            .as_i64()
+            .unwrap();
+    daemon.wait(id, |torrent| torrent["state"] == "seeding");
+    let open = || {
+        let opened = daemon.request("POST", &format!("/api/v1/torrents/{id}/stream"), None).json();
+        opened["files"][0]["address"].as_str().unwrap().to_owned()
+    };
+    let status = |address: &str| daemon.raw("HEAD", address, &["host: localhost"], b"").status;
+    let address = open();
+    assert_eq!((open(), status(&address)), (address.clone(), 200));
+    assert_eq!(daemon.raw("GET", &address, &["host: evil.example"], b"").status, 421);
+    // Somebody looks on, slowly.
+    let mut viewer = TcpStream::connect(&daemon.http).unwrap();
+    viewer.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    write!(viewer, "GET {address} HTTP/1.1\r\nhost: localhost\r\n\r\n").unwrap();
+    let mut begin = [0; 4_096];
+    viewer.read_exact(&mut begin).unwrap();
+    assert!(begin.starts_with(b"HTTP/1.1 200 "));
+    assert_eq!(daemon.request("DELETE", &format!("/api/v1/torrents/{id}/stream"), None).status, 204);
+    assert_eq!(status(&address), 404);
+    let mut rest = Vec::new();
+    let _ = viewer.read_to_end(&mut rest);
+    assert!(rest.len() < LEN - begin.len(), "all of it came");
+    let next = open();
+    assert!(next != address && status(&next) == 200);
+    daemon.ctl(&["stream", "film.mkv", "--end"]);
+    assert_eq!(status(&next), 404);
+    let last = open();
+    assert_eq!(status(&last), 200);
+    daemon.ctl(&["remove", &id.to_string()]);
+    assert_eq!(status(&last), 404);
+    assert_eq!(daemon.request("DELETE", "/api/v1/torrents/99/stream", None).status, 404);
+}
+
 /// A seeding torrent of `data/NAME`, and the address of each of its files.
 fn streamed(daemon: &Daemon, dir: &Path, name: &str) -> impl Fn(&str) -> String + use<> {
     let (data, output) = (format!("data/{name}"), format!("{name}.meta"));

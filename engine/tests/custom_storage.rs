@@ -19,6 +19,7 @@ for_both_families![
     a_download_goes_into_memory,
     a_link_is_downloaded_into_memory,
     memory_seeds_to_files,
+    what_rots_in_memory_is_never_sent,
     only_pieces_of_wanted_files_are_written,
     a_corrupt_piece_is_found_by_recheck_and_fetched_again,
     unverified_pieces_are_checked_before_they_count,
@@ -236,6 +237,23 @@ async fn memory_seeds_to_files(ip: &str) {
     let mut bytes = Vec::new();
     seeding.read(FileIndex(0)).unwrap().read_to_end(&mut bytes).await.unwrap();
     assert!(bytes == content(FILES[0].1, 0));
+}
+
+async fn what_rots_in_memory_is_never_sent(ip: &str) {
+    let (source, target) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let metainfo = publish(source.path(), FILES, PIECE_LEN);
+    let (seeder, getter) = (session(ip), session(ip));
+    let (seeding, memory) = seed_from_memory(&seeder, &metainfo, source.path()).await;
+    let mut bad = seeding.events();
+    memory.state().pieces.get_mut(&PieceIndex(1)).unwrap()[7] ^= 1;
+    let torrent = getter.add(get(&metainfo, target.path(), &[&seeder])).await.unwrap();
+    let mut events = torrent.events();
+    for _ in 1..metainfo.info.geometry.pieces() {
+        let heard = |event: &Event| matches!(event, Event::PieceVerified(_) | Event::PieceFailed(_));
+        let heard = until(&mut events, heard).await;
+        assert!(matches!(heard, Event::PieceVerified(piece) if piece != PieceIndex(1)), "{heard:?}");
+    }
+    until(&mut bad, |event| matches!(event, Event::DataBad { pieces: 1, .. })).await;
 }
 
 async fn only_pieces_of_wanted_files_are_written(ip: &str) {

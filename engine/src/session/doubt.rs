@@ -101,8 +101,18 @@ impl TorrentDriver {
             Ok(false) | Err(StorageError::ForeignData { .. }) => self.on_rot(inner, now, piece),
             // That has been told of already.
             Err(StorageError::Changed { .. }) => {}
-            Err(error) => self.warn(&error.to_string()),
+            Err(error) => {
+                self.warn(&error.to_string());
+                if self.is_lost(piece, &error) {
+                    self.on_rot(inner, now, piece);
+                }
+            }
         }
+    }
+
+    /// Whether the disk does not give a piece, and it is had no longer. An embedder's storage may give it the next time.
+    pub(super) fn is_lost(&self, piece: PieceIndex, error: &StorageError) -> bool {
+        error.is_unreadable() && !self.content().storage.has(piece)
     }
 
     /// A piece that counted as had is bad.
@@ -133,7 +143,7 @@ impl TorrentDriver {
         match result {
             Ok(true) => inner.core.handle_piece_checked(now, piece, true),
             Ok(false) => self.on_bad(inner, now, piece),
-            Err(error) if self.options.mode == Mode::Seed => {
+            Err(error) if self.options.mode == Mode::Seed || error.is_unreadable() => {
                 self.warn(&error.to_string());
                 self.on_bad(inner, now, piece);
             }

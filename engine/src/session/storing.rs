@@ -389,6 +389,9 @@ impl TorrentDriver {
         result: Result<Prepared, StorageError>,
     ) {
         let failed = result.as_ref().err().map(StorageError::to_string);
+        if result.as_ref().is_err_and(StorageError::is_unreadable) {
+            self.suspect(window.0);
+        }
         // That has been told of already.
         let is_changed = matches!(result, Err(StorageError::Changed { .. }));
         for key in inner.prepared.prepared(window, result.ok(), now) {

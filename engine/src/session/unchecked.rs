@@ -5,7 +5,7 @@
 use super::disk::{DiskResult, WaitingForCheck};
 use super::torrent::{Inner, TorrentDriver};
 use crate::hash::Lane;
-use crate::storage::{Checked, StorageError};
+use crate::storage::{Checked, Prepared, StorageError};
 use std::io;
 use std::ops::Range;
 use swarm_core::id::{PeerKey, PieceIndex};
@@ -70,21 +70,33 @@ impl TorrentDriver {
 
     pub(super) fn on_unchecked(&self, inner: &mut Inner, now: Time, results: Vec<Checked>) {
         inner.disk.unchecked().under_way -= 1;
-        for (piece, result) in results {
+        for Checked { piece, result, bytes } in results {
             match result {
-                Ok(true) => {
-                    let waiting = inner.disk.unchecked().waiting.remove(&piece).unwrap_or_default();
-                    waiting
-                        .ranges
-                        .into_iter()
-                        .for_each(|range| self.submit_prepare((piece, range.start), range));
-                    waiting.parts.into_iter().for_each(|part| self.read_part(inner, part));
-                }
+                Ok(true) => self.on_found_right(inner, now, piece, bytes),
                 Ok(false) | Err(StorageError::ForeignData { .. }) => self.on_rot(inner, now, piece),
+                Err(error) if self.is_lost(piece, &error) => {
+                    self.warn(&error.to_string());
+                    self.on_rot(inner, now, piece);
+                }
                 Err(error) => self.fail_unchecked(inner, now, piece, error),
             }
         }
         self.check_unchecked(inner);
+    }
+
+    /// What waits for this piece goes on. What has been read to be checked need not be brought into memory again.
+    fn on_found_right(&self, inner: &mut Inner, now: Time, piece: PieceIndex, bytes: Option<Prepared>) {
+        let Some(WaitingForCheck { ranges, parts }) = inner.disk.unchecked().waiting.remove(&piece) else {
+            return;
+        };
+        parts.into_iter().for_each(|part| self.read_part(inner, part));
+        match bytes.filter(|_| self.is_checked(piece)) {
+            Some(bytes) if ranges.is_empty() => self.on_prepared(inner, now, (piece, 0), Ok(bytes)),
+            Some(bytes) => ranges.into_iter().for_each(|range| {
+                self.on_prepared(inner, now, (piece, range.start), Ok(bytes.clone()));
+            }),
+            None => ranges.into_iter().for_each(|range| self.submit_prepare((piece, range.start), range)),
+        }
     }
 
     /// What waits for a piece is not to be had now.

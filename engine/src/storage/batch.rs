@@ -167,7 +167,7 @@ impl<'a> Batch<'a> {
             .is_ok_and(|file| file.is_none_or(|file| file.metadata().is_ok_and(|meta| meta.len() < end)));
         match is_short {
             true => BulkError::Short(file),
-            false => BulkError::Io(file, io::Error::other("the disk could not be read")),
+            false => BulkError::Io(file, sys::unreadable()),
         }
     }
 }

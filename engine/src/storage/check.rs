@@ -13,6 +13,7 @@ use crate::hash::PieceHasher;
 use crate::hash::lanes::{Algorithm as _, Sha1Lanes, Sha256Lanes};
 use crate::hash::piece::piece_hashes;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 use swarm_core::geometry::BLOCK_LEN;
 use swarm_core::id::PieceIndex;
 use swarm_core::metainfo::{Format, PieceHash};
@@ -26,24 +27,44 @@ const LOOKED_AT_MAX: usize = 1 << 14;
 const OWNED_MAX: u64 = 8 << 20;
 /// As many small pieces are checked together as hold this many bytes.
 const BATCH_LEN_MIN: u32 = 1 << 20;
+/// What a disk did not give is tried again after this.
+const UNREADABLE_RETRY: Duration = Duration::from_secs(600);
 /// A scrub reads so much at a time, in bytes.
 const SCRUB_CHUNK: usize = 256 << 10;
 /// How much a scrub reads until where it is is saved, in bytes.
 const SCRUBBED_SAVED_EVERY: u64 = 4 << 30;
 
 /// What was found of a piece.
-pub(crate) type Checked = (PieceIndex, Result<bool, StorageError>);
+#[derive(Debug)]
+pub(crate) struct Checked {
+    pub(crate) piece: PieceIndex,
+    /// Whether it is right.
+    pub(crate) result: Result<bool, StorageError>,
+    /// All of a piece that is right, ready to be sent: it is where it was read from.
+    pub(crate) bytes: Option<Prepared>,
+}
+
+impl Checked {
+    pub(crate) fn new(piece: PieceIndex, result: Result<bool, StorageError>) -> Checked {
+        Checked { piece, result, bytes: None }
+    }
+}
 
 impl FileStorage {
     /// See [`Storage::check_piece`].
     pub(super) fn check_one(&self, piece: PieceIndex) -> Result<bool, StorageError> {
         let changes = self.table().changes;
+        let mut unreadable = None;
         let is_right = match self.hash_piece(piece) {
             Ok(hash) if hash.is_some_and(|hash| self.info.is_contradicted_by(piece, hash)) => {
                 self.note_bad(piece, changes);
                 return Err(StorageError::contradiction(&self.info, piece));
             }
             Ok(hash) => hash == Some(self.info.piece_hash(piece)),
+            Err(e) if e.is_unreadable() => {
+                unreadable = Some(e);
+                false
+            }
             Err(e) => {
                 self.note_bad(piece, changes);
                 return Err(e);
@@ -77,13 +98,16 @@ impl FileStorage {
             if let (true, Some(work)) = (was_had, self.work()) {
                 work.journal().doubt(&[piece])?;
             }
-            self.refuse_foreign(piece)?;
+            match unreadable {
+                Some(_) => self.table().bad.retry_at = Some(Instant::now() + UNREADABLE_RETRY),
+                None => self.refuse_foreign(piece)?,
+            }
         }
         if self.work().is_none() && self.table().in_doubt.count() == 0 {
             // A seed's check is over, and is not repeated if the process is killed. Failing that, `close` tries again.
             let _ = self.save_state().inspect_err(|e| tracing::warn!("{e}"));
         }
-        Ok(is_right)
+        unreadable.map_or(Ok(is_right), Err)
     }
 
     /// See [`Storage::check_unchecked`].
@@ -97,9 +121,10 @@ impl FileStorage {
                     // Whoever checks it already tells.
                     pieces.extend(table.rot().checking.insert(piece).then_some(piece));
                 } else if table.have.has(piece) {
-                    results.push((piece, Ok(true)));
+                    results.push(Checked::new(piece, Ok(true)));
                 } else {
-                    results.push((piece, Err(StorageError::Changed { path: self.path() })));
+                    let changed = StorageError::Changed { path: self.path() };
+                    results.push(Checked::new(piece, Err(changed)));
                 }
             }
         }
@@ -112,13 +137,14 @@ impl FileStorage {
                 owned = 0;
             }
             if needed > OWNED_MAX {
-                results.push((piece, self.check_one(piece)));
+                results.push(Checked::new(piece, self.check_one(piece)));
                 continue;
             }
             owned += needed;
             match self.prepare_as(piece, 0..self.info.geometry.len_of(piece), Use::Read) {
                 Ok(bytes) => prepared.push((piece, bytes)),
-                Err(e) => results.push((piece, Err(e))),
+                Err(e) if e.is_unreadable() => results.push(Checked::new(piece, self.check_one(piece))),
+                Err(e) => results.push(Checked::new(piece, Err(e))),
             }
         }
         self.check_prepared(prepared, &mut results);
@@ -130,13 +156,17 @@ impl FileStorage {
     }
 
     fn check_prepared(&self, prepared: Vec<(PieceIndex, Prepared)>, results: &mut Vec<Checked>) {
-        for (piece, hash) in self.hash_together(&prepared) {
-            let is_right = hash == Some(self.info.piece_hash(piece));
-            if is_right {
+        let hashes = self.hash_together(&prepared);
+        for ((piece, bytes), hash) in prepared.into_iter().zip(hashes) {
+            if hash == Some(self.info.piece_hash(piece)) {
                 self.table().set_checked(piece);
+                // What is in our own memory is not to stay there until somebody asks for it.
+                let bytes = Some(bytes).filter(|bytes| bytes.owned_bytes() == 0);
+                results.push(Checked { piece, result: Ok(true), bytes });
+            } else {
+                // Another look says what is wrong, and all that follows from it.
+                results.push(Checked::new(piece, self.check_one(piece)));
             }
-            // Another look says what is wrong, and all that follows from it.
-            results.push((piece, if is_right { Ok(true) } else { self.check_one(piece) }));
         }
     }
 
@@ -195,7 +225,7 @@ impl FileStorage {
     }
 
     /// What these hash to; `None` for what could not be read.
-    fn hash_together(&self, prepared: &[(PieceIndex, Prepared)]) -> Vec<(PieceIndex, Option<PieceHash>)> {
+    fn hash_together(&self, prepared: &[(PieceIndex, Prepared)]) -> Vec<Option<PieceHash>> {
         let watched: Vec<_> = prepared.iter().map(|(_, bytes)| bytes.watch()).collect();
         let guarded = || prepared.iter().zip(&watched).filter(|(_, watched)| watched.is_some());
         let shapes: Vec<_> = guarded().map(|((piece, _), _)| self.info.piece_shape(*piece)).collect();
@@ -203,16 +233,14 @@ impl FileStorage {
             .map(|((piece, bytes), _)| bytes.slices(0, self.info.geometry.len_of(*piece)).collect())
             .collect();
         let mut hashes = piece_hashes(&shapes, &parts).into_iter();
-        let found = prepared.iter().zip(&watched).map(|((piece, bytes), watched)| {
-            let hash = watched.as_ref().and_then(|watched| {
-                let hash = hashes.next();
-                if watched.iter().any(|watched| watched.has_hole()) {
-                    bytes.leave_maps();
-                    return None;
-                }
-                hash
-            });
-            (*piece, hash)
+        let found = prepared.iter().zip(&watched).map(|((_, bytes), watched)| {
+            let watched = watched.as_ref()?;
+            let hash = hashes.next();
+            if watched.iter().any(|watched| watched.has_hole()) {
+                bytes.leave_maps();
+                return None;
+            }
+            hash
         });
         found.collect()
     }

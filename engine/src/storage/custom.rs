@@ -30,7 +30,8 @@ pub enum Stored {
     Missing,
     /// Something that has to be checked.
     Unverified,
-    /// The piece as it was written: it is checked only if the user asks for a recheck.
+    /// The piece as it was written. It is read as a whole, and checked, before any of it is sent or read for the first time, since storage
+    /// can rot; and when the user asks for a recheck.
     Verified,
 }
 
@@ -124,6 +125,8 @@ pub(super) struct Custom {
     pieces: Arc<dyn PieceStorage>,
     needed: Bitfield,
     have: Mutex<Bitfield>,
+    /// Of these, those that nobody has read yet.
+    unchecked: Mutex<Bitfield>,
     is_finished: AtomicBool,
 }
 
@@ -161,8 +164,9 @@ impl Custom {
             absent: Vec::new(),
             warnings: Vec::new(),
         };
-        let (have, is_finished) = (Mutex::new(have), AtomicBool::new(options.mode == Mode::Seed));
-        Ok((Custom { info, pieces, needed, have, is_finished }, opened))
+        let (unchecked, have) = (Mutex::new(have.clone()), Mutex::new(have));
+        let is_finished = AtomicBool::new(options.mode == Mode::Seed);
+        Ok((Custom { info, pieces, needed, have, unchecked, is_finished }, opened))
     }
 
     fn have(&self) -> MutexGuard<'_, Bitfield> {
@@ -262,7 +266,12 @@ impl Storage for Custom {
         };
         let mut have = self.have();
         let _ = if is_right { have.insert(piece) } else { have.remove(piece) };
+        lock(&self.unchecked).remove(piece);
         Ok(is_right)
+    }
+
+    fn is_unchecked(&self, piece: PieceIndex) -> bool {
+        lock(&self.unchecked).has(piece)
     }
 
     fn has(&self, piece: PieceIndex) -> bool {

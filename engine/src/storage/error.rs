@@ -229,6 +229,11 @@ impl StorageError {
         }
     }
 
+    /// Whether the disk does not give what it holds.
+    pub(crate) fn is_unreadable(&self) -> bool {
+        matches!(self, StorageError::Io { action: "read", source, .. } if sys::is_unreadable(source))
+    }
+
     /// Whether permission is what is missing.
     pub fn is_permission_denied(&self) -> bool {
         let denied = [io::ErrorKind::PermissionDenied, io::ErrorKind::ReadOnlyFilesystem];

@@ -266,7 +266,7 @@ pub(crate) trait Storage: Send + Sync {
     /// others. None is told of that another call checks already. A file that cannot be read, or that somebody has changed, is an error
     /// and says nothing of the piece.
     fn check_unchecked(&self, pieces: &[PieceIndex]) -> Vec<Checked> {
-        pieces.iter().map(|&piece| (piece, self.check_piece(piece))).collect()
+        pieces.iter().map(|&piece| Checked::new(piece, self.check_piece(piece))).collect()
     }
 
     /// Reads a piece that is had from the disk once more: whether it is right. If it is not, what follows is as with

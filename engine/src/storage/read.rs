@@ -6,7 +6,7 @@ use super::prepared::{Bytes, Part, Prepared};
 use super::scan::{MAP_LEN_MIN, ScanError, scan, zeros};
 use super::table::Place;
 use super::tree::Access;
-use super::{FileStorage, lock, sys};
+use super::{FileStorage, Storage as _, lock, sys};
 use crate::hash::PieceHasher;
 use std::fs::File;
 use std::ops::Range;
@@ -120,6 +120,7 @@ impl FileStorage {
 
     /// See [`Storage::check_piece`]. `None` if the piece cannot be read as a whole.
     pub(super) fn hash_piece(&self, piece: PieceIndex) -> Result<Option<PieceHash>, StorageError> {
+        self.expect_readable(piece)?;
         let slices = self.locate(piece, 0..self.info.geometry.len_of(piece));
         let mut hasher = PieceHasher::new(self.info.piece_shape(piece));
         if slices.iter().all(|slice| slice.place == Place::Pad) {
@@ -195,6 +196,13 @@ impl FileStorage {
         Ok(true)
     }
 
+    /// For tests: the disk fails where it is told to.
+    fn expect_readable(&self, piece: PieceIndex) -> Result<(), StorageError> {
+        let is_readable = self.budget.as_ref().is_none_or(|disk| disk.is_readable(piece));
+        let failed = || StorageError::io(&self.path(), "read", sys::unreadable());
+        is_readable.then_some(()).ok_or_else(failed)
+    }
+
     /// See [`Storage::prepare`](super::Storage::prepare).
     pub(super) fn prepare_as(
         &self,
@@ -203,6 +211,7 @@ impl FileStorage {
         wanted_to: Use,
     ) -> Result<Prepared, StorageError> {
         self.check_saved_state_sometimes()?;
+        self.expect_readable(piece)?;
         let mut parts = Vec::new();
         let end = range.end.min(self.info.geometry.len_of(piece));
         for slice in self.locate(piece, range.start..end) {
@@ -312,7 +321,11 @@ impl FileStorage {
             Err(_) if map.file.metadata().map_or(0, |meta| meta.len()) < file_len => {
                 return Err(self.truncated(slice, &map.file));
             }
-            Err(e) => return Err(StorageError::io(&self.path_of(slice.file, slice.place), "read", e)),
+            Err(e) => {
+                // The system does not say what reading it would.
+                let e = if sys::has_code(&e, &[libc::EFAULT]) { sys::unreadable() } else { e };
+                return Err(StorageError::io(&self.path_of(slice.file, slice.place), "read", e));
+            }
         }
         let path = self.path_of(slice.file, slice.place);
         let stamp = self.table().stamps[slice.file.idx()].filter(|_| slice.place == Place::Present);

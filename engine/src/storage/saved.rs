@@ -11,6 +11,9 @@ use swarm_core::metainfo::Info;
 /// What the names of states end with.
 const EXTENSION: &str = ".state";
 
+/// What the names of states end with whose data was found to be wrong since.
+const DISTRUSTED: &str = ".distrusted";
+
 /// So many states are read to find out where the data of torrents is: those that were saved last.
 const STATES_MAX: usize = 1_000;
 
@@ -63,7 +66,31 @@ impl SavedState {
 
     /// Removes the state, if there is one.
     pub(super) fn remove(&self) -> Result<(), StorageError> {
-        if self.tree.root().is_dir() { self.tree.remove(&[&self.name]) } else { Ok(()) }
+        if !self.tree.root().is_dir() {
+            return Ok(());
+        }
+        self.tree.remove(&[&self.distrusted()])?;
+        self.tree.remove(&[&self.name])
+    }
+
+    /// Nothing is trusted any more because of this state. What was right once, and how its files looked then, stays known.
+    pub(super) fn distrust(&self) -> Result<(), StorageError> {
+        if !self.tree.root().is_dir() || !self.exists()? {
+            return Ok(());
+        }
+        self.tree.rename(&[&self.name], &[&self.distrusted()], true)
+    }
+
+    fn distrusted(&self) -> String {
+        format!("{}{DISTRUSTED}", self.name)
+    }
+
+    /// The state that is not trusted any more, unless there is a newer one.
+    pub(super) fn load_distrusted(&self, info: &Info) -> Option<State> {
+        match State::load(&self.tree, &[&self.distrusted()], info) {
+            Ok(Loaded::State(state)) if state.info_hash == info.info_hash => Some(state),
+            _ => None,
+        }
     }
 
     pub(super) fn load(&self, info: &Info) -> Result<Loaded, StorageError> {
@@ -73,6 +100,7 @@ impl SavedState {
     pub(super) fn save(&self, state: &State) -> Result<(), StorageError> {
         let dir = self.tree.root();
         std::fs::create_dir_all(dir).map_err(|e| StorageError::space(dir, "create", 0, e))?;
-        state.save(&self.tree, &[], &self.name, Some(&self.data))
+        state.save(&self.tree, &[], &self.name, Some(&self.data))?;
+        self.tree.remove(&[&self.distrusted()])
     }
 }

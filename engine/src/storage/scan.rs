@@ -53,7 +53,7 @@ pub(super) fn scan(
                 Err(ReadError::Hole) if file.metadata()?.len() < offset + len => {
                     return Err(ScanError::Short);
                 }
-                Err(ReadError::Hole) => return Err(io::Error::other("the disk could not be read").into()),
+                Err(ReadError::Hole) => return Err(sys::unreadable().into()),
                 Err(ReadError::Unguarded) => {}
             }
         }

@@ -1,6 +1,8 @@
 //! A disk that is full, or fails, on demand.
 
+use std::collections::BTreeSet;
 use std::sync::Mutex;
+use swarm_core::id::PieceIndex;
 
 /// Takes a number of bytes, then makes the disk look full until it is [lifted](Self::lift). For tests and
 /// `swarm lab --fault disk-full`.
@@ -14,18 +16,37 @@ struct State {
     lifted: bool,
     /// What writes fail with, if not for lack of space.
     error: Option<i32>,
+    /// Pieces that cannot be read.
+    unreadable: BTreeSet<PieceIndex>,
 }
 
 #[cfg_attr(not(feature = "__hooks"), allow(dead_code, reason = "only tests and the lab have one"))]
 impl SpaceBudget {
     /// A disk that is full once `bytes` have been written.
     pub fn new(bytes: u64) -> SpaceBudget {
-        SpaceBudget(Mutex::new(State { left: bytes, full: false, lifted: false, error: None }))
+        SpaceBudget(Mutex::new(State {
+            left: bytes,
+            full: false,
+            lifted: false,
+            error: None,
+            unreadable: BTreeSet::new(),
+        }))
     }
 
     /// A disk whose writes fail with this error of the system once `bytes` have been written.
     pub fn failing(bytes: u64, raw_os_error: i32) -> SpaceBudget {
-        SpaceBudget(Mutex::new(State { left: bytes, full: false, lifted: false, error: Some(raw_os_error) }))
+        let budget = SpaceBudget::new(bytes);
+        budget.state().error = Some(raw_os_error);
+        budget
+    }
+
+    /// From now on the disk does not give what it holds of these pieces.
+    pub fn set_unreadable(&self, pieces: impl IntoIterator<Item = PieceIndex>) {
+        self.state().unreadable = pieces.into_iter().collect();
+    }
+
+    pub(super) fn is_readable(&self, piece: PieceIndex) -> bool {
+        !self.state().unreadable.contains(&piece)
     }
 
     /// Space is back, for good.

@@ -468,6 +468,20 @@ pub(super) fn has_code(e: &io::Error, codes: &[i32]) -> bool {
     cfg!(unix) && e.raw_os_error().is_some_and(|code| codes.contains(&code))
 }
 
+/// What a system says whose disk does not give what it holds.
+pub(super) fn unreadable() -> io::Error {
+    if cfg!(unix) {
+        io::Error::from_raw_os_error(libc::EIO)
+    } else {
+        io::Error::other("the disk could not be read")
+    }
+}
+
+/// Whether this is [`unreadable`].
+pub(super) fn is_unreadable(e: &io::Error) -> bool {
+    has_code(e, &[libc::EIO])
+}
+
 /// Whether the process or the system has no more file descriptors.
 pub(super) fn is_too_many_files(e: &io::Error) -> bool {
     has_code(e, &[libc::EMFILE, libc::ENFILE])

@@ -2,6 +2,7 @@
 
 use super::sys::Stamp;
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
 use swarm_core::bitfield::Bitfield;
 use swarm_core::id::{FileIndex, PieceIndex};
 use swarm_core::metainfo::{FileEntry, Info};
@@ -131,6 +132,8 @@ pub struct Doubts {
 pub(super) struct Bad {
     pub(super) pieces: BTreeSet<PieceIndex>,
     pub(super) files: BTreeMap<FileIndex, BadFile>,
+    /// When to try once more what the disk did not give.
+    pub(super) retry_at: Option<Instant>,
 }
 
 /// How a file looked when a piece of it was found bad, and when it was last looked at.

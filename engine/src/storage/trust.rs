@@ -203,6 +203,13 @@ impl FileStorage {
 
     /// See [`Storage::look_at_bad_files`](super::Storage::look_at_bad_files).
     pub(super) fn doubt_mended_files(&self) -> Result<bool, StorageError> {
+        {
+            let mut table = self.table();
+            if table.bad.retry_at.take_if(|at| *at <= Instant::now()).is_some() {
+                let pieces = table.bad.pieces.clone();
+                table.doubt_bad(pieces.into_iter());
+            }
+        }
         let files: Vec<FileIndex> = self.table().bad.files.keys().copied().collect();
         for file in files {
             let found = self.look_at_present(file)?;
@@ -247,7 +254,7 @@ impl FileStorage {
         Err(StorageError::Changed { path: self.final_path(slice.file) })
     }
 
-    /// If `verify` has found something wrong it removes the saved state: then nothing is trusted any more.
+    /// If `verify` has found something wrong it puts the saved state away: then nothing is trusted any more.
     pub(super) fn check_saved_state(&self) -> Result<(), StorageError> {
         let Some(saved_state) = &self.saved_state else { return Ok(()) };
         if self.work().is_some() || !self.is_saved.load(Ordering::Acquire) || saved_state.exists()? {

@@ -157,14 +157,15 @@ pub fn begin_trust(info: &Info, dir: &Path, state_dir: &Path, before: &Looks) ->
 }
 
 /// Ends all trust in what was saved of a torrent in `dir`, since its data was found to be wrong: its next start, or a seed that
-/// runs, checks everything again. `state_dir` is the user's state folder.
+/// runs, checks everything again. What was right before, in files that look as they did then, counts as rotten. `state_dir` is the user's
+/// state folder.
 ///
 /// # Errors
-/// If what was saved can neither be removed nor marked.
+/// If what was saved cannot be marked.
 pub fn end_trust(info: &Info, dir: &Path, state_dir: Option<&Path>) -> Result<(), StorageError> {
     let root = dir.canonicalize().map_err(|e| StorageError::io(dir, "open", e))?;
     WorkFolder::distrust(&Tree::new(root.clone()), &info.name)?;
-    state_dir.map_or(Ok(()), |state_dir| SavedState::new(state_dir, info, &root).remove())
+    state_dir.map_or(Ok(()), |state_dir| SavedState::new(state_dir, info, &root).distrust())
 }
 
 /// The state of a file by its length, and how many bytes of it are there.

@@ -179,10 +179,11 @@ impl FileStorage {
                 Place::Pad | Place::Empty | Place::Absent => {}
                 Place::PartFile => self.write_to_part_file(work, buffer, &slice)?,
                 Place::Work => self.write_slice(work, buffer, &slice)?,
-                Place::Present if self.is_same(work, buffer, &slice)? => {}
+                // That writes what cannot be read, too.
                 Place::Present if self.mends_piece(piece) && !buffer.has_spilled() => {
                     self.mend_slice(buffer, &slice)?;
                 }
+                Place::Present if self.is_same(work, buffer, &slice)? => {}
                 Place::Present if self.overwrite => {
                     self.take_over(work, slice.file)?;
                     self.write_slice(work, buffer, &slice)?;

@@ -36,7 +36,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use swarm_engine::{Session, SessionEvents, TorrentId};
+use swarm_engine::{MetainfoSpool, Session, SessionEvents, TorrentId};
 use tokio::sync::{broadcast, mpsc, oneshot, watch as watching};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
@@ -185,6 +185,7 @@ pub fn start(
     book: Book,
     kept: Kept,
     store: StoreThread,
+    spool: MetainfoSpool,
     session: Session,
     prepare: Prepare,
     rules: Rules,
@@ -234,7 +235,7 @@ pub fn start(
     manager.apply_bans(bans);
     manager.begin(alive_at);
     let task = tokio::spawn(manager.run(inbox, removals, moves));
-    let handle = Handle::new(commands);
+    let handle = Handle::new(commands, spool);
     Running {
         handle,
         table,

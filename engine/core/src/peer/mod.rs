@@ -23,6 +23,7 @@ use pipeline::{Outstanding, Pipeline};
 use std::collections::{BTreeSet, VecDeque};
 use std::mem::{offset_of, size_of};
 use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
 
 /// What the handshake says of a connection.
 #[derive(Clone, Debug)]
@@ -174,6 +175,15 @@ impl Upload {
     }
 }
 
+/// What it says of its own fetches from web seeds.
+#[derive(Debug, Default)]
+pub(crate) struct WebFetching {
+    /// Its number for these messages, if it takes them.
+    pub(crate) id: Option<u8>,
+    /// The pieces that are on their way to it, and until when that is believed.
+    pub(crate) coming: Option<(Range<u32>, Time)>,
+}
+
 /// Payload that passed, in bytes.
 #[derive(Debug, Default)]
 #[allow(missing_docs)]
@@ -205,6 +215,7 @@ pub struct Peer {
     pub traffic: Traffic,
     pub(crate) exchange: Exchange,
     pub(crate) holepunch: HolepunchState,
+    pub(crate) web: WebFetching,
 }
 
 // Every HAVE touches these, at a peer that is in no cache yet: they share one line.
@@ -255,6 +266,7 @@ impl Peer {
             traffic: Traffic::default(),
             exchange: Exchange::new(now),
             holepunch: HolepunchState::default(),
+            web: WebFetching::default(),
         }
     }
 

@@ -101,7 +101,12 @@ impl Opening<'_> {
             Ok(Loaded::State(state)) if state.info_hash == self.info.info_hash => {
                 (known.state, known.is_saved) = (state, true);
             }
-            Ok(Loaded::Nothing) => {}
+            Ok(Loaded::Nothing) => {
+                if let Some(state) = saved_state.load_distrusted(&self.info) {
+                    known.state = state;
+                    known.trust_nothing(&self.info);
+                }
+            }
             Ok(_) => known
                 .warnings
                 .push(format!("{}: damaged, all data is checked again", saved_state.path().display())),

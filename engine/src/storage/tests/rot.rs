@@ -1,8 +1,9 @@
 //! Files that rot without any sign: no other length, no other time.
 
 use super::*;
+use crate::storage::check::Checked;
 use crate::storage::verify;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 /// Rots in piece 12 of `mixed`, the end of file 6.
 const AT: u64 = 80_000;
@@ -47,7 +48,7 @@ impl Trusting {
 /// Which of these, and of those beside them, are right.
 fn found(storage: &FileStorage, asked: &[PieceIndex]) -> Vec<(PieceIndex, bool)> {
     let results = storage.check_unchecked(asked).into_iter();
-    let mut found: Vec<_> = results.map(|(piece, result)| (piece, result.unwrap())).collect();
+    let mut found: Vec<_> = results.map(|checked| (checked.piece, checked.result.unwrap())).collect();
     found.sort();
     found
 }
@@ -61,7 +62,8 @@ fn rot_under_trusted_state_is_found_before_it_is_sent_and_not_trusted_again() {
     assert!(!storage.has(ROTTEN) && storage.has(PieceIndex(11)) && !storage.is_unchecked(PieceIndex(11)));
     // Who asks for it once more hears that it is not here.
     let again = storage.check_unchecked(&[ROTTEN]);
-    assert!(matches!(&again[..], [(ROTTEN, Err(StorageError::Changed { .. }))]), "{again:?}");
+    let [again] = &again[..] else { panic!("{again:?}") };
+    assert!(again.piece == ROTTEN && matches!(again.result, Err(StorageError::Changed { .. })), "{again:?}");
     // As if it were killed now.
     drop(storage);
     let (storage, opened) = seed.open();
@@ -223,6 +225,94 @@ fn finding_of_verify_is_mended_by_a_seed_that_runs() {
     assert_eq!(doubted.len(), 13);
     let bad: Vec<_> = doubted.into_iter().filter(|&piece| !storage.check_piece(piece).unwrap()).collect();
     assert_eq!((bad, storage.mendable()), (vec![ROTTEN], vec![ROTTEN]));
+}
+
+#[test]
+fn what_the_disk_does_not_give_is_taken_back_mended_and_tried_again() {
+    let seed = Trusting::new();
+    let disk = Arc::new(SpaceBudget::new(u64::MAX));
+    let open = || {
+        let options = with_state(seeding(seed.dir.path()), seed.states.path());
+        seed.torrent.open(OpenOptions { budget: Some(Arc::clone(&disk)), ..options }).unwrap()
+    };
+    let (other, lost) = (PieceIndex(0), PieceIndex(3));
+    disk.set_unreadable([lost]);
+    let (storage, opened) = open();
+    assert!(opened.have.is_full());
+    let results = storage.check_unchecked(&[other, lost]);
+    let result_of = |piece| &results.iter().find(|checked| checked.piece == piece).unwrap().result;
+    assert!(matches!(result_of(other), Ok(true)));
+    assert!(matches!(result_of(lost), Err(error) if error.is_unreadable()), "{results:?}");
+    assert!(!storage.has(lost) && storage.has(other));
+    // It is found again with the next start, and can be put in its place.
+    drop(storage);
+    let (storage, opened) = open();
+    assert!(opened.recheck.iter().eq([lost]), "{:?}", opened.recheck);
+    assert!(storage.check_piece(lost).unwrap_err().is_unreadable());
+    storage.set_mending(true);
+    assert_eq!(storage.mendable(), [lost]);
+    // The disk is well again.
+    disk.set_unreadable([]);
+    assert!(storage.look_at_bad_files().unwrap() && storage.take_doubts().pieces.is_empty(), "not at once");
+    storage.table().bad.retry_at = Some(Instant::now());
+    assert!(!storage.look_at_bad_files().unwrap());
+    assert_eq!(storage.take_doubts().pieces, [lost]);
+    assert!(storage.check_piece(lost).unwrap() && storage.has(lost) && storage.mendable().is_empty());
+}
+
+#[test]
+fn what_was_checked_is_ready_to_be_sent() {
+    let dir = tempfile::tempdir().unwrap();
+    let states = tempfile::tempdir().unwrap();
+    let torrent =
+        Torrent::new("big", 64 * KIB, &[("a", Content::Random(40 * 64 * KIB)), ("b", Content::Random(10))]);
+    torrent.lay_out(dir.path());
+    let open = || torrent.open(with_state(seeding(dir.path()), states.path())).unwrap().0;
+    let storage = open();
+    assert!(torrent.pieces().all(|piece| storage.check_piece(piece).unwrap()));
+    storage.close().unwrap();
+    let storage = open();
+    let all: Vec<PieceIndex> = torrent.pieces().collect();
+    let results = storage.check_unchecked(&all);
+    assert_eq!(results.len(), all.len());
+    for Checked { piece, result, bytes } in results {
+        assert!(result.unwrap());
+        let len = torrent.info.geometry.len_of(piece);
+        // What is read and not mapped is not kept.
+        assert_eq!(bytes.is_some(), cfg!(target_os = "linux") && piece.0 < 40, "{piece}");
+        let Some(bytes) = bytes else { continue };
+        let mut copy = vec![0; len as usize];
+        bytes.copy_to(0, &mut copy).unwrap();
+        assert!(copy == torrent.bytes(piece) && bytes.still_valid());
+    }
+}
+
+#[test]
+fn finding_of_verify_is_mended_by_the_next_seed() {
+    let seed = Trusting::new();
+    let end_trust =
+        || verify::end_trust(&seed.torrent.info, seed.dir.path(), Some(seed.states.path())).unwrap();
+    end_trust();
+    // Killed before its check is over, it knows as much the next time.
+    drop(seed.open());
+    let (storage, opened) = seed.open();
+    storage.set_mending(true);
+    assert_eq!((opened.have.count(), opened.recheck.count()), (0, 13));
+    let bad: Vec<_> = seed.torrent.pieces().filter(|&piece| !storage.check_piece(piece).unwrap()).collect();
+    assert_eq!((bad, storage.mendable()), (vec![ROTTEN], vec![ROTTEN]));
+    seed.torrent.write(&storage, ROTTEN);
+    storage.close().unwrap();
+    seed.torrent.assert_complete(seed.dir.path());
+    assert_eq!(names(seed.states.path()).len(), 1, "of what was distrusted nothing stays");
+    assert!(seed.open().1.have.is_full());
+    // A file that somebody has changed since is his.
+    rot(&seed.path(), AT);
+    end_trust();
+    fs::File::options().write(true).open(seed.path()).unwrap().set_modified(SystemTime::now()).unwrap();
+    let (storage, opened) = seed.open();
+    storage.set_mending(true);
+    assert!(opened.recheck.has(ROTTEN) && !storage.check_piece(ROTTEN).unwrap());
+    assert!(storage.mendable().is_empty());
 }
 
 #[test]
