@@ -103,7 +103,8 @@ fn the_others_are_told_what_is_fetched() {
 fn what_another_fetches_is_left_to_it_for_a_while() {
     let mut download = Download::start(PIECES, |swarm| say(swarm, 0..PIECES - 1));
     download.pass(Duration::from_secs(1));
-    assert_eq!(download.told, [PIECES - 1..PIECES]);
+    let last = PIECES - 1..PIECES;
+    assert_eq!((download.told.len(), &download.told[0]), (1, &last));
     download.serve();
     download.pass(COMING_FOR - Duration::from_millis(1_001));
     assert_eq!(download.fetches.len(), 1);

@@ -28,12 +28,15 @@ const BATCHES_MAX: usize = 4;
 /// After these a connection is no longer of use: another one may lead to a store that takes announces.
 const LOST: [&str; 4] = ["READONLY", "LOADING", "MASTERDOWN", "NOAUTH"];
 
+/// Adds commands, told the store's time in seconds.
+type MakeCommands = Box<dyn FnOnce(u64, &mut Pipeline) + Send>;
+
 /// What is asked of the store. Who asks is told by its absence that there is no answer.
 pub(super) enum Job {
     Announce(Box<Announce>, oneshot::Sender<Result<Told, Refused>>),
     Scrape(Vec<Scrape>, oneshot::Sender<Result<Vec<ScrapeStats>, Refused>>),
     /// Makes commands that need the store's clock.
-    Commands(Box<dyn FnOnce(u64, &mut Pipeline) + Send>, oneshot::Sender<Result<(), Refused>>),
+    Commands(MakeCommands, oneshot::Sender<Result<(), Refused>>),
 }
 
 /// Why there is no connection.

@@ -71,6 +71,7 @@ fn what_a_torrent_says_of_itself_stays_text() {
         thousandths: Some(5),
         percent: String::new(),
         priority: 4,
+        is_playable: true,
     };
     let files = FilesPage {
         frame: frame(false),
@@ -81,6 +82,7 @@ fn what_a_torrent_says_of_itself_stays_text() {
         before: Some(0),
         after: Some(9),
         is_known: true,
+        has_links: true,
     };
     assert_is_safe(&files.render().unwrap());
     let trackers = TrackersPage {
