@@ -81,6 +81,11 @@ bench-streaming *ARGS:
     cargo build --release --workspace --bins
     SWARM_BIN="${CARGO_TARGET_DIR:-target}/release" benches/streaming.py {{ARGS}}
 
+# Ten thousand torrents in one daemon, beside qBittorrent and Transmission, which must be installed, as in `just bench-many --torrents 1000`
+bench-many *ARGS:
+    cargo build --release -p swarmbt
+    SWARM_BIN="${CARGO_TARGET_DIR:-target}/release" benches/many.py {{ARGS}}
+
 # From an info-hash alone to the metadata, on a private DHT of 50 nodes
 bench-cold-start *ARGS:
     cargo build --release --workspace --bins
@@ -115,6 +120,22 @@ bench-tracker *ARGS:
 bench-pairs BEFORE *ARGS:
     cargo build --release --workspace --bins
     benches/pairs.py {{BEFORE}} "${CARGO_TARGET_DIR:-target}/release" {{ARGS}}
+
+# A Debian package with the command, the daemon's and the tracker's units, in target/debian; needs cargo-deb and help2man
+deb:
+    cargo build --release -p swarmbt -p swarmbt-tracker
+    cli/packaging/build-assets "${CARGO_TARGET_DIR:-target}/release" "${CARGO_TARGET_DIR:-target}/release/assets"
+    cargo deb -p swarmbt --no-build
+
+# Static programs, small; needs musl-tools and the target x86_64-unknown-linux-musl. They are in target/x86_64-unknown-linux-musl/dist
+static:
+    cargo build --profile dist -p swarmbt -p swarmbt-tracker --target x86_64-unknown-linux-musl
+
+# Images of the daemon and the tracker with nothing but their static programs, as in `just container "docker build"`
+container BUILD="buildah build --format docker": static
+    cli/packaging/container-context "${CARGO_TARGET_DIR:-target}/x86_64-unknown-linux-musl/dist" target/container
+    {{BUILD}} --target daemon --tag swarm-daemon --file cli/packaging/Containerfile target/container
+    {{BUILD}} --target tracker --tag swarm-tracker --file cli/packaging/Containerfile target/container
 
 # Whether the engine's API has changed since REV in a way that its version does not tell; takes cargo-semver-checks
 semver REV:

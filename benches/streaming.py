@@ -6,14 +6,19 @@ the end (where many formats keep their index), plays on from the start in real t
 plays it takes at the bit rate, with a buffer of half a second. Prints how long it waited for its first bytes after each jump, and how long it
 stood still while it played. Wanted: no wait longer than a second after the first second.
 
-usage: benches/streaming.py [--bit-rate BYTES_S] [--sources N] [--piece LENGTH] [--seconds S] [--rounds N]
+usage: benches/streaming.py [--bit-rate BYTES_S] [--sources N] [--piece LENGTH] [--seconds S] [--rounds N] [--name NAME]
+    with --name, writes benches/results/DATE-NAME-streaming.json
 """
 
 import argparse
 import http.client
+import json
+import os
+import platform
 import shutil
 import sys
 import time
+from datetime import date
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -113,6 +118,7 @@ def main():
     parser.add_argument("--piece", default="256KiB")
     parser.add_argument("--seconds", type=float, default=5.0, help="played from each place")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--name", help="keep the results under this name")
     args = parser.parse_args()
     # Long enough that most of it is not there when a jump comes.
     args.length = int(args.bit_rate * args.seconds * 24)
@@ -120,13 +126,26 @@ def main():
     try:
         data = fill(scratch / "film.mkv", args.length, seeded(1))
         meta = create(data, scratch / "film.meta", "-l", args.piece)
-        waits = [wait for number in range(args.rounds) for wait in round_of(scratch, meta, args, number)]
+        rounds = [round_of(scratch, meta, args, number) for number in range(args.rounds)]
     finally:
         shutil.rmtree(scratch)
     # The very first bytes wait for peers, too.
-    later = [seconds for what, seconds in waits if what != "the start"]
-    longest = max(later)
+    longest = max(seconds for waits in rounds for what, seconds in waits if what != "the start")
     print(f"longest wait: {longest:.2f} s (wanted: under {WANTED_S:.0f} s)")
+    if args.name:
+        path = ROOT / f"benches/results/{date.today()}-{args.name}-streaming.json"
+        shown = {
+            "date": str(date.today()),
+            "kernel": platform.release(),
+            "cores": os.cpu_count(),
+            "bit_rate": args.bit_rate,
+            "sources": args.sources,
+            "piece": args.piece,
+            "seconds": args.seconds,
+            "rounds": [{what: round(seconds, 3) for what, seconds in waits} for waits in rounds],
+            "longest_wait_s": round(longest, 3),
+        }
+        path.write_text(json.dumps(shown, indent=1) + "\n")
     return 0 if longest < WANTED_S else 1
 
 

@@ -6,8 +6,10 @@ time; on two cores, tracker and load share them. Before the clock starts every t
 so that all answer with about 50 peers. The trackers take turns. A run counts only if no answer failed, and the bytes of an answer
 are printed, so that nobody wins by saying less.
 
-usage: benches/tracker.py [--rounds N] [--seconds N] [--aquatic PATH]
-aquatic_http comes with `cargo install aquatic_http`, wrk with Debian's package of that name.
+With --store two trackers that share a Redis take the turns of aquatic: half of the connections go to each of them.
+
+usage: benches/tracker.py [--rounds N] [--seconds N] [--aquatic PATH] [--store] [--record FILE]
+aquatic_http comes with `cargo install aquatic_http`, wrk and redis-server with Debian's packages of those names.
 """
 
 import argparse
@@ -54,7 +56,17 @@ def is_up(url):
 
 def swarm_tracker(_args, _folder):
     port = free_port()
-    return Process([BIN / "swarm-tracker", "--listen", f"127.0.0.1:{port}"]), port
+    return [Process([BIN / "swarm-tracker", "--listen", f"127.0.0.1:{port}"])], [port]
+
+
+def shared(_args, folder):
+    """Two trackers and the store that they share, which is the last process."""
+    store, ports = free_port(), [free_port(), free_port()]
+    redis = Process(["redis-server", "--bind", "127.0.0.1", "--port", store, "--save", "", "--dir", folder])
+    redis.wait_line("Ready to accept connections", SOON)
+    url = f"redis://127.0.0.1:{store}/0"
+    trackers = [Process([BIN / "swarm-tracker", "--listen", f"127.0.0.1:{port}", "--store", url]) for port in ports]
+    return [*trackers, redis], ports
 
 
 def aquatic(socket_workers):
@@ -62,7 +74,7 @@ def aquatic(socket_workers):
         port = free_port()
         config = folder / f"aquatic{socket_workers}.toml"
         config.write_text(AQUATIC_CONFIG.format(port=port, socket_workers=socket_workers))
-        return Process([args.aquatic, "-c", config]), port
+        return [Process([args.aquatic, "-c", config])], [port]
 
     return start
 
@@ -74,14 +86,19 @@ CONTESTANTS = {
 }
 
 
-def load(port, seconds):
+def load(ports, seconds):
     """Announces per second, and bytes per answer."""
-    command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "-s", LOAD, f"http://127.0.0.1:{port}"]
-    text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    result = json.loads(re.search(r"^\{.*\}$", text, re.MULTILINE).group())
-    if result["failed"]:
-        raise SystemExit(f"{result['failed']} announces failed:\n{text}")
-    return result
+    command = ["wrk", "-t1", f"-c{CONNECTIONS // len(ports)}", f"-d{seconds}s", "-s", LOAD]
+    loads = [subprocess.Popen([*command, f"http://127.0.0.1:{port}"], stdout=subprocess.PIPE, text=True) for port in ports]
+    total = {}
+    for process in loads:
+        text = process.communicate()[0]
+        result = json.loads(re.search(r"^\{.*\}$", text, re.MULTILINE).group())
+        if result["failed"]:
+            raise SystemExit(f"{result['failed']} announces failed:\n{text}")
+        worst = max(total.get("p99_ms", 0), result["p99_ms"])
+        total = {key: total.get(key, 0) + value for key, value in result.items()} | {"p99_ms": worst}
+    return total
 
 
 def cpu_s(pid):
@@ -90,17 +107,25 @@ def cpu_s(pid):
 
 
 def run(args, folder, start):
-    process, port = start(args, folder)
-    with process:
+    processes, ports = start(args, folder)
+    with contextlib.ExitStack() as stack:
+        for process in reversed(processes):
+            stack.enter_context(process)
         hash_ = "%00" * 20
-        probe = f"http://127.0.0.1:{port}/announce?info_hash={hash_}&peer_id={'x' * 20}&port=1&left=0&uploaded=0&downloaded=0&compact=1"
-        until(lambda: is_up(probe), SOON, "the tracker answers")
+        for port in ports:
+            probe = f"http://127.0.0.1:{port}/announce?info_hash={hash_}&peer_id={'x' * 20}&port=1&left=0&uploaded=0&downloaded=0&compact=1"
+            until(lambda: is_up(probe), SOON, "the tracker answers")
         announced = 0
         while announced < WARM_UP:
-            announced += load(port, 4)["answers"]
-        before = cpu_s(process.pid)
-        result = load(port, args.seconds)
-        result["cpu_s"] = cpu_s(process.pid) - before
+            announced += load(ports, 4)["answers"]
+        before = [cpu_s(process.pid) for process in processes]
+        result = load(ports, args.seconds)
+        each = [cpu_s(process.pid) - was for process, was in zip(processes, before)]
+        result["cpu_s"], result["cpu_s_each"] = sum(each), each
+        for port in ports if len(processes) > 1 else []:
+            stats = json.loads(urllib.request.urlopen(f"http://127.0.0.1:{port}/stats", timeout=5).read())
+            if stats["shared_store"]["from_memory"]:
+                raise SystemExit(f"answers came from memory: {stats}")
     return result
 
 
@@ -109,9 +134,12 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=8)
     parser.add_argument("--aquatic", default=shutil.which("aquatic_http"))
+    parser.add_argument("--store", action="store_true", help="two trackers and one Redis beside one tracker")
     parser.add_argument("--record", type=Path, help="write the results here, as JSON")
     args = parser.parse_args()
     contestants = {n: s for n, s in CONTESTANTS.items() if args.aquatic or not n.startswith("aquatic")}
+    if args.store:
+        contestants = {"swarm-tracker": swarm_tracker, "two swarm-trackers, one Redis": shared}
     runs = {name: [] for name in contestants}
     with tempfile.TemporaryDirectory() as folder:
         for number in range(1, args.rounds + 1):
@@ -126,8 +154,12 @@ def main():
         size = statistics.median(r["bytes"] / r["answers"] for r in results)
         spread = f"{min(per_s):.0f} to {max(per_s):.0f}"
         print(f"| {name} | {statistics.median(per_s):.0f} ({spread}) | {cpu:.1f} | {size:.0f} |")
+    if args.store:
+        per_s = [[result["per_s"] for result in results] for results in runs.values()]
+        ratios = [two / one for one, two in zip(*per_s)]
+        print(f"\nwith a store: {statistics.median(ratios):.2f} of the announces ({min(ratios):.2f} to {max(ratios):.2f})")
     if args.record:
-        about = {"date": str(date.today()), "kernel": platform.release(), "cores": os.cpu_count()}
+        about = {"command": " ".join(["benches/tracker.py", *sys.argv[1:]]), "date": str(date.today()), "kernel": platform.release(), "cores": os.cpu_count()}
         args.record.write_text(json.dumps({**about, "connections": CONNECTIONS, "runs": runs}, indent=1) + "\n")
 
 

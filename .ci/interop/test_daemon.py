@@ -38,6 +38,17 @@ class DaemonCase(Case):
         self.assertEqual(done.returncode, 0, done.stderr)
         return json.loads(done.stdout) if done.stdout.strip() else None
 
+    def small_disk(self, size):
+        if os.geteuid() != 0:
+            missing("a small disk cannot be mounted without root")
+        small = self.scratch / "small"
+        small.mkdir()
+        done = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}m", "none", small], capture_output=True, text=True)
+        if done.returncode != 0:
+            missing(f"a small disk cannot be mounted: {done.stderr.strip()}")
+        self.addCleanup(subprocess.run, ["umount", "--lazy", small], check=True)
+        return small
+
 
 class Import(DaemonCase):
     def torrent(self):
@@ -75,6 +86,11 @@ class Import(DaemonCase):
         theirs.ask("/api/v2/torrents/setUploadLimit", hashes=of, limit="123000")
         theirs.ask("/api/v2/torrents/setShareLimits", hashes=of, ratioLimit="1.5", seedingTimeLimit="-1")
         until(lambda: theirs.torrent()["category"] == "iso" and "two" in theirs.torrent()["tags"], SOON, "it has taken that")
+        # What is renamed keeps its name.
+        theirs.ask("/api/v2/torrents/renameFile", hash=of, oldPath="tree/b/c.bin", newPath="tree/b/d.bin")
+        until(lambda: (data / "tree/b/d.bin").exists(), SOON, "a file has another name")
+        theirs.ask("/api/v2/torrents/renameFolder", hash=of, oldPath="tree", newPath="wood")
+        until(lambda: (data / "wood/b/d.bin").exists() and (data / "wood/a.bin").exists(), SOON, "so has the folder")
         Process.stop(theirs)
         home = next(path for path in theirs.home.rglob("BT_backup")).parent
         expected = {"category": "iso", "tags": ["one", "two"], "upload_limit": 123_000, "ratio_limit": 1.5, "paused": False}
@@ -88,23 +104,21 @@ class Import(DaemonCase):
         theirs.ask("--torrent", "all", "--labels", "one")
         theirs.ask("--torrent", "all", "--uplimit", "123")
         theirs.ask("--torrent", "all", "--seedratio", "1.5")
+        # What is renamed keeps its name.
+        try:
+            import transmission_rpc
+        except ImportError:
+            missing("transmission-rpc is not installed")
+        client = transmission_rpc.Client(host="127.0.0.1", port=theirs.rpc_port)
+        client.rename_torrent_path(1, "tree/b/c.bin", "d.bin")
+        client.rename_torrent_path(1, "tree", "wood")
+        until(lambda: (data / "wood/b/d.bin").exists(), SOON, "they have other names")
         Process.stop(theirs)
         expected = {"tags": ["one"], "upload_limit": 123_000, "ratio_limit": 1.5, "paused": False}
         self.check("--import-transmission", theirs.home, data, expected)
 
 
 class Space(DaemonCase):
-    def small_disk(self, size):
-        if os.geteuid() != 0:
-            missing("a small disk cannot be mounted without root")
-        small = self.scratch / "small"
-        small.mkdir()
-        done = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}m", "none", small], capture_output=True, text=True)
-        if done.returncode != 0:
-            missing(f"a small disk cannot be mounted: {done.stderr.strip()}")
-        self.addCleanup(subprocess.run, ["umount", "--lazy", small], check=True)
-        return small
-
     def test_what_does_not_fit_now_waits_and_what_never_can_is_refused(self):
         fits, never = (fill(self.scratch / f"{size}.bin", size * MIB, seeded(size)) for size in (12, 24))
         metas = [create(content, content.with_suffix(".meta"), "-l", "64KiB") for content in (fits, never)]

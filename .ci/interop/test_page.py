@@ -258,7 +258,43 @@ class Actions(PageCase):
         browser.click("form:has(#s-category) .button")
         browser.shows("summary", "films & <more>")
         self.assertEqual([one["name"] for one in daemon.api("GET", "/categories")], ["films & <more>"])
+        browser.type("#s-tracker", "tracker.example")
+        browser.click("form:has(#s-tracker) .button")
+        browser.said("a limit of one of them")
+        browser.type("#s-kdown", "1.5")
+        browser.click("form:has(#s-tracker) .button")
+        browser.shows("section:has(#s-trackers) summary", "tracker.example")
+        limits = lambda: daemon.api("GET", "/tracker-limits")
+        self.assertEqual(limits(), {"tracker.example": {"download_limit": 1_572_864, "upload_limit": None}})
+        browser.click("section:has(#s-trackers) summary")
+        browser.click("section:has(#s-trackers) [value=remove]")
+        until(lambda: limits() == {}, SOON, "no limits")
         browser.check(self, daemon.url, but=["400", "403"])
+
+    def test_a_file_is_played_by_an_address_that_can_be_taken_back(self):
+        daemon, browser = self.daemon(), self.browser()
+        for name in ("tune.wav", "notes.txt"):
+            fill(self.scratch / "data/tree" / name, 50_000, self.rng)
+        number = daemon.add(create(self.scratch / "data/tree", self.scratch / "tree.meta", "-l", "16KiB"), seed="true", dir=self.scratch / "data")
+        self.sign_in(browser, daemon)
+        self.becomes(daemon, number, state="seeding")
+        browser.open(f"{daemon.url}/t/{number}/files")
+        self.assertEqual(len(browser.all(".files .play")), 1, "only what browsers play")
+        browser.click(".files .play")
+        here, there = until(lambda: len(found := browser.driver.window_handles) == 2 and found, SOON, "another tab")
+        browser.driver.switch_to.window(there)
+        address = until(lambda: "/stream/" in (url := browser.driver.current_url) and url, SOON, "the file")
+        browser.driver.close()
+        browser.driver.switch_to.window(here)
+        # It needs no cookie, so that other players open it too.
+        with urllib.request.urlopen(address, timeout=SOON) as answer:
+            self.assertEqual((answer.headers["content-type"], answer.read()), ("audio/wav", (self.scratch / "data/tree/tune.wav").read_bytes()))
+        browser.open(f"{daemon.url}/t/{number}/files")
+        browser.click("[name=do][value=end]")
+        until(lambda: not browser.all("[name=do][value=end]"), SOON, "there are no addresses")
+        with self.assertRaises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(address, timeout=SOON)
+        self.assertEqual(refused.exception.code, 404)
 
     def test_removal_asks_first(self):
         daemon, browser = self.daemon(), self.browser()

@@ -23,7 +23,8 @@ class Daemon(Process):
         self.folder, self.downloads, self.more = folder, folder / "downloads", folder / "more"
         self.more.mkdir(parents=True, exist_ok=True)
         local = ["--listen", "127.0.0.1:0", "--no-dht", "--http", "127.0.0.1:0", "--json"]
-        dirs = ["--dir", self.downloads, "--allow-dir", self.more]
+        # Files are fetched from a server beside it.
+        dirs = ["--dir", self.downloads, "--allow-dir", self.more, "--allow-private-urls"]
         super().__init__([BIN / "swarm", "daemon", *local, *dirs, *args], env={"HOME": str(folder / "home")}, cwd=folder)
         self.http = self.wait_event("serving")["http"][0]
         self.host, self.port = self.http.rsplit(":", 1)

@@ -4,7 +4,7 @@
 //! subcommand, with its options and a `run`. Below these is what they share: [`transfer`] (torrents in a
 //! session), [`selection`] (files of a torrent), [`network`] (options of whatever talks to peers), [`proxy`], [`source`]
 //! (metainfo from files and URLs, links), [`progress`] (bars), [`context`], [`console`] and [`terminal`]
-//! (where output goes), [`events`] (JSON for scripts), [`exit`] (statuses, and errors as one line), [`units`] (sizes,
+//! (where output goes), [`service`] (service managers), [`events`] (JSON for scripts), [`exit`] (statuses, and errors as one line), [`units`] (sizes,
 //! rates, durations), [`usage`] (wrong command lines) and [`interrupt`] (Ctrl-C). No file knows one above it.
 //! All output goes through [`console`], except for the log's and help texts.
 
@@ -30,6 +30,7 @@ mod progress;
 mod proxy;
 mod seed;
 mod selection;
+mod service;
 mod show;
 mod source;
 mod terminal;

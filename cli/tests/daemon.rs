@@ -127,7 +127,7 @@ fn torrents_of_each_source_come_back_after_kill_9_in_the_middle_of_a_download() 
     let dir = with(&["file", "url", "magnet", "watched", "paused", "tree"]);
     let (_seed, peer) = seed(dir.path(), &["--max-up", "400k"]);
     let path = |name: &str| dir.path().join(name);
-    let options = ["--watch-dir", "watched", "--peer", &peer];
+    let options = ["--watch-dir", "watched", "--peer", &peer, "--allow-private-urls"];
     fs::create_dir(path("watched")).unwrap();
     let daemon = Daemon::start(dir.path(), &options);
     let paused = add_each_way(&daemon, dir.path(), &peer);

@@ -9,6 +9,7 @@ use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use tempfile::TempDir;
 
 const PIECE: usize = 16 << 10;
@@ -271,8 +272,6 @@ fn a_file_is_streamed_by_ranges_while_it_is_downloaded() {
     assert_eq!((if_range(&tag), if_range("\"other\"")), (206, 200));
     let (status, head, body) = get(&[&format!("range: bytes={len}-")]);
     assert!(status == 416 && head.contains(&format!("content-range: bytes */{len}")), "{head} {body:?}");
-    let (status, head, body) = ask(&daemon.http, "HEAD", &address, &["range: bytes=5-6"]);
-    assert!(status == 206 && head.contains("content-length: 2") && body.is_empty(), "{head}");
     assert_eq!(ask(&daemon.http, "POST", &address, &["content-length: 0"]).0, 405);
 }
 
@@ -363,4 +362,160 @@ fn get_serves_what_it_downloads() {
     assert!(status == 200 && body == content, "it is served on");
     get.signal("TERM");
     assert_eq!(get.finish().1["event"], "stopped");
+}
+
+#[test]
+fn addresses_of_streams_end_when_they_are_taken_back_and_with_their_torrent() {
+    let dir = tempfile::tempdir().unwrap();
+    const LEN: usize = 24 << 20;
+    write(dir.path().join("data/film.mkv"), bytes(3, LEN));
+    fs::create_dir(dir.path().join("metas")).unwrap();
+    run_ok(dir.path(), ["create", "data/film.mkv", "-o", "metas/film.meta", "-l", "1MiB"]);
+    let daemon = Daemon::start(dir.path(), &["--allow-dir", "data"]);
+    let id =
+        daemon.ctl(&["add", "metas/film.meta", "--seed", "--dir", dir.path().join("data").to_str().unwrap()])
+            ["id"]
+            .as_i64()
+            .unwrap();
+    daemon.wait(id, |torrent| torrent["state"] == "seeding");
+    let open = || {
+        let opened = daemon.request("POST", &format!("/api/v1/torrents/{id}/stream"), None).json();
+        opened["files"][0]["address"].as_str().unwrap().to_owned()
+    };
+    let status = |address: &str| daemon.raw("HEAD", address, &["host: localhost"], b"").status;
+    let address = open();
+    assert_eq!((open(), status(&address)), (address.clone(), 200));
+    assert_eq!(daemon.raw("GET", &address, &["host: evil.example"], b"").status, 421);
+    // Somebody looks on, slowly.
+    let mut viewer = TcpStream::connect(&daemon.http).unwrap();
+    viewer.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    write!(viewer, "GET {address} HTTP/1.1\r\nhost: localhost\r\n\r\n").unwrap();
+    let mut begin = [0; 4_096];
+    viewer.read_exact(&mut begin).unwrap();
+    assert!(begin.starts_with(b"HTTP/1.1 200 "));
+    assert_eq!(daemon.request("DELETE", &format!("/api/v1/torrents/{id}/stream"), None).status, 204);
+    assert_eq!(status(&address), 404);
+    let mut rest = Vec::new();
+    let _ = viewer.read_to_end(&mut rest);
+    assert!(rest.len() < LEN - begin.len(), "all of it came");
+    let next = open();
+    assert!(next != address && status(&next) == 200);
+    daemon.ctl(&["stream", "film.mkv", "--end"]);
+    assert_eq!(status(&next), 404);
+    let last = open();
+    assert_eq!(status(&last), 200);
+    daemon.ctl(&["remove", &id.to_string()]);
+    assert_eq!(status(&last), 404);
+    assert_eq!(daemon.request("DELETE", "/api/v1/torrents/99/stream", None).status, 404);
+}
+
+/// A seeding torrent of `data/NAME`, and the address of each of its files.
+fn streamed(daemon: &Daemon, dir: &Path, name: &str) -> impl Fn(&str) -> String + use<> {
+    let (data, output) = (format!("data/{name}"), format!("{name}.meta"));
+    run_ok(dir, ["create", &data, "-o", &output, "-l", "16KiB"]);
+    daemon.ctl(&["add", &output, "--seed", "--dir", dir.join("data").to_str().unwrap()]);
+    daemon.wait(1, |torrent| torrent["state"] == "seeding");
+    let files = daemon.ctl(&["stream", "1"])["files"].as_array().unwrap().clone();
+    move |end| {
+        let is_it = |file: &&Value| file["path"].as_str().unwrap().ends_with(end);
+        files.iter().find(is_it).unwrap()["address"].as_str().unwrap().to_owned()
+    }
+}
+
+#[test]
+fn requests_that_players_have_stumbled_over_elsewhere_are_answered_by_the_standard() {
+    let dir = with();
+    let (name, content) = ("5\" x 7'; ü %2F.mp4", bytes(2, 3 * PIECE + 5));
+    write(dir.path().join("data/odd").join(name), &content);
+    write(dir.path().join("data/odd/empty.mkv"), b"");
+    let daemon = Daemon::start(dir.path(), &["--allow-dir", "data"]);
+    let address_of = streamed(&daemon, dir.path(), "odd");
+    let address = address_of(".mp4");
+    let get = |range: &str| ask(&daemon.http, "GET", &address, &[&format!("range: {range}")]);
+    let len = content.len();
+    // Safari asks for two bytes first, and plays nothing if it gets more.
+    let (status, head, body) = get("bytes=0-1");
+    assert!(status == 206 && body == content[..2] && head.contains("content-length: 2"), "{head}");
+    assert!(head.contains(&format!("content-range: bytes 0-1/{len}")), "{head}");
+    // Players guess how long a file is, and guess too much.
+    for (range, part) in [
+        ("bytes=0-999999999999", 0..len),
+        ("bytes=-999999999999", 0..len),
+        ("bytes=40000-999999999999", 40_000..len),
+    ] {
+        let (status, head, body) = get(range);
+        assert!(status == 206 && body == content[part], "{range}: {head}");
+    }
+    for nonsense in ["bytes=abc-", "bytes=5-1", "bytes=", "bytes=--5", "bytes=0-1,5-6", "pages=1-2"] {
+        let (status, head, body) = get(nonsense);
+        assert!(status == 200 && body == content, "{nonsense}: {head}");
+    }
+    // Ranges are for GET alone.
+    let (status, head, body) = ask(&daemon.http, "HEAD", &address, &["range: bytes=5-6"]);
+    assert!(status == 200 && body.is_empty(), "{head}");
+    assert!(head.contains(&format!("content-length: {len}")) && head.contains("accept-ranges: bytes"));
+    // The name breaks out of no header, and is the same for who reads it.
+    let disposition = head.lines().find_map(|line| line.strip_prefix("content-disposition: ")).unwrap();
+    assert_eq!(disposition, "inline; filename*=utf-8''5%22%20x%207%27%3b%20%c3%bc%20%252f.mp4");
+    // A connection is good for more requests after one that could not be had.
+    let mut stream = TcpStream::connect(&daemon.http).unwrap();
+    let request =
+        |range: &str| format!("GET {address} HTTP/1.1\r\nhost: {}\r\nrange: bytes={range}\r\n", daemon.http);
+    write!(stream, "{}\r\n{}connection: close\r\n\r\n", request(&format!("{len}-")), request("1-2")).unwrap();
+    let mut both = Vec::new();
+    stream.read_to_end(&mut both).unwrap();
+    let text = String::from_utf8_lossy(&both);
+    assert!(text.starts_with("HTTP/1.1 416") && text.contains("HTTP/1.1 206"), "{text}");
+    assert!(both.ends_with(&content[1..3]), "{text}");
+
+    let empty = address_of("empty.mkv");
+    let (status, head, body) = ask(&daemon.http, "GET", &empty, &[]);
+    assert!(status == 200 && body.is_empty() && head.contains("content-length: 0"), "{head}");
+    let (status, head, _) = ask(&daemon.http, "GET", &empty, &["range: bytes=0-"]);
+    assert!(status == 416 && head.contains("content-range: bytes */0"), "{head}");
+}
+
+#[test]
+fn a_file_that_is_not_wanted_is_streamed_while_others_are_downloaded() {
+    let dir = with();
+    write(dir.path().join("data/pair/a.bin"), bytes(3, 200 * PIECE));
+    let film = bytes(4, 5 * PIECE + 77);
+    write(dir.path().join("data/pair/b.mkv"), &film);
+    run_ok(dir.path(), ["create", "data/pair", "-o", "pair.meta", "-l", "16KiB"]);
+    let (_seed, peer) = seed(dir.path(), "pair", &["--max-up", "400KiB/s"]);
+    let daemon = Daemon::start(dir.path(), &[]);
+    daemon.ctl(&["add", "pair.meta", "--peer", &peer, "--paused"]);
+    let unwanted = json!({"priorities": {"1": 0}});
+    assert_eq!(daemon.request("PATCH", "/api/v1/torrents/1/files", Some(unwanted)).status, 204);
+    daemon.ctl(&["resume", "1"]);
+    daemon.wait(1, |torrent| torrent["state"] == "downloading");
+    let streams = daemon.ctl(&["stream", "1"]);
+    let address = streams["files"][1]["address"].as_str().unwrap();
+    let (status, head, body) = ask(&daemon.http, "GET", address, &["range: bytes=100-"]);
+    assert!(status == 206 && body == film[100..], "{head}");
+    let torrent = daemon.wait(1, |torrent| torrent["state"] == "seeding");
+    assert_eq!(torrent["error"], Value::Null);
+}
+
+#[test]
+fn a_stream_ends_with_its_torrent() {
+    let dir = with();
+    let daemon = Daemon::start(dir.path(), &[]);
+    // Nobody has it: the stream waits.
+    daemon.ctl(&["add", "film.mkv.meta"]);
+    daemon.wait(1, |torrent| torrent["state"] == "downloading");
+    let streams = daemon.ctl(&["stream", "1"]);
+    let address = streams["files"][0]["address"].as_str().unwrap();
+    let mut stream = TcpStream::connect(&daemon.http).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    write!(stream, "GET {address} HTTP/1.1\r\nhost: {}\r\n\r\n", daemon.http).unwrap();
+    let mut status = [0; 12];
+    stream.read_exact(&mut status).unwrap();
+    assert_eq!(&status, b"HTTP/1.1 200");
+    daemon.ctl(&["remove", "1"]);
+    let mut rest = Vec::new();
+    let ended = stream.read_to_end(&mut rest);
+    assert!(!matches!(&ended, Err(error) if error.kind() == std::io::ErrorKind::WouldBlock), "{ended:?}");
+    assert!(rest.ends_with(b"\r\n\r\n"), "no byte of it was there");
+    assert_eq!(ask(&daemon.http, "GET", address, &[]).0, 404);
 }

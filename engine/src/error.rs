@@ -48,6 +48,14 @@ pub enum Error {
         /// Why not.
         source: Arc<dyn std::error::Error + Send + Sync>,
     },
+    /// A URL leads to an address of this machine or network, where [`fetch_public`](crate::fetch_public) asks for nothing.
+    #[error("{url}: {ip} is an address of this machine or network")]
+    LocalAddress {
+        /// What was to be fetched.
+        url: String,
+        /// The address.
+        ip: std::net::IpAddr,
+    },
     /// A file is no IP filter.
     #[error("{}: {source}", .file.display())]
     IpFilter {

@@ -36,7 +36,7 @@ use std::time::Duration;
 use swarm_core::ip_filter::IpFilter;
 use swarm_core::net::Family;
 use swarm_core::proxy::Destination;
-use swarm_core::tracker::access::{Forbidden, UrlOrigin, check_address};
+use swarm_core::tracker::access::{Forbidden, UrlOrigin, check_address, check_public_address};
 use tokio::sync::OnceCell;
 use tokio::task::JoinSet;
 use url::Url;
@@ -55,6 +55,8 @@ pub(crate) struct Request<'a> {
     pub url: Url,
     /// Who named the URL, which decides where it may lead.
     pub origin: UrlOrigin,
+    /// Whether it may lead to public addresses only, whoever named it.
+    pub public_only: bool,
     /// The one address family to use; `None`: whichever works.
     pub family: Option<Family>,
     /// Addresses that are not connected to.
@@ -140,7 +142,8 @@ async fn places(
     let found = match to {
         Destination::Addr(addr) => vec![addr],
         name if request.binding.proxy.is_some() => {
-            check_name(&name, request.origin, redirected_from)?;
+            let origin = if request.public_only { UrlOrigin::Metainfo } else { request.origin };
+            check_name(&name, origin, redirected_from)?;
             return Ok(vec![name]);
         }
         Destination::Name(name, port) => {
@@ -186,6 +189,8 @@ fn allowed(
             true => Err(Forbidden::Blocked(ip)),
             false => check_address(url, request.origin, ip, redirected_from),
         };
+        let verdict =
+            verdict.and_then(|()| if request.public_only { check_public_address(ip) } else { Ok(()) });
         verdict.map_err(|reason| forbidden = Some(reason)).is_ok()
     });
     match forbidden {
@@ -260,11 +265,18 @@ fn root_cause(error: &(dyn std::error::Error + 'static)) -> HttpError {
 }
 
 /// Fetches a file over HTTP or HTTPS, at most `limit` bytes after decompression, within a minute. Redirects
-/// are followed, but from a public address to none of this machine or network. Needs a tokio runtime.
-pub(crate) async fn fetch(url: &Url, limit: usize, binding: &Binding) -> Result<Vec<u8>, Error> {
+/// are followed, but from a public address to none of this machine or network. With `public_only` nothing there is asked at all. Needs a
+/// tokio runtime.
+pub(crate) async fn fetch(
+    url: &Url,
+    limit: usize,
+    public_only: bool,
+    binding: &Binding,
+) -> Result<Vec<u8>, Error> {
     let request = Request {
         url: url.clone(),
         origin: UrlOrigin::Typed,
+        public_only,
         family: None,
         filter: Arc::default(),
         binding,
@@ -275,7 +287,10 @@ pub(crate) async fn fetch(url: &Url, limit: usize, binding: &Binding) -> Result<
         StatusCode::OK => Ok(answer.body),
         status => Err(failed(format!("the server answered {status}"))),
     });
-    answer.map_err(|error| Error::Fetch { url: url.to_string(), source: Arc::new(error) })
+    answer.map_err(|error| match error {
+        HttpError::Forbidden(Forbidden::Local(ip)) => Error::LocalAddress { url: url.to_string(), ip },
+        error => Error::Fetch { url: url.to_string(), source: Arc::new(error) },
+    })
 }
 
 #[cfg(test)]

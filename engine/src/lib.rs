@@ -38,6 +38,7 @@ mod id;
 mod ip_filter;
 mod net;
 mod session;
+mod spool;
 mod storage;
 mod upnp;
 
@@ -47,8 +48,9 @@ pub use session::{
     AddTorrent, Data, DhtOptions, Event, EventReceiver, FileReader, Files, HolepunchFailure, InfoHashes,
     LISTEN_PORT_FIRST, Mode, PeerStats, PieceMap, PieceStatus, RateGroup, Session, SessionEvents,
     SessionFacts, SessionOptions, Source, State, TorrentHandle, TorrentId, TorrentStats, TrackerStats,
-    Waiting, WebSeedFault, WebSeedPenalty, WebSeedStats, WebSeedStatus, fetch,
+    Waiting, WebSeedFault, WebSeedPenalty, WebSeedStats, WebSeedStatus, fetch, fetch_public,
 };
+pub use spool::MetainfoSpool;
 #[cfg(feature = "__hooks")]
 #[doc(hidden)]
 pub use storage::SpaceBudget;

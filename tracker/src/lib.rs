@@ -1,8 +1,9 @@
 //! A BitTorrent tracker: introduces the peers of a swarm to each other over HTTP (BEP 3, 7, 23, 24, 48)
 //! and UDP (BEP 15, 41).
 //!
-//! [`store::Store`] is who is in which swarm, without sockets or a clock. [`Server`] puts it on the
-//! network. The binary `swarm-tracker` is a thin shell around both; other programs embed a server:
+//! [`store::Store`] is who is in which swarm, without sockets or a clock. [`Server`] puts it on the network,
+//! and shares the swarms with other trackers in a [`SharedStore`]. The binary `swarm-tracker` is a thin shell
+//! around both; other programs embed a server:
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")]
@@ -22,6 +23,7 @@ mod allow;
 mod clock;
 mod config;
 mod rate_limit;
+mod remote;
 mod server;
 mod state;
 pub mod store;
@@ -30,6 +32,7 @@ mod tls;
 pub use allow::{AllowList, AllowListError};
 pub use clock::{Clock, SystemClock};
 pub use config::{Config, Limits, Source};
+pub use remote::{SharedStore, SharedStoreError, SharedStoreStats};
 pub use server::{BindError, Handle, Server, Stats};
 pub use state::StateError;
 pub use tls::{Tls, TlsError};

@@ -1,19 +1,22 @@
 //! The command `swarm-tracker`: the library behind flags, signals and a log.
 #![forbid(unsafe_code)]
 
+mod hide;
+mod service;
 mod settings;
 
 use std::io::{ErrorKind, IsTerminal};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use clap::{ColorChoice, Parser};
-use swarm_tracker::{AllowList, BindError, Config, Handle, Server, Tls};
+use swarm_tracker::{AllowList, BindError, Config, Handle, Server, SharedStore, Tls};
 use tracing_subscriber::filter::LevelFilter;
 
-use crate::settings::{LogFormat, Settings, usage_line};
+use crate::settings::{LogFormat, STORE_VARIABLE, Settings, usage_line};
 
 /// Where clients expect a tracker.
 const PORT_DEFAULT: u16 = 6969;
@@ -24,6 +27,7 @@ fn main() -> ExitCode {
         Err(error) if error.use_stderr() => return wrong_usage(&usage_line(&error.render().to_string())),
         Err(help) => help.exit(),
     };
+    hide::hide_passwords();
     let settings = match flags.clone().with_file() {
         Ok(settings) => settings,
         Err(error) => return wrong_usage(&one_line(&error)),
@@ -32,7 +36,11 @@ fn main() -> ExitCode {
         Ok(config) => config,
         Err(error) => return wrong_usage(&one_line(&error)),
     };
-    match run(&flags, settings, config) {
+    let store = match settings.shared_store(std::env::var(STORE_VARIABLE).ok()) {
+        Ok(store) => store,
+        Err(error) => return wrong_usage(&one_line(&error)),
+    };
+    match run(&flags, settings, config, store) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("swarm-tracker: {}", one_line(&error));
@@ -60,7 +68,12 @@ fn one_line(error: &anyhow::Error) -> String {
 }
 
 /// Serves by `settings`, which are `flags` and the configuration file that they name.
-fn run(flags: &Settings, mut settings: Settings, config: Config) -> anyhow::Result<()> {
+fn run(
+    flags: &Settings,
+    mut settings: Settings,
+    config: Config,
+    store: Option<SharedStore>,
+) -> anyhow::Result<()> {
     start_log(&settings);
     raise_descriptor_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
@@ -73,6 +86,9 @@ fn run(flags: &Settings, mut settings: Settings, config: Config) -> anyhow::Resu
         if let Some(path) = state_path(&settings) {
             server = server.keep_state(&path)?;
         }
+        if let Some(store) = store {
+            server = server.share(store).await?;
+        }
         let tracker = server.spawn();
         for addr in tracker.local_addrs() {
             eprintln!("listening on http://{addr}/announce");
@@ -83,13 +99,33 @@ fn run(flags: &Settings, mut settings: Settings, config: Config) -> anyhow::Resu
         for addr in tracker.local_udp_addrs() {
             eprintln!("listening on udp://{addr}/announce");
         }
+        let tracker = Arc::new(tracker);
+        service::ready("serving");
+        let looked_at = Arc::clone(&tracker);
+        // Its figures come from every part of the store: a part that is stuck keeps the watchdog hungry.
+        let feeding = tokio::spawn(service::feed_watchdog(move || {
+            let _ = looked_at.stats();
+        }));
         while signals.next().await == Signal::Reload {
+            service::reloading();
             match reload(flags, &settings, &tracker) {
-                Ok(taken) => settings = taken,
-                Err(error) => tracing::error!("keeping what was read before: {}", one_line(&error)),
+                Ok(taken) => {
+                    settings = taken;
+                    service::ready("serving");
+                }
+                Err(error) => {
+                    let why = one_line(&error);
+                    tracing::error!("keeping what was read before: {why}");
+                    service::ready(&format!("keeping what was read before: {why}"));
+                }
             }
         }
-        tracker.stop().await;
+        service::stopping();
+        feeding.abort();
+        let _ = feeding.await;
+        if let Some(tracker) = Arc::into_inner(tracker) {
+            tracker.stop().await;
+        }
         Ok(())
     })
 }

@@ -1,5 +1,6 @@
 //! What the user can set, on the command line and in a configuration file.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -8,7 +9,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::{ArgAction, ColorChoice, Parser, ValueEnum};
 use serde::Deserialize;
-use swarm_tracker::{Config, Limits, Source};
+use swarm_tracker::{Config, Limits, SharedStore, Source};
 
 /// A BitTorrent tracker: tells the peers of a swarm about each other over HTTP and UDP.
 ///
@@ -17,8 +18,8 @@ use swarm_tracker::{Config, Limits, Source};
 /// JSON, and /metrics for Prometheus.
 ///
 /// SIGHUP reads the files again: the allow list, the certificate and the configuration file. What changed
-/// there is taken, except listen, listen-udp, listen-tls, behind-proxy, state and log, which need a restart;
-/// the log names those.
+/// there is taken, except listen, listen-udp, listen-tls, behind-proxy, state, store, store-file, store-ca and
+/// log, which need a restart; the log names those.
 ///
 /// A tracker that starts without its swarms asks peers of small swarms to come again after the minimum
 /// interval, until a whole interval has passed.
@@ -113,6 +114,20 @@ pub struct Settings {
     #[arg(long, value_name = "N")]
     pub max_connections: Option<usize>,
 
+    /// Share the swarms with other trackers in this Redis: redis://USER:PASSWORD@HOST:PORT/DB, or rediss://
+    /// for TLS. Better in --store-file or in the variable SWARM_TRACKER_STORE, where the password is not seen
+    #[arg(long, value_name = "URL", conflicts_with = "store_file")]
+    pub store: Option<Secret>,
+
+    /// Take the URL of the shared store from this file
+    #[arg(long, value_name = "FILE")]
+    pub store_file: Option<PathBuf>,
+
+    /// Trust the store's certificate if it is, or is signed by, one of those in this PEM file
+    /// [default: what the system trusts]
+    #[arg(long, value_name = "FILE")]
+    pub store_ca: Option<PathBuf>,
+
     /// Log format [default: text]
     #[arg(long, value_name = "FORMAT")]
     pub log: Option<LogFormat>,
@@ -133,8 +148,32 @@ pub struct Settings {
     pub quiet: u8,
 }
 
+/// Where the shared store is, if nothing else says so.
+pub const STORE_VARIABLE: &str = "SWARM_TRACKER_STORE";
+
+/// A text that is not shown.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(pub String);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("…")
+    }
+}
+
+impl FromStr for Secret {
+    type Err = std::convert::Infallible;
+
+    // An error of the parser's would show the text.
+    fn from_str(text: &str) -> Result<Secret, Self::Err> {
+        Ok(Secret(text.to_owned()))
+    }
+}
+
 /// What a running tracker cannot change.
-const NEED_A_RESTART: [&str; 6] = ["listen", "listen-udp", "listen-tls", "behind-proxy", "state", "log"];
+const NEED_A_RESTART: [&str; 9] =
+    ["listen", "listen-udp", "listen-tls", "behind-proxy", "state", "store", "store-file", "store-ca", "log"];
 
 /// The names of settings that differ.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -203,6 +242,10 @@ impl Settings {
             max_swarms: self.max_swarms.or(file.max_swarms),
             max_peers: self.max_peers.or(file.max_peers),
             max_connections: self.max_connections.or(file.max_connections),
+            // One says where the store is: what the command line says of that is all.
+            store_file: if self.store.is_some() { None } else { self.store_file.clone().or(file.store_file) },
+            store: if self.store_file.is_some() { None } else { self.store.or(file.store) },
+            store_ca: self.store_ca.or(file.store_ca),
             log: self.log.or(file.log),
             color: self.color,
             verbose: self.verbose,
@@ -221,6 +264,9 @@ impl Settings {
             ("listen-tls", shown(&self.listen_tls)),
             ("behind-proxy", shown(&self.behind_proxy)),
             ("state", shown(&self.state)),
+            ("store", shown(&self.store.as_ref().map(|secret| &secret.0))),
+            ("store-file", shown(&self.store_file)),
+            ("store-ca", shown(&self.store_ca)),
             ("log", shown(&self.log)),
             ("tls-cert", shown(&self.tls_cert)),
             ("tls-key", shown(&self.tls_key)),
@@ -250,10 +296,38 @@ impl Settings {
             listen_tls: self.listen_tls.clone(),
             behind_proxy: self.behind_proxy,
             state: self.state.clone(),
+            store: self.store.clone(),
+            store_file: self.store_file.clone(),
+            store_ca: self.store_ca.clone(),
             log: self.log,
             ..other
         };
         (settings, Changes { taken, kept })
+    }
+
+    /// The store that is shared with other trackers, if one is named; `variable` is what the environment
+    /// says.
+    ///
+    /// # Errors
+    /// When it cannot be made out.
+    pub fn shared_store(&self, variable: Option<String>) -> anyhow::Result<Option<SharedStore>> {
+        anyhow::ensure!(
+            self.store.is_none() || self.store_file.is_none(),
+            "store and store-file both say where the store is; give one of them"
+        );
+        let (what, url) = if let Some(Secret(url)) = &self.store {
+            ("store".to_owned(), url.clone())
+        } else if let Some(path) = &self.store_file {
+            (path.display().to_string(), read(path)?)
+        } else if let Some(url) = variable.filter(|url| !url.is_empty()) {
+            (STORE_VARIABLE.to_owned(), url)
+        } else {
+            anyhow::ensure!(self.store_ca.is_none(), "store-ca is of no use without a store");
+            return Ok(None);
+        };
+        let trusted = self.store_ca.as_deref().map(read).transpose()?;
+        let store = SharedStore::new(url.trim(), trusted.as_ref().map(|pem| pem.as_bytes()));
+        Ok(Some(store.map_err(|error| anyhow::anyhow!("{what}: {error}"))?))
     }
 
     /// The tracker's configuration, with what is not set at its default.
@@ -405,6 +479,9 @@ mod tests {
             max-swarms = 40
             max-peers = 50
             max-connections = 60
+            store = "redis://store.example"
+            store-file = "store"
+            store-ca = "ca.pem"
             log = "json"
         "#;
         let from_file = || toml::from_str::<Settings>(file).unwrap();
@@ -422,6 +499,35 @@ mod tests {
         assert_eq!(both.tracker().unwrap().interval, Duration::from_secs(600));
         assert_eq!(both.listen, ["127.0.0.1:3".parse().unwrap()]);
         assert_eq!((both.log, both.rate_limit), (Some(LogFormat::Json), Some(30)));
+    }
+
+    #[test]
+    fn one_of_three_says_where_the_store_is_and_no_message_has_its_password() {
+        let variable = || Some("redis://u:secret@variable.example".to_owned());
+        let named = |settings: &Settings, variable| {
+            settings.shared_store(variable).map(|store| store.map(|store| store.to_string()))
+        };
+        assert_eq!(named(&parse(&[]), None).unwrap(), None);
+        assert_eq!(named(&parse(&[]), variable()).unwrap().unwrap(), "redis://u@variable.example:6379/0");
+        let flag = parse(&["--store", "redis://u:secret@flag.example"]);
+        assert_eq!(named(&flag, variable()).unwrap().unwrap(), "redis://u@flag.example:6379/0");
+        assert!(!format!("{flag:?}").contains("secret"));
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("url");
+        std::fs::write(&path, "redis://u:secret@file.example\n").unwrap();
+        let file = parse(&["--store-file", path.to_str().unwrap()]);
+        assert_eq!(named(&file, variable()).unwrap().unwrap(), "redis://u@file.example:6379/0");
+
+        std::fs::write(&path, "redis://u:secret@file.example:port\n").unwrap();
+        for wrong in [file, parse(&["--store", "redis://u:secret"]), parse(&["--store-ca", "ca.pem"])] {
+            let error = named(&wrong, None).unwrap_err().to_string();
+            assert!(!error.contains("secret") && !error.contains('\n'), "{error}");
+        }
+        let both = "store = \"redis://u:secret@a.example\"\nstore-file = \"b\"";
+        assert!(named(&toml::from_str(both).unwrap(), None).is_err());
+        let flag =
+            parse(&["--store", "redis://flag.example"]).over(toml::from_str("store-file = \"b\"").unwrap());
+        assert_eq!(named(&flag, None).unwrap().unwrap(), "redis://flag.example:6379/0");
     }
 
     #[test]

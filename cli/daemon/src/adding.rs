@@ -3,16 +3,28 @@
 use crate::config::Rules;
 use crate::folders;
 use crate::torrents::book::What;
-use crate::torrents::{Edit, Goal, New, Options, Refusal};
+use crate::torrents::{Edit, Goal, Labels, New, Options, Refusal};
 use serde::{Deserialize, Deserializer, Serialize};
 use std::path::PathBuf;
 use std::sync::Arc;
-use swarm_engine::{METAINFO_LEN_MAX, Metainfo, SessionOptions, Source};
+use swarm_engine::{Error, METAINFO_LEN_MAX, Metainfo, SessionOptions, Source};
+use tokio::sync::Semaphore;
 use url::Url;
 use utoipa::{IntoParams, ToSchema};
 
 /// How long a link may be, in bytes.
 const LINK_LEN_MAX: usize = 64 * 1024;
+/// How many metainfo files are fetched at a time: a server may send as much as the longest has.
+static FETCHES: Semaphore = Semaphore::const_new(8);
+
+/// What holds when a torrent is added.
+#[derive(Clone, Debug, Default)]
+pub struct Terms {
+    /// The rules in force.
+    pub rules: Arc<Rules>,
+    /// Categories, which may have folders.
+    pub labels: Arc<Labels>,
+}
 
 /// What is wanted of a torrent that is added. In a query, lists are separated by commas.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema, IntoParams)]
@@ -111,10 +123,10 @@ impl AddOptions {
 ///
 /// # Errors
 /// If they are none, or the options make no sense.
-pub async fn of_bytes(bytes: Vec<u8>, options: AddOptions, rules: Arc<Rules>) -> Result<New, Refusal> {
+pub async fn of_bytes(bytes: Vec<u8>, options: AddOptions, terms: Terms) -> Result<New, Refusal> {
     blocking(move || {
         let metainfo = Metainfo::parse(&bytes).map_err(invalid)?;
-        new(What::Metainfo(Arc::new(metainfo)), &options, &rules)
+        new(What::Metainfo(Arc::new(metainfo)), &options, &terms)
     })
     .await
 }
@@ -126,7 +138,7 @@ pub async fn of_bytes(bytes: Vec<u8>, options: AddOptions, rules: Arc<Rules>) ->
 pub async fn of_source(
     text: &str,
     options: AddOptions,
-    rules: Arc<Rules>,
+    terms: Terms,
     session: &SessionOptions,
 ) -> Result<New, Refusal> {
     if text.len() > LINK_LEN_MAX {
@@ -135,9 +147,8 @@ pub async fn of_source(
     let scheme = text.split_once(':').map_or("", |(scheme, _)| scheme).to_ascii_lowercase();
     if matches!(scheme.as_str(), "http" | "https") {
         let url = Url::parse(text).map_err(invalid)?;
-        let fetched = swarm_engine::fetch(&url, METAINFO_LEN_MAX, session).await;
-        let bytes = fetched.map_err(|error| Refusal::Fetch(crate::manager::said(&error)))?;
-        return of_bytes(bytes, options, rules).await;
+        let bytes = fetch(&url, terms.rules.allow_private_urls, session).await?;
+        return of_bytes(bytes, options, terms).await;
     }
     let source: Source = text.trim().parse().map_err(invalid)?;
     let name = match &source {
@@ -146,7 +157,21 @@ pub async fn of_source(
     };
     let hashes = source.info_hashes();
     let what = What::Link { text: text.trim().to_owned(), name, hashes };
-    blocking(move || new(what, &options, &rules)).await
+    blocking(move || new(what, &options, &terms)).await
+}
+
+/// What is at a URL. Nothing of this machine and network is asked, unless that is allowed: a client that may add torrents, or whoever
+/// writes what it adds, is not to reach what trusts us there.
+async fn fetch(url: &Url, allow_private: bool, session: &SessionOptions) -> Result<Vec<u8>, Refusal> {
+    let _place = FETCHES.acquire().await.map_err(|_| Refusal::Stopping)?;
+    let fetched = match allow_private {
+        true => swarm_engine::fetch(url, METAINFO_LEN_MAX, session).await,
+        false => swarm_engine::fetch_public(url, METAINFO_LEN_MAX, session).await,
+    };
+    fetched.map_err(|error| match error {
+        Error::LocalAddress { url, ip } => Refusal::PrivateUrl { url, ip },
+        error => Refusal::Fetch(crate::manager::said(&error)),
+    })
 }
 
 /// The folder that a client means, if it may be used.
@@ -157,14 +182,18 @@ pub async fn folder(given: PathBuf, rules: Arc<Rules>) -> Result<PathBuf, Refusa
     blocking(move || folders::resolve(Some(&given), &rules.dir, &rules.allow_dirs)).await
 }
 
-fn new(what: What, options: &AddOptions, rules: &Rules) -> Result<New, Refusal> {
-    let dir = folders::resolve(options.dir.as_deref(), &rules.dir, &rules.allow_dirs)?;
+fn new(what: What, options: &AddOptions, terms: &Terms) -> Result<New, Refusal> {
+    let Terms { rules, labels } = terms;
+    let category = options.category.as_ref().and_then(|category| labels.categories.get(category));
+    // The folder of a category was one that may be used when it was set, which may be long ago.
+    let given = options.dir.as_ref().or_else(|| category?.dir.as_ref());
+    let dir = folders::resolve(given.map(PathBuf::as_path), &rules.dir, &rules.allow_dirs)?;
     if let What::Metainfo(metainfo) = &what
         && !options.seed
     {
         folders::expect_room(&dir, metainfo.info.payload_len())?;
     }
-    Ok(New { what, dir, is_default_dir: options.dir.is_none(), options: options.options()?, past: None })
+    Ok(New { what, dir, is_default_dir: given.is_none(), options: options.options()?, past: None })
 }
 
 /// What looks at files, or parses for long, does not hold up others.
@@ -179,7 +208,46 @@ async fn blocking<T: Send + 'static>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::torrents::Category;
     use crate::torrents::goals::GoalWord;
+
+    #[test]
+    fn the_folder_of_a_category_is_looked_at_again() {
+        let root = tempfile::tempdir().unwrap();
+        let at = |name: &str| root.path().canonicalize().unwrap().join(name);
+        for name in ["home", "other"] {
+            std::fs::create_dir(at(name)).unwrap();
+        }
+        let terms = |allowed: &str| {
+            let category =
+                |name: &str| (name.to_owned(), Category { dir: Some(at(name)), ..Category::default() });
+            Terms {
+                rules: Arc::new(Rules { dir: at("home"), allow_dirs: vec![at(allowed)], ..Rules::default() }),
+                labels: Arc::new(Labels {
+                    categories: ["other"].into_iter().map(category).collect(),
+                    ..Labels::default()
+                }),
+            }
+        };
+        let torrent = || {
+            let text = "d4:infod6:lengthi5e4:name1:t12:piece lengthi16384e6:pieces20:aaaaaaaaaaaaaaaaaaaaee";
+            What::Metainfo(Arc::new(Metainfo::parse(text.as_bytes()).unwrap()))
+        };
+        let options = AddOptions { category: Some("other".into()), ..AddOptions::default() };
+        let added = new(torrent(), &options, &terms("other")).unwrap();
+        assert_eq!((added.dir, added.is_default_dir), (at("other"), false));
+        let refused = new(torrent(), &options, &terms("home")).map(|new| new.dir);
+        assert_eq!(refused, Err(Refusal::Folder(at("other"))), "it may not be used any more");
+        // What is there now is a link to elsewhere.
+        std::fs::remove_dir(at("other")).unwrap();
+        #[cfg(unix)]
+        {
+            std::os::unix::fs::symlink("/", at("other")).unwrap();
+            let terms =
+                Terms { rules: Arc::new(Rules { dir: at("home"), ..Rules::default() }), ..terms("home") };
+            assert!(new(torrent(), &options, &terms).is_err());
+        }
+    }
 
     #[test]
     fn options_come_in_json_and_in_queries() {

@@ -15,6 +15,10 @@ const LINES_MAX: usize = 1_000;
 /// What stands for what in an argument.
 const PLACEHOLDERS: [&str; 6] = ["path", "name", "hash", "dir", "category", "id"];
 
+/// Variables by which a service manager speaks with the service that it has started.
+const SERVICE_MANAGERS: [&str; 6] =
+    ["LISTEN_FDNAMES", "LISTEN_FDS", "LISTEN_PID", "NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC"];
+
 /// The program, as the configuration has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(clippy::exhaustive_structs, reason = "each field is a decision of who starts it")]
@@ -102,6 +106,10 @@ impl Program {
         let mut command = Command::new(&self.arguments[0]);
         command.args(self.for_torrent(about)).kill_on_drop(true);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        // It is not the service: what it says to the service manager is not to be taken for ours.
+        for name in SERVICE_MANAGERS {
+            command.env_remove(name);
+        }
         // A group of its own, which is killed as a whole; and a signal to the daemon's is none to it.
         #[cfg(unix)]
         command.process_group(0);

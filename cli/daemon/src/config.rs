@@ -47,6 +47,17 @@ pub struct Config {
     pub rules: Rules,
 }
 
+/// Sockets that are open already, as a service manager hands them over.
+#[derive(Debug, Default)]
+#[allow(clippy::exhaustive_structs, reason = "each field is a decision of who starts it")]
+pub struct Sockets {
+    /// For HTTP. If there are any, they take the place of [`Config::http`].
+    pub tcp: Vec<std::net::TcpListener>,
+    /// Unix sockets. If there are any, they take the place of [`Config::socket`].
+    #[cfg(unix)]
+    pub unix: Vec<std::os::unix::net::UnixListener>,
+}
+
 /// What a running daemon can be told anew.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[allow(clippy::exhaustive_structs, reason = "each field is a decision of who starts it")]
@@ -63,6 +74,8 @@ pub struct Rules {
     pub base: String,
     /// Proxies whose word about a client's host, scheme and address is taken.
     pub proxies: Vec<IpRange>,
+    /// Whether metainfo files are fetched from this machine and network too, for who names their URLs.
+    pub allow_private_urls: bool,
     /// How many torrents may run at the same time.
     pub turns: Turns,
     /// When a torrent has been seeded enough.

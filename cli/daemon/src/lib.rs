@@ -28,7 +28,7 @@ pub mod units;
 
 pub use adding::AddOptions;
 pub use completion::Program;
-pub use config::{Config, Prepare, Rules};
+pub use config::{Config, Prepare, Rules, Sockets};
 
 use api::{App, serve};
 use auth::{Access, Token};
@@ -40,10 +40,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use store::thread::StoreThread;
 use store::{ALIVE_AT, Loaded, Store, StoreError};
-use swarm_engine::{Metainfo, Session};
+use swarm_engine::{Metainfo, MetainfoSpool, Session};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
-use torrents::{Book, Id, Record};
+use torrents::{Book, Id, Record, Refusal};
 
 /// The database's name in the daemon's folder.
 const DATABASE: &str = "daemon.db";
@@ -93,6 +93,18 @@ pub enum StartError {
     },
 }
 
+/// Asks whether a daemon answers. Clones ask the same one.
+#[derive(Clone, Debug)]
+pub struct Pulse(manager::commands::Handle);
+
+impl Pulse {
+    /// Returns once the daemon's manager has an answer; false if it has ended. That the database takes nothing is an answer too: a restart
+    /// would not mend it.
+    pub async fn answers(&self) -> bool {
+        !matches!(self.0.ping().await, Err(Refusal::Stopping))
+    }
+}
+
 /// A daemon that runs.
 #[derive(Debug)]
 pub struct Daemon {
@@ -107,39 +119,44 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// Starts a daemon. Needs a tokio runtime, in which it runs until [`stop`](Self::stop).
+    /// Starts a daemon that opens its own sockets. Needs a tokio runtime, in which it runs until [`stop`](Self::stop).
     ///
     /// # Errors
     /// If something that it needs cannot be had: then nothing has changed.
     pub async fn start(config: Config) -> Result<Daemon, StartError> {
-        if let Some(addr) = config.http.iter().find(|addr| !config.auth && !addr.ip().is_loopback()) {
-            return Err(StartError::OpenToAll(*addr));
-        }
+        Daemon::start_on(Sockets::default(), config).await
+    }
+
+    /// The same with sockets that are open already, in place of those of their kind in the configuration.
+    ///
+    /// # Errors
+    /// If something that it needs cannot be had: then nothing has changed.
+    pub async fn start_on(sockets: Sockets, mut config: Config) -> Result<Daemon, StartError> {
+        take_over(&sockets, &mut config)?;
         make_dir(&config.state_dir)?;
-        let (store, loaded) = open(config.state_dir.join(DATABASE)).await?;
+        let spool = MetainfoSpool::new(&config.state_dir).map_err(|source| StartError::File {
+            path: config.state_dir.clone(),
+            what: "make a file in it",
+            source,
+        })?;
+        let (store, loaded, metainfo) = open(config.state_dir.join(DATABASE), spool.clone()).await?;
         let (access, first_token) = access(&config)?;
-        let mut tcp = Vec::new();
-        for &addr in &config.http {
-            let listen = |source| StartError::Listen { address: addr.to_string(), source };
-            tcp.push(serve::listen(addr).await.map_err(listen)?);
-        }
+        let tcp = listen(sockets.tcp, &config.http).await?;
         let http: Vec<SocketAddr> = tcp.iter().filter_map(|listener| listener.local_addr().ok()).collect();
         let session = Session::start(config.session.clone())?;
         #[cfg(unix)]
-        let unix = match &config.socket {
-            Some(path) => Some(listen_unix(path).await?),
-            None => None,
-        };
+        let unix = listen_unix(sockets.unix, config.socket.as_deref()).await?;
         let store = StoreThread::start(store)
             .map_err(|source| StartError::System { what: "start a thread", source })?;
         let alive_at = loaded.settings.get(ALIVE_AT).and_then(|text| text.parse().ok());
         let settings = Settings::of_kept(&loaded.settings);
         let torrents = loaded.records.len();
-        let book = Book::load(parsed(loaded.records, loaded.metainfo), loaded.labels, loaded.last_id);
+        let book = Book::load(with_metainfo(loaded.records, metainfo), loaded.labels, loaded.last_id);
         let manager = manager::start(
             book,
             manager::Kept { alive_at, settings, bans: loaded.bans },
             store,
+            spool,
             session,
             config.prepare.clone(),
             config.rules.clone(),
@@ -182,8 +199,8 @@ impl Daemon {
             servers.spawn(serve::tcp(listener, router.clone(), stopping.clone()));
         }
         #[cfg(unix)]
-        if let Some(listener) = unix {
-            servers.spawn(serve::unix(listener, router, stopping));
+        for listener in unix {
+            servers.spawn(serve::unix(listener, router.clone(), stopping.clone()));
         }
         tokio::spawn(manager::watch::watch(manager.handle.clone(), manager.rules.clone(), config.session));
         Ok(Daemon { manager, stop, servers, http, first_token, socket: config.socket, torrents, close })
@@ -220,6 +237,11 @@ impl Daemon {
         import::run(import, &self.manager.handle, rules).await
     }
 
+    /// What asks whether it answers.
+    pub fn pulse(&self) -> Pulse {
+        Pulse(self.manager.handle.clone())
+    }
+
     /// Waits until a client asks for its end, which is [`stop`](Self::stop)'s to bring about.
     pub async fn close_asked(&self) {
         self.close.notified().await;
@@ -243,31 +265,54 @@ impl Daemon {
     }
 }
 
+/// What is known of torrents beyond their records.
+type KnownMetainfo = BTreeMap<Id, Arc<Metainfo>>;
+
+/// Has sockets that are open already take the place of those in the configuration.
+fn take_over(sockets: &Sockets, config: &mut Config) -> Result<(), StartError> {
+    #[cfg(unix)]
+    if !sockets.unix.is_empty() {
+        // Who has opened them removes them.
+        config.socket = None;
+    }
+    if !sockets.tcp.is_empty() {
+        config.http = sockets.tcp.iter().filter_map(|listener| listener.local_addr().ok()).collect();
+    }
+    match config.http.iter().find(|addr| !config.auth && !addr.ip().is_loopback()) {
+        Some(addr) => Err(StartError::OpenToAll(*addr)),
+        None => Ok(()),
+    }
+}
+
 /// Opens the database on a thread that may block.
-async fn open(path: PathBuf) -> Result<(Store, Loaded), StartError> {
+async fn open(path: PathBuf, spool: MetainfoSpool) -> Result<(Store, Loaded, KnownMetainfo), StartError> {
     let opened = tokio::task::spawn_blocking(move || {
         let store = Store::open(&path)?;
         let loaded = store.load()?;
-        Ok::<_, StoreError>((store, loaded))
+        let mut metainfo = BTreeMap::new();
+        store.each_metainfo(|id, bytes| {
+            match Metainfo::parse(bytes) {
+                Ok(known) => drop(metainfo.insert(id, Arc::new(spool.keep(known)))),
+                // It leaves a torrent without, which says so when it is to run.
+                Err(error) => {
+                    tracing::error!(torrent = %id, %error, "the metainfo that was kept cannot be read");
+                }
+            }
+        })?;
+        Ok::<_, StoreError>((store, loaded, metainfo))
     });
     let defect =
         |error| StartError::System { what: "open the database", source: std::io::Error::other(error) };
     Ok(opened.await.map_err(defect)??)
 }
 
-/// Records with what their metainfo says. One that cannot be read any more leaves a torrent without, which says so when it is to run.
-fn parsed(records: Vec<Record>, mut bytes: BTreeMap<Id, Vec<u8>>) -> Vec<(Record, Option<Arc<Metainfo>>)> {
-    let parse = |record: Record| {
-        let metainfo = bytes.remove(&record.id).and_then(|bytes| match Metainfo::parse(&bytes) {
-            Ok(metainfo) => Some(Arc::new(metainfo)),
-            Err(error) => {
-                tracing::error!(torrent = %record.id, %error, "the metainfo that was kept cannot be read");
-                None
-            }
-        });
+/// Records with what else is known.
+fn with_metainfo(records: Vec<Record>, mut known: KnownMetainfo) -> Vec<(Record, Option<Arc<Metainfo>>)> {
+    let with = |record: Record| {
+        let metainfo = known.remove(&record.id);
         (record, metainfo)
     };
-    records.into_iter().map(parse).collect()
+    records.into_iter().map(with).collect()
 }
 
 /// Makes the daemon's folder, which only its owner may enter.
@@ -299,11 +344,44 @@ fn access(config: &Config) -> Result<(Access, Option<Token>), StartError> {
     Ok((access.map_err(file(&password, "use it as the password"))?, first))
 }
 
-#[cfg(unix)]
-async fn listen_unix(path: &Path) -> Result<tokio::net::UnixListener, StartError> {
-    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-        make_dir(folder)?;
+/// Sockets for HTTP: those that are open already, or else new ones at these addresses.
+async fn listen(
+    open: Vec<std::net::TcpListener>,
+    addrs: &[SocketAddr],
+) -> Result<Vec<tokio::net::TcpListener>, StartError> {
+    let wrong = |addr: SocketAddr| move |source| StartError::Listen { address: addr.to_string(), source };
+    let mut listeners = Vec::new();
+    if open.is_empty() {
+        for &addr in addrs {
+            listeners.push(serve::listen(addr).await.map_err(wrong(addr))?);
+        }
     }
-    let listen = |source| StartError::Listen { address: path.display().to_string(), source };
-    serve::listen_unix(path).await.map_err(listen)
+    for (listener, &addr) in open.into_iter().zip(addrs) {
+        let taken = listener.set_nonblocking(true).and_then(|()| listener.try_into());
+        listeners.push(taken.map_err(wrong(addr))?);
+    }
+    Ok(listeners)
+}
+
+/// Unix sockets: those that are open already, or else one at this path if there is to be one.
+#[cfg(unix)]
+async fn listen_unix(
+    open: Vec<std::os::unix::net::UnixListener>,
+    path: Option<&Path>,
+) -> Result<Vec<tokio::net::UnixListener>, StartError> {
+    let mut listeners = Vec::new();
+    for listener in open {
+        let taken = listener.set_nonblocking(true).and_then(|()| listener.try_into());
+        let wrong =
+            |source| StartError::Listen { address: "a socket that is open already".to_owned(), source };
+        listeners.push(taken.map_err(wrong)?);
+    }
+    if let Some(path) = path {
+        if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+            make_dir(folder)?;
+        }
+        let wrong = |source| StartError::Listen { address: path.display().to_string(), source };
+        listeners.push(serve::listen_unix(path).await.map_err(wrong)?);
+    }
+    Ok(listeners)
 }

@@ -193,6 +193,8 @@ pub struct Row {
     pub layout: Arc<Layout>,
     /// What its streams are asked for by, if anybody has.
     pub stream_token: Option<Arc<str>>,
+    /// Whether it waits because the disk takes nothing.
+    pub is_stalled: bool,
 }
 
 impl Row {

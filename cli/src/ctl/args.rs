@@ -12,7 +12,7 @@ use std::path::PathBuf;
 #[derive(Args, Debug)]
 #[command(after_long_help = EXAMPLES)]
 pub struct CtlArgs {
-    /// The daemon's Unix socket. Default: daemon/socket in the state folder
+    /// The daemon's Unix socket. Default: daemon/socket in the state folder, or else that of the system's daemon
     #[arg(long, global = true, value_name = "PATH", value_hint = ValueHint::FilePath)]
     pub socket: Option<PathBuf>,
 
@@ -66,8 +66,8 @@ pub enum Ctl {
     Order(OrderArgs),
     /// Show which pieces are there
     Pieces(One),
-    /// Print addresses of a torrent's files for players
-    Stream(One),
+    /// Print addresses of a torrent's files for players, or take them back
+    Stream(StreamArgs),
     /// Ban addresses, lift bans, or list them
     Ban(BanArgs),
     /// List a torrent's peers, or add some
@@ -360,6 +360,16 @@ pub struct BanArgs {
     /// Lift their bans
     #[arg(long, requires = "addresses")]
     pub lift: bool,
+}
+
+#[derive(Args, Debug)]
+pub struct StreamArgs {
+    #[command(flatten)]
+    pub one: One,
+
+    /// Take them back: streams that run end, and the next addresses are others
+    #[arg(long)]
+    pub end: bool,
 }
 
 #[derive(Args, Debug)]

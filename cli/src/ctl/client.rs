@@ -42,6 +42,9 @@ impl Client {
                 std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused => {
                     "no daemon answers".to_owned()
                 }
+                std::io::ErrorKind::PermissionDenied => {
+                    "only the daemon's user and root may connect".to_owned()
+                }
                 _ => format!("cannot connect: {error}"),
             };
             let mend = "start one with `swarm daemon`, or name its socket with --socket";

@@ -13,7 +13,6 @@ pub use args::CtlArgs;
 use crate::context::Context;
 use crate::exit::{Exit, fail, label_of, printable};
 use crate::interrupt::Interrupt;
-use crate::network::default_state_dir;
 use anyhow::{Context as _, Result};
 use args::{
     AddArgs, Ctl, EventsArgs, FilesArgs, LimitArgs, ListArgs, MoveArgs, PeersArgs, QueueArgs, RemoveArgs,
@@ -30,7 +29,7 @@ use std::path::Path;
 use values::Limit;
 
 pub async fn run(args: CtlArgs, cx: &mut Context) -> Result<Exit> {
-    let socket = args.socket.or_else(|| Some(crate::daemon::socket_in(&default_state_dir()?)));
+    let socket = args.socket.or_else(crate::daemon::default_socket);
     let mut daemon = Daemon { client: Client::connect(socket).await?, cx };
     match args.command {
         Ctl::Add(args) => daemon.add(*args).await?,
@@ -82,7 +81,7 @@ pub async fn run(args: CtlArgs, cx: &mut Context) -> Result<Exit> {
         }
         Ctl::Order(args) => daemon.order(&args).await?,
         Ctl::Pieces(one) => daemon.shown(&one.torrent, "/pieces", show::pieces).await?,
-        Ctl::Stream(one) => daemon.stream(&one.torrent).await?,
+        Ctl::Stream(args) => daemon.stream(&args).await?,
         Ctl::Ban(args) => daemon.ban(args).await?,
         Ctl::Events(EventsArgs { torrent }) => return daemon.events(torrent).await,
         Ctl::Session => {

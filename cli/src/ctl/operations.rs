@@ -1,6 +1,6 @@
 //! What is done with a torrent's trackers, order and streams, and with addresses.
 
-use super::args::{BanArgs, OrderArgs, TrackersArgs};
+use super::args::{BanArgs, OrderArgs, StreamArgs, TrackersArgs};
 use super::client::Body;
 use super::{Daemon, show};
 use crate::exit::{Exit, fail, printable};
@@ -39,8 +39,11 @@ impl Daemon<'_> {
     }
 
     /// Prints where players find a torrent's files: those that they can play, or all if there are none.
-    pub(super) async fn stream(&mut self, torrent: &str) -> Result<()> {
-        let path = self.path(torrent).await? + "/stream";
+    pub(super) async fn stream(&mut self, args: &StreamArgs) -> Result<()> {
+        let path = self.path(&args.one.torrent).await? + "/stream";
+        if args.end {
+            return self.client.json(Method::DELETE, &path, Body::None).await.map(|_| ());
+        }
         let streams = self.client.json(Method::POST, &path, Body::None).await?;
         let session = self.client.get("/api/v1/session").await?;
         let host = session["http"][0].as_str().map(|host| format!("http://{host}")).unwrap_or_default();

@@ -3,17 +3,20 @@
 
 mod file;
 mod password;
+mod sockets;
 
 use crate::context::Context;
 use crate::events::Stamped;
 use crate::exit::{Exit, Failure, fail, printable};
 use crate::interrupt::{Interrupt, Signal};
 use crate::network::{NetworkArgs, parse_address};
-use crate::{units, usage};
+use crate::{service, units, usage};
 use anyhow::{Context as _, Result};
 use clap::{Args, Command, Subcommand, ValueHint};
 use file::Settings;
 use serde::Serialize;
+pub use sockets::default_socket;
+use sockets::{FOLDER, socket_in};
 use std::ffi::OsString;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -27,10 +30,6 @@ use swarm_engine::IpRange;
 
 /// Where HTTP is served unless an option says otherwise.
 const HTTP: ([u8; 4], u16) = ([127, 0, 0, 1], 6868);
-/// The folder of the daemon in the state folder.
-const FOLDER: &str = "daemon";
-/// Its Unix socket there.
-const SOCKET: &str = "socket";
 
 #[derive(Args, Clone, Debug)]
 #[command(after_long_help = EXAMPLES, subcommand_negates_reqs = true)]
@@ -41,7 +40,7 @@ pub struct DaemonArgs {
     /// Take what is not set here from this TOML file; its keys are the long names of the options
     ///
     /// SIGHUP has it read again. What changed there takes effect for dir, allow-dir, watch-dir, http-host, http-base,
-    /// trusted-proxy, the limits, max-active-downloads, max-active-seeds, seed-ratio, seed-time and on-complete; the log names
+    /// trusted-proxy, allow-private-urls, the limits, max-active-downloads, max-active-seeds, seed-ratio, seed-time and on-complete; the log names
     /// what needs a restart.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub config: Option<PathBuf>,
@@ -91,6 +90,12 @@ pub struct DaemonArgs {
     /// Answer to HTTP clients without a token or a password: to everybody on this machine
     #[arg(long)]
     no_auth: bool,
+
+    /// Fetch metainfo files that clients name by their URLs from this machine and network too
+    ///
+    /// For indexers that run there, such as Prowlarr or Jackett. Without it only public addresses are asked, also after redirects.
+    #[arg(long)]
+    allow_private_urls: bool,
 
     /// Let at most so many torrents download at a time; others wait in the queue
     #[arg(long, value_name = "N", value_parser = units::whole::<usize>(0..=1_000_000))]
@@ -167,13 +172,14 @@ or the password; \
 the Unix socket is for its owner alone.";
 
 /// What of the configuration file a running daemon takes anew.
-const RELOADED: [&str; 15] = [
+const RELOADED: [&str; 16] = [
     "dir",
     "allow-dir",
     "watch-dir",
     "http-host",
     "http-base",
     "trusted-proxy",
+    "allow-private-urls",
     "max-up",
     "max-down",
     "max-active-downloads",
@@ -253,13 +259,19 @@ pub async fn run(args: DaemonArgs, parse: Parse<'_>, command: &Command, cx: &mut
     let mut file = read_file(&args, parse, command)?;
     let args = with_file(&args, &file, parse)?;
     let config = args.config()?;
+    let given = service::sockets()?;
+    for what in sockets::passed_over(&given, args.no_http, !args.http.is_empty(), args.socket.as_deref())? {
+        cx.warn(what);
+    }
     let token = config.auth.then(|| config.state_dir.join("token"));
-    let socket = config.socket.clone();
-    let daemon = Daemon::start(config).await.map_err(failure)?;
+    let socket = sockets::path_of(&given, config.socket.as_deref());
+    let daemon = Daemon::start_on(given, config).await.map_err(failure)?;
     record(cx, &Record::Listening { addresses: daemon.listening() });
     let torrents = daemon.torrents();
     record(cx, &Record::Serving { http: daemon.http(), socket: socket.as_deref(), torrents });
     say_where(cx, &daemon, socket.as_deref(), token.as_deref());
+    service::ready(&where_it_serves(&daemon));
+    let feeding = tokio::spawn(service::feed_watchdog(daemon.pulse()));
     let mut imports = args.imports().into_iter().peekable();
     let (reason, exit) = loop {
         let imported = async {
@@ -279,16 +291,25 @@ pub async fn run(args: DaemonArgs, parse: Parse<'_>, command: &Command, cx: &mut
         };
         match signal {
             Signal::HangUp => {
+                service::reloading();
                 // What is wrong with the file is told; the daemon goes on as it is.
-                if let Err(error) = reload(&daemon, &args, &mut file, parse, command, cx).await {
-                    cx.console.error(&crate::exit::one_line(&error));
-                }
+                let status = match reload(&daemon, &args, &mut file, parse, command, cx).await {
+                    Ok(()) => where_it_serves(&daemon),
+                    Err(error) => {
+                        let why = crate::exit::one_line(&error);
+                        cx.console.error(&why);
+                        format!("goes on as it was configured before: {why}")
+                    }
+                };
+                service::ready(&status);
             }
             signal => break (signal.reason(), signal.exit_of_service()),
         }
     };
     cx.console.note("stopping; once more to stop at once");
-    daemon.stop().await;
+    service::stopping();
+    feeding.abort();
+    service::feed_until(daemon.stop()).await;
     record(cx, &Record::Stopped { reason });
     Ok(exit)
 }
@@ -308,13 +329,20 @@ fn say_where(cx: &mut Context, daemon: &Daemon, socket: Option<&Path>, token: Op
         let with = token.map_or(String::new(), |token| format!(", with the token in {}", token.display()));
         cx.console.note(&format!("serving http://{addr}/api/v1/{with}"));
     }
-    if let Some(link) = daemon.first_link() {
+    // The link lets in whoever reads it, and the journal keeps what it has.
+    if let Some(link) = daemon.first_link().filter(|_| !service::is_in_journal()) {
         cx.console
             .note(&format!("open {link} in a browser on this machine; the link lets in whoever has it"));
     }
     if let Some(socket) = socket {
         cx.console.note(&format!("serving `swarm ctl` at {}", socket.display()));
     }
+}
+
+/// The same for the service manager, in a line.
+fn where_it_serves(daemon: &Daemon) -> String {
+    let http: Vec<String> = daemon.http().iter().map(|addr| format!("http://{addr}/")).collect();
+    if http.is_empty() { "serving its socket".to_owned() } else { format!("serving {}", http.join(", ")) }
 }
 
 /// How many entries that were left out are named.
@@ -427,11 +455,6 @@ fn failure(error: StartError) -> anyhow::Error {
     }
 }
 
-/// The Unix socket of a daemon with this state folder.
-pub fn socket_in(state_dir: &Path) -> PathBuf {
-    state_dir.join(FOLDER).join(SOCKET)
-}
-
 impl DaemonArgs {
     fn config(&self) -> Result<Config> {
         let Some(state_dir) = self.network.state_dir() else {
@@ -490,6 +513,7 @@ impl DaemonArgs {
             hosts: self.http_host.clone(),
             base: self.http_base.clone(),
             proxies: self.trusted_proxy.clone(),
+            allow_private_urls: self.allow_private_urls,
             turns: Turns { downloads: self.max_active_downloads, seeds: self.max_active_seeds },
             on_complete: self.program()?,
             goals: Goals { ratio: self.seed_ratio, seed_time: self.seed_time.map(|time| time.as_secs()) },

@@ -64,6 +64,7 @@ pub mod picker;
 pub mod port_mapping;
 pub mod proxy;
 pub mod rate;
+pub mod reading;
 pub mod rng;
 pub mod scrub;
 pub mod time;

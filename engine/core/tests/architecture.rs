@@ -126,7 +126,7 @@ const LAYERS: &[(&str, &[&[&str]])] = &[
         "engine/src",
         &[
             &[],
-            &["clock", "hash", "id", "ip_filter"],
+            &["clock", "hash", "id", "ip_filter", "spool"],
             &["buffer"],
             &["storage"],
             &["error"],

@@ -81,7 +81,7 @@ fn piece_layers_come_from_several_peers_and_make_the_torrent_whole() {
     whole.set_piece_layers(found.unwrap());
     assert_eq!(whole, info);
     let content = Content {
-        metadata: Arc::from([]),
+        metadata: Default::default(),
         geometry: info.geometry.clone(),
         have: Bitfield::empty(info.geometry.pieces()),
         padding: info.padding.clone(),

@@ -205,6 +205,7 @@ impl Swarm {
             control_bytes: 0,
             fairness_permille: jain_permille(&rates),
             riders_permille: None,
+            waits: Vec::new(),
             bytes_wanted: total * peers.len() as u64,
             banned: 0,
             honest_banned: 0,

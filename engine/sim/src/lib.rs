@@ -30,6 +30,7 @@ mod shell;
 mod socket;
 mod tracker;
 mod v2;
+mod viewer;
 mod watch;
 mod world;
 
@@ -40,5 +41,6 @@ pub use disk::DiskConfig;
 pub use path::PathFaults;
 pub use play::Failure;
 pub use socket::Buffers;
+pub use viewer::Wait;
 pub use watch::Sample;
 pub use world::{Checks, World};

@@ -7,6 +7,7 @@ use crate::config::Behaviour;
 use crate::path::PathFaults;
 use crate::report::Outcome;
 use crate::scenario::{Cast, Params, Scenario, Stage, Step};
+use crate::viewer::{self, Viewer};
 use crate::watch::Watch;
 use crate::world::World;
 use std::any::Any;
@@ -126,7 +127,8 @@ fn play(world: &mut World, mut cast: Cast, params: &Params, mut watch: Watch, rn
     let template = world.template();
     (template.peers_max, template.peers_wanted) = (3 * params.degree as usize, params.degree as usize);
     template.half_open_max = params.degree as usize;
-    template.super_seeding = true;
+    // Seeds of a film that others watch have been there for long.
+    template.super_seeding = cast.viewing.is_none();
     let ids: Vec<NodeId> = cast.hosts.iter().map(|host| world.join(*host)).collect();
     if !has_tracker {
         for (id, others) in near_regular(ids.len() as u32, params.degree, rng) {
@@ -137,17 +139,22 @@ fn play(world: &mut World, mut cast: Cast, params: &Params, mut watch: Watch, rn
             }
         }
     }
+    let mut viewer = cast.viewing.map(|viewing| {
+        world.introduce(viewing.host);
+        Viewer::new(viewing, world, rng)
+    });
     cast.steps.sort_by_key(|(at, _)| *at);
     let mut director = Director { degree: (!has_tracker).then_some(params.degree), files: Vec::new(), rng };
     for (at, step) in cast.steps {
-        world.run(Time::ZERO + at, |world| {
-            watch.look(world);
-            false
-        });
+        pass(world, Time::ZERO + at, &mut viewer, &mut watch);
         director.befall(world, step);
     }
     let patience = (Outcome::bound(world) * PATIENCE).max(PATIENCE_MIN);
     let until = world.now() + patience;
+    while viewer.as_ref().is_some_and(|viewer| !viewer.is_done()) && world.now() < until {
+        let next = (world.now() + patience / 100).min(until);
+        pass(world, next, &mut viewer, &mut watch);
+    }
     let mut run = |world: &mut World, done: &dyn Fn(&World) -> bool| {
         world.run(until, |world| {
             watch.look(world);
@@ -165,7 +172,21 @@ fn play(world: &mut World, mut cast: Cast, params: &Params, mut watch: Watch, rn
     });
     run(world, &World::is_complete);
     world.check();
-    Outcome { riders_permille: share, ..Outcome::of(world, watch) }
+    let waits = viewer.map(Viewer::into_waits).unwrap_or_default();
+    Outcome { riders_permille: share, waits, ..Outcome::of(world, watch) }
+}
+
+/// Lets time pass. Whoever watches a film looks at it now and then.
+fn pass(world: &mut World, until: Time, viewer: &mut Option<Viewer>, watch: &mut Watch) {
+    let mut look = |world: &World| {
+        watch.look(world);
+        false
+    };
+    while let Some(viewer) = viewer.as_mut().filter(|viewer| !viewer.is_done() && world.now() < until) {
+        viewer.step(world);
+        world.run((world.now() + viewer::STEP).min(until), &mut look);
+    }
+    world.run(until, &mut look);
 }
 
 fn is(world: &World, id: NodeId, behaviour: Behaviour) -> bool {

@@ -2,6 +2,7 @@
 
 use crate::basics::{NodeId, Trace};
 use crate::config::{Behaviour, NodeConfig};
+use crate::viewer::Wait;
 use crate::watch::{Sample, Watch};
 use crate::world::World;
 use std::collections::BTreeSet;
@@ -49,6 +50,8 @@ pub struct Outcome {
     pub deceived: usize,
     /// Those among them in which the former never banned the latter.
     pub unpunished: usize,
+    /// How long somebody waited who watches a film, each time; empty where nobody does.
+    pub waits: Vec<Wait>,
     /// Whether every honest peer has everything.
     pub complete: bool,
     /// Equal for equal runs.
@@ -65,6 +68,11 @@ impl Outcome {
     pub fn time_of(&self, permille: u64) -> Option<Duration> {
         let peers = self.peers as u64;
         self.times.get((peers * permille).div_ceil(1_000).saturating_sub(1) as usize).copied()
+    }
+
+    /// The longest time that somebody waited who watches a film, from a second after the start on; `None` where nobody does.
+    pub fn longest_wait(&self) -> Option<Duration> {
+        self.waits.iter().map(|wait| wait.after(Duration::from_secs(1))).max()
     }
 
     /// What has come of a run so far, which was watched.
@@ -99,6 +107,7 @@ impl Outcome {
             bytes_wasted: totals().map(|t| t.bytes_wasted + t.bytes_corrupt).sum(),
             fairness_permille: fairness_permille(world, &peers),
             riders_permille: None,
+            waits: Vec::new(),
             control_bytes: world.ids().map(|id| world.control_bytes(id)).sum(),
             bytes_wanted: total * peers.len() as u64,
             banned: banned.len(),

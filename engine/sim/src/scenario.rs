@@ -5,6 +5,7 @@ use crate::basics::Rate;
 use crate::config::{Behaviour, NodeConfig};
 use crate::disk::DiskConfig;
 use crate::socket::Buffers;
+use crate::viewer::Viewing;
 use crate::world::Checks;
 use clap::builder::TypedValueParser;
 use clap::value_parser;
@@ -12,7 +13,7 @@ use std::fmt::Write as _;
 use swarm_core::geometry::BLOCK_LEN;
 use swarm_core::metainfo::Format;
 use swarm_core::rng::Rng;
-use swarm_core::time::Duration;
+use swarm_core::time::{Duration, Time};
 
 /// How long a tracker is gone, or a network in two, at the least: longer than anyone's first patience.
 const OUTAGE_MIN: Duration = Duration::from_secs(20);
@@ -164,6 +165,8 @@ pub(crate) struct Cast {
     pub(crate) is_hybrid: bool,
     /// Ideal network coding takes the place of pieces and chokers.
     pub(crate) is_coded: bool,
+    /// Somebody watches the torrent's only file, a film.
+    pub(crate) viewing: Option<Viewing>,
 }
 
 /// A named swarm.
@@ -260,6 +263,36 @@ impl Stage {
             cast.steps.push((at + away, Step::ComeBack(id)));
         }
         cast
+    }
+
+    /// A film and its viewer, whom the lines of those who stay and give send twice its bit rate together. Beside them are others that
+    /// leave along the way, hardly send, choke and unchoke all the time, or fall silent.
+    fn streaming(&self, rng: &mut Rng) -> Cast {
+        let mut hosts = vec![self.source(rng), self.peer(rng)];
+        for nth in 0..self.peers.max(3) as usize - 1 {
+            let up = if nth % 10 == 7 { self.up / 50 } else { self.up / 2 * [1, 2, 3][nth % 3] };
+            hosts.push(NodeConfig { seed: true, ..self.host(up.max(1), 2 * self.up, rng) });
+        }
+        hosts[1].down = Rate(hosts.iter().map(|host| host.up.0).sum());
+        let others = || (0..).zip(2..hosts.len());
+        let given: u64 = others().filter(|(nth, _)| nth % 10 < 6).map(|(_, id)| hosts[id].up.0).sum();
+        let bit_rate = Rate(((given + self.up) / 2).max(1));
+        // As long as it is watched, about.
+        let film = bit_rate.time_for(self.total_len).as_micros() as u64;
+        let (mut steps, mut when) = (Vec::new(), || Duration::from_micros(rng.below(film * 2 / 5 + 1)));
+        for (nth, id) in others().collect::<Vec<_>>() {
+            match nth % 10 {
+                6 => {
+                    let (at, id) = (when(), NodeId(id as u32));
+                    steps.extend([(at, Step::Leave(id)), (at + when() / 4, Step::ComeBack(id))]);
+                }
+                8 => hosts[id].behaviour = Behaviour::ChokeFlapping,
+                9 => hosts[id].behaviour = Behaviour::FreezesAt(Time::ZERO + when()),
+                _ => {}
+            }
+        }
+        let viewing = Some(Viewing { host: NodeId(1), bit_rate });
+        Cast { hosts, steps, viewing, ..Cast::default() }
     }
 
     fn outage(&self) -> Duration {
@@ -483,6 +516,12 @@ pub const SCENARIOS: &[Scenario] = &[
         cast: |stage, rng| {
             stage.with_disk(33, rng, DiskConfig { rate: Some(Rate(stage.up)), ..DiskConfig::default() })
         },
+    },
+    Scenario {
+        name: "streaming",
+        about: "somebody watches a film of half the bit rate that those have together who stay and give, beside others that leave, hardly \
+                send, choke or fall silent; for true sizes, --piece-kib is 16 for each block",
+        cast: |stage, rng| stage.streaming(rng),
     },
     Scenario {
         name: "many-pieces",

@@ -65,6 +65,7 @@ fn request<'a>(url: &str, binding: &'a Binding, timeout: Duration) -> Request<'a
     Request {
         url,
         origin: UrlOrigin::Typed,
+        public_only: false,
         family: None,
         filter: Arc::default(),
         binding,
@@ -283,6 +284,40 @@ fn a_name_leads_only_where_it_may() {
     assert!(matches!(verdict(&named, None), Err(HttpError::Forbidden(Forbidden::Loopback(_)))));
     let from = Some("1.1.1.1".parse().unwrap());
     assert!(matches!(verdict(&typed, from), Err(HttpError::Forbidden(Forbidden::Redirect(_)))));
+
+    let strict = Request { public_only: true, ..request(url, &binding, MUCH_TIME) };
+    let found = [found, addrs(&["10.0.0.1", "fd00::1", "::ffff:127.0.0.1"])].concat();
+    let of = |request: &Request<'_>| allowed(request, &request.url, None, &found).unwrap();
+    assert_eq!(of(&strict), addrs(&[public]));
+    assert!(matches!(verdict(&strict, None), Err(HttpError::Forbidden(Forbidden::Local(_)))));
+}
+
+/// However a URL writes an address of this machine, and whatever leads there.
+#[tokio::test]
+async fn what_is_fetched_for_strangers_is_never_of_this_machine() {
+    let addr = serve_bytes(with_body("", b"secret")).await;
+    let port = addr.port();
+    let to_it = serve_bytes(format!("HTTP/1.1 302 Found\r\nLocation: http://{addr}/\r\n\r\n")).await;
+    let hosts = [
+        "127.0.0.1",
+        "localhost",
+        "LOCALHOST.",
+        "2130706433",
+        "0x7f.1",
+        "0177.0.0.1",
+        "127.1",
+        "[::1]",
+        "[::ffff:127.0.0.1]",
+        "[::ffff:7f00:1]",
+    ];
+    let binding = Binding::default();
+    for host in hosts {
+        let url = format!("http://{host}:{port}/announce").parse().unwrap();
+        let refused = fetch(&url, LIMIT, true, &binding).await.unwrap_err();
+        assert!(matches!(refused, Error::LocalAddress { .. }), "{host}: {refused:?}");
+    }
+    let url = format!("http://{to_it}/").parse().unwrap();
+    assert_eq!(fetch(&url, LIMIT, false, &binding).await.unwrap(), b"secret");
 }
 
 #[test]

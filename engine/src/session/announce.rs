@@ -95,19 +95,38 @@ fn warnings(announcer: &Announcer) -> Vec<String> {
 }
 
 impl TorrentDriver {
-    /// Lets the announcer begin, and says what is odd about its trackers.
+    /// Lets the announcer begin, and says what is odd about its trackers. If it is one of many, and needs nobody, it has to wait for its
+    /// turn, and its trackers hear of it at another time than of the others from then on.
     pub(super) fn start_announcing(&self) {
+        let (now, needs_peers) = (self.context.now(), self.needs_peers());
         let warnings = {
             let mut announcer = self.announcer.borrow_mut();
-            announcer.handle_start(self.context.now());
+            let waits = !needs_peers && announcer.trackers().next().is_some();
+            let at = if waits { self.context.announce_turns.next_start(now) } else { now };
+            announcer.set_spread(at > now);
+            if at > now {
+                self.announces_from.set(Some(at));
+            } else {
+                announcer.handle_start(now);
+            }
             warnings(&announcer)
         };
         warnings.iter().for_each(|warning| self.warn(warning));
     }
 
+    /// The turn of a torrent that has waited for it has come, or it waits no longer.
+    pub(super) fn start_announcing_now(&self) {
+        if self.announces_from.take().is_some() {
+            self.announcer.borrow_mut().handle_start(self.context.now());
+        }
+    }
+
     /// Lets the announcer look at the time and the transfer, and carries out what it wants.
     pub(super) fn drive_announcer(self: &Rc<Self>) {
         let (now, transfer, needs_peers) = (self.context.now(), self.transfer(), self.needs_peers());
+        if needs_peers || self.announces_from.get().is_some_and(|at| at <= now) {
+            self.start_announcing_now();
+        }
         let mut announcer = self.announcer.borrow_mut();
         announcer.handle_transfer(transfer);
         if announcer.poll_timeout().is_some_and(|at| at <= now) {
@@ -148,7 +167,14 @@ impl TorrentDriver {
     }
 
     async fn announce(self: Rc<Self>, action: AnnounceAction) {
-        let outcome = self.ask_for_swarms(&action).await;
+        // In a box, so that an announce that waits for its turn takes little room.
+        let outcome = {
+            let _turn = match action.url.scheme() {
+                "udp" => Default::default(),
+                _ => self.context.announce_turns.turn(action.url.host_str().unwrap_or_default()).await,
+            };
+            Box::pin(self.ask_for_swarms(&action)).await
+        };
         if let Err(AnnounceFailure::Forbidden(Forbidden::Blocked(_))) = outcome {
             self.context.on_blocked(What::Tracker, 1);
         }
@@ -225,6 +251,7 @@ impl TorrentDriver {
 
     /// Tells the trackers that we stop, and waits for them for a bounded time.
     pub(super) async fn stop_announcing(self: &Rc<Self>) {
+        self.announces_from.set(None);
         self.announcer.borrow_mut().handle_stop(self.context.now());
         loop {
             self.drive_announcer();
@@ -255,6 +282,7 @@ async fn ask(
         filter: context.ip_filter(),
         url,
         origin: action.origin,
+        public_only: false,
         family: context.binding.proxy.is_none().then_some(action.family),
         binding: &context.binding,
         timeout: ANNOUNCE_TIMEOUT,

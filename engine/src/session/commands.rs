@@ -43,6 +43,7 @@ impl TorrentDriver {
             }
             Command::Reannounce if !self.is_begun.get() => {}
             Command::Reannounce => {
+                self.start_announcing_now();
                 self.announcer.borrow_mut().request_more_peers(now);
                 self.announce_on_dht();
             }

@@ -1,5 +1,6 @@
 //! What all torrents of a session share on its network thread: clock, memory, limits, workers, randomness.
 
+use super::announce_turns::AnnounceTurns;
 use super::announce_udp::UdpTrackers;
 use super::dht::SessionDht;
 use super::event::Event;
@@ -41,6 +42,9 @@ const PRESSURE_LOW_PERCENT: usize = 60;
 /// Memory in use, in percent of the pool, from which nothing is asked for.
 const PRESSURE_FULL_PERCENT: usize = 85;
 
+/// How many torrents open their data at a time.
+const OPENS_MAX: usize = 32;
+
 /// How long a want of descriptors is given as the reason why nothing moves.
 const SHORTAGE_REPORTED: Duration = Duration::from_secs(10);
 
@@ -70,6 +74,8 @@ pub(crate) struct Context {
     /// What was wrong with the proxy when a peer was last dialled.
     proxy_error: RefCell<Option<String>>,
     dial_rate: Cell<DialRate>,
+    /// Whose turn it is to open its data: what thousands take that wait for a worker would stay with the process.
+    pub(super) opens: Semaphore,
     /// Whose turn it is to check existing data: one torrent at a time keeps every worker busy, and disks seek less.
     pub(crate) checks: Semaphore,
     /// Whose turn it is to read its data again over time.
@@ -81,6 +87,7 @@ pub(crate) struct Context {
     pub(crate) rng: RefCell<Rng>,
     pub(super) routes: RefCell<Routes>,
     pub(super) udp_trackers: Rc<UdpTrackers>,
+    pub(super) announce_turns: AnnounceTurns,
     /// What carries uTP, for each address that we listen on.
     pub(super) utps: RefCell<Vec<Rc<Utp>>>,
     /// The session's node of the DHT, if it takes part.
@@ -121,6 +128,7 @@ impl Context {
         let (binding, clock, mut rng) = (options.binding(), Clock::start(), Rng::new(seed));
         Context {
             udp_trackers: Rc::new(UdpTrackers::new(binding.clone(), clock, rng.fork())),
+            announce_turns: AnnounceTurns::default(),
             listening,
             encryptor: Encryptor::new(options.encryption, Arc::clone(&workers)),
             workers,
@@ -138,6 +146,7 @@ impl Context {
             proxy_error: RefCell::default(),
             shares,
             dial_rate: Cell::new(DialRate::of_session()),
+            opens: Semaphore::new(OPENS_MAX),
             checks: Semaphore::new(1),
             scrubs: Semaphore::new(1),
             connections: Cell::new(0),

@@ -4,6 +4,7 @@ mod accept;
 mod allowances;
 mod announce;
 mod announce_dht;
+mod announce_turns;
 mod announce_udp;
 mod command;
 mod commands;
@@ -295,7 +296,17 @@ impl Session {
 /// # Errors
 /// [`Error::Fetch`] with what went wrong.
 pub async fn fetch(url: &url::Url, limit: usize, options: &SessionOptions) -> Result<Vec<u8>, Error> {
-    crate::http::fetch(url, limit, &options.binding()).await
+    crate::http::fetch(url, limit, false, &options.binding()).await
+}
+
+/// The same for a URL that somebody names who is not to reach this machine or network through us: each address that is connected to, also after a
+/// redirect, has to be a public one. With a proxy that holds for addresses in URLs; where a name leads is the proxy's business then, but it
+/// is not `localhost`.
+///
+/// # Errors
+/// [`Error::LocalAddress`] if it leads elsewhere, [`Error::Fetch`] with what went wrong.
+pub async fn fetch_public(url: &url::Url, limit: usize, options: &SessionOptions) -> Result<Vec<u8>, Error> {
+    crate::http::fetch(url, limit, true, &options.binding()).await
 }
 
 /// The network thread's runtime, with a thread for name lookups that stays: where there are no more threads, a lookup waits

@@ -21,7 +21,7 @@ use crate::hash::Lane;
 use crate::id::TorrentId;
 use crate::storage::{self, OpenOptions, Storage, StorageError, Trust};
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
@@ -35,11 +35,14 @@ use swarm_core::torrent::Totals;
 use swarm_core::tracker::access::UrlOrigin;
 use swarm_core::tracker::announcer::Announcer;
 use swarm_core::wire::peer_id;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{SemaphorePermit, mpsc, watch};
 use tokio::task::spawn_local;
 
 /// How often the progress of a check is reported.
 const CHECK_EVENT_INTERVAL: Duration = Duration::from_millis(200);
+
+/// How much a worker checks before it tells, in bytes: handing over takes longer than to check a small piece.
+const CHECKED_AT_ONCE_LEN: u32 = 1 << 20;
 
 /// How many files that cannot be read are named.
 const UNREADABLE_REPORTED_MAX: usize = 100;
@@ -279,7 +282,11 @@ async fn prepare(
     commands: &mut mpsc::UnboundedReceiver<Box<Command>>,
     metainfo: &Arc<Metainfo>,
 ) -> Option<Result<Next, Error>> {
-    let mut preparing = Box::pin(torrent.prepare_data(metainfo));
+    // In a box of its own, so that a torrent that waits for its turn takes little room.
+    let mut preparing = Box::pin(async {
+        let turn = torrent.progress.unless_aborted(torrent.context.opens.acquire()).await?.ok();
+        Box::pin(torrent.prepare_data(metainfo, turn)).await
+    });
     let over = tokio::select! {
         prepared = &mut preparing => match prepared {
             Ok(ready) => {
@@ -310,6 +317,15 @@ async fn commanded(
         }
     }
 }
+
+/// Checks pieces one after the other; a panic is of one of them.
+fn check_all(storage: &dyn Storage, pieces: Vec<PieceIndex>) -> Vec<CheckedPiece> {
+    let check = |piece| catch_unwind(AssertUnwindSafe(|| storage.check_piece(piece)));
+    pieces.into_iter().map(|piece| (piece, check(piece))).collect()
+}
+
+/// A piece, and what came of its check.
+type CheckedPiece = (PieceIndex, std::thread::Result<Result<bool, StorageError>>);
 
 /// What a torrent begins with.
 fn first(context: &Context, options: &AddTorrent, info_hash: InfoHash) -> Carried {
@@ -356,8 +372,12 @@ async fn resolve_unless_paused(
 }
 
 impl TorrentDriver {
-    /// Opens the storage, checks what is in doubt, and reserves space.
-    pub(super) async fn prepare_data(&self, metainfo: &Arc<Metainfo>) -> Result<Ready, Error> {
+    /// Opens the storage, for which it has this `turn`, checks what is in doubt, and reserves space.
+    pub(super) async fn prepare_data(
+        &self,
+        metainfo: &Arc<Metainfo>,
+        turn: Option<SemaphorePermit<'_>>,
+    ) -> Result<Ready, Error> {
         let (context, options, events) = (&*self.context, &self.options, &self.events);
         let info = &metainfo.info;
         let files = self.changed.borrow().files.resolve(info.files.len())?;
@@ -372,6 +392,7 @@ impl TorrentDriver {
             move || storage::open(&metainfo, custom, open)
         };
         let (storage, opened) = self.until_it_fits(opening).await?;
+        drop(turn);
         let _ = self.opened.set(Arc::clone(&storage));
         self.known.set_location(storage.location());
         for warning in &opened.warnings {
@@ -430,19 +451,24 @@ impl TorrentDriver {
         progress.checking.set(true);
         events.send(Event::Checking { done: 0, of });
         let (tx, mut rx) = mpsc::unbounded_channel();
-        let mut pieces = recheck.iter();
-        let submit = |piece: PieceIndex| {
-            let (storage, tx) = (Arc::clone(storage), tx.clone());
-            context.workers.submit(Lane::Check, move || {
-                let result = catch_unwind(AssertUnwindSafe(|| storage.check_piece(piece)));
-                let _ = tx.send((piece, result));
-            });
+        let pieces: Vec<PieceIndex> = recheck.iter().collect();
+        let at_once = (CHECKED_AT_ONCE_LEN / info.geometry.piece_len()).max(1) as usize;
+        let mut parts = pieces.chunks(at_once);
+        let submit = |part: &[PieceIndex]| {
+            let (storage, tx, part) = (Arc::clone(storage), tx.clone(), part.to_vec());
+            context.workers.submit(Lane::Check, move || drop(tx.send(check_all(&*storage, part))));
         };
-        pieces.by_ref().take(context.workers.threads() * 2).for_each(submit);
+        parts.by_ref().take(context.workers.threads() * 2).for_each(submit);
         let mut reported_at = context.now();
         let mut unreadable = BTreeSet::new();
+        let mut checked = VecDeque::new();
         for done in 1..=of {
-            let Some((piece, result)) = rx.recv().await else { break };
+            if checked.is_empty() {
+                let Some(part) = rx.recv().await else { break };
+                checked.extend(part);
+                parts.next().into_iter().for_each(submit);
+            }
+            let Some((piece, result)) = checked.pop_front() else { break };
             if progress.is_aborted() {
                 return Err(Error::Stopped);
             }
@@ -472,9 +498,6 @@ impl TorrentDriver {
                 progress.add(info, piece);
             } else {
                 damaged.insert(piece);
-            }
-            if let Some(next) = pieces.next() {
-                submit(next);
             }
             if context.now().since(reported_at) >= CHECK_EVENT_INTERVAL || done == of {
                 reported_at = context.now();

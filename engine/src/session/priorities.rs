@@ -7,9 +7,6 @@ use swarm_core::id::PieceIndex;
 use swarm_core::metainfo::Segment;
 use swarm_core::picker::Priority;
 
-/// What the first and the last piece of a file have where they come first: more than any file.
-pub(super) const FIRST: Priority = Priority(Priority::HIGH.0 + 1);
-
 impl TorrentDriver {
     /// Gives all that is missing the priority that it has by its files.
     pub(super) fn set_priorities(&self, inner: &mut Inner) {
@@ -46,7 +43,7 @@ impl TorrentDriver {
             let of_file = files.as_ref().map_or(Priority::NORMAL, |files| files[file.idx()]);
             let is_edge = || offset == 0 || offset + len == metainfo.info.files[file.idx()].length;
             let is_first = first_last && of_file > Priority::SKIP && is_edge();
-            highest = highest.max(Some(if is_first { FIRST } else { of_file }));
+            highest = highest.max(Some(if is_first { Priority::FIRST } else { of_file }));
         }
         highest.unwrap_or(Priority::NORMAL)
     }

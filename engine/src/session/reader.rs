@@ -9,14 +9,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use swarm_core::id::{FileIndex, PieceIndex};
 use swarm_core::metainfo::{FileEntry, Metainfo};
+use swarm_core::reading;
 use tokio::io::{AsyncRead, AsyncSeek, ReadBuf};
 use tokio::sync::{mpsc, oneshot};
 
 /// The most that is read at a time, in bytes.
 const READ_LEN_MAX: u64 = 256 * 1024;
-/// How far ahead of a reader pieces are downloaded first, in bytes, and in pieces at the least.
-const WINDOW_BYTES: u64 = 8 * 1024 * 1024;
-const WINDOW_PIECES_MIN: u32 = 2;
 
 /// A file of a torrent as a stream of bytes, for players and servers. A read waits until its bytes are verified, and the pieces from
 /// there on are downloaded first, before all others. It may seek anywhere; when it is dropped, pieces are downloaded in the torrent's
@@ -86,13 +84,11 @@ impl FileReader {
         let (at, file_end) = (self.start + self.pos, self.start + self.len);
         let (piece, begin) = (at / piece_len, at % piece_len);
         let end = (file_end - piece * piece_len).min(piece_len).min(begin + READ_LEN_MAX);
-        let window = (WINDOW_BYTES / piece_len).max(WINDOW_PIECES_MIN.into());
         let ahead_end = (self.start + self.ahead_max.max(self.pos + 1)).min(file_end);
-        let window_end = (piece + window).min(ahead_end.div_ceil(piece_len));
+        let window = reading::window(geometry, at, ahead_end);
         let (reply, received) = oneshot::channel();
         let part = ReadPart { piece: PieceIndex(piece as u32), range: begin as u32..end as u32, reply };
-        let request =
-            ReadRequest { reader: self.id, window: piece as u32..window_end as u32, part: Some(part) };
+        let request = ReadRequest { reader: self.id, window, part: Some(part) };
         self.commands.send(Box::new(Command::Read(request))).map_err(|_| ended())?;
         Ok(received)
     }

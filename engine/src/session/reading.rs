@@ -1,7 +1,6 @@
 //! A torrent and the readers of its files: what they wait for is downloaded first, and read when it is there.
 
 use super::command::{ReadPart, ReadRequest};
-use super::priorities::FIRST;
 use super::torrent::{Inner, TorrentDriver};
 use crate::hash::Lane;
 use std::collections::BTreeMap;
@@ -10,10 +9,7 @@ use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
 use swarm_core::id::PieceIndex;
-use swarm_core::picker::Priority;
-
-/// So many pieces of a window are downloaded strictly one after the other; those behind them as they are rare.
-const STEPS: u8 = 64;
+use swarm_core::reading;
 
 impl TorrentDriver {
     pub(super) fn on_read(self: &Rc<Self>, request: ReadRequest) {
@@ -23,6 +19,7 @@ impl TorrentDriver {
             let may_download = self.content.get().is_none_or(|content| content.storage.is_downloading());
             if before != window && may_download {
                 self.move_windows(inner, before);
+                self.hurry(inner, &window);
             }
             self.serve_readers(inner);
         });
@@ -33,18 +30,16 @@ impl TorrentDriver {
         if self.content.get().is_none() {
             return;
         }
-        let mut priorities: BTreeMap<PieceIndex, Priority> =
-            before.map(PieceIndex).map(|piece| (piece, self.priority_of(piece))).collect();
-        for window in inner.readers.windows.values() {
-            for piece in window.clone() {
-                // The sooner it is needed the higher, and above what files may have.
-                let step = (piece - window.start).min(STEPS.into()) as u8;
-                let wanted = Priority(FIRST.0 + 1 + STEPS - step);
-                let highest = priorities.entry(PieceIndex(piece)).or_insert(wanted);
-                *highest = wanted.max(*highest);
-            }
-        }
+        let windows = inner.readers.windows.values();
+        let priorities = reading::priorities(windows, before, |piece| self.priority_of(piece));
         inner.core.set_priorities(self.context.now(), priorities);
+    }
+
+    /// Has others send first what a reader waits for from now on.
+    fn hurry(&self, inner: &mut Inner, window: &Range<u32>) {
+        if !window.is_empty() {
+            inner.core.hurry(self.context.now(), PieceIndex(window.start));
+        }
     }
 
     /// A piece is here: whoever waits for it reads it.

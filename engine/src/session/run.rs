@@ -8,6 +8,7 @@ use super::registry::Registry;
 use super::{AddTorrent, Request, TorrentHandle};
 use super::{opening, services};
 use crate::Error;
+use crate::hash::Lane;
 use std::net::TcpListener;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -38,11 +39,13 @@ pub(super) fn run(
         services::start_lsd(&context);
         spawn_local(services::watch_addresses(Rc::clone(&context)));
         spawn_local(ip_filter::watch(Rc::clone(&context)));
-        let pool = context.pool.clone();
+        let (pool, workers) = (context.pool.clone(), Arc::clone(&context.workers));
         spawn_local(async move {
             loop {
                 tokio::time::sleep(TRIM_INTERVAL).await;
                 pool.trim();
+                // Not here, where it would hold up everything for some milliseconds.
+                workers.submit(Lane::Check, give_back);
             }
         });
         let mappings = PortMappings::start(&context);
@@ -50,6 +53,15 @@ pub(super) fn run(
         context.torrents.clear();
         context.utps.borrow().iter().for_each(|utp| utp.shut_down());
     });
+}
+
+/// Has the allocator give back what is free in its midst: after the start of many torrents that is much, and it does not by itself.
+fn give_back() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: it may be called at any time, from any thread.
+    unsafe {
+        libc::malloc_trim(0);
+    }
 }
 
 /// Takes requests until the session is stopped or dropped.

@@ -76,6 +76,8 @@ pub(crate) struct TorrentDriver {
     pub(super) is_begun: Cell<bool>,
     /// How many trackers are being asked.
     pub(super) announces: Cell<u32>,
+    /// When trackers are to hear of it, if that has to wait.
+    pub(super) announces_from: Cell<Option<Time>>,
     /// How far its data is checked.
     pub(super) progress: Progress,
     /// Its storage, from when it is opened on.
@@ -247,6 +249,7 @@ impl TorrentDriver {
             is_held: Cell::new(options.hold),
             is_begun: Cell::new(false),
             announces: Cell::new(0),
+            announces_from: Cell::new(None),
             progress: Progress::default(),
             opened: OnceCell::new(),
             events: channels.events.clone(),
@@ -296,7 +299,7 @@ impl TorrentDriver {
         let geometry = &info.geometry;
         let (have_count, pieces) = (have.count(), have.len());
         let content = CoreContent {
-            metadata: Arc::clone(&metainfo.info_bytes),
+            metadata: metainfo.info_bytes.clone(),
             geometry: geometry.clone(),
             have,
             padding: info.padding.clone(),
@@ -569,7 +572,7 @@ impl TorrentDriver {
 
     /// Opens the data of a torrent that was known by its link only. Its connections go on meanwhile.
     async fn open(self: Rc<Self>, metainfo: Arc<Metainfo>) {
-        match self.prepare_data(&metainfo).await {
+        match self.prepare_data(&metainfo, None).await {
             _ if self.progress.is_aborted() => {}
             Ok(ready) => self.on_data_ready(&metainfo, ready),
             Err(error) => self.fail(error),
@@ -578,8 +581,8 @@ impl TorrentDriver {
 
     fn next_deadline(&self) -> tokio::time::Instant {
         let inner = self.inner.borrow();
-        let times =
-            [inner.core.poll_timeout(), self.announcer.borrow().poll_timeout(), inner.disk.poll_timeout()];
+        let announcer = self.announces_from.get().or_else(|| self.announcer.borrow().poll_timeout());
+        let times = [inner.core.poll_timeout(), announcer, inner.disk.poll_timeout()];
         self.context.instant(times.into_iter().flatten().min().unwrap_or(Time::MAX))
     }
 

@@ -3,13 +3,14 @@
 use std::cell::RefCell;
 use std::convert::Infallible;
 use std::error::Error;
-use std::future::{Future, Ready, ready};
+use std::future::{Future, ready};
 use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures_util::future::Either;
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -22,7 +23,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
 use super::places::Place;
-use super::respond::respond;
+use super::respond::{Reply, respond};
 use super::write_timeout::WriteTimeout;
 use super::{Shared, proxy_protocol};
 use crate::config::Source;
@@ -117,14 +118,28 @@ struct Client<'a> {
     rng: RefCell<Rng>,
 }
 
-impl Service<Request<Incoming>> for Client<'_> {
+impl<'a> Service<Request<Incoming>> for Client<'a> {
     type Response = Response<Full<Bytes>>;
     type Error = Infallible;
-    type Future = Ready<Result<Response<Full<Bytes>>, Infallible>>;
+    type Future = Either<
+        std::future::Ready<Result<Response<Full<Bytes>>, Infallible>>,
+        Pin<Box<dyn Future<Output = Result<Response<Full<Bytes>>, Infallible>> + Send + 'a>>,
+    >;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        let response = respond(&self.shared, &mut self.rng.borrow_mut(), &request, self.addr);
-        self.place.served(self.shared.clock.now());
-        ready(Ok(response))
+        match respond(&self.shared, &mut self.rng.borrow_mut(), &request, self.addr) {
+            Reply::Now(response) => {
+                self.place.served(self.shared.clock.now());
+                Either::Left(ready(Ok(response)))
+            }
+            Reply::Later(response) => {
+                let (shared, place) = (self.shared.clone(), self.place);
+                Either::Right(Box::pin(async move {
+                    let response = response.await;
+                    place.served(shared.clock.now());
+                    Ok(response)
+                }))
+            }
+        }
     }
 }

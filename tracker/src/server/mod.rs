@@ -5,6 +5,7 @@
 //! bounded number of them, of whom one is evicted for the next ([`places`]). A few tasks for each UDP socket
 //! serve everybody.
 
+mod ask;
 mod connection;
 mod connection_ids;
 mod datagrams;
@@ -39,6 +40,7 @@ pub use self::stats::Stats;
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::rate_limit::RateLimiter;
+use crate::remote::{Remote, SharedStore, SharedStoreError, Unused};
 use crate::state::{StateError, StateFile};
 use crate::store::Store;
 use crate::tls::Tls;
@@ -74,6 +76,8 @@ pub struct BindError {
 struct Shared {
     config: Config,
     store: Store,
+    /// The store that several trackers share, if there is one. `store` is what this one knows itself then.
+    remote: Option<Remote>,
     clock: Box<dyn Clock>,
     /// Gives each connection its own generator.
     rng: Mutex<Rng>,
@@ -102,6 +106,7 @@ pub struct Server {
     udp: Listeners<UdpSocket>,
     tls: Option<Tls>,
     store: Store,
+    remote: Option<Unused>,
     config: Config,
     clock: Box<dyn Clock>,
     state: Option<StateFile>,
@@ -121,7 +126,7 @@ impl Server {
         let store = Store::new(config.clone());
         let clock = Box::new(SystemClock::default());
         let (secure, udp) = (Listeners::default(), Listeners::default());
-        Ok(Server { plain, secure, udp, tls: None, store, config, clock, state: None })
+        Ok(Server { plain, secure, udp, tls: None, store, remote: None, config, clock, state: None })
     }
 
     /// Listens for HTTPS on `addrs` too.
@@ -161,6 +166,17 @@ impl Server {
         Ok(self)
     }
 
+    /// Shares the swarms with other trackers in this store. What was announced to this tracker is told whenever
+    /// the store does not answer, and is told to it when it is there again. It need not be there yet.
+    ///
+    /// # Errors
+    /// When it is there and does not let us do what we have to.
+    pub async fn share(mut self, store: SharedStore) -> Result<Server, SharedStoreError> {
+        self.remote = Some(Unused::open(store).await?);
+        self.store.share();
+        Ok(self)
+    }
+
     /// The swarms.
     pub fn store(&self) -> &Store {
         &self.store
@@ -173,12 +189,16 @@ impl Server {
         getrandom::fill(&mut key).expect("the operating system gives random numbers");
         let now = self.clock.now();
         let loaded = self.state.as_ref().and_then(|state| state.load(&self.store, now));
-        // Who knows the swarms as they were an interval ago knows them.
-        if loaded.is_none_or(|loaded| loaded.peers == 0 || loaded.away_s > self.config.interval.as_secs()) {
+        // Who knows the swarms as they were an interval ago knows them. So does a store that was there meanwhile.
+        let is_shared = self.remote.as_ref().is_some_and(Unused::is_up);
+        if !is_shared
+            && loaded.is_none_or(|loaded| loaded.peers == 0 || loaded.away_s > self.config.interval.as_secs())
+        {
             self.store.learn(now);
         }
         let shared = Arc::new(Shared {
             store: self.store,
+            remote: self.remote.map(Unused::start),
             rate_limiter: RateLimiter::new(self.config.requests_per_minute_max),
             places: Places::new(places_max(self.config.limits.connections_max)),
             rate_limited_logs: RateLimitedLogs::default(),
@@ -324,6 +344,7 @@ async fn serve(
             workers.spawn(udp::serve(socket.clone(), shared.clone()));
         }
     }
+    workers.spawn(ask::catch_up(shared.clone()));
     tokio::select! {
         () = maintain(&shared) => {}
         () = until_stopped(stopped) => {}

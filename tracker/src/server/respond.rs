@@ -1,6 +1,8 @@
-//! From a request to its reply. Nothing here waits.
+//! From a request to its reply. Nothing here waits but for a store that trackers share.
 
 use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,7 +12,7 @@ use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 use swarm_core::rng::Rng;
 use swarm_core::tracker::{AnnounceRequest, RequestError, RetryIn, ScrapeRequest, encode_failure};
 
-use super::Shared;
+use super::{Shared, ask};
 use crate::config::Source;
 use crate::store::Refusal;
 
@@ -34,40 +36,82 @@ pub(super) enum Failure {
     Refusal(#[from] Refusal),
 }
 
+/// A reply, or what comes to one.
+pub(super) enum Reply {
+    Now(Response<Full<Bytes>>),
+    Later(Pin<Box<dyn Future<Output = Response<Full<Bytes>>> + Send>>),
+}
+
 /// The reply to one request of the client at `client`.
 pub(super) fn respond<B>(
-    shared: &Shared,
+    shared: &Arc<Shared>,
     rng: &mut Rng,
     request: &Request<B>,
     client: SocketAddr,
-) -> Response<Full<Bytes>> {
+) -> Reply {
     if request.method() != Method::GET && request.method() != Method::HEAD {
         let mut response = reply(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET is served here\n");
         response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
-        return response;
+        return Reply::Now(response);
     }
     tracing::trace!(%client, uri = %request.uri(), "request");
     let query = request.uri().query().unwrap_or_default().as_bytes();
-    let (what, body) = match request.uri().path() {
+    Reply::Now(match request.uri().path() {
         "/announce" => {
             shared.counters.announces.add_one();
-            (
-                "announce",
-                source(shared, request, client).and_then(|source| announce(shared, rng, query, source)),
-            )
+            let asked = source(shared, request, client)
+                .and_then(|source| Ok((AnnounceRequest::parse_query(query)?, source)));
+            match asked {
+                Ok((request, source)) if shared.remote.is_some() => {
+                    let (shared, mut rng) = (shared.clone(), rng.fork());
+                    return Reply::Later(Box::pin(async move {
+                        let body = announce_shared(&shared, &mut rng, &request, source).await;
+                        finish(&shared, client, "announce", body)
+                    }));
+                }
+                asked => {
+                    let body = asked.and_then(|(request, source)| announce(shared, rng, &request, source));
+                    finish(shared, client, "announce", body)
+                }
+            }
         }
         "/scrape" => {
             shared.counters.scrapes.add_one();
-            ("scrape", source(shared, request, client).and_then(|_| scrape(shared, query)))
+            let asked = source(shared, request, client).and_then(|_| Ok(ScrapeRequest::parse_query(query)?));
+            match asked {
+                Ok(request) if shared.remote.is_some() => {
+                    let shared = shared.clone();
+                    return Reply::Later(Box::pin(async move {
+                        let scraped = match &shared.remote {
+                            Some(remote) => ask::scrape(&shared, remote, &request.info_hashes).await,
+                            None => shared.store.scrape(&request.info_hashes),
+                        };
+                        finish(&shared, client, "scrape", Ok(scraped.encode()))
+                    }));
+                }
+                asked => {
+                    let body = asked.map(|request| shared.store.scrape(&request.info_hashes).encode());
+                    finish(shared, client, "scrape", body)
+                }
+            }
         }
-        "/health" => return reply(StatusCode::OK, TEXT, "ok\n"),
+        "/health" => reply(StatusCode::OK, TEXT, "ok\n"),
         "/stats" => {
             let stats = serde_json::to_vec(&shared.stats()).expect("numbers are JSON");
-            return reply(StatusCode::OK, JSON, stats);
+            reply(StatusCode::OK, JSON, stats)
         }
-        "/metrics" => return reply(StatusCode::OK, METRICS, shared.stats().to_prometheus()),
-        _ => return reply(StatusCode::NOT_FOUND, TEXT, "not found; this is a tracker, see /announce\n"),
-    };
+        "/metrics" => reply(StatusCode::OK, METRICS, shared.stats().to_prometheus()),
+        _ => reply(StatusCode::NOT_FOUND, TEXT, "not found; this is a tracker, see /announce\n"),
+    })
+}
+
+/// The reply with what was found or with why it was not.
+fn finish(
+    shared: &Shared,
+    client: SocketAddr,
+    what: &str,
+    body: Result<Vec<u8>, Failure>,
+) -> Response<Full<Bytes>> {
     // Clients show a failure reason to their users, but not the body of another status than 200.
     let body = body.unwrap_or_else(|failure| {
         shared.counters.refused.add_one();
@@ -102,15 +146,25 @@ fn forwarded_for(headers: &HeaderMap) -> Option<IpAddr> {
     last.rsplit(',').next()?.trim().parse().ok()
 }
 
-fn announce(shared: &Shared, rng: &mut Rng, query: &[u8], source: IpAddr) -> Result<Vec<u8>, Failure> {
-    let request = AnnounceRequest::parse_query(query)?;
-    let response = shared.store.announce(shared.clock.now(), rng, &request, source)?;
+fn announce(
+    shared: &Shared,
+    rng: &mut Rng,
+    request: &AnnounceRequest,
+    source: IpAddr,
+) -> Result<Vec<u8>, Failure> {
+    let response = shared.store.announce(shared.clock.now(), rng, request, source)?;
     Ok(response.encode(request.format))
 }
 
-fn scrape(shared: &Shared, query: &[u8]) -> Result<Vec<u8>, Failure> {
-    let request = ScrapeRequest::parse_query(query)?;
-    Ok(shared.store.scrape(&request.info_hashes).encode())
+async fn announce_shared(
+    shared: &Shared,
+    rng: &mut Rng,
+    request: &AnnounceRequest,
+    source: IpAddr,
+) -> Result<Vec<u8>, Failure> {
+    let Some(remote) = &shared.remote else { return announce(shared, rng, request, source) };
+    let response = ask::announce(shared, remote, rng, request, source).await?;
+    Ok(response.encode(request.format))
 }
 
 fn reply(status: StatusCode, content_type: HeaderValue, body: impl Into<Bytes>) -> Response<Full<Bytes>> {

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use serde::Serialize;
 
 use super::Shared;
+use crate::remote::{Remote, SharedStoreStats};
 
 /// Counts since the start.
 #[derive(Debug, Default)]
@@ -98,12 +99,15 @@ pub struct Stats {
     pub udp_connects: u64,
     /// Datagrams that make no sense or name no valid connection id, since the start.
     pub udp_dropped: u64,
+    /// The store that trackers share, if there is one. Swarms and peers are those that this one knows itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shared_store: Option<SharedStoreStats>,
 }
 
 impl Stats {
     /// In the text format of Prometheus.
     pub(super) fn to_prometheus(self) -> String {
-        [
+        let own = [
             ("uptime_seconds", "gauge", "Time since the start.", self.uptime_s),
             ("swarms", "gauge", "Torrents that are tracked.", self.swarms as u64),
             ("seeds", "gauge", "Peers that have everything.", self.seeds as u64),
@@ -117,12 +121,21 @@ impl Stats {
             ("rate_limited_total", "counter", "Those refused for coming too often.", self.rate_limited),
             ("udp_connects_total", "counter", "Connection ids asked for over UDP.", self.udp_connects),
             ("udp_dropped_total", "counter", "Datagrams that got no reply.", self.udp_dropped),
-        ]
-        .map(|(name, kind, help, value)| {
+        ];
+        let shared = self.shared_store.map(|store| {
+            [
+                ("store_up", "gauge", "Whether the shared store is connected.", u64::from(store.up)),
+                ("store_keys", "gauge", "Keys in the shared store.", u64::from(store.keys)),
+                ("store_lost_total", "counter", "Times that the shared store was lost.", store.lost),
+                ("store_refused_total", "counter", "Requests that the shared store refused.", store.refused),
+                ("from_memory_total", "counter", "Answers without the shared store.", store.from_memory),
+            ]
+        });
+        let text = |(name, kind, help, value): (&str, &str, &str, u64)| {
             let name = format!("swarm_tracker_{name}");
             format!("# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}\n")
-        })
-        .concat()
+        };
+        own.into_iter().chain(shared.into_iter().flatten()).map(text).collect()
     }
 }
 
@@ -144,6 +157,7 @@ impl Shared {
             rate_limited: self.counters.rate_limited.get(),
             udp_connects: self.counters.udp_connects.get(),
             udp_dropped: self.counters.udp_dropped.get(),
+            shared_store: self.remote.as_ref().map(Remote::stats),
         }
     }
 }

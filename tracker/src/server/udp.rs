@@ -7,18 +7,21 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
 use std::sync::Arc;
 
+use futures_util::future::join_all;
 use socket2::{Domain, Protocol, Socket, Type};
+use swarm_core::id::InfoHash;
 use swarm_core::net::Family;
 use swarm_core::rng::Rng;
-use swarm_core::tracker::AnnounceRequest;
 use swarm_core::tracker::udp::{Request, Response, TransactionId, peers_max};
+use swarm_core::tracker::{AnnounceRequest, ScrapeResponse};
 use tokio::net::UdpSocket;
 
 use super::datagrams::Batch;
 use super::respond::{Failure, admit};
-use super::{ACCEPT_RETRY, Shared};
+use super::{ACCEPT_RETRY, Shared, ask};
 
 /// What the kernel may keep for us: a burst of thousands of requests.
 const SOCKET_BUFFER_LEN: usize = 1 << 20;
@@ -50,62 +53,122 @@ pub(super) async fn serve(socket: Arc<UdpSocket>, shared: Arc<Shared>) {
             tokio::time::sleep(ACCEPT_RETRY).await;
             continue;
         }
-        batch.reply(|datagram, client, out| respond(&shared, &mut rng, datagram, client, out));
+        let mut later = Vec::new();
+        batch.reply(|datagram, client, out| match respond(&shared, &mut rng, datagram, client) {
+            Some(Reply::Now(response)) => response.encode(Family::of_ip(client.ip()), out),
+            Some(Reply::Later(response)) => later.push(async move { (client, response.await) }),
+            None => {
+                tracing::trace!(%client, "datagram dropped");
+                shared.counters.udp_dropped.add_one();
+            }
+        });
+        if !later.is_empty() {
+            // What is there already need not wait.
+            batch.send(&socket).await;
+            batch.reply(|_, _, _| ());
+            for (client, response) in join_all(later).await {
+                batch.reply_later(client, |out| response.encode(Family::of_ip(client.ip()), out));
+            }
+        }
         batch.send(&socket).await;
     }
 }
 
-/// Appends the reply to one datagram to `out`, if it gets one.
-fn respond(shared: &Shared, rng: &mut Rng, datagram: &[u8], client: SocketAddr, out: &mut Vec<u8>) {
+/// A reply, or what comes to one.
+enum Reply {
+    Now(Response),
+    Later(Pin<Box<dyn Future<Output = Response> + Send>>),
+}
+
+/// The reply to one datagram, if it gets one.
+fn respond(shared: &Arc<Shared>, rng: &mut Rng, datagram: &[u8], client: SocketAddr) -> Option<Reply> {
     let (now, source) = (shared.clock.now(), client.ip());
     let response = match Request::parse(datagram) {
         Ok(Request::Connect { transaction }) => {
             shared.counters.udp_connects.add_one();
             let connection = shared.connection_ids.give(now, source);
-            Some(Response::Connect { transaction, connection })
+            Response::Connect { transaction, connection }
         }
         Ok(Request::Announce { connection, transaction, announce, .. })
             if shared.connection_ids.are_valid(now, source, connection) =>
         {
             shared.counters.announces.add_one();
-            Some(
-                respond_to_announce(shared, rng, transaction, announce, source)
-                    .unwrap_or_else(|failure| refuse(shared, transaction, client, "announce", &failure)),
-            )
+            let refused =
+                move |shared: &Shared, failure| refuse(shared, transaction, client, "announce", &failure);
+            match admit(shared, source) {
+                Ok(()) if shared.remote.is_some() => {
+                    let (shared, mut rng) = (shared.clone(), rng.fork());
+                    return Some(Reply::Later(Box::pin(async move {
+                        let announced = announce_to(&shared, &mut rng, transaction, announce, source).await;
+                        announced.unwrap_or_else(|failure| refused(&shared, failure))
+                    })));
+                }
+                admitted => admitted
+                    .and_then(|()| respond_to_announce(shared, rng, transaction, announce, source))
+                    .unwrap_or_else(|failure| refused(shared, failure)),
+            }
         }
         Ok(Request::Scrape { connection, transaction, info_hashes })
             if shared.connection_ids.are_valid(now, source, connection) =>
         {
             shared.counters.scrapes.add_one();
-            let scraped = admit(shared, source).map(|()| {
-                let known = shared.store.scrape(&info_hashes).files;
-                let stats = info_hashes.iter().map(|hash| known.get(hash).copied().unwrap_or_default());
-                Response::Scrape { transaction, stats: stats.collect() }
-            });
-            Some(scraped.unwrap_or_else(|failure| refuse(shared, transaction, client, "scrape", &failure)))
+            match admit(shared, source) {
+                Ok(()) if shared.remote.is_some() => {
+                    let shared = shared.clone();
+                    return Some(Reply::Later(Box::pin(async move {
+                        let known = match &shared.remote {
+                            Some(remote) => ask::scrape(&shared, remote, &info_hashes).await,
+                            None => shared.store.scrape(&info_hashes),
+                        };
+                        scraped(transaction, &info_hashes, &known)
+                    })));
+                }
+                Ok(()) => scraped(transaction, &info_hashes, &shared.store.scrape(&info_hashes)),
+                Err(failure) => refuse(shared, transaction, client, "scrape", &failure),
+            }
         }
-        Ok(_) | Err(_) => None,
+        Ok(_) | Err(_) => return None,
     };
-    match response {
-        Some(response) => response.encode(Family::of_ip(source), out),
-        None => {
-            tracing::trace!(%client, "datagram dropped");
-            shared.counters.udp_dropped.add_one();
-        }
-    }
+    Some(Reply::Now(response))
+}
+
+fn scraped(transaction: TransactionId, info_hashes: &[InfoHash], known: &ScrapeResponse) -> Response {
+    let stats = info_hashes.iter().map(|hash| known.files.get(hash).copied().unwrap_or_default());
+    Response::Scrape { transaction, stats: stats.collect() }
+}
+
+/// What fits a datagram.
+fn fitting(shared: &Shared, mut announce: AnnounceRequest, source: IpAddr) -> AnnounceRequest {
+    let fit = u32::try_from(peers_max(Family::of_ip(source))).unwrap_or(u32::MAX);
+    announce.numwant = Some(announce.numwant.unwrap_or_else(|| shared.store.numwant_default()).min(fit));
+    announce
 }
 
 fn respond_to_announce(
     shared: &Shared,
     rng: &mut Rng,
     transaction: TransactionId,
-    mut announce: AnnounceRequest,
+    announce: AnnounceRequest,
     source: IpAddr,
 ) -> Result<Response, Failure> {
-    admit(shared, source)?;
-    let fit = u32::try_from(peers_max(Family::of_ip(source))).unwrap_or(u32::MAX);
-    announce.numwant = Some(announce.numwant.unwrap_or_else(|| shared.store.numwant_default()).min(fit));
+    let announce = fitting(shared, announce, source);
     let response = shared.store.announce(shared.clock.now(), rng, &announce, source)?;
+    Ok(Response::Announce { transaction, response })
+}
+
+/// The same, where trackers share a store.
+async fn announce_to(
+    shared: &Shared,
+    rng: &mut Rng,
+    transaction: TransactionId,
+    announce: AnnounceRequest,
+    source: IpAddr,
+) -> Result<Response, Failure> {
+    let Some(remote) = &shared.remote else {
+        return respond_to_announce(shared, rng, transaction, announce, source);
+    };
+    let announce = fitting(shared, announce, source);
+    let response = ask::announce(shared, remote, rng, &announce, source).await?;
     Ok(Response::Announce { transaction, response })
 }
 

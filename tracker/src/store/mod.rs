@@ -12,6 +12,7 @@
 mod holders;
 mod peers;
 mod saved;
+mod shared;
 mod swarm;
 #[cfg(test)]
 mod tests;
@@ -29,6 +30,8 @@ use swarm_core::tracker::{AnnounceRequest, AnnounceResponse, Event, ScrapeRespon
 
 use self::holders::{Holders, Network, Standing};
 pub use self::saved::{LoadError, Loaded};
+use self::shared::Displaced;
+pub(crate) use self::shared::Visited;
 use self::swarm::{Swarm, Visit};
 use crate::allow::AllowList;
 use crate::config::{Config, Limits};
@@ -43,6 +46,9 @@ const INTERVAL_JITTER: u32 = 16;
 const EVICTED_MAX: usize = 4;
 /// What the store's clock shows in seconds at [`Time::ZERO`], so that what was saved before may be older.
 const EPOCH_S: u32 = 1 << 30;
+
+/// The warning for whoever is told of others but not listed.
+const FULL: &str = "this tracker is full: other peers do not hear of you from it";
 
 /// Why an announce is not served. The text is what the client's user reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -86,6 +92,8 @@ pub struct Store {
     displaced: AtomicU64,
     /// Until then peers are asked to come again soon.
     learns_until_s: AtomicU32,
+    /// What is to be taken out of a store that others share, if there is one.
+    displaced_peers: Displaced,
 }
 
 /// What may change while a store is in use.
@@ -116,6 +124,7 @@ impl Store {
             holders: Mutex::default(),
             displaced: AtomicU64::new(0),
             learns_until_s: AtomicU32::new(0),
+            displaced_peers: Displaced::default(),
         }
     }
 
@@ -156,6 +165,18 @@ impl Store {
         request: &AnnounceRequest,
         source: IpAddr,
     ) -> Result<AnnounceResponse, Refusal> {
+        self.visit(now, rng, request, source, None).map(|visited| visited.response)
+    }
+
+    /// The same, with `tells` other peers at most if that is said, and what else happened.
+    fn visit(
+        &self,
+        now: Time,
+        rng: &mut Rng,
+        request: &AnnounceRequest,
+        source: IpAddr,
+        tells: Option<usize>,
+    ) -> Result<Visited, Refusal> {
         if request.port == 0 {
             return Err(Refusal::PortZero);
         }
@@ -167,6 +188,7 @@ impl Store {
         let (config, limits) = (&rules.config, &rules.config.limits);
         let numwant = request.numwant.unwrap_or(config.numwant_default);
         let want = numwant.min(config.numwant_max) as usize;
+        let tells = tells.unwrap_or(want).min(want);
         let stops = request.event == Some(Event::Stopped);
         // Others may take what was made room for meanwhile; they are no more than there are threads.
         let made_room = self.is_full(limits) && !stops && self.make_room(limits, request, source);
@@ -180,7 +202,8 @@ impl Store {
                 swarm
             }
             None if stops => {
-                return Ok(self.response(config, now_s, rng, source, ScrapeStats::default()));
+                let response = self.response(config, now_s, rng, source, ScrapeStats::default());
+                return Ok(Visited { response, want, listed: false, newly_completed: false });
             }
             None if !made_room && self.is_full(limits) => return Err(Refusal::Full),
             None => {
@@ -190,7 +213,7 @@ impl Store {
         };
         let len = swarm.len();
         let room = room && len < limits.peers_per_swarm_max;
-        let mut visit = Visit { now_s, rng, want, room, hasher: &self.hasher };
+        let mut visit = Visit { now_s, rng, want: tells, room, hasher: &self.hasher };
         let joined = swarm.announce(request, source, &mut visit);
         let stats = swarm.stats();
         self.count_peers(len, swarm.len());
@@ -200,9 +223,9 @@ impl Store {
         let mut response = self.response(config, now_s, rng, source, stats);
         response.peers = joined.peers;
         if !joined.listed && !stops {
-            response.warning = Some("this tracker is full: other peers do not hear of you from it".into());
+            response.warning = Some(FULL.into());
         }
-        Ok(response)
+        Ok(Visited { response, want, listed: joined.listed, newly_completed: joined.newly_completed })
     }
 
     fn is_full(&self, limits: &Limits) -> bool {
@@ -244,6 +267,7 @@ impl Store {
             && swarm.standing().load().is_some()
         {
             self.note_gone(info_hash, swarm);
+            self.displaced_peers.note(info_hash, swarm);
             shard.remove(info_hash);
             self.displaced.fetch_add(1, Ordering::Relaxed);
         }

@@ -31,6 +31,8 @@ struct Entry<A> {
     id: PeerId,
     /// It has told that its download finished.
     completed: bool,
+    /// Others told of it: it has not announced here.
+    heard: bool,
 }
 
 /// How a peer stands by what it announces.
@@ -41,6 +43,8 @@ pub(super) struct Announced {
     pub seed: bool,
     /// The announce says that the download has just finished; of a listed peer, one has said so.
     pub completed: bool,
+    /// Others told of it: it has not announced here, and its id is not known.
+    pub heard: bool,
 }
 
 /// The peers of one swarm in one address family.
@@ -75,8 +79,8 @@ impl<A: Copy + Eq + Hash + Into<IpAddr>> Peers<A> {
     /// Each peer, with its address and when it last announced.
     pub fn iter(&self) -> impl Iterator<Item = (u32, A, Announced)> {
         self.entries.iter().enumerate().map(|(at, entry)| {
-            let Entry { seen_s, ip, port, id, completed } = *entry;
-            (seen_s, ip, Announced { port, id, seed: at < self.seeds, completed })
+            let Entry { seen_s, ip, port, id, completed, heard } = *entry;
+            (seen_s, ip, Announced { port, id, seed: at < self.seeds, completed, heard })
         })
     }
 
@@ -98,8 +102,8 @@ impl<A: Copy + Eq + Hash + Into<IpAddr>> Peers<A> {
         if at == self.entries.capacity() {
             self.entries.reserve_exact((at / 2).max(1));
         }
-        let Announced { port, id, completed, .. } = *peer;
-        self.entries.push(Entry { seen_s: now_s, ip, port, id, completed });
+        let Announced { port, id, completed, heard, .. } = *peer;
+        self.entries.push(Entry { seen_s: now_s, ip, port, id, completed, heard });
         if let Some(index) = &mut self.index {
             let entries = &self.entries;
             index.insert_unique(hash(&entries[at], hasher), at as u32, |&at| {
@@ -125,6 +129,7 @@ impl<A: Copy + Eq + Hash + Into<IpAddr>> Peers<A> {
         entry.completed |= peer.completed;
         entry.seen_s = now_s;
         entry.id = peer.id;
+        entry.heard = peer.heard;
         (self.set_seed(at, peer.seed, hasher), newly_completed)
     }
 
@@ -184,7 +189,7 @@ impl<A: Copy + Eq + Hash + Into<IpAddr>> Peers<A> {
             let entry = &self.entries[at + usize::from(skips)];
             if entry.id != id {
                 let addr = SocketAddr::new(entry.ip.into(), entry.port);
-                out.push(TrackerPeer { addr, id: Some(entry.id) });
+                out.push(TrackerPeer { addr, id: (!entry.heard).then_some(entry.id) });
             }
         };
         if candidates <= want {

@@ -135,8 +135,9 @@ fn encode_peers<A, const N: usize>(now_s: u32, peers: &Peers<A>, octets: fn(&A) 
 where
     A: Copy + Eq + Hash + Into<IpAddr>,
 {
-    out.extend_from_slice(&(peers.len() as u32).to_be_bytes());
-    for (seen_s, ip, peer) in peers.iter() {
+    let announced = || peers.iter().filter(|(.., peer)| !peer.heard);
+    out.extend_from_slice(&(announced().count() as u32).to_be_bytes());
+    for (seen_s, ip, peer) in announced() {
         out.extend_from_slice(&now_s.saturating_sub(seen_s).to_be_bytes());
         out.extend_from_slice(&octets(&ip));
         out.extend_from_slice(&peer.port.to_be_bytes());
@@ -176,7 +177,8 @@ impl<R: Read> Reader<'_, R> {
             let port = u16::from_be_bytes(self.saved.take()?);
             let id = PeerId(self.saved.take()?);
             let [flags] = self.saved.take()?;
-            let peer = Announced { port, id, seed: flags & SEED != 0, completed: flags & COMPLETED != 0 };
+            let (seed, completed) = (flags & SEED != 0, flags & COMPLETED != 0);
+            let peer = Announced { port, id, seed, completed, heard: false };
             let listed = self.store.peers.load(Ordering::Relaxed) + swarm.len();
             let room = listed < self.limits.peers_max && swarm.len() < self.limits.peers_per_swarm_max;
             if room && seen_s >= self.before_s && port != 0 {

@@ -8,6 +8,7 @@ use swarm_core::tracker::{AnnounceRequest, Event, ScrapeStats, TrackerPeer};
 
 use super::holders::{Network, Standing};
 use super::peers::{Announced, Peers};
+use crate::remote::View;
 
 /// One torrent's swarm.
 #[derive(Debug, Default)]
@@ -25,6 +26,8 @@ pub(super) struct Swarm {
     pub(super) holder: Network,
     /// How many of its peers are the holder's.
     pub(super) held: u32,
+    /// What a store that others share last said about it.
+    pub(super) view: Option<Box<View>>,
 }
 
 /// What an announce did to a swarm.
@@ -33,6 +36,8 @@ pub(super) struct Joined {
     pub peers: Vec<TrackerPeer>,
     /// The requester is listed.
     pub listed: bool,
+    /// It says for the first time that its download finished.
+    pub newly_completed: bool,
     /// What it did to the number of peers.
     change: Change,
 }
@@ -68,11 +73,11 @@ impl Swarm {
         visit: &mut Visit<'_, H>,
     ) -> Joined {
         self.touched_s = visit.now_s;
-        let (joined, newly_completed) = match source {
+        let joined = match source {
             IpAddr::V4(ip) => visit.join(&mut self.v4, ip, request),
             IpAddr::V6(ip) => visit.join(&mut self.v6, ip, request),
         };
-        self.downloaded = self.downloaded.saturating_add(u32::from(newly_completed));
+        self.downloaded = self.downloaded.saturating_add(u32::from(joined.newly_completed));
         match joined.change {
             Change::None => {}
             Change::Came => self.note_came(Network::of(source)),
@@ -81,7 +86,7 @@ impl Swarm {
         joined
     }
 
-    /// Lists a peer that was saved, unless one with its address is listed.
+    /// Lists a peer that was saved or that others told of, unless one with its address is listed.
     pub fn restore<A>(&mut self, seen_s: u32, ip: A, peer: &Announced, hasher: &impl BuildHasher)
     where
         A: Copy + Eq + Hash + Into<IpAddr>,
@@ -189,8 +194,8 @@ pub(super) struct Visit<'a, H> {
 }
 
 impl<H: BuildHasher> Visit<'_, H> {
-    /// The reply, and whether the peer is the first at its address to say that it has finished.
-    fn join<A>(&mut self, peers: &mut Peers<A>, ip: A, request: &AnnounceRequest) -> (Joined, bool)
+    /// What is said to the peer.
+    fn join<A>(&mut self, peers: &mut Peers<A>, ip: A, request: &AnnounceRequest) -> Joined
     where
         A: Copy + Eq + Hash + Into<IpAddr>,
     {
@@ -199,6 +204,7 @@ impl<H: BuildHasher> Visit<'_, H> {
             id: request.peer_id,
             seed: request.left == 0,
             completed: request.event == Some(Event::Completed),
+            heard: false,
         };
         let at = peers.position(ip, peer.port, self.hasher);
         if request.event == Some(Event::Stopped) {
@@ -206,7 +212,7 @@ impl<H: BuildHasher> Visit<'_, H> {
                 peers.remove(at, self.hasher);
             }
             let change = if at.is_some() { Change::Left } else { Change::None };
-            return (Joined { peers: Vec::new(), listed: false, change }, false);
+            return Joined { peers: Vec::new(), listed: false, newly_completed: false, change };
         }
         let (at, newly_completed, change) = match at {
             Some(at) => {
@@ -224,6 +230,6 @@ impl<H: BuildHasher> Visit<'_, H> {
         // the same.
         let with_seeds = !peer.seed || request.event == Some(Event::Started);
         peers.choose(self.rng, self.want, at, peer.id, with_seeds, &mut chosen);
-        (Joined { peers: chosen, listed: at.is_some(), change }, newly_completed)
+        Joined { peers: chosen, listed: at.is_some(), newly_completed, change }
     }
 }

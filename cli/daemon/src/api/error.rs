@@ -88,6 +88,7 @@ impl From<Refusal> for ApiError {
             Refusal::TooMany(_) => (StatusCode::CONFLICT, "too_many", None),
             Refusal::Store { is_full: true, .. } => (StatusCode::INSUFFICIENT_STORAGE, "disk_full", None),
             Refusal::Store { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "store", None),
+            Refusal::PrivateUrl { .. } => (StatusCode::FORBIDDEN, "private_url", None),
             Refusal::Fetch(_) => (StatusCode::BAD_GATEWAY, "fetch", None),
             Refusal::Engine(_) => (StatusCode::INTERNAL_SERVER_ERROR, "engine", None),
             Refusal::Stopping => (StatusCode::SERVICE_UNAVAILABLE, "stopping", None),
@@ -171,4 +172,28 @@ pub async fn json<T: DeserializeOwned>(headers: &axum::http::HeaderMap, body: Bo
     }
     let bytes = whole(body, JSON_LEN_MAX).await?;
     serde_json::from_slice(&bytes).map_err(|error| ApiError::invalid(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::stream::{StreamExt as _, iter, pending};
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_is_slow_or_too_long_is_not_waited_for() {
+        let part = || Ok::<_, std::io::Error>(Bytes::from_static(b"12345"));
+        let slow = Body::from_stream(iter([part()]).chain(pending()));
+        let since = tokio::time::Instant::now();
+        assert_eq!(whole(slow, 10).await.unwrap_err().status(), StatusCode::REQUEST_TIMEOUT);
+        assert_eq!(since.elapsed(), BODY_TIMEOUT);
+        assert_eq!(whole(Body::from_stream(iter([part(), part()])), 10).await.unwrap(), "1234512345");
+        let endless = Body::from_stream(futures_util::stream::repeat_with(part));
+        assert_eq!(whole(endless, 10).await.unwrap_err().status(), StatusCode::PAYLOAD_TOO_LARGE);
+        assert_eq!(
+            whole(Body::from("12345678901"), 10).await.unwrap_err().status(),
+            StatusCode::PAYLOAD_TOO_LARGE
+        );
+        let broken = Body::from_stream(iter([part(), Err(std::io::Error::other("x"))]));
+        assert_eq!(whole(broken, 10).await.unwrap_err().status(), StatusCode::BAD_REQUEST);
+    }
 }

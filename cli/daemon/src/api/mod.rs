@@ -93,6 +93,13 @@ pub struct App {
     pub stopping: watch::Receiver<bool>,
 }
 
+impl App {
+    /// What holds for a torrent that is added now.
+    pub fn terms(&self) -> crate::adding::Terms {
+        crate::adding::Terms { rules: self.rules.borrow().clone(), labels: self.labels.borrow().clone() }
+    }
+}
+
 type AppState = State<Arc<App>>;
 
 /// The API's description.
@@ -127,7 +134,7 @@ pub fn router(app: Arc<App>) -> Router {
         .routes(routes!(operations::rename))
         .routes(routes!(operations::pieces))
         .routes(routes!(operations::bans, operations::ban, operations::unban))
-        .routes(routes!(stream::open))
+        .routes(routes!(stream::open, stream::close))
         .routes(routes!(events::events))
         .routes(routes!(session::session, session::edit))
         .routes(routes!(labels::categories, labels::create_category))

@@ -3,7 +3,7 @@
 use super::AppState;
 use super::error::{self, ApiError, ErrorBody};
 use super::torrents::Result;
-use crate::metrics::Sources;
+use crate::metrics::{Format, Sources, encode};
 use crate::settings::{SettingsEdit, Standing};
 use crate::table::State as TorrentState;
 use crate::torrents::schedule::Schedule;
@@ -17,7 +17,12 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+use tokio::time::timeout;
 use utoipa::ToSchema;
+
+/// How long whoever asks whether the daemon is well waits for its answer.
+const HEALTH_PATIENCE: Duration = Duration::from_secs(4);
 
 /// The daemon as a whole.
 #[derive(Debug, Serialize, ToSchema)]
@@ -137,25 +142,30 @@ pub async fn edit(State(app): AppState, headers: HeaderMap, body: Body) -> Resul
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Whether the daemon answers and its database takes changes. Needs no token
+/// Whether the daemon answers and its database takes changes. Needs no token, and tells in a line what is wrong
 #[utoipa::path(get, path = "/health", responses((status = 200, body = String), (status = 503, body = ErrorBody)))]
 pub async fn health(State(app): AppState) -> Result<&'static str> {
-    match app.manager.ping().await {
-        Ok(()) => Ok("ok\n"),
-        Err(error) => Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "unhealthy", error.to_string())),
-    }
+    let error = match timeout(HEALTH_PATIENCE, app.manager.ping()).await {
+        Ok(Ok(())) => return Ok("ok\n"),
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => {
+            format!("what owns the torrents has not answered for {} s", HEALTH_PATIENCE.as_secs())
+        }
+    };
+    Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "unhealthy", error))
 }
 
-/// Metrics for Prometheus
-#[utoipa::path(get, path = "/metrics", responses((status = 200, content_type = "application/openmetrics-text")))]
-pub async fn metrics(State(app): AppState) -> Response {
-    let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    let text = crate::metrics::encode(&Sources {
+/// Metrics for Prometheus, in its own format or in that of OpenMetrics, as `Accept` says
+#[utoipa::path(get, path = "/metrics", responses((status = 200, content_type = "text/plain")))]
+pub async fn metrics(State(app): AppState, headers: HeaderMap) -> Response {
+    let format = Format::accepted(&headers);
+    let sources = Sources {
         table: &app.table.read(),
         counters: &app.counters,
         http: &app.http,
-        streams: app.streams.load(Relaxed),
+        event_streams: app.streams.load(Relaxed),
+        file_streams: app.players.open(),
         started_at: app.started_at,
-    });
-    ([(header::CONTENT_TYPE, content_type)], text).into_response()
+    };
+    ([(header::CONTENT_TYPE, format.content_type())], encode(&sources, format)).into_response()
 }

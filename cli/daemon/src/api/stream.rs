@@ -7,10 +7,13 @@ use crate::stream::{self, StreamFile};
 use crate::table::{Row, State as TorrentState};
 use crate::torrents::Refusal;
 use axum::Json;
+use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::Response;
+use futures_util::StreamExt as _;
 use serde::Serialize;
+use std::sync::Arc;
 use swarm_engine::FileIndex;
 use utoipa::ToSchema;
 
@@ -61,6 +64,15 @@ pub async fn open(State(app): AppState, path: PathOf) -> Result<Json<StreamShown
     Ok(Json(StreamShown { token, files }))
 }
 
+/// Takes the addresses back: streams that run end, and the next addresses are others
+#[utoipa::path(delete, path = "/api/v1/torrents/{torrent}/stream", params(("torrent" = String, Path)),
+    responses((status = 204), (status = 404, body = ErrorBody)))]
+pub async fn close(State(app): AppState, path: PathOf) -> Result<StatusCode> {
+    let id = find(&app, path)?.summary.id;
+    app.manager.end_streams(id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
 /// A file by its token. What is wrong is told in plain text: players show it.
 pub async fn file(
     State(app): AppState,
@@ -83,13 +95,12 @@ pub async fn named(
     serve(&app, &token, file, &method, &headers).await
 }
 
-async fn serve(app: &App, token: &str, file: u32, method: &Method, headers: &HeaderMap) -> Response {
-    let row = {
-        let table = app.table.read();
-        let is_it =
-            |row: &&Row| row.stream_token.as_deref().is_some_and(|known| stream::is_same(token, known));
-        table.iter().find(is_it).cloned()
+async fn serve(app: &Arc<App>, token: &str, file: u32, method: &Method, headers: &HeaderMap) -> Response {
+    let is_its = |row: &Row| {
+        let lives = row.summary.state != TorrentState::Removing;
+        lives && row.stream_token.as_deref().is_some_and(|known| stream::is_same(token, known))
     };
+    let row = app.table.read().iter().find(|row| is_its(row)).cloned();
     let Some(row) = row else { return stream::refuse(StatusCode::NOT_FOUND, "there is nothing here") };
     let runs = !matches!(
         row.summary.state,
@@ -111,5 +122,18 @@ async fn serve(app: &App, token: &str, file: u32, method: &Method, headers: &Hea
     }
     let name = row.file_path(FileIndex(file)).and_then(|path| path.last().cloned()).unwrap_or_default();
     let file = StreamFile { handle, metainfo, file: FileIndex(file), name };
-    stream::answer(&file, method, headers, &app.players).await
+    let answer = stream::answer(&file, method, headers, &app.players).await;
+    if method == Method::HEAD || !answer.status().is_success() {
+        return answer;
+    }
+    // It ends with its token, and with its torrent.
+    let (app, id, token) = (Arc::clone(app), row.summary.id, row.stream_token);
+    answer.map(|body| {
+        let is_good = move || {
+            let table = app.table.read();
+            let row = table.get(id).filter(|row| row.summary.state != TorrentState::Removing);
+            row.is_some_and(|row| row.stream_token == token)
+        };
+        Body::from_stream(body.into_data_stream().take_while(move |_| std::future::ready(is_good())))
+    })
 }

@@ -124,18 +124,17 @@ pub async fn add(
     body: Body,
 ) -> Result<(StatusCode, Json<Added>)> {
     let Query(options) = options?;
-    let rules = app.rules.borrow().clone();
     let content_type =
         headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let new = if content_type == "application/x-bittorrent" {
         let bytes = error::whole(body, METAINFO_LEN_MAX).await?;
-        adding::of_bytes(Vec::from(bytes), options, rules).await?
+        adding::of_bytes(Vec::from(bytes), options, app.terms()).await?
     } else {
         let AddBody { source, options: of_body } = error::json(&headers, body).await?;
         if options != AddOptions::default() {
             return Err(ApiError::invalid("options of a link go into the body"));
         }
-        adding::of_source(&source, of_body, rules, &app.session).await?
+        adding::of_source(&source, of_body, app.terms(), &app.session).await?
     };
     let id = app.manager.add(new).await?;
     let table = app.table.read();

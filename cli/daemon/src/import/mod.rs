@@ -15,7 +15,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use swarm_engine::bencode::{self, Limits, Value};
-use swarm_engine::{Metainfo, Source};
+use swarm_engine::{FileIndex, Info, Layout, Metainfo, Source};
 
 /// How long a file beside a metainfo file may be, in bytes.
 const RESUME_LEN_MAX: usize = 64 << 20;
@@ -224,6 +224,48 @@ fn with_bencoded<T>(path: &Path, read: impl FnOnce(Value<'_>) -> Result<T, Strin
     let limits = Limits { input_len_max: RESUME_LEN_MAX, ..Limits::default() };
     let document = bencode::parse(&bytes, &limits).map_err(|error| format!("{name}: {error}"))?;
     read(document.root())
+}
+
+/// The folder that holds a torrent's file or folder, and the names that its files have there, where those are `paths` below `dir`, by the
+/// index of a file, its whole path each. Files that are not among them have their own.
+fn placed(info: &Info, dir: PathBuf, paths: &BTreeMap<usize, &str>) -> Result<(PathBuf, Layout), String> {
+    let wrong = |path: &str| format!("{path}: is no path that a file of a torrent can have here");
+    if info.single_file {
+        let Some(path) = paths.get(&0) else { return Ok((dir, Layout::default())) };
+        // Some programs make a folder for it.
+        let (folder, name) = path.rsplit_once('/').map_or(("", *path), |(folder, name)| (folder, name));
+        let is_plain = |part: &&str| !matches!(*part, "" | "." | "..");
+        let folders: Vec<&str> = folder.split('/').filter(|part| !part.is_empty()).collect();
+        if path.starts_with('/') || !folders.iter().all(is_plain) {
+            return Err(wrong(path));
+        }
+        let root = (name != info.name).then(|| name.to_owned());
+        let layout = Layout::new(root, BTreeMap::new());
+        return layout
+            .apply(info)
+            .map_err(|error| error.to_string())
+            .map(|_| (folders.iter().fold(dir, |dir, part| dir.join(part)), layout));
+    }
+    let (mut root, mut files) = (None, BTreeMap::new());
+    for (at, file) in info.files.iter().enumerate().filter(|(_, file)| !file.attr.pad) {
+        let own = || file.path.join("/");
+        let path = paths.get(&at).map_or_else(own, |path| (*path).to_owned());
+        let (folder, below) = path.split_once('/').ok_or_else(|| wrong_folder(&path))?;
+        if *root.get_or_insert_with(|| folder.to_owned()) != folder {
+            return Err(wrong_folder(&path));
+        }
+        let below: Vec<String> = below.split('/').map(str::to_owned).collect();
+        if below[..] != file.path[1..] {
+            files.insert(FileIndex(u32::try_from(at).map_err(|_| wrong(&path))?), below);
+        }
+    }
+    let layout = Layout::new(root.filter(|root| *root != info.name), files);
+    layout.apply(info).map_err(|error| error.to_string())?;
+    Ok((dir, layout))
+}
+
+fn wrong_folder(path: &str) -> String {
+    format!("{path}: its files do not lie in one folder of their own")
 }
 
 fn natural(value: Option<Value<'_>>) -> u64 {

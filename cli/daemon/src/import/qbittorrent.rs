@@ -2,15 +2,16 @@
 //! whose names begin with `qBt-`); categories in `categories.json` beside its settings.
 
 use super::{
-    Entry, Found, bytes_of, files_in, is_set, link_of, metainfo_of, natural, path_of, time, with_bencoded,
+    Entry, Found, bytes_of, files_in, is_set, link_of, metainfo_of, natural, path_of, placed, time,
+    with_bencoded,
 };
 use crate::torrents::book::{Past, What};
 use crate::torrents::goals::{Goal, GoalWord};
 use crate::torrents::{Options, Totals};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use swarm_engine::METAINFO_LEN_MAX;
 use swarm_engine::bencode::Value;
+use swarm_engine::{Info, Layout, METAINFO_LEN_MAX};
 
 /// Where `categories.json` may be, as seen from `BT_backup`: beside it, in a profile, and where it is on Linux.
 const CATEGORIES: [&str; 4] = [
@@ -19,6 +20,8 @@ const CATEGORIES: [&str; 4] = [
     "../../config/categories.json",
     "../../../../.config/qBittorrent/categories.json",
 ];
+/// What it appends to the names of files that are not complete, if it is told to.
+const UNFINISHED: &str = ".!qB";
 /// How long that file may be, in bytes.
 const CATEGORIES_LEN_MAX: usize = 4 << 20;
 
@@ -75,6 +78,27 @@ pub fn read(path: &Path) -> Result<Entry, String> {
     })
 }
 
+/// Where its files are: a path for each, empty if it has its own.
+fn names(info: &Info, dir: PathBuf, list: Option<Value<'_>>) -> Result<(PathBuf, Layout), String> {
+    let list = list.and_then(Value::as_list).into_iter().flat_map(|list| list.iter());
+    let mut paths = BTreeMap::new();
+    for (at, path) in list.enumerate() {
+        let path = path.as_str().ok_or("the path of a file is no text (mapped_files)")?;
+        if path.ends_with(UNFINISHED) {
+            return Err(format!(
+                "{path}: have qBittorrent give unfinished files their own names first (append {UNFINISHED} extension)"
+            ));
+        }
+        if at >= info.files.len() {
+            return Err("it has more paths than files (mapped_files)".to_owned());
+        }
+        if !path.is_empty() {
+            paths.insert(at, path);
+        }
+    }
+    placed(info, dir, &paths)
+}
+
 /// A torrent whose metadata had not come: its file is named by its info-hash.
 fn link(path: &Path) -> Result<What, String> {
     let id = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
@@ -86,13 +110,12 @@ fn entry(what: What, resume: Value<'_>) -> Result<Entry, String> {
         return Err("is no dictionary".to_owned());
     }
     let get = |key: &str| resume.get(key.as_bytes());
-    let has_names =
-        get("mapped_files").and_then(Value::as_list).is_some_and(|files| files.iter().next().is_some());
-    if has_names {
-        return Err("its files have other names on the disk than in the torrent".to_owned());
-    }
     let dir = path_of(get("save_path")).or_else(|| path_of(get("qBt-savePath")));
     let dir = dir.ok_or("names no folder (save_path)")?;
+    let (dir, layout) = match &what {
+        What::Metainfo(metainfo) => names(&metainfo.info, dir, get("mapped_files"))?,
+        What::Link { .. } => (dir, Layout::default()),
+    };
     let text =
         |key: &str| get(key).and_then(Value::as_str).filter(|text| !text.is_empty()).map(str::to_owned);
     let list = |key: &str| get(key).and_then(Value::as_list).into_iter().flat_map(|list| list.iter());
@@ -133,6 +156,7 @@ fn entry(what: What, resume: Value<'_>) -> Result<Entry, String> {
     let is_complete = !pieces.is_empty() && pieces.iter().all(|piece| piece & 1 == 1);
     let added_at = time(get("added_time"));
     let past = Past {
+        layout,
         added_at,
         completed_at: time(get("completed_time")).or(added_at.filter(|_| is_complete)),
         totals: Totals {

@@ -121,18 +121,62 @@ fn qbittorrent_has_stopped_what_is_paused_and_not_managed() {
     }
 }
 
+/// Where an entry's files are.
+fn places(entry: Result<Entry, String>) -> Result<Vec<String>, String> {
+    let Entry { what, dir, past, .. } = entry?;
+    let What::Metainfo(metainfo) = what else { panic!("a link") };
+    let named = past.layout.apply(&metainfo.info).unwrap();
+    Ok(named.files.iter().map(|file| format!("{}/{}", dir.display(), file.path.join("/"))).collect())
+}
+
 #[test]
-fn what_qbittorrent_has_renamed_is_left_out() {
+fn what_qbittorrent_has_renamed_keeps_its_names() {
     let dir = TempDir::new().unwrap();
+    let single = B::D(vec![
+        ("length", B::N(1)),
+        ("name", t("s")),
+        ("piece length", B::N(16_384)),
+        ("pieces", t(&"a".repeat(20))),
+    ]);
     write(&dir, "1.torrent", &torrent("t"));
-    for (fields, why) in [
-        (vec![("mapped_files", B::L(vec![t("x"), t("y")])), ("save_path", t("/d"))], "other names"),
-        (vec![("paused", B::N(1))], "save_path"),
+    write(&dir, "2.torrent", &B::D(vec![("info", single)]).bytes());
+    let read = |torrent: &str, paths: &[&str]| {
+        let paths = B::L(paths.iter().map(|path| t(path)).collect());
+        let fields = vec![("mapped_files", paths), ("save_path", t("/d"))];
+        places(qbittorrent::read(&write(&dir, &format!("{torrent}.fastresume"), &B::D(fields).bytes())))
+    };
+    for (torrent, paths, expected) in [
+        ("1", &[][..], &["/d/t/a", "/d/t/b"][..]),
+        ("1", &["t/a", "t/b"], &["/d/t/a", "/d/t/b"]),
+        ("1", &["", "t/c"], &["/d/t/a", "/d/t/c"]),
+        ("1", &["t/x/y"], &["/d/t/x/y", "/d/t/b"]),
+        ("1", &["u/a", "u/c"], &["/d/u/a", "/d/u/c"]),
+        ("2", &["r"], &["/d/r"]),
+        ("2", &["s/s"], &["/d/s/s"]),
     ] {
-        let path = write(&dir, "1.fastresume", &B::D(fields).bytes());
-        let error = qbittorrent::read(&path).unwrap_err();
-        assert!(error.contains(why), "{error}");
+        assert_eq!(read(torrent, paths).unwrap(), expected, "{paths:?}");
     }
+    for (torrent, paths) in [
+        ("1", &["a", "b"][..]),
+        ("1", &["u/a"]),
+        ("1", &["t/../../a", "t/b"]),
+        ("1", &["../a", "../b"]),
+        ("1", &["/etc/a", "/etc/b"]),
+        ("1", &["t/a\0", "t/b"]),
+        ("1", &["t/b", "t/b"]),
+        ("1", &["t/a", "t/b", "t/c"]),
+        ("1", &["t/a.!qB", "t/b"]),
+        ("2", &["../s"]),
+        ("2", &["a/../../s"]),
+        ("2", &["/etc/s"]),
+        ("2", &["s/"]),
+        ("2", &["s/.."]),
+    ] {
+        let refused = read(torrent, paths);
+        assert!(refused.is_err(), "{paths:?}: {refused:?}");
+    }
+    let path = write(&dir, "1.fastresume", &B::D(vec![("paused", B::N(1))]).bytes());
+    assert!(qbittorrent::read(&path).unwrap_err().contains("save_path"));
 }
 
 #[test]
@@ -166,9 +210,32 @@ fn what_transmission_has_set_is_taken_over_by_old_and_new_names() {
         assert_eq!((past.added_at, past.completed_at), (Some(1_000), Some(2_000)));
         assert_eq!((past.totals.seconds_active, past.totals.seconds_seeding), (70, 60));
     }
-    let renamed = B::D(vec![("destination", t("/d")), ("files", B::L(vec![t("t/a"), t("t/c")]))]);
-    write(&dir, "resume/t.resume", &renamed.bytes());
-    assert!(transmission::read(&path).unwrap_err().contains("other names"));
+}
+
+#[test]
+fn what_transmission_has_renamed_keeps_its_names() {
+    let dir = TempDir::new().unwrap();
+    let path = write(&dir, "torrents/t.torrent", &torrent("t"));
+    let read = |name: &str, paths: &[&str]| {
+        let paths = B::L(paths.iter().map(|path| t(path)).collect());
+        let fields = vec![("destination", t("/d")), ("name", t(name)), ("files", paths)];
+        write(&dir, "resume/t.resume", &B::D(fields).bytes());
+        let entry = transmission::read(&path);
+        let shown = entry.as_ref().ok().and_then(|entry| entry.options.name.clone());
+        places(entry).map(|places| (places, shown))
+    };
+    for (name, paths, expected, shown) in [
+        ("t", &["t/a", "t/c"][..], ["/d/t/a", "/d/t/c"], None),
+        ("u", &["u/a", "u/b"], ["/d/u/a", "/d/u/b"], None),
+        ("t", &["", "t/c"], ["/d/t/a", "/d/t/c"], None),
+        ("u", &[], ["/d/t/a", "/d/t/b"], Some("u")),
+    ] {
+        let expected = expected.map(str::to_owned).to_vec();
+        assert_eq!(read(name, paths).unwrap(), (expected, shown.map(str::to_owned)), "{paths:?}");
+    }
+    for paths in [&["t/a"][..], &["t/a", "u/b"], &["t/../a", "t/b"], &["/t/a", "/t/b"], &["a", "b"]] {
+        assert!(read("t", paths).is_err(), "{paths:?}");
+    }
 }
 
 #[test]

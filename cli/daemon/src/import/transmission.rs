@@ -2,15 +2,16 @@
 //! bencoding. Names of keys have changed with its versions: `added-date`, `added_date` and `addedDate` are the same.
 
 use super::{
-    Entry, Found, bytes_of, files_in, is_set, link_of, metainfo_of, natural, path_of, time, with_bencoded,
+    Entry, Found, bytes_of, files_in, is_set, link_of, metainfo_of, natural, path_of, placed, time,
+    with_bencoded,
 };
 use crate::torrents::book::{Past, What};
 use crate::torrents::goals::{Goal, GoalWord};
 use crate::torrents::{Options, Totals};
 use std::collections::BTreeMap;
 use std::path::Path;
-use swarm_engine::METAINFO_LEN_MAX;
 use swarm_engine::bencode::Value;
+use swarm_engine::{Info, Layout, METAINFO_LEN_MAX};
 
 /// How long a `.magnet` file may be, in bytes.
 const MAGNET_LEN_MAX: usize = 64 * 1024;
@@ -54,22 +55,25 @@ fn entry(what: What, resume: Value<'_>) -> Result<Entry, String> {
         What::Metainfo(metainfo) => Some(metainfo),
         What::Link { .. } => None,
     };
-    let names: Vec<&str> = list("files").filter_map(Value::as_str).filter(|name| !name.is_empty()).collect();
+    let names: Vec<&str> = list("files").map(|name| name.as_str().unwrap_or_default()).collect();
     let own_name = metainfo.map(|metainfo| metainfo.info.name.as_str());
     let name = get("name").and_then(Value::as_str).filter(|name| !name.is_empty());
-    let is_renamed = own_name.is_some() && name.is_some() && name != own_name;
-    if is_renamed || !names.is_empty() && !are_its_own(&names, metainfo.map(|metainfo| &*metainfo.info)) {
-        return Err("its files have other names on the disk than in the torrent".to_owned());
-    }
     let done_at = time(get("donedate"));
     let dir = path_of(get("destination")).ok_or("names no folder (destination)")?;
     // What is not complete may lie apart.
     let apart = path_of(get("incompletedir")).filter(|_| done_at.is_none());
+    let root =
+        names.iter().find_map(|path| path.split('/').next().filter(|root| !root.is_empty())).or(own_name);
     let dir = match apart {
-        Some(apart) if own_name.is_some_and(|name| apart.join(name).exists()) => apart,
+        Some(apart) if root.is_some_and(|root| apart.join(root).exists()) => apart,
         _ => dir,
     };
+    let (dir, layout) = match metainfo {
+        Some(metainfo) => placed(&metainfo.info, dir, &paths(&metainfo.info, &names)?)?,
+        None => (dir, Layout::default()),
+    };
     let past = Past {
+        layout: layout.clone(),
         added_at: time(get("addeddate")),
         completed_at: done_at,
         totals: Totals {
@@ -80,7 +84,10 @@ fn entry(what: What, resume: Value<'_>) -> Result<Entry, String> {
         },
     };
     let files = metainfo.map_or(0, |metainfo| metainfo.info.files.len());
+    // What it is called may differ from what its file or folder is.
+    let root = layout.root().or(own_name);
     let options = Options {
+        name: name.filter(|name| root.is_some() && Some(*name) != root).map(str::to_owned),
         paused: is_set(get("paused")),
         sequential: is_set(get("sequentialdownload")),
         priorities: priorities(list("dnd").collect(), list("priority").collect(), files),
@@ -93,12 +100,18 @@ fn entry(what: What, resume: Value<'_>) -> Result<Entry, String> {
     Ok(Entry { what, dir, options, past })
 }
 
-/// Whether these are the paths that the torrent has itself.
-fn are_its_own(names: &[&str], info: Option<&swarm_engine::Info>) -> bool {
-    let Some(info) = info else { return true };
-    let files = info.files.iter().filter(|file| !file.attr.pad);
-    let own: Vec<String> = files.map(|file| file.path.join("/")).collect();
-    own.iter().map(String::as_str).eq(names.iter().copied())
+/// The paths of files by their indices; those that are empty are the files' own. Some versions count pad files, some do not.
+fn paths<'a>(info: &Info, names: &[&'a str]) -> Result<BTreeMap<usize, &'a str>, String> {
+    let is_on_disk = |at: &usize| !info.files[*at].attr.pad;
+    let indices: Vec<usize> = match names.len() == info.files.len() {
+        true => (0..info.files.len()).collect(),
+        false => (0..info.files.len()).filter(is_on_disk).collect(),
+    };
+    if !names.is_empty() && names.len() != indices.len() {
+        return Err(format!("it has {} paths for {} files", names.len(), indices.len()));
+    }
+    let named = indices.into_iter().zip(names.iter().copied());
+    Ok(named.filter(|(_, path)| !path.is_empty()).collect())
 }
 
 /// Of files that are not wanted, and of those of higher (1) and lower (-1) priority.

@@ -4,8 +4,10 @@ use super::operations::Operation;
 use super::{Manager, now};
 use crate::config::Rules;
 use crate::settings::SettingsEdit;
+use crate::torrents::book::What;
 use crate::torrents::{Edit, Id, LabelsEdit, New, Refusal};
-use swarm_engine::Data;
+use std::sync::Arc;
+use swarm_engine::{Data, MetainfoSpool};
 use tokio::sync::{mpsc, oneshot};
 
 type Reply<T> = oneshot::Sender<Result<T, Refusal>>;
@@ -27,16 +29,19 @@ pub(super) enum Command {
 
 /// Asks the manager. Clones ask the same one.
 #[derive(Clone, Debug)]
-pub struct Handle(mpsc::Sender<Command>);
+pub struct Handle {
+    commands: mpsc::Sender<Command>,
+    spool: MetainfoSpool,
+}
 
 impl Handle {
-    pub(super) fn new(commands: mpsc::Sender<Command>) -> Handle {
-        Handle(commands)
+    pub(super) fn new(commands: mpsc::Sender<Command>, spool: MetainfoSpool) -> Handle {
+        Handle { commands, spool }
     }
 
     pub(super) async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, Refusal> {
         let (reply, answer) = oneshot::channel();
-        self.0.send(command(reply)).await.map_err(|_| Refusal::Stopping)?;
+        self.commands.send(command(reply)).await.map_err(|_| Refusal::Stopping)?;
         answer.await.unwrap_or(Err(Refusal::Stopping))
     }
 
@@ -44,7 +49,12 @@ impl Handle {
     ///
     /// # Errors
     /// Why not.
-    pub async fn add(&self, new: New) -> Result<Id, Refusal> {
+    pub async fn add(&self, mut new: New) -> Result<Id, Refusal> {
+        if let What::Metainfo(metainfo) = &mut new.what {
+            let (spool, whole) = (self.spool.clone(), Arc::clone(metainfo));
+            let keep = move || Arc::new(spool.keep(Arc::unwrap_or_clone(whole)));
+            *metainfo = tokio::task::spawn_blocking(keep).await.map_err(|_| Refusal::Stopping)?;
+        }
         self.ask(|reply| Command::Add(Box::new(new), reply)).await
     }
 
@@ -91,7 +101,7 @@ impl Handle {
     /// Ends the daemon's torrents, saving everything. Returns once that is done.
     pub async fn stop(&self) {
         let (done, ended) = oneshot::channel();
-        if self.0.send(Command::Stop(done)).await.is_ok() {
+        if self.commands.send(Command::Stop(done)).await.is_ok() {
             let _ = ended.await;
         }
     }
@@ -136,10 +146,13 @@ impl Manager {
                 self.answer(reply, Ok(())).await;
             }
             Command::Ping(reply) => {
-                let message = "the database takes nothing".to_owned();
-                let state =
-                    if self.store_fails { Err(Refusal::Store { message, is_full: false }) } else { Ok(()) };
-                let _ = reply.send(state);
+                // Without a path in it: who asks may be anybody.
+                let why = |is_full| if is_full { ": its disk is full" } else { "" };
+                let refusal = |is_full| Refusal::Store {
+                    message: format!("the database takes nothing{}", why(is_full)),
+                    is_full,
+                };
+                let _ = reply.send(self.store_fails.map_or(Ok(()), |is_full| Err(refusal(is_full))));
             }
             Command::Stop(_) => {}
         }

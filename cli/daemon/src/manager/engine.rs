@@ -77,6 +77,8 @@ impl Manager {
         match added {
             Ok(handle) => {
                 self.by_engine.insert(handle.id(), id);
+                // The session's events are enough: nobody takes these, which would be kept for whoever asks first.
+                drop(handle.events());
                 // Beside those of the configuration.
                 handle.add_peers(torrent.record.options.peers.iter().copied());
                 live.before = torrent.record.totals;

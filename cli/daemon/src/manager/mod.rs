@@ -36,7 +36,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use swarm_engine::{Session, SessionEvents, TorrentId};
+use swarm_engine::{MetainfoSpool, Session, SessionEvents, TorrentId};
 use tokio::sync::{broadcast, mpsc, oneshot, watch as watching};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
@@ -45,6 +45,8 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 const TICK: Duration = Duration::from_secs(1);
 /// How often totals and progress are written.
 const SAVE_INTERVAL: Duration = Duration::from_secs(60);
+/// How often a database that takes nothing is tried again.
+const RETRY_INTERVAL: Duration = Duration::from_secs(5);
 /// How long removals may go on when the daemon ends.
 const REMOVALS_TIMEOUT: Duration = Duration::from_secs(10);
 /// How many commands wait at most.
@@ -130,8 +132,8 @@ pub struct Manager {
     groups: Groups,
     /// Programs that run because a torrent is complete, and torrents whose turn that is.
     programs: Programs,
-    /// Whether the last write failed: then the log has heard of it.
-    store_fails: bool,
+    /// If the last write failed, whether the disk is full: then the log has heard of it.
+    store_fails: Option<bool>,
     removed: mpsc::UnboundedSender<Removed>,
     /// What removes data.
     removals: JoinSet<()>,
@@ -183,6 +185,7 @@ pub fn start(
     book: Book,
     kept: Kept,
     store: StoreThread,
+    spool: MetainfoSpool,
     session: Session,
     prepare: Prepare,
     rules: Rules,
@@ -223,7 +226,7 @@ pub fn start(
         labels,
         groups: Groups::default(),
         programs: Programs::default(),
-        store_fails: false,
+        store_fails: None,
         removed,
         removals: JoinSet::new(),
         moved,
@@ -232,7 +235,7 @@ pub fn start(
     manager.apply_bans(bans);
     manager.begin(alive_at);
     let task = tokio::spawn(manager.run(inbox, removals, moves));
-    let handle = Handle::new(commands);
+    let handle = Handle::new(commands, spool);
     Running {
         handle,
         table,
@@ -345,7 +348,8 @@ impl Manager {
         self.check_goals().await;
         self.check_schedule();
         self.run_programs().await;
-        if self.saved_at.elapsed() >= SAVE_INTERVAL {
+        let interval = if self.store_fails.is_some() { RETRY_INTERVAL } else { SAVE_INTERVAL };
+        if self.saved_at.elapsed() >= interval {
             self.save().await;
         }
     }
@@ -416,16 +420,18 @@ impl Manager {
 
     fn on_written(&mut self, result: &Result<(), StoreError>) {
         self.counters.commits.fetch_add(1, Relaxed);
-        let fails = result.is_err();
-        if let Err(error) = result {
-            self.counters.commits_failed.fetch_add(1, Relaxed);
-            if !self.store_fails {
-                tracing::error!(%error, "the database takes nothing; it is tried again");
+        let failed_before = self.store_fails.is_some();
+        self.store_fails = result.as_ref().err().map(StoreError::is_full);
+        match result {
+            Err(error) => {
+                self.counters.commits_failed.fetch_add(1, Relaxed);
+                if !failed_before {
+                    tracing::error!(%error, "the database takes nothing; it is tried again");
+                }
             }
-        } else if self.store_fails {
-            tracing::info!("the database takes changes again");
+            Ok(()) if failed_before => tracing::info!("the database takes changes again"),
+            Ok(()) => {}
         }
-        self.store_fails = fails;
     }
 
     async fn check_goals(&mut self) {
@@ -450,7 +456,9 @@ impl Manager {
         self.saved_at = Instant::now();
         let ids = std::mem::take(&mut self.unsaved);
         let put: Vec<_> = ids.iter().filter_map(|&id| self.book.get(id)).map(|t| t.record.clone()).collect();
-        let alive = (!self.runs.is_empty() || !put.is_empty()).then(now);
+        // One that has failed is tried also when there is nothing to write: else nobody would know that it is well again.
+        let is_due = !self.runs.is_empty() || !put.is_empty() || self.store_fails.is_some();
+        let alive = is_due.then(now);
         let Some(alive) = alive else { return };
         let change = Change { put, ..Change::default() };
         let result = self.store.run(move |store| store.save(&change, alive)).await;
@@ -557,6 +565,7 @@ fn row(torrent: &Torrent, live: &Live, runs: bool) -> Row {
         web_seeds: addresses::web_seeds(options, metainfo.as_deref(), record.link.as_deref()).into(),
         layout: Arc::new(record.layout.clone()),
         stream_token: record.stream_token.as_deref().map(Arc::from),
+        is_stalled: is_there && live.stalled.is_some(),
     }
 }
 

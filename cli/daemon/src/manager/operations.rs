@@ -33,6 +33,7 @@ pub(super) enum Operation {
     Ban(Vec<IpAddr>, Reply<()>),
     Unban(Vec<IpAddr>, Reply<()>),
     StreamToken(Id, Reply<String>),
+    EndStreams(Id, Reply<()>),
 }
 
 type Reply<T> = oneshot::Sender<Result<T, Refusal>>;
@@ -83,6 +84,14 @@ impl Handle {
     pub async fn stream_token(&self, id: Id) -> Result<String, Refusal> {
         self.operate(|reply| Operation::StreamToken(id, reply)).await
     }
+
+    /// Takes that token back: nobody streams by it any more. The next one is another.
+    ///
+    /// # Errors
+    /// If there is no such torrent, or it could not be written.
+    pub async fn end_streams(&self, id: Id) -> Result<(), Refusal> {
+        self.operate(|reply| Operation::EndStreams(id, reply)).await
+    }
 }
 
 /// A torrent's files have been moved, or have not.
@@ -124,6 +133,13 @@ impl Manager {
             Operation::StreamToken(id, reply) => {
                 let token = self.stream_token(id).await;
                 self.answer(reply, token).await;
+            }
+            Operation::EndStreams(id, reply) => {
+                let ended = match self.book.plan_stream_token(id, None) {
+                    Ok(change) => self.commit(change).await,
+                    Err(refusal) => Err(refusal),
+                };
+                self.answer(reply, ended).await;
             }
         }
     }
@@ -240,7 +256,7 @@ impl Manager {
             return Ok(token);
         }
         let token = crate::stream::new_token().map_err(|error| Refusal::Engine(error.to_string()))?;
-        let change = self.book.plan_stream_token(id, token.clone())?;
+        let change = self.book.plan_stream_token(id, Some(token.clone()))?;
         self.commit(change).await?;
         Ok(token)
     }

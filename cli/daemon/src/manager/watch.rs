@@ -1,7 +1,7 @@
 //! The watched folder: what is put there is added, and renamed.
 
 use super::commands::Handle;
-use crate::adding::{self, AddOptions};
+use crate::adding::{self, AddOptions, Terms};
 use crate::config::Rules;
 use crate::torrents::Refusal;
 use std::collections::BTreeMap;
@@ -111,13 +111,14 @@ async fn add(
     });
     let read = read.await.unwrap_or_else(|error| Err(std::io::Error::other(error)));
     let bytes = read.map_err(|error| Refusal::Invalid(format!("cannot be read: {error}")))?;
-    let (options, rules) = (AddOptions::default(), Arc::clone(rules));
+    // It names no category.
+    let (options, terms) = (AddOptions::default(), Terms { rules: Arc::clone(rules), ..Terms::default() });
     let new = match kind {
         Some(Kind::Link) => {
             let text = String::from_utf8_lossy(&bytes).trim().to_owned();
-            adding::of_source(&text, options, rules, session).await?
+            adding::of_source(&text, options, terms, session).await?
         }
-        _ => adding::of_bytes(bytes, options, rules).await?,
+        _ => adding::of_bytes(bytes, options, terms).await?,
     };
     manager.add(new).await.map(|_| ())
 }

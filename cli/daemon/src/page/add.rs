@@ -8,7 +8,6 @@ use axum::extract::RawQuery;
 use axum::extract::multipart::{Field, Multipart, MultipartRejection};
 use axum::response::Response;
 use std::path::PathBuf;
-use std::sync::Arc;
 use swarm_engine::METAINFO_LEN_MAX;
 use url::form_urlencoded;
 
@@ -115,14 +114,13 @@ pub async fn add(ctx: Ctx, multipart: Result<Multipart, MultipartRejection>) -> 
     if links.is_empty() && files.is_empty() {
         return Err(Fault::invalid("name a link, an info-hash or an address, or choose a file"));
     }
-    let rules = ctx.app.rules.borrow().clone();
     let (mut added, mut failed) = (Vec::new(), Vec::new());
     for (name, bytes) in files {
-        let new = adding::of_bytes(bytes, options.clone(), Arc::clone(&rules)).await;
+        let new = adding::of_bytes(bytes, options.clone(), ctx.app.terms()).await;
         take(&ctx, &name, new, &mut added, &mut failed).await;
     }
     for link in links {
-        let new = adding::of_source(&link, options.clone(), Arc::clone(&rules), &ctx.app.session).await;
+        let new = adding::of_source(&link, options.clone(), ctx.app.terms(), &ctx.app.session).await;
         take(&ctx, &link, new, &mut added, &mut failed).await;
     }
     if let Some(first) = failed.first() {

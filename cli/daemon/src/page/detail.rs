@@ -184,6 +184,8 @@ pub struct FileView {
     pub thousandths: Option<u32>,
     pub percent: String,
     pub priority: u8,
+    /// Whether browsers may play it.
+    pub is_playable: bool,
 }
 
 #[derive(Template)]
@@ -197,6 +199,8 @@ struct FilesPage {
     before: Option<usize>,
     after: Option<usize>,
     is_known: bool,
+    /// Whether there are addresses for players.
+    has_links: bool,
 }
 
 /// The indices of files whose path has the text, pad files left out.
@@ -237,6 +241,8 @@ pub async fn files(ctx: Ctx, Path(id): Path<i64>, RawQuery(query): RawQuery) -> 
         let length = entries[at].length;
         let done = verified.as_ref().and_then(|each| each.get(at).copied());
         FileView {
+            is_playable: row.priorities.as_deref().and_then(|each| each.get(at)) != Some(&0)
+                && crate::stream::is_playable(name),
             index: at,
             folder: format::name(folder),
             name: format::name(name),
@@ -257,6 +263,7 @@ pub async fn files(ctx: Ctx, Path(id): Path<i64>, RawQuery(query): RawQuery) -> 
         after: Some(from + FILES_MAX).filter(|after| *after < total),
         search,
         is_known: row.metainfo.is_some(),
+        has_links: row.stream_token.is_some(),
     })
 }
 

@@ -21,6 +21,7 @@ mod settings;
 
 use crate::api::App;
 use crate::api::error::{ApiError, JSON_LEN_MAX, whole};
+use crate::auth::Caller;
 use crate::config::Rules;
 use crate::torrents::{Id, Refusal};
 use askama::Template;
@@ -46,6 +47,9 @@ base-uri 'none'; frame-ancestors 'none'";
 /// What HTMX is told to do once something was done: look again.
 const CHANGED: &str = r#"{"changed":true,"done":true}"#;
 
+/// How long the form of somebody may be who is not in yet, in bytes.
+const LOGIN_LEN_MAX: usize = 8 * 1024;
+
 /// All routes of the page.
 pub fn router(app: &Arc<App>) -> Router<Arc<App>> {
     Router::new()
@@ -65,6 +69,7 @@ pub fn router(app: &Arc<App>) -> Router<Arc<App>> {
         .route("/t/{torrent}/peers", get(detail::peers).post(options::add_peers))
         .route("/t/{torrent}/trackers", get(detail::trackers).post(options::add_trackers))
         .route("/t/{torrent}/web-seeds", post(options::add_web_seeds))
+        .route("/t/{torrent}/stream", post(options::stream))
         .route("/t/{torrent}/rename", get(options::ask_name).post(options::rename))
         .route("/t/{torrent}/options", get(options::show).post(options::save))
         .route("/login", get(login::form).post(login::login))
@@ -204,7 +209,10 @@ impl FromRequest<Arc<App>> for Fields {
     type Rejection = Fault;
 
     async fn from_request(request: Request, _: &Arc<App>) -> PageResult<Fields> {
-        let bytes = whole(request.into_body(), JSON_LEN_MAX).await?;
+        // Who is not in yet has nothing to say but a password.
+        let is_in = request.extensions().get::<Caller>().is_some();
+        let limit = if is_in { JSON_LEN_MAX } else { LOGIN_LEN_MAX };
+        let bytes = whole(request.into_body(), limit).await?;
         Ok(Fields(form_urlencoded::parse(&bytes).into_owned().collect()))
     }
 }

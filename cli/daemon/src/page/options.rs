@@ -8,7 +8,9 @@ use crate::torrents::goals::GoalWord;
 use crate::torrents::{Edit, Goal, Id, TrackerEdit};
 use askama::Template;
 use axum::extract::{Path, RawQuery};
-use axum::response::Response;
+use axum::http::StatusCode;
+use axum::http::header::LOCATION;
+use axum::response::{IntoResponse as _, Response};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use swarm_engine::FileIndex;
@@ -227,6 +229,23 @@ pub async fn rename(ctx: Ctx, Path(id): Path<i64>, fields: Fields) -> PageResult
     let (from, to) = (fields.get("from").to_owned(), fields.get("to").to_owned());
     ctx.app.manager.rename(Id(id), from, to).await?;
     Ok(ctx.done_at("Renamed", (!ctx.is_htmx).then_some(&format!("/t/{id}/files"))))
+}
+
+/// Leads to a file for players, whose address needs no cookie; or takes all such addresses of the torrent back.
+pub async fn stream(ctx: Ctx, Path(id): Path<i64>, fields: Fields) -> PageResult<Response> {
+    if fields.get("do") == "end" {
+        ctx.app.manager.end_streams(Id(id)).await?;
+        return Ok(ctx.done_at("The addresses are good no more", Some(&format!("/t/{id}/files"))));
+    }
+    let row = ctx.row(id)?;
+    let files = row.metainfo.as_ref().map(|metainfo| &metainfo.info.files[..]).unwrap_or_default();
+    let index = fields.get("file").parse().ok().map(FileIndex);
+    let index = index.filter(|index| files.get(index.idx()).is_some_and(|file| !file.attr.pad));
+    let index = index.ok_or_else(|| Fault::invalid("the torrent has no such file"))?;
+    let name = row.file_path(index).and_then(|path| path.last().cloned()).unwrap_or_default();
+    let token = ctx.app.manager.stream_token(Id(id)).await?;
+    let address = format!("{}{}", ctx.base, crate::stream::address(&token, index.0, &name));
+    Ok((StatusCode::SEE_OTHER, [(LOCATION, address)]).into_response())
 }
 
 /// Adds peers, or bans one.

@@ -7,7 +7,7 @@ use crate::adding;
 use crate::settings::SettingsEdit;
 use crate::torrents::goals::GoalWord;
 use crate::torrents::schedule::Schedule;
-use crate::torrents::{CategoryEdit, Goal, LabelsEdit};
+use crate::torrents::{CategoryEdit, Goal, LabelsEdit, SharedLimits};
 use askama::Template;
 use axum::extract::RawQuery;
 use axum::response::Response;
@@ -24,6 +24,14 @@ const BANS_MAX: usize = 1_000;
 struct CategoryView {
     name: String,
     dir: String,
+    upload_limit: String,
+    download_limit: String,
+}
+
+/// Limits of a tracker, as they are shown.
+#[derive(Debug)]
+struct TrackerView {
+    host: String,
     upload_limit: String,
     download_limit: String,
 }
@@ -48,6 +56,7 @@ struct SettingsPage {
     minutes: String,
     categories: Vec<CategoryView>,
     tags: Vec<String>,
+    trackers: Vec<TrackerView>,
     bans: Vec<String>,
     bans_more: usize,
     version: &'static str,
@@ -76,6 +85,11 @@ pub async fn show(ctx: Ctx, RawQuery(query): RawQuery) -> PageResult<Response> {
         upload_limit: mib(category.limits.upload_limit),
         download_limit: mib(category.limits.download_limit),
     });
+    let trackers = labels.trackers.iter().map(|(host, limits)| TrackerView {
+        host: host.clone(),
+        upload_limit: mib(limits.upload_limit),
+        download_limit: mib(limits.download_limit),
+    });
     let is_part = query.is_some_and(|query| super::detail::wants_part(&query));
     let listening: Vec<String> = ctx.app.listening.iter().map(ToString::to_string).collect();
     html(&SettingsPage {
@@ -100,6 +114,7 @@ pub async fn show(ctx: Ctx, RawQuery(query): RawQuery) -> PageResult<Response> {
         minutes: text(goals.seed_time.map(|seconds| seconds / 60)),
         categories: categories.collect(),
         tags: labels.tags.iter().cloned().collect(),
+        trackers: trackers.collect(),
         bans: bans.iter().take(BANS_MAX).map(ToString::to_string).collect(),
         bans_more: bans.len().saturating_sub(BANS_MAX),
         version: env!("CARGO_PKG_VERSION"),
@@ -170,7 +185,7 @@ pub async fn save(ctx: Ctx, fields: Fields) -> PageResult<Response> {
             ),
             ..none
         },
-        "category" | "tags" => return save_labels(&ctx, &fields).await,
+        "category" | "tags" | "tracker" => return save_labels(&ctx, &fields).await,
         "unban" => {
             let address: IpAddr =
                 fields.get("address").parse().map_err(|_| Fault::invalid("that is no address"))?;
@@ -203,6 +218,17 @@ async fn save_labels(ctx: &Ctx, fields: &Fields) -> PageResult<Response> {
                 true => LabelsEdit::EditCategory(name, edit),
                 false => LabelsEdit::CreateCategory(name, edit),
             }
+        }
+        ("tracker", true) => LabelsEdit::LimitTracker(name, SharedLimits::default()),
+        ("tracker", false) => {
+            let limits = SharedLimits {
+                upload_limit: bytes("up", fields.get("upload_limit"))?,
+                download_limit: bytes("down", fields.get("download_limit"))?,
+            };
+            if limits.is_none() {
+                return Err(Fault::invalid("down or up: a tracker has a limit of one of them at least"));
+            }
+            LabelsEdit::LimitTracker(name, limits)
         }
         (_, true) => LabelsEdit::RemoveTags(vec![name]),
         (_, false) => LabelsEdit::CreateTags(tags(&name)),

@@ -21,10 +21,9 @@ pub async fn add(ask: &Ask) -> Result<Answer, Fault> {
     if links.is_empty() && ask.form.files.is_empty() {
         return Err(Fault::missing("urls"));
     }
-    let rules = || ask.app.rules.borrow().clone();
     let mut outcomes = Vec::new();
     for file in &ask.form.files {
-        let new = adding::of_bytes(file.to_vec(), options.clone(), rules()).await;
+        let new = adding::of_bytes(file.to_vec(), options.clone(), ask.app.terms()).await;
         if let Err(Refusal::Invalid(why)) = &new {
             return Err(Fault(
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -34,7 +33,7 @@ pub async fn add(ask: &Ask) -> Result<Answer, Fault> {
         outcomes.push(added(ask, new).await);
     }
     for link in links {
-        let new = adding::of_source(link, options.clone(), rules(), &ask.app.session).await;
+        let new = adding::of_source(link, options.clone(), ask.app.terms(), &ask.app.session).await;
         outcomes.push(added(ask, new).await);
     }
     let ids: Vec<Id> = outcomes.iter().filter_map(|outcome| outcome.as_ref().ok().copied()).collect();

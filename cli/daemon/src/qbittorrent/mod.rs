@@ -19,6 +19,7 @@ mod sync;
 mod transfer;
 
 use crate::api::App;
+use crate::auth::proxy::Scheme;
 use crate::auth::{Caller, Cookie, Denied, Via};
 use crate::table::{Row, State as TorrentState};
 use crate::torrents::{Id, Refusal};
@@ -56,6 +57,8 @@ struct Ask {
     form: Form,
     headers: HeaderMap,
     via: Via,
+    /// How the client has come, as far as a proxy of ours says so.
+    scheme: Scheme,
 }
 
 /// An answer.
@@ -162,6 +165,7 @@ async fn handle(
     request: Request,
 ) -> Response {
     let via = request.extensions().get::<Via>().copied().unwrap_or(Via::Unix);
+    let scheme = request.extensions().get::<Scheme>().copied().unwrap_or_default();
     let is_in = request.extensions().get::<Caller>().is_some();
     let (parts, body) = request.into_parts();
     let is_read = parts.method == Method::GET || parts.method == Method::HEAD;
@@ -174,7 +178,7 @@ async fn handle(
         Ok(form) => form,
         Err(fault) => return fault.into_response(),
     };
-    let ask = Ask { app, form, headers: parts.headers, via };
+    let ask = Ask { app, form, headers: parts.headers, via, scheme };
     match answer(&scope, &name, &ask).await {
         Ok(answer) => answer.into_response(),
         Err(fault) => fault.into_response(),
@@ -234,7 +238,7 @@ async fn login(ask: &Ask) -> Result<Answer, Fault> {
     let begun = ask.app.access.login(ask.via, user.unwrap_or_default(), password.unwrap_or_default()).await;
     match begun {
         Ok(key) => {
-            let cookie = [(header::SET_COOKIE, Cookie::Sid.set(key, false))];
+            let cookie = [(header::SET_COOKIE, Cookie::Sid.set(key, ask.scheme.is_https))];
             Ok(Answer::Other(Box::new((cookie, "Ok.").into_response())))
         }
         Err(Denied::Token) => Answer::text("Fails."),

@@ -120,9 +120,11 @@ pub async fn maindata(ask: &Ask) -> Result<Answer, Fault> {
             _ => {}
         }
     }
-    let is_here: BTreeSet<&str> = all.iter().filter_map(|row| row.summary.info_hash.as_deref()).collect();
-    let gone = page.removed_hashes.iter().filter(|hash| !is_here.contains(hash.as_str()));
-    data.torrents_removed.extend(gone.cloned());
+    if !page.removed_hashes.is_empty() {
+        let is_here: BTreeSet<&str> = all.iter().filter_map(|row| row.summary.info_hash.as_deref()).collect();
+        let gone = page.removed_hashes.iter().filter(|hash| !is_here.contains(hash.as_str()));
+        data.torrents_removed.extend(gone.cloned());
+    }
     match &before {
         None => {
             data.categories = labels::categories(&labels);

@@ -126,8 +126,6 @@ pub struct Store {
 pub struct Loaded {
     /// The torrents, by number.
     pub records: Vec<Record>,
-    /// What is known of them beyond that, as bytes of metainfo files.
-    pub metainfo: BTreeMap<Id, Vec<u8>>,
     /// Categories, tags and limits of trackers.
     pub labels: Labels,
     /// What users set of the daemon.
@@ -168,9 +166,6 @@ impl Store {
     }
 
     fn read(&self) -> rusqlite::Result<Loaded> {
-        let mut statement = self.connection.prepare("SELECT torrent, bytes FROM metainfo")?;
-        let metainfo = statement.query_map([], |row| Ok((Id(row.get(0)?), row.get(1)?)))?;
-        let metainfo = metainfo.collect::<rusqlite::Result<_>>()?;
         let mut statement = self.connection.prepare("SELECT name, value FROM settings")?;
         let settings = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
         let settings = settings.collect::<rusqlite::Result<_>>()?;
@@ -181,7 +176,23 @@ impl Store {
         let bans = statement.query_map([], |row| row.get::<_, String>(0))?;
         let bans = bans.collect::<rusqlite::Result<Vec<_>>>()?;
         let bans = bans.iter().filter_map(|address| address.parse().ok()).collect();
-        Ok(Loaded { records, metainfo, labels, settings, last_id, bans })
+        Ok(Loaded { records, labels, settings, last_id, bans })
+    }
+
+    /// What is known of torrents beyond their records, as bytes of metainfo files: one after the other, for all of them take much memory.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn each_metainfo(&self, mut take: impl FnMut(Id, &[u8])) -> Result<(), StoreError> {
+        let mut read = || {
+            let mut statement = self.connection.prepare("SELECT torrent, bytes FROM metainfo")?;
+            let mut rows = statement.query([])?;
+            while let Some(row) = rows.next()? {
+                take(Id(row.get(0)?), row.get_ref(1)?.as_blob()?);
+            }
+            Ok(())
+        };
+        read().map_err(|source| StoreError::of(&self.path, source))
     }
 
     /// Writes a change, all of it or nothing.

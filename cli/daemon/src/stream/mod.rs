@@ -89,7 +89,9 @@ pub async fn answer(file: &StreamFile, method: &Method, headers: &HeaderMap, str
     }
     let tag = format!("\"{}-{}\"", metainfo.info.info_hash, index.0);
     let len = entry.length;
-    let (status, range) = match asked(headers, len, &tag) {
+    // Ranges mean something with GET alone (RFC 9110, 14.2).
+    let asked = if method == Method::GET { asked(headers, len, &tag) } else { Asked::Whole };
+    let (status, range) = match asked {
         Asked::Whole => (StatusCode::OK, 0..len),
         Asked::Part(range) => (StatusCode::PARTIAL_CONTENT, range),
         Asked::Nothing => {

@@ -13,7 +13,7 @@ use super::{Refusal, addresses, goals, queue};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
-use swarm_engine::{Data, FileIndex, InfoHash, InfoHashes, Magnet, Metainfo};
+use swarm_engine::{Data, FileIndex, InfoHash, InfoHashes, Layout, Magnet, Metainfo};
 
 /// How many torrents there may be.
 const TORRENTS_MAX: usize = 100_000;
@@ -36,7 +36,7 @@ pub struct New {
 }
 
 /// What a torrent was in another program.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Past {
     /// When it was added, in seconds since 1970.
     pub added_at: Option<i64>,
@@ -44,6 +44,8 @@ pub struct Past {
     pub completed_at: Option<i64>,
     /// What it has transferred.
     pub totals: Totals,
+    /// Other names that its files have on the disk.
+    pub layout: Layout,
 }
 
 /// What a torrent is added by.
@@ -174,6 +176,7 @@ impl Book {
             added_at: past.added_at.unwrap_or(now),
             completed_at: past.completed_at,
             totals: past.totals,
+            layout: past.layout,
             ..Record::default()
         };
         if let Some(metainfo) = &metainfo {

@@ -94,6 +94,16 @@ pub enum Refusal {
     /// What is at a URL could not be had.
     #[error("{0}")]
     Fetch(String),
+    /// A URL leads to this machine or network.
+    #[error(
+        "{url}: {ip} is an address of this machine or network; the configuration allows those (allow-private-urls)"
+    )]
+    PrivateUrl {
+        /// The URL.
+        url: String,
+        /// Where it leads.
+        ip: std::net::IpAddr,
+    },
     /// The session refuses it.
     #[error("{0}")]
     Engine(String),

@@ -20,7 +20,6 @@ use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::net::IpAddr;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use swarm_engine::{Data, METAINFO_LEN_MAX};
 
@@ -35,7 +34,7 @@ impl From<Refusal> for Fault {
     fn from(refusal: Refusal) -> Fault {
         let code = match &refusal {
             Refusal::Invalid(_) | Refusal::NoMetadata => Code::Params,
-            Refusal::Fetch(_) => Code::Http,
+            Refusal::Fetch(_) | Refusal::PrivateUrl { .. } => Code::Http,
             Refusal::Engine(_) | Refusal::Stopping => Code::Internal,
             _ => Code::System,
         };
@@ -282,16 +281,15 @@ async fn rename_to(app: &App, row: &Row, path: &str, name: &str) -> Result<(), F
 
 async fn torrent_add(app: &App, params: &Params) -> Result<Params, Fault> {
     let add = change::add(params, true, false)?;
-    let rules = app.rules.borrow().clone();
     let new = match add.source {
-        Source::Metainfo(bytes) => adding::of_bytes(bytes, add.options, rules).await,
+        Source::Metainfo(bytes) => adding::of_bytes(bytes, add.options, app.terms()).await,
         Source::Path(path) => {
-            let folders = Arc::clone(&rules);
-            let read = tokio::task::spawn_blocking(move || read_metainfo(&path, &folders)).await;
+            let rules = app.rules.borrow().clone();
+            let read = tokio::task::spawn_blocking(move || read_metainfo(&path, &rules)).await;
             let bytes = read.unwrap_or(Err(Refusal::Engine("a defect: it ended early".to_owned())))?;
-            adding::of_bytes(bytes, add.options, rules).await
+            adding::of_bytes(bytes, add.options, app.terms()).await
         }
-        Source::Link(link) => adding::of_source(&link, add.options, rules, &app.session).await,
+        Source::Link(link) => adding::of_source(&link, add.options, app.terms(), &app.session).await,
     };
     let mut new: New = new.map_err(|refusal| match refusal {
         Refusal::Invalid(text) => Fault::new(Code::Unrecognized, text),

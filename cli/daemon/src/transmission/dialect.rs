@@ -148,7 +148,12 @@ fn read_one(value: Value, is_batch: bool) -> Result<Call, Value> {
             let params = params.into_iter().map(|(key, value)| {
                 let key = names::newer(&key);
                 let value = match &*key {
-                    "fields" | "ids" => newer_words(value),
+                    "fields" => each_word(value, names::newer),
+                    // The others are hashes, which clients write in large letters too.
+                    "ids" => each_word(value, |word| match word {
+                        "recently-active" | "recentlyActive" => "recently_active".to_owned(),
+                        hash => hash.to_owned(),
+                    }),
                     "encryption" if value == "tolerated" => "allowed".into(),
                     _ => value,
                 };
@@ -169,10 +174,10 @@ fn object(value: Option<Value>) -> Params {
     }
 }
 
-fn newer_words(value: Value) -> Value {
+fn each_word(value: Value, change: fn(&str) -> String) -> Value {
     match value {
-        Value::String(word) => Value::String(names::newer(&word)),
-        Value::Array(words) => Value::Array(words.into_iter().map(newer_words).collect()),
+        Value::String(word) => Value::String(change(&word)),
+        Value::Array(words) => Value::Array(words.into_iter().map(|word| each_word(word, change)).collect()),
         other => other,
     }
 }

@@ -90,6 +90,9 @@ fn a_call_of_the_older_dialect_means_the_same_as_one_of_json_rpc() {
     );
     assert_eq!((older.method.as_str(), older.dialect), ("torrent_get", Dialect::Older));
     assert_eq!((&older.method, &older.params, &older.id), (&newer.method, &newer.params, &newer.id));
+    let by_hash =
+        call(r#"{"method": "torrent-start", "arguments": {"ids": ["90804BCCE72F", "recently-active"]}}"#);
+    assert_eq!(by_hash.params["ids"], json!(["90804BCCE72F", "recently_active"]));
     // A tag that is no number is not told back; nor is there one if there was none.
     assert_eq!(call(r#"{"method": "session-stats", "tag": "x"}"#).id, None);
     assert_eq!(call(r#"{"method": "session-stats"}"#).params, Params::new());

@@ -10,11 +10,11 @@ use super::{FILES_MAX, FileAttr, FileEntry, Format, Info, MetainfoError, PATH_DE
 use crate::bencode::{self, Dict, Limits, List, Value};
 use crate::geometry::{BLOCK_LEN, Geometry};
 use crate::id::{FileIndex, InfoHash, InfoHashV2};
+use bytes::Bytes;
 use sha1::{Digest, Sha1};
 use sha2::Sha256;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 impl Info {
     /// Reads an info dictionary that came without its metainfo file, as from a peer (BEP 9). The info-hash is
@@ -26,7 +26,7 @@ impl Info {
         let document = bencode::parse(bytes, &Limits::default())?;
         let dict = document.root().as_dict().ok_or_else(|| field("info", "a dictionary"))?;
         let spelling = Spelling::of(PathRules::native());
-        let mut info = read(dict, bytes, &bytes.into(), spelling, &mut Warnings::default())?;
+        let mut info = read(dict, bytes, &Bytes::copy_from_slice(bytes), spelling, &mut Warnings::default())?;
         layers::read(&mut info, None, Hashes::Kept)?;
         Ok(info)
     }
@@ -137,7 +137,7 @@ impl<'a> Keys<'a> {
 pub(super) fn read(
     dict: Dict<'_>,
     raw: &[u8],
-    kept: &Arc<[u8]>,
+    kept: &Bytes,
     spelling: Spelling,
     warnings: &mut Warnings,
 ) -> Result<Info, MetainfoError> {
@@ -322,7 +322,7 @@ fn read_geometry(keys: &Keys<'_>, total: u64, warnings: &mut Warnings) -> Result
 fn read_pieces(
     keys: &Keys<'_>,
     raw: &[u8],
-    kept: &Arc<[u8]>,
+    kept: &Bytes,
     geometry: &Geometry,
 ) -> Result<PieceHashes, MetainfoError> {
     let pieces =

@@ -36,6 +36,7 @@ use crate::geometry::Geometry;
 use crate::id::{FileIndex, InfoHash, InfoHashV2, InfoHashes, PieceIndex};
 use crate::merkle::{Node, Tree};
 use crate::padding::Padding;
+use bytes::Bytes;
 use std::sync::Arc;
 
 /// How long a metainfo file may be, in bytes.
@@ -59,7 +60,7 @@ pub struct Metainfo {
     /// What is distributed.
     pub info: Arc<Info>,
     /// The info dictionary as found, byte for byte.
-    pub info_bytes: Arc<[u8]>,
+    pub info_bytes: Bytes,
     /// Tracker URLs in tiers, best tier first (BEP 12). No URL occurs twice, no tier is empty.
     pub trackers: Vec<Vec<String>>,
     /// URLs of web seeds (BEP 19).

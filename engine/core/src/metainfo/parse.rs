@@ -3,9 +3,11 @@
 use super::entry::Spelling;
 use super::layers::Hashes;
 use super::path::PathRules;
+use super::piece_hashes::PieceHashes;
 use super::warnings::Warnings;
 use super::{ADDRESSES_MAX, METAINFO_LEN_MAX, Metainfo, MetainfoError, URL_LEN_MAX, info, layers};
 use crate::bencode::{self, Limits, Value};
+use bytes::Bytes;
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -31,6 +33,18 @@ impl Metainfo {
         Metainfo::read(bytes, rules, Hashes::Kept)
     }
 
+    /// The same, with its info dictionary, which is most of it, where `keep` has put a copy of these bytes.
+    pub fn moved(mut self, keep: impl FnOnce(&[u8]) -> Bytes) -> Metainfo {
+        let moved = keep(&self.info_bytes);
+        debug_assert_eq!(moved.len(), self.info_bytes.len(), "a copy");
+        let hashes = self.info.piece_hashes.as_ref();
+        if let Some(range) = hashes.and_then(|hashes| hashes.range_in(&self.info_bytes)) {
+            Arc::make_mut(&mut self.info).piece_hashes = Some(PieceHashes::within(&moved, range));
+        }
+        self.info_bytes = moved;
+        self
+    }
+
     /// Reads it all, and keeps neither the hashes nor the info dictionary, which may be as long as the file.
     pub(super) fn check(bytes: &[u8], rules: PathRules) -> Result<Metainfo, MetainfoError> {
         Metainfo::read(bytes, rules, Hashes::Checked)
@@ -54,9 +68,9 @@ impl Metainfo {
         let info_dict = info_value.as_dict().ok_or_else(missing)?;
         let label = root.get(b"encoding").or_else(|| info_dict.get(b"encoding")).and_then(Value::as_bytes);
         let spelling = Spelling::of(rules).with_encoding(label);
-        let info_bytes: Arc<[u8]> = match hashes {
-            Hashes::Kept => info_value.raw().into(),
-            Hashes::Checked => Arc::default(),
+        let info_bytes = match hashes {
+            Hashes::Kept => Bytes::copy_from_slice(info_value.raw()),
+            Hashes::Checked => Bytes::new(),
         };
         let mut info = info::read(info_dict, info_value.raw(), &info_bytes, spelling, &mut warnings)?;
         layers::read(&mut info, root.get(b"piece layers"), hashes)?;

@@ -3,21 +3,26 @@
 use crate::geometry::BLOCK_LEN;
 use crate::id::PieceIndex;
 use crate::merkle::{self, Node};
+use bytes::Bytes;
 use std::fmt;
 use std::ops::{Deref, Range};
 use std::sync::Arc;
 
 /// SHA-1 of each piece, 20 bytes apiece. Clones share the bytes.
 #[derive(Clone)]
-pub struct PieceHashes {
-    bytes: Arc<[u8]>,
-    range: Range<usize>,
-}
+pub struct PieceHashes(Bytes);
 
 impl PieceHashes {
     /// The part `range` of an info dictionary.
-    pub(super) fn within(dict: &Arc<[u8]>, range: Range<usize>) -> PieceHashes {
-        PieceHashes { bytes: Arc::clone(dict), range }
+    pub(super) fn within(dict: &Bytes, range: Range<usize>) -> PieceHashes {
+        PieceHashes(dict.slice(range))
+    }
+
+    /// Where they lie in these bytes, if they share them.
+    pub(super) fn range_in(&self, dict: &Bytes) -> Option<Range<usize>> {
+        let start = self.0.as_ptr().addr().checked_sub(dict.as_ptr().addr())?;
+        let end = start.checked_add(self.0.len())?;
+        (end <= dict.len()).then_some(start..end)
     }
 
     /// That of one piece.
@@ -32,7 +37,7 @@ impl PieceHashes {
 
 impl From<Vec<u8>> for PieceHashes {
     fn from(bytes: Vec<u8>) -> PieceHashes {
-        PieceHashes { range: 0..bytes.len(), bytes: bytes.into() }
+        PieceHashes(bytes.into())
     }
 }
 
@@ -40,7 +45,7 @@ impl Deref for PieceHashes {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        &self.bytes[self.range.clone()]
+        &self.0
     }
 }
 

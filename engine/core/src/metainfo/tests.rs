@@ -44,6 +44,21 @@ fn an_info_dictionary_alone_is_enough() {
 }
 
 #[test]
+fn an_info_dictionary_can_be_kept_elsewhere() {
+    let bytes = torrent("d6:lengthi5e4:name1:n12:piece lengthi16384e6:pieces20:AAAAAAAAAAAAAAAAAAAAe");
+    let metainfo = Metainfo::parse(&bytes).unwrap();
+    let place = bytes::Bytes::copy_from_slice(&metainfo.info_bytes);
+    let moved = metainfo.clone().moved(|info| {
+        assert_eq!(info, place);
+        place.clone()
+    });
+    assert_eq!(moved, metainfo);
+    let range = place.as_ptr_range();
+    assert_eq!(moved.info_bytes.as_ptr_range(), range);
+    assert!(range.contains(&moved.info.piece_hashes.as_ref().unwrap().as_ptr()), "they are kept once");
+}
+
+#[test]
 fn padding_counts_nowhere_and_is_known_by_its_attribute_or_its_name() {
     let file = |attr: &str, length: u64, path: &str| {
         let attr = if attr.is_empty() { String::new() } else { format!("4:attr{}", text(attr)) };

@@ -14,7 +14,7 @@ use crate::id::{BlockRef, PeerId, PeerKey, PieceIndex};
 use crate::mse::Method;
 use crate::picker::Counted;
 use crate::rate::RateMeter;
-use crate::time::Time;
+use crate::time::{Duration, Time};
 use budget::Budget;
 use exchange::Exchange;
 use held::Held;
@@ -23,6 +23,7 @@ use pipeline::{Outstanding, Pipeline};
 use std::collections::{BTreeSet, VecDeque};
 use std::mem::{offset_of, size_of};
 use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
 
 /// What the handshake says of a connection.
 #[derive(Clone, Debug)]
@@ -174,6 +175,15 @@ impl Upload {
     }
 }
 
+/// What it says of its own fetches from web seeds.
+#[derive(Debug, Default)]
+pub(crate) struct WebFetching {
+    /// Its number for these messages, if it takes them.
+    pub(crate) id: Option<u8>,
+    /// The pieces that are on their way to it, and until when that is believed.
+    pub(crate) coming: Option<(Range<u32>, Time)>,
+}
+
 /// Payload that passed, in bytes.
 #[derive(Debug, Default)]
 #[allow(missing_docs)]
@@ -205,6 +215,7 @@ pub struct Peer {
     pub traffic: Traffic,
     pub(crate) exchange: Exchange,
     pub(crate) holepunch: HolepunchState,
+    pub(crate) web: WebFetching,
 }
 
 // Every HAVE touches these, at a peer that is in no cache yet: they share one line.
@@ -255,6 +266,7 @@ impl Peer {
             traffic: Traffic::default(),
             exchange: Exchange::new(now),
             holepunch: HolepunchState::default(),
+            web: WebFetching::default(),
         }
     }
 
@@ -299,8 +311,14 @@ impl Peer {
         self.times.heard_at > self.times.connected_at
     }
 
-    /// How many more blocks to ask it for now: none until its queue has run down a little, so that requests go out in bunches.
-    pub(crate) fn room(&self, now: Time) -> usize {
+    /// Whether it has fallen silent, as [`Pipeline::is_silent`] has it.
+    pub(crate) fn is_silent(&self, now: Time, held: Duration) -> bool {
+        self.download.pipeline.is_silent(now, held, self.times.useful_at)
+    }
+
+    /// How many more blocks to ask it for now, if somebody waits for what comes or nobody does: none until its queue has run down a little,
+    /// so that requests go out in bunches.
+    pub(crate) fn room(&self, now: Time, is_urgent: bool) -> usize {
         let pipeline = &self.download.pipeline;
         if self.flags.peer_choking || !self.flags.am_interested {
             return 0;
@@ -308,7 +326,7 @@ impl Peer {
         if self.download.snubbed {
             return usize::from(pipeline.is_empty());
         }
-        let depth = pipeline.depth(self.traffic.rate_down.bytes_per_s(now));
+        let depth = pipeline.depth(self.traffic.rate_down.bytes_per_s(now), is_urgent);
         let room = depth.saturating_sub(pipeline.len());
         if room * 8 < depth && !pipeline.is_empty() { 0 } else { room }
     }

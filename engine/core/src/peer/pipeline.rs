@@ -20,6 +20,11 @@ pub const REQUESTS_MIN: usize = 4;
 pub const REQUESTS_INITIAL: usize = 16;
 /// How much data should wait at the sender, as time at the present rate.
 pub const QUEUE_TIME: Duration = Duration::from_millis(500);
+/// The same while somebody waits for what comes. More of it would lie at peers that happened to be asked first, while others could send it
+/// sooner.
+pub const QUEUE_TIME_URGENT: Duration = Duration::from_millis(50);
+/// How many requests a slow peer gets at least while somebody waits.
+pub const REQUESTS_MIN_URGENT: usize = 2;
 /// A round trip longer than this is taken for this.
 pub const ROUND_TRIP_MAX: Duration = Duration::from_secs(2);
 /// A peer that lets requests lie this long is snubbed: its blocks go to others, and it is asked for
@@ -29,6 +34,10 @@ pub const SNUB_AFTER: Duration = Duration::from_secs(10);
 pub const SNUB_AFTER_MAX: Duration = Duration::from_secs(60);
 /// A block is overdue so long after it should have come at the latest.
 pub const OVERDUE_AFTER: Duration = Duration::from_millis(200);
+/// Nothing has come for longer than usual after so long, beside a round trip and twice the time between blocks.
+const SILENCE_MIN: Duration = Duration::from_millis(100);
+/// A peer that has sent nothing yet is silent after so long, and no round trip counts for more in that.
+const SILENCE_MAX: Duration = Duration::from_secs(1);
 /// No longer time between blocks is taken for usual in that.
 const GAP_MAX: Duration = Duration::from_millis(500);
 /// A request that is passed over for this long, while later ones are answered, is overdue.
@@ -153,14 +162,36 @@ impl Pipeline {
         self.waiting_since().is_some_and(|since| now.since(since) >= timeout.min(SNUB_AFTER) + held)
     }
 
-    /// How many requests should be outstanding at this rate.
-    pub fn depth(&self, rate_bytes_per_s: u64) -> usize {
-        let horizon = self.round_trip_min + QUEUE_TIME;
+    /// Whether somebody who waits for a block should not rely on it coming from this peer: no block has come for longer than usual, `came_at` being
+    /// when the last one did, asked for still or not. Sooner than [`is_overdue`](Self::is_overdue), and wrong more often.
+    pub fn is_silent(&self, now: Time, held: Duration, came_at: Time) -> bool {
+        let usual = match self.gap {
+            None => SILENCE_MAX,
+            Some(gap) => self.round_trip_min.min(SILENCE_MAX) + gap.min(GAP_MAX) * 2 + SILENCE_MIN,
+        };
+        self.waiting_since().is_some_and(|since| now.since(since.max(came_at)) >= usual + held)
+    }
+
+    /// How many of the requests are likely to be answered already, at this rate.
+    pub fn on_their_way(&self, rate_bytes_per_s: u64) -> usize {
+        let bytes = u128::from(rate_bytes_per_s) * self.round_trip_min.as_micros() / 1_000_000;
+        (bytes / u128::from(BLOCK_LEN)) as usize + 1
+    }
+
+    /// How many requests should be outstanding at this rate, if somebody waits for what comes or nobody does.
+    pub fn depth(&self, rate_bytes_per_s: u64, is_urgent: bool) -> usize {
+        let (queue_time, requests_min) = match is_urgent {
+            true => (QUEUE_TIME_URGENT, REQUESTS_MIN_URGENT),
+            false => (QUEUE_TIME, REQUESTS_MIN),
+        };
+        let horizon = self.round_trip_min + queue_time;
         let bytes = u128::from(rate_bytes_per_s) * horizon.as_micros() / 1_000_000;
         let by_rate = (bytes / u128::from(BLOCK_LEN)) as usize + 1;
         let wanted = match &self.starting {
+            // It may be slow.
+            Some(_) if is_urgent && self.gap.is_none() => REQUESTS_MIN,
             Some(start) => by_rate.max(start.depth),
-            None => by_rate.max(REQUESTS_MIN),
+            None => by_rate.max(requests_min),
         };
         wanted.min(self.limit())
     }

@@ -96,9 +96,12 @@ impl Picker {
             && self.missing.has(piece)
     }
 
-    /// Peers on parole, and the others, leave each other's pieces alone while they can start one; not when somebody reads along.
-    fn is_fitting(&self, source: PickerPeer<'_>, downloading: &DownloadingPiece) -> bool {
+    /// Peers on parole, and the others, leave each other's pieces alone while they can start one; not when somebody reads along or waits
+    /// for the piece.
+    #[inline]
+    fn is_fitting(&self, source: PickerPeer<'_>, piece: PieceIndex, downloading: &DownloadingPiece) -> bool {
         self.order == Order::Sequential
+            || self.priority(piece) > Priority::FIRST
             || downloading.reserved_for().map_or(!source.on_parole, |peer| peer == source.key)
     }
 
@@ -116,7 +119,7 @@ impl Picker {
         self.count(self.downloading.len() as u64);
         for (&piece, downloading) in &self.downloading {
             let may_fill = self.may_continue(source, piece, downloading)
-                && self.is_fitting(source, downloading) == fitting;
+                && self.is_fitting(source, piece, downloading) == fitting;
             if may_fill {
                 let is_others = u64::from(downloading.last_taker() != Some(source.key));
                 choices.push((
@@ -141,7 +144,7 @@ impl Picker {
         let may_fill = |(piece, downloading): &(&PieceIndex, &DownloadingPiece)| {
             self.priority(**piece) > Priority::HIGH
                 && self.may_continue(source, **piece, downloading)
-                && self.is_fitting(source, downloading)
+                && self.is_fitting(source, **piece, downloading)
         };
         let (mut first, mut begun) = (Priority::HIGH, 0);
         for (piece, downloading) in self.downloading.iter().filter(may_fill) {

@@ -45,6 +45,8 @@ impl Priority {
     /// Before every other piece of a file. What is still higher is urgent: somebody waits for it, and it is started before anything else is
     /// continued.
     pub const HIGH: Priority = Priority(7);
+    /// Before every file: what its first and its last piece may have. What is still higher is waited for by somebody who reads.
+    pub const FIRST: Priority = Priority(8);
 }
 
 /// The order in which pieces are started.
@@ -105,6 +107,8 @@ pub struct Picker {
     uncommon: u32,
     /// Missing pieces that are more urgent than [`Priority::HIGH`].
     urgent: u32,
+    /// Those of them that are more urgent than [`Priority::FIRST`].
+    waited_for: u32,
     availability: Availability,
     /// Pieces downloading or complete.
     downloading: BTreeMap<PieceIndex, DownloadingPiece>,
@@ -148,6 +152,7 @@ impl Picker {
             priorities: Vec::new(),
             uncommon: 0,
             urgent: 0,
+            waited_for: 0,
             availability: Availability::new(n),
             downloading: BTreeMap::new(),
             exclusive: BTreeSet::new(),
@@ -213,15 +218,19 @@ impl Picker {
         self.uncommon = self.uncommon + is_uncommon(priority) - is_uncommon(before);
     }
 
-    fn is_urgent(&self, piece: PieceIndex) -> bool {
-        self.missing.has(piece) && self.priority(piece) > Priority::HIGH
+    /// What a piece counts for among those that are urgent, and among those that are waited for.
+    fn urgency(&self, piece: PieceIndex) -> (u32, u32) {
+        let priority = if self.missing.has(piece) { self.priority(piece) } else { Priority::SKIP };
+        (u32::from(priority > Priority::HIGH), u32::from(priority > Priority::FIRST))
     }
 
     /// Changes what is missing, or how much it is wanted, and keeps count of what is urgent.
     fn change<R>(&mut self, piece: PieceIndex, change: impl FnOnce(&mut Picker) -> R) -> R {
-        let was_urgent = self.is_urgent(piece);
+        let (was_urgent, was_waited_for) = self.urgency(piece);
         let result = change(self);
-        self.urgent = self.urgent + u32::from(self.is_urgent(piece)) - u32::from(was_urgent);
+        let (is_urgent, is_waited_for) = self.urgency(piece);
+        self.urgent = self.urgent + is_urgent - was_urgent;
+        self.waited_for = self.waited_for + is_waited_for - was_waited_for;
         result
     }
 
@@ -326,6 +335,11 @@ impl Picker {
     /// Whether some missing piece is more urgent than [`Priority::HIGH`].
     pub fn has_urgent(&self) -> bool {
         self.urgent > 0
+    }
+
+    /// Whether some missing piece is more urgent than [`Priority::FIRST`]: somebody reads.
+    pub fn is_waited_for(&self) -> bool {
+        self.waited_for > 0
     }
 
     /// Whether this piece is downloading or complete.
@@ -545,5 +559,7 @@ impl Picker {
         assert_eq!(uncommon, self.uncommon as usize, "uncommon priorities");
         let urgent = self.missing.iter().filter(|piece| self.priority(*piece) > Priority::HIGH).count();
         assert_eq!(urgent, self.urgent as usize, "urgent pieces");
+        let waited_for = self.missing.iter().filter(|piece| self.priority(*piece) > Priority::FIRST).count();
+        assert_eq!(waited_for, self.waited_for as usize, "pieces that are waited for");
     }
 }

@@ -333,6 +333,10 @@ impl Torrent {
             Some(Extension::Metadata) => self.on_metadata(now, key, payload),
             Some(Extension::PeerExchange) => self.on_exchange(now, key, payload),
             Some(Extension::Holepunch) => self.on_holepunch(now, key, payload),
+            Some(Extension::WebFetching) => {
+                self.charge(now, key, Cost::Change);
+                self.on_web_fetching(now, key, payload);
+            }
             None => {
                 self.charge(now, key, Cost::Nothing);
             }
@@ -402,6 +406,7 @@ impl Torrent {
             (Extension::Metadata, &mut peer.extensions.metadata_id),
             (Extension::PeerExchange, &mut peer.exchange.id),
             (Extension::Holepunch, &mut peer.holepunch.id),
+            (Extension::WebFetching, &mut peer.web.id),
         ] {
             if let Some(&id) = hello.ids.get(&extension) {
                 *known = Some(id).filter(|&id| id != 0);

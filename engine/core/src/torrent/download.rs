@@ -10,6 +10,7 @@ use crate::peer::{Due, Peer};
 use crate::picker::{Arrival, PickerPeer};
 use crate::time::{Duration, Time};
 use crate::wire::Message;
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
 /// Under a download limit, no more is asked for than comes in this time, but for a few blocks: what peers have sent and we
@@ -18,7 +19,7 @@ pub const LIMITED_QUEUE_TIME: Duration = Duration::from_secs(10);
 /// The same while somebody waits for what comes: he may soon want something else.
 pub const URGENT_QUEUE_TIME: Duration = Duration::from_millis(500);
 /// How often it is looked for blocks that somebody waits for too long.
-const URGENT_INTERVAL: Duration = Duration::from_millis(50);
+const URGENT_INTERVAL: Duration = Duration::from_millis(20);
 /// A peer that sends more blocks than this that we never asked for is closed.
 pub const UNREQUESTED_BLOCKS_MAX: u32 = 64;
 /// How many blocks that a peer refused once may be asked of it again; beyond that the first refusal is final.
@@ -105,6 +106,33 @@ impl Torrent {
             // Its room is filled when its next block comes, or at once if none will.
             self.refill_all |= self.peers[key].download.pipeline.is_empty();
         }
+    }
+
+    /// Somebody waits for a piece from now on. What is wanted less is taken back from those who can send the piece, and asked for again
+    /// later; but for what is likely to be on its way.
+    pub fn hurry(&mut self, now: Time, piece: PieceIndex) {
+        if !self.picker.has_unrequested(piece) {
+            return;
+        }
+        let (urgency, held) = (self.picker.priority(piece), self.held_for());
+        let mut taken_back = Vec::new();
+        for peer in self.peers.values().filter(|peer| peer.have().has(piece) && !peer.flags.peer_choking) {
+            let pipeline = &peer.download.pipeline;
+            if peer.is_silent(now, held) {
+                continue;
+            }
+            let on_their_way = pipeline.on_their_way(peer.traffic.rate_down.bytes_per_s(now));
+            let later = pipeline.iter().skip(on_their_way).map(|request| request.block);
+            let later = later.filter(|block| self.picker.priority(block.piece) < urgency);
+            taken_back.extend(later.map(|block| (peer.key, block)));
+        }
+        self.count(self.peers.len() + taken_back.len());
+        for (key, block) in taken_back {
+            self.cancel(now, key, block);
+            self.picker.release(block, key);
+        }
+        self.refill_all = true;
+        self.input_at = Some(now);
     }
 
     /// These blocks of a piece, by index, were received in an earlier run and never verified. Nobody is blamed for them. Before there
@@ -300,16 +328,16 @@ impl Torrent {
     }
 
     /// Asks everyone for as many blocks as they have room for. Snubbed peers and those with overdue blocks come last: otherwise
-    /// a block that one of them did not send would go back to it, while others that have it sit idle.
+    /// a block that one of them did not send would go back to it, while others that have it sit idle. While somebody waits, the quickest come first.
     pub(super) fn refill_everyone(&mut self, now: Time) {
         self.refill_at_tick = false;
-        let mut keys: Vec<(bool, u32, PeerKey)> = self
-            .peers
-            .values()
-            .map(|peer| (peer.download.snubbed, peer.download.timeouts, peer.key))
-            .collect();
+        let is_waited_for = self.picker.is_waited_for();
+        let rate = |peer: &Peer| if is_waited_for { peer.traffic.rate_down.bytes_per_s(now) } else { 0 };
+        let rank =
+            |peer: &Peer| (peer.download.snubbed, peer.download.timeouts, Reverse(rate(peer)), peer.key);
+        let mut keys: Vec<_> = self.peers.values().map(rank).collect();
         keys.sort_unstable();
-        for (_, _, key) in keys {
+        for (.., key) in keys {
             self.refill(now, key);
         }
     }
@@ -322,8 +350,12 @@ impl Torrent {
         self.count(1);
         let Some(peer) = self.peers.get(key) else { return };
         let mut picks = std::mem::take(&mut self.picks);
-        let room = peer.room(now).min(self.room_on_parole(peer));
-        let room = room.min(self.room_under_limit());
+        let is_waited_for = self.picker.is_waited_for();
+        let room = peer.room(now, is_waited_for).min(self.room_on_parole(peer));
+        let mut room = room.min(self.room_under_limit());
+        if is_waited_for && peer.is_silent(now, self.held_for()) {
+            room = 0;
+        }
         if room > 0 {
             self.pick(now, key, room, &mut picks);
         } else if peer.flags.peer_choking

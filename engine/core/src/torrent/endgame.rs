@@ -8,6 +8,7 @@ use crate::peer::pipeline::{Outstanding, REQUESTS_MIN};
 use crate::picker::{Priority, REQUESTED_FROM_MAX};
 use crate::time::{Duration, Time};
 use crate::webseed::{self, WebSeed};
+use std::cmp::Reverse;
 
 /// The time until an overdue block comes, in effect never.
 const OVERDUE: Duration = Duration::from_secs(3_600);
@@ -31,7 +32,8 @@ impl Torrent {
         let looked_at = if is_endgame || is_urgent { usize::MAX } else { OVERDUE_LOOKED_AT };
         let mut late: Vec<(BlockRef, Duration, PeerKey)> = Vec::new();
         for other in self.peers.values().filter(|other| other.key != key) {
-            let pace = Pace::of(other, now, held);
+            let mut pace = Pace::of(other, now, held);
+            pace.overdue |= self.picker.is_waited_for() && other.is_silent(now, held);
             let asked = other.download.pipeline.iter().enumerate().take(looked_at);
             let useful = asked.filter(|(_, request)| peer.have().has(request.block.piece));
             late.extend(useful.map(|(index, request)| (request.block, pace.eta(index, request), other.key)));
@@ -53,11 +55,17 @@ impl Torrent {
             let is_late = is_urgent && is_waited_for(block) && *eta >= URGENT_AFTER;
             is_endgame || is_late || is_short && *eta == OVERDUE
         });
-        late.sort_by_key(|&(block, eta, _)| (std::cmp::Reverse(eta), block));
+        // What is needed sooner comes first where somebody waits, else what comes last.
+        let urgency =
+            |block: &BlockRef| if is_urgent { self.picker.priority(block.piece) } else { Priority::SKIP };
+        late.sort_by_key(|&(block, eta, _)| (Reverse(urgency(&block)), Reverse(eta), block));
         let pace = Pace::of(peer, now, held);
         let room = match self.pressure {
             Pressure::Full => REQUESTS_MIN - peer.download.pipeline.len().min(REQUESTS_MIN),
-            _ => peer.download.pipeline.depth(peer.traffic.rate_down.bytes_per_s(now)),
+            _ => peer
+                .download
+                .pipeline
+                .depth(peer.traffic.rate_down.bytes_per_s(now), self.picker.is_waited_for()),
         };
         let mut timed_out = Vec::new();
         for (block, eta, _) in late {
@@ -66,7 +74,13 @@ impl Torrent {
             // Each peer gets a few overdue blocks at a time: it may not send them either, and others can be tried meanwhile.
             let is_extra = eta == OVERDUE || is_urgent && !is_endgame;
             let room = if is_extra { room.min(REQUESTS_MIN) } else { room };
-            if picks.len() >= room || ours * 2 >= eta {
+            if picks.len() >= room {
+                break;
+            }
+            if ours * 2 >= eta {
+                if is_urgent {
+                    continue;
+                }
                 break;
             }
             let from = holders.partition_point(|(other, ..)| *other < block);

@@ -25,6 +25,7 @@
 //! | HASH REQUEST for leaves | 1; the shell hashes pieces again, within [`LEAF_BYTES_OF_HOST_PER_S`](super::hashes::LEAF_BYTES_OF_HOST_PER_S) and [`LEAF_BYTES_PER_S`](super::hashes::LEAF_BYTES_PER_S) | [`LEAVES_ASKED_MAX`](super::hashes::LEAVES_ASKED_MAX) ranges, [`LEAVES_OWED_MAX`](super::hashes::LEAVES_OWED_MAX) if each follows a request for a block | [`Cost::Change`] each, [`Cost::Refused`] for a refusal |
 //! | HASHES | its hashes, and as many more as prove them | what was asked for | once for each request, else [`Cost::SwarmWide`] |
 //! | HASH REJECT | 1; one look at the peers if it was asked | nothing | once for each request, else [`Cost::Refused`] |
+//! | `web_fetching` | 1 | a range, for [`COMING_FOR`](super::webseeds::COMING_FOR) | [`Cost::Change`] each |
 //! | `ut_pex` | its length | addresses, within the limits of [`discovery`](super::discovery) | once in [`EXCHANGE_INTERVAL_MIN`](super::exchange::EXCHANGE_INTERVAL_MIN), else [`Cost::Nothing`] |
 //!
 //! A refill looks at each piece that is missing a bounded number of times, whatever comes of it. What the words in the last column cost, and

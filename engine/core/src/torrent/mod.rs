@@ -42,6 +42,7 @@ use crate::rng::Rng;
 use crate::time::{Duration, Time};
 use crate::wire::Message;
 use blame::Blame;
+use bytes::Bytes;
 use discovery::Discovery;
 pub use download::PAROLE_BYTES;
 pub use events::{Action, CloseReason, Event, PieceResult, Pressure};
@@ -56,8 +57,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use uploads::Uploads;
 pub use uploads::{REHASH_INTERVAL, REHASH_REST, SENT_WHOLE_MAX};
-pub use webseeds::PEERS_GIVEN;
 use webseeds::WebSeeds;
+pub use webseeds::{COMING_FOR, PEERS_GIVEN};
 
 /// How often slow things are looked at: snubbing, keep-alive, idle connections.
 pub const TICK: Duration = Duration::from_secs(1);
@@ -86,7 +87,7 @@ pub struct Config {
     /// How many requests a peer may queue at us (`reqq`).
     pub requests_max: u32,
     /// The raw info dictionary, for peers that have only its hash (BEP 9). `None`: they are not served.
-    pub metadata: Option<Arc<[u8]>>,
+    pub metadata: Option<Bytes>,
     /// Peer exchange (BEP 11). Not in private torrents (BEP 27).
     pub exchange: bool,
     /// Holepunching (BEP 55), for which we have to speak uTP. Not in private torrents (BEP 27).

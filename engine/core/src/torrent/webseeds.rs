@@ -4,11 +4,16 @@
 //! has (the first copy), until they turn out to serve much worse than it would.
 
 use super::{Action, Event, Pressure, TICK, Torrent};
+use crate::bitfield::Bitfield;
 use crate::geometry::BLOCK_LEN;
 use crate::id::{BlockRef, PeerKey, PieceIndex};
 use crate::picker::RunSource;
 use crate::time::{Duration, Time};
-use crate::webseed::{Fault, FetchId, Penalty, Place, Turns, WEB_SEEDS_MAX, WebSeed, WebSeedIndex};
+use crate::webseed::{
+    Fault, FetchId, Penalty, Place, RUN_BESIDE_PEERS, Turns, WEB_SEEDS_MAX, WebSeed, WebSeedIndex,
+};
+use crate::wire::{Message, extension};
+use std::borrow::Cow;
 use std::ops::Range;
 
 /// How long peers may be there without giving before web seeds serve regardless of them.
@@ -17,6 +22,8 @@ pub const PEERS_GIVEN: Duration = Duration::from_secs(10);
 const FIRST_PEER_WAIT: Duration = Duration::from_secs(1);
 /// Peers serve badly if a web seed is so many times as quick.
 const MUCH_QUICKER: u64 = 8;
+/// So long it is believed that pieces are on their way from a web seed to a peer: longer than a run beside peers takes.
+pub const COMING_FOR: Duration = Duration::from_secs(5);
 /// Of so many known addresses nobody waits for more.
 const COMING_MAX: usize = 100;
 /// What a web seed is taken to give that has not been asked yet, in bytes/s.
@@ -176,6 +183,41 @@ impl Torrent {
         others.into_iter().for_each(|other| self.cancel(now, other, block));
         self.input_at = Some(now);
         self.take_arrival(block, arrival)
+    }
+
+    /// A peer fetches these pieces from a web seed.
+    pub(super) fn on_web_fetching(&mut self, now: Time, key: PeerKey, payload: &[u8]) {
+        let Some(pieces) = extension::decode_pieces(payload) else { return };
+        let piece_len = u64::from(self.geometry.piece_len());
+        let bytes = u64::from(pieces.end - pieces.start) * piece_len;
+        let is_run = bytes <= RUN_BESIDE_PEERS.end + 2 * piece_len && pieces.end <= self.geometry.pieces();
+        if let Some(peer) = self.peers.get_mut(key).filter(|_| is_run) {
+            peer.web.coming = Some((pieces, now + COMING_FOR));
+        }
+    }
+
+    /// Tells the other downloaders what we fetch.
+    fn tell_fetching(&mut self, now: Time, blocks: &[BlockRef]) {
+        let (Some(first), Some(last)) = (blocks.first(), blocks.last()) else { return };
+        let payload = extension::encode_pieces(&(first.piece.0..last.piece.0 + 1));
+        let others = self.peers.values().filter(|peer| !peer.have().is_full());
+        let ids = others.filter_map(|peer| Some((peer.key, peer.web.id?)));
+        for (key, id) in ids.collect::<Vec<_>>() {
+            self.send(now, key, Message::Extended { id, payload: payload.clone() });
+        }
+    }
+
+    /// The pieces of a web seed without those that are on their way from one to a peer.
+    fn without_coming<'a>(&self, now: Time, have: &'a Bitfield) -> Cow<'a, Bitfield> {
+        let mut have = Cow::Borrowed(have);
+        let coming = self.peers.values().filter_map(|peer| peer.web.coming.as_ref());
+        for (pieces, _) in coming.filter(|(_, until)| now < *until) {
+            let have = have.to_mut();
+            for piece in pieces.clone() {
+                have.remove(PieceIndex(piece));
+            }
+        }
+        have
     }
 
     /// All of a fetch has come.
@@ -391,9 +433,13 @@ impl Torrent {
             return false;
         };
         let room = room.min(under_limit.saturating_mul(BLOCK_LEN.into()));
+        let have = match beside_peers {
+            Some(_) => self.without_coming(now, seed.have()),
+            None => Cow::Borrowed(seed.have()),
+        };
         let source = RunSource {
             key: seed.key(),
-            have: seed.have(),
+            have: &have,
             next: seed.next_piece(),
             in_order: seed.is_in_order(),
             gaps_only: place.is_some(),
@@ -411,6 +457,7 @@ impl Torrent {
             let bytes = blocks.iter().map(|block| u64::from(block.len)).sum();
             let appeared = self.appeared();
             self.web.turns.get_or_insert_default().begun(appeared, place, bytes);
+            self.tell_fetching(now, &blocks);
         }
         self.actions.push_back(Action::Fetch { id, seed: index, blocks: blocks.clone() });
         self.web.seeds[index.0 as usize].started(now, id, blocks);

@@ -36,6 +36,9 @@ pub enum Forbidden {
     /// A redirect from a public address to a local one.
     #[error("a public server redirects to the local address {0}")]
     Redirect(IpAddr),
+    /// An address that means something on this machine or network only, where nothing of that may be asked.
+    #[error("{0} is an address of this machine or network")]
+    Local(IpAddr),
     /// A web seed with a query at a local address that the user did not name himself.
     #[error("{0} is a local address; a web seed with a query there must be named by hand")]
     Query(IpAddr),
@@ -93,6 +96,15 @@ pub fn check_web_seed_address(
     Ok(())
 }
 
+/// The strictest rule: whoever names the URL is to learn nothing of this machine and network, and to move nothing there.
+///
+/// # Errors
+/// When it must not be connected to.
+pub fn check_public_address(to: IpAddr) -> Result<(), Forbidden> {
+    let to = to.to_canonical();
+    if is_local(to) { Err(Forbidden::Local(to)) } else { Ok(()) }
+}
+
 fn is_link_local(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(ip) => ip.is_link_local(),
@@ -103,7 +115,8 @@ fn is_link_local(ip: IpAddr) -> bool {
 /// Whether an address means something on this machine or network only.
 pub fn is_local(ip: IpAddr) -> bool {
     let private = match ip {
-        IpAddr::V4(ip) => ip.is_private(),
+        // RFC 6598: between a provider and its customers, and in private networks laid over others.
+        IpAddr::V4(ip) => ip.is_private() || matches!(ip.octets(), [100, 64..=127, ..]),
         IpAddr::V6(ip) => ip.is_unique_local(),
     };
     private || ip.is_loopback() || is_link_local(ip) || ip.is_unspecified()
@@ -166,6 +179,33 @@ mod tests {
     }
 
     #[test]
+    fn the_strictest_rule_lets_public_addresses_pass_alone() {
+        for to in [
+            "127.0.0.1",
+            "127.9.9.9",
+            "10.0.0.1",
+            "172.16.0.1",
+            "192.168.1.1",
+            "100.64.0.1",
+            "100.127.255.255",
+            "169.254.169.254",
+            "0.0.0.0",
+            "::",
+            "::1",
+            "::ffff:127.0.0.1",
+            "::ffff:192.168.1.1",
+            "fd00::1",
+            "fe80::1",
+        ] {
+            let to = to.parse().unwrap();
+            assert!(forbidden(check_public_address(to)), "{to}");
+        }
+        for to in ["93.184.216.34", "100.128.0.1", "172.32.0.1", "2606:2800:220::1"] {
+            assert_eq!(check_public_address(to.parse().unwrap()), Ok(()), "{to}");
+        }
+    }
+
+    #[test]
     fn what_is_no_host_is_for_nobody() {
         for to in ["0.0.0.0", "::", "224.0.0.1", "255.255.255.255", "ff02::1"] {
             assert!(forbidden(check("/announce", UrlOrigin::Typed, to, None)), "{to}");
@@ -174,7 +214,7 @@ mod tests {
 
     #[test]
     fn redirects_do_not_lead_from_outside_in() {
-        for to in ["127.0.0.1", "10.0.0.1", "169.254.1.1", "::1", "fd00::1", "fe80::1"] {
+        for to in ["127.0.0.1", "10.0.0.1", "100.64.0.1", "169.254.1.1", "::1", "fd00::1", "fe80::1"] {
             let outside = check("/announce", UrlOrigin::Typed, to, Some("93.184.216.34"));
             assert_eq!(outside, Err(Forbidden::Redirect(to.parse().unwrap())));
             assert_eq!(check("/announce", UrlOrigin::Typed, to, Some("192.168.0.1")), Ok(()), "{to}");

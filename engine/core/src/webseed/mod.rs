@@ -37,7 +37,7 @@ pub const PROBE_LEN: u64 = 256 * 1024;
 /// How much is outstanding at a URL at the most, and at the least.
 const OUTSTANDING: Range<u64> = 4 << 20..16 << 20;
 /// The same while peers serve the rest, unless pieces are larger...
-const RUN_BESIDE_PEERS: Range<u64> = 256 << 10..4 << 20;
+pub(crate) const RUN_BESIDE_PEERS: Range<u64> = 256 << 10..4 << 20;
 /// ... and as time at the rate of the last fetch.
 const RUN_TIME: Duration = Duration::from_millis(250);
 /// How much should be outstanding, as time at the present rate.

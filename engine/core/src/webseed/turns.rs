@@ -1,6 +1,6 @@
 //! Turns of downloaders that share a web seed.
 //!
-//! Each has one fetch, and nobody is told what others fetch. Begun all at once, the fetches would share the web seed's line, and all
+//! Each has one fetch. Begun all at once, the fetches would share the web seed's line, and all
 //! of their pieces would come at the same late moment, while nobody has anything to pass on. So each goes by what appears in the swarm: pieces
 //! that nobody had. There are as many slots in a round as downloaders; who has begun a fetch begins the next one when a round has
 //! appeared. That keeps a few fetches under way, and everybody's share of them the same. A slot that nobody uses passes after a time.
@@ -8,13 +8,13 @@
 use crate::time::{Duration, Time};
 
 /// What a slot that nobody uses takes.
-pub const SLOT: Duration = Duration::from_millis(150);
+pub const SLOT: Duration = Duration::from_millis(100);
 /// So many unused slots are waited for by whom nobody has anything for.
 const STARVED: u64 = 6;
 /// Nobody waits longer without anything appearing.
 pub const WAIT_MAX: Duration = Duration::from_secs(5);
 /// When nobody new has come for so long, those who are there are all; and for how long they may keep coming at most.
-pub const QUIET: Duration = Duration::from_millis(300);
+pub const QUIET: Duration = Duration::from_millis(150);
 const SETTLE_MAX: Duration = Duration::from_secs(1);
 /// How many fetches are under way together.
 const TOGETHER: u64 = 2;

@@ -9,6 +9,7 @@ use crate::net::{read_ip, write_ip};
 use bendy::encoding::AsString;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::ops::Range;
 
 /// The id of an extension handshake itself.
 pub const EXTENSION_HANDSHAKE_ID: u8 = 0;
@@ -36,16 +37,19 @@ pub enum Extension {
     Metadata,
     /// Addresses of other peers (BEP 11).
     PeerExchange,
+    /// "These pieces are on their way to me from a web seed": ours, so that downloaders do not all fetch the same.
+    WebFetching,
 }
 
 impl Extension {
     /// All of them.
-    pub const ALL: [Extension; 5] = [
+    pub const ALL: [Extension; 6] = [
         Extension::DontHave,
         Extension::UploadOnly,
         Extension::Holepunch,
         Extension::Metadata,
         Extension::PeerExchange,
+        Extension::WebFetching,
     ];
 
     /// The name in the handshake.
@@ -56,6 +60,7 @@ impl Extension {
             Extension::Holepunch => "ut_holepunch",
             Extension::Metadata => "ut_metadata",
             Extension::PeerExchange => "ut_pex",
+            Extension::WebFetching => "web_fetching",
         }
     }
 
@@ -169,6 +174,18 @@ pub fn encode_piece(piece: PieceIndex) -> Vec<u8> {
 /// Reads the payload of an [`Extension::DontHave`] message; `None` if it has another length.
 pub fn decode_piece(payload: &[u8]) -> Option<PieceIndex> {
     payload.try_into().ok().map(|bytes| PieceIndex(u32::from_be_bytes(bytes)))
+}
+
+/// The payload of an [`Extension::WebFetching`] message: the first piece, and how many.
+pub fn encode_pieces(pieces: &Range<u32>) -> Vec<u8> {
+    [pieces.start, pieces.end - pieces.start].map(u32::to_be_bytes).concat()
+}
+
+/// Reads the payload of an [`Extension::WebFetching`] message; `None` if it has another length, or ends beyond all numbers.
+pub fn decode_pieces(payload: &[u8]) -> Option<Range<u32>> {
+    let (first, count) = payload.split_first_chunk()?;
+    let (first, count) = (u32::from_be_bytes(*first), u32::from_be_bytes(count.try_into().ok()?));
+    Some(first..first.checked_add(count)?)
 }
 
 /// A name that is safe to show: cut to size, without control characters, and without those that turn the
@@ -308,6 +325,9 @@ mod tests {
         assert_eq!(decode_upload_only(&encode_upload_only(true)), Some(true));
         assert_eq!(decode_upload_only(&encode_upload_only(false)), Some(false));
         assert_eq!(decode_upload_only(b""), None);
+        assert_eq!(decode_pieces(&encode_pieces(&(3..9))), Some(3..9));
+        let no_pieces: [&[u8]; 4] = [b"", &[0; 7], &[0; 9], &[255; 8]];
+        assert!(no_pieces.into_iter().all(|payload| decode_pieces(payload).is_none()));
         assert_eq!(decode_piece(&encode_piece(PieceIndex(258))), Some(PieceIndex(258)));
         assert_eq!(decode_piece(&[0; 3]), None);
     }

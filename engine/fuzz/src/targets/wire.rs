@@ -9,7 +9,8 @@ use swarm_core::merkle::HashRange;
 use swarm_core::wire::decode::message_len;
 use swarm_core::wire::exchange::EXCHANGED_MAX;
 use swarm_core::wire::extension::{
-    Extension, ExtensionHandshake, decode_piece, decode_upload_only, encode_piece, encode_upload_only,
+    Extension, ExtensionHandshake, decode_piece, decode_pieces, decode_upload_only, encode_piece,
+    encode_pieces, encode_upload_only,
 };
 use swarm_core::wire::holepunch::{Holepunch, HolepunchError};
 use swarm_core::wire::message::Hashes;
@@ -164,6 +165,9 @@ fn extensions(input: &[u8]) {
     if let Some(piece) = decode_piece(input) {
         assert_eq!(encode_piece(piece), input);
     }
+    if let Some(pieces) = decode_pieces(input) {
+        assert_eq!(encode_pieces(&pieces), input);
+    }
     if let Some(upload_only) = decode_upload_only(input) {
         assert_eq!(decode_upload_only(&encode_upload_only(upload_only)), Some(upload_only));
     }
@@ -195,6 +199,7 @@ fn extension_payloads() -> Vec<Vec<u8>> {
         Holepunch::Connect(addrs[1]).encode(),
         Holepunch::Error(addrs[0], HolepunchError::NotConnected).encode(),
         encode_piece(PieceIndex(9)),
+        encode_pieces(&(3..7)),
         encode_upload_only(true),
     ]
 }

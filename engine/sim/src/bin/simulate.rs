@@ -165,6 +165,10 @@ impl Run<'_> {
             "control_bytes": outcome.control_bytes,
             "fairness": permille(outcome.fairness_permille),
             "free_rider_share": outcome.riders_permille.map(permille),
+            "waits": outcome.waits.iter().map(|wait| {
+                json!({ "since": wait.since.as_secs_f64(), "took": wait.took.as_secs_f64(), "at": wait.at })
+            }).collect::<Vec<_>>(),
+            "longest_wait": outcome.longest_wait().map(|wait| wait.as_secs_f64()),
             "banned": outcome.banned,
             "honest_banned": outcome.honest_banned,
             "deceived": outcome.deceived,
@@ -201,6 +205,10 @@ impl Run<'_> {
         if let Some(share) = outcome.riders_permille {
             let share = permille(share) * 100.0;
             println!("  free riders had   {share:9.1} % when half of the others had everything");
+        }
+        if let Some(wait) = outcome.longest_wait() {
+            let (wait, times) = (wait.as_secs_f64(), outcome.waits.len());
+            println!("  longest wait      {wait:9.3} s of {times}, after the first second");
         }
         println!("  banned            {:9} ({} honest)", outcome.banned, outcome.honest_banned);
         println!("  deceived          {:9} times, {} unpunished", outcome.deceived, outcome.unpunished);

@@ -74,13 +74,13 @@ impl Book {
         Some(Change::of(record))
     }
 
-    /// What it changes that a torrent's files can be streamed by this token.
+    /// What it changes that a torrent's files can be streamed by this token, or by none any more.
     ///
     /// # Errors
     /// If there is no such torrent.
-    pub fn plan_stream_token(&self, id: Id, token: String) -> Result<Change, Refusal> {
+    pub fn plan_stream_token(&self, id: Id, token: Option<String>) -> Result<Change, Refusal> {
         let record = self.expect(id)?.record.clone();
-        Ok(Change::of(Record { stream_token: Some(token), ..record }))
+        Ok(Change::of(Record { stream_token: token, ..record }))
     }
 
     fn expect_at_rest(&self, id: Id) -> Result<&super::Torrent, Refusal> {

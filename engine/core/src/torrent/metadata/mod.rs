@@ -19,6 +19,7 @@ use crate::padding::Padding;
 use crate::peer::budget::Cost;
 use crate::time::Time;
 use crate::wire::{Extension, Message, MetadataMessage, metadata_pieces, metadata_range};
+use bytes::Bytes;
 pub use claims::{BITFIELDS_LEN_MAX, CLAIMED_MAX};
 pub(super) use search::Search;
 use search::Verdict;
@@ -37,7 +38,7 @@ const HAVES_SENT_MAX: u32 = 4_096;
 #[derive(Clone, Debug)]
 pub struct Content {
     /// The raw info dictionary.
-    pub metadata: Arc<[u8]>,
+    pub metadata: Bytes,
     /// How its bytes divide into pieces.
     pub geometry: Geometry,
     /// The pieces that are verified and written.
@@ -83,6 +84,7 @@ impl Torrent {
             .chain(metadata)
             .chain(self.exchange_extension())
             .chain(self.holepunch_extension())
+            .chain(self.is_waiting_for_web().then_some(Extension::WebFetching))
     }
 
     /// Bytes in the metadata that we serve.

@@ -107,6 +107,7 @@ pub struct Announcer {
     walks: Vec<Walk>,
     transfer: Transfer,
     phase: Phase,
+    is_spread: bool,
     next_id: u64,
     actions: VecDeque<AnnounceAction>,
 }
@@ -135,9 +136,16 @@ impl Announcer {
             walks,
             transfer: Transfer::default(),
             phase: Phase::Idle,
+            is_spread: false,
             next_id: 0,
             actions: VecDeque::new(),
         }
+    }
+
+    /// Whether this is one of many torrents that start together, and would announce together from then on. Then the first interval is cut
+    /// short at random, by up to a half, as far as the tracker allows.
+    pub fn set_spread(&mut self, is_spread: bool) {
+        self.is_spread = is_spread;
     }
 
     /// The torrent starts, or goes on after a stop.
@@ -270,7 +278,10 @@ impl Announcer {
                         walk.on_stop_over(now);
                     }
                 }
-                Ok(response) => walk.on_success(now, id, response, &self.trackers, self.config.interval_min),
+                Ok(response) => {
+                    let rng = self.is_spread.then_some(&mut self.rng);
+                    walk.on_success(now, id, response, &self.trackers, self.config.interval_min, rng);
+                }
                 Err(failure) => walk.on_failure(now, id, failure, &self.trackers, &mut self.rng),
             }
         }

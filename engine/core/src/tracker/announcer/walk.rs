@@ -287,6 +287,7 @@ impl Walk {
         response: &AnnounceResponse,
         trackers: &[Tracker],
         interval_min: Duration,
+        spread: Option<&mut Rng>,
     ) {
         let Some(sent) = self.take(id) else { return };
         let endpoint = &mut self.endpoints[sent.tracker];
@@ -308,8 +309,12 @@ impl Walk {
         if !is_behind {
             let interval = response.interval.clamp(interval_min, INTERVAL_MAX);
             let early = response.min_interval.unwrap_or(EARLY_DEFAULT.min(interval));
-            self.next_at = Some(now + interval);
-            let earliest_at = now + early.clamp(interval_min, interval);
+            let early = early.clamp(interval_min, interval);
+            let earliest_at = now + early;
+            let spread = spread.filter(|_| sent.event == Some(Event::Started));
+            let room = interval.saturating_sub(early.max(interval / 2)).as_millis() as u64;
+            let cut = spread.map_or(0, |rng| rng.below(room + 1));
+            self.next_at = Some(now + interval - Duration::from_millis(cut));
             self.current = Some(Current { tracker: sent.tracker, earliest_at });
         }
         if sent.event == Some(Event::Completed) {

@@ -70,6 +70,33 @@ fn fail(announcer: &mut Announcer, now: Time) -> String {
 }
 
 #[test]
+fn torrents_that_start_together_announce_apart_later() {
+    let next = |seed, is_spread| {
+        let mut announcer = new(&[Family::V4], &[vec!["http://a.example/announce".to_owned()]], seed);
+        announcer.set_spread(is_spread);
+        announcer.handle_start(at(0));
+        succeed(&mut announcer, at(0));
+        let first = announcer.poll_timeout().unwrap();
+        announcer.handle_timeout(first);
+        succeed(&mut announcer, first);
+        (first, announcer.poll_timeout().unwrap().since(first))
+    };
+    assert_eq!(next(1, false), (at(1_800), Duration::from_secs(1_800)));
+    let spread: Vec<_> = (0..200).map(|seed| next(seed, true)).collect();
+    let early =
+        |from: u64, to: u64| spread.iter().filter(|(first, _)| (at(from)..at(to)).contains(first)).count();
+    assert_eq!(early(900, 1_801), 200, "no sooner than half the interval");
+    for third in [900, 1_200, 1_500] {
+        assert!(
+            (40..100).contains(&early(third, third + 300)),
+            "{} from {third} on",
+            early(third, third + 300)
+        );
+    }
+    assert!(spread.iter().all(|(_, then)| *then == Duration::from_secs(1_800)), "only once");
+}
+
+#[test]
 fn interval_of_the_tracker_is_kept() {
     let mut announcer = announcer(&[&["a"]]);
     assert_eq!(announcer.poll_timeout(), None, "silent before the start");

@@ -1,0 +1,557 @@
+//! What an announce and a scrape say to the store, and what it answers. Pure: bytes in, bytes out.
+//!
+//! A swarm is a sorted set for each address family. A member is a peer, its address and port as in a compact
+//! reply. A score is when it last announced, in seconds on the store's clock, and below zero for a seed. So a
+//! set begins with its seeds, and whoever has been silent for too long is around zero. A key ends by itself
+//! when nobody has announced for as long as a peer is listed.
+//!
+//! Commands and no script: a script takes the store three times as long. So a command cannot depend on what
+//! another one says, and what has to be known before comes from the last reply about that swarm, its
+//! [`View`].
+
+use std::collections::VecDeque;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use redis::{Pipeline, ServerError, Value};
+use swarm_core::id::InfoHash;
+use swarm_core::net::Family;
+use swarm_core::tracker::ScrapeStats;
+
+/// From so many peers for each one wanted, they are taken from several places of a swarm.
+const STRETCHES_FROM: usize = 8;
+const STRETCHES: usize = 5;
+
+/// What the last reply of the store said about a swarm, in each address family.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct View {
+    pub v4: FamilyView,
+    pub v6: FamilyView,
+}
+
+/// How large a swarm was in one address family.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct FamilyView {
+    /// Zero if it is not known.
+    pub peers: u32,
+    pub seeds: u32,
+    /// When we last took out who had been silent, on the store's clock.
+    pub swept_s: u64,
+}
+
+impl View {
+    pub fn of(&mut self, family: Family) -> &mut FamilyView {
+        match family {
+            Family::V4 => &mut self.v4,
+            Family::V6 => &mut self.v6,
+        }
+    }
+}
+
+/// How a peer stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    Leecher,
+    Seed,
+    /// It leaves.
+    Stops,
+}
+
+/// A peer's announce.
+#[derive(Clone, Debug)]
+pub(super) struct Announce {
+    pub info_hash: InfoHash,
+    pub addr: SocketAddr,
+    pub standing: Standing,
+    /// It has finished just now, as far as is known for the first time.
+    pub completed: bool,
+    /// There is no room: it is listed only if it is listed already.
+    pub no_room: bool,
+    /// How many peers to tell of.
+    pub want: usize,
+    pub leechers_only: bool,
+    pub timeout_s: u64,
+    pub view: FamilyView,
+    /// Decides where in a large swarm peers are taken from.
+    pub random: u64,
+}
+
+/// What the store answers to an announce.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Told {
+    pub listed: bool,
+    /// Peers in both families.
+    pub stats: ScrapeStats,
+    /// Peers in the family of who asked.
+    pub peers: Vec<SocketAddr>,
+    pub view: FamilyView,
+}
+
+/// What the store says instead of an answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Refused {
+    pub code: String,
+    pub message: String,
+}
+
+impl Refused {
+    pub fn new(error: &ServerError) -> Refused {
+        let message = match error.details() {
+            Some(details) => format!("{} {details}", error.code()),
+            None => error.code().to_owned(),
+        };
+        Refused { code: error.code().to_owned(), message }
+    }
+
+    fn strange() -> Refused {
+        Refused {
+            code: "ERR".into(),
+            message: "it gives answers that make no sense; is it Redis 6.2 or newer?".into(),
+        }
+    }
+}
+
+/// A swarm's key in one address family. What is in braces decides which node of a cluster has it.
+pub(super) fn key(info_hash: &InfoHash, kind: u8) -> Vec<u8> {
+    [b"swarm:{.", &info_hash.0[..], b"}", &[kind]].concat()
+}
+
+fn kind(family: Family) -> u8 {
+    match family {
+        Family::V4 => b'4',
+        Family::V6 => b'6',
+    }
+}
+
+fn other(family: Family) -> Family {
+    match family {
+        Family::V4 => Family::V6,
+        Family::V6 => Family::V4,
+    }
+}
+
+/// How often a torrent was downloaded.
+const DOWNLOADED: u8 = b'd';
+
+pub(super) fn member(addr: SocketAddr) -> Vec<u8> {
+    let port = addr.port().to_be_bytes();
+    match addr.ip() {
+        IpAddr::V4(ip) => [&ip.octets()[..], &port].concat(),
+        IpAddr::V6(ip) => [&ip.octets()[..], &port].concat(),
+    }
+}
+
+fn peer(member: &[u8]) -> Option<SocketAddr> {
+    let (ip, port) = member.split_at_checked(member.len().checked_sub(2)?)?;
+    let ip: IpAddr = match ip.len() {
+        4 => Ipv4Addr::from(<[u8; 4]>::try_from(ip).ok()?).into(),
+        16 => Ipv6Addr::from(<[u8; 16]>::try_from(ip).ok()?).into(),
+        _ => return None,
+    };
+    Some(SocketAddr::new(ip, u16::from_be_bytes(port.try_into().ok()?)))
+}
+
+/// Ranks `from..=to` of a sorted set.
+type Ranks = (usize, usize);
+
+impl Announce {
+    fn family(&self) -> Family {
+        Family::of_ip(self.addr.ip())
+    }
+
+    /// Whether it is time to take out who is silent: now and then, not with each announce.
+    fn sweeps(&self, now_s: u64) -> bool {
+        self.view.swept_s + self.timeout_s / 16 <= now_s
+    }
+
+    fn is_told(&self) -> bool {
+        self.want > 0 && self.standing != Standing::Stops
+    }
+
+    /// Whether to ask for leechers by what they are: where they begin changes with each seed, which matters
+    /// in a small swarm.
+    fn by_score(&self) -> bool {
+        let leechers = self.view.peers.saturating_sub(self.view.seeds) as usize;
+        self.leechers_only && leechers <= self.want + 1
+    }
+
+    /// Which peers to ask for in a swarm as large as it was last. One more than wanted, who may be the peer
+    /// itself.
+    fn ranks(&self) -> Vec<Ranks> {
+        let want = self.want + 1;
+        let first = if self.leechers_only { self.view.seeds as usize } else { 0 };
+        let all = (self.view.peers as usize).saturating_sub(first);
+        if all <= want {
+            return vec![(first, first + want - 1)];
+        }
+        let stretches = if all < STRETCHES_FROM * want { 1 } else { STRETCHES };
+        let len = want.div_ceil(stretches);
+        let start = (self.random % all as u64) as usize;
+        let mut ranks = Vec::with_capacity(2 * stretches);
+        for nth in 0..stretches {
+            let from = (start + nth * all / stretches) % all;
+            let to = from + len - 1;
+            ranks.push((first + from, first + to.min(all - 1)));
+            if to >= all {
+                ranks.push((first, first + to - all));
+            }
+        }
+        ranks
+    }
+
+    /// Appends the commands.
+    pub fn ask(&self, now_s: u64, out: &mut Pipeline) {
+        let member = member(self.addr);
+        let (own, others) =
+            (key(&self.info_hash, kind(self.family())), key(&self.info_hash, kind(other(self.family()))));
+        let (downloaded, since) =
+            (key(&self.info_hash, DOWNLOADED), now_s.saturating_sub(self.timeout_s) as i64);
+        if self.sweeps(now_s) {
+            out.cmd("ZREMRANGEBYSCORE").arg(&own).arg(format!("({}", -since)).arg(format!("({since}"));
+        }
+        let score = if self.standing == Standing::Seed { -(now_s as i64) } else { now_s as i64 };
+        match self.standing {
+            Standing::Stops => {
+                out.cmd("ZREM").arg(&own).arg(&member);
+            }
+            Standing::Leecher | Standing::Seed => {
+                out.cmd("ZADD").arg(&own);
+                if self.no_room {
+                    out.arg("XX");
+                }
+                out.arg(score).arg(&member);
+                out.cmd("EXPIRE").arg(&own).arg(self.timeout_s);
+            }
+        }
+        if self.no_room {
+            out.cmd("ZSCORE").arg(&own).arg(&member);
+        }
+        out.cmd("ZCARD").arg(&own);
+        out.cmd("ZCOUNT").arg(&own).arg("-inf").arg("(0");
+        out.cmd("ZCOUNT").arg(&others).arg("-inf").arg(-since);
+        out.cmd("ZCOUNT").arg(&others).arg(since).arg("+inf");
+        if self.completed {
+            out.cmd("INCR").arg(&downloaded);
+        }
+        out.cmd("GETEX").arg(&downloaded).arg("EX").arg(self.timeout_s);
+        if !self.is_told() {
+        } else if self.view.peers > 0 {
+            for (from, to) in self.ranks() {
+                out.cmd("ZRANGE").arg(&own).arg(from).arg(to);
+            }
+        } else if self.leechers_only {
+            let (limit, offset) = (self.want + 1, 0);
+            out.cmd("ZRANGE")
+                .arg(&own)
+                .arg("(0")
+                .arg("+inf")
+                .arg("BYSCORE")
+                .arg("LIMIT")
+                .arg(offset)
+                .arg(limit);
+        } else {
+            out.cmd("ZRANDMEMBER").arg(&own).arg(self.want + 1);
+        }
+    }
+
+    /// Takes the answers to its commands.
+    pub fn answer(&self, now_s: u64, answers: &mut Answers) -> Result<Told, Refused> {
+        let mut view = self.view;
+        if self.sweeps(now_s) {
+            answers.number()?;
+            view.swept_s = now_s;
+        }
+        answers.number()?;
+        if self.standing != Standing::Stops {
+            answers.number()?;
+        }
+        let known = if self.no_room { answers.next()? != Value::Nil } else { true };
+        view.peers = answers.number()?;
+        view.seeds = answers.number()?;
+        let (other_seeds, other_leechers) = (answers.number()?, answers.number()?);
+        if self.completed {
+            answers.number()?;
+        }
+        let downloaded = answers.number()?;
+        let mut peers = Vec::with_capacity(if self.is_told() { self.want + 1 } else { 0 });
+        let parts = match self.view.peers {
+            _ if !self.is_told() => 0,
+            peers if peers > 0 && !self.by_score() => self.ranks().len(),
+            _ => 1,
+        };
+        for _ in 0..parts {
+            answers.peers(&mut peers)?;
+        }
+        peers.retain(|peer| *peer != self.addr);
+        peers.truncate(self.want);
+        let stats = ScrapeStats {
+            complete: view.seeds.saturating_add(other_seeds),
+            incomplete: view.peers.saturating_sub(view.seeds).saturating_add(other_leechers),
+            downloaded,
+        };
+        Ok(Told { listed: known && self.standing != Standing::Stops, stats, peers, view })
+    }
+}
+
+/// How large a swarm is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Scrape {
+    pub info_hash: InfoHash,
+    pub timeout_s: u64,
+}
+
+impl Scrape {
+    /// Appends the commands.
+    pub fn ask(&self, now_s: u64, out: &mut Pipeline) {
+        let since = now_s.saturating_sub(self.timeout_s) as i64;
+        for family in [Family::V4, Family::V6] {
+            let key = key(&self.info_hash, kind(family));
+            out.cmd("ZCOUNT").arg(&key).arg("-inf").arg(-since);
+            out.cmd("ZCOUNT").arg(&key).arg(since).arg("+inf");
+        }
+        out.cmd("GET").arg(key(&self.info_hash, DOWNLOADED));
+    }
+
+    /// Takes the answers to its commands.
+    pub fn answer(&self, answers: &mut Answers) -> Result<ScrapeStats, Refused> {
+        let mut stats = ScrapeStats::default();
+        for _ in 0..2 {
+            stats.complete = stats.complete.saturating_add(answers.number()?);
+            stats.incomplete = stats.incomplete.saturating_add(answers.number()?);
+        }
+        stats.downloaded = answers.number()?;
+        Ok(stats)
+    }
+}
+
+/// A peer that announced a while ago, whatever the store has heard since.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Earlier {
+    pub addr: SocketAddr,
+    pub seed: bool,
+    /// Seconds since it announced.
+    pub age_s: u32,
+}
+
+/// Lists peers of one family that announced while the store was away. Of those that it has listed as what
+/// they are, a leecher or a seed, the later time counts.
+pub(super) fn restore(
+    info_hash: &InfoHash,
+    peers: &[Earlier],
+    now_s: u64,
+    timeout_s: u64,
+    out: &mut Pipeline,
+) {
+    let Some(first) = peers.first() else { return };
+    let key = key(info_hash, kind(Family::of_ip(first.addr.ip())));
+    for seed in [false, true] {
+        let of_kind: Vec<_> = peers.iter().filter(|peer| peer.seed == seed).collect();
+        if of_kind.is_empty() {
+            continue;
+        }
+        // Further from zero is later.
+        out.cmd("ZADD").arg(&key).arg(if seed { "LT" } else { "GT" });
+        for peer in of_kind {
+            let time = now_s.saturating_sub(u64::from(peer.age_s)) as i64;
+            out.arg(if seed { -time } else { time }).arg(member(peer.addr));
+        }
+    }
+    out.cmd("EXPIRE").arg(&key).arg(timeout_s);
+}
+
+/// Takes peers of one family out.
+pub(super) fn forget(info_hash: &InfoHash, peers: &[SocketAddr], out: &mut Pipeline) {
+    let Some(first) = peers.first() else { return };
+    out.cmd("ZREM").arg(key(info_hash, kind(Family::of_ip(first.ip()))));
+    for peer in peers {
+        out.arg(member(*peer));
+    }
+}
+
+/// Answers to commands, in their order.
+pub(super) struct Answers(VecDeque<Value>);
+
+impl Answers {
+    pub fn new(answers: Vec<Value>) -> Answers {
+        Answers(answers.into())
+    }
+
+    /// The next `count` of them.
+    pub fn take(&mut self, count: usize) -> Answers {
+        Answers(self.0.drain(..count.min(self.0.len())).collect())
+    }
+
+    /// That none of them is a refusal.
+    pub fn all_well(self) -> Result<(), Refused> {
+        self.0
+            .into_iter()
+            .find_map(|answer| match answer {
+                Value::ServerError(error) => Some(Refused::new(&error)),
+                _ => None,
+            })
+            .map_or(Ok(()), Err)
+    }
+
+    pub fn next(&mut self) -> Result<Value, Refused> {
+        match self.0.pop_front() {
+            Some(Value::ServerError(error)) => Err(Refused::new(&error)),
+            Some(value) => Ok(value),
+            None => Err(Refused::strange()),
+        }
+    }
+
+    pub fn number(&mut self) -> Result<u32, Refused> {
+        let number = match self.next()? {
+            Value::Nil => 0,
+            Value::Int(number) => number.max(0) as u64,
+            Value::BulkString(text) => std::str::from_utf8(&text)
+                .ok()
+                .and_then(|text| text.parse().ok())
+                .ok_or_else(Refused::strange)?,
+            _ => return Err(Refused::strange()),
+        };
+        Ok(u32::try_from(number).unwrap_or(u32::MAX))
+    }
+
+    /// The answer to `TIME`: seconds since 1970.
+    pub fn time(&mut self) -> Result<u64, Refused> {
+        let Value::Array(parts) = self.next()? else { return Err(Refused::strange()) };
+        match parts.first() {
+            Some(Value::BulkString(text)) => {
+                std::str::from_utf8(text).ok().and_then(|text| text.parse().ok())
+            }
+            _ => None,
+        }
+        .ok_or_else(Refused::strange)
+    }
+
+    fn peers(&mut self, out: &mut Vec<SocketAddr>) -> Result<(), Refused> {
+        let Value::Array(members) = self.next()? else { return Err(Refused::strange()) };
+        out.extend(members.iter().filter_map(|member| match member {
+            Value::BulkString(member) => peer(member),
+            _ => None,
+        }));
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn announce(peers: u32, seeds: u32, want: usize, leechers_only: bool, random: u64) -> Announce {
+        Announce {
+            info_hash: InfoHash([b'a'; 20]),
+            addr: ([127, 0, 0, 1], 1).into(),
+            standing: Standing::Leecher,
+            completed: false,
+            no_room: false,
+            want,
+            leechers_only,
+            timeout_s: 2700,
+            view: FamilyView { peers, seeds, swept_s: 1_000_000 },
+            random,
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn ranks_are_enough_different_and_there(
+            peers in 1_u32..5000,
+            seeds in 0_u32..5000,
+            want in 1_usize..200,
+            leechers_only: bool,
+            random: u64,
+        ) {
+            let seeds = seeds.min(peers - 1);
+            let first = if leechers_only { seeds as usize } else { 0 };
+            let all = peers as usize - first;
+            let mut ranks: Vec<usize> = Vec::new();
+            for (from, to) in announce(peers, seeds, want, leechers_only, random).ranks() {
+                prop_assert!(from <= to);
+                ranks.extend(from..=to);
+            }
+            prop_assert_eq!(ranks.iter().collect::<HashSet<_>>().len(), ranks.len());
+            prop_assert!(ranks.iter().all(|&rank| rank >= first));
+            let there = ranks.iter().filter(|&&rank| rank < peers as usize).count();
+            prop_assert!(there >= all.min(want), "{there} of {all}");
+            prop_assert!(ranks.len() <= want + STRETCHES);
+        }
+
+        #[test]
+        fn peers_are_read_as_they_were_written(v6: bool, ip: u128, port: u16) {
+            let ip: IpAddr = if v6 { Ipv6Addr::from(ip).into() } else { Ipv4Addr::from(ip as u32).into() };
+            prop_assert_eq!(peer(&member(SocketAddr::new(ip, port))), Some(SocketAddr::new(ip, port)));
+        }
+    }
+
+    #[test]
+    fn each_part_of_a_large_swarm_is_as_likely_as_any_other() {
+        let (peers, rounds) = (1000, 4000);
+        let mut told = vec![0_u32; peers];
+        for round in 0..rounds {
+            let announce = announce(peers as u32, 0, 50, false, round * 7919);
+            for (from, to) in announce.ranks() {
+                told[from..=to].iter_mut().for_each(|count| *count += 1);
+            }
+        }
+        let expected = rounds as f64 * 55.0 / peers as f64;
+        let far = told.iter().filter(|&&count| (f64::from(count) / expected - 1.0).abs() > 0.3).count();
+        assert_eq!(far, 0, "expected {expected}, found {:?} to {:?}", told.iter().min(), told.iter().max());
+    }
+
+    fn asked(announce: &Announce) -> Vec<String> {
+        let mut commands = Pipeline::new();
+        announce.ask(1_000_100, &mut commands);
+        let text = |cmd: &redis::Cmd| {
+            let parts = cmd.args_iter().map(|arg| match arg {
+                redis::Arg::Simple(bytes) => bytes.escape_ascii().to_string(),
+                _ => "?".to_owned(),
+            });
+            parts.collect::<Vec<_>>().join(" ")
+        };
+        commands.cmd_iter().map(text).collect()
+    }
+
+    #[test]
+    fn an_announce_is_as_many_commands_as_answers() {
+        let mut first = announce(0, 0, 50, false, 0);
+        first.view = FamilyView::default();
+        let key = "swarm:{.aaaaaaaaaaaaaaaaaaaa}";
+        assert_eq!(asked(&first)[0], format!("ZREMRANGEBYSCORE {key}4 (-997400 (997400"));
+        assert_eq!(asked(&first)[1], format!("ZADD {key}4 1000100 \\x7f\\x00\\x00\\x01\\x00\\x01"));
+        assert_eq!(asked(&first).last().unwrap(), &format!("ZRANDMEMBER {key}4 51"));
+        let known = announce(10, 2, 50, true, 0);
+        assert!(asked(&known)[0].starts_with("ZADD"), "it was swept a short while ago");
+        assert_eq!(asked(&known).last().unwrap(), &format!("ZRANGE {key}4 (0 +inf BYSCORE LIMIT 0 51"));
+        let all = Announce { leechers_only: false, ..known.clone() };
+        assert_eq!(asked(&all).last().unwrap(), &format!("ZRANGE {key}4 0 50"));
+        let variants = [
+            first,
+            known.clone(),
+            Announce { completed: true, standing: Standing::Seed, ..known.clone() },
+            Announce { no_room: true, ..announce(600, 0, 50, false, 590) },
+            Announce { standing: Standing::Stops, ..known },
+        ];
+        for announce in variants {
+            let answer = |command: &String| match command.split(' ').next().unwrap() {
+                "ZRANGE" | "ZRANDMEMBER" => Value::Array(vec![Value::BulkString(vec![127, 0, 0, 2, 0, 2])]),
+                "GETEX" => Value::BulkString(b"3".to_vec()),
+                _ => Value::Int(1),
+            };
+            let commands = asked(&announce);
+            let mut answers = Answers::new(commands.iter().map(answer).collect());
+            let told = announce.answer(1_000_100, &mut answers).unwrap();
+            assert!(answers.0.is_empty(), "{commands:?}");
+            assert_eq!(told.stats, ScrapeStats { complete: 2, incomplete: 1, downloaded: 3 });
+            for refused in 0..commands.len() {
+                let mut some: Vec<_> = commands.iter().map(answer).collect();
+                some.truncate(refused);
+                assert!(announce.answer(1_000_100, &mut Answers::new(some)).is_err());
+            }
+        }
+    }
+}
