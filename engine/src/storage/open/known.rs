@@ -56,6 +56,8 @@ impl Known {
         self.state.stamps.clone_from(&report.looks);
         self.state.verified = report.files.iter().map(|&file| file == FileState::Ok).collect();
         self.state.is_clean = true;
+        // What is wrong is to be put right block by block, whatever it was before.
+        self.state.rotten = Bitfield::empty(report.pieces_ok.len());
         self.wrong = Some(report.pieces_wrong.clone());
     }
 

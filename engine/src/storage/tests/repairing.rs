@@ -70,6 +70,24 @@ fn what_was_found_just_now_is_not_read_again() {
 }
 
 #[test]
+fn rot_under_trusted_state_is_repaired_by_blocks() {
+    let (dir, states) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let torrent = torrent(Format::V2);
+    torrent.lay_out(dir.path());
+    let storage = torrent.open(with_state(seeding(dir.path()), states.path())).unwrap().0;
+    assert!(torrent.pieces().all(|piece| storage.check_piece(piece).unwrap()));
+    storage.close().unwrap();
+    super::rot::rot(&torrent.path(dir.path(), 0), 200_000);
+    let trust = found(&torrent, dir.path());
+    verify::end_trust(&torrent.info, dir.path(), Some(states.path())).unwrap();
+    let options = with_state(overwriting(dir.path(), trust), states.path());
+    let (storage, opened) = torrent.open(options).unwrap();
+    let bad = PieceIndex(200_000 / PIECE_LEN);
+    assert!(opened.damaged.iter().eq([bad]) && storage.mendable().is_empty());
+    assert!(!storage.block_digests(bad).is_empty(), "the good ones stay");
+}
+
+#[test]
 fn what_has_changed_since_it_was_found_is_checked() {
     let (dir, torrent) = (tempfile::tempdir().unwrap(), mixed());
     torrent.lay_out(dir.path());
