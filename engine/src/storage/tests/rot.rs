@@ -312,7 +312,7 @@ fn finding_of_verify_is_mended_by_the_next_seed() {
     let (storage, opened) = seed.open();
     storage.set_mending(true);
     assert!(opened.recheck.has(ROTTEN) && !storage.check_piece(ROTTEN).unwrap());
-    assert!(storage.mendable().is_empty());
+    assert!(!storage.mends(ROTTEN));
 }
 
 #[test]
