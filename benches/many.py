@@ -403,10 +403,11 @@ class Transmission:
             "seed-queue-enabled": False,
         }
         (self.home / "settings.json").write_text(json.dumps(settings))
+        # Version 3 names them by the name and the start of the info-hash, version 4 by all of that.
+        is_old = self.version().split()[1] < "4"
         for name, info_hash, meta in self.torrents.all:
-            # Version 3 names them by the start of the info-hash, version 4 by all of it.
-            names = [info_hash, f"{name}.{info_hash[:16]}"] if self.version().split()[1] < "4" else [info_hash]
-            (self.home / "torrents" / f"{names[-1]}.torrent").write_bytes(meta)
+            stem = f"{name}.{info_hash[:16]}" if is_old else info_hash
+            (self.home / "torrents" / f"{stem}.torrent").write_bytes(meta)
             resume = {
                 "destination": str(self.torrents.folder),
                 "name": name,
@@ -415,7 +416,7 @@ class Transmission:
                 "done-date": int(time.time()),
                 "progress": {"blocks": "all", "have": "all", "mtimes": [self.torrents.mtime(name)], "time-checked": [self.torrents.mtime(name) + 1]},
             }
-            (self.home / "resume" / f"{names[-1]}.resume").write_bytes(bencode(resume))
+            (self.home / "resume" / f"{stem}.resume").write_bytes(bencode(resume))
         return {}
 
     def apis(self):
