@@ -4,9 +4,9 @@
 //! that the system reads them when they are asked for and takes their memory back when it is short. The file has no name: nobody can change
 //! or cut it, and it is gone with the process. Where that cannot be had they stay in memory.
 
-use crate::Metainfo;
 use std::io;
 use std::path::Path;
+use swarm_core::metainfo::Metainfo;
 
 /// Where info dictionaries are kept that take more than a little memory. Clones are the same place.
 #[derive(Clone, Debug, Default)]

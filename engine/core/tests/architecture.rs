@@ -118,7 +118,7 @@ const LAYERS: &[(&str, &[&[&str]])] = &[
                 "webseed",
                 "wire",
             ],
-            &["peer"],
+            &["peer", "reading"],
             &["torrent"],
         ],
     ),

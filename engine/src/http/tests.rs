@@ -301,7 +301,7 @@ async fn what_is_fetched_for_strangers_is_never_of_this_machine() {
     let hosts = [
         "127.0.0.1",
         "localhost",
-        "LOCALHOST.",
+        "LOCALHOST",
         "2130706433",
         "0x7f.1",
         "0177.0.0.1",
