@@ -234,20 +234,14 @@ impl Announce {
         }
         out.cmd("GETEX").arg(&downloaded).arg("EX").arg(self.timeout_s);
         if !self.is_told() {
+        } else if self.by_score() {
+            let (limit, offset) = (self.want + 1, 0);
+            out.cmd("ZRANGE").arg(&own).arg("(0").arg("+inf").arg("BYSCORE");
+            out.arg("LIMIT").arg(offset).arg(limit);
         } else if self.view.peers > 0 {
             for (from, to) in self.ranks() {
                 out.cmd("ZRANGE").arg(&own).arg(from).arg(to);
             }
-        } else if self.leechers_only {
-            let (limit, offset) = (self.want + 1, 0);
-            out.cmd("ZRANGE")
-                .arg(&own)
-                .arg("(0")
-                .arg("+inf")
-                .arg("BYSCORE")
-                .arg("LIMIT")
-                .arg(offset)
-                .arg(limit);
         } else {
             out.cmd("ZRANDMEMBER").arg(&own).arg(self.want + 1);
         }

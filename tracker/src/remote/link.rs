@@ -1,7 +1,6 @@
 //! The connection to the store: a single one, on which announces go in batches, and several batches at a
 //! time.
 
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -127,8 +126,7 @@ async fn look(connection: MultiplexedConnection, state: &State) -> Result<StoreC
     commands.cmd("TIME").cmd("DBSIZE");
     let mut answers = send(connection, commands).await?;
     let read = |answers: &mut Answers| Ok((answers.time()?, answers.number()?));
-    let (unix_s, keys) = read(&mut answers)
-        .map_err(|refused: Refused| Failed { reason: with_mend(&refused), refused: !is_lost(&refused) })?;
+    let (unix_s, keys) = read(&mut answers).map_err(|refused: Refused| turned_away(&refused))?;
     state.note_keys(keys);
     Ok(StoreClock { at: Instant::now(), unix_s })
 }
@@ -264,11 +262,10 @@ fn failed(error: &RedisError) -> Failed {
     if error.kind() == redis::ErrorKind::AuthenticationFailed || error.code() == Some("WRONGPASS") {
         return Failed { reason: "wrong user or password".into(), refused: true };
     }
-    // A certificate that is not trusted comes as this.
-    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<io::Error>());
-    let is_bad_data = source.is_some_and(|error| error.kind() == io::ErrorKind::InvalidData);
+    // Of an untrusted certificate no more than the text is left.
+    let is_untrusted = error.is_io_error() && error.to_string().contains("certificate");
     let refused =
-        is_bad_data || !error.is_io_error() && !error.code().is_some_and(|code| LOST.contains(&code));
+        is_untrusted || !error.is_io_error() && !error.code().is_some_and(|code| LOST.contains(&code));
     let reason =
         if error.is_timeout() { "it does not answer".into() } else { error.to_string().replace('\n', " ") };
     Failed { reason, refused }

@@ -313,7 +313,7 @@ impl Peer {
 
     /// Whether it has fallen silent, as [`Pipeline::is_silent`] has it.
     pub(crate) fn is_silent(&self, now: Time, held: Duration) -> bool {
-        self.download.pipeline.is_silent(now, held, self.times.useful_at)
+        self.download.pipeline.is_silent(now, held)
     }
 
     /// How many more blocks to ask it for now, if somebody waits for what comes or nobody does: none until its queue has run down a little,

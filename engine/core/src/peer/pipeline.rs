@@ -162,14 +162,14 @@ impl Pipeline {
         self.waiting_since().is_some_and(|since| now.since(since) >= timeout.min(SNUB_AFTER) + held)
     }
 
-    /// Whether somebody who waits for a block should not rely on it coming from this peer: no block has come for longer than usual, `came_at` being
-    /// when the last one did, asked for still or not. Sooner than [`is_overdue`](Self::is_overdue), and wrong more often.
-    pub fn is_silent(&self, now: Time, held: Duration, came_at: Time) -> bool {
+    /// Whether somebody who waits for a block should not rely on it coming from this peer: no block has come for longer than
+    /// usual. Sooner than [`is_overdue`](Self::is_overdue), and wrong more often.
+    pub fn is_silent(&self, now: Time, held: Duration) -> bool {
         let usual = match self.gap {
             None => SILENCE_MAX,
             Some(gap) => self.round_trip_min.min(SILENCE_MAX) + gap.min(GAP_MAX) * 2 + SILENCE_MIN,
         };
-        self.waiting_since().is_some_and(|since| now.since(since.max(came_at)) >= usual + held)
+        self.waiting_since().is_some_and(|since| now.since(since) >= usual + held)
     }
 
     /// How many of the requests are likely to be answered already, at this rate.
