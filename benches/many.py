@@ -186,7 +186,7 @@ class QBittorrentApi:
 
     def tag(self, torrent):
         self.tags += 1
-        form = urllib.parse.urlencode({"hashes": torrent, "tags": f"tag {self.tags}"})
+        form = urllib.parse.urlencode({"hashes": torrent, "tags": f"qbittorrent {self.tags}"})
         self.api.ask("POST", "/api/v2/torrents/addTags", form, "application/x-www-form-urlencoded")
 
     def lists(self, torrent):
@@ -214,7 +214,7 @@ class TransmissionApi:
 
     def tag(self, torrent):
         self.tags += 1
-        self.call("torrent-set", ids=[torrent], labels=[f"tag {self.tags}"])
+        self.call("torrent-set", ids=[torrent], labels=[f"transmission {self.tags}"])
 
     def data(self, **which):
         data = self.call("torrent-get", fields=TRANSMISSION_FIELDS, **which)
