@@ -261,7 +261,7 @@ class Actions(PageCase):
         browser.type("#s-tracker", "tracker.example")
         browser.click("form:has(#s-tracker) .button")
         browser.said("a limit of one of them")
-        browser.type("#s-kdown", "1.5")
+        browser.type("#k0-down", "1.5")
         browser.click("form:has(#s-tracker) .button")
         browser.shows("section:has(#s-trackers) summary", "tracker.example")
         limits = lambda: daemon.api("GET", "/tracker-limits")

@@ -10,9 +10,9 @@ use crate::units;
 use anyhow::{Context as _, Result};
 use clap::{Args, ValueHint};
 use globset::Glob;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::ops::RangeInclusive;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use swarm_engine::Mode;
 
@@ -147,6 +147,13 @@ pub async fn run(mut args: GetArgs, cx: &mut Context) -> Result<Exit> {
     if args.stream && source::may_be_several(&args.sources) {
         return fail(Exit::Usage, "--stream: one torrent at a time can be played");
     }
+    if args.seed == SeedUntil::Interrupted
+        && let Some(value) = args.sources.iter().find_map(|source| value_of_seed(source))
+    {
+        let message =
+            format!("{value}: no such file; a value of --seed follows an equals sign: --seed={value}");
+        return fail(Exit::Usage, message);
+    }
     for dir in &args.reuse {
         dir.metadata().with_context(|| format!("--reuse: {}: cannot open", dir.display()))?;
     }
@@ -188,6 +195,13 @@ fn parse_seed(text: &str) -> Result<SeedUntil, String> {
         .map_err(|_| "is not never, forever, a ratio such as 2.0, or a duration such as 30m".to_owned())
 }
 
+/// In `--seed 2.0`, 2.0 is a SOURCE; which is what the user did not mean, if there is no such file.
+fn value_of_seed(source: &OsStr) -> Option<&str> {
+    const LEN_MAX: usize = 16;
+    let text = source.to_str().filter(|text| text.len() <= LEN_MAX)?;
+    (parse_seed(text).is_ok() && !Path::new(text).exists()).then_some(text)
+}
+
 fn parse_simulated_disk(text: &str) -> Result<(u64, Duration), String> {
     let (bytes, time) = text.split_once(',').ok_or("is not SIZE,DURATION")?;
     let bytes = units::parse_size(bytes)?;
@@ -206,6 +220,17 @@ mod tests {
         assert_eq!(parse_seed("90s"), Ok(SeedUntil::Elapsed(Duration::from_secs(90))));
         for text in ["", "-1", "inf", "NaN", "soon"] {
             assert!(parse_seed(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_value_of_seed_without_an_equals_sign_is_told_from_a_source() {
+        for text in ["2.0", "30m", "never"] {
+            assert_eq!(value_of_seed(text.as_ref()), Some(text));
+        }
+        // A file, a name, and an info-hash of digits.
+        for text in ["Cargo.toml", "film.torrent", "1234567890123456789012345678901234567890"] {
+            assert_eq!(value_of_seed(text.as_ref()), None, "{text}");
         }
     }
 }

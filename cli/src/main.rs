@@ -44,6 +44,6 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     interrupt::refuse_long_files();
     let args: Vec<_> = std::env::args_os().collect();
-    proxy::hide_passwords();
+    swarm_tracker::process::hide_passwords();
     app::run(args, console::Console::of_process()).into()
 }

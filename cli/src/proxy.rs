@@ -1,13 +1,12 @@
-//! The proxy that the user wants, whose password is never shown: not in a message, a log or the list of processes.
+//! The proxy that the user wants, whose password is never shown in a message or a log.
 
 use crate::exit::{Exit, Failure};
 use anyhow::{Context as _, Result};
 use clap::{Args, ValueHint};
 use std::ffi::OsString;
-use std::fmt;
 use std::path::PathBuf;
-use std::str::FromStr;
 use swarm_engine::Proxy;
+use swarm_tracker::process::Secret;
 
 /// Where a proxy is looked for if no option names one, the first that is set and not empty.
 const VARIABLES: [&str; 2] = ["all_proxy", "ALL_PROXY"];
@@ -25,25 +24,6 @@ pub struct ProxyArgs {
     /// Read the proxy's URL from this file, where its password is not seen
     #[arg(long, global = true, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with = "proxy")]
     proxy_file: Option<PathBuf>,
-}
-
-/// A text that is not shown.
-#[derive(Clone)]
-struct Secret(String);
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("…")
-    }
-}
-
-impl FromStr for Secret {
-    type Err = std::convert::Infallible;
-
-    // An error of the parser's would show the text.
-    fn from_str(text: &str) -> Result<Secret, Self::Err> {
-        Ok(Secret(text.to_owned()))
-    }
 }
 
 impl ProxyArgs {
@@ -79,51 +59,6 @@ fn parse(what: &str, text: &str) -> Result<Option<Proxy>> {
     }
     let parsed = text.parse::<Proxy>();
     parsed.map(Some).map_err(|error| Failure::new(Exit::Usage, format!("{what}: {error}")).into())
-}
-
-/// Takes the user and password of --proxy out of the list of processes, where the system lets us (Linux). Arguments that are read later
-/// lack them too.
-pub fn hide_passwords() {
-    let _ = hide();
-}
-
-#[cfg(target_os = "linux")]
-fn hide() -> Option<()> {
-    use std::os::unix::fs::FileExt as _;
-    let shown = std::fs::read("/proc/self/cmdline").ok()?;
-    let secrets = secrets_in(&shown);
-    if secrets.is_empty() {
-        return Some(());
-    }
-    // After the name of the program, which may hold anything, the 46th number is where the arguments begin (proc(5)).
-    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
-    let start: u64 = stat.rsplit_once(')')?.1.split_whitespace().nth(45)?.parse().ok()?;
-    let memory = std::fs::OpenOptions::new().write(true).open("/proc/self/mem").ok()?;
-    for secret in secrets {
-        memory.write_all_at(&vec![b'x'; secret.len()], start + secret.start as u64).ok()?;
-    }
-    Some(())
-}
-
-#[cfg(not(target_os = "linux"))]
-fn hide() -> Option<()> {
-    None
-}
-
-/// Where in a command line, each of whose arguments ends with a zero byte, users and passwords of proxies stand.
-#[cfg(any(target_os = "linux", test))]
-fn secrets_in(command: &[u8]) -> Vec<std::ops::Range<usize>> {
-    let (mut found, mut start, mut follows) = (Vec::new(), 0, false);
-    for arg in command.split(|&byte| byte == 0) {
-        let is_url = follows || arg.starts_with(b"--proxy=");
-        let after = arg.windows(3).position(|three| three == b"://").map_or(0, |at| at + 3);
-        if let Some(at) = arg.iter().rposition(|&byte| byte == b'@').filter(|&at| is_url && at > after) {
-            found.push(start + after..start + at);
-        }
-        follows = arg == b"--proxy";
-        start += arg.len() + 1;
-    }
-    found
 }
 
 #[cfg(test)]
@@ -172,13 +107,5 @@ mod tests {
             assert!(!format!("{error:?}").contains("s3cret"));
         }
         assert!(!format!("{:?}", args(Some(bad), None)).contains("s3cret"));
-    }
-
-    #[test]
-    fn passwords_are_found_in_a_command_line() {
-        let command =
-            b"swarm\0get\0--proxy\0socks5://us:p@ss@host:1\0--proxy=http://a:b@h\0x@y\0--proxy\0none\0";
-        let found: Vec<_> = secrets_in(command).into_iter().map(|range| &command[range]).collect();
-        assert_eq!(found, [&b"us:p@ss"[..], b"a:b"]);
     }
 }

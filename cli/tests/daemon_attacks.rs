@@ -41,6 +41,13 @@ impl Client<'_> {
         self.0.raw(method, path, &[&["host: localhost", &token], more].concat(), body)
     }
 
+    /// The tree's torrent, which does not run.
+    fn add_paused(&self, dir: &Path) {
+        let kind = "content-type: application/x-bittorrent";
+        let added = self.ask("POST", "/api/v1/torrents?paused=true", &[kind], &metainfo(dir));
+        assert_eq!(added.status, 201);
+    }
+
     fn own(&self, method: &str, path: &str, body: Value) -> Answer {
         self.0.request(method, &format!("/api/v1/{path}"), Some(body))
     }
@@ -300,13 +307,7 @@ fn paths_stay_in_the_folders_that_may_be_used_whatever_says_them() {
     std::os::unix::fs::symlink(dir.path().join("nowhere"), dir.path().join("downloads/dangling")).unwrap();
     let daemon = Daemon::start(dir.path(), &[]);
     let client = Client(&daemon);
-    let added = client.ask(
-        "POST",
-        "/api/v1/torrents?paused=true",
-        &["content-type: application/x-bittorrent"],
-        &metainfo(dir.path()),
-    );
-    assert_eq!(added.status, 201);
+    client.add_paused(dir.path());
     let torrent = daemon.torrent(1);
     let hash = torrent["info_hash"].as_str().unwrap();
     assert_eq!(client.own("POST", "categories", json!({"name": "c"})).status, 201);
@@ -369,13 +370,7 @@ fn files_are_renamed_within_their_torrent() {
     let dir = with_tree();
     let daemon = Daemon::start(dir.path(), &[]);
     let client = Client(&daemon);
-    let added = client.ask(
-        "POST",
-        "/api/v1/torrents?paused=true",
-        &["content-type: application/x-bittorrent"],
-        &metainfo(dir.path()),
-    );
-    assert_eq!(added.status, 201);
+    client.add_paused(dir.path());
     let hash = daemon.torrent(1)["info_hash"].as_str().unwrap().to_owned();
     let files = daemon.get("/api/v1/torrents/1/files");
     for to in [
@@ -495,13 +490,7 @@ fn no_page_of_another_site_does_anything_in_any_dialect() {
     let dir = with_tree();
     let daemon = Daemon::start(dir.path(), &[]);
     let client = Client(&daemon);
-    let added = client.ask(
-        "POST",
-        "/api/v1/torrents?paused=true",
-        &["content-type: application/x-bittorrent"],
-        &metainfo(dir.path()),
-    );
-    assert_eq!(added.status, 201);
+    client.add_paused(dir.path());
     let entered = daemon.raw("GET", &format!("/?token={}", daemon.token), &["host: localhost"], b"");
     let cookie = entered.head.lines().find_map(|line| line.strip_prefix("set-cookie: ")).unwrap();
     let cookie = cookie.split(';').next().unwrap();

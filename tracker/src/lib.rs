@@ -22,6 +22,8 @@
 mod allow;
 mod clock;
 mod config;
+#[doc(hidden)]
+pub mod process;
 mod rate_limit;
 mod remote;
 mod server;

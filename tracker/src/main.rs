@@ -1,8 +1,6 @@
 //! The command `swarm-tracker`: the library behind flags, signals and a log.
 #![forbid(unsafe_code)]
 
-mod hide;
-mod service;
 mod settings;
 
 use std::io::{ErrorKind, IsTerminal};
@@ -13,6 +11,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use clap::{ColorChoice, Parser};
+use swarm_tracker::process::{self, service};
 use swarm_tracker::{AllowList, BindError, Config, Handle, Server, SharedStore, Tls};
 use tracing_subscriber::filter::LevelFilter;
 
@@ -27,7 +26,7 @@ fn main() -> ExitCode {
         Err(error) if error.use_stderr() => return wrong_usage(&usage_line(&error.render().to_string())),
         Err(help) => help.exit(),
     };
-    hide::hide_passwords();
+    process::hide_passwords();
     let settings = match flags.clone().with_file() {
         Ok(settings) => settings,
         Err(error) => return wrong_usage(&one_line(&error)),
@@ -105,6 +104,7 @@ fn run(
         // Its figures come from every part of the store: a part that is stuck keeps the watchdog hungry.
         let feeding = tokio::spawn(service::feed_watchdog(move || {
             let _ = looked_at.stats();
+            std::future::ready(true)
         }));
         while signals.next().await == Signal::Reload {
             service::reloading();

@@ -1,6 +1,5 @@
 //! What the user can set, on the command line and in a configuration file.
 
-use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -9,6 +8,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::{ArgAction, ColorChoice, Parser, ValueEnum};
 use serde::Deserialize;
+use swarm_tracker::process::Secret;
 use swarm_tracker::{Config, Limits, SharedStore, Source};
 
 /// A BitTorrent tracker: tells the peers of a swarm about each other over HTTP and UDP.
@@ -150,26 +150,6 @@ pub struct Settings {
 
 /// Where the shared store is, if nothing else says so.
 pub const STORE_VARIABLE: &str = "SWARM_TRACKER_STORE";
-
-/// A text that is not shown.
-#[derive(Clone, PartialEq, Eq, Deserialize)]
-#[serde(transparent)]
-pub struct Secret(pub String);
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("…")
-    }
-}
-
-impl FromStr for Secret {
-    type Err = std::convert::Infallible;
-
-    // An error of the parser's would show the text.
-    fn from_str(text: &str) -> Result<Secret, Self::Err> {
-        Ok(Secret(text.to_owned()))
-    }
-}
 
 /// What a running tracker cannot change.
 const NEED_A_RESTART: [&str; 9] =

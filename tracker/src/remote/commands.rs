@@ -7,7 +7,8 @@
 //!
 //! Commands and no script: a script takes the store three times as long. So a command cannot depend on what
 //! another one says, and what has to be known before comes from the last reply about that swarm, its
-//! [`View`].
+//! [`View`]. A swarm of many peers is counted once a second; whoever announces meanwhile is listed and told of
+//! peers, which takes three commands.
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -20,12 +21,17 @@ use swarm_core::tracker::ScrapeStats;
 /// From so many peers for each one wanted, they are taken from several places of a swarm.
 const STRETCHES_FROM: usize = 8;
 const STRETCHES: usize = 5;
+/// From so many peers on it does not matter to whom just came by how many they are more within a second.
+const MANY_PEERS: u32 = 30;
+/// How long a count serves.
+const COUNT_S: u64 = 1;
 
 /// What the last reply of the store said about a swarm, in each address family.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct View {
     pub v4: FamilyView,
     pub v6: FamilyView,
+    pub downloaded: u32,
 }
 
 /// How large a swarm was in one address family.
@@ -36,9 +42,21 @@ pub(crate) struct FamilyView {
     pub seeds: u32,
     /// When we last took out who had been silent, on the store's clock.
     pub swept_s: u64,
+    /// When an announce of this family last counted the swarm, on the store's clock.
+    pub counted_s: u64,
 }
 
 impl View {
+    /// Peers in both families.
+    fn stats(&self) -> ScrapeStats {
+        let leechers = |family: &FamilyView| family.peers.saturating_sub(family.seeds);
+        ScrapeStats {
+            complete: self.v4.seeds.saturating_add(self.v6.seeds),
+            incomplete: leechers(&self.v4).saturating_add(leechers(&self.v6)),
+            downloaded: self.downloaded,
+        }
+    }
+
     pub fn of(&mut self, family: Family) -> &mut FamilyView {
         match family {
             Family::V4 => &mut self.v4,
@@ -70,7 +88,7 @@ pub(super) struct Announce {
     pub want: usize,
     pub leechers_only: bool,
     pub timeout_s: u64,
-    pub view: FamilyView,
+    pub view: View,
     /// Decides where in a large swarm peers are taken from.
     pub random: u64,
 }
@@ -79,11 +97,10 @@ pub(super) struct Announce {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Told {
     pub listed: bool,
-    /// Peers in both families.
     pub stats: ScrapeStats,
     /// Peers in the family of who asked.
     pub peers: Vec<SocketAddr>,
-    pub view: FamilyView,
+    pub view: View,
 }
 
 /// What the store says instead of an answer.
@@ -158,9 +175,21 @@ impl Announce {
         Family::of_ip(self.addr.ip())
     }
 
+    /// The swarm in the family of who asks.
+    fn own(&self) -> FamilyView {
+        let mut view = self.view;
+        *view.of(self.family())
+    }
+
     /// Whether it is time to take out who is silent: now and then, not with each announce.
     fn sweeps(&self, now_s: u64) -> bool {
-        self.view.swept_s + self.timeout_s / 16 <= now_s
+        self.own().swept_s + self.timeout_s / 16 <= now_s
+    }
+
+    /// Whether it is time to count.
+    fn counts(&self, now_s: u64) -> bool {
+        let own = self.own();
+        self.no_room || own.peers < MANY_PEERS || own.counted_s + COUNT_S <= now_s
     }
 
     fn is_told(&self) -> bool {
@@ -170,7 +199,8 @@ impl Announce {
     /// Whether to ask for leechers by what they are: where they begin changes with each seed, which matters
     /// in a small swarm.
     fn by_score(&self) -> bool {
-        let leechers = self.view.peers.saturating_sub(self.view.seeds) as usize;
+        let own = self.own();
+        let leechers = own.peers.saturating_sub(own.seeds) as usize;
         self.leechers_only && leechers <= self.want + 1
     }
 
@@ -178,8 +208,9 @@ impl Announce {
     /// itself.
     fn ranks(&self) -> Vec<Ranks> {
         let want = self.want + 1;
-        let first = if self.leechers_only { self.view.seeds as usize } else { 0 };
-        let all = (self.view.peers as usize).saturating_sub(first);
+        let own = self.own();
+        let first = if self.leechers_only { own.seeds as usize } else { 0 };
+        let all = (own.peers as usize).saturating_sub(first);
         if all <= want {
             return vec![(first, first + want - 1)];
         }
@@ -225,20 +256,22 @@ impl Announce {
         if self.no_room {
             out.cmd("ZSCORE").arg(&own).arg(&member);
         }
-        out.cmd("ZCARD").arg(&own);
-        out.cmd("ZCOUNT").arg(&own).arg("-inf").arg("(0");
-        out.cmd("ZCOUNT").arg(&others).arg("-inf").arg(-since);
-        out.cmd("ZCOUNT").arg(&others).arg(since).arg("+inf");
         if self.completed {
             out.cmd("INCR").arg(&downloaded);
         }
-        out.cmd("GETEX").arg(&downloaded).arg("EX").arg(self.timeout_s);
+        if self.counts(now_s) {
+            out.cmd("ZCARD").arg(&own);
+            out.cmd("ZCOUNT").arg(&own).arg("-inf").arg("(0");
+            out.cmd("ZCOUNT").arg(&others).arg("-inf").arg(-since);
+            out.cmd("ZCOUNT").arg(&others).arg(since).arg("+inf");
+            out.cmd("GETEX").arg(&downloaded).arg("EX").arg(self.timeout_s + COUNT_S);
+        }
         if !self.is_told() {
         } else if self.by_score() {
             let (limit, offset) = (self.want + 1, 0);
             out.cmd("ZRANGE").arg(&own).arg("(0").arg("+inf").arg("BYSCORE");
             out.arg("LIMIT").arg(offset).arg(limit);
-        } else if self.view.peers > 0 {
+        } else if self.own().peers > 0 {
             for (from, to) in self.ranks() {
                 out.cmd("ZRANGE").arg(&own).arg(from).arg(to);
             }
@@ -250,24 +283,30 @@ impl Announce {
     /// Takes the answers to its commands.
     pub fn answer(&self, now_s: u64, answers: &mut Answers) -> Result<Told, Refused> {
         let mut view = self.view;
+        let own = view.of(self.family());
         if self.sweeps(now_s) {
             answers.number()?;
-            view.swept_s = now_s;
+            own.swept_s = now_s;
         }
         answers.number()?;
         if self.standing != Standing::Stops {
             answers.number()?;
         }
         let known = if self.no_room { answers.next()? != Value::Nil } else { true };
-        view.peers = answers.number()?;
-        view.seeds = answers.number()?;
-        let (other_seeds, other_leechers) = (answers.number()?, answers.number()?);
-        if self.completed {
-            answers.number()?;
+        let downloaded = if self.completed { Some(answers.number()?) } else { None };
+        if self.counts(now_s) {
+            own.peers = answers.number()?;
+            own.seeds = answers.number()?;
+            own.counted_s = now_s;
+            let others = view.of(other(self.family()));
+            others.seeds = answers.number()?;
+            others.peers = others.seeds.saturating_add(answers.number()?);
+            view.downloaded = answers.number()?;
+        } else if let Some(downloaded) = downloaded {
+            view.downloaded = downloaded;
         }
-        let downloaded = answers.number()?;
         let mut peers = Vec::with_capacity(if self.is_told() { self.want + 1 } else { 0 });
-        let parts = match self.view.peers {
+        let parts = match self.own().peers {
             _ if !self.is_told() => 0,
             peers if peers > 0 && !self.by_score() => self.ranks().len(),
             _ => 1,
@@ -277,12 +316,8 @@ impl Announce {
         }
         peers.retain(|peer| *peer != self.addr);
         peers.truncate(self.want);
-        let stats = ScrapeStats {
-            complete: view.seeds.saturating_add(other_seeds),
-            incomplete: view.peers.saturating_sub(view.seeds).saturating_add(other_leechers),
-            downloaded,
-        };
-        Ok(Told { listed: known && self.standing != Standing::Stops, stats, peers, view })
+        let listed = known && self.standing != Standing::Stops;
+        Ok(Told { listed, stats: view.stats(), peers, view })
     }
 }
 
@@ -446,7 +481,10 @@ mod tests {
             want,
             leechers_only,
             timeout_s: 2700,
-            view: FamilyView { peers, seeds, swept_s: 1_000_000 },
+            view: View {
+                v4: FamilyView { peers, seeds, swept_s: 1_000_000, counted_s: 1_000_000 },
+                ..View::default()
+            },
             random,
         }
     }
@@ -513,7 +551,7 @@ mod tests {
     #[test]
     fn an_announce_is_as_many_commands_as_answers() {
         let mut first = announce(0, 0, 50, false, 0);
-        first.view = FamilyView::default();
+        first.view = View::default();
         let key = "swarm:{.aaaaaaaaaaaaaaaaaaaa}";
         assert_eq!(asked(&first)[0], format!("ZREMRANGEBYSCORE {key}4 (-997400 (997400"));
         assert_eq!(asked(&first)[1], format!("ZADD {key}4 1000100 \\x7f\\x00\\x00\\x01\\x00\\x01"));
@@ -546,6 +584,33 @@ mod tests {
                 some.truncate(refused);
                 assert!(announce.answer(1_000_100, &mut Answers::new(some)).is_err());
             }
+        }
+    }
+    #[test]
+    fn many_peers_are_counted_once_a_second() {
+        let named = |announce: &Announce| -> Vec<String> {
+            asked(announce).iter().map(|command| command.split(' ').next().unwrap().to_owned()).collect()
+        };
+        let mut many = announce(600, 200, 50, false, 0);
+        many.view.v4.counted_s = 1_000_100;
+        many.view.v6 = FamilyView { peers: 5, seeds: 1, ..FamilyView::default() };
+        many.view.downloaded = 7;
+        assert_eq!(named(&many), ["ZADD", "EXPIRE", "ZRANGE"]);
+        let answers = [Value::Int(0), Value::Int(1), Value::Array(Vec::new())];
+        let told = many.answer(1_000_100, &mut Answers::new(answers.into())).unwrap();
+        assert_eq!(told.stats, ScrapeStats { complete: 201, incomplete: 404, downloaded: 7 });
+        assert_eq!(told.view, many.view);
+        let completes = Announce { completed: true, standing: Standing::Seed, ..many.clone() };
+        assert_eq!(named(&completes), ["ZADD", "EXPIRE", "INCR", "ZRANGE"]);
+        let mut later = many.clone();
+        later.view.v4.counted_s -= COUNT_S;
+        let mut few = many.clone();
+        (few.view.v4.peers, few.view.v4.seeds) = (MANY_PEERS - 1, 0);
+        let mut from_v6 = many.clone();
+        from_v6.addr = "[::1]:1".parse().unwrap();
+        from_v6.view.v6.peers = MANY_PEERS;
+        for counts in [later, few, from_v6, Announce { no_room: true, ..many }] {
+            assert!(named(&counts).contains(&"ZCARD".to_owned()), "{counts:?}");
         }
     }
 }

@@ -16,7 +16,6 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use swarm_core::id::InfoHash;
-use swarm_core::net::Family;
 use swarm_core::tracker::{AnnounceRequest, Event, ScrapeStats};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -267,8 +266,7 @@ impl Remote {
 
     /// Passes an announce on. Nothing if there is no answer.
     pub async fn announce(&self, request: &AnnounceRequest, terms: Terms) -> Option<Answer> {
-        let Terms { addr, want, completed, no_room, timeout, mut view, random } = terms;
-        let family = Family::of(addr);
+        let Terms { addr, want, completed, no_room, timeout, view, random } = terms;
         let is_seed = request.left == 0;
         let announce = Announce {
             info_hash: request.info_hash,
@@ -283,12 +281,11 @@ impl Remote {
             want,
             leechers_only: is_seed && request.event != Some(Event::Started),
             timeout_s: timeout.as_secs(),
-            view: *view.of(family),
+            view,
             random,
         };
         let told: Told = self.ask(|reply| Job::Announce(Box::new(announce), reply)).await?;
-        *view.of(family) = told.view;
-        Some(Answer { listed: told.listed, stats: told.stats, peers: told.peers, view })
+        Some(Answer { listed: told.listed, stats: told.stats, peers: told.peers, view: told.view })
     }
 
     /// How large swarms are. Nothing if there is no answer.
@@ -343,7 +340,7 @@ fn trial() -> (Vec<Announce>, Scrape) {
         want: 1,
         leechers_only,
         timeout_s: 1,
-        view: FamilyView { peers, ..FamilyView::default() },
+        view: View { v4: FamilyView { peers, ..FamilyView::default() }, ..View::default() },
         random: 0,
     };
     let v4 = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));

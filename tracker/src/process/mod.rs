@@ -1,7 +1,33 @@
-//! Keeps passwords out of the list of processes.
+//! What the commands of this project share: how a process looks from outside, and its service manager.
+
+pub mod service;
+
+use serde::Deserialize;
+use std::fmt;
+use std::str::FromStr;
+
+/// A text that is not shown.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(pub String);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("…")
+    }
+}
+
+impl FromStr for Secret {
+    type Err = std::convert::Infallible;
+
+    // An error of the parser's would show the text.
+    fn from_str(text: &str) -> Result<Secret, Self::Err> {
+        Ok(Secret(text.to_owned()))
+    }
+}
 
 /// Takes the users and passwords of URLs out of the arguments that the system shows, where it lets us
-/// (Linux).
+/// (Linux). Arguments that are read later lack them too.
 pub fn hide_passwords() {
     let _ = hide();
 }
