@@ -112,6 +112,8 @@ file `token` of the daemon's state folder. The user's name and password (`Basic`
 An error is `{\"error\": {\"kind\": ..., \"message\": ...}}`. New fields may come at any time: pass over what you do not know.",
         license(name = "MIT OR Apache-2.0")
     ),
+    // Beside what the router knows: any method reaches it, to be told in plain text which may.
+    paths(stream::file),
     components(schemas(error::ErrorBody, crate::table::Summary))
 )]
 struct Description;

@@ -7,6 +7,7 @@ use axum::extract::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use socket2::{SockRef, TcpKeepalive};
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
@@ -26,6 +27,10 @@ const HEAD_LEN_MAX: usize = 64 * 1024;
 const ACCEPT_RETRY: Duration = Duration::from_millis(200);
 /// How long a client may take nothing of an answer.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
+/// After so long without a word from a client it is asked whether it is there, so many times, so far apart. Then its connection ends.
+const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
+const KEEPALIVE_TIMES: u32 = 4;
 /// How long requests may go on after the end was asked for.
 const END_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -43,6 +48,10 @@ impl Accept for TcpListener {
     async fn accept(&self) -> std::io::Result<Option<(TcpStream, Via)>> {
         let (stream, peer) = TcpListener::accept(self).await?;
         let _ = stream.set_nodelay(true);
+        // Of one that waits for something nobody else would notice that it is gone.
+        let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_AFTER).with_interval(KEEPALIVE_INTERVAL);
+        let keepalive = keepalive.with_retries(KEEPALIVE_TIMES);
+        let _ = SockRef::from(&stream).set_tcp_keepalive(&keepalive);
         let local = stream.local_addr()?;
         Ok(Some((stream, Via::Tcp { local, peer })))
     }
@@ -176,4 +185,19 @@ pub async fn listen_unix(path: &std::path::Path) -> std::io::Result<tokio::net::
     let listener = tokio::net::UnixListener::bind(path)?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
     Ok(listener)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn clients_are_asked_whether_they_are_there() {
+        let listener = listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let _client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (stream, _) = Accept::accept(&listener).await.unwrap().unwrap();
+        assert!(SockRef::from(&stream).keepalive().unwrap());
+        #[cfg(target_os = "linux")]
+        assert_eq!(SockRef::from(&stream).tcp_keepalive_time().unwrap(), KEEPALIVE_AFTER);
+    }
 }

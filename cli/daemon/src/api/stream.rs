@@ -11,11 +11,16 @@ use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::Response;
-use futures_util::StreamExt as _;
+use futures_util::{StreamExt as _, stream::unfold};
 use serde::Serialize;
 use std::sync::Arc;
+use std::time::Duration;
 use swarm_engine::FileIndex;
+use tokio::time::MissedTickBehavior;
 use utoipa::ToSchema;
+
+/// How often it is looked whether a stream may go on that waits.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Addresses of a torrent's files for players.
 #[derive(Debug, Serialize, ToSchema)]
@@ -73,7 +78,15 @@ pub async fn close(State(app): AppState, path: PathOf) -> Result<StatusCode> {
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// A file by its token. What is wrong is told in plain text: players show it.
+/// Streams a file, by the token of its torrent alone; a name may follow, for players that look at that
+///
+/// One range of bytes may be asked for. What is not there yet is downloaded first, and waited for. What is wrong is told in plain text:
+/// players show it.
+#[utoipa::path(get, path = "/stream/{token}/{file}",
+    params(("token" = String, Path, description = "From `POST /api/v1/torrents/{torrent}/stream`"), ("file" = u32, Path, description = "The file's index")),
+    responses((status = 200, content_type = "application/octet-stream"), (status = 206, content_type = "application/octet-stream"),
+        (status = 404, content_type = "text/plain"), (status = 409, content_type = "text/plain"),
+        (status = 416, content_type = "text/plain"), (status = 503, content_type = "text/plain")))]
 pub async fn file(
     State(app): AppState,
     path: Path<(String, u32)>,
@@ -102,11 +115,7 @@ async fn serve(app: &Arc<App>, token: &str, file: u32, method: &Method, headers:
     };
     let row = app.table.read().iter().find(|row| is_its(row)).cloned();
     let Some(row) = row else { return stream::refuse(StatusCode::NOT_FOUND, "there is nothing here") };
-    let runs = !matches!(
-        row.summary.state,
-        TorrentState::Paused | TorrentState::Queued | TorrentState::Failed | TorrentState::Removing
-    );
-    let (Some(handle), Some(metainfo), true) = (row.handle.clone(), row.metainfo.clone(), runs) else {
+    let (Some(handle), Some(metainfo), true) = (row.handle.clone(), row.metainfo.clone(), runs(&row)) else {
         let state = row.summary.state.name();
         return stream::refuse(
             StatusCode::SERVICE_UNAVAILABLE,
@@ -126,14 +135,39 @@ async fn serve(app: &Arc<App>, token: &str, file: u32, method: &Method, headers:
     if method == Method::HEAD || !answer.status().is_success() {
         return answer;
     }
-    // It ends with its token, and with its torrent.
+    // It ends with its token, and when its torrent does not run any more.
     let (app, id, token) = (Arc::clone(app), row.summary.id, row.stream_token);
     answer.map(|body| {
         let is_good = move || {
             let table = app.table.read();
-            let row = table.get(id).filter(|row| row.summary.state != TorrentState::Removing);
-            row.is_some_and(|row| row.stream_token == token)
+            table.get(id).is_some_and(|row| runs(row) && row.stream_token == token)
         };
-        Body::from_stream(body.into_data_stream().take_while(move |_| std::future::ready(is_good())))
+        while_good(body, is_good)
     })
+}
+
+/// Whether a torrent's files are streamed.
+fn runs(row: &Row) -> bool {
+    use TorrentState::{Failed, Paused, Queued, Removing};
+    !matches!(row.summary.state, Paused | Queued | Failed | Removing)
+}
+
+/// A body up to when it may not go on, also if it only waits then.
+fn while_good(body: Body, is_good: impl Fn() -> bool + Send + 'static) -> Body {
+    let mut looks = tokio::time::interval(LOOK_INTERVAL);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let state = (body.into_data_stream(), looks, is_good);
+    Body::from_stream(unfold(state, |(mut chunks, mut looks, is_good)| async move {
+        loop {
+            let chunk = tokio::select! {
+                chunk = chunks.next() => Some(chunk?),
+                _ = looks.tick() => None,
+            };
+            match (is_good(), chunk) {
+                (true, Some(chunk)) => return Some((chunk, (chunks, looks, is_good))),
+                (true, None) => {}
+                (false, _) => return None,
+            }
+        }
+    }))
 }

@@ -115,7 +115,7 @@ pub struct Added {
     post, path = "/api/v1/torrents", params(AddOptions),
     request_body(content((AddBody = "application/json"), (Vec<u8> = "application/x-bittorrent"))),
     responses((status = 201, body = Added), (status = 400, body = ErrorBody), (status = 403, body = ErrorBody),
-        (status = 409, body = ErrorBody), (status = 413, body = ErrorBody), (status = 502, body = ErrorBody))
+        (status = 409, body = ErrorBody), (status = 413, body = ErrorBody), (status = 502, body = ErrorBody), (status = 507, body = ErrorBody))
 )]
 pub async fn add(
     State(app): AppState,
