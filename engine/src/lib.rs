@@ -81,7 +81,7 @@ pub use swarm_core::net::Family;
 pub use swarm_core::padding::Padding;
 pub use swarm_core::picker::{Order, Priority};
 pub use swarm_core::port_mapping::{Method as MappingMethod, Transport};
-pub use swarm_core::proxy::{Proxy, ProxyUrlError};
+pub use swarm_core::proxy::{Proxy, ProxyKind, ProxyUrlError};
 pub use swarm_core::torrent::{CloseReason, Totals};
 pub use swarm_core::tracker::access::UrlOrigin;
 pub use swarm_core::tracker::announcer::TrackerStatus;

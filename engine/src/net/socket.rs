@@ -5,7 +5,7 @@ use socket2::{Domain, Socket, Type};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex};
-use swarm_core::proxy::Proxy;
+use swarm_core::proxy::{Proxy, ProxyKind};
 use tokio::net::{TcpStream, UdpSocket};
 
 /// The first port tried when none is asked for.
@@ -42,6 +42,10 @@ impl ProxyHost {
     /// Its URL with its password, for who speaks to it: never to be shown.
     pub(crate) fn secret_url(&self) -> url::Url {
         self.proxy.secret_url()
+    }
+
+    pub(crate) fn kind(&self) -> ProxyKind {
+        self.proxy.kind()
     }
 
     pub(crate) fn carries_datagrams(&self) -> bool {

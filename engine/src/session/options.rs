@@ -25,7 +25,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 use swarm_core::mse::Encryption;
-use swarm_core::proxy::Proxy;
+use swarm_core::proxy::{Proxy, ProxyKind};
 
 /// How a session behaves. The default is what `swarm get` does: it listens on all interfaces, takes part in the DHT and in local
 /// service discovery, exchanges peers, and keeps no state.
@@ -241,6 +241,8 @@ pub struct SessionFacts {
     pub port_mapping: bool,
     /// Whether there are addresses that nothing is exchanged with.
     pub ip_filter: bool,
+    /// What the proxy speaks, if everything goes through one.
+    pub proxy: Option<ProxyKind>,
 }
 
 impl SessionOptions {
@@ -256,6 +258,7 @@ impl SessionOptions {
             encryption: self.encryption,
             port_mapping: self.port_mapping && self.proxy.is_none(),
             ip_filter: self.ip_filter.is_some(),
+            proxy: self.proxy.as_ref().map(ProxyHost::kind),
         }
     }
 }

@@ -22,7 +22,13 @@ pub async fn answer(name: &str, ask: &Ask) -> Result<Answer, Fault> {
         "preferences" => {
             let bans = ask.app.table.read().bans();
             let standing = ask.app.standing.borrow().clone();
-            Answer::json(&prefs::shown(&standing, &bans, &ask.app.listening))
+            let app = &ask.app;
+            let network = prefs::Network {
+                facts: app.session.facts(),
+                listening: &app.listening,
+                serving: &app.serving,
+            };
+            Answer::json(&prefs::shown(&standing, &bans, &network))
         }
         "setPreferences" => set_preferences(ask).await,
         "defaultSavePath" => Answer::text(text(&ask.app.rules.borrow().dir)),
@@ -31,8 +37,8 @@ pub async fn answer(name: &str, ask: &Ask) -> Result<Answer, Fault> {
         "networkInterfaceList" => Answer::json(&interfaces()),
         "networkInterfaceAddressList" => Answer::json(&addresses(ask.form.get("iface").unwrap_or_default())),
         "getDirectoryContent" => names(ask).await,
-        // Who has started the daemon ends it.
-        "shutdown" => Err(Fault::conflict("the daemon ends by a signal of the system only")),
+        // Clients of this API end the machine that way, too.
+        "shutdown" => Err(Fault::conflict("this API does not end the daemon")),
         _ => Err(Fault::not_found()),
     }
 }

@@ -5,7 +5,9 @@ use super::{Answer, Ask, Fault, attachment, one, state};
 use crate::table::Row;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use swarm_engine::{FileIndex, PeerStats, PieceStatus, TorrentStats, TrackerStats, TrackerStatus};
+use swarm_engine::{
+    FileIndex, PeerStats, PieceStatus, SessionFacts, TorrentStats, TrackerStats, TrackerStatus,
+};
 
 /// Whether a request is about these.
 pub fn has(name: &str) -> bool {
@@ -20,7 +22,7 @@ pub async fn answer(name: &str, ask: &Ask) -> Result<Answer, Fault> {
     let row = one(ask)?;
     match name {
         "properties" => properties(&row).await,
-        "trackers" => trackers(&row).await,
+        "trackers" => trackers(&row, &ask.app.session.facts()).await,
         "webseeds" => {
             let urls: Vec<_> = row.web_seeds.iter().map(|url| json!({"url": url})).collect();
             Answer::json(&urls)
@@ -112,15 +114,10 @@ async fn properties(row: &Row) -> Result<Answer, Fault> {
     Answer::json(&all)
 }
 
-async fn trackers(row: &Row) -> Result<Answer, Fault> {
+async fn trackers(row: &Row, facts: &SessionFacts) -> Result<Answer, Fault> {
     let stats = stats(row).await;
     let is_private = row.metainfo.as_ref().is_some_and(|metainfo| metainfo.info.private);
-    let message = if is_private { "This torrent is private" } else { "" };
-    let own = ["** [DHT] **", "** [PeX] **", "** [LSD] **"].into_iter().map(|url| {
-        json!({"url": url, "tier": -1, "status": if is_private { 0 } else { 2 }, "msg": message,
-            "num_peers": 0, "num_seeds": 0, "num_leeches": 0, "num_downloaded": 0})
-    });
-    let mut shown: Vec<Value> = own.collect();
+    let mut shown = own_sources(is_private, facts);
     let known = stats.map(|stats| stats.trackers).unwrap_or_default();
     for (tier, urls) in row.tiers.iter().enumerate() {
         for url in urls {
@@ -129,6 +126,17 @@ async fn trackers(row: &Row) -> Result<Answer, Fault> {
         }
     }
     Answer::json(&shown)
+}
+
+/// Ways to peers that clients show among the trackers. 0: disabled, 2: working.
+pub fn own_sources(is_private: bool, facts: &SessionFacts) -> Vec<Value> {
+    let message = if is_private { "This torrent is private" } else { "" };
+    let own = [("** [DHT] **", facts.dht), ("** [PeX] **", facts.pex), ("** [LSD] **", facts.lsd)];
+    let shown = own.into_iter().map(|(url, is_on)| {
+        json!({"url": url, "tier": -1, "status": if is_on && !is_private { 2 } else { 0 }, "msg": message,
+            "num_peers": 0, "num_seeds": 0, "num_leeches": 0, "num_downloaded": 0})
+    });
+    shown.collect()
 }
 
 /// A tracker, of what each address family knows of it: the best of them counts.

@@ -137,7 +137,7 @@ pub fn entry<'a>(row: &'a Row, context: &Context) -> Info<'a> {
         has_metadata: metainfo.is_some(),
         infohash_v1: summary.info_hash_v1.as_deref().unwrap_or_default(),
         infohash_v2: summary.info_hash_v2.as_deref().unwrap_or_default(),
-        last_activity: if summary.running_since.is_some() { context.now } else { summary.added_at },
+        last_activity: summary.active_at.or(summary.completed_at).unwrap_or(summary.added_at),
         magnet_uri: metainfo
             .map(|metainfo| metainfo.magnet().to_string())
             .or_else(|| row.link.clone())

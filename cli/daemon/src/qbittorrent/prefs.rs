@@ -9,6 +9,7 @@ use crate::torrents::goals::GoalWord;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
+use swarm_engine::{Encryption, ProxyKind, SessionFacts};
 
 /// How many torrents have turns when a queue is turned on and nothing else is said.
 const TURNS: u64 = 3;
@@ -21,10 +22,21 @@ pub fn has_queue(standing: &Standing) -> bool {
     turns.downloads.is_some() || turns.seeds.is_some()
 }
 
+/// What the session and the daemon were told at their start.
+#[derive(Clone, Copy, Debug)]
+pub struct Network<'a> {
+    /// How the session behaves.
+    pub facts: SessionFacts,
+    /// Where peers can reach it.
+    pub listening: &'a [SocketAddr],
+    /// Where HTTP is served.
+    pub serving: &'a [SocketAddr],
+}
+
 /// What is shown.
-pub fn shown(standing: &Standing, bans: &BTreeSet<IpAddr>, listening: &[SocketAddr]) -> Value {
+pub fn shown(standing: &Standing, bans: &BTreeSet<IpAddr>, network: &Network<'_>) -> Value {
     let mut all = of_settings(standing, bans);
-    for more in [of_configuration(standing, listening), fixed()] {
+    for more in [of_configuration(standing), of_network(network), fixed()] {
         if let Value::Object(more) = more {
             all.extend(more);
         }
@@ -70,8 +82,11 @@ fn of_settings(standing: &Standing, bans: &BTreeSet<IpAddr>) -> Map<String, Valu
 }
 
 /// What the configuration says, whatever clients send.
-fn of_configuration(standing: &Standing, listening: &[SocketAddr]) -> Value {
+fn of_configuration(standing: &Standing) -> Value {
+    let program = standing.configured.on_complete.as_ref().and_then(|program| program.arguments.first());
     json!({
+        "autorun_enabled": program.is_some(),
+        "autorun_program": program.map(String::as_str).unwrap_or_default(),
         "save_path": text(&standing.configured.dir),
         "temp_path_enabled": false,
         "temp_path": "",
@@ -91,24 +106,44 @@ fn of_configuration(standing: &Standing, listening: &[SocketAddr]) -> Value {
         "create_subfolder_enabled": true,
         "preallocate_all": false,
         "incomplete_files_ext": false,
+    })
+}
+
+/// What the session and the sockets were told.
+fn of_network(network: &Network<'_>) -> Value {
+    let Network { facts, listening, serving } = *network;
+    json!({
         "listen_port": listening.first().map_or(0, SocketAddr::port),
         "random_port": false,
-        "upnp": false,
+        "upnp": facts.port_mapping,
+        "dht": facts.dht,
+        "pex": facts.pex,
+        "lsd": facts.lsd,
+        "encryption": encryption(facts.encryption),
+        // Both, TCP alone, uTP alone.
+        "bittorrent_protocol": match (facts.tcp, facts.utp) { (true, false) => 1, (false, true) => 2, _ => 0 },
+        "proxy_type": match facts.proxy { None => "None", Some(ProxyKind::Http) => "HTTP", Some(_) => "SOCKS5" },
+        "ip_filter_enabled": facts.ip_filter,
+        "max_connec": facts.peers_max,
+        "max_connec_per_torrent": facts.peers_max,
+        "web_ui_address": serving.first().map_or_else(String::new, |at| at.ip().to_string()),
+        "web_ui_port": serving.first().map_or(0, SocketAddr::port),
     })
+}
+
+/// 0: encrypted and other connections, 1: encrypted ones only, 2: others only.
+fn encryption(mode: Encryption) -> u8 {
+    match mode {
+        Encryption::Require => 1,
+        Encryption::Off => 2,
+        _ => 0,
+    }
 }
 
 /// What is one way here, whatever clients send.
 fn fixed() -> Value {
     json!({
-        "dht": true,
-        "pex": true,
-        "lsd": false,
-        "encryption": 0,
         "anonymous_mode": false,
-        "proxy_type": "None",
-        "ip_filter_enabled": false,
-        "max_connec": -1,
-        "max_connec_per_torrent": -1,
         "max_uploads": -1,
         "max_uploads_per_torrent": -1,
         "dont_count_slow_torrents": false,
@@ -119,15 +154,12 @@ fn fixed() -> Value {
         "add_trackers": "",
         "announce_to_all_tiers": false,
         "announce_to_all_trackers": false,
-        "autorun_enabled": false,
-        "autorun_program": "",
         "autorun_on_torrent_added_enabled": false,
         "autorun_on_torrent_added_program": "",
         "mail_notification_enabled": false,
         "rss_processing_enabled": false,
         "rss_auto_downloading_enabled": false,
         "web_ui_username": "",
-        "web_ui_address": "127.0.0.1",
         "web_ui_csrf_protection_enabled": true,
         "web_ui_host_header_validation_enabled": true,
         "bypass_local_auth": false,

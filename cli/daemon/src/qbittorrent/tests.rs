@@ -2,7 +2,7 @@ use super::form::Form;
 use super::prefs;
 use crate::config::Rules;
 use crate::settings::{Settings, SettingsEdit, Standing};
-use crate::table::{State, Summary};
+use crate::table::{Row, State, Summary};
 use crate::torrents::Goal;
 use crate::torrents::goals::GoalWord;
 use crate::torrents::queue::Turns;
@@ -10,12 +10,17 @@ use axum::body::Body;
 use axum::http::{HeaderMap, StatusCode};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeSet;
+use swarm_engine::{DhtOptions, Encryption, SessionOptions};
 
 fn map(value: Value) -> Map<String, Value> {
     match value {
         Value::Object(map) => map,
         other => panic!("{other}"),
     }
+}
+
+fn network(session: SessionOptions) -> prefs::Network<'static> {
+    prefs::Network { facts: session.facts(), listening: &[], serving: &[] }
 }
 
 fn wanted(value: Value, standing: &Standing) -> prefs::Wanted {
@@ -55,11 +60,63 @@ fn what_was_shown_can_be_sent_back_and_changes_nothing() {
             ..Standing::default()
         };
         let bans = BTreeSet::from([[10, 0, 0, 1].into()]);
-        let before = prefs::shown(&standing, &bans, &[]);
+        let before = prefs::shown(&standing, &bans, &network(SessionOptions::new()));
         let sent = wanted(before.clone(), &standing);
         standing.settings = standing.settings.with(&sent.settings, 0);
-        assert_eq!(prefs::shown(&standing, &sent.bans.unwrap(), &[]), before);
+        assert_eq!(prefs::shown(&standing, &sent.bans.unwrap(), &network(SessionOptions::new())), before);
     }
+}
+
+#[test]
+fn what_the_session_was_told_is_shown() {
+    let on = SessionOptions::new().dht(DhtOptions::default()).lsd(true).port_mapping(true);
+    let off = SessionOptions::new().pex(false).lsd(false).port_mapping(false).utp(false).peers_max(7);
+    let off = off.encryption(Encryption::Require);
+    let serving = ["192.0.2.7:6868".parse().unwrap()];
+    let shown = |session: &SessionOptions| {
+        let network = prefs::Network { serving: &serving, ..network(session.clone()) };
+        prefs::shown(&Standing::default(), &BTreeSet::new(), &network)
+    };
+    let (with, without) = (shown(&on), shown(&off));
+    for (key, expected) in [
+        ("dht", [json!(true), json!(false)]),
+        ("pex", [json!(true), json!(false)]),
+        ("lsd", [json!(true), json!(false)]),
+        ("upnp", [json!(true), json!(false)]),
+        ("encryption", [json!(0), json!(1)]),
+        ("bittorrent_protocol", [json!(0), json!(1)]),
+        ("max_connec", [json!(on.facts().peers_max), json!(7)]),
+        ("proxy_type", [json!("None"), json!("None")]),
+        ("web_ui_address", [json!("192.0.2.7"), json!("192.0.2.7")]),
+        ("web_ui_port", [json!(6_868), json!(6_868)]),
+    ] {
+        assert_eq!([&with[key], &without[key]], [&expected[0], &expected[1]], "{key}");
+    }
+    let proxied = SessionOptions::new().proxy("http://127.0.0.1:9".parse::<swarm_engine::Proxy>().unwrap());
+    assert_eq!(shown(&proxied)["proxy_type"], "HTTP");
+    let sources = |session: &SessionOptions, is_private| {
+        let shown = super::details::own_sources(is_private, &session.facts());
+        shown.iter().map(|one| one["status"].as_i64().unwrap()).collect::<Vec<_>>()
+    };
+    assert_eq!((sources(&on, false), sources(&off, false)), (vec![2, 2, 2], vec![0, 0, 0]));
+    assert_eq!(sources(&on, true), [0, 0, 0]);
+}
+
+#[test]
+fn the_last_activity_is_when_something_was_moved() {
+    let context = super::info::Context { now: 5_000, goals: Default::default(), places: Default::default() };
+    let of = |active_at, completed_at| {
+        let summary = Summary {
+            added_at: 1_000,
+            running_since: Some(4_000),
+            active_at,
+            completed_at,
+            ..Summary::default()
+        };
+        let row = Row { summary: summary.into(), ..Row::default() };
+        serde_json::to_value(super::info::entry(&row, &context)).unwrap()["last_activity"].clone()
+    };
+    assert_eq!([of(Some(3_000), None), of(None, Some(2_000)), of(None, None)], [3_000, 2_000, 1_000]);
 }
 
 #[test]
@@ -122,7 +179,7 @@ fn preferences_mean_limits_turns_goals_and_the_schedule() {
     let shown = prefs::shown(
         &Standing { settings: Settings { schedule, ..Settings::default() }, ..Standing::default() },
         &BTreeSet::new(),
-        &[],
+        &network(SessionOptions::new()),
     );
     assert_eq!(shown["scheduler_days"], 4);
     assert!(prefs::wanted(&map(json!({"dl_limit": "fast"})), &standing).is_err());
