@@ -7,6 +7,7 @@
 
 mod add;
 mod app;
+mod by_tracker;
 mod details;
 mod edit;
 mod form;
@@ -21,7 +22,7 @@ mod transfer;
 use crate::api::App;
 use crate::auth::proxy::Scheme;
 use crate::auth::{Caller, Cookie, Denied, Via};
-use crate::table::{Row, State as TorrentState};
+use crate::table::{Row, State as TorrentState, Table};
 use crate::torrents::{Id, Refusal};
 use axum::Router;
 use axum::extract::{Path, Request, State};
@@ -253,7 +254,11 @@ fn logout(ask: &Ask) -> Answer {
 
 /// All torrents that clients see, by number.
 fn rows(app: &App) -> Vec<Row> {
-    app.table.read().iter().filter(|row| is_shown(row)).cloned().collect()
+    shown(&app.table.read())
+}
+
+fn shown(table: &Table) -> Vec<Row> {
+    table.iter().filter(|row| is_shown(row)).cloned().collect()
 }
 
 /// One that is being removed is gone to clients, and so is one that has no info-hash yet.

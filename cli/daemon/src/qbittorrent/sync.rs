@@ -3,8 +3,9 @@
 //! Each answer gets a small number, `rid`. What it was of is remembered for the last so many answers, of all clients together; who names an
 //! older one, or one of before a restart, gets everything.
 
+use super::by_tracker::{ByTracker, Changed, Changes, by_tracker};
 use super::info::{self, Context, text};
-use super::{Answer, Ask, Fault, is_shown, labels, prefs, rows};
+use super::{Answer, Ask, Fault, is_shown, labels, prefs, shown};
 use crate::api::App;
 use crate::table::{Query, Row};
 use crate::torrents::{Id, Labels};
@@ -28,27 +29,50 @@ struct Seen {
     labels: Arc<Labels>,
     /// Stands for the places in the queue.
     places: u64,
+    /// The last change of trackers in it.
+    trackers: u64,
 }
 
 /// The answers that are remembered.
 #[derive(Debug, Default)]
-pub struct Rids(Mutex<(u32, VecDeque<Seen>)>);
+pub struct Rids(Mutex<Memory>);
+
+#[derive(Debug, Default)]
+struct Memory {
+    last: u32,
+    seen: VecDeque<Seen>,
+    trackers: Changes,
+}
 
 impl Rids {
     fn find(&self, rid: u32) -> Option<Seen> {
-        let seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        seen.1.iter().find(|one| one.rid == rid).cloned()
+        let memory = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        memory.seen.iter().find(|one| one.rid == rid).cloned()
     }
 
-    fn put(&self, revision: u64, labels: Arc<Labels>, places: u64) -> u32 {
-        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        seen.0 = seen.0 % RID_MAX + 1;
-        let rid = seen.0;
-        if seen.1.len() == SEEN_MAX {
-            seen.1.pop_front();
+    /// Remembers an answer under a new number. Beside that gives back what the client has seen, with what changed of the trackers since; if
+    /// that is known no more, nothing, and the client gets everything.
+    fn put(
+        &self,
+        revision: u64,
+        labels: &Arc<Labels>,
+        places: u64,
+        by_tracker: &ByTracker<'_>,
+        before: Option<Seen>,
+    ) -> (u32, Option<(Seen, Changed)>) {
+        let mut memory = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let memory = &mut *memory;
+        memory.last = memory.last % RID_MAX + 1;
+        if memory.seen.len() == SEEN_MAX {
+            memory.seen.pop_front();
         }
-        seen.1.push_back(Seen { rid, revision, labels, places });
-        rid
+        let (rid, trackers) = (memory.last, memory.trackers.look(by_tracker));
+        memory.seen.push_back(Seen { rid, revision, labels: Arc::clone(labels), places, trackers });
+        let before = before.and_then(|seen| {
+            let changed = memory.trackers.since(seen.trackers)?;
+            Some((seen, changed))
+        });
+        (rid, before)
     }
 }
 
@@ -71,7 +95,9 @@ struct MainData<'a> {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     tags_removed: Vec<&'a str>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    trackers: BTreeMap<&'a str, Vec<&'a str>>,
+    trackers: ByTracker<'a>,
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    trackers_removed: BTreeSet<String>,
     server_state: Value,
 }
 
@@ -87,55 +113,61 @@ enum Entry<'a> {
 pub async fn maindata(ask: &Ask) -> Result<Answer, Fault> {
     let app = &ask.app;
     let free = super::app::free_space(app).await;
+    let rids = &app.qbittorrent.rids;
     let before = match ask.form.whole("rid")? {
-        Some(rid) if rid > 0 => u32::try_from(rid).ok().and_then(|rid| app.qbittorrent.rids.find(rid)),
+        Some(rid) if rid > 0 => u32::try_from(rid).ok().and_then(|rid| rids.find(rid)),
         _ => None,
     };
     let labels = app.labels.borrow().clone();
-    let all = rows(app);
-    let context = Context::of(app, &all);
-    let (page, changed) = {
+    // All of it at one time: what is gone here is gone there.
+    let (all, page, changed) = {
         let table = app.table.read();
         let since = before.as_ref().map(|before| before.revision);
         let page = table.page(&Query { since, after: None, limit: usize::MAX }, |_| true);
-        let changed: Vec<Row> =
-            page.torrents.iter().filter_map(|summary| table.get(summary.id).cloned()).collect();
-        (page, changed)
+        let ids = page.torrents.iter().filter(|_| !page.full).map(|summary| summary.id);
+        let changed: Vec<Row> = ids.filter_map(|id| table.get(id).cloned()).collect();
+        (shown(&table), page, changed)
     };
-    let before = before.filter(|_| !page.full);
-    let places = hash_of(&context.places);
+    let context = Context::of(app, &all);
+    let (places, by_tracker) = (hash_of(&context.places), by_tracker(&all));
+    let seen = before.filter(|_| !page.full);
+    let (rid, before) = rids.put(page.revision, &labels, places, &by_tracker, seen);
     let mut data = MainData {
-        rid: app.qbittorrent.rids.put(page.revision, Arc::clone(&labels), places),
+        rid,
         full_update: before.is_none(),
         server_state: server_state(app, &all, free),
         ..MainData::default()
     };
-    for row in &changed {
+    for row in if before.is_some() { &changed } else { &all } {
         match row.summary.info_hash.as_deref() {
             Some(hash) if is_shown(row) => {
                 let entry = Box::new(info::entry(row, &context).without_hash());
                 data.torrents.insert(hash, Entry::Whole(entry));
             }
-            Some(hash) if before.is_some() => data.torrents_removed.push(hash.to_owned()),
-            _ => {}
+            Some(hash) => data.torrents_removed.push(hash.to_owned()),
+            None => {}
         }
     }
-    if !page.removed_hashes.is_empty() {
-        let is_here: BTreeSet<&str> = all.iter().filter_map(|row| row.summary.info_hash.as_deref()).collect();
-        let gone = page.removed_hashes.iter().filter(|hash| !is_here.contains(hash.as_str()));
-        data.torrents_removed.extend(gone.cloned());
-    }
-    match &before {
+    match before {
         None => {
             data.categories = labels::categories(&labels);
             data.tags = labels.tags.iter().map(String::as_str).collect();
-            data.trackers = trackers(&all);
+            data.trackers = by_tracker;
         }
-        Some(before) => {
+        Some((ref before, trackers)) => {
+            if !page.removed_hashes.is_empty() {
+                let is_here: BTreeSet<&str> =
+                    all.iter().filter_map(|row| row.summary.info_hash.as_deref()).collect();
+                let gone = page.removed_hashes.iter().filter(|hash| !is_here.contains(hash.as_str()));
+                data.torrents_removed.extend(gone.cloned());
+            }
             changed_labels(&before.labels, &labels, &mut data);
             if before.places != places {
                 changed_places(&all, &context, &mut data);
             }
+            data.trackers = by_tracker;
+            data.trackers.retain(|url, _| trackers.changed.contains(*url));
+            data.trackers_removed = trackers.removed;
         }
     }
     Answer::json(&data)
@@ -164,17 +196,6 @@ fn hash_of(places: &BTreeMap<Id, u32>) -> u64 {
     let mut hasher = DefaultHasher::new();
     places.hash(&mut hasher);
     hasher.finish()
-}
-
-/// Torrents by their trackers.
-fn trackers(all: &[Row]) -> BTreeMap<&str, Vec<&str>> {
-    let mut by_url: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-    for row in all {
-        for url in row.tiers.iter().flatten() {
-            by_url.entry(url).or_default().extend(row.summary.info_hash.as_deref());
-        }
-    }
-    by_url
 }
 
 /// The daemon as a whole.
