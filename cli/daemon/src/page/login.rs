@@ -77,7 +77,7 @@ pub async fn login(
 ) -> Response {
     let base = app.rules.borrow().base.clone();
     let to = inside(&base, fields.get("to")).map_or_else(|| format!("{base}/"), str::to_owned);
-    match app.access.login(via, fields.get("user"), fields.get("password")).await {
+    match app.access.login(via, fields.get("user"), fields.whole("password")).await {
         Ok(key) => {
             let is_https = scheme.is_some_and(|Extension(scheme)| scheme.is_https);
             let to = HeaderValue::try_from(to).unwrap_or(HeaderValue::from_static("/"));

@@ -4,6 +4,7 @@ use super::detail::{self, Head};
 use super::{Ctx, Fault, Fields, Frame, PageResult, format, html};
 use crate::adding;
 use crate::manager::operations::Files;
+use crate::table::Row;
 use crate::torrents::goals::GoalWord;
 use crate::torrents::{Edit, Goal, Id, TrackerEdit};
 use askama::Template;
@@ -218,10 +219,15 @@ pub async fn ask_name(ctx: Ctx, Path(id): Path<i64>, RawQuery(query): RawQuery) 
     let row = ctx.row(id)?;
     let query = query.unwrap_or_default();
     let file = form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "file");
-    let file = file.and_then(|(_, at)| at.parse().ok()).unwrap_or(0);
-    let path = row.file_path(FileIndex(file)).ok_or_else(|| Fault::invalid("there is no such file"))?;
-    let path = path.join("/");
+    let file = file.and_then(|(_, at)| at.parse().ok());
+    let path = path_to_rename(&row, file).ok_or_else(|| Fault::invalid("there is no such file"))?;
     html(&RenamePage { frame: ctx.frame("torrent", ""), id, name: format::name(&row.summary.name), path })
+}
+
+/// A file's path, or that of the torrent's own file or folder.
+fn path_to_rename(row: &Row, file: Option<u32>) -> Option<String> {
+    let path = row.file_path(FileIndex(file.unwrap_or(0)))?;
+    if file.is_some() { Some(path.join("/")) } else { path.into_iter().next() }
 }
 
 /// Gives a file another path.
@@ -303,6 +309,23 @@ pub async fn add_web_seeds(ctx: Ctx, Path(id): Path<i64>, fields: Fields) -> Pag
 #[cfg(test)]
 mod tests {
     use super::*;
+    use swarm_engine::Metainfo;
+
+    #[test]
+    fn a_file_is_renamed_by_its_number_and_without_one_the_whole() {
+        let info = |files: &str| {
+            format!("d4:infod{files}4:name1:t12:piece lengthi16384e6:pieces20:{}ee", "x".repeat(20))
+        };
+        let row = |files: &str| {
+            let metainfo = Metainfo::parse(info(files).as_bytes()).unwrap();
+            Row { metainfo: Some(metainfo.into()), ..Row::default() }
+        };
+        let folder = row("5:filesld6:lengthi5e4:pathl1:a1:beee");
+        assert_eq!(path_to_rename(&folder, None).as_deref(), Some("t"));
+        assert_eq!(path_to_rename(&folder, Some(0)).as_deref(), Some("t/a/b"));
+        assert_eq!(path_to_rename(&folder, Some(1)), None);
+        assert_eq!(path_to_rename(&row("6:lengthi5e"), None).as_deref(), Some("t"));
+    }
 
     #[test]
     fn limits_are_read_as_they_are_shown() {

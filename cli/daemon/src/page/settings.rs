@@ -4,7 +4,7 @@ use super::graph::{self, Graph};
 use super::options::{bytes, mib, tags};
 use super::{Ctx, Fault, Fields, Frame, PageResult, format, html};
 use crate::adding;
-use crate::settings::SettingsEdit;
+use crate::settings::{SettingsEdit, Standing};
 use crate::torrents::goals::GoalWord;
 use crate::torrents::schedule::Schedule;
 use crate::torrents::{CategoryEdit, Goal, LabelsEdit, SharedLimits};
@@ -153,6 +153,18 @@ fn schedule(fields: &Fields) -> PageResult<Schedule> {
     })
 }
 
+/// The form of the alternative limits. A schedule that is the same is none: one that is set ends what was said by hand.
+fn alternative(fields: &Fields, standing: &Standing) -> PageResult<SettingsEdit> {
+    let (on, schedule) = (fields.has("alternative"), schedule(fields)?);
+    Ok(SettingsEdit {
+        alternative: (on != standing.alternative).then_some(on),
+        alternative_upload_limit: Some(bytes("up", fields.get("upload_limit"))?),
+        alternative_download_limit: Some(bytes("down", fields.get("download_limit"))?),
+        schedule: (schedule != standing.settings.schedule).then_some(schedule),
+        ..SettingsEdit::default()
+    })
+}
+
 /// Changes what one of the forms has.
 pub async fn save(ctx: Ctx, fields: Fields) -> PageResult<Response> {
     let none = SettingsEdit::default();
@@ -163,15 +175,8 @@ pub async fn save(ctx: Ctx, fields: Fields) -> PageResult<Response> {
             ..none
         },
         "alternative" => {
-            let on = fields.has("alternative");
-            let was = ctx.app.standing.borrow().alternative;
-            SettingsEdit {
-                alternative: (on != was).then_some(on),
-                alternative_upload_limit: Some(bytes("up", fields.get("upload_limit"))?),
-                alternative_download_limit: Some(bytes("down", fields.get("download_limit"))?),
-                schedule: Some(schedule(&fields)?),
-                ..none
-            }
+            let standing = ctx.app.standing.borrow().clone();
+            alternative(&fields, &standing)?
         }
         "queue" => SettingsEdit {
             max_active_downloads: goal(number("downloads", fields.get("downloads"))?),
@@ -252,6 +257,31 @@ pub async fn keys(ctx: Ctx) -> PageResult<Response> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::settings::Settings;
+    use crate::torrents::schedule::Minute;
+
+    #[test]
+    fn limits_that_were_turned_on_by_hand_stay_when_others_are_saved() {
+        let schedule = Schedule { enabled: true, from: 10, to: 20, days: 0x7f };
+        let by_hand = SettingsEdit { alternative: Some(true), ..SettingsEdit::default() };
+        let settings = Settings { schedule, ..Settings::default() }.with(&by_hand, 1_300);
+        let standing = Standing { settings, alternative: true, ..Standing::default() };
+        let form = |from: &str| {
+            let days = (0..7).map(|day| ("day", day.to_string()));
+            let one = |name, value: &str| (name, value.to_owned());
+            let fields = [one("alternative", "on"), one("download_limit", "1"), one("scheduled", "on")];
+            let times = [one("from", from), one("to", "00:20")];
+            let all = fields.into_iter().chain(times).chain(days);
+            Fields(all.map(|(name, value)| (name.to_owned(), value)).collect())
+        };
+        let holds = |form: &Fields| {
+            let edit = alternative(form, &standing).unwrap();
+            assert_eq!(edit.alternative_download_limit, Some(Some(1 << 20)));
+            standing.settings.with(&edit, 1_320).is_alternative(1_320, Minute::new(3, 0, 22))
+        };
+        assert!(holds(&form("00:10")));
+        assert!(!holds(&form("00:11")), "another schedule is followed");
+    }
 
     #[test]
     fn times_of_day_are_read_as_they_are_shown() {
