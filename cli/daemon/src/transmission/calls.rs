@@ -11,7 +11,7 @@ use crate::api::App;
 use crate::folders;
 use crate::manager::now;
 use crate::manager::operations::Files;
-use crate::table::{Row, State};
+use crate::table::{Row, State, Summary};
 use crate::torrents::book::What;
 use crate::torrents::{CategoryEdit, Edit, Id, LabelsEdit, New, Place, Refusal};
 use futures_util::future::join_all;
@@ -183,10 +183,14 @@ async fn each(app: &App, params: &Params, edit: fn(&Row) -> Option<Edit>) -> Res
 async fn start(app: &App, params: &Params, at_once: bool) -> Result<Params, Fault> {
     let rows = chosen(app, params).rows;
     let edit = Edit { paused: Some(false), forced: Some(at_once), ..Edit::default() };
-    // One that runs goes on as it is.
-    let rests = |row: &&Row| at_once || matches!(row.summary.state, State::Paused | State::Failed);
-    let edits = rows.iter().filter(rests).map(|row| (row.summary.id, edit.clone())).collect();
+    let starts = |row: &&Row| at_once || rests(&row.summary);
+    let edits = rows.iter().filter(starts).map(|row| (row.summary.id, edit.clone())).collect();
     change(app, edits).await
+}
+
+/// Whether a torrent does not run, or will not when it has been moved. One that runs goes on as it is.
+pub fn rests(summary: &Summary) -> bool {
+    summary.paused || summary.state == State::Failed
 }
 
 async fn queue(app: &App, params: &Params, place: Place) -> Result<Params, Fault> {

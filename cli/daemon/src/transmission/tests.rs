@@ -372,6 +372,13 @@ fn a_torrent_is_added_by_what_is_said_of_it() {
     assert!(change::renamed("t/a", "b/c").is_err() && change::renamed("t/a", "").is_err());
 }
 
+#[test]
+fn a_torrent_is_started_that_does_not_run_or_will_not_after_its_move() {
+    let rests = |state, paused| super::calls::rests(&Summary { state, paused, ..Summary::default() });
+    assert!(rests(State::Paused, true) && rests(State::Moving, true) && rests(State::Failed, false));
+    assert!(!rests(State::Moving, false) && !rests(State::Seeding, false) && !rests(State::Queued, false));
+}
+
 fn facts() -> Facts {
     let configured = Rules { dir: "/srv/d".into(), upload_limit: Some(20_000), ..Rules::default() };
     Facts {
