@@ -9,7 +9,7 @@ import urllib.error
 import urllib.request
 
 from clients import Tracker
-from harness import BIN, MIB, ROOT, SOON, Process, create, fill, program, seeded, until
+from harness import BIN, MIB, ROOT, SOON, Process, create, fill, free_port, program, seeded, until
 from test_daemon import DaemonCase
 
 BOARD = ROOT / "docs/grafana.json"
@@ -65,8 +65,8 @@ class MetricsCase(DaemonCase):
 
 
 class Metrics(MetricsCase):
-    def tracker(self):
-        tracker = self.start(Tracker())
+    def tracker(self, *args):
+        tracker = self.start(Tracker(*args))
         return get(tracker.url.replace("/announce", "/metrics"))
 
     def test_promtool_has_nothing_to_say_of_either_scrape(self):
@@ -95,7 +95,9 @@ class Metrics(MetricsCase):
 
     def test_each_metric_of_the_board_is_there(self):
         self.daemon("--dir", self.scratch)
-        there = named(self.scrape()[1]) | named(self.tracker()[2])
+        # One that shares a store, which need not be there, tells of that too.
+        tracker = self.tracker("--store", f"redis://127.0.0.1:{free_port()}")
+        there = named(self.scrape()[1]) | named(tracker[2])
         board = json.loads(BOARD.read_text())
         asked = expressions(board)
         asked += [variable.get("definition", "") for variable in board["templating"]["list"]]

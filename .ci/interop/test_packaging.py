@@ -8,6 +8,7 @@ import stat
 import subprocess
 import tomllib
 import urllib.request
+from fnmatch import fnmatch
 from pathlib import Path
 
 from clients import Swarm
@@ -317,10 +318,17 @@ class Files(Case):
             folder, name = (made, generated) if generated != source else (ROOT / "cli", source)
             if name.startswith("target/release/"):
                 folder, name = BIN, Path(name).name
-            found = [path for path in folder.glob(name)] if ".." not in name else [ROOT / name.removeprefix("../")]
+            found = list(folder.glob(name) if ".." not in name else ROOT.glob(name.removeprefix("../")))
             self.assertTrue(found and all(path.is_file() for path in found), source)
         pages = {path.stem for path in (made / "man").iterdir()}
         self.assertLessEqual({"swarm", "swarm-daemon", "swarm-ctl-add", "swarm-tracker"}, pages)
+
+    def test_the_manual_s_links_lead_to_what_the_package_has(self):
+        docs = [source.removeprefix("../docs/") for source, target, _ in LISTED if target == "usr/share/doc/swarmbt/" and source.startswith("../docs/")]
+        links = re.findall(r"\]\(([\w.-]+)(?:#[\w-]*)?\)", (ROOT / "docs/operating.md").read_text())
+        self.assertLessEqual({"daemon.md", "tracker.md", "grafana.json"}, set(links))
+        lost = [link for link in links if not any(fnmatch(link, doc) for doc in docs) or not (ROOT / "docs" / link).is_file()]
+        self.assertEqual(lost, [])
 
     def test_the_user_is_made(self):
         root = self.scratch / "root"
@@ -401,12 +409,13 @@ class Booted(Case):
         for source, target, mode in LISTED:
             if source.startswith("target/release/assets/"):
                 continue
-            path = BIN / Path(source).name if source.startswith("target/") else ROOT / "cli" / source
-            target = root / target / path.name if target.endswith("/") else root / target
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.unlink(missing_ok=True)
-            target.write_bytes(path.read_bytes())
-            target.chmod(int(mode, 8))
+            paths = [BIN / Path(source).name] if source.startswith("target/") else (ROOT / "cli" / source).parent.resolve().glob(Path(source).name)
+            for path in paths:
+                file = root / target / path.name if target.endswith("/") else root / target
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.unlink(missing_ok=True)
+                file.write_bytes(path.read_bytes())
+                file.chmod(int(mode, 8))
         units, etc = root / "usr/lib/systemd/system", root / "etc/swarmbt"
         # Everything on its loopback; it has no other network.
         with open(etc / "daemon.toml", "a") as config:

@@ -221,7 +221,7 @@ pub struct Table {
 /// An answer to who asks for the table.
 #[derive(Clone, Debug, Default, Serialize, ToSchema)]
 pub struct Page {
-    /// Ask for what came `since` this.
+    /// Ask for what came `since` this; of several pages, that of the first.
     pub revision: u64,
     /// Whether this is the table from its beginning, and what is not in it is not there: all pages of it together.
     pub full: bool,
