@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::daemon::{Daemon, refused, state};
+use common::daemon::{Daemon, refused, set_password, state};
 use common::{Running, bytes, run_ok, write};
 use serde_json::{Value, json};
 use std::fs;
@@ -154,6 +154,7 @@ fn only_who_has_the_token_and_knows_this_host_gets_in() {
     }
     let healthy = daemon.raw("GET", "/health", &["host: 127.0.0.1"], b"");
     assert_eq!((healthy.status, &*healthy.body), (200, "ok\n"));
+    assert_eq!(daemon.raw("HEAD", "/health", &["host: 127.0.0.1"], b"").status, 200);
     assert!(healthy.head.to_lowercase().contains("x-content-type-options: nosniff"), "{}", healthy.head);
     assert_eq!(daemon.get(list)["torrents"], json!([]));
 
@@ -304,39 +305,145 @@ fn events_tell_of_a_torrent_from_its_addition_to_its_removal() {
     daemon.stop();
 }
 
+/// All routes of the API, without `/api/v1/torrents` for those of torrents and `/api/v1` for the others.
+const ROUTES: [(&str, &[&str]); 28] = [
+    ("/torrents", &["get", "post"]),
+    ("/{torrent}", &["delete", "get", "patch"]),
+    ("/{torrent}/pause", &["post"]),
+    ("/{torrent}/resume", &["post"]),
+    ("/{torrent}/recheck", &["post"]),
+    ("/{torrent}/reannounce", &["post"]),
+    ("/{torrent}/metainfo", &["get"]),
+    ("/{torrent}/files", &["get", "patch"]),
+    ("/{torrent}/peers", &["get", "post"]),
+    ("/{torrent}/trackers", &["get", "patch", "post"]),
+    ("/{torrent}/web-seeds", &["delete", "get", "post"]),
+    ("/{torrent}/move", &["post"]),
+    ("/{torrent}/rename", &["post"]),
+    ("/{torrent}/pieces", &["get"]),
+    ("/{torrent}/stream", &["delete", "post"]),
+    ("/bans", &["delete", "get", "post"]),
+    ("/events", &["get"]),
+    ("/session", &["get", "patch"]),
+    ("/categories", &["get", "post"]),
+    ("/categories/{category}", &["delete", "patch"]),
+    ("/tags", &["get", "post"]),
+    ("/tags/{tag}", &["delete"]),
+    ("/tracker-limits", &["get"]),
+    ("/tracker-limits/{host}", &["put"]),
+    ("/health", &["get"]),
+    ("/metrics", &["get"]),
+    ("/stream/{token}/{file}", &["get"]),
+    ("/openapi.json", &["get"]),
+];
+
 #[test]
 fn each_route_is_described() {
     let dir = with(0);
     let daemon = Daemon::start(dir.path(), &[]);
     let described = daemon.get("/api/v1/openapi.json");
-    let paths = described["paths"].as_object().unwrap();
-    for (path, methods) in [
-        ("/api/v1/torrents", &["get", "post"][..]),
-        ("/api/v1/torrents/{torrent}", &["get", "patch", "delete"]),
-        ("/api/v1/torrents/{torrent}/files", &["get", "patch"]),
-        ("/api/v1/torrents/{torrent}/peers", &["get", "post"]),
-        ("/api/v1/events", &["get"]),
-        ("/health", &["get"]),
-    ] {
+    let mut paths = described["paths"].as_object().unwrap().clone();
+    let page = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/daemon.md")).unwrap();
+    for (end, methods) in ROUTES {
+        let path = match end {
+            "/health" | "/metrics" | "/stream/{token}/{file}" => end.to_owned(),
+            end if end.starts_with("/{torrent}") => format!("/api/v1/torrents{end}"),
+            end => format!("/api/v1{end}"),
+        };
+        let last = end.rsplit('/').find(|part| !part.starts_with('{')).filter(|part| !part.is_empty());
+        assert!(last.is_none_or(|last| page.contains(last)), "docs/daemon.md lacks {path}");
         for method in methods {
-            assert!(paths[path][method]["responses"].is_object(), "{method} {path}");
-            assert!(paths[path][method]["summary"].is_string(), "{method} {path}");
+            // It is there, whatever it says to a torrent that is not.
+            let asked = path.replace("{file}", "0").replace(['{', '}'], "");
+            let answer = daemon.raw(&method.to_uppercase(), &asked, &["host: localhost"], b"");
+            let is_open = matches!(end, "/health" | "/stream/{token}/{file}");
+            assert!(is_open || answer.status == 401, "{method} {path}: {answer:?}");
+            if *method != "get" {
+                let answer = daemon.request(&method.to_uppercase(), &asked, Some(json!({})));
+                let is_missing = answer.status == 405 || answer.body.contains("there is nothing here; ");
+                assert!(!is_missing, "{method} {path}: {answer:?}");
+            }
+        }
+        if end == "/openapi.json" {
+            continue;
+        }
+        let operations = paths.remove(&path).unwrap_or_else(|| panic!("{path} is not described"));
+        let operations = operations.as_object().unwrap();
+        assert_eq!(operations.keys().collect::<Vec<_>>(), methods, "{path}");
+        for (method, operation) in operations {
+            assert!(operation["responses"].is_object(), "{method} {path}");
+            assert!(operation["summary"].is_string(), "{method} {path}");
         }
     }
+    assert_eq!(paths.keys().collect::<Vec<_>>(), Vec::<&String>::new(), "routes that are not listed here");
+    assert!(described["paths"]["/api/v1/torrents"]["post"]["responses"]["507"].is_object());
     assert!(described["components"]["schemas"]["Summary"]["properties"]["bytes_verified"].is_object());
 }
 
-/// Runs `swarm daemon password` with this line as its standard input.
-fn set_password(dir: &Path, line: &str) -> (Option<i32>, String) {
-    let mut child = common::swarm(dir)
-        .args(["daemon", "password"])
-        .stdin(std::process::Stdio::piped())
-        .stderr(std::process::Stdio::piped())
-        .spawn()
-        .unwrap();
-    child.stdin.take().unwrap().write_all(line.as_bytes()).unwrap();
-    let output = child.wait_with_output().unwrap();
-    (output.status.code(), String::from_utf8(output.stderr).unwrap())
+#[test]
+fn increments_of_the_other_dialect_tell_of_trackers_and_of_what_is_gone() {
+    let dir = with(2);
+    let daemon = Daemon::start(dir.path(), &[]);
+    for nth in 0..2 {
+        assert_eq!(upload(&daemon, "?paused=true", &metainfo(dir.path(), nth)).status, 201);
+    }
+    let hashes = [1, 2].map(|id| daemon.torrent(id)["info_hash"].as_str().unwrap().to_owned());
+    let sync = |rid: &Value| daemon.get(&format!("/api/v2/sync/maindata?rid={rid}"));
+    let first = sync(&json!(0));
+    assert_eq!((&first["full_update"], &first["trackers"]), (&json!(true), &Value::Null));
+    let (a, b) = ("http://a.example/announce", "http://b.example/announce");
+    let set = |id: i64, tiers: Value| {
+        let path = format!("/api/v1/torrents/{id}/trackers");
+        assert_eq!(daemon.request("PATCH", &path, Some(json!({"tiers": tiers}))).status, 204);
+    };
+    set(1, json!([[a, b]]));
+    set(2, json!([[b]]));
+    let second = sync(&first["rid"]);
+    assert_eq!(second["full_update"], Value::Null);
+    assert_eq!(second["trackers"], json!({a: [hashes[0]], b: hashes}));
+    let nothing = sync(&second["rid"]);
+    assert_eq!((&nothing["trackers"], &nothing["trackers_removed"]), (&Value::Null, &Value::Null));
+    set(1, json!([[b]]));
+    let third = sync(&nothing["rid"]);
+    assert_eq!((&third["trackers"], &third["trackers_removed"]), (&Value::Null, &json!([a])));
+    daemon.ctl(&["remove", "2"]);
+    let fourth = sync(&third["rid"]);
+    assert_eq!(fourth["trackers"], json!({b: [hashes[0]]}));
+    assert_eq!(fourth["torrents_removed"], json!([hashes[1]]));
+    // Who has seen none of it since hears of all of it.
+    let late = sync(&first["rid"]);
+    assert_eq!(
+        (&late["trackers"], &late["torrents_removed"]),
+        (&fourth["trackers"], &fourth["torrents_removed"])
+    );
+}
+
+#[test]
+fn a_password_may_begin_and_end_with_a_space() {
+    use base64::Engine as _;
+    let dir = with(0);
+    let daemon = Daemon::start(dir.path(), &[]);
+    assert_eq!(set_password(dir.path(), " correct horse \n").0, Some(0));
+    let page = |password: &str| {
+        let form: String = url::form_urlencoded::Serializer::new(String::new())
+            .append_pair("user", "swarm")
+            .append_pair("password", password)
+            .finish();
+        let headers = [
+            "host: localhost",
+            "origin: http://localhost",
+            "content-type: application/x-www-form-urlencoded",
+        ];
+        daemon.raw("POST", "/login", &headers, form.as_bytes()).status
+    };
+    let basic = |password: &str| {
+        let given = base64::engine::general_purpose::STANDARD.encode(format!("swarm:{password}"));
+        let header = format!("authorization: Basic {given}");
+        daemon.raw("GET", "/api/v1/torrents", &["host: localhost", &header], b"").status
+    };
+    assert_eq!((page(" correct horse "), basic(" correct horse ")), (303, 200));
+    assert_eq!((page("correct horse"), basic("correct horse")), (401, 401));
+    assert_eq!(page(&format!(" {}\t", daemon.token)), 303, "a token that was pasted with a space");
 }
 
 #[test]

@@ -3,7 +3,8 @@
 
 mod common;
 
-use common::daemon::{Answer, Daemon};
+use base64::Engine as _;
+use common::daemon::{Answer, Daemon, set_password};
 use common::{Running, bytes, run_ok, write};
 use serde_json::{Value, json};
 use std::fs;
@@ -572,4 +573,227 @@ fn cookies_are_for_https_alone_where_a_proxy_says_that_it_is() {
             assert!(cookie.contains("HttpOnly") && cookie.contains("SameSite=Strict"), "{cookie}");
         }
     }
+}
+
+/// The ways to log in: by somebody at `client`, as a proxy says, with this password. What a right one, a wrong one and one too many get.
+type Way = (fn(&Daemon, &str, &str) -> Answer, [u16; 3]);
+
+fn by_form(daemon: &Daemon, path: &str, user: &str, client: &str, password: &str) -> Answer {
+    let client = format!("x-forwarded-for: {client}");
+    let headers = ["host: localhost", "origin: http://localhost", &client, FORM];
+    daemon.raw("POST", path, &headers, form(&[(user, "swarm"), ("password", password)]).as_bytes())
+}
+
+fn by_basic(daemon: &Daemon, path: &str, client: &str, password: &str) -> Answer {
+    let given = base64::engine::general_purpose::STANDARD.encode(format!("swarm:{password}"));
+    let (client, given) = (format!("x-forwarded-for: {client}"), format!("authorization: Basic {given}"));
+    daemon.raw("GET", path, &["host: localhost", &client, &given], b"")
+}
+
+const WAYS: [Way; 4] = [
+    (|daemon, client, given| by_form(daemon, "/login", "user", client, given), [303, 401, 429]),
+    (
+        |daemon, client, given| by_form(daemon, "/api/v2/auth/login", "username", client, given),
+        [200, 200, 403],
+    ),
+    (|daemon, client, given| by_basic(daemon, "/api/v1/torrents", client, given), [200, 401, 429]),
+    // Who is in is told of the header that its requests need.
+    (|daemon, client, given| by_basic(daemon, "/transmission/rpc", client, given), [409, 401, 429]),
+];
+
+#[test]
+fn passwords_are_tried_ten_times_whichever_way_and_whoever_says_where_from() {
+    let dir = with_tree();
+    assert_eq!(set_password(dir.path(), "correct horse\n").0, Some(0));
+    let daemon = Daemon::start(dir.path(), &["--trusted-proxy", "127.0.0.1"]);
+    for (nth, (way, [right, wrong, too_many])) in WAYS.into_iter().enumerate() {
+        let client = format!("192.0.2.{nth}");
+        // A program that goes on with one that is wrong has made one attempt.
+        for _ in 0..15 {
+            assert_eq!(way(&daemon, &client, &format!("{nth} same")).status, wrong, "{nth}");
+        }
+        for attempt in 1..10 {
+            let answer = way(&daemon, &client, &format!("{nth} {attempt}"));
+            assert_eq!(answer.status, wrong, "{nth} {attempt}: {answer:?}");
+            assert!(!answer.head.contains("set-cookie"), "{answer:?}");
+        }
+        for given in ["one more", "correct horse"] {
+            let answer = way(&daemon, &client, given);
+            assert_eq!(answer.status, too_many, "{nth} {given}: {answer:?}");
+            assert!(!answer.head.contains("set-cookie"), "{answer:?}");
+        }
+        assert_eq!(way(&daemon, &client, &daemon.token).status, right, "{nth}: the token is no password");
+    }
+    // By the other ways as well, and nobody else is kept out.
+    for (nth, (way, [_, wrong, too_many])) in WAYS.into_iter().enumerate() {
+        assert_eq!(way(&daemon, "192.0.2.0", &format!("{nth} at last")).status, too_many, "{nth}");
+        assert_eq!(way(&daemon, "192.0.2.99", &format!("{nth} elsewhere")).status, wrong, "{nth}");
+    }
+    for (way, [right, ..]) in WAYS {
+        assert_eq!(way(&daemon, "192.0.2.99", "correct horse").status, right);
+    }
+    daemon.stop();
+    // Where no proxy is trusted, everybody may say that he comes from elsewhere each time.
+    let daemon = Daemon::start(dir.path(), &[]);
+    let (way, [_, wrong, too_many]) = WAYS[2];
+    let status = |nth: usize| way(&daemon, &format!("198.51.100.{nth}"), &format!("guess {nth}")).status;
+    assert!((0..10).all(|nth| status(nth) == wrong));
+    assert_eq!(status(10), too_many);
+}
+
+/// Ways to give the first torrent another tracker: by its hash, with a tracker that it has and one that it is to have.
+type AddTracker = fn(&Client<'_>, hash: &str, old: &str, new: &str) -> bool;
+
+const ADD_TRACKER: [AddTracker; 9] = [
+    |client, _, _, new| client.own("POST", "torrents/1/trackers", json!({"urls": [new]})).status == 204,
+    |client, _, _, new| {
+        client.own("PATCH", "torrents/1/trackers", json!({"add": [{"url": new}]})).status == 204
+    },
+    |client, _, old, new| {
+        client.own("PATCH", "torrents/1/trackers", json!({"replace": {old: new}})).status == 204
+    },
+    |client, _, _, new| client.own("PATCH", "torrents/1/trackers", json!({"tiers": [[new]]})).status == 204,
+    |client, hash, _, new| {
+        client.qbittorrent("torrents/addTrackers", &[("hash", hash), ("urls", new)]).status == 200
+    },
+    |client, hash, old, new| {
+        let fields = [("hash", hash), ("origUrl", old), ("newUrl", new)];
+        client.qbittorrent("torrents/editTracker", &fields).status == 200
+    },
+    |client, _, _, new| {
+        client.transmission("torrent_set", json!({"ids": [1], "tracker_add": [new]})).is_none()
+    },
+    |client, _, _, new| {
+        client.transmission("torrent_set", json!({"ids": [1], "tracker_list": new})).is_none()
+    },
+    |client, _, _, new| client.page("/t/1/trackers", &[("urls", new)]).status == 200,
+];
+
+/// Waits until the torrent has tried a tracker or web seed with this in its URL, and was not let.
+fn wait_until_refused(daemon: &Daemon, path: &str, url: &str) {
+    let list = || daemon.get(path);
+    let is_refused = || {
+        let all = list();
+        let of_it = |one: &&Value| one["url"].as_str().unwrap().contains(url);
+        let told = |one: &Value| one["status"].as_str().unwrap_or_default().contains("is this machine");
+        all.as_array().unwrap().iter().filter(of_it).any(told).then_some(())
+    };
+    daemon.wait_for(is_refused, list);
+}
+
+#[test]
+fn trackers_and_web_seeds_reach_no_other_service_of_this_machine_whichever_way_they_are_added() {
+    let dir = with_tree();
+    let (address, asked) = service(metainfo(dir.path()));
+    let port = address.rsplit_once(':').unwrap().1;
+    let args =
+        ["seed", "metas/tree.meta", "data", "--listen", "127.0.0.1:0", "--no-dht", "--state-dir", "seed"];
+    let seed = || Running::start(dir.path(), [&args[..], &["--max-up", "1KiB/s"]].concat());
+    let daemon = Daemon::start(dir.path(), &[]);
+    let client = Client(&daemon);
+    let url = |name: &str, nth: usize| {
+        let host = ["127.0.0.1", "localhost", "[::ffff:127.0.0.1]"][nth % 3];
+        format!("http://{host}:{port}/{name}{nth}/x?delete=all")
+    };
+    let kind = "content-type: application/x-bittorrent";
+    let query: String = form(&[("trackers", &url("first", 0))]);
+    assert_eq!(
+        client.ask("POST", &format!("/api/v1/torrents?{query}"), &[kind], &metainfo(dir.path())).status,
+        201
+    );
+    let trackers = "/api/v1/torrents/1/trackers";
+    wait_until_refused(&daemon, trackers, "/first0");
+    let hash = daemon.torrent(1)["info_hash"].as_str().unwrap().to_owned();
+    let mut old = url("first", 0);
+    for (nth, add) in ADD_TRACKER.into_iter().enumerate() {
+        let new = url("way", nth);
+        assert!(add(&client, &hash, &old, &new), "{nth}");
+        wait_until_refused(&daemon, trackers, &format!("/way{nth}/"));
+        old = new;
+    }
+    let seeds = "/api/v1/torrents/1/web-seeds";
+    assert_eq!(client.own("POST", "torrents/1/web-seeds", json!({"urls": [url("seed", 0)]})).status, 204);
+    assert_eq!(client.page("/t/1/web-seeds", &[("urls", &url("seed", 1))]).status, 200);
+    for nth in 0..2 {
+        wait_until_refused(&daemon, seeds, &format!("/seed{nth}/"));
+    }
+    daemon.ctl(&["remove", "1"]);
+    // What a link names, over any API.
+    let link = |nth: usize, peer: &str| {
+        let more = form(&[("tr", &*url("tr", nth)), ("ws", &url("ws", nth)), ("x.pe", peer)]);
+        format!("magnet:?xt=urn:btih:{hash}&{more}")
+    };
+    let ways: [fn(&Client<'_>, &str) -> bool; 4] = [
+        |client, link| client.own("POST", "torrents", json!({"source": link})).status == 201,
+        |client, link| client.qbittorrent("torrents/add", &[("urls", link)]).body == "Ok.",
+        |client, link| client.transmission("torrent_add", json!({"filename": link})).is_none(),
+        |client, link| client.page_add(&[("links", link)]).status == 200,
+    ];
+    for (nth, add) in ways.into_iter().enumerate() {
+        let mut seed = seed();
+        assert!(add(&client, &link(nth, &seed.address())), "{nth}");
+        let id = daemon.get("/api/v1/torrents")["torrents"][0]["id"].clone();
+        // The peer has brought the metadata; the web seed would bring the rest.
+        daemon.wait(id.as_i64().unwrap(), |torrent| torrent["state"] == "downloading");
+        drop(seed);
+        for (list, name) in [("trackers", "tr"), ("web-seeds", "ws")] {
+            wait_until_refused(&daemon, &format!("/api/v1/torrents/{id}/{list}"), &format!("/{name}{nth}/"));
+        }
+        daemon.ctl(&["remove", &id.to_string(), "--delete-data"]);
+    }
+    assert_eq!(asked.load(SeqCst), 0, "it was asked");
+    // A tracker would be.
+    client.add_paused(dir.path());
+    let id = daemon.get("/api/v1/torrents")["torrents"][0]["id"].clone();
+    let urls = json!({"urls": [format!("http://{address}/announce")]});
+    assert_eq!(client.own("POST", &format!("torrents/{id}/trackers"), urls).status, 204);
+    daemon.ctl(&["resume", &id.to_string()]);
+    daemon.wait_for(|| (asked.load(SeqCst) > 0).then_some(()), || daemon.get("/api/v1/torrents"));
+}
+
+#[test]
+fn forms_that_add_torrents_have_bounds() {
+    let dir = with_tree();
+    let daemon = Daemon::start(dir.path(), &[]);
+    let client = Client(&daemon);
+    let long = client.page_add(&[("links", &"x".repeat(300 << 10))]);
+    assert!(long.status == 400 && long.body.contains("links: has more than"), "{long:?}");
+    let many = (0..201).map(|nth| format!("magnet:?xt=urn:btih:{nth:040x}\n")).collect::<String>();
+    let many = client.page_add(&[("links", &many), ("paused", "on")]);
+    assert!(many.status == 400 && many.body.contains("at most 200"), "{many:?}");
+    // Files that are as long as they may be each, and not all together. Who is not in sends none of it.
+    const LEN: usize = 600 << 20;
+    let begin = |who: &str| {
+        let mut stream = TcpStream::connect(&daemon.http).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        let kind = "content-type: multipart/form-data; boundary=XX";
+        let head = format!(
+            "POST /add HTTP/1.1\r\nhost: localhost\r\norigin: http://localhost\r\n{who}{kind}\r\ncontent-length: {LEN}\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).unwrap();
+        stream
+    };
+    let status = |mut stream: TcpStream| {
+        let mut line = [0; 12];
+        stream.read_exact(&mut line).unwrap();
+        String::from_utf8(line.to_vec()).unwrap()
+    };
+    assert_eq!(status(begin("")), "HTTP/1.1 401");
+    let mut stream = begin(&format!("authorization: Bearer {}\r\n", daemon.token));
+    let mut reader = stream.try_clone().unwrap();
+    let answer = std::thread::spawn(move || {
+        let mut line = [0; 12];
+        reader.read_exact(&mut line).map(|()| String::from_utf8(line.to_vec()).unwrap())
+    });
+    let (mut sent, chunk) = (0, vec![b'x'; 1 << 20]);
+    while sent < LEN {
+        let part = b"\r\n--XX\r\ncontent-disposition: form-data; name=\"file\"; filename=\"x\"\r\n\r\n";
+        let part = if sent % (128 << 20) == 0 { &part[if sent == 0 { 2 } else { 0 }..] } else { &[] };
+        if answer.is_finished() || stream.write_all(part).and_then(|()| stream.write_all(&chunk)).is_err() {
+            break;
+        }
+        sent += chunk.len();
+    }
+    assert_eq!(answer.join().unwrap().unwrap(), "HTTP/1.1 413", "{sent}");
+    assert_eq!(daemon.get("/api/v1/torrents")["torrents"], json!([]));
 }

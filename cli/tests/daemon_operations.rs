@@ -498,24 +498,61 @@ fn a_file_that_is_not_wanted_is_streamed_while_others_are_downloaded() {
 }
 
 #[test]
-fn a_stream_ends_with_its_torrent() {
+fn a_stream_that_waits_ends_with_its_token_and_its_torrent() {
     let dir = with();
     let daemon = Daemon::start(dir.path(), &[]);
     // Nobody has it: the stream waits.
     daemon.ctl(&["add", "film.mkv.meta"]);
-    daemon.wait(1, |torrent| torrent["state"] == "downloading");
-    let streams = daemon.ctl(&["stream", "1"]);
-    let address = streams["files"][0]["address"].as_str().unwrap();
-    let mut stream = TcpStream::connect(&daemon.http).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
-    write!(stream, "GET {address} HTTP/1.1\r\nhost: {}\r\n\r\n", daemon.http).unwrap();
-    let mut status = [0; 12];
-    stream.read_exact(&mut status).unwrap();
-    assert_eq!(&status, b"HTTP/1.1 200");
-    daemon.ctl(&["remove", "1"]);
-    let mut rest = Vec::new();
-    let ended = stream.read_to_end(&mut rest);
-    assert!(!matches!(&ended, Err(error) if error.kind() == std::io::ErrorKind::WouldBlock), "{ended:?}");
-    assert!(rest.ends_with(b"\r\n\r\n"), "no byte of it was there");
-    assert_eq!(ask(&daemon.http, "GET", address, &[]).0, 404);
+    let open = || {
+        let metrics = daemon.request("GET", "/metrics", None).body;
+        let line = metrics.lines().find_map(|line| line.strip_prefix("swarm_file_streams ")).unwrap();
+        line.parse::<u32>().unwrap()
+    };
+    for end in [&["stream", "1", "--end"][..], &["pause", "1"], &["remove", "1"]] {
+        daemon.ctl(&["resume", "1"]);
+        daemon.wait(1, |torrent| torrent["state"] == "downloading");
+        let streams = daemon.ctl(&["stream", "1"]);
+        let address = streams["files"][0]["address"].as_str().unwrap();
+        let mut stream = TcpStream::connect(&daemon.http).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        write!(stream, "GET {address} HTTP/1.1\r\nhost: {}\r\n\r\n", daemon.http).unwrap();
+        let mut status = [0; 12];
+        stream.read_exact(&mut status).unwrap();
+        assert_eq!((&status, open()), (b"HTTP/1.1 200", 1));
+        daemon.ctl(end);
+        let mut rest = Vec::new();
+        let ended = stream.read_to_end(&mut rest);
+        let waits = matches!(&ended, Err(error) if error.kind() == std::io::ErrorKind::WouldBlock);
+        assert!(!waits, "{end:?}: {ended:?}");
+        assert!(rest.ends_with(b"\r\n\r\n"), "{end:?}: no byte of it was there");
+        daemon.wait_for(|| (open() == 0).then_some(()), || json!(open()));
+        let status = if end[0] == "pause" { 503 } else { 404 };
+        assert_eq!(ask(&daemon.http, "GET", address, &[]).0, status, "{end:?}");
+    }
+}
+
+/// The attack: whoever may write to a folder puts a link in its place, and somebody moves or renames what was in it.
+#[cfg(unix)]
+#[test]
+fn nothing_is_moved_or_renamed_through_a_link_in_place_of_a_folder() {
+    let dir = with();
+    let at = |path: &str| dir.path().join(path);
+    let (_seed, peer) = seed(dir.path(), "film.mkv", &[]);
+    let daemon = Daemon::start(dir.path(), &[]);
+    daemon.ctl(&["add", "film.mkv.meta", "--peer", &peer, "--dir", "sub"]);
+    daemon.wait(1, |torrent| torrent["state"] == "seeding");
+    fs::create_dir(at("private")).unwrap();
+    fs::copy(at("data/film.mkv"), at("private/film.mkv")).unwrap();
+    fs::rename(at("downloads/sub"), at("downloads/was-sub")).unwrap();
+    std::os::unix::fs::symlink(at("private"), at("downloads/sub")).unwrap();
+    let before = tree(&at("private"));
+    for action in [&["rename", "1", "--path", "film.mkv", "other.mkv"][..], &["move", "1", "elsewhere"]] {
+        for paused in [false, true] {
+            daemon.ctl(&[if paused { "pause" } else { "resume" }, "1"]);
+            daemon.ctl_any(action);
+            daemon.wait(1, |torrent| torrent["moving_to"].is_null() && torrent["state"] != "moving");
+            assert!(tree(&at("private")) == before, "{action:?} {paused}: {}", daemon.torrent(1));
+        }
+    }
+    assert!(fs::read(at("downloads/was-sub/film.mkv")).unwrap() == fs::read(at("data/film.mkv")).unwrap());
 }

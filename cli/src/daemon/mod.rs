@@ -527,6 +527,26 @@ impl DaemonArgs {
 mod tests {
     use super::*;
 
+    #[derive(clap::Parser)]
+    struct Alone {
+        #[command(flatten)]
+        daemon: DaemonArgs,
+    }
+
+    #[test]
+    fn nobody_else_reaches_it_unless_somebody_says_so() {
+        let config = |more: &[&str]| {
+            let args = [&["swarm", "--dir", "/srv", "--state-dir", "/state"][..], more].concat();
+            <Alone as clap::Parser>::try_parse_from(args).unwrap().daemon.config().unwrap()
+        };
+        let plain = config(&[]);
+        assert_eq!((plain.http, plain.auth), (vec!["127.0.0.1:6868".parse().unwrap()], true));
+        let rules = plain.rules;
+        assert!(rules.hosts.is_empty() && rules.proxies.is_empty() && !rules.allow_private_urls);
+        assert_eq!(config(&["--no-http"]).http, []);
+        assert_eq!(config(&["--http", "192.0.2.7:80"]).http, ["192.0.2.7:80".parse().unwrap()]);
+    }
+
     #[test]
     fn a_base_is_a_plain_path() {
         for (text, base) in [("", ""), ("/", ""), ("/swarm", "/swarm"), ("/a/b-c.d/", "/a/b-c.d")] {

@@ -169,3 +169,14 @@ pub fn refused(dir: &Path, more: &[&str]) -> (Option<i32>, String) {
     let output = swarm(dir).args([&local[..], more].concat()).output().unwrap();
     (output.status.code(), String::from_utf8(output.stderr).unwrap())
 }
+
+/// Runs `swarm daemon password` with this line as its standard input: its status, and what it says.
+pub fn set_password(dir: &Path, line: &str) -> (Option<i32>, String) {
+    use std::process::Stdio;
+    let mut command = swarm(dir);
+    command.args(["daemon", "password"]).stdin(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(line.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    (output.status.code(), String::from_utf8(output.stderr).unwrap())
+}

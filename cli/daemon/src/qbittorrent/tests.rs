@@ -70,7 +70,8 @@ fn what_was_shown_can_be_sent_back_and_changes_nothing() {
 #[test]
 fn what_the_session_was_told_is_shown() {
     let on = SessionOptions::new().dht(DhtOptions::default()).lsd(true).port_mapping(true);
-    let off = SessionOptions::new().pex(false).lsd(false).port_mapping(false).utp(false).peers_max(7);
+    let off =
+        SessionOptions::new().dht(None).pex(false).lsd(false).port_mapping(false).utp(false).peers_max(7);
     let off = off.encryption(Encryption::Require);
     let serving = ["192.0.2.7:6868".parse().unwrap()];
     let shown = |session: &SessionOptions| {
