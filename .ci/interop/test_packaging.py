@@ -301,10 +301,12 @@ class Files(Case):
     def test_each_setting_of_the_trackers_file_is_one(self):
         folder = self.scratch / "etc"
         folder.mkdir()
+        (folder / "store").write_text("redis://127.0.0.1:9/0\n")
         for nth, text in enumerate([(PACKAGING / "tracker.toml").read_text(), self.whole("tracker.toml")]):
             config = folder / f"tracker-{nth}.toml"
             # It gets as far as the files and addresses, which are not there.
-            text = text.replace("/etc/swarmbt", str(folder)).replace("0.0.0.0", "192.0.2.1").replace("[::]", "[2001:db8::1]")
+            text = text.replace("/etc/swarmbt", str(folder)).replace("/run/credentials/swarm-tracker.service", str(folder))
+            text = text.replace("0.0.0.0", "192.0.2.1").replace("[::]", "[2001:db8::1]")
             config.write_text(text)
             code, told = run(BIN / "swarm-tracker", "--config", config)
             self.assertEqual(code, 1, told)

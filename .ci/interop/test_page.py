@@ -271,6 +271,144 @@ class Actions(PageCase):
         until(lambda: limits() == {}, SOON, "no limits")
         browser.check(self, daemon.url, but=["400", "403"])
 
+    def carry_out(self, browser, step):
+        """A click on a selector; `(selector, text)` is typed, and `(selector, "=", value)` set as a choice or a time is."""
+        if isinstance(step, str):
+            browser.click(step)
+        elif len(step) == 2:
+            browser.type(*step)
+        else:
+            selector, _, value = step
+            browser.find(selector)
+            browser.script(
+                """const one = document.querySelector(arguments[0]); one.value = arguments[1];
+                one.dispatchEvent(new Event('change', {bubbles: true}))""",
+                selector, value,
+            )  # fmt: skip
+
+    def test_each_control_changes_what_it_says(self):
+        daemon, browser = self.daemon(), self.browser()
+        for name in ("a.txt", "deep/b.txt"):
+            fill(self.scratch / "tree" / name, 50_000, self.rng)
+        daemon.add(create(self.scratch / "tree", self.scratch / "tree.meta", "-l", "16KiB"), paused="true")
+        for name in ("two", "three"):
+            daemon.add(self.metainfo(name), paused="true")
+        daemon.api("POST", "/torrents/1/web-seeds", {"urls": ["http://127.0.0.1:9/x"]})
+        daemon.api("PATCH", "/torrents/1/files", {"priorities": {"0": 0, "1": 0}})
+        self.sign_in(browser, daemon)
+        # How it stands after a step, as far as it is looked at.
+        order = lambda: [one["id"] for one in sorted(daemon.torrents(), key=lambda one: one["position"])]
+        field = lambda name, number=1: lambda: daemon.torrent(number)[name]
+        forced = lambda: [one["forced"] for one in daemon.torrents()]
+        setting = lambda *names: lambda: [daemon.api("GET", "/session")["settings"][name] for name in names]
+        files = lambda name: lambda: {one[name] for one in daemon.api("GET", "/torrents/1/files")}
+        web_seeds = lambda: daemon.api("GET", "/torrents/1/web-seeds")
+        tags = lambda: daemon.api("GET", "/tags")
+        categories = lambda: [(one["name"], one["dir"], one["download_limit"]) for one in daemon.api("GET", "/categories")]
+        alternative = lambda: daemon.api("GET", "/session")["alternative"]
+        queue, options, settings, home = "/t/3/options", "/t/1/options", "/settings", "/"
+        order_form, goals_form = "form:has([name=first_last]) > .button", "form:has(#o-time-kind) > .button"
+        other_limits, of_categories = "form:has(#s-adown) > .button", "section:has(#s-categories)"
+        folder = str((self.scratch / "films").resolve())
+        days = {"enabled": True, "from": 90, "to": 360, "days": 0x7F & ~(1 << 6)}
+        all_three = ["#c1", "#c2", "#c3"]
+        for path, steps, look, expected in [
+            (queue, ["[value=top]"], order, [3, 1, 2]),
+            (queue, ["[value=lower]"], order, [1, 3, 2]),
+            (queue, ["[value=higher]"], order, [3, 1, 2]),
+            (queue, ["[value=bottom]"], order, [1, 2, 3]),
+            (options, ["[name=first_last]", order_form], field("first_last"), True),
+            (options, ["[name=first_last]", order_form], field("first_last"), False),
+            (options, ["[name=forced]", order_form], field("forced"), True),
+            (options, ["[name=forced]", order_form], field("forced"), False),
+            (options, [("#o-time-kind", "=", "value"), ("[name=minutes]", "90"), goals_form], field("seed_time_limit"), 5_400),
+            (options, [("#o-time-kind", "=", "none"), goals_form], field("seed_time_limit"), "none"),
+            (options, [("#o-time-kind", "=", "default"), goals_form], field("seed_time_limit"), None),
+            (options, [("#o-ratio-kind", "=", "none"), goals_form], field("ratio_limit"), "none"),
+            (options, [("#o-category", "series"), "form:has(#o-category) > .button"], field("category"), "series"),
+            (options, [("#o-category", ""), "form:has(#o-category) > .button"], field("category"), None),
+            ("/t/1/files", ["[name=all][value='4']"], files("priority"), {4}),
+            ("/t/1", ["#rename-root", ("#rename-to", "other"), "dialog .primary"], files("path"), {"other/a.txt", "other/deep/b.txt"}),
+            ("/t/1/trackers", ["#ws1"], web_seeds, []),
+            (settings, [("#s-ratio", "1.5"), ("#s-minutes", "60"), "form:has(#s-ratio) > .button"], setting("ratio_limit", "seed_time_limit"), [1.5, 3_600]),
+            (settings, [("#s-seeds", "4"), "form:has(#s-seeds) > .button"], setting("max_active_seeds"), [4]),
+            (settings, ["[name=alternative]", ("#s-adown", "1"), ("#s-aup", "0.5"), other_limits], alternative, True),
+            (settings, [], setting("alternative_download_limit", "alternative_upload_limit"), [MIB, MIB // 2]),
+            (settings, ["[name=scheduled]", ("#s-from", "=", "01:30"), ("#s-to", "=", "06:00"), "[name=day][value='6']", other_limits], setting("schedule"), [days]),
+            (settings, ["[name=scheduled]", other_limits], setting("schedule"), [{**days, "enabled": False}]),
+            (settings, [("#s-tag", "one, two"), "form:has(#s-tag) .button"], tags, ["one", "two"]),
+            (settings, ["[aria-label='Remove one']"], tags, ["two"]),
+            (settings, [f"{of_categories} summary", f"{of_categories} details [value=remove]"], categories, []),
+            (settings, [("#s-category", "films"), "form:has(#s-category) .button"], categories, [("films", None, None)]),
+            (settings, [f"{of_categories} summary", ("#c1-dir", folder), ("#c1-down", "2"), f"{of_categories} details .button:not(.danger)"], categories, [("films", folder, 2 * MIB)]),
+            (home, [*all_three, ("#more", "=", "force")], forced, [True] * 3),
+            (home, [*all_three, ("#more", "=", "unforce")], forced, [False] * 3),
+            (home, ["#c3", ("#more", "=", "top")], order, [3, 1, 2]),
+            (home, ["#c3", ("#more", "=", "bottom")], order, [1, 2, 3]),
+            (home, ["#b2"], field("paused", 2), True),
+            (home, ["#b2"], field("paused", 2), False),
+        ]:  # fmt: skip
+            with self.subTest(path=path, steps=steps, expected=expected):
+                browser.open(daemon.url + path)
+                for step in steps:
+                    self.carry_out(browser, step)
+                until(lambda: look() == expected, SOON, f"{expected} after {steps} of {path}; it is {look()}")
+        for action, said in (("recheck", "checked again: 2 torrents"), ("reannounce", "Announced, as far as the trackers allow: 2 torrents")):
+            browser.open(daemon.url)
+            for step in ["#c1", "#c2", ("#more", "=", action)]:
+                self.carry_out(browser, step)
+            browser.said(said)
+        browser.check(self, daemon.url)
+
+    def test_the_list_is_ordered_and_narrowed(self):
+        daemon, browser = self.daemon(), self.browser()
+        for name, length, more in [("b", 300_000, {"category": "films"}), ("c", 100_000, {"tags": "new"}), ("a", 200_000, {"seed": "true", "dir": self.scratch / "data"})]:
+            daemon.add(self.metainfo(name, length), **({"paused": "true"} if "seed" not in more else {}), **more)
+        self.becomes(daemon, 3, state="seeding")
+        self.sign_in(browser, daemon)
+        rows = lambda: [row.get_attribute("id") for row in browser.all(".row")]
+
+        def shows(selector, expected):
+            browser.click(selector)
+            until(lambda: browser.script("return [...document.querySelectorAll('.row')].map(row => row.id)") == expected, SOON, f"{expected} after {selector}: {rows()}")
+
+        for selector, expected in [
+            ("th.name a", ["t3", "t1", "t2"]),
+            ("th.name a", ["t2", "t1", "t3"]),
+            ("th.size a", ["t1", "t3", "t2"]),
+            ("th.size a", ["t2", "t3", "t1"]),
+        ]:
+            shows(selector, expected)
+        self.assertEqual(browser.find("th.size").get_attribute("aria-sort"), "ascending")
+        link = lambda text: f"#sides a[href*='{text}']"
+        for selector, expected in [
+            (link("state=seeding"), ["t3"]),
+            (link("state=paused"), ["t2", "t1"]),
+            ("#g1", ["t2", "t3", "t1"]),
+            ("#k1", ["t1"]),
+            # A second click takes it back.
+            ("#k1", ["t2", "t3", "t1"]),
+            ("#l1", ["t2"]),
+        ]:
+            shows(selector, expected)
+        browser.check(self, daemon.url)
+
+    def test_data_is_removed_with_its_torrent_if_that_is_said(self):
+        daemon, browser = self.daemon(), self.browser()
+        for name in ("goes", "stays"):
+            daemon.add(self.metainfo(name), dir=self.scratch / "data")
+        for number in (1, 2):
+            self.becomes(daemon, number, state="seeding")
+        self.sign_in(browser, daemon)
+        browser.click("#a1")
+        browser.click("#do-remove")
+        browser.shows("dialog", "be deleted with it")
+        browser.click("#remove-delete")
+        browser.find("#t2")
+        until(lambda: [one["id"] for one in daemon.torrents()] == [2], SOON, "one torrent")
+        self.assertEqual([path.name for path in (self.scratch / "data").iterdir()], ["stays"])
+        browser.check(self, daemon.url)
+
     def test_a_file_is_played_by_an_address_that_can_be_taken_back(self):
         daemon, browser = self.daemon(), self.browser()
         for name in ("tune.wav", "notes.txt"):
@@ -454,6 +592,29 @@ class Keys(PageCase):
         browser.click("#keys-off")
         browser.keys("\ue00c", "a")
         self.assertFalse(browser.all("dialog[open]"), "single keys are left alone")
+        browser.check(self, daemon.url)
+
+    def test_keys_lead_through_the_list_and_to_other_pages(self):
+        daemon, browser = self.daemon(), self.browser()
+        for name in ("a", "b", "c"):
+            daemon.add(self.metainfo(name), paused="true")
+        self.sign_in(browser, daemon)
+        browser.open(f"{daemon.url}/?sort=name")
+        browser.find("#t3")
+        focused = lambda: browser.script("return document.activeElement.id")
+        for key, expected in [("j", "a1"), ("\ue010", "a3"), ("\ue013", "a2"), ("k", "a1"), ("j", "a2"), ("\ue011", "a1")]:
+            browser.keys(key)
+            until(lambda: focused() == expected, SOON, f"the focus on {expected} after {key!r}: {focused()}")
+        browser.keys(" ")
+        browser.shows("#chosen-count", "1 selected")
+        browser.keys(" ")
+        until(lambda: not browser.script("return document.documentElement.classList.contains('has-chosen')"), SOON, "nothing selected")
+        browser.keys("a")
+        browser.find("dialog[open] #add-links")
+        browser.keys("\ue00c")
+        until(lambda: not browser.all("dialog[open]"), SOON, "it closes")
+        browser.keys("\ue007")
+        until(lambda: browser.driver.current_url.endswith("/t/1"), SOON, "the torrent's page")
         browser.check(self, daemon.url)
 
     def test_what_screen_readers_need_is_there(self):
