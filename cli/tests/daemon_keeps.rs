@@ -352,12 +352,21 @@ fn seeds_of_a_folder_are_adopted_in_one_go_and_nothing_is_hashed_again() {
 
 #[test]
 fn a_limit_by_tracker_holds_back_the_torrents_of_that_tracker() {
-    let dir = with(&["a"]);
-    let (_seed, address) = seed(dir.path(), "a");
+    let dir = with(&["a", "b"]);
+    let other =
+        ["create", "data/b", "-o", "metas/b.meta", "-l", "16KiB", "-a", "http://127.0.0.2:9/announce"];
+    fs::remove_file(dir.path().join("metas/b.meta")).unwrap();
+    run_ok(dir.path(), other);
+    let [(_a, a), (_b, b)] = ["a", "b"].map(|name| seed(dir.path(), name));
     let daemon = Daemon::start(dir.path(), &["--no-tracker"]);
     daemon.ctl(&["tracker-limits", "127.0.0.1", "--down", "1kB/s"]);
-    daemon.ctl(&["add", "metas/a.meta", "--peer", &address]);
-    let held = daemon.wait(1, |one| one["state"] == "downloading" && one["peers"] == 1);
+    daemon.ctl(&["add", "metas/a.meta", "--peer", &a]);
+    daemon.wait(1, |one| one["state"] == "downloading" && one["peers"] == 1);
+    // One of another tracker, that comes later, is complete before it.
+    daemon.ctl(&["add", "metas/b.meta", "--peer", &b]);
+    daemon.wait(2, |one| one["state"] == "seeding");
+    let held = daemon.torrent(1);
+    assert_eq!(held["state"], "downloading");
     assert!(held["bytes_down"].as_u64() < Some(100_000), "{held}");
     daemon.ctl(&["tracker-limits", "127.0.0.1", "--down", "none"]);
     daemon.wait(1, |one| one["state"] == "seeding");

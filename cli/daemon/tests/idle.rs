@@ -90,12 +90,8 @@ async fn an_idle_daemon_writes_that_it_is_alive_and_logs_nothing() {
     });
     let daemon = daemon.await.unwrap();
     let host = daemon.http()[0];
-    let added = ask(
-        host,
-        "POST /api/v1/torrents?seed=true",
-        "content-type: application/x-bittorrent\r\n",
-        &metainfo,
-    );
+    let added =
+        ask(host, "POST /api/v1/torrents?seed=true", "content-type: application/x-bittorrent\r\n", &metainfo);
     let added = added.await;
     assert!(added.starts_with("HTTP/1.1 201"), "{added}");
     let start = Instant::now();
