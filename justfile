@@ -111,10 +111,15 @@ bench-webseed *ARGS:
     cargo build --release -p swarmbt
     SWARM_BIN="${CARGO_TARGET_DIR:-target}/release" benches/webseed.py {{ARGS}}
 
-# Announces per second beside aquatic_http, which must be installed, as must wrk
+# Announces per second beside aquatic_http, which must be installed, as must wrk; with `--store` two trackers on one Redis beside one without
 bench-tracker *ARGS:
     cargo build --release --workspace --bins
     benches/tracker.py {{ARGS}}
+
+# What seeding costs a seed that trusts its state, beside an earlier state, whose programs are in BEFORE
+bench-seeding BEFORE *ARGS:
+    cargo build --release -p swarmbt
+    benches/seeding.py {{BEFORE}} "${CARGO_TARGET_DIR:-target}/release" {{ARGS}}
 
 # Whether this state is slower than an earlier one, whose programs are in BEFORE
 bench-pairs BEFORE *ARGS:

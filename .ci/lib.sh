@@ -82,7 +82,7 @@ summary() {
 
 # What building and checking needs. Where it cannot be installed, the step that needs it says so.
 install_tools() {
-    command -v cargo >/dev/null || { echo "cargo is not there: install Rust 1.88 or later first" && exit 1; }
+    command -v cargo >/dev/null || { echo "cargo is not there: install Rust 1.89 or later first" && exit 1; }
     install_packages gcc libc6-dev python3 python3-venv shellcheck >/dev/null || true
 }
 

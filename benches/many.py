@@ -588,12 +588,22 @@ WANTED = [
         for api in ("own", "transmission", "qbittorrent")
         for kind, most in (("full", 300), ("increment", 20))
     ),
+    ("a download among them, × one alone", lambda row: row["download"]["ratio"] if "download" in row else None, 1.1),
+    ("RssAnon after the lists, MiB", lambda row: row["after_lists"]["anon_mib"], None),
     ("descriptors at rest", lambda row: row["rest"]["descriptors"], None),
     ("descriptors, most during first announces", lambda row: row["announced"]["descriptors_max"], None),
     ("connections to the tracker, most at a time", lambda row: row["announced"]["tracker_connections_max"], None),
     ("first announces took, s", lambda row: row["announced"].get("first_announces_s"), None),
     ("ended after, s", lambda row: row["stopped_s"], None),
 ]
+
+
+def is_missed(row, value, most):
+    return row["name"] == "swarm" and None not in (value, most) and value > most
+
+
+def missed(row):
+    return [title for title, of, most in WANTED if "failed" not in row and is_missed(row, of(row), most)]
 
 
 def markdown(results):
@@ -603,9 +613,10 @@ def markdown(results):
     lines += [f"| {results['pieces']:,} pieces each | wanted | " + " | ".join(f"{row['name']}, {row['torrents']:,}" for row in rows) + " |"]
     lines += ["|---" * (2 + len(rows)) + "|"]
     for title, of, most in WANTED:
-        found = [of(row) for row in rows]
-        cells = ["–" if value is None else f"{value:,}" + (" **missed**" if row["name"] == "swarm" and most is not None and value > most else "") for row, value in zip(rows, found)]
+        found = [None if "failed" in row else of(row) for row in rows]
+        cells = ["–" if value is None else f"{value:,}" + (" **missed**" if is_missed(row, value, most) else "") for row, value in zip(rows, found)]
         lines += [f"| {title} | {'' if most is None else most} | " + " | ".join(cells) + " |"]
+    lines += [f"\n{row['name']} failed: {row['failed']}" for row in rows if "failed" in row]
     ours = next((row for row in rows if row["name"] == "swarm"), {})
     if found := ours.get("download"):
         lines += ["", f"A download of {DOWNLOAD // MIB} MiB: {found['among_many']} s among them, {found['alone']} s alone: {found['ratio']} ×."]
@@ -645,13 +656,22 @@ def main():
         torrents = Torrents(scratch, args.torrents, args.pieces, tracker.url)
         for name in args.only.split(","):
             contestant = CONTESTANTS[name](scratch, torrents)
-            row = measure(contestant, torrents, tracker, args.rest)
-            if name == "swarm" and not args.no_spread:
-                row["spread"] = spread(contestant, torrents, tracker)
-                say(name, "spread", {key: value for key, value in row["spread"].items() if key != "seconds"})
+            try:
+                row = measure(contestant, torrents, tracker, args.rest)
+                if name == "swarm" and not args.no_spread:
+                    row["spread"] = spread(contestant, torrents, tracker)
+                    say(name, "spread", {key: value for key, value in row["spread"].items() if key != "seconds"})
+            except (AssertionError, OSError, http.client.HTTPException) as error:
+                # What was measured of the others stays.
+                row = {"name": name, "version": contestant.version(), "torrents": torrents.count, "failed": str(error)[:300]}
+                say(name, "failed", row["failed"])
             results["rows"].append(row)
             shutil.rmtree(getattr(contestant, "home", scratch / "none"), ignore_errors=True)
     keep(results, markdown(results), args.name)
+    failed = [row["name"] for row in results["rows"] if "failed" in row]
+    found = [title for row in results["rows"] for title in missed(row)]
+    if failed or found:
+        sys.exit(f"failed: {', '.join(failed) or 'none'}; missed: {', '.join(found) or 'nothing'}")
 
 
 if __name__ == "__main__":

@@ -20,6 +20,8 @@ LIBTORRENT_RELAY = ["--set", "download_rate_limit=1000", "--set", "enable_incomi
 
 
 class Holepunch(Case):
+    waits = True
+
     @classmethod
     def setUpClass(cls):
         cls.material = new_scratch(64 << 20)

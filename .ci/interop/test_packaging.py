@@ -1,7 +1,9 @@
 """What packages have around the programs: units, configuration files, and how the programs speak with a service manager."""
 
+import json
 import os
 import re
+import shutil
 import signal
 import socket
 import stat
@@ -328,6 +330,87 @@ class Files(Case):
         code, told = run(program("systemd-sysusers"), f"--root={root}", PACKAGING / "sysusers.d/swarmbt.conf")
         self.assertEqual(code, 0, told)
         self.assertIn("swarmbt:", (root / "etc/passwd").read_text())
+
+
+class Image(Case):
+    """What the Containerfile puts together, in a folder, and what it runs, with nothing else of the system. With static programs in the folder
+    SWARM_STATIC, as `just static` makes them, also their size; else the libraries that the programs here need are added."""
+
+    SIZE_MAX = 25 * MIB
+
+    def setUp(self):
+        super().setUp()
+        if os.geteuid() != 0:
+            missing("only root changes its root")
+        self.context = self.scratch / "context"
+        self.static = os.environ.get("SWARM_STATIC")
+        code, told = run(PACKAGING / "container-context", self.static or BIN, self.context)
+        self.assertEqual(code, 0, told)
+
+    def stage(self, name):
+        """The instructions of a stage, by name, and the folder that its files make."""
+        text = (PACKAGING / "Containerfile").read_text().split(f"FROM scratch AS {name}\n")[1].split("\nFROM")[0]
+        lines = [line.split(" ", 1) for line in text.splitlines()]
+        root = self.scratch / name
+        root.mkdir()
+        for _, rest in (line for line in lines if line[0] == "COPY"):
+            owner = re.match(r"--chown=(\S+) ", rest)
+            source, to = (self.context / rest.split()[-2], root / rest.split()[-1].strip("/"))
+            if source.is_dir():
+                shutil.copytree(source, to, dirs_exist_ok=True)
+            else:
+                to.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(source, to)
+            if owner:
+                code, told = run("chown", "-R", owner[1], *(to / made.name for made in source.iterdir()))
+                self.assertEqual(code, 0, told)
+        size = sum(path.stat().st_size for path in root.rglob("*") if path.is_file())
+        if self.static:
+            self.assertLess(size, self.SIZE_MAX, f"{size / MIB:.1f} MiB")
+        else:
+            self.add_libraries(root)
+        return dict(lines), root
+
+    def add_libraries(self, root):
+        for path in re.findall(r"(/\S+) \(0x", run("ldd", *(root / "usr/bin").iterdir())[1]):
+            to = root / path.lstrip("/")
+            to.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, to)
+
+    def inside(self, stage, root, *command):
+        user = stage["USER"]
+        return [program("chroot"), f"--userspec={user}", root, *command]
+
+    def runs(self, stage, root):
+        """What the image runs, without a network: its ports are its own."""
+        command = [part for name in ("ENTRYPOINT", "CMD") for part in json.loads(stage[name])]
+        env = {"PATH": "/usr/bin", **dict([stage["ENV"].split("=")] if "ENV" in stage else [])}
+        return self.start(Process([program("unshare"), "--net", *self.inside(stage, root, *command)], env=env))
+
+    def written(self, root, before):
+        return {str(path.relative_to(root)).split("/")[0] for path in root.rglob("*") if path not in before}
+
+    def test_the_daemon_runs_and_says_that_it_is_well(self):
+        stage, root = self.stage("daemon")
+        before = set(root.rglob("*"))
+        check = json.loads(stage["HEALTHCHECK"].removeprefix("CMD "))
+        self.assertNotEqual(run(*self.inside(stage, root, *check))[0], 0, "nobody is there yet")
+        daemon = self.runs(stage, root)
+        until(lambda: run(*self.inside(stage, root, *check))[0] == 0, SOON, f"it is well: {daemon}")
+        daemon.process.terminate()
+        daemon.expect(0)
+        self.assertEqual(self.written(root, before), {"state"})
+        for volume in json.loads(stage["VOLUME"]):
+            self.assertEqual((root / volume.strip("/")).stat().st_uid, 65532)
+
+    def test_the_tracker_runs(self):
+        stage, root = self.stage("tracker")
+        before = set(root.rglob("*"))
+        tracker = self.runs(stage, root)
+        tracker.wait_line("listening on udp://0.0.0.0:6969")
+        tracker.process.terminate()
+        tracker.expect(0)
+        self.assertEqual(self.written(root, before), {"state"})
 
 
 # Run inside by the test's own unit: what it prints is looked at outside.

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import struct
@@ -12,11 +13,11 @@ from pathlib import Path
 from urllib.request import urlopen
 
 import libtorrent as lt
-from harness import BIN, SOON, Case, Process, free_port, program, until
+from harness import BIN, ROOT, SOON, Case, Process, free_port, program, until
 
 HASH = b"a" * 20
 # What docs/tracker.md says that the store has to allow.
-ACL = "~swarm:* +time +dbsize +zadd +zrem +zremrangebyscore +zcard +zcount +zscore +zrange +zrandmember +expire +get +getex +incr"
+ACL = re.search(r"^user tracker on >PASSWORD (.+)$", (ROOT / "docs/tracker.md").read_text(), re.M)[1]
 
 
 class Redis:
@@ -97,11 +98,15 @@ class UdpClient:
         self.socket.send(datagram)
         return self.socket.recv(2048)
 
-    def announce(self, port, info_hash=HASH, left=1, event=0):
-        """Leechers, seeds, and the ports of peers."""
+    def send_announce(self, port, info_hash=HASH, left=1, event=0):
         request = self.id + struct.pack(">II", 1, 8) + info_hash + b"-XX0001-%012d" % port
         request += struct.pack(">QQQIIIiH", 0, left, 0, event, 0, 0, -1, port)
-        answer = self.ask(request)
+        self.socket.send(request)
+
+    def announce(self, *args, **kwargs):
+        """Leechers, seeds, and the ports of peers."""
+        self.send_announce(*args, **kwargs)
+        answer = self.socket.recv(2048)
         _, _, _, leechers, seeds = struct.unpack(">IIIII", answer[:20])
         return leechers, seeds, ports(answer[20:])
 
@@ -194,6 +199,9 @@ class FailoverTest(SharedTest):
     def test_the_store_is_killed_and_comes_back_empty(self):
         self.a.announce(1001)
         self.b.announce(1002)
+        # Its download is remembered.
+        self.b.announce(1006, left=0, event="completed")
+        self.b.announce(1006, left=0, event="stopped")
         self.redis.process.kill()
         answer = until(lambda: self.from_memory(self.a, 1003), SOON, "an answer from memory")
         self.assertIn(b"store does not answer", answer[b"warning message"])
@@ -213,7 +221,7 @@ class FailoverTest(SharedTest):
             tracker.wait_line("is there again")
         # What each heard meanwhile and before, it has told.
         everybody = {1001, 1002, 1003, 1004, 1005}
-        until(lambda: self.b.scrape() == (0, 5, 0), SOON, "the store knows all again")
+        until(lambda: self.b.scrape() == (0, 5, 1), SOON, "the store knows all again")
         self.assertEqual(self.a.told(1001), everybody - {1001})
         answer = self.b.announce(1002)
         self.assertEqual(answer[b"peers"], everybody - {1002})
@@ -226,9 +234,12 @@ class FailoverTest(SharedTest):
 
     def test_the_store_hangs(self):
         self.a.announce(1001)
-        pid = self.redis.process.pid
+        pid, datagrams = self.redis.process.pid, self.a.udp()
         os.kill(pid, signal.SIGSTOP)
         self.addCleanup(os.kill, pid, signal.SIGCONT)
+        for port in range(3000, 3040):
+            datagrams.send_announce(port)
+        self.assertLess(self.timed(self.a.udp), 1, "who needs no store does not wait for it")
         # Those that are on their way wait for their time limit, all others for nothing.
         answers, threads = [], []
         for port in range(2000, 2040):
@@ -242,7 +253,7 @@ class FailoverTest(SharedTest):
         self.assertEqual(len(self.a.warnings("is gone")), 1, self.a)
         os.kill(pid, signal.SIGCONT)
         self.a.wait_line("is there again")
-        until(lambda: self.b.scrape() == (0, 42, 0), SOON, "the store knows all again")
+        until(lambda: self.b.scrape() == (0, 82, 0), SOON, "the store knows all again")
 
     def test_no_store_at_the_start(self):
         self.redis.process.kill()
@@ -326,6 +337,18 @@ class AccessTest(Case):
 
 
 class BoundsTest(Case):
+    def test_a_store_that_comes_back_full_is_told_again(self):
+        redis = Redis(self)
+        a, b = (self.start(Tracker("--store", redis.url())) for _ in range(2))
+        a.announce(1001)
+        redis.process.kill()
+        a.wait_line("is gone")
+        redis.args += ["--maxmemory", "1"]
+        redis.start()
+        a.wait_line("is full")
+        redis("CONFIG", "SET", "maxmemory", "0")
+        until(lambda: b.scrape() == (0, 1, 0), SOON, "the store knows it again, without another announce")
+
     def test_the_store_is_full(self):
         redis = Redis(self)
         tracker = self.start(Tracker("--store", redis.url()))

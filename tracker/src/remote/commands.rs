@@ -387,6 +387,18 @@ pub(super) fn restore(
     out.cmd("EXPIRE").arg(&key).arg(timeout_s);
 }
 
+/// How often a torrent was downloaded, for a store that has forgotten it.
+pub(super) fn restore_downloaded(info_hash: &InfoHash, downloaded: u32, timeout_s: u64, out: &mut Pipeline) {
+    if downloaded > 0 {
+        out.cmd("SET").arg(key(info_hash, DOWNLOADED)).arg(downloaded).arg("NX").arg("EX").arg(timeout_s);
+    }
+}
+
+/// Whether [`restore_downloaded`] is allowed; changes nothing.
+pub(super) fn try_to_set(out: &mut Pipeline) {
+    out.cmd("SET").arg(key(&InfoHash([0; 20]), DOWNLOADED)).arg(0).arg("XX").arg("EX").arg(1);
+}
+
 /// Takes peers of one family out.
 pub(super) fn forget(info_hash: &InfoHash, peers: &[SocketAddr], out: &mut Pipeline) {
     let Some(first) = peers.first() else { return };
@@ -591,14 +603,14 @@ mod tests {
         let named = |announce: &Announce| -> Vec<String> {
             asked(announce).iter().map(|command| command.split(' ').next().unwrap().to_owned()).collect()
         };
-        let mut many = announce(600, 200, 50, false, 0);
+        let mut many = announce(100, 40, 50, false, 0);
         many.view.v4.counted_s = 1_000_100;
         many.view.v6 = FamilyView { peers: 5, seeds: 1, ..FamilyView::default() };
         many.view.downloaded = 7;
         assert_eq!(named(&many), ["ZADD", "EXPIRE", "ZRANGE"]);
         let answers = [Value::Int(0), Value::Int(1), Value::Array(Vec::new())];
         let told = many.answer(1_000_100, &mut Answers::new(answers.into())).unwrap();
-        assert_eq!(told.stats, ScrapeStats { complete: 201, incomplete: 404, downloaded: 7 });
+        assert_eq!(told.stats, ScrapeStats { complete: 41, incomplete: 64, downloaded: 7 });
         assert_eq!(told.view, many.view);
         let completes = Announce { completed: true, standing: Standing::Seed, ..many.clone() };
         assert_eq!(named(&completes), ["ZADD", "EXPIRE", "INCR", "ZRANGE"]);

@@ -22,8 +22,8 @@ const PAUSE: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(2);
 /// How often we look how the store is when nothing else goes there.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-const BATCH_MAX: usize = 64;
-const BATCHES_MAX: usize = 4;
+const BATCH_MAX: usize = 256;
+const BATCHES_MAX: usize = 2;
 /// After these a connection is no longer of use: another one may lead to a store that takes announces.
 const LOST: [&str; 4] = ["READONLY", "LOADING", "MASTERDOWN", "NOAUTH"];
 
@@ -82,6 +82,7 @@ impl Link {
         let (announces, scrape) = super::trial();
         announces.iter().for_each(|announce| announce.ask(clock.now_s(), &mut commands));
         scrape.ask(clock.now_s(), &mut commands);
+        super::commands::try_to_set(&mut commands);
         match send(connection.clone(), commands).await?.all_well() {
             // It is full or cannot write for now, which is told as soon as somebody announces.
             Err(refused) if refused.code != "OOM" && refused.code != "MISCONF" => Err(turned_away(&refused)),

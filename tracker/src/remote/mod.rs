@@ -24,6 +24,7 @@ pub use self::address::{SharedStore, SharedStoreError};
 use self::commands::{Announce, FamilyView, Scrape, Standing, Told};
 pub(crate) use self::commands::{Earlier, View};
 use self::link::{Failed, Job, Link};
+use crate::store::Known;
 
 /// Most requests that wait for the store. Who comes then is answered from memory.
 const WAITING_MAX: usize = 16 * 1024;
@@ -295,11 +296,14 @@ impl Remote {
         self.ask(|reply| Job::Scrape(scrapes, reply)).await
     }
 
-    /// Lists peers again that announced a while ago. Whether it did.
-    pub async fn restore(&self, info_hash: InfoHash, peers: Vec<Earlier>, timeout: Duration) -> bool {
-        for peers in peers.chunks(PEERS_MAX).map(<[Earlier]>::to_vec) {
+    /// Lists peers again that announced a while ago, and says how often their torrent was downloaded if the
+    /// store does not know. Whether it did.
+    pub async fn restore(&self, known: &Known, timeout: Duration) -> bool {
+        let &Known { info_hash, downloaded, .. } = known;
+        for peers in known.peers.chunks(PEERS_MAX).map(<[Earlier]>::to_vec) {
             let make = move |now_s, out: &mut redis::Pipeline| {
                 commands::restore(&info_hash, &peers, now_s, timeout.as_secs(), out);
+                commands::restore_downloaded(&info_hash, downloaded, timeout.as_secs(), out);
             };
             if self.ask(|reply| Job::Commands(Box::new(make), reply)).await.is_none() {
                 return false;

@@ -3,6 +3,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use swarm_core::id::InfoHash;
 use swarm_core::net::Family;
@@ -15,6 +16,9 @@ use crate::store::{Refusal, Store};
 
 /// The warning of an answer from memory.
 const FROM_MEMORY: &str = "this tracker's store does not answer: you hear only of peers that it knows itself";
+
+/// A store that refuses what was announced while it was away is told again after this time.
+const TELL_AGAIN_AFTER: Duration = Duration::from_secs(10);
 
 /// What a peer is told.
 pub(super) async fn announce(
@@ -100,21 +104,33 @@ pub(super) async fn scrape(shared: &Shared, remote: &Remote, info_hashes: &[Info
     }
 }
 
-/// Tells the store what was announced while it was not there, each time when it is there again.
+/// Tells the store what was announced while it was not there, each time when it is there again. If it refuses,
+/// because it is full for instance, it is told again after a while.
 pub(super) async fn catch_up(shared: Arc<Shared>) {
     let Some(remote) = &shared.remote else { return };
+    let mut all_told = true;
     loop {
-        remote.came_up().await;
-        let (mut peers, mut all_told) = (0, true);
-        for (info_hash, earlier) in shared.store.all_earlier(|| shared.clock.now()) {
-            peers += earlier.len();
-            if !remote.restore(info_hash, earlier, shared.store.shared_timeout()).await {
-                all_told = false;
-                break;
-            }
+        if all_told {
+            remote.came_up().await;
+        } else {
+            let _ = tokio::time::timeout(TELL_AGAIN_AFTER, remote.came_up()).await;
         }
-        if all_told && peers > 0 {
+        let peers = tell_all(&shared, remote).await;
+        all_told = peers.is_some();
+        if let Some(peers @ 1..) = peers {
             tracing::info!(peers, "the store knows again what was announced to this tracker");
         }
     }
+}
+
+/// How many peers the store was told of, if it took them all.
+async fn tell_all(shared: &Shared, remote: &Remote) -> Option<usize> {
+    let mut peers = 0;
+    for known in shared.store.all_earlier(|| shared.clock.now()) {
+        peers += known.peers.len();
+        if !remote.restore(&known, shared.store.shared_timeout()).await {
+            return None;
+        }
+    }
+    Some(peers)
 }

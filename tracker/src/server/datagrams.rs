@@ -55,13 +55,6 @@ impl Batch {
         }
     }
 
-    /// Replies to one more of those that were received.
-    pub(super) fn reply_later(&mut self, client: SocketAddr, respond: impl FnOnce(&mut Vec<u8>)) {
-        let start = self.replies.len();
-        respond(&mut self.replies);
-        self.addressed.push((start..self.replies.len(), client));
-    }
-
     /// Sends all replies. One that the system does not take is told of and left out.
     pub(super) async fn send(&self, socket: &UdpSocket) {
         let mut waiting = &self.addressed[..];

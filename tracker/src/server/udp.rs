@@ -10,7 +10,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 
-use futures_util::future::join_all;
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use socket2::{Domain, Protocol, Socket, Type};
 use swarm_core::id::InfoHash;
 use swarm_core::net::Family;
@@ -62,15 +63,25 @@ pub(super) async fn serve(socket: Arc<UdpSocket>, shared: Arc<Shared>) {
                 shared.counters.udp_dropped.add_one();
             }
         });
-        if !later.is_empty() {
-            // What is there already need not wait.
-            batch.send(&socket).await;
-            batch.reply(|_, _, _| ());
-            for (client, response) in join_all(later).await {
-                batch.reply_later(client, |out| response.encode(Family::of_ip(client.ip()), out));
-            }
-        }
         batch.send(&socket).await;
+        if !later.is_empty() {
+            // Others need not wait for the shared store. How many wait for it is bounded by its queue: whoever
+            // finds no place there is answered from memory.
+            tokio::spawn(reply_later(socket.clone(), later));
+        }
+    }
+}
+
+/// Sends replies as they come.
+async fn reply_later<F: Future<Output = (SocketAddr, Response)>>(socket: Arc<UdpSocket>, later: Vec<F>) {
+    let mut replies: FuturesUnordered<F> = later.into_iter().collect();
+    let mut out = Vec::new();
+    while let Some((client, response)) = replies.next().await {
+        out.clear();
+        response.encode(Family::of_ip(client.ip()), &mut out);
+        if let Err(error) = socket.send_to(&out, client).await {
+            tracing::trace!(%error, %client, "reply not sent");
+        }
     }
 }
 

@@ -31,7 +31,7 @@ use swarm_core::tracker::{AnnounceRequest, AnnounceResponse, Event, ScrapeRespon
 use self::holders::{Holders, Network, Standing};
 pub use self::saved::{LoadError, Loaded};
 use self::shared::Displaced;
-pub(crate) use self::shared::Visited;
+pub(crate) use self::shared::{Known, Visited};
 use self::swarm::{Swarm, Visit};
 use crate::allow::AllowList;
 use crate::config::{Config, Limits};

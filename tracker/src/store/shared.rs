@@ -65,6 +65,14 @@ fn addrs<A: Copy + Eq + std::hash::Hash + Into<IpAddr>>(
     peers.iter().filter(|(.., peer)| !peer.heard).map(|(_, ip, peer)| SocketAddr::new(ip.into(), peer.port))
 }
 
+/// What a tracker knows of a swarm in one address family.
+pub(crate) struct Known {
+    pub info_hash: InfoHash,
+    pub peers: Vec<Earlier>,
+    /// How often it was downloaded, as far as is known here.
+    pub downloaded: u32,
+}
+
 fn earlier<A: Copy + Eq + std::hash::Hash + Into<IpAddr>>(now_s: u32, peers: &Peers<A>) -> Vec<Earlier> {
     let announced = peers.iter().filter(|(.., peer)| !peer.heard);
     let earlier = announced.map(|(seen_s, ip, peer)| Earlier {
@@ -164,14 +172,17 @@ impl Store {
     }
 
     /// All peers that announced here, a part of the swarms after the other.
-    pub(crate) fn all_earlier(&self, now: impl Fn() -> Time) -> impl Iterator<Item = OfFamily<Earlier>> {
+    pub(crate) fn all_earlier(&self, now: impl Fn() -> Time) -> impl Iterator<Item = Known> {
         (0..SHARDS).flat_map(move |nth| {
             let now_s = seconds(now());
             let shard = lock(&self.shards[nth]);
-            let swarms = shard.iter().flat_map(|(hash, swarm)| {
-                [(*hash, earlier(now_s, &swarm.v4)), (*hash, earlier(now_s, &swarm.v6))]
+            let swarms = shard.iter().flat_map(|(&info_hash, swarm)| {
+                let told = swarm.view.as_ref().map_or(0, |view| view.downloaded);
+                let downloaded = told.max(swarm.downloaded);
+                let of_families = [earlier(now_s, &swarm.v4), earlier(now_s, &swarm.v6)];
+                of_families.map(|peers| Known { info_hash, peers, downloaded })
             });
-            swarms.filter(|(_, peers)| !peers.is_empty()).collect::<Vec<_>>()
+            swarms.filter(|known| !known.peers.is_empty()).collect::<Vec<_>>()
         })
     }
 
