@@ -128,6 +128,24 @@ def cross_seed(api, user, password, metainfo, info_hash, dir):
     api.post("torrents/delete", hashes=info_hash, deleteFiles="false")
 
 
+def cross_seed_6(api, user, password, metainfo, info_hash, dir):
+    """It starts nothing before it has seen what a check has found."""
+    api.login(user, password)
+    api.get("app/version")
+    api.get("app/preferences")
+    fields = {"tags": "cross-seed", "savepath": str(dir), "autoTMM": "false", "contentLayout": "Original", "skip_checking": "false", "stopped": "true", "paused": "true"}
+    assert api.upload(metainfo, **fields) == "Ok."
+    api.wait_for(info_hash, ("stoppedUP", "stoppedDL"))
+    api.post("torrents/stop", hashes=info_hash)
+    api.post("torrents/recheck", hashes=info_hash)
+    checking = ("checkingUP", "checkingDL", "checkingResumeData")
+    found = until(lambda: (one := api.torrent(info_hash)) and one["state"] not in checking and one, SOON, "it is checked")
+    assert (found["state"], found["progress"], found["amount_left"]) == ("stoppedUP", 1, 0), found
+    api.post("torrents/start", hashes=info_hash)
+    api.wait_for(info_hash, DONE)
+    api.post("torrents/delete", hashes=info_hash, deleteFiles="false")
+
+
 def flood(api, user, password, metainfo, info_hash, dir):
     api.login(user, password)
     api.get("app/version")

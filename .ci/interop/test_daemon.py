@@ -129,6 +129,14 @@ class Space(DaemonCase):
         refused = self.ask("add", metas[1])
         self.assertNotEqual(refused.returncode, 0)
         self.assertIn("cannot hold", refused.stderr)
+        # Of a link that is known when its metadata is here.
+        other_seed = self.start(Swarm.source(metas[1], self.scratch, host=LOOPBACK))
+        link = subprocess.run([BIN / "swarm", "magnet", metas[1]], capture_output=True, text=True, check=True).stdout.strip()
+        self.ctl("add", link, "--peer", other_seed.address)
+        failed = until(lambda: (one := self.ctl("list")[0])["state"] == "failed" and one, SOON, "it fails")
+        self.assertIn("cannot hold", failed["error"])
+        self.assertEqual(os.listdir(small), ["other.bin"])
+        self.ctl("remove", str(failed["id"]))
         self.ctl("add", metas[0], "--peer", seed.address)
         torrent = lambda: self.ctl("list")[0]
         waiting = until(lambda: torrent()["waiting"], SOON, "it waits for space")

@@ -83,6 +83,16 @@ class Miniupnpd(Behind):
         self.assertEqual((event["method"], event["address"], event["external_port"]), ("PCP", TOLD, PORT))
         self.assert_reached(PORT)
 
+    def test_nat_pmp(self):
+        # A router that knows it alone: questions of version 2, which is PCP, do not reach it.
+        drop = ("udp", "dport", "5351", "@th,64,8", "2", "drop")
+        rule = self.router.command(self.nft, "insert", "rule", "inet", "filter", "input", *drop)
+        subprocess.run(rule, check=True)
+        self.miniupnpd(upnp="no")
+        event = self.seed().wait_event("port_mapped", transport="tcp")
+        self.assertEqual((event["method"], event["address"], event["external_port"]), ("NAT-PMP", TOLD, PORT))
+        self.assert_reached(PORT)
+
     def test_upnp_only(self):
         self.miniupnpd(pmp="no")
         seed = self.seed()

@@ -235,6 +235,9 @@ class Clients(Case):
     def test_cross_seed(self):
         self.talk(requests_of_clients.cross_seed)
 
+    def test_cross_seed_6(self):
+        self.talk(requests_of_clients.cross_seed_6)
+
     def test_flood(self):
         self.talk(requests_of_clients.flood)
 

@@ -576,6 +576,19 @@ class Dialogues(Rpc):
         self.daemon.older("torrent-remove", ids=[hash], delete_local_data=False)
         self.assertEqual(self.daemon.count(), 0)
 
+    def test_cross_seed(self):
+        """It starts nothing before it has seen what a check has found."""
+        content = self.content()
+        self.daemon.downloads.mkdir(exist_ok=True)
+        content.put(self.daemon.downloads)
+        id = self.added(content)
+        self.assertEqual(self.daemon.get(id, "left_until_done", "status"), [375_000, STOPPED])
+        self.daemon.older("torrent-verify", ids=[id])
+        self.until_status(id, STOPPED)
+        self.assertEqual(self.daemon.get(id, "left_until_done"), 0)
+        self.daemon.older("torrent-start", ids=[id])
+        self.until_status(id, SEEDING)
+
     def test_json_rpc(self):
         id = self.added()
         self.assertEqual(self.daemon.call("torrent_get", fields=["id", "name"], format="table")["torrents"], [["id", "name"], [id, "torrent1"]])

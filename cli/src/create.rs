@@ -246,10 +246,15 @@ fn check_size(source: &Source, format: Format, piece_length: u32, cx: &mut Conte
         cx.warn(&format!(
             "{pieces} pieces are more than clients with libtorrent take ({LIBTORRENT_PIECES_MAX}); choose longer ones with -l"
         ));
-    } else if format.has_v1() && 20 * pieces > LIBTORRENT_METADATA_LEN_MAX {
+    } else if source.info_len(format, piece_length) > LIBTORRENT_METADATA_LEN_MAX {
+        let of_pieces = if format.has_v1() { 20 * pieces } else { 0 };
+        let (what, mend) = match 2 * of_pieces > LIBTORRENT_METADATA_LEN_MAX {
+            true => (format!("{pieces} pieces"), "choose longer ones with -l, or "),
+            false => ("so many files and long names".to_owned(), ""),
+        };
         cx.warn(&format!(
-            "with {pieces} pieces the metadata is longer than clients with libtorrent take for a magnet link ({}); choose \
-             longer ones with -l, or give people the metainfo file",
+            "with {what} the metadata is longer than clients with libtorrent take for a magnet link ({}); {mend}give people the \
+             metainfo file",
             units::size(LIBTORRENT_METADATA_LEN_MAX)
         ));
     }

@@ -22,8 +22,8 @@ use swarm_core::geometry::{Geometry, GeometryError};
 use swarm_core::id::{FileIndex, InfoHash, InfoHashV2, PieceIndex};
 use swarm_core::merkle::Node;
 use swarm_core::metainfo::{
-    Content, FILES_MAX, FileAttr, FileEntry, Format, Hashes, Info, PieceHash, pad_files, padding_of,
-    sort_tree,
+    Content, FILES_MAX, FileAttr, FileEntry, Format, Hashes, Info, PieceHash, SourceFile, pad_files,
+    padding_of, sort_tree,
 };
 
 /// Which files become part of a torrent.
@@ -65,6 +65,13 @@ impl WalkOptions {
         Ok(filter.includes(&names))
     }
 }
+
+/// What a file takes in an info dictionary of version 1 beside its names, in bytes.
+const V1_FILE_LEN: u64 = 32;
+/// The same in version 2.
+const V2_FILE_LEN: u64 = 22;
+/// What the root of a file's tree takes there; empty files have none.
+const V2_ROOT_LEN: u64 = 49;
 
 /// Files that are to become a torrent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -140,6 +147,33 @@ impl Source {
         let count = |len: u64| if len > piece_length.into() { len.div_ceil(piece_length.into()) } else { 0 };
         let v2: u64 = if format.has_v2() { self.lengths().map(count).sum() } else { 0 };
         v1 * 20 + v2 * 32
+    }
+
+    /// About how long its info dictionary becomes, in bytes, once the files are [arranged](Source::arrange): what peers send to those who
+    /// come by a magnet link.
+    pub fn info_len(&self, format: Format, piece_length: u32) -> u64 {
+        let name_len = |name: &String| name.len() as u64 + 3;
+        let files = match &self.content {
+            Content::File { .. } => &[][..],
+            Content::Folder(files) => &files[..],
+        };
+        let mut len = 0;
+        if format.has_v1() {
+            let names = |file: &SourceFile| file.path.iter().map(name_len).sum::<u64>();
+            let of_files = files.iter().map(|file| V1_FILE_LEN + names(file)).sum::<u64>();
+            len += 20 * self.pieces(format, piece_length) + of_files;
+        }
+        if format.has_v2() {
+            // There a folder is named once.
+            let mut before: &[String] = &[];
+            for file in files.iter().filter(|file| !file.attr.pad) {
+                let known = file.path.iter().zip(before).take_while(|(name, before)| name == before).count();
+                len += V2_FILE_LEN + if file.length > 0 { V2_ROOT_LEN } else { 0 };
+                len += file.path[known..].iter().map(|name| name_len(name) + 2).sum::<u64>();
+                before = &file.path;
+            }
+        }
+        len
     }
 
     /// The lengths of all files but padding.

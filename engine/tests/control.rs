@@ -18,6 +18,7 @@ for_both_families![
     a_paused_torrent_leaves_the_swarm_and_goes_on_when_resumed,
     a_torrent_may_be_added_paused,
     recheck_checks_all_data_again,
+    a_torrent_may_be_checked_and_no_more,
     files_are_chosen_while_it_runs,
     a_reader_waits_for_what_is_missing,
     a_reader_of_a_file_that_is_not_wanted_has_it_downloaded,
@@ -96,6 +97,36 @@ async fn recheck_checks_all_data_again(ip: &str) {
     until(&mut events, |event| matches!(event, Event::Completed)).await;
     // Nothing was wrong, and nothing came again.
     assert_eq!(torrent.stats().await.unwrap().totals.bytes_down, swarm.metainfo.info.payload_len());
+}
+
+async fn a_torrent_may_be_checked_and_no_more(ip: &str) {
+    let swarm = Swarm::of(ip, FILES).await;
+    let getter = session(ip);
+    let look = |add: AddTorrent| getter.add(add.check_only(true).recheck(true));
+    let rested = async |torrent: &TorrentHandle| {
+        until(&mut torrent.events(), |event| matches!(event, Event::Paused)).await;
+        torrent.stats().await.unwrap()
+    };
+    let torrent = look(swarm.get()).await.unwrap();
+    let stats = rested(&torrent).await;
+    assert_eq!((stats.state, stats.pieces_have, stats.bytes_verified), (State::Paused, 0, 0));
+    assert!(names_in(swarm.target.path()).is_empty(), "nothing is left behind");
+    torrent.resume();
+    torrent.completed().await.unwrap();
+    torrent.stop().await.unwrap();
+
+    let path = path_of(&swarm.metainfo, swarm.target.path(), 0);
+    let mut damaged = std::fs::read(&path).unwrap();
+    damaged[100_000] ^= 1;
+    std::fs::write(&path, damaged).unwrap();
+    let torrent = look(swarm.get().overwrite(true)).await.unwrap();
+    let (stats, info) = (rested(&torrent).await, &swarm.metainfo.info);
+    assert_eq!((stats.state, stats.pieces_have), (State::Paused, info.geometry.pieces() - 1));
+    assert_eq!(stats.bytes_total - stats.bytes_verified, u64::from(info.geometry.piece_len()));
+    torrent.stop().await.unwrap();
+    let torrent = getter.add(swarm.get().overwrite(true)).await.unwrap();
+    torrent.completed().await.unwrap();
+    swarm.check();
 }
 
 async fn files_are_chosen_while_it_runs(ip: &str) {

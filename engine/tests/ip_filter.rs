@@ -212,8 +212,45 @@ async fn a_file_is_read_again_and_a_broken_one_leaves_the_old_filter() {
     let mut stream = socket.connect(session.listen_addrs()[0]).await.unwrap();
     assert!(matches!(stream.read(&mut [0]).await, Ok(0) | Err(_)));
 
+    put(&file, "127.0.0.6\n127.0.0.8\n");
+    assert_eq!(loaded(&mut events).await, (2, 0));
+    session.stop().await;
+}
+
+/// A program that writes the list in place empties it first, and may end there.
+#[tokio::test]
+async fn a_file_that_becomes_empty_leaves_the_old_filter() {
+    let dir = TempDir::new().unwrap();
+    let file = dir.path().join("list");
+    put(&file, "127.0.0.5\n");
+    let session = filtered("127.0.0.1", file.as_path());
+    let mut events = session.events();
+    assert_eq!(loaded(&mut events).await, (1, 0));
+    for nothing in ["", "# a list of nothing\n\n"] {
+        put(&file, nothing);
+        let said = warning(&mut events).await;
+        let expected = format!("{}: names no addresses; the IP filter stays as it was", file.display());
+        assert_eq!(said, expected);
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.5:0".parse().unwrap()).unwrap();
+        let mut stream = socket.connect(session.listen_addrs()[0]).await.unwrap();
+        assert!(matches!(stream.read(&mut [0]).await, Ok(0) | Err(_)), "still blocked");
+    }
+    session.stop().await;
+}
+
+#[tokio::test]
+async fn a_file_that_is_empty_at_the_start_is_named_and_filled_later() {
+    let dir = TempDir::new().unwrap();
+    let file = dir.path().join("list");
     put(&file, "");
+    let session = filtered("127.0.0.1", file.as_path());
+    let mut events = session.events();
     assert_eq!(loaded(&mut events).await, (0, 0));
+    let said = warning(&mut events).await;
+    assert_eq!(said, format!("{}: names no addresses; nothing is blocked", file.display()));
+    put(&file, "127.0.0.5\n");
+    assert_eq!(loaded(&mut events).await, (1, 0));
     session.stop().await;
 }
 

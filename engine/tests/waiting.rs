@@ -2,8 +2,11 @@
 
 mod common;
 
+use common::origin::{Answer, Origin};
+use common::tracker::{Say, Scripted};
 use common::{get, publish, seed, session_on, stats_until};
 use std::net::SocketAddr;
+use swarm_core::metainfo::Magnet;
 use swarm_engine::{AddTorrent, Encryption, IpFilter, IpRange, SessionOptions, Waiting};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -17,11 +20,19 @@ async fn says(
     peer: SocketAddr,
     is_it: impl Fn(&Waiting) -> bool,
 ) -> String {
+    says_with(options, |torrent| torrent.peers([peer]), is_it).await
+}
+
+/// The same of a download that is told of its sources so.
+async fn says_with(
+    options: impl FnOnce(SessionOptions) -> SessionOptions,
+    sources: impl FnOnce(AddTorrent) -> AddTorrent,
+    is_it: impl Fn(&Waiting) -> bool,
+) -> String {
     let (source, target) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     let metainfo = publish(source.path(), &[("a.bin", 100_000)], 16_384);
     let session = session_on(IP, options);
-    let torrent = AddTorrent::download(metainfo, target.path()).peers([peer]);
-    let torrent = session.add(torrent).await.unwrap();
+    let torrent = session.add(sources(AddTorrent::download(metainfo, target.path()))).await.unwrap();
     let stats = stats_until(&torrent, |stats| stats.waiting.as_ref().is_some_and(&is_it)).await;
     session.stop().await;
     stats.waiting.unwrap().to_string()
@@ -109,4 +120,71 @@ async fn peers_that_give_nothing_are_told_apart() {
         let said = says(|options| options, peer, |waiting| waiting.to_string() == reason);
         assert_eq!(said.await, reason);
     }
+}
+
+/// A tracker that has nothing good to say.
+async fn failing_tracker() -> Scripted {
+    Scripted::always(IP, Say::ok(b"d14:failure reason12:not for youse")).await
+}
+
+#[tokio::test]
+async fn what_a_tracker_says_is_passed_on() {
+    let tracker = failing_tracker().await;
+    let sources = |torrent: AddTorrent| torrent.trackers([tracker.url("/announce")]);
+    let said = says_with(|options| options, sources, |waiting| matches!(waiting, Waiting::Tracker(_))).await;
+    assert!(said.starts_with("no peers; tracker: ") && said.contains("not for you"), "{said}");
+}
+
+#[tokio::test]
+async fn a_web_seed_that_does_not_answer_is_named() {
+    let url = format!("http://{}/", nobody());
+    let is_web_seed = |waiting: &Waiting| waiting.to_string().contains("tried again in");
+    let said = says_with(|options| options, |torrent| torrent.web_seeds([&url]), is_web_seed).await;
+    assert!(said.starts_with(&format!("no peers; web seed {url}: ")), "{said}");
+    // Beside a peer that has nothing.
+    let peer = peer_that_says(&[]).await;
+    let sources = |torrent: AddTorrent| torrent.web_seeds([&url]).peers([peer]);
+    let is_it =
+        |waiting: &Waiting| matches!(waiting, Waiting::WebSeedBesidePeers { .. }) && is_web_seed(waiting);
+    let said = says_with(|options| options, sources, is_it).await;
+    let expected = format!("no connected peer has what is missing; web seed {url}: ");
+    assert!(said.starts_with(&expected), "{said}");
+}
+
+/// Old metainfo files have such entries.
+#[tokio::test]
+async fn a_web_seed_of_no_use_does_not_hide_what_the_tracker_says() {
+    let tracker = failing_tracker().await;
+    let ftp = "ftp://old.example/a.bin";
+    let sources = |torrent: AddTorrent| torrent.web_seeds([ftp]).trackers([tracker.url("/announce")]);
+    let said = says_with(|options| options, sources, |waiting| matches!(waiting, Waiting::Tracker(_))).await;
+    assert!(said.contains("not for you"), "{said}");
+    // Where nobody else is to be asked it is the reason.
+    let is_it = |waiting: &Waiting| matches!(waiting, Waiting::WebSeed { .. });
+    let said = says_with(|options| options, |torrent| torrent.web_seeds([ftp]), is_it).await;
+    let expected = "ftp: is not supported, only http: and https:; not used any more";
+    assert_eq!(said, format!("no peers; web seed {ftp}: {expected}"));
+}
+
+#[tokio::test]
+async fn a_web_seed_without_the_file_that_is_missing_is_needed_and_lacks_it() {
+    let origin = Origin::with(Default::default(), |_, _| Answer::new(404, "")).await;
+    let is_it = |waiting: &Waiting| waiting.to_string().contains("it has no file that is missing");
+    let url = origin.url("/");
+    let said = says_with(|options| options, |torrent| torrent.web_seeds([&url]), is_it).await;
+    let expected = "the server answered 404; it has no file that is missing; tried again in ";
+    assert!(said.starts_with(&format!("no peers; web seed {url}: {expected}")), "{said}");
+}
+
+#[tokio::test]
+async fn peers_without_the_metadata_are_named() {
+    let target = TempDir::new().unwrap();
+    let hash = "xt=urn:btih:631a31dd0a46257d5078c0dee4e66e26f73e42ac";
+    let magnet: Magnet = format!("magnet:?{hash}").parse().unwrap();
+    let session = session_on(IP, |options| options);
+    let torrent = AddTorrent::download(magnet, target.path()).peers([peer_that_says(&[]).await]);
+    let torrent = session.add(torrent).await.unwrap();
+    let stats = stats_until(&torrent, |stats| matches!(stats.waiting, Some(Waiting::NoMetadata))).await;
+    assert_eq!(stats.waiting.unwrap().to_string(), "no connected peer has the metadata");
+    session.stop().await;
 }

@@ -2,7 +2,7 @@
 
 use crate::config::Rules;
 use crate::folders;
-use crate::torrents::book::What;
+use crate::torrents::book::{PRIORITY_NORMAL, What, no_such_file, wanted_len};
 use crate::torrents::{Edit, Goal, Labels, New, Options, Refusal};
 use serde::{Deserialize, Deserializer, Serialize};
 use std::path::PathBuf;
@@ -44,6 +44,16 @@ pub struct AddOptions {
     pub forced: bool,
     /// Whether pieces are started in their order.
     pub sequential: bool,
+    /// Whether the first and the last piece of each file are downloaded first.
+    pub first_last: bool,
+    /// Whether files in its way are its own, whoever has written them: what of them does not match the torrent is replaced. Without it,
+    /// such files are only read, and one that does not match fails the torrent.
+    pub overwrite: bool,
+    /// The indices of the files that are wanted, all others are not; in a query as in `0,3-5`. Default: all are. Of a link it is not known
+    /// yet which there are: it can name them itself (`so=0,3-5`).
+    #[serde(deserialize_with = "files", skip_serializing_if = "Vec::is_empty")]
+    #[param(value_type = Option<String>)]
+    pub files: Vec<u32>,
     /// The limit of payload sent, in bytes/s.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub upload_limit: Option<u64>,
@@ -88,6 +98,20 @@ fn list<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Er
     })
 }
 
+/// Indices of files in a list, or a text with commas and ranges.
+fn files<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u32>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Given {
+        List(Vec<u32>),
+        Text(String),
+    }
+    match Given::deserialize(deserializer)? {
+        Given::List(list) => Ok(list),
+        Given::Text(text) => crate::units::parse_files(&text).map_err(serde::de::Error::custom),
+    }
+}
+
 fn invalid(error: impl ToString) -> Refusal {
     Refusal::Invalid(error.to_string())
 }
@@ -102,6 +126,7 @@ impl AddOptions {
             paused: Some(self.paused),
             forced: Some(self.forced),
             sequential: Some(self.sequential),
+            first_last: Some(self.first_last),
             upload_limit: self.upload_limit.map(Some),
             download_limit: self.download_limit.map(Some),
             ratio_limit: self.ratio_limit,
@@ -113,7 +138,7 @@ impl AddOptions {
             ..Edit::default()
         };
         edit.check()?;
-        let mut options = Options { seed: self.seed, ..Options::default() };
+        let mut options = Options { seed: self.seed, overwrite: self.overwrite, ..Options::default() };
         edit.apply(&mut options)?;
         Ok(options)
     }
@@ -188,12 +213,35 @@ fn new(what: What, options: &AddOptions, terms: &Terms) -> Result<New, Refusal> 
     // The folder of a category was one that may be used when it was set, which may be long ago.
     let given = options.dir.as_ref().or_else(|| category?.dir.as_ref());
     let dir = folders::resolve(given.map(PathBuf::as_path), &rules.dir, &rules.allow_dirs)?;
-    if let What::Metainfo(metainfo) = &what
-        && !options.seed
-    {
-        folders::expect_room(&dir, metainfo.info.payload_len())?;
+    let mut wanted = options.options()?;
+    if !options.files.is_empty() {
+        let What::Metainfo(metainfo) = &what else { return Err(Refusal::NoMetadata) };
+        wanted.priorities = Some(only(&options.files, metainfo.info.files.len())?);
     }
-    Ok(New { what, dir, is_default_dir: given.is_none(), options: options.options()?, past: None })
+    Ok(New { what, dir, is_default_dir: given.is_none(), options: wanted, past: None })
+}
+
+/// The priorities of so many files of which only these are wanted.
+fn only(wanted: &[u32], files: usize) -> Result<Vec<u8>, Refusal> {
+    let mut each = vec![0; files];
+    for &file in wanted {
+        *each.get_mut(file as usize).ok_or_else(|| no_such_file(file, files))? = PRIORITY_NORMAL;
+    }
+    Ok(each)
+}
+
+/// Whether the file system of its folder could hold what is wanted of a torrent.
+///
+/// # Errors
+/// If it never can.
+pub fn expect_room(new: &New) -> Result<(), Refusal> {
+    match &new.what {
+        // What is taken over from elsewhere is there, as far as it is.
+        What::Metainfo(metainfo) if !new.options.seed && new.past.is_none() => {
+            folders::expect_room(&new.dir, wanted_len(&new.options, metainfo))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// What looks at files, or parses for long, does not hold up others.
@@ -263,6 +311,10 @@ mod tests {
             (&["a".to_owned(), "b".to_owned()][..], Some(Goal::Value(1.5)))
         );
         let query = |text: &str| axum::extract::Query::<AddOptions>::try_from_uri(&text.parse().unwrap());
+        let json: AddOptions = serde_json::from_str(r#"{"files": [0, 3, 4], "overwrite": true}"#).unwrap();
+        assert_eq!(json, query("/?files=0,3-4&overwrite=true").unwrap().0);
+        assert_eq!(only(&[2, 0], 3), Ok(vec![4, 0, 4]));
+        assert!(matches!(only(&[3], 3), Err(Refusal::Invalid(_))));
         assert_eq!(
             query("/?seed_time_limit=none").unwrap().0.seed_time_limit,
             Some(Goal::Word(GoalWord::None))

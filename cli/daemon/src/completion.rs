@@ -101,7 +101,8 @@ impl Program {
         self.arguments.iter().skip(1).map(fill).collect()
     }
 
-    /// Runs it, and returns how it has ended. Dropped before that, it is killed, with all that it has started.
+    /// Runs it until it has ended and nobody writes to its output any more, and returns how that was. Dropped before that, or after its
+    /// time, it is killed, with all that it has started.
     pub async fn run(&self, about: &About) -> String {
         let mut command = Command::new(&self.arguments[0]);
         command.args(self.for_torrent(about)).kill_on_drop(true);
@@ -117,15 +118,23 @@ impl Program {
             Ok(child) => child,
             Err(error) => return format!("cannot be run: {error}"),
         };
-        let group = Group(child.id());
+        let mut group = Group(child.id());
         let (out, err) = (child.stdout.take(), child.stderr.take());
         let ends = async {
             let status = tokio::join!(child.wait(), log(about.id, out), log(about.id, err)).0;
             status.map_or_else(|error| format!("is lost: {error}"), |status| status.to_string())
         };
-        let ended = tokio::time::timeout(self.timeout, ends).await;
-        drop(group);
-        ended.unwrap_or_else(|_| format!("was killed: it has taken more than {} s", self.timeout.as_secs()))
+        match tokio::time::timeout(self.timeout, ends).await {
+            Ok(ended) => {
+                // What it leaves behind is meant to go on.
+                group.0 = None;
+                ended
+            }
+            Err(_) => {
+                drop(group);
+                format!("was killed: it has taken more than {} s", self.timeout.as_secs())
+            }
+        }
     }
 }
 
@@ -205,6 +214,23 @@ mod tests {
             "exit status: 0"
         );
         assert!(ends(&["/nonexistent/x"]).await.starts_with("cannot be run"));
+    }
+
+    #[tokio::test]
+    async fn what_it_leaves_running_goes_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        let script = "(until [ -e \"$0/go\" ]; do :; done; mv \"$0/go\" \"$0/gone\") >/dev/null 2>&1 &";
+        let about = About { path: dir.path().to_owned(), ..about() };
+        let ended = program(&["/bin/sh", "-c", script, "{path}"]).run(&about).await;
+        assert_eq!(ended, "exit status: 0");
+        std::fs::write(at("go"), "").unwrap();
+        let gone = async {
+            while !at("gone").exists() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), gone).await.expect("it goes on");
     }
 
     #[tokio::test]

@@ -27,6 +27,7 @@ pub struct CtlArgs {
 const EXAMPLES: &str = "\
 Examples:
   swarm ctl add release.meta 'magnet:?xt=urn:btih:…' --category iso
+  swarm ctl add metas --seed --dir /srv/isos
   swarm ctl list
   swarm ctl files 7 --skip 0,3-5
   swarm ctl limit --down 10MB/s
@@ -56,7 +57,7 @@ pub enum Ctl {
     Files(FilesArgs),
     /// Limit rates and seeding: of torrents, or of all together
     Limit(LimitArgs),
-    /// Move torrents in the queue
+    /// Move torrents in the queue, or have them run without a turn
     Queue(QueueArgs),
     /// Move a torrent's files to another folder
     Move(MoveArgs),
@@ -105,7 +106,7 @@ pub struct Several {
 
 #[derive(Args, Debug)]
 pub struct AddArgs {
-    /// Metainfo files, their URLs, magnet links or info-hashes
+    /// Metainfo files, folders of them, URLs of metainfo files, magnet links or info-hashes
     #[arg(value_name = "SOURCE", required = true, value_hint = ValueHint::AnyPath)]
     pub sources: Vec<OsString>,
 
@@ -128,6 +129,18 @@ pub struct AddArgs {
     /// Download pieces in their order
     #[arg(long)]
     pub sequential: bool,
+
+    /// Download the first and the last piece of each file before all others
+    #[arg(long)]
+    pub first_last: bool,
+
+    /// Download only these files, as in 0,3-5: `swarm ctl files` lists them. A magnet link can name them itself (so=0,3-5)
+    #[arg(long, value_name = "FILES", value_parser = parse_files)]
+    pub files: Option<FileList>,
+
+    /// Replace what does not match the torrent in files that are there already; without it, they are only read
+    #[arg(long, conflicts_with = "seed")]
+    pub overwrite: bool,
 
     /// Put them into this category
     #[arg(long, value_name = "NAME")]
@@ -162,7 +175,7 @@ pub struct ResumeArgs {
     #[command(flatten)]
     pub several: Several,
 
-    /// Run them without a turn in the queue from now on
+    /// Run them without a turn in the queue from now on; `swarm ctl queue --force off` has them take turns again
     #[arg(long)]
     pub force: bool,
 }
@@ -198,21 +211,8 @@ pub struct FilesArgs {
 #[derive(Clone, Debug)]
 pub struct FileList(pub Vec<u32>);
 
-/// How many files may be named at once.
-const FILES_MAX: usize = 500_000;
-
 fn parse_files(text: &str) -> Result<FileList, &'static str> {
-    const WRONG: &str = "is no list of files; write it as in 0,3-5";
-    let mut files = Vec::new();
-    for part in text.split(',') {
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
-        let (first, last): (u32, u32) = (first.parse().map_err(|_| WRONG)?, last.parse().map_err(|_| WRONG)?);
-        if first > last || (last - first) as usize >= FILES_MAX - files.len() {
-            return Err(WRONG);
-        }
-        files.extend(first..=last);
-    }
-    Ok(FileList(files))
+    swarm_daemon::units::parse_files(text).map(FileList)
 }
 
 #[derive(Args, Debug)]
@@ -244,8 +244,12 @@ pub struct QueueArgs {
     pub several: Several,
 
     /// Where to
-    #[arg(long, value_name = "PLACE", value_enum)]
-    pub to: PlaceArg,
+    #[arg(long, value_name = "PLACE", value_enum, required_unless_present = "force")]
+    pub to: Option<PlaceArg>,
+
+    /// Whether they run without a turn
+    #[arg(long, value_name = "on|off", value_parser = parse_switch)]
+    pub force: Option<bool>,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -376,17 +380,4 @@ pub struct StreamArgs {
 pub struct EventsArgs {
     /// Only events of this torrent
     pub torrent: Option<String>,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn files_are_listed_with_ranges() {
-        assert_eq!(parse_files("0,3-5").unwrap().0, [0, 3, 4, 5]);
-        for wrong in ["", "a", "5-3", "1-", "0-4294967295", "1,,2"] {
-            assert!(parse_files(wrong).is_err(), "{wrong}");
-        }
-    }
 }

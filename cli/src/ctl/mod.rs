@@ -15,8 +15,8 @@ use crate::exit::{Exit, fail, label_of, printable};
 use crate::interrupt::Interrupt;
 use anyhow::{Context as _, Result};
 use args::{
-    AddArgs, Ctl, EventsArgs, FilesArgs, LimitArgs, ListArgs, MoveArgs, PeersArgs, QueueArgs, RemoveArgs,
-    RenameArgs, ResumeArgs, Several, WebSeedsArgs,
+    AddArgs, Ctl, EventsArgs, FileList, FilesArgs, LimitArgs, ListArgs, MoveArgs, PeersArgs, QueueArgs,
+    RemoveArgs, RenameArgs, ResumeArgs, Several, WebSeedsArgs,
 };
 use clap::ValueEnum as _;
 use client::{Body, Client};
@@ -51,9 +51,12 @@ pub async fn run(args: CtlArgs, cx: &mut Context) -> Result<Exit> {
         Ctl::Reannounce(several) => daemon.each(&several, Method::POST, "/reannounce", None).await?,
         Ctl::Files(args) => daemon.files(args).await?,
         Ctl::Limit(args) => daemon.limit(args).await?,
-        Ctl::Queue(QueueArgs { several, to }) => {
-            let place = to.to_possible_value().map(|value| value.get_name().to_owned());
-            daemon.each(&several, Method::PATCH, "", Some(json!({"position": place}))).await?;
+        Ctl::Queue(QueueArgs { several, to, force }) => {
+            let place = to.and_then(|to| to.to_possible_value()).map(|value| value.get_name().to_owned());
+            let fields = [("position", place.map(Value::from)), ("forced", force.map(Value::from))];
+            let edit: Map<String, Value> =
+                fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect();
+            daemon.each(&several, Method::PATCH, "", Some(edit.into())).await?;
         }
         Ctl::Peers(PeersArgs { one, add }) => {
             daemon.list_or_add(&one.torrent, "/peers", "peers", add, show::peers).await?;
@@ -190,6 +193,8 @@ impl Daemon<'_> {
             ("seed", args.seed),
             ("forced", args.force),
             ("sequential", args.sequential),
+            ("first_last", args.first_last),
+            ("overwrite", args.overwrite),
         ];
         for (name, _) in flags.into_iter().filter(|(_, is_set)| *is_set) {
             options.insert(name.to_owned(), true.into());
@@ -203,15 +208,31 @@ impl Daemon<'_> {
                 options.insert(name.to_owned(), list.into());
             }
         }
-        for source in &args.sources {
-            let label = label_of(source);
-            let added = self.add_one(source, &options).await.with_context(|| label.clone())?;
-            self.print(&added, |cx, added| {
-                let (id, name) = (&added["id"], printable(added["name"].as_str().unwrap_or_default()));
-                cx.console.say(&format!("added {name} as {id}"));
-            });
+        if let Some(FileList(files)) = args.files {
+            if crate::source::may_be_several(&args.sources) {
+                return fail(Exit::Usage, "--files: the files of several torrents have no common number");
+            }
+            options.insert("files".to_owned(), files.into());
         }
-        Ok(())
+        let mut failed = None;
+        for (source, listed) in args.sources.iter().flat_map(|source| crate::source::listed(source)) {
+            let added = match listed {
+                Ok(()) => self.add_one(&source, &options).await.with_context(|| label_of(&source)),
+                Err(error) => Err(error),
+            };
+            match added {
+                Ok(added) => self.print(&added, |cx, added| {
+                    let (id, name) = (&added["id"], printable(added["name"].as_str().unwrap_or_default()));
+                    cx.console.say(&format!("added {name} as {id}"));
+                }),
+                // The others are added all the same.
+                Err(error) => {
+                    let before = failed.replace(error);
+                    before.into_iter().for_each(|error| self.cx.warn(&format!("{error:#}")));
+                }
+            }
+        }
+        failed.map_or(Ok(()), Err)
     }
 
     async fn add_one(&mut self, source: &OsString, options: &Map<String, Value>) -> Result<Value> {
@@ -224,7 +245,10 @@ impl Daemon<'_> {
             for (name, value) in options {
                 let value = match value {
                     Value::String(text) => text.clone(),
-                    Value::Array(list) => list.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(","),
+                    Value::Array(list) => {
+                        let text = |one: &Value| one.as_str().map_or_else(|| one.to_string(), str::to_owned);
+                        list.iter().map(text).collect::<Vec<_>>().join(",")
+                    }
                     other => other.to_string(),
                 };
                 query.append_pair(name, &value);

@@ -141,8 +141,10 @@ impl Daemon<'_> {
         if args.up.is_none() && args.down.is_none() {
             return fail(Exit::Usage, "which limit? --up or --down");
         }
-        // What is not said stays.
-        let mut limits = all[&host].take();
+        // What is not said stays. The daemon has hosts as URLs do, in small letters.
+        let plain = url::Url::parse(&format!("http://{host}/")).ok();
+        let plain = plain.and_then(|url| url.host_str().map(str::to_owned));
+        let mut limits = all[plain.as_deref().unwrap_or(&host)].take();
         for (field, limit) in [("upload_limit", args.up), ("download_limit", args.down)] {
             if let Some(Limit(rate)) = limit {
                 limits[field] = rate.into();

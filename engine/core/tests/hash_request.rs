@@ -115,6 +115,44 @@ fn hash_request_in_a_tall_tree_is_answered_a_part_at_a_time() {
     }
 }
 
+/// A block has been asked for, so its leaves must not be refused (BEP 52), though the proof takes a while.
+#[test]
+fn leaves_in_tall_trees_wait_until_their_proofs_are_worked_out() {
+    let info = Arc::new(info_v2(&[100_000, 100_000], 2));
+    let mut swarm = seed(&info);
+    swarm.connect(1);
+    swarm.say_unchecked(1, Message::Interested);
+    let piece_of = [7, 50_007];
+    let mut wanted: Vec<HashRange> = (0..2)
+        .map(|file| {
+            range(&info, file, 0, 14, 2, Tree::new(info.files[file].length, 2 * BLOCK_LEN).height() - 1)
+        })
+        .collect();
+    for (&piece, range) in piece_of.iter().zip(&wanted) {
+        swarm.say_unchecked(1, Message::Request(block(piece, 0)));
+        let actions = swarm.say_unchecked(1, Message::HashRequest(Box::new(*range)));
+        assert_eq!(
+            (hash_rejects(&actions, 1), jobs(&actions)),
+            (0, Vec::new()),
+            "not read before it can be sent"
+        );
+    }
+    for _ in 0..20 {
+        assert!(wanted.is_empty() || swarm.step(Duration::from_millis(20)), "it is due");
+        for job in jobs(&swarm.drain_unchecked()) {
+            swarm.torrent.handle_leaves(swarm.now, job.0, job.1, Some(leaves_of(&info, job)));
+            assert_eq!(hash_rejects(&swarm.drain_unchecked(), 1), 0);
+        }
+        while let Some((range, hashes)) = swarm.next_hashes(1) {
+            let file = wanted.iter().position(|wanted| *wanted == range).expect("it was asked for, and once");
+            let (.., node) = range.climb(&hashes).expect("as many hashes as there must be");
+            assert_eq!(node, range.pieces_root);
+            wanted.remove(file);
+        }
+    }
+    assert_eq!(wanted, [], "both files' proofs are worked out");
+}
+
 #[test]
 fn hash_request_that_cannot_be_served_is_rejected_and_charged() {
     let info = Arc::new(info_v2(&[77], 4));

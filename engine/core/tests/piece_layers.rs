@@ -9,7 +9,9 @@ use swarm_core::merkle::{HashRange, Node};
 use swarm_core::metainfo::{HashTrees, Info};
 use swarm_core::peer::PeerInfo;
 use swarm_core::time::Duration;
-use swarm_core::torrent::hashes::{CHUNK, HYBRID_PATIENCE, LAYERS_OUTSTANDING_MAX, LAYERS_TIMEOUT};
+use swarm_core::torrent::hashes::{
+    CHUNK, HYBRID_PATIENCE, HYBRID_PATIENCE_IN_VAIN, LAYERS_OUTSTANDING_MAX, LAYERS_TIMEOUT,
+};
 use swarm_core::torrent::metadata::Content;
 use swarm_core::torrent::{Action, CloseReason, Event, Torrent};
 use swarm_core::wire::Message;
@@ -222,13 +224,73 @@ fn piece_layers_of_a_hybrid_that_nobody_has_are_done_without() {
         assert!(!is_missing(&mut swarm), "peers may come yet");
         swarm.connect(1);
         swarm.connect_as(2, PeerInfo { v2: true, ..peer(2) });
-        swarm.pass(HYBRID_PATIENCE * 2);
+        swarm.pass(HYBRID_PATIENCE + second * 5);
         assert!(!is_missing(&mut swarm), "one may have them yet");
         swarm.disconnect(2);
         swarm.pass(HYBRID_PATIENCE - second);
         assert!(!is_missing(&mut swarm));
         swarm.pass(second * 3);
         assert_eq!(is_missing(&mut swarm), is_done_without, "who named version 2 alone wants its hashes");
+    }
+}
+
+/// Two downloaders from one link, whose seeds know version 1 alone, each look to the other like a peer of version 2. Strangers can pose as
+/// one, by rejecting, by saying nothing, and by coming again and again.
+#[test]
+fn peers_of_version_2_without_piece_layers_do_not_hold_up_a_hybrid() {
+    let info = Info { piece_hashes: Some(vec![0; 200].into()), ..info_v2(&[4 * 3 * CHUNK], 4) };
+    let bare = Arc::new(Info { piece_nodes: None, ..info.clone() });
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    enum Behaviour {
+        WithoutMetadata,
+        Silent,
+        Rejecting,
+        Reconnecting,
+        /// One right answer, and then none.
+        StoppingHalfway,
+    }
+    use Behaviour::*;
+    for behaviour in [WithoutMetadata, Silent, Rejecting, Reconnecting, StoppingHalfway] {
+        let mut swarm = Swarm::of(Torrent::without_metadata(config()));
+        swarm.torrent.handle_layers_wanted(swarm.now, HashTrees::of(&bare).unwrap());
+        swarm.drain();
+        swarm.connect(1);
+        swarm.say(1, Message::HaveAll);
+        swarm.connect_as(2, PeerInfo { v2: true, ..peer(2) });
+        let mut asked = match behaviour {
+            WithoutMetadata => Vec::new(),
+            _ => hash_requests(&swarm.say(2, Message::HaveAll), 2),
+        };
+        let mut answers = usize::from(behaviour == StoppingHalfway);
+        let (mut seconds, mut missing_at) = (0, None);
+        while missing_at.is_none() && seconds < 1_000 {
+            for range in std::mem::take(&mut asked) {
+                let message = match behaviour {
+                    Rejecting => Message::HashReject(Box::new(range)),
+                    StoppingHalfway if answers > 0 && seconds >= 20 => {
+                        hashes(range, true_hashes(&info, range))
+                    }
+                    StoppingHalfway if answers > 0 => {
+                        asked.push(range);
+                        continue;
+                    }
+                    _ => continue,
+                };
+                answers = answers.saturating_sub(1);
+                swarm.say(2, message);
+            }
+            if behaviour == Reconnecting && seconds % 5 == 0 {
+                swarm.disconnect(2);
+                swarm.connect_as(2, PeerInfo { v2: true, ..peer(2) });
+                swarm.say(2, Message::HaveAll);
+            }
+            asked.extend(hash_requests(&swarm.pass(Duration::from_secs(1)), 2));
+            seconds += 1;
+            missing_at = swarm.events().contains(&Event::PieceLayersMissing).then_some(seconds);
+        }
+        let patience = HYBRID_PATIENCE_IN_VAIN.as_secs() + if behaviour == StoppingHalfway { 20 } else { 0 };
+        let missing_at = missing_at.unwrap_or_else(|| panic!("{behaviour:?}: it waits for ever"));
+        assert!((patience..patience + 3).contains(&missing_at), "{behaviour:?}: after {missing_at} s");
     }
 }
 

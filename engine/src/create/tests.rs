@@ -239,6 +239,40 @@ fn pieces_hash_alike_however_they_are_read() {
     }
 }
 
+#[test]
+fn length_of_an_info_dictionary_is_told_before_it_is_made() {
+    use swarm_core::metainfo::{Create, Metainfo};
+    const PIECE_LEN: u32 = 1 << 15;
+    let path = |n: usize| -> Vec<String> {
+        let folder = |at: usize| format!("a folder of a name as people like it, number {at}");
+        vec![folder(n / 100), folder(n / 10), format!("{}{n}", "x".repeat(n % 150))]
+    };
+    for (count, length) in [(1_000, 0), (1_000, 100_000), (3, 100_000_000)] {
+        for format in [Format::V1, Format::V2, Format::Hybrid] {
+            let files = (0..count).map(|n| SourceFile { path: path(n), length, ..SourceFile::default() });
+            let mut source = Source {
+                path: "t".into(),
+                content: Content::Folder(files.collect()),
+                skipped: Vec::new(),
+                idle_includes: Vec::new(),
+                idle_excludes: Vec::new(),
+            };
+            source.arrange(format, PIECE_LEN);
+            let told = source.info_len(format, PIECE_LEN);
+            let create = Create::new("t".to_owned(), source.content.clone(), PIECE_LEN);
+            let create = Create { format, ..create };
+            let nodes = create.piece_nodes(|_, _| [1; 32]);
+            let sha1 = vec![0; 20 * source.pieces(format, PIECE_LEN) as usize];
+            let nodes = if format.has_v2() { &nodes[..] } else { &[] };
+            let hashes = Hashes { sha1: if format.has_v1() { &sha1 } else { &[] }, nodes };
+            let made = Metainfo::parse(&create.encode(hashes).unwrap()).unwrap().info_bytes.len() as u64;
+            // Some bytes belong to no file and no piece.
+            let wrong = told.abs_diff(made).saturating_sub(100);
+            assert!(wrong <= made / 10, "{told} of {made} bytes for {count} files in {format:?}");
+        }
+    }
+}
+
 /// Files of lengths about the edges of blocks and pieces; each format is checked with the files of an independent reading.
 #[test]
 fn pieces_of_version_2_hash_to_the_nodes_of_their_files() {

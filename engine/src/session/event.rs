@@ -259,6 +259,14 @@ pub enum Waiting {
         /// How it stands.
         status: WebSeedStatus,
     },
+    /// Peers are connected, but none has anything that is missing, and this web seed does not serve.
+    #[error("no connected peer has what is missing; web seed {url}: {status}")]
+    WebSeedBesidePeers {
+        /// The web seed, as it was named.
+        url: String,
+        /// How it stands.
+        status: WebSeedStatus,
+    },
     /// The hashes of the pieces are not in the metadata, and have not come from peers yet (BEP 52).
     #[error("waiting for the hashes of the pieces from peers")]
     PieceHashes,
@@ -381,6 +389,14 @@ pub enum WebSeedStatus {
         /// How long until it is asked again.
         retry_in: Duration,
     },
+    /// What is missing is in files that it does not have.
+    #[error("{}it has no file that is missing{}", say_fault(fault.as_ref()), say_retry(*.retry_in))]
+    Lost {
+        /// What was wrong with the last of them.
+        fault: Option<WebSeedFault>,
+        /// How long until it is asked for one again; `None`: it is not.
+        retry_in: Option<Duration>,
+    },
     /// It is not asked any more.
     #[error("{}not used any more", say_fault(.0.as_ref()))]
     Dropped(Option<WebSeedFault>),
@@ -388,6 +404,10 @@ pub enum WebSeedStatus {
 
 fn say_fault(fault: Option<&WebSeedFault>) -> String {
     fault.map(|fault| format!("{fault}; ")).unwrap_or_default()
+}
+
+fn say_retry(after: Option<Duration>) -> String {
+    after.map(|after| format!("; tried again in {} s", after.as_secs())).unwrap_or_default()
 }
 
 /// A web seed at one moment.

@@ -221,7 +221,7 @@ impl TorrentDriver {
                 error => (Fault::Network(error.to_string()), None),
             });
             let is_refused = match &response {
-                Ok(response) => response.status().is_client_error(),
+                Ok(response) => response.status().is_client_error() || response.status().is_server_error(),
                 Err(_) => true,
             };
             if is_kept && redirects == 0 && is_refused {

@@ -133,6 +133,10 @@ impl TorrentDriver {
             source.keep_redirect(file, None);
             Some(info.files[file.idx()].path.join("/"))
         });
+        if matches!(penalty, Penalty::Paused(_)) {
+            // It was perhaps the fault of a mirror that it leads to: after the pause it may lead elsewhere.
+            source.forget_redirects();
+        }
         if penalty == Penalty::Dropped {
             self.dropped_web_seeds.borrow_mut().insert(source.text.clone(), fault.clone());
         }
@@ -154,6 +158,10 @@ impl TorrentDriver {
                     WebSeedStatus::Paused { fault: seed.last_fault().cloned(), retry_in: wait }
                 }
                 Standing::Dropped => WebSeedStatus::Dropped(seed.last_fault().cloned()),
+                Standing::Idle if seed.lost_files() > 0 && !seed.have().intersects(inner.core.missing()) => {
+                    let retry_in = seed.lost_until().map(|until| until.since(now));
+                    WebSeedStatus::Lost { fault: seed.last_fault().cloned(), retry_in }
+                }
                 Standing::Idle => WebSeedStatus::Idle,
             },
             bytes_down: seed.bytes(),

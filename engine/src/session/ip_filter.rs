@@ -16,6 +16,9 @@ use swarm_core::time::Duration;
 /// How often it is reported at most how much was refused.
 const REPORT_INTERVAL: Duration = Duration::from_secs(10);
 
+/// Of a file without an error and without a range.
+const NAMES_NOTHING: &str = "names no addresses";
+
 impl Context {
     /// The filter in force.
     pub(super) fn ip_filter(&self) -> Arc<IpFilter> {
@@ -92,6 +95,10 @@ impl Context {
         tracing::info!(ranges, bad_lines, bytes = filter.memory(), "an IP filter is in force");
         self.put_in_force(filter);
         self.emit(Event::IpFilterLoaded { ranges, bad_lines });
+        let is_file = matches!(&*self.filter.source.borrow(), Some(IpFilterSource::File(_)));
+        if ranges == 0 && is_file {
+            self.emit(Event::Warning(format!("{}: {NAMES_NOTHING}; nothing is blocked", self.filter_file())));
+        }
         if bad_lines > 0 {
             let file = self.filter_file();
             let more = bad_lines - bad.len() as u64;
@@ -171,11 +178,14 @@ pub(super) async fn watch(context: Rc<Context>) {
             (Look::Read, _) => {
                 let source = IpFilterSource::File(file.clone());
                 match context.on_worker(Lane::Check, move || load(&source)).await {
+                    // Another may have been set meanwhile.
+                    Ok(Ok(_)) if context.filter_file() != file.display().to_string() => continue,
+                    // Programs that write a list in place begin with an empty file.
+                    Ok(Ok((_, loaded))) if loaded.filter.is_empty() && !context.ip_filter().is_empty() => {
+                        format!("{}: {NAMES_NOTHING}", file.display())
+                    }
                     Ok(Ok((_, loaded))) => {
-                        // Another may have been set meanwhile.
-                        if context.filter_file() == file.display().to_string() {
-                            context.apply(loaded);
-                        }
+                        context.apply(loaded);
                         continue;
                     }
                     Ok(Err(error)) | Err(error) => error.to_string(),

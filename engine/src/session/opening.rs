@@ -289,6 +289,7 @@ async fn prepare(
     });
     let over = tokio::select! {
         prepared = &mut preparing => match prepared {
+            Ok(ready) if torrent.options.check_only => return Some(Box::pin(torrent.rest_checked(ready)).await),
             Ok(ready) => {
                 torrent.on_data_ready(metainfo, ready);
                 return None;
@@ -401,11 +402,13 @@ impl TorrentDriver {
         opened.have.iter().for_each(|piece| self.progress.add(info, piece));
         let mut damaged = opened.damaged;
         let mut have = self.check(info, &storage, opened.have.clone(), &opened.recheck, &mut damaged).await?;
-        let reusable = match options.mode == Mode::Download && opened.needed.has_other_than(&have) {
+        let is_to_be_filled =
+            options.mode == Mode::Download && !options.check_only && opened.needed.has_other_than(&have);
+        let reusable = match is_to_be_filled {
             true => self.find_reusable(&storage).await?,
             false => None,
         };
-        if options.mode == Mode::Download && opened.needed.has_other_than(&have) {
+        if is_to_be_filled {
             let reserving = || {
                 let storage = Arc::clone(&storage);
                 move || storage.reserve()
@@ -532,6 +535,24 @@ impl TorrentDriver {
                 }
             }
         }
+    }
+
+    /// It was only to be found out what is there. What is complete gets its final names.
+    async fn rest_checked(&self, ready: Ready) -> Result<Next, Error> {
+        let Ready { storage, have, needed, .. } = ready;
+        let is_complete = self.options.mode == Mode::Download && !needed.has_other_than(&have);
+        let rest = move || {
+            let finished = if is_complete { storage.finish().map(|_| ()) } else { Ok(()) };
+            storage.abandon();
+            finished
+        };
+        self.context.on_worker(Lane::Transfer, rest).await??;
+        self.events.send(Event::Started { have: have.count(), pieces: have.len() });
+        let mut changed = self.changed.borrow_mut();
+        let changed = Rc::make_mut(&mut changed);
+        (changed.check_only, changed.recheck, changed.found) = (false, false, None);
+        changed.paused = true;
+        Ok(Next::Pause)
     }
 
     /// It does not run, and leaves nothing in anybody's way.

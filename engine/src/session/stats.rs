@@ -105,20 +105,38 @@ impl TorrentDriver {
         Some(self.context.proxy_error().map_or_else(|| self.no_peers(inner), Waiting::Proxy))
     }
 
-    /// Why there are no peers, and no web seed serves.
-    fn no_source(&self, inner: &Inner) -> Option<Waiting> {
-        let web_seeds = self.web_seed_stats(inner, self.context.now());
+    /// The web seed that serves, or is the nearest to it.
+    fn best_web_seed(&self, inner: &Inner) -> Option<(String, WebSeedStatus)> {
         let rank = |status: &WebSeedStatus| match status {
             WebSeedStatus::Fetching => 0,
             WebSeedStatus::Paused { .. } => 1,
-            WebSeedStatus::Idle => 2,
-            _ => 3,
+            WebSeedStatus::Lost { .. } => 2,
+            WebSeedStatus::Idle => 3,
+            _ => 4,
         };
-        let best = web_seeds.into_iter().min_by_key(|seed| rank(&seed.status));
-        Some(match best {
-            Some(WebSeedStats { url, status, .. }) => Waiting::WebSeed { url, status },
+        let web_seeds = self.web_seed_stats(inner, self.context.now()).into_iter();
+        web_seeds.min_by_key(|seed| rank(&seed.status)).map(|WebSeedStats { url, status, .. }| (url, status))
+    }
+
+    /// Why there are no peers, and no web seed serves.
+    fn no_source(&self, inner: &Inner) -> Waiting {
+        match self.best_web_seed(inner) {
             None => self.no_peers(inner),
-        })
+            // Whoever might name peers says more than a web seed that is out of use for good.
+            Some((url, status @ WebSeedStatus::Dropped(_))) => match self.no_peers(inner) {
+                Waiting::NobodyToAsk { .. } => Waiting::WebSeed { url, status },
+                other => other,
+            },
+            Some((url, status)) => Waiting::WebSeed { url, status },
+        }
+    }
+
+    /// Why nothing comes, if no connected peer has anything.
+    fn nothing_useful(&self, inner: &Inner) -> Waiting {
+        match self.best_web_seed(inner) {
+            None | Some((_, WebSeedStatus::Idle)) => Waiting::NothingUseful,
+            Some((url, status)) => Waiting::WebSeedBesidePeers { url, status },
+        }
     }
 
     /// Why there are no peers.
@@ -172,10 +190,10 @@ impl TorrentDriver {
             if let Some(limit) = self.context.is_short_of_descriptors() {
                 return Some(Waiting::Descriptors { limit });
             }
-            return self.no_source(inner);
+            return Some(self.no_source(inner));
         }
         if !core.peers().any(|p| p.flags.am_interested) {
-            return Some(Waiting::NothingUseful);
+            return Some(self.nothing_useful(inner));
         }
         if core.peers().filter(|p| p.flags.am_interested).all(|p| p.flags.peer_choking) {
             return Some(Waiting::Choked);

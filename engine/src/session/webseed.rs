@@ -102,6 +102,10 @@ impl WebSource {
         self.redirects.borrow().get(&file).cloned()
     }
 
+    pub(super) fn forget_redirects(&self) {
+        self.redirects.borrow_mut().clear();
+    }
+
     pub(super) fn keep_redirect(&self, file: FileIndex, to: Option<(Url, Option<IpAddr>)>) {
         let mut redirects = self.redirects.borrow_mut();
         redirects.remove(&file);

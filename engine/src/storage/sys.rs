@@ -105,11 +105,19 @@ pub(super) fn clone_file(from: &File, to: &File) -> io::Result<()> {
 }
 
 /// As [`copy_range`], within the system where that can be done: a file system may then share blocks, or copy on its server. What
-/// cannot be read ends the copy, and is no error.
-pub(super) fn copy_within(from: &File, from_at: u64, to: &File, to_at: u64, len: u64) -> io::Result<()> {
+/// cannot be read ends the copy, and is no error; so does it when `goes_on` no longer holds, which is asked again and again.
+pub(super) fn copy_within(
+    (from, from_at): (&File, u64),
+    (to, to_at): (&File, u64),
+    len: u64,
+    goes_on: &dyn Fn() -> bool,
+) -> io::Result<()> {
     let mut done = 0;
     #[cfg(target_os = "linux")]
     while done < len {
+        if !goes_on() {
+            return Ok(());
+        }
         let (mut from_now, mut to_now) = (from_at + done, to_at + done);
         let wanted = (len - done).min(COPY_LEN) as usize;
         match rustix::fs::copy_file_range(from, Some(&mut from_now), to, Some(&mut to_now), wanted) {
@@ -120,7 +128,7 @@ pub(super) fn copy_within(from: &File, from_at: u64, to: &File, to_at: u64, len:
         }
     }
     let mut buf = vec![0; (len - done).min(1 << 20) as usize];
-    while done < len {
+    while done < len && goes_on() {
         let wanted = buf.len().min((len - done) as usize);
         let Ok(read @ 1..) = read_at(from, &mut buf[..wanted], from_at + done) else { return Ok(()) };
         write_all_at(to, &mut [IoSlice::new(&buf[..read])], to_at + done)?;
@@ -131,7 +139,7 @@ pub(super) fn copy_within(from: &File, from_at: u64, to: &File, to_at: u64, len:
 
 /// How much the system is asked to copy at a time, so that it does not take long to end.
 #[cfg(target_os = "linux")]
-const COPY_LEN: u64 = 64 << 20;
+const COPY_LEN: u64 = if cfg!(test) { 1 << 20 } else { 64 << 20 };
 
 /// Copies a range from one file to another; where the first one ends, so does the copy.
 pub(super) fn copy_range(from: &File, from_at: u64, to: &File, to_at: u64, len: u64) -> io::Result<()> {

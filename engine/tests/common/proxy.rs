@@ -253,7 +253,9 @@ async fn connect(mut stream: TcpStream, state: &State) -> std::io::Result<()> {
         head.push(stream.read_u8().await?);
     }
     let head = String::from_utf8(head).unwrap();
-    let host = head.split(' ').nth(1).unwrap().to_owned();
+    let target = head.split(' ').nth(1).unwrap();
+    let forwarded = target.strip_prefix("http://").map(|url| url.split_once('/').unwrap());
+    let host = forwarded.map_or(target, |(host, _)| host).to_owned();
     if let Some((user, password)) = state.manners.login {
         use base64::Engine as _;
         let login = base64::prelude::BASE64_STANDARD.encode(format!("{user}:{password}"));
@@ -263,12 +265,34 @@ async fn connect(mut stream: TcpStream, state: &State) -> std::io::Result<()> {
     }
     state.note(host.clone());
     let far = match state.find(&host) {
-        Some(to) if head.starts_with("CONNECT ") => TcpStream::connect(to).await.ok(),
+        Some(to) if forwarded.is_some() || head.starts_with("CONNECT ") => TcpStream::connect(to).await.ok(),
         _ => None,
     };
     let Some(mut far) = far else {
         return state.say(&mut stream, b"HTTP/1.1 502 No\r\n\r\n").await;
     };
+    if let Some((_, path)) = forwarded {
+        let (first, fields) = head.split_once("\r\n").unwrap();
+        let method = first.split(' ').next().unwrap();
+        far.write_all(format!("{method} /{path} HTTP/1.1\r\n{fields}").as_bytes()).await?;
+        return forward_answer(far, stream).await;
+    }
     state.say(&mut stream, b"HTTP/1.1 200 Connection established\r\nVia: a test\r\n\r\n").await?;
     copy_bidirectional(&mut stream, &mut far).await.map(drop)
+}
+
+/// Passes one answer on, and hangs up.
+async fn forward_answer(mut far: TcpStream, mut stream: TcpStream) -> std::io::Result<()> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(far.read_u8().await?);
+    }
+    let head = String::from_utf8(head).unwrap();
+    let len = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
+    let mut body = vec![0; len.parse().unwrap()];
+    far.read_exact(&mut body).await?;
+    let (first, fields) = head.split_once("\r\n").unwrap();
+    stream.write_all(format!("{first}\r\nConnection: close\r\n{fields}").as_bytes()).await?;
+    stream.write_all(&body).await?;
+    stream.shutdown().await
 }

@@ -1,5 +1,6 @@
 //! Torrents of other programs, taken over: what they are, where their data is, and what was set of them. Their folders are only read. Data
-//! stays where it is, and counts as far as it has been checked. `qbittorrent` and `transmission` read what those programs keep.
+//! stays where it is, and counts as far as it has been checked; what was not complete goes on. `qbittorrent` and `transmission` read what
+//! those programs keep.
 
 mod qbittorrent;
 mod transmission;

@@ -155,12 +155,17 @@ fn entry(what: What, resume: Value<'_>) -> Result<Entry, String> {
     let pieces = get("pieces").and_then(Value::as_bytes).unwrap_or_default();
     let is_complete = !pieces.is_empty() && pieces.iter().all(|piece| piece & 1 == 1);
     let added_at = time(get("added_time"));
+    let bytes_down = natural(get("total_downloaded"));
+    // What it has received lies under the final names. Where it has received nothing, whatever lies there may be somebody else's.
+    let has_some = bytes_down > 0 || pieces.iter().any(|piece| piece & 1 == 1);
+    let completed_at = time(get("completed_time")).or(added_at.filter(|_| is_complete));
     let past = Past {
         layout,
         added_at,
-        completed_at: time(get("completed_time")).or(added_at.filter(|_| is_complete)),
+        completed_at,
+        is_unfinished: has_some && !is_complete && (completed_at.is_none() || !pieces.is_empty()),
         totals: Totals {
-            bytes_down: natural(get("total_downloaded")),
+            bytes_down,
             bytes_up: natural(get("total_uploaded")),
             seconds_active: natural(get("active_time")),
             seconds_seeding: natural(get("seeding_time")),

@@ -121,6 +121,58 @@ fn qbittorrent_has_stopped_what_is_paused_and_not_managed() {
     }
 }
 
+#[test]
+fn what_was_not_complete_is_known_by_its_pieces() {
+    let dir = TempDir::new().unwrap();
+    write(&dir, "1.torrent", &torrent("t"));
+    for (pieces, received, completed, expected) in [
+        (Some("\u{1}\u{0}"), 0, 0, true),
+        (Some("\u{1}\u{0}"), 5, 9, true),
+        (Some("\u{0}\u{0}"), 5, 0, true),
+        (Some("\u{0}\u{0}"), 0, 0, false),
+        (Some("\u{1}\u{1}"), 5, 9, false),
+        (None, 5, 0, true),
+        (None, 5, 9, false),
+        (None, 0, 0, false),
+    ] {
+        let mut fields = vec![
+            ("completed_time", B::N(completed)),
+            ("save_path", t("/d")),
+            ("total_downloaded", B::N(received)),
+        ];
+        fields.extend(pieces.map(|pieces| ("pieces", t(pieces))));
+        let path = write(&dir, "1.fastresume", &B::D(fields).bytes());
+        let past = qbittorrent::read(&path).unwrap().past;
+        assert_eq!(past.is_unfinished, expected, "{pieces:?}, {received} received, completed {completed}");
+    }
+    let path = write(&dir, "torrents/t.torrent", &torrent("t"));
+    for (blocks, received, done, expected) in [
+        (Some("\u{40}"), 0, 0, true),
+        (Some("none"), 5, 0, true),
+        (Some("none"), 0, 0, false),
+        (Some("all"), 5, 9, false),
+        (None, 5, 0, true),
+        (None, 5, 9, false),
+    ] {
+        let blocks = blocks.map(|blocks| ("blocks", t(blocks))).into_iter().collect();
+        let fields = vec![
+            ("destination", t(dir.path().to_str().unwrap())),
+            ("done-date", B::N(done)),
+            ("downloaded", B::N(received)),
+            ("progress", B::D(blocks)),
+        ];
+        write(&dir, "resume/t.resume", &B::D(fields).bytes());
+        let past = transmission::read(&path).map(|entry| entry.past.is_unfinished);
+        assert_eq!(past, Ok(expected), "{received} received, done {done}");
+        // What it calls so would be overlooked, and received anew.
+        let part = write(&dir, "t/b.part", b"x");
+        let refused = transmission::read(&path);
+        assert_eq!(refused.is_err(), expected, "{refused:?}");
+        assert!(refused.err().is_none_or(|why| why.contains("t/b.part")));
+        std::fs::remove_file(part).unwrap();
+    }
+}
+
 /// Where an entry's files are.
 fn places(entry: Result<Entry, String>) -> Result<Vec<String>, String> {
     let Entry { what, dir, past, .. } = entry?;

@@ -11,8 +11,10 @@ use crate::torrents::{Options, Totals};
 use std::collections::BTreeMap;
 use std::path::Path;
 use swarm_engine::bencode::Value;
-use swarm_engine::{Info, Layout, METAINFO_LEN_MAX};
+use swarm_engine::{FileIndex, Info, Layout, METAINFO_LEN_MAX};
 
+/// What it appends to the names of files that are not complete, unless it is told not to.
+const UNFINISHED: &str = ".part";
 /// How long a `.magnet` file may be, in bytes.
 const MAGNET_LEN_MAX: usize = 64 * 1024;
 
@@ -72,17 +74,22 @@ fn entry(what: What, resume: Value<'_>) -> Result<Entry, String> {
         Some(metainfo) => placed(&metainfo.info, dir, &paths(&metainfo.info, &names)?)?,
         None => (dir, Layout::default()),
     };
+    let bytes_down = natural(get("downloaded"));
     let past = Past {
         layout: layout.clone(),
         added_at: time(get("addeddate")),
         completed_at: done_at,
+        is_unfinished: is_unfinished(get("progress"), bytes_down, done_at.is_some()),
         totals: Totals {
-            bytes_down: natural(get("downloaded")),
+            bytes_down,
             bytes_up: natural(get("uploaded")),
             seconds_active: natural(get("downloadingtimeseconds")) + natural(get("seedingtimeseconds")),
             seconds_seeding: natural(get("seedingtimeseconds")),
         },
     };
+    if let Some(metainfo) = metainfo.filter(|_| past.is_unfinished) {
+        expect_own_names(&metainfo.info, &dir, &layout)?;
+    }
     let files = metainfo.map_or(0, |metainfo| metainfo.info.files.len());
     // What it is called may differ from what its file or folder is.
     let root = layout.root().or(own_name);
@@ -98,6 +105,35 @@ fn entry(what: What, resume: Value<'_>) -> Result<Entry, String> {
         ..Options::default()
     };
     Ok(Entry { what, dir, options, past })
+}
+
+/// Whether files that are not complete have their own names.
+fn expect_own_names(info: &Info, dir: &Path, layout: &Layout) -> Result<(), String> {
+    for at in 0..u32::try_from(info.files.len()).unwrap_or(u32::MAX) {
+        let Some(path) = layout.path_of(info, FileIndex(at)) else { continue };
+        let mut path = path.iter().fold(dir.to_owned(), |path, name| path.join(name)).into_os_string();
+        path.push(UNFINISHED);
+        if Path::new(&path).symlink_metadata().is_ok() {
+            let path = path.to_string_lossy();
+            return Err(format!(
+                "{path}: take {UNFINISHED} off the end of its unfinished files' names first"
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Whether it has some of its data and not all, as far as it knows: the blocks that it has are "all", "none" or bits.
+fn is_unfinished(progress: Option<Value<'_>>, bytes_down: u64, is_done: bool) -> bool {
+    let progress = progress.map(fields).unwrap_or_default();
+    let blocks = ["blocks", "have"].iter().find_map(|key| progress.get(*key)?.as_bytes());
+    match blocks {
+        Some(b"all") => false,
+        // Where it has received nothing, whatever lies there may be somebody else's.
+        Some(b"none") => bytes_down > 0,
+        Some(_) => true,
+        None => bytes_down > 0 && !is_done,
+    }
 }
 
 /// The paths of files by their indices; those that are empty are the files' own. Some versions count pad files, some do not.

@@ -2,6 +2,7 @@
 
 use super::operations::Operation;
 use super::{Manager, now};
+use crate::adding;
 use crate::config::Rules;
 use crate::settings::SettingsEdit;
 use crate::torrents::book::What;
@@ -50,11 +51,15 @@ impl Handle {
     /// # Errors
     /// Why not.
     pub async fn add(&self, mut new: New) -> Result<Id, Refusal> {
-        if let What::Metainfo(metainfo) = &mut new.what {
-            let (spool, whole) = (self.spool.clone(), Arc::clone(metainfo));
-            let keep = move || Arc::new(spool.keep(Arc::unwrap_or_clone(whole)));
-            *metainfo = tokio::task::spawn_blocking(keep).await.map_err(|_| Refusal::Stopping)?;
-        }
+        let spool = self.spool.clone();
+        let prepare = move || {
+            adding::expect_room(&new)?;
+            if let What::Metainfo(metainfo) = &mut new.what {
+                *metainfo = Arc::new(spool.keep(Arc::unwrap_or_clone(Arc::clone(metainfo))));
+            }
+            Ok(new)
+        };
+        let new = tokio::task::spawn_blocking(prepare).await.map_err(|_| Refusal::Stopping)??;
         self.ask(|reply| Command::Add(Box::new(new), reply)).await
     }
 
@@ -175,6 +180,10 @@ impl Manager {
         let change = self.book.plan_edit(ids, edit)?;
         self.commit(change).await?;
         for id in ids {
+            if !edit.priorities.is_empty() {
+                // Other files count then.
+                self.end_check(*id);
+            }
             if edit.paused == Some(false) || edit.recheck {
                 // Whatever ended it may be mended.
                 let live = self.live.entry(*id).or_default();

@@ -34,15 +34,23 @@ impl Manager {
     /// Has the session do what a torrent is to do.
     pub(super) async fn tell(&mut self, id: Id) {
         let Some(torrent) = self.book.get(id) else { return };
-        if torrent.record.removing.is_some() {
-            return self.remove_data(id);
-        }
-        if torrent.record.moving.is_some() {
-            return self.move_files(id);
+        let (is_removed, moves) = (torrent.record.removing.is_some(), torrent.record.moving.is_some());
+        if is_removed || moves {
+            // It begins once its check has ended.
+            return match self.end_check(id) {
+                true => {}
+                false if is_removed => self.remove_data(id),
+                false => self.move_files(id),
+            };
         }
         if self.live.get(&id).is_some_and(|live| live.is_apart) {
             return;
         }
+        if self.check_beside(id) {
+            let told = self.live.get_mut(&id).and_then(|live| live.told.as_mut());
+            return told.into_iter().for_each(Told::rest);
+        }
+        let Some(torrent) = self.book.get(id) else { return };
         let runs = self.runs.contains(&id);
         let live = self.live.entry(id).or_default();
         match &mut live.told {
@@ -52,8 +60,9 @@ impl Manager {
                     told.handle.set_rate_groups(groups.clone());
                     told.groups = groups;
                 }
-                // What is to run again is looked at again: its folder may be another by now.
-                if runs && told.paused && !self.may_use_folder(id).await {
+                // What is to run again is looked at again: its folder may be another by now. So is a link's when it is known what it holds.
+                let is_to_write = told.paused || told.held && torrent.metainfo.is_some();
+                if runs && is_to_write && !self.may_use_folder(id).await {
                     return;
                 }
                 self.update(id, runs);
@@ -129,6 +138,13 @@ impl Told {
             peers: options.peers.len(),
         }
     }
+
+    /// It leaves its swarm.
+    fn rest(&mut self) {
+        if !std::mem::replace(&mut self.paused, true) {
+            self.handle.pause();
+        }
+    }
 }
 
 fn update(told: &mut Told, torrent: &Torrent, runs: bool) {
@@ -173,7 +189,7 @@ fn update(told: &mut Told, torrent: &Torrent, runs: bool) {
     (told.trackers, told.web_seeds, told.peers) =
         (options.trackers.len(), options.web_seeds.len(), options.peers.len());
     // A link's files are chosen once it is known which there are, and that they may be written where they are to go.
-    let may_write = torrent.metainfo.is_some() && torrent.conflict.is_none();
+    let may_write = runs && torrent.metainfo.is_some() && torrent.conflict.is_none();
     let is_released = told.held && may_write;
     if is_released || !told.held && told.priorities != options.priorities {
         told.held = false;
@@ -211,6 +227,7 @@ pub(super) fn add_torrent(torrent: &Torrent) -> Result<AddTorrent, String> {
         .layout(record.layout.clone())
         .upload_limit(options.upload_limit)
         .download_limit(options.download_limit)
+        .overwrite(options.overwrite)
         .recheck(options.recheck))
 }
 

@@ -5,6 +5,7 @@
 //! removing data ([`removal`]), is done beside it, and its end comes back as one more input.
 
 mod beneath;
+mod checks;
 pub mod commands;
 mod completion;
 mod engine;
@@ -13,6 +14,7 @@ mod groups;
 mod labels;
 pub mod operations;
 mod removal;
+mod row;
 mod settings;
 pub mod watch;
 
@@ -21,9 +23,9 @@ use crate::notice::{Notice, What};
 use crate::settings::{Settings, Standing};
 use crate::store::StoreError;
 use crate::store::thread::StoreThread;
-use crate::table::{Row, Shared, State, Summary};
-use crate::torrents::book::Torrent;
-use crate::torrents::{Book, Change, Goal, Id, Labels, Refusal, Totals, addresses};
+use crate::table::Shared;
+use crate::torrents::{Book, Change, Id, Labels, Refusal, Totals};
+use checks::{CheckNews, Checks};
 use commands::{Command, Handle};
 use completion::Programs;
 use engine::Told;
@@ -31,6 +33,7 @@ pub use engine::said;
 use groups::Groups;
 use operations::Moved;
 use removal::Removed;
+use row::row;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -90,6 +93,8 @@ struct Live {
     is_removed: bool,
     /// Something is done with it beside this task, and the session is told nothing meanwhile.
     is_apart: bool,
+    /// Its data is checked while it does not run, or is to be.
+    is_checked: bool,
     /// The move of its files was asked for in this process: nothing is half done.
     moves_anew: bool,
     /// What went wrong with it and has not ended it.
@@ -140,6 +145,9 @@ pub struct Manager {
     moved: mpsc::UnboundedSender<Moved>,
     /// What moves files.
     moves: JoinSet<()>,
+    check_news: mpsc::UnboundedSender<CheckNews>,
+    /// What is checked while it does not run.
+    checks: Checks,
 }
 
 /// A manager that runs.
@@ -203,6 +211,7 @@ pub fn start(
     let counters = Arc::new(Counters::default());
     let (removed, removals) = mpsc::unbounded_channel();
     let (moved, moves) = mpsc::unbounded_channel();
+    let (check_news, checks) = mpsc::unbounded_channel();
     let listening = session.listen_addrs().to_vec();
     let mut manager = Manager {
         book,
@@ -231,10 +240,12 @@ pub fn start(
         removals: JoinSet::new(),
         moved,
         moves: JoinSet::new(),
+        check_news,
+        checks: Checks::default(),
     };
     manager.apply_bans(bans);
     manager.begin(alive_at);
-    let task = tokio::spawn(manager.run(inbox, removals, moves));
+    let task = tokio::spawn(manager.run(inbox, removals, moves, checks));
     let handle = Handle::new(commands, spool);
     Running {
         handle,
@@ -278,6 +289,7 @@ impl Manager {
         self.turns_changed = false;
         self.give_turns();
         for id in ids {
+            self.check_beside(id);
             self.publish(id);
         }
         self.tell_groups();
@@ -291,6 +303,7 @@ impl Manager {
         mut commands: mpsc::Receiver<Command>,
         mut removals: mpsc::UnboundedReceiver<Removed>,
         mut moves: mpsc::UnboundedReceiver<Moved>,
+        mut checks: mpsc::UnboundedReceiver<CheckNews>,
     ) {
         let mut events = self.session.events();
         let mut tick = interval(TICK);
@@ -305,6 +318,7 @@ impl Manager {
                 },
                 Some(moved) = moves.recv() => self.on_moved(moved).await,
                 Some(removed) = removals.recv() => self.on_removed(removed).await,
+                Some(news) = checks.recv() => self.on_check_news(news).await,
                 event = events.next() => match event {
                     Some(event) => self.on_events(event, &mut events).await,
                     None => break None,
@@ -361,6 +375,9 @@ impl Manager {
         }
         while let Some(id) = self.touched.pop_first() {
             self.tell(id).await;
+            self.publish(id);
+        }
+        for id in self.begin_checks() {
             self.publish(id);
         }
     }
@@ -479,9 +496,10 @@ impl Manager {
             self.unsaved.insert(id);
         }
         self.save().await;
-        let Manager { session, store, mut removals, mut moves, programs, .. } = self;
+        let Manager { session, store, mut removals, mut moves, checks, programs, .. } = self;
         // They go on at the next start.
         moves.shutdown().await;
+        checks.end().await;
         // What is not done by then is done at the next start.
         let removed = async { while removals.join_next().await.is_some() {} };
         let _ = tokio::time::timeout(REMOVALS_TIMEOUT, removed).await;
@@ -496,102 +514,4 @@ impl Manager {
 
 fn refusal(error: &StoreError) -> Refusal {
     Refusal::Store { message: error.to_string(), is_full: error.is_full() }
-}
-
-/// What readers see of a torrent.
-fn row(torrent: &Torrent, live: &Live, runs: bool) -> Row {
-    let Torrent { record, metainfo, conflict } = torrent;
-    let options = &record.options;
-    let state = state(torrent, live, runs);
-    let is_there = live.told.is_some() && runs;
-    let goal = |is_default: bool| !is_default;
-    let summary = Summary {
-        id: record.id,
-        info_hash: record.hashes.swarms().next().map(|hash| hash.to_string()),
-        info_hash_v1: record.hashes.v1.map(|hash| hash.to_string()),
-        info_hash_v2: record.hashes.v2.map(|hash| hash.to_string()),
-        name: record.shown_name().to_owned(),
-        own_name: record.name.clone(),
-        path: record.root(),
-        moving_to: record.moving.as_ref().map(|moving| moving.dir.clone()),
-        dir: record.dir.clone(),
-        state,
-        waiting: live.stalled.clone().or_else(|| live.waiting.clone()).filter(|_| is_there),
-        error: live
-            .failure
-            .clone()
-            .or_else(|| conflict.as_ref().map(ToString::to_string))
-            .or(live.trouble.clone()),
-        paused: options.paused,
-        stopped_by: record.stopped_by,
-        forced: options.forced,
-        seed: options.seed,
-        sequential: options.sequential,
-        first_last: options.first_last,
-        position: options.position,
-        bytes_total: record.progress.bytes_total,
-        bytes_verified: record.progress.bytes_verified,
-        pieces: record.progress.pieces,
-        pieces_have: record.progress.pieces_have,
-        pieces_checked: live.checking.filter(|_| state == State::Checking).map(|(done, _)| done),
-        pieces_to_check: live.checking.filter(|_| state == State::Checking).map(|(_, of)| of),
-        rate_down: if is_there { live.rates.0 } else { 0 },
-        rate_up: if is_there { live.rates.1 } else { 0 },
-        peers: if is_there { live.peers } else { 0 },
-        seeds: if is_there { live.seeds } else { 0 },
-        bytes_down: record.totals.bytes_down,
-        bytes_up: record.totals.bytes_up,
-        ratio: record.ratio(),
-        seconds_active: record.totals.seconds_active,
-        seconds_seeding: record.totals.seconds_seeding,
-        running_since: record.running_since,
-        active_at: live.active_at,
-        added_at: record.added_at,
-        completed_at: record.completed_at,
-        upload_limit: options.upload_limit,
-        download_limit: options.download_limit,
-        ratio_limit: Some(options.ratio_limit).filter(|limit| goal(is_default(limit))),
-        seed_time_limit: Some(options.seed_time_limit).filter(|limit| goal(is_default(limit))),
-        category: options.category.clone(),
-        tags: options.tags.clone(),
-    };
-    Row {
-        summary: Arc::new(summary),
-        metainfo: metainfo.clone(),
-        link: record.link.clone(),
-        handle: live.told.as_ref().map(|told| told.handle.clone()),
-        priorities: options.priorities.as_deref().map(Arc::from),
-        tiers: addresses::tiers(options, metainfo.as_deref(), record.link.as_deref()).into(),
-        web_seeds: addresses::web_seeds(options, metainfo.as_deref(), record.link.as_deref()).into(),
-        layout: Arc::new(record.layout.clone()),
-        stream_token: record.stream_token.as_deref().map(Arc::from),
-        is_stalled: is_there && live.stalled.is_some(),
-    }
-}
-
-fn is_default<T>(goal: &Goal<T>) -> bool {
-    matches!(goal, Goal::Default | Goal::Word(crate::torrents::goals::GoalWord::Default))
-}
-
-fn state(torrent: &Torrent, live: &Live, runs: bool) -> State {
-    let record = &torrent.record;
-    if record.removing.is_some() {
-        State::Removing
-    } else if record.moving.is_some() {
-        State::Moving
-    } else if record.options.paused {
-        State::Paused
-    } else if live.failure.is_some() || torrent.conflict.is_some() {
-        State::Failed
-    } else if !runs {
-        State::Queued
-    } else {
-        match live.state {
-            swarm_engine::State::Metadata => State::Metadata,
-            swarm_engine::State::Downloading => State::Downloading,
-            swarm_engine::State::Seeding => State::Seeding,
-            _ if record.link.is_some() => State::Metadata,
-            _ => State::Checking,
-        }
-    }
 }

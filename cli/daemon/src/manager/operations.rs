@@ -168,6 +168,7 @@ impl Manager {
         self.commit(change).await?;
         let live = self.live.entry(id).or_default();
         (live.failure, live.trouble) = (None, None);
+        self.end_check(id);
         self.restart(id);
         Ok(())
     }

@@ -38,7 +38,10 @@ impl Manager {
                     true => AddTorrent::seed(source, &torrent.record.dir),
                     false => AddTorrent::download(source, &torrent.record.dir),
                 })
-                .map(|add| add.paused(true).layout(torrent.record.layout.clone()))
+                .map(|add| {
+                    let record = &torrent.record;
+                    add.paused(true).layout(record.layout.clone()).overwrite(record.options.overwrite)
+                })
         });
         let dir = torrent.record.dir.clone();
         // Those that have ended are of no use any more.

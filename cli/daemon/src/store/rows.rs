@@ -17,12 +17,12 @@ INSERT INTO torrents (id, info_hash_v1, info_hash_v2, name, link, dir, added_at,
     seed, sequential, recheck, priorities, upload_limit, download_limit, ratio_limit, seed_time_limit, trackers, web_seeds, peers, tags,
     category, position, bytes_down, bytes_up, seconds_active, seconds_seeding, running_since, bytes_total, bytes_verified, pieces,
     pieces_have, shown_name, first_last, tiers, all_web_seeds, layout, moving_dir, moving_layout, stream_token,
-    program_due)
+    program_due, overwrite, waits_for_path)
 VALUES (:id, :info_hash_v1, :info_hash_v2, :name, :link, :dir, :added_at, :completed_at, :stopped_by, :removing, :paused, :forced,
     :seed, :sequential, :recheck, :priorities, :upload_limit, :download_limit, :ratio_limit, :seed_time_limit, :trackers, :web_seeds,
     :peers, :tags, :category, :position, :bytes_down, :bytes_up, :seconds_active, :seconds_seeding, :running_since, :bytes_total,
     :bytes_verified, :pieces, :pieces_have, :shown_name, :first_last, :tiers, :all_web_seeds, :layout, :moving_dir, :moving_layout,
-    :stream_token, :program_due)
+    :stream_token, :program_due, :overwrite, :waits_for_path)
 ON CONFLICT (id) DO UPDATE SET info_hash_v1 = excluded.info_hash_v1, info_hash_v2 = excluded.info_hash_v2, name = excluded.name,
     link = excluded.link, dir = excluded.dir, completed_at = excluded.completed_at, stopped_by = excluded.stopped_by,
     removing = excluded.removing, paused = excluded.paused, forced = excluded.forced, seed = excluded.seed,
@@ -35,7 +35,7 @@ ON CONFLICT (id) DO UPDATE SET info_hash_v1 = excluded.info_hash_v1, info_hash_v
     pieces = excluded.pieces, pieces_have = excluded.pieces_have, shown_name = excluded.shown_name,
     first_last = excluded.first_last, tiers = excluded.tiers, all_web_seeds = excluded.all_web_seeds, layout = excluded.layout,
     moving_dir = excluded.moving_dir, moving_layout = excluded.moving_layout, stream_token = excluded.stream_token,
-    program_due = excluded.program_due";
+    program_due = excluded.program_due, overwrite = excluded.overwrite, waits_for_path = excluded.waits_for_path";
 
 /// Below zero in a column of goals: none.
 const NO_GOAL: i64 = -1;
@@ -90,6 +90,8 @@ pub fn put(connection: &Connection, records: &[Record]) -> rusqlite::Result<()> 
             ":moving_layout": record.moving.as_ref().and_then(|moving| layout_json(&moving.layout)),
             ":stream_token": record.stream_token,
             ":program_due": record.program_due,
+            ":overwrite": options.overwrite,
+            ":waits_for_path": record.waits_for_path,
         })?;
     }
     Ok(())
@@ -113,6 +115,7 @@ fn record(row: &Row<'_>) -> rusqlite::Result<Record> {
         seed: row.get("seed")?,
         sequential: row.get("sequential")?,
         recheck: row.get("recheck")?,
+        overwrite: row.get("overwrite")?,
         priorities: row.get("priorities")?,
         upload_limit: row.get::<_, Option<i64>>("upload_limit")?.map(i64::unsigned_abs),
         download_limit: row.get::<_, Option<i64>>("download_limit")?.map(i64::unsigned_abs),
@@ -172,6 +175,7 @@ fn record(row: &Row<'_>) -> rusqlite::Result<Record> {
         },
         stream_token: row.get("stream_token")?,
         program_due: row.get("program_due")?,
+        waits_for_path: row.get("waits_for_path")?,
     })
 }
 

@@ -11,6 +11,7 @@ pub const MIGRATIONS: &[&str] = &[
     include_str!("2-operations.sql"),
     include_str!("3-labels.sql"),
     include_str!("4-completion.sql"),
+    include_str!("5-keeping.sql"),
 ];
 
 /// Brings a database to the last of these versions, in one transaction.

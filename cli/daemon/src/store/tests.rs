@@ -31,6 +31,7 @@ fn full(id: i64) -> Record {
             seed: true,
             sequential: true,
             recheck: true,
+            overwrite: true,
             priorities: Some(vec![0, 4, 7]),
             upload_limit: Some(1),
             download_limit: Some(i64::MAX as u64),
@@ -61,6 +62,7 @@ fn full(id: i64) -> Record {
         moving: Some(Moving { dir: "/srv/c".into(), layout: Layout::default() }),
         stream_token: Some("abc".into()),
         program_due: true,
+        waits_for_path: true,
     }
 }
 

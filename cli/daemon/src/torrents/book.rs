@@ -18,7 +18,7 @@ use swarm_engine::{Data, FileIndex, InfoHash, InfoHashes, Layout, Magnet, Metain
 /// How many torrents there may be.
 const TORRENTS_MAX: usize = 100_000;
 /// The priority of a file unless somebody says otherwise.
-const PRIORITY_NORMAL: u8 = 4;
+pub const PRIORITY_NORMAL: u8 = 4;
 
 /// A torrent to add.
 #[derive(Clone, Debug)]
@@ -46,6 +46,8 @@ pub struct Past {
     pub totals: Totals,
     /// Other names that its files have on the disk.
     pub layout: Layout,
+    /// What is there of its data is its own, and not complete.
+    pub is_unfinished: bool,
 }
 
 /// What a torrent is added by.
@@ -102,7 +104,10 @@ impl Book {
     /// All torrents as they were when the daemon ended; `last_id` is the highest number that was ever given.
     pub fn load(torrents: Vec<(Record, Option<Arc<Metainfo>>)>, labels: Labels, last_id: i64) -> Book {
         let mut book = Book { labels: Arc::new(labels), last_id, ..Book::default() };
-        for (record, metainfo) in torrents {
+        // Who has waited for another's path waits on, whichever was added first.
+        let (owners, waiting): (Vec<_>, Vec<_>) =
+            torrents.into_iter().partition(|(record, _)| !record.waits_for_path);
+        for (record, metainfo) in owners.into_iter().chain(waiting) {
             book.last_id = book.last_id.max(record.id.0);
             book.put(record, metainfo);
         }
@@ -166,6 +171,7 @@ impl Book {
         let dir = category.and_then(|category| category.dir.clone()).filter(|_| new.is_default_dir);
         let dir = dir.unwrap_or(new.dir);
         let past = new.past.unwrap_or_default();
+        options.overwrite |= past.is_unfinished;
         let mut record = Record {
             id,
             hashes,
@@ -215,6 +221,7 @@ impl Book {
                 && let Some(metainfo) = &torrent.metainfo
             {
                 self.check_path(&record, metainfo)?;
+                record.waits_for_path = false;
             }
             put.insert(id, record);
         }
@@ -281,6 +288,7 @@ impl Book {
             record.options.priorities = selected(torrent.record.link.as_deref(), metainfo.info.files.len());
         }
         expect_progress(&mut record, &metainfo);
+        record.waits_for_path = self.check_path(&record, &metainfo).is_err();
         Some(Change { put: vec![record], metainfo: vec![(id, metainfo)], ..Change::default() })
     }
 
@@ -290,7 +298,13 @@ impl Book {
         let record = &self.torrents.get(&id)?.record;
         let is_news = record.completed_at.is_none() && !record.options.seed;
         let program_due = has_program && record.totals.bytes_down > 0;
-        is_news.then(|| Change::of(Record { completed_at: Some(now), program_due, ..record.clone() }))
+        // From now on it has written all of its files, unless some were left out.
+        let leaves_out = record.options.priorities.iter().flatten().any(|priority| *priority == 0);
+        is_news.then(|| {
+            let mut record = Record { completed_at: Some(now), program_due, ..record.clone() };
+            record.options.overwrite &= leaves_out;
+            Change::of(record)
+        })
     }
 
     /// What it changes that something wanted is missing, as it may after a recheck, or when more files are wanted.
@@ -379,7 +393,7 @@ impl Book {
         }
     }
 
-    fn put(&mut self, record: Record, metainfo: Option<Arc<Metainfo>>) {
+    fn put(&mut self, mut record: Record, metainfo: Option<Arc<Metainfo>>) {
         let id = record.id;
         if let Some(old) = self.torrents.get(&id) {
             let old = old.record.clone();
@@ -389,6 +403,7 @@ impl Book {
             self.by_hash.entry(hash).or_insert(id);
         }
         let conflict = metainfo.as_ref().and_then(|metainfo| self.check_path(&record, metainfo).err());
+        record.waits_for_path &= conflict.is_some();
         for root in operations::roots(&record, record.writes() && conflict.is_none()) {
             self.claims.claim(root, id);
         }
@@ -522,24 +537,31 @@ fn set_priorities(
     let each = record.options.priorities.get_or_insert_with(|| vec![PRIORITY_NORMAL; files]);
     for (&file, &priority) in priorities {
         let of = each.get_mut(file as usize);
-        let wrong =
-            || Refusal::Invalid(format!("there is no file {file}: the torrent has {files}, numbered from 0"));
-        *of.ok_or_else(wrong)? = priority;
+        *of.ok_or_else(|| no_such_file(file, files))? = priority;
     }
     expect_progress(record, metainfo);
     Ok(())
 }
 
+/// What to say of a file that there is not.
+pub fn no_such_file(file: u32, files: usize) -> Refusal {
+    Refusal::Invalid(format!("there is no file {file}: the torrent has {files}, numbered from 0"))
+}
+
 /// What is known of a torrent's progress before it has run.
 fn expect_progress(record: &mut Record, metainfo: &Metainfo) {
+    record.progress.bytes_total = wanted_len(&record.options, metainfo);
+    record.progress.pieces = metainfo.info.geometry.pieces();
+}
+
+/// How long the files that are wanted are together, in bytes.
+pub fn wanted_len(options: &Options, metainfo: &Metainfo) -> u64 {
     let wanted = |at: usize| {
-        let priorities = record.options.priorities.as_deref();
+        let priorities = options.priorities.as_deref();
         priorities.and_then(|each| each.get(at)).is_none_or(|priority| *priority > 0)
     };
     let files = metainfo.info.files.iter().enumerate();
-    let wanted = files.filter(|(at, file)| !file.attr.pad && wanted(*at)).map(|(_, file)| file.length);
-    record.progress.bytes_total = wanted.sum();
-    record.progress.pieces = metainfo.info.geometry.pieces();
+    files.filter(|(at, file)| !file.attr.pad && wanted(*at)).map(|(_, file)| file.length).sum()
 }
 
 /// The priorities of so many files that a link asks for, if it chooses among them.

@@ -104,6 +104,55 @@ fn a_link_owns_its_path_once_its_metadata_is_here_and_else_waits() {
     assert_eq!(book.get(second).unwrap().conflict, None);
 }
 
+/// All torrents as a restart finds them.
+fn restarted(book: &Book) -> Book {
+    let kept = book.iter().map(|torrent| (torrent.record.clone(), torrent.metainfo.clone())).collect();
+    Book::load(kept, Labels::default(), 0)
+}
+
+#[test]
+fn who_has_waited_for_a_path_waits_on_after_a_restart() {
+    let mut book = Book::default();
+    let own = metainfo("a", &["2"]);
+    let what =
+        What::Link { text: own.magnet().to_string(), name: "a link".into(), hashes: own.info.info_hashes() };
+    let link = add(&mut book, New { what, ..new("a", &["2"], "/d") }).unwrap();
+    // It is named later, and owns the path first.
+    let owner = add(&mut book, new("a", &["1"], "/d")).unwrap();
+    book.apply(book.plan_metadata(link, own).unwrap());
+    let conflict = |book: &Book, id| book.get(id).unwrap().conflict.clone();
+    let waits = Some(Refusal::PathTaken { path: "/d/a".into(), id: owner, name: "a".into() });
+    for book in [&book, &restarted(&book), &restarted(&restarted(&book))] {
+        assert_eq!((conflict(book, link), conflict(book, owner)), (waits.clone(), None));
+    }
+    // Resumed once the path is free, it owns that as any other.
+    let mut book = restarted(&book);
+    book.apply(Change::gone(owner));
+    book.apply(book.plan_edit(&[link], &Edit { paused: Some(false), ..Edit::default() }).unwrap());
+    assert!(!book.get(link).unwrap().record.waits_for_path);
+    assert!(matches!(add(&mut book, new("a", &["1"], "/d")), Err(Refusal::PathTaken { .. })));
+    assert_eq!(conflict(&restarted(&book), link), None);
+}
+
+#[test]
+fn files_of_an_unfinished_torrent_of_another_program_are_its_own_until_they_are_complete() {
+    let mut book = Book::default();
+    let past = |is_unfinished| Some(Past { is_unfinished, ..Past::default() });
+    let overwrites = |book: &Book, id| book.get(id).unwrap().record.options.overwrite;
+    let whole = add(&mut book, New { past: past(false), ..new("a", &["1"], "/d") }).unwrap();
+    let some = add(&mut book, New { past: past(true), ..new("b", &["1", "2"], "/d") }).unwrap();
+    assert!(!overwrites(&book, whole) && overwrites(&book, some));
+    let skip = Edit { priorities: BTreeMap::from([(1, 0)]), ..Edit::default() };
+    book.apply(book.plan_edit(&[some], &skip).unwrap());
+    book.apply(book.plan_completed(some, 5, false).unwrap());
+    assert!(overwrites(&book, some), "a part of the other file may be there");
+    book.apply(book.plan_incomplete(some).unwrap());
+    let want = Edit { priorities: BTreeMap::from([(1, 4)]), ..Edit::default() };
+    book.apply(book.plan_edit(&[some], &want).unwrap());
+    book.apply(book.plan_completed(some, 6, false).unwrap());
+    assert!(!overwrites(&book, some));
+}
+
 #[test]
 fn priorities_need_metadata_and_files_that_there_are() {
     let mut book = Book::default();

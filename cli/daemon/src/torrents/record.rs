@@ -66,6 +66,8 @@ pub struct Record {
     pub program_due: bool,
     /// What its streams are asked for by, if ever one was.
     pub stream_token: Option<String>,
+    /// Another torrent writes where it wants to, and was there first, whichever has the lower number.
+    pub waits_for_path: bool,
 }
 
 /// Where a torrent's files are to be.
@@ -92,8 +94,10 @@ pub struct Options {
     pub sequential: bool,
     /// The first and the last piece of each file are downloaded first.
     pub first_last: bool,
-    /// All data is to be checked when it starts next.
+    /// All data is to be checked: when it starts next, or beside those that run.
     pub recheck: bool,
+    /// Files in its way are its own though it has not written them, and are completed, until all that it has is complete.
+    pub overwrite: bool,
     /// The priority of each file; `None`: all are wanted alike.
     pub priorities: Option<Vec<u8>>,
     /// Its limit of payload sent, in bytes/s.

@@ -57,6 +57,9 @@ pub enum MetainfoError {
          `piece layers` has them"
     )]
     LayersTooLong(u64),
+    /// Two files have the same root, and cannot be the same.
+    #[error("{0:?} and {1:?} have the same `pieces root` and different lengths")]
+    SameRoot(String, String),
     /// A hybrid describes two different torrents.
     #[error("the parts for version 1 and 2 differ: {0}")]
     HalvesDiffer(String),

@@ -155,6 +155,7 @@ pub(super) fn read(
         Some(tree) if !format.has_v1() => read_v2(&keys, tree, &mut name, spelling, warnings)?,
         tree => read_v1(&keys, tree.as_ref(), &name, spelling, warnings)?,
     };
+    check_roots(&files)?;
     let info_hash_v2 = format.has_v2().then(|| InfoHashV2(Sha256::digest(raw).into()));
     let info_hash = match info_hash_v2 {
         Some(hash) if !format.has_v1() => hash.truncated(),
@@ -283,6 +284,17 @@ fn join_halves(
         return Err(MetainfoError::HalvesDiffer("version 1 has pieces of padding alone".to_owned()));
     }
     Ok(())
+}
+
+/// A root stands for one file, whose length says how many hashes lie below it. Peers are asked for these once for each root.
+fn check_roots(files: &[FileEntry]) -> Result<(), MetainfoError> {
+    let mut by_root: Vec<&FileEntry> = files.iter().filter(|file| file.pieces_root.is_some()).collect();
+    by_root.sort_by_key(|file| file.pieces_root);
+    let is_same = |pair: &&[&FileEntry]| pair[0].pieces_root == pair[1].pieces_root;
+    match by_root.windows(2).filter(is_same).find(|pair| pair[0].length != pair[1].length) {
+        Some(pair) => Err(MetainfoError::SameRoot(pair[0].path.join("/"), pair[1].path.join("/"))),
+        None => Ok(()),
+    }
 }
 
 fn read_name(keys: &Keys<'_>, spelling: Spelling, warnings: &mut Warnings) -> Result<String, MetainfoError> {

@@ -44,6 +44,26 @@ fn an_info_dictionary_alone_is_enough() {
 }
 
 #[test]
+fn a_root_stands_for_files_of_one_length() {
+    let root = text(&"R".repeat(32));
+    let file = |length: u64| format!("d0:d6:lengthi{length}e11:pieces root{root}ee");
+    let parse = |lengths: [u64; 3]| {
+        let tree = format!("d1:a{}1:b{}1:c{}e", file(lengths[0]), file(lengths[1]), file(lengths[2]));
+        let info = format!("d9:file tree{tree}12:meta versioni2e4:name1:n12:piece lengthi32768ee");
+        Info::parse(info.as_bytes())
+    };
+    assert!(parse([70_000, 70_000, 70_000]).is_ok());
+    let same = |a: &str, b: &str| Err(MetainfoError::SameRoot(a.to_owned(), b.to_owned()));
+    // Of one piece and of several, and both of several.
+    assert_eq!(parse([70_000, 70_000, 10]), same("n/b", "n/c"));
+    assert_eq!(parse([70_000, 7_000_000, 70_000]), same("n/a", "n/b"));
+    assert_eq!(
+        parse([1, 2, 2]).unwrap_err().to_string(),
+        r#""n/a" and "n/b" have the same `pieces root` and different lengths"#
+    );
+}
+
+#[test]
 fn an_info_dictionary_can_be_kept_elsewhere() {
     let bytes = torrent("d6:lengthi5e4:name1:n12:piece lengthi16384e6:pieces20:AAAAAAAAAAAAAAAAAAAAe");
     let metainfo = Metainfo::parse(&bytes).unwrap();

@@ -100,7 +100,7 @@ pub enum Event {
     MetadataReceived(Vec<u8>),
     /// The piece layers of all files of more than one piece are here, in the files' order, and have the right roots.
     PieceLayersReceived(Vec<Vec<Node>>),
-    /// Nobody has the piece layers of this hybrid, but peers of version 1 are here: it may go on without version 2.
+    /// No peer gives the piece layers of this hybrid: it may go on without version 2.
     PieceLayersMissing,
     /// The disk does not take a piece; nothing more is asked for until it does.
     DiskStalled(PieceIndex),

@@ -238,6 +238,11 @@ impl WebSeed {
         self.lost_files.len()
     }
 
+    /// When the first of these is asked for there again; `None` if none will be.
+    pub fn lost_until(&self) -> Option<Time> {
+        self.lost_files.values().filter_map(|file| file.until).filter(|until| *until != Time::MAX).min()
+    }
+
     /// Blocks that are outstanding.
     pub(crate) fn outstanding_blocks(&self) -> usize {
         self.fetches.values().map(|fetch| fetch.blocks.len()).sum()

@@ -131,6 +131,10 @@ fn check_trees(info: &Info) {
         let piece = PieceIndex((file.offset / u64::from(info.geometry.piece_len())) as u32);
         assert_eq!(trees.of_piece(piece).map(|tree| (tree.root, tree.first)), Some((root, piece)));
         assert!(trees.with_root(root).any(|tree| tree.first == piece));
+        // Each root's hashes are fetched once, for all files that have it.
+        assert!(
+            trees.with_root(root).all(|tree| Some(tree.tree) == trees.of_piece(piece).map(|own| own.tree))
+        );
     }
 }
 
@@ -160,6 +164,16 @@ fn torrent(lengths: &[u64], format: Format) -> Vec<u8> {
     create.encode(Hashes { sha1: &sha1, nodes: &nodes }).expect("a torrent")
 }
 
+/// An info dictionary of version 2 whose files are said to have the same root.
+fn files_of_one_root(lengths: &[u64]) -> Vec<u8> {
+    let files = lengths
+        .iter()
+        .zip(0..)
+        .map(|(length, n)| format!("1:{n}d0:d6:lengthi{length}e11:pieces root32:{}ee", "R".repeat(32)));
+    let tree = files.collect::<String>();
+    format!("d9:file treed{tree}e12:meta versioni2e4:name1:n12:piece lengthi32768ee").into_bytes()
+}
+
 fn metainfos() -> Vec<Vec<u8>> {
     let mut all = Vec::new();
     for format in [Format::V1, Format::V2, Format::Hybrid] {
@@ -169,6 +183,7 @@ fn metainfos() -> Vec<Vec<u8>> {
     let infos = all.iter().map(|bytes| Metainfo::parse(bytes).expect("a torrent").info_bytes.to_vec());
     let infos: Vec<Vec<u8>> = infos.collect();
     all.extend(infos);
+    all.push(files_of_one_root(&[70_000, 70_000, 1]));
     all
 }
 

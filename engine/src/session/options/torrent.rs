@@ -206,6 +206,7 @@ pub struct AddTorrent {
     pub(crate) scrub: Option<u64>,
     pub(crate) overwrite: bool,
     pub(crate) recheck: bool,
+    pub(crate) check_only: bool,
     pub(crate) found: Option<Arc<Report>>,
     pub(crate) reuse: Option<Vec<PathBuf>>,
     pub(crate) storage: Option<Arc<dyn PieceStorage>>,
@@ -244,6 +245,7 @@ impl AddTorrent {
             scrub: None,
             overwrite: false,
             recheck: false,
+            check_only: false,
             found: None,
             reuse: None,
             storage: None,
@@ -338,6 +340,10 @@ impl AddTorrent {
 
         /// Whether to check all data even if saved state says that it is good.
         recheck(on: bool);
+
+        /// Whether it is only looked at what is there: once that is known and checked, the torrent is
+        /// [paused](crate::TorrentHandle::pause). No peer and no tracker hears of it before it is resumed.
+        check_only(on: bool);
 
         /// What [`verify::run`](crate::verify::run) has just found in `dir`: of files that have not changed since, nothing is read again. A
         /// report of another torrent counts for nothing.

@@ -79,7 +79,7 @@ impl Candidates {
         wanted: &Wanted<'_>,
         goes_on: &dyn Fn() -> bool,
     ) -> Candidates {
-        Candidates::find_within(sources, wanted, goes_on, ENTRIES_MAX)
+        Candidates::find_within(sources, wanted, goes_on, ENTRIES_MAX, CANDIDATES_MAX)
     }
 
     pub(super) fn find_within(
@@ -87,9 +87,17 @@ impl Candidates {
         wanted: &Wanted<'_>,
         goes_on: &dyn Fn() -> bool,
         entries_max: usize,
+        candidates_max: usize,
     ) -> Candidates {
-        let mut search =
-            Search { found: Candidates::default(), wanted, goes_on, left: entries_max, seen: HashSet::new() };
+        let mut search = Search {
+            found: Candidates::default(),
+            wanted,
+            goes_on,
+            left: entries_max,
+            candidates_max,
+            is_full: false,
+            seen: HashSet::new(),
+        };
         for torrent in &sources.torrents {
             search.torrent(&torrent.tree, &torrent.info);
         }
@@ -109,6 +117,12 @@ impl Candidates {
         if search.left == 0 {
             let wrong = format!(
                 "not all files were looked at for what can be reused: there are more than {entries_max} files and folders"
+            );
+            search.found.warnings.push(wrong);
+        }
+        if search.is_full {
+            let wrong = format!(
+                "not all files were looked at for what can be reused: more than {candidates_max} are like those of the torrent"
             );
             search.found.warnings.push(wrong);
         }
@@ -154,9 +168,6 @@ impl Candidates {
     }
 
     fn add(&mut self, path: Vec<String>, len: u64) {
-        if self.all.len() == CANDIDATES_MAX {
-            return;
-        }
         let found = self.all.len() as CandidateId;
         self.by_len.entry(len).or_default().push(found);
         if let Some(name) = path.last() {
@@ -172,6 +183,9 @@ struct Search<'a> {
     goes_on: &'a dyn Fn() -> bool,
     /// Files and folders that may still be looked at.
     left: usize,
+    candidates_max: usize,
+    /// There were more candidates than that.
+    is_full: bool,
     /// Files that were found already, by another way: their devices and numbers.
     seen: HashSet<(u64, u64)>,
 }
@@ -209,8 +223,15 @@ impl Search<'_> {
             if let Ok(Found::File(stamp)) = tree.find(&file.path)
                 && stamp.len == file.length
             {
-                self.found.add(file.path.clone(), file.length);
+                self.add(file.path.clone(), file.length);
             }
+        }
+    }
+
+    fn add(&mut self, path: Vec<String>, len: u64) {
+        self.is_full = self.found.all.len() == self.candidates_max;
+        if !self.is_full {
+            self.found.add(path, len);
         }
     }
 
@@ -254,7 +275,7 @@ impl Search<'_> {
         let has_name = || path.last().is_some_and(|name| self.wanted.names.contains(name.as_str()));
         let is_like = meta.len() > 0 && (self.wanted.lengths.contains(&meta.len()) || has_name());
         if is_like && identity(meta).is_none_or(|identity| self.seen.insert(identity)) {
-            self.found.add(path, meta.len());
+            self.add(path, meta.len());
         }
     }
 }
@@ -281,9 +302,14 @@ mod tests {
     use crate::storage::testing::{Content, Torrent};
 
     fn find(dir: &Path, entries_max: usize) -> Candidates {
+        find_some(dir, entries_max, CANDIDATES_MAX)
+    }
+
+    fn find_some(dir: &Path, entries_max: usize, candidates_max: usize) -> Candidates {
         let torrent = Torrent::new("t", 16_384, &[("a/b", Content::Random(5_000))]);
         let sources = ReuseSources { dirs: vec![dir.to_owned()], ..ReuseSources::default() };
-        Candidates::find_within(&sources, &Wanted::of(torrent.info.files.iter()), &|| true, entries_max)
+        let wanted = Wanted::of(torrent.info.files.iter());
+        Candidates::find_within(&sources, &wanted, &|| true, entries_max, candidates_max)
     }
 
     fn put(path: &Path, len: usize) {
@@ -313,6 +339,10 @@ mod tests {
         let found = find(dir.path(), 10);
         assert_eq!((found.all.len(), found.warnings().len()), (10, 1));
         assert_eq!(find(dir.path(), 21).all.len(), 20);
+        for (max, found, warnings) in [(19, 19, 1), (20, 20, 0)] {
+            let some = find_some(dir.path(), 100, max);
+            assert_eq!((some.all.len(), some.warnings().len()), (found, warnings), "{:?}", some.warnings());
+        }
         let deep = (0..DEPTH_MAX + 2).fold(dir.path().to_owned(), |at, _| at.join("d"));
         put(&deep.join("too"), 5_000);
         put(&deep.parent().unwrap().parent().unwrap().parent().unwrap().join("just"), 5_000);

@@ -103,8 +103,11 @@ impl FileStorage {
                     return Ok(());
                 }
                 if found.cloned != Some(n) {
-                    self.copy_part(&work, found, part, &reusable.candidates)?;
+                    self.copy_part(&work, found, part, &reusable.candidates, goes_on)?;
                 }
+            }
+            if !goes_on() {
+                return Ok(());
             }
             found.is_taken.store(true, Ordering::Relaxed);
         }
@@ -117,6 +120,7 @@ impl FileStorage {
         found: &ReusableFile,
         part: &Part,
         candidates: &Candidates,
+        goes_on: &(dyn Fn() -> bool + Sync),
     ) -> Result<(), StorageError> {
         let index = found.file.index;
         // One that has gone is found out by the check.
@@ -127,9 +131,13 @@ impl FileStorage {
         let mut copied = 0;
         let mut result = Ok(());
         for range in ranges(&self.info, found, part) {
+            if !goes_on() {
+                break;
+            }
             let len = range.end - range.start;
             let space = self.budget.as_ref().map_or(Ok(()), |budget| budget.charge(len));
-            result = space.and_then(|()| sys::copy_within(&source, range.start, &file, range.start, len));
+            result = space
+                .and_then(|()| sys::copy_within((&source, range.start), (&file, range.start), len, goes_on));
             if let Err(e) = result {
                 result = Err(e);
                 break;

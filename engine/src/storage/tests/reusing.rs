@@ -349,6 +349,28 @@ fn what_is_missing_is_told_and_what_is_stopped_ends() {
 }
 
 #[test]
+fn a_long_copy_can_be_stopped_in_the_middle_and_done_again() {
+    let torrent = files(&[("a", 5 * MIB)]);
+    let (old, new) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    torrent.lay_out(old.path());
+    let (storage, _) = torrent.download(new.path());
+    let found = find(&storage, &below(old.path()));
+    if found.is_cloned(FileIndex(0)) {
+        eprintln!("skipped: this file system shares blocks, so nothing is copied");
+        return;
+    }
+    storage.reserve().unwrap();
+    let asked = std::sync::atomic::AtomicU32::new(0);
+    let goes_on = || asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed) < 4;
+    storage.copy_reusable(&found, &goes_on).unwrap();
+    let pieces = || found.pieces().into_iter().flat_map(Bitfield::iter);
+    let right = pieces().filter(|&piece| storage.check_piece(piece).unwrap()).count();
+    assert!(right > 0 && right < 100, "{right} pieces of {}", pieces().count());
+    // What was not copied to its end is copied the next time.
+    assert_eq!(take(&storage, &found).len(), pieces().count());
+}
+
+#[test]
 fn files_of_the_same_length_without_end_are_not_hashed_without_end() {
     // Each lies in its pieces in a way of its own, so that a candidate is hashed anew for each of them.
     let paths: Vec<String> = (0..40).map(|n| format!("f{n}")).collect();

@@ -24,6 +24,8 @@ pub const LAYERS_TIMEOUT: Duration = Duration::from_secs(4);
 pub const PIECE_LAYERS_LEN_MAX: u64 = METAINFO_LEN_MAX as u64;
 /// How long peers of version 2 are waited for beside others, before a hybrid whose SHA-1 info-hash is known goes on without that version.
 pub const HYBRID_PATIENCE: Duration = Duration::from_secs(30);
+/// How long the same is waited for while there are peers of version 2, but no right answer: they may have no layers either.
+pub const HYBRID_PATIENCE_IN_VAIN: Duration = Duration::from_secs(90);
 /// After this time somebody idle is asked too.
 const SLOW_AFTER: Duration = Duration::from_secs(1);
 /// How many peers are asked for the same hashes.
@@ -73,6 +75,8 @@ pub(super) struct LayerSearch {
     peers: BTreeMap<PeerKey, OfPeer>,
     /// Since when there have been peers, and none to ask.
     nobody_since: Option<Time>,
+    /// Since when there have been peers, and no right answer.
+    in_vain_since: Option<Time>,
 }
 
 fn chunks_of(tree: &Tree) -> u32 {
@@ -92,6 +96,7 @@ impl LayerSearch {
             got: BTreeMap::new(),
             peers: BTreeMap::new(),
             nobody_since: None,
+            in_vain_since: None,
         }
     }
 
@@ -266,6 +271,7 @@ impl Torrent {
             return true;
         }
         layers.peers.get_mut(&key).into_iter().for_each(|peer| peer.failures = 0);
+        layers.in_vain_since = Some(now);
         let count = tree.nodes(tree.piece_layer()) - u64::from(answer.range.index);
         let count = count.min(u64::from(answer.range.length)) as usize;
         if layers.got.insert(chunk, answer.hashes[..count].to_vec()).is_none() {
@@ -303,7 +309,7 @@ impl Torrent {
         }
     }
 
-    /// A hybrid can do without version 2, where nobody speaks it.
+    /// A hybrid can do without version 2, where nobody speaks it, or all who do have no layers.
     fn look_for_version_2(&mut self, now: Time) {
         let is_v1 = self.config.info_hashes().v1.is_some();
         self.count(self.peers.len());
@@ -312,9 +318,17 @@ impl Torrent {
             return;
         };
         let Some(layers) = &mut hashes.layers else { return };
-        if is_there || self.peers.is_empty() {
+        if self.peers.is_empty() {
+            (layers.nobody_since, layers.in_vain_since) = (None, None);
+            return;
+        }
+        if is_there {
             layers.nobody_since = None;
-        } else if now.since(*layers.nobody_since.get_or_insert(now)) >= HYBRID_PATIENCE {
+        }
+        let is_patient = |since: &mut Option<Time>, patience| now.since(*since.get_or_insert(now)) < patience;
+        let waits_for_some = is_patient(&mut layers.in_vain_since, HYBRID_PATIENCE_IN_VAIN);
+        let waits_for_any = is_there || is_patient(&mut layers.nobody_since, HYBRID_PATIENCE);
+        if !waits_for_some || !waits_for_any {
             self.hashes = None;
             self.events.push_back(Event::PieceLayersMissing);
         }

@@ -21,7 +21,10 @@ use crate::peer::budget::Cost;
 use crate::time::Time;
 use crate::wire::message::Hashes;
 use layers::LayerSearch;
-pub use layers::{CHUNK, HYBRID_PATIENCE, LAYERS_OUTSTANDING_MAX, LAYERS_TIMEOUT, PIECE_LAYERS_LEN_MAX};
+pub use layers::{
+    CHUNK, HYBRID_PATIENCE, HYBRID_PATIENCE_IN_VAIN, LAYERS_OUTSTANDING_MAX, LAYERS_TIMEOUT,
+    PIECE_LAYERS_LEN_MAX,
+};
 use leaves::Suspects;
 pub use leaves::{LEAVES_ASKED_OF, LEAVES_TIMEOUT, SUSPECTS_MAX};
 use repair::Repairs;

@@ -192,6 +192,12 @@ fn is_tall(file: &FileTree) -> bool {
     file.tree.height() > file.tree.piece_layer() + CHUNK_LAYERS
 }
 
+/// Whether the proof of these leaves reaches into the file's top.
+fn needs_top(file: &FileTree, range: &HashRange) -> bool {
+    let own = range.length.trailing_zeros() + range.uncles();
+    is_tall(file) && own > file.tree.piece_layer() + CHUNK_LAYERS
+}
+
 impl Top {
     /// Works out some more; returns the number of hashes.
     fn advance(&mut self, file: &FileTree, nodes: &[Node]) -> usize {
@@ -300,6 +306,9 @@ impl Torrent {
             self.reject_hashes(now, key, range, Cost::Refused);
         } else {
             of_peer.leaves.push_back((*range, span));
+            let is_of_top = hashes.trees.of_piece(span.0).is_some_and(|file| needs_top(&file, range));
+            let work = if is_of_top { hashes.begin_top(now, span.0) } else { 0 };
+            self.count(work);
             self.charge(now, key, Cost::Change);
             self.hash_leaves(now);
         }
@@ -312,18 +321,25 @@ impl Torrent {
         }
     }
 
-    /// Has pieces hashed again for those that wait for leaves, in turns, as far as limits allow.
+    /// Has pieces hashed again for those that wait for leaves, in turns, as far as limits allow. What needs a file's top waits until that is
+    /// worked out.
     fn hash_leaves(&mut self, now: Time) {
         let Some(hashes) = &mut self.hashes else { return };
         let HashExchange { serving, trees, .. } = &mut **hashes;
+        let can_begin = |serving: &Serving, (range, span): &(HashRange, Span)| {
+            let has_proof = |file: FileTree| {
+                !needs_top(&file, range) || serving.tops.get(&file.first).is_some_and(|top| top.is_whole)
+            };
+            !serving.jobs.contains(span) && trees.of_piece(span.0).is_none_or(has_proof)
+        };
         while serving.jobs.len() < LEAF_JOBS_MAX {
             let is_later = |key: &PeerKey| serving.turn.is_some_and(|turn| *key <= turn);
             let mut waiting: Vec<PeerKey> = serving
                 .peers
                 .iter()
                 .filter(|(_, peer)| {
-                    let can_begin = peer.leaves.iter().any(|(_, span)| !serving.jobs.contains(span));
-                    can_begin && peer.leaves_ready() < HASHES_MAX as usize
+                    peer.leaves_ready() < HASHES_MAX as usize
+                        && peer.leaves.iter().any(|asked| can_begin(serving, asked))
                 })
                 .map(|(key, _)| *key)
                 .collect();
@@ -334,8 +350,8 @@ impl Torrent {
                 (serving.allowance(now, host) > 0).then_some((key, host))
             });
             let Some((key, host)) = next else { return };
-            let spans = serving.peers[&key].leaves.iter().map(|(_, span)| *span);
-            let Some(span) = spans.into_iter().find(|span| !serving.jobs.contains(span)) else { return };
+            let next = serving.peers[&key].leaves.iter().find(|asked| can_begin(serving, asked));
+            let Some(&(_, span)) = next else { return };
             serving.turn = Some(key);
             serving.jobs.insert(span);
             serving.spend(now, host, u64::from(span.1) * u64::from(trees.piece_len()));
@@ -356,7 +372,7 @@ impl Torrent {
         }
         let leaves = leaves.filter(|_| wrong.is_none());
         let mut rejected = Vec::new();
-        let mut work = hashes.begin_top(now, first);
+        let mut work = 0;
         for (&key, of_peer) in &mut hashes.serving.peers {
             let asked = std::mem::take(&mut of_peer.leaves);
             for (range, of) in asked {
@@ -364,14 +380,16 @@ impl Torrent {
                     of_peer.leaves.push_back((range, of));
                     continue;
                 }
-                // What is left is hashed again when there is room for its answer.
-                if of_peer.leaves_ready() >= HASHES_MAX as usize {
+                let file = hashes.trees.of_piece(first);
+                let tops = &hashes.serving.tops;
+                let top = file.and_then(|file| tops.get(&file.first)).filter(|top| top.is_whole);
+                let waits = top.is_none() && file.is_some_and(|file| needs_top(&file, &range));
+                // What is left is hashed again when there is room for its answer, or its proof is here.
+                if of_peer.leaves_ready() >= HASHES_MAX as usize || waits && leaves.is_some() {
                     of_peer.leaves.push_back((range, of));
                     continue;
                 }
-                let file = hashes.trees.of_piece(first);
                 let answer = leaves.as_ref().zip(file).and_then(|(leaves, file)| {
-                    let top = hashes.serving.tops.get(&file.first).filter(|top| top.is_whole);
                     answer(&hashes.trees, top, &file, &range, first, leaves, &mut work)
                 });
                 match answer {
@@ -445,8 +463,11 @@ impl Torrent {
             serving.next_chunks = Some((now + CHUNKS_INTERVAL, first));
             return;
         }
+        let next = serving.tops.iter().find(|(_, top)| !top.is_whole);
+        serving.next_chunks = next.map(|(&first, _)| (now + CHUNKS_INTERVAL, first));
         let waiting = serving.peers.iter().filter(|(_, peer)| !peer.ready.is_empty());
         self.actions.extend(waiting.map(|(key, _)| Action::Upload(*key)));
+        self.hash_leaves(now);
     }
 
     pub(super) fn tick_serving(&mut self, now: Time) {
@@ -499,8 +520,7 @@ fn answer(
     work: &mut usize,
 ) -> Option<Hashes> {
     let nodes = nodes_of(trees, file)?;
-    let own = range.length.trailing_zeros() + range.uncles();
-    if is_tall(file) && own > file.tree.piece_layer() + CHUNK_LAYERS && top.is_none() {
+    if needs_top(file, range) && top.is_none() {
         return None;
     }
     let piece_layer = file.tree.piece_layer();
