@@ -1,6 +1,10 @@
 """At home: a source and a downloader behind a router each, and a tracker outside. What has them meet is a port that one router passes on, nothing
 but holepunching by a third peer, or a proxy."""
 
+import struct
+import subprocess
+
+import libtorrent as lt
 from clients import Swarm, SwarmProcess, Tracker
 from harness import BIN, SOON, Case, Host, Process, create, fill, program, seeded, until
 from homes import CHANGES_PORTS, KEEPS_PORTS, Homes
@@ -28,6 +32,23 @@ class Home(Case):
         args = ("--tracker", self.tracker.url, *QUIET, *args)
         return self.start(Swarm.downloader(self.meta, self.scratch / "copy", [], *args, host=self.downloader))
 
+    def known_port(self, peer):
+        """The port that a router passes on, once the tracker tells of it: who asks before is told of one that nobody reaches, and asks again half
+        an hour later."""
+        port = peer.wait_event("port_mapped", transport="tcp")["external_port"]
+        info_hash = peer.wait_event("metadata")["info_hash"]
+        until(lambda: port in self.known(info_hash), SOON, f"the tracker knows the port: {peer}")
+        return port
+
+    def known(self, info_hash):
+        """The ports that the tracker tells of."""
+        hash_ = "".join(f"%{info_hash[at:at + 2]}" for at in range(0, 40, 2))
+        query = f"info_hash={hash_}&peer_id={'p' * 20}&port=1&left=1&uploaded=0&downloaded=0&compact=1"
+        asked = self.homes.outside[0].command(program("curl"), "--silent", f"{self.tracker.url}?{query}")
+        answer = subprocess.run(asked, check=True, capture_output=True, timeout=SOON).stdout
+        peers = lt.bdecode(answer)[b"peers"]
+        return {port for _, port in struct.iter_unpack(">IH", peers)}
+
     def assert_got(self, getter, source, over):
         getter.wait_complete(SOON)
         self.assert_same(self.content, self.scratch / "copy/it")
@@ -36,7 +57,7 @@ class Home(Case):
     def test_the_sources_router_passes_its_port_on(self):
         self.internet(1, KEEPS_PORTS, KEEPS_PORTS)
         self.start(self.homes.miniupnpd(0, self.scratch))
-        port = self.seed().wait_event("port_mapped", transport="tcp")["external_port"]
+        port = self.known_port(self.seed())
         getter = self.get("--no-utp", "--no-port-mapping")
         self.assert_got(getter, f"{self.homes.routers[0].ip}:{port}", "TCP")
 
@@ -44,7 +65,7 @@ class Home(Case):
         self.internet(1, KEEPS_PORTS, KEEPS_PORTS)
         self.start(self.homes.miniupnpd(1, self.scratch))
         getter = self.get("--no-utp")
-        getter.wait_event("port_mapped", transport="tcp")
+        self.known_port(getter)
         self.seed("--no-utp", "--no-port-mapping")
         self.assert_got(getter, self.homes.routers[0].ip, "TCP")
 

@@ -1,6 +1,8 @@
 //! Running the `swarm` binary: to its end, or line by line while it runs.
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
+#[path = "client.rs"]
+pub mod client;
 #[path = "daemon.rs"]
 pub mod daemon;
 
