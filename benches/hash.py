@@ -51,7 +51,7 @@ def timed(command):
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise AssertionError(f"{shlex.join(map(str, command))}: {process.stderr.read()}")
-    if command[1] == "-c":
+    if command[0] == sys.executable:
         wall = float(process.stdout.read())
     return {"wall_s": round(wall, 3), "cpu_s": round(usage.ru_utime + usage.ru_stime, 3)}
 
