@@ -4,6 +4,7 @@
 pub mod origin;
 pub mod proxy;
 pub mod tracker;
+pub mod web;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
