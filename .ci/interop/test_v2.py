@@ -109,18 +109,16 @@ class Transfers(Case):
                     self.exchange(source, downloader, "hybrid", lambda _: f"magnet:?xt={topic}")
 
     def test_peers_of_one_version_each_with_us_between(self):
-        # libtorrent knows a torrent from a link by what that names; the tracker has two swarms, and only we are in both. Of the source nobody
-        # knows but us.
-        meta = self.made("hybrid")
-        v1, v2 = info_hashes(meta)
-        links = [f"magnet:?xt={topic}&tr={self.tracker.url}" for topic in (f"urn:btih:{v1}", f"urn:btmh:1220{v2}")]
-        untold = create(self.content, self.scratch / "untold.meta", "-f", "--format", "hybrid", "-l", "64KiB")
-        self.assertEqual(info_hashes(untold), (v1, v2))
-        source = self.start(Libtorrent.source(untold, self.content.parent, "--no-pex"))
+        # libtorrent knows a torrent from a link by what that names. There is no tracker and no PEX: each knows nobody but us, and nobody but us
+        # knows the source.
+        meta = create(self.content, self.scratch / "untold.meta", "-f", "--format", "hybrid", "-l", "64KiB")
+        source = self.start(Libtorrent.source(meta, self.content.parent, "--no-pex"))
         copies = [self.scratch / f"copy {n}" for n in range(3)]
-        running = [self.start(Libtorrent.downloader(link, copy, [], "--no-pex")) for link, copy in zip(links, copies)]
-        us = self.start(Swarm.downloader(meta, copies[2], [source.address], "--seed"))
-        running.append(us)
+        us = self.start(Swarm.downloader(meta, copies[0], [source.address], "--seed"))
+        v1, v2 = info_hashes(meta)
+        running = [us]
+        for topic, copy in zip((f"urn:btih:{v1}", f"urn:btmh:1220{v2}"), copies[1:]):
+            running.append(self.start(Libtorrent.downloader(f"magnet:?xt={topic}", copy, [us.address], "--no-pex")))
         for get in running:
             get.wait_complete(SECONDS)
         for copy in copies:

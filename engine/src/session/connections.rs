@@ -200,6 +200,7 @@ impl TorrentDriver {
             self.send_dht_port(key, addr);
         }
         self.context.connections.set(self.context.connections.get() + 1);
+        self.context.torrents.note_active(self.info_hash);
         let task = spawn_local(connection::run(ConnectionOwner::new(self, key), stream, wake));
         let torrent = Rc::clone(self);
         spawn_local(async move {

@@ -75,6 +75,7 @@ impl TorrentDriver {
         let source = Rc::clone(&inner.web.sources[seed.0 as usize]);
         let task = spawn_local(Rc::clone(self).fetch(id, source, Rc::clone(&inner.web.names), blocks));
         inner.web.fetches.insert(id, task.abort_handle());
+        self.context.torrents.note_active(self.info_hash);
         let torrent = Rc::clone(self);
         spawn_local(async move {
             match task.await {

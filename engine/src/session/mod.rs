@@ -204,8 +204,9 @@ impl Session {
         self.registry.find(info_hash)
     }
 
-    /// The torrents that have connected peers, or web seeds to ask. Who watches many torrents, most of them idle, need not ask the others how
-    /// they stand: their events tell when that changes.
+    /// The torrents that have connected peers or ask web seeds, or have since this was asked last. Who watches many torrents, most of them
+    /// idle, need not ask the others how they stand: their events tell when that changes. It costs what these torrents cost, however many
+    /// others there are. There is one answer for all who ask.
     ///
     /// # Errors
     /// [`Error::Stopped`] if the session has ended.

@@ -77,8 +77,7 @@ async fn serve(
                 let _ = reply.send(add(context, registry, *torrent));
             }
             Request::Active(reply) => {
-                let active = context.torrents.all().into_iter().filter(|torrent| torrent.is_active());
-                let _ = reply.send(active.map(|torrent| torrent.id()).collect());
+                let _ = reply.send(context.torrents.active());
             }
             Request::Resolve(link, reply) => {
                 drop(spawn_local(services::resolve_for(Rc::clone(context), link, reply)));

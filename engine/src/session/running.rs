@@ -5,7 +5,7 @@ use crate::id::TorrentId;
 use crate::net::handshake::{Opened, Ours};
 use crate::storage::Location;
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use swarm_core::torrent::discovery::Origin;
 pub(super) trait RunningTorrent {
     fn id(&self) -> TorrentId;
     fn is_private(&self) -> bool;
-    /// Whether peers are connected, or web seeds asked.
+    /// Whether peers are connected, or web seeds asked. Once it begins, [`RunningTorrents::note_active`] is told.
     fn is_active(&self) -> bool;
     fn is_complete(&self) -> bool;
     /// Whether it wants data and has nobody to ask.
@@ -65,6 +65,8 @@ pub(super) struct RunningTorrents {
     others: RefCell<BTreeMap<InfoHash, InfoHash>>,
     /// How encrypted handshakes name them.
     obfuscated: RefCell<BTreeMap<ObfuscatedHash, InfoHash>>,
+    /// The names of those that are active, or were since somebody asked.
+    active: RefCell<BTreeSet<InfoHash>>,
 }
 
 impl RunningTorrents {
@@ -112,6 +114,23 @@ impl RunningTorrents {
         self.obfuscated.borrow_mut().clear();
         self.others.borrow_mut().clear();
         self.by_hash.borrow_mut().clear();
+    }
+
+    /// The torrent of this name has got a peer, or asks a web seed.
+    pub(super) fn note_active(&self, name: InfoHash) {
+        self.active.borrow_mut().insert(name);
+    }
+
+    /// Those that are active, or were since this was asked last. The others are not looked at: they may be many.
+    pub(super) fn active(&self) -> Vec<TorrentId> {
+        let torrents = self.by_hash.borrow();
+        let mut ids = Vec::new();
+        self.active.borrow_mut().retain(|name| {
+            let Some(torrent) = torrents.get(name) else { return false };
+            ids.push(torrent.id());
+            torrent.is_active()
+        });
+        ids
     }
 
     /// All of them. They may come and go meanwhile.

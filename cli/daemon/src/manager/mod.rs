@@ -353,10 +353,7 @@ impl Manager {
 
     async fn on_tick(&mut self) {
         self.table.write(|table| table.mark(now()));
-        if let Ok(active) = self.session.active().await {
-            let active = active.into_iter().filter_map(|id| self.by_engine.get(&id).copied());
-            self.looks.extend(active);
-        }
+        self.note_active().await;
         self.looks.append(&mut self.busy);
         self.look().await;
         self.check_goals().await;
@@ -365,6 +362,14 @@ impl Manager {
         let interval = if self.store_fails.is_some() { RETRY_INTERVAL } else { SAVE_INTERVAL };
         if self.saved_at.elapsed() >= interval {
             self.save().await;
+        }
+    }
+
+    /// Those that peers have to do with are looked at next.
+    async fn note_active(&mut self) {
+        if let Ok(active) = self.session.active().await {
+            let active = active.into_iter().filter_map(|id| self.by_engine.get(&id).copied());
+            self.looks.extend(active);
         }
     }
 

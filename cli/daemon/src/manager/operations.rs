@@ -289,9 +289,9 @@ impl Manager {
     }
 
     /// Peers that users added and that were banned are dialled again.
-    async fn name_peers_again(&self) {
+    async fn name_peers_again(&mut self) {
         // Once the session has answered, the bans are lifted.
-        let _ = self.session.active().await;
+        self.note_active().await;
         for (id, live) in &self.live {
             let peers = self.book.get(*id).map(|torrent| &torrent.record.options.peers);
             if let (Some(told), Some(peers)) = (&live.told, peers.filter(|peers| !peers.is_empty())) {

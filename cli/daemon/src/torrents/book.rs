@@ -327,8 +327,9 @@ impl Book {
         goals: &goals::Goals,
         seconds_seeding: u64,
     ) -> Option<(StoppedBy, Change)> {
-        let mut record = self.torrents.get(&id)?.record.clone();
-        let stopped_by = goals::reached(&record, goals, seconds_seeding)?;
+        let record = &self.torrents.get(&id)?.record;
+        let stopped_by = goals::reached(record, goals, seconds_seeding)?;
+        let mut record = record.clone();
         record.stopped_by = Some(stopped_by);
         record.options.paused = true;
         Some((stopped_by, Change::of(record)))
