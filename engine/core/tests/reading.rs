@@ -24,7 +24,7 @@ fn what_is_wanted_less_is_taken_back_and_asked_for_later() {
     let piece = unasked(&swarm, &[1]);
     swarm.torrent.set_priorities(swarm.now, [(piece, WAITED_FOR)]);
     assert_eq!(cancels(&swarm.drain()), [], "it comes first among what is asked for next");
-    swarm.torrent.hurry(swarm.now, piece);
+    swarm.torrent.hurry(swarm.now, piece.0..piece.0 + 1);
     let actions = swarm.drain();
     // The first may be on its way.
     assert_eq!(cancels(&actions), asked[1..]);
@@ -34,8 +34,25 @@ fn what_is_wanted_less_is_taken_back_and_asked_for_later() {
     // What comes all the same is of use, as long as some of its piece is asked for.
     assert_eq!(asked[0].piece, asked[1].piece);
     assert!(swarm.send_block(1, asked[1]).0 && swarm.send_block(1, asked[0]).0);
-    swarm.torrent.hurry(swarm.now, piece);
+    swarm.torrent.hurry(swarm.now, piece.0..piece.0 + 1);
     assert_eq!(cancels(&swarm.drain()), [], "all of it is asked for");
+}
+
+#[test]
+fn what_comes_after_a_piece_that_is_asked_for_already_is_hurried_too() {
+    let mut swarm = Swarm::leecher(100, 2);
+    let asked = swarm.connect_seed(1);
+    // Somebody jumps to the end of a piece that is on its way.
+    let first = asked[0].piece.0;
+    let window = first..first + 3;
+    let priorities =
+        window.clone().map(|piece| (PieceIndex(piece), Priority(WAITED_FOR.0 + 3 - (piece - first) as u8)));
+    swarm.torrent.set_priorities(swarm.now, priorities);
+    swarm.torrent.hurry(swarm.now, window.clone());
+    let again = requests(&swarm.drain());
+    let later: Vec<_> = again.iter().filter(|block| window.contains(&block.piece.0)).collect();
+    assert_eq!(later[..], again[..later.len()].iter().collect::<Vec<_>>(), "{again:?}");
+    assert!(later.iter().any(|block| block.piece.0 == first + 1), "{again:?}");
 }
 
 #[test]
@@ -48,7 +65,7 @@ fn nothing_is_taken_back_from_those_who_cannot_send_it() {
     let asked = requests(&swarm.say(1, swarm_core::wire::Message::Unchoke));
     assert!(asked.len() > 8, "{asked:?}");
     swarm.torrent.set_priorities(swarm.now, [(PieceIndex(70), WAITED_FOR)]);
-    swarm.torrent.hurry(swarm.now, PieceIndex(70));
+    swarm.torrent.hurry(swarm.now, 70..71);
     assert_eq!(cancels(&swarm.drain()), []);
 }
 

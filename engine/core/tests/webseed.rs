@@ -3,6 +3,7 @@
 mod common;
 
 use common::*;
+use std::collections::BTreeMap;
 use swarm_core::bitfield::Bitfield;
 use swarm_core::geometry::BLOCK_LEN;
 use swarm_core::id::{BlockRef, PieceIndex};
@@ -496,4 +497,63 @@ fn a_download_limit_bounds_what_is_asked_for() {
     let asked: usize = web.fetches.iter().map(|fetch| fetch.1.len()).sum();
     // What comes in ten seconds.
     assert!(asked as u64 * u64::from(BLOCK_LEN) <= 1_000_000 + u64::from(BLOCK_LEN), "{asked} blocks");
+}
+
+#[test]
+fn local_pieces_are_taken_at_once_beside_peers_and_over_every_limit_and_are_no_download() {
+    let mut web = Web::new(0);
+    web.then(|swarm| {
+        swarm.connect_seed(0);
+        swarm.torrent.set_download_limit(swarm.now, Some(1));
+        swarm.drain()
+    });
+    let mut pieces = Bitfield::empty(PIECES);
+    (8..40).for_each(|piece| _ = pieces.insert(PieceIndex(piece)));
+    web.then(|swarm| {
+        assert_eq!(swarm.torrent.add_local_pieces(swarm.now, &pieces).map(|index| index.0), Some(0));
+        assert!(swarm.torrent.is_waiting_for_local());
+        swarm.drain()
+    });
+    let mut taken = BTreeMap::<u32, u32>::new();
+    while !web.fetches.is_empty() {
+        for block in &web.fetches[0].1 {
+            assert!((8..40).contains(&block.piece.0), "{block:?}");
+            *taken.entry(block.piece.0).or_default() += 1;
+        }
+        web.serve();
+    }
+    // But for what the peer was asked for before.
+    assert!(taken.values().sum::<u32>() >= 31 * BLOCKS, "{taken:?}");
+    assert_eq!(web.swarm.torrent.totals().bytes_down, 0);
+    let left = taken.values().any(|blocks| *blocks < BLOCKS);
+    assert_eq!(web.swarm.torrent.is_waiting_for_local(), left);
+}
+
+#[test]
+fn local_pieces_that_are_wrong_are_taken_no_more_and_web_seeds_are_as_ever() {
+    let mut web = Web::new(0);
+    web.swarm.verifies = false;
+    let all = Bitfield::full(PIECES);
+    let add = |swarm: &mut Swarm| swarm.torrent.add_local_pieces(swarm.now, &all).map(|index| index.0);
+    web.then(|swarm| {
+        assert_eq!(add(swarm), Some(0));
+        swarm.drain()
+    });
+    let first = web.fetches[0].1[0].piece;
+    let is_first = |fetch: &(FetchId, Vec<BlockRef>)| fetch.1.iter().any(|block| block.piece == first);
+    while let Some(at) = web.fetches.iter().position(is_first) {
+        web.fetches.swap(0, at);
+        web.serve();
+    }
+    let wrong = PieceResult::Corrupt { digests: digests_of(first.0, BLOCKS, &[]) };
+    web.then(|swarm| swarm.verified(first, wrong));
+    assert_eq!(web.swarm.torrent.web_seeds()[0].standing(web.swarm.now), Standing::Dropped);
+    assert!(web.fetches.is_empty());
+    web.then(|swarm| {
+        assert_eq!(add(swarm), None);
+        assert_eq!(swarm.torrent.add_web_seed(swarm.now).map(|index| index.0), Some(1));
+        swarm.drain()
+    });
+    web.pass(Duration::from_secs(2));
+    assert!(!web.fetches.is_empty(), "the web seed is asked");
 }

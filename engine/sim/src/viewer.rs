@@ -173,7 +173,7 @@ impl Viewer {
             world.with_torrent(self.viewing.host, |torrent, now| {
                 torrent.set_priorities(now, priorities);
                 if !self.window.is_empty() {
-                    torrent.hurry(now, PieceIndex(self.window.start));
+                    torrent.hurry(now, self.window.clone());
                 }
             });
         }

@@ -29,9 +29,10 @@ pub enum Event {
         /// Pieces to check.
         of: u32,
     },
-    /// Files that were on this machine already have been looked at for what is missing of the wanted ones.
+    /// Files that were on this machine already have been looked at for what is missing of the wanted ones: when the torrent begins, and while it
+    /// downloads whenever another one of the session has completed files.
     Reused {
-        /// What they had: bytes of wanted files in pieces that were verified.
+        /// What they had: bytes of wanted files in pieces that were verified, or while it downloads are to be taken from there.
         bytes: u64,
         /// Bytes of all wanted files.
         bytes_total: u64,

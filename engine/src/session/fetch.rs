@@ -7,6 +7,7 @@ use super::torrent::TorrentDriver;
 use super::traffic::LIMITED_READ_LEN;
 use super::webseed::{Body, WebSource};
 use crate::buffer::{BLOCK_BYTES, Block};
+use crate::hash::Lane;
 use crate::http::HttpError;
 use hyper::StatusCode;
 use hyper::header::{CONTENT_ENCODING, CONTENT_RANGE, HeaderMap, LOCATION, RETRY_AFTER};
@@ -25,6 +26,8 @@ use url::Url;
 
 /// How many redirects are followed for one file.
 const REDIRECTS_MAX: usize = 5;
+/// How many blocks are read at a time from other files on this machine.
+const BLOCKS_READ_MAX: usize = 64;
 /// The longest wait for a rate limit before it is looked at again.
 const LIMIT_LOOK: Duration = Duration::from_millis(500);
 
@@ -94,7 +97,12 @@ impl TorrentDriver {
         names: Rc<BTreeMap<FileIndex, Vec<Vec<u8>>>>,
         blocks: Vec<BlockRef>,
     ) {
-        let result = self.fetch_blocks(id, &source, &names, blocks).await;
+        let is_local =
+            self.inner.borrow().core.web_seeds().iter().any(|seed| seed.is_local() && seed.is_fetching(id));
+        let result = match is_local {
+            true => self.fetch_elsewhere(id, &source, blocks).await,
+            false => self.fetch_blocks(id, &source, &names, blocks).await,
+        };
         self.fetch_ended(id, result);
     }
 
@@ -124,6 +132,38 @@ impl TorrentDriver {
                 while !range.is_empty() {
                     range.start += self.request(source, segment.file, &url, &range, &mut assembler).await?;
                 }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes blocks from other files on this machine.
+    async fn fetch_elsewhere(
+        self: &Rc<Self>,
+        id: FetchId,
+        source: &WebSource,
+        blocks: Vec<BlockRef>,
+    ) -> Result<(), Stop> {
+        let now = self.context.now();
+        self.with(|inner| inner.core.handle_fetch_answered(now, id));
+        let queue = blocks.clone().into();
+        let mut assembler =
+            Assembler { torrent: Rc::clone(self), id, blocks: queue, current: None, filled: 0 };
+        let mut left = &blocks[..];
+        while let Some(first) = left.first() {
+            let all = source.elsewhere.borrow();
+            let found = all.iter().find(|found| found.has(first.piece)).cloned();
+            drop(all);
+            let Some(found) = found else { return Err((Fault::TooLittle, None)) };
+            let of_it = left.iter().take(BLOCKS_READ_MAX).take_while(|block| found.has(block.piece)).count();
+            let (now_read, later) = left.split_at(of_it);
+            left = later;
+            let now_read = now_read.to_vec();
+            let read = self.context.on_worker(Lane::Transfer, move || found.read(&now_read)).await;
+            match read {
+                Ok(Ok(bytes)) => assembler.put(&bytes).await,
+                Ok(Err((file, error))) => return Err((Fault::Unreadable(error.to_string()), Some(file))),
+                Err(error) => return Err((Fault::Network(error.to_string()), None)),
             }
         }
         Ok(())

@@ -134,6 +134,9 @@ impl TorrentDriver {
             source.keep_redirect(file, None);
             Some(info.files[file.idx()].path.join("/"))
         });
+        if inner.core.web_seeds()[seed.0 as usize].is_local() {
+            return tracing::debug!(?file, %fault, ?penalty, "what another torrent has is not taken");
+        }
         if matches!(penalty, Penalty::Paused(_)) {
             // It was perhaps the fault of a mirror that it leads to: after the pause it may lead elsewhere.
             source.forget_redirects();
@@ -150,7 +153,7 @@ impl TorrentDriver {
 
     pub(super) fn web_seed_stats(&self, inner: &Inner, now: Time) -> Vec<WebSeedStats> {
         let seeds = inner.core.web_seeds().iter().zip(&inner.web.sources);
-        let stats = seeds.map(|(seed, source)| WebSeedStats {
+        let stats = seeds.filter(|(seed, _)| !seed.is_local()).map(|(seed, source)| WebSeedStats {
             url: source.text.clone(),
             status: match seed.standing(now) {
                 Standing::Fetching => WebSeedStatus::Fetching,

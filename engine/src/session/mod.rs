@@ -48,6 +48,7 @@ mod running_torrent;
 mod scrubbing;
 mod services;
 mod shares;
+mod sharing;
 mod stats;
 mod storing;
 mod telling;

@@ -269,6 +269,8 @@ async fn run(
     torrent.begin();
     torrent.join_swarms();
     let result = torrent.run(commands).await;
+    // What is still looked for elsewhere is of no use.
+    torrent.progress.abort();
     // Unless it was the same as another one.
     let left = torrent.swarms().filter(|&swarm| context.torrents.get(swarm).is_none());
     let left: Vec<InfoHash> = left.collect();

@@ -38,7 +38,7 @@ impl TorrentDriver {
     /// Has others send first what a reader waits for from now on.
     fn hurry(&self, inner: &mut Inner, window: &Range<u32>) {
         if !window.is_empty() {
-            inner.core.hurry(self.context.now(), PieceIndex(window.start));
+            inner.core.hurry(self.context.now(), window.clone());
         }
     }
 

@@ -16,7 +16,7 @@ impl TorrentDriver {
         let (context, progress) = (&*self.context, &self.progress);
         let dirs = self.options.reuse.clone();
         let sources = ReuseSources {
-            torrents: context.torrents.locations_but(self.info_hash),
+            torrents: context.torrents.siblings_of(self.info_hash),
             state_dir: dirs.as_ref().and_then(|_| context.options.state_dir.clone()),
             dirs: dirs.unwrap_or_default(),
         };

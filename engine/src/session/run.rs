@@ -6,7 +6,7 @@ use super::ip_filter;
 use super::port_mapping::PortMappings;
 use super::registry::Registry;
 use super::{AddTorrent, Request, TorrentHandle};
-use super::{opening, services};
+use super::{opening, services, sharing};
 use crate::Error;
 use crate::hash::Lane;
 use std::net::TcpListener;
@@ -39,6 +39,7 @@ pub(super) fn run(
         services::start_lsd(&context);
         spawn_local(services::watch_addresses(Rc::clone(&context)));
         spawn_local(ip_filter::watch(Rc::clone(&context)));
+        spawn_local(sharing::share(Rc::clone(&context)));
         let (pool, workers) = (context.pool.clone(), Arc::clone(&context.workers));
         spawn_local(async move {
             loop {

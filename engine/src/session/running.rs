@@ -3,10 +3,11 @@
 use crate::Error;
 use crate::id::TorrentId;
 use crate::net::handshake::{Opened, Ours};
-use crate::storage::Location;
+use crate::storage::{Location, ReuseSources, Sibling};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use swarm_core::admission::{self, Holder};
@@ -26,6 +27,10 @@ pub(super) trait RunningTorrent {
     fn is_complete(&self) -> bool;
     /// Whether it wants data and has nobody to ask.
     fn needs_peers(&self) -> bool;
+    /// Whether files of others may hold what it lacks.
+    fn is_downloading(&self) -> bool;
+    /// Takes what these have of what it lacks.
+    fn take_from(self: Rc<Self>, sources: ReuseSources) -> Pin<Box<dyn Future<Output = ()>>>;
     /// Where its files are, if they are known.
     fn location(&self) -> Option<Location>;
     /// What it says in handshakes.
@@ -139,10 +144,11 @@ impl RunningTorrents {
     }
 
     /// Where the files of all torrents but this one are.
-    pub(super) fn locations_but(&self, name: InfoHash) -> Vec<Location> {
+    pub(super) fn siblings_of(&self, name: InfoHash) -> Vec<Sibling> {
         let torrents = self.by_hash.borrow();
         let others = torrents.iter().filter(|(other, _)| **other != name);
-        others.filter_map(|(_, torrent)| torrent.location()).collect()
+        let locations = others.filter_map(|(_, torrent)| torrent.location());
+        locations.map(|location| Sibling { location, files: None }).collect()
     }
 
     /// The connection that is evicted for a newcomer from this address, if there are `peers_max` in all.

@@ -1,12 +1,14 @@
 //! A torrent as the rest of the session sees it.
 
+use super::options::Mode;
 use super::running::RunningTorrent;
 use super::torrent::TorrentDriver;
 use crate::Error;
 use crate::id::TorrentId;
 use crate::net::handshake::{Opened, Ours};
-use crate::storage::Location;
+use crate::storage::{Location, ReuseSources};
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use swarm_core::admission::Holder;
@@ -37,6 +39,16 @@ impl RunningTorrent for TorrentDriver {
 
     fn needs_peers(&self) -> bool {
         TorrentDriver::needs_peers(self)
+    }
+
+    fn is_downloading(&self) -> bool {
+        self.content.get().is_some()
+            && !self.inner.borrow().core.is_complete()
+            && self.options.mode == Mode::Download
+    }
+
+    fn take_from(self: Rc<Self>, sources: ReuseSources) -> Pin<Box<dyn Future<Output = ()>>> {
+        Box::pin(TorrentDriver::take_from(self, sources))
     }
 
     fn location(&self) -> Option<Location> {

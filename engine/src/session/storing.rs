@@ -137,7 +137,7 @@ impl TorrentDriver {
                         self.on_disk_error(inner, now, error);
                     }
                     Err(error) => self.warn(&error.to_string()),
-                    Ok(_) => {}
+                    Ok(files) => self.note_complete(Some(files)),
                 }
             }
             DiskResult::Space(Ok(())) => self.try_disk(inner, now),
@@ -157,7 +157,8 @@ impl TorrentDriver {
             DiskResult::BlocksHashed { piece, digests } => {
                 inner.core.handle_blocks_hashed(now, piece, &digests);
             }
-            DiskResult::Finished(Ok(_)) => {
+            DiskResult::Finished(Ok(files)) => {
+                self.note_complete(Some(files));
                 self.on_disk_works(inner);
                 self.on_finished(inner);
             }

@@ -328,6 +328,9 @@ impl TorrentDriver {
             self.move_windows(inner, 0..0);
             self.serve_readers(inner);
             self.start_web_seeds(inner);
+            if have_count > 0 {
+                self.note_complete(None);
+            }
             if have_count < pieces {
                 self.look_at_bad_files_later(inner, now);
             }

@@ -1,5 +1,6 @@
 //! What a torrent knows of its web seeds beside the state machine: their URLs, and the fetches that are under way.
 
+use crate::storage::Elsewhere;
 use bytes::Bytes;
 use reqwest::Response;
 use std::cell::{Cell, RefCell};
@@ -7,6 +8,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::ops::Range;
 use std::rc::Rc;
+use std::sync::Arc;
 use swarm_core::id::FileIndex;
 use swarm_core::metainfo::Info;
 use swarm_core::tracker::access::UrlOrigin;
@@ -66,6 +68,8 @@ pub(super) struct WebSource {
     pub(super) whole: RefCell<Option<(FileIndex, Body)>>,
     /// How much has come so that was not wanted.
     pub(super) skipped: Cell<u64>,
+    /// Of the one that is other files on this machine: what these have.
+    pub(super) elsewhere: RefCell<Vec<Arc<Elsewhere>>>,
 }
 
 impl WebSource {
@@ -79,7 +83,13 @@ impl WebSource {
             in_order: Cell::new(false),
             whole: RefCell::default(),
             skipped: Cell::new(0),
+            elsewhere: RefCell::default(),
         }
+    }
+
+    /// Other files on this machine.
+    pub(super) fn local() -> WebSource {
+        WebSource::new(String::new(), None, UrlOrigin::Typed)
     }
 
     /// Where a file is, whose path the metainfo may spell in another way. `None` if it cannot be named.

@@ -97,7 +97,7 @@ pub(crate) use location::Location;
 pub use options::{Mode, OpenOptions, Opened, Trust};
 pub use prepared::Prepared;
 pub(crate) use relocate::{Relocation, Spot, relocate};
-pub(crate) use reuse::{Reusable, ReuseSources};
+pub(crate) use reuse::{Elsewhere, Reusable, ReuseSources, Sibling};
 pub use space::SpaceBudget;
 
 use crate::buffer::{PieceBuffer, Spill};
@@ -217,6 +217,16 @@ pub(crate) trait Storage: Send + Sync {
         _goes_on: &(dyn Fn() -> bool + Sync),
     ) -> Result<(), StorageError> {
         Ok(())
+    }
+
+    /// Finds which missing pieces files elsewhere on this machine have, while others are written.
+    fn find_elsewhere(
+        &self,
+        _sources: &ReuseSources,
+        _threads: usize,
+        _goes_on: &(dyn Fn() -> bool + Sync),
+    ) -> Option<Elsewhere> {
+        None
     }
 
     /// Verifies a complete piece, writes it and notes it in the journal, while it is in the CPU's cache. Space must have been
@@ -467,6 +477,15 @@ impl Storage for FileStorage {
         goes_on: &(dyn Fn() -> bool + Sync),
     ) -> Result<(), StorageError> {
         self.copy_found(reusable, goes_on)
+    }
+
+    fn find_elsewhere(
+        &self,
+        sources: &ReuseSources,
+        threads: usize,
+        goes_on: &(dyn Fn() -> bool + Sync),
+    ) -> Option<Elsewhere> {
+        self.find_pieces(sources, threads, goes_on)
     }
 
     fn verify_and_write(&self, buffer: PieceBuffer) -> PieceOutcome {

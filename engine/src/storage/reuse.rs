@@ -8,13 +8,19 @@
 //! 3. What matches is cloned where the file system can share blocks, else copied ([`taking`]). What pieces have of neighbouring files
 //!    comes along, if the candidate is right beside it.
 //! 4. The caller has all pieces that may be complete now checked as any others. Only then do they count.
+//!
+//! A torrent that runs already takes what other torrents of the session complete meanwhile in another way ([`elsewhere`]): nothing is cloned or
+//! copied beside what the download itself writes. What matches is read block by block, as if a peer had sent it.
 
 mod candidates;
+mod elsewhere;
 mod matching;
 mod taking;
 
 use super::Location;
 use candidates::{CandidateId, Candidates};
+pub(crate) use elsewhere::Elsewhere;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use swarm_core::bitfield::Bitfield;
@@ -26,9 +32,17 @@ pub(crate) struct ReuseSources {
     /// Folders, or files, that the user names.
     pub(crate) dirs: Vec<PathBuf>,
     /// Torrents of the same session.
-    pub(crate) torrents: Vec<Location>,
+    pub(crate) torrents: Vec<Sibling>,
     /// The user's state folder, which knows where complete torrents are.
     pub(crate) state_dir: Option<PathBuf>,
+}
+
+/// Another torrent of the session.
+#[derive(Clone, Debug)]
+pub(crate) struct Sibling {
+    pub(crate) location: Location,
+    /// The files to look at; `None`: all.
+    pub(crate) files: Option<BTreeSet<FileIndex>>,
 }
 
 impl ReuseSources {

@@ -8,7 +8,8 @@
 //! Commands and no script: a script takes the store three times as long. So a command cannot depend on what
 //! another one says, and what has to be known before comes from the last reply about that swarm, its
 //! [`View`]. In a swarm of many peers seeds and the other family are counted once a second; whoever announces
-//! meanwhile is listed and told of peers, which takes four commands.
+//! meanwhile is listed and told of peers that were named within that second ([`Recent`](super::recent)),
+//! which takes three commands.
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -44,6 +45,13 @@ pub(crate) struct FamilyView {
     pub swept_s: u64,
     /// When an announce of this family last counted the swarm, on the store's clock.
     pub counted_s: u64,
+}
+
+impl FamilyView {
+    /// Whether it does not matter to whom just came by what the swarm is another within a second.
+    pub fn is_large(&self) -> bool {
+        self.peers >= MANY_PEERS
+    }
 }
 
 impl View {
@@ -189,7 +197,7 @@ impl Announce {
     /// Whether it is time to count seeds, peers of the other family and downloads.
     fn counts(&self, now_s: u64) -> bool {
         let (own, is_special) = (self.own(), self.no_room || self.completed);
-        is_special || own.peers < MANY_PEERS || own.counted_s + COUNT_S <= now_s
+        is_special || !own.is_large() || own.counted_s + COUNT_S <= now_s
     }
 
     fn is_told(&self) -> bool {

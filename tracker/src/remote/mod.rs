@@ -8,6 +8,7 @@
 mod address;
 mod commands;
 mod link;
+mod recent;
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -16,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use swarm_core::id::InfoHash;
+use swarm_core::net::Family;
 use swarm_core::tracker::{AnnounceRequest, Event, ScrapeStats};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -24,6 +26,7 @@ pub use self::address::{SharedStore, SharedStoreError};
 use self::commands::{Announce, FamilyView, Scrape, Standing, Told};
 pub(crate) use self::commands::{Earlier, View};
 use self::link::{Failed, Job, Link};
+use self::recent::{Recent, SHARED_BY, choose};
 use crate::store::Known;
 
 /// Most requests that wait for the store. Who comes then is answered from memory.
@@ -176,6 +179,8 @@ pub(crate) struct Answer {
     pub listed: bool,
     pub stats: ScrapeStats,
     pub peers: Vec<SocketAddr>,
+    /// The store has named these peers just now.
+    pub is_news: bool,
     /// For the next announce about that swarm.
     pub view: View,
 }
@@ -216,7 +221,8 @@ impl Unused {
         let (jobs, queue) = mpsc::channel(WAITING_MAX);
         self.state.is_up.store(self.link.is_some(), Ordering::Release);
         let task = tokio::spawn(link::keep(self.store.client, self.link, queue, self.state.clone()));
-        Remote { jobs, state: self.state, task }
+        let recent = Mutex::new(Recent::new(Instant::now()));
+        Remote { jobs, state: self.state, recent, task }
     }
 }
 
@@ -224,6 +230,7 @@ impl Unused {
 pub(crate) struct Remote {
     jobs: mpsc::Sender<Job>,
     state: Arc<State>,
+    recent: Mutex<Recent>,
     task: JoinHandle<()>,
 }
 
@@ -269,6 +276,15 @@ impl Remote {
     pub async fn announce(&self, request: &AnnounceRequest, terms: Terms) -> Option<Answer> {
         let Terms { addr, want, completed, no_room, timeout, view, random } = terms;
         let is_seed = request.left == 0;
+        let leechers_only = is_seed && request.event != Some(Event::Started);
+        let family = Family::of_ip(addr.ip());
+        let part = (request.info_hash, family, leechers_only);
+        let mut known = view;
+        let is_shared = want > 0 && known.of(family).is_large() && request.event != Some(Event::Stopped);
+        let named = match is_shared {
+            true => self.recent().some(Instant::now(), &part, want, addr, random),
+            false => None,
+        };
         let announce = Announce {
             info_hash: request.info_hash,
             addr,
@@ -279,14 +295,32 @@ impl Remote {
             },
             completed,
             no_room,
-            want,
-            leechers_only: is_seed && request.event != Some(Event::Started),
+            want: match &named {
+                Some(_) => 0,
+                None if is_shared => want * SHARED_BY,
+                None => want,
+            },
+            leechers_only,
             timeout_s: timeout.as_secs(),
             view,
             random,
         };
         let told: Told = self.ask(|reply| Job::Announce(Box::new(announce), reply)).await?;
-        Some(Answer { listed: told.listed, stats: told.stats, peers: told.peers, view: told.view })
+        let is_named = named.is_some();
+        let peers = match named {
+            Some(peers) => peers,
+            None if is_shared => {
+                let peers = choose(&told.peers, want, addr, random);
+                let is_all = told.peers.len() < want * SHARED_BY;
+                let mut named = told.peers;
+                // Others may be told of who asked.
+                named.extend((told.listed && !leechers_only).then_some(addr));
+                self.recent().keep(Instant::now(), part, named, is_all);
+                peers
+            }
+            None => told.peers,
+        };
+        Some(Answer { listed: told.listed, stats: told.stats, peers, is_news: !is_named, view: told.view })
     }
 
     /// How large swarms are. Nothing if there is no answer.
@@ -318,6 +352,10 @@ impl Remote {
             let make = move |_, out: &mut redis::Pipeline| commands::forget(&info_hash, &peers, out);
             let _ = self.jobs.try_send(Job::Commands(Box::new(make), oneshot::channel().0));
         }
+    }
+
+    fn recent(&self) -> std::sync::MutexGuard<'_, Recent> {
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn ask<T>(

@@ -66,7 +66,9 @@ pub(super) async fn announce(
         return from_memory(shared, remote, rng, request, source);
     };
     store.set_view(&request.info_hash, told.view);
-    store.hear(shared.clock.now(), &request.info_hash, &told.peers);
+    if told.is_news {
+        store.hear(shared.clock.now(), &request.info_hash, &told.peers);
+    }
     let mut response = visited.response;
     response.complete = Some(told.stats.complete);
     response.incomplete = Some(told.stats.incomplete);

@@ -475,7 +475,10 @@ impl Torrent {
 
     /// Ticks again, if there is anything to wait for.
     pub(super) fn wake(&mut self, now: Time) {
-        let waits = !self.peers.is_empty() || self.discovery.is_waiting() || self.is_waiting_for_web();
+        let waits = !self.peers.is_empty()
+            || self.discovery.is_waiting()
+            || self.is_waiting_for_web()
+            || self.is_waiting_for_local();
         if self.tick_at.is_none() && waits {
             self.tick_at = Some(now + TICK);
             self.suspects_at.get_or_insert(now + SUSPECTS_INTERVAL);

@@ -12,6 +12,7 @@ use crate::time::{Duration, Time};
 use crate::wire::Message;
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
+use std::ops::Range;
 
 /// Under a download limit, no more is asked for than comes in this time, but for a few blocks: what peers have sent and we
 /// may not read yet can neither be cancelled nor asked of somebody else.
@@ -20,6 +21,8 @@ pub const LIMITED_QUEUE_TIME: Duration = Duration::from_secs(10);
 pub const URGENT_QUEUE_TIME: Duration = Duration::from_millis(500);
 /// How often it is looked for blocks that somebody waits for too long.
 const URGENT_INTERVAL: Duration = Duration::from_millis(20);
+/// Of so many pieces that somebody waits for one after the other it matters at once whether they are asked for.
+const HURRY_PIECES_MAX: usize = 8;
 /// A peer that sends more blocks than this that we never asked for is closed.
 pub const UNREQUESTED_BLOCKS_MAX: u32 = 64;
 /// How many blocks that a peer refused once may be asked of it again; beyond that the first refusal is final.
@@ -108,12 +111,11 @@ impl Torrent {
         }
     }
 
-    /// Somebody waits for a piece from now on. What is wanted less is taken back from those who can send the piece, and asked for again
-    /// later; but for what is likely to be on its way.
-    pub fn hurry(&mut self, now: Time, piece: PieceIndex) {
-        if !self.picker.has_unrequested(piece) {
-            return;
-        }
+    /// Somebody waits for these pieces from now on, one after the other. What is wanted less is taken back from those who can send the first of
+    /// them that is not asked for as a whole, and asked for again later; but for what is likely to be on its way.
+    pub fn hurry(&mut self, now: Time, pieces: Range<u32>) {
+        let mut soon = pieces.map(PieceIndex).take(HURRY_PIECES_MAX);
+        let Some(piece) = soon.find(|&piece| self.picker.has_unrequested(piece)) else { return };
         let (urgency, held) = (self.picker.priority(piece), self.held_for());
         let mut taken_back = Vec::new();
         for peer in self.peers.values().filter(|peer| peer.have().has(piece) && !peer.flags.peer_choking) {

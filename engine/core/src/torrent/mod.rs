@@ -21,6 +21,7 @@ mod events;
 pub mod exchange;
 pub mod hashes;
 pub mod holepunch;
+mod local;
 mod messages;
 pub mod metadata;
 mod peers;
@@ -356,7 +357,10 @@ impl Torrent {
         self.tick_holepunch(now);
         self.tick_hashes(now);
         self.dial(now);
-        let at_rest = self.peers.is_empty() && !self.discovery.is_waiting() && !self.is_waiting_for_web();
+        let at_rest = self.peers.is_empty()
+            && !self.discovery.is_waiting()
+            && !self.is_waiting_for_web()
+            && !self.is_waiting_for_local();
         self.tick_at = (!at_rest).then_some(now + TICK);
         self.input_at = Some(now);
     }

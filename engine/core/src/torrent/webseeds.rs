@@ -50,7 +50,9 @@ struct Seen {
 /// The web seeds of a torrent.
 #[derive(Debug, Default)]
 pub(super) struct WebSeeds {
-    seeds: Vec<WebSeed>,
+    pub(super) seeds: Vec<WebSeed>,
+    last_id: u64,
+    /// How many there were over the network.
     fetches: u64,
     /// When there first was one.
     since: Option<Time>,
@@ -76,8 +78,13 @@ impl WebSeeds {
         Some((WebSeedIndex(at as u32), &mut self.seeds[at]))
     }
 
+    /// Those that are asked over the network.
+    fn remote(&self) -> impl Iterator<Item = &WebSeed> {
+        self.seeds.iter().filter(|seed| !seed.is_local())
+    }
+
     pub(super) fn outstanding_blocks(&self) -> usize {
-        self.seeds.iter().map(WebSeed::outstanding_blocks).sum()
+        self.remote().map(WebSeed::outstanding_blocks).sum()
     }
 
     /// The torrent's pieces are known.
@@ -140,7 +147,7 @@ impl Torrent {
         }
     }
 
-    fn plan_later(&mut self, now: Time) {
+    pub(super) fn plan_later(&mut self, now: Time) {
         self.web.plan = true;
         self.input_at = Some(now);
         self.wake(now);
@@ -151,7 +158,7 @@ impl Torrent {
         !self.stopped
             && self.search.is_none()
             && !self.is_complete()
-            && self.web.seeds.iter().any(|seed| !seed.is_dropped())
+            && self.web.remote().any(|seed| !seed.is_dropped())
     }
 
     /// A web seed answers a request of a fetch as it should.
@@ -175,9 +182,11 @@ impl Torrent {
             return false;
         }
         let key = seed.key();
-        let len = u64::from(block.len);
-        self.rate_down.add(now, len);
-        self.totals.bytes_down += len;
+        if !seed.is_local() {
+            let len = u64::from(block.len);
+            self.rate_down.add(now, len);
+            self.totals.bytes_down += len;
+        }
         let mut others = Vec::new();
         let arrival = self.picker.received(block, key, |other| others.push(other));
         others.into_iter().for_each(|other| self.cancel(now, other, block));
@@ -299,9 +308,9 @@ impl Torrent {
 
     /// Whether peers give about as much as a web seed would.
     fn do_peers_give(&self, now: Time) -> bool {
-        let of_web: u64 = self.web.seeds.iter().map(|seed| seed.bytes_per_s(now)).sum();
+        let of_web: u64 = self.web.remote().map(|seed| seed.bytes_per_s(now)).sum();
         let of_peers = self.rate_down.bytes_per_s(now).saturating_sub(of_web);
-        let known = self.web.seeds.iter().filter(|seed| !seed.is_dropped()).map(WebSeed::rate_known).max();
+        let known = self.web.remote().filter(|seed| !seed.is_dropped()).map(WebSeed::rate_known).max();
         let of_web = known.filter(|&rate| rate > 0).unwrap_or(RATE_ASSUMED);
         of_peers.saturating_mul(MUCH_QUICKER) >= of_web
     }
@@ -352,7 +361,7 @@ impl Torrent {
             return now;
         }
         let piece_len = self.geometry.piece_len();
-        let runs = self.web.seeds.iter().filter(|seed| !seed.is_dropped());
+        let runs = self.web.remote().filter(|seed| !seed.is_dropped());
         let Some(run) = runs.map(|seed| seed.run_beside_peers(piece_len)).max() else { return now };
         let appeared = self.appeared();
         let is_starved = !self.are_peers_interesting();
@@ -400,11 +409,15 @@ impl Torrent {
             return;
         }
         self.web.turn_at = None;
-        if !self.is_waiting_for_web() {
+        if !self.is_waiting_for_web() && !self.is_waiting_for_local() {
             return self.cancel_all_fetches();
         }
         self.spend_patience(now);
         if self.is_held_back() {
+            return;
+        }
+        self.plan_local(now);
+        if !self.is_waiting_for_web() {
             return;
         }
         let gaps_only = self.is_served_by_peers();
@@ -415,14 +428,15 @@ impl Torrent {
             return;
         }
         let place = gaps_only.then_some(place);
-        for at in 0..self.web.seeds.len() {
+        for at in (0..self.web.seeds.len()).filter(|&at| !self.web.seeds[at].is_local()).collect::<Vec<_>>() {
             while self.start_fetch(now, WebSeedIndex(at as u32), place) {}
         }
     }
 
     /// Begins one fetch; beside peers, at our place among them, only of what they have not.
-    fn start_fetch(&mut self, now: Time, index: WebSeedIndex, place: Option<Place>) -> bool {
-        let under_limit = self.room_under_limit() as u64;
+    pub(super) fn start_fetch(&mut self, now: Time, index: WebSeedIndex, place: Option<Place>) -> bool {
+        let is_local = self.web.seeds[index.0 as usize].is_local();
+        let under_limit = if is_local { u64::from(u32::MAX) } else { self.room_under_limit() as u64 };
         let is_fetching = self.web.seeds.iter().any(|seed| !seed.fetches.is_empty());
         if under_limit == 0 || self.pressure != Pressure::None && is_fetching {
             return false;
@@ -451,8 +465,9 @@ impl Torrent {
         if blocks.is_empty() {
             return false;
         }
-        let id = FetchId(self.web.fetches);
-        self.web.fetches += 1;
+        let id = FetchId(self.web.last_id);
+        self.web.last_id += 1;
+        self.web.fetches += u64::from(!is_local);
         if let Some(place) = beside_peers {
             let bytes = blocks.iter().map(|block| u64::from(block.len)).sum();
             let appeared = self.appeared();
@@ -467,9 +482,9 @@ impl Torrent {
     pub(super) fn tick_web_seeds(&mut self, now: Time) {
         let held = self.held_for();
         let held_back = self.is_held_back();
-        let usable = self.web.seeds.iter().filter(|seed| !seed.is_dropped()).count();
+        let usable = self.web.remote().filter(|seed| !seed.is_dropped()).count();
         let has_others = usable > 1 || self.peers.values().any(|peer| peer.pieces.interesting > 0);
-        let idle_rate = self.web.seeds.iter().filter_map(|seed| seed.idle_rate(now)).max();
+        let idle_rate = self.web.remote().filter_map(|seed| seed.idle_rate(now)).max();
         for at in 0..self.web.seeds.len() {
             let seed = &mut self.web.seeds[at];
             seed.tick(now);

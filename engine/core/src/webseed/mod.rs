@@ -134,6 +134,8 @@ pub struct WebSeed {
     last_fault: Option<Fault>,
     /// A piece with blocks of its has been verified.
     proven: bool,
+    /// It is this machine, which has the same bytes in other files.
+    is_local: bool,
     /// It sends files from their starts only.
     in_order: bool,
     pub(crate) fetches: BTreeMap<FetchId, Fetch>,
@@ -162,6 +164,7 @@ impl WebSeed {
             dropped: false,
             last_fault: None,
             proven: false,
+            is_local: false,
             in_order: false,
             fetches: BTreeMap::new(),
             next_piece: None,
@@ -171,6 +174,26 @@ impl WebSeed {
             bytes: 0,
             requests: 0,
         }
+    }
+
+    /// Other files on this machine that have some of the pieces.
+    pub(crate) fn local(index: WebSeedIndex, pieces: u32) -> WebSeed {
+        WebSeed { have: Bitfield::empty(pieces), proven: true, is_local: true, ..WebSeed::new(index, pieces) }
+    }
+
+    /// Whether these are [local pieces](crate::torrent::Torrent::add_local_pieces).
+    pub fn is_local(&self) -> bool {
+        self.is_local
+    }
+
+    /// Whether this fetch is one of its own.
+    pub fn is_fetching(&self, id: FetchId) -> bool {
+        self.fetches.contains_key(&id)
+    }
+
+    /// More pieces may be asked of it.
+    pub(crate) fn gains(&mut self, pieces: &Bitfield) {
+        pieces.iter().for_each(|piece| _ = self.have.insert(piece));
     }
 
     /// What the picker knows it by.

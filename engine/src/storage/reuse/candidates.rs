@@ -1,14 +1,15 @@
 //! The files that may hold what is wanted.
 
+use super::super::Location;
 use super::super::saved::known_data;
 use super::super::tree::{Access, Found, Tree};
 use super::super::work::looks_like_work_folder;
-use super::ReuseSources;
+use super::{ReuseSources, Sibling};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::fs::{self, File, Metadata};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use swarm_core::metainfo::{FileEntry, Info};
+use swarm_core::metainfo::FileEntry;
 
 /// So many files and folders are looked at in one search.
 const ENTRIES_MAX: usize = 1_000_000;
@@ -99,7 +100,7 @@ impl Candidates {
             seen: HashSet::new(),
         };
         for torrent in &sources.torrents {
-            search.torrent(&torrent.tree, &torrent.info);
+            search.torrent(torrent);
         }
         for dir in &sources.dirs {
             let looked = dir.canonicalize().and_then(|real| real.metadata().map(|meta| (real, meta)));
@@ -210,11 +211,13 @@ impl Search<'_> {
     }
 
     /// The files of a torrent of the same session, as far as they are under their final names.
-    fn torrent(&mut self, tree: &Tree, info: &Info) {
-        let shown = tree.path_of(&[&info.name]);
-        self.found.origins.push(Origin { tree: tree.clone(), path: shown });
+    fn torrent(&mut self, sibling: &Sibling) {
+        let Location { tree, info } = &sibling.location;
+        self.found.origins.push(Origin { tree: tree.clone(), path: sibling.location.path() });
+        let named = sibling.files.iter().flatten().filter_map(|file| info.files.get(file.idx()));
+        let all = sibling.files.is_none().then_some(&info.files).into_iter().flatten();
         for file in
-            info.files.iter().filter(|file| !file.attr.pad && self.wanted.lengths.contains(&file.length))
+            named.chain(all).filter(|file| !file.attr.pad && self.wanted.lengths.contains(&file.length))
         {
             if !self.goes_on() {
                 return;

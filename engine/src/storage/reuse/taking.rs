@@ -23,26 +23,10 @@ impl FileStorage {
         threads: usize,
         goes_on: &(dyn Fn() -> bool + Sync),
     ) -> Result<Reusable, StorageError> {
-        let Some(work) = self.work().filter(|_| self.info.can_verify()) else {
+        let Some(work) = self.work() else { return Ok(Reusable::default()) };
+        let Some((candidates, mut files)) = self.find_matching(sources, threads, goes_on) else {
             return Ok(Reusable::default());
         };
-        let (have, wanted) = {
-            let table = self.table();
-            let lacks = |slot: &Slot| slot.place == Place::Work && slot.is_wanted && slot.pieces_missing > 0;
-            (table.have.clone(), table.files_where(lacks))
-        };
-        if wanted.is_empty() || sources.is_empty() {
-            return Ok(Reusable::default());
-        }
-        let entries = wanted.iter().map(|file| self.entry(*file));
-        let mut candidates = Candidates::find(sources, &Wanted::of(entries), goes_on);
-        let budget = budget_for(&self.info, &wanted).into();
-        let matching =
-            Matching { info: &self.info, candidates: &candidates, have: &have, threads, budget, goes_on };
-        let mut files = matching.find(&wanted);
-        if matching.is_exhausted() {
-            candidates.warn("too many files are like those of the torrent: not all were compared".to_owned());
-        }
         let mut refused = HashSet::new();
         for found in &mut files {
             if !goes_on() {
@@ -52,6 +36,34 @@ impl FileStorage {
         }
         let pieces = self.checkable(&files);
         Ok(Reusable { candidates, files, pieces: Some(pieces) })
+    }
+
+    /// What the sources have of the files that are to be written.
+    pub(super) fn find_matching(
+        &self,
+        sources: &ReuseSources,
+        threads: usize,
+        goes_on: &(dyn Fn() -> bool + Sync),
+    ) -> Option<(Candidates, Vec<ReusableFile>)> {
+        self.work().filter(|_| self.info.can_verify())?;
+        let (have, wanted) = {
+            let table = self.table();
+            let lacks = |slot: &Slot| slot.place == Place::Work && slot.is_wanted && slot.pieces_missing > 0;
+            (table.have.clone(), table.files_where(lacks))
+        };
+        if wanted.is_empty() || sources.is_empty() {
+            return None;
+        }
+        let entries = wanted.iter().map(|file| self.entry(*file));
+        let mut candidates = Candidates::find(sources, &Wanted::of(entries), goes_on);
+        let budget = budget_for(&self.info, &wanted).into();
+        let matching =
+            Matching { info: &self.info, candidates: &candidates, have: &have, threads, budget, goes_on };
+        let files = matching.find(&wanted);
+        if matching.is_exhausted() {
+            candidates.warn("too many files are like those of the torrent: not all were compared".to_owned());
+        }
+        Some((candidates, files))
     }
 
     /// Clones the candidate that has most of a file of which nothing is there yet. Which part of what was found that is. From

@@ -1,0 +1,44 @@
+//! Pieces that other files on this machine turn out to have while the torrent runs, as when another torrent has completed the same file.
+//!
+//! To the picker and to verification they are one more web seed: what is read there is bytes from outside, and counts once its hashes are
+//! right. But it is nobody's bill and takes no line, so that it is asked at once and for everything, beside peers too and over every limit.
+
+use super::Torrent;
+use crate::bitfield::Bitfield;
+use crate::time::Time;
+use crate::webseed::{WEB_SEEDS_MAX, WebSeed, WebSeedIndex};
+
+impl Torrent {
+    /// These pieces can be read from other files on this machine. The number by which they are [fetched](super::Action::Fetch), for the run of a
+    /// torrent always the same; `None` if there are too many web seeds, or if bytes from there were wrong before.
+    pub fn add_local_pieces(&mut self, now: Time, pieces: &Bitfield) -> Option<WebSeedIndex> {
+        let at = self.web.seeds.iter().position(WebSeed::is_local).unwrap_or(self.web.seeds.len());
+        if at >= WEB_SEEDS_MAX {
+            return None;
+        }
+        let index = WebSeedIndex(at as u32);
+        if at == self.web.seeds.len() {
+            self.web.seeds.push(WebSeed::local(index, self.geometry.pieces()));
+        }
+        let seed = &mut self.web.seeds[at];
+        if seed.is_dropped() {
+            return None;
+        }
+        seed.gains(pieces);
+        self.plan_later(now);
+        Some(index)
+    }
+
+    /// Whether there are such pieces that are missing.
+    pub fn is_waiting_for_local(&self) -> bool {
+        let has_some =
+            |seed: &WebSeed| seed.is_local() && !seed.is_dropped() && seed.have().intersects(self.missing());
+        !self.stopped && self.web.seeds.iter().any(has_some)
+    }
+
+    pub(super) fn plan_local(&mut self, now: Time) {
+        if let Some(at) = self.web.seeds.iter().position(WebSeed::is_local) {
+            while self.start_fetch(now, WebSeedIndex(at as u32), None) {}
+        }
+    }
+}
