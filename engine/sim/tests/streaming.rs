@@ -20,20 +20,14 @@ fn film(peers: u32, seed: u64) -> Params {
 }
 
 #[test]
-fn a_viewer_hardly_ever_waits_for_longer_than_a_second_after_the_first() {
-    // The aim is never. One run of these sixteen misses it; why is not known yet.
-    const LATE_MAX: usize = 1;
-    const WORST: Duration = Duration::from_millis(1_500);
+fn a_viewer_never_waits_for_longer_than_a_second_after_the_first() {
     let streaming = Scenario::named("streaming").unwrap();
-    let (mut longest, mut late) = (Duration::ZERO, 0);
-    for (peers, seed) in [11, 31].into_iter().flat_map(|peers| (1..=8).map(move |seed| (peers, seed))) {
+    for (peers, seed) in [11, 31].into_iter().flat_map(|peers| (1..=20).map(move |seed| (peers, seed))) {
         let outcome = streaming.run(&film(peers, seed)).unwrap();
         let waits = &outcome.waits;
         assert!(outcome.complete && waits.len() >= 11, "{peers} peers, seed {seed}: {waits:?}");
         let wait = outcome.longest_wait().unwrap();
         println!("{peers} peers, seed {seed}: {wait:?}");
-        longest = longest.max(wait);
-        late += usize::from(wait > Duration::from_secs(1));
+        assert!(wait <= Duration::from_secs(1), "{peers} peers, seed {seed}: {waits:?}");
     }
-    assert!(late <= LATE_MAX && longest <= WORST, "{late} late, {longest:?}");
 }

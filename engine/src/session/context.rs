@@ -2,6 +2,7 @@
 
 use super::announce_turns::AnnounceTurns;
 use super::announce_udp::UdpTrackers;
+use super::completed::Completed;
 use super::dht::SessionDht;
 use super::event::Event;
 use super::events::EventSender;
@@ -13,7 +14,6 @@ use super::rate_group::RateGroups;
 use super::routes::Routes;
 use super::running::RunningTorrents;
 use super::shares::Shares;
-use super::sharing::Sharing;
 use crate::Error;
 use crate::buffer::BlockPool;
 use crate::clock::Clock;
@@ -64,7 +64,7 @@ pub(crate) struct Context {
     pub(super) rate_groups: RateGroups,
     pub(crate) scratch: RefCell<Vec<u8>>,
     pub(super) torrents: Rc<RunningTorrents>,
-    pub(super) sharing: Sharing,
+    pub(super) completed: Completed,
     pub(crate) encryptor: Encryptor,
     pub(crate) half_open: Rc<Semaphore>,
     /// As `half_open`, for dials at the word of a relay (BEP 55), which cannot wait.
@@ -141,7 +141,7 @@ impl Context {
             rate_groups: RateGroups::default(),
             scratch: RefCell::new(vec![0; SCRATCH_LEN]),
             torrents: Rc::default(),
-            sharing: Sharing::default(),
+            completed: Completed::default(),
             half_open: Rc::new(Semaphore::new(options.half_open_max.max(1))),
             punching: Semaphore::new(options.half_open_max.max(1)),
             unfinished: Cell::default(),

@@ -8,6 +8,7 @@ mod announce_turns;
 mod announce_udp;
 mod command;
 mod commands;
+mod completed;
 mod connection;
 mod connections;
 mod context;

@@ -5,54 +5,23 @@ use super::event::Event;
 use super::torrent::TorrentDriver;
 use super::webseed::WebSource;
 use crate::hash::Lane;
-use crate::id::TorrentId;
-use crate::storage::{Elsewhere, Location, ReuseSources, Sibling};
-use std::cell::RefCell;
-use std::collections::BTreeMap;
+use crate::storage::{Elsewhere, ReuseSources, Sibling};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use swarm_core::bitfield::Bitfield;
 use swarm_core::id::FileIndex;
-use tokio::sync::Notify;
 
 /// So long files are gathered that become complete, before others look at them together.
 const GATHERED_FOR: Duration = Duration::from_secs(1);
 
-/// Files that have become complete and that nobody has looked at, by their torrents.
-#[derive(Default)]
-pub(super) struct Sharing {
-    completed: RefCell<BTreeMap<TorrentId, Sibling>>,
-    wake: Notify,
-}
-
-impl Sharing {
-    /// These files are complete; `None`: any may be.
-    fn note(&self, id: TorrentId, location: Location, files: Option<Vec<FileIndex>>) {
-        let files = files.map(|files| files.into_iter().collect());
-        let mut completed = self.completed.borrow_mut();
-        // It may have been moved since.
-        let known = completed.remove(&id).map(|sibling| sibling.files);
-        let files = match (known, files) {
-            (Some(Some(mut known)), Some(files)) => {
-                known.extend(files);
-                Some(known)
-            }
-            (Some(None), _) => None,
-            (_, files) => files,
-        };
-        completed.insert(id, Sibling { location, files });
-        self.wake.notify_one();
-    }
-}
-
 /// Has the torrents that download look at what others have completed, one after the other.
 pub(super) async fn share(context: Rc<Context>) {
     loop {
-        context.sharing.wake.notified().await;
+        context.completed.some().await;
         tokio::time::sleep(GATHERED_FOR).await;
-        let completed = context.sharing.completed.take();
+        let completed = context.completed.take();
         for torrent in context.torrents.all().into_iter().filter(|torrent| torrent.is_downloading()) {
             let others = completed.iter().filter(|(id, _)| **id != torrent.id());
             let torrents: Vec<Sibling> = others.map(|(_, sibling)| sibling.clone()).collect();
@@ -70,7 +39,7 @@ impl TorrentDriver {
             return;
         }
         if let Some(location) = self.known.location() {
-            self.context.sharing.note(self.events.id, location, files);
+            self.context.completed.note(self.events.id, location, files);
         }
     }
 

@@ -13,7 +13,7 @@ use std::cmp::Reverse;
 /// The time until an overdue block comes, in effect never.
 const OVERDUE: Duration = Duration::from_secs(3_600);
 /// Somebody waits for a block that takes longer than this to come: another peer is asked too, if it is quicker.
-const URGENT_AFTER: Duration = Duration::from_millis(500);
+const URGENT_AFTER: Duration = Duration::from_millis(400);
 /// How many of a peer's requests are looked at for overdue ones, the oldest first.
 const OVERDUE_LOOKED_AT: usize = 16;
 
@@ -29,14 +29,19 @@ impl Torrent {
         let is_endgame = self.picker.is_endgame();
         let held = self.held_for();
         let is_urgent = self.picker.has_urgent();
+        let is_read = self.picker.is_waited_for();
         let looked_at = if is_endgame || is_urgent { usize::MAX } else { OVERDUE_LOOKED_AT };
         let mut late: Vec<(BlockRef, Duration, PeerKey)> = Vec::new();
         for other in self.peers.values().filter(|other| other.key != key) {
             let mut pace = Pace::of(other, now, held);
-            pace.overdue |= self.picker.is_waited_for() && other.is_silent(now, held);
+            pace.overdue |= is_read && other.is_silent(now, held);
             let asked = other.download.pipeline.iter().enumerate().take(looked_at);
             let useful = asked.filter(|(_, request)| peer.have().has(request.block.piece));
-            late.extend(useful.map(|(index, request)| (request.block, pace.eta(index, request), other.key)));
+            late.extend(useful.map(|(index, request)| {
+                // Of a slow peer one knows little, and somebody waits: what was asked for so long ago may take as long again.
+                let age = if is_read { now.since(request.sent_at) } else { Duration::ZERO };
+                (request.block, pace.eta(index, request).max(age), other.key)
+            }));
         }
         for (seed, blocks) in self.web.outstanding().filter(|_| is_endgame) {
             let pace = Pace::of_web_seed(seed, now);
@@ -62,10 +67,7 @@ impl Torrent {
         let pace = Pace::of(peer, now, held);
         let room = match self.pressure {
             Pressure::Full => REQUESTS_MIN - peer.download.pipeline.len().min(REQUESTS_MIN),
-            _ => peer
-                .download
-                .pipeline
-                .depth(peer.traffic.rate_down.bytes_per_s(now), self.picker.is_waited_for()),
+            _ => peer.download.pipeline.depth(peer.traffic.rate_down.bytes_per_s(now), is_read),
         };
         let mut timed_out = Vec::new();
         for (block, eta, _) in late {
