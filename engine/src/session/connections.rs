@@ -193,6 +193,8 @@ impl TorrentDriver {
             inner.next_key += 1;
             let key = PeerKey(inner.next_key);
             inner.connections.insert(key, Connection::new(&wake, fast));
+            // While nobody was here it was told nothing.
+            inner.core.set_pressure(now, self.context.pressure.get());
             inner.core.handle_connected(now, key, info);
             key
         });

@@ -298,7 +298,7 @@ impl Context {
             _ => Pressure::None,
         };
         if self.pressure.replace(pressure) != pressure {
-            self.torrents.all().into_iter().for_each(|torrent| torrent.pressure_changed(pressure));
+            self.torrents.busy().into_iter().for_each(|torrent| torrent.pressure_changed(pressure));
         }
     }
 
@@ -307,7 +307,7 @@ impl Context {
         self.memory_freed.notify_waiters();
         self.update_pressure();
         if self.pressure.get() == Pressure::Full {
-            self.torrents.all().iter().for_each(|torrent| torrent.spill_if_full());
+            self.torrents.busy().iter().for_each(|torrent| torrent.spill_if_full());
         }
     }
 

@@ -407,7 +407,7 @@ impl TorrentDriver {
         let is_to_be_filled =
             options.mode == Mode::Download && !options.check_only && opened.needed.has_other_than(&have);
         let reusable = match is_to_be_filled {
-            true => self.find_reusable(&storage).await?,
+            true => self.find_reusable(info, &storage).await?,
             false => None,
         };
         if is_to_be_filled {

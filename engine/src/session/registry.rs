@@ -16,6 +16,15 @@ struct Torrents {
     last_id: u64,
     handles: BTreeMap<TorrentId, TorrentHandle>,
     by_hash: BTreeMap<InfoHash, TorrentId>,
+    /// The info-hashes that each was given. Others may have been given some since.
+    given: BTreeMap<TorrentId, Vec<InfoHash>>,
+}
+
+impl Torrents {
+    fn give(&mut self, info_hashes: InfoHashes, id: TorrentId) {
+        self.by_hash.extend(info_hashes.swarms().map(|info_hash| (info_hash, id)));
+        self.given.entry(id).or_default().extend(info_hashes.swarms());
+    }
 }
 
 impl Registry {
@@ -41,13 +50,13 @@ impl Registry {
                 return Err(Error::AlreadyAdded { info_hash, id });
             }
         }
-        torrents.by_hash.extend(info_hashes.swarms().map(|info_hash| (info_hash, id)));
+        torrents.give(info_hashes, id);
         Ok(())
     }
 
     /// Gives all of these info-hashes to a torrent, whoever has them.
     pub(super) fn take_over(&self, info_hashes: InfoHashes, id: TorrentId) {
-        self.torrents().by_hash.extend(info_hashes.swarms().map(|info_hash| (info_hash, id)));
+        self.torrents().give(info_hashes, id);
     }
 
     pub(super) fn insert(&self, handle: TorrentHandle) {
@@ -58,7 +67,11 @@ impl Registry {
     pub(super) fn remove(&self, id: TorrentId) {
         let mut torrents = self.torrents();
         torrents.handles.remove(&id);
-        torrents.by_hash.retain(|_, owner| *owner != id);
+        for info_hash in torrents.given.remove(&id).unwrap_or_default() {
+            if torrents.by_hash.get(&info_hash) == Some(&id) {
+                torrents.by_hash.remove(&info_hash);
+            }
+        }
     }
 
     pub(super) fn all(&self) -> Vec<TorrentHandle> {

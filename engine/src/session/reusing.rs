@@ -3,7 +3,7 @@
 use super::event::Event;
 use super::torrent::TorrentDriver;
 use crate::Error;
-use crate::storage::{Reusable, ReuseSources, Storage};
+use crate::storage::{Lengths, Reusable, ReuseSources, Storage};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use swarm_core::bitfield::Bitfield;
@@ -12,11 +12,15 @@ use swarm_core::metainfo::Info;
 impl TorrentDriver {
     /// Finds what the user's folders, other torrents of the session and those of earlier ones have of the wanted files. Torrents take
     /// turns, as for checks.
-    pub(super) async fn find_reusable(&self, storage: &Arc<dyn Storage>) -> Result<Option<Reusable>, Error> {
+    pub(super) async fn find_reusable(
+        &self,
+        info: &Info,
+        storage: &Arc<dyn Storage>,
+    ) -> Result<Option<Reusable>, Error> {
         let (context, progress) = (&*self.context, &self.progress);
         let dirs = self.options.reuse.clone();
         let sources = ReuseSources {
-            torrents: context.torrents.siblings_of(self.info_hash),
+            torrents: context.torrents.siblings_of(self.info_hash, &Lengths::of(&info.files)),
             state_dir: dirs.as_ref().and_then(|_| context.options.state_dir.clone()),
             dirs: dirs.unwrap_or_default(),
         };

@@ -3,7 +3,7 @@
 use crate::Error;
 use crate::id::TorrentId;
 use crate::net::handshake::{Opened, Ours};
-use crate::storage::{Location, ReuseSources, Sibling};
+use crate::storage::{Lengths, Location, ReuseSources, Sibling};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -27,6 +27,8 @@ pub(super) trait RunningTorrent {
     fn is_complete(&self) -> bool;
     /// Whether it wants data and has nobody to ask.
     fn needs_peers(&self) -> bool;
+    /// How long its files are, if they are known.
+    fn lengths(&self) -> Lengths;
     /// Whether files of others may hold what it lacks.
     fn is_downloading(&self) -> bool;
     /// Takes what these have of what it lacks.
@@ -68,15 +70,25 @@ pub(super) struct RunningTorrents {
     by_hash: RefCell<BTreeMap<InfoHash, Rc<dyn RunningTorrent>>>,
     /// The other info-hashes of hybrid torrents, and those above.
     others: RefCell<BTreeMap<InfoHash, InfoHash>>,
+    /// The same the other way round.
+    others_of: RefCell<BTreeMap<InfoHash, Vec<InfoHash>>>,
     /// How encrypted handshakes name them.
     obfuscated: RefCell<BTreeMap<ObfuscatedHash, InfoHash>>,
     /// The names of those that are active, or were since somebody asked.
     active: RefCell<BTreeSet<InfoHash>>,
+    /// The names of those that were downloading when that was looked at last.
+    downloads: RefCell<BTreeSet<InfoHash>>,
+    /// How long the files of each are: beside the torrents, of which few are looked at for them.
+    lengths: RefCell<BTreeMap<InfoHash, Lengths>>,
 }
 
 impl RunningTorrents {
     pub(super) fn insert(&self, info_hash: InfoHash, torrent: Rc<dyn RunningTorrent>) {
         self.obfuscated.borrow_mut().insert(ObfuscatedHash::of(info_hash), info_hash);
+        self.lengths.borrow_mut().insert(info_hash, torrent.lengths());
+        if torrent.is_downloading() {
+            self.downloads.borrow_mut().insert(info_hash);
+        }
         self.by_hash.borrow_mut().insert(info_hash, torrent);
     }
 
@@ -84,7 +96,13 @@ impl RunningTorrents {
     pub(super) fn insert_others(&self, name: InfoHash, others: impl Iterator<Item = InfoHash>) {
         for other in others.filter(|&other| other != name) {
             self.obfuscated.borrow_mut().insert(ObfuscatedHash::of(other), other);
-            self.others.borrow_mut().insert(other, name);
+            let before = self.others.borrow_mut().insert(other, name);
+            let mut others_of = self.others_of.borrow_mut();
+            before
+                .and_then(|before| others_of.get_mut(&before))
+                .into_iter()
+                .for_each(|all| all.retain(|of| *of != other));
+            others_of.entry(name).or_default().push(other);
         }
     }
 
@@ -94,12 +112,13 @@ impl RunningTorrents {
         if !self.others.borrow().contains_key(&name) {
             obfuscated.remove(&ObfuscatedHash::of(name));
         }
-        self.others.borrow_mut().retain(|&other, of| {
-            if *of == name {
-                obfuscated.remove(&ObfuscatedHash::of(other));
-            }
-            *of != name
-        });
+        for other in self.others_of.borrow_mut().remove(&name).unwrap_or_default() {
+            obfuscated.remove(&ObfuscatedHash::of(other));
+            self.others.borrow_mut().remove(&other);
+        }
+        self.lengths.borrow_mut().remove(&name);
+        self.downloads.borrow_mut().remove(&name);
+        self.active.borrow_mut().remove(&name);
         self.by_hash.borrow_mut().remove(&name)
     }
 
@@ -118,6 +137,10 @@ impl RunningTorrents {
     pub(super) fn clear(&self) {
         self.obfuscated.borrow_mut().clear();
         self.others.borrow_mut().clear();
+        self.others_of.borrow_mut().clear();
+        self.lengths.borrow_mut().clear();
+        self.downloads.borrow_mut().clear();
+        self.active.borrow_mut().clear();
         self.by_hash.borrow_mut().clear();
     }
 
@@ -128,14 +151,50 @@ impl RunningTorrents {
 
     /// Those that are active, or were since this was asked last. The others are not looked at: they may be many.
     pub(super) fn active(&self) -> Vec<TorrentId> {
-        let torrents = self.by_hash.borrow();
         let mut ids = Vec::new();
-        self.active.borrow_mut().retain(|name| {
-            let Some(torrent) = torrents.get(name) else { return false };
+        self.retain(&self.active, &self.downloads, |torrent| {
             ids.push(torrent.id());
             torrent.is_active()
         });
         ids
+    }
+
+    /// Those that download.
+    pub(super) fn downloading(&self) -> Vec<Rc<dyn RunningTorrent>> {
+        let mut found = Vec::new();
+        self.retain(&self.downloads, &self.active, |torrent| {
+            let is_downloading = torrent.is_downloading();
+            found.extend(is_downloading.then(|| Rc::clone(torrent)));
+            is_downloading
+        });
+        found
+    }
+
+    /// Leaves the names of some torrents. The others, unless they are among the `busy` by the other set, are told of memory no more.
+    fn retain(
+        &self,
+        names: &RefCell<BTreeSet<InfoHash>>,
+        others: &RefCell<BTreeSet<InfoHash>>,
+        mut is_one: impl FnMut(&Rc<dyn RunningTorrent>) -> bool,
+    ) {
+        let mut gone = Vec::new();
+        {
+            let (torrents, others) = (self.by_hash.borrow(), others.borrow());
+            names.borrow_mut().retain(|name| {
+                let Some(torrent) = torrents.get(name) else { return false };
+                let stays = is_one(torrent);
+                gone.extend((!stays && !others.contains(name)).then(|| Rc::clone(torrent)));
+                stays
+            });
+        }
+        gone.into_iter().for_each(|torrent| torrent.pressure_changed(Pressure::None));
+    }
+
+    /// Those that download or have peers: the others hold no memory of the session's.
+    pub(super) fn busy(&self) -> Vec<Rc<dyn RunningTorrent>> {
+        let torrents = self.by_hash.borrow();
+        let names = self.active.borrow();
+        names.union(&self.downloads.borrow()).filter_map(|name| torrents.get(name).cloned()).collect()
     }
 
     /// All of them. They may come and go meanwhile.
@@ -143,11 +202,11 @@ impl RunningTorrents {
         self.by_hash.borrow().values().cloned().collect()
     }
 
-    /// Where the files of all torrents but this one are.
-    pub(super) fn siblings_of(&self, name: InfoHash) -> Vec<Sibling> {
-        let torrents = self.by_hash.borrow();
-        let others = torrents.iter().filter(|(other, _)| **other != name);
-        let locations = others.filter_map(|(_, torrent)| torrent.location());
+    /// Where the files of other torrents are that may have some of these lengths.
+    pub(super) fn siblings_of(&self, name: InfoHash, wanted: &Lengths) -> Vec<Sibling> {
+        let (torrents, lengths) = (self.by_hash.borrow(), self.lengths.borrow());
+        let others = lengths.iter().filter(|(other, lengths)| **other != name && lengths.may_meet(wanted));
+        let locations = others.filter_map(|(other, _)| torrents.get(other)?.location());
         locations.map(|location| Sibling { location, files: None }).collect()
     }
 
@@ -158,9 +217,11 @@ impl RunningTorrents {
         now: Time,
         peers_max: usize,
     ) -> Option<(InfoHash, PeerKey)> {
-        let torrents = self.by_hash.borrow();
-        let holders = torrents.iter().flat_map(|(&info_hash, torrent)| {
-            let holders = torrent.holders(now).into_iter();
+        // Not all torrents, of which thousands may have no connection: anybody may come, again and again.
+        let (torrents, active) = (self.by_hash.borrow(), self.active.borrow());
+        let holders = active.iter().flat_map(|&info_hash| {
+            let holders = torrents.get(&info_hash).map(|torrent| torrent.holders(now));
+            let holders = holders.into_iter().flatten();
             holders.map(move |Holder { key, ip, standing, useful_at }| Holder {
                 key: (info_hash, key),
                 ip,

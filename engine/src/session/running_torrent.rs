@@ -6,7 +6,7 @@ use super::torrent::TorrentDriver;
 use crate::Error;
 use crate::id::TorrentId;
 use crate::net::handshake::{Opened, Ours};
-use crate::storage::{Location, ReuseSources};
+use crate::storage::{Lengths, Location, ReuseSources};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -39,6 +39,11 @@ impl RunningTorrent for TorrentDriver {
 
     fn needs_peers(&self) -> bool {
         TorrentDriver::needs_peers(self)
+    }
+
+    fn lengths(&self) -> Lengths {
+        let files = self.content.get().map(|content| &content.metainfo.info.files);
+        Lengths::of(files.into_iter().flatten())
     }
 
     fn is_downloading(&self) -> bool {

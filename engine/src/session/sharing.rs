@@ -22,7 +22,7 @@ pub(super) async fn share(context: Rc<Context>) {
         context.completed.some().await;
         tokio::time::sleep(GATHERED_FOR).await;
         let completed = context.completed.take();
-        for torrent in context.torrents.all().into_iter().filter(|torrent| torrent.is_downloading()) {
+        for torrent in context.torrents.downloading() {
             let others = completed.iter().filter(|(id, _)| **id != torrent.id());
             let torrents: Vec<Sibling> = others.map(|(_, sibling)| sibling.clone()).collect();
             if !torrents.is_empty() {

@@ -341,7 +341,7 @@ impl TorrentDriver {
     /// Where only whole pieces are stored, memory is had by dropping one that is not complete, of whichever torrent: one that no block
     /// has come for lately, or else the one that holds least, so that others become complete.
     fn drop_partial_piece(&self) {
-        let (torrents, now) = (self.context.torrents.all(), self.context.now());
+        let (torrents, now) = (self.context.torrents.busy(), self.context.now());
         if torrents.iter().any(|torrent| torrent.frees_memory()) {
             return;
         }

@@ -97,7 +97,7 @@ pub(crate) use location::Location;
 pub use options::{Mode, OpenOptions, Opened, Trust};
 pub use prepared::Prepared;
 pub(crate) use relocate::{Relocation, Spot, relocate};
-pub(crate) use reuse::{Elsewhere, Reusable, ReuseSources, Sibling};
+pub(crate) use reuse::{Elsewhere, Lengths, Reusable, ReuseSources, Sibling};
 pub use space::SpaceBudget;
 
 use crate::buffer::{PieceBuffer, Spill};

@@ -25,6 +25,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use swarm_core::bitfield::Bitfield;
 use swarm_core::id::{FileIndex, PieceIndex};
+use swarm_core::metainfo::FileEntry;
 
 /// Where files may be that are to be reused.
 #[derive(Clone, Debug, Default)]
@@ -35,6 +36,27 @@ pub(crate) struct ReuseSources {
     pub(crate) torrents: Vec<Sibling>,
     /// The user's state folder, which knows where complete torrents are.
     pub(crate) state_dir: Option<PathBuf>,
+}
+
+/// Which lengths files may have, in 256 bits: whether two torrents have a file of the same length shows at once where they have few.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Lengths([u64; 4]);
+
+impl Lengths {
+    pub(crate) fn of<'a>(files: impl IntoIterator<Item = &'a FileEntry>) -> Lengths {
+        let mut bits = [0; 4];
+        for file in files.into_iter().filter(|file| !file.attr.pad && file.length > 0) {
+            // Multiplied by the golden ratio, as Fibonacci hashing has it: lengths are often round.
+            let hash = file.length.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            bits[(hash >> 62) as usize] |= 1 << ((hash >> 56) & 63);
+        }
+        Lengths(bits)
+    }
+
+    /// Whether some lengths may be the same.
+    pub(crate) fn may_meet(&self, other: &Lengths) -> bool {
+        self.0.iter().zip(&other.0).any(|(a, b)| a & b != 0)
+    }
 }
 
 /// Another torrent of the session.

@@ -21,7 +21,7 @@ impl Manager {
         let has_room = move || folders::expect_room(&room, lacks).map_err(|error| error.to_string());
         let Err(error) = check(vec![dir], rules, has_room).await else { return true };
         self.live.entry(id).or_default().failure = Some(error);
-        self.turns_changed = true;
+        self.turns_due.insert(id);
         false
     }
 }

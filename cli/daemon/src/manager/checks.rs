@@ -152,7 +152,7 @@ impl Manager {
             self.notify(Some(id), What::Warning { message });
         }
         self.touched.insert(id);
-        self.turns_changed = true;
+        self.turns_due.insert(id);
     }
 
     /// Writes down how much is there, and that it was checked. Without stats nothing is known of it any more.

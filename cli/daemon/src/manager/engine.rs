@@ -96,7 +96,7 @@ impl Manager {
             }
             Err(error) => {
                 live.failure = Some(error);
-                self.turns_changed = true;
+                self.turns_due.insert(id);
             }
         }
     }

@@ -73,7 +73,7 @@ impl Manager {
             self.notify(Some(id), What::Failed { message });
         }
         self.forget_told(id);
-        self.turns_changed = true;
+        self.turns_due.insert(id);
         self.touched.insert(id);
     }
 

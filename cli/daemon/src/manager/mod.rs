@@ -24,6 +24,7 @@ use crate::settings::{Settings, Standing};
 use crate::store::StoreError;
 use crate::store::thread::StoreThread;
 use crate::table::Shared;
+use crate::torrents::queue::Turns;
 use crate::torrents::{Book, Change, Id, Labels, Refusal, Totals};
 use checks::{CheckNews, Checks};
 use commands::{Command, Handle};
@@ -36,6 +37,7 @@ use removal::Removed;
 use row::row;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -52,6 +54,8 @@ const SAVE_INTERVAL: Duration = Duration::from_secs(60);
 const RETRY_INTERVAL: Duration = Duration::from_secs(5);
 /// How long removals may go on when the daemon ends.
 const REMOVALS_TIMEOUT: Duration = Duration::from_secs(10);
+/// Of how many torrents is looked each time whether they have reached their goals. With more of them that is noticed some seconds later.
+const GOALS_AT_ONCE: usize = 1_000;
 /// How many commands wait at most.
 const COMMANDS_MAX: usize = 256;
 /// How many notices somebody who watches may fall behind.
@@ -128,7 +132,12 @@ pub struct Manager {
     busy: BTreeSet<Id>,
     /// Whose records are not written as they are.
     unsaved: BTreeSet<Id>,
-    turns_changed: bool,
+    /// Whose turn may begin or end.
+    turns_due: BTreeSet<Id>,
+    /// How many were given turns; `None`: all are looked at again.
+    turns: Option<Turns>,
+    /// Up to whom goals were looked at.
+    goals_seen: Option<Id>,
     saved_at: Instant,
     /// What holds of the daemon as a whole.
     standing: watching::Sender<Arc<Standing>>,
@@ -229,7 +238,9 @@ pub fn start(
         looks: BTreeSet::new(),
         busy: BTreeSet::new(),
         unsaved: BTreeSet::new(),
-        turns_changed: true,
+        turns_due: BTreeSet::new(),
+        turns: None,
+        goals_seen: None,
         saved_at: Instant::now(),
         standing,
         labels,
@@ -286,7 +297,6 @@ impl Manager {
             }
         }
         // Readers see all of it before the first of them is answered.
-        self.turns_changed = false;
         self.give_turns();
         for id in ids {
             self.check_beside(id);
@@ -375,7 +385,7 @@ impl Manager {
 
     /// Tells the session what differs, and readers what is new.
     async fn settle(&mut self) {
-        if std::mem::take(&mut self.turns_changed) {
+        if !self.turns_due.is_empty() || self.turns.is_none() {
             self.give_turns();
         }
         while let Some(id) = self.touched.pop_first() {
@@ -389,16 +399,30 @@ impl Manager {
 
     fn give_turns(&mut self) {
         let turns = self.rules.borrow().turns;
-        let live = &self.live;
-        let runs = self.book.running(turns, |id| live.get(&id).is_some_and(|live| live.failure.is_some()));
-        self.touched.extend(runs.symmetric_difference(&self.runs).copied());
+        let (live, due) = (&self.live, std::mem::take(&mut self.turns_due));
+        let cannot = |id: Id| live.get(&id).is_some_and(|live| live.failure.is_some());
+        let changed: Vec<(Id, bool)> =
+            match self.turns.replace(turns) == Some(turns) && turns == Turns::default() {
+                // Without limits nobody's turn depends on others.
+                true => {
+                    let each = due.into_iter().map(|id| (id, self.book.may_run(id, cannot)));
+                    each.filter(|(id, runs)| self.runs.contains(id) != *runs).collect()
+                }
+                false => {
+                    let runs = self.book.running(turns, cannot);
+                    runs.symmetric_difference(&self.runs).map(|&id| (id, runs.contains(&id))).collect()
+                }
+            };
         let now = now();
-        for &id in runs.symmetric_difference(&self.runs) {
-            let runs_on = runs.contains(&id);
-            self.book.update(id, |record| record.count_time(now, runs_on));
+        for (id, runs) in changed {
+            match runs {
+                true => self.runs.insert(id),
+                false => self.runs.remove(&id),
+            };
+            self.touched.insert(id);
+            self.book.update(id, |record| record.count_time(now, runs));
             self.unsaved.insert(id);
         }
-        self.runs = runs;
     }
 
     fn publish(&mut self, id: Id) {
@@ -424,10 +448,10 @@ impl Manager {
         result.map_err(|error| refusal(&error))?;
         for id in self.book.apply(change) {
             self.touched.insert(id);
+            self.turns_due.insert(id);
             self.note_due(id);
         }
         self.publish_labels();
-        self.turns_changed = true;
         Ok(())
     }
 
@@ -458,10 +482,13 @@ impl Manager {
 
     async fn check_goals(&mut self) {
         let (goals, now) = (self.rules.borrow().goals, now());
-        let reached: Vec<_> = self
-            .runs
-            .iter()
-            .filter_map(|&id| {
+        let seen = self.goals_seen.map_or(Bound::Unbounded, Bound::Excluded);
+        let looked: Vec<Id> =
+            self.runs.range((seen, Bound::Unbounded)).take(GOALS_AT_ONCE).copied().collect();
+        self.goals_seen = looked.last().copied().filter(|_| looked.len() == GOALS_AT_ONCE);
+        let reached: Vec<_> = looked
+            .into_iter()
+            .filter_map(|id| {
                 let seconds = self.book.get(id)?.record.seconds_seeding(now);
                 self.book.plan_goal(id, &goals, seconds).map(|(goal, change)| (id, goal, change))
             })

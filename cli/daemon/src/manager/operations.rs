@@ -245,7 +245,7 @@ impl Manager {
         }
         self.touched.insert(id);
         self.looks.insert(id);
-        self.turns_changed = true;
+        self.turns_due.insert(id);
         self.settle().await;
         for waiter in waiters {
             let _ = waiter.send(result.clone().map_err(Refusal::Engine));

@@ -61,6 +61,6 @@ impl Manager {
         self.session.set_download_limit(rules.download_limit);
         self.rules.send_replace(Arc::new(rules));
         self.standing.send_replace(Arc::new(standing));
-        self.turns_changed = true;
+        self.turns = None;
     }
 }

@@ -140,6 +140,12 @@ impl Book {
         queue::running(self.torrents.values().map(|torrent| &torrent.record), turns, is_kept)
     }
 
+    /// Whether a torrent runs if it has a turn, or needs none.
+    pub fn may_run(&self, id: Id, cannot: impl Fn(Id) -> bool) -> bool {
+        let Some(torrent) = self.torrents.get(&id) else { return false };
+        queue::is_willing(&torrent.record) && torrent.conflict.is_none() && !cannot(id)
+    }
+
     /// What adding a torrent changes.
     ///
     /// # Errors

@@ -12,6 +12,11 @@ pub struct Turns {
     pub seeds: Option<usize>,
 }
 
+/// Whether it is neither paused nor being removed.
+pub fn is_willing(record: &Record) -> bool {
+    !record.options.paused && record.removing.is_none()
+}
+
 /// The torrents that run: those that need no turn, and the first of the others by their positions. Those that are paused, that are
 /// being removed, or that `cannot` run take no turn.
 pub fn running<'a>(
@@ -19,8 +24,7 @@ pub fn running<'a>(
     turns: Turns,
     cannot: impl Fn(Id) -> bool,
 ) -> BTreeSet<Id> {
-    let willing =
-        |record: &&Record| !record.options.paused && record.removing.is_none() && !cannot(record.id);
+    let willing = |record: &&Record| is_willing(record) && !cannot(record.id);
     let (forced, mut others): (Vec<_>, Vec<_>) = records.filter(willing).partition(|r| r.options.forced);
     if turns != Turns::default() {
         others.sort_unstable_by_key(|record| (record.options.position, record.id));
