@@ -13,6 +13,8 @@ QUIET = ("--no-dht", "--no-lsd", "-v")
 
 
 class Home(Case):
+    waits = True
+
     def setUp(self):
         super().setUp()
         self.content = fill(self.scratch / "it", 3_000_000, seeded(1))

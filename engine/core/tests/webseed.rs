@@ -510,7 +510,7 @@ fn local_pieces_are_taken_at_once_beside_peers_and_over_every_limit_and_are_no_d
     let mut pieces = Bitfield::empty(PIECES);
     (8..40).for_each(|piece| _ = pieces.insert(PieceIndex(piece)));
     web.then(|swarm| {
-        assert_eq!(swarm.torrent.add_local_pieces(swarm.now, &pieces).map(|index| index.0), Some(0));
+        assert_eq!(swarm.torrent.set_local_pieces(swarm.now, pieces).map(|index| index.0), Some(0));
         assert!(swarm.torrent.is_waiting_for_local());
         swarm.drain()
     });
@@ -530,11 +530,36 @@ fn local_pieces_are_taken_at_once_beside_peers_and_over_every_limit_and_are_no_d
 }
 
 #[test]
+fn local_pieces_that_have_gone_are_asked_for_no_more() {
+    let mut web = Web::new(0);
+    let set = |pieces: Bitfield| {
+        move |swarm: &mut Swarm| {
+            assert!(swarm.torrent.set_local_pieces(swarm.now, pieces).is_some());
+            swarm.drain()
+        }
+    };
+    web.then(set(Bitfield::full(PIECES)));
+    let fetches = std::mem::take(&mut web.fetches);
+    assert!(!fetches.is_empty());
+    // The file cannot be read: nothing of it comes.
+    web.then(set(Bitfield::empty(PIECES)));
+    for (id, _) in fetches {
+        let now = web.swarm.now;
+        web.swarm.torrent.handle_fetch_done(now, id);
+        web.then(Swarm::drain);
+    }
+    web.pass(Duration::from_secs(60));
+    assert!(web.fetches.is_empty() && !web.swarm.torrent.is_waiting_for_local());
+    web.then(set(Bitfield::full(PIECES)));
+    assert!(!web.fetches.is_empty(), "it is there again");
+}
+
+#[test]
 fn local_pieces_that_are_wrong_are_taken_no_more_and_web_seeds_are_as_ever() {
     let mut web = Web::new(0);
     web.swarm.verifies = false;
     let all = Bitfield::full(PIECES);
-    let add = |swarm: &mut Swarm| swarm.torrent.add_local_pieces(swarm.now, &all).map(|index| index.0);
+    let add = |swarm: &mut Swarm| swarm.torrent.set_local_pieces(swarm.now, all.clone()).map(|index| index.0);
     web.then(|swarm| {
         assert_eq!(add(swarm), Some(0));
         swarm.drain()

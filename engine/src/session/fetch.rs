@@ -16,6 +16,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::ops::Range;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use swarm_core::geometry::Geometry;
 use swarm_core::id::{BlockRef, FileIndex};
@@ -144,25 +145,31 @@ impl TorrentDriver {
         source: &WebSource,
         blocks: Vec<BlockRef>,
     ) -> Result<(), Stop> {
-        let now = self.context.now();
-        self.with(|inner| inner.core.handle_fetch_answered(now, id));
         let queue = blocks.clone().into();
         let mut assembler =
             Assembler { torrent: Rc::clone(self), id, blocks: queue, current: None, filled: 0 };
         let mut left = &blocks[..];
         while let Some(first) = left.first() {
-            let all = source.elsewhere.borrow();
-            let found = all.iter().find(|found| found.has(first.piece)).cloned();
-            drop(all);
-            let Some(found) = found else { return Err((Fault::TooLittle, None)) };
+            // What was found last is the likeliest to be there still.
+            let found = source.elsewhere.borrow().iter().rev().find(|found| found.has(first.piece)).cloned();
+            let Some(found) = found else { return Ok(()) };
             let of_it = left.iter().take(BLOCKS_READ_MAX).take_while(|block| found.has(block.piece)).count();
             let (now_read, later) = left.split_at(of_it);
             left = later;
             let now_read = now_read.to_vec();
-            let read = self.context.on_worker(Lane::Transfer, move || found.read(&now_read)).await;
+            let reading = Arc::clone(&found);
+            let read = self.context.on_worker(Lane::Transfer, move || reading.read(&now_read)).await;
             match read {
-                Ok(Ok(bytes)) => assembler.put(&bytes).await,
-                Ok(Err((file, error))) => return Err((Fault::Unreadable(error.to_string()), Some(file))),
+                Ok(Ok(bytes)) => {
+                    let now = self.context.now();
+                    self.with(|inner| inner.core.handle_fetch_answered(now, id));
+                    assembler.put(&bytes).await;
+                }
+                Ok(Err(error)) => {
+                    tracing::debug!(%error, "what another torrent had is not there");
+                    self.leave_elsewhere(source, &found);
+                    return Ok(());
+                }
                 Err(error) => return Err((Fault::Network(error.to_string()), None)),
             }
         }

@@ -75,6 +75,8 @@ impl TorrentDriver {
         let source = Rc::clone(&inner.web.sources[seed.0 as usize]);
         let task = spawn_local(Rc::clone(self).fetch(id, source, Rc::clone(&inner.web.names), blocks));
         inner.web.fetches.insert(id, task.abort_handle());
+        // While it asked nobody it was told nothing.
+        inner.core.set_pressure(self.context.now(), self.context.pressure.get());
         self.context.torrents.note_active(self.info_hash);
         let torrent = Rc::clone(self);
         spawn_local(async move {
@@ -135,6 +137,9 @@ impl TorrentDriver {
             Some(info.files[file.idx()].path.join("/"))
         });
         if inner.core.web_seeds()[seed.0 as usize].is_local() {
+            if penalty == Penalty::Dropped {
+                source.elsewhere.take();
+            }
             return tracing::debug!(?file, %fault, ?penalty, "what another torrent has is not taken");
         }
         if matches!(penalty, Penalty::Paused(_)) {

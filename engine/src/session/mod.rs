@@ -206,7 +206,7 @@ impl Session {
         self.registry.find(info_hash)
     }
 
-    /// The torrents that have connected peers or ask web seeds, or have since this was asked last. Who watches many torrents, most of them
+    /// The torrents that have connected peers, ask web seeds or hold unfinished pieces in memory, or have since this was asked last. Who watches many torrents, most of them
     /// idle, need not ask the others how they stand: their events tell when that changes. It costs what these torrents cost, however many
     /// others there are. There is one answer for all who ask.
     ///

@@ -25,6 +25,8 @@ struct Counted {
 #[derive(Default)]
 pub(super) struct Progress {
     pub(super) checking: Cell<bool>,
+    /// How often files of others had become complete when they were looked at.
+    pub(super) looked_at: Cell<u64>,
     pieces_have: Cell<u32>,
     bytes_have: Cell<u64>,
     counted: RefCell<Option<Box<Counted>>>,

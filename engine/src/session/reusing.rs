@@ -18,6 +18,7 @@ impl TorrentDriver {
         storage: &Arc<dyn Storage>,
     ) -> Result<Option<Reusable>, Error> {
         let (context, progress) = (&*self.context, &self.progress);
+        progress.looked_at.set(context.completed.count());
         let dirs = self.options.reuse.clone();
         let sources = ReuseSources {
             torrents: context.torrents.siblings_of(self.info_hash, &Lengths::of(&info.files)),

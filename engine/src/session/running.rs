@@ -22,7 +22,7 @@ use swarm_core::torrent::discovery::Origin;
 pub(super) trait RunningTorrent {
     fn id(&self) -> TorrentId;
     fn is_private(&self) -> bool;
-    /// Whether peers are connected, or web seeds asked. Once it begins, [`RunningTorrents::note_active`] is told.
+    /// Whether peers are connected, web seeds asked, or unfinished pieces in memory. Once it begins, [`RunningTorrents::note_active`] is told.
     fn is_active(&self) -> bool;
     fn is_complete(&self) -> bool;
     /// Whether it wants data and has nobody to ask.
@@ -85,11 +85,22 @@ pub(super) struct RunningTorrents {
 impl RunningTorrents {
     pub(super) fn insert(&self, info_hash: InfoHash, torrent: Rc<dyn RunningTorrent>) {
         self.obfuscated.borrow_mut().insert(ObfuscatedHash::of(info_hash), info_hash);
-        self.lengths.borrow_mut().insert(info_hash, torrent.lengths());
-        if torrent.is_downloading() {
-            self.downloads.borrow_mut().insert(info_hash);
-        }
         self.by_hash.borrow_mut().insert(info_hash, torrent);
+        self.note_content(info_hash);
+    }
+
+    /// The torrent of this name, if it runs, may know by now what it holds, and what it lacks.
+    pub(super) fn note_content(&self, name: InfoHash) {
+        let Some(torrent) = self.by_hash.borrow().get(&name).cloned() else { return };
+        self.lengths.borrow_mut().insert(name, torrent.lengths());
+        if torrent.is_downloading() {
+            self.note_download(name);
+        }
+    }
+
+    /// The torrent of this name lacks something.
+    pub(super) fn note_download(&self, name: InfoHash) {
+        self.downloads.borrow_mut().insert(name);
     }
 
     /// The torrent of this name goes by these info-hashes too.
@@ -159,15 +170,15 @@ impl RunningTorrents {
         ids
     }
 
-    /// Those that download.
-    pub(super) fn downloading(&self) -> Vec<Rc<dyn RunningTorrent>> {
-        let mut found = Vec::new();
-        self.retain(&self.downloads, &self.active, |torrent| {
-            let is_downloading = torrent.is_downloading();
-            found.extend(is_downloading.then(|| Rc::clone(torrent)));
-            is_downloading
-        });
-        found
+    /// The names of those that download.
+    pub(super) fn downloading(&self) -> Vec<InfoHash> {
+        self.retain(&self.downloads, &self.active, |torrent| torrent.is_downloading());
+        self.downloads.borrow().iter().copied().collect()
+    }
+
+    /// How long the files of one are.
+    pub(super) fn lengths_of(&self, name: InfoHash) -> Lengths {
+        self.lengths.borrow().get(&name).copied().unwrap_or_default()
     }
 
     /// Leaves the names of some torrents. The others, unless they are among the `busy` by the other set, are told of memory no more.
@@ -206,8 +217,9 @@ impl RunningTorrents {
     pub(super) fn siblings_of(&self, name: InfoHash, wanted: &Lengths) -> Vec<Sibling> {
         let (torrents, lengths) = (self.by_hash.borrow(), self.lengths.borrow());
         let others = lengths.iter().filter(|(other, lengths)| **other != name && lengths.may_meet(wanted));
-        let locations = others.filter_map(|(other, _)| torrents.get(other)?.location());
-        locations.map(|location| Sibling { location, files: None }).collect()
+        let locations =
+            others.filter_map(|(other, lengths)| Some((torrents.get(other)?.location()?, *lengths)));
+        locations.map(|(location, lengths)| Sibling { location, files: None, lengths }).collect()
     }
 
     /// The connection that is evicted for a newcomer from this address, if there are `peers_max` in all.

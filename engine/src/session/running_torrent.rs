@@ -30,7 +30,7 @@ impl RunningTorrent for TorrentDriver {
 
     fn is_active(&self) -> bool {
         let inner = self.inner.borrow();
-        inner.core.peers().next().is_some() || !inner.web.fetches.is_empty()
+        inner.core.peers().next().is_some() || !inner.web.fetches.is_empty() || !inner.buffers.is_empty()
     }
 
     fn is_complete(&self) -> bool {

@@ -2,7 +2,7 @@
 
 use super::context::Context;
 use super::event::Event;
-use super::torrent::TorrentDriver;
+use super::torrent::{Inner, TorrentDriver};
 use super::webseed::WebSource;
 use crate::hash::Lane;
 use crate::storage::{Elsewhere, ReuseSources, Sibling};
@@ -11,7 +11,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use swarm_core::bitfield::Bitfield;
-use swarm_core::id::FileIndex;
+use swarm_core::id::{FileIndex, PieceIndex};
+use swarm_core::webseed::{WebSeed, WebSeedIndex};
 
 /// So long files are gathered that become complete, before others look at them together.
 const GATHERED_FOR: Duration = Duration::from_secs(1);
@@ -21,10 +22,20 @@ pub(super) async fn share(context: Rc<Context>) {
     loop {
         context.completed.some().await;
         tokio::time::sleep(GATHERED_FOR).await;
-        let completed = context.completed.take();
-        for torrent in context.torrents.downloading() {
-            let others = completed.iter().filter(|(id, _)| **id != torrent.id());
-            let torrents: Vec<Sibling> = others.map(|(_, sibling)| sibling.clone()).collect();
+        let (completed, newcomers) = context.completed.take();
+        // By their names: one may have to wait long for its turn, and others be removed meanwhile.
+        for name in context.torrents.downloading() {
+            let Some(torrent) = context.torrents.get(name) else { continue };
+            let (id, lengths) = (torrent.id(), context.torrents.lengths_of(name));
+            let others = completed.iter().filter(|(other, _)| **other != id);
+            let torrents: Vec<Sibling> = match newcomers.contains(&name) {
+                true => context.torrents.siblings_of(name, &lengths),
+                false => others
+                    .map(|(_, other)| other)
+                    .filter(|other| other.lengths.may_meet(&lengths))
+                    .cloned()
+                    .collect(),
+            };
             if !torrents.is_empty() {
                 torrent.take_from(ReuseSources { torrents, ..ReuseSources::default() }).await;
             }
@@ -60,27 +71,49 @@ impl TorrentDriver {
     }
 
     fn use_elsewhere(self: &Rc<Self>, found: Elsewhere) {
-        let (now, info) = (self.context.now(), &self.content().metainfo.info);
+        let info = &self.content().metainfo.info;
         let from = found.origins().into_iter().map(Into::into).collect();
         let found = Arc::new(found);
         let bytes = self.with(|inner| {
-            let mut pieces = Bitfield::empty(info.geometry.pieces());
-            found
-                .pieces()
-                .filter(|&piece| inner.core.missing().has(piece))
-                .for_each(|piece| _ = pieces.insert(piece));
-            let index = inner.core.add_local_pieces(now, &pieces).filter(|_| pieces.count() > 0)?;
-            if inner.web.sources.len() == index.0 as usize {
-                inner.web.sources.push(Rc::new(WebSource::local()));
+            let missing = |piece: &PieceIndex| inner.core.missing().has(*piece);
+            let bytes: u64 =
+                found.pieces().filter(missing).map(|piece| self.progress.wanted_in(info, piece)).sum();
+            if bytes == 0 {
+                return None;
             }
-            let mut elsewhere = inner.web.sources[index.0 as usize].elsewhere.borrow_mut();
-            // What has been taken is not kept.
-            elsewhere.retain(|found| found.pieces().any(|piece| inner.core.missing().has(piece)));
-            elsewhere.push(Arc::clone(&found));
-            Some(pieces.iter().map(|piece| self.progress.wanted_in(info, piece)).sum())
+            let sources = &inner.web.sources;
+            let local =
+                inner.core.web_seeds().iter().position(WebSeed::is_local).map(|at| Rc::clone(&sources[at]));
+            let source = local.clone().unwrap_or_else(|| Rc::new(WebSource::local()));
+            source.elsewhere.borrow_mut().push(Arc::clone(&found));
+            let index = self.set_elsewhere(inner, &source);
+            if local.is_none() && index.is_some() {
+                inner.web.sources.push(source);
+            }
+            index.map(|_| bytes)
         });
         let Some(bytes) = bytes else { return };
         let bytes_total = self.progress.stats(Some(info)).bytes_total;
         self.emit(Event::Reused { bytes, bytes_total, bytes_cloned: 0, from });
+    }
+
+    /// What one of them has is not there any more.
+    pub(super) fn leave_elsewhere(self: &Rc<Self>, source: &WebSource, found: &Arc<Elsewhere>) {
+        source.elsewhere.borrow_mut().retain(|other| !Arc::ptr_eq(other, found));
+        self.with(|inner| self.set_elsewhere(inner, source));
+    }
+
+    /// Tells the state machine which missing pieces can be had so. What has nothing of them is not kept.
+    fn set_elsewhere(&self, inner: &mut Inner, source: &WebSource) -> Option<WebSeedIndex> {
+        let missing = inner.core.missing();
+        let mut pieces = Bitfield::empty(missing.len());
+        source.elsewhere.borrow_mut().retain(|found| {
+            let mut has_some = false;
+            for piece in found.pieces().filter(|piece| missing.has(*piece)) {
+                (has_some, _) = (true, pieces.insert(piece));
+            }
+            has_some
+        });
+        inner.core.set_local_pieces(self.context.now(), pieces)
     }
 }

@@ -20,6 +20,7 @@ use super::rate_group::GroupLimits;
 use super::readers::Readers;
 use super::registry::Registry;
 use super::relocation::Request as Relocate;
+use super::running::RunningTorrent;
 use super::verifying::CompletePieces;
 use super::webseed::WebSources;
 use crate::Error;
@@ -286,6 +287,8 @@ impl TorrentDriver {
     /// The torrent's data is known and checked: from now on it has pieces.
     pub(super) fn on_data_ready(self: &Rc<Self>, metainfo: &Arc<Metainfo>, ready: Ready) {
         let Ready { storage, have, damaged, mut needed, files, partial } = ready;
+        // Others may have completed files since they were looked at.
+        let is_behind = self.progress.looked_at.get() != self.context.completed.count();
         if self.options.mode == Mode::Seed {
             needed = Bitfield::empty(0);
         }
@@ -341,6 +344,10 @@ impl TorrentDriver {
             }
         });
         self.wake_connections();
+        self.context.torrents.note_content(self.info_hash);
+        if is_behind && RunningTorrent::is_downloading(&**self) {
+            self.context.completed.note_newcomer(self.info_hash);
+        }
     }
 
     /// What it holds.

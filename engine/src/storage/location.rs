@@ -14,6 +14,11 @@ pub(crate) struct Location {
 }
 
 impl Location {
+    /// What the torrent holds.
+    pub(crate) fn info(&self) -> &Info {
+        &self.info
+    }
+
     /// Of the torrent's file or folder.
     pub(crate) fn path(&self) -> PathBuf {
         self.tree.path_of(&[&self.info.name])

@@ -65,6 +65,8 @@ pub(crate) struct Sibling {
     pub(crate) location: Location,
     /// The files to look at; `None`: all.
     pub(crate) files: Option<BTreeSet<FileIndex>>,
+    /// How long these are.
+    pub(crate) lengths: Lengths,
 }
 
 impl ReuseSources {

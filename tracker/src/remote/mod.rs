@@ -26,7 +26,7 @@ pub use self::address::{SharedStore, SharedStoreError};
 use self::commands::{Announce, FamilyView, Scrape, Standing, Told};
 pub(crate) use self::commands::{Earlier, View};
 use self::link::{Failed, Job, Link};
-use self::recent::{Recent, SHARED_BY, choose};
+use self::recent::{Look, Recent, SHARED_BY, choose};
 use crate::store::Known;
 
 /// Most requests that wait for the store. Who comes then is answered from memory.
@@ -281,9 +281,9 @@ impl Remote {
         let part = (request.info_hash, family, leechers_only);
         let mut known = view;
         let is_shared = want > 0 && known.of(family).is_large() && request.event != Some(Event::Stopped);
-        let named = match is_shared {
-            true => self.recent().some(Instant::now(), &part, want, addr, random),
-            false => None,
+        let look = match is_shared {
+            true => self.recent().look(Instant::now(), part, want, addr, random),
+            false => Look::Alone,
         };
         let announce = Announce {
             info_hash: request.info_hash,
@@ -295,10 +295,10 @@ impl Remote {
             },
             completed,
             no_room,
-            want: match &named {
-                Some(_) => 0,
-                None if is_shared => want * SHARED_BY,
-                None => want,
+            want: match &look {
+                Look::Named(_) => 0,
+                Look::ForAll => want * SHARED_BY,
+                Look::Alone => want,
             },
             leechers_only,
             timeout_s: timeout.as_secs(),
@@ -306,21 +306,24 @@ impl Remote {
             random,
         };
         let told: Told = self.ask(|reply| Job::Announce(Box::new(announce), reply)).await?;
-        let is_named = named.is_some();
-        let peers = match named {
-            Some(peers) => peers,
-            None if is_shared => {
+        let is_news = !matches!(look, Look::Named(_));
+        let peers = match look {
+            Look::Named(peers) => peers,
+            Look::Alone => told.peers,
+            Look::ForAll => {
                 let peers = choose(&told.peers, want, addr, random);
-                let is_all = told.peers.len() < want * SHARED_BY;
+                let mut swarm = told.view;
+                let swarm = swarm.of(family);
+                let others = swarm.peers.saturating_sub(if leechers_only { swarm.seeds } else { 1 });
+                let is_all = told.peers.len() >= others as usize;
                 let mut named = told.peers;
                 // Others may be told of who asked.
                 named.extend((told.listed && !leechers_only).then_some(addr));
                 self.recent().keep(Instant::now(), part, named, is_all);
                 peers
             }
-            None => told.peers,
         };
-        Some(Answer { listed: told.listed, stats: told.stats, peers, is_news: !is_named, view: told.view })
+        Some(Answer { listed: told.listed, stats: told.stats, peers, is_news, view: told.view })
     }
 
     /// How large swarms are. Nothing if there is no answer.

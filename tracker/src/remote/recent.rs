@@ -18,6 +18,17 @@ const SWARMS_MAX: usize = 4_096;
 /// How many times as many peers as somebody wants are asked for, so that not all are told of the same.
 pub(super) const SHARED_BY: usize = 4;
 
+/// What is asked of the store for somebody who wants peers.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Look {
+    /// Nothing: these were named within the last second.
+    Named(Vec<SocketAddr>),
+    /// As many as others may want too, who are told of them.
+    ForAll,
+    /// As many as it wants.
+    Alone,
+}
+
 /// A swarm in one address family; its leechers only, or all of its peers.
 pub(super) type Part = (InfoHash, Family, bool);
 
@@ -31,7 +42,8 @@ struct Named {
 #[derive(Debug)]
 pub(super) struct Recent {
     since: Instant,
-    named: HashMap<Part, Named>,
+    /// `None`: somebody asks for them.
+    named: HashMap<Part, Option<Named>>,
 }
 
 impl Recent {
@@ -42,23 +54,30 @@ impl Recent {
     /// The store has named these; perhaps there are no others.
     pub fn keep(&mut self, now: Instant, part: Part, peers: Vec<SocketAddr>, is_all: bool) {
         self.forget_if_due(now);
-        if self.named.len() < SWARMS_MAX || self.named.contains_key(&part) {
-            self.named.insert(part, Named { peers, is_all });
+        if self.has_room(&part) {
+            self.named.insert(part, Some(Named { peers, is_all }));
         }
     }
 
-    /// So many of those that were named within the last second, but not the one who asks; `None` if there are not enough.
-    pub fn some(
-        &mut self,
-        now: Instant,
-        part: &Part,
-        want: usize,
-        asks: SocketAddr,
-        random: u64,
-    ) -> Option<Vec<SocketAddr>> {
+    fn has_room(&self, part: &Part) -> bool {
+        self.named.len() < SWARMS_MAX || self.named.contains_key(part)
+    }
+
+    /// What to ask for whoever wants so many peers, and is not told of itself.
+    pub fn look(&mut self, now: Instant, part: Part, want: usize, asks: SocketAddr, random: u64) -> Look {
         self.forget_if_due(now);
-        let named = self.named.get(part).filter(|named| named.is_all || named.peers.len() > want)?;
-        Some(choose(&named.peers, want, asks, random))
+        match self.named.get(&part) {
+            Some(Some(named)) if named.is_all || named.peers.len() > want => {
+                Look::Named(choose(&named.peers, want, asks, random))
+            }
+            // Not everybody asks for many while the store takes its time.
+            Some(None) => Look::Alone,
+            _ if !self.has_room(&part) => Look::Alone,
+            _ => {
+                self.named.insert(part, None);
+                Look::ForAll
+            }
+        }
     }
 
     fn forget_if_due(&mut self, now: Instant) {
@@ -92,22 +111,23 @@ mod tests {
         recent.keep(start, part, named.clone(), false);
         let mut told = std::collections::HashSet::new();
         for random in 0..20 {
-            let some = recent.some(start, &part, 5, addr(3), random).unwrap();
+            let Look::Named(some) = recent.look(start, part, 5, addr(3), random) else { panic!("not named") };
             assert_eq!(some.len(), 5);
             assert!(!some.contains(&addr(3)));
             told.extend(some);
         }
         assert_eq!(told.len(), 19);
-        // Not enough of them, others of that swarm, and another one.
-        assert_eq!(recent.some(start, &part, 20, addr(3), 0), None);
+        // Others of that swarm, and another one: the first who wants them asks for all.
         for other in
             [(part.0, Family::V6, false), (part.0, Family::V4, true), (InfoHash([2; 20]), Family::V4, false)]
         {
-            assert_eq!(recent.some(start, &other, 5, addr(3), 0), None);
+            assert_eq!(recent.look(start, other, 5, addr(3), 0), Look::ForAll);
+            assert_eq!(recent.look(start, other, 5, addr(4), 0), Look::Alone);
         }
+        assert_eq!(recent.look(start, part, 20, addr(3), 0), Look::ForAll, "they are not enough");
         recent.keep(start, part, named, true);
-        assert_eq!(recent.some(start, &part, 50, addr(3), 0).map(|some| some.len()), Some(19));
-        assert_eq!(recent.some(start + SERVES_FOR, &part, 5, addr(3), 0), None);
+        assert!(matches!(recent.look(start, part, 50, addr(3), 0), Look::Named(some) if some.len() == 19));
+        assert_eq!(recent.look(start + SERVES_FOR, part, 5, addr(3), 0), Look::ForAll);
     }
 
     #[test]
@@ -120,5 +140,6 @@ mod tests {
             recent.keep(now, (InfoHash(hash), Family::V4, false), vec![addr(1)], true);
         }
         assert_eq!(recent.named.len(), SWARMS_MAX);
+        assert_eq!(recent.look(now, (InfoHash([255; 20]), Family::V4, false), 5, addr(2), 0), Look::Alone);
     }
 }

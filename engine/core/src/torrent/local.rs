@@ -9,9 +9,10 @@ use crate::time::Time;
 use crate::webseed::{WEB_SEEDS_MAX, WebSeed, WebSeedIndex};
 
 impl Torrent {
-    /// These pieces can be read from other files on this machine. The number by which they are [fetched](super::Action::Fetch), for the run of a
-    /// torrent always the same; `None` if there are too many web seeds, or if bytes from there were wrong before.
-    pub fn add_local_pieces(&mut self, now: Time, pieces: &Bitfield) -> Option<WebSeedIndex> {
+    /// These pieces, and no others, can be read from other files on this machine. The number by which they are
+    /// [fetched](super::Action::Fetch), for the run of a torrent always the same; `None` if there are too many web seeds, or if bytes from there
+    /// were wrong before.
+    pub fn set_local_pieces(&mut self, now: Time, pieces: Bitfield) -> Option<WebSeedIndex> {
         let at = self.web.seeds.iter().position(WebSeed::is_local).unwrap_or(self.web.seeds.len());
         if at >= WEB_SEEDS_MAX {
             return None;
@@ -24,7 +25,7 @@ impl Torrent {
         if seed.is_dropped() {
             return None;
         }
-        seed.gains(pieces);
+        seed.set_have(pieces);
         self.plan_later(now);
         Some(index)
     }

@@ -58,9 +58,6 @@ pub enum Fault {
     /// The address must not be connected to.
     #[error("{0}")]
     Forbidden(String),
-    /// Another file on this machine has gone, or cannot be read.
-    #[error("{0}")]
-    Unreadable(String),
     /// What it sent is not what the torrent holds.
     #[error("it sent data that is not the torrent's")]
     Corrupt,
@@ -102,7 +99,7 @@ impl Fault {
         match self {
             Fault::Network(_) | Fault::Silent { .. } | Fault::TooSlow | Fault::TooLittle => Blamed::Url(None),
             Fault::Busy { retry_after, .. } => Blamed::Url(*retry_after),
-            Fault::Status { .. } | Fault::Redirect(_) | Fault::Unreadable(_) => Blamed::File,
+            Fault::Status { .. } | Fault::Redirect(_) => Blamed::File,
             Fault::NoRanges | Fault::WrongRange | Fault::WrongLength { .. } | Fault::Encoded(_) => {
                 Blamed::FileForGood
             }

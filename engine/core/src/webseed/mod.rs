@@ -181,7 +181,7 @@ impl WebSeed {
         WebSeed { have: Bitfield::empty(pieces), proven: true, is_local: true, ..WebSeed::new(index, pieces) }
     }
 
-    /// Whether these are [local pieces](crate::torrent::Torrent::add_local_pieces).
+    /// Whether these are [local pieces](crate::torrent::Torrent::set_local_pieces).
     pub fn is_local(&self) -> bool {
         self.is_local
     }
@@ -191,9 +191,9 @@ impl WebSeed {
         self.fetches.contains_key(&id)
     }
 
-    /// More pieces may be asked of it.
-    pub(crate) fn gains(&mut self, pieces: &Bitfield) {
-        pieces.iter().for_each(|piece| _ = self.have.insert(piece));
+    /// These pieces may be asked of it.
+    pub(crate) fn set_have(&mut self, pieces: Bitfield) {
+        self.have = pieces;
     }
 
     /// What the picker knows it by.

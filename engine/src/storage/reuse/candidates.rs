@@ -213,7 +213,7 @@ impl Search<'_> {
     /// The files of a torrent of the same session, as far as they are under their final names.
     fn torrent(&mut self, sibling: &Sibling) {
         let Location { tree, info } = &sibling.location;
-        self.found.origins.push(Origin { tree: tree.clone(), path: sibling.location.path() });
+        let mut is_origin = false;
         let named = sibling.files.iter().flatten().filter_map(|file| info.files.get(file.idx()));
         let all = sibling.files.is_none().then_some(&info.files).into_iter().flatten();
         for file in
@@ -226,6 +226,9 @@ impl Search<'_> {
             if let Ok(Found::File(stamp)) = tree.find(&file.path)
                 && stamp.len == file.length
             {
+                if !std::mem::replace(&mut is_origin, true) {
+                    self.found.origins.push(Origin { tree: tree.clone(), path: sibling.location.path() });
+                }
                 self.add(file.path.clone(), file.length);
             }
         }

@@ -65,8 +65,8 @@ impl Elsewhere {
     /// will not have the right hash.
     ///
     /// # Errors
-    /// The torrent's file whose bytes could not be read, and why.
-    pub(crate) fn read(&self, blocks: &[BlockRef]) -> Result<Vec<u8>, (FileIndex, io::Error)> {
+    /// Whatever the system says, or that the file ends early.
+    pub(crate) fn read(&self, blocks: &[BlockRef]) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::with_capacity(blocks.iter().map(|block| block.len as usize).sum());
         let mut open: Option<(CandidateId, Arc<File>)> = None;
         for block in blocks {
@@ -74,7 +74,7 @@ impl Elsewhere {
             let Some(&(of, candidate)) = self.pieces.get(&block.piece) else { continue };
             let file = match open.take().filter(|(of, _)| *of == candidate) {
                 Some((_, file)) => file,
-                None => self.candidates.open(candidate).ok_or_else(|| (of, gone()))?,
+                None => self.candidates.open(candidate).ok_or_else(gone)?,
             };
             let start = self.info.geometry.offset_of(block.piece) + u64::from(block.begin);
             for segment in self.info.segments_of(start, block.len.into()) {
@@ -82,14 +82,12 @@ impl Elsewhere {
                 // What is not of the file is padding.
                 bytes.resize(from + segment.len as usize, 0);
                 if segment.file == of {
-                    let read =
-                        sys::read_at(&file, &mut bytes[from..], segment.offset).map_err(|e| (of, e))?;
+                    let read = sys::read_at(&file, &mut bytes[from..], segment.offset)?;
                     if read < segment.len as usize {
-                        return Err((of, io::ErrorKind::UnexpectedEof.into()));
+                        return Err(io::ErrorKind::UnexpectedEof.into());
                     }
                 }
             }
-            // Version 2 has no bytes between files.
             open = Some((candidate, file));
         }
         Ok(bytes)
