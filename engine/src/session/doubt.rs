@@ -162,6 +162,7 @@ impl TorrentDriver {
 
     fn on_bad(&self, inner: &mut Inner, now: Time, piece: PieceIndex) {
         self.context.torrents.note_download(self.info_hash);
+        inner.core.set_pressure(now, self.context.pressure.get());
         tracing::debug!(%piece, "a piece that was there is bad");
         let Content { storage, metainfo, .. } = self.content();
         let is_mended = storage.mends(piece);

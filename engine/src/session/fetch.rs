@@ -152,7 +152,10 @@ impl TorrentDriver {
         while let Some(first) = left.first() {
             // What was found last is the likeliest to be there still.
             let found = source.elsewhere.borrow().iter().rev().find(|found| found.has(first.piece)).cloned();
-            let Some(found) = found else { return Ok(()) };
+            let Some(found) = found else {
+                self.with(|inner| self.set_elsewhere(inner, source));
+                return Ok(());
+            };
             let of_it = left.iter().take(BLOCKS_READ_MAX).take_while(|block| found.has(block.piece)).count();
             let (now_read, later) = left.split_at(of_it);
             left = later;
@@ -167,7 +170,7 @@ impl TorrentDriver {
                 }
                 Ok(Err(error)) => {
                     tracing::debug!(%error, "what another torrent had is not there");
-                    self.leave_elsewhere(source, &found);
+                    self.with(|inner| self.set_elsewhere(inner, source));
                     return Ok(());
                 }
                 Err(error) => return Err((Fault::Network(error.to_string()), None)),

@@ -12,7 +12,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use swarm_core::bitfield::Bitfield;
 use swarm_core::id::{FileIndex, PieceIndex};
-use swarm_core::webseed::{WebSeed, WebSeedIndex};
+use swarm_core::webseed::{WEB_SEEDS_MAX, WebSeed, WebSeedIndex};
 
 /// So long files are gathered that become complete, before others look at them together.
 const GATHERED_FOR: Duration = Duration::from_secs(1);
@@ -28,14 +28,12 @@ pub(super) async fn share(context: Rc<Context>) {
             let Some(torrent) = context.torrents.get(name) else { continue };
             let (id, lengths) = (torrent.id(), context.torrents.lengths_of(name));
             let others = completed.iter().filter(|(other, _)| **other != id);
-            let torrents: Vec<Sibling> = match newcomers.contains(&name) {
-                true => context.torrents.siblings_of(name, &lengths),
-                false => others
-                    .map(|(_, other)| other)
-                    .filter(|other| other.lengths.may_meet(&lengths))
-                    .cloned()
-                    .collect(),
-            };
+            let others =
+                others.map(|(_, other)| other).filter(|other| other.lengths.may_meet(&lengths)).cloned();
+            let mut torrents: Vec<Sibling> = others.collect();
+            if newcomers.contains(&name) {
+                torrents.extend(context.torrents.siblings_of(name, &lengths));
+            }
             if !torrents.is_empty() {
                 torrent.take_from(ReuseSources { torrents, ..ReuseSources::default() }).await;
             }
@@ -58,6 +56,17 @@ impl TorrentDriver {
     pub(super) async fn take_from(self: Rc<Self>, sources: ReuseSources) {
         let (context, progress) = (&self.context, &self.progress);
         let Some(content) = self.content.get() else { return };
+        let may_use = {
+            let inner = self.inner.borrow();
+            let seeds = inner.core.web_seeds();
+            seeds
+                .iter()
+                .find(|seed| seed.is_local())
+                .map_or(seeds.len() < WEB_SEEDS_MAX, |seed| !seed.is_dropped())
+        };
+        if !may_use {
+            return;
+        }
         let Ok(turn) = progress.unless_aborted(context.checks.acquire()).await else { return };
         // Beside what comes over the network, which needs workers too.
         let threads = (context.workers.threads() / 2).max(1);
@@ -76,8 +85,12 @@ impl TorrentDriver {
         let found = Arc::new(found);
         let bytes = self.with(|inner| {
             let missing = |piece: &PieceIndex| inner.core.missing().has(*piece);
-            let bytes: u64 =
-                found.pieces().filter(missing).map(|piece| self.progress.wanted_in(info, piece)).sum();
+            let bytes: u64 = found
+                .pieces()
+                .into_iter()
+                .filter(missing)
+                .map(|piece| self.progress.wanted_in(info, piece))
+                .sum();
             if bytes == 0 {
                 return None;
             }
@@ -97,19 +110,22 @@ impl TorrentDriver {
         self.emit(Event::Reused { bytes, bytes_total, bytes_cloned: 0, from });
     }
 
-    /// What one of them has is not there any more.
-    pub(super) fn leave_elsewhere(self: &Rc<Self>, source: &WebSource, found: &Arc<Elsewhere>) {
-        source.elsewhere.borrow_mut().retain(|other| !Arc::ptr_eq(other, found));
-        self.with(|inner| self.set_elsewhere(inner, source));
+    /// Nothing is taken any more, at least for now.
+    pub(super) fn leave_elsewhere(&self, inner: &mut Inner) {
+        let local = inner.core.web_seeds().iter().position(WebSeed::is_local);
+        if let Some(source) = local.map(|at| Rc::clone(&inner.web.sources[at])) {
+            source.elsewhere.take();
+            self.set_elsewhere(inner, &source);
+        }
     }
 
     /// Tells the state machine which missing pieces can be had so. What has nothing of them is not kept.
-    fn set_elsewhere(&self, inner: &mut Inner, source: &WebSource) -> Option<WebSeedIndex> {
+    pub(super) fn set_elsewhere(&self, inner: &mut Inner, source: &WebSource) -> Option<WebSeedIndex> {
         let missing = inner.core.missing();
         let mut pieces = Bitfield::empty(missing.len());
         source.elsewhere.borrow_mut().retain(|found| {
             let mut has_some = false;
-            for piece in found.pieces().filter(|piece| missing.has(*piece)) {
+            for piece in found.pieces().into_iter().filter(|piece| missing.has(*piece)) {
                 (has_some, _) = (true, pieces.insert(piece));
             }
             has_some

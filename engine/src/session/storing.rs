@@ -422,7 +422,7 @@ impl TorrentDriver {
 
     fn on_finished(&self, inner: &mut Inner) {
         inner.state = State::Seeding;
-        inner.web.sources.iter().for_each(|source| _ = source.elsewhere.take());
+        self.leave_elsewhere(inner);
         if !self.was_complete.get() {
             self.announcer.borrow_mut().handle_completed(self.context.now());
             self.announce_on_dht();

@@ -315,6 +315,7 @@ impl TorrentDriver {
         let _ = self.content.set(Content { metainfo: Arc::clone(&metainfo), storage, needed, files });
         self.emit(Event::Started { have: have_count, pieces });
         self.with(|inner| {
+            inner.core.set_pressure(now, self.context.pressure.get());
             inner.core.handle_metadata(now, content);
             if !mendable.is_empty() {
                 inner.disk.unchecked().mending.extend(mendable);

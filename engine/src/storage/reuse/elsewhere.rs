@@ -2,12 +2,12 @@
 
 use super::ReuseSources;
 use super::candidates::{CandidateId, Candidates};
-use crate::storage::{FileStorage, sys};
-use std::collections::BTreeMap;
+use crate::storage::{FileStorage, lock, sys};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use swarm_core::id::{BlockRef, FileIndex, PieceIndex};
 use swarm_core::metainfo::Info;
 
@@ -18,6 +18,8 @@ pub(crate) struct Elsewhere {
     candidates: Candidates,
     /// For each piece, the torrent's file that it lies in, and the one that has the same bytes.
     pieces: BTreeMap<PieceIndex, (FileIndex, CandidateId)>,
+    /// Candidates that could not be read.
+    lost: Mutex<BTreeSet<CandidateId>>,
 }
 
 impl FileStorage {
@@ -36,17 +38,21 @@ impl FileStorage {
                 pieces.extend(inside.map(|piece| (piece, (found.file.index, part.candidate))));
             }
         }
-        (!pieces.is_empty()).then(|| Elsewhere { info: Arc::clone(&self.info), candidates, pieces })
+        let lost = Mutex::default();
+        (!pieces.is_empty()).then(|| Elsewhere { info: Arc::clone(&self.info), candidates, pieces, lost })
     }
 }
 
 impl Elsewhere {
     pub(crate) fn has(&self, piece: PieceIndex) -> bool {
-        self.pieces.contains_key(&piece)
+        self.pieces.get(&piece).is_some_and(|(_, candidate)| !lock(&self.lost).contains(candidate))
     }
 
-    pub(crate) fn pieces(&self) -> impl Iterator<Item = PieceIndex> {
-        self.pieces.keys().copied()
+    /// All of them.
+    pub(crate) fn pieces(&self) -> Vec<PieceIndex> {
+        let lost = lock(&self.lost);
+        let left = self.pieces.iter().filter(|(_, (_, candidate))| !lost.contains(candidate));
+        left.map(|(&piece, _)| piece).collect()
     }
 
     /// The folders and files that these come from.
@@ -65,8 +71,15 @@ impl Elsewhere {
     /// will not have the right hash.
     ///
     /// # Errors
-    /// Whatever the system says, or that the file ends early.
+    /// Whatever the system says, or that a file ends early. Then that file has nothing any more.
     pub(crate) fn read(&self, blocks: &[BlockRef]) -> io::Result<Vec<u8>> {
+        self.try_read(blocks).map_err(|(candidate, error)| {
+            lock(&self.lost).insert(candidate);
+            error
+        })
+    }
+
+    fn try_read(&self, blocks: &[BlockRef]) -> Result<Vec<u8>, (CandidateId, io::Error)> {
         let mut bytes = Vec::with_capacity(blocks.iter().map(|block| block.len as usize).sum());
         let mut open: Option<(CandidateId, Arc<File>)> = None;
         for block in blocks {
@@ -74,7 +87,7 @@ impl Elsewhere {
             let Some(&(of, candidate)) = self.pieces.get(&block.piece) else { continue };
             let file = match open.take().filter(|(of, _)| *of == candidate) {
                 Some((_, file)) => file,
-                None => self.candidates.open(candidate).ok_or_else(gone)?,
+                None => self.candidates.open(candidate).ok_or_else(|| (candidate, gone()))?,
             };
             let start = self.info.geometry.offset_of(block.piece) + u64::from(block.begin);
             for segment in self.info.segments_of(start, block.len.into()) {
@@ -82,9 +95,10 @@ impl Elsewhere {
                 // What is not of the file is padding.
                 bytes.resize(from + segment.len as usize, 0);
                 if segment.file == of {
-                    let read = sys::read_at(&file, &mut bytes[from..], segment.offset)?;
+                    let read = sys::read_at(&file, &mut bytes[from..], segment.offset)
+                        .map_err(|e| (candidate, e))?;
                     if read < segment.len as usize {
-                        return Err(io::ErrorKind::UnexpectedEof.into());
+                        return Err((candidate, io::ErrorKind::UnexpectedEof.into()));
                     }
                 }
             }

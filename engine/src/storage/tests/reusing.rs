@@ -389,3 +389,33 @@ fn files_of_the_same_length_without_end_are_not_hashed_without_end() {
     assert_eq!(found.pieces().map(Bitfield::count), Some(0));
     assert_eq!(found.warnings().len(), 1, "{:?}", found.warnings());
 }
+
+#[test]
+fn what_others_have_is_read_from_where_it_is_until_it_has_gone() {
+    for torrent in
+        [files(&[("a", 300 * KIB), ("b", 200 * KIB)]), in_v2(&files(&[("a", 300 * KIB), ("b", 200 * KIB)]))]
+    {
+        let (old, new) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        torrent.lay_out(old.path());
+        let (storage, _) = torrent.download(new.path());
+        let found = storage.find_elsewhere(&below(old.path()), 1, &|| true).unwrap();
+        let geometry = &torrent.info.geometry;
+        let blocks = |piece: PieceIndex| -> Vec<_> {
+            (0..geometry.blocks_in(piece)).map(|index| geometry.block(piece, index)).collect()
+        };
+        let bytes = |piece: PieceIndex| {
+            let start = geometry.offset_of(piece) as usize;
+            let end = (start + geometry.len_of(piece) as usize).min(torrent.data.len());
+            &torrent.data[start..end]
+        };
+        let (of_a, of_b) = (PieceIndex(1), PieceIndex(geometry.pieces() - 2));
+        for piece in found.pieces() {
+            assert_eq!(found.read(&blocks(piece)).unwrap(), bytes(piece), "{piece}");
+        }
+        assert!(found.has(of_a) && found.has(of_b));
+        fs::remove_file(torrent.path(old.path(), 0)).unwrap();
+        found.read(&blocks(of_a)).unwrap_err();
+        assert!(!found.has(of_a) && found.has(of_b), "one that has gone takes no other with it");
+        assert_eq!(found.read(&blocks(of_b)).unwrap(), bytes(of_b));
+    }
+}
