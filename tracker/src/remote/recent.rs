@@ -13,6 +13,8 @@ use swarm_core::net::Family;
 
 /// How long peers are told of that the store has named.
 const SERVES_FOR: Duration = Duration::from_secs(1);
+/// To so many who ask, so that however many come no peer is named to many more of them than another.
+const TOLD_MAX: u32 = 16;
 /// Of so many swarms at a time.
 const SWARMS_MAX: usize = 4_096;
 /// How many times as many peers as somebody wants are asked for, so that not all are told of the same.
@@ -37,6 +39,8 @@ struct Named {
     peers: Vec<SocketAddr>,
     /// There are no others.
     is_all: bool,
+    /// How many were told of them.
+    told: u32,
 }
 
 #[derive(Debug)]
@@ -55,7 +59,7 @@ impl Recent {
     pub fn keep(&mut self, now: Instant, part: Part, peers: Vec<SocketAddr>, is_all: bool) {
         self.forget_if_due(now);
         if self.has_room(&part) {
-            self.named.insert(part, Some(Named { peers, is_all }));
+            self.named.insert(part, Some(Named { peers, is_all, told: 0 }));
         }
     }
 
@@ -66,13 +70,15 @@ impl Recent {
     /// What to ask for whoever wants so many peers, and is not told of itself.
     pub fn look(&mut self, now: Instant, part: Part, want: usize, asks: SocketAddr, random: u64) -> Look {
         self.forget_if_due(now);
-        match self.named.get(&part) {
-            Some(Some(named)) if named.is_all || named.peers.len() > want => {
+        let has_room = self.has_room(&part);
+        match self.named.get_mut(&part) {
+            Some(Some(named)) if named.told < TOLD_MAX && (named.is_all || named.peers.len() > want) => {
+                named.told += 1;
                 Look::Named(choose(&named.peers, want, asks, random))
             }
             // Not everybody asks for many while the store takes its time.
             Some(None) => Look::Alone,
-            _ if !self.has_room(&part) => Look::Alone,
+            _ if !has_room => Look::Alone,
             _ => {
                 self.named.insert(part, None);
                 Look::ForAll
@@ -110,13 +116,15 @@ mod tests {
         let named: Vec<SocketAddr> = (1..=20).map(addr).collect();
         recent.keep(start, part, named.clone(), false);
         let mut told = std::collections::HashSet::new();
-        for random in 0..20 {
+        for random in 0..u64::from(TOLD_MAX) {
             let Look::Named(some) = recent.look(start, part, 5, addr(3), random) else { panic!("not named") };
             assert_eq!(some.len(), 5);
             assert!(!some.contains(&addr(3)));
             told.extend(some);
         }
         assert_eq!(told.len(), 19);
+        assert_eq!(recent.look(start, part, 5, addr(3), 0), Look::ForAll, "others hear of others");
+        recent.keep(start, part, named.clone(), false);
         // Others of that swarm, and another one: the first who wants them asks for all.
         for other in
             [(part.0, Family::V6, false), (part.0, Family::V4, true), (InfoHash([2; 20]), Family::V4, false)]
