@@ -9,6 +9,8 @@ PIECE = 16 << 10
 FEW, MANY = GIB // 2, 4 * GIB
 # What differs from run to run, however many pieces there are.
 SLACK = 8 * MIB
+# Blocks that wait to be hashed and written, of whatever torrent: how many there are depends on the disk.
+BUFFERS = 32 * MIB
 
 
 class VeryManyPieces(Case):
@@ -62,7 +64,8 @@ class VeryManyPieces(Case):
     def memory(self, form):
         (few, few_len), (many, many_len) = self.peaks(form, FEW), self.peaks(form, MANY)
         for name, peak in many.items():
-            more, limit = peak - few[name], 3 * (many_len - few_len) + SLACK
+            buffers = BUFFERS if name.startswith("get") else 0
+            more, limit = peak - few[name], 3 * (many_len - few_len) + SLACK + buffers
             print(f"  note    {self.id()}: {name} {peak / MIB:.1f} MiB, {more / MIB:.1f} more than for an eighth of the pieces", flush=True)
             self.assertLess(more, limit, f"{name}: {peak / MIB:.1f} MiB, {few[name] / MIB:.1f} for an eighth of the pieces")
 
