@@ -98,9 +98,7 @@ impl TorrentDriver {
         names: Rc<BTreeMap<FileIndex, Vec<Vec<u8>>>>,
         blocks: Vec<BlockRef>,
     ) {
-        let is_local =
-            self.inner.borrow().core.web_seeds().iter().any(|seed| seed.is_local() && seed.is_fetching(id));
-        let result = match is_local {
+        let result = match source.is_local {
             true => self.fetch_elsewhere(id, &source, blocks).await,
             false => self.fetch_blocks(id, &source, &names, blocks).await,
         };

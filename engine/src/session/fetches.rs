@@ -136,7 +136,7 @@ impl TorrentDriver {
             source.keep_redirect(file, None);
             Some(info.files[file.idx()].path.join("/"))
         });
-        if inner.core.web_seeds()[seed.0 as usize].is_local() {
+        if source.is_local {
             if penalty == Penalty::Dropped {
                 source.elsewhere.take();
             }

@@ -12,7 +12,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use swarm_core::bitfield::Bitfield;
 use swarm_core::id::{FileIndex, PieceIndex};
-use swarm_core::webseed::{WEB_SEEDS_MAX, WebSeed, WebSeedIndex};
+use swarm_core::webseed::WebSeedIndex;
 
 /// So long files are gathered that become complete, before others look at them together.
 const GATHERED_FOR: Duration = Duration::from_secs(1);
@@ -41,6 +41,12 @@ pub(super) async fn share(context: Rc<Context>) {
     }
 }
 
+/// What is known of the other files that a torrent takes from.
+fn local_source(inner: &Inner) -> Option<Rc<WebSource>> {
+    let WebSeedIndex(at) = inner.core.local_pieces()?;
+    inner.web.sources.get(at as usize).cloned()
+}
+
 impl TorrentDriver {
     /// These of its files are complete, or all may be. Others may have them too.
     pub(super) fn note_complete(&self, files: Option<Vec<FileIndex>>) {
@@ -56,15 +62,7 @@ impl TorrentDriver {
     pub(super) async fn take_from(self: Rc<Self>, sources: ReuseSources) {
         let (context, progress) = (&self.context, &self.progress);
         let Some(content) = self.content.get() else { return };
-        let may_use = {
-            let inner = self.inner.borrow();
-            let seeds = inner.core.web_seeds();
-            seeds
-                .iter()
-                .find(|seed| seed.is_local())
-                .map_or(seeds.len() < WEB_SEEDS_MAX, |seed| !seed.is_dropped())
-        };
-        if !may_use {
+        if !self.inner.borrow().core.may_have_local_pieces() {
             return;
         }
         let Ok(turn) = progress.unless_aborted(context.checks.acquire()).await else { return };
@@ -94,9 +92,7 @@ impl TorrentDriver {
             if bytes == 0 {
                 return None;
             }
-            let sources = &inner.web.sources;
-            let local =
-                inner.core.web_seeds().iter().position(WebSeed::is_local).map(|at| Rc::clone(&sources[at]));
+            let local = local_source(inner);
             let source = local.clone().unwrap_or_else(|| Rc::new(WebSource::local()));
             source.elsewhere.borrow_mut().push(Arc::clone(&found));
             let index = self.set_elsewhere(inner, &source);
@@ -112,8 +108,7 @@ impl TorrentDriver {
 
     /// Nothing is taken any more, at least for now.
     pub(super) fn leave_elsewhere(&self, inner: &mut Inner) {
-        let local = inner.core.web_seeds().iter().position(WebSeed::is_local);
-        if let Some(source) = local.map(|at| Rc::clone(&inner.web.sources[at])) {
+        if let Some(source) = local_source(inner) {
             source.elsewhere.take();
             self.set_elsewhere(inner, &source);
         }

@@ -68,7 +68,9 @@ pub(super) struct WebSource {
     pub(super) whole: RefCell<Option<(FileIndex, Body)>>,
     /// How much has come so that was not wanted.
     pub(super) skipped: Cell<u64>,
-    /// Of the one that is other files on this machine: what these have.
+    /// It is other files on this machine.
+    pub(super) is_local: bool,
+    /// What these have.
     pub(super) elsewhere: RefCell<Vec<Arc<Elsewhere>>>,
 }
 
@@ -83,13 +85,14 @@ impl WebSource {
             in_order: Cell::new(false),
             whole: RefCell::default(),
             skipped: Cell::new(0),
+            is_local: false,
             elsewhere: RefCell::default(),
         }
     }
 
     /// Other files on this machine.
     pub(super) fn local() -> WebSource {
-        WebSource::new(String::new(), None, UrlOrigin::Typed)
+        WebSource { is_local: true, ..WebSource::new(String::new(), None, UrlOrigin::Typed) }
     }
 
     /// Where a file is, whose path the metainfo may spell in another way. `None` if it cannot be named.

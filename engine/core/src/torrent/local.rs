@@ -13,21 +13,31 @@ impl Torrent {
     /// [fetched](super::Action::Fetch), for the run of a torrent always the same; `None` if there are too many web seeds, or if bytes from there
     /// were wrong before.
     pub fn set_local_pieces(&mut self, now: Time, pieces: Bitfield) -> Option<WebSeedIndex> {
-        let at = self.web.seeds.iter().position(WebSeed::is_local).unwrap_or(self.web.seeds.len());
-        if at >= WEB_SEEDS_MAX {
+        if !self.may_have_local_pieces() {
             return None;
         }
-        let index = WebSeedIndex(at as u32);
+        let index = self.local_pieces().unwrap_or(WebSeedIndex(self.web.seeds.len() as u32));
+        let at = index.0 as usize;
         if at == self.web.seeds.len() {
             self.web.seeds.push(WebSeed::local(index, self.geometry.pieces()));
         }
-        let seed = &mut self.web.seeds[at];
-        if seed.is_dropped() {
-            return None;
-        }
-        seed.set_have(pieces);
+        self.web.seeds[at].set_have(pieces);
         self.plan_later(now);
         Some(index)
+    }
+
+    /// The number by which such pieces are fetched, if there have been some.
+    pub fn local_pieces(&self) -> Option<WebSeedIndex> {
+        let at = self.web.seeds.iter().position(WebSeed::is_local)?;
+        Some(WebSeedIndex(at as u32))
+    }
+
+    /// Whether [`set_local_pieces`](Self::set_local_pieces) is of use.
+    pub fn may_have_local_pieces(&self) -> bool {
+        match self.local_pieces() {
+            Some(index) => !self.web.seeds[index.0 as usize].is_dropped(),
+            None => self.web.seeds.len() < WEB_SEEDS_MAX,
+        }
     }
 
     /// Whether there are such pieces that are missing.
@@ -38,8 +48,8 @@ impl Torrent {
     }
 
     pub(super) fn plan_local(&mut self, now: Time) {
-        if let Some(at) = self.web.seeds.iter().position(WebSeed::is_local) {
-            while self.start_fetch(now, WebSeedIndex(at as u32), None) {}
+        if let Some(index) = self.local_pieces() {
+            while self.start_fetch(now, index, None) {}
         }
     }
 }

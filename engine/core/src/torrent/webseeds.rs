@@ -428,8 +428,8 @@ impl Torrent {
             return;
         }
         let place = gaps_only.then_some(place);
-        for at in (0..self.web.seeds.len()).filter(|&at| !self.web.seeds[at].is_local()).collect::<Vec<_>>() {
-            while self.start_fetch(now, WebSeedIndex(at as u32), place) {}
+        for at in 0..self.web.seeds.len() {
+            while !self.web.seeds[at].is_local() && self.start_fetch(now, WebSeedIndex(at as u32), place) {}
         }
     }
 

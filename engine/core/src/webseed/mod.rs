@@ -186,11 +186,6 @@ impl WebSeed {
         self.is_local
     }
 
-    /// Whether this fetch is one of its own.
-    pub fn is_fetching(&self, id: FetchId) -> bool {
-        self.fetches.contains_key(&id)
-    }
-
     /// These pieces may be asked of it.
     pub(crate) fn set_have(&mut self, pieces: Bitfield) {
         self.have = pieces;
