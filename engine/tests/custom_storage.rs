@@ -6,19 +6,26 @@ use common::{FILES, content, get, publish, same_tree, seed, session, session_on,
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Duration;
+use swarm_core::geometry::BLOCK_LEN;
+use swarm_core::id::{BlockRef, PeerId};
+use swarm_core::wire::extension::{EXTENSION_HANDSHAKE_ID, Extension, ExtensionHandshake};
+use swarm_core::wire::handshake::{HANDSHAKE_LEN, Handshake, Reserved};
+use swarm_core::wire::{Message, MetadataMessage};
 use swarm_engine::{
     AddTorrent, Data, Error, Event, FileIndex, Files, Metainfo, OptionError, PieceIndex, PieceStorage,
     Session, Stored, TorrentHandle,
 };
 use tempfile::TempDir;
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 for_both_families![
     a_download_goes_into_memory,
     a_link_is_downloaded_into_memory,
     memory_seeds_to_files,
+    metadata_does_not_wait_for_a_block_that_the_storage_is_slow_with,
     what_rots_in_memory_is_never_sent,
     only_pieces_of_wanted_files_are_written,
     a_corrupt_piece_is_found_by_recheck_and_fetched_again,
@@ -38,7 +45,7 @@ for_both_families![
 const PIECE_LEN: u32 = 65_536;
 
 #[derive(Debug, Default)]
-struct Memory(Mutex<State>);
+struct Memory(Mutex<State>, Condvar);
 
 #[derive(Debug, Default)]
 struct State {
@@ -50,6 +57,8 @@ struct State {
     reserve: Option<ErrorKind>,
     write: Option<ErrorKind>,
     read: Option<ErrorKind>,
+    /// Reads wait for as long.
+    holds_reads: bool,
     panics: bool,
     /// Calls other than reads.
     writes: Vec<PieceIndex>,
@@ -103,7 +112,8 @@ impl PieceStorage for Memory {
     }
 
     fn read(&self, piece: PieceIndex, begin: u32, buf: &mut [u8]) -> io::Result<()> {
-        let state = self.state();
+        let held = self.1.wait_while(self.state(), |state| state.holds_reads);
+        let state = held.unwrap_or_else(|poisoned| poisoned.into_inner());
         assert!(!state.panics, "as it was told");
         fails(state.read)?;
         let bytes = &state.pieces.get(&piece).ok_or(ErrorKind::NotFound)?[begin as usize..];
@@ -237,6 +247,67 @@ async fn memory_seeds_to_files(ip: &str) {
     let mut bytes = Vec::new();
     seeding.read(FileIndex(0)).unwrap().read_to_end(&mut bytes).await.unwrap();
     assert!(bytes == content(FILES[0].1, 0));
+}
+
+async fn metadata_does_not_wait_for_a_block_that_the_storage_is_slow_with(ip: &str) {
+    let source = TempDir::new().unwrap();
+    let metainfo = publish(source.path(), FILES, PIECE_LEN);
+    let seeder = session(ip);
+    let (_seeding, memory) = seed_from_memory(&seeder, &metainfo, source.path()).await;
+    memory.state().holds_reads = true;
+    let mut stream = TcpStream::connect(seeder.listen_addrs()[0]).await.unwrap();
+    let (reserved, peer_id) = (Reserved::EXTENSION, PeerId(*b"-XX0001-000000000000"));
+    let hello = Handshake { reserved, info_hash: metainfo.info.info_hash, peer_id };
+    stream.write_all(&hello.encode()).await.unwrap();
+    stream.read_exact(&mut [0; HANDSHAKE_LEN]).await.unwrap();
+    let offer =
+        ExtensionHandshake { ids: [(Extension::Metadata, 3)].into(), ..ExtensionHandshake::default() };
+    say(&mut stream, &Message::Extended { id: EXTENSION_HANDSHAKE_ID, payload: offer.encode() }).await;
+    say(&mut stream, &Message::Interested).await;
+    let mut metadata_id = None;
+    let mut is_asked = false;
+    loop {
+        let (kind, body) = hear(&mut stream).await;
+        match (kind, body.first()) {
+            (20, Some(&0)) => {
+                metadata_id =
+                    ExtensionHandshake::decode(&body[1..]).unwrap().ids.get(&Extension::Metadata).copied();
+            }
+            (20, Some(&3)) => break,
+            (7, _) => panic!("a block that the storage has not given"),
+            // Unchoked.
+            (1, _) => {
+                let block = BlockRef { piece: PieceIndex(0), begin: 0, len: BLOCK_LEN };
+                say(&mut stream, &Message::Request(block)).await;
+                is_asked = true;
+            }
+            _ => {}
+        }
+        if is_asked && let Some(id) = metadata_id.take() {
+            say(&mut stream, &Message::Extended { id, payload: MetadataMessage::Request(0).encode() }).await;
+        }
+    }
+    memory.state().holds_reads = false;
+    memory.1.notify_all();
+    while hear(&mut stream).await.0 != 7 {}
+}
+
+async fn say(stream: &mut TcpStream, message: &Message) {
+    let mut bytes = Vec::new();
+    message.encode(&mut bytes);
+    stream.write_all(&bytes).await.unwrap();
+}
+
+/// The next message: its number, and what follows it.
+async fn hear(stream: &mut TcpStream) -> (u8, Vec<u8>) {
+    loop {
+        let len = stream.read_u32().await.unwrap();
+        let mut bytes = vec![0; len as usize];
+        stream.read_exact(&mut bytes).await.unwrap();
+        if !bytes.is_empty() {
+            return (bytes.remove(0), bytes);
+        }
+    }
 }
 
 async fn what_rots_in_memory_is_never_sent(ip: &str) {

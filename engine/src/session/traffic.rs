@@ -203,22 +203,25 @@ impl TorrentDriver {
             if connection.outbox.len() >= unsent_max.clamp(*QUEUED.start(), *QUEUED.end()) {
                 return None;
             }
-            let block = match connection.stalled {
-                Some(block) => block,
-                None => {
-                    let peer = inner.core.peer(key)?;
-                    if !peer.has_uploads() && !inner.core.has_hashes(key) {
-                        return None;
-                    }
-                    if let Err(at) = self.upload_allowance(now, u64::from(BLOCK_LEN)) {
-                        return Some(at);
-                    }
-                    let message = inner.core.next_metadata(now, key);
-                    if let Some(message) = message.or_else(|| inner.core.next_hashes(now, key)) {
-                        connection.outbox.push_message(&message);
-                        self.count_upload(now, connection.outbox.take_uncharged());
-                        continue;
-                    }
+            let stalled = connection.stalled;
+            if stalled.is_none() && !inner.core.peer(key)?.has_uploads() && !inner.core.has_hashes(key) {
+                return None;
+            }
+            let allowance = self.upload_allowance(now, u64::from(BLOCK_LEN));
+            if allowance.is_ok() {
+                // Answers that need no bytes from the disk do not wait for a block that does.
+                let message = inner.core.next_metadata(now, key);
+                if let Some(message) = message.or_else(|| inner.core.next_hashes(now, key)) {
+                    tracing::trace!(peer = key.0, ?message, "queued");
+                    connection.outbox.push_message(&message);
+                    self.count_upload(now, connection.outbox.take_uncharged());
+                    continue;
+                }
+            }
+            let block = match (stalled, allowance) {
+                (Some(block), _) => block,
+                (None, Err(at)) => return Some(at),
+                (None, Ok(_)) => {
                     let block = inner.core.next_upload(now, key)?;
                     self.count_upload(now, PIECE_HEADER_LEN + block.len as usize);
                     block
@@ -250,6 +253,7 @@ impl TorrentDriver {
             }
         };
         connection.stalled = None;
+        tracing::trace!(peer = key.0, ?block, "queued");
         let is_new_range = connection.sent.note(block, range);
         let poison = self.options.is_poisoned();
         if poison || data.owned_bytes() > 0 {
