@@ -100,7 +100,7 @@ def pairs_of():
 
 SCENARIOS = {
     "alone": ["swarm", "swarm, TCP", "libtorrent", "libtorrent, TCP", "swarm to libtorrent", "libtorrent to swarm"],
-    "loss": ["swarm", "swarm, TCP", "libtorrent", "libtorrent, TCP"],
+    "loss": ["swarm", "swarm, TCP", "libtorrent", "libtorrent, TCP", "swarm to libtorrent", "libtorrent to swarm"],
     "beside": ["swarm", "libtorrent"],
     "veth": ["swarm", "swarm, TCP", "libtorrent"],
 }

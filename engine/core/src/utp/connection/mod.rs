@@ -16,7 +16,7 @@ use crate::time::{Duration, Time};
 use std::net::SocketAddr;
 
 /// So long an acknowledgement waits for a second packet, or for something to send.
-pub const ACK_DELAY: Duration = Duration::from_millis(25);
+pub const ACK_DELAY: Duration = Duration::from_millis(1);
 /// So often something is sent, for the mappings of NATs.
 pub const KEEP_ALIVE: Duration = Duration::from_secs(29);
 /// A peer that says nothing for so long is gone.
