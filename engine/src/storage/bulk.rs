@@ -17,7 +17,7 @@ use swarm_core::metainfo::{Format, Info, PieceHash};
 const RUN_LEN: u32 = 8 << 20;
 
 /// As many pieces are hashed side by side as hold this many bytes, or as there are lanes.
-const BATCH_LEN: u32 = 1 << 20;
+const BATCH_LEN: u32 = 4 << 20;
 
 /// More bytes are not hashed side by side: the system would not keep them in memory until they are reached.
 const BATCH_LEN_MAX: u32 = 256 << 20;
