@@ -88,6 +88,15 @@ Session\\Port={port}
         torrent = self.torrent()
         return torrent and torrent["progress"] == 1 and torrent["state"] in ("uploading", "stalledUP")
 
+    def wait_complete_or_resume(self, seconds):
+        """As `wait_complete`, but one that has stopped with an error is told to go on, as its user would. Whether it was."""
+        until(lambda: self.is_complete() or (self.torrent() or {}).get("state") == "error", seconds, f"it has everything, or an error: {self}")
+        has_failed = not self.is_complete()
+        if has_failed:
+            self.ask("/api/v2/torrents/resume", hashes="all")
+        self.wait_complete(seconds)
+        return has_failed
+
     def connections(self):
         """Flags as its list of peers shows them: P for uTP; E for RC4, e for an encrypted handshake."""
         torrent = self.torrent()

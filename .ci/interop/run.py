@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Runs the tests of this folder and counts them. usage: run.py [PART OF A NAME]...
 
-Those that mostly wait come last, each class in a process of its own, several at a time. SWARM_BIN is the folder of `swarm` and `swarm-tracker`, SWARM_INTEROP_SKIP a list of parts of names to leave out.
+Those that may run beside others (`Case.waits`) come last, each class in a process of its own, several at a time. SWARM_BIN is the folder of `swarm` and `swarm-tracker`, SWARM_INTEROP_SKIP a list of parts of names to leave out.
 """
 
 import os
@@ -11,7 +11,6 @@ import subprocess
 import sys
 import time
 import unittest
-from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -104,9 +103,9 @@ def main():
         and not any(part in test.id() for part in unwanted)
         and one_class in (None, class_of(test))
     ]
-    classes = Counter(class_of(test) for test in tests if getattr(test, "waits", False))
-    # Those of many tests first, so that none of them is alone at the end.
-    waiting = [] if one_class else [name for name, _ in classes.most_common()]
+    seconds = {class_of(test): test.waits for test in tests if getattr(test, "waits", 0)}
+    # The longest first, so that none of them is alone at the end.
+    waiting = [] if one_class else sorted(seconds, key=seconds.get, reverse=True)
     result = Result()
     unittest.TestSuite(test for test in tests if class_of(test) not in waiting).run(result)
     counts = [result.passed, len(result.failures) + len(result.errors), len(result.skipped)]

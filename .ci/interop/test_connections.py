@@ -180,6 +180,8 @@ class Transfer(Case):
 
 
 class OnLoopback(Transfer):
+    waits = 50
+
     @staticmethod
     def hosts():
         return LOOPBACK, LOOPBACK, LOOPBACK
@@ -241,7 +243,7 @@ class OnLoopback(Transfer):
 class InNamespaces(Transfer):
     """Transmission takes no peers on loopback."""
 
-    waits = True
+    waits = 40
     tracker_port = TRACKER_PORT
 
     @classmethod

@@ -187,7 +187,7 @@ class InNamespaces(Case):
     """aria2 and Transmission in our DHT, each as a seed and as a downloader of nothing but an info-hash. Their DHTs take no
     addresses on loopback, and aria2's is there for IPv4 only."""
 
-    waits = True
+    waits = 90
 
     def setUp(self):
         super().setUp()

@@ -10,6 +10,7 @@ PIECE = "64KiB"
 
 
 class Disk(Case):
+    waits = 12
     scratch_bytes = 256 * MIB
     host = LOOPBACK
 

@@ -75,7 +75,7 @@ class Flood(Process):
 
 class Drives(Case):
     scratch_bytes = 64 * MIB
-    waits = True
+    waits = 9
 
     def setUp(self):
         super().setUp()

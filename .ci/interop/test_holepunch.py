@@ -20,7 +20,7 @@ LIBTORRENT_RELAY = ["--set", "download_rate_limit=1000", "--set", "enable_incomi
 
 
 class Holepunch(Case):
-    waits = True
+    waits = 60
 
     @classmethod
     def setUpClass(cls):

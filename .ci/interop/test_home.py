@@ -13,7 +13,7 @@ QUIET = ("--no-dht", "--no-lsd", "-v")
 
 
 class Home(Case):
-    waits = True
+    waits = 9
 
     def setUp(self):
         super().setUp()

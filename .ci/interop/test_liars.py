@@ -20,7 +20,7 @@ def withholding(content):
 
 
 class Liars(Case):
-    waits = True
+    waits = 40
     host = LOOPBACK
 
     def setUp(self):

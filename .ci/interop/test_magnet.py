@@ -26,6 +26,7 @@ class WithLink(Case):
 
 
 class Magnet(WithLink):
+    waits = 12
     host = LOOPBACK
 
     def setUp(self):
@@ -63,7 +64,7 @@ class MagnetIpv6(Magnet):
 class Namespaces(WithLink):
     """Transmission takes no peers on loopback."""
 
-    waits = True
+    waits = 40
     version = 4
 
     def setUp(self):

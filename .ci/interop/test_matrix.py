@@ -92,7 +92,7 @@ class Payload:
 
 
 class Matrix(Case):
-    waits = True
+    waits = 100
     scratch_bytes = 1024 * MIB
     # A failure tells the last words of each client.
     maxDiff = None

@@ -9,6 +9,7 @@ LEAST = 4 * GIB
 
 
 class AnonymousMemory(Case):
+    waits = 140
     on_disk = True
     # Zeros cost the source nothing; the copy is reserved in full.
     scratch_bytes = LEAST

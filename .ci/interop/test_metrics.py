@@ -115,6 +115,8 @@ class Metrics(MetricsCase):
 
 
 class Health(MetricsCase):
+    waits = 10
+
     def test_a_full_disk_for_data_is_no_illness_but_is_seen(self):
         content = fill(self.scratch / "film.mkv", 12 * MIB, seeded(1))
         meta = create(content, self.scratch / "film.meta", "-l", "64KiB")

@@ -51,6 +51,8 @@ class Manager:
 
 
 class Telling(DaemonCase):
+    waits = 20
+
     def manager(self):
         manager = Manager(self.scratch / "notify")
         self.addCleanup(manager.close)
@@ -470,6 +472,7 @@ StandardError=file:/result
 
 class Booted(Case):
     """The units under a systemd that is PID 1: in a container, on this machine's own files and what the test lays over them."""
+    waits = 9
 
     def machine(self):
         if os.geteuid() != 0:

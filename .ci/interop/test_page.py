@@ -45,7 +45,7 @@ class Daemon(Process):
 
 
 class PageCase(Case):
-    waits = True
+    waits = 30
     scratch_bytes = 128 * MIB
 
     def setUp(self):

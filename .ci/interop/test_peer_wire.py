@@ -47,7 +47,7 @@ def script(*names):
 
 
 class PeerWire(Case):
-    waits = True
+    waits = 50
     host = LOOPBACK
 
     def setUp(self):

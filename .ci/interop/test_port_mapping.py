@@ -53,7 +53,7 @@ class Behind(Case):
 
 
 class Miniupnpd(Behind):
-    waits = True
+    waits = 90
 
     def setUp(self):
         super().setUp()

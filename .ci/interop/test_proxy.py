@@ -50,6 +50,8 @@ table inet count {{
 
 
 class Proxied(Case):
+    waits = 10
+
     def setUp(self):
         super().setUp()
         nft = program("nft")

@@ -110,7 +110,7 @@ server.serve_forever()
 class Suite(Case):
     """The tests in the sdist of `qbittorrent-api`."""
 
-    waits = True
+    waits = 80
     scratch_bytes = 256 * MIB
 
     def test_its_own_tests_pass(self):

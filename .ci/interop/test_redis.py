@@ -178,6 +178,7 @@ class SharedStoreTest(SharedTest):
 
 
 class ExpiryTest(SharedTest):
+    waits = 10
     args = ["--interval", "2s", "--min-interval", "1s", "--peer-timeout", "4s"]
 
     def test_the_store_forgets_who_goes_away_and_what_nobody_announces(self):
@@ -192,6 +193,8 @@ class ExpiryTest(SharedTest):
 
 
 class FailoverTest(SharedTest):
+    waits = 3
+
     def from_memory(self, tracker, port):
         answer = tracker.announce(port)
         return answer if b"warning message" in answer else None
@@ -337,6 +340,8 @@ class AccessTest(Case):
 
 
 class BoundsTest(Case):
+    waits = 12
+
     def test_a_store_that_comes_back_full_is_told_again(self):
         redis = Redis(self)
         a, b = (self.start(Tracker("--store", redis.url())) for _ in range(2))

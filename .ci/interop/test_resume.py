@@ -10,6 +10,7 @@ PIECE = 256 << 10
 
 
 class KillNine(Case):
+    waits = 8
     scratch_bytes = 512 * MIB
     host = LOOPBACK
 

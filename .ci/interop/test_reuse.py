@@ -13,6 +13,7 @@ DISK = 512 * MIB
 
 
 class Reuse(Case):
+    waits = 19
     scratch_bytes = 256 * MIB
 
     def versions(self, where, *args):

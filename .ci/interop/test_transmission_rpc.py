@@ -101,7 +101,7 @@ class Content:
 
 class Rpc(Case):
     scratch_bytes = 64 * MIB
-    waits = True
+    waits = 8
 
     def setUp(self):
         super().setUp()

@@ -31,7 +31,7 @@ class Aria2:
 
 
 class UdpTrackerTest(Case):
-    waits = True
+    waits = 40
     scratch_bytes = 128 * MIB
 
     def setUp(self):

@@ -69,6 +69,7 @@ class Created(Case):
 
 
 class Transfers(Case):
+    waits = 20
     scratch_bytes = 256 * MIB
 
     def setUp(self):
@@ -138,15 +139,19 @@ class Transfers(Case):
                         with Swarm.downloader(what, copy, [seed.address]) as get:
                             get.wait_complete(SECONDS)
                         self.assert_same(self.content, copy / self.content.name)
-            # From a hybrid's link qBittorrent 4.5.2 drops its only peer in one of seven runs as soon as it has the metadata, and takes none
-            # for minutes. Who of us is at fault is not known yet; libtorrent 2.1 does it in `test_from_links`.
-            for n, what in enumerate((meta,) if form == "hybrid" else (meta, link)):
+            for n, what in enumerate((meta, link)):
                 copy = self.scratch / f"{form} to qbittorrent {n}"
                 copy.mkdir()
                 with self.subTest(form=form, downloader="qbittorrent", link=what is link):
                     # Each with a source of its own: one that has met it as another peer may be left alone by it for a while.
                     with Swarm.source(meta, self.content.parent), QBittorrent.downloader(what, copy, [], "tcp", "off") as get:
-                        get.wait_complete(SECONDS)
+                        # libtorrent ends a hybrid from a link with torrent_inconsistent_hashes when the hashes of a file come while a piece
+                        # of that file has been verified and not been written yet (`torrent::add_hashes`).
+                        if form == "hybrid" and what is link:
+                            if get.wait_complete_or_resume(SECONDS):
+                                print(f"  note    {self.id()}: qBittorrent had to be resumed once, as its libtorrent has it", flush=True)
+                        else:
+                            get.wait_complete(SECONDS)
                     self.assert_same(self.content, copy / self.content.name)
 
 

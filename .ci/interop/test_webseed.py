@@ -43,6 +43,8 @@ class WebSeed(Case):
 
 
 class RealServers(WebSeed):
+    waits = 16
+
     def both(self, kind):
         large, tree = self.large(), self.tree()
         server = self.start(kind(self.www))
@@ -78,7 +80,7 @@ class RealServers(WebSeed):
 class BadServers(WebSeed):
     """Each costs that file or that URL a pause or its place, and shows by name; a good server beside it serves the rest."""
 
-    waits = True
+    waits = 50
 
     def bad(self, answer, reason, penalty, content=None):
         content = content or self.large(4 * MIB)
