@@ -2,7 +2,7 @@
 
 import json
 
-from harness import SOON, missing, program, until
+from harness import SOON, free_port, missing, program, until
 
 try:
     from selenium import webdriver
@@ -28,7 +28,8 @@ class Browser:
             options.add_argument(flag)
         options.binary_location = program("chromium")
         options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-        service = webdriver.ChromeService(executable_path=program("chromedriver"))
+        # The port that it would choose is one of those that others dial from.
+        service = webdriver.ChromeService(executable_path=program("chromedriver"), port=free_port())
         self.driver = webdriver.Chrome(options=options, service=service)
         self.driver.set_page_load_timeout(SOON)
         self.driver.set_script_timeout(SOON)
