@@ -472,6 +472,7 @@ StandardError=file:/result
 
 class Booted(Case):
     """The units under a systemd that is PID 1: in a container, on this machine's own files and what the test lays over them."""
+
     waits = 9
 
     def machine(self):
