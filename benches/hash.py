@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""How quickly data is hashed: `swarm create` and `swarm verify` of v1 beside `mktorrent`, `verify` of v2 beside libtorrent with two hashing
-threads, and `create` of a hybrid beside v1 and v2 one after the other, on all cores, of a file that is in the page cache; and one core with
+"""How quickly data is hashed: `swarm create` and `swarm verify` of v1 beside `mktorrent`, `verify` of v2, and `seed` until it has checked all,
+beside libtorrent's check with two hashing threads, and `create` of a hybrid beside v1 and v2 one after the other, on all cores, of a file that is in the page cache; and one core with
 each kernel (`hash-lanes`). Then `verify` of a file that is on a disk and not in the page cache, beside `cat`. Rounds are interleaved, and
 what counts is the median of each round's ratio.
 """
@@ -46,8 +46,13 @@ print(time.monotonic() - begun)
 def timed(command):
     begun = time.monotonic()
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    if command[1] == "seed":
+        next(line for line in process.stdout if json.loads(line)["event"] == "checked")
+        wall = time.monotonic() - begun
+        process.terminate()
     _, status, usage = os.wait4(process.pid, 0)
-    wall = time.monotonic() - begun
+    if command[1] != "seed":
+        wall = time.monotonic() - begun
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise AssertionError(f"{shlex.join(map(str, command))}: {process.stderr.read()}")
@@ -65,6 +70,7 @@ def measure(length, rounds):
         create(file, meta, "-l", "1MiB")
         create(file, meta_v2, "-l", "1MiB", "--format", "v2")
         made = lambda form: [BIN / "swarm", "create", file, "-l", "1MiB", "-o", ours, "--format", form]
+        seed = lambda meta: [BIN / "swarm", "seed", meta, scratch, "--no-state", "--no-dht", "--json", "--listen", "127.0.0.1:0"]
         commands = {
             MKTORRENT: ["mktorrent", "-t", "2", "-l", "20", "-o", theirs, file],
             "swarm create": made("v1"),
@@ -72,6 +78,8 @@ def measure(length, rounds):
             "swarm create hybrid": made("hybrid"),
             "swarm verify": [BIN / "swarm", "verify", meta, file],
             "swarm verify v2": [BIN / "swarm", "verify", meta_v2, file],
+            "swarm seed, all checked": seed(meta),
+            "swarm seed v2, all checked": seed(meta_v2),
             LIBTORRENT: [sys.executable, "-c", LIBTORRENT_CHECK, meta_v2, scratch],
         }
         runs = {name: [] for name in commands}
@@ -81,7 +89,7 @@ def measure(length, rounds):
                     old.unlink(missing_ok=True)
                 run = timed(command)
                 runs[name].append(run)
-                print(f"round {number}: {name:16} {run['wall_s']:.2f} s, CPU {run['cpu_s']:.2f} s", flush=True)
+                print(f"round {number}: {name:26} {run['wall_s']:.2f} s, CPU {run['cpu_s']:.2f} s", flush=True)
     return runs
 
 
@@ -117,7 +125,7 @@ def measure_cold(length, rounds):
                 evict(file)
                 run = timed(command)
                 runs[name].append(run)
-                print(f"cold, round {number}: {name:16} {run['wall_s']:.2f} s, CPU {run['cpu_s']:.2f} s", flush=True)
+                print(f"cold, round {number}: {name:26} {run['wall_s']:.2f} s, CPU {run['cpu_s']:.2f} s", flush=True)
     return runs
 
 

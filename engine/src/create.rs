@@ -17,7 +17,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use swarm_core::geometry::{Geometry, GeometryError};
 use swarm_core::id::{FileIndex, InfoHash, InfoHashV2, PieceIndex};
 use swarm_core::merkle::Node;
@@ -320,7 +320,7 @@ pub fn hash(
         &info,
         threads,
         &|_| true,
-        &|file| File::open(source.path_of(file)).map(Some),
+        &|file| File::open(source.path_of(file)).map(|file| Some(Arc::new(file))),
         &|piece, hash| {
             let (hashes, error) = &mut *hashes.lock().unwrap_or_else(PoisonError::into_inner);
             match hash {

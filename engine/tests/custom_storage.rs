@@ -43,6 +43,8 @@ for_both_families![
 ];
 
 const PIECE_LEN: u32 = 65_536;
+/// So long a read is held at most: what waits for it then fails its test.
+const HELD_MAX: Duration = Duration::from_secs(20);
 
 #[derive(Debug, Default)]
 struct Memory(Mutex<State>, Condvar);
@@ -112,8 +114,8 @@ impl PieceStorage for Memory {
     }
 
     fn read(&self, piece: PieceIndex, begin: u32, buf: &mut [u8]) -> io::Result<()> {
-        let held = self.1.wait_while(self.state(), |state| state.holds_reads);
-        let state = held.unwrap_or_else(|poisoned| poisoned.into_inner());
+        let held = self.1.wait_timeout_while(self.state(), HELD_MAX, |state| state.holds_reads);
+        let (state, _) = held.unwrap_or_else(|poisoned| poisoned.into_inner());
         assert!(!state.panics, "as it was told");
         fails(state.read)?;
         let bytes = &state.pieces.get(&piece).ok_or(ErrorKind::NotFound)?[begin as usize..];

@@ -4,7 +4,7 @@ mod utp_world;
 
 use swarm_core::rng::Rng;
 use swarm_core::time::Duration;
-use swarm_core::utp::{CloseReason, Config, HEADER_LEN};
+use swarm_core::utp::{CloseReason, Config, HEADER_LEN, Kind};
 use utp_world::{Cubic, Host, MIB, Puppet, Quality, World, config};
 
 const fn s(s: u64) -> Duration {
@@ -147,6 +147,21 @@ fn nothing_is_longer_than_a_relay_can_pass_on_whole() {
     let connection = world.dial(1 << 32);
     world.run_for(s(6));
     assert_eq!(world.hosts[0].socket.path(connection).expect("a path").datagram_len_max, 1430);
+}
+
+/// The sender's window grows by what is acknowledged, and a packet alone is what follows each gap that was filled.
+#[test]
+fn a_packet_alone_waits_a_millisecond_for_its_acknowledgement_and_two_wait_for_nothing() {
+    let (mut puppet, _) = Puppet::dialled(20);
+    puppet.data(&[0; 100]);
+    assert_eq!(puppet.sent().len(), 0);
+    let sent: Vec<_> =
+        puppet.sent_within(ms(2)).iter().map(|seen| (seen.header.kind, seen.header.ack)).collect();
+    assert_eq!(sent, [(Kind::State, puppet.seq - 1)]);
+    puppet.data(&[0; 100]);
+    puppet.data(&[0; 100]);
+    let sent: Vec<_> = puppet.sent().iter().map(|seen| (seen.header.kind, seen.header.ack)).collect();
+    assert_eq!(sent, [(Kind::State, puppet.seq - 1)]);
 }
 
 /// The window of the path, and that of the peer.

@@ -1,8 +1,8 @@
 //! The threads that hash, write and read files, so that no runtime thread ever waits for a disk.
 //!
 //! Two lanes: what a transfer waits for ([`Lane::Transfer`]) goes before the checking of what is already
-//! there ([`Lane::Check`]), and checks never occupy every thread, so that a read for an upload does not wait
-//! behind a piece of a 20 GiB check.
+//! there ([`Lane::Check`]). No lane ever occupies every thread: a read for an upload does not wait behind a piece of a
+//! 20 GiB check.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -12,7 +12,7 @@ use std::thread::JoinHandle;
 /// Something to do on a worker thread.
 pub type Job = Box<dyn FnOnce() + Send>;
 
-/// How urgent a job is.
+/// How urgent a job is; the most urgent first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Lane {
@@ -32,31 +32,32 @@ pub struct Workers {
 struct Shared {
     queues: Mutex<Queues>,
     wake: Condvar,
-    /// The most checks that may run at once.
-    checks_max: usize,
 }
 
 #[derive(Default)]
 struct Queues {
-    transfers: VecDeque<Job>,
-    checks: VecDeque<Job>,
-    checks_running: usize,
+    lanes: [Queue; 2],
+    /// The most jobs of a lane that run at once.
+    at_once: usize,
     stopping: bool,
 }
 
+/// A lane's jobs.
+#[derive(Default)]
+struct Queue {
+    waiting: VecDeque<Job>,
+    running: usize,
+}
+
 impl Workers {
-    /// Starts `threads` threads, at least one, called `name-0`, `name-1` and so on; fewer if the system has
-    /// no more.
+    /// Has up to `at_once` jobs of each lane run at once, at least one, on one thread more than that, called `name-0`, `name-1` and so on;
+    /// on fewer if the system has no more.
     ///
     /// # Errors
     /// When the system refuses the first one.
-    pub fn new(name: &str, threads: usize) -> std::io::Result<Workers> {
-        let count = threads.max(1);
-        let shared = Arc::new(Shared {
-            queues: Mutex::default(),
-            wake: Condvar::new(),
-            checks_max: (count - 1).max(1),
-        });
+    pub fn new(name: &str, at_once: usize) -> std::io::Result<Workers> {
+        let count = at_once.max(1) + 1;
+        let shared = Arc::new(Shared { queues: Mutex::default(), wake: Condvar::new() });
         let mut workers = Workers { shared, threads: Vec::with_capacity(count) };
         for i in 0..count {
             let shared = Arc::clone(&workers.shared);
@@ -70,6 +71,7 @@ impl Workers {
                 }
             }
         }
+        workers.shared.lock().at_once = workers.at_once();
         Ok(workers)
     }
 
@@ -81,18 +83,13 @@ impl Workers {
     /// Queues a job. The queue has no bound of its own: those who submit bound it. A panic in the job is
     /// logged, and goes no further: its result's channel closes.
     pub fn submit(&self, lane: Lane, job: impl FnOnce() + Send + 'static) {
-        let mut queues = self.shared.lock();
-        match lane {
-            Lane::Transfer => queues.transfers.push_back(Box::new(job)),
-            Lane::Check => queues.checks.push_back(Box::new(job)),
-        }
-        drop(queues);
+        self.shared.lock().lanes[lane as usize].waiting.push_back(Box::new(job));
         self.shared.wake.notify_one();
     }
 
-    /// Number of threads.
-    pub fn threads(&self) -> usize {
-        self.threads.len()
+    /// How many jobs of a lane run at once.
+    pub fn at_once(&self) -> usize {
+        (self.threads.len() - 1).max(1)
     }
 }
 
@@ -101,7 +98,7 @@ impl Drop for Workers {
         let forgotten = {
             let mut queues = self.shared.lock();
             queues.stopping = true;
-            std::mem::take(&mut queues.checks)
+            std::mem::take(&mut queues.lanes[Lane::Check as usize].waiting)
         };
         drop(forgotten);
         self.shared.wake.notify_all();
@@ -116,16 +113,14 @@ impl Drop for Workers {
 
 impl Queues {
     /// The next job that may run now.
-    fn pop(&mut self, checks_max: usize) -> Option<(Lane, Job)> {
-        if let Some(job) = self.transfers.pop_front() {
-            return Some((Lane::Transfer, job));
-        }
-        if self.checks_running == checks_max {
-            return None;
-        }
-        let job = self.checks.pop_front()?;
-        self.checks_running += 1;
-        Some((Lane::Check, job))
+    fn pop(&mut self) -> Option<(Lane, Job)> {
+        let at_once = self.at_once;
+        [Lane::Transfer, Lane::Check].into_iter().find_map(|lane| {
+            let queue = &mut self.lanes[lane as usize];
+            let job = (queue.running < at_once).then(|| queue.waiting.pop_front())??;
+            queue.running += 1;
+            Some((lane, job))
+        })
     }
 }
 
@@ -138,17 +133,16 @@ impl Shared {
     fn run(&self) {
         let mut queues = self.lock();
         loop {
-            if let Some((lane, job)) = queues.pop(self.checks_max) {
+            if let Some((lane, job)) = queues.pop() {
                 drop(queues);
                 if catch_unwind(AssertUnwindSafe(job)).is_err() {
                     // The panic hook has logged what and where.
                     tracing::error!("a disk job panicked");
                 }
                 queues = self.lock();
-                if lane == Lane::Check {
-                    queues.checks_running -= 1;
-                    self.wake.notify_one();
-                }
+                queues.lanes[lane as usize].running -= 1;
+                // This thread may go on with the other lane.
+                self.wake.notify_one();
             } else if queues.stopping {
                 return;
             } else {
@@ -163,34 +157,50 @@ mod tests {
     use super::*;
     use std::sync::mpsc;
 
+    /// Jobs that have begun and do not end before their gate is opened.
+    fn held(workers: &Workers, lane: Lane, count: usize) -> Vec<mpsc::Sender<()>> {
+        let (begun, has_begun) = mpsc::channel();
+        let gates = (0..count).map(|_| {
+            let (gate, opened) = mpsc::channel::<()>();
+            let begun = begun.clone();
+            workers.submit(lane, move || {
+                begun.send(()).unwrap();
+                opened.recv().unwrap();
+            });
+            gate
+        });
+        let gates = gates.collect();
+        (0..count).for_each(|_| has_begun.recv().unwrap());
+        gates
+    }
+
     #[test]
     fn transfers_overtake_checks() {
-        let workers = Workers::new("test", 1).unwrap();
-        let (gate, opened) = mpsc::channel::<()>();
+        let workers = Workers::new("test", 2).unwrap();
+        let checks = held(&workers, Lane::Check, 2);
+        let transfer = held(&workers, Lane::Transfer, 1);
         let (out, order) = mpsc::channel();
-        workers.submit(Lane::Transfer, move || opened.recv().unwrap());
         for (lane, name) in [(Lane::Check, "check"), (Lane::Transfer, "first"), (Lane::Transfer, "second")] {
             let out = out.clone();
             workers.submit(lane, move || out.send(name).unwrap());
         }
-        gate.send(()).unwrap();
+        checks[0].send(()).unwrap();
         assert_eq!(order.iter().take(3).collect::<Vec<_>>(), ["first", "second", "check"]);
+        checks[1].send(()).unwrap();
+        transfer[0].send(()).unwrap();
     }
 
     #[test]
-    fn checks_leave_a_thread_for_transfers() {
-        let workers = Workers::new("test", 2).unwrap();
-        let (gate, opened) = mpsc::channel::<()>();
-        let opened = Arc::new(Mutex::new(opened));
-        for _ in 0..2 {
-            let opened = Arc::clone(&opened);
-            workers.submit(Lane::Check, move || opened.lock().unwrap().recv().unwrap());
+    fn no_lane_takes_all_threads() {
+        for (many, one) in [(Lane::Check, Lane::Transfer), (Lane::Transfer, Lane::Check)] {
+            let workers = Workers::new("test", 2).unwrap();
+            let gates = held(&workers, many, 2);
+            let (out, done) = mpsc::channel();
+            workers.submit(many, || ());
+            workers.submit(one, move || out.send(()).unwrap());
+            done.recv().expect("it runs while the others are stuck");
+            gates.iter().for_each(|gate| gate.send(()).unwrap());
         }
-        let (out, done) = mpsc::channel();
-        workers.submit(Lane::Transfer, move || out.send(()).unwrap());
-        done.recv().expect("a transfer runs while the checks are stuck");
-        gate.send(()).unwrap();
-        gate.send(()).unwrap();
     }
 
     #[test]

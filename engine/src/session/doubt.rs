@@ -54,7 +54,7 @@ impl TorrentDriver {
             return;
         }
         let doubted = &mut inner.disk.doubted;
-        while doubted.under_way < self.context.workers.threads() * 2
+        while doubted.under_way < self.context.workers.at_once() * 2
             && let Some(piece) = doubted.waiting.pop_front()
         {
             doubted.under_way += 1;

@@ -19,11 +19,13 @@ use super::torrent::{Carried, Channels, Inner, Next, TorrentDriver, TorrentEvent
 use crate::error::{Error, OptionError};
 use crate::hash::Lane;
 use crate::id::TorrentId;
+use crate::storage::bulk::run_of;
 use crate::storage::{self, OpenOptions, Storage, StorageError, Trust};
 use std::cell::RefCell;
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use swarm_core::bitfield::Bitfield;
 use swarm_core::dht::MutableTorrentLink;
@@ -40,9 +42,6 @@ use tokio::task::spawn_local;
 
 /// How often the progress of a check is reported.
 const CHECK_EVENT_INTERVAL: Duration = Duration::from_millis(200);
-
-/// How much a worker checks before it tells, in bytes: handing over takes longer than to check a small piece.
-const CHECKED_AT_ONCE_LEN: u32 = 1 << 20;
 
 /// How many files that cannot be read are named.
 const UNREADABLE_REPORTED_MAX: usize = 100;
@@ -321,15 +320,6 @@ async fn commanded(
     }
 }
 
-/// Checks pieces one after the other; a panic is of one of them.
-fn check_all(storage: &dyn Storage, pieces: Vec<PieceIndex>) -> Vec<CheckedPiece> {
-    let check = |piece| catch_unwind(AssertUnwindSafe(|| storage.check_piece(piece)));
-    pieces.into_iter().map(|piece| (piece, check(piece))).collect()
-}
-
-/// A piece, and what came of its check.
-type CheckedPiece = (PieceIndex, std::thread::Result<Result<bool, StorageError>>);
-
 /// What a torrent begins with.
 fn first(context: &Context, options: &AddTorrent, info_hash: InfoHash) -> Carried {
     let mut rng = context.rng.borrow_mut().fork();
@@ -457,27 +447,36 @@ impl TorrentDriver {
         events.send(Event::Checking { done: 0, of });
         let (tx, mut rx) = mpsc::unbounded_channel();
         let pieces: Vec<PieceIndex> = recheck.iter().collect();
-        let at_once = (CHECKED_AT_ONCE_LEN / info.geometry.piece_len()).max(1) as usize;
-        let mut parts = pieces.chunks(at_once);
+        let threads = context.workers.at_once();
+        let mut parts = pieces.chunks(run_of(info, of, threads) as usize);
         let submit = |part: &[PieceIndex]| {
-            let (storage, tx, part) = (Arc::clone(storage), tx.clone(), part.to_vec());
-            context.workers.submit(Lane::Check, move || drop(tx.send(check_all(&*storage, part))));
+            let (storage, tx, mut part) = (Arc::clone(storage), tx.clone(), part.to_vec());
+            let aborted = progress.abort_flag();
+            let check = move || {
+                if aborted.load(Ordering::Relaxed) {
+                    part.clear();
+                }
+                let results = catch_unwind(AssertUnwindSafe(|| storage.check_pieces(&part)));
+                let _ = tx.send(results.map(|results| part.into_iter().zip(results)));
+            };
+            context.workers.submit(Lane::Check, check);
         };
-        parts.by_ref().take(context.workers.threads() * 2).for_each(submit);
+        parts.by_ref().take(threads * 2).for_each(submit);
         let mut reported_at = context.now();
         let mut unreadable = BTreeSet::new();
-        let mut checked = VecDeque::new();
+        let mut checked = None;
         for done in 1..=of {
-            if checked.is_empty() {
-                let Some(part) = rx.recv().await else { break };
-                checked.extend(part);
+            let (piece, result) = loop {
+                if progress.is_aborted() {
+                    return Err(Error::Stopped);
+                }
+                if let Some(next) = checked.as_mut().and_then(Iterator::next) {
+                    break next;
+                }
+                let Some(part) = rx.recv().await else { return Err(Error::Stopped) };
+                checked = Some(part.map_err(|_| Error::panicked())?);
                 parts.next().into_iter().for_each(submit);
-            }
-            let Some((piece, result)) = checked.pop_front() else { break };
-            if progress.is_aborted() {
-                return Err(Error::Stopped);
-            }
-            let Ok(result) = result else { return Err(Error::panicked()) };
+            };
             let is_right = match result {
                 // What cannot be read is not there; the rest may be.
                 Err(ref error @ StorageError::Io { ref path, ref source, .. })

@@ -30,7 +30,7 @@ impl TorrentDriver {
         }
         let _turn = progress.unless_aborted(context.checks.acquire()).await?;
         progress.checking.set(true);
-        let (threads, sources) = (context.workers.threads(), Arc::new(sources));
+        let (threads, sources) = (context.workers.at_once(), Arc::new(sources));
         let finding = || {
             let (storage, sources, aborted) =
                 (Arc::clone(storage), Arc::clone(&sources), progress.abort_flag());

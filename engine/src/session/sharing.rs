@@ -67,7 +67,7 @@ impl TorrentDriver {
         }
         let Ok(turn) = progress.unless_aborted(context.checks.acquire()).await else { return };
         // Beside what comes over the network, which needs workers too.
-        let threads = (context.workers.threads() / 2).max(1);
+        let threads = (context.workers.at_once() / 2).max(1);
         let (storage, aborted) = (Arc::clone(&content.storage), progress.abort_flag());
         let finding = move || storage.find_elsewhere(&sources, threads, &|| !aborted.load(Ordering::Relaxed));
         let found = context.on_worker(Lane::Check, finding).await;

@@ -56,7 +56,7 @@ impl TorrentDriver {
         let most = (ASKED_LEN / inner.core.geometry().piece_len()).max(1) as usize;
         let unchecked = inner.disk.unchecked();
         while !unchecked.asked.is_empty() {
-            let jobs_max = if unchecked.is_urgent() { self.context.workers.threads() } else { 1 };
+            let jobs_max = if unchecked.is_urgent() { self.context.workers.at_once() } else { 1 };
             if unchecked.under_way >= jobs_max {
                 return;
             }

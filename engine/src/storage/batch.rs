@@ -14,7 +14,7 @@ use swarm_core::id::{FileIndex, PieceIndex};
 use swarm_core::metainfo::{Info, PieceHash};
 
 /// Opens a file; `None` for padding that is on no disk.
-pub(super) type Open<'a> = dyn Fn(FileIndex) -> io::Result<Option<File>> + Sync + 'a;
+pub(super) type Open<'a> = dyn Fn(FileIndex) -> io::Result<Option<Arc<File>>> + Sync + 'a;
 
 /// So much of a batch is read into memory at most; what is mapped does not count.
 const OWNED_MAX: u64 = 8 << 20;
@@ -100,7 +100,7 @@ impl<'a> Batch<'a> {
             let file = match last {
                 Some((index, file)) if *index == segment.file => Ok(Some(Arc::clone(file))),
                 _ if info.files[segment.file.idx()].is_padding_for_sure() => Ok(None),
-                _ => open(segment.file).map(|file| file.map(Arc::new)),
+                _ => open(segment.file),
             };
             let bytes = match file {
                 Ok(Some(file)) => {

@@ -1,4 +1,4 @@
-//! Hashing every piece of a torrent on all cores, for `verify` and `create`.
+//! Hashing many pieces: every one of a torrent on all cores, for `verify` and `create`, or some on one, for a session's checks.
 
 use super::batch::{Batch, Cost, Open};
 use super::scan::{ScanError, scan, zeros};
@@ -51,11 +51,9 @@ pub(super) fn hash_range(
     open: &Open<'_>,
     each: &(dyn Fn(PieceIndex, Result<PieceHash, BulkError>) -> bool + Sync),
 ) {
-    let geometry = &info.geometry;
     let count = pieces.len() as u32;
-    let batch = pieces_at_once(info.format(), geometry.piece_len());
-    let fair_share = count.div_ceil(threads.max(1) as u32);
-    let run = (RUN_LEN / geometry.piece_len()).max(batch).min(fair_share).max(1);
+    let batch = pieces_at_once(info.format(), info.geometry.piece_len());
+    let run = run_of(info, count, threads);
     let runs = count.div_ceil(run);
     let (next, is_over) = (AtomicU32::new(0), AtomicBool::new(false));
     let work = || {
@@ -79,6 +77,13 @@ pub(super) fn hash_range(
         }
         work();
     });
+}
+
+/// How many neighbouring pieces a thread takes at a time, of so many in all.
+pub(crate) fn run_of(info: &Info, count: u32, threads: usize) -> u32 {
+    let piece_len = info.geometry.piece_len();
+    let fair_share = count.div_ceil(threads.max(1) as u32);
+    (RUN_LEN / piece_len).max(pieces_at_once(info.format(), piece_len)).min(fair_share).max(1)
 }
 
 /// How many pieces are hashed side by side.
@@ -177,7 +182,6 @@ impl Hasher<'_> {
             return Ok(None);
         }
         let Some(file) = (self.open)(index)? else { return Ok(None) };
-        let file = Arc::new(file);
         self.last = Some((index, Arc::clone(&file)));
         Ok(Some(file))
     }

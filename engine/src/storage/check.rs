@@ -3,19 +3,22 @@
 //! What the saved state vouches for is *unchecked* until this process has read it: a file can rot without any sign. Such a piece is
 //! hashed before any of it is sent, several side by side where that is quicker ([`Storage::check_unchecked`]).
 
+use super::bulk::hash_range;
 use super::error::StorageError;
 use super::prepared::Prepared;
 use super::read::{Located, Use};
 use super::scan::{MAP_LEN_MIN, zeros};
 use super::table::Place;
-use super::{FileStorage, Storage, sys};
+use super::{FileStorage, Storage, lock, sys};
 use crate::hash::PieceHasher;
 use crate::hash::lanes::{Algorithm as _, Sha1Lanes, Sha256Lanes};
 use crate::hash::piece::piece_hashes;
+use std::io;
+use std::sync::Mutex;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use swarm_core::geometry::BLOCK_LEN;
-use swarm_core::id::PieceIndex;
+use swarm_core::id::{FileIndex, PieceIndex};
 use swarm_core::metainfo::{Format, PieceHash};
 
 /// Pieces that nobody has asked for yet are checked beside those that are, up to so many bytes together, if the system has them in
@@ -54,8 +57,62 @@ impl FileStorage {
     /// See [`Storage::check_piece`].
     pub(super) fn check_one(&self, piece: PieceIndex) -> Result<bool, StorageError> {
         let changes = self.table().changes;
+        let hash = self.hash_piece(piece);
+        self.take_checked(piece, hash, changes)
+    }
+
+    /// See [`Storage::check_pieces`].
+    pub(super) fn check_side_by_side(&self, pieces: &[PieceIndex]) -> Vec<Result<bool, StorageError>> {
+        let changes = self.table().changes;
+        let hashes = self.hash_side_by_side(pieces);
+        let check = |(&piece, hash)| match hash {
+            Some(hash) if hash == self.info.piece_hash(piece) => {
+                self.take_checked(piece, Ok(Some(hash)), changes)
+            }
+            // Another look says what is wrong, and all that follows from it.
+            _ => self.check_one(piece),
+        };
+        pieces.iter().zip(hashes).map(check).collect()
+    }
+
+    /// What those of these pieces hash to that lie in files of their own; `None` for others, and for what could not be read.
+    fn hash_side_by_side(&self, pieces: &[PieceIndex]) -> Vec<Option<PieceHash>> {
+        let mut hashes = vec![None; pieces.len()];
+        let (Some(first), Some(last)) = (pieces.first(), pieces.last()) else { return hashes };
+        let is_wanted = |piece| pieces.binary_search(&piece).is_ok() && self.is_in_own_files(piece);
+        let open = |file: FileIndex| {
+            let place = self.table().slots[file.idx()].place;
+            match place {
+                Place::Pad => Ok(None),
+                place => self.open_file(file, place).map(Some).map_err(io::Error::other),
+            }
+        };
+        let found = Mutex::new(&mut hashes);
+        hash_range(&self.info, first.0..last.0 + 1, 1, &is_wanted, &open, &|piece, hash| {
+            if let Ok(at) = pieces.binary_search(&piece) {
+                lock(&found)[at] = hash.ok();
+            }
+            true
+        });
+        hashes
+    }
+
+    /// Whether all of a piece lies in files as they are in the end, or are meant to be.
+    fn is_in_own_files(&self, piece: PieceIndex) -> bool {
+        let slices = self.locate(piece, 0..self.info.geometry.len_of(piece));
+        let is_own = |place| matches!(place, Place::Pad | Place::Work | Place::Present);
+        self.expect_readable(piece).is_ok() && slices.iter().all(|slice| is_own(slice.place))
+    }
+
+    /// What follows from what a piece hashes to, which was read while files had been found changed so many times.
+    fn take_checked(
+        &self,
+        piece: PieceIndex,
+        hash: Result<Option<PieceHash>, StorageError>,
+        changes: u64,
+    ) -> Result<bool, StorageError> {
         let mut unreadable = None;
-        let is_right = match self.hash_piece(piece) {
+        let is_right = match hash {
             Ok(hash) if hash.is_some_and(|hash| self.info.is_contradicted_by(piece, hash)) => {
                 self.note_bad(piece, changes);
                 return Err(StorageError::contradiction(&self.info, piece));

@@ -261,6 +261,11 @@ pub(crate) trait Storage: Send + Sync {
     /// says. A missing or short file is no error: the piece is not right.
     fn check_piece(&self, piece: PieceIndex) -> Result<bool, StorageError>;
 
+    /// The same for several pieces, in order: side by side, where that is quicker.
+    fn check_pieces(&self, pieces: &[PieceIndex]) -> Vec<Result<bool, StorageError>> {
+        pieces.iter().map(|&piece| self.check_piece(piece)).collect()
+    }
+
     /// Whether the piece counts as had and nobody has read it since the storage was opened: it is not to be sent before
     /// [`check_unchecked`](Self::check_unchecked) has said that it is right.
     fn is_unchecked(&self, _piece: PieceIndex) -> bool {
@@ -503,6 +508,10 @@ impl Storage for FileStorage {
 
     fn check_piece(&self, piece: PieceIndex) -> Result<bool, StorageError> {
         self.check_one(piece)
+    }
+
+    fn check_pieces(&self, pieces: &[PieceIndex]) -> Vec<Result<bool, StorageError>> {
+        self.check_side_by_side(pieces)
     }
 
     fn is_unchecked(&self, piece: PieceIndex) -> bool {

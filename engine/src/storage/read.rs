@@ -197,7 +197,7 @@ impl FileStorage {
     }
 
     /// For tests: the disk fails where it is told to.
-    fn expect_readable(&self, piece: PieceIndex) -> Result<(), StorageError> {
+    pub(super) fn expect_readable(&self, piece: PieceIndex) -> Result<(), StorageError> {
         let is_readable = self.budget.as_ref().is_none_or(|disk| disk.is_readable(piece));
         let failed = || StorageError::io(&self.path(), "read", sys::unreadable());
         is_readable.then_some(()).ok_or_else(failed)

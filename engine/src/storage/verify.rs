@@ -96,7 +96,7 @@ pub fn run(
             let path = path_of(file);
             match is_unwritten_padding(&path, &info.files[file.idx()]) {
                 true => Ok(None),
-                false => File::open(path).map(Some),
+                false => File::open(path).map(|file| Some(Arc::new(file))),
             }
         },
         &|piece, hash| {

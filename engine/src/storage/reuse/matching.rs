@@ -261,7 +261,7 @@ impl Matching<'_> {
             first + pieces.start..first + pieces.end,
             self.threads,
             &|piece| is_wanted(piece.0 - first),
-            &|index| if index == shape.index { file.try_clone().map(Some) } else { Ok(None) },
+            &|index| Ok((index == shape.index).then(|| Arc::clone(file))),
             &|piece, hash| {
                 if let Ok(hash) = hash {
                     each(piece.0 - first, hash);

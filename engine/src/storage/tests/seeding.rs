@@ -149,3 +149,69 @@ fn maps_are_bounded_and_what_is_held_stays_alive() {
     drop(storage);
     assert!(all[0].still_valid());
 }
+
+/// What becomes of a torrent's files before they are checked.
+type Damage = fn(&Torrent, &Path);
+
+const DAMAGES: [Damage; 5] = [
+    |_, _| (),
+    |torrent, dir| fs::remove_file(torrent.path(dir, 4)).unwrap(),
+    |torrent, dir| fs::write(torrent.path(dir, 6), vec![0; 90 * 1024]).unwrap(),
+    |torrent, dir| {
+        fs::File::options().write(true).open(torrent.path(dir, 0)).unwrap().set_len(200_000).unwrap()
+    },
+    |torrent, dir| {
+        let mut bytes = torrent.file_bytes(0).to_vec();
+        bytes[40_000] ^= 1;
+        fs::write(torrent.path(dir, 0), bytes).unwrap();
+    },
+];
+
+#[test]
+fn pieces_that_are_checked_side_by_side_come_out_as_one_by_one() {
+    let torrent = mixed();
+    const SOME: [bool; 7] = [true, true, true, false, true, true, false];
+    for (number, damage) in DAMAGES.into_iter().enumerate() {
+        for (how, as_what) in
+            [super::seeding, all_of, |dir: &Path| wanting(dir, &SOME)].into_iter().enumerate()
+        {
+            let check = |check: fn(&FileStorage, &[PieceIndex]) -> Vec<Result<bool, StorageError>>| {
+                let dir = tempfile::tempdir().unwrap();
+                torrent.lay_out(dir.path());
+                damage(&torrent, dir.path());
+                // What is obviously somebody else's is refused at once.
+                let (storage, opened) = torrent.open(as_what(dir.path())).ok()?;
+                let pieces: Vec<_> = opened.recheck.iter().collect();
+                let results = check(&storage, &pieces).into_iter();
+                let results: Vec<_> =
+                    results.map(|result| result.map_err(|e| std::mem::discriminant(&e))).collect();
+                let has: Vec<_> = torrent.pieces().map(|piece| storage.has(piece)).collect();
+                Some((pieces, results, has))
+            };
+            let one_by_one =
+                check(|storage, pieces| pieces.iter().map(|&piece| storage.check_piece(piece)).collect());
+            let side_by_side = check(FileStorage::check_pieces);
+            assert_eq!(side_by_side, one_by_one, "damage {number}, opened in way {how}");
+            let is_any_right = one_by_one.as_ref().is_none_or(|(_, results, _)| results.contains(&Ok(true)));
+            assert!(is_any_right, "damage {number}, opened in way {how}: {one_by_one:?}");
+            assert!(how > 0 || one_by_one.is_some(), "damage {number}: a seed serves what it has");
+        }
+    }
+}
+
+#[test]
+fn what_an_interrupted_download_has_written_is_checked_side_by_side_wherever_it_lies() {
+    let (dir, torrent) = (tempfile::tempdir().unwrap(), mixed());
+    let some = [true, false, true, true, true, true, false];
+    let (storage, opened) = torrent.open(wanting(dir.path(), &some)).unwrap();
+    storage.reserve().unwrap();
+    torrent.fetch(&storage, &opened);
+    drop(storage);
+    let (storage, opened) = torrent.open(wanting(dir.path(), &some)).unwrap();
+    let pieces: Vec<_> = opened.recheck.iter().collect();
+    assert!(pieces.len() > 8, "nothing was synced: {pieces:?}");
+    let slices =
+        pieces.iter().flat_map(|&piece| storage.locate(piece, 0..torrent.info.geometry.len_of(piece)));
+    assert!(slices.filter(|slice| slice.place == table::Place::PartFile).count() > 0);
+    assert!(storage.check_pieces(&pieces).into_iter().all(Result::unwrap));
+}
