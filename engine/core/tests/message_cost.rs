@@ -20,7 +20,7 @@ use swarm_core::wire::{Message, MetadataMessage};
 
 const PIECES: u32 = 30_000;
 const PEERS: u32 = 100;
-const MESSAGES: u32 = 100_000;
+const MESSAGES: u32 = 50_000;
 /// How long after a message the next one comes: 20,000 a second.
 const INTERVAL: Duration = Duration::from_micros(50);
 /// How many steps a message may cost in the mean.

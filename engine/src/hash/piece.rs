@@ -80,9 +80,7 @@ impl Leaves {
 
 /// What a piece hashes to, whose bytes are all here.
 pub fn piece_hash<'a>(shape: PieceShape, parts: impl IntoIterator<Item = &'a [u8]>) -> PieceHash {
-    let mut hasher = PieceHasher::new(shape);
-    parts.into_iter().for_each(|part| hasher.update(part));
-    hasher.finish()
+    piece_hashes(&[shape], &[parts.into_iter().collect()]).remove(0)
 }
 
 /// What several pieces of one torrent hash to, of each its bytes in parts: side by side, where that is quicker. Of a piece whose bytes are
@@ -139,7 +137,9 @@ mod tests {
             let leaves: Vec<Node> = bytes[..len as usize].chunks(16_384).map(merkle::leaf).collect();
             let expected = PieceHash { sha1: Some(sha1([&bytes[..]])), node: Some(tree.node(&leaves)) };
             for part in [1, 100, 16_384, 20_000, 100_000] {
-                assert_eq!(piece_hash(shape, bytes.chunks(part)), expected, "{len} bytes in parts of {part}");
+                let mut hasher = PieceHasher::new(shape);
+                bytes.chunks(part).for_each(|part| hasher.update(part));
+                assert_eq!(hasher.finish(), expected, "{len} bytes in parts of {part}");
                 let pieces = [bytes.chunks(part).collect(), vec![], bytes.chunks(part).collect()];
                 let hashes = piece_hashes(&[shape, PieceShape { sha1: true, tree: None }, shape], &pieces);
                 assert_eq!(

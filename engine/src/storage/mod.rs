@@ -101,6 +101,7 @@ pub(crate) use reuse::{Elsewhere, Lengths, Reusable, ReuseSources, Sibling};
 pub use space::SpaceBudget;
 
 use crate::buffer::{PieceBuffer, Spill};
+use crate::hash::lanes::{Algorithm as _, Sha256Lanes, hash_many};
 use read::Use;
 use saved::SavedState;
 use std::fs::File;
@@ -111,7 +112,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 use swarm_core::geometry::BLOCK_LEN;
 use swarm_core::id::{FileIndex, PieceIndex};
-use swarm_core::merkle::{self, Node};
+use swarm_core::merkle::Node;
 use swarm_core::metainfo::{FileEntry, Info, Metainfo, PieceHash, PieceTree};
 use table::{Doubts, Table};
 use tree::Tree;
@@ -351,15 +352,13 @@ pub(crate) trait Storage: Send + Sync {
     /// If it cannot be read.
     fn leaves(&self, piece: PieceIndex, tree: Option<PieceTree>) -> Result<Vec<Node>, StorageError> {
         let len = tree.map_or(0, |tree| tree.len);
-        let (mut leaves, mut block) = (Vec::new(), vec![0; BLOCK_LEN as usize]);
+        let (mut leaves, mut buf) = (Vec::new(), vec![0; len.min(LEAVES_CHUNK) as usize]);
         for start in (0..len).step_by(LEAVES_CHUNK as usize) {
             let end = len.min(start + LEAVES_CHUNK);
-            let bytes = self.prepare(piece, start..end)?;
-            for begin in (start..end).step_by(BLOCK_LEN as usize) {
-                let block = &mut block[..(end - begin).min(BLOCK_LEN) as usize];
-                bytes.copy_to(begin, block)?;
-                leaves.push(merkle::leaf(block));
-            }
+            let bytes = &mut buf[..(end - start) as usize];
+            self.prepare(piece, start..end)?.copy_to(start, bytes)?;
+            let blocks: Vec<Vec<&[u8]>> = bytes.chunks(BLOCK_LEN as usize).map(|block| vec![block]).collect();
+            leaves.extend(hash_many::<Sha256Lanes>(Sha256Lanes::choice(), &blocks));
         }
         Ok(leaves)
     }
@@ -375,7 +374,8 @@ pub(crate) trait Storage: Send + Sync {
         0
     }
 
-    /// Makes all that is in the journal durable and marks it so; then gives complete files their final names, and returns those.
+    /// Makes all that is in the journal durable and marks it so; then gives complete files their final names. Returns all
+    /// that have got theirs and were not returned yet: an earlier call may have failed half-way.
     ///
     /// # Errors
     /// If data could not be made durable, this storage marks nothing any more, since the system reports such an error only once; the
@@ -386,7 +386,7 @@ pub(crate) trait Storage: Send + Sync {
     /// links, removes the work folder unless it holds bytes of unwanted files. All pieces can still be read.
     ///
     /// # Errors
-    /// As [`sync`](Self::sync); [`StorageError::Changed`] if a needed piece is missing. Can be called again.
+    /// As [`sync`](Self::sync), as is what it returns; [`StorageError::Changed`] if a needed piece is missing. Can be called again.
     fn finish(&self) -> Result<Vec<FileIndex>, StorageError>;
 
     /// Saves the state for the next start, and frees open files and maps. Nothing must be written afterwards.
@@ -590,11 +590,13 @@ impl Storage for FileStorage {
     }
 
     fn sync(&self) -> Result<Vec<FileIndex>, StorageError> {
-        self.sync_and_mark()
+        self.sync_and_mark()?;
+        Ok(std::mem::take(&mut self.table().finished))
     }
 
     fn finish(&self) -> Result<Vec<FileIndex>, StorageError> {
-        self.finish_download()
+        self.finish_download()?;
+        Ok(std::mem::take(&mut self.table().finished))
     }
 
     fn close(&self) -> Result<(), StorageError> {

@@ -49,9 +49,9 @@ impl FileStorage {
     }
 
     /// See [`Storage::sync`].
-    pub(super) fn sync_and_mark(&self) -> Result<Vec<FileIndex>, StorageError> {
+    pub(super) fn sync_and_mark(&self) -> Result<(), StorageError> {
         let mut has_failed = lock(&self.syncing);
-        let Some(work) = self.work() else { return self.save_state().map(|()| Vec::new()) };
+        let Some(work) = self.work() else { return self.save_state() };
         if *has_failed {
             let e = io::Error::other("an earlier sync failed; restart to check what was lost");
             return Err(StorageError::io(&self.path(), "sync", e));
@@ -76,8 +76,10 @@ impl FileStorage {
                 Ok(())
             })
         });
-        self.table().complete_later(complete.into_iter().filter(|file| !finished.contains(file)));
-        moved.map(|()| finished)
+        let mut table = self.table();
+        table.complete_later(complete.into_iter().filter(|file| !finished.contains(file)));
+        table.finished.extend(finished);
+        moved
     }
 
     /// Compares what was written, and what is complete, with what we left. Gives the complete files that are that.
@@ -186,9 +188,9 @@ impl FileStorage {
     }
 
     /// See [`Storage::finish`].
-    pub(super) fn finish_download(&self) -> Result<Vec<FileIndex>, StorageError> {
-        let Some(work) = self.work() else { return Ok(Vec::new()) };
-        let finished = self.sync_and_mark()?;
+    pub(super) fn finish_download(&self) -> Result<(), StorageError> {
+        let Some(work) = self.work() else { return Ok(()) };
+        self.sync_and_mark()?;
         if work.folder.is_distrusted()? {
             self.doubt_all_present()?;
             work.folder.end_distrust()?;
@@ -199,8 +201,7 @@ impl FileStorage {
         }
         self.make_empty_files()?;
         if self.is_worth_keeping() {
-            self.keep_for_later(&work)?;
-            return Ok(finished);
+            return self.keep_for_later(&work);
         }
         {
             let mut table = self.table();
@@ -218,7 +219,7 @@ impl FileStorage {
         *lock(&self.removed_part_file) = work.find_part_file();
         drop(work);
         self.remove_work_folder();
-        Ok(finished)
+        Ok(())
     }
 
     /// Whether the work folder holds bytes of files that are not wanted now and may be later.

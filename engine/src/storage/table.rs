@@ -85,6 +85,8 @@ pub(super) struct Table {
     pub(super) dirty: Dirty,
     /// Files in the work folder all of whose pieces are there.
     pub(super) complete: Vec<FileIndex>,
+    /// Files that have got their final names since the caller last asked.
+    pub(super) finished: Vec<FileIndex>,
     /// Something is known that the saved state does not say. For seeds only.
     pub(super) is_unsaved: bool,
     /// What the last write lacked on a full disk; there is space again when so much is free.

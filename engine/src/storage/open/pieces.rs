@@ -123,6 +123,7 @@ impl Findings {
             is_unsaved: false,
             lacking_bytes: 0,
             partial: known.state.partial,
+            finished: Vec::new(),
             is_begun: false,
         };
         (table, opened)

@@ -3,6 +3,7 @@
 use super::testing::{Content, Torrent, all_of, names};
 use super::*;
 use crate::buffer::BLOCK_BYTES;
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;

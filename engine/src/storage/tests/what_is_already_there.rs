@@ -138,7 +138,8 @@ fn file_that_appears_meanwhile_is_not_replaced() {
     assert!(matches!(storage.finish(), Err(StorageError::ForeignData { path: p }) if p == path));
     assert_eq!(fs::read(&path).unwrap(), b"mine");
     fs::remove_file(&path).unwrap();
-    storage.finish().unwrap();
+    let finished: BTreeSet<u32> = storage.finish().unwrap().into_iter().map(|file| file.0).collect();
+    assert_eq!(finished, [0, 3, 4, 6].into(), "those that were not in the way too");
     torrent.assert_complete(dir.path());
 }
 
