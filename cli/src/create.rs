@@ -7,6 +7,7 @@ use crate::format::FormatArg;
 use crate::interrupt::Interrupt;
 use crate::network::{NetworkArgs, parse_node, parse_tracker, parse_web_seed};
 use crate::progress::WorkBar;
+use crate::selection::listed;
 use crate::transfer::{self, Plan, folder_of, parent_of};
 use crate::{source, units};
 use anyhow::{Context as _, Result};
@@ -164,7 +165,7 @@ struct Created<'a> {
     piece_length: u32,
     pieces: u32,
     total_size: u64,
-    /// Number of files.
+    /// Number of files, padding left out.
     files: usize,
     output: &'a str,
     magnet: String,
@@ -456,7 +457,7 @@ fn print(metainfo: &Metainfo, output: &Path, is_event: bool, cx: &mut Context) {
         piece_length: info.geometry.piece_len(),
         pieces: info.geometry.pieces(),
         total_size: info.payload_len(),
-        files: info.files.len(),
+        files: listed(&info.files).count(),
         output: &output.to_string_lossy(),
         magnet: metainfo.magnet().to_string(),
         seconds: seconds(cx.start.elapsed()),

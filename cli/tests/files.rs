@@ -24,6 +24,10 @@ fn what_create_makes_show_shows_and_verify_accepts() {
     let size: usize = tree(&root).values().map(Vec::len).sum();
     assert_eq!(created["output"], "release.meta");
     assert_eq!(created["files"], tree(&root).len());
+    for format in ["v2", "hybrid"] {
+        let options = ["create", "data/release", "--json", "--format", format, "-o", format];
+        assert_eq!(run_ok(dir, options).json()["files"], tree(&root).len(), "{format}: without its padding");
+    }
     for key in ["name", "info_hash_v1", "piece_length", "pieces", "total_size", "magnet"] {
         assert_eq!(created[key], shown[key], "{key}");
     }

@@ -120,7 +120,8 @@ impl SessionOptions {
         /// waits in the sockets, or in a part file if pieces are larger than this.
         buffer_bytes(bytes: usize);
 
-        /// Threads that hash, read and write. 0, the default: one for each core.
+        /// How many threads hash, read and write for transfers, and how many check what is on disk; with one more than that for both. 0, the
+        /// default: one for each core.
         workers(threads: usize);
 
         /// The DHT, which finds peers without a tracker (BEP 5). `None`: the session takes no part in it.
