@@ -153,6 +153,9 @@ fn maps_are_bounded_and_what_is_held_stays_alive() {
 /// What becomes of a torrent's files before they are checked.
 type Damage = fn(&Torrent, &Path);
 
+/// A way to check pieces.
+type Check = fn(&FileStorage, &[PieceIndex]) -> Vec<Result<bool, StorageError>>;
+
 const DAMAGES: [Damage; 5] = [
     |_, _| (),
     |torrent, dir| fs::remove_file(torrent.path(dir, 4)).unwrap(),
@@ -175,7 +178,7 @@ fn pieces_that_are_checked_side_by_side_come_out_as_one_by_one() {
         for (how, as_what) in
             [super::seeding, all_of, |dir: &Path| wanting(dir, &SOME)].into_iter().enumerate()
         {
-            let check = |check: fn(&FileStorage, &[PieceIndex]) -> Vec<Result<bool, StorageError>>| {
+            let check = |check: Check| {
                 let dir = tempfile::tempdir().unwrap();
                 torrent.lay_out(dir.path());
                 damage(&torrent, dir.path());
