@@ -176,7 +176,7 @@ pub struct TuningArgs {
     #[arg(long, hide = true, value_name = "ADDR:PORT", value_parser = parse_address)]
     gateway: Option<SocketAddr>,
 
-    /// Hash, read and write on so many threads; default: one for each core
+    /// Hash, read and write on so many threads, and check what is on disk on as many; default: one for each core
     #[arg(long, hide = true, value_name = "N", value_parser = units::whole::<usize>(1..=1024))]
     workers: Option<usize>,
 }

@@ -1,7 +1,7 @@
 //! The threads that hash, write and read files, so that no runtime thread ever waits for a disk.
 //!
 //! Two lanes: what a transfer waits for ([`Lane::Transfer`]) goes before the checking of what is already
-//! there ([`Lane::Check`]). No lane ever occupies every thread: a read for an upload does not wait behind a piece of a
+//! there ([`Lane::Check`]). No lane occupies every thread, unless the system gives one only: a read for an upload does not wait behind a piece of a
 //! 20 GiB check.
 
 use std::collections::VecDeque;
@@ -66,7 +66,7 @@ impl Workers {
                 Ok(thread) => workers.threads.push(thread),
                 Err(e) if i == 0 => return Err(e),
                 Err(error) => {
-                    tracing::warn!(%error, threads = i, "fewer threads than there are cores");
+                    tracing::warn!(%error, threads = i, "fewer threads than wanted");
                     break;
                 }
             }

@@ -136,7 +136,7 @@ impl Session {
         options.validate()?;
         let system = |what: &'static str| move |e: std::io::Error| Error::system(what, e);
         let threads = if options.workers == 0 { Workers::default_threads() } else { options.workers };
-        let shares = Shares::of_process(&options, threads)?;
+        let shares = Shares::of_process(&options, threads + 1)?;
         // Before anybody is talked to.
         let filter = options.ip_filter.as_ref().map(ip_filter::load).transpose()?;
         let sockets = socket::listen(&options.binding())?;

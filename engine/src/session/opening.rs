@@ -25,7 +25,7 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use swarm_core::bitfield::Bitfield;
 use swarm_core::dht::MutableTorrentLink;
@@ -42,6 +42,9 @@ use tokio::task::spawn_local;
 
 /// How often the progress of a check is reported.
 const CHECK_EVENT_INTERVAL: Duration = Duration::from_millis(200);
+
+/// How much a worker checks until it tells, in bytes, though there are lanes for more: others wait for the disk too.
+const CHECKED_AT_ONCE_MAX: u32 = 128 << 20;
 
 /// How many files that cannot be read are named.
 const UNREADABLE_REPORTED_MAX: usize = 100;
@@ -320,6 +323,16 @@ async fn commanded(
     }
 }
 
+/// Tells jobs on workers to stop once it is dropped.
+#[derive(Default)]
+struct StopsJobs(Arc<AtomicBool>);
+
+impl Drop for StopsJobs {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// What a torrent begins with.
 fn first(context: &Context, options: &AddTorrent, info_hash: InfoHash) -> Carried {
     let mut rng = context.rng.borrow_mut().fork();
@@ -448,20 +461,21 @@ impl TorrentDriver {
         let (tx, mut rx) = mpsc::unbounded_channel();
         let pieces: Vec<PieceIndex> = recheck.iter().collect();
         let threads = context.workers.at_once();
-        let mut parts = pieces.chunks(run_of(info, of, threads) as usize);
+        let at_once = run_of(info, of, threads).min(CHECKED_AT_ONCE_MAX / info.geometry.piece_len()).max(1);
+        let mut parts = pieces.chunks(at_once as usize);
+        // What is under way stops when this does.
+        let over = StopsJobs::default();
         let submit = |part: &[PieceIndex]| {
-            let (storage, tx, mut part) = (Arc::clone(storage), tx.clone(), part.to_vec());
-            let aborted = progress.abort_flag();
+            let (storage, tx, part) = (Arc::clone(storage), tx.clone(), part.to_vec());
+            let over = Arc::clone(&over.0);
             let check = move || {
-                if aborted.load(Ordering::Relaxed) {
-                    part.clear();
-                }
-                let results = catch_unwind(AssertUnwindSafe(|| storage.check_pieces(&part)));
+                let goes_on = || !over.load(Ordering::Relaxed);
+                let results = catch_unwind(AssertUnwindSafe(|| storage.check_pieces(&part, &goes_on)));
                 let _ = tx.send(results.map(|results| part.into_iter().zip(results)));
             };
             context.workers.submit(Lane::Check, check);
         };
-        parts.by_ref().take(threads * 2).for_each(submit);
+        parts.by_ref().take(threads + 1).for_each(submit);
         let mut reported_at = context.now();
         let mut unreadable = BTreeSet::new();
         let mut checked = None;
@@ -473,7 +487,9 @@ impl TorrentDriver {
                 if let Some(next) = checked.as_mut().and_then(Iterator::next) {
                     break next;
                 }
-                let Some(part) = rx.recv().await else { return Err(Error::Stopped) };
+                let Some(part) = progress.unless_aborted(rx.recv()).await? else {
+                    return Err(Error::Stopped);
+                };
                 checked = Some(part.map_err(|_| Error::panicked())?);
                 parts.next().into_iter().for_each(submit);
             };

@@ -16,20 +16,21 @@ use swarm_core::metainfo::{Info, PieceHash};
 /// Opens a file; `None` for padding that is on no disk.
 pub(super) type Open<'a> = dyn Fn(FileIndex) -> io::Result<Option<Arc<File>>> + Sync + 'a;
 
-/// So much of a batch is read into memory at most; what is mapped does not count.
-const OWNED_MAX: u64 = 8 << 20;
-
-/// A batch maps so many files at most.
-const MAPS_MAX: usize = 32;
-
 /// What a batch would take, before anything is opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Cost {
+    /// Bytes that are read into memory; what is mapped does not count.
     owned: u64,
+    /// Files that are mapped, each with a guard.
     maps: usize,
 }
 
 impl Cost {
+    /// The most for a process that does nothing else.
+    pub(super) const ALONE: Cost = Cost { owned: 8 << 20, maps: 32 };
+    /// The most beside transfers, which need memory and guards too.
+    pub(super) const BESIDE_TRANSFERS: Cost = Cost { owned: 4 << 20, maps: 8 };
+
     /// That of a piece by itself.
     pub(super) fn of(info: &Info, piece: PieceIndex) -> Cost {
         let mut cost = Cost::default();
@@ -42,10 +43,10 @@ impl Cost {
         cost
     }
 
-    /// That of both, if it is not too much.
-    pub(super) fn and(self, other: Cost) -> Option<Cost> {
+    /// That of both, if it is not more than `most`.
+    pub(super) fn and(self, other: Cost, most: Cost) -> Option<Cost> {
         let both = Cost { owned: self.owned + other.owned, maps: self.maps + other.maps };
-        (both.owned <= OWNED_MAX && both.maps <= MAPS_MAX).then_some(both)
+        (both.owned <= most.owned && both.maps <= most.maps).then_some(both)
     }
 }
 

@@ -39,14 +39,15 @@ pub(crate) fn hash_pieces(
     open: &Open<'_>,
     each: &(dyn Fn(PieceIndex, Result<PieceHash, BulkError>) -> bool + Sync),
 ) {
-    hash_range(info, 0..info.geometry.pieces(), threads, is_wanted, open, each);
+    hash_range(info, 0..info.geometry.pieces(), threads, Cost::ALONE, is_wanted, open, each);
 }
 
-/// The same for some neighbouring pieces.
+/// The same for some neighbouring pieces, of which as many are hashed side by side as cost no more than `most`.
 pub(super) fn hash_range(
     info: &Info,
     pieces: Range<u32>,
     threads: usize,
+    most: Cost,
     is_wanted: &(dyn Fn(PieceIndex) -> bool + Sync),
     open: &Open<'_>,
     each: &(dyn Fn(PieceIndex, Result<PieceHash, BulkError>) -> bool + Sync),
@@ -57,7 +58,7 @@ pub(super) fn hash_range(
     let runs = count.div_ceil(run);
     let (next, is_over) = (AtomicU32::new(0), AtomicBool::new(false));
     let work = || {
-        let mut hasher = Hasher { info, open, batch, each, is_over: &is_over, last: None, zeros: None };
+        let mut hasher = Hasher { info, open, batch, most, each, is_over: &is_over, last: None, zeros: None };
         while !is_over.load(Ordering::Relaxed) {
             let n = next.fetch_add(1, Ordering::Relaxed);
             if n >= runs {
@@ -105,6 +106,8 @@ struct Hasher<'a> {
     open: &'a Open<'a>,
     /// Pieces at once.
     batch: u32,
+    /// What they cost together at most.
+    most: Cost,
     each: &'a (dyn Fn(PieceIndex, Result<PieceHash, BulkError>) -> bool + Sync),
     is_over: &'a AtomicBool,
     last: Option<(FileIndex, Arc<File>)>,
@@ -124,7 +127,7 @@ impl Hasher<'_> {
                 self.tell(first, Ok(digest));
                 continue;
             }
-            let Some(mut cost) = Cost::of(self.info, first).and(Cost::default()) else {
+            let Some(mut cost) = Cost::of(self.info, first).and(Cost::default(), self.most) else {
                 let result = self.hash_alone(first);
                 self.tell(first, result);
                 continue;
@@ -133,7 +136,7 @@ impl Hasher<'_> {
             while count < self.batch
                 && let next = PieceIndex(first.0 + count)
                 && pieces.peek() == Some(&next)
-                && let Some(both) = cost.and(Cost::of(self.info, next))
+                && let Some(both) = cost.and(Cost::of(self.info, next), self.most)
             {
                 pieces.next();
                 (cost, count) = (both, count + 1);

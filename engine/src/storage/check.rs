@@ -3,6 +3,7 @@
 //! What the saved state vouches for is *unchecked* until this process has read it: a file can rot without any sign. Such a piece is
 //! hashed before any of it is sent, several side by side where that is quicker ([`Storage::check_unchecked`]).
 
+use super::batch::Cost;
 use super::bulk::hash_range;
 use super::error::StorageError;
 use super::prepared::Prepared;
@@ -62,21 +63,27 @@ impl FileStorage {
     }
 
     /// See [`Storage::check_pieces`].
-    pub(super) fn check_side_by_side(&self, pieces: &[PieceIndex]) -> Vec<Result<bool, StorageError>> {
+    pub(super) fn check_side_by_side(
+        &self,
+        pieces: &[PieceIndex],
+        goes_on: &(dyn Fn() -> bool + Sync),
+    ) -> Vec<Result<bool, StorageError>> {
         let changes = self.table().changes;
-        let hashes = self.hash_side_by_side(pieces);
+        let hashes = self.hash_side_by_side(pieces, goes_on);
         let check = |(&piece, hash)| match hash {
-            Some(hash) if hash == self.info.piece_hash(piece) => {
-                self.take_checked(piece, Ok(Some(hash)), changes)
-            }
-            // Another look says what is wrong, and all that follows from it.
-            _ => self.check_one(piece),
+            Some(hash) => self.take_checked(piece, Ok(Some(hash)), changes),
+            // Another look says why, and all that follows from it.
+            None => self.check_one(piece),
         };
-        pieces.iter().zip(hashes).map(check).collect()
+        pieces.iter().zip(hashes).take_while(|_| goes_on()).map(check).collect()
     }
 
     /// What those of these pieces hash to that lie in files of their own; `None` for others, and for what could not be read.
-    fn hash_side_by_side(&self, pieces: &[PieceIndex]) -> Vec<Option<PieceHash>> {
+    fn hash_side_by_side(
+        &self,
+        pieces: &[PieceIndex],
+        goes_on: &(dyn Fn() -> bool + Sync),
+    ) -> Vec<Option<PieceHash>> {
         let mut hashes = vec![None; pieces.len()];
         let (Some(first), Some(last)) = (pieces.first(), pieces.last()) else { return hashes };
         let is_wanted = |piece| pieces.binary_search(&piece).is_ok() && self.is_in_own_files(piece);
@@ -88,20 +95,24 @@ impl FileStorage {
             }
         };
         let found = Mutex::new(&mut hashes);
-        hash_range(&self.info, first.0..last.0 + 1, 1, &is_wanted, &open, &|piece, hash| {
+        let most = Cost::BESIDE_TRANSFERS;
+        hash_range(&self.info, first.0..last.0 + 1, 1, most, &is_wanted, &open, &|piece, hash| {
             if let Ok(at) = pieces.binary_search(&piece) {
                 lock(&found)[at] = hash.ok();
             }
-            true
+            goes_on()
         });
         hashes
     }
 
-    /// Whether all of a piece lies in files as they are in the end, or are meant to be.
+    /// Whether all of a piece lies in files as they are in the end, or are meant to be. Of what is all padding there may be any number, and
+    /// [`Self::hash_piece`] hashes it once.
     fn is_in_own_files(&self, piece: PieceIndex) -> bool {
         let slices = self.locate(piece, 0..self.info.geometry.len_of(piece));
-        let is_own = |place| matches!(place, Place::Pad | Place::Work | Place::Present);
-        self.expect_readable(piece).is_ok() && slices.iter().all(|slice| is_own(slice.place))
+        let is_file = |slice: &Located| matches!(slice.place, Place::Work | Place::Present);
+        self.expect_readable(piece).is_ok()
+            && slices.iter().any(is_file)
+            && slices.iter().all(|slice| is_file(slice) || slice.place == Place::Pad)
     }
 
     /// What follows from what a piece hashes to, which was read while files had been found changed so many times.

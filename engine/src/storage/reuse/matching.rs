@@ -2,6 +2,7 @@
 
 use super::candidates::{CandidateId, Candidates};
 use super::{Inside, Part, ReusableFile};
+use crate::storage::batch::Cost;
 use crate::storage::bulk::hash_range;
 use crate::storage::lock;
 use crate::storage::table::pieces_in;
@@ -260,6 +261,7 @@ impl Matching<'_> {
             self.info,
             first + pieces.start..first + pieces.end,
             self.threads,
+            Cost::ALONE,
             &|piece| is_wanted(piece.0 - first),
             &|index| Ok((index == shape.index).then(|| Arc::clone(file))),
             &|piece, hash| {
