@@ -513,7 +513,9 @@ impl Torrent {
             let is_held_back =
                 self.is_held_back() || self.room_on_parole(peer) == 0 || self.room_under_limit() == 0;
             let is_idle = !peer.flags.peer_choking && peer.download.pipeline.is_empty() && !is_held_back;
-            let source = PickerPeer { key: peer.key, have: peer.have(), may_start: true, on_parole: false };
+            // When memory is short, nothing is started with a peer that was slow.
+            let may_start = self.pressure == Pressure::None || peer.download.timeouts == 0;
+            let source = PickerPeer { key: peer.key, have: peer.have(), may_start, on_parole: false };
             assert!(
                 self.refill_at_tick || !is_processed(peer) || !is_idle || !self.picker.has_block_for(source),
                 "{:?} could be asked and is not",
