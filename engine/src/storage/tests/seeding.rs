@@ -218,3 +218,36 @@ fn what_an_interrupted_download_has_written_is_checked_side_by_side_wherever_it_
     assert!(slices.filter(|slice| slice.place == table::Place::PartFile).count() > 0);
     assert!(storage.check_pieces(&pieces, &|| true).into_iter().all(Result::unwrap));
 }
+
+/// Of padding a torrent can have any number of pieces.
+#[test]
+fn pieces_of_padding_are_hashed_once_however_many_there_are() {
+    let (dir, torrent) = (
+        tempfile::tempdir().unwrap(),
+        Torrent::new(
+            "padded",
+            32 * KIB,
+            &[
+                ("a", Content::Random(32 * KIB)),
+                ("pad", Content::Pad(20 * 32 * KIB)),
+                ("b", Content::Random(5)),
+            ],
+        ),
+    );
+    torrent.lay_out(dir.path());
+    let (storage, opened) = torrent.open(super::seeding(dir.path())).unwrap();
+    let pieces: Vec<_> = opened.recheck.iter().collect();
+    assert_eq!(pieces.len(), 22);
+    assert!(storage.check_pieces(&pieces, &|| true).into_iter().all(Result::unwrap));
+    assert!(storage.hash_of_zeros.get().is_some(), "all but the first are known by it");
+}
+
+#[test]
+fn a_check_that_is_over_takes_nothing_more() {
+    let (dir, torrent) = (tempfile::tempdir().unwrap(), mixed());
+    torrent.lay_out(dir.path());
+    let (storage, opened) = torrent.open(super::seeding(dir.path())).unwrap();
+    let pieces: Vec<_> = opened.recheck.iter().collect();
+    assert!(storage.check_pieces(&pieces, &|| false).is_empty());
+    assert!(torrent.pieces().all(|piece| !storage.has(piece)));
+}
