@@ -92,6 +92,8 @@ def main():
             sys.exit(f"{BIN / program} is not there: `cargo build --release --workspace --bins` first")
     # What runs is ended, and namespaces are removed, also then.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # Under `nohup` it would be ignored by what is started too.
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     wanted = sys.argv[1:]
     unwanted = [part for part in os.environ.get("SWARM_INTEROP_SKIP", "").split(",") if part]
     one_class = os.environ.get(ONE_CLASS)

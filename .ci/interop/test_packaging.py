@@ -8,6 +8,7 @@ import signal
 import socket
 import stat
 import subprocess
+import time
 import tomllib
 import urllib.request
 from fnmatch import fnmatch
@@ -44,10 +45,12 @@ class Manager:
 
     def next(self, skip=("WATCHDOG",)):
         """The next message that is none of these, by its fields."""
-        while True:
+        deadline = time.monotonic() + SOON
+        while time.monotonic() < deadline:
             message = dict(line.split("=", 1) for line in self.socket.recv(4096).decode().splitlines())
             if not set(message) & set(skip):
                 return message
+        raise AssertionError(f"nothing but {skip}")
 
 
 class Telling(DaemonCase):
