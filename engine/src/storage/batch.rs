@@ -21,15 +21,15 @@ pub(super) type Open<'a> = dyn Fn(FileIndex) -> io::Result<Option<Arc<File>>> + 
 pub(super) struct Cost {
     /// Bytes that are read into memory; what is mapped does not count.
     owned: u64,
-    /// Files that are mapped, each with a guard.
+    /// Stretches of files that are mapped; neighbours in one file have one map and one guard together.
     maps: usize,
 }
 
 impl Cost {
     /// The most for a process that does nothing else.
     pub(super) const ALONE: Cost = Cost { owned: 8 << 20, maps: 32 };
-    /// The most beside transfers, which need memory and guards too.
-    pub(super) const BESIDE_TRANSFERS: Cost = Cost { owned: 4 << 20, maps: 8 };
+    /// The most beside transfers, which need memory and guards too: enough for all lanes.
+    pub(super) const BESIDE_TRANSFERS: Cost = Cost { owned: 4 << 20, maps: 16 };
 
     /// That of a piece by itself.
     pub(super) fn of(info: &Info, piece: PieceIndex) -> Cost {
