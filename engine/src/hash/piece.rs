@@ -140,6 +140,7 @@ mod tests {
                 let mut hasher = PieceHasher::new(shape);
                 bytes.chunks(part).for_each(|part| hasher.update(part));
                 assert_eq!(hasher.finish(), expected, "{len} bytes in parts of {part}");
+                assert_eq!(piece_hash(shape, bytes.chunks(part)), expected, "{len} bytes in parts of {part}");
                 let pieces = [bytes.chunks(part).collect(), vec![], bytes.chunks(part).collect()];
                 let hashes = piece_hashes(&[shape, PieceShape { sha1: true, tree: None }, shape], &pieces);
                 assert_eq!(
